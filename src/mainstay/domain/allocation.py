@@ -1,0 +1,148 @@
+"""The hinge: a slice of a node given to one pod of a workload; scheduled, run, metered and billed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+from mainstay.domain.quantity import Resources
+from mainstay.domain.workload import Mount, WorkloadSpec
+
+
+class Seen(IntEnum):
+    """What its cluster last reported of an allocation's pod. Numbers are stored: never renumber."""
+
+    NOTHING = 0
+    PULLING = 1
+    STARTING = 2
+    RUNNING = 3
+    UNKNOWN = 4
+    ENDED = 10
+
+
+class End(StrEnum):
+    """How a pod ended. The first three are the user's doing, the next two ours, the rest the infrastructure's."""
+
+    EXITED = "exited"
+    OUT_OF_MEMORY = "oom"
+    START_FAILED = "start_failed"
+    STOPPED = "stopped"
+    DEADLINE = "deadline"
+    NEVER_STARTED = "never_started"
+    LOST = "lost"
+    MACHINE_RESTARTED = "machine_restarted"
+
+
+INFRASTRUCTURE_ENDS = frozenset({End.LOST, End.MACHINE_RESTARTED, End.NEVER_STARTED})
+
+
+def pod_name(*, workload: str, attempt: int, rank: int) -> str:
+    """The outside name of a pod: a function of our ids alone (law 2), so that creating twice is creating once."""
+    return f"{workload}-{attempt}-{rank}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """One pod's slice of a node. Holds its capacity until `seen` is ENDED. Times in UTC microseconds, 0 = not yet."""
+
+    key: int
+    workload_key: int
+    workload: str
+    attempt: int
+    rank: int
+    node: str
+    cluster: str
+    resources: Resources
+    stop: bool
+    """The pod is no longer wanted."""
+    seen: Seen
+    ready: bool
+    address: str
+    """host:port where the pod serves; empty if it has no port or does not run."""
+    created_at: int
+    started_at: int
+    ended_at: int
+    metered_until: int
+    end: End | None
+    exit_code: int | None
+    detail: str
+    closed: bool
+    """Ended, metered and forgotten by its cluster: nothing is left to do."""
+    version: int
+
+    @property
+    def pod(self) -> str:
+        """The name of its pod."""
+        return pod_name(workload=self.workload, attempt=self.attempt, rank=self.rank)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """An allocation that is not closed, with the specification of its workload: the wanted side of reconcile."""
+
+    allocation: Allocation
+    spec: WorkloadSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodSpec:
+    """All that a cluster needs to run one pod. A cluster adds the rendezvous addresses, the port and the GPUs."""
+
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    mounts: tuple[Mount, ...]
+    resources: Resources
+    stop_grace_seconds: int
+    deadline_seconds: int
+    """The pod is stopped after so long, also while the control plane is away; 0: never."""
+    gang: str
+    """The same for all ranks of one attempt; members find each other by it."""
+    rank: int
+    size: int
+    port: bool
+    ready_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodState:
+    """What a cluster reports of one pod. Times in UTC microseconds, 0 = not yet."""
+
+    name: str
+    node: str
+    seen: Seen
+    started_at: int = 0
+    ended_at: int = 0
+    end: End | None = None
+    exit_code: int | None = None
+    detail: str = ""
+    address: str = ""
+    ready: bool = False
+    forgotten: bool = False
+    """Only its tombstone is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatePod:
+    """Run this pod on that node. Once per name, for ever."""
+
+    name: str
+    node: str
+    spec: PodSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeletePod:
+    """End this pod with its grace; if there is none, leave a tombstone so that a late creation is refused."""
+
+    name: str
+    grace_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForgetPod:
+    """The end of this pod is on record: drop all but its log and its tombstone."""
+
+    name: str
+
+
+PodAction = CreatePod | DeletePod | ForgetPod

@@ -1,0 +1,93 @@
+"""Errors named for what the caller can do next; each carries the reason as data and a hint in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class MainstayError(Exception):
+    """Anything that mainstay refuses. `code` is stable, `numbers` are the figures behind the refusal."""
+
+    code = "error"
+
+    def __init__(
+        self, message: str, *, object_: str = "", hint: str = "", numbers: Mapping[str, int | float | str] | None = None
+    ) -> None:
+        """`message` is lower case, the value after a colon; `hint` says what to do next."""
+        super().__init__(message)
+        self.message = message
+        self.object = object_
+        self.hint = hint
+        self.numbers = dict(numbers or {})
+
+
+class Invalid(MainstayError):
+    """The request itself is wrong: tell the user."""
+
+    code = "invalid"
+
+
+class NotFound(MainstayError):
+    """There is no such object, or not for this caller."""
+
+    code = "not_found"
+
+
+class Conflict(MainstayError):
+    """Something changed since it was read: read again."""
+
+    code = "conflict"
+
+
+class KeyReused(MainstayError):
+    """An idempotency key came back with another request body: use a new key."""
+
+    code = "idempotency_key_reused"
+
+
+class NoCapacity(MainstayError):
+    """There is no room here: try elsewhere or later."""
+
+    code = "no_capacity"
+
+
+class NotYet(MainstayError):
+    """The thing is not ready: come back."""
+
+    code = "not_yet"
+
+
+class Gone(MainstayError):
+    """The thing has ended for good; its name will not be used again."""
+
+    code = "gone"
+
+
+class Fenced(MainstayError):
+    """A newer holder has taken over: stop acting."""
+
+    code = "fenced"
+
+
+class Unauthenticated(MainstayError):
+    """The caller has not said who it is."""
+
+    code = "unauthenticated"
+
+
+class Unavailable(MainstayError):
+    """The platform cannot write or reach what it needs just now: try again after the cause is mended."""
+
+    code = "unavailable"
+
+
+class StorageFull(Unavailable):
+    """The disk under the state is full: free some space; reading goes on."""
+
+    code = "storage_full"
+
+
+class StateUnusable(MainstayError):
+    """The state cannot be opened (read-only, in use by another platform, written by a newer version)."""
+
+    code = "state_unusable"

@@ -1,0 +1,286 @@
+"""What a decision wants changed: actions, each with the guards that must still hold when it is committed.
+
+Law 1: an action states what it read. `Store.commit` applies an action only if every guard of it still holds, in
+one transaction with its events and its audit row, and answers for each action whether it was applied or why not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from mainstay.domain.allocation import PodState
+from mainstay.domain.billing import Charge, Price, UsageRecord
+from mainstay.domain.capacity import NodeState
+from mainstay.domain.quantity import Resources
+from mainstay.domain.reason import Reason
+from mainstay.domain.workload import Phase, WorkloadSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowVersion:
+    """The row must still be at the version that was read."""
+
+    kind: Literal["workload", "allocation", "endpoint"]
+    key: int | str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapacityLeft:
+    """The node must be ready and have at least so much free."""
+
+    node_key: int
+    resources: Resources
+
+
+Guard: TypeAlias = RowVersion | CapacityLeft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Epoch:
+    """The tenure of a leader: `name` of the lease and its number. Checked in the transaction of every decision."""
+
+    name: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewWorkload:
+    """A workload to be stored. `id` is minted by the caller; a taken id is a conflict."""
+
+    id: str
+    tenant: str
+    project: str
+    queue: str
+    submitted_by: str
+    priority: int
+    spec: WorkloadSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """One change of what is wanted or known."""
+
+    guards: tuple[Guard, ...] = ()
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submit(Action):
+    """Store a new workload in phase PENDING."""
+
+    workload: NewWorkload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestStop(Action):
+    """Mark a workload as no longer wanted. Does nothing if it is final."""
+
+    workload_key: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    """The place of one rank."""
+
+    rank: int
+    node_key: int
+    resources: Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocate(Action):
+    """Give a workload its slots, all or none, and move it to STARTING. Key of a slot: (workload, attempt, rank)."""
+
+    workload_key: int
+    attempt: int
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advance(Action):
+    """Move a workload to `phase`. To PENDING: a new attempt with the given number, not before the given time."""
+
+    workload_key: int
+    phase: Phase
+    attempt: int
+    not_before: int = 0
+    infrastructure_failures: int
+    user_failures: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StopPod(Action):
+    """The pod of this allocation is no longer wanted."""
+
+    allocation_key: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservePod(Action):
+    """What its cluster reports of an allocation. An end frees its capacity; once ENDED, nothing changes it."""
+
+    allocation_key: int
+    state: PodState
+    output: str = ""
+    """Digest of the tree of its output files, already stored; empty if none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClosePod(Action):
+    """The cluster has forgotten the pod and its usage is recorded: the allocation leaves the columns."""
+
+    allocation_key: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObserveNodes(Action):
+    """All nodes that a cluster reports now; those it no longer reports become not ready."""
+
+    cluster: str
+    nodes: tuple[NodeState, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordUsage(Action):
+    """Write one usage record with its charges and move `metered_until` to its end. Twice is once: its key is unique."""
+
+    usage: UsageRecord
+    charges: tuple[Charge, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPrice(Action):
+    """Add an entry to the price book. Past periods keep their price."""
+
+    price: Price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisterModel(Action):
+    """Store a new model version. `version` must be the next number, else it is refused as a conflict."""
+
+    model: str
+    version: int
+    tenant: str
+    project: str
+    tree: str
+    workload: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deploy(Action):
+    """Make `workload` (a service) the candidate of an endpoint, creating the endpoint if needed; an older candidate is stopped."""
+
+    endpoint: str
+    tenant: str
+    project: str
+    model: str
+    version: int
+    workload: NewWorkload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwitchEndpoint(Action):
+    """The candidate is healthy: it serves from now on; what served before is stopped."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropCandidate(Action):
+    """The candidate failed: it is stopped, the endpoint stays as it is."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoveEndpoint(Action):
+    """What serves the endpoint answers at another address now (it was restarted), or at none (empty)."""
+
+    endpoint: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveEndpoint(Action):
+    """Take the endpoint away and stop its workloads."""
+
+    endpoint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Idempotency:
+    """The key under which a request is done at most once (R10), with the reply that a repetition gets."""
+
+    tenant: str
+    route: str
+    key: str
+    body_hash: str
+    reply: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Actions to commit in one transaction.
+
+    `atomic`: all or none (a user's request); otherwise one by one (a decision). `epoch` is None only for requests
+    of users, which need no leader. `now` in UTC microseconds stamps rows and events.
+    """
+
+    actor: str
+    now: int
+    actions: tuple[Action, ...]
+    epoch: Epoch | None = None
+    atomic: bool = False
+    idempotency: Idempotency | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """An action that was not applied: its index in the plan and why."""
+
+    index: int
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommitResult:
+    """What became of a plan. `reply` is the stored reply if the idempotency key had been used before."""
+
+    version: int
+    applied: int
+    refused: tuple[Refused, ...] = ()
+    reply: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line of the append-only log; `seq` is gapless. The phases of a workload are the fold of its events (I6)."""
+
+    seq: int
+    at: int
+    actor: str
+    kind: Literal["workload", "allocation", "node", "endpoint", "model", "price"]
+    object: str
+    """Workload id, pod name, node name, endpoint or model name."""
+    tenant: str
+    workload: str
+    """The workload it belongs to; empty if none."""
+    reason: Reason
+    phase_before: Phase | None = None
+    phase_after: Phase | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRow:
+    """Who changed what: one row per mutation, in the transaction of the change."""
+
+    seq: int
+    at: int
+    actor: str
+    tenant: str
+    action: str
+    object: str
+    detail: str

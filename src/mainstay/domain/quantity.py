@@ -1,0 +1,66 @@
+"""Resources and money: the units of everything that is placed, metered and billed, and how they round."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MICROS_PER_UNIT = 1_000_000
+MICROSECONDS_PER_SECOND = 1_000_000
+MICROSECONDS_PER_HOUR = 3_600 * MICROSECONDS_PER_SECOND
+BYTES_PER_GIB = 1 << 30
+
+ANY_GPU = ""
+"""The GPU model of a request that does not mind which, and of a node that has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """An amount of compute: thousandths of a core, bytes of memory, whole GPUs of one model. Never negative."""
+
+    cpu_milli: int = 0
+    memory_bytes: int = 0
+    gpus: int = 0
+    gpu_model: str = ANY_GPU
+
+    def __post_init__(self) -> None:
+        if self.cpu_milli < 0 or self.memory_bytes < 0 or self.gpus < 0:
+            msg = f"resources are never negative: {self}"
+            raise ValueError(msg)
+
+    def times(self, count: int) -> Resources:
+        """The same request `count` times over, as a gang of `count` pods needs it."""
+        return Resources(
+            cpu_milli=self.cpu_milli * count,
+            memory_bytes=self.memory_bytes * count,
+            gpus=self.gpus * count,
+            gpu_model=self.gpu_model,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Money:
+    """An exact amount: millionths of one unit of a currency (ISO 4217 code). Adds only to its own currency."""
+
+    micros: int
+    currency: str = "USD"
+
+    def __add__(self, other: Money) -> Money:
+        if self.currency != other.currency:
+            msg = f"cannot add {other.currency} to {self.currency}"
+            raise ValueError(msg)
+        return Money(micros=self.micros + other.micros, currency=self.currency)
+
+    def __str__(self) -> str:
+        sign = "-" if self.micros < 0 else ""
+        units, micros = divmod(abs(self.micros), MICROS_PER_UNIT)
+        return f"{sign}{units}.{micros:06d} {self.currency}"
+
+
+def cost_micros(*, price_per_hour_micros: int, amount: int, per_amount: int, duration_us: int) -> int:
+    """Price × amount × time in micro-units, rounded half up; exact integer arithmetic, so that it never drifts.
+
+    `amount` is counted in the resource's own unit and `per_amount` of them make the priced unit (1,000 for
+    thousandths of a core, 2³⁰ for bytes priced by the GiB, 1 for whole GPUs).
+    """
+    whole = per_amount * MICROSECONDS_PER_HOUR
+    return (2 * price_per_hour_micros * amount * duration_us + whole) // (2 * whole)

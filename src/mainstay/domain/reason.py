@@ -1,0 +1,102 @@
+"""Why: a reason is data (code, object, numbers), carried by every action and every refusal, shown by API, CLI and page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Code(StrEnum):
+    """Every reason that mainstay gives. The sentence of each is in `SENTENCES`."""
+
+    SUBMITTED = "Submitted"
+    WAITS_FOR_CAPACITY = "WaitsForCapacity"
+    WAITS_BEHIND = "WaitsBehind"
+    NEVER_FITS = "NeverFits"
+    BACKING_OFF = "BackingOff"
+    NO_NODES = "NoNodes"
+    PLACED = "Placed"
+    POD_STARTING = "PodStarting"
+    POD_RUNNING = "PodRunning"
+    POD_ENDED = "PodEnded"
+    POD_LOST = "PodLost"
+    COMPLETED = "Completed"
+    USER_FAILURE = "UserFailure"
+    OUT_OF_MEMORY = "OutOfMemory"
+    START_FAILED = "StartFailed"
+    INFRASTRUCTURE_FAILURE = "InfrastructureFailure"
+    RETRIES_EXHAUSTED = "RetriesExhausted"
+    MAX_DURATION_REACHED = "MaxDurationReached"
+    GANG_MEMBER_ENDED = "GangMemberEnded"
+    STOP_REQUESTED = "StopRequested"
+    STOPPED = "Stopped"
+    METERED = "Metered"
+    MODEL_REGISTERED = "ModelRegistered"
+    DEPLOY_REQUESTED = "DeployRequested"
+    ENDPOINT_SWITCHED = "EndpointSwitched"
+    DEPLOY_FAILED = "DeployFailed"
+    REPLACED = "Replaced"
+    ENDPOINT_REMOVED = "EndpointRemoved"
+    NODE_CHANGED = "NodeChanged"
+    GUARD_FAILED = "GuardFailed"
+    CAPACITY_TAKEN = "CapacityTaken"
+    EPOCH_PASSED = "EpochPassed"
+    DUPLICATE = "Duplicate"
+
+
+SENTENCES: Mapping[Code, str] = MappingProxyType({
+    Code.SUBMITTED: "accepted; waits for its first scheduling cycle",
+    Code.WAITS_FOR_CAPACITY: "waits for capacity: needs {needs}, the most that is free on one node is {free}",
+    Code.WAITS_BEHIND: "waits behind {ahead} workloads of higher priority or age",
+    Code.NEVER_FITS: "cannot run on this fleet: needs {needs}, the largest node has {largest}",
+    Code.BACKING_OFF: "attempt {attempt} starts in {seconds} s, after a failure",
+    Code.NO_NODES: "no node is ready",
+    Code.PLACED: "placed on {nodes}",
+    Code.POD_STARTING: "pods are starting",
+    Code.POD_RUNNING: "runs",
+    Code.POD_ENDED: "pod ended: {end}, exit code {exit_code}",
+    Code.POD_LOST: "the pod was lost: {detail}",
+    Code.COMPLETED: "all pods ended with exit code 0",
+    Code.USER_FAILURE: "rank {rank} ended with exit code {exit_code}",
+    Code.OUT_OF_MEMORY: "rank {rank} was killed: out of memory at {limit_bytes} bytes",
+    Code.START_FAILED: "rank {rank} could not start: {detail}",
+    Code.INFRASTRUCTURE_FAILURE: "rank {rank} was lost to the infrastructure: {detail}",
+    Code.RETRIES_EXHAUSTED: "gave up after {attempts} attempts; the last: {last}",
+    Code.MAX_DURATION_REACHED: "stopped at its max_duration of {seconds} s",
+    Code.GANG_MEMBER_ENDED: "stopped because rank {rank} of its gang ended",
+    Code.STOP_REQUESTED: "stop requested by {by}",
+    Code.STOPPED: "stopped on request",
+    Code.METERED: "usage recorded",
+    Code.MODEL_REGISTERED: "model {model} version {version} registered",
+    Code.DEPLOY_REQUESTED: "endpoint {endpoint} is to serve {model} version {version}",
+    Code.ENDPOINT_SWITCHED: "endpoint {endpoint} now serves version {version}",
+    Code.DEPLOY_FAILED: "version {version} did not become healthy; endpoint {endpoint} is unchanged: {detail}",
+    Code.REPLACED: "stopped because version {version} of endpoint {endpoint} took over",
+    Code.ENDPOINT_REMOVED: "endpoint {endpoint} removed by {by}",
+    Code.NODE_CHANGED: "node {node} is {state}",
+    Code.GUARD_FAILED: "{object} changed since it was read (version {read}, now {now})",
+    Code.CAPACITY_TAKEN: "the capacity of {node} was taken in the meantime",
+    Code.EPOCH_PASSED: "another leader has taken over (epoch {held}, now {now})",
+    Code.DUPLICATE: "already recorded",
+})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Why something was done or refused. `object` is what it is about, `numbers` the figures behind it."""
+
+    code: Code
+    object: str = ""
+    numbers: Mapping[str, int | float | str] = MappingProxyType({})
+
+    @property
+    def sentence(self) -> str:
+        """The reason in words; a number that was not given shows as `?`."""
+        return SENTENCES[self.code].format_map(_Figures({"object": self.object, **self.numbers}))
+
+
+class _Figures(dict[str, int | float | str]):
+    def __missing__(self, key: str) -> str:
+        return "?"

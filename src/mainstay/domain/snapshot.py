@@ -1,0 +1,125 @@
+"""One consistent world as columns: what a decision reads. A row is an index; `key` is the stable integer of its object.
+
+All columns of a table have the same length and order (ascending key) and are read-only. Instants are UTC
+microseconds, 0 = never; durations say their unit. No Python object per row: 100,000 queued workloads are a few
+megabytes, and a copy is a memcpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from mainstay.domain.billing import Price
+from mainstay.domain.quantity import Resources
+from mainstay.domain.registry import Endpoint
+
+Ints: TypeAlias = npt.NDArray[np.int64]
+Bools: TypeAlias = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeTable:
+    """Every node of every cluster. Free = capacity - used, never negative unless a node shrank under its work."""
+
+    key: Ints
+    version: Ints
+    ready: Bools
+    cpu_milli: Ints
+    memory_bytes: Ints
+    gpus: Ints
+    gpu_model: Ints
+    """Index into `Snapshot.gpu_models`; 0 is "none"."""
+    used_cpu_milli: Ints
+    used_memory_bytes: Ints
+    used_gpus: Ints
+    names: tuple[str, ...]
+    clusters: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadTable:
+    """Every workload that is not final."""
+
+    key: Ints
+    version: Ints
+    kind: Ints
+    """Index into `KINDS` order: 0 job, 1 service."""
+    phase: Ints
+    priority: Ints
+    attempt: Ints
+    """Number of the attempt that runs or is to run next; counts from 1."""
+    submitted_at: Ints
+    not_before: Ints
+    started_at: Ints
+    stop_requested: Bools
+    nodes: Ints
+    cpu_milli: Ints
+    memory_bytes: Ints
+    gpus: Ints
+    gpu_model: Ints
+    """The request of one pod (the first choice), 0 in `gpu_model` = any."""
+    choices: Mapping[int, tuple[Resources, ...]]
+    """All choices in order, by key, only for workloads that have more than one."""
+    max_duration_seconds: Ints
+    stop_grace_seconds: Ints
+    infrastructure_failures: Ints
+    user_failures: Ints
+    infrastructure_max: Ints
+    user_max: Ints
+    backoff_seconds: Ints
+    backoff_seconds_max: Ints
+    retry_always: Bools
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllocationTable:
+    """Every allocation that is not closed."""
+
+    key: Ints
+    version: Ints
+    workload_key: Ints
+    attempt: Ints
+    rank: Ints
+    node_key: Ints
+    cpu_milli: Ints
+    memory_bytes: Ints
+    gpus: Ints
+    gpu_model: Ints
+    stop: Bools
+    seen: Ints
+    ready: Bools
+    created_at: Ints
+    started_at: Ints
+    ended_at: Ints
+    metered_until: Ints
+    end: Ints
+    """Index into `ENDS`; -1 while it has not ended."""
+    exit_code: Ints
+    """-1 if there is none (killed by a signal, never started)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The world at `version`. `now` in UTC microseconds; `seed` is all the randomness a decision may use."""
+
+    now: int
+    seed: int
+    version: int
+    gpu_models: tuple[str, ...]
+    """Vocabulary of the `gpu_model` columns; entry 0 is the empty string."""
+    nodes: NodeTable
+    workloads: WorkloadTable
+    allocations: AllocationTable
+    endpoints: tuple[Endpoint, ...]
+    """Those with a candidate, or not removed."""
+    prices: tuple[Price, ...]
+    """The whole price book, by SKU and then by date."""
+    owners: Mapping[int, tuple[str, str, str]]
+    """Workload key -> (tenant, project, workload id), for the workloads of `allocations`; what metering writes down."""
+    addresses: Mapping[int, str]
+    """Allocation key -> host:port, for the allocations whose pod serves at one."""

@@ -1,0 +1,126 @@
+"""What a user wants to run: the specification of a workload, its phases and its retry policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+from mainstay.domain.quantity import Resources
+from mainstay.domain.reason import Reason
+
+
+class Kind(StrEnum):
+    """What sort of workload it is; each has a file in `decide/kinds`."""
+
+    JOB = "job"
+    SERVICE = "service"
+
+
+class Phase(IntEnum):
+    """Where a workload is on its way. The order is the order of life; the last four are final.
+
+    Source of the words: interface.md 2.6 (8). Numbers are stored: never renumber.
+    """
+
+    PENDING = 0
+    QUEUED = 1
+    PROVISIONING = 2
+    PULLING = 3
+    STARTING = 4
+    RUNNING = 5
+    UNKNOWN = 6
+    SUCCEEDED = 10
+    FAILED = 11
+    STOPPED = 12
+    PREEMPTED = 13
+
+    @property
+    def word(self) -> str:
+        """The phase as users see it."""
+        return self.name.lower()
+
+    @property
+    def final(self) -> bool:
+        """No further attempt will be made; absorbing."""
+        return self >= Phase.SUCCEEDED
+
+
+WAITING = (Phase.PENDING, Phase.QUEUED)
+ACTIVE = (Phase.PROVISIONING, Phase.PULLING, Phase.STARTING, Phase.RUNNING, Phase.UNKNOWN)
+
+LEGAL_TRANSITIONS: frozenset[tuple[Phase, Phase]] = frozenset(
+    [(before, after) for before in WAITING for after in (*WAITING, *ACTIVE, Phase.STOPPED, Phase.FAILED)]
+    + [(before, after) for before in ACTIVE for after in Phase if after is not before]
+)
+"""Every change of phase that may ever be written (invariant I6); staying in a phase is no transition."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How many failures of each class a workload survives. Classes: reliability.md R12."""
+
+    infrastructure_max: int = 3
+    user_max: int = 0
+    backoff_seconds: int = 10
+    backoff_seconds_max: int = 360
+    always: bool = False
+    """A service: starts again whatever the end, until it is stopped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """A content-addressed tree of files put under `path` (relative to the run) before the pod starts."""
+
+    path: str
+    tree: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadSpec:
+    """The specification as submitted, with every default filled in. Resources are per pod; `choices` in order."""
+
+    kind: Kind
+    name: str
+    run: tuple[str, ...]
+    """The argument vector. A shell line arrives as ("/bin/sh", "-c", line)."""
+    setup: str = ""
+    env: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    nodes: int = 1
+    choices: tuple[Resources, ...]
+    retry: RetryPolicy = RetryPolicy()
+    max_duration_seconds: int = 0
+    """0: no limit."""
+    stop_grace_seconds: int = 30
+    port: bool = False
+    """The pod listens on a port that the cluster assigns (`$PORT`)."""
+    ready_path: str = ""
+    """HTTP path that answers 200 once the pod can serve; empty: ready as soon as it runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A workload as it stands. `key` is its stable integer, `id` its name to the outside; times in UTC microseconds."""
+
+    key: int
+    id: str
+    tenant: str
+    project: str
+    queue: str
+    submitted_by: str
+    priority: int
+    spec: WorkloadSpec
+    phase: Phase
+    reason: Reason
+    attempt: int
+    infrastructure_failures: int
+    user_failures: int
+    stop_requested: bool
+    submitted_at: int
+    not_before: int
+    started_at: int
+    """First pod of the first attempt ran; 0 while it never did."""
+    finished_at: int
+    output: str
+    """Digest of the tree of output files of the attempt that succeeded; empty until then."""
+    version: int

@@ -1,0 +1,150 @@
+"""All that the outside must offer, on one page: a store, clusters, artifacts and a clock."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from mainstay.domain.allocation import Allocation, PodAction, Wanted
+from mainstay.domain.artifact import Tree
+from mainstay.domain.billing import Charge, Price, UsageRecord
+from mainstay.domain.capacity import ClusterState, LogChunk, Node
+from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Plan
+from mainstay.domain.registry import Endpoint, ModelVersion
+from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.workload import Phase, Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadFilter:
+    """Which workloads to list; empty fields do not restrict. Newest first."""
+
+    tenant: str = ""
+    project: str = ""
+    name: str = ""
+    phases: tuple[Phase, ...] = ()
+
+
+class Store(Protocol):
+    """The truth. Sync; every method is one short transaction; thread-safe.
+
+    Raises StorageFull or Unavailable when it cannot write, StateUnusable at opening, never a driver's own error.
+    """
+
+    def snapshot(self, *, now: int, seed: int) -> Snapshot:
+        """The world as columns. Costs what changed since the last call, plus a memcpy of the tables that changed."""
+
+    def commit(self, plan: Plan) -> CommitResult:
+        """Apply a plan where its guards hold. Raises Fenced (nothing applied) if its epoch has passed, KeyReused,
+        and Conflict if the plan is atomic and a guard of it failed."""
+
+    def acquire(self, lease: str, *, holder: str, now: int, seconds: float) -> Epoch | None:
+        """Take or renew a lease: the tenure, or None while someone else holds it. A new holder gets a higher epoch."""
+
+    def wanted(self, cluster: str) -> tuple[Wanted, ...]:
+        """Every allocation of a cluster that is not closed, by key."""
+
+    def version(self) -> int:
+        """The version of the last commit: cheap, to see whether anything changed."""
+
+    def workload(self, reference: str, *, tenant: str) -> Workload:
+        """By id, or the newest by name. Raises NotFound."""
+
+    def workloads(self, which: WorkloadFilter, *, before: int, limit: int) -> tuple[Workload, ...]:
+        """Newest first, keys below `before` (0: from the newest)."""
+
+    def allocations(self, workload_key: int) -> tuple[Allocation, ...]:
+        """All allocations of a workload, closed ones too, by attempt and rank."""
+
+    def nodes(self) -> tuple[Node, ...]:
+        """Every node, by cluster and name."""
+
+    def events(self, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:
+        """Events with seq > `after`, oldest first; of one workload, or of all where `workload` is empty."""
+
+    def audit(self, *, after: int, limit: int) -> tuple[AuditRow, ...]:
+        """Audit rows with seq > `after`, oldest first."""
+
+    def usage(self, *, tenant: str, since: int, until: int) -> tuple[tuple[UsageRecord, tuple[Charge, ...]], ...]:
+        """Usage records that start in [since, until) with their charges, oldest first."""
+
+    def live_allocations(self, *, tenant: str) -> tuple[Allocation, ...]:
+        """Allocations whose usage is not yet fully recorded: what is accruing now."""
+
+    def prices(self) -> tuple[Price, ...]:
+        """The price book, by SKU and date."""
+
+    def model_versions(self, *, tenant: str, model: str) -> tuple[ModelVersion, ...]:
+        """Versions of one model, or of all where `model` is empty, newest first."""
+
+    def endpoints(self, *, tenant: str) -> tuple[Endpoint, ...]:
+        """Endpoints that are not removed, by name."""
+
+    def endpoint(self, name: str, *, tenant: str) -> Endpoint:
+        """Raises NotFound, also for a removed one."""
+
+    def close(self) -> None:
+        """Release the database. Further calls fail."""
+
+
+class Cluster(Protocol):
+    """Something that runs pods. Every method is idempotent and safe to repeat after a crash."""
+
+    name: str
+
+    async def observe(self) -> ClusterState:
+        """All nodes and all our pods, in one look."""
+
+    async def act(self, action: PodAction, *, epoch: int) -> None:
+        """Carry out one action. Raises Fenced if a higher epoch has acted, Gone if the name has a tombstone,
+        NoCapacity if there is no room, NotYet to be asked again, Invalid if the pod can never run here."""
+
+    async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
+        """At most `limit` bytes of a pod's output from a global offset. Raises NotFound."""
+
+    def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
+        """Output files of an ended pod: (relative path, size, executable, content). Regular files only."""
+
+    async def close(self) -> None:
+        """Let go. Pods run on."""
+
+
+class Artifacts(Protocol):
+    """Files by content, and slots: names whose content only a newer attempt may replace."""
+
+    async def missing(self, digests: Iterable[str]) -> tuple[str, ...]:
+        """Which of these blobs are not stored."""
+
+    async def put(self, digest: str, chunks: AsyncIterator[bytes]) -> int:
+        """Store a blob; its size. Raises Invalid if the content has another digest."""
+
+    def get(self, digest: str) -> AsyncIterator[bytes]:
+        """The content of a blob in chunks. Raises NotFound."""
+
+    async def put_tree(self, tree: Tree) -> str:
+        """Store a tree; its digest. Raises NotYet, naming them, while blobs of it are missing."""
+
+    async def tree(self, digest: str) -> Tree:
+        """Raises NotFound."""
+
+    async def commit(self, slot: str, *, attempt: int, tree: str) -> None:
+        """Make `tree` the content of a slot. Raises Fenced if a newer attempt has committed (R6)."""
+
+    async def head(self, slot: str) -> tuple[int, str]:
+        """(attempt, tree) of a slot. Raises NotFound."""
+
+
+class Clock(Protocol):
+    """Time. Wall time stamps what users see; only monotonic time measures waits and leases."""
+
+    def now(self) -> int:
+        """UTC microseconds."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
