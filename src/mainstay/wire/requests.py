@@ -1,0 +1,63 @@
+"""What the API accepts besides the job itself. Unknown fields are refused."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mainstay.wire.job import Job
+from mainstay.wire.views import TreeEntry
+
+NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
+DIGEST = r"^[0-9a-f]{64}$"
+
+
+class Request(BaseModel):
+    """Base of all request bodies."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Submission(Request):
+    """A job and the digest of its uploaded `workdir` (empty: no code)."""
+
+    job: Job
+    code: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
+
+
+class BulkSubmission(Request):
+    """Up to 1,000 jobs, accepted together or not at all."""
+
+    jobs: Annotated[list[Submission], Field(min_length=1, max_length=1_000)]
+
+
+class PlanRequest(Request):
+    """A job to be thought about, not submitted."""
+
+    job: Job
+
+
+class DeployRequest(Request):
+    """Serve the model that a workload made. `endpoint` and `model` default to the workload's name."""
+
+    workload: Annotated[str, Field(min_length=1, max_length=120)]
+    endpoint: Annotated[str, Field(pattern=NAME)] | None = None
+    model: Annotated[str, Field(pattern=NAME)] | None = None
+    path: Annotated[str, Field(max_length=200)] = "model"
+    """Folder of the model inside the workload's output."""
+    cpu: str = "1"
+    memory: str = "1GB"
+
+
+class TreeUpload(Request):
+    """The files of a tree. Answered with what is missing; send those blobs, then ask again."""
+
+    entries: Annotated[list[TreeEntry], Field(max_length=20_000)]
+
+
+class OutputCommit(Request):
+    """Make a tree the content of a slot of a workload's attempt (checkpoint, output). Older attempts are refused."""
+
+    attempt: Annotated[int, Field(ge=1)]
+    tree: Annotated[str, Field(pattern=DIGEST)]

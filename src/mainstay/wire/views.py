@@ -1,0 +1,287 @@
+"""What the API answers: one model per object, instants as RFC 3339 strings in UTC, money as decimal strings."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Item = TypeVar("Item")
+Number = int | float | str
+
+
+class View(BaseModel):
+    """Base of all answers: unknown fields are tolerated on reading, so that an older client reads a newer server."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class ReasonView(View):
+    """Why: a stable code, what it is about, the figures, and the same in words."""
+
+    code: str
+    object: str = ""
+    numbers: dict[str, Number] = Field(default_factory=dict)
+    sentence: str
+
+
+class Problem(View):
+    """An RFC 9457 problem. `code` is stable, `errors` locates the faults of a request body."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    code: str
+    object: str = ""
+    numbers: dict[str, Number] = Field(default_factory=dict)
+    hint: str = ""
+    errors: list[FieldProblem] = Field(default_factory=list)
+
+
+class FieldProblem(View):
+    """One fault at one field, e.g. `resources.gpu`."""
+
+    field: str
+    message: str
+    allowed: list[str] = Field(default_factory=list)
+    nearest: str = ""
+
+
+class ResourcesView(View):
+    """The request of one pod, or the size of a node."""
+
+    cpu: float
+    memory_bytes: int
+    gpus: int = 0
+    gpu_model: str = ""
+
+
+class PodView(View):
+    """One pod of an attempt."""
+
+    pod: str
+    attempt: int
+    rank: int
+    node: str
+    cluster: str
+    state: str
+    ready: bool
+    address: str = ""
+    resources: ResourcesView
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    end: str = ""
+    exit_code: int | None = None
+    detail: str = ""
+
+
+class WorkloadView(View):
+    """A workload as `ps` and `show` display it. `pods` only where a single workload was asked for."""
+
+    id: str
+    name: str
+    kind: str
+    project: str
+    queue: str
+    submitted_by: str
+    priority: int
+    phase: str
+    reason: ReasonView
+    attempt: int
+    nodes: int
+    resources: ResourcesView
+    run: list[str]
+    env: dict[str, str] = Field(default_factory=dict)
+    submitted_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    stop_requested: bool = False
+    output: str = ""
+    """Digest of the tree of output files; empty until it succeeded."""
+    pods: list[PodView] = Field(default_factory=list)
+
+
+class Page(View, Generic[Item]):
+    """A page of a list. Ask again with `cursor=next` for the rest; `next` is empty on the last page."""
+
+    items: list[Item]
+    next: str = ""
+
+
+class EventView(View):
+    """One line of the event log. `seq` grows without gaps; resume after it."""
+
+    seq: int
+    at: datetime
+    actor: str
+    kind: str
+    object: str
+    workload: str = ""
+    reason: ReasonView
+    phase_before: str = ""
+    phase_after: str = ""
+
+
+class LogView(View):
+    """Printable text of a pod's log. Ask again from `next_offset`; `ended`: nothing will follow."""
+
+    pod: str
+    rank: int
+    attempt: int
+    text: str
+    next_offset: int
+    dropped: int = 0
+    ended: bool = False
+
+
+class NodeView(View):
+    """A node, what it has and what is used."""
+
+    name: str
+    cluster: str
+    ready: bool
+    capacity: ResourcesView
+    used: ResourcesView
+
+
+class GpuView(View):
+    """GPUs of one model in one cluster."""
+
+    model: str
+    cluster: str
+    total: int
+    used: int
+    price_per_hour: str
+
+
+class OptionView(View):
+    """One way to run a workload that was asked about."""
+
+    where: str
+    resources: ResourcesView
+    nodes: int
+    starts: Literal["now", "later", "never"]
+    price_per_hour: str
+    cost_max: str = ""
+    """Cost if it ran for its whole max_duration; empty without one."""
+    reason: ReasonView
+
+
+class PlanView(View):
+    """What submitting would do: nothing is changed by asking."""
+
+    name: str
+    options: list[OptionView]
+    ahead: int
+    """Workloads that would go first."""
+
+
+class ExplanationView(View):
+    """Why a workload is where it is and what would let it start."""
+
+    id: str
+    phase: str
+    reason: ReasonView
+    position: int = 0
+    """Place in the order, from 1; 0 if it does not wait."""
+    would_start_if: list[ReasonView] = Field(default_factory=list)
+    sentence: str
+
+
+class CostLine(View):
+    """The cost of one workload, project or day. `accruing` is what live pods have run up beyond the recorded charges."""
+
+    group: str
+    name: str = ""
+    cpu_core_hours: float
+    memory_gib_hours: float
+    gpu_hours: float
+    charged: str
+    accruing: str
+    total: str
+    currency: str
+
+
+class CostView(View):
+    """A bill: its lines add up exactly to `total`."""
+
+    since: datetime
+    until: datetime
+    group_by: str
+    lines: list[CostLine]
+    total: str
+    currency: str
+
+
+class ModelVersionView(View):
+    """A registered version of a model."""
+
+    model: str
+    version: int
+    project: str
+    tree: str
+    workload: str
+    registered_at: datetime
+
+
+class EndpointView(View):
+    """A stable address for a model: predictions at `url` + /v2/models/NAME/infer (Open Inference Protocol v2)."""
+
+    name: str
+    project: str
+    model: str
+    state: Literal["starting", "ready", "switching", "unavailable"]
+    serving_version: int
+    serving: str = ""
+    candidate_version: int = 0
+    candidate: str = ""
+    url: str
+    updated_at: datetime
+    last_reason: ReasonView | None = None
+
+
+class TreeEntry(View):
+    """A file of a tree: relative path, size in bytes, SHA-256 in hex."""
+
+    path: str
+    size: Annotated[int, Field(ge=0)]
+    digest: str
+    executable: bool = False
+
+
+class TreeView(View):
+    """A tree of files by content."""
+
+    digest: str
+    entries: list[TreeEntry]
+
+
+class MissingView(View):
+    """Blobs of a tree that still have to be sent before the tree can be stored."""
+
+    tree: str
+    """Digest of the tree; stored only when `missing` is empty."""
+    missing: list[str]
+
+
+class ServerView(View):
+    """Who answers, and as whom you are known."""
+
+    version: str
+    system: str
+    principal: str
+    tenant: str
+    role: str
+    clusters: list[str]
+
+
+class BulkView(View):
+    """The answers to a bulk submission. All jobs are accepted, or none."""
+
+    items: list[WorkloadView]
+
+
+Problem.model_rebuild()
