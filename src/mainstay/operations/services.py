@@ -1,0 +1,28 @@
+"""What the API and the loops are built from: the adapters that the composition root chose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mainstay.operations.offload import Offload
+from mainstay.operations.principal import Principal
+from mainstay.operations.pulse import Pulse
+from mainstay.ports import Artifacts, Clock, Cluster, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """One set per process. `authenticate` maps a bearer token to a principal, or to None."""
+
+    store: Store
+    artifacts: Artifacts
+    clusters: Mapping[str, Cluster]
+    clock: Clock
+    offload: Offload
+    pulse: Pulse
+    authenticate: Callable[[str], Principal | None]
+    system: str
+    """Identity of this platform (of its database)."""
+    url: str
+    """Where the API is reached, without a trailing slash."""
