@@ -92,6 +92,9 @@ class PodSpec:
     env: tuple[tuple[str, str], ...]
     mounts: tuple[Mount, ...]
     resources: Resources
+    cpu_limit_milli: int
+    memory_limit_bytes: int
+    """Limits as in WorkloadSpec; 0: none."""
     stop_grace_seconds: int
     deadline_seconds: int
     """The pod is stopped after so long, also while the control plane is away; 0: never."""

@@ -88,6 +88,10 @@ class WorkloadSpec:
     mounts: tuple[Mount, ...] = ()
     nodes: int = 1
     choices: tuple[Resources, ...]
+    cpu_limit_milli: int = 0
+    """A pod may use so much even where it reserved less; 0: no limit."""
+    memory_limit_bytes: int = 0
+    """A pod that uses more is killed as out of memory; 0: no limit."""
     retry: RetryPolicy = RetryPolicy()
     max_duration_seconds: int = 0
     """0: no limit."""
