@@ -75,6 +75,12 @@ class Unauthenticated(MainstayError):
     code = "unauthenticated"
 
 
+class Forbidden(MainstayError):
+    """The caller is known but may not do this."""
+
+    code = "forbidden"
+
+
 class Unavailable(MainstayError):
     """The platform cannot write or reach what it needs just now: try again after the cause is mended."""
 

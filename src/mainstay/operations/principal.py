@@ -1,8 +1,31 @@
-"""Who asks, and under which key a request is done at most once."""
+"""Who asks, what they may do, and under which key a request is done at most once."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from mainstay.domain.errors import Forbidden
+from mainstay.domain.plan import Idempotency
+
+
+class Permission(StrEnum):
+    """What a route or an operation needs."""
+
+    READ = "read"
+    SUBMIT = "submit"
+    STOP = "stop"
+    DEPLOY = "deploy"
+    UPLOAD = "upload"
+
+
+ROLES: Mapping[str, frozenset[Permission]] = MappingProxyType({
+    "viewer": frozenset({Permission.READ}),
+    "user": frozenset(Permission),
+    "admin": frozenset(Permission),
+})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,6 +36,12 @@ class Principal:
     tenant: str
     role: str
 
+    def require(self, permission: Permission) -> None:
+        """Raises Forbidden unless the role of the caller includes `permission`."""
+        if permission not in ROLES.get(self.role, frozenset()):
+            msg = f"the role {self.role} may not {permission}"
+            raise Forbidden(msg, object_=self.name, hint="ask a maintainer of the project for the role 'user'")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestKey:
@@ -21,6 +50,10 @@ class RequestKey:
     route: str
     key: str
     body_hash: str
+
+    def with_reply(self, reply: str, *, tenant: str) -> Idempotency:
+        """What the store keeps, in the transaction of the write itself."""
+        return Idempotency(tenant=tenant, route=self.route, key=self.key, body_hash=self.body_hash, reply=reply)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

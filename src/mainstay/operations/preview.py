@@ -1,0 +1,24 @@
+"""Ask without changing anything: what would submitting do, and why is a workload where it is."""
+
+from __future__ import annotations
+
+from mainstay.decide import explain as explaining
+from mainstay.operations.principal import Permission, Principal
+from mainstay.operations.submit import JobRequest, check
+from mainstay.ports import Store
+
+
+def preview(store: Store, principal: Principal, job: JobRequest, *, now: int) -> explaining.Preview:
+    """What would happen if this job were submitted now. Raises Invalid as submit would."""
+    principal.require(Permission.READ)
+    check(job)
+    return explaining.preview(store.snapshot(now=now, seed=0), spec=job.spec, priority=job.priority)
+
+
+def explain(store: Store, principal: Principal, reference: str, *, now: int) -> explaining.Explanation | None:
+    """Why a workload waits and what would let it start; None if it is final. Raises NotFound."""
+    principal.require(Permission.READ)
+    workload = store.workload(reference, tenant=principal.tenant)
+    if workload.phase.final:
+        return None
+    return explaining.explain(store.snapshot(now=now, seed=0), workload.key)

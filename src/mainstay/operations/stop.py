@@ -1,0 +1,41 @@
+"""Stop: say that a workload is no longer wanted. The loops do the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mainstay.domain.plan import Plan, RequestStop
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.workload import Workload
+from mainstay.operations.principal import Done, Permission, Principal, RequestKey
+from mainstay.ports import Store
+
+
+def stop(
+    store: Store,
+    principal: Principal,
+    reference: str,
+    *,
+    now: int,
+    request: RequestKey | None,
+    reply: Callable[[Workload], str],
+) -> Done:
+    """Ask for the end of a workload, by id or newest of a name. Raises NotFound. A final one stays as it is."""
+    principal.require(Permission.STOP)
+    workload = store.workload(reference, tenant=principal.tenant)
+    text = reply(workload)
+    if workload.phase.final:
+        return Done(reply=text, replayed=False)
+    action = RequestStop(
+        workload_key=workload.key,
+        reason=Reason(code=Code.STOP_REQUESTED, object=workload.id, numbers={"by": principal.name}),
+    )
+    plan = Plan(
+        actor=principal.name,
+        now=now,
+        actions=(action,),
+        atomic=True,
+        idempotency=request.with_reply(text, tenant=principal.tenant) if request else None,
+    )
+    result = store.commit(plan)
+    return Done(reply=text if result.reply is None else result.reply, replayed=result.reply is not None)

@@ -1,0 +1,177 @@
+"""Submit: check the specifications, mint ids, store all of them in one transaction."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from mainstay.domain.errors import Conflict, Invalid
+from mainstay.domain.plan import NewWorkload, Plan, Submit
+from mainstay.domain.quantity import Resources
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.workload import Phase, Workload, WorkloadSpec
+from mainstay.operations.principal import Done, Permission, Principal, RequestKey
+from mainstay.ports import Store
+
+NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}\Z")
+ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Crockford's base 32: no letter that is easily taken for a digit."""
+ID_LETTERS = 8
+"""32⁸ ids per name: among 100,000 runs of one name a collision has a chance of 0.5 %, and is tried again."""
+MINT_ATTEMPTS = 3
+CPU_MILLI_MAX = 1_000_000_000
+MEMORY_BYTES_MAX = 1 << 50
+GPUS_MAX = 100_000
+NODES_MAX = 1_000
+PRIORITY_MAX = 100
+ENV_BYTES_MAX = 64 * 1024
+COMMAND_BYTES_MAX = 256 * 1024
+"""Linux takes at most 128 KiB per argument and about 2 MiB in all; a longer script belongs into the workdir."""
+ARGUMENT_BYTES_MAX = 128 * 1024 - 1
+DURATION_SECONDS_MAX = 10 * 366 * 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRequest:
+    """A specification and where it is to be put."""
+
+    spec: WorkloadSpec
+    project: str
+    queue: str
+    priority: int
+
+
+def submit(
+    store: Store,
+    principal: Principal,
+    jobs: Sequence[JobRequest],
+    *,
+    now: int,
+    request: RequestKey | None,
+    reply: Callable[[Sequence[Workload]], str],
+) -> Done:
+    """Accept all jobs or none. When this returns they are on disk. Raises Invalid, KeyReused, Unavailable."""
+    principal.require(Permission.SUBMIT)
+    for job in jobs:
+        check(job)
+    for last in (False,) * (MINT_ATTEMPTS - 1) + (True,):
+        workloads = tuple(_new_workload(job, principal) for job in jobs)
+        text = reply([as_pending(workload, now=now) for workload in workloads])
+        plan = Plan(
+            actor=principal.name,
+            now=now,
+            actions=tuple(Submit(workload=workload, reason=Reason(code=Code.SUBMITTED)) for workload in workloads),
+            atomic=True,
+            idempotency=request.with_reply(text, tenant=principal.tenant) if request else None,
+        )
+        try:
+            result = store.commit(plan)
+        except Conflict:
+            if last:
+                raise
+            continue
+        return Done(reply=text if result.reply is None else result.reply, replayed=result.reply is not None)
+    raise AssertionError
+
+
+def new_workload(spec: WorkloadSpec, principal: Principal, *, project: str, queue: str, priority: int) -> NewWorkload:
+    """A workload with a freshly minted id, `NAME-xxxxxxxx`."""
+    letters = "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LETTERS))
+    return NewWorkload(
+        id=f"{spec.name}-{letters}",
+        tenant=principal.tenant,
+        project=project,
+        queue=queue,
+        submitted_by=principal.name,
+        priority=priority,
+        spec=spec,
+    )
+
+
+def as_pending(new: NewWorkload, *, now: int) -> Workload:
+    """The workload as it will stand once stored; `key` and `version` are not known yet and 0."""
+    return Workload(
+        key=0,
+        id=new.id,
+        tenant=new.tenant,
+        project=new.project,
+        queue=new.queue,
+        submitted_by=new.submitted_by,
+        priority=new.priority,
+        spec=new.spec,
+        phase=Phase.PENDING,
+        reason=Reason(code=Code.SUBMITTED),
+        attempt=1,
+        infrastructure_failures=0,
+        user_failures=0,
+        stop_requested=False,
+        submitted_at=now,
+        not_before=0,
+        started_at=0,
+        finished_at=0,
+        output="",
+        version=0,
+    )
+
+
+def check(job: JobRequest) -> None:
+    """Raises Invalid, naming the field, what was given and what is allowed."""
+    spec = job.spec
+    for field, name in (("name", spec.name), ("project", job.project), ("queue", job.queue)):
+        if not NAME.match(name):
+            _refuse(field, name, "lower-case letters, digits and dashes, 1 to 40, a letter or digit first and last")
+    _within("nodes", spec.nodes, 1, NODES_MAX)
+    _within("priority", job.priority, 0, PRIORITY_MAX)
+    _within("max_duration", spec.max_duration_seconds, 0, DURATION_SECONDS_MAX)
+    _within("stop_grace", spec.stop_grace_seconds, 0, 86_400)
+    if not spec.choices:
+        _refuse("resources", "none", "at least one choice")
+    for choice in spec.choices:
+        _check_resources(choice)
+    _check_command(spec)
+    _check_env(spec)
+
+
+def _new_workload(job: JobRequest, principal: Principal) -> NewWorkload:
+    return new_workload(job.spec, principal, project=job.project, queue=job.queue, priority=job.priority)
+
+
+def _check_resources(resources: Resources) -> None:
+    _within("resources.cpu (in thousandths of a core)", resources.cpu_milli, 1, CPU_MILLI_MAX)
+    _within("resources.memory (in bytes)", resources.memory_bytes, 1, MEMORY_BYTES_MAX)
+    _within("resources.gpu", resources.gpus, 0, GPUS_MAX)
+
+
+def _check_command(spec: WorkloadSpec) -> None:
+    arguments = [argument.encode("utf-8", "surrogatepass") for argument in (*spec.run, spec.setup)]
+    if not spec.run or not spec.run[0]:
+        _refuse("run", "nothing", "a command")
+    if any(b"\0" in argument for argument in arguments):
+        _refuse("run", "a NUL character", "text")
+    size = max(sum(map(len, arguments)), max(map(len, arguments)) * COMMAND_BYTES_MAX // ARGUMENT_BYTES_MAX)
+    if size > COMMAND_BYTES_MAX:
+        _refuse("run", f"{size} bytes", f"at most {ARGUMENT_BYTES_MAX} per argument; put a long script into the workdir")
+
+
+def _check_env(spec: WorkloadSpec) -> None:
+    for name, value in spec.env:
+        if not ENV_NAME.match(name):
+            _refuse("env", name, "names of letters, digits and underscores, no digit first")
+        if "\0" in value:
+            _refuse(f"env.{name}", "a NUL character", "text")
+    size = sum(len(name) + len(value.encode("utf-8", "surrogatepass")) for name, value in spec.env)
+    if size > ENV_BYTES_MAX:
+        _refuse("env", f"{size} bytes", f"at most {ENV_BYTES_MAX} bytes in all")
+
+
+def _within(field: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        _refuse(field, str(value), f"{low} to {high}")
+
+
+def _refuse(field: str, given: str, allowed: str) -> None:
+    msg = f"{field}: {given!r} is not allowed"
+    raise Invalid(msg, object_=field, hint=f"allowed: {allowed}")
