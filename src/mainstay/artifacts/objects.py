@@ -1,0 +1,186 @@
+"""`Artifacts` over obstore: blobs and trees named by their SHA-256, slots fenced by attempt.
+
+    blobs/ab/abcd…            content, immutable
+    trees/ab/abcd…            manifest of a tree, immutable
+    slots/NAME/00000003       digest of the tree that attempt 3 committed; the highest attempt is the content
+
+An older attempt never overwrites a newer one, because each writes under its own number and readers take the highest:
+the fence needs no lock and no clock (reliability.md R6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import NotFoundError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from mainstay.domain.artifact import DIGEST, Tree
+from mainstay.domain.errors import Fenced, Invalid, NotFound, NotYet
+
+PART_BYTES = 5 << 20
+"""The smallest part that S3 takes in a multipart upload."""
+LOOKUPS_MAX = 32
+SLOT = re.compile(r"[a-z0-9][a-z0-9-]{0,120}(/[a-z0-9][a-z0-9._-]{0,60})?\Z")
+
+
+class ObjectArtifacts:
+    """Implements `ports.Artifacts`."""
+
+    def __init__(self, store: ObjectStore, *, directory: Path | None = None) -> None:
+        """`directory` is where `store` keeps its files if it is local: they are then flushed to disk."""
+        self._store = store
+        self._directory = directory
+
+    async def missing(self, digests: Iterable[str]) -> tuple[str, ...]:
+        """In the order given, each once."""
+        names = tuple(dict.fromkeys(map(_checked, digests)))
+        looking = asyncio.Semaphore(LOOKUPS_MAX)
+
+        async def absent(name: str) -> bool:
+            async with looking:
+                return not await self._exists(_path("blobs", name))
+
+        found = await asyncio.gather(*map(absent, names))
+        return tuple(name for name, is_absent in zip(names, found, strict=True) if is_absent)
+
+    async def put(self, digest: str, chunks: AsyncIterator[bytes]) -> int:
+        """Nothing is left behind if the content turns out to be another: the upload is only completed once it is checked."""
+        path = _path("blobs", _checked(digest))
+        check = _Check(digest, chunks)
+        try:
+            await obstore.put_async(self._store, path, check.content(), chunk_size=PART_BYTES)
+        except Exception as error:
+            if check.refusal:
+                raise check.refusal from error
+            raise
+        await self._flush(path)
+        return check.size
+
+    async def get(self, digest: str) -> AsyncIterator[bytes]:
+        """Chunks of at least 5 MiB but the last."""
+        path = _path("blobs", _checked(digest))
+        try:
+            result = await obstore.get_async(self._store, path)
+        except (NotFoundError, FileNotFoundError) as error:
+            msg = f"no such blob: {digest}"
+            raise NotFound(msg, object_=digest) from error
+        async for chunk in result.stream(min_chunk_size=PART_BYTES):
+            yield bytes(chunk)
+
+    async def put_tree(self, tree: Tree) -> str:
+        """Raises NotYet with the digests that are missing in its `numbers`."""
+        missing = await self.missing(entry.digest for entry in tree.entries)
+        if missing:
+            msg = f"{len(missing)} files of the tree are not stored"
+            raise NotYet(msg, object_=tree.digest, hint="send the blobs first", numbers={"missing": " ".join(missing)})
+        path = _path("trees", tree.digest)
+        await obstore.put_async(self._store, path, tree.manifest)
+        await self._flush(path)
+        return tree.digest
+
+    async def tree(self, digest: str) -> Tree:
+        """Parsed and checked again: what is stored is not trusted more than what is sent."""
+        try:
+            return Tree.of_manifest(await self._read(_path("trees", _checked(digest))))
+        except (NotFoundError, FileNotFoundError) as error:
+            msg = f"no such tree: {digest}"
+            raise NotFound(msg, object_=digest) from error
+
+    async def commit(self, slot: str, *, attempt: int, tree: str) -> None:
+        """The same attempt may commit again (a later checkpoint)."""
+        newest = max(await self._attempts(slot), default=0)
+        if newest > attempt:
+            msg = f"attempt {newest} of {slot} has committed; attempt {attempt} is too late"
+            raise Fenced(msg, object_=slot, numbers={"newest": newest, "attempt": attempt})
+        path = f"slots/{slot}/{attempt:08d}"
+        await obstore.put_async(self._store, path, _checked(tree).encode())
+        await self._flush(path)
+
+    async def head(self, slot: str) -> tuple[int, str]:
+        """What the highest attempt committed."""
+        attempts = await self._attempts(slot)
+        if not attempts:
+            msg = f"nothing was committed to {slot}"
+            raise NotFound(msg, object_=slot)
+        newest = max(attempts)
+        return newest, (await self._read(f"slots/{slot}/{newest:08d}")).decode()
+
+    async def _attempts(self, slot: str) -> list[int]:
+        if not SLOT.match(slot):
+            msg = f"not a slot: {slot!r}"
+            raise Invalid(msg, object_=slot)
+        found = await obstore.list_with_delimiter_async(self._store, f"slots/{slot}")
+        names = (row["path"].rsplit("/", 1)[-1] for row in found["objects"])
+        return [int(name) for name in names if name.isdecimal()]
+
+    async def _exists(self, path: str) -> bool:
+        try:
+            await obstore.head_async(self._store, path)
+        except (NotFoundError, FileNotFoundError):
+            return False
+        return True
+
+    async def _read(self, path: str) -> bytes:
+        return bytes(await (await obstore.get_async(self._store, path)).bytes_async())
+
+    async def _flush(self, path: str) -> None:
+        if self._directory is not None:
+            await asyncio.to_thread(_flush, self._directory / path)
+
+
+def open_artifacts(url: str) -> ObjectArtifacts:
+    """`url` is a directory, or `s3://bucket/prefix`, `gs://…`, `az://…` with credentials from the environment."""
+    if "://" in url:
+        return ObjectArtifacts(from_url(url))
+    directory = Path(url)
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return ObjectArtifacts(LocalStore(prefix=directory), directory=directory)
+
+
+class _Check:
+    """Hashes a stream as it passes and refuses its end if the digest is another."""
+
+    def __init__(self, digest: str, chunks: AsyncIterator[bytes]) -> None:
+        self._expected = digest
+        self._chunks = chunks
+        self.size = 0
+        self.refusal: Invalid | None = None
+
+    async def content(self) -> AsyncIterator[bytes]:
+        digest = hashlib.sha256()
+        async for chunk in self._chunks:
+            digest.update(chunk)
+            self.size += len(chunk)
+            yield chunk
+        if digest.hexdigest() != self._expected:
+            msg = f"the content has another digest: {digest.hexdigest()}, not {self._expected}"
+            self.refusal = Invalid(msg, object_=self._expected, hint="the file changed while it was sent; send it again")
+            raise self.refusal
+
+
+def _checked(digest: str) -> str:
+    if not DIGEST.match(digest):
+        msg = f"not a SHA-256 digest: {digest!r}"
+        raise Invalid(msg)
+    return digest
+
+
+def _path(folder: str, digest: str) -> str:
+    return f"{folder}/{digest[:2]}/{digest}"
+
+
+def _flush(path: Path) -> None:
+    """The content, then the name: a file that is on record must survive a power cut."""
+    for target in (path, path.parent):
+        descriptor = os.open(target, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

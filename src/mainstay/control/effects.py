@@ -1,0 +1,130 @@
+"""The effect loop of one cluster: look at it, compare with what is wanted, record what was seen, act.
+
+The order of the steps is what makes it safe:
+1. `observe` before `wanted`: an allocation is committed before its pod is created, so a pod that was seen has its row
+   by the time the rows are read; a pod without one is truly an orphan.
+2. Observations are committed before effects are carried out: nothing is forgotten on the cluster whose end is not on
+   record (law 3).
+3. Both carry the epoch: the commit is refused, and so is the act, once a newer holder has taken over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import structlog
+
+from mainstay.control.outputs import Outputs
+from mainstay.decide.reconcile import Reconciliation, reconcile
+from mainstay.domain.allocation import CreatePod, DeletePod, End, PodAction, PodState, Seen, Wanted
+from mainstay.domain.errors import Gone, Invalid, MainstayError, NoCapacity, NotYet
+from mainstay.domain.plan import Action, Epoch, ObservePod, Plan
+from mainstay.domain.reason import Code, Reason
+from mainstay.operations.offload import Offload
+from mainstay.ports import Artifacts, Clock, Cluster, Store
+
+log = structlog.get_logger()
+
+BUSY_SECONDS = 0.04
+"""How often a cluster with live pods is looked at: half of what a person notices as a delay."""
+IDLE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What one look found: every step after it works on this alone."""
+
+    wanted: tuple[Wanted, ...]
+    reconciliation: Reconciliation
+
+
+class EffectLoop:
+    """One cluster's loop. A turn is `look`, `record`, `carry_out`; any of them may be repeated or cut off."""
+
+    def __init__(self, store: Store, cluster: Cluster, artifacts: Artifacts, clock: Clock, offload: Offload) -> None:
+        self._store = store
+        self._cluster = cluster
+        self._clock = clock
+        self._offload = offload
+        self._outputs = Outputs(cluster, artifacts)
+        self._unmatched: Mapping[str, int] = {}
+
+    async def turn(self, epoch: Epoch) -> bool:
+        """One round. True if there are pods to watch closely. Raises Fenced, Unavailable."""
+        view = await self.look()
+        await self.record(view, epoch)
+        await self.carry_out(view, epoch)
+        return bool(view.wanted)
+
+    async def look(self) -> View:
+        """Observe the cluster, then read what is wanted, and compare."""
+        seen = await self._cluster.observe()
+        wanted = await self._offload(self._store.wanted, self._cluster.name)
+        found = reconcile(
+            self._cluster.name, wanted, seen, now=self._clock.now(), unmatched_since=self._unmatched
+        )
+        self._unmatched = found.unmatched
+        return View(wanted=wanted, reconciliation=found)
+
+    async def record(self, view: View, epoch: Epoch) -> None:
+        """Commit what was seen. An end waits until the output files of its pod are stored."""
+        rows = {row.allocation.key: row for row in view.wanted}
+        observations: list[Action] = []
+        for action in view.reconciliation.observations:
+            if isinstance(action, ObservePod) and has_output(action, rows):
+                row = rows[action.allocation_key]
+                output = self._outputs.collected(row.allocation)
+                if output is None:
+                    continue
+                observations.append(replace(action, output=output))
+            else:
+                observations.append(action)
+        await self._commit(observations, epoch)
+
+    async def carry_out(self, view: View, epoch: Epoch) -> None:
+        """Carry out the effects one by one. What cannot be done now is found again by the next look."""
+        rows = {row.allocation.pod: row for row in view.wanted}
+        for effect in view.reconciliation.effects:
+            try:
+                await self._cluster.act(effect, epoch=epoch.number)
+            except (NoCapacity, NotYet, Gone) as error:
+                log.info("effect_postponed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
+            except Invalid as error:
+                await self._refuse(effect, rows[effect.name], error, epoch)
+
+    async def close(self) -> None:
+        """Drop the copies of output files under way; they start again with the next loop."""
+        await self._outputs.close()
+
+    async def _refuse(self, effect: PodAction, row: Wanted, error: MainstayError, epoch: Epoch) -> None:
+        """The pod can never run here: make sure of it by a tombstone, then put its end on record."""
+        log.warning("pod_refused", pod=effect.name, reason=error.message)
+        if not isinstance(effect, CreatePod):
+            raise error
+        await self._cluster.act(DeletePod(name=effect.name, grace_seconds=0), epoch=epoch.number)
+        now = self._clock.now()
+        state = PodState(
+            name=effect.name,
+            node=effect.node,
+            seen=Seen.ENDED,
+            ended_at=now,
+            end=End.START_FAILED,
+            detail=error.message,
+        )
+        reason = Reason(code=Code.POD_ENDED, object=effect.name, numbers={"end": End.START_FAILED, "exit_code": -1})
+        await self._commit([ObservePod(allocation_key=row.allocation.key, state=state, reason=reason)], epoch)
+
+    async def _commit(self, actions: list[Action], epoch: Epoch) -> None:
+        if actions:
+            plan = Plan(actor=f"cluster/{self._cluster.name}", now=self._clock.now(), actions=tuple(actions), epoch=epoch)
+            await self._offload(self._store.commit, plan)
+
+
+def has_output(action: ObservePod, rows: Mapping[int, Wanted]) -> bool:
+    """Whether files are to be fetched before this end is recorded: rank 0 of a pod that ended well speaks for its gang."""
+    row = rows.get(action.allocation_key)
+    ended_well = action.state.seen is Seen.ENDED and action.state.end is End.EXITED and action.state.exit_code == 0
+    return row is not None and ended_well and row.allocation.rank == 0
+
+

@@ -1,0 +1,127 @@
+"""Runs the loops: when a turn is due, at what pace, and what happens when it fails. No business rule lives here."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from mainstay.control import decisions
+from mainstay.control.decisions import DECISIONS, Decision
+from mainstay.control.effects import BUSY_SECONDS, IDLE_SECONDS, EffectLoop
+from mainstay.control.tenure import Tenure
+from mainstay.domain.errors import Fenced, MainstayError
+from mainstay.operations.pulse import Listener
+from mainstay.operations.services import Services
+from mainstay.ports import Clock, Cluster
+
+log = structlog.get_logger()
+
+PAUSE_SECONDS_MIN = 0.005
+"""Turns of one loop are at least so far apart: a burst of commits becomes one turn."""
+BACKOFF_SECONDS = 0.2
+BACKOFF_SECONDS_MAX = 15.0
+
+Turn = Callable[[], Awaitable[float]]
+"""One turn of a loop; answers after how many seconds the next is due if nothing is committed before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """A loop by name."""
+
+    name: str
+    turn: Turn
+
+
+def loops(services: Services, *, holder: str) -> tuple[Loop, ...]:
+    """Every loop of this process: one per decision, one per cluster. This list is all that runs."""
+    return (
+        *(_decision_loop(services, decision, holder=holder) for decision in DECISIONS),
+        *(_effect_loop(services, cluster, holder=holder) for cluster in services.clusters.values()),
+    )
+
+
+async def run(all_loops: tuple[Loop, ...], services: Services) -> None:
+    """Run until cancelled. A turn that fails is logged and tried again later; a loop never dies."""
+    async with asyncio.TaskGroup() as group:
+        for loop in all_loops:
+            group.create_task(_forever(loop, services), name=loop.name)
+
+
+async def _forever(loop: Loop, services: Services) -> None:
+    failures = 0
+    with services.pulse.listener() as listener:
+        while True:
+            began = services.clock.monotonic()
+            try:
+                wait = await loop.turn()
+                failures = 0
+            except MainstayError as error:
+                log.warning("turn_failed", loop=loop.name, code=error.code, reason=error.message)
+                failures += 1
+            except Exception:
+                log.exception("turn_crashed", loop=loop.name)
+                failures += 1
+            if failures:
+                await services.clock.sleep(_backoff_seconds(failures))
+            else:
+                await _pause(services.clock, listener, began=began, wait=wait)
+
+
+async def _pause(clock: Clock, listener: Listener, *, began: float, wait: float) -> None:
+    """Until the next commit or `wait`, but never busy for more than half of the time: a slow turn makes room for others."""
+    await clock.sleep(max(PAUSE_SECONDS_MIN, clock.monotonic() - began))
+    await listener.wait(wait)
+
+
+def _backoff_seconds(failures: int) -> float:
+    """Exponential with jitter, so that replicas that failed together do not come back together."""
+    return min(BACKOFF_SECONDS * 2.0 ** min(failures - 1, 10), BACKOFF_SECONDS_MAX) * random.uniform(0.5, 1.0)
+
+
+def _decision_loop(services: Services, decision: Decision, *, holder: str) -> Loop:
+    tenure = Tenure(services.store, services.clock, lease=f"{decisions.LEASE}/{decision.name}", holder=holder)
+
+    async def turn() -> float:
+        try:
+            result = await services.offload(
+                decisions.turn, services.store, services.clock, tenure, decision
+            )
+        except Fenced:
+            tenure.lost()
+            raise
+        if result is None:
+            return decision.period_seconds
+        for refusal in result.refused:
+            log.info("action_refused", loop=decision.name, reason=refusal.reason.sentence)
+        if result.applied:
+            services.pulse.beat()
+            log.debug("committed", loop=decision.name, applied=result.applied, version=result.version)
+        return 0.0 if result.applied else decision.period_seconds
+
+    return Loop(name=decision.name, turn=turn)
+
+
+def _effect_loop(services: Services, cluster: Cluster, *, holder: str) -> Loop:
+    tenure = Tenure(services.store, services.clock, lease=f"cluster/{cluster.name}", holder=holder)
+    effects = EffectLoop(services.store, cluster, services.artifacts, services.clock, services.offload)
+
+    async def turn() -> float:
+        epoch = await services.offload(tenure.epoch)
+        if epoch is None:
+            return IDLE_SECONDS
+        before = services.store.version()
+        try:
+            busy = await effects.turn(epoch)
+        except Fenced:
+            tenure.lost()
+            raise
+        if services.store.version() != before:
+            services.pulse.beat()
+        return BUSY_SECONDS if busy else IDLE_SECONDS
+
+    return Loop(name=f"cluster/{cluster.name}", turn=turn)
