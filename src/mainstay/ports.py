@@ -45,6 +45,9 @@ class Store(Protocol):
     def wanted(self, cluster: str) -> tuple[Wanted, ...]:
         """Every allocation of a cluster that is not closed, by key."""
 
+    def system(self) -> str:
+        """Identity of this database, made when it was."""
+
     def version(self) -> int:
         """The version of the last commit: cheap, to see whether anything changed."""
 

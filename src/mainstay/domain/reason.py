@@ -39,6 +39,7 @@ class Code(StrEnum):
     DEPLOY_FAILED = "DeployFailed"
     REPLACED = "Replaced"
     ENDPOINT_REMOVED = "EndpointRemoved"
+    PRICE_SET = "PriceSet"
     NODE_CHANGED = "NodeChanged"
     GUARD_FAILED = "GuardFailed"
     CAPACITY_TAKEN = "CapacityTaken"
@@ -75,6 +76,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType({
     Code.DEPLOY_FAILED: "version {version} did not become healthy; endpoint {endpoint} is unchanged: {detail}",
     Code.REPLACED: "stopped because version {version} of endpoint {endpoint} took over",
     Code.ENDPOINT_REMOVED: "endpoint {endpoint} removed by {by}",
+    Code.PRICE_SET: "price of {object} set",
     Code.NODE_CHANGED: "node {node} is {state}",
     Code.GUARD_FAILED: "{object} changed since it was read (version {read}, now {now})",
     Code.CAPACITY_TAKEN: "the capacity of {node} was taken in the meantime",

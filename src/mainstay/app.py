@@ -1,0 +1,326 @@
+"""The composition root: settings in, a running platform out. The only file that names concrete adapters.
+
+`run_up` is the embedded platform (SQLite, this machine as its cluster, everything in one process); `run_server` is
+the same on PostgreSQL, where several replicas share the database and any of them may lead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import hmac
+import ipaddress
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from mainstay.api.app import create_api
+from mainstay.artifacts.objects import open_artifacts
+from mainstay.clusters.local import LocalCluster, lock_state_directory
+from mainstay.control import runner
+from mainstay.decide.billing import default_price_book
+from mainstay.domain.errors import MainstayError, StateUnusable
+from mainstay.domain.plan import Plan, SetPrice
+from mainstay.domain.reason import Code, Reason
+from mainstay.operations.offload import Offload
+from mainstay.operations.principal import Principal
+from mainstay.operations.pulse import Pulse
+from mainstay.operations.services import Services
+from mainstay.ports import Cluster, Store
+from mainstay.store import open_postgresql, open_sqlite
+from mainstay.web import mount_pages
+
+log = structlog.get_logger()
+
+PORT = 8650
+LOCAL_CLUSTER = "local"
+DEFAULT_TENANT = "default"
+SHUTDOWN_SECONDS = 5
+TOKEN_BYTES = 32
+"""256 bits of randomness (security.md C3)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be chosen at start. `database` empty: SQLite in the state directory."""
+
+    state: Path
+    host: str = "127.0.0.1"
+    port: int = PORT
+    database: str = ""
+    artifacts: str = ""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    local_cluster: bool = True
+    log_level: str = "info"
+
+    @property
+    def scheme(self) -> str:
+        """https where there is a certificate."""
+        return "https" if self.tls_certificate else "http"
+
+
+class SystemClock:
+    """`ports.Clock` on this machine."""
+
+    def now(self) -> int:
+        """UTC microseconds."""
+        return time.time_ns() // 1_000
+
+    def monotonic(self) -> float:
+        """Seconds since some moment, never going back."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class App:
+    """A wired platform that is not running yet."""
+
+    services: Services
+    api: FastAPI
+    holder: str
+    """Our name on the leases."""
+
+
+def run(settings: Settings, *, ready: Callable[[App], None] = lambda _: None) -> int:
+    """Run until SIGINT or SIGTERM; the exit code. `ready` is called once requests are answered.
+
+    Every refusal to start is one sentence on stderr and exit code 1.
+    """
+    configure_log(settings.log_level)
+    try:
+        with listening(settings) as listener, opened(settings) as parts:
+            app = wire(settings, parts, port=listener.getsockname()[1])
+            asyncio.run(serve(app, settings, listener, ready))
+    except MainstayError as error:
+        print(f"mainstay: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)
+        return 1
+    return 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The adapters that hold something open."""
+
+    store: Store
+    clusters: dict[str, Cluster]
+    token: str
+    artifacts_url: str
+
+
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator[Parts]:
+    """Open the state, one platform per directory; close everything at the end. Raises StateUnusable."""
+    prepare_directory(settings.state)
+    with contextlib.ExitStack() as stack:
+        if not settings.database or settings.local_cluster:
+            stack.enter_context(lock_state_directory(settings.state))
+        store = (
+            open_postgresql(settings.database) if settings.database else open_sqlite(settings.state / "mainstay.db")
+        )
+        stack.callback(store.close)
+        artifacts_url = settings.artifacts or str(settings.state / "artifacts")
+        clusters: dict[str, Cluster] = {}
+        if settings.local_cluster:
+            clusters[LOCAL_CLUSTER] = LocalCluster(
+                settings.state / "clusters" / LOCAL_CLUSTER, artifacts=open_artifacts(artifacts_url), name=LOCAL_CLUSTER
+            )
+        yield Parts(
+            store=store, clusters=clusters, token=administrator_token(settings.state), artifacts_url=artifacts_url
+        )
+
+
+def wire(settings: Settings, parts: Parts, *, port: int) -> App:
+    """Put the adapters together. Writes the default price book into a new database."""
+    clock = SystemClock()
+    if not parts.store.prices():
+        set_prices(parts.store, now=clock.now())
+    services = Services(
+        store=parts.store,
+        artifacts=open_artifacts(parts.artifacts_url),
+        clusters=parts.clusters,
+        clock=clock,
+        offload=Offload(),
+        pulse=Pulse(),
+        authenticate=single_administrator(parts.token),
+        system=parts.store.system(),
+        url=f"{settings.scheme}://{_host_in_url(settings.host)}:{port}",
+    )
+    api = create_api(services)
+    mount_pages(api, services)
+    # One embedded platform owns its database alone (the lock proves that its predecessor is dead), so it keeps one
+    # name and need not wait for a lease to run out after a crash. Replicas have a name per process.
+    holder = "embedded" if not settings.database else f"{socket.gethostname()}/{secrets.token_hex(8)}"
+    return App(services=services, api=api, holder=holder)
+
+
+async def serve(app: App, settings: Settings, listener: socket.socket, ready: Callable[[App], None]) -> None:
+    """Answer requests and run all loops until a signal comes; then finish the turns under way and let go."""
+    server = _Server(
+        uvicorn.Config(
+            app.api,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            ssl_certfile=settings.tls_certificate,
+            ssl_keyfile=settings.tls_key,
+        )
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with asyncio.TaskGroup() as group:
+        control = group.create_task(runner.run(runner.loops(app.services, holder=app.holder), app.services))
+        serving = group.create_task(server.serve(sockets=[listener]))
+        async with _written(settings.state / "server.json", app):
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.005)
+            ready(app)
+            await stop.wait()
+        server.should_exit = True
+        await serving
+        control.cancel()
+    for cluster in app.services.clusters.values():
+        await cluster.close()
+    app.services.offload.close()
+
+
+class _Server(uvicorn.Server):
+    """Signals are ours: they also end the loops."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.asynccontextmanager
+async def _written(path: Path, app: App) -> AsyncIterator[None]:
+    """While the platform runs, a file that only its owner reads tells the command line where it is."""
+    write_private(path, json.dumps({"url": app.services.url, "token": administrator_token(path.parent)}))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def listening(settings: Settings) -> Iterator[socket.socket]:
+    """The bound socket. Raises StateUnusable if the port is taken or the address may not be served without TLS."""
+    if not is_loopback(settings.host) and not (settings.tls_certificate and settings.tls_key):
+        msg = f"refusing to listen on {settings.host} without TLS"
+        raise StateUnusable(
+            msg, hint="give --tls-cert and --tls-key, or listen on 127.0.0.1 and put a TLS proxy in front of it"
+        )
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            msg = f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+            raise StateUnusable(msg, hint="choose another with --port, or 0 for a free one") from error
+        listener.listen(2048)
+        yield listener
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address. A name other than localhost counts as reachable."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def prepare_directory(state: Path) -> None:
+    """Make the state directory, readable by its owner only. Raises StateUnusable."""
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe = state / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        msg = f"cannot write to the state directory {state}: {error.strerror}"
+        raise StateUnusable(msg, hint="choose another with --state, or make this one writable") from error
+
+
+def administrator_token(state: Path) -> str:
+    """The token of the local administrator, made at the first start, in a file that only its owner reads."""
+    path = state / "token"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        token = f"mst_{secrets.token_urlsafe(TOKEN_BYTES)}"
+        write_private(path, token)
+        return token
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner reads; it appears whole or not at all."""
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+    temporary.replace(path)
+
+
+def single_administrator(token: str) -> Callable[[str], Principal | None]:
+    """Embedded mode has one tenant and one person (security.md E6)."""
+    expected = hashlib.sha256(token.encode()).digest()
+    administrator = Principal(name="admin", tenant=DEFAULT_TENANT, role="admin")
+
+    def authenticate(given: str) -> Principal | None:
+        digest = hashlib.sha256(given.encode("utf-8", "surrogatepass")).digest()
+        return administrator if hmac.compare_digest(digest, expected) else None
+
+    return authenticate
+
+
+def set_prices(store: Store, *, now: int) -> None:
+    """Put the default price book into a database that has none."""
+    actions = tuple(
+        SetPrice(price=price, reason=Reason(code=Code.PRICE_SET, object=price.sku)) for price in default_price_book()
+    )
+    store.commit(Plan(actor="mainstay", now=now, actions=actions, atomic=True))
+
+
+def configure_log(level: str) -> None:
+    """Events with fields on stderr, one per line: for people on a terminal, as JSON elsewhere."""
+    numbers = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(numbers[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def _host_in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
