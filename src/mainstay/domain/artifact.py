@@ -71,7 +71,11 @@ class Tree:
         except (ValueError, TypeError, IndexError, KeyError) as error:
             msg = "not the manifest of a tree"
             raise Invalid(msg) from error
-        return cls(entries=entries)
+        tree = cls(entries=entries)
+        if tree.manifest != manifest:
+            msg = "a manifest that is not in its canonical form"
+            raise Invalid(msg)
+        return tree
 
 
 def safe_path(path: str) -> bool:

@@ -1,0 +1,161 @@
+"""What every artifact store promises, over a directory and over S3 (a local server that speaks its protocol)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import obstore
+import pytest
+from obstore.store import S3Store
+
+from mainstay.artifacts.objects import ObjectArtifacts, open_artifacts
+from mainstay.domain.artifact import Entry, Tree
+from mainstay.domain.errors import Fenced, Invalid, NotFound, NotYet
+
+LARGE = 12 << 20
+
+
+@pytest.fixture(scope="module")
+def s3_url() -> Iterator[str]:
+    server_module = pytest.importorskip("moto.server", reason="the S3 server for tests is not installed: make setup")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["directory", "s3"])
+def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectArtifacts:
+    if request.param == "directory":
+        return open_artifacts(str(tmp_path / "artifacts"))
+    bucket = f"b{hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20]}"
+    url = request.getfixturevalue("s3_url")
+    import httpx2
+
+    httpx2.put(f"{url}/{bucket}").raise_for_status()
+    store = S3Store(
+        bucket,
+        endpoint=url,
+        region="us-east-1",
+        access_key_id="test",
+        secret_access_key="test",
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+    return ObjectArtifacts(store)
+
+
+async def chunks(content: bytes, size: int = 1 << 20) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+async def read(artifacts: ObjectArtifacts, name: str) -> bytes:
+    return b"".join([chunk async for chunk in artifacts.get(name)])
+
+
+async def stored_tree(artifacts: ObjectArtifacts, files: dict[str, bytes]) -> str:
+    for content in files.values():
+        await artifacts.put(digest(content), chunks(content))
+    entries = (Entry(path=path, size=len(files[path]), digest=digest(files[path])) for path in sorted(files))
+    return await artifacts.put_tree(Tree(entries=tuple(entries)))
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", os.urandom(LARGE)], ids=["empty", "small", "several parts"])
+async def test_a_blob_comes_back_as_it_went(artifacts: ObjectArtifacts, content: bytes) -> None:
+    name = digest(content)
+    assert await artifacts.missing([name]) == (name,)
+    assert await artifacts.put(name, chunks(content)) == len(content)
+    assert await artifacts.missing([name, name]) == ()
+    assert await read(artifacts, name) == content
+
+
+@pytest.mark.parametrize("size", [1, LARGE])
+async def test_content_with_another_digest_is_refused_and_leaves_nothing(artifacts: ObjectArtifacts, size: int) -> None:
+    name = digest(b"something else")
+    with pytest.raises(Invalid, match="another digest"):
+        await artifacts.put(name, chunks(os.urandom(size)))
+    assert await artifacts.missing([name]) == (name,)
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing(artifacts: ObjectArtifacts) -> None:
+    content = os.urandom(LARGE)
+
+    async def breaking() -> AsyncIterator[bytes]:
+        yield content[: LARGE // 2]
+        msg = "the client went away"
+        raise ConnectionError(msg)
+
+    with pytest.raises(Exception, match="went away"):
+        await artifacts.put(digest(content), breaking())
+    assert await artifacts.missing([digest(content)]) == (digest(content),)
+
+
+async def test_putting_the_same_blob_again_changes_nothing(artifacts: ObjectArtifacts) -> None:
+    for _ in range(2):
+        await artifacts.put(digest(b"twice"), chunks(b"twice"))
+    assert await read(artifacts, digest(b"twice")) == b"twice"
+
+
+async def test_a_tree_needs_its_blobs(artifacts: ObjectArtifacts) -> None:
+    tree = Tree(entries=(Entry(path="a", size=1, digest=digest(b"a")),))
+    with pytest.raises(NotYet) as refusal:
+        await artifacts.put_tree(tree)
+    assert refusal.value.numbers["missing"] == digest(b"a")
+    name = await stored_tree(artifacts, {"a": b"a"})
+    assert name == tree.digest
+    assert await artifacts.tree(name) == tree
+
+
+async def test_an_older_attempt_never_overwrites_a_newer_one(artifacts: ObjectArtifacts) -> None:
+    old, new = await stored_tree(artifacts, {"f": b"old"}), await stored_tree(artifacts, {"f": b"new"})
+    await artifacts.commit("digits-1/output", attempt=2, tree=new)
+    with pytest.raises(Fenced, match="attempt 2"):
+        await artifacts.commit("digits-1/output", attempt=1, tree=old)
+    assert await artifacts.head("digits-1/output") == (2, new)
+
+
+async def test_an_older_attempt_that_slips_past_the_check_still_does_not_win(artifacts: ObjectArtifacts) -> None:
+    """The race that the check alone would lose: attempt 1 looked before attempt 2 committed, and writes after it."""
+    old, new = await stored_tree(artifacts, {"f": b"old"}), await stored_tree(artifacts, {"f": b"new"})
+    await artifacts.commit("digits-1/output", attempt=2, tree=new)
+    await obstore.put_async(artifacts._store, "slots/digits-1/output/00000001", old.encode())
+    assert await artifacts.head("digits-1/output") == (2, new)
+
+
+async def test_the_same_attempt_may_commit_a_later_checkpoint(artifacts: ObjectArtifacts) -> None:
+    first, second = await stored_tree(artifacts, {"f": b"1"}), await stored_tree(artifacts, {"f": b"2"})
+    await artifacts.commit("digits-1/checkpoint", attempt=1, tree=first)
+    await artifacts.commit("digits-1/checkpoint", attempt=1, tree=second)
+    assert await artifacts.head("digits-1/checkpoint") == (1, second)
+
+
+async def test_what_is_not_there_is_not_found(artifacts: ObjectArtifacts) -> None:
+    with pytest.raises(NotFound):
+        await read(artifacts, digest(b"nothing"))
+    with pytest.raises(NotFound):
+        await artifacts.tree(digest(b"nothing"))
+    with pytest.raises(NotFound):
+        await artifacts.head("nobody/output")
+
+
+@pytest.mark.parametrize("name", ["", "abc", "../" * 20 + "etc/passwd", "A" * 64, "0" * 63 + "/", "0" * 64 + "\n"])
+async def test_only_a_digest_names_a_blob(artifacts: ObjectArtifacts, name: str) -> None:
+    with pytest.raises(Invalid):
+        await artifacts.missing([name])
+    with pytest.raises(Invalid):
+        await artifacts.put(name, chunks(b"x"))
+
+
+@pytest.mark.parametrize("slot", ["", "/", "..", "../x", "a/../b", "a//b", "a/b/c", "A/b", "a/.hidden", "a\0b"])
+async def test_only_a_plain_name_is_a_slot(artifacts: ObjectArtifacts, slot: str) -> None:
+    with pytest.raises(Invalid):
+        await artifacts.commit(slot, attempt=1, tree="0" * 64)
