@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def save(output, model, metrics, images, labels, *, sample) -> None:
-    """Write `model/`, `metrics.json`, `held_out.json` (a request for the endpoint) and `held_out_labels.json` (the truth)."""
+    """Write the model, its metrics, the held-out images as a request for the endpoint, and their true labels."""
     from mainstay.serving import save_sklearn
 
     output.mkdir(parents=True, exist_ok=True)

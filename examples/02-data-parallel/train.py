@@ -1,4 +1,4 @@
-"""Data-parallel training: every rank computes gradients on its own part of the data, rank 0 sums them, all step alike.
+"""Data-parallel training: every rank computes gradients on its part of the data, rank 0 sums them, all step alike.
 
 Softmax regression on handwritten digits in plain NumPy; the exchange is a few lines over TCP, so that nothing is hidden.
 At the end the job proves itself: all ranks hold the same weights, bit for bit, and they agree with a training of the
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def place():
-    """Rank, number of ranks and meeting point. One process per node, so torchrun's variables and the platform's agree."""
+    """Rank, number of ranks, meeting point. One process per node: torchrun's variables and the platform's agree."""
     pairs = {
         "RANK": "MAINSTAY_NODE_RANK",
         "GROUP_RANK": "MAINSTAY_NODE_RANK",

@@ -1,0 +1,1 @@
+"""The model server and its model directories."""
