@@ -15,7 +15,7 @@ BATCH_ROWS = 128
 SENT_IMAGES = 8  # held-out images saved as a request for the endpoint
 
 
-def main() -> None:
+def main():
     begun = time.monotonic()
     print("job started: loading scikit-learn and the digits", flush=True)
     # Imported here, so that the line above reaches the log before scikit-learn's second of loading.
@@ -25,6 +25,8 @@ def main() -> None:
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+
+    from mainstay.serving import save_sklearn
 
     images, labels = load_digits(return_X_y=True)
     train_images, held_images, train_labels, held_labels = train_test_split(
@@ -48,25 +50,22 @@ def main() -> None:
         "images_held_out": len(held_images),
     }
     output = Path(os.environ["MAINSTAY_OUTPUT_DIR"])
-    save(output, model, metrics, held_images[:SENT_IMAGES], held_labels[:SENT_IMAGES], sample=train_images[:1])
+    save_sklearn(model, output / "model", sample=train_images[:1], metrics=metrics)
+    write_json(output / "metrics.json", metrics)
+    write_json(output / "held_out.json", request(held_images[:SENT_IMAGES]))
+    write_json(output / "held_out_labels.json", held_labels[:SENT_IMAGES].tolist())
     print(f"held-out accuracy: {metrics['accuracy_held_out']:.4f} on {len(held_images)} images", flush=True)
     print(f"saved model, metrics and {SENT_IMAGES} held-out images in {time.monotonic() - begun:.1f} s", flush=True)
 
 
-def save(output, model, metrics, images, labels, *, sample) -> None:
-    """Write the model, its metrics, the held-out images as a request for the endpoint, and their true labels."""
-    from mainstay.serving import save_sklearn
+def request(images):
+    """Ask for the labels of these images: a body for `/v2/models/NAME/infer` of the Open Inference Protocol v2."""
+    tensor = {"name": "input", "shape": list(images.shape), "datatype": "FP64", "data": images.ravel().tolist()}
+    return {"id": "held-out", "inputs": [tensor], "outputs": [{"name": "label"}]}
 
-    output.mkdir(parents=True, exist_ok=True)
-    save_sklearn(model, output / "model", sample=sample, metrics=metrics)
-    (output / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    request = {
-        "id": "held-out",
-        "inputs": [{"name": "input", "shape": list(images.shape), "datatype": "FP64", "data": images.ravel().tolist()}],
-        "outputs": [{"name": "label"}],
-    }
-    (output / "held_out.json").write_text(json.dumps(request) + "\n")
-    (output / "held_out_labels.json").write_text(json.dumps(labels.tolist()) + "\n")
+
+def write_json(path, content):
+    path.write_text(json.dumps(content) + "\n")
 
 
 if __name__ == "__main__":

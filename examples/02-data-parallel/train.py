@@ -1,4 +1,4 @@
-"""Data-parallel training: every rank computes gradients on its part of the data, rank 0 sums them, all step alike.
+"""Data-parallel training: every rank computes gradients on its part of the data, rank 0 sums them, all step.
 
 Softmax regression on handwritten digits in plain NumPy; the exchange is a few lines over TCP, so that nothing is hidden.
 At the end the job proves itself: all ranks hold the same weights, bit for bit, and they agree with a training of the
@@ -28,7 +28,7 @@ PEER_SECONDS = 60  # a rank that is silent for so long is lost, and with it the 
 WEIGHT_TOLERANCE = 1e-9  # sums of two halves and of the whole differ in the last bits only
 
 
-def main() -> None:
+def main():
     rank, ranks, address, port = place()
     print(f"rank {rank} of {ranks}: process {os.getpid()}, meeting at {address}:{port}", flush=True)
     train, held_out = split(*digits())

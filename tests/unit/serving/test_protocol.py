@@ -137,7 +137,9 @@ def test_a_wrong_method_is_405_and_says_which_is_allowed(doubling: Caller) -> No
         ({"name": "z"}, "unknown input: 'z'; expected: x"),
     ],
 )
-def test_a_wrong_tensor_is_400_with_expected_and_got(doubling: Caller, changes: dict[str, object], sentence: str) -> None:
+def test_a_wrong_tensor_is_400_with_expected_and_got(
+    doubling: Caller, changes: dict[str, object], sentence: str
+) -> None:
     answer = doubling.infer(**tensor(**changes))
     assert answer.status == 400
     assert sentence in answer.error
@@ -155,7 +157,10 @@ def test_a_wrong_tensor_is_400_with_expected_and_got(doubling: Caller, changes: 
         b'{"inputs": 1}',
         b'{"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [NaN, 1, 2]}]}',
         b'{"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1e999, 1, 2]}]}',
-        b'{"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}]}",
+        b'{"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": '
+        + b"[" * 100_000
+        + b"]" * 100_000
+        + b"}]}",
         b"[" * 200_000,
         json.dumps({"inputs": [X], "id": 7}).encode(),
         json.dumps({"inputs": []}).encode(),
