@@ -33,6 +33,9 @@ class End(StrEnum):
     MACHINE_RESTARTED = "machine_restarted"
 
 
+ENDS = tuple(End)
+"""The order that `AllocationTable.end` indexes. It lives in memory only; the store keeps the words."""
+
 INFRASTRUCTURE_ENDS = frozenset({End.LOST, End.MACHINE_RESTARTED, End.NEVER_STARTED})
 
 
@@ -82,6 +85,11 @@ class Wanted:
 
     allocation: Allocation
     spec: WorkloadSpec
+    settled: bool = False
+    """Its workload is final or on a later attempt: no decision reads this end any more, so the row may be closed.
+
+    Without it the end of one rank could leave the columns before its gang has been judged.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -91,7 +91,7 @@ class Reason:
 
     code: Code
     object: str = ""
-    numbers: Mapping[str, int | float | str] = MappingProxyType({})
+    numbers: Mapping[str, int | float | str] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:

@@ -1,0 +1,48 @@
+"""Who may start now, and in which order."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mainstay.domain.allocation import Seen
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
+from mainstay.domain.snapshot import Bools, Ints, Snapshot
+from mainstay.domain.workload import Phase
+
+
+def order(snapshot: Snapshot) -> Ints:
+    """Rows of `snapshot.workloads` that may start now: higher priority first, then the older, then the lower key.
+
+    O(n log n) in the waiting workloads, a few tens of milliseconds for 100,000.
+    """
+    rows = np.flatnonzero(_may_start(snapshot))
+    table = snapshot.workloads
+    ranking = np.lexsort((table.key[rows], table.submitted_at[rows], -table.priority[rows]))
+    return rows[ranking]
+
+
+def waiting(snapshot: Snapshot) -> Bools:
+    """Which workloads wait for a place, whether or not they may have one now."""
+    phase = snapshot.workloads.phase
+    waits: Bools = (phase == Phase.PENDING) | (phase == Phase.QUEUED)
+    return waits
+
+
+def due(snapshot: Snapshot) -> Bools:
+    """Whose back-off is over.
+
+    A back-off never lasts longer than the workload's own maximum. One that seems to has been written before the
+    clock was set back, and a workload must not wait for the clock to catch up.
+    """
+    table = snapshot.workloads
+    left = table.not_before - snapshot.now
+    over: Bools = (left <= 0) | (left > table.backoff_seconds_max * MICROSECONDS_PER_SECOND)
+    return over
+
+
+def _may_start(snapshot: Snapshot) -> Bools:
+    table = snapshot.workloads
+    # A pod that is not proven dead may still run: no later attempt starts beside it (R5).
+    alive = snapshot.allocations.workload_key[snapshot.allocations.seen != Seen.ENDED]
+    may_start = waiting(snapshot) & ~table.stop_requested & due(snapshot)
+    return may_start & ~np.isin(table.key, alive) if alive.size else may_start

@@ -1,0 +1,104 @@
+"""One attempt as lifecycle judges it: the workload's standing and the state of its pods, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mainstay.domain.allocation import ENDS, End, Seen
+from mainstay.domain.plan import RowVersion
+from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.workload import Phase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A workload: what it may still do, and how often it has failed."""
+
+    key: int
+    version: int
+    phase: Phase
+    attempt: int
+    stop_requested: bool
+    max_duration_seconds: int
+    infrastructure_failures: int
+    user_failures: int
+    infrastructure_max: int
+    user_max: int
+    backoff_seconds: int
+    backoff_seconds_max: int
+    always: bool
+
+    @property
+    def guard(self) -> RowVersion:
+        """The workload must be as it was read."""
+        return RowVersion(kind="workload", key=self.key, version=self.version)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """One allocation of the attempt."""
+
+    key: int
+    version: int
+    rank: int
+    memory_bytes: int
+    stop: bool
+    seen: Seen
+    started_at: int
+    ended_at: int
+    end: End
+    """Means something only once ENDED; an end without a word counts as LOST."""
+    exit_code: int
+
+    @property
+    def alive(self) -> bool:
+        """Not proven dead."""
+        return self.seen is not Seen.ENDED
+
+    @property
+    def ended_well(self) -> bool:
+        """By itself, with exit code 0."""
+        return not self.alive and self.end is End.EXITED and self.exit_code == 0
+
+    @property
+    def guard(self) -> RowVersion:
+        """The allocation must be as it was read."""
+        return RowVersion(kind="allocation", key=self.key, version=self.version)
+
+
+def run_of(snapshot: Snapshot, row: int) -> Run:
+    """The workload in this row."""
+    table = snapshot.workloads
+    return Run(
+        key=int(table.key[row]),
+        version=int(table.version[row]),
+        phase=Phase(int(table.phase[row])),
+        attempt=int(table.attempt[row]),
+        stop_requested=bool(table.stop_requested[row]),
+        max_duration_seconds=int(table.max_duration_seconds[row]),
+        infrastructure_failures=int(table.infrastructure_failures[row]),
+        user_failures=int(table.user_failures[row]),
+        infrastructure_max=int(table.infrastructure_max[row]),
+        user_max=int(table.user_max[row]),
+        backoff_seconds=int(table.backoff_seconds[row]),
+        backoff_seconds_max=int(table.backoff_seconds_max[row]),
+        always=bool(table.retry_always[row]),
+    )
+
+
+def pod_of(snapshot: Snapshot, row: int) -> Pod:
+    """The allocation in this row."""
+    table = snapshot.allocations
+    end = int(table.end[row])
+    return Pod(
+        key=int(table.key[row]),
+        version=int(table.version[row]),
+        rank=int(table.rank[row]),
+        memory_bytes=int(table.memory_bytes[row]),
+        stop=bool(table.stop[row]),
+        seen=Seen(int(table.seen[row])),
+        started_at=int(table.started_at[row]),
+        ended_at=int(table.ended_at[row]),
+        end=ENDS[end] if end >= 0 else End.LOST,
+        exit_code=int(table.exit_code[row]),
+    )

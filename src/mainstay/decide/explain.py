@@ -1,0 +1,206 @@
+"""Why a workload waits and what would let it start; what a submission would do. The scheduler's own cycle, not a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mainstay.decide import admission, billing
+from mainstay.decide.placement import POLICIES
+from mainstay.decide.placement.fit import free_of
+from mainstay.decide.schedule import Cycle, refusal, slot_resources
+from mainstay.decide.shapes import Shape, make_shape, shape_of
+from mainstay.domain.errors import NotFound
+from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_SECOND, Money, Resources
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.workload import Phase, WorkloadSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """One change of the request, everything else the same, with which the workload could start at once."""
+
+    change: str
+    """What is relaxed: `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`."""
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why a workload is where it is, now."""
+
+    workload_key: int
+    phase: Phase
+    reason: Reason
+    position: int
+    """Place in the order of what may start, from 1; 0: not in it."""
+    alternatives: tuple[Alternative, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a submission would do at this instant. Nothing is promised: others may come first."""
+
+    starts_now: bool
+    nodes: tuple[str, ...]
+    """Node of each rank; empty if it would wait."""
+    resources: Resources
+    """What each pod would hold: of the choice that fits, else of the first."""
+    price_per_hour: Money
+    """Of all its pods together."""
+    cost_max: Money | None
+    """At `max_duration`; None without one."""
+    reason: Reason
+    position: int
+    alternatives: tuple[Alternative, ...]
+
+
+def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
+    """Why, and what would help. Costs one scheduling cycle. Raises NotFound for a workload that is final or unknown."""
+    row = int(np.searchsorted(snapshot.workloads.key, workload_key))
+    if row >= snapshot.workloads.key.size or snapshot.workloads.key[row] != workload_key:
+        msg = f"no workload waits or runs under this key: {workload_key}"
+        raise NotFound(msg)
+    phase = Phase(int(snapshot.workloads.phase[row]))
+    held = _held_back(snapshot, row, phase)
+    if held:
+        return Explanation(workload_key=workload_key, phase=phase, reason=held, position=0, alternatives=())
+    answer = _answer(snapshot, shape_of(snapshot, row), before_row=row)
+    return Explanation(
+        workload_key=workload_key,
+        phase=phase,
+        reason=answer.reason,
+        position=answer.position,
+        alternatives=answer.alternatives,
+    )
+
+
+def preview(snapshot: Snapshot, *, spec: WorkloadSpec, priority: int) -> Preview:
+    """What submitting this now would do, with its price. Costs one scheduling cycle; changes nothing."""
+    shape = make_shape(snapshot, nodes=spec.nodes, choices=spec.choices)
+    answer = _answer(snapshot, shape, priority=priority)
+    resources = answer.resources or spec.choices[0]
+    per_pod = billing.price_per_hour(resources, snapshot.now, snapshot.prices)
+    hourly = replace(per_pod, micros=per_pod.micros * spec.nodes)
+    return Preview(
+        starts_now=bool(answer.node_rows),
+        nodes=tuple(snapshot.nodes.names[row] for row in answer.node_rows),
+        resources=resources,
+        price_per_hour=hourly,
+        cost_max=_cost_max(hourly, spec.max_duration_seconds),
+        reason=answer.reason,
+        position=answer.position,
+        alternatives=answer.alternatives,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Answer:
+    reason: Reason
+    position: int
+    node_rows: tuple[int, ...] = ()
+    resources: Resources | None = None
+    alternatives: tuple[Alternative, ...] = ()
+
+
+def _held_back(snapshot: Snapshot, row: int, phase: Phase) -> Reason | None:
+    """Why it is not in the order at all, if it is not."""
+    table = snapshot.workloads
+    if table.stop_requested[row]:
+        return Reason(code=Code.STOPPED)
+    if not admission.waiting(snapshot)[row]:
+        codes = {Phase.RUNNING: Code.POD_RUNNING, Phase.UNKNOWN: Code.POD_LOST}
+        return Reason(code=codes.get(phase, Code.POD_STARTING))
+    if not admission.due(snapshot)[row]:
+        wait_us = int(table.not_before[row]) - snapshot.now
+        numbers = {"attempt": int(table.attempt[row]), "seconds": -(-wait_us // MICROSECONDS_PER_SECOND)}
+        return Reason(code=Code.BACKING_OFF, numbers=numbers)
+    if row not in admission.order(snapshot):
+        return Reason(code=Code.POD_LOST, numbers={"detail": "a pod of an earlier attempt is not proven dead"})
+    return None
+
+
+def _answer(snapshot: Snapshot, shape: Shape, *, before_row: int = -1, priority: int = 0) -> _Answer:
+    """Place everything that goes first, then try the shape: at `before_row` of the order, or by its priority as the newest."""
+    cycle = Cycle(snapshot, next(iter(POLICIES.values())))
+    order = cycle.order
+    ahead = (
+        int(np.argmax(order == before_row))
+        if before_row >= 0
+        else int((snapshot.workloads.priority[order] >= priority).sum())
+    )
+    for _ in cycle.placements(ahead=ahead):
+        pass  # Only what it leaves is of interest.
+    found = cycle.place(shape)
+    if found:
+        node_rows, request = found
+        names = ", ".join(dict.fromkeys(snapshot.nodes.names[row] for row in node_rows))
+        return _Answer(
+            reason=Reason(code=Code.PLACED, numbers={"nodes": names}),
+            position=ahead + 1,
+            node_rows=node_rows,
+            resources=slot_resources(snapshot, node_rows[0], request),
+        )
+    return _Answer(
+        reason=_waits(snapshot, shape, cycle, ahead),
+        position=ahead + 1,
+        alternatives=tuple(_alternatives(snapshot, shape, cycle)),
+    )
+
+
+def _waits(snapshot: Snapshot, shape: Shape, cycle: Cycle, ahead: int) -> Reason:
+    alone = Cycle(snapshot, next(iter(POLICIES.values())))
+    if ahead and alone.place(shape):
+        return Reason(code=Code.WAITS_BEHIND, numbers={"ahead": ahead, "needs": shape.words})
+    reason = refusal(snapshot, shape, free_of(snapshot))
+    return replace(reason, numbers={**reason.numbers, "ahead": ahead})
+
+
+def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle) -> Iterator[Alternative]:
+    """The first choice relaxed in one respect at a time, each as little as starts now."""
+    first = shape.choices[0]
+    if first.gpus and first.gpu_model and _fits(snapshot, cycle, replace(first, gpu_model=""), shape.nodes):
+        yield Alternative(change="gpu_model", before=first.gpu_model, after=_model_found(snapshot, cycle, shape))
+    gpus = _largest(first.gpus - 1, lambda n: _fits(snapshot, cycle, replace(first, gpus=n), shape.nodes))
+    if gpus:
+        yield Alternative(change="gpus", before=str(first.gpus), after=str(gpus))
+    nodes = _largest(shape.nodes - 1, lambda n: _fits(snapshot, cycle, first, n))
+    if nodes:
+        yield Alternative(change="nodes", before=str(shape.nodes), after=str(nodes))
+    cores = _largest(
+        (first.cpu_milli - 1) // 1000, lambda n: _fits(snapshot, cycle, replace(first, cpu_milli=n * 1000), shape.nodes)
+    )
+    if cores:
+        yield Alternative(change="cpus", before=f"{first.cpu_milli / 1000:g}", after=str(cores))
+    gib = _largest(
+        (first.memory_bytes - 1) // BYTES_PER_GIB,
+        lambda n: _fits(snapshot, cycle, replace(first, memory_bytes=n * BYTES_PER_GIB), shape.nodes),
+    )
+    if gib:
+        yield Alternative(change="memory", before=f"{first.memory_bytes / BYTES_PER_GIB:.4g}GiB", after=f"{gib}GiB")
+
+
+def _fits(snapshot: Snapshot, cycle: Cycle, resources: Resources, nodes: int) -> bool:
+    return cycle.place(make_shape(snapshot, nodes=nodes, choices=(resources,))) is not None
+
+
+def _model_found(snapshot: Snapshot, cycle: Cycle, shape: Shape) -> str:
+    found = cycle.place(make_shape(snapshot, nodes=shape.nodes, choices=(replace(shape.choices[0], gpu_model=""),)))
+    return snapshot.gpu_models[int(snapshot.nodes.gpu_model[found[0][0]])] if found else ""
+
+
+def _largest(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest n in [1, most] that fits, by bisection (less always fits where more does); 0 if none."""
+    low, high = 0, max(most, 0)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _cost_max(hourly: Money, seconds: int) -> Money | None:
+    return replace(hourly, micros=-(-hourly.micros * seconds // 3_600)) if seconds else None

@@ -1,0 +1,176 @@
+"""What the states of its pods make of a workload: the next phase, pods to stop, another attempt or the end.
+
+Per workload and cycle either pods are stopped or the workload advances, never both, so that no action invalidates the
+guards of another one in its plan. What a workload waits for without an action: a place (admission), a report of its
+pods (reconcile), or the end of pods that were told to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mainstay.decide import admission
+from mainstay.decide.attempt import Pod, Run, pod_of, run_of
+from mainstay.decide.retry import Verdict, verdict
+from mainstay.domain.allocation import ENDS, End, Seen
+from mainstay.domain.plan import Action, Advance, StopPod
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.snapshot import Bools, Ints, Snapshot
+from mainstay.domain.workload import WAITING, Phase
+
+
+def lifecycle(snapshot: Snapshot, *, changes_max: int = 1_000) -> tuple[Action, ...]:
+    """Every workload one step on, by key; about `changes_max` actions at most, the rest in the next cycle.
+
+    Simple meaning: look at each workload with its pods. The shortcut: columns tell which of them can have a next step,
+    and only those become objects; the others are exactly where their pods say.
+    """
+    actions: list[Action] = []
+    for run, pods in _restless(snapshot):
+        actions.extend(_next_step(run, pods, snapshot))
+        if len(actions) >= changes_max:
+            break
+    return tuple(actions)
+
+
+def _next_step(run: Run, pods: Sequence[Pod], snapshot: Snapshot) -> Sequence[Action]:
+    alive = [pod for pod in pods if pod.alive]
+    if run.phase in WAITING and not run.stop_requested:
+        return ()
+    if not alive:
+        return (_advance(run, pods, verdict(run, pods, now=snapshot.now, seed=snapshot.seed)),)
+    why = _why_stop(run, pods, snapshot.now)
+    stops = tuple(_stop(run, pod, why) for pod in alive if not pod.stop) if why else ()
+    if stops or run.phase in WAITING:
+        return stops
+    phase, reason = _phase(alive)
+    return () if phase is run.phase else (_advance(run, pods, _moved(run, phase, reason)),)
+
+
+def _why_stop(run: Run, pods: Sequence[Pod], now: int) -> Reason | None:
+    """Why pods that live must end, if they must."""
+    if run.stop_requested:
+        return Reason(code=Code.STOPPED)
+    ended = [pod for pod in pods if not pod.alive and (run.always or not pod.ended_well)]
+    if ended:
+        first = min(ended, key=lambda pod: (pod.ended_at, pod.rank))
+        return Reason(code=Code.GANG_MEMBER_ENDED, numbers={"rank": first.rank})
+    started = [pod.started_at for pod in pods if pod.started_at]
+    limit = run.max_duration_seconds * MICROSECONDS_PER_SECOND
+    if limit and started and now - min(started) >= limit:
+        return Reason(code=Code.MAX_DURATION_REACHED, numbers={"seconds": run.max_duration_seconds})
+    return None
+
+
+def _phase(alive: Sequence[Pod]) -> tuple[Phase, Reason]:
+    """The phase of the least advanced rank; one that is unknown makes the whole unknown."""
+    unknown = [pod for pod in alive if pod.seen is Seen.UNKNOWN]
+    if unknown:
+        rank = unknown[0].rank
+        detail = f"rank {rank} is not reported any more"
+        return Phase.UNKNOWN, Reason(code=Code.POD_LOST, numbers={"rank": rank, "detail": detail})
+    least = min(pod.seen for pod in alive)
+    if least is Seen.RUNNING:
+        return Phase.RUNNING, Reason(code=Code.POD_RUNNING)
+    phase = Phase.PULLING if least is Seen.PULLING else Phase.STARTING
+    return phase, Reason(code=Code.POD_STARTING)
+
+
+def _moved(run: Run, phase: Phase, reason: Reason) -> Verdict:
+    return Verdict(
+        phase=phase,
+        reason=reason,
+        attempt=run.attempt,
+        infrastructure_failures=run.infrastructure_failures,
+        user_failures=run.user_failures,
+    )
+
+
+def _advance(run: Run, pods: Sequence[Pod], step: Verdict) -> Advance:
+    """Guarded by everything that was read: the workload and all pods of the attempt."""
+    return Advance(
+        guards=(run.guard, *(pod.guard for pod in pods)),
+        reason=step.reason,
+        workload_key=run.key,
+        phase=step.phase,
+        attempt=step.attempt,
+        not_before=step.not_before,
+        infrastructure_failures=step.infrastructure_failures,
+        user_failures=step.user_failures,
+    )
+
+
+def _stop(run: Run, pod: Pod, reason: Reason) -> StopPod:
+    """Guarded by the workload and this pod only: its siblings change version as they are stopped in the same plan."""
+    return StopPod(guards=(run.guard, pod.guard), reason=reason, allocation_key=pod.key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pods:
+    """Allocations that matter, joined to their workloads: rows of both tables, same order."""
+
+    rows: Ints
+    workload: Ints
+    alive: Bools
+
+
+def _restless(snapshot: Snapshot) -> Iterator[tuple[Run, list[Pod]]]:
+    """The workloads that may have a next step, by key, each with its pods by rank."""
+    if not snapshot.workloads.key.size:
+        return
+    pods = _joined(snapshot)
+    by_workload = np.lexsort((snapshot.allocations.rank[pods.rows], pods.workload))
+    rows, workload = pods.rows[by_workload], pods.workload[by_workload]
+    for row in np.flatnonzero(_may_step(snapshot, pods)).tolist():
+        first, last = np.searchsorted(workload, (row, row + 1)).tolist()
+        yield run_of(snapshot, row), [pod_of(snapshot, pod) for pod in rows[first:last].tolist()]
+
+
+def _joined(snapshot: Snapshot) -> _Pods:
+    """The allocations of current attempts, and any live one of a workload that waits."""
+    table, workloads = snapshot.allocations, snapshot.workloads
+    row = np.minimum(np.searchsorted(workloads.key, table.workload_key), workloads.key.size - 1)
+    alive = table.seen != Seen.ENDED
+    current = table.attempt == workloads.attempt[row]
+    matters = current | (alive & admission.waiting(snapshot)[row])
+    rows = np.flatnonzero((workloads.key[row] == table.workload_key) & matters)
+    return _Pods(rows=rows, workload=row[rows], alive=alive[rows])
+
+
+def _may_step(snapshot: Snapshot, pods: _Pods) -> Bools:
+    """Exactly the workloads for which `_next_step` can answer something; the columns of that function."""
+    table, workloads = snapshot.allocations, snapshot.workloads
+    waiting = admission.waiting(snapshot)
+    always = workloads.retry_always[pods.workload]
+    ended_well = (table.end[pods.rows] == ENDS.index(End.EXITED)) & (table.exit_code[pods.rows] == 0)
+    ended_badly = ~pods.alive & (always | ~ended_well)
+    stoppable = _any(snapshot, pods, pods.alive & ~table.stop[pods.rows])
+    must_stop = workloads.stop_requested | _any(snapshot, pods, ended_badly | _overdue(snapshot, pods))
+    over = ~_any(snapshot, pods, pods.alive)
+    moved = _phase_column(snapshot, pods) != workloads.phase
+    step: Bools = np.where(waiting, workloads.stop_requested, over | moved | (stoppable & must_stop))
+    return step
+
+
+def _overdue(snapshot: Snapshot, pods: _Pods) -> Bools:
+    started_at = snapshot.allocations.started_at[pods.rows]
+    limit = snapshot.workloads.max_duration_seconds[pods.workload] * MICROSECONDS_PER_SECOND
+    return (limit > 0) & (started_at > 0) & (snapshot.now - started_at >= limit)
+
+
+def _phase_column(snapshot: Snapshot, pods: _Pods) -> Ints:
+    """`_phase` for all workloads at once; without live pods it says RUNNING and does not matter."""
+    seen = snapshot.allocations.seen[pods.rows]
+    states = [Seen.UNKNOWN, Seen.NOTHING, Seen.PULLING, Seen.STARTING]
+    phases = [Phase.UNKNOWN, Phase.STARTING, Phase.PULLING, Phase.STARTING]
+    found = [_any(snapshot, pods, seen == state) for state in states]
+    return np.select(found, [int(phase) for phase in phases], default=int(Phase.RUNNING)).astype(np.int64)
+
+
+def _any(snapshot: Snapshot, pods: _Pods, mask: Bools) -> Bools:
+    """Per workload, whether the mask holds for any of its pods."""
+    return np.bincount(pods.workload[mask], minlength=snapshot.workloads.key.size) > 0

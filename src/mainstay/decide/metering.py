@@ -1,0 +1,68 @@
+"""What allocations held, as usage records: one per hour of the calendar (UTC), the last one up to the end."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mainstay.decide import billing
+from mainstay.domain.allocation import Seen
+from mainstay.domain.billing import UsageRecord
+from mainstay.domain.plan import RecordUsage, RowVersion
+from mainstay.domain.quantity import MICROSECONDS_PER_HOUR, MICROSECONDS_PER_SECOND, Resources
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.snapshot import Bools, Ints, Snapshot
+
+LAG_SECONDS = 60
+"""A full hour is recorded this long after its end, when the report of a pod that ended within it has come in."""
+
+
+def meter(snapshot: Snapshot, *, changes_max: int = 1_000) -> tuple[RecordUsage, ...]:
+    """Usage that is complete and not yet recorded, with its charges; at most one record per allocation and cycle.
+
+    Key: allocation and start, so that recording twice is recording once. What is UNKNOWN is not recorded before it is
+    known: it may have ended long ago, and a record is never taken back. A pod that never started costs nothing.
+    """
+    starts, ends = _intervals(snapshot)
+    rows = np.flatnonzero(ends > starts)[:changes_max]
+    return tuple(
+        _record(snapshot, row, start=int(starts[row]), end=int(ends[row]))
+        for row in rows.tolist()
+        if int(snapshot.allocations.workload_key[row]) in snapshot.owners
+    )
+
+
+def _intervals(snapshot: Snapshot) -> tuple[Ints, Ints]:
+    """What to record next of each allocation; empty or turned round where there is nothing."""
+    table = snapshot.allocations
+    starts = np.maximum(table.metered_until, table.started_at)
+    hour_ends = (starts // MICROSECONDS_PER_HOUR + 1) * MICROSECONDS_PER_HOUR
+    ended = table.seen == Seen.ENDED
+    hour_over = (table.seen == Seen.RUNNING) & (hour_ends + LAG_SECONDS * MICROSECONDS_PER_SECOND <= snapshot.now)
+    ends = np.where(ended, np.minimum(table.ended_at, hour_ends), np.where(hour_over, hour_ends, 0))
+    started: Bools = table.started_at > 0
+    return starts, np.where(started, ends, 0)
+
+
+def _record(snapshot: Snapshot, row: int, *, start: int, end: int) -> RecordUsage:
+    table = snapshot.allocations
+    tenant, project, workload = snapshot.owners[int(table.workload_key[row])]
+    usage = UsageRecord(
+        allocation_key=int(table.key[row]),
+        tenant=tenant,
+        project=project,
+        workload=workload,
+        resources=Resources(
+            cpu_milli=int(table.cpu_milli[row]),
+            memory_bytes=int(table.memory_bytes[row]),
+            gpus=int(table.gpus[row]),
+            gpu_model=snapshot.gpu_models[int(table.gpu_model[row])],
+        ),
+        start=start,
+        end=end,
+    )
+    return RecordUsage(
+        guards=(RowVersion(kind="allocation", key=usage.allocation_key, version=int(table.version[row])),),
+        reason=Reason(code=Code.METERED, object=workload),
+        usage=usage,
+        charges=billing.charges(usage, since_start=int(table.started_at[row]), prices=snapshot.prices),
+    )

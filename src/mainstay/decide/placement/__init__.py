@@ -1,0 +1,13 @@
+"""Where pods go: what is feasible, what is best, and gangs whole or not at all. Policies by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from mainstay.decide.placement.best_fit import best_fit
+from mainstay.decide.placement.gang import Policy
+from mainstay.decide.placement.spread import spread
+
+POLICIES: Mapping[str, Policy] = MappingProxyType({"best-fit": best_fit, "spread": spread})
+"""Every placement policy; the first is the default."""

@@ -1,0 +1,121 @@
+"""Which nodes can take a request: masks and counts over the free columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mainstay.domain.quantity import Resources
+from mainstay.domain.snapshot import Bools, Ints, Snapshot
+
+ROOM_MAX = 1 << 20
+"""More pods of one request than any gang has ranks; stands for "no limit" where a request asks for nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What one pod asks for, in the numbers of the columns. `gpu_model` 0: any; -1: a model that no node has."""
+
+    cpu_milli: int
+    memory_bytes: int
+    gpus: int
+    gpu_model: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Free:
+    """What is free on each node. The columns belong to one cycle, which lowers them as it places pods."""
+
+    key: Ints
+    cpu_milli: Ints
+    memory_bytes: Ints
+    gpus: Ints
+    gpu_model: Ints
+    gpus_installed: Ints
+    cluster: Ints
+    """A number per cluster, in the order of their names."""
+
+    def take(self, rows: Sequence[int], request: Request) -> None:
+        """Lower the free columns by one pod on each of `rows`; a row may occur more than once."""
+        for row in rows:
+            self.cpu_milli[row] -= request.cpu_milli
+            self.memory_bytes[row] -= request.memory_bytes
+            self.gpus[row] -= request.gpus
+
+
+def free_of(snapshot: Snapshot) -> Free:
+    """What is free now, on nodes that are ready; nothing at all on the others."""
+    nodes = snapshot.nodes
+    return Free(
+        key=nodes.key,
+        cpu_milli=np.where(nodes.ready, nodes.cpu_milli - nodes.used_cpu_milli, -1),
+        memory_bytes=np.where(nodes.ready, nodes.memory_bytes - nodes.used_memory_bytes, -1),
+        gpus=np.where(nodes.ready, nodes.gpus - nodes.used_gpus, -1),
+        gpu_model=nodes.gpu_model,
+        gpus_installed=nodes.gpus,
+        cluster=_cluster_numbers(nodes.clusters),
+    )
+
+
+def whole_of(snapshot: Snapshot) -> Free:
+    """What would be free if every node were ready and empty: what the fleet could ever take."""
+    nodes = snapshot.nodes
+    return Free(
+        key=nodes.key,
+        cpu_milli=nodes.cpu_milli.copy(),
+        memory_bytes=nodes.memory_bytes.copy(),
+        gpus=nodes.gpus.copy(),
+        gpu_model=nodes.gpu_model,
+        gpus_installed=nodes.gpus,
+        cluster=_cluster_numbers(nodes.clusters),
+    )
+
+
+def request_of(resources: Resources, gpu_models: Sequence[str]) -> Request:
+    """The request in the numbers of the columns. Without GPUs a model means nothing."""
+    return Request(
+        cpu_milli=resources.cpu_milli,
+        memory_bytes=resources.memory_bytes,
+        gpus=resources.gpus,
+        gpu_model=model_number(resources.gpu_model, gpu_models) if resources.gpus else 0,
+    )
+
+
+def model_number(model: str, gpu_models: Sequence[str]) -> int:
+    """Index of a GPU model in the vocabulary of the snapshot; 0 for any, -1 for one that no node has."""
+    return gpu_models.index(model) if model in gpu_models else -1
+
+
+def feasible(free: Free, request: Request) -> Bools:
+    """Nodes that can take one pod now. A named GPU model is a hard condition."""
+    mask = (free.cpu_milli >= request.cpu_milli) & (free.memory_bytes >= request.memory_bytes)
+    if request.gpus:
+        mask &= free.gpus >= request.gpus
+        if request.gpu_model:
+            mask &= free.gpu_model == request.gpu_model
+    return mask
+
+
+def room(free: Free, request: Request) -> Ints:
+    """How many pods each node can take now, at most ROOM_MAX."""
+    rows = np.flatnonzero(feasible(free, request))
+    count = np.zeros(free.key.size, dtype=np.int64)
+    if rows.size:
+        asked = (
+            (free.cpu_milli, request.cpu_milli),
+            (free.memory_bytes, request.memory_bytes),
+            (free.gpus, request.gpus),
+        )
+        fits = np.full(rows.size, ROOM_MAX, dtype=np.int64)
+        for column, amount in asked:
+            if amount:
+                fits = np.minimum(fits, column[rows] // amount)
+        count[rows] = fits
+    return count
+
+
+def _cluster_numbers(clusters: tuple[str, ...]) -> Ints:
+    number = {name: index for index, name in enumerate(sorted(set(clusters)))}
+    return np.fromiter((number[name] for name in clusters), dtype=np.int64, count=len(clusters))

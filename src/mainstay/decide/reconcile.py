@@ -1,0 +1,222 @@
+"""Wanted against seen: what to put on record, and what to do in the cluster.
+
+A report may be lost, come twice, late or out of order. Hence: an end is only ever concluded from a report of that end
+(R5), never from absence; what is on record never moves back, except to UNKNOWN; and what destroys on the ground that
+something is *missing* waits and is rationed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from mainstay.decide.kinds import pod_spec
+from mainstay.domain.allocation import (
+    Allocation,
+    CreatePod,
+    DeletePod,
+    ForgetPod,
+    PodAction,
+    PodState,
+    Seen,
+    Wanted,
+)
+from mainstay.domain.capacity import ClusterState
+from mainstay.domain.plan import Action, ClosePod, ObserveNodes, ObservePod, RowVersion
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
+from mainstay.domain.reason import Code, Reason
+
+ORPHAN_GRACE_SECONDS = 60
+"""A pod that no row names is left alone for so long: its row may only be late."""
+MISSING_GRACE_SECONDS = 10
+"""A pod on record that is not reported is looked for so long before its name is closed by a deletion."""
+BLAST_RADIUS_PERCENT = 5
+"""Of all pods reported, so many at most are removed as orphans in one round, and the next round is a grace later.
+
+A database restored from an old backup must not kill the fleet: at this rate it takes twenty minutes, not one round.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """What to commit, what to carry out after that, and since when each name had no counterpart (for the next round)."""
+
+    observations: tuple[Action, ...]
+    effects: tuple[PodAction, ...]
+    unmatched: Mapping[str, int]
+
+
+def reconcile(
+    cluster: str,
+    wanted: tuple[Wanted, ...],
+    seen: ClusterState,
+    *,
+    now: int,
+    unmatched_since: Mapping[str, int],
+) -> Reconciliation:
+    """Compare once. `wanted` must have been read after `seen` was observed, so that a new pod is never an orphan.
+
+    `unmatched_since` is the `unmatched` of the last round, or empty at the start: it holds pods that no row names and
+    pods on record that are not reported, each with the instant (UTC microseconds) when that was first noticed.
+    Repeating a round is harmless: effects are idempotent by name, and observations repeat only what is not on record.
+    """
+    pods = {pod.name: pod for pod in seen.pods}
+    rows = {row.allocation.pod: row for row in wanted}
+    unmatched = _unmatched(pods, rows, now=now, since=unmatched_since)
+    observations: list[Action] = [_nodes(cluster, seen)]
+    effects: list[PodAction] = []
+    for name, row in rows.items():
+        missing_us = now - unmatched.get(name, now)
+        observations.extend(_observations(row, pods.get(name), now=now))
+        effects.extend(_effects(row, pods.get(name), missing_us=missing_us))
+    orphans = _overdue_orphans(pods, unmatched, now=now)
+    effects.extend(orphans)
+    if orphans:
+        unmatched = {name: now if name in pods else since for name, since in unmatched.items()}
+    return Reconciliation(observations=tuple(observations), effects=tuple(effects), unmatched=unmatched)
+
+
+def _unmatched(
+    pods: Mapping[str, PodState], rows: Mapping[str, Wanted], *, now: int, since: Mapping[str, int]
+) -> dict[str, int]:
+    orphans = [name for name, pod in pods.items() if name not in rows and not pod.forgotten]
+    missing = [
+        name
+        for name, row in rows.items()
+        if name not in pods and row.allocation.seen not in {Seen.NOTHING, Seen.ENDED}
+    ]
+    # A clock that was set back must not lengthen a wait.
+    return {name: min(since.get(name, now), now) for name in (*orphans, *missing)}
+
+
+def _nodes(cluster: str, seen: ClusterState) -> ObserveNodes:
+    """Always stated; the store writes only what differs."""
+    numbers = {"node": f"of {cluster}", "state": "as reported"}
+    reason = Reason(code=Code.NODE_CHANGED, object=cluster, numbers=numbers)
+    return ObserveNodes(reason=reason, cluster=cluster, nodes=seen.nodes)
+
+
+def _observations(row: Wanted, pod: PodState | None, *, now: int) -> Iterator[Action]:
+    allocation = row.allocation
+    if allocation.seen is Seen.ENDED:
+        if row.settled and _metered(allocation) and (pod is None or pod.forgotten):
+            yield ClosePod(
+                guards=(_unchanged(allocation),),
+                reason=Reason(code=Code.POD_ENDED, object=allocation.pod, numbers=_end_numbers(allocation)),
+                allocation_key=allocation.key,
+            )
+        return
+    if pod is None:
+        if allocation.seen not in {Seen.NOTHING, Seen.UNKNOWN}:
+            yield _observation(allocation, _lost_sight_of(allocation))
+        return
+    state = _on_top_of(allocation, pod, now=now)
+    if state is not None:
+        yield _observation(allocation, state)
+
+
+def _effects(row: Wanted, pod: PodState | None, *, missing_us: int) -> Iterator[PodAction]:
+    allocation = row.allocation
+    ended = pod is not None and pod.seen is Seen.ENDED
+    if allocation.seen is Seen.ENDED:
+        if pod is not None and ended and not pod.forgotten:
+            yield ForgetPod(name=allocation.pod)
+    elif allocation.stop:
+        # Also where there is no pod: the tombstone refuses a creation that is still on its way.
+        if not ended:
+            yield DeletePod(name=allocation.pod, grace_seconds=row.spec.stop_grace_seconds)
+    elif pod is None and allocation.seen is Seen.NOTHING:
+        yield CreatePod(name=allocation.pod, node=allocation.node, spec=pod_spec(allocation, row.spec))
+    elif pod is None and allocation.seen is Seen.UNKNOWN and missing_us >= MISSING_GRACE_SECONDS * MICROSECONDS_PER_SECOND:
+        # Its tombstone, once reported, is the proof of death that a new attempt needs.
+        yield DeletePod(name=allocation.pod, grace_seconds=row.spec.stop_grace_seconds)
+
+
+def _overdue_orphans(pods: Mapping[str, PodState], unmatched: Mapping[str, int], *, now: int) -> list[PodAction]:
+    """The oldest first, then by name, within the ration. What has ended needs no deletion: it is let go of."""
+    overdue = sorted(
+        (since, name)
+        for name, since in unmatched.items()
+        if name in pods and now - since >= ORPHAN_GRACE_SECONDS * MICROSECONDS_PER_SECOND
+    )
+    ration = max(1, len(pods) * BLAST_RADIUS_PERCENT // 100)
+    return [
+        ForgetPod(name=name) if pods[name].seen is Seen.ENDED else DeletePod(name=name, grace_seconds=30)
+        for _, name in overdue[:ration]
+    ]
+
+
+def _on_top_of(allocation: Allocation, pod: PodState, *, now: int) -> PodState | None:
+    """The report merged into what is on record, or None if it is older or says nothing new."""
+    if pod.seen is not Seen.ENDED and _is_older(allocation, pod):
+        return None
+    state = replace(pod, started_at=allocation.started_at or pod.started_at, forgotten=False)
+    if pod.seen is Seen.ENDED:
+        ended_at = max(pod.ended_at or now, state.started_at, allocation.metered_until)
+        return replace(state, ended_at=ended_at, ready=False)
+    news = (
+        state.seen is not allocation.seen
+        or state.started_at != allocation.started_at
+        or state.ready != allocation.ready
+        or state.address != allocation.address
+    )
+    return state if news else None
+
+
+def _is_older(allocation: Allocation, pod: PodState) -> bool:
+    if pod.seen is Seen.NOTHING:
+        return True
+    if pod.seen is Seen.UNKNOWN:
+        return False
+    if allocation.seen is Seen.UNKNOWN:
+        # Back in sight. It cannot be less far than it was: whoever has started does not start again (law 2).
+        return allocation.started_at > 0 and pod.seen < Seen.RUNNING
+    return pod.seen < allocation.seen
+
+
+def _lost_sight_of(allocation: Allocation) -> PodState:
+    return PodState(
+        name=allocation.pod,
+        node=allocation.node,
+        seen=Seen.UNKNOWN,
+        started_at=allocation.started_at,
+        detail="missing in the report of its cluster",
+        address=allocation.address,
+    )
+
+
+def _observation(allocation: Allocation, state: PodState) -> ObservePod:
+    return ObservePod(
+        guards=(_unchanged(allocation),),
+        reason=_reason(state),
+        allocation_key=allocation.key,
+        state=state,
+    )
+
+
+def _reason(state: PodState) -> Reason:
+    if state.seen is Seen.ENDED:
+        numbers: dict[str, int | float | str] = {
+            "end": state.end.value if state.end else "unknown",
+            "exit_code": "none" if state.exit_code is None else state.exit_code,
+        }
+        return Reason(code=Code.POD_ENDED, object=state.name, numbers=numbers)
+    if state.seen is Seen.UNKNOWN:
+        return Reason(code=Code.POD_LOST, object=state.name, numbers={"detail": state.detail or "its state is unknown"})
+    code = Code.POD_RUNNING if state.seen is Seen.RUNNING else Code.POD_STARTING
+    return Reason(code=code, object=state.name)
+
+
+def _end_numbers(allocation: Allocation) -> dict[str, int | float | str]:
+    return {
+        "end": allocation.end.value if allocation.end else "unknown",
+        "exit_code": "none" if allocation.exit_code is None else allocation.exit_code,
+    }
+
+
+def _metered(allocation: Allocation) -> bool:
+    return allocation.started_at == 0 or allocation.metered_until >= allocation.ended_at
+
+
+def _unchanged(allocation: Allocation) -> RowVersion:
+    return RowVersion(kind="allocation", key=allocation.key, version=allocation.version)

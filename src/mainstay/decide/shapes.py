@@ -1,0 +1,99 @@
+"""Shapes: workloads that ask for exactly the same, so that one answer serves them all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mainstay.decide.placement.fit import Request, request_of
+from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from mainstay.domain.snapshot import Ints, Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """So many pods of one of these choices, tried in order."""
+
+    nodes: int
+    choices: tuple[Resources, ...]
+    requests: tuple[Request, ...]
+    """The choices in the numbers of the columns."""
+
+    @property
+    def words(self) -> str:
+        """The shape as a reason says it."""
+        either = " or ".join(words_of(resources) for resources in self.choices)
+        return either if self.nodes == 1 else f"{self.nodes} × ({either})"
+
+
+def shape_of(snapshot: Snapshot, row: int) -> Shape:
+    """The shape of the workload in this row."""
+    table = snapshot.workloads
+    choices = table.choices.get(int(table.key[row]), ())
+    return make_shape(snapshot, nodes=int(table.nodes[row]), choices=choices or (_first_choice(snapshot, row),))
+
+
+def make_shape(snapshot: Snapshot, *, nodes: int, choices: tuple[Resources, ...]) -> Shape:
+    """A shape in the numbers of this snapshot."""
+    requests = tuple(request_of(resources, snapshot.gpu_models) for resources in choices)
+    return Shape(nodes=nodes, choices=choices, requests=requests)
+
+
+def shape_numbers(snapshot: Snapshot, rows: Ints) -> Ints:
+    """A number per row, the same for rows of the same shape and different for others. O(n log n)."""
+    table = snapshot.workloads
+    columns = [
+        column[rows]
+        for column in (table.nodes, table.cpu_milli, table.memory_bytes, table.gpus, table.gpu_model)
+    ]
+    if table.choices:
+        columns.append(_choice_numbers(snapshot, rows))
+    return _numbers(columns)
+
+
+def words_of(resources: Resources) -> str:
+    """An amount in words: `4 CPUs, 16 GiB, 8 × H100`."""
+    parts = [f"{resources.cpu_milli / 1000:g} CPUs", f"{resources.memory_bytes / BYTES_PER_GIB:.4g} GiB"]
+    if resources.gpus:
+        parts.append(f"{resources.gpus} × {resources.gpu_model or 'GPU'}")
+    return ", ".join(parts)
+
+
+def _first_choice(snapshot: Snapshot, row: int) -> Resources:
+    table = snapshot.workloads
+    return Resources(
+        cpu_milli=int(table.cpu_milli[row]),
+        memory_bytes=int(table.memory_bytes[row]),
+        gpus=int(table.gpus[row]),
+        gpu_model=snapshot.gpu_models[int(table.gpu_model[row])],
+    )
+
+
+def _choice_numbers(snapshot: Snapshot, rows: Ints) -> Ints:
+    table = snapshot.workloads
+    number: dict[tuple[Resources, ...], int] = {}
+    with_choices = np.zeros(table.key.size, dtype=np.int64)
+    for key in sorted(table.choices):
+        row = int(np.searchsorted(table.key, key))
+        if row < table.key.size and table.key[row] == key:
+            with_choices[row] = number.setdefault(table.choices[key], len(number) + 1)
+    return with_choices[rows]
+
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+"""An odd constant (2⁶⁴ divided by the golden ratio) spreads sums over all bits: Knuth, TAOCP 6.4."""
+
+
+def _numbers(columns: list[Ints]) -> Ints:
+    """Group equal rows. First by a 64-bit mix, which one sort can group; then checked, so that it is exact."""
+    mixed = np.zeros(columns[0].size, dtype=np.uint64)
+    for column in columns:
+        mixed = (mixed ^ column.astype(np.uint64)) * _MIX
+        mixed ^= mixed >> np.uint64(29)
+    _, first, number = np.unique(mixed, return_index=True, return_inverse=True)
+    if all(np.array_equal(column[first][number], column) for column in columns):
+        return number.astype(np.int64)
+    # Two different shapes share a mix: vanishingly rare, so its price (a sort of whole rows) does not matter.
+    _, number = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
+    return number.reshape(-1).astype(np.int64)

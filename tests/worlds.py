@@ -1,0 +1,268 @@
+"""Worlds for tests: a Snapshot from few keyword arguments. What a test does not name does not matter to it.
+
+    world(nodes=[node(gpus=8, gpu_model="H100")], workloads=[workload(1, gpus=2)])
+
+Keys of nodes count from 1 in the order given. `used` is the sum of the allocations that have not ended, unless given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mainstay.domain.allocation import ENDS, End, Seen
+from mainstay.domain.billing import Price
+from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_HOUR, Resources
+from mainstay.domain.registry import Endpoint
+from mainstay.domain.snapshot import AllocationTable, Bools, Ints, NodeTable, Snapshot, WorkloadTable
+from mainstay.domain.workload import Phase
+
+SECOND = 1_000_000
+NOON = 472_044 * MICROSECONDS_PER_HOUR
+"""A round instant in UTC microseconds: the default `now`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ANode:
+    """A node; `key` 0: by its place in the list."""
+
+    key: int = 0
+    name: str = ""
+    cluster: str = "local"
+    cpus: float = 16
+    gib: float = 64
+    gpus: int = 0
+    gpu_model: str = ""
+    ready: bool = True
+    used_cpus: float = 0
+    used_gib: float = 0
+    used_gpus: int = 0
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AWorkload:
+    """A workload that is not final."""
+
+    key: int
+    version: int = 1
+    kind: int = 0
+    phase: Phase = Phase.PENDING
+    priority: int = 0
+    attempt: int = 1
+    submitted_at: int = NOON
+    not_before: int = 0
+    started_at: int = 0
+    stop_requested: bool = False
+    nodes: int = 1
+    cpus: float = 1
+    gib: float = 1
+    gpus: int = 0
+    gpu_model: str = ""
+    choices: tuple[Resources, ...] = ()
+    max_duration_seconds: int = 0
+    stop_grace_seconds: int = 30
+    infrastructure_failures: int = 0
+    user_failures: int = 0
+    infrastructure_max: int = 3
+    user_max: int = 0
+    backoff_seconds: int = 10
+    backoff_seconds_max: int = 360
+    retry_always: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnAllocation:
+    """An allocation that is not closed; `key` 0: by its place in the list."""
+
+    key: int = 0
+    version: int = 1
+    workload_key: int
+    attempt: int = 1
+    rank: int = 0
+    node_key: int = 1
+    cpus: float = 1
+    gib: float = 1
+    gpus: int = 0
+    gpu_model: str = ""
+    stop: bool = False
+    seen: Seen = Seen.RUNNING
+    ready: bool = False
+    created_at: int = NOON
+    started_at: int = 0
+    ended_at: int = 0
+    metered_until: int = 0
+    end: End | None = None
+    exit_code: int | None = None
+    address: str = ""
+
+
+def node(name: str = "", **values: object) -> ANode:
+    """A node of 16 CPUs and 64 GiB, ready and empty, unless said otherwise."""
+    return ANode(name=name, **values)  # type: ignore[arg-type]
+
+
+def workload(key: int, **values: object) -> AWorkload:
+    """A job of one pod with 1 CPU and 1 GiB, submitted at noon, unless said otherwise."""
+    return AWorkload(key=key, **values)  # type: ignore[arg-type]
+
+
+def allocation(workload_key: int, **values: object) -> AnAllocation:
+    """An allocation of rank 0 on node 1, running, unless said otherwise."""
+    return AnAllocation(workload_key=workload_key, **values)  # type: ignore[arg-type]
+
+
+def ended(workload_key: int, end: End = End.EXITED, exit_code: int | None = 0, **values: object) -> AnAllocation:
+    """An allocation that has ended: with exit code 0, unless said otherwise."""
+    code = exit_code if end is End.EXITED else None
+    given = {"started_at": NOON - 60 * SECOND, "ended_at": NOON - SECOND, **values}
+    return allocation(workload_key, seen=Seen.ENDED, end=end, exit_code=code, **given)
+
+
+def world(
+    *,
+    nodes: Sequence[ANode] = (),
+    workloads: Sequence[AWorkload] = (),
+    allocations: Sequence[AnAllocation] = (),
+    endpoints: tuple[Endpoint, ...] = (),
+    prices: tuple[Price, ...] = (),
+    owners: Mapping[int, tuple[str, str, str]] | None = None,
+    now: int = NOON,
+    seed: int = 0,
+) -> Snapshot:
+    """The snapshot of this world; rows are put in the order of their keys."""
+    nodes = [replace(row, key=row.key or place) for place, row in enumerate(nodes, 1)]
+    allocations = [replace(row, key=row.key or place) for place, row in enumerate(allocations, 1)]
+    models = _models(nodes, workloads, allocations)
+    return Snapshot(
+        now=now,
+        seed=seed,
+        version=1,
+        gpu_models=models,
+        nodes=_node_table(sorted(nodes, key=_key), allocations, models),
+        workloads=_workload_table(sorted(workloads, key=_key), models),
+        allocations=_allocation_table(sorted(allocations, key=_key), models),
+        endpoints=endpoints,
+        prices=prices,
+        owners=owners or {row.workload_key: ("acme", "vision", f"w-{row.workload_key}") for row in allocations},
+        addresses={row.key: row.address for row in allocations if row.address},
+    )
+
+
+def _key(row: ANode | AWorkload | AnAllocation) -> int:
+    return row.key
+
+
+def _models(*tables: Iterable[ANode | AWorkload | AnAllocation]) -> tuple[str, ...]:
+    named = {row.gpu_model for table in tables for row in table}
+    chosen = {
+        resources.gpu_model
+        for table in tables
+        for row in table
+        if isinstance(row, AWorkload)
+        for resources in row.choices
+    }
+    return ("", *sorted((named | chosen) - {""}))
+
+
+def _ints(values: Iterable[int]) -> Ints:
+    return np.array(list(values), dtype=np.int64)
+
+
+def _bools(values: Iterable[bool]) -> Bools:
+    return np.array(list(values), dtype=np.bool_)
+
+
+def _milli(cpus: float) -> int:
+    return round(cpus * 1000)
+
+
+def _bytes(gib: float) -> int:
+    return round(gib * BYTES_PER_GIB)
+
+
+def _node_table(rows: list[ANode], allocations: Sequence[AnAllocation], models: tuple[str, ...]) -> NodeTable:
+    held: dict[int, list[int]] = {row.key: [0, 0, 0] for row in rows}
+    for pod in allocations:
+        if pod.seen is not Seen.ENDED and pod.node_key in held:
+            amounts = held[pod.node_key]
+            amounts[0] += _milli(pod.cpus)
+            amounts[1] += _bytes(pod.gib)
+            amounts[2] += pod.gpus
+    return NodeTable(
+        key=_ints(row.key for row in rows),
+        version=_ints(row.version for row in rows),
+        ready=_bools(row.ready for row in rows),
+        cpu_milli=_ints(_milli(row.cpus) for row in rows),
+        memory_bytes=_ints(_bytes(row.gib) for row in rows),
+        gpus=_ints(row.gpus for row in rows),
+        gpu_model=_ints(models.index(row.gpu_model) for row in rows),
+        used_cpu_milli=_ints(_milli(row.used_cpus) + held[row.key][0] for row in rows),
+        used_memory_bytes=_ints(_bytes(row.used_gib) + held[row.key][1] for row in rows),
+        used_gpus=_ints(row.used_gpus + held[row.key][2] for row in rows),
+        names=tuple(row.name or f"node-{row.key}" for row in rows),
+        clusters=tuple(row.cluster for row in rows),
+    )
+
+
+def _workload_table(rows: list[AWorkload], models: tuple[str, ...]) -> WorkloadTable:
+    first = [row.choices[0] if row.choices else _request(row) for row in rows]
+    return WorkloadTable(
+        key=_ints(row.key for row in rows),
+        version=_ints(row.version for row in rows),
+        kind=_ints(row.kind for row in rows),
+        phase=_ints(int(row.phase) for row in rows),
+        priority=_ints(row.priority for row in rows),
+        attempt=_ints(row.attempt for row in rows),
+        submitted_at=_ints(row.submitted_at for row in rows),
+        not_before=_ints(row.not_before for row in rows),
+        started_at=_ints(row.started_at for row in rows),
+        stop_requested=_bools(row.stop_requested for row in rows),
+        nodes=_ints(row.nodes for row in rows),
+        cpu_milli=_ints(request.cpu_milli for request in first),
+        memory_bytes=_ints(request.memory_bytes for request in first),
+        gpus=_ints(request.gpus for request in first),
+        gpu_model=_ints(models.index(request.gpu_model) for request in first),
+        choices={row.key: row.choices for row in rows if len(row.choices) > 1},
+        max_duration_seconds=_ints(row.max_duration_seconds for row in rows),
+        stop_grace_seconds=_ints(row.stop_grace_seconds for row in rows),
+        infrastructure_failures=_ints(row.infrastructure_failures for row in rows),
+        user_failures=_ints(row.user_failures for row in rows),
+        infrastructure_max=_ints(row.infrastructure_max for row in rows),
+        user_max=_ints(row.user_max for row in rows),
+        backoff_seconds=_ints(row.backoff_seconds for row in rows),
+        backoff_seconds_max=_ints(row.backoff_seconds_max for row in rows),
+        retry_always=_bools(row.retry_always for row in rows),
+    )
+
+
+def _request(row: AWorkload) -> Resources:
+    return Resources(
+        cpu_milli=_milli(row.cpus), memory_bytes=_bytes(row.gib), gpus=row.gpus, gpu_model=row.gpu_model
+    )
+
+
+def _allocation_table(rows: list[AnAllocation], models: tuple[str, ...]) -> AllocationTable:
+    return AllocationTable(
+        key=_ints(row.key for row in rows),
+        version=_ints(row.version for row in rows),
+        workload_key=_ints(row.workload_key for row in rows),
+        attempt=_ints(row.attempt for row in rows),
+        rank=_ints(row.rank for row in rows),
+        node_key=_ints(row.node_key for row in rows),
+        cpu_milli=_ints(_milli(row.cpus) for row in rows),
+        memory_bytes=_ints(_bytes(row.gib) for row in rows),
+        gpus=_ints(row.gpus for row in rows),
+        gpu_model=_ints(models.index(row.gpu_model) for row in rows),
+        stop=_bools(row.stop for row in rows),
+        seen=_ints(int(row.seen) for row in rows),
+        ready=_bools(row.ready for row in rows),
+        created_at=_ints(row.created_at for row in rows),
+        started_at=_ints(row.started_at for row in rows),
+        ended_at=_ints(row.ended_at for row in rows),
+        metered_until=_ints(row.metered_until for row in rows),
+        end=_ints(-1 if row.end is None else ENDS.index(row.end) for row in rows),
+        exit_code=_ints(-1 if row.exit_code is None else row.exit_code for row in rows),
+    )
