@@ -18,8 +18,9 @@ import structlog
 from mainstay.control.outputs import Outputs
 from mainstay.decide.reconcile import Reconciliation, reconcile
 from mainstay.domain.allocation import CreatePod, DeletePod, End, PodAction, PodState, Seen, Wanted
+from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Gone, Invalid, MainstayError, NoCapacity, NotYet
-from mainstay.domain.plan import Action, Epoch, ObservePod, Plan
+from mainstay.domain.plan import Action, Epoch, ObserveNodes, ObservePod, Plan
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations.offload import Offload
 from mainstay.ports import Artifacts, Clock, Cluster, Store
@@ -49,6 +50,8 @@ class EffectLoop:
         self._offload = offload
         self._outputs = Outputs(cluster, artifacts)
         self._unmatched: Mapping[str, int] = {}
+        self._nodes: tuple[NodeState, ...] = ()
+        """As last put on record by us: a report of the same nodes is no news and costs no transaction."""
 
     async def turn(self, epoch: Epoch) -> bool:
         """One round. True if there are pods to watch closely. Raises Fenced, Unavailable."""
@@ -71,8 +74,13 @@ class EffectLoop:
         """Commit what was seen. An end waits until the output files of its pod are stored."""
         rows = {row.allocation.key: row for row in view.wanted}
         observations: list[Action] = []
+        nodes = self._nodes
         for action in view.reconciliation.observations:
-            if isinstance(action, ObservePod) and has_output(action, rows):
+            if isinstance(action, ObserveNodes):
+                nodes = action.nodes
+                if nodes != self._nodes:
+                    observations.append(action)
+            elif isinstance(action, ObservePod) and has_output(action, rows):
                 row = rows[action.allocation_key]
                 output = self._outputs.collected(row.allocation)
                 if output is None:
@@ -81,6 +89,7 @@ class EffectLoop:
             else:
                 observations.append(action)
         await self._commit(observations, epoch)
+        self._nodes = nodes
 
     async def carry_out(self, view: View, epoch: Epoch) -> None:
         """Carry out the effects one by one. What cannot be done now is found again by the next look."""

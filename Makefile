@@ -1,0 +1,48 @@
+# Two commands matter: `make demo` sets up and runs the main job, `make test` sets up and passes the tests.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+TESTS ?= tests
+
+.PHONY: help setup demo test check format lock reference clean
+
+help:  ## this list
+	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(STAMP)  ## virtual environment with everything, pinned and hashed
+
+$(STAMP): requirements/all.txt requirements/bootstrap.txt pyproject.toml scripts/setup
+	@PYTHON=$(PYTHON) scripts/setup $(VENV)
+
+demo: $(STAMP)  ## the main job: train, deploy, predict, bill
+	@$(PY) scripts/demo.py
+
+test: $(STAMP)  ## all tests, PostgreSQL and a browser included
+	@scripts/ensure-postgresql
+	@scripts/ensure-chromium
+	@$(PY) -m pytest -q -n 2 --dist loadgroup $(TESTS)
+
+check: $(STAMP)  ## format, lint, types, import contracts
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+format: $(STAMP)  ## format and mend what can be mended
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+reference: $(STAMP)  ## generate docs/reference from the code
+	@$(PY) scripts/generate_reference.py
+
+bench-%: $(STAMP)  ## one benchmark, e.g. bench-submit
+	@$(PY) -m benchmarks.$*
+
+lock: $(STAMP)  ## compile pyproject.toml into requirements/
+	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
+		--all-extras --group dev pyproject.toml -o requirements/all.txt
+
+clean:  ## remove the virtual environment and all caches
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
