@@ -1,4 +1,4 @@
-"""Usage × price -> charges: exact, and the same however the time is cut.
+"""Usage x price -> charges: exact, and the same however the time is cut.
 
 Each charge is the difference of two rounded cumulative costs, both counted from where the price began to apply to the
 allocation. Sums over adjoining pieces telescope, so cutting an interval never gains or loses a micro-unit, and the cost
@@ -55,7 +55,7 @@ def default_price_book() -> tuple[Price, ...]:
     """List prices in USD to start from, in effect since ever; a site sets its own.
 
     Source: on-demand list prices of mid 2026. CPU and memory: least squares over c6i, m6i and r6i in us-east-1, which
-    fit price = 0.035 × vCPU + 0.00346 × GiB exactly. GPUs: over all clouds of the catalogue, the median per model of
+    fit price = 0.035 x vCPU + 0.00346 x GiB exactly. GPUs: over all clouds of the catalogue, the median per model of
     (instance price - its vCPUs and GiB at those prices) / GPUs, rounded to cents. `gpu` without a model is the price
     of a T4, the cheapest that is common: better to charge an unknown model too little than to invent a figure.
     """

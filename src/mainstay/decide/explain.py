@@ -1,4 +1,4 @@
-"""Why a workload waits and what would let it start; what a submission would do. The scheduler's own cycle, not a copy."""
+"""Why a workload waits and what would let it start; what a submission would do. By the scheduler's own cycle."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def _held_back(snapshot: Snapshot, row: int, phase: Phase) -> Reason | None:
 
 
 def _answer(snapshot: Snapshot, shape: Shape, *, before_row: int = -1, priority: int = 0) -> _Answer:
-    """Place everything that goes first, then try the shape: at `before_row` of the order, or by its priority as the newest."""
+    """Place what goes first, then try the shape: at the place of `before_row`, or by its priority as the newest."""
     cycle = Cycle(snapshot, next(iter(POLICIES.values())))
     order = cycle.order
     ahead = (
@@ -146,13 +146,13 @@ def _answer(snapshot: Snapshot, shape: Shape, *, before_row: int = -1, priority:
             resources=slot_resources(snapshot, node_rows[0], request),
         )
     return _Answer(
-        reason=_waits(snapshot, shape, cycle, ahead),
+        reason=_waits(snapshot, shape, ahead),
         position=ahead + 1,
         alternatives=tuple(_alternatives(snapshot, shape, cycle)),
     )
 
 
-def _waits(snapshot: Snapshot, shape: Shape, cycle: Cycle, ahead: int) -> Reason:
+def _waits(snapshot: Snapshot, shape: Shape, ahead: int) -> Reason:
     alone = Cycle(snapshot, next(iter(POLICIES.values())))
     if ahead and alone.place(shape):
         return Reason(code=Code.WAITS_BEHIND, numbers={"ahead": ahead, "needs": shape.words})

@@ -39,7 +39,7 @@ A database restored from an old backup must not kill the fleet: at this rate it 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """What to commit, what to carry out after that, and since when each name had no counterpart (for the next round)."""
+    """What to commit, what to carry out after that, and since when each name has had no counterpart."""
 
     observations: tuple[Action, ...]
     effects: tuple[PodAction, ...]
@@ -81,9 +81,7 @@ def _unmatched(
 ) -> dict[str, int]:
     orphans = [name for name, pod in pods.items() if name not in rows and not pod.forgotten]
     missing = [
-        name
-        for name, row in rows.items()
-        if name not in pods and row.allocation.seen not in {Seen.NOTHING, Seen.ENDED}
+        name for name, row in rows.items() if name not in pods and row.allocation.seen not in {Seen.NOTHING, Seen.ENDED}
     ]
     # A clock that was set back must not lengthen a wait.
     return {name: min(since.get(name, now), now) for name in (*orphans, *missing)}
@@ -127,7 +125,11 @@ def _effects(row: Wanted, pod: PodState | None, *, missing_us: int) -> Iterator[
             yield DeletePod(name=allocation.pod, grace_seconds=row.spec.stop_grace_seconds)
     elif pod is None and allocation.seen is Seen.NOTHING:
         yield CreatePod(name=allocation.pod, node=allocation.node, spec=pod_spec(allocation, row.spec))
-    elif pod is None and allocation.seen is Seen.UNKNOWN and missing_us >= MISSING_GRACE_SECONDS * MICROSECONDS_PER_SECOND:
+    elif (
+        pod is None
+        and allocation.seen is Seen.UNKNOWN
+        and missing_us >= MISSING_GRACE_SECONDS * MICROSECONDS_PER_SECOND
+    ):
         # Its tombstone, once reported, is the proof of death that a new attempt needs.
         yield DeletePod(name=allocation.pod, grace_seconds=row.spec.stop_grace_seconds)
 

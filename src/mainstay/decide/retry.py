@@ -17,7 +17,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Phase
 
 STABLE_SECONDS = 600
-"""A service that ran for so long has recovered: its failures count anew. Source: kubelet's reset of CrashLoopBackOff."""
+"""A service that ran for so long has recovered: its failures count anew. Source: kubelet, CrashLoopBackOff."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ def backoff_us(*, seconds: int, seconds_max: int, failures: int, draw: int) -> i
 
 
 def mix(*numbers: int) -> int:
-    """64 well-spread bits of these numbers: the same for the same, on every machine. Source: splitmix64 (Steele 2014)."""
+    """64 well-spread bits of these numbers: same in, same out, on every machine. Source: splitmix64 (Steele 2014)."""
     state = 0
     for number in numbers:
         state = (state + number + 0x9E3779B97F4A7C15) & _BITS
@@ -149,9 +149,7 @@ def _out_of_time_reason(run: Run) -> Reason:
 
 
 def _gave_up(run: Run, last: Reason) -> Reason:
-    return Reason(
-        code=Code.RETRIES_EXHAUSTED, numbers={**last.numbers, "attempts": run.attempt, "last": last.sentence}
-    )
+    return Reason(code=Code.RETRIES_EXHAUSTED, numbers={**last.numbers, "attempts": run.attempt, "last": last.sentence})
 
 
 def _backing_off(run: Run, last: Reason, wait_us: int) -> Reason:

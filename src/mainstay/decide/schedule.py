@@ -200,7 +200,7 @@ def _nodes_fitting(free: Free, shape: Shape) -> int:
 
 
 def _most(snapshot: Snapshot, free: Free, shape: Shape) -> str:
-    """The node that comes closest to the first choice, in words: of the right model if any, then by GPUs, CPU, memory."""
+    """The node that comes closest to the first choice, in words: by model, then by GPUs, CPU and memory."""
     if not free.key.size:
         return "no node"
     request = shape.requests[0]

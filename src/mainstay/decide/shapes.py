@@ -24,7 +24,7 @@ class Shape:
     def words(self) -> str:
         """The shape as a reason says it."""
         either = " or ".join(words_of(resources) for resources in self.choices)
-        return either if self.nodes == 1 else f"{self.nodes} × ({either})"
+        return either if self.nodes == 1 else f"{self.nodes} x ({either})"
 
 
 def shape_of(snapshot: Snapshot, row: int) -> Shape:
@@ -44,8 +44,7 @@ def shape_numbers(snapshot: Snapshot, rows: Ints) -> Ints:
     """A number per row, the same for rows of the same shape and different for others. O(n log n)."""
     table = snapshot.workloads
     columns = [
-        column[rows]
-        for column in (table.nodes, table.cpu_milli, table.memory_bytes, table.gpus, table.gpu_model)
+        column[rows] for column in (table.nodes, table.cpu_milli, table.memory_bytes, table.gpus, table.gpu_model)
     ]
     if table.choices:
         columns.append(_choice_numbers(snapshot, rows))
@@ -53,10 +52,10 @@ def shape_numbers(snapshot: Snapshot, rows: Ints) -> Ints:
 
 
 def words_of(resources: Resources) -> str:
-    """An amount in words: `4 CPUs, 16 GiB, 8 × H100`."""
+    """An amount in words: `4 CPUs, 16 GiB, 8 x H100`."""
     parts = [f"{resources.cpu_milli / 1000:g} CPUs", f"{resources.memory_bytes / BYTES_PER_GIB:.4g} GiB"]
     if resources.gpus:
-        parts.append(f"{resources.gpus} × {resources.gpu_model or 'GPU'}")
+        parts.append(f"{resources.gpus} x {resources.gpu_model or 'GPU'}")
     return ", ".join(parts)
 
 

@@ -9,10 +9,12 @@ from mainstay.decide.kinds import job, service
 from mainstay.domain.allocation import Allocation, PodSpec
 from mainstay.domain.workload import Kind, WorkloadSpec
 
-KINDS: Mapping[Kind, Callable[[Allocation, WorkloadSpec], PodSpec]] = MappingProxyType({
-    Kind.JOB: job.pod_spec,
-    Kind.SERVICE: service.pod_spec,
-})
+KINDS: Mapping[Kind, Callable[[Allocation, WorkloadSpec], PodSpec]] = MappingProxyType(
+    {
+        Kind.JOB: job.pod_spec,
+        Kind.SERVICE: service.pod_spec,
+    }
+)
 """How each kind makes the pod of an allocation. Their order is the number in `WorkloadTable.kind`."""
 
 
