@@ -6,6 +6,9 @@ write the same keys, and the training metrics under `metadata.metrics`. Other ke
 Source: MLflow documentation, "MLflow Models", storage format.
 """
 
+# One error, many sentences: each stands where its reason is found.
+# ruff: noqa: EM101, EM102, TRY003
+
 from __future__ import annotations
 
 from collections.abc import Mapping

@@ -1,5 +1,8 @@
 """What a loaded model is to the server: named tensors in, named tensors out."""
 
+# One error, many sentences: each stands where its reason is found.
+# ruff: noqa: EM101, EM102, TRY003
+
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
@@ -59,10 +62,12 @@ class Predictor(Protocol):
         """`<project>_<format>`, as in "Platforms" of the protocol."""
 
     @property
-    def inputs(self) -> tuple[TensorSpec, ...]: ...
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """All of them are required."""
 
     @property
-    def outputs(self) -> tuple[TensorSpec, ...]: ...
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """In the order in which they are answered if a request names none."""
 
     def predict(self, inputs: Mapping[str, Array], wanted: Collection[str]) -> Mapping[str, Array]:
         """The `wanted` outputs. Inputs are complete and agree with `inputs`; raises whatever the runtime raises."""

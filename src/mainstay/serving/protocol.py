@@ -34,6 +34,8 @@ class Refusal(Exception):
 
 
 class RequestInput(msgspec.Struct):
+    """$request_input. `data` stays raw until the datatype says how to read it."""
+
     name: str
     shape: list[Annotated[int, msgspec.Meta(ge=0)]]
     datatype: str
@@ -42,11 +44,15 @@ class RequestInput(msgspec.Struct):
 
 
 class RequestOutput(msgspec.Struct):
+    """$request_output."""
+
     name: str
     parameters: Parameters = {}
 
 
 class InferenceRequest(msgspec.Struct):
+    """$inference_request. Fields that we do not know belong to extensions and are passed over."""
+
     inputs: list[RequestInput]
     id: str | None = None
     parameters: Parameters = {}
@@ -54,6 +60,8 @@ class InferenceRequest(msgspec.Struct):
 
 
 class ResponseOutput(msgspec.Struct):
+    """$response_output; `data` is flat, row-major."""
+
     name: str
     shape: tuple[int, ...]
     datatype: str
@@ -61,6 +69,8 @@ class ResponseOutput(msgspec.Struct):
 
 
 class InferenceResponse(msgspec.Struct, omit_defaults=True):
+    """$inference_response; `id` only if the request had one."""
+
     model_name: str
     model_version: str
     outputs: list[ResponseOutput]
@@ -85,6 +95,7 @@ def decode(body: bytes) -> InferenceRequest:
 
 
 def binary_refused() -> str:
+    """Sentence for every way in which a client may ask for the extension."""
     return "the binary tensor data extension is not offered: send and ask for JSON data"
 
 

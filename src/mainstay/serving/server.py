@@ -4,6 +4,9 @@ The event loop only moves bytes. Decoding and predicting run in worker threads, 
 pod look dead, and at most `Limits.pending_max` requests are held at once, which bounds memory.
 """
 
+# One error, many sentences: each stands where its reason is found.
+# ruff: noqa: EM101, EM102, TRY003
+
 from __future__ import annotations
 
 import asyncio
@@ -53,6 +56,7 @@ class Service:
         self._pending = 0
 
     def serve(self, predictor: Predictor) -> None:
+        """Ready from now on."""
         self._predictor = predictor
 
     def retire(self) -> None:
@@ -61,22 +65,28 @@ class Service:
 
     @property
     def ready(self) -> bool:
+        """True while requests are taken."""
         return self._predictor is not None
 
-    async def live(self, request: Request) -> Response:
+    async def live(self, _: Request) -> Response:
+        """200 as soon as the port is open, also while the model is still being loaded."""
         return _json({"live": True})
 
-    async def server_ready(self, request: Request) -> Response:
+    async def server_ready(self, _: Request) -> Response:
+        """200 or 503. The specification's text calls the field `live`, servers call it `ready`: both are given."""
         return _json({"live": True, "ready": self.ready}, status=200 if self.ready else 503)
 
-    async def server_metadata(self, request: Request) -> Response:
+    async def server_metadata(self, _: Request) -> Response:
+        """No extension is offered."""
         return _json({"name": "mainstay", "version": _package_version(), "extensions": []})
 
     async def model_ready(self, request: Request) -> Response:
+        """200 or 503; 404 for another model or version."""
         self._require_known(request)
         return _json({"name": self.name, "ready": self.ready}, status=200 if self.ready else 503)
 
     async def model_metadata(self, request: Request) -> Response:
+        """What to send and what to expect; 503 until the model is loaded."""
         self._require_known(request)
         predictor = self._required_predictor()
         return _json(
@@ -90,6 +100,7 @@ class Service:
         )
 
     async def infer(self, request: Request) -> Response:
+        """Refusals become the protocol's error object in `asgi`."""
         self._require_known(request)
         _require_plain_json(request)
         predictor = self._required_predictor()
@@ -197,7 +208,7 @@ def _require_plain_json(request: Request) -> None:
         raise Refusal(415, f"content encoding is not offered: {encoding[:100]!r}")
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
     return _json({"error": error.message}, status=error.status)
 
@@ -211,12 +222,12 @@ async def _not_routed(request: Request, error: Exception) -> Response:
     return response
 
 
-async def _gone(request: Request, error: Exception) -> Response:
+async def _gone(_request: Request, _error: Exception) -> Response:
     """The client hung up while sending; nobody reads this answer, but the log keeps its peace."""
     return _json({"error": "client disconnected"}, status=400)
 
 
-async def _unexpected(request: Request, error: Exception) -> Response:
+async def _unexpected(_request: Request, _error: Exception) -> Response:
     return _json({"error": "internal error of the server; its log has the details"}, status=500)
 
 

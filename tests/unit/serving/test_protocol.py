@@ -221,7 +221,7 @@ def test_a_body_of_ten_megabytes_is_413_whatever_length_it_claims(doubling: Call
 def test_an_infinite_output_is_an_error_and_never_a_null(serving: Any, tmp_path: Path) -> None:
     sample = {"x": np.ones((1, 1), np.float32)}
     caller = serving(save_onnx(onnx_bytes.logarithm(), tmp_path, sample=sample))
-    answer = caller.infer(**{"name": "x", "shape": [2, 1], "datatype": "FP32", "data": [0, 1]})
+    answer = caller.infer(name="x", shape=[2, 1], datatype="FP32", data=[0, 1])
     assert answer.status == 500
     assert answer.error == "output 'y': 1 of 2 values are NaN or infinite, which JSON cannot carry"
 

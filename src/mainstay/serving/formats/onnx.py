@@ -1,5 +1,8 @@
 """ONNX models, run by onnxruntime on the CPU."""
 
+# One error, many sentences: each stands where its reason is found.
+# ruff: noqa: EM101, EM102, TRY003
+
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
@@ -31,15 +34,19 @@ _SILENT = 4  # onnxruntime's severity "fatal": its messages come back as excepti
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnnxPredictor:
+    """A session and what it says about its tensors. onnxruntime sessions may be run from several threads."""
+
     session: Any  # onnxruntime publishes no types
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
     @property
     def platform(self) -> str:
+        """Name from the protocol's table."""
         return "onnx_onnxv1"
 
     def predict(self, inputs: Mapping[str, Array], wanted: Collection[str]) -> Mapping[str, Array]:
+        """Run the parts of the graph that the wanted outputs need."""
         names = list(wanted)
         return dict(zip(names, self.session.run(names, dict(inputs)), strict=True))
 
@@ -47,7 +54,7 @@ class OnnxPredictor:
 def load(descriptor: Descriptor, *, threads: int) -> OnnxPredictor:
     """Read from memory on purpose: a model that points at files beside or outside itself cannot reach them."""
     try:
-        import onnxruntime  # heavy, and needed by this format only
+        import onnxruntime  # noqa: PLC0415 - heavy, and needed by this format only
     except ImportError as error:
         raise ModelRefused("onnxruntime is not installed; hint: pip install 'mainstay[serving]'") from error
     options = onnxruntime.SessionOptions()

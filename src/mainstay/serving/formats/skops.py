@@ -1,5 +1,8 @@
 """scikit-learn models in the skops format, which rebuilds known types from data instead of running code."""
 
+# One error, many sentences: each stands where its reason is found.
+# ruff: noqa: EM101, EM102, TRY003
+
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
@@ -24,6 +27,8 @@ HARMLESS_TYPES = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SklearnPredictor:
+    """A fitted model by its methods. scikit-learn's predictions change no state, so threads may share it."""
+
     methods: Mapping[str, Callable[[Array], Array]]
     """Output name -> the model's method that makes it."""
     inputs: tuple[TensorSpec, ...]
@@ -31,9 +36,11 @@ class SklearnPredictor:
 
     @property
     def platform(self) -> str:
+        """Not in the protocol's table; built by its rule."""
         return "sklearn_skops"
 
     def predict(self, inputs: Mapping[str, Array], wanted: Collection[str]) -> Mapping[str, Array]:
+        """Call only the methods behind the wanted outputs."""
         rows = inputs[self.inputs[0].name]
         return {name: np.asarray(self.methods[name](rows)) for name in wanted}
 
@@ -56,8 +63,8 @@ def load(descriptor: Descriptor, *, threads: int, trusted: Collection[str]) -> S
 
 def save(model: Any, file: Path) -> Mapping[str, Any]:
     """Returns the settings of MLflow's sklearn flavor. Raises ModelRefused if `load` would refuse what was written."""
-    import sklearn
-    import skops.io
+    import sklearn  # noqa: PLC0415 - heavy, and needed by this format only
+    import skops.io  # noqa: PLC0415 - the same
 
     skops.io.dump(model, file)
     unknown = sorted(set(skops.io.get_untrusted_types(file=file)) - HARMLESS_TYPES)
@@ -69,7 +76,7 @@ def save(model: Any, file: Path) -> Mapping[str, Any]:
 
 def _instance(file: Path, trusted: Collection[str]) -> Any:
     try:
-        import skops.io  # heavy, and needed by this format only
+        import skops.io  # noqa: PLC0415 - heavy, and needed by this format only
     except ImportError as error:
         raise ModelRefused("skops is not installed; hint: pip install 'mainstay[serving]'") from error
     if not is_zipfile(file):
@@ -80,13 +87,12 @@ def _instance(file: Path, trusted: Collection[str]) -> Any:
     try:
         # Names only: skops imports and builds nothing before the audit of its `load` has passed.
         unknown = sorted(set(skops.io.get_untrusted_types(file=file)) - set(trusted))
-        if unknown:
-            raise ModelRefused(_untrusted(unknown))
-        return skops.io.load(file, trusted=sorted(trusted))
-    except ModelRefused:
-        raise
+        model = None if unknown else skops.io.load(file, trusted=sorted(trusted))
     except Exception as error:  # a damaged archive can fail anywhere in skops, NumPy or scikit-learn
         raise ModelRefused(f"{file.name} cannot be loaded as a skops model: {first_line(error)}") from error
+    if unknown:
+        raise ModelRefused(_untrusted(unknown))
+    return model
 
 
 def _untrusted(names: list[str]) -> str:
@@ -99,7 +105,8 @@ def _untrusted(names: list[str]) -> str:
 
 def _limit_threads(threads: int) -> None:
     """Cap BLAS and OpenMP for the whole process; scikit-learn has no setting per model."""
-    import threadpoolctl
+    # Comes with scikit-learn; it publishes no types.
+    import threadpoolctl  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415 - as above
 
     threadpoolctl.threadpool_limits(limits=threads)
 
