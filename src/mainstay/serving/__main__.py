@@ -6,7 +6,7 @@ cannot be had; 2 for bad arguments.
 """
 
 # One error, many sentences: each stands where its reason is found.
-# ruff: noqa: EM101, EM102, TRY003
+# ruff: noqa: EM102, TRY003
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ Source: MLflow documentation, "MLflow Models", storage format.
 """
 
 # One error, many sentences: each stands where its reason is found.
-# ruff: noqa: EM101, EM102, TRY003
+# ruff: noqa: EM102, TRY003
 
 from __future__ import annotations
 

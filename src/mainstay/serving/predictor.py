@@ -1,7 +1,7 @@
 """What a loaded model is to the server: named tensors in, named tensors out."""
 
 # One error, many sentences: each stands where its reason is found.
-# ruff: noqa: EM101, EM102, TRY003
+# ruff: noqa: EM102, TRY003
 
 from __future__ import annotations
 

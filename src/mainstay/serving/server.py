@@ -5,7 +5,7 @@ pod look dead, and at most `Limits.pending_max` requests are held at once, which
 """
 
 # One error, many sentences: each stands where its reason is found.
-# ruff: noqa: EM101, EM102, TRY003
+# ruff: noqa: EM102, TRY003
 
 from __future__ import annotations
 
