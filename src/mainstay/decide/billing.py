@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from mainstay.domain.allocation import Allocation
 from mainstay.domain.billing import Charge, Price, Sku, UsageRecord
@@ -150,8 +151,8 @@ def _date(price: Price) -> int:
 
 
 def _segments(timeline: list[Price]) -> Iterator[_Segment]:
-    ends = [price.effective_from for price in timeline[1:]] + [_FOR_EVER]
-    for price, end in zip(timeline, ends, strict=True):
+    for price, following in zip_longest(timeline, timeline[1:]):
+        end = following.effective_from if following else _FOR_EVER
         yield _Segment(price=price, start=price.effective_from, end=end)
 
 

@@ -16,7 +16,9 @@ from tests.worlds import node, workload, world
 
 REQUEST = Request(cpu_milli=1_000, memory_bytes=0, gpus=0, gpu_model=0)
 NODES = st.lists(
-    st.builds(node, cpus=st.integers(0, 9), gib=st.integers(1, 3), gpus=st.integers(0, 1), cluster=st.sampled_from("ab")),
+    st.builds(
+        node, cpus=st.integers(0, 9), gib=st.integers(1, 3), gpus=st.integers(0, 1), cluster=st.sampled_from("ab")
+    ),
     min_size=1,
     max_size=8,
 )

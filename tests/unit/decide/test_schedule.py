@@ -230,11 +230,13 @@ def test_no_node_is_ever_over_its_capacity(snapshot, policy):
             assert nodes.ready[row]
             taken[:, row] += (held.cpu_milli, held.memory_bytes, held.gpus)
     used = taken > 0
-    left = np.stack([
-        nodes.cpu_milli - nodes.used_cpu_milli,
-        nodes.memory_bytes - nodes.used_memory_bytes,
-        nodes.gpus - nodes.used_gpus,
-    ])
+    left = np.stack(
+        [
+            nodes.cpu_milli - nodes.used_cpu_milli,
+            nodes.memory_bytes - nodes.used_memory_bytes,
+            nodes.gpus - nodes.used_gpus,
+        ]
+    )
     assert (taken[used] <= left[used]).all()
 
 
@@ -311,5 +313,7 @@ def test_a_second_cycle_after_nothing_fitted_writes_nothing(snapshot):
     table = snapshot.workloads
     queued = np.full_like(table.phase, int(Phase.QUEUED))
     all_queued = dataclasses.replace(snapshot, workloads=dataclasses.replace(table, phase=queued))
-    full = dataclasses.replace(all_queued, nodes=dataclasses.replace(snapshot.nodes, ready=snapshot.nodes.ready & False))
+    full = dataclasses.replace(
+        all_queued, nodes=dataclasses.replace(snapshot.nodes, ready=snapshot.nodes.ready & False)
+    )
     assert schedule(full) == ()
