@@ -27,10 +27,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mainstay.sdk import Client, Job, Resources
+
 from benchmarks.platform import Platform
 from benchmarks.report import figure, percentile, progress, report
 from mainstay.decide.billing import charges as charges_of
-from mainstay.sdk import Client, Job, Resources
 from mainstay.store import open_sqlite
 
 BATCH = 20
@@ -70,9 +71,7 @@ def witness_job(witness: Path) -> Job:
     """A job that says when it starts and when it ends; one write per line, so that lines never mix."""
     line = 'echo "{} $MAINSTAY_RUN $MAINSTAY_ATTEMPT $(cut -d" " -f1 /proc/uptime)" >> "$WITNESS"'
     script = f"{line.format('start')}; sleep {JOB_SECONDS}; {line.format('end')}"
-    return Job(
-        name="witness", run=script, env={"WITNESS": str(witness)}, resources=Resources(cpu="0.1", memory="16MB")
-    )
+    return Job(name="witness", run=script, env={"WITNESS": str(witness)}, resources=Resources(cpu="0.1", memory="16MB"))
 
 
 def random_kill(*, seed: int, jobs: int) -> Outcome:
@@ -288,7 +287,9 @@ def main() -> int:
             figure("exact crash points", "runs", [points]),
             figure("acknowledged submissions", "jobs", [sum(outcome.acknowledged for outcome in outcomes)]),
             figure("requests repeated under their key", "requests", [sum(outcome.repeated for outcome in outcomes)]),
-            figure("jobs that ended while it was down", "jobs", [sum(outcome.ended_while_down for outcome in outcomes)]),
+            figure(
+                "jobs that ended while it was down", "jobs", [sum(outcome.ended_while_down for outcome in outcomes)]
+            ),
             figure("restart to first answer", "s", recoveries, goal=5, higher_is_better=False),
             figure("restart to first answer, p95", "s", [percentile(recoveries, 0.95)], goal=5, higher_is_better=False),
             figure("violations", "", [len(violations)], goal=0, higher_is_better=False),
@@ -299,7 +300,9 @@ def main() -> int:
 
 
 def _say(what: str, outcome: Outcome) -> None:
-    progress(f"{what}: {outcome.ran} ran, {outcome.ended_while_down} ended while down, {len(outcome.violations)} violations")
+    progress(
+        f"{what}: {outcome.ran} ran, {outcome.ended_while_down} ended while down, {len(outcome.violations)} violations"
+    )
     for sentence in outcome.violations:
         print(f"  VIOLATION {what}: {sentence}", file=sys.stderr)
 

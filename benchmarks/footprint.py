@@ -42,8 +42,12 @@ def main() -> None:
         "footprint",
         [
             figure("idle", "MiB", [idle], goal=120, higher_is_better=False),
-            figure(f"{options.jobs:,} queued, after taking them", "MiB", [after_filling], goal=400, higher_is_better=False),
-            figure(f"{options.jobs:,} queued, after a restart", "MiB", [after_restart], goal=400, higher_is_better=False),
+            figure(
+                f"{options.jobs:,} queued, after taking them", "MiB", [after_filling], goal=400, higher_is_better=False
+            ),
+            figure(
+                f"{options.jobs:,} queued, after a restart", "MiB", [after_restart], goal=400, higher_is_better=False
+            ),
             figure("mainstay --help", "s", [_help() for _ in range(HELP_RUNS)], goal=0.15, higher_is_better=False),
             figure("python -c pass", "s", [_seconds("-c", "pass") for _ in range(HELP_RUNS)]),
         ],

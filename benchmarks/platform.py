@@ -20,7 +20,9 @@ START_SECONDS_MAX = 60
 class Platform:
     """One `mainstay up` process on a state directory; may be killed and started again."""
 
-    def __init__(self, state: Path, *, module: Sequence[str] = ("-m", "mainstay"), env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, state: Path, *, module: Sequence[str] = ("-m", "mainstay"), env: dict[str, str] | None = None
+    ) -> None:
         self.state = state
         self._module = tuple(module)
         self._env = {**os.environ, "MAINSTAY_STATE": str(state), **(env or {})}

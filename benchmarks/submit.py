@@ -11,9 +11,10 @@ import threading
 import time
 from pathlib import Path
 
+from mainstay.sdk import Client, Job, Resources
+
 from benchmarks.platform import Platform, running
 from benchmarks.report import figure, percentile, progress, report
-from mainstay.sdk import Client, Job, Resources
 
 SINGLES = 300
 CLIENTS = 4
@@ -27,6 +28,7 @@ NEVER_FITS = Job(name="queued", run="true", resources=Resources(cpu="1000", memo
 
 def single(platform: Platform) -> float:
     """Jobs per second, one request each, by a few clients at once."""
+
     def submit_some() -> None:
         with platform.client() as client:
             for _ in range(SINGLES // CLIENTS):
@@ -77,13 +79,16 @@ def main() -> None:
     singles, bulks, floors, lines = [], [], [], []
     for repetition in range(REPETITIONS):
         progress(f"repetition {repetition + 1} of {REPETITIONS}")
-        with tempfile.TemporaryDirectory(prefix="mainstay-bench-") as folder, running(Path(folder) / "state") as platform:
-            with platform.client() as client:
-                first_line(client)
-                lines += [first_line(client) for _ in range(LATENCY_RUNS)]
-                floors.append(commits_per_second(Path(folder)))
-                singles.append(single(platform))
-                bulks.append(bulk(client))
+        with (
+            tempfile.TemporaryDirectory(prefix="mainstay-bench-") as folder,
+            running(Path(folder) / "state") as platform,
+            platform.client() as client,
+        ):
+            first_line(client)
+            lines += [first_line(client) for _ in range(LATENCY_RUNS)]
+            floors.append(commits_per_second(Path(folder)))
+            singles.append(single(platform))
+            bulks.append(bulk(client))
     report(
         "submit",
         [
@@ -94,7 +99,7 @@ def main() -> None:
             figure("bare one-row commits of the disk", "commits/s", floors),
         ],
         notes=[
-            f"single: {CLIENTS} clients on the same cores as the platform; submit to first line: {len(lines)} runs, one at a time",
+            f"single: {CLIENTS} clients on the same cores as the platform; first line: {len(lines)} runs, one at a time",
         ],
     )
 

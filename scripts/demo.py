@@ -37,7 +37,7 @@ def main() -> int:
             wait_until_ready(client)
             predict(client, run)
             mainstay("cost")
-        except StepFailed as failure:
+        except StepFailedError as failure:
             print(f"\n✗ {failure}", file=sys.stderr)
             return 1
         print(f"\n✓ trained, deployed, asked and billed in {time.monotonic() - began:.1f} s")
@@ -47,7 +47,7 @@ def main() -> int:
     return 0
 
 
-class StepFailed(Exception):
+class StepFailedError(Exception):
     """A step was not true."""
 
 
@@ -61,18 +61,18 @@ def platform() -> Iterator[str]:
         print(f"a platform is running already at {url}")
         yield url
         return
-    log = tempfile.NamedTemporaryFile("w+", suffix=".log", prefix="mainstay-", delete=False)
-    print(f"$ mainstay up    (state: {state}, log: {log.name})", flush=True)
+    state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log = state / "up.log"
+    print(f"$ mainstay up    (state: {state}, log: {log})", flush=True)
     # A session of its own: Ctrl-C reaches this script, which then ends the platform in order.
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mainstay", "up", "--state", str(state)], stdout=log, stderr=log, start_new_session=True
-    )
+    command = [sys.executable, "-m", "mainstay", "up", "--state", str(state)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     try:
         deadline = time.monotonic() + STARTED_SECONDS_MAX
         while not is_answering(file):
             if process.poll() is not None or time.monotonic() > deadline:
-                log.seek(0)
-                sys.exit(f"the platform did not start:\n{log.read()}")
+                sys.exit(f"the platform did not start:\n{log.read_text()}")
             time.sleep(0.02)
         yield json.loads(file.read_text())["url"]
     finally:
@@ -98,7 +98,7 @@ def train(client: Client) -> str:
     made = [run for run in client.list(name=MODEL, all=True) if run.id not in before and run.kind == "job"]
     if not made or made[0].phase != "succeeded":
         msg = f"the training run is {made[0].phase if made else 'missing'}"
-        raise StepFailed(msg)
+        raise StepFailedError(msg)
     return made[0].id
 
 
@@ -113,7 +113,7 @@ def wait_until_ready(client: Client) -> None:
     while (endpoint := client.endpoint(MODEL)).candidate_version or endpoint.state != "ready":
         if time.monotonic() > deadline:
             msg = f"the endpoint is {endpoint.state} after {READY_SECONDS_MAX} s"
-            raise StepFailed(msg)
+            raise StepFailedError(msg)
         time.sleep(0.1)
     print(f"endpoint {endpoint.name} serves version {endpoint.serving_version} at {endpoint.url}")
 
@@ -132,7 +132,7 @@ def predict(client: Client, run: str) -> None:
     right = sum(one == other for one, other in zip(said, truth, strict=True))
     if accuracy < ACCURACY_MIN or right < ACCURACY_MIN * len(truth) - 1:
         msg = f"{right} of {len(truth)} answers are right and the held-out accuracy is {accuracy:.3f}: not a trained model"
-        raise StepFailed(msg)
+        raise StepFailedError(msg)
 
 
 def mainstay(*arguments: str) -> None:
@@ -141,7 +141,7 @@ def mainstay(*arguments: str) -> None:
     status = subprocess.run([sys.executable, "-m", "mainstay", *arguments], check=False, stdin=subprocess.DEVNULL)
     if status.returncode:
         msg = f"`mainstay {arguments[0]}` ended with status {status.returncode}"
-        raise StepFailed(msg)
+        raise StepFailedError(msg)
 
 
 def say_what_is_next(url: str, run: str) -> None:

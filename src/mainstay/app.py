@@ -133,9 +133,7 @@ def opened(settings: Settings) -> Iterator[Parts]:
     with contextlib.ExitStack() as stack:
         if not settings.database or settings.local_cluster:
             stack.enter_context(lock_state_directory(settings.state))
-        store = (
-            open_postgresql(settings.database) if settings.database else open_sqlite(settings.state / "mainstay.db")
-        )
+        store = open_postgresql(settings.database) if settings.database else open_sqlite(settings.state / "mainstay.db")
         stack.callback(store.close)
         artifacts_url = settings.artifacts or str(settings.state / "artifacts")
         clusters: dict[str, Cluster] = {}

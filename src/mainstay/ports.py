@@ -37,7 +37,8 @@ class Store(Protocol):
 
     def commit(self, plan: Plan) -> CommitResult:
         """Apply a plan where its guards hold. Raises Fenced (nothing applied) if its epoch has passed, KeyReused,
-        and Conflict if the plan is atomic and a guard of it failed."""
+        and Conflict if the plan is atomic and a guard of it failed.
+        """
 
     def acquire(self, lease: str, *, holder: str, now: int, seconds: float) -> Epoch | None:
         """Take or renew a lease: the tenure, or None while someone else holds it. A new holder gets a higher epoch."""
@@ -101,7 +102,8 @@ class Cluster(Protocol):
 
     async def act(self, action: PodAction, *, epoch: int) -> None:
         """Carry out one action. Raises Fenced if a higher epoch has acted, Gone if the name has a tombstone,
-        NoCapacity if there is no room, NotYet to be asked again, Invalid if the pod can never run here."""
+        NoCapacity if there is no room, NotYet to be asked again, Invalid if the pod can never run here.
+        """
 
     async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
         """At most `limit` bytes of a pod's output from a global offset. Raises NotFound."""
@@ -149,5 +151,3 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
-
-

@@ -161,7 +161,9 @@ class _Check:
             yield chunk
         if digest.hexdigest() != self._expected:
             msg = f"the content has another digest: {digest.hexdigest()}, not {self._expected}"
-            self.refusal = Invalid(msg, object_=self._expected, hint="the file changed while it was sent; send it again")
+            self.refusal = Invalid(
+                msg, object_=self._expected, hint="the file changed while it was sent; send it again"
+            )
             raise self.refusal
 
 

@@ -64,9 +64,7 @@ class EffectLoop:
         """Observe the cluster, then read what is wanted, and compare."""
         seen = await self._cluster.observe()
         wanted = await self._offload(self._store.wanted, self._cluster.name)
-        found = reconcile(
-            self._cluster.name, wanted, seen, now=self._clock.now(), unmatched_since=self._unmatched
-        )
+        found = reconcile(self._cluster.name, wanted, seen, now=self._clock.now(), unmatched_since=self._unmatched)
         self._unmatched = found.unmatched
         return View(wanted=wanted, reconciliation=found)
 
@@ -126,7 +124,9 @@ class EffectLoop:
 
     async def _commit(self, actions: list[Action], epoch: Epoch) -> None:
         if actions:
-            plan = Plan(actor=f"cluster/{self._cluster.name}", now=self._clock.now(), actions=tuple(actions), epoch=epoch)
+            plan = Plan(
+                actor=f"cluster/{self._cluster.name}", now=self._clock.now(), actions=tuple(actions), epoch=epoch
+            )
             await self._offload(self._store.commit, plan)
 
 
@@ -135,5 +135,3 @@ def has_output(action: ObservePod, rows: Mapping[int, Wanted]) -> bool:
     row = rows.get(action.allocation_key)
     ended_well = action.state.seen is Seen.ENDED and action.state.end is End.EXITED and action.state.exit_code == 0
     return row is not None and ended_well and row.allocation.rank == 0
-
-

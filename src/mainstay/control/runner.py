@@ -88,9 +88,7 @@ def _decision_loop(services: Services, decision: Decision, *, holder: str) -> Lo
 
     async def turn() -> float:
         try:
-            result = await services.offload(
-                decisions.turn, services.store, services.clock, tenure, decision
-            )
+            result = await services.offload(decisions.turn, services.store, services.clock, tenure, decision)
         except Fenced:
             tenure.lost()
             raise

@@ -171,7 +171,7 @@ class RegisterModel(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deploy(Action):
-    """Make `workload` (a service) the candidate of an endpoint, creating the endpoint if needed; an older candidate is stopped."""
+    """Make `workload` (a service) the candidate of an endpoint, new or not; an older candidate is stopped."""
 
     endpoint: str
     tenant: str

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, assert_never
 
 from mainstay.decide import billing
 from mainstay.domain.allocation import Allocation
@@ -50,16 +50,17 @@ def bill(store: Store, principal: Principal, *, group_by: GroupBy, since: int, u
     principal.require(Permission.READ)
     prices = store.prices()
     lines: dict[str, _Line] = {}
-    name = _GROUPS[group_by]
     for usage, charges in store.usage(tenant=principal.tenant, since=since, until=until):
-        line = lines.setdefault(name(usage.workload, usage.project, usage.start), _Line())
+        line = lines.setdefault(
+            _group(group_by, workload=usage.workload, project=usage.project, at=usage.start), _Line()
+        )
         line.use(usage.resources, usage.end - usage.start)
         line.charged_micros += _sum(charges)
     if since <= now < until:
         projects: dict[str, str] = {}
         for allocation in store.live_allocations(tenant=principal.tenant):
             project = projects.setdefault(allocation.workload, _project(store, principal, allocation))
-            line = lines.setdefault(name(allocation.workload, project, now), _Line())
+            line = lines.setdefault(_group(group_by, workload=allocation.workload, project=project, at=now), _Line())
             line.use(allocation.resources, _unrecorded_us(allocation, now))
             line.accruing_micros += _sum(billing.accrued(allocation, now=now, prices=prices))
     return Bill(
@@ -95,11 +96,16 @@ class _Line:
         )
 
 
-_GROUPS: dict[GroupBy, Callable[[str, str, int], str]] = {
-    "workload": lambda workload, project, at: workload,
-    "project": lambda workload, project, at: project,
-    "day": lambda workload, project, at: datetime.fromtimestamp(at / MICROSECONDS_PER_SECOND, UTC).date().isoformat(),
-}
+def _group(by: GroupBy, *, workload: str, project: str, at: int) -> str:
+    match by:
+        case "workload":
+            return workload
+        case "project":
+            return project
+        case "day":
+            return datetime.fromtimestamp(at / MICROSECONDS_PER_SECOND, UTC).date().isoformat()
+        case _:
+            assert_never(by)
 
 
 def _unrecorded_us(allocation: Allocation, now: int) -> int:

@@ -54,7 +54,15 @@ async def deploy(
     for last in (False,) * (DEPLOY_ATTEMPTS - 1) + (True,):
         try:
             return await services.offload(
-                _commit, services.store, principal, wish, workload, tree, services.clock.now(), request, reply
+                _commit,
+                services.store,
+                principal,
+                wish,
+                workload=workload,
+                tree=tree,
+                now=services.clock.now(),
+                request=request,
+                reply=reply,
             )
         except Conflict:
             # Somebody registered a version or touched the endpoint between our read and our commit: read again.
@@ -111,6 +119,7 @@ def _commit(
     store: Store,
     principal: Principal,
     wish: DeployRequest,
+    *,
     workload: Workload,
     tree: str,
     now: int,
@@ -132,7 +141,7 @@ def _commit(
         priority=SERVING_PRIORITY,
     )
     check(JobRequest(spec=service.spec, project=service.project, queue=service.queue, priority=service.priority))
-    numbers = {"endpoint": endpoint_name, "model": model, "version": version}
+    numbers: dict[str, int | float | str] = {"endpoint": endpoint_name, "model": model, "version": version}
     actions.append(
         Deploy(
             endpoint=endpoint_name,
@@ -144,7 +153,7 @@ def _commit(
             reason=Reason(code=Code.DEPLOY_REQUESTED, object=endpoint_name, numbers=numbers),
         )
     )
-    text = reply(_with_candidate(store, principal, endpoint_name, model, version, service, now))
+    text = reply(_with_candidate(store, endpoint_name, service, model=model, version=version, now=now))
     plan = Plan(
         actor=principal.name,
         now=now,
@@ -183,17 +192,15 @@ def _service(name: str, *, model: str, version: int, tree: str, resources: Resou
     )
 
 
-def _with_candidate(
-    store: Store, principal: Principal, name: str, model: str, version: int, service: NewWorkload, now: int
-) -> Endpoint:
+def _with_candidate(store: Store, name: str, service: NewWorkload, *, model: str, version: int, now: int) -> Endpoint:
     """The endpoint as it will stand after the commit; its keys and row version are not known yet and 0."""
     try:
-        before = store.endpoint(name, tenant=principal.tenant)
+        before = store.endpoint(name, tenant=service.tenant)
     except NotFound:
         before = None
     return Endpoint(
         name=name,
-        tenant=principal.tenant,
+        tenant=service.tenant,
         project=service.project,
         model=model,
         serving_version=before.serving_version if before else 0,

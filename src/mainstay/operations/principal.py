@@ -21,11 +21,13 @@ class Permission(StrEnum):
     UPLOAD = "upload"
 
 
-ROLES: Mapping[str, frozenset[Permission]] = MappingProxyType({
-    "viewer": frozenset({Permission.READ}),
-    "user": frozenset(Permission),
-    "admin": frozenset(Permission),
-})
+ROLES: Mapping[str, frozenset[Permission]] = MappingProxyType(
+    {
+        "viewer": frozenset({Permission.READ}),
+        "user": frozenset(Permission),
+        "admin": frozenset(Permission),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Self
 
 
 class Pulse:
@@ -28,7 +29,7 @@ class Listener:
         self._waiters = waiters
         self._event = asyncio.Event()
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> Self:
         self._waiters.add(self._event)
         return self
 

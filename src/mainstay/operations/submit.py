@@ -153,7 +153,9 @@ def _check_command(spec: WorkloadSpec) -> None:
         _refuse("run", "a NUL character", "text")
     size = max(sum(map(len, arguments)), max(map(len, arguments)) * COMMAND_BYTES_MAX // ARGUMENT_BYTES_MAX)
     if size > COMMAND_BYTES_MAX:
-        _refuse("run", f"{size} bytes", f"at most {ARGUMENT_BYTES_MAX} per argument; put a long script into the workdir")
+        _refuse(
+            "run", f"{size} bytes", f"at most {ARGUMENT_BYTES_MAX} per argument; put a long script into the workdir"
+        )
 
 
 def _check_env(spec: WorkloadSpec) -> None:
