@@ -239,9 +239,7 @@ def _workload_table(rows: list[AWorkload], models: tuple[str, ...]) -> WorkloadT
 
 
 def _request(row: AWorkload) -> Resources:
-    return Resources(
-        cpu_milli=_milli(row.cpus), memory_bytes=_bytes(row.gib), gpus=row.gpus, gpu_model=row.gpu_model
-    )
+    return Resources(cpu_milli=_milli(row.cpus), memory_bytes=_bytes(row.gib), gpus=row.gpus, gpu_model=row.gpu_model)
 
 
 def _allocation_table(rows: list[AnAllocation], models: tuple[str, ...]) -> AllocationTable:

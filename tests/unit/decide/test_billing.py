@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,8 +102,7 @@ INSTANTS = st.lists(st.integers(0, 6 * HOUR), min_size=2, max_size=12, unique=Tr
 def test_cutting_an_interval_never_changes_its_sum(prices, resources, cuts):
     whole = bill(cuts[0], cuts[-1], prices, since_start=cuts[0], resources=resources)
     pieces = [
-        bill(start, end, prices, since_start=cuts[0], resources=resources)
-        for start, end in zip(cuts, cuts[1:], strict=False)
+        bill(start, end, prices, since_start=cuts[0], resources=resources) for start, end in itertools.pairwise(cuts)
     ]
     assert sum(pieces) == whole
 
@@ -114,7 +115,7 @@ def test_no_charge_is_negative_and_charges_of_a_sku_cover_time_once(prices, reso
     for charge in found:
         by_kind.setdefault(charge.sku.partition("/")[0], []).append((charge.start, charge.end))
     for spans in by_kind.values():
-        assert all(end == start for (_, end), (start, _) in zip(spans, spans[1:], strict=False))
+        assert all(end == start for (_, end), (start, _) in itertools.pairwise(spans))
         assert all(cuts[0] <= start < end <= cuts[-1] for start, end in spans)
 
 
@@ -123,7 +124,7 @@ def test_the_charges_of_an_allocation_add_up_to_the_cost_of_the_whole(micros, cp
     resources = Resources(cpu_milli=cpu_milli)
     pieces = sum(
         bill(start, end, [price("cpu", micros)], since_start=cuts[0], resources=resources)
-        for start, end in zip(cuts, cuts[1:], strict=False)
+        for start, end in itertools.pairwise(cuts)
     )
     whole = cost_micros(
         price_per_hour_micros=micros, amount=cpu_milli, per_amount=1_000, duration_us=cuts[-1] - cuts[0]

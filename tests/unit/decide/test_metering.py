@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -88,5 +89,5 @@ def test_however_often_and_whenever_it_runs_the_records_tile_the_life_of_the_pod
     found += spans(ended(1, started_at=started_at, ended_at=ended_at, metered_until=metered_until))
     assert found[0][0] == started_at
     assert found[-1][1] == ended_at
-    assert all(end == start for (_, end), (start, _) in zip(found, found[1:], strict=False))
+    assert all(end == start for (_, end), (start, _) in itertools.pairwise(found))
     assert all(start < end and start // HOUR == (end - 1) // HOUR for start, end in found)

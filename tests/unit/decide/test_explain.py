@@ -1,0 +1,125 @@
+"""Why it waits, what would help, what it would cost; and that the answer is the scheduler's own."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mainstay.decide.explain import Alternative, explain, preview
+from mainstay.decide.schedule import schedule
+from mainstay.domain.billing import Price
+from mainstay.domain.errors import NotFound
+from mainstay.domain.plan import Allocate
+from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources
+from mainstay.domain.reason import Code
+from mainstay.domain.workload import Kind, Phase, WorkloadSpec
+from tests.worlds import NOON, SECOND, allocation, node, workload, world
+
+PRICES = (
+    Price(sku="cpu", per_hour=Money(micros=10_000), effective_from=0),
+    Price(sku="gpu", per_hour=Money(micros=1_000_000), effective_from=0),
+)
+
+
+def spec(*, cpus: int = 1, gpus: int = 0, gpu_model: str = "", nodes: int = 1, max_duration_seconds: int = 0):
+    asked = Resources(cpu_milli=cpus * 1000, memory_bytes=BYTES_PER_GIB, gpus=gpus, gpu_model=gpu_model)
+    return WorkloadSpec(
+        kind=Kind.JOB,
+        name="job",
+        run=("true",),
+        choices=(asked,),
+        nodes=nodes,
+        max_duration_seconds=max_duration_seconds,
+    )
+
+
+def test_what_waits_for_capacity_says_what_is_free_and_what_would_start_now():
+    found = explain(world(nodes=[node(cpus=8, used_cpus=5)], workloads=[workload(1, cpus=6)]), 1)
+    assert found.reason.code is Code.WAITS_FOR_CAPACITY
+    assert found.reason.sentence == (
+        "waits for capacity: needs 6 CPUs, 1 GiB, the most that is free on one node is 3 CPUs, 64 GiB"
+    )
+    assert found.alternatives == (Alternative(change="cpus", before="6", after="3"),)
+    assert found.position == 1
+
+
+def test_what_waits_behind_others_says_how_many():
+    jobs = [workload(1, cpus=4, priority=1), workload(2, cpus=4)]
+    found = explain(world(nodes=[node(cpus=4)], workloads=jobs), 2)
+    assert (found.reason.code, found.reason.numbers["ahead"], found.position) == (Code.WAITS_BEHIND, 1, 2)
+
+
+def test_each_relaxation_changes_one_thing():
+    nodes = [node(gpus=2, gpu_model="H100"), node(gpus=4, gpu_model="A100")]
+    found = explain(world(nodes=nodes, workloads=[workload(1, gpus=4, gpu_model="H100", nodes=1)]), 1)
+    assert found.alternatives == (
+        Alternative(change="gpu_model", before="H100", after="A100"),
+        Alternative(change="gpus", before="4", after="2"),
+    )
+
+
+def test_a_gang_learns_how_many_ranks_would_fit():
+    found = explain(world(nodes=[node(cpus=3)], workloads=[workload(1, nodes=5)]), 1)
+    assert found.reason.code is Code.NEVER_FITS
+    assert Alternative(change="nodes", before="5", after="3") in found.alternatives
+
+
+@pytest.mark.parametrize(
+    ("values", "code"),
+    [
+        ({"phase": Phase.RUNNING}, Code.POD_RUNNING),
+        ({"phase": Phase.PULLING}, Code.POD_STARTING),
+        ({"phase": Phase.UNKNOWN}, Code.POD_LOST),
+        ({"stop_requested": True}, Code.STOPPED),
+        ({"not_before": NOON + 5 * SECOND, "attempt": 2}, Code.BACKING_OFF),
+    ],
+)
+def test_what_is_not_in_the_order_says_so(values, code):
+    found = explain(world(nodes=[node()], workloads=[workload(1, **values)]), 1)
+    assert (found.reason.code, found.position) == (code, 0)
+
+
+def test_what_waits_for_the_death_of_an_earlier_pod_says_so():
+    snapshot = world(nodes=[node()], workloads=[workload(1, attempt=2)], allocations=[allocation(1)])
+    assert "not proven dead" in explain(snapshot, 1).reason.sentence
+
+
+def test_a_workload_that_is_final_or_unknown_is_not_found():
+    with pytest.raises(NotFound):
+        explain(world(), 1)
+
+
+def test_a_preview_says_where_and_how_much():
+    snapshot = world(nodes=[node("big", gpus=8, gpu_model="H100")], prices=PRICES)
+    found = preview(snapshot, spec=spec(cpus=2, gpus=1, nodes=2, max_duration_seconds=1_800), priority=0)
+    assert (found.starts_now, found.nodes, found.resources.gpu_model) == (True, ("big", "big"), "H100")
+    assert (found.price_per_hour.micros, found.cost_max) == (2 * 1_020_000, Money(micros=1_020_000))
+
+
+def test_a_preview_without_a_limit_of_time_has_no_greatest_cost():
+    assert preview(world(nodes=[node()], prices=PRICES), spec=spec(), priority=0).cost_max is None
+
+
+def test_a_preview_counts_those_who_come_first():
+    snapshot = world(nodes=[node(cpus=4)], workloads=[workload(1, cpus=3)])
+    behind = preview(snapshot, spec=spec(cpus=2), priority=0)
+    assert (behind.starts_now, behind.reason.code, behind.position) == (False, Code.WAITS_BEHIND, 2)
+    assert preview(snapshot, spec=spec(cpus=2), priority=1).starts_now
+
+
+def test_a_preview_on_an_empty_fleet_waits():
+    found = preview(world(), spec=spec(), priority=0)
+    assert (found.starts_now, found.reason.code) == (False, Code.NEVER_FITS)
+
+
+@given(
+    st.lists(st.builds(node, cpus=st.integers(0, 6)), max_size=3),
+    st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 1)), min_size=1, max_size=5),
+)
+def test_what_is_said_to_start_now_is_what_the_scheduler_starts(nodes, jobs):
+    waiting = [workload(key, cpus=cpus, nodes=n, priority=p) for key, (cpus, n, p) in enumerate(jobs, 1)]
+    snapshot = world(nodes=nodes, workloads=waiting)
+    started = {action.workload_key for action in schedule(snapshot) if isinstance(action, Allocate)}
+    for job in waiting:
+        assert (explain(snapshot, job.key).reason.code is Code.PLACED) == (job.key in started)

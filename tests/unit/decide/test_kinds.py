@@ -1,0 +1,95 @@
+"""From an allocation to its pod: the command, the environment, the limits."""
+
+from __future__ import annotations
+
+import subprocess
+
+from mainstay.decide.kinds import KINDS, pod_spec
+from mainstay.decide.kinds.job import command
+from mainstay.domain.allocation import Allocation, Seen
+from mainstay.domain.quantity import Resources
+from mainstay.domain.workload import Kind, Mount, WorkloadSpec
+
+RESOURCES = Resources(cpu_milli=2_000, memory_bytes=1 << 30, gpus=4, gpu_model="H100")
+
+
+def an_allocation(rank: int = 1) -> Allocation:
+    return Allocation(
+        key=9, workload_key=3, workload="bert-7", attempt=2, rank=rank, node="n", cluster="c", resources=RESOURCES,
+        stop=False, seen=Seen.NOTHING, ready=False, address="", created_at=0, started_at=0, ended_at=0,
+        metered_until=0, end=None, exit_code=None, detail="", closed=False, version=1,
+    )  # fmt: skip
+
+
+def a_spec(**values) -> WorkloadSpec:
+    given = {"kind": Kind.JOB, "name": "bert", "run": ("python", "train.py"), "choices": (RESOURCES,), **values}
+    return WorkloadSpec(**given)
+
+
+def test_the_order_of_kinds_is_that_of_the_columns():
+    assert tuple(KINDS) == (Kind.JOB, Kind.SERVICE) == tuple(Kind)
+
+
+def test_every_rank_is_told_who_it_is():
+    env = dict(pod_spec(an_allocation(rank=1), a_spec(nodes=2)).env)
+    assert env == {
+        "MAINSTAY_RUN": "bert-7",
+        "MAINSTAY_ATTEMPT": "2",
+        "MAINSTAY_NODE_RANK": "1",
+        "MAINSTAY_NUM_NODES": "2",
+        "MAINSTAY_GPUS_PER_NODE": "4",
+        "RANK": "1",
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "0",
+        "LOCAL_WORLD_SIZE": "1",
+        "NODE_RANK": "1",
+        "GROUP_RANK": "1",
+    }
+
+
+def test_the_users_variables_are_kept_but_do_not_change_who_a_rank_is():
+    env = dict(pod_spec(an_allocation(), a_spec(env=(("LR", "0.1"), ("RANK", "9")))).env)
+    assert (env["LR"], env["RANK"]) == ("0.1", "1")
+
+
+def test_the_ranks_of_an_attempt_share_a_gang_and_attempts_do_not():
+    first, second = (pod_spec(an_allocation(rank), a_spec(nodes=2)) for rank in (0, 1))
+    assert first.gang == second.gang == "bert-7-2"
+    assert (first.rank, second.rank, first.size) == (0, 1, 2)
+
+
+def test_limits_and_mounts_are_handed_on():
+    mount = Mount(path="code", tree="0" * 64)
+    limits = {"cpu_limit_milli": 5, "memory_limit_bytes": 6, "max_duration_seconds": 7, "stop_grace_seconds": 8}
+    pod = pod_spec(an_allocation(), a_spec(mounts=(mount,), **limits))
+    assert (pod.cpu_limit_milli, pod.memory_limit_bytes, pod.deadline_seconds, pod.stop_grace_seconds) == (5, 6, 7, 8)
+    assert (pod.mounts, pod.resources) == ((mount,), RESOURCES)
+
+
+def test_a_service_always_has_a_port():
+    assert pod_spec(an_allocation(), a_spec(kind=Kind.SERVICE, ready_path="/healthy")).port
+    assert not pod_spec(an_allocation(), a_spec()).port
+
+
+def run(spec: WorkloadSpec) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command(spec), capture_output=True, text=True, check=False)
+
+
+def test_without_a_setup_the_command_is_the_users_own():
+    assert command(a_spec()) == ("python", "train.py")
+
+
+def test_a_setup_runs_first_and_what_it_exports_reaches_the_command():
+    done = run(
+        a_spec(setup="export GREETING='good day'\n", run=("/bin/sh", "-c", 'echo "$GREETING" "$1"', "x", "it's $me"))
+    )
+    assert done.stdout == "good day it's $me\n"
+
+
+def test_a_setup_that_fails_ends_the_run():
+    done = run(a_spec(setup="false\necho after", run=("echo", "never")))
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_setup_that_ends_in_a_comment_does_not_swallow_the_command():
+    assert run(a_spec(setup="true # done", run=("echo", "ran"))).stdout == "ran\n"

@@ -1,0 +1,335 @@
+"""Wanted against seen: each case that we know, and what must hold for whatever a cluster reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mainstay.decide.reconcile import MISSING_GRACE_SECONDS, ORPHAN_GRACE_SECONDS, Reconciliation, reconcile
+from mainstay.domain.allocation import Allocation, CreatePod, DeletePod, End, ForgetPod, PodState, Seen, Wanted
+from mainstay.domain.capacity import ClusterState, NodeState
+from mainstay.domain.plan import Action, ClosePod, ObserveNodes, ObservePod, RowVersion
+from mainstay.domain.quantity import Resources
+from mainstay.domain.workload import Kind, WorkloadSpec
+from tests.worlds import NOON, SECOND
+
+START = NOON - 60 * SECOND
+SPEC = WorkloadSpec(kind=Kind.JOB, name="job", run=("true",), choices=(Resources(),), stop_grace_seconds=7)
+
+
+def wanted(name: str = "w", *, settled: bool = False, **values) -> Wanted:
+    row = {
+        "key": 1, "workload_key": 1, "workload": name, "attempt": 1, "rank": 0, "node": "n", "cluster": "c",
+        "resources": Resources(), "stop": False, "seen": Seen.NOTHING, "ready": False, "address": "",
+        "created_at": START, "started_at": 0, "ended_at": 0, "metered_until": 0, "end": None, "exit_code": None,
+        "detail": "", "closed": False, "version": 1, **values,
+    }  # fmt: skip
+    return Wanted(allocation=Allocation(**row), spec=SPEC, settled=settled)
+
+
+def running(**values) -> Wanted:
+    return wanted(**{"seen": Seen.RUNNING, "started_at": START, **values})
+
+
+def over(**values) -> Wanted:
+    return running(**{"seen": Seen.ENDED, "ended_at": NOON, "end": End.EXITED, "exit_code": 0, **values})
+
+
+def pod(seen: Seen, name: str = "w-1-0", **values) -> PodState:
+    return PodState(name=name, node="n", seen=seen, **values)
+
+
+def compare(
+    rows: Sequence[Wanted], pods: Sequence[PodState], *, now: int = NOON, since: Mapping[str, int] | None = None
+) -> Reconciliation:
+    state = ClusterState(nodes=(), pods=tuple(pods))
+    return reconcile("c", tuple(rows), state, now=now, unmatched_since=since or {})
+
+
+def told(found: Reconciliation) -> list[Action]:
+    """The observations, without that of the nodes."""
+    return [action for action in found.observations if not isinstance(action, ObserveNodes)]
+
+
+def test_nodes_are_always_reported():
+    nodes = (NodeState(name="n", capacity=Resources(cpu_milli=1), ready=True),)
+    found = reconcile("c", (), ClusterState(nodes=nodes, pods=()), now=NOON, unmatched_since={})
+    (action,) = found.observations
+    assert (action.cluster, action.nodes) == ("c", nodes)
+
+
+def test_what_is_wanted_and_was_never_seen_is_created():
+    found = compare([wanted()], [])
+    (create,) = found.effects
+    assert isinstance(create, CreatePod)
+    assert (create.name, create.node, create.spec.argv) == ("w-1-0", "n", ("true",))
+    assert told(found) == []
+
+
+@pytest.mark.parametrize("seen", [Seen.PULLING, Seen.STARTING, Seen.RUNNING])
+def test_what_goes_missing_is_first_only_unknown(seen):
+    found = compare([wanted(seen=seen)], [])
+    (action,) = told(found)
+    assert action.state.seen is Seen.UNKNOWN
+    assert found.effects == ()
+
+
+def test_what_stays_missing_has_its_name_closed_and_no_end_is_made_up():
+    row = running(seen=Seen.UNKNOWN)
+    early = compare([row], [], since={"w-1-0": NOON - MISSING_GRACE_SECONDS * SECOND + 1})
+    late = compare([row], [], since={"w-1-0": NOON - MISSING_GRACE_SECONDS * SECOND})
+    assert early.effects == ()
+    assert late.effects == (DeletePod(name="w-1-0", grace_seconds=7),)
+    assert told(late) == []
+
+
+def test_the_tombstone_of_a_lost_pod_is_the_proof_of_its_death():
+    report = pod(Seen.ENDED, end=End.LOST, forgotten=True)
+    (action,) = told(compare([running(seen=Seen.UNKNOWN)], [report]))
+    assert (action.state.seen, action.state.end) == (Seen.ENDED, End.LOST)
+    assert (action.state.started_at, action.state.ended_at) == (START, NOON)
+
+
+@pytest.mark.parametrize("reported", [(), (pod(Seen.RUNNING, started_at=START),), (pod(Seen.PULLING),)])
+def test_what_is_no_longer_wanted_is_deleted_whether_it_is_there_or_not(reported):
+    found = compare([wanted(stop=True)], reported)
+    assert found.effects == (DeletePod(name="w-1-0", grace_seconds=7),)
+
+
+def test_a_change_is_recorded_with_what_it_was_read_from():
+    (action,) = told(compare([wanted(version=4)], [pod(Seen.RUNNING, started_at=START)]))
+    assert action.guards == (RowVersion(kind="allocation", key=1, version=4),)
+    assert action.state == pod(Seen.RUNNING, started_at=START)
+
+
+@pytest.mark.parametrize("change", [{"ready": True}, {"address": "10.0.0.1:80"}])
+def test_readiness_and_address_are_news(change):
+    assert len(told(compare([running()], [pod(Seen.RUNNING, started_at=START, **change)]))) == 1
+    assert told(compare([running(**change)], [pod(Seen.RUNNING, started_at=START, **change)])) == []
+
+
+def test_an_end_that_was_never_seen_to_begin_is_recorded():
+    report = pod(Seen.ENDED, end=End.EXITED, exit_code=1, started_at=START, ended_at=NOON - 1)
+    (action,) = told(compare([wanted()], [report]))
+    assert action.state == report
+
+
+def test_an_end_is_never_before_what_is_already_paid():
+    report = pod(Seen.ENDED, end=End.EXITED, exit_code=0, ended_at=START - 5)
+    (action,) = told(compare([running(metered_until=NOON - 9)], [report]))
+    assert action.state.ended_at == NOON - 9
+
+
+@pytest.mark.parametrize(
+    ("recorded", "reported"),
+    [
+        (running(), pod(Seen.PULLING)),
+        (running(), pod(Seen.NOTHING)),
+        (wanted(seen=Seen.STARTING), pod(Seen.PULLING)),
+        (running(seen=Seen.UNKNOWN), pod(Seen.STARTING)),
+        (over(), pod(Seen.RUNNING, started_at=START)),
+        (over(), pod(Seen.UNKNOWN)),
+    ],
+)
+def test_a_report_older_than_the_record_changes_nothing(recorded, reported):
+    found = compare([recorded], [reported])
+    assert told(found) == []
+    assert found.effects == ()
+
+
+def test_a_pod_comes_back_in_sight():
+    (action,) = told(compare([running(seen=Seen.UNKNOWN)], [pod(Seen.RUNNING, started_at=START)]))
+    assert action.state.seen is Seen.RUNNING
+
+
+def test_an_end_on_record_is_forgotten_by_its_cluster():
+    found = compare([over()], [pod(Seen.ENDED)])
+    assert found.effects == (ForgetPod(name="w-1-0"),)
+    assert told(found) == []
+
+
+@pytest.mark.parametrize("reported", [(), (pod(Seen.ENDED, forgotten=True),)])
+def test_a_row_is_closed_when_it_is_forgotten_metered_and_judged(reported):
+    (action,) = told(compare([over(metered_until=NOON, settled=True)], reported))
+    assert isinstance(action, ClosePod)
+
+
+@pytest.mark.parametrize(
+    ("row", "reported"),
+    [
+        (over(metered_until=NOON), [pod(Seen.ENDED, forgotten=True)]),
+        (over(metered_until=NOON - 1, settled=True), [pod(Seen.ENDED, forgotten=True)]),
+        (over(metered_until=NOON, settled=True), [pod(Seen.ENDED)]),
+    ],
+)
+def test_a_row_is_kept_while_anybody_still_needs_it(row, reported):
+    assert told(compare([row], reported)) == []
+
+
+def test_what_never_started_needs_no_metering_to_be_closed():
+    (action,) = told(compare([over(started_at=0, settled=True)], []))
+    assert isinstance(action, ClosePod)
+
+
+def test_an_orphan_is_left_alone_for_its_grace_then_deleted():
+    orphan = pod(Seen.RUNNING, name="stray-1-0")
+    first = compare([], [orphan])
+    assert (first.effects, first.unmatched) == ((), {"stray-1-0": NOON})
+    later = NOON + ORPHAN_GRACE_SECONDS * SECOND
+    assert compare([], [orphan], now=later - 1, since=first.unmatched).effects == ()
+    assert compare([], [orphan], now=later, since=first.unmatched).effects == (
+        DeletePod(name="stray-1-0", grace_seconds=30),
+    )
+
+
+def test_an_orphan_that_has_ended_is_let_go_of():
+    found = compare([], [pod(Seen.ENDED, name="stray-1-0")], since={"stray-1-0": 0})
+    assert found.effects == (ForgetPod(name="stray-1-0"),)
+
+
+def test_a_tombstone_is_no_orphan():
+    assert compare([], [pod(Seen.ENDED, name="stray-1-0", forgotten=True)]).unmatched == {}
+
+
+def test_a_pod_that_finds_its_row_is_no_orphan_any_more():
+    found = compare([running()], [pod(Seen.RUNNING, started_at=START)], since={"w-1-0": 0})
+    assert (found.unmatched, found.effects) == ({}, ())
+
+
+def test_a_database_restored_from_a_backup_does_not_kill_the_fleet():
+    pods = [pod(Seen.RUNNING, name=f"stray-{number:03}-0") for number in range(200)]
+    since: Mapping[str, int] = {}
+    killed: list[int] = []
+    for second in range(181):
+        found = compare([], pods, now=NOON + second * SECOND, since=since)
+        since = found.unmatched
+        killed.append(len(found.effects))
+    assert {second: count for second, count in enumerate(killed) if count} == {60: 10, 120: 10, 180: 10}
+
+
+def test_a_clock_set_back_restarts_a_grace_and_never_skips_it():
+    found = compare([], [pod(Seen.RUNNING, name="s-1-0")], since={"s-1-0": NOON + 3_600 * SECOND})
+    assert (found.unmatched, found.effects) == ({"s-1-0": NOON}, ())
+
+
+NAMES = ["a", "b", "c", "d"]
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> list[Wanted]:
+    found = []
+    for key, name in enumerate(draw(st.lists(st.sampled_from(NAMES), unique=True)), 1):
+        seen = draw(st.sampled_from(Seen))
+        started_at = START if seen is Seen.RUNNING else draw(st.sampled_from([0, START]))
+        ended = {"ended_at": NOON, "end": End.EXITED, "exit_code": 0} if seen is Seen.ENDED else {}
+        found.append(
+            wanted(
+                name,
+                key=key,
+                seen=seen,
+                stop=draw(st.booleans()),
+                started_at=0 if seen in {Seen.NOTHING, Seen.PULLING, Seen.STARTING} else started_at,
+                metered_until=draw(st.sampled_from([0, NOON])),
+                ready=draw(st.booleans()),
+                settled=draw(st.booleans()),
+                **ended,
+            )
+        )
+    return found
+
+
+@st.composite
+def reports(draw: st.DrawFn) -> list[PodState]:
+    found = []
+    for name in draw(st.lists(st.sampled_from([*NAMES, "x", "y"]), unique=True)):
+        seen = draw(st.sampled_from(Seen))
+        ended = {"end": draw(st.sampled_from(End)), "forgotten": draw(st.booleans())} if seen is Seen.ENDED else {}
+        started_at = START if seen is Seen.RUNNING else draw(st.sampled_from([0, START]))
+        found.append(pod(seen, name=f"{name}-1-0", started_at=started_at, ready=draw(st.booleans()), **ended))
+    return found
+
+
+SINCE = st.dictionaries(st.sampled_from([f"{name}-1-0" for name in [*NAMES, "x", "y"]]), st.integers(0, NOON))
+
+
+def recorded(row: Wanted, found: Reconciliation) -> Wanted | None:
+    """The row after a commit of the observations; None once it is closed."""
+    for action in found.observations:
+        if isinstance(action, ClosePod) and action.allocation_key == row.allocation.key:
+            return None
+        if isinstance(action, ObservePod) and action.allocation_key == row.allocation.key:
+            state = action.state
+            changes = {
+                "seen": state.seen, "started_at": state.started_at, "ended_at": state.ended_at, "end": state.end,
+                "exit_code": state.exit_code, "ready": state.ready, "address": state.address,
+                "version": row.allocation.version + 1,
+            }  # fmt: skip
+            return replace(row, allocation=replace(row.allocation, **changes))
+    return row
+
+
+def after(before: Sequence[Wanted], found: Reconciliation) -> list[Wanted]:
+    return [row for row in (recorded(row, found) for row in before) if row is not None]
+
+
+@given(rows(), reports(), SINCE)
+def test_what_has_been_recorded_is_not_recorded_again(before, pods, since):
+    once = compare(before, pods, since=since)
+    twice = compare(after(before, once), pods, since=once.unmatched)
+    closing = [action for action in told(twice) if isinstance(action, ClosePod)]
+    # An end that was recorded in the first round may be closed in the second, if it needed no metering.
+    assert told(twice) == closing
+    assert told(compare(after(after(before, once), twice), pods, since=twice.unmatched)) == []
+
+
+@given(rows(), reports(), SINCE)
+def test_only_what_is_wanted_and_was_never_seen_is_ever_created(before, pods, since):
+    rows_by_pod = {row.allocation.pod: row.allocation for row in before}
+    for effect in compare(before, pods, since=since).effects:
+        if isinstance(effect, CreatePod):
+            allocation = rows_by_pod[effect.name]
+            assert allocation.seen is Seen.NOTHING
+            assert not allocation.stop
+            assert effect.name not in {report.name for report in pods}
+
+
+@given(rows(), reports(), SINCE)
+def test_the_record_never_moves_back_and_an_end_is_final(before, pods, since):
+    found = compare(before, pods, since=since)
+    for old, new in ((row, recorded(row, found)) for row in before):
+        if new is None:
+            continue
+        was, now = old.allocation, new.allocation
+        if was.seen is Seen.ENDED:
+            assert now == was
+        if was.seen is not Seen.UNKNOWN and now.seen is not Seen.UNKNOWN:
+            assert now.seen >= was.seen
+        assert was.seen is Seen.NOTHING or now.seen is not Seen.NOTHING
+        assert not was.started_at or now.started_at == was.started_at
+
+
+@given(rows(), reports(), SINCE)
+def test_an_end_is_concluded_only_from_a_report_of_it(before, pods, since):
+    ended = {report.name for report in pods if report.seen is Seen.ENDED}
+    for action in compare(before, pods, since=since).observations:
+        if isinstance(action, ObservePod) and action.state.seen is Seen.ENDED:
+            assert action.state.name in ended
+
+
+@given(rows(), reports(), SINCE)
+def test_nothing_that_runs_and_is_wanted_is_ever_deleted(before, pods, since):
+    alive = {report.name for report in pods if report.seen in {Seen.PULLING, Seen.STARTING, Seen.RUNNING}}
+    kept = {row.allocation.pod for row in before if not row.allocation.stop}
+    for effect in compare(before, pods, since=since).effects:
+        assert not (isinstance(effect, DeletePod) and effect.name in alive & kept)
+
+
+@given(rows(), reports(), SINCE, st.randoms(use_true_random=False))
+def test_the_order_of_a_report_does_not_matter(before, pods, since, random):
+    shuffled = list(pods)
+    random.shuffle(shuffled)
+    assert compare(before, pods, since=since) == compare(before, shuffled, since=since)
