@@ -34,7 +34,7 @@ class End(StrEnum):
 
 
 ENDS = tuple(End)
-"""The order that `AllocationTable.end` indexes. It lives in memory only; the store keeps the words."""
+"""The order that `AllocationTable.end` indexes. Its numbers are stored: append, never reorder."""
 
 INFRASTRUCTURE_ENDS = frozenset({End.LOST, End.MACHINE_RESTARTED, End.NEVER_STARTED})
 
