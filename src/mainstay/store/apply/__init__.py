@@ -1,0 +1,120 @@
+"""Actions on rows: one function per action. Each checks everything first and changes rows only then, so it is whole.
+
+A function returns why the action is refused, or None once it is applied. An action that finds nothing to change (a
+stop asked for twice) is applied and writes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import assert_never
+
+from mainstay.domain.plan import (
+    Action,
+    Advance,
+    Allocate,
+    ClosePod,
+    Deploy,
+    DropCandidate,
+    MoveEndpoint,
+    ObserveNodes,
+    ObservePod,
+    RecordUsage,
+    RegisterModel,
+    RemoveEndpoint,
+    RequestStop,
+    RowVersion,
+    SetPrice,
+    StopPod,
+    Submit,
+    SwitchEndpoint,
+)
+from mainstay.domain.reason import Reason
+from mainstay.store import guards
+from mainstay.store.apply import endpoints, ledger, nodes, pods, workloads
+from mainstay.store.world import World
+
+AnyAction = (
+    Submit
+    | RequestStop
+    | Allocate
+    | Advance
+    | StopPod
+    | ObservePod
+    | ClosePod
+    | ObserveNodes
+    | RecordUsage
+    | SetPrice
+    | RegisterModel
+    | Deploy
+    | SwitchEndpoint
+    | DropCandidate
+    | MoveEndpoint
+    | RemoveEndpoint
+)
+
+
+def apply(world: World, action: Action) -> Reason | None:
+    """Apply one action if its guards hold and it is legal; else the reason, and nothing has changed."""
+    for guard in action.guards:
+        if isinstance(guard, RowVersion):
+            refusal = guards.row_version_holds(world, guard)
+        else:
+            refusal = guards.capacity_left(world, guard)
+        if refusal:
+            return refusal
+    return _change(world, known(action))
+
+
+def known(action: Action) -> AnyAction:
+    """The action as one of those that exist; `match` over it is checked to be complete."""
+    if isinstance(action, AnyAction):
+        return action
+    msg = f"no such action: {type(action).__name__}"
+    raise TypeError(msg)
+
+
+def word(action: Action) -> str:
+    """The name of an action in the audit: request_stop."""
+    return _CAPITAL.sub("_", type(action).__name__).lower()
+
+
+_CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: PLR0911, PLR0912 - one line per action
+    match action:
+        case Submit():
+            return workloads.submit(world, action)
+        case RequestStop():
+            return workloads.request_stop(world, action)
+        case Allocate():
+            return workloads.allocate(world, action)
+        case Advance():
+            return workloads.advance(world, action)
+        case StopPod():
+            return pods.stop_pod(world, action)
+        case ObservePod():
+            return pods.observe_pod(world, action)
+        case ClosePod():
+            return pods.close_pod(world, action)
+        case ObserveNodes():
+            return nodes.observe_nodes(world, action)
+        case RecordUsage():
+            return ledger.record_usage(world, action)
+        case SetPrice():
+            return ledger.set_price(world, action)
+        case RegisterModel():
+            return endpoints.register_model(world, action)
+        case Deploy():
+            return endpoints.deploy(world, action)
+        case SwitchEndpoint():
+            return endpoints.switch_endpoint(world, action)
+        case DropCandidate():
+            return endpoints.drop_candidate(world, action)
+        case MoveEndpoint():
+            return endpoints.move_endpoint(world, action)
+        case RemoveEndpoint():
+            return endpoints.remove_endpoint(world, action)
+        case _:
+            assert_never(action)

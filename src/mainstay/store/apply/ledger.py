@@ -1,0 +1,39 @@
+"""Usage and prices: rows that are added and never edited."""
+
+from __future__ import annotations
+
+from mainstay.domain.plan import RecordUsage, SetPrice
+from mainstay.domain.reason import Reason
+from mainstay.store import codec, guards
+from mainstay.store.world import World
+
+
+def record_usage(world: World, action: RecordUsage) -> Reason | None:
+    """The record with its charges, and how far the allocation is metered: together or not at all."""
+    row = world.allocations.get(action.usage.allocation_key)
+    if row is None:
+        return guards.missing("allocation", action.usage.allocation_key)
+    refusal = guards.usage_is_next(row, action)
+    if refusal:
+        return refusal
+    row["metered_until"] = action.usage.end
+    world.touch_allocation(row)
+    world.changes.usage.append(codec.usage_row(action.usage))
+    world.changes.charges.extend(codec.charge_row(charge) for charge in action.charges)
+    world.log_allocation(row, action.reason)
+    return None
+
+
+def set_price(world: World, action: SetPrice) -> Reason | None:
+    """An entry that is there already is left; another price for the same SKU and instant is refused."""
+    row = codec.price_row(action.price)
+    at = (row["sku"], row["effective_from"])
+    before = world.prices.get(at)
+    if before == row:
+        return None
+    if before is not None:
+        return guards.changed(row["sku"], read=0, now=row["effective_from"])
+    world.prices[at] = row
+    world.changes.prices.append(row)
+    world.log("price", row["sku"], action.reason)
+    return None

@@ -1,0 +1,162 @@
+"""Submit, stop, allocate, advance: what changes a workload."""
+
+from __future__ import annotations
+
+from mainstay.domain.plan import Advance, Allocate, CapacityLeft, NewWorkload, RequestStop, Slot, Submit
+from mainstay.domain.quantity import Resources
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.allocation import Seen
+from mainstay.domain.workload import Phase
+from mainstay.store import codec, guards
+from mainstay.store.rows import AllocationRow, NodeRow, WorkloadRow
+from mainstay.store.world import World
+
+
+def submit(world: World, action: Submit) -> Reason | None:
+    """A taken id is refused: the caller mints another."""
+    refusal = id_is_free(action.workload, world)
+    if refusal is None:
+        store_workload(world, action.workload, action.reason)
+    return refusal
+
+
+def id_is_free(new: NewWorkload, world: World) -> Reason | None:
+    """Whether no workload of any tenant has the id: pod names derive from it."""
+    return Reason(code=Code.DUPLICATE, object=new.id) if new.id in world.taken_ids else None
+
+
+def store_workload(world: World, new: NewWorkload, reason: Reason) -> WorkloadRow:
+    """Write the row of a new workload and its first event."""
+    row = codec.new_workload_row(new, reason, key=world.new_key(), now=world.now, version=world.version)
+    world.add_workload(row)
+    world.log_workload(row, reason, after=Phase.PENDING)
+    return row
+
+
+def request_stop(world: World, action: RequestStop) -> Reason | None:
+    """Nothing happens to a workload that is final or already to be stopped."""
+    row = world.workloads.get(action.workload_key)
+    if row is None:
+        return guards.missing("workload", action.workload_key)
+    stop_workload(world, row, action.reason)
+    return None
+
+
+def stop_workload(world: World, row: WorkloadRow, reason: Reason) -> None:
+    """Mark it as no longer wanted. Its own reason stays: it says why it is where it is."""
+    if not row["stop_requested"] and not Phase(row["phase"]).final:
+        row["stop_requested"] = 1
+        world.touch_workload(row)
+        world.log_workload(row, reason)
+
+
+def allocate(world: World, action: Allocate) -> Reason | None:
+    """All slots or none. Capacity is checked against the node rows whatever guards the action carries."""
+    row = world.workloads.get(action.workload_key)
+    if row is None:
+        return guards.missing("workload", action.workload_key)
+    refusal = (
+        guards.attempt_may_start(world, row, action)
+        or guards.no_attempt_lives(world, row, action)
+        or guards.slot_is_new(world, row, action)
+        or _capacity_left(world, action.slots)
+    )
+    if refusal:
+        return refusal
+    for slot in action.slots:
+        _take(world, row, slot)
+    before = Phase(row["phase"])
+    row["phase"] = int(Phase.STARTING)
+    row["reason"] = codec.reason_text(action.reason)
+    world.touch_workload(row)
+    world.log_workload(row, action.reason, before=before, after=Phase.STARTING)
+    return None
+
+
+def advance(world: World, action: Advance) -> Reason | None:
+    """Legal transitions only; staying in a phase may change the counters and the reason."""
+    row = world.workloads.get(action.workload_key)
+    if row is None:
+        return guards.missing("workload", action.workload_key)
+    refusal = guards.phase_may_follow(row, action) or guards.attempt_may_follow(row, action)
+    if refusal:
+        return refusal
+    before = Phase(row["phase"])
+    row["phase"] = int(action.phase)
+    row["attempt"] = int(action.attempt)
+    row["not_before"] = int(action.not_before)
+    row["infrastructure_failures"] = int(action.infrastructure_failures)
+    row["user_failures"] = int(action.user_failures)
+    row["reason"] = codec.reason_text(action.reason)
+    row["started_at"] = row["started_at"] or _started_at(world, row)
+    row["finished_at"] = world.now if action.phase.final else 0
+    world.touch_workload(row)
+    world.log_workload(row, action.reason, before=before, after=action.phase)
+    return None
+
+
+def _capacity_left(world: World, slots: tuple[Slot, ...]) -> Reason | None:
+    wishes: dict[int, list[Resources]] = {}
+    for slot in slots:
+        wishes.setdefault(slot.node_key, []).append(slot.resources)
+    for node_key, wish in wishes.items():
+        refusal = guards.capacity_left(world, CapacityLeft(node_key=node_key, resources=_sum(wish)))
+        if refusal:
+            return refusal
+    return None
+
+
+def _sum(wishes: list[Resources]) -> Resources:
+    return Resources(
+        cpu_milli=sum(wish.cpu_milli for wish in wishes),
+        memory_bytes=sum(wish.memory_bytes for wish in wishes),
+        gpus=sum(wish.gpus for wish in wishes),
+        gpu_model=max(wish.gpu_model for wish in wishes),
+    )
+
+
+def _take(world: World, workload: WorkloadRow, slot: Slot) -> None:
+    node = world.nodes[slot.node_key]
+    node["used_cpu_milli"] += slot.resources.cpu_milli
+    node["used_memory_bytes"] += slot.resources.memory_bytes
+    node["used_gpus"] += slot.resources.gpus
+    world.touch_node(node)
+    world.add_allocation(_allocation_row(world, workload, node, slot))
+
+
+def _allocation_row(world: World, workload: WorkloadRow, node: NodeRow, slot: Slot) -> AllocationRow:
+    return AllocationRow(
+        key=world.new_key(),
+        workload_key=workload["key"],
+        workload=workload["id"],
+        tenant=workload["tenant"],
+        project=workload["project"],
+        attempt=workload["attempt"],
+        rank=slot.rank,
+        node_key=node["key"],
+        node=node["name"],
+        cluster=node["cluster"],
+        cpu_milli=slot.resources.cpu_milli,
+        memory_bytes=slot.resources.memory_bytes,
+        gpus=slot.resources.gpus,
+        gpu_model=slot.resources.gpu_model,
+        stop=0,
+        seen=int(Seen.NOTHING),
+        ready=0,
+        address="",
+        created_at=world.now,
+        started_at=0,
+        ended_at=0,
+        metered_until=0,
+        ending=codec.NOT_ENDED,
+        exit_code=codec.NO_EXIT_CODE,
+        detail="",
+        closed=0,
+        version=world.version,
+    )
+
+
+def _started_at(world: World, row: WorkloadRow) -> int:
+    """When its first pod ran, also where it ended before anybody saw it running; 0 if none did."""
+    seen = [pod["started_at"] for pod in world.open_pods(row["key"]) if pod["started_at"]]
+    return min(seen, default=world.now if row["phase"] == Phase.RUNNING else 0)

@@ -1,0 +1,357 @@
+"""Row <-> domain, one function per direction and type. Text that no database can hold is made harmless here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+import msgspec
+
+from mainstay.domain.allocation import ENDS, Allocation, Seen
+from mainstay.domain.billing import Charge, Price, UsageRecord
+from mainstay.domain.capacity import Node
+from mainstay.domain.errors import Invalid
+from mainstay.domain.plan import AuditRow, Event, NewWorkload
+from mainstay.domain.quantity import Money, Resources
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.registry import Endpoint, ModelVersion
+from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec
+from mainstay.store.rows import (
+    AllocationRow,
+    AuditTableRow,
+    ChargeRow,
+    EndpointRow,
+    EventRow,
+    ModelRow,
+    NodeRow,
+    PriceRow,
+    SpecifiedWorkloadRow,
+    UsageRow,
+)
+
+KINDS = tuple(Kind)
+NO_PHASE = -1
+NO_EXIT_CODE = -1
+NOT_ENDED = -1
+
+
+def storable(text: str) -> str:
+    """The text without what PostgreSQL (NUL) or UTF-8 (half of a surrogate pair) cannot hold."""
+    if text.isascii() and "\0" not in text:
+        return text
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def spec_text(spec: WorkloadSpec) -> str:
+    """Raises Invalid if the specification holds text that is not Unicode."""
+    try:
+        return _ENCODER.encode(spec).decode()
+    except UnicodeEncodeError as error:
+        msg = "the specification holds text that is not Unicode"
+        raise Invalid(msg, object_=storable(spec.name)) from error
+
+
+def spec_of(text: str) -> WorkloadSpec:
+    """Inverse of `spec_text`."""
+    return _SPEC.decode(text)
+
+
+def choices_of(text: str) -> tuple[Resources, ...]:
+    """The choices alone out of a specification."""
+    return _CHOICES.decode(text).choices
+
+
+def reason_text(reason: Reason) -> str:
+    """A reason as JSON; its figures may be hostile text and NumPy numbers."""
+    row = (reason.code, reason.object, dict(reason.numbers))
+    try:
+        return _ENCODER.encode(row).decode()
+    except UnicodeEncodeError:
+        numbers = {name: storable(value) if isinstance(value, str) else value for name, value in row[2].items()}
+        return _ENCODER.encode((reason.code, storable(reason.object), numbers)).decode()
+
+
+def reason_of(text: str) -> Reason:
+    """Inverse of `reason_text`."""
+    code, object_, numbers = _REASON.decode(text)
+    return Reason(code=code, object=object_, numbers=numbers)
+
+
+def new_workload_row(new: NewWorkload, reason: Reason, *, key: int, now: int, version: int) -> SpecifiedWorkloadRow:
+    """The row of a workload that has just been submitted."""
+    spec, first = new.spec, new.spec.choices[0]
+    return SpecifiedWorkloadRow(
+        key=key,
+        id=new.id,
+        tenant=new.tenant,
+        project=new.project,
+        queue=new.queue,
+        name=spec.name,
+        submitted_by=storable(new.submitted_by),
+        kind=KINDS.index(spec.kind),
+        priority=new.priority,
+        phase=int(Phase.PENDING),
+        attempt=1,
+        infrastructure_failures=0,
+        user_failures=0,
+        stop_requested=0,
+        submitted_at=now,
+        not_before=0,
+        started_at=0,
+        finished_at=0,
+        output="",
+        reason=reason_text(reason),
+        version=version,
+        nodes=spec.nodes,
+        cpu_milli=first.cpu_milli,
+        memory_bytes=first.memory_bytes,
+        gpus=first.gpus,
+        gpu_model=first.gpu_model,
+        choices_count=len(spec.choices),
+        max_duration_seconds=spec.max_duration_seconds,
+        stop_grace_seconds=spec.stop_grace_seconds,
+        infrastructure_max=spec.retry.infrastructure_max,
+        user_max=spec.retry.user_max,
+        backoff_seconds=spec.retry.backoff_seconds,
+        backoff_seconds_max=spec.retry.backoff_seconds_max,
+        retry_always=int(spec.retry.always),
+        spec=spec_text(spec),
+    )
+
+
+def workload_of(row: SpecifiedWorkloadRow) -> Workload:
+    """The workload of a row."""
+    return Workload(
+        key=row["key"],
+        id=row["id"],
+        tenant=row["tenant"],
+        project=row["project"],
+        queue=row["queue"],
+        submitted_by=row["submitted_by"],
+        priority=row["priority"],
+        spec=spec_of(row["spec"]),
+        phase=Phase(row["phase"]),
+        reason=reason_of(row["reason"]),
+        attempt=row["attempt"],
+        infrastructure_failures=row["infrastructure_failures"],
+        user_failures=row["user_failures"],
+        stop_requested=bool(row["stop_requested"]),
+        submitted_at=row["submitted_at"],
+        not_before=row["not_before"],
+        started_at=row["started_at"],
+        finished_at=row["finished_at"],
+        output=row["output"],
+        version=row["version"],
+    )
+
+
+def allocation_of(row: AllocationRow) -> Allocation:
+    """The allocation of a row."""
+    ended = row["ending"] != NOT_ENDED
+    return Allocation(
+        key=row["key"],
+        workload_key=row["workload_key"],
+        workload=row["workload"],
+        attempt=row["attempt"],
+        rank=row["rank"],
+        node=row["node"],
+        cluster=row["cluster"],
+        resources=resources_of(row),
+        stop=bool(row["stop"]),
+        seen=Seen(row["seen"]),
+        ready=bool(row["ready"]),
+        address=row["address"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        metered_until=row["metered_until"],
+        end=ENDS[row["ending"]] if ended else None,
+        exit_code=None if row["exit_code"] == NO_EXIT_CODE else row["exit_code"],
+        detail=row["detail"],
+        closed=bool(row["closed"]),
+        version=row["version"],
+    )
+
+
+def resources_of(row: AllocationRow | NodeRow | UsageRow) -> Resources:
+    """What an allocation holds, a node has, or a usage record counts."""
+    return Resources(
+        cpu_milli=row["cpu_milli"],
+        memory_bytes=row["memory_bytes"],
+        gpus=row["gpus"],
+        gpu_model=row["gpu_model"],
+    )
+
+
+def node_of(row: NodeRow) -> Node:
+    """The node of a row."""
+    return Node(
+        key=row["key"],
+        cluster=row["cluster"],
+        name=row["name"],
+        capacity=resources_of(row),
+        used=Resources(
+            cpu_milli=row["used_cpu_milli"],
+            memory_bytes=row["used_memory_bytes"],
+            gpus=row["used_gpus"],
+            gpu_model=row["gpu_model"],
+        ),
+        ready=bool(row["ready"]),
+        version=row["version"],
+    )
+
+
+def endpoint_of(row: EndpointRow) -> Endpoint:
+    """The endpoint of a row."""
+    return Endpoint(
+        name=row["name"],
+        tenant=row["tenant"],
+        project=row["project"],
+        model=row["model"],
+        serving_version=row["serving_version"],
+        serving=row["serving"],
+        serving_key=row["serving_key"],
+        candidate_version=row["candidate_version"],
+        candidate=row["candidate"],
+        candidate_key=row["candidate_key"],
+        address=row["address"],
+        removed=bool(row["removed"]),
+        updated_at=row["updated_at"],
+        version=row["version"],
+    )
+
+
+def model_version_of(row: ModelRow) -> ModelVersion:
+    """The model version of a row."""
+    return ModelVersion(
+        model=row["model"],
+        version=row["number"],
+        tenant=row["tenant"],
+        project=row["project"],
+        tree=row["tree"],
+        workload=row["workload"],
+        registered_at=row["registered_at"],
+    )
+
+
+def usage_row(usage: UsageRecord) -> UsageRow:
+    """The row of a usage record."""
+    return UsageRow(
+        allocation_key=usage.allocation_key,
+        start_at=usage.start,
+        end_at=usage.end,
+        tenant=usage.tenant,
+        project=usage.project,
+        workload=usage.workload,
+        cpu_milli=usage.resources.cpu_milli,
+        memory_bytes=usage.resources.memory_bytes,
+        gpus=usage.resources.gpus,
+        gpu_model=usage.resources.gpu_model,
+    )
+
+
+def usage_of(row: UsageRow) -> UsageRecord:
+    """The usage record of a row."""
+    return UsageRecord(
+        allocation_key=row["allocation_key"],
+        tenant=row["tenant"],
+        project=row["project"],
+        workload=row["workload"],
+        resources=resources_of(row),
+        start=row["start_at"],
+        end=row["end_at"],
+    )
+
+
+def charge_row(charge: Charge) -> ChargeRow:
+    """The row of a charge; price and cost are in one currency."""
+    return ChargeRow(
+        allocation_key=charge.allocation_key,
+        start_at=charge.start,
+        sku=charge.sku,
+        end_at=charge.end,
+        quantity=charge.quantity,
+        unit_price_micros=charge.unit_price.micros,
+        cost_micros=charge.cost.micros,
+        currency=charge.cost.currency,
+    )
+
+
+def charge_of(row: ChargeRow) -> Charge:
+    """The charge of a row."""
+    return Charge(
+        allocation_key=row["allocation_key"],
+        start=row["start_at"],
+        end=row["end_at"],
+        sku=row["sku"],
+        quantity=row["quantity"],
+        unit_price=Money(micros=row["unit_price_micros"], currency=row["currency"]),
+        cost=Money(micros=row["cost_micros"], currency=row["currency"]),
+    )
+
+
+def price_row(price: Price) -> PriceRow:
+    """The row of a price."""
+    return PriceRow(
+        sku=price.sku,
+        effective_from=price.effective_from,
+        per_hour_micros=price.per_hour.micros,
+        currency=price.per_hour.currency,
+    )
+
+
+def price_of(row: PriceRow) -> Price:
+    """The price of a row."""
+    return Price(
+        sku=row["sku"],
+        per_hour=Money(micros=row["per_hour_micros"], currency=row["currency"]),
+        effective_from=row["effective_from"],
+    )
+
+
+def event_of(row: EventRow) -> Event:
+    """The event of a row."""
+    return Event(
+        seq=row["seq"],
+        at=row["at"],
+        actor=row["actor"],
+        kind=row["kind"],  # type: ignore[arg-type]  # only `World.log` writes it, from the same literals
+        object=row["object"],
+        tenant=row["tenant"],
+        workload=row["workload"],
+        reason=reason_of(row["reason"]),
+        phase_before=_phase_of(row["phase_before"]),
+        phase_after=_phase_of(row["phase_after"]),
+    )
+
+
+def audit_of(row: AuditTableRow) -> AuditRow:
+    """The audit row of a row."""
+    return AuditRow(**row)
+
+
+def _phase_of(number: int) -> Phase | None:
+    return None if number == NO_PHASE else Phase(number)
+
+
+class _Choices(msgspec.Struct):
+    choices: tuple[Resources, ...]
+
+
+def _plain(value: object) -> object:
+    """What msgspec does not know: a read-only mapping, and a NumPy number in a figure of a reason."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Enum):
+        return value.value
+    item = getattr(value, "item", None)
+    if callable(item):
+        return item()
+    msg = f"not storable: {type(value).__name__}"
+    raise TypeError(msg)
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_plain)
+_SPEC = msgspec.json.Decoder(WorkloadSpec)
+_CHOICES = msgspec.json.Decoder(_Choices)
+_REASON = msgspec.json.Decoder(tuple[Code, str, dict[str, int | float | str]])

@@ -1,0 +1,130 @@
+"""The one way to write: a plan in one transaction, under the lock of `head`.
+
+1. Lock `head`: writers take turns, so the versions become visible in their order (a reader's cursor misses nothing)
+   and the sequences of events and audit have no gap.
+2. The idempotency key: a repetition gets the stored reply, and nothing is applied.
+3. The epoch: a plan of a leader whose tenure has passed is refused whole (invariant I11). Taking a lease locks `head`
+   too, so the tenure cannot pass between this check and the commit.
+4. Read the rows of the plan, apply each action in memory, write what changed with its events and audit rows.
+
+Audited is every applied action of a plan without an epoch: those are the requests of people and programs. What the
+loops decide is in the event log, with the same reasons.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import sqlalchemy as sa
+
+from mainstay.domain.errors import Conflict, Fenced, KeyReused
+from mainstay.domain.plan import (
+    Action,
+    CommitResult,
+    Idempotency,
+    Plan,
+    Refused,
+)
+from mainstay.store import guards, tables
+from mainstay.store.apply import apply, word
+from mainstay.store.load import load
+from mainstay.store.rows import HeadRow, IdempotencyRow
+from mainstay.store.world import World
+from mainstay.store.write import write
+
+
+class NothingToWrite(Exception):  # noqa: N818 - not an error: ends the transaction without using up a version
+    """Carries the result of a plan that changes no row."""
+
+    def __init__(self, result: CommitResult) -> None:
+        super().__init__()
+        self.result = result
+
+
+def commit_in(connection: sa.Connection, plan: Plan) -> CommitResult:
+    """The body of the write transaction. Raises NothingToWrite, Conflict, Fenced, KeyReused: all of them roll back."""
+    head = locked_head(connection)
+    if plan.idempotency:
+        reply = _stored_reply(connection, plan.idempotency)
+        if reply is not None:
+            raise NothingToWrite(CommitResult(version=head["version"], applied=0, reply=reply))
+    if plan.epoch:
+        _check_epoch(connection, plan)
+    world = World(head, plan)
+    load(connection, world, plan.actions)
+    refused = _apply_all(world, plan)
+    if plan.idempotency:
+        _store_reply(connection, plan.idempotency, now=plan.now)
+    elif not world.changes.any():
+        applied = len(plan.actions) - len(refused)
+        raise NothingToWrite(CommitResult(version=head["version"], applied=applied, refused=refused))
+    write(connection, world)
+    return CommitResult(version=world.version, applied=len(plan.actions) - len(refused), refused=refused)
+
+
+def locked_head(connection: sa.Connection) -> HeadRow:
+    """The row of `head`, locked until the end of the transaction. On SQLite BEGIN IMMEDIATE has done that already."""
+    row = connection.execute(_LOCK_HEAD).mappings().one()
+    return cast("HeadRow", dict(row))
+
+
+_LOCK_HEAD = sa.select(tables.head).with_for_update()
+
+
+def _check_epoch(connection: sa.Connection, plan: Plan) -> None:
+    held = plan.epoch
+    if held is None:
+        return
+    query = sa.select(tables.leases.c.epoch).where(tables.leases.c.name == held.name)
+    now = connection.execute(query).scalar() or 0
+    if not guards.epoch_holds(held, now=now):
+        msg = f"another leader has taken over: epoch {held.number}, now {now}"
+        raise Fenced(msg, object_=held.name, numbers={"held": held.number, "now": now})
+
+
+def _apply_all(world: World, plan: Plan) -> tuple[Refused, ...]:
+    refused: list[Refused] = []
+    for index, action in enumerate(plan.actions):
+        events = len(world.changes.events)
+        reason = apply(world, action)
+        if reason is None:
+            if plan.epoch is None and len(world.changes.events) > events:
+                _audit(world, action)
+            continue
+        if plan.atomic:
+            raise Conflict(reason.sentence, object_=reason.object, numbers=reason.numbers)
+        refused.append(Refused(index=index, reason=reason))
+    return tuple(refused)
+
+
+def _audit(world: World, action: Action) -> None:
+    """The tenant and object of an audit row are those of the event that the action has just written."""
+    event = world.changes.events[-1]
+    world.record(word(action), event["object"], action.reason, tenant=event["tenant"])
+
+
+def _stored_reply(connection: sa.Connection, request: Idempotency) -> str | None:
+    table = tables.idempotency
+    query = sa.select(table.c.body_hash, table.c.reply).where(
+        table.c.tenant == request.tenant, table.c.route == request.route, table.c.key == request.key
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return None
+    body_hash, reply = row
+    if body_hash != request.body_hash:
+        msg = f"the idempotency key was used before with another request: {request.key}"
+        raise KeyReused(msg, object_=request.key, hint="use a new key for a new request")
+    return str(reply)
+
+
+def _store_reply(connection: sa.Connection, request: Idempotency, *, now: int) -> None:
+    row = IdempotencyRow(
+        tenant=request.tenant,
+        route=request.route,
+        key=request.key,
+        body_hash=request.body_hash,
+        reply=request.reply,
+        at=now,
+    )
+    connection.execute(sa.insert(tables.idempotency), [row])

@@ -1,0 +1,134 @@
+"""What must hold for an action to be applied, one small function each; each answers why not, or None.
+
+They are looked up in this module at every use, so that a simulation can take one away and show that it is missed.
+"""
+
+from __future__ import annotations
+
+from mainstay.domain.allocation import Seen
+from mainstay.domain.plan import Advance, Allocate, CapacityLeft, Epoch, RecordUsage, RowVersion
+from mainstay.domain.quantity import Resources
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.workload import ACTIVE, LEGAL_TRANSITIONS, WAITING, Phase
+from mainstay.store.rows import AllocationRow, EndpointRow, NodeRow, WorkloadRow
+from mainstay.store.world import World, pod_of
+
+
+def epoch_holds(held: Epoch, *, now: int) -> bool:
+    """Whether the lease still has the number under which the plan was made. The fence of reliability.md M6."""
+    return held.number == now
+
+
+def row_version_holds(world: World, guard: RowVersion) -> Reason | None:
+    """The row is as it was read."""
+    row = _row(world, guard)
+    now = row["version"] if row else 0
+    return None if now == guard.version else changed(f"{guard.kind} {guard.key}", read=guard.version, now=now)
+
+
+def capacity_left(world: World, guard: CapacityLeft) -> Reason | None:
+    """The node is ready and has so much free now."""
+    node = world.nodes.get(guard.node_key)
+    if node is not None and node["ready"] and _free(node, guard.resources):
+        return None
+    name = node["name"] if node else str(guard.node_key)
+    return Reason(code=Code.CAPACITY_TAKEN, object=name, numbers={"node": name})
+
+
+def attempt_may_start(world: World, row: WorkloadRow, action: Allocate) -> Reason | None:
+    """The workload waits, for this attempt, and nobody asked for its stop."""
+    if row["phase"] in WAITING and row["attempt"] == action.attempt and not row["stop_requested"]:
+        return None
+    return changed(row["id"], read=action.attempt, now=row["attempt"])
+
+
+def no_attempt_lives(world: World, row: WorkloadRow, action: Allocate) -> Reason | None:
+    """No pod of the workload may still run: attempts never overlap (invariant I3)."""
+    living = [pod for pod in world.open_pods(row["key"]) if pod["seen"] != Seen.ENDED]
+    return changed(pod_of(living[0]), read=0, now=living[0]["version"]) if living else None
+
+
+def slot_is_new(world: World, row: WorkloadRow, action: Allocate) -> Reason | None:
+    """(workload, attempt, rank) is given out once, and to every rank of the gang at once (invariant I7)."""
+    if sorted(slot.rank for slot in action.slots) != list(range(row["nodes"])):
+        return changed(row["id"], read=len(action.slots), now=row["nodes"])
+    taken = any(pod["attempt"] == action.attempt for pod in world.open_pods(row["key"]))
+    return Reason(code=Code.DUPLICATE, object=row["id"]) if taken else None
+
+
+def phase_may_follow(row: WorkloadRow, action: Advance) -> Reason | None:
+    """Only legal transitions; a final phase is absorbing (invariant I6)."""
+    before = Phase(row["phase"])
+    same = before is action.phase and not before.final
+    if same or (before, action.phase) in LEGAL_TRANSITIONS:
+        return None
+    return changed(row["id"], read=row["version"], now=row["version"])
+
+
+def attempt_may_follow(row: WorkloadRow, action: Advance) -> Reason | None:
+    """An attempt that was placed is never placed again: going back to wait takes a new number, all else keeps it."""
+    back = row["phase"] in ACTIVE and action.phase in WAITING
+    fits = action.attempt > row["attempt"] if back else action.attempt == row["attempt"]
+    return None if fits else changed(row["id"], read=action.attempt, now=row["attempt"])
+
+
+def pod_has_not_ended(row: AllocationRow) -> Reason | None:
+    """Once ENDED, nothing changes an allocation's observation."""
+    return Reason(code=Code.DUPLICATE, object=pod_of(row)) if row["seen"] == Seen.ENDED else None
+
+
+def pod_may_close(world: World, row: AllocationRow) -> Reason | None:
+    """It has ended, its usage is recorded, and its workload has drawn the conclusion.
+
+    Closed earlier, the end would be out of sight of the lifecycle, and a run that succeeded would be done again.
+    """
+    if row["closed"]:
+        return Reason(code=Code.DUPLICATE, object=pod_of(row))
+    workload = world.workloads.get(row["workload_key"])
+    concluded = workload is None or Phase(workload["phase"]).final or workload["attempt"] > row["attempt"]
+    metered = row["started_at"] == 0 or row["metered_until"] >= row["ended_at"]
+    if row["seen"] == Seen.ENDED and metered and concluded:
+        return None
+    return changed(pod_of(row), read=row["version"], now=row["version"])
+
+
+def usage_is_next(row: AllocationRow, action: RecordUsage) -> Reason | None:
+    """Records of one allocation join without gap or overlap, and none goes beyond its end."""
+    usage = action.usage
+    expected = row["metered_until"] or row["started_at"]
+    if usage.start < expected:
+        return Reason(code=Code.DUPLICATE, object=pod_of(row))
+    within = usage.start < usage.end and (row["seen"] != Seen.ENDED or usage.end <= row["ended_at"])
+    if row["started_at"] and usage.start == expected and within:
+        return None
+    return changed(pod_of(row), read=usage.start, now=expected)
+
+
+def changed(object_: str, *, read: int, now: int) -> Reason:
+    """The refusal of whoever acted on what is no longer so."""
+    return Reason(code=Code.GUARD_FAILED, object=object_, numbers={"read": read, "now": now})
+
+
+def missing(kind: str, key: int | str) -> Reason:
+    """The refusal of whoever acted on what does not exist."""
+    return Reason(code=Code.GUARD_FAILED, object=f"{kind} {key}", numbers={"now": 0})
+
+
+def _row(world: World, guard: RowVersion) -> WorkloadRow | AllocationRow | EndpointRow | None:
+    match guard.kind:
+        case "workload":
+            return world.workloads.get(int(guard.key))
+        case "allocation":
+            return world.allocations.get(int(guard.key))
+        case "endpoint":
+            return world.endpoints.get(str(guard.key))
+
+
+def _free(node: NodeRow, wish: Resources) -> bool:
+    model_fits = not wish.gpus or not wish.gpu_model or wish.gpu_model == node["gpu_model"]
+    return (
+        model_fits
+        and node["used_cpu_milli"] + wish.cpu_milli <= node["cpu_milli"]
+        and node["used_memory_bytes"] + wish.memory_bytes <= node["memory_bytes"]
+        and node["used_gpus"] + wish.gpus <= node["gpus"]
+    )

@@ -1,0 +1,31 @@
+"""Leases: who leads, under which epoch. A compare-and-set of one row, under the lock that all writers take."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from mainstay.domain.plan import Epoch
+from mainstay.store import tables
+from mainstay.store.commit import locked_head
+
+
+def acquire_in(connection: sa.Connection, lease: str, *, holder: str, now: int, until: int) -> Epoch | None:
+    """The same holder keeps its epoch; another one takes over after the expiry, under the next.
+
+    Times in UTC microseconds, as the callers see them: a wrong clock costs availability, never safety, because the
+    epoch is compared in the transaction of every decision (reliability.md M6, R7).
+    """
+    # The lock of `head` keeps a tenure from passing while a plan under the old epoch is between check and commit.
+    locked_head(connection)
+    table = tables.leases
+    row = connection.execute(sa.select(table).where(table.c.name == lease)).mappings().one_or_none()
+    if row is None:
+        connection.execute(sa.insert(table).values(name=lease, holder=holder, epoch=1, expires_at=until))
+        return Epoch(name=lease, number=1)
+    if row["holder"] != holder and now < row["expires_at"]:
+        return None
+    epoch = int(row["epoch"]) + (row["holder"] != holder)
+    connection.execute(
+        sa.update(table).where(table.c.name == lease).values(holder=holder, epoch=epoch, expires_at=until)
+    )
+    return Epoch(name=lease, number=epoch)

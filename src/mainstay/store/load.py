@@ -1,0 +1,184 @@
+"""Which rows a plan touches, and how they are read: a few statements, however many actions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from mainstay.domain.plan import (
+    Action,
+    Advance,
+    Allocate,
+    CapacityLeft,
+    ClosePod,
+    Deploy,
+    DropCandidate,
+    MoveEndpoint,
+    ObserveNodes,
+    ObservePod,
+    RecordUsage,
+    RegisterModel,
+    RemoveEndpoint,
+    RequestStop,
+    SetPrice,
+    StopPod,
+    Submit,
+    SwitchEndpoint,
+)
+from mainstay.store import tables
+from mainstay.store.apply import AnyAction, known
+from mainstay.store.rows import AllocationRow, EndpointRow, NodeRow, PriceRow, WorkloadRow
+from mainstay.store.world import World
+
+BATCH = 5_000
+"""Values in one IN list; SQLite allows 32,766 parameters in a statement, PostgreSQL 65,535."""
+
+
+def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> None:
+    """Read into the world every row that the actions, their guards and their consequences name."""
+    needs = Needs()
+    for action in actions:
+        needs.guards_of(action)
+        needs.of(known(action))
+    _load_endpoints(connection, world, needs)
+    _load_allocations(connection, world, needs)
+    _load_nodes(connection, world, needs)
+    _load_workloads(connection, world, needs)
+    _load_model_versions(connection, world, needs)
+    if needs.prices:
+        rows = cast("list[PriceRow]", _rows(connection, sa.select(tables.prices)))
+        world.prices = {(row["sku"], row["effective_from"]): row for row in rows}
+
+
+@dataclass(slots=True)
+class Needs:
+    """Keys of what a plan touches."""
+
+    workloads: set[int] = field(default_factory=set)
+    workload_ids: set[str] = field(default_factory=set)
+    pods_of: set[int] = field(default_factory=set)
+    allocations: set[int] = field(default_factory=set)
+    conclusions: set[int] = field(default_factory=set)
+    """Allocations whose workload and node are touched as well."""
+    nodes: set[int] = field(default_factory=set)
+    clusters: set[str] = field(default_factory=set)
+    endpoints: set[str] = field(default_factory=set)
+    models: set[tuple[str, str]] = field(default_factory=set)
+    prices: bool = False
+
+    def guards_of(self, action: Action) -> None:
+        """What the guards compare."""
+        for guard in action.guards:
+            if isinstance(guard, CapacityLeft):
+                self.nodes.add(int(guard.node_key))
+            elif guard.kind == "workload":
+                self.workloads.add(int(guard.key))
+            elif guard.kind == "allocation":
+                self.allocations.add(int(guard.key))
+            else:
+                self.endpoints.add(str(guard.key))
+
+    def of(self, action: AnyAction) -> None:
+        """What the action reads and changes."""
+        match action:
+            case Submit(workload=new):
+                self.workload_ids.add(new.id)
+            case RequestStop(workload_key=key):
+                self.workloads.add(int(key))
+            case Allocate(workload_key=key, slots=slots):
+                self.workloads.add(int(key))
+                self.pods_of.add(int(key))
+                self.nodes.update(int(slot.node_key) for slot in slots)
+            case Advance(workload_key=key):
+                self.workloads.add(int(key))
+                self.pods_of.add(int(key))
+            case StopPod(allocation_key=key):
+                self.allocations.add(int(key))
+            case ObservePod(allocation_key=key) | ClosePod(allocation_key=key):
+                self.conclusions.add(int(key))
+            case RecordUsage(usage=usage):
+                self.allocations.add(int(usage.allocation_key))
+            case ObserveNodes(cluster=cluster):
+                self.clusters.add(cluster)
+            case SetPrice():
+                self.prices = True
+            case RegisterModel(tenant=tenant, model=model):
+                self.models.add((tenant, model))
+            case Deploy(endpoint=name, workload=new):
+                self.endpoints.add(name)
+                self.workload_ids.add(new.id)
+            case SwitchEndpoint() | DropCandidate() | MoveEndpoint() | RemoveEndpoint():
+                self.endpoints.add(action.endpoint)
+
+
+_WORKLOAD_STATE = [column for column in tables.workloads.c if column.name != "spec"]
+
+
+def _load_endpoints(connection: sa.Connection, world: World, needs: Needs) -> None:
+    table = tables.endpoints
+    for row in _where_in(connection, sa.select(table), table.c.name, needs.endpoints):
+        endpoint = cast("EndpointRow", row)
+        world.endpoints[endpoint["name"]] = endpoint
+        involved = {endpoint["serving_key"], endpoint["candidate_key"]} - {0}
+        needs.workloads |= involved
+        needs.pods_of |= involved
+
+
+def _load_allocations(connection: sa.Connection, world: World, needs: Needs) -> None:
+    table = tables.allocations
+    keys = needs.allocations | needs.conclusions
+    world.know_allocations(
+        cast("Iterator[AllocationRow]", _where_in(connection, sa.select(table), table.c.key, keys))
+    )
+    open_ones = sa.select(table).where(table.c.closed == 0)
+    world.know_allocations(
+        cast("Iterator[AllocationRow]", _where_in(connection, open_ones, table.c.workload_key, needs.pods_of))
+    )
+    for key in needs.conclusions & world.allocations.keys():
+        needs.workloads.add(world.allocations[key]["workload_key"])
+        needs.nodes.add(world.allocations[key]["node_key"])
+
+
+def _load_nodes(connection: sa.Connection, world: World, needs: Needs) -> None:
+    table = tables.nodes
+    query = sa.select(table).order_by(table.c.key)
+    world.know_nodes(cast("Iterator[NodeRow]", _where_in(connection, query, table.c.cluster, needs.clusters)))
+    rest = needs.nodes - world.nodes.keys()
+    world.know_nodes(cast("Iterator[NodeRow]", _where_in(connection, query, table.c.key, rest)))
+
+
+def _load_workloads(connection: sa.Connection, world: World, needs: Needs) -> None:
+    table = tables.workloads
+    for row in _where_in(connection, sa.select(*_WORKLOAD_STATE), table.c.key, needs.workloads):
+        workload = cast("WorkloadRow", row)
+        world.workloads[workload["key"]] = workload
+    for row in _where_in(connection, sa.select(table.c.id), table.c.id, needs.workload_ids):
+        world.taken_ids.add(row["id"])
+
+
+def _load_model_versions(connection: sa.Connection, world: World, needs: Needs) -> None:
+    table = tables.models
+    for tenant, model in sorted(needs.models):
+        query = sa.select(sa.func.max(table.c.number)).where(table.c.tenant == tenant, table.c.model == model)
+        world.last_model_version[tenant, model] = connection.execute(query).scalar() or 0
+
+
+def _where_in(
+    connection: sa.Connection,
+    query: sa.Select[Any],
+    column: sa.ColumnElement[Any],
+    values: Collection[int] | Collection[str],
+) -> Iterator[dict[str, Any]]:
+    ordered = sorted(values)  # type: ignore[type-var]  # of one type at a time; the order makes runs repeatable
+    for first in range(0, len(ordered), BATCH):
+        yield from _rows(connection, query.where(column.in_(ordered[first : first + BATCH])))
+
+
+def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[dict[str, Any]]:
+    """Rows as dictionaries of their columns. `Any`: the border to the driver; callers cast to their row type."""
+    result = connection.execute(query)
+    names = tuple(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result]

@@ -1,0 +1,182 @@
+"""Questions with one short answer. Each runs inside one consistent read; lists are paged by a key or a sequence."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any, cast
+
+import sqlalchemy as sa
+
+from mainstay.domain.allocation import Allocation, Seen
+from mainstay.domain.billing import Charge, Price, UsageRecord
+from mainstay.domain.capacity import Node
+from mainstay.domain.errors import NotFound
+from mainstay.domain.plan import AuditRow, Event
+from mainstay.domain.registry import Endpoint, ModelVersion
+from mainstay.domain.workload import Workload
+from mainstay.ports import WorkloadFilter
+from mainstay.store import codec, tables
+from mainstay.store.rows import (
+    AllocationRow,
+    AuditTableRow,
+    ChargeRow,
+    EndpointRow,
+    EventRow,
+    HeadRow,
+    ModelRow,
+    NodeRow,
+    PriceRow,
+    SpecifiedWorkloadRow,
+    UsageRow,
+)
+
+
+def head(connection: sa.Connection) -> HeadRow:
+    """Version, counters and identity."""
+    return cast("HeadRow", dict(connection.execute(_HEAD).mappings().one()))
+
+
+def version(connection: sa.Connection) -> int:
+    """The version of the last commit."""
+    return connection.execute(_VERSION).scalar_one()
+
+
+_HEAD = sa.select(tables.head)
+_VERSION = sa.select(tables.head.c.version)
+
+
+def workload(connection: sa.Connection, reference: str, *, tenant: str) -> Workload:
+    """By id, or the newest by name. Raises NotFound."""
+    table = tables.workloads
+    mine = sa.select(table).where(table.c.tenant == codec.storable(tenant))
+    text = codec.storable(reference)
+    by_name = mine.where(table.c.name == text).order_by(table.c.key.desc()).limit(1)
+    found = _rows(connection, mine.where(table.c.id == text)) or _rows(connection, by_name)
+    if not found:
+        msg = f"no such workload: {text}"
+        raise NotFound(msg, object_=text, hint="list them with: mainstay ps -a")
+    return codec.workload_of(cast("SpecifiedWorkloadRow", found[0]))
+
+
+def workloads(connection: sa.Connection, which: WorkloadFilter, *, before: int, limit: int) -> tuple[Workload, ...]:
+    """Newest first."""
+    table = tables.workloads
+    query = sa.select(table).order_by(table.c.key.desc()).limit(limit)
+    if before:
+        query = query.where(table.c.key < before)
+    for column, value in ((table.c.tenant, which.tenant), (table.c.project, which.project), (table.c.name, which.name)):
+        if value:
+            query = query.where(column == codec.storable(value))
+    if which.phases:
+        query = query.where(table.c.phase.in_([int(phase) for phase in which.phases]))
+    return tuple(codec.workload_of(cast("SpecifiedWorkloadRow", row)) for row in _rows(connection, query))
+
+
+def allocations(connection: sa.Connection, workload_key: int) -> tuple[Allocation, ...]:
+    """Of one workload, by attempt and rank."""
+    table = tables.allocations
+    query = sa.select(table).where(table.c.workload_key == workload_key).order_by(table.c.attempt, table.c.rank)
+    return _allocations(connection, query)
+
+
+def live_allocations(connection: sa.Connection, *, tenant: str) -> tuple[Allocation, ...]:
+    """Those that have started and whose usage is not recorded up to their end, by key."""
+    table = tables.allocations
+    accrues = sa.or_(table.c.seen != int(Seen.ENDED), table.c.metered_until < table.c.ended_at)
+    query = (
+        sa.select(table)
+        .where(table.c.closed == 0, table.c.tenant == codec.storable(tenant), table.c.started_at > 0, accrues)
+        .order_by(table.c.key)
+    )
+    return _allocations(connection, query)
+
+
+def nodes(connection: sa.Connection) -> tuple[Node, ...]:
+    """By cluster and name."""
+    table = tables.nodes
+    query = sa.select(table).order_by(table.c.cluster, table.c.name)
+    return tuple(codec.node_of(cast("NodeRow", row)) for row in _rows(connection, query))
+
+
+def events(connection: sa.Connection, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:
+    """Oldest first. An empty tenant is the platform's own view: everybody's, and those of nodes and prices."""
+    table = tables.events
+    query = sa.select(table).where(table.c.seq > after).order_by(table.c.seq).limit(limit)
+    if tenant:
+        query = query.where(table.c.tenant == codec.storable(tenant))
+    if workload:
+        query = query.where(table.c.workload == codec.storable(workload))
+    return tuple(codec.event_of(cast("EventRow", row)) for row in _rows(connection, query))
+
+
+def audit(connection: sa.Connection, *, after: int, limit: int) -> tuple[AuditRow, ...]:
+    """Oldest first."""
+    table = tables.audit
+    query = sa.select(table).where(table.c.seq > after).order_by(table.c.seq).limit(limit)
+    return tuple(codec.audit_of(cast("AuditTableRow", row)) for row in _rows(connection, query))
+
+
+def usage(
+    connection: sa.Connection, *, tenant: str, since: int, until: int
+) -> tuple[tuple[UsageRecord, tuple[Charge, ...]], ...]:
+    """Records that start in [since, until), oldest first, each with its charges by SKU."""
+    records, charged = tables.usage, tables.charges
+    inside = (
+        (records.c.tenant == codec.storable(tenant)) & (records.c.start_at >= since) & (records.c.start_at < until)
+    )
+    found = _rows(connection, sa.select(records).where(inside).order_by(records.c.start_at, records.c.allocation_key))
+    of_record = (charged.c.allocation_key == records.c.allocation_key) & (charged.c.start_at == records.c.start_at)
+    charges: dict[tuple[int, int], list[Charge]] = defaultdict(list)
+    query = sa.select(charged).join(records, of_record).where(inside).order_by(charged.c.sku)
+    for row in _rows(connection, query):
+        charges[row["allocation_key"], row["start_at"]].append(codec.charge_of(cast("ChargeRow", row)))
+    return tuple(
+        (codec.usage_of(cast("UsageRow", row)), tuple(charges[row["allocation_key"], row["start_at"]])) for row in found
+    )
+
+
+def prices(connection: sa.Connection) -> tuple[Price, ...]:
+    """By SKU and then by date."""
+    table = tables.prices
+    query = sa.select(table).order_by(table.c.sku, table.c.effective_from)
+    return tuple(codec.price_of(cast("PriceRow", row)) for row in _rows(connection, query))
+
+
+def model_versions(connection: sa.Connection, *, tenant: str, model: str) -> tuple[ModelVersion, ...]:
+    """Newest first."""
+    table = tables.models
+    query = sa.select(table).where(table.c.tenant == codec.storable(tenant))
+    if model:
+        query = query.where(table.c.model == codec.storable(model))
+    query = query.order_by(table.c.registered_at.desc(), table.c.model, table.c.number.desc())
+    return tuple(codec.model_version_of(cast("ModelRow", row)) for row in _rows(connection, query))
+
+
+def endpoints(connection: sa.Connection, *, tenant: str) -> tuple[Endpoint, ...]:
+    """Of one tenant, by name."""
+    return tuple(endpoint for endpoint in all_endpoints(connection) if endpoint.tenant == tenant)
+
+
+def all_endpoints(connection: sa.Connection) -> tuple[Endpoint, ...]:
+    """Those that are not removed, by name."""
+    table = tables.endpoints
+    query = sa.select(table).where(table.c.removed == 0).order_by(table.c.name)
+    return tuple(codec.endpoint_of(cast("EndpointRow", row)) for row in _rows(connection, query))
+
+
+def endpoint(connection: sa.Connection, name: str, *, tenant: str) -> Endpoint:
+    """Raises NotFound, also for a removed one."""
+    found = [one for one in endpoints(connection, tenant=tenant) if one.name == name]
+    if not found:
+        msg = f"no such endpoint: {codec.storable(name)}"
+        raise NotFound(msg, object_=codec.storable(name), hint="list them with: mainstay endpoints")
+    return found[0]
+
+
+def _allocations(connection: sa.Connection, query: sa.Select[Any]) -> tuple[Allocation, ...]:
+    return tuple(codec.allocation_of(cast("AllocationRow", row)) for row in _rows(connection, query))
+
+
+def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[dict[str, Any]]:
+    """`Any`: the border to the driver; callers cast to the row type of the table that they asked."""
+    return [dict(row) for row in connection.execute(query).mappings()]

@@ -1,0 +1,221 @@
+"""Rows as the database gives and takes them: the third type beside wire and domain. Names are those of `tables`."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+
+class HeadRow(TypedDict):
+    """The one row of `head`."""
+
+    one: int
+    system: str
+    version: int
+    event_seq: int
+    audit_seq: int
+    next_key: int
+    nodes_at: int
+    workloads_at: int
+    allocations_at: int
+    endpoints_at: int
+    prices_at: int
+
+
+class WorkloadRow(TypedDict):
+    """A row of `workloads` without its specification, which never changes and may be long."""
+
+    key: int
+    id: str
+    tenant: str
+    project: str
+    queue: str
+    name: str
+    submitted_by: str
+    kind: int
+    priority: int
+    phase: int
+    attempt: int
+    infrastructure_failures: int
+    user_failures: int
+    stop_requested: int
+    submitted_at: int
+    not_before: int
+    started_at: int
+    finished_at: int
+    output: str
+    reason: str
+    version: int
+    nodes: int
+    cpu_milli: int
+    memory_bytes: int
+    gpus: int
+    gpu_model: str
+    choices_count: int
+    max_duration_seconds: int
+    stop_grace_seconds: int
+    infrastructure_max: int
+    user_max: int
+    backoff_seconds: int
+    backoff_seconds_max: int
+    retry_always: int
+
+
+class SpecifiedWorkloadRow(WorkloadRow):
+    """A whole row of `workloads`."""
+
+    spec: str
+
+
+class AllocationRow(TypedDict):
+    """A row of `allocations`."""
+
+    key: int
+    workload_key: int
+    workload: str
+    tenant: str
+    project: str
+    attempt: int
+    rank: int
+    node_key: int
+    node: str
+    cluster: str
+    cpu_milli: int
+    memory_bytes: int
+    gpus: int
+    gpu_model: str
+    stop: int
+    seen: int
+    ready: int
+    address: str
+    created_at: int
+    started_at: int
+    ended_at: int
+    metered_until: int
+    ending: int
+    exit_code: int
+    detail: str
+    closed: int
+    version: int
+
+
+class NodeRow(TypedDict):
+    """A row of `nodes`."""
+
+    key: int
+    cluster: str
+    name: str
+    ready: int
+    cpu_milli: int
+    memory_bytes: int
+    gpus: int
+    gpu_model: str
+    used_cpu_milli: int
+    used_memory_bytes: int
+    used_gpus: int
+    version: int
+
+
+class EndpointRow(TypedDict):
+    """A row of `endpoints`."""
+
+    name: str
+    tenant: str
+    project: str
+    model: str
+    serving_version: int
+    serving: str
+    serving_key: int
+    candidate_version: int
+    candidate: str
+    candidate_key: int
+    address: str
+    removed: int
+    updated_at: int
+    version: int
+
+
+class ModelRow(TypedDict):
+    """A row of `models`."""
+
+    tenant: str
+    model: str
+    number: int
+    project: str
+    tree: str
+    workload: str
+    registered_at: int
+
+
+class UsageRow(TypedDict):
+    """A row of `usage`."""
+
+    allocation_key: int
+    start_at: int
+    end_at: int
+    tenant: str
+    project: str
+    workload: str
+    cpu_milli: int
+    memory_bytes: int
+    gpus: int
+    gpu_model: str
+
+
+class ChargeRow(TypedDict):
+    """A row of `charges`."""
+
+    allocation_key: int
+    start_at: int
+    sku: str
+    end_at: int
+    quantity: int
+    unit_price_micros: int
+    cost_micros: int
+    currency: str
+
+
+class PriceRow(TypedDict):
+    """A row of `prices`."""
+
+    sku: str
+    effective_from: int
+    per_hour_micros: int
+    currency: str
+
+
+class EventRow(TypedDict):
+    """A row of `events`."""
+
+    seq: int
+    at: int
+    actor: str
+    kind: str
+    object: str
+    tenant: str
+    workload: str
+    reason: str
+    phase_before: int
+    phase_after: int
+
+
+class AuditTableRow(TypedDict):
+    """A row of `audit`."""
+
+    seq: int
+    at: int
+    actor: str
+    tenant: str
+    action: str
+    object: str
+    detail: str
+
+
+class IdempotencyRow(TypedDict):
+    """A row of `idempotency`."""
+
+    tenant: str
+    route: str
+    key: str
+    body_hash: str
+    reply: str
+    at: int

@@ -1,0 +1,127 @@
+"""The store: `mainstay.ports.Store` over one database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from mainstay.domain.allocation import Allocation, Wanted
+from mainstay.domain.billing import Charge, Price, UsageRecord
+from mainstay.domain.capacity import Node
+from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Plan
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
+from mainstay.domain.registry import Endpoint, ModelVersion
+from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.workload import Workload
+from mainstay.ports import WorkloadFilter
+from mainstay.store import queries
+from mainstay.store.commit import NothingToWrite, commit_in
+from mainstay.store.engine import Database, Postgresql, Sqlite
+from mainstay.store.failures import WAIT_SECONDS
+from mainstay.store.leases import acquire_in
+from mainstay.store.migrations import migrate
+from mainstay.store.snapshot import SnapshotCache
+from mainstay.store.wanted import WantedCache
+
+
+def open_sqlite(path: Path, *, durable: bool = True, wait_seconds: float = WAIT_SECONDS) -> SqlStore:
+    """Open or make a database file. Raises StateUnusable.
+
+    `durable` False does not wait for the disk: only for simulations, where a lost power supply is none of the faults.
+    """
+    return SqlStore(Sqlite(path, durable=durable, wait_seconds=wait_seconds))
+
+
+def open_postgresql(url: str, *, wait_seconds: float = WAIT_SECONDS) -> SqlStore:
+    """Open a database on a server and make our tables if it is empty. Raises StateUnusable, Unavailable."""
+    return SqlStore(Postgresql(url, wait_seconds=wait_seconds))
+
+
+class SqlStore:
+    """The same code for both databases. See `ports.Store` for what each method promises."""
+
+    def __init__(self, database: Database) -> None:
+        """Takes ownership of the database and brings its schema up to date."""
+        self._database = database
+        try:
+            database.write(migrate)
+            self._system = database.read(queries.head)["system"]
+        except BaseException:
+            database.close()
+            raise
+        self._snapshots = SnapshotCache(database)
+        self._wanted = WantedCache(database)
+
+    def snapshot(self, *, now: int, seed: int) -> Snapshot:
+        return self._snapshots.snapshot(now=now, seed=seed)
+
+    def commit(self, plan: Plan) -> CommitResult:
+        try:
+            return self._database.write(lambda connection: commit_in(connection, plan))
+        except NothingToWrite as nothing:
+            return nothing.result
+
+    def acquire(self, lease: str, *, holder: str, now: int, seconds: float) -> Epoch | None:
+        until = now + round(seconds * MICROSECONDS_PER_SECOND)
+
+        def work(connection: sa.Connection) -> Epoch | None:
+            return acquire_in(connection, lease, holder=holder, now=now, until=until)
+
+        return self._database.write(work)
+
+    def wanted(self, cluster: str) -> tuple[Wanted, ...]:
+        return self._wanted.wanted(cluster)
+
+    def system(self) -> str:
+        return self._system
+
+    def version(self) -> int:
+        return self._database.read(queries.version)
+
+    def workload(self, reference: str, *, tenant: str) -> Workload:
+        return self._database.read(lambda connection: queries.workload(connection, reference, tenant=tenant))
+
+    def workloads(self, which: WorkloadFilter, *, before: int, limit: int) -> tuple[Workload, ...]:
+        return self._database.read(
+            lambda connection: queries.workloads(connection, which, before=before, limit=limit)
+        )
+
+    def allocations(self, workload_key: int) -> tuple[Allocation, ...]:
+        return self._database.read(lambda connection: queries.allocations(connection, workload_key))
+
+    def nodes(self) -> tuple[Node, ...]:
+        return self._database.read(queries.nodes)
+
+    def events(self, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:
+        return self._database.read(
+            lambda connection: queries.events(connection, tenant=tenant, workload=workload, after=after, limit=limit)
+        )
+
+    def audit(self, *, after: int, limit: int) -> tuple[AuditRow, ...]:
+        return self._database.read(lambda connection: queries.audit(connection, after=after, limit=limit))
+
+    def usage(self, *, tenant: str, since: int, until: int) -> tuple[tuple[UsageRecord, tuple[Charge, ...]], ...]:
+        return self._database.read(
+            lambda connection: queries.usage(connection, tenant=tenant, since=since, until=until)
+        )
+
+    def live_allocations(self, *, tenant: str) -> tuple[Allocation, ...]:
+        return self._database.read(lambda connection: queries.live_allocations(connection, tenant=tenant))
+
+    def prices(self) -> tuple[Price, ...]:
+        return self._database.read(queries.prices)
+
+    def model_versions(self, *, tenant: str, model: str) -> tuple[ModelVersion, ...]:
+        return self._database.read(
+            lambda connection: queries.model_versions(connection, tenant=tenant, model=model)
+        )
+
+    def endpoints(self, *, tenant: str) -> tuple[Endpoint, ...]:
+        return self._database.read(lambda connection: queries.endpoints(connection, tenant=tenant))
+
+    def endpoint(self, name: str, *, tenant: str) -> Endpoint:
+        return self._database.read(lambda connection: queries.endpoint(connection, name, tenant=tenant))
+
+    def close(self) -> None:
+        self._database.close()

@@ -1,0 +1,269 @@
+"""The tables, as they are now. What brought them here is in `migrations/`; a test keeps both the same.
+
+Every row that a snapshot shows carries `version`, the version of the commit that last changed it, so that a reader
+fetches what changed and nothing else. Keys are drawn from one counter in `head`: unique over all tables, ascending in
+the order of commits, never used twice.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+
+Whole: Final = sa.BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
+"""64 bits. Strict tables of SQLite know the type only as INTEGER."""
+Text: Final = sa.Text()
+
+metadata = sa.MetaData()
+
+
+def _table(name: str, *parts: sa.Column[int] | sa.Column[str] | sa.Constraint | sa.Index) -> sa.Table:
+    """Strict, so that a value of a foreign type (a NumPy integer, bytes) is refused and not stored as a blob."""
+    return sa.Table(name, metadata, *parts, sqlite_strict=True)
+
+
+def _whole(name: str, *, key: bool = False) -> sa.Column[int]:
+    return sa.Column(name, Whole, primary_key=key, autoincrement=False, nullable=False)
+
+
+def _text(name: str, *, key: bool = False) -> sa.Column[str]:
+    return sa.Column(name, Text, primary_key=key, nullable=False)
+
+
+head = _table(
+    "head",
+    _whole("one", key=True),
+    _text("system"),
+    _whole("version"),
+    _whole("event_seq"),
+    _whole("audit_seq"),
+    _whole("next_key"),
+    _whole("nodes_at"),
+    _whole("workloads_at"),
+    _whole("allocations_at"),
+    _whole("endpoints_at"),
+    _whole("prices_at"),
+    sa.CheckConstraint("one = 1", name="head_is_one_row"),
+)
+"""One row. Locking it serialises the writers, so versions become visible in their order and sequences have no gap.
+`<table>_at` is the version of the last commit that changed that table: a reader skips the others."""
+
+leases = _table(
+    "leases",
+    _text("name", key=True),
+    _text("holder"),
+    _whole("epoch"),
+    _whole("expires_at"),
+)
+
+workloads = _table(
+    "workloads",
+    _whole("key", key=True),
+    _text("id"),
+    _text("tenant"),
+    _text("project"),
+    _text("queue"),
+    _text("name"),
+    _text("submitted_by"),
+    _whole("kind"),
+    _whole("priority"),
+    _whole("phase"),
+    _whole("attempt"),
+    _whole("infrastructure_failures"),
+    _whole("user_failures"),
+    _whole("stop_requested"),
+    _whole("submitted_at"),
+    _whole("not_before"),
+    _whole("started_at"),
+    _whole("finished_at"),
+    _text("output"),
+    _text("reason"),
+    _whole("version"),
+    _whole("nodes"),
+    _whole("cpu_milli"),
+    _whole("memory_bytes"),
+    _whole("gpus"),
+    _text("gpu_model"),
+    _whole("choices_count"),
+    _whole("max_duration_seconds"),
+    _whole("stop_grace_seconds"),
+    _whole("infrastructure_max"),
+    _whole("user_max"),
+    _whole("backoff_seconds"),
+    _whole("backoff_seconds_max"),
+    _whole("retry_always"),
+    _text("spec"),
+    sa.Index("workloads_by_id", "id", unique=True),
+    sa.Index("workloads_by_name", "tenant", "name", "key"),
+    sa.Index("workloads_by_project", "tenant", "project", "key"),
+    sa.Index("workloads_by_tenant", "tenant", "key"),
+    sa.Index("workloads_by_version", "version"),
+    sa.Index("workloads_open", "key", sqlite_where=sa.text("phase < 10"), postgresql_where=sa.text("phase < 10")),
+)
+"""`spec` is the truth of what was submitted; the columns from `nodes` on repeat what a snapshot needs of it, so that
+no JSON is parsed for one."""
+
+allocations = _table(
+    "allocations",
+    _whole("key", key=True),
+    _whole("workload_key"),
+    _text("workload"),
+    _text("tenant"),
+    _text("project"),
+    _whole("attempt"),
+    _whole("rank"),
+    _whole("node_key"),
+    _text("node"),
+    _text("cluster"),
+    _whole("cpu_milli"),
+    _whole("memory_bytes"),
+    _whole("gpus"),
+    _text("gpu_model"),
+    _whole("stop"),
+    _whole("seen"),
+    _whole("ready"),
+    _text("address"),
+    _whole("created_at"),
+    _whole("started_at"),
+    _whole("ended_at"),
+    _whole("metered_until"),
+    _whole("ending"),
+    _whole("exit_code"),
+    _text("detail"),
+    _whole("closed"),
+    _whole("version"),
+    sa.ForeignKeyConstraint(["workload_key"], ["workloads.key"], name="allocation_of_workload"),
+    sa.ForeignKeyConstraint(["node_key"], ["nodes.key"], name="allocation_on_node"),
+    sa.Index("allocations_by_slot", "workload_key", "attempt", "rank", unique=True),
+    sa.Index("allocations_by_version", "version"),
+    sa.Index("allocations_open", "key", sqlite_where=sa.text("closed = 0"), postgresql_where=sa.text("closed = 0")),
+)
+"""`ending` is an index into `ENDS`, -1 while it has not ended; `exit_code` is -1 where there is none."""
+
+nodes = _table(
+    "nodes",
+    _whole("key", key=True),
+    _text("cluster"),
+    _text("name"),
+    _whole("ready"),
+    _whole("cpu_milli"),
+    _whole("memory_bytes"),
+    _whole("gpus"),
+    _text("gpu_model"),
+    _whole("used_cpu_milli"),
+    _whole("used_memory_bytes"),
+    _whole("used_gpus"),
+    _whole("version"),
+    sa.Index("nodes_by_name", "cluster", "name", unique=True),
+    sa.Index("nodes_by_version", "version"),
+)
+"""`used_*` is the sum over the allocations on the node that have not ended, kept by the commits that change it."""
+
+endpoints = _table(
+    "endpoints",
+    _text("name", key=True),
+    _text("tenant"),
+    _text("project"),
+    _text("model"),
+    _whole("serving_version"),
+    _text("serving"),
+    _whole("serving_key"),
+    _whole("candidate_version"),
+    _text("candidate"),
+    _whole("candidate_key"),
+    _text("address"),
+    _whole("removed"),
+    _whole("updated_at"),
+    _whole("version"),
+)
+
+models = _table(
+    "models",
+    _text("tenant", key=True),
+    _text("model", key=True),
+    _whole("number", key=True),
+    _text("project"),
+    _text("tree"),
+    _text("workload"),
+    _whole("registered_at"),
+)
+
+usage = _table(
+    "usage",
+    _whole("allocation_key", key=True),
+    _whole("start_at", key=True),
+    _whole("end_at"),
+    _text("tenant"),
+    _text("project"),
+    _text("workload"),
+    _whole("cpu_milli"),
+    _whole("memory_bytes"),
+    _whole("gpus"),
+    _text("gpu_model"),
+    sa.ForeignKeyConstraint(["allocation_key"], ["allocations.key"], name="usage_of_allocation"),
+    sa.Index("usage_by_tenant", "tenant", "start_at"),
+)
+
+charges = _table(
+    "charges",
+    _whole("allocation_key", key=True),
+    _whole("start_at", key=True),
+    _text("sku", key=True),
+    _whole("end_at"),
+    _whole("quantity"),
+    _whole("unit_price_micros"),
+    _whole("cost_micros"),
+    _text("currency"),
+    sa.ForeignKeyConstraint(
+        ["allocation_key", "start_at"], ["usage.allocation_key", "usage.start_at"], name="charge_of_usage"
+    ),
+)
+
+prices = _table(
+    "prices",
+    _text("sku", key=True),
+    _whole("effective_from", key=True),
+    _whole("per_hour_micros"),
+    _text("currency"),
+)
+
+events = _table(
+    "events",
+    _whole("seq", key=True),
+    _whole("at"),
+    _text("actor"),
+    _text("kind"),
+    _text("object"),
+    _text("tenant"),
+    _text("workload"),
+    _text("reason"),
+    _whole("phase_before"),
+    _whole("phase_after"),
+    sa.Index("events_by_workload", "workload", "seq"),
+    sa.Index("events_by_tenant", "tenant", "seq"),
+)
+"""Append-only. A phase of -1 is none."""
+
+audit = _table(
+    "audit",
+    _whole("seq", key=True),
+    _whole("at"),
+    _text("actor"),
+    _text("tenant"),
+    _text("action"),
+    _text("object"),
+    _text("detail"),
+)
+"""Append-only."""
+
+idempotency = _table(
+    "idempotency",
+    _text("tenant", key=True),
+    _text("route", key=True),
+    _text("key", key=True),
+    _text("body_hash"),
+    _text("reply"),
+    _whole("at"),
+)
