@@ -34,9 +34,7 @@ def empty(names: Sequence[str], *, flags: frozenset[str]) -> dict[str, Column]:
     return {name: _frozen(np.empty(0, dtype=np.bool_ if name in flags else np.int64)) for name in names}
 
 
-def columns_of(
-    rows: Sequence[Sequence[Any]], names: Sequence[str], *, flags: frozenset[str]
-) -> dict[str, Column]:
+def columns_of(rows: Sequence[Sequence[Any]], names: Sequence[str], *, flags: frozenset[str]) -> dict[str, Column]:
     """The first columns of rows, as arrays; a row may be longer than `names`."""
     by_column = list(zip(*rows, strict=True)) or [() for _ in names]
     return {
@@ -85,7 +83,7 @@ def _regrown(column: Column, gone: Column, added: Column) -> Column:
 def _in_order(columns: dict[str, Column]) -> dict[str, Column]:
     """By key. New keys are nearly always the highest, and then nothing is to be done."""
     key = columns["key"]
-    if key.size < 2 or bool((key[1:] > key[:-1]).all()):  # noqa: PLR2004 - one row is in order
+    if key.size < 2 or bool((key[1:] > key[:-1]).all()):
         return columns
     order = np.argsort(key, kind="stable")
     return {name: _frozen(column[order]) for name, column in columns.items()}

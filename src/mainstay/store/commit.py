@@ -33,8 +33,8 @@ from mainstay.store.world import World
 from mainstay.store.write import write
 
 
-class NothingToWrite(Exception):  # noqa: N818 - not an error: ends the transaction without using up a version
-    """Carries the result of a plan that changes no row."""
+class NothingToWrite(Exception):
+    """Ends the transaction without using up a version; carries the result of a plan that changes no row."""
 
     def __init__(self, result: CommitResult) -> None:
         super().__init__()

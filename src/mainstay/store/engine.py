@@ -141,8 +141,10 @@ class Postgresql:
             raise translated(error) from error
 
     def write(self, work: Callable[[sa.Connection], T]) -> T:
-        """Repeated only where PostgreSQL says that nothing was done; after a lost connection the outcome is unknown,
-        and the caller finds out by its idempotency key."""
+        """Repeated only where PostgreSQL says that nothing was done.
+
+        After a lost connection the outcome is unknown, and the caller finds out by its idempotency key.
+        """
         for last in (False,) * (ATTEMPTS_MAX - 1) + (True,):
             try:
                 with self._writer.connect() as connection, connection.begin():
@@ -172,8 +174,11 @@ class Postgresql:
         sa.event.listen(engine, "connect", self._bound_waits)
         return engine
 
-    def _bound_waits(self, connection: Any, _record: object) -> None:  # noqa: ANN401 - a driver's connection
-        """A statement waits for a lock only so long. Set for the session, outside of any transaction."""
+    def _bound_waits(self, connection: Any, _record: object) -> None:
+        """A statement waits for a lock only so long. Set for the session, outside of any transaction.
+
+        `Any`: the driver is an optional dependency and must not be imported for its types.
+        """
         before, connection.autocommit = connection.autocommit, True
         connection.execute(f"SET lock_timeout = {self._wait_milliseconds}")
         connection.autocommit = before

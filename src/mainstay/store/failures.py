@@ -65,8 +65,6 @@ def may_repeat(error: sa.exc.SQLAlchemyError) -> bool:
     return _sqlstate(error) in SERIALIZATION_FAILURES
 
 
-
-
 def _of_postgresql(error: sa.exc.SQLAlchemyError) -> MainstayError:
     match _sqlstate(error):
         case "53100":

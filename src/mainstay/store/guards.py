@@ -35,14 +35,14 @@ def capacity_left(world: World, guard: CapacityLeft) -> Reason | None:
     return Reason(code=Code.CAPACITY_TAKEN, object=name, numbers={"node": name})
 
 
-def attempt_may_start(world: World, row: WorkloadRow, action: Allocate) -> Reason | None:
+def attempt_may_start(row: WorkloadRow, action: Allocate) -> Reason | None:
     """The workload waits, for this attempt, and nobody asked for its stop."""
     if row["phase"] in WAITING and row["attempt"] == action.attempt and not row["stop_requested"]:
         return None
     return changed(row["id"], read=action.attempt, now=row["attempt"])
 
 
-def no_attempt_lives(world: World, row: WorkloadRow, action: Allocate) -> Reason | None:
+def no_attempt_lives(world: World, row: WorkloadRow) -> Reason | None:
     """No pod of the workload may still run: attempts never overlap (invariant I3)."""
     living = [pod for pod in world.open_pods(row["key"]) if pod["seen"] != Seen.ENDED]
     return changed(pod_of(living[0]), read=0, now=living[0]["version"]) if living else None

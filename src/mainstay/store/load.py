@@ -81,7 +81,7 @@ class Needs:
             else:
                 self.endpoints.add(str(guard.key))
 
-    def of(self, action: AnyAction) -> None:
+    def of(self, action: AnyAction) -> None:  # noqa: C901 - one line per action
         """What the action reads and changes."""
         match action:
             case Submit(workload=new):
@@ -130,9 +130,7 @@ def _load_endpoints(connection: sa.Connection, world: World, needs: Needs) -> No
 def _load_allocations(connection: sa.Connection, world: World, needs: Needs) -> None:
     table = tables.allocations
     keys = needs.allocations | needs.conclusions
-    world.know_allocations(
-        cast("Iterator[AllocationRow]", _where_in(connection, sa.select(table), table.c.key, keys))
-    )
+    world.know_allocations(cast("Iterator[AllocationRow]", _where_in(connection, sa.select(table), table.c.key, keys)))
     open_ones = sa.select(table).where(table.c.closed == 0)
     world.know_allocations(
         cast("Iterator[AllocationRow]", _where_in(connection, open_ones, table.c.workload_key, needs.pods_of))
@@ -172,7 +170,7 @@ def _where_in(
     column: sa.ColumnElement[Any],
     values: Collection[int] | Collection[str],
 ) -> Iterator[dict[str, Any]]:
-    ordered = sorted(values)  # type: ignore[type-var]  # of one type at a time; the order makes runs repeatable
+    ordered = sorted(values)
     for first in range(0, len(ordered), BATCH):
         yield from _rows(connection, query.where(column.in_(ordered[first : first + BATCH])))
 

@@ -38,7 +38,7 @@ def head(connection: sa.Connection) -> HeadRow:
 
 def version(connection: sa.Connection) -> int:
     """The version of the last commit."""
-    return connection.execute(_VERSION).scalar_one()
+    return int(connection.execute(_VERSION).scalar_one())
 
 
 _HEAD = sa.select(tables.head)
@@ -121,9 +121,7 @@ def usage(
 ) -> tuple[tuple[UsageRecord, tuple[Charge, ...]], ...]:
     """Records that start in [since, until), oldest first, each with its charges by SKU."""
     records, charged = tables.usage, tables.charges
-    inside = (
-        (records.c.tenant == codec.storable(tenant)) & (records.c.start_at >= since) & (records.c.start_at < until)
-    )
+    inside = (records.c.tenant == codec.storable(tenant)) & (records.c.start_at >= since) & (records.c.start_at < until)
     found = _rows(connection, sa.select(records).where(inside).order_by(records.c.start_at, records.c.allocation_key))
     of_record = (charged.c.allocation_key == records.c.allocation_key) & (charged.c.start_at == records.c.start_at)
     charges: dict[tuple[int, int], list[Charge]] = defaultdict(list)

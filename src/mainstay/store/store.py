@@ -54,15 +54,18 @@ class SqlStore:
         self._wanted = WantedCache(database)
 
     def snapshot(self, *, now: int, seed: int) -> Snapshot:
+        """The open part of the world as columns."""
         return self._snapshots.snapshot(now=now, seed=seed)
 
     def commit(self, plan: Plan) -> CommitResult:
+        """Apply a plan where its guards hold."""
         try:
             return self._database.write(lambda connection: commit_in(connection, plan))
         except NothingToWrite as nothing:
             return nothing.result
 
     def acquire(self, lease: str, *, holder: str, now: int, seconds: float) -> Epoch | None:
+        """Take or renew a lease."""
         until = now + round(seconds * MICROSECONDS_PER_SECOND)
 
         def work(connection: sa.Connection) -> Epoch | None:
@@ -71,57 +74,69 @@ class SqlStore:
         return self._database.write(work)
 
     def wanted(self, cluster: str) -> tuple[Wanted, ...]:
+        """The allocations of a cluster that are not closed."""
         return self._wanted.wanted(cluster)
 
     def system(self) -> str:
+        """Identity of this database."""
         return self._system
 
     def version(self) -> int:
+        """The version of the last commit."""
         return self._database.read(queries.version)
 
     def workload(self, reference: str, *, tenant: str) -> Workload:
+        """By id or newest of a name."""
         return self._database.read(lambda connection: queries.workload(connection, reference, tenant=tenant))
 
     def workloads(self, which: WorkloadFilter, *, before: int, limit: int) -> tuple[Workload, ...]:
-        return self._database.read(
-            lambda connection: queries.workloads(connection, which, before=before, limit=limit)
-        )
+        """Newest first."""
+        return self._database.read(lambda connection: queries.workloads(connection, which, before=before, limit=limit))
 
     def allocations(self, workload_key: int) -> tuple[Allocation, ...]:
+        """Of one workload, by attempt and rank."""
         return self._database.read(lambda connection: queries.allocations(connection, workload_key))
 
     def nodes(self) -> tuple[Node, ...]:
+        """By cluster and name."""
         return self._database.read(queries.nodes)
 
     def events(self, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:
+        """Oldest first."""
         return self._database.read(
             lambda connection: queries.events(connection, tenant=tenant, workload=workload, after=after, limit=limit)
         )
 
     def audit(self, *, after: int, limit: int) -> tuple[AuditRow, ...]:
+        """Oldest first."""
         return self._database.read(lambda connection: queries.audit(connection, after=after, limit=limit))
 
     def usage(self, *, tenant: str, since: int, until: int) -> tuple[tuple[UsageRecord, tuple[Charge, ...]], ...]:
+        """With charges, oldest first."""
         return self._database.read(
             lambda connection: queries.usage(connection, tenant=tenant, since=since, until=until)
         )
 
     def live_allocations(self, *, tenant: str) -> tuple[Allocation, ...]:
+        """What is accruing now."""
         return self._database.read(lambda connection: queries.live_allocations(connection, tenant=tenant))
 
     def prices(self) -> tuple[Price, ...]:
+        """The price book."""
         return self._database.read(queries.prices)
 
     def model_versions(self, *, tenant: str, model: str) -> tuple[ModelVersion, ...]:
-        return self._database.read(
-            lambda connection: queries.model_versions(connection, tenant=tenant, model=model)
-        )
+        """Newest first."""
+        return self._database.read(lambda connection: queries.model_versions(connection, tenant=tenant, model=model))
 
     def endpoints(self, *, tenant: str) -> tuple[Endpoint, ...]:
+        """By name."""
         return self._database.read(lambda connection: queries.endpoints(connection, tenant=tenant))
 
     def endpoint(self, name: str, *, tenant: str) -> Endpoint:
+        """One by its name."""
         return self._database.read(lambda connection: queries.endpoint(connection, name, tenant=tenant))
 
     def close(self) -> None:
+        """Release the database."""
         self._database.close()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import cast
 
 import sqlalchemy as sa
 
-from mainstay.domain.allocation import Wanted
-from mainstay.domain.workload import WorkloadSpec
+from mainstay.domain.allocation import Allocation, Wanted
+from mainstay.domain.workload import Phase, WorkloadSpec
 from mainstay.store import codec, queries, tables
 from mainstay.store.engine import Database
 from mainstay.store.rows import AllocationRow
@@ -20,77 +20,145 @@ BATCH = 5_000
 
 
 class WantedCache:
-    """What was read last. Thread-safe; one refresh at a time."""
+    """What was read last. Thread-safe; one refresh at a time.
+
+    A refresh first reads, which may fail, and then takes over what it read, which cannot: a failure changes nothing.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._turn = threading.Lock()
-        self._state = _State()
+        self._version = -1
+        self._rows: dict[str, dict[int, Wanted]] = {}
+        """By cluster and key. New keys are higher than all known ones, so the order of insertion is that of keys."""
+        self._tuples: dict[str, tuple[Wanted, ...]] = {}
+        self._specs: dict[int, WorkloadSpec] = {}
+        self._pods: Counter[int] = Counter()
 
     def wanted(self, cluster: str) -> tuple[Wanted, ...]:
         """By key."""
         with self._turn:
-            self._state = self._database.read(self._refreshed)
-            return self._state.by_cluster.get(cluster, ())
+            news = self._database.read(self._news)
+            if news.version != self._version:
+                self._take_over(news)
+            if cluster not in self._tuples:
+                self._tuples[cluster] = tuple(self._rows.get(cluster, {}).values())
+            return self._tuples[cluster]
 
-    def _refreshed(self, connection: sa.Connection) -> _State:
-        state = self._state
-        head = queries.head(connection)
-        if head["version"] == state.version:
-            return state
-        if head["allocations_at"] <= state.version:
-            return _State(version=head["version"], rows=state.rows, specs=state.specs, by_cluster=state.by_cluster)
-        return _with_changes(state, connection, version=head["version"])
+    def _news(self, connection: sa.Connection) -> _News:
+        head, since = queries.head(connection), self._version
+        rows = _changed(connection, since=since) if head["allocations_at"] > since else []
+        workload_keys = {row["workload_key"] for row in rows}
+        return _News(
+            version=head["version"],
+            rows=rows,
+            specs=_specs(connection, workload_keys - self._specs.keys()),
+            judgements=_judgements(connection, workload_keys),
+            moved=_moved(connection, since=since) if 0 <= since < head["workloads_at"] and self._specs else {},
+        )
+
+    def _take_over(self, news: _News) -> None:
+        self._version = news.version
+        self._specs.update(news.specs)
+        for row in news.rows:
+            self._place(row, news.judgements[row["workload_key"]])
+        self._settle(news.moved)
+        for key in news.judgements:
+            if not self._pods[key]:
+                del self._pods[key], self._specs[key]
+
+    def _place(self, row: AllocationRow, judgement: Judgement) -> None:
+        rows = self._rows.setdefault(row["cluster"], {})
+        known = row["key"] in rows
+        self._tuples.pop(row["cluster"], None)
+        if row["closed"]:
+            rows.pop(row["key"], None)
+            self._pods[row["workload_key"]] -= known
+            return
+        allocation, specification = codec.allocation_of(row), self._specs[row["workload_key"]]
+        rows[row["key"]] = Wanted(allocation=allocation, spec=specification, settled=judgement.settles(allocation))
+        self._pods[row["workload_key"]] += not known
+
+    def _settle(self, moved: Mapping[int, Judgement]) -> None:
+        """Tell the rows of workloads that have moved on."""
+        ours = {key: judgement for key, judgement in moved.items() if self._pods[key]}
+        for wanted in self._of(ours.keys()):
+            allocation = wanted.allocation
+            settled = ours[allocation.workload_key].settles(allocation)
+            if settled != wanted.settled:
+                self._rows[allocation.cluster][allocation.key] = replace(wanted, settled=settled)
+                self._tuples.pop(allocation.cluster, None)
+
+    def _of(self, workload_keys: Collection[int]) -> Iterator[Wanted]:
+        if workload_keys:
+            for rows in self._rows.values():
+                yield from [wanted for wanted in rows.values() if wanted.allocation.workload_key in workload_keys]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _State:
-    version: int = -1
-    rows: Mapping[int, Wanted] = field(default_factory=dict)
-    specs: Mapping[int, WorkloadSpec] = field(default_factory=dict)
-    by_cluster: Mapping[str, tuple[Wanted, ...]] = field(default_factory=dict)
+class Judgement:
+    """How far a workload has come."""
+
+    final: bool
+    attempt: int
+
+    def settles(self, allocation: Allocation) -> bool:
+        """No decision reads the end of this allocation any more."""
+        return self.final or self.attempt > allocation.attempt
 
 
-def _with_changes(state: _State, connection: sa.Connection, *, version: int) -> _State:
-    changed = _changed(connection, since=state.version)
-    specs = {**state.specs, **_specs(connection, {row["workload_key"] for row in changed} - state.specs.keys())}
-    rows = dict(state.rows)
-    for row in changed:
-        if row["closed"]:
-            rows.pop(row["key"], None)
-        else:
-            rows[row["key"]] = Wanted(allocation=codec.allocation_of(row), spec=specs[row["workload_key"]])
-    used = Counter(wanted.allocation.workload_key for wanted in rows.values())
-    return _State(
-        version=version,
-        rows=rows,
-        specs={key: spec for key, spec in specs.items() if key in used},
-        by_cluster=_by_cluster(state, rows, {row["cluster"] for row in changed}),
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _News:
+    version: int
+    rows: list[AllocationRow]
+    specs: Mapping[int, WorkloadSpec]
+    judgements: Mapping[int, Judgement]
+    """Of the workloads of `rows`."""
+    moved: Mapping[int, Judgement]
+    """Of the workloads that may have moved on, with or without a change of their allocations."""
 
 
 def _changed(connection: sa.Connection, *, since: int) -> list[AllocationRow]:
     table = tables.allocations
-    query = sa.select(table).where(table.c.closed == 0 if since < 0 else table.c.version > since)
+    query = sa.select(table).where(table.c.closed == 0 if since < 0 else table.c.version > since).order_by(table.c.key)
     return [cast("AllocationRow", dict(row)) for row in connection.execute(query).mappings()]
 
 
 def _specs(connection: sa.Connection, keys: Collection[int]) -> dict[int, WorkloadSpec]:
     table = tables.workloads
-    ordered = sorted(keys)
-    found: dict[int, WorkloadSpec] = {}
-    for first in range(0, len(ordered), BATCH):
-        query = sa.select(table.c.key, table.c.spec).where(table.c.key.in_(ordered[first : first + BATCH]))
-        found.update((key, codec.spec_of(spec)) for key, spec in connection.execute(query).tuples())
+    query = sa.select(table.c.key, table.c.spec)
+    return {
+        key: codec.spec_of(spec)
+        for batch in _batches(keys)
+        for key, spec in connection.execute(query.where(table.c.key.in_(batch))).tuples()
+    }
+
+
+def _moved(connection: sa.Connection, *, since: int) -> dict[int, Judgement]:
+    """The workloads that have changed and may have moved on; fresh submissions, however many, have not."""
+    table = tables.workloads
+    moved = (table.c.phase >= int(Phase.SUCCEEDED)) | (table.c.attempt > 1)
+    query = sa.select(table.c.key, table.c.phase, table.c.attempt).where(table.c.version > since, moved)
+    return _judgements_of(connection, query)
+
+
+def _judgements(connection: sa.Connection, keys: Collection[int]) -> dict[int, Judgement]:
+    table = tables.workloads
+    query = sa.select(table.c.key, table.c.phase, table.c.attempt)
+    found: dict[int, Judgement] = {}
+    for batch in _batches(keys):
+        found.update(_judgements_of(connection, query.where(table.c.key.in_(batch))))
     return found
 
 
-def _by_cluster(
-    state: _State, rows: Mapping[int, Wanted], clusters: Collection[str]
-) -> Mapping[str, tuple[Wanted, ...]]:
-    lists: dict[str, list[Wanted]] = {cluster: [] for cluster in clusters}
-    for key in sorted(rows):
-        wanted = rows[key]
-        if wanted.allocation.cluster in lists:
-            lists[wanted.allocation.cluster].append(wanted)
-    return {**state.by_cluster, **{cluster: tuple(found) for cluster, found in lists.items()}}
+def _judgements_of(connection: sa.Connection, query: sa.Select[int, int, int]) -> dict[int, Judgement]:
+    return {
+        key: Judgement(final=Phase(phase).final, attempt=attempt)
+        for key, phase, attempt in connection.execute(query).tuples()
+    }
+
+
+def _batches(keys: Collection[int]) -> Iterator[list[int]]:
+    ordered = sorted(keys)
+    for first in range(0, len(ordered), BATCH):
+        yield ordered[first : first + BATCH]

@@ -37,7 +37,7 @@ class _Update:
     def __init__(self, table: sa.Table, key: str, *columns: str) -> None:
         self.key = key
         self.columns = columns
-        assignments = {column: sa.bindparam(f"new_{column}") for column in columns}
+        assignments: dict[str, sa.BindParameter[Any]] = {column: sa.bindparam(f"new_{column}") for column in columns}
         self.statement = sa.update(table).where(table.c[key] == sa.bindparam("of_key")).values(assignments)
 
     def parameters(self, row: Mapping[str, Any]) -> dict[str, Any]:

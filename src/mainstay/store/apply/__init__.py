@@ -13,9 +13,11 @@ from mainstay.domain.plan import (
     Action,
     Advance,
     Allocate,
+    CapacityLeft,
     ClosePod,
     Deploy,
     DropCandidate,
+    Guard,
     MoveEndpoint,
     ObserveNodes,
     ObservePod,
@@ -57,10 +59,7 @@ AnyAction = (
 def apply(world: World, action: Action) -> Reason | None:
     """Apply one action if its guards hold and it is legal; else the reason, and nothing has changed."""
     for guard in action.guards:
-        if isinstance(guard, RowVersion):
-            refusal = guards.row_version_holds(world, guard)
-        else:
-            refusal = guards.capacity_left(world, guard)
+        refusal = _refusal(world, guard)
         if refusal:
             return refusal
     return _change(world, known(action))
@@ -82,7 +81,15 @@ def word(action: Action) -> str:
 _CAPITAL = re.compile(r"(?<!^)(?=[A-Z])")
 
 
-def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: PLR0911, PLR0912 - one line per action
+def _refusal(world: World, guard: Guard) -> Reason | None:
+    match guard:
+        case RowVersion():
+            return guards.row_version_holds(world, guard)
+        case CapacityLeft():
+            return guards.capacity_left(world, guard)
+
+
+def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PLR0912 - one line per action
     match action:
         case Submit():
             return workloads.submit(world, action)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from mainstay.domain.allocation import Seen
 from mainstay.domain.plan import Advance, Allocate, CapacityLeft, NewWorkload, RequestStop, Slot, Submit
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.allocation import Seen
 from mainstay.domain.workload import Phase
 from mainstay.store import codec, guards
 from mainstay.store.rows import AllocationRow, NodeRow, WorkloadRow
@@ -56,8 +56,8 @@ def allocate(world: World, action: Allocate) -> Reason | None:
     if row is None:
         return guards.missing("workload", action.workload_key)
     refusal = (
-        guards.attempt_may_start(world, row, action)
-        or guards.no_attempt_lives(world, row, action)
+        guards.attempt_may_start(row, action)
+        or guards.no_attempt_lives(world, row)
         or guards.slot_is_new(world, row, action)
         or _capacity_left(world, action.slots)
     )
