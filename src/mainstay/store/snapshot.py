@@ -189,7 +189,7 @@ def _choices(state: State, reader: _Reader, delta: Delta) -> Mapping[int, tuple[
     several = sa.select(table.c.key, table.c.spec).where(table.c.choices_count > 1, table.c.phase < Phase.SUCCEEDED)
     if not reader.first():
         several = several.where(table.c.version > reader.since)
-    found = {key: codec.choices_of(spec) for key, spec in reader.connection.execute(several).tuples()}
+    found = {key: codec.choices_of(spec) for key, spec in reader.connection.execute(several)}
     left = [key for key in delta.key[~delta.keep].tolist() if key in state.choices]
     if not found and not left:
         return state.choices

@@ -130,7 +130,7 @@ def _specs(connection: sa.Connection, keys: Collection[int]) -> dict[int, Worklo
     return {
         key: codec.spec_of(spec)
         for batch in _batches(keys)
-        for key, spec in connection.execute(query.where(table.c.key.in_(batch))).tuples()
+        for key, spec in connection.execute(query.where(table.c.key.in_(batch)))
     }
 
 
@@ -154,7 +154,7 @@ def _judgements(connection: sa.Connection, keys: Collection[int]) -> dict[int, J
 def _judgements_of(connection: sa.Connection, query: sa.Select[int, int, int]) -> dict[int, Judgement]:
     return {
         key: Judgement(final=Phase(phase).final, attempt=attempt)
-        for key, phase, attempt in connection.execute(query).tuples()
+        for key, phase, attempt in connection.execute(query)
     }
 
 
