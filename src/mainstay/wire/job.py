@@ -1,62 +1,200 @@
-"""The job file: what a user writes. Every field is optional but `run`; names and aliases as in the peers' files."""
+"""The job file: what a user writes. Every field is optional but what to run; aliases are those of the peers' files.
+
+Source of names, aliases and ranges: interface.md 2.2. A field that is known but not supported yet is refused by its
+name, with what to do instead, never silently ignored.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import shlex
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from mainstay.wire import quantities
+
+PRIORITIES: Mapping[str, int] = MappingProxyType({"low": 25, "normal": 50, "high": 75, "urgent": 100})
+TYPES: Mapping[str, str] = MappingProxyType({"task": "job"})
+NODES_MAX = 1_000
+NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
+
+NOT_YET: Mapping[str, str] = MappingProxyType(
+    {
+        "image": "pods run as processes of this machine; prepare the environment in `setup`",
+        "runtime": "pods run as processes of this machine; prepare the environment in `setup`",
+        "volumes": "read from and write to paths of this machine, or to $MAINSTAY_OUTPUT_DIR",
+        "file_mounts": "put the files into `workdir`",
+        "repos": "check the code out and name the folder in `workdir`",
+        "secrets": "pass values in `env`; they are visible to whoever may see the job",
+        "checkpoint": "write checkpoints to a path of your own; nothing is preempted yet",
+        "max_cost": "bound the run with `max_duration`",
+        "idle": "bound the run with `max_duration`",
+        "infra": "there is one cluster, this machine; leave the field out",
+        "pod_spec": "there is no Kubernetes cluster yet; leave the field out",
+    }
+)
+"""Fields of the design that this version knows and does not support, each with what to do instead."""
 
 
-class Resources(BaseModel):
-    """What one node of the job needs. `4+` and `4..8` give a range: the low end is reserved, the high end is the limit."""
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _cpu(text: str) -> str:
+    quantities.cpu(text)
+    return text
+
+
+def _memory(text: str) -> str:
+    quantities.memory(text)
+    return text
+
+
+def _gpu(text: str) -> str:
+    quantities.gpu(text)
+    return text
+
+
+def _duration(text: str) -> str:
+    if text:
+        quantities.duration(text)
+    return text
+
+
+def _priority(value: Any) -> Any:
+    return PRIORITIES.get(value, value) if isinstance(value, str) else value
+
+
+def _script(value: Any) -> Any:
+    return "\n".join(value) if isinstance(value, list) and all(isinstance(line, str) for line in value) else value
+
+
+def _arguments(value: Any) -> Any:
+    return shlex.split(value) if isinstance(value, str) else value
+
+
+def _env(value: Any) -> Any:
+    if isinstance(value, list) and all(isinstance(item, str) and "=" in item for item in value):
+        return dict(item.split("=", 1) for item in value)
+    if isinstance(value, dict):
+        return {name: _env_value(item) for name, item in value.items()}
+    return value
+
+
+def _env_value(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else _as_text(value)
+
+
+Cpu = Annotated[str, BeforeValidator(_as_text), AfterValidator(_cpu), Field(examples=["4", "500m", "4+", "4..8"])]
+Memory = Annotated[str, BeforeValidator(_as_text), AfterValidator(_memory), Field(examples=["16GB", "32Gi", "4GB+"])]
+Gpu = Annotated[str, BeforeValidator(_as_text), AfterValidator(_gpu), Field(examples=["8", "H100", "H100:8"])]
+Duration = Annotated[
+    str, BeforeValidator(_as_text), AfterValidator(_duration), Field(examples=["90s", "30m", "12h", "1h30m"])
+]
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+class JobPart(BaseModel):
+    """Base of the job file's parts: unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    cpu: str = Field("1+", validation_alias=AliasChoices("cpu", "cpus"))
-    memory: str = Field("1GB+")
-    gpu: str = Field("0", validation_alias=AliasChoices("gpu", "gpus", "accelerators"))
-    any_of: list[Choice] = Field(default_factory=list)
-    ordered: list[Choice] = Field(default_factory=list)
-    spot: Literal["never", "auto", "only"] = "auto"
+
+class Choice(JobPart):
+    """An alternative to the resources beside it; what it leaves out stays as it is there."""
+
+    cpu: Cpu | None = Field(None, validation_alias=AliasChoices("cpu", "cpus"), description="cores")
+    memory: Memory | None = Field(None, description="memory")
+    gpu: Gpu | None = Field(None, validation_alias=AliasChoices("gpu", "gpus", "accelerators"), description="GPUs")
 
 
-class Choice(BaseModel):
-    """An alternative to the `resources` above it; what it leaves out stays as it is there."""
+class Resources(JobPart):
+    """What one node of the job needs. `4+` and `4..8` are ranges: the low end is reserved, the high end is the limit."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    cpu: Cpu = Field(
+        "1+", validation_alias=AliasChoices("cpu", "cpus"), description="cores; `4+` reserves 4 without a limit"
+    )
+    memory: Memory = Field("1GB+", description="memory; a number without a unit is in GB")
+    gpu: Gpu = Field(
+        "0", validation_alias=AliasChoices("gpu", "gpus", "accelerators"), description="GPUs: count, model, or model:count"
+    )
+    any_of: list[Choice] = Field(default_factory=list, max_length=20, description="alternatives, in any order")
+    ordered: list[Choice] = Field(default_factory=list, max_length=20, description="alternatives, the first that fits")
+    spot: Literal["never", "auto"] = Field("auto", description="whether capacity that may be taken away will do")
 
-    cpu: str | None = Field(None, validation_alias=AliasChoices("cpu", "cpus"))
-    memory: str | None = None
-    gpu: str | None = Field(None, validation_alias=AliasChoices("gpu", "gpus", "accelerators"))
 
-
-class Retry(BaseModel):
+class Retry(JobPart):
     """How many failures of each class the job survives."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    infra: Annotated[int, Field(ge=0, le=100)] = 3
-    user: Annotated[int, Field(ge=0, le=100)] = 0
-    backoff: str = "10s"
+    infra: Annotated[int, Field(ge=0, le=100)] = Field(3, description="failures of the infrastructure")
+    user: Annotated[int, Field(ge=0, le=100)] = Field(0, description="failures of the job itself")
+    backoff: Duration = Field("10s", description="wait before the second attempt; doubles with each")
 
 
-class Job(BaseModel):
-    """A job. Canonical names; the aliases are accepted too."""
+class Job(JobPart):
+    """A job. The canonical names are shown; the aliases of other platforms' files are accepted too."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    type: Literal["job", "service"] = Field("job", description="what sort of workload")
+    name: Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?)?$")] = Field(
+        "", description="default: the name of the folder of the file, or of the command"
+    )
+    project: Name = Field("default", description="the project it belongs to")
+    queue: Name = Field("default", description="the queue it waits in")
+    setup: Annotated[str, BeforeValidator(_script)] = Field("", description="shell script that runs before the job")
+    run: Annotated[str, BeforeValidator(_script)] = Field(
+        "",
+        validation_alias=AliasChoices("run", "commands"),
+        description="shell script; a list is its lines. One of `run` and `command` is needed",
+    )
+    command: Annotated[list[str], BeforeValidator(_arguments)] = Field(
+        default_factory=list,
+        validation_alias=AliasChoices("command", "entrypoint"),
+        description="argument vector, not interpreted by a shell; a string is split as a shell would",
+    )
+    workdir: str = Field(
+        "",
+        validation_alias=AliasChoices("workdir", "files"),
+        description="folder whose files are sent and become the working directory; relative to the job file",
+    )
+    nodes: Annotated[int, Field(ge=1, le=NODES_MAX)] = Field(
+        1, validation_alias=AliasChoices("nodes", "num_nodes"), description="ranked processes, placed together"
+    )
+    resources: Resources = Field(Resources(), description="what one node needs")
+    env: Annotated[dict[str, str], BeforeValidator(_env)] = Field(
+        default_factory=dict, validation_alias=AliasChoices("env", "envs"), description="a map, or a list of NAME=VALUE"
+    )
+    priority: Annotated[int, BeforeValidator(_priority), Field(ge=0, le=100)] = Field(
+        50, description="0 to 100 or low, normal, high, urgent; higher is more urgent"
+    )
+    retry: Retry = Field(Retry(), description="how many failures it survives")
+    max_duration: Duration = Field("", description="it is stopped after so long; empty: no limit")
+    stop_grace: Duration = Field("30s", description="time between the request to stop and the kill")
 
-    type: Literal["job", "service"] = "job"
-    name: str = ""
-    project: str = "default"
-    queue: str = "default"
-    setup: str = ""
-    run: str | list[str] = Field(..., validation_alias=AliasChoices("run", "commands", "entrypoint", "command"))
-    """A string is a shell script; a list of strings from the command line is an argument vector."""
-    workdir: str = Field("", validation_alias=AliasChoices("workdir", "files"))
-    nodes: Annotated[int, Field(ge=1, le=1_000)] = Field(1, validation_alias=AliasChoices("nodes", "num_nodes"))
-    resources: Resources = Resources()
-    env: dict[str, str] = Field(default_factory=dict, validation_alias=AliasChoices("env", "envs"))
-    priority: int | Literal["low", "normal", "high", "urgent"] = "normal"
-    retry: Retry = Retry()
-    max_duration: str = ""
-    stop_grace: str = "30s"
+    @model_validator(mode="before")
+    @classmethod
+    def _known_type(cls, document: Any) -> Any:
+        if isinstance(document, dict) and document.get("type") in TYPES:
+            return {**document, "type": TYPES[document["type"]]}
+        return document
+
+    @model_validator(mode="after")
+    def _one_thing_to_run(self) -> Self:
+        if bool(self.run.strip()) == bool(self.command):
+            msg = "give either `run` (a shell script) or `command` (an argument vector)"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The argument vector, a script as one for /bin/sh."""
+        return tuple(self.command) if self.command else ("/bin/sh", "-c", self.run)
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the job file, for editors. Aliases are listed beside the canonical names."""
+    document = Job.model_json_schema(by_alias=False)
+    document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    document["title"] = "mainstay job file"
+    return document

@@ -6,10 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mainstay.wire.job import Job
+from mainstay.wire.job import NAME, Job
 from mainstay.wire.views import TreeEntry
 
-NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 DIGEST = r"^[0-9a-f]{64}$"
 
 

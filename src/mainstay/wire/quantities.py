@@ -1,0 +1,135 @@
+"""How amounts are written: `4+` cores, `16GB`, `H100:8`, `1h30m`. Text in, integers out; ValueError says what is allowed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from typing import NamedTuple
+
+CPU_MILLI_MAX = 10**9
+MEMORY_BYTES_MAX = 1 << 50
+GPUS_MAX = 100_000
+SECONDS_MAX = 10 * 366 * 86_400
+
+_NUMBER = r"\d{1,15}(?:\.\d{1,6})?"
+_CPU = re.compile(rf"(?P<number>{_NUMBER})(?P<milli>m?)\Z")
+_MEMORY = re.compile(rf"(?P<number>{_NUMBER})\s*(?P<unit>[A-Za-z]*)\Z")
+_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,7})m)?(?:(\d{1,9})s)?\Z")
+_GPU = re.compile(r"(?P<model>[A-Za-z][A-Za-z0-9-]{0,40})?(?::?(?P<count>\d{1,9}))?\Z")
+
+_BYTES = {
+    "": 10**9,
+    "B": 1,
+    "K": 10**3,
+    "KB": 10**3,
+    "M": 10**6,
+    "MB": 10**6,
+    "G": 10**9,
+    "GB": 10**9,
+    "T": 10**12,
+    "TB": 10**12,
+    "KI": 1 << 10,
+    "KIB": 1 << 10,
+    "MI": 1 << 20,
+    "MIB": 1 << 20,
+    "GI": 1 << 30,
+    "GIB": 1 << 30,
+    "TI": 1 << 40,
+    "TIB": 1 << 40,
+}
+
+
+class Range(NamedTuple):
+    """What is reserved and what may be used at most; `high` None: no limit."""
+
+    low: int
+    high: int | None
+
+
+class Gpus(NamedTuple):
+    """A number of GPUs of a model; an empty model means any."""
+
+    model: str
+    count: int
+
+
+def cpu(text: str) -> Range:
+    """Thousandths of a core: `4`, `0.5`, `500m`, `4+` (no limit), `4..8`. A plain number reserves and limits."""
+    return _range(text, _cpu_milli, "a number of cores such as 4, 0.5, 500m, 4+ or 4..8", CPU_MILLI_MAX)
+
+
+def memory(text: str) -> Range:
+    """Bytes: `16GB`, `32Gi`, `512MB`, `32+`, `24GB..80GB`. A number without a unit is in GB."""
+    return _range(text, _memory_bytes, "an amount such as 16GB, 512MB, 32Gi, 32GB+ or 24GB..80GB", MEMORY_BYTES_MAX)
+
+
+def gpu(text: str) -> Gpus:
+    """GPUs: `8`, `H100` (one), `H100:8`."""
+    found = _GPU.match(text.strip())
+    if not found or not text.strip():
+        msg = f"{text!r} is not a number of GPUs such as 8, H100 or H100:8"
+        raise ValueError(msg)
+    model, count = found["model"] or "", int(found["count"] or 1)
+    if count > GPUS_MAX:
+        msg = f"{count} GPUs are more than {GPUS_MAX}"
+        raise ValueError(msg)
+    return Gpus(model=model.upper() if model.islower() else model, count=count)
+
+
+def duration(text: str) -> int:
+    """Seconds: `90s`, `30m`, `12h`, `2d`, `1h30m`, or a plain number of seconds."""
+    plain = text.strip()
+    found = _DURATION.match(plain)
+    if plain.isdecimal() and len(plain) <= 10:
+        seconds = int(plain)
+    elif plain and found:
+        days, hours, minutes, rest = (int(part or 0) for part in found.groups())
+        seconds = ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    else:
+        msg = f"{text!r} is not a duration such as 90s, 30m, 12h, 2d or 1h30m"
+        raise ValueError(msg)
+    if seconds > SECONDS_MAX:
+        msg = f"{text!r} is longer than ten years"
+        raise ValueError(msg)
+    return seconds
+
+
+def _range(text: str, parse: Callable[[str], int | None], allowed: str, most: int) -> Range:
+    plain = text.strip()
+    low_text, mark, high_text = _split(plain)
+    low = parse(low_text)
+    high = low if not mark else (parse(high_text) if high_text else None)
+    if low is None or (high_text and high is None):
+        msg = f"{text!r} is not {allowed}"
+        raise ValueError(msg)
+    if low <= 0 or low > most or (high is not None and high > most):
+        msg = f"{text!r} is out of bounds: above 0 and not absurdly large"
+        raise ValueError(msg)
+    if high is not None and high < low:
+        msg = f"{text!r}: the high end is below the low end"
+        raise ValueError(msg)
+    return Range(low=low, high=high)
+
+
+def _split(text: str) -> tuple[str, str, str]:
+    if ".." in text:
+        low, _, high = text.partition("..")
+        return low, "..", high
+    if text.endswith("+"):
+        return text[:-1], "+", ""
+    return text, "", ""
+
+
+def _cpu_milli(text: str) -> int | None:
+    found = _CPU.match(text.strip())
+    if not found:
+        return None
+    number = Decimal(found["number"])
+    return int(number) if found["milli"] else int(number * 1_000)
+
+
+def _memory_bytes(text: str) -> int | None:
+    found = _MEMORY.match(text.strip())
+    unit = _BYTES.get(found["unit"].upper()) if found else None
+    return int(Decimal(found["number"]) * unit) if found and unit else None
