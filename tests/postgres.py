@@ -8,6 +8,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -90,9 +91,11 @@ def _initialise(data: Path, owner: str | None) -> None:
 
 def _start(folder: Path, owner: str | None, settings: tuple[str, ...]) -> subprocess.Popen[bytes]:
     options = [part for setting in (*settings, "max_connections=200") for part in ("-c", setting)]
+    # A test process that is killed cannot stop its server: where the kernel can, it does so.
+    guard = ["setpriv", "--pdeathsig", "INT"] if sys.platform == "linux" and shutil.which("setpriv") else []
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(
-            [str(programs() / "postgres"), "-D", str(folder / "data"), "-k", str(folder), "-h", "", *options],
+            [*guard, str(programs() / "postgres"), "-D", str(folder / "data"), "-k", str(folder), "-h", "", *options],
             stdout=log,
             stderr=log,
             user=owner,
