@@ -104,11 +104,8 @@ def _audit(world: World, action: Action) -> None:
 
 
 def _stored_reply(connection: sa.Connection, request: Idempotency) -> str | None:
-    table = tables.idempotency
-    query = sa.select(table.c.body_hash, table.c.reply).where(
-        table.c.tenant == request.tenant, table.c.route == request.route, table.c.key == request.key
-    )
-    row = connection.execute(query).one_or_none()
+    of_request = {"of_tenant": request.tenant, "of_route": request.route, "of_key": request.key}
+    row = connection.execute(_REPLY, of_request).one_or_none()
     if row is None:
         return None
     body_hash, reply = row
@@ -127,4 +124,12 @@ def _store_reply(connection: sa.Connection, request: Idempotency, *, now: int) -
         reply=request.reply,
         at=now,
     )
-    connection.execute(sa.insert(tables.idempotency), [row])
+    connection.execute(_STORE_REPLY, [row])
+
+
+_REPLY = sa.select(tables.idempotency.c.body_hash, tables.idempotency.c.reply).where(
+    tables.idempotency.c.tenant == sa.bindparam("of_tenant"),
+    tables.idempotency.c.route == sa.bindparam("of_route"),
+    tables.idempotency.c.key == sa.bindparam("of_key"),
+)
+_STORE_REPLY = sa.insert(tables.idempotency)

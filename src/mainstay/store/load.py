@@ -28,13 +28,10 @@ from mainstay.domain.plan import (
     Submit,
     SwitchEndpoint,
 )
-from mainstay.store import tables
+from mainstay.store import queries, tables
 from mainstay.store.apply import AnyAction, known
 from mainstay.store.rows import AllocationRow, EndpointRow, NodeRow, PriceRow, WorkloadRow
 from mainstay.store.world import World
-
-BATCH = 5_000
-"""Values in one IN list; SQLite allows 32,766 parameters in a statement, PostgreSQL 65,535."""
 
 
 def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> None:
@@ -114,12 +111,17 @@ class Needs:
                 self.endpoints.add(action.endpoint)
 
 
-_WORKLOAD_STATE = [column for column in tables.workloads.c if column.name != "spec"]
+_ENDPOINTS = sa.select(tables.endpoints)
+_ALLOCATIONS = sa.select(tables.allocations)
+_OPEN_ALLOCATIONS = _ALLOCATIONS.where(tables.allocations.c.closed == 0)
+_NODES = sa.select(tables.nodes).order_by(tables.nodes.c.key)
+_WORKLOADS = sa.select(*(column for column in tables.workloads.c if column.name != "spec"))
+_IDS = sa.select(tables.workloads.c.id)
 
 
 def _load_endpoints(connection: sa.Connection, world: World, needs: Needs) -> None:
     table = tables.endpoints
-    for row in _where_in(connection, sa.select(table), table.c.name, needs.endpoints):
+    for row in _where_in(connection, _ENDPOINTS, table.c.name, needs.endpoints):
         endpoint = cast("EndpointRow", row)
         world.endpoints[endpoint["name"]] = endpoint
         involved = {endpoint["serving_key"], endpoint["candidate_key"]} - {0}
@@ -130,10 +132,9 @@ def _load_endpoints(connection: sa.Connection, world: World, needs: Needs) -> No
 def _load_allocations(connection: sa.Connection, world: World, needs: Needs) -> None:
     table = tables.allocations
     keys = needs.allocations | needs.conclusions
-    world.know_allocations(cast("Iterator[AllocationRow]", _where_in(connection, sa.select(table), table.c.key, keys)))
-    open_ones = sa.select(table).where(table.c.closed == 0)
+    world.know_allocations(cast("Iterator[AllocationRow]", _where_in(connection, _ALLOCATIONS, table.c.key, keys)))
     world.know_allocations(
-        cast("Iterator[AllocationRow]", _where_in(connection, open_ones, table.c.workload_key, needs.pods_of))
+        cast("Iterator[AllocationRow]", _where_in(connection, _OPEN_ALLOCATIONS, table.c.workload_key, needs.pods_of))
     )
     for key in needs.conclusions & world.allocations.keys():
         needs.workloads.add(world.allocations[key]["workload_key"])
@@ -142,18 +143,17 @@ def _load_allocations(connection: sa.Connection, world: World, needs: Needs) -> 
 
 def _load_nodes(connection: sa.Connection, world: World, needs: Needs) -> None:
     table = tables.nodes
-    query = sa.select(table).order_by(table.c.key)
-    world.know_nodes(cast("Iterator[NodeRow]", _where_in(connection, query, table.c.cluster, needs.clusters)))
+    world.know_nodes(cast("Iterator[NodeRow]", _where_in(connection, _NODES, table.c.cluster, needs.clusters)))
     rest = needs.nodes - world.nodes.keys()
-    world.know_nodes(cast("Iterator[NodeRow]", _where_in(connection, query, table.c.key, rest)))
+    world.know_nodes(cast("Iterator[NodeRow]", _where_in(connection, _NODES, table.c.key, rest)))
 
 
 def _load_workloads(connection: sa.Connection, world: World, needs: Needs) -> None:
     table = tables.workloads
-    for row in _where_in(connection, sa.select(*_WORKLOAD_STATE), table.c.key, needs.workloads):
+    for row in _where_in(connection, _WORKLOADS, table.c.key, needs.workloads):
         workload = cast("WorkloadRow", row)
         world.workloads[workload["key"]] = workload
-    for row in _where_in(connection, sa.select(table.c.id), table.c.id, needs.workload_ids):
+    for row in _where_in(connection, _IDS, table.c.id, needs.workload_ids):
         world.taken_ids.add(row["id"])
 
 
@@ -168,11 +168,10 @@ def _where_in(
     connection: sa.Connection,
     query: sa.Select[Any],
     column: sa.ColumnElement[Any],
-    values: Collection[int] | Collection[str],
+    values: Collection[queries.T],
 ) -> Iterator[dict[str, Any]]:
-    ordered = sorted(values)
-    for first in range(0, len(ordered), BATCH):
-        yield from _rows(connection, query.where(column.in_(ordered[first : first + BATCH])))
+    for batch in queries.batches(values):
+        yield from _rows(connection, query.where(column.in_(batch)))
 
 
 def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[dict[str, Any]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any, cast
+from collections.abc import Collection, Iterator
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 
@@ -30,6 +31,9 @@ from mainstay.store.rows import (
     UsageRow,
 )
 
+BATCH = 5_000
+T = TypeVar("T", int, str)
+
 
 def head(connection: sa.Connection) -> HeadRow:
     """Version, counters and identity."""
@@ -43,6 +47,24 @@ def version(connection: sa.Connection) -> int:
 
 _HEAD = sa.select(tables.head)
 _VERSION = sa.select(tables.head.c.version)
+
+
+def specifications(connection: sa.Connection, keys: Collection[int]) -> Iterator[tuple[int, str]]:
+    """(key, specification as text) of these workloads."""
+    table = tables.workloads
+    query = sa.select(table.c.key, table.c.spec)
+    for batch in batches(keys):
+        yield from ((key, text) for key, text in connection.execute(query.where(table.c.key.in_(batch))))
+
+
+def batches(values: Collection[T]) -> Iterator[list[T]]:
+    """In order, so that runs repeat, and as many at a time as one IN list takes.
+
+    SQLite allows 32,766 parameters in a statement, PostgreSQL 65,535.
+    """
+    ordered = sorted(values)
+    for first in range(0, len(ordered), BATCH):
+        yield ordered[first : first + BATCH]
 
 
 def workload(connection: sa.Connection, reference: str, *, tenant: str) -> Workload:

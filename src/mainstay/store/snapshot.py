@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,9 @@ class State:
     gpu_models: tuple[str, ...] = (ANY_GPU,)
     nodes: Mapping[str, Column] = field(default_factory=lambda: empty((*_NODE, "gpu_model"), flags=_FLAGS))
     node_names: Mapping[int, tuple[str, str]] = field(default_factory=dict)
-    """Key -> (name, cluster)."""
+    """Key -> (name, cluster), in the order of the rows."""
+    names: tuple[str, ...] = ()
+    clusters: tuple[str, ...] = ()
     workloads: Mapping[str, Column] = field(default_factory=lambda: empty((*_WORKLOAD, "gpu_model"), flags=_FLAGS))
     choices: Mapping[int, tuple[Resources, ...]] = field(default_factory=dict)
     allocations: Mapping[str, Column] = field(default_factory=lambda: empty((*_ALLOCATION, "gpu_model"), flags=_FLAGS))
@@ -100,17 +103,12 @@ class State:
 
     def snapshot(self, *, now: int, seed: int) -> Snapshot:
         """This state as a decision reads it. No copy."""
-        named = [self.node_names[key] for key in self.nodes["key"].tolist()]
         return Snapshot(
             now=now,
             seed=seed,
             version=self.version,
             gpu_models=self.gpu_models,
-            nodes=NodeTable(
-                **self.nodes,
-                names=tuple(name for name, _ in named),
-                clusters=tuple(cluster for _, cluster in named),
-            ),
+            nodes=NodeTable(**self.nodes, names=self.names, clusters=self.clusters),
             workloads=WorkloadTable(**self.workloads, choices=self.choices),
             allocations=AllocationTable(
                 **{"end" if name == "ending" else name: column for name, column in self.allocations.items()}
@@ -136,13 +134,24 @@ class _Reader:
         """Nothing is known yet: what has left the tables need not be read."""
         return self.since < 0
 
-    def chunks(self, query: sa.Select[Any]) -> Iterator[Sequence[Sequence[Any]]]:
-        """Rows by key. The first read streams; later ones are small."""
-        options = {"yield_per": CHUNK} if self.first() else {}
-        result = self.connection.execute(query, execution_options=options)
-        while rows := result.fetchmany(CHUNK):
-            self.rows_read += len(rows)
-            yield rows
+    def chunks(self, query: sa.Select[Any], *, open_: sa.ColumnElement[bool]) -> Iterator[Sequence[Sequence[Any]]]:
+        """Rows by key, which is their first column: at first the open ones, in a stream, later what changed.
+
+        What changed is sorted here: asked for an order, SQLite would walk the whole table along it.
+        """
+        (table,) = query.get_final_froms()
+        if self.first():
+            result = self.connection.execute(
+                query.where(open_).order_by(table.c.key).execution_options(yield_per=CHUNK)
+            )
+            while rows := result.fetchmany(CHUNK):
+                self.rows_read += len(rows)
+                yield rows
+            return
+        changed = sorted(self.connection.execute(query.where(table.c.version > self.since)), key=itemgetter(0))
+        self.rows_read += len(changed)
+        if changed:
+            yield changed
 
     def numbered(self, models: Sequence[str]) -> Column:
         """The models as indexes into the vocabulary."""
@@ -155,57 +164,64 @@ class _Reader:
 
 def _with_nodes(state: State, reader: _Reader) -> State:
     table = tables.nodes
-    query = _select(table, _NODE, "gpu_model", "name", "cluster").where(table.c.version > reader.since)
-    rows = [row for chunk in reader.chunks(query) for row in chunk]
+    query = _select(table, _NODE, "gpu_model", "name", "cluster")
+    rows = [row for chunk in reader.chunks(query, open_=sa.true()) for row in chunk]
     gpu_model, name, cluster = (len(_NODE) + offset for offset in range(3))
     columns = columns_of(rows, _NODE, flags=_FLAGS)
     columns["gpu_model"] = reader.numbered([row[gpu_model] for row in rows])
-    names = {row[0]: (row[name], row[cluster]) for row in rows if row[0] not in state.node_names}
     delta = Delta(columns=columns, keep=np.ones(len(rows), dtype=np.bool_))
+    state = replace(state, nodes=merged(state.nodes, delta))
+    new = {row[0]: (row[name], row[cluster]) for row in rows if row[0] not in state.node_names}
+    return _with_names(state, new) if new else state
+
+
+def _with_names(state: State, new: Mapping[int, tuple[str, str]]) -> State:
+    """Nodes are never taken away, so the names only become more."""
+    known = {**state.node_names, **new}
+    named = {key: known[key] for key in state.nodes["key"].tolist()}
     return replace(
         state,
-        nodes=merged(state.nodes, delta),
-        node_names={**state.node_names, **names} if names else state.node_names,
+        node_names=named,
+        names=tuple(name for name, _ in named.values()),
+        clusters=tuple(cluster for _, cluster in named.values()),
     )
 
 
 def _with_workloads(state: State, reader: _Reader) -> State:
     table = tables.workloads
-    query = _select(table, _WORKLOAD, "gpu_model")
-    query = query.where(table.c.phase < int(Phase.SUCCEEDED) if reader.first() else table.c.version > reader.since)
-    parts = [columns_of((), (*_WORKLOAD, "gpu_model"), flags=_FLAGS)]
-    for rows in reader.chunks(query):
-        part = columns_of(rows, _WORKLOAD, flags=_FLAGS)
+    query = _select(table, _WORKLOAD, "choices_count", "gpu_model")
+    parts = [columns_of((), (*_WORKLOAD, "choices_count", "gpu_model"), flags=_FLAGS)]
+    for rows in reader.chunks(query, open_=table.c.phase < int(Phase.SUCCEEDED)):
+        part = columns_of(rows, (*_WORKLOAD, "choices_count"), flags=_FLAGS)
         part["gpu_model"] = reader.numbered([row[-1] for row in rows])
         parts.append(part)
     columns = joined(parts)
+    several = columns.pop("choices_count") > 1
     delta = Delta(columns=columns, keep=columns["phase"] < int(Phase.SUCCEEDED))
-    return replace(state, workloads=merged(state.workloads, delta), choices=_choices(state, reader, delta))
+    return replace(
+        state, workloads=merged(state.workloads, delta), choices=_choices(state, reader, delta, several=several)
+    )
 
 
-def _choices(state: State, reader: _Reader, delta: Delta) -> Mapping[int, tuple[Resources, ...]]:
-    """Of those with more than one choice, which are few: for them alone the specification is read."""
-    table = tables.workloads
-    several = sa.select(table.c.key, table.c.spec).where(table.c.choices_count > 1, table.c.phase < Phase.SUCCEEDED)
-    if not reader.first():
-        several = several.where(table.c.version > reader.since)
-    found = {key: codec.choices_of(spec) for key, spec in reader.connection.execute(several)}
-    left = [key for key in delta.key[~delta.keep].tolist() if key in state.choices]
-    if not found and not left:
+def _choices(state: State, reader: _Reader, delta: Delta, *, several: Column) -> Mapping[int, tuple[Resources, ...]]:
+    """Of those with more than one choice, which are few: for them alone the specification is read, once."""
+    new = [key for key in delta.key[several & delta.keep].tolist() if key not in state.choices]
+    gone = {key for key in delta.key[several & ~delta.keep].tolist() if key in state.choices}
+    if not new and not gone:
         return state.choices
-    return {key: value for key, value in {**state.choices, **found}.items() if key not in left}
+    found = {key: codec.choices_of(text) for key, text in queries.specifications(reader.connection, new)}
+    return {key: value for key, value in {**state.choices, **found}.items() if key not in gone}
 
 
 def _with_allocations(state: State, reader: _Reader) -> State:
     table = tables.allocations
     query = _select(table, _ALLOCATION, "closed", "gpu_model", "tenant", "project", "workload", "address")
-    query = query.where(table.c.closed == 0 if reader.first() else table.c.version > reader.since)
     at = len(_ALLOCATION)
     parts = [columns_of((), (*_ALLOCATION, "closed", "gpu_model"), flags=_FLAGS)]
     owners: dict[int, tuple[str, str, str]] = {}
     addresses: dict[int, str] = {}
     workload_key = _ALLOCATION.index("workload_key")
-    for rows in reader.chunks(query):
+    for rows in reader.chunks(query, open_=table.c.closed == 0):
         part = columns_of(rows, (*_ALLOCATION, "closed"), flags=_FLAGS)
         part["gpu_model"] = reader.numbered([row[at + 1] for row in rows])
         parts.append(part)
@@ -247,4 +263,4 @@ def _addresses(before: Mapping[int, str], changed: Mapping[int, str], *, gone: S
 
 def _select(table: sa.Table, *names: tuple[str, ...] | str) -> sa.Select[Any]:
     flat = [name for part in names for name in (part if isinstance(part, tuple) else (part,))]
-    return sa.select(*(table.c[name] for name in flat)).order_by(table.c.key)
+    return sa.select(*(table.c[name] for name in flat))

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import cast
 
 import sqlalchemy as sa
@@ -15,8 +16,6 @@ from mainstay.domain.workload import Phase, WorkloadSpec
 from mainstay.store import codec, queries, tables
 from mainstay.store.engine import Database
 from mainstay.store.rows import AllocationRow
-
-BATCH = 5_000
 
 
 class WantedCache:
@@ -119,19 +118,15 @@ class _News:
 
 
 def _changed(connection: sa.Connection, *, since: int) -> list[AllocationRow]:
+    """By key. Sorted here: asked for an order, SQLite would walk the whole table along it."""
     table = tables.allocations
-    query = sa.select(table).where(table.c.closed == 0 if since < 0 else table.c.version > since).order_by(table.c.key)
-    return [cast("AllocationRow", dict(row)) for row in connection.execute(query).mappings()]
+    query = sa.select(table).where(table.c.closed == 0 if since < 0 else table.c.version > since)
+    rows = [cast("AllocationRow", dict(row)) for row in connection.execute(query).mappings()]
+    return sorted(rows, key=itemgetter("key"))
 
 
 def _specs(connection: sa.Connection, keys: Collection[int]) -> dict[int, WorkloadSpec]:
-    table = tables.workloads
-    query = sa.select(table.c.key, table.c.spec)
-    return {
-        key: codec.spec_of(spec)
-        for batch in _batches(keys)
-        for key, spec in connection.execute(query.where(table.c.key.in_(batch)))
-    }
+    return {key: codec.spec_of(text) for key, text in queries.specifications(connection, keys)}
 
 
 def _moved(connection: sa.Connection, *, since: int) -> dict[int, Judgement]:
@@ -146,19 +141,12 @@ def _judgements(connection: sa.Connection, keys: Collection[int]) -> dict[int, J
     table = tables.workloads
     query = sa.select(table.c.key, table.c.phase, table.c.attempt)
     found: dict[int, Judgement] = {}
-    for batch in _batches(keys):
+    for batch in queries.batches(keys):
         found.update(_judgements_of(connection, query.where(table.c.key.in_(batch))))
     return found
 
 
 def _judgements_of(connection: sa.Connection, query: sa.Select[int, int, int]) -> dict[int, Judgement]:
     return {
-        key: Judgement(final=Phase(phase).final, attempt=attempt)
-        for key, phase, attempt in connection.execute(query)
+        key: Judgement(final=Phase(phase).final, attempt=attempt) for key, phase, attempt in connection.execute(query)
     }
-
-
-def _batches(keys: Collection[int]) -> Iterator[list[int]]:
-    ordered = sorted(keys)
-    for first in range(0, len(ordered), BATCH):
-        yield ordered[first : first + BATCH]
