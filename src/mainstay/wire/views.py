@@ -163,11 +163,20 @@ class OptionView(View):
     where: str
     resources: ResourcesView
     nodes: int
-    starts: Literal["now", "later", "never"]
+    starts: Literal["now", "later"]
     price_per_hour: str
     cost_max: str = ""
     """Cost if it ran for its whole max_duration; empty without one."""
     reason: ReasonView
+
+
+class AlternativeView(View):
+    """One change of the request, everything else the same, with which it could start at once."""
+
+    change: str
+    """What is relaxed: `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`."""
+    before: str
+    after: str
 
 
 class PlanView(View):
@@ -175,8 +184,9 @@ class PlanView(View):
 
     name: str
     options: list[OptionView]
-    ahead: int
-    """Workloads that would go first."""
+    position: int
+    """Place in the order of what waits, from 1; 0 if it would start at once."""
+    would_start_if: list[AlternativeView] = Field(default_factory=list)
 
 
 class ExplanationView(View):
@@ -187,7 +197,7 @@ class ExplanationView(View):
     reason: ReasonView
     position: int = 0
     """Place in the order, from 1; 0 if it does not wait."""
-    would_start_if: list[ReasonView] = Field(default_factory=list)
+    would_start_if: list[AlternativeView] = Field(default_factory=list)
     sentence: str
 
 

@@ -1,0 +1,87 @@
+"""Who asks: a bearer token, or the cookie of a page. Decided before the body of a request is read."""
+
+from __future__ import annotations
+
+import hmac
+from http.cookies import CookieError, SimpleCookie
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from mainstay.api.problems import refusal_response
+from mainstay.domain.errors import Forbidden, MainstayError, Unauthenticated
+from mainstay.operations.principal import Principal
+from mainstay.operations.services import Services
+from mainstay.operations.sessions import cookie_name
+
+FORM_TOKEN_HEADER = "x-mainstay-form-token"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+GUARDED = ("/v1/", "/endpoints/", "/metrics")
+"""Requests to these paths need a token. `/endpoints/` is the gateway; the pages of endpoints guard themselves."""
+OPEN = frozenset({"/v1/openapi.json", "/v1/schema/job"})
+"""Descriptions without data, for editors and generators."""
+
+
+class Authentication:
+    """Puts `principal` into the state of the request, or answers 401 without having read a byte of its body.
+
+    A route that is not passed through here finds no principal and refuses by itself: two locks, one key.
+    """
+
+    def __init__(self, app: ASGIApp, *, services: Services) -> None:
+        self._app = app
+        self._services = services
+        self._cookie = cookie_name(services.system, secure=services.url.startswith("https:"))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and needs_token(scope["path"]):
+            try:
+                principal = self._principal(Headers(scope=scope), scope["method"])
+            except MainstayError as error:
+                await refusal_response(error)(scope, receive, send)
+                return
+            scope.setdefault("state", {})["principal"] = principal
+        await self._app(scope, receive, send)
+
+    def _principal(self, headers: Headers, method: str) -> Principal:
+        """Raises Unauthenticated, or Forbidden for a write that another site may have sent (security.md F2)."""
+        authorization = headers.get("authorization")
+        if authorization is not None:
+            scheme, _, token = authorization.partition(" ")
+            principal = self._services.authenticate(token.strip()) if scheme.lower() == "bearer" else None
+            if principal is None:
+                msg = "this token is not valid"
+                raise Unauthenticated(msg, hint="log in again: mainstay login")
+            return principal
+        session = self._services.sessions.session(_cookie(headers, self._cookie))
+        if session is None:
+            msg = "this needs a token"
+            raise Unauthenticated(msg, hint="send the header Authorization: Bearer TOKEN")
+        if method not in SAFE_METHODS:
+            _require_own_page(headers, session.form_token, self._services.url)
+        return session.principal
+
+
+def needs_token(path: str) -> bool:
+    """Whether a path belongs to the API and shows or changes data."""
+    if path.startswith("/endpoints/") and "/v2" not in path:
+        return False
+    return path.startswith(GUARDED) and path not in OPEN
+
+
+def _cookie(headers: Headers, name: str) -> str:
+    try:
+        morsel = SimpleCookie(headers.get("cookie", "")).get(name)
+    except CookieError:
+        return ""
+    return morsel.value if morsel else ""
+
+
+def _require_own_page(headers: Headers, form_token: str, url: str) -> None:
+    """The browser says where the request comes from, and only our page knows the token: both must be right."""
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    from_us = site == "same-origin" if site is not None else origin == url
+    given = headers.get(FORM_TOKEN_HEADER, "").encode("utf-8", "surrogatepass")
+    if not from_us or not hmac.compare_digest(given, form_token.encode()):
+        msg = "a write with a cookie must come from our own page"
+        raise Forbidden(msg, hint="reload the page, or send the header Authorization: Bearer TOKEN")

@@ -1,0 +1,350 @@
+"""Between the public JSON and the domain: what comes in becomes specifications, what goes out becomes views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Literal, TypeVar
+
+from mainstay.decide.explain import Alternative, Explanation, Preview
+from mainstay.domain.allocation import Allocation
+from mainstay.domain.artifact import Entry, Tree
+from mainstay.domain.capacity import Node
+from mainstay.domain.errors import Invalid
+from mainstay.domain.plan import Event
+from mainstay.domain.quantity import MICROS_PER_UNIT, MICROSECONDS_PER_HOUR, Money, Resources
+from mainstay.domain.quantity import BYTES_PER_GIB as GIB
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.registry import Endpoint, ModelVersion
+from mainstay.domain.workload import Kind, Mount, RetryPolicy, Workload, WorkloadSpec
+from mainstay.operations.costs import Bill, BillLine
+from mainstay.operations.submit import JobRequest
+from mainstay.wire import job as wire
+from mainstay.wire import quantities, views
+
+PRIORITIES: Mapping[str, int] = {"low": 25, "normal": 50, "high": 75, "urgent": 100}
+WORKDIR = "."
+"""Where the code of a job is put: into the directory that its command starts in."""
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Parsed = TypeVar("Parsed")
+
+
+def job_request(job: wire.Job, *, code: str = "") -> JobRequest:
+    """What to submit. Raises Invalid, naming the field, for a quantity that cannot be read."""
+    cpu = _parse("resources.cpu", quantities.cpu, job.resources.cpu)
+    memory = _parse("resources.memory", quantities.memory, job.resources.memory)
+    spec = WorkloadSpec(
+        kind=Kind(job.type),
+        name=job.name or job.type,
+        run=("/bin/sh", "-c", job.run) if isinstance(job.run, str) else tuple(job.run),
+        setup=job.setup,
+        env=tuple(sorted(job.env.items())),
+        mounts=(Mount(path=WORKDIR, tree=code),) if code else (),
+        nodes=job.nodes,
+        choices=tuple(_choices(job.resources)),
+        cpu_limit_milli=cpu.high or 0,
+        memory_limit_bytes=memory.high or 0,
+        retry=_retry(job),
+        max_duration_seconds=_parse("max_duration", quantities.duration, job.max_duration) if job.max_duration else 0,
+        stop_grace_seconds=_parse("stop_grace", quantities.duration, job.stop_grace),
+        port=job.type == Kind.SERVICE,
+    )
+    priority = PRIORITIES[job.priority] if isinstance(job.priority, str) else job.priority
+    return JobRequest(spec=spec, project=job.project, queue=job.queue, priority=priority)
+
+
+def resources(*, cpu: str, memory: str, gpu: str = "0", where: str = "resources") -> Resources:
+    """The low ends: what is reserved. Raises Invalid."""
+    gpus = _parse(f"{where}.gpu", quantities.gpu, gpu)
+    return Resources(
+        cpu_milli=_parse(f"{where}.cpu", quantities.cpu, cpu).low,
+        memory_bytes=_parse(f"{where}.memory", quantities.memory, memory).low,
+        gpus=gpus.count,
+        gpu_model=gpus.model if gpus.count else "",
+    )
+
+
+def _choices(wanted: wire.Resources) -> Iterable[Resources]:
+    """The request itself, then its alternatives, each with what it leaves out taken from the request."""
+    yield resources(cpu=wanted.cpu, memory=wanted.memory, gpu=wanted.gpu)
+    for field, alternatives in (("any_of", wanted.any_of), ("ordered", wanted.ordered)):
+        for number, choice in enumerate(alternatives):
+            yield resources(
+                cpu=choice.cpu or wanted.cpu,
+                memory=choice.memory or wanted.memory,
+                gpu=choice.gpu or wanted.gpu,
+                where=f"resources.{field}.{number}",
+            )
+
+
+def _retry(job: wire.Job) -> RetryPolicy:
+    backoff = _parse("retry.backoff", quantities.duration, job.retry.backoff)
+    return RetryPolicy(
+        infrastructure_max=job.retry.infra,
+        user_max=job.retry.user,
+        backoff_seconds=backoff,
+        backoff_seconds_max=max(backoff, RetryPolicy.backoff_seconds_max),
+        always=job.type == Kind.SERVICE,
+    )
+
+
+def _parse(field: str, parse: Callable[[str], Parsed], text: str) -> Parsed:
+    try:
+        return parse(text)
+    except ValueError as error:
+        msg = f"{field}: {error}"
+        raise Invalid(msg, object_=field) from error
+
+
+def tree(entries: Iterable[views.TreeEntry]) -> Tree:
+    """Sorted by path. Raises Invalid for a path that leaves the tree or occurs twice."""
+    return Tree(
+        entries=tuple(
+            Entry(path=entry.path, size=entry.size, digest=entry.digest, executable=entry.executable)
+            for entry in sorted(entries, key=lambda entry: entry.path)
+        )
+    )
+
+
+def tree_view(content: Tree) -> views.TreeView:
+    """A tree with all its files."""
+    return views.TreeView(
+        digest=content.digest,
+        entries=[
+            views.TreeEntry(path=entry.path, size=entry.size, digest=entry.digest, executable=entry.executable)
+            for entry in content.entries
+        ],
+    )
+
+
+def instant(at: int) -> datetime:
+    """Exact: a float of seconds would lose the last microseconds."""
+    return EPOCH + timedelta(microseconds=at)
+
+
+def instant_or_none(at: int) -> datetime | None:
+    """None for 0: not yet."""
+    return instant(at) if at else None
+
+
+def microseconds(at: datetime) -> int:
+    """Inverse of `instant`; an instant without a zone is in UTC."""
+    aware = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return (aware - EPOCH) // timedelta(microseconds=1)
+
+
+def decimal(micros: int) -> str:
+    """Millionths as an exact decimal string."""
+    units, rest = divmod(abs(micros), MICROS_PER_UNIT)
+    return f"{'-' if micros < 0 else ''}{units}.{rest:06d}"
+
+
+def reason_view(reason: Reason) -> views.ReasonView:
+    """Code, figures and sentence."""
+    return views.ReasonView(
+        code=reason.code, object=reason.object, numbers=dict(reason.numbers), sentence=reason.sentence
+    )
+
+
+def resources_view(amount: Resources) -> views.ResourcesView:
+    """Cores as a number, memory in bytes."""
+    return views.ResourcesView(
+        cpu=amount.cpu_milli / 1_000,
+        memory_bytes=amount.memory_bytes,
+        gpus=amount.gpus,
+        gpu_model=amount.gpu_model,
+    )
+
+
+def workload_view(workload: Workload, allocations: Iterable[Allocation] = ()) -> views.WorkloadView:
+    """With its pods, if they are given."""
+    spec = workload.spec
+    return views.WorkloadView(
+        id=workload.id,
+        name=spec.name,
+        kind=spec.kind,
+        project=workload.project,
+        queue=workload.queue,
+        submitted_by=workload.submitted_by,
+        priority=workload.priority,
+        phase=workload.phase.word,
+        reason=reason_view(workload.reason),
+        attempt=workload.attempt,
+        nodes=spec.nodes,
+        resources=resources_view(spec.choices[0]),
+        run=list(spec.run),
+        env=dict(spec.env),
+        submitted_at=instant(workload.submitted_at),
+        started_at=instant_or_none(workload.started_at),
+        finished_at=instant_or_none(workload.finished_at),
+        stop_requested=workload.stop_requested,
+        output=workload.output,
+        pods=[pod_view(allocation) for allocation in allocations],
+    )
+
+
+def pod_view(allocation: Allocation) -> views.PodView:
+    """One pod of an attempt."""
+    return views.PodView(
+        pod=allocation.pod,
+        attempt=allocation.attempt,
+        rank=allocation.rank,
+        node=allocation.node,
+        cluster=allocation.cluster,
+        state=allocation.seen.name.lower(),
+        ready=allocation.ready,
+        address=allocation.address,
+        resources=resources_view(allocation.resources),
+        created_at=instant(allocation.created_at),
+        started_at=instant_or_none(allocation.started_at),
+        ended_at=instant_or_none(allocation.ended_at),
+        end=allocation.end or "",
+        exit_code=allocation.exit_code,
+        detail=allocation.detail,
+    )
+
+
+def event_view(event: Event) -> views.EventView:
+    """One line of the event log."""
+    return views.EventView(
+        seq=event.seq,
+        at=instant(event.at),
+        actor=event.actor,
+        kind=event.kind,
+        object=event.object,
+        workload=event.workload,
+        reason=reason_view(event.reason),
+        phase_before=event.phase_before.word if event.phase_before is not None else "",
+        phase_after=event.phase_after.word if event.phase_after is not None else "",
+    )
+
+
+def node_view(node: Node) -> views.NodeView:
+    """A node and what of it is used."""
+    return views.NodeView(
+        name=node.name,
+        cluster=node.cluster,
+        ready=node.ready,
+        capacity=resources_view(node.capacity),
+        used=resources_view(node.used),
+    )
+
+
+def model_version_view(version: ModelVersion) -> views.ModelVersionView:
+    """A registered version of a model."""
+    return views.ModelVersionView(
+        model=version.model,
+        version=version.version,
+        project=version.project,
+        tree=version.tree,
+        workload=version.workload,
+        registered_at=instant(version.registered_at),
+    )
+
+
+def endpoint_view(endpoint: Endpoint, *, url: str) -> views.EndpointView:
+    """`url` is that of the platform."""
+    return views.EndpointView(
+        name=endpoint.name,
+        project=endpoint.project,
+        model=endpoint.model,
+        state=endpoint_state(endpoint),
+        serving_version=endpoint.serving_version,
+        serving=endpoint.serving,
+        candidate_version=endpoint.candidate_version,
+        candidate=endpoint.candidate,
+        url=f"{url}/endpoints/{endpoint.name}",
+        updated_at=instant(endpoint.updated_at),
+    )
+
+
+def endpoint_state(endpoint: Endpoint) -> Literal["starting", "ready", "switching", "unavailable"]:
+    """Whether it answers, and whether a new version is on its way."""
+    if endpoint.serving and endpoint.address:
+        return "switching" if endpoint.candidate else "ready"
+    return "starting" if endpoint.candidate else "unavailable"
+
+
+def plan_view(job: JobRequest, answer: Preview) -> views.PlanView:
+    """The one way in which the job would run now, or why it would wait."""
+    option = views.OptionView(
+        where=", ".join(dict.fromkeys(answer.nodes)),
+        resources=resources_view(answer.resources),
+        nodes=job.spec.nodes,
+        starts=_starts(answer),
+        price_per_hour=decimal(answer.price_per_hour.micros),
+        cost_max=decimal(answer.cost_max.micros) if answer.cost_max else "",
+        reason=reason_view(answer.reason),
+    )
+    return views.PlanView(name=job.spec.name, options=[option], ahead=max(0, answer.position - 1))
+
+
+def _starts(answer: Preview) -> Literal["now", "later", "never"]:
+    if answer.starts_now:
+        return "now"
+    return "never" if answer.reason.code is Code.NEVER_FITS else "later"
+
+
+def explanation_view(workload: Workload, answer: Explanation | None) -> views.ExplanationView:
+    """Of a final workload (`answer` None): how it came to its end."""
+    if answer is None:
+        reason = workload.reason
+        return views.ExplanationView(
+            id=workload.id,
+            phase=workload.phase.word,
+            reason=reason_view(reason),
+            sentence=f"{workload.phase.word}: {reason.sentence}",
+        )
+    changes = [_alternative_view(alternative) for alternative in answer.alternatives]
+    words = [f"{answer.phase.word}: {answer.reason.sentence}"]
+    if changes:
+        words.append(f"it would start now {' or '.join(change.sentence for change in changes)}")
+    return views.ExplanationView(
+        id=workload.id,
+        phase=answer.phase.word,
+        reason=reason_view(answer.reason),
+        position=answer.position,
+        would_start_if=changes,
+        sentence="; ".join(words),
+    )
+
+
+def _alternative_view(alternative: Alternative) -> views.ReasonView:
+    return views.ReasonView(
+        code="WouldStartIf",
+        object=alternative.change,
+        numbers={"before": alternative.before, "after": alternative.after},
+        sentence=f"with {alternative.change} {alternative.after} instead of {alternative.before}",
+    )
+
+
+def cost_view(bill: Bill, names: Mapping[str, str]) -> views.CostView:
+    """Amounts exact; quantities in hours for people. `names` by group, where a group has one."""
+    return views.CostView(
+        since=instant(bill.since),
+        until=instant(bill.until),
+        group_by=bill.group_by,
+        lines=[_cost_line(line, bill.currency, names.get(line.group, "")) for line in bill.lines],
+        total=decimal(bill.total_micros),
+        currency=bill.currency,
+    )
+
+
+def _cost_line(line: BillLine, currency: str, name: str) -> views.CostLine:
+    return views.CostLine(
+        group=line.group,
+        name=name,
+        cpu_core_hours=line.cpu_milli_us / (1_000 * MICROSECONDS_PER_HOUR),
+        memory_gib_hours=line.memory_byte_us / (GIB * MICROSECONDS_PER_HOUR),
+        gpu_hours=line.gpu_us / MICROSECONDS_PER_HOUR,
+        charged=decimal(line.charged_micros),
+        accruing=decimal(line.accruing_micros),
+        total=decimal(line.charged_micros + line.accruing_micros),
+        currency=currency,
+    )
+
+
+def price(money: Money) -> str:
+    """The amount without its currency."""
+    return decimal(money.micros)
