@@ -129,6 +129,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+def submit_for_ever(scene: Scene) -> None:
+    for _ in range(1_000):
+        scene.submit(setup="x" * 20_000)
+
+
 @needs_root
 def test_a_full_disk_refuses_writes_reads_on_and_goes_on_once_there_is_room(small_disk: Path) -> None:
     store = open_sqlite(small_disk / "mainstay.db")
@@ -136,8 +141,7 @@ def test_a_full_disk_refuses_writes_reads_on_and_goes_on_once_there_is_room(smal
     ballast = small_disk / "ballast"
     ballast.write_bytes(b"x" * (2 << 20))
     with pytest.raises(StorageFull) as full:
-        for _ in range(1_000):
-            scene.submit(setup="x" * 20_000)
+        submit_for_ever(scene)
     assert "free some space" in full.value.hint
     stored = len(scene.all())
     assert stored > 0

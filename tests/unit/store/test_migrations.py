@@ -1,0 +1,127 @@
+"""The schema: migrated from the oldest with rows in it, equal to `tables`, newer ones refused."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from mainstay.domain.errors import StateUnusable
+from mainstay.domain.workload import Phase
+from mainstay.store import SqlStore, migrations, open_postgresql, open_sqlite, tables
+from mainstay.store.engine import APPLICATION_ID, Database, Postgresql, Sqlite
+from tests.stores import Scene
+
+OLDEST = Path(__file__).parent / "schema_0001"
+"""The first schema and rows in it, as SQL that nobody edits any more."""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def oldest(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
+    """A store of today, opened on a database of the first schema."""
+    script = (OLDEST / f"{request.param}.sql").read_text() + (OLDEST / "rows.sql").read_text()
+    if request.param == "sqlite":
+        path = tmp_path / "old.db"
+        old = sqlite3.connect(path)
+        old.executescript(f"PRAGMA application_id = {APPLICATION_ID};" + script)
+        old.close()
+        store = open_sqlite(path)
+    else:
+        url = request.getfixturevalue("postgres_url")
+        engine = sa.create_engine(url)
+        with engine.begin() as connection:
+            connection.connection.driver_connection.execute(script)
+        engine.dispose()
+        store = open_postgresql(url)
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty database."""
+    if request.param == "sqlite":
+        opened: Database = Sqlite(tmp_path / "mainstay.db")
+    else:
+        opened = Postgresql(request.getfixturevalue("postgres_url"))
+    yield opened
+    opened.close()
+
+
+def test_the_rows_of_the_oldest_schema_are_all_there(oldest: SqlStore) -> None:
+    (work,) = Scene(oldest).all()
+    assert (work.id, work.phase, work.spec.run) == ("train-0001", Phase.RUNNING, ("python", "train.py"))
+    (pod,) = oldest.allocations(work.key)
+    assert (pod.pod, pod.address) == ("train-0001-1-0", "127.0.0.1:9000")
+    assert oldest.nodes()[0].used.cpu_milli == 1_000
+    assert [row.allocation for row in oldest.wanted("local")] == [pod]
+    assert [event.seq for event in oldest.events(tenant="physics", workload="", after=0, limit=9)] == [1, 2]
+    assert oldest.snapshot(now=0, seed=0).workloads.key.tolist() == [work.key]
+    assert oldest.system() == "0" * 32
+
+
+def test_the_oldest_schema_goes_on_working(oldest: SqlStore) -> None:
+    scene = Scene(oldest)
+    scene.run(scene.submit())
+    assert [event.seq for event in oldest.events(tenant="physics", workload="", after=0, limit=99)] == list(range(1, 7))
+
+
+def test_the_migrated_schema_is_the_one_in_tables(database: Database) -> None:
+    database.write(migrations.migrate)
+
+    def differences(connection: sa.Connection) -> list[object]:
+        context = MigrationContext.configure(connection, opts={"compare_type": False})
+        return compare_metadata(context, tables.metadata)
+
+    assert database.read(differences) == []
+
+
+def test_a_crash_in_a_migration_leaves_nothing_of_it(database: Database) -> None:
+    class Crash(Exception):
+        pass
+
+    def crash(connection: sa.Connection) -> None:
+        migrations.migrate(connection)
+        raise Crash
+
+    with pytest.raises(Crash):
+        database.write(crash)
+    assert database.read(lambda connection: sa.inspect(connection).get_table_names()) == []
+    database.write(migrations.migrate)
+    assert database.read(migrations.revision) == migrations.LATEST
+
+
+def test_a_schema_newer_than_this_code_is_refused_and_left_alone(database: Database) -> None:
+    database.write(migrations.migrate)
+
+    def newer(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+
+    database.write(newer)
+    with pytest.raises(StateUnusable, match="newer version of mainstay: its schema is 9999") as error:
+        SqlStore(database)
+    assert "upgrade mainstay" in error.value.hint
+
+
+def test_latest_is_the_newest_file_and_the_history_is_one_line() -> None:
+    scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
+    assert scripts.get_heads() == [migrations.LATEST]
+    assert sorted(script.revision for script in scripts.walk_revisions()) == ["0001"]
+
+
+def test_opening_a_current_schema_does_not_load_the_migrations(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    open_sqlite(tmp_path / "mainstay.db").close()
+    script = (
+        "import sys; from pathlib import Path; from mainstay.store import open_sqlite;"
+        "open_sqlite(Path(sys.argv[1])).close(); assert 'alembic' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "mainstay.db")], check=True)
