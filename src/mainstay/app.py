@@ -38,6 +38,7 @@ from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.services import Services
+from mainstay.operations.sessions import Sessions
 from mainstay.ports import Cluster, Store
 from mainstay.store import open_postgresql, open_sqlite
 from mainstay.web import mount_pages
@@ -159,6 +160,7 @@ def wire(settings: Settings, parts: Parts, *, port: int) -> App:
         offload=Offload(),
         pulse=Pulse(),
         authenticate=single_administrator(parts.token),
+        sessions=Sessions(clock),
         system=parts.store.system(),
         url=f"{settings.scheme}://{_host_in_url(settings.host)}:{port}",
     )

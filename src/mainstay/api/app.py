@@ -1,61 +1,123 @@
-"""Builds the API from its services: one router per topic, problems for every refusal, headers on every answer."""
+"""The factory of the API: all routes, what guards them, and their description."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
-import httpx2
-from fastapi import FastAPI
-from fastapi.routing import APIRoute
+from fastapi import Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
 
 from mainstay import __version__
-from mainstay.api import costs, endpoints, events, fleet, logs, problems, server, trees, workloads
-from mainstay.api.auth import check_permissions
-from mainstay.api.limits import Guarded
+from mainstay.api import costs, endpoints, events, fleet, gateway, logs, server, trees, workloads
+from mainstay.api.auth import Authentication
+from mainstay.api.headers import SecurityHeaders
+from mainstay.api.limits import BodyLimit, Streams, TooLarge, on_too_large
+from mainstay.api.problems import MEDIA_TYPE, Failures, handle_errors
+from mainstay.api.routes import PUBLIC, Declared, Routes, guard
 from mainstay.operations.services import Services
+from mainstay.wire.views import Problem
 
-ROUTERS = (
-    workloads.router,
-    logs.router,
-    events.router,
-    trees.router,
-    endpoints.router,
-    costs.router,
-    fleet.router,
-    server.router,
+TOPICS: tuple[Routes, ...] = (
+    workloads.routes,
+    logs.routes,
+    events.routes,
+    endpoints.routes,
+    gateway.routes,
+    trees.routes,
+    costs.routes,
+    fleet.routes,
+    server.routes,
 )
-GATEWAY_CONNECTIONS_MAX = 200
+DESCRIPTION = (
+    "Submit jobs, follow them, deploy what they made, and read the bill. Every refusal is a problem (RFC 9457) with a "
+    "stable `code`. Every write takes an `Idempotency-Key`: the same key with the same body gets the first answer again."
+)
 
 
 def create_api(services: Services) -> FastAPI:
-    """The application. Raises RuntimeError if a route declares no permission."""
+    """The app. What it opens (connections to pods) lives as long as the app runs."""
     app = FastAPI(
         title="mainstay",
         version=__version__,
-        description="Submit workloads, follow them, deploy models, read the bill.",
+        description=DESCRIPTION,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        openapi_url="/v1/openapi.json",
         lifespan=_lifespan,
-        generate_unique_id_function=_operation_id,
     )
     app.state.services = services
-    problems.install(app)
-    for router in ROUTERS:
-        app.include_router(router)
-    check_permissions(app)
-    app.add_middleware(Guarded)
+    app.state.streams = Streams()
+    # The last one added sees a request first.
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Authentication, services=services)
+    app.add_middleware(Failures)
+    app.add_middleware(SecurityHeaders)
+    handle_errors(app)
+    app.add_exception_handler(TooLarge, on_too_large)
+    for topic in TOPICS:
+        for declared in topic.declared:
+            _add(app, topic.topic, declared)
+    app.add_api_route("/v1/openapi.json", lambda: openapi(app), include_in_schema=False)
     return app
 
 
-@contextlib.asynccontextmanager
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI description of all listed routes, without anything of this machine."""
+    if not app.openapi_schema:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        document.setdefault("components", {})["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{"token": []}]
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+@asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    limits = httpx2.Limits(max_connections=GATEWAY_CONNECTIONS_MAX)
-    async with httpx2.AsyncClient(limits=limits, trust_env=False, follow_redirects=False) as client:
+    async with gateway.new_client() as client:
         app.state.gateway = client
         yield
 
 
-def _operation_id(route: APIRoute) -> str:
-    return route.name
+def _add(app: FastAPI, topic: str, declared: Declared) -> None:
+    extra: dict[str, Any] = {"x-permission": declared.permission or "public"}
+    if declared.permission is PUBLIC:
+        extra["security"] = []
+    if declared.body:
+        extra["requestBody"] = declared.body
+    if declared.method != "GET":
+        extra["parameters"] = [_IDEMPOTENCY_KEY]
+    app.add_api_route(
+        declared.path,
+        declared.endpoint,
+        methods=[declared.method],
+        status_code=declared.status,
+        response_model=declared.answers,
+        responses=_responses(declared),
+        dependencies=[] if declared.permission is PUBLIC else [Depends(guard(declared.permission))],
+        operation_id=declared.endpoint.__name__,
+        tags=[topic],
+        include_in_schema=declared.listed,
+        openapi_extra=extra,
+    )
+
+
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "minLength": 1, "maxLength": 200},
+    "description": "The same key with the same body is done once and gets the same answer.",
+}
+
+
+def _responses(declared: Declared) -> dict[int | str, dict[str, Any]]:
+    problem = {"description": "A problem (RFC 9457).", "content": {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA}}}
+    responses: dict[int | str, dict[str, Any]] = {"default": {**problem, "model": Problem}}
+    if declared.answers is None and declared.status == 200:
+        responses[200] = {"description": "OK", "content": {declared.media_type: {"schema": {"type": "string"}}}}
+    return responses
+
+
+_PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
 
@@ -12,9 +12,8 @@ from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.capacity import Node
 from mainstay.domain.errors import Invalid
 from mainstay.domain.plan import Event
-from mainstay.domain.quantity import MICROS_PER_UNIT, MICROSECONDS_PER_HOUR, Money, Resources
-from mainstay.domain.quantity import BYTES_PER_GIB as GIB
-from mainstay.domain.reason import Code, Reason
+from mainstay.domain.quantity import BYTES_PER_GIB, MICROS_PER_UNIT, MICROSECONDS_PER_HOUR, Resources
+from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.workload import Kind, Mount, RetryPolicy, Workload, WorkloadSpec
 from mainstay.operations.costs import Bill, BillLine
@@ -22,7 +21,6 @@ from mainstay.operations.submit import JobRequest
 from mainstay.wire import job as wire
 from mainstay.wire import quantities, views
 
-PRIORITIES: Mapping[str, int] = {"low": 25, "normal": 50, "high": 75, "urgent": 100}
 WORKDIR = "."
 """Where the code of a job is put: into the directory that its command starts in."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -37,7 +35,7 @@ def job_request(job: wire.Job, *, code: str = "") -> JobRequest:
     spec = WorkloadSpec(
         kind=Kind(job.type),
         name=job.name or job.type,
-        run=("/bin/sh", "-c", job.run) if isinstance(job.run, str) else tuple(job.run),
+        run=job.arguments,
         setup=job.setup,
         env=tuple(sorted(job.env.items())),
         mounts=(Mount(path=WORKDIR, tree=code),) if code else (),
@@ -50,8 +48,7 @@ def job_request(job: wire.Job, *, code: str = "") -> JobRequest:
         stop_grace_seconds=_parse("stop_grace", quantities.duration, job.stop_grace),
         port=job.type == Kind.SERVICE,
     )
-    priority = PRIORITIES[job.priority] if isinstance(job.priority, str) else job.priority
-    return JobRequest(spec=spec, project=job.project, queue=job.queue, priority=priority)
+    return JobRequest(spec=spec, project=job.project, queue=job.queue, priority=job.priority)
 
 
 def resources(*, cpu: str, memory: str, gpu: str = "0", where: str = "resources") -> Resources:
@@ -272,18 +269,17 @@ def plan_view(job: JobRequest, answer: Preview) -> views.PlanView:
         where=", ".join(dict.fromkeys(answer.nodes)),
         resources=resources_view(answer.resources),
         nodes=job.spec.nodes,
-        starts=_starts(answer),
+        starts="now" if answer.starts_now else "later",
         price_per_hour=decimal(answer.price_per_hour.micros),
         cost_max=decimal(answer.cost_max.micros) if answer.cost_max else "",
         reason=reason_view(answer.reason),
     )
-    return views.PlanView(name=job.spec.name, options=[option], ahead=max(0, answer.position - 1))
-
-
-def _starts(answer: Preview) -> Literal["now", "later", "never"]:
-    if answer.starts_now:
-        return "now"
-    return "never" if answer.reason.code is Code.NEVER_FITS else "later"
+    return views.PlanView(
+        name=job.spec.name,
+        options=[option],
+        position=0 if answer.starts_now else answer.position,
+        would_start_if=[_alternative_view(alternative) for alternative in answer.alternatives],
+    )
 
 
 def explanation_view(workload: Workload, answer: Explanation | None) -> views.ExplanationView:
@@ -297,54 +293,47 @@ def explanation_view(workload: Workload, answer: Explanation | None) -> views.Ex
             sentence=f"{workload.phase.word}: {reason.sentence}",
         )
     changes = [_alternative_view(alternative) for alternative in answer.alternatives]
-    words = [f"{answer.phase.word}: {answer.reason.sentence}"]
+    sentence = f"{answer.phase.word}: {answer.reason.sentence}"
     if changes:
-        words.append(f"it would start now {' or '.join(change.sentence for change in changes)}")
+        words = (f"{change.change} {change.after} instead of {change.before}" for change in changes)
+        sentence += f"; it would start now with {', or '.join(words)}"
     return views.ExplanationView(
         id=workload.id,
         phase=answer.phase.word,
         reason=reason_view(answer.reason),
         position=answer.position,
         would_start_if=changes,
-        sentence="; ".join(words),
+        sentence=sentence,
     )
 
 
-def _alternative_view(alternative: Alternative) -> views.ReasonView:
-    return views.ReasonView(
-        code="WouldStartIf",
-        object=alternative.change,
-        numbers={"before": alternative.before, "after": alternative.after},
-        sentence=f"with {alternative.change} {alternative.after} instead of {alternative.before}",
-    )
+def _alternative_view(alternative: Alternative) -> views.AlternativeView:
+    return views.AlternativeView(change=alternative.change, before=alternative.before, after=alternative.after)
 
 
-def cost_view(bill: Bill, names: Mapping[str, str]) -> views.CostView:
-    """Amounts exact; quantities in hours for people. `names` by group, where a group has one."""
+def cost_view(bill: Bill) -> views.CostView:
+    """Amounts exact; quantities in hours for people."""
     return views.CostView(
         since=instant(bill.since),
         until=instant(bill.until),
         group_by=bill.group_by,
-        lines=[_cost_line(line, bill.currency, names.get(line.group, "")) for line in bill.lines],
+        lines=[_cost_line(line, bill) for line in bill.lines],
         total=decimal(bill.total_micros),
         currency=bill.currency,
     )
 
 
-def _cost_line(line: BillLine, currency: str, name: str) -> views.CostLine:
+def _cost_line(line: BillLine, bill: Bill) -> views.CostLine:
+    # The id of a workload is its name and eight letters: no look-up is needed to show it.
+    name = line.group.rsplit("-", 1)[0] if bill.group_by == "workload" else line.group
     return views.CostLine(
         group=line.group,
         name=name,
         cpu_core_hours=line.cpu_milli_us / (1_000 * MICROSECONDS_PER_HOUR),
-        memory_gib_hours=line.memory_byte_us / (GIB * MICROSECONDS_PER_HOUR),
+        memory_gib_hours=line.memory_byte_us / (BYTES_PER_GIB * MICROSECONDS_PER_HOUR),
         gpu_hours=line.gpu_us / MICROSECONDS_PER_HOUR,
         charged=decimal(line.charged_micros),
         accruing=decimal(line.accruing_micros),
         total=decimal(line.charged_micros + line.accruing_micros),
-        currency=currency,
+        currency=bill.currency,
     )
-
-
-def price(money: Money) -> str:
-    """The amount without its currency."""
-    return decimal(money.micros)

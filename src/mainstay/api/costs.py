@@ -5,47 +5,42 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import Query, Response
 
-from mainstay.api.auth import All, Reader
-from mainstay.api.convert import cost_view, microseconds
+from mainstay.api import convert
+from mainstay.api.routes import Caller, Routes, json_response
 from mainstay.domain.errors import Invalid
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
-from mainstay.operations.costs import bill
+from mainstay.operations.costs import GroupBy, bill
+from mainstay.operations.principal import Permission
 from mainstay.wire.views import CostView
 
-router = APIRouter(prefix="/v1", tags=["cost"])
-
-DEFAULT_DAYS = 30
+routes = Routes("cost")
 DAY_US = 86_400 * MICROSECONDS_PER_SECOND
+DEFAULT_DAYS = 30
+
+Instant = Annotated[datetime | None, Query(description="RFC 3339; without a zone it is UTC.")]
 
 
-@router.get("/cost")
+@routes.add("GET", "/v1/cost", needs=Permission.READ, answers=CostView)
 async def get_cost(
-    principal: Reader,
-    services: All,
-    *,
+    call: Caller,
     group_by: Literal["workload", "project", "day"] = "workload",
-    since: Annotated[datetime | None, Query()] = None,
-    until: Annotated[datetime | None, Query()] = None,
-) -> CostView:
+    since: Instant = None,
+    until: Instant = None,
+) -> Response:
     """What was used and what it costs; the lines add up to the total exactly. Default: the last 30 days."""
-    now = services.clock.now()
-    first = _instant(since, default=now - DEFAULT_DAYS * DAY_US, name="since")
-    last = _instant(until, default=now + DAY_US, name="until")
+    now = call.services.clock.now()
+    last = convert.microseconds(until) if until else now + 1
+    first = max(0, convert.microseconds(since) if since else last - DEFAULT_DAYS * DAY_US)
     if first >= last:
-        msg = "since must lie before until"
-        raise Invalid(msg, object_="since")
-    found = await services.offload(
-        bill, services.store, principal, group_by=group_by, since=first, until=last, now=now
-    )
-    return cost_view(found)
+        msg = "since must be before until"
+        raise Invalid(msg, object_="since", hint="give instants such as 2026-01-31T00:00:00Z")
+    view = await call.services.offload(_view, call, group_by, since=first, until=last, now=now)
+    return json_response(view.model_dump_json())
 
 
-def _instant(given: datetime | None, *, default: int, name: str) -> int:
-    if given is None:
-        return default
-    if given.tzinfo is None:
-        msg = f"{name} has no time zone"
-        raise Invalid(msg, object_=name, hint="write 2026-01-31T00:00:00Z")
-    return max(0, microseconds(given))
+def _view(call: Caller, group_by: GroupBy, *, since: int, until: int, now: int) -> CostView:
+    store = call.services.store
+    answer = bill(store, call.principal, group_by=group_by, since=since, until=until, now=now)
+    return convert.cost_view(answer)

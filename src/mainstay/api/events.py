@@ -1,77 +1,83 @@
-"""The event log: pages, and a stream without gaps that resumes after any number."""
+"""The event log: read it in pages, or follow it."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
-from fastapi.responses import StreamingResponse
+from fastapi import Query, Request, Response
+from pydantic import TypeAdapter
 
-from mainstay.api.auth import All, Reader
-from mainstay.api.convert import event_view
-from mainstay.api.limits import PAGE_MAX
-from mainstay.api.streams import HEARTBEAT, HEARTBEAT_SECONDS, Stream, event_stream
-from mainstay.operations.services import Services
+from mainstay.api import convert
+from mainstay.api.limits import PAGE_DEFAULT, PAGE_MAX, Cursor, PageLimit, cursor_key
+from mainstay.api.routes import Call, Caller, Routes, json_response
+from mainstay.api.streams import HEARTBEAT, HEARTBEAT_SECONDS, MEDIA_TYPE, EventStream, frame, resume_after
+from mainstay.operations.principal import Permission
 from mainstay.wire.views import EventView, Page
 
-router = APIRouter(prefix="/v1", tags=["events"])
+routes = Routes("events")
+LOOK_SECONDS = 0.25
+"""How late a change that another replica made is seen at most; our own are seen at once."""
+_PAGE = TypeAdapter(Page[EventView])
 
-BATCH = 200
+Workload = Annotated[str, Query(max_length=120, description="Only events of this workload (id or name).")]
 
 
-@router.get("/events")
+@routes.add("GET", "/v1/events", needs=Permission.READ, answers=Page[EventView])
 async def list_events(
-    principal: Reader,
-    services: All,
-    *,
-    workload: str = "",
-    after: Annotated[int, Query(ge=0)] = 0,
-    newest: bool = False,
-    limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
-) -> Page[EventView]:
-    """Events after a number, oldest first; of one workload if it is given. `newest`: the last ones instead."""
-    name = await _workload_id(services, workload, tenant=principal.tenant)
-    if newest:
-        rows = await services.offload(services.store.last_events, tenant=principal.tenant, workload=name, limit=limit)
-    else:
-        rows = await services.offload(
-            services.store.events, tenant=principal.tenant, workload=name, after=after, limit=limit
-        )
-    more = str(rows[-1].seq) if len(rows) == limit and not newest else ""
-    return Page[EventView](items=[event_view(row) for row in rows], next=more)
+    call: Caller, workload: Workload = "", cursor: Cursor = "", limit: PageLimit = PAGE_DEFAULT
+) -> Response:
+    """Events, oldest first. The last `next` of a page that is not full is where to ask again later."""
+    store, tenant = call.services.store, call.principal.tenant
+    reference = await _workload_id(call, workload)
+    found = await call.services.offload(
+        store.events, tenant=tenant, workload=reference, after=cursor_key(cursor), limit=limit + 1
+    )
+    page = Page[EventView](
+        items=[convert.event_view(event) for event in found[:limit]],
+        next=str(found[limit - 1].seq) if len(found) > limit else "",
+    )
+    return json_response(_PAGE.dump_json(page))
 
 
-@router.get("/events/stream", response_class=StreamingResponse)
+@routes.add("GET", "/v1/events/stream", needs=Permission.READ, media_type=MEDIA_TYPE)
 async def stream_events(
-    principal: Reader,
-    services: All,
-    stream: Stream,
-    *,
-    workload: str = "",
-    after: Annotated[int, Query(ge=0)] = 0,
-    last_event_id: Annotated[str, Header()] = "",
-) -> StreamingResponse:
-    """Server-sent events; the id is the number of the event, so that Last-Event-ID resumes without a gap."""
-    name = await _workload_id(services, workload, tenant=principal.tenant)
-    start = int(last_event_id) if last_event_id.isdecimal() and len(last_event_id) < 19 else after
-    return event_stream(_follow(services, tenant=principal.tenant, workload=name, after=start), stream)
+    call: Caller,
+    request: Request,
+    workload: Workload = "",
+    after: Annotated[int, Query(ge=0, lt=1 << 62, description="Resume after this `seq`.")] = 0,
+) -> Response:
+    """Follow the event log as server-sent events: `event: event`, `id` = seq. Resumes without a gap."""
+    reference = await _workload_id(call, workload)
+    frames = _frames(call, reference, resume_after(request, after))
+    return EventStream(frames, streams=request.app.state.streams)
 
 
-async def _follow(services: Services, *, tenant: str, workload: str, after: int) -> AsyncIterator[str]:
+async def _frames(call: Call, workload: str, after: int) -> AsyncIterator[bytes]:
+    services = call.services
+    silent_since = services.clock.monotonic()
     with services.pulse.listener() as listener:
         while True:
-            rows = await services.offload(
-                services.store.events, tenant=tenant, workload=workload, after=after, limit=BATCH
+            found = await services.offload(
+                services.store.events, tenant=call.principal.tenant, workload=workload, after=after, limit=PAGE_MAX
             )
-            for row in rows:
-                after = row.seq
-                yield f"event: event\nid: {row.seq}\ndata: {event_view(row).model_dump_json()}\n\n"
-            if not rows and not await listener.wait(HEARTBEAT_SECONDS):
+            for event in found:
+                after = event.seq
+                yield frame("event", convert.event_view(event).model_dump_json(), id_=after)
+            if found:
+                silent_since = services.clock.monotonic()
+                continue
+            if services.clock.monotonic() - silent_since >= HEARTBEAT_SECONDS:
+                silent_since = services.clock.monotonic()
                 yield HEARTBEAT
+            seen = services.store.version()
+            while not await listener.wait(LOOK_SECONDS) and services.store.version() == seen:
+                if services.clock.monotonic() - silent_since >= HEARTBEAT_SECONDS:
+                    break
 
 
-async def _workload_id(services: Services, reference: str, *, tenant: str) -> str:
+async def _workload_id(call: Call, reference: str) -> str:
+    """Raises NotFound for a workload of somebody else."""
     if not reference:
         return ""
-    return (await services.offload(services.store.workload, reference, tenant=tenant)).id
+    return (await call.services.offload(call.services.store.workload, reference, tenant=call.principal.tenant)).id

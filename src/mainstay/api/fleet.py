@@ -1,53 +1,49 @@
-"""Nodes and GPUs."""
+"""What there is to run on: nodes and GPUs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fastapi import APIRouter
+from fastapi import Response
+from pydantic import TypeAdapter
 
-from mainstay.api.auth import All, Reader
-from mainstay.api.convert import amount, node_view
+from mainstay.api import convert
+from mainstay.api.routes import Caller, Routes, json_response
 from mainstay.decide.billing import price_per_hour
 from mainstay.domain.billing import Price
 from mainstay.domain.capacity import Node
 from mainstay.domain.quantity import Resources
+from mainstay.operations.principal import Permission
 from mainstay.wire.views import GpuView, NodeView, Page
 
-router = APIRouter(prefix="/v1", tags=["fleet"])
+routes = Routes("fleet")
+_NODES = TypeAdapter(Page[NodeView])
+_GPUS = TypeAdapter(Page[GpuView])
 
 
-@router.get("/nodes")
-async def list_nodes(principal: Reader, services: All) -> Page[NodeView]:
-    """Every node with what is used of it."""
-    return Page[NodeView](items=[node_view(node) for node in await services.offload(services.store.nodes)])
+@routes.add("GET", "/v1/nodes", needs=Permission.READ, answers=Page[NodeView])
+async def list_nodes(call: Caller) -> Response:
+    """Every node with what is used of it, by cluster and name."""
+    nodes = await call.services.offload(call.services.store.nodes)
+    return json_response(_NODES.dump_json(Page[NodeView](items=[convert.node_view(node) for node in nodes])))
 
 
-@router.get("/gpus")
-async def list_gpus(principal: Reader, services: All) -> Page[GpuView]:
-    """GPUs by model and cluster."""
-    nodes = await services.offload(services.store.nodes)
-    prices = await services.offload(services.store.prices)
+@routes.add("GET", "/v1/gpus", needs=Permission.READ, answers=Page[GpuView])
+async def list_gpus(call: Caller) -> Response:
+    """GPUs by model and cluster, with the price of one for an hour."""
+    store = call.services.store
+    nodes, prices = await call.services.offload(lambda: (store.nodes(), store.prices()))
     kinds = sorted({(node.capacity.gpu_model, node.cluster) for node in nodes if node.capacity.gpus})
-    return Page[GpuView](
-        items=[
-            _gpus([node for node in nodes if _is(node, model, cluster)], prices, now=services.clock.now())
-            for model, cluster in kinds
-        ]
-    )
+    items = [_gpus(model, cluster, nodes, prices, now=call.services.clock.now()) for model, cluster in kinds]
+    return json_response(_GPUS.dump_json(Page[GpuView](items=items)))
 
 
-def _is(node: Node, model: str, cluster: str) -> bool:
-    return bool(node.capacity.gpus) and (node.capacity.gpu_model, node.cluster) == (model, cluster)
-
-
-def _gpus(nodes: Sequence[Node], prices: Sequence[Price], *, now: int) -> GpuView:
-    one = nodes[0]
-    price = price_per_hour(Resources(gpus=1, gpu_model=one.capacity.gpu_model), now, prices)
+def _gpus(model: str, cluster: str, nodes: Sequence[Node], prices: Sequence[Price], *, now: int) -> GpuView:
+    of_kind = [node for node in nodes if (node.capacity.gpu_model, node.cluster) == (model, cluster)]
     return GpuView(
-        model=one.capacity.gpu_model,
-        cluster=one.cluster,
-        total=sum(node.capacity.gpus for node in nodes),
-        used=sum(node.used.gpus for node in nodes),
-        price_per_hour=amount(price),
+        model=model,
+        cluster=cluster,
+        total=sum(node.capacity.gpus for node in of_kind),
+        used=sum(node.used.gpus for node in of_kind),
+        price_per_hour=convert.decimal(price_per_hour(Resources(gpus=1, gpu_model=model), now, prices).micros),
     )

@@ -1,165 +1,176 @@
-"""Logs of pods: printable text by global byte offset, as a chunk or as a stream that resumes where it broke."""
+"""Logs: printable text of a pod's output, in pieces or as a stream that goes on where it broke."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
-from fastapi.responses import StreamingResponse
+from fastapi import Query, Request, Response
 
-from mainstay.api.auth import All, Reader
-from mainstay.api.streams import HEARTBEAT, HEARTBEAT_SECONDS, Stream, event_stream
-from mainstay.domain.allocation import Allocation
-from mainstay.domain.errors import NotFound
-from mainstay.domain.logtext import complete_bytes, printable
+from mainstay.api.limits import LOG_BYTES_DEFAULT, LOG_BYTES_MAX
+from mainstay.api.routes import Call, Caller, Routes, json_response
+from mainstay.api.streams import HEARTBEAT, HEARTBEAT_SECONDS, MEDIA_TYPE, EventStream, frame, resume_after
+from mainstay.domain import logtext
+from mainstay.domain.allocation import Allocation, Seen
+from mainstay.domain.errors import NotFound, NotYet, Unavailable
 from mainstay.domain.workload import Workload
+from mainstay.operations.principal import Permission
 from mainstay.operations.services import Services
-from mainstay.wire.views import LogView
+from mainstay.wire.views import LogEnd, LogView
 
-router = APIRouter(prefix="/v1", tags=["logs"])
+routes = Routes("logs")
+POLL_SECONDS = 0.02
+POLL_SECONDS_MAX = 0.05
+"""A quiet log is looked at less and less often; a line is never later than this."""
+LOOK_SECONDS = 1.0
+"""A pod that ended without ever having a log is noticed at least so soon."""
+WAIT_SECONDS = 0.05
+"""While there is no pod: the pulse of a commit wakes us earlier."""
 
-CHUNK_BYTES = 256 * 1024
-POLL_SECONDS = 0.03
-"""Output of a running pod is looked for so often: what a person does not notice."""
+Rank = Annotated[int, Query(ge=0, lt=1_000, description="Which of the nodes of the workload.")]
+AttemptNumber = Annotated[int, Query(ge=0, lt=1 << 31, description="0: the newest that has a pod.")]
+Offset = Annotated[int, Query(ge=0, lt=1 << 62, description="Bytes to skip; `next_offset` of the piece before.")]
+Limit = Annotated[int, Query(ge=1, le=LOG_BYTES_MAX, description="At most so many bytes of the log.")]
 
-Offset = Annotated[int, Query(ge=0)]
+
+@routes.add("GET", "/v1/workloads/{ref}/logs", needs=Permission.READ, answers=LogView)
+async def read_log(
+    call: Caller,
+    request: Request,
+    ref: str,
+    rank: Rank = 0,
+    attempt: AttemptNumber = 0,
+    offset: Offset = 0,
+    limit: Limit = LOG_BYTES_DEFAULT,
+) -> Response:
+    """A piece of a log. With `Accept: text/event-stream` it is followed, as under `/logs/stream`."""
+    if MEDIA_TYPE in request.headers.get("accept", ""):
+        return await stream_log(call, request, ref, rank=rank, attempt=attempt, offset=offset)
+    place = await _place(call, ref, rank=rank, attempt=attempt)
+    if place.allocation is None:
+        view = LogView(
+            pod="", rank=rank, attempt=place.attempt, text="", next_offset=offset, ended=place.workload.phase.final
+        )
+    else:
+        view = await piece(call.services, place.allocation, offset=offset, limit=limit)
+    return json_response(view.model_dump_json())
+
+
+@routes.add("GET", "/v1/workloads/{ref}/logs/stream", needs=Permission.READ, media_type=MEDIA_TYPE)
+async def stream_log(
+    call: Caller, request: Request, ref: str, rank: Rank = 0, attempt: AttemptNumber = 0, offset: Offset = 0
+) -> Response:
+    """Follow the log of one attempt as server-sent events: `event: log` with a LogView and `id` = next_offset, then
+    `event: end` with a LogEnd, which says whether another attempt follows. Waits while the pod has not started.
+    """
+    place = await _place(call, ref, rank=rank, attempt=attempt)
+    frames = _frames(call, place, rank=rank, offset=resume_after(request, offset))
+    return EventStream(frames, streams=request.app.state.streams)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """The pod whose log is meant; no pod yet if the workload still waits."""
+class _Place:
+    """Whose log it is. `allocation` is None while the attempt has no pod (yet)."""
 
     workload: Workload
-    pod: Allocation | None
+    attempt: int
+    allocation: Allocation | None
 
 
-@router.get("/workloads/{reference}/logs")
-async def get_logs(
-    reference: str,
-    principal: Reader,
-    services: All,
-    *,
-    rank: Annotated[int, Query(ge=0)] = 0,
-    attempt: Annotated[int, Query(ge=0)] = 0,
-    offset: Offset = 0,
-    limit: Annotated[int, Query(ge=1, le=CHUNK_BYTES)] = CHUNK_BYTES,
-) -> LogView:
-    """Text from an offset on. `attempt` 0: the latest. Empty while the pod has not started."""
-    source = await _source(services, reference, tenant=principal.tenant, rank=rank, attempt=attempt)
-    return await _view(services, source, rank=rank, offset=offset, limit=limit)
+async def piece(services: Services, allocation: Allocation, *, offset: int, limit: int) -> LogView:
+    """Printable text from an offset, never ending inside a character or an escape sequence.
 
-
-@router.get("/workloads/{reference}/logs/stream", response_class=StreamingResponse)
-async def stream_logs(
-    reference: str,
-    principal: Reader,
-    services: All,
-    stream: Stream,
-    *,
-    rank: Annotated[int, Query(ge=0)] = 0,
-    attempt: Annotated[int, Query(ge=0)] = 0,
-    offset: Offset = 0,
-    last_event_id: Annotated[str, Header()] = "",
-) -> StreamingResponse:
-    """Server-sent events `log` (a LogView; its id is `ATTEMPT:OFFSET`), then `end`. Follows one attempt to its end.
-
-    Give the last id back as Last-Event-ID to go on after it.
+    A pod that has ended without a log (it never started) has an empty one that has ended.
     """
-    first = await _source(services, reference, tenant=principal.tenant, rank=rank, attempt=attempt)
-    resumed_attempt, resumed_offset = _resumed(last_event_id)
-    text = _follow(
-        services,
-        first.workload.id,
-        tenant=principal.tenant,
-        rank=rank,
-        attempt=resumed_attempt or attempt or first.workload.attempt,
-        offset=resumed_offset if resumed_attempt else offset,
+    cluster = services.clusters.get(allocation.cluster)
+    if cluster is None:
+        msg = f"the log lies in cluster {allocation.cluster}, which this replica does not reach"
+        raise Unavailable(msg, object_=allocation.pod, hint="ask the replica that runs in that cluster")
+    try:
+        chunk = await cluster.read_log(allocation.pod, offset=offset, limit=limit)
+    except (NotFound, NotYet):
+        return LogView(
+            pod=allocation.pod,
+            rank=allocation.rank,
+            attempt=allocation.attempt,
+            text="",
+            next_offset=offset,
+            ended=allocation.seen is Seen.ENDED,
+        )
+    whole = len(chunk.data) if chunk.ended else logtext.complete(chunk.data)
+    return LogView(
+        pod=allocation.pod,
+        rank=allocation.rank,
+        attempt=allocation.attempt,
+        text=logtext.printable(chunk.data[:whole]),
+        next_offset=chunk.next_offset - (len(chunk.data) - whole),
+        dropped=chunk.dropped,
+        ended=chunk.ended,
     )
-    return event_stream(text, stream)
 
 
-async def _follow(
-    services: Services, workload: str, *, tenant: str, rank: int, attempt: int, offset: int
-) -> AsyncIterator[str]:
-    quiet = 0.0
+async def _frames(call: Call, place: _Place, *, rank: int, offset: int) -> AsyncIterator[bytes]:
+    services, clock = call.services, call.services.clock
+    silent_since = looked_up = clock.monotonic()
+    pause = POLL_SECONDS
     with services.pulse.listener() as listener:
         while True:
-            source = await _source(services, workload, tenant=tenant, rank=rank, attempt=attempt)
-            view = await _view(services, source, rank=rank, offset=offset, limit=CHUNK_BYTES)
-            if view.text or view.dropped:
-                quiet = 0.0
-                offset = view.next_offset
-                yield f"event: log\nid: {attempt}:{offset}\ndata: {view.model_dump_json()}\n\n"
-            elif view.ended or _over(source, attempt):
-                yield f"event: end\ndata: {view.model_dump_json()}\n\n"
-                return
-            elif source.pod is None or not source.pod.started_at:
-                # Nothing to read yet: whatever starts it is a commit, and commits beat.
-                await listener.wait(1.0)
-                quiet += 1.0
+            if place.allocation is None:
+                if place.workload.phase.final or place.workload.attempt > place.attempt:
+                    break
+                await listener.wait(WAIT_SECONDS)
+                place = await _again(call, place, rank=rank)
             else:
-                await asyncio.sleep(POLL_SECONDS)
-                quiet += POLL_SECONDS
-            if quiet >= HEARTBEAT_SECONDS:
-                quiet = 0.0
+                view = await piece(services, place.allocation, offset=offset, limit=LOG_BYTES_DEFAULT)
+                if view.text or view.dropped or view.next_offset > offset:
+                    offset, silent_since, pause = view.next_offset, clock.monotonic(), POLL_SECONDS
+                    yield frame("log", view.model_dump_json(), id_=offset)
+                    if not view.ended:
+                        continue
+                if view.ended:
+                    break
+                await clock.sleep(pause)
+                pause = min(pause * 1.1, POLL_SECONDS_MAX)
+                if clock.monotonic() - looked_up >= LOOK_SECONDS:
+                    looked_up, place = clock.monotonic(), await _again(call, place, rank=rank)
+            if clock.monotonic() - silent_since >= HEARTBEAT_SECONDS:
+                silent_since = clock.monotonic()
                 yield HEARTBEAT
+    yield frame("end", (await _end(call, place, rank=rank)).model_dump_json(), id_=offset)
 
 
-async def _source(services: Services, reference: str, *, tenant: str, rank: int, attempt: int) -> Source:
-    workload = await services.offload(services.store.workload, reference, tenant=tenant)
+async def _end(call: Call, place: _Place, *, rank: int) -> LogEnd:
+    workload = (await _again(call, place, rank=rank)).workload
+    return LogEnd(
+        workload=workload.id,
+        rank=rank,
+        attempt=place.attempt,
+        next_attempt=place.attempt + 1 if workload.attempt > place.attempt else 0,
+        phase=workload.phase.word,
+    )
+
+
+async def _place(call: Call, reference: str, *, rank: int, attempt: int) -> _Place:
+    """Raises NotFound for a workload, rank or attempt that is none."""
+    services = call.services
+
+    def read() -> tuple[Workload, tuple[Allocation, ...]]:
+        workload = services.store.workload(reference, tenant=call.principal.tenant)
+        return workload, services.store.allocations(workload.key)
+
+    workload, allocations = await services.offload(read)
     if rank >= workload.spec.nodes:
-        msg = f"{workload.id} has no rank {rank}: it has {workload.spec.nodes} nodes"
+        msg = f"workload {workload.id} has no rank {rank}"
+        raise NotFound(msg, object_=workload.id, hint=f"its ranks are 0 to {workload.spec.nodes - 1}")
+    if attempt > workload.attempt:
+        msg = f"workload {workload.id} is at attempt {workload.attempt}; there is no attempt {attempt}"
         raise NotFound(msg, object_=workload.id)
-    wanted = attempt or workload.attempt
-    pods = await services.offload(services.store.allocations, workload.key)
-    pod = next((row for row in pods if row.attempt == wanted and row.rank == rank), None)
-    return Source(workload=workload, pod=pod)
+    of_rank = [allocation for allocation in allocations if allocation.rank == rank]
+    wanted = attempt or max((allocation.attempt for allocation in of_rank), default=workload.attempt)
+    found = next((allocation for allocation in of_rank if allocation.attempt == wanted), None)
+    return _Place(workload=workload, attempt=wanted, allocation=found)
 
 
-async def _view(services: Services, source: Source, *, rank: int, offset: int, limit: int) -> LogView:
-    pod = source.pod
-    cluster = services.clusters.get(pod.cluster) if pod else None
-    if pod is None or cluster is None:
-        return _empty(source, rank=rank, offset=offset)
-    try:
-        chunk = await cluster.read_log(pod.pod, offset=offset, limit=limit)
-    except NotFound:
-        return _empty(source, rank=rank, offset=offset)
-    data = chunk.data if chunk.ended else complete_bytes(chunk.data, whole_at=limit)
-    taken = chunk.next_offset - (len(chunk.data) - len(data))
-    return LogView(
-        pod=pod.pod,
-        rank=rank,
-        attempt=pod.attempt,
-        text=printable(data),
-        next_offset=taken,
-        dropped=chunk.dropped,
-        ended=chunk.ended and taken == chunk.next_offset and not data,
-    )
-
-
-def _empty(source: Source, *, rank: int, offset: int) -> LogView:
-    pod = source.pod
-    return LogView(
-        pod=pod.pod if pod else "",
-        rank=rank,
-        attempt=pod.attempt if pod else source.workload.attempt,
-        text="",
-        next_offset=offset,
-        ended=source.workload.phase.final,
-    )
-
-
-def _over(source: Source, attempt: int) -> bool:
-    """The attempt has no pod and will have none."""
-    return source.pod is None and (source.workload.phase.final or source.workload.attempt > attempt)
-
-
-def _resumed(last_event_id: str) -> tuple[int, int]:
-    attempt, _, offset = last_event_id.partition(":")
-    if attempt.isdecimal() and offset.isdecimal() and len(last_event_id) < 30:
-        return int(attempt), int(offset)
-    return 0, 0
+async def _again(call: Call, place: _Place, *, rank: int) -> _Place:
+    return await _place(call, place.workload.id, rank=rank, attempt=place.attempt)

@@ -180,7 +180,10 @@ def _field_problem(fault: Mapping[str, Any]) -> FieldProblem:
     place = [str(part) for part in fault["loc"] if part != "body"]
     allowed, nearest = _allowed(fault, place)
     return FieldProblem(
-        field=_encodable(".".join(place) or "body"), message=_encodable(_message(fault)), allowed=allowed, nearest=nearest
+        field=_encodable(".".join(place) or "body"),
+        message=_encodable(_message(fault)),
+        allowed=allowed,
+        nearest=nearest,
     )
 
 
@@ -199,7 +202,9 @@ def _allowed(fault: Mapping[str, Any], place: Sequence[str]) -> tuple[list[str],
         names = _field_names(place[place.index("job") + 1 : -1])
         return names, _nearest(place[-1], names)
     if fault["type"] in {"literal_error", "enum"}:
-        values = [part.strip("' ") for part in str(fault.get("ctx", {}).get("expected", "")).replace(" or ", ",").split(",")]
+        values = [
+            part.strip("' ") for part in str(fault.get("ctx", {}).get("expected", "")).replace(" or ", ",").split(",")
+        ]
         return values, _nearest(str(fault.get("input", "")), values)
     return [], ""
 

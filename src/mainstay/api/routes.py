@@ -139,9 +139,7 @@ async def _request_key(request: Request) -> RequestKey | None:
         msg = "the Idempotency-Key must be 1 to 200 printable ASCII characters"
         raise Invalid(msg, object_="Idempotency-Key")
     body = b"" if is_stream(request) else await request.body()
-    return RequestKey(
-        route=f"{request.method} {request.url.path}", key=key, body_hash=hashlib.sha256(body).hexdigest()
-    )
+    return RequestKey(route=f"{request.method} {request.url.path}", key=key, body_hash=hashlib.sha256(body).hexdigest())
 
 
 def is_stream(request: Request) -> bool:

@@ -1,25 +1,27 @@
-"""Who answers, whether it is well, and the schema of the job file."""
+"""Who answers, whether it is well, and the descriptions of what it takes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
-from fastapi.responses import PlainTextResponse, Response
+from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from mainstay import __version__
-from mainstay.api.auth import All, Reader
-from mainstay.wire.job import schema
-from mainstay.wire.views import ServerView
+from mainstay.api.routes import PUBLIC, Caller, Routes, json_response
+from mainstay.operations.principal import Permission
+from mainstay.wire import job
+from mainstay.wire.views import ServerView, SignInView
 
-router = APIRouter(tags=["server"])
+routes = Routes("server")
+TEXT = "text/plain"
 
 
-@router.get("/v1/server")
-async def get_server(principal: Reader, services: All) -> ServerView:
+@routes.add("GET", "/v1/server", needs=Permission.READ, answers=ServerView)
+async def get_server(call: Caller) -> Response:
     """The platform, and as whom it knows you."""
-    return ServerView(
+    services, principal = call.services, call.principal
+    view = ServerView(
         version=__version__,
         system=services.system,
         principal=principal.name,
@@ -27,28 +29,38 @@ async def get_server(principal: Reader, services: All) -> ServerView:
         role=principal.role,
         clusters=sorted(services.clusters),
     )
+    return json_response(view.model_dump_json())
 
 
-@router.get("/v1/schema/job")
-async def get_job_schema(principal: Reader) -> dict[str, Any]:
+@routes.add("POST", "/v1/sign-in", needs=Permission.READ, answers=SignInView, status=201)
+async def sign_in(call: Caller) -> Response:
+    """A link that signs a browser in as you: it works once, for ten minutes."""
+    code = call.services.sessions.code(call.principal)
+    view = SignInView(url=f"{call.services.url}/sign-in#{code}")
+    return json_response(view.model_dump_json(), status=201)
+
+
+@routes.add("GET", "/v1/schema/job", needs=PUBLIC, answers=dict[str, Any])
+async def get_job_schema() -> dict[str, Any]:
     """JSON Schema of the job file, for editors."""
-    return schema()
+    return job.schema()
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
-async def get_metrics(principal: Reader) -> Response:
+@routes.add("GET", "/metrics", needs=Permission.READ, media_type=TEXT)
+async def get_metrics(_: Caller) -> Response:
     """Metrics of this process in the Prometheus text format."""
     return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/healthz", response_class=PlainTextResponse)
-async def is_alive() -> str:
+@routes.add("GET", "/healthz", needs=PUBLIC, media_type=TEXT)
+async def is_alive() -> Response:
     """The process answers."""
-    return "ok"
+    return Response("ok\n", media_type=TEXT)
 
 
-@router.get("/readyz", response_class=PlainTextResponse)
-async def is_ready(services: All) -> str:
-    """The database answers too."""
+@routes.add("GET", "/readyz", needs=PUBLIC, media_type=TEXT)
+async def is_ready(request: Request) -> Response:
+    """The database answers too: requests may be sent here."""
+    services = request.app.state.services
     await services.offload(services.store.version)
-    return "ok"
+    return Response("ok\n", media_type=TEXT)

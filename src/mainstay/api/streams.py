@@ -1,46 +1,81 @@
-"""Server-sent events: bounded in number, kept alive, and never buffering more than one chunk for a slow reader."""
+"""Server-sent events: frames, heartbeats, and what keeps a stream from costing more than it should.
+
+A frame is made only when the one before it has been taken by the socket (the server pauses us while its buffer is
+full), so a slow reader holds one frame and no more, however much there is to say. One that takes nothing for
+`STALLED_SECONDS` is dropped; it comes back with the id of the last frame it has seen.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated
 
-from fastapi import Depends, Request
-from fastapi.responses import StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from mainstay.api.limits import STREAMS_MAX
-from mainstay.domain.errors import MainstayError, Unavailable
+from mainstay.api.limits import Streams
+from mainstay.domain.errors import Invalid
 
-HEARTBEAT_SECONDS = 10.0
-HEARTBEAT = ": still here\n\n"
-"""A comment line: proxies see traffic, clients see nothing."""
-
-
-async def stream_slot(request: Request) -> asyncio.Semaphore:
-    """The counter of open streams. Raises Unavailable where too many are open."""
-    state = request.app.state
-    if not hasattr(state, "streams"):
-        state.streams = asyncio.Semaphore(STREAMS_MAX)
-    if state.streams.locked():
-        msg = f"too many open streams: {STREAMS_MAX}"
-        raise Unavailable(msg, hint="close some, or ask for pages instead")
-    slots: asyncio.Semaphore = state.streams
-    return slots
+MEDIA_TYPE = "text/event-stream"
+HEARTBEAT_SECONDS = 15.0
+STALLED_SECONDS = 30.0
+HEARTBEAT = b": still here\n\n"
 
 
-Stream = Annotated[asyncio.Semaphore, Depends(stream_slot)]
+def frame(event: str, data: str, *, id_: int | None = None) -> bytes:
+    """One event. `data` is JSON, which has no line feeds."""
+    first = "" if id_ is None else f"id: {id_}\n"
+    return f"{first}event: {event}\ndata: {data}\n\n".encode()
 
 
-def event_stream(text: AsyncIterator[str], slots: asyncio.Semaphore) -> StreamingResponse:
-    """Send events as they come. The generator only goes on when the client has taken the last one."""
+def resume_after(request: Request, given: int) -> int:
+    """Where to go on: what the browser saw last beats what the address says. Raises Invalid."""
+    last = request.headers.get("last-event-id", "")
+    if not last:
+        return given
+    if not (last.isascii() and last.isdecimal() and len(last) <= 18):
+        msg = f"not an event id: {last!r}"
+        raise Invalid(msg, object_="Last-Event-ID")
+    return int(last)
 
-    async def counted() -> AsyncIterator[str]:
-        async with slots:
+
+class EventStream(Response):
+    """Sends frames until they end, the reader leaves or stops reading, or the platform stops."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, frames: AsyncIterator[bytes], *, streams: Streams) -> None:
+        streams.require_room()
+        super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._frames = frames
+        self._streams = streams
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._streams.one():
+            sending = asyncio.create_task(self._send(send))
+            leaving = asyncio.create_task(_left(receive))
             try:
-                async for piece in text:
-                    yield piece
-            except MainstayError as error:
-                yield f"event: error\ndata: {error.code}\n\n"
+                await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for task in (sending, leaving):
+                    task.cancel()
+                results = await asyncio.gather(sending, leaving, return_exceptions=True)
+            if isinstance(results[0], Exception) and not isinstance(results[0], (TimeoutError, OSError)):
+                raise results[0]
 
-    return StreamingResponse(counted(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        try:
+            async for part in self._frames:
+                async with asyncio.timeout(STALLED_SECONDS):
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+        finally:
+            await self._frames.aclose()  # type: ignore[attr-defined]
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -3,75 +3,92 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import Path, Request, Response
 from fastapi.responses import StreamingResponse
 
-from mainstay.api.auth import All, Reader, Uploader
-from mainstay.domain.artifact import Entry, Tree
-from mainstay.domain.errors import NotFound, NotYet
+from mainstay.api import convert
+from mainstay.api.limits import TooLarge
+from mainstay.api.routes import Caller, Routes, json_response
+from mainstay.domain.errors import NotYet
+from mainstay.operations.principal import Permission
 from mainstay.wire.requests import TreeUpload
-from mainstay.wire.views import MissingView, TreeEntry, TreeView
+from mainstay.wire.views import MissingView, TreeView
 
-router = APIRouter(prefix="/v1", tags=["files"])
+routes = Routes("files")
+Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="SHA-256 in hex.")]
+BYTES = "application/octet-stream"
 
 
-@router.post("/trees")
-async def put_tree(body: TreeUpload, principal: Uploader, services: All) -> MissingView:
+@routes.add("POST", "/v1/trees", needs=Permission.UPLOAD, answers=MissingView)
+async def put_tree(call: Caller, body: TreeUpload) -> Response:
     """Store a tree if all its files are here; otherwise say which are missing."""
-    entries = (
-        Entry(path=entry.path, size=entry.size, digest=entry.digest, executable=entry.executable)
-        for entry in sorted(body.entries, key=lambda entry: entry.path)
-    )
-    tree = Tree(entries=tuple(entries))
+    content = convert.tree(body.entries)
     try:
-        return MissingView(tree=await services.artifacts.put_tree(tree), missing=[])
+        view = MissingView(tree=await call.services.artifacts.put_tree(content), missing=[])
     except NotYet as error:
-        return MissingView(tree=tree.digest, missing=str(error.numbers["missing"]).split())
+        view = MissingView(tree=content.digest, missing=str(error.numbers["missing"]).split())
+    return json_response(view.model_dump_json())
 
 
-@router.get("/trees/{digest}")
-async def get_tree(digest: str, principal: Reader, services: All) -> TreeView:
+@routes.add("GET", "/v1/trees/{digest}", needs=Permission.READ, answers=TreeView)
+async def get_tree(call: Caller, digest: Digest) -> Response:
     """The files of a tree."""
-    return _view(digest, await services.artifacts.tree(digest))
+    return json_response(convert.tree_view(await call.services.artifacts.tree(digest)).model_dump_json())
 
 
-@router.get("/workloads/{reference}/outputs")
-async def get_outputs(reference: str, principal: Reader, services: All) -> TreeView:
-    """The output files of a workload that succeeded."""
-    workload = await services.offload(services.store.workload, reference, tenant=principal.tenant)
-    if not workload.output:
-        msg = f"{workload.id} has no output: it is {workload.phase.word}"
-        raise NotFound(msg, object_=workload.id, hint="a job writes its output to $MAINSTAY_OUTPUT_DIR")
-    return _view(workload.output, await services.artifacts.tree(workload.output))
+@routes.add(
+    "PUT",
+    "/v1/blobs/{digest}",
+    needs=Permission.UPLOAD,
+    status=204,
+    body={"required": True, "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}}},
+)
+async def put_blob(call: Caller, request: Request, digest: Digest) -> Response:
+    """Send the content of one file, up to 1 GiB. Refused if it has another digest."""
+    sent = _Sent(request)
+    try:
+        await call.services.artifacts.put(digest, sent.chunks())
+    except Exception as error:
+        # The storage library wraps what our stream raises; the cause says what really happened.
+        if sent.refusal:
+            raise sent.refusal from error
+        raise
+    return Response(status_code=204)
 
 
-@router.put("/blobs/{digest}", status_code=204)
-async def put_blob(digest: str, request: Request, principal: Uploader, services: All) -> None:
-    """Send the content of one file. Refused if it has another digest."""
-    await services.artifacts.put(digest, request.stream())
-
-
-@router.get("/blobs/{digest}", response_class=StreamingResponse)
-async def get_blob(digest: str, principal: Reader, services: All) -> StreamingResponse:
-    """The content of one file, as an attachment: nothing that a job wrote is ever shown as a page of ours."""
-    chunks = services.artifacts.get(digest)
+@routes.add("GET", "/v1/blobs/{digest}", needs=Permission.READ, media_type=BYTES)
+async def get_blob(call: Caller, digest: Digest) -> Response:
+    """The content of one file, always as an attachment: nothing that a job wrote is shown as a page of ours."""
+    chunks = call.services.artifacts.get(digest)
     first = await anext(chunks, b"")
-    headers = {"Content-Disposition": f'attachment; filename="{digest}"'}
-    return StreamingResponse(_after(first, chunks), media_type="application/octet-stream", headers=headers)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{digest}"',
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Cache-Control": "private, max-age=31536000, immutable",
+    }
+    return StreamingResponse(_after(first, chunks), media_type=BYTES, headers=headers)
+
+
+class _Sent:
+    """The body of a request, remembering whether it grew too large."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.refusal: TooLarge | None = None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._request.stream():
+                if chunk:
+                    yield chunk
+        except TooLarge as error:
+            self.refusal = error
+            raise
 
 
 async def _after(first: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield first
     async for chunk in chunks:
         yield chunk
-
-
-def _view(digest: str, tree: Tree) -> TreeView:
-    return TreeView(
-        digest=digest,
-        entries=[
-            TreeEntry(path=entry.path, size=entry.size, digest=entry.digest, executable=entry.executable)
-            for entry in tree.entries
-        ],
-    )

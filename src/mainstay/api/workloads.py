@@ -1,154 +1,179 @@
-"""Submit, list, show, stop, explain, plan."""
+"""Workloads: submit, list, show, stop, explain, and ask what a submission would do."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Query
-from fastapi.responses import Response
+from fastapi import Path, Query, Response
 from pydantic import TypeAdapter
 
-from mainstay.api.auth import All, Key, Reader, Stopper, Submitter, Uploader
-from mainstay.api.convert import explanation_view, job_request, plan_view, workload_view
-from mainstay.api.limits import PAGE_MAX
-from mainstay.domain.errors import Fenced, Invalid
+from mainstay.api import convert
+from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit, cursor_key
+from mainstay.api.routes import Caller, Routes, done, json_response
+from mainstay.domain.errors import Fenced, Invalid, NotFound
 from mainstay.domain.workload import ACTIVE, WAITING, Phase, Workload
-from mainstay.operations import preview, submit
+from mainstay.operations import preview as previewing
 from mainstay.operations import stop as stopping
-from mainstay.operations.principal import Done
+from mainstay.operations import submit as submitting
+from mainstay.operations.principal import Done, Permission
 from mainstay.ports import WorkloadFilter
 from mainstay.wire.requests import BulkSubmission, OutputCommit, PlanRequest, Submission
-from mainstay.wire.views import BulkView, ExplanationView, Page, PlanView, WorkloadView
+from mainstay.wire.views import BulkView, ExplanationView, Page, PlanView, TreeView, WorkloadView
 
-router = APIRouter(prefix="/v1", tags=["workloads"])
-_BULK = TypeAdapter(BulkView)
+routes = Routes("workloads")
+UNFINISHED = (*WAITING, *ACTIVE)
 PHASES = {phase.word: phase for phase in Phase}
+SlotName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,60}$")]
+Reply = Callable[[Sequence[Workload]], str]
+_PAGE = TypeAdapter(Page[WorkloadView])
 
 
-@router.post("/workloads", status_code=201, response_model=WorkloadView)
-async def submit_workload(body: Submission, principal: Submitter, key: Key, services: All) -> Response:
-    """Accept a job. When this is answered it is on disk."""
-    job = job_request(body.job, code=body.code)
-    done = await services.offload(
-        submit.submit,
-        services.store,
-        principal,
-        [job],
-        now=services.clock.now(),
-        request=key,
-        reply=lambda workloads: workload_view(workloads[0]).model_dump_json(),
-    )
+@routes.add("POST", "/v1/workloads", needs=Permission.SUBMIT, answers=WorkloadView, status=201)
+async def submit(call: Caller, body: Submission) -> Response:
+    """Accept a job. When this answers, the job is on disk."""
+    return await _submit(call, [body], lambda workloads: convert.workload_view(workloads[0]).model_dump_json())
+
+
+@routes.add("POST", "/v1/workloads/bulk", needs=Permission.SUBMIT, answers=BulkView, status=201)
+async def submit_many(call: Caller, body: BulkSubmission) -> Response:
+    """Accept up to 1,000 jobs in one transaction: all of them or none."""
+    return await _submit(call, body.jobs, _bulk_reply)
+
+
+async def _submit(call: Caller, submissions: Sequence[Submission], reply: Reply) -> Response:
+    services = call.services
+    result = await services.offload(_convert_and_submit, call, submissions, now=services.clock.now(), reply=reply)
     services.pulse.beat()
-    return answer(done, status=201)
+    return done(result, status=201)
 
 
-@router.post("/workloads/bulk", status_code=201, response_model=BulkView)
-async def submit_workloads(body: BulkSubmission, principal: Submitter, key: Key, services: All) -> Response:
-    """Accept up to 1,000 jobs, all or none, in one transaction."""
-    jobs = [job_request(item.job, code=item.code) for item in body.jobs]
-    done = await services.offload(
-        submit.submit, services.store, principal, jobs, now=services.clock.now(), request=key, reply=_bulk_reply
+def _convert_and_submit(call: Caller, submissions: Sequence[Submission], *, now: int, reply: Reply) -> Done:
+    """On a worker thread: a thousand conversions would hold up the event loop."""
+    return submitting.submit(
+        call.services.store,
+        call.principal,
+        [convert.job_request(submission.job, code=submission.code) for submission in submissions],
+        now=now,
+        request=call.key,
+        reply=reply,
     )
-    services.pulse.beat()
-    return answer(done, status=201)
-
-
-@router.get("/workloads")
-async def list_workloads(
-    principal: Reader,
-    services: All,
-    *,
-    project: str = "",
-    name: str = "",
-    phase: Annotated[list[str] | None, Query()] = None,
-    all: bool = False,  # noqa: A002 the parameter is called so on the wire
-    cursor: str = "",
-    limit: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 100,
-) -> Page[WorkloadView]:
-    """Workloads, newest first; without `all` or `phase` only those that are not final."""
-    which = WorkloadFilter(tenant=principal.tenant, project=project, name=name, phases=_phases(phase or [], all=all))
-    rows = await services.offload(services.store.workloads, which, before=_cursor(cursor), limit=limit)
-    return Page[WorkloadView](
-        items=[workload_view(row) for row in rows], next=str(rows[-1].key) if len(rows) == limit else ""
-    )
-
-
-@router.get("/workloads/{reference}")
-async def get_workload(reference: str, principal: Reader, services: All) -> WorkloadView:
-    """One workload with its pods, by id, or the newest of a name."""
-    workload = await services.offload(services.store.workload, reference, tenant=principal.tenant)
-    return workload_view(workload, await services.offload(services.store.allocations, workload.key))
-
-
-@router.post("/workloads/{reference}/stop", response_model=WorkloadView)
-async def stop_workload(reference: str, principal: Stopper, key: Key, services: All) -> Response:
-    """Ask for its end: pods get their grace. A workload that is final stays as it is."""
-    done = await services.offload(
-        stopping.stop,
-        services.store,
-        principal,
-        reference,
-        now=services.clock.now(),
-        request=key,
-        reply=lambda workload: workload_view(workload).model_dump_json(),
-    )
-    services.pulse.beat()
-    return answer(done)
-
-
-@router.get("/workloads/{reference}/explain")
-async def explain_workload(reference: str, principal: Reader, services: All) -> ExplanationView:
-    """Why it is where it is, and what would let it start."""
-    workload = await services.offload(services.store.workload, reference, tenant=principal.tenant)
-    found = await services.offload(
-        preview.explain, services.store, principal, workload.id, now=services.clock.now()
-    )
-    return explanation_view(workload, found)
-
-
-@router.put("/workloads/{reference}/slots/{slot}", status_code=204)
-async def commit_slot(reference: str, slot: str, body: OutputCommit, principal: Uploader, services: All) -> None:
-    """Make a tree the content of a slot of a workload, e.g. `checkpoint`. Only the current attempt may."""
-    workload = await services.offload(services.store.workload, reference, tenant=principal.tenant)
-    if body.attempt != workload.attempt:
-        msg = f"attempt {body.attempt} of {workload.id} is not the current one, {workload.attempt}"
-        raise Fenced(msg, object_=workload.id, numbers={"attempt": body.attempt, "current": workload.attempt})
-    await services.artifacts.tree(body.tree)
-    await services.artifacts.commit(f"{workload.id}/{slot}", attempt=body.attempt, tree=body.tree)
-
-
-@router.post("/plan", tags=["plan"])
-async def plan_workload(body: PlanRequest, principal: Reader, services: All) -> PlanView:
-    """What submitting this job would do. Changes nothing."""
-    job = job_request(body.job)
-    found = await services.offload(preview.preview, services.store, principal, job, now=services.clock.now())
-    return plan_view(found, name=job.spec.name, nodes=job.spec.nodes)
-
-
-def answer(done: Done, *, status: int = 200) -> Response:
-    """The stored reply, byte for byte; a repetition says so."""
-    headers = {"Idempotency-Replayed": "true"} if done.replayed else {}
-    return Response(done.reply, status, headers, "application/json")
 
 
 def _bulk_reply(workloads: Sequence[Workload]) -> str:
-    view = BulkView(items=[workload_view(workload) for workload in workloads])
-    return _BULK.dump_json(view).decode()
+    return BulkView(items=[convert.workload_view(workload) for workload in workloads]).model_dump_json()
 
 
-def _phases(words: Sequence[str], *, all: bool) -> tuple[Phase, ...]:  # noqa: A002
-    if not words:
-        return () if all else (*WAITING, *ACTIVE)
-    unknown = [word for word in words if word not in PHASES]
-    if unknown:
-        msg = f"no such phase: {unknown[0]}"
-        raise Invalid(msg, object_="phase", hint=f"allowed: {', '.join(PHASES)}")
-    return tuple(PHASES[word] for word in words)
+@routes.add("GET", "/v1/workloads", needs=Permission.READ, answers=Page[WorkloadView])
+async def list_workloads(
+    call: Caller,
+    project: Annotated[str, Query(max_length=40)] = "",
+    name: Annotated[str, Query(max_length=40)] = "",
+    phase: Annotated[str, Query(max_length=200, description="Phases, separated by commas.")] = "",
+    all: Annotated[bool, Query(description="Finished ones too.")] = False,  # noqa: A002, FBT002 - its public name
+    cursor: Cursor = "",
+    limit: PageLimit = PAGE_DEFAULT,
+) -> Response:
+    """Workloads, newest first; without `phase` and `all` only those that have not finished."""
+    which = WorkloadFilter(
+        tenant=call.principal.tenant, project=project, name=name, phases=_phases(phase, finished_too=all)
+    )
+    found = await call.services.offload(
+        call.services.store.workloads, which, before=cursor_key(cursor), limit=limit + 1
+    )
+    page = Page[WorkloadView](
+        items=[convert.workload_view(workload) for workload in found[:limit]],
+        next=str(found[limit - 1].key) if len(found) > limit else "",
+    )
+    return json_response(_PAGE.dump_json(page))
 
 
-def _cursor(text: str) -> int:
-    if text and not (text.isdecimal() and len(text) < 19):
-        msg = f"not a cursor: {text!r}"
-        raise Invalid(msg, object_="cursor", hint="take it from `next` of the page before")
-    return int(text or 0)
+def _phases(words: str, *, finished_too: bool) -> tuple[Phase, ...]:
+    """Raises Invalid for a word that is no phase."""
+    given = [word.strip() for word in words.split(",") if word.strip()]
+    for word in given:
+        if word not in PHASES:
+            msg = f"phase: {word!r} is not one"
+            raise Invalid(msg, object_="phase", hint=f"allowed: {', '.join(PHASES)}")
+    if given:
+        return tuple(PHASES[word] for word in given)
+    return () if finished_too else UNFINISHED
+
+
+@routes.add("GET", "/v1/workloads/{ref}", needs=Permission.READ, answers=WorkloadView)
+async def get_workload(call: Caller, ref: str) -> Response:
+    """One workload with its pods, by id, or the newest of a name."""
+    store = call.services.store
+
+    def read() -> WorkloadView:
+        workload = store.workload(ref, tenant=call.principal.tenant)
+        return convert.workload_view(workload, store.allocations(workload.key))
+
+    return json_response((await call.services.offload(read)).model_dump_json())
+
+
+@routes.add("POST", "/v1/workloads/{ref}/stop", needs=Permission.STOP, answers=WorkloadView)
+async def stop(call: Caller, ref: str) -> Response:
+    """Ask for the end of a workload; it gets its grace. A finished one stays as it is."""
+    result = await call.services.offload(
+        stopping.stop,
+        call.services.store,
+        call.principal,
+        ref,
+        now=call.services.clock.now(),
+        request=call.key,
+        reply=lambda workload: (
+            convert.workload_view(workload)
+            .model_copy(update={"stop_requested": workload.stop_requested or not workload.phase.final})
+            .model_dump_json()
+        ),
+    )
+    call.services.pulse.beat()
+    return done(result, status=200)
+
+
+@routes.add("GET", "/v1/workloads/{ref}/explain", needs=Permission.READ, answers=ExplanationView)
+async def explain(call: Caller, ref: str) -> Response:
+    """Why a workload is where it is, and what would let it start."""
+    store, now = call.services.store, call.services.clock.now()
+
+    def read() -> ExplanationView:
+        answer = previewing.explain(store, call.principal, ref, now=now)
+        return convert.explanation_view(store.workload(ref, tenant=call.principal.tenant), answer)
+
+    return json_response((await call.services.offload(read)).model_dump_json())
+
+
+@routes.add("GET", "/v1/workloads/{ref}/outputs", needs=Permission.READ, answers=TreeView)
+async def outputs(call: Caller, ref: str) -> Response:
+    """The files that a workload left, once it has succeeded."""
+    workload = await call.services.offload(call.services.store.workload, ref, tenant=call.principal.tenant)
+    if not workload.output:
+        msg = f"workload {workload.id} has no output ({workload.phase.word})"
+        raise NotFound(msg, object_=workload.id, hint="files in $MAINSTAY_OUTPUT_DIR are kept when a run succeeds")
+    content = await call.services.artifacts.tree(workload.output)
+    return json_response(convert.tree_view(content).model_dump_json())
+
+
+@routes.add("POST", "/v1/plan", needs=Permission.READ, answers=PlanView)
+async def plan(call: Caller, body: PlanRequest) -> Response:
+    """What submitting this job would do now, and what it would cost. Changes nothing."""
+    now = call.services.clock.now()
+
+    def think() -> PlanView:
+        job = convert.job_request(body.job)
+        return convert.plan_view(job, previewing.preview(call.services.store, call.principal, job, now=now))
+
+    return json_response((await call.services.offload(think)).model_dump_json())
+
+
+@routes.add("PUT", "/v1/workloads/{ref}/slots/{slot}", needs=Permission.UPLOAD, status=204)
+async def commit_slot(call: Caller, ref: str, slot: SlotName, body: OutputCommit) -> Response:
+    """Make a stored tree the content of a slot, e.g. `checkpoint`. Only the current attempt of a workload may."""
+    workload = await call.services.offload(call.services.store.workload, ref, tenant=call.principal.tenant)
+    if body.attempt != workload.attempt:
+        msg = f"attempt {body.attempt} of {workload.id} is not the current one, {workload.attempt}"
+        raise Fenced(msg, object_=workload.id, numbers={"attempt": body.attempt, "current": workload.attempt})
+    await call.services.artifacts.tree(body.tree)
+    await call.services.artifacts.commit(f"{workload.id}/{slot}", attempt=body.attempt, tree=body.tree)
+    return Response(status_code=204)

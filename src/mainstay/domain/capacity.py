@@ -36,6 +36,8 @@ class ClusterState:
 
     nodes: tuple[NodeState, ...]
     pods: tuple[PodState, ...]
+    at: int = 0
+    """The cluster's own time of the look (UTC microseconds); 0 if it does not say. Nothing later has been witnessed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

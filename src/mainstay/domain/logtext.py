@@ -1,65 +1,60 @@
-"""What a job wrote, made harmless: text only, without escape sequences or control characters.
+"""Log text is hostile: what a job writes becomes plain text that no terminal and no page obeys (security.md E5).
 
-A log is hostile input (security.md E5): an escape sequence can rewrite what a terminal shows, set its title, or make
-it answer. Source of the forms: ECMA-48 (CSI, OSC, DCS, SOS, PM, APC; 7-bit and 8-bit).
+`complete` finds how many bytes of a chunk can be shown by themselves, so that neither a character nor an escape
+sequence is split between two chunks; `printable` makes text of them. Safety does not depend on where a chunk is cut:
+escape and control characters are dropped wherever they stand, so what is left of a broken sequence is only ugly.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
-import unicodedata
 
-_SEQUENCES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # CSI ... final
-    r"|(?:\x1b[\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?"  # OSC, DCS, SOS, PM, APC ... end
-    r"|\x1b[ -/]*[0-~]?"  # the rest
+SEQUENCE_BYTES_MAX = 4096
+"""What is longer is taken for text without its control characters: nothing may hold a log back for ever."""
+
+# Source of the grammar: ECMA-48 5.4 (CSI) and 5.6 (command strings), ECMA-35 13.2 (other escapes); BEL ends a string
+# as xterm has it. A string ends with its line at the latest: an unfinished one must not hide the lines after it.
+_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]{0,256}[ -/]{0,64}[@-~]"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c\n]{0,4096}(?:\x07|\x1b\\|\x9c|(?=\n)|\Z)"
+    r"|\x1b[ -/]{0,64}[0-~]"
 )
-_LINE_ENDS = re.compile(r"\r\n")
-_KEPT = "\n\t"
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
-SEQUENCE_BYTES_MAX = 4_096
-"""A sequence that is longer is no sequence: it is cut where it is."""
+_LINE_ENDS = re.compile(r"\r+\n?")
+_UNWANTED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # controls but tab and line feed
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction marks, which make text read as what it is not
+    "\u2028\u2029\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+_UNFINISHED = re.compile(
+    rb"(?:"
+    rb"(?:\x1b\[|\xc2\x9b)[0-?]*[ -/]*"
+    rb"|(?:\x1b[\]PX^_]|\xc2[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\n]*\x1b?"
+    rb"|\x1b[ -/]*"
+    rb"|\r"
+    rb")\Z"
+)
 
 
-def printable(data: bytes) -> str:
-    """UTF-8 with replacement characters for what is not; a carriage return (a progress bar) becomes a new line."""
-    text = data.decode("utf-8", "replace")
-    if text.isascii() and text.replace("\n", "").replace("\t", "").isprintable():
-        return text
-    text = _LINE_ENDS.sub("\n", _SEQUENCES.sub("", text)).replace("\r", "\n")
-    return "".join(letter for letter in text if letter in _KEPT or unicodedata.category(letter) not in _HIDDEN)
+def printable(content: bytes) -> str:
+    """UTF-8 with U+FFFD for what is none, without escape sequences, control characters and direction marks.
 
-
-def complete_bytes(data: bytes, *, whole_at: int) -> bytes:
-    """The beginning of `data` that cuts neither a UTF-8 character nor an escape sequence in two.
-
-    What is held back comes with the next read. A full read (`whole_at` bytes) always makes progress.
+    Every line end becomes `\\n`, a carriage return alone too: what a progress bar overwrote stays readable.
     """
-    end = len(data) - _incomplete_character(data)
-    start = data.rfind(b"\x1b", max(0, end - SEQUENCE_BYTES_MAX), end)
-    if start > 0 or (start == 0 and len(data) < min(whole_at, SEQUENCE_BYTES_MAX)):
-        found = _SEQUENCES.match(data[start:end].decode("utf-8", "replace"))
-        if found and found.end() >= len(data[start:end].decode("utf-8", "replace")) and not _closed(found.group()):
-            return data[:start]
-    return data[:end]
+    text = content.decode("utf-8", "replace")
+    return _UNWANTED.sub("", _LINE_ENDS.sub("\n", _SEQUENCE.sub("", text)))
 
 
-def _closed(sequence: str) -> bool:
-    """Whether a sequence that reaches the end of what was read is certainly over."""
-    if sequence.startswith("\x1b["):
-        return len(sequence) > 2 and "@" <= sequence[-1] <= "~"
-    if len(sequence) > 1 and sequence[1] in "]PX^_":
-        return sequence.endswith(("\x07", "\x1b\\", "\x9c"))
-    return len(sequence) > 1 and not " " <= sequence[-1] <= "/"
+def complete(content: bytes) -> int:
+    """How many bytes can be shown without those that follow. At least 1 where it is longer than any sequence."""
+    whole = len(content) - _unfinished_character(content)
+    tail = max(0, whole - SEQUENCE_BYTES_MAX)
+    found = _UNFINISHED.search(content, tail, whole)
+    end = found.start() if found else whole
+    return end if end or len(content) < SEQUENCE_BYTES_MAX else len(content)
 
 
-def _incomplete_character(data: bytes) -> int:
-    """Bytes at the end that begin a UTF-8 character without finishing it."""
-    for back in range(1, min(4, len(data)) + 1):
-        byte = data[-back]
-        if byte >= 0xC0:
-            length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
-            return back if back < length else 0
-        if byte < 0x80:
-            return 0
-    return 0
+def _unfinished_character(content: bytes) -> int:
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(content[-4:])
+    return len(decoder.getstate()[0])

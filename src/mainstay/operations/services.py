@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
+from mainstay.operations.sessions import Sessions
 from mainstay.ports import Artifacts, Clock, Cluster, Store
 
 
@@ -22,6 +23,8 @@ class Services:
     offload: Offload
     pulse: Pulse
     authenticate: Callable[[str], Principal | None]
+    sessions: Sessions
+    """Browsers that have signed in."""
     system: str
     """Identity of this platform (of its database)."""
     url: str

@@ -137,6 +137,16 @@ class LogView(View):
     ended: bool = False
 
 
+class LogEnd(View):
+    """The end of the log of one attempt. `next_attempt` is the one that follows, 0 if there is none."""
+
+    workload: str
+    rank: int
+    attempt: int
+    next_attempt: int
+    phase: str
+
+
 class NodeView(View):
     """A node, what it has and what is used."""
 
@@ -286,6 +296,12 @@ class ServerView(View):
     tenant: str
     role: str
     clusters: list[str]
+
+
+class SignInView(View):
+    """Where to send a browser. The code is behind the `#`, which browsers keep to themselves; it works once."""
+
+    url: str
 
 
 class BulkView(View):

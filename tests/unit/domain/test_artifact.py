@@ -69,14 +69,18 @@ def test_a_tree_is_its_manifest() -> None:
 
 
 @pytest.mark.parametrize(
-    "paths", [("b", "a"), ("a", "a"), ("a", "a/b"), ("a", "a-", "a/b/c")], ids=["order", "twice", "inside a file", "deep"]
+    "paths",
+    [("b", "a"), ("a", "a"), ("a", "a/b"), ("a", "a-", "a/b/c")],
+    ids=["order", "twice", "inside a file", "deep"],
 )
 def test_a_tree_with_two_meanings_is_refused(paths: tuple[str, ...]) -> None:
     with pytest.raises(Invalid):
         Tree(entries=tuple(Entry(path=path, size=0, digest=DIGEST) for path in paths))
 
 
-@pytest.mark.parametrize("manifest", [b"", b"{}", b"[1]", b'[["a"]]', b'[["a",1,"x",false]]', b"\xff", b'[["a","1",2,3]]'])
+@pytest.mark.parametrize(
+    "manifest", [b"", b"{}", b"[1]", b'[["a"]]', b'[["a",1,"x",false]]', b"\xff", b'[["a","1",2,3]]']
+)
 def test_what_is_not_a_manifest_is_refused(manifest: bytes) -> None:
     with pytest.raises(Invalid):
         Tree.of_manifest(manifest)

@@ -1,0 +1,99 @@
+"""Processes by more than their number: a number is reused, a start time within one boot is not (R11)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+SESSION, START_TIME = 3, 19
+"""Positions in /proc/PID/stat counted from the third field on (proc(5))."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A process that once ran: its number, its start in clock ticks since boot, and which boot that was."""
+
+    pid: int
+    start_time: int
+    boot_id: str
+
+
+def boot_id() -> str:
+    """Names the current boot of this machine."""
+    return (PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
+def kill_leftovers(leader: Process, *, cookie: str, groups: Iterable[str]) -> int:
+    """Kill what is left of a run whose shim is dead: how many. A process that may be somebody else's is left alone.
+
+    A process is the run's own if it is in a control group of the run, if it carries the run's environment (`cookie`,
+    as NAME=VALUE), or if it is in the session of `leader` while that very leader still lives.
+    """
+    if leader.boot_id != boot_id():
+        return 0
+    grouped = {pid for group in groups for pid in _members(group)}
+    alive = _start_time(leader.pid) == leader.start_time
+    killed = 0
+    for pid in _all():
+        if pid == os.getpid():
+            continue
+        if _kill_if(pid, grouped=pid in grouped, cookie=cookie.encode(), session=leader.pid if alive else None):
+            killed += 1
+    return killed
+
+
+def _kill_if(pid: int, *, grouped: bool, cookie: bytes, session: int | None) -> bool:
+    """Open first, then look: the descriptor goes on naming the process that was looked at."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (ProcessLookupError, OSError):
+        return False
+    try:
+        ours = grouped or _carries(pid, cookie) or (session is not None and _session(pid) == session)
+        if ours:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        return ours
+    except (ProcessLookupError, PermissionError):
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def _all() -> list[int]:
+    return [int(entry.name) for entry in os.scandir(PROC) if entry.name.isdecimal()]
+
+
+def _members(group: str) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(line) for line in (Path(group) / "cgroup.procs").read_text().split()]
+    return []
+
+
+def _carries(pid: int, cookie: bytes) -> bool:
+    try:
+        return cookie in (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def _session(pid: int) -> int | None:
+    fields = _stat(pid)
+    return int(fields[SESSION]) if fields else None
+
+
+def _start_time(pid: int) -> int | None:
+    fields = _stat(pid)
+    return int(fields[START_TIME]) if fields else None
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields from the third on: the second, a name, may contain blanks and parentheses."""
+    try:
+        return (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []

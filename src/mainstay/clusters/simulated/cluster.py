@@ -1,0 +1,70 @@
+"""`Cluster` over simulated machines: a thin handle that may be thrown away and made anew at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import assert_never
+
+from mainstay.clusters.simulated.machines import Machines, Process
+from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, PodAction, Seen
+from mainstay.domain.capacity import ClusterState, LogChunk
+from mainstay.domain.errors import NotFound
+
+
+class SimulatedCluster:
+    """Implements `ports.Cluster`."""
+
+    def __init__(self, name: str, machines: Machines) -> None:
+        self.name = name
+        self._machines = machines
+
+    async def observe(self) -> ClusterState:
+        """Nodes and pods by name. What is forgotten is not reported; its tombstone still refuses to be created again."""
+        self._machines.settle()
+        return ClusterState(
+            nodes=tuple(self._machines.nodes[name] for name in sorted(self._machines.nodes)),
+            pods=tuple(self._machines.state(process) for process in self._machines.known()),
+            at=self._machines.clock.now(),
+        )
+
+    async def act(self, action: PodAction, *, epoch: int) -> None:
+        """As every cluster: fenced by epoch, idempotent by name."""
+        self._machines.settle()
+        self._machines.fence(epoch)
+        match action:
+            case CreatePod():
+                self._machines.create(action)
+            case DeletePod():
+                self._machines.delete(action.name, grace_seconds=action.grace_seconds)
+            case ForgetPod():
+                self._machines.forget(action.name)
+            case _:
+                assert_never(action)
+
+    async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
+        """The lines of its behaviour, all there from the moment it runs."""
+        process = self._process(pod)
+        written = b"".join(process.behaviour.lines) if process.started_at else b""
+        data = written[offset : offset + limit]
+        ended = process.seen is Seen.ENDED and offset + len(data) >= len(written)
+        return LogChunk(data=data, next_offset=offset + len(data), dropped=0, ended=ended)
+
+    async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
+        """The files of its behaviour, by path."""
+        for path, content in sorted(self._process(pod).behaviour.files.items()):
+            yield path, len(content), False, _once(content)
+
+    async def close(self) -> None:
+        """Nothing to let go of: the machines go on."""
+
+    def _process(self, pod: str) -> Process:
+        self._machines.settle()
+        process = self._machines.processes.get(pod)
+        if process is None:
+            msg = f"no such pod: {pod}"
+            raise NotFound(msg, object_=pod)
+        return process
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content

@@ -1,0 +1,288 @@
+"""The machines of a simulated cluster: what goes on there whether or not anybody looks.
+
+They outlive every adapter, as real machines do. Time passes by the monotonic clock that they are given; whoever asks
+brings them up to date first. Everything that happens to a process is written down by a witness that no database of
+ours can touch: it is what the simulation holds the platform's own records against.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from mainstay.domain.allocation import CreatePod, End, PodSpec, PodState, Seen
+from mainstay.domain.capacity import NodeState
+from mainstay.domain.errors import Conflict, Fenced, Gone, Invalid, NoCapacity
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
+from mainstay.ports import Clock
+
+PORT_FIRST = 20_000
+EXIT_CODE_OF_TERM = 143
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """What the process of a pod does. Durations in seconds."""
+
+    starts_after: float = 1.0
+    runs_for: float = 10.0
+    exit_code: int = 0
+    ignores_term: bool = False
+    lines: tuple[bytes, ...] = ()
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Witnessed:
+    """What a process did, by the machines' own clock (UTC microseconds)."""
+
+    at: int
+    pod: str
+    gang: str
+    node: str
+    resources: Resources
+    running: bool
+    """True: it started. False: it ended."""
+
+
+@dataclass(slots=True)
+class Process:
+    """A pod by name, for ever: once it has ended only `forgotten` changes."""
+
+    name: str
+    node: str
+    spec: PodSpec | None
+    behaviour: Behaviour
+    due: float
+    """When the next thing happens to it by itself (monotonic seconds)."""
+    seen: Seen = Seen.STARTING
+    started: float = 0.0
+    started_at: int = 0
+    ended_at: int = 0
+    end: End | None = None
+    exit_code: int | None = None
+    detail: str = ""
+    cause: End | None = None
+    """Why it was told to end, if it was."""
+    port: int = 0
+    forgotten: bool = False
+
+    @property
+    def alive(self) -> bool:
+        """Holds its node's resources."""
+        return self.seen is not Seen.ENDED
+
+
+class Machines:
+    """The nodes, their processes and their witness."""
+
+    def __init__(
+        self, clock: Clock, nodes: tuple[NodeState, ...], *, behaviour: Callable[[CreatePod], Behaviour]
+    ) -> None:
+        """`behaviour` is asked once per pod, when it is created."""
+        self.clock = clock
+        self.nodes = {node.name: node for node in nodes}
+        self.witness: list[Witnessed] = []
+        self.epoch = 0
+        self.processes: dict[str, Process] = {}
+        self._behaviour = behaviour
+        self._due: list[tuple[float, str]] = []
+        self._ports = PORT_FIRST
+
+    def settle(self) -> None:
+        """Let everything happen that is due by now, in the order of time and then of names."""
+        moment = self.clock.monotonic()
+        while self._due and self._due[0][0] <= moment:
+            due, name = heapq.heappop(self._due)
+            process = self.processes[name]
+            if process.alive and process.due == due:
+                self._happen(process, due)
+
+    def fence(self, epoch: int) -> None:
+        """Raises Fenced if a higher epoch has acted."""
+        if epoch < self.epoch:
+            msg = f"epoch {epoch} has passed, now {self.epoch}"
+            raise Fenced(msg, numbers={"held": epoch, "now": self.epoch})
+        self.epoch = epoch
+
+    def create(self, action: CreatePod) -> None:
+        """Idempotent by name. Raises Gone, Conflict, NoCapacity, Invalid."""
+        known = self.processes.get(action.name)
+        if known is not None:
+            _check_same(known, action)
+            return
+        if action.node not in self.nodes:
+            msg = f"no such node: {action.node}"
+            raise Invalid(msg, object_=action.node)
+        self._check_room(action)
+        behaviour = self._behaviour(action)
+        process = Process(
+            name=action.name,
+            node=action.node,
+            spec=action.spec,
+            behaviour=behaviour,
+            due=self.clock.monotonic() + behaviour.starts_after,
+        )
+        if action.spec.port:
+            self._ports += 1
+            process.port = self._ports
+        self.processes[action.name] = process
+        heapq.heappush(self._due, (process.due, process.name))
+
+    def delete(self, name: str, *, grace_seconds: float) -> None:
+        """Stop it, or leave a tombstone where there is nothing."""
+        process = self.processes.get(name)
+        if process is None:
+            self.processes[name] = self._tombstone(name)
+            return
+        if not process.alive:
+            return
+        if process.seen is not Seen.RUNNING:
+            self._end(process, End.STOPPED, None, "stopped before it started")
+            return
+        process.cause = process.cause or End.STOPPED
+        grace = grace_seconds if process.behaviour.ignores_term else 0.0
+        self._schedule(process, min(process.due, self.clock.monotonic() + grace))
+        self.settle()
+
+    def forget(self, name: str) -> None:
+        """Only the tombstone stays. A pod that lives is left alone."""
+        process = self.processes.get(name)
+        if process is not None and not process.alive:
+            process.forgotten = True
+
+    def lose(self, name: str, *, detail: str) -> None:
+        """The infrastructure takes a process away."""
+        process = self.processes[name]
+        if process.alive:
+            self._end(process, End.LOST, None, detail)
+
+    def lose_node(self, node: str) -> None:
+        """A node goes down with everything on it."""
+        self.nodes[node] = replace(self.nodes[node], ready=False)
+        for process in self.live(node):
+            self._end(process, End.MACHINE_RESTARTED, None, f"node {node} went down")
+
+    def return_node(self, node: str) -> None:
+        """It comes back empty."""
+        self.nodes[node] = replace(self.nodes[node], ready=True)
+
+    def live(self, node: str = "") -> list[Process]:
+        """Processes that have not ended, by name; of one node if it is given."""
+        found = [process for process in self.processes.values() if process.alive and node in {"", process.node}]
+        return sorted(found, key=lambda process: process.name)
+
+    def known(self) -> list[Process]:
+        """Processes that are not forgotten, by name."""
+        return sorted(
+            (process for process in self.processes.values() if not process.forgotten), key=lambda process: process.name
+        )
+
+    def state(self, process: Process) -> PodState:
+        """What is reported of it."""
+        serves = process.port and process.seen is Seen.RUNNING
+        return PodState(
+            name=process.name,
+            node=process.node,
+            seen=process.seen,
+            started_at=process.started_at,
+            ended_at=process.ended_at,
+            end=process.end,
+            exit_code=process.exit_code,
+            detail=process.detail,
+            address=f"{process.node}:{process.port}" if serves else "",
+            ready=process.seen is Seen.RUNNING,
+            forgotten=process.forgotten,
+        )
+
+    def _happen(self, process: Process, moment: float) -> None:
+        if process.seen is Seen.STARTING:
+            process.seen = Seen.RUNNING
+            process.started = moment
+            process.started_at = self._wall(moment)
+            self._write_down(process, at=process.started_at, running=True)
+            self._schedule(process, moment + self._lasts(process))
+            return
+        match process.cause or self._own_end(process):
+            case End.STOPPED:
+                self._end(process, End.STOPPED, EXIT_CODE_OF_TERM, "stopped on request", moment=moment)
+            case End.DEADLINE:
+                self._end(process, End.DEADLINE, EXIT_CODE_OF_TERM, "reached its limit", moment=moment)
+            case _:
+                self._end(process, End.EXITED, process.behaviour.exit_code, "", moment=moment)
+
+    def _lasts(self, process: Process) -> float:
+        limit = process.spec.deadline_seconds if process.spec else 0
+        return min(process.behaviour.runs_for, limit) if limit else process.behaviour.runs_for
+
+    def _own_end(self, process: Process) -> End:
+        limit = process.spec.deadline_seconds if process.spec else 0
+        return End.DEADLINE if limit and process.behaviour.runs_for > limit else End.EXITED
+
+    def _end(
+        self, process: Process, end: End, exit_code: int | None, detail: str, *, moment: float | None = None
+    ) -> None:
+        at = self._wall(self.clock.monotonic() if moment is None else moment)
+        ran = process.seen is Seen.RUNNING
+        process.seen, process.end, process.exit_code, process.detail = Seen.ENDED, end, exit_code, detail
+        process.ended_at = at
+        if ran:
+            self._write_down(process, at=at, running=False)
+
+    def _write_down(self, process: Process, *, at: int, running: bool) -> None:
+        assert process.spec is not None
+        self.witness.append(
+            Witnessed(
+                at=at,
+                pod=process.name,
+                gang=process.spec.gang,
+                node=process.node,
+                resources=process.spec.resources,
+                running=running,
+            )
+        )
+
+    def _schedule(self, process: Process, due: float) -> None:
+        process.due = due
+        heapq.heappush(self._due, (due, process.name))
+
+    def _tombstone(self, name: str) -> Process:
+        at = self.clock.now()
+        return Process(
+            name=name,
+            node="",
+            spec=None,
+            behaviour=Behaviour(),
+            due=0.0,
+            seen=Seen.ENDED,
+            ended_at=at,
+            end=End.NEVER_STARTED,
+            detail="deleted before it was created",
+        )
+
+    def _check_room(self, action: CreatePod) -> None:
+        node = self.nodes[action.node]
+        held = [process.spec.resources for process in self.live(action.node) if process.spec]
+        wish = [*held, action.spec.resources]
+        if (
+            not node.ready
+            or sum(part.cpu_milli for part in wish) > node.capacity.cpu_milli
+            or sum(part.memory_bytes for part in wish) > node.capacity.memory_bytes
+            or sum(part.gpus for part in wish) > node.capacity.gpus
+        ):
+            msg = f"node {action.node} has no room for {action.name}"
+            raise NoCapacity(msg, object_=action.node)
+
+    def _wall(self, moment: float) -> int:
+        """The machines' wall time of a monotonic moment of the past."""
+        return self.clock.now() - round((self.clock.monotonic() - moment) * MICROSECONDS_PER_SECOND)
+
+
+def _check_same(known: Process, action: CreatePod) -> None:
+    if not known.alive or known.spec is None:
+        msg = f"pod {action.name} has ended; its name is not used again"
+        raise Gone(msg, object_=action.name)
+    if (known.node, known.spec) != (action.node, action.spec):
+        msg = f"pod {action.name} exists with another specification"
+        raise Conflict(msg, object_=action.name)

@@ -1,0 +1,192 @@
+"""The invariants of reliability.md 3.3, checked from witnesses outside of the database and from the database itself."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+
+import numpy as np
+
+from mainstay.clusters.simulated import Machines, Witnessed
+from mainstay.domain.allocation import Seen
+from mainstay.domain.plan import Event
+from mainstay.domain.workload import LEGAL_TRANSITIONS, Phase, Workload
+from mainstay.decide.billing import charges
+from mainstay.ports import Store, WorkloadFilter
+from mainstay.simulation.users import TENANT, Users
+
+FOR_EVER = 1 << 60
+PAGE = 1_000
+
+
+class Checks:
+    """Follows one simulated world; `violations` are sentences that begin with the number of the invariant."""
+
+    def __init__(self, machines: Machines) -> None:
+        self.violations: list[str] = []
+        self._machines = machines
+        self._read = 0
+        self._running: dict[str, Witnessed] = {}
+        self._started: Counter[str] = Counter()
+        self._intervals: dict[str, list[int]] = defaultdict(list)
+
+    def after_event(self) -> None:
+        """I3 and I5 from what the machines have witnessed since the last call."""
+        for line in self._machines.witness[self._read :]:
+            self._intervals[line.pod].append(line.at)
+            if line.running:
+                self._start(line)
+            else:
+                self._running.pop(line.pod, None)
+        self._read = len(self._machines.witness)
+
+    def after_commits(self, store: Store) -> None:
+        """I5 from the rows: what nodes say is used is the sum of the allocations that have not ended, and fits."""
+        snapshot = store.snapshot(now=0, seed=0)
+        nodes, held = snapshot.nodes, snapshot.allocations
+        alive = held.seen != Seen.ENDED
+        if nodes.key.size == 0:
+            return
+        row = np.searchsorted(nodes.key, held.node_key[alive])
+        for name, of_pods, used, capacity in (
+            ("cpu_milli", held.cpu_milli, nodes.used_cpu_milli, nodes.cpu_milli),
+            ("memory_bytes", held.memory_bytes, nodes.used_memory_bytes, nodes.memory_bytes),
+            ("gpus", held.gpus, nodes.used_gpus, nodes.gpus),
+        ):
+            sums = np.zeros(nodes.key.size, dtype=np.int64)
+            np.add.at(sums, row, of_pods[alive])
+            if not np.array_equal(sums, used):
+                self.violations.append(f"I5: {name} used {used.tolist()}, held by live allocations {sums.tolist()}")
+            if np.any(used > capacity):
+                self.violations.append(f"I5: {name} used {used.tolist()} of {capacity.tolist()}")
+
+    def at_the_end(self, store: Store, users: Users) -> None:
+        """All the rest, once faults have stopped and time has passed."""
+        self.after_event()
+        self.after_commits(store)
+        workloads = _all_workloads(store)
+        self._submissions(workloads, users)
+        self._log(store, workloads)
+        self._pods(store, workloads)
+        left = [process.name for process in self._machines.live()]
+        if left:
+            self.violations.append(f"I9: processes live on after everything has settled: {left[:3]}")
+        unclosed = store.snapshot(now=0, seed=0).allocations.key.size
+        if unclosed:
+            self.violations.append(f"I9: {unclosed} allocations are not closed after everything has settled")
+
+    def _start(self, line: Witnessed) -> None:
+        self._started[line.pod] += 1
+        if self._started[line.pod] > 1:
+            self.violations.append(f"I3: pod {line.pod} ran {self._started[line.pod]} times")
+        workload = line.gang.rpartition("-")[0]
+        others = [one.pod for one in self._running.values() if one.gang != line.gang and _workload(one) == workload]
+        if others:
+            self.violations.append(f"I3: {line.pod} started while {others[0]} of another attempt ran")
+        self._running[line.pod] = line
+        here = [one.resources for one in self._running.values() if one.node == line.node]
+        capacity = self._machines.nodes[line.node].capacity
+        if (
+            sum(one.cpu_milli for one in here) > capacity.cpu_milli
+            or sum(one.memory_bytes for one in here) > capacity.memory_bytes
+            or sum(one.gpus for one in here) > capacity.gpus
+        ):
+            self.violations.append(f"I5: more runs on {line.node} than it has")
+
+    def _submissions(self, workloads: dict[str, Workload], users: Users) -> None:
+        """I1 and I2."""
+        lost = sorted(users.accepted - workloads.keys())
+        if lost:
+            self.violations.append(f"I1: acknowledged and lost: {lost[:3]}")
+        jobs = {name for name in workloads if name not in users.services}
+        if len(jobs) != len(users.accepted):
+            self.violations.append(f"I2: {len(jobs)} workloads exist, {len(users.accepted)} were acknowledged")
+        for workload in workloads.values():
+            if not workload.phase.final:
+                self.violations.append(f"I1: {workload.id} is {workload.phase.word} after everything has settled")
+
+    def _log(self, store: Store, workloads: dict[str, Workload]) -> None:
+        """I6: numbers without gaps, legal transitions, and the state is the fold of the log."""
+        phases: dict[str, Phase] = {}
+        for expected, event in enumerate(_all_events(store), start=1):
+            if event.seq != expected:
+                self.violations.append(f"I6: event {event.seq} where {expected} was expected")
+                break
+            if event.kind == "workload" and event.phase_after is not None:
+                self._transition(phases, event)
+        for name, workload in workloads.items():
+            if phases.get(name) is not workload.phase:
+                self.violations.append(f"I6: {name} is {workload.phase.word}, its log says {phases.get(name)}")
+
+    def _transition(self, phases: dict[str, Phase], event: Event) -> None:
+        before, after = phases.get(event.workload), event.phase_after
+        assert after is not None
+        legal = after is Phase.PENDING if before is None else before is after or (before, after) in LEGAL_TRANSITIONS
+        if not legal or (before is not None and before.final):
+            self.violations.append(f"I6: {event.workload} went from {before} to {after}")
+        phases[event.workload] = after
+
+    def _pods(self, store: Store, workloads: dict[str, Workload]) -> None:
+        """I4 and I7, and that nothing succeeded without having run."""
+        ledger: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+        usage_of = {}
+        prices = store.prices()
+        for usage, lines in store.usage(tenant=TENANT, since=0, until=FOR_EVER):
+            cost = sum(line.cost.micros for line in lines)
+            ledger[usage.allocation_key].append((usage.start, usage.end, cost))
+            usage_of[usage.allocation_key] = usage
+        for name, workload in workloads.items():
+            ranks: dict[int, list[int]] = defaultdict(list)
+            for pod in store.allocations(workload.key):
+                ranks[pod.attempt].append(pod.rank)
+                witnessed = self._intervals.get(pod.pod, [])
+                records = sorted(ledger.pop(pod.key, []))
+                recorded = [edge for start, end, _ in records for edge in (start, end)]
+                joined = [recorded[0], recorded[-1]] if recorded else []
+                gaps = any(one[1] != other[0] for one, other in zip(records, records[1:], strict=False))
+                if (joined != witnessed and witnessed[0:1] != witnessed[1:2]) or gaps:
+                    self.violations.append(f"I4: {pod.pod} was recorded {records}, witnessed {witnessed}")
+                elif records:
+                    whole = charges(
+                        _whole(usage_of[pod.key], joined), since_start=joined[0], prices=prices
+                    )
+                    if sum(cost for _, _, cost in records) != sum(line.cost.micros for line in whole):
+                        self.violations.append(f"I4: the charges of {pod.pod} do not add up to the cost of its time")
+            for attempt, given in ranks.items():
+                if sorted(given) != list(range(workload.spec.nodes)):
+                    self.violations.append(f"I7: attempt {attempt} of {name} has the ranks {sorted(given)}")
+            if workload.phase is Phase.SUCCEEDED:
+                self._ran(workload)
+        if ledger:
+            self.violations.append(f"I4: usage of unknown allocations: {sorted(ledger)[:3]}")
+
+    def _ran(self, workload: Workload) -> None:
+        for rank in range(workload.spec.nodes):
+            pod = f"{workload.id}-{workload.attempt}-{rank}"
+            if len(self._intervals.get(pod, [])) != 2:
+                self.violations.append(f"I1: {workload.id} succeeded, but {pod} was not seen to run to its end")
+
+
+def _whole(usage, edges):
+    from dataclasses import replace
+
+    return replace(usage, start=edges[0], end=edges[1])
+
+
+def _workload(line: Witnessed) -> str:
+    return line.gang.rpartition("-")[0]
+
+
+def _all_workloads(store: Store) -> dict[str, Workload]:
+    found: dict[str, Workload] = {}
+    before = 0
+    while page := store.workloads(WorkloadFilter(tenant=TENANT), before=before, limit=PAGE):
+        found.update((workload.id, workload) for workload in page)
+        before = page[-1].key
+    return found
+
+
+def _all_events(store: Store) -> list[Event]:
+    found: list[Event] = []
+    while page := store.events(tenant="", workload="", after=found[-1].seq if found else 0, limit=PAGE):
+        found.extend(page)
+    return found

@@ -1,0 +1,173 @@
+"""What goes wrong, between the real loops and the real store and cluster: crashes, lost replies, stale and missing reports."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mainstay.clusters.simulated import SimulatedCluster
+from mainstay.domain.allocation import PodAction
+from mainstay.domain.capacity import ClusterState, LogChunk
+from mainstay.domain.errors import NotYet
+from mainstay.domain.plan import CommitResult, Epoch, Plan
+from mainstay.store.store import SqlStore
+
+
+class CrashError(BaseException):
+    """The process dies here. Not an Exception: no handler of ours may survive it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Probabilities of each fault where it can occur. All 0: a world where nothing goes wrong."""
+
+    crash_before_commit: float = 0.004
+    crash_after_commit: float = 0.006
+    crash_before_act: float = 0.01
+    crash_after_act: float = 0.015
+    act_lost: float = 0.02
+    act_reply_lost: float = 0.03
+    pod_unreported: float = 0.01
+    report_stale: float = 0.05
+    long_pause: float = 0.015
+    clock_jump: float = 0.01
+    pod_lost: float = 0.02
+    node_lost: float = 0.004
+
+
+CALM = Profile(
+    crash_before_commit=0,
+    crash_after_commit=0,
+    crash_before_act=0,
+    crash_after_act=0,
+    act_lost=0,
+    act_reply_lost=0,
+    pod_unreported=0,
+    report_stale=0,
+    long_pause=0,
+    clock_jump=0,
+    pod_lost=0,
+    node_lost=0,
+)
+
+
+class Dice:
+    """Decides by seed whether a fault happens, and counts those that did."""
+
+    def __init__(self, rng: random.Random, profile: Profile, counts: Counter[str]) -> None:
+        self.rng = rng
+        self.profile = profile
+        self.counts = counts
+
+    def throw(self, fault: str) -> bool:
+        """Whether this fault happens now."""
+        happens: bool = self.rng.random() < getattr(self.profile, fault)
+        if happens:
+            self.counts[fault] += 1
+        return happens
+
+
+class Leaders:
+    """Who led when, written down outside the database: the highest epoch ever given out, by lease."""
+
+    def __init__(self) -> None:
+        self.epochs: dict[str, int] = {}
+        self.acted_under: dict[str, int] = {}
+        self.violations: list[str] = []
+
+    def took(self, epoch: Epoch | None) -> None:
+        """An epoch was given out."""
+        if epoch is not None:
+            if epoch.number < self.epochs.get(epoch.name, 0):
+                self.violations.append(f"I11: lease {epoch.name} went back to epoch {epoch.number}")
+            self.epochs[epoch.name] = max(epoch.number, self.epochs.get(epoch.name, 0))
+
+    def committed(self, epoch: Epoch | None) -> None:
+        """A plan under this epoch was committed."""
+        if epoch is not None and epoch.number != self.epochs.get(epoch.name):
+            self.violations.append(f"I11: commit under epoch {epoch.number} of {epoch.name}, now {self.epochs}")
+
+    def acted(self, lease: str, number: int) -> None:
+        """An effect under this epoch was carried out."""
+        highest = self.acted_under.get(lease, 0)
+        if number < highest:
+            self.violations.append(f"I11: act under epoch {number} of {lease} after one under {highest}")
+        self.acted_under[lease] = max(number, highest)
+
+
+class FaultyStore:
+    """A store whose process may die around every commit. Everything else is passed on."""
+
+    def __init__(self, store: SqlStore, dice: Dice, leaders: Leaders) -> None:
+        self._store = store
+        self._dice = dice
+        self._leaders = leaders
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def acquire(self, lease: str, *, holder: str, now: int, seconds: float) -> Epoch | None:
+        """Noted by the witness of leaders."""
+        epoch = self._store.acquire(lease, holder=holder, now=now, seconds=seconds)
+        self._leaders.took(epoch)
+        return epoch
+
+    def commit(self, plan: Plan) -> CommitResult:
+        """May crash before, or after with the reply lost."""
+        if self._dice.throw("crash_before_commit"):
+            raise CrashError
+        result = self._store.commit(plan)
+        if result.applied:
+            self._leaders.committed(plan.epoch)
+        if self._dice.throw("crash_after_commit"):
+            raise CrashError
+        return result
+
+
+class FaultyCluster:
+    """A cluster behind a bad network, used by a process that may die around every act."""
+
+    def __init__(self, cluster: SimulatedCluster, dice: Dice, leaders: Leaders) -> None:
+        self.name = cluster.name
+        self._cluster = cluster
+        self._dice = dice
+        self._leaders = leaders
+        self._before: ClusterState | None = None
+
+    async def observe(self) -> ClusterState:
+        """The truth, an earlier truth once more, or a report that misses pods."""
+        if self._before is not None and self._dice.throw("report_stale"):
+            return self._before
+        seen = await self._cluster.observe()
+        self._before = seen
+        missed = tuple(pod for pod in seen.pods if not self._dice.throw("pod_unreported"))
+        return seen if len(missed) == len(seen.pods) else replace(seen, pods=missed)
+
+    async def act(self, action: PodAction, *, epoch: int) -> None:
+        """Applied or not, with or without an answer."""
+        if self._dice.throw("crash_before_act"):
+            raise CrashError
+        if self._dice.throw("act_lost"):
+            msg = "the request was lost"
+            raise NotYet(msg)
+        await self._cluster.act(action, epoch=epoch)
+        self._leaders.acted(self.name, epoch)
+        if self._dice.throw("crash_after_act"):
+            raise CrashError
+        if self._dice.throw("act_reply_lost"):
+            msg = "the reply was lost"
+            raise NotYet(msg)
+
+    async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
+        """Passed on."""
+        return await self._cluster.read_log(pod, offset=offset, limit=limit)
+
+    def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
+        """Passed on."""
+        return self._cluster.outputs(pod)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""

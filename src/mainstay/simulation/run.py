@@ -1,0 +1,267 @@
+"""One seed, one world: replicas, users and faults in one ordered queue. The same seed gives the same trace, to the byte."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import heapq
+import itertools
+import random
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from mainstay.clusters.simulated import Behaviour, Machines, SimulatedCluster
+from mainstay.decide.billing import default_price_book
+from mainstay.domain.allocation import CreatePod
+from mainstay.domain.capacity import NodeState
+from mainstay.domain.errors import MainstayError
+from mainstay.domain.plan import Plan, SetPrice
+from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from mainstay.domain.reason import Code, Reason
+from mainstay.ports import Artifacts, Cluster, Store
+from mainstay.simulation.checks import Checks
+from mainstay.simulation.faults import CALM, CrashError, Dice, FaultyCluster, FaultyStore, Leaders, Profile
+from mainstay.simulation.replica import Replica, Steps
+from mainstay.simulation.time import VirtualClock, VirtualTime
+from mainstay.simulation.users import Users
+from mainstay.store import open_sqlite
+from mainstay.store.store import SqlStore
+
+REPLICAS = 2
+RESTART_SECONDS = (0.5, 15.0)
+USER_SECONDS = (0.1, 4.0)
+WORLD_SECONDS = (1.0, 8.0)
+COMMITS_CHECKED_EVERY = 25
+"""Events between two looks at the rows; the witness is looked at after every event."""
+SETTLED_EVERY = 200
+SETTLE_SECONDS_MAX = 3 * 3_600.0
+CLOCK_JUMPS_SECONDS = (-86_400, -3_600, -60, 60, 3_600, 86_400)
+NODES = (
+    NodeState(name="cpu-0", capacity=Resources(cpu_milli=4_000, memory_bytes=8 * BYTES_PER_GIB), ready=True),
+    NodeState(name="cpu-1", capacity=Resources(cpu_milli=2_000, memory_bytes=16 * BYTES_PER_GIB), ready=True),
+    NodeState(
+        name="gpu-0",
+        capacity=Resources(cpu_milli=8_000, memory_bytes=32 * BYTES_PER_GIB, gpus=4, gpu_model="H100"),
+        ready=True,
+    ),
+)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one seed found."""
+
+    seed: int
+    events: int = 0
+    violations: list[str] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    workloads: int = 0
+    pods: int = 0
+    trace: str = ""
+    """Hash over everything that happened, in order."""
+
+
+@dataclass(slots=True)
+class _Process:
+    """A replica, and whether it is up: a step of an earlier life finds another number and is dropped."""
+
+    replica: Replica
+    clock: VirtualClock
+    life: int = 0
+
+
+class World:
+    """Everything of one seed."""
+
+    def __init__(self, seed: int, *, profile: Profile, folder: Path) -> None:
+        self.outcome = Outcome(seed=seed)
+        self._rng = random.Random(seed)
+        self._folder = folder
+        self._time = VirtualTime()
+        self._dice = Dice(random.Random(self._rng.random()), profile, self.outcome.faults)
+        self._leaders = Leaders()
+        behaviours = random.Random(self._rng.random())
+        self.machines = Machines(VirtualClock(self._time), NODES, behaviour=lambda action: _behaviour(action, behaviours))
+        self._users = Users(dice=self._dice, submissions_left=self._rng.randint(5, 25))
+        self._checks = Checks(self.machines)
+        self._trace = hashlib.sha256()
+        self._queue: list[tuple[float, int, int, int, Steps]] = []
+        self._numbers = itertools.count()
+        self._observer = self._open()
+        self._processes = [self._process(number) for number in range(REPLICAS)]
+
+    async def run(self, events: int) -> Outcome:
+        """So many events under faults, then a calm until all is settled, then the last checks."""
+        self._set_prices()
+        for number, process in enumerate(self._processes):
+            self._begin(number, process)
+        self._push(0.0, -1, 0, self._user_steps())
+        self._push(0.0, -1, 0, self._world_steps())
+        while self.outcome.events < events and not self._found():
+            await self._event()
+        self._calm()
+        deadline = self._time.seconds + SETTLE_SECONDS_MAX
+        while self._time.seconds < deadline and not self._found():
+            await self._event()
+            if self.outcome.events % SETTLED_EVERY == 0 and self._settled():
+                break
+        self._finish()
+        for process in self._processes:
+            await process.replica.close()
+        self._observer.close()
+        return self.outcome
+
+    async def _event(self) -> None:
+        due, _, number, life, steps = heapq.heappop(self._queue)
+        self._time.seconds = max(self._time.seconds, due)
+        process = self._processes[number] if number >= 0 else None
+        if process is not None and process.life != life:
+            return
+        self.outcome.events += 1
+        try:
+            delay = await anext(steps)
+        except CrashError:
+            self._crash(number)
+            delay = None
+        # Tasks that a step has started (fetching output) go on now, before anything else happens.
+        await asyncio.sleep(0)
+        if delay is not None:
+            self._push(self._time.seconds + delay, number, life, steps)
+        self._checks.after_event()
+        if self.outcome.events % COMMITS_CHECKED_EVERY == 0:
+            self._checks.after_commits(self._observer)
+        self._note(f"{due:.6f} {number} {delay}")
+
+    def _found(self) -> bool:
+        return bool(self._checks.violations or self._leaders.violations or self._users.violations)
+
+    def _finish(self) -> None:
+        if not self._found():
+            self._checks.at_the_end(self._observer, self._users)
+        self.outcome.violations = [*self._leaders.violations, *self._users.violations, *self._checks.violations]
+        self.outcome.workloads = len(self._users.accepted) + self._users.deployed
+        self.outcome.pods = len(self.machines.processes)
+        for line in self.machines.witness:
+            self._note(f"{line.at} {line.pod.partition('-')[0]} {line.running}")
+        self.outcome.trace = self._trace.hexdigest()
+
+    def _settled(self) -> bool:
+        """Every workload is final and every allocation closed."""
+        snapshot = self._observer.snapshot(now=0, seed=0)
+        return not snapshot.workloads.key.size and not snapshot.allocations.key.size
+
+    def _calm(self) -> None:
+        """Faults stop. Clocks are set right, as an operator would."""
+        self._dice.profile = CALM
+        for process in self._processes:
+            process.clock.offset_us = 0
+        for name, node in self.machines.nodes.items():
+            if not node.ready:
+                self.machines.return_node(name)
+
+    async def _user_steps(self) -> AsyncIterator[float]:  # type: ignore[misc]
+        while True:
+            process = self._dice.rng.choice(self._processes)
+            try:
+                if self._dice.profile is CALM:
+                    self._users.settle(process.replica.store, process.clock)
+                else:
+                    self._users.act(process.replica.store, process.clock)
+            except CrashError:
+                self._crash(self._processes.index(process))
+            except MainstayError:
+                self.outcome.faults["request_failed"] += 1
+            yield self._dice.rng.uniform(*USER_SECONDS)
+
+    async def _world_steps(self) -> AsyncIterator[float]:  # type: ignore[misc]
+        down: list[str] = []
+        while True:
+            self.machines.settle()
+            if self._dice.throw("pod_lost") and (live := self.machines.live()):
+                self.machines.lose(self._dice.rng.choice(live).name, detail="a fault of the simulation")
+            if self._dice.throw("node_lost"):
+                down.append(self._dice.rng.choice(sorted(self.machines.nodes)))
+                self.machines.lose_node(down[-1])
+            elif down and self._dice.rng.random() < 0.5:
+                self.machines.return_node(down.pop())
+            if self._dice.throw("clock_jump"):
+                process = self._dice.rng.choice(self._processes)
+                process.clock.offset_us = self._dice.rng.choice(CLOCK_JUMPS_SECONDS) * 1_000_000
+            yield self._dice.rng.uniform(*WORLD_SECONDS)
+
+    def _crash(self, number: int) -> None:
+        """The process is gone with all it held in memory; another one comes up after a while."""
+        process = self._processes[number]
+        process.replica.store.close()
+        clock = process.clock
+        self._processes[number] = fresh = self._process(number, clock=clock)
+        fresh.life = process.life + 1
+        self._begin(number, fresh, after=self._dice.rng.uniform(*RESTART_SECONDS))
+
+    def _begin(self, number: int, process: _Process, *, after: float = 0.0) -> None:
+        for steps in process.replica.loops():
+            self._push(self._time.seconds + after + self._dice.rng.random(), number, process.life, steps)
+
+    def _process(self, number: int, *, clock: VirtualClock | None = None) -> _Process:
+        clock = clock or VirtualClock(self._time)
+        store = cast("Store", FaultyStore(self._open(), self._dice, self._leaders))
+        cluster = cast("Cluster", FaultyCluster(SimulatedCluster("sim", self.machines), self._dice, self._leaders))
+        replica = Replica(f"replica-{number}", store, cluster, cast("Artifacts", NoFiles()), clock, self._dice)
+        return _Process(replica=replica, clock=clock)
+
+    def _open(self) -> SqlStore:
+        return open_sqlite(self._folder / "world.db", durable=False)
+
+    def _set_prices(self) -> None:
+        actions = tuple(
+            SetPrice(price=price, reason=Reason(code=Code.PRICE_SET, object=price.sku)) for price in default_price_book()
+        )
+        self._observer.commit(Plan(actor="simulation", now=1, actions=actions, atomic=True))
+
+    def _push(self, due: float, number: int, life: int, steps: Any) -> None:
+        heapq.heappush(self._queue, (due, next(self._numbers), number, life, steps))
+
+    def _note(self, line: str) -> None:
+        self._trace.update(line.encode())
+
+
+class NoFiles:
+    """Artifacts for pods that write none. Anything else is a mistake of the simulation and fails."""
+
+    async def commit(self, slot: str, *, attempt: int, tree: str) -> None:
+        """Never called: there are no files."""
+        raise AssertionError(slot, attempt, tree)
+
+
+def simulate(seed: int, *, events: int, profile: Profile | None = None) -> Outcome:
+    """Run one seed in a scratch directory in memory."""
+    shared = Path("/dev/shm")  # noqa: S108 the point is that it is memory
+    parent = shared if shared.is_dir() else None
+    folder = Path(tempfile.mkdtemp(prefix="mainstay-sim-", dir=parent))
+    try:
+        return asyncio.run(_simulate(seed, events=events, profile=profile or Profile(), folder=folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _simulate(seed: int, *, events: int, profile: Profile, folder: Path) -> Outcome:
+    return await World(seed, profile=profile, folder=folder).run(events)
+
+
+def simulate_all(seeds: Iterable[int], *, events: int) -> Iterable[Outcome]:
+    """One after the other."""
+    return (simulate(seed, events=events) for seed in seeds)
+
+
+def _behaviour(_: CreatePod, rng: random.Random) -> Behaviour:
+    return Behaviour(
+        starts_after=rng.uniform(0.1, 5.0),
+        runs_for=rng.choice((0.5, 2.0, 10.0, 30.0, 90.0)),
+        exit_code=rng.choice((0, 0, 0, 0, 0, 1, 137)),
+        ignores_term=rng.random() < 0.2,
+    )
