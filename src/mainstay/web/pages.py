@@ -1,0 +1,131 @@
+"""Which pages there are, and who may see them: a page is a template, a script of the same name and a title."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from fastapi import FastAPI
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from mainstay import __version__
+from mainstay.operations.principal import ROLES
+from mainstay.operations.services import Services
+from mainstay.operations.sessions import Session
+from mainstay.web.sign_in import Doorkeeper
+from mainstay.web.static import Assets, load_assets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """`name` is that of its template and its script; `tab` is the path of its entry in the navigation."""
+
+    path: str
+    name: str
+    title: str
+    tab: str = ""
+
+
+PAGES: Final = (
+    Page(path="/runs", name="runs", title="Runs"),
+    Page(path="/runs/{reference}", name="run", title="Run", tab="/runs"),
+    Page(path="/endpoints", name="endpoints", title="Endpoints"),
+    Page(path="/nodes", name="nodes", title="Nodes"),
+    Page(path="/cost", name="cost", title="Cost"),
+    Page(path="/events", name="events", title="Events"),
+)
+"""A page without a `tab` of its own is one."""
+HOME: Final = "/runs"
+SIGN_IN: Final = "/sign-in"
+
+
+def mount_pages(app: FastAPI, services: Services) -> None:
+    """Add all pages, their static files, and signing in and out."""
+    assets = load_assets()
+    pages = Pages(services, assets)
+    door = Doorkeeper(services)
+    routes = [
+        Route("/", _to_home, methods=["GET"]),
+        Route(SIGN_IN, pages.sign_in, methods=["GET"]),
+        Route(SIGN_IN, door.sign_in, methods=["POST"]),
+        Route("/sign-out", door.sign_out, methods=["POST"]),
+        Route("/static/{digest}/{name}", assets.serve, methods=["GET"]),
+        Route("/endpoints/{name}", _to_endpoint, methods=["GET"]),
+        *(Route(page.path, pages.handler(page), methods=["GET"], name=page.name) for page in PAGES),
+    ]
+    app.router.routes.extend(routes)
+
+
+class Pages:
+    """Renders frames. A frame holds nothing but who is signed in: what it shows, its script asks of the API."""
+
+    def __init__(self, services: Services, assets: Assets) -> None:
+        self._door = Doorkeeper(services)
+        self._assets = assets
+        self._system = services.system
+        self._templates = Environment(
+            loader=PackageLoader("mainstay.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        )
+
+    def handler(self, page: Page) -> _Handler:
+        """What answers for a page."""
+        return _Handler(self, page)
+
+    def answer(self, page: Page, request: Request) -> Response:
+        """The frame of a page; without a session the way to the sign-in."""
+        session = self._door.session(request)
+        if session is not None:
+            return self._frame(page, session, reference=request.path_params.get("reference", ""))
+        if request.headers.get("sec-fetch-site") == "cross-site":
+            # A browser that follows a link from elsewhere keeps a SameSite=Strict cookie to itself. Asked by our own
+            # page a moment later it sends it. Only our own routes come here: the path cannot lead to another site.
+            return self._render("again.html", path=request.url.path, title=page.title)
+        return RedirectResponse(SIGN_IN, status_code=303)
+
+    async def sign_in(self, _: Request) -> Response:
+        """The page that a link of `mainstay login --page` leads to, and everybody without a session."""
+        return self._render("sign_in.html", title="Sign in")
+
+    def _frame(self, page: Page, session: Session, *, reference: str) -> Response:
+        principal = session.principal
+        return self._render(
+            f"{page.name}.html",
+            page=page,
+            title=page.title,
+            tabs=[each for each in PAGES if not each.tab],
+            tab=page.tab or page.path,
+            principal=principal,
+            permissions=sorted(ROLES.get(principal.role, frozenset())),
+            form_token=session.form_token,
+            system=self._system,
+            reference=reference,
+        )
+
+    def _render(self, template: str, **context: object) -> Response:
+        text = self._templates.get_template(template).render(asset=self._assets.url, version=__version__, **context)
+        return HTMLResponse(text)
+
+
+class _Handler:
+    """One page as a coroutine function of a request."""
+
+    def __init__(self, pages: Pages, page: Page) -> None:
+        self._pages = pages
+        self._page = page
+        self.__name__ = page.name
+
+    async def __call__(self, request: Request) -> Response:
+        return self._pages.answer(self._page, request)
+
+
+async def _to_home(_: Request) -> Response:
+    """The first page."""
+    return RedirectResponse(HOME, status_code=303)
+
+
+async def _to_endpoint(request: Request) -> Response:
+    """The address of an endpoint, opened in a browser: its place on the page of all endpoints."""
+    return RedirectResponse(f"/endpoints#{request.path_params['name']}", status_code=303)
