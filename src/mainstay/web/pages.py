@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from fastapi import FastAPI
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -17,6 +18,8 @@ from mainstay.operations.services import Services
 from mainstay.operations.sessions import Session
 from mainstay.web.sign_in import Doorkeeper
 from mainstay.web.static import Assets, load_assets
+
+Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +73,15 @@ class Pages:
             loader=PackageLoader("mainstay.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
 
-    def handler(self, page: Page) -> _Handler:
+    def handler(self, page: Page) -> Handler:
         """What answers for a page."""
-        return _Handler(self, page)
 
-    def answer(self, page: Page, request: Request) -> Response:
+        async def answer(request: Request) -> Response:
+            return self._answer(page, request)
+
+        return answer
+
+    def _answer(self, page: Page, request: Request) -> Response:
         """The frame of a page; without a session the way to the sign-in."""
         session = self._door.session(request)
         if session is not None:
@@ -107,18 +114,6 @@ class Pages:
     def _render(self, template: str, **context: object) -> Response:
         text = self._templates.get_template(template).render(asset=self._assets.url, version=__version__, **context)
         return HTMLResponse(text)
-
-
-class _Handler:
-    """One page as a coroutine function of a request."""
-
-    def __init__(self, pages: Pages, page: Page) -> None:
-        self._pages = pages
-        self._page = page
-        self.__name__ = page.name
-
-    async def __call__(self, request: Request) -> Response:
-        return self._pages.answer(self._page, request)
 
 
 async def _to_home(_: Request) -> Response:

@@ -63,7 +63,7 @@ async function answer(response) {
 /** Every page of a list, up to `most` items. */
 export async function all(path, query = {}, most = 5000) {
   const items = [];
-  let cursor = "";
+  let cursor = query.cursor ?? "";
   do {
     const page = await get(path, { ...query, cursor, limit: 1000 });
     items.push(...page.items);

@@ -37,8 +37,8 @@ export function agoTime(instant) {
 
 /** How long something took, or takes so far. */
 export function tookTime(from, until) {
-  const text = duration((until ? Date.parse(until) : Date.now()) - Date.parse(from));
-  return el("span", until ? {} : { "data-took": from }, text);
+  const text = duration((until ? Date.parse(until) : Date.now()) - new Date(from));
+  return el("span", until ? {} : { "data-took": new Date(from).toISOString() }, text);
 }
 
 setInterval(() => {

@@ -1,0 +1,68 @@
+// What there is to run on, and how much of it is taken.
+
+import { get } from "./api.js";
+import { byId, command, el, fill, keyed } from "./dom.js";
+import { attempt } from "./frame.js";
+import { bytes, trim } from "./format.js";
+import { follow, newest, refresher } from "./live.js";
+import { money } from "./money.js";
+import { badge } from "./phases.js";
+
+async function load() {
+  const pages = await attempt(() => Promise.all([get("/v1/nodes"), get("/v1/gpus")]));
+  if (!pages) return;
+  const [{ items: nodes }, { items: gpus }] = pages;
+  keyed(byId("nodes"), nodes, (node) => `${node.cluster}/${node.name}`, card);
+  byId("nodes").setAttribute("aria-busy", "false");
+  byId("empty").hidden = Boolean(nodes.length);
+  fill(byId("empty"), el("h2", {}, "No nodes yet"), el("p", {}, "A platform that runs on this machine reports it within seconds. Without one, start it:"), command("mainstay up"));
+  fill(byId("fleet"), nodes.length ? tiles(nodes, gpus) : []);
+}
+
+function tiles(nodes, gpus) {
+  const ready = nodes.filter((node) => node.ready);
+  const sum = (part, of) => ready.reduce((total, node) => total + of(node[part]), 0);
+  const amount = (of, words) => [words(sum("used", of)), el("small", {}, ` of ${words(sum("capacity", of))} used`)];
+  return [
+    tile("Nodes ready", [String(ready.length), el("small", {}, ` of ${nodes.length}`)]),
+    tile("Cores", amount((each) => each.cpu, (count) => trim(count))),
+    tile("Memory", amount((each) => each.memory_bytes, bytes)),
+    ...gpus.map((gpu) =>
+      tile(`${gpu.model || "GPU"} in ${gpu.cluster}`, [String(gpu.used), el("small", {}, ` of ${gpu.total} used · `, money(gpu.price_per_hour, "USD"), " an hour")]),
+    ),
+  ];
+}
+
+const tile = (label, value) => el("div", { class: "tile" }, el("div", { class: "label" }, label), el("div", { class: "value" }, value));
+
+function card(node) {
+  const { capacity, used } = node;
+  const meters = [
+    meter("CPU", used.cpu, capacity.cpu, (count) => trim(count, 2), "cores"),
+    meter("Memory", used.memory_bytes, capacity.memory_bytes, bytes),
+  ];
+  if (capacity.gpus) meters.push(meter(`GPU ${capacity.gpu_model}`, used.gpus, capacity.gpus, String));
+  return el(
+    "li",
+    { class: `card node${node.ready ? "" : " away"}` },
+    el("div", { class: "title" }, el("h2", {}, node.name, el("span", { class: "id" }, node.cluster)), el("span", {}, node.ready ? badge("ready") : badge("unavailable", "not ready"))),
+    meters,
+  );
+}
+
+function meter(name, used, total, words, unit = "") {
+  const share = total ? used / total : 0;
+  const level = el("span", { class: `level${share >= 0.995 ? " full" : ""}`, style: { width: `${Math.min(100, share * 100)}%` } });
+  const text = `${words(used)} of ${words(total)}${unit && ` ${unit}`}`;
+  return el(
+    "div",
+    { class: "meter" },
+    el("div", { class: "words" }, el("span", {}, name), el("span", {}, `${text} · ${Math.round(share * 100)} %`)),
+    el("div", { class: "track", role: "meter", "aria-label": name, "aria-valuemin": 0, "aria-valuemax": total, "aria-valuenow": used, "aria-valuetext": text }, level),
+  );
+}
+
+const refresh = refresher(load, 1000);
+const from = await attempt(newest);
+await refresh();
+follow("/v1/events/stream", { resume: "after", from, on: { event: (event) => ["allocation", "node"].includes(event.kind) && refresh() } });

@@ -1,0 +1,173 @@
+// One run: what it is, why it is where it is, what it did when, what it says and what it costs.
+
+import { all, get, may, send } from "./api.js";
+import { byId, command, el, fill } from "./dom.js";
+import { agoTime, attempt, show, tookTime } from "./frame.js";
+import { bytes, clock, commandLine, resources } from "./format.js";
+import { follow, refresher } from "./live.js";
+import { openLog } from "./log.js";
+import { money } from "./money.js";
+import { outputs } from "./outputs.js";
+import { badge, FINAL, WAITING } from "./phases.js";
+import { drawTimeline } from "./timeline.js";
+
+const path = `/v1/workloads/${encodeURIComponent(byId("content").dataset.reference)}`;
+const events = [];
+let run = null;
+let log = null;
+
+async function load() {
+  const found = await attempt(() => get(path));
+  if (!found) return;
+  run = found;
+  byId("run").hidden = false;
+  byId("run").setAttribute("aria-busy", "false");
+  header();
+  pods();
+  specification();
+  commands();
+  picture();
+  log ??= openLog(path, run);
+  log.update(run);
+  await Promise.all([explanation(), cost(), outputs(run, path)].map((work) => work.catch(show)));
+}
+
+function header() {
+  document.title = `${run.name} · ${run.phase} · mainstay`;
+  byId("name").textContent = run.name;
+  if (byId("phase").dataset.phase !== run.phase) {
+    fill(byId("phase"), badge(run.phase));
+    byId("phase").dataset.phase = run.phase;
+  }
+  byId("reason").textContent = sentence(run.reason.sentence);
+  const meta = [
+    el("span", { class: "mono" }, run.id),
+    `${run.kind} in project ${run.project}`,
+    el("span", {}, `submitted by ${run.submitted_by} `, agoTime(run.submitted_at), " ago"),
+  ];
+  if (run.started_at) meta.push(el("span", {}, run.finished_at ? "ran for " : "runs for ", tookTime(run.started_at, run.finished_at)));
+  if (run.attempt > 1) meta.push(`attempt ${run.attempt}`);
+  if (run.stop_requested && !FINAL.has(run.phase)) meta.push("stop requested");
+  fill(byId("meta"), meta.flatMap((part, place) => (place ? [" · ", part] : [part])));
+  const stoppable = !FINAL.has(run.phase) && may("stop");
+  byId("stop").hidden = !stoppable;
+  byId("stop").disabled = run.stop_requested;
+  byId("stop").textContent = run.stop_requested ? "Stopping…" : "Stop this run";
+}
+
+const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+async function explanation() {
+  const waits = WAITING.has(run.phase);
+  if (!waits) {
+    byId("explain").hidden = true;
+    return;
+  }
+  const answer = await get(`${path}/explain`);
+  const parts = [el("p", {}, sentence(answer.reason.sentence), ".")];
+  if (answer.position) parts.push(el("p", {}, answer.position === 1 ? "It is the next in line." : `Its place in line: ${answer.position}.`));
+  if (answer.would_start_if.length) {
+    const change = (each) => el("li", {}, `${each.change.replace("_", " ")}: `, el("strong", {}, each.after || "any"), ` instead of ${each.before || "any"}`);
+    parts.push(el("p", {}, "It would start now with one of these changes:"), el("ul", {}, answer.would_start_if.map(change)));
+  }
+  fill(byId("explanation"), parts);
+  byId("explain").hidden = false;
+}
+
+function pods() {
+  if (!run.pods.length) {
+    fill(byId("pods"), el("p", { class: "dim" }, "None yet: pods appear once the run is placed."));
+    return;
+  }
+  const cell = (label, ...content) => el("td", { "data-label": label }, ...content);
+  const rows = run.pods.map((pod) =>
+    el(
+      "tr",
+      {},
+      el("td", { class: "wide", "data-label": "Pod" }, el("span", { class: "mono" }, pod.pod)),
+      cell("State", badge(pod.state === "ended" ? endState(pod) : pod.state, endWords(pod))),
+      cell("Node", pod.node, el("span", { class: "id" }, pod.cluster)),
+      cell("Took", pod.started_at ? tookTime(pod.started_at, pod.ended_at) : "–"),
+      el("td", { class: "wide", "data-label": "Detail" }, pod.detail || (pod.address && el("span", { class: "mono" }, pod.address)) || "–"),
+    ),
+  );
+  const heads = ["Pod", "State", "Node", "Took", "Detail"].map((name) => el("th", { scope: "col" }, name));
+  fill(byId("pods"), el("table", { class: "list plain" }, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows)));
+}
+
+const endState = (pod) => (pod.end === "exited" && pod.exit_code === 0 ? "succeeded" : pod.end === "stopped" ? "stopped" : "failed");
+
+function endWords(pod) {
+  if (pod.state !== "ended") return pod.state === "nothing" ? "created" : pod.ready && pod.address ? "ready" : pod.state;
+  return pod.exit_code === null ? pod.end.replaceAll("_", " ") : `exit code ${pod.exit_code}`;
+}
+
+function specification() {
+  const facts = [
+    ["Per pod", resources(run.resources)],
+    ["Nodes", String(run.nodes)],
+    ["Queue", run.queue],
+    ["Priority", String(run.priority)],
+    ["Submitted", clock(run.submitted_at)],
+  ];
+  for (const [name, value] of Object.entries(run.env)) facts.push([el("code", {}, name), el("code", {}, value)]);
+  fill(byId("spec"), el("pre", { class: "argv", tabindex: "0", "aria-label": "Command" }, commandLine(run.run)), el("dl", { class: "facts" }, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])));
+}
+
+function commands() {
+  const lines = [`mainstay logs -f ${run.id}`, `mainstay show ${run.id}`];
+  if (!FINAL.has(run.phase)) lines.push(`mainstay stop ${run.id}`);
+  if (run.phase === "succeeded" && run.output && run.kind === "job") lines.push(`mainstay deploy ${run.id}`);
+  const key = lines.join("\n");
+  if (byId("next").dataset.lines === key) return;
+  byId("next").dataset.lines = key;
+  fill(byId("next"), lines.map(command));
+}
+
+async function cost() {
+  if (!run.pods.length) return;
+  // Usage is recorded some seconds after the end; until an hour later the bill is asked up to now.
+  const settled = run.finished_at && Date.now() - Date.parse(run.finished_at) > 3600_000;
+  const until = settled ? new Date(Date.parse(run.finished_at) + 60_000).toISOString() : undefined;
+  const bill = await get("/v1/cost", { group_by: "workload", since: run.submitted_at, until });
+  const line = bill.lines.find((each) => each.group === run.id);
+  if (!line) return;
+  const used = [`${line.cpu_core_hours.toFixed(3)} core hours`, `${line.memory_gib_hours.toFixed(3)} GiB hours`];
+  if (line.gpu_hours) used.push(`${line.gpu_hours.toFixed(3)} GPU hours`);
+  const charged = Number(line.accruing) ? [money(line.charged, line.currency), " charged, ", money(line.accruing, line.currency), " accruing"] : ["charged in full"];
+  fill(byId("cost"), el("p", { class: "sum" }, money(line.total, line.currency)), el("p", { class: "dim" }, charged), el("p", { class: "dim" }, used.join(" · ")), el("a", { href: "/cost" }, "All costs"));
+}
+
+function picture() {
+  drawTimeline(byId("timeline"), run, events);
+}
+
+function takeEvent(event) {
+  if (events.length && event.seq <= events.at(-1).seq) return;
+  events.push(event);
+  refresh();
+}
+
+byId("stop").addEventListener("click", () => {
+  byId("confirm-text").textContent = `${run.name} gets its time to finish what it does, then it is ended. Its log and its cost stay.`;
+  byId("confirm").returnValue = "no";
+  byId("confirm").showModal();
+});
+byId("confirm").addEventListener("close", async () => {
+  if (byId("confirm").returnValue !== "stop") return;
+  byId("stop").disabled = true;
+  await attempt(() => send("POST", `${path}/stop`));
+  refresh();
+});
+new ResizeObserver(() => run && picture()).observe(byId("timeline"));
+
+const refresh = refresher(load);
+await refresh();
+if (run) {
+  events.push(...((await attempt(() => all("/v1/events", { workload: run.id }))) ?? []));
+  picture();
+  follow("/v1/events/stream", { query: { workload: run.id }, resume: "after", from: events.at(-1)?.seq ?? 0, on: { event: takeEvent } });
+  // Bars and costs of what runs grow without an event.
+  setInterval(() => document.hidden || FINAL.has(run.phase) || picture(), 1000);
+  setInterval(() => document.hidden || FINAL.has(run.phase) || cost().catch(show), 10_000);
+}

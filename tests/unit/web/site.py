@@ -1,0 +1,279 @@
+"""A platform with pages for tests: a real store and API behind a real socket, and a cluster that only has logs."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from mainstay.api.app import create_api
+from mainstay.artifacts.objects import open_artifacts
+from mainstay.domain.allocation import Allocation, End, PodAction, Seen
+from mainstay.domain.artifact import Entry, Tree
+from mainstay.domain.billing import Charge, UsageRecord
+from mainstay.domain.capacity import ClusterState, LogChunk, NodeState
+from mainstay.domain.errors import NotFound
+from mainstay.domain.plan import ObserveNodes, RecordUsage
+from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources, cost_micros
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.workload import Phase, Workload
+from mainstay.operations.offload import Offload
+from mainstay.operations.principal import Principal
+from mainstay.operations.pulse import Pulse
+from mainstay.operations.services import Services
+from mainstay.operations.sessions import Sessions
+from mainstay.store import SqlStore, open_sqlite
+from mainstay.web import mount_pages
+from tests.stores import SECOND, TENANT, USER, Scene
+
+TOKEN = "mst_test"
+VIEWER_TOKEN = "mst_viewer"
+GPU_HOUR = 2_500_000
+CPU_HOUR = 40_000
+GIB_HOUR = 5_000
+
+
+class WallClock:
+    """The browser has real time, so the platform has it too."""
+
+    def now(self) -> int:
+        return time.time_ns() // 1_000
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+@dataclass
+class LogCluster:
+    """Only logs: bytes by pod, and which pods will write no more."""
+
+    name: str = "local"
+    logs: dict[str, bytes] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+
+    async def observe(self) -> ClusterState:
+        return ClusterState(nodes=(), pods=())
+
+    async def act(self, action: PodAction, *, epoch: int) -> None:
+        raise NotImplementedError
+
+    async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
+        if pod not in self.logs:
+            raise NotFound(pod)
+        data = self.logs[pod][offset : offset + limit]
+        ended = pod in self.ended and offset + len(data) == len(self.logs[pod])
+        return LogChunk(data=data, next_offset=offset + len(data), dropped=0, ended=ended)
+
+    async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
+        raise NotImplementedError
+        yield
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass
+class Site:
+    """A running platform. `scene` writes into its store; `sign_in` gives a link for a browser."""
+
+    scene: Scene
+    cluster: LogCluster
+    services: Services
+    app: FastAPI
+
+    @property
+    def url(self) -> str:
+        return self.services.url
+
+    @property
+    def store(self) -> SqlStore:
+        assert isinstance(self.scene.store, SqlStore)
+        return self.scene.store
+
+    def link(self, *, role: str = "admin") -> str:
+        """As `POST /v1/sign-in` makes it."""
+        return f"{self.url}/sign-in#{self.services.sessions.code(Principal(name=USER, tenant=TENANT, role=role))}"
+
+    def at(self, seconds_ago: float) -> Site:
+        """The next commit happens then."""
+        self.scene.now = self.services.clock.now() - round(seconds_ago * SECOND) - SECOND
+        return self
+
+    def fleet(self) -> None:
+        """Three machines, one of them with GPUs, one not ready."""
+        states = (
+            NodeState(name="atlas", capacity=size(cpus=32, gib=128), ready=True),
+            NodeState(name="boreas", capacity=size(cpus=64, gib=512, gpus=8, gpu_model="H100"), ready=True),
+            NodeState(name="calypso", capacity=size(cpus=16, gib=64), ready=False),
+        )
+        self.scene.applied(ObserveNodes(cluster="local", nodes=states, reason=why(Code.NODE_CHANGED)))
+
+    def prices(self) -> None:
+        """One price per SKU."""
+        for sku, micros in (("cpu", CPU_HOUR), ("memory", GIB_HOUR), ("gpu", GPU_HOUR)):
+            self.scene.applied(self.scene.price(micros, sku=sku))
+
+    def advance(self, work: Workload, phase: Phase, code: Code, **numbers: Any) -> Workload:
+        """A step with a reason of its own."""
+        attempt = numbers.pop("attempt", work.attempt)
+        reason = Reason(code=code, object=work.id, numbers={"attempt": attempt, **numbers})
+        self.scene.applied(self.scene.advance(work, phase, attempt=attempt, reason=reason))
+        return self.scene.workload(work.id)
+
+    def place(self, work: Workload, node: str) -> list[Allocation]:
+        """All ranks of the current attempt on one node."""
+        chosen = next(row for row in self.store.nodes() if row.name == node)
+        self.scene.applied(
+            self.scene.allocate(work, node=chosen, reason=Reason(code=Code.PLACED, numbers={"nodes": node}))
+        )
+        return self.pods(work)
+
+    def pods(self, work: Workload) -> list[Allocation]:
+        """Of the current attempt."""
+        work = self.scene.workload(work.id)
+        return [row for row in self.store.allocations(work.key) if row.attempt == work.attempt]
+
+    def running(self, work: Workload, **changes: Any) -> Workload:
+        """All pods report that they run."""
+        for pod in self.pods(work):
+            self.scene.applied(
+                self.scene.see(
+                    pod, Seen.RUNNING, started_at=self.scene.now, address="127.0.0.1:1", ready=True, **changes
+                )
+            )
+        return self.advance(work, Phase.RUNNING, Code.POD_RUNNING)
+
+    def ended(self, work: Workload, *, end: End = End.EXITED, exit_code: int | None = 0, output: str = "") -> None:
+        """All pods report their end."""
+        for pod in self.pods(work):
+            self.scene.end(pod, end=end, exit_code=exit_code, output=output)
+            self.cluster.ended.add(pod.pod)
+
+    def bill(self, pod: Allocation, *, start: int, end: int, project: str = "default") -> None:
+        """Usage with exact charges."""
+        parts = (
+            ("cpu", CPU_HOUR, pod.resources.cpu_milli, 1_000),
+            ("memory", GIB_HOUR, pod.resources.memory_bytes, BYTES_PER_GIB),
+            ("gpu", GPU_HOUR, pod.resources.gpus, 1),
+        )
+        charges = tuple(
+            Charge(
+                allocation_key=pod.key,
+                start=start,
+                end=end,
+                sku=sku,
+                quantity=amount,
+                unit_price=Money(micros=price),
+                cost=Money(
+                    micros=cost_micros(
+                        price_per_hour_micros=price, amount=amount, per_amount=per, duration_us=end - start
+                    )
+                ),
+            )
+            for sku, price, amount, per in parts
+            if amount
+        )
+        usage = UsageRecord(
+            allocation_key=pod.key,
+            tenant=TENANT,
+            project=project,
+            workload=pod.workload,
+            resources=pod.resources,
+            start=start,
+            end=end,
+        )
+        self.scene.applied(RecordUsage(usage=usage, charges=charges, reason=Reason(code=Code.METERED)))
+
+    def tree(self, files: dict[str, bytes]) -> str:
+        """Stored; its digest."""
+
+        async def put() -> str:
+            entries = []
+            for path, content in sorted(files.items()):
+                digest = hashlib.sha256(content).hexdigest()
+                await self.services.artifacts.put(digest, _once(content))
+                entries.append(Entry(path=path, size=len(content), digest=digest))
+            return await self.services.artifacts.put_tree(Tree(entries=tuple(entries)))
+
+        return asyncio.run(put())
+
+
+def size(*, cpus: float, gib: float, gpus: int = 0, gpu_model: str = "") -> Resources:
+    return Resources(
+        cpu_milli=round(cpus * 1_000), memory_bytes=round(gib * BYTES_PER_GIB), gpus=gpus, gpu_model=gpu_model
+    )
+
+
+def why(code: Code, **numbers: float | str) -> Reason:
+    return Reason(code=code, numbers=numbers)
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+@contextmanager
+def running_site(folder: Path) -> Iterator[Site]:
+    """A platform on a free port, with its server on a thread of its own."""
+    clock = WallClock()
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(128)
+        store = open_sqlite(folder / "mainstay.db")
+        cluster = LogCluster()
+        offload = Offload()
+        services = Services(
+            store=store,
+            artifacts=open_artifacts(str(folder / "artifacts")),
+            clusters={cluster.name: cluster},
+            clock=clock,
+            offload=offload,
+            pulse=Pulse(),
+            authenticate=_authenticate,
+            sessions=Sessions(clock),
+            system=store.system(),
+            url=f"http://127.0.0.1:{listener.getsockname()[1]}",
+        )
+        app = create_api(services)
+        mount_pages(app, services)
+        site = Site(scene=Scene(store, now=clock.now()), cluster=cluster, services=services, app=app)
+        with serving(app, listener):
+            yield site
+        offload.close()
+        store.close()
+
+
+@contextmanager
+def serving(app: FastAPI, listener: socket.socket) -> Iterator[uvicorn.Server]:
+    """Answer on a socket until the block ends."""
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, ws="none", loop="asyncio", timeout_graceful_shutdown=1)
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield server
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def _authenticate(token: str) -> Principal | None:
+    roles = {TOKEN: "admin", VIEWER_TOKEN: "viewer"}
+    return Principal(name=USER, tenant=TENANT, role=roles[token]) if token in roles else None
