@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +96,9 @@ class Site:
     cluster: LogCluster
     services: Services
     app: FastAPI
+    model: str
+    """host:port where a model answers."""
+    server: Server
 
     @property
     def url(self) -> str:
@@ -150,9 +156,7 @@ class Site:
         """All pods report that they run."""
         for pod in self.pods(work):
             self.scene.applied(
-                self.scene.see(
-                    pod, Seen.RUNNING, started_at=self.scene.now, address="127.0.0.1:1", ready=True, **changes
-                )
+                self.scene.see(pod, Seen.RUNNING, started_at=self.scene.now, address=self.model, ready=True, **changes)
             )
         return self.advance(work, Phase.RUNNING, Code.POD_RUNNING)
 
@@ -208,7 +212,9 @@ class Site:
                 entries.append(Entry(path=path, size=len(content), digest=digest))
             return await self.services.artifacts.put_tree(Tree(entries=tuple(entries)))
 
-        return asyncio.run(put())
+        # On a thread of its own: the caller's may already have a loop.
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(asyncio.run, put()).result()
 
 
 def size(*, cpus: float, gib: float, gpus: int = 0, gpu_model: str = "") -> Resources:
@@ -226,52 +232,116 @@ async def _once(content: bytes) -> AsyncIterator[bytes]:
 
 
 @contextmanager
-def running_site(folder: Path) -> Iterator[Site]:
-    """A platform on a free port, with its server on a thread of its own."""
-    clock = WallClock()
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(128)
-        store = open_sqlite(folder / "mainstay.db")
-        cluster = LogCluster()
-        offload = Offload()
-        services = Services(
-            store=store,
-            artifacts=open_artifacts(str(folder / "artifacts")),
-            clusters={cluster.name: cluster},
-            clock=clock,
-            offload=offload,
-            pulse=Pulse(),
-            authenticate=_authenticate,
-            sessions=Sessions(clock),
-            system=store.system(),
-            url=f"http://127.0.0.1:{listener.getsockname()[1]}",
-        )
-        app = create_api(services)
-        mount_pages(app, services)
-        site = Site(scene=Scene(store, now=clock.now()), cluster=cluster, services=services, app=app)
-        with serving(app, listener):
-            yield site
-        offload.close()
-        store.close()
+def services_of(folder: Path, *, url: str) -> Iterator[Services]:
+    """Everything but a server, opened in a folder."""
+    clock, cluster, offload = WallClock(), LogCluster(), Offload()
+    store = open_sqlite(folder / "mainstay.db")
+    yield Services(
+        store=store,
+        artifacts=open_artifacts(str(folder / "artifacts")),
+        clusters={cluster.name: cluster},
+        clock=clock,
+        offload=offload,
+        pulse=Pulse(),
+        authenticate=_authenticate,
+        sessions=Sessions(clock),
+        system=store.system(),
+        url=url,
+    )
+    offload.close()
+    store.close()
+
+
+def app_of(services: Services) -> FastAPI:
+    """The API with its pages."""
+    app = create_api(services)
+    mount_pages(app, services)
+    return app
 
 
 @contextmanager
-def serving(app: FastAPI, listener: socket.socket) -> Iterator[uvicorn.Server]:
-    """Answer on a socket until the block ends."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_config=None, access_log=False, ws="none", loop="asyncio", timeout_graceful_shutdown=1)
-    )
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+def running_site(folder: Path) -> Iterator[Site]:
+    """A platform on a free port."""
+    with _listening(0) as free:
+        port = free.getsockname()[1]
+    with services_of(folder, url=f"http://127.0.0.1:{port}") as services, model_server() as model:
+        cluster = services.clusters["local"]
+        assert isinstance(cluster, LogCluster)
+        site = Site(
+            scene=Scene(services.store, now=services.clock.now()),
+            cluster=cluster,
+            services=services,
+            app=app_of(services),
+            model=model,
+            server=Server(port=port),
+        )
+        site.server.start(site.app)
+        yield site
+        site.server.stop()
+
+
+@dataclass
+class Server:
+    """Answers on a port, from a thread of its own; may be stopped and started again."""
+
+    port: int
+    server: uvicorn.Server | None = None
+    thread: threading.Thread | None = None
+
+    def start(self, app: FastAPI) -> None:
+        """Returns when it answers."""
+        listener = _listening(self.port)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, ws="none", loop="asyncio", timeout_graceful_shutdown=1
+            )
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        self.server, self.thread = server, thread
+
+    def stop(self) -> None:
+        """Returns when it has let go of its port."""
+        if self.server is not None and self.thread is not None:
+            self.server.should_exit = True
+            self.thread.join(10)
+            self.server = self.thread = None
+
+
+def _listening(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
+    listener.listen(128)
+    return listener
+
+
+@contextmanager
+def model_server() -> Iterator[str]:
+    """host:port of something that says what its model takes, as the Open Inference Protocol has it."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Model)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield server
-    finally:
-        server.should_exit = True
-        thread.join(10)
+    yield f"127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+class _Model(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        inputs = [{"name": "pixels", "datatype": "FP64", "shape": [-1, 8]}]
+        body = json.dumps({"name": "digits", "versions": ["1"], "platform": "skops", "inputs": inputs}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def _authenticate(token: str) -> Principal | None:

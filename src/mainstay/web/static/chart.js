@@ -55,7 +55,7 @@ function stack(names, amountOf, x, width, y) {
 
 function niceTop(value) {
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 4, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= value);
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].map((factor) => factor * power).find((candidate) => candidate >= value);
 }
 
 /** As few digits as tell the amount: cents, or the first two that are not zero. */

@@ -4,7 +4,7 @@ import { get, withQuery } from "./api.js";
 import { drawDays } from "./chart.js";
 import { byId, command, el, fill, keyed } from "./dom.js";
 import { attempt, show } from "./frame.js";
-import { micros, trim } from "./format.js";
+import { micros } from "./format.js";
 import { refresher } from "./live.js";
 import { money } from "./money.js";
 
@@ -55,10 +55,12 @@ function showLines(bill, by) {
 }
 
 const amounts = (line) => [
-  ["Core hours", trim(line.cpu_core_hours, 3)],
-  ["GiB hours", trim(line.memory_gib_hours, 3)],
-  ["GPU hours", trim(line.gpu_hours, 3)],
+  ["Core hours", hours(line.cpu_core_hours)],
+  ["GiB hours", hours(line.memory_gib_hours)],
+  ["GPU hours", line.gpu_hours ? hours(line.gpu_hours) : "–"],
 ];
+
+const hours = (amount) => amount.toLocaleString("en", { minimumFractionDigits: 3, maximumFractionDigits: 3 });
 
 function row(line, by) {
   const name = by === "workload" ? [el("a", { href: `/runs/${encodeURIComponent(line.group)}`, class: "name" }, line.name), el("span", { class: "id" }, line.group)] : [line.group];
@@ -68,8 +70,8 @@ function row(line, by) {
 function footer(bill) {
   const total = (part) => bill.lines.reduce((sum, line) => sum + line[part], 0);
   const exact = (part) => money(decimal(bill.lines.reduce((sum, line) => sum + micros(line[part]), 0n)), bill.currency);
-  const hours = amounts({ cpu_core_hours: total("cpu_core_hours"), memory_gib_hours: total("memory_gib_hours"), gpu_hours: total("gpu_hours") });
-  return el("tr", {}, el("th", { scope: "row" }, "Total"), numbers([...hours, ["Charged", exact("charged")], ["Accruing", exact("accruing")], ["Total", money(bill.total, bill.currency)]]));
+  const used = amounts({ cpu_core_hours: total("cpu_core_hours"), memory_gib_hours: total("memory_gib_hours"), gpu_hours: total("gpu_hours") });
+  return el("tr", {}, el("th", { scope: "row" }, "Total"), numbers([...used, ["Charged", exact("charged")], ["Accruing", exact("accruing")], ["Total", money(bill.total, bill.currency)]]));
 }
 
 const numbers = (cells) => cells.map(([label, content]) => el("td", { class: "number right", "data-label": label }, content));
@@ -101,7 +103,8 @@ async function partsOf(day, by) {
   if (past.has(key)) return past.get(key);
   const until = end < Date.now() ? new Date(end).toISOString() : undefined;
   const bill = await get("/v1/cost", { group_by: by, since: new Date(start).toISOString(), until });
-  const parts = bill.lines.map((line) => [line.group, micros(line.total)]).filter(([, amount]) => amount);
+  // Runs of one name are one colour: a picture of thirty runs would show none of them.
+  const parts = bill.lines.map((line) => [line.name || line.group, micros(line.total)]).filter(([, amount]) => amount);
   if (end + DAY_MS < Date.now()) past.set(key, parts);
   return parts;
 }

@@ -27,15 +27,15 @@ function card(endpoint) {
   const facts = [["Model", `${endpoint.model}${endpoint.serving_version ? `, version ${endpoint.serving_version}` : ""}`]];
   if (endpoint.serving) facts.push(["Served by", runLink(endpoint.serving)]);
   if (endpoint.candidate) facts.push(["Candidate", el("span", {}, `version ${endpoint.candidate_version}, `, runLink(endpoint.candidate))]);
-  facts.push(["Address", el("code", {}, endpoint.url)], ["Project", endpoint.project], ["Changed", el("span", {}, agoTime(endpoint.updated_at), " ago")]);
+  facts.push(["Address", el("code", {}, endpoint.url)]);
   if (endpoint.last_reason) facts.push(["Last change", endpoint.last_reason.sentence]);
   return el(
     "section",
     { class: "card endpoint", id: endpoint.name, "aria-label": `Endpoint ${endpoint.name}` },
     el("h2", {}, endpoint.name, badge(endpoint.state)),
     may("deploy") && el("button", { type: "button", class: "quiet small act", onclick: () => confirmRemoval(endpoint) }, "Remove"),
-    el("p", { class: "dim" }, WORDS[endpoint.state]),
-    el("dl", { class: "facts" }, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])),
+    el("p", { class: "dim" }, `${WORDS[endpoint.state]} · project ${endpoint.project} · changed `, agoTime(endpoint.updated_at), " ago"),
+    el("dl", { class: "facts across" }, facts.map(([name, value]) => el("div", { class: name === "Address" ? "broad" : "" }, el("dt", {}, name), el("dd", {}, value)))),
     howTo(endpoint),
   );
 }

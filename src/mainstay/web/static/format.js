@@ -38,7 +38,7 @@ export const cores = (count) => `${trim(count, 2)} CPU`;
 export function resources(amount) {
   const parts = [cores(amount.cpu), bytes(amount.memory_bytes)];
   if (amount.gpus) parts.push(`${amount.gpus} × ${amount.gpu_model || "GPU"}`);
-  return parts.join(" · ");
+  return parts.map((part) => part.replaceAll(" ", "\u00a0")).join(" · ");
 }
 
 export function dateTime(instant) {

@@ -5,7 +5,6 @@ import { byId, command, el, fill, keyed } from "./dom.js";
 import { attempt } from "./frame.js";
 import { bytes, trim } from "./format.js";
 import { follow, newest, refresher } from "./live.js";
-import { money } from "./money.js";
 import { badge } from "./phases.js";
 
 async function load() {
@@ -28,10 +27,13 @@ function tiles(nodes, gpus) {
     tile("Cores", amount((each) => each.cpu, (count) => trim(count))),
     tile("Memory", amount((each) => each.memory_bytes, bytes)),
     ...gpus.map((gpu) =>
-      tile(`${gpu.model || "GPU"} in ${gpu.cluster}`, [String(gpu.used), el("small", {}, ` of ${gpu.total} used · `, money(gpu.price_per_hour, "USD"), " an hour")]),
+      tile(`${gpu.model || "GPU"} in ${gpu.cluster}`, [String(gpu.used), el("small", {}, ` of ${gpu.total} used · `, price(gpu.price_per_hour), " an hour")]),
     ),
   ];
 }
+
+/** The price book is in one currency, which the list of GPUs does not name: it is that of the bill. */
+const price = (amount) => `${Number(amount).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 6 })} USD`;
 
 const tile = (label, value) => el("div", { class: "tile" }, el("div", { class: "label" }, label), el("div", { class: "value" }, value));
 

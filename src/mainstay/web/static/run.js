@@ -39,7 +39,7 @@ function header() {
     fill(byId("phase"), badge(run.phase));
     byId("phase").dataset.phase = run.phase;
   }
-  byId("reason").textContent = sentence(run.reason.sentence);
+  byId("reason").textContent = run.reason.code === "PodRunning" ? whereItRuns() : sentence(run.reason.sentence);
   const meta = [
     el("span", { class: "mono" }, run.id),
     `${run.kind} in project ${run.project}`,
@@ -55,6 +55,15 @@ function header() {
   byId("stop").textContent = run.stop_requested ? "Stopping…" : "Stop this run";
 }
 
+/** "Runs" says less than the badge: say where. */
+function whereItRuns() {
+  const live = run.pods.filter((pod) => !pod.ended_at);
+  const places = [...new Set(live.map((pod) => pod.node))];
+  if (!places.length) return "Runs";
+  const nodes = places.length > 3 ? `${places.slice(0, 3).join(", ")} and ${places.length - 3} more nodes` : places.join(", ");
+  return `Runs on ${nodes}${live.length > 1 ? `, ${live.length} pods` : ""}`;
+}
+
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 async function explanation() {
@@ -64,14 +73,14 @@ async function explanation() {
     return;
   }
   const answer = await get(`${path}/explain`);
-  const parts = [el("p", {}, sentence(answer.reason.sentence), ".")];
+  const parts = answer.reason.sentence === run.reason.sentence ? [] : [el("p", {}, sentence(answer.reason.sentence), ".")];
   if (answer.position) parts.push(el("p", {}, answer.position === 1 ? "It is the next in line." : `Its place in line: ${answer.position}.`));
   if (answer.would_start_if.length) {
     const change = (each) => el("li", {}, `${each.change.replace("_", " ")}: `, el("strong", {}, each.after || "any"), ` instead of ${each.before || "any"}`);
     parts.push(el("p", {}, "It would start now with one of these changes:"), el("ul", {}, answer.would_start_if.map(change)));
   }
   fill(byId("explanation"), parts);
-  byId("explain").hidden = false;
+  byId("explain").hidden = !parts.length;
 }
 
 function pods() {
@@ -134,7 +143,11 @@ async function cost() {
   if (!line) return;
   const used = [`${line.cpu_core_hours.toFixed(3)} core hours`, `${line.memory_gib_hours.toFixed(3)} GiB hours`];
   if (line.gpu_hours) used.push(`${line.gpu_hours.toFixed(3)} GPU hours`);
-  const charged = Number(line.accruing) ? [money(line.charged, line.currency), " charged, ", money(line.accruing, line.currency), " accruing"] : ["charged in full"];
+  const charged = !Number(line.accruing)
+    ? ["charged in full"]
+    : Number(line.charged)
+      ? [money(line.charged, line.currency), " charged, ", money(line.accruing, line.currency), " accruing"]
+      : ["accruing; charged from time to time"];
   fill(byId("cost"), el("p", { class: "sum" }, money(line.total, line.currency)), el("p", { class: "dim" }, charged), el("p", { class: "dim" }, used.join(" · ")), el("a", { href: "/cost" }, "All costs"));
 }
 

@@ -32,7 +32,7 @@ function row(run) {
     "tr",
     {},
     cell("Run", { class: "wide" }, el("a", { href: `/runs/${encodeURIComponent(run.id)}`, class: "name" }, run.name), el("span", { class: "id" }, run.id)),
-    cell("State", { class: "wide state" }, badge(run.phase), run.stop_requested && !run.finished_at && el("span", { class: "id" }, "stopping"), el("span", { class: "why" }, run.reason.sentence)),
+    cell("State", { class: "wide state" }, badge(run.phase), run.stop_requested && !run.finished_at && el("span", { class: "id" }, "stopping"), run.reason.code !== "PodRunning" && el("span", { class: "why" }, run.reason.sentence)),
     cell("Kind", {}, run.kind),
     cell("Nodes", { class: "number" }, String(run.nodes)),
     cell("Resources", {}, resources(run.resources)),
@@ -57,8 +57,11 @@ function pager(next, wanted) {
   const links = [];
   if (wanted.cursor) links.push(el("a", { href: withQuery("/runs", { ...wanted, cursor: "" }) }, "← Newest"));
   if (next) links.push(el("a", { href: withQuery("/runs", { ...wanted, cursor: next }) }, "Older →"));
+  const key = links.map((link) => link.href).join(" ");
+  if (byId("pager").dataset.links === key) return;
+  byId("pager").dataset.links = key;
   byId("pager").hidden = !links.length;
-  if (byId("pager").textContent !== links.map((link) => link.textContent).join("") || links.length) fill(byId("pager"), links);
+  fill(byId("pager"), links);
 }
 
 function showFilters() {

@@ -20,7 +20,7 @@ export function drawTimeline(place, run, events) {
   const to = Math.max(now, from + 1000, ...lanes.flatMap((lane) => lane.spans.map((span) => span.to)));
   const width = place.clientWidth;
   if (!width) return;
-  const room = width < 520 ? 74 : 128;
+  const room = width < 520 ? 92 : 136;
   const x = (at) => room + ((at - from) / (to - from)) * (width - room - 12);
   const height = TOP + lanes.length * LANE + AXIS;
   const picture = svg(
@@ -72,7 +72,6 @@ function phaseLane(run, events, now) {
 }
 
 function podLanes(run, now) {
-  const many = run.attempt > 1;
   return run.pods.slice(-PODS_MAX).map((pod) => {
     const created = Date.parse(pod.created_at);
     const started = pod.started_at && Date.parse(pod.started_at);
@@ -82,8 +81,13 @@ function podLanes(run, now) {
     const good = pod.end === "exited" && pod.exit_code === 0;
     const how = pod.exit_code === null ? pod.end.replaceAll("_", " ") : `exit code ${pod.exit_code}`;
     const marks = ended ? [{ at: ended, kind: good ? "good" : pod.end === "stopped" ? "idle" : "bad", text: `ended: ${how}` }] : [];
-    return { name: many ? `${pod.attempt}.${pod.rank} ${pod.node}` : `${pod.rank} ${pod.node}`, long: `Pod ${pod.pod} on ${pod.node}`, spans, marks };
+    return { name: `${laneName(run, pod)} · ${pod.node}`, long: `Pod ${pod.pod} on ${pod.node}`, spans, marks };
   });
+}
+
+function laneName(run, pod) {
+  if (run.attempt > 1) return run.nodes > 1 ? `${pod.attempt}.${pod.rank}` : `attempt ${pod.attempt}`;
+  return run.nodes > 1 ? `rank ${pod.rank}` : "pod";
 }
 
 function drawLane(lane, y, x, room) {
@@ -92,7 +96,8 @@ function drawLane(lane, y, x, room) {
     const left = x(span.from);
     const width = Math.max(2, x(span.to) - left);
     const text = `${span.phase}: ${duration(span.to - span.from)}${span.open ? " so far" : ""}, from ${clock(span.from)}`;
-    const inside = width > 9 * span.phase.length && svg("text", { class: "in-bar", x: left + 7, y: y + BAR - 4, "aria-hidden": "true" }, span.phase);
+    const after = lane.marks.some((mark) => mark.at === span.from) ? 13 : 7;
+    const inside = width > 8 * span.phase.length + after + 9 && svg("text", { class: "in-bar", x: left + after, y: y + BAR - 4, "aria-hidden": "true" }, span.phase);
     return svg("g", {}, svg("title", {}, text), svg("rect", { class: `span-${CLASS[span.phase] ?? "unknown"}`, x: left, y, width, height: BAR, rx: Math.min(4, width / 2) }), inside);
   });
   const marks = lane.marks.map((mark) => svg("g", {}, svg("title", {}, mark.text), markShape(mark.kind, x(mark.at), y + BAR / 2)));
