@@ -14,7 +14,7 @@ from mainstay.operations.principal import Principal
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import cookie_name
 
-FORM_TOKEN_HEADER = "x-mainstay-form-token"
+FORM_TOKEN_HEADER = "x-mainstay-form-token"  # noqa: S105 a header's name
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 GUARDED = ("/v1/", "/endpoints/", "/metrics")
 """Requests to these paths need a token. `/endpoints/` is the gateway; the pages of endpoints guard themselves."""

@@ -46,7 +46,7 @@ def job_request(job: wire.Job, *, code: str = "") -> JobRequest:
         retry=_retry(job),
         max_duration_seconds=_parse("max_duration", quantities.duration, job.max_duration) if job.max_duration else 0,
         stop_grace_seconds=_parse("stop_grace", quantities.duration, job.stop_grace),
-        port=job.type == Kind.SERVICE,
+        port=Kind(job.type) is Kind.SERVICE,
     )
     return JobRequest(spec=spec, project=job.project, queue=job.queue, priority=job.priority)
 
@@ -81,8 +81,8 @@ def _retry(job: wire.Job) -> RetryPolicy:
         infrastructure_max=job.retry.infra,
         user_max=job.retry.user,
         backoff_seconds=backoff,
-        backoff_seconds_max=max(backoff, RetryPolicy.backoff_seconds_max),
-        always=job.type == Kind.SERVICE,
+        backoff_seconds_max=max(backoff, RetryPolicy().backoff_seconds_max),
+        always=Kind(job.type) is Kind.SERVICE,
     )
 
 

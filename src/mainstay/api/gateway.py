@@ -75,7 +75,7 @@ async def _forward(call: Caller, request: Request, name: str, path: str) -> Resp
     upstream = client.build_request(
         request.method,
         f"http://{endpoint.address}/v2/{_plain(path)}",
-        params=request.query_params.multi_items(),
+        params=httpx2.QueryParams(str(request.query_params)),
         headers=_forwarded(request.headers.items(), request.headers.get("connection", "")),
         content=await request.body(),
     )

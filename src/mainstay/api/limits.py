@@ -1,88 +1,127 @@
-"""What every request is held to, and what every answer carries: body size, and headers that keep browsers in check."""
+"""What a request may cost: the size of its body, of a page and of a piece of log, and the number of open streams."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Final
 
-from starlette.datastructures import Headers, MutableHeaders
+from fastapi import Query, Request, Response
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mainstay.api import problems
+from mainstay.api.problems import problem_response
+from mainstay.domain.errors import Invalid, Unavailable
 from mainstay.wire.views import Problem
 
 BODY_BYTES_MAX: Final = 1 << 20
 BULK_BYTES_MAX: Final = 16 << 20
 BLOB_BYTES_MAX: Final = 1 << 30
+BULK_PATHS: Final = frozenset({"/v1/workloads/bulk", "/v1/trees"})
+
+PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 1_000
+LOG_BYTES_DEFAULT: Final = 256 << 10
+LOG_BYTES_MAX: Final = 1 << 20
+
 STREAMS_MAX: Final = 500
-"""Open event and log streams; one more is asked to come back."""
+STREAMS_RETRY_SECONDS: Final = 5
+KEY_MAX: Final = (1 << 62) - 1
 
-SECURITY_HEADERS: Final = {
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-}
+Cursor = Annotated[str, Query(max_length=20, description="`next` of the page before; empty: from the start.")]
+PageLimit = Annotated[int, Query(ge=1, le=PAGE_MAX, description="At most so many items.")]
 
 
-class TooLargeError(Exception):
-    """The body is larger than this route takes."""
+def cursor_key(cursor: str) -> int:
+    """The key that a cursor stands for; 0 for the start. Raises Invalid."""
+    if not cursor:
+        return 0
+    if not (cursor.isascii() and cursor.isdecimal() and 0 < int(cursor) <= KEY_MAX):
+        msg = f"not a cursor: {cursor!r}"
+        raise Invalid(msg, object_="cursor", hint="pass `next` of the page before, unchanged")
+    return int(cursor)
 
 
-class Guarded:
-    """ASGI middleware. Counts what actually arrives: a Content-Length may be missing or wrong."""
+class TooLarge(HTTPException):
+    """The body is larger than its route takes."""
+
+    def __init__(self, bytes_max: int) -> None:
+        super().__init__(413)
+        self.bytes_max = bytes_max
+
+
+async def on_too_large(_: Request, error: Exception) -> Response:
+    """The refusal as a problem. The connection is closed: the rest of the body is not worth reading."""
+    assert isinstance(error, TooLarge)
+    problem = Problem(
+        title="Content Too Large",
+        status=413,
+        detail=f"the body is larger than {error.bytes_max} bytes",
+        code="too_large",
+        numbers={"bytes_max": error.bytes_max},
+        hint="put files into the workdir; submit many jobs in several requests",
+    )
+    return problem_response(problem, {"Connection": "close"})
+
+
+class BodyLimit:
+    """Counts the bytes that arrive: a Content-Length may be missing or wrong, and is believed only if it is too large."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuses with 413 before the route has seen a byte too many."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most = _body_bytes_max(scope["path"])
+        most = body_bytes_max(scope["path"])
+        announced = Headers(scope=scope).get("content-length", "")
+        if announced.isdecimal() and int(announced) > most:
+            response = await on_too_large(Request(scope), TooLarge(most))
+            await response(scope, receive, send)
+            return
         arrived = 0
-        begun = False
 
         async def counted() -> Message:
             nonlocal arrived
             message = await receive()
             arrived += len(message.get("body", b""))
             if arrived > most:
-                raise TooLargeError
+                raise TooLarge(most)
             return message
 
-        async def with_headers(message: Message) -> None:
-            nonlocal begun
-            if message["type"] == "http.response.start":
-                begun = True
-                headers = MutableHeaders(scope=message)
-                for name, value in SECURITY_HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        try:
-            announced = Headers(scope=scope).get("content-length", "0")
-            if announced.isdecimal() and int(announced) > most:
-                raise TooLargeError
-            await self._app(scope, counted, with_headers)
-        except TooLargeError:
-            if not begun:
-                await problems.response(_too_large(most))(scope, receive, with_headers)
+        await self._app(scope, counted, send)
 
 
-def _body_bytes_max(path: str) -> int:
+def body_bytes_max(path: str) -> int:
+    """The largest body that a path takes."""
     if path.startswith("/v1/blobs/"):
         return BLOB_BYTES_MAX
-    return BULK_BYTES_MAX if path in {"/v1/workloads/bulk", "/v1/trees"} else BODY_BYTES_MAX
+    return BULK_BYTES_MAX if path in BULK_PATHS else BODY_BYTES_MAX
 
 
-def _too_large(most: int) -> Problem:
-    return Problem(
-        title="too large",
-        status=413,
-        detail=f"the body is larger than {most} bytes",
-        code="too_large",
-        numbers={"bytes_max": most},
-        hint="put files into the workdir; submit many jobs in several requests",
-    )
+class Streams:
+    """Counts the open event and log streams of this process."""
+
+    def __init__(self) -> None:
+        self.open = 0
+
+    def require_room(self) -> None:
+        """Raises Unavailable when there are as many as we hold; a reader comes back with its last id."""
+        if self.open >= STREAMS_MAX:
+            msg = f"too many open streams: {self.open}"
+            raise Unavailable(
+                msg,
+                hint="close some, or come back in a moment",
+                numbers={"open": self.open, "retry_after_seconds": STREAMS_RETRY_SECONDS},
+            )
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Count one for the block."""
+        self.open += 1
+        try:
+            yield
+        finally:
+            self.open -= 1

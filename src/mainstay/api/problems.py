@@ -140,7 +140,7 @@ async def _on_refusal(_: Request, error: Exception) -> Response:
     return refusal_response(error)
 
 
-async def _on_invalid(request: Request, error: Exception) -> Response:
+async def _on_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     faults = error.errors()
     fields = [_field_problem(fault) for fault in faults[:ERRORS_MAX]]

@@ -60,7 +60,8 @@ class Routes:
 
         `body` describes a request body that is not JSON; `listed` says whether it stands in the OpenAPI description.
         """
-        if needs is not PUBLIC and not isinstance(needs, Permission):
+        declared: object = needs
+        if declared is not PUBLIC and not isinstance(declared, Permission):
             msg = f"{method} {path}: a route needs a Permission or is PUBLIC, not {needs!r}"
             raise TypeError(msg)
 

@@ -52,7 +52,7 @@ class EventStream(Response):
         self._frames = frames
         self._streams = streams
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         async with self._streams.one():
             sending = asyncio.create_task(self._send(send))
             leaving = asyncio.create_task(_left(receive))

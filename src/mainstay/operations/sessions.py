@@ -87,4 +87,4 @@ def _digest(secret: str) -> str:
 
 def _drop_oldest(kept: dict[str, tuple[Principal, float]] | dict[str, Session]) -> None:
     while len(kept) >= KEPT_MAX:
-        del kept[next(iter(kept))]  # type: ignore[arg-type]
+        del kept[next(iter(kept))]

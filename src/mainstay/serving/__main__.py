@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import socket
 import sys
@@ -125,7 +126,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", required=True, help="name of the model in the paths")
     parser.add_argument("--version", default="1", help="version of the model in the paths (default: %(default)s)")
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=_Whole(0, 65535), required=True)
+    port = os.environ.get("PORT")
+    parser.add_argument(
+        "--port", type=_Whole(0, 65535), default=port, required=port is None, help="default: $PORT, where it is set"
+    )
     parser.add_argument("--threads", type=_Whole(1, 1024), default=1, help="CPU threads per prediction (default: 1)")
     parser.add_argument("--workers", type=_Whole(1, 1024), default=1, help="predictions at once (default: 1)")
     parser.add_argument("--body-bytes-max", type=_Whole(1, 1 << 40), default=limits.body_bytes_max, metavar="BYTES")

@@ -105,46 +105,54 @@ class JobPart(BaseModel):
 class Choice(JobPart):
     """An alternative to the resources beside it; what it leaves out stays as it is there."""
 
-    cpu: Cpu | None = Field(None, validation_alias=AliasChoices("cpu", "cpus"), description="cores")
-    memory: Memory | None = Field(None, description="memory")
-    gpu: Gpu | None = Field(None, validation_alias=AliasChoices("gpu", "gpus", "accelerators"), description="GPUs")
+    cpu: Cpu | None = Field(default=None, validation_alias=AliasChoices("cpu", "cpus"), description="cores")
+    memory: Memory | None = Field(default=None, description="memory")
+    gpu: Gpu | None = Field(
+        default=None, validation_alias=AliasChoices("gpu", "gpus", "accelerators"), description="GPUs"
+    )
 
 
 class Resources(JobPart):
     """What one node of the job needs. `4+` and `4..8` are ranges: the low end is reserved, the high end is the limit."""
 
     cpu: Cpu = Field(
-        "1+", validation_alias=AliasChoices("cpu", "cpus"), description="cores; `4+` reserves 4 without a limit"
+        default="1+", validation_alias=AliasChoices("cpu", "cpus"), description="cores; `4+` reserves 4 without a limit"
     )
-    memory: Memory = Field("1GB+", description="memory; a number without a unit is in GB")
+    memory: Memory = Field(default="1GB+", description="memory; a number without a unit is in GB")
     gpu: Gpu = Field(
-        "0", validation_alias=AliasChoices("gpu", "gpus", "accelerators"), description="GPUs: count, model, or model:count"
+        default="0",
+        validation_alias=AliasChoices("gpu", "gpus", "accelerators"),
+        description="GPUs: count, model, or model:count",
     )
     any_of: list[Choice] = Field(default_factory=list, max_length=20, description="alternatives, in any order")
     ordered: list[Choice] = Field(default_factory=list, max_length=20, description="alternatives, the first that fits")
-    spot: Literal["never", "auto"] = Field("auto", description="whether capacity that may be taken away will do")
+    spot: Literal["never", "auto"] = Field(
+        default="auto", description="whether capacity that may be taken away will do"
+    )
 
 
 class Retry(JobPart):
     """How many failures of each class the job survives."""
 
-    infra: Annotated[int, Field(ge=0, le=100)] = Field(3, description="failures of the infrastructure")
-    user: Annotated[int, Field(ge=0, le=100)] = Field(0, description="failures of the job itself")
-    backoff: Duration = Field("10s", description="wait before the second attempt; doubles with each")
+    infra: Annotated[int, Field(ge=0, le=100)] = Field(default=3, description="failures of the infrastructure")
+    user: Annotated[int, Field(ge=0, le=100)] = Field(default=0, description="failures of the job itself")
+    backoff: Duration = Field(default="10s", description="wait before the second attempt; doubles with each")
 
 
 class Job(JobPart):
     """A job. The canonical names are shown; the aliases of other platforms' files are accepted too."""
 
-    type: Literal["job", "service"] = Field("job", description="what sort of workload")
+    type: Literal["job", "service"] = Field(default="job", description="what sort of workload")
     name: Annotated[str, Field(pattern=r"^([a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?)?$")] = Field(
-        "", description="default: the name of the folder of the file, or of the command"
+        default="", description="default: the name of the folder of the file, or of the command"
     )
-    project: Name = Field("default", description="the project it belongs to")
-    queue: Name = Field("default", description="the queue it waits in")
-    setup: Annotated[str, BeforeValidator(_script)] = Field("", description="shell script that runs before the job")
+    project: Name = Field(default="default", description="the project it belongs to")
+    queue: Name = Field(default="default", description="the queue it waits in")
+    setup: Annotated[str, BeforeValidator(_script)] = Field(
+        default="", description="shell script that runs before the job"
+    )
     run: Annotated[str, BeforeValidator(_script)] = Field(
-        "",
+        default="",
         validation_alias=AliasChoices("run", "commands"),
         description="shell script; a list is its lines. One of `run` and `command` is needed",
     )
@@ -154,23 +162,23 @@ class Job(JobPart):
         description="argument vector, not interpreted by a shell; a string is split as a shell would",
     )
     workdir: str = Field(
-        "",
+        default="",
         validation_alias=AliasChoices("workdir", "files"),
         description="folder whose files are sent and become the working directory; relative to the job file",
     )
     nodes: Annotated[int, Field(ge=1, le=NODES_MAX)] = Field(
-        1, validation_alias=AliasChoices("nodes", "num_nodes"), description="ranked processes, placed together"
+        default=1, validation_alias=AliasChoices("nodes", "num_nodes"), description="ranked processes, placed together"
     )
-    resources: Resources = Field(Resources(), description="what one node needs")
+    resources: Resources = Field(default=Resources(), description="what one node needs")
     env: Annotated[dict[str, str], BeforeValidator(_env)] = Field(
         default_factory=dict, validation_alias=AliasChoices("env", "envs"), description="a map, or a list of NAME=VALUE"
     )
     priority: Annotated[int, BeforeValidator(_priority), Field(ge=0, le=100)] = Field(
-        50, description="0 to 100 or low, normal, high, urgent; higher is more urgent"
+        default=50, description="0 to 100 or low, normal, high, urgent; higher is more urgent"
     )
-    retry: Retry = Field(Retry(), description="how many failures it survives")
-    max_duration: Duration = Field("", description="it is stopped after so long; empty: no limit")
-    stop_grace: Duration = Field("30s", description="time between the request to stop and the kill")
+    retry: Retry = Field(default=Retry(), description="how many failures it survives")
+    max_duration: Duration = Field(default="", description="it is stopped after so long; empty: no limit")
+    stop_grace: Duration = Field(default="30s", description="time between the request to stop and the kill")
 
     @model_validator(mode="before")
     @classmethod

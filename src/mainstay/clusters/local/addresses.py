@@ -22,7 +22,7 @@ def free_port(taken: Container[int]) -> int:
     Nothing holds it until the pod listens, which is why `taken` has the ports of all runs that live.
     """
     for _ in range(TRIES):
-        port = random.choice(PORTS)  # noqa: S311 spread, not secrecy
+        port = random.choice(PORTS)
         if port not in taken and _is_free(port):
             return port
     msg = f"no free port on {HOST} between {PORTS.start} and {PORTS.stop - 1}"

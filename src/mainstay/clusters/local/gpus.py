@@ -61,7 +61,7 @@ def model_word(name: str) -> str:
     return words[0].upper()
 
 
-def _name(nvml: Any, index: int) -> str:  # noqa: ANN401 the library is untyped
+def _name(nvml: Any, index: int) -> str:
     try:
         name = nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(index))
     except nvml.NVMLError:

@@ -30,9 +30,7 @@ def read_log(directory: Path, *, offset: int, limit: int, total: int | None) -> 
     end = begin + len(content)
     if not content and wanted and total is not None and total > begin:
         begin = end = total
-    return LogChunk(
-        data=content, next_offset=end, dropped=begin - offset, ended=total is not None and end >= total
-    )
+    return LogChunk(data=content, next_offset=end, dropped=begin - offset, ended=total is not None and end >= total)
 
 
 def log_bytes(directory: Path) -> int:
@@ -61,7 +59,7 @@ def _part(directory: Path, offset: int, limit: int) -> tuple[bytes, int]:
 
 def _starts(directory: Path) -> list[int]:
     try:
-        names = os.listdir(directory)
+        names = [entry.name for entry in os.scandir(directory)]
     except FileNotFoundError:
         return []
     return sorted(int(name[:-4]) for name in names if name.endswith(".log") and name[:-4].isdecimal())

@@ -65,7 +65,7 @@ def groups_for(
         cpu = cpu_limit_milli if place.cpu else 0
         if memory or cpu:
             path = f"{place.directory}/{name}"
-            make = _group_v2 if place.version == 2 else _group_v1  # noqa: PLR2004 the version's own number
+            make = _group_v2 if place.version == 2 else _group_v1
             groups.append(make(path, memory, cpu))
     return groups
 

@@ -63,7 +63,7 @@ def main(run_directory: str) -> None:
         return
     try:
         keep(json.loads(read_file("spec.json")), lock)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 nobody else can record it
         # Nobody reads our stderr: what went wrong must be on record, and nothing of the run may survive it.
         end_descendants([])
         if not os.path.exists("exit.json"):
@@ -105,11 +105,11 @@ def keep(spec: dict[str, Any], lock: int) -> None:
     signals = catch_signals()
     groups, limited = make_groups(spec["groups"])
     try:
-        output, pid, failure = start(spec, groups)
+        output, record, failure = start(spec, groups)
         log = Log(output, spec["log_file_bytes"], spec["log_files_max"])
-        watch = Watch(spec, pid, lock, limited=limited)
+        watch = Watch(spec, record, lock, limited=limited)
         if failure:
-            os.waitpid(pid, 0)
+            os.waitpid(watch.pid, 0)
             watch.end, watch.message = "start_failed", failure
         else:
             loop(watch, log, wake, signals)
@@ -142,10 +142,11 @@ def loop(watch: Watch, log: Log, wake: int, signals: int) -> None:
 class Watch:
     """The first process of a run, what must happen to it when, and how it ended. Times on CLOCK_BOOTTIME."""
 
-    def __init__(self, spec: dict[str, Any], pid: int, lock: int, *, limited: bool) -> None:
-        self.pid = pid
+    def __init__(self, spec: dict[str, Any], record: dict[str, Any], lock: int, *, limited: bool) -> None:
+        self.pid = record["pid"]
         self.lock = lock
-        self.started_at = now()
+        self.started_at = record["started_at"]
+        self.started_clock = record["clock"]
         self.grace = float(spec["grace_seconds"])
         self.deadline = clock() + spec["deadline_seconds"] if spec["deadline_seconds"] else None
         self.deadline_seconds = spec["deadline_seconds"]
@@ -251,7 +252,8 @@ class Watch:
             "exit_code": exit_code,
             "signal": number or None,
             "started_at": self.started_at,
-            "finished_at": now(),
+            # What has passed since the start, whatever was done to the wall clock meanwhile.
+            "finished_at": self.started_at + round((clock() - self.started_clock) * 1e6),
             "peak_memory_bytes": peak,
             "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
             "log_bytes": log_bytes,
@@ -338,8 +340,8 @@ class Log:
             self.file = None
 
 
-def start(spec: dict[str, Any], groups: list[dict[str, Any]]) -> tuple[int, int, str]:
-    """Start the run's program: (its output, process number, why it could not be started or "").
+def start(spec: dict[str, Any], groups: list[dict[str, Any]]) -> tuple[int, dict[str, Any], str]:
+    """Start the run's program: (its output, what started.json says of it, why it could not be started or "").
 
     The new process waits until started.json is on disk: nothing ever runs that is not on record.
     """
@@ -352,12 +354,13 @@ def start(spec: dict[str, Any], groups: list[dict[str, Any]]) -> tuple[int, int,
     for descriptor in (its_output, gate, report):
         os.close(descriptor)
     os.set_blocking(output, False)
-    write_whole("started.json", started(pid))
+    record = started(pid)
+    write_whole("started.json", record)
     os.write(our_gate, b"1")
     os.close(our_gate)
     failure = os.read(our_report, RESERVE_BYTES).decode("utf-8", "replace")
     os.close(our_report)
-    return output, pid, failure
+    return output, record, failure
 
 
 def started(pid: int) -> dict[str, Any]:
@@ -369,6 +372,7 @@ def started(pid: int) -> dict[str, Any]:
         "start_time": start_time(pid),
         "boot_id": read_file("/proc/sys/kernel/random/boot_id").strip(),
         "started_at": now(),
+        "clock": clock(),
     }
 
 

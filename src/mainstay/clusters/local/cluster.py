@@ -1,0 +1,312 @@
+"""The adapter: one node, a directory per run, a shim per process. It holds nothing that a restart could not read again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, assert_never
+
+from mainstay.clusters.local import gpus, logs, machine, trees
+from mainstay.clusters.local.addresses import free_port, gang_port
+from mainstay.clusters.local.files import read_json, storage_errors, write_json
+from mainstay.clusters.local.locks import Fence
+from mainstay.clusters.local.readiness import PATH, Probe, Readiness
+from mainstay.clusters.local.runs import POD_NAME, Directories, Run
+from mainstay.clusters.local.spec import Place, identity, shim_spec
+from mainstay.domain.allocation import CreatePod, DeletePod, End, ForgetPod, PodAction
+from mainstay.domain.capacity import ClusterState, LogChunk, NodeState
+from mainstay.domain.errors import Conflict, Gone, Invalid, MainstayError, NoCapacity, NotFound
+from mainstay.domain.quantity import Resources
+from mainstay.ports import Artifacts
+
+SYSTEM_SHARE = 16
+"""One part in so many of the memory is kept for the platform and the system."""
+PREPARED_AT_ONCE = 4
+
+
+class LocalCluster:
+    """`ports.Cluster` on this machine."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        artifacts: Artifacts,
+        name: str = "local",
+        find_gpus: Callable[[], gpus.Gpus] = gpus.find_gpus,
+    ) -> None:
+        self.name = name
+        self._directories = Directories(root=directory.resolve())
+        with storage_errors():
+            self._directories.prepare()
+        self._artifacts = artifacts
+        self._fence = Fence(self._directories.root)
+        self._readiness = Readiness()
+        self._runs: dict[str, Run] = {}
+        self._preparing: dict[str, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(PREPARED_AT_ONCE)
+        self._hierarchies = machine.find_hierarchies()
+        self._gpus = find_gpus()
+        self._node = node_of_this_machine(self._gpus)
+
+    async def observe(self) -> ClusterState:
+        """One node and every run that is not forgotten. What is still being prepared has not been seen yet."""
+        runs = await asyncio.to_thread(self._look)
+        ready = self._readiness.ready(
+            Probe(pod=run.pod, port=int(run.spec["port"]), path=str(run.spec["ready_path"]))
+            for run in runs
+            if run.spec and run.started and not run.ended and run.spec["port"] and run.spec["ready_path"]
+        )
+        own_times = [moment for run in runs if not run.ended and (moment := run.own_time()) is not None]
+        return ClusterState(
+            nodes=(self._node,),
+            pods=tuple(run.state(ready=run.pod in ready) for run in runs),
+            at=min([time.time_ns() // 1_000, *own_times]),
+        )
+
+    async def act(self, action: PodAction, *, epoch: int) -> None:
+        """As every cluster: fenced by epoch, idempotent by name."""
+        if not POD_NAME.match(action.name):
+            msg = f"not a pod name: {action.name!r}"
+            raise Invalid(msg, object_=action.name)
+        match action:
+            case CreatePod():
+                await self._create(action, epoch)
+            case DeletePod():
+                await self._drop_preparation(action.name)
+                await asyncio.to_thread(self._delete, action, epoch)
+            case ForgetPod():
+                await asyncio.to_thread(self._forget, action, epoch)
+            case _:
+                assert_never(action)
+
+    async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
+        """A piece of its output, also after it was forgotten."""
+        return await asyncio.to_thread(self._read_log, pod, offset, limit)
+
+    async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
+        """What it left in $MAINSTAY_OUTPUT_DIR. Links are not followed."""
+        directory = self._directories.runs / pod / "output"
+        if not POD_NAME.match(pod) or not directory.is_dir():
+            return
+        async for file in trees.files_beneath(directory):
+            yield file
+
+    async def close(self) -> None:
+        """Stop preparing and probing. Runs go on."""
+        for pod in tuple(self._preparing):
+            await self._drop_preparation(pod)
+        await self._readiness.close()
+
+    def _look(self) -> list[Run]:
+        names = sorted(self._directories.names())
+        present = set(names)
+        self._runs = {name: run for name, run in self._runs.items() if name in present}
+        runs = [self._run(name) for name in names]
+        for run in runs:
+            if not run.ended:
+                run.look()
+        return runs
+
+    def _run(self, pod: str) -> Run:
+        return self._runs.setdefault(pod, Run(directory=self._directories.runs / pod))
+
+    async def _create(self, action: CreatePod, epoch: int) -> None:
+        """Prepare in the background where files have to be fetched: the next look asks again and learns how it went."""
+        task = self._preparing.get(action.name)
+        if task is not None:
+            if task.done():
+                del self._preparing[action.name]
+                task.result()
+            return
+        await asyncio.to_thread(self._check, action, epoch)
+        if (self._directories.runs / action.name).exists():
+            return
+        if action.spec.mounts:
+            self._preparing[action.name] = asyncio.create_task(self._prepare(action, epoch))
+        else:
+            await self._prepare(action, epoch)
+
+    async def _drop_preparation(self, pod: str) -> None:
+        task = self._preparing.pop(pod, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def _check(self, action: CreatePod, epoch: int) -> None:
+        """Raises Fenced, Invalid, Gone, Conflict."""
+        with self._fence.admit(epoch):
+            self._check_name(action)
+        spec = action.spec
+        if action.node != self._node.name:
+            msg = f"no such node: {action.node}"
+            raise Invalid(msg, object_=action.node)
+        if spec.ready_path and not PATH.match(spec.ready_path):
+            msg = f"not a path of a readiness check: {spec.ready_path!r}"
+            raise Invalid(msg, object_=action.name)
+        words = [*spec.argv, *(part for pair in spec.env for part in pair)]
+        if not spec.argv or any("\x00" in word for word in words) or any("=" in name for name, _ in spec.env):
+            msg = "a command and its environment must not be empty or contain NUL, nor a name `=`"
+            raise Invalid(msg, object_=action.name)
+
+    def _check_name(self, action: CreatePod) -> None:
+        if (self._directories.ended / action.name).exists():
+            raise _gone(action.name)
+        directory = self._directories.runs / action.name
+        if not directory.exists():
+            return
+        if (directory / "exit.json").exists():
+            raise _gone(action.name)
+        known = read_json(directory / "spec.json") or {}
+        if known.get("identity") != identity(action):
+            msg = f"pod {action.name} exists with another specification"
+            raise Conflict(msg, object_=action.name)
+
+    async def _prepare(self, action: CreatePod, epoch: int) -> None:
+        async with self._slots:
+            made = self._directories.making / f"{action.name}.{secrets.token_hex(4)}"
+            try:
+                with storage_errors():
+                    await asyncio.to_thread(_make_parts, made)
+                    for mount in action.spec.mounts:
+                        tree = await self._artifacts.tree(mount.tree)
+                        await trees.materialise(self._artifacts, tree, made / "work" / mount.path)
+                    await asyncio.to_thread(self._publish, action, made, epoch)
+            except NotFound as error:
+                msg = f"the files of the pod are not stored: {error.message}"
+                raise Invalid(msg, object_=action.name, hint="submit it again") from error
+            finally:
+                await asyncio.to_thread(shutil.rmtree, made, ignore_errors=True)
+
+    def _publish(self, action: CreatePod, made: Path, epoch: int) -> None:
+        """Hand out what is scarce, put the run on record and start its shim: as one holder at a time."""
+        with self._fence.admit(epoch):
+            self._check_name(action)
+            if (self._directories.runs / action.name).exists():
+                return
+            write_json(made / "spec.json", shim_spec(action, self._place(action)))
+            self._directories.publish(made, action.name)
+        self._run(action.name).launch()
+
+    def _place(self, action: CreatePod) -> Place:
+        """Raises NoCapacity."""
+        spec, live = action.spec, self._live_specs()
+        self._require_room(action, live)
+        taken_gpus = {index for other in live for index in other["gpus"]}
+        free_gpus = [index for index in self._gpus.indices if index not in taken_gpus]
+        if spec.resources.gpus > len(free_gpus):
+            raise _no_room(action, "GPUs", wanted=spec.resources.gpus, free=len(free_gpus))
+        taken = {int(other[kind]) for other in live for kind in ("port", "gang_port")}
+        meeting = gang_port(self._directories.gangs, spec.gang, taken)
+        return Place(
+            directory=self._directories.runs / action.name,
+            port=free_port(taken | {meeting}) if spec.port else 0,
+            gang_port=meeting,
+            gpus=free_gpus[: spec.resources.gpus],
+            groups=machine.groups_for(
+                self._hierarchies,
+                name=machine.group_name(self._directories.root, action.name),
+                memory_limit_bytes=spec.memory_limit_bytes,
+                cpu_limit_milli=spec.cpu_limit_milli,
+            ),
+        )
+
+    def _require_room(self, action: CreatePod, live: list[Any]) -> None:
+        wanted, capacity = action.spec.resources, self._node.capacity
+        free_cpu = capacity.cpu_milli - sum(int(other["cpu_milli"]) for other in live)
+        free_memory = capacity.memory_bytes - sum(int(other["memory_bytes"]) for other in live)
+        if wanted.cpu_milli > free_cpu:
+            raise _no_room(action, "thousandths of a core", wanted=wanted.cpu_milli, free=free_cpu)
+        if wanted.memory_bytes > free_memory:
+            raise _no_room(action, "bytes of memory", wanted=wanted.memory_bytes, free=free_memory)
+
+    def _live_specs(self) -> list[Any]:
+        runs = [self._run(name) for name in self._directories.names()]
+        for run in runs:
+            if not run.ended:
+                run.read()
+        return [run.spec for run in runs if run.spec and not run.ended]
+
+    def _delete(self, action: DeletePod, epoch: int) -> None:
+        with storage_errors(), self._fence.admit(epoch):
+            if (self._directories.ended / action.name).exists():
+                return
+            directory = self._directories.runs / action.name
+            if not directory.exists():
+                self._leave_tombstone(action.name)
+            elif not (directory / "exit.json").exists():
+                self._run(action.name).stop(action.grace_seconds)
+
+    def _leave_tombstone(self, pod: str) -> None:
+        made = self._directories.making / f"{pod}.{secrets.token_hex(4)}"
+        _make_parts(made)
+        message = "deleted before it was created"
+        write_json(
+            made / "exit.json",
+            {"reason": End.NEVER_STARTED, "message": message, "finished_at": time.time_ns() // 1_000, "log_bytes": 0},
+        )
+        self._directories.publish(made, pod)
+
+    def _forget(self, action: ForgetPod, epoch: int) -> None:
+        with storage_errors(), self._fence.admit(epoch):
+            run = self._run(action.name)
+            run.read()
+            if not run.ended:
+                return
+            self._directories.bury(run)
+            gang = (run.spec or {}).get("gang", "")
+            if gang and not any(other["gang"] == gang for other in self._live_specs()):
+                (self._directories.gangs / f"{gang}.json").unlink(missing_ok=True)
+
+    def _read_log(self, pod: str, offset: int, limit: int) -> LogChunk:
+        # Forgetting moves the directory: whoever reads meanwhile finds it at its new place the second time.
+        for _ in range(2):
+            directory = self._directories.of(pod)
+            if directory is None:
+                continue
+            end = read_json(directory / "exit.json")
+            total = None if end is None else int(end.get("log_bytes", logs.log_bytes(directory / "logs")))
+            chunk = logs.read_log(directory / "logs", offset=offset, limit=limit, total=total)
+            if directory.exists():
+                return chunk
+        msg = f"no such pod: {pod}"
+        raise NotFound(msg, object_=pod)
+
+
+def node_of_this_machine(found: gpus.Gpus) -> NodeState:
+    """The node that this machine is. A part of the memory stays with the platform."""
+    memory = machine.memory_bytes()
+    return NodeState(
+        name=socket.gethostname(),
+        capacity=Resources(
+            cpu_milli=machine.cpu_milli(),
+            memory_bytes=memory - memory // SYSTEM_SHARE,
+            gpus=len(found.indices),
+            gpu_model=found.model,
+        ),
+        ready=True,
+    )
+
+
+def _make_parts(directory: Path) -> None:
+    directory.mkdir(mode=0o700)
+    for part in ("work", "output", "logs"):
+        (directory / part).mkdir(mode=0o700)
+    os.mkfifo(directory / "wake", 0o600)
+    (directory / "lock").touch(0o600)
+
+
+def _gone(pod: str) -> Gone:
+    msg = f"pod {pod} has ended; its name is not used again"
+    return Gone(msg, object_=pod)
+
+
+def _no_room(action: CreatePod, what: str, *, wanted: int, free: int) -> MainstayError:
+    msg = f"node {action.node} has no room for {action.name}: needs {wanted} {what}, {free} are free"
+    return NoCapacity(msg, object_=action.node, numbers={"wanted": wanted, "free": free})
