@@ -1,0 +1,335 @@
+"""The client for `async` code: the same flows as `client`; here is only how it awaits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx2
+
+from mainstay.sdk import calls
+from mainstay.sdk.client import CHUNK_BYTES, LOOK_SECONDS, LOOK_SECONDS_MAX
+from mainstay.sdk.config import find
+from mainstay.sdk.errors import RunFailed
+from mainstay.sdk.request import Answer, Flow, Request, Result, Tries, require_success
+from mainstay.sdk.runs import FINAL, RunView
+from mainstay.sdk.streams import SILENCE_SECONDS, FollowEvents, Following, FollowLog, Parser
+from mainstay.wire.job import Job
+from mainstay.wire.requests import DeployRequest
+from mainstay.wire.views import (
+    CostView,
+    EndpointView,
+    EventView,
+    ExplanationView,
+    GpuView,
+    LogView,
+    ModelVersionView,
+    NodeView,
+    PlanView,
+    ServerView,
+    SignInView,
+    WorkloadView,
+)
+
+Item = TypeVar("Item")
+
+
+class AsyncClient:
+    """Talks to a platform, as `Client` does."""
+
+    def __init__(
+        self,
+        server: str | None = None,
+        token: str | None = None,
+        *,
+        retries: int = 5,
+        timeout: float = 30.0,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        found = find(server=server, token=token)
+        self.url = found.url
+        self._retries = retries
+        self._sleep = sleep
+        self._http = httpx2.AsyncClient(
+            base_url=found.url, headers={"Authorization": f"Bearer {found.token}"}, timeout=timeout, trust_env=False
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def server(self) -> ServerView:
+        """Who answers, and as whom you are known."""
+        return await self._run(calls.server())
+
+    async def sign_in(self) -> SignInView:
+        """A link that signs a browser in, once."""
+        return await self._run(calls.sign_in())
+
+    async def submit(self, job: Job, *, base: Path | None = None, key: str | None = None) -> AsyncRun:
+        """Submit a job; its `workdir` (relative to `base`, or to here) is sent first."""
+        return AsyncRun(self, await self._run(calls.submit(job, base=base, key=key)))
+
+    async def submit_many(
+        self, jobs: Sequence[Job], *, base: Path | None = None, key: str | None = None
+    ) -> list[AsyncRun]:
+        """Submit up to 1,000 jobs, together or not at all."""
+        return [AsyncRun(self, view) for view in await self._run(calls.submit_many(jobs, base=base, key=key))]
+
+    async def plan(self, job: Job) -> PlanView:
+        """What submitting would do now."""
+        return await self._run(calls.plan(job))
+
+    async def list(
+        self,
+        *,
+        name: str = "",
+        project: str = "",
+        phase: Sequence[str] = (),
+        all: bool = False,  # noqa: A002 its public name
+        most: int = 0,
+    ) -> list[AsyncRun]:
+        """Runs, newest first; without `phase` and `all` those that have not finished. `most` 0: all pages."""
+        flow = calls.workloads(name=name, project=project, phase=phase, everything=all, most=most)
+        return [AsyncRun(self, view) for view in await self._run(flow)]
+
+    async def get(self, ref: str) -> AsyncRun:
+        """By id, or the newest by name."""
+        return AsyncRun(self, await self._run(calls.workload(ref)))
+
+    async def stop(self, ref: str) -> AsyncRun:
+        """Ask for the end of a run."""
+        return AsyncRun(self, await self._run(calls.stop(ref)))
+
+    async def explain(self, ref: str) -> ExplanationView:
+        """Why a run is where it is and what would let it start."""
+        return await self._run(calls.explain(ref))
+
+    async def events(
+        self, *, workload: str = "", after: int = 0, limit: int = 100, newest: bool = False
+    ) -> list[EventView]:  # type: ignore[valid-type]
+        """Events, oldest first, after `after`; with `newest` the last ones."""
+        return await self._run(calls.events(workload=workload, after=after, limit=limit, newest=newest))
+
+    def follow_events(self, *, workload: str = "", after: int = 0) -> AsyncIterator[EventView]:
+        """Events as they happen, without gaps across broken connections. Ends never."""
+        return self._follow(FollowEvents(workload=workload, after=after))
+
+    async def read_log(self, ref: str, *, rank: int = 0, attempt: int = 0, offset: int = 0) -> LogView:
+        """A piece of a log."""
+        return await self._run(calls.log_piece(ref, rank=rank, attempt=attempt, offset=offset))
+
+    async def logs(self, ref: str, *, rank: int = 0, follow: bool = False) -> AsyncIterator[LogView]:
+        """The log of one rank in pieces: what is there, or with `follow` up to the end of the run."""
+        if follow:
+            async for piece in self._follow(FollowLog(ref, rank=rank)):
+                yield piece
+            return
+        piece = await self.read_log(ref, rank=rank)
+        while piece.text or piece.dropped:
+            yield piece
+            if piece.ended:
+                return
+            piece = await self.read_log(ref, rank=rank, attempt=piece.attempt, offset=piece.next_offset)
+
+    async def nodes(self) -> list[NodeView]:  # type: ignore[valid-type]
+        """Every node."""
+        return await self._run(calls.nodes())
+
+    async def gpus(self) -> list[GpuView]:  # type: ignore[valid-type]
+        """GPUs by model and cluster."""
+        return await self._run(calls.gpus())
+
+    async def cost(
+        self, *, group_by: str = "workload", since: datetime | str | None = None, until: datetime | str | None = None
+    ) -> CostView:
+        """The bill, by `workload`, `project` or `day`; of the last 30 days if nothing is said."""
+        return await self._run(calls.cost(group_by=group_by, since=since, until=until))
+
+    async def models(self, *, model: str = "") -> list[ModelVersionView]:  # type: ignore[valid-type]
+        """Registered versions of models, newest first."""
+        return await self._run(calls.models(model=model))
+
+    async def endpoints(self) -> list[EndpointView]:  # type: ignore[valid-type]
+        """Every endpoint."""
+        return await self._run(calls.endpoints())
+
+    async def endpoint(self, name: str) -> EndpointView:
+        """One endpoint."""
+        return await self._run(calls.endpoint(name))
+
+    async def deploy(
+        self,
+        ref: str,
+        *,
+        endpoint: str | None = None,
+        model: str | None = None,
+        path: str = "model",
+        cpu: str = "1",
+        memory: str = "1GB",
+        key: str | None = None,
+    ) -> EndpointView:
+        """Serve the model that a run made. What serves now goes on until the new version is healthy."""
+        request = DeployRequest(workload=ref, endpoint=endpoint, model=model, path=path, cpu=cpu, memory=memory)
+        return await self._run(calls.deploy(request, key=key))
+
+    async def remove_endpoint(self, name: str) -> None:
+        """Take an endpoint away and stop what serves it."""
+        await self._run(calls.remove_endpoint(name))
+
+    async def predict(self, endpoint: str, body: dict[str, Any], *, model: str = "") -> dict[str, Any]:
+        """Ask an endpoint (Open Inference Protocol v2). `model` where it has another name than the endpoint."""
+        return await self._run(calls.predict(endpoint, body, model=model))
+
+    async def upload(self, folder: Path) -> str:
+        """Send a folder; the digest of its tree."""
+        return await self._run(calls.send(await asyncio.to_thread(calls.scan, Path(folder))))
+
+    async def download(self, ref: str, folder: Path | str) -> list[Path]:  # type: ignore[valid-type]
+        """Write the output files of a run under a folder; their paths."""
+        return await self._run(calls.download(ref, Path(folder)))
+
+    async def _run(self, flow: Flow[Result]) -> Result:
+        try:
+            request = next(flow)
+            while True:
+                try:
+                    answer = await self._send(request)
+                except BaseException as error:  # noqa: BLE001 the flow decides, and most let it pass
+                    request = flow.throw(error)
+                else:
+                    request = flow.send(answer)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+    async def _send(self, request: Request) -> Answer:
+        tries = Tries(self._retries)
+        while True:
+            try:
+                answer = await self._once(request)
+            except httpx2.TransportError as error:
+                pause: float | None = tries.pause_after_failure(self.url, error)
+            else:
+                pause = tries.pause_after_answer(answer)
+                if pause is None:
+                    return require_success(answer)
+            await self._sleep(pause or 0.0)
+
+    async def _once(self, request: Request) -> Answer:
+        content: str | AsyncIterator[bytes] | None = chunks(request.file) if request.file else request.json or None
+        built = self._http.build_request(
+            request.method,
+            request.path,
+            params=request.params,
+            headers=request.headers,
+            content=content,
+            timeout=request.timeout or self._http.timeout,
+        )
+        response = await self._http.send(built, stream=True)
+        try:
+            if request.sink is not None and response.status_code == 200:
+                request.sink.begin()
+                async for chunk in response.aiter_bytes():
+                    request.sink.write(chunk)
+                return Answer(status=200, headers=response.headers, content=b"")
+            return Answer(status=response.status_code, headers=response.headers, content=await response.aread())
+        finally:
+            await response.aclose()
+
+    async def _follow(self, following: Following[Item]) -> AsyncIterator[Item]:
+        """Across connections; a try counts as new once something has arrived."""
+        tries = Tries(self._retries)
+        while not following.finished:
+            request, parser = following.request(), Parser()
+            try:
+                async with self._http.stream(
+                    request.method,
+                    request.path,
+                    params=request.params,
+                    headers={"Accept": "text/event-stream"},
+                    timeout=httpx2.Timeout(SILENCE_SECONDS),
+                ) as response:
+                    if response.status_code >= 400:
+                        content = await response.aread()
+                        answer = Answer(status=response.status_code, headers=response.headers, content=content)
+                        pause = tries.pause_after_answer(answer)
+                        if pause is None:
+                            require_success(answer)
+                        await self._sleep(pause or 0.0)
+                        continue
+                    async for chunk in response.aiter_bytes():
+                        tries.made = 0
+                        for message in parser.feed(chunk):
+                            if (item := following.take(message)) is not None:
+                                yield item
+            except httpx2.TransportError as error:
+                await self._sleep(tries.pause_after_failure(self.url, error))
+
+
+class AsyncRun(RunView):
+    """A run, as it was when last asked."""
+
+    def __init__(self, client: AsyncClient, view: WorkloadView) -> None:
+        super().__init__(view)
+        self._client = client
+
+    async def refresh(self) -> Self:
+        """Ask again."""
+        self.view = (await self._client.get(self.id)).view
+        return self
+
+    async def wait(self, timeout: float | None = None, *, check: bool = True) -> Self:
+        """Until it has finished. Raises TimeoutError, and RunFailed (unless `check` is off) if it did not succeed."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = LOOK_SECONDS
+        while (await self.refresh()).phase not in FINAL:
+            if deadline is not None and time.monotonic() >= deadline:
+                msg = f"{self.id} is still {self.phase}"
+                raise TimeoutError(msg)
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.2, LOOK_SECONDS_MAX)
+        if check and self.phase != "succeeded":
+            raise RunFailed(self.view)
+        return self
+
+    def logs(self, *, rank: int = 0, follow: bool = False) -> AsyncIterator[LogView]:
+        """Its log in pieces."""
+        return self._client.logs(self.id, rank=rank, follow=follow)
+
+    async def stop(self) -> Self:
+        """Ask for its end."""
+        self.view = (await self._client.stop(self.id)).view
+        return self
+
+    async def explain(self) -> ExplanationView:
+        """Why it is where it is."""
+        return await self._client.explain(self.id)
+
+    async def download(self, folder: Path | str) -> list[Path]:
+        """Write its output files under a folder; their paths."""
+        return await self._client.download(self.id, folder)
+
+    async def deploy(self, *, endpoint: str | None = None, model: str | None = None) -> EndpointView:
+        """Serve the model that it made."""
+        return await self._client.deploy(self.id, endpoint=endpoint, model=model)
+
+
+async def chunks(path: Path) -> AsyncIterator[bytes]:
+    """A file in pieces, so that a large one never lies in memory."""
+    with path.open("rb") as file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield chunk

@@ -1,0 +1,221 @@
+"""Every call of the API as a flow: one function each, shared by the sync and the async client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from mainstay.sdk.files import FileSink, Folder, destination, scan
+from mainstay.sdk.request import Flow, Request, plain, write
+from mainstay.wire.job import Job
+from mainstay.wire.requests import BulkSubmission, DeployRequest, PlanRequest, Submission
+from mainstay.wire.views import (
+    BulkView,
+    CostView,
+    EndpointView,
+    EventView,
+    ExplanationView,
+    GpuView,
+    LogView,
+    MissingView,
+    ModelVersionView,
+    NodeView,
+    Page,
+    PlanView,
+    ServerView,
+    SignInView,
+    TreeView,
+    WorkloadView,
+)
+
+BULK_MAX = 1_000
+PREDICT_SECONDS = 120.0
+
+
+def server() -> Flow[ServerView]:
+    """Who answers, and as whom you are known."""
+    return (yield Request(method="GET", path="/v1/server")).read(ServerView)
+
+
+def sign_in() -> Flow[SignInView]:
+    """A link that signs a browser in, once."""
+    return (yield write("POST", "/v1/sign-in")).read(SignInView)
+
+
+def upload(folder: Path) -> Flow[str]:
+    """Send the files of a folder that are not there yet; the digest of the tree."""
+    return (yield from send(scan(folder)))
+
+
+def send(content: Folder) -> Flow[str]:
+    """Announce, send what is missing, announce again: until nothing is missing."""
+    while True:
+        answer = (yield Request(method="POST", path="/v1/trees", json=content.manifest)).read(MissingView)
+        if not answer.missing:
+            return answer.tree
+        for digest in answer.missing:
+            yield Request(method="PUT", path=f"/v1/blobs/{digest}", file=content.files[digest])
+
+
+def submit(job: Job, *, base: Path | None = None, key: str | None = None) -> Flow[WorkloadView]:
+    """Send the job's files, then the job. When this returns, the job is on the platform's disk."""
+    code = yield from _code(job, base, {})
+    body = _json(Submission(job=job, code=code))
+    return (yield write("POST", "/v1/workloads", json=body, key=key)).read(WorkloadView)
+
+
+def submit_many(jobs: Sequence[Job], *, base: Path | None = None, key: str | None = None) -> Flow[list[WorkloadView]]:
+    """Up to 1,000 jobs, accepted together or not at all."""
+    known: dict[str, str] = {}
+    submissions = []
+    for job in jobs:
+        code = yield from _code(job, base, known)
+        submissions.append(Submission(job=job, code=code))
+    body = _json(BulkSubmission(jobs=submissions))
+    return (yield write("POST", "/v1/workloads/bulk", json=body, key=key)).read(BulkView).items
+
+
+def _code(job: Job, base: Path | None, known: dict[str, str]) -> Flow[str]:
+    """The digest of the job's workdir; the same folder is sent once."""
+    if not job.workdir:
+        return ""
+    if job.workdir not in known:
+        known[job.workdir] = yield from upload((base or Path.cwd()) / Path(job.workdir).expanduser())
+    return known[job.workdir]
+
+
+def plan(job: Job) -> Flow[PlanView]:
+    """What submitting would do now."""
+    return (yield Request(method="POST", path="/v1/plan", json=_json(PlanRequest(job=job)))).read(PlanView)
+
+
+def workloads(
+    *, name: str = "", project: str = "", phase: Sequence[str] = (), everything: bool = False, most: int = 0
+) -> Flow[list[WorkloadView]]:
+    """Newest first, all pages; at most `most` where that is given."""
+    params = plain({"name": name, "project": project, "phase": ",".join(phase), "all": everything})
+    found: list[WorkloadView] = []
+    cursor = ""
+    while True:
+        page_params = {**params, "limit": min(1_000, most - len(found)) if most else 1_000, **plain({"cursor": cursor})}
+        page = (yield Request(method="GET", path="/v1/workloads", params=page_params)).read(Page[WorkloadView])
+        found += page.items
+        cursor = page.next
+        if not cursor or (most and len(found) >= most):
+            return found
+
+
+def workload(ref: str) -> Flow[WorkloadView]:
+    """One workload with its pods."""
+    return (yield Request(method="GET", path=f"/v1/workloads/{_part(ref)}")).read(WorkloadView)
+
+
+def stop(ref: str) -> Flow[WorkloadView]:
+    """Ask for its end."""
+    return (yield write("POST", f"/v1/workloads/{_part(ref)}/stop")).read(WorkloadView)
+
+
+def explain(ref: str) -> Flow[ExplanationView]:
+    """Why it is where it is."""
+    return (yield Request(method="GET", path=f"/v1/workloads/{_part(ref)}/explain")).read(ExplanationView)
+
+
+def events(*, workload: str = "", after: int = 0, limit: int = 100, newest: bool = False) -> Flow[list[EventView]]:
+    """Events, oldest first; with `newest` the last ones."""
+    params = {"limit": limit, **plain({"workload": workload, "cursor": str(after) if after else "", "newest": newest})}
+    return (yield Request(method="GET", path="/v1/events", params=params)).read(Page[EventView]).items
+
+
+def log_piece(ref: str, *, rank: int = 0, attempt: int = 0, offset: int = 0) -> Flow[LogView]:
+    """A piece of a log."""
+    params = plain({"rank": rank, "attempt": attempt, "offset": offset})
+    return (yield Request(method="GET", path=f"/v1/workloads/{_part(ref)}/logs", params=params)).read(LogView)
+
+
+def nodes() -> Flow[list[NodeView]]:
+    """Every node."""
+    return (yield Request(method="GET", path="/v1/nodes")).read(Page[NodeView]).items
+
+
+def gpus() -> Flow[list[GpuView]]:
+    """GPUs by model and cluster."""
+    return (yield Request(method="GET", path="/v1/gpus")).read(Page[GpuView]).items
+
+
+def cost(
+    *, group_by: str = "workload", since: datetime | str | None = None, until: datetime | str | None = None
+) -> Flow[CostView]:
+    """The bill."""
+    params = {"group_by": group_by, **plain({"since": _instant(since), "until": _instant(until)})}
+    return (yield Request(method="GET", path="/v1/cost", params=params)).read(CostView)
+
+
+def models(*, model: str = "") -> Flow[list[ModelVersionView]]:
+    """Registered versions, newest first."""
+    params = plain({"model": model})
+    return (yield Request(method="GET", path="/v1/models", params=params)).read(Page[ModelVersionView]).items
+
+
+def endpoints() -> Flow[list[EndpointView]]:
+    """Every endpoint."""
+    return (yield Request(method="GET", path="/v1/endpoints")).read(Page[EndpointView]).items
+
+
+def endpoint(name: str) -> Flow[EndpointView]:
+    """One endpoint."""
+    return (yield Request(method="GET", path=f"/v1/endpoints/{_part(name)}")).read(EndpointView)
+
+
+def deploy(request: DeployRequest, *, key: str | None = None) -> Flow[EndpointView]:
+    """Serve the model that a workload made."""
+    return (yield write("POST", "/v1/endpoints", json=_json(request), key=key)).read(EndpointView)
+
+
+def remove_endpoint(name: str) -> Flow[None]:
+    """Take an endpoint away."""
+    yield write("DELETE", f"/v1/endpoints/{_part(name)}")
+
+
+def predict(name: str, body: dict[str, Any], *, model: str = "") -> Flow[dict[str, Any]]:
+    """Ask a model (Open Inference Protocol v2). `model` is the name of the endpoint's model if it has another."""
+    path = f"/endpoints/{_part(name)}/v2/models/{_part(model or name)}/infer"
+    answer = yield Request(method="POST", path=path, json=json.dumps(body), timeout=PREDICT_SECONDS)
+    content: dict[str, Any] = json.loads(answer.content)
+    return content
+
+
+def outputs(ref: str) -> Flow[TreeView]:
+    """The files that a run left."""
+    return (yield Request(method="GET", path=f"/v1/workloads/{_part(ref)}/outputs")).read(TreeView)
+
+
+def download(ref: str, folder: Path) -> Flow[list[Path]]:
+    """Write the files that a run left under a folder; their paths. Raises FilesRefused."""
+    tree = yield from outputs(ref)
+    paths = []
+    for entry in tree.entries:
+        sink = FileSink(destination(folder, entry), entry)
+        try:
+            yield Request(method="GET", path=f"/v1/blobs/{_part(entry.digest)}", sink=sink)
+        except BaseException:
+            sink.drop()
+            raise
+        paths.append(sink.keep())
+    return paths
+
+
+def _json(request: Submission | BulkSubmission | PlanRequest | DeployRequest) -> str:
+    return request.model_dump_json(exclude_defaults=True)
+
+
+def _instant(moment: datetime | str | None) -> str:
+    return moment.isoformat() if isinstance(moment, datetime) else moment or ""
+
+
+def _part(text: str) -> str:
+    """As one segment of a path, whatever it contains."""
+    return quote(text, safe="") or "-"

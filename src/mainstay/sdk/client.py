@@ -1,0 +1,333 @@
+"""The client for ordinary code. Every method runs a flow of `calls`; here is only how it waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx2
+
+from mainstay.sdk import calls
+from mainstay.sdk.config import find
+from mainstay.sdk.errors import RunFailed
+from mainstay.sdk.request import Answer, Flow, Request, Result, Tries, require_success
+from mainstay.sdk.runs import FINAL, RunView
+from mainstay.sdk.streams import SILENCE_SECONDS, FollowEvents, Following, FollowLog, Parser
+from mainstay.wire.job import Job
+from mainstay.wire.requests import DeployRequest
+from mainstay.wire.views import (
+    CostView,
+    EndpointView,
+    EventView,
+    ExplanationView,
+    GpuView,
+    LogView,
+    ModelVersionView,
+    NodeView,
+    PlanView,
+    ServerView,
+    SignInView,
+    WorkloadView,
+)
+
+Item = TypeVar("Item")
+LOOK_SECONDS, LOOK_SECONDS_MAX = 0.05, 1.0
+CHUNK_BYTES = 1 << 20
+
+
+class Client:
+    """Talks to a platform. Without arguments: the one that `mainstay login` or `mainstay up` made known.
+
+    Raises NotConfigured when made, and from every call ApiError for a refusal and Unreachable if nobody answers.
+    """
+
+    def __init__(
+        self,
+        server: str | None = None,
+        token: str | None = None,
+        *,
+        retries: int = 5,
+        timeout: float = 30.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        found = find(server=server, token=token)
+        self.url = found.url
+        self._retries = retries
+        self._sleep = sleep
+        self._http = httpx2.Client(
+            base_url=found.url, headers={"Authorization": f"Bearer {found.token}"}, timeout=timeout, trust_env=False
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def server(self) -> ServerView:
+        """Who answers, and as whom you are known."""
+        return self._run(calls.server())
+
+    def sign_in(self) -> SignInView:
+        """A link that signs a browser in, once."""
+        return self._run(calls.sign_in())
+
+    def submit(self, job: Job, *, base: Path | None = None, key: str | None = None) -> Run:
+        """Submit a job; its `workdir` (relative to `base`, or to here) is sent first."""
+        return Run(self, self._run(calls.submit(job, base=base, key=key)))
+
+    def submit_many(self, jobs: Sequence[Job], *, base: Path | None = None, key: str | None = None) -> list[Run]:
+        """Submit up to 1,000 jobs, together or not at all."""
+        return [Run(self, view) for view in self._run(calls.submit_many(jobs, base=base, key=key))]
+
+    def plan(self, job: Job) -> PlanView:
+        """What submitting would do now."""
+        return self._run(calls.plan(job))
+
+    def list(
+        self,
+        *,
+        name: str = "",
+        project: str = "",
+        phase: Sequence[str] = (),
+        all: bool = False,  # noqa: A002 its public name
+        most: int = 0,
+    ) -> list[Run]:
+        """Runs, newest first; without `phase` and `all` those that have not finished. `most` 0: all pages."""
+        found = self._run(calls.workloads(name=name, project=project, phase=phase, everything=all, most=most))
+        return [Run(self, view) for view in found]
+
+    def get(self, ref: str) -> Run:
+        """By id, or the newest by name."""
+        return Run(self, self._run(calls.workload(ref)))
+
+    def stop(self, ref: str) -> Run:
+        """Ask for the end of a run."""
+        return Run(self, self._run(calls.stop(ref)))
+
+    def explain(self, ref: str) -> ExplanationView:
+        """Why a run is where it is and what would let it start."""
+        return self._run(calls.explain(ref))
+
+    def events(self, *, workload: str = "", after: int = 0, limit: int = 100, newest: bool = False) -> list[EventView]:  # type: ignore[valid-type]
+        """Events, oldest first, after `after`; with `newest` the last ones."""
+        return self._run(calls.events(workload=workload, after=after, limit=limit, newest=newest))
+
+    def follow_events(self, *, workload: str = "", after: int = 0) -> Iterator[EventView]:
+        """Events as they happen, without gaps across broken connections. Ends never."""
+        return self._follow(FollowEvents(workload=workload, after=after))
+
+    def read_log(self, ref: str, *, rank: int = 0, attempt: int = 0, offset: int = 0) -> LogView:
+        """A piece of a log."""
+        return self._run(calls.log_piece(ref, rank=rank, attempt=attempt, offset=offset))
+
+    def logs(self, ref: str, *, rank: int = 0, follow: bool = False) -> Iterator[LogView]:
+        """The log of one rank in pieces: what is there, or with `follow` up to the end of the run."""
+        if follow:
+            yield from self._follow(FollowLog(ref, rank=rank))
+            return
+        piece = self.read_log(ref, rank=rank)
+        while piece.text or piece.dropped:
+            yield piece
+            if piece.ended:
+                return
+            piece = self.read_log(ref, rank=rank, attempt=piece.attempt, offset=piece.next_offset)
+
+    def nodes(self) -> list[NodeView]:  # type: ignore[valid-type]
+        """Every node."""
+        return self._run(calls.nodes())
+
+    def gpus(self) -> list[GpuView]:  # type: ignore[valid-type]
+        """GPUs by model and cluster."""
+        return self._run(calls.gpus())
+
+    def cost(
+        self, *, group_by: str = "workload", since: datetime | str | None = None, until: datetime | str | None = None
+    ) -> CostView:
+        """The bill, by `workload`, `project` or `day`; of the last 30 days if nothing is said."""
+        return self._run(calls.cost(group_by=group_by, since=since, until=until))
+
+    def models(self, *, model: str = "") -> list[ModelVersionView]:  # type: ignore[valid-type]
+        """Registered versions of models, newest first."""
+        return self._run(calls.models(model=model))
+
+    def endpoints(self) -> list[EndpointView]:  # type: ignore[valid-type]
+        """Every endpoint."""
+        return self._run(calls.endpoints())
+
+    def endpoint(self, name: str) -> EndpointView:
+        """One endpoint."""
+        return self._run(calls.endpoint(name))
+
+    def deploy(
+        self,
+        ref: str,
+        *,
+        endpoint: str | None = None,
+        model: str | None = None,
+        path: str = "model",
+        cpu: str = "1",
+        memory: str = "1GB",
+        key: str | None = None,
+    ) -> EndpointView:
+        """Serve the model that a run made. What serves now goes on until the new version is healthy."""
+        request = DeployRequest(workload=ref, endpoint=endpoint, model=model, path=path, cpu=cpu, memory=memory)
+        return self._run(calls.deploy(request, key=key))
+
+    def remove_endpoint(self, name: str) -> None:
+        """Take an endpoint away and stop what serves it."""
+        self._run(calls.remove_endpoint(name))
+
+    def predict(self, endpoint: str, body: dict[str, Any], *, model: str = "") -> dict[str, Any]:
+        """Ask an endpoint (Open Inference Protocol v2). `model` where it has another name than the endpoint."""
+        return self._run(calls.predict(endpoint, body, model=model))
+
+    def upload(self, folder: Path) -> str:
+        """Send a folder; the digest of its tree."""
+        return self._run(calls.upload(Path(folder)))
+
+    def download(self, ref: str, folder: Path | str) -> list[Path]:  # type: ignore[valid-type]
+        """Write the output files of a run under a folder; their paths."""
+        return self._run(calls.download(ref, Path(folder)))
+
+    def _run(self, flow: Flow[Result]) -> Result:
+        try:
+            request = next(flow)
+            while True:
+                try:
+                    answer = self._send(request)
+                except BaseException as error:  # noqa: BLE001 the flow decides, and most let it pass
+                    request = flow.throw(error)
+                else:
+                    request = flow.send(answer)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+    def _send(self, request: Request) -> Answer:
+        tries = Tries(self._retries)
+        while True:
+            try:
+                answer = self._once(request)
+            except httpx2.TransportError as error:
+                pause: float | None = tries.pause_after_failure(self.url, error)
+            else:
+                pause = tries.pause_after_answer(answer)
+                if pause is None:
+                    return require_success(answer)
+            self._sleep(pause or 0.0)
+
+    def _once(self, request: Request) -> Answer:
+        content: str | Iterator[bytes] | None = chunks(request.file) if request.file else request.json or None
+        built = self._http.build_request(
+            request.method,
+            request.path,
+            params=request.params,
+            headers=request.headers,
+            content=content,
+            timeout=request.timeout or self._http.timeout,
+        )
+        response = self._http.send(built, stream=request.sink is not None)
+        try:
+            if request.sink is not None and response.status_code == 200:
+                request.sink.begin()
+                for chunk in response.iter_bytes():
+                    request.sink.write(chunk)
+                return Answer(status=200, headers=response.headers, content=b"")
+            return Answer(status=response.status_code, headers=response.headers, content=response.read())
+        finally:
+            response.close()
+
+    def _follow(self, following: Following[Item]) -> Iterator[Item]:
+        """Across connections; a try counts as new once something has arrived."""
+        tries = Tries(self._retries)
+        while not following.finished:
+            request, parser = following.request(), Parser()
+            try:
+                with self._http.stream(
+                    request.method,
+                    request.path,
+                    params=request.params,
+                    headers={"Accept": "text/event-stream"},
+                    timeout=httpx2.Timeout(SILENCE_SECONDS),
+                ) as response:
+                    answer = Answer(status=response.status_code, headers=response.headers, content=b"")
+                    if response.status_code >= 400:
+                        answer = Answer(status=response.status_code, headers=response.headers, content=response.read())
+                        pause = tries.pause_after_answer(answer)
+                        if pause is None:
+                            require_success(answer)
+                        self._sleep(pause or 0.0)
+                        continue
+                    for chunk in response.iter_bytes():
+                        tries.made = 0
+                        for message in parser.feed(chunk):
+                            if (item := following.take(message)) is not None:
+                                yield item
+            except httpx2.TransportError as error:
+                self._sleep(tries.pause_after_failure(self.url, error))
+
+
+class Run(RunView):
+    """A run, as it was when last asked."""
+
+    def __init__(self, client: Client, view: WorkloadView) -> None:
+        super().__init__(view)
+        self._client = client
+
+    def refresh(self) -> Self:
+        """Ask again."""
+        self.view = self._client.get(self.id).view
+        return self
+
+    def wait(self, timeout: float | None = None, *, check: bool = True) -> Self:
+        """Until it has finished. Raises TimeoutError, and RunFailed (unless `check` is off) if it did not succeed."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = LOOK_SECONDS
+        while self.refresh().phase not in FINAL:
+            if deadline is not None and time.monotonic() >= deadline:
+                msg = f"{self.id} is still {self.phase}"
+                raise TimeoutError(msg)
+            time.sleep(pause)
+            pause = min(pause * 1.2, LOOK_SECONDS_MAX)
+        if check and self.phase != "succeeded":
+            raise RunFailed(self.view)
+        return self
+
+    def logs(self, *, rank: int = 0, follow: bool = False) -> Iterator[LogView]:
+        """Its log in pieces."""
+        return self._client.logs(self.id, rank=rank, follow=follow)
+
+    def stop(self) -> Self:
+        """Ask for its end."""
+        self.view = self._client.stop(self.id).view
+        return self
+
+    def explain(self) -> ExplanationView:
+        """Why it is where it is."""
+        return self._client.explain(self.id)
+
+    def download(self, folder: Path | str) -> list[Path]:
+        """Write its output files under a folder; their paths."""
+        return self._client.download(self.id, folder)
+
+    def deploy(self, *, endpoint: str | None = None, model: str | None = None) -> EndpointView:
+        """Serve the model that it made."""
+        return self._client.deploy(self.id, endpoint=endpoint, model=model)
+
+
+def chunks(path: Path) -> Iterator[bytes]:
+    """A file in pieces, so that a large one never lies in memory."""
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk

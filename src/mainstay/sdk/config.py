@@ -1,0 +1,104 @@
+"""Where the platform is and with which token: environment, then login, then the platform that runs on this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mainstay.sdk.errors import NotConfigured
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A platform and a token for it. The token is not shown."""
+
+    url: str
+    token: str = field(repr=False)
+
+
+def find(*, server: str | None = None, token: str | None = None) -> Server:
+    """The platform to talk to. Raises NotConfigured.
+
+    In this order: the arguments; $MAINSTAY_SERVER with $MAINSTAY_TOKEN; the state directory that $MAINSTAY_STATE names;
+    the last `mainstay login`; the platform that runs on this machine.
+    """
+    url = server or os.environ.get("MAINSTAY_SERVER", "")
+    if url:
+        given = token or os.environ.get("MAINSTAY_TOKEN", "")
+        known = _read(login_file(), "server") or _read(state_directory() / "server.json", "url")
+        if not given and known and known.url == url.rstrip("/"):
+            given = known.token
+        return checked(Server(url=url.rstrip("/"), token=given))
+    here = _read(state_directory() / "server.json", "url")
+    found = here if here and "MAINSTAY_STATE" in os.environ else _read(login_file(), "server") or here
+    if found is None:
+        msg = "no platform to talk to: none runs on this machine, and nobody has logged in"
+        raise NotConfigured(msg, hint="start one with `mainstay up`, or log in with `mainstay login --server URL`")
+    return checked(Server(url=found.url, token=token or found.token))
+
+
+def checked(server: Server) -> Server:
+    """Raises NotConfigured for an address that is none, or over which a token would travel in the open."""
+    parts = urlsplit(server.url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        msg = f"not the address of a platform: {server.url!r}"
+        raise NotConfigured(msg, hint="give one such as https://mainstay.example.com")
+    if not server.token:
+        msg = f"there is no token for {server.url}"
+        raise NotConfigured(msg, hint=f"log in with `mainstay login --server {server.url}`, or set MAINSTAY_TOKEN")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        msg = f"refusing to send a token over plain http to {parts.hostname}"
+        raise NotConfigured(msg, hint="use https")
+    return server
+
+
+def save_login(server: str, token: str) -> Path:
+    """Remember a platform, in a file that only its owner reads."""
+    path = login_file()
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump({"server": server.rstrip("/"), "token": token}, file)
+    temporary.replace(path)
+    return path
+
+
+def forget_login() -> bool:
+    """Whether there was one."""
+    try:
+        login_file().unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def login_file() -> Path:
+    """Where a login is remembered."""
+    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(base) / "mainstay" / "config.json"
+
+
+def state_directory() -> Path:
+    """The state of the platform on this machine."""
+    return Path(os.environ.get("MAINSTAY_STATE") or Path.home() / ".mainstay")
+
+
+def _read(path: Path, url_field: str) -> Server | None:
+    try:
+        content = json.loads(path.read_text())
+        return Server(url=str(content[url_field]).rstrip("/"), token=str(content["token"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
