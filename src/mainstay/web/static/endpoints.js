@@ -3,7 +3,7 @@
 import { get, may, send } from "./api.js";
 import { byId, command, copyButton, el, fill, keyed } from "./dom.js";
 import { agoTime, attempt } from "./frame.js";
-import { follow, newest, refresher } from "./live.js";
+import { first, follow, newest, refresher } from "./live.js";
 import { badge } from "./phases.js";
 
 const SAMPLE_MAX = 256;
@@ -112,7 +112,7 @@ byId("confirm").addEventListener("close", async () => {
 });
 
 const refresh = refresher(load);
-const from = await attempt(newest);
+const from = await first(newest);
 await refresh();
 if (location.hash) byId(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView({ block: "center" });
 follow("/v1/events/stream", { resume: "after", from, on: { event: (event) => ["endpoint", "model"].includes(event.kind) && refresh() } });

@@ -2,6 +2,7 @@
 
 import { get, withQuery, system } from "./api.js";
 import * as connection from "./connection.js";
+import { show } from "./frame.js";
 
 const RETRY_MS_MAX = 15000;
 const KNOWN_END = `mainstay-newest-${system}`;
@@ -89,6 +90,17 @@ export async function newest() {
   return low;
 }
 
+/** What a page cannot begin without. Refused: the page stays as it is; without an answer: it begins anew once there is one. */
+export async function first(work) {
+  try {
+    return await work();
+  } catch (problem) {
+    show(problem);
+    if (problem.code === "lost") connection.onReturn(() => location.reload());
+    return new Promise(() => {});
+  }
+}
+
 /** Call `work` now and after each `poke()`, one at a time and not more often than `gap`. */
 export function refresher(work, gap = 400) {
   let running = false;
@@ -100,7 +112,7 @@ export function refresher(work, gap = 400) {
     }
     running = true;
     wanted = false;
-    await work();
+    await work().catch(show);
     setTimeout(() => {
       running = false;
       if (wanted) poke();

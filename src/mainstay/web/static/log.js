@@ -153,7 +153,7 @@ class View {
   /** A word of ours, apart from what the job says. */
   say(text) {
     this.flush();
-    this.box.append(el("div", { class: "said" }, `— ${text} —`));
+    this.box.append(el("span", { class: "said" }, `— ${text} —\n`));
     this.block = null;
     this.follow();
   }
@@ -167,7 +167,7 @@ class View {
     this.frame = null;
     this.tail?.remove();
     for (const line of this.lines.splice(0)) this.line(line);
-    this.tail = this.rest ? el("div", { class: "tail" }, shorten(this.rest)) : null;
+    this.tail = this.rest ? el("span", { class: "tail" }, shorten(this.rest)) : null;
     if (this.tail) this.box.append(this.tail);
     this.trim();
     this.follow();
@@ -175,7 +175,7 @@ class View {
 
   line(text) {
     if (!this.block?.isConnected || this.block.lines >= LINES_PER_BLOCK) {
-      this.block = el("div", { class: "block" }, document.createTextNode(""));
+      this.block = el("span", { class: "block" }, document.createTextNode(""));
       this.block.lines = 0;
       this.box.append(this.block);
     }

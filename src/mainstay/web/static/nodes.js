@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { byId, command, el, fill, keyed } from "./dom.js";
 import { attempt } from "./frame.js";
 import { bytes, trim } from "./format.js";
-import { follow, newest, refresher } from "./live.js";
+import { first, follow, newest, refresher } from "./live.js";
 import { badge } from "./phases.js";
 
 async function load() {
@@ -65,6 +65,6 @@ function meter(name, used, total, words, unit = "") {
 }
 
 const refresh = refresher(load, 1000);
-const from = await attempt(newest);
+const from = await first(newest);
 await refresh();
-follow("/v1/events/stream", { resume: "after", from, on: { event: (event) => ["allocation", "node"].includes(event.kind) && refresh() } });
+follow("/v1/events/stream", { resume: "after", from, on: { event: refresh } });

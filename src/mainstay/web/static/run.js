@@ -4,14 +4,15 @@ import { all, get, may, send } from "./api.js";
 import { byId, command, el, fill } from "./dom.js";
 import { agoTime, attempt, show, tookTime } from "./frame.js";
 import { bytes, clock, commandLine, resources } from "./format.js";
-import { follow, refresher } from "./live.js";
+import { first, follow, refresher } from "./live.js";
 import { openLog } from "./log.js";
 import { money } from "./money.js";
 import { outputs } from "./outputs.js";
 import { badge, FINAL, WAITING } from "./phases.js";
 import { drawTimeline } from "./timeline.js";
 
-const path = `/v1/workloads/${encodeURIComponent(byId("content").dataset.reference)}`;
+const reference = byId("content").dataset.reference;
+const path = `/v1/workloads/${encodeURIComponent(reference)}`;
 const events = [];
 let run = null;
 let log = null;
@@ -45,7 +46,7 @@ function header() {
     `${run.kind} in project ${run.project}`,
     el("span", {}, `submitted by ${run.submitted_by} `, agoTime(run.submitted_at), " ago"),
   ];
-  if (run.started_at) meta.push(el("span", {}, run.finished_at ? "ran for " : "runs for ", tookTime(run.started_at, run.finished_at)));
+  if (run.started_at) meta.push(el("span", {}, run.finished_at ? "ran for " : run.attempt > 1 ? "first started " : "started ", run.finished_at ? tookTime(run.started_at, run.finished_at) : [agoTime(run.started_at), " ago"]));
   if (run.attempt > 1) meta.push(`attempt ${run.attempt}`);
   if (run.stop_requested && !FINAL.has(run.phase)) meta.push("stop requested");
   fill(byId("meta"), meta.flatMap((part, place) => (place ? [" · ", part] : [part])));
@@ -175,10 +176,10 @@ byId("confirm").addEventListener("close", async () => {
 new ResizeObserver(() => run && picture()).observe(byId("timeline"));
 
 const refresh = refresher(load);
+// Events first, then the run: whatever happens in between is in the run already, and comes again as an event.
+events.push(...(await first(() => all("/v1/events", { workload: reference }))));
 await refresh();
 if (run) {
-  events.push(...((await attempt(() => all("/v1/events", { workload: run.id }))) ?? []));
-  picture();
   follow("/v1/events/stream", { query: { workload: run.id }, resume: "after", from: events.at(-1)?.seq ?? 0, on: { event: takeEvent } });
   // Bars and costs of what runs grow without an event.
   setInterval(() => document.hidden || FINAL.has(run.phase) || picture(), 1000);

@@ -2,8 +2,9 @@
 
 import { byId, el, fill } from "./dom.js";
 
-const code = location.hash.slice(1);
-if (code) {
+function begin() {
+  const code = location.hash.slice(1);
+  if (!code) return;
   history.replaceState(null, "", location.pathname);
   signIn(code);
 }
@@ -30,3 +31,7 @@ function refuse(detail, hint) {
   const message = [el("p", {}, detail), hint && el("p", { class: "hint" }, `hint: ${hint}`)];
   fill(byId("messages"), el("div", { class: "message", role: "alert" }, el("div", {}, message)));
 }
+
+// Who opens a link while this page is open only changes what is behind the `#`.
+addEventListener("hashchange", begin);
+begin();
