@@ -58,6 +58,8 @@ async def _frames(call: Call, workload: str, after: int) -> AsyncIterator[bytes]
     silent_since = services.clock.monotonic()
     with services.pulse.listener() as listener:
         while True:
+            # Before the look: a commit in between is then a change, never part of what we believe to have seen.
+            seen = services.store.version()
             found = await services.offload(
                 services.store.events, tenant=call.principal.tenant, workload=workload, after=after, limit=PAGE_MAX
             )
@@ -70,7 +72,6 @@ async def _frames(call: Call, workload: str, after: int) -> AsyncIterator[bytes]
             if services.clock.monotonic() - silent_since >= HEARTBEAT_SECONDS:
                 silent_since = services.clock.monotonic()
                 yield HEARTBEAT
-            seen = services.store.version()
             while not await listener.wait(LOOK_SECONDS) and services.store.version() == seen:
                 if services.clock.monotonic() - silent_since >= HEARTBEAT_SECONDS:
                     break
