@@ -129,6 +129,7 @@ def world(
     endpoints: tuple[Endpoint, ...] = (),
     prices: tuple[Price, ...] = (),
     owners: Mapping[int, tuple[str, str, str]] | None = None,
+    observed: Mapping[str, int] | None = None,
     now: int = NOON,
     seed: int = 0,
 ) -> Snapshot:
@@ -148,6 +149,7 @@ def world(
         prices=prices,
         owners=owners or {row.workload_key: ("acme", "vision", f"w-{row.workload_key}") for row in allocations},
         addresses={row.key: row.address for row in allocations if row.address},
+        observed=observed or {},
     )
 
 

@@ -67,6 +67,9 @@ class Store(Protocol):
     def events(self, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:
         """Events with seq > `after`, oldest first; of one workload, or of all where `workload` is empty."""
 
+    def last_events(self, *, tenant: str, workload: str, limit: int) -> tuple[Event, ...]:
+        """The last `limit` events, oldest first; chosen as by `events`."""
+
     def audit(self, *, after: int, limit: int) -> tuple[AuditRow, ...]:
         """Audit rows with seq > `after`, oldest first."""
 

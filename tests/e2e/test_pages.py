@@ -18,6 +18,9 @@ from mainstay.domain.allocation import End
 from mainstay.domain.plan import MoveEndpoint
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Phase
+from mainstay.operations.principal import Principal
+from mainstay.operations.sessions import cookie_name
+from tests.stores import TENANT, USER
 from tests.unit.web.site import Site, running_site, size, why
 from tests.unit.web.world import World, furnish
 
@@ -61,7 +64,7 @@ def browser(world: World, playwright: Playwright) -> Iterator[Browser]:
 def opened(
     browser: Browser, site: Site, *, role: str = "admin", faults_expected: bool = False, **options: Any
 ) -> Iterator[Page]:
-    """A page of a browser that has signed in. Whatever its console says against us fails the test."""
+    """A page of a browser that is signed in. Whatever its console says against us fails the test."""
     context = browser.new_context(viewport={"width": WIDE, "height": 900}, locale="en-GB", **options)
     page = context.new_page()
     page.set_default_timeout(PATIENCE_MS)
@@ -73,10 +76,10 @@ def opened(
 
     page.on("console", on_console)
     page.on("pageerror", lambda error: faults.append(str(error)))
+    cookie = site.services.sessions.begin(Principal(name=USER, tenant=TENANT, role=role))
+    name = cookie_name(site.services.system, secure=False)
+    context.add_cookies([{"name": name, "value": cookie, "url": site.url, "httpOnly": True, "sameSite": "Strict"}])
     try:
-        page.goto(site.link(role=role))
-        page.wait_for_url(f"{site.url}/runs")
-        expect(page.locator("[aria-busy=true]")).to_have_count(0)
         yield page
     finally:
         context.close()
@@ -99,6 +102,12 @@ def poll(question: Callable[[], Any], answer: Any) -> None:
     while question() != answer:
         assert time.monotonic() < end, (question(), answer)
         time.sleep(0.05)
+
+
+def settled(page: Page, url: str) -> None:
+    page.goto(url)
+    expect(page.locator("[aria-busy=true]")).to_have_count(0)
+    page.wait_for_timeout(150)
 
 
 # Signing in and out
@@ -131,6 +140,7 @@ def test_without_a_session_there_is_only_the_way_to_one(browser, site):
 
 
 def test_signing_out_ends_the_session(page, site):
+    settled(page, site.url + "/runs")
     page.get_by_role("button", name="Sign out").click()
     page.wait_for_url(f"{site.url}/sign-in")
     page.goto(f"{site.url}/runs")
@@ -139,6 +149,7 @@ def test_signing_out_ends_the_session(page, site):
 
 def test_a_session_that_has_ended_leads_back_to_the_sign_in(browser, site):
     with opened(browser, site, faults_expected=True) as page:
+        settled(page, site.url + "/runs")
         (cookie,) = page.context.cookies()
         site.services.sessions.end(cookie["value"])
         page.get_by_label("All").check()
@@ -148,7 +159,8 @@ def test_a_session_that_has_ended_leads_back_to_the_sign_in(browser, site):
 # The list of runs
 
 
-def test_a_run_is_listed_with_its_state_and_why(page, world):
+def test_a_run_is_listed_with_its_state_and_why(page, site, world):
+    settled(page, site.url + "/runs")
     waiting = row(page, "sweep")
     expect(waiting).to_contain_text("queued")
     expect(waiting).to_contain_text("needs 8 × H100, the most that is free on one node is 4 × H100")
@@ -161,6 +173,7 @@ def test_a_run_is_listed_with_its_state_and_why(page, world):
 
 
 def test_a_run_appears_changes_and_goes_by_itself(page, site):
+    settled(page, site.url + "/runs")
     expect(row(page, "bert")).to_be_visible()
     page.evaluate("window.same = true")
     work = site.at(0).scene.submit(name="newcomer")
@@ -178,6 +191,7 @@ def test_a_run_appears_changes_and_goes_by_itself(page, site):
 
 
 def test_filters_stand_in_the_address_and_can_be_gone_back_from(page, site):
+    settled(page, site.url + "/runs")
     page.get_by_label("All").check()
     expect(row(page, "tokenizer-test")).to_be_visible()
     page.get_by_label("Project").fill("nlp")
@@ -210,8 +224,8 @@ def test_a_long_list_goes_on_by_pages(page, site):
 
 def test_an_empty_list_says_what_to_type(browser, tmp_path):
     with running_site(tmp_path) as empty, opened(browser, empty) as page:
-        expect(page.get_by_text("mainstay run -- python")).to_be_visible()
         for path, words in (
+            ("/runs", "mainstay run -- python"),
             ("/runs?all=true", "No runs yet"),
             ("/runs?name=none", "No such runs"),
             ("/endpoints", "mainstay deploy"),
@@ -522,12 +536,6 @@ def paths(world: World) -> dict[str, str]:
     }
 
 
-def settled(page: Page, url: str) -> None:
-    page.goto(url)
-    expect(page.locator("[aria-busy=true]")).to_have_count(0)
-    page.wait_for_timeout(150)
-
-
 @pytest.mark.parametrize(("scheme", "width"), [("light", WIDE), ("light", NARROW), ("dark", WIDE), ("dark", NARROW)])
 def test_every_page_fits_and_can_be_read(browser, site, world, scheme, width, *, tmp_path):
     with opened(browser, site, color_scheme=scheme, reduced_motion="reduce") as page:
@@ -622,6 +630,7 @@ def test_a_lost_connection_is_told_and_recovers(browser, tmp_path):
     with running_site(tmp_path) as fragile:
         fragile.fleet()
         with opened(browser, fragile, faults_expected=True) as page:
+            settled(page, fragile.url + "/runs")
             expect(page.get_by_text("Nothing waits")).to_be_visible()
             fragile.server.stop()
             banner = page.locator("#banner")

@@ -5,7 +5,9 @@ The order of the steps is what makes it safe:
    by the time the rows are read; a pod without one is truly an orphan.
 2. Observations are committed before effects are carried out: nothing is forgotten on the cluster whose end is not on
    record (law 3).
-3. Both carry the epoch: the commit is refused, and so is the act, once a newer holder has taken over.
+3. Up to when the cluster has been witnessed is committed last, and only if every observation of that look went on
+   record: nothing is charged beyond an end that we have been told of (docs/decisions/0004).
+4. All carry the epoch: the commit is refused, and so is the act, once a newer holder has taken over.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ log = structlog.get_logger()
 BUSY_SECONDS = 0.04
 """How often a cluster with live pods is looked at: half of what a person notices as a delay."""
 IDLE_SECONDS = 1.0
+WITNESS_SECONDS = 20.0
+"""While pods run, up to when they have been seen to is put on record so often: a commit that says nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +42,8 @@ class View:
 
     wanted: tuple[Wanted, ...]
     reconciliation: Reconciliation
+    at: int = 0
+    """The cluster's own time of the look; 0 if it does not say."""
 
 
 class EffectLoop:
@@ -52,6 +58,8 @@ class EffectLoop:
         self._unmatched: Mapping[str, int] = {}
         self._nodes: tuple[NodeState, ...] = ()
         """As last put on record by us: a report of the same nodes is no news and costs no transaction."""
+        self._looked_at = 0
+        self._witness_due = clock.monotonic()
 
     async def turn(self, epoch: Epoch) -> bool:
         """One round. True if there are pods to watch closely. Raises Fenced, Unavailable."""
@@ -61,33 +69,46 @@ class EffectLoop:
         return bool(view.wanted)
 
     async def look(self) -> View:
-        """Observe the cluster, then read what is wanted, and compare."""
+        """Observe the cluster, then read what is wanted, and compare.
+
+        A look that is not newer than the one before it is an old report once more and tells nothing. After a cluster's
+        clock was set back, that is one look.
+        """
         seen = await self._cluster.observe()
         wanted = await self._offload(self._store.wanted, self._cluster.name)
+        before, self._looked_at = self._looked_at, seen.at
+        if 0 < seen.at <= before:
+            nothing = Reconciliation(observations=(), effects=(), unmatched=self._unmatched)
+            return View(wanted=wanted, reconciliation=nothing)
         found = reconcile(self._cluster.name, wanted, seen, now=self._clock.now(), unmatched_since=self._unmatched)
         self._unmatched = found.unmatched
-        return View(wanted=wanted, reconciliation=found)
+        return View(wanted=wanted, reconciliation=found, at=seen.at)
 
     async def record(self, view: View, epoch: Epoch) -> None:
         """Commit what was seen. An end waits until the output files of its pod are stored."""
         rows = {row.allocation.key: row for row in view.wanted}
         observations: list[Action] = []
-        nodes = self._nodes
+        nodes: ObserveNodes | None = None
+        withheld = False
         for action in view.reconciliation.observations:
             if isinstance(action, ObserveNodes):
-                nodes = action.nodes
-                if nodes != self._nodes:
-                    observations.append(action)
+                nodes = replace(action, at=0)
+                if nodes.nodes != self._nodes:
+                    observations.append(nodes)
             elif isinstance(action, ObservePod) and has_output(action, rows):
-                row = rows[action.allocation_key]
-                output = self._outputs.collected(row.allocation)
+                output = self._outputs.collected(rows[action.allocation_key].allocation)
                 if output is None:
-                    continue
-                observations.append(replace(action, output=output))
+                    withheld = True
+                else:
+                    observations.append(replace(action, output=output))
             else:
                 observations.append(action)
-        await self._commit(observations, epoch)
-        self._nodes = nodes
+        refused = await self._commit(observations, epoch)
+        if nodes is not None:
+            self._nodes = nodes.nodes
+            if not withheld and not refused and self._witness_is_due(view):
+                await self._commit([replace(nodes, at=view.at)], epoch)
+                self._witness_due = self._clock.monotonic() + WITNESS_SECONDS
 
     async def carry_out(self, view: View, epoch: Epoch) -> None:
         """Carry out the effects one by one. What cannot be done now is found again by the next look."""
@@ -122,12 +143,18 @@ class EffectLoop:
         reason = Reason(code=Code.POD_ENDED, object=effect.name, numbers={"end": End.START_FAILED, "exit_code": -1})
         await self._commit([ObservePod(allocation_key=row.allocation.key, state=state, reason=reason)], epoch)
 
-    async def _commit(self, actions: list[Action], epoch: Epoch) -> None:
-        if actions:
-            plan = Plan(
-                actor=f"cluster/{self._cluster.name}", now=self._clock.now(), actions=tuple(actions), epoch=epoch
-            )
-            await self._offload(self._store.commit, plan)
+    def _witness_is_due(self, view: View) -> bool:
+        """Only what runs is charged by what was witnessed: an idle cluster needs no record of it."""
+        runs = any(row.allocation.seen is Seen.RUNNING for row in view.wanted)
+        return view.at > 0 and runs and self._clock.monotonic() >= self._witness_due
+
+    async def _commit(self, actions: list[Action], epoch: Epoch) -> bool:
+        """Whether anything was refused."""
+        if not actions:
+            return False
+        plan = Plan(actor=f"cluster/{self._cluster.name}", now=self._clock.now(), actions=tuple(actions), epoch=epoch)
+        result = await self._offload(self._store.commit, plan)
+        return bool(result.refused)
 
 
 def has_output(action: ObservePod, rows: Mapping[int, Wanted]) -> bool:

@@ -8,19 +8,19 @@ from mainstay.decide import billing
 from mainstay.domain.allocation import Seen
 from mainstay.domain.billing import UsageRecord
 from mainstay.domain.plan import RecordUsage, RowVersion
-from mainstay.domain.quantity import MICROSECONDS_PER_HOUR, MICROSECONDS_PER_SECOND, Resources
+from mainstay.domain.quantity import MICROSECONDS_PER_HOUR, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Bools, Ints, Snapshot
-
-LAG_SECONDS = 60
-"""A full hour is recorded this long after its end, when the report of a pod that ended within it has come in."""
 
 
 def meter(snapshot: Snapshot, *, changes_max: int = 1_000) -> tuple[RecordUsage, ...]:
     """Usage that is complete and not yet recorded, with its charges; at most one record per allocation and cycle.
 
     Key: allocation and start, so that recording twice is recording once. What is UNKNOWN is not recorded before it is
-    known: it may have ended long ago, and a record is never taken back. A pod that never started costs nothing.
+    known: it may have ended long ago, and a record is never taken back. For the same reason a full hour of what is
+    RUNNING is recorded only up to where its cluster has been witnessed, whatever our clock says: during a downtime of
+    ours, or after a jump of our clock, a pod may have ended long before now (docs/decisions/0004). A pod that never
+    started costs nothing.
     """
     starts, ends = _intervals(snapshot)
     rows = np.flatnonzero(ends > starts)[:changes_max]
@@ -37,10 +37,22 @@ def _intervals(snapshot: Snapshot) -> tuple[Ints, Ints]:
     starts = np.maximum(table.metered_until, table.started_at)
     hour_ends = (starts // MICROSECONDS_PER_HOUR + 1) * MICROSECONDS_PER_HOUR
     ended = table.seen == Seen.ENDED
-    hour_over = (table.seen == Seen.RUNNING) & (hour_ends + LAG_SECONDS * MICROSECONDS_PER_SECOND <= snapshot.now)
+    hour_over = (table.seen == Seen.RUNNING) & (hour_ends <= _witnessed(snapshot))
     ends = np.where(ended, np.minimum(table.ended_at, hour_ends), np.where(hour_over, hour_ends, 0))
     started: Bools = table.started_at > 0
     return starts, np.where(started, ends, 0)
+
+
+def _witnessed(snapshot: Snapshot) -> Ints:
+    """Per allocation, up to when its cluster has been witnessed; 0 if that is not known."""
+    of_node = np.array(
+        [snapshot.observed.get(cluster, 0) for cluster in (*snapshot.nodes.clusters, "")], dtype=np.int64
+    )
+    key = snapshot.nodes.key
+    row = np.searchsorted(key, snapshot.allocations.node_key)
+    known = np.append(key, -1)[row] == snapshot.allocations.node_key
+    witnessed: Ints = np.where(known, of_node[row], 0)
+    return witnessed
 
 
 def _record(snapshot: Snapshot, row: int, *, start: int, end: int) -> RecordUsage:

@@ -15,6 +15,7 @@ from mainstay.domain.allocation import (
     Allocation,
     CreatePod,
     DeletePod,
+    End,
     ForgetPod,
     PodAction,
     PodState,
@@ -91,7 +92,7 @@ def _nodes(cluster: str, seen: ClusterState) -> ObserveNodes:
     """Always stated; the store writes only what differs."""
     numbers = {"node": f"of {cluster}", "state": "as reported"}
     reason = Reason(code=Code.NODE_CHANGED, object=cluster, numbers=numbers)
-    return ObserveNodes(reason=reason, cluster=cluster, nodes=seen.nodes)
+    return ObserveNodes(reason=reason, cluster=cluster, nodes=seen.nodes, at=seen.at)
 
 
 def _observations(row: Wanted, pod: PodState | None, *, now: int) -> Iterator[Action]:
@@ -154,8 +155,10 @@ def _on_top_of(allocation: Allocation, pod: PodState, *, now: int) -> PodState |
         return None
     state = replace(pod, started_at=allocation.started_at or pod.started_at, forgotten=False)
     if pod.seen is Seen.ENDED:
-        ended_at = max(pod.ended_at or now, state.started_at, allocation.metered_until)
-        return replace(state, ended_at=ended_at, ready=False)
+        # Of a pod that ran and that its cluster knows nothing of, nobody has witnessed for how long: it is not charged.
+        forgotten = state.started_at > 0 and pod.end is End.NEVER_STARTED
+        ended_at = 0 if forgotten else pod.ended_at or now
+        return replace(state, ended_at=max(ended_at, state.started_at, allocation.metered_until), ready=False)
     news = (
         state.seen is not allocation.seen
         or state.started_at != allocation.started_at

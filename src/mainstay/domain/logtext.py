@@ -37,9 +37,9 @@ _UNFINISHED = re.compile(
 
 
 def printable(content: bytes) -> str:
-    """UTF-8 with U+FFFD for what is none, without escape sequences, control characters and direction marks.
+    r"""UTF-8 with U+FFFD for what is none, without escape sequences, control characters and direction marks.
 
-    Every line end becomes `\\n`, a carriage return alone too: what a progress bar overwrote stays readable.
+    Every line end becomes `\n`, a carriage return alone too: what a progress bar overwrote stays readable.
     """
     text = content.decode("utf-8", "replace")
     return _UNWANTED.sub("", _LINE_ENDS.sub("\n", _SEQUENCE.sub("", text)))

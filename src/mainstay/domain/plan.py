@@ -140,6 +140,10 @@ class ObserveNodes(Action):
 
     cluster: str
     nodes: tuple[NodeState, ...]
+    at: int = 0
+    """Up to this instant of the cluster's own time the end of every pod that has ended is on record. It never goes
+    back; 0: it does not say.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ megabytes, and a copy is a memcpy.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -123,3 +123,5 @@ class Snapshot:
     """Workload key -> (tenant, project, workload id), for the workloads of `allocations`; what metering writes down."""
     addresses: Mapping[int, str]
     """Allocation key -> host:port, for the allocations whose pod serves at one."""
+    observed: Mapping[str, int] = field(default_factory=dict)
+    """Cluster -> up to which instant of its own time it has been witnessed: what is RUNNING ran until then."""

@@ -196,7 +196,7 @@ class AsyncClient:
 
     async def upload(self, folder: Path) -> str:
         """Send a folder; the digest of its tree."""
-        return await self._run(calls.send(await asyncio.to_thread(calls.scan, Path(folder))))
+        return await self._run(calls.upload(Path(folder)))
 
     async def download(self, ref: str, folder: Path | str) -> list[Path]:  # type: ignore[valid-type]
         """Write the output files of a run under a folder; their paths."""

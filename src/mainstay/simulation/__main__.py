@@ -33,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     violations = sum(bool(outcome.violations) for outcome in outcomes)
     faults: Counter[str] = sum((outcome.faults for outcome in outcomes), Counter())
     print(f"\n{len(outcomes)} seeds, {events:,} events in {seconds:.0f} s ({events / seconds:,.0f}/s)")
-    print(f"{sum(outcome.workloads for outcome in outcomes):,} workloads, {sum(outcome.pods for outcome in outcomes):,} pods")
+    print(
+        f"{sum(outcome.workloads for outcome in outcomes):,} workloads, {sum(outcome.pods for outcome in outcomes):,} pods"
+    )
     for fault, times in sorted(faults.items()):
         print(f"  {fault:<24} {times:>9,}")
     print(f"violated: {violations} of {len(outcomes)} seeds")

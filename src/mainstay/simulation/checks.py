@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
 from mainstay.clusters.simulated import Machines, Witnessed
+from mainstay.decide.billing import charges
 from mainstay.domain.allocation import Seen
+from mainstay.domain.billing import Price, UsageRecord
 from mainstay.domain.plan import Event
 from mainstay.domain.workload import LEGAL_TRANSITIONS, Phase, Workload
-from mainstay.decide.billing import charges
 from mainstay.ports import Store, WorkloadFilter
 from mainstay.simulation.users import TENANT, Users
 
@@ -127,30 +130,15 @@ class Checks:
 
     def _pods(self, store: Store, workloads: dict[str, Workload]) -> None:
         """I4 and I7, and that nothing succeeded without having run."""
-        ledger: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
-        usage_of = {}
         prices = store.prices()
+        ledger: dict[int, list[tuple[UsageRecord, int]]] = defaultdict(list)
         for usage, lines in store.usage(tenant=TENANT, since=0, until=FOR_EVER):
-            cost = sum(line.cost.micros for line in lines)
-            ledger[usage.allocation_key].append((usage.start, usage.end, cost))
-            usage_of[usage.allocation_key] = usage
+            ledger[usage.allocation_key].append((usage, sum(line.cost.micros for line in lines)))
         for name, workload in workloads.items():
             ranks: dict[int, list[int]] = defaultdict(list)
             for pod in store.allocations(workload.key):
                 ranks[pod.attempt].append(pod.rank)
-                witnessed = self._intervals.get(pod.pod, [])
-                records = sorted(ledger.pop(pod.key, []))
-                recorded = [edge for start, end, _ in records for edge in (start, end)]
-                joined = [recorded[0], recorded[-1]] if recorded else []
-                gaps = any(one[1] != other[0] for one, other in zip(records, records[1:], strict=False))
-                if (joined != witnessed and witnessed[0:1] != witnessed[1:2]) or gaps:
-                    self.violations.append(f"I4: {pod.pod} was recorded {records}, witnessed {witnessed}")
-                elif records:
-                    whole = charges(
-                        _whole(usage_of[pod.key], joined), since_start=joined[0], prices=prices
-                    )
-                    if sum(cost for _, _, cost in records) != sum(line.cost.micros for line in whole):
-                        self.violations.append(f"I4: the charges of {pod.pod} do not add up to the cost of its time")
+                self._recorded(pod.pod, ledger.pop(pod.key, []), prices)
             for attempt, given in ranks.items():
                 if sorted(given) != list(range(workload.spec.nodes)):
                     self.violations.append(f"I7: attempt {attempt} of {name} has the ranks {sorted(given)}")
@@ -159,17 +147,25 @@ class Checks:
         if ledger:
             self.violations.append(f"I4: usage of unknown allocations: {sorted(ledger)[:3]}")
 
+    def _recorded(self, pod: str, records: list[tuple[UsageRecord, int]], prices: tuple[Price, ...]) -> None:
+        """I4 of one pod: what is on record is what it ran, without a gap, and costs what the whole of it costs."""
+        witnessed = self._intervals.get(pod, [])
+        records = sorted(records, key=lambda record: record[0].start)
+        spans = [(usage.start, usage.end) for usage, _ in records]
+        joined = [spans[0][0], spans[-1][1]] if spans else []
+        gaps = any(one[1] != other[0] for one, other in pairwise(spans))
+        if (joined != witnessed and witnessed[0:1] != witnessed[1:2]) or gaps:
+            self.violations.append(f"I4: {pod} was recorded {spans}, witnessed {witnessed}")
+        elif records:
+            whole = charges(replace(records[0][0], end=joined[1]), since_start=joined[0], prices=prices)
+            if sum(cost for _, cost in records) != sum(line.cost.micros for line in whole):
+                self.violations.append(f"I4: the charges of {pod} do not add up to the cost of its time")
+
     def _ran(self, workload: Workload) -> None:
         for rank in range(workload.spec.nodes):
             pod = f"{workload.id}-{workload.attempt}-{rank}"
             if len(self._intervals.get(pod, [])) != 2:
                 self.violations.append(f"I1: {workload.id} succeeded, but {pod} was not seen to run to its end")
-
-
-def _whole(usage, edges):
-    from dataclasses import replace
-
-    return replace(usage, start=edges[0], end=edges[1])
 
 
 def _workload(line: Witnessed) -> str:

@@ -111,5 +111,3 @@ def _one_by_one(view: View) -> list[View]:
         replace(view, reconciliation=replace(view.reconciliation, observations=(), effects=(effect,)))
         for effect in view.reconciliation.effects
     ]
-
-

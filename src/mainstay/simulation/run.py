@@ -86,7 +86,9 @@ class World:
         self._dice = Dice(random.Random(self._rng.random()), profile, self.outcome.faults)
         self._leaders = Leaders()
         behaviours = random.Random(self._rng.random())
-        self.machines = Machines(VirtualClock(self._time), NODES, behaviour=lambda action: _behaviour(action, behaviours))
+        self.machines = Machines(
+            VirtualClock(self._time), NODES, behaviour=lambda action: _behaviour(action, behaviours)
+        )
         self._users = Users(dice=self._dice, submissions_left=self._rng.randint(5, 25))
         self._checks = Checks(self.machines)
         self._trace = hashlib.sha256()
@@ -164,7 +166,7 @@ class World:
             if not node.ready:
                 self.machines.return_node(name)
 
-    async def _user_steps(self) -> AsyncIterator[float]:  # type: ignore[misc]
+    async def _user_steps(self) -> AsyncIterator[float]:
         while True:
             process = self._dice.rng.choice(self._processes)
             try:
@@ -178,7 +180,7 @@ class World:
                 self.outcome.faults["request_failed"] += 1
             yield self._dice.rng.uniform(*USER_SECONDS)
 
-    async def _world_steps(self) -> AsyncIterator[float]:  # type: ignore[misc]
+    async def _world_steps(self) -> AsyncIterator[float]:
         down: list[str] = []
         while True:
             self.machines.settle()
@@ -219,7 +221,8 @@ class World:
 
     def _set_prices(self) -> None:
         actions = tuple(
-            SetPrice(price=price, reason=Reason(code=Code.PRICE_SET, object=price.sku)) for price in default_price_book()
+            SetPrice(price=price, reason=Reason(code=Code.PRICE_SET, object=price.sku))
+            for price in default_price_book()
         )
         self._observer.commit(Plan(actor="simulation", now=1, actions=actions, atomic=True))
 

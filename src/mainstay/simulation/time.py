@@ -31,6 +31,6 @@ class VirtualClock:
         """Seconds that never go back, whatever happens to the wall clock."""
         return self.time.seconds
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, seconds: float) -> None:  # noqa: ARG002
         """Nobody sleeps in a simulation: who waits is scheduled."""
         await asyncio.sleep(0)

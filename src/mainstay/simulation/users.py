@@ -125,7 +125,13 @@ class Users:
         why = Reason(code=Code.DEPLOY_REQUESTED, object=ENDPOINT)
         actions = (
             RegisterModel(
-                model=ENDPOINT, version=version, tenant=TENANT, project="default", tree="0" * 64, workload="", reason=why
+                model=ENDPOINT,
+                version=version,
+                tenant=TENANT,
+                project="default",
+                tree="0" * 64,
+                workload="",
+                reason=why,
             ),
             Deploy(
                 endpoint=ENDPOINT,

@@ -30,7 +30,7 @@ from mainstay.domain.plan import (
 )
 from mainstay.store import queries, tables
 from mainstay.store.apply import AnyAction, known
-from mainstay.store.rows import AllocationRow, EndpointRow, NodeRow, PriceRow, WorkloadRow
+from mainstay.store.rows import AllocationRow, ClusterRow, EndpointRow, NodeRow, PriceRow, WorkloadRow
 from mainstay.store.world import World
 
 
@@ -115,6 +115,7 @@ _ENDPOINTS = sa.select(tables.endpoints)
 _ALLOCATIONS = sa.select(tables.allocations)
 _OPEN_ALLOCATIONS = _ALLOCATIONS.where(tables.allocations.c.closed == 0)
 _NODES = sa.select(tables.nodes).order_by(tables.nodes.c.key)
+_CLUSTERS = sa.select(tables.clusters)
 _WORKLOADS = sa.select(*(column for column in tables.workloads.c if column.name != "spec"))
 _IDS = sa.select(tables.workloads.c.id)
 
@@ -144,6 +145,9 @@ def _load_allocations(connection: sa.Connection, world: World, needs: Needs) -> 
 def _load_nodes(connection: sa.Connection, world: World, needs: Needs) -> None:
     table = tables.nodes
     world.know_nodes(cast("Iterator[NodeRow]", _where_in(connection, _NODES, table.c.cluster, needs.clusters)))
+    for row in _where_in(connection, _CLUSTERS, tables.clusters.c.name, needs.clusters):
+        cluster = cast("ClusterRow", row)
+        world.clusters[cluster["name"]] = cluster
     rest = needs.nodes - world.nodes.keys()
     world.know_nodes(cast("Iterator[NodeRow]", _where_in(connection, _NODES, table.c.key, rest)))
 

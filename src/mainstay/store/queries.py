@@ -120,15 +120,24 @@ def nodes(connection: sa.Connection) -> tuple[Node, ...]:
     return tuple(codec.node_of(cast("NodeRow", row)) for row in _rows(connection, query))
 
 
+def observed(connection: sa.Connection) -> dict[str, int]:
+    """Up to which instant of its own time each cluster has been witnessed."""
+    table = tables.clusters
+    query = sa.select(table.c.name, table.c.observed_at).order_by(table.c.name)
+    return {name: int(at) for name, at in connection.execute(query)}
+
+
 def events(connection: sa.Connection, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:
     """Oldest first. An empty tenant is the platform's own view: everybody's, and those of nodes and prices."""
-    table = tables.events
-    query = sa.select(table).where(table.c.seq > after).order_by(table.c.seq).limit(limit)
-    if tenant:
-        query = query.where(table.c.tenant == codec.storable(tenant))
-    if workload:
-        query = query.where(table.c.workload == codec.storable(workload))
+    seq = tables.events.c.seq
+    query = _events_of(tenant, workload).where(seq > after).order_by(seq).limit(limit)
     return tuple(codec.event_of(cast("EventRow", row)) for row in _rows(connection, query))
+
+
+def last_events(connection: sa.Connection, *, tenant: str, workload: str, limit: int) -> tuple[Event, ...]:
+    """The newest, oldest first."""
+    query = _events_of(tenant, workload).order_by(tables.events.c.seq.desc()).limit(limit)
+    return tuple(codec.event_of(cast("EventRow", row)) for row in reversed(_rows(connection, query)))
 
 
 def audit(connection: sa.Connection, *, after: int, limit: int) -> tuple[AuditRow, ...]:
@@ -191,6 +200,16 @@ def endpoint(connection: sa.Connection, name: str, *, tenant: str) -> Endpoint:
         msg = f"no such endpoint: {codec.storable(name)}"
         raise NotFound(msg, object_=codec.storable(name), hint="list them with: mainstay endpoints")
     return found[0]
+
+
+def _events_of(tenant: str, workload: str) -> sa.Select[Any]:
+    table = tables.events
+    query = sa.select(table)
+    if tenant:
+        query = query.where(table.c.tenant == codec.storable(tenant))
+    if workload:
+        query = query.where(table.c.workload == codec.storable(workload))
+    return query
 
 
 def _allocations(connection: sa.Connection, query: sa.Select[Any]) -> tuple[Allocation, ...]:

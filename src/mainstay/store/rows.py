@@ -115,6 +115,13 @@ class NodeRow(TypedDict):
     version: int
 
 
+class ClusterRow(TypedDict):
+    """A row of `clusters`."""
+
+    name: str
+    observed_at: int
+
+
 class EndpointRow(TypedDict):
     """A row of `endpoints`."""
 

@@ -52,7 +52,7 @@ class SnapshotCache:
             return state
         reader = _Reader(connection, state)
         if head["nodes_at"] > state.version:
-            state = _with_nodes(state, reader)
+            state = replace(_with_nodes(state, reader), observed=queries.observed(connection))
         if head["workloads_at"] > state.version:
             state = _with_workloads(state, reader)
         if head["allocations_at"] > state.version:
@@ -100,6 +100,7 @@ class State:
     addresses: Mapping[int, str] = field(default_factory=dict)
     endpoints: tuple[Endpoint, ...] = ()
     prices: tuple[Price, ...] = ()
+    observed: Mapping[str, int] = field(default_factory=dict)
 
     def snapshot(self, *, now: int, seed: int) -> Snapshot:
         """This state as a decision reads it. No copy."""
@@ -117,6 +118,7 @@ class State:
             prices=self.prices,
             owners=self.owners,
             addresses=self.addresses,
+            observed=self.observed,
         )
 
 

@@ -107,6 +107,12 @@ class SqlStore:
             lambda connection: queries.events(connection, tenant=tenant, workload=workload, after=after, limit=limit)
         )
 
+    def last_events(self, *, tenant: str, workload: str, limit: int) -> tuple[Event, ...]:
+        """The newest, oldest first."""
+        return self._database.read(
+            lambda connection: queries.last_events(connection, tenant=tenant, workload=workload, limit=limit)
+        )
+
     def audit(self, *, after: int, limit: int) -> tuple[AuditRow, ...]:
         """Oldest first."""
         return self._database.read(lambda connection: queries.audit(connection, after=after, limit=limit))

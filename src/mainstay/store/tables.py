@@ -161,6 +161,14 @@ nodes = _table(
 )
 """`used_*` is the sum over the allocations on the node that have not ended, kept by the commits that change it."""
 
+clusters = _table(
+    "clusters",
+    _text("name", key=True),
+    _whole("observed_at"),
+)
+"""Up to which instant of its own time a cluster has been witnessed. Never goes back. Its changes count as changes of
+`nodes`: a reader that reads those reads these few rows too."""
+
 endpoints = _table(
     "endpoints",
     _text("name", key=True),

@@ -20,6 +20,7 @@ from mainstay.store.rows import (
     AllocationRow,
     AuditTableRow,
     ChargeRow,
+    ClusterRow,
     EndpointRow,
     EventRow,
     HeadRow,
@@ -46,6 +47,7 @@ class World:
         self.taken_ids: set[str] = set()
         self.allocations: dict[int, AllocationRow] = {}
         self.nodes: dict[int, NodeRow] = {}
+        self.clusters: dict[str, ClusterRow] = {}
         self.endpoints: dict[str, EndpointRow] = {}
         self.last_model_version: dict[tuple[str, str], int] = {}
         self.prices: dict[tuple[str, int], PriceRow] = {}
@@ -123,6 +125,17 @@ class World:
         if row["key"] not in self.changes.new_nodes:
             self.changes.nodes[row["key"]] = row
 
+    def witness(self, cluster: str, at: int) -> None:
+        """The cluster has been seen up to this instant of its own time. Nothing happens to what was seen later."""
+        row = self.clusters.get(cluster)
+        if row is None:
+            if at > 0:
+                self.clusters[cluster] = self.changes.new_clusters[cluster] = ClusterRow(name=cluster, observed_at=at)
+        elif at > row["observed_at"]:
+            row["observed_at"] = at
+            if cluster not in self.changes.new_clusters:
+                self.changes.clusters[cluster] = row
+
     def touch_endpoint(self, row: EndpointRow) -> None:
         """The row was changed."""
         row["version"] = self.version
@@ -199,6 +212,8 @@ class Changes:
         self.allocations: dict[int, AllocationRow] = {}
         self.new_nodes: dict[int, NodeRow] = {}
         self.nodes: dict[int, NodeRow] = {}
+        self.new_clusters: dict[str, ClusterRow] = {}
+        self.clusters: dict[str, ClusterRow] = {}
         self.new_endpoints: dict[str, EndpointRow] = {}
         self.endpoints: dict[str, EndpointRow] = {}
         self.models: list[ModelRow] = []

@@ -15,6 +15,7 @@ def write(connection: sa.Connection, world: World) -> None:
     """Insert and update; parents before children, so that references hold at every statement."""
     changes = world.changes
     _insert(connection, tables.nodes, changes.new_nodes.values())
+    _insert(connection, tables.clusters, changes.new_clusters.values())
     _insert(connection, tables.workloads, changes.new_workloads)
     _insert(connection, tables.allocations, changes.new_allocations.values())
     _insert(connection, tables.endpoints, changes.new_endpoints.values())
@@ -23,6 +24,7 @@ def write(connection: sa.Connection, world: World) -> None:
     _insert(connection, tables.charges, changes.charges)
     _insert(connection, tables.prices, changes.prices)
     _update(connection, _UPDATE_NODE, changes.nodes.values())
+    _update(connection, _UPDATE_CLUSTER, changes.clusters.values())
     _update(connection, _UPDATE_WORKLOAD, changes.workloads.values())
     _update(connection, _UPDATE_ALLOCATION, changes.allocations.values())
     _update(connection, _UPDATE_ENDPOINT, changes.endpoints.values())
@@ -53,6 +55,7 @@ _UPDATE_NODE = _Update(
     *("ready", "cpu_milli", "memory_bytes", "gpus", "gpu_model"),
     *("used_cpu_milli", "used_memory_bytes", "used_gpus", "version"),
 )
+_UPDATE_CLUSTER = _Update(tables.clusters, "name", "observed_at")
 _UPDATE_WORKLOAD = _Update(
     tables.workloads,
     "key",
@@ -95,7 +98,7 @@ def _update(connection: sa.Connection, update: _Update, rows: Collection[Mapping
 def _write_head(connection: sa.Connection, world: World) -> None:
     changes, head, version = world.changes, world.head, world.version
     head["version"] = version
-    if changes.nodes or changes.new_nodes:
+    if changes.nodes or changes.new_nodes or changes.clusters or changes.new_clusters:
         head["nodes_at"] = version
     if changes.workloads or changes.new_workloads:
         head["workloads_at"] = version

@@ -14,15 +14,15 @@ from mainstay.decide.metering import meter
 from mainstay.domain.allocation import End, Seen
 from mainstay.domain.plan import RowVersion
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_HOUR, Resources
-from tests.worlds import NOON, SECOND, AnAllocation, allocation, ended, world
+from tests.worlds import NOON, SECOND, AnAllocation, allocation, ended, node, world
 
 HOUR = MICROSECONDS_PER_HOUR
 
 
-def spans(pod: AnAllocation, *, now: int = NOON) -> list[tuple[int, int]]:
-    """All records of one allocation, as the meter writes them turn by turn."""
+def spans(pod: AnAllocation, *, now: int = NOON, observed: int = NOON) -> list[tuple[int, int]]:
+    """All records of one allocation, as the meter writes them turn by turn, with its cluster witnessed to `observed`."""
     found: list[tuple[int, int]] = []
-    while actions := meter(world(allocations=[pod], now=now)):
+    while actions := meter(world(nodes=[node()], allocations=[pod], now=now, observed={"local": observed})):
         (action,) = actions
         found.append((action.usage.start, action.usage.end))
         pod = replace(pod, metered_until=action.usage.end)
@@ -40,10 +40,21 @@ def test_a_long_pod_is_cut_at_every_hour():
     assert spans(pod, now=NOON + HOUR) == [(NOON - HOUR - 10, NOON - HOUR), (NOON - HOUR, NOON), (NOON, NOON + 20)]
 
 
-def test_a_running_pod_is_recorded_by_full_hours_a_little_later():
+def test_a_full_hour_of_a_running_pod_is_recorded_once_its_cluster_was_witnessed_to_its_end():
     pod = allocation(1, started_at=NOON - 10)
-    assert spans(pod, now=NOON + 59 * SECOND) == []
-    assert spans(pod, now=NOON + 60 * SECOND) == [(NOON - 10, NOON)]
+    assert spans(pod, observed=NOON - 1) == []
+    assert spans(pod, observed=NOON) == [(NOON - 10, NOON)]
+
+
+def test_what_our_own_clock_says_records_nothing_of_a_running_pod():
+    pod = allocation(1, started_at=NOON - 3 * HOUR)
+    assert spans(pod, now=NOON + 1_000 * HOUR, observed=0) == []
+    assert spans(pod, now=NOON - 5 * HOUR, observed=NOON - 2 * HOUR) == [(NOON - 3 * HOUR, NOON - 2 * HOUR)]
+
+
+def test_a_running_pod_on_a_node_that_is_not_known_is_not_recorded():
+    pod = allocation(1, node_key=9, started_at=NOON - 3 * HOUR)
+    assert meter(world(nodes=[node()], allocations=[pod], observed={"local": NOON})) == ()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from mainstay.store.world import World
 
 def observe_nodes(world: World, action: ObserveNodes) -> Reason | None:
     """New nodes are added, changed ones written, those that are no longer reported become not ready."""
+    world.witness(action.cluster, action.at)
     for state in action.nodes:
         row = world.node(action.cluster, state.name)
         if row is None:
