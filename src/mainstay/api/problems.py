@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,7 +29,7 @@ from mainstay.domain.errors import (
     Unauthenticated,
     Unavailable,
 )
-from mainstay.wire.job import Choice, Job, Resources, Retry
+from mainstay.wire.faults import field_problem
 from mainstay.wire.views import FieldProblem, Problem
 
 log = structlog.get_logger()
@@ -177,47 +175,9 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 def _field_problem(fault: Mapping[str, Any]) -> FieldProblem:
-    place = [str(part) for part in fault["loc"] if part != "body"]
-    allowed, nearest = _allowed(fault, place)
-    return FieldProblem(
-        field=_encodable(".".join(place) or "body"),
-        message=_encodable(_message(fault)),
-        allowed=allowed,
-        nearest=nearest,
-    )
-
-
-def _message(fault: Mapping[str, Any]) -> str:
-    if fault["type"] == "extra_forbidden":
-        return "there is no such field"
-    if fault["type"] == "json_invalid":
-        return f"not valid JSON: {fault.get('ctx', {}).get('error', '')}"
-    message: str = fault["msg"]
-    return message[:1].lower() + message[1:]
-
-
-def _allowed(fault: Mapping[str, Any], place: Sequence[str]) -> tuple[list[str], str]:
-    """The names or values that may stand there, and the nearest to what was given."""
-    if fault["type"] == "extra_forbidden" and "job" in place:
-        names = _field_names(place[place.index("job") + 1 : -1])
-        return names, _nearest(place[-1], names)
-    if fault["type"] in {"literal_error", "enum"}:
-        values = [
-            part.strip("' ") for part in str(fault.get("ctx", {}).get("expected", "")).replace(" or ", ",").split(",")
-        ]
-        return values, _nearest(str(fault.get("input", "")), values)
-    return [], ""
-
-
-def _field_names(place: Sequence[str]) -> list[str]:
-    models: dict[str, type[BaseModel]] = {"resources": Resources, "retry": Retry, "any_of": Choice, "ordered": Choice}
-    inner = [models[part] for part in place if part in models]
-    return sorted((inner[-1] if inner else Job).model_fields)
-
-
-def _nearest(given: str, names: Iterable[str]) -> str:
-    found = difflib.get_close_matches(given, list(names), n=1)
-    return found[0] if found else ""
+    place = [_encodable(str(part)) for part in fault["loc"] if part != "body"]
+    found = field_problem(fault, place, job=place[place.index("job") + 1 :] if "job" in place else None)
+    return found.model_copy(update={"message": _encodable(found.message)})
 
 
 def _hint(fields: Sequence[FieldProblem]) -> str:

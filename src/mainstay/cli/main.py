@@ -1,0 +1,140 @@
+"""The list of commands. A command's module is loaded when it runs, so that `--help` and completion are instant."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NoReturn
+
+import click
+
+from mainstay import __version__
+from mainstay.cli.exits import Exit, of_refusal
+
+COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "run": ("submit", "Run a command as a job, and follow it."),
+        "apply": ("submit", "Submit a job file, and follow the run."),
+        "plan": ("submit", "Show what submitting a job file would do."),
+        "ps": ("runs", "List runs."),
+        "logs": ("runs", "Print the log of a run."),
+        "show": ("runs", "Show one run with its pods and reasons."),
+        "stop": ("runs", "Ask runs to end."),
+        "events": ("runs", "Print what happened, and why."),
+        "explain": ("runs", "Say why a run is where it is."),
+        "download": ("runs", "Fetch the output files of a run."),
+        "deploy": ("models", "Serve the model that a run made."),
+        "endpoints": ("models", "List what is served."),
+        "models": ("models", "List registered versions of models."),
+        "nodes": ("fleet", "List nodes and what is used of them."),
+        "gpus": ("fleet", "List GPUs by model, with prices."),
+        "cost": ("fleet", "Print the bill."),
+        "login": ("account", "Remember a platform, or sign a browser in."),
+        "logout": ("account", "Forget the platform."),
+        "completion": ("account", "Print the shell's completion script."),
+    }
+)
+"""Name -> module of `mainstay.cli`, and its line in the list; in the order of a user's way."""
+SERVERS: Mapping[str, str] = MappingProxyType(
+    {
+        "up": "Start a platform on this machine.",
+        "server": "Start a platform on PostgreSQL, of one or several replicas.",
+    }
+)
+"""Commands that start a platform. `__main__` brings them: the command line itself knows nothing of one."""
+
+
+class Commands(click.Group):
+    """Commands by name, loaded when asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the help."""
+        return [*self.commands, *COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or None."""
+        if cmd_name not in COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        module = importlib.import_module(f"mainstay.cli.{COMMANDS[cmd_name][0]}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of `--help`, without loading a command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([*SERVERS.items(), *((name, line) for name, (_, line) in COMMANDS.items())])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest spelling of an unknown command."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            if near and "did you mean" not in error.message.lower():
+                error.message += f" Did you mean '{near[0]}'?"
+            raise
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, message="mainstay %(version)s")
+def main() -> None:
+    """Run notebooks, training and model endpoints on a fleet of clusters.
+
+    Exit codes: 0 done, 1 the run did not succeed, 2 the command or job file is wrong, 3 refused, 4 not found,
+    5 not allowed, 6 no platform answers, 130 interrupted.
+    """
+
+
+def entry(group: click.Group = main) -> NoReturn:
+    """Run a command line to its exit code; every error is a sentence and a hint."""
+    try:
+        result = group.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        code = _say("interrupted", "", Exit.INTERRUPTED)
+    except click.exceptions.Exit as end:
+        code = end.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except BrokenPipeError:
+        # `| head` has read enough. Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = Exit.OK
+    except KeyboardInterrupt:
+        code = _say("interrupted", "", Exit.INTERRUPTED)
+    except Exception as error:
+        code = _refusal(error)
+    else:
+        code = result if isinstance(result, int) else Exit.OK
+    sys.exit(code)
+
+
+def _refusal(error: Exception) -> int:
+    """Errors of the SDK are imported only now: who has none does not pay for them."""
+    from mainstay.sdk.errors import ApiError, NotConfigured, RunFailed, SdkError, Unreachable
+
+    if isinstance(error, ApiError):
+        for field in error.problem.errors:
+            near = f"; did you mean `{field.nearest}`?" if field.nearest else ""
+            click.echo(f"  {field.field}: {field.message}{near}", err=True)
+        return _say(error.message, error.hint, of_refusal(error))
+    if isinstance(error, SdkError):
+        code = Exit.UNREACHABLE if isinstance(error, NotConfigured | Unreachable) else Exit.REFUSED
+        return _say(error.message, error.hint, Exit.FAILED if isinstance(error, RunFailed) else code)
+    if isinstance(error, OSError):
+        return _say(f"{error.filename or 'error'}: {error.strerror or error}", "", Exit.REFUSED)
+    raise error
+
+
+def _say(message: str, hint: str, code: Exit) -> int:
+    click.echo(f"mainstay: {message}", err=True)
+    if hint:
+        click.echo(f"hint: {hint}", err=True)
+    return code

@@ -1,0 +1,98 @@
+"""How values look on a terminal, and the same as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from mainstay.wire.views import ResourcesView, WorkloadView
+
+F = TypeVar("F", bound=Callable[..., Any])
+BYTES_PER_GIB = 1 << 30
+PIPE_WIDTH = 2_000
+"""A table into a file or pipe is as wide as its content."""
+MARKS = {"succeeded": "green", "running": "cyan", "ready": "green", "failed": "red", "unavailable": "red"}
+
+
+def json_option(command: F) -> F:
+    """`--json`: the API's own objects instead of a table."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON; its fields are those of the API.")(command)
+
+
+def print_json(found: BaseModel | Sequence[BaseModel]) -> None:
+    """One object, or an array."""
+    if isinstance(found, Sequence):
+        click.echo(json.dumps([item.model_dump(mode="json") for item in found], indent=2))
+    else:
+        click.echo(found.model_dump_json(indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+    """A table; columns named in `right` are aligned to the right."""
+    click.echo(table_text(columns, rows, right=right), nl=False)
+
+
+def table_text(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> str:
+    """A table as text, in colours if it goes to a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    terminal = sys.stdout.isatty()
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=not terminal, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=MARKS.get(cell, "")) for cell in row))
+    console = Console(width=None if terminal else PIPE_WIDTH, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    return "\n".join(line.rstrip() for line in capture.get().split("\n"))
+
+
+def ago(moment: datetime | None) -> str:
+    """How long ago, in one or two units."""
+    return duration((datetime.now(UTC) - moment).total_seconds()) if moment else ""
+
+
+def lasted(run: WorkloadView) -> str:
+    """How long it ran, or has been running."""
+    if run.started_at is None:
+        return ""
+    return duration(((run.finished_at or datetime.now(UTC)) - run.started_at).total_seconds())
+
+
+def duration(seconds: float) -> str:
+    """0.4s, 12s, 3m 20s, 2h 5m, 3d 4h."""
+    if seconds < 9.95:
+        return f"{max(seconds, 0.0):.1f}s"
+    whole = round(seconds)
+    for size, unit, below, small in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "m"), (60, "m", 1, "s")):
+        if whole >= size:
+            return f"{whole // size}{unit} {whole % size // below}{small}"
+    return f"{whole}s"
+
+
+def resources(request: ResourcesView, nodes: int = 1) -> str:
+    """2x 4 CPU, 16 GiB, H100:8."""
+    parts = [f"{request.cpu:g} CPU", f"{request.memory_bytes / BYTES_PER_GIB:.3g} GiB"]
+    if request.gpus:
+        parts.append(f"{request.gpu_model or 'GPU'}:{request.gpus}")
+    return (f"{nodes}x " if nodes > 1 else "") + ", ".join(parts)
+
+
+def money(amount: str, currency: str = "USD") -> str:
+    """Cents, and more digits where there are no cents to show: $12.30, $0.0042."""
+    value = Decimal(amount)
+    digits = 2 if not value or abs(value) >= Decimal("0.1") else 6
+    sign = "$" if currency == "USD" else f"{currency} "
+    return f"{sign}{value:,.{digits}f}"

@@ -1,0 +1,83 @@
+"""What is wrong with a field, in words: the same for a request body and for a line of a job file."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import AliasChoices, BaseModel
+
+from mainstay.wire.job import NOT_YET, Choice, Job, Resources, Retry
+from mainstay.wire.views import FieldProblem
+
+PARTS: Mapping[str, type[BaseModel]] = MappingProxyType(
+    {"resources": Resources, "retry": Retry, "any_of": Choice, "ordered": Choice}
+)
+
+
+def field_problem(fault: Mapping[str, Any], place: Sequence[str], *, job: Sequence[str] | None) -> FieldProblem:
+    """A fault that pydantic found at `place`; `job` is the part of the place inside of a job, None if it is not in one."""
+    allowed, nearest = _allowed(fault, job)
+    return FieldProblem(field=".".join(place) or "body", message=_message(fault, job), allowed=allowed, nearest=nearest)
+
+
+def field_names(place: Sequence[str]) -> list[str]:
+    """The canonical names of the fields at a place of a job."""
+    return sorted(_model(place).model_fields)
+
+
+def canonical(place: Sequence[str], name: str) -> str:
+    """The canonical name of a field that may be written under an alias; the name itself if there is no such field."""
+    for field, info in _model(place).model_fields.items():
+        alias = info.validation_alias
+        if isinstance(alias, AliasChoices) and name in alias.choices:
+            return field
+    return name
+
+
+def nearest_of(given: str, names: Iterable[str]) -> str:
+    """The nearest spelling, or nothing."""
+    found = difflib.get_close_matches(given, list(names), n=1)
+    return found[0] if found else ""
+
+
+def _model(place: Sequence[str]) -> type[BaseModel]:
+    inner = [PARTS[part] for part in place if part in PARTS]
+    return inner[-1] if inner else Job
+
+
+def _message(fault: Mapping[str, Any], job: Sequence[str] | None) -> str:
+    if fault["type"] == "extra_forbidden":
+        if job is not None and len(job) == 1 and job[0] in NOT_YET:
+            return f"not supported yet: {NOT_YET[job[0]]}"
+        if job and (field := canonical(job[:-1], job[-1])) in _model(job[:-1]).model_fields:
+            return f"given twice: `{job[-1]}` is another name of `{field}`"
+        return "there is no such field"
+    if fault["type"] == "json_invalid":
+        return f"not valid JSON: {fault.get('ctx', {}).get('error', '')}"
+    message: str = fault["msg"].removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+def _allowed(fault: Mapping[str, Any], job: Sequence[str] | None) -> tuple[list[str], str]:
+    """The names or values that may stand there, and the nearest to what was given."""
+    if fault["type"] == "extra_forbidden" and job:
+        known = len(job) == 1 and job[0] in NOT_YET
+        if known or canonical(job[:-1], job[-1]) in _model(job[:-1]).model_fields:
+            return [], ""
+        names = field_names(job[:-1])
+        spellings = [
+            choice
+            for info in _model(job[:-1]).model_fields.values()
+            if isinstance(info.validation_alias, AliasChoices)
+            for choice in info.validation_alias.choices
+            if isinstance(choice, str)
+        ]
+        return names, nearest_of(job[-1], {*names, *spellings} - {job[-1]})
+    if fault["type"] in {"literal_error", "enum"}:
+        expected = str(fault.get("ctx", {}).get("expected", ""))
+        values = [part.strip("' ") for part in expected.replace(" or ", ",").split(",")]
+        return values, nearest_of(str(fault.get("input", "")), values)
+    return [], ""
