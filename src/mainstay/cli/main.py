@@ -50,7 +50,7 @@ SERVERS: Mapping[str, str] = MappingProxyType(
 class Commands(click.Group):
     """Commands by name, loaded when asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """All names, in the order of the help."""
         return [*self.commands, *COMMANDS]
 
@@ -62,24 +62,10 @@ class Commands(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """The list of `--help`, without loading a command."""
         with formatter.section("Commands"):
             formatter.write_dl([*SERVERS.items(), *((name, line) for name, (_, line) in COMMANDS.items())])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with the nearest spelling of an unknown command."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            import difflib
-
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
-            if near and "did you mean" not in error.message.lower():
-                error.message += f" Did you mean '{near[0]}'?"
-            raise
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -109,7 +95,7 @@ def entry(group: click.Group = main) -> NoReturn:
         code = Exit.OK
     except KeyboardInterrupt:
         code = _say("interrupted", "", Exit.INTERRUPTED)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 what is no error of the SDK is raised again
         code = _refusal(error)
     else:
         code = result if isinstance(result, int) else Exit.OK

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mainstay.wire.views import ResourcesView, WorkloadView
 
 F = TypeVar("F", bound=Callable[..., Any])
-BYTES_PER_GIB = 1 << 30
+BYTES_PER_GB = 10**9
 PIPE_WIDTH = 2_000
 """A table into a file or pipe is as wide as its content."""
 MARKS = {"succeeded": "green", "running": "cyan", "ready": "green", "failed": "red", "unavailable": "red"}
@@ -83,8 +83,8 @@ def duration(seconds: float) -> str:
 
 
 def resources(request: ResourcesView, nodes: int = 1) -> str:
-    """2x 4 CPU, 16 GiB, H100:8."""
-    parts = [f"{request.cpu:g} CPU", f"{request.memory_bytes / BYTES_PER_GIB:.3g} GiB"]
+    """2x 4 CPU, 16 GB, H100:8."""
+    parts = [f"{request.cpu:g} CPU", f"{request.memory_bytes / BYTES_PER_GB:.3g} GB"]
     if request.gpus:
         parts.append(f"{request.gpu_model or 'GPU'}:{request.gpus}")
     return (f"{nodes}x " if nodes > 1 else "") + ", ".join(parts)

@@ -1,0 +1,115 @@
+"""The program: the command line, and the two commands that start a platform."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mainstay.cli.main import entry
+from mainstay.cli.main import main as group
+
+if TYPE_CHECKING:
+    from mainstay.app import App
+
+F = TypeVar("F", bound=Callable[..., Any])
+PORT = 8650
+
+
+def state_directory() -> Path:
+    """The default of `--state`."""
+    return Path(os.environ.get("MAINSTAY_STATE") or Path.home() / ".mainstay")
+
+
+def listening(command: F) -> F:
+    """Options of both platforms."""
+    for option in (
+        click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"),
+        click.option("--tls-key", type=click.Path(path_type=Path, exists=True, dir_okay=False)),
+        click.option("--tls-cert", type=click.Path(path_type=Path, exists=True, dir_okay=False)),
+        click.option("--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0: a free one."),
+        click.option("--host", default="127.0.0.1", show_default=True, help="Others than this machine need TLS."),
+        click.option("--state", type=click.Path(path_type=Path), help="Default: $MAINSTAY_STATE or ~/.mainstay."),
+    ):
+        command = option(command)
+    return command
+
+
+@group.command()
+@listening
+def up(*, state: Path | None, host: str, port: int, tls_cert: Path | None, tls_key: Path | None, log_level: str) -> int:
+    """Start a platform on this machine: API, pages, all control loops, and the machine itself as a cluster.
+
+    Everything is kept in the state directory. One platform per directory.
+    """
+    from mainstay.app import Settings, run
+
+    settings = Settings(
+        state=(state or state_directory()).absolute(),
+        host=host,
+        port=port,
+        tls_certificate=tls_cert,
+        tls_key=tls_key,
+        log_level=log_level,
+    )
+    return run(settings, ready=_say_where)
+
+
+@group.command()
+@listening
+@click.option(
+    "--database",
+    envvar="MAINSTAY_DATABASE",
+    required=True,
+    metavar="URL",
+    help="E.g. postgresql://user:password@host/mainstay; better in $MAINSTAY_DATABASE.",
+)
+@click.option("--artifacts", default="", metavar="URL", help="Where files are kept, e.g. s3://bucket/prefix.")
+@click.option("--local-cluster", is_flag=True, help="This machine runs pods. For one replica only.")
+def server(
+    *,
+    state: Path | None,
+    host: str,
+    port: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    log_level: str,
+    database: str,
+    artifacts: str,
+    local_cluster: bool,
+) -> int:
+    """Start a platform on PostgreSQL. Replicas share the database and the artifacts; any of them may lead.
+
+    All replicas need the same token: copy the file `token` of the first one's state directory to the others.
+    """
+    from mainstay.app import Settings, run
+
+    settings = Settings(
+        state=(state or state_directory()).absolute(),
+        host=host,
+        port=port,
+        database=database,
+        artifacts=artifacts,
+        tls_certificate=tls_cert,
+        tls_key=tls_key,
+        local_cluster=local_cluster,
+        log_level=log_level,
+    )
+    return run(settings, ready=_say_where)
+
+
+def _say_where(app: App) -> None:
+    click.echo(f"mainstay is up: {app.services.url}   (API: {app.services.url}/v1; Ctrl-C ends it)")
+    click.echo("next: mainstay login --page | mainstay run -- python -c 'print(6 * 7)'")
+
+
+def main() -> None:
+    """What the installed command runs."""
+    entry(group)
+
+
+if __name__ == "__main__":
+    main()

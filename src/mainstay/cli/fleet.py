@@ -1,0 +1,84 @@
+"""The machines and the bill."""
+
+from __future__ import annotations
+
+import click
+
+from mainstay.cli.show import json_option, money, print_json, print_table
+
+BYTES_PER_GB = 10**9
+
+
+@click.command()
+@json_option
+def nodes(*, as_json: bool) -> None:
+    """List nodes, what they have and what is used of it."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.nodes()
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        (
+            node.name,
+            node.cluster,
+            "ready" if node.ready else "not ready",
+            f"{node.used.cpu:g} of {node.capacity.cpu:g}",
+            f"{node.used.memory_bytes / BYTES_PER_GB:.3g} of {node.capacity.memory_bytes / BYTES_PER_GB:.3g}",
+            f"{node.used.gpus} of {node.capacity.gpus} {node.capacity.gpu_model}" if node.capacity.gpus else "none",
+        )
+        for node in found
+    )
+    print_table(("NODE", "CLUSTER", "STATE", "CPU", "MEMORY (GB)", "GPUS"), rows)
+
+
+@click.command()
+@json_option
+def gpus(*, as_json: bool) -> None:
+    """List GPUs by model and cluster, with their price."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.gpus()
+    if as_json:
+        print_json(found)
+        return
+    rows = ((gpu.model, gpu.cluster, str(gpu.used), str(gpu.total), f"{money(gpu.price_per_hour)}/h") for gpu in found)
+    print_table(("MODEL", "CLUSTER", "USED", "TOTAL", "PRICE"), rows, right=("USED", "TOTAL"))
+    if not found:
+        click.echo("no node has a GPU", err=True)
+
+
+@click.command()
+@click.option(
+    "--by", "group_by", type=click.Choice(["workload", "project", "day"]), default="workload", show_default=True
+)
+@click.option("--since", metavar="TIME", help="UTC, e.g. 2026-11-01 or 2026-11-01T12:00Z. Default: 30 days ago.")
+@click.option("--until", metavar="TIME", help="Default: now.")
+@json_option
+def cost(*, group_by: str, since: str | None, until: str | None, as_json: bool) -> None:
+    """Print the bill. Its lines add up exactly to its total; ACCRUING is what runs now and is not yet charged."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        bill = client.cost(group_by=group_by, since=since, until=until)
+    if as_json:
+        print_json(bill)
+        return
+    columns = (group_by.upper(), "NAME", "CORE HOURS", "GIB HOURS", "GPU HOURS", "CHARGED", "ACCRUING", "TOTAL")
+    rows = [
+        (
+            line.group,
+            line.name,
+            f"{line.cpu_core_hours:.4f}",
+            f"{line.memory_gib_hours:.4f}",
+            f"{line.gpu_hours:.4f}",
+            *(f"{amount} {line.currency}" for amount in (line.charged, line.accruing, line.total)),
+        )
+        for line in bill.lines
+    ]
+    rows.append(("total", "", "", "", "", "", "", f"{bill.total} {bill.currency}"))
+    print_table(columns, rows, right=columns[2:])
+    click.echo(f"from {bill.since:%Y-%m-%d %H:%M} to {bill.until:%Y-%m-%d %H:%M} UTC", err=True)

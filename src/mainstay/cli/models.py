@@ -1,0 +1,111 @@
+"""Models and what serves them."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from mainstay.cli.exits import Exit
+from mainstay.cli.show import ago, duration, json_option, print_json, print_table
+
+LOOK_SECONDS = 0.1
+WAIT_SECONDS = 120
+
+
+@click.command()
+@click.argument("ref", metavar="RUN")
+@click.option("--endpoint", help="Its name. Default: that of the run.")
+@click.option("--model", help="The model's name in the registry. Default: that of the run.")
+@click.option("--path", default="model", show_default=True, help="Folder of the model in the run's output.")
+@click.option("--cpus", default="1", show_default=True, metavar="CORES")
+@click.option("--memory", default="1GB", show_default=True, metavar="SIZE")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait until it is ready.")
+@json_option
+def deploy(
+    ref: str,
+    *,
+    endpoint: str | None,
+    model: str | None,
+    path: str,
+    cpus: str,
+    memory: str,
+    detach: bool,
+    as_json: bool,
+) -> int:
+    """Serve the model that a run made. What serves now goes on until the new version is healthy."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.deploy(ref, endpoint=endpoint, model=model, path=path, cpu=cpus, memory=memory)
+        wanted, began = found.candidate_version or found.serving_version, time.monotonic()
+        click.echo(f"  endpoint {found.name}: version {wanted} of {found.model} is {found.state}", err=True)
+        while not detach and found.serving_version < wanted and time.monotonic() - began < WAIT_SECONDS:
+            if not found.candidate_version:
+                break
+            time.sleep(LOOK_SECONDS)
+            found = client.endpoint(found.name)
+    if as_json:
+        print_json(found)
+    if detach:
+        return Exit.OK
+    if found.serving_version < wanted:
+        why = found.last_reason.sentence if found.last_reason else f"not ready after {WAIT_SECONDS} s"
+        click.secho(f"✗ version {wanted} does not serve: {why}", fg="red", err=True)
+        click.echo(f"  next: mainstay logs {found.candidate or found.serving or ref} | mainstay endpoints", err=True)
+        return Exit.FAILED
+    click.secho(f"✓ ready in {duration(time.monotonic() - began)}: {found.url}", fg="green", err=True)
+    click.echo(f"  next: POST {found.url}/v2/models/{found.name}/infer | mainstay endpoints", err=True)
+    return Exit.OK
+
+
+@click.command()
+@click.option("--remove", metavar="NAME", help="Take this endpoint away and stop what serves it.")
+@json_option
+def endpoints(*, remove: str | None, as_json: bool) -> None:
+    """List what is served and where."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        if remove:
+            client.remove_endpoint(remove)
+            click.echo(f"endpoint {remove} is gone", err=True)
+            return
+        found = client.endpoints()
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        (
+            item.name,
+            item.state,
+            item.model,
+            str(item.serving_version or ""),
+            str(item.candidate_version or ""),
+            item.url,
+            ago(item.updated_at),
+        )
+        for item in found
+    )
+    print_table(("NAME", "STATE", "MODEL", "SERVES", "NEXT", "URL", "CHANGED"), rows)
+    if not found:
+        click.echo("nothing is served yet: mainstay deploy RUN", err=True)
+
+
+@click.command()
+@click.argument("model", default="")
+@json_option
+def models(model: str, *, as_json: bool) -> None:
+    """List registered versions of models, newest first; of one MODEL or of all."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.models(model=model)
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        (item.model, str(item.version), item.project, item.workload, item.tree[:12], ago(item.registered_at))
+        for item in found
+    )
+    print_table(("MODEL", "VERSION", "PROJECT", "MADE BY", "FILES", "AGE"), rows)

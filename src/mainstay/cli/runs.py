@@ -1,0 +1,218 @@
+"""Commands about runs that were submitted. A run is named by its id, or by its name, which means its newest run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from mainstay.cli.exits import Exit
+from mainstay.cli.show import ago, duration, json_option, lasted, print_json, print_table, resources, table_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mainstay.sdk.client import Client, Run
+    from mainstay.wire.views import EventView, WorkloadView
+
+COLUMNS = ("ID", "NAME", "KIND", "PHASE", "RESOURCES", "AGE", "RAN", "REASON")
+LOG_CHUNK = 1_000
+
+
+@click.command()
+@click.option("-a", "--all", "everything", is_flag=True, help="Also those that have finished.")
+@click.option("-w", "--watch", is_flag=True, help="Stay, and show every change. Ctrl-C ends it.")
+@click.option("--name", default="", help="Only runs of this name.")
+@click.option("--project", default="", help="Only runs of this project.")
+@click.option("-n", "--most", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@json_option
+def ps(*, everything: bool, watch: bool, name: str, project: str, most: int, as_json: bool) -> None:
+    """List runs, newest first: those that have not finished, or all."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+
+        def listed() -> list[Run]:
+            return client.list(name=name, project=project, all=everything, most=most)
+
+        if as_json:
+            print_json([run.view for run in listed()])
+        elif watch:
+            _watch(client, listed)
+        else:
+            runs = listed()
+            print_table(COLUMNS, map(_row, (run.view for run in runs)))
+            if not runs:
+                click.echo("nothing runs or waits; all runs: mainstay ps -a", err=True)
+            elif len(runs) == most:
+                click.echo(f"the newest {most}; more with -n", err=True)
+
+
+@click.command()
+@click.argument("ref", metavar="RUN")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run ends. Ctrl-C ends the command, not the run.")
+@click.option("--node", type=click.IntRange(0), default=0, show_default=True, help="The rank whose log it is.")
+def logs(ref: str, *, follow: bool, node: int) -> int:
+    """Print the log of a run."""
+    from mainstay.cli.follow import print_log
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        try:
+            print_log(client, ref, rank=node, follow=follow)
+        except KeyboardInterrupt:
+            return Exit.INTERRUPTED
+    return Exit.OK
+
+
+@click.command()
+@click.argument("ref", metavar="RUN")
+@json_option
+def show(ref: str, *, as_json: bool) -> None:
+    """Show one run: what was asked for, where it is and why, and its pods."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        run = client.get(ref).view
+    if as_json:
+        print_json(run)
+        return
+    facts = {
+        "id": run.id,
+        "name": run.name,
+        "project": f"{run.project}, queue {run.queue}, priority {run.priority}",
+        "by": run.submitted_by,
+        "phase": f"{run.phase}: {run.reason.sentence}",
+        "asked for": resources(run.resources, run.nodes),
+        "runs": " ".join(run.run).replace("\n", "\\n"),
+        "submitted": f"{run.submitted_at:%Y-%m-%d %H:%M:%S} UTC, {ago(run.submitted_at)} ago",
+        "ran": lasted(run),
+        "attempt": str(run.attempt),
+        "env": " ".join(f"{name}={value}" for name, value in run.env.items()),
+        "output": run.output[:12],
+    }
+    for name, value in facts.items():
+        if value:
+            click.echo(f"{name:<11}{value}")
+    if run.pods:
+        click.echo("")
+        columns = ("POD", "ATTEMPT", "NODE", "STATE", "RAN", "END", "EXIT", "DETAIL")
+        print_table(columns, (_pod_row(run, number) for number in range(len(run.pods))))
+
+
+@click.command()
+@click.argument("refs", metavar="RUN...", nargs=-1, required=True)
+@json_option
+def stop(refs: tuple[str, ...], *, as_json: bool) -> None:
+    """Ask runs to end: SIGTERM, and after the run's stop_grace SIGKILL."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        stopped = [client.stop(ref).view for ref in refs]
+    if as_json:
+        print_json(stopped)
+        return
+    for run in stopped:
+        click.echo(f"{run.id} {'is stopping' if run.stop_requested and not run.finished_at else f'is {run.phase}'}")
+
+
+@click.command()
+@click.argument("ref", metavar="[RUN]", default="")
+@click.option("-f", "--follow", is_flag=True, help="Go on with what happens next. Ctrl-C ends it.")
+@click.option("-n", "--most", type=click.IntRange(1, 1_000), default=100, show_default=True, help="The last so many.")
+@json_option
+def events(ref: str, *, follow: bool, most: int, as_json: bool) -> int:
+    """Print what happened and why, of one run or of everything. Resume numbers are in the first column."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        workload = client.get(ref).id if ref else ""
+        found = client.events(workload=workload, limit=most, newest=True)
+        if not follow:
+            if as_json:
+                print_json(found)
+            else:
+                print_table(("SEQ", "AT", "BY", "EVENT", "OF", "CHANGE", "WHY"), map(_event_row, found), right=("SEQ",))
+            return Exit.OK
+        try:
+            for event in found:
+                _print_event(event, as_json=as_json)
+            for event in client.follow_events(workload=workload, after=found[-1].seq if found else 0):
+                _print_event(event, as_json=as_json)
+        except KeyboardInterrupt:
+            pass
+    return Exit.OK
+
+
+@click.command()
+@click.argument("ref", metavar="RUN")
+@json_option
+def explain(ref: str, *, as_json: bool) -> None:
+    """Say why a run is where it is, and what would let it start."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.explain(ref)
+    if as_json:
+        print_json(found)
+        return
+    click.echo(f"{found.id} is {found.phase}: {found.sentence}")
+    if found.position:
+        click.echo(f"  place {found.position} of those that wait")
+    for other in found.would_start_if:
+        click.echo(f"  would start now with {other.change} {other.after} instead of {other.before}")
+
+
+@click.command()
+@click.argument("ref", metavar="RUN")
+@click.argument("folder", type=click.Path(file_okay=False), required=False)
+def download(ref: str, folder: str | None) -> None:
+    """Fetch the output files of a run into FOLDER, by default one named after the run."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        run = client.get(ref)
+        paths = run.download(folder or run.id)
+    for path in paths:
+        click.echo(str(path))
+
+
+def _watch(client: Client, listed: object) -> None:
+    """A table that is drawn again after every event."""
+    from rich.live import Live
+    from rich.text import Text
+
+    assert callable(listed)
+    last = client.events(limit=1, newest=True)
+
+    def drawn() -> Text:
+        return Text.from_ansi(table_text(COLUMNS, map(_row, (run.view for run in listed()))))
+
+    try:
+        with Live(drawn(), auto_refresh=False) as live:
+            for _ in client.follow_events(after=last[-1].seq if last else 0):
+                live.update(drawn(), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+def _row(run: WorkloadView) -> Sequence[str]:
+    wanted = resources(run.resources, run.nodes)
+    return (run.id, run.name, run.kind, run.phase, wanted, ago(run.submitted_at), lasted(run), run.reason.sentence)
+
+
+def _pod_row(run: WorkloadView, number: int) -> Sequence[str]:
+    pod = run.pods[number]
+    ran = duration((pod.ended_at - pod.started_at).total_seconds()) if pod.started_at and pod.ended_at else ""
+    code = "" if pod.exit_code is None else str(pod.exit_code)
+    return (pod.pod, str(pod.attempt), pod.node, pod.state, ran or ago(pod.started_at), pod.end, code, pod.detail)
+
+
+def _event_row(event: EventView) -> Sequence[str]:
+    change = f"{event.phase_before} > {event.phase_after}".strip(" >") if event.phase_after else ""
+    at = f"{event.at:%H:%M:%S}.{event.at.microsecond // 1_000:03}"
+    return (str(event.seq), at, event.actor, event.kind, event.object, change, event.reason.sentence)
+
+
+def _print_event(event: EventView, *, as_json: bool) -> None:
+    click.echo(event.model_dump_json() if as_json else "  ".join(part for part in _event_row(event) if part))

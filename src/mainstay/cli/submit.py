@@ -1,0 +1,185 @@
+"""`run`, `apply` and `plan`: from a command or a file to a run that is followed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from mainstay.cli.exits import Exit
+from mainstay.cli.show import json_option, money, print_json, resources, table_text
+
+if TYPE_CHECKING:
+    from mainstay.wire.job import Job
+    from mainstay.wire.views import PlanView
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def submitting(command: F) -> F:
+    """The options of everything that submits."""
+    command = json_option(command)
+    command = click.option("-d", "--detach", is_flag=True, help="Do not follow the run.")(command)
+    return click.option("-y", "--yes", is_flag=True, help="Do not ask.")(command)
+
+
+@click.command()
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--name", help="Default: the name of this folder.")
+@click.option("--gpus", metavar="GPUS", help="Count, model, or model:count, e.g. H100:8.")
+@click.option("--cpus", metavar="CORES", help="E.g. 4, 500m, or 4+ for at least 4.")
+@click.option("--memory", metavar="SIZE", help="E.g. 16GB or 32Gi.")
+@click.option("--nodes", type=int, help="Ranked processes, placed together.")
+@click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Again for more; without a value: from here.")
+@click.option("--workdir", type=click.Path(exists=True, file_okay=False), help="Send this folder and run in it.")
+@click.option("--project")
+@click.option("--queue")
+@click.option("--priority", metavar="0-100", help="Or low, normal, high, urgent; higher is more urgent.")
+@click.option("--max-duration", metavar="TIME", help="Stop it after so long, e.g. 90s, 30m, 12h.")
+@submitting
+def run(
+    command: tuple[str, ...],
+    gpus: str | None,
+    cpus: str | None,
+    memory: str | None,
+    env: tuple[str, ...],
+    *,
+    yes: bool,
+    detach: bool,
+    as_json: bool,
+    **fields: Any,
+) -> int:
+    r"""Run a command as a job, and follow it.
+
+    \b
+    mainstay run -- python -c 'print(6 * 7)'
+    mainstay run --gpus H100:8 --workdir . -- torchrun train.py
+    """
+    from mainstay.wire.jobfile import name_of
+
+    asked = {name: value for name, value in (("gpu", gpus), ("cpu", cpus), ("memory", memory)) if value is not None}
+    document = {name: value for name, value in fields.items() if value is not None}
+    document.setdefault("name", name_of(Path.cwd()))
+    document |= {"command": list(command), "resources": asked, "env": dict(map(_variable, env))}
+    return _submit(_job(document), Path.cwd(), yes=yes, detach=detach, as_json=as_json)
+
+
+@click.command()
+@click.option("-f", "--file", required=True, metavar="FILE", help="The job file; - for standard input.")
+@submitting
+def apply(file: str, *, yes: bool, detach: bool, as_json: bool) -> int:
+    """Submit a job file, and follow the run.
+
+    The smallest file is one line: `run: python train.py`. Every field: docs/reference/job-file.md.
+    """
+    job, base = _read(file)
+    return _submit(job, base, yes=yes, detach=detach, as_json=as_json)
+
+
+@click.command()
+@click.option("-f", "--file", required=True, metavar="FILE", help="The job file; - for standard input.")
+@json_option
+def plan(file: str, *, as_json: bool) -> None:
+    """Show where a job would run, when, and at what price. Nothing is submitted."""
+    from mainstay.sdk.client import Client
+
+    job, _ = _read(file)
+    with Client() as client:
+        found = client.plan(job)
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(_plan_text(found), nl=False)
+
+
+def _submit(job: Job, base: Path, *, yes: bool, detach: bool, as_json: bool) -> int:
+    """Plan, ask, submit, follow."""
+    from mainstay.cli.follow import follow
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        if not as_json:
+            click.echo(_plan_text(client.plan(job)), nl=False, err=True)
+            if not yes and not _confirmed():
+                click.echo("nothing was submitted", err=True)
+                return Exit.INTERRUPTED
+        made = client.submit(job, base=base)
+        if as_json:
+            print_json(made.view)
+            return Exit.OK
+        click.echo(f"  {made.name} is {made.id}; Ctrl-C detaches, the run goes on", err=True)
+        if detach:
+            click.echo(f"  next: mainstay logs -f {made.id} | mainstay show {made.id}", err=True)
+            return Exit.OK
+        return follow(client, made)
+
+
+def _confirmed() -> bool:
+    if not sys.stdin.isatty():
+        msg = "nobody is there to be asked; add -y to submit without asking"
+        raise click.UsageError(msg)
+    return click.confirm("Submit?", default=True, err=True)
+
+
+def _plan_text(plan: PlanView) -> str:
+    rows = [
+        (
+            str(number),
+            option.where,
+            resources(option.resources, option.nodes),
+            f"{money(option.price_per_hour)}/h" + (f", at most {money(option.cost_max)}" if option.cost_max else ""),
+            option.starts,
+            option.reason.sentence,
+        )
+        for number, option in enumerate(plan.options, 1)
+    ]
+    text = table_text(("#", "WHERE", "RESOURCES", "PRICE", "START", "WHY"), rows)
+    if plan.position:
+        text += f"  place {plan.position} of those that wait\n"
+    for other in plan.would_start_if:
+        text += f"  would start now with {other.change} {other.after} instead of {other.before}\n"
+    return text
+
+
+def _read(file: str) -> tuple[Job, Path]:
+    """The job and the folder that its paths are relative to."""
+    from mainstay.wire.jobfile import JobFileError, name_of, parse, read
+
+    try:
+        if file == "-":
+            return parse(sys.stdin.buffer.read(), source="stdin", name=name_of(Path.cwd())), Path.cwd()
+        return read(Path(file)), Path(file).resolve().parent
+    except JobFileError as error:
+        for fault in error.faults:
+            click.echo(fault.sentence(error.source), err=True)
+        raise click.exceptions.Exit(Exit.USAGE) from None
+    except OSError as error:
+        msg = f"cannot read {file}: {error.strerror}"
+        raise click.UsageError(msg) from error
+
+
+def _job(document: dict[str, Any]) -> Job:
+    from pydantic import ValidationError
+
+    from mainstay.wire.faults import field_problem
+    from mainstay.wire.job import Job
+
+    try:
+        return Job.model_validate(document)
+    except ValidationError as error:
+        places = [[str(part) for part in fault["loc"]] for fault in error.errors()]
+        found = [field_problem(fault, at, job=at) for fault, at in zip(error.errors(), places, strict=True)]
+        msg = "; ".join(f"{fault.field.removeprefix('resources.')}: {fault.message}" for fault in found)
+        raise click.UsageError(msg) from None
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, given, value = text.partition("=")
+    if not given and name not in os.environ:
+        msg = f"--env {name}: there is no such variable here; give --env {name}=VALUE"
+        raise click.UsageError(msg)
+    return name, value if given else os.environ[name]
