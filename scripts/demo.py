@@ -75,9 +75,21 @@ def platform() -> Iterator[str]:
                 sys.exit(f"the platform did not start:\n{log.read_text()}")
             time.sleep(0.02)
         yield json.loads(file.read_text())["url"]
+        end_serving()
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
+
+
+def end_serving() -> None:
+    """Pods outlive the platform, as they do on any cluster; a demo leaves none behind."""
+    with Client() as client:
+        for endpoint in client.endpoints():
+            client.remove_endpoint(endpoint.name)
+        for run in client.list():
+            run.stop()
+        while client.list():
+            time.sleep(0.05)
 
 
 def is_answering(file: Path) -> bool:
@@ -160,7 +172,7 @@ Go on with:
 
 def wait_for_interrupt() -> None:
     """Keep the platform running until Ctrl-C."""
-    print("\nThe platform keeps running. Ctrl-C ends it.", flush=True)
+    print("\nThe platform keeps running. Ctrl-C ends it and what it serves.", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         signal.pause()
 

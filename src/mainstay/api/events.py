@@ -25,11 +25,19 @@ Workload = Annotated[str, Query(max_length=120, description="Only events of this
 
 @routes.add("GET", "/v1/events", needs=Permission.READ, answers=Page[EventView])
 async def list_events(
-    call: Caller, workload: Workload = "", cursor: Cursor = "", limit: PageLimit = PAGE_DEFAULT
+    call: Caller,
+    workload: Workload = "",
+    cursor: Cursor = "",
+    limit: PageLimit = PAGE_DEFAULT,
+    newest: Annotated[bool, Query(description="The last `limit` events instead, in one page.")] = False,
 ) -> Response:
     """Events, oldest first. The last `next` of a page that is not full is where to ask again later."""
     store, tenant = call.services.store, call.principal.tenant
     reference = await _workload_id(call, workload)
+    if newest:
+        last = await call.services.offload(store.last_events, tenant=tenant, workload=reference, limit=limit)
+        page = Page[EventView](items=[convert.event_view(event) for event in last])
+        return json_response(_PAGE.dump_json(page))
     found = await call.services.offload(
         store.events, tenant=tenant, workload=reference, after=cursor_key(cursor), limit=limit + 1
     )

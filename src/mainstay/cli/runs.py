@@ -156,7 +156,7 @@ def explain(ref: str, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    click.echo(f"{found.id} is {found.phase}: {found.sentence}")
+    click.echo(f"{found.id}: {found.sentence}")
     if found.position:
         click.echo(f"  place {found.position} of those that wait")
     for other in found.would_start_if:

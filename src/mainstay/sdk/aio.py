@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime
@@ -120,7 +121,7 @@ class AsyncClient:
 
     async def events(
         self, *, workload: str = "", after: int = 0, limit: int = 100, newest: bool = False
-    ) -> list[EventView]:  # type: ignore[valid-type]
+    ) -> builtins.list[EventView]:
         """Events, oldest first, after `after`; with `newest` the last ones."""
         return await self._run(calls.events(workload=workload, after=after, limit=limit, newest=newest))
 
@@ -145,11 +146,11 @@ class AsyncClient:
                 return
             piece = await self.read_log(ref, rank=rank, attempt=piece.attempt, offset=piece.next_offset)
 
-    async def nodes(self) -> list[NodeView]:  # type: ignore[valid-type]
+    async def nodes(self) -> builtins.list[NodeView]:
         """Every node."""
         return await self._run(calls.nodes())
 
-    async def gpus(self) -> list[GpuView]:  # type: ignore[valid-type]
+    async def gpus(self) -> builtins.list[GpuView]:
         """GPUs by model and cluster."""
         return await self._run(calls.gpus())
 
@@ -159,11 +160,11 @@ class AsyncClient:
         """The bill, by `workload`, `project` or `day`; of the last 30 days if nothing is said."""
         return await self._run(calls.cost(group_by=group_by, since=since, until=until))
 
-    async def models(self, *, model: str = "") -> list[ModelVersionView]:  # type: ignore[valid-type]
+    async def models(self, *, model: str = "") -> builtins.list[ModelVersionView]:
         """Registered versions of models, newest first."""
         return await self._run(calls.models(model=model))
 
-    async def endpoints(self) -> list[EndpointView]:  # type: ignore[valid-type]
+    async def endpoints(self) -> builtins.list[EndpointView]:
         """Every endpoint."""
         return await self._run(calls.endpoints())
 
@@ -198,7 +199,7 @@ class AsyncClient:
         """Send a folder; the digest of its tree."""
         return await self._run(calls.upload(Path(folder)))
 
-    async def download(self, ref: str, folder: Path | str) -> list[Path]:  # type: ignore[valid-type]
+    async def download(self, ref: str, folder: Path | str) -> builtins.list[Path]:
         """Write the output files of a run under a folder; their paths."""
         return await self._run(calls.download(ref, Path(folder)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -119,7 +120,9 @@ class Client:
         """Why a run is where it is and what would let it start."""
         return self._run(calls.explain(ref))
 
-    def events(self, *, workload: str = "", after: int = 0, limit: int = 100, newest: bool = False) -> list[EventView]:  # type: ignore[valid-type]
+    def events(
+        self, *, workload: str = "", after: int = 0, limit: int = 100, newest: bool = False
+    ) -> builtins.list[EventView]:
         """Events, oldest first, after `after`; with `newest` the last ones."""
         return self._run(calls.events(workload=workload, after=after, limit=limit, newest=newest))
 
@@ -143,11 +146,11 @@ class Client:
                 return
             piece = self.read_log(ref, rank=rank, attempt=piece.attempt, offset=piece.next_offset)
 
-    def nodes(self) -> list[NodeView]:  # type: ignore[valid-type]
+    def nodes(self) -> builtins.list[NodeView]:
         """Every node."""
         return self._run(calls.nodes())
 
-    def gpus(self) -> list[GpuView]:  # type: ignore[valid-type]
+    def gpus(self) -> builtins.list[GpuView]:
         """GPUs by model and cluster."""
         return self._run(calls.gpus())
 
@@ -157,11 +160,11 @@ class Client:
         """The bill, by `workload`, `project` or `day`; of the last 30 days if nothing is said."""
         return self._run(calls.cost(group_by=group_by, since=since, until=until))
 
-    def models(self, *, model: str = "") -> list[ModelVersionView]:  # type: ignore[valid-type]
+    def models(self, *, model: str = "") -> builtins.list[ModelVersionView]:
         """Registered versions of models, newest first."""
         return self._run(calls.models(model=model))
 
-    def endpoints(self) -> list[EndpointView]:  # type: ignore[valid-type]
+    def endpoints(self) -> builtins.list[EndpointView]:
         """Every endpoint."""
         return self._run(calls.endpoints())
 
@@ -196,7 +199,7 @@ class Client:
         """Send a folder; the digest of its tree."""
         return self._run(calls.upload(Path(folder)))
 
-    def download(self, ref: str, folder: Path | str) -> list[Path]:  # type: ignore[valid-type]
+    def download(self, ref: str, folder: Path | str) -> builtins.list[Path]:
         """Write the output files of a run under a folder; their paths."""
         return self._run(calls.download(ref, Path(folder)))
 
