@@ -27,11 +27,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mainstay.sdk import Client, Job, Resources
-
 from benchmarks.platform import Platform
 from benchmarks.report import figure, percentile, progress, report
 from mainstay.decide.billing import charges as charges_of
+from mainstay.sdk import Client, Job, Resources
 from mainstay.store import open_sqlite
 
 BATCH = 20

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from mainstay.__main__ import main
-from mainstay.store.store import SqlStore
-
 from mainstay.clusters.local import LocalCluster
 from mainstay.domain.plan import CommitResult, Plan
+from mainstay.store.store import SqlStore
 
 
 class Fuse:

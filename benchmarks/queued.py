@@ -6,10 +6,9 @@ import os
 import time
 from pathlib import Path
 
-from mainstay.sdk import Client, Job, Resources
-
 from benchmarks.platform import Platform
 from benchmarks.report import progress
+from mainstay.sdk import Client, Job, Resources
 
 BULK = 1_000
 SHAPES = 50

@@ -11,10 +11,9 @@ import threading
 import time
 from pathlib import Path
 
-from mainstay.sdk import Client, Job, Resources
-
 from benchmarks.platform import Platform, running
 from benchmarks.report import figure, percentile, progress, report
+from mainstay.sdk import Client, Job, Resources
 
 SINGLES = 300
 CLIENTS = 4

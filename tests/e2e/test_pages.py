@@ -152,7 +152,7 @@ def test_a_session_that_has_ended_leads_back_to_the_sign_in(browser, site):
         settled(page, site.url + "/runs")
         (cookie,) = page.context.cookies()
         site.services.sessions.end(cookie["value"])
-        page.get_by_label("All").check()
+        page.get_by_label("All").click(no_wait_after=True)
         page.wait_for_url(f"{site.url}/sign-in")
 
 

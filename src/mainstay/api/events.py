@@ -29,7 +29,7 @@ async def list_events(
     workload: Workload = "",
     cursor: Cursor = "",
     limit: PageLimit = PAGE_DEFAULT,
-    newest: Annotated[bool, Query(description="The last `limit` events instead, in one page.")] = False,
+    newest: Annotated[bool, Query(description="The last `limit` events instead, in one page.")] = False,  # noqa: FBT002 its public name
 ) -> Response:
     """Events, oldest first. The last `next` of a page that is not full is where to ask again later."""
     store, tenant = call.services.store, call.principal.tenant
