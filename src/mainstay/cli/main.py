@@ -94,7 +94,7 @@ def main() -> None:
 def entry(group: click.Group = main) -> NoReturn:
     """Run a command line to its exit code; every error is a sentence and a hint."""
     try:
-        result = group.main(standalone_mode=False)
+        result = group.main(prog_name="mainstay", standalone_mode=False)
     except click.exceptions.Abort:
         code = _say("interrupted", "", Exit.INTERRUPTED)
     except click.exceptions.Exit as end:

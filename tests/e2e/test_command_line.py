@@ -1,0 +1,280 @@
+"""The command line against a real platform, typed as its user types it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.platform import Platform, environment_of, mainstay, platform, until
+
+pytestmark = pytest.mark.xdist_group("command-line")
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with platform(tmp_path_factory.mktemp("platform") / "state") as running:
+        yield running
+
+
+def submitted(up: Platform, *arguments: str) -> str:
+    """The id of a run that nobody follows."""
+    return str(up.json("run", *arguments)["id"])
+
+
+def finished(up: Platform, ref: str) -> str:
+    until(lambda: up.json("show", ref)["finished_at"])
+    return str(up.json("show", ref)["phase"])
+
+
+def test_a_run_prints_its_log_to_stdout_and_its_way_to_stderr(up):
+    done = up.mainstay("run", "-y", "--name", "answer", "--", sys.executable, "-c", "print(6 * 7)")
+    assert (done.returncode, done.stdout) == (0, "42\n")
+    assert "pending" in done.stderr
+    assert "✓ succeeded in" in done.stderr
+    assert "next: mainstay show answer-" in done.stderr
+
+
+def test_a_run_that_fails_ends_with_1_and_says_why_and_what_next(up):
+    done = up.mainstay("run", "-y", "--", "/bin/sh", "-c", "echo before; exit 3")
+    assert (done.returncode, done.stdout) == (1, "before\n")
+    assert "✗ failed" in done.stderr
+    assert "exit code 3" in done.stderr
+    assert "mainstay logs" in done.stderr
+
+
+def test_without_a_terminal_nothing_is_submitted_that_nobody_agreed_to(up):
+    before = len(up.json("ps", "-a"))
+    done = up.mainstay("run", "--", "true")
+    assert done.returncode == 2
+    assert "add -y" in done.stderr
+    assert len(up.json("ps", "-a")) == before
+
+
+def test_at_a_terminal_the_plan_is_shown_and_no_means_no(up):
+    before = len(up.json("ps", "-a"))
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mainstay", "run", "--", "true"],
+        env=up.environment,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.write(ours, b"n\n")
+    _, said = process.communicate(timeout=20)
+    os.close(ours)
+    os.close(theirs)
+    assert "WHERE" in said
+    assert "nothing was submitted" in said
+    assert process.returncode == 130
+    assert len(up.json("ps", "-a")) == before
+
+
+def test_options_reach_the_pod(up):
+    up.environment["FROM_HERE"] = "yes"
+    done = up.mainstay(
+        *("run", "-y", "--env", "A=1=2", "--env", "FROM_HERE", "--cpus", "0.5", "--memory", "200MB", "--"),
+        *("/bin/sh", "-c", "echo $A $FROM_HERE $MAINSTAY_NODE_RANK/$MAINSTAY_NUM_NODES"),
+    )
+    assert done.stdout == "1=2 yes 0/1\n"
+
+
+def test_the_log_of_every_node_can_be_read(up):
+    ref = submitted(
+        up, "--nodes", "2", "--cpus", "0.2", "--memory", "100MB", "--", "/bin/sh", "-c", "echo n$MAINSTAY_NODE_RANK"
+    )
+    assert finished(up, ref) == "succeeded"
+    assert [up.mainstay("logs", ref, "--node", node).stdout for node in "01"] == ["n0\n", "n1\n"]
+    assert up.mainstay("logs", ref, "--node", "2").returncode == 4
+
+
+def test_ctrl_c_detaches_and_the_run_goes_on_until_it_is_stopped(up):
+    process = up.start("run", "-y", "--name", "long", "--", "/bin/sh", "-c", "echo started; sleep 60")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "detached; long goes on" in said
+    (run,) = up.json("ps", "--name", "long")
+    assert run["phase"] == "running"
+    assert up.mainstay("stop", run["id"]).returncode == 0
+    assert finished(up, run["id"]) == "stopped"
+
+
+def test_a_followed_log_ends_with_its_run_and_loses_nothing(up):
+    script = "for i in $(seq 1 300); do echo line $i; [ $((i % 100)) = 0 ] && sleep 0.1; done; true"
+    ref = submitted(up, "--", "/bin/sh", "-c", script)
+    done = up.mainstay("logs", "-f", ref)
+    assert done.returncode == 0
+    assert done.stdout == "".join(f"line {number}\n" for number in range(1, 301))
+
+
+def test_a_job_file_runs_in_its_folder_s_files(up, tmp_path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "hello.txt").write_text("from the folder\n")
+    (tmp_path / "code" / "job.yaml").write_text("name: files\nworkdir: .\nrun: cat hello.txt\n")
+    done = up.mainstay("apply", "-y", "-f", str(tmp_path / "code" / "job.yaml"), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "from the folder\n")
+
+
+def test_a_job_comes_from_standard_input_too(up, tmp_path):
+    done = up.mainstay("apply", "-y", "-f", "-", input="run: echo piped\n", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "piped\n")
+
+
+def test_faults_of_a_job_file_are_told_at_their_lines_and_nothing_is_sent(up, tmp_path):
+    (tmp_path / "job.yaml").write_text("run: echo\nresorces: {}\nnodes: 0\n")
+    done = up.mainstay("apply", "-y", "-f", "job.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == "job.yaml:2:1: resorces: there is no such field; did you mean `resources`?"
+    assert done.stderr.splitlines()[1].startswith("job.yaml:3:1: nodes: ")
+
+
+def test_a_plan_of_what_can_never_fit_says_what_would(up, tmp_path):
+    (tmp_path / "job.yaml").write_text("run: echo\nresources: {cpu: 4000}\n")
+    found = up.json("plan", "-f", str(tmp_path / "job.yaml"))
+    assert found["would_start_if"][0]["change"] == "cpus"
+    assert "would start now with cpus" in up.mainstay("plan", "-f", str(tmp_path / "job.yaml")).stdout
+
+
+def test_what_waits_is_explained(up):
+    ref = submitted(up, "--name", "huge", "--cpus", "500", "--", "true")
+    until(lambda: up.json("show", ref)["phase"] == "queued")
+    said = up.mainstay("explain", ref).stdout
+    assert "needs 500 CPUs" in said
+    assert "would start now with" in said
+    up.mainstay("stop", ref)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("show", "nope"), 4, "no such workload: nope"),
+        (("logs", "nope"), 4, "hint:"),
+        (("rn", "--", "true"), 2, "Did you mean run?"),
+        (("apply", "-f", "nope.yaml"), 2, "cannot read nope.yaml"),
+        (("run", "-y", "--memory", "lots", "--", "true"), 2, "memory: "),
+        (("run", "-y", "--env", "NOT_SET_ANYWHERE", "--", "true"), 2, "no such variable here"),
+        (("run", "-y"), 2, "Missing argument"),
+        (("deploy", "nope"), 4, "nope"),
+        (("cost", "--since", "yesterday"), 3, "since"),
+        (("login", "--server", "http://192.0.2.1", "--token-stdin"), 6, "http"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_sentence_with_its_exit_code(up, arguments, code, said):
+    done = up.mainstay(*arguments, input="token\n")
+    assert said in done.stderr
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [("ps", "-a"), ("events",), ("nodes",), ("gpus",), ("endpoints",), ("models",), ("cost",)]
+)
+def test_every_list_has_a_table_and_json(up, arguments):
+    assert up.mainstay(*arguments).returncode == 0
+    up.json(*arguments)
+
+
+def test_the_bill_adds_up_to_its_total(up):
+    up.mainstay("run", "-y", "--", "sleep", "0.5")
+    bill = up.json("cost")
+    assert sum(round(float(line["total"]) * 1e6) for line in bill["lines"]) == round(float(bill["total"]) * 1e6)
+    assert float(bill["total"]) > 0
+
+
+def test_events_resume_and_follow(up):
+    process = up.start("events", "-f", "--json", "-n", "1")
+    ref = submitted(up, "--name", "seen", "--", "true")
+    assert process.stdout is not None
+    assert any(ref in line and "succeeded" in line for line in iter(process.stdout.readline, ""))
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 0
+
+
+def test_the_head_of_a_long_list_is_no_error(up):
+    process = up.start("events", "-n", "1000")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr is not None
+    with process.stderr:
+        assert process.stderr.read() == ""
+    assert process.wait(10) == 0
+
+
+def test_a_login_is_remembered_and_forgotten(up, tmp_path):
+    token = (up.state / "token").read_text()
+    environment = {**environment_of(tmp_path / "none"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    refused = mainstay("ps", environment=environment)
+    assert (refused.returncode, "mainstay login" in refused.stderr) == (6, True)
+    done = mainstay("login", "--server", up.url, "--token-stdin", environment=environment, input=token + "\n")
+    assert done.returncode == 0, done.stderr
+    assert token not in done.stdout + done.stderr
+    assert (tmp_path / "config" / "mainstay" / "config.json").stat().st_mode & 0o777 == 0o600
+    assert mainstay("ps", environment=environment).returncode == 0
+    assert mainstay("logout", environment=environment).returncode == 0
+    assert mainstay("ps", environment=environment).returncode == 6
+
+
+def test_a_wrong_token_is_not_remembered(up, tmp_path):
+    environment = {**environment_of(tmp_path / "none"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    done = mainstay("login", "--server", up.url, "--token-stdin", environment=environment, input="wrong\n")
+    assert done.returncode == 5
+    assert not (tmp_path / "config").exists()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_gets_its_completion(up, shell):
+    assert "_MAINSTAY_COMPLETE" in up.mainstay("completion", shell).stdout
+
+
+def test_completion_offers_the_commands(up):
+    environment = {
+        **up.environment,
+        "_MAINSTAY_COMPLETE": "bash_complete",
+        "COMP_WORDS": "mainstay de",
+        "COMP_CWORD": "1",
+    }
+    done = subprocess.run(
+        [Path(sys.executable).parent / "mainstay"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert "plain,deploy" in done.stdout
+
+
+def test_help_is_instant_because_it_loads_nothing(up):
+    script = (
+        "import sys\nfrom mainstay.__main__ import main\nsys.argv = ['mainstay', '--help']\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {'pydantic', 'httpx2', 'rich', 'yaml', 'numpy', 'sqlalchemy', 'fastapi'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_platform_ends_in_order_and_pods_outlive_it(tmp_path):
+    state = tmp_path / "state"
+    with platform(state) as first:
+        ref = submitted(first, "--name", "outlives", "--", "/bin/sh", "-c", "sleep 1.5; echo done")
+        until(lambda: first.json("show", ref)["phase"] == "running")
+        began = time.monotonic()
+        first.process.send_signal(signal.SIGTERM)
+        assert first.process.wait(10) == 0
+        assert time.monotonic() - began < 5
+        assert not (state / "server.json").exists()
+    with platform(state) as second:
+        assert second.mainstay("logs", "-f", ref).stdout == "done\n"
+        assert finished(second, ref) == "succeeded"
+        assert second.json("show", ref)["attempt"] == 1

@@ -1,0 +1,137 @@
+"""A job file: a few lines run, and every fault is named at its place, all at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mainstay.wire.job import NOT_YET, Job
+from mainstay.wire.jobfile import SIZE_MAX, Fault, JobFileError, name_of, parse, read
+
+
+def job(text: str, name: str = "folder") -> Job:
+    return parse(text.encode(), source="job.yaml", name=name)
+
+
+def faults(text: str | bytes) -> list[str]:
+    content = text.encode() if isinstance(text, str) else text
+    with pytest.raises(JobFileError) as caught:
+        parse(content, source="job.yaml")
+    return str(caught.value).splitlines()
+
+
+def test_one_line_is_a_job_named_after_its_folder(tmp_path):
+    folder = tmp_path / "Fraud Model (v2)"
+    folder.mkdir()
+    (folder / "job.yaml").write_text("run: python train.py\n")
+    found = read(folder / "job.yaml")
+    assert (found.name, found.run, found.nodes) == ("fraud-model-v2", "python train.py", 1)
+
+
+def test_the_sample_of_a_peer_s_user_is_read_with_its_aliases():
+    found = job(
+        "name: bert\nnum_nodes: 2\nenvs: {LR: 0.10}\nresources: {accelerators: 'H100:8', cpus: 4+}\n"
+        "commands:\n  - pip install -r requirements.txt\n  - torchrun train.py\npriority: high\nmax_duration: 12h\n"
+    )
+    assert (found.nodes, found.priority, found.env) == (2, 75, {"LR": "0.10"})
+    assert (found.resources.gpu, found.resources.cpu) == ("H100:8", "4+")
+    assert found.run == "pip install -r requirements.txt\ntorchrun train.py"
+
+
+@pytest.mark.parametrize(
+    "word", ["NO", "no", "off", "on", "Yes", "1.10", "12:30", "017", "0x1F", "1e3", "1_000", "2026-11-24"]
+)
+def test_a_plain_word_keeps_the_text_it_was_written_with(word):
+    assert job(f"run: echo\nenv:\n  WORD: {word}\n").env == {"WORD": word}
+
+
+def test_a_field_whose_lines_are_all_commented_out_is_as_if_it_were_not_there():
+    assert job("run: echo\nenv:\n#  A: b\nmax_duration:\nresources: ~\n") == job("run: echo\n")
+
+
+def test_all_faults_are_told_at_once_in_the_order_of_the_lines():
+    assert faults("run: echo\nresorces: {gpu: 1}\nnodes: zero\nresources:\n  memory: lots\ntype: jobb\n") == [
+        "job.yaml:2:1: resorces: there is no such field; did you mean `resources`?",
+        "job.yaml:3:1: nodes: input should be a valid integer, unable to parse string as an integer",
+        next(
+            line for line in faults("run: echo\n\n\nresources:\n  memory: lots\n") if ":5:3: resources.memory" in line
+        ),
+        "job.yaml:6:1: type: input should be 'job' or 'service'; did you mean `job`?",
+    ]
+
+
+def test_a_fault_of_an_alias_is_told_where_the_alias_stands():
+    (line,) = faults("run: echo\nresources:\n  accelerators: many of them\n")
+    assert line.startswith("job.yaml:3:3: resources.")
+
+
+def test_a_fault_within_a_list_is_told_at_its_item():
+    (line,) = faults("run: echo\nresources:\n  any_of:\n    - {gpu: 1}\n    - {gpu: 1, cpuz: 2}\n")
+    assert line == "job.yaml:5:16: resources.any_of.1.cpuz: there is no such field; did you mean `cpu`?"
+
+
+def test_a_field_given_twice_names_both_places_also_under_another_name():
+    assert faults("run: a\nnodes: 1\nrun: b\n") == ["job.yaml:3:1: run: given twice, first in line 1"]
+    (line,) = faults("run: a\nnodes: 1\nnum_nodes: 2\n")
+    assert line == "job.yaml:3:1: num_nodes: given twice: `num_nodes` is another name of `nodes`"
+
+
+@pytest.mark.parametrize("field", sorted(NOT_YET))
+def test_a_field_that_is_not_supported_yet_says_what_to_do_instead(field):
+    assert faults(f"run: echo\n{field}: x\n") == [f"job.yaml:2:1: {field}: not supported yet: {NOT_YET[field]}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no job"),
+        ("# nothing\n", "no job"),
+        ("- run: echo\n", "no job"),
+        ("just a sentence\n", "no job"),
+        ("{}", "give either `run`"),
+        ("run: a\ncommand: [b]\n", "give either `run`"),
+        ("run: [", "1:7: not valid YAML"),
+        ("run: a\n---\nrun: b\n", "3:1: a second document"),
+        ("a: &a {run: x}\n<<: *a\n", "merge keys"),
+        ("? [a, b]\n: c\n", "plain text"),
+        ("run: a\nx: &x\n  y: *x\n", "nested deeper"),
+        ("[" * 3_000, "nested deeper"),
+        ("run: \x07\n", "special characters"),
+        (b"run: \xff\n", "not UTF-8"),
+        ("run: !!python/object/apply:os.system [echo]\nimage: x\n", "image"),
+        ("x" * (SIZE_MAX + 1), "at most"),
+    ],
+)
+def test_what_is_no_job_is_told_in_a_sentence(text, said):
+    assert any(said in line for line in faults(text))
+
+
+def test_aliases_of_aliases_are_refused_before_they_fill_the_memory():
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    assert "too many values" in faults("\n".join(lines))[0]
+
+
+def test_a_byte_order_mark_and_windows_line_ends_are_read():
+    assert parse(b"\xef\xbb\xbfrun: echo\r\nnodes: 2\r\n", source="x").nodes == 2
+
+
+@given(st.text(max_size=60))
+def test_any_folder_gives_a_valid_name(folder):
+    Job(run="echo", name=name_of(Path("/") / folder.replace("\0", "")))
+
+
+@given(st.binary(max_size=200) | st.text("abrun: {}[]&*!|>-\n\t'\"#,?~", max_size=80).map(str.encode))
+def test_any_bytes_are_a_job_or_named_faults(content):
+    assert all(fault.line >= 1 and fault.column >= 1 and fault.message for fault in found_in(content))
+
+
+def found_in(content: bytes) -> tuple[Fault, ...]:
+    try:
+        parse(content, source="x")
+    except JobFileError as error:
+        return error.faults or (Fault(line=0, column=0, field="", message=""),)
+    return ()
