@@ -37,9 +37,13 @@ class Listener:
         self._waiters.discard(self._event)
 
     async def wait(self, seconds: float) -> bool:
-        """Until the next beat, or at most so long. True if there was a beat."""
+        """Until the next beat, or at most so long. True if there was a beat.
+
+        `asyncio.wait_for` would swallow a cancellation that meets a beat (CPython issue 86296, until 3.12).
+        """
         try:
-            await asyncio.wait_for(self._event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
         except TimeoutError:
             return False
         finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from mainstay.operations.pulse import Pulse
 
 
@@ -36,3 +38,23 @@ async def test_a_listener_that_has_gone_is_forgotten() -> None:
         pass
     pulse.beat()
     assert not pulse._waiters
+
+
+@pytest.mark.parametrize("steps", range(6))
+async def test_who_is_cancelled_at_the_moment_of_a_beat_ends(steps: int) -> None:
+    pulse = Pulse()
+
+    async def loop() -> None:
+        with pulse.listener() as listener:
+            while True:
+                await listener.wait(1)
+
+    task = asyncio.create_task(loop())
+    await asyncio.sleep(0.01)
+    pulse.beat()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=3)
+    assert done
+    assert task.cancelled()
