@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mainstay.cli.show import json_option, money, print_json, print_table
-
-BYTES_PER_GB = 10**9
+from mainstay.cli.show import BYTES_PER_GIB, json_option, money, print_json, print_table
 
 
 @click.command()
@@ -26,12 +24,12 @@ def nodes(*, as_json: bool) -> None:
             node.cluster,
             "ready" if node.ready else "not ready",
             f"{node.used.cpu:g} of {node.capacity.cpu:g}",
-            f"{node.used.memory_bytes / BYTES_PER_GB:.3g} of {node.capacity.memory_bytes / BYTES_PER_GB:.3g}",
+            f"{node.used.memory_bytes / BYTES_PER_GIB:.3g} of {node.capacity.memory_bytes / BYTES_PER_GIB:.3g}",
             f"{node.used.gpus} of {node.capacity.gpus} {node.capacity.gpu_model}" if node.capacity.gpus else "none",
         )
         for node in found
     )
-    print_table(("NODE", "CLUSTER", "STATE", "CPU", "MEMORY (GB)", "GPUS"), rows)
+    print_table(("NODE", "CLUSTER", "STATE", "CPU", "MEMORY (GIB)", "GPUS"), rows)
 
 
 @click.command()

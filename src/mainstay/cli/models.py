@@ -11,6 +11,7 @@ from mainstay.cli.show import ago, duration, json_option, print_json, print_tabl
 
 LOOK_SECONDS = 0.1
 WAIT_SECONDS = 120
+PATIENCE_SECONDS = 2.0
 
 
 @click.command()
@@ -38,21 +39,22 @@ def deploy(
 
     with Client() as client:
         found = client.deploy(ref, endpoint=endpoint, model=model, path=path, cpu=cpus, memory=memory)
-        wanted, began = found.candidate_version or found.serving_version, time.monotonic()
-        click.echo(f"  endpoint {found.name}: version {wanted} of {found.model} is {found.state}", err=True)
-        while not detach and found.serving_version < wanted and time.monotonic() - began < WAIT_SECONDS:
-            if not found.candidate_version:
-                break
+        candidate, version, began, told = found.candidate, found.candidate_version, time.monotonic(), ""
+        click.echo(f"  endpoint {found.name}: version {version} of {found.model} starts as {candidate}", err=True)
+        while not detach and found.candidate == candidate and time.monotonic() - began < WAIT_SECONDS:
             time.sleep(LOOK_SECONDS)
             found = client.endpoint(found.name)
+            if time.monotonic() - began > PATIENCE_SECONDS and told != (why := client.get(candidate).reason.sentence):
+                told = why
+                click.echo(f"  {why}", err=True)
     if as_json:
         print_json(found)
     if detach:
         return Exit.OK
-    if found.serving_version < wanted:
-        why = found.last_reason.sentence if found.last_reason else f"not ready after {WAIT_SECONDS} s"
-        click.secho(f"✗ version {wanted} does not serve: {why}", fg="red", err=True)
-        click.echo(f"  next: mainstay logs {found.candidate or found.serving or ref} | mainstay endpoints", err=True)
+    if found.serving != candidate:
+        why = found.last_reason.sentence if found.last_reason else f"not ready after {WAIT_SECONDS} s: {told}"
+        click.secho(f"✗ version {version} does not serve: {why}", fg="red", err=True)
+        click.echo(f"  next: mainstay explain {candidate} | mainstay logs {candidate} | mainstay endpoints", err=True)
         return Exit.FAILED
     click.secho(f"✓ ready in {duration(time.monotonic() - began)}: {found.url}", fg="green", err=True)
     click.echo(f"  next: POST {found.url}/v2/models/{found.name}/infer | mainstay endpoints", err=True)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from mainstay.wire.views import ResourcesView, WorkloadView
 
 F = TypeVar("F", bound=Callable[..., Any])
-BYTES_PER_GB = 10**9
+BYTES_PER_GIB = 1 << 30
+MEMORY_UNITS = (("GiB", 1 << 30), ("GB", 10**9), ("MiB", 1 << 20), ("MB", 10**6))
 PIPE_WIDTH = 2_000
 """A table into a file or pipe is as wide as its content."""
 MARKS = {"succeeded": "green", "running": "cyan", "ready": "green", "failed": "red", "unavailable": "red"}
@@ -83,11 +84,19 @@ def duration(seconds: float) -> str:
 
 
 def resources(request: ResourcesView, nodes: int = 1) -> str:
-    """2x 4 CPU, 16 GB, H100:8."""
-    parts = [f"{request.cpu:g} CPU", f"{request.memory_bytes / BYTES_PER_GB:.3g} GB"]
+    """2x 4 CPU, 16 GiB, H100:8."""
+    parts = [f"{request.cpu:g} CPU", memory(request.memory_bytes)]
     if request.gpus:
         parts.append(f"{request.gpu_model or 'GPU'}:{request.gpus}")
     return (f"{nodes}x " if nodes > 1 else "") + ", ".join(parts)
+
+
+def memory(size: int) -> str:
+    """In the units it was most likely written in: 1 GB, 16 GiB, 512 MiB."""
+    for unit, bytes_per_unit in MEMORY_UNITS:
+        if size and size % bytes_per_unit == 0:
+            return f"{size // bytes_per_unit:,} {unit}"
+    return f"{size / BYTES_PER_GIB:.3g} GiB"
 
 
 def money(amount: str, currency: str = "USD") -> str:
