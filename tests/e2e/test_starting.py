@@ -1,0 +1,149 @@
+"""Starting a platform: what cannot work is told in a sentence, with what to do, and nothing is lost by it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.platform import PATIENCE_SECONDS, Platform, environment_of, mainstay, platform, until
+
+pytestmark = pytest.mark.xdist_group("starting")
+
+
+def refused(*arguments: str, state: Path, code: int = 1) -> str:
+    """What starting says when it ends at once."""
+    done = mainstay("up", "--state", str(state), *arguments, environment=environment_of(state))
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_port_in_use_is_named_with_the_way_out(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = refused("--port", str(port), state=tmp_path / "state")
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in said
+    assert "hint: choose another with --port" in said
+
+
+def test_an_address_that_others_reach_is_refused_without_tls(tmp_path):
+    said = refused("--host", "0.0.0.0", "--port", "0", state=tmp_path / "state")
+    assert "refusing to listen on 0.0.0.0 without TLS" in said
+    assert "--tls-cert" in said
+
+
+def test_a_state_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("not a directory")
+    said = refused("--port", "0", state=tmp_path / "file" / "state")
+    assert f"cannot write to the state directory {tmp_path}/file/state" in said
+    assert "--state" in said
+
+
+def test_a_second_platform_on_one_state_is_refused_and_the_first_goes_on(tmp_path):
+    with platform(tmp_path / "state") as first:
+        said = refused("--port", "0", state=tmp_path / "state")
+        assert "hint:" in said
+        assert first.mainstay("run", "-y", "--", "echo", "still here").stdout == "still here\n"
+
+
+def test_a_state_of_a_newer_version_is_left_alone(tmp_path):
+    state = tmp_path / "state"
+    with platform(state) as first:
+        first.mainstay("run", "-y", "--", "true")
+    database = sqlite3.connect(state / "mainstay.db", isolation_level=None)
+    database.execute("UPDATE alembic_version SET version_num = '9999'")
+    before = list(database.iterdump())
+    said = refused("--port", "0", state=state)
+    assert "9999" in said
+    assert "newer" in said
+    assert list(database.iterdump()) == before
+    database.close()
+
+
+def test_a_database_that_is_none_is_told_and_kept(tmp_path):
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "mainstay.db").write_bytes(b"all my holiday pictures" * 1_000)
+    said = refused("--port", "0", state=tmp_path / "state")
+    assert "mainstay.db" in said
+    assert (tmp_path / "state" / "mainstay.db").read_bytes() == b"all my holiday pictures" * 1_000
+
+
+def test_secrets_of_the_state_are_its_owner_s_alone(tmp_path):
+    with platform(tmp_path / "state") as up:
+        assert up.state.stat().st_mode & 0o777 == 0o700
+        for name in ("token", "server.json"):
+            assert (up.state / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_platform_that_was_killed_starts_again_and_its_file_of_where_it_is_misleads_nobody(tmp_path):
+    with platform(tmp_path / "state") as first:
+        ref = first.json("run", "--", "/bin/sh", "-c", "sleep 1; echo survived")["id"]
+        until(lambda: first.json("show", ref)["phase"] == "running")
+        first.process.kill()
+        first.process.wait()
+        done = first.mainstay("ps")
+        assert done.returncode == 6
+        assert "does not answer" in done.stderr or "no platform" in done.stderr
+    (tmp_path / "state" / "server.json").unlink()
+    with platform(tmp_path / "state") as second:
+        assert second.mainstay("logs", "-f", ref).stdout == "survived\n"
+        assert second.json("show", ref)["attempt"] == 1
+
+
+@contextmanager
+def replica(state: Path, database: str, *arguments: str) -> Iterator[Platform]:
+    """`mainstay server`."""
+    environment = environment_of(state) | {"MAINSTAY_DATABASE": database}
+    command = [sys.executable, "-m", "mainstay", "server", "--port", "0", "--state", str(state), *arguments]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: (state / "server.json").exists() or process.poll() is not None)
+        yield Platform(state=state, process=process, environment=environment)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE_SECONDS)
+
+
+def test_replicas_on_postgresql_serve_the_same_runs_and_outlive_each_other(tmp_path, postgres_url):
+    artifacts = ("--artifacts", str(tmp_path / "artifacts"))
+    with ExitStack() as stack:
+        first = stack.enter_context(replica(tmp_path / "first", postgres_url, "--local-cluster", *artifacts))
+        (tmp_path / "second").mkdir(mode=0o700)
+        (tmp_path / "second" / "token").write_text((tmp_path / "first" / "token").read_text())
+        (tmp_path / "second" / "token").chmod(0o600)
+        second = stack.enter_context(replica(tmp_path / "second", postgres_url, *artifacts))
+        ref = second.json("run", "--name", "shared", "--", "/bin/sh", "-c", "sleep 0.5; echo from postgresql")["id"]
+        assert first.mainstay("logs", "-f", ref).stdout == "from postgresql\n"
+        until(lambda: second.json("show", ref)["phase"] == "succeeded")
+        second.process.kill()
+        second.process.wait()
+        assert first.mainstay("run", "-y", "--", "echo", "alone").stdout == "alone\n"
+        assert len(first.json("cost")["lines"]) == 2
+
+
+def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path):
+    environment = environment_of(tmp_path / "state")
+    url = "postgresql://user:s3cret@127.0.0.1:1/mainstay"
+    done = mainstay("server", "--port", "0", "--database", url, environment=environment)
+    assert done.returncode == 1
+    assert "s3cret" not in done.stderr + done.stdout
+    assert "hint:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_server_json_says_is_where_the_platform_is(tmp_path):
+    with platform(tmp_path / "state") as up:
+        where = json.loads((up.state / "server.json").read_text())
+        assert where["url"] == up.url
+        assert up.mainstay("login").stdout.startswith(f"{up.url}: admin of default, admin")
