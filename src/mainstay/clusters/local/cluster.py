@@ -256,10 +256,10 @@ class LocalCluster:
     def _forget(self, action: ForgetPod, epoch: int) -> None:
         with storage_errors(), self._fence.admit(epoch):
             run = self._run(action.name)
-            run.read()
-            if not run.ended:
+            if not run.directory.exists() or not run.read():
                 return
             self._directories.bury(run)
+            del self._runs[action.name]
             gang = (run.spec or {}).get("gang", "")
             if gang and not any(other["gang"] == gang for other in self._live_specs()):
                 (self._directories.gangs / f"{gang}.json").unlink(missing_ok=True)
