@@ -11,15 +11,16 @@ from mainstay.domain.errors import Conflict, MainstayError, NotFound
 from mainstay.domain.plan import Deploy, NewWorkload, Plan, RegisterModel, RemoveEndpoint
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import Kind, RetryPolicy, Workload, WorkloadSpec
+from mainstay.domain.workload import Kind, Phase, RetryPolicy, Workload, WorkloadSpec
 from mainstay.operations import stop, submit
 from mainstay.operations.principal import Principal, RequestKey
-from mainstay.ports import Clock, Store
+from mainstay.ports import Clock, Store, WorkloadFilter
 from mainstay.simulation.faults import Dice
 
 TENANT = "default"
 ALICE = Principal(name="alice", tenant=TENANT, role="user")
 ENDPOINT = "model"
+PAGE = 1_000
 
 
 @dataclass(slots=True)
@@ -59,10 +60,14 @@ class Users:
             self._deploy(store, clock)
 
     def settle(self, store: Store, clock: Clock) -> bool:
-        """Finish what is not answered and remove the endpoint; whether nothing is left to do."""
+        """Finish what is not answered, give up what can never run, remove the endpoint; whether nothing is left to do."""
         if self._pending is not None:
             self._submit(store, clock)
             return False
+        for workload in store.workloads(WorkloadFilter(tenant=TENANT, phases=(Phase.QUEUED,)), before=0, limit=PAGE):
+            if workload.reason.code is Code.NEVER_FITS and not workload.stop_requested:
+                stop.stop(store, ALICE, workload.id, now=clock.now(), request=None, reply=lambda stopped: stopped.id)
+                return False
         reason = Reason(code=Code.ENDPOINT_REMOVED, object=ENDPOINT, numbers={"endpoint": ENDPOINT, "by": "alice"})
         try:
             store.endpoint(ENDPOINT, tenant=TENANT)
