@@ -100,6 +100,15 @@ def test_a_workload_is_found_by_id_and_the_newest_by_name_within_its_tenant(scen
         scene.workload(older.id, tenant="chemistry")
 
 
+def test_a_name_that_a_job_and_a_service_share_means_the_job(scene: Scene) -> None:
+    job = scene.submit(name="digits")
+    service = scene.submit(name="digits", kind=Kind.SERVICE)
+    assert scene.workload("digits").key == job.key
+    assert scene.workload(service.id).key == service.key
+    alone = scene.submit(name="alone", kind=Kind.SERVICE)
+    assert scene.workload("alone").key == alone.key
+
+
 # Idempotency
 
 

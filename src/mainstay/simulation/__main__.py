@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+
+import structlog
 
 from mainstay.simulation.run import Outcome, simulate
 
@@ -22,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--events", type=int, default=2_000, help="events under faults, for each seed")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args(arguments)
+    quieten()
     first, count = (options.seed, 1) if options.seed is not None else (options.first, options.seeds)
     began = time.monotonic()
     outcomes = []
@@ -40,6 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"  {fault:<24} {times:>9,}")
     print(f"violated: {violations} of {len(outcomes)} seeds")
     return 1 if violations else 0
+
+
+def quieten() -> None:
+    """Faults are what is wanted here: the warnings about them are not."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 def run_all(seeds: range, *, events: int, processes: int) -> Iterator[Outcome]:

@@ -14,7 +14,7 @@ from mainstay.domain.capacity import Node
 from mainstay.domain.errors import NotFound
 from mainstay.domain.plan import AuditRow, Event
 from mainstay.domain.registry import Endpoint, ModelVersion
-from mainstay.domain.workload import Workload
+from mainstay.domain.workload import Kind, Workload
 from mainstay.ports import WorkloadFilter
 from mainstay.store import codec, tables
 from mainstay.store.rows import (
@@ -68,12 +68,17 @@ def batches(values: Collection[T]) -> Iterator[list[T]]:
 
 
 def workload(connection: sa.Connection, reference: str, *, tenant: str) -> Workload:
-    """By id, or the newest by name. Raises NotFound."""
+    """By id, or the newest by name: of the jobs, and of the services if no job has it. Raises NotFound.
+
+    An endpoint is named after the run that made its model, unless it is told otherwise: the name means the run.
+    """
     table = tables.workloads
     mine = sa.select(table).where(table.c.tenant == codec.storable(tenant))
     text = codec.storable(reference)
     by_name = mine.where(table.c.name == text).order_by(table.c.key.desc()).limit(1)
-    found = _rows(connection, mine.where(table.c.id == text)) or _rows(connection, by_name)
+    by_kind = (by_name.where(table.c.kind == codec.KINDS.index(kind)) for kind in (Kind.JOB, Kind.SERVICE))
+    wanted = (mine.where(table.c.id == text), *by_kind)
+    found = next((rows for query in wanted if (rows := _rows(connection, query))), None)
     if not found:
         msg = f"no such workload: {text}"
         raise NotFound(msg, object_=text, hint="list them with: mainstay ps -a")

@@ -1,0 +1,43 @@
+"""The tutorial is tried as it is written: its commands in its order, and its Python."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.platform import platform, until
+
+pytestmark = pytest.mark.xdist_group("command-line")
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "tutorials" / "first-job.md").read_text()
+
+
+def test_every_command_and_every_program_of_the_tutorial_works_in_its_order(tmp_path):
+    page = PAGE.replace("/tmp/digits", str(tmp_path / "digits"))
+    steps = re.findall(r"^\$ mainstay ([^\n]+)$|^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(steps) > 15
+    said = {}
+    with platform(tmp_path / "state") as up:
+        for command, program in steps:
+            if command:
+                done = up.mainstay(*shlex.split(command), cwd=ROOT)
+            else:
+                done = subprocess.run(
+                    [sys.executable, "-W", "ignore", "-c", program],
+                    env=up.environment,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+            assert done.returncode == 0, f"{command or program}: {done.stderr}"
+            said[command or "program"] = done.stdout + done.stderr
+        until(lambda: not up.json("endpoints"))
+    assert "held-out accuracy: 0.9" in said["apply -y -f examples/01-first-job/job.yaml"]
+    assert "✓ ready" in said["deploy digits"]
+    assert "would start now with cpus" in said["explain large"]
+    assert "hello" in said["program"]
