@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticSerializationError
 
 from mainstay.wire import quantities
 
@@ -192,6 +193,16 @@ class Job(JobPart):
         if bool(self.run.strip()) == bool(self.command):
             msg = "give either `run` (a shell script) or `command` (an argument vector)"
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _unicode(self) -> Self:
+        """JSON can name half a surrogate pair; no file, no database and no answer of ours can hold one."""
+        try:
+            self.model_dump_json()
+        except PydanticSerializationError as error:
+            msg = "text that is not Unicode: half of a surrogate pair"
+            raise ValueError(msg) from error
         return self
 
     @property

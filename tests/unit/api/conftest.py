@@ -1,0 +1,53 @@
+"""The API over a real store, asked without a socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from mainstay.api.app import create_api
+from mainstay.operations.principal import Principal
+from mainstay.operations.services import Services
+from tests.unit.web.site import services_of
+
+PEOPLE = {
+    "admin-token": Principal(name="root", tenant="physics", role="admin"),
+    "user-token": Principal(name="alice", tenant="physics", role="user"),
+    "viewer-token": Principal(name="bob", tenant="physics", role="viewer"),
+    "other-token": Principal(name="eve", tenant="chemistry", role="admin"),
+    "nobody-token": Principal(name="nobody", tenant="physics", role="none"),
+}
+
+
+@dataclass
+class Api:
+    """The app and how to ask it."""
+
+    app: FastAPI
+    services: Services
+    http: httpx2.AsyncClient
+
+    async def ask(self, method: str, path: str, *, token: str = "user-token", **options: Any) -> httpx2.Response:
+        headers = {**({"Authorization": f"Bearer {token}"} if token else {}), **options.pop("headers", {})}
+        return await self.http.request(method, path, headers=headers, **options)
+
+    async def submit(self, *, key: str = "", token: str = "user-token", **job: Any) -> httpx2.Response:
+        headers = {"Idempotency-Key": key} if key else {}
+        body = {"job": {"name": "train", "run": "true", **job}}
+        return await self.ask("POST", "/v1/workloads", token=token, json=body, headers=headers)
+
+
+@pytest.fixture
+async def api(tmp_path: Path) -> AsyncIterator[Api]:
+    with services_of(tmp_path, url="http://platform.test") as given:
+        services = replace(given, authenticate=PEOPLE.get)
+        app = create_api(services)
+        transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url=services.url) as http:
+            yield Api(app=app, services=services, http=http)
