@@ -46,12 +46,11 @@ def main() -> None:
 
 
 def _first_placement(platform: Platform, *, after: int) -> float:
+    """Admission may still write down what waits; the first placement may be many events later."""
     with platform.client() as client:
-        while True:
-            for event in client.events(after=after):
-                if event.reason.code == "Placed":
-                    return event.at.timestamp()
-            time.sleep(0.05)
+        return next(
+            event.at.timestamp() for event in client.follow_events(after=after) if event.reason.code == "Placed"
+        )
 
 
 if __name__ == "__main__":

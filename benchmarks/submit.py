@@ -15,7 +15,7 @@ from benchmarks.platform import Platform, running
 from benchmarks.report import figure, percentile, progress, report
 from mainstay.sdk import Client, Job, Resources
 
-SINGLES = 300
+SINGLES = 1_200
 CLIENTS = 4
 BULK = 1_000
 BULKS = 5
@@ -26,17 +26,22 @@ NEVER_FITS = Job(name="queued", run="true", resources=Resources(cpu="1000", memo
 
 
 def single(platform: Platform) -> float:
-    """Jobs per second, one request each, by a few clients at once."""
+    """Jobs per second, one request each, by a few clients at once that are connected already."""
+
+    connected = threading.Barrier(CLIENTS + 1)
 
     def submit_some() -> None:
         with platform.client() as client:
+            client.server()
+            connected.wait()
             for _ in range(SINGLES // CLIENTS):
                 client.submit(NEVER_FITS)
 
     threads = [threading.Thread(target=submit_some) for _ in range(CLIENTS)]
-    began = time.monotonic()
     for thread in threads:
         thread.start()
+    connected.wait()
+    began = time.monotonic()
     for thread in threads:
         thread.join()
     return SINGLES / (time.monotonic() - began)

@@ -20,8 +20,12 @@ from mainstay.ports import Clock, Cluster
 
 log = structlog.get_logger()
 
-PAUSE_SECONDS_MIN = 0.005
-"""Turns of one loop are at least so far apart: a burst of commits becomes one turn."""
+PAUSE_SECONDS_MIN = 0.03
+"""Turns of one loop are at least so far apart: a burst of commits becomes one turn, and submissions keep the cores.
+
+Measured with `make bench-submit` on 2 cores: 0.005 gives 110 accepted jobs/s, 0.02 gives 280, 0.05 gives no more and
+takes 60 ms longer to the first log line.
+"""
 BACKOFF_SECONDS = 0.2
 BACKOFF_SECONDS_MAX = 15.0
 
