@@ -49,6 +49,9 @@ PORT = 8650
 LOCAL_CLUSTER = "local"
 DEFAULT_TENANT = "default"
 SHUTDOWN_SECONDS = 5
+SQLITE_THREADS = 2
+"""One writes while one reads. There is one writer anyway; more threads take a third of its speed by waiting for it."""
+POSTGRESQL_THREADS = 8
 TOKEN_BYTES = 32
 """256 bits of randomness (security.md C3)."""
 
@@ -157,7 +160,7 @@ def wire(settings: Settings, parts: Parts, *, port: int) -> App:
         artifacts=open_artifacts(parts.artifacts_url),
         clusters=parts.clusters,
         clock=clock,
-        offload=Offload(),
+        offload=Offload(threads=POSTGRESQL_THREADS if settings.database else SQLITE_THREADS),
         pulse=Pulse(),
         authenticate=single_administrator(parts.token),
         sessions=Sessions(clock),

@@ -77,8 +77,8 @@ async def _forever(loop: Loop, services: Services) -> None:
 
 
 async def _pause(clock: Clock, listener: Listener, *, began: float, wait: float) -> None:
-    """Until the next commit or `wait`, but never busy for more than half of the time: a slow turn makes room for others."""
-    await clock.sleep(max(PAUSE_SECONDS_MIN, clock.monotonic() - began))
+    """Until the next commit or `wait`, but never busy for more than a third of the time: a slow turn makes room for others."""
+    await clock.sleep(max(PAUSE_SECONDS_MIN, 2 * (clock.monotonic() - began)))
     await listener.wait(wait)
 
 
