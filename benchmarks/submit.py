@@ -27,7 +27,6 @@ NEVER_FITS = Job(name="queued", run="true", resources=Resources(cpu="1000", memo
 
 def single(platform: Platform) -> float:
     """Jobs per second, one request each, by a few clients at once that are connected already."""
-
     connected = threading.Barrier(CLIENTS + 1)
 
     def submit_some() -> None:

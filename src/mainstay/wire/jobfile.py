@@ -82,7 +82,7 @@ def parse(content: bytes, *, source: str, name: str = "") -> Job:
         line = before.count(b"\n") + 1
         raise JobFileError(source, [_fault(line, 1, "not UTF-8 text; save the file as UTF-8")]) from None
     if len(text) > SIZE_MAX:
-        raise JobFileError(source, [_fault(1, 1, f"{len(text):,} characters; a job file has at most {SIZE_MAX:,}")])
+        raise JobFileError(source, [_fault(1, 1, f"too large: a job file has at most {SIZE_MAX:,} characters")])
     reading = _Reading()
     document = reading.document(_compose(text, source))
     if not reading.faults and not isinstance(document, dict):
