@@ -153,6 +153,9 @@ def test_what_waits_is_explained(up):
     said = up.mainstay("explain", ref).stdout
     assert "needs 500 CPUs" in said
     assert "would start now with" in said
+    logs = up.mainstay("logs", ref)
+    assert (logs.returncode, logs.stdout) == (0, "")
+    assert "has no log yet: it is queued" in logs.stderr
     up.mainstay("stop", ref)
 
 

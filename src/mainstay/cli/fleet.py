@@ -69,7 +69,7 @@ def cost(*, group_by: str, since: str | None, until: str | None, as_json: bool) 
     rows = [
         (
             line.group,
-            line.name,
+            line.name if line.name != line.group else "",
             f"{line.cpu_core_hours:.4f}",
             f"{line.memory_gib_hours:.4f}",
             f"{line.gpu_hours:.4f}",

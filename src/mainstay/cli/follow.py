@@ -55,13 +55,16 @@ def say_stages(run: Run) -> None:
         click.echo(f"  the log of node 0 of {run.view.nodes}; others: mainstay logs {run.id} --node N", err=True)
 
 
-def print_log(client: Client, ref: str, *, rank: int = 0, follow: bool) -> None:
-    """Pieces as they come."""
+def print_log(client: Client, ref: str, *, rank: int = 0, follow: bool) -> bool:
+    """Pieces as they come; whether there was any."""
+    found = False
     for piece in client.logs(ref, rank=rank, follow=follow):
         if piece.dropped:
             click.echo(f"  … {piece.dropped:,} bytes of the log are no longer kept …", err=True)
         sys.stdout.write(piece.text)
         sys.stdout.flush()
+        found = True
+    return found
 
 
 def say_result(client: Client, run: Run) -> Exit:

@@ -59,7 +59,9 @@ def logs(ref: str, *, follow: bool, node: int) -> int:
 
     with Client() as client:
         try:
-            print_log(client, ref, rank=node, follow=follow)
+            if not print_log(client, ref, rank=node, follow=follow):
+                run = client.get(ref).view
+                click.echo(f"{run.id} has no log yet: it is {run.phase}, {run.reason.sentence}", err=True)
         except KeyboardInterrupt:
             return Exit.INTERRUPTED
     return Exit.OK
