@@ -113,10 +113,11 @@ async def piece(services: Services, allocation: Allocation, *, offset: int, limi
 async def _frames(call: Call, place: _Place, *, rank: int, offset: int) -> AsyncIterator[bytes]:
     services, clock = call.services, call.services.clock
     silent_since = looked_up = clock.monotonic()
-    pause = POLL_SECONDS
+    pause, whole = POLL_SECONDS, False
     with services.pulse.listener() as listener:
         while True:
-            if place.allocation is None:
+            if place.allocation is None or whole:
+                # The end of a pod is not the end of its run: whether another attempt follows is decided after it.
                 if place.workload.phase.final or place.workload.attempt > place.attempt:
                     break
                 await listener.wait(WAIT_SECONDS)
@@ -129,7 +130,8 @@ async def _frames(call: Call, place: _Place, *, rank: int, offset: int) -> Async
                     if not view.ended:
                         continue
                 if view.ended:
-                    break
+                    whole, place = True, await _again(call, place, rank=rank)
+                    continue
                 await clock.sleep(pause)
                 pause = min(pause * 1.1, POLL_SECONDS_MAX)
                 if clock.monotonic() - looked_up >= LOOK_SECONDS:

@@ -57,17 +57,19 @@ class LocalCluster:
 
     async def observe(self) -> ClusterState:
         """One node and every run that is not forgotten. What is still being prepared has not been seen yet."""
+        # Before the look: what ends during it may be missed by it, and then has ended after this moment.
+        now, clock = time.time_ns() // 1_000, time.clock_gettime(time.CLOCK_BOOTTIME)
         runs = await asyncio.to_thread(self._look)
         ready = self._readiness.ready(
             Probe(pod=run.pod, port=int(run.spec["port"]), path=str(run.spec["ready_path"]))
             for run in runs
             if run.spec and run.started and not run.ended and run.spec["port"] and run.spec["ready_path"]
         )
-        own_times = [moment for run in runs if not run.ended and (moment := run.own_time()) is not None]
+        own_times = [moment for run in runs if not run.ended and (moment := run.own_time(clock)) is not None]
         return ClusterState(
             nodes=(self._node,),
             pods=tuple(run.state(ready=run.pod in ready) for run in runs),
-            at=min([time.time_ns() // 1_000, *own_times]),
+            at=min([now, *own_times]),
         )
 
     async def act(self, action: PodAction, *, epoch: int) -> None:

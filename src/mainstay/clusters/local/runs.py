@@ -119,11 +119,14 @@ class Run:
             ready=bool(started) and (ready or not spec.get("ready_path")),
         )
 
-    def own_time(self) -> int | None:
-        """UTC microseconds on the time line that began with its start: a clock that is set does not move it."""
+    def own_time(self, clock: float) -> int | None:
+        """UTC microseconds on the time line that began with its start: a clock that is set does not move it.
+
+        `clock`: the moment that is meant, in seconds of CLOCK_BOOTTIME.
+        """
         if self.started is None or self.started["boot_id"] != processes.boot_id():
             return None
-        elapsed = time.clock_gettime(time.CLOCK_BOOTTIME) - float(self.started["clock"])
+        elapsed = clock - float(self.started["clock"])
         return int(self.started["started_at"]) + round(elapsed * MICROSECONDS_PER_SECOND)
 
     def _bury(self) -> None:
@@ -148,7 +151,7 @@ class Run:
         assert self.started is not None
         if same_boot:
             reason, message = End.LOST, "its keeper was killed"
-            finished_at = self.own_time() or 0
+            finished_at = self.own_time(time.clock_gettime(time.CLOCK_BOOTTIME)) or 0
         else:
             reason, message = End.MACHINE_RESTARTED, "the machine went down"
             # The shim moves the time of its lock every half minute: the last moment at which the run is known to live.
