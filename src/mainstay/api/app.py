@@ -32,7 +32,8 @@ TOPICS: tuple[Routes, ...] = (
 )
 DESCRIPTION = (
     "Submit jobs, follow them, deploy what they made, and read the bill. Every refusal is a problem (RFC 9457) with a "
-    "stable `code`. Every write takes an `Idempotency-Key`: the same key with the same body gets the first answer again."
+    "stable `code`. What is made or ended takes an `Idempotency-Key`: the same key with the same body gets the first "
+    "answer again. Other writes may be repeated as they are."
 )
 
 
@@ -86,7 +87,7 @@ def _add(app: FastAPI, topic: str, declared: Declared) -> None:
         extra["security"] = []
     if declared.body:
         extra["requestBody"] = declared.body
-    if declared.method != "GET":
+    if declared.keyed:
         extra["parameters"] = [_IDEMPOTENCY_KEY]
     app.add_api_route(
         declared.path,

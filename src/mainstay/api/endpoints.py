@@ -28,7 +28,7 @@ async def list_models(call: Caller, model: Annotated[str, Query(max_length=40)] 
     return json_response(_MODELS.dump_json(Page[ModelVersionView](items=items)))
 
 
-@routes.add("POST", "/v1/endpoints", needs=Permission.DEPLOY, answers=EndpointView, status=202)
+@routes.add("POST", "/v1/endpoints", needs=Permission.DEPLOY, answers=EndpointView, status=202, keyed=True)
 async def deploy(call: Caller, body: DeployRequest) -> Response:
     """Serve the model that a workload made. What serves now goes on until the new version is healthy."""
     services = call.services
@@ -66,7 +66,7 @@ async def get_endpoint(call: Caller, name: str) -> Response:
     return json_response(convert.endpoint_view(endpoint, url=services.url).model_dump_json())
 
 
-@routes.add("DELETE", "/v1/endpoints/{name}", needs=Permission.DEPLOY, status=204)
+@routes.add("DELETE", "/v1/endpoints/{name}", needs=Permission.DEPLOY, status=204, keyed=True)
 async def remove_endpoint(call: Caller, name: str) -> Response:
     """Take an endpoint away and stop what serves it."""
     services = call.services

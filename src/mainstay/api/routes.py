@@ -34,6 +34,7 @@ class Declared:
     answers: Any
     media_type: str
     body: dict[str, Any] | None
+    keyed: bool
     listed: bool
 
 
@@ -54,11 +55,13 @@ class Routes:
         status: int = 200,
         media_type: str = "application/json",
         body: dict[str, Any] | None = None,
+        keyed: bool = False,
         listed: bool = True,
     ) -> Callable[[Endpoint], Endpoint]:
         """Declare the decorated coroutine as a route. `needs` has no default: forgetting it fails at import.
 
-        `body` describes a request body that is not JSON; `listed` says whether it stands in the OpenAPI description.
+        `body` describes a request body that is not JSON; `keyed` says that an Idempotency-Key makes it happen once (a
+        write without it changes nothing when it is repeated); `listed` says whether it stands in the OpenAPI description.
         """
         declared: object = needs
         if declared is not PUBLIC and not isinstance(declared, Permission):
@@ -76,6 +79,7 @@ class Routes:
                     answers=answers,
                     media_type=media_type,
                     body=body,
+                    keyed=keyed,
                     listed=listed,
                 )
             )

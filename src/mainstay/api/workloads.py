@@ -29,13 +29,13 @@ Reply = Callable[[Sequence[Workload]], str]
 _PAGE = TypeAdapter(Page[WorkloadView])
 
 
-@routes.add("POST", "/v1/workloads", needs=Permission.SUBMIT, answers=WorkloadView, status=201)
+@routes.add("POST", "/v1/workloads", needs=Permission.SUBMIT, answers=WorkloadView, status=201, keyed=True)
 async def submit(call: Caller, body: Submission) -> Response:
     """Accept a job. When this answers, the job is on disk."""
     return await _submit(call, [body], lambda workloads: convert.workload_view(workloads[0]).model_dump_json())
 
 
-@routes.add("POST", "/v1/workloads/bulk", needs=Permission.SUBMIT, answers=BulkView, status=201)
+@routes.add("POST", "/v1/workloads/bulk", needs=Permission.SUBMIT, answers=BulkView, status=201, keyed=True)
 async def submit_many(call: Caller, body: BulkSubmission) -> Response:
     """Accept up to 1,000 jobs in one transaction: all of them or none."""
     return await _submit(call, body.jobs, _bulk_reply)
@@ -112,7 +112,7 @@ async def get_workload(call: Caller, ref: str) -> Response:
     return json_response((await call.services.offload(read)).model_dump_json())
 
 
-@routes.add("POST", "/v1/workloads/{ref}/stop", needs=Permission.STOP, answers=WorkloadView)
+@routes.add("POST", "/v1/workloads/{ref}/stop", needs=Permission.STOP, answers=WorkloadView, keyed=True)
 async def stop(call: Caller, ref: str) -> Response:
     """Ask for the end of a workload; it gets its grace. A finished one stays as it is."""
     result = await call.services.offload(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Conflict, Invalid, NotFound, NotYet
@@ -74,7 +74,6 @@ async def deploy(
 def remove(store: Store, principal: Principal, name: str, *, now: int, request: RequestKey | None) -> Done:
     """Take an endpoint away; its workloads are stopped. Raises NotFound."""
     principal.require(Permission.DEPLOY)
-    store.endpoint(name, tenant=principal.tenant)
     reason = Reason(code=Code.ENDPOINT_REMOVED, object=name, numbers={"endpoint": name, "by": principal.name})
     plan = Plan(
         actor=principal.name,
@@ -83,8 +82,29 @@ def remove(store: Store, principal: Principal, name: str, *, now: int, request: 
         atomic=True,
         idempotency=request.with_reply("", tenant=principal.tenant) if request else None,
     )
+    try:
+        store.endpoint(name, tenant=principal.tenant)
+    except NotFound:
+        if not _removed_before(store, plan):
+            raise
+        return Done(reply="", replayed=True)
     result = store.commit(plan)
     return Done(reply=result.reply or "", replayed=result.reply is not None)
+
+
+def _removed_before(store: Store, plan: Plan) -> bool:
+    """Whether this very request has taken the endpoint away: a repetition finds it gone. Raises KeyReused.
+
+    The key is looked up before any action. No endpoint has an empty name, so nothing is removed if the key is new.
+    """
+    if plan.idempotency is None:
+        return False
+    nothing = RemoveEndpoint(endpoint="", reason=plan.actions[0].reason)
+    try:
+        store.commit(replace(plan, actions=(nothing,)))
+    except Conflict:
+        return False
+    return True
 
 
 async def _model_tree(services: Services, workload: Workload, path: str) -> str:

@@ -12,9 +12,12 @@ import pytest
 from fastapi import FastAPI
 
 from mainstay.api.app import create_api
+from mainstay.domain.reason import Code
+from mainstay.domain.workload import Phase, Workload
 from mainstay.operations.principal import Principal
 from mainstay.operations.services import Services
-from tests.unit.web.site import services_of
+from tests.stores import Scene
+from tests.unit.web.site import LogCluster, Server, Site, services_of, size
 
 PEOPLE = {
     "admin-token": Principal(name="root", tenant="physics", role="admin"),
@@ -51,3 +54,21 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
         transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
         async with httpx2.AsyncClient(transport=transport, base_url=services.url) as http:
             yield Api(app=app, services=services, http=http)
+
+
+def site_of(api: Api) -> Site:
+    """The words that fill a platform, for one without a socket."""
+    cluster = api.services.clusters["local"]
+    assert isinstance(cluster, LogCluster)
+    scene = Scene(api.services.store, now=api.services.clock.now())
+    return Site(scene=scene, cluster=cluster, services=api.services, app=api.app, model="", server=Server(port=0))
+
+
+def made_a_model(site: Site, name: str = "maker") -> Workload:
+    """A workload that has succeeded and left a model."""
+    site.fleet()
+    work = site.scene.submit(name=name, choices=(size(cpus=1, gib=1),))
+    site.place(work, "atlas")
+    site.running(work)
+    site.ended(work, output=site.tree({"model/MLmodel": b"flavors: {}\n"}))
+    return site.advance(work, Phase.SUCCEEDED, Code.COMPLETED)

@@ -1,0 +1,136 @@
+"""Every write under an Idempotency-Key: done once, and answered the same way each time it is sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import httpx2
+import pytest
+
+from mainstay.api.app import TOPICS, openapi
+from tests.unit.api.conftest import Api, made_a_model, site_of
+from tests.unit.api.test_routes import is_problem
+
+
+@dataclass(frozen=True)
+class Write:
+    """A write, the same under its key with another body, and how to count what it has made."""
+
+    method: str
+    path: str
+    route: str
+    body: Any
+    other: Any
+    counted: str
+
+
+JOB = {"job": {"name": "new", "run": "true"}}
+OTHER = {"job": {"name": "new", "run": "false"}}
+WRITES = [
+    Write("POST", "/v1/workloads", "/v1/workloads", JOB, OTHER, "/v1/workloads?all=true"),
+    Write(
+        "POST",
+        "/v1/workloads/bulk",
+        "/v1/workloads/bulk",
+        {"jobs": [JOB, JOB]},
+        {"jobs": [JOB, OTHER]},
+        "/v1/workloads?all=true",
+    ),
+    Write("POST", "/v1/workloads/train/stop", "/v1/workloads/{ref}/stop", None, {"force": True}, "/v1/events"),
+    Write(
+        "POST",
+        "/v1/endpoints",
+        "/v1/endpoints",
+        {"workload": "maker"},
+        {"workload": "maker", "endpoint": "b"},
+        "/v1/events",
+    ),
+    Write("DELETE", "/v1/endpoints/digits", "/v1/endpoints/{name}", None, {"force": True}, "/v1/events"),
+]
+BY_CONTENT = {"POST /v1/plan", "POST /v1/sign-in", "POST /v1/trees", "PUT /v1/blobs/{digest}"} | {
+    "PUT /v1/workloads/{ref}/slots/{slot}"
+}
+"""They change nothing, or what they make is named by its content or attempt, or (a sign-in) is worthless when doubled."""
+
+
+def named(write: Write) -> str:
+    return f"{write.method} {write.route}"
+
+
+@pytest.fixture
+async def furnished(api: Api) -> Api:
+    """A job that may be stopped, one that made a model, and an endpoint."""
+    site = site_of(api)
+    site.scene.submit(name="train")
+    made_a_model(site)
+    answer = await api.ask("POST", "/v1/endpoints", json={"workload": "maker", "endpoint": "digits"})
+    assert answer.status_code == 202, answer.text
+    return api
+
+
+async def sent(api: Api, write: Write, body: Any, key: str, token: str = "user-token") -> httpx2.Response:
+    options = {} if body is None else {"json": body}
+    return await api.ask(write.method, write.path, headers={"Idempotency-Key": key}, token=token, **options)
+
+
+async def count(api: Api, write: Write) -> int:
+    return len(
+        (await api.ask("GET", write.counted + ("&" if "?" in write.counted else "?") + "limit=1000")).json()["items"]
+    )
+
+
+def test_every_write_is_either_done_once_by_its_key_or_harmless_when_doubled():
+    routes = [route for topic in TOPICS for route in topic.declared if route.listed and route.method != "GET"]
+    assert {f"{route.method} {route.path}" for route in routes} == {named(write) for write in WRITES} | BY_CONTENT
+
+
+def test_the_description_offers_the_key_where_it_means_something(api: Api):
+    paths = openapi(api.app)["paths"]
+    offered = {
+        f"{method.upper()} {path}"
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if any(parameter["name"] == "Idempotency-Key" for parameter in operation.get("parameters", []))
+    }
+    assert offered == {named(write) for write in WRITES}
+
+
+@pytest.mark.parametrize("write", WRITES, ids=named)
+async def test_the_same_key_and_body_get_the_same_answer_and_make_nothing_more(furnished: Api, write: Write):
+    first = await sent(furnished, write, write.body, "k")
+    assert first.is_success, first.text
+    made = await count(furnished, write)
+    for _ in range(2):
+        again = await sent(furnished, write, write.body, "k")
+        assert (again.status_code, again.content) == (first.status_code, first.content)
+        assert again.headers["idempotency-replayed"] == "true"
+    assert "idempotency-replayed" not in first.headers
+    assert await count(furnished, write) == made
+
+
+@pytest.mark.parametrize("write", WRITES, ids=named)
+async def test_a_key_reused_with_another_body_is_refused(furnished: Api, write: Write):
+    await sent(furnished, write, write.body, "k")
+    made = await count(furnished, write)
+    problem = is_problem(await sent(furnished, write, write.other, "k"), 422)
+    assert problem["code"] == "idempotency_key_reused"
+    assert problem["object"] == "k"
+    assert "new key" in problem["hint"]
+    assert await count(furnished, write) == made
+
+
+async def test_the_same_key_on_two_routes_is_two_keys(furnished: Api):
+    for write in WRITES:
+        assert (await sent(furnished, write, write.body, "k")).is_success, named(write)
+
+
+async def test_a_refused_write_does_not_use_up_its_key(api: Api):
+    headers = {"Idempotency-Key": "k"}
+    is_problem(await api.ask("POST", "/v1/workloads", json={"job": {"run": "a", "name": "-"}}, headers=headers), 422)
+    assert (await api.submit(key="k")).status_code == 201
+
+
+async def test_a_key_of_somebody_who_may_not_write_is_not_looked_up(api: Api):
+    await api.submit(key="k")
+    is_problem(await api.submit(key="k", token="viewer-token"), 403)
