@@ -118,7 +118,8 @@ def api() -> str:
             "Every request carries `Authorization: Bearer TOKEN`. What is made or ended takes an `Idempotency-Key`: the "
             "same key with the same body gets the first answer again. Every refusal is a problem (RFC 9457) with a "
             "stable `code`. Lists are pages: ask again with `cursor` set to `next`. Streams are server-sent events and "
-            "resume with `Last-Event-ID`. The whole description: [openapi.json](openapi.json), also at `/v1/openapi.json`."
+            "resume with `Last-Event-ID`. The whole description: [openapi.json](openapi.json), "
+            "also at `/v1/openapi.json`."
         ),
     ]
     for topic in TOPICS:
