@@ -56,12 +56,12 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
             yield Api(app=app, services=services, http=http)
 
 
-def site_of(api: Api) -> Site:
+def site_of(services: Services, app: FastAPI) -> Site:
     """The words that fill a platform, for one without a socket."""
-    cluster = api.services.clusters["local"]
+    cluster = services.clusters["local"]
     assert isinstance(cluster, LogCluster)
-    scene = Scene(api.services.store, now=api.services.clock.now())
-    return Site(scene=scene, cluster=cluster, services=api.services, app=api.app, model="", server=Server(port=0))
+    scene = Scene(services.store, now=services.clock.now())
+    return Site(scene=scene, cluster=cluster, services=services, app=app, model="", server=Server(port=0))
 
 
 def made_a_model(site: Site, name: str = "maker") -> Workload:

@@ -61,7 +61,7 @@ def named(write: Write) -> str:
 @pytest.fixture
 async def furnished(api: Api) -> Api:
     """A job that may be stopped, one that made a model, and an endpoint."""
-    site = site_of(api)
+    site = site_of(api.services, api.app)
     site.scene.submit(name="train")
     made_a_model(site)
     answer = await api.ask("POST", "/v1/endpoints", json={"workload": "maker", "endpoint": "digits"})
