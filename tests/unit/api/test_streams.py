@@ -1,0 +1,224 @@
+"""Streams over a real socket: nothing twice, nothing left out, and never more of them than we can hold."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from mainstay.api import events, limits, logs
+from mainstay.domain.reason import Code
+from mainstay.domain.workload import Phase, Workload
+from tests.unit.api.test_routes import is_problem
+from tests.unit.web.site import TOKEN, Site, running_site, size
+
+DEADLINE = 10.0
+STREAMS = ("/v1/events/stream", "/v1/workloads/{ref}/logs/stream")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder: Path = tmp_path_factory.mktemp("streams")
+    with running_site(folder) as given:
+        given.fleet()
+        yield given
+
+
+@pytest.fixture
+async def http(site: Site) -> AsyncIterator[httpx2.AsyncClient]:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with asyncio.timeout(DEADLINE), httpx2.AsyncClient(base_url=site.url, headers=headers) as client:
+        yield client
+        # A stream that was left is noticed before the next test counts them.
+        while site.app.state.streams.open:
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def stream(http: httpx2.AsyncClient, path: str, **options: Any) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+    """Frames as they come; a comment has only `comment`."""
+    async with http.stream("GET", path, **options) as answer:
+        if answer.status_code != 200:
+            await answer.aread()
+            is_problem(answer, 0)
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        assert answer.headers["cache-control"] == "no-store"
+        yield frames(answer)
+
+
+async def frames(answer: httpx2.Response) -> AsyncIterator[dict[str, Any]]:
+    found: dict[str, Any] = {}
+    async for line in answer.aiter_lines():
+        if not line:
+            yield found
+            found = {}
+        elif line.startswith(":"):
+            found["comment"] = line
+        else:
+            name, _, value = line.partition(": ")
+            found[name] = json.loads(value) if name == "data" else value
+
+
+async def take(given: AsyncIterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    return [await anext(given) for _ in range(count)]
+
+
+def running(site: Site, name: str, log: bytes = b"") -> Workload:
+    work = site.scene.submit(name=name, choices=(size(cpus=0.01, gib=0.01),))
+    site.place(work, "atlas")
+    work = site.running(work)
+    site.cluster.logs[f"{work.id}-1-0"] = log
+    return work
+
+
+async def test_events_come_as_they_happen_in_order_with_their_seq_as_id(site: Site, http: httpx2.AsyncClient):
+    work = site.scene.submit(name="live")
+    async with stream(http, f"/v1/events/stream?workload={work.id}") as given:
+        first = await anext(given)
+        site.scene.applied(site.scene.stop(work))
+        second = await anext(given)
+    assert [frame["event"] for frame in (first, second)] == ["event", "event"]
+    assert [frame["id"] for frame in (first, second)] == [str(frame["data"]["seq"]) for frame in (first, second)]
+    listed = (await http.get(f"/v1/events?workload={work.id}")).json()["items"]
+    assert [first["data"], second["data"]] == listed
+
+
+@pytest.mark.parametrize("by_header", [True, False], ids=["Last-Event-ID", "after"])
+async def test_a_stream_of_events_that_broke_goes_on_without_gap_or_repeat(
+    site: Site, http: httpx2.AsyncClient, *, by_header: bool
+):
+    works = [site.scene.submit(name=f"many-{number}") for number in range(6)]
+    every = (await http.get("/v1/events?limit=1000")).json()["items"]
+    last = every[-len(works) - 1]["seq"]
+    seen: list[int] = []
+    for _ in range(3):
+        headers = {"Last-Event-ID": str(last)} if by_header else {}
+        after = 0 if by_header else last
+        async with stream(http, f"/v1/events/stream?after={after}", headers=headers) as given:
+            seen += [frame["data"]["seq"] for frame in await take(given, 2)]
+        last = seen[-1]
+    assert seen == [event["seq"] for event in every[-len(works) :]]
+
+
+async def test_what_the_browser_saw_last_beats_the_address(site: Site, http: httpx2.AsyncClient):
+    for number in range(3):
+        site.scene.submit(name=f"beats-{number}")
+    newest = (await http.get("/v1/events?newest=true&limit=3")).json()["items"]
+    headers = {"Last-Event-ID": str(newest[1]["seq"])}
+    async with stream(http, "/v1/events/stream?after=0", headers=headers) as given:
+        assert (await anext(given))["data"] == newest[2]
+
+
+@pytest.mark.parametrize("given", ["x", "-1", "1e3", "9" * 30, "١"])
+@pytest.mark.parametrize("path", STREAMS)
+async def test_a_last_event_id_that_is_none_is_refused(site: Site, http: httpx2.AsyncClient, path: str, given: str):
+    work = site.scene.submit(name="ids")
+    headers = {"Last-Event-ID": given.encode()}
+    is_problem(await http.get(path.format(ref=work.id), headers=headers), 422)
+
+
+async def test_a_followed_log_comes_whole_and_says_how_it_ended(site: Site, http: httpx2.AsyncClient):
+    work = running(site, "whole", b"one\n")
+    async with stream(http, f"/v1/workloads/{work.id}/logs/stream") as given:
+        first = await anext(given)
+        site.cluster.logs[f"{work.id}-1-0"] += b"two\n"
+        second = await anext(given)
+        site.ended(work)
+        site.advance(work, Phase.SUCCEEDED, Code.COMPLETED)
+        last = await anext(given)
+    assert [frame["data"]["text"] for frame in (first, second)] == ["one\n", "two\n"]
+    assert [frame["id"] for frame in (first, second)] == ["4", "8"]
+    assert last["event"] == "end"
+    assert (last["data"]["phase"], last["data"]["next_attempt"]) == ("succeeded", 0)
+
+
+@pytest.mark.parametrize("by_header", [True, False], ids=["Last-Event-ID", "offset"])
+async def test_a_followed_log_that_broke_goes_on_at_its_byte(site: Site, http: httpx2.AsyncClient, *, by_header: bool):
+    work = running(site, "broken", "zwölf\n".encode())
+    async with stream(http, f"/v1/workloads/{work.id}/logs/stream") as given:
+        first = await anext(given)
+    site.cluster.logs[f"{work.id}-1-0"] += b"thirteen\n"
+    headers = {"Last-Event-ID": first["id"]} if by_header else {}
+    query = "" if by_header else f"?offset={first['id']}"
+    async with stream(http, f"/v1/workloads/{work.id}/logs/stream{query}", headers=headers) as given:
+        second = await anext(given)
+    assert first["data"]["text"] + second["data"]["text"] == "zwölf\nthirteen\n"
+
+
+async def test_a_log_is_never_cut_inside_a_character(site: Site, http: httpx2.AsyncClient):
+    text = "äöü€😀\n" * 5
+    work = running(site, "cut", text.encode())
+    found, offset = "", 0
+    while offset < len(text.encode()):
+        piece = (await http.get(f"/v1/workloads/{work.id}/logs?offset={offset}&limit=7")).json()
+        found, offset = found + piece["text"], piece["next_offset"]
+    assert found == text
+
+
+async def test_a_log_that_is_asked_for_as_a_stream_is_one(site: Site, http: httpx2.AsyncClient):
+    work = running(site, "accepted", b"hello\n")
+    async with stream(http, f"/v1/workloads/{work.id}/logs", headers={"Accept": "text/event-stream"}) as given:
+        assert (await anext(given))["data"]["text"] == "hello\n"
+
+
+async def test_a_rank_or_attempt_that_is_none_is_not_found(site: Site, http: httpx2.AsyncClient):
+    work = running(site, "ranks")
+    for query in ("rank=1", "attempt=2"):
+        for path in ("logs", "logs/stream"):
+            is_problem(await http.get(f"/v1/workloads/{work.id}/{path}?{query}"), 404)
+
+
+@pytest.mark.parametrize("path", STREAMS)
+async def test_a_quiet_stream_has_a_heartbeat(
+    site: Site, http: httpx2.AsyncClient, path: str, monkeypatch: pytest.MonkeyPatch
+):
+    work = running(site, "quiet")
+    for module in (events, logs):
+        monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.05)
+    newest = (await http.get("/v1/events?newest=true&limit=1")).json()["items"][0]["seq"]
+    query = f"?after={newest}" if "events" in path else ""
+    async with stream(http, path.format(ref=work.id) + query) as given:
+        assert [set(frame) for frame in await take(given, 2)] == [{"comment"}, {"comment"}]
+
+
+@pytest.mark.parametrize("path", STREAMS)
+async def test_one_stream_too_many_is_told_when_to_come_back(
+    site: Site, http: httpx2.AsyncClient, path: str, monkeypatch: pytest.MonkeyPatch
+):
+    work = running(site, "crowd")
+    monkeypatch.setattr(limits, "STREAMS_MAX", 2)
+    address = path.format(ref=work.id)
+    async with stream(http, STREAMS[0]) as first, stream(http, STREAMS[0]) as second:
+        await anext(first)
+        await anext(second)
+        answer = await http.get(address)
+        problem = is_problem(answer, 503)
+        assert problem["numbers"]["open"] == 2
+        assert int(answer.headers["retry-after"]) == problem["numbers"]["retry_after_seconds"] > 0
+    while site.app.state.streams.open:
+        await asyncio.sleep(0.01)
+    async with stream(http, STREAMS[0]) as again:
+        await anext(again)
+
+
+async def test_a_stream_that_nobody_takes_ends_and_lets_go(site: Site, monkeypatch: pytest.MonkeyPatch):
+    from mainstay.api import streams
+
+    monkeypatch.setattr(streams, "STALLED_SECONDS", 0.2)
+    work = running(site, "flood", b"x" * 30_000_000)
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.server.port, limit=1)
+    request = f"GET /v1/workloads/{work.id}/logs/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    writer.write(request.encode())
+    await reader.read(1)
+    async with asyncio.timeout(DEADLINE):
+        while not site.app.state.streams.open:
+            await asyncio.sleep(0.01)
+        while site.app.state.streams.open:
+            await asyncio.sleep(0.01)
+    writer.close()
