@@ -93,9 +93,11 @@ async def test_events_come_as_they_happen_in_order_with_their_seq_as_id(site: Si
 async def test_a_stream_of_events_that_broke_goes_on_without_gap_or_repeat(
     site: Site, http: httpx2.AsyncClient, *, by_header: bool
 ):
+    before = site.scene.submit(name="before")
     works = [site.scene.submit(name=f"many-{number}") for number in range(6)]
     every = (await http.get("/v1/events?limit=1000")).json()["items"]
     last = every[-len(works) - 1]["seq"]
+    assert every[-len(works) - 1]["workload"] == before.id
     seen: list[int] = []
     for _ in range(3):
         headers = {"Last-Event-ID": str(last)} if by_header else {}
