@@ -6,6 +6,7 @@ Where a request goes comes from our records, never from its address (security.md
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import quote
 
 import httpx2
@@ -45,9 +46,13 @@ RETRY_AFTER_SECONDS = 1
 
 
 def new_client() -> httpx2.AsyncClient:
-    """One per app. No proxies and no credentials from the environment, and no redirects."""
+    """One per app. No proxies and no credentials from the environment, no redirects, and no memory.
+
+    A cookie that one model server sets would else be sent to the next one.
+    """
     return httpx2.AsyncClient(
         trust_env=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         follow_redirects=False,
         timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
         limits=httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX // 4),

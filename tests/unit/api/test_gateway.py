@@ -156,6 +156,19 @@ async def test_a_model_server_sets_no_header_of_our_origin(site: Site, http: htt
     assert len(upstream.seen) == 1
 
 
+async def test_what_one_model_server_sets_the_next_never_sees(site: Site, http: httpx2.AsyncClient, upstream: Upstream):
+    def marking(handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        handler.send_response(200)
+        handler.send_header("Set-Cookie", "mark=1; Path=/")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    upstream.answer = marking
+    for name in (serving(site, upstream.address), serving(site, upstream.address)):
+        await http.get(f"/endpoints/{name}/v2/x")
+    assert [set(headers) & {"cookie"} for _, _, headers, _ in upstream.seen] == [set(), set()]
+
+
 @pytest.mark.parametrize("status", [400, 404, 422, 500, 503])
 async def test_a_refusal_of_the_model_server_is_passed_on(
     site: Site, http: httpx2.AsyncClient, upstream: Upstream, status: int
