@@ -11,7 +11,7 @@ from mainstay.decide import admission, billing
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.placement.fit import free_of
 from mainstay.decide.schedule import Cycle, refusal, slot_resources
-from mainstay.decide.shapes import Shape, make_shape, shape_of
+from mainstay.decide.shapes import Shape, make_shape, memory_words_of, shape_of
 from mainstay.domain.errors import NotFound
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_SECOND, Money, Resources
 from mainstay.domain.reason import Code, Reason
@@ -181,7 +181,9 @@ def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle) -> Iterator[Al
         lambda n: _fits(snapshot, cycle, replace(first, memory_bytes=n * BYTES_PER_GIB), shape.nodes),
     )
     if gib:
-        yield Alternative(change="memory", before=f"{first.memory_bytes / BYTES_PER_GIB:.4g}GiB", after=f"{gib}GiB")
+        yield Alternative(
+            change="memory", before=memory_words_of(first.memory_bytes).replace(" ", ""), after=f"{gib}GiB"
+        )
 
 
 def _fits(snapshot: Snapshot, cycle: Cycle, resources: Resources, nodes: int) -> bool:

@@ -10,6 +10,8 @@ from mainstay.decide.placement.fit import Request, request_of
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.snapshot import Ints, Snapshot
 
+MEMORY_UNITS = (("GiB", BYTES_PER_GIB), ("GB", 10**9), ("MiB", 1 << 20), ("MB", 10**6))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
@@ -53,10 +55,18 @@ def shape_numbers(snapshot: Snapshot, rows: Ints) -> Ints:
 
 def words_of(resources: Resources) -> str:
     """An amount in words: `4 CPUs, 16 GiB, 8 x H100`."""
-    parts = [f"{resources.cpu_milli / 1000:g} CPUs", f"{resources.memory_bytes / BYTES_PER_GIB:.4g} GiB"]
+    parts = [f"{resources.cpu_milli / 1000:g} CPUs", memory_words_of(resources.memory_bytes)]
     if resources.gpus:
         parts.append(f"{resources.gpus} x {resources.gpu_model or 'GPU'}")
     return ", ".join(parts)
+
+
+def memory_words_of(size: int) -> str:
+    """In the unit it was most likely written in, as commands and pages show it: `1 GB`, `16 GiB`, `512 MiB`."""
+    for unit, bytes_per_unit in MEMORY_UNITS:
+        if size and size % bytes_per_unit == 0:
+            return f"{size // bytes_per_unit} {unit}"
+    return f"{size / BYTES_PER_GIB:.4g} GiB"
 
 
 def _first_choice(snapshot: Snapshot, row: int) -> Resources:

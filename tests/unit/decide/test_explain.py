@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mainstay.decide.explain import Alternative, explain, preview
 from mainstay.decide.schedule import schedule
+from mainstay.decide.shapes import memory_words_of
 from mainstay.domain.billing import Price
 from mainstay.domain.errors import NotFound
 from mainstay.domain.plan import Allocate
@@ -42,6 +43,21 @@ def test_what_waits_for_capacity_says_what_is_free_and_what_would_start_now():
     )
     assert found.alternatives == (Alternative(change="cpus", before="6", after="3"),)
     assert found.position == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        (10**9, "1 GB"),
+        (16 << 30, "16 GiB"),
+        (512 << 20, "512 MiB"),
+        (250 * 10**6, "250 MB"),
+        (3 << 29, "1536 MiB"),
+        (0, "0 GiB"),
+    ],
+)
+def test_memory_is_said_in_the_unit_it_was_written_in(size, words):
+    assert memory_words_of(size) == words
 
 
 def test_what_waits_behind_others_says_how_many():

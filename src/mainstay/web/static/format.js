@@ -34,9 +34,17 @@ export function bytes(count) {
 export const trim = (value, digits = 1) => String(Number(value.toFixed(digits)));
 export const cores = (count) => `${trim(count, 2)} CPU`;
 
+const MEMORY_UNITS = [["GiB", GIB], ["GB", 1e9], ["MiB", 2 ** 20], ["MB", 1e6]];
+
+/** In the unit it was most likely written in: "1 GB", "16 GiB", "512 MiB". */
+export function memory(count) {
+  const whole = MEMORY_UNITS.find(([, size]) => count && count % size === 0);
+  return whole ? `${count / whole[1]} ${whole[0]}` : bytes(count);
+}
+
 /** What one pod gets: "2 CPU · 4 GiB · 1 × H100". */
 export function resources(amount) {
-  const parts = [cores(amount.cpu), bytes(amount.memory_bytes)];
+  const parts = [cores(amount.cpu), memory(amount.memory_bytes)];
   if (amount.gpus) parts.push(`${amount.gpus} × ${amount.gpu_model || "GPU"}`);
   return parts.map((part) => part.replaceAll(" ", "\u00a0")).join(" · ");
 }
