@@ -52,6 +52,7 @@ SHUTDOWN_SECONDS = 5
 SQLITE_THREADS = 2
 """One writes while one reads. There is one writer anyway; more threads take a third of its speed by waiting for it."""
 POSTGRESQL_THREADS = 8
+TOKEN_PREFIX = "mst_"  # noqa: S105 what every token begins with
 TOKEN_BYTES = 32
 """256 bits of randomness (security.md C3)."""
 
@@ -269,14 +270,21 @@ def prepare_directory(state: Path) -> None:
 
 
 def administrator_token(state: Path) -> str:
-    """The token of the local administrator, made at the first start, in a file that only its owner reads."""
+    """The token of the local administrator, made at the first start, in a file that only its owner reads.
+
+    Raises StateUnusable for a file that holds none: an empty token would let everybody in.
+    """
     path = state / "token"
     try:
-        return path.read_text().strip()
+        token = path.read_text().strip()
     except FileNotFoundError:
-        token = f"mst_{secrets.token_urlsafe(TOKEN_BYTES)}"
+        token = f"{TOKEN_PREFIX}{secrets.token_urlsafe(TOKEN_BYTES)}"
         write_private(path, token)
         return token
+    if not token.startswith(TOKEN_PREFIX) or len(token) < len(TOKEN_PREFIX) + TOKEN_BYTES:
+        msg = f"there is no token in {path}"
+        raise StateUnusable(msg, hint="remove the file: the next start makes a new token")
+    return token
 
 
 def write_private(path: Path, text: str) -> None:

@@ -382,6 +382,16 @@ def test_output_counts_only_from_rank_0_of_the_attempt_that_counts(scene: Scene)
     assert scene.workload(work.id).output == "tree"
 
 
+def test_what_an_attempt_left_that_does_not_count_is_no_output(scene: Scene) -> None:
+    scene.fleet(cpus=8)
+    work = scene.submit(nodes=2)
+    scene.run(work)
+    first, _ = scene.store.allocations(work.key)
+    scene.applied(scene.see(first, Seen.ENDED, output="early", end=End.EXITED, exit_code=0))
+    scene.applied(scene.advance(work, Phase.PENDING, attempt=2))
+    assert scene.workload(work.id).output == ""
+
+
 def test_a_stop_of_a_pod_is_written_once(scene: Scene) -> None:
     scene.fleet()
     pod = scene.place(scene.submit())

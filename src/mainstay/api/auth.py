@@ -64,7 +64,7 @@ class Authentication:
 
 def needs_token(path: str) -> bool:
     """Whether a path belongs to the API and shows or changes data."""
-    if path.startswith("/endpoints/") and "/v2" not in path:
+    if path.startswith("/endpoints/") and path.split("/")[3:4] != ["v2"]:
         return False
     return path.startswith(GUARDED) and path not in OPEN
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mainstay.cli.exits import Exit
-from mainstay.cli.show import ago, duration, json_option, lasted, print_json, print_table, resources, table_text
+from mainstay.cli.show import ago, duration, json_option, lasted, plain, print_json, print_table, resources, table_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +95,7 @@ def show(ref: str, *, as_json: bool) -> None:
     }
     for name, value in facts.items():
         if value:
-            click.echo(f"{name:<11}{value}")
+            click.echo(f"{name:<11}{plain(value)}")
     if run.pods:
         click.echo("")
         columns = ("POD", "ATTEMPT", "NODE", "STATE", "RAN", "END", "EXIT", "DETAIL")

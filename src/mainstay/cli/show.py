@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -53,11 +54,16 @@ def table_text(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: 
     for name in columns:
         table.add_column(name, justify="right" if name in right else "left", no_wrap=not terminal, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell, style=MARKS.get(cell, "")) for cell in row))
+        table.add_row(*(Text(plain(cell), style=MARKS.get(cell, "")) for cell in row))
     console = Console(width=None if terminal else PIPE_WIDTH, highlight=False)
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().split("\n"))
+
+
+def plain(text: str) -> str:
+    """Without control characters: what a job is called or prints never steers the terminal (CWE-150)."""
+    return "".join(letter if letter in "\n\t" or unicodedata.category(letter) != "Cc" else "\ufffd" for letter in text)
 
 
 def ago(moment: datetime | None) -> str:

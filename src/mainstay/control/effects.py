@@ -21,7 +21,7 @@ from mainstay.control.outputs import Outputs
 from mainstay.decide.reconcile import Reconciliation, reconcile
 from mainstay.domain.allocation import CreatePod, DeletePod, End, PodAction, PodState, Seen, Wanted
 from mainstay.domain.capacity import NodeState
-from mainstay.domain.errors import Gone, Invalid, MainstayError, NoCapacity, NotYet
+from mainstay.domain.errors import Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet
 from mainstay.domain.plan import Action, Epoch, ObserveNodes, ObservePod, Plan
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations.offload import Offload
@@ -111,24 +111,35 @@ class EffectLoop:
                 self._witness_due = self._clock.monotonic() + WITNESS_SECONDS
 
     async def carry_out(self, view: View, epoch: Epoch) -> None:
-        """Carry out the effects one by one. What cannot be done now is found again by the next look."""
+        """Carry out the effects one by one. What cannot be done now is found again by the next look.
+
+        One that fails holds up no other; the first failure is raised after the last effect, so that the turn counts as failed.
+        """
+        failure: MainstayError | None = None
         rows = {row.allocation.pod: row for row in view.wanted}
         for effect in view.reconciliation.effects:
             try:
                 await self._cluster.act(effect, epoch=epoch.number)
             except (NoCapacity, NotYet, Gone) as error:
                 log.info("effect_postponed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
+            except Fenced:
+                raise
             except Invalid as error:
-                await self._refuse(effect, rows[effect.name], error, epoch)
+                await self._refuse(effect, rows.get(effect.name), error, epoch)
+            except MainstayError as error:
+                log.warning("effect_failed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
+                failure = failure or error
+        if failure:
+            raise failure
 
     async def close(self) -> None:
         """Drop the copies of output files under way; they start again with the next loop."""
         await self._outputs.close()
 
-    async def _refuse(self, effect: PodAction, row: Wanted, error: MainstayError, epoch: Epoch) -> None:
+    async def _refuse(self, effect: PodAction, row: Wanted | None, error: MainstayError, epoch: Epoch) -> None:
         """The pod can never run here: make sure of it by a tombstone, then put its end on record."""
         log.warning("pod_refused", pod=effect.name, reason=error.message)
-        if not isinstance(effect, CreatePod):
+        if row is None or not isinstance(effect, CreatePod):
             raise error
         await self._cluster.act(DeletePod(name=effect.name, grace_seconds=0), epoch=epoch.number)
         now = self._clock.now()

@@ -33,6 +33,8 @@ def _candidate_step(snapshot: Snapshot, endpoint: Endpoint) -> Action | None:
     workload = _workload_row(snapshot, endpoint.candidate_key)
     if workload is None:
         return _drop(endpoint, detail="its workload has ended")
+    if snapshot.workloads.stop_requested[workload]:
+        return _drop(endpoint, detail="it was stopped")
     ready = _ready_row(snapshot, endpoint.candidate_key)
     if ready is not None:
         key, version = int(snapshot.allocations.key[ready]), int(snapshot.allocations.version[ready])

@@ -59,7 +59,9 @@ def bill(store: Store, principal: Principal, *, group_by: GroupBy, since: int, u
     if since <= now < until:
         projects: dict[str, str] = {}
         for allocation in store.live_allocations(tenant=principal.tenant):
-            project = projects.setdefault(allocation.workload, _project(store, principal, allocation))
+            if allocation.workload not in projects:
+                projects[allocation.workload] = _project(store, principal, allocation)
+            project = projects[allocation.workload]
             line = lines.setdefault(_group(group_by, workload=allocation.workload, project=project, at=now), _Line())
             line.use(allocation.resources, _unrecorded_us(allocation, now))
             line.accruing_micros += _sum(billing.accrued(allocation, now=now, prices=prices))

@@ -218,7 +218,7 @@ class AsyncClient:
             return result
 
     async def _send(self, request: Request) -> Answer:
-        tries = Tries(self._retries)
+        tries = Tries(self._retries if request.retried else 0)
         while True:
             try:
                 answer = await self._once(request)

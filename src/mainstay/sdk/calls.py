@@ -183,7 +183,7 @@ def remove_endpoint(name: str) -> Flow[None]:
 def predict(name: str, body: dict[str, Any], *, model: str = "") -> Flow[dict[str, Any]]:
     """Ask a model (Open Inference Protocol v2). `model` is the name of the endpoint's model if it has another."""
     path = f"/endpoints/{_part(name)}/v2/models/{_part(model or name)}/infer"
-    answer = yield Request(method="POST", path=path, json=json.dumps(body), timeout=PREDICT_SECONDS)
+    answer = yield Request(method="POST", path=path, json=json.dumps(body), timeout=PREDICT_SECONDS, retried=False)
     content: dict[str, Any] = json.loads(answer.content)
     return content
 

@@ -218,7 +218,7 @@ class Client:
             return result
 
     def _send(self, request: Request) -> Answer:
-        tries = Tries(self._retries)
+        tries = Tries(self._retries if request.retried else 0)
         while True:
             try:
                 answer = self._once(request)

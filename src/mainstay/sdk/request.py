@@ -49,6 +49,8 @@ class Request:
     sink: Sink | None = None
     key: str = ""
     timeout: float | None = None
+    retried: bool = True
+    """False where twice may be harmful and no key makes it once."""
 
     @property
     def headers(self) -> dict[str, str]:

@@ -31,10 +31,10 @@ def serving(address: str, **values) -> Endpoint:
     return endpoint(serving="w-1", serving_key=OLD, serving_version=1, address=address, **values)
 
 
-def steps(one: Endpoint, *pods: AnAllocation, failures: int = 0, gone: bool = False):
+def steps(one: Endpoint, *pods: AnAllocation, failures: int = 0, gone: bool = False, stopped: bool = False):
     jobs = [workload(OLD, phase=Phase.RUNNING)]
     if not gone:
-        jobs.append(workload(NEW, phase=Phase.RUNNING, user_failures=failures))
+        jobs.append(workload(NEW, phase=Phase.RUNNING, user_failures=failures, stop_requested=stopped))
     return deliver(world(workloads=jobs, allocations=pods, endpoints=(one,)))
 
 
@@ -65,6 +65,12 @@ def test_a_candidate_that_is_gone_is_dropped():
     (step,) = steps(candidate(), gone=True)
     assert isinstance(step, DropCandidate)
     assert "its workload has ended" in step.reason.sentence
+
+
+def test_a_candidate_that_was_told_to_stop_never_takes_over():
+    (step,) = steps(candidate(), allocation(NEW, ready=True, address="h:2"), stopped=True)
+    assert isinstance(step, DropCandidate)
+    assert "it was stopped" in step.reason.sentence
 
 
 def test_a_candidate_that_fails_again_and_again_is_dropped():

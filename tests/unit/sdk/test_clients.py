@@ -175,6 +175,15 @@ def test_tries_end(server, ask):
         ask(server, lambda client: client.nodes(), retries=2)
 
 
+def test_a_prediction_is_sent_once(server, ask):
+    """It has no key, so nobody knows whether twice is harmless."""
+    for answer, error in ((None, Unreachable), (problem(503), ApiError)):
+        server.answers, before = [answer, ok({})], len(server.asked)
+        with pytest.raises(error):
+            ask(server, lambda client: client.predict("digits", {"inputs": []}))
+        assert len(server.asked) == before + 1
+
+
 def test_what_is_no_platform_is_told_as_that(server, ask):
     server.answers = [(200, {}, b"<html>hello</html>")]
     with pytest.raises(ApiError, match="not a mainstay platform"):

@@ -8,6 +8,7 @@ import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,22 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_whole(path, json.dumps(content).encode())
 
 
+JSON_BYTES_MAX = 16 << 20
+"""Far more than any file of ours: a job may have put another one in its place."""
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file; None if there is no file or it is none.
 
     Our files appear whole, so one that cannot be parsed was put there by somebody else: as good as absent.
     """
     try:
-        content = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError, RecursionError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return None
+            content = json.loads(file.read(JSON_BYTES_MAX))
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 

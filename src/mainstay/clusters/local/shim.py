@@ -356,7 +356,8 @@ def start(spec: dict[str, Any], groups: list[dict[str, Any]]) -> tuple[int, dict
     os.set_blocking(output, False)
     record = started(pid)
     write_whole("started.json", record)
-    os.write(our_gate, b"1")
+    with contextlib.suppress(BrokenPipeError):  # it has failed already; its report says why
+        os.write(our_gate, b"1")
     os.close(our_gate)
     failure = os.read(our_report, RESERVE_BYTES).decode("utf-8", "replace")
     os.close(our_report)

@@ -66,6 +66,8 @@ def switch_endpoint(world: World, action: SwitchEndpoint) -> Reason | None:
     row = world.endpoints.get(action.endpoint)
     if row is None or row["removed"] or not row["candidate_key"]:
         return guards.missing("candidate of endpoint", action.endpoint)
+    if world.workloads[row["candidate_key"]]["stop_requested"]:
+        return guards.missing("running candidate of endpoint", action.endpoint)
     _stop(world, row["serving_key"], Reason(code=Code.REPLACED, object=row["name"], numbers=_numbers(row)))
     row["serving_version"] = row["candidate_version"]
     row["serving"] = row["candidate"]

@@ -82,6 +82,8 @@ def advance(world: World, action: Advance) -> Reason | None:
     if refusal:
         return refusal
     before = Phase(row["phase"])
+    if action.attempt > row["attempt"] or (action.phase.final and action.phase is not Phase.SUCCEEDED):
+        row["output"] = ""  # it was what an attempt left that does not count
     row["phase"] = int(action.phase)
     row["attempt"] = int(action.attempt)
     row["not_before"] = int(action.not_before)
