@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from mainstay.control.effects import EffectLoop
+from mainstay.domain.allocation import DeletePod
 from mainstay.domain.errors import Fenced, Gone, Invalid, MainstayError, Unavailable
-from mainstay.ports import DeletePod
 from tests.clock import ManualClock
 
 
