@@ -131,7 +131,7 @@ class Artifacts(Protocol):
         """The content of a blob in chunks. Raises NotFound."""
 
     async def put_tree(self, tree: Tree) -> str:
-        """Store a tree; its digest. Raises NotYet, naming them, while blobs of it are missing."""
+        """Store a tree; its digest. Raises NotYet, naming them, while blobs are missing; Invalid if one has another size."""
 
     async def tree(self, digest: str) -> Tree:
         """Raises NotFound."""

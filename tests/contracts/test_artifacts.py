@@ -115,6 +115,15 @@ async def test_a_tree_needs_its_blobs(artifacts: ObjectArtifacts) -> None:
     assert await artifacts.tree(name) == tree
 
 
+async def test_a_tree_whose_sizes_are_wrong_is_refused(artifacts: ObjectArtifacts) -> None:
+    await artifacts.put(digest(b"abc"), chunks(b"abc"))
+    tree = Tree(entries=(Entry(path="a", size=999, digest=digest(b"abc")),))
+    with pytest.raises(Invalid, match="a has 3 bytes, not 999"):
+        await artifacts.put_tree(tree)
+    with pytest.raises(NotFound):
+        await artifacts.tree(tree.digest)
+
+
 async def test_an_older_attempt_never_overwrites_a_newer_one(artifacts: ObjectArtifacts) -> None:
     old, new = await stored_tree(artifacts, {"f": b"old"}), await stored_tree(artifacts, {"f": b"new"})
     await artifacts.commit("digits-1/output", attempt=2, tree=new)

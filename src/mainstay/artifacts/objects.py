@@ -40,15 +40,7 @@ class ObjectArtifacts:
 
     async def missing(self, digests: Iterable[str]) -> tuple[str, ...]:
         """In the order given, each once."""
-        names = tuple(dict.fromkeys(map(_checked, digests)))
-        looking = asyncio.Semaphore(LOOKUPS_MAX)
-
-        async def absent(name: str) -> bool:
-            async with looking:
-                return not await self._exists(_path("blobs", name))
-
-        found = await asyncio.gather(*map(absent, names))
-        return tuple(name for name, is_absent in zip(names, found, strict=True) if is_absent)
+        return tuple(name for name, size in (await self._sizes(digests)).items() if size is None)
 
     async def put(self, digest: str, chunks: AsyncIterator[bytes]) -> int:
         """Nothing is left behind if the content turns out to be another: the upload is only completed once it is checked."""
@@ -75,11 +67,16 @@ class ObjectArtifacts:
             yield bytes(chunk)
 
     async def put_tree(self, tree: Tree) -> str:
-        """Raises NotYet with the digests that are missing in its `numbers`."""
-        missing = await self.missing(entry.digest for entry in tree.entries)
+        """Raises NotYet with the digests that are missing in its `numbers`, Invalid if a file has another size than announced."""
+        sizes = await self._sizes(entry.digest for entry in tree.entries)
+        missing = [digest for digest, size in sizes.items() if size is None]
         if missing:
             msg = f"{len(missing)} files of the tree are not stored"
             raise NotYet(msg, object_=tree.digest, hint="send the blobs first", numbers={"missing": " ".join(missing)})
+        for entry in tree.entries:
+            if sizes[entry.digest] != entry.size:
+                msg = f"{entry.path} has {sizes[entry.digest]} bytes, not {entry.size}"
+                raise Invalid(msg, object_=tree.digest, hint="the file changed while it was sent; send it again")
         path = _path("trees", tree.digest)
         await obstore.put_async(self._store, path, tree.manifest)
         await self._flush(path)
@@ -120,12 +117,19 @@ class ObjectArtifacts:
         names = (row["path"].rsplit("/", 1)[-1] for row in found["objects"])
         return [int(name) for name in names if name.isdecimal()]
 
-    async def _exists(self, path: str) -> bool:
-        try:
-            await obstore.head_async(self._store, path)
-        except (NotFoundError, FileNotFoundError):
-            return False
-        return True
+    async def _sizes(self, digests: Iterable[str]) -> dict[str, int | None]:
+        """Bytes of each blob, None for one that is not stored; in the order given."""
+        names = tuple(dict.fromkeys(map(_checked, digests)))
+        looking = asyncio.Semaphore(LOOKUPS_MAX)
+
+        async def size(name: str) -> int | None:
+            async with looking:
+                try:
+                    return int((await obstore.head_async(self._store, _path("blobs", name)))["size"])
+                except (NotFoundError, FileNotFoundError):
+                    return None
+
+        return dict(zip(names, await asyncio.gather(*map(size, names)), strict=True))
 
     async def _read(self, path: str) -> bytes:
         return bytes(await (await obstore.get_async(self._store, path)).bytes_async())

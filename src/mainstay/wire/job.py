@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticSerializationError
 
 from mainstay.wire import quantities
@@ -187,6 +196,14 @@ class Job(JobPart):
         if isinstance(document, dict) and document.get("type") in TYPES:
             return {**document, "type": TYPES[document["type"]]}
         return document
+
+    @field_validator("max_duration")
+    @classmethod
+    def _some_time(cls, text: str) -> str:
+        if text and not quantities.duration(text):
+            msg = "no time at all; leave it out for no limit"
+            raise ValueError(msg)
+        return text
 
     @model_validator(mode="after")
     def _one_thing_to_run(self) -> Self:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from mainstay.wire.job import NOT_YET, Job
 from mainstay.wire.jobfile import SIZE_MAX, Fault, JobFileError, name_of, parse, read
@@ -135,3 +136,9 @@ def found_in(content: bytes) -> tuple[Fault, ...]:
     except JobFileError as error:
         return error.faults or (Fault(line=0, column=0, field="", message=""),)
     return ()
+
+
+@pytest.mark.parametrize("text", ["0s", "0", "0h"])
+def test_no_time_at_all_is_not_no_limit(text: str):
+    with pytest.raises(ValidationError, match="leave it out for no limit"):
+        Job(run="true", max_duration=text)

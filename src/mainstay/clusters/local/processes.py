@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ class Process:
     pid: int
     start_time: int
     boot_id: str
+
+
+DEATH_MILLISECONDS = 1_000
 
 
 def boot_id() -> str:
@@ -47,6 +51,13 @@ def kill_leftovers(leader: Process, *, cookie: str, groups: Iterable[str]) -> in
     return killed
 
 
+def _await_death(descriptor: int) -> None:
+    """A kill is a request: whoever says that a run is over has seen it die. One that the kernel holds is not waited for long."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    poll.poll(DEATH_MILLISECONDS)
+
+
 def _kill_if(pid: int, *, grouped: bool, cookie: bytes, session: int | None) -> bool:
     """Open first, then look: the descriptor goes on naming the process that was looked at."""
     try:
@@ -57,6 +68,7 @@ def _kill_if(pid: int, *, grouped: bool, cookie: bytes, session: int | None) -> 
         ours = grouped or _carries(pid, cookie) or (session is not None and _session(pid) == session)
         if ours:
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            _await_death(descriptor)
         return ours
     except (ProcessLookupError, PermissionError):
         return False
