@@ -8,9 +8,9 @@ from typing import Protocol
 
 from mainstay.domain.allocation import Allocation, PodAction, Wanted
 from mainstay.domain.artifact import Tree
-from mainstay.domain.billing import Charge, Price, UsageRecord
+from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import ClusterState, LogChunk, Node
-from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Plan
+from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase, Workload
@@ -39,6 +39,9 @@ class Store(Protocol):
         """Apply a plan where its guards hold. Raises Fenced (nothing applied) if its epoch has passed, KeyReused,
         and Conflict if the plan is atomic and a guard of it failed.
         """
+
+    def replied(self, request: Idempotency) -> str | None:
+        """The reply kept under the key of a request, whatever its own `reply`; None if it is new. Raises KeyReused."""
 
     def acquire(self, lease: str, *, holder: str, now: int, seconds: float) -> Epoch | None:
         """Take or renew a lease: the tenure, or None while someone else holds it. A new holder gets a higher epoch."""
@@ -76,8 +79,8 @@ class Store(Protocol):
     def usage(self, *, tenant: str, since: int, until: int) -> tuple[tuple[UsageRecord, tuple[Charge, ...]], ...]:
         """Usage records that start in [since, until) with their charges, oldest first."""
 
-    def live_allocations(self, *, tenant: str) -> tuple[Allocation, ...]:
-        """Allocations whose usage is not yet fully recorded: what is accruing now."""
+    def ledger(self, *, tenant: str, group_by: GroupBy, since: int, until: int) -> Ledger:
+        """Usage that starts in [since, until) and its charges, summed by group, and what accrues: in one read."""
 
     def prices(self) -> tuple[Price, ...]:
         """The price book, by SKU and date."""

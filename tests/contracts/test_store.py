@@ -16,7 +16,6 @@ from mainstay.domain.plan import (
     Epoch,
     MoveEndpoint,
     ObserveNodes,
-    RegisterModel,
     RemoveEndpoint,
     RowVersion,
     Slot,
@@ -137,6 +136,26 @@ def test_a_plan_that_fails_leaves_its_key_free(scene: Scene) -> None:
     assert scene.commit(Submit(workload=scene.new(), reason=WHY), idempotency=idempotency("k")).reply is None
 
 
+def test_what_was_replied_can_be_asked_for_without_doing_anything(scene: Scene) -> None:
+    assert scene.store.replied(idempotency("k")) is None
+    scene.commit(Submit(workload=scene.new(), reason=WHY), idempotency=idempotency("k", reply="first"))
+    assert scene.store.replied(idempotency("k", reply="other")) == "first"
+    with pytest.raises(KeyReused):
+        scene.store.replied(idempotency("k", body="other"))
+
+
+def test_keys_are_kept_for_a_week_and_go_a_few_at_a_time(scene: Scene) -> None:
+    for number in range(9):
+        scene.commit(Submit(workload=scene.new(), reason=WHY), idempotency=idempotency(f"old-{number}"))
+    scene.now += 7 * 86_400 * SECOND
+    kept = []
+    for number in range(3):
+        scene.commit(Submit(workload=scene.new(), reason=WHY), idempotency=idempotency(f"new-{number}"))
+        kept.append(sum(scene.store.replied(idempotency(f"old-{old}")) is not None for old in range(9)))
+    assert kept == [5, 1, 0]
+    assert scene.store.replied(idempotency("new-0")) == "reply"
+
+
 def test_fifty_parallel_commits_under_one_key_submit_once(scene: Scene) -> None:
     actions = [Submit(workload=scene.new(), reason=WHY) for _ in range(50)]
 
@@ -174,6 +193,13 @@ def test_a_plan_of_a_passed_epoch_is_refused_whole(scene: Scene) -> None:
     with pytest.raises(Fenced):
         scene.commit(scene.allocate(work), epoch=old)
     assert (scene.store.version(), scene.store.allocations(work.key)) == (version, ())
+
+
+def test_a_lease_that_was_taken_under_a_clock_far_ahead_holds_up_nobody(scene: Scene) -> None:
+    scene.lead("a", after_seconds=86_400)
+    assert scene.lead("b") == Epoch(name="decisions", number=2)
+    scene.lead("b", after_seconds=5)
+    assert scene.lead("a") is None
 
 
 def test_of_many_holders_at_once_one_gets_the_lease(scene: Scene) -> None:
@@ -285,7 +311,7 @@ def test_actions_on_what_does_not_exist_are_refused(scene: Scene) -> None:
         SwitchEndpoint(endpoint="none", reason=WHY),
         DropCandidate(endpoint="none", reason=WHY),
         MoveEndpoint(endpoint="none", address="", reason=WHY),
-        RemoveEndpoint(endpoint="none", reason=WHY),
+        RemoveEndpoint(endpoint="none", tenant=TENANT, reason=WHY),
     ]
     result = scene.commit(*actions)
     assert [row.index for row in result.refused] == list(range(len(actions)))
@@ -460,137 +486,6 @@ def test_nodes_are_added_changed_and_not_ready_once_they_are_not_reported(scene:
     scene.applied(ObserveNodes(cluster="other", nodes=(), reason=WHY))
     assert [node.ready for node in scene.store.nodes()] == [True, False]
     assert second.key == after[1].key
-
-
-# Usage and prices
-
-
-def test_usage_joins_without_gap_or_overlap_and_twice_is_once(scene: Scene) -> None:
-    scene.fleet()
-    pod = scene.run(scene.submit())
-    start = pod.started_at
-    scene.applied(scene.usage(pod, start=start, end=start + 10))
-    again = scene.commit(scene.usage(pod, start=start, end=start + 10))
-    assert again.refused[0].reason.code is Code.DUPLICATE
-    assert scene.commit(scene.usage(pod, start=start + 11, end=start + 20)).refused
-    assert scene.commit(scene.usage(pod, start=start + 5, end=start + 20)).refused
-    assert scene.commit(scene.usage(pod, start=start + 10, end=start + 10)).refused
-    scene.applied(scene.usage(pod, start=start + 10, end=start + 20))
-    rows = scene.store.usage(tenant=TENANT, since=0, until=NOON * 2)
-    assert [(record.start - start, record.end - start) for record, _ in rows] == [(0, 10), (10, 20)]
-    assert [charge.cost.micros for _, charges in rows for charge in charges] == [7, 7]
-    assert scene.pod(pod).metered_until == start + 20
-
-
-def test_usage_does_not_go_beyond_the_end_or_before_the_start(scene: Scene) -> None:
-    scene.fleet(cpus=8)
-    waiting = scene.place(scene.submit())
-    assert scene.commit(scene.usage(waiting, start=0, end=10)).refused
-    ended = scene.end(scene.run(scene.submit()), ended_at=scene.now + 10)
-    assert scene.commit(scene.usage(ended, start=ended.started_at, end=ended.ended_at + 1)).refused
-    scene.applied(scene.usage(ended, start=ended.started_at, end=ended.ended_at))
-    assert [pod.key for pod in scene.store.live_allocations(tenant=TENANT)] == []
-
-
-def test_usage_is_asked_for_by_tenant_and_by_its_start(scene: Scene) -> None:
-    scene.fleet()
-    pod = scene.run(scene.submit())
-    start = pod.started_at
-    scene.applied(scene.usage(pod, start=start, end=start + 10))
-    assert len(scene.store.usage(tenant=TENANT, since=start, until=start + 1)) == 1
-    assert scene.store.usage(tenant=TENANT, since=start + 1, until=start + 10) == ()
-    assert scene.store.usage(tenant=TENANT, since=0, until=start) == ()
-    assert scene.store.usage(tenant="chemistry", since=0, until=NOON * 2) == ()
-    assert [row.key for row in scene.store.live_allocations(tenant=TENANT)] == [pod.key]
-    assert scene.store.live_allocations(tenant="chemistry") == ()
-
-
-def test_a_price_is_added_and_never_changed(scene: Scene) -> None:
-    scene.applied(scene.price(10), scene.price(20, since=NOON), scene.price(5, sku="gpu"))
-    scene.applied(scene.price(10), atomic=True)
-    assert scene.commit(scene.price(11)).refused
-    listed = [(price.sku, price.effective_from, price.per_hour.micros) for price in scene.store.prices()]
-    assert listed == [("cpu", 0, 10), ("cpu", NOON, 20), ("gpu", 0, 5)]
-    assert scene.store.snapshot(now=0, seed=0).prices == scene.store.prices()
-
-
-# Models and endpoints
-
-
-def register(model: str, version: int) -> RegisterModel:
-    return RegisterModel(
-        model=model, version=version, tenant=TENANT, project="default", tree=f"t{version}", workload="w", reason=WHY
-    )
-
-
-def test_model_versions_count_from_one_without_a_gap(scene: Scene) -> None:
-    assert scene.commit(register("m", 2)).refused
-    scene.applied(register("m", 1), register("m", 2))
-    assert scene.commit(register("m", 2)).refused
-    scene.applied(register("other", 1))
-    assert [row.version for row in scene.store.model_versions(tenant=TENANT, model="m")] == [2, 1]
-    assert len(scene.store.model_versions(tenant=TENANT, model="")) == 3
-    assert scene.store.model_versions(tenant="chemistry", model="m") == ()
-
-
-def test_a_new_version_takes_over_and_what_served_is_stopped(scene: Scene) -> None:
-    scene.fleet(cpus=8)
-    first = scene.deploy(version=1)
-    assert first.spec.kind is Kind.SERVICE
-    before = scene.store.endpoint("digits", tenant=TENANT)
-    assert (before.serving, before.candidate, before.candidate_version) == ("", first.id, 1)
-    scene.run(first)
-    scene.applied(SwitchEndpoint(endpoint="digits", reason=WHY))
-    served = scene.store.endpoint("digits", tenant=TENANT)
-    assert (served.serving, served.serving_key, served.serving_version) == (first.id, first.key, 1)
-    assert (served.candidate, served.address) == ("", "127.0.0.1:1")
-    assert served.version > before.version
-    second = scene.deploy(version=2)
-    scene.applied(SwitchEndpoint(endpoint="digits", reason=WHY))
-    assert scene.workload(first.id).stop_requested
-    assert not scene.workload(second.id).stop_requested
-
-
-def test_an_older_candidate_is_stopped_by_a_newer_and_a_dropped_one_too(scene: Scene) -> None:
-    first, second = scene.deploy(version=1), scene.deploy(version=2)
-    assert scene.workload(first.id).stop_requested
-    scene.applied(DropCandidate(endpoint="digits", reason=WHY))
-    assert scene.workload(second.id).stop_requested
-    assert scene.store.endpoint("digits", tenant=TENANT).candidate == ""
-    assert scene.commit(SwitchEndpoint(endpoint="digits", reason=WHY)).refused
-
-
-def test_a_removed_endpoint_is_gone_its_workloads_are_stopped_and_it_may_come_back(scene: Scene) -> None:
-    first = scene.deploy(version=1)
-    scene.applied(SwitchEndpoint(endpoint="digits", reason=WHY))
-    second = scene.deploy(version=2)
-    scene.applied(MoveEndpoint(endpoint="digits", address="h:1", reason=WHY))
-    scene.applied(RemoveEndpoint(endpoint="digits", reason=WHY))
-    assert scene.workload(first.id).stop_requested
-    assert scene.workload(second.id).stop_requested
-    with pytest.raises(NotFound):
-        scene.store.endpoint("digits", tenant=TENANT)
-    assert scene.store.endpoints(tenant=TENANT) == scene.store.snapshot(now=0, seed=0).endpoints == ()
-    third = scene.deploy(version=2)
-    back = scene.store.endpoint("digits", tenant=TENANT)
-    assert (back.serving, back.candidate, back.address) == ("", third.id, "")
-
-
-def test_the_name_of_another_tenants_endpoint_is_refused(scene: Scene) -> None:
-    scene.deploy()
-    with pytest.raises(AssertionError):
-        scene.deploy(tenant="chemistry")
-    with pytest.raises(NotFound):
-        scene.store.endpoint("digits", tenant="chemistry")
-
-
-def test_an_endpoint_moves_only_if_its_row_is_as_it_was_read(scene: Scene) -> None:
-    scene.deploy()
-    guard = RowVersion(kind="endpoint", key="digits", version=scene.store.endpoint("digits", tenant=TENANT).version)
-    move = MoveEndpoint(endpoint="digits", address="h:1", guards=(guard,), reason=WHY)
-    scene.applied(move)
-    assert scene.commit(move).refused
-    assert scene.store.endpoint("digits", tenant=TENANT).address == "h:1"
 
 
 # Snapshot

@@ -33,7 +33,7 @@ def an_old_leader_may_act(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_key_is_not_remembered(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(commit, "_stored_reply", holds)
+    patch.setattr(commit, "stored_reply", holds)
     patch.setattr(commit, "_store_reply", holds)
 
 

@@ -23,6 +23,7 @@ from mainstay.domain.allocation import CreatePod, DeletePod, End, PodAction, Pod
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet
 from mainstay.domain.plan import Action, Epoch, ObserveNodes, ObservePod, Plan
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations.offload import Offload
 from mainstay.ports import Artifacts, Clock, Cluster, Store
@@ -46,8 +47,20 @@ class View:
     """The cluster's own time of the look; 0 if it does not say."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turned:
+    """What one turn found and did."""
+
+    busy: bool
+    """There are pods to watch closely."""
+    committed: bool
+
+
 class EffectLoop:
-    """One cluster's loop. A turn is `look`, `record`, `carry_out`; any of them may be repeated or cut off."""
+    """One cluster's loop. A turn is `look`, `record`, `carry_out`; any of them may be repeated or cut off.
+
+    What it remembers holds for one tenure: between two of ours another leader may have changed what is on record.
+    """
 
     def __init__(self, store: Store, cluster: Cluster, artifacts: Artifacts, clock: Clock, offload: Offload) -> None:
         self._store = store
@@ -61,12 +74,12 @@ class EffectLoop:
         self._looked_at = 0
         self._witness_due = clock.monotonic()
 
-    async def turn(self, epoch: Epoch) -> bool:
-        """One round. True if there are pods to watch closely. Raises Fenced, Unavailable."""
+    async def turn(self, epoch: Epoch) -> Turned:
+        """One round. Raises Fenced, Unavailable."""
         view = await self.look()
-        await self.record(view, epoch)
-        await self.carry_out(view, epoch)
-        return bool(view.wanted)
+        recorded = await self.record(view, epoch)
+        refused = await self.carry_out(view, epoch)
+        return Turned(busy=bool(view.wanted), committed=recorded or refused)
 
     async def look(self) -> View:
         """Observe the cluster, then read what is wanted, and compare.
@@ -80,12 +93,19 @@ class EffectLoop:
         if 0 < seen.at <= before:
             nothing = Reconciliation(observations=(), effects=(), unmatched=self._unmatched)
             return View(wanted=wanted, reconciliation=nothing)
-        found = reconcile(self._cluster.name, wanted, seen, now=self._clock.now(), unmatched_since=self._unmatched)
+        found = reconcile(
+            self._cluster.name,
+            wanted,
+            seen,
+            now=self._clock.now(),
+            tick=round(self._clock.monotonic() * MICROSECONDS_PER_SECOND),
+            unmatched_since=self._unmatched,
+        )
         self._unmatched = found.unmatched
         return View(wanted=wanted, reconciliation=found, at=seen.at)
 
-    async def record(self, view: View, epoch: Epoch) -> None:
-        """Commit what was seen. An end waits until the output files of its pod are stored."""
+    async def record(self, view: View, epoch: Epoch) -> bool:
+        """Commit what was seen; whether that was anything. An end waits until the output files of its pod are stored."""
         rows = {row.allocation.key: row for row in view.wanted}
         observations: list[Action] = []
         nodes: ObserveNodes | None = None
@@ -109,13 +129,15 @@ class EffectLoop:
             if not withheld and not refused and self._witness_is_due(view):
                 await self._commit([replace(nodes, at=view.at)], epoch)
                 self._witness_due = self._clock.monotonic() + WITNESS_SECONDS
+        return bool(observations)
 
-    async def carry_out(self, view: View, epoch: Epoch) -> None:
-        """Carry out the effects one by one. What cannot be done now is found again by the next look.
+    async def carry_out(self, view: View, epoch: Epoch) -> bool:
+        """Carry out the effects one by one; whether the refusal of one went on record. The next look finds what is left.
 
         One that fails holds up no other; the first failure is raised after the last effect, so that the turn counts as failed.
         """
         failure: MainstayError | None = None
+        refused = False
         rows = {row.allocation.pod: row for row in view.wanted}
         for effect in view.reconciliation.effects:
             try:
@@ -126,11 +148,13 @@ class EffectLoop:
                 raise
             except Invalid as error:
                 await self._refuse(effect, rows.get(effect.name), error, epoch)
+                refused = True
             except MainstayError as error:
                 log.warning("effect_failed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
                 failure = failure or error
         if failure:
             raise failure
+        return refused
 
     async def close(self) -> None:
         """Drop the copies of output files under way; they start again with the next loop."""

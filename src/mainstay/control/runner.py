@@ -13,7 +13,7 @@ from mainstay.control import decisions
 from mainstay.control.decisions import DECISIONS, Decision
 from mainstay.control.effects import BUSY_SECONDS, IDLE_SECONDS, EffectLoop
 from mainstay.control.tenure import Tenure
-from mainstay.domain.errors import Fenced, MainstayError
+from mainstay.domain.errors import DiskFailed, Fenced, MainstayError
 from mainstay.operations.pulse import Listener
 from mainstay.operations.services import Services
 from mainstay.ports import Clock, Cluster
@@ -39,6 +39,8 @@ class Loop:
 
     name: str
     turn: Turn
+    close: Callable[[], Awaitable[None]] | None = None
+    """Lets go of what is under way when the loop ends."""
 
 
 def loops(services: Services, *, holder: str) -> tuple[Loop, ...]:
@@ -50,13 +52,25 @@ def loops(services: Services, *, holder: str) -> tuple[Loop, ...]:
 
 
 async def run(all_loops: tuple[Loop, ...], services: Services) -> None:
-    """Run until cancelled. A turn that fails is logged and tried again later; a loop never dies."""
+    """Run until cancelled. A turn that fails is logged and tried again later; a loop never dies.
+
+    Unless the disk has failed: then the process must end, and another one read what is truly stored (reliability.md R8).
+    Raises that error, in a group.
+    """
     async with asyncio.TaskGroup() as group:
         for loop in all_loops:
             group.create_task(_forever(loop, services), name=loop.name)
 
 
 async def _forever(loop: Loop, services: Services) -> None:
+    try:
+        await _turns(loop, services)
+    finally:
+        if loop.close:
+            await loop.close()
+
+
+async def _turns(loop: Loop, services: Services) -> None:
     failures = 0
     with services.pulse.listener() as listener:
         while True:
@@ -64,6 +78,8 @@ async def _forever(loop: Loop, services: Services) -> None:
             try:
                 wait = await loop.turn()
                 failures = 0
+            except DiskFailed:
+                raise
             except MainstayError as error:
                 log.warning("turn_failed", loop=loop.name, code=error.code, reason=error.message)
                 failures += 1
@@ -111,19 +127,27 @@ def _decision_loop(services: Services, decision: Decision, *, holder: str) -> Lo
 def _effect_loop(services: Services, cluster: Cluster, *, holder: str) -> Loop:
     tenure = Tenure(services.store, services.clock, lease=f"cluster/{cluster.name}", holder=holder)
     effects = EffectLoop(services.store, cluster, services.artifacts, services.clock, services.offload)
+    number = 0
 
     async def turn() -> float:
+        nonlocal effects, number
         epoch = await services.offload(tenure.epoch)
         if epoch is None:
             return IDLE_SECONDS
-        before = services.store.version()
+        if epoch.number != number:
+            await effects.close()
+            effects = EffectLoop(services.store, cluster, services.artifacts, services.clock, services.offload)
+            number = epoch.number
         try:
-            busy = await effects.turn(epoch)
+            turned = await effects.turn(epoch)
         except Fenced:
             tenure.lost()
             raise
-        if services.store.version() != before:
+        if turned.committed:
             services.pulse.beat()
-        return BUSY_SECONDS if busy else IDLE_SECONDS
+        return BUSY_SECONDS if turned.busy else IDLE_SECONDS
 
-    return Loop(name=f"cluster/{cluster.name}", turn=turn)
+    async def close() -> None:
+        await effects.close()
+
+    return Loop(name=f"cluster/{cluster.name}", turn=turn, close=close)

@@ -17,7 +17,6 @@ from mainstay.decide.attempt import Pod, Run, pod_of, run_of
 from mainstay.decide.retry import Verdict, verdict
 from mainstay.domain.allocation import ENDS, End, Seen
 from mainstay.domain.plan import Action, Advance, StopPod
-from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Bools, Ints, Snapshot
 from mainstay.domain.workload import WAITING, Phase
@@ -43,7 +42,7 @@ def _next_step(run: Run, pods: Sequence[Pod], snapshot: Snapshot) -> Sequence[Ac
         return ()
     if not alive:
         return (_advance(run, pods, verdict(run, pods, now=snapshot.now, seed=snapshot.seed)),)
-    why = _why_stop(run, pods, snapshot.now)
+    why = _why_stop(run, pods)
     stops = tuple(_stop(run, pod, why) for pod in alive if not pod.stop) if why else ()
     if stops or run.phase in WAITING:
         return stops
@@ -51,18 +50,17 @@ def _next_step(run: Run, pods: Sequence[Pod], snapshot: Snapshot) -> Sequence[Ac
     return () if phase is run.phase else (_advance(run, pods, _moved(run, phase, reason)),)
 
 
-def _why_stop(run: Run, pods: Sequence[Pod], now: int) -> Reason | None:
-    """Why pods that live must end, if they must."""
+def _why_stop(run: Run, pods: Sequence[Pod]) -> Reason | None:
+    """Why pods that live must end, if they must.
+
+    Not for their duration: each cluster ends a pod at its deadline by its own monotonic clock, also while we are away.
+    """
     if run.stop_requested:
         return Reason(code=Code.STOPPED)
     ended = [pod for pod in pods if not pod.alive and (run.always or not pod.ended_well)]
     if ended:
         first = min(ended, key=lambda pod: (pod.ended_at, pod.rank))
         return Reason(code=Code.GANG_MEMBER_ENDED, numbers={"rank": first.rank})
-    started = [pod.started_at for pod in pods if pod.started_at]
-    limit = run.max_duration_seconds * MICROSECONDS_PER_SECOND
-    if limit and started and now - min(started) >= limit:
-        return Reason(code=Code.MAX_DURATION_REACHED, numbers={"seconds": run.max_duration_seconds})
     return None
 
 
@@ -149,17 +147,11 @@ def _may_step(snapshot: Snapshot, pods: _Pods) -> Bools:
     ended_well = (table.end[pods.rows] == ENDS.index(End.EXITED)) & (table.exit_code[pods.rows] == 0)
     ended_badly = ~pods.alive & (always | ~ended_well)
     stoppable = _any(snapshot, pods, pods.alive & ~table.stop[pods.rows])
-    must_stop = workloads.stop_requested | _any(snapshot, pods, ended_badly | _overdue(snapshot, pods))
+    must_stop = workloads.stop_requested | _any(snapshot, pods, ended_badly)
     over = ~_any(snapshot, pods, pods.alive)
     moved = _phase_column(snapshot, pods) != workloads.phase
     step: Bools = np.where(waiting, workloads.stop_requested, over | moved | (stoppable & must_stop))
     return step
-
-
-def _overdue(snapshot: Snapshot, pods: _Pods) -> Bools:
-    started_at = snapshot.allocations.started_at[pods.rows]
-    limit = snapshot.workloads.max_duration_seconds[pods.workload] * MICROSECONDS_PER_SECOND
-    return (limit > 0) & (started_at > 0) & (snapshot.now - started_at >= limit)
 
 
 def _phase_column(snapshot: Snapshot, pods: _Pods) -> Ints:

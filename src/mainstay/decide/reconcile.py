@@ -53,39 +53,40 @@ def reconcile(
     seen: ClusterState,
     *,
     now: int,
+    tick: int,
     unmatched_since: Mapping[str, int],
 ) -> Reconciliation:
     """Compare once. `wanted` must have been read after `seen` was observed, so that a new pod is never an orphan.
 
     `unmatched_since` is the `unmatched` of the last round, or empty at the start: it holds pods that no row names and
-    pods on record that are not reported, each with the instant (UTC microseconds) when that was first noticed.
+    pods on record that are not reported, each with the tick when that was first noticed. A tick counts monotonic
+    microseconds: no jump of a wall clock may shorten the wait before something is destroyed.
     Repeating a round is harmless: effects are idempotent by name, and observations repeat only what is not on record.
     """
     pods = {pod.name: pod for pod in seen.pods}
     rows = {row.allocation.pod: row for row in wanted}
-    unmatched = _unmatched(pods, rows, now=now, since=unmatched_since)
+    unmatched = _unmatched(pods, rows, tick=tick, since=unmatched_since)
     observations: list[Action] = [_nodes(cluster, seen)]
     effects: list[PodAction] = []
     for name, row in rows.items():
-        missing_us = now - unmatched.get(name, now)
+        missing_us = tick - unmatched.get(name, tick)
         observations.extend(_observations(row, pods.get(name), now=now))
         effects.extend(_effects(row, pods.get(name), missing_us=missing_us))
-    orphans = _overdue_orphans(pods, unmatched, now=now)
+    orphans = _overdue_orphans(pods, unmatched, tick=tick)
     effects.extend(orphans)
     if orphans:
-        unmatched = {name: now if name in pods else since for name, since in unmatched.items()}
+        unmatched = {name: tick if name in pods else since for name, since in unmatched.items()}
     return Reconciliation(observations=tuple(observations), effects=tuple(effects), unmatched=unmatched)
 
 
 def _unmatched(
-    pods: Mapping[str, PodState], rows: Mapping[str, Wanted], *, now: int, since: Mapping[str, int]
+    pods: Mapping[str, PodState], rows: Mapping[str, Wanted], *, tick: int, since: Mapping[str, int]
 ) -> dict[str, int]:
     orphans = [name for name, pod in pods.items() if name not in rows and not pod.forgotten]
     missing = [
         name for name, row in rows.items() if name not in pods and row.allocation.seen not in {Seen.NOTHING, Seen.ENDED}
     ]
-    # A clock that was set back must not lengthen a wait.
-    return {name: min(since.get(name, now), now) for name in (*orphans, *missing)}
+    return {name: since.get(name, tick) for name in (*orphans, *missing)}
 
 
 def _nodes(cluster: str, seen: ClusterState) -> ObserveNodes:
@@ -135,12 +136,12 @@ def _effects(row: Wanted, pod: PodState | None, *, missing_us: int) -> Iterator[
         yield DeletePod(name=allocation.pod, grace_seconds=row.spec.stop_grace_seconds)
 
 
-def _overdue_orphans(pods: Mapping[str, PodState], unmatched: Mapping[str, int], *, now: int) -> list[PodAction]:
+def _overdue_orphans(pods: Mapping[str, PodState], unmatched: Mapping[str, int], *, tick: int) -> list[PodAction]:
     """The oldest first, then by name, within the ration. What has ended needs no deletion: it is let go of."""
     overdue = sorted(
         (since, name)
         for name, since in unmatched.items()
-        if name in pods and now - since >= ORPHAN_GRACE_SECONDS * MICROSECONDS_PER_SECOND
+        if name in pods and tick - since >= ORPHAN_GRACE_SECONDS * MICROSECONDS_PER_SECOND
     )
     ration = max(1, len(pods) * BLAST_RADIUS_PERCENT // 100)
     return [
@@ -204,6 +205,7 @@ def _reason(state: PodState) -> Reason:
         numbers: dict[str, int | float | str] = {
             "end": state.end.value if state.end else "unknown",
             "exit_code": "none" if state.exit_code is None else state.exit_code,
+            "detail": state.detail,
         }
         return Reason(code=Code.POD_ENDED, object=state.name, numbers=numbers)
     if state.seen is Seen.UNKNOWN:

@@ -1,7 +1,7 @@
 """What becomes of a workload whose pods have all ended: a verdict with its reason.
 
 The checks, in this order: stop requested; every rank ended well; the first cause in time, where a rank that we
-stopped is no cause; none left: we stopped them for their duration; then the budget of the cause's class.
+stopped is no cause; a deadline is final; then the budget of the cause's class.
 Source of the classes and of the back-off: reliability.md R12.
 """
 
@@ -44,7 +44,7 @@ def verdict(run: Run, pods: Sequence[Pod], *, now: int, seed: int) -> Verdict:
     if completed:
         return _final(run, Phase.SUCCEEDED, Reason(code=Code.COMPLETED))
     cause = _first_cause(run, pods)
-    if _out_of_time(run, pods, cause):
+    if cause is not None and cause.end is End.DEADLINE:
         return _final(run, Phase.FAILED, _out_of_time_reason(run))
     return _after_failure(run, pods, cause, now=now, seed=seed)
 
@@ -75,13 +75,6 @@ def _first_cause(run: Run, pods: Sequence[Pod]) -> Pod | None:
     """The rank that ended first without our doing. For what must always run, ending well is a cause too."""
     causes = [pod for pod in pods if not pod.stop and (run.always or not pod.ended_well)]
     return min(causes, key=lambda pod: (pod.ended_at, pod.rank), default=None)
-
-
-def _out_of_time(run: Run, pods: Sequence[Pod], cause: Pod | None) -> bool:
-    if cause is not None:
-        return cause.end is End.DEADLINE
-    # Nobody failed and nobody asked for a stop, and yet we stopped pods: only the duration is left as the reason.
-    return run.max_duration_seconds > 0 and any(pod.stop for pod in pods)
 
 
 def _after_failure(run: Run, pods: Sequence[Pod], cause: Pod | None, *, now: int, seed: int) -> Verdict:

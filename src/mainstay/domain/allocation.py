@@ -51,6 +51,7 @@ class Allocation:
     key: int
     workload_key: int
     workload: str
+    project: str
     attempt: int
     rank: int
     node: str

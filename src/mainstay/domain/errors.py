@@ -93,6 +93,12 @@ class StorageFull(Unavailable):
     code = "storage_full"
 
 
+class DiskFailed(Unavailable):
+    """The disk under the state failed: nothing is written any more, and the process must end (reliability.md R8)."""
+
+    code = "disk_failed"
+
+
 class StateUnusable(MainstayError):
     """The state cannot be opened (read-only, in use by another platform, written by a newer version)."""
 

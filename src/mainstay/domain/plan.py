@@ -156,7 +156,10 @@ class RecordUsage(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetPrice(Action):
-    """Add an entry to the price book. Past periods keep their price."""
+    """Add an entry to the price book. Past periods keep their price, and a book has one currency.
+
+    Only the entries of a new book may lie before the `now` of their plan.
+    """
 
     price: Price
 
@@ -209,14 +212,18 @@ class MoveEndpoint(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveEndpoint(Action):
-    """Take the endpoint away and stop its workloads."""
+    """Take the endpoint of a tenant away and stop its workloads."""
 
     endpoint: str
+    tenant: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Idempotency:
-    """The key under which a request is done at most once (R10), with the reply that a repetition gets."""
+    """The key under which a request is done at most once (R10), with the reply that a repetition gets.
+
+    Keys are kept for a week.
+    """
 
     tenant: str
     route: str

@@ -40,11 +40,13 @@ class Code(StrEnum):
     REPLACED = "Replaced"
     ENDPOINT_REMOVED = "EndpointRemoved"
     PRICE_SET = "PriceSet"
+    OTHER_CURRENCY = "OtherCurrency"
     NODE_CHANGED = "NodeChanged"
     GUARD_FAILED = "GuardFailed"
     CAPACITY_TAKEN = "CapacityTaken"
     EPOCH_PASSED = "EpochPassed"
     DUPLICATE = "Duplicate"
+    CONTRADICTION = "Contradiction"
 
 
 SENTENCES: Mapping[Code, str] = MappingProxyType(
@@ -78,11 +80,13 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.REPLACED: "stopped because version {version} of endpoint {endpoint} took over",
         Code.ENDPOINT_REMOVED: "endpoint {endpoint} removed by {by}",
         Code.PRICE_SET: "price of {object} set",
+        Code.OTHER_CURRENCY: "{object} is priced in {given}, but the price book is in {currency}",
         Code.NODE_CHANGED: "node {node} is {state}",
         Code.GUARD_FAILED: "{object} changed since it was read (version {read}, now {now})",
         Code.CAPACITY_TAKEN: "the capacity of {node} was taken in the meantime",
         Code.EPOCH_PASSED: "another leader has taken over (epoch {held}, now {now})",
         Code.DUPLICATE: "already recorded",
+        Code.CONTRADICTION: "the database refused it: it contradicts what is stored",
     }
 )
 

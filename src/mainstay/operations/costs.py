@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal, assert_never
+from typing import assert_never
 
 from mainstay.decide import billing
 from mainstay.domain.allocation import Allocation
-from mainstay.domain.billing import Charge
+from mainstay.domain.billing import GroupBy
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
 from mainstay.operations.principal import Permission, Principal
 from mainstay.ports import Store
-
-GroupBy = Literal["workload", "project", "day"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,29 +46,24 @@ class Bill:
 def bill(store: Store, principal: Principal, *, group_by: GroupBy, since: int, until: int, now: int) -> Bill:
     """Usage that started in [since, until), UTC microseconds, and the unrecorded usage of live pods if now is inside."""
     principal.require(Permission.READ)
-    prices = store.prices()
-    lines: dict[str, _Line] = {}
-    for usage, charges in store.usage(tenant=principal.tenant, since=since, until=until):
-        line = lines.setdefault(
-            _group(group_by, workload=usage.workload, project=usage.project, at=usage.start), _Line()
-        )
-        line.use(usage.resources, usage.end - usage.start)
-        line.charged_micros += _sum(charges)
-    if since <= now < until:
-        projects: dict[str, str] = {}
-        for allocation in store.live_allocations(tenant=principal.tenant):
-            if allocation.workload not in projects:
-                projects[allocation.workload] = _project(store, principal, allocation)
-            project = projects[allocation.workload]
-            line = lines.setdefault(_group(group_by, workload=allocation.workload, project=project, at=now), _Line())
-            line.use(allocation.resources, _unrecorded_us(allocation, now))
-            line.accruing_micros += _sum(billing.accrued(allocation, now=now, prices=prices))
+    ledger = store.ledger(tenant=principal.tenant, group_by=group_by, since=since, until=until)
+    lines: defaultdict[str, _Line] = defaultdict(_Line)
+    for usage in ledger.usage:
+        lines[usage.group].use(usage.resources, usage.duration_us)
+    for charged in ledger.costs:
+        lines[charged.group].charged_micros += charged.cost.micros
+    currency = ledger.prices[0].per_hour.currency if ledger.prices else "USD"
+    for allocation in ledger.accruing if since <= now < until else ():
+        line = lines[_group(group_by, allocation, now)]
+        line.use(allocation.resources, _unrecorded_us(allocation, now))
+        charges = billing.accrued(allocation, now=now, prices=ledger.prices)
+        line.accruing_micros += billing.total(charges, currency=currency).micros
     return Bill(
         since=since,
         until=until,
         group_by=group_by,
         lines=tuple(lines[group].as_bill_line(group) for group in sorted(lines)),
-        currency=prices[0].per_hour.currency if prices else "USD",
+        currency=currency,
     )
 
 
@@ -80,7 +73,7 @@ class _Line:
     memory_byte_us: int = 0
     gpu_us: int = 0
     charged_micros: int = 0
-    accruing_micros: int = field(default=0)
+    accruing_micros: int = 0
 
     def use(self, resources: Resources, duration_us: int) -> None:
         self.cpu_milli_us += resources.cpu_milli * duration_us
@@ -98,14 +91,14 @@ class _Line:
         )
 
 
-def _group(by: GroupBy, *, workload: str, project: str, at: int) -> str:
+def _group(by: GroupBy, allocation: Allocation, now: int) -> str:
     match by:
         case "workload":
-            return workload
+            return allocation.workload
         case "project":
-            return project
+            return allocation.project
         case "day":
-            return datetime.fromtimestamp(at / MICROSECONDS_PER_SECOND, UTC).date().isoformat()
+            return datetime.fromtimestamp(now / MICROSECONDS_PER_SECOND, UTC).date().isoformat()
         case _:
             assert_never(by)
 
@@ -115,11 +108,3 @@ def _unrecorded_us(allocation: Allocation, now: int) -> int:
     if not allocation.started_at:
         return 0
     return max(0, (allocation.ended_at or now) - (allocation.metered_until or allocation.started_at))
-
-
-def _project(store: Store, principal: Principal, allocation: Allocation) -> str:
-    return store.workload(allocation.workload, tenant=principal.tenant).project
-
-
-def _sum(charges: Iterable[Charge]) -> int:
-    return sum(charge.cost.micros for charge in charges)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Conflict, Invalid, NotFound, NotYet
@@ -12,7 +12,7 @@ from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint
 from mainstay.domain.workload import Kind, Mount, Phase, RetryPolicy, Workload, WorkloadSpec
-from mainstay.operations.principal import Done, Permission, Principal, RequestKey
+from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
 from mainstay.operations.services import Services
 from mainstay.operations.submit import JobRequest, check, new_workload
 from mainstay.ports import Store
@@ -49,6 +49,8 @@ async def deploy(
     Raises NotFound, NotYet while the workload has not succeeded, Invalid if it made no model.
     """
     principal.require(Permission.DEPLOY)
+    if done := await services.offload(replayed, services.store, principal, request):
+        return done
     workload = await services.offload(services.store.workload, wish.workload, tenant=principal.tenant)
     tree = await _model_tree(services, workload, wish.path)
     for last in (False,) * (DEPLOY_ATTEMPTS - 1) + (True,):
@@ -74,37 +76,19 @@ async def deploy(
 def remove(store: Store, principal: Principal, name: str, *, now: int, request: RequestKey | None) -> Done:
     """Take an endpoint away; its workloads are stopped. Raises NotFound."""
     principal.require(Permission.DEPLOY)
+    if done := replayed(store, principal, request):
+        return done
+    store.endpoint(name, tenant=principal.tenant)
     reason = Reason(code=Code.ENDPOINT_REMOVED, object=name, numbers={"endpoint": name, "by": principal.name})
     plan = Plan(
         actor=principal.name,
         now=now,
-        actions=(RemoveEndpoint(endpoint=name, reason=reason),),
+        actions=(RemoveEndpoint(endpoint=name, tenant=principal.tenant, reason=reason),),
         atomic=True,
         idempotency=request.with_reply("", tenant=principal.tenant) if request else None,
     )
-    try:
-        store.endpoint(name, tenant=principal.tenant)
-    except NotFound:
-        if not _removed_before(store, plan):
-            raise
-        return Done(reply="", replayed=True)
     result = store.commit(plan)
     return Done(reply=result.reply or "", replayed=result.reply is not None)
-
-
-def _removed_before(store: Store, plan: Plan) -> bool:
-    """Whether this very request has taken the endpoint away: a repetition finds it gone. Raises KeyReused.
-
-    The key is looked up before any action. No endpoint has an empty name, so nothing is removed if the key is new.
-    """
-    if plan.idempotency is None:
-        return False
-    nothing = RemoveEndpoint(endpoint="", reason=plan.actions[0].reason)
-    try:
-        store.commit(replace(plan, actions=(nothing,)))
-    except Conflict:
-        return False
-    return True
 
 
 async def _model_tree(services: Services, workload: Workload, path: str) -> str:

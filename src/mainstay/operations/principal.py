@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from mainstay.domain.errors import Forbidden
 from mainstay.domain.plan import Idempotency
+from mainstay.ports import Store
 
 
 class Permission(StrEnum):
@@ -56,6 +57,15 @@ class RequestKey:
     def with_reply(self, reply: str, *, tenant: str) -> Idempotency:
         """What the store keeps, in the transaction of the write itself."""
         return Idempotency(tenant=tenant, route=self.route, key=self.key, body_hash=self.body_hash, reply=reply)
+
+
+def replayed(store: Store, principal: Principal, request: RequestKey | None) -> Done | None:
+    """What this very request was answered before, or None. Raises KeyReused.
+
+    Asked before anything else is looked at: a repetition gets its reply also when the world has moved on since.
+    """
+    reply = store.replied(request.with_reply("", tenant=principal.tenant)) if request else None
+    return None if reply is None else Done(reply=reply, replayed=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from mainstay.domain.plan import Plan, RequestStop
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Workload
-from mainstay.operations.principal import Done, Permission, Principal, RequestKey
+from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
 from mainstay.ports import Store
 
 
@@ -22,6 +22,8 @@ def stop(
 ) -> Done:
     """Ask for the end of a workload, by id or newest of a name. Raises NotFound. A final one stays as it is."""
     principal.require(Permission.STOP)
+    if done := replayed(store, principal, request):
+        return done
     workload = store.workload(reference, tenant=principal.tenant)
     text = reply(workload)
     if workload.phase.final:

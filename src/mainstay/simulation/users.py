@@ -73,7 +73,9 @@ class Users:
             store.endpoint(ENDPOINT, tenant=TENANT)
         except NotFound:
             return True
-        plan = Plan(actor="alice", now=clock.now(), actions=(RemoveEndpoint(endpoint=ENDPOINT, reason=reason),))
+        plan = Plan(
+            actor="alice", now=clock.now(), actions=(RemoveEndpoint(endpoint=ENDPOINT, tenant=TENANT, reason=reason),)
+        )
         store.commit(plan)
         return False
 

@@ -152,6 +152,7 @@ def allocation_of(row: AllocationRow) -> Allocation:
         key=row["key"],
         workload_key=row["workload_key"],
         workload=row["workload"],
+        project=row["project"],
         attempt=row["attempt"],
         rank=row["rank"],
         node=row["node"],
@@ -263,12 +264,13 @@ def usage_of(row: UsageRow) -> UsageRecord:
     )
 
 
-def charge_row(charge: Charge) -> ChargeRow:
-    """The row of a charge; price and cost are in one currency."""
+def charge_row(charge: Charge, usage: UsageRecord) -> ChargeRow:
+    """The row of a charge of this usage; price and cost are in one currency."""
     return ChargeRow(
-        allocation_key=charge.allocation_key,
-        start_at=charge.start,
+        allocation_key=usage.allocation_key,
+        usage_start_at=usage.start,
         sku=charge.sku,
+        start_at=charge.start,
         end_at=charge.end,
         quantity=charge.quantity,
         unit_price_micros=charge.unit_price.micros,

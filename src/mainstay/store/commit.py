@@ -2,7 +2,8 @@
 
 1. Lock `head`: writers take turns, so the versions become visible in their order (a reader's cursor misses nothing)
    and the sequences of events and audit have no gap.
-2. The idempotency key: a repetition gets the stored reply, and nothing is applied.
+2. The idempotency key: a repetition gets the stored reply, and nothing is applied. Keys are kept for a week, and
+   each new one takes a few old ones away.
 3. The epoch: a plan of a leader whose tenure has passed is refused whole (invariant I11). Taking a lease locks `head`
    too, so the tenure cannot pass between this check and the commit.
 4. Read the rows of the plan, apply each action in memory, write what changed with its events and audit rows.
@@ -25,12 +26,17 @@ from mainstay.domain.plan import (
     Plan,
     Refused,
 )
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.store import guards, tables
 from mainstay.store.apply import apply, word
 from mainstay.store.load import load
 from mainstay.store.rows import HeadRow, IdempotencyRow
 from mainstay.store.world import World
 from mainstay.store.write import write
+
+REPLIES_KEPT_SECONDS = 7 * 86_400
+"""No client repeats a request after a week."""
+REPLIES_DROPPED_MAX = 4
 
 
 class NothingToWrite(Exception):
@@ -45,7 +51,7 @@ def commit_in(connection: sa.Connection, plan: Plan) -> CommitResult:
     """The body of the write transaction. Raises NothingToWrite, Conflict, Fenced, KeyReused: all of them roll back."""
     head = locked_head(connection)
     if plan.idempotency:
-        reply = _stored_reply(connection, plan.idempotency)
+        reply = stored_reply(connection, plan.idempotency)
         if reply is not None:
             raise NothingToWrite(CommitResult(version=head["version"], applied=0, reply=reply))
     if plan.epoch:
@@ -103,7 +109,8 @@ def _audit(world: World, action: Action) -> None:
     world.record(word(action), event["object"], action.reason, tenant=event["tenant"])
 
 
-def _stored_reply(connection: sa.Connection, request: Idempotency) -> str | None:
+def stored_reply(connection: sa.Connection, request: Idempotency) -> str | None:
+    """What is kept under the key of this request. Raises KeyReused if it was kept for another one."""
     of_request = {"of_tenant": request.tenant, "of_route": request.route, "of_key": request.key}
     row = connection.execute(_REPLY, of_request).one_or_none()
     if row is None:
@@ -125,6 +132,7 @@ def _store_reply(connection: sa.Connection, request: Idempotency, *, now: int) -
         at=now,
     )
     connection.execute(_STORE_REPLY, [row])
+    connection.execute(_DROP_REPLIES, {"before": now - REPLIES_KEPT_SECONDS * MICROSECONDS_PER_SECOND})
 
 
 _REPLY = sa.select(tables.idempotency.c.body_hash, tables.idempotency.c.reply).where(
@@ -133,3 +141,12 @@ _REPLY = sa.select(tables.idempotency.c.body_hash, tables.idempotency.c.reply).w
     tables.idempotency.c.key == sa.bindparam("of_key"),
 )
 _STORE_REPLY = sa.insert(tables.idempotency)
+_OLD = sa.tuple_(tables.idempotency.c.tenant, tables.idempotency.c.route, tables.idempotency.c.key)
+_DROP_REPLIES = sa.delete(tables.idempotency).where(
+    _OLD.in_(
+        sa.select(tables.idempotency.c.tenant, tables.idempotency.c.route, tables.idempotency.c.key)
+        .where(tables.idempotency.c.at < sa.bindparam("before"))
+        .order_by(tables.idempotency.c.at)
+        .limit(REPLIES_DROPPED_MAX)
+    )
+)

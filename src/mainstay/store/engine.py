@@ -19,8 +19,8 @@ from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
 
-from mainstay.domain.errors import StateUnusable, Unavailable
-from mainstay.store.failures import WAIT_SECONDS, busy, may_repeat, of_sqlite, translated
+from mainstay.domain.errors import DiskFailed, StateUnusable
+from mainstay.store.failures import WAIT_SECONDS, busy, disk_failed, may_repeat, of_sqlite, translated
 
 T = TypeVar("T")
 
@@ -81,13 +81,12 @@ class Sqlite:
             raise busy()
         try:
             if self._failed:
-                msg = "the disk under the state has failed; nothing is written any more"
-                raise Unavailable(msg, hint="look at the kernel log, then restart", numbers={"fatal": 1})
+                raise disk_failed()
             with self._writer.connect() as connection, connection.begin():
                 return work(connection)
         except sa.exc.SQLAlchemyError as error:
             ours = translated(error)
-            self._failed = ours.numbers.get("fatal") == 1
+            self._failed = isinstance(ours, DiskFailed)
             raise ours from error
         finally:
             self._turn.release()

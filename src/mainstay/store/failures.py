@@ -6,7 +6,7 @@ import sqlite3
 
 import sqlalchemy as sa
 
-from mainstay.domain.errors import Conflict, MainstayError, StateUnusable, StorageFull, Unavailable
+from mainstay.domain.errors import Conflict, DiskFailed, MainstayError, StateUnusable, StorageFull, Unavailable
 
 WAIT_SECONDS = 5.0
 """How long a write waits for another writer before it is told to come back."""
@@ -16,13 +16,20 @@ SERIALIZATION_FAILURES = frozenset({"40001", "40P01"})
 again by itself."""
 
 
+class Contradiction(Conflict):
+    """The database itself refused a row. Our own checks come first, so this is a fault in one of them."""
+
+    def __init__(self) -> None:
+        super().__init__("the database refused the change: it contradicts what is stored", hint="read again")
+
+
 def translated(error: sa.exc.SQLAlchemyError) -> MainstayError:
-    """Our error for a driver's; `numbers["fatal"]` is 1 if the process must end before it may write again (R8)."""
+    """Our error for a driver's."""
     original = getattr(error, "orig", None)
     if isinstance(original, sqlite3.Error):
         return of_sqlite(original)
     if isinstance(error, sa.exc.IntegrityError):
-        return Conflict("the database refused the change: it contradicts what is stored", hint="read again")
+        return Contradiction()
     return _of_postgresql(error)
 
 
@@ -36,9 +43,7 @@ def of_sqlite(error: sqlite3.Error) -> MainstayError:
             return busy()
         case sqlite3.SQLITE_IOERR:
             # After a failed fsync the kernel may have dropped the pages, so a second try would lie. Source: R8.
-            return Unavailable(
-                "the disk under the state failed", hint="look at the kernel log, then restart", numbers={"fatal": 1}
-            )
+            return disk_failed()
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
             return StateUnusable(
                 "the state cannot be written", hint="make the directory and its files writable for this user"
@@ -46,9 +51,16 @@ def of_sqlite(error: sqlite3.Error) -> MainstayError:
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return StateUnusable("the database is damaged", hint="restore the state from a backup")
         case sqlite3.SQLITE_CONSTRAINT:
-            return Conflict("the database refused the change: it contradicts what is stored", hint="read again")
+            return Contradiction()
         case _:
             return Unavailable(f"the database failed: {error}", hint="try again")
+
+
+def disk_failed() -> DiskFailed:
+    """The same at the first failure and at every write after it."""
+    return DiskFailed(
+        "the disk under the state failed; nothing is written any more", hint="look at the kernel log, then restart"
+    )
 
 
 def busy() -> Unavailable:

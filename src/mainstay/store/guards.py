@@ -10,7 +10,7 @@ from mainstay.domain.plan import Advance, Allocate, CapacityLeft, Epoch, RecordU
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import ACTIVE, LEGAL_TRANSITIONS, WAITING, Phase
-from mainstay.store.rows import AllocationRow, EndpointRow, NodeRow, WorkloadRow
+from mainstay.store.rows import AllocationRow, EndpointRow, NodeRow, PriceRow, WorkloadRow
 from mainstay.store.world import World, pod_of
 
 
@@ -102,6 +102,19 @@ def usage_is_next(row: AllocationRow, action: RecordUsage) -> Reason | None:
     if row["started_at"] and usage.start == expected and within:
         return None
     return changed(pod_of(row), read=usage.start, now=expected)
+
+
+def price_fits_the_book(world: World, row: PriceRow) -> Reason | None:
+    """One price for a SKU and instant, one currency for all; what was charged in the past stays as it was charged."""
+    taken = (row["sku"], row["effective_from"]) in world.prices
+    past = world.head["prices_at"] > 0 and row["effective_from"] < world.now
+    if taken or past:
+        return changed(row["sku"], read=row["effective_from"], now=world.now)
+    currencies = {other["currency"] for other in world.prices.values()}
+    if currencies - {row["currency"]}:
+        numbers = {"given": row["currency"], "currency": min(currencies)}
+        return Reason(code=Code.OTHER_CURRENCY, object=row["sku"], numbers=numbers)
+    return None
 
 
 def changed(object_: str, *, read: int, now: int) -> Reason:

@@ -13,7 +13,8 @@ def acquire_in(connection: sa.Connection, lease: str, *, holder: str, now: int, 
     """The same holder keeps its epoch; another one takes over after the expiry, under the next.
 
     Times in UTC microseconds, as the callers see them: a wrong clock costs availability, never safety, because the
-    epoch is compared in the transaction of every decision (reliability.md M6, R7).
+    epoch is compared in the transaction of every decision (reliability.md M6, R7). A lease that ends later than two
+    of its lengths from now was taken under a clock that was far ahead, and counts as expired.
     """
     # The lock of `head` keeps a tenure from passing while a plan under the old epoch is between check and commit.
     locked_head(connection)
@@ -22,7 +23,7 @@ def acquire_in(connection: sa.Connection, lease: str, *, holder: str, now: int, 
     if row is None:
         connection.execute(sa.insert(table).values(name=lease, holder=holder, epoch=1, expires_at=until))
         return Epoch(name=lease, number=1)
-    if row["holder"] != holder and now < row["expires_at"]:
+    if row["holder"] != holder and now < row["expires_at"] <= now + 2 * (until - now):
         return None
     epoch = int(row["epoch"]) + (row["holder"] != holder)
     connection.execute(

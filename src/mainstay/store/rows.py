@@ -172,8 +172,9 @@ class ChargeRow(TypedDict):
     """A row of `charges`."""
 
     allocation_key: int
-    start_at: int
+    usage_start_at: int
     sku: str
+    start_at: int
     end_at: int
     quantity: int
     unit_price_micros: int

@@ -21,7 +21,7 @@ from mainstay.domain.quantity import ANY_GPU, Resources
 from mainstay.domain.registry import Endpoint
 from mainstay.domain.snapshot import AllocationTable, NodeTable, Snapshot, WorkloadTable
 from mainstay.domain.workload import Phase
-from mainstay.store import codec, queries, tables
+from mainstay.store import bills, codec, queries, tables
 from mainstay.store.columns import Column, Delta, columns_of, empty, joined, merged
 from mainstay.store.engine import Database
 
@@ -60,7 +60,7 @@ class SnapshotCache:
         if head["endpoints_at"] > state.version:
             state = replace(state, endpoints=queries.all_endpoints(connection))
         if head["prices_at"] > state.version:
-            state = replace(state, prices=queries.prices(connection))
+            state = replace(state, prices=bills.prices(connection))
         self.rows_read += reader.rows_read
         return replace(state, version=head["version"], gpu_models=tuple(reader.gpu_models))
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from mainstay.domain.allocation import Allocation, Wanted
-from mainstay.domain.billing import Charge, Price, UsageRecord
+from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Node
-from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Plan
+from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan, Refused
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
+from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Workload
 from mainstay.ports import WorkloadFilter
-from mainstay.store import queries
-from mainstay.store.commit import NothingToWrite, commit_in
+from mainstay.store import bills, queries
+from mainstay.store.commit import NothingToWrite, commit_in, stored_reply
 from mainstay.store.engine import Database, Postgresql, Sqlite
-from mainstay.store.failures import WAIT_SECONDS
+from mainstay.store.failures import WAIT_SECONDS, Contradiction
 from mainstay.store.leases import acquire_in
 from mainstay.store.migrations import migrate
 from mainstay.store.snapshot import SnapshotCache
@@ -58,11 +60,22 @@ class SqlStore:
         return self._snapshots.snapshot(now=now, seed=seed)
 
     def commit(self, plan: Plan) -> CommitResult:
-        """Apply a plan where its guards hold."""
+        """Apply a plan where its guards hold.
+
+        What the database itself refuses is refused alone: one bad row must not hold up the decisions about all others.
+        """
         try:
             return self._database.write(lambda connection: commit_in(connection, plan))
         except NothingToWrite as nothing:
             return nothing.result
+        except Contradiction:
+            if plan.atomic or plan.idempotency:
+                raise
+            return self._without_the_contradiction(plan)
+
+    def replied(self, request: Idempotency) -> str | None:
+        """The reply kept under the key of a request."""
+        return self._database.read(lambda connection: stored_reply(connection, request))
 
     def acquire(self, lease: str, *, holder: str, now: int, seconds: float) -> Epoch | None:
         """Take or renew a lease."""
@@ -119,17 +132,17 @@ class SqlStore:
 
     def usage(self, *, tenant: str, since: int, until: int) -> tuple[tuple[UsageRecord, tuple[Charge, ...]], ...]:
         """With charges, oldest first."""
-        return self._database.read(
-            lambda connection: queries.usage(connection, tenant=tenant, since=since, until=until)
-        )
+        return self._database.read(lambda connection: bills.usage(connection, tenant=tenant, since=since, until=until))
 
-    def live_allocations(self, *, tenant: str) -> tuple[Allocation, ...]:
-        """What is accruing now."""
-        return self._database.read(lambda connection: queries.live_allocations(connection, tenant=tenant))
+    def ledger(self, *, tenant: str, group_by: GroupBy, since: int, until: int) -> Ledger:
+        """Sums by group, and what accrues."""
+        return self._database.read(
+            lambda connection: bills.ledger(connection, tenant=tenant, group_by=group_by, since=since, until=until)
+        )
 
     def prices(self) -> tuple[Price, ...]:
         """The price book."""
-        return self._database.read(queries.prices)
+        return self._database.read(bills.prices)
 
     def model_versions(self, *, tenant: str, model: str) -> tuple[ModelVersion, ...]:
         """Newest first."""
@@ -146,3 +159,16 @@ class SqlStore:
     def close(self) -> None:
         """Release the database."""
         self._database.close()
+
+    def _without_the_contradiction(self, plan: Plan) -> CommitResult:
+        """Both halves by themselves, down to the one action that the database refuses."""
+        if len(plan.actions) == 1:
+            refused = Refused(index=0, reason=Reason(code=Code.CONTRADICTION))
+            return CommitResult(version=self.version(), applied=0, refused=(refused,))
+        middle = len(plan.actions) // 2
+        first = self.commit(replace(plan, actions=plan.actions[:middle]))
+        second = self.commit(replace(plan, actions=plan.actions[middle:]))
+        later = tuple(replace(refused, index=middle + refused.index) for refused in second.refused)
+        return CommitResult(
+            version=second.version, applied=first.applied + second.applied, refused=first.refused + later
+        )

@@ -101,6 +101,12 @@ workloads = _table(
     sa.Index("workloads_by_tenant", "tenant", "key"),
     sa.Index("workloads_by_version", "version"),
     sa.Index("workloads_open", "key", sqlite_where=sa.text("phase < 10"), postgresql_where=sa.text("phase < 10")),
+    sa.Index(
+        "workloads_open_of_tenant",
+        *("tenant", "key"),
+        sqlite_where=sa.text("phase < 10"),
+        postgresql_where=sa.text("phase < 10"),
+    ),
 )
 """`spec` is the truth of what was submitted; the columns from `nodes` on repeat what a snapshot needs of it, so that
 no JSON is parsed for one."""
@@ -217,17 +223,19 @@ usage = _table(
 charges = _table(
     "charges",
     _whole("allocation_key", key=True),
-    _whole("start_at", key=True),
+    _whole("usage_start_at", key=True),
     _text("sku", key=True),
+    _whole("start_at", key=True),
     _whole("end_at"),
     _whole("quantity"),
     _whole("unit_price_micros"),
     _whole("cost_micros"),
     _text("currency"),
     sa.ForeignKeyConstraint(
-        ["allocation_key", "start_at"], ["usage.allocation_key", "usage.start_at"], name="charge_of_usage"
+        ["allocation_key", "usage_start_at"], ["usage.allocation_key", "usage.start_at"], name="charge_of_usage"
     ),
 )
+"""A usage record has several charges of one SKU where its price changed in between."""
 
 prices = _table(
     "prices",
@@ -274,4 +282,5 @@ idempotency = _table(
     _text("body_hash"),
     _text("reply"),
     _whole("at"),
+    sa.Index("idempotency_by_time", "at"),
 )

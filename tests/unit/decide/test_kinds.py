@@ -15,7 +15,7 @@ RESOURCES = Resources(cpu_milli=2_000, memory_bytes=1 << 30, gpus=4, gpu_model="
 
 def an_allocation(rank: int = 1) -> Allocation:
     return Allocation(
-        key=9, workload_key=3, workload="bert-7", attempt=2, rank=rank, node="n", cluster="c", resources=RESOURCES,
+        key=9, workload_key=3, workload="bert-7", project="nlp", attempt=2, rank=rank, node="n", cluster="c", resources=RESOURCES,
         stop=False, seen=Seen.NOTHING, ready=False, address="", created_at=0, started_at=0, ended_at=0,
         metered_until=0, end=None, exit_code=None, detail="", closed=False, version=1,
     )  # fmt: skip

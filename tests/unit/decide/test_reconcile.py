@@ -23,7 +23,7 @@ SPEC = WorkloadSpec(kind=Kind.JOB, name="job", run=("true",), choices=(Resources
 
 def wanted(name: str = "w", *, settled: bool = False, **values) -> Wanted:
     row = {
-        "key": 1, "workload_key": 1, "workload": name, "attempt": 1, "rank": 0, "node": "n", "cluster": "c",
+        "key": 1, "workload_key": 1, "workload": name, "project": "p", "attempt": 1, "rank": 0, "node": "n", "cluster": "c",
         "resources": Resources(), "stop": False, "seen": Seen.NOTHING, "ready": False, "address": "",
         "created_at": START, "started_at": 0, "ended_at": 0, "metered_until": 0, "end": None, "exit_code": None,
         "detail": "", "closed": False, "version": 1, **values,
@@ -44,10 +44,15 @@ def pod(seen: Seen, name: str = "w-1-0", **values) -> PodState:
 
 
 def compare(
-    rows: Sequence[Wanted], pods: Sequence[PodState], *, now: int = NOON, since: Mapping[str, int] | None = None
+    rows: Sequence[Wanted],
+    pods: Sequence[PodState],
+    *,
+    now: int = NOON,
+    tick: int = NOON,
+    since: Mapping[str, int] | None = None,
 ) -> Reconciliation:
     state = ClusterState(nodes=(), pods=tuple(pods))
-    return reconcile("c", tuple(rows), state, now=now, unmatched_since=since or {})
+    return reconcile("c", tuple(rows), state, now=now, tick=tick, unmatched_since=since or {})
 
 
 def told(found: Reconciliation) -> list[Action]:
@@ -57,7 +62,7 @@ def told(found: Reconciliation) -> list[Action]:
 
 def test_nodes_are_always_reported():
     nodes = (NodeState(name="n", capacity=Resources(cpu_milli=1), ready=True),)
-    found = reconcile("c", (), ClusterState(nodes=nodes, pods=()), now=NOON, unmatched_since={})
+    found = reconcile("c", (), ClusterState(nodes=nodes, pods=()), now=NOON, tick=0, unmatched_since={})
     (action,) = found.observations
     assert (action.cluster, action.nodes) == ("c", nodes)
 
@@ -180,8 +185,8 @@ def test_an_orphan_is_left_alone_for_its_grace_then_deleted():
     first = compare([], [orphan])
     assert (first.effects, first.unmatched) == ((), {"stray-1-0": NOON})
     later = NOON + ORPHAN_GRACE_SECONDS * SECOND
-    assert compare([], [orphan], now=later - 1, since=first.unmatched).effects == ()
-    assert compare([], [orphan], now=later, since=first.unmatched).effects == (
+    assert compare([], [orphan], tick=later - 1, since=first.unmatched).effects == ()
+    assert compare([], [orphan], tick=later, since=first.unmatched).effects == (
         DeletePod(name="stray-1-0", grace_seconds=30),
     )
 
@@ -205,15 +210,18 @@ def test_a_database_restored_from_a_backup_does_not_kill_the_fleet():
     since: Mapping[str, int] = {}
     killed: list[int] = []
     for second in range(181):
-        found = compare([], pods, now=NOON + second * SECOND, since=since)
+        found = compare([], pods, tick=NOON + second * SECOND, since=since)
         since = found.unmatched
         killed.append(len(found.effects))
     assert {second: count for second, count in enumerate(killed) if count} == {60: 10, 120: 10, 180: 10}
 
 
-def test_a_clock_set_back_restarts_a_grace_and_never_skips_it():
-    found = compare([], [pod(Seen.RUNNING, name="s-1-0")], since={"s-1-0": NOON + 3_600 * SECOND})
-    assert (found.unmatched, found.effects) == ({"s-1-0": NOON}, ())
+def test_a_jump_of_the_wall_clock_shortens_no_wait():
+    orphan, row = pod(Seen.RUNNING, name="s-1-0"), running(seen=Seen.UNKNOWN)
+    first = compare([row], [orphan])
+    assert set(first.unmatched) == {"s-1-0", "w-1-0"}
+    jumped = compare([row], [orphan], now=NOON + 86_400 * SECOND, tick=NOON + SECOND, since=first.unmatched)
+    assert (jumped.effects, jumped.unmatched) == ((), first.unmatched)
 
 
 NAMES = ["a", "b", "c", "d"]

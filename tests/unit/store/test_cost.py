@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from mainstay.domain.allocation import Seen
 from mainstay.domain.plan import Submit
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import Phase
+from mainstay.domain.workload import ACTIVE, WAITING, Phase
+from mainstay.ports import WorkloadFilter
 from mainstay.store import SqlStore, open_sqlite
 from tests.stores import TENANT, WHY, Scene, idempotency, one_cpu
 
@@ -80,7 +81,9 @@ def test_no_statement_walks_a_table(scene: Scene) -> None:
         store.usage(tenant=TENANT, since=scene.now, until=scene.now + 9)
         store.events(tenant=TENANT, workload=work.id, after=3, limit=10)
         store.events(tenant=TENANT, workload="", after=3, limit=10)
-        store.live_allocations(tenant=TENANT)
+        for group_by in ("workload", "project", "day"):
+            store.ledger(tenant=TENANT, group_by=group_by, since=scene.now, until=scene.now + 9)
+        store.workloads(WorkloadFilter(tenant=TENANT, phases=(*WAITING, *ACTIVE)), before=0, limit=10)
     assert len(seen) > 60
     walks = {
         (step.split()[1], statement)

@@ -106,7 +106,7 @@ def move_endpoint(world: World, action: MoveEndpoint) -> Reason | None:
 def remove_endpoint(world: World, action: RemoveEndpoint) -> Reason | None:
     """Both workloads are stopped. The row stays, so that its history can be read."""
     row = world.endpoints.get(action.endpoint)
-    if row is None or row["removed"]:
+    if row is None or row["removed"] or row["tenant"] != action.tenant:
         return guards.missing("endpoint", action.endpoint)
     _stop(world, row["serving_key"], action.reason)
     _stop(world, row["candidate_key"], action.reason)

@@ -19,20 +19,20 @@ def record_usage(world: World, action: RecordUsage) -> Reason | None:
     row["metered_until"] = action.usage.end
     world.touch_allocation(row)
     world.changes.usage.append(codec.usage_row(action.usage))
-    world.changes.charges.extend(codec.charge_row(charge) for charge in action.charges)
+    world.changes.charges.extend(codec.charge_row(charge, action.usage) for charge in action.charges)
     world.log_allocation(row, action.reason)
     return None
 
 
 def set_price(world: World, action: SetPrice) -> Reason | None:
-    """An entry that is there already is left; another price for the same SKU and instant is refused."""
+    """An entry that is there already is left; one that contradicts the book is refused."""
     row = codec.price_row(action.price)
     at = (row["sku"], row["effective_from"])
-    before = world.prices.get(at)
-    if before == row:
+    if world.prices.get(at) == row:
         return None
-    if before is not None:
-        return guards.changed(row["sku"], read=0, now=row["effective_from"])
+    refusal = guards.price_fits_the_book(world, row)
+    if refusal:
+        return refusal
     world.prices[at] = row
     world.changes.prices.append(row)
     world.log("price", row["sku"], action.reason)

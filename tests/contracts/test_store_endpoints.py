@@ -1,0 +1,95 @@
+"""What every store promises about models and endpoints, over both databases."""
+
+from __future__ import annotations
+
+import pytest
+
+from mainstay.domain.errors import NotFound
+from mainstay.domain.plan import DropCandidate, MoveEndpoint, RegisterModel, RemoveEndpoint, RowVersion, SwitchEndpoint
+from mainstay.domain.workload import Kind
+from tests.stores import TENANT, WHY, Scene, scene, store
+
+__all__ = ["scene", "store"]
+
+
+def register(model: str, version: int) -> RegisterModel:
+    return RegisterModel(
+        model=model, version=version, tenant=TENANT, project="default", tree=f"t{version}", workload="w", reason=WHY
+    )
+
+
+def test_model_versions_count_from_one_without_a_gap(scene: Scene) -> None:
+    assert scene.commit(register("m", 2)).refused
+    scene.applied(register("m", 1), register("m", 2))
+    assert scene.commit(register("m", 2)).refused
+    scene.applied(register("other", 1))
+    assert [row.version for row in scene.store.model_versions(tenant=TENANT, model="m")] == [2, 1]
+    assert len(scene.store.model_versions(tenant=TENANT, model="")) == 3
+    assert scene.store.model_versions(tenant="chemistry", model="m") == ()
+
+
+def test_a_new_version_takes_over_and_what_served_is_stopped(scene: Scene) -> None:
+    scene.fleet(cpus=8)
+    first = scene.deploy(version=1)
+    assert first.spec.kind is Kind.SERVICE
+    before = scene.store.endpoint("digits", tenant=TENANT)
+    assert (before.serving, before.candidate, before.candidate_version) == ("", first.id, 1)
+    scene.run(first)
+    scene.applied(SwitchEndpoint(endpoint="digits", reason=WHY))
+    served = scene.store.endpoint("digits", tenant=TENANT)
+    assert (served.serving, served.serving_key, served.serving_version) == (first.id, first.key, 1)
+    assert (served.candidate, served.address) == ("", "127.0.0.1:1")
+    assert served.version > before.version
+    second = scene.deploy(version=2)
+    scene.applied(SwitchEndpoint(endpoint="digits", reason=WHY))
+    assert scene.workload(first.id).stop_requested
+    assert not scene.workload(second.id).stop_requested
+
+
+def test_an_older_candidate_is_stopped_by_a_newer_and_a_dropped_one_too(scene: Scene) -> None:
+    first, second = scene.deploy(version=1), scene.deploy(version=2)
+    assert scene.workload(first.id).stop_requested
+    scene.applied(DropCandidate(endpoint="digits", reason=WHY))
+    assert scene.workload(second.id).stop_requested
+    assert scene.store.endpoint("digits", tenant=TENANT).candidate == ""
+    assert scene.commit(SwitchEndpoint(endpoint="digits", reason=WHY)).refused
+
+
+def test_a_removed_endpoint_is_gone_its_workloads_are_stopped_and_it_may_come_back(scene: Scene) -> None:
+    first = scene.deploy(version=1)
+    scene.applied(SwitchEndpoint(endpoint="digits", reason=WHY))
+    second = scene.deploy(version=2)
+    scene.applied(MoveEndpoint(endpoint="digits", address="h:1", reason=WHY))
+    scene.applied(RemoveEndpoint(endpoint="digits", tenant=TENANT, reason=WHY))
+    assert scene.workload(first.id).stop_requested
+    assert scene.workload(second.id).stop_requested
+    with pytest.raises(NotFound):
+        scene.store.endpoint("digits", tenant=TENANT)
+    assert scene.store.endpoints(tenant=TENANT) == scene.store.snapshot(now=0, seed=0).endpoints == ()
+    third = scene.deploy(version=2)
+    back = scene.store.endpoint("digits", tenant=TENANT)
+    assert (back.serving, back.candidate, back.address) == ("", third.id, "")
+
+
+def test_the_endpoint_of_another_tenant_is_not_removed(scene: Scene) -> None:
+    work = scene.deploy()
+    assert scene.commit(RemoveEndpoint(endpoint="digits", tenant="chemistry", reason=WHY)).refused
+    assert scene.store.endpoint("digits", tenant=TENANT).candidate == work.id
+    assert not scene.workload(work.id).stop_requested
+
+
+def test_the_name_of_another_tenants_endpoint_is_refused(scene: Scene) -> None:
+    scene.deploy()
+    with pytest.raises(AssertionError):
+        scene.deploy(tenant="chemistry")
+    with pytest.raises(NotFound):
+        scene.store.endpoint("digits", tenant="chemistry")
+
+
+def test_an_endpoint_moves_only_if_its_row_is_as_it_was_read(scene: Scene) -> None:
+    scene.deploy()
+    guard = RowVersion(kind="endpoint", key="digits", version=scene.store.endpoint("digits", tenant=TENANT).version)
+    move = MoveEndpoint(endpoint="digits", address="h:1", guards=(guard,), reason=WHY)
+    scene.applied(move)
+    assert scene.commit(move).refused
+    assert scene.store.endpoint("digits", tenant=TENANT).address == "h:1"
