@@ -161,6 +161,7 @@ def wire(settings: Settings, parts: Parts, *, port: int) -> App:
         artifacts=open_artifacts(parts.artifacts_url),
         clusters=parts.clusters,
         clock=clock,
+        draw=secrets.choice,
         offload=Offload(threads=POSTGRESQL_THREADS if settings.database else SQLITE_THREADS),
         pulse=Pulse(),
         authenticate=single_administrator(parts.token),

@@ -55,6 +55,7 @@ def _convert_and_submit(call: Caller, submissions: Sequence[Submission], *, now:
         call.principal,
         [convert.job_request(submission.job, code=submission.code) for submission in submissions],
         now=now,
+        draw=call.services.draw,
         request=call.key,
         reply=reply,
     )

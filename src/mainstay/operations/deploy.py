@@ -14,7 +14,7 @@ from mainstay.domain.registry import Endpoint
 from mainstay.domain.workload import Kind, Mount, Phase, RetryPolicy, Workload, WorkloadSpec
 from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
 from mainstay.operations.services import Services
-from mainstay.operations.submit import JobRequest, check, new_workload
+from mainstay.operations.submit import Draw, JobRequest, check, new_workload
 from mainstay.ports import Store
 
 SERVING_PRIORITY = 75
@@ -63,6 +63,7 @@ async def deploy(
                 workload=workload,
                 tree=tree,
                 now=services.clock.now(),
+                draw=services.draw,
                 request=request,
                 reply=reply,
             )
@@ -127,6 +128,7 @@ def _commit(
     workload: Workload,
     tree: str,
     now: int,
+    draw: Draw,
     request: RequestKey | None,
     reply: Callable[[Endpoint], str],
 ) -> Done:
@@ -143,6 +145,7 @@ def _commit(
         project=workload.project,
         queue=workload.queue,
         priority=SERVING_PRIORITY,
+        draw=draw,
     )
     check(JobRequest(spec=service.spec, project=service.project, queue=service.queue, priority=service.priority))
     numbers: dict[str, int | float | str] = {"endpoint": endpoint_name, "model": model, "version": version}

@@ -9,6 +9,7 @@ from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.sessions import Sessions
+from mainstay.operations.submit import Draw
 from mainstay.ports import Artifacts, Clock, Cluster, Store
 
 
@@ -20,6 +21,8 @@ class Services:
     artifacts: Artifacts
     clusters: Mapping[str, Cluster]
     clock: Clock
+    draw: Draw
+    """The chance in new ids."""
     offload: Offload
     pulse: Pulse
     authenticate: Callable[[str], Principal | None]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from mainstay.domain.errors import Conflict, Invalid
 from mainstay.domain.plan import NewWorkload, Plan, Submit
@@ -34,6 +34,10 @@ ARGUMENT_BYTES_MAX = 128 * 1024 - 1
 DURATION_SECONDS_MAX = 10 * 366 * 86_400
 
 
+Draw: TypeAlias = Callable[[str], str]
+"""One letter of these, by chance: `secrets.choice`. Chance is an effect like the clock, so it is handed in."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRequest:
     """A specification and where it is to be put."""
@@ -50,6 +54,7 @@ def submit(
     jobs: Sequence[JobRequest],
     *,
     now: int,
+    draw: Draw,
     request: RequestKey | None,
     reply: Callable[[Sequence[Workload]], str],
 ) -> Done:
@@ -58,7 +63,7 @@ def submit(
     for job in jobs:
         check(job)
     for last in (False,) * (MINT_ATTEMPTS - 1) + (True,):
-        workloads = tuple(_new_workload(job, principal) for job in jobs)
+        workloads = tuple(_new_workload(job, principal, draw) for job in jobs)
         text = reply([as_pending(workload, now=now) for workload in workloads])
         plan = Plan(
             actor=principal.name,
@@ -77,9 +82,11 @@ def submit(
     raise AssertionError
 
 
-def new_workload(spec: WorkloadSpec, principal: Principal, *, project: str, queue: str, priority: int) -> NewWorkload:
+def new_workload(
+    spec: WorkloadSpec, principal: Principal, *, project: str, queue: str, priority: int, draw: Draw
+) -> NewWorkload:
     """A workload with a freshly minted id, `NAME-xxxxxxxx`."""
-    letters = "".join(secrets.choice(ID_ALPHABET) for _ in range(ID_LETTERS))
+    letters = "".join(draw(ID_ALPHABET) for _ in range(ID_LETTERS))
     return NewWorkload(
         id=f"{spec.name}-{letters}",
         tenant=principal.tenant,
@@ -135,8 +142,8 @@ def check(job: JobRequest) -> None:
     _check_env(spec)
 
 
-def _new_workload(job: JobRequest, principal: Principal) -> NewWorkload:
-    return new_workload(job.spec, principal, project=job.project, queue=job.queue, priority=job.priority)
+def _new_workload(job: JobRequest, principal: Principal, draw: Draw) -> NewWorkload:
+    return new_workload(job.spec, principal, project=job.project, queue=job.queue, priority=job.priority, draw=draw)
 
 
 def _check_resources(resources: Resources) -> None:

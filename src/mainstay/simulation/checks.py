@@ -110,7 +110,7 @@ class Checks:
     def _log(self, store: Store, workloads: dict[str, Workload]) -> None:
         """I6: numbers without gaps, legal transitions, and the state is the fold of the log."""
         phases: dict[str, Phase] = {}
-        for expected, event in enumerate(_all_events(store), start=1):
+        for expected, event in enumerate(all_events(store), start=1):
             if event.seq != expected:
                 self.violations.append(f"I6: event {event.seq} where {expected} was expected")
                 break
@@ -181,7 +181,8 @@ def _all_workloads(store: Store) -> dict[str, Workload]:
     return found
 
 
-def _all_events(store: Store) -> list[Event]:
+def all_events(store: Store) -> list[Event]:
+    """The whole log, of every tenant."""
     found: list[Event] = []
     while page := store.events(tenant="", workload="", after=found[-1].seq if found else 0, limit=PAGE):
         found.extend(page)

@@ -126,6 +126,9 @@ class FaultyStore:
             raise CrashError
         return result
 
+    def close(self) -> None:
+        """The process lets go; the database goes on."""
+
 
 class FaultyCluster:
     """A cluster behind a bad network, used by a process that may die around every act."""

@@ -12,7 +12,7 @@ from mainstay.control.effects import EffectLoop, View
 from mainstay.control.tenure import LEASE_SECONDS, Tenure
 from mainstay.domain.errors import Fenced, MainstayError
 from mainstay.ports import Artifacts, Clock, Cluster, Store
-from mainstay.simulation.faults import Dice
+from mainstay.simulation.faults import CALM, Dice
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,6 +22,8 @@ Steps = AsyncGenerator[float, None]
 
 STEP_SECONDS = (0.005, 0.2)
 PERIOD_SECONDS = (0.2, 1.5)
+CALM_PERIOD_SECONDS = (1.0, 6.0)
+"""Without faults nothing is learnt from looking often, and half of all events would be such looks."""
 PAUSE_SECONDS = (1.0, 4 * LEASE_SECONDS)
 """A long pause: often past the end of a lease, so that a leader wakes up with a stale view of everything."""
 
@@ -75,7 +77,7 @@ class Replica:
                 tenure.lost()
             except MainstayError:
                 self._dice.counts["turn_failed"] += 1
-            yield self._dice.rng.uniform(*PERIOD_SECONDS)
+            yield self._rest()
 
     async def _effect(self) -> Steps:
         tenure = Tenure(self.store, self.clock, lease=f"cluster/{self._cluster.name}", holder=self.name)
@@ -96,7 +98,10 @@ class Replica:
                 tenure.lost()
             except MainstayError:
                 self._dice.counts["turn_failed"] += 1
-            yield self._dice.rng.uniform(*PERIOD_SECONDS)
+            yield self._rest()
+
+    def _rest(self) -> float:
+        return self._dice.rng.uniform(*(CALM_PERIOD_SECONDS if self._dice.profile is CALM else PERIOD_SECONDS))
 
     def _step(self) -> float:
         """Mostly a blink; sometimes so long that the world has moved on."""

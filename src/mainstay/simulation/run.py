@@ -24,12 +24,12 @@ from mainstay.domain.plan import Plan, SetPrice
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.ports import Artifacts, Cluster, Store
-from mainstay.simulation.checks import Checks
+from mainstay.simulation.checks import Checks, all_events
 from mainstay.simulation.faults import CALM, CrashError, Dice, FaultyCluster, FaultyStore, Leaders, Profile
 from mainstay.simulation.replica import Replica, Steps
 from mainstay.simulation.time import VirtualClock, VirtualTime
 from mainstay.simulation.users import Users
-from mainstay.store import open_sqlite
+from mainstay.store.engine import Sqlite
 from mainstay.store.store import SqlStore
 
 REPLICAS = 2
@@ -81,7 +81,6 @@ class World:
     def __init__(self, seed: int, *, profile: Profile, folder: Path) -> None:
         self.outcome = Outcome(seed=seed)
         self._rng = random.Random(seed)
-        self._folder = folder
         self._time = VirtualTime()
         self._dice = Dice(random.Random(self._rng.random()), profile, self.outcome.faults)
         self._leaders = Leaders()
@@ -94,6 +93,7 @@ class World:
         self._trace = hashlib.sha256()
         self._queue: list[tuple[float, int, int, int, Steps]] = []
         self._numbers = itertools.count()
+        self._database = Sqlite(folder / "world.db", durable=False)
         self._observer = self._open()
         self._processes = [self._process(number) for number in range(REPLICAS)]
 
@@ -115,7 +115,7 @@ class World:
         self._finish()
         for process in self._processes:
             await process.replica.close()
-        self._observer.close()
+        self._database.close()
         return self.outcome
 
     async def _event(self) -> None:
@@ -149,7 +149,9 @@ class World:
         self.outcome.workloads = len(self._users.accepted) + self._users.deployed
         self.outcome.pods = len(self.machines.processes)
         for line in self.machines.witness:
-            self._note(f"{line.at} {line.pod.partition('-')[0]} {line.running}")
+            self._note(f"{line.at} {line.pod} {line.running}")
+        for event in all_events(self._observer):
+            self._note(f"{event.seq} {event.at} {event.object} {event.reason}")
         self.outcome.trace = self._trace.hexdigest()
 
     def _settled(self) -> bool:
@@ -199,7 +201,6 @@ class World:
     def _crash(self, number: int) -> None:
         """The process is gone with all it held in memory; another one comes up after a while."""
         process = self._processes[number]
-        process.replica.store.close()
         clock = process.clock
         self._processes[number] = fresh = self._process(number, clock=clock)
         fresh.life = process.life + 1
@@ -217,7 +218,8 @@ class World:
         return _Process(replica=replica, clock=clock)
 
     def _open(self) -> SqlStore:
-        return open_sqlite(self._folder / "world.db", durable=False)
+        """A handle with caches of its own. The database under them is one: no transaction outlasts a step."""
+        return SqlStore(self._database)
 
     def _set_prices(self) -> None:
         actions = tuple(

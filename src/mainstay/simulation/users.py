@@ -101,7 +101,9 @@ class Users:
 
     def _send(self, store: Store, clock: Clock, key: str, jobs: list[submit.JobRequest]) -> str:
         request = RequestKey(route="POST /v1/workloads", key=key, body_hash=hashlib.sha256(key.encode()).hexdigest())
-        done = submit.submit(store, ALICE, jobs, now=clock.now(), request=request, reply=_ids)
+        done = submit.submit(
+            store, ALICE, jobs, now=clock.now(), draw=self.dice.rng.choice, request=request, reply=_ids
+        )
         return done.reply
 
     def _stop(self, store: Store, clock: Clock) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import secrets
 import socket
 import threading
 import time
@@ -241,6 +242,7 @@ def services_of(folder: Path, *, url: str) -> Iterator[Services]:
         artifacts=open_artifacts(str(folder / "artifacts")),
         clusters={cluster.name: cluster},
         clock=clock,
+        draw=secrets.choice,
         offload=offload,
         pulse=Pulse(),
         authenticate=_authenticate,
