@@ -130,8 +130,8 @@ class Site:
 
     def prices(self) -> None:
         """One price per SKU."""
-        for sku, micros in (("cpu", CPU_HOUR), ("memory", GIB_HOUR), ("gpu", GPU_HOUR)):
-            self.scene.applied(self.scene.price(micros, sku=sku))
+        book = (("cpu", CPU_HOUR), ("memory", GIB_HOUR), ("gpu", GPU_HOUR))
+        self.scene.applied(*(self.scene.price(micros, sku=sku) for sku, micros in book))
 
     def advance(self, work: Workload, phase: Phase, code: Code, **numbers: Any) -> Workload:
         """A step with a reason of its own."""
