@@ -68,7 +68,7 @@ def up(*, state: Path | None, host: str, port: int, tls_cert: Path | None, tls_k
     help="E.g. postgresql://user:password@host/mainstay; better in $MAINSTAY_DATABASE.",
 )
 @click.option("--artifacts", default="", metavar="URL", help="Where files are kept, e.g. s3://bucket/prefix.")
-@click.option("--local-cluster", is_flag=True, help="This machine runs pods. For one replica only.")
+@click.option("--local-cluster", is_flag=True, help="This machine runs pods, as a cluster of its own.")
 def server(
     *,
     state: Path | None,

@@ -16,6 +16,8 @@ import os
 import secrets
 import signal
 import socket
+import ssl
+import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -31,7 +33,7 @@ from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.local import LocalCluster, lock_state_directory
 from mainstay.control import runner
 from mainstay.decide.billing import default_price_book
-from mainstay.domain.errors import MainstayError, StateUnusable
+from mainstay.domain.errors import MainstayError, StateUnusable, Unavailable
 from mainstay.domain.plan import Plan, SetPrice
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations.offload import Offload
@@ -40,13 +42,13 @@ from mainstay.operations.pulse import Pulse
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.ports import Cluster, Store
+from mainstay.sdk.config import process_start
 from mainstay.store import open_postgresql, open_sqlite
 from mainstay.web import mount_pages
 
 log = structlog.get_logger()
 
 PORT = 8650
-LOCAL_CLUSTER = "local"
 DEFAULT_TENANT = "default"
 SHUTDOWN_SECONDS = 5
 SQLITE_THREADS = 2
@@ -109,16 +111,24 @@ def run(settings: Settings, *, ready: Callable[[App], None] = lambda _: None) ->
     Every refusal to start is one sentence on stderr and exit code 1.
     """
     configure_log(settings.log_level)
+    code = 0
     try:
+        check_certificate(settings)
         with listening(settings) as listener, opened(settings) as parts:
             app = wire(settings, parts, port=listener.getsockname()[1])
             asyncio.run(serve(app, settings, listener, ready))
-    except MainstayError as error:
+    except* MainstayError as refusals:
+        code = 1
+        error = _first(refusals)
         print(f"mainstay: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
-        return 1
-    return 0
+    return code
+
+
+def _first(group: BaseExceptionGroup[MainstayError]) -> MainstayError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,19 +143,18 @@ class Parts:
 
 @contextlib.contextmanager
 def opened(settings: Settings) -> Iterator[Parts]:
-    """Open the state, one platform per directory; close everything at the end. Raises StateUnusable."""
+    """Open the state, one process per directory; close everything at the end. Raises StateUnusable."""
     prepare_directory(settings.state)
     with contextlib.ExitStack() as stack:
-        if not settings.database or settings.local_cluster:
-            stack.enter_context(lock_state_directory(settings.state))
+        stack.enter_context(lock_state_directory(settings.state))
         store = open_postgresql(settings.database) if settings.database else open_sqlite(settings.state / "mainstay.db")
         stack.callback(store.close)
         artifacts_url = settings.artifacts or str(settings.state / "artifacts")
         clusters: dict[str, Cluster] = {}
         if settings.local_cluster:
-            clusters[LOCAL_CLUSTER] = LocalCluster(
-                settings.state / "clusters" / LOCAL_CLUSTER, artifacts=open_artifacts(artifacts_url), name=LOCAL_CLUSTER
-            )
+            directory = settings.state / "clusters" / "local"
+            name = cluster_name(directory, system=store.system(), shared=bool(settings.database))
+            clusters[name] = LocalCluster(directory, artifacts=open_artifacts(artifacts_url), name=name)
         yield Parts(
             store=store, clusters=clusters, token=administrator_token(settings.state), artifacts_url=artifacts_url
         )
@@ -200,8 +209,13 @@ async def serve(app: App, settings: Settings, listener: socket.socket, ready: Ca
         async with _written(settings.state / "server.json", app):
             while not server.started and not serving.done():
                 await asyncio.sleep(0.005)
-            ready(app)
-            await stop.wait()
+            if server.started:
+                ready(app)
+            stopping = group.create_task(stop.wait())
+            await asyncio.wait((stopping, serving), return_when=asyncio.FIRST_COMPLETED)
+        if not stop.is_set():
+            msg = "the API has ended by itself"
+            raise Unavailable(msg, hint="its log says why: start with --log-level debug")
         server.should_exit = True
         await serving
         control.cancel()
@@ -221,7 +235,13 @@ class _Server(uvicorn.Server):
 @contextlib.asynccontextmanager
 async def _written(path: Path, app: App) -> AsyncIterator[None]:
     """While the platform runs, a file that only its owner reads tells the command line where it is."""
-    write_private(path, json.dumps({"url": app.services.url, "token": administrator_token(path.parent)}))
+    where = {
+        "url": app.services.url,
+        "token": administrator_token(path.parent),
+        "pid": os.getpid(),
+        "started": process_start(os.getpid()),
+    }
+    write_private(path, json.dumps(where))
     try:
         yield
     finally:
@@ -250,6 +270,23 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
+def check_certificate(settings: Settings) -> None:
+    """Raises StateUnusable if the certificate and its key cannot be used together."""
+    if not settings.tls_certificate:
+        return
+    try:
+        # An encrypted key is refused by its empty password, where there may be nobody to type one.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            settings.tls_certificate, settings.tls_key, password=lambda: ""
+        )
+    except OSError as error:
+        files = f"the certificate {settings.tls_certificate} with the key {settings.tls_key or 'in the same file'}"
+        msg = f"cannot use {files}: {error.strerror or error}"
+        raise StateUnusable(
+            msg, hint="give a certificate and its own key, both as PEM and without a password"
+        ) from error
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach the address. A name other than localhost counts as reachable."""
     try:
@@ -259,15 +296,52 @@ def is_loopback(host: str) -> bool:
 
 
 def prepare_directory(state: Path) -> None:
-    """Make the state directory, readable by its owner only. Raises StateUnusable."""
+    """Make the state directory, for its owner only. Raises StateUnusable.
+
+    One that is there already is closed to others if it is empty or holds a state; else it is somebody's for other things.
+    """
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = state.stat()
+        if found.st_uid != os.geteuid():
+            msg = f"the state directory {state} belongs to another user"
+            raise StateUnusable(msg, hint="choose another with --state: it holds tokens and everybody's files")
+        if stat.S_IMODE(found.st_mode) & 0o077:
+            if any(state.iterdir()) and not (state / "token").exists():
+                msg = f"others than its owner may use {state}, and it holds other things than a state"
+                raise StateUnusable(msg, hint="choose another with --state, one of its own")
+            state.chmod(0o700)
         probe = state / ".writable"
         probe.touch()
         probe.unlink()
     except OSError as error:
         msg = f"cannot write to the state directory {state}: {error.strerror}"
         raise StateUnusable(msg, hint="choose another with --state, or make this one writable") from error
+
+
+def cluster_name(directory: Path, *, system: str, shared: bool) -> str:
+    """The name of the machine as a cluster, given once and kept in the directory of its runs. Raises StateUnusable.
+
+    In a `shared` database every machine needs a name of its own: two that led one cluster would run its jobs twice.
+    And the runs of a directory belong to one database: for another one they are strangers, to be ended as orphans.
+    """
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = directory / "cluster.json"
+    try:
+        owner = json.loads(path.read_text())
+        known = str(owner["system"]), str(owner["name"])
+    except FileNotFoundError:
+        known = system, f"local-{secrets.token_hex(3)}" if shared else "local"
+        write_private(path, json.dumps({"system": system, "name": known[1]}))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        msg = f"cannot read whose runs lie in {directory}: {path.name} is damaged"
+        raise StateUnusable(
+            msg, hint="restore the state directory from a backup, or choose another with --state"
+        ) from error
+    if known[0] != system:
+        msg = f"the runs in {directory} belong to another database"
+        raise StateUnusable(msg, hint="start with that database again, or choose another directory with --state")
+    return known[1]
 
 
 def administrator_token(state: Path) -> str:

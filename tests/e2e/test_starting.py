@@ -72,7 +72,7 @@ def test_a_state_of_a_newer_version_is_left_alone(tmp_path):
 
 
 def test_a_database_that_is_none_is_told_and_kept(tmp_path):
-    (tmp_path / "state").mkdir()
+    (tmp_path / "state").mkdir(mode=0o700)
     (tmp_path / "state" / "mainstay.db").write_bytes(b"all my holiday pictures" * 1_000)
     said = refused("--port", "0", state=tmp_path / "state")
     assert "mainstay.db" in said
@@ -99,6 +99,52 @@ def test_a_platform_that_was_killed_starts_again_and_its_file_of_where_it_is_mis
     with platform(tmp_path / "state") as second:
         assert second.mainstay("logs", "-f", ref).stdout == "survived\n"
         assert second.json("show", ref)["attempt"] == 1
+
+
+def test_whoever_takes_the_port_of_a_killed_platform_is_not_sent_its_token(tmp_path):
+    with platform(tmp_path / "state") as first:
+        port = int(first.url.rpartition(":")[2])
+        first.process.kill()
+        first.process.wait()
+        with socket.create_server(("127.0.0.1", port)) as stranger:
+            done = first.mainstay("ps")
+            stranger.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                stranger.accept()
+        assert "no platform" in done.stderr
+    (tmp_path / "state" / "server.json").unlink()
+
+
+def test_a_directory_that_others_may_read_is_closed_to_them(tmp_path):
+    (tmp_path / "state").mkdir(mode=0o755)
+    with platform(tmp_path / "state") as up:
+        assert up.state.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_directory_of_other_things_is_left_as_it_is(tmp_path):
+    (tmp_path / "state").mkdir(mode=0o755)
+    (tmp_path / "state" / "thesis.tex").touch()
+    assert "holds other things than a state" in refused("--port", "0", state=tmp_path / "state")
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("what", ["certificate", "key"])
+def test_tls_files_that_are_none_are_told(tmp_path, what):
+    (tmp_path / "cert.pem").write_text("nonsense")
+    (tmp_path / "key.pem").write_text("nonsense")
+    files = ("--tls-cert", str(tmp_path / "cert.pem"), "--tls-key", str(tmp_path / "key.pem"))
+    said = refused("--port", "0", *files, state=tmp_path / "state")
+    assert f"{what} {tmp_path}" in said
+    assert "hint: give a certificate and its own key" in said
+
+
+def test_the_runs_of_a_lost_database_are_not_taken_for_strangers(tmp_path):
+    with platform(tmp_path / "state") as first:
+        first.mainstay("run", "-y", "--", "true")
+    for file in (tmp_path / "state").glob("mainstay.db*"):
+        file.unlink()
+    said = refused("--port", "0", state=tmp_path / "state")
+    assert "belong to another database" in said
 
 
 @contextmanager
@@ -130,6 +176,30 @@ def test_replicas_on_postgresql_serve_the_same_runs_and_outlive_each_other(tmp_p
         second.process.wait()
         assert first.mainstay("run", "-y", "--", "echo", "alone").stdout == "alone\n"
         assert len(first.json("cost")["lines"]) == 2
+
+
+def test_two_machines_on_one_database_are_two_clusters_and_a_job_runs_on_one(tmp_path, postgres_url):
+    artifacts = ("--local-cluster", "--artifacts", str(tmp_path / "artifacts"))
+    with ExitStack() as stack:
+        first = stack.enter_context(replica(tmp_path / "first", postgres_url, *artifacts))
+        (tmp_path / "second").mkdir(mode=0o700)
+        (tmp_path / "second" / "token").write_text((tmp_path / "first" / "token").read_text())
+        second = stack.enter_context(replica(tmp_path / "second", postgres_url, *artifacts))
+        until(lambda: len(second.json("nodes")) == 2)
+        names = {node["cluster"] for node in first.json("nodes")}
+        assert len(names) == 2
+        assert all(name.startswith("local-") for name in names)
+        ran = tmp_path / "ran"
+        refs = [second.json("run", "--", "/bin/sh", "-c", f"echo once >> {ran}")["id"] for _ in range(6)]
+        until(lambda: all(first.json("show", ref)["phase"] == "succeeded" for ref in refs))
+        assert ran.read_text().count("once") == 6
+
+
+@pytest.mark.parametrize("url", ["mysql://user:s3cret@host/mainstay", "s3cret", "postgresql://u:s3cret@host:port/x"])
+def test_an_address_that_is_no_database_is_told_without_its_password(tmp_path, url):
+    done = mainstay("server", "--port", "0", "--database", url, environment=environment_of(tmp_path / "state"))
+    assert (done.returncode, "s3cret" in done.stderr, "Traceback" in done.stderr) == (1, False, False)
+    assert "hint: give one such as postgresql://" in done.stderr
 
 
 def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path):

@@ -29,11 +29,11 @@ def find(*, server: str | None = None, token: str | None = None) -> Server:
     url = server or os.environ.get("MAINSTAY_SERVER", "")
     if url:
         given = token or os.environ.get("MAINSTAY_TOKEN", "")
-        known = _read(login_file(), "server") or _read(state_directory() / "server.json", "url")
+        known = _read(login_file(), "server") or running_here()
         if not given and known and known.url == url.rstrip("/"):
             given = known.token
         return checked(Server(url=url.rstrip("/"), token=given))
-    here = _read(state_directory() / "server.json", "url")
+    here = running_here()
     found = here if here and "MAINSTAY_STATE" in os.environ else _read(login_file(), "server") or here
     if found is None:
         msg = "no platform to talk to: none runs on this machine, and nobody has logged in"
@@ -54,6 +54,28 @@ def checked(server: Server) -> Server:
         msg = f"refusing to send a token over plain http to {parts.hostname}"
         raise NotConfigured(msg, hint="use https")
     return server
+
+
+def running_here() -> Server | None:
+    """The platform of the state directory, while the process that wrote where it is still runs.
+
+    After a crash the file is left, and whoever has taken the port since must not be sent the token.
+    """
+    path = state_directory() / "server.json"
+    try:
+        content = json.loads(path.read_text())
+        alive = process_start(int(content["pid"])) == str(content["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return _read(path, "url") if alive else None
+
+
+def process_start(pid: int) -> str:
+    """When a process started, in ticks since the machine did: with its pid, what no other process has. Raises OSError.
+
+    Source: proc_pid_stat(5), field 22; the name in field 2 may hold spaces and brackets.
+    """
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 
 
 def save_login(server: str, token: str) -> Path:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from mainstay.domain.allocation import Allocation, Wanted
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Node
+from mainstay.domain.errors import StateUnusable
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan, Refused
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
@@ -37,6 +38,16 @@ def open_sqlite(path: Path, *, durable: bool = True, wait_seconds: float = WAIT_
 
 def open_postgresql(url: str, *, wait_seconds: float = WAIT_SECONDS) -> SqlStore:
     """Open a database on a server and make our tables if it is empty. Raises StateUnusable, Unavailable."""
+    hint = "give one such as postgresql://user:password@host/mainstay"
+    try:
+        scheme = sa.make_url(url).get_backend_name()
+    except (sa.exc.ArgumentError, ValueError) as error:
+        # What was given is not repeated: it may hold a password.
+        msg = "the address of the database is none"
+        raise StateUnusable(msg, hint=hint) from error
+    if scheme not in {"postgresql", "postgres"}:
+        msg = f"not the address of a PostgreSQL database: it begins with {scheme}"
+        raise StateUnusable(msg, hint=hint)
     return SqlStore(Postgresql(url, wait_seconds=wait_seconds))
 
 

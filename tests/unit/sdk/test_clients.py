@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ import pytest
 
 from mainstay.sdk.aio import AsyncClient
 from mainstay.sdk.client import Client
-from mainstay.sdk.config import find, save_login
+from mainstay.sdk.config import find, process_start, save_login
 from mainstay.sdk.errors import ApiError, FilesRefused, NotConfigured, Unreachable
 from mainstay.sdk.files import scan
 from mainstay.wire.job import Job
@@ -272,7 +273,8 @@ def test_the_platform_is_found_in_the_order_that_is_documented(monkeypatch, tmp_
         find()
     for folder, url in ((tmp_path / ".mainstay", "http://localhost:1"), (tmp_path / "state", "http://localhost:2")):
         folder.mkdir()
-        (folder / "server.json").write_text(json.dumps({"url": url, "token": "t"}))
+        where = {"url": url, "token": "t", "pid": os.getpid(), "started": process_start(os.getpid())}
+        (folder / "server.json").write_text(json.dumps(where))
     assert find().url == "http://localhost:1"
     assert save_login("https://login.test/", "secret").stat().st_mode & 0o777 == 0o600
     assert find().url == "https://login.test"
