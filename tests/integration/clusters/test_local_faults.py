@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -17,9 +18,10 @@ import pytest
 
 from mainstay.clusters.local import LocalCluster, processes, spec
 from mainstay.clusters.local.processes import boot_id
+from mainstay.clusters.local.runs import Run
 from mainstay.domain.allocation import DeletePod, End, ForgetPod, Seen
 from mainstay.domain.artifact import Entry, Tree
-from mainstay.domain.errors import Invalid, NotFound
+from mainstay.domain.errors import Gone, Invalid, NotFound
 from tests.clusters import Program, Rig, create, local_rig, mount
 
 pytestmark = pytest.mark.xdist_group("local-cluster")
@@ -38,11 +40,12 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
 
 def marked(folder: Path) -> list[int]:
-    """Processes that carry a run directory below this folder in their environment."""
+    """Processes of pods below this folder, by their environment; without keepers, which may still be on their way out."""
     found = []
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
-            if entry.name.isdigit() and f"MAINSTAY_RUN_DIRECTORY={folder}".encode() in (entry / "environ").read_bytes():
+            ours = f"MAINSTAY_RUN_DIRECTORY={folder}".encode() in (entry / "environ").read_bytes()
+            if ours and b"shim.py" not in (entry / "cmdline").read_bytes():
                 found.append(int(entry.name))
     return found
 
@@ -121,7 +124,7 @@ async def test_a_new_handle_finds_what_runs_and_what_ended_meanwhile(rig):
 
 async def test_what_a_crash_left_half_prepared_never_runs(rig):
     making = directory(rig, "p").parent.parent / "making" / "p.1234"
-    shutil.copytree(Path(__file__).parent, making / "work")
+    shutil.copytree(Path(__file__).parent, making / "files" / "work")
     rig.cluster = rig.remake()
     assert not making.exists()
     assert await rig.state("p") is None
@@ -255,6 +258,101 @@ async def test_links_and_pipes_among_the_output_are_left_out(rig, tmp_path):
     )
     await rig.seen("p", Seen.ENDED)
     assert await rig.output("p") == {"in/file": "fine\n"}
+
+
+async def test_a_pod_that_removes_the_directory_around_it_runs_on_and_ends_as_itself(rig):
+    await script(rig, "p", 'echo here; rm -rf "$(dirname "$PWD")"; cd /; sleep 0.3; exit 4')
+    await rig.seen("p", Seen.RUNNING)
+    ended = await rig.seen("p", Seen.ENDED)
+    assert (ended.end, ended.exit_code) == (End.EXITED, 4)
+    assert await rig.log("p") == "here\n"
+    await rig.act(ForgetPod(name="p"))
+
+
+async def test_a_pod_that_removes_its_records_is_ended_as_lost_and_never_started_again(rig, tmp_path):
+    action = create("p", rig.node, script=f"rm -rf {directory(rig, 'p')}; sleep 300")
+    await rig.act(action)
+    ended = await rig.seen("p", Seen.ENDED)
+    assert (ended.end, ended.detail) == (End.LOST, "its records were removed while it ran")
+    assert not marked(tmp_path)
+    with pytest.raises(Gone):
+        await rig.act(action)
+    await rig.act(ForgetPod(name="p"))
+    with pytest.raises(Gone):
+        await rig.act(action)
+
+
+async def test_a_pod_whose_records_are_gone_is_not_created_before_the_next_look(rig):
+    action = create("p", rig.node, script="sleep 300")
+    await rig.act(action)
+    await rig.seen("p", Seen.RUNNING)
+    shutil.rmtree(directory(rig, "p"))
+    with pytest.raises(Gone):
+        await rig.act(action)
+    await rig.act(DeletePod(name="p", grace_seconds=0))
+    assert (await rig.seen("p", Seen.ENDED)).end is End.LOST
+
+
+async def test_a_crash_between_the_records_of_a_pod_and_its_name_is_made_good(rig, tmp_path):
+    await script(rig, "p", "sleep 300")
+    await rig.seen("p", Seen.RUNNING)
+    name = directory(rig, "p").parent.parent / "names" / "p"
+    name.unlink()
+    assert (await rig.state("p")).seen is Seen.RUNNING
+    assert name.exists()
+
+
+async def test_a_pod_that_was_prepared_before_the_machine_went_down_is_not_started_after(rig, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("mainstay.clusters.local.runs.Run.launch", lambda _: None)
+        patch.setattr("mainstay.clusters.local.spec.boot_id", lambda: "an-earlier-boot")
+        await script(rig, "p", "echo half of my files are missing")
+    rig.cluster = rig.remake()
+    ended = await rig.seen("p", Seen.ENDED)
+    assert (ended.end, ended.started_at) == (End.MACHINE_RESTARTED, 0)
+
+
+async def test_one_pod_that_cannot_be_looked_at_hides_no_other(rig, monkeypatch):
+    await script(rig, "bad", "sleep 300")
+    await script(rig, "good", "exit 0")
+    look = Run.look
+
+    def failing(run: Run) -> None:
+        if run.pod == "bad":
+            raise OSError(errno.EIO, "broken")
+        look(run)
+
+    monkeypatch.setattr(Run, "look", failing)
+    assert (await rig.seen("good", Seen.ENDED)).exit_code == 0
+    monkeypatch.undo()
+    await rig.seen("bad", Seen.RUNNING)
+
+
+DIG = "import os\nfor _ in range(3000):\n    os.mkdir('d')\n    os.chdir('d')\nopen('f', 'w').close()"
+
+
+async def test_folders_nested_thousands_deep_are_refused_as_output_and_forgotten_all_the_same(rig):
+    await script(rig, "p", f'cd "$MAINSTAY_OUTPUT_DIR" && python -c "{DIG}" && cd / && rm -f x')
+    ended = await rig.seen("p", Seen.ENDED)
+    assert ended.exit_code == 0, await rig.log("p")
+    with pytest.raises(Invalid, match="more than 1024 bytes"):
+        await rig.output("p")
+    await rig.act(ForgetPod(name="p"))
+    assert not (directory(rig, "p").parent.parent / "files" / "p").exists()
+
+
+async def test_folders_that_a_pod_has_locked_are_forgotten_all_the_same(rig):
+    await script(rig, "p", "mkdir -p a/b/c && touch a/b/c/f && ln -s / a/link && chmod 0 a/b/c a/b a")
+    await rig.seen("p", Seen.ENDED)
+    await rig.act(ForgetPod(name="p"))
+    assert not (directory(rig, "p").parent.parent / "files" / "p").exists()
+
+
+async def test_a_file_whose_name_no_tree_can_hold_is_refused_as_output(rig):
+    await script(rig, "p", "touch \"$MAINSTAY_OUTPUT_DIR/$(printf 'a\\nb')\"")
+    await rig.seen("p", Seen.ENDED)
+    with pytest.raises(Invalid, match="cannot be kept"):
+        await rig.output("p")
 
 
 async def test_the_output_of_a_name_that_leads_elsewhere_is_empty(rig):

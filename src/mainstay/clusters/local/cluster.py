@@ -12,18 +12,22 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, assert_never
 
-from mainstay.clusters.local import gpus, logs, machine, trees
+import structlog
+
+from mainstay.clusters.local import gpus, logs, machine, processes, trees
 from mainstay.clusters.local.addresses import free_port, gang_port
 from mainstay.clusters.local.files import read_json, storage_errors, write_json
 from mainstay.clusters.local.locks import Fence
 from mainstay.clusters.local.readiness import PATH, Probe, Readiness
-from mainstay.clusters.local.runs import POD_NAME, Directories, Run
+from mainstay.clusters.local.runs import POD_NAME, Directories, Run, cookie, end_record
 from mainstay.clusters.local.spec import Place, identity, shim_spec
 from mainstay.domain.allocation import CreatePod, DeletePod, End, ForgetPod, PodAction
 from mainstay.domain.capacity import ClusterState, LogChunk, NodeState
 from mainstay.domain.errors import Conflict, Gone, Invalid, MainstayError, NoCapacity, NotFound
 from mainstay.domain.quantity import Resources
 from mainstay.ports import Artifacts
+
+log = structlog.get_logger()
 
 SYSTEM_SHARE = 16
 """One part in so many of the memory is kept for the platform and the system."""
@@ -94,7 +98,7 @@ class LocalCluster:
 
     async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
         """What it left in $MAINSTAY_OUTPUT_DIR. Links are not followed."""
-        directory = self._directories.runs / pod / "output"
+        directory = self._directories.files / pod / "output"
         if not POD_NAME.match(pod) or not directory.is_dir():
             return
         async for file in trees.files_beneath(directory):
@@ -107,14 +111,32 @@ class LocalCluster:
         await self._readiness.close()
 
     def _look(self) -> list[Run]:
+        for pod in self._directories.missing():
+            self._record_loss(pod)
         names = sorted(self._directories.names())
         present = set(names)
         self._runs = {name: run for name, run in self._runs.items() if name in present}
         runs = [self._run(name) for name in names]
         for run in runs:
             if not run.ended:
-                run.look()
+                self._look_at(run)
         return runs
+
+    def _look_at(self, run: Run) -> None:
+        """One run that cannot be looked at blinds nobody to the others: it stays as it was seen last."""
+        try:
+            if not (self._directories.named / run.pod).exists():
+                self._directories.name(run.pod)  # a crash came between its records and its name
+            run.look()
+        except OSError as error:
+            log.warning("run_not_seen", pod=run.pod, error=str(error))
+
+    def _record_loss(self, pod: str) -> None:
+        """Somebody has removed the records of a run, most likely the run itself: end what is left of it, then say so."""
+        log.warning("run_records_removed", pod=pod)
+        processes.kill_carriers(cookie(self._directories.files / pod))
+        self._runs.pop(pod, None)
+        self._leave_tombstone(pod, End.LOST, "its records were removed while it ran")
 
     def _run(self, pod: str) -> Run:
         return self._runs.setdefault(pod, Run(directory=self._directories.runs / pod))
@@ -162,6 +184,8 @@ class LocalCluster:
             raise _gone(action.name)
         directory = self._directories.runs / action.name
         if not directory.exists():
+            if (self._directories.named / action.name).exists():
+                raise _gone(action.name)  # it was here and has removed its own records: the next look ends it
             return
         if (directory / "exit.json").exists():
             raise _gone(action.name)
@@ -178,7 +202,7 @@ class LocalCluster:
                     await asyncio.to_thread(_make_parts, made)
                     for mount in action.spec.mounts:
                         tree = await self._artifacts.tree(mount.tree)
-                        await trees.materialise(self._artifacts, tree, made / "work" / mount.path)
+                        await trees.materialise(self._artifacts, tree, made / "files" / "work" / mount.path)
                     await asyncio.to_thread(self._publish, action, made, epoch)
             except NotFound as error:
                 msg = f"the files of the pod are not stored: {error.message}"
@@ -207,7 +231,7 @@ class LocalCluster:
         taken = {int(other[kind]) for other in live for kind in ("port", "gang_port")}
         meeting = gang_port(self._directories.gangs, spec.gang, taken)
         return Place(
-            directory=self._directories.runs / action.name,
+            files=self._directories.files / action.name,
             port=free_port(taken | {meeting}) if spec.port else 0,
             gang_port=meeting,
             gpus=free_gpus[: spec.resources.gpus],
@@ -241,18 +265,15 @@ class LocalCluster:
                 return
             directory = self._directories.runs / action.name
             if not directory.exists():
-                self._leave_tombstone(action.name)
+                if not (self._directories.named / action.name).exists():
+                    self._leave_tombstone(action.name, End.NEVER_STARTED, "deleted before it was created")
             elif not (directory / "exit.json").exists():
                 self._run(action.name).stop(action.grace_seconds)
 
-    def _leave_tombstone(self, pod: str) -> None:
+    def _leave_tombstone(self, pod: str, reason: End, message: str) -> None:
         made = self._directories.making / f"{pod}.{secrets.token_hex(4)}"
         _make_parts(made)
-        message = "deleted before it was created"
-        write_json(
-            made / "exit.json",
-            {"reason": End.NEVER_STARTED, "message": message, "finished_at": time.time_ns() // 1_000, "log_bytes": 0},
-        )
+        write_json(made / "exit.json", end_record(reason, message))
         self._directories.publish(made, pod)
 
     def _forget(self, action: ForgetPod, epoch: int) -> None:
@@ -297,8 +318,7 @@ def node_of_this_machine(found: gpus.Gpus) -> NodeState:
 
 
 def _make_parts(directory: Path) -> None:
-    directory.mkdir(mode=0o700)
-    for part in ("work", "output", "logs"):
+    for part in ("", "logs", "files", "files/work", "files/output"):
         (directory / part).mkdir(mode=0o700)
     os.mkfifo(directory / "wake", 0o600)
     (directory / "lock").touch(0o600)

@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -69,21 +68,42 @@ def sync_directory(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory tree without following links, also where a job took our permissions away."""
+    """Remove a directory tree of any depth without following links, also where a job took our permissions away.
 
-    def unlock(_: object, name: str, __: object) -> None:
-        folder = Path(name) if Path(name).is_dir() and not Path(name).is_symlink() else Path(name).parent
-        with contextlib.suppress(OSError):
-            folder.chmod(0o700)
-            if folder == Path(name):
-                shutil.rmtree(name, ignore_errors=True)
-            else:
-                Path(name).unlink(missing_ok=True)
+    Every folder that is found is first moved to the top, so that no path grows long and no recursion deep.
+    """
+    path.chmod(0o700)
+    top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        waiting = _emptied(top, top)
+        while waiting:
+            name = waiting.pop()
+            os.chmod(name, 0o700, dir_fd=top)
+            folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+            try:
+                waiting += _emptied(folder, top)
+            finally:
+                os.close(folder)
+            os.rmdir(name, dir_fd=top)
+    finally:
+        os.close(top)
+    path.rmdir()
 
-    # `rmtree` walks by directory descriptors: a link put in its way is not followed (CWE-59).
-    shutil.rmtree(path, onerror=unlock)
-    if path.exists():
-        shutil.rmtree(path, ignore_errors=True)
+
+def _emptied(folder: int, top: int) -> list[str]:
+    """Empty a folder: remove its files and move its folders to the top. Their new names."""
+    moved = []
+    with os.scandir(folder) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_folder in found:
+        if not is_folder:
+            os.unlink(name, dir_fd=folder)
+            continue
+        moved.append(secrets.token_hex(8))
+        # Moving a folder writes its `..`: it must be ours to write first.
+        os.chmod(name, 0o700, dir_fd=folder)
+        os.rename(name, moved[-1], src_dir_fd=folder, dst_dir_fd=top)
+    return moved
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from bisect import bisect_right
 from pathlib import Path
 
@@ -46,11 +47,11 @@ def _part(directory: Path, offset: int, limit: int) -> tuple[bytes, int]:
     for start in starts[first:]:
         place = max(start, offset)
         try:
-            descriptor = os.open(_path(directory, start), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue  # rotated away since it was listed
+            descriptor = os.open(_path(directory, start), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            continue  # rotated away since it was listed, or not a file of ours
         try:
-            if part := os.pread(descriptor, limit, place - start):
+            if stat.S_ISREG(os.fstat(descriptor).st_mode) and (part := os.pread(descriptor, limit, place - start)):
                 return part, place
         finally:
             os.close(descriptor)

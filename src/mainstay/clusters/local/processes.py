@@ -25,6 +25,7 @@ class Process:
 
 
 DEATH_MILLISECONDS = 1_000
+ROUNDS_MAX = 20
 
 
 def boot_id() -> str:
@@ -48,6 +49,19 @@ def kill_leftovers(leader: Process, *, cookie: str, groups: Iterable[str]) -> in
             continue
         if _kill_if(pid, grouped=pid in grouped, cookie=cookie.encode(), session=leader.pid if alive else None):
             killed += 1
+    return killed
+
+
+def kill_carriers(cookie: str) -> int:
+    """Kill every process that carries this environment (NAME=VALUE): how many. Until none is left, as they may fork."""
+    killed = 0
+    for _ in range(ROUNDS_MAX):
+        found = sum(
+            _kill_if(pid, grouped=False, cookie=cookie.encode(), session=None) for pid in _all() if pid != os.getpid()
+        )
+        killed += found
+        if not found:
+            break
     return killed
 
 

@@ -1,7 +1,12 @@
-"""The directory of one run, as the cluster reads and writes it. Its other side is the shim, which explains the files.
+"""The directories of one run, as the cluster reads and writes them. Their other side is the shim, which explains the files.
 
 runs/POD/    a run that may live, or has ended and is not forgotten; appears whole, by a rename out of `making/`
+files/POD/   what the run itself sees: `work`, where it starts, and `output`. It may do with them what it likes
+names/POD    says that runs/POD must be there: written before the run starts, removed once it is forgotten
 ended/POD/   what is left of a forgotten one: its log and its end. The directory itself is the tombstone (law 3)
+
+A run that removes the directory around it thus removes nothing of ours. One that goes further and takes its records away
+is known by its name: it is killed and ended as lost, and never taken for one that was not created yet.
 """
 
 from __future__ import annotations
@@ -48,6 +53,11 @@ class Run:
         return self.directory.name
 
     @property
+    def files(self) -> Path:
+        """What the run itself sees."""
+        return self.directory.parent.parent / "files" / self.pod
+
+    @property
     def ended(self) -> bool:
         """As last read."""
         return self.end is not None
@@ -66,6 +76,9 @@ class Run:
             return
         if self.started is not None:
             self._bury()
+        elif (self.spec or {}).get("boot_id", processes.boot_id()) != processes.boot_id():
+            # Prepared before the machine went down, and perhaps only half of it had reached the disk.
+            self._end_unstarted(End.MACHINE_RESTARTED, "the machine went down before it started")
         elif time.monotonic() - self.launched >= LAUNCH_SECONDS:
             self.launch()
 
@@ -78,7 +91,7 @@ class Run:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={},
+            env=dict([cookie(self.files).split("=", 1)]),
         )
 
     def stop(self, grace_seconds: int) -> None:
@@ -143,8 +156,18 @@ class Run:
             same_boot = leader.boot_id == processes.boot_id()
             groups = [str(group["path"]) for group in (self.spec or {}).get("groups", ())]
             if same_boot:
-                processes.kill_leftovers(leader, cookie=cookie(self.directory), groups=groups)
+                processes.kill_leftovers(leader, cookie=cookie(self.files), groups=groups)
+            for group in groups:
+                with contextlib.suppress(OSError):
+                    os.rmdir(group)  # noqa: PTH106 beside the other calls on groups
             write_json(self.directory / "exit.json", self._unwitnessed_end(same_boot=same_boot))
+        self.read()
+
+    def _end_unstarted(self, reason: End, message: str) -> None:
+        """On record, unless a shim has come up meanwhile."""
+        with try_lock(self.directory / "lock") as taken:
+            if taken and not self.read() and self.started is None:
+                write_json(self.directory / "exit.json", end_record(reason, message))
         self.read()
 
     def _unwitnessed_end(self, *, same_boot: bool) -> Mapping[str, Any]:
@@ -159,6 +182,11 @@ class Run:
         return {"reason": reason, "message": message, "finished_at": max(finished_at, int(self.started["started_at"]))}
 
 
+def end_record(reason: End, message: str) -> dict[str, Any]:
+    """The content of exit.json of a run of which nobody saw the end, as of now."""
+    return {"reason": reason, "message": message, "finished_at": time.time_ns() // 1_000, "log_bytes": 0}
+
+
 def exit_code(end: Mapping[str, Any]) -> int | None:
     """As a shell reports it; None if there was no process, or nobody saw how it ended."""
     if end.get("signal"):
@@ -167,9 +195,9 @@ def exit_code(end: Mapping[str, Any]) -> int | None:
     return None if code is None else int(code)
 
 
-def cookie(directory: Path) -> str:
+def cookie(files: Path) -> str:
     """The variable that marks every process of a run."""
-    return f"MAINSTAY_RUN_DIRECTORY={directory}"
+    return f"MAINSTAY_RUN_DIRECTORY={files}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +210,16 @@ class Directories:
     def runs(self) -> Path:
         """Runs that are not forgotten."""
         return self.root / "runs"
+
+    @property
+    def files(self) -> Path:
+        """What the runs themselves see."""
+        return self.root / "files"
+
+    @property
+    def named(self) -> Path:
+        """The names of the runs that must be there."""
+        return self.root / "names"
 
     @property
     def ended(self) -> Path:
@@ -202,12 +240,21 @@ class Directories:
         """Make them; drop what a crash left half prepared."""
         if self.making.exists():
             remove_tree(self.making)
-        for path in (self.runs, self.ended, self.making, self.gangs):
+        for path in (self.runs, self.files, self.named, self.ended, self.making, self.gangs):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def names(self) -> Iterator[str]:
         """The pods that are not forgotten."""
         return (entry.name for entry in os.scandir(self.runs))
+
+    def missing(self) -> list[str]:
+        """Runs that have a name and no records any more. Whoever was forgotten by half only loses the name."""
+        present = set(self.names())
+        named = [entry.name for entry in os.scandir(self.named) if entry.name not in present]
+        for pod in named:
+            if (self.ended / pod).exists():
+                (self.named / pod).unlink(missing_ok=True)
+        return [pod for pod in named if not (self.ended / pod).exists() and not (self.runs / pod).exists()]
 
     def of(self, pod: str) -> Path | None:
         """Where a pod's files are; None if there are none."""
@@ -216,18 +263,28 @@ class Directories:
         return next((path for path in (self.runs / pod, self.ended / pod) if path.is_dir()), None)
 
     def publish(self, made: Path, pod: str) -> Path:
-        """Move a prepared directory to its place: from here on the run is on record."""
+        """Move a prepared directory to its place: from here on the run is on record, and may start."""
         sync_directory(made)
+        files = self.files / pod
+        if files.exists():
+            remove_tree(files)
+        (made / "files").rename(files)
         target = self.runs / pod
         made.rename(target)
         sync_directory(self.runs)
+        self.name(pod)
         return target
+
+    def name(self, pod: str) -> None:
+        """Write down that the records of a run must be there."""
+        (self.named / pod).touch(0o600)
+        sync_directory(self.named)
 
     def bury(self, run: Run) -> None:
         """Keep only the log and the end of a run, and its name for ever."""
-        for part in ("work", "output"):
-            if (run.directory / part).exists():
-                remove_tree(run.directory / part)
+        if run.files.exists():
+            remove_tree(run.files)
         run.directory.rename(self.ended / run.pod)
         sync_directory(self.ended)
         sync_directory(self.runs)
+        (self.named / run.pod).unlink(missing_ok=True)

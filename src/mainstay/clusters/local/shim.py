@@ -105,19 +105,21 @@ def keep(spec: dict[str, Any], lock: int) -> None:
     signals = catch_signals()
     groups, limited = make_groups(spec["groups"])
     try:
-        output, record, failure = start(spec, groups)
-        log = Log(output, spec["log_file_bytes"], spec["log_files_max"])
-        watch = Watch(spec, record, lock, limited=limited)
-        if failure:
-            os.waitpid(watch.pid, 0)
-            watch.end, watch.message = "start_failed", failure
-        else:
-            loop(watch, log, wake, signals)
+        try:
+            output, record, failure = start(spec, groups)
+            log = Log(output, spec["log_file_bytes"], spec["log_files_max"])
+            watch = Watch(spec, record, lock, limited=limited)
+            if failure:
+                os.waitpid(watch.pid, 0)
+                watch.end, watch.message = "start_failed", failure
+            else:
+                loop(watch, log, wake, signals)
+        finally:
+            end_descendants(groups)
+        log.drain()
+        record_end(watch.outcome(groups, log_bytes=log.offset))
     finally:
-        end_descendants(groups)
-    log.drain()
-    record_end(watch.outcome(groups, log_bytes=log.offset))
-    remove_groups(groups)
+        remove_groups(groups)
 
 
 def loop(watch: Watch, log: Log, wake: int, signals: int) -> None:
@@ -394,7 +396,7 @@ def become(spec: dict[str, Any], groups: list[dict[str, Any]], output: int, gate
             write_file("/proc/self/oom_score_adj", OOM_SCORE)
         set_limits()
         reset_signals()
-        os.chdir("work")
+        os.chdir(spec["directory"])
         if os.read(gate, 1) != b"1":
             os._exit(1)
         os.execvpe(spec["argv"][0], spec["argv"], spec["environment"])

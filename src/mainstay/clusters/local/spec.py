@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mainstay.clusters.local.addresses import HOST
+from mainstay.clusters.local.processes import boot_id
 from mainstay.clusters.local.runs import cookie
 from mainstay.domain.allocation import CreatePod
 
@@ -26,8 +27,8 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Place:
     """What this cluster adds to a pod: where it runs and what it was handed out."""
 
-    directory: Path
-    """Where the run will be once it is published."""
+    files: Path
+    """Where what the run sees will be once it is published."""
     port: int
     gang_port: int
     gpus: Sequence[int]
@@ -54,6 +55,8 @@ def shim_spec(action: CreatePod, place: Place) -> Mapping[str, Any]:
         "gang_port": place.gang_port,
         "ready_path": spec.ready_path,
         "argv": list(spec.argv),
+        "directory": str(place.files / "work"),
+        "boot_id": boot_id(),
         "environment": environment(action, place),
         "groups": list(place.groups),
         "memory_limit_bytes": spec.memory_limit_bytes,
@@ -68,7 +71,7 @@ def environment(action: CreatePod, place: Place) -> dict[str, str]:
     """All that a run sees: nothing of the control plane's own environment, the user's variables, then ours."""
     spec = action.spec
     gpus = ",".join(map(str, place.gpus))
-    name, _, value = cookie(place.directory).partition("=")
+    name, _, value = cookie(place.files).partition("=")
     base = {
         # The interpreter that runs the platform comes first: `python` in a job is the one with its packages.
         "PATH": f"{os.path.dirname(sys.executable)}:{PATH}",  # noqa: PTH120 not resolved: a virtual environment is a link
@@ -77,7 +80,7 @@ def environment(action: CreatePod, place: Place) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
     }
     ours = {
-        "MAINSTAY_OUTPUT_DIR": str(place.directory / "output"),
+        "MAINSTAY_OUTPUT_DIR": str(place.files / "output"),
         "MAINSTAY_MASTER_ADDR": HOST,
         "MAINSTAY_NODE_IPS": ",".join([HOST] * spec.size),
         "MASTER_ADDR": HOST,

@@ -6,10 +6,10 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
-from mainstay.domain.artifact import TREE_FILES_MAX, Entry, Tree, safe_path
+from mainstay.domain.artifact import PATH_BYTES_MAX, TREE_FILES_MAX, Entry, Tree, safe_path
 from mainstay.domain.errors import Invalid, Unavailable
 from mainstay.ports import Artifacts
 
@@ -49,10 +49,10 @@ async def _fill(artifacts: Artifacts, entry: Entry, descriptor: int) -> None:
 async def files_beneath(directory: Path) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
     """Regular files under a directory that a job wrote: (path, size, executable, content), by path.
 
-    Links, devices and names that a tree cannot hold are left out. Raises Invalid beyond the size of a tree.
+    Links and devices are left out. Raises Invalid for what a tree cannot hold: too many files, too deep, odd names.
     """
     for path in await asyncio.to_thread(_paths, directory):
-        descriptor = await asyncio.to_thread(_open_beneath, directory, path)
+        descriptor = await asyncio.to_thread(_open_file, directory, path)
         if descriptor is None:
             continue
         with os.fdopen(descriptor, "rb", buffering=0) as file:
@@ -67,39 +67,67 @@ async def _chunks(descriptor: int) -> AsyncIterator[bytes]:
 
 
 def _paths(directory: Path) -> list[str]:
-    found = list(_walk(directory))
+    """The regular files, in order. Without recursion, however deep a job has gone."""
+    found: list[str] = []
+    waiting = [""]
+    while waiting:
+        folder = waiting.pop()
+        descriptor = _open_beneath(directory, folder, os.O_DIRECTORY) if folder else os.open(directory, _FOLDER)
+        if descriptor is None:
+            continue
+        try:
+            with os.scandir(descriptor) as entries:
+                for entry in entries:
+                    path = f"{folder}/{entry.name}" if folder else entry.name
+                    if entry.is_dir(follow_symlinks=False):
+                        _require_depth(path)
+                        waiting.append(path)
+                    elif entry.is_file(follow_symlinks=False):
+                        _require_name(path)
+                        found.append(path)
+                    if len(found) > TREE_FILES_MAX:
+                        msg = f"the output has more than {TREE_FILES_MAX} files"
+                        raise Invalid(msg, hint="pack them into one archive")
+        finally:
+            os.close(descriptor)
     return sorted(found)
 
 
-def _walk(directory: Path) -> Iterator[str]:
-    count = 0
-    for folder, _, names, descriptor in os.fwalk(directory, follow_symlinks=False):
-        for name in names:
-            path = os.path.relpath(os.path.join(folder, name), directory)  # noqa: PTH118 a plain string is wanted
-            if not safe_path(path) or not stat.S_ISREG(os.lstat(name, dir_fd=descriptor).st_mode):
-                continue
-            count += 1
-            if count > TREE_FILES_MAX:
-                msg = f"the output has more than {TREE_FILES_MAX} files"
-                raise Invalid(msg, hint="pack them into one archive")
-            yield path
+def _require_depth(path: str) -> None:
+    if len(os.fsencode(path)) > PATH_BYTES_MAX:
+        msg = f"the output holds a path of more than {PATH_BYTES_MAX} bytes: {path[:80]!a}..."
+        raise Invalid(msg, hint="nest the folders less deep, or pack them into one archive")
 
 
-def _open_beneath(directory: Path, path: str) -> int | None:
-    """Open a regular file without following a link in any part of its path (CWE-59). None if it is none any more."""
-    here = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _require_name(path: str) -> None:
+    if not safe_path(path):
+        msg = f"the output holds a file whose name cannot be kept: {ascii(path)[:200]}"
+        raise Invalid(msg, hint="give it a plain name, or pack it into an archive")
+
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def _open_file(directory: Path, path: str) -> int | None:
+    """Open a regular file. None if it is none any more."""
+    descriptor = _open_beneath(directory, path, os.O_NONBLOCK)
+    if descriptor is None or stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _open_beneath(directory: Path, path: str, flags: int) -> int | None:
+    """Open without following a link in any part of the path (CWE-59). None if that cannot be done."""
+    here = os.open(directory, _FOLDER)
     try:
         *folders, name = path.split("/")
         for folder in folders:
-            below = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+            below = os.open(folder, _FOLDER, dir_fd=here)
             os.close(here)
             here = below
-        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=here)
+        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=here)
     except OSError:
         return None
     finally:
         os.close(here)
-    if stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return descriptor
-    os.close(descriptor)
-    return None
