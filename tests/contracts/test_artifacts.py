@@ -1,4 +1,4 @@
-"""What every artifact store promises, over a directory and over S3 (a local server that speaks its protocol)."""
+"""What every artifact store promises, over a directory, S3 (a local server that speaks its protocol) and memory."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from obstore.store import S3Store
 from mainstay.artifacts.objects import ObjectArtifacts, open_artifacts
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Fenced, Invalid, NotFound, NotYet
+from mainstay.ports import Artifacts
+from mainstay.simulation.files import MemoryArtifacts
 
 LARGE = 12 << 20
 
@@ -28,8 +30,10 @@ def s3_url() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture(params=["directory", "s3"])
-def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectArtifacts:
+@pytest.fixture(params=["directory", "s3", "memory"])
+def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
+    if request.param == "memory":
+        return MemoryArtifacts()
     if request.param == "directory":
         return open_artifacts(str(tmp_path / "artifacts"))
     bucket = f"b{hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20]}"
@@ -58,11 +62,11 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-async def read(artifacts: ObjectArtifacts, name: str) -> bytes:
+async def read(artifacts: Artifacts, name: str) -> bytes:
     return b"".join([chunk async for chunk in artifacts.get(name)])
 
 
-async def stored_tree(artifacts: ObjectArtifacts, files: dict[str, bytes]) -> str:
+async def stored_tree(artifacts: Artifacts, files: dict[str, bytes]) -> str:
     for content in files.values():
         await artifacts.put(digest(content), chunks(content))
     entries = (Entry(path=path, size=len(files[path]), digest=digest(files[path])) for path in sorted(files))
@@ -70,7 +74,7 @@ async def stored_tree(artifacts: ObjectArtifacts, files: dict[str, bytes]) -> st
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", os.urandom(LARGE)], ids=["empty", "small", "several parts"])
-async def test_a_blob_comes_back_as_it_went(artifacts: ObjectArtifacts, content: bytes) -> None:
+async def test_a_blob_comes_back_as_it_went(artifacts: Artifacts, content: bytes) -> None:
     name = digest(content)
     assert await artifacts.missing([name]) == (name,)
     assert await artifacts.put(name, chunks(content)) == len(content)
@@ -79,14 +83,14 @@ async def test_a_blob_comes_back_as_it_went(artifacts: ObjectArtifacts, content:
 
 
 @pytest.mark.parametrize("size", [1, LARGE])
-async def test_content_with_another_digest_is_refused_and_leaves_nothing(artifacts: ObjectArtifacts, size: int) -> None:
+async def test_content_with_another_digest_is_refused_and_leaves_nothing(artifacts: Artifacts, size: int) -> None:
     name = digest(b"something else")
     with pytest.raises(Invalid, match="another digest"):
         await artifacts.put(name, chunks(os.urandom(size)))
     assert await artifacts.missing([name]) == (name,)
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(artifacts: ObjectArtifacts) -> None:
+async def test_an_upload_that_breaks_off_leaves_nothing(artifacts: Artifacts) -> None:
     content = os.urandom(LARGE)
 
     async def breaking() -> AsyncIterator[bytes]:
@@ -99,13 +103,13 @@ async def test_an_upload_that_breaks_off_leaves_nothing(artifacts: ObjectArtifac
     assert await artifacts.missing([digest(content)]) == (digest(content),)
 
 
-async def test_putting_the_same_blob_again_changes_nothing(artifacts: ObjectArtifacts) -> None:
+async def test_putting_the_same_blob_again_changes_nothing(artifacts: Artifacts) -> None:
     for _ in range(2):
         await artifacts.put(digest(b"twice"), chunks(b"twice"))
     assert await read(artifacts, digest(b"twice")) == b"twice"
 
 
-async def test_a_tree_needs_its_blobs(artifacts: ObjectArtifacts) -> None:
+async def test_a_tree_needs_its_blobs(artifacts: Artifacts) -> None:
     tree = Tree(entries=(Entry(path="a", size=1, digest=digest(b"a")),))
     with pytest.raises(NotYet) as refusal:
         await artifacts.put_tree(tree)
@@ -115,7 +119,7 @@ async def test_a_tree_needs_its_blobs(artifacts: ObjectArtifacts) -> None:
     assert await artifacts.tree(name) == tree
 
 
-async def test_a_tree_whose_sizes_are_wrong_is_refused(artifacts: ObjectArtifacts) -> None:
+async def test_a_tree_whose_sizes_are_wrong_is_refused(artifacts: Artifacts) -> None:
     await artifacts.put(digest(b"abc"), chunks(b"abc"))
     tree = Tree(entries=(Entry(path="a", size=999, digest=digest(b"abc")),))
     with pytest.raises(Invalid, match="a has 3 bytes, not 999"):
@@ -124,7 +128,7 @@ async def test_a_tree_whose_sizes_are_wrong_is_refused(artifacts: ObjectArtifact
         await artifacts.tree(tree.digest)
 
 
-async def test_an_older_attempt_never_overwrites_a_newer_one(artifacts: ObjectArtifacts) -> None:
+async def test_an_older_attempt_never_overwrites_a_newer_one(artifacts: Artifacts) -> None:
     old, new = await stored_tree(artifacts, {"f": b"old"}), await stored_tree(artifacts, {"f": b"new"})
     await artifacts.commit("digits-1/output", attempt=2, tree=new)
     with pytest.raises(Fenced, match="attempt 2"):
@@ -132,6 +136,7 @@ async def test_an_older_attempt_never_overwrites_a_newer_one(artifacts: ObjectAr
     assert await artifacts.head("digits-1/output") == (2, new)
 
 
+@pytest.mark.parametrize("artifacts", ["directory", "s3"], indirect=True)
 async def test_an_older_attempt_that_slips_past_the_check_still_does_not_win(artifacts: ObjectArtifacts) -> None:
     """The race that the check alone would lose: attempt 1 looked before attempt 2 committed, and writes after it."""
     old, new = await stored_tree(artifacts, {"f": b"old"}), await stored_tree(artifacts, {"f": b"new"})
@@ -140,14 +145,14 @@ async def test_an_older_attempt_that_slips_past_the_check_still_does_not_win(art
     assert await artifacts.head("digits-1/output") == (2, new)
 
 
-async def test_the_same_attempt_may_commit_a_later_checkpoint(artifacts: ObjectArtifacts) -> None:
+async def test_the_same_attempt_may_commit_a_later_checkpoint(artifacts: Artifacts) -> None:
     first, second = await stored_tree(artifacts, {"f": b"1"}), await stored_tree(artifacts, {"f": b"2"})
     await artifacts.commit("digits-1/checkpoint", attempt=1, tree=first)
     await artifacts.commit("digits-1/checkpoint", attempt=1, tree=second)
     assert await artifacts.head("digits-1/checkpoint") == (1, second)
 
 
-async def test_what_is_not_there_is_not_found(artifacts: ObjectArtifacts) -> None:
+async def test_what_is_not_there_is_not_found(artifacts: Artifacts) -> None:
     with pytest.raises(NotFound):
         await read(artifacts, digest(b"nothing"))
     with pytest.raises(NotFound):
@@ -157,7 +162,7 @@ async def test_what_is_not_there_is_not_found(artifacts: ObjectArtifacts) -> Non
 
 
 @pytest.mark.parametrize("name", ["", "abc", "../" * 20 + "etc/passwd", "A" * 64, "0" * 63 + "/", "0" * 64 + "\n"])
-async def test_only_a_digest_names_a_blob(artifacts: ObjectArtifacts, name: str) -> None:
+async def test_only_a_digest_names_a_blob(artifacts: Artifacts, name: str) -> None:
     with pytest.raises(Invalid):
         await artifacts.missing([name])
     with pytest.raises(Invalid):
@@ -165,6 +170,6 @@ async def test_only_a_digest_names_a_blob(artifacts: ObjectArtifacts, name: str)
 
 
 @pytest.mark.parametrize("slot", ["", "/", "..", "../x", "a/../b", "a//b", "a/b/c", "A/b", "a/.hidden", "a\0b"])
-async def test_only_a_plain_name_is_a_slot(artifacts: ObjectArtifacts, slot: str) -> None:
+async def test_only_a_plain_name_is_a_slot(artifacts: Artifacts, slot: str) -> None:
     with pytest.raises(Invalid):
         await artifacts.commit(slot, attempt=1, tree="0" * 64)

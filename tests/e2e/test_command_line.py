@@ -50,6 +50,14 @@ def test_a_run_that_fails_ends_with_1_and_says_why_and_what_next(up):
     assert "mainstay logs" in done.stderr
 
 
+def test_a_run_whose_output_cannot_be_kept_has_failed_and_says_why(up):
+    script = 'touch "$MAINSTAY_OUTPUT_DIR/$(printf "a\\nb")"; echo done'
+    done = up.mainstay("run", "-y", "--name", "odd", "--", "/bin/sh", "-c", script)
+    assert (done.returncode, done.stdout) == (1, "done\n")
+    assert "its output could not be kept" in done.stderr
+    assert "give it a plain name" in up.mainstay("show", "odd").stdout
+
+
 def test_without_a_terminal_nothing_is_submitted_that_nobody_agreed_to(up):
     before = len(up.json("ps", "-a"))
     done = up.mainstay("run", "--", "true")

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import structlog
 
 from mainstay.control.outputs import Outputs
-from mainstay.decide.reconcile import Reconciliation, reconcile
+from mainstay.decide.reconcile import Reconciliation, reconcile, without_output
 from mainstay.domain.allocation import CreatePod, DeletePod, End, PodAction, PodState, Seen, Wanted
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet
@@ -67,7 +67,7 @@ class EffectLoop:
         self._cluster = cluster
         self._clock = clock
         self._offload = offload
-        self._outputs = Outputs(cluster, artifacts)
+        self._outputs = Outputs(cluster, artifacts, clock)
         self._unmatched: Mapping[str, int] = {}
         self._nodes: tuple[NodeState, ...] = ()
         """As last put on record by us: a report of the same nodes is no news and costs no transaction."""
@@ -119,8 +119,10 @@ class EffectLoop:
                 output = self._outputs.collected(rows[action.allocation_key].allocation)
                 if output is None:
                     withheld = True
+                elif output.fault:
+                    observations.append(without_output(action, output.fault))
                 else:
-                    observations.append(replace(action, output=output))
+                    observations.append(replace(action, output=output.tree))
             else:
                 observations.append(action)
         refused = await self._commit(observations, epoch)

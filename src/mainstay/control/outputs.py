@@ -6,14 +6,15 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import IO
 
 import structlog
 
 from mainstay.domain.allocation import Allocation
 from mainstay.domain.artifact import Entry, Tree
-from mainstay.domain.errors import Fenced, Invalid
-from mainstay.ports import Artifacts, Cluster
+from mainstay.domain.errors import Fenced, Invalid, MainstayError
+from mainstay.ports import Artifacts, Clock, Cluster
 
 log = structlog.get_logger()
 
@@ -22,40 +23,61 @@ FETCHES_MAX = 4
 SPOOL_BYTES = 4 << 20
 """A file up to this size is hashed in memory before it is stored under its digest; a larger one through a temporary file."""
 CHUNK_BYTES = 1 << 20
+RETRY_SECONDS, RETRY_SECONDS_MAX = 0.25, 30.0
+PATIENCE_SECONDS = 3_600.0
+"""So long may the artifacts be away before a run that waits for its output is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What became of the output of a pod: the digest of its tree, empty if it wrote none, or why it cannot be kept."""
+
+    tree: str = ""
+    fault: str = ""
 
 
 class Outputs:
     """Fetches by pod. Lost with the process and started again: storing by content twice is storing once."""
 
-    def __init__(self, cluster: Cluster, artifacts: Artifacts) -> None:
+    def __init__(self, cluster: Cluster, artifacts: Artifacts, clock: Clock) -> None:
         self._cluster = cluster
         self._artifacts = artifacts
+        self._clock = clock
         self._slots = asyncio.Semaphore(FETCHES_MAX)
-        self._fetches: dict[str, asyncio.Task[str]] = {}
+        self._fetches: dict[str, _Fetch] = {}
 
-    def collected(self, allocation: Allocation) -> str | None:
-        """Digest of the tree of a pod's output, empty if it wrote none; None while it is still being fetched.
+    def collected(self, allocation: Allocation) -> Output | None:
+        """What became of a pod's output; None while that is not known: call again.
 
-        A fetch that failed is logged and started again by the next call.
+        What can never be kept is told at once. Any other failure is tried again, less and less often, for an hour.
         """
-        task = self._fetches.get(allocation.pod)
-        if task is None:
-            self._fetches[allocation.pod] = asyncio.create_task(self._fetch(allocation))
+        now = self._clock.monotonic()
+        fetch = self._fetches.setdefault(allocation.pod, _Fetch(began=now))
+        if fetch.task is None:
+            if now >= fetch.again_at:
+                fetch.task = asyncio.create_task(self._fetch(allocation))
             return None
-        if not task.done():
+        if not fetch.task.done():
             return None
-        del self._fetches[allocation.pod]
+        task, fetch.task = fetch.task, None
         error = task.exception()
         if error is None:
-            return task.result()
+            del self._fetches[allocation.pod]
+            return Output(tree=task.result())
         log.warning("output_not_stored", pod=allocation.pod, error=str(error))
-        return "" if isinstance(error, Invalid) else None
+        if isinstance(error, Invalid) or now - fetch.began >= PATIENCE_SECONDS:
+            del self._fetches[allocation.pod]
+            return Output(fault=_words(error))
+        fetch.failures += 1
+        fetch.again_at = now + min(RETRY_SECONDS * 2.0 ** min(fetch.failures, 10), RETRY_SECONDS_MAX)
+        return None
 
     async def close(self) -> None:
         """Cancel what is under way."""
-        for task in self._fetches.values():
+        tasks = [fetch.task for fetch in self._fetches.values() if fetch.task]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._fetches.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _fetch(self, allocation: Allocation) -> str:
         async with self._slots:
@@ -85,6 +107,22 @@ class Outputs:
                 spool.seek(0)
                 await self._artifacts.put(name, _chunks(spool))
         return Entry(path=path, size=size, digest=name, executable=executable)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Fetch:
+    """Since when, how often in vain, and not again before; by the monotonic clock."""
+
+    began: float
+    task: asyncio.Task[str] | None = None
+    failures: int = 0
+    again_at: float = 0.0
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, MainstayError):
+        return f"{error.message}; {error.hint}" if error.hint else error.message
+    return f"{type(error).__name__}: {error}"
 
 
 async def _chunks(file: IO[bytes]) -> AsyncIterator[bytes]:

@@ -79,6 +79,12 @@ def reconcile(
     return Reconciliation(observations=tuple(observations), effects=tuple(effects), unmatched=unmatched)
 
 
+def without_output(action: ObservePod, why: str) -> ObservePod:
+    """The same end, as one whose output files could not be kept: whoever waits for them must not take it for success."""
+    state = replace(action.state, end=End.OUTPUT_NOT_STORED, detail=why)
+    return replace(action, state=state, reason=_reason(state))
+
+
 def _unmatched(
     pods: Mapping[str, PodState], rows: Mapping[str, Wanted], *, tick: int, since: Mapping[str, int]
 ) -> dict[str, int]:

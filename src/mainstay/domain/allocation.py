@@ -21,7 +21,7 @@ class Seen(IntEnum):
 
 
 class End(StrEnum):
-    """How a pod ended. The first three are the user's doing, the next two ours, the rest the infrastructure's."""
+    """How a pod ended. The first three and the last are the user's doing, the next two ours, the rest the infrastructure's."""
 
     EXITED = "exited"
     OUT_OF_MEMORY = "oom"
@@ -31,6 +31,7 @@ class End(StrEnum):
     NEVER_STARTED = "never_started"
     LOST = "lost"
     MACHINE_RESTARTED = "machine_restarted"
+    OUTPUT_NOT_STORED = "output_not_stored"
 
 
 ENDS = tuple(End)

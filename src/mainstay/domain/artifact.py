@@ -12,6 +12,8 @@ from mainstay.domain.errors import Invalid
 DIGEST = re.compile(r"[0-9a-f]{64}\Z")
 TREE_FILES_MAX = 20_000
 PATH_BYTES_MAX = 1_024
+NAME_BYTES_MAX = 255
+"""Of one part of a path: no file system of ours makes a longer name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +27,8 @@ class Entry:
 
     def __post_init__(self) -> None:
         if not safe_path(self.path):
-            msg = f"a path in a tree must be relative and stay inside it: {self.path!r}"
-            raise Invalid(msg)
+            msg = f"not a path of a tree: {self.path!r}"
+            raise Invalid(msg, hint=PATH_RULE)
         if not DIGEST.match(self.digest) or self.size < 0:
             msg = f"not a SHA-256 digest and a size: {self.digest!r}, {self.size}"
             raise Invalid(msg)
@@ -66,30 +68,47 @@ class Tree:
     def of_manifest(cls, manifest: bytes) -> Tree:
         """Inverse of `manifest`. Raises Invalid if it is not one."""
         try:
-            rows = json.loads(manifest)
-            entries = tuple(Entry(path=row[0], size=row[1], digest=row[2], executable=row[3]) for row in rows)
-        except (ValueError, TypeError, IndexError, KeyError) as error:
+            rows: object = json.loads(manifest)
+        except (ValueError, RecursionError) as error:
             msg = "not the manifest of a tree"
             raise Invalid(msg) from error
-        tree = cls(entries=entries)
+        tree = cls(entries=tuple(map(_entry, rows if isinstance(rows, list) else [rows])))
         if tree.manifest != manifest:
             msg = "a manifest that is not in its canonical form"
             raise Invalid(msg)
         return tree
 
 
+PATH_RULE = (
+    f"a path is relative, without `..` and `\\\\`, of printable characters, and has at most {PATH_BYTES_MAX} bytes,"
+    f" {NAME_BYTES_MAX} in each part"
+)
+
+
 def safe_path(path: str) -> bool:
     """Whether `path` is relative, plain and stays below where it is put. Source: CWE-22, security.md E1."""
     parts = path.split("/")
     return (
-        0 < len(path.encode("utf-8", "surrogatepass")) <= PATH_BYTES_MAX
-        and "\x00" not in path
+        0 < _bytes(path) <= PATH_BYTES_MAX
         and "\\" not in path
         and path.isprintable()
-        and all(part not in {"", ".", ".."} for part in parts)
+        and all(part not in {"", ".", ".."} and _bytes(part) <= NAME_BYTES_MAX for part in parts)
     )
+
+
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 def _parents(path: str) -> list[str]:
     parts = path.split("/")
     return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def _entry(row: object) -> Entry:
+    """JSON has few types and Python compares them generously: `true` equals 1 and must still not be a size."""
+    match row:
+        case [str(path), int(size), str(digest), bool(executable)] if not isinstance(size, bool):
+            return Entry(path=path, size=size, digest=digest, executable=executable)
+    msg = "not the manifest of a tree"
+    raise Invalid(msg)

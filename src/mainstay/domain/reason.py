@@ -26,6 +26,7 @@ class Code(StrEnum):
     USER_FAILURE = "UserFailure"
     OUT_OF_MEMORY = "OutOfMemory"
     START_FAILED = "StartFailed"
+    OUTPUT_NOT_STORED = "OutputNotStored"
     INFRASTRUCTURE_FAILURE = "InfrastructureFailure"
     RETRIES_EXHAUSTED = "RetriesExhausted"
     MAX_DURATION_REACHED = "MaxDurationReached"
@@ -66,6 +67,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.USER_FAILURE: "rank {rank} ended with exit code {exit_code}",
         Code.OUT_OF_MEMORY: "rank {rank} was killed: out of memory at {limit_bytes} bytes",
         Code.START_FAILED: "rank {rank} could not start: {detail}",
+        Code.OUTPUT_NOT_STORED: "rank {rank} ended well, but its output could not be kept: {detail}",
         Code.INFRASTRUCTURE_FAILURE: "rank {rank} was lost to the infrastructure: {detail}",
         Code.RETRIES_EXHAUSTED: "gave up after {attempts} attempts; the last: {last}",
         Code.MAX_DURATION_REACHED: "stopped at its max_duration of {seconds} s",

@@ -1,0 +1,96 @@
+"""Outputs: kept, waited for while the artifacts are away, and told where they can never be kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mainstay.artifacts.objects import open_artifacts
+from mainstay.control.outputs import PATIENCE_SECONDS, RETRY_SECONDS_MAX, Output, Outputs
+from mainstay.decide.reconcile import without_output
+from mainstay.domain.allocation import End, PodState, Seen
+from mainstay.domain.errors import Invalid, Unavailable
+from mainstay.domain.plan import ObservePod
+from mainstay.domain.reason import Code, Reason
+from tests.clock import ManualClock
+
+POD: Any = SimpleNamespace(pod="p-1-0", workload="p", attempt=1)
+
+
+class Leaving:
+    """A cluster on which a pod left one file, or whose files cannot be read."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = list(failures)
+        self.asked = 0
+
+    async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
+        self.asked += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        yield "model/weights", 2, False, _content(b"ab")
+
+
+async def _content(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def collect(outputs: Outputs, clock: ManualClock, *, seconds: float = 0.0) -> Output | None:
+    """As turns do: ask, let the fetch go on, ask again; time passes in between."""
+    found, until = None, clock.monotonic() + seconds
+    while found is None and clock.monotonic() <= until:
+        for _ in range(50):
+            found = found or outputs.collected(POD)
+            await asyncio.sleep(0.001)
+        clock.advance(10)
+    return found
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+async def test_an_output_is_kept_as_a_tree(tmp_path: Path, clock: ManualClock) -> None:
+    artifacts = open_artifacts(str(tmp_path))
+    cluster: Any = Leaving()
+    found = await collect(Outputs(cluster, artifacts, clock), clock)
+    assert found is not None
+    assert [entry.path for entry in (await artifacts.tree(found.tree)).entries] == ["model/weights"]
+    assert await artifacts.head("p/output") == (1, found.tree)
+
+
+async def test_what_can_never_be_kept_is_told_at_once_with_what_to_do(tmp_path: Path, clock: ManualClock) -> None:
+    cluster: Any = Leaving(Invalid("the output has more than 20000 files", hint="pack them"))
+    found = await collect(Outputs(cluster, open_artifacts(str(tmp_path)), clock), clock)
+    assert found == Output(fault="the output has more than 20000 files; pack them")
+
+
+async def test_a_failure_that_passes_is_waited_for(tmp_path: Path, clock: ManualClock) -> None:
+    cluster: Any = Leaving(Unavailable("away"), OSError("broken"), Unavailable("away"))
+    found = await collect(Outputs(cluster, open_artifacts(str(tmp_path)), clock), clock, seconds=60)
+    assert found is not None
+    assert (found.fault, len(found.tree), cluster.asked) == ("", 64, 4)
+
+
+async def test_a_failure_that_stays_ends_the_wait_after_an_hour_and_few_tries(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    cluster: Any = Leaving(*[Unavailable("the artifacts are away")] * 1_000)
+    outputs = Outputs(cluster, open_artifacts(str(tmp_path)), clock)
+    assert await collect(outputs, clock, seconds=PATIENCE_SECONDS - 60) is None
+    assert await collect(outputs, clock, seconds=120) == Output(fault="the artifacts are away")
+    assert cluster.asked <= PATIENCE_SECONDS / RETRY_SECONDS_MAX + 10
+
+
+def test_an_end_whose_output_was_not_kept_says_so() -> None:
+    state = PodState(name="p-1-0", node="n", seen=Seen.ENDED, end=End.EXITED, exit_code=0)
+    seen = ObservePod(allocation_key=1, state=state, reason=Reason(code=Code.POD_ENDED))
+    told = without_output(seen, "too many files")
+    assert (told.state.end, told.state.exit_code, told.state.detail) == (End.OUTPUT_NOT_STORED, 0, "too many files")
+    assert told.reason.numbers == {"end": "output_not_stored", "exit_code": 0, "detail": "too many files"}
