@@ -8,14 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from mainstay.clusters.simulated.machines import Machines
-from mainstay.decide import metering, reconcile, schedule
+from mainstay.control import effects
+from mainstay.decide import delivery, metering, reconcile, schedule
 from mainstay.decide.placement.fit import Free
 from mainstay.domain.allocation import CreatePod, End, ForgetPod, Seen
+from mainstay.domain.plan import Deploy, Epoch, RecordUsage, RemoveEndpoint, SwitchEndpoint
 from mainstay.domain.snapshot import Snapshot
-from mainstay.store import commit, guards, tables, write
-from mainstay.store.apply import workloads
+from mainstay.domain.workload import Phase
+from mainstay.simulation.faults import FaultyStore
+from mainstay.store import commit, guards, store, tables, write
+from mainstay.store.apply import endpoints, ledger, pods, workloads
+from mainstay.store.world import World
 
 Plant = Callable[[pytest.MonkeyPatch], None]
 
@@ -132,16 +138,141 @@ def a_transition_is_not_logged(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(write, "_insert", lossy)
 
 
-BUGS: tuple[tuple[Plant, int], ...] = (
-    (an_old_leader_may_commit, 3),
-    (an_old_leader_may_act, 1),
-    (a_key_is_not_remembered, 1),
-    (capacity_is_not_checked, 1),
-    (what_is_not_reported_is_lost, 2),
-    (an_end_is_forgotten_before_it_is_on_record, 1),
-    (a_tombstone_refuses_nothing, 1),
-    (running_time_is_charged_by_our_own_clock, 12),
-    (a_gang_starts_with_a_rank_missing, 1),
-    (a_transition_is_not_logged, 1),
+def an_event_is_lost(patch: pytest.MonkeyPatch) -> None:
+    """Without a gap in the numbers."""
+    known = World.log_workload
+
+    def lossy(world: World, row: Any, reason: Any, **phases: Any) -> None:
+        if phases.get("after") is not Phase.RUNNING:
+            known(world, row, reason, **phases)
+
+    patch.setattr(World, "log_workload", lossy)
+
+
+def two_hold_one_lease(patch: pytest.MonkeyPatch) -> None:
+    known = store.acquire_in
+
+    def shared(connection: sa.Connection, lease: str, *, holder: str, now: int, until: int) -> Epoch:
+        query = sa.select(tables.leases.c.epoch).where(tables.leases.c.name == lease)
+        return known(connection, lease, holder=holder, now=now, until=until) or Epoch(
+            name=lease, number=connection.execute(query).scalar_one()
+        )
+
+    patch.setattr(store, "acquire_in", shared)
+
+
+def a_usage_record_is_written_twice(patch: pytest.MonkeyPatch) -> None:
+    known = ledger.record_usage
+
+    def twice(world: World, action: RecordUsage) -> Any:
+        refusal = known(world, action)
+        if refusal is None:
+            row = world.changes.usage[-1]
+            world.changes.usage.append({**row, "start_at": row["start_at"] + 1})
+        return refusal
+
+    patch.setattr(ledger, "record_usage", twice)
+
+
+def a_late_report_revives_an_ended_pod(patch: pytest.MonkeyPatch) -> None:
+    """Neither the comparison nor the store minds that its end is on record."""
+    known = reconcile._observations
+
+    def credulous(row: Any, pod: Any, *, now: int) -> Iterator[Any]:
+        if row.allocation.seen is Seen.ENDED and pod is not None and pod.seen is not Seen.ENDED:
+            yield reconcile._observation(row.allocation, pod)
+        else:
+            yield from known(row, pod, now=now)
+
+    patch.setattr(reconcile, "_observations", credulous)
+    patch.setattr(guards, "pod_has_not_ended", holds)
+
+
+def what_was_read_may_have_changed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(guards, "row_version_holds", holds)
+
+
+def an_endpoint_of_another_tenant_is_taken_over(patch: pytest.MonkeyPatch) -> None:
+    known = endpoints.deploy
+
+    def grabbing(world: World, action: Deploy) -> Any:
+        row = world.endpoints.get(action.endpoint)
+        return known(world, action if row is None else dataclasses.replace(action, tenant=row["tenant"]))
+
+    patch.setattr(endpoints, "deploy", grabbing)
+
+
+def an_endpoint_of_another_tenant_is_removed(patch: pytest.MonkeyPatch) -> None:
+    """By whoever knows its name: neither the operation nor the commit asks whose it is."""
+    known = endpoints.remove_endpoint
+
+    def careless(world: World, action: RemoveEndpoint) -> Any:
+        row = world.endpoints.get(action.endpoint)
+        return known(world, action if row is None else dataclasses.replace(action, tenant=row["tenant"]))
+
+    patch.setattr(endpoints, "remove_endpoint", careless)
+    patch.setattr(FaultyStore, "endpoint", holds)
+
+
+def what_an_endpoint_lets_go_of_runs_on(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(endpoints, "_stop", holds)
+
+
+def a_stopped_candidate_takes_over(patch: pytest.MonkeyPatch) -> None:
+    """Neither the decision nor the commit minds that a user has stopped it."""
+    known, switch = delivery._candidate_step, endpoints.switch_endpoint
+
+    def blind(snapshot: Snapshot, endpoint: Any) -> Any:
+        wanted = np.zeros_like(snapshot.workloads.stop_requested)
+        workloads_ = dataclasses.replace(snapshot.workloads, stop_requested=wanted)
+        return known(dataclasses.replace(snapshot, workloads=workloads_), endpoint)
+
+    def careless(world: World, action: SwitchEndpoint) -> Any:
+        row = world.endpoints.get(action.endpoint)
+        candidate = world.workloads.get(row["candidate_key"]) if row else None
+        if row is None or candidate is None or not candidate["stop_requested"]:
+            return switch(world, action)
+        candidate["stop_requested"] = 0
+        refusal = switch(world, action)
+        candidate["stop_requested"] = 1
+        return refusal
+
+    patch.setattr(delivery, "_candidate_step", blind)
+    patch.setattr(endpoints, "switch_endpoint", careless)
+
+
+def the_output_of_any_rank_counts(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(effects, "has_output", lambda action, rows: action.state.seen is Seen.ENDED)
+
+    def keep(world: World, row: Any, action: Any) -> None:
+        if action.output:
+            workload = world.workloads[row["workload_key"]]
+            workload["output"] = action.output
+            world.touch_workload(workload)
+
+    patch.setattr(pods, "_keep_output", keep)
+
+
+BUGS: tuple[tuple[Plant, int, int], ...] = (
+    (an_old_leader_may_commit, 1, 800),
+    (an_old_leader_may_act, 1, 800),
+    (a_key_is_not_remembered, 1, 800),
+    (capacity_is_not_checked, 1, 800),
+    (what_is_not_reported_is_lost, 1, 800),
+    (an_end_is_forgotten_before_it_is_on_record, 1, 800),
+    (a_tombstone_refuses_nothing, 1, 800),
+    (running_time_is_charged_by_our_own_clock, 1, 800),
+    (a_gang_starts_with_a_rank_missing, 1, 800),
+    (a_transition_is_not_logged, 1, 800),
+    (an_event_is_lost, 1, 800),
+    (two_hold_one_lease, 1, 800),
+    (a_usage_record_is_written_twice, 1, 800),
+    (a_late_report_revives_an_ended_pod, 40, 800),
+    (what_was_read_may_have_changed, 20, 2_500),
+    (an_endpoint_of_another_tenant_is_taken_over, 6, 800),
+    (an_endpoint_of_another_tenant_is_removed, 4, 800),
+    (what_an_endpoint_lets_go_of_runs_on, 1, 800),
+    (a_stopped_candidate_takes_over, 11, 2_500),
+    (the_output_of_any_rank_counts, 1, 800),
 )
-"""With the first seed that is tried."""
+"""Each with a seed that finds it, and the events that this takes."""

@@ -1,4 +1,4 @@
-"""Remove any guard and the simulation fails: every planted bug is found within a few seeds."""
+"""Remove any guard and the simulation fails: every planted bug is found, at the latest within a few seeds."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from mainstay.simulation.run import simulate
 from tests.simulation.planted import BUGS, Plant
 
 SEEDS = 12
-EVENTS = 800
+"""The first of them finds it; the others are for when another change has made it another world."""
 
 
-@pytest.mark.parametrize(("plant", "first"), BUGS, ids=[plant.__name__ for plant, _ in BUGS])
-def test_a_planted_bug_is_found(plant: Plant, first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("plant", "first", "events"), BUGS, ids=[plant.__name__ for plant, _, _ in BUGS])
+def test_a_planted_bug_is_found(plant: Plant, first: int, events: int, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
-    assert any(simulate(seed, events=EVENTS).violations for seed in range(first, first + SEEDS))
+    assert any(simulate(seed, events=events).violations for seed in range(first, first + SEEDS))

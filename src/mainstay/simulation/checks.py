@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
 
@@ -11,14 +13,17 @@ import numpy as np
 from mainstay.clusters.simulated import Machines, Witnessed
 from mainstay.decide.billing import charges
 from mainstay.domain.allocation import Seen
-from mainstay.domain.billing import Price, UsageRecord
-from mainstay.domain.plan import Event
-from mainstay.domain.workload import LEGAL_TRANSITIONS, Phase, Workload
+from mainstay.domain.artifact import Entry, Tree
+from mainstay.domain.billing import GroupBy, Price, UsageRecord
+from mainstay.domain.workload import Kind, Phase, Workload
+from mainstay.operations import costs
 from mainstay.ports import Store, WorkloadFilter
-from mainstay.simulation.users import TENANT, Users
+from mainstay.simulation.history import History
+from mainstay.simulation.users import TENANTS, USERS, Answers
 
 FOR_EVER = 1 << 60
 PAGE = 1_000
+GROUPINGS: tuple[GroupBy, ...] = ("workload", "project", "day")
 
 
 class Checks:
@@ -62,14 +67,22 @@ class Checks:
             if np.any(used > capacity):
                 self.violations.append(f"I5: {name} used {used.tolist()} of {capacity.tolist()}")
 
-    def at_the_end(self, store: Store, users: Users) -> None:
+    def in_between(self, store: Store) -> None:
+        """What the log contradicts already: after some bugs nothing would ever settle."""
+        self.violations.extend(History(store).violations)
+
+    def at_the_end(self, store: Store, answers: Answers) -> None:
         """All the rest, once faults have stopped and time has passed."""
         self.after_event()
         self.after_commits(store)
         workloads = _all_workloads(store)
-        self._submissions(workloads, users)
-        self._log(store, workloads)
+        self._submissions(workloads, answers)
         self._pods(store, workloads)
+        self._bills(store)
+        history = History(store)
+        history.against_rows(store, workloads)
+        history.against_answers(store, answers)
+        self.violations.extend(history.violations)
         left = [process.name for process in self._machines.live()]
         if left:
             self.violations.append(f"I9: processes live on after everything has settled: {left[:3]}")
@@ -95,45 +108,26 @@ class Checks:
         ):
             self.violations.append(f"I5: more runs on {line.node} than it has")
 
-    def _submissions(self, workloads: dict[str, Workload], users: Users) -> None:
+    def _submissions(self, workloads: dict[str, Workload], answers: Answers) -> None:
         """I1 and I2."""
-        lost = sorted(users.accepted - workloads.keys())
+        acknowledged = {**answers.submitted, **answers.deployed}
+        lost = sorted(name for name, tenant in acknowledged.items() if not _is_of(workloads.get(name), tenant))
         if lost:
             self.violations.append(f"I1: acknowledged and lost: {lost[:3]}")
-        jobs = {name for name in workloads if name not in users.services}
-        if len(jobs) != len(users.accepted):
-            self.violations.append(f"I2: {len(jobs)} workloads exist, {len(users.accepted)} were acknowledged")
+        jobs = sum(workload.spec.kind is Kind.JOB for workload in workloads.values())
+        if jobs != len(answers.submitted):
+            self.violations.append(f"I2: {jobs} jobs exist, {len(answers.submitted)} were acknowledged")
         for workload in workloads.values():
             if not workload.phase.final:
                 self.violations.append(f"I1: {workload.id} is {workload.phase.word} after everything has settled")
-
-    def _log(self, store: Store, workloads: dict[str, Workload]) -> None:
-        """I6: numbers without gaps, legal transitions, and the state is the fold of the log."""
-        phases: dict[str, Phase] = {}
-        for expected, event in enumerate(all_events(store), start=1):
-            if event.seq != expected:
-                self.violations.append(f"I6: event {event.seq} where {expected} was expected")
-                break
-            if event.kind == "workload" and event.phase_after is not None:
-                self._transition(phases, event)
-        for name, workload in workloads.items():
-            if phases.get(name) is not workload.phase:
-                self.violations.append(f"I6: {name} is {workload.phase.word}, its log says {phases.get(name)}")
-
-    def _transition(self, phases: dict[str, Phase], event: Event) -> None:
-        before, after = phases.get(event.workload), event.phase_after
-        assert after is not None
-        legal = after is Phase.PENDING if before is None else before is after or (before, after) in LEGAL_TRANSITIONS
-        if not legal or (before is not None and before.final):
-            self.violations.append(f"I6: {event.workload} went from {before} to {after}")
-        phases[event.workload] = after
 
     def _pods(self, store: Store, workloads: dict[str, Workload]) -> None:
         """I4 and I7, and that nothing succeeded without having run."""
         prices = store.prices()
         ledger: dict[int, list[tuple[UsageRecord, int]]] = defaultdict(list)
-        for usage, lines in store.usage(tenant=TENANT, since=0, until=FOR_EVER):
-            ledger[usage.allocation_key].append((usage, sum(line.cost.micros for line in lines)))
+        for tenant in TENANTS:
+            for usage, lines in store.usage(tenant=tenant, since=0, until=FOR_EVER):
+                ledger[usage.allocation_key].append((usage, sum(line.cost.micros for line in lines)))
         for name, workload in workloads.items():
             ranks: dict[int, list[int]] = defaultdict(list)
             for pod in store.allocations(workload.key):
@@ -144,6 +138,7 @@ class Checks:
                     self.violations.append(f"I7: attempt {attempt} of {name} has the ranks {sorted(given)}")
             if workload.phase is Phase.SUCCEEDED:
                 self._ran(workload)
+            self._left(workload)
         if ledger:
             self.violations.append(f"I4: usage of unknown allocations: {sorted(ledger)[:3]}")
 
@@ -167,6 +162,36 @@ class Checks:
             if len(self._intervals.get(pod, [])) != 2:
                 self.violations.append(f"I1: {workload.id} succeeded, but {pod} was not seen to run to its end")
 
+    def _left(self, workload: Workload) -> None:
+        """R6: the output is what rank 0 of the attempt that succeeded has written, and nothing else."""
+        pod = f"{workload.id}-{workload.attempt}-0"
+        written = self._machines.processes[pod].behaviour.files if workload.phase is Phase.SUCCEEDED else {}
+        if workload.output != (digest_of(written) if written else ""):
+            self.violations.append(f"R6: the output of {workload.id} is not what {pod} wrote: {workload.output!r}")
+
+    def _bills(self, store: Store) -> None:
+        """I4: however a bill is grouped, it adds up to what was charged."""
+        for user in USERS:
+            usage = store.usage(tenant=user.tenant, since=0, until=FOR_EVER)
+            charged = sum(line.cost.micros for _, lines in usage for line in lines)
+            for group_by in GROUPINGS:
+                bill = costs.bill(store, user, group_by=group_by, since=0, until=FOR_EVER, now=0)
+                if bill.total_micros != charged:
+                    self.violations.append(f"I4: the bill by {group_by} says {bill.total_micros}, not {charged}")
+
+
+def digest_of(files: Mapping[str, bytes]) -> str:
+    """Of the tree of these files."""
+    entries = (
+        Entry(path=path, size=len(content), digest=hashlib.sha256(content).hexdigest())
+        for path, content in sorted(files.items())
+    )
+    return Tree(entries=tuple(entries)).digest
+
+
+def _is_of(workload: Workload | None, tenant: str) -> bool:
+    return workload is not None and workload.tenant == tenant
+
 
 def _workload(line: Witnessed) -> str:
     return line.gang.rpartition("-")[0]
@@ -175,15 +200,7 @@ def _workload(line: Witnessed) -> str:
 def _all_workloads(store: Store) -> dict[str, Workload]:
     found: dict[str, Workload] = {}
     before = 0
-    while page := store.workloads(WorkloadFilter(tenant=TENANT), before=before, limit=PAGE):
+    while page := store.workloads(WorkloadFilter(), before=before, limit=PAGE):
         found.update((workload.id, workload) for workload in page)
         before = page[-1].key
-    return found
-
-
-def all_events(store: Store) -> list[Event]:
-    """The whole log, of every tenant."""
-    found: list[Event] = []
-    while page := store.events(tenant="", workload="", after=found[-1].seq if found else 0, limit=PAGE):
-        found.extend(page)
     return found

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeVar, cast
 
 from mainstay.clusters.simulated import SimulatedCluster
 from mainstay.domain.allocation import PodAction
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import NotYet
 from mainstay.domain.plan import CommitResult, Epoch, Plan
+from mainstay.domain.registry import Endpoint, ModelVersion
+from mainstay.domain.workload import Workload
+from mainstay.simulation.pace import pause
 from mainstay.store.store import SqlStore
+
+T = TypeVar("T")
 
 
 class CrashError(BaseException):
@@ -32,26 +37,24 @@ class Profile:
     act_reply_lost: float = 0.03
     pod_unreported: float = 0.01
     report_stale: float = 0.05
-    long_pause: float = 0.015
-    clock_jump: float = 0.01
+    long_pause: float = 0.04
+    clock_jump: float = 0.03
     pod_lost: float = 0.02
-    node_lost: float = 0.004
+    node_lost: float = 0.01
+    read_stale: float = 0.03
+    user_impatient: float = 0.02
+
+    def scaled(self, rng: random.Random) -> Profile:
+        """Another world: each fault as likely as here, several times as likely, or left out.
+
+        Faults hide each other: a world that crashes all the time shows little of a slow one. Source: swarm testing
+        (Groce et al., ISSTA 2012).
+        """
+        return Profile(**{name: value * rng.choice(SCALES) for name, value in asdict(self).items()})
 
 
-CALM = Profile(
-    crash_before_commit=0,
-    crash_after_commit=0,
-    crash_before_act=0,
-    crash_after_act=0,
-    act_lost=0,
-    act_reply_lost=0,
-    pod_unreported=0,
-    report_stale=0,
-    long_pause=0,
-    clock_jump=0,
-    pod_lost=0,
-    node_lost=0,
-)
+SCALES = (0, 1, 1, 4)
+CALM = Profile(**dict.fromkeys(asdict(Profile()), 0))
 
 
 class Dice:
@@ -75,15 +78,21 @@ class Leaders:
 
     def __init__(self) -> None:
         self.epochs: dict[str, int] = {}
+        self.holders: dict[Epoch, str] = {}
         self.acted_under: dict[str, int] = {}
         self.violations: list[str] = []
 
-    def took(self, epoch: Epoch | None) -> None:
-        """An epoch was given out."""
-        if epoch is not None:
-            if epoch.number < self.epochs.get(epoch.name, 0):
-                self.violations.append(f"I11: lease {epoch.name} went back to epoch {epoch.number}")
-            self.epochs[epoch.name] = max(epoch.number, self.epochs.get(epoch.name, 0))
+    def took(self, epoch: Epoch | None, holder: str) -> None:
+        """An epoch was given out: always to the same holder, and never one that has passed."""
+        if epoch is None:
+            return
+        if epoch.number < self.epochs.get(epoch.name, 0):
+            self.violations.append(f"I11: lease {epoch.name} went back to epoch {epoch.number}")
+        if self.holders.setdefault(epoch, holder) != holder:
+            self.violations.append(
+                f"I11: epoch {epoch.number} of {epoch.name} is held by {self.holders[epoch]} and {holder}"
+            )
+        self.epochs[epoch.name] = max(epoch.number, self.epochs.get(epoch.name, 0))
 
     def committed(self, epoch: Epoch | None) -> None:
         """A plan under this epoch was committed."""
@@ -99,12 +108,16 @@ class Leaders:
 
 
 class FaultyStore:
-    """A store whose process may die around every commit. Everything else is passed on."""
+    """A store whose process may die around every commit, and be slow between a read and what follows from it.
+
+    Everything else is passed on.
+    """
 
     def __init__(self, store: SqlStore, dice: Dice, leaders: Leaders) -> None:
         self._store = store
         self._dice = dice
         self._leaders = leaders
+        self._read_before: dict[object, object] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -112,8 +125,22 @@ class FaultyStore:
     def acquire(self, lease: str, *, holder: str, now: int, seconds: float) -> Epoch | None:
         """Noted by the witness of leaders."""
         epoch = self._store.acquire(lease, holder=holder, now=now, seconds=seconds)
-        self._leaders.took(epoch)
+        self._leaders.took(epoch, holder)
         return epoch
+
+    def workload(self, reference: str, *, tenant: str) -> Workload:
+        """May be how it stood when this process looked at it last."""
+        return self._read(("workload", reference, tenant), lambda: self._store.workload(reference, tenant=tenant))
+
+    def endpoint(self, name: str, *, tenant: str) -> Endpoint:
+        """May be how it stood when this process looked at it last."""
+        return self._read(("endpoint", name, tenant), lambda: self._store.endpoint(name, tenant=tenant))
+
+    def model_versions(self, *, tenant: str, model: str) -> tuple[ModelVersion, ...]:
+        """May be those that this process saw last."""
+        return self._read(
+            ("model_versions", model, tenant), lambda: self._store.model_versions(tenant=tenant, model=model)
+        )
 
     def commit(self, plan: Plan) -> CommitResult:
         """May crash before, or after with the reply lost."""
@@ -129,6 +156,13 @@ class FaultyStore:
     def close(self) -> None:
         """The process lets go; the database goes on."""
 
+    def _read(self, what: object, read: Callable[[], T]) -> T:
+        """An operation reads and commits without a pause in between; one that was slow had read long ago."""
+        if what in self._read_before and self._dice.throw("read_stale"):
+            return cast("T", self._read_before[what])
+        self._read_before[what] = found = read()
+        return found
+
 
 class FaultyCluster:
     """A cluster behind a bad network, used by a process that may die around every act."""
@@ -141,7 +175,8 @@ class FaultyCluster:
         self._before: ClusterState | None = None
 
     async def observe(self) -> ClusterState:
-        """The truth, an earlier truth once more, or a report that misses pods."""
+        """The truth, an earlier truth once more, or a report that misses pods. On its way in any case."""
+        await pause()
         if self._before is not None and self._dice.throw("report_stale"):
             return self._before
         seen = await self._cluster.observe()
@@ -150,7 +185,8 @@ class FaultyCluster:
         return seen if len(missed) == len(seen.pods) else replace(seen, pods=missed)
 
     async def act(self, action: PodAction, *, epoch: int) -> None:
-        """Applied or not, with or without an answer."""
+        """Applied or not, with or without an answer, some time after it was sent."""
+        await pause()
         if self._dice.throw("crash_before_act"):
             raise CrashError
         if self._dice.throw("act_lost"):

@@ -2,117 +2,117 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
-from typing import Any, ParamSpec, TypeVar, cast
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from mainstay.control import decisions
+from mainstay.control import decisions, runner
 from mainstay.control.decisions import DECISIONS, Decision, plan_of
-from mainstay.control.effects import EffectLoop, View
+from mainstay.control.effects import BUSY_SECONDS
+from mainstay.control.runner import Loop
 from mainstay.control.tenure import LEASE_SECONDS, Tenure
 from mainstay.domain.errors import Fenced, MainstayError
-from mainstay.ports import Artifacts, Clock, Cluster, Store
+from mainstay.operations.pulse import Pulse
+from mainstay.operations.services import Services
+from mainstay.operations.sessions import Sessions
+from mainstay.ports import Artifacts, Cluster, Store
 from mainstay.simulation.faults import CALM, Dice
+from mainstay.simulation.pace import Inline, Steps, in_steps
+from mainstay.simulation.time import VirtualClock
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-Steps = AsyncGenerator[float, None]
-"""A loop: each value is after how many seconds its next step is due."""
-
-STEP_SECONDS = (0.005, 0.2)
+STEP_SECONDS = (0.005, 0.3)
+"""Long beside the periods, so that most of what is decided is decided on a view that somebody else has changed."""
 PERIOD_SECONDS = (0.2, 1.5)
-CALM_PERIOD_SECONDS = (1.0, 6.0)
-"""Without faults nothing is learnt from looking often, and half of all events would be such looks."""
-PAUSE_SECONDS = (1.0, 4 * LEASE_SECONDS)
-"""A long pause: often past the end of a lease, so that a leader wakes up with a stale view of everything."""
+IDLE_PERIOD_SECONDS = (1.0, 6.0)
+"""Without faults, or while another process leads, nothing is learnt from looking often: most events would be such looks."""
+PAUSES_SECONDS = ((0.5, LEASE_SECONDS), (LEASE_SECONDS, 4 * LEASE_SECONDS))
+"""Long pauses. After the one we still lead, with a stale view; after the other somebody else does."""
 
 
-class Inline:
-    """`Offload` without threads: a simulation has one thread and one order."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What a process works on, behind its faults."""
 
-    async def __call__(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call it here."""
-        return function(*args, **kwargs)
+    store: Store
+    clusters: Mapping[str, Cluster]
+    artifacts: Artifacts
 
 
 class Replica:
     """A process: its own store handle, leases and loops. Thrown away when it crashes."""
 
-    def __init__(
-        self, name: str, store: Store, cluster: Cluster, artifacts: Artifacts, clock: Clock, dice: Dice
-    ) -> None:
+    def __init__(self, name: str, outside: Outside, clock: VirtualClock, dice: Dice) -> None:
         self.name = name
-        self.store = store
         self.clock = clock
-        self._cluster = cluster
-        self._artifacts = artifacts
+        self.services = Services(
+            store=outside.store,
+            artifacts=outside.artifacts,
+            clusters=outside.clusters,
+            clock=clock,
+            draw=dice.rng.choice,
+            offload=Inline(),
+            pulse=Pulse(),
+            authenticate=lambda _: None,
+            sessions=Sessions(clock),
+            system="simulation",
+            url="",
+        )
         self._dice = dice
-        self._effects: EffectLoop | None = None
+        self._effects = runner.loops(self.services, holder=name)[len(DECISIONS) :]
 
     def loops(self) -> list[Steps]:
         """Every loop of the process, as `control.runner.loops` has them."""
-        return [*(self._decision(decision) for decision in DECISIONS), self._effect()]
+        return [*map(self._decision, DECISIONS), *map(self._effect, self._effects)]
 
     async def close(self) -> None:
         """The process is gone: what it had under way is cut off."""
-        if self._effects is not None:
-            await self._effects.close()
-        self.store.close()
+        for loop in self._effects:
+            if loop.close:
+                await loop.close()
 
-    async def _decision(self, decision: Decision) -> Steps:
-        lease = f"{decisions.LEASE}/{decision.name}"
-        tenure = Tenure(self.store, self.clock, lease=lease, holder=self.name)
-        while True:
-            try:
-                epoch = tenure.epoch()
-                if epoch is not None:
-                    snapshot = self.store.snapshot(now=self.clock.now(), seed=self.store.version())
-                    yield self._step()
-                    plan = plan_of(decision, snapshot, epoch=epoch)
-                    if plan is not None:
-                        yield self._step()
-                        self.store.commit(plan)
-            except Fenced:
-                tenure.lost()
-            except MainstayError:
-                self._dice.counts["turn_failed"] += 1
-            yield self._rest()
-
-    async def _effect(self) -> Steps:
-        tenure = Tenure(self.store, self.clock, lease=f"cluster/{self._cluster.name}", holder=self.name)
-        offload = cast("Any", Inline())
-        effects = EffectLoop(self.store, self._cluster, self._artifacts, self.clock, offload)
-        self._effects = effects
-        while True:
-            try:
-                epoch = tenure.epoch()
-                if epoch is not None:
-                    view = await effects.look()
-                    yield self._step()
-                    await effects.record(view, epoch)
-                    for one in _one_by_one(view):
-                        yield self._step()
-                        await effects.carry_out(one, epoch)
-            except Fenced:
-                tenure.lost()
-            except MainstayError:
-                self._dice.counts["turn_failed"] += 1
-            yield self._rest()
-
-    def _rest(self) -> float:
-        return self._dice.rng.uniform(*(CALM_PERIOD_SECONDS if self._dice.profile is CALM else PERIOD_SECONDS))
-
-    def _step(self) -> float:
+    def step(self) -> float:
         """Mostly a blink; sometimes so long that the world has moved on."""
         if self._dice.throw("long_pause"):
-            return self._dice.rng.uniform(*PAUSE_SECONDS)
+            return self._dice.rng.uniform(*self._dice.rng.choice(PAUSES_SECONDS))
         return self._dice.rng.uniform(*STEP_SECONDS)
 
+    async def _decision(self, decision: Decision) -> Steps:
+        """As the runner has it, with a pause where only other processes could interfere: between read and commit."""
+        store = self.services.store
+        tenure = Tenure(store, self.clock, lease=f"{decisions.LEASE}/{decision.name}", holder=self.name)
+        while True:
+            epoch = None
+            try:
+                epoch = tenure.epoch()
+                if epoch is not None:
+                    yield self.step()
+                    snapshot = store.snapshot(now=self.clock.now(), seed=store.version())
+                    plan = plan_of(decision, snapshot, epoch=epoch)
+                    if plan is not None:
+                        yield self.step()
+                        store.commit(plan)
+            except Fenced:
+                tenure.lost()
+            except MainstayError:
+                self._dice.counts["turn_failed"] += 1
+            yield self._rest(leads=epoch is not None)
 
-def _one_by_one(view: View) -> list[View]:
-    """The same view once per effect, so that anything may happen between two of them."""
-    return [
-        replace(view, reconciliation=replace(view.reconciliation, observations=(), effects=(effect,)))
-        for effect in view.reconciliation.effects
-    ]
+    async def _effect(self, loop: Loop) -> Steps:
+        soon = True
+
+        async def turn() -> None:
+            nonlocal soon
+            soon = await loop.turn() <= BUSY_SECONDS
+
+        while True:
+            try:
+                async for seconds in in_steps(turn(), wait=self.step):
+                    yield seconds
+            except Fenced:
+                self._dice.counts["fenced"] += 1
+            except MainstayError:
+                self._dice.counts["turn_failed"] += 1
+            yield self._rest(leads=soon)
+
+    def _rest(self, *, leads: bool) -> float:
+        often = leads and self._dice.profile is not CALM
+        return self._dice.rng.uniform(*(PERIOD_SECONDS if often else IDLE_PERIOD_SECONDS))

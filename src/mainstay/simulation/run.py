@@ -10,7 +10,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -23,30 +23,35 @@ from mainstay.domain.errors import MainstayError
 from mainstay.domain.plan import Plan, SetPrice
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.reason import Code, Reason
-from mainstay.ports import Artifacts, Cluster, Store
-from mainstay.simulation.checks import Checks, all_events
+from mainstay.ports import Cluster, Store
+from mainstay.simulation.checks import Checks
 from mainstay.simulation.faults import CALM, CrashError, Dice, FaultyCluster, FaultyStore, Leaders, Profile
-from mainstay.simulation.replica import Replica, Steps
+from mainstay.simulation.files import MemoryArtifacts
+from mainstay.simulation.history import all_events
+from mainstay.simulation.pace import Steps, in_steps
+from mainstay.simulation.replica import Outside, Replica
 from mainstay.simulation.time import VirtualClock, VirtualTime
-from mainstay.simulation.users import Users
+from mainstay.simulation.users import MODEL, USERS, Answers, User
 from mainstay.store.engine import Sqlite
 from mainstay.store.store import SqlStore
 
 REPLICAS = 2
 RESTART_SECONDS = (0.5, 15.0)
-USER_SECONDS = (0.1, 4.0)
+USER_SECONDS = (0.05, 2.0)
+CALM_USER_SECONDS = (1.0, 6.0)
 WORLD_SECONDS = (1.0, 8.0)
 COMMITS_CHECKED_EVERY = 25
 """Events between two looks at the rows; the witness is looked at after every event."""
-SETTLED_EVERY = 200
-SETTLE_SECONDS_MAX = 3 * 3_600.0
+SETTLED_EVERY = 50
+SETTLE_SECONDS_MAX = 1_800.0
+"""Eight times the longest of sixty seeds: what has not settled by then never will."""
 CLOCK_JUMPS_SECONDS = (-86_400, -3_600, -60, 60, 3_600, 86_400)
 NODES = (
-    NodeState(name="cpu-0", capacity=Resources(cpu_milli=4_000, memory_bytes=8 * BYTES_PER_GIB), ready=True),
-    NodeState(name="cpu-1", capacity=Resources(cpu_milli=2_000, memory_bytes=16 * BYTES_PER_GIB), ready=True),
+    NodeState(name="cpu-0", capacity=Resources(cpu_milli=8_000, memory_bytes=16 * BYTES_PER_GIB), ready=True),
+    NodeState(name="cpu-1", capacity=Resources(cpu_milli=4_000, memory_bytes=16 * BYTES_PER_GIB), ready=True),
     NodeState(
         name="gpu-0",
-        capacity=Resources(cpu_milli=8_000, memory_bytes=32 * BYTES_PER_GIB, gpus=4, gpu_model="H100"),
+        capacity=Resources(cpu_milli=16_000, memory_bytes=32 * BYTES_PER_GIB, gpus=4, gpu_model="H100"),
         ready=True,
     ),
 )
@@ -82,13 +87,15 @@ class World:
         self.outcome = Outcome(seed=seed)
         self._rng = random.Random(seed)
         self._time = VirtualTime()
-        self._dice = Dice(random.Random(self._rng.random()), profile, self.outcome.faults)
+        self._dice = Dice(random.Random(self._rng.random()), profile.scaled(self._rng), self.outcome.faults)
         self._leaders = Leaders()
         behaviours = random.Random(self._rng.random())
         self.machines = Machines(
             VirtualClock(self._time), NODES, behaviour=lambda action: _behaviour(action, behaviours)
         )
-        self._users = Users(dice=self._dice, submissions_left=self._rng.randint(5, 25))
+        self._artifacts = MemoryArtifacts()
+        self._answers = Answers()
+        self._users = [User(principal, self._dice, self._answers) for principal in USERS]
         self._checks = Checks(self.machines)
         self._trace = hashlib.sha256()
         self._queue: list[tuple[float, int, int, int, Steps]] = []
@@ -102,11 +109,14 @@ class World:
         self._set_prices()
         for number, process in enumerate(self._processes):
             self._begin(number, process)
-        self._push(0.0, -1, 0, self._user_steps())
+        for user in self._users:
+            self._push(0.0, -1, 0, self._user_steps(user))
         self._push(0.0, -1, 0, self._world_steps())
         while self.outcome.events < events and not self._found():
             await self._event()
         self._calm()
+        if not self._found():
+            self._checks.in_between(self._observer)
         deadline = self._time.seconds + SETTLE_SECONDS_MAX
         while self._time.seconds < deadline and not self._found():
             await self._event()
@@ -123,12 +133,13 @@ class World:
         self._time.seconds = max(self._time.seconds, due)
         process = self._processes[number] if number >= 0 else None
         if process is not None and process.life != life:
+            await steps.aclose()
             return
         self.outcome.events += 1
         try:
-            delay = await anext(steps)
+            delay = await anext(steps, None)
         except CrashError:
-            self._crash(number)
+            await self._crash(number)
             delay = None
         # Tasks that a step has started (fetching output) go on now, before anything else happens.
         await asyncio.sleep(0)
@@ -140,13 +151,13 @@ class World:
         self._note(f"{due:.6f} {number} {delay}")
 
     def _found(self) -> bool:
-        return bool(self._checks.violations or self._leaders.violations or self._users.violations)
+        return bool(self._checks.violations or self._leaders.violations or self._answers.violations)
 
     def _finish(self) -> None:
         if not self._found():
-            self._checks.at_the_end(self._observer, self._users)
-        self.outcome.violations = [*self._leaders.violations, *self._users.violations, *self._checks.violations]
-        self.outcome.workloads = len(self._users.accepted) + self._users.deployed
+            self._checks.at_the_end(self._observer, self._answers)
+        self.outcome.violations = [*self._leaders.violations, *self._answers.violations, *self._checks.violations]
+        self.outcome.workloads = len(self._answers.submitted) + len(self._answers.deployed)
         self.outcome.pods = len(self.machines.processes)
         for line in self.machines.witness:
             self._note(f"{line.at} {line.pod} {line.running}")
@@ -155,7 +166,9 @@ class World:
         self.outcome.trace = self._trace.hexdigest()
 
     def _settled(self) -> bool:
-        """Every workload is final and every allocation closed."""
+        """Every request is answered, every workload final and every allocation closed."""
+        if any(user.waits for user in self._users):
+            return False
         snapshot = self._observer.snapshot(now=0, seed=0)
         return not snapshot.workloads.key.size and not snapshot.allocations.key.size
 
@@ -168,21 +181,31 @@ class World:
             if not node.ready:
                 self.machines.return_node(name)
 
-    async def _user_steps(self) -> AsyncIterator[float]:
+    async def _user_steps(self, user: User) -> Steps:
+        """One request after the other, each to some process. One that is slow may be sent again while it is under way."""
         while True:
-            process = self._dice.rng.choice(self._processes)
+            number = self._dice.rng.randrange(REPLICAS)
+            process = self._processes[number]
+            work = user.settle if self._dice.profile is CALM else user.act
+            request = in_steps(work(process.replica.services), wait=process.replica.step)
             try:
-                if self._dice.profile is CALM:
-                    self._users.settle(process.replica.store, process.clock)
-                else:
-                    self._users.act(process.replica.store, process.clock)
+                async for seconds in request:
+                    if self._dice.throw("user_impatient"):
+                        user.lose_patience()
+                        self._push(self._time.seconds + seconds, number, process.life, request)
+                        break
+                    yield seconds
+                    if self._processes[number] is not process:
+                        await request.aclose()
+                        break
             except CrashError:
-                self._crash(self._processes.index(process))
+                await self._crash(number)
             except MainstayError:
                 self.outcome.faults["request_failed"] += 1
-            yield self._dice.rng.uniform(*USER_SECONDS)
+            calm = self._dice.profile is CALM
+            yield self._dice.rng.uniform(*(CALM_USER_SECONDS if calm else USER_SECONDS))
 
-    async def _world_steps(self) -> AsyncIterator[float]:
+    async def _world_steps(self) -> Steps:
         down: list[str] = []
         while True:
             self.machines.settle()
@@ -198,9 +221,10 @@ class World:
                 process.clock.offset_us = self._dice.rng.choice(CLOCK_JUMPS_SECONDS) * 1_000_000
             yield self._dice.rng.uniform(*WORLD_SECONDS)
 
-    def _crash(self, number: int) -> None:
+    async def _crash(self, number: int) -> None:
         """The process is gone with all it held in memory; another one comes up after a while."""
         process = self._processes[number]
+        await process.replica.close()
         clock = process.clock
         self._processes[number] = fresh = self._process(number, clock=clock)
         fresh.life = process.life + 1
@@ -214,7 +238,8 @@ class World:
         clock = clock or VirtualClock(self._time)
         store = cast("Store", FaultyStore(self._open(), self._dice, self._leaders))
         cluster = cast("Cluster", FaultyCluster(SimulatedCluster("sim", self.machines), self._dice, self._leaders))
-        replica = Replica(f"replica-{number}", store, cluster, cast("Artifacts", NoFiles()), clock, self._dice)
+        outside = Outside(store=store, clusters={cluster.name: cluster}, artifacts=self._artifacts)
+        replica = Replica(f"replica-{number}", outside, clock, self._dice)
         return _Process(replica=replica, clock=clock)
 
     def _open(self) -> SqlStore:
@@ -233,14 +258,6 @@ class World:
 
     def _note(self, line: str) -> None:
         self._trace.update(line.encode())
-
-
-class NoFiles:
-    """Artifacts for pods that write none. Anything else is a mistake of the simulation and fails."""
-
-    async def commit(self, slot: str, *, attempt: int, tree: str) -> None:
-        """Never called: there are no files."""
-        raise AssertionError(slot, attempt, tree)
 
 
 def simulate(seed: int, *, events: int, profile: Profile | None = None) -> Outcome:
@@ -263,10 +280,12 @@ def simulate_all(seeds: Iterable[int], *, events: int) -> Iterable[Outcome]:
     return (simulate(seed, events=events) for seed in seeds)
 
 
-def _behaviour(_: CreatePod, rng: random.Random) -> Behaviour:
+def _behaviour(action: CreatePod, rng: random.Random) -> Behaviour:
+    files = {"log": action.name.encode(), f"{MODEL}/weights": action.name.partition("-")[0].encode()}
     return Behaviour(
-        starts_after=rng.uniform(0.1, 5.0),
-        runs_for=rng.choice((0.5, 2.0, 10.0, 30.0, 90.0)),
+        starts_after=rng.uniform(0.1, 1.5),
+        runs_for=rng.choice((0.3, 1.0, 3.0, 8.0, 30.0)),
         exit_code=rng.choice((0, 0, 0, 0, 0, 1, 137)),
         ignores_term=rng.random() < 0.2,
+        files=files if rng.random() < 0.5 else {},
     )

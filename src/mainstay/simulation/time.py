@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
-START_US = 1_767_225_600_000_000
-"""2026-01-01T00:00:00Z: an arbitrary beginning, the same for every seed."""
+START_US = 1_767_229_140_000_000
+"""2026-01-01T00:59:00Z: the same for every seed, a minute before the first usage of whole hours is to be recorded."""
 
 
 @dataclass(slots=True)
