@@ -1,6 +1,11 @@
 """What must hold for an action to be applied, one small function each; each answers why not, or None.
 
-They are looked up in this module at every use, so that a simulation can take one away and show that it is missed.
+The first line: a plan is of the present leader (`epoch_holds`), and each decision acts on rows that are as it read
+them (`row_version_holds`). The second line: what an action may do to a row at all, whoever asks; it holds where an
+action states nothing that it read, and where a decision is wrong. Each function says what it stands behind.
+
+They are looked up in this module at every use, so that a test can take one away. The simulation finds the first line
+missing (tests/simulation/planted.py), tests/contracts/test_guards.py each of the second.
 """
 
 from __future__ import annotations
@@ -15,19 +20,19 @@ from mainstay.store.world import World, pod_of
 
 
 def epoch_holds(held: Epoch, *, now: int) -> bool:
-    """Whether the lease still has the number under which the plan was made. The fence of reliability.md M6."""
+    """Whether the lease still has the number under which the plan was made. The fence of reliability.md M6: first line."""
     return held.number == now
 
 
 def row_version_holds(world: World, guard: RowVersion) -> Reason | None:
-    """The row is as it was read."""
+    """The row is as it was read: first line. Alone it keeps a candidate from being taken for the one before it."""
     row = _row(world, guard)
     now = row["version"] if row else 0
     return None if now == guard.version else changed(f"{guard.kind} {guard.key}", read=guard.version, now=now)
 
 
 def capacity_left(world: World, guard: CapacityLeft) -> Reason | None:
-    """The node is ready and has so much free now."""
+    """The node is ready and has so much free now. Second line to the epoch: only one leader gives capacity away."""
     node = world.nodes.get(guard.node_key)
     if node is not None and node["ready"] and _free(node, guard.resources):
         return None
@@ -36,20 +41,26 @@ def capacity_left(world: World, guard: CapacityLeft) -> Reason | None:
 
 
 def attempt_may_start(row: WorkloadRow, action: Allocate) -> Reason | None:
-    """The workload waits, for this attempt, and nobody asked for its stop."""
+    """The workload waits, for this attempt, and nobody asked for its stop. Second line to the row version."""
     if row["phase"] in WAITING and row["attempt"] == action.attempt and not row["stop_requested"]:
         return None
     return changed(row["id"], read=action.attempt, now=row["attempt"])
 
 
 def no_attempt_lives(world: World, row: WorkloadRow) -> Reason | None:
-    """No pod of the workload may still run: attempts never overlap (invariant I3)."""
+    """No pod of the workload may still run: attempts never overlap (invariant I3).
+
+    Second line to the lifecycle, which starts no next attempt before the last one has ended whole.
+    """
     living = [pod for pod in world.open_pods(row["key"]) if pod["seen"] != Seen.ENDED]
     return changed(pod_of(living[0]), read=0, now=living[0]["version"]) if living else None
 
 
 def slot_is_new(world: World, row: WorkloadRow, action: Allocate) -> Reason | None:
-    """(workload, attempt, rank) is given out once, and to every rank of the gang at once (invariant I7)."""
+    """(workload, attempt, rank) is given out once, and to every rank of the gang at once (invariant I7).
+
+    Second line to the scheduler; the third is that no two rows may have the same slot.
+    """
     if sorted(slot.rank for slot in action.slots) != list(range(row["nodes"])):
         return changed(row["id"], read=len(action.slots), now=row["nodes"])
     taken = any(pod["attempt"] == action.attempt for pod in world.open_pods(row["key"]))
@@ -57,7 +68,7 @@ def slot_is_new(world: World, row: WorkloadRow, action: Allocate) -> Reason | No
 
 
 def phase_may_follow(row: WorkloadRow, action: Advance) -> Reason | None:
-    """Only legal transitions; a final phase is absorbing (invariant I6)."""
+    """Only legal transitions; a final phase is absorbing (invariant I6). Second line to the row version."""
     before = Phase(row["phase"])
     same = before is action.phase and not before.final
     if same or (before, action.phase) in LEGAL_TRANSITIONS:
@@ -66,14 +77,17 @@ def phase_may_follow(row: WorkloadRow, action: Advance) -> Reason | None:
 
 
 def attempt_may_follow(row: WorkloadRow, action: Advance) -> Reason | None:
-    """An attempt that was placed is never placed again: going back to wait takes a new number, all else keeps it."""
+    """An attempt that was placed is never placed again: going back to wait takes a new number, all else keeps it.
+
+    Second line to the lifecycle, which counts them.
+    """
     back = row["phase"] in ACTIVE and action.phase in WAITING
     fits = action.attempt > row["attempt"] if back else action.attempt == row["attempt"]
     return None if fits else changed(row["id"], read=action.attempt, now=row["attempt"])
 
 
 def pod_has_not_ended(row: AllocationRow) -> Reason | None:
-    """Once ENDED, nothing changes an allocation's observation."""
+    """Once ENDED, nothing changes an allocation's observation. Second line to reconcile, which asks for nothing then."""
     return Reason(code=Code.DUPLICATE, object=pod_of(row)) if row["seen"] == Seen.ENDED else None
 
 
@@ -81,6 +95,7 @@ def pod_may_close(world: World, row: AllocationRow) -> Reason | None:
     """It has ended, its usage is recorded, and its workload has drawn the conclusion.
 
     Closed earlier, the end would be out of sight of the lifecycle, and a run that succeeded would be done again.
+    Second line to reconcile, which closes what is settled and metered.
     """
     if row["closed"]:
         return Reason(code=Code.DUPLICATE, object=pod_of(row))
@@ -93,7 +108,10 @@ def pod_may_close(world: World, row: AllocationRow) -> Reason | None:
 
 
 def usage_is_next(row: AllocationRow, action: RecordUsage) -> Reason | None:
-    """Records of one allocation join without gap or overlap, and none goes beyond its end."""
+    """Records of one allocation join without gap or overlap, and none goes beyond its end.
+
+    Second line to the row version; the third is that no two records of one allocation may begin at the same instant.
+    """
     usage = action.usage
     expected = row["metered_until"] or row["started_at"]
     if usage.start < expected:
@@ -105,7 +123,10 @@ def usage_is_next(row: AllocationRow, action: RecordUsage) -> Reason | None:
 
 
 def price_fits_the_book(world: World, row: PriceRow) -> Reason | None:
-    """One price for a SKU and instant, one currency for all; what was charged in the past stays as it was charged."""
+    """One price for a SKU and instant, one currency for all; what was charged in the past stays as it was charged.
+
+    The only line: a price is set by people, who state nothing that they read.
+    """
     taken = (row["sku"], row["effective_from"]) in world.prices
     past = world.head["prices_at"] > 0 and row["effective_from"] < world.now
     if taken or past:

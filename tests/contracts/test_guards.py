@@ -1,0 +1,228 @@
+"""Every guard alone, over both databases: it refuses, and without it the same action would have been applied.
+
+Most of them are a second line: a decision that acts on a row that has changed is refused by its `RowVersion` already,
+and a replica that leads no more by its epoch. The simulation shows what the first line holds; this shows the second.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+import pytest
+
+from mainstay.domain.allocation import Allocation, Seen
+from mainstay.domain.plan import Action, RowVersion
+from mainstay.domain.workload import Phase, Workload
+from mainstay.store import guards
+from tests.stores import SECOND, Scene, one_cpu, scene, store
+
+__all__ = ["scene", "store"]
+
+Contradiction = Callable[[Scene], Action]
+"""Brings a scene to where the action that is answered contradicts it."""
+
+
+def what_was_read_has_changed(scene: Scene) -> Action:
+    work = scene.submit()
+    guard = RowVersion(kind="workload", key=work.key, version=work.version - 1)
+    return scene.allocate(work, node=scene.fleet()[0], guards=(guard,))
+
+
+def the_node_is_full(scene: Scene) -> Action:
+    scene.fleet(cpus=1)
+    scene.place(scene.submit())
+    return scene.allocate(scene.submit())
+
+
+def the_node_is_down(scene: Scene) -> Action:
+    scene.fleet(ready=False)
+    return scene.allocate(scene.submit())
+
+
+def the_gang_is_larger_than_what_is_left(scene: Scene) -> Action:
+    scene.fleet(cpus=3)
+    return scene.allocate(scene.submit(nodes=2, choices=(one_cpu(cpu_milli=2_000),)))
+
+
+def a_stop_was_asked_for(scene: Scene) -> Action:
+    scene.fleet()
+    work = scene.submit()
+    scene.applied(scene.stop(work))
+    return scene.allocate(work)
+
+
+def it_is_another_attempt_that_waits(scene: Scene) -> Action:
+    scene.fleet()
+    return scene.allocate(scene.submit(), attempt=2)
+
+
+def it_does_not_wait_any_more(scene: Scene) -> Action:
+    scene.fleet()
+    work = scene.submit()
+    scene.applied(scene.advance(work, Phase.FAILED))
+    return scene.allocate(work)
+
+
+def a_pod_of_the_last_attempt_lives(scene: Scene) -> Action:
+    scene.fleet()
+    work = scene.submit()
+    scene.run(work)
+    scene.applied(scene.advance(work, Phase.PENDING, attempt=2))
+    return scene.allocate(scene.workload(work.id))
+
+
+def a_rank_is_missing(scene: Scene) -> Action:
+    scene.fleet()
+    whole = scene.allocate(scene.submit(nodes=2))
+    return scene.allocate(scene.submit(nodes=2), slots=whole.slots[:1])
+
+
+def a_rank_comes_twice(scene: Scene) -> Action:
+    scene.fleet()
+    whole = scene.allocate(scene.submit(nodes=2))
+    return scene.allocate(scene.submit(), slots=whole.slots)
+
+
+def it_is_final(scene: Scene) -> Action:
+    work = scene.submit()
+    scene.applied(scene.advance(work, Phase.STOPPED))
+    return scene.advance(work, Phase.QUEUED)
+
+
+def it_has_never_run(scene: Scene) -> Action:
+    return scene.advance(scene.submit(), Phase.SUCCEEDED)
+
+
+def it_goes_back_under_the_same_number(scene: Scene) -> Action:
+    scene.fleet()
+    work = scene.submit()
+    scene.run(work)
+    return scene.advance(work, Phase.PENDING)
+
+
+def it_moves_on_under_another_number(scene: Scene) -> Action:
+    scene.fleet()
+    work = scene.submit()
+    scene.place(work)
+    return scene.advance(work, Phase.RUNNING, attempt=2)
+
+
+def its_end_is_on_record(scene: Scene) -> Action:
+    return scene.see(_ended(scene), Seen.RUNNING)
+
+
+def it_lives(scene: Scene) -> Action:
+    scene.fleet()
+    return scene.close(scene.run(scene.submit()))
+
+
+def its_usage_is_not_recorded(scene: Scene) -> Action:
+    pod = _ended(scene)
+    scene.applied(scene.advance(_work(scene), Phase.SUCCEEDED))
+    return scene.close(pod)
+
+
+def its_end_is_not_judged(scene: Scene) -> Action:
+    pod = _ended(scene)
+    scene.applied(scene.usage(pod, start=pod.started_at, end=pod.ended_at))
+    return scene.close(pod)
+
+
+def it_was_recorded_before(scene: Scene) -> Action:
+    pod = _ended(scene)
+    scene.applied(scene.usage(pod, start=pod.started_at, end=pod.started_at + SECOND))
+    return scene.usage(pod, start=pod.started_at + 1, end=pod.ended_at)
+
+
+def there_is_a_gap(scene: Scene) -> Action:
+    pod = _ended(scene)
+    return scene.usage(pod, start=pod.started_at + 1, end=pod.ended_at)
+
+
+def it_had_ended_by_then(scene: Scene) -> Action:
+    pod = _ended(scene)
+    return scene.usage(pod, start=pod.started_at, end=pod.ended_at + 1)
+
+
+def it_never_started(scene: Scene) -> Action:
+    scene.fleet()
+    return scene.usage(scene.place(scene.submit()), start=scene.now, end=scene.now + 1)
+
+
+def it_changes_the_past(scene: Scene) -> Action:
+    scene.applied(scene.price(30_000))
+    return scene.price(40_000, since=1)
+
+
+REFUSED: tuple[tuple[str, Contradiction], ...] = (
+    ("row_version_holds", what_was_read_has_changed),
+    ("capacity_left", the_node_is_full),
+    ("capacity_left", the_node_is_down),
+    ("capacity_left", the_gang_is_larger_than_what_is_left),
+    ("attempt_may_start", a_stop_was_asked_for),
+    ("attempt_may_start", it_does_not_wait_any_more),
+    ("attempt_may_start", it_is_another_attempt_that_waits),
+    ("no_attempt_lives", a_pod_of_the_last_attempt_lives),
+    ("slot_is_new", a_rank_is_missing),
+    ("slot_is_new", a_rank_comes_twice),
+    ("phase_may_follow", it_is_final),
+    ("phase_may_follow", it_has_never_run),
+    ("attempt_may_follow", it_goes_back_under_the_same_number),
+    ("attempt_may_follow", it_moves_on_under_another_number),
+    ("pod_has_not_ended", its_end_is_on_record),
+    ("pod_may_close", it_lives),
+    ("pod_may_close", its_usage_is_not_recorded),
+    ("pod_may_close", its_end_is_not_judged),
+    ("usage_is_next", it_was_recorded_before),
+    ("usage_is_next", there_is_a_gap),
+    ("usage_is_next", it_had_ended_by_then),
+    ("usage_is_next", it_never_started),
+    ("price_fits_the_book", it_changes_the_past),
+)
+each = pytest.mark.parametrize(("guard", "contradiction"), REFUSED, ids=[row.__name__ for _, row in REFUSED])
+
+
+@each
+def test_a_guard_refuses_what_contradicts_the_rows(scene: Scene, guard: str, contradiction: Contradiction) -> None:
+    action = contradiction(scene)
+    version = scene.store.version()
+    assert len(scene.commit(action).refused) == 1, guard
+    assert scene.store.version() == version
+
+
+@each
+def test_without_its_guard_it_is_applied(
+    scene: Scene, guard: str, contradiction: Contradiction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    action = contradiction(scene)
+    monkeypatch.setattr(guards, guard, lambda *_: None)
+    scene.applied(action)
+
+
+def test_a_slot_is_not_given_out_again_even_if_the_workload_waits_for_the_same_attempt(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = _ended(scene)
+    with monkeypatch.context() as patch:
+        patch.setattr(guards, "attempt_may_follow", lambda *_: None)
+        scene.applied(scene.advance(_work(scene), Phase.PENDING))
+    assert len(scene.commit(scene.allocate(_work(scene))).refused) == 1
+    assert scene.store.allocations(pod.workload_key) == (pod,)
+
+
+def test_every_guard_is_held_to_this() -> None:
+    answers = {name for name, value in inspect.getmembers(guards, inspect.isfunction) if not name.startswith("_")}
+    words = {"changed", "missing", "pod_of"}
+    assert answers - words == {guard for guard, _ in REFUSED} | {"epoch_holds"}, "epoch_holds: see the simulation"
+
+
+def _ended(scene: Scene) -> Allocation:
+    """The pod of a job that ran for some seconds and has ended well; its workload is still running on record."""
+    scene.fleet()
+    pod = scene.run(scene.submit(id="job"))
+    return scene.end(pod)
+
+
+def _work(scene: Scene) -> Workload:
+    return scene.workload("job")
