@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from mainstay.domain.errors import NotFound
-from mainstay.domain.plan import DropCandidate, MoveEndpoint, RegisterModel, RemoveEndpoint, RowVersion, SwitchEndpoint
+from mainstay.domain.plan import (
+    Deploy,
+    DropCandidate,
+    MoveEndpoint,
+    RegisterModel,
+    RemoveEndpoint,
+    RowVersion,
+    SwitchEndpoint,
+)
 from mainstay.domain.workload import Kind
 from tests.stores import TENANT, WHY, Scene, scene, store
 
@@ -53,6 +61,41 @@ def test_an_older_candidate_is_stopped_by_a_newer_and_a_dropped_one_too(scene: S
     assert scene.workload(second.id).stop_requested
     assert scene.store.endpoint("digits", tenant=TENANT).candidate == ""
     assert scene.commit(SwitchEndpoint(endpoint="digits", reason=WHY)).refused
+
+
+def test_a_candidate_whose_stop_was_asked_for_does_not_take_over(scene: Scene) -> None:
+    scene.fleet(cpus=8)
+    first = scene.deploy(version=1)
+    scene.run(first)
+    scene.applied(SwitchEndpoint(endpoint="digits", reason=WHY))
+    second = scene.deploy(version=2)
+    scene.run(second)
+    scene.applied(scene.stop(second))
+    assert scene.commit(SwitchEndpoint(endpoint="digits", reason=WHY)).refused
+    assert scene.store.endpoint("digits", tenant=TENANT).serving == first.id
+    assert not scene.workload(first.id).stop_requested
+
+
+def test_what_is_left_of_a_removed_endpoint_does_not_change(scene: Scene) -> None:
+    scene.deploy()
+    scene.applied(RemoveEndpoint(endpoint="digits", tenant=TENANT, reason=WHY))
+    late = (
+        SwitchEndpoint(endpoint="digits", reason=WHY),
+        DropCandidate(endpoint="digits", reason=WHY),
+        MoveEndpoint(endpoint="digits", address="h:1", reason=WHY),
+        RemoveEndpoint(endpoint="digits", tenant=TENANT, reason=WHY),
+    )
+    assert len(scene.commit(*late).refused) == len(late)
+
+
+def test_a_service_with_a_taken_id_is_no_candidate(scene: Scene) -> None:
+    new = scene.new(id=scene.submit().id, kind=Kind.SERVICE)
+    deploy = Deploy(
+        endpoint="digits", tenant=TENANT, project="default", model="digits", version=1, workload=new, reason=WHY
+    )
+    assert scene.commit(deploy).refused
+    with pytest.raises(NotFound):
+        scene.store.endpoint("digits", tenant=TENANT)
 
 
 def test_a_removed_endpoint_is_gone_its_workloads_are_stopped_and_it_may_come_back(scene: Scene) -> None:
