@@ -10,7 +10,6 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -273,11 +272,6 @@ def simulate(seed: int, *, events: int, profile: Profile | None = None) -> Outco
 
 async def _simulate(seed: int, *, events: int, profile: Profile, folder: Path) -> Outcome:
     return await World(seed, profile=profile, folder=folder).run(events)
-
-
-def simulate_all(seeds: Iterable[int], *, events: int) -> Iterable[Outcome]:
-    """One after the other."""
-    return (simulate(seed, events=events) for seed in seeds)
 
 
 def _behaviour(action: CreatePod, rng: random.Random) -> Behaviour:
