@@ -14,6 +14,10 @@ TREE_FILES_MAX = 20_000
 PATH_BYTES_MAX = 1_024
 NAME_BYTES_MAX = 255
 """Of one part of a path: no file system of ours makes a longer name."""
+PATH_RULE = (
+    f"a path is relative, without `..` and `\\`, of printable characters, and has at most {PATH_BYTES_MAX} bytes,"
+    f" {NAME_BYTES_MAX} in each part"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +81,6 @@ class Tree:
             msg = "a manifest that is not in its canonical form"
             raise Invalid(msg)
         return tree
-
-
-PATH_RULE = (
-    f"a path is relative, without `..` and `\\\\`, of printable characters, and has at most {PATH_BYTES_MAX} bytes,"
-    f" {NAME_BYTES_MAX} in each part"
-)
 
 
 def safe_path(path: str) -> bool:
