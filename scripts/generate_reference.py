@@ -17,10 +17,10 @@ from pydantic_core import PydanticUndefined
 from mainstay import __main__ as program
 from mainstay.api.app import TOPICS, create_api, openapi
 from mainstay.cli.exits import Exit
-from mainstay.cli.main import COMMANDS, main
+from mainstay.cli.main import ALIASES, COMMANDS, main
 from mainstay.sdk.aio import AsyncClient, AsyncRun
 from mainstay.sdk.client import Client, Run
-from mainstay.wire.job import NOT_YET, Choice, Job, Resources, Retry, schema
+from mainstay.wire.job import NOT_YET, VALUES_NOT_YET, Choice, Job, Resources, Retry, schema
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
 MADE = "<!-- Made by `make reference` from the code. -->\n\n"
@@ -55,9 +55,14 @@ def job_file() -> str:
         "## retry",
         fields(Retry),
         "## Not supported yet\n\nThese fields are known and refused, never silently ignored.",
-        table(("Field", "What to do instead"), ((f"`{name}`", hint) for name, hint in sorted(NOT_YET.items()))),
+        table(("Field", "What to do instead"), sorted(_not_yet())),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _not_yet() -> Iterator[tuple[str, str]]:
+    yield from ((f"`{name}`", hint) for name, hint in NOT_YET.items())
+    yield from ((f"`{name}: {value}`", hint) for (name, value), hint in VALUES_NOT_YET.items())
 
 
 def fields(model: type[BaseModel]) -> str:
@@ -94,6 +99,8 @@ def _type(described: dict[str, Any]) -> str:
 def command_line() -> str:
     parts = [MADE + "# The command line", "Run `mainstay COMMAND --help` for the same on a terminal."]
     parts.append(table(("Exit code", "Meaning"), _exit_rows()))
+    parts.append("These words of other platforms mean the same as ours.")
+    parts.append(table(("Other name", "Command"), ((f"`{name}`", f"`{ours}`") for name, ours in ALIASES.items())))
     context = click.Context(program.group, info_name="mainstay")
     for name in [*main.commands, *COMMANDS]:
         command = program.group.get_command(context, name)

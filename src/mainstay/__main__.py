@@ -27,6 +27,9 @@ def state_directory() -> Path:
 def listening(command: F) -> F:
     """Options of both platforms."""
     for option in (
+        click.option(
+            "--public-url", default="", metavar="URL", help="Where users reach it, behind a proxy that speaks TLS."
+        ),
         click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"),
         click.option("--tls-key", type=click.Path(path_type=Path, exists=True, dir_okay=False)),
         click.option("--tls-cert", type=click.Path(path_type=Path, exists=True, dir_okay=False)),
@@ -40,7 +43,16 @@ def listening(command: F) -> F:
 
 @group.command()
 @listening
-def up(*, state: Path | None, host: str, port: int, tls_cert: Path | None, tls_key: Path | None, log_level: str) -> int:
+def up(
+    *,
+    state: Path | None,
+    host: str,
+    port: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    public_url: str,
+    log_level: str,
+) -> int:
     """Start a platform on this machine: API, pages, all control loops, and the machine itself as a cluster.
 
     Everything is kept in the state directory. One platform per directory.
@@ -53,6 +65,7 @@ def up(*, state: Path | None, host: str, port: int, tls_cert: Path | None, tls_k
         port=port,
         tls_certificate=tls_cert,
         tls_key=tls_key,
+        public_url=public_url,
         log_level=log_level,
     )
     return run(settings, ready=_say_where)
@@ -76,6 +89,7 @@ def server(
     port: int,
     tls_cert: Path | None,
     tls_key: Path | None,
+    public_url: str,
     log_level: str,
     database: str,
     artifacts: str,
@@ -95,6 +109,7 @@ def server(
         artifacts=artifacts,
         tls_certificate=tls_cert,
         tls_key=tls_key,
+        public_url=public_url,
         local_cluster=local_cluster,
         log_level=log_level,
     )

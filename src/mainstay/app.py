@@ -23,6 +23,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 import structlog
 import uvicorn
@@ -42,7 +43,7 @@ from mainstay.operations.pulse import Pulse
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.ports import Cluster, Store
-from mainstay.sdk.config import process_start
+from mainstay.sdk.config import process_start, write_private
 from mainstay.store import open_postgresql, open_sqlite
 from mainstay.web import mount_pages
 
@@ -70,6 +71,8 @@ class Settings:
     artifacts: str = ""
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    public_url: str = ""
+    """Where users reach the platform, if that is another address than it listens on: a proxy stands in front of it."""
     local_cluster: bool = True
     log_level: str = "info"
 
@@ -101,6 +104,8 @@ class App:
 
     services: Services
     api: FastAPI
+    here: str
+    """Where this machine reaches us."""
     holder: str
     """Our name on the leases."""
 
@@ -114,6 +119,7 @@ def run(settings: Settings, *, ready: Callable[[App], None] = lambda _: None) ->
     code = 0
     try:
         check_certificate(settings)
+        check_public_url(settings.public_url)
         with listening(settings) as listener, opened(settings) as parts:
             app = wire(settings, parts, port=listener.getsockname()[1])
             asyncio.run(serve(app, settings, listener, ready))
@@ -162,6 +168,7 @@ def opened(settings: Settings) -> Iterator[Parts]:
 
 def wire(settings: Settings, parts: Parts, *, port: int) -> App:
     """Put the adapters together. Writes the default price book into a new database."""
+    here = f"{settings.scheme}://{_host_in_url(settings.host)}:{port}"
     clock = SystemClock()
     if not parts.store.prices():
         set_prices(parts.store, now=clock.now())
@@ -176,14 +183,14 @@ def wire(settings: Settings, parts: Parts, *, port: int) -> App:
         authenticate=single_administrator(parts.token),
         sessions=Sessions(clock),
         system=parts.store.system(),
-        url=f"{settings.scheme}://{_host_in_url(settings.host)}:{port}",
+        url=settings.public_url.rstrip("/") or here,
     )
     api = create_api(services)
     mount_pages(api, services)
     # One embedded platform owns its database alone (the lock proves that its predecessor is dead), so it keeps one
     # name and need not wait for a lease to run out after a crash. Replicas have a name per process.
     holder = "embedded" if not settings.database else f"{socket.gethostname()}/{secrets.token_hex(8)}"
-    return App(services=services, api=api, holder=holder)
+    return App(services=services, api=api, here=here, holder=holder)
 
 
 async def serve(app: App, settings: Settings, listener: socket.socket, ready: Callable[[App], None]) -> None:
@@ -234,9 +241,9 @@ class _Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def _written(path: Path, app: App) -> AsyncIterator[None]:
-    """While the platform runs, a file that only its owner reads tells the command line where it is."""
+    """While the platform runs, a file that only its owner reads tells the command line of this machine where it is."""
     where = {
-        "url": app.services.url,
+        "url": app.here,
         "token": administrator_token(path.parent),
         "pid": os.getpid(),
         "started": process_start(os.getpid()),
@@ -285,6 +292,18 @@ def check_certificate(settings: Settings) -> None:
         raise StateUnusable(
             msg, hint="give a certificate and its own key, both as PEM and without a password"
         ) from error
+
+
+def check_public_url(url: str) -> None:
+    """Raises StateUnusable for one that is no origin: cookies, links and the check of who sent a form depend on it."""
+    parts = urlsplit(url)
+    if url and not (parts.scheme in {"http", "https"} and parts.hostname and url.rstrip("/") == _origin(parts)):
+        msg = f"not the public address of a platform: {url}"
+        raise StateUnusable(msg, hint="give scheme and host only, e.g. --public-url https://mainstay.example.com")
+
+
+def _origin(parts: SplitResult) -> str:
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def is_loopback(host: str) -> bool:
@@ -360,18 +379,6 @@ def administrator_token(state: Path) -> str:
         msg = f"there is no token in {path}"
         raise StateUnusable(msg, hint="remove the file: the next start makes a new token")
     return token
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner reads; it appears whole or not at all."""
-    temporary = path.with_suffix(".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.replace(path)
 
 
 def single_administrator(token: str) -> Callable[[str], Principal | None]:

@@ -64,8 +64,8 @@ class Store(Protocol):
     def allocations(self, workload_key: int) -> tuple[Allocation, ...]:
         """All allocations of a workload, closed ones too, by attempt and rank."""
 
-    def nodes(self) -> tuple[Node, ...]:
-        """Every node, by cluster and name."""
+    def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
+        """Nodes by cluster and name, those that follow `after`; every one where `limit` is 0."""
 
     def events(self, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:
         """Events with seq > `after`, oldest first; of one workload, or of all where `workload` is empty."""
@@ -85,11 +85,16 @@ class Store(Protocol):
     def prices(self) -> tuple[Price, ...]:
         """The price book, by SKU and date."""
 
-    def model_versions(self, *, tenant: str, model: str) -> tuple[ModelVersion, ...]:
-        """Versions of one model, or of all where `model` is empty, newest first."""
+    def model_versions(
+        self, *, tenant: str, model: str, before: tuple[int, str, int] | None = None, limit: int = 0
+    ) -> tuple[ModelVersion, ...]:
+        """Versions of one model, or of all where `model` is empty, newest first.
 
-    def endpoints(self, *, tenant: str) -> tuple[Endpoint, ...]:
-        """Endpoints that are not removed, by name."""
+        Those that follow `before`, its (registered_at, model, version); every one where `limit` is 0.
+        """
+
+    def endpoints(self, *, tenant: str, after: str = "", limit: int = 0) -> tuple[Endpoint, ...]:
+        """Endpoints that are not removed, by name, those that follow `after`; every one where `limit` is 0."""
 
     def endpoint(self, name: str, *, tenant: str) -> Endpoint:
         """Raises NotFound, also for a removed one."""

@@ -36,6 +36,34 @@ def test_model_versions_count_from_one_without_a_gap(scene: Scene) -> None:
     assert scene.store.model_versions(tenant="chemistry", model="m") == ()
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+def test_lists_are_read_in_pages_that_hold_everything_once(scene: Scene, limit: int) -> None:
+    scene.fleet(nodes=3, cluster="a")
+    scene.fleet(nodes=2, cluster="b/c")
+    scene.applied(*(register("m", version) for version in (1, 2, 3)), register("n", 1))
+    for name in ("second", "first", "third"):
+        scene.deploy(name)
+    scene.deploy("foreign", tenant="chemistry")
+    store = scene.store
+    nodes, node = [], ("", "")
+    while page := store.nodes(after=node, limit=limit):
+        nodes += page
+        node = (page[-1].cluster, page[-1].name)
+    versions, version = [], None
+    while found := store.model_versions(tenant=TENANT, model="", before=version, limit=limit):
+        versions += found
+        version = (found[-1].registered_at, found[-1].model, found[-1].version)
+    names, name = [], ""
+    while endpoints := store.endpoints(tenant=TENANT, after=name, limit=limit):
+        names += [endpoint.name for endpoint in endpoints]
+        name = names[-1]
+    assert tuple(nodes) == store.nodes()
+    assert [(row.cluster, row.name) for row in nodes] == sorted((row.cluster, row.name) for row in nodes)
+    assert tuple(versions) == store.model_versions(tenant=TENANT, model="")
+    assert [(row.model, row.version) for row in versions] == [("n", 1), ("m", 3), ("m", 2), ("m", 1)]
+    assert names == ["first", "second", "third"]
+
+
 def test_a_new_version_takes_over_and_what_served_is_stopped(scene: Scene) -> None:
     scene.fleet(cpus=8)
     first = scene.deploy(version=1)

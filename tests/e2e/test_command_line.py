@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mainstay.cli.main import ALIASES
 from tests.e2e.platform import Platform, environment_of, mainstay, platform, until
 
 pytestmark = pytest.mark.xdist_group("command-line")
@@ -189,6 +191,63 @@ def test_what_is_wrong_is_told_in_a_sentence_with_its_exit_code(up, arguments, c
     assert "Traceback" not in done.stderr
 
 
+STEERING = "a\x9b31mb\x07c"
+"""The one-byte beginning of an escape sequence, and the bell."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show", STEERING),
+        (STEERING,),
+        ("run", "-y", "--memory", STEERING, "--", "true"),
+        ("apply", "-y", "-f", "odd.yaml"),
+        ("plan", "-f", f"{STEERING}.yaml"),
+    ],
+    ids=["reference", "command", "option", "job file", "name of a file"],
+)
+def test_nothing_that_is_told_steers_the_terminal(up, arguments, tmp_path):
+    (tmp_path / "odd.yaml").write_text('run: "true"\n"a\\x9b31mb\\x07c": 1\n')
+    done = up.mainstay(*arguments, cwd=tmp_path)
+    assert done.returncode != 0
+    assert "31mb" in done.stderr
+    assert not set(done.stderr) & {"\x9b", "\x07"}
+
+
+def test_what_a_pod_says_of_itself_does_not_steer_the_terminal(up):
+    done = up.mainstay("run", "-y", "-n", "odd-command", "--", f"/{STEERING}")
+    shown = up.mainstay("show", "odd-command")
+    assert (done.returncode, shown.returncode) == (1, 0)
+    for text in (done.stdout, done.stderr, shown.stdout, shown.stderr):
+        assert not set(text) & {"\x9b", "\x07"}
+    assert "a\ufffd31mb\ufffdc" in shown.stdout
+
+
+@pytest.mark.parametrize(("word", "ours"), sorted(ALIASES.items()))
+def test_the_words_of_other_platforms_mean_the_same(up, word, ours):
+    assert up.mainstay(word, "--help").stdout.split("\n")[1:] == up.mainstay(ours, "--help").stdout.split("\n")[1:]
+
+
+def test_a_run_is_named_on_the_command_line(up, tmp_path):
+    (tmp_path / "job.yaml").write_text("name: in-the-file\nrun: 'true'\n")
+    assert up.json("run", "-n", "short", "--", "true")["name"] == "short"
+    assert up.json("apply", "-f", str(tmp_path / "job.yaml"), "-n", "instead")["name"] == "instead"
+    bad = up.mainstay("apply", "-y", "-f", str(tmp_path / "job.yaml"), "-n", "No")
+    assert (bad.returncode, "name: " in bad.stderr) == (2, True)
+    told = up.mainstay("launch", "-y", "job.yaml")
+    assert (told.returncode, "mainstay apply -f job.yaml" in told.stderr) == (2, True)
+
+
+def test_what_a_run_left_has_json_too(up, tmp_path):
+    ref = submitted(up, "--", "/bin/sh", "-c", 'echo one; echo two > "$MAINSTAY_OUTPUT_DIR/file"')
+    assert finished(up, ref) == "succeeded"
+    pieces = [json.loads(line) for line in up.mainstay("logs", "--json", ref).stdout.splitlines()]
+    assert "".join(piece["text"] for piece in pieces) == "one\n"
+    assert {piece["attempt"] for piece in pieces} == {1}
+    (path,) = up.json("download", ref, str(tmp_path))["files"]
+    assert Path(path).read_text() == "two\n"
+
+
 @pytest.mark.parametrize(
     "arguments", [("ps", "-a"), ("events",), ("nodes",), ("gpus",), ("endpoints",), ("models",), ("cost",)]
 )
@@ -233,9 +292,14 @@ def test_a_login_is_remembered_and_forgotten(up, tmp_path):
     done = mainstay("login", "--server", up.url, "--token-stdin", environment=environment, input=token + "\n")
     assert done.returncode == 0, done.stderr
     assert token not in done.stdout + done.stderr
+    here = json.loads(mainstay("login", "--json", environment=environment).stdout)
+    assert (here["url"], here["principal"]) == (up.url, "admin")
+    link = json.loads(mainstay("login", "--page", "--json", environment=environment).stdout)
+    assert link["url"].startswith(f"{up.url}/sign-in#")
     assert (tmp_path / "config" / "mainstay" / "config.json").stat().st_mode & 0o777 == 0o600
     assert mainstay("ps", environment=environment).returncode == 0
-    assert mainstay("logout", environment=environment).returncode == 0
+    assert json.loads(mainstay("logout", "--json", environment=environment).stdout) == {"forgotten": True}
+    assert json.loads(mainstay("logout", "--json", environment=environment).stdout) == {"forgotten": False}
     assert mainstay("ps", environment=environment).returncode == 6
 
 

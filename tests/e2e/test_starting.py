@@ -43,6 +43,17 @@ def test_an_address_that_others_reach_is_refused_without_tls(tmp_path):
     assert "--tls-cert" in said
 
 
+@pytest.mark.parametrize("url", ["mainstay.example.com", "ftp://a", "https://a/b", "https://u:p@a", "https://"])
+def test_a_public_address_that_is_none_is_refused(tmp_path, url):
+    assert "not the public address" in refused("--public-url", url, "--port", "0", state=tmp_path / "state")
+
+
+def test_behind_a_proxy_links_name_the_address_of_its_users(tmp_path):
+    with platform(tmp_path / "state", "--public-url", "https://ml.example.com/") as running:
+        assert running.json("login", "--page")["url"].startswith("https://ml.example.com/sign-in#")
+        assert running.url.startswith("http://127.0.0.1:")
+
+
 def test_a_state_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("not a directory")
     said = refused("--port", "0", state=tmp_path / "file" / "state")

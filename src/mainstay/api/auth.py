@@ -12,9 +12,8 @@ from mainstay.api.problems import refusal_response
 from mainstay.domain.errors import Forbidden, MainstayError, Unauthenticated
 from mainstay.operations.principal import Principal
 from mainstay.operations.services import Services
-from mainstay.operations.sessions import cookie_name
+from mainstay.operations.sessions import FORM_HEADER, cookie_name
 
-FORM_TOKEN_HEADER = "x-mainstay-form-token"  # noqa: S105 a header's name
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 GUARDED = ("/v1/", "/endpoints/", "/metrics")
 """Requests to these paths need a token. `/endpoints/` is the gateway; the pages of endpoints guard themselves."""
@@ -81,7 +80,7 @@ def _require_own_page(headers: Headers, form_token: str, url: str) -> None:
     """The browser says where the request comes from, and only our page knows the token: both must be right."""
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     from_us = site == "same-origin" if site is not None else origin == url
-    given = headers.get(FORM_TOKEN_HEADER, "").encode("utf-8", "surrogatepass")
+    given = headers.get(FORM_HEADER, "").encode("utf-8", "surrogatepass")
     if not from_us or not hmac.compare_digest(given, form_token.encode()):
         msg = "a write with a cookie must come from our own page"
         raise Forbidden(msg, hint="reload the page, or send the header Authorization: Bearer TOKEN")

@@ -8,7 +8,9 @@ from fastapi import Query, Response
 from pydantic import TypeAdapter
 
 from mainstay.api import convert
+from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit, cursor_key
 from mainstay.api.routes import Caller, Routes, done, json_response
+from mainstay.domain.registry import ModelVersion
 from mainstay.operations import deploy as deploying
 from mainstay.operations.principal import Permission
 from mainstay.wire.requests import DeployRequest
@@ -20,12 +22,38 @@ _ENDPOINTS = TypeAdapter(Page[EndpointView])
 
 
 @routes.add("GET", "/v1/models", needs=Permission.READ, answers=Page[ModelVersionView])
-async def list_models(call: Caller, model: Annotated[str, Query(max_length=40)] = "") -> Response:
+async def list_models(
+    call: Caller,
+    model: Annotated[str, Query(max_length=40)] = "",
+    cursor: Cursor = "",
+    limit: PageLimit = PAGE_DEFAULT,
+) -> Response:
     """Registered versions of one model or of all, newest first."""
-    store = call.services.store
-    found = await call.services.offload(store.model_versions, tenant=call.principal.tenant, model=model)
-    items = [convert.model_version_view(version) for version in found]
-    return json_response(_MODELS.dump_json(Page[ModelVersionView](items=items)))
+    found = await call.services.offload(
+        call.services.store.model_versions,
+        tenant=call.principal.tenant,
+        model=model,
+        before=_version_of(cursor),
+        limit=limit + 1,
+    )
+    page = Page[ModelVersionView](
+        items=[convert.model_version_view(version) for version in found[:limit]],
+        next=_cursor_of(found[limit - 1]) if len(found) > limit else "",
+    )
+    return json_response(_MODELS.dump_json(page))
+
+
+def _cursor_of(version: ModelVersion) -> str:
+    return f"{version.registered_at}:{version.model}:{version.version}"
+
+
+def _version_of(cursor: str) -> tuple[int, str, int] | None:
+    """Raises Invalid."""
+    if not cursor:
+        return None
+    registered_at, _, rest = cursor.partition(":")
+    model, _, number = rest.rpartition(":")
+    return cursor_key(registered_at or "-"), model, cursor_key(number or "-")
 
 
 @routes.add("POST", "/v1/endpoints", needs=Permission.DEPLOY, answers=EndpointView, status=202, keyed=True)
@@ -50,12 +78,17 @@ async def deploy(call: Caller, body: DeployRequest) -> Response:
 
 
 @routes.add("GET", "/v1/endpoints", needs=Permission.READ, answers=Page[EndpointView])
-async def list_endpoints(call: Caller) -> Response:
+async def list_endpoints(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_DEFAULT) -> Response:
     """Every endpoint, by name."""
     services = call.services
-    found = await services.offload(services.store.endpoints, tenant=call.principal.tenant)
-    items = [convert.endpoint_view(endpoint, url=services.url) for endpoint in found]
-    return json_response(_ENDPOINTS.dump_json(Page[EndpointView](items=items)))
+    found = await services.offload(
+        services.store.endpoints, tenant=call.principal.tenant, after=cursor, limit=limit + 1
+    )
+    page = Page[EndpointView](
+        items=[convert.endpoint_view(endpoint, url=services.url) for endpoint in found[:limit]],
+        next=found[limit - 1].name if len(found) > limit else "",
+    )
+    return json_response(_ENDPOINTS.dump_json(page))
 
 
 @routes.add("GET", "/v1/endpoints/{name}", needs=Permission.READ, answers=EndpointView)

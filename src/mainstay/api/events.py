@@ -31,7 +31,7 @@ async def list_events(
     limit: PageLimit = PAGE_DEFAULT,
     newest: Annotated[bool, Query(description="The last `limit` events instead, in one page.")] = False,  # noqa: FBT002 its public name
 ) -> Response:
-    """Events, oldest first. The last `next` of a page that is not full is where to ask again later."""
+    """Events, oldest first. A `seq` is a cursor too: that of the last event is where to ask again later."""
     store, tenant = call.services.store, call.principal.tenant
     reference = await _workload_id(call, workload)
     if newest:
@@ -57,8 +57,8 @@ async def stream_events(
 ) -> Response:
     """Follow the event log as server-sent events: `event: event`, `id` = seq. Resumes without a gap."""
     reference = await _workload_id(call, workload)
-    frames = _frames(call, reference, resume_after(request, after))
-    return EventStream(frames, streams=request.app.state.streams)
+    (after,) = resume_after(request, given=(after,))
+    return EventStream(_frames(call, reference, after), streams=request.app.state.streams)
 
 
 async def _frames(call: Call, workload: str, after: int) -> AsyncIterator[bytes]:
@@ -67,7 +67,7 @@ async def _frames(call: Call, workload: str, after: int) -> AsyncIterator[bytes]
     with services.pulse.listener() as listener:
         while True:
             # Before the look: a commit in between is then a change, never part of what we believe to have seen.
-            seen = services.store.version()
+            seen = await services.offload(services.store.version)
             found = await services.offload(
                 services.store.events, tenant=call.principal.tenant, workload=workload, after=after, limit=PAGE_MAX
             )
@@ -80,7 +80,7 @@ async def _frames(call: Call, workload: str, after: int) -> AsyncIterator[bytes]
             if services.clock.monotonic() - silent_since >= HEARTBEAT_SECONDS:
                 silent_since = services.clock.monotonic()
                 yield HEARTBEAT
-            while not await listener.wait(LOOK_SECONDS) and services.store.version() == seen:
+            while not await listener.wait(LOOK_SECONDS) and await services.offload(services.store.version) == seen:
                 if services.clock.monotonic() - silent_since >= HEARTBEAT_SECONDS:
                     break
 

@@ -8,6 +8,7 @@ from fastapi import Response
 from pydantic import TypeAdapter
 
 from mainstay.api import convert
+from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit
 from mainstay.api.routes import Caller, Routes, json_response
 from mainstay.decide.billing import price_per_hour
 from mainstay.domain.billing import Price
@@ -22,10 +23,15 @@ _GPUS = TypeAdapter(Page[GpuView])
 
 
 @routes.add("GET", "/v1/nodes", needs=Permission.READ, answers=Page[NodeView])
-async def list_nodes(call: Caller) -> Response:
+async def list_nodes(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_DEFAULT) -> Response:
     """Every node with what is used of it, by cluster and name."""
-    nodes = await call.services.offload(call.services.store.nodes)
-    return json_response(_NODES.dump_json(Page[NodeView](items=[convert.node_view(node) for node in nodes])))
+    cluster, _, name = cursor.partition("/")
+    found = await call.services.offload(call.services.store.nodes, after=(cluster, name), limit=limit + 1)
+    page = Page[NodeView](
+        items=[convert.node_view(node) for node in found[:limit]],
+        next=f"{found[limit - 1].cluster}/{found[limit - 1].name}" if len(found) > limit else "",
+    )
+    return json_response(_NODES.dump_json(page))
 
 
 @routes.add("GET", "/v1/gpus", needs=Permission.READ, answers=Page[GpuView])

@@ -18,6 +18,8 @@ from mainstay.wire.views import Problem
 BODY_BYTES_MAX: Final = 1 << 20
 BULK_BYTES_MAX: Final = 16 << 20
 BLOB_BYTES_MAX: Final = 1 << 30
+PREDICTION_BYTES_MAX: Final = 8 << 20
+"""As much as the model server takes."""
 BULK_PATHS: Final = frozenset({"/v1/workloads/bulk", "/v1/trees"})
 
 PAGE_DEFAULT: Final = 100
@@ -29,7 +31,7 @@ STREAMS_MAX: Final = 500
 STREAMS_RETRY_SECONDS: Final = 5
 KEY_MAX: Final = (1 << 62) - 1
 
-Cursor = Annotated[str, Query(max_length=20, description="`next` of the page before; empty: from the start.")]
+Cursor = Annotated[str, Query(max_length=400, description="`next` of the page before; empty: from the start.")]
 PageLimit = Annotated[int, Query(ge=1, le=PAGE_MAX, description="At most so many items.")]
 
 
@@ -37,7 +39,7 @@ def cursor_key(cursor: str) -> int:
     """The key that a cursor stands for; 0 for the start. Raises Invalid."""
     if not cursor:
         return 0
-    if not (cursor.isascii() and cursor.isdecimal() and 0 < int(cursor) <= KEY_MAX):
+    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= 19 and 0 < int(cursor) <= KEY_MAX):
         msg = f"not a cursor: {cursor!r}"
         raise Invalid(msg, object_="cursor", hint="pass `next` of the page before, unchanged")
     return int(cursor)
@@ -46,21 +48,22 @@ def cursor_key(cursor: str) -> int:
 class TooLarge(HTTPException):
     """The body is larger than its route takes."""
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, path: str) -> None:
         super().__init__(413)
-        self.bytes_max = bytes_max
+        self.path = path
 
 
 async def on_too_large(_: Request, error: Exception) -> Response:
     """The refusal as a problem. The connection is closed: the rest of the body is not worth reading."""
     assert isinstance(error, TooLarge)
+    most, hint = _limit(error.path)
     problem = Problem(
         title="Content Too Large",
         status=413,
-        detail=f"the body is larger than {error.bytes_max} bytes",
+        detail=f"the body is larger than {most} bytes",
         code="too_large",
-        numbers={"bytes_max": error.bytes_max},
-        hint="put files into the workdir; submit many jobs in several requests",
+        numbers={"bytes_max": most},
+        hint=hint,
     )
     return problem_response(problem, {"Connection": "close"})
 
@@ -75,10 +78,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most = body_bytes_max(scope["path"])
+        path = scope["path"]
+        most, _ = _limit(path)
         announced = Headers(scope=scope).get("content-length", "")
         if announced.isdecimal() and int(announced) > most:
-            response = await on_too_large(Request(scope), TooLarge(most))
+            response = await on_too_large(Request(scope), TooLarge(path))
             await response(scope, receive, send)
             return
         arrived = 0
@@ -88,17 +92,21 @@ class BodyLimit:
             message = await receive()
             arrived += len(message.get("body", b""))
             if arrived > most:
-                raise TooLarge(most)
+                raise TooLarge(path)
             return message
 
         await self._app(scope, counted, send)
 
 
-def body_bytes_max(path: str) -> int:
-    """The largest body that a path takes."""
+def _limit(path: str) -> tuple[int, str]:
+    """The largest body that a path takes, and what to do with a larger one."""
     if path.startswith("/v1/blobs/"):
-        return BLOB_BYTES_MAX
-    return BULK_BYTES_MAX if path in BULK_PATHS else BODY_BYTES_MAX
+        return BLOB_BYTES_MAX, "split the file"
+    if path.startswith("/endpoints/"):
+        return PREDICTION_BYTES_MAX, "ask for fewer rows at a time"
+    if path in BULK_PATHS:
+        return BULK_BYTES_MAX, "send it in several requests"
+    return BODY_BYTES_MAX, "put files into the workdir"
 
 
 class Streams:

@@ -13,7 +13,7 @@ from mainstay.api.routes import Call, Caller, Routes, json_response
 from mainstay.api.streams import HEARTBEAT, HEARTBEAT_SECONDS, MEDIA_TYPE, EventStream, frame, resume_after
 from mainstay.domain import logtext
 from mainstay.domain.allocation import Allocation, Seen
-from mainstay.domain.errors import NotFound, NotYet, Unavailable
+from mainstay.domain.errors import Invalid, NotFound, NotYet, Unavailable
 from mainstay.domain.workload import Workload
 from mainstay.operations.principal import Permission
 from mainstay.operations.services import Services
@@ -30,7 +30,12 @@ WAIT_SECONDS = 0.05
 
 Rank = Annotated[int, Query(ge=0, lt=1_000, description="Which of the nodes of the workload.")]
 AttemptNumber = Annotated[int, Query(ge=0, lt=1 << 31, description="0: the newest that has a pod.")]
-Offset = Annotated[int, Query(ge=0, lt=1 << 62, description="Bytes to skip; `next_offset` of the piece before.")]
+Offset = Annotated[
+    int,
+    Query(
+        ge=0, lt=1 << 62, description="Bytes of this attempt to skip; `attempt` and `next_offset` of the piece before."
+    ),
+]
 Limit = Annotated[int, Query(ge=1, le=LOG_BYTES_MAX, description="At most so many bytes of the log.")]
 
 
@@ -47,6 +52,7 @@ async def read_log(
     """A piece of a log. With `Accept: text/event-stream` it is followed, as under `/logs/stream`."""
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return await stream_log(call, request, ref, rank=rank, attempt=attempt, offset=offset)
+    _require_attempt(attempt, offset)
     place = await _place(call, ref, rank=rank, attempt=attempt)
     if place.allocation is None:
         view = LogView(
@@ -61,12 +67,21 @@ async def read_log(
 async def stream_log(
     call: Caller, request: Request, ref: str, rank: Rank = 0, attempt: AttemptNumber = 0, offset: Offset = 0
 ) -> Response:
-    """Follow the log of one attempt as server-sent events: `event: log` with a LogView and `id` = next_offset, then
-    `event: end` with a LogEnd, which says whether another attempt follows. Waits while the pod has not started.
+    """Follow the log of one attempt as server-sent events: `event: log` with a LogView, then `event: end` with a
+    LogEnd, which says whether another attempt follows. `id` = ATTEMPT:OFFSET. Waits while the pod has not started.
     """
+    attempt, offset = resume_after(request, given=(attempt, offset))
+    _require_attempt(attempt, offset)
     place = await _place(call, ref, rank=rank, attempt=attempt)
-    frames = _frames(call, place, rank=rank, offset=resume_after(request, offset))
+    frames = _frames(call, place, rank=rank, offset=offset)
     return EventStream(frames, streams=request.app.state.streams)
+
+
+def _require_attempt(attempt: int, offset: int) -> None:
+    """Raises Invalid for bytes of nobody: the newest attempt may be another by now, with a log of its own."""
+    if offset and not attempt:
+        msg = "an offset without the attempt that it belongs to"
+        raise Invalid(msg, object_="offset", hint="give `attempt` as well: it stands beside `next_offset`")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +141,7 @@ async def _frames(call: Call, place: _Place, *, rank: int, offset: int) -> Async
                 view = await piece(services, place.allocation, offset=offset, limit=LOG_BYTES_DEFAULT)
                 if view.text or view.dropped or view.next_offset > offset:
                     offset, silent_since, pause = view.next_offset, clock.monotonic(), POLL_SECONDS
-                    yield frame("log", view.model_dump_json(), id_=offset)
+                    yield frame("log", view.model_dump_json(), id_=f"{place.attempt}:{offset}")
                     if not view.ended:
                         continue
                 if view.ended:
@@ -139,7 +154,8 @@ async def _frames(call: Call, place: _Place, *, rank: int, offset: int) -> Async
             if clock.monotonic() - silent_since >= HEARTBEAT_SECONDS:
                 silent_since = clock.monotonic()
                 yield HEARTBEAT
-    yield frame("end", (await _end(call, place, rank=rank)).model_dump_json(), id_=offset)
+    end = await _end(call, place, rank=rank)
+    yield frame("end", end.model_dump_json(), id_=f"{place.attempt}:{offset}")
 
 
 async def _end(call: Call, place: _Place, *, rank: int) -> LogEnd:

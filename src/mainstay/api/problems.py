@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -190,8 +189,3 @@ def _hint(fields: Sequence[FieldProblem]) -> str:
 def _encodable(text: str) -> str:
     """What the caller sent may hold half a surrogate pair, which no JSON can carry."""
     return text.encode("utf-8", "replace").decode()
-
-
-def finite(numbers: Mapping[str, int | float | str]) -> dict[str, int | float | str]:
-    """JSON knows no infinity."""
-    return {n: v if not isinstance(v, float) or math.isfinite(v) else str(v) for n, v in numbers.items()}

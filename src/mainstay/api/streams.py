@@ -8,7 +8,7 @@ full), so a slow reader holds one frame and no more, however much there is to sa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,21 +23,25 @@ STALLED_SECONDS = 30.0
 HEARTBEAT = b": still here\n\n"
 
 
-def frame(event: str, data: str, *, id_: int | None = None) -> bytes:
+def frame(event: str, data: str, *, id_: int | str | None = None) -> bytes:
     """One event. `data` is JSON, which has no line feeds."""
     first = "" if id_ is None else f"id: {id_}\n"
     return f"{first}event: {event}\ndata: {data}\n\n".encode()
 
 
-def resume_after(request: Request, given: int) -> int:
-    """Where to go on: what the browser saw last beats what the address says. Raises Invalid."""
+def resume_after(request: Request, *, given: Sequence[int]) -> tuple[int, ...]:
+    """Where to go on: what the browser saw last beats what the address says.
+
+    An id is as many numbers as are `given`, with a colon between two. Raises Invalid for any other.
+    """
     last = request.headers.get("last-event-id", "")
     if not last:
-        return given
-    if not (last.isascii() and last.isdecimal() and len(last) <= 18):
-        msg = f"not an event id: {last!r}"
-        raise Invalid(msg, object_="Last-Event-ID")
-    return int(last)
+        return tuple(given)
+    parts = last.split(":")
+    if len(parts) != len(given) or not all(part.isascii() and part.isdecimal() and len(part) <= 18 for part in parts):
+        msg = f"not an id of this stream: {last!r}"
+        raise Invalid(msg, object_="Last-Event-ID", hint="send the `id` of the last frame, unchanged")
+    return tuple(map(int, parts))
 
 
 class EventStream(Response):

@@ -5,26 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
-from fastapi import Path, Query, Response
+from fastapi import Query, Response
 from pydantic import TypeAdapter
 
 from mainstay.api import convert
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit, cursor_key
 from mainstay.api.routes import Caller, Routes, done, json_response
-from mainstay.domain.errors import Fenced, Invalid, NotFound
+from mainstay.domain.errors import Invalid, NotFound
 from mainstay.domain.workload import ACTIVE, WAITING, Phase, Workload
 from mainstay.operations import preview as previewing
 from mainstay.operations import stop as stopping
 from mainstay.operations import submit as submitting
 from mainstay.operations.principal import Done, Permission
 from mainstay.ports import WorkloadFilter
-from mainstay.wire.requests import BulkSubmission, OutputCommit, PlanRequest, Submission
+from mainstay.wire.requests import BulkSubmission, PlanRequest, Submission
 from mainstay.wire.views import BulkView, ExplanationView, Page, PlanView, TreeView, WorkloadView
 
 routes = Routes("workloads")
 UNFINISHED = (*WAITING, *ACTIVE)
 PHASES = {phase.word: phase for phase in Phase}
-SlotName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9._-]{0,60}$")]
 Reply = Callable[[Sequence[Workload]], str]
 _PAGE = TypeAdapter(Page[WorkloadView])
 
@@ -166,15 +165,3 @@ async def plan(call: Caller, body: PlanRequest) -> Response:
         return convert.plan_view(job, previewing.preview(call.services.store, call.principal, job, now=now))
 
     return json_response((await call.services.offload(think)).model_dump_json())
-
-
-@routes.add("PUT", "/v1/workloads/{ref}/slots/{slot}", needs=Permission.UPLOAD, status=204)
-async def commit_slot(call: Caller, ref: str, slot: SlotName, body: OutputCommit) -> Response:
-    """Make a stored tree the content of a slot, e.g. `checkpoint`. Only the current attempt of a workload may."""
-    workload = await call.services.offload(call.services.store.workload, ref, tenant=call.principal.tenant)
-    if body.attempt != workload.attempt:
-        msg = f"attempt {body.attempt} of {workload.id} is not the current one, {workload.attempt}"
-        raise Fenced(msg, object_=workload.id, numbers={"attempt": body.attempt, "current": workload.attempt})
-    await call.services.artifacts.tree(body.tree)
-    await call.services.artifacts.commit(f"{workload.id}/{slot}", attempt=body.attempt, tree=body.tree)
-    return Response(status_code=204)

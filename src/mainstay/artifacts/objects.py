@@ -15,7 +15,7 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import obstore
 from obstore.exceptions import NotFoundError
@@ -136,7 +136,7 @@ class ObjectArtifacts:
 
     async def _flush(self, path: str) -> None:
         if self._directory is not None:
-            await asyncio.to_thread(_flush, self._directory / path)
+            await asyncio.to_thread(_flush, self._directory, path)
 
 
 def open_artifacts(url: str) -> ObjectArtifacts:
@@ -182,9 +182,9 @@ def _path(folder: str, digest: str) -> str:
     return f"{folder}/{digest[:2]}/{digest}"
 
 
-def _flush(path: Path) -> None:
-    """The content, then the name: a file that is on record must survive a power cut."""
-    for target in (path, path.parent):
+def _flush(root: Path, path: str) -> None:
+    """The content, then its name, then those of the folders that may be new: what is on record survives a power cut."""
+    for target in (root / path, *(root / folder for folder in PurePosixPath(path).parents)):
         descriptor = os.open(target, os.O_RDONLY)
         try:
             os.fsync(descriptor)

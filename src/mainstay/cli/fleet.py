@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mainstay.cli.show import BYTES_PER_GIB, json_option, money, print_json, print_table
+from mainstay.cli.show import BYTES_PER_GIB, json_option, money, print_json, print_table, say
 
 
 @click.command()
@@ -46,7 +46,7 @@ def gpus(*, as_json: bool) -> None:
     rows = ((gpu.model, gpu.cluster, str(gpu.used), str(gpu.total), f"{money(gpu.price_per_hour)}/h") for gpu in found)
     print_table(("MODEL", "CLUSTER", "USED", "TOTAL", "PRICE"), rows, right=("USED", "TOTAL"))
     if not found:
-        click.echo("no node has a GPU", err=True)
+        say("no node has a GPU")
 
 
 @click.command()
@@ -79,4 +79,4 @@ def cost(*, group_by: str, since: str | None, until: str | None, as_json: bool) 
     ]
     rows.append(("total", "", "", "", "", "", "", f"{bill.total} {bill.currency}"))
     print_table(columns, rows, right=columns[2:])
-    click.echo(f"from {bill.since:%Y-%m-%d %H:%M} to {bill.until:%Y-%m-%d %H:%M} UTC", err=True)
+    say(f"from {bill.since:%Y-%m-%d %H:%M} to {bill.until:%Y-%m-%d %H:%M} UTC")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mainstay.cli.exits import Exit
-from mainstay.cli.show import duration, lasted, money
+from mainstay.cli.show import duration, lasted, money, say
 from mainstay.sdk.runs import FINAL
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def follow(client: Client, run: Run) -> Exit:
         print_log(client, run.id, follow=True)
         run.wait(check=False)
     except KeyboardInterrupt:
-        click.echo(f"\n  detached; {run.name} goes on.   mainstay logs -f {run.id} | mainstay stop {run.id}", err=True)
+        say(f"\n  detached; {run.name} goes on.   mainstay logs -f {run.id} | mainstay stop {run.id}")
         return Exit.INTERRUPTED
     return say_result(client, run)
 
@@ -38,7 +38,7 @@ def follow(client: Client, run: Run) -> Exit:
 def say_stages(run: Run) -> None:
     """One line: queued 2.1s > starting 0.3s > running."""
     phase, since, told, pause = run.phase, time.monotonic(), "", LOOK_SECONDS
-    click.echo(f"  {phase}", nl=False, err=True)
+    say(f"  {phase}", end=False)
     while phase not in FINAL and phase != "running":
         time.sleep(pause)
         pause = min(pause * 1.1, LOOK_SECONDS_MAX)
@@ -46,36 +46,39 @@ def say_stages(run: Run) -> None:
         waited = time.monotonic() - since
         if run.phase != phase:
             phase, since, pause = run.phase, time.monotonic(), LOOK_SECONDS
-            click.echo(f" {duration(waited)} > {phase}", nl=False, err=True)
+            say(f" {duration(waited)} > {phase}", end=False)
         elif waited > PATIENCE_SECONDS and run.reason.sentence != told:
             told = run.reason.sentence
-            click.echo(f"\n  {told}   (mainstay explain {run.id})\n  {phase}", nl=False, err=True)
-    click.echo("", err=True)
+            say(f"\n  {told}   (mainstay explain {run.id})\n  {phase}", end=False)
+    say("")
     if phase == "running" and run.view.nodes > 1:
-        click.echo(f"  the log of node 0 of {run.view.nodes}; others: mainstay logs {run.id} --node N", err=True)
+        say(f"  the log of node 0 of {run.view.nodes}; others: mainstay logs {run.id} --node N")
 
 
-def print_log(client: Client, ref: str, *, rank: int = 0, follow: bool) -> bool:
-    """Pieces as they come; whether there was any."""
+def print_log(client: Client, ref: str, *, rank: int = 0, follow: bool, as_json: bool = False) -> bool:
+    """Pieces as they come, as JSON one per line; whether there was any."""
     found = False
     for piece in client.logs(ref, rank=rank, follow=follow):
+        found = True
+        if as_json:
+            click.echo(piece.model_dump_json())
+            continue
         if piece.dropped:
-            click.echo(f"  … {piece.dropped:,} bytes of the log are no longer kept …", err=True)
+            say(f"  … {piece.dropped:,} bytes of the log are no longer kept …")
         sys.stdout.write(piece.text)
         sys.stdout.flush()
-        found = True
     return found
 
 
 def say_result(client: Client, run: Run) -> Exit:
     """How it ended, how long it ran, what it cost, and the commands to go on with."""
     if run.phase != "succeeded":
-        click.secho(f"✗ {run.phase} after {lasted(run.view) or '0s'}: {run.reason.sentence}", fg="red", err=True)
-        click.echo(f"  next: mainstay show {run.id} | mainstay logs {run.id} | mainstay events {run.id}", err=True)
+        say(f"✗ {run.phase} after {lasted(run.view) or '0s'}: {run.reason.sentence}", colour="red")
+        say(f"  next: mainstay show {run.id} | mainstay logs {run.id} | mainstay events {run.id}")
         return Exit.FAILED
     cost = next((line for line in client.cost().lines if line.group == run.id), None)
     price = f", {money(cost.total, cost.currency)}" if cost else ""
-    click.secho(f"✓ succeeded in {lasted(run.view)}{price}", fg="green", err=True)
+    say(f"✓ succeeded in {lasted(run.view)}{price}", colour="green")
     output = f"mainstay deploy {run.id} | mainstay download {run.id} | " if run.view.output else ""
-    click.echo(f"  next: {output}mainstay show {run.id} | mainstay cost", err=True)
+    say(f"  next: {output}mainstay show {run.id} | mainstay cost")
     return Exit.OK

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Mapping
@@ -47,6 +48,12 @@ SERVERS: Mapping[str, str] = MappingProxyType(
 """Commands that start a platform. `__main__` brings them: the command line itself knows nothing of one."""
 
 
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {"status": "ps", "queue": "ps", "cancel": "stop", "down": "stop", "launch": "run"}
+)
+"""The words of other platforms' command lines."""
+
+
 class Commands(click.Group):
     """Commands by name, loaded when asked for."""
 
@@ -55,11 +62,12 @@ class Commands(click.Group):
         return [*self.commands, *COMMANDS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, or None."""
-        if cmd_name not in COMMANDS:
-            return super().get_command(ctx, cmd_name)
-        module = importlib.import_module(f"mainstay.cli.{COMMANDS[cmd_name][0]}")
-        command: click.Command = getattr(module, cmd_name)
+        """The command of a name or alias, or None."""
+        name = ALIASES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
+            return super().get_command(ctx, name)
+        module = importlib.import_module(f"mainstay.cli.{COMMANDS[name][0]}")
+        command: click.Command = getattr(module, name)
         return command
 
     def resolve_command(
@@ -71,7 +79,7 @@ class Commands(click.Group):
         except click.UsageError:
             import difflib
 
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), n=1)
+            near = difflib.get_close_matches(args[0], [*self.list_commands(ctx), *ALIASES], n=1)
             msg = f"no such command: {args[0]}." + (f" Did you mean {near[0]}?" if near else "")
             raise click.UsageError(msg, ctx) from None
 
@@ -79,6 +87,8 @@ class Commands(click.Group):
         """The list of `--help`, without loading a command."""
         with formatter.section("Commands"):
             formatter.write_dl([*SERVERS.items(), *((name, line) for name, (_, line) in COMMANDS.items())])
+        with formatter.section("Other names"):
+            formatter.write_dl(list(ALIASES.items()))
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -100,8 +110,7 @@ def entry(group: click.Group = main) -> NoReturn:
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        code = _misuse(error)
     except BrokenPipeError:
         # `| head` has read enough. Python would complain once more when it flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -115,14 +124,24 @@ def entry(group: click.Group = main) -> NoReturn:
     sys.exit(code)
 
 
+def _misuse(error: click.ClickException) -> int:
+    from mainstay.cli.show import say
+
+    text = io.StringIO()
+    error.show(text)
+    say(text.getvalue(), end=False)
+    return error.exit_code
+
+
 def _refusal(error: Exception) -> int:
     """Errors of the SDK are imported only now: who has none does not pay for them."""
+    from mainstay.cli.show import say
     from mainstay.sdk.errors import ApiError, NotConfigured, RunFailed, SdkError, Unreachable
 
     if isinstance(error, ApiError):
         for field in error.problem.errors:
             near = f"; did you mean `{field.nearest}`?" if field.nearest else ""
-            click.echo(f"  {field.field}: {field.message}{near}", err=True)
+            say(f"  {field.field}: {field.message}{near}")
         return _say(error.message, error.hint, of_refusal(error))
     if isinstance(error, SdkError):
         code = Exit.UNREACHABLE if isinstance(error, NotConfigured | Unreachable) else Exit.REFUSED
@@ -133,7 +152,9 @@ def _refusal(error: Exception) -> int:
 
 
 def _say(message: str, hint: str, code: Exit) -> int:
-    click.echo(f"mainstay: {message}", err=True)
+    from mainstay.cli.show import say
+
+    say(f"mainstay: {message}")
     if hint:
-        click.echo(f"hint: {hint}", err=True)
+        say(f"hint: {hint}")
     return code

@@ -7,7 +7,7 @@ import time
 import click
 
 from mainstay.cli.exits import Exit
-from mainstay.cli.show import ago, duration, json_option, print_json, print_table
+from mainstay.cli.show import ago, duration, json_option, print_json, print_table, say
 
 LOOK_SECONDS = 0.1
 WAIT_SECONDS = 120
@@ -40,24 +40,25 @@ def deploy(
     with Client() as client:
         found = client.deploy(ref, endpoint=endpoint, model=model, path=path, cpu=cpus, memory=memory)
         candidate, version, began, told = found.candidate, found.candidate_version, time.monotonic(), ""
-        click.echo(f"  endpoint {found.name}: version {version} of {found.model} starts as {candidate}", err=True)
+        say(f"  endpoint {found.name}: version {version} of {found.model} starts as {candidate}")
         while not detach and found.candidate == candidate and time.monotonic() - began < WAIT_SECONDS:
             time.sleep(LOOK_SECONDS)
             found = client.endpoint(found.name)
             if time.monotonic() - began > PATIENCE_SECONDS and told != (why := client.get(candidate).reason.sentence):
                 told = why
-                click.echo(f"  {why}", err=True)
+                say(f"  {why}")
+        fate = client.get(candidate)
     if as_json:
         print_json(found)
     if detach:
         return Exit.OK
     if found.serving != candidate:
-        why = found.last_reason.sentence if found.last_reason else f"not ready after {WAIT_SECONDS} s: {told}"
-        click.secho(f"✗ version {version} does not serve: {why}", fg="red", err=True)
-        click.echo(f"  next: mainstay explain {candidate} | mainstay logs {candidate} | mainstay endpoints", err=True)
+        late = f"not ready after {WAIT_SECONDS} s, {fate.phase}" if found.candidate == candidate else fate.phase
+        say(f"✗ version {version} does not serve: {late}, {fate.reason.sentence}", colour="red")
+        say(f"  next: mainstay explain {candidate} | mainstay logs {candidate} | mainstay endpoints")
         return Exit.FAILED
-    click.secho(f"✓ ready in {duration(time.monotonic() - began)}: {found.url}", fg="green", err=True)
-    click.echo(f"  next: POST {found.url}/v2/models/{found.name}/infer | mainstay endpoints", err=True)
+    say(f"✓ ready in {duration(time.monotonic() - began)}: {found.url}", colour="green")
+    say(f"  next: POST {found.url}/v2/models/{found.name}/infer | mainstay endpoints")
     return Exit.OK
 
 
@@ -71,7 +72,9 @@ def endpoints(*, remove: str | None, as_json: bool) -> None:
     with Client() as client:
         if remove:
             client.remove_endpoint(remove)
-            click.echo(f"endpoint {remove} is gone", err=True)
+            if as_json:
+                print_json({"removed": remove})
+            say(f"endpoint {remove} is gone")
             return
         found = client.endpoints()
     if as_json:
@@ -91,7 +94,7 @@ def endpoints(*, remove: str | None, as_json: bool) -> None:
     )
     print_table(("NAME", "STATE", "MODEL", "SERVES", "NEXT", "URL", "CHANGED"), rows)
     if not found:
-        click.echo("nothing is served yet: mainstay deploy RUN", err=True)
+        say("nothing is served yet: mainstay deploy RUN")
 
 
 @click.command()

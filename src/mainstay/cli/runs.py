@@ -7,10 +7,21 @@ from typing import TYPE_CHECKING
 import click
 
 from mainstay.cli.exits import Exit
-from mainstay.cli.show import ago, duration, json_option, lasted, plain, print_json, print_table, resources, table_text
+from mainstay.cli.show import (
+    ago,
+    duration,
+    json_option,
+    lasted,
+    out,
+    print_json,
+    print_table,
+    resources,
+    say,
+    table_text,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mainstay.sdk.client import Client, Run
     from mainstay.wire.views import EventView, WorkloadView
@@ -43,25 +54,26 @@ def ps(*, everything: bool, watch: bool, name: str, project: str, most: int, as_
             runs = listed()
             print_table(COLUMNS, map(_row, (run.view for run in runs)))
             if not runs:
-                click.echo("nothing runs or waits; all runs: mainstay ps -a", err=True)
+                say("nothing runs or waits; all runs: mainstay ps -a")
             elif len(runs) == most:
-                click.echo(f"the newest {most}; more with -n", err=True)
+                say(f"the newest {most}; more with -n")
 
 
 @click.command()
 @click.argument("ref", metavar="RUN")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends. Ctrl-C ends the command, not the run.")
 @click.option("--node", type=click.IntRange(0), default=0, show_default=True, help="The rank whose log it is.")
-def logs(ref: str, *, follow: bool, node: int) -> int:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one piece of the log per line.")
+def logs(ref: str, *, follow: bool, node: int, as_json: bool) -> int:
     """Print the log of a run."""
     from mainstay.cli.follow import print_log
     from mainstay.sdk.client import Client
 
     with Client() as client:
         try:
-            if not print_log(client, ref, rank=node, follow=follow):
+            if not print_log(client, ref, rank=node, follow=follow, as_json=as_json):
                 run = client.get(ref).view
-                click.echo(f"{run.id} has no log yet: it is {run.phase}, {run.reason.sentence}", err=True)
+                say(f"{run.id} has no log yet: it is {run.phase}, {run.reason.sentence}")
         except KeyboardInterrupt:
             return Exit.INTERRUPTED
     return Exit.OK
@@ -95,7 +107,7 @@ def show(ref: str, *, as_json: bool) -> None:
     }
     for name, value in facts.items():
         if value:
-            click.echo(f"{name:<11}{plain(value)}")
+            out(f"{name:<11}{value}")
     if run.pods:
         click.echo("")
         columns = ("POD", "ATTEMPT", "NODE", "STATE", "RAN", "END", "EXIT", "DETAIL")
@@ -115,7 +127,7 @@ def stop(refs: tuple[str, ...], *, as_json: bool) -> None:
         print_json(stopped)
         return
     for run in stopped:
-        click.echo(f"{run.id} {'is stopping' if run.stop_requested and not run.finished_at else f'is {run.phase}'}")
+        out(f"{run.id} {'is stopping' if run.stop_requested and not run.finished_at else f'is {run.phase}'}")
 
 
 @click.command()
@@ -158,33 +170,36 @@ def explain(ref: str, *, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    click.echo(f"{found.id}: {found.sentence}")
+    out(f"{found.id}: {found.sentence}")
     if found.position:
-        click.echo(f"  place {found.position} of those that wait")
+        out(f"  place {found.position} of those that wait")
     for other in found.would_start_if:
-        click.echo(f"  would start now with {other.change} {other.after} instead of {other.before}")
+        out(f"  would start now with {other.change} {other.after} instead of {other.before}")
 
 
 @click.command()
 @click.argument("ref", metavar="RUN")
 @click.argument("folder", type=click.Path(file_okay=False), required=False)
-def download(ref: str, folder: str | None) -> None:
+@json_option
+def download(ref: str, folder: str | None, *, as_json: bool) -> None:
     """Fetch the output files of a run into FOLDER, by default one named after the run."""
     from mainstay.sdk.client import Client
 
     with Client() as client:
         run = client.get(ref)
         paths = run.download(folder or run.id)
+    if as_json:
+        print_json({"id": run.id, "files": [str(path) for path in paths]})
+        return
     for path in paths:
-        click.echo(str(path))
+        out(str(path))
 
 
-def _watch(client: Client, listed: object) -> None:
+def _watch(client: Client, listed: Callable[[], list[Run]]) -> None:
     """A table that is drawn again after every event."""
     from rich.live import Live
     from rich.text import Text
 
-    assert callable(listed)
     last = client.events(limit=1, newest=True)
 
     def drawn() -> Text:
@@ -217,4 +232,4 @@ def _event_row(event: EventView) -> Sequence[str]:
 
 
 def _print_event(event: EventView, *, as_json: bool) -> None:
-    click.echo(event.model_dump_json() if as_json else "  ".join(part for part in _event_row(event) if part))
+    out(event.model_dump_json() if as_json else "  ".join(part for part in _event_row(event) if part))

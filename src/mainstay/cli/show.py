@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,17 +25,30 @@ PIPE_WIDTH = 2_000
 MARKS = {"succeeded": "green", "running": "cyan", "ready": "green", "failed": "red", "unavailable": "red"}
 
 
+def out(text: str) -> None:
+    """A line of the result, on stdout."""
+    click.echo(plain(text))
+
+
+def say(text: str, *, colour: str | None = None, end: bool = True) -> None:
+    """A line about the result, on stderr: `mainstay logs RUN > file` is the log alone."""
+    click.secho(plain(text), fg=colour, nl=end, err=True)
+
+
 def json_option(command: F) -> F:
     """`--json`: the API's own objects instead of a table."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON; its fields are those of the API.")(command)
 
 
-def print_json(found: BaseModel | Sequence[BaseModel]) -> None:
+def print_json(found: BaseModel | Sequence[BaseModel] | Mapping[str, Any]) -> None:
     """One object, or an array."""
-    if isinstance(found, Sequence):
-        click.echo(json.dumps([item.model_dump(mode="json") for item in found], indent=2))
+    if isinstance(found, Mapping):
+        content: Any = found
+    elif isinstance(found, Sequence):
+        content = [item.model_dump(mode="json") for item in found]
     else:
-        click.echo(found.model_dump_json(indent=2))
+        content = found.model_dump(mode="json")
+    click.echo(json.dumps(content, indent=2))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mainstay.cli.exits import Exit
-from mainstay.cli.show import json_option, money, print_json, resources, table_text
+from mainstay.cli.show import json_option, money, print_json, resources, say, table_text
 
 if TYPE_CHECKING:
     from mainstay.wire.job import Job
@@ -29,7 +29,7 @@ def submitting(command: F) -> F:
 
 @click.command()
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--name", help="Default: the name of this folder.")
+@click.option("-n", "--name", help="Default: the name of this folder.")
 @click.option("--gpus", metavar="GPUS", help="Count, model, or model:count, e.g. H100:8.")
 @click.option("--cpus", metavar="CORES", help="E.g. 4, 500m, or 4+ for at least 4.")
 @click.option("--memory", metavar="SIZE", help="E.g. 16GB or 32Gi.")
@@ -61,6 +61,9 @@ def run(
     """
     from mainstay.wire.jobfile import name_of
 
+    if len(command) == 1 and command[0].endswith((".yaml", ".yml")):
+        msg = f"{command[0]} is a job file: mainstay apply -f {command[0]}"
+        raise click.UsageError(msg)
     asked = {name: value for name, value in (("gpu", gpus), ("cpu", cpus), ("memory", memory)) if value is not None}
     document = {name: value for name, value in fields.items() if value is not None}
     document.setdefault("name", name_of(Path.cwd()))
@@ -70,13 +73,16 @@ def run(
 
 @click.command()
 @click.option("-f", "--file", required=True, metavar="FILE", help="The job file; - for standard input.")
+@click.option("-n", "--name", help="Instead of the name in the file.")
 @submitting
-def apply(file: str, *, yes: bool, detach: bool, as_json: bool) -> int:
+def apply(file: str, *, name: str | None, yes: bool, detach: bool, as_json: bool) -> int:
     """Submit a job file, and follow the run.
 
     The smallest file is one line: `run: python train.py`. Every field: docs/reference/job-file.md.
     """
     job, base = _read(file)
+    if name is not None:
+        job = _job({**job.model_dump(), "name": name})
     return _submit(job, base, yes=yes, detach=detach, as_json=as_json)
 
 
@@ -103,17 +109,17 @@ def _submit(job: Job, base: Path, *, yes: bool, detach: bool, as_json: bool) -> 
 
     with Client() as client:
         if not as_json:
-            click.echo(_plan_text(client.plan(job)), nl=False, err=True)
+            say(_plan_text(client.plan(job)), end=False)
             if not yes and not _confirmed():
-                click.echo("nothing was submitted", err=True)
+                say("nothing was submitted")
                 return Exit.INTERRUPTED
         made = client.submit(job, base=base)
         if as_json:
             print_json(made.view)
             return Exit.OK
-        click.echo(f"  {made.name} is {made.id}; Ctrl-C detaches, the run goes on", err=True)
+        say(f"  {made.name} is {made.id}; Ctrl-C detaches, the run goes on")
         if detach:
-            click.echo(f"  next: mainstay logs -f {made.id} | mainstay show {made.id}", err=True)
+            say(f"  next: mainstay logs -f {made.id} | mainstay show {made.id}")
             return Exit.OK
         return follow(client, made)
 
@@ -155,7 +161,7 @@ def _read(file: str) -> tuple[Job, Path]:
         return read(Path(file)), Path(file).resolve().parent
     except JobFileError as error:
         for fault in error.faults:
-            click.echo(fault.sentence(error.source), err=True)
+            say(fault.sentence(error.source))
         raise click.exceptions.Exit(Exit.USAGE) from None
     except OSError as error:
         msg = f"cannot read {file}: {error.strerror}"

@@ -18,6 +18,8 @@ SESSION_SECONDS = 12 * 3_600
 KEPT_MAX = 1_000
 """Of codes and of sessions each; the oldest go first, so that asking for codes cannot fill the memory."""
 RANDOM_BYTES = 32
+FORM_HEADER = "x-mainstay-form-token"
+"""Where a page sends the `form_token` of its session."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from mainstay.sdk.files import FileSink, Folder, destination, scan
@@ -33,6 +33,8 @@ from mainstay.wire.views import (
 )
 
 BULK_MAX = 1_000
+PAGE_MAX = 1_000
+Item = TypeVar("Item")
 PREDICT_SECONDS = 120.0
 
 
@@ -98,30 +100,36 @@ def workloads(
 ) -> Flow[list[WorkloadView]]:
     """Newest first, all pages; at most `most` where that is given."""
     params = plain({"name": name, "project": project, "phase": ",".join(phase), "all": everything})
-    found: list[WorkloadView] = []
+    return (yield from _pages("/v1/workloads", Page[WorkloadView], params, most=most))
+
+
+def _pages(path: str, page: type[Page[Item]], params: dict[str, Any], *, most: int = 0) -> Flow[list[Item]]:
+    """The items of all pages of a list, at most `most` where that is given."""
+    found: list[Item] = []
     cursor = ""
     while True:
-        page_params = {**params, "limit": min(1_000, most - len(found)) if most else 1_000, **plain({"cursor": cursor})}
-        page = (yield Request(method="GET", path="/v1/workloads", params=page_params)).read(Page[WorkloadView])
-        found += page.items
-        cursor = page.next
+        limit = min(PAGE_MAX, most - len(found)) if most else PAGE_MAX
+        asked = {**params, "limit": limit, **plain({"cursor": cursor})}
+        answer = (yield Request(method="GET", path=path, params=asked)).read(page)
+        found += answer.items
+        cursor = answer.next
         if not cursor or (most and len(found) >= most):
             return found
 
 
 def workload(ref: str) -> Flow[WorkloadView]:
     """One workload with its pods."""
-    return (yield Request(method="GET", path=f"/v1/workloads/{_part(ref)}")).read(WorkloadView)
+    return (yield Request(method="GET", path=f"/v1/workloads/{segment(ref)}")).read(WorkloadView)
 
 
 def stop(ref: str) -> Flow[WorkloadView]:
     """Ask for its end."""
-    return (yield write("POST", f"/v1/workloads/{_part(ref)}/stop")).read(WorkloadView)
+    return (yield write("POST", f"/v1/workloads/{segment(ref)}/stop")).read(WorkloadView)
 
 
 def explain(ref: str) -> Flow[ExplanationView]:
     """Why it is where it is."""
-    return (yield Request(method="GET", path=f"/v1/workloads/{_part(ref)}/explain")).read(ExplanationView)
+    return (yield Request(method="GET", path=f"/v1/workloads/{segment(ref)}/explain")).read(ExplanationView)
 
 
 def events(*, workload: str = "", after: int = 0, limit: int = 100, newest: bool = False) -> Flow[list[EventView]]:
@@ -133,12 +141,12 @@ def events(*, workload: str = "", after: int = 0, limit: int = 100, newest: bool
 def log_piece(ref: str, *, rank: int = 0, attempt: int = 0, offset: int = 0) -> Flow[LogView]:
     """A piece of a log."""
     params = plain({"rank": rank, "attempt": attempt, "offset": offset})
-    return (yield Request(method="GET", path=f"/v1/workloads/{_part(ref)}/logs", params=params)).read(LogView)
+    return (yield Request(method="GET", path=f"/v1/workloads/{segment(ref)}/logs", params=params)).read(LogView)
 
 
 def nodes() -> Flow[list[NodeView]]:
     """Every node."""
-    return (yield Request(method="GET", path="/v1/nodes")).read(Page[NodeView]).items
+    return (yield from _pages("/v1/nodes", Page[NodeView], {}))
 
 
 def gpus() -> Flow[list[GpuView]]:
@@ -156,18 +164,17 @@ def cost(
 
 def models(*, model: str = "") -> Flow[list[ModelVersionView]]:
     """Registered versions, newest first."""
-    params = plain({"model": model})
-    return (yield Request(method="GET", path="/v1/models", params=params)).read(Page[ModelVersionView]).items
+    return (yield from _pages("/v1/models", Page[ModelVersionView], plain({"model": model})))
 
 
 def endpoints() -> Flow[list[EndpointView]]:
     """Every endpoint."""
-    return (yield Request(method="GET", path="/v1/endpoints")).read(Page[EndpointView]).items
+    return (yield from _pages("/v1/endpoints", Page[EndpointView], {}))
 
 
 def endpoint(name: str) -> Flow[EndpointView]:
     """One endpoint."""
-    return (yield Request(method="GET", path=f"/v1/endpoints/{_part(name)}")).read(EndpointView)
+    return (yield Request(method="GET", path=f"/v1/endpoints/{segment(name)}")).read(EndpointView)
 
 
 def deploy(request: DeployRequest, *, key: str | None = None) -> Flow[EndpointView]:
@@ -177,12 +184,12 @@ def deploy(request: DeployRequest, *, key: str | None = None) -> Flow[EndpointVi
 
 def remove_endpoint(name: str) -> Flow[None]:
     """Take an endpoint away."""
-    yield write("DELETE", f"/v1/endpoints/{_part(name)}")
+    yield write("DELETE", f"/v1/endpoints/{segment(name)}")
 
 
 def predict(name: str, body: dict[str, Any], *, model: str = "") -> Flow[dict[str, Any]]:
     """Ask a model (Open Inference Protocol v2). `model` is the name of the endpoint's model if it has another."""
-    path = f"/endpoints/{_part(name)}/v2/models/{_part(model or name)}/infer"
+    path = f"/endpoints/{segment(name)}/v2/models/{segment(model or name)}/infer"
     answer = yield Request(method="POST", path=path, json=json.dumps(body), timeout=PREDICT_SECONDS, retried=False)
     content: dict[str, Any] = json.loads(answer.content)
     return content
@@ -190,7 +197,7 @@ def predict(name: str, body: dict[str, Any], *, model: str = "") -> Flow[dict[st
 
 def outputs(ref: str) -> Flow[TreeView]:
     """The files that a run left."""
-    return (yield Request(method="GET", path=f"/v1/workloads/{_part(ref)}/outputs")).read(TreeView)
+    return (yield Request(method="GET", path=f"/v1/workloads/{segment(ref)}/outputs")).read(TreeView)
 
 
 def download(ref: str, folder: Path) -> Flow[list[Path]]:
@@ -200,7 +207,7 @@ def download(ref: str, folder: Path) -> Flow[list[Path]]:
     for entry in tree.entries:
         sink = FileSink(destination(folder, entry), entry)
         try:
-            yield Request(method="GET", path=f"/v1/blobs/{_part(entry.digest)}", sink=sink)
+            yield Request(method="GET", path=f"/v1/blobs/{segment(entry.digest)}", sink=sink)
         except BaseException:
             sink.drop()
             raise
@@ -216,6 +223,6 @@ def _instant(moment: datetime | str | None) -> str:
     return moment.isoformat() if isinstance(moment, datetime) else moment or ""
 
 
-def _part(text: str) -> str:
+def segment(text: str) -> str:
     """As one segment of a path, whatever it contains."""
     return quote(text, safe="") or "-"

@@ -82,13 +82,20 @@ def save_login(server: str, token: str) -> Path:
     """Remember a platform, in a file that only its owner reads."""
     path = login_file()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_private(path, json.dumps({"server": server.rstrip("/"), "token": token}))
+    return path
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner reads; it appears whole or not at all."""
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump({"server": server.rstrip("/"), "token": token}, file)
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
     temporary.replace(path)
-    return path
 
 
 def forget_login() -> bool:

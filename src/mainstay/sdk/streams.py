@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from mainstay.sdk.calls import _part
+from mainstay.sdk.calls import segment
 from mainstay.sdk.request import Request, plain
 from mainstay.wire.views import EventView, LogEnd, LogView
 
@@ -82,7 +82,7 @@ class FollowLog:
     def request(self) -> Request:
         """From the offset that was reached, in the attempt that was reached."""
         params = plain({"rank": self._rank, "attempt": self._attempt, "offset": self._offset})
-        return Request(method="GET", path=f"/v1/workloads/{_part(self._ref)}/logs/stream", params=params)
+        return Request(method="GET", path=f"/v1/workloads/{segment(self._ref)}/logs/stream", params=params)
 
     def take(self, message: Message) -> LogView | None:
         """A piece of log; its end may be the beginning of another attempt."""

@@ -104,10 +104,11 @@ def allocations(connection: sa.Connection, workload_key: int) -> tuple[Allocatio
     return allocations_of(connection, query)
 
 
-def nodes(connection: sa.Connection) -> tuple[Node, ...]:
+def nodes(connection: sa.Connection, *, after: tuple[str, str], limit: int) -> tuple[Node, ...]:
     """By cluster and name."""
     table = tables.nodes
-    query = sa.select(table).order_by(table.c.cluster, table.c.name)
+    place = sa.tuple_(table.c.cluster, table.c.name)
+    query = sa.select(table).where(place > sa.tuple_(*map(codec.storable, after))).order_by(*place).limit(limit or None)
     return tuple(codec.node_of(cast("NodeRow", row)) for row in fetch(connection, query))
 
 
@@ -138,19 +139,27 @@ def audit(connection: sa.Connection, *, after: int, limit: int) -> tuple[AuditRo
     return tuple(codec.audit_of(cast("AuditTableRow", row)) for row in fetch(connection, query))
 
 
-def model_versions(connection: sa.Connection, *, tenant: str, model: str) -> tuple[ModelVersion, ...]:
+def model_versions(
+    connection: sa.Connection, *, tenant: str, model: str, before: tuple[int, str, int] | None, limit: int
+) -> tuple[ModelVersion, ...]:
     """Newest first."""
     table = tables.models
+    place = (table.c.registered_at, table.c.model, table.c.number)
     query = sa.select(table).where(table.c.tenant == codec.storable(tenant))
     if model:
         query = query.where(table.c.model == codec.storable(model))
-    query = query.order_by(table.c.registered_at.desc(), table.c.model, table.c.number.desc())
+    if before:
+        registered_at, name, number = before
+        query = query.where(sa.tuple_(*place) < sa.tuple_(registered_at, codec.storable(name), number))
+    query = query.order_by(*(column.desc() for column in place)).limit(limit or None)
     return tuple(codec.model_version_of(cast("ModelRow", row)) for row in fetch(connection, query))
 
 
-def endpoints(connection: sa.Connection, *, tenant: str) -> tuple[Endpoint, ...]:
+def endpoints(connection: sa.Connection, *, tenant: str, after: str, limit: int) -> tuple[Endpoint, ...]:
     """Of one tenant, by name."""
-    query = _ENDPOINTS.where(tables.endpoints.c.tenant == codec.storable(tenant)).order_by(tables.endpoints.c.name)
+    table = tables.endpoints
+    query = _ENDPOINTS.where(table.c.tenant == codec.storable(tenant), table.c.name > codec.storable(after))
+    query = query.order_by(table.c.name).limit(limit or None)
     return tuple(codec.endpoint_of(cast("EndpointRow", row)) for row in fetch(connection, query))
 
 

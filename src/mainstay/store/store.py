@@ -121,9 +121,9 @@ class SqlStore:
         """Of one workload, by attempt and rank."""
         return self._database.read(lambda connection: queries.allocations(connection, workload_key))
 
-    def nodes(self) -> tuple[Node, ...]:
+    def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """By cluster and name."""
-        return self._database.read(queries.nodes)
+        return self._database.read(lambda connection: queries.nodes(connection, after=after, limit=limit))
 
     def events(self, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:
         """Oldest first."""
@@ -155,13 +155,21 @@ class SqlStore:
         """The price book."""
         return self._database.read(bills.prices)
 
-    def model_versions(self, *, tenant: str, model: str) -> tuple[ModelVersion, ...]:
+    def model_versions(
+        self, *, tenant: str, model: str, before: tuple[int, str, int] | None = None, limit: int = 0
+    ) -> tuple[ModelVersion, ...]:
         """Newest first."""
-        return self._database.read(lambda connection: queries.model_versions(connection, tenant=tenant, model=model))
+        return self._database.read(
+            lambda connection: queries.model_versions(
+                connection, tenant=tenant, model=model, before=before, limit=limit
+            )
+        )
 
-    def endpoints(self, *, tenant: str) -> tuple[Endpoint, ...]:
+    def endpoints(self, *, tenant: str, after: str = "", limit: int = 0) -> tuple[Endpoint, ...]:
         """By name."""
-        return self._database.read(lambda connection: queries.endpoints(connection, tenant=tenant))
+        return self._database.read(
+            lambda connection: queries.endpoints(connection, tenant=tenant, after=after, limit=limit)
+        )
 
     def endpoint(self, name: str, *, tenant: str) -> Endpoint:
         """One by its name."""

@@ -10,9 +10,8 @@ from starlette.responses import Response
 
 from mainstay.domain.errors import Forbidden, Invalid, Unauthenticated
 from mainstay.operations.services import Services
-from mainstay.operations.sessions import SESSION_SECONDS, Session, cookie_name
+from mainstay.operations.sessions import FORM_HEADER, SESSION_SECONDS, Session, cookie_name
 
-FORM_HEADER: Final = "x-mainstay-form-token"
 CODE_BYTES_MAX: Final = 200
 
 

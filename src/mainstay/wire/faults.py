@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel
 
-from mainstay.wire.job import NOT_YET, Choice, Job, Resources, Retry
+from mainstay.wire.job import NOT_YET, VALUES_NOT_YET, Choice, Job, Resources, Retry
 from mainstay.wire.views import FieldProblem
 
 PARTS: Mapping[str, type[BaseModel]] = MappingProxyType(
@@ -55,10 +55,19 @@ def _message(fault: Mapping[str, Any], job: Sequence[str] | None) -> str:
         if job and (field := canonical(job[:-1], job[-1])) in _model(job[:-1]).model_fields:
             return f"given twice: `{job[-1]}` is another name of `{field}`"
         return "there is no such field"
+    if instead := _value_not_yet(fault, job):
+        return f"not supported yet: {instead}"
     if fault["type"] == "json_invalid":
         return f"not valid JSON: {fault.get('ctx', {}).get('error', '')}"
     message: str = fault["msg"].removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
+
+
+def _value_not_yet(fault: Mapping[str, Any], job: Sequence[str] | None) -> str:
+    """What to do instead of a known value that is not supported; empty for any other fault."""
+    if fault["type"] != "literal_error" or not job:
+        return ""
+    return VALUES_NOT_YET.get((job[-1], str(fault["input"])), "")
 
 
 def _allowed(fault: Mapping[str, Any], job: Sequence[str] | None) -> tuple[list[str], str]:
@@ -76,7 +85,7 @@ def _allowed(fault: Mapping[str, Any], job: Sequence[str] | None) -> tuple[list[
             if isinstance(choice, str)
         ]
         return names, nearest_of(job[-1], {*names, *spellings} - {job[-1]})
-    if fault["type"] in {"literal_error", "enum"}:
+    if fault["type"] in {"literal_error", "enum"} and not _value_not_yet(fault, job):
         expected = str(fault.get("ctx", {}).get("expected", ""))
         values = [part.strip("' ") for part in expected.replace(" or ", ",").split(",")]
         return values, nearest_of(str(fault.get("input", "")), values)

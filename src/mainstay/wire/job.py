@@ -46,6 +46,16 @@ NOT_YET: Mapping[str, str] = MappingProxyType(
     }
 )
 """Fields of the design that this version knows and does not support, each with what to do instead."""
+VALUES_NOT_YET: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("type", "notebook"): "start one as a service: `type: service` with `run: jupyter lab --port $PORT`",
+        ("type", "dev-environment"): "start your tool as a service, which listens on $PORT",
+        ("type", "sweep"): "submit a job for each point, together: `Client().submit_many(jobs)`",
+        ("type", "pipeline"): "submit each step after the one before has succeeded: `Client().submit(job).wait()`",
+        ("spot", "only"): "nothing here can be taken away; leave the field out",
+    }
+)
+"""Values of fields, likewise."""
 
 
 def _as_text(value: Any) -> Any:

@@ -9,8 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from mainstay.wire.job import NAME, Job
 from mainstay.wire.views import TreeEntry
 
-DIGEST = r"^[0-9a-f]{64}$"
-
 
 class Request(BaseModel):
     """Base of all request bodies."""
@@ -53,10 +51,3 @@ class TreeUpload(Request):
     """The files of a tree. Answered with what is missing; send those blobs, then ask again."""
 
     entries: Annotated[list[TreeEntry], Field(max_length=20_000)]
-
-
-class OutputCommit(Request):
-    """Make a tree the content of a slot of a workload's attempt (checkpoint, output). Older attempts are refused."""
-
-    attempt: Annotated[int, Field(ge=1)]
-    tree: Annotated[str, Field(pattern=DIGEST)]

@@ -260,7 +260,6 @@ class EndpointView(View):
     candidate: str = ""
     url: str
     updated_at: datetime
-    last_reason: ReasonView | None = None
 
 
 class TreeEntry(View):

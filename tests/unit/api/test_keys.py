@@ -48,10 +48,8 @@ WRITES = [
     ),
     Write("DELETE", "/v1/endpoints/digits", "/v1/endpoints/{name}", None, {"force": True}, "/v1/events"),
 ]
-BY_CONTENT = {"POST /v1/plan", "POST /v1/sign-in", "POST /v1/trees", "PUT /v1/blobs/{digest}"} | {
-    "PUT /v1/workloads/{ref}/slots/{slot}"
-}
-"""They change nothing, or what they make is named by its content or attempt, or (a sign-in) is worthless when doubled."""
+BY_CONTENT = {"POST /v1/plan", "POST /v1/sign-in", "POST /v1/trees", "PUT /v1/blobs/{digest}"}
+"""They change nothing, or what they make is named by its content, or (a sign-in) is worthless when doubled."""
 
 
 def named(write: Write) -> str:

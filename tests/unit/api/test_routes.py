@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 
 from mainstay.api.app import TOPICS, openapi
-from mainstay.api.limits import BODY_BYTES_MAX
+from mainstay.api.limits import BODY_BYTES_MAX, PREDICTION_BYTES_MAX
 from mainstay.api.routes import PUBLIC, Declared
 from mainstay.api.streams import MEDIA_TYPE
 from mainstay.operations.principal import ROLES
+from mainstay.serving.server import Limits
 from mainstay.wire.job import NOT_YET
-from tests.unit.api.conftest import PEOPLE, Api
+from tests.unit.api.conftest import PEOPLE, Api, made_a_model, site_of
 
 ROUTES = [declared for topic in TOPICS for declared in topic.declared]
 GUARDED = [route for route in ROUTES if route.permission is not PUBLIC]
-FILLED = {"ref": "nope", "name": "nope", "digest": "0" * 64, "slot": "checkpoint", "path": "v2", "rest": "v2"}
+FILLED = {"ref": "nope", "name": "nope", "digest": "0" * 64, "path": "v2", "rest": "v2"}
 
 
 def path_of(route: Declared) -> str:
@@ -187,6 +188,33 @@ async def test_a_body_that_is_too_large_is_refused_announced_or_not(api: Api):
         assert problem["numbers"]["bytes_max"] == BODY_BYTES_MAX
 
 
+async def test_a_prediction_may_be_as_large_as_the_model_server_takes_it(api: Api):
+    assert Limits().body_bytes_max == PREDICTION_BYTES_MAX
+    path = "/endpoints/digits/v2/models/digits/infer"
+    is_problem(await api.ask("POST", path, content=b" " * PREDICTION_BYTES_MAX), 404)
+    problem = is_problem(await api.ask("POST", path, content=b" " * (PREDICTION_BYTES_MAX + 1)), 413)
+    assert problem["hint"] == "ask for fewer rows at a time"
+
+
+@pytest.mark.parametrize("path", ["/v1/nodes", "/v1/models", "/v1/endpoints", "/v1/events"])
+async def test_every_list_that_grows_comes_in_pages(api: Api, path: str):
+    site = site_of(api.services, api.app)
+    maker = made_a_model(site)
+    for name in ("a", "b", "c"):
+        body = {"workload": maker.id, "endpoint": name, "model": name}
+        assert (await api.ask("POST", "/v1/endpoints", json=body)).status_code == 202
+    whole = (await api.ask("GET", path)).json()
+    assert len(whole["items"]) >= 3
+    assert whole["next"] == ""
+    found, cursor = [], ""
+    while True:
+        page = (await api.ask("GET", path, params={"limit": 1, "cursor": cursor})).json()
+        found += page["items"]
+        if not (cursor := page["next"]):
+            break
+    assert found == whole["items"]
+
+
 async def test_pages_hold_everything_once_while_more_is_submitted(api: Api):
     before = [(await api.submit(name=f"job-{number}")).json()["id"] for number in range(7)]
     found, cursor = [], ""
@@ -204,6 +232,11 @@ async def test_pages_hold_everything_once_while_more_is_submitted(api: Api):
 )
 async def test_a_page_that_cannot_be_is_refused(api: Api, query: str):
     is_problem(await api.ask("GET", f"/v1/workloads?{query}"), 422)
+
+
+@pytest.mark.parametrize("cursor", ["x", ":", "1:a", "1:a:", ":a:1", "1:a:b", "-1:a:1"])
+async def test_a_cursor_of_models_that_is_none_is_refused(api: Api, cursor: str):
+    is_problem(await api.ask("GET", "/v1/models", params={"cursor": cursor}), 422)
 
 
 async def test_the_newest_events_come_in_one_page_oldest_first(api: Api):

@@ -117,12 +117,18 @@ async def test_what_the_browser_saw_last_beats_the_address(site: Site, http: htt
         assert (await anext(given))["data"] == newest[2]
 
 
-@pytest.mark.parametrize("given", ["x", "-1", "1e3", "9" * 30, "١"])
+@pytest.mark.parametrize("given", ["x", "-1", "1e3", "9" * 30, "١", ":", "1:", "1:2:3", "0:7", "1:-1", "1: 1"])
 @pytest.mark.parametrize("path", STREAMS)
 async def test_a_last_event_id_that_is_none_is_refused(site: Site, http: httpx2.AsyncClient, path: str, given: str):
     work = site.scene.submit(name="ids")
     headers = {"Last-Event-ID": given.encode()}
     is_problem(await http.get(path.format(ref=work.id), headers=headers), 422)
+
+
+async def test_a_number_alone_is_an_id_of_events_and_two_are_one_of_a_log(site: Site, http: httpx2.AsyncClient):
+    work = site.scene.submit(name="ids")
+    for path, foreign in zip(STREAMS, ("1:4", "4"), strict=True):
+        is_problem(await http.get(path.format(ref=work.id), headers={"Last-Event-ID": foreign}), 422)
 
 
 async def test_a_followed_log_comes_whole_and_says_how_it_ended(site: Site, http: httpx2.AsyncClient):
@@ -135,7 +141,7 @@ async def test_a_followed_log_comes_whole_and_says_how_it_ended(site: Site, http
         site.advance(work, Phase.SUCCEEDED, Code.COMPLETED)
         last = await anext(given)
     assert [frame["data"]["text"] for frame in (first, second)] == ["one\n", "two\n"]
-    assert [frame["id"] for frame in (first, second)] == ["4", "8"]
+    assert [frame["id"] for frame in (first, second, last)] == ["1:4", "1:8", "1:8"]
     assert last["event"] == "end"
     assert (last["data"]["phase"], last["data"]["next_attempt"]) == ("succeeded", 0)
 
@@ -147,10 +153,36 @@ async def test_a_followed_log_that_broke_goes_on_at_its_byte(site: Site, http: h
         first = await anext(given)
     site.cluster.logs[f"{work.id}-1-0"] += b"thirteen\n"
     headers = {"Last-Event-ID": first["id"]} if by_header else {}
-    query = "" if by_header else f"?offset={first['id']}"
+    query = "" if by_header else f"?attempt=1&offset={first['data']['next_offset']}"
     async with stream(http, f"/v1/workloads/{work.id}/logs/stream{query}", headers=headers) as given:
         second = await anext(given)
     assert first["data"]["text"] + second["data"]["text"] == "zwölf\nthirteen\n"
+
+
+async def test_a_log_that_broke_in_one_attempt_does_not_go_on_in_the_next_at_its_bytes(
+    site: Site, http: httpx2.AsyncClient
+):
+    work = running(site, "again", b"the first attempt")
+    async with stream(http, f"/v1/workloads/{work.id}/logs/stream") as given:
+        seen = await anext(given)
+    site.ended(work, exit_code=1)
+    work = site.advance(work, Phase.PENDING, Code.BACKING_OFF, attempt=2, seconds=10)
+    site.place(work, "atlas")
+    site.running(work)
+    site.cluster.logs[f"{work.id}-2-0"] = b"the second attempt, and more of it"
+    async with stream(http, f"/v1/workloads/{work.id}/logs/stream", headers={"Last-Event-ID": seen["id"]}) as given:
+        end = await anext(given)
+    assert (end["event"], end["data"]["attempt"], end["data"]["next_attempt"]) == ("end", 1, 2)
+    async with stream(http, f"/v1/workloads/{work.id}/logs/stream?attempt=2") as given:
+        assert (await anext(given))["data"]["text"] == "the second attempt, and more of it"
+
+
+@pytest.mark.parametrize("path", ["logs", "logs/stream"])
+async def test_an_offset_needs_the_attempt_that_it_belongs_to(site: Site, http: httpx2.AsyncClient, path: str):
+    work = running(site, "whose", b"text")
+    problem = is_problem(await http.get(f"/v1/workloads/{work.id}/{path}?offset=2"), 422)
+    assert problem["object"] == "offset"
+    assert "attempt" in problem["hint"]
 
 
 async def test_a_log_is_never_cut_inside_a_character(site: Site, http: httpx2.AsyncClient):
@@ -158,7 +190,7 @@ async def test_a_log_is_never_cut_inside_a_character(site: Site, http: httpx2.As
     work = running(site, "cut", text.encode())
     found, offset = "", 0
     while offset < len(text.encode()):
-        piece = (await http.get(f"/v1/workloads/{work.id}/logs?offset={offset}&limit=7")).json()
+        piece = (await http.get(f"/v1/workloads/{work.id}/logs?attempt=1&offset={offset}&limit=7")).json()
         found, offset = found + piece["text"], piece["next_offset"]
     assert found == text
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mainstay.wire.job import NOT_YET, Job
+from mainstay.wire.job import NOT_YET, VALUES_NOT_YET, Job
 from mainstay.wire.jobfile import SIZE_MAX, Fault, JobFileError, name_of, parse, read
 
 
@@ -78,6 +78,20 @@ def test_a_field_given_twice_names_both_places_also_under_another_name():
     assert faults("run: a\nnodes: 1\nrun: b\n") == ["job.yaml:3:1: run: given twice, first in line 1"]
     (line,) = faults("run: a\nnodes: 1\nnum_nodes: 2\n")
     assert line == "job.yaml:3:1: num_nodes: given twice: `num_nodes` is another name of `nodes`"
+
+
+@pytest.mark.parametrize(("field", "value"), sorted(VALUES_NOT_YET))
+def test_a_value_that_is_not_supported_yet_says_what_to_do_instead(field, value):
+    line = f"{field}: {value}" if field in Job.model_fields else f"resources: {{{field}: {value}}}"
+    (told,) = faults(f"run: echo\n{line}\n")
+    assert told.endswith(f"{field}: not supported yet: {VALUES_NOT_YET[field, value]}")
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", "1", "sometimes"])
+def test_a_value_of_a_choice_that_is_none_is_told_with_those_that_are(value):
+    (told,) = faults(f"run: echo\nresources: {{spot: {value}}}\n")
+    assert "never" in told
+    assert "auto" in told
 
 
 @pytest.mark.parametrize("field", sorted(NOT_YET))

@@ -1,9 +1,9 @@
 // Endpoints: what answers, what is about to, and how to ask it; below them the models that could be served.
 
-import { get, may, send } from "./api.js";
+import { all, get, may, send } from "./api.js";
 import { byId, command, copyButton, el, fill, keyed } from "./dom.js";
 import { agoTime, attempt } from "./frame.js";
-import { first, follow, newest, refresher } from "./live.js";
+import { afterEvent, first, follow, newest, refresher } from "./live.js";
 import { badge } from "./phases.js";
 
 const SAMPLE_MAX = 256;
@@ -12,9 +12,9 @@ const WORDS = { starting: "its first version is starting", ready: "answers", swi
 let removing = "";
 
 async function load() {
-  const pages = await attempt(() => Promise.all([get("/v1/endpoints"), get("/v1/models")]));
+  const pages = await attempt(() => Promise.all([all("/v1/endpoints"), all("/v1/models")]));
   if (!pages) return;
-  const [{ items: endpoints }, { items: models }] = pages;
+  const [endpoints, models] = pages;
   keyed(byId("endpoints"), endpoints, (each) => each.name, card);
   byId("endpoints").setAttribute("aria-busy", "false");
   keyed(byId("models"), models, (each) => `${each.model}/${each.version}`, modelRow);
@@ -28,7 +28,6 @@ function card(endpoint) {
   if (endpoint.serving) facts.push(["Served by", runLink(endpoint.serving)]);
   if (endpoint.candidate) facts.push(["Candidate", el("span", {}, `version ${endpoint.candidate_version}, `, runLink(endpoint.candidate))]);
   facts.push(["Address", el("code", {}, endpoint.url)]);
-  if (endpoint.last_reason) facts.push(["Last change", endpoint.last_reason.sentence]);
   return el(
     "section",
     { class: "card endpoint", id: endpoint.name, "aria-label": `Endpoint ${endpoint.name}` },
@@ -115,4 +114,4 @@ const refresh = refresher(load);
 const from = await first(newest);
 await refresh();
 if (location.hash) byId(decodeURIComponent(location.hash.slice(1)))?.scrollIntoView({ block: "center" });
-follow("/v1/events/stream", { resume: "after", from, on: { event: (event) => ["endpoint", "model"].includes(event.kind) && refresh() } });
+follow("/v1/events/stream", { query: { after: from }, resume: afterEvent, on: { event: (event) => ["endpoint", "model"].includes(event.kind) && refresh() } });

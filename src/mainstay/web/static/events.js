@@ -1,10 +1,10 @@
 // The event log as it grows, newest first. What is shown is bounded; the log itself never loses a line.
 
-import { all, get, withQuery } from "./api.js";
+import { get, withQuery } from "./api.js";
 import { byId, command, el, fill } from "./dom.js";
 import { attempt } from "./frame.js";
 import { clock, dateTime } from "./format.js";
-import { follow, newest } from "./live.js";
+import { afterEvent, follow } from "./live.js";
 import { badge } from "./phases.js";
 
 const FIRST = 200;
@@ -20,20 +20,15 @@ const query = () => Object.fromEntries(new URLSearchParams(location.search));
 async function open() {
   stream?.close();
   const { workload = "" } = query();
-  const past = await attempt(() => (workload ? all("/v1/events", { workload }) : lately()));
-  if (!past) return;
+  const page = await attempt(() => get("/v1/events", { workload, newest: true, limit: SHOWN_MAX }));
+  if (!page) return;
+  const past = page.items;
   const shown = past.filter(wanted).slice(-FIRST);
   fill(body, shown.map((event) => row(event)).reverse());
   byId("more").hidden = shown.length < FIRST;
   byId("more").textContent = "Earlier ones: mainstay events";
   state();
-  stream = follow("/v1/events/stream", { query: { workload }, resume: "after", from: past.at(-1)?.seq ?? 0, on: { event: take } });
-}
-
-/** The newest events. Some of them may be usage records, which are not shown unless wanted: ask for more than are shown. */
-async function lately() {
-  const last = await newest();
-  return all("/v1/events", { cursor: Math.max(0, last - 4 * FIRST) || "" });
+  stream = follow("/v1/events/stream", { query: { workload, after: past.at(-1)?.seq ?? "" }, resume: afterEvent, on: { event: take } });
 }
 
 const wanted = (event) => event.reason.code !== USAGE || "usage" in query();

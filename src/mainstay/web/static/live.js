@@ -1,26 +1,32 @@
 // What keeps a page current: event streams that resume, and refreshes that do not pile up.
 
-import { get, withQuery, system } from "./api.js";
+import { get, withQuery } from "./api.js";
 import * as connection from "./connection.js";
 import { show } from "./frame.js";
 
 const RETRY_MS_MAX = 15000;
-const KNOWN_END = `mainstay-newest-${system}`;
+
+/** From where a stream of events goes on, and a log: what the last id that was seen says of the next address. */
+export const afterEvent = (id) => ({ after: id });
+export const afterPiece = (id) => {
+  const [attempt, offset] = id.split(":");
+  return { attempt, offset };
+};
 
 /**
- * Follow server-sent events until `close()`. Each reconnection resumes after the last id. A hidden page lets go of its
- * stream: a browser has six connections for all its pages of one site.
+ * Follow server-sent events until `close()`. Each reconnection asks for what `resume` makes of the last id. A hidden page
+ * lets go of its stream: a browser has six connections for all its pages of one site.
  */
-export function follow(path, { query = {}, resume, from, on, onRefused = () => {} }) {
+export function follow(path, { query = {}, resume, on, onRefused = () => {} }) {
   let source = null;
-  let last = from;
+  let last = "";
   let retry = 500;
   let timer = 0;
   let closed = false;
 
   const open = () => {
     if (closed || source || document.hidden) return;
-    source = new EventSource(withQuery(path, { ...query, [resume]: last || "" }));
+    source = new EventSource(withQuery(path, last ? { ...query, ...resume(last) } : query));
     source.onopen = () => {
       retry = 500;
       connection.found();
@@ -66,28 +72,9 @@ export function follow(path, { query = {}, resume, from, on, onRefused = () => {
   };
 }
 
-/** The number of the newest event. The log is listed from its beginning, so its end is found by widening steps, then by halving. */
+/** The number of the newest event; 0 while there is none. */
 export async function newest() {
-  const beyond = async (seq) => (await get("/v1/events", { cursor: seq || "", limit: 1 })).items[0]?.seq;
-  let low = Number(sessionStorage.getItem(KNOWN_END) ?? 0);
-  if (low && (await beyond(low - 1)) !== low) low = 0;
-  let step = 512;
-  while (await beyond(low + step)) {
-    low += step;
-    step *= 4;
-  }
-  let high = low + step;
-  while (high - low > 512) {
-    const middle = Math.floor((low + high) / 2);
-    if (await beyond(middle)) low = middle;
-    else high = middle;
-  }
-  for (let page = { next: String(low || "") }, first = true; first || page.next; first = false) {
-    page = await get("/v1/events", { cursor: page.next, limit: 1000 });
-    low = page.items.at(-1)?.seq ?? low;
-  }
-  sessionStorage.setItem(KNOWN_END, String(low));
-  return low;
+  return (await get("/v1/events", { newest: true, limit: 1 })).items[0]?.seq ?? 0;
 }
 
 /** What a page cannot begin without. Refused: the page stays as it is; without an answer: it begins anew once there is one. */

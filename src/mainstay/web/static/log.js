@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { byId, el, fill } from "./dom.js";
 import { show } from "./frame.js";
 import { bytes } from "./format.js";
-import { follow } from "./live.js";
+import { afterPiece, follow } from "./live.js";
 import { save } from "./outputs.js";
 import { FINAL } from "./phases.js";
 
@@ -26,7 +26,7 @@ export function openLog(path, run) {
     view.clear();
     waiting = [];
     state("waits for the first line");
-    stream = follow(`${path}/logs/stream`, { query: { rank, attempt: attempt || "" }, resume: "offset", from: 0, on: { log: take, end }, onRefused });
+    stream = follow(`${path}/logs/stream`, { query: { rank, attempt: attempt || "" }, resume: afterPiece, on: { log: take, end }, onRefused });
   };
   const take = (piece) => {
     if (paused) {
@@ -53,7 +53,7 @@ export function openLog(path, run) {
     view.say(last.next_attempt ? `end of attempt ${last.attempt}; attempt ${last.next_attempt} follows` : `end of the log: ${last.phase}`);
     state("ended");
     if (more) {
-      stream = follow(`${path}/logs/stream`, { query: { rank, attempt: last.next_attempt }, resume: "offset", from: 0, on: { log: take, end }, onRefused });
+      stream = follow(`${path}/logs/stream`, { query: { rank, attempt: last.next_attempt }, resume: afterPiece, on: { log: take, end }, onRefused });
     }
   };
   // A stream that is refused says no reason; the plain route does.
@@ -109,11 +109,11 @@ function offer(name, options, chosen, useful) {
 /** All that is kept of a log, piece by piece. */
 async function whole(path, query) {
   const parts = [];
-  for (let offset = 0; ; ) {
-    const piece = await get(`${path}/logs`, { ...query, offset: offset || "", limit: 2 ** 20 });
+  for (let { attempt } = query, offset = 0; ; ) {
+    const piece = await get(`${path}/logs`, { ...query, attempt, offset: offset || "", limit: 2 ** 20 });
     parts.push(piece.text);
     if (piece.ended || piece.next_offset <= offset) return new Blob(parts, { type: "text/plain" });
-    offset = piece.next_offset;
+    ({ attempt, next_offset: offset } = piece);
   }
 }
 

@@ -1,16 +1,16 @@
 // What there is to run on, and how much of it is taken.
 
-import { get } from "./api.js";
+import { all, get } from "./api.js";
 import { byId, command, el, fill, keyed } from "./dom.js";
 import { attempt } from "./frame.js";
 import { bytes, trim } from "./format.js";
-import { first, follow, newest, refresher } from "./live.js";
+import { afterEvent, first, follow, newest, refresher } from "./live.js";
 import { badge } from "./phases.js";
 
 async function load() {
-  const pages = await attempt(() => Promise.all([get("/v1/nodes"), get("/v1/gpus")]));
+  const pages = await attempt(() => Promise.all([all("/v1/nodes"), get("/v1/gpus")]));
   if (!pages) return;
-  const [{ items: nodes }, { items: gpus }] = pages;
+  const [nodes, { items: gpus }] = pages;
   keyed(byId("nodes"), nodes, (node) => `${node.cluster}/${node.name}`, card);
   byId("nodes").setAttribute("aria-busy", "false");
   byId("empty").hidden = Boolean(nodes.length);
@@ -67,4 +67,4 @@ function meter(name, used, total, words, unit = "") {
 const refresh = refresher(load, 1000);
 const from = await first(newest);
 await refresh();
-follow("/v1/events/stream", { resume: "after", from, on: { event: refresh } });
+follow("/v1/events/stream", { query: { after: from }, resume: afterEvent, on: { event: refresh } });

@@ -4,7 +4,7 @@ import { all, get, may, send } from "./api.js";
 import { byId, command, el, fill } from "./dom.js";
 import { agoTime, attempt, show, tookTime } from "./frame.js";
 import { bytes, clock, commandLine, resources } from "./format.js";
-import { first, follow, refresher } from "./live.js";
+import { afterEvent, first, follow, refresher } from "./live.js";
 import { openLog } from "./log.js";
 import { money } from "./money.js";
 import { outputs } from "./outputs.js";
@@ -180,7 +180,7 @@ const refresh = refresher(load);
 events.push(...(await first(() => all("/v1/events", { workload: reference }))));
 await refresh();
 if (run) {
-  follow("/v1/events/stream", { query: { workload: run.id }, resume: "after", from: events.at(-1)?.seq ?? 0, on: { event: takeEvent } });
+  follow("/v1/events/stream", { query: { workload: run.id, after: events.at(-1)?.seq ?? "" }, resume: afterEvent, on: { event: takeEvent } });
   // Bars and costs of what runs grow without an event.
   setInterval(() => document.hidden || FINAL.has(run.phase) || picture(), 1000);
   setInterval(() => document.hidden || FINAL.has(run.phase) || cost().catch(show), 10_000);

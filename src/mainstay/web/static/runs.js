@@ -4,7 +4,7 @@ import { get, withQuery } from "./api.js";
 import { byId, command, el, fill, keyed } from "./dom.js";
 import { agoTime, attempt, tookTime } from "./frame.js";
 import { resources } from "./format.js";
-import { first, follow, newest, refresher } from "./live.js";
+import { afterEvent, first, follow, newest, refresher } from "./live.js";
 import { badge } from "./phases.js";
 
 const PER_PAGE = 50;
@@ -90,4 +90,4 @@ addEventListener("popstate", () => {
 showFilters();
 const from = await first(newest);
 await refresh();
-follow("/v1/events/stream", { resume: "after", from, on: { event: (event) => event.workload && refresh() } });
+follow("/v1/events/stream", { query: { after: from }, resume: afterEvent, on: { event: (event) => event.workload && refresh() } });
