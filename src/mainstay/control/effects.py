@@ -54,6 +54,8 @@ class Turned:
     busy: bool
     """There are pods to watch closely."""
     committed: bool
+    acted_seconds: float
+    """How long the cluster took to act."""
 
 
 class EffectLoop:
@@ -78,8 +80,10 @@ class EffectLoop:
         """One round. Raises Fenced, Unavailable."""
         view = await self.look()
         recorded = await self.record(view, epoch)
+        began = self._clock.monotonic()
         refused = await self.carry_out(view, epoch)
-        return Turned(busy=bool(view.wanted), committed=recorded or refused)
+        acted = self._clock.monotonic() - began
+        return Turned(busy=bool(view.wanted), committed=recorded or refused, acted_seconds=acted)
 
     async def look(self) -> View:
         """Observe the cluster, then read what is wanted, and compare.

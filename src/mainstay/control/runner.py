@@ -29,8 +29,21 @@ takes 60 ms longer to the first log line.
 BACKOFF_SECONDS = 0.2
 BACKOFF_SECONDS_MAX = 15.0
 
-Turn = Callable[[], Awaitable[float]]
-"""One turn of a loop; answers after how many seconds the next is due if nothing is committed before."""
+REST = 2.0
+"""Seconds of rest for each second that a turn has computed: a slow one makes room for others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """What a turn says when it has ended."""
+
+    wait: float
+    """Seconds after which the next one is due if nothing is committed before."""
+    waited: float = 0.0
+    """Seconds of this one in which it only waited for a cluster to act: nobody else was short of a core for them."""
+
+
+Turn = Callable[[], Awaitable[Due]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +89,7 @@ async def _turns(loop: Loop, services: Services) -> None:
         while True:
             began = services.clock.monotonic()
             try:
-                wait = await loop.turn()
+                due = await loop.turn()
                 failures = 0
             except DiskFailed:
                 raise
@@ -89,13 +102,14 @@ async def _turns(loop: Loop, services: Services) -> None:
             if failures:
                 await services.clock.sleep(_backoff_seconds(failures))
             else:
-                await _pause(services.clock, listener, began=began, wait=wait)
+                await _pause(services.clock, listener, began=began, due=due)
 
 
-async def _pause(clock: Clock, listener: Listener, *, began: float, wait: float) -> None:
-    """Until the next commit or `wait`, but never busy for more than a third of the time: a slow turn makes room for others."""
-    await clock.sleep(max(PAUSE_SECONDS_MIN, 2 * (clock.monotonic() - began)))
-    await listener.wait(wait)
+async def _pause(clock: Clock, listener: Listener, *, began: float, due: Due) -> None:
+    """Until the next commit or until it is due, but never computing for more than a third of the time."""
+    computed = clock.monotonic() - began - due.waited
+    await clock.sleep(max(PAUSE_SECONDS_MIN, REST * computed))
+    await listener.wait(due.wait)
 
 
 def _backoff_seconds(failures: int) -> float:
@@ -106,20 +120,20 @@ def _backoff_seconds(failures: int) -> float:
 def _decision_loop(services: Services, decision: Decision, *, holder: str) -> Loop:
     tenure = Tenure(services.store, services.clock, lease=f"{decisions.LEASE}/{decision.name}", holder=holder)
 
-    async def turn() -> float:
+    async def turn() -> Due:
         try:
             result = await services.offload(decisions.turn, services.store, services.clock, tenure, decision)
         except Fenced:
             tenure.lost()
             raise
         if result is None:
-            return decision.period_seconds
+            return Due(wait=decision.period_seconds)
         for refusal in result.refused:
             log.info("action_refused", loop=decision.name, reason=refusal.reason.sentence)
         if result.applied:
             services.pulse.beat()
             log.debug("committed", loop=decision.name, applied=result.applied, version=result.version)
-        return 0.0 if result.applied else decision.period_seconds
+        return Due(wait=0.0 if result.applied else decision.period_seconds)
 
     return Loop(name=decision.name, turn=turn)
 
@@ -129,11 +143,11 @@ def _effect_loop(services: Services, cluster: Cluster, *, holder: str) -> Loop:
     effects = EffectLoop(services.store, cluster, services.artifacts, services.clock, services.offload)
     number = 0
 
-    async def turn() -> float:
+    async def turn() -> Due:
         nonlocal effects, number
         epoch = await services.offload(tenure.epoch)
         if epoch is None:
-            return IDLE_SECONDS
+            return Due(wait=IDLE_SECONDS)
         if epoch.number != number:
             await effects.close()
             effects = EffectLoop(services.store, cluster, services.artifacts, services.clock, services.offload)
@@ -145,7 +159,7 @@ def _effect_loop(services: Services, cluster: Cluster, *, holder: str) -> Loop:
             raise
         if turned.committed:
             services.pulse.beat()
-        return BUSY_SECONDS if turned.busy else IDLE_SECONDS
+        return Due(wait=BUSY_SECONDS if turned.busy else IDLE_SECONDS, waited=turned.acted_seconds)
 
     async def close() -> None:
         await effects.close()

@@ -101,7 +101,7 @@ class Replica:
 
         async def turn() -> None:
             nonlocal soon
-            soon = await loop.turn() <= BUSY_SECONDS
+            soon = (await loop.turn()).wait <= BUSY_SECONDS
 
         while True:
             try:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mainstay.control import runner
-from mainstay.control.runner import Loop
+from mainstay.control.runner import PAUSE_SECONDS_MIN, REST, Due, Loop
 from mainstay.control.tenure import LEASE_SECONDS
 from mainstay.domain.capacity import ClusterState, NodeState
 from mainstay.domain.errors import DiskFailed, StorageFull, Unavailable
@@ -52,7 +52,7 @@ def failing(*errors: Exception) -> tuple[Loop, list[str]]:
     """A loop whose turns fail with these, in turn, and what became of it."""
     left, told = list(errors), []
 
-    async def turn() -> float:
+    async def turn() -> Due:
         told.append("turn")
         raise left.pop(0)
 
@@ -73,9 +73,9 @@ def test_a_disk_that_has_failed_ends_the_loops_and_nothing_else_does() -> None:
 def test_a_loop_that_is_cancelled_lets_go_of_what_is_under_way() -> None:
     started, told = asyncio.Event(), []
 
-    async def turn() -> float:
+    async def turn() -> Due:
         started.set()
-        return 60.0
+        return Due(wait=60.0)
 
     async def close() -> None:
         told.append("closed")
@@ -89,6 +89,28 @@ def test_a_loop_that_is_cancelled_lets_go_of_what_is_under_way() -> None:
 
     asyncio.run(main())
     assert told == ["closed"]
+
+
+@pytest.mark.parametrize(
+    ("computed", "waited", "rest"),
+    [(1.0, 0.0, REST), (0.0, 3.0, PAUSE_SECONDS_MIN), (0.5, 3.0, REST / 2), (0.0, 0.0, PAUSE_SECONDS_MIN)],
+)
+def test_a_loop_rests_from_what_it_has_computed_and_not_from_what_it_has_waited_for(
+    computed: float, waited: float, rest: float
+) -> None:
+    ours, broken = services(), DiskFailed("broken")
+    began: list[float] = []
+
+    async def turn() -> Due:
+        began.append(ours.clock.monotonic())
+        if len(began) == 2:
+            raise broken
+        ours.clock.advance(computed + waited)
+        return Due(wait=0.0, waited=waited)
+
+    with pytest.raises(ExceptionGroup):
+        asyncio.run(runner.run((Loop(name="l", turn=turn),), ours))
+    assert began[1] - began[0] - computed - waited == pytest.approx(rest)
 
 
 def test_what_a_loop_remembers_does_not_outlive_its_tenure(store: SqlStore) -> None:
@@ -110,5 +132,5 @@ def test_what_a_loop_remembers_does_not_outlive_its_tenure(store: SqlStore) -> N
     assert [node.ready for node in store.nodes()] == [True]
 
 
-async def _called(turn: Callable[[], Awaitable[float]]) -> None:
+async def _called(turn: Callable[[], Awaitable[Due]]) -> None:
     await turn()
