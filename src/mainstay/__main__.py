@@ -25,17 +25,23 @@ def state_directory() -> Path:
 
 
 def listening(command: F) -> F:
-    """Options of both platforms."""
+    """Options of both platforms: the fields of `app.Settings`."""
+    file = click.Path(path_type=Path, exists=True, dir_okay=False)
     for option in (
         click.option(
             "--public-url", default="", metavar="URL", help="Where users reach it, behind a proxy that speaks TLS."
         ),
         click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"),
-        click.option("--tls-key", type=click.Path(path_type=Path, exists=True, dir_okay=False)),
-        click.option("--tls-cert", type=click.Path(path_type=Path, exists=True, dir_okay=False)),
+        click.option("--tls-key", type=file),
+        click.option("--tls-cert", "tls_certificate", type=file),
         click.option("--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0: a free one."),
         click.option("--host", default="127.0.0.1", show_default=True, help="Others than this machine need TLS."),
-        click.option("--state", type=click.Path(path_type=Path), help="Default: $MAINSTAY_STATE or ~/.mainstay."),
+        click.option(
+            "--state",
+            type=click.Path(path_type=Path, resolve_path=True),
+            default=state_directory,
+            help="Default: $MAINSTAY_STATE or ~/.mainstay.",
+        ),
     ):
         command = option(command)
     return command
@@ -43,32 +49,14 @@ def listening(command: F) -> F:
 
 @group.command()
 @listening
-def up(
-    *,
-    state: Path | None,
-    host: str,
-    port: int,
-    tls_cert: Path | None,
-    tls_key: Path | None,
-    public_url: str,
-    log_level: str,
-) -> int:
+def up(**settings: Any) -> int:
     """Start a platform on this machine: API, pages, all control loops, and the machine itself as a cluster.
 
     Everything is kept in the state directory. One platform per directory.
     """
     from mainstay.app import Settings, run
 
-    settings = Settings(
-        state=(state or state_directory()).absolute(),
-        host=host,
-        port=port,
-        tls_certificate=tls_cert,
-        tls_key=tls_key,
-        public_url=public_url,
-        log_level=log_level,
-    )
-    return run(settings, ready=_say_where)
+    return run(Settings(**settings), ready=_say_where)
 
 
 @group.command()
@@ -82,38 +70,14 @@ def up(
 )
 @click.option("--artifacts", default="", metavar="URL", help="Where files are kept, e.g. s3://bucket/prefix.")
 @click.option("--local-cluster", is_flag=True, help="This machine runs pods, as a cluster of its own.")
-def server(
-    *,
-    state: Path | None,
-    host: str,
-    port: int,
-    tls_cert: Path | None,
-    tls_key: Path | None,
-    public_url: str,
-    log_level: str,
-    database: str,
-    artifacts: str,
-    local_cluster: bool,
-) -> int:
+def server(**settings: Any) -> int:
     """Start a platform on PostgreSQL. Replicas share the database and the artifacts; any of them may lead.
 
     All replicas need the same token: copy the file `token` of the first one's state directory to the others.
     """
     from mainstay.app import Settings, run
 
-    settings = Settings(
-        state=(state or state_directory()).absolute(),
-        host=host,
-        port=port,
-        database=database,
-        artifacts=artifacts,
-        tls_certificate=tls_cert,
-        tls_key=tls_key,
-        public_url=public_url,
-        local_cluster=local_cluster,
-        log_level=log_level,
-    )
-    return run(settings, ready=_say_where)
+    return run(Settings(**settings), ready=_say_where)
 
 
 def _say_where(app: App) -> None:
