@@ -58,7 +58,7 @@ def deploy(
         say(f"  next: mainstay explain {candidate} | mainstay logs {candidate} | mainstay endpoints")
         return Exit.FAILED
     say(f"✓ ready in {duration(time.monotonic() - began)}: {found.url}", colour="green")
-    say(f"  next: POST {found.url}/v2/models/{found.name}/infer | mainstay endpoints")
+    say(f"  next: POST {found.url}/v2/models/{found.model}/infer | mainstay endpoints")
     return Exit.OK
 
 
