@@ -646,14 +646,42 @@ def test_a_lost_connection_is_told_and_recovers(browser, tmp_path):
 def test_a_hidden_page_lets_go_of_its_streams(page, site, world):
     run_page(page, site, world.running)
     expect(page.get_by_role("log")).to_contain_text("epoch 1")
-    streams = site.app.state.streams
-    poll(lambda: streams.open, 2)
+    poll(lambda: site.app.state.streams.open, 2)
+    hide(page, site)
+    site.cluster.logs[f"{world.running.id}-1-0"] += b"while away\n"
+    unhide(page)
+    expect(page.get_by_role("log")).to_contain_text("while away")
+    assert page.get_by_role("log").inner_text().count("epoch 1 loss") == 1
+
+
+def test_a_log_that_broke_in_one_attempt_goes_on_with_the_whole_of_the_next(page, site):
+    work = site.at(30).scene.submit(name="lazarus")
+    site.place(work, "atlas")
+    site.running(work)
+    site.cluster.logs[f"{work.id}-1-0"] = b"the first life, of some length\n"
+    run_page(page, site, work)
+    log = page.get_by_role("log")
+    expect(log).to_contain_text("the first life")
+    hide(page, site)
+    site.ended(work, end=End.LOST, exit_code=None)
+    work = site.advance(work, Phase.PENDING, Code.BACKING_OFF, attempt=2, seconds=1)
+    site.place(work, "atlas")
+    site.cluster.logs[f"{work.id}-2-0"] = b"the second life, of which no letter is missing\n"
+    site.running(work)
+    unhide(page)
+    expect(log).to_contain_text("end of attempt 1; attempt 2 follows")
+    expect(log).to_contain_text("the second life, of which no letter is missing")
+    assert log.inner_text().count("the first life") == 1
+
+
+def hide(page, site):
+    """As if another page had come before it; it lets go of all streams."""
     page.evaluate(
         "Object.defineProperty(document, 'hidden', {get: () => window.away, configurable: true});"
         "window.away = true; document.dispatchEvent(new Event('visibilitychange'))"
     )
-    poll(lambda: streams.open, 0)
-    site.cluster.logs[f"{world.running.id}-1-0"] += b"while away\n"
+    poll(lambda: site.app.state.streams.open, 0)
+
+
+def unhide(page):
     page.evaluate("window.away = false; document.dispatchEvent(new Event('visibilitychange'))")
-    expect(page.get_by_role("log")).to_contain_text("while away")
-    assert page.get_by_role("log").inner_text().count("epoch 1 loss") == 1
