@@ -173,8 +173,6 @@ def explain(ref: str, *, as_json: bool) -> None:
     out(f"{found.id}: {found.sentence}")
     if found.position:
         out(f"  place {found.position} of those that wait")
-    for other in found.would_start_if:
-        out(f"  would start now with {other.change} {other.after} instead of {other.before}")
 
 
 @click.command()

@@ -129,7 +129,7 @@ def _decision_loop(services: Services, decision: Decision, *, holder: str) -> Lo
         if result is None:
             return Due(wait=decision.period_seconds)
         for refusal in result.refused:
-            log.info("action_refused", loop=decision.name, reason=refusal.reason.sentence)
+            log.debug("action_refused", loop=decision.name, reason=refusal.reason.sentence)
         if result.applied:
             services.pulse.beat()
             log.debug("committed", loop=decision.name, applied=result.applied, version=result.version)
