@@ -15,13 +15,13 @@ SHAPES = 50
 
 
 def fill(platform: Platform, count: int, *, release: Path) -> str:
-    """Occupy the node with one job that ends when `release` appears, and queue `count` jobs of 50 shapes behind it."""
+    """Occupy the node with one job that ends when `release` appears or its folder goes, and queue `count` jobs of 50 shapes behind it."""
     cores = os.cpu_count() or 1
     with platform.client(timeout=120) as client:
         blocker = client.submit(
             Job(
                 name="blocker",
-                run=f"while [ ! -e {release} ]; do sleep 0.1; done",
+                run=f"while [ -d {release.parent} ] && [ ! -e {release} ]; do sleep 0.1; done",
                 resources=Resources(cpu=str(cores), memory="64MB"),
             )
         )
