@@ -15,7 +15,10 @@ SHAPES = 50
 
 
 def fill(platform: Platform, count: int, *, release: Path) -> str:
-    """Occupy the node with one job that ends when `release` appears or its folder goes, and queue `count` jobs of 50 shapes behind it."""
+    """Occupy the node with one job that ends when `release` appears or its folder goes; queue `count` jobs behind it.
+
+    They are of 50 shapes.
+    """
     cores = os.cpu_count() or 1
     with platform.client(timeout=120) as client:
         blocker = client.submit(
