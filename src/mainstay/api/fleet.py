@@ -25,7 +25,7 @@ _GPUS = TypeAdapter(Page[GpuView])
 @routes.add("GET", "/v1/nodes", needs=Permission.READ, answers=Page[NodeView])
 async def list_nodes(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_DEFAULT) -> Response:
     """Every node with what is used of it, by cluster and name."""
-    cluster, _, name = cursor.partition("/")
+    cluster, _, name = cursor.rpartition("/")
     found = await call.services.offload(call.services.store.nodes, after=(cluster, name), limit=limit + 1)
     page = Page[NodeView](
         items=[convert.node_view(node) for node in found[:limit]],
