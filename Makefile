@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TESTS ?= tests
 
-.PHONY: help setup demo test check format lock reference clean
+.PHONY: help setup demo testbed testbed-programs test check format lock reference clean
 
 help:  ## this list
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,6 +18,12 @@ $(STAMP): requirements/all.txt requirements/bootstrap.txt pyproject.toml scripts
 
 demo: $(STAMP)  ## the main job: train, deploy, predict, bill
 	@$(PY) scripts/demo.py
+
+testbed: $(STAMP)  ## a real Kubernetes with hollow nodes on this machine, until Ctrl-C; NODES=10
+	@$(PY) -m testbed --nodes $(or $(NODES),10)
+
+testbed-programs: $(STAMP)  ## build what the test bed runs: once, about ten minutes
+	@$(PY) -m testbed build
 
 test: $(STAMP)  ## all tests, PostgreSQL and a browser included
 	@scripts/ensure-postgresql

@@ -1,0 +1,206 @@
+"""etcd, the API server and its controllers on loopback, in a folder of their own.
+
+Ready in a few seconds. It can be stopped, killed, started again and set back to an older state: what a client of a real
+cluster has to live through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shutil
+import socket
+import ssl
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from testbed import programs
+from testbed.certificates import Authority, Pair
+from testbed.processes import Running
+
+START_SECONDS_MAX = 90.0
+SERVICE_ADDRESSES = "10.96.0.0/16"
+ADMIN_GROUP = "system:masters"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keys:
+    """What the parts trust each other by."""
+
+    authority: Authority
+    server: Pair
+    kubelet_client: Pair
+    service_accounts: Path
+    token: str
+    tokens: Path
+
+
+class ControlPlane:
+    """One cluster without nodes."""
+
+    def __init__(self, folder: Path, *, durable: bool = False) -> None:
+        """`durable`: etcd waits for the disk, as it must outside of tests."""
+        self.folder = folder
+        self.keys = _keys(folder / "keys")
+        self._data = folder / "etcd"
+        etcd_port, peer_port, self.port = _free_ports(3)
+        self.url = f"https://127.0.0.1:{self.port}"
+        self.kubeconfig = folder / "kubeconfig"
+        self._http = httpx2.Client(
+            base_url=self.url,
+            verify=ssl.create_default_context(cafile=str(self.keys.authority.certificate)),
+            headers={"Authorization": f"Bearer {self.keys.token}"},
+            timeout=10.0,
+            trust_env=False,
+        )
+        self.etcd = self._program("etcd", *_etcd_options(self._data, etcd_port, peer_port, durable=durable))
+        self.api_server = self._program("kube-apiserver", *_api_server_options(self.keys, self.port, etcd_port, folder))
+        write_kubeconfig(
+            self.kubeconfig, url=self.url, authority=self.keys.authority.certificate, token=self.keys.token
+        )
+        self.controllers = self._program("kube-controller-manager", *_controller_options(self.keys, self.kubeconfig))
+
+    def start(self) -> None:
+        """Until requests are answered and namespaces have their service accounts."""
+        self.etcd.start()
+        self.start_api_server()
+        self.controllers.start()
+        self.api_server.wait_until(self._has_default_account, seconds=START_SECONDS_MAX)
+
+    def start_api_server(self) -> None:
+        """Until it is ready."""
+        self.api_server.start()
+        self.api_server.wait_until(self._is_ready, seconds=START_SECONDS_MAX)
+
+    def stop(self) -> None:
+        """Everything, the last started first."""
+        for part in (self.controllers, self.api_server, self.etcd):
+            part.stop()
+
+    def saved(self) -> Path:
+        """A copy of its whole state. Everything is stopped for it and started again."""
+        self.stop()
+        copy = self.folder / f"saved-{secrets.token_hex(4)}"
+        shutil.copytree(self._data, copy)
+        self.start()
+        return copy
+
+    def restore(self, saved: Path) -> None:
+        """Set the cluster back: resource versions go back with it."""
+        self.stop()
+        shutil.rmtree(self._data)
+        shutil.copytree(saved, self._data)
+        self.start()
+
+    def ask(self, path: str, *, method: str = "GET", body: Any = None) -> Any:
+        """The answer to one request of the administrator. Raises httpx2.HTTPError."""
+        answer = self._http.request(method, path, json=body)
+        answer.raise_for_status()
+        return answer.json() if answer.headers["content-type"].startswith("application/json") else answer.text
+
+    def _program(self, name: str, *options: str) -> Running:
+        return Running(name, [str(programs.path(name)), *options], log=self.folder / f"{name}.log")
+
+    def _is_ready(self) -> bool:
+        return self._answers("/readyz")
+
+    def _has_default_account(self) -> bool:
+        return self._answers("/api/v1/namespaces/default/serviceaccounts/default")
+
+    def _answers(self, path: str) -> bool:
+        try:
+            self.ask(path)
+        except httpx2.HTTPError:  # not there yet, or not ready
+            return False
+        return True
+
+
+@contextlib.contextmanager
+def running(*, durable: bool = False) -> Iterator[ControlPlane]:
+    """A control plane until the end of the block, in a temporary folder."""
+    folder = Path(tempfile.mkdtemp(prefix="mainstay-testbed-"))
+    control_plane = ControlPlane(folder, durable=durable)
+    try:
+        control_plane.start()
+        yield control_plane
+    finally:
+        control_plane.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def write_kubeconfig(path: Path, *, url: str, authority: Path, token: str) -> None:
+    """For kubectl and every other client; JSON is YAML."""
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "testbed", "cluster": {"server": url, "certificate-authority": str(authority)}}],
+        "users": [{"name": "admin", "user": {"token": token}}],
+        "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": "admin"}}],
+        "current-context": "testbed",
+    }
+    path.touch(0o600)
+    path.write_text(json.dumps(content, indent=2))
+
+
+def _keys(folder: Path) -> Keys:
+    authority = Authority(folder)
+    token = secrets.token_hex(16)
+    tokens = folder / "tokens.csv"
+    tokens.write_text(f'{token},admin,admin,"{ADMIN_GROUP}"\n')
+    return Keys(
+        authority=authority,
+        server=authority.server("kube-apiserver", "127.0.0.1", "localhost", "kubernetes.default.svc", "10.96.0.1"),
+        kubelet_client=authority.client("kubelet-client", user="kube-apiserver", group=ADMIN_GROUP),
+        service_accounts=authority.service_account_key(),
+        token=token,
+        tokens=tokens,
+    )
+
+
+def _etcd_options(data: Path, port: int, peer_port: int, *, durable: bool) -> Iterator[str]:
+    client, peer = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer_port}"
+    yield f"--data-dir={data}"
+    yield from (f"--listen-client-urls={client}", f"--advertise-client-urls={client}")
+    yield from (f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}")
+    yield f"--initial-cluster=default={peer}"
+    yield from ("--log-level=error", "--quota-backend-bytes=8589934592")
+    if not durable:
+        yield "--unsafe-no-fsync"
+
+
+def _api_server_options(keys: Keys, port: int, etcd_port: int, folder: Path) -> Iterator[str]:
+    yield f"--etcd-servers=http://127.0.0.1:{etcd_port}"
+    yield from (f"--secure-port={port}", "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1")
+    yield f"--cert-dir={folder / 'certificates'}"
+    yield from (f"--tls-cert-file={keys.server.certificate}", f"--tls-private-key-file={keys.server.key}")
+    yield f"--client-ca-file={keys.authority.certificate}"
+    yield f"--token-auth-file={keys.tokens}"
+    yield from (f"--service-account-key-file={keys.service_accounts}", "--service-account-issuer=https://testbed")
+    yield f"--service-account-signing-key-file={keys.service_accounts}"
+    yield f"--kubelet-client-certificate={keys.kubelet_client.certificate}"
+    yield f"--kubelet-client-key={keys.kubelet_client.key}"
+    yield f"--kubelet-certificate-authority={keys.authority.certificate}"
+    yield from ("--authorization-mode=Node,RBAC", f"--service-cluster-ip-range={SERVICE_ADDRESSES}")
+    yield "--endpoint-reconciler-type=none"  # an address on loopback is refused as an endpoint
+    yield from ("--allow-privileged=true", "--v=0")
+
+
+def _controller_options(keys: Keys, kubeconfig: Path) -> Iterator[str]:
+    yield f"--kubeconfig={kubeconfig}"
+    yield f"--service-account-private-key-file={keys.service_accounts}"
+    yield f"--root-ca-file={keys.authority.certificate}"
+    yield from ("--leader-elect=false", "--use-service-account-credentials=true", "--secure-port=0", "--v=0")
+    yield from ("--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-gc-syncs=8")
+
+
+def _free_ports(count: int) -> list[int]:
+    """Different ones: all are held until the last is found."""
+    with contextlib.ExitStack() as held:
+        listeners = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [listener.getsockname()[1] for listener in listeners]

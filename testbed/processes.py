@@ -1,0 +1,72 @@
+"""Programs that run until they are told to end, each with its log in a file."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+STOP_SECONDS_MAX = 30.0
+TAIL_CHARACTERS = 2_000
+
+
+class Running:
+    """One program. It is started by `start`, and may be stopped, killed and started again."""
+
+    def __init__(self, name: str, command: Sequence[str], *, log: Path) -> None:
+        self.name = name
+        self.log = log
+        self._command = list(command)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it; its log goes on."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def stop(self) -> None:
+        """Ask for its end and wait; it is killed if it does not."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Without warning."""
+        self._end(signal.SIGKILL)
+
+    def wait_until(self, ready: Callable[[], bool], *, seconds: float) -> None:
+        """Raises RuntimeError with the end of its log if it ends or takes too long."""
+        deadline = time.monotonic() + seconds
+        while not ready():
+            if not self.alive or time.monotonic() >= deadline:
+                what = "is not ready" if self.alive else "has ended"
+                msg = f"{self.name} {what}; its log ends with:\n{self.tail()}"
+                raise RuntimeError(msg)
+            time.sleep(0.05)
+
+    def tail(self) -> str:
+        """The end of its log."""
+        return self.log.read_text(errors="replace")[-TAIL_CHARACTERS:] if self.log.exists() else ""
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.send_signal(number)
+        try:
+            self._process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

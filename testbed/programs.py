@@ -1,0 +1,172 @@
+"""The programs of a Kubernetes, built from their published Go modules: go.sum pins every byte of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+import urllib.request
+import zipfile
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+MODULES = Path(__file__).parent / "go"
+KUBERNETES = "v1.34.4"
+_VERSION = "k8s.io/component-base/version"
+_KUBERNETES_FLAGS = f"-X {_VERSION}.gitVersion={KUBERNETES} -X {_VERSION}.gitMajor=1 -X {_VERSION}.gitMinor=34"
+"""Without them the server calls itself v0.0.0-master, and clients misbehave."""
+
+GO = "1.26.8"
+GO_ZIP_SHA256 = {
+    "amd64": "30c2b1bf7dcc88d3eb0a1364e47ddd9128edb3110a30e8a0ef61cd5856b31de7",
+    "arm64": "02b36b6787b3ac767668f630e2998df45a3b1f9ffee08d1bf3ef6487cd658d99",
+}
+GO_PROXY = "https://proxy.golang.org"
+GO_OLDEST = (1, 24)
+MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One program: the folder of its wrapper module, its package, and what the linker is told."""
+
+    name: str
+    module: str
+    package: str
+    linked: str = ""
+
+
+PROGRAMS = (
+    Program(name="etcd", module="etcd", package="go.etcd.io/etcd/server/v3"),
+    *(
+        Program(name=name, module="kubernetes", package=f"k8s.io/kubernetes/cmd/{name}", linked=_KUBERNETES_FLAGS)
+        for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
+    ),
+    Program(name="kwok", module="kwok", package="sigs.k8s.io/kwok/cmd/kwok"),
+)
+STAGES = ("stage/node/fast", "stage/node/heartbeat-with-lease", "stage/pod/fast")
+"""What the hollow nodes do, out of the module of KWOK."""
+
+
+def folder() -> Path:
+    """Where the programs of these versions are kept."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    pinned = hashlib.sha256(GO.encode())
+    for path in sorted(MODULES.glob("*/go.sum")):
+        pinned.update(path.read_bytes())
+    return cache / "mainstay" / "testbed" / pinned.hexdigest()[:12]
+
+
+def missing() -> list[str]:
+    """Programs that have not been built."""
+    return [program.name for program in PROGRAMS if not (folder() / program.name).exists()]
+
+
+def path(name: str) -> Path:
+    """A program. Raises FileNotFoundError with what to do."""
+    found = folder() / name
+    if not found.exists():
+        msg = f"the test bed has no {name}; hint: make testbed-programs (once, about ten minutes)"
+        raise FileNotFoundError(msg)
+    return found
+
+
+def stages() -> list[Path]:
+    """The stage files of the hollow nodes."""
+    return sorted((folder() / "stages").glob("*.yaml"))
+
+
+def build() -> Iterator[str]:
+    """Build what is missing, one at a time for the memory; says what it does."""
+    wanted = [program for program in PROGRAMS if program.name in missing()]
+    if not wanted and stages():
+        return
+    folder().mkdir(parents=True, exist_ok=True)
+    go = yield from _go()
+    for program in wanted:
+        yield f"building {program.name}"
+        began = time.monotonic()
+        made = folder() / f"{program.name}.new"
+        linked = f"-s -w {program.linked}".strip()
+        _run(go, program, "build", "-trimpath", "-mod=readonly", "-ldflags", linked, "-o", str(made), program.package)
+        made.rename(folder() / program.name)
+        yield f"built {program.name} in {time.monotonic() - began:.0f} s"
+    yield from _stages(go)
+
+
+def _run(go: str, program: Program, *words: str) -> str:
+    """In the folder of the program's module. Raises RuntimeError with what Go says."""
+    done = subprocess.run(
+        [go, *words],
+        cwd=MODULES / program.module,
+        env={**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        msg = f"cannot build {program.name}: {done.stderr.strip()[-2_000:]}"
+        raise RuntimeError(msg)
+    return done.stdout
+
+
+def _stages(go: str) -> Iterator[str]:
+    """Copy the stage files out of the module of KWOK, one file per stage."""
+    kwok = PROGRAMS[-1]
+    place = json.loads(_run(go, kwok, "list", "-m", "-json", "sigs.k8s.io/kwok"))["Dir"]
+    target = folder() / "stages"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for stage in STAGES:
+        for source in sorted((Path(place) / "kustomize" / stage).glob("*.yaml")):
+            if source.name != "kustomization.yaml":
+                shutil.copyfile(source, target / f"{stage.replace('/', '-')}-{source.name}")
+    yield f"{len(stages())} stages of hollow nodes"
+
+
+def _go() -> Generator[str, None, str]:
+    """A Go that is new enough: the machine's, or the published toolchain, checked."""
+    found = shutil.which("go")
+    if found and _version(found) >= GO_OLDEST:
+        return found
+    kept = folder() / "go" / "bin" / "go"
+    if not kept.exists():
+        yield f"fetching Go {GO}"
+        _fetch_go(kept.parent.parent)
+    return str(kept)
+
+
+def _version(go: str) -> tuple[int, ...]:
+    words = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
+    parts = words.strip().removeprefix("go").split(".")[:2]
+    return tuple(int(part) for part in parts) if all(part.isdecimal() for part in parts) else ()
+
+
+def _fetch_go(target: Path) -> None:
+    """Raises RuntimeError for another content than the published one."""
+    machine = MACHINES[platform.machine()]
+    version = f"v0.0.1-go{GO}.linux-{machine}"
+    first = os.environ.get("GOPROXY", GO_PROXY).replace("|", ",").split(",")[0]
+    proxy = first if first.startswith("http") else GO_PROXY
+    with urllib.request.urlopen(f"{proxy}/golang.org/toolchain/@v/{version}.zip") as answer:
+        content = answer.read()
+    if hashlib.sha256(content).hexdigest() != GO_ZIP_SHA256[machine]:
+        msg = f"the toolchain of Go {GO} is not the published one"
+        raise RuntimeError(msg)
+    archive = target.with_suffix(".zip")
+    archive.write_bytes(content)
+    made = target.with_name("go.new")
+    shutil.rmtree(made, ignore_errors=True)
+    with zipfile.ZipFile(archive) as files:
+        files.extractall(made)
+    archive.unlink()
+    root = made / f"golang.org/toolchain@{version}"
+    for program in (*root.glob("bin/*"), *root.glob("pkg/tool/*/*")):
+        program.chmod(0o755)
+    root.rename(target)
+    shutil.rmtree(made)
