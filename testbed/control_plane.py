@@ -83,6 +83,11 @@ class ControlPlane:
         for part in (self.controllers, self.api_server, self.etcd):
             part.stop()
 
+    def close(self) -> None:
+        """Stop everything and let go of the connections."""
+        self.stop()
+        self._http.close()
+
     def saved(self) -> Path:
         """A copy of its whole state. Everything is stopped for it and started again."""
         self.stop()
@@ -130,7 +135,7 @@ def running(*, durable: bool = False) -> Iterator[ControlPlane]:
         control_plane.start()
         yield control_plane
     finally:
-        control_plane.stop()
+        control_plane.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 
