@@ -32,10 +32,13 @@ def test_it_is_the_version_that_is_pinned(control_plane: ControlPlane):
     assert control_plane.ask("/version")["gitVersion"] == programs.KUBERNETES
 
 
-def test_who_has_no_token_is_refused(control_plane: ControlPlane):
+@pytest.mark.parametrize(
+    ("headers", "status"), [({}, 403), ({"Authorization": "Bearer wrong"}, 401)], ids=["no token", "a wrong token"]
+)
+def test_a_stranger_sees_nothing(control_plane: ControlPlane, headers: dict[str, str], status: int):
     trusted = ssl.create_default_context(cafile=str(control_plane.keys.authority.certificate))
-    with httpx2.Client(base_url=control_plane.url, verify=trusted) as stranger:
-        assert stranger.get("/api/v1/nodes").status_code == 401
+    with httpx2.Client(base_url=control_plane.url, verify=trusted, headers=headers, trust_env=False) as stranger:
+        assert stranger.get("/api/v1/nodes").status_code == status
 
 
 def test_a_pod_on_a_hollow_node_seems_to_run_and_is_gone_when_deleted(control_plane: ControlPlane):
