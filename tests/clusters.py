@@ -11,7 +11,7 @@ from pathlib import Path
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.local import LocalCluster
 from mainstay.clusters.simulated import Behaviour, Machines, SimulatedCluster
-from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, PodSpec, PodState, Seen
+from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, Owner, PodSpec, PodState, Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.workload import Mount
@@ -104,6 +104,8 @@ class Rig:
 def create(name: str, node: str, *, script: str, **changes: object) -> CreatePod:
     """A small pod that runs a script, unless said otherwise."""
     given: dict[str, object] = {
+        "owner": Owner(tenant="acme", project="nlp"),
+        "image": "",
         "argv": ("/bin/sh", "-c", script),
         "env": (),
         "mounts": (),

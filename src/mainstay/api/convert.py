@@ -37,6 +37,7 @@ def job_request(job: wire.Job, *, code: str = "") -> JobRequest:
         name=job.name or job.type,
         run=job.arguments,
         setup=job.setup,
+        image=job.image,
         env=tuple(sorted(job.env.items())),
         mounts=(Mount(path=WORKDIR, tree=code),) if code else (),
         nodes=job.nodes,

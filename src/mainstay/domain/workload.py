@@ -84,6 +84,8 @@ class WorkloadSpec:
     run: tuple[str, ...]
     """The argument vector. A shell line arrives as ("/bin/sh", "-c", line)."""
     setup: str = ""
+    image: str = ""
+    """The container image that its pods run; empty: what their cluster runs by default."""
     env: tuple[tuple[str, str], ...] = ()
     mounts: tuple[Mount, ...] = ()
     nodes: int = 1

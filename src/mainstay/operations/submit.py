@@ -17,6 +17,7 @@ from mainstay.ports import Store
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}\Z")
+IMAGE = re.compile(r"[\w][\w./:@-]{0,511}\Z", re.ASCII)
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32: no letter that is easily taken for a digit."""
 ID_LETTERS = 8
@@ -140,6 +141,8 @@ def check(job: JobRequest) -> None:
         _check_resources(choice)
     _check_command(spec)
     _check_env(spec)
+    if spec.image and not IMAGE.match(spec.image):
+        _refuse("image", spec.image, "a container image such as python:3.12-slim")
 
 
 def _new_workload(job: JobRequest, principal: Principal, draw: Draw) -> NewWorkload:

@@ -152,6 +152,7 @@ def allocation_of(row: AllocationRow) -> Allocation:
         key=row["key"],
         workload_key=row["workload_key"],
         workload=row["workload"],
+        tenant=row["tenant"],
         project=row["project"],
         attempt=row["attempt"],
         rank=row["rank"],

@@ -116,7 +116,7 @@ def test_a_field_that_is_not_supported_yet_says_what_to_do_instead(field):
         ("[" * 3_000, "nested deeper"),
         ("run: \x07\n", "special characters"),
         (b"run: \xff\n", "not UTF-8"),
-        ("run: !!python/object/apply:os.system [echo]\nimage: x\n", "image"),
+        ("run: !!python/object/apply:os.system [echo]\nsecrets: x\n", "secrets"),
         ("x" * (SIZE_MAX + 1), "at most"),
     ],
 )
