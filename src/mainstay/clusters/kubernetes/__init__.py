@@ -1,0 +1,1 @@
+"""A Kubernetes cluster: pods placed by us, its API server as the only way in."""

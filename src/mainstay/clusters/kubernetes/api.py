@@ -1,0 +1,222 @@
+"""All that we ask of an API server, on one page. `connection.py` is it over HTTPS; a test may be it in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Generic, Protocol, TypeVar
+
+from mainstay.clusters.kubernetes.kinds import Kind
+from mainstay.clusters.kubernetes.objects import Object, Version
+
+T = TypeVar("T", bound=Object)
+T_co = TypeVar("T_co", bound=Object, covariant=True)
+
+Document = Mapping[str, Any] | Sequence[Mapping[str, Any]] | bytes
+"""An object as JSON: a mapping (a list for a JSON patch), or encoded already. Any: trees of JSON."""
+
+STALL_SECONDS = 130.0
+"""Bookmarks come once a minute: a watch that is silent for two is dead (R9)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable:
+    """An object that could not be decoded: the cluster lies about it, or is newer than we know."""
+
+    namespace: str
+    name: str
+    uid: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[T_co]):
+    """A part of a list; every page of one list carries the version of the whole. `size` is in bytes."""
+
+    items: Sequence[T_co]
+    unreadable: tuple[Unreadable, ...]
+    resource_version: str
+    size: int
+
+
+class Change(StrEnum):
+    """What a watch tells of."""
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+    BOOKMARK = "BOOKMARK"
+    UNREADABLE = "UNREADABLE"
+    """Something changed on an object that cannot be decoded: only its version is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchEvent(Generic[T_co]):
+    """One line of a watch. Of a bookmark only `resource_version` counts. `size` is in bytes."""
+
+    change: Change
+    object: T_co
+    resource_version: str
+    size: int
+
+
+class Patch(StrEnum):
+    """How a patch is meant: its content type."""
+
+    MERGE = "application/merge-patch+json"
+    JSON = "application/json-patch+json"
+    APPLY = "application/apply-patch+yaml"
+    """Server-side apply: what we state is ours; created if it is not there."""
+
+
+class Propagation(StrEnum):
+    """What becomes of the objects that a deleted one owns."""
+
+    BACKGROUND = "Background"
+    FOREGROUND = "Foreground"
+    ORPHAN = "Orphan"
+
+
+class Channel(StrEnum):
+    """Where output of a process came from."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+class Exec(Protocol):
+    """A process that was started in a container, at the other end of a WebSocket."""
+
+    @property
+    def exit_status(self) -> int | None:
+        """None until `receive` has said that it ended; -1 if it could not be started or its node was lost."""
+
+    async def send(self, data: bytes) -> None:
+        """To its standard input."""
+
+    async def end_input(self) -> None:
+        """No more input will come. Raises Invalid where the server knows no way to say so (before v5)."""
+
+    async def receive(self) -> tuple[Channel, bytes] | None:
+        """Output as it comes; None when the process has ended. Raises Unreachable if the connection broke before."""
+
+    async def resize(self, *, columns: int, rows: int) -> None:
+        """Of its terminal."""
+
+    async def close(self) -> None:
+        """Let go. A process with a terminal is hung up; one without runs on until its output fails."""
+
+
+class Stream(Protocol):
+    """One TCP connection to a port of a pod."""
+
+    async def send(self, data: bytes) -> None:
+        """All of it is handed to the network."""
+
+    async def receive(self) -> bytes | None:
+        """What came; None at the end. Raises Unreachable, with the kubelet's words, if there is nothing at that port."""
+
+    async def close(self) -> None:
+        """Let go."""
+
+
+class KubeApi(Protocol):
+    """One cluster. Every call may raise ApiError; changes raise OutcomeUnknown if the answer was lost."""
+
+    def list_pages(
+        self, kind: Kind[T], *, namespace: str = "", selector: str = "", fields: str = "", limit: int = 500
+    ) -> AsyncIterator[Page[T]]:
+        """A consistent list in pages of at most `limit`. Raises Expired (list again) if it took too long."""
+
+    def watch(
+        self,
+        kind: Kind[T],
+        since: str,
+        *,
+        namespace: str = "",
+        selector: str = "",
+        fields: str = "",
+        stall_seconds: float = STALL_SECONDS,
+    ) -> AsyncIterator[WatchEvent[T]]:
+        """Changes after a version, bookmarks included, until the server ends the watch: resume from the last version seen.
+
+        Raises Expired (list again), Silent after `stall_seconds` without a byte, Garbled.
+        """
+
+    async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
+        """The object as it is now. Raises NotFound."""
+
+    async def create(self, kind: Kind[T], namespace: str, document: Document) -> T:
+        """Raises AlreadyExists, Invalid, Rejected, OverQuota, Terminating."""
+
+    async def bind(self, namespace: str, pod: str, *, node: str, uid: str = "") -> None:
+        """Place a pod that waits. Raises Conflict if it is placed already or has another UID."""
+
+    async def evict(self, namespace: str, pod: str, *, uid: str = "", grace_seconds: int | None = None) -> None:
+        """Delete a pod where its disruption budget allows it. Raises Protected, NotFound, Conflict."""
+
+    async def patch(
+        self,
+        kind: Kind[T],
+        namespace: str,
+        name: str,
+        document: Document,
+        *,
+        how: Patch = Patch.MERGE,
+        subresource: str = "",
+    ) -> T:
+        """Change part of an object (with APPLY as the field manager `mainstay`, by force). Raises NotFound, Conflict."""
+
+    async def delete(
+        self,
+        kind: Kind[T],
+        namespace: str,
+        name: str,
+        *,
+        uid: str = "",
+        grace_seconds: int | None = None,
+        propagation: Propagation = Propagation.BACKGROUND,
+    ) -> None:
+        """Ask for the end of an object. Raises NotFound, and Conflict if it has another UID."""
+
+    def log(
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        follow: bool = False,
+        previous: bool = False,
+        timestamps: bool = False,
+        since_time: str = "",
+        tail: int | None = None,
+        limit_bytes: int | None = None,
+    ) -> AsyncIterator[bytes]:
+        """Output of a container in chunks, from `since_time` (RFC 3339) or the last `tail` lines. Raises NotFound, NotYet."""
+
+    def exec(
+        self, namespace: str, pod: str, container: str, argv: Sequence[str], *, stdin: bool = False, tty: bool = False
+    ) -> AbstractAsyncContextManager[Exec]:
+        """Start a process in a container; closed at the end of the block."""
+
+    def port_forward(self, namespace: str, pod: str, port: int) -> AbstractAsyncContextManager[Stream]:
+        """Open a TCP connection to a port of a pod, through the API server and the kubelet."""
+
+    async def can(
+        self, verb: str, kind: Kind[Any], *, namespace: str = "", subresource: str = "", name: str = ""
+    ) -> bool:
+        """Whether our account may do this (SelfSubjectAccessReview); in every namespace where `namespace` is empty."""
+
+    async def version(self) -> Version:
+        """Of the API server."""
+
+    async def cluster_uid(self) -> str:
+        """The UID of the namespace kube-system: another one means another (or a rebuilt) cluster."""
+
+    def server_time(self) -> int:
+        """UTC microseconds by the clock of the server, to a second; ours until it has answered once."""
+
+    async def close(self) -> None:
+        """Let go of all connections."""
