@@ -140,7 +140,7 @@ def _told_error(raw: Raw) -> ApiError:
 
 
 def _decoder(type_: type[V]) -> msgspec.json.Decoder[V]:
-    decoder: msgspec.json.Decoder[V] = _built(type_)
+    decoder: msgspec.json.Decoder[V] = _built(type_)  # type: ignore[arg-type]  # a class is hashable
     return decoder
 
 
