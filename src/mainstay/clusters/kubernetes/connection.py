@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -43,7 +43,7 @@ class Connection:
 
     async def list_pages(
         self, kind: Kind[T], *, namespace: str = "", selector: str = "", fields: str = "", limit: int = 500
-    ) -> AsyncIterator[Page[T]]:
+    ) -> AsyncGenerator[Page[T], None]:
         """As in `KubeApi`."""
         chosen = (("labelSelector", selector), ("fieldSelector", fields), ("limit", str(limit)))
         following = ""
@@ -65,7 +65,7 @@ class Connection:
         selector: str = "",
         fields: str = "",
         stall_seconds: float = STALL_SECONDS,
-    ) -> AsyncIterator[WatchEvent[T]]:
+    ) -> AsyncGenerator[WatchEvent[T], None]:
         """As in `KubeApi`."""
         parameters = (
             ("watch", "true"),
@@ -157,7 +157,7 @@ class Connection:
         since_time: str = "",
         tail: int | None = None,
         limit_bytes: int | None = None,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """As in `KubeApi`. A followed log may be silent for days: only a broken connection ends it."""
         parameters = (
             ("container", container),
