@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from mainstay.domain.errors import Invalid
+from mainstay.clusters.kubernetes.errors import Invalid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

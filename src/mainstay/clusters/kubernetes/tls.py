@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mainstay.clusters.kubernetes.credentials import Credentials
-from mainstay.domain.errors import Invalid
+from mainstay.clusters.kubernetes.errors import Invalid
 
 
 def context(credentials: Credentials) -> ssl.SSLContext:
