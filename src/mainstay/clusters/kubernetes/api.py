@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -127,7 +127,7 @@ class KubeApi(Protocol):
 
     def list_pages(
         self, kind: Kind[T], *, namespace: str = "", selector: str = "", fields: str = "", limit: int = 500
-    ) -> AsyncIterator[Page[T]]:
+    ) -> AsyncGenerator[Page[T], None]:
         """A consistent list in pages of at most `limit`. Raises Expired (list again) if it took too long."""
 
     def watch(
@@ -139,7 +139,7 @@ class KubeApi(Protocol):
         selector: str = "",
         fields: str = "",
         stall_seconds: float = STALL_SECONDS,
-    ) -> AsyncIterator[WatchEvent[T]]:
+    ) -> AsyncGenerator[WatchEvent[T], None]:
         """Changes after a version, bookmarks included, until the server ends the watch: resume from the last version seen.
 
         Raises Expired (list again), Silent after `stall_seconds` without a byte, Garbled.
@@ -193,7 +193,7 @@ class KubeApi(Protocol):
         since_time: str = "",
         tail: int | None = None,
         limit_bytes: int | None = None,
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Output of a container in chunks, from `since_time` (RFC 3339) or the last `tail` lines. Raises NotFound, NotYet."""
 
     def exec(

@@ -8,13 +8,19 @@ compared. Versions are opaque: equal or not; that one *looks* older only ever le
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Generic, Never, TypeVar
 
-from mainstay.clusters.kubernetes.api import KubeApi
+import structlog
+
+from mainstay.clusters.kubernetes.api import Change, KubeApi, Unreadable, WatchEvent
+from mainstay.clusters.kubernetes.errors import ApiError, Expired, Unreachable
 from mainstay.clusters.kubernetes.kinds import Kind
 from mainstay.clusters.kubernetes.objects import Object
 from mainstay.ports import Clock
@@ -26,6 +32,12 @@ Key = tuple[str, str]
 """(namespace, name)"""
 
 RELIST_SECONDS = 600.0
+REST_SECONDS_MIN, REST_SECONDS_MAX = 0.25, 30.0
+"""The most that is waited after the first failure, and after many: each time up to twice as long, at random."""
+FREEZE_OBJECTS_MIN = 5_000
+"""A list that brought so many new objects is kept from the garbage collector, which would visit them for ever."""
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -41,6 +53,10 @@ class Counters:
     bytes: int = 0
 
 
+async def _trust() -> None:
+    """The cluster is the one that it was."""
+
+
 class Informer(Generic[T, U]):
     """The view: `objects` by (namespace, name), each as `project` makes it. Run as a task of its owner's group."""
 
@@ -50,31 +66,199 @@ class Informer(Generic[T, U]):
         kind: Kind[T],
         *,
         clock: Clock,
-        project: Callable[[T], U],
+        project: Callable[[T], U | None],
         on_change: Callable[[Key, U | None, U | None], None] = lambda _key, _old, _new: None,
+        confirm: Callable[[], Awaitable[None]] = _trust,
         namespace: str = "",
         selector: str = "",
         fields: str = "",
         relist_seconds: float = RELIST_SECONDS,
         dice: random.Random | None = None,
     ) -> None:
-        """`on_change(key, old, new)` is called for every change, at once; old is None for a new object, new for a gone one.
+        """`project` makes of an object what is kept of it; None keeps nothing. It must not fail.
 
-        It is not called where `project` makes the same value of both.
+        `on_change(key, old, new)` is called at once for every change of a kept value (by `==`); old is None for a new object,
+        new is None for a gone one. `confirm` is awaited before each list and may raise ApiError: a view of another cluster at
+        the same address must not replace this one.
         """
-        self._source = (api, kind, namespace, selector, fields)
-        self._clock, self._project, self._on_change = clock, project, on_change
+        self._api, self._kind, self._clock = api, kind, clock
+        self._project, self._on_change, self._confirm = project, on_change, confirm
+        self._list_pages = partial(api.list_pages, kind, namespace=namespace, selector=selector, fields=fields)
+        self._open_watch = partial(api.watch, kind, namespace=namespace, selector=selector, fields=fields)
         self._relist_seconds, self._dice = relist_seconds, dice or random.Random()
         self._objects: dict[Key, U] = {}
+        self._uids: dict[Key, str] = {}
+        self._version = ""
+        self._failures_in_a_row = 0
         self.objects: Mapping[Key, U] = MappingProxyType(self._objects)
         self.synced = asyncio.Event()
         """Set once all has been listed; from then on the view is at most late, never half."""
         self.last_contact = 0.0
         """Monotonic seconds of the last page, event or bookmark; 0 before the first."""
         self.server_time_seen = 0
-        """Server's time of the last contact, UTC microseconds; 0 before the first."""
+        """The server's time of the last contact, UTC microseconds; 0 before the first."""
+        self.last_error: ApiError | None = None
+        """Why there is no contact now; None while there is."""
         self.counters = Counters()
 
     async def run(self) -> Never:
-        """Until it is cancelled; no fault of the cluster ends it. `last_error` says what the last one was."""
-        raise NotImplementedError
+        """Until it is cancelled. No fault of the cluster ends it: `last_error` says what is wrong, `last_contact` since when."""
+        while True:
+            await self._list_until_done()
+            await self._follow_until_in_doubt()
+
+    async def _list_until_done(self) -> None:
+        while True:
+            try:
+                await self._confirm()
+                await self._list()
+            except ApiError as error:
+                await self._rest(error)
+            else:
+                self.synced.set()
+                return
+
+    async def _list(self) -> None:
+        """Take over a whole list. What is not in it is gone, once its last page has come."""
+        listed: set[Key] = set()
+        unreadable: list[Unreadable] = []
+        version, size_before = "", len(self._objects)
+        async with aclosing(self._list_pages()) as pages:
+            async for page in pages:
+                for item in page.items:
+                    listed.add(item.metadata.key)
+                    self._put(item)
+                unreadable += page.unreadable
+                version = version or page.resource_version
+                self.counters.bytes += page.size
+                self._heard()
+        self._drop_missing(listed, unreadable)
+        self._version = version
+        self.counters.lists += 1
+        if len(self._objects) - size_before >= FREEZE_OBJECTS_MIN:
+            gc.freeze()
+
+    async def _follow_until_in_doubt(self) -> None:
+        """Watch, and watch again from the last version seen, until only a list can tell what is true."""
+        period = self._relist_seconds * self._dice.uniform(0.9, 1.1)
+        due = asyncio.get_running_loop().time() + period
+        was_cut = False
+        while True:
+            try:
+                async with asyncio.timeout_at(due):
+                    if was_cut and await self._went_back():
+                        return
+                    was_cut = False
+                    await self._watch()
+            except TimeoutError:
+                return
+            except Expired as error:
+                await self._rest(error)
+                return
+            except ApiError as error:
+                was_cut = True
+                await self._rest(error)
+            self.counters.reconnects += 1
+
+    async def _watch(self) -> None:
+        """One watch, until the server ends it."""
+        began = self._clock.monotonic()
+        told = False
+        try:
+            async with aclosing(self._open_watch(self._version)) as events:
+                async for event in events:
+                    told = True
+                    self._failures_in_a_row = 0
+                    self._take(event)
+        finally:
+            if self._clock.monotonic() - began > REST_SECONDS_MAX:  # it held: the next failure is a first one
+                self._failures_in_a_row = 0
+        if not told:
+            msg = "a watch ended without a word"
+            raise Unreachable(msg)
+
+    async def _went_back(self) -> bool:
+        """Whether the cluster seems to have been set back while we were cut off.
+
+        A watch from a version that it has not reached again would be silent, and lose what happens until then.
+        """
+        async with aclosing(self._list_pages(limit=1)) as pages:
+            async for page in pages:
+                return looks_older(page.resource_version, self._version)
+        return True
+
+    def _take(self, event: WatchEvent[T]) -> None:
+        self._heard()
+        self.counters.bytes += event.size
+        match event.change:
+            case Change.ADDED | Change.MODIFIED:
+                self._put(event.object)
+            case Change.DELETED:
+                self._drop(event.object)
+            case Change.UNREADABLE:
+                self._report_unreadable(event.object.metadata.name)
+            case Change.BOOKMARK:
+                self.counters.bookmarks += 1
+                if looks_older(event.resource_version, self._version):
+                    msg = f"the versions of {self._kind.plural} went back: the cluster was restored"
+                    raise Expired(msg)
+        if event.change is not Change.BOOKMARK:
+            self.counters.events += 1
+        self._version = event.resource_version or self._version
+
+    def _put(self, item: T) -> None:
+        key, new = item.metadata.key, self._project(item)
+        if new is None:
+            self._forget(key)
+            return
+        old = self._objects.get(key)
+        self._uids[key] = item.metadata.uid
+        if old != new:
+            self._objects[key] = new
+            self._on_change(key, old, new)
+
+    def _drop(self, item: T) -> None:
+        """Late news of a deleted object say nothing of another one that has its name by now."""
+        key = item.metadata.key
+        if self._uids.get(key) == item.metadata.uid:
+            self._forget(key)
+
+    def _forget(self, key: Key) -> None:
+        self._uids.pop(key, None)
+        if (old := self._objects.pop(key, None)) is not None:
+            self._on_change(key, old, None)
+
+    def _drop_missing(self, listed: set[Key], unreadable: list[Unreadable]) -> None:
+        """An object that is there but cannot be read is not gone; if one does not even say its name, none is."""
+        for odd in unreadable:
+            listed.add((odd.namespace, odd.name))
+            self._report_unreadable(odd.name)
+        if all(odd.name for odd in unreadable):
+            for key in [key for key in self._objects if key not in listed]:
+                self._forget(key)
+
+    def _report_unreadable(self, name: str) -> None:
+        self.counters.unreadable += 1
+        log.warning("unreadable_object", kind=self._kind.name, name=name)
+
+    def _heard(self) -> None:
+        self.last_contact = self._clock.monotonic()
+        self.server_time_seen = self._api.server_time()
+        self.last_error = None
+
+    async def _rest(self, error: ApiError) -> None:
+        """Longer after each failure, at random so that many do not come back at once, and never before we are asked to."""
+        self.last_error = error
+        self.counters.failures += 1
+        longest = min(REST_SECONDS_MAX, REST_SECONDS_MIN * 2 ** min(self._failures_in_a_row, 10))
+        self._failures_in_a_row += 1
+        await self._clock.sleep(error.retry_after + self._dice.uniform(0.0, longest))
+
+
+def looks_older(version: str, other: str) -> bool:
+    """Whether a version seems to come before another. A hint: versions are opaque, and so far numbers of 64 bits."""
+    return _is_number(version) and _is_number(other) and int(version) < int(other)
+
+
+def _is_number(version: str) -> bool:
+    return version.isascii() and version.isdecimal() and len(version) <= 20
