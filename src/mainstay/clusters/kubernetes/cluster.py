@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import assert_never
 
@@ -43,7 +42,7 @@ class KubernetesCluster:
         settings: Settings,
         tombstone_seconds: int = 600,
     ) -> None:
-        """`tombstone_seconds`: how long a name stays taken after its end is on record; far longer than any request is under way."""
+        """`tombstone_seconds`: how long a name stays taken once its end is on record; far longer than any request takes."""
         self.name = name
         self._api, self._artifacts, self._clock, self._settings = api, artifacts, clock, settings
         self._fence = Fence(api, clock, system=settings.system)

@@ -37,11 +37,14 @@ async def deliver(api: KubeApi, artifacts: Artifacts, *, namespace: str, pod: st
 
     Raises Invalid if they are not stored or damaged, Unavailable if the pod did not take them.
     """
-    async with asyncio.timeout(SECONDS_MAX), api.exec(namespace, pod, FILES, UNPACK, stdin=True) as process:
-        async with asyncio.TaskGroup() as group:
-            said = group.create_task(_said(process))
-            await _send(process, artifacts, mounts)
-            text = await said
+    async with (
+        asyncio.timeout(SECONDS_MAX),
+        api.exec(namespace, pod, FILES, UNPACK, stdin=True) as process,
+        asyncio.TaskGroup() as group,
+    ):
+        said = group.create_task(_said(process))
+        await _send(process, artifacts, mounts)
+        text = await said
     if process.exit_status != 0:
         msg = f"pod {pod} did not take its files: {text or 'no reason given'}"
         raise Unavailable(msg, object_=pod)

@@ -1,13 +1,12 @@
 """Logs of pods: followed while they run, kept by content after they are gone.
 
-The kubelet knows no offsets and keeps the newest 10 MiB or so. So a log is followed from its start into a file of ours, whose offsets
-are the log's; once the pod has ended, the whole goes to the artifacts, where every replica finds it.
+The kubelet knows no offsets and keeps the newest 10 MiB or so. So a log is followed from its start into a file of ours,
+whose offsets are the log's; once the pod has ended, the whole goes to the artifacts, where every replica finds it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator
@@ -128,11 +127,10 @@ class Logs:
         """One try. A stream that breaks is followed anew from its start, less what is here: the kubelet knows no offsets."""
         skip = into.size
         try:
-            async with contextlib.aclosing(self._stream(pod, namespace, follow=not ended)) as chunks:
-                async for chunk in chunks:
-                    fresh, skip = chunk[skip:], max(0, skip - len(chunk))
-                    if fresh:
-                        _append(into, fresh)
+            async for chunk in self._api.log(namespace, pod, MAIN, follow=not ended):
+                fresh, skip = chunk[skip:], max(0, skip - len(chunk))
+                if fresh:
+                    _append(into, fresh)
             into.whole = into.whole or ended
             into.failures = 0
         except NotFound:
@@ -143,9 +141,6 @@ class Logs:
             await self._clock.sleep(min(AGAIN_SECONDS * 2.0**into.failures, 30.0))
         finally:
             into.task = None
-
-    def _stream(self, pod: str, namespace: str, *, follow: bool) -> AsyncIterator[bytes]:
-        return self._api.log(namespace, pod, MAIN, follow=follow)
 
     async def _store(self, pod: str, followed: Followed) -> None:
         digest, size = await asyncio.to_thread(_digest, followed.file)

@@ -13,7 +13,7 @@ from mainstay.clusters.kubernetes.informer import Informer, Key
 from mainstay.clusters.kubernetes.kinds import NODES, PODS
 from mainstay.clusters.kubernetes.nodes import is_off, is_silent, node_state, why_not
 from mainstay.clusters.kubernetes.objects import Node, Pod
-from mainstay.clusters.kubernetes.states import View, view
+from mainstay.clusters.kubernetes.states import NOTHING, View, view
 from mainstay.domain.allocation import PodState, Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Unavailable
@@ -34,8 +34,8 @@ ORPHAN_SECONDS = 90
 class Used:
     """What is held on a node: by others, and by ours."""
 
-    others: Resources = Resources()
-    ours: Resources = Resources()
+    others: Resources = NOTHING
+    ours: Resources = NOTHING
 
 
 _NOTHING_USED = Used()
@@ -142,7 +142,7 @@ class Picture:
 
     def _pod_changed(self, key: Key, old: View | None, new: View | None) -> None:
         for known, sign in ((old, -1), (new, 1)):
-            if known is not None and known.node and known.holds != Resources():
+            if known is not None and known.node and known.holds != NOTHING:
                 self._hold(known, sign)
         name = key[1]
         if new is not None and new.state is not None:
