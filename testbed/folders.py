@@ -54,13 +54,23 @@ def clear(folder: Path) -> None:
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.02)
     cgroups.remove(folder.name)
-    shutil.rmtree(folder, ignore_errors=True)
+    for path in folder.iterdir():
+        if path.name != HOLDER:  # the last: a folder without it is nobody's, and would stay
+            _remove(path)
+    shutil.rmtree(folder)
 
 
 def processes(folder: Path) -> list[int]:
     """Programs that were started for a folder and run."""
     mark = f"{MARK}={folder}".encode()
     return [pid for pid in _pids() if any(word.startswith(mark) for word in _environment(pid))]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _pids() -> Iterator[int]:
