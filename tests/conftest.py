@@ -9,7 +9,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from testbed import control_plane, images, node
 from tests import postgres
+from tests.clusters import RealCluster
 
 # In CI the same examples are tried each time; a failing one is printed with the line that replays it.
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -24,6 +26,18 @@ def postgres_server() -> Iterator[postgres.Server]:
     """One server per test process, started when the first test needs it."""
     with postgres.running() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def real_cluster() -> Iterator[RealCluster]:
+    """A real Kubernetes with a real node, once per test process; where it cannot be, why not."""
+    if reason := node.why_not():
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with control_plane.running() as started, node.running(started) as machine:
+        machine.load(images.busybox())
+        yield RealCluster(control_plane=started, node=machine)
 
 
 @pytest.fixture

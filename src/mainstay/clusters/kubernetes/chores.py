@@ -7,7 +7,8 @@ another process goes on where this one was cut off, and doing it twice is doing 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 
@@ -68,7 +69,7 @@ class Chores:
         self._kept &= self._picture.ours.keys()
         if now >= self._next_burial:
             self._next_burial = now + BURIAL_SECONDS
-            self._start("burial", self._bury())
+            self._start("burial", self._bury)
 
     async def log_is_kept(self, pod: str, known: View) -> bool:
         """Whether the log of an ended pod is stored, or given up."""
@@ -100,29 +101,27 @@ class Chores:
             if pod not in self._kept:
                 self._logs.follow(pod, known.namespace, ended=state.seen is Seen.ENDED)
         elif known.waits_for_files and known.mounts:
-            self._start(f"files/{pod}", self._deliver(pod, known))
+            self._start(f"files/{pod}", partial(self._deliver, pod, known))
         if known.hopeless and not known.deleting and state.seen is not Seen.ENDED:
             since = self._hopeless_since.setdefault(pod, now)
             for_good = known.hopeless.partition(":")[0] in HOPELESS_REASONS
             if for_good or now - since >= PATIENCE_SECONDS:
-                self._start(f"verdict/{pod}", self._give_up(pod, known, known.hopeless))
+                self._start(f"verdict/{pod}", partial(self._give_up, pod, known, known.hopeless))
         else:
             self._hopeless_since.pop(pod, None)
 
-    def _start(self, name: str, chore: Coroutine[None, None, None]) -> None:
-        if name in self._tasks:
-            chore.close()
-            return
-        self._tasks[name] = asyncio.create_task(self._guarded(name, chore))
+    def _start(self, name: str, chore: Callable[[], Awaitable[None]]) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = asyncio.create_task(self._guarded(name, chore))
 
-    async def _guarded(self, name: str, chore: Coroutine[None, None, None]) -> None:
+    async def _guarded(self, name: str, chore: Callable[[], Awaitable[None]]) -> None:
         try:
-            await chore
+            await chore()
         except (MainstayError, TimeoutError, ExceptionGroup) as error:
             log.info("chore_failed", chore=name, reason=str(error))
             await self._clock.sleep(1.0)
         finally:
-            del self._tasks[name]
+            self._tasks.pop(name, None)
 
     async def _deliver(self, pod: str, known: View) -> None:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import assert_never
 
 import structlog
@@ -17,7 +18,7 @@ from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.clusters.kubernetes.picture import Picture
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.states import View, view
-from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, Owner, PodAction, Seen
+from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, Owner, PodAction, PodState, Seen
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import Conflict, Gone, Invalid, NoCapacity, NotYet
 from mainstay.domain.quantity import Resources
@@ -27,6 +28,16 @@ log = structlog.get_logger()
 
 UNSEEN_SECONDS = 10.0
 """A pod that we made and that the watch has not shown yet is not made again for so long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """A pod that the API server has taken and the watch has not shown yet. `at` is monotonic."""
+
+    at: float
+    node: str
+    holds: Resources
+    identity: str
 
 
 class KubernetesCluster:
@@ -49,8 +60,8 @@ class KubernetesCluster:
         self._picture = Picture(api, clock, system=settings.system)
         self._logs = Logs(api, artifacts, clock, cluster=name)
         self._chores = Chores(api, artifacts, clock, self._picture, self._logs, tombstone_seconds=tombstone_seconds)
-        self._made: dict[str, tuple[float, str, Resources]] = {}
-        """Pods that we made and have not seen yet: when, on which node, and what they hold there."""
+        self._made: dict[str, Made] = {}
+        """Pods that we made and have not seen yet."""
 
     async def observe(self) -> ClusterState:
         """As the informers have it. Whoever looks leads: the chores of the cluster are done on the way."""
@@ -58,7 +69,8 @@ class KubernetesCluster:
         at = self._picture.seen_until
         self._forget_made()
         self._chores.round()
-        return ClusterState(nodes=self._picture.nodes(), pods=self._picture.pods(), at=at)
+        made = (PodState(name=name, node=made.node, seen=Seen.NOTHING) for name, made in self._made.items())
+        return ClusterState(nodes=self._picture.nodes(), pods=(*self._picture.pods(), *made), at=at)
 
     async def act(self, action: PodAction, *, epoch: int) -> None:
         """As every cluster: fenced by epoch, idempotent by name."""
@@ -111,20 +123,23 @@ class KubernetesCluster:
         if known is not None:
             _require_same(action, known)
             return
-        if action.name in self._made:
+        made = self._made.get(action.name)
+        if made is not None and made.identity == pods.identity(action):
             return
         self._require_room(action)
         namespace = pods.namespace_of(action.name, action.spec.owner, self._settings)
         document = pods.pod(action, self._settings)
         try:
-            made = await self._in_namespace(namespace, action.spec.owner, document)
+            uid = await self._in_namespace(namespace, action.spec.owner, document)
         except AlreadyExists:
             found = await self._api.get(PODS, namespace, action.name)
             _require_same(action, view(found, system=names.short(self._settings.system)))
             return
-        self._made[action.name] = (self._clock.monotonic(), action.node, action.spec.resources)
+        self._made[action.name] = Made(
+            at=self._clock.monotonic(), node=action.node, holds=action.spec.resources, identity=pods.identity(action)
+        )
         if action.spec.size > 1 and action.spec.rank == 0:
-            await self._make_service(action, namespace, uid=made)
+            await self._make_service(action, namespace, uid=uid)
 
     async def _in_namespace(self, namespace: str, owner: Owner, document: pods.Document) -> str:
         """Create a pod; its UID. The namespace is made when it turns out to be missing."""
@@ -161,7 +176,7 @@ class KubernetesCluster:
             msg = f"node {action.node} takes nothing: {why}"
             raise NoCapacity(msg, object_=action.node)
         free, wanted = self._picture.free(action.node), action.spec.resources
-        unseen = [held for _, node, held in self._made.values() if node == action.node]
+        unseen = [made.holds for made in self._made.values() if made.node == action.node]
         for what, needed, left in (
             ("thousandths of a core", wanted.cpu_milli, free.cpu_milli - sum(held.cpu_milli for held in unseen)),
             ("bytes of memory", wanted.memory_bytes, free.memory_bytes - sum(held.memory_bytes for held in unseen)),
@@ -216,9 +231,7 @@ class KubernetesCluster:
     def _forget_made(self) -> None:
         now = self._clock.monotonic()
         seen = [
-            name
-            for name, (since, _, _) in self._made.items()
-            if name in self._picture.ours or now - since > UNSEEN_SECONDS
+            name for name, made in self._made.items() if name in self._picture.ours or now - made.at > UNSEEN_SECONDS
         ]
         for name in seen:
             del self._made[name]

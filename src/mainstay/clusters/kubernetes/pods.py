@@ -167,6 +167,8 @@ def gang_service(action: CreatePod, settings: Settings, *, rank0_uid: str) -> Do
 
 _POD_DEFAULTS: Mapping[str, Any] = {
     "restartPolicy": "Never",
+    # A process with the number 1 that does not handle SIGTERM never gets it: a stop would take its whole grace.
+    "shareProcessNamespace": True,
     "automountServiceAccountToken": False,
     "enableServiceLinks": False,
     "securityContext": {
