@@ -62,12 +62,15 @@ async def _read(path: Path, context: str, clock: Clock) -> tuple[Credentials, fl
         document = yaml.safe_load(path.read_text())
         config = KubeConfig.from_dict(document, fname=path).get(context or None)
         assert config is not None  # a context is named, or `get` has raised
-        cluster = next(entry["cluster"] for entry in document["clusters"] if entry["name"] == config.context.cluster)
+        cluster = {entry["name"]: entry["cluster"] for entry in document["clusters"]}[config.context.cluster]
         credentials = _static(config, cluster)
     except OSError as error:
         msg = f"{error.filename} cannot be read: {error.strerror}"
         raise Invalid(msg, hint="check the path of the kubeconfig and the files that it names") from error
-    except (yaml.YAMLError, ConfigError, msgspec.ValidationError, LookupError, TypeError, UnicodeError) as error:
+    except yaml.YAMLError:  # its words would quote the file, and with it perhaps a token
+        msg = f"{path} is not YAML"
+        raise Invalid(msg, hint="check the file") from None
+    except (ConfigError, msgspec.ValidationError, LookupError, AttributeError, TypeError, ValueError) as error:
         msg = f"{path} is no kubeconfig with that context: {error}"
         raise Invalid(msg, hint="kubectl config get-contexts shows what it has") from error
     if config.user is not None and config.user.exec is not None:
