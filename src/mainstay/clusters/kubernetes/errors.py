@@ -12,6 +12,8 @@ from mainstay.clusters.kubernetes.objects import Status
 from mainstay.domain import errors
 
 READS = frozenset({"GET", "HEAD"})
+RETRY_AFTER_MAX = 3_600.0
+"""Who asks us to stay away for longer is wrong."""
 
 
 class ApiError(errors.MainstayError):
@@ -52,6 +54,10 @@ class OverQuota(ApiError, errors.NoCapacity):
 
 class Terminating(ApiError, errors.NotYet):
     """The namespace is being deleted: come back when it is gone."""
+
+
+class NotStarted(ApiError, errors.NotYet):
+    """The container has not started: it has no log and takes no commands yet."""
 
 
 class Protected(ApiError, errors.NotYet):
@@ -95,33 +101,36 @@ def refusal(status: Status, *, method: str, path: str, retry_after: float = 0.0)
     kind, hint = _kind(status, method)
     message = _words(status, method=method, path=path)
     error = kind(message, hint=hint, object_=status.details.name, numbers={"status": status.code})
-    error.retry_after = max(retry_after, float(status.details.retry_after_seconds), 0.0)
+    error.retry_after = min(max(retry_after, float(status.details.retry_after_seconds), 0.0), RETRY_AFTER_MAX)
     return error
+
+
+_BY_CODE: dict[int, tuple[type[ApiError], str]] = {
+    401: (Unauthenticated, "renew the token or the certificate of this cluster; they expire"),
+    404: (NotFound, ""),
+    410: (Expired, ""),
+    503: (ServerFailed, ""),
+}
 
 
 def _kind(status: Status, method: str) -> tuple[type[ApiError], str]:
     causes = {cause.reason for cause in status.details.causes}
     match status.code:
-        case 401:
-            return Unauthenticated, "renew the token or the certificate of this cluster; they expire"
+        case code if code in _BY_CODE:
+            return _BY_CODE[code]
         case 403:
             return _forbidden(status, causes)
-        case 404:
-            return NotFound, ""
         case 409:
             return (AlreadyExists if status.reason == "AlreadyExists" else Conflict), ""
-        case 410:
-            return Expired, ""
         case 429:
             return (Protected if "DisruptionBudget" in causes else TooManyRequests), ""
         case 504 if "ResourceVersionTooLarge" in causes:
             return Expired, ""
+        case 400 if "is waiting to start" in status.message:
+            return NotStarted, ""
         case code if code < 500:
             return Invalid, ""
-        case 503:
-            return ServerFailed, ""
-        case _:  # behind a 500, 502 or 504 a change may still have been made
-            return (ServerFailed if method in READS else OutcomeUnknown), ""
+    return (ServerFailed if method in READS else OutcomeUnknown), ""  # a change may have been made nevertheless
 
 
 _NOT_GRANTED = re.compile(r'cannot (?P<verb>\S+) resource "(?P<resource>[^"]+)" in API group "(?P<group>[^"]*)"')

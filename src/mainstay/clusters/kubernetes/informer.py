@@ -158,6 +158,8 @@ class Informer(Generic[T, U]):
             except ApiError as error:
                 was_cut = True
                 await self._rest(error)
+                if isinstance(error, Unreachable) and self._failures_in_a_row > 1:
+                    return  # the server was away, not only a connection: it may come back in another state
             self.counters.reconnects += 1
 
     async def _watch(self) -> None:

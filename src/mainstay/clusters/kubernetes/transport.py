@@ -224,5 +224,5 @@ def _refusal(answer: aiohttp.ClientResponse, content: bytes, *, method: str, pat
 
 
 def _seconds(header: str) -> float:
-    """Retry-After in seconds; the form with a date is not used by API servers. An hour at most."""
-    return min(float(header), 3_600.0) if header.isascii() and header.isdigit() else 0.0
+    """Retry-After in seconds; the form with a date is not used by API servers."""
+    return float(header) if header.isascii() and header.isdigit() else 0.0
