@@ -193,24 +193,28 @@ def test_a_node_that_lost_its_power_comes_back_with_its_address_and_without_what
     pods.reaches("next", "Succeeded")
 
 
-def test_a_second_node_runs_beside_the_first_and_leaves_nothing(real_node: Node):
-    before = _left()
+def test_a_second_node_runs_beside_the_first_and_leaves_this_machine_as_it_was(real_node: Node):
+    before = _settings()
     with running() as control_plane, node.running(control_plane, "other") as other:
         assert other.address != real_node.address
         other.load(images.busybox())
-        group, folder = control_plane.folder.name, control_plane.folder
+        assert _settings() == before
+        group, folder, network = control_plane.folder.name, control_plane.folder, other.machine.network
         assert any((hierarchy / group).exists() for hierarchy in cgroups.hierarchies())
+        assert network.device in _said("ip", "link")
+        assert str(folder) not in _said("findmnt")
     assert not folder.exists()
     assert folders.processes(folder) == []
     assert not any((hierarchy / group).exists() for hierarchy in cgroups.hierarchies())
-    until(lambda: _left() == before)
+    until(lambda: f"{network.device}@" not in _said("ip", "link"))
+    assert str(network.pods) not in _said("ip", "route")
+    assert "KUBE" not in _said("iptables-save")
+    assert _settings() == before
 
 
-def _left() -> dict[str, list[str]]:
-    """Of this machine: what a node might change."""
-    commands = ("ip -brief link", "ip route", "iptables-save", "findmnt --noheadings --list")
-    said = {
-        words: subprocess.run(words.split(), capture_output=True, text=True, check=True).stdout for words in commands
-    }
-    settings = [Path("/proc/sys", name).read_text() for name in (*machine.SETTINGS, "net/ipv4/ip_forward")]
-    return {words: sorted(lines.splitlines()) for words, lines in said.items()} | {"settings": settings}
+def _settings() -> list[str]:
+    return [Path("/proc/sys", name).read_text() for name in (*machine.SETTINGS, "net/ipv4/ip_forward")]
+
+
+def _said(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
