@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import platform
 import shutil
@@ -14,41 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from testbed import layers
+from testbed.layers import Blob, Entry
 from testbed.node_files import PAUSE
 from testbed.programs import MACHINES
 
 BUSYBOX = "localhost/busybox:1"
 USER = 65_532
 """Of every image: pods under the restricted profile may not be root."""
+PATH = "/usr/local/bin:/usr/bin:/bin"
 _OCI = "application/vnd.oci.image"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blob:
-    """A part of an image, named by its content: in memory, or in a file."""
-
-    digest: str
-    size_bytes: int
-    path: Path | None = None
-    content: bytes = b""
-
-    @classmethod
-    def of(cls, content: bytes) -> Blob:
-        """A small one."""
-        return cls(digest=f"sha256:{hashlib.sha256(content).hexdigest()}", size_bytes=len(content), content=content)
-
-    @classmethod
-    def document(cls, content: Any) -> Blob:
-        """JSON."""
-        return cls.of(json.dumps(content, sort_keys=True).encode())
-
-    def described(self, kind: str) -> dict[str, Any]:
-        """As another part of the image refers to it."""
-        return {"mediaType": f"{_OCI}.{kind}", "digest": self.digest, "size": self.size_bytes}
-
-    def opened(self) -> IO[bytes]:
-        """To be read once."""
-        return self.path.open("rb") if self.path else io.BytesIO(self.content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,30 +40,29 @@ class Image:
 
     def write(self, stream: IO[bytes]) -> None:
         """As a tar archive in the OCI image layout, which every container runtime imports."""
-        index = Blob.document(self._index())
         with tarfile.open(fileobj=stream, mode="w|") as archive:
             _add(archive, "oci-layout", Blob.of(b'{"imageLayoutVersion": "1.0.0"}'))
-            _add(archive, "index.json", index)
+            _add(archive, "index.json", _document(self._index()))
             for blob in (self._manifest(), self._configuration(), *self.layers):
                 _add(archive, f"blobs/{blob.digest.replace(':', '/')}", blob)
 
     def _index(self) -> dict[str, Any]:
         named = {"annotations": {"io.containerd.image.name": self.reference}}
-        return {"schemaVersion": 2, "manifests": [self._manifest().described("manifest.v1+json") | named]}
+        return {"schemaVersion": 2, "manifests": [_described(self._manifest(), "manifest.v1+json") | named]}
 
     def _manifest(self) -> Blob:
-        return Blob.document(
+        return _document(
             {
                 "schemaVersion": 2,
                 "mediaType": f"{_OCI}.manifest.v1+json",
-                "config": self._configuration().described("config.v1+json"),
-                "layers": [layer.described("layer.v1.tar") for layer in self.layers],
+                "config": _described(self._configuration(), "config.v1+json"),
+                "layers": [_described(layer, "layer.v1.tar") for layer in self.layers],
             }
         )
 
     def _configuration(self) -> Blob:
-        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", **self.environment}
-        return Blob.document(
+        environment = {"PATH": PATH, **self.environment}
+        return _document(
             {
                 "architecture": MACHINES[platform.machine()],
                 "os": "linux",
@@ -107,60 +79,48 @@ class Image:
 
 def pause() -> Image:
     """What holds a pod together: a process that does nothing."""
-    return Image(reference=PAUSE, layers=(_busybox_layer(),), command=("sleep", "infinity"))
+    return Image(reference=PAUSE, layers=(small_system(),), command=("sleep", "infinity"))
 
 
 def busybox() -> Image:
     """A shell and the usual small programs."""
-    return Image(reference=BUSYBOX, layers=(_busybox_layer(),))
+    return Image(reference=BUSYBOX, layers=(small_system(),))
 
 
-def _busybox_layer() -> Blob:
-    """Raises FileNotFoundError with what to do."""
+def small_system() -> Blob:
+    """The layer below all others. Raises FileNotFoundError with what to do."""
     program = shutil.which("busybox")
     if program is None:
         msg = "busybox is missing; hint: scripts/ensure-containerd"
         raise FileNotFoundError(msg)
     names = subprocess.run([program, "--list"], check=True, capture_output=True, text=True).stdout.split()
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
-        for entry in _system():
-            archive.addfile(*entry)
-        archive.addfile(*_file("bin/busybox", Path(program).read_bytes(), mode=0o755))
-        for name in sorted(set(names) - {"busybox"}):
-            archive.addfile(_link(f"bin/{name}", "busybox"))
-    return Blob.of(content.getvalue())
+    return layers.layer([*_system(), *_programs(Path(program), sorted(set(names) - {"busybox"}))])
 
 
-def _system() -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+def _system() -> Iterator[Entry]:
     """What every program expects of a root."""
-    for name, mode in (("bin", 0o755), ("etc", 0o755), ("tmp", 0o1777)):
-        yield _folder(name, mode=mode), None
-    yield _file("etc/passwd", f"root:x:0:0::/root:/bin/sh\nuser:x:{USER}:{USER}::/tmp:/bin/sh\n".encode())
-    yield _file("etc/group", f"root:x:0:\nuser:x:{USER}:\n".encode())
-    yield _file("etc/nsswitch.conf", b"hosts: files dns\n")
+    yield layers.directory("tmp", mode=0o1777)
+    yield layers.file("etc/passwd", f"root:x:0:0::/root:/bin/sh\nuser:x:{USER}:{USER}::/tmp:/bin/sh\n".encode())
+    yield layers.file("etc/group", f"root:x:0:\nuser:x:{USER}:\n".encode())
+    yield layers.file("etc/nsswitch.conf", b"hosts: files dns\n")
 
 
-def _folder(name: str, *, mode: int = 0o755) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)
-    entry.type, entry.mode = tarfile.DIRTYPE, mode
-    return entry
+def _programs(busybox: Path, names: list[str]) -> Iterator[Entry]:
+    yield layers.copied(busybox, "bin/busybox")
+    yield from (layers.link(f"bin/{name}", "busybox") for name in names)
 
 
-def _file(name: str, content: bytes, *, mode: int = 0o644) -> tuple[tarfile.TarInfo, IO[bytes]]:
-    entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = len(content), mode
-    return entry, io.BytesIO(content)
+def _document(content: Any) -> Blob:
+    return Blob.of(json.dumps(content, sort_keys=True).encode())
 
 
-def _link(name: str, target: str) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)
-    entry.type, entry.linkname, entry.mode = tarfile.SYMTYPE, target, 0o777
-    return entry
+def _described(blob: Blob, kind: str) -> dict[str, Any]:
+    """As another part of the image refers to it."""
+    return {"mediaType": f"{_OCI}.{kind}", "digest": blob.digest, "size": blob.size_bytes}
 
 
 def _add(archive: tarfile.TarFile, name: str, blob: Blob) -> None:
-    entry = tarfile.TarInfo(name)
-    entry.size = blob.size_bytes
+    header = tarfile.TarInfo(name)
+    header.size = blob.size_bytes
     with blob.opened() as content:
-        archive.addfile(entry, content)
+        archive.addfile(header, content)

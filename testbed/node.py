@@ -14,7 +14,7 @@ from pathlib import Path
 
 import httpx2
 
-from testbed import cgroups, hollow, images, programs, relay
+from testbed import cgroups, hollow, images, names, programs, relay
 from testbed.control_plane import ControlPlane, write_kubeconfig
 from testbed.images import Image
 from testbed.machine import Machine
@@ -62,7 +62,7 @@ class Node:
         self._group = f"{control_plane.folder.name}/{name}"
         self.machine = Machine(control_plane.folder / name)
         self._run = self.machine.folder / "run"
-        self._relay: Running | None = None
+        self._helpers: list[Running] = []
         self.containerd = self.machine.program("containerd", lambda: ["containerd", "--config=/run/containerd.toml"])
         self.kubelet = self.machine.program("kubelet", self._kubelet)
         self.proxy = self.machine.program("kube-proxy", self._kube_proxy)
@@ -77,19 +77,25 @@ class Node:
         cgroups.make(self._group)
         self.machine.switch_on()
         self._write_files()
-        self._relay = self._relayed()
+        self._help()
         self.containerd.start()
         self.containerd.wait_until(self._has_runtime, seconds=START_SECONDS_MAX)
         self.load(images.pause())
-        self.kubelet.start()
         self.proxy.start()
-        self.kubelet.wait_until(self.is_ready, seconds=START_SECONDS_MAX)
+        self.start_kubelet()
+
+    def start_kubelet(self) -> None:
+        """Until the API server reaches it and calls the node Ready, which it may do since an earlier start."""
+        self.kubelet.start()
+        self.kubelet.wait_until(lambda: self._answers() and self.is_ready(), seconds=START_SECONDS_MAX)
 
     def stop(self) -> None:
         """At once, as without power: pods and all. It may be started again."""
         self.machine.switch_off()
-        if self._relay is not None:
-            self._relay.stop()
+        for part in (self.proxy, self.kubelet, self.containerd):
+            part.kill()  # they have gone with the machine; this only takes note
+        while self._helpers:
+            self._helpers.pop().stop()
         cgroups.remove(self._group)
 
     def is_ready(self) -> bool:
@@ -111,6 +117,12 @@ class Node:
         if importing.returncode:
             msg = f"{image.reference} cannot be loaded: {said.decode().strip()}"
             raise RuntimeError(msg)
+
+    def _answers(self) -> bool:
+        """Whether the API server reaches its kubelet."""
+        with contextlib.suppress(httpx2.HTTPStatusError):  # no such node yet, or no such kubelet
+            return bool(self._control_plane.ask(f"/api/v1/nodes/{self.name}/proxy/healthz") == "ok")
+        return False
 
     def _kubelet(self) -> list[str]:
         options = ["--config=/run/kubelet.json", "--kubeconfig=/run/kubelet.kubeconfig"]
@@ -157,15 +169,18 @@ class Node:
                 server_name=API_NAME,
             )
 
-    def _relayed(self) -> Running:
-        """The API server listens on loopback: carry what the node and its pods send there."""
+    def _help(self) -> None:
+        """The API server listens on loopback: carry what the node and its pods send there, and answer for names."""
         outer = self.machine.network.outer
-        words = [f"{outer}:{API_PORT}", f"127.0.0.1:{self._control_plane.port}"]
-        log = self.machine.folder / "relay.log"
-        carrier = Running("relay", [sys.executable, relay.__file__, *words], log=log)
-        carrier.start()
+        ways = [f"{outer}:{API_PORT}", f"127.0.0.1:{self._control_plane.port}"]
+        for name, words in (
+            ("relay", [relay.__file__, *ways]),
+            ("names", [names.__file__, outer, str(self._control_plane.kubeconfig)]),
+        ):
+            helper = Running(name, [sys.executable, *words], log=self.machine.folder / f"{name}.log")
+            helper.start()
+            self._helpers.append(helper)
         _announce(self._control_plane, outer)
-        return carrier
 
 
 @contextlib.contextmanager

@@ -1,18 +1,7 @@
-"""A real API server for the tests, where the programs of the test bed have been built."""
+"""The clusters of the test bed as fixtures."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from testbed.fixtures import breakable_control_plane, control_plane, hollow_nodes, namespace, real_node
 
-import pytest
-
-from testbed import programs
-from testbed.control_plane import ControlPlane, running
-
-
-@pytest.fixture(scope="module")
-def control_plane() -> Iterator[ControlPlane]:
-    if programs.missing():
-        pytest.skip("the programs of the test bed are not built; make testbed-programs builds them")
-    with running() as started:
-        yield started
+__all__ = ["breakable_control_plane", "control_plane", "hollow_nodes", "namespace", "real_node"]
