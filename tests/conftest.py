@@ -9,7 +9,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from testbed import control_plane, images, node
+from testbed import images
+from testbed.control_plane import ControlPlane
+from testbed.fixtures import breakable_control_plane, control_plane, hollow_nodes, namespace, real_node
+from testbed.node import Node
 from tests import postgres
 from tests.clusters import RealCluster
 
@@ -17,6 +20,8 @@ from tests.clusters import RealCluster
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+__all__ = ["breakable_control_plane", "control_plane", "hollow_nodes", "namespace", "real_node"]
 
 _numbers = itertools.count(1)
 
@@ -29,15 +34,10 @@ def postgres_server() -> Iterator[postgres.Server]:
 
 
 @pytest.fixture(scope="session")
-def real_cluster() -> Iterator[RealCluster]:
-    """A real Kubernetes with a real node, once per test process; where it cannot be, why not."""
-    if reason := node.why_not():
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with control_plane.running() as started, node.running(started) as machine:
-        machine.load(images.busybox())
-        yield RealCluster(control_plane=started, node=machine)
+def real_cluster(control_plane: ControlPlane, real_node: Node) -> RealCluster:
+    """A real Kubernetes with a real node."""
+    real_node.load(images.busybox())
+    return RealCluster(control_plane=control_plane, node=real_node)
 
 
 @pytest.fixture

@@ -150,6 +150,13 @@ def test_faults_of_a_job_file_are_told_at_their_lines_and_nothing_is_sent(up, tm
     assert done.stderr.splitlines()[1].startswith("job.yaml:3:1: nodes: ")
 
 
+def test_a_folder_that_cannot_be_sent_is_told_and_nothing_is_submitted(up, tmp_path):
+    (tmp_path / "job.yaml").write_text("name: nowhere\nrun: 'true'\nworkdir: code\n")
+    done = up.mainstay("apply", "-y", "-f", "job.yaml", cwd=tmp_path)
+    assert (done.returncode, f"not a folder: {tmp_path / 'code'}" in done.stderr) == (2, True)
+    assert up.json("ps", "-a", "--name", "nowhere") == []
+
+
 def test_a_plan_of_what_can_never_fit_says_what_would(up, tmp_path):
     (tmp_path / "job.yaml").write_text("run: echo\nresources: {cpu: 4000}\n")
     found = up.json("plan", "-f", str(tmp_path / "job.yaml"))
@@ -189,6 +196,14 @@ def test_what_is_wrong_is_told_in_a_sentence_with_its_exit_code(up, arguments, c
     assert said in done.stderr
     assert done.returncode == code
     assert "Traceback" not in done.stderr
+
+
+def test_a_single_fault_is_told_once(up):
+    assert up.mainstay("cost", "--since", "yesterday").stderr.count("since") == 1
+
+
+def test_the_examples_of_a_command_stand_on_lines_of_their_own(up):
+    assert "\n  mainstay run -- python -c 'print(6 * 7)'\n" in up.mainstay("run", "--help").stdout
 
 
 STEERING = "a\x9b31mb\x07c"
@@ -271,6 +286,19 @@ def test_events_resume_and_follow(up):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_watched_list_that_goes_elsewhere_than_a_terminal_is_printed_again_after_every_change(up, options):
+    process = up.start("ps", "-a", "-w", *options)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    ref = submitted(up, "--name", "watched", "--", "true")
+    assert any(ref in line and "succeeded" in line for line in iter(process.stdout.readline, ""))
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert first.startswith("[" if options else "ID ")
 
 
 def test_the_head_of_a_long_list_is_no_error(up):

@@ -103,8 +103,11 @@ class Reason:
 
     @property
     def sentence(self) -> str:
-        """The reason in words; a number that was not given shows as `?`."""
-        return SENTENCES[self.code].format_map(_Figures({"object": self.object, **self.numbers}))
+        """The reason in words; a number that was not given shows as `?`. A detail that has no place in it follows."""
+        template = SENTENCES[self.code]
+        words = template.format_map(_Figures({"object": self.object, **self.numbers}))
+        detail = self.numbers.get("detail")
+        return f"{words}: {detail}" if detail and "{detail}" not in template else words
 
 
 class _Figures(dict[str, int | float | str]):

@@ -1,7 +1,0 @@
-"""The clusters of the test bed as fixtures."""
-
-from __future__ import annotations
-
-from testbed.fixtures import breakable_control_plane, control_plane, hollow_nodes, namespace, real_node
-
-__all__ = ["breakable_control_plane", "control_plane", "hollow_nodes", "namespace", "real_node"]
