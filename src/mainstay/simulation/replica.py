@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mainstay.control import decisions, runner
 from mainstay.control.decisions import DECISIONS, Decision, plan_of
 from mainstay.control.effects import BUSY_SECONDS
-from mainstay.control.runner import Loop
+from mainstay.control.loop import Loop
 from mainstay.control.tenure import LEASE_SECONDS, Tenure
 from mainstay.domain.errors import Fenced, MainstayError
 from mainstay.operations.pulse import Pulse
