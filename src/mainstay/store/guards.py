@@ -105,7 +105,7 @@ def pod_may_close(world: World, row: AllocationRow) -> Reason | None:
         return Reason(code=Code.DUPLICATE, object=pod_of(row))
     workload = world.workloads.get(row["workload_key"])
     concluded = workload is None or Phase(workload["phase"]).final or workload["attempt"] > row["attempt"]
-    metered = row["started_at"] == 0 or row["metered_until"] >= row["ended_at"]
+    metered = row["started_at"] == 0 or max(row["metered_until"], row["started_at"]) >= row["ended_at"]
     if row["seen"] == Seen.ENDED and metered and concluded:
         return None
     return changed(pod_of(row), read=row["version"], now=row["version"])
