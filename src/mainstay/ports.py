@@ -125,7 +125,8 @@ class Connector(Protocol):
 class Cluster(Protocol):
     """Something that runs pods. Every method is idempotent and safe to repeat after a crash.
 
-    Each may raise Unavailable while the cluster does not answer, and Denied while it does not let us in.
+    Each may raise Unavailable while the cluster does not answer, and Denied while it does not let us in; none waits
+    longer than a minute for it.
     """
 
     name: str

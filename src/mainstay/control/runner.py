@@ -8,8 +8,9 @@ import structlog
 
 from mainstay.control import decisions
 from mainstay.control.decisions import DECISIONS, Decision
-from mainstay.control.effects import BUSY_SECONDS, IDLE_SECONDS, EffectLoop
+from mainstay.control.fleet import Fleet
 from mainstay.control.loop import Due, Loop, forever
+from mainstay.control.member import Member
 from mainstay.control.tenure import Tenure
 from mainstay.domain.errors import Fenced
 from mainstay.operations.services import Services
@@ -19,10 +20,17 @@ log = structlog.get_logger()
 
 
 def loops(services: Services, *, holder: str) -> tuple[Loop, ...]:
-    """Every loop of this process: one per decision, one per cluster. This list is all that runs."""
+    """Every loop of this process: one per decision, one per cluster that it brought along, and the one that follows
+    the table of clusters, which runs one for each of the others. This list is all that runs.
+    """
+
+    def start(loop: Loop) -> asyncio.Task[None]:
+        return asyncio.create_task(forever(loop, services), name=loop.name)
+
     return (
         *(_decision_loop(services, decision, holder=holder) for decision in DECISIONS),
-        *(_effect_loop(services, cluster, holder=holder) for cluster in services.clusters.values()),
+        *(_brought_along(services, cluster, holder=holder) for cluster in services.clusters.values()),
+        Fleet(services, holder=holder, start=start).loop(),
     )
 
 
@@ -58,30 +66,5 @@ def _decision_loop(services: Services, decision: Decision, *, holder: str) -> Lo
     return Loop(name=decision.name, turn=turn)
 
 
-def _effect_loop(services: Services, cluster: Cluster, *, holder: str) -> Loop:
-    tenure = Tenure(services.store, services.clock, lease=f"cluster/{cluster.name}", holder=holder)
-    effects = EffectLoop(services.store, cluster, services.artifacts, services.clock, services.offload)
-    number = 0
-
-    async def turn() -> Due:
-        nonlocal effects, number
-        epoch = await services.offload(tenure.epoch)
-        if epoch is None:
-            return Due(wait=IDLE_SECONDS)
-        if epoch.number != number:
-            await effects.close()
-            effects = EffectLoop(services.store, cluster, services.artifacts, services.clock, services.offload)
-            number = epoch.number
-        try:
-            turned = await effects.turn(epoch)
-        except Fenced:
-            tenure.lost()
-            raise
-        if turned.committed:
-            services.pulse.beat()
-        return Due(wait=BUSY_SECONDS if turned.busy else IDLE_SECONDS, waited=turned.acted_seconds)
-
-    async def close() -> None:
-        await effects.close()
-
-    return Loop(name=f"cluster/{cluster.name}", turn=turn, close=close)
+def _brought_along(services: Services, cluster: Cluster, *, holder: str) -> Loop:
+    return Member(services, cluster.name, lambda: cluster, holder=holder).loop()
