@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Literal
 
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Reason
@@ -31,6 +34,11 @@ class Contact(StrEnum):
     READY = "ready"
     UNREACHABLE = "unreachable"
     REFUSED = "refused"
+
+
+_CONTACTS: Mapping[Contact, Literal["ready", "unreachable", "refused"]] = MappingProxyType(
+    {Contact.READY: "ready", Contact.UNREACHABLE: "unreachable", Contact.REFUSED: "refused"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +122,11 @@ class ClusterRecord:
     version: int
 
     @property
-    def state(self) -> str:
-        """In one word: `ready`, `unreachable`, `refused`, `draining` or `removed`."""
-        return self.seen.value if self.wanted is Stay.KEPT else self.wanted.value
+    def state(self) -> Literal["ready", "unreachable", "refused", "draining", "removed"]:
+        """In one word, for users."""
+        if self.wanted is Stay.KEPT:
+            return _CONTACTS[self.seen]
+        return "draining" if self.wanted is Stay.DRAINING else "removed"
 
     @property
     def reason(self) -> Reason:

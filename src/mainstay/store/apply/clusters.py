@@ -45,15 +45,14 @@ def resume_cluster(world: World, action: ResumeCluster) -> Reason | None:
 
 
 def remove_cluster(world: World, action: RemoveCluster) -> Reason | None:
-    """Its nodes are no longer ready: nobody looks at them any more. Its credentials are forgotten."""
+    """Its nodes have nothing to offer any more, and its credentials are forgotten."""
     refusal = guards.cluster_may_leave(world, action)
     if refusal:
         return refusal
     world.clusters[action.cluster]["sealed"] = ""
     for node in world.cluster_nodes(action.cluster):
-        if node["ready"]:
-            node["ready"] = 0
-            world.touch_node(node)
+        node["ready"] = node["cpu_milli"] = node["memory_bytes"] = node["gpus"] = 0
+        world.touch_node(node)
     return _want(world, action.cluster, Stay.REMOVED, action.reason)
 
 
