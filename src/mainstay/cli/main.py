@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "endpoints": ("models", "List what is served."),
         "models": ("models", "List registered versions of models."),
         "nodes": ("fleet", "List nodes and what is used of them."),
+        "cluster": ("clusters", "Add, list, drain and remove clusters."),
         "gpus": ("fleet", "List GPUs by model, with prices."),
         "cost": ("fleet", "Print the bill."),
         "login": ("account", "Remember a platform, or sign a browser in."),

@@ -38,6 +38,7 @@ def submitting(command: F) -> F:
 @click.option("--workdir", type=click.Path(exists=True, file_okay=False), help="Send this folder and run in it.")
 @click.option("--project")
 @click.option("--queue")
+@click.option("--infra", metavar="CLUSTER", help="The cluster where it must run. Default: any.")
 @click.option("--priority", metavar="0-100", help="Or low, normal, high, urgent; higher is more urgent.")
 @click.option("--max-duration", metavar="TIME", help="Stop it after so long, e.g. 90s, 30m, 12h.")
 @submitting

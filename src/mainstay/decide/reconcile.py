@@ -239,7 +239,8 @@ def _end_numbers(allocation: Allocation) -> dict[str, int | float | str]:
 
 
 def _metered(allocation: Allocation) -> bool:
-    return allocation.started_at == 0 or allocation.metered_until >= allocation.ended_at
+    """Nothing of it is left to be recorded; of one that ended in the instant of its start there never was anything."""
+    return allocation.started_at == 0 or max(allocation.metered_until, allocation.started_at) >= allocation.ended_at
 
 
 def _unchanged(allocation: Allocation) -> RowVersion:

@@ -12,7 +12,8 @@ from mainstay.domain.plan import NewWorkload, Plan, Submit
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Phase, Workload, WorkloadSpec
-from mainstay.operations.principal import Done, Permission, Principal, RequestKey
+from mainstay.operations.infra import require_known
+from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
 from mainstay.ports import Store
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
@@ -63,6 +64,10 @@ def submit(
     principal.require(Permission.SUBMIT)
     for job in jobs:
         check(job)
+    if any(job.spec.cluster for job in jobs):
+        if done := replayed(store, principal, request):
+            return done
+        require_known(store, (job.spec.cluster for job in jobs))
     for last in (False,) * (MINT_ATTEMPTS - 1) + (True,):
         workloads = tuple(_new_workload(job, principal, draw) for job in jobs)
         text = reply([as_pending(workload, now=now) for workload in workloads])

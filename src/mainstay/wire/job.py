@@ -40,7 +40,6 @@ NOT_YET: Mapping[str, str] = MappingProxyType(
         "checkpoint": "write checkpoints to a path of your own; nothing is preempted yet",
         "max_cost": "bound the run with `max_duration`",
         "idle": "bound the run with `max_duration`",
-        "infra": "there is one cluster, this machine; leave the field out",
         "pod_spec": "there is no Kubernetes cluster yet; leave the field out",
     }
 )
@@ -202,6 +201,9 @@ class Job(JobPart):
         default=1, validation_alias=AliasChoices("nodes", "num_nodes"), description="ranked processes, placed together"
     )
     resources: Resources = Field(default=Resources(), description="what one node needs")
+    infra: Annotated[str, Field(max_length=40)] = Field(
+        default="", description="the cluster where it must run, by name; empty: any"
+    )
     env: Annotated[dict[str, str], BeforeValidator(_env)] = Field(
         default_factory=dict, validation_alias=AliasChoices("env", "envs"), description="a map, or a list of NAME=VALUE"
     )

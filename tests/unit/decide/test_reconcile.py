@@ -182,6 +182,11 @@ def test_what_never_started_needs_no_metering_to_be_closed():
     assert isinstance(action, ClosePod)
 
 
+def test_what_ended_in_the_instant_of_its_start_needs_no_metering_to_be_closed():
+    (action,) = told(compare([over(started_at=NOON, ended_at=NOON, metered_until=0, settled=True)], []))
+    assert isinstance(action, ClosePod)
+
+
 def test_an_orphan_is_left_alone_for_its_grace_then_deleted():
     orphan = pod(Seen.RUNNING, name="stray-1-0")
     first = compare([], [orphan])
