@@ -31,6 +31,7 @@ from fastapi import FastAPI
 
 from mainstay.api.app import create_api
 from mainstay.artifacts.objects import open_artifacts
+from mainstay.clusters.kubernetes import KubernetesConnector
 from mainstay.clusters.local import LocalCluster, lock_state_directory
 from mainstay.clusters.simulated import SimulatedConnector
 from mainstay.control import runner
@@ -45,7 +46,7 @@ from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
-from mainstay.ports import Clock, Cluster, Connector, Store
+from mainstay.ports import Artifacts, Clock, Cluster, Connector, Store
 from mainstay.sdk.config import process_start, write_private
 from mainstay.store import open_postgresql, open_sqlite
 from mainstay.web import mount_pages
@@ -189,11 +190,12 @@ def wire(settings: Settings, parts: Parts, *, port: int) -> App:
         set_prices(parts.store, now=clock.now())
     for name in parts.clusters:
         register_machine(parts.store, name, now=clock.now())
+    artifacts, system = open_artifacts(parts.artifacts_url), parts.store.system()
     services = Services(
         store=parts.store,
-        artifacts=open_artifacts(parts.artifacts_url),
+        artifacts=artifacts,
         clusters=parts.clusters,
-        connectors=connectors(clock),
+        connectors=connectors(clock, artifacts, system=system),
         sealing=parts.sealing,
         clock=clock,
         draw=secrets.choice,
@@ -201,7 +203,7 @@ def wire(settings: Settings, parts: Parts, *, port: int) -> App:
         pulse=Pulse(),
         authenticate=single_administrator(parts.token),
         sessions=Sessions(clock),
-        system=parts.store.system(),
+        system=system,
         url=settings.public_url.rstrip("/") or here,
     )
     api = create_api(services)
@@ -432,9 +434,12 @@ def sealing_key(path: Path, *, given: bool) -> bytes:
     return key
 
 
-def connectors(clock: Clock) -> Mapping[ClusterKind, Connector]:
+def connectors(clock: Clock, artifacts: Artifacts, *, system: str) -> Mapping[ClusterKind, Connector]:
     """The ways into clusters that may be added."""
-    return {ClusterKind.SIMULATED: SimulatedConnector(clock)}
+    return {
+        ClusterKind.SIMULATED: SimulatedConnector(clock),
+        ClusterKind.KUBERNETES: KubernetesConnector(artifacts, clock, system=system),
+    }
 
 
 def register_machine(store: Store, name: str, *, now: int) -> None:

@@ -26,6 +26,7 @@ from mainstay.ports import Artifacts, Clock
 
 log = structlog.get_logger()
 
+KNOWN_SECONDS = 30.0
 UNSEEN_SECONDS = 10.0
 """A pod that we made and that the watch has not shown yet is not made again for so long."""
 
@@ -60,17 +61,26 @@ class KubernetesCluster:
         self._picture = Picture(api, clock, system=settings.system)
         self._logs = Logs(api, artifacts, clock, cluster=name)
         self._chores = Chores(api, artifacts, clock, self._picture, self._logs, tombstone_seconds=tombstone_seconds)
+        self._witnessed = 0
+        self._identity, self._known_until = "", float("-inf")
         self._made: dict[str, Made] = {}
         """Pods that we made and have not seen yet."""
 
     async def observe(self) -> ClusterState:
         """As the informers have it. Whoever looks leads: the chores of the cluster are done on the way."""
         await self._picture.ready()
-        at = self._picture.seen_until
+        await self._know_again()
+        # Every look is a new one, also while nothing was heard that would move the moment that it witnesses.
+        self._witnessed = max(self._picture.seen_until, self._witnessed + 1)
         self._forget_made()
         self._chores.round()
         made = (PodState(name=name, node=made.node, seen=Seen.NOTHING) for name, made in self._made.items())
-        return ClusterState(nodes=self._picture.nodes(), pods=(*self._picture.pods(), *made), at=at)
+        return ClusterState(
+            nodes=self._picture.nodes(),
+            pods=(*self._picture.pods(), *made),
+            at=self._witnessed,
+            identity=self._identity,
+        )
 
     async def act(self, action: PodAction, *, epoch: int) -> None:
         """As every cluster: fenced by epoch, idempotent by name."""
@@ -227,6 +237,13 @@ class KubernetesCluster:
             await self._api.delete(PODS, known.namespace, action.name, uid=known.uid, grace_seconds=1)
         except (NotFound, Conflict):
             return
+
+    async def _know_again(self) -> None:
+        """Which cluster it is: one that was built anew at the same address is another."""
+        now = self._clock.monotonic()
+        if now >= self._known_until:
+            self._identity = await self._api.cluster_uid()
+            self._known_until = now + KNOWN_SECONDS
 
     def _forget_made(self) -> None:
         now = self._clock.monotonic()
