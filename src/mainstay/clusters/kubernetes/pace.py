@@ -8,6 +8,7 @@ rate on top. Nothing is repeated here: whether a failed write is tried again is 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
@@ -37,16 +38,14 @@ class Pace:
     ) -> None:
         self._clock = clock
         self._in_flight_max, self._seconds_per_write = in_flight_max, 1.0 / writes_per_second_max
-        self._places = asyncio.Semaphore(in_flight_max)
-        self._surplus = 0
-        """Places that are in use above the limit: taken away when they are given back."""
-        self._answers = 0
+        self._queue: deque[asyncio.Future[None]] = deque()
+        self._in_flight = self._answers = 0
         self._next_start = self._not_before = self._slowed_at = 0.0
         self.limit = in_flight_max
 
     async def write(self, call: Callable[[], Awaitable[R]]) -> R:
         """The answer of one write, made when it is its turn: first come, first served. Raises what the call raises."""
-        await self._places.acquire()
+        await self._enter()
         try:
             await self._wait_for_start()
             began = self._clock.monotonic()
@@ -59,7 +58,7 @@ class Pace:
             self._answered(began)
             return answer
         finally:
-            self._give_back()
+            self._leave()
 
     async def run(self, calls: Iterable[Callable[[], Awaitable[R]]]) -> list[R | ApiError]:
         """Many writes at once: what became of each, in their order. Every one is tried, none is repeated."""
@@ -77,6 +76,32 @@ class Pace:
             for _ in range(self._in_flight_max):
                 group.create_task(work())
         return [outcomes[number] for number in sorted(outcomes)]
+
+    async def _enter(self) -> None:
+        """Wait for a place."""
+        if self._in_flight < self.limit and not self._queue:
+            self._in_flight += 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # given a place in the same moment
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        self._in_flight -= 1
+        self._admit()
+
+    def _admit(self) -> None:
+        """Who is admitted is counted here, so that nobody slips in between."""
+        while self._queue and self._in_flight < self.limit:
+            turn = self._queue.popleft()
+            if not turn.done():
+                self._in_flight += 1
+                turn.set_result(None)
 
     async def _wait_for_start(self) -> None:
         """Each write has its own moment, evenly apart; a pause that the server asked for moves it."""
@@ -100,17 +125,9 @@ class Pace:
         if began < self._slowed_at:
             return
         self._slowed_at = self._clock.monotonic()
-        fewer = max(1, self.limit // 2)
-        self._surplus += self.limit - fewer
-        self.limit, self._answers = fewer, 0
+        self.limit, self._answers = max(1, self.limit // 2), 0
 
     def _speed_up(self) -> None:
         if self.limit < self._in_flight_max:
             self.limit += 1
-            self._give_back()
-
-    def _give_back(self) -> None:
-        if self._surplus > 0:
-            self._surplus -= 1
-        else:
-            self._places.release()
+            self._admit()

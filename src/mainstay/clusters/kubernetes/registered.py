@@ -44,7 +44,8 @@ _HOST = re.compile(
 )
 """The last label begins with a letter: what else looks like a name (2852039166, 0x7f.1) is an address in disguise."""
 _PATH = re.compile(r"(/[A-Za-z0-9_~:-][A-Za-z0-9._~:-]*)*/?")
-_TOKEN = re.compile(r"[!-~]+")
+_VISIBLE = re.compile(r"[!-~]+")
+"""ASCII without spaces and controls: nothing that could end a line of a header."""
 _FALSE = {"", "false", "no", "off", "n"}
 
 
@@ -88,7 +89,7 @@ def _credentials(cluster: Mapping[str, Tree], user: Mapping[str, Tree]) -> Crede
         raise _refused(field="user", why="client-certificate-data and client-key-data belong together")
     if bool(token) == bool(certificate):
         raise _refused(field="user", why="one of a token and a client certificate is needed, not both")
-    if token and not (_TOKEN.fullmatch(token) and len(token) <= TOKEN_CHARACTERS_MAX):
+    if token and not (_VISIBLE.fullmatch(token) and len(token) <= TOKEN_CHARACTERS_MAX):
         raise _refused(field="user.token", why="it is not a token")
     name = _text(cluster.get("tls-server-name", ""), "cluster.tls-server-name")
     if name and not _is_host(name):
@@ -111,7 +112,7 @@ def _server(url: str) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
         raise _refused(field=field, why="it is not a URL") from error
-    if parts.scheme != "https":
+    if parts.scheme != "https" or not _VISIBLE.fullmatch(url):
         raise _refused(field=field, why="it must begin with https://")
     if "@" in parts.netloc:
         raise _refused(
