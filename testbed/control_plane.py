@@ -6,6 +6,7 @@ cluster has to live through.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import secrets
@@ -142,7 +143,7 @@ def running(*, durable: bool = False) -> Iterator[ControlPlane]:
 
 def write_kubeconfig(path: Path, *, url: str, authority: Path, user: Mapping[str, str], server_name: str = "") -> None:
     """For kubectl and every other client; JSON is YAML. `server_name`: the name that the server has to prove."""
-    cluster = {"server": url, "certificate-authority": str(authority)}
+    cluster = {"server": url, "certificate-authority-data": base64.b64encode(authority.read_bytes()).decode()}
     if server_name:
         cluster["tls-server-name"] = server_name
     content = {
