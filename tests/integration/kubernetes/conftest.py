@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from testbed.fixtures import breakable_control_plane, control_plane, hollow_nodes, namespace, real_node
+from testbed.fixtures import breakable_control_plane, control_plane, hollow_nodes, namespace, proxy, real_node
 
-__all__ = ["breakable_control_plane", "control_plane", "hollow_nodes", "namespace", "real_node"]
+__all__ = ["breakable_control_plane", "control_plane", "hollow_nodes", "namespace", "proxy", "real_node"]
