@@ -30,6 +30,8 @@ testbed-programs: $(STAMP)  ## build what the test bed runs: once, about ten min
 test: $(STAMP)  ## all tests, PostgreSQL and a browser included
 	@scripts/ensure-postgresql
 	@scripts/ensure-chromium
+	@if [ "$(CI)" = true ]; then $(MAKE) --no-print-directory testbed-programs; \
+	elif $(PY) -m testbed is-built; then scripts/ensure-containerd; fi
 	@$(PY) -m pytest -q -n 2 --dist loadgroup $(TESTS)
 
 check: $(STAMP)  ## format, lint, types, import contracts

@@ -49,7 +49,7 @@ class ControlPlane:
         self.folder = folder
         self.keys = _keys(folder / "keys")
         self._data = folder / "etcd"
-        etcd_port, peer_port, self.port = _free_ports(3)
+        etcd_port, peer_port, self.port = free_ports(3)
         self.url = f"https://127.0.0.1:{self.port}"
         self.kubeconfig = folder / "kubeconfig"
         self._http = httpx2.Client(
@@ -210,7 +210,7 @@ def _controller_options(keys: Keys, kubeconfig: Path) -> Iterator[str]:
     yield from ("--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-gc-syncs=8")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Different ones: all are held until the last is found."""
     with contextlib.ExitStack() as held:
         listeners = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]

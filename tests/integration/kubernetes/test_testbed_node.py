@@ -17,6 +17,7 @@ from testbed.control_plane import ControlPlane, running
 from testbed.fixtures import until
 from testbed.images import BUSYBOX
 from testbed.node import Node
+from testbed.proxy import Proxy
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
@@ -114,6 +115,12 @@ def test_a_command_in_a_running_pod_and_a_forwarded_port_are_reached_through_the
         with httpx2.Client(trust_env=False) as client:
             assert client.get(f"http://127.0.0.1:{port}/index.html").text == "hello\n"
         forwarding.terminate()
+
+
+def test_a_command_in_a_pod_is_reached_through_the_proxy_too(pods: Pods, proxy: Proxy):
+    pods.make("shell", "sleep", "infinity")
+    pods.reaches("shell", "Running")
+    assert pods.kubectl(f"--kubeconfig={proxy.kubeconfig}", "exec", "shell", "--", "echo", "hello") == "hello\n"
 
 
 def _answer(control_plane: ControlPlane, path: str) -> str:
