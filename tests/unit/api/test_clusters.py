@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from mainstay.app import configure_log
 from mainstay.domain.errors import Denied, Invalid, Unavailable
 from mainstay.domain.fleet import ClusterKind
 from mainstay.domain.plan import ObserveNodes
+from mainstay.operations import clusters as operations
 from mainstay.sdk.aio import AsyncClient
 from mainstay.wire.requests import ClusterRequest
 from mainstay.wire.views import ClusterView
@@ -144,6 +146,22 @@ async def test_the_same_cluster_under_another_name_is_a_conflict(api: Api):
     await ask(api, "POST", json=EAST)
     problem = is_problem(await ask(api, "POST", json={**EAST, "name": "west"}), 409)
     assert problem["detail"] == "this cluster is in the fleet already, as east"
+
+
+async def test_adding_it_again_changes_its_settings_and_nothing_else(api: Api):
+    added = (await ask(api, "POST", json=EAST)).json()
+    await ask(api, "POST", "/east/drain")
+    again = (await ask(api, "POST", json={**EAST, "image": "python:3.14", "kubeconfig": "another"})).json()
+    assert (again["image"], again["state"], again["added_at"]) == ("python:3.14", "draining", added["added_at"])
+    assert (await ask(api, "GET", "/east")).json() == again
+    events = api.services.store.events(tenant="", workload="", after=0, limit=99)
+    assert events[-1].reason.sentence == "settings of cluster east changed by root"
+
+
+async def test_a_cluster_that_never_answers_is_not_waited_for(api: Api, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(operations, "CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(connector(api), "check", lambda *_: asyncio.sleep(60))
+    assert "did not answer within" in is_problem(await ask(api, "POST", json=EAST), 503)["detail"]
 
 
 async def test_draining_resuming_and_removing_answer_with_the_new_state(api: Api):
