@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from mainstay.wire.views import EventView, WorkloadView
 
 COLUMNS = ("ID", "NAME", "KIND", "PHASE", "RESOURCES", "AGE", "RAN", "REASON")
-LOG_CHUNK = 1_000
 
 
 @click.command()
