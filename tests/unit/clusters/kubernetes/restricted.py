@@ -66,9 +66,12 @@ def _container(container: Mapping[str, Any], of_pod: Mapping[str, Any], path: st
         yield f"{path}.securityContext.runAsNonRoot"
     if context.get("seccompProfile", of_pod.get("seccompProfile", {})).get("type") not in SECCOMP:
         yield f"{path}.securityContext.seccompProfile"
-    for port in container.get("ports", []):
-        if port.get("hostPort"):
-            yield f"{path}.ports.hostPort"
+    yield from _ways_to_the_node(container, path)
+
+
+def _ways_to_the_node(container: Mapping[str, Any], path: str) -> Iterator[str]:
+    if any(port.get("hostPort") for port in container.get("ports", [])):
+        yield f"{path}.ports.hostPort"
     probes = [container[name] for name in ("livenessProbe", "readinessProbe", "startupProbe") if name in container]
     hooks = [hook for hook in container.get("lifecycle", {}).values() if isinstance(hook, Mapping)]
     for handler in (*probes, *hooks):

@@ -21,13 +21,27 @@ from tests.unit.clusters.kubernetes.objects import SETTINGS, creations, owners
 from tests.unit.clusters.kubernetes.restricted import faults
 
 OURS = {
-    "apiVersion", "kind", "metadata", "spec",
-}  # fmt: skip
+    "apiVersion",
+    "kind",
+    "metadata",
+    "spec",
+}
 SPEC_FIELDS = {
-    "restartPolicy", "shareProcessNamespace", "automountServiceAccountToken", "enableServiceLinks", "securityContext", "nodeName",
-    "hostname", "subdomain", "terminationGracePeriodSeconds", "activeDeadlineSeconds", "tolerations", "initContainers", "containers",
+    "restartPolicy",
+    "shareProcessNamespace",
+    "automountServiceAccountToken",
+    "enableServiceLinks",
+    "securityContext",
+    "nodeName",
+    "hostname",
+    "subdomain",
+    "terminationGracePeriodSeconds",
+    "activeDeadlineSeconds",
+    "tolerations",
+    "initContainers",
+    "containers",
     "volumes",
-}  # fmt: skip
+}
 """All that a pod of ours may say of itself."""
 CONTAINER_FIELDS = {
     "name", "image", "command", "workingDir", "env", "resources", "securityContext", "volumeMounts", "ports", "readinessProbe",
@@ -251,18 +265,37 @@ def test_a_variable_may_not_be_read_from_elsewhere():
 
 
 BROKEN = [
-    ("hostNetwork", True), ("hostPID", True), ("hostIPC", True), ("volumes", [{"name": "x", "hostPath": {"path": "/"}}]),
-    ("securityContext", {}), ("securityContext", {"runAsNonRoot": True}),
+    ("hostNetwork", True),
+    ("hostPID", True),
+    ("hostIPC", True),
+    ("volumes", [{"name": "x", "hostPath": {"path": "/"}}]),
+    ("securityContext", {}),
+    ("securityContext", {"runAsNonRoot": True}),
     ("securityContext", {"runAsNonRoot": True, "runAsUser": 0, "seccompProfile": {"type": "RuntimeDefault"}}),
     ("securityContext", {"runAsNonRoot": True, "seccompProfile": {"type": "Unconfined"}}),
-    ("securityContext", {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, "sysctls": [{"name": "a"}]}),
-    ("securityContext", {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, "seLinuxOptions": {"user": "u"}}),
-    ("securityContext", {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, "appArmorProfile": {"type": "Unconfined"}}),
-]  # fmt: skip
+    (
+        "securityContext",
+        {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, "sysctls": [{"name": "a"}]},
+    ),
+    (
+        "securityContext",
+        {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, "seLinuxOptions": {"user": "u"}},
+    ),
+    (
+        "securityContext",
+        {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}, "appArmorProfile": {"type": "Unconfined"}},
+    ),
+]
 BROKEN_CONTAINERS: list[dict[str, Any]] = [
-    {"privileged": True}, {"allowPrivilegeEscalation": True}, {"capabilities": {}}, {"capabilities": {"drop": ["ALL"], "add": ["X"]}},
-    {"procMount": "Unmasked"}, {"runAsUser": 0}, {"runAsNonRoot": False}, {"seccompProfile": {"type": "Unconfined"}},
-]  # fmt: skip
+    {"privileged": True},
+    {"allowPrivilegeEscalation": True},
+    {"capabilities": {}},
+    {"capabilities": {"drop": ["ALL"], "add": ["X"]}},
+    {"procMount": "Unmasked"},
+    {"runAsUser": 0},
+    {"runAsNonRoot": False},
+    {"seccompProfile": {"type": "Unconfined"}},
+]
 
 
 def test_the_checker_of_this_test_finds_what_the_profile_forbids():
