@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from testbed import cgroups, folders, images, machine, mainstay_image, node, programs
+from testbed import cgroups, folders, images, machine, mainstay_image, node, programs, runtime
 from testbed.control_plane import ControlPlane, running
 from testbed.fixtures import until
 from testbed.images import BUSYBOX
@@ -163,7 +163,7 @@ def test_the_image_of_this_project_trains_a_model_and_has_the_model_server(pods:
     image = mainstay_image.mainstay()
     pods.node.load(image)
     program = 'python -c "$TRAIN" && python -m mainstay.serving --help && mainstay --version'
-    env = {"TRAIN": TRAIN.read_text(), "MAINSTAY_OUTPUT_DIR": "/out"}
+    env = {"TRAIN": TRAIN.read_text(), "MAINSTAY_OUTPUT_DIR": "/out", "OMP_NUM_THREADS": "1"}
     pods.make("train", "sh", "-c", program, image=image.reference, env=env)
     assert pods.reaches("train", "Succeeded", "Failed")["phase"] == "Succeeded", pods.log("train")
     said = pods.log("train")
@@ -198,6 +198,31 @@ def test_a_node_that_lost_its_power_comes_back_with_its_address_and_without_what
     pods.reaches("lost", "Failed")
     pods.make("next", "true")
     pods.reaches("next", "Succeeded")
+
+
+def test_a_node_has_its_large_images_from_an_earlier_start_and_none_of_its_containers_changes_them(pods: Pods):
+    image = mainstay_image.mainstay()
+    kept = runtime.seed(mainstay_image.large_part())
+    pods.node.load(image)
+    before = _python_files(kept)
+    script = "cd /opt/mainstay/lib/python*/site-packages/uvicorn && chmod a+w *.py && echo >> main.py && rm config.py"
+    pods.kubectl("label", "namespace", pods.namespace, "pod-security.kubernetes.io/enforce=privileged", "--overwrite")
+    root = {
+        "name": "main",
+        "image": image.reference,
+        "command": ["sh", "-c", script],
+        "securityContext": {"runAsUser": 0},
+    }
+    pods.make("vandal", securityContext={}, containers=[root])
+    assert pods.reaches("vandal", "Succeeded", "Failed")["phase"] == "Succeeded", pods.log("vandal")
+    assert _python_files(kept) == before
+    assert before
+    assert image.digest in pods.node.machine.do("ctr", f"--address={runtime.SOCKET}", "-n", "k8s.io", "i", "list")
+
+
+def _python_files(folder: Path) -> list[tuple[str, int, int, int]]:
+    found = ((path, path.stat()) for path in folder.rglob("site-packages/uvicorn/*.py"))
+    return sorted((str(path), stat.st_mode, stat.st_size, stat.st_mtime_ns) for path, stat in found)
 
 
 def test_a_second_node_runs_beside_the_first_and_leaves_this_machine_as_it_was(real_node: Node):
