@@ -81,6 +81,20 @@ def pods(control_plane: ControlPlane, namespace: str, real_node: Node) -> Pods:
     return Pods(control_plane, namespace, real_node)
 
 
+def test_where_a_real_node_cannot_be_it_is_said_in_a_sentence_that_helps(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(programs, "missing", list)
+    monkeypatch.setattr("os.geteuid", lambda: 1_000)
+    assert node.why_not() == "a real node needs Linux and root"
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("shutil.which", lambda name: None if name in {"runc", "ctr", "containerd"} else f"/bin/{name}")
+    monkeypatch.setattr(runtime, "NETWORK_PLUGINS", ())
+    assert node.why_not() == (
+        "a real node needs containerd, containernetworking-plugins, runc; hint: scripts/ensure-containerd"
+    )
+    monkeypatch.setattr(programs, "missing", lambda: ["kubelet"])
+    assert node.why_not() == "the programs of the test bed are not built (kubelet); hint: make testbed-programs"
+
+
 def test_a_pod_under_the_restricted_profile_runs_logs_and_fails_with_its_exit_code(pods: Pods):
     pods.make("one", "sh", "-c", "id -u; grep -E 'NoNewPrivs|Seccomp:|CapBnd' /proc/self/status; touch /x; exit 3")
     status = pods.reaches("one", "Succeeded", "Failed")
