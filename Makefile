@@ -19,15 +19,19 @@ $(STAMP): requirements/all.txt requirements/bootstrap.txt pyproject.toml scripts
 demo: $(STAMP)  ## the main job: train, deploy, predict, bill
 	@$(PY) scripts/demo.py
 
-testbed: $(STAMP)  ## a real Kubernetes with hollow nodes on this machine, until Ctrl-C; NODES=10
-	@$(PY) -m testbed --nodes $(or $(NODES),10)
+testbed: $(STAMP)  ## a real Kubernetes on this machine until Ctrl-C; NODES=10 hollow ones, REAL=0 or 1
+	@scripts/ensure-containerd
+	@$(PY) -m testbed --nodes $(or $(NODES),10) $(if $(REAL),--real-nodes $(REAL))
 
 testbed-programs: $(STAMP)  ## build what the test bed runs: once, about ten minutes
 	@$(PY) -m testbed build
+	@scripts/ensure-containerd
 
 test: $(STAMP)  ## all tests, PostgreSQL and a browser included
 	@scripts/ensure-postgresql
 	@scripts/ensure-chromium
+	@if [ "$(CI)" = true ]; then $(MAKE) --no-print-directory testbed-programs; \
+	elif $(PY) -m testbed is-built; then scripts/ensure-containerd; fi
 	@$(PY) -m pytest -q -n 2 --dist loadgroup $(TESTS)
 
 check: $(STAMP)  ## format, lint, types, import contracts

@@ -107,7 +107,18 @@ def command_line() -> str:
         assert command is not None
         inner = click.Context(command, info_name=f"mainstay {name}", max_content_width=100, terminal_width=100)
         parts.append(f"## mainstay {name}\n\n```text\n{command.get_help(inner)}\n```")
+        for sub, help_ in _subcommands(command, inner, name):
+            parts.append(f"### mainstay {name} {sub}\n\n```text\n{help_}\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def _subcommands(command: click.Command, context: click.Context, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(command, click.Group):
+        for sub in command.list_commands(context):
+            found = command.get_command(context, sub)
+            assert found is not None
+            inner = click.Context(found, info_name=f"mainstay {name} {sub}", max_content_width=100, terminal_width=100)
+            yield sub, found.get_help(inner)
 
 
 def _exit_rows() -> Iterator[tuple[str, str]]:

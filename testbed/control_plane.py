@@ -6,21 +6,21 @@ cluster has to live through.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import secrets
 import shutil
 import socket
 import ssl
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
-from testbed import programs
+from testbed import folders, programs
 from testbed.certificates import Authority, Pair
 from testbed.processes import Running
 
@@ -49,7 +49,7 @@ class ControlPlane:
         self.folder = folder
         self.keys = _keys(folder / "keys")
         self._data = folder / "etcd"
-        etcd_port, peer_port, self.port = _free_ports(3)
+        etcd_port, peer_port, self.port = free_ports(3)
         self.url = f"https://127.0.0.1:{self.port}"
         self.kubeconfig = folder / "kubeconfig"
         self._http = httpx2.Client(
@@ -62,7 +62,10 @@ class ControlPlane:
         self.etcd = self._program("etcd", *_etcd_options(self._data, etcd_port, peer_port, durable=durable))
         self.api_server = self._program("kube-apiserver", *_api_server_options(self.keys, self.port, etcd_port, folder))
         write_kubeconfig(
-            self.kubeconfig, url=self.url, authority=self.keys.authority.certificate, token=self.keys.token
+            self.kubeconfig,
+            url=self.url,
+            authority=self.keys.authority.certificate,
+            user={"token": self.keys.token},
         )
         self.controllers = self._program("kube-controller-manager", *_controller_options(self.keys, self.kubeconfig))
 
@@ -129,24 +132,26 @@ class ControlPlane:
 @contextlib.contextmanager
 def running(*, durable: bool = False) -> Iterator[ControlPlane]:
     """A control plane until the end of the block, in a temporary folder."""
-    folder = Path(tempfile.mkdtemp(prefix="mainstay-testbed-"))
-    control_plane = ControlPlane(folder, durable=durable)
-    try:
-        control_plane.start()
-        yield control_plane
-    finally:
-        control_plane.close()
-        shutil.rmtree(folder, ignore_errors=True)
+    with folders.temporary() as folder:
+        control_plane = ControlPlane(folder, durable=durable)
+        try:
+            control_plane.start()
+            yield control_plane
+        finally:
+            control_plane.close()
 
 
-def write_kubeconfig(path: Path, *, url: str, authority: Path, token: str) -> None:
-    """For kubectl and every other client; JSON is YAML."""
+def write_kubeconfig(path: Path, *, url: str, authority: Path, user: Mapping[str, str], server_name: str = "") -> None:
+    """For kubectl and every other client; JSON is YAML. `server_name`: the name that the server has to prove."""
+    cluster = {"server": url, "certificate-authority-data": base64.b64encode(authority.read_bytes()).decode()}
+    if server_name:
+        cluster["tls-server-name"] = server_name
     content = {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": "testbed", "cluster": {"server": url, "certificate-authority": str(authority)}}],
-        "users": [{"name": "admin", "user": {"token": token}}],
-        "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": "admin"}}],
+        "clusters": [{"name": "testbed", "cluster": cluster}],
+        "users": [{"name": "user", "user": user}],
+        "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": "user"}}],
         "current-context": "testbed",
     }
     path.touch(0o600)
@@ -191,6 +196,7 @@ def _api_server_options(keys: Keys, port: int, etcd_port: int, folder: Path) -> 
     yield f"--kubelet-client-certificate={keys.kubelet_client.certificate}"
     yield f"--kubelet-client-key={keys.kubelet_client.key}"
     yield f"--kubelet-certificate-authority={keys.authority.certificate}"
+    yield "--kubelet-preferred-address-types=InternalIP"  # no name server knows the nodes
     yield from ("--authorization-mode=Node,RBAC", f"--service-cluster-ip-range={SERVICE_ADDRESSES}")
     yield "--endpoint-reconciler-type=none"  # an address on loopback is refused as an endpoint
     yield from ("--allow-privileged=true", "--v=0")
@@ -204,7 +210,7 @@ def _controller_options(keys: Keys, kubeconfig: Path) -> Iterator[str]:
     yield from ("--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-gc-syncs=8")
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Different ones: all are held until the last is found."""
     with contextlib.ExitStack() as held:
         listeners = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]

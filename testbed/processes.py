@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from testbed.folders import MARK
 
 STOP_SECONDS_MAX = 30.0
 TAIL_CHARACTERS = 2_000
@@ -36,7 +39,12 @@ class Running:
         """Start it; its log goes on."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self._command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, MARK: str(self.log.parent)},
             )
 
     def stop(self) -> None:
@@ -64,9 +72,12 @@ class Running:
     def _end(self, number: signal.Signals) -> None:
         if self._process is None or self._process.poll() is not None:
             return
-        self._process.send_signal(number)
+        self._signal(number)
         try:
             self._process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
-            self._process.kill()
+            self._signal(signal.SIGKILL)
             self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)

@@ -1,24 +1,36 @@
-"""Clusters for tests: the same pod on this machine and on simulated machines."""
+"""Clusters for tests: the same pod on this machine, on simulated machines and on a real Kubernetes node."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mainstay.app import SystemClock
 from mainstay.artifacts.objects import open_artifacts
+from mainstay.clusters.kubernetes.cluster import KubernetesCluster
+from mainstay.clusters.kubernetes.connection import Connection
+from mainstay.clusters.kubernetes.credentials import Credentials
+from mainstay.clusters.kubernetes.settings import Settings
+from mainstay.clusters.kubernetes.sources import Fixed
 from mainstay.clusters.local import LocalCluster
 from mainstay.clusters.simulated import Behaviour, Machines, SimulatedCluster
-from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, PodSpec, PodState, Seen
+from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, Owner, PodSpec, PodState, Seen
 from mainstay.domain.capacity import NodeState
+from mainstay.domain.errors import NoCapacity, NotYet
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.workload import Mount
 from mainstay.ports import Cluster
+from testbed import images
+from testbed.control_plane import ControlPlane
+from testbed.node import Node
 from tests.clock import ManualClock
 
 PATIENCE_SECONDS = 20
+OWNER = Owner(tenant="acme", project="nlp")
 SMALL = Resources(cpu_milli=100, memory_bytes=BYTES_PER_GIB // 16, gpus=0, gpu_model="")
 
 
@@ -53,6 +65,30 @@ class Program:
         )
 
 
+_PLACED = "/api/v1/pods?fieldSelector=spec.nodeName!="
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RealCluster:
+    """A Kubernetes with one real node."""
+
+    control_plane: ControlPlane
+    node: Node
+
+    @property
+    def credentials(self) -> Credentials:
+        """Of its administrator."""
+        keys = self.control_plane.keys
+        return Credentials(server=self.control_plane.url, ca=keys.authority.certificate.read_text(), token=keys.token)
+
+    async def until_idle(self) -> None:
+        """Until nothing runs on its node any more."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while any(pod["status"]["phase"] in {"Pending", "Running"} for pod in self.control_plane.ask(_PLACED)["items"]):
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+
+
 @dataclass(slots=True)
 class Rig:
     """A cluster and how time passes on it."""
@@ -61,17 +97,47 @@ class Rig:
     node: str
     remake: Callable[[], Cluster]
     """The same cluster through a new handle, as after a restart of the platform."""
-    let_pass: Callable[[float], None]
+    let_pass: Callable[[float], Awaitable[None]]
+    now: Callable[[], int]
+    """The cluster's own time, UTC microseconds."""
+    moment: float = 0.2
+    """Seconds: what lasts so long is noticed."""
+    resolution_us: int = 0
+    """Its reports of times are rounded down to this."""
+    lag_us: int = 0
+    """It may say so much later that it has witnessed a moment."""
     programs: dict[str, Program] = field(default_factory=dict)
     epoch: int = 1
+    handles: list[Cluster] = field(default_factory=list)
+    """Those that `again` has put aside."""
+
+    def again(self) -> None:
+        """Go on through a new handle, as after a crash: nobody closes the old one."""
+        self.handles.append(self.cluster)
+        self.cluster = self.remake()
+
+    async def close(self) -> None:
+        """End all pods, then let go of all handles."""
+        self.epoch += 1_000
+        try:
+            for pod in (await self.cluster.observe()).pods:
+                await self.act(DeletePod(name=pod.name, grace_seconds=0))
+                if not pod.forgotten:
+                    await self.seen(pod.name, Seen.ENDED)
+        finally:
+            for handle in (*self.handles, self.cluster):
+                await handle.close()
 
     async def create(self, name: str, program: Program | None = None, **changes: object) -> CreatePod:
         """Create a pod; answers the action, to be repeated."""
-        program = program or Program(runs_for=30)
-        self.programs[name] = program
-        action = create(name, self.node, script=program.script(), **changes)
+        action = self.creation(name, program or Program(runs_for=30), **changes)
         await self.act(action)
         return action
+
+    def creation(self, name: str, program: Program, **changes: object) -> CreatePod:
+        """What creates a pod of a program."""
+        self.programs[name] = program
+        return create(name, self.node, script=program.script(), **changes)
 
     async def act(self, action: CreatePod | DeletePod | ForgetPod, *, epoch: int = 0) -> None:
         await self.cluster.act(action, epoch=epoch or self.epoch)
@@ -85,9 +151,18 @@ class Rig:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while (state := await self.state(name)) is None or state.seen is not wanted:
             assert time.monotonic() < deadline, f"{name} is {state}"
-            self.let_pass(0.02)
-            await asyncio.sleep(0)
+            await self.let_pass(0.02)
         return state
+
+    async def until(self, action: CreatePod | DeletePod | ForgetPod) -> None:
+        """Repeat an action until the cluster takes it."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return await self.act(action)
+            except (NotYet, NoCapacity):
+                assert time.monotonic() < deadline
+                await self.let_pass(0.02)
 
     async def log(self, name: str) -> str:
         return (await self.cluster.read_log(name, offset=0, limit=1 << 20)).data.decode()
@@ -104,6 +179,8 @@ class Rig:
 def create(name: str, node: str, *, script: str, **changes: object) -> CreatePod:
     """A small pod that runs a script, unless said otherwise."""
     given: dict[str, object] = {
+        "owner": OWNER,
+        "image": "",
         "argv": ("/bin/sh", "-c", script),
         "env": (),
         "mounts": (),
@@ -130,7 +207,13 @@ def local_rig(folder: Path) -> Rig:
         return LocalCluster(folder / "cluster", artifacts=artifacts)
 
     cluster = made()
-    return Rig(cluster=cluster, node=cluster._node.name, remake=made, let_pass=time.sleep)
+    return Rig(
+        cluster=cluster,
+        node=cluster._node.name,
+        remake=made,
+        let_pass=asyncio.sleep,
+        now=lambda: time.time_ns() // 1_000,
+    )
 
 
 def simulated_rig(_: Path) -> Rig:
@@ -138,14 +221,42 @@ def simulated_rig(_: Path) -> Rig:
     clock = ManualClock()
     capacity = Resources(cpu_milli=16_000, memory_bytes=64 * BYTES_PER_GIB, gpus=0, gpu_model="")
     nodes = (NodeState(name="sim-1", ready=True, capacity=capacity),)
+
+    async def advance(seconds: float) -> None:
+        clock.advance(seconds)
+        await asyncio.sleep(0)
+
     machines = Machines(clock, nodes, behaviour=lambda action: rig.programs[action.name].behaviour())
     rig = Rig(
         cluster=SimulatedCluster("sim", machines),
         node="sim-1",
         remake=lambda: SimulatedCluster("sim", machines),
-        let_pass=clock.advance,
+        let_pass=advance,
+        now=clock.now,
     )
     return rig
+
+
+async def kubernetes_rig(real: RealCluster, folder: Path) -> Rig:
+    """A real node of a real Kubernetes, idle. Each rig is another platform to it, so that they never meet."""
+    clock, artifacts = SystemClock(), open_artifacts(str(folder / "artifacts"))
+    settings = Settings(system=secrets.token_hex(8), image=images.BUSYBOX, helper_image=images.BUSYBOX)
+
+    def made() -> KubernetesCluster:
+        api = Connection(Fixed(real.credentials), clock=clock)
+        return KubernetesCluster(name="k8s", api=api, artifacts=artifacts, clock=clock, settings=settings)
+
+    await real.until_idle()
+    return Rig(
+        cluster=made(),
+        node=real.node.name,
+        remake=made,
+        let_pass=asyncio.sleep,
+        now=clock.now,
+        moment=2.0,
+        resolution_us=1_000_000,
+        lag_us=120_000_000,
+    )
 
 
 def mount(tree: str, path: str) -> tuple[Mount, ...]:

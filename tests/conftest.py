@@ -9,12 +9,19 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from testbed import images
+from testbed.control_plane import ControlPlane
+from testbed.fixtures import breakable_control_plane, control_plane, hollow_nodes, namespace, proxy, real_node
+from testbed.node import Node
 from tests import postgres
+from tests.clusters import RealCluster
 
 # In CI the same examples are tried each time; a failing one is printed with the line that replays it.
 settings.register_profile("ci", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+__all__ = ["breakable_control_plane", "control_plane", "hollow_nodes", "namespace", "proxy", "real_node"]
 
 _numbers = itertools.count(1)
 
@@ -24,6 +31,13 @@ def postgres_server() -> Iterator[postgres.Server]:
     """One server per test process, started when the first test needs it."""
     with postgres.running() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def real_cluster(control_plane: ControlPlane, real_node: Node) -> RealCluster:
+    """A real Kubernetes with a real node."""
+    real_node.load(images.busybox())
+    return RealCluster(control_plane=control_plane, node=real_node)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import numpy as np
 from mainstay.domain.allocation import ENDS, End, Seen
 from mainstay.domain.billing import Price
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_HOUR, Resources
+from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
 from mainstay.domain.snapshot import AllocationTable, Bools, Ints, NodeTable, Snapshot, WorkloadTable
 from mainstay.domain.workload import Phase
@@ -71,6 +72,7 @@ class AWorkload:
     backoff_seconds: int = 10
     backoff_seconds_max: int = 360
     retry_always: bool = False
+    cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,7 @@ def world(
     prices: tuple[Price, ...] = (),
     owners: Mapping[int, tuple[str, str, str]] | None = None,
     observed: Mapping[str, int] | None = None,
+    closed: Mapping[str, Reason] | None = None,
     now: int = NOON,
     seed: int = 0,
 ) -> Snapshot:
@@ -137,19 +140,22 @@ def world(
     nodes = [replace(row, key=row.key or place) for place, row in enumerate(nodes, 1)]
     allocations = [replace(row, key=row.key or place) for place, row in enumerate(allocations, 1)]
     models = _models(nodes, workloads, allocations)
+    clusters = ("", *sorted({row.cluster for row in workloads} - {""}))
     return Snapshot(
         now=now,
         seed=seed,
         version=1,
         gpu_models=models,
         nodes=_node_table(sorted(nodes, key=_key), allocations, models),
-        workloads=_workload_table(sorted(workloads, key=_key), models),
+        workloads=_workload_table(sorted(workloads, key=_key), models, clusters),
         allocations=_allocation_table(sorted(allocations, key=_key), models),
         endpoints=endpoints,
         prices=prices,
         owners=owners or {row.workload_key: ("acme", "vision", f"w-{row.workload_key}") for row in allocations},
         addresses={row.key: row.address for row in allocations if row.address},
         observed=observed or {},
+        cluster_names=clusters,
+        closed_clusters=closed or {},
     )
 
 
@@ -209,7 +215,7 @@ def _node_table(rows: list[ANode], allocations: Sequence[AnAllocation], models: 
     )
 
 
-def _workload_table(rows: list[AWorkload], models: tuple[str, ...]) -> WorkloadTable:
+def _workload_table(rows: list[AWorkload], models: tuple[str, ...], clusters: tuple[str, ...]) -> WorkloadTable:
     first = [row.choices[0] if row.choices else _request(row) for row in rows]
     return WorkloadTable(
         key=_ints(row.key for row in rows),
@@ -237,6 +243,7 @@ def _workload_table(rows: list[AWorkload], models: tuple[str, ...]) -> WorkloadT
         backoff_seconds=_ints(row.backoff_seconds for row in rows),
         backoff_seconds_max=_ints(row.backoff_seconds_max for row in rows),
         retry_always=_bools(row.retry_always for row in rows),
+        cluster=_ints(clusters.index(row.cluster) for row in rows),
     )
 
 

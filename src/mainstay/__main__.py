@@ -69,11 +69,17 @@ def up(**settings: Any) -> int:
     help="E.g. postgresql://user:password@host/mainstay; better in $MAINSTAY_DATABASE.",
 )
 @click.option("--artifacts", default="", metavar="URL", help="Where files are kept, e.g. s3://bucket/prefix.")
+@click.option(
+    "--secrets-key",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The key that seals credentials of clusters, the same for all replicas. Default: one in the state directory.",
+)
 @click.option("--local-cluster", is_flag=True, help="This machine runs pods, as a cluster of its own.")
 def server(**settings: Any) -> int:
     """Start a platform on PostgreSQL. Replicas share the database and the artifacts; any of them may lead.
 
-    All replicas need the same token: copy the file `token` of the first one's state directory to the others.
+    All replicas need the same token and key: copy the files `token` and `secrets-key` of the first one's state directory
+    to the others.
     """
     from mainstay.app import Settings, run
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import hmac
 import ipaddress
@@ -20,7 +21,7 @@ import ssl
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
@@ -32,17 +33,27 @@ from fastapi import FastAPI
 from mainstay.api.app import create_api
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.local import LocalCluster, lock_state_directory
+from mainstay.clusters.simulated import SimulatedConnector
 from mainstay.control import runner
 from mainstay.decide.billing import default_price_book
 from mainstay.domain.errors import MainstayError, StateUnusable, Unavailable
-from mainstay.domain.plan import Plan, SetPrice
+from mainstay.domain.fleet import (
+    ClusterFacts,
+    ClusterKind,
+    ClusterRecord,
+    ClusterSettings,
+    Credentials,
+    NewCluster,
+)
+from mainstay.domain.plan import AddCluster, Plan, SetPrice
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
+from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
-from mainstay.ports import Cluster, Store
+from mainstay.ports import Artifacts, Clock, Cluster, Connector, Store
 from mainstay.sdk.config import process_start, write_private
 from mainstay.store import open_postgresql, open_sqlite
 from mainstay.web import mount_pages
@@ -58,6 +69,8 @@ POSTGRESQL_THREADS = 8
 TOKEN_PREFIX = "mst_"  # noqa: S105 what every token begins with
 TOKEN_BYTES = 32
 """256 bits of randomness (security.md C3)."""
+KEY_FILE = "secrets-key"
+KEY_PREFIX = "msk_"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +84,8 @@ class Settings:
     artifacts: str = ""
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    secrets_key: Path | None = None
+    """The key that seals credentials of clusters, where replicas share one; else it lies in the state directory."""
     public_url: str = ""
     """Where users reach the platform, if that is another address than it listens on: a proxy stands in front of it."""
     local_cluster: bool = True
@@ -143,6 +158,7 @@ class Parts:
 
     store: Store
     clusters: dict[str, Cluster]
+    sealing: Sealing
     token: str
     artifacts_url: str
 
@@ -157,12 +173,19 @@ def opened(settings: Settings) -> Iterator[Parts]:
         stack.callback(store.close)
         artifacts_url = settings.artifacts or str(settings.state / "artifacts")
         clusters: dict[str, Cluster] = {}
+        sealing = Sealing(
+            key=sealing_key(settings.secrets_key or settings.state / KEY_FILE, given=bool(settings.secrets_key))
+        )
         if settings.local_cluster:
             directory = settings.state / "clusters" / "local"
             name = cluster_name(directory, system=store.system(), shared=bool(settings.database))
             clusters[name] = LocalCluster(directory, artifacts=open_artifacts(artifacts_url), name=name)
         yield Parts(
-            store=store, clusters=clusters, token=administrator_token(settings.state), artifacts_url=artifacts_url
+            store=store,
+            clusters=clusters,
+            sealing=sealing,
+            token=administrator_token(settings.state),
+            artifacts_url=artifacts_url,
         )
 
 
@@ -172,17 +195,22 @@ def wire(settings: Settings, parts: Parts, *, port: int) -> App:
     clock = SystemClock()
     if not parts.store.prices():
         set_prices(parts.store, now=clock.now())
+    for name in parts.clusters:
+        register_machine(parts.store, name, now=clock.now())
+    artifacts, system = open_artifacts(parts.artifacts_url), parts.store.system()
     services = Services(
         store=parts.store,
-        artifacts=open_artifacts(parts.artifacts_url),
+        artifacts=artifacts,
         clusters=parts.clusters,
+        connectors=connectors(clock, artifacts, system=system),
+        sealing=parts.sealing,
         clock=clock,
         draw=secrets.choice,
         offload=Offload(threads=POSTGRESQL_THREADS if settings.database else SQLITE_THREADS),
         pulse=Pulse(),
         authenticate=single_administrator(parts.token),
         sessions=Sessions(clock),
-        system=parts.store.system(),
+        system=system,
         url=settings.public_url.rstrip("/") or here,
     )
     api = create_api(services)
@@ -226,7 +254,7 @@ async def serve(app: App, settings: Settings, listener: socket.socket, ready: Ca
         server.should_exit = True
         await serving
         control.cancel()
-    for cluster in app.services.clusters.values():
+    for cluster in list(app.services.clusters.values()):
         await cluster.close()
     app.services.offload.close()
 
@@ -379,6 +407,74 @@ def administrator_token(state: Path) -> str:
         msg = f"there is no token in {path}"
         raise StateUnusable(msg, hint="remove the file: the next start makes a new token")
     return token
+
+
+def sealing_key(path: Path, *, given: bool) -> bytes:
+    """The key that seals credentials, made at the first start, in a file that only its owner reads.
+
+    One that was `given` must be there: a new key could not open what the other replicas have sealed. Raises StateUnusable.
+    """
+    try:
+        mode, text = stat.S_IMODE(path.stat().st_mode), path.read_text().strip()
+    except FileNotFoundError as error:
+        if given:
+            msg = f"there is no key in {path}"
+            raise StateUnusable(msg, hint=f"copy the file `{KEY_FILE}` of another replica's state directory") from error
+        key = secrets.token_bytes(KEY_BYTES)
+        write_private(path, KEY_PREFIX + key.hex())
+        return key
+    except OSError as error:
+        msg = f"cannot read the key in {path}: {error.strerror}"
+        raise StateUnusable(msg, hint="make it readable for the user who runs the platform") from error
+    if mode & 0o077:
+        msg = f"others than its owner may read the key in {path}"
+        raise StateUnusable(msg, hint=f"close it to them: chmod 600 {path}")
+    try:
+        key = bytes.fromhex(text.removeprefix(KEY_PREFIX))
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES or not text.startswith(KEY_PREFIX):
+        msg = f"there is no key in {path}"
+        raise StateUnusable(
+            msg, hint="restore it from a backup; without it the clusters must be added again, with a new file"
+        )
+    return key
+
+
+def connectors(clock: Clock, artifacts: Artifacts, *, system: str) -> Mapping[ClusterKind, Connector]:
+    """The ways into clusters that may be added."""
+    return {
+        ClusterKind.SIMULATED: SimulatedConnector(clock),
+        ClusterKind.KUBERNETES: LateKubernetes(artifacts, clock, system=system),
+    }
+
+
+class LateKubernetes:
+    """Its connector, loaded when the first cluster needs it: its client takes 13 MB and 0.4 s that others can do without."""
+
+    def __init__(self, artifacts: Artifacts, clock: Clock, *, system: str) -> None:
+        self._load = functools.cache(lambda: _kubernetes(artifacts, clock, system))
+
+    async def check(self, settings: ClusterSettings, credentials: Credentials) -> ClusterFacts:
+        """As in `Connector`."""
+        return await self._load().check(settings, credentials)
+
+    def open(self, cluster: ClusterRecord, credentials: Credentials) -> Cluster:
+        """As in `Connector`."""
+        return self._load().open(cluster, credentials)
+
+
+def _kubernetes(artifacts: Artifacts, clock: Clock, system: str) -> Connector:
+    from mainstay.clusters.kubernetes import KubernetesConnector  # noqa: PLC0415 loaded late on purpose
+
+    return KubernetesConnector(artifacts, clock, system=system)
+
+
+def register_machine(store: Store, name: str, *, now: int) -> None:
+    """Put the machine that this process brings along on record as a cluster; nothing happens if it is there."""
+    reason = Reason(code=Code.CLUSTER_ADDED, object=name, numbers={"by": "mainstay"})
+    action = AddCluster(cluster=NewCluster(name=name, kind=ClusterKind.LOCAL), reason=reason)
+    store.commit(Plan(actor="mainstay", now=now, actions=(action,)))
 
 
 def single_administrator(token: str) -> Callable[[str], Principal | None]:

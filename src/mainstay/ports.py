@@ -10,6 +10,7 @@ from mainstay.domain.allocation import Allocation, PodAction, Wanted
 from mainstay.domain.artifact import Tree
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import ClusterState, LogChunk, Node
+from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.snapshot import Snapshot
@@ -67,6 +68,12 @@ class Store(Protocol):
     def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """Nodes by cluster and name, those that follow `after`; every one where `limit` is 0."""
 
+    def clusters(self) -> tuple[ClusterRecord, ...]:
+        """Every cluster on record, removed ones too, by name."""
+
+    def cluster(self, name: str) -> ClusterRecord:
+        """Raises NotFound, also for a removed one, with the nearest name as a hint."""
+
     def events(self, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:
         """Events with seq > `after`, oldest first; of one workload, or of all where `workload` is empty."""
 
@@ -103,8 +110,24 @@ class Store(Protocol):
         """Release the database. Further calls fail."""
 
 
+class Connector(Protocol):
+    """The way into clusters of one kind."""
+
+    async def check(self, settings: ClusterSettings, credentials: Credentials) -> ClusterFacts:
+        """Try the credentials, changing nothing. Raises Invalid if they cannot be used as they are written,
+        Unavailable if nobody answers, Denied if they are not accepted. No message may repeat a credential.
+        """
+
+    def open(self, cluster: ClusterRecord, credentials: Credentials) -> Cluster:
+        """The cluster of a record, without waiting for it. Raises Invalid, Denied."""
+
+
 class Cluster(Protocol):
-    """Something that runs pods. Every method is idempotent and safe to repeat after a crash."""
+    """Something that runs pods. Every method is idempotent and safe to repeat after a crash.
+
+    Each may raise Unavailable while the cluster does not answer, and Denied while it does not let us in; none waits
+    longer than a minute for it.
+    """
 
     name: str
 

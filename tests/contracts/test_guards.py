@@ -12,10 +12,11 @@ from collections.abc import Callable
 import pytest
 
 from mainstay.domain.allocation import Allocation, Seen
-from mainstay.domain.plan import Action, RowVersion
+from mainstay.domain.fleet import ClusterKind, NewCluster
+from mainstay.domain.plan import Action, AddCluster, DrainCluster, RemoveCluster, ResumeCluster, RowVersion
 from mainstay.domain.workload import Phase, Workload
 from mainstay.store import guards
-from tests.stores import SECOND, Scene, one_cpu, scene, store
+from tests.stores import SECOND, WHY, Scene, one_cpu, scene, store
 
 __all__ = ["scene", "store"]
 
@@ -155,6 +156,30 @@ def it_changes_the_past(scene: Scene) -> Action:
     return scene.price(40_000, since=1)
 
 
+def it_has_another_name(scene: Scene) -> Action:
+    scene.applied(_cluster("east", identity="one"))
+    return _cluster("west", identity="one")
+
+
+def its_name_is_taken(scene: Scene) -> Action:
+    scene.applied(_cluster("east", identity="one"))
+    return _cluster("east", identity="two")
+
+
+def it_holds_a_pod(scene: Scene) -> Action:
+    its_cluster_is_drained(scene)
+    scene.applied(ResumeCluster(cluster="east", reason=WHY))
+    scene.place(scene.submit())
+    return RemoveCluster(cluster="east", reason=WHY)
+
+
+def its_cluster_is_drained(scene: Scene) -> Action:
+    scene.applied(_cluster("east", identity="one"))
+    scene.fleet(cluster="east")
+    scene.applied(DrainCluster(cluster="east", reason=WHY))
+    return scene.allocate(scene.submit())
+
+
 REFUSED: tuple[tuple[str, Contradiction], ...] = (
     ("row_version_holds", what_was_read_has_changed),
     ("capacity_left", the_node_is_full),
@@ -179,6 +204,10 @@ REFUSED: tuple[tuple[str, Contradiction], ...] = (
     ("usage_is_next", it_had_ended_by_then),
     ("usage_is_next", it_never_started),
     ("price_fits_the_book", it_changes_the_past),
+    ("cluster_may_join", it_has_another_name),
+    ("cluster_may_join", its_name_is_taken),
+    ("cluster_may_leave", it_holds_a_pod),
+    ("capacity_left", its_cluster_is_drained),
 )
 each = pytest.mark.parametrize(("guard", "contradiction"), REFUSED, ids=[row.__name__ for _, row in REFUSED])
 
@@ -213,7 +242,7 @@ def test_a_slot_is_not_given_out_again_even_if_the_workload_waits_for_the_same_a
 
 def test_every_guard_is_held_to_this() -> None:
     answers = {name for name, value in inspect.getmembers(guards, inspect.isfunction) if not name.startswith("_")}
-    words = {"changed", "missing", "pod_of"}
+    words = {"changed", "missing", "no_such_cluster", "pod_of"}
     assert answers - words == {guard for guard, _ in REFUSED} | {"epoch_holds"}, "epoch_holds: see the simulation"
 
 
@@ -222,6 +251,10 @@ def _ended(scene: Scene) -> Allocation:
     scene.fleet()
     pod = scene.run(scene.submit(id="job"))
     return scene.end(pod)
+
+
+def _cluster(name: str, *, identity: str) -> AddCluster:
+    return AddCluster(cluster=NewCluster(name=name, kind=ClusterKind.KUBERNETES, identity=identity), reason=WHY)
 
 
 def _work(scene: Scene) -> Workload:

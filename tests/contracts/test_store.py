@@ -445,6 +445,15 @@ def test_a_pod_closes_when_it_has_ended_is_metered_and_its_workload_has_moved_on
     assert scene.commit(scene.close(pod)).refused[0].reason.code is Code.DUPLICATE
 
 
+def test_a_pod_that_ended_in_the_instant_of_its_start_closes_without_usage(scene: Scene) -> None:
+    scene.fleet()
+    work = scene.submit()
+    pod = scene.run(work)
+    scene.end(pod, ended_at=pod.started_at)
+    scene.applied(scene.advance(work, Phase.SUCCEEDED))
+    scene.applied(scene.close(pod))
+
+
 # Wanted
 
 

@@ -150,6 +150,13 @@ def test_faults_of_a_job_file_are_told_at_their_lines_and_nothing_is_sent(up, tm
     assert done.stderr.splitlines()[1].startswith("job.yaml:3:1: nodes: ")
 
 
+def test_a_folder_that_cannot_be_sent_is_told_and_nothing_is_submitted(up, tmp_path):
+    (tmp_path / "job.yaml").write_text("name: nowhere\nrun: 'true'\nworkdir: code\n")
+    done = up.mainstay("apply", "-y", "-f", "job.yaml", cwd=tmp_path)
+    assert (done.returncode, f"not a folder: {tmp_path / 'code'}" in done.stderr) == (2, True)
+    assert up.json("ps", "-a", "--name", "nowhere") == []
+
+
 def test_a_plan_of_what_can_never_fit_says_what_would(up, tmp_path):
     (tmp_path / "job.yaml").write_text("run: echo\nresources: {cpu: 4000}\n")
     found = up.json("plan", "-f", str(tmp_path / "job.yaml"))
@@ -189,6 +196,14 @@ def test_what_is_wrong_is_told_in_a_sentence_with_its_exit_code(up, arguments, c
     assert said in done.stderr
     assert done.returncode == code
     assert "Traceback" not in done.stderr
+
+
+def test_a_single_fault_is_told_once(up):
+    assert up.mainstay("cost", "--since", "yesterday").stderr.count("since") == 1
+
+
+def test_the_examples_of_a_command_stand_on_lines_of_their_own(up):
+    assert "\n  mainstay run -- python -c 'print(6 * 7)'\n" in up.mainstay("run", "--help").stdout
 
 
 STEERING = "a\x9b31mb\x07c"
@@ -273,6 +288,19 @@ def test_events_resume_and_follow(up):
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_watched_list_that_goes_elsewhere_than_a_terminal_is_printed_again_after_every_change(up, options):
+    process = up.start("ps", "-a", "-w", *options)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    ref = submitted(up, "--name", "watched", "--", "true")
+    assert any(ref in line and "succeeded" in line for line in iter(process.stdout.readline, ""))
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 0
+    assert first.startswith("[" if options else "ID ")
+
+
 def test_the_head_of_a_long_list_is_no_error(up):
     process = up.start("events", "-n", "1000")
     assert process.stdout is not None
@@ -353,3 +381,61 @@ def test_the_platform_ends_in_order_and_pods_outlive_it(tmp_path):
         assert second.mainstay("logs", "-f", ref).stdout == "done\n"
         assert finished(second, ref) == "succeeded"
         assert second.json("show", ref)["attempt"] == 1
+
+
+def test_a_cluster_joins_takes_work_is_drained_and_leaves_while_the_platform_runs(up):
+    added = up.mainstay("cluster", "add", "sim", "--simulated", "3xcpu=4,memory=8GB,gpu=H100:8")
+    assert added.returncode == 0, added.stderr
+    assert "✓ cluster sim is in the fleet" in added.stderr
+    until(lambda: "3 of 3" in up.mainstay("cluster", "ls").stdout)
+    done = up.mainstay("run", "-y", "--gpus", "H100:8", "--infra", "sim", "--name", "far", "--", "true")
+    assert done.returncode == 0, done.stderr
+    assert "simulated: far-" in done.stdout
+    up.mainstay("cluster", "drain", "sim")
+    waits = submitted(up, "-d", "-y", "--infra", "sim", "--name", "waits", "--", "true")
+    until(lambda: "waits for cluster sim: drained by admin" in up.mainstay("explain", waits).stdout)
+    up.mainstay("stop", waits)
+    until(lambda: up.mainstay("cluster", "remove", "sim").returncode == 0)
+    assert "sim" not in up.mainstay("cluster", "list").stdout
+    assert "sim-0001" not in up.mainstay("nodes").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("add", "east", "--kubeconfig", "no-such-file"), 2, "no-such-file"),
+        (("add", "east", "--simulated", "3x"), 2, "is no group of nodes"),
+        (("add", "Not_A_Name", "--simulated", "1xcpu=1"), 2, "name:"),
+        (("add", "east"), 3, "no way into the cluster"),
+        (("show", "locla"), 4, "did you mean local?"),
+        (("drain", "nowhere"), 4, "no such cluster: nowhere"),
+    ],
+)
+def test_a_cluster_command_that_is_wrong_says_so_and_ends_with_its_code(up, arguments, code, said):
+    done = up.mainstay("cluster", *arguments)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+
+
+def test_a_job_for_a_cluster_that_is_not_there_is_refused_with_the_nearest(up):
+    done = up.mainstay("run", "-y", "--infra", "lokal", "--", "true")
+    assert done.returncode == 3
+    assert "infra: there is no cluster 'lokal'" in done.stderr
+    assert "did you mean local?" in done.stderr
+
+
+def test_clusters_are_there_again_after_a_restart_and_a_damaged_key_ends_the_start_with_a_sentence(tmp_path):
+    state = tmp_path / "state"
+    with platform(state) as first:
+        first.mainstay("cluster", "add", "sim", "--simulated", "2xcpu=4,memory=8GB")
+    with platform(state) as second:
+        until(lambda: "2 of 2" in second.mainstay("cluster", "list").stdout)
+    key = state / "secrets-key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    key.write_text("nonsense")
+    done = mainstay("up", "--port", "0", "--state", str(state), environment=environment_of(state))
+    assert done.returncode == 1
+    assert "there is no key in" in done.stderr
+    key.chmod(0o644)
+    done = mainstay("up", "--port", "0", "--state", str(state), environment=environment_of(state))
+    assert "chmod 600" in done.stderr

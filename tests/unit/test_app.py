@@ -9,7 +9,7 @@ import structlog
 
 from mainstay.app import Settings, run
 from mainstay.control import runner
-from mainstay.control.runner import Due, Loop
+from mainstay.control.loop import Due, Loop
 from mainstay.domain.errors import DiskFailed
 
 

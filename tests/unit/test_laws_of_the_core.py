@@ -82,3 +82,10 @@ def test_a_sentence_shows_its_numbers(code: Code) -> None:
     sentence = Reason(code=code, object="thing", numbers=dict.fromkeys(names, 7)).sentence
     assert "?" not in sentence
     assert "{" not in sentence
+
+
+def test_a_detail_that_has_no_place_in_the_sentence_follows_it() -> None:
+    ended = {"end": "start_failed", "exit_code": "none"}
+    plain = Reason(code=Code.POD_ENDED, numbers={**ended, "detail": ""}).sentence
+    assert Reason(code=Code.POD_ENDED, numbers={**ended, "detail": "no such file"}).sentence == f"{plain}: no such file"
+    assert Reason(code=Code.POD_LOST, numbers={"detail": "gone"}).sentence == "the pod was lost: gone"

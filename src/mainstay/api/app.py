@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from mainstay import __version__
-from mainstay.api import costs, endpoints, events, fleet, gateway, logs, server, trees, workloads
+from mainstay.api import clusters, costs, endpoints, events, fleet, gateway, logs, server, trees, workloads
 from mainstay.api.auth import Authentication
 from mainstay.api.headers import SecurityHeaders
 from mainstay.api.limits import BodyLimit, Streams, TooLarge, on_too_large
@@ -28,6 +28,7 @@ TOPICS: tuple[Routes, ...] = (
     trees.routes,
     costs.routes,
     fleet.routes,
+    clusters.routes,
     server.routes,
 )
 DESCRIPTION = (

@@ -11,15 +11,17 @@ from mainstay.domain.allocation import Allocation
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.capacity import Node
 from mainstay.domain.errors import Invalid
+from mainstay.domain.fleet import ClusterKind, ClusterRecord, ClusterSettings, Credentials, NodeGroup
 from mainstay.domain.plan import Event
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROS_PER_UNIT, MICROSECONDS_PER_HOUR, Resources
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.workload import Kind, Mount, RetryPolicy, Workload, WorkloadSpec
+from mainstay.operations.clusters import ClusterWish
 from mainstay.operations.costs import Bill, BillLine
 from mainstay.operations.submit import JobRequest
 from mainstay.wire import job as wire
-from mainstay.wire import quantities, views
+from mainstay.wire import quantities, requests, views
 
 WORKDIR = "."
 """Where the code of a job is put: into the directory that its command starts in."""
@@ -37,6 +39,7 @@ def job_request(job: wire.Job, *, code: str = "") -> JobRequest:
         name=job.name or job.type,
         run=job.arguments,
         setup=job.setup,
+        image=job.image,
         env=tuple(sorted(job.env.items())),
         mounts=(Mount(path=WORKDIR, tree=code),) if code else (),
         nodes=job.nodes,
@@ -47,6 +50,7 @@ def job_request(job: wire.Job, *, code: str = "") -> JobRequest:
         max_duration_seconds=_parse("max_duration", quantities.duration, job.max_duration) if job.max_duration else 0,
         stop_grace_seconds=_parse("stop_grace", quantities.duration, job.stop_grace),
         port=Kind(job.type) is Kind.SERVICE,
+        cluster=job.infra,
     )
     return JobRequest(spec=spec, project=job.project, queue=job.queue, priority=job.priority)
 
@@ -170,6 +174,7 @@ def workload_view(workload: Workload, allocations: Iterable[Allocation] = ()) ->
         attempt=workload.attempt,
         nodes=spec.nodes,
         resources=resources_view(spec.choices[0]),
+        infra=spec.cluster,
         run=list(spec.run),
         env=dict(spec.env),
         submitted_at=instant(workload.submitted_at),
@@ -225,6 +230,66 @@ def node_view(node: Node) -> views.NodeView:
         ready=node.ready,
         capacity=resources_view(node.capacity),
         used=resources_view(node.used),
+    )
+
+
+def cluster_wish(request: requests.ClusterRequest) -> ClusterWish:
+    """Raises Invalid for a quantity that cannot be read."""
+    settings = ClusterSettings(
+        context=request.context,
+        in_cluster=request.in_cluster,
+        namespaces_per_project=request.namespaces_per_project,
+        helper_image=request.helper_image,
+        image=request.image,
+        nodes=tuple(
+            NodeGroup(count=group.count, capacity=resources(cpu=group.cpu, memory=group.memory, gpu=group.gpu))
+            for group in request.simulated
+        ),
+    )
+    return ClusterWish(
+        name=request.name,
+        kind=ClusterKind.SIMULATED if request.simulated else ClusterKind.KUBERNETES,
+        settings=settings,
+        credentials=Credentials(kubeconfig=request.kubeconfig),
+    )
+
+
+def cluster_view(
+    cluster: ClusterRecord, nodes: Iterable[Node] = (), *, warnings: Iterable[str] = ()
+) -> views.ClusterView:
+    """With the sum of its nodes."""
+    nodes = tuple(nodes)
+    settings = cluster.settings
+    return views.ClusterView(
+        name=cluster.name,
+        kind=cluster.kind.value,
+        state=cluster.state,
+        reason=reason_view(cluster.reason),
+        server=settings.server,
+        context=settings.context,
+        in_cluster=settings.in_cluster,
+        namespaces_per_project=settings.namespaces_per_project,
+        helper_image=settings.helper_image,
+        image=settings.image,
+        identity=cluster.identity,
+        nodes=len(nodes),
+        nodes_ready=sum(node.ready for node in nodes),
+        capacity=resources_view(_sum(node.capacity for node in nodes)),
+        used=resources_view(_sum(node.used for node in nodes)),
+        added_at=instant_or_none(cluster.added_at),
+        added_by=cluster.added_by,
+        warnings=list(warnings),
+    )
+
+
+def _sum(parts: Iterable[Resources]) -> Resources:
+    parts = tuple(parts)
+    models = {part.gpu_model for part in parts if part.gpus}
+    return Resources(
+        cpu_milli=sum(part.cpu_milli for part in parts),
+        memory_bytes=sum(part.memory_bytes for part in parts),
+        gpus=sum(part.gpus for part in parts),
+        gpu_model=models.pop() if len(models) == 1 else "",
     )
 
 

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mainstay.domain.errors import (
     Conflict,
+    Denied,
     Fenced,
     Forbidden,
     Gone,
@@ -39,6 +40,7 @@ STATUSES: Mapping[type[MainstayError], int] = {
     Invalid: 422,
     NotFound: 404,
     Conflict: 409,
+    Denied: 422,
     KeyReused: 422,
     NoCapacity: 409,
     NotYet: 409,

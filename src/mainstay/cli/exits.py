@@ -6,7 +6,7 @@ import enum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mainstay.sdk.errors import ApiError
+    from mainstay.sdk.errors import ApiError, SdkError
 
 
 class Exit(enum.IntEnum):
@@ -37,3 +37,18 @@ def of_refusal(error: ApiError) -> Exit:
     if error.status == 404:
         return Exit.NOT_FOUND
     return Exit.UNREACHABLE if error.status == 503 else Exit.REFUSED
+
+
+def of_failure(error: SdkError) -> Exit:
+    """The exit code of what went wrong on this side."""
+    from mainstay.sdk.errors import FolderRefused, NotConfigured, RunFailed, Unreachable
+
+    match error:
+        case FolderRefused():
+            return Exit.USAGE
+        case NotConfigured() | Unreachable():
+            return Exit.UNREACHABLE
+        case RunFailed():
+            return Exit.FAILED
+        case _:
+            return Exit.REFUSED

@@ -65,18 +65,17 @@ def cost(*, group_by: str, since: str | None, until: str | None, as_json: bool) 
     if as_json:
         print_json(bill)
         return
-    columns = (group_by.upper(), "NAME", "CORE HOURS", "GIB HOURS", "GPU HOURS", "CHARGED", "ACCRUING", "TOTAL")
+    columns = (group_by.upper(), "CORE HOURS", "GIB HOURS", "GPU HOURS", "CHARGED", "ACCRUING", "TOTAL")
     rows = [
         (
             line.group,
-            line.name if line.name != line.group else "",
             f"{line.cpu_core_hours:.4f}",
             f"{line.memory_gib_hours:.4f}",
             f"{line.gpu_hours:.4f}",
-            *(f"{amount} {line.currency}" for amount in (line.charged, line.accruing, line.total)),
+            *(line.charged, line.accruing, line.total),
         )
         for line in bill.lines
     ]
-    rows.append(("total", "", "", "", "", "", "", f"{bill.total} {bill.currency}"))
-    print_table(columns, rows, right=columns[2:])
-    say(f"from {bill.since:%Y-%m-%d %H:%M} to {bill.until:%Y-%m-%d %H:%M} UTC")
+    rows.append(("total", "", "", "", "", "", bill.total))
+    print_table(columns, rows, right=columns[1:])
+    say(f"in {bill.currency}, from {bill.since:%Y-%m-%d %H:%M} to {bill.until:%Y-%m-%d %H:%M} UTC")

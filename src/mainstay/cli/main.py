@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from mainstay import __version__
-from mainstay.cli.exits import Exit, of_refusal
+from mainstay.cli.exits import Exit, of_failure, of_refusal
 
 COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "endpoints": ("models", "List what is served."),
         "models": ("models", "List registered versions of models."),
         "nodes": ("fleet", "List nodes and what is used of them."),
+        "cluster": ("clusters", "Add, list, drain and remove clusters."),
         "gpus": ("fleet", "List GPUs by model, with prices."),
         "cost": ("fleet", "Print the bill."),
         "login": ("account", "Remember a platform, or sign a browser in."),
@@ -136,16 +137,16 @@ def _misuse(error: click.ClickException) -> int:
 def _refusal(error: Exception) -> int:
     """Errors of the SDK are imported only now: who has none does not pay for them."""
     from mainstay.cli.show import say
-    from mainstay.sdk.errors import ApiError, NotConfigured, RunFailed, SdkError, Unreachable
+    from mainstay.sdk.errors import ApiError, SdkError
+    from mainstay.wire.faults import in_words
 
     if isinstance(error, ApiError):
-        for field in error.problem.errors:
-            near = f"; did you mean `{field.nearest}`?" if field.nearest else ""
-            say(f"  {field.field}: {field.message}{near}")
+        faults = error.problem.errors
+        for fault in faults if len(faults) > 1 else ():  # a single one is what the message and the hint say
+            say(f"  {in_words(fault.field, fault.message, allowed=fault.allowed, nearest=fault.nearest)}")
         return _say(error.message, error.hint, of_refusal(error))
     if isinstance(error, SdkError):
-        code = Exit.UNREACHABLE if isinstance(error, NotConfigured | Unreachable) else Exit.REFUSED
-        return _say(error.message, error.hint, Exit.FAILED if isinstance(error, RunFailed) else code)
+        return _say(error.message, error.hint, of_failure(error))
     if isinstance(error, OSError):
         return _say(f"{error.filename or 'error'}: {error.strerror or error}", "", Exit.REFUSED)
     raise error

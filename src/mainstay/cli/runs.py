@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from mainstay.wire.views import EventView, WorkloadView
 
 COLUMNS = ("ID", "NAME", "KIND", "PHASE", "RESOURCES", "AGE", "RAN", "REASON")
-LOG_CHUNK = 1_000
 
 
 @click.command()
@@ -38,7 +38,10 @@ LOG_CHUNK = 1_000
 @click.option("-n", "--most", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
 @json_option
 def ps(*, everything: bool, watch: bool, name: str, project: str, most: int, as_json: bool) -> None:
-    """List runs, newest first: those that have not finished, or all."""
+    """List runs, newest first: those that have not finished, or all.
+
+    -w with --json prints an array per line.
+    """
     from mainstay.sdk.client import Client
 
     with Client() as client:
@@ -46,10 +49,10 @@ def ps(*, everything: bool, watch: bool, name: str, project: str, most: int, as_
         def listed() -> list[Run]:
             return client.list(name=name, project=project, all=everything, most=most)
 
-        if as_json:
+        if watch:
+            _watch(client, listed, as_json=as_json)
+        elif as_json:
             print_json([run.view for run in listed()])
-        elif watch:
-            _watch(client, listed)
         else:
             runs = listed()
             print_table(COLUMNS, map(_row, (run.view for run in runs)))
@@ -193,20 +196,30 @@ def download(ref: str, folder: str | None, *, as_json: bool) -> None:
         out(str(path))
 
 
-def _watch(client: Client, listed: Callable[[], list[Run]]) -> None:
-    """A table that is drawn again after every event."""
+def _watch(client: Client, listed: Callable[[], list[Run]], *, as_json: bool) -> None:
+    """The list again after every event: drawn over the one before at a terminal, after it anywhere else."""
     from rich.live import Live
     from rich.text import Text
 
     last = client.events(limit=1, newest=True)
 
-    def drawn() -> Text:
-        return Text.from_ansi(table_text(COLUMNS, map(_row, (run.view for run in listed()))))
+    def table() -> str:
+        return table_text(COLUMNS, map(_row, (run.view for run in listed())))
+
+    def array() -> str:
+        return f"[{','.join(run.view.model_dump_json() for run in listed())}]"
 
     try:
-        with Live(drawn(), auto_refresh=False) as live:
-            for _ in client.follow_events(after=last[-1].seq if last else 0):
-                live.update(drawn(), refresh=True)
+        changes = client.follow_events(after=last[-1].seq if last else 0)
+        if as_json or not sys.stdout.isatty():
+            shown = array if as_json else table
+            click.echo(shown())
+            for _ in changes:
+                click.echo(shown())
+            return
+        with Live(Text.from_ansi(table()), auto_refresh=False) as live:
+            for _ in changes:
+                live.update(Text.from_ansi(table()), refresh=True)
     except KeyboardInterrupt:
         return
 

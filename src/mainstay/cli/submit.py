@@ -38,6 +38,7 @@ def submitting(command: F) -> F:
 @click.option("--workdir", type=click.Path(exists=True, file_okay=False), help="Send this folder and run in it.")
 @click.option("--project")
 @click.option("--queue")
+@click.option("--infra", metavar="CLUSTER", help="The cluster where it must run. Default: any.")
 @click.option("--priority", metavar="0-100", help="Or low, normal, high, urgent; higher is more urgent.")
 @click.option("--max-duration", metavar="TIME", help="Stop it after so long, e.g. 90s, 30m, 12h.")
 @submitting
@@ -53,12 +54,12 @@ def run(
     as_json: bool,
     **fields: Any,
 ) -> int:
-    r"""Run a command as a job, and follow it.
+    """Run a command as a job, and follow it.
 
     \b
     mainstay run -- python -c 'print(6 * 7)'
     mainstay run --gpus H100:8 --workdir . -- torchrun train.py
-    """
+    """  # noqa: D301 click keeps the lines after a backspace as they are
     from mainstay.wire.jobfile import name_of
 
     if len(command) == 1 and command[0].endswith((".yaml", ".yml")):
@@ -171,7 +172,7 @@ def _read(file: str) -> tuple[Job, Path]:
 def _job(document: dict[str, Any]) -> Job:
     from pydantic import ValidationError
 
-    from mainstay.wire.faults import field_problem
+    from mainstay.wire.faults import field_problem, in_words
     from mainstay.wire.job import Job
 
     try:
@@ -179,7 +180,12 @@ def _job(document: dict[str, Any]) -> Job:
     except ValidationError as error:
         places = [[str(part) for part in fault["loc"]] for fault in error.errors()]
         found = [field_problem(fault, at, job=at) for fault, at in zip(error.errors(), places, strict=True)]
-        msg = "; ".join(f"{fault.field.removeprefix('resources.')}: {fault.message}" for fault in found)
+        msg = "\n".join(
+            in_words(
+                fault.field.removeprefix("resources."), fault.message, allowed=fault.allowed, nearest=fault.nearest
+            )
+            for fault in found
+        )
         raise click.UsageError(msg) from None
 
 

@@ -20,8 +20,8 @@ import structlog
 from mainstay.control.outputs import Outputs
 from mainstay.decide.reconcile import Reconciliation, reconcile, without_output
 from mainstay.domain.allocation import CreatePod, DeletePod, End, PodAction, PodState, Seen, Wanted
-from mainstay.domain.capacity import NodeState
-from mainstay.domain.errors import Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet
+from mainstay.domain.capacity import ClusterState, NodeState
+from mainstay.domain.errors import Denied, Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet
 from mainstay.domain.plan import Action, Epoch, ObserveNodes, ObservePod, Plan
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
@@ -64,7 +64,20 @@ class EffectLoop:
     What it remembers holds for one tenure: between two of ours another leader may have changed what is on record.
     """
 
-    def __init__(self, store: Store, cluster: Cluster, artifacts: Artifacts, clock: Clock, offload: Offload) -> None:
+    def __init__(
+        self,
+        store: Store,
+        cluster: Cluster,
+        artifacts: Artifacts,
+        clock: Clock,
+        offload: Offload,
+        *,
+        identity: str = "",
+    ) -> None:
+        """`identity`: which cluster it must be that answers, where the cluster says; empty: any."""
+        self.fault: Exception | None = None
+        """What the last look at the cluster ended in, if it failed."""
+        self._identity = identity
         self._store = store
         self._cluster = cluster
         self._clock = clock
@@ -77,7 +90,7 @@ class EffectLoop:
         self._witness_due = clock.monotonic()
 
     async def turn(self, epoch: Epoch) -> Turned:
-        """One round. Raises Fenced, Unavailable."""
+        """One round. Raises Fenced, Unavailable, Denied, and whatever a cluster that lies leads to."""
         view = await self.look()
         recorded = await self.record(view, epoch)
         began = self._clock.monotonic()
@@ -91,7 +104,7 @@ class EffectLoop:
         A look that is not newer than the one before it is an old report once more and tells nothing. After a cluster's
         clock was set back, that is one look.
         """
-        seen = await self._cluster.observe()
+        seen = await self._observed()
         wanted = await self._offload(self._store.wanted, self._cluster.name)
         before, self._looked_at = self._looked_at, seen.at
         if 0 < seen.at <= before:
@@ -107,6 +120,23 @@ class EffectLoop:
         )
         self._unmatched = found.unmatched
         return View(wanted=wanted, reconciliation=found, at=seen.at)
+
+    async def _observed(self) -> ClusterState:
+        """Raises Denied if another cluster answers: that it knows none of our pods says nothing about them."""
+        try:
+            seen = await self._cluster.observe()
+            self._require_identity(seen)
+        except Exception as error:
+            self.fault = error
+            raise
+        self.fault = None
+        return seen
+
+    def _require_identity(self, seen: ClusterState) -> None:
+        if self._identity and seen.identity and seen.identity != self._identity:
+            msg = "another cluster answers at its address: it was built anew, or the address was given away"
+            hint = f"drain {self._cluster.name}, remove it as lost and add it again; or mend its address"
+            raise Denied(msg, object_=self._cluster.name, hint=hint)
 
     async def record(self, view: View, epoch: Epoch) -> bool:
         """Commit what was seen; whether that was anything. An end waits until the output files of its pod are stored."""

@@ -24,7 +24,7 @@ class Alternative:
     """One change of the request, everything else the same, with which the workload could start at once."""
 
     change: str
-    """What is relaxed: `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`."""
+    """What is relaxed: `infra`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`."""
     before: str
     after: str
 
@@ -81,7 +81,7 @@ def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
 
 def preview(snapshot: Snapshot, *, spec: WorkloadSpec, priority: int) -> Preview:
     """What submitting this now would do, with its price. Costs one scheduling cycle; changes nothing."""
-    shape = make_shape(snapshot, nodes=spec.nodes, choices=spec.choices)
+    shape = make_shape(snapshot, nodes=spec.nodes, choices=spec.choices, cluster=spec.cluster)
     answer = _answer(snapshot, shape, priority=priority)
     resources = answer.resources or spec.choices[0]
     per_pod = billing.price_per_hour(resources, snapshot.now, snapshot.prices)
@@ -163,36 +163,34 @@ def _waits(snapshot: Snapshot, shape: Shape, ahead: int) -> Reason:
 def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle) -> Iterator[Alternative]:
     """The first choice relaxed in one respect at a time, each as little as starts now."""
     first = shape.choices[0]
-    if first.gpus and first.gpu_model and _fits(snapshot, cycle, replace(first, gpu_model=""), shape.nodes):
-        yield Alternative(change="gpu_model", before=first.gpu_model, after=_model_found(snapshot, cycle, shape))
-    gpus = _largest(first.gpus - 1, lambda n: _fits(snapshot, cycle, replace(first, gpus=n), shape.nodes))
+
+    def placed(resources: Resources, *, nodes: int = shape.nodes, cluster: str = shape.cluster) -> tuple[int, ...]:
+        relaxed = make_shape(snapshot, nodes=nodes, choices=(resources,), cluster=cluster)
+        found = cycle.place(relaxed)
+        return found[0] if found else ()
+
+    if shape.cluster and (rows := placed(first, cluster="")):
+        yield Alternative(change="infra", before=shape.cluster, after=snapshot.nodes.clusters[rows[0]])
+    if first.gpus and first.gpu_model and (rows := placed(replace(first, gpu_model=""))):
+        model = snapshot.gpu_models[int(snapshot.nodes.gpu_model[rows[0]])]
+        yield Alternative(change="gpu_model", before=first.gpu_model, after=model)
+    gpus = _largest(first.gpus - 1, lambda n: bool(placed(replace(first, gpus=n))))
     if gpus:
         yield Alternative(change="gpus", before=str(first.gpus), after=str(gpus))
-    nodes = _largest(shape.nodes - 1, lambda n: _fits(snapshot, cycle, first, n))
+    nodes = _largest(shape.nodes - 1, lambda n: bool(placed(first, nodes=n)))
     if nodes:
         yield Alternative(change="nodes", before=str(shape.nodes), after=str(nodes))
-    cores = _largest(
-        (first.cpu_milli - 1) // 1000, lambda n: _fits(snapshot, cycle, replace(first, cpu_milli=n * 1000), shape.nodes)
-    )
+    cores = _largest((first.cpu_milli - 1) // 1000, lambda n: bool(placed(replace(first, cpu_milli=n * 1000))))
     if cores:
         yield Alternative(change="cpus", before=f"{first.cpu_milli / 1000:g}", after=str(cores))
     gib = _largest(
         (first.memory_bytes - 1) // BYTES_PER_GIB,
-        lambda n: _fits(snapshot, cycle, replace(first, memory_bytes=n * BYTES_PER_GIB), shape.nodes),
+        lambda n: bool(placed(replace(first, memory_bytes=n * BYTES_PER_GIB))),
     )
     if gib:
         yield Alternative(
             change="memory", before=memory_words_of(first.memory_bytes).replace(" ", ""), after=f"{gib}GiB"
         )
-
-
-def _fits(snapshot: Snapshot, cycle: Cycle, resources: Resources, nodes: int) -> bool:
-    return cycle.place(make_shape(snapshot, nodes=nodes, choices=(resources,))) is not None
-
-
-def _model_found(snapshot: Snapshot, cycle: Cycle, shape: Shape) -> str:
-    found = cycle.place(make_shape(snapshot, nodes=shape.nodes, choices=(replace(shape.choices[0], gpu_model=""),)))
-    return snapshot.gpu_models[int(snapshot.nodes.gpu_model[found[0][0]])] if found else ""
 
 
 def _largest(most: int, fits: Callable[[int], bool]) -> int:

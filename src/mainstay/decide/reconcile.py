@@ -17,6 +17,7 @@ from mainstay.domain.allocation import (
     DeletePod,
     End,
     ForgetPod,
+    Owner,
     PodAction,
     PodState,
     Seen,
@@ -130,7 +131,7 @@ def _effects(row: Wanted, pod: PodState | None, *, missing_us: int) -> Iterator[
     elif allocation.stop:
         # Also where there is no pod: the tombstone refuses a creation that is still on its way.
         if not ended:
-            yield DeletePod(name=allocation.pod, grace_seconds=row.spec.stop_grace_seconds)
+            yield _deletion(row)
     elif pod is None and allocation.seen is Seen.NOTHING:
         yield CreatePod(name=allocation.pod, node=allocation.node, spec=pod_spec(allocation, row.spec))
     elif (
@@ -139,7 +140,17 @@ def _effects(row: Wanted, pod: PodState | None, *, missing_us: int) -> Iterator[
         and missing_us >= MISSING_GRACE_SECONDS * MICROSECONDS_PER_SECOND
     ):
         # Its tombstone, once reported, is the proof of death that a new attempt needs.
-        yield DeletePod(name=allocation.pod, grace_seconds=row.spec.stop_grace_seconds)
+        yield _deletion(row)
+
+
+def _deletion(row: Wanted) -> DeletePod:
+    allocation = row.allocation
+    return DeletePod(
+        name=allocation.pod,
+        grace_seconds=row.spec.stop_grace_seconds,
+        owner=Owner(tenant=allocation.tenant, project=allocation.project),
+        node="" if allocation.seen is Seen.NOTHING else allocation.node,
+    )
 
 
 def _overdue_orphans(pods: Mapping[str, PodState], unmatched: Mapping[str, int], *, tick: int) -> list[PodAction]:
@@ -228,7 +239,8 @@ def _end_numbers(allocation: Allocation) -> dict[str, int | float | str]:
 
 
 def _metered(allocation: Allocation) -> bool:
-    return allocation.started_at == 0 or allocation.metered_until >= allocation.ended_at
+    """Nothing of it is left to be recorded; of one that ended in the instant of its start there never was anything."""
+    return allocation.started_at == 0 or max(allocation.metered_until, allocation.started_at) >= allocation.ended_at
 
 
 def _unchanged(allocation: Allocation) -> RowVersion:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from mainstay.decide import admission
 from mainstay.decide.placement import POLICIES
-from mainstay.decide.placement.fit import Free, Request, feasible, free_of, room, whole_of
+from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_in, free_of, room, whole_of
 from mainstay.decide.placement.gang import Policy, place, room_per_cluster
 from mainstay.decide.shapes import Shape, shape_numbers, shape_of, words_of
 from mainstay.domain.plan import Action, Advance, Allocate, CapacityLeft, Guard, RowVersion, Slot
@@ -116,13 +116,25 @@ class Cycle:
 def refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
     """Why a shape that does not fit `free` must wait, with the figures."""
     needs: dict[str, int | float | str] = {"needs": shape.words}
+    if shape.cluster in snapshot.closed_clusters:
+        return _waits_for_cluster(snapshot, shape.cluster, needs)
     whole = whole_of(snapshot)
     if not any(_holds(whole, request, shape.nodes) for request in shape.requests):
         return Reason(code=Code.NEVER_FITS, numbers={**needs, "largest": _most(snapshot, whole, shape)})
+    for cluster in snapshot.closed_clusters:
+        alone = free_in(snapshot, cluster)
+        if any(_holds(alone, request, shape.nodes) for request in shape.requests):
+            return _waits_for_cluster(snapshot, cluster, needs)
     if not snapshot.nodes.ready.any():
         return Reason(code=Code.NO_NODES, numbers=needs)
     numbers = {**needs, "free": _most(snapshot, free, shape), "nodes_fitting": _nodes_fitting(free, shape)}
     return Reason(code=Code.WAITS_FOR_CAPACITY, numbers=numbers)
+
+
+def _waits_for_cluster(snapshot: Snapshot, cluster: str, needs: Mapping[str, int | float | str]) -> Reason:
+    """It would fit there, if only the cluster took work."""
+    numbers = {**needs, "detail": snapshot.closed_clusters[cluster].sentence}
+    return Reason(code=Code.WAITS_FOR_CLUSTER, object=cluster, numbers=numbers)
 
 
 def slot_resources(snapshot: Snapshot, node_row: int, request: Request) -> Resources:
@@ -201,12 +213,13 @@ def _nodes_fitting(free: Free, shape: Shape) -> int:
 
 def _most(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     """The node that comes closest to the first choice, in words: by model, then by GPUs, CPU and memory."""
-    if not free.key.size:
-        return "no node"
     request = shape.requests[0]
+    here = np.ones(free.key.size, dtype=np.bool_) if request.cluster == ANY_CLUSTER else free.cluster == request.cluster
+    if not here.any():
+        return "no node"
     model_fits = (free.gpu_model == request.gpu_model) if request.gpu_model else np.ones(free.key.size, dtype=np.bool_)
     gpus = np.minimum(free.gpus, request.gpus)
-    row = int(np.lexsort((-free.key, free.memory_bytes, free.cpu_milli, gpus, model_fits))[-1])
+    row = int(np.lexsort((-free.key, free.memory_bytes, free.cpu_milli, gpus, model_fits, here))[-1])
     return words_of(_left_on(snapshot, free, row))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mainstay.decide.placement.fit import Request, request_of
+from mainstay.decide.placement.fit import Request, cluster_number, request_of
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.snapshot import Ints, Snapshot
 
@@ -21,32 +21,42 @@ class Shape:
     choices: tuple[Resources, ...]
     requests: tuple[Request, ...]
     """The choices in the numbers of the columns."""
+    cluster: str = ""
+    """The only cluster that will do; empty: any."""
 
     @property
     def words(self) -> str:
         """The shape as a reason says it."""
         either = " or ".join(words_of(resources) for resources in self.choices)
-        return either if self.nodes == 1 else f"{self.nodes} x ({either})"
+        words = either if self.nodes == 1 else f"{self.nodes} x ({either})"
+        return f"{words} in cluster {self.cluster}" if self.cluster else words
 
 
 def shape_of(snapshot: Snapshot, row: int) -> Shape:
     """The shape of the workload in this row."""
     table = snapshot.workloads
     choices = table.choices.get(int(table.key[row]), ())
-    return make_shape(snapshot, nodes=int(table.nodes[row]), choices=choices or (_first_choice(snapshot, row),))
+    return make_shape(
+        snapshot,
+        nodes=int(table.nodes[row]),
+        choices=choices or (_first_choice(snapshot, row),),
+        cluster=snapshot.cluster_names[int(table.cluster[row])],
+    )
 
 
-def make_shape(snapshot: Snapshot, *, nodes: int, choices: tuple[Resources, ...]) -> Shape:
+def make_shape(snapshot: Snapshot, *, nodes: int, choices: tuple[Resources, ...], cluster: str = "") -> Shape:
     """A shape in the numbers of this snapshot."""
-    requests = tuple(request_of(resources, snapshot.gpu_models) for resources in choices)
-    return Shape(nodes=nodes, choices=choices, requests=requests)
+    number = cluster_number(cluster, snapshot.nodes.clusters)
+    requests = tuple(request_of(resources, snapshot.gpu_models, cluster=number) for resources in choices)
+    return Shape(nodes=nodes, choices=choices, requests=requests, cluster=cluster)
 
 
 def shape_numbers(snapshot: Snapshot, rows: Ints) -> Ints:
     """A number per row, the same for rows of the same shape and different for others. O(n log n)."""
     table = snapshot.workloads
     columns = [
-        column[rows] for column in (table.nodes, table.cpu_milli, table.memory_bytes, table.gpus, table.gpu_model)
+        column[rows]
+        for column in (table.nodes, table.cpu_milli, table.memory_bytes, table.gpus, table.gpu_model, table.cluster)
     ]
     if table.choices:
         columns.append(_choice_numbers(snapshot, rows))

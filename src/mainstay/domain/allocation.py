@@ -37,8 +37,6 @@ class End(StrEnum):
 ENDS = tuple(End)
 """The order that `AllocationTable.end` indexes. Its numbers are stored: append, never reorder."""
 
-INFRASTRUCTURE_ENDS = frozenset({End.LOST, End.MACHINE_RESTARTED, End.NEVER_STARTED})
-
 
 def pod_name(*, workload: str, attempt: int, rank: int) -> str:
     """The outside name of a pod: a function of our ids alone (law 2), so that creating twice is creating once."""
@@ -52,6 +50,7 @@ class Allocation:
     key: int
     workload_key: int
     workload: str
+    tenant: str
     project: str
     attempt: int
     rank: int
@@ -95,9 +94,20 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Whose pod it is: where a cluster keeps tenants apart, this says in which part of it the pod lives."""
+
+    tenant: str
+    project: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PodSpec:
     """All that a cluster needs to run one pod. A cluster adds the rendezvous addresses, the port and the GPUs."""
 
+    owner: Owner
+    image: str
+    """A container image; empty: what the cluster runs by default."""
     argv: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
     mounts: tuple[Mount, ...]
@@ -149,6 +159,10 @@ class DeletePod:
 
     name: str
     grace_seconds: int
+    owner: Owner | None = None
+    """None: of a pod that no row names, all that is known is that its cluster reported it."""
+    node: str = ""
+    """Where it was last seen, if it was: without the pod itself, only that node can tell that it has ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,8 @@ class ClusterState:
     pods: tuple[PodState, ...]
     at: int = 0
     """The cluster's own time of the look (UTC microseconds); 0 if it does not say. Nothing later has been witnessed."""
+    identity: str = ""
+    """Which cluster was looked at, as its connector tells it; empty if it does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

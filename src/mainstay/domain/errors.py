@@ -81,6 +81,12 @@ class Forbidden(MainstayError):
     code = "forbidden"
 
 
+class Denied(MainstayError):
+    """What we depend on does not let us in, or not do what we need: mend its credentials or permissions."""
+
+    code = "denied"
+
+
 class Unavailable(MainstayError):
     """The platform cannot write or reach what it needs just now: try again after the cause is mended."""
 

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 from mainstay.domain.allocation import PodState
 from mainstay.domain.billing import Charge, Price, UsageRecord
 from mainstay.domain.capacity import NodeState
+from mainstay.domain.fleet import Contact, NewCluster
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Reason
 from mainstay.domain.workload import Phase, WorkloadSpec
@@ -147,6 +148,47 @@ class ObserveNodes(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddCluster(Action):
+    """Put a cluster on record. A known name takes new settings and credentials if it is the same cluster by identity.
+
+    Refused if the fleet has that cluster under another name, or this name for another cluster.
+    """
+
+    cluster: NewCluster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainCluster(Action):
+    """Place nothing new on this cluster; what runs there runs on."""
+
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResumeCluster(Action):
+    """Let a cluster that was drained take work again."""
+
+    cluster: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveCluster(Action):
+    """Take a cluster out of the fleet. Refused while an allocation on it is not closed."""
+
+    cluster: str
+    lost: bool = False
+    """Somebody answers for it that a drained cluster runs nothing any more: what is open there counts as lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObserveCluster(Action):
+    """Whether a cluster answers and lets us in. Written only if that, or its reason, has changed."""
+
+    cluster: str
+    seen: Contact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordUsage(Action):
     """Write one usage record with its charges and move `metered_until` to its end. Twice is once: its key is unique."""
 
@@ -273,9 +315,9 @@ class Event:
     seq: int
     at: int
     actor: str
-    kind: Literal["workload", "allocation", "node", "endpoint", "model", "price"]
+    kind: Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price"]
     object: str
-    """Workload id, pod name, node name, endpoint or model name."""
+    """Workload id, pod name, node, cluster, endpoint or model name."""
     tenant: str
     workload: str
     """The workload it belongs to; empty if none."""

@@ -43,6 +43,19 @@ class Code(StrEnum):
     PRICE_SET = "PriceSet"
     OTHER_CURRENCY = "OtherCurrency"
     NODE_CHANGED = "NodeChanged"
+    CLUSTER_ADDED = "ClusterAdded"
+    CLUSTER_CHANGED = "ClusterChanged"
+    CLUSTER_READY = "ClusterReady"
+    CLUSTER_UNREACHABLE = "ClusterUnreachable"
+    CLUSTER_REFUSED = "ClusterRefused"
+    CLUSTER_DRAINED = "ClusterDrained"
+    CLUSTER_RESUMED = "ClusterResumed"
+    CLUSTER_REMOVED = "ClusterRemoved"
+    CLUSTER_KNOWN = "ClusterKnown"
+    CLUSTER_NAME_TAKEN = "ClusterNameTaken"
+    CLUSTER_IN_USE = "ClusterInUse"
+    NO_SUCH_CLUSTER = "NoSuchCluster"
+    WAITS_FOR_CLUSTER = "WaitsForCluster"
     GUARD_FAILED = "GuardFailed"
     CAPACITY_TAKEN = "CapacityTaken"
     EPOCH_PASSED = "EpochPassed"
@@ -84,6 +97,19 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.PRICE_SET: "price of {object} set",
         Code.OTHER_CURRENCY: "{object} is priced in {given}, but the price book is in {currency}",
         Code.NODE_CHANGED: "node {node} is {state}",
+        Code.CLUSTER_ADDED: "cluster {object} added by {by}",
+        Code.CLUSTER_CHANGED: "settings of cluster {object} changed by {by}",
+        Code.CLUSTER_READY: "the cluster answers",
+        Code.CLUSTER_UNREACHABLE: "the cluster does not answer: {detail}",
+        Code.CLUSTER_REFUSED: "the cluster cannot be used: {detail}",
+        Code.CLUSTER_DRAINED: "drained by {by}: nothing new is placed here",
+        Code.CLUSTER_RESUMED: "resumed by {by}: takes work again",
+        Code.CLUSTER_REMOVED: "removed from the fleet by {by}",
+        Code.CLUSTER_KNOWN: "this cluster is in the fleet already, as {other}",
+        Code.CLUSTER_NAME_TAKEN: "the name {object} is taken by another cluster of the fleet",
+        Code.CLUSTER_IN_USE: "cluster {object} still holds {pods} pods; drain it and remove it once they have ended",
+        Code.NO_SUCH_CLUSTER: "no such cluster: {object}",
+        Code.WAITS_FOR_CLUSTER: "waits for cluster {object}: {detail}",
         Code.GUARD_FAILED: "{object} changed since it was read (version {read}, now {now})",
         Code.CAPACITY_TAKEN: "the capacity of {node} was taken in the meantime",
         Code.EPOCH_PASSED: "another leader has taken over (epoch {held}, now {now})",
@@ -103,8 +129,11 @@ class Reason:
 
     @property
     def sentence(self) -> str:
-        """The reason in words; a number that was not given shows as `?`."""
-        return SENTENCES[self.code].format_map(_Figures({"object": self.object, **self.numbers}))
+        """The reason in words; a number that was not given shows as `?`. A detail that has no place in it follows."""
+        template = SENTENCES[self.code]
+        words = template.format_map(_Figures({"object": self.object, **self.numbers}))
+        detail = self.numbers.get("detail")
+        return f"{words}: {detail}" if detail and "{detail}" not in template else words
 
 
 class _Figures(dict[str, int | float | str]):

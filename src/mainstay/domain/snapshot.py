@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from mainstay.domain.billing import Price
 from mainstay.domain.quantity import Resources
+from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -29,6 +30,7 @@ class NodeTable:
     key: Ints
     version: Ints
     ready: Bools
+    """It is ready, and its cluster takes work."""
     cpu_milli: Ints
     memory_bytes: Ints
     gpus: Ints
@@ -63,6 +65,8 @@ class WorkloadTable:
     gpus: Ints
     gpu_model: Ints
     """The request of one pod (the first choice), 0 in `gpu_model` = any."""
+    cluster: Ints
+    """Index into `Snapshot.cluster_names`: the cluster it must run in; 0 is "any"."""
     choices: Mapping[int, tuple[Resources, ...]]
     """All choices in order, by key, only for workloads that have more than one."""
     max_duration_seconds: Ints
@@ -125,3 +129,7 @@ class Snapshot:
     """Allocation key -> host:port, for the allocations whose pod serves at one."""
     observed: Mapping[str, int] = field(default_factory=dict)
     """Cluster -> up to which instant of its own time it has been witnessed: what is RUNNING ran until then."""
+    cluster_names: tuple[str, ...] = ("",)
+    """Vocabulary of `WorkloadTable.cluster`; entry 0 is the empty string."""
+    closed_clusters: Mapping[str, Reason] = field(default_factory=dict)
+    """Cluster -> why nothing new is placed there, for those of which that is so."""

@@ -84,6 +84,8 @@ class WorkloadSpec:
     run: tuple[str, ...]
     """The argument vector. A shell line arrives as ("/bin/sh", "-c", line)."""
     setup: str = ""
+    image: str = ""
+    """The container image that its pods run; empty: what their cluster runs by default."""
     env: tuple[tuple[str, str], ...] = ()
     mounts: tuple[Mount, ...] = ()
     nodes: int = 1
@@ -100,6 +102,8 @@ class WorkloadSpec:
     """The pod listens on a port that the cluster assigns (`$PORT`)."""
     ready_path: str = ""
     """HTTP path that answers 200 once the pod can serve; empty: ready as soon as it runs."""
+    cluster: str = ""
+    """The only cluster where it may run; empty: any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mainstay.decide import explain as explaining
+from mainstay.operations.infra import require_known
 from mainstay.operations.principal import Permission, Principal
 from mainstay.operations.submit import JobRequest, check
 from mainstay.ports import Store
@@ -12,6 +13,7 @@ def preview(store: Store, principal: Principal, job: JobRequest, *, now: int) ->
     """What would happen if this job were submitted now. Raises Invalid as submit would."""
     principal.require(Permission.READ)
     check(job)
+    require_known(store, (job.spec.cluster,))
     return explaining.preview(store.snapshot(now=now, seed=0), spec=job.spec, priority=job.priority)
 
 

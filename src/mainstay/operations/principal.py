@@ -20,12 +20,14 @@ class Permission(StrEnum):
     STOP = "stop"
     DEPLOY = "deploy"
     UPLOAD = "upload"
+    MANAGE = "manage"
+    """What belongs to the whole platform: its clusters."""
 
 
 ROLES: Mapping[str, frozenset[Permission]] = MappingProxyType(
     {
         "viewer": frozenset({Permission.READ}),
-        "user": frozenset(Permission),
+        "user": frozenset(Permission) - {Permission.MANAGE},
         "admin": frozenset(Permission),
     }
 )
@@ -43,7 +45,12 @@ class Principal:
         """Raises Forbidden unless the role of the caller includes `permission`."""
         if permission not in ROLES.get(self.role, frozenset()):
             msg = f"the role {self.role} may not {permission}"
-            raise Forbidden(msg, object_=self.name, hint="ask a maintainer of the project for the role 'user'")
+            hint = (
+                "ask an administrator of the platform"
+                if permission is Permission.MANAGE
+                else "ask a maintainer of the project for the role 'user'"
+            )
+            raise Forbidden(msg, object_=self.name, hint=hint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 
+from mainstay.domain.fleet import ClusterKind
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
+from mainstay.operations.sealing import Sealing
 from mainstay.operations.sessions import Sessions
 from mainstay.operations.submit import Draw
-from mainstay.ports import Artifacts, Clock, Cluster, Store
+from mainstay.ports import Artifacts, Clock, Cluster, Connector, Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +21,11 @@ class Services:
 
     store: Store
     artifacts: Artifacts
-    clusters: Mapping[str, Cluster]
+    clusters: MutableMapping[str, Cluster]
+    """Those that this process has open, by name: the loop that follows the table of clusters keeps it current."""
+    connectors: Mapping[ClusterKind, Connector]
+    """The ways into clusters that may be added."""
+    sealing: Sealing
     clock: Clock
     draw: Draw
     """The chance in new ids."""

@@ -12,11 +12,13 @@ from mainstay.domain.plan import NewWorkload, Plan, Submit
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Phase, Workload, WorkloadSpec
-from mainstay.operations.principal import Done, Permission, Principal, RequestKey
+from mainstay.operations.infra import require_known
+from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
 from mainstay.ports import Store
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}\Z")
+IMAGE = re.compile(r"[\w][\w./:@-]{0,511}\Z", re.ASCII)
 ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 """Crockford's base 32: no letter that is easily taken for a digit."""
 ID_LETTERS = 8
@@ -62,6 +64,10 @@ def submit(
     principal.require(Permission.SUBMIT)
     for job in jobs:
         check(job)
+    if any(job.spec.cluster for job in jobs):
+        if done := replayed(store, principal, request):
+            return done
+        require_known(store, (job.spec.cluster for job in jobs))
     for last in (False,) * (MINT_ATTEMPTS - 1) + (True,):
         workloads = tuple(_new_workload(job, principal, draw) for job in jobs)
         text = reply([as_pending(workload, now=now) for workload in workloads])
@@ -140,6 +146,8 @@ def check(job: JobRequest) -> None:
         _check_resources(choice)
     _check_command(spec)
     _check_env(spec)
+    if spec.image and not IMAGE.match(spec.image):
+        _refuse("image", spec.image, "a container image such as python:3.12-slim")
 
 
 def _new_workload(job: JobRequest, principal: Principal, draw: Draw) -> NewWorkload:

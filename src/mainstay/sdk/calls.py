@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,9 +13,10 @@ from urllib.parse import quote
 from mainstay.sdk.files import FileSink, Folder, destination, scan
 from mainstay.sdk.request import Flow, Request, plain, write
 from mainstay.wire.job import Job
-from mainstay.wire.requests import BulkSubmission, DeployRequest, PlanRequest, Submission
+from mainstay.wire.requests import BulkSubmission, ClusterRequest, DeployRequest, PlanRequest, Submission
 from mainstay.wire.views import (
     BulkView,
+    ClusterView,
     CostView,
     EndpointView,
     EventView,
@@ -32,10 +34,10 @@ from mainstay.wire.views import (
     WorkloadView,
 )
 
-BULK_MAX = 1_000
 PAGE_MAX = 1_000
 Item = TypeVar("Item")
 PREDICT_SECONDS = 120.0
+ADD_SECONDS = 90.0
 
 
 def server() -> Flow[ServerView]:
@@ -154,6 +156,37 @@ def gpus() -> Flow[list[GpuView]]:
     return (yield Request(method="GET", path="/v1/gpus")).read(Page[GpuView]).items
 
 
+def clusters() -> Flow[list[ClusterView]]:
+    """Every cluster of the fleet."""
+    return (yield from _pages("/v1/clusters", Page[ClusterView], {}))
+
+
+def cluster(name: str) -> Flow[ClusterView]:
+    """One cluster."""
+    return (yield Request(method="GET", path=f"/v1/clusters/{segment(name)}")).read(ClusterView)
+
+
+def add_cluster(request: ClusterRequest, *, key: str | None = None) -> Flow[ClusterView]:
+    """Try its credentials and add it. Trying may take longer than other calls."""
+    asked = write("POST", "/v1/clusters", json=_json(request), key=key)
+    return (yield replace(asked, timeout=ADD_SECONDS)).read(ClusterView)
+
+
+def drain_cluster(name: str) -> Flow[ClusterView]:
+    """Place nothing new on it."""
+    return (yield write("POST", f"/v1/clusters/{segment(name)}/drain")).read(ClusterView)
+
+
+def resume_cluster(name: str) -> Flow[ClusterView]:
+    """Let it take work again."""
+    return (yield write("POST", f"/v1/clusters/{segment(name)}/resume")).read(ClusterView)
+
+
+def remove_cluster(name: str, *, lost: bool = False) -> Flow[None]:
+    """Take it out of the fleet."""
+    yield write("DELETE", f"/v1/clusters/{segment(name)}", params=plain({"lost": lost}))
+
+
 def cost(
     *, group_by: str = "workload", since: datetime | str | None = None, until: datetime | str | None = None
 ) -> Flow[CostView]:
@@ -215,7 +248,7 @@ def download(ref: str, folder: Path) -> Flow[list[Path]]:
     return paths
 
 
-def _json(request: Submission | BulkSubmission | PlanRequest | DeployRequest) -> str:
+def _json(request: Submission | BulkSubmission | PlanRequest | DeployRequest | ClusterRequest) -> str:
     return request.model_dump_json(exclude_defaults=True)
 
 

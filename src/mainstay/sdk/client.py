@@ -19,8 +19,9 @@ from mainstay.sdk.request import Answer, Flow, Request, Result, Tries, require_s
 from mainstay.sdk.runs import FINAL, RunView
 from mainstay.sdk.streams import SILENCE_SECONDS, FollowEvents, Following, FollowLog, Parser
 from mainstay.wire.job import Job
-from mainstay.wire.requests import DeployRequest
+from mainstay.wire.requests import ClusterRequest, DeployRequest
 from mainstay.wire.views import (
+    ClusterView,
     CostView,
     EndpointView,
     EventView,
@@ -153,6 +154,30 @@ class Client:
     def gpus(self) -> builtins.list[GpuView]:
         """GPUs by model and cluster."""
         return self._run(calls.gpus())
+
+    def clusters(self) -> builtins.list[ClusterView]:
+        """Every cluster of the fleet, with its state."""
+        return self._run(calls.clusters())
+
+    def cluster(self, name: str) -> ClusterView:
+        """One cluster."""
+        return self._run(calls.cluster(name))
+
+    def add_cluster(self, request: ClusterRequest, *, key: str | None = None) -> ClusterView:
+        """Try the credentials of a cluster and add it; one that is there takes new settings and credentials."""
+        return self._run(calls.add_cluster(request, key=key))
+
+    def drain_cluster(self, name: str) -> ClusterView:
+        """Place nothing new on a cluster; what runs there runs on."""
+        return self._run(calls.drain_cluster(name))
+
+    def resume_cluster(self, name: str) -> ClusterView:
+        """Let a drained cluster take work again."""
+        return self._run(calls.resume_cluster(name))
+
+    def remove_cluster(self, name: str, *, lost: bool = False) -> None:
+        """Take a cluster out of the fleet. `lost`: it is drained, and for certain nothing runs there any more."""
+        self._run(calls.remove_cluster(name, lost=lost))
 
     def cost(
         self, *, group_by: str = "workload", since: datetime | str | None = None, until: datetime | str | None = None

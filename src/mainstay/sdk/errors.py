@@ -52,4 +52,8 @@ class RunFailed(SdkError):
 
 
 class FilesRefused(SdkError):
-    """A folder cannot be sent, or what arrived is not what was announced."""
+    """What arrived is not what was announced, or may not be written where it should go."""
+
+
+class FolderRefused(FilesRefused):
+    """A folder cannot be sent as it is; nothing was."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from mainstay.sdk.errors import FilesRefused
+from mainstay.sdk.errors import FilesRefused, FolderRefused
 from mainstay.wire.views import TreeEntry
 
 IGNORE_FILE = ".mainstayignore"
@@ -35,10 +35,10 @@ class Folder:
 
 
 def scan(folder: Path) -> Folder:
-    """Read and hash a folder, without what its `.mainstayignore` names (gitignore syntax). Raises FilesRefused."""
+    """Read and hash a folder, without what its `.mainstayignore` names (gitignore syntax). Raises FolderRefused."""
     if not folder.is_dir():
         msg = f"workdir is not a folder: {folder}"
-        raise FilesRefused(msg, hint="`workdir` is relative to the job file")
+        raise FolderRefused(msg, hint="`workdir` is relative to the job file")
     entries, files = [], {}
     for path in sorted(_kept(folder), key=lambda path: path.relative_to(folder).as_posix()):
         digest, size = _digest(path)
@@ -48,7 +48,7 @@ def scan(folder: Path) -> Folder:
         files[digest] = path
         if len(entries) > FILES_MAX:
             msg = f"{folder} has more than {FILES_MAX} files"
-            raise FilesRefused(msg, hint=f"name what is not needed in {folder / IGNORE_FILE}")
+            raise FolderRefused(msg, hint=f"name what is not needed in {folder / IGNORE_FILE}")
     return Folder(entries=tuple(entries), files=files)
 
 
@@ -66,17 +66,17 @@ def _kept(folder: Path) -> Iterator[Path]:
         for name in folders:
             if (here / name).is_symlink():
                 msg = f"a link to a folder cannot be sent: {here / name}"
-                raise FilesRefused(msg, hint=f"copy the folder, or name the link in {ignore_file}")
+                raise FolderRefused(msg, hint=f"copy the folder, or name the link in {ignore_file}")
         for name in names:
             path = here / name
             if spec.match_file((inside / name).as_posix()):
                 continue
             if path.is_symlink() and not path.resolve().is_relative_to(root):
                 msg = f"a link leaves the folder: {path}"
-                raise FilesRefused(msg, hint=f"copy the file, or name the link in {ignore_file}")
+                raise FolderRefused(msg, hint=f"copy the file, or name the link in {ignore_file}")
             if not path.is_file():
                 msg = f"not a file that can be sent: {path}"
-                raise FilesRefused(msg, hint=f"remove it, or name it in {ignore_file}")
+                raise FolderRefused(msg, hint=f"remove it, or name it in {ignore_file}")
             yield path
 
 

@@ -63,9 +63,16 @@ class Request:
         return headers
 
 
-def write(method: str, path: str, *, json: str = "", key: str | None = None) -> Request:
+def write(
+    method: str,
+    path: str,
+    *,
+    params: Mapping[str, str | int | bool] | None = None,
+    json: str = "",
+    key: str | None = None,
+) -> Request:
     """A request that changes something. Its key is made once, so that all tries are one."""
-    return Request(method=method, path=path, json=json, key=key or secrets.token_urlsafe(18))
+    return Request(method=method, path=path, params=params or {}, json=json, key=key or secrets.token_urlsafe(18))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

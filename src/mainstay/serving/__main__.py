@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, required=True, help="model directory, with an MLmodel file in it")
     parser.add_argument("--name", required=True, help="name of the model in the paths")
     parser.add_argument("--version", default="1", help="version of the model in the paths (default: %(default)s)")
-    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--host", default=os.environ.get("MAINSTAY_HOST", "127.0.0.1"))
     port = os.environ.get("PORT")
     parser.add_argument(
         "--port", type=_Whole(0, 65535), default=port, required=port is None, help="default: $PORT, where it is set"

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from mainstay.control import decisions, runner
 from mainstay.control.decisions import DECISIONS, Decision, plan_of
 from mainstay.control.effects import BUSY_SECONDS
-from mainstay.control.runner import Loop
+from mainstay.control.loop import Loop
 from mainstay.control.tenure import LEASE_SECONDS, Tenure
 from mainstay.domain.errors import Fenced, MainstayError
 from mainstay.operations.pulse import Pulse
+from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.ports import Artifacts, Cluster, Store
@@ -46,7 +47,9 @@ class Replica:
         self.services = Services(
             store=outside.store,
             artifacts=outside.artifacts,
-            clusters=outside.clusters,
+            clusters=dict(outside.clusters),
+            connectors={},
+            sealing=Sealing(key=bytes(KEY_BYTES)),
             clock=clock,
             draw=dice.rng.choice,
             offload=Inline(),
@@ -57,10 +60,11 @@ class Replica:
             url="",
         )
         self._dice = dice
-        self._effects = runner.loops(self.services, holder=name)[len(DECISIONS) :]
+        loops = runner.loops(self.services, holder=name)
+        self._effects = [loop for loop in loops if loop.name.startswith("cluster/")]
 
     def loops(self) -> list[Steps]:
-        """Every loop of the process, as `control.runner.loops` has them."""
+        """Every loop of the process, as `control.runner.loops` has them, but the one that follows the table of clusters."""
         return [*map(self._decision, DECISIONS), *map(self._effect, self._effects)]
 
     async def close(self) -> None:

@@ -11,6 +11,7 @@ from mainstay.domain.allocation import ENDS, Allocation, Seen
 from mainstay.domain.billing import Charge, Price, UsageRecord
 from mainstay.domain.capacity import Node
 from mainstay.domain.errors import Invalid
+from mainstay.domain.fleet import ClusterKind, ClusterRecord, ClusterSettings, Contact, NewCluster, Stay
 from mainstay.domain.plan import AuditRow, Event, NewWorkload
 from mainstay.domain.quantity import Money, Resources
 from mainstay.domain.reason import Code, Reason
@@ -20,6 +21,7 @@ from mainstay.store.rows import (
     AllocationRow,
     AuditTableRow,
     ChargeRow,
+    ClusterRow,
     EndpointRow,
     EventRow,
     ModelRow,
@@ -115,6 +117,7 @@ def new_workload_row(new: NewWorkload, reason: Reason, *, key: int, now: int, ve
         backoff_seconds=spec.retry.backoff_seconds,
         backoff_seconds_max=spec.retry.backoff_seconds_max,
         retry_always=int(spec.retry.always),
+        cluster=spec.cluster,
         spec=spec_text(spec),
     )
 
@@ -152,6 +155,7 @@ def allocation_of(row: AllocationRow) -> Allocation:
         key=row["key"],
         workload_key=row["workload_key"],
         workload=row["workload"],
+        tenant=row["tenant"],
         project=row["project"],
         attempt=row["attempt"],
         rank=row["rank"],
@@ -198,6 +202,64 @@ def node_of(row: NodeRow) -> Node:
             gpu_model=row["gpu_model"],
         ),
         ready=bool(row["ready"]),
+        version=row["version"],
+    )
+
+
+def new_cluster_row(new: NewCluster, reason: Reason, *, actor: str, now: int, version: int) -> ClusterRow:
+    """The row of a cluster that has just been added: its credentials were tried, so it counts as ready."""
+    return ClusterRow(
+        name=new.name,
+        observed_at=0,
+        kind=new.kind.value,
+        settings=settings_text(new.settings),
+        sealed=new.sealed,
+        identity=new.identity,
+        wanted=Stay.KEPT.value,
+        wanted_reason=reason_text(reason),
+        seen=Contact.READY.value,
+        seen_reason=reason_text(Reason(code=Code.CLUSTER_READY, object=new.name)),
+        added_at=now,
+        added_by=actor,
+        version=version,
+    )
+
+
+def unregistered(name: str, *, version: int) -> ClusterRow:
+    """The row of a cluster that reports without having been added: a machine that a replica brings along."""
+    reason = Reason(code=Code.CLUSTER_READY, object=name)
+    return new_cluster_row(NewCluster(name=name, kind=ClusterKind.LOCAL), reason, actor="", now=0, version=version)
+
+
+def takes_work(row: ClusterRow) -> bool:
+    """As `ClusterRecord.takes_work`."""
+    return row["wanted"] == Stay.KEPT and row["seen"] == Contact.READY
+
+
+def settings_text(settings: ClusterSettings) -> str:
+    """As JSON. Raises Invalid if it holds text that is not Unicode."""
+    try:
+        return _ENCODER.encode(settings).decode()
+    except UnicodeEncodeError as error:
+        msg = "the settings hold text that is not Unicode"
+        raise Invalid(msg) from error
+
+
+def cluster_of(row: ClusterRow) -> ClusterRecord:
+    """The cluster of a row."""
+    return ClusterRecord(
+        name=row["name"],
+        kind=ClusterKind(row["kind"]),
+        settings=_SETTINGS.decode(row["settings"]),
+        sealed=row["sealed"],
+        identity=row["identity"],
+        wanted=Stay(row["wanted"]),
+        wanted_reason=reason_of(row["wanted_reason"]),
+        seen=Contact(row["seen"]),
+        seen_reason=reason_of(row["seen_reason"]),
+        observed_at=row["observed_at"],
+        added_at=row["added_at"],
+        added_by=row["added_by"],
         version=row["version"],
     )
 
@@ -356,4 +418,5 @@ def _plain(value: object) -> object:
 _ENCODER = msgspec.json.Encoder(enc_hook=_plain)
 _SPEC = msgspec.json.Decoder(WorkloadSpec)
 _CHOICES = msgspec.json.Decoder(_Choices)
+_SETTINGS = msgspec.json.Decoder(ClusterSettings)
 _REASON = msgspec.json.Decoder(tuple[Code, str, dict[str, int | float | str]])

@@ -35,10 +35,13 @@ def translated(error: sa.exc.SQLAlchemyError) -> MainstayError:
 
 def of_sqlite(error: sqlite3.Error) -> MainstayError:
     """By SQLite's primary result code. Source: https://www.sqlite.org/rescode.html."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    match code:
+    extended = getattr(error, "sqlite_errorcode", 0)
+    if extended == sqlite3.SQLITE_IOERR_SHMSIZE:
+        # The index of the WAL cannot grow: nothing of it was ever durable, and a full disk is why.
+        return _disk_full()
+    match extended & 0xFF:
         case sqlite3.SQLITE_FULL:
-            return StorageFull("the disk under the state is full", hint="free some space; reading goes on meanwhile")
+            return _disk_full()
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return busy()
         case sqlite3.SQLITE_IOERR:
@@ -75,6 +78,10 @@ def busy() -> Unavailable:
 def may_repeat(error: sa.exc.SQLAlchemyError) -> bool:
     """Whether nothing was written and the same transaction may simply run again."""
     return _sqlstate(error) in SERIALIZATION_FAILURES
+
+
+def _disk_full() -> StorageFull:
+    return StorageFull("the disk under the state is full", hint="free some space; nothing that is stored is lost")
 
 
 def _of_postgresql(error: sa.exc.SQLAlchemyError) -> MainstayError:

@@ -11,7 +11,8 @@ missing (tests/simulation/planted.py), tests/contracts/test_guards.py each of th
 from __future__ import annotations
 
 from mainstay.domain.allocation import Seen
-from mainstay.domain.plan import Advance, Allocate, CapacityLeft, Epoch, RecordUsage, RowVersion
+from mainstay.domain.fleet import ClusterKind, NewCluster, Stay
+from mainstay.domain.plan import Advance, Allocate, CapacityLeft, Epoch, RecordUsage, RemoveCluster, RowVersion
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import ACTIVE, LEGAL_TRANSITIONS, WAITING, Phase
@@ -32,9 +33,12 @@ def row_version_holds(world: World, guard: RowVersion) -> Reason | None:
 
 
 def capacity_left(world: World, guard: CapacityLeft) -> Reason | None:
-    """The node is ready and has so much free now. Second line to the epoch: only one leader gives capacity away."""
+    """The node is ready, its cluster takes work and so much is free now.
+
+    Second line to the epoch: only one leader gives capacity away.
+    """
     node = world.nodes.get(guard.node_key)
-    if node is not None and node["ready"] and _free(node, guard.resources):
+    if node is not None and node["ready"] and world.takes_work(node["cluster"]) and _free(node, guard.resources):
         return None
     name = node["name"] if node else str(guard.node_key)
     return Reason(code=Code.CAPACITY_TAKEN, object=name, numbers={"node": name})
@@ -101,7 +105,7 @@ def pod_may_close(world: World, row: AllocationRow) -> Reason | None:
         return Reason(code=Code.DUPLICATE, object=pod_of(row))
     workload = world.workloads.get(row["workload_key"])
     concluded = workload is None or Phase(workload["phase"]).final or workload["attempt"] > row["attempt"]
-    metered = row["started_at"] == 0 or row["metered_until"] >= row["ended_at"]
+    metered = row["started_at"] == 0 or max(row["metered_until"], row["started_at"]) >= row["ended_at"]
     if row["seen"] == Seen.ENDED and metered and concluded:
         return None
     return changed(pod_of(row), read=row["version"], now=row["version"])
@@ -136,6 +140,48 @@ def price_fits_the_book(world: World, row: PriceRow) -> Reason | None:
         numbers = {"given": row["currency"], "currency": min(currencies)}
         return Reason(code=Code.OTHER_CURRENCY, object=row["sku"], numbers=numbers)
     return None
+
+
+def cluster_may_join(world: World, new: NewCluster) -> Reason | None:
+    """One name for a cluster, one cluster for a name; a name comes back once nothing holds on to its last bearer.
+
+    The only line: two names for one cluster would have two loops that take each other's pods for orphans.
+    """
+    row = world.clusters.get(new.name)
+    here = row is not None and row["wanted"] != Stay.REMOVED
+    if row is not None and here and (row["kind"], row["identity"]) != (new.kind.value, new.identity):
+        return Reason(code=Code.CLUSTER_NAME_TAKEN, object=new.name)
+    if not here and world.open_pods_of.get(new.name):
+        return _cluster_in_use(world, new.name)
+    for other in world.clusters.values():
+        same = new.identity != "" and other["identity"] == new.identity and other["name"] != new.name
+        if same and other["wanted"] != Stay.REMOVED:
+            return Reason(code=Code.CLUSTER_KNOWN, object=new.name, numbers={"other": other["name"]})
+    return None
+
+
+def cluster_may_leave(world: World, action: RemoveCluster) -> Reason | None:
+    """Nothing runs there, or it is drained and somebody answers for it that nothing runs there. The only line.
+
+    A machine that a replica brings along leaves with its replica.
+    """
+    row = world.clusters.get(action.cluster)
+    if row is None or row["wanted"] == Stay.REMOVED:
+        return no_such_cluster(action.cluster)
+    answered_for = action.lost and row["wanted"] == Stay.DRAINING
+    local = row["kind"] == ClusterKind.LOCAL
+    if world.open_pods_of.get(action.cluster) and (local or not answered_for):
+        return _cluster_in_use(world, action.cluster)
+    return None
+
+
+def no_such_cluster(name: str) -> Reason:
+    """The refusal of whoever acted on a cluster that is not of the fleet."""
+    return Reason(code=Code.NO_SUCH_CLUSTER, object=name)
+
+
+def _cluster_in_use(world: World, name: str) -> Reason:
+    return Reason(code=Code.CLUSTER_IN_USE, object=name, numbers={"pods": world.open_pods_of[name]})
 
 
 def changed(object_: str, *, read: int, now: int) -> Reason:

@@ -10,19 +10,24 @@ import sqlalchemy as sa
 
 from mainstay.domain.plan import (
     Action,
+    AddCluster,
     Advance,
     Allocate,
     CapacityLeft,
     ClosePod,
     Deploy,
+    DrainCluster,
     DropCandidate,
     MoveEndpoint,
+    ObserveCluster,
     ObserveNodes,
     ObservePod,
     RecordUsage,
     RegisterModel,
+    RemoveCluster,
     RemoveEndpoint,
     RequestStop,
+    ResumeCluster,
     SetPrice,
     StopPod,
     Submit,
@@ -43,6 +48,7 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
     _load_endpoints(connection, world, needs)
     _load_allocations(connection, world, needs)
     _load_nodes(connection, world, needs)
+    _load_clusters(connection, world, needs)
     _load_workloads(connection, world, needs)
     _load_model_versions(connection, world, needs)
     if needs.prices:
@@ -61,7 +67,11 @@ class Needs:
     conclusions: set[int] = field(default_factory=set)
     """Allocations whose workload and node are touched as well."""
     nodes: set[int] = field(default_factory=set)
-    clusters: set[str] = field(default_factory=set)
+    nodes_of: set[str] = field(default_factory=set)
+    """Clusters of which every node is touched."""
+    open_pods_of: set[str] = field(default_factory=set)
+    """Clusters whose allocations that are not closed are counted."""
+    clusters: bool = False
     endpoints: set[str] = field(default_factory=set)
     models: set[tuple[str, str]] = field(default_factory=set)
     prices: bool = False
@@ -71,6 +81,7 @@ class Needs:
         for guard in action.guards:
             if isinstance(guard, CapacityLeft):
                 self.nodes.add(int(guard.node_key))
+                self.clusters = True
             elif guard.kind == "workload":
                 self.workloads.add(int(guard.key))
             elif guard.kind == "allocation":
@@ -78,7 +89,7 @@ class Needs:
             else:
                 self.endpoints.add(str(guard.key))
 
-    def of(self, action: AnyAction) -> None:  # noqa: C901 - one line per action
+    def of(self, action: AnyAction) -> None:  # noqa: C901, PLR0912 - one line per action
         """What the action reads and changes."""
         match action:
             case Submit(workload=new):
@@ -89,6 +100,7 @@ class Needs:
                 self.workloads.add(int(key))
                 self.pods_of.add(int(key))
                 self.nodes.update(int(slot.node_key) for slot in slots)
+                self.clusters = True
             case Advance(workload_key=key):
                 self.workloads.add(int(key))
                 self.pods_of.add(int(key))
@@ -99,7 +111,17 @@ class Needs:
             case RecordUsage(usage=usage):
                 self.allocations.add(int(usage.allocation_key))
             case ObserveNodes(cluster=cluster):
-                self.clusters.add(cluster)
+                self.nodes_of.add(cluster)
+                self.clusters = True
+            case AddCluster(cluster=new):
+                self.open_pods_of.add(new.name)
+                self.clusters = True
+            case RemoveCluster(cluster=cluster):
+                self.nodes_of.add(cluster)
+                self.open_pods_of.add(cluster)
+                self.clusters = True
+            case DrainCluster() | ResumeCluster() | ObserveCluster():
+                self.clusters = True
             case SetPrice():
                 self.prices = True
             case RegisterModel(tenant=tenant, model=model):
@@ -144,12 +166,20 @@ def _load_allocations(connection: sa.Connection, world: World, needs: Needs) -> 
 
 def _load_nodes(connection: sa.Connection, world: World, needs: Needs) -> None:
     table = tables.nodes
-    world.know_nodes(cast("Iterator[NodeRow]", _where_in(connection, _NODES, table.c.cluster, needs.clusters)))
-    for row in _where_in(connection, _CLUSTERS, tables.clusters.c.name, needs.clusters):
-        cluster = cast("ClusterRow", row)
-        world.clusters[cluster["name"]] = cluster
+    world.know_nodes(cast("Iterator[NodeRow]", _where_in(connection, _NODES, table.c.cluster, needs.nodes_of)))
     rest = needs.nodes - world.nodes.keys()
     world.know_nodes(cast("Iterator[NodeRow]", _where_in(connection, _NODES, table.c.key, rest)))
+
+
+def _load_clusters(connection: sa.Connection, world: World, needs: Needs) -> None:
+    """All of them, since each is compared with all others; they are few."""
+    if needs.clusters:
+        rows = cast("list[ClusterRow]", _rows(connection, _CLUSTERS))
+        world.clusters = {row["name"]: row for row in rows}
+    table = tables.allocations
+    for name in sorted(needs.open_pods_of):
+        query = sa.select(sa.func.count()).where(table.c.closed == 0, table.c.cluster == name)
+        world.open_pods_of[name] = connection.execute(query).scalar() or 0
 
 
 def _load_workloads(connection: sa.Connection, world: World, needs: Needs) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from difflib import get_close_matches
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from mainstay.domain.allocation import Allocation
 from mainstay.domain.capacity import Node
 from mainstay.domain.errors import NotFound
+from mainstay.domain.fleet import ClusterRecord, Stay
 from mainstay.domain.plan import AuditRow, Event
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.workload import Kind, Phase, Workload
@@ -18,6 +20,7 @@ from mainstay.store import codec, tables
 from mainstay.store.rows import (
     AllocationRow,
     AuditTableRow,
+    ClusterRow,
     EndpointRow,
     EventRow,
     HeadRow,
@@ -105,18 +108,33 @@ def allocations(connection: sa.Connection, workload_key: int) -> tuple[Allocatio
 
 
 def nodes(connection: sa.Connection, *, after: tuple[str, str], limit: int) -> tuple[Node, ...]:
-    """By cluster and name."""
+    """By cluster and name, without those of clusters that have left."""
     table = tables.nodes
     place = sa.tuple_(table.c.cluster, table.c.name)
-    query = sa.select(table).where(place > sa.tuple_(*map(codec.storable, after))).order_by(*place).limit(limit or None)
+    query = sa.select(table).where(place > sa.tuple_(*map(codec.storable, after)), table.c.cluster.not_in(_LEFT))
+    query = query.order_by(*place).limit(limit or None)
     return tuple(codec.node_of(cast("NodeRow", row)) for row in fetch(connection, query))
 
 
-def observed(connection: sa.Connection) -> dict[str, int]:
-    """Up to which instant of its own time each cluster has been witnessed."""
-    table = tables.clusters
-    query = sa.select(table.c.name, table.c.observed_at).order_by(table.c.name)
-    return {name: int(at) for name, at in connection.execute(query)}
+_LEFT = sa.select(tables.clusters.c.name).where(tables.clusters.c.wanted == Stay.REMOVED.value)
+
+
+def clusters(connection: sa.Connection) -> tuple[ClusterRecord, ...]:
+    """By name, removed ones too."""
+    query = sa.select(tables.clusters).order_by(tables.clusters.c.name)
+    return tuple(codec.cluster_of(cast("ClusterRow", row)) for row in fetch(connection, query))
+
+
+def cluster(connection: sa.Connection, name: str) -> ClusterRecord:
+    """Raises NotFound, also for a removed one."""
+    here = {row.name: row for row in clusters(connection) if row.wanted is not Stay.REMOVED}
+    text = codec.storable(name)
+    if text not in here:
+        msg = f"no such cluster: {text}"
+        near = get_close_matches(text, here, n=1)
+        hint = f"did you mean {near[0]}?" if near else "list them with: mainstay cluster list"
+        raise NotFound(msg, object_=text, hint=hint)
+    return here[text]
 
 
 def events(connection: sa.Connection, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:

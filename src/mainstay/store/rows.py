@@ -58,6 +58,7 @@ class WorkloadRow(TypedDict):
     backoff_seconds: int
     backoff_seconds_max: int
     retry_always: int
+    cluster: str
 
 
 class SpecifiedWorkloadRow(WorkloadRow):
@@ -120,6 +121,17 @@ class ClusterRow(TypedDict):
 
     name: str
     observed_at: int
+    kind: str
+    settings: str
+    sealed: str
+    identity: str
+    wanted: str
+    wanted_reason: str
+    seen: str
+    seen_reason: str
+    added_at: int
+    added_by: str
+    version: int
 
 
 class EndpointRow(TypedDict):

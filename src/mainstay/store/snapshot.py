@@ -17,7 +17,9 @@ import numpy as np
 import sqlalchemy as sa
 
 from mainstay.domain.billing import Price
+from mainstay.domain.fleet import ClusterRecord
 from mainstay.domain.quantity import ANY_GPU, Resources
+from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
 from mainstay.domain.snapshot import AllocationTable, NodeTable, Snapshot, WorkloadTable
 from mainstay.domain.workload import Phase
@@ -52,7 +54,7 @@ class SnapshotCache:
             return state
         reader = _Reader(connection, state)
         if head["nodes_at"] > state.version:
-            state = replace(_with_nodes(state, reader), observed=queries.observed(connection))
+            state = _with_clusters(_with_nodes(state, reader), queries.clusters(connection))
         if head["workloads_at"] > state.version:
             state = _with_workloads(state, reader)
         if head["allocations_at"] > state.version:
@@ -62,7 +64,12 @@ class SnapshotCache:
         if head["prices_at"] > state.version:
             state = replace(state, prices=bills.prices(connection))
         self.rows_read += reader.rows_read
-        return replace(state, version=head["version"], gpu_models=tuple(reader.gpu_models))
+        return replace(
+            state,
+            version=head["version"],
+            gpu_models=tuple(reader.gpu_models),
+            cluster_names=tuple(reader.cluster_names),
+        )
 
 
 _NODE = (
@@ -93,7 +100,9 @@ class State:
     """Key -> (name, cluster), in the order of the rows."""
     names: tuple[str, ...] = ()
     clusters: tuple[str, ...] = ()
-    workloads: Mapping[str, Column] = field(default_factory=lambda: empty((*_WORKLOAD, "gpu_model"), flags=_FLAGS))
+    workloads: Mapping[str, Column] = field(
+        default_factory=lambda: empty((*_WORKLOAD, "gpu_model", "cluster"), flags=_FLAGS)
+    )
     choices: Mapping[int, tuple[Resources, ...]] = field(default_factory=dict)
     allocations: Mapping[str, Column] = field(default_factory=lambda: empty((*_ALLOCATION, "gpu_model"), flags=_FLAGS))
     owners: Mapping[int, tuple[str, str, str]] = field(default_factory=dict)
@@ -101,6 +110,10 @@ class State:
     endpoints: tuple[Endpoint, ...] = ()
     prices: tuple[Price, ...] = ()
     observed: Mapping[str, int] = field(default_factory=dict)
+    closed: Mapping[str, Reason] = field(default_factory=dict)
+    open_: Column = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
+    """Whether each node is ready and its cluster takes work."""
+    cluster_names: tuple[str, ...] = ("",)
 
     def snapshot(self, *, now: int, seed: int) -> Snapshot:
         """This state as a decision reads it. No copy."""
@@ -109,7 +122,7 @@ class State:
             seed=seed,
             version=self.version,
             gpu_models=self.gpu_models,
-            nodes=NodeTable(**self.nodes, names=self.names, clusters=self.clusters),
+            nodes=NodeTable(**{**self.nodes, "ready": self.open_}, names=self.names, clusters=self.clusters),
             workloads=WorkloadTable(**self.workloads, choices=self.choices),
             allocations=AllocationTable(
                 **{"end" if name == "ending" else name: column for name, column in self.allocations.items()}
@@ -119,6 +132,8 @@ class State:
             owners=self.owners,
             addresses=self.addresses,
             observed=self.observed,
+            cluster_names=self.cluster_names,
+            closed_clusters=self.closed,
         )
 
 
@@ -129,8 +144,10 @@ class _Reader:
         self.connection = connection
         self.since = state.version
         self.gpu_models = list(state.gpu_models)
+        self.cluster_names = list(state.cluster_names)
         self.rows_read = 0
         self._numbers = {model: number for number, model in enumerate(self.gpu_models)}
+        self._cluster_numbers = {name: number for number, name in enumerate(self.cluster_names)}
 
     def first(self) -> bool:
         """Nothing is known yet: what has left the tables need not be read."""
@@ -157,11 +174,19 @@ class _Reader:
 
     def numbered(self, models: Sequence[str]) -> Column:
         """The models as indexes into the vocabulary."""
-        for model in models:
-            if model not in self._numbers:
-                self._numbers[model] = len(self.gpu_models)
-                self.gpu_models.append(model)
-        return np.array([self._numbers[model] for model in models], dtype=np.int64)
+        return _numbered(models, self.gpu_models, self._numbers)
+
+    def clusters_numbered(self, names: Sequence[str]) -> Column:
+        """The clusters that workloads are bound to, likewise."""
+        return _numbered(names, self.cluster_names, self._cluster_numbers)
+
+
+def _numbered(words: Sequence[str], vocabulary: list[str], numbers: dict[str, int]) -> Column:
+    for word in words:
+        if word not in numbers:
+            numbers[word] = len(vocabulary)
+            vocabulary.append(word)
+    return np.array([numbers[word] for word in words], dtype=np.int64)
 
 
 def _with_nodes(state: State, reader: _Reader) -> State:
@@ -175,6 +200,16 @@ def _with_nodes(state: State, reader: _Reader) -> State:
     state = replace(state, nodes=merged(state.nodes, delta))
     new = {row[0]: (row[name], row[cluster]) for row in rows if row[0] not in state.node_names}
     return _with_names(state, new) if new else state
+
+
+def _with_clusters(state: State, rows: Sequence[ClusterRecord]) -> State:
+    """Nodes of a cluster that takes no work are as good as not ready."""
+    closed = {row.name: row.reason for row in rows if not row.takes_work}
+    ready = state.nodes["ready"]
+    if closed:
+        ready = ready & np.array([cluster not in closed for cluster in state.clusters], dtype=np.bool_)
+        ready.flags.writeable = False
+    return replace(state, open_=ready, closed=closed, observed={row.name: row.observed_at for row in rows})
 
 
 def _with_names(state: State, new: Mapping[int, tuple[str, str]]) -> State:
@@ -191,11 +226,12 @@ def _with_names(state: State, new: Mapping[int, tuple[str, str]]) -> State:
 
 def _with_workloads(state: State, reader: _Reader) -> State:
     table = tables.workloads
-    query = _select(table, _WORKLOAD, "choices_count", "gpu_model")
-    parts = [columns_of((), (*_WORKLOAD, "choices_count", "gpu_model"), flags=_FLAGS)]
+    query = _select(table, _WORKLOAD, "choices_count", "gpu_model", "cluster")
+    parts = [columns_of((), (*_WORKLOAD, "choices_count", "gpu_model", "cluster"), flags=_FLAGS)]
     for rows in reader.chunks(query, open_=table.c.phase < int(Phase.SUCCEEDED)):
         part = columns_of(rows, (*_WORKLOAD, "choices_count"), flags=_FLAGS)
-        part["gpu_model"] = reader.numbered([row[-1] for row in rows])
+        part["gpu_model"] = reader.numbered([row[-2] for row in rows])
+        part["cluster"] = reader.clusters_numbered([row[-1] for row in rows])
         parts.append(part)
     columns = joined(parts)
     several = columns.pop("choices_count") > 1

@@ -11,6 +11,7 @@ from mainstay.domain.allocation import Allocation, Wanted
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Node
 from mainstay.domain.errors import StateUnusable
+from mainstay.domain.fleet import ClusterRecord
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan, Refused
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
@@ -124,6 +125,14 @@ class SqlStore:
     def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """By cluster and name."""
         return self._database.read(lambda connection: queries.nodes(connection, after=after, limit=limit))
+
+    def clusters(self) -> tuple[ClusterRecord, ...]:
+        """By name."""
+        return self._database.read(queries.clusters)
+
+    def cluster(self, name: str) -> ClusterRecord:
+        """One by its name."""
+        return self._database.read(lambda connection: queries.cluster(connection, name))
 
     def events(self, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:
         """Oldest first."""

@@ -94,6 +94,7 @@ workloads = _table(
     _whole("backoff_seconds"),
     _whole("backoff_seconds_max"),
     _whole("retry_always"),
+    _text("cluster"),
     _text("spec"),
     sa.Index("workloads_by_id", "id", unique=True),
     sa.Index("workloads_by_name", "tenant", "name", "key"),
@@ -171,9 +172,21 @@ clusters = _table(
     "clusters",
     _text("name", key=True),
     _whole("observed_at"),
+    _text("kind"),
+    _text("settings"),
+    _text("sealed"),
+    _text("identity"),
+    _text("wanted"),
+    _text("wanted_reason"),
+    _text("seen"),
+    _text("seen_reason"),
+    _whole("added_at"),
+    _text("added_by"),
+    _whole("version"),
 )
-"""Up to which instant of its own time a cluster has been witnessed. Never goes back. Its changes count as changes of
-`nodes`: a reader that reads those reads these few rows too."""
+"""`observed_at`: up to which instant of its own time a cluster has been witnessed; never goes back while it stays.
+`settings` is JSON, `sealed` its encrypted credentials. Changes of this table count as changes of `nodes`: a reader
+that reads those reads these few rows too."""
 
 endpoints = _table(
     "endpoints",

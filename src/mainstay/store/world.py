@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import Literal
 
+from mainstay.domain.fleet import Stay
 from mainstay.domain.plan import Plan
 from mainstay.domain.reason import Reason
 from mainstay.domain.workload import Phase
@@ -32,7 +33,7 @@ from mainstay.store.rows import (
     WorkloadRow,
 )
 
-EventKind = Literal["workload", "allocation", "node", "endpoint", "model", "price"]
+EventKind = Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price"]
 
 
 class World:
@@ -48,6 +49,7 @@ class World:
         self.allocations: dict[int, AllocationRow] = {}
         self.nodes: dict[int, NodeRow] = {}
         self.clusters: dict[str, ClusterRow] = {}
+        self.open_pods_of: dict[str, int] = {}
         self.endpoints: dict[str, EndpointRow] = {}
         self.last_model_version: dict[tuple[str, str], int] = {}
         self.prices: dict[tuple[str, int], PriceRow] = {}
@@ -130,11 +132,33 @@ class World:
         row = self.clusters.get(cluster)
         if row is None:
             if at > 0:
-                self.clusters[cluster] = self.changes.new_clusters[cluster] = ClusterRow(name=cluster, observed_at=at)
+                self.add_cluster({**codec.unregistered(cluster, version=self.version), "observed_at": at})
         elif at > row["observed_at"]:
             row["observed_at"] = at
-            if cluster not in self.changes.new_clusters:
-                self.changes.clusters[cluster] = row
+            self._change_cluster(row)
+
+    def takes_work(self, cluster: str) -> bool:
+        """Whether anything new may be placed there. A cluster that nobody has put on record is one that does."""
+        row = self.clusters.get(cluster)
+        return row is None or codec.takes_work(row)
+
+    def has_left(self, cluster: str) -> bool:
+        """Whether it was removed from the fleet."""
+        row = self.clusters.get(cluster)
+        return row is not None and row["wanted"] == Stay.REMOVED
+
+    def add_cluster(self, row: ClusterRow) -> None:
+        """A new row."""
+        self.clusters[row["name"]] = self.changes.new_clusters[row["name"]] = row
+
+    def touch_cluster(self, row: ClusterRow) -> None:
+        """The row was changed."""
+        row["version"] = self.version
+        self._change_cluster(row)
+
+    def _change_cluster(self, row: ClusterRow) -> None:
+        if row["name"] not in self.changes.new_clusters:
+            self.changes.clusters[row["name"]] = row
 
     def touch_endpoint(self, row: EndpointRow) -> None:
         """The row was changed."""

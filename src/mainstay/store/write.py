@@ -55,7 +55,12 @@ _UPDATE_NODE = _Update(
     *("ready", "cpu_milli", "memory_bytes", "gpus", "gpu_model"),
     *("used_cpu_milli", "used_memory_bytes", "used_gpus", "version"),
 )
-_UPDATE_CLUSTER = _Update(tables.clusters, "name", "observed_at")
+_UPDATE_CLUSTER = _Update(
+    tables.clusters,
+    "name",
+    *("observed_at", "kind", "settings", "sealed", "identity", "wanted", "wanted_reason", "seen", "seen_reason"),
+    *("added_at", "added_by", "version"),
+)
 _UPDATE_WORKLOAD = _Update(
     tables.workloads,
     "key",

@@ -9,18 +9,28 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel
 
-from mainstay.wire.job import NOT_YET, VALUES_NOT_YET, Choice, Job, Resources, Retry
+from mainstay.wire.job import NAME, NOT_YET, PRIORITIES, VALUES_NOT_YET, Choice, Job, Resources, Retry
 from mainstay.wire.views import FieldProblem
 
 PARTS: Mapping[str, type[BaseModel]] = MappingProxyType(
     {"resources": Resources, "retry": Retry, "any_of": Choice, "ordered": Choice}
 )
 
+NAME_IN_WORDS = "a name has at most 40 lower-case letters, digits and dashes, and no dash at its ends"
+
 
 def field_problem(fault: Mapping[str, Any], place: Sequence[str], *, job: Sequence[str] | None) -> FieldProblem:
     """A fault that pydantic found at `place`; `job` is the part of the place inside of a job, None if it is not in one."""
     allowed, nearest = _allowed(fault, job)
     return FieldProblem(field=".".join(place) or "body", message=_message(fault, job), allowed=allowed, nearest=nearest)
+
+
+def in_words(field: str, message: str, *, allowed: Sequence[str], nearest: str) -> str:
+    """The fault in one line, with the nearest spelling or else what may stand there."""
+    more = f"; did you mean `{nearest}`?" if nearest else ""
+    if allowed and not nearest:
+        more = f"; allowed: {', '.join(allowed)}"
+    return f"{field}: {message}{more}" if field else f"{message}{more}"
 
 
 def field_names(place: Sequence[str]) -> list[str]:
@@ -59,6 +69,8 @@ def _message(fault: Mapping[str, Any], job: Sequence[str] | None) -> str:
         return f"not supported yet: {instead}"
     if fault["type"] == "json_invalid":
         return f"not valid JSON: {fault.get('ctx', {}).get('error', '')}"
+    if fault["type"] == "string_pattern_mismatch" and NAME.strip("^$") in fault["ctx"]["pattern"]:
+        return NAME_IN_WORDS
     message: str = fault["msg"].removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
 
@@ -77,6 +89,8 @@ def _allowed(fault: Mapping[str, Any], job: Sequence[str] | None) -> tuple[list[
         if known or canonical(job[:-1], job[-1]) in _model(job[:-1]).model_fields:
             return [], ""
         names = field_names(job[:-1])
+        if len(job) == 1 and (inner := canonical(["resources"], job[0])) in Resources.model_fields:
+            return names, f"resources.{inner}"
         spellings = [
             choice
             for info in _model(job[:-1]).model_fields.values()
@@ -89,4 +103,16 @@ def _allowed(fault: Mapping[str, Any], job: Sequence[str] | None) -> tuple[list[
         expected = str(fault.get("ctx", {}).get("expected", ""))
         values = [part.strip("' ") for part in expected.replace(" or ", ",").split(",")]
         return values, nearest_of(str(fault.get("input", "")), values)
+    if job and (limits := _range(job)):
+        words = PRIORITIES if job[-1] == "priority" else {}
+        return [limits, *words], nearest_of(str(fault.get("input", "")), words)
     return [], ""
+
+
+def _range(job: Sequence[str]) -> str:
+    """The least and the most of a number in words; empty for what is no number."""
+    info = _model(job[:-1]).model_fields.get(canonical(job[:-1], job[-1]))
+    limits = info.metadata if info else []
+    least = [limit.ge for limit in limits if hasattr(limit, "ge")]
+    most = [limit.le for limit in limits if hasattr(limit, "le")]
+    return f"{least[0]} to {most[0]}" if least and most else ""

@@ -23,7 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticSerializationError
 
-from mainstay.wire import quantities
+from mainstay.wire import images, quantities
 
 PRIORITIES: Mapping[str, int] = MappingProxyType({"low": 25, "normal": 50, "high": 75, "urgent": 100})
 TYPES: Mapping[str, str] = MappingProxyType({"task": "job"})
@@ -32,8 +32,7 @@ NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 
 NOT_YET: Mapping[str, str] = MappingProxyType(
     {
-        "image": "pods run as processes of this machine; prepare the environment in `setup`",
-        "runtime": "pods run as processes of this machine; prepare the environment in `setup`",
+        "runtime": "name a container image in `image`, or prepare the environment in `setup`",
         "volumes": "read from and write to paths of this machine, or to $MAINSTAY_OUTPUT_DIR",
         "file_mounts": "put the files into `workdir`",
         "repos": "check the code out and name the folder in `workdir`",
@@ -41,7 +40,6 @@ NOT_YET: Mapping[str, str] = MappingProxyType(
         "checkpoint": "write checkpoints to a path of your own; nothing is preempted yet",
         "max_cost": "bound the run with `max_duration`",
         "idle": "bound the run with `max_duration`",
-        "infra": "there is one cluster, this machine; leave the field out",
         "pod_spec": "there is no Kubernetes cluster yet; leave the field out",
     }
 )
@@ -83,6 +81,12 @@ def _duration(text: str) -> str:
     return text
 
 
+def _image(text: str) -> str:
+    if text:
+        images.image(text)
+    return text
+
+
 def _priority(value: Any) -> Any:
     return PRIORITIES.get(value, value) if isinstance(value, str) else value
 
@@ -114,6 +118,9 @@ Duration = Annotated[
     str, BeforeValidator(_as_text), AfterValidator(_duration), Field(examples=["90s", "30m", "12h", "1h30m"])
 ]
 Name = Annotated[str, Field(pattern=NAME)]
+Image = Annotated[
+    str, AfterValidator(_image), Field(examples=["python:3.12-slim", "ghcr.io/acme/train:1.4", "acme/train@sha256:..."])
+]
 
 
 class JobPart(BaseModel):
@@ -181,6 +188,10 @@ class Job(JobPart):
         validation_alias=AliasChoices("command", "entrypoint"),
         description="argument vector, not interpreted by a shell; a string is split as a shell would",
     )
+    image: Image = Field(
+        default="",
+        description="container image, on clusters that run containers; empty: what the cluster runs by default",
+    )
     workdir: str = Field(
         default="",
         validation_alias=AliasChoices("workdir", "files"),
@@ -190,6 +201,9 @@ class Job(JobPart):
         default=1, validation_alias=AliasChoices("nodes", "num_nodes"), description="ranked processes, placed together"
     )
     resources: Resources = Field(default=Resources(), description="what one node needs")
+    infra: Annotated[str, Field(max_length=40)] = Field(
+        default="", description="the cluster where it must run, by name; empty: any"
+    )
     env: Annotated[dict[str, str], BeforeValidator(_env)] = Field(
         default_factory=dict, validation_alias=AliasChoices("env", "envs"), description="a map, or a list of NAME=VALUE"
     )

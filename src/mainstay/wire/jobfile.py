@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from mainstay.wire.faults import canonical, field_problem
+from mainstay.wire.faults import canonical, field_problem, in_words
 from mainstay.wire.job import Job
 
 SIZE_MAX = 1_000_000
@@ -24,6 +24,9 @@ SIZE_MAX = 1_000_000
 NODES_MAX = 20_000
 """Values after aliases are followed: a few lines of aliases of aliases would otherwise fill the memory."""
 DEPTH_MAX = 20
+YAML_TAG = "tag:yaml.org,2002:"
+TAGS_READ = frozenset({"str", "map", "seq", "null", "bool", "int", "float", "timestamp", "merge", "value"})
+"""What YAML 1.1 gives to values by itself. Any other tag was written down and asks for something else."""
 NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 NAME_MAX = 40
 
@@ -44,11 +47,8 @@ class Fault:
 
     def sentence(self, source: str) -> str:
         """As compilers say it, so that editors and terminals jump to the place."""
-        field = f"{self.field}: " if self.field else ""
-        more = f"; did you mean `{self.nearest}`?" if self.nearest else ""
-        if self.allowed and not self.nearest:
-            more = f"; allowed: {', '.join(self.allowed)}"
-        return f"{source}:{self.line}:{self.column}: {field}{self.message}{more}"
+        words = in_words(self.field, self.message, allowed=self.allowed, nearest=self.nearest)
+        return f"{source}:{self.line}:{self.column}: {words}"
 
 
 class JobFileError(Exception):
@@ -143,7 +143,12 @@ class _Reading:
                 what = f"nested deeper than {DEPTH_MAX} levels" if self._nodes <= NODES_MAX else "too many values"
                 self.faults.append(_fault(*_position(node), what))
             return None
+        if node.tag.removeprefix(YAML_TAG) not in TAGS_READ:
+            self.faults.append(_fault(*_position(node), "tags are not read; write the plain value", _dotted(place)))
+            return None
         if isinstance(node, ScalarNode):
+            if "\0" in node.value:
+                self.faults.append(_fault(*_position(node), "a NUL character", _dotted(place)))
             return None if node.style is None and node.value in NULLS else str(node.value)
         if isinstance(node, SequenceNode):
             return [self._value(item, (*place, index)) for index, item in enumerate(node.value)]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mainstay.wire.job import NAME, Job
+from mainstay.wire.job import NAME, Cpu, Gpu, Job, Memory
 from mainstay.wire.views import TreeEntry
 
 
@@ -45,6 +45,32 @@ class DeployRequest(Request):
     """Folder of the model inside the workload's output."""
     cpu: str = "1"
     memory: str = "1GB"
+
+
+class SimulatedNodes(Request):
+    """So many equal nodes of a simulated cluster."""
+
+    count: Annotated[int, Field(ge=1, le=10_000)]
+    cpu: Cpu = "1"
+    memory: Memory = "1GB"
+    gpu: Gpu = "0"
+
+
+class ClusterRequest(Request):
+    """A cluster to be added. One way in: `kubeconfig`, `context` alone (of the platform's own), `in_cluster`; or none
+    for `simulated`.
+    """
+
+    name: Annotated[str, Field(pattern=NAME)]
+    kubeconfig: Annotated[str, Field(max_length=512 * 1024, repr=False)] = ""
+    """The text of one, without programs to run and without paths to files. It is kept encrypted and never shown."""
+    context: Annotated[str, Field(max_length=253)] = ""
+    in_cluster: bool = False
+    namespaces_per_project: Annotated[int, Field(ge=1, le=100)] = 1
+    helper_image: Annotated[str, Field(max_length=500)] = ""
+    image: Annotated[str, Field(max_length=500)] = ""
+    """Of jobs that name none."""
+    simulated: Annotated[list[SimulatedNodes], Field(max_length=20)] = Field(default_factory=list)
 
 
 class TreeUpload(Request):

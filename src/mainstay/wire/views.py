@@ -93,6 +93,8 @@ class WorkloadView(View):
     attempt: int
     nodes: int
     resources: ResourcesView
+    infra: str = ""
+    """The cluster where it must run; empty: any."""
     run: list[str]
     env: dict[str, str] = Field(default_factory=dict)
     submitted_at: datetime
@@ -157,6 +159,32 @@ class NodeView(View):
     used: ResourcesView
 
 
+class ClusterView(View):
+    """A cluster of the fleet, whether it takes work, and what there is on it. Credentials are never shown."""
+
+    name: str
+    kind: Literal["local", "simulated", "kubernetes"]
+    state: Literal["ready", "unreachable", "refused", "draining", "removed"]
+    reason: ReasonView
+    server: str = ""
+    context: str = ""
+    in_cluster: bool = False
+    namespaces_per_project: int = 1
+    helper_image: str = ""
+    image: str = ""
+    identity: str = ""
+    """The same for as long as it is the same cluster; empty if its kind has none."""
+    nodes: int = 0
+    nodes_ready: int = 0
+    capacity: ResourcesView | None = None
+    """Of all its nodes; `gpu_model` only where they have one in common."""
+    used: ResourcesView | None = None
+    added_at: datetime | None = None
+    added_by: str = ""
+    warnings: list[str] = Field(default_factory=list)
+    """What was found when it was added; only in the answer to that."""
+
+
 class GpuView(View):
     """GPUs of one model in one cluster."""
 
@@ -184,7 +212,7 @@ class AlternativeView(View):
     """One change of the request, everything else the same, with which it could start at once."""
 
     change: str
-    """What is relaxed: `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`."""
+    """What is relaxed: `infra`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`."""
     before: str
     after: str
 

@@ -155,6 +155,22 @@ def test_a_full_disk_refuses_writes_reads_on_and_goes_on_once_there_is_room(smal
     assert sqlite3.connect(small_disk / "mainstay.db").execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+@needs_root
+def test_opening_on_a_full_disk_says_so_and_works_once_there_is_room(small_disk: Path) -> None:
+    store = open_sqlite(small_disk / "mainstay.db")
+    Scene(store).submit()
+    store.close()
+    ballast = small_disk / "ballast"
+    with pytest.raises(OSError, match="No space"):
+        ballast.write_bytes(b"x" * (8 << 20))
+    with pytest.raises(StateUnusable, match="the disk under the state is full"):
+        open_sqlite(small_disk / "mainstay.db")
+    ballast.unlink()
+    store = open_sqlite(small_disk / "mainstay.db")
+    assert len(Scene(store).all()) == 1
+    store.close()
+
+
 def test_a_foreign_lock_is_told_in_bounded_time_and_reads_go_on(tmp_path: Path) -> None:
     store = open_sqlite(tmp_path / "mainstay.db", wait_seconds=0.2)
     scene = Scene(store)

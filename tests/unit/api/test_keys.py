@@ -23,8 +23,10 @@ class Write:
     body: Any
     other: Any
     counted: str
+    token: str = "user-token"
 
 
+SIMULATED = {"name": "west", "simulated": [{"count": 1, "cpu": "4", "memory": "4GB"}]}
 JOB = {"job": {"name": "new", "run": "true"}}
 OTHER = {"job": {"name": "new", "run": "false"}}
 WRITES = [
@@ -47,6 +49,36 @@ WRITES = [
         "/v1/events",
     ),
     Write("DELETE", "/v1/endpoints/digits", "/v1/endpoints/{name}", None, {"force": True}, "/v1/events"),
+    Write(
+        "POST",
+        "/v1/clusters",
+        "/v1/clusters",
+        SIMULATED,
+        {**SIMULATED, "name": "north"},
+        "/v1/clusters",
+        token="admin-token",
+    ),
+    *(
+        Write(
+            "POST",
+            f"/v1/clusters/east/{verb}",
+            f"/v1/clusters/{{name}}/{verb}",
+            None,
+            {"force": True},
+            "/v1/clusters",
+            token="admin-token",
+        )
+        for verb in ("drain", "resume")
+    ),
+    Write(
+        "DELETE",
+        "/v1/clusters/east",
+        "/v1/clusters/{name}",
+        None,
+        {"force": True},
+        "/v1/clusters",
+        token="admin-token",
+    ),
 ]
 BY_CONTENT = {"POST /v1/plan", "POST /v1/sign-in", "POST /v1/trees", "PUT /v1/blobs/{digest}"}
 """They change nothing, or what they make is named by its content, or (a sign-in) is worthless when doubled."""
@@ -58,24 +90,25 @@ def named(write: Write) -> str:
 
 @pytest.fixture
 async def furnished(api: Api) -> Api:
-    """A job that may be stopped, one that made a model, and an endpoint."""
+    """A job that may be stopped, one that made a model, an endpoint, and a cluster."""
     site = site_of(api.services, api.app)
     site.scene.submit(name="train")
     made_a_model(site)
     answer = await api.ask("POST", "/v1/endpoints", json={"workload": "maker", "endpoint": "digits"})
     assert answer.status_code == 202, answer.text
+    cluster = await api.ask("POST", "/v1/clusters", json={**SIMULATED, "name": "east"}, token="admin-token")
+    assert cluster.status_code == 201, cluster.text
     return api
 
 
-async def sent(api: Api, write: Write, body: Any, key: str, token: str = "user-token") -> httpx2.Response:
+async def sent(api: Api, write: Write, body: Any, key: str) -> httpx2.Response:
     options = {} if body is None else {"json": body}
-    return await api.ask(write.method, write.path, headers={"Idempotency-Key": key}, token=token, **options)
+    return await api.ask(write.method, write.path, headers={"Idempotency-Key": key}, token=write.token, **options)
 
 
 async def count(api: Api, write: Write) -> int:
-    return len(
-        (await api.ask("GET", write.counted + ("&" if "?" in write.counted else "?") + "limit=1000")).json()["items"]
-    )
+    path = write.counted + ("&" if "?" in write.counted else "?") + "limit=1000"
+    return len((await api.ask("GET", path, token=write.token)).json()["items"])
 
 
 def test_every_write_is_either_done_once_by_its_key_or_harmless_when_doubled():

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mainstay.control import runner
-from mainstay.control.runner import PAUSE_SECONDS_MIN, REST, Due, Loop
+from mainstay.control.loop import PAUSE_SECONDS_MIN, REST, Due, Loop
 from mainstay.control.tenure import LEASE_SECONDS
 from mainstay.domain.capacity import ClusterState, NodeState
 from mainstay.domain.errors import DiskFailed, StorageFull, Unavailable

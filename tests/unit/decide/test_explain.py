@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,3 +141,17 @@ def test_what_is_said_to_start_now_is_what_the_scheduler_starts(nodes, jobs):
     started = {action.workload_key for action in schedule(snapshot) if isinstance(action, Allocate)}
     for job in waiting:
         assert (explain(snapshot, job.key).reason.code is Code.PLACED) == (job.key in started)
+
+
+def test_what_is_bound_to_a_full_cluster_hears_where_it_would_start_now():
+    nodes = [node(cluster="east", used_cpus=16), node(cluster="west")]
+    found = explain(world(nodes=nodes, workloads=[workload(1, cluster="east")]), 1)
+    assert found.reason.sentence == (
+        "waits for capacity: needs 1 CPUs, 1 GiB in cluster east, the most that is free on one node is 0 CPUs, 64 GiB"
+    )
+    assert found.alternatives == (Alternative(change="infra", before="east", after="west"),)
+
+
+def test_a_preview_keeps_to_the_cluster_that_is_asked_for():
+    snapshot = world(nodes=[node(name="e", cluster="east"), node(name="w", cluster="west")])
+    assert preview(snapshot, spec=replace(spec(), cluster="west"), priority=50).nodes == ("w",)

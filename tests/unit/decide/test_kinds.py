@@ -6,7 +6,7 @@ import subprocess
 
 from mainstay.decide.kinds import KINDS, pod_spec
 from mainstay.decide.kinds.job import command
-from mainstay.domain.allocation import Allocation, Seen
+from mainstay.domain.allocation import Allocation, Owner, Seen
 from mainstay.domain.quantity import Resources
 from mainstay.domain.workload import Kind, Mount, WorkloadSpec
 
@@ -15,8 +15,9 @@ RESOURCES = Resources(cpu_milli=2_000, memory_bytes=1 << 30, gpus=4, gpu_model="
 
 def an_allocation(rank: int = 1) -> Allocation:
     return Allocation(
-        key=9, workload_key=3, workload="bert-7", project="nlp", attempt=2, rank=rank, node="n", cluster="c", resources=RESOURCES,
-        stop=False, seen=Seen.NOTHING, ready=False, address="", created_at=0, started_at=0, ended_at=0,
+        key=9, workload_key=3, workload="bert-7", tenant="acme", project="nlp", attempt=2, rank=rank,
+        node="n", cluster="c", resources=RESOURCES, stop=False, seen=Seen.NOTHING, ready=False,
+        address="", created_at=0, started_at=0, ended_at=0,
         metered_until=0, end=None, exit_code=None, detail="", closed=False, version=1,
     )  # fmt: skip
 
@@ -50,6 +51,17 @@ def test_every_rank_is_told_who_it_is():
 def test_the_users_variables_are_kept_but_do_not_change_who_a_rank_is():
     env = dict(pod_spec(an_allocation(), a_spec(env=(("LR", "0.1"), ("RANK", "9")))).env)
     assert (env["LR"], env["RANK"]) == ("0.1", "1")
+
+
+def test_a_pod_that_may_use_so_many_cores_starts_so_many_threads_unless_told_otherwise():
+    env = dict(pod_spec(an_allocation(), a_spec(cpu_limit_milli=1_500, env=(("OMP_NUM_THREADS", "7"),))).env)
+    assert (env["OMP_NUM_THREADS"], env["OPENBLAS_NUM_THREADS"]) == ("7", "2")
+    assert "OMP_NUM_THREADS" not in dict(pod_spec(an_allocation(), a_spec()).env)
+
+
+def test_a_pod_says_whose_it_is_and_in_which_image_it_runs():
+    pod = pod_spec(an_allocation(), a_spec(image="python:3.12"))
+    assert (pod.owner, pod.image) == (Owner(tenant="acme", project="nlp"), "python:3.12")
 
 
 def test_the_ranks_of_an_attempt_share_a_gang_and_attempts_do_not():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstay.decide.reconcile import MISSING_GRACE_SECONDS, ORPHAN_GRACE_SECONDS, Reconciliation, reconcile
-from mainstay.domain.allocation import Allocation, CreatePod, DeletePod, End, ForgetPod, PodState, Seen, Wanted
+from mainstay.domain.allocation import Allocation, CreatePod, DeletePod, End, ForgetPod, Owner, PodState, Seen, Wanted
 from mainstay.domain.capacity import ClusterState, NodeState
 from mainstay.domain.plan import Action, ClosePod, ObserveNodes, ObservePod, RowVersion
 from mainstay.domain.quantity import Resources
@@ -18,12 +18,14 @@ from mainstay.domain.workload import Kind, WorkloadSpec
 from tests.worlds import NOON, SECOND
 
 START = NOON - 60 * SECOND
+OWNER = Owner(tenant="t", project="p")
 SPEC = WorkloadSpec(kind=Kind.JOB, name="job", run=("true",), choices=(Resources(),), stop_grace_seconds=7)
 
 
 def wanted(name: str = "w", *, settled: bool = False, **values) -> Wanted:
     row = {
-        "key": 1, "workload_key": 1, "workload": name, "project": "p", "attempt": 1, "rank": 0, "node": "n", "cluster": "c",
+        "key": 1, "workload_key": 1, "workload": name, "tenant": "t", "project": "p", "attempt": 1,
+        "rank": 0, "node": "n", "cluster": "c",
         "resources": Resources(), "stop": False, "seen": Seen.NOTHING, "ready": False, "address": "",
         "created_at": START, "started_at": 0, "ended_at": 0, "metered_until": 0, "end": None, "exit_code": None,
         "detail": "", "closed": False, "version": 1, **values,
@@ -88,7 +90,7 @@ def test_what_stays_missing_has_its_name_closed_and_no_end_is_made_up():
     early = compare([row], [], since={"w-1-0": NOON - MISSING_GRACE_SECONDS * SECOND + 1})
     late = compare([row], [], since={"w-1-0": NOON - MISSING_GRACE_SECONDS * SECOND})
     assert early.effects == ()
-    assert late.effects == (DeletePod(name="w-1-0", grace_seconds=7),)
+    assert late.effects == (DeletePod(name="w-1-0", grace_seconds=7, owner=OWNER, node="n"),)
     assert told(late) == []
 
 
@@ -102,7 +104,7 @@ def test_the_tombstone_of_a_lost_pod_is_the_proof_of_its_death():
 @pytest.mark.parametrize("reported", [(), (pod(Seen.RUNNING, started_at=START),), (pod(Seen.PULLING),)])
 def test_what_is_no_longer_wanted_is_deleted_whether_it_is_there_or_not(reported):
     found = compare([wanted(stop=True)], reported)
-    assert found.effects == (DeletePod(name="w-1-0", grace_seconds=7),)
+    assert found.effects == (DeletePod(name="w-1-0", grace_seconds=7, owner=OWNER),)
 
 
 def test_a_change_is_recorded_with_what_it_was_read_from():
@@ -177,6 +179,11 @@ def test_a_row_is_kept_while_anybody_still_needs_it(row, reported):
 
 def test_what_never_started_needs_no_metering_to_be_closed():
     (action,) = told(compare([over(started_at=0, settled=True)], []))
+    assert isinstance(action, ClosePod)
+
+
+def test_what_ended_in_the_instant_of_its_start_needs_no_metering_to_be_closed():
+    (action,) = told(compare([over(started_at=NOON, ended_at=NOON, metered_until=0, settled=True)], []))
     assert isinstance(action, ClosePod)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from mainstay.decide.schedule import schedule
 from mainstay.domain.allocation import Seen
 from mainstay.domain.plan import Advance, Allocate, CapacityLeft, RowVersion
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
-from mainstay.domain.reason import Code
+from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import LEGAL_TRANSITIONS, Phase
 from tests.worlds import NOON, SECOND, allocation, ended, node, workload, world
@@ -317,3 +318,51 @@ def test_a_second_cycle_after_nothing_fitted_writes_nothing(snapshot):
         all_queued, nodes=dataclasses.replace(snapshot.nodes, ready=snapshot.nodes.ready & False)
     )
     assert schedule(full) == ()
+
+
+# Bound to a cluster, and clusters that take no work
+
+
+EAST, WEST = node(name="e", cluster="east"), node(name="w", cluster="west")
+DRAINED = Reason(code=Code.CLUSTER_DRAINED, object="east", numbers={"by": "ada"})
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize(("cluster", "where"), [("east", 1), ("west", 2)])
+def test_what_is_bound_to_a_cluster_is_placed_there(cluster: str, where: int, nodes: int):
+    snapshot = world(nodes=[EAST, WEST], workloads=[workload(1, cluster=cluster, nodes=nodes)])
+    assert placed(snapshot) == {1: [where] * nodes}
+
+
+def test_what_is_bound_to_a_full_cluster_waits_and_holds_up_nobody_else():
+    snapshot = world(
+        nodes=[node(cluster="east", used_cpus=16), WEST], workloads=[workload(1, cluster="east"), workload(2)]
+    )
+    assert placed(snapshot) == {2: [2]}
+    assert told(snapshot) == {1: Code.WAITS_FOR_CAPACITY}
+
+
+def test_what_is_bound_to_a_cluster_without_a_node_that_is_large_enough_never_fits_there():
+    snapshot = world(nodes=[node(cluster="east", cpus=2), WEST], workloads=[workload(1, cluster="east", cpus=4)])
+    (action,) = schedule(snapshot)
+    assert action.reason.sentence == (
+        "cannot run on this fleet: needs 4 CPUs, 1 GiB in cluster east, the largest node has 2 CPUs, 64 GiB"
+    )
+    nowhere = world(nodes=[WEST], workloads=[workload(1, cluster="east")])
+    assert schedule(nowhere)[0].reason.sentence.endswith("the largest node has no node")
+
+
+def test_what_is_bound_to_a_cluster_that_takes_no_work_says_why():
+    closed = replace(EAST, ready=False)
+    snapshot = world(nodes=[closed, WEST], workloads=[workload(1, cluster="east")], closed={"east": DRAINED})
+    (action,) = schedule(snapshot)
+    assert action.reason.code is Code.WAITS_FOR_CLUSTER
+    assert action.reason.sentence == "waits for cluster east: drained by ada: nothing new is placed here"
+
+
+def test_what_fits_only_a_cluster_that_takes_no_work_names_it():
+    closed = replace(EAST, cpus=64, ready=False)
+    snapshot = world(nodes=[closed, WEST], workloads=[workload(1, cpus=32)], closed={"east": DRAINED})
+    assert schedule(snapshot)[0].reason.object == "east"
+    elsewhere = world(nodes=[closed, WEST], workloads=[workload(1, cpus=4)], closed={"east": DRAINED})
+    assert placed(elsewhere) == {1: [2]}

@@ -22,11 +22,13 @@ from fastapi import FastAPI
 
 from mainstay.api.app import create_api
 from mainstay.artifacts.objects import open_artifacts
+from mainstay.clusters.simulated import SimulatedConnector
 from mainstay.domain.allocation import Allocation, End, PodAction, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.billing import Charge, UsageRecord
 from mainstay.domain.capacity import ClusterState, LogChunk, NodeState
 from mainstay.domain.errors import NotFound
+from mainstay.domain.fleet import ClusterKind
 from mainstay.domain.plan import ObserveNodes, RecordUsage
 from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources, cost_micros
 from mainstay.domain.reason import Code, Reason
@@ -34,6 +36,7 @@ from mainstay.domain.workload import Phase, Workload
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
+from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.store import SqlStore, open_sqlite
@@ -241,6 +244,8 @@ def services_of(folder: Path, *, url: str) -> Iterator[Services]:
         store=store,
         artifacts=open_artifacts(str(folder / "artifacts")),
         clusters={cluster.name: cluster},
+        connectors={ClusterKind.SIMULATED: SimulatedConnector(clock)},
+        sealing=Sealing(key=bytes(KEY_BYTES)),
         clock=clock,
         draw=secrets.choice,
         offload=offload,

@@ -56,12 +56,46 @@ def test_a_field_whose_lines_are_all_commented_out_is_as_if_it_were_not_there():
 def test_all_faults_are_told_at_once_in_the_order_of_the_lines():
     assert faults("run: echo\nresorces: {gpu: 1}\nnodes: zero\nresources:\n  memory: lots\ntype: jobb\n") == [
         "job.yaml:2:1: resorces: there is no such field; did you mean `resources`?",
-        "job.yaml:3:1: nodes: input should be a valid integer, unable to parse string as an integer",
+        "job.yaml:3:1: nodes: input should be a valid integer, unable to parse string as an integer; allowed: 1 to 1000",
         next(
             line for line in faults("run: echo\n\n\nresources:\n  memory: lots\n") if ":5:3: resources.memory" in line
         ),
         "job.yaml:6:1: type: input should be 'job' or 'service'; did you mean `job`?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("nodes: 0", "; allowed: 1 to 1000"),
+        ("num_nodes: 1001", "; allowed: 1 to 1000"),
+        ("retry: {user: -1}", "; allowed: 0 to 100"),
+        ("priority: 101", "; allowed: 0 to 100, low, normal, high, urgent"),
+        ("priority: urgnt", "; did you mean `urgent`?"),
+        ("cpus: 4", "; did you mean `resources.cpu`?"),
+        ("accelerators: H100", "; did you mean `resources.gpu`?"),
+        ("spot: auto", "; did you mean `resources.spot`?"),
+        ("name: A b", "at most 40 lower-case letters, digits and dashes"),
+    ],
+)
+def test_a_fault_says_what_may_stand_there_or_where_it_belongs(line, told):
+    (said,) = faults(f"run: echo\n{line}\n")
+    assert said.startswith("job.yaml:2:")
+    assert told in said
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("run: !!python/object/apply:os.system [id]", "job.yaml:1:6: run: tags are not read"),
+        ("run: !env HOME", "job.yaml:1:6: run: tags are not read"),
+        ("command: [echo, !!binary aGk=]", "job.yaml:1:17: command.1: tags are not read"),
+        ('run: "a\\0b"', "job.yaml:1:6: run: a NUL character"),
+    ],
+)
+def test_what_is_no_plain_value_is_refused_at_its_place(line, told):
+    (said,) = faults(f"{line}\n")
+    assert said.startswith(told)
 
 
 def test_a_fault_of_an_alias_is_told_where_the_alias_stands():
@@ -116,7 +150,6 @@ def test_a_field_that_is_not_supported_yet_says_what_to_do_instead(field):
         ("[" * 3_000, "nested deeper"),
         ("run: \x07\n", "special characters"),
         (b"run: \xff\n", "not UTF-8"),
-        ("run: !!python/object/apply:os.system [echo]\nimage: x\n", "image"),
         ("x" * (SIZE_MAX + 1), "at most"),
     ],
 )

@@ -64,11 +64,11 @@ class Protected(ApiError, errors.NotYet):
     """A disruption budget does not allow this eviction now."""
 
 
-class Forbidden(ApiError, errors.Forbidden):
+class Forbidden(ApiError, errors.Denied):
     """Our account may not do this: the message names verb and resource, the hint says how to grant it."""
 
 
-class Unauthenticated(ApiError, errors.Unauthenticated):
+class Unauthenticated(ApiError, errors.Denied):
     """The API server does not accept our credentials."""
 
 

@@ -171,6 +171,9 @@ class LocalCluster:
         if action.node != self._node.name:
             msg = f"no such node: {action.node}"
             raise Invalid(msg, object_=action.node)
+        if spec.image:
+            msg = f"this machine runs processes, not container images: {spec.image}"
+            raise Invalid(msg, object_=action.name, hint="leave `image` out, or add a Kubernetes cluster")
         if spec.ready_path and not PATH.match(spec.ready_path):
             msg = f"not a path of a readiness check: {spec.ready_path!r}"
             raise Invalid(msg, object_=action.name)

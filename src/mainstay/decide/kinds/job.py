@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from mainstay.decide.kinds.environment import environment
-from mainstay.domain.allocation import Allocation, PodSpec
+from mainstay.domain.allocation import Allocation, Owner, PodSpec
 from mainstay.domain.workload import WorkloadSpec
 
 
 def pod_spec(allocation: Allocation, spec: WorkloadSpec) -> PodSpec:
     """The pod of one rank of a job."""
     return PodSpec(
+        owner=Owner(tenant=allocation.tenant, project=allocation.project),
+        image=spec.image,
         argv=command(spec),
         env=environment(allocation, spec),
         mounts=spec.mounts,

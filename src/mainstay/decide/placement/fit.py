@@ -10,6 +10,9 @@ import numpy as np
 from mainstay.domain.quantity import Resources
 from mainstay.domain.snapshot import Bools, Ints, Snapshot
 
+ANY_CLUSTER = -1
+NO_CLUSTER = -2
+"""One that has no node."""
 ROOM_MAX = 1 << 20
 """More pods of one request than any gang has ranks; stands for "no limit" where a request asks for nothing."""
 
@@ -22,6 +25,8 @@ class Request:
     memory_bytes: int
     gpus: int
     gpu_model: int
+    cluster: int = ANY_CLUSTER
+    """The number of the only cluster that will do, as in `Free.cluster`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +78,37 @@ def whole_of(snapshot: Snapshot) -> Free:
     )
 
 
-def request_of(resources: Resources, gpu_models: Sequence[str]) -> Request:
+def free_in(snapshot: Snapshot, cluster: str) -> Free:
+    """What would be free if this cluster took work and no other."""
+    nodes = snapshot.nodes
+    inside = np.fromiter((name == cluster for name in nodes.clusters), dtype=np.bool_, count=len(nodes.clusters))
+    return Free(
+        key=nodes.key,
+        cpu_milli=np.where(inside, nodes.cpu_milli - nodes.used_cpu_milli, -1),
+        memory_bytes=np.where(inside, nodes.memory_bytes - nodes.used_memory_bytes, -1),
+        gpus=np.where(inside, nodes.gpus - nodes.used_gpus, -1),
+        gpu_model=nodes.gpu_model,
+        gpus_installed=nodes.gpus,
+        cluster=_cluster_numbers(nodes.clusters),
+    )
+
+
+def cluster_number(name: str, clusters: Sequence[str]) -> int:
+    """The number of a cluster as in `Free.cluster`, of the clusters of all nodes; the empty name is any."""
+    if not name:
+        return ANY_CLUSTER
+    names = sorted(set(clusters))
+    return names.index(name) if name in names else NO_CLUSTER
+
+
+def request_of(resources: Resources, gpu_models: Sequence[str], *, cluster: int = ANY_CLUSTER) -> Request:
     """The request in the numbers of the columns. Without GPUs a model means nothing."""
     return Request(
         cpu_milli=resources.cpu_milli,
         memory_bytes=resources.memory_bytes,
         gpus=resources.gpus,
         gpu_model=model_number(resources.gpu_model, gpu_models) if resources.gpus else 0,
+        cluster=cluster,
     )
 
 
@@ -89,12 +118,14 @@ def model_number(model: str, gpu_models: Sequence[str]) -> int:
 
 
 def feasible(free: Free, request: Request) -> Bools:
-    """Nodes that can take one pod now. A named GPU model is a hard condition."""
+    """Nodes that can take one pod now. A named GPU model or cluster is a hard condition."""
     mask = (free.cpu_milli >= request.cpu_milli) & (free.memory_bytes >= request.memory_bytes)
     if request.gpus:
         mask &= free.gpus >= request.gpus
         if request.gpu_model:
             mask &= free.gpu_model == request.gpu_model
+    if request.cluster != ANY_CLUSTER:
+        mask &= free.cluster == request.cluster
     return mask
 
 

@@ -11,20 +11,25 @@ from typing import assert_never
 
 from mainstay.domain.plan import (
     Action,
+    AddCluster,
     Advance,
     Allocate,
     CapacityLeft,
     ClosePod,
     Deploy,
+    DrainCluster,
     DropCandidate,
     Guard,
     MoveEndpoint,
+    ObserveCluster,
     ObserveNodes,
     ObservePod,
     RecordUsage,
     RegisterModel,
+    RemoveCluster,
     RemoveEndpoint,
     RequestStop,
+    ResumeCluster,
     RowVersion,
     SetPrice,
     StopPod,
@@ -33,7 +38,7 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.reason import Reason
 from mainstay.store import guards
-from mainstay.store.apply import endpoints, ledger, nodes, pods, workloads
+from mainstay.store.apply import clusters, endpoints, ledger, nodes, pods, workloads
 from mainstay.store.world import World
 
 AnyAction = (
@@ -45,6 +50,11 @@ AnyAction = (
     | ObservePod
     | ClosePod
     | ObserveNodes
+    | AddCluster
+    | DrainCluster
+    | ResumeCluster
+    | RemoveCluster
+    | ObserveCluster
     | RecordUsage
     | SetPrice
     | RegisterModel
@@ -107,6 +117,16 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return pods.close_pod(world, action)
         case ObserveNodes():
             return nodes.observe_nodes(world, action)
+        case AddCluster():
+            return clusters.add_cluster(world, action)
+        case DrainCluster():
+            return clusters.drain_cluster(world, action)
+        case ResumeCluster():
+            return clusters.resume_cluster(world, action)
+        case RemoveCluster():
+            return clusters.remove_cluster(world, action)
+        case ObserveCluster():
+            return clusters.observe_cluster(world, action)
         case RecordUsage():
             return ledger.record_usage(world, action)
         case SetPrice():

@@ -5,12 +5,18 @@ from __future__ import annotations
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.plan import ObserveNodes
 from mainstay.domain.reason import Code, Reason
+from mainstay.store import guards
 from mainstay.store.rows import NodeRow
 from mainstay.store.world import World
 
 
 def observe_nodes(world: World, action: ObserveNodes) -> Reason | None:
-    """New nodes are added, changed ones written, those that are no longer reported become not ready."""
+    """New nodes are added, changed ones written, those that are no longer reported become not ready.
+
+    Late nodes of a cluster that has left the fleet are refused.
+    """
+    if action.nodes and world.has_left(action.cluster):
+        return guards.no_such_cluster(action.cluster)
     world.witness(action.cluster, action.at)
     for state in action.nodes:
         row = world.node(action.cluster, state.name)

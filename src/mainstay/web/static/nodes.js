@@ -5,6 +5,7 @@ import { byId, command, el, fill, keyed } from "./dom.js";
 import { attempt } from "./frame.js";
 import { bytes, trim } from "./format.js";
 import { afterEvent, first, follow, newest, refresher } from "./live.js";
+import { meter } from "./meter.js";
 import { badge } from "./phases.js";
 
 async function load() {
@@ -49,18 +50,6 @@ function card(node) {
     { class: `card node${node.ready ? "" : " away"}` },
     el("div", { class: "title" }, el("h2", {}, node.name, el("span", { class: "id" }, node.cluster)), el("span", {}, node.ready ? badge("ready") : badge("unavailable", "not ready"))),
     meters,
-  );
-}
-
-function meter(name, used, total, words, unit = "") {
-  const share = total ? used / total : 0;
-  const level = el("span", { class: `level${share >= 0.995 ? " full" : ""}`, style: { width: `${Math.min(100, share * 100)}%` } });
-  const text = `${words(used)} of ${words(total)}${unit && ` ${unit}`}`;
-  return el(
-    "div",
-    { class: "meter" },
-    el("div", { class: "words" }, el("span", {}, name), el("span", {}, `${text} · ${Math.round(share * 100)} %`)),
-    el("div", { class: "track", role: "meter", "aria-label": name, "aria-valuemin": 0, "aria-valuemax": total, "aria-valuenow": used, "aria-valuetext": text }, level),
   );
 }
 

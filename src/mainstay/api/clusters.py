@@ -1,0 +1,123 @@
+"""The clusters of the fleet, for administrators: add, list, drain, resume, remove."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Query, Response
+from pydantic import TypeAdapter
+
+from mainstay.api import convert
+from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit
+from mainstay.api.routes import Caller, Routes, done, json_response
+from mainstay.domain.capacity import Node
+from mainstay.domain.fleet import ClusterRecord, Stay
+from mainstay.operations import clusters as operations
+from mainstay.operations.principal import Permission
+from mainstay.wire.requests import ClusterRequest
+from mainstay.wire.views import ClusterView, Page
+
+routes = Routes("clusters")
+_CLUSTERS = TypeAdapter(Page[ClusterView])
+
+
+@routes.add("POST", "/v1/clusters", needs=Permission.MANAGE, answers=ClusterView, status=201, keyed=True)
+async def add_cluster(call: Caller, body: ClusterRequest) -> Response:
+    """Try the credentials and add the cluster. One that is there takes new settings and credentials."""
+    result = await operations.add(
+        call.services,
+        call.principal,
+        convert.cluster_wish(body),
+        request=call.key,
+        reply=lambda cluster, facts: convert.cluster_view(cluster, warnings=facts.warnings).model_dump_json(),
+    )
+    call.services.pulse.beat()
+    return done(result, status=201)
+
+
+@routes.add("GET", "/v1/clusters", needs=Permission.MANAGE, answers=Page[ClusterView])
+async def list_clusters(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_DEFAULT) -> Response:
+    """Every cluster with its state and what there is on it, by name."""
+    store = call.services.store
+    rows, nodes = await call.services.offload(lambda: (store.clusters(), store.nodes()))
+    found = [row for row in rows if row.wanted is not Stay.REMOVED and row.name > cursor]
+    page = Page[ClusterView](
+        items=[convert.cluster_view(row, _of(nodes, row.name)) for row in found[:limit]],
+        next=found[limit - 1].name if len(found) > limit else "",
+    )
+    return json_response(_CLUSTERS.dump_json(page))
+
+
+@routes.add("GET", "/v1/clusters/{name}", needs=Permission.MANAGE, answers=ClusterView)
+async def get_cluster(call: Caller, name: str) -> Response:
+    """One cluster."""
+    store = call.services.store
+    row, nodes = await call.services.offload(lambda: (store.cluster(name), store.nodes()))
+    return json_response(convert.cluster_view(row, _of(nodes, name)).model_dump_json())
+
+
+@routes.add("POST", "/v1/clusters/{name}/drain", needs=Permission.MANAGE, answers=ClusterView, keyed=True)
+async def drain_cluster(call: Caller, name: str) -> Response:
+    """Place nothing new on this cluster; what runs there runs on."""
+    services = call.services
+    result = await services.offload(
+        operations.drain,
+        services.store,
+        call.principal,
+        name,
+        now=services.clock.now(),
+        request=call.key,
+        reply=_reply(call),
+    )
+    services.pulse.beat()
+    return done(result, status=200)
+
+
+@routes.add("POST", "/v1/clusters/{name}/resume", needs=Permission.MANAGE, answers=ClusterView, keyed=True)
+async def resume_cluster(call: Caller, name: str) -> Response:
+    """Let a drained cluster take work again."""
+    services = call.services
+    result = await services.offload(
+        operations.resume,
+        services.store,
+        call.principal,
+        name,
+        now=services.clock.now(),
+        request=call.key,
+        reply=_reply(call),
+    )
+    services.pulse.beat()
+    return done(result, status=200)
+
+
+@routes.add("DELETE", "/v1/clusters/{name}", needs=Permission.MANAGE, status=204, keyed=True)
+async def remove_cluster(
+    call: Caller,
+    name: str,
+    lost: Annotated[bool, Query(description="Nothing runs there any more, for certain.")] = False,  # noqa: FBT002
+) -> Response:
+    """Take a cluster out of the fleet. Refused while it holds pods, unless it is drained and they are `lost`."""
+    services = call.services
+    result = await services.offload(
+        operations.remove,
+        services.store,
+        call.principal,
+        name,
+        lost=lost,
+        now=services.clock.now(),
+        request=call.key,
+    )
+    services.pulse.beat()
+    return done(result, status=204)
+
+
+def _reply(call: Caller) -> Callable[[ClusterRecord], str]:
+    def reply(cluster: ClusterRecord) -> str:
+        return convert.cluster_view(cluster, _of(call.services.store.nodes(), cluster.name)).model_dump_json()
+
+    return reply
+
+
+def _of(nodes: tuple[Node, ...], cluster: str) -> list[Node]:
+    return [node for node in nodes if node.cluster == cluster]

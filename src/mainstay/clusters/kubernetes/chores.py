@@ -1,0 +1,161 @@
+"""What a cluster needs besides the effects: code delivered, logs kept, hopeless pods given up, old tombstones removed.
+
+Every look starts what is due, each chore at most once at a time. All of it follows from what the cluster shows, so that
+another process goes on where this one was cut off, and doing it twice is doing it once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import structlog
+
+from mainstay.clusters.kubernetes import handover, names
+from mainstay.clusters.kubernetes.api import KubeApi
+from mainstay.clusters.kubernetes.errors import Conflict, NotFound
+from mainstay.clusters.kubernetes.kinds import PODS
+from mainstay.clusters.kubernetes.logs import Logs
+from mainstay.clusters.kubernetes.picture import Picture
+from mainstay.clusters.kubernetes.states import HOPELESS_REASONS, View
+from mainstay.domain.allocation import Seen
+from mainstay.domain.errors import Invalid, MainstayError
+from mainstay.ports import Artifacts, Clock
+
+log = structlog.get_logger()
+
+ROUND_SECONDS = 0.2
+BURIAL_SECONDS = 30.0
+BURIALS_MAX = 200
+"""Tombstones removed in one round."""
+PATIENCE_SECONDS = 300.0
+"""So long may a pod fail to start (no image, no secret) before it is given up; a registry may be away for a while."""
+LOG_PATIENCE_SECONDS = 120.0
+"""So long is the end of a pod held up by a log that cannot be read: its node may be gone."""
+
+
+class Chores:
+    """Of one cluster."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        artifacts: Artifacts,
+        clock: Clock,
+        picture: Picture,
+        logs: Logs,
+        *,
+        tombstone_seconds: int,
+    ) -> None:
+        self._api, self._artifacts, self._clock = api, artifacts, clock
+        self._picture, self._logs, self._tombstone_seconds = picture, logs, tombstone_seconds
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._hopeless_since: dict[str, float] = {}
+        self._log_since: dict[str, float] = {}
+        self._kept: set[str] = set()
+        self._next_round = self._next_burial = 0.0
+
+    def round(self) -> None:
+        """Start what is due."""
+        now = self._clock.monotonic()
+        if now < self._next_round:
+            return
+        self._next_round = now + ROUND_SECONDS
+        for pod, known in self._picture.views():
+            self._look_after(pod, known, now)
+        for gone in self._hopeless_since.keys() - self._picture.ours.keys():
+            del self._hopeless_since[gone]
+        self._kept &= self._picture.ours.keys()
+        if now >= self._next_burial:
+            self._next_burial = now + BURIAL_SECONDS
+            self._start("burial", self._bury)
+
+    async def log_is_kept(self, pod: str, known: View) -> bool:
+        """Whether the log of an ended pod is stored, or given up."""
+        if pod in self._kept:
+            return True
+        since = self._log_since.setdefault(pod, self._clock.monotonic())
+        kept = await self._logs.keep(pod, known.namespace)
+        given_up = self._clock.monotonic() - since > LOG_PATIENCE_SECONDS
+        if given_up and not kept:
+            log.warning("log_not_kept", pod=pod)
+        if kept or given_up:
+            self._kept.add(pod)
+            del self._log_since[pod]
+            self._logs.drop(pod)
+        return kept or given_up
+
+    async def close(self) -> None:
+        """Stop what is under way; another look starts it again."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _look_after(self, pod: str, known: View, now: float) -> None:
+        state = known.state
+        if state is None or known.forgotten_at or known.tombstone:
+            return
+        if known.logged:
+            if pod not in self._kept:
+                self._logs.follow(pod, known.namespace, ended=state.seen is Seen.ENDED)
+        elif known.waits_for_files and known.mounts:
+            self._start(f"files/{pod}", partial(self._deliver, pod, known))
+        if known.hopeless and not known.deleting and state.seen is not Seen.ENDED:
+            since = self._hopeless_since.setdefault(pod, now)
+            for_good = known.hopeless.partition(":")[0] in HOPELESS_REASONS
+            if for_good or now - since >= PATIENCE_SECONDS:
+                self._start(f"verdict/{pod}", partial(self._give_up, pod, known, known.hopeless))
+        else:
+            self._hopeless_since.pop(pod, None)
+
+    def _start(self, name: str, chore: Callable[[], Awaitable[None]]) -> None:
+        if name not in self._tasks:
+            self._tasks[name] = asyncio.create_task(self._guarded(name, chore))
+
+    async def _guarded(self, name: str, chore: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await chore()
+        except (MainstayError, TimeoutError, ExceptionGroup) as error:
+            log.info("chore_failed", chore=name, reason=str(error))
+            await self._clock.sleep(1.0)
+        finally:
+            self._tasks.pop(name, None)
+
+    async def _deliver(self, pod: str, known: View) -> None:
+        try:
+            await handover.deliver(self._api, self._artifacts, namespace=known.namespace, pod=pod, mounts=known.mounts)
+        except* (Invalid, LookupError, ValueError) as group:
+            await self._give_up(pod, known, f"its files cannot be delivered: {group.exceptions[0]}")
+
+    async def _give_up(self, pod: str, known: View, why: str) -> None:
+        """A verdict on the object first: whoever sees its end must know that it was ours."""
+        log.info("pod_given_up", pod=pod, reason=why)
+        change = {"metadata": {"uid": known.uid, "annotations": {names.VERDICT: why[:500]}}}
+        await self._api.patch(PODS, known.namespace, pod, change)
+        await self._api.delete(PODS, known.namespace, pod, uid=known.uid, grace_seconds=1)
+
+    async def _bury(self) -> None:
+        """Remove tombstones that are old enough: nobody has been on the way with their name for so long."""
+        now = self._api.server_time() // 1_000_000
+        old = [
+            (pod, known)
+            for pod, known in self._picture.views()
+            if known.forgotten_at and now - known.forgotten_at >= self._tombstone_seconds
+        ]
+        for pod, known in old[:BURIALS_MAX]:
+            try:
+                await self._remove(pod, known)
+            except (NotFound, Conflict):
+                continue
+
+    async def _remove(self, pod: str, known: View) -> None:
+        found = await self._api.get(PODS, known.namespace, pod)
+        if found.metadata.uid != known.uid:
+            return
+        if not known.deleting:
+            await self._api.delete(PODS, known.namespace, pod, uid=known.uid, grace_seconds=1)
+        others = [name for name in found.metadata.finalizers if name != names.RECORDED]
+        change = {"metadata": {"uid": known.uid, "finalizers": others}}
+        await self._api.patch(PODS, known.namespace, pod, change)

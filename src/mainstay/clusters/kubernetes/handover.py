@@ -1,0 +1,161 @@
+"""Code into a pod before it starts, output out of it after it ended: as tar streams through the API server.
+
+Nothing in a pod needs a path to us, a credential or software of ours; any image with a shell and tar will do as its helper
+(docs/decisions/0007). What comes out of a pod is hostile: it is read as a stream, and nothing of it is ever unpacked here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import tarfile
+import tempfile
+from collections.abc import AsyncIterator
+from typing import IO, Any
+
+from mainstay.clusters.kubernetes.api import Channel, Exec, KubeApi
+from mainstay.clusters.kubernetes.names import FILES, OUTPUTS
+from mainstay.clusters.kubernetes.pods import OUTPUT, SIGN, WORK
+from mainstay.domain.artifact import PATH_RULE, TREE_FILES_MAX, Entry, safe_path
+from mainstay.domain.errors import Invalid, Unavailable
+from mainstay.ports import Artifacts
+
+CHUNK_BYTES = 256 << 10
+UNPACK = ("/bin/sh", "-c", f"tar -xf - -C {WORK} && touch {SIGN}/complete")
+PACK = ("/bin/sh", "-c", f"cd {OUTPUT} && tar -cf - .")
+SECONDS_MAX = 3_600.0
+SAID_BYTES_MAX = 2_000
+SPOOL_BYTES = 4 << 20
+
+OutputFile = tuple[str, int, bool, AsyncIterator[bytes]]
+
+
+async def deliver(api: KubeApi, artifacts: Artifacts, *, namespace: str, pod: str, mounts: str) -> None:
+    """Hand in the files of a pod that waits for them. Twice is once: the same files are written again.
+
+    Raises Invalid if they are not stored or damaged, Unavailable if the pod did not take them.
+    """
+    async with (
+        asyncio.timeout(SECONDS_MAX),
+        api.exec(namespace, pod, FILES, UNPACK, stdin=True) as process,
+        asyncio.TaskGroup() as group,
+    ):
+        said = group.create_task(_said(process))
+        await _send(process, artifacts, mounts)
+        text = await said
+    if process.exit_status != 0:
+        msg = f"pod {pod} did not take its files: {text or 'no reason given'}"
+        raise Unavailable(msg, object_=pod)
+
+
+async def outputs(api: KubeApi, *, namespace: str, pod: str) -> AsyncIterator[OutputFile]:
+    """Regular files that a pod left, as they come out of it. Raises Invalid for what a tree cannot hold."""
+    async with asyncio.timeout(SECONDS_MAX), api.exec(namespace, pod, OUTPUTS, PACK) as process:
+        out, into = os.pipe()
+        feed = asyncio.create_task(_feed(process, into))
+        try:
+            with os.fdopen(out, "rb") as source:
+                async for file in _files(source):
+                    yield file
+            said = await feed
+        except tarfile.TarError as error:
+            msg = f"the output of pod {pod} broke off: {error}"
+            raise Unavailable(msg, object_=pod) from error
+        finally:
+            feed.cancel()
+    if process.exit_status != 0:
+        msg = f"the output of pod {pod} could not be read: {said or 'no reason given'}"
+        raise Unavailable(msg, object_=pod)
+
+
+async def _files(source: IO[bytes]) -> AsyncIterator[OutputFile]:
+    archive = await asyncio.to_thread(tarfile.open, fileobj=source, mode="r|")
+    number = 0
+    while (member := await asyncio.to_thread(archive.next)) is not None:
+        if not member.isfile():
+            continue
+        number += 1
+        path = _path(member.name, number)
+        with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
+            await asyncio.to_thread(_spool, archive, member, spool)
+            yield path, member.size, bool(member.mode & 0o100), _chunks(spool)
+
+
+async def _send(process: Exec, artifacts: Artifacts, mounts: str) -> None:
+    for path, digest in json.loads(mounts):
+        tree = await artifacts.tree(digest)
+        for entry in tree.entries:
+            await process.send(_header(os.path.normpath(f"{path}/{entry.path}"), entry))
+            await _send_content(process, artifacts, entry)
+    await process.send(b"\0" * (2 * tarfile.BLOCKSIZE))
+    await process.end_input()
+
+
+def _header(path: str, entry: Entry) -> bytes:
+    info = tarfile.TarInfo(path)
+    info.size, info.mode = entry.size, 0o755 if entry.executable else 0o644
+    return info.tobuf(format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape")
+
+
+async def _send_content(process: Exec, artifacts: Artifacts, entry: Entry) -> None:
+    digest, size = hashlib.sha256(), 0
+    async for chunk in artifacts.get(entry.digest):
+        digest.update(chunk)
+        size += len(chunk)
+        for start in range(0, len(chunk), CHUNK_BYTES):
+            await process.send(chunk[start : start + CHUNK_BYTES])
+    if size != entry.size or digest.hexdigest() != entry.digest:
+        msg = f"a stored file is damaged: {entry.digest}"
+        raise Invalid(msg, hint="restore the artifacts from a backup, or upload the files again")
+    await process.send(b"\0" * (-size % tarfile.BLOCKSIZE))
+
+
+async def _said(process: Exec) -> str:
+    said = bytearray()
+    while (message := await process.receive()) is not None:
+        said += message[1][: SAID_BYTES_MAX - len(said)]
+    return said.decode(errors="replace").strip()
+
+
+async def _feed(process: Exec, into: int) -> str:
+    """Standard output into a pipe, for the thread that reads the archive; what else was said is the answer."""
+    said = bytearray()
+    with os.fdopen(into, "wb", buffering=0) as pipe:
+        while (message := await process.receive()) is not None:
+            channel, data = message
+            if channel is Channel.STDOUT:
+                await asyncio.to_thread(_write, pipe, data)
+            else:
+                said += data[: SAID_BYTES_MAX - len(said)]
+    return said.decode(errors="replace").strip()
+
+
+def _write(pipe: IO[bytes], data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[pipe.write(rest) :]
+
+
+def _path(name: str, number: int) -> str:
+    path = name.removeprefix("./")
+    if not safe_path(path):
+        msg = f"the output holds a file whose name cannot be kept: {ascii(path)[:200]}"
+        raise Invalid(msg, hint=PATH_RULE)
+    if number > TREE_FILES_MAX:
+        msg = f"the output has more than {TREE_FILES_MAX} files"
+        raise Invalid(msg, hint="pack them into one archive")
+    return path
+
+
+def _spool(archive: tarfile.TarFile, member: tarfile.TarInfo, into: IO[bytes]) -> None:
+    source: Any = archive.extractfile(member)
+    while chunk := source.read(CHUNK_BYTES):
+        into.write(chunk)
+    into.seek(0)
+
+
+async def _chunks(spool: IO[bytes]) -> AsyncIterator[bytes]:
+    while chunk := await asyncio.to_thread(spool.read, CHUNK_BYTES):
+        yield chunk

@@ -1,0 +1,187 @@
+"""Logs of pods: followed while they run, kept by content after they are gone.
+
+The kubelet knows no offsets and keeps the newest 10 MiB or so. So a log is followed from its start into a file of ours,
+whose offsets are the log's; once the pod has ended, the whole goes to the artifacts, where every replica finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import IO
+
+import structlog
+
+from mainstay.clusters.kubernetes.api import KubeApi
+from mainstay.clusters.kubernetes.errors import ApiError, NotFound
+from mainstay.clusters.kubernetes.names import MAIN
+from mainstay.domain.artifact import Entry, Tree
+from mainstay.domain.capacity import LogChunk
+from mainstay.ports import Artifacts, Clock
+
+log = structlog.get_logger()
+
+KEPT_BYTES_MAX = 128 << 20
+"""Of one pod, the newest; as on this machine."""
+FOLLOWED_MAX = 256
+"""Followed from their start on; beyond that a log is followed once somebody reads it."""
+AGAIN_SECONDS = 1.0
+CHUNK_BYTES = 1 << 20
+LOG_FILE = "log"
+
+
+def slot_of(cluster: str, pod: str) -> str:
+    """Where the log of a pod is kept in the artifacts."""
+    return f"log-{cluster}/{pod}"
+
+
+@dataclass(slots=True)
+class Followed:
+    """A log as far as it has come."""
+
+    file: IO[bytes]
+    task: asyncio.Task[None] | None = None
+    size: int = 0
+    """Bytes of the log so far, those dropped included."""
+    dropped: int = 0
+    whole: bool = False
+    """Its container has ended, and all that the kubelet has is here."""
+    read_at: float = 0.0
+    failures: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Logs:
+    """The logs of one cluster in this process."""
+
+    def __init__(self, api: KubeApi, artifacts: Artifacts, clock: Clock, *, cluster: str) -> None:
+        self._api, self._artifacts, self._clock, self._cluster = api, artifacts, clock, cluster
+        self._followed: dict[str, Followed] = {}
+
+    def follow(self, pod: str, namespace: str, *, ended: bool, wanted: bool = False) -> Followed | None:
+        """Follow a log, if there is room or somebody wants it; None if not. `ended`: what there is now is all."""
+        known = self._followed.get(pod)
+        if known is None:
+            if not wanted and len(self._followed) >= FOLLOWED_MAX:
+                return None
+            known = self._followed[pod] = Followed(file=tempfile.TemporaryFile())  # noqa: SIM115 closed by `drop`
+        if known.task is None and not known.whole:
+            known.task = asyncio.create_task(self._copy(pod, namespace, known, ended=ended))
+        return known
+
+    async def read(self, pod: str, namespace: str, *, offset: int, limit: int, ended: bool) -> LogChunk:
+        """A piece of the log of a pod that is there."""
+        followed = self.follow(pod, namespace, ended=ended, wanted=True)
+        assert followed is not None
+        followed.read_at = self._clock.monotonic()
+        start = max(offset, followed.dropped)
+        data = _piece(followed, start, limit)
+        over = followed.whole and start + len(data) >= followed.size
+        return LogChunk(data=data, next_offset=start + len(data), dropped=start - offset, ended=over)
+
+    async def read_kept(self, pod: str, *, offset: int, limit: int) -> LogChunk:
+        """A piece of a log that is kept. Raises NotFound."""
+        _, digest = await self._artifacts.head(slot_of(self._cluster, pod))
+        tree = await self._artifacts.tree(digest)
+        size, data, position = 0, bytearray(), 0
+        for entry in tree.entries:
+            size += entry.size
+            async for chunk in self._artifacts.get(entry.digest):
+                low, high = max(offset - position, 0), offset + limit - position
+                if high <= 0:
+                    break
+                data += chunk[low:high]
+                position += len(chunk)
+        end = min(offset, size) + len(data)
+        return LogChunk(data=bytes(data), next_offset=max(offset, end), dropped=0, ended=end >= size)
+
+    async def keep(self, pod: str, namespace: str) -> bool:
+        """Store the log of a pod that has ended; whether that is done. Call again until it is."""
+        followed = self.follow(pod, namespace, ended=True, wanted=True)
+        assert followed is not None
+        if not followed.whole:
+            return False
+        async with followed.turn:
+            await self._store(pod, followed)
+        return True
+
+    def drop(self, pod: str) -> None:
+        """Let go of a log that is kept, or of a pod that is gone."""
+        followed = self._followed.pop(pod, None)
+        if followed is not None:
+            if followed.task:
+                followed.task.cancel()
+            followed.file.close()
+
+    async def close(self) -> None:
+        """Let go of all."""
+        tasks = [followed.task for followed in self._followed.values() if followed.task]
+        for pod in tuple(self._followed):
+            self.drop(pod)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _copy(self, pod: str, namespace: str, into: Followed, *, ended: bool) -> None:
+        """One try. A stream that breaks is followed anew from its start, less what is here: the kubelet knows no offsets."""
+        skip = into.size
+        try:
+            async for chunk in self._api.log(namespace, pod, MAIN, follow=not ended):
+                fresh, skip = chunk[skip:], max(0, skip - len(chunk))
+                if fresh:
+                    _append(into, fresh)
+            into.whole = into.whole or ended
+            into.failures = 0
+        except NotFound:
+            into.whole = ended
+        except ApiError as error:
+            into.failures += 1
+            log.debug("log_stream_broke", pod=pod, reason=error.message)
+            await self._clock.sleep(min(AGAIN_SECONDS * 2.0**into.failures, 30.0))
+        finally:
+            into.task = None
+
+    async def _store(self, pod: str, followed: Followed) -> None:
+        digest, size = await asyncio.to_thread(_digest, followed.file)
+        entries: tuple[Entry, ...] = ()
+        if size:
+            await self._artifacts.put(digest, _chunks(followed.file))
+            entries = (Entry(path=LOG_FILE, size=size, digest=digest),)
+        tree = await self._artifacts.put_tree(Tree(entries=entries))
+        await self._artifacts.commit(slot_of(self._cluster, pod), attempt=1, tree=tree)
+
+
+def _append(followed: Followed, chunk: bytes) -> None:
+    file = followed.file
+    file.seek(0, 2)
+    file.write(chunk)
+    followed.size += len(chunk)
+    held = followed.size - followed.dropped
+    if held > 2 * KEPT_BYTES_MAX:
+        file.seek(held - KEPT_BYTES_MAX)
+        newest = file.read()
+        file.seek(0)
+        file.truncate()
+        file.write(newest)
+        followed.dropped = followed.size - len(newest)
+
+
+def _piece(followed: Followed, start: int, limit: int) -> bytes:
+    followed.file.seek(start - followed.dropped)
+    return followed.file.read(limit)
+
+
+def _digest(file: IO[bytes]) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    file.seek(0)
+    while chunk := file.read(CHUNK_BYTES):
+        digest.update(chunk)
+        size += len(chunk)
+    return digest.hexdigest(), size
+
+
+async def _chunks(file: IO[bytes]) -> AsyncIterator[bytes]:
+    file.seek(0)
+    while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+        yield chunk

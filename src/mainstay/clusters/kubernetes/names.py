@@ -1,0 +1,77 @@
+"""The names that we give in a cluster. They derive from our ids alone (law 2): whoever creates twice creates once."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import zlib
+
+from mainstay.domain.allocation import Owner
+
+PREFIX = "mainstay.dev"
+"""Of our labels and annotations; users may set none with it."""
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+SYSTEM = f"{PREFIX}/system"
+"""Which platform it belongs to: several may share a cluster."""
+TENANT = f"{PREFIX}/tenant"
+PROJECT = f"{PREFIX}/project"
+GANG = f"{PREFIX}/gang"
+RANK = f"{PREFIX}/rank"
+TOMBSTONE = f"{PREFIX}/tombstone"
+"""A pod that never runs: its name is taken so that a late creation is refused (law 3)."""
+FORGOTTEN = f"{PREFIX}/forgotten"
+"""Since when (Unix seconds) the end of a pod is on record with us. The object stays a while as its own tombstone."""
+
+IDENTITY = f"{PREFIX}/identity"
+"""Digest of all that was asked for: tells a repetition from another pod under one name."""
+MOUNTS = f"{PREFIX}/mounts"
+"""JSON list of [path, tree]: what has to be delivered before it starts."""
+READY_PATH = f"{PREFIX}/ready-path"
+PORT = f"{PREFIX}/port"
+VERDICT = f"{PREFIX}/verdict"
+"""Why we gave the pod up before it ever ran."""
+LAST_NODE = f"{PREFIX}/last-node"
+"""On a tombstone: the node that must confirm that nothing of the pod runs any more."""
+
+RECORDED = f"{PREFIX}/recorded"
+"""Our finalizer: the object stays until its end is on record with us."""
+
+MAIN, FILES, OUTPUTS = "main", "files", "outputs"
+"""Containers: the user's; the one that waits for code; the one that keeps output until it was fetched."""
+
+CONTROL_NAMESPACE = "mainstay"
+_READABLE = 20
+"""Letters of tenant and project in the name of a namespace, for people; the digest makes it unique."""
+
+
+def namespace(owner: Owner, *, system: str, shard: int = 0) -> str:
+    """Where the pods of a project live. Injective: the digest covers platform, tenant and project (security.md A1)."""
+    digest = hashlib.sha256(f"{system}\0{owner.tenant}\0{owner.project}".encode()).digest()
+    mark = base64.b32encode(digest)[:10].decode().lower()
+    tail = f"-{shard}" if shard else ""
+    return f"ms-{_readable(owner.tenant)}-{_readable(owner.project)}-{mark}{tail}"
+
+
+def shard_of(gang: str, shards: int) -> int:
+    """The ranks of a gang meet in one namespace; gangs spread over those of their project (3,000 pods each, SIGSCALE)."""
+    return zlib.crc32(gang.encode()) % shards
+
+
+def gang_of(pod: str) -> str:
+    """`WORKLOAD-ATTEMPT-RANK` without the rank."""
+    return pod.rpartition("-")[0]
+
+
+def gang_service(gang: str) -> str:
+    """The headless service by which ranks find each other. Begins with a letter (RFC 1035), as some gangs do not."""
+    return f"g-{gang}"
+
+
+def short(system: str) -> str:
+    """The platform as the value of a label and in names."""
+    return hashlib.sha256(system.encode()).hexdigest()[:12]
+
+
+def _readable(name: str) -> str:
+    return name[:_READABLE].strip("-")

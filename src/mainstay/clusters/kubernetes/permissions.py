@@ -1,0 +1,49 @@
+"""All that our account may do in a cluster, and why. The roles that we ship, the check of credentials and a test of the verbs
+that we use are made from this list alone (security.md B1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mainstay.clusters.kubernetes.kinds import (
+    LEASES,
+    NAMESPACES,
+    NETWORK_POLICIES,
+    NODES,
+    PODS,
+    SERVICES,
+    Kind,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permission:
+    """Verbs on a kind of object."""
+
+    kind: Kind[Any]  # Any: of whatever type
+    verbs: tuple[str, ...]
+    why: str
+    subresource: str = ""
+
+    @property
+    def resource(self) -> str:
+        """As a role names it: `pods/log`."""
+        return f"{self.kind.plural}/{self.subresource}" if self.subresource else self.kind.plural
+
+
+PERMISSIONS = (
+    Permission(kind=NODES, verbs=("list", "watch"), why="see what there is to run on"),
+    Permission(kind=NAMESPACES, verbs=("get", "create"), why="know the cluster again, and keep projects apart"),
+    Permission(
+        kind=PODS, verbs=("list", "watch", "get", "create", "patch", "delete"), why="run pods, and see what others take"
+    ),
+    Permission(kind=PODS, subresource="log", verbs=("get",), why="show and keep logs"),
+    Permission(
+        kind=PODS, subresource="exec", verbs=("get", "create"), why="hand code into pods and fetch output out of them"
+    ),
+    Permission(kind=SERVICES, verbs=("create",), why="let the ranks of a job find each other"),
+    Permission(kind=NETWORK_POLICIES, verbs=("create",), why="keep projects from each other"),
+    Permission(kind=LEASES, verbs=("get", "create", "patch"), why="let one leader act at a time"),
+)

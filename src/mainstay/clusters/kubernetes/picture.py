@@ -1,0 +1,198 @@
+"""What we know of a cluster at this moment: its nodes and pods by informers, and what each node has left."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from mainstay.clusters.kubernetes import names
+from mainstay.clusters.kubernetes.api import KubeApi
+from mainstay.clusters.kubernetes.informer import Informer, Key
+from mainstay.clusters.kubernetes.kinds import NODES, PODS
+from mainstay.clusters.kubernetes.nodes import is_off, is_silent, node_state, why_not
+from mainstay.clusters.kubernetes.objects import Node, Pod
+from mainstay.clusters.kubernetes.states import NOTHING, View, view
+from mainstay.domain.allocation import PodState, Seen
+from mainstay.domain.capacity import NodeState
+from mainstay.domain.errors import Unavailable
+from mainstay.domain.quantity import Resources
+from mainstay.ports import Clock
+
+SYNC_SECONDS_MAX = 15.0
+"""A look waits so long for the first list; then the turn fails and the next one goes on waiting."""
+SILENT_SECONDS_MAX = 150.0
+"""Bookmarks come once a minute: who heard nothing for longer sees the past."""
+REPORT_SECONDS = 10
+"""A kubelet may tell of an end so much later than it came."""
+ORPHAN_SECONDS = 90
+"""A kubelet ends what the API server does not know any more: it notices within seconds, and grants 30 more to end."""
+
+
+@dataclass(slots=True)
+class Used:
+    """What is held on a node: by others, and by ours."""
+
+    others: Resources = NOTHING
+    ours: Resources = NOTHING
+
+
+_NOTHING_USED = Used()
+
+
+class Picture:
+    """Kept current by two informers. Nothing here waits on the network but `ready`."""
+
+    def __init__(self, api: KubeApi, clock: Clock, *, system: str) -> None:
+        self._clock = clock
+        self._system = names.short(system)
+        self._nodes: Informer[Node, Node] = Informer(
+            api, NODES, clock=clock, project=lambda node: node, on_change=self._node_changed
+        )
+        self._pods: Informer[Pod, View] = Informer(
+            api, PODS, clock=clock, project=lambda pod: view(pod, system=self._system), on_change=self._pod_changed
+        )
+        self._used: dict[str, Used] = {}
+        self._states: dict[str, NodeState] = {}
+        self._ours: dict[str, View] = {}
+        self.ours: Mapping[str, View] = MappingProxyType(self._ours)
+        """Every pod of ours by its name, forgotten ones and tombstones included."""
+        self._tasks: list[asyncio.Task[object]] = []
+
+    async def ready(self) -> None:
+        """Until both kinds have been listed. Raises Unavailable if that takes too long, or the view has become old."""
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(informer.run()) for informer in (self._nodes, self._pods)]
+        for informer in (self._nodes, self._pods):
+            try:
+                await asyncio.wait_for(informer.synced.wait(), SYNC_SECONDS_MAX)
+            except TimeoutError:
+                raise self._unheard(informer) from None
+            if self._clock.monotonic() - informer.last_contact > SILENT_SECONDS_MAX:
+                raise self._unheard(informer)
+
+    async def close(self) -> None:
+        """Stop watching."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    @property
+    def seen_until(self) -> int:
+        """Up to this instant of the cluster's own time every end has been reported, unless its node is silent."""
+        seen = min(self._nodes.server_time_seen, self._pods.server_time_seen)
+        return max(0, seen - REPORT_SECONDS * 1_000_000)
+
+    def nodes(self) -> tuple[NodeState, ...]:
+        """Every node as we may use it, by name."""
+        for name in self._nodes_by_name() - self._states.keys():
+            self._states[name] = node_state(self._node(name), self._used_on(name).others)
+        return tuple(self._states[name] for name in sorted(self._states))
+
+    def has_node(self, name: str) -> bool:
+        """Whether it is there, ready or not."""
+        return ("", name) in self._nodes.objects
+
+    def why_not(self, node: str) -> str:
+        """Why nothing is placed on a node; empty if it is ready."""
+        return why_not(self._node(node)) if self.has_node(node) else "it is not there"
+
+    def free(self, node: str) -> Resources:
+        """What is left of a node beside all that still runs there, ended pods whose helpers linger included."""
+        state = node_state(self._node(node), self._used_on(node).others)
+        return _less(state.capacity, self._used_on(node).ours)
+
+    def pods(self) -> tuple[PodState, ...]:
+        """What we report of our pods: as their kubelets say, unless those are silent."""
+        silent = {name for _, name in self._nodes.objects if is_silent(self._node(name))}
+        return tuple(self._reported(known, silent) for known in self._ours.values() if known.state is not None)
+
+    def _reported(self, known: View, silent: set[str]) -> PodState:
+        state = known.state
+        assert state is not None
+        if known.tombstone and known.last_node:
+            return self._of_tombstone(known, state)
+        if known.node in silent and state.seen is not Seen.ENDED:
+            return _unknown(state, f"node {known.node} does not report any more")
+        return state
+
+    def _of_tombstone(self, known: View, state: PodState) -> PodState:
+        """A pod that vanished from the API server: its node must have had the time to end what it ran (R5)."""
+        node = known.last_node
+        if not self.has_node(node) or is_off(self._node(node)):
+            return state
+        waited = self.seen_until - known.created_at
+        if waited >= ORPHAN_SECONDS * 1_000_000 and not is_silent(self._node(node)):
+            return state
+        return _unknown(replace(state, node=node), f"it vanished from the cluster; node {node} is given time to end it")
+
+    def _used_on(self, node: str) -> Used:
+        return self._used.get(node, _NOTHING_USED)
+
+    def _node(self, name: str) -> Node:
+        return self._nodes.objects["", name]
+
+    def _nodes_by_name(self) -> set[str]:
+        return {name for _, name in self._nodes.objects}
+
+    def _node_changed(self, key: Key, _old: Node | None, _new: Node | None) -> None:
+        self._states.pop(key[1], None)
+
+    def _pod_changed(self, key: Key, old: View | None, new: View | None) -> None:
+        for known, sign in ((old, -1), (new, 1)):
+            if known is not None and known.node and known.holds != NOTHING:
+                self._hold(known, sign)
+        name = key[1]
+        if new is not None and new.state is not None:
+            self._ours[name] = new
+        elif old is not None and old.state is not None and self._ours.get(name) == old:
+            del self._ours[name]
+
+    def _hold(self, known: View, sign: int) -> None:
+        used = self._used.setdefault(known.node, Used())
+        if known.state is None:
+            used.others = _sum(used.others, known.holds, sign)
+            self._states.pop(known.node, None)
+        else:
+            used.ours = _sum(used.ours, known.holds, sign)
+        if used == Used():
+            del self._used[known.node]
+
+    def _unheard(self, informer: Informer[Node, Node] | Informer[Pod, View]) -> Unavailable:
+        error = informer.last_error
+        said = error.message if error else "it does not answer"
+        return Unavailable(f"cluster cannot be seen: {said}", hint=error.hint if error else "")
+
+    def views(self) -> Iterator[tuple[str, View]]:
+        """Our pods by name, for chores: a copy, so that whoever waits in between may go on."""
+        yield from tuple(self._ours.items())
+
+
+def _unknown(state: PodState, detail: str) -> PodState:
+    return PodState(
+        name=state.name,
+        node=state.node,
+        seen=Seen.UNKNOWN,
+        started_at=state.started_at,
+        detail=detail,
+        address=state.address,
+    )
+
+
+def _sum(held: Resources, one: Resources, sign: int) -> Resources:
+    return Resources(
+        cpu_milli=max(0, held.cpu_milli + sign * one.cpu_milli),
+        memory_bytes=max(0, held.memory_bytes + sign * one.memory_bytes),
+        gpus=max(0, held.gpus + sign * one.gpus),
+    )
+
+
+def _less(capacity: Resources, used: Resources) -> Resources:
+    return Resources(
+        cpu_milli=max(0, capacity.cpu_milli - used.cpu_milli),
+        memory_bytes=max(0, capacity.memory_bytes - used.memory_bytes),
+        gpus=max(0, capacity.gpus - used.gpus),
+        gpu_model=capacity.gpu_model,
+    )

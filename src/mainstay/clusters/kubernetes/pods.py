@@ -1,0 +1,311 @@
+"""From the pod that is wanted to the object that the API server gets: a pure function.
+
+What users may say is a short list (security.md A3): command, environment, image, amounts. All else is ours, and fits
+the restricted profile of the Pod Security Standards whatever they say (A2, A4).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mainstay.clusters.kubernetes import names
+from mainstay.clusters.kubernetes.names import FILES, MAIN, OUTPUTS
+from mainstay.clusters.kubernetes.settings import Settings
+from mainstay.domain.allocation import CreatePod, DeletePod, Owner
+
+Document = dict[str, Any]
+"""An object as JSON; Any: trees of JSON."""
+
+USER = 1_000
+"""Whoever the image says, nobody runs as root, and files are written by one user."""
+WORK, OUTPUT, HOME, SIGN, TMP, SHARED_MEMORY = (
+    "/mainstay/work",
+    "/mainstay/output",
+    "/mainstay/home",
+    "/mainstay/sign",
+    "/tmp",  # noqa: S108 a volume of the pod's own
+    "/dev/shm",  # noqa: S108
+)
+VOLUMES = {"work": WORK, "output": OUTPUT, "home": HOME, "tmp": TMP}
+PORT = 8_080
+"""Where a service listens: every pod has an address of its own."""
+GANG_PORT = 29_500
+GPU_RESOURCE = "nvidia.com/gpu"
+
+WAIT_FOR_FILES = f"trap 'exit 1' TERM; until [ -e {SIGN}/complete ]; do sleep 0.1; done"
+KEEP_OUTPUTS = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"
+
+_NO_PRIVILEGES: Mapping[str, Any] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+
+def identity(action: CreatePod) -> str:
+    """The same for the same request."""
+    document = [action.node, dataclasses.asdict(action.spec)]
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def namespace_of(pod: str, owner: Owner, settings: Settings) -> str:
+    """Where a pod lives."""
+    shard = names.shard_of(names.gang_of(pod), settings.namespaces_per_project)
+    return names.namespace(owner, system=settings.system, shard=shard)
+
+
+def pod(action: CreatePod, settings: Settings) -> Document:
+    """The object of a pod. It names its node: one write, where creating and binding are two."""
+    spec = action.spec
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": action.name,
+            "labels": {
+                **_labels(spec.owner, settings),
+                names.GANG: spec.gang,
+                names.RANK: str(spec.rank),
+            },
+            "annotations": dict(_annotations(action)),
+            "finalizers": [names.RECORDED],
+        },
+        "spec": {
+            **_POD_DEFAULTS,
+            "nodeName": action.node,
+            "hostname": action.name,
+            **({"subdomain": names.gang_service(spec.gang)} if spec.size > 1 else {}),
+            "terminationGracePeriodSeconds": max(1, spec.stop_grace_seconds),
+            **({"activeDeadlineSeconds": spec.deadline_seconds} if spec.deadline_seconds else {}),
+            "tolerations": list(_tolerations(action)),
+            "initContainers": [_files(settings)] if spec.mounts else [],
+            "containers": [_main(action, settings), *([_outputs(settings)] if _keeps_output(action) else [])],
+            "volumes": list(_volumes(action)),
+        },
+    }
+
+
+def tombstone(action: DeletePod, settings: Settings, *, image: str) -> Document:
+    """An object that takes the name of a pod and never runs: it has a gate that nobody opens (KEP-3521)."""
+    assert action.owner is not None
+    container = {"name": MAIN, "image": image, "command": ["/bin/false"], "securityContext": dict(_NO_PRIVILEGES)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {
+            "name": action.name,
+            "labels": {**_labels(action.owner, settings), names.TOMBSTONE: "true"},
+            "annotations": {names.LAST_NODE: action.node} if action.node else {},
+            "finalizers": [names.RECORDED],
+        },
+        "spec": {**_POD_DEFAULTS, "schedulingGates": [{"name": names.TOMBSTONE}], "containers": [container]},
+    }
+
+
+def namespace(name: str, owner: Owner, settings: Settings) -> Document:
+    """A namespace of a project. What is created in it must be harmless, whoever creates it (A2)."""
+    levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
+    return {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": name, "labels": {**_labels(owner, settings), **levels}},
+    }
+
+
+def default_deny(owner: Owner, settings: Settings) -> Document:
+    """Pods of a project reach each other, DNS and the world, but neither other projects nor the cluster's own (A5)."""
+    private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10"]
+    same_project = {
+        "namespaceSelector": {
+            "matchLabels": {
+                names.SYSTEM: names.short(settings.system),
+                names.TENANT: owner.tenant,
+                names.PROJECT: owner.project,
+            }
+        }
+    }
+    dns = {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "mainstay", "labels": _labels(owner, settings)},
+        "spec": {
+            "podSelector": {},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": [same_project]}, {"ports": [{"protocol": "TCP", "port": PORT}]}],
+            "egress": [
+                {"to": [same_project]},
+                dns,
+                {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": private}}]},
+            ],
+        },
+    }
+
+
+def gang_service(action: CreatePod, settings: Settings, *, rank0_uid: str) -> Document:
+    """By it the ranks of a gang find each other, also before they are ready. It goes with the pod of rank 0."""
+    spec = action.spec
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": names.gang_service(spec.gang),
+            "labels": {**_labels(spec.owner, settings), names.GANG: spec.gang},
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": action.name, "uid": rank0_uid}],
+        },
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {names.SYSTEM: names.short(settings.system), names.GANG: spec.gang},
+        },
+    }
+
+
+_POD_DEFAULTS: Mapping[str, Any] = {
+    "restartPolicy": "Never",
+    # A process with the number 1 that does not handle SIGTERM never gets it: a stop would take its whole grace.
+    "shareProcessNamespace": True,
+    "automountServiceAccountToken": False,
+    "enableServiceLinks": False,
+    "securityContext": {
+        "runAsNonRoot": True,
+        "runAsUser": USER,
+        "runAsGroup": USER,
+        "fsGroup": USER,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    },
+}
+
+
+def _labels(owner: Owner, settings: Settings) -> dict[str, str]:
+    return {
+        names.MANAGED_BY: "mainstay",
+        names.SYSTEM: names.short(settings.system),
+        names.TENANT: owner.tenant,
+        names.PROJECT: owner.project,
+    }
+
+
+def _annotations(action: CreatePod) -> Iterator[tuple[str, str]]:
+    spec = action.spec
+    yield names.IDENTITY, identity(action)
+    if spec.mounts:
+        yield names.MOUNTS, json.dumps([[mount.path, mount.tree] for mount in spec.mounts])
+    if spec.port:
+        yield names.PORT, str(PORT)
+    if spec.ready_path:
+        yield names.READY_PATH, spec.ready_path
+
+
+def _main(action: CreatePod, settings: Settings) -> Document:
+    spec = action.spec
+    container: Document = {
+        "name": MAIN,
+        "image": spec.image or settings.image,
+        "command": list(map(_literal, spec.argv)),
+        "workingDir": WORK,
+        "env": [{"name": name, "value": _literal(value)} for name, value in _environment(action, settings)],
+        "resources": _resources(action),
+        "securityContext": dict(_NO_PRIVILEGES),
+        "volumeMounts": [
+            *({"name": name, "mountPath": path} for name, path in VOLUMES.items()),
+            {"name": "shared-memory", "mountPath": SHARED_MEMORY},
+        ],
+    }
+    if spec.port:
+        container["ports"] = [{"containerPort": PORT}]
+    if spec.ready_path:
+        check = {"httpGet": {"path": spec.ready_path, "port": PORT}, "periodSeconds": 1, "timeoutSeconds": 5}
+        container["readinessProbe"] = check
+    return container
+
+
+def _literal(text: str) -> str:
+    """The API server expands `$(NAME)` in commands and values; `$$` stands for a dollar that is meant."""
+    return text.replace("$(", "$$(")
+
+
+def _environment(action: CreatePod, settings: Settings) -> list[tuple[str, str]]:
+    """The users' variables, then ours: a rank must not be told that it is another one."""
+    spec = action.spec
+    given = {"HOME": HOME, "LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1", "TMPDIR": TMP, **dict(spec.env)}
+    hosts = _hosts(action, settings)
+    ours = {
+        "MAINSTAY_OUTPUT_DIR": OUTPUT,
+        "MAINSTAY_MASTER_ADDR": hosts[0],
+        "MAINSTAY_NODE_IPS": ",".join(hosts),
+        "MASTER_ADDR": hosts[0],
+        "MASTER_PORT": str(GANG_PORT),
+        **({"PORT": str(PORT), "MAINSTAY_HOST": "0.0.0.0"} if spec.port else {}),  # noqa: S104 inside the pod
+    }
+    return sorted({**given, **ours}.items())
+
+
+def _hosts(action: CreatePod, settings: Settings) -> list[str]:
+    spec = action.spec
+    if spec.size == 1:
+        return ["localhost"]
+    domain = f"{names.gang_service(spec.gang)}.{namespace_of(action.name, spec.owner, settings)}.svc"
+    return [f"{names.gang_of(action.name)}-{rank}.{domain}" for rank in range(spec.size)]
+
+
+def _resources(action: CreatePod) -> Document:
+    """Where there are GPUs, limits are what is requested: such a pod is the last to be evicted (Guaranteed)."""
+    spec, wanted = action.spec, action.spec.resources
+    requests = {"cpu": f"{wanted.cpu_milli}m", "memory": str(wanted.memory_bytes)}
+    if wanted.gpus:
+        whole = {**requests, GPU_RESOURCE: str(wanted.gpus)}
+        return {"requests": whole, "limits": whole}
+    limits = {}
+    if spec.cpu_limit_milli:
+        limits["cpu"] = f"{spec.cpu_limit_milli}m"
+    if spec.memory_limit_bytes:
+        limits["memory"] = str(spec.memory_limit_bytes)
+    return {"requests": requests, "limits": limits}
+
+
+def _tolerations(action: CreatePod) -> Iterator[Document]:
+    """A node that is away for a while keeps its pods: whether they are dead is for us to find out (R5)."""
+    for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
+        yield {"key": key, "operator": "Exists", "effect": "NoExecute"}
+    if action.spec.resources.gpus:
+        yield {"key": GPU_RESOURCE, "operator": "Exists"}
+
+
+def _keeps_output(action: CreatePod) -> bool:
+    """Rank 0 of what may end well speaks for its gang; a service never does."""
+    return action.spec.rank == 0 and not action.spec.port
+
+
+def _files(settings: Settings) -> Document:
+    """Waits until the code has been handed in. No path from the pod to us, and no credential in it, is needed."""
+    return _helper(FILES, settings, WAIT_FOR_FILES, work=WORK, sign=SIGN)
+
+
+def _outputs(settings: Settings) -> Document:
+    """Keeps the output until it was fetched, also while we are away."""
+    return _helper(OUTPUTS, settings, KEEP_OUTPUTS, output=OUTPUT)
+
+
+def _helper(name: str, settings: Settings, script: str, **mounts: str) -> Document:
+    return {
+        "name": name,
+        "image": settings.helper_image,
+        "command": ["/bin/sh", "-c", script],
+        "securityContext": dict(_NO_PRIVILEGES),
+        "volumeMounts": [{"name": volume, "mountPath": path} for volume, path in mounts.items()],
+    }
+
+
+def _volumes(action: CreatePod) -> Iterator[Document]:
+    for name in VOLUMES:
+        yield {"name": name, "emptyDir": {}}
+    if action.spec.mounts:
+        yield {"name": "sign", "emptyDir": {}}
+    # Data loaders share memory; the default of 64 MiB kills them. It counts as memory of the pod.
+    size = str(action.spec.resources.memory_bytes)
+    yield {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": size}}

@@ -1,0 +1,125 @@
+"""Follows the table of clusters: every cluster that was added has its loop in this replica, and no other has one.
+
+Each loop is a task of its own, so that a cluster that hangs, fails or lies holds up no other. What is remembered here
+may be lost at any moment: the next turn of another process makes the same of the same table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import structlog
+
+from mainstay.control.loop import Due, Loop
+from mainstay.control.lost import LostCluster
+from mainstay.control.member import Member
+from mainstay.domain.errors import Denied
+from mainstay.domain.fleet import ClusterKind, ClusterRecord, Stay
+from mainstay.operations.services import Services
+from mainstay.ports import Cluster
+
+log = structlog.get_logger()
+
+FOLLOW_SECONDS = 1.0
+"""A cluster that another replica added is opened here after so long."""
+CLOSE_SECONDS = 5.0
+"""A loop that takes longer to end is looked at again in the next turn; nothing takes its place before."""
+
+Start: TypeAlias = Callable[[Loop], asyncio.Task[None]]
+
+
+class Fleet:
+    """The loops of the clusters that this replica did not bring along itself."""
+
+    def __init__(self, services: Services, *, holder: str, start: Start) -> None:
+        """`start` runs a loop until it is cancelled."""
+        self._services = services
+        self._holder = holder
+        self._start = start
+        self._running: dict[str, _Running] = {}
+
+    def loop(self) -> Loop:
+        """What the runner runs."""
+        return Loop(name="fleet", turn=self.turn, close=self.close)
+
+    async def turn(self) -> Due:
+        """One look at the table. Raises what ended a loop: only a failed disk does."""
+        for running in self._running.values():
+            if running.task.done() and not running.task.cancelled():
+                running.task.result()
+        wanted = await self._services.offload(self._wanted)
+        for name, running in list(self._running.items()):
+            if name not in wanted or not running.serves(wanted[name]):
+                await self._end(name, running)
+        for name, record in wanted.items():
+            if name not in self._running:
+                self._begin(record)
+        return Due(wait=FOLLOW_SECONDS)
+
+    async def close(self) -> None:
+        """End all loops."""
+        await asyncio.gather(*(self._end(name, running) for name, running in list(self._running.items())))
+
+    def _wanted(self) -> dict[str, ClusterRecord]:
+        """Those that stay, and those removed as lost until the last of their allocations is closed."""
+        store = self._services.store
+        return {
+            row.name: row
+            for row in store.clusters()
+            if row.kind is not ClusterKind.LOCAL and (row.wanted is not Stay.REMOVED or store.wanted(row.name))
+        }
+
+    def _begin(self, record: ClusterRecord) -> None:
+        member = Member(
+            self._services,
+            record.name,
+            lambda: self._opened(record),
+            holder=self._holder,
+            identity="" if record.wanted is Stay.REMOVED else record.identity,
+        )
+        log.info("cluster_begins", cluster=record.name, kind=record.kind.value)
+        self._running[record.name] = _Running(record=record, task=self._start(member.loop()))
+
+    def _opened(self, record: ClusterRecord) -> Cluster:
+        """Raises Invalid, Denied."""
+        if record.wanted is Stay.REMOVED:
+            return LostCluster(record.name, self._services.clock)
+        connector = self._services.connectors.get(record.kind)
+        if connector is None:
+            msg = f"this replica has no way into a cluster of the kind {record.kind.value}"
+            raise Denied(msg, object_=record.name, hint="start it with the version that the others have")
+        return connector.open(record, self._services.sealing.opened(record.name, record.sealed))
+
+    async def _end(self, name: str, running: _Running) -> None:
+        """Cancel its loop and let go of the cluster; if that takes too long, the next turn goes on with it."""
+        running.task.cancel()
+        done, _ = await asyncio.wait({running.task}, timeout=CLOSE_SECONDS)
+        if not done:
+            log.warning("cluster_does_not_end", cluster=name)
+            return
+        cluster = self._services.clusters.pop(name, None)
+        if cluster is not None:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await cluster.close()
+        del self._running[name]
+        log.info("cluster_ends", cluster=name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Running:
+    record: ClusterRecord
+    task: asyncio.Task[None]
+
+    def serves(self, record: ClusterRecord) -> bool:
+        """Whether the cluster is still reached in the same way; what was seen of it may have changed."""
+        return _way(self.record) == _way(record)
+
+
+def _way(record: ClusterRecord) -> tuple[object, ...]:
+    gone = record.wanted is Stay.REMOVED
+    return (record.kind, record.settings, record.sealed, record.identity, gone)

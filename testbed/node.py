@@ -1,0 +1,235 @@
+"""A real node: kubelet, containerd and kube-proxy in a machine inside this one. Pods on it are real containers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+
+from testbed import cgroups, hollow, images, names, programs, relay
+from testbed.control_plane import ControlPlane, write_kubeconfig
+from testbed.images import Image
+from testbed.machine import Machine
+from testbed.node_files import NETWORK_FILES, SOCKET, NodeFiles
+from testbed.processes import Running
+
+START_SECONDS_MAX = 90.0
+API_PORT = 6443
+API_NAME = "kubernetes.default.svc"
+PACKAGES = {
+    "containerd": "containerd",
+    "ctr": "containerd",
+    "runc": "runc",
+    "iptables": "iptables",
+    "conntrack": "conntrack",
+    "busybox": "busybox-static",
+    "ip": "iproute2",
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+}
+"""What a node needs, and Debian's packages that have it."""
+NETWORK_PLUGINS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
+
+
+def why_not() -> str:
+    """Why this machine cannot run a real node, in a sentence; empty if it can."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "a real node needs Linux and root"
+    if lacking := programs.missing():
+        return f"the programs of the test bed are not built ({', '.join(lacking)}); hint: make testbed-programs"
+    packages = {package for program, package in PACKAGES.items() if not shutil.which(program)}
+    if not _network_plugins():
+        packages.add("containernetworking-plugins")
+    if packages:
+        return f"a real node needs {', '.join(sorted(packages))}; hint: scripts/ensure-containerd"
+    return _refused()
+
+
+class Node:
+    """One real node of a cluster. Its parts may be stopped and started again, and so may the whole."""
+
+    def __init__(self, control_plane: ControlPlane, name: str = "real-0") -> None:
+        self.name = name
+        self._control_plane = control_plane
+        self._group = f"{control_plane.folder.name}/{name}"
+        self.machine = Machine(control_plane.folder / name)
+        self._run = self.machine.folder / "run"
+        self._helpers: list[Running] = []
+        self.containerd = self.machine.program("containerd", lambda: ["containerd", "--config=/run/containerd.toml"])
+        self.kubelet = self.machine.program("kubelet", self._kubelet)
+        self.proxy = self.machine.program("kube-proxy", self._kube_proxy)
+
+    @property
+    def address(self) -> str:
+        """Reached from this machine, as are its pods."""
+        return self.machine.network.inner
+
+    def start(self) -> None:
+        """Until it is Ready."""
+        cgroups.make(self._group)
+        self.machine.switch_on()
+        self._write_files()
+        self._help()
+        self.containerd.start()
+        self.containerd.wait_until(self._has_runtime, seconds=START_SECONDS_MAX)
+        self.load(images.pause())
+        self.proxy.start()
+        self.start_kubelet()
+
+    def start_kubelet(self) -> None:
+        """Until the API server reaches it and calls the node Ready, which it may do since an earlier start."""
+        self.kubelet.start()
+        self.kubelet.wait_until(lambda: self._answers() and self.is_ready(), seconds=START_SECONDS_MAX)
+
+    def stop(self) -> None:
+        """At once, as without power: pods and all. It may be started again."""
+        self.machine.switch_off()
+        for part in (self.proxy, self.kubelet, self.containerd):
+            part.kill()  # they have gone with the machine; this only takes note
+        while self._helpers:
+            self._helpers.pop().stop()
+        cgroups.remove(self._group)
+
+    def is_ready(self) -> bool:
+        """Whether the API server says so."""
+        return hollow.are_ready(self._control_plane, [self.name])
+
+    def load(self, image: Image) -> None:
+        """Pods of this node may use the image from now on. Nothing happens if it is there."""
+        if image.digest in self.machine.do(*_CTR, "images", "list"):
+            return
+        command = [*self.machine.entering(), *_CTR, "images", "import", "-"]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as importing:
+            assert importing.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                image.write(importing.stdin)
+            _, said = importing.communicate()
+        if importing.returncode:
+            msg = f"{image.reference} cannot be loaded: {said.decode().strip()}"
+            raise RuntimeError(msg)
+
+    def _answers(self) -> bool:
+        """Whether the API server reaches its kubelet."""
+        with contextlib.suppress(httpx2.HTTPStatusError):  # no such node yet, or no such kubelet
+            return bool(self._control_plane.ask(f"/api/v1/nodes/{self.name}/proxy/healthz") == "ok")
+        return False
+
+    def _kubelet(self) -> list[str]:
+        options = ["--config=/run/kubelet.json", "--kubeconfig=/run/kubelet.kubeconfig"]
+        options += [f"--hostname-override={self.name}", f"--node-ip={self.address}"]
+        return [str(programs.path("kubelet")), *options]
+
+    def _kube_proxy(self) -> list[str]:
+        options = ["--config=/run/kube-proxy.json", f"--hostname-override={self.name}"]
+        return [str(programs.path("kube-proxy")), *options]
+
+    def _has_runtime(self) -> bool:
+        try:
+            self.machine.do(*_CTR, "version")
+        except subprocess.CalledProcessError:
+            return False
+        return True
+
+    def _write_files(self) -> None:
+        keys, network = self._control_plane.keys, self.machine.network
+        plugins = _network_plugins()
+        assert plugins is not None
+        files = NodeFiles(
+            group=self._group,
+            network=network,
+            plugins=plugins,
+            authority=keys.authority.certificate,
+            server=keys.authority.server(f"{self.name}-server", self.name, network.inner),
+        )
+        folder = self._run / Path(NETWORK_FILES).name
+        folder.mkdir(exist_ok=True)
+        (folder / "pods.conflist").write_text(json.dumps(files.pod_network()))
+        (self._run / "containerd.toml").write_text(files.containerd())
+        (self._run / "kubelet.json").write_text(json.dumps(files.kubelet()))
+        (self._run / "kube-proxy.json").write_text(json.dumps(files.kube_proxy("/run/kube-proxy.kubeconfig")))
+        (self._run / "resolv.conf").write_text(f"nameserver {network.outer}\n")
+        mine = keys.authority.client(f"{self.name}-client", user=f"system:node:{self.name}", group="system:nodes")
+        certified = {"client-certificate": str(mine.certificate), "client-key": str(mine.key)}
+        for name, user in (("kubelet", certified), ("kube-proxy", {"token": keys.token})):
+            write_kubeconfig(
+                self._run / f"{name}.kubeconfig",
+                url=f"https://{network.outer}:{API_PORT}",
+                authority=keys.authority.certificate,
+                user=user,
+                server_name=API_NAME,
+            )
+
+    def _help(self) -> None:
+        """The API server listens on loopback: carry what the node and its pods send there, and answer for names."""
+        outer = self.machine.network.outer
+        ways = [f"{outer}:{API_PORT}", f"127.0.0.1:{self._control_plane.port}"]
+        for name, words in (
+            ("relay", [relay.__file__, *ways]),
+            ("names", [names.__file__, outer, str(self._control_plane.kubeconfig)]),
+        ):
+            helper = Running(name, [sys.executable, *words], log=self.machine.folder / f"{name}.log")
+            helper.start()
+            self._helpers.append(helper)
+        _announce(self._control_plane, outer)
+
+
+@contextlib.contextmanager
+def running(control_plane: ControlPlane, name: str = "real-0") -> Iterator[Node]:
+    """A real node until the end of the block. Raises RuntimeError where that cannot be."""
+    if reason := why_not():
+        raise RuntimeError(reason)
+    node = Node(control_plane, name)
+    try:
+        node.start()
+        yield node
+    finally:
+        node.stop()
+
+
+_CTR = ("ctr", f"--address={SOCKET}", "--namespace=k8s.io")
+
+
+def _announce(control_plane: ControlPlane, address: str) -> None:
+    """Where pods find the API server behind the service `kubernetes`: the server itself knows of loopback only."""
+    path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
+    name = f"kubernetes-{address.replace('.', '-')}"
+    with contextlib.suppress(httpx2.HTTPStatusError):  # it is there since an earlier start
+        control_plane.ask(
+            path,
+            method="POST",
+            body={
+                "metadata": {"name": name, "labels": {"kubernetes.io/service-name": "kubernetes"}},
+                "addressType": "IPv4",
+                "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+                "ports": [{"name": "https", "port": API_PORT, "protocol": "TCP"}],
+            },
+        )
+
+
+def _network_plugins() -> Path | None:
+    return next((folder for folder in NETWORK_PLUGINS if (folder / "ptp").exists()), None)
+
+
+def _refused() -> str:
+    """What this machine does not let us do, tried."""
+    trial = f"mainstay-testbed-trial-{secrets.token_hex(4)}"
+    try:
+        cgroups.make(trial)
+        subprocess.run(["unshare", "--mount", "--net", "--pid", "--fork", "true"], check=True, capture_output=True)
+    except OSError as error:
+        return f"this machine does not let us make control groups: {error}"
+    except subprocess.CalledProcessError as error:
+        return f"this machine does not let us make namespaces: {error.stderr.decode().strip()}"
+    finally:
+        cgroups.remove(trial)
+    return ""
