@@ -15,12 +15,14 @@ from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound
 from mainstay.clusters.kubernetes.fence import Fence
 from mainstay.clusters.kubernetes.kinds import NAMESPACES, NETWORK_POLICIES, PODS, SERVICES
 from mainstay.clusters.kubernetes.logs import Logs
+from mainstay.clusters.kubernetes.objects import Pod
+from mainstay.clusters.kubernetes.pace import IN_FLIGHT_MAX, Pace
 from mainstay.clusters.kubernetes.picture import Picture
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.states import View, view
 from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, Owner, PodAction, PodState, Seen
 from mainstay.domain.capacity import ClusterState, LogChunk
-from mainstay.domain.errors import Conflict, Gone, Invalid, NoCapacity, NotYet
+from mainstay.domain.errors import Conflict, Gone, Invalid, MainstayError, NoCapacity, NotYet
 from mainstay.domain.quantity import Resources
 from mainstay.ports import Artifacts, Clock
 
@@ -56,7 +58,9 @@ class KubernetesCluster:
     ) -> None:
         """`tombstone_seconds`: how long a name stays taken once its end is on record; far longer than any request takes."""
         self.name = name
+        self.acts_at_once = IN_FLIGHT_MAX
         self._api, self._artifacts, self._clock, self._settings = api, artifacts, clock, settings
+        self._pace = Pace(clock=clock)
         self._fence = Fence(api, clock, system=settings.system)
         self._picture = Picture(api, clock, system=settings.system)
         self._logs = Logs(api, artifacts, clock, cluster=name)
@@ -138,27 +142,34 @@ class KubernetesCluster:
             return
         self._require_room(action)
         namespace = pods.namespace_of(action.name, action.spec.owner, self._settings)
-        document = pods.pod(action, self._settings)
-        try:
-            uid = await self._in_namespace(namespace, action.spec.owner, document)
-        except AlreadyExists:
-            found = await self._api.get(PODS, namespace, action.name)
-            _require_same(action, view(found, system=names.short(self._settings.system)))
-            return
+        # Counted before it is asked for: others are created beside it, and must not be given its room.
         self._made[action.name] = Made(
             at=self._clock.monotonic(), node=action.node, holds=action.spec.resources, identity=pods.identity(action)
         )
+        try:
+            uid = await self._in_namespace(namespace, action.spec.owner, pods.pod(action, self._settings))
+        except AlreadyExists:
+            self._made.pop(action.name, None)
+            found = await self._api.get(PODS, namespace, action.name)
+            _require_same(action, view(found, system=names.short(self._settings.system)))
+            return
+        except MainstayError:
+            self._made.pop(action.name, None)
+            raise
         if action.spec.size > 1 and action.spec.rank == 0:
             await self._make_service(action, namespace, uid=uid)
 
     async def _in_namespace(self, namespace: str, owner: Owner, document: pods.Document) -> str:
         """Create a pod; its UID. The namespace is made when it turns out to be missing."""
         try:
-            made = await self._api.create(PODS, namespace, document)
+            made = await self._write(namespace, document)
         except NotFound:
             await self._make_namespace(namespace, owner)
-            made = await self._api.create(PODS, namespace, document)
+            made = await self._write(namespace, document)
         return made.metadata.uid
+
+    async def _write(self, namespace: str, document: pods.Document) -> Pod:
+        return await self._pace.write(lambda: self._api.create(PODS, namespace, document))
 
     async def _make_namespace(self, name: str, owner: Owner) -> None:
         for kind, where, document in (
@@ -207,7 +218,9 @@ class KubernetesCluster:
         if known.deleting and known.deleting <= grace:
             return
         try:
-            await self._api.delete(PODS, known.namespace, action.name, uid=known.uid, grace_seconds=grace)
+            await self._pace.write(
+                lambda: self._api.delete(PODS, known.namespace, action.name, uid=known.uid, grace_seconds=grace)
+            )
         except (NotFound, Conflict):
             return  # gone, or another one by now: the next look shows it
 
@@ -233,8 +246,10 @@ class KubernetesCluster:
         now = self._api.server_time() // 1_000_000
         change = {"metadata": {"uid": known.uid, "labels": {names.FORGOTTEN: str(now)}}}
         try:
-            await self._api.patch(PODS, known.namespace, action.name, change)
-            await self._api.delete(PODS, known.namespace, action.name, uid=known.uid, grace_seconds=1)
+            await self._pace.write(lambda: self._api.patch(PODS, known.namespace, action.name, change))
+            await self._pace.write(
+                lambda: self._api.delete(PODS, known.namespace, action.name, uid=known.uid, grace_seconds=1)
+            )
         except (NotFound, Conflict):
             return
 
