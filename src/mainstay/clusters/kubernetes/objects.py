@@ -119,6 +119,7 @@ class PodSpec(Slim, frozen=True):
     node_selector: dict[str, str] = {}
     affinity: dict[str, Any] | None = None  # Any: a tree of JSON (a `Raw` would keep its whole page in memory)
     termination_grace_period_seconds: int | None = None
+    active_deadline_seconds: int = 0
 
 
 class Waiting(Slim, frozen=True):

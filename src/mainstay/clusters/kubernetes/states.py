@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.nodes import requests
-from mainstay.clusters.kubernetes.objects import ContainerStatus, Pod, Running, Terminated
+from mainstay.clusters.kubernetes.objects import Condition, ContainerStatus, Pod, Running, Terminated
 from mainstay.clusters.kubernetes.quantities import instant
 from mainstay.domain.allocation import End, PodState, Seen
 from mainstay.domain.quantity import Resources
@@ -21,6 +21,8 @@ HOPELESS_REASONS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 START_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 START_FAILURES = frozenset({"StartError", "ContainerCannotRun"})
 """Of a container that was made and could not run: no such command, not executable."""
+DISRUPTION_REASONS = frozenset({"Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost"})
+"""Of a pod that its kubelet or the control plane of its cluster ended."""
 LOST_REASONS = frozenset({"ContainerStatusUnknown"})
 """The kubelet has lost sight of a container that it ran."""
 DETAIL_CHARACTERS = 500
@@ -85,7 +87,7 @@ def view(pod: Pod, *, system: str) -> View:
         created_at=instant(meta.creation_timestamp),
         tombstone=names.TOMBSTONE in meta.labels,
         last_node=meta.annotations.get(names.LAST_NODE, ""),
-        forgotten_at=_seconds(meta.labels.get(names.FORGOTTEN, "")),
+        forgotten_at=_seconds(meta.labels[names.FORGOTTEN]) if names.FORGOTTEN in meta.labels else 0,
     )
 
 
@@ -169,9 +171,9 @@ def _end(pod: Pod, end: Terminated) -> tuple[End, str]:
         return End.START_FAILED, _shown(end.message)
     if end.reason == "OOMKilled":
         return End.OUT_OF_MEMORY, ""
-    if pod.status.reason == "DeadlineExceeded" and end.exit_code != 0:
+    if pod.status.reason == "DeadlineExceeded" and end.exit_code != 0 and _had_come(_deadline(pod), end):
         return End.DEADLINE, ""
-    if _is_disrupted(pod) and end.exit_code != 0:
+    if end.exit_code != 0 and _was_disrupted_before(pod, end):
         return End.LOST, _why(pod)
     if _was_asked_to_end_before(pod, end):
         return End.STOPPED, ""
@@ -208,12 +210,30 @@ def _is_over(pod: Pod) -> bool:
     return pod.status.phase in {"Failed", "Succeeded"}
 
 
-def _is_disrupted(pod: Pod) -> bool:
-    """Evicted, preempted, drained, or its node went: the infrastructure ended it. Source: KEP-3329."""
-    return any(c.type == "DisruptionTarget" and c.status == "True" for c in pod.status.conditions) or (
-        pod.status.phase == "Failed"
-        and pod.status.reason in {"Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost"}
-    )
+def _was_disrupted_before(pod: Pod, end: Terminated) -> bool:
+    """Evicted, preempted, drained, or its node went: the infrastructure ended it. Source: KEP-3329.
+
+    A helper may outlive the main container by hours: what befalls it says nothing of an end that was before.
+    """
+    condition = _disruption(pod)
+    if condition is not None:
+        return _had_come(instant(condition.last_transition_time), end)
+    return pod.status.phase == "Failed" and pod.status.reason in DISRUPTION_REASONS
+
+
+def _disruption(pod: Pod) -> Condition | None:
+    return next((c for c in pod.status.conditions if c.type == "DisruptionTarget" and c.status == "True"), None)
+
+
+def _deadline(pod: Pod) -> int:
+    """When its kubelet ends it; it counts from when it took it."""
+    started = instant(pod.status.start_time)
+    return started + pod.spec.active_deadline_seconds * 1_000_000 if started else 0
+
+
+def _had_come(moment: int, end: Terminated) -> bool:
+    """Whether a moment was before an end. One that is not known was, and so was one in the same second."""
+    return moment <= instant(end.finished_at) or not instant(end.finished_at)
 
 
 def _was_asked_to_end_before(pod: Pod, end: Terminated) -> bool:
@@ -227,7 +247,7 @@ def _was_asked_to_end_before(pod: Pod, end: Terminated) -> bool:
 
 def _why(pod: Pod) -> str:
     """What the cluster says of the end of a pod, in its words."""
-    condition = next((c for c in pod.status.conditions if c.type == "DisruptionTarget" and c.status == "True"), None)
+    condition = _disruption(pod)
     words = [pod.status.reason, pod.status.message]
     if condition is not None:
         words += [condition.reason, condition.message]
@@ -240,7 +260,8 @@ def _status(pod: Pod, container: str) -> ContainerStatus | None:
 
 
 def _seconds(text: str) -> int:
-    return int(text) if text.isdecimal() and len(text) < 16 else 0
+    """Unix seconds. What is no moment that we would have written was long ago: so the object does not stay for ever."""
+    return max(1, int(text)) if text.isdecimal() and len(text) <= 10 else 1
 
 
 def _shown(text: str) -> str:
