@@ -102,7 +102,12 @@ def tombstone(action: DeletePod, settings: Settings, *, image: str) -> Document:
             "annotations": {names.LAST_NODE: action.node} if action.node else {},
             "finalizers": [names.RECORDED],
         },
-        "spec": {**_POD_DEFAULTS, "schedulingGates": [{"name": names.TOMBSTONE}], "containers": [container]},
+        "spec": {
+            **_POD_DEFAULTS,
+            "schedulingGates": [{"name": names.TOMBSTONE}],
+            "terminationGracePeriodSeconds": max(1, action.grace_seconds),
+            "containers": [container],
+        },
     }
 
 
