@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator, Set
+from collections.abc import AsyncIterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -62,7 +63,7 @@ class Logs:
         self._followed: dict[str, Followed] = {}
 
     @property
-    def followed(self) -> Set[str]:
+    def followed(self) -> AbstractSet[str]:
         """The pods whose log is here, or on its way."""
         return self._followed.keys()
 

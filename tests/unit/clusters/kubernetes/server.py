@@ -70,7 +70,8 @@ class Server:
         name = document["metadata"]["name"]
         self._told("create", (kind.plural, namespace, name))
         if namespace and ("namespaces", "", namespace) not in self.objects:
-            raise NotFound(f"no namespace {namespace}")
+            msg = f"no namespace {namespace}"
+            raise NotFound(msg)
         if (kind.plural, namespace, name) in self.objects:
             raise AlreadyExists(name)
         made = {
@@ -85,7 +86,8 @@ class Server:
         for field_ in ("uid", "resourceVersion"):
             wanted = document["metadata"].get(field_)
             if wanted is not None and wanted != found["metadata"][field_]:
-                raise Conflict(f"another {field_}")
+                msg = f"another {field_}"
+                raise Conflict(msg)
         return self._stored(kind, namespace, name, _merged(found, document))
 
     async def delete(
@@ -94,7 +96,8 @@ class Server:
         self._told("delete", (kind.plural, namespace, name))
         found = self._there(kind, namespace, name)
         if uid and uid != found["metadata"]["uid"]:
-            raise Conflict("another uid")
+            msg = "another uid"
+            raise Conflict(msg)
         change = {
             "metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z", "deletionGracePeriodSeconds": grace_seconds}
         }

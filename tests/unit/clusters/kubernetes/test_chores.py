@@ -137,7 +137,8 @@ async def test_patience_begins_anew_when_something_moves(rig):
 async def test_a_verdict_that_could_not_be_written_ends_nothing_and_is_tried_again(rig):
     def fail(verb: str, _: object) -> None:
         if verb == "patch":
-            raise ServerFailed("away")
+            msg = "away"
+            raise ServerFailed(msg)
 
     rig.show(**waiting("InvalidImageName"))
     rig.server.before = fail
@@ -225,7 +226,8 @@ async def test_the_end_of_a_pod_waits_for_its_log_but_not_for_ever(rig):
 
     def fail(verb: str, _: object) -> None:
         if verb == "log":
-            raise ServerFailed("its node is away")
+            msg = "its node is away"
+            raise ServerFailed(msg)
 
     rig.server.before = fail
     assert not await rig.chores.log_is_kept("p", ended)

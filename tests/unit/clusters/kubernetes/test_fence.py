@@ -84,7 +84,8 @@ async def test_a_race_is_decided_by_the_version_of_the_object(server):
             raced.append(True)
             task = asyncio.ensure_future(rival.admit(7))
             raced.append(task)
-            raise Conflict("changed meanwhile")
+            msg = "changed meanwhile"
+            raise Conflict(msg)
 
     server.before = overtake
     slow = fence(server)
@@ -97,7 +98,8 @@ async def test_a_race_is_decided_by_the_version_of_the_object(server):
 
 async def test_who_cannot_ask_is_not_admitted(server):
     def fail(verb: str, name: tuple[str, str, str]) -> None:
-        raise ServerFailed("away")
+        msg = "away"
+        raise ServerFailed(msg)
 
     server.before = fail
     with pytest.raises(ServerFailed):
