@@ -12,7 +12,8 @@ The order of the steps is what makes it safe:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -168,29 +169,35 @@ class EffectLoop:
         return bool(observations)
 
     async def carry_out(self, view: View, epoch: Epoch) -> bool:
-        """Carry out the effects one by one; whether the refusal of one went on record. The next look finds what is left.
+        """Carry out the effects, as many at once as the cluster takes; whether the refusal of one went on record.
 
-        One that fails holds up no other; the first failure is raised after the last effect, so that the turn counts as failed.
+        One that fails holds up no other; the first failure is raised after the last effect, so that the turn counts as
+        failed. The next look finds what is left.
         """
-        failure: MainstayError | None = None
-        refused = False
         rows = {row.allocation.pod: row for row in view.wanted}
-        for effect in view.reconciliation.effects:
-            try:
-                await self._cluster.act(effect, epoch=epoch.number)
-            except (NoCapacity, NotYet, Gone) as error:
-                log.info("effect_postponed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
-            except Fenced:
-                raise
-            except Invalid as error:
-                await self._refuse(effect, rows.get(effect.name), error, epoch)
-                refused = True
-            except MainstayError as error:
-                log.warning("effect_failed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
-                failure = failure or error
-        if failure:
-            raise failure
-        return refused
+        effects = iter(view.reconciliation.effects)
+        failures: list[MainstayError] = []
+        refused: list[str] = []
+
+        async def work() -> None:
+            for effect in effects:
+                try:
+                    await self._cluster.act(effect, epoch=epoch.number)
+                except (NoCapacity, NotYet, Gone) as error:
+                    log.info("effect_postponed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
+                except Fenced:
+                    raise
+                except Invalid as error:
+                    await self._refuse(effect, rows.get(effect.name), error, epoch)
+                    refused.append(effect.name)
+                except MainstayError as error:
+                    log.warning("effect_failed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
+                    failures.append(error)
+
+        await _side_by_side(work, min(self._cluster.acts_at_once, len(view.reconciliation.effects)))
+        if failures:
+            raise failures[0]
+        return bool(refused)
 
     async def close(self) -> None:
         """Drop the copies of output files under way; they start again with the next loop."""
@@ -201,7 +208,8 @@ class EffectLoop:
         log.warning("pod_refused", pod=effect.name, reason=error.message)
         if row is None or not isinstance(effect, CreatePod):
             raise error
-        await self._cluster.act(DeletePod(name=effect.name, grace_seconds=0), epoch=epoch.number)
+        deletion = DeletePod(name=effect.name, grace_seconds=0, owner=effect.spec.owner)
+        await self._cluster.act(deletion, epoch=epoch.number)
         now = self._clock.now()
         state = PodState(
             name=effect.name,
@@ -233,3 +241,16 @@ def has_output(action: ObservePod, rows: Mapping[int, Wanted]) -> bool:
     row = rows.get(action.allocation_key)
     ended_well = action.state.seen is Seen.ENDED and action.state.end is End.EXITED and action.state.exit_code == 0
     return row is not None and ended_well and row.allocation.rank == 0
+
+
+async def _side_by_side(work: Callable[[], Coroutine[None, None, None]], workers: int) -> None:
+    """Several workers on what they share; the first error of one ends all and is raised as it is."""
+    if workers <= 1:
+        await work()
+        return
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(work())
+    except* MainstayError as errors:
+        raise errors.exceptions[0] from None

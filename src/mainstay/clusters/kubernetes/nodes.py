@@ -66,6 +66,12 @@ def is_silent(node: Node) -> bool:
     return ready is not None and ready.status == "Unknown"
 
 
+def is_well(node: Node) -> bool:
+    """Whether its kubelet reports, and can do what it is told: one without a runtime ends nothing."""
+    ready = ready_condition(node)
+    return ready is not None and ready.status == "True"
+
+
 def is_off(node: Node) -> bool:
     """Whether somebody has vouched for it that nothing runs there any more."""
     return any(taint.key == OUT_OF_SERVICE for taint in node.spec.taints)

@@ -104,7 +104,12 @@ def tombstone(action: DeletePod, settings: Settings, *, image: str) -> Document:
             "annotations": {names.LAST_NODE: action.node} if action.node else {},
             "finalizers": [names.RECORDED],
         },
-        "spec": {**_POD_DEFAULTS, "schedulingGates": [{"name": names.TOMBSTONE}], "containers": [container]},
+        "spec": {
+            **_POD_DEFAULTS,
+            "schedulingGates": [{"name": names.TOMBSTONE}],
+            "terminationGracePeriodSeconds": max(1, action.grace_seconds),
+            "containers": [container],
+        },
     }
 
 
@@ -119,6 +124,16 @@ def namespace(name: str, owner: Owner, settings: Settings) -> Document:
         "apiVersion": "v1",
         "kind": "Namespace",
         "metadata": {"name": name, "labels": {**_labels(owner, settings), **levels}},
+    }
+
+
+def account(owner: Owner, settings: Settings) -> Document:
+    """Who the pods of a namespace are to the API server: nobody who may do anything (A7)."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": names.ACCOUNT, "labels": _labels(owner, settings)},
+        "automountServiceAccountToken": False,
     }
 
 
@@ -175,6 +190,7 @@ _POD_DEFAULTS: Mapping[str, Any] = {
     "restartPolicy": "Never",
     # A process with the number 1 that does not handle SIGTERM never gets it: a stop would take its whole grace.
     "shareProcessNamespace": True,
+    "serviceAccountName": names.ACCOUNT,
     "automountServiceAccountToken": False,
     "enableServiceLinks": False,
     "securityContext": {

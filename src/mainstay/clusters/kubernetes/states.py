@@ -56,8 +56,15 @@ class View:
     """Server's time, UTC microseconds."""
     tombstone: bool = False
     last_node: str = ""
+    grace: int = 0
+    """Seconds that it is given to end; on a tombstone, that the pod was given."""
     forgotten_at: int = 0
     """Unix seconds; 0 while its end is not on record."""
+
+
+def view_of(pod: Pod, *, system: str) -> View:
+    """What is kept of a pod, for the platform `system`."""
+    return view(pod, system=names.mark(pod.metadata.labels, pod.metadata.namespace, system=system))
 
 
 def view(pod: Pod, *, system: str) -> View:
@@ -87,6 +94,7 @@ def view(pod: Pod, *, system: str) -> View:
         created_at=instant(meta.creation_timestamp),
         tombstone=names.TOMBSTONE in meta.labels,
         last_node=meta.annotations.get(names.LAST_NODE, ""),
+        grace=pod.spec.termination_grace_period_seconds or 0,
         forgotten_at=_seconds(meta.labels[names.FORGOTTEN]) if names.FORGOTTEN in meta.labels else 0,
     )
 
@@ -135,12 +143,10 @@ def _running(pod: Pod, main: ContainerStatus) -> PodState:
 
 
 def _starting(pod: Pod, main: ContainerStatus | None) -> PodState:
-    """Nothing is told of a pod before its kubelet has taken it."""
+    """A pod that has its node may be started at any moment: that goes on record at once, lest it be made again if it vanishes."""
     waiting = main.state.waiting if main else None
-    reason = waiting.reason if waiting else ""
-    seen = Seen.STARTING if pod.status.start_time else Seen.NOTHING
-    if reason in PULL_REASONS | HOPELESS_REASONS:
-        seen = Seen.PULLING
+    pulls = waiting is not None and waiting.reason in PULL_REASONS | HOPELESS_REASONS
+    seen = Seen.PULLING if pulls else Seen.STARTING if pod.spec.node_name else Seen.NOTHING
     return PodState(name=pod.metadata.name, node=pod.spec.node_name, seen=seen, detail=hopeless(pod))
 
 
@@ -181,12 +187,16 @@ def _end(pod: Pod, end: Terminated) -> tuple[End, str]:
 
 
 def _lost(pod: Pod, was: Running, *, forgotten: bool) -> PodState:
-    """Its kubelet had it running when it was heard last, and the cluster has proof that nothing runs any more."""
+    """Its kubelet had it running when it was heard last, and the cluster has proof that nothing runs any more.
+
+    For how long it ran nobody has witnessed, so that it is charged for no more than is on record.
+    """
     return PodState(
         name=pod.metadata.name,
         node=pod.spec.node_name,
         seen=Seen.ENDED,
         started_at=instant(was.started_at),
+        ended_at=instant(was.started_at),
         end=End.LOST,
         detail=_why(pod) or "its node went",
         forgotten=forgotten,

@@ -167,7 +167,7 @@ def test_an_end_is_told_by_who_brought_it_about(seen, end, code):
 
 
 LIVES: dict[str, tuple[Pod, Seen]] = {
-    "not taken by its kubelet": (pod(status={"phase": "Pending", "startTime": None}), Seen.NOTHING),
+    "not taken by its kubelet": (pod(status={"phase": "Pending", "startTime": None}), Seen.STARTING),
     "taken": (pod(main=waiting("ContainerCreating"), status={"phase": "Pending"}), Seen.STARTING),
     "waiting for files": (pod(main=waiting("PodInitializing"), status={"phase": "Pending"}), Seen.STARTING),
     "no such image": (pod(main=waiting("ErrImagePull", "not found"), status={"phase": "Pending"}), Seen.PULLING),
