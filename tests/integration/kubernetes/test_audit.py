@@ -1,5 +1,6 @@
-"""The adapter under the account that we ship, with every request written down by the API server: it uses all that it is granted and
-nothing else, and what it makes is harmless, ours by its labels, and gone after its workload.
+"""The adapter under the account that we ship, with every request written down by the API server.
+
+It uses all that it is granted and nothing else, and what it makes is harmless, ours by its labels, and gone after its workload.
 """
 
 from __future__ import annotations
@@ -190,11 +191,26 @@ async def test_the_credentials_pass_the_check_of_a_new_cluster(real: RealCluster
 
 
 FAR_TOO_MUCH = [
-    ("get", "secrets"), ("list", "secrets"), ("watch", "secrets"), ("create", "secrets"), ("get", "nodes/proxy"), ("create", "nodes/proxy"),
-    ("patch", "nodes"), ("delete", "nodes"), ("delete", "namespaces"), ("patch", "namespaces"), ("update", "namespaces"),
-    ("create", "serviceaccounts/token"), ("impersonate", "users"), ("create", "pods/attach"), ("create", "pods/portforward"),
-    ("patch", "pods/status"), ("patch", "pods/ephemeralcontainers"), ("deletecollection", "pods"), ("create", "configmaps"),
-]  # fmt: skip
+    ("get", "secrets"),
+    ("list", "secrets"),
+    ("watch", "secrets"),
+    ("create", "secrets"),
+    ("get", "nodes/proxy"),
+    ("create", "nodes/proxy"),
+    ("patch", "nodes"),
+    ("delete", "nodes"),
+    ("delete", "namespaces"),
+    ("patch", "namespaces"),
+    ("update", "namespaces"),
+    ("create", "serviceaccounts/token"),
+    ("impersonate", "users"),
+    ("create", "pods/attach"),
+    ("create", "pods/portforward"),
+    ("patch", "pods/status"),
+    ("patch", "pods/ephemeralcontainers"),
+    ("deletecollection", "pods"),
+    ("create", "configmaps"),
+]
 
 
 @pytest.mark.parametrize(("verb", "resource"), FAR_TOO_MUCH)
@@ -232,10 +248,11 @@ def _is_confined(plane: ControlPlane, *words: str, given: str) -> bool:
 
 def test_the_account_is_confined_to_the_namespaces_that_it_makes(real: RealCluster) -> None:
     plane = real.control_plane
-    harmless = json.dumps(pods.pod(create("x-1-0", real.node.name, script="true"), Settings(system=SYSTEM)))
+    harmless = pods.pod(create("x-1-0", real.node.name, script="true"), Settings(system=SYSTEM))
+    harmless["spec"]["serviceAccountName"] = "default"
     for namespace in ("kube-system", "default", "mainstay"):
         words = ("create", "-f", "-", f"--namespace={namespace}", "--dry-run=server")
-        until(partial(_is_confined, plane, *words, given=harmless))
+        until(partial(_is_confined, plane, *words, given=json.dumps(harmless)))
     kubectl(plane, "run", "victim", f"--image={images.BUSYBOX}", "--namespace=kube-system")
     try:
         for words in (("delete", "pod", "victim"), ("exec", "victim", "--", "true"), ("label", "pod", "victim", "a=b")):
@@ -251,7 +268,7 @@ def test_the_api_server_takes_every_pod_that_we_may_make(real: RealCluster) -> N
     setting = Settings(system=SYSTEM)
     name = names.namespace(OWNER, system="dry-run")
     plane.ask("/api/v1/namespaces", method="POST", body=pods.namespace(name, OWNER, setting))
-    until(lambda: plane.ask(f"/api/v1/namespaces/{name}/serviceaccounts")["items"])
+    plane.ask(f"/api/v1/namespaces/{name}/serviceaccounts", method="POST", body=pods.account(OWNER, setting))
 
     @settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
     @given(action=creations())
