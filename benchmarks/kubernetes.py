@@ -18,6 +18,7 @@ import contextlib
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -53,6 +54,12 @@ def node(number: int) -> dict[str, Any]:
     document = HollowNode(name=f"hollow-{number}").document()
     document["status"]["conditions"] = [{"type": "Ready", "status": "True", "reason": "Hollow"}]
     return document
+
+
+async def make_node(api: Connection, document: dict[str, Any]) -> None:
+    """The API server taints every new node, and no controller is there to take that off."""
+    await api.create(NODES, "", document)
+    await api.patch(NODES, "", document["metadata"]["name"], {"spec": {"taints": None}})
 
 
 async def each(items: Sequence[Any], call: Callable[[Any], Awaitable[object]], *, what: str) -> float:
@@ -269,7 +276,7 @@ async def measure(control_plane: ControlPlane, folder: Path, options: argparse.N
     credentials = Credentials(server=control_plane.url, ca=keys.authority.certificate.read_text(), token=keys.token)
     api = Connection(Fixed(credentials), clock=SystemClock())
     nodes, count = options.nodes, options.pods
-    made = await each([node(number) for number in range(nodes)], lambda one: api.create(NODES, "", one), what="nodes")
+    made = await each([node(number) for number in range(nodes)], partial(make_node, api), what="nodes")
     raws, peers, ours_rates, costs = [], [], [], []
     ours = Ours(folder, control_plane, nodes=nodes)
     async with ours.running():
