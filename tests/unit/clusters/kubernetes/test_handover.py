@@ -155,8 +155,7 @@ async def test_only_regular_files_are_kept():
 )
 async def test_a_name_that_could_leave_its_place_is_refused(name):
     with pytest.raises((Invalid, Unavailable)):
-        found = await outputs(says(packed(file(name, b"x"))))
-        assert found == {}, found
+        await outputs(says(packed(file(name, b"x"))))
 
 
 async def test_what_broke_off_is_not_taken_for_all():
