@@ -159,10 +159,7 @@ class KubernetesCluster:
             return
 
     def _require_room(self, action: CreatePod) -> None:
-        """Raises Invalid, NoCapacity. Its kubelet would refuse it too, but only after the pod was made."""
-        if not self._picture.has_node(action.node):
-            msg = f"no such node: {action.node}"
-            raise Invalid(msg, object_=action.node)
+        """Raises NoCapacity. Its kubelet would refuse it too, but only after the pod was made."""
         if why := self._picture.why_not(action.node):
             msg = f"node {action.node} takes nothing: {why}"
             raise NoCapacity(msg, object_=action.node)
