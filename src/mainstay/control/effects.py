@@ -12,8 +12,9 @@ The order of the steps is what makes it safe:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -173,28 +174,34 @@ class EffectLoop:
         return bool(observations)
 
     async def carry_out(self, view: View, epoch: Epoch) -> bool:
-        """Carry out the effects one by one; whether the refusal of one went on record. The next look finds what is left.
+        """Carry out the effects, as many at once as the cluster takes; whether the refusal of one went on record.
 
-        One that fails holds up no other; the first failure is raised after the last effect, so that the turn counts as failed.
+        One that fails holds up no other; the first failure is raised after the last effect, so that the turn counts as
+        failed. The next look finds what is left.
         """
-        failure: MainstayError | None = None
-        refused = False
         rows = {row.allocation.pod: row for row in view.wanted}
         self._without_room = {name: since for name, since in self._without_room.items() if name in rows}
-        for effect in view.reconciliation.effects:
-            row = rows.get(effect.name)
-            try:
-                refused = await self._carry_out(effect, row, epoch) or refused
-            except (NoCapacity, NotYet, Gone) as error:
-                log.info("effect_postponed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
-            except Fenced:
-                raise
-            except MainstayError as error:
-                log.warning("effect_failed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
-                failure = failure or error
-        if failure:
-            raise failure
-        return refused
+        effects = iter(view.reconciliation.effects)
+        failures: list[MainstayError] = []
+        refused: list[str] = []
+
+        async def work() -> None:
+            for effect in effects:
+                try:
+                    if await self._carry_out(effect, rows.get(effect.name), epoch):
+                        refused.append(effect.name)
+                except (NoCapacity, NotYet, Gone) as error:
+                    log.info("effect_postponed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
+                except Fenced:
+                    raise
+                except MainstayError as error:
+                    log.warning("effect_failed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
+                    failures.append(error)
+
+        await _side_by_side(work, min(self._cluster.acts_at_once, len(view.reconciliation.effects)))
+        if failures:
+            raise failures[0]
+        return bool(refused)
 
     async def _carry_out(self, effect: PodAction, row: Wanted | None, epoch: Epoch) -> bool:
         """Carry out one effect; whether its refusal went on record."""
@@ -262,3 +269,16 @@ def has_output(action: ObservePod, rows: Mapping[int, Wanted]) -> bool:
     row = rows.get(action.allocation_key)
     ended_well = action.state.seen is Seen.ENDED and action.state.end is End.EXITED and action.state.exit_code == 0
     return row is not None and ended_well and row.allocation.rank == 0
+
+
+async def _side_by_side(work: Callable[[], Coroutine[None, None, None]], workers: int) -> None:
+    """Several workers on what they share; the first error of one ends all and is raised as it is."""
+    if workers <= 1:
+        await work()
+        return
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(work())
+    except* MainstayError as errors:
+        raise errors.exceptions[0] from None

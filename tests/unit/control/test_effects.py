@@ -17,12 +17,19 @@ from tests.clock import ManualClock
 class Refusing:
     """A cluster that answers by the name of the pod."""
 
+    acts_at_once = 1
+
     def __init__(self, **answers: MainstayError) -> None:
         self.answers = answers
         self.asked: list[str] = []
+        self.under_way = self.most_under_way = 0
 
     async def act(self, action: DeletePod, *, epoch: int) -> None:
         self.asked.append(action.name)
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        await asyncio.sleep(0)
+        self.under_way -= 1
         if action.name in self.answers:
             raise self.answers[action.name]
 
@@ -103,3 +110,19 @@ def test_a_pod_waits_a_while_for_its_node_and_is_then_given_up_by_a_tombstone() 
     made(late, "a", seconds=ROOM_SECONDS_MAX)
     assert soon.deleted == []
     assert late.deleted == [DeletePod(name="a", grace_seconds=0, owner=Owner(tenant="t", project="p"))]
+
+
+def test_a_cluster_that_takes_several_at_once_gets_so_many_and_no_more() -> None:
+    cluster = Refusing(c=Unavailable("third"))
+    cluster.acts_at_once = 3
+    with pytest.raises(Unavailable, match="third"):
+        carry_out(cluster, *"abcdefgh")
+    assert (sorted(cluster.asked), cluster.most_under_way) == (list("abcdefgh"), 3)
+
+
+def test_a_leader_that_was_replaced_stops_also_what_is_beside_it() -> None:
+    cluster = Refusing(a=Fenced("old"))
+    cluster.acts_at_once = 2
+    with pytest.raises(Fenced):
+        carry_out(cluster, *"abcdefgh")
+    assert len(cluster.asked) <= 3

@@ -64,9 +64,7 @@ class Chores:
         self._next_round = now + ROUND_SECONDS
         for pod, known in self._picture.views():
             self._look_after(pod, known, now)
-        for gone in self._hopeless_since.keys() - self._picture.ours.keys():
-            del self._hopeless_since[gone]
-        self._kept &= self._picture.ours.keys()
+        self._forget_gone()
         if now >= self._next_burial:
             self._next_burial = now + BURIAL_SECONDS
             self._start("burial", self._bury)
@@ -109,6 +107,15 @@ class Chores:
                 self._start(f"verdict/{pod}", partial(self._give_up, pod, known, known.hopeless))
         else:
             self._hopeless_since.pop(pod, None)
+
+    def _forget_gone(self) -> None:
+        there = self._picture.ours.keys()
+        for since in (self._hopeless_since, self._log_since):
+            for gone in since.keys() - there:
+                del since[gone]
+        for gone in self._logs.followed - there:
+            self._logs.drop(gone)
+        self._kept &= there
 
     def _start(self, name: str, chore: Callable[[], Awaitable[None]]) -> None:
         if name not in self._tasks:

@@ -10,21 +10,26 @@ import structlog
 from mainstay.clusters.kubernetes import handover, names, pods
 from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.chores import Chores
-from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound
+from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound, Rejected
 from mainstay.clusters.kubernetes.fence import Fence
-from mainstay.clusters.kubernetes.kinds import NAMESPACES, NETWORK_POLICIES, PODS, SERVICES
+from mainstay.clusters.kubernetes.kinds import NAMESPACES, NETWORK_POLICIES, PODS, SERVICE_ACCOUNTS, SERVICES
 from mainstay.clusters.kubernetes.logs import Logs
+from mainstay.clusters.kubernetes.objects import Pod
+from mainstay.clusters.kubernetes.pace import IN_FLIGHT_MAX, Pace
 from mainstay.clusters.kubernetes.picture import Picture
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.states import View
 from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, Owner, PodAction, Seen
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import Conflict, Denied, Gone, Invalid, NoCapacity, NotYet
+from mainstay.domain.quantity import Resources
 from mainstay.ports import Artifacts, Clock
 
 log = structlog.get_logger()
 
 KNOWN_SECONDS = 30.0
+NO_ACCOUNT = "error looking up service account"
+"""What the API server says of a pod in a namespace of which the making was cut short."""
 SKEW_SECONDS_MAX = 86_400
 """A clock that is an hour off is followed; what is charged by one that is a day off would be nonsense."""
 
@@ -44,13 +49,17 @@ class KubernetesCluster:
     ) -> None:
         """`tombstone_seconds`: how long a name stays taken once its end is on record; far longer than any request takes."""
         self.name = name
+        self.acts_at_once = IN_FLIGHT_MAX
         self._api, self._artifacts, self._clock, self._settings = api, artifacts, clock, settings
+        self._pace = Pace(clock=clock)
         self._fence = Fence(api, clock, system=settings.system)
         self._picture = Picture(api, clock, system=settings.system)
         self._logs = Logs(api, artifacts, clock, cluster=name)
         self._chores = Chores(api, artifacts, clock, self._picture, self._logs, tombstone_seconds=tombstone_seconds)
         self._witnessed = 0
         self._known_until = float("-inf")
+        self._under_way: dict[str, tuple[str, Resources]] = {}
+        """Pods that the API server is just asked to make: on which node, and what they hold there."""
 
     async def observe(self) -> ClusterState:
         """As the informers have it. Whoever looks leads: the chores of the cluster are done on the way."""
@@ -117,7 +126,12 @@ class KubernetesCluster:
         if known is None:
             self._require_room(action)
             namespace = pods.namespace_of(action.name, action.spec.owner, self._settings)
-            known = await self._in_namespace(namespace, action.spec.owner, pods.pod(action, self._settings))
+            # Counted before it is asked for: others are created beside it, and must not be given its room.
+            self._under_way[action.name] = (action.node, action.spec.resources)
+            try:
+                known = await self._in_namespace(namespace, action.spec.owner, pods.pod(action, self._settings))
+            finally:
+                del self._under_way[action.name]
             if action.spec.size > 1 and action.spec.rank == 0:
                 await self._make_service(action, namespace, uid=known.uid)
         _require_same(action, known)
@@ -129,10 +143,12 @@ class KubernetesCluster:
         """
         try:
             try:
-                made = await self._api.create(PODS, namespace, document)
-            except NotFound:
+                made = await self._write(namespace, document)
+            except (NotFound, Rejected) as error:
+                if isinstance(error, Rejected) and NO_ACCOUNT not in error.message:
+                    raise
                 await self._make_namespace(namespace, owner)
-                made = await self._api.create(PODS, namespace, document)
+                made = await self._write(namespace, document)
         except AlreadyExists:
             made = await self._api.get(PODS, namespace, document["metadata"]["name"])
         known = self._picture.learn(made)
@@ -141,9 +157,13 @@ class KubernetesCluster:
             raise Invalid(msg, object_=made.metadata.name, hint="nobody else should create pods there")
         return known
 
+    async def _write(self, namespace: str, document: pods.Document) -> Pod:
+        return await self._pace.write(lambda: self._api.create(PODS, namespace, document))
+
     async def _make_namespace(self, name: str, owner: Owner) -> None:
         for kind, where, document in (
             (NAMESPACES, "", pods.namespace(name, owner, self._settings)),
+            (SERVICE_ACCOUNTS, name, pods.account(owner, self._settings)),
             (NETWORK_POLICIES, name, pods.default_deny(owner, self._settings)),
         ):
             try:
@@ -164,10 +184,11 @@ class KubernetesCluster:
             msg = f"node {action.node} takes nothing: {why}"
             raise NoCapacity(msg, object_=action.node)
         free, wanted = self._picture.free(action.node), action.spec.resources
+        coming = [held for node, held in self._under_way.values() if node == action.node]
         for what, needed, left in (
-            ("thousandths of a core", wanted.cpu_milli, free.cpu_milli),
-            ("bytes of memory", wanted.memory_bytes, free.memory_bytes),
-            ("GPUs", wanted.gpus, free.gpus),
+            ("thousandths of a core", wanted.cpu_milli, free.cpu_milli - sum(held.cpu_milli for held in coming)),
+            ("bytes of memory", wanted.memory_bytes, free.memory_bytes - sum(held.memory_bytes for held in coming)),
+            ("GPUs", wanted.gpus, free.gpus - sum(held.gpus for held in coming)),
         ):
             if needed > left:
                 msg = f"node {action.node} has no room for {action.name}: needs {needed} {what}, {left} are free"
@@ -184,7 +205,9 @@ class KubernetesCluster:
         if known.deleting and known.deleting <= grace:
             return
         try:
-            await self._api.delete(PODS, known.namespace, action.name, uid=known.uid, grace_seconds=grace)
+            await self._pace.write(
+                lambda: self._api.delete(PODS, known.namespace, action.name, uid=known.uid, grace_seconds=grace)
+            )
         except (NotFound, Conflict):
             return  # gone, or another one by now: the next look shows it
 
@@ -213,8 +236,10 @@ class KubernetesCluster:
         now = self._api.server_time() // 1_000_000
         change = {"metadata": {"uid": known.uid, "labels": {names.FORGOTTEN: str(now)}}}
         try:
-            await self._api.patch(PODS, known.namespace, action.name, change)
-            await self._api.delete(PODS, known.namespace, action.name, uid=known.uid, grace_seconds=1)
+            await self._pace.write(lambda: self._api.patch(PODS, known.namespace, action.name, change))
+            await self._pace.write(
+                lambda: self._api.delete(PODS, known.namespace, action.name, uid=known.uid, grace_seconds=1)
+            )
         except (NotFound, Conflict):
             return
 

@@ -98,7 +98,7 @@ class Informer(Generic[T, U]):
         self.last_contact = 0.0
         """Monotonic seconds of the last page, event or bookmark; 0 before the first."""
         self.server_time_seen = 0
-        """The server's time of the last contact, UTC microseconds; 0 before the first."""
+        """The server's time up to which the view is complete, but for what is still on its way; UTC microseconds, 0 at first."""
         self.last_error: ApiError | None = None
         """Why there is no contact now; None while there is."""
         self.unbroken_since = float("-inf")
@@ -132,7 +132,7 @@ class Informer(Generic[T, U]):
         self._learnt.clear()
         listed: set[Key] = set()
         unreadable: list[Unreadable] = []
-        version, size_before = "", len(self._objects)
+        version, size_before, began = "", len(self._objects), self._api.server_time()
         async with aclosing(self._list_pages()) as pages:
             async for page in pages:
                 for item in page.items:
@@ -141,7 +141,7 @@ class Informer(Generic[T, U]):
                 unreadable += page.unreadable
                 version = version or page.resource_version
                 self.counters.bytes += page.size
-                self._heard()
+                self._heard(began)
         self._drop_missing(listed, unreadable)
         self._version = version
         self.counters.lists += 1
@@ -201,7 +201,7 @@ class Informer(Generic[T, U]):
         return True
 
     def _take(self, event: WatchEvent[T]) -> None:
-        self._heard()
+        self._heard(self._api.server_time())
         self.counters.bytes += event.size
         match event.change:
             case Change.ADDED | Change.MODIFIED:
@@ -255,9 +255,9 @@ class Informer(Generic[T, U]):
         self.counters.unreadable += 1
         log.warning("unreadable_object", kind=self._kind.name, name=name)
 
-    def _heard(self) -> None:
+    def _heard(self, told_at: int) -> None:
         self.last_contact = self._clock.monotonic()
-        self.server_time_seen = self._api.server_time()
+        self.server_time_seen = told_at
         if self.last_error is not None:
             self.last_error, self.unbroken_since = None, self.last_contact
 

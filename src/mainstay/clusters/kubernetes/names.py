@@ -47,6 +47,8 @@ MAIN, FILES, OUTPUTS = "main", "files", "outputs"
 NOBODY = "/"
 """No label can be that."""
 CONTROL_NAMESPACE = "mainstay"
+ACCOUNT = "mainstay"
+"""The service account of pods in a namespace of ours: bound to nothing, and there before the first pod is."""
 _READABLE = 20
 """Letters of tenant and project in the name of a namespace, for people; the digest makes it unique."""
 

@@ -115,6 +115,7 @@ class PodSpec(Slim, frozen=True):
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
     overhead: Resources = {}
+    resources: Requirements = Requirements()
     tolerations: tuple[Toleration, ...] = ()
     node_selector: dict[str, str] = {}
     affinity: dict[str, Any] | None = None  # Any: a tree of JSON (a `Raw` would keep its whole page in memory)

@@ -13,6 +13,7 @@ from mainstay.clusters.kubernetes.kinds import (
     NETWORK_POLICIES,
     NODES,
     PODS,
+    SERVICE_ACCOUNTS,
     SERVICES,
     Kind,
 )
@@ -43,6 +44,7 @@ PERMISSIONS = (
     Permission(
         kind=PODS, subresource="exec", verbs=("get", "create"), why="hand code into pods and fetch output out of them"
     ),
+    Permission(kind=SERVICE_ACCOUNTS, verbs=("create",), why="give pods an account that may do nothing"),
     Permission(kind=SERVICES, verbs=("create",), why="let the ranks of a job find each other"),
     Permission(kind=NETWORK_POLICIES, verbs=("create",), why="keep projects from each other"),
     Permission(kind=LEASES, verbs=("get", "create", "patch"), why="let one leader act at a time"),

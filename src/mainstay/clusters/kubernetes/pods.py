@@ -35,6 +35,8 @@ PORT = 8_080
 """Where a service listens: every pod has an address of its own."""
 GANG_PORT = 29_500
 GPU_RESOURCE = "nvidia.com/gpu"
+POD_SECURITY_VERSION = "v1.34"
+"""Of the restricted profile; an older API server takes its own newest."""
 
 WAIT_FOR_FILES = f"trap 'exit 1' TERM; until [ -e {SIGN}/complete ]; do sleep 0.1; done"
 KEEP_OUTPUTS = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"
@@ -112,12 +114,26 @@ def tombstone(action: DeletePod, settings: Settings, *, image: str) -> Document:
 
 
 def namespace(name: str, owner: Owner, settings: Settings) -> Document:
-    """A namespace of a project. What is created in it must be harmless, whoever creates it (A2)."""
+    """A namespace of a project. What is created in it must be harmless, whoever creates it (A2).
+
+    What is enforced is pinned: an upgrade of the cluster refuses no pod that ran before. Newer rules only warn.
+    """
     levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
+    levels["pod-security.kubernetes.io/enforce-version"] = POD_SECURITY_VERSION
     return {
         "apiVersion": "v1",
         "kind": "Namespace",
         "metadata": {"name": name, "labels": {**_labels(owner, settings), **levels}},
+    }
+
+
+def account(owner: Owner, settings: Settings) -> Document:
+    """Who the pods of a namespace are to the API server: nobody who may do anything (A7)."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": names.ACCOUNT, "labels": _labels(owner, settings)},
+        "automountServiceAccountToken": False,
     }
 
 
@@ -174,6 +190,7 @@ _POD_DEFAULTS: Mapping[str, Any] = {
     "restartPolicy": "Never",
     # A process with the number 1 that does not handle SIGTERM never gets it: a stop would take its whole grace.
     "shareProcessNamespace": True,
+    "serviceAccountName": names.ACCOUNT,
     "automountServiceAccountToken": False,
     "enableServiceLinks": False,
     "securityContext": {
@@ -230,8 +247,8 @@ def _main(action: CreatePod, settings: Settings) -> Document:
 
 
 def _literal(text: str) -> str:
-    """The API server expands `$(NAME)` in commands and values; `$$` stands for a dollar that is meant."""
-    return text.replace("$(", "$$(")
+    """The kubelet expands `$(NAME)` in commands and values, and makes one dollar of every two, so each is written twice."""
+    return text.replace("$", "$$")
 
 
 def _environment(action: CreatePod, settings: Settings) -> list[tuple[str, str]]:

@@ -46,6 +46,7 @@ class LocalCluster:
         find_gpus: Callable[[], gpus.Gpus] = gpus.find_gpus,
     ) -> None:
         self.name = name
+        self.acts_at_once = 1
         self._directories = Directories(root=directory.resolve())
         with storage_errors():
             self._directories.prepare()

@@ -18,7 +18,7 @@ from mainstay.domain.allocation import CreatePod, DeletePod, End, PodState, Seen
 from mainstay.domain.errors import Denied, Gone, Invalid, MainstayError, NotYet, Unavailable
 from tests.clock import ManualClock
 from tests.clusters import OWNER, create
-from tests.unit.clusters.kubernetes.server import Server
+from tests.unit.clusters.kubernetes.api_server import Server
 
 SYSTEM = "platform"
 SETTINGS = Settings(system=SYSTEM)

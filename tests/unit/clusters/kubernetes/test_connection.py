@@ -16,7 +16,17 @@ from mainstay.clusters.kubernetes.credentials import Credentials
 from mainstay.clusters.kubernetes.kinds import NODES, PODS
 from mainstay.clusters.kubernetes.sources import Fixed
 from tests.clock import START_US, ManualClock
-from tests.unit.clusters.kubernetes.misbehaving import breaks, connected, event, pod, pods, refuses, says, streams
+from tests.unit.clusters.kubernetes.misbehaving import (
+    Renewing,
+    breaks,
+    connected,
+    event,
+    pod,
+    pods,
+    refuses,
+    says,
+    streams,
+)
 
 
 async def listed(api: Connection) -> list[str]:
@@ -183,21 +193,6 @@ async def test_a_date_that_is_none_teaches_nothing() -> None:
 
 
 # Credentials
-
-
-class Renewing:
-    """A source whose credentials change when they are refused."""
-
-    def __init__(self, server: str, *tokens: str) -> None:
-        self._made = [Credentials(server=server, token=token) for token in tokens]
-
-    async def current(self) -> Credentials:
-        return self._made[0]
-
-    async def renewed(self, refused: Credentials) -> Credentials:
-        if len(self._made) > 1 and self._made[0] is refused:
-            self._made.pop(0)
-        return self._made[0]
 
 
 async def test_refused_credentials_are_renewed_once_and_the_change_is_made_once() -> None:

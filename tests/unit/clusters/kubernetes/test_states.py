@@ -70,7 +70,11 @@ ENDS: dict[str, tuple[Pod, End, int | None]] = {
         End.EXITED,
         3,
     ),
-    "evicted by its kubelet": (pod(main=terminated(137), status=failed("Evicted", "The node was low on memory.")), End.LOST, None),
+    "evicted by its kubelet": (
+        pod(main=terminated(137), status=failed("Evicted", "The node was low on memory.")),
+        End.LOST,
+        None,
+    ),
     "drained": (pod(main=terminated(143), status={"conditions": [DISRUPTED]}, **deleted(ENDED, 0)), End.LOST, None),
     "drained and exit 0": (pod(main=terminated(0), status={"conditions": [DISRUPTED]}), End.EXITED, 0),
     "exit 3 before a drain": (pod(main=terminated(3), status={"conditions": [disrupted(LATER)]}), End.EXITED, 3),
@@ -80,10 +84,26 @@ ENDS: dict[str, tuple[Pod, End, int | None]] = {
         End.EXITED,
         3,
     ),
-    "node shut down": (pod(main=terminated(137), status=failed("Terminated", "Pod was terminated in response to imminent node shutdown.")), End.LOST, None),
-    "preempted for a critical pod": (pod(main=terminated(137), status=failed("Preempting", "Preempted in order to admit critical pod")), End.LOST, None),
+    "node shut down": (
+        pod(
+            main=terminated(137),
+            status=failed("Terminated", "Pod was terminated in response to imminent node shutdown."),
+        ),
+        End.LOST,
+        None,
+    ),
+    "preempted for a critical pod": (
+        pod(main=terminated(137), status=failed("Preempting", "Preempted in order to admit critical pod")),
+        End.LOST,
+        None,
+    ),
     "node gone while it ran": (
-        pod(main=RUNNING, status=failed("", "", {**DISRUPTED, "reason": "DeletionByPodGC", "message": "PodGC: node no longer exists"})),
+        pod(
+            main=RUNNING,
+            status=failed(
+                "", "", {**DISRUPTED, "reason": "DeletionByPodGC", "message": "PodGC: node no longer exists"}
+            ),
+        ),
         End.LOST,
         None,
     ),
@@ -93,15 +113,31 @@ ENDS: dict[str, tuple[Pod, End, int | None]] = {
         End.NEVER_STARTED,
         None,
     ),
-    "no such command": (pod(main=terminated(128, "StartError", since="1970-01-01T00:00:00Z", message="exec: not found")), End.START_FAILED, None),
-    "not executable": (pod(main=terminated(126, "ContainerCannotRun", message="permission denied")), End.START_FAILED, None),
+    "no such command": (
+        pod(main=terminated(128, "StartError", since="1970-01-01T00:00:00Z", message="exec: not found")),
+        End.START_FAILED,
+        None,
+    ),
+    "not executable": (
+        pod(main=terminated(126, "ContainerCannotRun", message="permission denied")),
+        End.START_FAILED,
+        None,
+    ),
     "deleted while it ran": (pod(main=terminated(143), **deleted(ENDED, 0)), End.STOPPED, None),
     "deleted and killed after its grace": (pod(main=terminated(137), **deleted(ENDED, 30)), End.STOPPED, None),
     "deleted and exit 0": (pod(main=terminated(0), **deleted(ENDED, 30)), End.STOPPED, None),
     "ended before somebody deleted it": (pod(main=terminated(3), **deleted(LATER, 30)), End.EXITED, 3),
     "deleted before it was placed": (pod(node="", **deleted(ENDED, 0)), End.NEVER_STARTED, None),
-    "deleted before its node ran it": (pod(main=waiting("PodInitializing"), status=failed(), **deleted(ENDED, 1)), End.NEVER_STARTED, None),
-    "no room for its processors": (pod(status=failed("OutOfcpu", "Node didn't have enough resource: cpu")), End.NEVER_STARTED, None),
+    "deleted before its node ran it": (
+        pod(main=waiting("PodInitializing"), status=failed(), **deleted(ENDED, 1)),
+        End.NEVER_STARTED,
+        None,
+    ),
+    "no room for its processors": (
+        pod(status=failed("OutOfcpu", "Node didn't have enough resource: cpu")),
+        End.NEVER_STARTED,
+        None,
+    ),
     "no device": (
         pod(status=failed("UnexpectedAdmissionError", "Allocate failed due to no healthy devices present")),
         End.NEVER_STARTED,
@@ -121,7 +157,7 @@ ENDS: dict[str, tuple[Pod, End, int | None]] = {
     ),
     "tombstone": (pod(node="", labels={names.TOMBSTONE: "true"}, status={"phase": "Pending"}), End.NEVER_STARTED, None),
     "succeeded without a word of its container": (pod(status={"phase": "Succeeded"}), End.NEVER_STARTED, None),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("seen", "end", "code"), ENDS.values(), ids=ENDS.keys())
