@@ -1,8 +1,8 @@
 """Which nodes take the pods that they are given. One that refuses them makes a storm: each refused pod is tried again, and again.
 
-A broken device plugin has let thousands of pods fail within minutes (nvidia k8s-device-plugin #1641). So a node that has not
-taken anything yet gets few pods at once, and one that has refused as many is left alone for a while. All of it follows from
-the pods that are there: refused ones stay as their own tombstones for longer than that.
+A broken device plugin has let thousands of pods fail within minutes (nvidia k8s-device-plugin #1641). So a node that has
+refused one gets few more at once, and one that has refused ten is left alone for a while. All of it follows from the pods that
+are there: refused ones stay as their own tombstones for longer than that.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ REFUSED_SECONDS = 300
 
 @dataclass(slots=True)
 class Standing:
-    """Of one node: pods of ours that its kubelet has taken, that it has not taken yet, and those that it has refused."""
+    """Of one node: how many pods of ours its kubelet has neither taken nor refused yet, and those that it has refused."""
 
-    taken: int = 0
     waiting: int = 0
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)
     """When (UTC microseconds) and why, by the UID of the pod."""
@@ -31,9 +30,8 @@ class Standing:
             return (
                 f"its kubelet has refused {len(recent)} pods within {REFUSED_SECONDS} s, at last with: {max(recent)[1]}"
             )
-        in_doubt = len(recent) + self.waiting
-        if (recent or not self.taken) and in_doubt >= REFUSALS_MAX:
-            return f"its kubelet has not taken the last {in_doubt} pods yet"
+        if recent and len(recent) + self.waiting >= REFUSALS_MAX:
+            return f"its kubelet refuses pods and has not taken the last {self.waiting} yet: {max(recent)[1]}"
         return ""
 
 
@@ -64,9 +62,7 @@ class Trust:
             standing.refused[known.uid] = (known.refused_at, known.refusal)
         elif known.refusal:
             standing.refused.pop(known.uid, None)
-        elif known.taken:
-            standing.taken += sign
-        elif not known.tombstone:
+        elif not known.taken and not known.tombstone:
             standing.waiting += sign
         if standing == Standing():
             del self._standings[known.node]

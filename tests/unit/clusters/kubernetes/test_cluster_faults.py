@@ -304,12 +304,14 @@ async def test_a_node_that_refuses_ten_pods_is_left_alone_for_a_while(bed):
     await bed.act(creation("other-1-0"))
 
 
-async def test_a_node_that_has_taken_nothing_yet_gets_few_pods_at_once(bed):
+async def test_a_node_that_has_refused_one_gets_few_more_at_once(bed):
     for number in range(REFUSALS_MAX):
         await bed.act(creation(f"w{number}-1-0"))
-    with pytest.raises(NoCapacity, match="has not taken"):
+    bed.server.refuse("w0-1-0")
+    await bed.settle()
+    with pytest.raises(NoCapacity, match="not taken the last 9 yet: OutOfcpu"):
         await bed.act(creation("next-1-0"))
-    bed.server.run("w0-1-0")
+    bed.server.run("w1-1-0")
     await bed.settle()
     await bed.act(creation("next-1-0"))
 
