@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from demo import ROOT, StepFailedError, mainstay, platform, say_what_is_next, steps, wait_for_interrupt
+from demo import ROOT, StepFailedError, end_serving, mainstay, platform, say_what_is_next, steps, wait_for_interrupt
 
 from mainstay.sdk import Client
 from mainstay.wire.views import ClusterView
@@ -114,11 +114,10 @@ def require_in_cluster(client: Client, run: str) -> None:
 
 
 def leave(client: Client) -> None:
-    """End what serves and take the cluster out of the fleet, which is refused as long as anything of ours is there."""
-    for endpoint in client.endpoints():
-        mainstay("endpoints", "--remove", endpoint.name)
+    """End what runs and take the cluster out of the fleet, which is refused as long as anything of ours is there."""
+    end_serving()
     deadline = time.monotonic() + GONE_SECONDS_MAX
-    while client.list() or not is_empty(client.cluster(CLUSTER)):
+    while not is_empty(client.cluster(CLUSTER)):
         if time.monotonic() > deadline:
             msg = f"pods are still there after {GONE_SECONDS_MAX} s"
             raise StepFailedError(msg)
