@@ -68,6 +68,8 @@ class ControlPlane:
             user={"token": self.keys.token},
         )
         self.controllers = self._program("kube-controller-manager", *_controller_options(self.keys, self.kubeconfig))
+        self.scheduler = self._program("kube-scheduler", *_scheduler_options(self.kubeconfig))
+        """For comparison: it runs only if it is started."""
 
     def start(self) -> None:
         """Until requests are answered and namespaces have their service accounts."""
@@ -83,7 +85,7 @@ class ControlPlane:
 
     def stop(self) -> None:
         """Everything, the last started first."""
-        for part in (self.controllers, self.api_server, self.etcd):
+        for part in (self.scheduler, self.controllers, self.api_server, self.etcd):
             part.stop()
 
     def close(self) -> None:
@@ -208,6 +210,12 @@ def _controller_options(keys: Keys, kubeconfig: Path) -> Iterator[str]:
     yield f"--root-ca-file={keys.authority.certificate}"
     yield from ("--leader-elect=false", "--use-service-account-credentials=true", "--secure-port=0", "--v=0")
     yield from ("--kube-api-qps=500", "--kube-api-burst=1000", "--concurrent-gc-syncs=8")
+
+
+def _scheduler_options(kubeconfig: Path) -> Iterator[str]:
+    yield f"--kubeconfig={kubeconfig}"
+    yield from ("--leader-elect=false", "--secure-port=0", "--v=0")
+    yield from ("--kube-api-qps=5000", "--kube-api-burst=5000")
 
 
 def free_ports(count: int) -> list[int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import re
 import zlib
 
 from mainstay.domain.allocation import Owner
@@ -46,8 +48,10 @@ _READABLE = 20
 
 
 def namespace(owner: Owner, *, system: str, shard: int = 0) -> str:
-    """Where the pods of a project live. Injective: the digest covers platform, tenant and project (security.md A1)."""
-    digest = hashlib.sha256(f"{system}\0{owner.tenant}\0{owner.project}".encode()).digest()
+    """Where the pods of a project live: a DNS label, whatever the names are. Injective: the digest covers platform, tenant and
+    project, as JSON, so that none of them flows into another (security.md A1).
+    """
+    digest = hashlib.sha256(json.dumps([system, owner.tenant, owner.project]).encode()).digest()
     mark = base64.b32encode(digest)[:10].decode().lower()
     tail = f"-{shard}" if shard else ""
     return f"ms-{_readable(owner.tenant)}-{_readable(owner.project)}-{mark}{tail}"
@@ -74,4 +78,4 @@ def short(system: str) -> str:
 
 
 def _readable(name: str) -> str:
-    return name[:_READABLE].strip("-")
+    return re.sub(r"[^a-z0-9-]", "-", name.lower())[:_READABLE].strip("-")

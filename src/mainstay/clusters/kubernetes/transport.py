@@ -114,7 +114,10 @@ class Transport:
                     if answer.status == 401 and not last and await self._renew():
                         continue
                     await self._check(answer, method, path)
-                    yield answer
+                    try:
+                        yield answer
+                    finally:
+                        _hang_up(answer)
                     return
             except FAILURES as error:
                 raise failure(error, method=method, server=server) from error
@@ -211,6 +214,12 @@ async def _content(answer: aiohttp.ClientResponse, bytes_max: int) -> bytes:
             raise Garbled(msg)
         parts.append(part)
     return b"".join(parts)
+
+
+def _hang_up(answer: aiohttp.ClientResponse) -> None:
+    """Leave an answer that has not ended. The goodbye of TLS would wait for half a minute for a peer that goes on talking."""
+    if answer.connection is not None and answer.connection.transport is not None:
+        answer.connection.transport.abort()
 
 
 def _refusal(answer: aiohttp.ClientResponse, content: bytes, *, method: str, path: str) -> ApiError:
