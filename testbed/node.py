@@ -90,6 +90,8 @@ class Node:
         self.load(images.pause())
         self.proxy.start()
         self.start_kubelet()
+        for helper in self._helpers:
+            helper.require_alive()
 
     def start_kubelet(self) -> None:
         """Until the API server reaches it and calls the node Ready, which it may do since an earlier start."""
