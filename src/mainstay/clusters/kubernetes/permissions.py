@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mainstay.clusters.kubernetes.kinds import (
+    EVENTS,
     LEASES,
     NAMESPACES,
     NETWORK_POLICIES,
@@ -43,6 +44,7 @@ PERMISSIONS = (
     Permission(
         kind=PODS, subresource="exec", verbs=("get", "create"), why="hand code into pods and fetch output out of them"
     ),
+    Permission(kind=EVENTS, verbs=("list",), why="say what keeps a pod from starting"),
     Permission(kind=SERVICES, verbs=("create",), why="let the ranks of a job find each other"),
     Permission(kind=NETWORK_POLICIES, verbs=("create",), why="keep projects from each other"),
     Permission(kind=LEASES, verbs=("get", "create", "patch"), why="let one leader act at a time"),
