@@ -88,6 +88,7 @@ class EffectLoop:
         self._offload = offload
         self._outputs = Outputs(cluster, artifacts, clock)
         self._unmatched: Mapping[str, int] = {}
+        self._told: Mapping[str, int] = {}
         self._nodes: tuple[NodeState, ...] = ()
         """As last put on record by us: a report of the same nodes is no news and costs no transaction."""
         self._looked_at = 0
@@ -114,7 +115,7 @@ class EffectLoop:
         wanted = await self._offload(self._store.wanted, self._cluster.name)
         before, self._looked_at = self._looked_at, seen.at
         if 0 < seen.at <= before:
-            nothing = Reconciliation(observations=(), effects=(), unmatched=self._unmatched)
+            nothing = Reconciliation(observations=(), effects=(), unmatched=self._unmatched, told=self._told)
             return View(wanted=wanted, reconciliation=nothing)
         found = reconcile(
             self._cluster.name,
@@ -123,8 +124,9 @@ class EffectLoop:
             now=self._clock.now(),
             tick=round(self._clock.monotonic() * MICROSECONDS_PER_SECOND),
             unmatched_since=self._unmatched,
+            told_at=self._told,
         )
-        self._unmatched = found.unmatched
+        self._unmatched, self._told = found.unmatched, found.told
         return View(wanted=wanted, reconciliation=found, at=seen.at)
 
     async def _observed(self) -> ClusterState:

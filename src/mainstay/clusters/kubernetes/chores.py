@@ -1,4 +1,5 @@
-"""What a cluster needs besides the effects: code delivered, logs kept, hopeless pods given up, old tombstones removed.
+"""What a cluster needs besides the effects: code delivered, logs kept, waiting pods explained, hopeless ones given up, old
+tombstones removed.
 
 Every look starts what is due, each chore at most once at a time. All of it follows from what the cluster shows, so that
 another process goes on where this one was cut off, and doing it twice is doing it once.
@@ -48,7 +49,9 @@ class Chores:
         logs: Logs,
         *,
         tombstone_seconds: int,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
+        self._patience_seconds = patience_seconds
         self._api, self._artifacts, self._clock = api, artifacts, clock
         self._picture, self._logs, self._tombstone_seconds = picture, logs, tombstone_seconds
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -68,6 +71,8 @@ class Chores:
         for pod, known in self._picture.views():
             self._look_after(pod, known, now)
         self._forget_gone()
+        if due := self._picture.waiting.due(self._picture.views()):
+            self._start("words", partial(self._picture.waiting.ask, *due))
         if now >= self._next_burial:
             self._next_burial = now + BURIAL_SECONDS
             self._start("burial", self._bury)
@@ -108,7 +113,7 @@ class Chores:
         if known.hopeless and not known.deleting and state.seen is not Seen.ENDED:
             since = self._hopeless_since.setdefault(pod, now)
             for_good = known.hopeless.partition(":")[0] in HOPELESS_REASONS
-            if for_good or now - since >= PATIENCE_SECONDS:
+            if for_good or now - since >= self._patience_seconds:
                 self._start(f"verdict/{pod}", partial(self._give_up, pod, known, known.hopeless))
         else:
             self._hopeless_since.pop(pod, None)

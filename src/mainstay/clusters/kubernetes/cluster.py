@@ -9,7 +9,7 @@ import structlog
 
 from mainstay.clusters.kubernetes import handover, names, pods
 from mainstay.clusters.kubernetes.api import KubeApi
-from mainstay.clusters.kubernetes.chores import Chores
+from mainstay.clusters.kubernetes.chores import PATIENCE_SECONDS, Chores
 from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound, Rejected
 from mainstay.clusters.kubernetes.fence import Fence
 from mainstay.clusters.kubernetes.kinds import NAMESPACES, NETWORK_POLICIES, PODS, SERVICE_ACCOUNTS
@@ -46,8 +46,11 @@ class KubernetesCluster:
         clock: Clock,
         settings: Settings,
         tombstone_seconds: int = 600,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        """`tombstone_seconds`: how long a name stays taken once its end is on record; far longer than any request takes."""
+        """`tombstone_seconds`: how long a name stays taken once its end is on record; far longer than any request takes.
+        `patience_seconds`: how long a pod may fail to start before it is given up.
+        """
         self.name = name
         self.acts_at_once = IN_FLIGHT_MAX
         self._api, self._artifacts, self._clock, self._settings = api, artifacts, clock, settings
@@ -55,7 +58,15 @@ class KubernetesCluster:
         self._fence = Fence(api, clock, system=settings.system)
         self._picture = Picture(api, clock, system=settings.system)
         self._logs = Logs(api, artifacts, clock, cluster=name)
-        self._chores = Chores(api, artifacts, clock, self._picture, self._logs, tombstone_seconds=tombstone_seconds)
+        self._chores = Chores(
+            api,
+            artifacts,
+            clock,
+            self._picture,
+            self._logs,
+            tombstone_seconds=tombstone_seconds,
+            patience_seconds=patience_seconds,
+        )
         self._witnessed = 0
         self._known_until = float("-inf")
         self._under_way: dict[str, tuple[str, Resources]] = {}

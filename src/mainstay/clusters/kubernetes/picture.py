@@ -17,6 +17,7 @@ from mainstay.clusters.kubernetes.nodes import is_off, is_silent, is_well, node_
 from mainstay.clusters.kubernetes.objects import Node, Pod
 from mainstay.clusters.kubernetes.states import NOTHING, View, view_of
 from mainstay.clusters.kubernetes.trust import Trust
+from mainstay.clusters.kubernetes.waiting import Waiting
 from mainstay.domain.allocation import PodState, Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Denied, MainstayError, Unavailable
@@ -78,6 +79,7 @@ class Picture:
         self._ours: dict[str, View] = {}
         self.ours: Mapping[str, View] = MappingProxyType(self._ours)
         """Every pod of ours by its name, forgotten ones and tombstones included."""
+        self.waiting = Waiting(api, clock)
         self._tasks: list[asyncio.Task[object]] = []
 
     async def ready(self) -> None:
@@ -160,7 +162,7 @@ class Picture:
             return self._of_tombstone(known, state)
         if known.node in silent and state.seen is not Seen.ENDED:
             return _unknown(state, f"node {known.node} does not report any more")
-        return state
+        return self.waiting.explained(known, state)
 
     def _of_tombstone(self, known: View, state: PodState) -> PodState:
         """A pod that vanished from the API server: its node must have had the time to end what it ran (R5)."""

@@ -271,11 +271,15 @@ def _environment(action: CreatePod, settings: Settings) -> list[tuple[str, str]]
 
 
 def _hosts(action: CreatePod, settings: Settings) -> list[str]:
+    """By rank. Ranks that have just started may not be found for a few seconds: whoever connects tries again."""
     spec = action.spec
     if spec.size == 1:
         return ["localhost"]
     domain = f"{names.gang_service(spec.gang)}.{namespace_of(action.name, spec.owner, settings)}.svc"
-    return [f"{names.gang_of(action.name)}-{rank}.{domain}" for rank in range(spec.size)]
+    hosts = [f"{names.gang_of(action.name)}-{rank}.{domain}" for rank in range(spec.size)]
+    # Rank 0 listens at its name at once, and the service knows it only seconds later; its own hosts file always does.
+    hosts[spec.rank] = action.name
+    return hosts
 
 
 def _resources(action: CreatePod) -> Document:
