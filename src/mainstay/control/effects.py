@@ -13,6 +13,7 @@ The order of the steps is what makes it safe:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 
@@ -20,7 +21,7 @@ import structlog
 
 from mainstay.control.outputs import Outputs
 from mainstay.decide.reconcile import Reconciliation, reconcile, without_output
-from mainstay.domain.allocation import CreatePod, DeletePod, End, PodAction, PodState, Seen, Wanted
+from mainstay.domain.allocation import CreatePod, DeletePod, End, Owner, PodAction, PodState, Seen, Wanted
 from mainstay.domain.capacity import ClusterState, NodeState
 from mainstay.domain.errors import Denied, Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet
 from mainstay.domain.plan import Action, Epoch, ObserveNodes, ObservePod, Plan
@@ -36,6 +37,8 @@ BUSY_SECONDS = 0.04
 IDLE_SECONDS = 1.0
 WITNESS_SECONDS = 20.0
 """While pods run, up to when they have been seen to is put on record so often: a commit that says nothing else."""
+ROOM_SECONDS_MAX = 60.0
+"""So long a pod waits for the room that it was given on its node; a kubelet that restarts is back sooner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +88,12 @@ class EffectLoop:
         self._offload = offload
         self._outputs = Outputs(cluster, artifacts, clock)
         self._unmatched: Mapping[str, int] = {}
+        self._told: Mapping[str, int] = {}
         self._nodes: tuple[NodeState, ...] = ()
         """As last put on record by us: a report of the same nodes is no news and costs no transaction."""
         self._looked_at = 0
+        self._without_room: dict[str, float] = {}
+        """Since when (monotonic seconds) pods find no room on their nodes."""
         self._witness_due = clock.monotonic()
 
     async def turn(self, epoch: Epoch) -> Turned:
@@ -109,7 +115,7 @@ class EffectLoop:
         wanted = await self._offload(self._store.wanted, self._cluster.name)
         before, self._looked_at = self._looked_at, seen.at
         if 0 < seen.at <= before:
-            nothing = Reconciliation(observations=(), effects=(), unmatched=self._unmatched)
+            nothing = Reconciliation(observations=(), effects=(), unmatched=self._unmatched, told=self._told)
             return View(wanted=wanted, reconciliation=nothing)
         found = reconcile(
             self._cluster.name,
@@ -118,8 +124,9 @@ class EffectLoop:
             now=self._clock.now(),
             tick=round(self._clock.monotonic() * MICROSECONDS_PER_SECOND),
             unmatched_since=self._unmatched,
+            told_at=self._told,
         )
-        self._unmatched = found.unmatched
+        self._unmatched, self._told = found.unmatched, found.told
         return View(wanted=wanted, reconciliation=found, at=seen.at)
 
     async def _observed(self) -> ClusterState:
@@ -175,6 +182,7 @@ class EffectLoop:
         failed. The next look finds what is left.
         """
         rows = {row.allocation.pod: row for row in view.wanted}
+        self._without_room = {name: since for name, since in self._without_room.items() if name in rows}
         effects = iter(view.reconciliation.effects)
         failures: list[MainstayError] = []
         refused: list[str] = []
@@ -182,14 +190,12 @@ class EffectLoop:
         async def work() -> None:
             for effect in effects:
                 try:
-                    await self._cluster.act(effect, epoch=epoch.number)
+                    if await self._carry_out(effect, rows.get(effect.name), epoch):
+                        refused.append(effect.name)
                 except (NoCapacity, NotYet, Gone) as error:
                     log.info("effect_postponed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
                 except Fenced:
                     raise
-                except Invalid as error:
-                    await self._refuse(effect, rows.get(effect.name), error, epoch)
-                    refused.append(effect.name)
                 except MainstayError as error:
                     log.warning("effect_failed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
                     failures.append(error)
@@ -199,17 +205,41 @@ class EffectLoop:
             raise failures[0]
         return bool(refused)
 
+    async def _carry_out(self, effect: PodAction, row: Wanted | None, epoch: Epoch) -> bool:
+        """Carry out one effect; whether its refusal went on record."""
+        try:
+            await self._cluster.act(effect, epoch=epoch.number)
+        except NoCapacity:
+            if row is None or not isinstance(effect, CreatePod) or not self._waited_too_long(effect.name):
+                raise
+            await self._bury(row, epoch)
+        except Invalid as error:
+            if row is None or not isinstance(effect, CreatePod):
+                raise
+            await self._refuse(effect, row, error, epoch)
+            return True
+        return False
+
     async def close(self) -> None:
         """Drop the copies of output files under way; they start again with the next loop."""
         await self._outputs.close()
 
-    async def _refuse(self, effect: PodAction, row: Wanted | None, error: MainstayError, epoch: Epoch) -> None:
+    def _waited_too_long(self, pod: str) -> bool:
+        """Its node went, or others took its room: the workload is better placed anew than kept waiting for that node."""
+        now = self._clock.monotonic()
+        return now - self._without_room.setdefault(pod, now) >= ROOM_SECONDS_MAX
+
+    async def _bury(self, row: Wanted, epoch: Epoch) -> None:
+        """Take the name of a pod that was not made, so that it never will be."""
+        allocation = row.allocation
+        owner = Owner(tenant=allocation.tenant, project=allocation.project)
+        await self._cluster.act(DeletePod(name=allocation.pod, grace_seconds=0, owner=owner), epoch=epoch.number)
+
+    async def _refuse(self, effect: CreatePod, row: Wanted, error: MainstayError, epoch: Epoch) -> None:
         """The pod can never run here: make sure of it by a tombstone, then put its end on record."""
         log.warning("pod_refused", pod=effect.name, reason=error.message)
-        if row is None or not isinstance(effect, CreatePod):
-            raise error
-        deletion = DeletePod(name=effect.name, grace_seconds=0, owner=effect.spec.owner)
-        await self._cluster.act(deletion, epoch=epoch.number)
+        with contextlib.suppress(Invalid):  # what refuses the tombstone refuses the pod as well
+            await self._bury(row, epoch)
         now = self._clock.now()
         state = PodState(
             name=effect.name,

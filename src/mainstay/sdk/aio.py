@@ -208,12 +208,17 @@ class AsyncClient:
         endpoint: str | None = None,
         model: str | None = None,
         path: str = "model",
+        infra: str = "",
         cpu: str = "1",
         memory: str = "1GB",
         key: str | None = None,
     ) -> EndpointView:
-        """Serve the model that a run made. What serves now goes on until the new version is healthy."""
-        request = DeployRequest(workload=ref, endpoint=endpoint, model=model, path=path, cpu=cpu, memory=memory)
+        """Serve the model that a run made, on the cluster `infra` or on any. What serves now goes on until the new
+        version is healthy.
+        """
+        request = DeployRequest(
+            workload=ref, endpoint=endpoint, model=model, path=path, infra=infra, cpu=cpu, memory=memory
+        )
         return await self._run(calls.deploy(request, key=key))
 
     async def remove_endpoint(self, name: str) -> None:

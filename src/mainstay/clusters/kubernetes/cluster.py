@@ -9,10 +9,10 @@ import structlog
 
 from mainstay.clusters.kubernetes import handover, names, pods
 from mainstay.clusters.kubernetes.api import KubeApi
-from mainstay.clusters.kubernetes.chores import Chores
+from mainstay.clusters.kubernetes.chores import PATIENCE_SECONDS, Chores
 from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound, Rejected
 from mainstay.clusters.kubernetes.fence import Fence
-from mainstay.clusters.kubernetes.kinds import NAMESPACES, NETWORK_POLICIES, PODS, SERVICE_ACCOUNTS, SERVICES
+from mainstay.clusters.kubernetes.kinds import NAMESPACES, NETWORK_POLICIES, PODS, SERVICE_ACCOUNTS
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.pace import IN_FLIGHT_MAX, Pace
@@ -46,8 +46,11 @@ class KubernetesCluster:
         clock: Clock,
         settings: Settings,
         tombstone_seconds: int = 600,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        """`tombstone_seconds`: how long a name stays taken once its end is on record; far longer than any request takes."""
+        """`tombstone_seconds`: how long a name stays taken once its end is on record; far longer than any request takes.
+        `patience_seconds`: how long a pod may fail to start before it is given up.
+        """
         self.name = name
         self.acts_at_once = IN_FLIGHT_MAX
         self._api, self._artifacts, self._clock, self._settings = api, artifacts, clock, settings
@@ -55,7 +58,15 @@ class KubernetesCluster:
         self._fence = Fence(api, clock, system=settings.system)
         self._picture = Picture(api, clock, system=settings.system)
         self._logs = Logs(api, artifacts, clock, cluster=name)
-        self._chores = Chores(api, artifacts, clock, self._picture, self._logs, tombstone_seconds=tombstone_seconds)
+        self._chores = Chores(
+            api,
+            artifacts,
+            clock,
+            self._picture,
+            self._logs,
+            tombstone_seconds=tombstone_seconds,
+            patience_seconds=patience_seconds,
+        )
         self._witnessed = 0
         self._known_until = float("-inf")
         self._under_way: dict[str, tuple[str, Resources]] = {}
@@ -67,6 +78,7 @@ class KubernetesCluster:
         await self._picture.ready()
         # Every look is a new one, also while nothing was heard that would move the moment that it witnesses.
         self._witnessed = max(self._picture.seen_until, self._witnessed + 1)
+        self._picture.judge()
         self._chores.round()
         return ClusterState(
             nodes=self._picture.nodes(),
@@ -81,9 +93,9 @@ class KubernetesCluster:
         await self._fence.admit(epoch)
         match action:
             case CreatePod():
-                await self._create(action)
+                await self._create(action, epoch)
             case DeletePod():
-                await self._delete(action)
+                await self._delete(action, epoch)
             case ForgetPod():
                 await self._forget(action)
             case _:
@@ -121,7 +133,7 @@ class KubernetesCluster:
         await self._picture.close()
         await self._api.close()
 
-    async def _create(self, action: CreatePod) -> None:
+    async def _create(self, action: CreatePod, epoch: int) -> None:
         known = self._picture.ours.get(action.name)
         if known is None:
             self._require_room(action)
@@ -129,26 +141,25 @@ class KubernetesCluster:
             # Counted before it is asked for: others are created beside it, and must not be given its room.
             self._under_way[action.name] = (action.node, action.spec.resources)
             try:
-                known = await self._in_namespace(namespace, action.spec.owner, pods.pod(action, self._settings))
+                document = pods.pod(action, self._settings)
+                known = await self._in_namespace(namespace, action.spec.owner, document, epoch)
             finally:
                 del self._under_way[action.name]
-            if action.spec.size > 1 and action.spec.rank == 0:
-                await self._make_service(action, namespace, uid=known.uid)
         _require_same(action, known)
 
-    async def _in_namespace(self, namespace: str, owner: Owner, document: pods.Document) -> View:
+    async def _in_namespace(self, namespace: str, owner: Owner, document: pods.Document, epoch: int) -> View:
         """The pod of this name: the one that was asked for, or the one that has the name already.
 
         The namespace is made when it turns out to be missing. Raises Invalid if a stranger has the name.
         """
         try:
             try:
-                made = await self._write(namespace, document)
+                made = await self._write(namespace, document, epoch)
             except (NotFound, Rejected) as error:
                 if isinstance(error, Rejected) and NO_ACCOUNT not in error.message:
                     raise
                 await self._make_namespace(namespace, owner)
-                made = await self._write(namespace, document)
+                made = await self._write(namespace, document, epoch)
         except AlreadyExists:
             made = await self._api.get(PODS, namespace, document["metadata"]["name"])
         known = self._picture.learn(made)
@@ -157,8 +168,14 @@ class KubernetesCluster:
             raise Invalid(msg, object_=made.metadata.name, hint="nobody else should create pods there")
         return known
 
-    async def _write(self, namespace: str, document: pods.Document) -> Pod:
-        return await self._pace.write(lambda: self._api.create(PODS, namespace, document))
+    async def _write(self, namespace: str, document: pods.Document, epoch: int) -> Pod:
+        """Create a pod while we still may: we have waited for our turn, perhaps for long, and may be stopped at any moment."""
+
+        async def create() -> Pod:
+            not_after = await self._fence.admit(epoch)
+            return await self._api.create(PODS, namespace, document, not_after=not_after)
+
+        return await self._pace.write(create)
 
     async def _make_namespace(self, name: str, owner: Owner) -> None:
         for kind, where, document in (
@@ -171,18 +188,8 @@ class KubernetesCluster:
             except AlreadyExists:
                 continue
 
-    async def _make_service(self, action: CreatePod, namespace: str, *, uid: str) -> None:
-        document = pods.gang_service(action, self._settings, rank0_uid=uid)
-        try:
-            await self._api.create(SERVICES, namespace, document)
-        except AlreadyExists:
-            return
-
     def _require_room(self, action: CreatePod) -> None:
-        """Raises Invalid, NoCapacity. Its kubelet would refuse it too, but only after the pod was made."""
-        if not self._picture.has_node(action.node):
-            msg = f"no such node: {action.node}"
-            raise Invalid(msg, object_=action.node)
+        """Raises NoCapacity. Its kubelet would refuse it too, but only after the pod was made."""
         if why := self._picture.why_not(action.node):
             msg = f"node {action.node} takes nothing: {why}"
             raise NoCapacity(msg, object_=action.node)
@@ -197,10 +204,10 @@ class KubernetesCluster:
                 msg = f"node {action.node} has no room for {action.name}: needs {needed} {what}, {left} are free"
                 raise NoCapacity(msg, object_=action.node, numbers={"wanted": needed, "free": left})
 
-    async def _delete(self, action: DeletePod) -> None:
+    async def _delete(self, action: DeletePod, epoch: int) -> None:
         known = self._picture.ours.get(action.name)
         if known is None and action.owner is not None:
-            await self._bury_before_birth(action, action.owner)
+            await self._bury_before_birth(action, action.owner, epoch)
         if known is None or known.tombstone or known.forgotten_at:
             return
         # 0 would remove the object at once, without a word of its kubelet: no proof that anything has ended.
@@ -214,16 +221,15 @@ class KubernetesCluster:
         except (NotFound, Conflict):
             return  # gone, or another one by now: the next look shows it
 
-    async def _bury_before_birth(self, action: DeletePod, owner: Owner) -> None:
+    async def _bury_before_birth(self, action: DeletePod, owner: Owner, epoch: int) -> None:
         """Take the name of a pod that is not there.
 
         Raises NotYet if it is there after all. What was only missed must not be ended for that: a watch may lose events, and
         an empty list may be a lie. Whoever wants it ended for another reason asks again.
         """
         namespace = pods.namespace_of(action.name, owner, self._settings)
-        known = await self._in_namespace(
-            namespace, owner, pods.tombstone(action, self._settings, image=self._settings.helper_image)
-        )
+        document = pods.tombstone(action, self._settings, image=self._settings.helper_image)
+        known = await self._in_namespace(namespace, owner, document, epoch)
         if not known.tombstone:
             msg = f"pod {action.name} is there after all"
             raise NotYet(msg, object_=action.name)

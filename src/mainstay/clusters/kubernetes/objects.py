@@ -108,6 +108,7 @@ class PodSpec(Slim, frozen=True):
     """`affinity` stays JSON: few pods have one, and few readers look."""
 
     node_name: str = ""
+    subdomain: str = ""
     scheduler_name: str = ""
     scheduling_gates: tuple[SchedulingGate, ...] = ()
     priority: int | None = None

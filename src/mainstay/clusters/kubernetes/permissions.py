@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mainstay.clusters.kubernetes.kinds import (
+    EVENTS,
     LEASES,
     NAMESPACES,
     NETWORK_POLICIES,
@@ -48,6 +49,7 @@ PERMISSIONS = (
         kind=PODS, subresource="exec", verbs=("get", "create"), why="hand code into pods and fetch output out of them"
     ),
     Permission(kind=SERVICE_ACCOUNTS, verbs=("create",), why="give pods an account that may do nothing"),
+    Permission(kind=EVENTS, verbs=("list",), why="say what keeps a pod from starting"),
     Permission(kind=SERVICES, verbs=("create",), why="let the ranks of a job find each other"),
     Permission(kind=NETWORK_POLICIES, verbs=("create",), why="keep projects from each other"),
     Permission(

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
+import structlog
+
 from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.errors import Unreachable
 from mainstay.clusters.kubernetes.informer import Informer, Key
@@ -14,11 +16,15 @@ from mainstay.clusters.kubernetes.kinds import NODES, PODS
 from mainstay.clusters.kubernetes.nodes import is_off, is_silent, is_well, node_state, why_not
 from mainstay.clusters.kubernetes.objects import Node, Pod
 from mainstay.clusters.kubernetes.states import NOTHING, View, view_of
+from mainstay.clusters.kubernetes.trust import Trust
+from mainstay.clusters.kubernetes.waiting import Waiting
 from mainstay.domain.allocation import PodState, Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Denied, MainstayError, Unavailable
 from mainstay.domain.quantity import Resources
 from mainstay.ports import Clock
+
+log = structlog.get_logger()
 
 SYNC_SECONDS_MAX = 15.0
 """A look waits so long for the first list; then the turn fails and the next one goes on waiting."""
@@ -66,11 +72,14 @@ class Picture:
         self.identity = ""
         """Of the cluster that is shown: another one at the same address never takes its place."""
         self._seen_until = 0
+        self._trust = Trust()
+        self._broken: frozenset[str] = frozenset()
         self._used: dict[str, Used] = {}
         self._states: dict[str, NodeState] = {}
         self._ours: dict[str, View] = {}
         self.ours: Mapping[str, View] = MappingProxyType(self._ours)
         """Every pod of ours by its name, forgotten ones and tombstones included."""
+        self.waiting = Waiting(api, clock)
         self._tasks: list[asyncio.Task[object]] = []
 
     async def ready(self) -> None:
@@ -107,12 +116,24 @@ class Picture:
         """Every node as we may use it, by name."""
         for name in self._nodes_by_name() - self._states.keys():
             self._states[name] = node_state(self._node(name), self._used_on(name).others)
-        return tuple(self._states[name] for name in sorted(self._states))
+        return tuple(self._state(name) for name in sorted(self._states))
 
     def learn(self, pod: Pod) -> View:
         """Take in a pod that a request has shown; what is kept of it."""
         self._pods.learn(pod)
         return self._pods.objects[pod.metadata.key]
+
+    def judge(self) -> None:
+        """Find out which nodes refuse what they are given."""
+        now = self._api.server_time()
+        broken = frozenset(self._trust.broken(now))
+        for node in sorted(broken - self._broken):
+            log.warning("node_refuses_pods", node=node, reason=self._trust.why_not(node, now))
+        self._broken = broken
+
+    def _state(self, name: str) -> NodeState:
+        state = self._states[name]
+        return replace(state, ready=False) if name in self._broken else state
 
     def has_node(self, name: str) -> bool:
         """Whether it is there, ready or not."""
@@ -120,7 +141,9 @@ class Picture:
 
     def why_not(self, node: str) -> str:
         """Why nothing is placed on a node; empty if it is ready."""
-        return why_not(self._node(node)) if self.has_node(node) else "it is not there"
+        if not self.has_node(node):
+            return "it is not there"
+        return why_not(self._node(node)) or self._trust.why_not(node, self._api.server_time())
 
     def free(self, node: str) -> Resources:
         """What is left of a node beside all that still runs there, ended pods whose helpers linger included."""
@@ -139,7 +162,7 @@ class Picture:
             return self._of_tombstone(known, state)
         if known.node in silent and state.seen is not Seen.ENDED:
             return _unknown(state, f"node {known.node} does not report any more")
-        return state
+        return self.waiting.explained(known, state)
 
     def _of_tombstone(self, known: View, state: PodState) -> PodState:
         """A pod that vanished from the API server: its node must have had the time to end what it ran (R5)."""
@@ -164,6 +187,7 @@ class Picture:
         self._states.pop(key[1], None)
 
     def _pod_changed(self, key: Key, old: View | None, new: View | None) -> None:
+        self._trust.changed(old, new)
         for known, sign in ((old, -1), (new, 1)):
             if known is not None and known.node and known.holds != NOTHING:
                 self._hold(known, sign)

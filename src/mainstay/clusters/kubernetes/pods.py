@@ -14,6 +14,7 @@ from typing import Any
 
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.names import FILES, MAIN, OUTPUTS
+from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.domain.allocation import CreatePod, DeletePod, Owner
 
@@ -167,21 +168,23 @@ def default_deny(owner: Owner, settings: Settings) -> Document:
     }
 
 
-def gang_service(action: CreatePod, settings: Settings, *, rank0_uid: str) -> Document:
-    """By it the ranks of a gang find each other, also before they are ready. It goes with the pod of rank 0."""
-    spec = action.spec
+def gang_service(first: Pod) -> Document:
+    """By it the ranks of a gang find each other, also before they are ready. It goes with the pod of rank 0, the `first`."""
+    meta = first.metadata
+    kept = (names.MANAGED_BY, names.SYSTEM, names.TENANT, names.PROJECT, names.GANG)
+    labels = {name: meta.labels[name] for name in kept}
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
-            "name": names.gang_service(spec.gang),
-            "labels": {**_labels(spec.owner, settings), names.GANG: spec.gang},
-            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": action.name, "uid": rank0_uid}],
+            "name": first.spec.subdomain,
+            "labels": labels,
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": meta.name, "uid": meta.uid}],
         },
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {names.SYSTEM: names.short(settings.system), names.GANG: spec.gang},
+            "selector": {name: labels[name] for name in (names.SYSTEM, names.GANG)},
         },
     }
 
@@ -268,11 +271,15 @@ def _environment(action: CreatePod, settings: Settings) -> list[tuple[str, str]]
 
 
 def _hosts(action: CreatePod, settings: Settings) -> list[str]:
+    """By rank. Ranks that have just started may not be found for a few seconds: whoever connects tries again."""
     spec = action.spec
     if spec.size == 1:
         return ["localhost"]
     domain = f"{names.gang_service(spec.gang)}.{namespace_of(action.name, spec.owner, settings)}.svc"
-    return [f"{names.gang_of(action.name)}-{rank}.{domain}" for rank in range(spec.size)]
+    hosts = [f"{names.gang_of(action.name)}-{rank}.{domain}" for rank in range(spec.size)]
+    # Rank 0 listens at its name at once, and the service knows it only seconds later; its own hosts file always does.
+    hosts[spec.rank] = action.name
+    return hosts
 
 
 def _resources(action: CreatePod) -> Document:

@@ -25,6 +25,7 @@ DISRUPTION_REASONS = frozenset({"Evicted", "Preempting", "NodeShutdown", "Termin
 """Of a pod that its kubelet or the control plane of its cluster ended."""
 LOST_REASONS = frozenset({"ContainerStatusUnknown"})
 """The kubelet has lost sight of a container that it ran."""
+DEADLINE_REASON = "DeadlineExceeded"
 DETAIL_CHARACTERS = 500
 
 
@@ -40,7 +41,8 @@ class View:
     state: PodState | None = None
     """What we report of it; None if it is not ours."""
     identity: str = ""
-    gang: str = ""
+    calls: str = ""
+    """Of the first rank of a gang: the service by which its ranks find each other."""
     deleting: int = 0
     """Its grace in seconds once somebody has asked for its end; 0 if nobody has."""
     waits_for_files: bool = False
@@ -52,6 +54,11 @@ class View:
     """Its main container has started: there is a log."""
     hopeless: str = ""
     """Why it cannot start as things stand, in words; empty if nothing is wrong."""
+    taken: bool = False
+    """Its kubelet has said that it has it."""
+    refusal: str = ""
+    """Why its kubelet did not take it, in words."""
+    refused_at: int = 0
     created_at: int = 0
     """Server's time, UTC microseconds."""
     tombstone: bool = False
@@ -83,7 +90,7 @@ def view(pod: Pod, *, system: str) -> View:
         holds=holds,
         state=state_of(pod),
         identity=meta.annotations.get(names.IDENTITY, ""),
-        gang=meta.labels.get(names.GANG, ""),
+        calls=pod.spec.subdomain if meta.labels.get(names.RANK) == "0" else "",
         deleting=deleting,
         waits_for_files=files is not None and files.state.running is not None,
         mounts=meta.annotations.get(names.MOUNTS, ""),
@@ -91,6 +98,9 @@ def view(pod: Pod, *, system: str) -> View:
         serves=names.PORT in meta.annotations,
         logged=main is not None and (main.state.running is not None or main.state.terminated is not None),
         hopeless=hopeless(pod),
+        taken=bool(pod.status.start_time),
+        refusal=refusal(pod),
+        refused_at=instant(pod.status.start_time) or instant(meta.creation_timestamp),
         created_at=instant(meta.creation_timestamp),
         tombstone=names.TOMBSTONE in meta.labels,
         last_node=meta.annotations.get(names.LAST_NODE, ""),
@@ -117,6 +127,13 @@ def state_of(pod: Pod) -> PodState:
     if main is not None and main.state.running is not None:
         return _running(pod, main)
     return _starting(pod, main)
+
+
+def refusal(pod: Pod) -> str:
+    """Why its kubelet did not take a pod that it was given, in words: no room, no device, not for this node."""
+    status = pod.status
+    refused = status.phase == "Failed" and status.reason and status.reason not in DISRUPTION_REASONS | {DEADLINE_REASON}
+    return _shown(f"{status.reason}: {status.message}") if refused and not status.container_statuses else ""
 
 
 def hopeless(pod: Pod) -> str:
@@ -177,7 +194,7 @@ def _end(pod: Pod, end: Terminated) -> tuple[End, str]:
         return End.START_FAILED, _shown(end.message)
     if end.reason == "OOMKilled":
         return End.OUT_OF_MEMORY, ""
-    if pod.status.reason == "DeadlineExceeded" and end.exit_code != 0 and _had_come(_deadline(pod), end):
+    if pod.status.reason == DEADLINE_REASON and end.exit_code != 0 and _had_come(_deadline(pod), end):
         return End.DEADLINE, ""
     if end.exit_code != 0 and _was_disrupted_before(pod, end):
         return End.LOST, _why(pod)

@@ -165,13 +165,13 @@ class LocalCluster:
             await asyncio.gather(task, return_exceptions=True)
 
     def _check(self, action: CreatePod, epoch: int) -> None:
-        """Raises Fenced, Invalid, Gone, Conflict."""
+        """Raises Fenced, NoCapacity, Invalid, Gone, Conflict."""
         with self._fence.admit(epoch):
             self._check_name(action)
         spec = action.spec
         if action.node != self._node.name:
             msg = f"no such node: {action.node}"
-            raise Invalid(msg, object_=action.node)
+            raise NoCapacity(msg, object_=action.node)
         if spec.image:
             msg = f"this machine runs processes, not container images: {spec.image}"
             raise Invalid(msg, object_=action.name, hint="leave `image` out, or add a Kubernetes cluster")

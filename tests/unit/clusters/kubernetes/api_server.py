@@ -11,6 +11,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 import msgspec
@@ -91,7 +92,10 @@ class Server:
         self._answer("get", kind)
         return msgspec.convert(self._found(kind.plural, namespace, name), kind.type)
 
-    async def create(self, kind: Any, namespace: str, document: Any) -> Any:
+    async def create(self, kind: Any, namespace: str, document: Any, *, not_after: float = inf) -> Any:
+        if self.clock.monotonic() > not_after:
+            msg = "too late to be sent"
+            raise OutcomeUnknown(msg)
         name = document["metadata"]["name"]
         self.asked.append(("create", kind.plural, name))
         self._answer("create", kind)
@@ -197,6 +201,11 @@ class Server:
             startTime=self.stamp(),
             containerStatuses=[{"name": names.MAIN, "state": {"running": {"startedAt": self.stamp()}}}],
         )
+
+    def refuse(self, name: str) -> None:
+        """Its kubelet does not take it."""
+        words = "Pod was rejected: Node didn't have enough resource: cpu"
+        self.status(name, phase="Failed", reason="OutOfcpu", message=words, startTime=self.stamp())
 
     def finish(self, name: str, code: int = 0, **more: Any) -> None:
         """It ends, its helper too; an object that only waited for that goes."""

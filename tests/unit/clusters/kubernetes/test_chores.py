@@ -24,9 +24,10 @@ from mainstay.clusters.kubernetes.states import View, view
 from mainstay.domain.artifact import Tree
 from mainstay.simulation.files import MemoryArtifacts
 from tests.clock import ManualClock
-from tests.unit.clusters.kubernetes.objects import SYSTEM, pod
+from tests.unit.clusters.kubernetes.objects import OWNER, SYSTEM, pod
 from tests.unit.clusters.kubernetes.server import Process, Server
 
+HOME = names.namespace(OWNER, system=SYSTEM)
 TOMBSTONE_SECONDS = 600
 
 
@@ -63,7 +64,7 @@ class Rig:
         object_ = pod(name, **shown)
         self.seen.ours[name] = view(object_, system=names.short(SYSTEM))
         self.server.objects.setdefault(
-            ("pods", "ns", name),
+            ("pods", HOME, name),
             {
                 "metadata": {
                     "name": name,
@@ -81,7 +82,7 @@ class Rig:
             await asyncio.sleep(0)
 
     def object(self, name: str = "p") -> dict[str, Any] | None:
-        return self.server.objects.get(("pods", "ns", name))
+        return self.server.objects.get(("pods", HOME, name))
 
     def did(self, verb: str) -> int:
         return sum(1 for call in self.server.calls if call == (verb, "pods"))
@@ -111,7 +112,7 @@ def forgotten(rig: Rig, *, seconds_ago: int) -> dict[str, Any]:
 async def test_a_pod_that_can_never_start_is_given_up_at_once_and_the_verdict_comes_first(rig):
     rig.show(**waiting("InvalidImageName"))
     await rig.round()
-    assert [verb for verb, _ in rig.server.calls] == ["patch", "delete"]
+    assert [verb for verb, _ in rig.server.calls] == ["get", "patch", "delete"]
     assert rig.object()["metadata"]["annotations"][names.VERDICT] == "InvalidImageName: in words"  # type: ignore[index]
 
 
@@ -216,7 +217,7 @@ async def test_another_pod_of_the_same_name_is_not_buried_for_it(rig):
 async def test_one_that_cannot_be_buried_does_not_keep_the_others(rig):
     for name in ("a", "b", "c"):
         rig.show(name, **forgotten(rig, seconds_ago=TOMBSTONE_SECONDS))
-    del rig.server.objects["pods", "ns", "b"]
+    del rig.server.objects["pods", HOME, "b"]
     await rig.round()
     assert rig.did("delete") == 2
 

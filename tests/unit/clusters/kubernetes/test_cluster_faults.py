@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from mainstay.clusters.kubernetes import names, picture
 from mainstay.clusters.kubernetes.cluster import KubernetesCluster
 from mainstay.clusters.kubernetes.errors import Forbidden, Unreachable
 from mainstay.clusters.kubernetes.settings import Settings
+from mainstay.clusters.kubernetes.trust import REFUSALS_MAX, REFUSED_SECONDS
 from mainstay.domain.allocation import CreatePod, DeletePod, End, PodState, Seen
-from mainstay.domain.errors import Denied, Gone, Invalid, MainstayError, NotYet, Unavailable
+from mainstay.domain.errors import Denied, Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet, Unavailable
 from tests.clock import ManualClock
 from tests.clusters import OWNER, create
 from tests.unit.clusters.kubernetes.api_server import Server
@@ -233,10 +235,14 @@ async def test_another_cluster_at_the_same_address_is_not_looked_at(bed):
     await bed.state()
     bed.server.identity = "cluster-2"
     bed.server.restore({key: one for key, one in bed.server.objects.items() if key[0] == "nodes"}, 50)
-    with pytest.raises(MainstayError, match="another cluster"):
+
+    async def looks() -> None:
         for _ in range(50):
             assert (await bed.state()).seen is Seen.RUNNING
             bed.clock.advance(1)
+
+    with pytest.raises(MainstayError, match="another cluster"):
+        await looks()
 
 
 async def test_after_an_outage_nothing_counts_as_witnessed_before_kubelets_could_report(bed):
@@ -273,3 +279,88 @@ async def test_who_may_not_list_is_told_what_to_grant(bed, monkeypatch):
     monkeypatch.setattr(picture, "SYNC_SECONDS_MAX", 0.05)
     with pytest.raises(Denied, match="nodes is forbidden"):
         await bed.cluster.observe()
+
+
+async def test_a_node_that_refuses_ten_pods_is_left_alone_for_a_while(bed):
+    made, refused = [], 0
+    for number in range(40):
+        name = f"w{number}-1-0"
+        with contextlib.suppress(NoCapacity):
+            await bed.act(creation(name))
+            made.append(name)
+        if number % 3 == 2:
+            for waiting in made[refused:]:
+                bed.server.refuse(waiting)
+            refused = len(made)
+            await bed.settle()
+    assert len(made) == REFUSALS_MAX
+    assert [node.ready for node in (await bed.cluster.observe()).nodes] == [False]
+    with pytest.raises(NoCapacity, match="refused 10 pods within 300 s, at last with: OutOfcpu"):
+        await bed.act(creation("other-1-0"))
+    again = bed.fresh()
+    assert [node.ready for node in (await again.observe()).nodes] == [False]
+    await bed.later(REFUSED_SECONDS + 1)
+    assert [node.ready for node in (await bed.cluster.observe()).nodes] == [True]
+    await bed.act(creation("other-1-0"))
+
+
+async def test_a_node_that_has_refused_one_gets_few_more_at_once(bed):
+    for number in range(REFUSALS_MAX):
+        await bed.act(creation(f"w{number}-1-0"))
+    bed.server.refuse("w0-1-0")
+    await bed.settle()
+    with pytest.raises(NoCapacity, match="not taken the last 9 yet: OutOfcpu"):
+        await bed.act(creation("next-1-0"))
+    bed.server.run("w1-1-0")
+    await bed.settle()
+    await bed.act(creation("next-1-0"))
+
+
+async def test_ranks_find_each_other_also_if_nobody_heard_that_the_first_was_made(bed):
+    bed.server.deaf["create", "pods"] = 1
+    with pytest.raises(Unavailable):
+        await bed.act(creation(size=2))
+    await bed.cluster.observe()
+    await bed.until(lambda: [key for key in bed.server.objects if key[0] == "services"])
+    ((_, namespace, name),) = [key for key in bed.server.objects if key[0] == "services"]
+    assert (namespace, name) == (HOME, bed.server.pod(POD)["spec"]["subdomain"])
+
+
+async def test_what_was_admitted_long_ago_is_not_made_any_more(bed):
+    """A leader is stopped between its look at the fence and its write, until the tombstone is gone."""
+    asked = bed.server.create
+
+    async def stopped(kind: Any, *arguments: Any, **options: Any) -> Any:
+        if kind.plural == "pods":
+            bed.clock.advance(700)
+        return await asked(kind, *arguments, **options)
+
+    await bed.cluster.observe()
+    bed.server.put("namespaces", "", {"metadata": {"name": HOME}})
+    bed.server.create = stopped
+    with pytest.raises(Unavailable):
+        await bed.act(creation())
+    assert [key for key in bed.server.objects if key[0] == "pods"] == []
+
+
+async def test_whoever_waits_for_a_turn_is_admitted_when_it_comes(bed):
+    await bed.act(deletion("before-1-0", node=""))
+    bed.cluster._pace._not_before = bed.clock.monotonic() + 30
+    later = bed.fresh()
+    await later.act(deletion("after-1-0", node=""), epoch=2)
+    with pytest.raises(Fenced):
+        await bed.act(creation(), epoch=1)
+    assert POD not in bed.pods("create")
+
+
+async def test_a_hopeless_pod_that_has_just_started_is_not_given_up(bed):
+    await bed.act(creation())
+    waiting = [{"name": names.MAIN, "state": {"waiting": {"reason": "InvalidImageName", "message": "no such"}}}]
+    bed.server.status(POD, phase="Pending", startTime=bed.server.stamp(), containerStatuses=waiting)
+    await bed.settle()
+    bed.server.unseen.add(POD)
+    bed.server.run(POD)
+    for _ in range(5):
+        await bed.cluster.observe()
+        await bed.later(1)
+    assert (bed.pods("patch"), bed.pods("delete")) == ([], [])

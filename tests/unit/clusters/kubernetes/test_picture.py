@@ -51,7 +51,7 @@ class Watched:
     def at(self, seconds: float) -> None:
         self.seen_at = T0 + round(seconds * 1_000_000)
         for informer in (self.picture._nodes, self.picture._pods):
-            informer._heard()
+            informer._heard(self.seen_at)
 
     def reported(self, name: str = "run-1-0"):
         return {state.name: state for state in self.picture.pods()}[name]
@@ -191,7 +191,7 @@ async def test_a_view_that_heard_nothing_for_too_long_is_none():
     watched = Watched()
     for informer in (watched.picture._nodes, watched.picture._pods):
         informer.synced.set()
-        informer._heard()
+        informer._heard(T0)
     watched.picture._tasks = [None]  # type: ignore[list-item]  # they run already
     await watched.picture.ready()
     watched.clock.advance(SILENT_SECONDS_MAX + 1)

@@ -7,13 +7,15 @@ import dataclasses
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from pydantic import ValidationError
 
 from mainstay.clusters.kubernetes import names, pods
 from mainstay.clusters.kubernetes.names import FILES, MAIN, OUTPUTS
-from mainstay.domain.allocation import DeletePod
+from mainstay.clusters.kubernetes.objects import Pod
+from mainstay.domain.allocation import CreatePod, DeletePod
 from mainstay.domain.workload import Mount
 from mainstay.wire.job import Job
 from tests.clusters import OWNER, create
@@ -29,6 +31,7 @@ OURS = {
 SPEC_FIELDS = {
     "restartPolicy",
     "shareProcessNamespace",
+    "serviceAccountName",
     "automountServiceAccountToken",
     "enableServiceLinks",
     "securityContext",
@@ -160,13 +163,20 @@ def test_the_same_request_is_the_same_object_and_any_other_has_another_identity(
     assert pods.identity(action) not in {pods.identity(other) for other in others}
 
 
+def service_of(action: CreatePod) -> dict[str, Any]:
+    """As the cluster shows its pod, so is its service."""
+    shown = copy.deepcopy(pods.pod(action, SETTINGS))
+    shown["metadata"]["uid"] = "uid"
+    return pods.gang_service(msgspec.convert(shown, Pod))
+
+
 @given(action=creations())
 def test_every_object_says_whose_it_is(action):
     owner = action.spec.owner
     tombstone = DeletePod(name=action.name, grace_seconds=1, owner=owner)
     for document in (
         pods.pod(action, SETTINGS),
-        pods.gang_service(action, SETTINGS, rank0_uid="uid"),
+        service_of(action),
         pods.namespace("ms-x", owner, SETTINGS),
         pods.default_deny(owner, SETTINGS),
         pods.tombstone(tombstone, SETTINGS, image="busybox"),
@@ -213,7 +223,7 @@ def test_helpers_are_there_for_what_they_do_and_for_nothing_else():
 
 def test_the_service_of_a_gang_goes_with_its_first_rank_and_finds_all_of_them():
     action = create("run-1-0", "n1", script="", gang="run-1", size=2)
-    service, pod = pods.gang_service(action, SETTINGS, rank0_uid="uid"), pods.pod(action, SETTINGS)
+    service, pod = service_of(action), pods.pod(action, SETTINGS)
     assert service["metadata"]["ownerReferences"][0]["uid"] == "uid"
     assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
     assert pod["spec"]["subdomain"] == service["metadata"]["name"]
