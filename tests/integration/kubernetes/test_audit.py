@@ -97,7 +97,8 @@ async def everything(rig: Rig, artifacts: Artifacts) -> None:
     tree = await artifacts.put_tree(Tree(entries=(Entry(path="run.sh", size=len(code), digest=digest),)))
     gang = {"gang": "gang-1", "size": 2}
     await rig.create("g-1-0", Program(), argv=("/bin/sh", "run.sh"), mounts=mount(tree, "."), rank=0, **gang)
-    await rig.create("g-1-1", Program(lines=("second",)), rank=1, **gang)
+    said = ("/bin/sh", "-c", 'printf "%s\\n" "$A" "$@"', "sh", "$(HOME)", "$$(HOME)", "$$")
+    await rig.create("g-1-1", Program(), argv=said, env=(("A", "$$(HOME)"),), rank=1, **gang)
     for name in ("g-1-0", "g-1-1"):
         ended = await rig.seen(name, Seen.ENDED)
         assert (ended.end, ended.exit_code) == (End.EXITED, 0), ended
@@ -114,7 +115,18 @@ async def everything(rig: Rig, artifacts: Artifacts) -> None:
         await rig.create("never-1-0", Program())
     for name in ("g-1-0", "g-1-1", "long-1-0", "never-1-0"):
         await rig.until(ForgetPod(name=name))
-    assert await rig.log("g-1-1") == "second\n"
+    assert await rig.log("g-1-1") == "$$(HOME)\n$(HOME)\n$$(HOME)\n$$\n"
+
+
+async def why_it_waits(rig: Rig, plane: ControlPlane) -> None:
+    """A pod whose image is nowhere: its events are asked for after a few seconds."""
+    await rig.create("waits-1-0", Program(), image="localhost/absent:1")
+    while ("list", "events") not in {used(event) for event in requests(plane)}:
+        await rig.cluster.observe()
+        await rig.let_pass(0.2)
+    await rig.act(DeletePod(name="waits-1-0", grace_seconds=1))
+    await rig.seen("waits-1-0", Seen.ENDED)
+    await rig.until(ForgetPod(name="waits-1-0"))
 
 
 async def whole_log(rig: Rig, pod: str) -> str:
@@ -136,6 +148,7 @@ def used(event: dict[str, Any]) -> tuple[str, str]:
 async def test_it_uses_what_it_is_granted_and_leaves_nothing(rig: Rig, artifacts: Artifacts, real: RealCluster) -> None:
     plane = real.control_plane
     await everything(rig, artifacts)
+    await why_it_waits(rig, plane)
     (namespace,) = plane.ask("/api/v1/namespaces?labelSelector=mainstay.dev/tenant")["items"]
     place = f"/api/v1/namespaces/{namespace['metadata']['name']}"
     while plane.ask(f"{place}/pods")["items"]:  # the looks of a leader bury

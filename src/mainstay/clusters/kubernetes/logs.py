@@ -17,7 +17,7 @@ from typing import IO
 import structlog
 
 from mainstay.clusters.kubernetes.api import KubeApi
-from mainstay.clusters.kubernetes.errors import ApiError, NotFound
+from mainstay.clusters.kubernetes.errors import ApiError, Invalid, NotFound
 from mainstay.clusters.kubernetes.names import MAIN
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.capacity import LogChunk
@@ -144,6 +144,11 @@ class Logs:
         except NotFound:
             into.whole = ended
         except ApiError as error:
+            if ended and isinstance(
+                error, Invalid
+            ):  # a container that never ran has none, and is not asked for it again
+                into.whole = True
+                return
             into.failures += 1
             log.debug("log_stream_broke", pod=pod, reason=error.message)
             await self._clock.sleep(min(AGAIN_SECONDS * 2.0**into.failures, 30.0))

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from mainstay.clusters.kubernetes import logs as module
-from mainstay.clusters.kubernetes.errors import NotFound, Unreachable
+from mainstay.clusters.kubernetes.errors import Invalid, NotFound, Unreachable
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.domain import errors
 from mainstay.simulation.files import MemoryArtifacts
@@ -124,6 +124,14 @@ async def test_the_log_of_a_container_that_is_gone_is_what_was_heard_of_it(rig):
     del rig.server.logs["p"]
     await rig.kept()
     assert (await rig.logs.read_kept("p", offset=0, limit=10)).data == b"one\n"
+
+
+async def test_the_end_of_a_pod_that_never_ran_does_not_wait_for_a_log(rig):
+    refusal = Invalid('container "main" in pod "p" is terminated')
+    rig.server.logs["p"] = [refusal]
+    await rig.kept()
+    assert rig.server.clock.slept == []
+    assert (await rig.logs.read_kept("p", offset=0, limit=10)).data == b""
 
 
 async def test_nobody_has_no_log(rig):
