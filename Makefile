@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TESTS ?= tests
 
-.PHONY: help setup demo testbed testbed-programs test check format lock reference clean
+.PHONY: help setup demo demo-kubernetes testbed testbed-programs test check format lock reference clean
 
 help:  ## this list
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,6 +18,9 @@ $(STAMP): requirements/all.txt requirements/bootstrap.txt pyproject.toml scripts
 
 demo: $(STAMP)  ## the main job: train, deploy, predict, bill
 	@$(PY) scripts/demo.py
+
+demo-kubernetes: $(STAMP)  ## the same in real containers on a real Kubernetes, built once in about ten minutes
+	@PYTHONPATH=. $(PY) scripts/demo_kubernetes.py
 
 testbed: $(STAMP)  ## a real Kubernetes on this machine until Ctrl-C; NODES=10 hollow ones, REAL=0 or 1
 	@scripts/ensure-containerd
@@ -44,7 +47,7 @@ format: $(STAMP)  ## format and mend what can be mended
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-reference: $(STAMP)  ## generate docs/reference from the code
+reference: $(STAMP)  ## generate docs/reference and the roles of deploy/ from the code
 	@$(PY) scripts/generate_reference.py
 
 bench-%: $(STAMP)  ## one benchmark, e.g. bench-submit

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 
-from mainstay.domain.allocation import Allocation
+from mainstay.domain.allocation import Allocation, Seen
 from mainstay.domain.capacity import Node
 from mainstay.domain.errors import NotFound
 from mainstay.domain.fleet import ClusterRecord, Stay
@@ -80,7 +81,7 @@ def workload(connection: sa.Connection, reference: str, *, tenant: str) -> Workl
     if not found:
         msg = f"no such workload: {text}"
         raise NotFound(msg, object_=text, hint="list them with: mainstay ps -a")
-    return codec.workload_of(cast("SpecifiedWorkloadRow", found[0]))
+    return _explained(connection, found)[0]
 
 
 def workloads(connection: sa.Connection, which: WorkloadFilter, *, before: int, limit: int) -> tuple[Workload, ...]:
@@ -97,7 +98,35 @@ def workloads(connection: sa.Connection, which: WorkloadFilter, *, before: int, 
     if which.phases and not any(phase.final for phase in which.phases):
         # Says nothing new to us, but it is what SQLite must read to take the index of what is open.
         query = query.where(table.c.phase < sa.literal_column(str(int(Phase.SUCCEEDED))))
-    return tuple(codec.workload_of(cast("SpecifiedWorkloadRow", row)) for row in fetch(connection, query))
+    return _explained(connection, fetch(connection, query))
+
+
+def _explained(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> tuple[Workload, ...]:
+    """With what the cluster says of pods that have not started: it changes while the phase does not."""
+    found = tuple(codec.workload_of(cast("SpecifiedWorkloadRow", row)) for row in rows)
+    starting = {row.key: row.attempt for row in found if row.phase in _STARTING}
+    if not starting:
+        return found
+    table = tables.allocations
+    query = sa.select(table.c.workload_key, table.c.attempt, table.c.detail).where(
+        table.c.workload_key.in_(starting),
+        table.c.seen.in_([int(Seen.PULLING), int(Seen.STARTING)]),
+        table.c.detail != "",
+    )
+    said = {
+        row["workload_key"]: row["detail"]
+        for row in fetch(connection, query.order_by(table.c.rank.desc()))
+        if row["attempt"] == starting[row["workload_key"]]
+    }
+    return tuple(_with_detail(row, said[row.key]) if row.key in said else row for row in found)
+
+
+_STARTING = frozenset({Phase.PROVISIONING, Phase.PULLING, Phase.STARTING})
+
+
+def _with_detail(workload: Workload, detail: str) -> Workload:
+    reason = workload.reason
+    return replace(workload, reason=replace(reason, numbers={**reason.numbers, "detail": detail}))
 
 
 def allocations(connection: sa.Connection, workload_key: int) -> tuple[Allocation, ...]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
+from math import inf
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
+from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from mainstay import __version__
@@ -49,12 +51,24 @@ class Transport:
         self._server_time = (0, 0.0)  # UTC microseconds by the server, at this monotonic time
 
     async def request(
-        self, method: str, path: str, *, parameters: Parameters = (), body: bytes | None = None, content_type: str = ""
+        self,
+        method: str,
+        path: str,
+        *,
+        parameters: Parameters = (),
+        body: bytes | None = None,
+        content_type: str = "",
+        not_after: float = inf,
     ) -> bytes:
-        """The body of the answer. Raises ApiError."""
+        """The body of the answer. Raises ApiError. A request with a body is not sent after this monotonic second."""
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
         headers = {"Content-Type": content_type or "application/json"} if body is not None else {}
-        async with self._answer(method, path, parameters, timeout=timeout, data=body, headers=headers) as answer:
+        data = (
+            body
+            if body is None or not_after == inf
+            else _Timely(body, in_time=lambda: self._clock.monotonic() <= not_after)
+        )
+        async with self._answer(method, path, parameters, timeout=timeout, data=data, headers=headers) as answer:
             return await _content(answer, ANSWER_BYTES_MAX)
 
     @asynccontextmanager
@@ -210,6 +224,24 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
     for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
         made.setsockopt(socket.IPPROTO_TCP, option, value)
     return made
+
+
+class _Timely(aiohttp.BytesPayload):
+    """A body that is held back once it is too late, and with it the head that goes out in the same breath.
+
+    It is asked when it has a connection: whoever is stopped after that finds this one closed by the server.
+    """
+
+    def __init__(self, body: bytes, *, in_time: Callable[[], bool]) -> None:
+        super().__init__(body)
+        self._in_time = in_time
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """As every body, in time."""
+        if not self._in_time():
+            msg = "too late to be sent"
+            raise ConnectionAbortedError(msg)
+        await super().write_with_length(writer, content_length)
 
 
 def _tls_parts(credentials: Credentials) -> tuple[str, str, str]:

@@ -135,6 +135,16 @@ async def test_a_lost_answer_to_a_change_is_an_unknown_outcome_and_is_not_repeat
             await api.delete(PODS, "a", "x")
 
 
+async def test_what_is_too_late_is_not_sent_and_the_connection_is_not_used_again() -> None:
+    async with connected(says(pod("x")), says(pod("x"))) as (api, server):
+        now = api._transport._clock.monotonic()
+        await api.create(PODS, "a", {"metadata": {"name": "x"}}, not_after=now + 60)
+        with pytest.raises(errors.OutcomeUnknown):
+            await api.create(PODS, "a", {"metadata": {"name": "y"}}, not_after=now - 1)
+        await api.get(PODS, "a", "x")
+    assert server.asked == ["POST /api/v1/namespaces/a/pods", "GET /api/v1/namespaces/a/pods/x"]
+
+
 async def test_a_lost_answer_to_a_question_is_no_contact() -> None:
     async with connected(breaks) as (api, _):
         with pytest.raises(errors.Unreachable):
