@@ -47,7 +47,7 @@ format: $(STAMP)  ## format and mend what can be mended
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-reference: $(STAMP)  ## generate docs/reference from the code
+reference: $(STAMP)  ## generate docs/reference and the roles of deploy/ from the code
 	@$(PY) scripts/generate_reference.py
 
 bench-%: $(STAMP)  ## one benchmark, e.g. bench-submit

@@ -256,7 +256,7 @@ async def kubernetes_rig(real: RealCluster, folder: Path, **options: Any) -> Rig
         now=clock.now,
         moment=2.0,
         resolution_us=1_000_000,
-        lag_us=120_000_000,
+        lag_us=180_000_000,
     )
 
 

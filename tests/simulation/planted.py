@@ -272,7 +272,7 @@ BUGS: tuple[tuple[Plant, int, int], ...] = (
     (an_endpoint_of_another_tenant_is_taken_over, 6, 800),
     (an_endpoint_of_another_tenant_is_removed, 4, 800),
     (what_an_endpoint_lets_go_of_runs_on, 1, 800),
-    (a_stopped_candidate_takes_over, 11, 2_500),
+    (a_stopped_candidate_takes_over, 9, 2_500),
     (the_output_of_any_rank_counts, 1, 800),
 )
 """Each with a seed that finds it, and the events that this takes."""

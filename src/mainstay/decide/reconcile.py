@@ -148,7 +148,10 @@ def _effects(row: Wanted, pod: PodState | None, *, missing_us: int) -> Iterator[
     allocation = row.allocation
     ended = pod is not None and pod.seen is Seen.ENDED
     if allocation.seen is Seen.ENDED:
-        if pod is not None and ended and not pod.forgotten:
+        if pod is not None and not ended:
+            # Back from the dead: of a restored cluster, or of a node that was said to be off. Its next attempt may run.
+            yield _deletion(row)
+        elif pod is not None and not pod.forgotten:
             yield ForgetPod(name=allocation.pod)
     elif allocation.stop:
         # Also where there is no pod: the tombstone refuses a creation that is still on its way.

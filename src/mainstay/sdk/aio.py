@@ -15,7 +15,7 @@ import httpx2
 
 from mainstay.sdk import calls
 from mainstay.sdk.client import CHUNK_BYTES, LOOK_SECONDS, LOOK_SECONDS_MAX
-from mainstay.sdk.config import find
+from mainstay.sdk.config import find, trusted
 from mainstay.sdk.errors import RunFailed
 from mainstay.sdk.request import Answer, Flow, Request, Result, Tries, require_success
 from mainstay.sdk.runs import FINAL, RunView
@@ -58,7 +58,11 @@ class AsyncClient:
         self._retries = retries
         self._sleep = sleep
         self._http = httpx2.AsyncClient(
-            base_url=found.url, headers={"Authorization": f"Bearer {found.token}"}, timeout=timeout, trust_env=False
+            base_url=found.url,
+            headers={"Authorization": f"Bearer {found.token}"},
+            timeout=timeout,
+            trust_env=False,
+            verify=trusted(),
         )
 
     async def __aenter__(self) -> Self:

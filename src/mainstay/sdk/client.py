@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import httpx2
 
 from mainstay.sdk import calls
-from mainstay.sdk.config import find
+from mainstay.sdk.config import find, trusted
 from mainstay.sdk.errors import RunFailed
 from mainstay.sdk.request import Answer, Flow, Request, Result, Tries, require_success
 from mainstay.sdk.runs import FINAL, RunView
@@ -61,7 +61,11 @@ class Client:
         self._retries = retries
         self._sleep = sleep
         self._http = httpx2.Client(
-            base_url=found.url, headers={"Authorization": f"Bearer {found.token}"}, timeout=timeout, trust_env=False
+            base_url=found.url,
+            headers={"Authorization": f"Bearer {found.token}"},
+            timeout=timeout,
+            trust_env=False,
+            verify=trusted(),
         )
 
     def __enter__(self) -> Self:

@@ -169,6 +169,7 @@ class FaultyCluster:
 
     def __init__(self, cluster: SimulatedCluster, dice: Dice, leaders: Leaders) -> None:
         self.name = cluster.name
+        self.acts_at_once = cluster.acts_at_once
         self._cluster = cluster
         self._dice = dice
         self._leaders = leaders

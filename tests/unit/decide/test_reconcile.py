@@ -114,6 +114,13 @@ def test_what_is_no_longer_wanted_is_deleted_whether_it_is_there_or_not(reported
     assert found.effects == (DeletePod(name="w-1-0", grace_seconds=7, owner=OWNER),)
 
 
+@pytest.mark.parametrize("reported", [pod(Seen.RUNNING, started_at=START), pod(Seen.UNKNOWN)])
+def test_what_lives_although_its_end_is_on_record_is_ended_again(reported):
+    found = compare([over()], [reported])
+    assert found.effects == (DeletePod(name="w-1-0", grace_seconds=7, owner=OWNER, node="n"),)
+    assert told(found) == []
+
+
 def test_a_change_is_recorded_with_what_it_was_read_from():
     (action,) = told(compare([wanted(version=4)], [pod(Seen.RUNNING, started_at=START)]))
     assert action.guards == (RowVersion(kind="allocation", key=1, version=4),)
@@ -170,8 +177,6 @@ def test_an_end_is_never_before_what_is_already_paid():
         (running(), pod(Seen.PULLING)),
         (running(), pod(Seen.NOTHING)),
         (running(seen=Seen.UNKNOWN), pod(Seen.STARTING)),
-        (over(), pod(Seen.RUNNING, started_at=START)),
-        (over(), pod(Seen.UNKNOWN)),
     ],
 )
 def test_a_report_older_than_the_record_changes_nothing(recorded, reported):
@@ -370,7 +375,7 @@ def test_an_end_is_concluded_only_from_a_report_of_it(before, pods, since):
 @given(rows(), reports(), SINCE)
 def test_nothing_that_runs_and_is_wanted_is_ever_deleted(before, pods, since):
     alive = {report.name for report in pods if report.seen in {Seen.PULLING, Seen.STARTING, Seen.RUNNING}}
-    kept = {row.allocation.pod for row in before if not row.allocation.stop}
+    kept = {row.allocation.pod for row in before if not row.allocation.stop and row.allocation.seen is not Seen.ENDED}
     for effect in compare(before, pods, since=since).effects:
         assert not (isinstance(effect, DeletePod) and effect.name in alive & kept)
 

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -62,6 +63,11 @@ class Logs:
     def __init__(self, api: KubeApi, artifacts: Artifacts, clock: Clock, *, cluster: str) -> None:
         self._api, self._artifacts, self._clock, self._cluster = api, artifacts, clock, cluster
         self._followed: dict[str, Followed] = {}
+
+    @property
+    def followed(self) -> AbstractSet[str]:
+        """The pods whose log is here, or on its way."""
+        return self._followed.keys()
 
     def follow(self, pod: str, namespace: str, *, ended: bool, wanted: bool = False) -> Followed | None:
         """Follow a log, if there is room or somebody wants it; None if not. `ended`: what there is now is all."""

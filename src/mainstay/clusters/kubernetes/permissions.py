@@ -14,9 +14,11 @@ from mainstay.clusters.kubernetes.kinds import (
     NETWORK_POLICIES,
     NODES,
     PODS,
+    SERVICE_ACCOUNTS,
     SERVICES,
     Kind,
 )
+from mainstay.clusters.kubernetes.names import CONTROL_NAMESPACE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,8 @@ class Permission:
     verbs: tuple[str, ...]
     why: str
     subresource: str = ""
+    namespace: str = ""
+    """The only one in which it is needed; empty: in any, since projects make new ones."""
 
     @property
     def resource(self) -> str:
@@ -44,8 +48,15 @@ PERMISSIONS = (
     Permission(
         kind=PODS, subresource="exec", verbs=("get", "create"), why="hand code into pods and fetch output out of them"
     ),
+    Permission(kind=SERVICE_ACCOUNTS, verbs=("create",), why="give pods an account that may do nothing"),
     Permission(kind=EVENTS, verbs=("list",), why="say what keeps a pod from starting"),
     Permission(kind=SERVICES, verbs=("create",), why="let the ranks of a job find each other"),
     Permission(kind=NETWORK_POLICIES, verbs=("create",), why="keep projects from each other"),
-    Permission(kind=LEASES, verbs=("get", "create", "patch"), why="let one leader act at a time"),
+    Permission(
+        kind=LEASES,
+        verbs=("get", "create", "patch"),
+        why="let one leader act at a time",
+        # Those of other namespaces are the heartbeats of nodes and the elections of the cluster's own controllers.
+        namespace=CONTROL_NAMESPACE,
+    ),
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.nodes import requests
-from mainstay.clusters.kubernetes.objects import ContainerStatus, Pod, Running, Terminated
+from mainstay.clusters.kubernetes.objects import Condition, ContainerStatus, Pod, Running, Terminated
 from mainstay.clusters.kubernetes.quantities import instant
 from mainstay.domain.allocation import End, PodState, Seen
 from mainstay.domain.quantity import Resources
@@ -21,8 +21,11 @@ HOPELESS_REASONS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 START_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 START_FAILURES = frozenset({"StartError", "ContainerCannotRun"})
 """Of a container that was made and could not run: no such command, not executable."""
+DISRUPTION_REASONS = frozenset({"Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost"})
+"""Of a pod that its kubelet or the control plane of its cluster ended."""
 LOST_REASONS = frozenset({"ContainerStatusUnknown"})
 """The kubelet has lost sight of a container that it ran."""
+DEADLINE_REASON = "DeadlineExceeded"
 DETAIL_CHARACTERS = 500
 
 
@@ -38,7 +41,8 @@ class View:
     state: PodState | None = None
     """What we report of it; None if it is not ours."""
     identity: str = ""
-    gang: str = ""
+    calls: str = ""
+    """Of the first rank of a gang: the service by which its ranks find each other."""
     deleting: int = 0
     """Its grace in seconds once somebody has asked for its end; 0 if nobody has."""
     waits_for_files: bool = False
@@ -50,12 +54,24 @@ class View:
     """Its main container has started: there is a log."""
     hopeless: str = ""
     """Why it cannot start as things stand, in words; empty if nothing is wrong."""
+    taken: bool = False
+    """Its kubelet has said that it has it."""
+    refusal: str = ""
+    """Why its kubelet did not take it, in words."""
+    refused_at: int = 0
     created_at: int = 0
     """Server's time, UTC microseconds."""
     tombstone: bool = False
     last_node: str = ""
+    grace: int = 0
+    """Seconds that it is given to end; on a tombstone, that the pod was given."""
     forgotten_at: int = 0
     """Unix seconds; 0 while its end is not on record."""
+
+
+def view_of(pod: Pod, *, system: str) -> View:
+    """What is kept of a pod, for the platform `system`."""
+    return view(pod, system=names.mark(pod.metadata.labels, pod.metadata.namespace, system=system))
 
 
 def view(pod: Pod, *, system: str) -> View:
@@ -74,7 +90,7 @@ def view(pod: Pod, *, system: str) -> View:
         holds=holds,
         state=state_of(pod),
         identity=meta.annotations.get(names.IDENTITY, ""),
-        gang=meta.labels.get(names.GANG, ""),
+        calls=pod.spec.subdomain if meta.labels.get(names.RANK) == "0" else "",
         deleting=deleting,
         waits_for_files=files is not None and files.state.running is not None,
         mounts=meta.annotations.get(names.MOUNTS, ""),
@@ -82,10 +98,14 @@ def view(pod: Pod, *, system: str) -> View:
         serves=names.PORT in meta.annotations,
         logged=main is not None and (main.state.running is not None or main.state.terminated is not None),
         hopeless=hopeless(pod),
+        taken=bool(pod.status.start_time),
+        refusal=refusal(pod),
+        refused_at=instant(pod.status.start_time) or instant(meta.creation_timestamp),
         created_at=instant(meta.creation_timestamp),
         tombstone=names.TOMBSTONE in meta.labels,
         last_node=meta.annotations.get(names.LAST_NODE, ""),
-        forgotten_at=_seconds(meta.labels.get(names.FORGOTTEN, "")),
+        grace=pod.spec.termination_grace_period_seconds or 0,
+        forgotten_at=_seconds(meta.labels[names.FORGOTTEN]) if names.FORGOTTEN in meta.labels else 0,
     )
 
 
@@ -107,6 +127,13 @@ def state_of(pod: Pod) -> PodState:
     if main is not None and main.state.running is not None:
         return _running(pod, main)
     return _starting(pod, main)
+
+
+def refusal(pod: Pod) -> str:
+    """Why its kubelet did not take a pod that it was given, in words: no room, no device, not for this node."""
+    status = pod.status
+    refused = status.phase == "Failed" and status.reason and status.reason not in DISRUPTION_REASONS | {DEADLINE_REASON}
+    return _shown(f"{status.reason}: {status.message}") if refused and not status.container_statuses else ""
 
 
 def hopeless(pod: Pod) -> str:
@@ -133,12 +160,10 @@ def _running(pod: Pod, main: ContainerStatus) -> PodState:
 
 
 def _starting(pod: Pod, main: ContainerStatus | None) -> PodState:
-    """Nothing is told of a pod before its kubelet has taken it."""
+    """A pod that has its node may be started at any moment: that goes on record at once, lest it be made again if it vanishes."""
     waiting = main.state.waiting if main else None
-    reason = waiting.reason if waiting else ""
-    seen = Seen.STARTING if pod.status.start_time else Seen.NOTHING
-    if reason in PULL_REASONS | HOPELESS_REASONS:
-        seen = Seen.PULLING
+    pulls = waiting is not None and waiting.reason in PULL_REASONS | HOPELESS_REASONS
+    seen = Seen.PULLING if pulls else Seen.STARTING if pod.spec.node_name else Seen.NOTHING
     return PodState(name=pod.metadata.name, node=pod.spec.node_name, seen=seen, detail=hopeless(pod))
 
 
@@ -169,9 +194,9 @@ def _end(pod: Pod, end: Terminated) -> tuple[End, str]:
         return End.START_FAILED, _shown(end.message)
     if end.reason == "OOMKilled":
         return End.OUT_OF_MEMORY, ""
-    if pod.status.reason == "DeadlineExceeded" and end.exit_code != 0:
+    if pod.status.reason == DEADLINE_REASON and end.exit_code != 0 and _had_come(_deadline(pod), end):
         return End.DEADLINE, ""
-    if _is_disrupted(pod) and end.exit_code != 0:
+    if end.exit_code != 0 and _was_disrupted_before(pod, end):
         return End.LOST, _why(pod)
     if _was_asked_to_end_before(pod, end):
         return End.STOPPED, ""
@@ -179,12 +204,16 @@ def _end(pod: Pod, end: Terminated) -> tuple[End, str]:
 
 
 def _lost(pod: Pod, was: Running, *, forgotten: bool) -> PodState:
-    """Its kubelet had it running when it was heard last, and the cluster has proof that nothing runs any more."""
+    """Its kubelet had it running when it was heard last, and the cluster has proof that nothing runs any more.
+
+    For how long it ran nobody has witnessed, so that it is charged for no more than is on record.
+    """
     return PodState(
         name=pod.metadata.name,
         node=pod.spec.node_name,
         seen=Seen.ENDED,
         started_at=instant(was.started_at),
+        ended_at=instant(was.started_at),
         end=End.LOST,
         detail=_why(pod) or "its node went",
         forgotten=forgotten,
@@ -208,12 +237,30 @@ def _is_over(pod: Pod) -> bool:
     return pod.status.phase in {"Failed", "Succeeded"}
 
 
-def _is_disrupted(pod: Pod) -> bool:
-    """Evicted, preempted, drained, or its node went: the infrastructure ended it. Source: KEP-3329."""
-    return any(c.type == "DisruptionTarget" and c.status == "True" for c in pod.status.conditions) or (
-        pod.status.phase == "Failed"
-        and pod.status.reason in {"Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost"}
-    )
+def _was_disrupted_before(pod: Pod, end: Terminated) -> bool:
+    """Evicted, preempted, drained, or its node went: the infrastructure ended it. Source: KEP-3329.
+
+    A helper may outlive the main container by hours: what befalls it says nothing of an end that was before.
+    """
+    condition = _disruption(pod)
+    if condition is not None:
+        return _had_come(instant(condition.last_transition_time), end)
+    return pod.status.phase == "Failed" and pod.status.reason in DISRUPTION_REASONS
+
+
+def _disruption(pod: Pod) -> Condition | None:
+    return next((c for c in pod.status.conditions if c.type == "DisruptionTarget" and c.status == "True"), None)
+
+
+def _deadline(pod: Pod) -> int:
+    """When its kubelet ends it; it counts from when it took it."""
+    started = instant(pod.status.start_time)
+    return started + pod.spec.active_deadline_seconds * 1_000_000 if started else 0
+
+
+def _had_come(moment: int, end: Terminated) -> bool:
+    """Whether a moment was before an end. One that is not known was, and so was one in the same second."""
+    return moment <= instant(end.finished_at) or not instant(end.finished_at)
 
 
 def _was_asked_to_end_before(pod: Pod, end: Terminated) -> bool:
@@ -227,7 +274,7 @@ def _was_asked_to_end_before(pod: Pod, end: Terminated) -> bool:
 
 def _why(pod: Pod) -> str:
     """What the cluster says of the end of a pod, in its words."""
-    condition = next((c for c in pod.status.conditions if c.type == "DisruptionTarget" and c.status == "True"), None)
+    condition = _disruption(pod)
     words = [pod.status.reason, pod.status.message]
     if condition is not None:
         words += [condition.reason, condition.message]
@@ -240,7 +287,8 @@ def _status(pod: Pod, container: str) -> ContainerStatus | None:
 
 
 def _seconds(text: str) -> int:
-    return int(text) if text.isdecimal() and len(text) < 16 else 0
+    """Unix seconds. What is no moment that we would have written was long ago: so the object does not stay for ever."""
+    return max(1, int(text)) if text.isdecimal() and len(text) <= 10 else 1
 
 
 def _shown(text: str) -> str:

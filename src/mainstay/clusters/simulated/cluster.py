@@ -16,6 +16,7 @@ class SimulatedCluster:
 
     def __init__(self, name: str, machines: Machines) -> None:
         self.name = name
+        self.acts_at_once = 1
         self._machines = machines
 
     async def observe(self) -> ClusterState:
