@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import re
-import secrets
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -23,15 +22,17 @@ from testbed.control_plane import ControlPlane
 from testbed.fixtures import unavailable, until
 from testbed.node import Node
 from tests import postgres
-from tests.integration.kubernetes.installed import MANIFESTS, apply, kubectl, objects
+from tests.integration.kubernetes.installed import MANIFESTS, kubectl, objects
 from tests.unit.clusters.kubernetes.restricted import faults
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
 ROOT = MANIFESTS.parents[1]
 OVERLAYS = sorted((MANIFESTS / "overlays").iterdir())
+PAGE = ROOT / "docs" / "how-to" / "install-on-kubernetes.md"
 POSTGRESQL_PORT = 5432
 START_SECONDS = 120.0
+SERVERS = "app.kubernetes.io/component=server"
 
 
 def rendered(overlay: Path) -> list[dict[str, Any]]:
@@ -117,7 +118,7 @@ class Installed:
         return done.stdout
 
     def replicas(self) -> list[str]:
-        found = objects(self.plane, "pods", "--namespace=mainstay", "--selector=app.kubernetes.io/component=server")
+        found = objects(self.plane, "pods", "--namespace=mainstay", f"--selector={SERVERS}")
         return [pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
 
@@ -136,41 +137,78 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
         outer = worker.machine.network.outer
         database = parts.enter_context(database_at(outer))
         store = parts.enter_context(object_store_at(outer))
-        token = f"mst_{secrets.token_hex(32)}"
-        write_overlay(folder, plane, worker, database=database, store=store, token=token)
-        apply(plane, folder)
+        write_overlay(folder, plane, worker)
+        shell = Shell(plane=plane, folder=folder, database=database, store=store)
+        secrets_made, started, used = tried()
+        shell.run(secrets_made)
         try:
-            kubectl(
-                plane,
-                "--namespace=mainstay",
-                "rollout",
-                "status",
-                "deployment/mainstay",
-                f"--timeout={START_SECONDS:.0f}s",
-            )
+            shell.run(started)
         except AssertionError:
-            told = kubectl(plane, "--namespace=mainstay", "describe", "pods")[-6_000:]
-            logs = kubectl(
-                plane,
-                "--namespace=mainstay",
-                "logs",
-                "--all-containers",
-                "--prefix",
-                "-l=app.kubernetes.io/name=mainstay",
+            print(kubectl(plane, "--namespace=mainstay", "describe", "pods")[-6_000:])
+            print(
+                kubectl(plane, "--namespace=mainstay", "logs", "--all-containers", "--prefix", f"--selector={SERVERS}")
             )
-            print(told, logs)
             raise
-        port = json.loads(kubectl(plane, "--namespace=mainstay", "get", "service", "mainstay", "-o=json"))["spec"][
-            "ports"
-        ][0]["nodePort"]
-        environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("MAINSTAY_")},
-            "MAINSTAY_SERVER": f"https://{worker.address}:{port}",
-            "MAINSTAY_TOKEN": token,
-            "MAINSTAY_CA_FILE": str(plane.keys.authority.certificate),
-            "XDG_CONFIG_HOME": str(folder / "config"),
-        }
+        (service,) = objects(plane, "services", "--namespace=mainstay")
+        shell.url = f"https://{worker.address}:{service['spec']['ports'][0]['nodePort']}"
+        shell.run(f"{used}\nenv > {folder}/environment")
+        environment = dict(
+            line.split("=", 1) for line in (folder / "environment").read_text().splitlines() if "=" in line
+        )
         yield Installed(plane=plane, node=worker, environment=environment)
+
+
+def tried() -> list[str]:
+    """The commands of the page that say that they are tried here."""
+    return re.findall(rf"<!-- tried: \S*{Path(__file__).name} -->\n```sh\n(.+?)```", PAGE.read_text(), re.DOTALL)
+
+
+@dataclass(slots=True, kw_only=True)
+class Shell:
+    """Somebody who follows the page, with the values of this test bed where it has examples."""
+
+    plane: ControlPlane
+    folder: Path
+    database: str
+    store: str
+    url: str = ""
+
+    def run(self, commands: str) -> None:
+        for example, value in self._values():
+            commands = commands.replace(example, value)
+        paths = (programs.path("kubectl").parent, Path(sys.executable).parent, os.environ["PATH"])
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MAINSTAY_")}
+        environment = {
+            **kept,
+            "PATH": ":".join(map(str, paths)),
+            "KUBECONFIG": str(self.plane.kubeconfig),
+            "XDG_CONFIG_HOME": str(self.folder / "config"),
+        }
+        done = subprocess.run(
+            ["sh", "-ec", commands], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
+
+    def _values(self) -> Iterator[tuple[str, str]]:
+        yield "deploy/kubernetes/overlays/mine", str(self.folder)
+        yield "tls.crt", str(self.folder / "tls.crt")
+        yield "tls.key", str(self.folder / "tls.key")
+        yield (
+            "postgresql://mainstay:PASSWORD@db.example.com/mainstay?sslmode=verify-full&sslrootcert=system",
+            self.database,
+        )
+        more = {
+            "AWS_ENDPOINT": self.store,
+            "AWS_ALLOW_HTTP": "true",
+            # The image of the test bed trusts nobody, and the client of the store asks for somebody to trust.
+            "SSL_CERT_FILE": "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+        }
+        options = "".join(f" --from-literal={name}={value}" for name, value in more.items())
+        yield " --from-literal=AWS_REGION=eu-central-1", f"{options} --from-literal=AWS_REGION=us-east-1"
+        yield "MAINSTAY_SERVER=https://mainstay.example.com", f"MAINSTAY_SERVER={self.url}"
+        yield "MAINSTAY_CA_FILE=ca.crt", f"MAINSTAY_CA_FILE={self.plane.keys.authority.certificate}"
+        image = f"localhost/mainstay:{mainstay_image.version()} --helper-image {images.BUSYBOX}"
+        yield "registry.example.com/mainstay:0.1", image
 
 
 @contextlib.contextmanager
@@ -202,78 +240,34 @@ def object_store_at(address: str) -> Iterator[str]:
         server.stop()
 
 
-def write_overlay(folder: Path, plane: ControlPlane, worker: Node, *, database: str, store: str, token: str) -> None:
+def write_overlay(folder: Path, plane: ControlPlane, worker: Node) -> None:
+    """The example with our image and addresses, and a way in from outside of the cluster."""
     keys = plane.keys.authority.server("mainstay", "mainstay.mainstay.svc", worker.address)
-    files = {
-        "token": token,
-        "secrets-key": f"msk_{secrets.token_hex(32)}",
-        "url": database,
-        "tls.crt": keys.certificate.read_text(),
-        "tls.key": keys.key.read_text(),
-    }
-    for name, content in files.items():
-        (folder / name).write_text(content)
-    image, version = "localhost/mainstay", mainstay_image.version()
-    secret = {"namespace": "mainstay", "options": {"disableNameSuffixHash": True}}
-    document = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": [os.path.relpath(MANIFESTS / "base", folder)],
-        "components": [os.path.relpath(MANIFESTS / "components" / "confined", folder)],
-        "images": [{"name": "mainstay", "newName": image, "newTag": version}],
-        "configMapGenerator": [
-            {
-                "name": "mainstay-settings",
-                "namespace": "mainstay",
-                "literals": ["artifacts=s3://artifacts/one", "public-url=https://mainstay.mainstay.svc"],
-            }
-        ],
-        "secretGenerator": [
-            {**secret, "name": "mainstay-keys", "files": ["token", "secrets-key"]},
-            {**secret, "name": "mainstay-database", "files": ["url"]},
-            {**secret, "name": "mainstay-tls", "type": "kubernetes.io/tls", "files": ["tls.crt", "tls.key"]},
-            {
-                **secret,
-                "name": "mainstay-artifacts",
-                "literals": [
-                    f"AWS_ENDPOINT={store}",
-                    "AWS_ALLOW_HTTP=true",
-                    "AWS_REGION=us-east-1",
-                    "AWS_ACCESS_KEY_ID=test",
-                    "AWS_SECRET_ACCESS_KEY=test",
-                    # The image of the test bed trusts nobody, and the client of the store asks for somebody to trust.
-                    "SSL_CERT_FILE=/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
-                ],
-            },
-        ],
-        "patches": [
-            {
-                "target": {"kind": "Service", "name": "mainstay"},
-                "patch": json.dumps([{"op": "add", "path": "/spec/type", "value": "NodePort"}]),
-            },
-        ],
-    }
+    (folder / "tls.crt").write_bytes(keys.certificate.read_bytes())
+    (folder / "tls.key").write_bytes(keys.key.read_bytes())
+    example = MANIFESTS / "overlays" / "example"
+    document = yaml.safe_load((example / "kustomization.yaml").read_text())
+    for kind in ("resources", "components"):
+        document[kind] = [os.path.relpath(example / path, folder) for path in document[kind]]
+    document["images"] = [{"name": "mainstay", "newName": "localhost/mainstay", "newTag": mainstay_image.version()}]
+    document["replicas"] = [{"name": "mainstay", "count": 2}]
+    (settings,) = document["configMapGenerator"]
+    settings["literals"] = ["artifacts=s3://artifacts/one", "public-url=https://mainstay.mainstay.svc"]
+    outside = [{"op": "add", "path": "/spec/type", "value": "NodePort"}]
+    document["patches"] = [{"target": {"kind": "Service", "name": "mainstay"}, "patch": json.dumps(outside)}]
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(document))
 
 
 def test_it_runs_jobs_in_the_cluster_that_it_lives_in(installed: Installed) -> None:
     assert len(installed.replicas()) == 2
-    version = mainstay_image.version()
-    installed.mainstay(
-        "cluster",
-        "add",
-        "here",
-        "--in-cluster",
-        f"--image=localhost/mainstay:{version}",
-        f"--helper-image={images.BUSYBOX}",
-    )
     until(lambda: json.loads(installed.mainstay("nodes", "--json")))
     said = installed.mainstay("apply", "-y", "-f", str(ROOT / "examples" / "01-first-job" / "job.yaml"))
     assert "accuracy" in said
-    (run,) = json.loads(installed.mainstay("ps", "--all", "--json"))
-    assert run["phase"] == "succeeded"
-    (pod,) = objects(installed.plane, "pods", "--all-namespaces", "--selector=mainstay.dev/gang")
-    assert (pod["spec"]["nodeName"], pod["metadata"]["namespace"][:3]) == (installed.node.name, "ms-")
+    assert {run["phase"] for run in json.loads(installed.mainstay("ps", "--all", "--json"))} == {"succeeded"}
+    pods = objects(installed.plane, "pods", "--all-namespaces", "--selector=mainstay.dev/gang")
+    assert {(pod["spec"]["nodeName"], pod["metadata"]["namespace"][:3]) for pod in pods} == {
+        (installed.node.name, "ms-")
+    }
 
 
 def test_a_replica_that_is_deleted_is_replaced_and_no_job_notices(installed: Installed) -> None:
