@@ -385,6 +385,16 @@ def test_what_a_pod_waits_for_stands_with_its_workload_and_each_change_is_an_eve
     assert "pulls" not in scene.workload(work.id).reason.sentence
 
 
+def test_a_pod_that_could_not_start_says_why_at_its_workload(scene: Scene) -> None:
+    scene.fleet()
+    work = scene.submit()
+    pod = scene.place(work)
+    scene.applied(scene.see(pod, Seen.ENDED, end=End.START_FAILED, detail="no such command"))
+    reason = Reason(code=Code.START_FAILED, numbers={"rank": 0, "detail": "see its pod"})
+    scene.applied(scene.advance(scene.workload(work.id), Phase.FAILED, reason=reason))
+    assert scene.workload(work.id).reason.sentence == "rank 0 could not start: no such command"
+
+
 def test_an_observation_that_says_nothing_new_writes_nothing(scene: Scene) -> None:
     scene.fleet()
     pod = scene.place(scene.submit())

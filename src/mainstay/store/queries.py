@@ -14,8 +14,9 @@ from mainstay.domain.capacity import Node
 from mainstay.domain.errors import NotFound
 from mainstay.domain.fleet import ClusterRecord, Stay
 from mainstay.domain.plan import AuditRow, Event
+from mainstay.domain.reason import Code
 from mainstay.domain.registry import Endpoint, ModelVersion
-from mainstay.domain.workload import Kind, Phase, Workload
+from mainstay.domain.workload import STARTING, Kind, Phase, Workload
 from mainstay.ports import WorkloadFilter
 from mainstay.store import codec, tables
 from mainstay.store.rows import (
@@ -102,26 +103,32 @@ def workloads(connection: sa.Connection, which: WorkloadFilter, *, before: int, 
 
 
 def _explained(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> tuple[Workload, ...]:
-    """With what the cluster says of pods that have not started: it changes while the phase does not."""
+    """With what the cluster says of a pod that does not start or did not: decisions know codes and figures, no words."""
     found = tuple(codec.workload_of(cast("SpecifiedWorkloadRow", row)) for row in rows)
-    starting = {row.key: row.attempt for row in found if row.phase in _STARTING}
-    if not starting:
+    asked = {row.key: row for row in found if row.phase in STARTING or row.reason.code in _OF_ONE_POD}
+    if not asked:
         return found
     table = tables.allocations
-    query = sa.select(table.c.workload_key, table.c.attempt, table.c.detail).where(
-        table.c.workload_key.in_(starting),
-        table.c.seen.in_([int(Seen.PULLING), int(Seen.STARTING)]),
-        table.c.detail != "",
-    )
+    query = sa.select(table.c.workload_key, table.c.attempt, table.c.rank, table.c.seen, table.c.detail)
+    query = query.where(table.c.workload_key.in_(asked), table.c.detail != "").order_by(table.c.rank.desc())
     said = {
-        row["workload_key"]: row["detail"]
-        for row in fetch(connection, query.order_by(table.c.rank.desc()))
-        if row["attempt"] == starting[row["workload_key"]]
+        pod["workload_key"]: pod["detail"]
+        for pod in fetch(connection, query)
+        if _is_meant(asked[pod["workload_key"]], attempt=pod["attempt"], rank=pod["rank"], seen=Seen(pod["seen"]))
     }
     return tuple(_with_detail(row, said[row.key]) if row.key in said else row for row in found)
 
 
-_STARTING = frozenset({Phase.PROVISIONING, Phase.PULLING, Phase.STARTING})
+_OF_ONE_POD = frozenset({Code.START_FAILED, Code.OUTPUT_NOT_STORED})
+
+
+def _is_meant(workload: Workload, *, attempt: int, rank: int, seen: Seen) -> bool:
+    """Whether the words for a pod are the reason of its workload."""
+    if attempt != workload.attempt:
+        return False
+    if workload.phase in STARTING:
+        return seen in {Seen.PULLING, Seen.STARTING}
+    return rank == workload.reason.numbers.get("rank")
 
 
 def _with_detail(workload: Workload, detail: str) -> Workload:

@@ -23,8 +23,10 @@ START_FAILURES = frozenset({"StartError", "ContainerCannotRun"})
 """Of a container that was made and could not run: no such command, not executable."""
 DISRUPTION_REASONS = frozenset({"Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost"})
 """Of a pod that its kubelet or the control plane of its cluster ended."""
-LOST_REASONS = frozenset({"ContainerStatusUnknown"})
-"""The kubelet has lost sight of a container that it ran."""
+LOST_REASONS = frozenset({"ContainerStatusUnknown", "Unknown"})
+"""The kubelet has lost sight of a container that it ran, or its runtime has: its machine lost power. Nobody knows its code, and
+what they give as its end is when they came back.
+"""
 DEADLINE_REASON = "DeadlineExceeded"
 DETAIL_CHARACTERS = 500
 
@@ -172,6 +174,8 @@ def _ended(pod: Pod, end: Terminated, *, forgotten: bool) -> PodState:
     if not started and (names.VERDICT in pod.metadata.annotations or end.reason in LOST_REASONS):
         return _never_started(pod, _shown(end.message) or "it was ended before it started", forgotten=forgotten)
     word, detail = _end(pod, end)
+    if end.reason in LOST_REASONS:
+        ended = started
     return PodState(
         name=pod.metadata.name,
         node=pod.spec.node_name,
@@ -200,6 +204,8 @@ def _end(pod: Pod, end: Terminated) -> tuple[End, str]:
         return End.LOST, _why(pod)
     if _was_asked_to_end_before(pod, end):
         return End.STOPPED, ""
+    if end.exit_code == 0 and _lost_its_output(pod):
+        return End.LOST, "its output was lost before it was fetched"
     return End.EXITED, ""
 
 
@@ -261,6 +267,12 @@ def _deadline(pod: Pod) -> int:
 def _had_come(moment: int, end: Terminated) -> bool:
     """Whether a moment was before an end. One that is not known was, and so was one in the same second."""
     return moment <= instant(end.finished_at) or not instant(end.finished_at)
+
+
+def _lost_its_output(pod: Pod) -> bool:
+    """Whether what keeps the output has ended before we let it go: with its node, or at the hands of somebody."""
+    keeper = _status(pod, names.OUTPUTS)
+    return keeper is not None and keeper.state.terminated is not None and names.FORGOTTEN not in pod.metadata.labels
 
 
 def _was_asked_to_end_before(pod: Pod, end: Terminated) -> bool:

@@ -319,3 +319,20 @@ def test_whatever_a_cluster_says_is_told_as_a_state_that_makes_sense(document):
     assert "\n" not in state.detail
     if state.forgotten:
         assert state.seen is Seen.ENDED
+
+
+def test_a_machine_that_lost_power_is_no_failure_of_the_user_and_its_absence_costs_nothing():
+    """As seen on a real node: the times of both containers end when their runtime came back."""
+    gone = {"exitCode": 255, "reason": "Unknown", "startedAt": STARTED, "finishedAt": LATER}
+    state = state_of(pod(main={"terminated": gone}, status=failed()))
+    assert (state.end, state.exit_code, state.started_at, state.ended_at) == (End.LOST, None, T0, T0)
+
+
+def test_who_ended_well_and_lost_its_output_has_to_do_it_again():
+    statuses = [
+        {"name": names.MAIN, "state": terminated(0)},
+        {"name": names.OUTPUTS, "state": {"terminated": {"exitCode": 255, "reason": "Unknown"}}},
+    ]
+    shown = {"phase": "Failed", "containerStatuses": statuses}
+    assert state_of(pod(status=shown)).end is End.LOST
+    assert state_of(pod(status=shown, labels={names.FORGOTTEN: "1767261660"})).end is End.EXITED
