@@ -54,7 +54,7 @@ def capacity_is_not_checked(patch: pytest.MonkeyPatch) -> None:
         return free_of(dataclasses.replace(snapshot, nodes=nodes))
 
     patch.setattr(schedule, "free_of", all_free)
-    patch.setattr(schedule, "_capacity_guards", lambda _: [])
+    patch.setattr(schedule, "_capacity_guards", lambda *_: [])
     patch.setattr(workloads, "_capacity_left", holds)
     patch.setattr(Machines, "_check_room", holds)
 
@@ -176,7 +176,7 @@ def a_usage_record_is_written_twice(patch: pytest.MonkeyPatch) -> None:
 
 def a_late_report_revives_an_ended_pod(patch: pytest.MonkeyPatch) -> None:
     """Neither the comparison nor the store minds that its end is on record."""
-    known = reconcile._observations
+    known = reconcile.observations
 
     def credulous(row: Any, pod: Any, *, now: int) -> Iterator[Any]:
         if row.allocation.seen is Seen.ENDED and pod is not None and pod.seen is not Seen.ENDED:
@@ -184,7 +184,7 @@ def a_late_report_revives_an_ended_pod(patch: pytest.MonkeyPatch) -> None:
         else:
             yield from known(row, pod, now=now)
 
-    patch.setattr(reconcile, "_observations", credulous)
+    patch.setattr(reconcile, "observations", credulous)
     patch.setattr(guards, "pod_has_not_ended", holds)
 
 

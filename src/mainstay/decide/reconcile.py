@@ -63,21 +63,22 @@ def reconcile(
     pods on record that are not reported, each with the tick when that was first noticed. A tick counts monotonic
     microseconds: no jump of a wall clock may shorten the wait before something is destroyed.
     Repeating a round is harmless: effects are idempotent by name, and observations repeat only what is not on record.
+    Guests are looked after by `decide.guests`.
     """
     pods = {pod.name: pod for pod in seen.pods}
-    rows = {row.allocation.pod: row for row in wanted}
+    rows = {row.allocation.pod: row for row in wanted if row.guest is None}
     unmatched = _unmatched(pods, rows, tick=tick, since=unmatched_since)
-    observations: list[Action] = [_nodes(cluster, seen)]
+    actions: list[Action] = [_nodes(cluster, seen)]
     effects: list[PodAction] = []
     for name, row in rows.items():
         missing_us = tick - unmatched.get(name, tick)
-        observations.extend(_observations(row, pods.get(name), now=now))
+        actions.extend(observations(row, pods.get(name), now=now))
         effects.extend(_effects(row, pods.get(name), missing_us=missing_us))
     orphans = _overdue_orphans(pods, unmatched, tick=tick)
     effects.extend(orphans)
     if orphans:
         unmatched = {name: tick if name in pods else since for name, since in unmatched.items()}
-    return Reconciliation(observations=tuple(observations), effects=tuple(effects), unmatched=unmatched)
+    return Reconciliation(observations=tuple(actions), effects=tuple(effects), unmatched=unmatched)
 
 
 def without_output(action: ObservePod, why: str) -> ObservePod:
@@ -103,7 +104,8 @@ def _nodes(cluster: str, seen: ClusterState) -> ObserveNodes:
     return ObserveNodes(reason=reason, cluster=cluster, nodes=seen.nodes, at=seen.at)
 
 
-def _observations(row: Wanted, pod: PodState | None, *, now: int) -> Iterator[Action]:
+def observations(row: Wanted, pod: PodState | None, *, now: int) -> Iterator[Action]:
+    """What to put on record of one allocation, by what its cluster reports."""
     allocation = row.allocation
     if allocation.seen is Seen.ENDED:
         if row.settled and _metered(allocation) and (pod is None or pod.forgotten):
