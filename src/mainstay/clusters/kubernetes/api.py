@@ -151,8 +151,19 @@ class KubeApi(Protocol):
     async def create(self, kind: Kind[T], namespace: str, document: Document) -> T:
         """Raises AlreadyExists, Invalid, Rejected, OverQuota, Terminating."""
 
-    async def bind(self, namespace: str, pod: str, *, node: str, uid: str = "") -> None:
-        """Place a pod that waits. Raises Conflict if it is placed already or has another UID."""
+    async def bind(
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        node: str,
+        uid: str = "",
+        version: str = "",
+        annotations: Mapping[str, str] | None = None,
+    ) -> None:
+        """Place a pod that waits. Raises Conflict if it is placed already or has another UID or version. The annotations
+        are written on it in the same moment.
+        """
 
     async def evict(self, namespace: str, pod: str, *, uid: str = "", grace_seconds: int | None = None) -> None:
         """Delete a pod where its disruption budget allows it. Raises Protected, NotFound, Conflict."""

@@ -27,6 +27,7 @@ log = structlog.get_logger()
 
 ROUND_SECONDS = 0.2
 BURIAL_SECONDS = 30.0
+GROUPS_SECONDS = 1.0
 BURIALS_MAX = 200
 """Tombstones removed in one round."""
 PATIENCE_SECONDS = 300.0
@@ -47,6 +48,7 @@ class Chores:
         logs: Logs,
         *,
         tombstone_seconds: int,
+        look_up_groups: Callable[[], Awaitable[None]],
     ) -> None:
         self._api, self._artifacts, self._clock = api, artifacts, clock
         self._picture, self._logs, self._tombstone_seconds = picture, logs, tombstone_seconds
@@ -54,7 +56,8 @@ class Chores:
         self._hopeless_since: dict[str, float] = {}
         self._log_since: dict[str, float] = {}
         self._kept: set[str] = set()
-        self._next_round = self._next_burial = 0.0
+        self._look_up_groups = look_up_groups
+        self._next_round = self._next_burial = self._next_groups = 0.0
 
     def round(self) -> None:
         """Start what is due."""
@@ -67,6 +70,9 @@ class Chores:
         for gone in self._hopeless_since.keys() - self._picture.ours.keys():
             del self._hopeless_since[gone]
         self._kept &= self._picture.ours.keys()
+        if now >= self._next_groups:
+            self._next_groups = now + GROUPS_SECONDS
+            self._start("groups", self._look_up_groups)
         if now >= self._next_burial:
             self._next_burial = now + BURIAL_SECONDS
             self._start("burial", self._bury)

@@ -13,12 +13,26 @@ from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.chores import Chores
 from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound
 from mainstay.clusters.kubernetes.fence import Fence
+from mainstay.clusters.kubernetes.hosting import Hosting
 from mainstay.clusters.kubernetes.kinds import NAMESPACES, NETWORK_POLICIES, PODS, SERVICES
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.clusters.kubernetes.picture import Picture
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.states import View, view
-from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, Owner, PodAction, PodState, Seen
+from mainstay.domain.allocation import (
+    BindPod,
+    CreatePod,
+    DeletePod,
+    EvictPod,
+    ForgetPod,
+    Owner,
+    PodAction,
+    PodState,
+    ReleasePod,
+    Seen,
+    SeekPod,
+    TellPod,
+)
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import Conflict, Gone, Invalid, NoCapacity, NotYet
 from mainstay.domain.quantity import Resources
@@ -58,9 +72,18 @@ class KubernetesCluster:
         self.name = name
         self._api, self._artifacts, self._clock, self._settings = api, artifacts, clock, settings
         self._fence = Fence(api, clock, system=settings.system)
-        self._picture = Picture(api, clock, system=settings.system)
+        self._picture = Picture(api, clock, system=settings.system, scheduler_name=settings.scheduler_name)
+        self._hosting = Hosting(api, clock, self._picture, system=settings.system, require_room=self._require_free)
         self._logs = Logs(api, artifacts, clock, cluster=name)
-        self._chores = Chores(api, artifacts, clock, self._picture, self._logs, tombstone_seconds=tombstone_seconds)
+        self._chores = Chores(
+            api,
+            artifacts,
+            clock,
+            self._picture,
+            self._logs,
+            tombstone_seconds=tombstone_seconds,
+            look_up_groups=self._hosting.look_up_groups,
+        )
         self._witnessed = 0
         self._identity, self._known_until = "", float("-inf")
         self._made: dict[str, Made] = {}
@@ -80,6 +103,7 @@ class KubernetesCluster:
             pods=(*self._picture.pods(), *made),
             at=self._witnessed,
             identity=self._identity,
+            guests=self._picture.guests(),
         )
 
     async def act(self, action: PodAction, *, epoch: int) -> None:
@@ -93,6 +117,16 @@ class KubernetesCluster:
                 await self._delete(action)
             case ForgetPod():
                 await self._forget(action)
+            case BindPod():
+                await self._hosting.bind(action)
+            case ReleasePod():
+                await self._hosting.release(action)
+            case EvictPod():
+                await self._hosting.evict(action)
+            case SeekPod():
+                await self._hosting.seek(action)
+            case TellPod():
+                await self._hosting.tell(action)
             case _:
                 assert_never(action)
 
@@ -185,16 +219,21 @@ class KubernetesCluster:
         if why := self._picture.why_not(action.node):
             msg = f"node {action.node} takes nothing: {why}"
             raise NoCapacity(msg, object_=action.node)
-        free, wanted = self._picture.free(action.node), action.spec.resources
-        unseen = [made.holds for made in self._made.values() if made.node == action.node]
+        self._require_free(action.name, action.node, action.spec.resources)
+
+    def _require_free(self, pod: str, node: str, wanted: Resources) -> None:
+        """Raises NoCapacity."""
+        free = self._picture.free(node)
+        made = [made.holds for made in self._made.values() if made.node == node]
+        unseen = made + [bound.holds for bound in self._hosting.bound.values() if bound.node == node]
         for what, needed, left in (
             ("thousandths of a core", wanted.cpu_milli, free.cpu_milli - sum(held.cpu_milli for held in unseen)),
             ("bytes of memory", wanted.memory_bytes, free.memory_bytes - sum(held.memory_bytes for held in unseen)),
             ("GPUs", wanted.gpus, free.gpus - sum(held.gpus for held in unseen)),
         ):
             if needed > left:
-                msg = f"node {action.node} has no room for {action.name}: needs {needed} {what}, {left} are free"
-                raise NoCapacity(msg, object_=action.node, numbers={"wanted": needed, "free": left})
+                msg = f"node {node} has no room for {pod}: needs {needed} {what}, {left} are free"
+                raise NoCapacity(msg, object_=node, numbers={"wanted": needed, "free": left})
 
     async def _delete(self, action: DeletePod) -> None:
         known = self._picture.ours.get(action.name)
@@ -252,6 +291,7 @@ class KubernetesCluster:
         ]
         for name in seen:
             del self._made[name]
+        self._hosting.forget_seen()
 
 
 def _require_same(action: CreatePod, known: View) -> None:

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from mainstay.clusters.kubernetes.kinds import (
+    EVENTS,
     LEASES,
     NAMESPACES,
     NETWORK_POLICIES,
     NODES,
+    POD_GROUPS,
     PODS,
     SERVICES,
+    VOLCANO_POD_GROUPS,
     Kind,
 )
 
@@ -35,7 +38,11 @@ class Permission:
 
 PERMISSIONS = (
     Permission(kind=NODES, verbs=("list", "watch"), why="see what there is to run on"),
-    Permission(kind=NAMESPACES, verbs=("get", "create"), why="know the cluster again, and keep projects apart"),
+    Permission(
+        kind=NAMESPACES,
+        verbs=("get", "list", "watch", "create"),
+        why="know the cluster again, keep projects apart, and see whom the pods of others are billed to",
+    ),
     Permission(
         kind=PODS, verbs=("list", "watch", "get", "create", "patch", "delete"), why="run pods, and see what others take"
     ),
@@ -43,6 +50,11 @@ PERMISSIONS = (
     Permission(
         kind=PODS, subresource="exec", verbs=("get", "create"), why="hand code into pods and fetch output out of them"
     ),
+    Permission(kind=PODS, subresource="binding", verbs=("create",), why="give pods of others their place"),
+    Permission(kind=PODS, subresource="eviction", verbs=("create",), why="stop pods of others, within their budgets"),
+    Permission(kind=EVENTS, verbs=("create",), why="tell pods of others why they wait"),
+    Permission(kind=POD_GROUPS, verbs=("get",), why="place groups of pods together"),
+    Permission(kind=VOLCANO_POD_GROUPS, verbs=("get",), why="place groups of pods together"),
     Permission(kind=SERVICES, verbs=("create",), why="let the ranks of a job find each other"),
     Permission(kind=NETWORK_POLICIES, verbs=("create",), why="keep projects from each other"),
     Permission(kind=LEASES, verbs=("get", "create", "patch"), why="let one leader act at a time"),
