@@ -56,7 +56,7 @@ def capacity_is_not_checked(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(schedule, "free_of", all_free)
     patch.setattr(schedule, "_capacity_guards", lambda *_: [])
     patch.setattr(workloads, "_capacity_left", holds)
-    patch.setattr(Machines, "_check_room", holds)
+    patch.setattr(Machines, "require_room", holds)
 
 
 def what_is_not_reported_is_lost(patch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -9,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar, cast
 
 from mainstay.clusters.simulated import SimulatedCluster
-from mainstay.domain.allocation import PodAction
+from mainstay.domain.allocation import BindPod, PodAction
 from mainstay.domain.capacity import ClusterState, LogChunk
-from mainstay.domain.errors import NotYet
+from mainstay.domain.errors import MainstayError, NotYet
 from mainstay.domain.plan import CommitResult, Epoch, Plan
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.workload import Workload
@@ -173,6 +174,8 @@ class FaultyCluster:
         self._dice = dice
         self._leaders = leaders
         self._before: ClusterState | None = None
+        self._late: list[BindPod] = []
+        """Bindings that were taken for lost, and may come after all that was done since."""
 
     async def observe(self) -> ClusterState:
         """The truth, an earlier truth once more, or a report that misses pods. On its way in any case."""
@@ -181,8 +184,9 @@ class FaultyCluster:
             return self._before
         seen = await self._cluster.observe()
         self._before = seen
-        missed = tuple(pod for pod in seen.pods if not self._dice.throw("pod_unreported"))
-        return seen if len(missed) == len(seen.pods) else replace(seen, pods=missed)
+        pods = tuple(pod for pod in seen.pods if not self._dice.throw("pod_unreported"))
+        guests = tuple(guest for guest in seen.guests if not self._dice.throw("pod_unreported"))
+        return replace(seen, pods=pods, guests=guests)
 
     async def act(self, action: PodAction, *, epoch: int) -> None:
         """Applied or not, with or without an answer, some time after it was sent."""
@@ -190,15 +194,25 @@ class FaultyCluster:
         if self._dice.throw("crash_before_act"):
             raise CrashError
         if self._dice.throw("act_lost"):
+            if isinstance(action, BindPod):
+                self._late.append(action)
             msg = "the request was lost"
             raise NotYet(msg)
         await self._cluster.act(action, epoch=epoch)
         self._leaders.acted(self.name, epoch)
+        await self._deliver_late(epoch)
         if self._dice.throw("crash_after_act"):
             raise CrashError
         if self._dice.throw("act_reply_lost"):
             msg = "the reply was lost"
             raise NotYet(msg)
+
+    async def _deliver_late(self, epoch: int) -> None:
+        """As an API server does, which knows no epoch: it takes what is sent."""
+        if self._late and self._dice.rng.random() < 0.5:
+            action = self._late.pop(0)
+            with contextlib.suppress(MainstayError):
+                await self._cluster.act(action, epoch=epoch)
 
     async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
         """Passed on."""

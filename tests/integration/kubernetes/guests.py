@@ -147,6 +147,20 @@ class Platform:
         events = self.control_plane.ask(self.path("events"))["items"]
         return [event["message"] for event in events if event["involvedObject"]["name"] == name]
 
+    def label_namespace(self, **labels: str) -> None:
+        """As the administrator of the cluster does."""
+        path = f"/api/v1/namespaces/{self.namespace}"
+        found = self.control_plane.ask(path)
+        found["metadata"].setdefault("labels", {}).update(labels)
+        self.control_plane.ask(path, method="PUT", body=found)
+
+    async def until_gone(self, name: str) -> None:
+        """Until its object is no longer there, while we do not look."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while self.pod(name) is not None:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.1)
+
     async def close(self) -> None:
         """Let go."""
         await self.loop.close()

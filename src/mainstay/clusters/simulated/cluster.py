@@ -5,8 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import assert_never
 
+from mainstay.clusters.simulated.lodgers import Lodgers
 from mainstay.clusters.simulated.machines import Machines, Process
-from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, PodAction, Seen
+from mainstay.domain.allocation import (
+    BindPod,
+    CreatePod,
+    DeletePod,
+    EvictPod,
+    ForgetPod,
+    PodAction,
+    ReleasePod,
+    Seen,
+    SeekPod,
+    TellPod,
+)
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import NotFound
 
@@ -14,9 +26,10 @@ from mainstay.domain.errors import NotFound
 class SimulatedCluster:
     """Implements `ports.Cluster`."""
 
-    def __init__(self, name: str, machines: Machines) -> None:
+    def __init__(self, name: str, machines: Machines, lodgers: Lodgers | None = None) -> None:
         self.name = name
         self._machines = machines
+        self._lodgers = lodgers or Lodgers(machines)
 
     async def observe(self) -> ClusterState:
         """Nodes and pods by name. What is forgotten is not reported; its tombstone still refuses to be created again."""
@@ -25,6 +38,7 @@ class SimulatedCluster:
             nodes=tuple(self._machines.nodes[name] for name in sorted(self._machines.nodes)),
             pods=tuple(self._machines.state(process) for process in self._machines.known()),
             at=self._machines.clock.now(),
+            guests=self._lodgers.guests(),
         )
 
     async def act(self, action: PodAction, *, epoch: int) -> None:
@@ -38,6 +52,16 @@ class SimulatedCluster:
                 self._machines.delete(action.name, grace_seconds=action.grace_seconds)
             case ForgetPod():
                 self._machines.forget(action.name)
+            case BindPod():
+                self._lodgers.bind(action)
+            case ReleasePod():
+                self._lodgers.release(action)
+            case EvictPod():
+                self._lodgers.evict(action)
+            case SeekPod():
+                return  # what is not reported is only late: the end of every pod is told for ever
+            case TellPod():
+                self._lodgers.tell(action)
             case _:
                 assert_never(action)
 
