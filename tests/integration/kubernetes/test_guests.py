@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mainstay.domain.allocation import End, Seen
 from mainstay.domain.workload import Phase
 from testbed.control_plane import ControlPlane
+from testbed.images import BUSYBOX
+from tests.clusters import RealCluster
 from tests.integration.kubernetes.guests import Platform, container, platform
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
@@ -248,3 +251,131 @@ async def test_who_is_placed_by_somebody_else_is_left_alone(ours: Platform) -> N
     assert found is not None
     assert found["spec"]["nodeName"] == "hollow-0"
     assert ours.allocations("web") == ()
+
+
+GROUP_DEFINITION = {
+    "metadata": {"name": "podgroups.scheduling.x-k8s.io"},
+    "spec": {
+        "group": "scheduling.x-k8s.io",
+        "scope": "Namespaced",
+        "names": {"plural": "podgroups", "singular": "podgroup", "kind": "PodGroup", "listKind": "PodGroupList"},
+        "versions": [
+            {
+                "name": "v1alpha1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True},
+                },
+            }
+        ],
+    },
+}
+"""As scheduler-plugins installs it, without its validation."""
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+
+async def test_the_size_of_a_group_is_that_of_its_pod_group(ours: Platform) -> None:
+    """As Kubeflow Trainer makes pods for the coscheduling plugin: a PodGroup, and the label on each pod."""
+    ours.control_plane.ask(DEFINITIONS, method="POST", body=GROUP_DEFINITION)
+    try:
+        for number in range(2):
+            ours.make_pod(f"train-node-{number}", labels={"scheduling.x-k8s.io/pod-group": "train"})
+        await ours.until(lambda: ours.told("train-node-0"))
+        (said,) = ours.told("train-node-0")
+        assert said.endswith("its group train is not there, and no annotation says how many pods it has")
+        group = {"apiVersion": "scheduling.x-k8s.io/v1alpha1", "kind": "PodGroup", "metadata": {"name": "train"}}
+        ours.make("scheduling.x-k8s.io/v1alpha1/podgroups", {**group, "spec": {"minMember": 2}})
+        await ours.until(lambda: ours.phases().get("train") is Phase.RUNNING)
+        assert [workload.spec.nodes for workload in ours.workloads()] == [2]
+    finally:
+        ours.control_plane.ask(f"{DEFINITIONS}/podgroups.scheduling.x-k8s.io", method="DELETE")
+
+
+THIRD_PARTY = {
+    "pytorch": {
+        "name": "bert-master-0",
+        "labels": {
+            "training.kubeflow.org/job-name": "bert",
+            "training.kubeflow.org/operator-name": "pytorchjob-controller",
+            "training.kubeflow.org/replica-index": "0",
+            "training.kubeflow.org/replica-type": "master",
+        },
+        "spec": {"restartPolicy": "OnFailure"},
+    },
+    "spark": {
+        "name": "pi-driver",
+        "labels": {"spark-role": "driver", "spark-app-selector": "spark-0f3a", "spark-app-name": "pi"},
+        "spec": {"restartPolicy": "Never"},
+    },
+    "ray": {
+        "name": "ray-head-x7k2p",
+        "labels": {
+            "app.kubernetes.io/created-by": "kuberay-operator",
+            "ray.io/cluster": "ray",
+            "ray.io/group": "headgroup",
+            "ray.io/is-ray-node": "yes",
+            "ray.io/node-type": "head",
+        },
+        "spec": {"restartPolicy": "Always", "volumes": [{"name": "shared-mem", "emptyDir": {"medium": "Memory"}}]},
+    },
+}
+"""Pods with the labels and policies of those that operators make; the operators themselves do not run here."""
+
+
+@pytest.mark.parametrize("kind", THIRD_PARTY)
+async def test_pods_like_those_of_operators_are_placed_and_only_marked(ours: Platform, kind: str) -> None:
+    like: dict[str, Any] = THIRD_PARTY[kind]
+    ours.make("pods", {**ours.template(**like["spec"]), "metadata": {"name": like["name"], "labels": like["labels"]}})
+    await ours.until(lambda: ours.phases().get(like["name"]) is Phase.RUNNING)
+    found = ours.pod(like["name"])
+    assert found is not None
+    assert found["metadata"]["labels"] == like["labels"]
+    assert found["metadata"]["annotations"]["mainstay.dev/workload"] == ours.allocations(like["name"])[0].pod
+    assert "finalizers" not in found["metadata"]
+
+
+@pytest.fixture
+async def really(real_cluster: RealCluster, namespace: str, tmp_path: Path) -> AsyncIterator[Platform]:
+    async with platform(real_cluster.control_plane, namespace, tmp_path) as made:
+        yield made
+
+
+def real(script: str, node: str, **changes: Any) -> dict[str, Any]:
+    """A pod of a few megabytes on the real node."""
+    small = {"requests": {"cpu": "50m", "memory": "16Mi"}}
+    command = ["/bin/sh", "-c", script]
+    return {
+        "nodeSelector": {"kubernetes.io/hostname": node},
+        "containers": [container(image=BUSYBOX, command=command, resources=small)],
+        **changes,
+    }
+
+
+async def test_on_a_real_node_ends_and_exit_codes_are_those_of_the_kubelet(
+    really: Platform, real_cluster: RealCluster
+) -> None:
+    node = real_cluster.node.name
+    really.make_pod("well", **real("sleep 2", node, restartPolicy="Never"))
+    really.make_pod("badly", **real("exit 3", node, restartPolicy="Never"))
+    really.make_pod("again", **real("sleep 1; exit 1", node, restartPolicy="Always"))
+    await really.until(lambda: really.phases().get("well") is Phase.SUCCEEDED)
+    await really.until(lambda: really.phases().get("badly") is Phase.FAILED)
+    (held,) = really.allocations("badly")
+    assert (held.end, held.exit_code) == (End.EXITED, 3)
+    (ran,) = really.allocations("well")
+    assert 1_000_000 <= ran.ended_at - ran.started_at <= 10_000_000
+    assert really.phases()["again"] is Phase.RUNNING
+    really.stop("again")
+    await really.until(lambda: really.phases()["again"] is Phase.STOPPED and really.pod("again") is None)
+
+
+async def test_on_a_real_node_a_plain_job_is_done_and_billed(really: Platform, real_cluster: RealCluster) -> None:
+    template = really.template(**real("sleep 2", real_cluster.node.name, restartPolicy="Never"))
+    job = {"metadata": {"name": "sum"}, "spec": {"completions": 2, "parallelism": 2, "template": template}}
+    really.make("batch/v1/jobs", job)
+    await really.until(lambda: [w.phase for w in really.workloads()] == [Phase.SUCCEEDED] * 2)
+    await really.until(lambda: all(really.store.allocations(w.key)[0].closed for w in really.workloads()))
+    usage = really.store.usage(tenant="default", since=0, until=1 << 60)
+    assert len(usage) == 2
+    assert all(sum(line.cost.micros for line in charges) > 0 for _, charges in usage)
