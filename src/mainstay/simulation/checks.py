@@ -19,6 +19,7 @@ from mainstay.domain.workload import Kind, Phase, Workload
 from mainstay.operations import costs
 from mainstay.ports import Store, WorkloadFilter
 from mainstay.simulation.history import History
+from mainstay.simulation.owners import GPU_NODE
 from mainstay.simulation.users import TENANTS, USERS, Answers
 
 FOR_EVER = 1 << 60
@@ -159,8 +160,9 @@ class Checks:
             ran = process is not None and process.started_at > 0
             if placed[uid] != ([process.name] if process is not None and ran else []):
                 self.violations.append(f"I14: {uid} is on record as {placed[uid]}, it ran as {process}")
-            if process is not None and lodger.guest.restriction not in self._machines.nodes[process.node].admits:
-                self.violations.append(f"I14: {uid} was placed on {process.node}, which does not admit it")
+            node = self._machines.nodes.get(process.node) if process is not None else None
+            if node is not None and lodger.guest.restriction == GPU_NODE and not node.capacity.gpus:
+                self.violations.append(f"I14: {uid} was placed on {node.name}, which does not admit it")
 
     def _recorded(self, pod: str, records: list[tuple[UsageRecord, int]], prices: tuple[Price, ...]) -> None:
         """I4 of one pod: what is on record is what it ran, without a gap, and costs what the whole of it costs."""

@@ -55,6 +55,8 @@ class Profile:
 
 
 SCALES = (0, 1, 1, 4)
+LATE = 0.2
+"""How often a binding is slow, and how likely one that is on its way comes with the next act."""
 CALM = Profile(**dict.fromkeys(asdict(Profile()), 0))
 
 
@@ -193,26 +195,27 @@ class FaultyCluster:
         await pause()
         if self._dice.throw("crash_before_act"):
             raise CrashError
+        if isinstance(action, BindPod) and self._dice.rng.random() < LATE:
+            self._late.append(action)
+            msg = "no reply came"
+            raise NotYet(msg)
         if self._dice.throw("act_lost"):
-            if isinstance(action, BindPod):
-                self._late.append(action)
             msg = "the request was lost"
             raise NotYet(msg)
         await self._cluster.act(action, epoch=epoch)
         self._leaders.acted(self.name, epoch)
-        await self._deliver_late(epoch)
+        self._deliver_late()
         if self._dice.throw("crash_after_act"):
             raise CrashError
         if self._dice.throw("act_reply_lost"):
             msg = "the reply was lost"
             raise NotYet(msg)
 
-    async def _deliver_late(self, epoch: int) -> None:
-        """As an API server does, which knows no epoch: it takes what is sent."""
-        if self._late and self._dice.rng.random() < 0.5:
-            action = self._late.pop(0)
+    def _deliver_late(self) -> None:
+        """An API server knows no epoch: it takes whatever comes."""
+        if self._late and self._dice.rng.random() < LATE:
             with contextlib.suppress(MainstayError):
-                await self._cluster.act(action, epoch=epoch)
+                self._cluster.bind_late(self._late.pop(0))
 
     async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
         """Passed on."""

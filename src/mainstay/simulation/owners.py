@@ -1,10 +1,13 @@
-"""The owners of guests: they make pods in a simulated cluster, singly and in groups, and delete some of them."""
+"""The owners of guests: they make pods in a simulated cluster, singly and in groups, and delete some of them; and who
+administers its nodes.
+"""
 
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
-from mainstay.clusters.simulated import Behaviour, Lodgers
+from mainstay.clusters.simulated import Behaviour, Lodgers, Machines
 from mainstay.domain.guest import Group, Guest
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.workload import PodRef
@@ -23,13 +26,15 @@ SIZES = (
 class Owners:
     """Act by dice of their own: what they do changes no other draw."""
 
-    def __init__(self, lodgers: Lodgers, rng: random.Random) -> None:
-        self._lodgers, self._rng = lodgers, rng
+    def __init__(self, machines: Machines, lodgers: Lodgers, rng: random.Random) -> None:
+        self._machines, self._lodgers, self._rng = machines, lodgers, rng
+        self._admits = {name: node.admits for name, node in machines.nodes.items()}
         self._unfinished: list[Guest] = []
         """Members of a group that are still to come."""
 
     def act(self) -> None:
         """Do one thing."""
+        self._taint()
         choice = self._rng.random()
         if self._unfinished and choice < 0.6:
             self._arrive(self._unfinished.pop())
@@ -41,9 +46,17 @@ class Owners:
     def settle(self) -> None:
         """Nobody waits for ever: what has no place by now is given up."""
         self._unfinished.clear()
+        for name, admits in self._admits.items():
+            self._machines.nodes[name] = replace(self._machines.nodes[name], admits=admits)
         for uid, lodger in self._lodgers.by_uid.items():
             if lodger.waits and self._rng.random() < 0.1:
                 self._lodgers.withdraw(uid)
+
+    def _taint(self) -> None:
+        """An administrator puts a taint on a node that no guest tolerates, or takes it away."""
+        name = self._rng.choice(sorted(self._admits))
+        tainted = self._rng.random() < 0.3
+        self._machines.nodes[name] = replace(self._machines.nodes[name], admits=() if tainted else self._admits[name])
 
     def _make(self, size: int) -> None:
         number = len(self._lodgers.by_uid)

@@ -105,7 +105,7 @@ class World:
             VirtualClock(self._time), NODES, behaviour=lambda action: _behaviour(action, behaviours)
         )
         self.lodgers = Lodgers(self.machines)
-        self._owners = Owners(self.lodgers, random.Random(f"owners/{seed}")) if guests else None
+        self._owners = Owners(self.machines, self.lodgers, random.Random(f"owners/{seed}")) if guests else None
         self._artifacts = MemoryArtifacts()
         self._answers = Answers()
         self._users = [User(principal, self._dice, self._answers) for principal in USERS]

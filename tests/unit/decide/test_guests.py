@@ -236,9 +236,7 @@ def test_a_workload_that_waits_for_a_pod_that_is_gone_is_withdrawn_after_a_while
     assert (action.phase, action.reason.code, action.guards[0].version) == (Phase.STOPPED, Code.WITHDRAWN, 3)
 
 
-@pytest.mark.parametrize(
-    "reported", [placed(node="other"), placed(seen=Seen.ENDED, node="", end=End.NEVER_STARTED)]
-)
+@pytest.mark.parametrize("reported", [placed(node="other"), placed(seen=Seen.ENDED, node="", end=End.NEVER_STARTED)])
 def test_a_workload_that_waits_for_a_pod_that_does_not_is_withdrawn_at_once(reported):
     (action,) = look([reported], open_=[adopted(guest())]).actions
     assert (action.phase, action.reason.code) == (Phase.STOPPED, Code.WITHDRAWN)

@@ -65,6 +65,11 @@ class SimulatedCluster:
             case _:
                 assert_never(action)
 
+    def bind_late(self, action: BindPod) -> None:
+        """A binding comes that was taken for lost. Raises Gone."""
+        self._machines.settle()
+        self._lodgers.bind_late(action)
+
     async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
         """The lines of its behaviour, all there from the moment it runs."""
         process = self._process(pod)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from mainstay.clusters.simulated.machines import Behaviour, Machines, Process
 from mainstay.domain.allocation import BindPod, End, EvictPod, Owner, PodSpec, PodState, ReleasePod, Seen, TellPod
-from mainstay.domain.errors import Gone, Invalid
+from mainstay.domain.capacity import NodeState
+from mainstay.domain.errors import Gone, Invalid, NoCapacity
 from mainstay.domain.guest import Guest
 
 
@@ -50,23 +51,42 @@ class Lodgers:
             lodger.withdrawn_at = lodger.withdrawn_at or self._machines.clock.now()
 
     def bind(self, action: BindPod) -> None:
-        """Compare and swap, as the API server does. Raises Gone, Invalid, NoCapacity."""
+        """As an adapter does, that looks before it asks. Raises Gone, Invalid, NoCapacity."""
+        lodger = self._free(action)
+        if lodger.process is None:
+            node = self._machines.nodes.get(action.node)
+            if node is None or not admits(node, action.restriction):
+                msg = f"node {action.node} does not take {action.pod.name}"
+                raise Invalid(msg, object_=action.node)
+            self._machines.require_room(action.name, action.node, action.holds)
+            self._swap(lodger, action)
+
+    def bind_late(self, action: BindPod) -> None:
+        """What was on its way for long comes to the API server itself, which compares, swaps and looks at no node. Raises Gone."""
+        lodger = self._free(action)
+        if lodger.process is None:
+            try:
+                self._machines.require_room(action.name, action.node, action.holds)
+            except NoCapacity as error:
+                self._machines.refuse(self._swap(lodger, action), error.message)
+            else:
+                self._swap(lodger, action)
+
+    def _free(self, action: BindPod) -> Lodger:
+        """One that may be placed like that, or is already. Raises Gone."""
         lodger = self.by_uid.get(action.pod.uid)
         if lodger is None or lodger.withdrawn_at or lodger.released >= action.attempt:
             msg = f"pod {action.pod.name} is gone, or was let go of"
             raise Gone(msg, object_=action.name)
-        if lodger.process is not None:
-            if lodger.process.name != action.name or lodger.process.node != action.node:
-                msg = f"pod {action.pod.name} has another place"
-                raise Gone(msg, object_=action.name)
-            return
-        node = self._machines.nodes.get(action.node)
-        if node is None or not node.ready or action.restriction not in node.admits:
-            msg = f"node {action.node} does not take {action.pod.name}"
-            raise Invalid(msg, object_=action.node)
-        self._machines.require_room(action.name, action.node, action.holds)
+        if lodger.process is not None and (lodger.process.name, lodger.process.node) != (action.name, action.node):
+            msg = f"pod {action.pod.name} has another place"
+            raise Gone(msg, object_=action.name)
+        return lodger
+
+    def _swap(self, lodger: Lodger, action: BindPod) -> Process:
         spec = _spec(action, lodger.guest)
         lodger.process = self._machines.start(action.name, action.node, spec, lodger.behaviour, guest=True)
+        return lodger.process
 
     def release(self, action: ReleasePod) -> None:
         """No binding of this attempt reaches it any more."""
@@ -97,6 +117,11 @@ class Lodgers:
         return PodState(
             name=uid, node="", seen=Seen.ENDED, end=End.NEVER_STARTED, detail="deleted before it was placed"
         )
+
+
+def admits(node: NodeState, restriction: str) -> bool:
+    """Whether guests with this restriction are placed on a node now."""
+    return node.ready and restriction in node.admits
 
 
 def _spec(action: BindPod, guest: Guest) -> PodSpec:

@@ -159,6 +159,10 @@ class Machines:
         if process.alive:
             self._end(process, End.LOST, None, detail)
 
+    def refuse(self, process: Process, why: str) -> None:
+        """Its node does not run it."""
+        self._end(process, End.START_FAILED, None, why)
+
     def lose_node(self, node: str) -> None:
         """A node goes down with everything on it."""
         self.nodes[node] = replace(self.nodes[node], ready=False)

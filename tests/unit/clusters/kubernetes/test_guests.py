@@ -62,7 +62,10 @@ def test_it_is_ours_in_the_room_of_its_node_only_if_we_placed_it():
         ({"volumes": [{"name": "v", "ephemeral": {}}]}, "persistentVolumeClaim"),
         ({"resourceClaims": [{"name": "gpu"}]}, "resourceClaims"),
         ({"topologySpreadConstraints": [{"whenUnsatisfiable": "DoNotSchedule"}]}, "topologySpreadConstraints"),
-        ({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}}}, "podAntiAffinity"),
+        (
+            {"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}}},
+            "podAntiAffinity",
+        ),
         ({"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{}]}}}, "podAffinity"),
         ({"containers": [{"ports": [{"hostPort": 80}]}]}, "hostPort"),
         ({"containers": [{"resources": {"limits": {"amd.com/gpu": 1}}}]}, "amd.com/gpu"),

@@ -103,7 +103,8 @@ def test_an_affinity_of_an_unknown_form_is_said_to_be_one(affinity):
 
 def test_pods_that_may_use_the_same_nodes_share_a_restriction():
     first, again, other = (
-        restriction(spec(nodeSelector=selector)) for selector in ({"a": "1", "b": "2"}, {"b": "2", "a": "1"}, {"a": "1"})
+        restriction(spec(nodeSelector=selector))
+        for selector in ({"a": "1", "b": "2"}, {"b": "2", "a": "1"}, {"a": "1"})
     )
     assert first == again
     assert first is not None
