@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from mainstay.decide.reconcile import MISSING_GRACE_SECONDS, observations
-from mainstay.domain.allocation import BindPod, End, EvictPod, PodAction, PodState, Seen, SeekPod, TellPod, Wanted
+from mainstay.domain.allocation import BindPod, End, EvictPod, PodAction, PodState, SeekPod, Seen, TellPod, Wanted
 from mainstay.domain.guest import Guest, plain_name
 from mainstay.domain.plan import Action, Advance, NewWorkload, RowVersion, Submit
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND

@@ -22,8 +22,8 @@ from mainstay.ports import WorkloadFilter
 from mainstay.store import bills, queries
 from mainstay.store.commit import NothingToWrite, commit_in, stored_reply
 from mainstay.store.engine import Database, Postgresql, Sqlite
-from mainstay.store.guests import GuestCache
 from mainstay.store.failures import WAIT_SECONDS, Contradiction
+from mainstay.store.guests import GuestCache
 from mainstay.store.leases import acquire_in
 from mainstay.store.migrations import migrate
 from mainstay.store.snapshot import SnapshotCache

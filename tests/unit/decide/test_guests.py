@@ -25,8 +25,8 @@ from mainstay.domain.allocation import (
     EvictPod,
     PodAction,
     PodState,
-    Seen,
     SeekPod,
+    Seen,
     TellPod,
     Wanted,
 )

@@ -29,8 +29,8 @@ from mainstay.domain.allocation import (
     PodAction,
     PodState,
     ReleasePod,
-    Seen,
     SeekPod,
+    Seen,
     TellPod,
 )
 from mainstay.domain.capacity import ClusterState, LogChunk

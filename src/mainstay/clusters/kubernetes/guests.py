@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.nodes import requests
-from mainstay.clusters.kubernetes.objects import Namespace, Pod, PodSpec
+from mainstay.clusters.kubernetes.objects import Container, Namespace, Pod, PodSpec
 from mainstay.clusters.kubernetes.pods import GPU_RESOURCE
 from mainstay.clusters.kubernetes.quantities import whole
 from mainstay.clusters.kubernetes.restrictions import Restriction, restriction
@@ -109,23 +109,16 @@ def priority(given: int) -> int:
 def _problems(pod: Pod, *, understood: bool) -> Iterator[str]:
     """Each begins like `it asks for ...`."""
     spec = pod.spec
-    affinity = spec.affinity or {}
     if not understood:
         yield "it has a node affinity of an unknown form"
-    for kind, words in (("podAffinity", "to be near other pods"), ("podAntiAffinity", "to be away from other pods")):
-        rules = affinity.get(kind)
-        if isinstance(rules, dict) and rules.get("requiredDuringSchedulingIgnoredDuringExecution"):
-            yield f"it requires {words} ({kind})"
-    if any(rule.when_unsatisfiable != "ScheduleAnyway" for rule in spec.topology_spread_constraints):
-        yield "it requires to be spread (topologySpreadConstraints)"
+    yield from _relations(spec)
     if any(volume.persistent_volume_claim is not None or volume.ephemeral is not None for volume in spec.volumes):
         yield "it has a volume that must be bound first (persistentVolumeClaim)"
     if spec.resource_claims:
         yield "it claims devices (resourceClaims)"
     if spec.resources is not None and (spec.resources.requests or spec.resources.limits):
         yield "it asks for amounts as a whole pod (spec.resources)"
-    containers = (*spec.containers, *spec.init_containers)
-    if any(port.host_port for container in containers for port in container.ports):
+    if any(port.host_port for container in _containers(spec) for port in container.ports):
         yield "it asks for a port of its node (hostPort)"
     if strange := sorted(_amounts(spec) - UNDERSTOOD):
         yield f"it asks for {', '.join(strange)[:200]}"
@@ -133,8 +126,24 @@ def _problems(pod: Pod, *, understood: bool) -> Iterator[str]:
         yield f"its label {names.QUEUE} is not the name of a queue"
 
 
+def _relations(spec: PodSpec) -> Iterator[str]:
+    """To other pods."""
+    for kind, words in (("podAffinity", "to be near other pods"), ("podAntiAffinity", "to be away from other pods")):
+        rules = (spec.affinity or {}).get(kind)
+        if isinstance(rules, dict) and rules.get("requiredDuringSchedulingIgnoredDuringExecution"):
+            yield f"it requires {words} ({kind})"
+    if any(rule.when_unsatisfiable != "ScheduleAnyway" for rule in spec.topology_spread_constraints):
+        yield "it requires to be spread (topologySpreadConstraints)"
+
+
+def _containers(spec: PodSpec) -> tuple[Container, ...]:
+    return (*spec.containers, *spec.init_containers)
+
+
 def _amounts(spec: PodSpec) -> set[str]:
-    containers = (*spec.containers, *spec.init_containers)
     return {
-        name for one in containers for amounts in (one.resources.requests, one.resources.limits) for name in amounts
+        name
+        for one in _containers(spec)
+        for amounts in (one.resources.requests, one.resources.limits)
+        for name in amounts
     }

@@ -15,8 +15,8 @@ from mainstay.domain.allocation import (
     ForgetPod,
     PodAction,
     ReleasePod,
-    Seen,
     SeekPod,
+    Seen,
     TellPod,
 )
 from mainstay.domain.capacity import ClusterState, LogChunk

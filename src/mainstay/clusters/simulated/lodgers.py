@@ -62,7 +62,7 @@ class Lodgers:
             self._swap(lodger, action)
 
     def bind_late(self, action: BindPod) -> None:
-        """What was on its way for long comes to the API server itself, which compares, swaps and looks at no node. Raises Gone."""
+        """It was on its way for long: the API server itself compares, swaps and looks at no node. Raises Gone."""
         lodger = self._free(action)
         if lodger.process is None:
             try:
