@@ -50,6 +50,9 @@ class Store(Protocol):
     def wanted(self, cluster: str) -> tuple[Wanted, ...]:
         """Every allocation of a cluster that is not closed, by key."""
 
+    def guests(self, cluster: str) -> tuple[Workload, ...]:
+        """The workloads of guests of a cluster that are not final, by key."""
+
     def system(self) -> str:
         """Identity of this database, made when it was."""
 

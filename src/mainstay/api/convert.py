@@ -176,6 +176,7 @@ def workload_view(workload: Workload, allocations: Iterable[Allocation] = ()) ->
         resources=resources_view(spec.choices[0]),
         infra=spec.cluster,
         run=list(spec.run),
+        guests=[f"{pod.namespace}/{pod.name}" for pod in spec.guests],
         env=dict(spec.env),
         submitted_at=instant(workload.submitted_at),
         started_at=instant_or_none(workload.started_at),

@@ -104,6 +104,7 @@ def show(ref: str, *, as_json: bool) -> None:
         "phase": f"{run.phase}: {run.reason.sentence}",
         "asked for": resources(run.resources, run.nodes),
         "runs": " ".join(run.run).replace("\n", "\\n"),
+        "pods": ", ".join(run.guests),
         "submitted": f"{run.submitted_at:%Y-%m-%d %H:%M:%S} UTC, {ago(run.submitted_at)} ago",
         "ran": lasted(run),
         "attempt": str(run.attempt),

@@ -20,11 +20,23 @@ from dataclasses import dataclass, replace
 import structlog
 
 from mainstay.control.outputs import Outputs
+from mainstay.decide.guests import Memory, host
 from mainstay.decide.reconcile import Reconciliation, reconcile, without_output
-from mainstay.domain.allocation import CreatePod, DeletePod, End, Owner, PodAction, PodState, Seen, Wanted
+from mainstay.domain.allocation import (
+    BindPod,
+    CreatePod,
+    DeletePod,
+    End,
+    Owner,
+    PodAction,
+    PodState,
+    ReleasePod,
+    Seen,
+    Wanted,
+)
 from mainstay.domain.capacity import ClusterState, NodeState
 from mainstay.domain.errors import Denied, Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet
-from mainstay.domain.plan import Action, Epoch, ObserveNodes, ObservePod, Plan
+from mainstay.domain.plan import Action, Epoch, ObserveNodes, ObservePod, Plan, Refused, Submit
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations.offload import Offload
@@ -89,6 +101,7 @@ class EffectLoop:
         self._outputs = Outputs(cluster, artifacts, clock)
         self._unmatched: Mapping[str, int] = {}
         self._told: Mapping[str, int] = {}
+        self._memory = Memory()
         self._nodes: tuple[NodeState, ...] = ()
         """As last put on record by us: a report of the same nodes is no news and costs no transaction."""
         self._looked_at = 0
@@ -117,17 +130,19 @@ class EffectLoop:
         if 0 < seen.at <= before:
             nothing = Reconciliation(observations=(), effects=(), unmatched=self._unmatched, told=self._told)
             return View(wanted=wanted, reconciliation=nothing)
-        found = reconcile(
-            self._cluster.name,
-            wanted,
-            seen,
-            now=self._clock.now(),
-            tick=round(self._clock.monotonic() * MICROSECONDS_PER_SECOND),
-            unmatched_since=self._unmatched,
-            told_at=self._told,
-        )
+        now, tick = self._clock.now(), round(self._clock.monotonic() * MICROSECONDS_PER_SECOND)
+        name = self._cluster.name
+        found = reconcile(name, wanted, seen, now=now, tick=tick, unmatched_since=self._unmatched, told_at=self._told)
         self._unmatched, self._told = found.unmatched, found.told
-        return View(wanted=wanted, reconciliation=found, at=seen.at)
+        adopted = await self._offload(self._store.guests, name)
+        hosted = host(name, seen.guests, wanted, adopted, now=now, tick=tick, memory=self._memory)
+        self._memory = hosted.memory
+        both = replace(
+            found,
+            observations=(*found.observations, *hosted.actions),
+            effects=(*found.effects, *hosted.effects),
+        )
+        return View(wanted=wanted, reconciliation=both, at=seen.at)
 
     async def _observed(self) -> ClusterState:
         """Raises Denied if another cluster answers: that it knows none of our pods says nothing about them."""
@@ -214,7 +229,7 @@ class EffectLoop:
                 raise
             await self._bury(row, epoch)
         except Invalid as error:
-            if row is None or not isinstance(effect, CreatePod):
+            if row is None or not isinstance(effect, CreatePod | BindPod):
                 raise
             await self._refuse(effect, row, error, epoch)
             return True
@@ -235,21 +250,23 @@ class EffectLoop:
         owner = Owner(tenant=allocation.tenant, project=allocation.project)
         await self._cluster.act(DeletePod(name=allocation.pod, grace_seconds=0, owner=owner), epoch=epoch.number)
 
-    async def _refuse(self, effect: CreatePod, row: Wanted, error: MainstayError, epoch: Epoch) -> None:
-        """The pod can never run here: make sure of it by a tombstone, then put its end on record."""
+    async def _refuse(self, effect: CreatePod | BindPod, row: Wanted, error: MainstayError, epoch: Epoch) -> None:
+        """The pod can never run here: make sure that no late copy of this effect happens still, then put its end on record."""
         log.warning("pod_refused", pod=effect.name, reason=error.message)
-        with contextlib.suppress(Invalid):  # what refuses the tombstone refuses the pod as well
-            await self._bury(row, epoch)
+        if isinstance(effect, CreatePod):
+            end = End.START_FAILED
+            with contextlib.suppress(Invalid):  # what refuses the tombstone refuses the pod as well
+                await self._bury(row, epoch)
+        else:
+            end = End.NEVER_STARTED
+            release = ReleasePod(name=effect.name, pod=effect.pod, attempt=effect.attempt)
+            await self._cluster.act(release, epoch=epoch.number)
         now = self._clock.now()
         state = PodState(
-            name=effect.name,
-            node=effect.node,
-            seen=Seen.ENDED,
-            ended_at=now,
-            end=End.START_FAILED,
-            detail=error.message,
+            name=effect.name, node=effect.node, seen=Seen.ENDED, ended_at=now, end=end, detail=error.message
         )
-        reason = Reason(code=Code.POD_ENDED, object=effect.name, numbers={"end": End.START_FAILED, "exit_code": -1})
+        numbers = {"end": end.value, "exit_code": "none", "detail": error.message}
+        reason = Reason(code=Code.POD_ENDED, object=effect.name, numbers=numbers)
         await self._commit([ObservePod(allocation_key=row.allocation.key, state=state, reason=reason)], epoch)
 
     def _witness_is_due(self, view: View) -> bool:
@@ -258,19 +275,30 @@ class EffectLoop:
         return view.at > 0 and runs and self._clock.monotonic() >= self._witness_due
 
     async def _commit(self, actions: list[Action], epoch: Epoch) -> bool:
-        """Whether anything was refused."""
+        """Whether anything was refused, but for guests whose workload is over: that is remembered."""
         if not actions:
             return False
         plan = Plan(actor=f"cluster/{self._cluster.name}", now=self._clock.now(), actions=tuple(actions), epoch=epoch)
         result = await self._offload(self._store.commit, plan)
-        return bool(result.refused)
+        over = {name for refused in result.refused if (name := _finished(refused, actions))}
+        if over:
+            self._memory = replace(self._memory, finished=self._memory.finished | over)
+        return len(result.refused) > len(over)
+
+
+def _finished(refused: Refused, actions: list[Action]) -> str:
+    """The id of a workload that could not be submitted because it has been, and is over; empty if it is something else."""
+    action = actions[refused.index]
+    if isinstance(action, Submit) and refused.reason.code is Code.DUPLICATE:
+        return action.workload.id
+    return ""
 
 
 def has_output(action: ObservePod, rows: Mapping[int, Wanted]) -> bool:
     """Whether files are to be fetched before this end is recorded: rank 0 of a pod that ended well speaks for its gang."""
     row = rows.get(action.allocation_key)
     ended_well = action.state.seen is Seen.ENDED and action.state.end is End.EXITED and action.state.exit_code == 0
-    return row is not None and ended_well and row.allocation.rank == 0
+    return row is not None and row.guest is None and ended_well and row.allocation.rank == 0
 
 
 async def _side_by_side(work: Callable[[], Coroutine[None, None, None]], workers: int) -> None:

@@ -75,26 +75,27 @@ def reconcile(
     microseconds: no jump of a wall clock may shorten the wait before something is destroyed. `told_at` is likewise the
     `told` of the last round.
     Repeating a round is harmless: effects are idempotent by name, and observations repeat only what is not on record.
+    Guests are looked after by `decide.guests`.
     """
     pods = {pod.name: pod for pod in seen.pods}
-    rows = {row.allocation.pod: row for row in wanted}
+    rows = {row.allocation.pod: row for row in wanted if row.guest is None}
     unmatched = _unmatched(pods, rows, tick=tick, since=unmatched_since)
-    observations: list[Action] = [_nodes(cluster, seen)]
+    actions: list[Action] = [_nodes(cluster, seen)]
     effects: list[PodAction] = []
     told = {name: at for name, at in told_at.items() if name in rows}
     for name, row in rows.items():
         missing_us = tick - unmatched.get(name, tick)
         quiet = name in told and tick - told[name] < WORDS_SECONDS * MICROSECONDS_PER_SECOND
-        found = tuple(_observations(row, pods.get(name), now=now, quiet=quiet))
+        found = tuple(observations(row, pods.get(name), now=now, quiet=quiet))
         if any(isinstance(action, ObservePod) and _tells_why_it_waits(action.state) for action in found):
             told[name] = tick
-        observations.extend(found)
+        actions.extend(found)
         effects.extend(_effects(row, pods.get(name), missing_us=missing_us))
     orphans = _overdue_orphans(pods, unmatched, tick=tick)
     effects.extend(orphans)
     if orphans:
         unmatched = {name: tick if name in pods else since for name, since in unmatched.items()}
-    return Reconciliation(observations=tuple(observations), effects=tuple(effects), unmatched=unmatched, told=told)
+    return Reconciliation(observations=tuple(actions), effects=tuple(effects), unmatched=unmatched, told=told)
 
 
 def without_output(action: ObservePod, why: str) -> ObservePod:
@@ -124,8 +125,11 @@ def _nodes(cluster: str, seen: ClusterState) -> ObserveNodes:
     return ObserveNodes(reason=reason, cluster=cluster, nodes=seen.nodes, at=seen.at)
 
 
-def _observations(row: Wanted, pod: PodState | None, *, now: int, quiet: bool) -> Iterator[Action]:
-    """`quiet`: words of this pod were put on record a moment ago."""
+def observations(row: Wanted, pod: PodState | None, *, now: int, quiet: bool = False) -> Iterator[Action]:
+    """What to put on record of one allocation, by what its cluster reports.
+
+    `quiet`: words of this pod were put on record a moment ago.
+    """
     allocation = row.allocation
     if allocation.seen is Seen.ENDED:
         if row.settled and _metered(allocation) and (pod is None or pod.forgotten):

@@ -68,7 +68,7 @@ def batches(values: Collection[T]) -> Iterator[list[T]]:
 
 
 def workload(connection: sa.Connection, reference: str, *, tenant: str) -> Workload:
-    """By id, or the newest by name: of the jobs, and of the services if no job has it. Raises NotFound.
+    """By id, or the newest by name: of the jobs, else of the services, else of the guests. Raises NotFound.
 
     An endpoint is named after the run that made its model, unless it is told otherwise: the name means the run.
     """
@@ -76,7 +76,7 @@ def workload(connection: sa.Connection, reference: str, *, tenant: str) -> Workl
     mine = sa.select(table).where(table.c.tenant == codec.storable(tenant))
     text = codec.storable(reference)
     by_name = mine.where(table.c.name == text).order_by(table.c.key.desc()).limit(1)
-    by_kind = (by_name.where(table.c.kind == codec.KINDS.index(kind)) for kind in (Kind.JOB, Kind.SERVICE))
+    by_kind = (by_name.where(table.c.kind == codec.KINDS.index(kind)) for kind in (Kind.JOB, Kind.SERVICE, Kind.POD))
     wanted = (mine.where(table.c.id == text), *by_kind)
     found = next((rows for query in wanted if (rows := fetch(connection, query))), None)
     if not found:

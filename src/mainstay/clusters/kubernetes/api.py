@@ -156,8 +156,19 @@ class KubeApi(Protocol):
         in our hands: what the API server has not heard of for two minutes it has closed.
         """
 
-    async def bind(self, namespace: str, pod: str, *, node: str, uid: str = "") -> None:
-        """Place a pod that waits. Raises Conflict if it is placed already or has another UID."""
+    async def bind(
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        node: str,
+        uid: str = "",
+        version: str = "",
+        annotations: Mapping[str, str] | None = None,
+    ) -> None:
+        """Place a pod that waits. Raises Conflict if it is placed already or has another UID or version. The annotations
+        are written on it in the same moment.
+        """
 
     async def evict(self, namespace: str, pod: str, *, uid: str = "", grace_seconds: int | None = None) -> None:
         """Delete a pod where its disruption budget allows it. Raises Protected, NotFound, Conflict."""

@@ -29,6 +29,7 @@ log = structlog.get_logger()
 
 ROUND_SECONDS = 0.2
 BURIAL_SECONDS = 30.0
+GROUPS_SECONDS = 1.0
 BURIALS_MAX = 200
 """Tombstones removed in one round."""
 PATIENCE_SECONDS = 300.0
@@ -50,6 +51,7 @@ class Chores:
         *,
         tombstone_seconds: int,
         patience_seconds: float = PATIENCE_SECONDS,
+        look_up_groups: Callable[[], Awaitable[None]],
     ) -> None:
         self._patience_seconds = patience_seconds
         self._api, self._artifacts, self._clock = api, artifacts, clock
@@ -60,7 +62,8 @@ class Chores:
         self._kept: set[str] = set()
         self._callable: set[str] = set()
         """First ranks whose gang has its service."""
-        self._next_round = self._next_burial = 0.0
+        self._look_up_groups = look_up_groups
+        self._next_round = self._next_burial = self._next_groups = 0.0
 
     def round(self) -> None:
         """Start what is due."""
@@ -73,6 +76,9 @@ class Chores:
         self._forget_gone()
         if due := self._picture.waiting.due(self._picture.views()):
             self._start("words", partial(self._picture.waiting.ask, *due))
+        if now >= self._next_groups:
+            self._next_groups = now + GROUPS_SECONDS
+            self._start("groups", self._look_up_groups)
         if now >= self._next_burial:
             self._next_burial = now + BURIAL_SECONDS
             self._start("burial", self._bury)

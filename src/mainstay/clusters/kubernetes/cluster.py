@@ -12,6 +12,7 @@ from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.chores import PATIENCE_SECONDS, Chores
 from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound, Rejected
 from mainstay.clusters.kubernetes.fence import Fence
+from mainstay.clusters.kubernetes.hosting import Hosting
 from mainstay.clusters.kubernetes.kinds import NAMESPACES, NETWORK_POLICIES, PODS, SERVICE_ACCOUNTS
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.clusters.kubernetes.objects import Pod
@@ -19,7 +20,19 @@ from mainstay.clusters.kubernetes.pace import IN_FLIGHT_MAX, Pace
 from mainstay.clusters.kubernetes.picture import Picture
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.states import View
-from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, Owner, PodAction, Seen
+from mainstay.domain.allocation import (
+    BindPod,
+    CreatePod,
+    DeletePod,
+    EvictPod,
+    ForgetPod,
+    Owner,
+    PodAction,
+    ReleasePod,
+    SeekPod,
+    Seen,
+    TellPod,
+)
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import Conflict, Denied, Gone, Invalid, NoCapacity, NotYet
 from mainstay.domain.quantity import Resources
@@ -56,7 +69,8 @@ class KubernetesCluster:
         self._api, self._artifacts, self._clock, self._settings = api, artifacts, clock, settings
         self._pace = Pace(clock=clock)
         self._fence = Fence(api, clock, system=settings.system)
-        self._picture = Picture(api, clock, system=settings.system)
+        self._picture = Picture(api, clock, system=settings.system, scheduler_name=settings.scheduler_name)
+        self._hosting = Hosting(api, clock, self._picture, system=settings.system, require_room=self._require_free)
         self._logs = Logs(api, artifacts, clock, cluster=name)
         self._chores = Chores(
             api,
@@ -66,6 +80,7 @@ class KubernetesCluster:
             self._logs,
             tombstone_seconds=tombstone_seconds,
             patience_seconds=patience_seconds,
+            look_up_groups=self._hosting.look_up_groups,
         )
         self._witnessed = 0
         self._known_until = float("-inf")
@@ -85,6 +100,7 @@ class KubernetesCluster:
             pods=self._picture.pods(),
             at=self._witnessed,
             identity=self._picture.identity,
+            guests=self._picture.guests(),
         )
 
     async def act(self, action: PodAction, *, epoch: int) -> None:
@@ -98,6 +114,16 @@ class KubernetesCluster:
                 await self._delete(action, epoch)
             case ForgetPod():
                 await self._forget(action)
+            case BindPod():
+                await self._hosting.bind(action)
+            case ReleasePod():
+                await self._hosting.release(action)
+            case EvictPod():
+                await self._hosting.evict(action)
+            case SeekPod():
+                await self._hosting.seek(action)
+            case TellPod():
+                await self._hosting.tell(action)
             case _:
                 assert_never(action)
 
@@ -193,16 +219,21 @@ class KubernetesCluster:
         if why := self._picture.why_not(action.node):
             msg = f"node {action.node} takes nothing: {why}"
             raise NoCapacity(msg, object_=action.node)
-        free, wanted = self._picture.free(action.node), action.spec.resources
-        coming = [held for node, held in self._under_way.values() if node == action.node]
+        self._require_free(action.name, action.node, action.spec.resources)
+
+    def _require_free(self, pod: str, node: str, wanted: Resources) -> None:
+        """Raises NoCapacity."""
+        free = self._picture.free(node)
+        coming = [held for where, held in self._under_way.values() if where == node]
+        coming += [bound.holds for bound in self._hosting.bound.values() if bound.node == node]
         for what, needed, left in (
             ("thousandths of a core", wanted.cpu_milli, free.cpu_milli - sum(held.cpu_milli for held in coming)),
             ("bytes of memory", wanted.memory_bytes, free.memory_bytes - sum(held.memory_bytes for held in coming)),
             ("GPUs", wanted.gpus, free.gpus - sum(held.gpus for held in coming)),
         ):
             if needed > left:
-                msg = f"node {action.node} has no room for {action.name}: needs {needed} {what}, {left} are free"
-                raise NoCapacity(msg, object_=action.node, numbers={"wanted": needed, "free": left})
+                msg = f"node {node} has no room for {pod}: needs {needed} {what}, {left} are free"
+                raise NoCapacity(msg, object_=node, numbers={"wanted": needed, "free": left})
 
     async def _delete(self, action: DeletePod, epoch: int) -> None:
         known = self._picture.ours.get(action.name)

@@ -67,6 +67,7 @@ class KubernetesConnector:
                 image=settings.image or DEFAULT_IMAGE,
                 helper_image=settings.helper_image or HELPER_IMAGE,
                 namespaces_per_project=settings.namespaces_per_project,
+                scheduler_name=settings.scheduler_name,
             ),
         )
 

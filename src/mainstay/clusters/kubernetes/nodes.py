@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from mainstay.clusters.kubernetes.objects import Condition, Node, Pod, Requirements
 from mainstay.clusters.kubernetes.pods import GPU_RESOURCE
 from mainstay.clusters.kubernetes.quantities import milli, whole
+from mainstay.clusters.kubernetes.restrictions import HARD_EFFECTS, Restriction, admits
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.quantity import Resources
 
@@ -24,17 +27,19 @@ _MODEL = re.compile(
 )
 BORNE_TAINTS = frozenset({GPU_RESOURCE})
 """Our pods put up with these: they only say what the node is for."""
+NONE: Mapping[str, Restriction] = MappingProxyType({})
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 """An administrator says that the machine is off: nothing runs there any more."""
 
 
-def node_state(node: Node, taken: Resources) -> NodeState:
+def node_state(node: Node, taken: Resources, restrictions: Mapping[str, Restriction] = NONE) -> NodeState:
     """What our pods may use of a node: what it can give, less what pods that are not ours have taken."""
     can_give = node.status.allocatable
     gpus = whole(can_give.get(GPU_RESOURCE))
     return NodeState(
         name=node.metadata.name,
         ready=not why_not(node),
+        admits=tuple(sorted(name for name, wanted in restrictions.items() if takes_guests(node, wanted))),
         capacity=Resources(
             cpu_milli=max(0, milli(can_give.get("cpu")) - taken.cpu_milli),
             memory_bytes=max(0, whole(can_give.get("memory")) - taken.memory_bytes),
@@ -44,8 +49,22 @@ def node_state(node: Node, taken: Resources) -> NodeState:
     )
 
 
+def takes_guests(node: Node, wanted: Restriction) -> bool:
+    """Whether pods with this restriction may be placed on a node now; they may put up with its taints where ours do not."""
+    return not why_not_any(node) and admits(node, wanted)
+
+
 def why_not(node: Node) -> str:
-    """Why nothing new is placed on a node, in words; empty if it is ready."""
+    """Why nothing new of ours is placed on a node, in words; empty if it is ready."""
+    if why := why_not_any(node):
+        return why
+    taints = [taint for taint in node.spec.taints if taint.effect in HARD_EFFECTS]
+    strange = sorted({taint.key for taint in taints} - BORNE_TAINTS)
+    return f"tainted: {', '.join(strange)}" if strange else ""
+
+
+def why_not_any(node: Node) -> str:
+    """Why nothing at all is placed on a node, whatever its taints."""
     ready = ready_condition(node)
     if ready is None:
         return "its kubelet has not reported yet"
@@ -53,11 +72,7 @@ def why_not(node: Node) -> str:
         return f"its kubelet does not report any more: {ready.message or ready.reason}"
     if ready.status != "True":
         return f"not ready: {ready.message or ready.reason}"
-    if node.spec.unschedulable:
-        return "cordoned"
-    taints = [taint for taint in node.spec.taints if taint.effect in {"NoSchedule", "NoExecute"}]
-    strange = sorted({taint.key for taint in taints} - BORNE_TAINTS)
-    return f"tainted: {', '.join(strange)}" if strange else ""
+    return "cordoned" if node.spec.unschedulable else ""
 
 
 def is_silent(node: Node) -> bool:

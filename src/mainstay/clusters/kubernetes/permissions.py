@@ -13,9 +13,11 @@ from mainstay.clusters.kubernetes.kinds import (
     NAMESPACES,
     NETWORK_POLICIES,
     NODES,
+    POD_GROUPS,
     PODS,
     SERVICE_ACCOUNTS,
     SERVICES,
+    VOLCANO_POD_GROUPS,
     Kind,
 )
 from mainstay.clusters.kubernetes.names import CONTROL_NAMESPACE
@@ -40,7 +42,11 @@ class Permission:
 
 PERMISSIONS = (
     Permission(kind=NODES, verbs=("list", "watch"), why="see what there is to run on"),
-    Permission(kind=NAMESPACES, verbs=("get", "create"), why="know the cluster again, and keep projects apart"),
+    Permission(
+        kind=NAMESPACES,
+        verbs=("get", "list", "watch", "create"),
+        why="know the cluster again, keep projects apart, and see whom the pods of others are billed to",
+    ),
     Permission(
         kind=PODS, verbs=("list", "watch", "get", "create", "patch", "delete"), why="run pods, and see what others take"
     ),
@@ -49,7 +55,15 @@ PERMISSIONS = (
         kind=PODS, subresource="exec", verbs=("get", "create"), why="hand code into pods and fetch output out of them"
     ),
     Permission(kind=SERVICE_ACCOUNTS, verbs=("create",), why="give pods an account that may do nothing"),
-    Permission(kind=EVENTS, verbs=("list",), why="say what keeps a pod from starting"),
+    Permission(kind=PODS, subresource="binding", verbs=("create",), why="give pods of others their place"),
+    Permission(kind=PODS, subresource="eviction", verbs=("create",), why="stop pods of others, within their budgets"),
+    Permission(
+        kind=EVENTS,
+        verbs=("list", "create"),
+        why="say what keeps a pod from starting, and tell pods of others why they wait",
+    ),
+    Permission(kind=POD_GROUPS, verbs=("get",), why="place groups of pods together"),
+    Permission(kind=VOLCANO_POD_GROUPS, verbs=("get",), why="place groups of pods together"),
     Permission(kind=SERVICES, verbs=("create",), why="let the ranks of a job find each other"),
     Permission(kind=NETWORK_POLICIES, verbs=("create",), why="keep projects from each other"),
     Permission(

@@ -11,16 +11,27 @@ import structlog
 
 from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.errors import Unreachable
+from mainstay.clusters.kubernetes.guests import Landlord, landlord
 from mainstay.clusters.kubernetes.informer import Informer, Key
-from mainstay.clusters.kubernetes.kinds import NODES, PODS
-from mainstay.clusters.kubernetes.nodes import is_off, is_silent, is_well, node_state, why_not
-from mainstay.clusters.kubernetes.objects import Node, Pod
+from mainstay.clusters.kubernetes.kinds import NAMESPACES, NODES, PODS
+from mainstay.clusters.kubernetes.lodgings import Lodgings
+from mainstay.clusters.kubernetes.nodes import (
+    is_off,
+    is_silent,
+    is_well,
+    node_state,
+    takes_guests,
+    why_not,
+    why_not_any,
+)
+from mainstay.clusters.kubernetes.objects import Namespace, Node, Pod
 from mainstay.clusters.kubernetes.states import NOTHING, View, view_of
 from mainstay.clusters.kubernetes.trust import Trust
 from mainstay.clusters.kubernetes.waiting import Waiting
 from mainstay.domain.allocation import PodState, Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Denied, MainstayError, Unavailable
+from mainstay.domain.guest import Guest
 from mainstay.domain.quantity import Resources
 from mainstay.ports import Clock
 
@@ -49,9 +60,9 @@ _NOTHING_USED = Used()
 
 
 class Picture:
-    """Kept current by two informers. Nothing here waits on the network but `ready`."""
+    """Kept current by informers. Nothing here waits on the network but `ready`."""
 
-    def __init__(self, api: KubeApi, clock: Clock, *, system: str) -> None:
+    def __init__(self, api: KubeApi, clock: Clock, *, system: str, scheduler_name: str = "") -> None:
         self._api, self._clock = api, clock
         self._nodes: Informer[Node, Node] = Informer(
             api,
@@ -65,7 +76,7 @@ class Picture:
             api,
             PODS,
             clock=clock,
-            project=lambda pod: view_of(pod, system=system),
+            project=lambda pod: view_of(pod, system=system, scheduler_name=scheduler_name),
             on_change=self._pod_changed,
             confirm=self._confirm,
         )
@@ -74,6 +85,11 @@ class Picture:
         self._seen_until = 0
         self._trust = Trust()
         self._broken: frozenset[str] = frozenset()
+        self._namespaces: Informer[Namespace, Landlord] = Informer(
+            api, NAMESPACES, clock=clock, project=landlord, confirm=self._confirm
+        )
+        self.lodgings = Lodgings(clock, now=api.server_time)
+        """Pods of others that ask us for a place."""
         self._used: dict[str, Used] = {}
         self._states: dict[str, NodeState] = {}
         self._ours: dict[str, View] = {}
@@ -85,8 +101,8 @@ class Picture:
     async def ready(self) -> None:
         """Until both kinds have been listed. Raises Unavailable if that takes too long, or the view has become old."""
         if not self._tasks:
-            self._tasks = [asyncio.create_task(informer.run()) for informer in (self._nodes, self._pods)]
-        for informer in (self._nodes, self._pods):
+            self._tasks = [asyncio.create_task(informer.run()) for informer in self._informers]
+        for informer in self._informers:
             try:
                 await asyncio.wait_for(informer.synced.wait(), SYNC_SECONDS_MAX)
             except TimeoutError:
@@ -114,8 +130,10 @@ class Picture:
 
     def nodes(self) -> tuple[NodeState, ...]:
         """Every node as we may use it, by name."""
+        if self.lodgings.restrictions_changed():
+            self._states.clear()
         for name in self._nodes_by_name() - self._states.keys():
-            self._states[name] = node_state(self._node(name), self._used_on(name).others)
+            self._states[name] = self._state_of(name)
         return tuple(self._state(name) for name in sorted(self._states))
 
     def learn(self, pod: Pod) -> View:
@@ -145,14 +163,32 @@ class Picture:
             return "it is not there"
         return why_not(self._node(node)) or self._trust.why_not(node, self._api.server_time())
 
+    def why_no_guest(self, node: str, restriction: str) -> str:
+        """Why guests with this restriction are not placed on a node; empty if they are."""
+        if not self.has_node(node):
+            return "it is not there"
+        found, wanted = self._node(node), self.lodgings.restrictions.get(restriction)
+        if wanted is None or takes_guests(found, wanted):
+            return ""
+        return why_not_any(found) or "it no longer meets the selector, the affinity and the tolerations of the pod"
+
     def free(self, node: str) -> Resources:
         """What is left of a node beside all that still runs there, ended pods whose helpers linger included."""
-        state = node_state(self._node(node), self._used_on(node).others)
-        return _less(state.capacity, self._used_on(node).ours)
+        return _less(self._state_of(node).capacity, self._used_on(node).ours)
+
+    def guests(self) -> tuple[Guest, ...]:
+        """Every pod of others that asks us for a place, by UID; placed ones as their kubelets say, unless those are silent."""
+        silent = self._silent()
+        return tuple(
+            replace(guest, state=_unknown(guest.state, f"node {guest.state.node} does not report any more"))
+            if guest.state is not None and not guest.over and guest.state.node in silent
+            else guest
+            for guest in self.lodgings.guests(self._namespaces.objects)
+        )
 
     def pods(self) -> tuple[PodState, ...]:
         """What we report of our pods: as their kubelets say, unless those are silent."""
-        silent = {name for _, name in self._nodes.objects if is_silent(self._node(name))}
+        silent = self._silent()
         return tuple(self._reported(known, silent) for known in self._ours.values() if known.state is not None)
 
     def _reported(self, known: View, silent: set[str]) -> PodState:
@@ -174,6 +210,16 @@ class Picture:
             return state
         return _unknown(replace(state, node=node), f"it vanished from the cluster; node {node} is given time to end it")
 
+    def _silent(self) -> set[str]:
+        return {name for _, name in self._nodes.objects if is_silent(self._node(name))}
+
+    def _state_of(self, node: str) -> NodeState:
+        return node_state(self._node(node), self._used_on(node).others, self.lodgings.restrictions)
+
+    @property
+    def _informers(self) -> tuple[Informer[Node, Node] | Informer[Pod, View] | Informer[Namespace, Landlord], ...]:
+        return self._nodes, self._pods, self._namespaces
+
     def _used_on(self, node: str) -> Used:
         return self._used.get(node, _NOTHING_USED)
 
@@ -191,6 +237,7 @@ class Picture:
         for known, sign in ((old, -1), (new, 1)):
             if known is not None and known.node and known.holds != NOTHING:
                 self._hold(known, sign)
+        self.lodgings.changed(key, old, new)
         name = key[1]
         if new is not None and new.state is not None:
             self._ours[name] = new
@@ -199,7 +246,7 @@ class Picture:
 
     def _hold(self, known: View, sign: int) -> None:
         used = self._used.setdefault(known.node, Used())
-        if known.state is None:
+        if not known.is_ours:
             used.others = _sum(used.others, known.holds, sign)
             self._states.pop(known.node, None)
         else:
@@ -214,7 +261,9 @@ class Picture:
             msg = "another cluster answers at its address"
             raise Unreachable(msg)
 
-    def _unheard(self, informer: Informer[Node, Node] | Informer[Pod, View]) -> MainstayError:
+    def _unheard(
+        self, informer: Informer[Node, Node] | Informer[Pod, View] | Informer[Namespace, Landlord]
+    ) -> MainstayError:
         error = informer.last_error
         kind = Denied if isinstance(error, Denied) else Unavailable
         said = error.message if error else "it does not answer"

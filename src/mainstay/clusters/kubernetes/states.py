@@ -6,9 +6,11 @@ whoever may know that it never ran. A pod whose node is silent is UNKNOWN and ke
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mainstay.clusters.kubernetes import names
+from mainstay.clusters.kubernetes.guests import Wish, wish
 from mainstay.clusters.kubernetes.nodes import requests
 from mainstay.clusters.kubernetes.objects import Condition, ContainerStatus, Pod, Running, Terminated
 from mainstay.clusters.kubernetes.quantities import instant
@@ -69,21 +71,49 @@ class View:
     """Seconds that it is given to end; on a tombstone, that the pod was given."""
     forgotten_at: int = 0
     """Unix seconds; 0 while its end is not on record."""
+    wish: Wish | None = None
+    """What it asks of us, if others made it and it names us as its scheduler."""
+    guest_state: PodState | None = None
+    """What we report of it as a guest; None while it waits for a place."""
+    placed_by_us: bool = False
+    version: str = ""
+    """Of the object, while it waits for a place."""
+    released: int = 0
+    """The last attempt that may not place it any more."""
+
+    @property
+    def is_ours(self) -> bool:
+        """It holds its node by an allocation of ours."""
+        return self.state is not None or self.placed_by_us
 
 
-def view_of(pod: Pod, *, system: str) -> View:
+def view_of(pod: Pod, *, system: str, scheduler_name: str = "") -> View:
     """What is kept of a pod, for the platform `system`."""
-    return view(pod, system=names.mark(pod.metadata.labels, pod.metadata.namespace, system=system))
+    mark = names.mark(pod.metadata.labels, pod.metadata.namespace, system=system)
+    return view(pod, system=mark, scheduler_name=scheduler_name)
 
 
-def view(pod: Pod, *, system: str) -> View:
-    """What is kept of a pod. `system` is the mark of our own ones."""
+def view(pod: Pod, *, system: str, scheduler_name: str = "") -> View:
+    """What is kept of a pod. `system` is the mark of our own ones; guests name the scheduler."""
     meta = pod.metadata
     node = pod.spec.node_name
     holds = NOTHING if _is_over(pod) or not node else requests(pod)
     deleting = max(1, meta.deletion_grace_period_seconds or 0) if meta.deletion_timestamp else 0
     if meta.labels.get(names.SYSTEM) != system:
-        return View(namespace=meta.namespace, uid=meta.uid, node=node, holds=holds, deleting=deleting)
+        is_guest = scheduler_name != "" and pod.spec.scheduler_name == scheduler_name
+        is_guest = is_guest and not (pod.spec.scheduling_gates and not meta.deletion_timestamp)
+        return View(
+            namespace=meta.namespace,
+            uid=meta.uid,
+            node=node,
+            holds=holds,
+            deleting=deleting,
+            wish=wish(pod) if is_guest else None,
+            guest_state=guest_state(pod) if is_guest else None,
+            placed_by_us=is_guest and node != "" and meta.annotations.get(names.SYSTEM) == system,
+            version=meta.resource_version if is_guest and not node else "",
+            released=_seconds(meta.annotations.get(names.RELEASED, "")) if is_guest else 0,
+        )
     files, outputs, main = (_status(pod, name) for name in (names.FILES, names.OUTPUTS, names.MAIN))
     return View(
         namespace=meta.namespace,
@@ -136,6 +166,63 @@ def refusal(pod: Pod) -> str:
     status = pod.status
     refused = status.phase == "Failed" and status.reason and status.reason not in DISRUPTION_REASONS | {DEADLINE_REASON}
     return _shown(f"{status.reason}: {status.message}") if refused and not status.container_statuses else ""
+
+
+def guest_state(pod: Pod) -> PodState | None:
+    """What we report of a pod of others, by its UID; None while it waits for a place.
+
+    Any of its containers that failed has failed the pod. One that is started again and again runs, and never ends.
+    """
+    uid, node = pod.metadata.uid, pod.spec.node_name
+    starts = [instant(run.started_at) for run in _runs(pod) if run.started_at]
+    if any(status.restart_count for status in pod.status.container_statuses):
+        starts.append(instant(pod.status.start_time))  # of the first run only its pod still knows
+    started = min((start for start in starts if start), default=0)
+    if _is_over(pod):
+        return _guest_ended(pod, started)
+    if not node:
+        if pod.metadata.deletion_timestamp:
+            return PodState(
+                name=uid, node="", seen=Seen.ENDED, end=End.NEVER_STARTED, detail="deleted before it was placed"
+            )
+        return None
+    if started:
+        ready = all(status.ready for status in pod.status.container_statuses)
+        return PodState(name=uid, node=node, seen=Seen.RUNNING, started_at=started, ready=ready)
+    waits = [status.state.waiting.reason for status in pod.status.container_statuses if status.state.waiting]
+    seen = Seen.STARTING if pod.status.start_time else Seen.NOTHING
+    if any(reason in PULL_REASONS | HOPELESS_REASONS for reason in waits):
+        seen = Seen.PULLING
+    return PodState(name=uid, node=node, seen=seen, detail=hopeless(pod))
+
+
+def _guest_ended(pod: Pod, started: int) -> PodState:
+    """The first container that failed tells how; what its node refused to run never started."""
+    ends = [status.state.terminated for status in pod.status.container_statuses if status.state.terminated]
+    failed = sorted((end for end in ends if end.exit_code), key=lambda end: instant(end.finished_at))
+    word, detail = _end(pod, failed[0]) if failed else (End.EXITED, "")
+    code: int | None = failed[0].exit_code if failed else 0
+    if pod.status.phase == "Failed" and not failed:
+        word, detail = (End.LOST if started else End.START_FAILED), _why(pod) or "its node did not run it"
+    ended = max((instant(end.finished_at) for end in ends), default=0)
+    return PodState(
+        name=pod.metadata.uid,
+        node=pod.spec.node_name,
+        seen=Seen.ENDED,
+        started_at=started,
+        ended_at=max(started, ended),
+        end=word,
+        exit_code=code if word is End.EXITED else None,
+        detail=detail,
+    )
+
+
+def _runs(pod: Pod) -> Iterator[Running | Terminated]:
+    for status in pod.status.container_statuses:
+        if status.state.running is not None:
+            yield status.state.running
+        if status.state.terminated is not None:
+            yield status.state.terminated
 
 
 def hopeless(pod: Pod) -> str:

@@ -21,7 +21,18 @@ from mainstay.clusters.local.locks import Fence
 from mainstay.clusters.local.readiness import PATH, Probe, Readiness
 from mainstay.clusters.local.runs import POD_NAME, Directories, Run, cookie, end_record
 from mainstay.clusters.local.spec import Place, identity, shim_spec
-from mainstay.domain.allocation import CreatePod, DeletePod, End, ForgetPod, PodAction
+from mainstay.domain.allocation import (
+    BindPod,
+    CreatePod,
+    DeletePod,
+    End,
+    EvictPod,
+    ForgetPod,
+    PodAction,
+    ReleasePod,
+    SeekPod,
+    TellPod,
+)
 from mainstay.domain.capacity import ClusterState, LogChunk, NodeState
 from mainstay.domain.errors import Conflict, Gone, Invalid, MainstayError, NoCapacity, NotFound
 from mainstay.domain.quantity import Resources
@@ -90,6 +101,9 @@ class LocalCluster:
                 await asyncio.to_thread(self._delete, action, epoch)
             case ForgetPod():
                 await asyncio.to_thread(self._forget, action, epoch)
+            case BindPod() | ReleasePod() | EvictPod() | SeekPod() | TellPod():
+                msg = f"nobody else makes pods on this machine: {action.name}"
+                raise Invalid(msg, object_=action.name)
             case _:
                 assert_never(action)
 
