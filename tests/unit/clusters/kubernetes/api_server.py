@@ -249,7 +249,7 @@ class Server:
     def bookmark(self) -> None:
         """As once a minute."""
         self.version += 1
-        for plural in ("nodes", "pods"):
+        for plural in ("nodes", "pods", "namespaces"):
             self._history[plural].append((self.version, "BOOKMARK", {"metadata": {}}))
         self._wake()
 

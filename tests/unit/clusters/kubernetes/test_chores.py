@@ -61,7 +61,11 @@ class Rig:
             self.seen,  # type: ignore[arg-type]
             logs,
             tombstone_seconds=TOMBSTONE_SECONDS,
+            look_up_groups=self.nobody_groups,
         )
+
+    async def nobody_groups(self) -> None:
+        """There are no pods of others."""
 
     def show(self, name: str = "p", **shown: Any) -> None:
         """A pod, on the server and in the picture."""

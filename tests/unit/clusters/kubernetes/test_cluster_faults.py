@@ -258,6 +258,7 @@ async def test_after_an_outage_nothing_counts_as_witnessed_before_kubelets_could
     bed.server.failing.clear()
     await bed.until(lambda: bed.cluster._picture._nodes.last_error is None)
     await bed.until(lambda: bed.cluster._picture._pods.last_error is None)
+    await bed.until(lambda: bed.cluster._picture._namespaces.last_error is None)
     assert (await bed.cluster.observe()).at - before < 1_000
     await bed.later(70)
     assert (await bed.cluster.observe()).at > before + 60_000_000

@@ -50,7 +50,7 @@ class Watched:
 
     def at(self, seconds: float) -> None:
         self.seen_at = T0 + round(seconds * 1_000_000)
-        for informer in (self.picture._nodes, self.picture._pods):
+        for informer in self.picture._informers:
             informer._heard(self.seen_at)
 
     def reported(self, name: str = "run-1-0"):
@@ -189,7 +189,7 @@ def test_ends_are_known_up_to_a_little_before_the_last_word_of_both_views():
 
 async def test_a_view_that_heard_nothing_for_too_long_is_none():
     watched = Watched()
-    for informer in (watched.picture._nodes, watched.picture._pods):
+    for informer in watched.picture._informers:
         informer.synced.set()
         informer._heard(T0)
     watched.picture._tasks = [None]  # type: ignore[list-item]  # they run already
