@@ -21,6 +21,7 @@ from mainstay.clusters.kubernetes.chores import (
 from mainstay.clusters.kubernetes.errors import ServerFailed
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.clusters.kubernetes.states import View, view
+from mainstay.clusters.kubernetes.waiting import Waiting
 from mainstay.domain.artifact import Tree
 from mainstay.simulation.files import MemoryArtifacts
 from tests.clock import ManualClock
@@ -34,8 +35,9 @@ TOMBSTONE_SECONDS = 600
 class Seen:
     """The pods as a picture has them."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: Server, clock: ManualClock) -> None:
         self.ours: dict[str, View] = {}
+        self.waiting = Waiting(server, clock)  # type: ignore[arg-type]
         self.waiting = self
 
     def due(self, _views: object) -> None:
@@ -49,7 +51,7 @@ class Rig:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.server = Server(self.clock)
-        self.artifacts, self.seen = MemoryArtifacts(), Seen()
+        self.artifacts, self.seen = MemoryArtifacts(), Seen(self.server, self.clock)
         self.chores = self.anew()
 
     def anew(self) -> Chores:
