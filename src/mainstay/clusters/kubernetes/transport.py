@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
@@ -30,6 +31,7 @@ ANSWER_SECONDS = 60.0
 ANSWER_BYTES_MAX = 256 << 20
 """A page of 500 objects of the largest size that etcd takes (1.5 MB) is three times as much; nobody has such pods."""
 REFUSAL_BYTES_MAX = 1 << 20
+GOODBYE_SECONDS = 0.1
 HEARTBEAT_SECONDS = 30.0
 """Pings on a WebSocket: they find a dead peer, and keep load balancers from cutting an idle shell."""
 MESSAGE_BYTES_MAX = 4 << 20
@@ -118,6 +120,8 @@ class Transport:
             for session in self._sessions:
                 await session.close()
             self._sessions = None
+            # A connection that was still being made when it was let go of needs a moment of the loop to be gone.
+            await asyncio.sleep(GOODBYE_SECONDS)
 
     @asynccontextmanager
     async def _answer(

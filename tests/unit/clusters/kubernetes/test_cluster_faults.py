@@ -251,7 +251,7 @@ async def test_after_an_outage_nothing_counts_as_witnessed_before_kubelets_could
     await bed.later(600)
     before = (await bed.cluster.observe()).at
     for verb in ("list", "watch"):
-        bed.server.failing |= {(verb, plural): Unreachable("down") for plural in ("pods", "nodes")}
+        bed.server.failing |= {(verb, plural): Unreachable("down") for plural in ("pods", "nodes", "namespaces")}
     bed.server.cut()
     bed.clock.advance(100)
     await bed.settle()
