@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import socket
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
