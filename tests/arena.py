@@ -81,7 +81,9 @@ class PlayedCluster(KubernetesCluster):
 class Replica:
     """One control plane process: it can crash, and another one takes its place."""
 
-    def __init__(self, database: Sqlite, folder: Path, url: str, control_plane: ControlPlane) -> None:
+    def __init__(
+        self, database: Sqlite, folder: Path, url: str, control_plane: ControlPlane, *, tombstone_seconds: int
+    ) -> None:
         self.store = SqlStore(database)
         clock, artifacts = SystemClock(), open_artifacts(str(folder / "artifacts"))
         keys = control_plane.keys
@@ -91,7 +93,7 @@ class Replica:
             artifacts=artifacts,
             clock=clock,
             settings=Settings(system=self.store.system()),
-            tombstone_seconds=TOMBSTONE_SECONDS,
+            tombstone_seconds=tombstone_seconds,
         )
         self.services = Services(
             store=self.store,
@@ -123,7 +125,7 @@ class Replica:
         await asyncio.to_thread(self.services.offload.close)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Arena:
     """One cluster, its machines, and the platform that leads it."""
 
@@ -132,6 +134,7 @@ class Arena:
     puppets: Puppets
     folder: Path
     rng: random.Random
+    tombstone_seconds: int
     lives: dict[str, Life] = field(default_factory=dict)
     submitted: list[str] = field(default_factory=list)
     database: Sqlite = field(init=False)
@@ -145,7 +148,13 @@ class Arena:
         register_machine(self.replica.store, CLUSTER, now=1)
 
     def _replica(self) -> Replica:
-        return Replica(self.database, self.folder, self.proxy.url, self.control_plane)
+        return Replica(
+            self.database,
+            self.folder,
+            self.proxy.url,
+            self.control_plane,
+            tombstone_seconds=self.tombstone_seconds,
+        )
 
     async def restart(self, *, down_seconds: float = 0.0) -> None:
         """The control plane crashes, and comes back."""
@@ -246,7 +255,13 @@ def workload_of(pod: str) -> str:
 
 @contextlib.asynccontextmanager
 async def arena(
-    control_plane: ControlPlane, folder: Path, *, seed: int, machines: int = 3, gpus: int = 0
+    control_plane: ControlPlane,
+    folder: Path,
+    *,
+    seed: int,
+    machines: int = 3,
+    gpus: int = 0,
+    tombstone_seconds: int = TOMBSTONE_SECONDS,
 ) -> AsyncIterator[Arena]:
     """A platform that runs, on nodes of its own."""
     mark = secrets.token_hex(3)
@@ -259,7 +274,7 @@ async def arena(
 
         puppets = Puppets(control_plane, nodes, life=life)
         await puppets.start()
-        made.append(Arena(control_plane, proxy, puppets, folder, random.Random(seed)))
+        made.append(Arena(control_plane, proxy, puppets, folder, random.Random(seed), tombstone_seconds))
         made[0].replica.start()
         try:
             yield made[0]
