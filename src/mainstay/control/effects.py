@@ -39,6 +39,7 @@ from mainstay.domain.errors import Denied, Fenced, Gone, Invalid, MainstayError,
 from mainstay.domain.plan import Action, Epoch, ObserveNodes, ObservePod, Plan, Refused, Submit
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
+from mainstay.domain.workload import Workload
 from mainstay.operations.offload import Offload
 from mainstay.ports import Artifacts, Clock, Cluster, Store
 
@@ -125,7 +126,7 @@ class EffectLoop:
         clock was set back, that is one look.
         """
         seen = await self._observed()
-        wanted = await self._offload(self._store.wanted, self._cluster.name)
+        wanted, adopted = await self._offload(self._on_record)
         before, self._looked_at = self._looked_at, seen.at
         if 0 < seen.at <= before:
             nothing = Reconciliation(observations=(), effects=(), unmatched=self._unmatched, told=self._told)
@@ -134,7 +135,6 @@ class EffectLoop:
         name = self._cluster.name
         found = reconcile(name, wanted, seen, now=now, tick=tick, unmatched_since=self._unmatched, told_at=self._told)
         self._unmatched, self._told = found.unmatched, found.told
-        adopted = await self._offload(self._store.guests, name)
         hosted = host(name, seen.guests, wanted, adopted, now=now, tick=tick, memory=self._memory)
         self._memory = hosted.memory
         both = replace(
@@ -143,6 +143,10 @@ class EffectLoop:
             effects=(*found.effects, *hosted.effects),
         )
         return View(wanted=wanted, reconciliation=both, at=seen.at)
+
+    def _on_record(self) -> tuple[tuple[Wanted, ...], tuple[Workload, ...]]:
+        name = self._cluster.name
+        return self._store.wanted(name), self._store.guests(name)
 
     async def _observed(self) -> ClusterState:
         """Raises Denied if another cluster answers: that it knows none of our pods says nothing about them."""

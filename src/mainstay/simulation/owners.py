@@ -13,7 +13,9 @@ from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.workload import PodRef
 from mainstay.simulation.users import TENANTS
 
-GUESTS_MAX = 30
+GUESTS_MAX = 60
+DEEDS = 3
+"""Done at a time: many pods, or few of the faults would meet one."""
 ANY_NODE, GPU_NODE = "any", "gpu"
 """Restrictions: of all nodes, and of those with GPUs."""
 SIZES = (
@@ -33,8 +35,12 @@ class Owners:
         """Members of a group that are still to come."""
 
     def act(self) -> None:
-        """Do one thing."""
+        """Do a few things."""
         self._taint()
+        for _ in range(DEEDS):
+            self._do()
+
+    def _do(self) -> None:
         choice = self._rng.random()
         if self._unfinished and choice < 0.6:
             self._arrive(self._unfinished.pop())
