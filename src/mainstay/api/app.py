@@ -77,7 +77,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with gateway.new_client() as client:
+    async with gateway.new_client(app.state.services.clusters) as client:
         app.state.gateway = client
         yield
 

@@ -41,7 +41,16 @@ PERMISSIONS = (
     ),
     Permission(kind=PODS, subresource="log", verbs=("get",), why="show and keep logs"),
     Permission(
-        kind=PODS, subresource="exec", verbs=("get", "create"), why="hand code into pods and fetch output out of them"
+        kind=PODS,
+        subresource="exec",
+        verbs=("get", "create"),
+        why="hand code into pods, fetch output out of them, and let users run commands in them",
+    ),
+    Permission(
+        kind=PODS,
+        subresource="portforward",
+        verbs=("get", "create"),
+        why="reach models and ports of pods where the addresses of pods cannot be reached",
     ),
     Permission(kind=SERVICES, verbs=("create",), why="let the ranks of a job find each other"),
     Permission(kind=NETWORK_POLICIES, verbs=("create",), why="keep projects from each other"),

@@ -44,14 +44,19 @@ _NOTHING_USED = Used()
 class Picture:
     """Kept current by two informers. Nothing here waits on the network but `ready`."""
 
-    def __init__(self, api: KubeApi, clock: Clock, *, system: str) -> None:
+    def __init__(self, api: KubeApi, clock: Clock, *, system: str, tunnel: str = "") -> None:
+        """`tunnel`: as for `states.view`."""
         self._clock = clock
         self._system = names.short(system)
         self._nodes: Informer[Node, Node] = Informer(
             api, NODES, clock=clock, project=lambda node: node, on_change=self._node_changed
         )
         self._pods: Informer[Pod, View] = Informer(
-            api, PODS, clock=clock, project=lambda pod: view(pod, system=self._system), on_change=self._pod_changed
+            api,
+            PODS,
+            clock=clock,
+            project=lambda pod: view(pod, system=self._system, tunnel=tunnel),
+            on_change=self._pod_changed,
         )
         self._used: dict[str, Used] = {}
         self._states: dict[str, NodeState] = {}

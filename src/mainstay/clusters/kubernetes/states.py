@@ -12,6 +12,7 @@ from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.nodes import requests
 from mainstay.clusters.kubernetes.objects import ContainerStatus, Pod, Running, Terminated
 from mainstay.clusters.kubernetes.quantities import instant
+from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import End, PodState, Seen
 from mainstay.domain.quantity import Resources
 
@@ -58,8 +59,10 @@ class View:
     """Unix seconds; 0 while its end is not on record."""
 
 
-def view(pod: Pod, *, system: str) -> View:
-    """What is kept of a pod. `system` is the mark of our own ones."""
+def view(pod: Pod, *, system: str, tunnel: str = "") -> View:
+    """What is kept of a pod. `system` is the mark of our own ones; `tunnel` the name of a cluster whose pods' own
+    addresses are of no use to us.
+    """
     meta = pod.metadata
     node = pod.spec.node_name
     holds = NOTHING if _is_over(pod) or not node else requests(pod)
@@ -72,7 +75,7 @@ def view(pod: Pod, *, system: str) -> View:
         uid=meta.uid,
         node=node,
         holds=holds,
-        state=state_of(pod),
+        state=state_of(pod, tunnel=tunnel),
         identity=meta.annotations.get(names.IDENTITY, ""),
         gang=meta.labels.get(names.GANG, ""),
         deleting=deleting,
@@ -89,8 +92,8 @@ def view(pod: Pod, *, system: str) -> View:
     )
 
 
-def state_of(pod: Pod) -> PodState:
-    """What we report of a pod of ours."""
+def state_of(pod: Pod, *, tunnel: str = "") -> PodState:
+    """What we report of a pod of ours; `tunnel` as for `view`."""
     meta = pod.metadata
     forgotten = names.FORGOTTEN in meta.labels
     if names.TOMBSTONE in meta.labels:
@@ -105,7 +108,7 @@ def state_of(pod: Pod) -> PodState:
     if meta.deletion_timestamp and not pod.spec.node_name:
         return _never_started(pod, "deleted before it was placed", forgotten=forgotten)
     if main is not None and main.state.running is not None:
-        return _running(pod, main)
+        return _running(pod, main, tunnel)
     return _starting(pod, main)
 
 
@@ -118,18 +121,27 @@ def hopeless(pod: Pod) -> str:
     return ""
 
 
-def _running(pod: Pod, main: ContainerStatus) -> PodState:
+def _running(pod: Pod, main: ContainerStatus, tunnel: str) -> PodState:
     assert main.state.running is not None
     annotations = pod.metadata.annotations
-    port = annotations.get(names.PORT, "")
     return PodState(
         name=pod.metadata.name,
         node=pod.spec.node_name,
         seen=Seen.RUNNING,
         started_at=instant(main.state.running.started_at),
-        address=f"{pod.status.pod_ip}:{port}" if port and pod.status.pod_ip else "",
+        address=_address(pod, tunnel),
         ready=names.READY_PATH in annotations and main.ready,
     )
+
+
+def _address(pod: Pod, tunnel: str) -> str:
+    """Empty if it listens on no port, or its network is not there yet."""
+    port = pod.metadata.annotations.get(names.PORT, "")
+    if not port.isdecimal() or not pod.status.pod_ip:
+        return ""
+    if tunnel:
+        return str(Tunnel(cluster=tunnel, pod=pod.metadata.name, port=int(port)))
+    return f"{pod.status.pod_ip}:{port}"
 
 
 def _starting(pod: Pod, main: ContainerStatus | None) -> PodState:

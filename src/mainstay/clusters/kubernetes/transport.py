@@ -27,8 +27,6 @@ ANSWER_SECONDS = 60.0
 ANSWER_BYTES_MAX = 256 << 20
 """A page of 500 objects of the largest size that etcd takes (1.5 MB) is three times as much; nobody has such pods."""
 REFUSAL_BYTES_MAX = 1 << 20
-HEARTBEAT_SECONDS = 30.0
-"""Pings on a WebSocket: they find a dead peer, and keep load balancers from cutting an idle shell."""
 MESSAGE_BYTES_MAX = 4 << 20
 DATE_READ_SECONDS = 1.0
 """`Date` has a resolution of a second; reading it more often is waste."""
@@ -72,13 +70,15 @@ class Transport:
         """An open WebSocket that speaks one of the protocols. Raises ApiError."""
         server = await self._prepare()
         _, upgrading = self._open_sessions()
+        # The kubelet refuses whoever accepts JSON only: what comes is none (406).
+        options = {**self._options, "headers": {**self._options["headers"], "Accept": "*/*"}}
         try:
             socket = await upgrading.ws_connect(
                 _url(server, path, parameters),
                 protocols=protocols,
-                heartbeat=HEARTBEAT_SECONDS,
+                autoping=False,  # `sockets.py` answers, and asks
                 max_msg_size=MESSAGE_BYTES_MAX,
-                **self._options,
+                **options,
             )
         except FAILURES as error:
             raise failure(error, method="GET", server=server) from error

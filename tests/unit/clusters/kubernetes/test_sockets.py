@@ -10,8 +10,8 @@ import pytest
 from aiohttp import WSMsgType, web
 
 from mainstay.clusters.kubernetes import errors
-from mainstay.clusters.kubernetes.api import Channel
 from mainstay.domain.errors import Invalid
+from mainstay.ports import Channel
 from tests.unit.clusters.kubernetes.misbehaving import Answer, connected, refuses
 
 SUCCESS = b'\x03{"status": "Success"}'
