@@ -42,10 +42,12 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
 async def real(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
     """One where processes are processes, with a pod `p` that runs."""
     made = await rig_of(request.param, request, tmp_path)
-    await made.create("p", LONG, env=(("COLOUR", "blue"),))
-    await made.seen("p", Seen.RUNNING)
-    yield made
-    await made.close()
+    try:
+        await made.create("p", LONG, env=(("COLOUR", "blue"),))
+        await made.seen("p", Seen.RUNNING)
+        yield made
+    finally:
+        await made.close()
 
 
 async def output(process: Process) -> tuple[str, str]:

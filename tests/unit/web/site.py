@@ -42,6 +42,7 @@ from mainstay.operations.sessions import Sessions
 from mainstay.ports import Process, Stream
 from mainstay.store import SqlStore, open_sqlite
 from mainstay.web import mount_pages
+from mainstay.wire.sockets import MESSAGE_BYTES_MAX
 from tests.stores import SECOND, TENANT, USER, Scene
 
 TOKEN = "mst_test"
@@ -309,7 +310,13 @@ class Server:
         listener = _listening(self.port)
         server = uvicorn.Server(
             uvicorn.Config(
-                app, log_config=None, access_log=False, ws="none", loop="asyncio", timeout_graceful_shutdown=1
+                app,
+                log_config=None,
+                access_log=False,
+                ws="wsproto",
+                ws_max_size=MESSAGE_BYTES_MAX,
+                loop="asyncio",
+                timeout_graceful_shutdown=1,
             )
         )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
