@@ -15,13 +15,13 @@ LINE_ENDS = b"\r\n"
 
 @contextlib.contextmanager
 def raw(descriptor: int) -> Iterator[None]:
-    """Every key goes to the other side, Ctrl-C too, for the block."""
+    """Every key goes to the other side, Ctrl-C too, for the block. What was typed already is not lost."""
     before = termios.tcgetattr(descriptor)
     try:
-        tty.setraw(descriptor)
+        tty.setraw(descriptor, termios.TCSADRAIN)
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSAFLUSH, before)
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
 
 
 def size(descriptor: int) -> tuple[int, int]:

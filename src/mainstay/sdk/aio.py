@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -18,7 +17,7 @@ import httpx2
 from mainstay.sdk import calls
 from mainstay.sdk.client import CHUNK_BYTES, LOOK_SECONDS, LOOK_SECONDS_MAX
 from mainstay.sdk.config import find
-from mainstay.sdk.errors import ApiError, RunFailed, Unreachable
+from mainstay.sdk.errors import ApiError, RunFailed
 from mainstay.sdk.inside import (
     AsyncCommand,
     AsyncPortConnection,
@@ -235,12 +234,16 @@ class AsyncClient:
     async def exec(self, ref: str, argv: Sequence[str], *, input: bytes = b"", rank: int = 0) -> CommandResult:  # noqa: A002
         """Run a command in a pod that runs, beside its own program, to its end. All of its output is held in memory."""
         output = Output()
-        async with self.command(ref, argv, stdin=bool(input), rank=rank) as command, asyncio.TaskGroup() as group:
-            if input:
-                group.create_task(_feed(command, input))
-            while (said := await command.receive()) is not None:
-                output.add(*said)
-        return output.result(command)
+        async with self.command(ref, argv, stdin=bool(input), rank=rank) as command:
+            # A command that answers while it is fed must be read meanwhile.
+            feeding = asyncio.create_task(_feed(command, input))
+            try:
+                while (said := await command.receive()) is not None:
+                    output.add(*said)
+            finally:
+                feeding.cancel()
+                await asyncio.gather(feeding, return_exceptions=True)
+            return output.result(command)
 
     @asynccontextmanager
     async def command(
@@ -430,6 +433,6 @@ async def chunks(path: Path) -> AsyncIterator[bytes]:
 
 async def _feed(command: AsyncCommand, data: bytes) -> None:
     """All of the input, and its end. A command that does not want it may end before."""
-    with contextlib.suppress(Unreachable):  # it has ended: who reads it hears how
+    if data:
         await command.send(data)
         await command.end_input()

@@ -46,7 +46,7 @@ async def deliver(api: KubeApi, artifacts: Artifacts, *, namespace: str, pod: st
         await _send(process, artifacts, mounts)
         text = await said
     if process.exit_status != 0:
-        msg = f"pod {pod} did not take its files: {text or 'no reason given'}"
+        msg = f"pod {pod} did not take its files: {text or process.failure or 'no reason given'}"
         raise Unavailable(msg, object_=pod)
 
 
@@ -66,7 +66,7 @@ async def outputs(api: KubeApi, *, namespace: str, pod: str) -> AsyncIterator[Ou
         finally:
             feed.cancel()
     if process.exit_status != 0:
-        msg = f"the output of pod {pod} could not be read: {said or 'no reason given'}"
+        msg = f"the output of pod {pod} could not be read: {said or process.failure or 'no reason given'}"
         raise Unavailable(msg, object_=pod)
 
 
