@@ -158,12 +158,12 @@ def test_who_looked_in_is_among_the_events(up, run):
 
 
 def test_ctrl_c_ends_the_command_and_not_the_run(up, run):
-    started = up.start("exec", run, "--", "sh", "-c", "echo up; sleep 60.25")
-    assert started.stdout.readline() == "up\n"
-    started.send_signal(signal.SIGINT)
-    assert started.wait(PATIENCE_SECONDS) == 130
-    until(lambda: not runs("sleep", "60.25"))
-    assert up.json("show", run)["phase"] == "running"
+    with up.start("exec", run, "--", "sh", "-c", "echo up; sleep 60.25") as started:
+        assert started.stdout.readline() == "up\n"
+        started.send_signal(signal.SIGINT)
+        assert started.wait(PATIENCE_SECONDS) == 130
+        until(lambda: not runs("sleep", "60.25"))
+        assert up.json("show", run)["phase"] == "running"
 
 
 @pytest.mark.parametrize("name", ["shell", "ssh"])
@@ -176,9 +176,11 @@ def test_a_shell_is_a_terminal_of_its_own_to_its_end(run, at_terminal, name):
     until_size = "until [ \"$(stty size)\" = '33 111' ]; do sleep 0.1; done; echo resi''zed\r"
     shell.type(until_size)
     shell.shows("resized")
-    shell.type("echo wai''ting; sleep 100\r")
+    # The shell itself takes no Ctrl-C between its own words and the start of the next program.
+    shell.type("sh -c 'echo wai\"\"ting; while :; do sleep 0.1; done'\r")
     shell.shows("waiting")
     shell.type("\x03")
+    shell.shows("# ")
     shell.type("exit 5\r")
     assert shell.ended() == 5
 
@@ -214,26 +216,26 @@ def test_a_shell_ends_with_its_run(up, at_terminal):
 def test_a_port_of_a_run_is_reached_here_until_ctrl_c(up, run):
     port = re.search(r"port (\d+)", up.mainstay("logs", run).stdout).group(1)
     up.mainstay("exec", run, "--", "sh", "-c", "echo content > file.txt")
-    forward = up.start("port-forward", run, f"0:{port}")
-    local = re.search(r"127\.0\.0\.1:(\d+) ->", forward.stderr.readline()).group(1)
-    for _ in range(3):
-        with urllib.request.urlopen(f"http://127.0.0.1:{local}/file.txt", timeout=PATIENCE_SECONDS) as answer:
-            assert answer.read() == b"content\n"
-    forward.send_signal(signal.SIGINT)
-    assert forward.wait(PATIENCE_SECONDS) == 130
+    with up.start("port-forward", run, f"0:{port}") as forward:
+        local = re.search(r"127\.0\.0\.1:(\d+) ->", forward.stderr.readline()).group(1)
+        for _ in range(3):
+            with urllib.request.urlopen(f"http://127.0.0.1:{local}/file.txt", timeout=PATIENCE_SECONDS) as answer:
+                assert answer.read() == b"content\n"
+        forward.send_signal(signal.SIGINT)
+        assert forward.wait(PATIENCE_SECONDS) == 130
 
 
 def test_a_forwarded_port_ends_with_the_run(up):
     ref = str(up.json("run", "--name", "brief", "--", "sleep", "100")["id"])
     until(lambda: up.json("show", ref)["phase"] == "running")
-    forward = up.start("port-forward", ref, "0:9999")
-    local = re.search(r"127\.0\.0\.1:(\d+) ->", forward.stderr.readline()).group(1)
-    up.mainstay("stop", ref)
-    until(lambda: up.json("show", ref)["finished_at"])
-    with pytest.raises(OSError):  # noqa: PT011 however the connection is broken
-        urllib.request.urlopen(f"http://127.0.0.1:{local}/", timeout=PATIENCE_SECONDS).close()
-    assert forward.wait(PATIENCE_SECONDS) == 1
-    assert "has ended" in forward.stderr.read()
+    with up.start("port-forward", ref, "0:9999") as forward:
+        local = re.search(r"127\.0\.0\.1:(\d+) ->", forward.stderr.readline()).group(1)
+        up.mainstay("stop", ref)
+        until(lambda: up.json("show", ref)["finished_at"])
+        with pytest.raises(OSError):  # noqa: PT011 however the connection is broken
+            urllib.request.urlopen(f"http://127.0.0.1:{local}/", timeout=PATIENCE_SECONDS).close()
+        assert forward.wait(PATIENCE_SECONDS) == 1
+        assert "has ended" in forward.stderr.read()
 
 
 def test_attach_follows_a_log_to_its_end(up):
