@@ -164,7 +164,7 @@ def api() -> str:
             "same key with the same body gets the first answer again. Every refusal is a problem (RFC 9457) with a "
             "stable `code`. Lists are pages: ask again with `cursor` set to `next`. Streams are server-sent events and "
             "resume with `Last-Event-ID`. The whole description: [openapi.json](openapi.json), "
-            "also at `/v1/openapi.json`."
+            "also at `/v1/openapi.json`. Routes marked WEBSOCKET are not in it: they speak the subprotocol that is named."
         ),
     ]
     for topic in TOPICS:
@@ -172,6 +172,10 @@ def api() -> str:
             (f"`{one.method} {one.path}`", str(one.permission or "public"), _first_line(one.endpoint))
             for one in topic.declared
             if one.listed
+        ]
+        rows += [
+            (f"`WEBSOCKET {one.path}`", str(one.permission), f"{_first_line(one.endpoint)} Speaks `{one.protocol}`.")
+            for one in topic.sockets
         ]
         if rows:
             parts += [f"## {topic.topic}", table(("Route", "Needs", "What it does"), rows)]

@@ -13,6 +13,7 @@ from mainstay.domain.errors import Conflict, Fenced, Invalid, KeyReused, NotFoun
 from mainstay.domain.plan import (
     CapacityLeft,
     DropCandidate,
+    EnterPod,
     Epoch,
     MoveEndpoint,
     ObserveNodes,
@@ -308,6 +309,7 @@ def test_actions_on_what_does_not_exist_are_refused(scene: Scene) -> None:
         scene.close(pod),
         scene.usage(pod, start=1, end=2),
         StopPod(allocation_key=999, reason=WHY),
+        EnterPod(allocation_key=999, reason=WHY),
         SwitchEndpoint(endpoint="none", reason=WHY),
         DropCandidate(endpoint="none", reason=WHY),
         MoveEndpoint(endpoint="none", address="", reason=WHY),
@@ -315,6 +317,22 @@ def test_actions_on_what_does_not_exist_are_refused(scene: Scene) -> None:
     ]
     result = scene.commit(*actions)
     assert [row.index for row in result.refused] == list(range(len(actions)))
+
+
+def test_entering_a_pod_leaves_it_as_it_is_and_is_recorded_until_it_has_ended(scene: Scene) -> None:
+    scene.fleet()
+    pod = scene.place(scene.submit())
+    entering = EnterPod(
+        allocation_key=pod.key, reason=Reason(code=Code.COMMAND_RUN, numbers={"by": USER, "command": "ls"})
+    )
+    before = scene.store.audit(after=0, limit=ALL)
+    scene.applied(entering)
+    (row,) = scene.store.audit(after=before[-1].seq, limit=ALL)
+    assert (row.actor, row.tenant, row.action, row.object) == (USER, TENANT, "enter_pod", pod.pod)
+    assert row.detail == f"{USER} runs a command in it: ls"
+    assert scene.store.allocations(pod.workload_key) == (pod,)
+    scene.end(pod)
+    assert scene.commit(entering).refused
 
 
 # Phases

@@ -33,9 +33,12 @@ class Authentication:
         self._cookie = cookie_name(services.system, secure=services.url.startswith("https:"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and needs_token(scope["path"]):
+        if scope["type"] in {"http", "websocket"} and needs_token(scope["path"]):
+            headers = Headers(scope=scope)
             try:
-                principal = self._principal(Headers(scope=scope), scope["method"])
+                if scope["type"] == "websocket":
+                    _require_own_origin(headers, self._services.url)
+                principal = self._principal(headers, scope.get("method", "GET"))
             except MainstayError as error:
                 await refusal_response(error)(scope, receive, send)
                 return
@@ -66,6 +69,17 @@ def needs_token(path: str) -> bool:
     if path.startswith("/endpoints/") and path.split("/")[3:4] != ["v2"]:
         return False
     return path.startswith(GUARDED) and path not in OPEN
+
+
+def _require_own_origin(headers: Headers, url: str) -> None:
+    """A browser opens a WebSocket to anybody for any page, cookie included; it says for which (security.md F2)."""
+    origin = headers.get("origin")
+    if origin is None and "cookie" in headers and "authorization" not in headers:
+        msg = "a connection with a cookie must say which page opens it"
+        raise Forbidden(msg, hint="send the header Authorization: Bearer TOKEN")
+    if origin is not None and origin != url:
+        msg = "a connection of a browser must come from our own page"
+        raise Forbidden(msg, hint="send the header Authorization: Bearer TOKEN, without Origin")
 
 
 def _cookie(headers: Headers, name: str) -> str:

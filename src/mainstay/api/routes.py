@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from fastapi import Depends, Request, Response
+from starlette.requests import HTTPConnection
 
 from mainstay.domain.errors import Invalid, Unauthenticated
 from mainstay.operations.principal import Done, Permission, Principal, RequestKey
@@ -38,12 +39,32 @@ class Declared:
     listed: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredSocket:
+    """One route to a WebSocket, and the subprotocol that is spoken over it."""
+
+    path: str
+    endpoint: Callable[..., Awaitable[None]]
+    permission: Permission
+    protocol: str
+
+
 @dataclass(slots=True)
 class Routes:
     """The routes of one topic, in order."""
 
     topic: str
     declared: list[Declared] = field(default_factory=list)
+    sockets: list[DeclaredSocket] = field(default_factory=list)
+
+    def socket(self, path: str, *, needs: Permission, speaks: str) -> Callable[[Endpoint], Endpoint]:
+        """Declare the decorated coroutine as a route to a WebSocket: refused before it is opened, like any other."""
+
+        def decorate(endpoint: Endpoint) -> Endpoint:
+            self.sockets.append(DeclaredSocket(path=path, endpoint=endpoint, permission=needs, protocol=speaks))
+            return endpoint
+
+        return decorate
 
     def add(
         self,
@@ -97,7 +118,7 @@ class Call:
     key: RequestKey | None
 
 
-async def current_call(request: Request) -> Call:
+async def current_call(request: HTTPConnection) -> Call:
     """The caller was authenticated before the body was read; a route that was not passed that way is refused here."""
     principal = getattr(request.state, "principal", None)
     if not isinstance(principal, Principal):
@@ -106,7 +127,7 @@ async def current_call(request: Request) -> Call:
     return Call(
         services=request.app.state.services,
         principal=principal,
-        key=await _request_key(request) if request.method != "GET" else None,
+        key=await _request_key(request) if isinstance(request, Request) and request.method != "GET" else None,
     )
 
 

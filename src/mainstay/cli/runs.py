@@ -86,6 +86,16 @@ def logs(ref: str, *, follow: bool, node: int, as_json: bool) -> int:
 
 @click.command()
 @click.argument("ref", metavar="RUN")
+@click.option("--node", type=click.IntRange(0), default=0, show_default=True, help="The rank whose log it is.")
+@click.pass_context
+def attach(context: click.Context, ref: str, *, node: int) -> int:
+    """Follow the log of a run to its end, as `mainstay logs -f`. Ctrl-C ends the command, not the run."""
+    code: int = context.invoke(logs, ref=ref, follow=True, node=node, as_json=False)
+    return code
+
+
+@click.command()
+@click.argument("ref", metavar="RUN")
 @json_option
 def show(ref: str, *, as_json: bool) -> None:
     """Show one run: what was asked for, where it is and why, and its pods."""

@@ -120,6 +120,13 @@ class StopPod(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnterPod(Action):
+    """Somebody is about to run a command in the pod of this allocation: only that is put on record. Refused once it has ended."""
+
+    allocation_key: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ObservePod(Action):
     """What its cluster reports of an allocation. An end frees its capacity; once ENDED, nothing changes it."""
 

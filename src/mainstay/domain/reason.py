@@ -33,6 +33,7 @@ class Code(StrEnum):
     GANG_MEMBER_ENDED = "GangMemberEnded"
     STOP_REQUESTED = "StopRequested"
     STOPPED = "Stopped"
+    COMMAND_RUN = "CommandRun"
     METERED = "Metered"
     MODEL_REGISTERED = "ModelRegistered"
     DEPLOY_REQUESTED = "DeployRequested"
@@ -92,6 +93,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.GANG_MEMBER_ENDED: "stopped because rank {rank} of its gang ended",
         Code.STOP_REQUESTED: "stop requested by {by}",
         Code.STOPPED: "stopped on request",
+        Code.COMMAND_RUN: "{by} runs a command in it: {command}",
         Code.METERED: "usage recorded",
         Code.MODEL_REGISTERED: "model {model} version {version} registered",
         Code.DEPLOY_REQUESTED: "endpoint {endpoint} is to serve {model} version {version}",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -16,6 +17,7 @@ from mainstay.domain.errors import MainstayError, NotYet
 from mainstay.domain.plan import CommitResult, Epoch, Plan
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.workload import Workload
+from mainstay.ports import Process, Stream
 from mainstay.simulation.pace import pause
 from mainstay.store.store import SqlStore
 
@@ -225,6 +227,16 @@ class FaultyCluster:
     def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
         """Passed on."""
         return self._cluster.outputs(pod)
+
+    def connect(self, pod: str, port: int) -> AbstractAsyncContextManager[Stream]:
+        """Passed on."""
+        return self._cluster.connect(pod, port)
+
+    def exec(
+        self, pod: str, argv: Sequence[str], *, stdin: bool = False, tty: bool = False
+    ) -> AbstractAsyncContextManager[Process]:
+        """Passed on."""
+        return self._cluster.exec(pod, argv, stdin=stdin, tty=tty)
 
     async def close(self) -> None:
         """Nothing to let go of."""

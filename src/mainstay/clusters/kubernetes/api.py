@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from mainstay.clusters.kubernetes.kinds import Kind
 from mainstay.clusters.kubernetes.objects import Object, Version
+from mainstay.ports import Process, Stream
 
 T = TypeVar("T", bound=Object)
 T_co = TypeVar("T_co", bound=Object, covariant=True)
@@ -78,49 +79,6 @@ class Propagation(StrEnum):
     BACKGROUND = "Background"
     FOREGROUND = "Foreground"
     ORPHAN = "Orphan"
-
-
-class Channel(StrEnum):
-    """Where output of a process came from."""
-
-    STDOUT = "stdout"
-    STDERR = "stderr"
-
-
-class Exec(Protocol):
-    """A process that was started in a container, at the other end of a WebSocket."""
-
-    @property
-    def exit_status(self) -> int | None:
-        """None until `receive` has said that it ended; -1 if it could not be started or its node was lost."""
-
-    async def send(self, data: bytes) -> None:
-        """To its standard input."""
-
-    async def end_input(self) -> None:
-        """No more input will come. Raises Invalid where the server knows no way to say so (before v5)."""
-
-    async def receive(self) -> tuple[Channel, bytes] | None:
-        """Output as it comes; None when the process has ended. Raises Unreachable if the connection broke before."""
-
-    async def resize(self, *, columns: int, rows: int) -> None:
-        """Of its terminal."""
-
-    async def close(self) -> None:
-        """Let go. A process with a terminal is hung up; one without runs on until its output fails."""
-
-
-class Stream(Protocol):
-    """One TCP connection to a port of a pod."""
-
-    async def send(self, data: bytes) -> None:
-        """All of it is handed to the network."""
-
-    async def receive(self) -> bytes | None:
-        """What came; None at the end. Raises Unreachable, with the kubelet's words, if there is nothing at that port."""
-
-    async def close(self) -> None:
-        """Let go."""
 
 
 class KubeApi(Protocol):
@@ -214,7 +172,7 @@ class KubeApi(Protocol):
 
     def exec(
         self, namespace: str, pod: str, container: str, argv: Sequence[str], *, stdin: bool = False, tty: bool = False
-    ) -> AbstractAsyncContextManager[Exec]:
+    ) -> AbstractAsyncContextManager[Process]:
         """Start a process in a container; closed at the end of the block."""
 
     def port_forward(self, namespace: str, pod: str, port: int) -> AbstractAsyncContextManager[Stream]:

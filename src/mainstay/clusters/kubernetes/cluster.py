@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import assert_never
 
 import structlog
@@ -15,6 +16,7 @@ from mainstay.clusters.kubernetes.fence import Fence
 from mainstay.clusters.kubernetes.hosting import Hosting
 from mainstay.clusters.kubernetes.kinds import NAMESPACES, NETWORK_POLICIES, PODS, SERVICE_ACCOUNTS
 from mainstay.clusters.kubernetes.logs import Logs
+from mainstay.clusters.kubernetes.names import MAIN
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.pace import IN_FLIGHT_MAX, Pace
 from mainstay.clusters.kubernetes.picture import Picture
@@ -35,8 +37,9 @@ from mainstay.domain.allocation import (
 )
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import Conflict, Denied, Gone, Invalid, NoCapacity, NotYet
+from mainstay.domain.errors import NotFound as MissingPod
 from mainstay.domain.quantity import Resources
-from mainstay.ports import Artifacts, Clock
+from mainstay.ports import Artifacts, Clock, Process, Stream
 
 log = structlog.get_logger()
 
@@ -69,7 +72,10 @@ class KubernetesCluster:
         self._api, self._artifacts, self._clock, self._settings = api, artifacts, clock, settings
         self._pace = Pace(clock=clock)
         self._fence = Fence(api, clock, system=settings.system)
-        self._picture = Picture(api, clock, system=settings.system, scheduler_name=settings.scheduler_name)
+        tunnel = "" if settings.reached_directly else name
+        self._picture = Picture(
+            api, clock, system=settings.system, scheduler_name=settings.scheduler_name, tunnel=tunnel
+        )
         self._hosting = Hosting(api, clock, self._picture, system=settings.system, require_room=self._require_free)
         self._logs = Logs(api, artifacts, clock, cluster=name)
         self._chores = Chores(
@@ -151,6 +157,22 @@ class KubernetesCluster:
             raise Invalid(msg, object_=pod)
         async for file in handover.outputs(self._api, namespace=known.namespace, pod=pod):
             yield file
+
+    @asynccontextmanager
+    async def connect(self, pod: str, port: int) -> AsyncIterator[Stream]:
+        """Through the API server and the kubelet, to the loopback address of the pod."""
+        namespace = await self._where_it_runs(pod)
+        async with self._api.port_forward(namespace, pod, port) as stream:
+            yield stream
+
+    @asynccontextmanager
+    async def exec(
+        self, pod: str, argv: Sequence[str], *, stdin: bool = False, tty: bool = False
+    ) -> AsyncIterator[Process]:
+        """In the container of the user: never in our helpers."""
+        namespace = await self._where_it_runs(pod)
+        async with self._api.exec(namespace, pod, MAIN, argv, stdin=stdin, tty=tty) as process:
+            yield process
 
     async def close(self) -> None:
         """Stop watching. Pods run on."""
@@ -282,6 +304,21 @@ class KubernetesCluster:
             )
         except (NotFound, Conflict):
             return
+
+    async def _where_it_runs(self, pod: str) -> str:
+        """The namespace of a pod whose main container runs. Raises NotFound, NotYet, Gone."""
+        await self._picture.ready()
+        known = self._picture.ours.get(pod)
+        if known is None or known.state is None or known.tombstone:
+            msg = f"no such pod: {pod}"
+            raise MissingPod(msg, object_=pod)
+        if known.state.seen is Seen.ENDED:
+            msg = f"pod {pod} has ended"
+            raise Gone(msg, object_=pod)
+        if known.state.seen is not Seen.RUNNING:
+            msg = f"pod {pod} does not run yet"
+            raise NotYet(msg, object_=pod, hint="its state: mainstay show RUN")
+        return known.namespace
 
     async def _know_again(self) -> None:
         """Raises Denied if it is not the cluster that it was: one that was built anew at the same address is another.

@@ -66,6 +66,7 @@ class KubernetesConnector:
                 system=self._system,
                 image=settings.image or DEFAULT_IMAGE,
                 helper_image=settings.helper_image or HELPER_IMAGE,
+                reached_directly=settings.in_cluster,
                 namespaces_per_project=settings.namespaces_per_project,
                 scheduler_name=settings.scheduler_name,
             ),

@@ -52,7 +52,16 @@ PERMISSIONS = (
     ),
     Permission(kind=PODS, subresource="log", verbs=("get",), why="show and keep logs"),
     Permission(
-        kind=PODS, subresource="exec", verbs=("get", "create"), why="hand code into pods and fetch output out of them"
+        kind=PODS,
+        subresource="exec",
+        verbs=("get", "create"),
+        why="hand code into pods, fetch output out of them, and let users run commands in them",
+    ),
+    Permission(
+        kind=PODS,
+        subresource="portforward",
+        verbs=("get", "create"),
+        why="reach models and ports of pods where the addresses of pods cannot be reached",
     ),
     Permission(kind=SERVICE_ACCOUNTS, verbs=("create",), why="give pods an account that may do nothing"),
     Permission(kind=PODS, subresource="binding", verbs=("create",), why="give pods of others their place"),

@@ -62,7 +62,8 @@ _NOTHING_USED = Used()
 class Picture:
     """Kept current by informers. Nothing here waits on the network but `ready`."""
 
-    def __init__(self, api: KubeApi, clock: Clock, *, system: str, scheduler_name: str = "") -> None:
+    def __init__(self, api: KubeApi, clock: Clock, *, system: str, scheduler_name: str = "", tunnel: str = "") -> None:
+        """`tunnel`: as for `states.view`."""
         self._api, self._clock = api, clock
         self._nodes: Informer[Node, Node] = Informer(
             api,
@@ -76,7 +77,7 @@ class Picture:
             api,
             PODS,
             clock=clock,
-            project=lambda pod: view_of(pod, system=system, scheduler_name=scheduler_name),
+            project=lambda pod: view_of(pod, system=system, scheduler_name=scheduler_name, tunnel=tunnel),
             on_change=self._pod_changed,
             confirm=self._confirm,
         )

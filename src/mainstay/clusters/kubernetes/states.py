@@ -14,6 +14,7 @@ from mainstay.clusters.kubernetes.guests import Wish, wish
 from mainstay.clusters.kubernetes.nodes import requests
 from mainstay.clusters.kubernetes.objects import Condition, ContainerStatus, Pod, Running, Terminated
 from mainstay.clusters.kubernetes.quantities import instant
+from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import End, PodState, Seen
 from mainstay.domain.quantity import Resources
 
@@ -87,14 +88,16 @@ class View:
         return self.state is not None or self.placed_by_us
 
 
-def view_of(pod: Pod, *, system: str, scheduler_name: str = "") -> View:
+def view_of(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "") -> View:
     """What is kept of a pod, for the platform `system`."""
     mark = names.mark(pod.metadata.labels, pod.metadata.namespace, system=system)
-    return view(pod, system=mark, scheduler_name=scheduler_name)
+    return view(pod, system=mark, scheduler_name=scheduler_name, tunnel=tunnel)
 
 
-def view(pod: Pod, *, system: str, scheduler_name: str = "") -> View:
-    """What is kept of a pod. `system` is the mark of our own ones; guests name the scheduler."""
+def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "") -> View:
+    """What is kept of a pod. `system` is the mark of our own ones; guests name the scheduler; `tunnel` is the name of a
+    cluster whose pods' own addresses are of no use to us.
+    """
     meta = pod.metadata
     node = pod.spec.node_name
     holds = NOTHING if _is_over(pod) or not node else requests(pod)
@@ -120,7 +123,7 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "") -> View:
         uid=meta.uid,
         node=node,
         holds=holds,
-        state=state_of(pod),
+        state=state_of(pod, tunnel=tunnel),
         identity=meta.annotations.get(names.IDENTITY, ""),
         calls=pod.spec.subdomain if meta.labels.get(names.RANK) == "0" else "",
         deleting=deleting,
@@ -141,8 +144,8 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "") -> View:
     )
 
 
-def state_of(pod: Pod) -> PodState:
-    """What we report of a pod of ours."""
+def state_of(pod: Pod, *, tunnel: str = "") -> PodState:
+    """What we report of a pod of ours; `tunnel` as for `view`."""
     meta = pod.metadata
     forgotten = names.FORGOTTEN in meta.labels
     if names.TOMBSTONE in meta.labels:
@@ -157,7 +160,7 @@ def state_of(pod: Pod) -> PodState:
     if meta.deletion_timestamp and not pod.spec.node_name:
         return _never_started(pod, "deleted before it was placed", forgotten=forgotten)
     if main is not None and main.state.running is not None:
-        return _running(pod, main)
+        return _running(pod, main, tunnel)
     return _starting(pod, main)
 
 
@@ -234,18 +237,27 @@ def hopeless(pod: Pod) -> str:
     return ""
 
 
-def _running(pod: Pod, main: ContainerStatus) -> PodState:
+def _running(pod: Pod, main: ContainerStatus, tunnel: str) -> PodState:
     assert main.state.running is not None
     annotations = pod.metadata.annotations
-    port = annotations.get(names.PORT, "")
     return PodState(
         name=pod.metadata.name,
         node=pod.spec.node_name,
         seen=Seen.RUNNING,
         started_at=instant(main.state.running.started_at),
-        address=f"{pod.status.pod_ip}:{port}" if port and pod.status.pod_ip else "",
+        address=_address(pod, tunnel),
         ready=names.READY_PATH in annotations and main.ready,
     )
+
+
+def _address(pod: Pod, tunnel: str) -> str:
+    """Empty if it listens on no port, or its network is not there yet."""
+    port = pod.metadata.annotations.get(names.PORT, "")
+    if not port.isdecimal() or not pod.status.pod_ip:
+        return ""
+    if tunnel:
+        return str(Tunnel(cluster=tunnel, pod=pod.metadata.name, port=int(port)))
+    return f"{pod.status.pod_ip}:{port}"
 
 
 def _starting(pod: Pod, main: ContainerStatus | None) -> PodState:

@@ -32,8 +32,6 @@ ANSWER_BYTES_MAX = 256 << 20
 """A page of 500 objects of the largest size that etcd takes (1.5 MB) is three times as much; nobody has such pods."""
 REFUSAL_BYTES_MAX = 1 << 20
 GOODBYE_SECONDS = 0.1
-HEARTBEAT_SECONDS = 30.0
-"""Pings on a WebSocket: they find a dead peer, and keep load balancers from cutting an idle shell."""
 MESSAGE_BYTES_MAX = 4 << 20
 DATE_READ_SECONDS = 1.0
 """`Date` has a resolution of a second; reading it more often is waste."""
@@ -95,7 +93,7 @@ class Transport:
                 opened = await upgrading.ws_connect(
                     _url(server, path, parameters),
                     protocols=protocols,
-                    heartbeat=HEARTBEAT_SECONDS,
+                    autoping=False,  # `sockets.py` answers, and asks
                     max_msg_size=MESSAGE_BYTES_MAX,
                     **(self._options | {"headers": headers}),
                 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import assert_never
 
 from mainstay.clusters.simulated.lodgers import Lodgers
@@ -20,7 +21,9 @@ from mainstay.domain.allocation import (
     TellPod,
 )
 from mainstay.domain.capacity import ClusterState, LogChunk
-from mainstay.domain.errors import NotFound
+from mainstay.domain.errors import Gone, Invalid, MainstayError, NotFound, NotYet
+from mainstay.ports import Process as RunningProcess
+from mainstay.ports import Stream
 
 
 class SimulatedCluster:
@@ -84,8 +87,35 @@ class SimulatedCluster:
         for path, content in sorted(self._process(pod).behaviour.files.items()):
             yield path, len(content), False, _once(content)
 
+    def connect(self, pod: str, port: int) -> AbstractAsyncContextManager[Stream]:  # noqa: ARG002 nothing listens
+        """Refused: nothing truly runs."""
+        raise self._unreal(pod)
+
+    def exec(
+        self,
+        pod: str,
+        argv: Sequence[str],  # noqa: ARG002 nothing is run
+        *,
+        stdin: bool = False,  # noqa: ARG002
+        tty: bool = False,  # noqa: ARG002
+    ) -> AbstractAsyncContextManager[RunningProcess]:
+        """Refused: nothing truly runs."""
+        raise self._unreal(pod)
+
     async def close(self) -> None:
         """Nothing to let go of: the machines go on."""
+
+    def _unreal(self, pod: str) -> MainstayError:
+        """What a real cluster would say of a pod that does not run; of one that does, that it is not real."""
+        process = self._process(pod)
+        if process.seen is Seen.ENDED:
+            msg = f"pod {pod} has ended"
+            return Gone(msg, object_=pod)
+        if process.seen is not Seen.RUNNING:
+            msg = f"pod {pod} does not run yet"
+            return NotYet(msg, object_=pod)
+        msg = f"cluster {self.name} is simulated: nothing truly runs in pod {pod}"
+        return Invalid(msg, object_=pod, hint="add a real cluster: mainstay cluster add")
 
     def _process(self, pod: str) -> Process:
         self._machines.settle()

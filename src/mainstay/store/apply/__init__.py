@@ -19,6 +19,7 @@ from mainstay.domain.plan import (
     Deploy,
     DrainCluster,
     DropCandidate,
+    EnterPod,
     Guard,
     MoveEndpoint,
     ObserveCluster,
@@ -47,6 +48,7 @@ AnyAction = (
     | Allocate
     | Advance
     | StopPod
+    | EnterPod
     | ObservePod
     | ClosePod
     | ObserveNodes
@@ -111,6 +113,8 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return workloads.advance(world, action)
         case StopPod():
             return pods.stop_pod(world, action)
+        case EnterPod():
+            return pods.enter_pod(world, action)
         case ObservePod():
             return pods.observe_pod(world, action)
         case ClosePod():

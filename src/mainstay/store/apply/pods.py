@@ -1,9 +1,9 @@
-"""Stop, observe, close: what changes an allocation."""
+"""Stop, enter, observe, close: what happens to an allocation."""
 
 from __future__ import annotations
 
 from mainstay.domain.allocation import ENDS, PodState, Seen
-from mainstay.domain.plan import ClosePod, ObservePod, StopPod
+from mainstay.domain.plan import ClosePod, EnterPod, ObservePod, StopPod
 from mainstay.domain.reason import Reason
 from mainstay.store import codec, guards
 from mainstay.store.rows import AllocationRow
@@ -20,6 +20,17 @@ def stop_pod(world: World, action: StopPod) -> Reason | None:
         world.touch_allocation(row)
         world.log_allocation(row, action.reason)
     return None
+
+
+def enter_pod(world: World, action: EnterPod) -> Reason | None:
+    """An event, and with it an audit row; the allocation stays as it is."""
+    row = world.allocations.get(action.allocation_key)
+    if row is None:
+        return guards.missing("allocation", action.allocation_key)
+    refusal = guards.pod_has_not_ended(row)
+    if refusal is None:
+        world.log_allocation(row, action.reason)
+    return refusal
 
 
 def observe_pod(world: World, action: ObservePod) -> Reason | None:

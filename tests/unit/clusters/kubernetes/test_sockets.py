@@ -10,9 +10,9 @@ import pytest
 from aiohttp import WSMsgType, web
 
 from mainstay.clusters.kubernetes import errors
-from mainstay.clusters.kubernetes.api import Channel
 from mainstay.clusters.kubernetes.connection import Connection
 from mainstay.domain.errors import Invalid
+from mainstay.ports import Channel
 from tests.clock import ManualClock
 from tests.unit.clusters.kubernetes.misbehaving import Answer, Renewing, connected, refuses
 
