@@ -242,3 +242,17 @@ def test_attach_follows_a_log_to_its_end(up):
     ref = str(up.json("run", "--name", "talks", "--", "sh", "-c", "echo one; sleep 0.5; echo two")["id"])
     done = up.mainstay("attach", ref)
     assert (done.returncode, done.stdout) == (0, "one\ntwo\n")
+
+
+def test_a_command_ends_with_a_platform_that_is_killed_and_the_run_goes_on(tmp_path):
+    with platform(tmp_path / "state") as doomed:
+        ref = str(doomed.json("run", "--name", "lives", "--", "sleep", "100.5")["id"])
+        until(lambda: doomed.json("show", ref)["phase"] == "running")
+        with doomed.start("exec", ref, "--", "sh", "-c", "setsid sleep 60.75 & echo up; wait") as started:
+            assert started.stdout.readline() == "up\n"
+            doomed.process.kill()
+            assert started.wait(PATIENCE_SECONDS) == 6
+        until(lambda: not runs("sleep", "60.75"))
+        assert runs("sleep", "100.5")
+    with platform(tmp_path / "state") as again:
+        assert again.json("show", ref)["phase"] == "running"
