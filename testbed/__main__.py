@@ -1,4 +1,7 @@
-"""`python -m testbed`: a Kubernetes on this machine until Ctrl-C. `python -m testbed build`: only its programs."""
+"""`python -m testbed`: a Kubernetes on this machine until Ctrl-C.
+
+`python -m testbed build` only builds its programs, and `is-built` says by its exit status whether that is done.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,18 @@ from testbed.hollow import HollowNode
 
 def main() -> int:
     """Exit status."""
-    parser = argparse.ArgumentParser(prog="python -m testbed", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=["up", "build"], default="up")
+    parser = argparse.ArgumentParser(prog="python -m testbed", description=__doc__.splitlines()[0])
+    parser.add_argument("what", nargs="?", choices=["up", "build", "is-built"], default="up")
     parser.add_argument("--nodes", type=int, default=10, help="hollow nodes")
     parser.add_argument("--real-nodes", type=int, choices=[0, 1], help="by default one, where this machine can run it")
     parser.add_argument("--durable", action="store_true", help="wait for the disk, as outside of tests")
     options = parser.parse_args()
+    if options.what == "is-built":
+        return 1 if programs.missing() else 0
     for line in programs.build():
         _say(line)
     if options.what == "build":
+        _say(f"the programs of Kubernetes {programs.KUBERNETES} are in {programs.folder()}")
         return 0
     reason = "" if options.real_nodes == 0 else node.why_not()
     if reason:

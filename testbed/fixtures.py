@@ -14,6 +14,7 @@ from testbed import hollow, node, programs
 from testbed.control_plane import ControlPlane, running
 from testbed.hollow import HollowNode
 from testbed.node import Node
+from testbed.proxy import Proxy, proxied
 
 WAIT_SECONDS_MAX = 60.0
 _numbers = itertools.count(1)
@@ -58,6 +59,13 @@ def real_node(control_plane: ControlPlane) -> Iterator[Node]:
     if reason := node.why_not():
         unavailable(reason)
     with node.running(control_plane) as started:
+        yield started
+
+
+@pytest.fixture
+def proxy(control_plane: ControlPlane) -> Iterator[Proxy]:
+    """In front of the shared cluster. Faults hit only those who use its `url` or its `kubeconfig`."""
+    with proxied(control_plane) as started:
         yield started
 
 

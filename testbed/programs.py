@@ -28,6 +28,7 @@ GO_ZIP_SHA256 = {
 }
 GO_PROXY = "https://proxy.golang.org"
 GO_OLDEST = (1, 24)
+PROGRESS_SECONDS = 15.0
 MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -89,36 +90,48 @@ def build() -> Iterator[str]:
     folder().mkdir(parents=True, exist_ok=True)
     go = yield from _go()
     for program in wanted:
-        yield f"building {program.name}"
-        began = time.monotonic()
-        made = folder() / f"{program.name}.new"
-        linked = f"-s -w {program.linked}".strip()
-        _run(go, program, "build", "-trimpath", "-mod=readonly", "-ldflags", linked, "-o", str(made), program.package)
-        made.rename(folder() / program.name)
-        yield f"built {program.name} in {time.monotonic() - began:.0f} s"
+        yield from _built(go, program)
     yield from _stages(go)
 
 
-def _run(go: str, program: Program, *words: str) -> str:
-    """In the folder of the program's module. Raises RuntimeError with what Go says."""
-    done = subprocess.run(
+def _built(go: str, program: Program) -> Iterator[str]:
+    """Build one. Raises RuntimeError with what Go says."""
+    yield f"building {program.name}"
+    began = said = time.monotonic()
+    made = folder() / f"{program.name}.new"
+    options = ["-v", "-trimpath", "-mod=readonly", "-ldflags", f"-s -w {program.linked}".strip(), "-o", str(made)]
+    lines: list[str] = []
+    with _go_process(go, program, "build", *options, program.package) as building:
+        assert building.stderr is not None
+        for line in building.stderr:  # a package each, as it is compiled
+            lines.append(line)
+            if time.monotonic() - said >= PROGRESS_SECONDS:
+                said = time.monotonic()
+                yield f"building {program.name}: {len(lines)} packages in {said - began:.0f} s"
+    if building.returncode:
+        msg = f"cannot build {program.name}: {''.join(lines)[-2_000:].strip()}"
+        raise RuntimeError(msg)
+    made.rename(folder() / program.name)
+    yield f"built {program.name} in {time.monotonic() - began:.0f} s"
+
+
+def _go_process(go: str, program: Program, *words: str) -> subprocess.Popen[str]:
+    """In the folder of the program's module."""
+    return subprocess.Popen(
         [go, *words],
         cwd=MODULES / program.module,
         env={**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOFLAGS": ""},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
-    if done.returncode:
-        msg = f"cannot build {program.name}: {done.stderr.strip()[-2_000:]}"
-        raise RuntimeError(msg)
-    return done.stdout
 
 
 def _stages(go: str) -> Iterator[str]:
     """Copy the stage files out of the module of KWOK, one file per stage."""
     kwok = PROGRAMS[-1]
-    place = json.loads(_run(go, kwok, "list", "-m", "-json", "sigs.k8s.io/kwok"))["Dir"]
+    with _go_process(go, kwok, "list", "-m", "-json", "sigs.k8s.io/kwok") as listing:
+        place = json.loads(listing.communicate()[0])["Dir"]
     target = folder() / "stages"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()

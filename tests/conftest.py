@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from _pytest.nodeid import NodeId
 from hypothesis import HealthCheck, settings
 
 from testbed import images
 from testbed.control_plane import ControlPlane
-from testbed.fixtures import breakable_control_plane, control_plane, hollow_nodes, namespace, real_node
+from testbed.fixtures import breakable_control_plane, control_plane, hollow_nodes, namespace, proxy, real_node
 from testbed.node import Node
 from tests import postgres
 from tests.clusters import RealCluster
@@ -21,7 +22,7 @@ settings.register_profile("ci", derandomize=True, deadline=None, suppress_health
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
-__all__ = ["breakable_control_plane", "control_plane", "hollow_nodes", "namespace", "real_node"]
+__all__ = ["breakable_control_plane", "control_plane", "hollow_nodes", "namespace", "proxy", "real_node"]
 
 _numbers = itertools.count(1)
 
@@ -47,3 +48,13 @@ def postgres_url(postgres_server: postgres.Server) -> Iterator[str]:
     postgres_server.create_database(name)
     yield postgres_server.url(name)
     postgres_server.drop_database(name)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of a group in one process: pytest-xdist 3.8 says so to pytest before 9.2 only (its issue 1386)."""
+    if getattr(config.option, "loadgroup", False):
+        for item in items:
+            group = item.get_closest_marker("xdist_group")
+            if group and "@" not in item.nodeid:
+                item._id = NodeId.parse(f"{item.nodeid}@{group.args[0]}")

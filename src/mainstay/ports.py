@@ -133,6 +133,8 @@ class Cluster(Protocol):
     """
 
     name: str
+    acts_at_once: int
+    """So many actions may be under way at the same time."""
 
     async def observe(self) -> ClusterState:
         """All nodes and all our pods, in one look."""

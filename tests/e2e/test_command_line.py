@@ -137,6 +137,18 @@ def test_a_job_file_runs_in_its_folder_s_files(up, tmp_path):
     assert (done.returncode, done.stdout) == (0, "from the folder\n")
 
 
+def test_options_go_before_the_job_file(up, tmp_path):
+    (tmp_path / "job.yaml").write_text("name: ours\nrun: echo hello\n")
+    cluster = up.json("nodes")[0]["cluster"]
+    asked = ("-f", "job.yaml", "--infra")
+    refused = up.mainstay("plan", *asked, "nowhere", cwd=tmp_path)
+    assert refused.returncode != 0
+    assert "infra: there is no cluster 'nowhere'" in refused.stderr
+    done = up.mainstay("apply", "-y", "-n", "theirs", *asked, cluster, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+    assert up.json("show", "theirs")["infra"] == cluster
+
+
 def test_a_job_comes_from_standard_input_too(up, tmp_path):
     done = up.mainstay("apply", "-y", "-f", "-", input="run: echo piped\n", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "piped\n")
@@ -381,3 +393,61 @@ def test_the_platform_ends_in_order_and_pods_outlive_it(tmp_path):
         assert second.mainstay("logs", "-f", ref).stdout == "done\n"
         assert finished(second, ref) == "succeeded"
         assert second.json("show", ref)["attempt"] == 1
+
+
+def test_a_cluster_joins_takes_work_is_drained_and_leaves_while_the_platform_runs(up):
+    added = up.mainstay("cluster", "add", "sim", "--simulated", "3xcpu=4,memory=8GB,gpu=H100:8")
+    assert added.returncode == 0, added.stderr
+    assert "✓ cluster sim is in the fleet" in added.stderr
+    until(lambda: "3 of 3" in up.mainstay("cluster", "ls").stdout)
+    done = up.mainstay("run", "-y", "--gpus", "H100:8", "--infra", "sim", "--name", "far", "--", "true")
+    assert done.returncode == 0, done.stderr
+    assert "simulated: far-" in done.stdout
+    up.mainstay("cluster", "drain", "sim")
+    waits = submitted(up, "-d", "-y", "--infra", "sim", "--name", "waits", "--", "true")
+    until(lambda: "waits for cluster sim: drained by admin" in up.mainstay("explain", waits).stdout)
+    up.mainstay("stop", waits)
+    until(lambda: up.mainstay("cluster", "remove", "sim").returncode == 0)
+    assert "sim" not in up.mainstay("cluster", "list").stdout
+    assert "sim-0001" not in up.mainstay("nodes").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("add", "east", "--kubeconfig", "no-such-file"), 2, "no-such-file"),
+        (("add", "east", "--simulated", "3x"), 2, "is no group of nodes"),
+        (("add", "Not_A_Name", "--simulated", "1xcpu=1"), 2, "name:"),
+        (("add", "east"), 3, "no way into the cluster"),
+        (("show", "locla"), 4, "did you mean local?"),
+        (("drain", "nowhere"), 4, "no such cluster: nowhere"),
+    ],
+)
+def test_a_cluster_command_that_is_wrong_says_so_and_ends_with_its_code(up, arguments, code, said):
+    done = up.mainstay("cluster", *arguments)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+
+
+def test_a_job_for_a_cluster_that_is_not_there_is_refused_with_the_nearest(up):
+    done = up.mainstay("run", "-y", "--infra", "lokal", "--", "true")
+    assert done.returncode == 3
+    assert "infra: there is no cluster 'lokal'" in done.stderr
+    assert "did you mean local?" in done.stderr
+
+
+def test_clusters_are_there_again_after_a_restart_and_a_damaged_key_ends_the_start_with_a_sentence(tmp_path):
+    state = tmp_path / "state"
+    with platform(state) as first:
+        first.mainstay("cluster", "add", "sim", "--simulated", "2xcpu=4,memory=8GB")
+    with platform(state) as second:
+        until(lambda: "2 of 2" in second.mainstay("cluster", "list").stdout)
+    key = state / "secrets-key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    key.write_text("nonsense")
+    done = mainstay("up", "--port", "0", "--state", str(state), environment=environment_of(state))
+    assert done.returncode == 1
+    assert "there is no key in" in done.stderr
+    key.chmod(0o644)
+    done = mainstay("up", "--port", "0", "--state", str(state), environment=environment_of(state))
+    assert "chmod 600" in done.stderr

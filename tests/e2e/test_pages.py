@@ -15,11 +15,13 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Playwright, expect, sync_playwright
 
 from mainstay.domain.allocation import End
+from mainstay.domain.fleet import Contact
 from mainstay.domain.plan import MoveEndpoint
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Phase
 from mainstay.operations.principal import Principal
 from mainstay.operations.sessions import cookie_name
+from tests.contracts.test_store_clusters import add, see
 from tests.stores import TENANT, USER
 from tests.unit.web.site import Site, running_site, size, why
 from tests.unit.web.world import World, furnish
@@ -229,6 +231,7 @@ def test_an_empty_list_says_what_to_type(browser, tmp_path):
             ("/runs?all=true", "No runs yet"),
             ("/runs?name=none", "No such runs"),
             ("/endpoints", "mainstay deploy"),
+            ("/clusters", "No clusters yet"),
             ("/nodes", "No nodes yet"),
             ("/cost", "Nothing was used"),
             ("/events", "Nothing has happened yet"),
@@ -465,6 +468,35 @@ def test_nodes_show_what_is_used_of_what_there_is(page, site):
     site.advance(work, Phase.SUCCEEDED, Code.COMPLETED)
 
 
+def test_clusters_say_whether_they_take_work_and_why_not(browser, tmp_path):
+    with running_site(tmp_path) as fleet, opened(browser, fleet) as page:
+        fleet.scene.applied(add("east"), add("west"), see(Contact.REFUSED, "the token has expired", "west"))
+        fleet.scene.fleet(cluster="east", nodes=2, cpus=8)
+        page.goto(f"{fleet.url}/clusters")
+        east, west = page.get_by_label("Cluster east"), page.get_by_label("Cluster west")
+        expect(east).to_contain_text("2 of 2 nodes ready")
+        expect(east.get_by_role("meter", name="CPU")).to_have_attribute("aria-valuetext", "0 of 16 cores")
+        expect(west).to_contain_text("the cluster cannot be used: the token has expired")
+        east.get_by_role("button", name="Drain").click()
+        expect(east).to_contain_text("drained by ada: nothing new is placed here")
+        assert fleet.store.cluster("east").state == "draining"
+        east.get_by_role("button", name="Take work again").click()
+        expect(east).to_contain_text("ready")
+        expect(east).not_to_contain_text("drained")
+
+
+def test_only_administrators_are_offered_the_clusters(browser, site):
+    with opened(browser, site) as page:
+        page.goto(f"{site.url}/runs")
+        expect(page.get_by_role("link", name="Clusters")).to_be_visible()
+    with opened(browser, site, role="viewer", faults_expected=True) as page:
+        page.goto(f"{site.url}/runs")
+        expect(page.get_by_role("link", name="Nodes")).to_be_visible()
+        expect(page.get_by_role("link", name="Clusters")).to_have_count(0)
+        page.goto(f"{site.url}/clusters")
+        expect(page.get_by_role("alert")).to_contain_text("may not manage")
+
+
 @pytest.mark.parametrize("by", ["workload", "project", "day"])
 def test_the_lines_of_the_bill_add_up_to_the_total_that_is_shown(page, site, by):
     page.goto(f"{site.url}/cost?by={by}&days=30")
@@ -529,6 +561,7 @@ def paths(world: World) -> dict[str, str]:
         "runs": "/runs?all=true",
         **{f"run-{name}": path for name, path in runs.items()},
         "endpoints": "/endpoints",
+        "clusters": "/clusters",
         "nodes": "/nodes",
         "cost": "/cost",
         "events": "/events",

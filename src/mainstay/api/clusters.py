@@ -22,7 +22,7 @@ routes = Routes("clusters")
 _CLUSTERS = TypeAdapter(Page[ClusterView])
 
 
-@routes.add("POST", "/v1/clusters", needs=Permission.CLUSTERS, answers=ClusterView, status=201, keyed=True)
+@routes.add("POST", "/v1/clusters", needs=Permission.MANAGE, answers=ClusterView, status=201, keyed=True)
 async def add_cluster(call: Caller, body: ClusterRequest) -> Response:
     """Try the credentials and add the cluster. One that is there takes new settings and credentials."""
     result = await operations.add(
@@ -36,7 +36,7 @@ async def add_cluster(call: Caller, body: ClusterRequest) -> Response:
     return done(result, status=201)
 
 
-@routes.add("GET", "/v1/clusters", needs=Permission.CLUSTERS, answers=Page[ClusterView])
+@routes.add("GET", "/v1/clusters", needs=Permission.MANAGE, answers=Page[ClusterView])
 async def list_clusters(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_DEFAULT) -> Response:
     """Every cluster with its state and what there is on it, by name."""
     store = call.services.store
@@ -49,7 +49,7 @@ async def list_clusters(call: Caller, cursor: Cursor = "", limit: PageLimit = PA
     return json_response(_CLUSTERS.dump_json(page))
 
 
-@routes.add("GET", "/v1/clusters/{name}", needs=Permission.CLUSTERS, answers=ClusterView)
+@routes.add("GET", "/v1/clusters/{name}", needs=Permission.MANAGE, answers=ClusterView)
 async def get_cluster(call: Caller, name: str) -> Response:
     """One cluster."""
     store = call.services.store
@@ -57,7 +57,7 @@ async def get_cluster(call: Caller, name: str) -> Response:
     return json_response(convert.cluster_view(row, _of(nodes, name)).model_dump_json())
 
 
-@routes.add("POST", "/v1/clusters/{name}/drain", needs=Permission.CLUSTERS, answers=ClusterView, keyed=True)
+@routes.add("POST", "/v1/clusters/{name}/drain", needs=Permission.MANAGE, answers=ClusterView, keyed=True)
 async def drain_cluster(call: Caller, name: str) -> Response:
     """Place nothing new on this cluster; what runs there runs on."""
     services = call.services
@@ -74,7 +74,7 @@ async def drain_cluster(call: Caller, name: str) -> Response:
     return done(result, status=200)
 
 
-@routes.add("POST", "/v1/clusters/{name}/resume", needs=Permission.CLUSTERS, answers=ClusterView, keyed=True)
+@routes.add("POST", "/v1/clusters/{name}/resume", needs=Permission.MANAGE, answers=ClusterView, keyed=True)
 async def resume_cluster(call: Caller, name: str) -> Response:
     """Let a drained cluster take work again."""
     services = call.services
@@ -91,7 +91,7 @@ async def resume_cluster(call: Caller, name: str) -> Response:
     return done(result, status=200)
 
 
-@routes.add("DELETE", "/v1/clusters/{name}", needs=Permission.CLUSTERS, status=204, keyed=True)
+@routes.add("DELETE", "/v1/clusters/{name}", needs=Permission.MANAGE, status=204, keyed=True)
 async def remove_cluster(
     call: Caller,
     name: str,

@@ -223,11 +223,12 @@ def event_view(event: Event) -> views.EventView:
     )
 
 
-def node_view(node: Node) -> views.NodeView:
+def node_view(node: Node, *, cluster_state: str = "ready") -> views.NodeView:
     """A node and what of it is used."""
     return views.NodeView(
         name=node.name,
         cluster=node.cluster,
+        cluster_state=cluster_state,
         ready=node.ready,
         capacity=resources_view(node.capacity),
         used=resources_view(node.used),

@@ -22,7 +22,7 @@ def nodes(*, as_json: bool) -> None:
         (
             node.name,
             node.cluster,
-            "ready" if node.ready else "not ready",
+            node.cluster_state if node.ready else "not ready",
             f"{node.used.cpu:g} of {node.capacity.cpu:g}",
             f"{node.used.memory_bytes / BYTES_PER_GIB:.3g} of {node.capacity.memory_bytes / BYTES_PER_GIB:.3g}",
             f"{node.used.gpus} of {node.capacity.gpus} {node.capacity.gpu_model}" if node.capacity.gpus else "none",
@@ -65,18 +65,17 @@ def cost(*, group_by: str, since: str | None, until: str | None, as_json: bool) 
     if as_json:
         print_json(bill)
         return
-    columns = (group_by.upper(), "NAME", "CORE HOURS", "GIB HOURS", "GPU HOURS", "CHARGED", "ACCRUING", "TOTAL")
+    columns = (group_by.upper(), "CORE HOURS", "GIB HOURS", "GPU HOURS", "CHARGED", "ACCRUING", "TOTAL")
     rows = [
         (
             line.group,
-            line.name if line.name != line.group else "",
             f"{line.cpu_core_hours:.4f}",
             f"{line.memory_gib_hours:.4f}",
             f"{line.gpu_hours:.4f}",
-            *(f"{amount} {line.currency}" for amount in (line.charged, line.accruing, line.total)),
+            *(line.charged, line.accruing, line.total),
         )
         for line in bill.lines
     ]
-    rows.append(("total", "", "", "", "", "", "", f"{bill.total} {bill.currency}"))
-    print_table(columns, rows, right=columns[2:])
-    say(f"from {bill.since:%Y-%m-%d %H:%M} to {bill.until:%Y-%m-%d %H:%M} UTC")
+    rows.append(("total", "", "", "", "", "", bill.total))
+    print_table(columns, rows, right=columns[1:])
+    say(f"in {bill.currency}, from {bill.since:%Y-%m-%d %H:%M} to {bill.until:%Y-%m-%d %H:%M} UTC")

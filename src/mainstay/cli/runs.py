@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from mainstay.wire.views import EventView, WorkloadView
 
 COLUMNS = ("ID", "NAME", "KIND", "PHASE", "RESOURCES", "AGE", "RAN", "REASON")
-LOG_CHUNK = 1_000
 
 
 @click.command()
@@ -70,14 +69,16 @@ def ps(*, everything: bool, watch: bool, name: str, project: str, most: int, as_
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one piece of the log per line.")
 def logs(ref: str, *, follow: bool, node: int, as_json: bool) -> int:
     """Print the log of a run."""
-    from mainstay.cli.follow import print_log
+    from mainstay.cli.follow import print_log, say_stages
     from mainstay.sdk.client import Client
 
     with Client() as client:
         try:
+            if follow and not as_json and not (run := client.get(ref)).view.started_at:
+                say_stages(run)
             if not print_log(client, ref, rank=node, follow=follow, as_json=as_json):
-                run = client.get(ref).view
-                say(f"{run.id} has no log yet: it is {run.phase}, {run.reason.sentence}")
+                view = client.get(ref).view
+                say(f"{view.id} has no log yet: it is {view.phase}, {view.reason.sentence}")
         except KeyboardInterrupt:
             return Exit.INTERRUPTED
     return Exit.OK

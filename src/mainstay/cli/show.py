@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 BYTES_PER_GIB = 1 << 30
 MEMORY_UNITS = (("GiB", 1 << 30), ("GB", 10**9), ("MiB", 1 << 20), ("MB", 10**6))
+GAP = 2
+SENTENCE_WIDTH = 30
+"""Broken into narrower lines than this, a sentence is harder to read than on a line that the terminal breaks."""
 PIPE_WIDTH = 2_000
 """A table into a file or pipe is as wide as its content."""
 MARKS = {"succeeded": "green", "running": "cyan", "ready": "green", "failed": "red", "unavailable": "red"}
@@ -57,18 +60,30 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right:
 
 
 def table_text(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> str:
-    """A table as text, in colours if it goes to a terminal."""
+    """A table as text, in colours if it goes to a terminal. The last column is broken to its width, an id or a figure never."""
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     terminal = sys.stdout.isatty()
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for name in columns:
-        table.add_column(name, justify="right" if name in right else "left", no_wrap=not terminal, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(plain(cell), style=MARKS.get(cell, "")) for cell in row))
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, GAP, 0, 0))
+    cells = [[plain(cell) for cell in row] for row in rows]
+    for number, name in enumerate(columns):
+        breaks = terminal and number == len(columns) - 1
+        texts = [name, *(row[number] for row in cells)]
+        widest = max(map(cell_len, texts))
+        table.add_column(
+            name,
+            justify="right" if name in right else "left",
+            no_wrap=not breaks,
+            min_width=min(widest, SENTENCE_WIDTH) if breaks else widest,
+        )
+    for row in cells:
+        table.add_row(*(Text(cell, style=MARKS.get(cell, "")) for cell in row))
     console = Console(width=None if terminal else PIPE_WIDTH, highlight=False)
+    least = sum(column.min_width or 0 for column in table.columns) + GAP * (len(columns) - 1)
+    console.width = max(console.width, least)
     with console.capture() as capture:
         console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().split("\n"))

@@ -37,8 +37,6 @@ class End(StrEnum):
 ENDS = tuple(End)
 """The order that `AllocationTable.end` indexes. Its numbers are stored: append, never reorder."""
 
-INFRASTRUCTURE_ENDS = frozenset({End.LOST, End.MACHINE_RESTARTED, End.NEVER_STARTED})
-
 
 def pod_name(*, workload: str, attempt: int, rank: int) -> str:
     """The outside name of a pod: a function of our ids alone (law 2), so that creating twice is creating once."""

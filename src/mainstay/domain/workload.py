@@ -48,7 +48,8 @@ class Phase(IntEnum):
 
 
 WAITING = (Phase.PENDING, Phase.QUEUED)
-ACTIVE = (Phase.PROVISIONING, Phase.PULLING, Phase.STARTING, Phase.RUNNING, Phase.UNKNOWN)
+STARTING = (Phase.PROVISIONING, Phase.PULLING, Phase.STARTING)
+ACTIVE = (*STARTING, Phase.RUNNING, Phase.UNKNOWN)
 
 LEGAL_TRANSITIONS: frozenset[tuple[Phase, Phase]] = frozenset(
     [(before, after) for before in WAITING for after in (*WAITING, *ACTIVE, Phase.STOPPED, Phase.FAILED)]

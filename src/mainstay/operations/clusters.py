@@ -5,11 +5,12 @@ Nothing here waits for the cluster to be looked after: the loops follow the reco
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from mainstay.domain.errors import Conflict, Denied, Invalid
+from mainstay.domain.errors import Conflict, Denied, Invalid, Unavailable
 from mainstay.domain.fleet import (
     ClusterFacts,
     ClusterKind,
@@ -24,12 +25,13 @@ from mainstay.domain.plan import Action, AddCluster, DrainCluster, Plan, RemoveC
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
 from mainstay.operations.services import Services
-from mainstay.ports import Store
+from mainstay.ports import Connector, Store
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
 MACHINE = re.compile(r"local(-[0-9a-f]{6})?\Z")
 """What platforms call the machines that they bring along."""
 NAMESPACES_MAX = 100
+CHECK_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ async def add(
     Raises Invalid, Denied if permissions are missing, Unavailable if the cluster does not answer, Conflict if the
     fleet has it under another name.
     """
-    principal.require(Permission.CLUSTERS)
+    principal.require(Permission.MANAGE)
     if done := await services.offload(replayed, services.store, principal, request):
         return done
     _check(wish)
@@ -61,12 +63,7 @@ async def add(
     if connector is None:
         msg = f"kind: this platform has no way into a cluster of the kind {wish.kind.value}"
         raise Invalid(msg, object_="kind", hint=f"it has one for: {', '.join(services.connectors) or 'none'}")
-    facts = await connector.check(wish.settings, wish.credentials)
-    if facts.missing:
-        msg = f"the credentials do not allow what is needed: {'; '.join(facts.missing)}"
-        raise Denied(
-            msg, object_=wish.name, hint="give them the role of docs/how-to/add-a-cluster.md, then add it again"
-        )
+    facts = await _checked(connector, wish)
     new = NewCluster(
         name=wish.name,
         kind=wish.kind,
@@ -74,9 +71,11 @@ async def add(
         sealed=services.sealing.sealed(wish.name, wish.credentials),
         identity=facts.identity,
     )
-    reason = Reason(code=Code.CLUSTER_ADDED, object=wish.name, numbers={"by": principal.name})
+    before = await services.offload(_on_record, services.store, new.name)
+    code = Code.CLUSTER_CHANGED if before else Code.CLUSTER_ADDED
+    reason = Reason(code=code, object=new.name, numbers={"by": principal.name})
     now = services.clock.now()
-    text = reply(_as_added(new, reason, principal, now=now), facts)
+    text = reply(_as_added(new, reason, principal, before=before, now=now), facts)
     action = AddCluster(cluster=new, reason=reason)
     return await services.offload(_commit, services.store, principal, action, now=now, request=request, text=text)
 
@@ -113,7 +112,7 @@ def resume(
 
 def remove(store: Store, principal: Principal, name: str, *, lost: bool, now: int, request: RequestKey | None) -> Done:
     """Take a cluster out of the fleet. Raises NotFound, and Conflict, with what to do, while it holds pods."""
-    principal.require(Permission.CLUSTERS)
+    principal.require(Permission.MANAGE)
     if done := replayed(store, principal, request):
         return done
     cluster = store.cluster(name)
@@ -164,7 +163,7 @@ def _want(
     request: RequestKey | None,
     reply: Callable[[ClusterRecord], str],
 ) -> Done:
-    principal.require(Permission.CLUSTERS)
+    principal.require(Permission.MANAGE)
     if done := replayed(store, principal, request):
         return done
     cluster = store.cluster(name)
@@ -186,9 +185,30 @@ def _commit(
     return Done(reply=text if result.reply is None else result.reply, replayed=result.reply is not None)
 
 
-def _as_added(new: NewCluster, reason: Reason, principal: Principal, *, now: int) -> ClusterRecord:
-    """The record as it will stand; `version` is not known yet and 0."""
-    return ClusterRecord(
+async def _checked(connector: Connector, wish: ClusterWish) -> ClusterFacts:
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            facts = await connector.check(wish.settings, wish.credentials)
+    except TimeoutError as error:
+        msg = f"the cluster did not answer within {CHECK_SECONDS:g} s"
+        raise Unavailable(msg, object_=wish.name, hint="is it reachable from the platform?") from error
+    if facts.missing:
+        msg = f"the credentials do not allow what is needed: {'; '.join(facts.missing)}"
+        hint = "give them the role of docs/how-to/add-a-cluster.md, then add it again"
+        raise Denied(msg, object_=wish.name, hint=hint)
+    return facts
+
+
+def _on_record(store: Store, name: str) -> ClusterRecord | None:
+    """The cluster of the fleet that has this name now."""
+    return next((row for row in store.clusters() if row.name == name and row.wanted is not Stay.REMOVED), None)
+
+
+def _as_added(
+    new: NewCluster, reason: Reason, principal: Principal, *, before: ClusterRecord | None, now: int
+) -> ClusterRecord:
+    """The record as it will stand; `version` is not known yet and 0. What was there `before` stays where it was."""
+    fresh = ClusterRecord(
         name=new.name,
         kind=new.kind,
         settings=new.settings,
@@ -202,6 +222,15 @@ def _as_added(new: NewCluster, reason: Reason, principal: Principal, *, now: int
         added_at=now,
         added_by=principal.name,
         version=0,
+    )
+    if before is None:
+        return fresh
+    return replace(
+        fresh,
+        wanted=before.wanted,
+        wanted_reason=before.wanted_reason,
+        added_at=before.added_at,
+        added_by=before.added_by,
     )
 
 

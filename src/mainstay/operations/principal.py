@@ -20,13 +20,14 @@ class Permission(StrEnum):
     STOP = "stop"
     DEPLOY = "deploy"
     UPLOAD = "upload"
-    CLUSTERS = "clusters"
+    MANAGE = "manage"
+    """What belongs to the whole platform: its clusters."""
 
 
 ROLES: Mapping[str, frozenset[Permission]] = MappingProxyType(
     {
         "viewer": frozenset({Permission.READ}),
-        "user": frozenset(Permission) - {Permission.CLUSTERS},
+        "user": frozenset(Permission) - {Permission.MANAGE},
         "admin": frozenset(Permission),
     }
 )
@@ -46,7 +47,7 @@ class Principal:
             msg = f"the role {self.role} may not {permission}"
             hint = (
                 "ask an administrator of the platform"
-                if permission is Permission.CLUSTERS
+                if permission is Permission.MANAGE
                 else "ask a maintainer of the project for the role 'user'"
             )
             raise Forbidden(msg, object_=self.name, hint=hint)

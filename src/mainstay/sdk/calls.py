@@ -34,7 +34,6 @@ from mainstay.wire.views import (
     WorkloadView,
 )
 
-BULK_MAX = 1_000
 PAGE_MAX = 1_000
 Item = TypeVar("Item")
 PREDICT_SECONDS = 120.0

@@ -55,7 +55,7 @@ class Profile:
 
 
 SCALES = (0, 1, 1, 4)
-LATE = 0.2
+LATE, COMES = 0.2, 0.05
 """How often a binding is slow, and how likely one that is on its way comes with the next act."""
 CALM = Profile(**dict.fromkeys(asdict(Profile()), 0))
 
@@ -172,6 +172,7 @@ class FaultyCluster:
 
     def __init__(self, cluster: SimulatedCluster, dice: Dice, leaders: Leaders) -> None:
         self.name = cluster.name
+        self.acts_at_once = cluster.acts_at_once
         self._cluster = cluster
         self._dice = dice
         self._leaders = leaders
@@ -213,7 +214,7 @@ class FaultyCluster:
 
     def _deliver_late(self) -> None:
         """An API server knows no epoch: it takes whatever comes."""
-        if self._late and self._dice.rng.random() < LATE:
+        if self._late and self._dice.rng.random() < COMES:
             with contextlib.suppress(MainstayError):
                 self._cluster.bind_late(self._late.pop(0))
 

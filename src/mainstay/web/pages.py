@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from mainstay import __version__
-from mainstay.operations.principal import ROLES
+from mainstay.operations.principal import ROLES, Permission
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Session
 from mainstay.web.sign_in import Doorkeeper
@@ -24,18 +24,23 @@ Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """`name` is that of its template and its script; `tab` is the path of its entry in the navigation."""
+    """`name` is that of its template and its script; `tab` is the path of its entry in the navigation.
+
+    `needs`: to whom the navigation offers it; the API decides in any case what they see.
+    """
 
     path: str
     name: str
     title: str
     tab: str = ""
+    needs: Permission = Permission.READ
 
 
 PAGES: Final = (
     Page(path="/runs", name="runs", title="Runs"),
     Page(path="/runs/{reference}", name="run", title="Run", tab="/runs"),
     Page(path="/endpoints", name="endpoints", title="Endpoints"),
+    Page(path="/clusters", name="clusters", title="Clusters", needs=Permission.MANAGE),
     Page(path="/nodes", name="nodes", title="Nodes"),
     Page(path="/cost", name="cost", title="Cost"),
     Page(path="/events", name="events", title="Events"),
@@ -98,14 +103,15 @@ class Pages:
 
     def _frame(self, page: Page, session: Session, *, reference: str) -> Response:
         principal = session.principal
+        permissions = ROLES.get(principal.role, frozenset())
         return self._render(
             f"{page.name}.html",
             page=page,
             title=page.title,
-            tabs=[each for each in PAGES if not each.tab],
+            tabs=[each for each in PAGES if not each.tab and (each.needs in permissions or each is page)],
             tab=page.tab or page.path,
             principal=principal,
-            permissions=sorted(ROLES.get(principal.role, frozenset())),
+            permissions=sorted(permissions),
             form_token=session.form_token,
             system=self._system,
             reference=reference,

@@ -156,7 +156,10 @@ class NodeView(View):
 
     name: str
     cluster: str
+    cluster_state: str = "ready"
+    """Of its cluster: nothing new is placed on any node of one that is not `ready`."""
     ready: bool
+    """As its cluster reports it."""
     capacity: ResourcesView
     used: ResourcesView
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from mainstay.app import configure_log
 from mainstay.domain.errors import Denied, Invalid, Unavailable
 from mainstay.domain.fleet import ClusterKind
 from mainstay.domain.plan import ObserveNodes
+from mainstay.operations import clusters as operations
 from mainstay.sdk.aio import AsyncClient
 from mainstay.wire.requests import ClusterRequest
 from mainstay.wire.views import ClusterView
@@ -146,6 +148,22 @@ async def test_the_same_cluster_under_another_name_is_a_conflict(api: Api):
     assert problem["detail"] == "this cluster is in the fleet already, as east"
 
 
+async def test_adding_it_again_changes_its_settings_and_nothing_else(api: Api):
+    added = (await ask(api, "POST", json=EAST)).json()
+    await ask(api, "POST", "/east/drain")
+    again = (await ask(api, "POST", json={**EAST, "image": "python:3.14", "kubeconfig": "another"})).json()
+    assert (again["image"], again["state"], again["added_at"]) == ("python:3.14", "draining", added["added_at"])
+    assert (await ask(api, "GET", "/east")).json() == again
+    events = api.services.store.events(tenant="", workload="", after=0, limit=99)
+    assert events[-1].reason.sentence == "settings of cluster east changed by root"
+
+
+async def test_a_cluster_that_never_answers_is_not_waited_for(api: Api, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(operations, "CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(connector(api), "check", lambda *_: asyncio.sleep(60))
+    assert "did not answer within" in is_problem(await ask(api, "POST", json=EAST), 503)["detail"]
+
+
 async def test_draining_resuming_and_removing_answer_with_the_new_state(api: Api):
     await ask(api, "POST", json=EAST)
     drained = (await ask(api, "POST", "/east/drain")).json()
@@ -192,6 +210,19 @@ async def test_a_repeated_submission_gets_its_answer_also_when_its_cluster_has_l
     first = await api.submit(infra="east", key="k")
     await ask(api, "DELETE", "/east")
     assert (await api.submit(infra="east", key="k")).json() == first.json()
+
+
+async def test_nodes_say_that_their_cluster_takes_no_work(api: Api):
+    await ask(api, "POST", json=EAST)
+    scene = Scene(api.services.store)
+    scene.fleet(cluster="east")
+    scene.fleet(cluster="local")
+    await ask(api, "POST", "/east/drain")
+    nodes = (await api.ask("GET", "/v1/nodes")).json()["items"]
+    assert [(node["cluster"], node["ready"], node["cluster_state"]) for node in nodes] == [
+        ("east", True, "draining"),
+        ("local", True, "ready"),
+    ]
 
 
 async def test_nodes_of_a_removed_cluster_are_no_longer_listed(api: Api):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any, TypeVar
 
 import msgspec
@@ -84,9 +85,10 @@ class Connection:
         """As in `KubeApi`."""
         return _object(kind, await self._transport.request("GET", kind.path(namespace=namespace, name=name)))
 
-    async def create(self, kind: Kind[T], namespace: str, document: Document) -> T:
+    async def create(self, kind: Kind[T], namespace: str, document: Document, *, not_after: float = inf) -> T:
         """As in `KubeApi`."""
-        content = await self._transport.request("POST", kind.path(namespace=namespace), body=_json(document))
+        path = kind.path(namespace=namespace)
+        content = await self._transport.request("POST", path, body=_json(document), not_after=not_after)
         return _object(kind, content)
 
     async def bind(

@@ -116,7 +116,7 @@ def _problems(pod: Pod, *, understood: bool) -> Iterator[str]:
         yield "it has a volume that must be bound first (persistentVolumeClaim)"
     if spec.resource_claims:
         yield "it claims devices (resourceClaims)"
-    if spec.resources is not None and (spec.resources.requests or spec.resources.limits):
+    if spec.resources.requests or spec.resources.limits:
         yield "it asks for amounts as a whole pod (spec.resources)"
     if any(port.host_port for container in _containers(spec) for port in container.ports):
         yield "it asks for a port of its node (hostPort)"

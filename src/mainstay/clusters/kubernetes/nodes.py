@@ -81,6 +81,12 @@ def is_silent(node: Node) -> bool:
     return ready is not None and ready.status == "Unknown"
 
 
+def is_well(node: Node) -> bool:
+    """Whether its kubelet reports, and can do what it is told: one without a runtime ends nothing."""
+    ready = ready_condition(node)
+    return ready is not None and ready.status == "True"
+
+
 def is_off(node: Node) -> bool:
     """Whether somebody has vouched for it that nothing runs there any more."""
     return any(taint.key == OUT_OF_SERVICE for taint in node.spec.taints)
@@ -99,14 +105,20 @@ def gpu_model(node: Node) -> str:
 
 
 def requests(pod: Pod) -> Resources:
-    """What a pod holds of its node. Source: KEP-753, the larger of all containers and of any init container beside sidecars."""
+    """What a pod holds of its node: the larger of all containers and of any init container beside sidecars (KEP-753).
+
+    What is asked for the pod as a whole counts instead of that (KEP-2837).
+    """
     containers = [_amount(container.resources) for container in pod.spec.containers]
     sidecars = [_amount(c.resources) for c in pod.spec.init_containers if c.restart_policy == "Always"]
     first = [_amount(c.resources) for c in pod.spec.init_containers if c.restart_policy != "Always"]
     running = _sum([*containers, *sidecars])
     beside = _sum(sidecars)
     overhead = (milli(pod.spec.overhead.get("cpu")), whole(pod.spec.overhead.get("memory")), 0)
-    peak = [max(running[k], *(one[k] + beside[k] for one in first), 0) + overhead[k] for k in range(3)]
+    whole_pod = _amount(pod.spec.resources)
+    peak = [
+        (whole_pod[k] or max(running[k], *(one[k] + beside[k] for one in first), 0)) + overhead[k] for k in range(3)
+    ]
     return Resources(cpu_milli=peak[0], memory_bytes=peak[1], gpus=peak[2])
 
 

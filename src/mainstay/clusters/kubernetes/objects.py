@@ -135,6 +135,7 @@ class PodSpec(Slim, frozen=True):
     """`affinity` stays JSON: few pods have one, and few readers look."""
 
     node_name: str = ""
+    subdomain: str = ""
     scheduler_name: str = ""
     scheduling_gates: tuple[SchedulingGate, ...] = ()
     priority: int | None = None
@@ -142,16 +143,16 @@ class PodSpec(Slim, frozen=True):
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
     overhead: Resources = {}
+    resources: Requirements = Requirements()
     tolerations: tuple[Toleration, ...] = ()
     node_selector: dict[str, str] = {}
     affinity: dict[str, Any] | None = None  # Any: a tree of JSON (a `Raw` would keep its whole page in memory)
     termination_grace_period_seconds: int | None = None
-    active_deadline_seconds: int | None = None
+    active_deadline_seconds: int = 0
     restart_policy: str = ""
     volumes: tuple[Volume, ...] = ()
     topology_spread_constraints: tuple[Spread, ...] = ()
     resource_claims: tuple[Claim, ...] = ()
-    resources: Requirements | None = None
 
 
 class Waiting(Slim, frozen=True):

@@ -57,6 +57,7 @@ class LocalCluster:
         find_gpus: Callable[[], gpus.Gpus] = gpus.find_gpus,
     ) -> None:
         self.name = name
+        self.acts_at_once = 1
         self._directories = Directories(root=directory.resolve())
         with storage_errors():
             self._directories.prepare()
@@ -178,13 +179,13 @@ class LocalCluster:
             await asyncio.gather(task, return_exceptions=True)
 
     def _check(self, action: CreatePod, epoch: int) -> None:
-        """Raises Fenced, Invalid, Gone, Conflict."""
+        """Raises Fenced, NoCapacity, Invalid, Gone, Conflict."""
         with self._fence.admit(epoch):
             self._check_name(action)
         spec = action.spec
         if action.node != self._node.name:
             msg = f"no such node: {action.node}"
-            raise Invalid(msg, object_=action.node)
+            raise NoCapacity(msg, object_=action.node)
         if spec.image:
             msg = f"this machine runs processes, not container images: {spec.image}"
             raise Invalid(msg, object_=action.name, hint="leave `image` out, or add a Kubernetes cluster")

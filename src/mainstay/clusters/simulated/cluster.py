@@ -28,6 +28,7 @@ class SimulatedCluster:
 
     def __init__(self, name: str, machines: Machines, lodgers: Lodgers | None = None) -> None:
         self.name = name
+        self.acts_at_once = 1
         self._machines = machines
         self._lodgers = lodgers or Lodgers(machines)
 

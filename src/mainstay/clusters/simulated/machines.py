@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from mainstay.domain.allocation import CreatePod, End, PodSpec, PodState, Seen
 from mainstay.domain.capacity import NodeState
-from mainstay.domain.errors import Conflict, Fenced, Gone, Invalid, NoCapacity
+from mainstay.domain.errors import Conflict, Fenced, Gone, NoCapacity
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
 from mainstay.ports import Clock
 
@@ -109,14 +109,14 @@ class Machines:
         self.epoch = epoch
 
     def create(self, action: CreatePod) -> None:
-        """Idempotent by name. Raises Gone, Conflict, NoCapacity, Invalid."""
+        """Idempotent by name. Raises Gone, Conflict, NoCapacity."""
         known = self.processes.get(action.name)
         if known is not None:
             _check_same(known, action)
             return
         if action.node not in self.nodes:
             msg = f"no such node: {action.node}"
-            raise Invalid(msg, object_=action.node)
+            raise NoCapacity(msg, object_=action.node)
         self.require_room(action.name, action.node, action.spec.resources)
         process = self.start(action.name, action.node, action.spec, self._behaviour(action))
         if action.spec.port:

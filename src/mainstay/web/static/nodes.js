@@ -5,6 +5,7 @@ import { byId, command, el, fill, keyed } from "./dom.js";
 import { attempt } from "./frame.js";
 import { bytes, trim } from "./format.js";
 import { afterEvent, first, follow, newest, refresher } from "./live.js";
+import { meter } from "./meter.js";
 import { badge } from "./phases.js";
 
 async function load() {
@@ -18,8 +19,11 @@ async function load() {
   fill(byId("fleet"), nodes.length ? tiles(nodes, gpus) : []);
 }
 
+/** Nothing new is placed on a node that is not ready, or whose cluster is not. */
+const takesWork = (node) => node.ready && node.cluster_state === "ready";
+
 function tiles(nodes, gpus) {
-  const ready = nodes.filter((node) => node.ready);
+  const ready = nodes.filter(takesWork);
   const sum = (part, of) => ready.reduce((total, node) => total + of(node[part]), 0);
   const amount = (of, words) => [words(sum("used", of)), el("small", {}, ` of ${words(sum("capacity", of))} used`)];
   return [
@@ -46,21 +50,9 @@ function card(node) {
   if (capacity.gpus) meters.push(meter(`GPU ${capacity.gpu_model}`, used.gpus, capacity.gpus, String));
   return el(
     "li",
-    { class: `card node${node.ready ? "" : " away"}` },
-    el("div", { class: "title" }, el("h2", {}, node.name, el("span", { class: "id" }, node.cluster)), el("span", {}, node.ready ? badge("ready") : badge("unavailable", "not ready"))),
+    { class: `card node${takesWork(node) ? "" : " away"}` },
+    el("div", { class: "title" }, el("h2", {}, node.name, el("span", { class: "id" }, node.cluster)), el("span", {}, node.ready ? badge(takesWork(node) ? "ready" : "stopped", takesWork(node) ? "ready" : `cluster ${node.cluster_state}`) : badge("unavailable", "not ready"))),
     meters,
-  );
-}
-
-function meter(name, used, total, words, unit = "") {
-  const share = total ? used / total : 0;
-  const level = el("span", { class: `level${share >= 0.995 ? " full" : ""}`, style: { width: `${Math.min(100, share * 100)}%` } });
-  const text = `${words(used)} of ${words(total)}${unit && ` ${unit}`}`;
-  return el(
-    "div",
-    { class: "meter" },
-    el("div", { class: "words" }, el("span", {}, name), el("span", {}, `${text} · ${Math.round(share * 100)} %`)),
-    el("div", { class: "track", role: "meter", "aria-label": name, "aria-valuemin": 0, "aria-valuemax": total, "aria-valuenow": used, "aria-valuetext": text }, level),
   );
 }
 
