@@ -303,8 +303,8 @@ BUGS: tuple[tuple[Plant, int, int], ...] = (
 """Each with a seed that finds it, and the events that this takes."""
 
 GUEST_BUGS: tuple[tuple[Plant, int, int], ...] = (
-    (a_guest_that_was_let_go_of_may_still_be_bound, 8, 800),
-    (restrictions_are_not_respected, 3, 800),
+    (a_guest_that_was_let_go_of_may_still_be_bound, 4, 800),
+    (restrictions_are_not_respected, 1, 800),
     (a_guest_that_is_not_reported_is_lost, 1, 800),
 )
 """Likewise, in worlds where others make pods too."""

@@ -228,9 +228,13 @@ class EffectLoop:
         """Carry out one effect; whether its refusal went on record."""
         try:
             await self._cluster.act(effect, epoch=epoch.number)
-        except NoCapacity:
-            if row is None or not isinstance(effect, CreatePod) or not self._waited_too_long(effect.name):
+        except NoCapacity as error:
+            creates = isinstance(effect, CreatePod | BindPod)
+            if row is None or not creates or not self._waited_too_long(effect.name):
                 raise
+            if isinstance(effect, BindPod):
+                await self._refuse(effect, row, error, epoch)
+                return True
             await self._bury(row, epoch)
         except Invalid as error:
             if row is None or not isinstance(effect, CreatePod | BindPod):

@@ -57,7 +57,7 @@ class Profile:
 
 
 SCALES = (0, 1, 1, 4)
-LATE = 0.2
+LATE, COMES = 0.2, 0.05
 """How often a binding is slow, and how likely one that is on its way comes with the next act."""
 CALM = Profile(**dict.fromkeys(asdict(Profile()), 0))
 
@@ -216,7 +216,7 @@ class FaultyCluster:
 
     def _deliver_late(self) -> None:
         """An API server knows no epoch: it takes whatever comes."""
-        if self._late and self._dice.rng.random() < LATE:
+        if self._late and self._dice.rng.random() < COMES:
             with contextlib.suppress(MainstayError):
                 self._cluster.bind_late(self._late.pop(0))
 

@@ -59,10 +59,10 @@ class Owners:
                 self._lodgers.withdraw(uid)
 
     def _taint(self) -> None:
-        """An administrator puts a taint on a node that no guest tolerates, or takes it away."""
-        name = self._rng.choice(sorted(self._admits))
-        tainted = self._rng.random() < 0.3
-        self._machines.nodes[name] = replace(self._machines.nodes[name], admits=() if tainted else self._admits[name])
+        """An administrator puts taints on nodes that no guest tolerates, and takes them away."""
+        for name, admits in self._admits.items():
+            tainted = self._rng.random() < 0.3
+            self._machines.nodes[name] = replace(self._machines.nodes[name], admits=() if tainted else admits)
 
     def _make(self, size: int) -> None:
         number = len(self._lodgers.by_uid)
