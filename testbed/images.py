@@ -14,9 +14,9 @@ from typing import IO, Any
 
 from testbed import layers
 from testbed.layers import Blob, Entry
-from testbed.node_files import PAUSE
 from testbed.programs import MACHINES
 
+PAUSE = "localhost/pause:1"
 BUSYBOX = "localhost/busybox:1"
 USER = 65_532
 """Of every image: pods under the restricted profile may not be root."""
@@ -38,13 +38,17 @@ class Image:
         """Of its manifest: another content has another."""
         return self._manifest().digest
 
-    def write(self, stream: IO[bytes]) -> None:
-        """As a tar archive in the OCI image layout, which every container runtime imports."""
+    def write(self, stream: IO[bytes], *, without: frozenset[str] = frozenset()) -> None:
+        """As a tar archive in the OCI image layout, which every container runtime imports.
+
+        `without`: the digests of what the runtime has.
+        """
         with tarfile.open(fileobj=stream, mode="w|") as archive:
             _add(archive, "oci-layout", Blob.of(b'{"imageLayoutVersion": "1.0.0"}'))
             _add(archive, "index.json", _document(self._index()))
             for blob in (self._manifest(), self._configuration(), *self.layers):
-                _add(archive, f"blobs/{blob.digest.replace(':', '/')}", blob)
+                if blob.digest not in without:
+                    _add(archive, f"blobs/{blob.digest.replace(':', '/')}", blob)
 
     def _index(self) -> dict[str, Any]:
         named = {"annotations": {"io.containerd.image.name": self.reference}}

@@ -37,7 +37,7 @@ def mainstay() -> Image:
     """`python`, scikit-learn and the rest of what examples and endpoints run on, and `mainstay` itself."""
     return Image(
         reference=f"localhost/mainstay:{version()}",
-        layers=(images.small_system(), _interpreter(), _packages(), layers.layer(_project())),
+        layers=(*large_part().layers, layers.layer(_project())),
         command=("python",),
         environment={
             "PATH": f"/{HOME}/bin:{images.PATH}",
@@ -46,6 +46,11 @@ def mainstay() -> Image:
             "HOME": "/tmp",
         },
     )
+
+
+def large_part() -> Image:
+    """What it stands on: nothing of the project's own source, so it seldom changes."""
+    return Image(reference="localhost/mainstay-base:1", layers=(images.small_system(), _interpreter(), _packages()))
 
 
 def version() -> str:

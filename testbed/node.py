@@ -14,12 +14,13 @@ from pathlib import Path
 
 import httpx2
 
-from testbed import cgroups, hollow, images, names, programs, relay
+from testbed import cgroups, hollow, images, mainstay_image, names, programs, relay, runtime
 from testbed.control_plane import ControlPlane, write_kubeconfig
 from testbed.images import Image
 from testbed.machine import Machine
-from testbed.node_files import NETWORK_FILES, SOCKET, NodeFiles
+from testbed.node_files import NodeFiles
 from testbed.processes import Running
+from testbed.runtime import NETWORK_FILES, Runtime
 
 START_SECONDS_MAX = 90.0
 API_PORT = 6443
@@ -36,20 +37,26 @@ PACKAGES = {
     "nsenter": "util-linux",
 }
 """What a node needs, and Debian's packages that have it."""
-NETWORK_PLUGINS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
 
 
 def why_not() -> str:
     """Why this machine cannot run a real node, in a sentence; empty if it can."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        return "a real node needs Linux and root"
+    if reason := why_never():
+        return reason
     if lacking := programs.missing():
         return f"the programs of the test bed are not built ({', '.join(lacking)}); hint: make testbed-programs"
     packages = {package for program, package in PACKAGES.items() if not shutil.which(program)}
-    if not _network_plugins():
+    if not runtime.network_plugins():
         packages.add("containernetworking-plugins")
     if packages:
         return f"a real node needs {', '.join(sorted(packages))}; hint: scripts/ensure-containerd"
+    return ""
+
+
+def why_never() -> str:
+    """Why this machine could not, whatever is built and installed on it, in a sentence; empty if it could."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "a real node needs Linux and root"
     return _refused()
 
 
@@ -63,7 +70,7 @@ class Node:
         self.machine = Machine(control_plane.folder / name)
         self._run = self.machine.folder / "run"
         self._helpers: list[Running] = []
-        self.containerd = self.machine.program("containerd", lambda: ["containerd", "--config=/run/containerd.toml"])
+        self.runtime = Runtime(self.machine)
         self.kubelet = self.machine.program("kubelet", self._kubelet)
         self.proxy = self.machine.program("kube-proxy", self._kube_proxy)
 
@@ -74,15 +81,17 @@ class Node:
 
     def start(self) -> None:
         """Until it is Ready."""
+        seed = runtime.seed(mainstay_image.large_part())
         cgroups.make(self._group)
         self.machine.switch_on()
         self._write_files()
         self._help()
-        self.containerd.start()
-        self.containerd.wait_until(self._has_runtime, seconds=START_SECONDS_MAX)
+        self.runtime.start(seed=seed)
         self.load(images.pause())
         self.proxy.start()
         self.start_kubelet()
+        for helper in self._helpers:
+            helper.require_alive()
 
     def start_kubelet(self) -> None:
         """Until the API server reaches it and calls the node Ready, which it may do since an earlier start."""
@@ -92,7 +101,7 @@ class Node:
     def stop(self) -> None:
         """At once, as without power: pods and all. It may be started again."""
         self.machine.switch_off()
-        for part in (self.proxy, self.kubelet, self.containerd):
+        for part in (self.proxy, self.kubelet, self.runtime.containerd):
             part.kill()  # they have gone with the machine; this only takes note
         while self._helpers:
             self._helpers.pop().stop()
@@ -104,19 +113,7 @@ class Node:
 
     def load(self, image: Image) -> None:
         """Pods of this node may use the image from now on. Nothing happens if it is there."""
-        if image.digest in self.machine.do(*_CTR, "images", "list"):
-            return
-        command = [*self.machine.entering(), *_CTR, "images", "import", "-"]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        ) as importing:
-            assert importing.stdin is not None
-            with contextlib.suppress(BrokenPipeError):
-                image.write(importing.stdin)
-            _, said = importing.communicate()
-        if importing.returncode:
-            msg = f"{image.reference} cannot be loaded: {said.decode().strip()}"
-            raise RuntimeError(msg)
+        self.runtime.load(image)
 
     def _answers(self) -> bool:
         """Whether the API server reaches its kubelet."""
@@ -133,28 +130,17 @@ class Node:
         options = ["--config=/run/kube-proxy.json", f"--hostname-override={self.name}"]
         return [str(programs.path("kube-proxy")), *options]
 
-    def _has_runtime(self) -> bool:
-        try:
-            self.machine.do(*_CTR, "version")
-        except subprocess.CalledProcessError:
-            return False
-        return True
-
     def _write_files(self) -> None:
         keys, network = self._control_plane.keys, self.machine.network
-        plugins = _network_plugins()
-        assert plugins is not None
         files = NodeFiles(
             group=self._group,
             network=network,
-            plugins=plugins,
             authority=keys.authority.certificate,
             server=keys.authority.server(f"{self.name}-server", self.name, network.inner),
         )
         folder = self._run / Path(NETWORK_FILES).name
         folder.mkdir(exist_ok=True)
         (folder / "pods.conflist").write_text(json.dumps(files.pod_network()))
-        (self._run / "containerd.toml").write_text(files.containerd())
         (self._run / "kubelet.json").write_text(json.dumps(files.kubelet()))
         (self._run / "kube-proxy.json").write_text(json.dumps(files.kube_proxy("/run/kube-proxy.kubeconfig")))
         (self._run / "resolv.conf").write_text(f"nameserver {network.outer}\n")
@@ -196,9 +182,6 @@ def running(control_plane: ControlPlane, name: str = "real-0") -> Iterator[Node]
         node.stop()
 
 
-_CTR = ("ctr", f"--address={SOCKET}", "--namespace=k8s.io")
-
-
 def _announce(control_plane: ControlPlane, address: str) -> None:
     """Where pods find the API server behind the service `kubernetes`: the server itself knows of loopback only."""
     path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
@@ -214,10 +197,6 @@ def _announce(control_plane: ControlPlane, address: str) -> None:
                 "ports": [{"name": "https", "port": API_PORT, "protocol": "TCP"}],
             },
         )
-
-
-def _network_plugins() -> Path | None:
-    return next((folder for folder in NETWORK_PLUGINS if (folder / "ptp").exists()), None)
 
 
 def _refused() -> str:

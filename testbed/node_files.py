@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from testbed.certificates import Pair
 from testbed.machine import Network
+from testbed.runtime import NETWORK_FILES, SOCKET
 
-PAUSE = "localhost/pause:1"
-SOCKET = "/run/containerd/containerd.sock"
-NETWORK_FILES = "/run/cni"
 DOMAIN = "cluster.local"
-_CAP_SYS_RESOURCE = 24
-_CRI = 'plugins."io.containerd.grpc.v1.cri"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFiles:
-    """The documents of one node. `group`: its control group; `plugins`: where the network plug-ins are."""
+    """The documents of one node. `group`: its control group."""
 
     group: str
     network: Network
-    plugins: Path
     authority: Path
     server: Pair
-
-    def containerd(self) -> str:
-        """TOML."""
-        return "\n".join(self._containerd()) + "\n"
 
     def pod_network(self) -> dict[str, Any]:
         """Each pod on a cable of its own to the node, so that every packet passes the rules of kube-proxy."""
@@ -90,22 +78,3 @@ class NodeFiles:
             "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
             "iptables": {"minSyncPeriod": "0.1s"},
         }
-
-    def _containerd(self) -> Iterator[str]:
-        yield "version = 2"
-        yield 'root = "/var/lib/containerd"\nstate = "/run/containerd"'
-        others = [f"io.containerd.snapshotter.v1.{name}" for name in ("aufs", "btrfs", "devmapper", "zfs")]
-        yield f"disabled_plugins = {json.dumps(others)}"
-        yield f'[grpc]\naddress = "{SOCKET}"'
-        yield f'[{_CRI}]\nsandbox_image = "{PAUSE}"'
-        if not _may_raise_priority():
-            yield "restrict_oom_score_adj = true"
-        yield f'[{_CRI}.containerd.runtimes.runc]\nruntime_type = "io.containerd.runc.v2"'
-        yield f'[{_CRI}.cni]\nbin_dir = "{self.plugins}"\nconf_dir = "{NETWORK_FILES}"'
-
-
-def _may_raise_priority() -> bool:
-    """Whether this process may make others less likely to be ended when memory is short."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    effective = next(int(line.split()[1], 16) for line in lines if line.startswith("CapEff:"))
-    return bool(effective >> _CAP_SYS_RESOURCE & 1) and os.geteuid() == 0

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from _pytest.nodeid import NodeId
 from hypothesis import HealthCheck, settings
 
 from testbed import images
@@ -47,3 +48,13 @@ def postgres_url(postgres_server: postgres.Server) -> Iterator[str]:
     postgres_server.create_database(name)
     yield postgres_server.url(name)
     postgres_server.drop_database(name)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of a group in one process: pytest-xdist 3.8 says so to pytest before 9.2 only (its issue 1386)."""
+    if getattr(config.option, "loadgroup", False):
+        for item in items:
+            group = item.get_closest_marker("xdist_group")
+            if group and "@" not in item.nodeid:
+                item._id = NodeId.parse(f"{item.nodeid}@{group.args[0]}")

@@ -31,6 +31,7 @@ class FaultyCluster:
     identity: str = ""
     looks: int = 0
     closed: bool = False
+    acts_at_once: int = 1
 
     async def observe(self) -> ClusterState:
         self.looks += 1

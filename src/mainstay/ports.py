@@ -52,6 +52,9 @@ class Store(Protocol):
     def wanted(self, cluster: str) -> tuple[Wanted, ...]:
         """Every allocation of a cluster that is not closed, by key."""
 
+    def guests(self, cluster: str) -> tuple[Workload, ...]:
+        """The workloads of guests of a cluster that are not final, by key."""
+
     def system(self) -> str:
         """Identity of this database, made when it was."""
 
@@ -182,6 +185,8 @@ class Cluster(Protocol):
     """
 
     name: str
+    acts_at_once: int
+    """So many actions may be under way at the same time."""
 
     async def observe(self) -> ClusterState:
         """All nodes and all our pods, in one look."""

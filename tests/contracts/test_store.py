@@ -388,6 +388,31 @@ def test_an_end_frees_the_capacity_once_and_nothing_changes_it_after(scene: Scen
     assert scene.store.nodes()[0].used.cpu_milli == 0
 
 
+def test_what_a_pod_waits_for_stands_with_its_workload_and_each_change_is_an_event(scene: Scene) -> None:
+    scene.fleet()
+    work = scene.submit()
+    pod = scene.place(work)
+    for words in ("pulls a", "pulls a", "pulls b"):
+        scene.applied(scene.see(pod, Seen.PULLING, detail=words))
+    assert scene.workload(work.id).reason.sentence.endswith(": pulls b")
+    (listed,) = scene.all()
+    assert listed.reason == scene.workload(work.id).reason
+    about = scene.store.events(tenant=TENANT, workload=work.id, after=0, limit=100)
+    assert len([event for event in about if event.object == pod.pod]) == 2
+    scene.applied(scene.see(pod, Seen.RUNNING))
+    assert "pulls" not in scene.workload(work.id).reason.sentence
+
+
+def test_a_pod_that_could_not_start_says_why_at_its_workload(scene: Scene) -> None:
+    scene.fleet()
+    work = scene.submit()
+    pod = scene.place(work)
+    scene.applied(scene.see(pod, Seen.ENDED, end=End.START_FAILED, detail="no such command"))
+    reason = Reason(code=Code.START_FAILED, numbers={"rank": 0, "detail": "see its pod"})
+    scene.applied(scene.advance(scene.workload(work.id), Phase.FAILED, reason=reason))
+    assert scene.workload(work.id).reason.sentence == "rank 0 could not start: no such command"
+
+
 def test_an_observation_that_says_nothing_new_writes_nothing(scene: Scene) -> None:
     scene.fleet()
     pod = scene.place(scene.submit())

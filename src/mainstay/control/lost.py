@@ -16,6 +16,7 @@ class LostCluster:
 
     def __init__(self, name: str, clock: Clock) -> None:
         self.name = name
+        self.acts_at_once = 1
         self._clock = clock
         self._asked: dict[str, int] = {}
 

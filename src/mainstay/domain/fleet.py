@@ -74,6 +74,8 @@ class ClusterSettings:
     """Image of jobs that name none."""
     nodes: tuple[NodeGroup, ...] = ()
     """Of a simulated cluster."""
+    scheduler_name: str = "mainstay"
+    """Pods of others that name it as their scheduler are placed by us; empty: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

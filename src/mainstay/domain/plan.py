@@ -29,10 +29,11 @@ class RowVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapacityLeft:
-    """The node must be ready and have at least so much free."""
+    """The node must be ready (or admit the restriction, if there is one) and have at least so much free."""
 
     node_key: int
     resources: Resources
+    restriction: str = ""
 
 
 Guard: TypeAlias = RowVersion | CapacityLeft

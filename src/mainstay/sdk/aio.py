@@ -16,7 +16,7 @@ import httpx2
 
 from mainstay.sdk import calls
 from mainstay.sdk.client import CHUNK_BYTES, LOOK_SECONDS, LOOK_SECONDS_MAX
-from mainstay.sdk.config import find
+from mainstay.sdk.config import find, trusted
 from mainstay.sdk.errors import ApiError, RunFailed
 from mainstay.sdk.inside import (
     AsyncCommand,
@@ -69,7 +69,11 @@ class AsyncClient:
         self._retries = retries
         self._sleep = sleep
         self._http = httpx2.AsyncClient(
-            base_url=found.url, headers={"Authorization": f"Bearer {found.token}"}, timeout=timeout, trust_env=False
+            base_url=found.url,
+            headers={"Authorization": f"Bearer {found.token}"},
+            timeout=timeout,
+            trust_env=False,
+            verify=trusted(),
         )
 
     async def __aenter__(self) -> Self:
@@ -215,12 +219,17 @@ class AsyncClient:
         endpoint: str | None = None,
         model: str | None = None,
         path: str = "model",
+        infra: str = "",
         cpu: str = "1",
         memory: str = "1GB",
         key: str | None = None,
     ) -> EndpointView:
-        """Serve the model that a run made. What serves now goes on until the new version is healthy."""
-        request = DeployRequest(workload=ref, endpoint=endpoint, model=model, path=path, cpu=cpu, memory=memory)
+        """Serve the model that a run made, on the cluster `infra` or on any. What serves now goes on until the new
+        version is healthy.
+        """
+        request = DeployRequest(
+            workload=ref, endpoint=endpoint, model=model, path=path, infra=infra, cpu=cpu, memory=memory
+        )
         return await self._run(calls.deploy(request, key=key))
 
     async def remove_endpoint(self, name: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 import httpx2
 
 from mainstay.sdk import calls
-from mainstay.sdk.config import find
+from mainstay.sdk.config import find, trusted
 from mainstay.sdk.errors import ApiError, RunFailed
 from mainstay.sdk.inside import (
     Command,
@@ -73,7 +73,11 @@ class Client:
         self._retries = retries
         self._sleep = sleep
         self._http = httpx2.Client(
-            base_url=found.url, headers={"Authorization": f"Bearer {found.token}"}, timeout=timeout, trust_env=False
+            base_url=found.url,
+            headers={"Authorization": f"Bearer {found.token}"},
+            timeout=timeout,
+            trust_env=False,
+            verify=trusted(),
         )
 
     def __enter__(self) -> Self:
@@ -216,12 +220,17 @@ class Client:
         endpoint: str | None = None,
         model: str | None = None,
         path: str = "model",
+        infra: str = "",
         cpu: str = "1",
         memory: str = "1GB",
         key: str | None = None,
     ) -> EndpointView:
-        """Serve the model that a run made. What serves now goes on until the new version is healthy."""
-        request = DeployRequest(workload=ref, endpoint=endpoint, model=model, path=path, cpu=cpu, memory=memory)
+        """Serve the model that a run made, on the cluster `infra` or on any. What serves now goes on until the new
+        version is healthy.
+        """
+        request = DeployRequest(
+            workload=ref, endpoint=endpoint, model=model, path=path, infra=infra, cpu=cpu, memory=memory
+        )
         return self._run(calls.deploy(request, key=key))
 
     def remove_endpoint(self, name: str) -> None:

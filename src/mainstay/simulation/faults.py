@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -10,9 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar, cast
 
 from mainstay.clusters.simulated import SimulatedCluster
-from mainstay.domain.allocation import PodAction
+from mainstay.domain.allocation import BindPod, PodAction
 from mainstay.domain.capacity import ClusterState, LogChunk
-from mainstay.domain.errors import NotYet
+from mainstay.domain.errors import MainstayError, NotYet
 from mainstay.domain.plan import CommitResult, Epoch, Plan
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.workload import Workload
@@ -56,6 +57,8 @@ class Profile:
 
 
 SCALES = (0, 1, 1, 4)
+LATE = 0.2
+"""How often a binding is slow, and how likely one that is on its way comes with the next act."""
 CALM = Profile(**dict.fromkeys(asdict(Profile()), 0))
 
 
@@ -171,10 +174,13 @@ class FaultyCluster:
 
     def __init__(self, cluster: SimulatedCluster, dice: Dice, leaders: Leaders) -> None:
         self.name = cluster.name
+        self.acts_at_once = cluster.acts_at_once
         self._cluster = cluster
         self._dice = dice
         self._leaders = leaders
         self._before: ClusterState | None = None
+        self._late: list[BindPod] = []
+        """Bindings that were taken for lost, and may come after all that was done since."""
 
     async def observe(self) -> ClusterState:
         """The truth, an earlier truth once more, or a report that misses pods. On its way in any case."""
@@ -183,24 +189,36 @@ class FaultyCluster:
             return self._before
         seen = await self._cluster.observe()
         self._before = seen
-        missed = tuple(pod for pod in seen.pods if not self._dice.throw("pod_unreported"))
-        return seen if len(missed) == len(seen.pods) else replace(seen, pods=missed)
+        pods = tuple(pod for pod in seen.pods if not self._dice.throw("pod_unreported"))
+        guests = tuple(guest for guest in seen.guests if not self._dice.throw("pod_unreported"))
+        return replace(seen, pods=pods, guests=guests)
 
     async def act(self, action: PodAction, *, epoch: int) -> None:
         """Applied or not, with or without an answer, some time after it was sent."""
         await pause()
         if self._dice.throw("crash_before_act"):
             raise CrashError
+        if isinstance(action, BindPod) and self._dice.rng.random() < LATE:
+            self._late.append(action)
+            msg = "no reply came"
+            raise NotYet(msg)
         if self._dice.throw("act_lost"):
             msg = "the request was lost"
             raise NotYet(msg)
         await self._cluster.act(action, epoch=epoch)
         self._leaders.acted(self.name, epoch)
+        self._deliver_late()
         if self._dice.throw("crash_after_act"):
             raise CrashError
         if self._dice.throw("act_reply_lost"):
             msg = "the reply was lost"
             raise NotYet(msg)
+
+    def _deliver_late(self) -> None:
+        """An API server knows no epoch: it takes whatever comes."""
+        if self._late and self._dice.rng.random() < LATE:
+            with contextlib.suppress(MainstayError):
+                self._cluster.bind_late(self._late.pop(0))
 
     async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
         """Passed on."""

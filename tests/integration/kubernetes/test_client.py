@@ -44,13 +44,6 @@ async def api(control_plane: ControlPlane) -> AsyncIterator[Connection]:
     await opened.close()
 
 
-@pytest.fixture
-async def namespace(api: Connection) -> str:
-    name = f"test-{time.monotonic_ns()}"
-    await api.create(NAMESPACES, "", {"metadata": {"name": name}})
-    return name
-
-
 async def refused(control_plane: ControlPlane, given: Credentials) -> errors.ApiError:
     stranger = Connection(Fixed(given), clock=SystemClock())
     try:

@@ -47,6 +47,21 @@ def test_a_pod_on_a_hollow_node_seems_to_run_and_is_gone_when_deleted(
     until(lambda: "one" not in names(control_plane, pods))
 
 
+def test_the_scheduler_of_kubernetes_places_a_pod_if_it_is_started(
+    control_plane: ControlPlane, namespace: str, hollow_nodes: tuple[str, ...]
+):
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    limits = {"resources": {"limits": {"nvidia.com/gpu": "1"}}}
+    spec = {"containers": [{"name": "main", "image": "any", **limits}]}
+    control_plane.ask(pods, method="POST", body={"metadata": {"name": "one"}, "spec": spec})
+    assert "nodeName" not in control_plane.ask(f"{pods}/one")["spec"]
+    control_plane.scheduler.start()
+    try:
+        assert until(lambda: control_plane.ask(f"{pods}/one")["spec"].get("nodeName")) == hollow_nodes[-1]
+    finally:
+        control_plane.scheduler.stop()
+
+
 def test_an_api_server_that_was_killed_answers_again_with_all_that_it_had(breakable_control_plane: ControlPlane):
     control_plane = breakable_control_plane
     control_plane.ask("/api/v1/namespaces", method="POST", body={"metadata": {"name": "kept"}})

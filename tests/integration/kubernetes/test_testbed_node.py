@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from testbed import cgroups, folders, images, machine, mainstay_image, node, programs
+from testbed import cgroups, folders, images, machine, mainstay_image, node, programs, runtime
 from testbed.control_plane import ControlPlane, running
 from testbed.fixtures import until
 from testbed.images import BUSYBOX
@@ -79,6 +79,20 @@ class Pods:
 @pytest.fixture
 def pods(control_plane: ControlPlane, namespace: str, real_node: Node) -> Pods:
     return Pods(control_plane, namespace, real_node)
+
+
+def test_where_a_real_node_cannot_be_it_is_said_in_a_sentence_that_helps(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(programs, "missing", list)
+    monkeypatch.setattr("os.geteuid", lambda: 1_000)
+    assert node.why_not() == "a real node needs Linux and root"
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("shutil.which", lambda name: None if name in {"runc", "ctr", "containerd"} else f"/bin/{name}")
+    monkeypatch.setattr(runtime, "NETWORK_PLUGINS", ())
+    assert node.why_not() == (
+        "a real node needs containerd, containernetworking-plugins, runc; hint: scripts/ensure-containerd"
+    )
+    monkeypatch.setattr(programs, "missing", lambda: ["kubelet"])
+    assert node.why_not() == "the programs of the test bed are not built (kubelet); hint: make testbed-programs"
 
 
 def test_a_pod_under_the_restricted_profile_runs_logs_and_fails_with_its_exit_code(pods: Pods):
@@ -163,7 +177,7 @@ def test_the_image_of_this_project_trains_a_model_and_has_the_model_server(pods:
     image = mainstay_image.mainstay()
     pods.node.load(image)
     program = 'python -c "$TRAIN" && python -m mainstay.serving --help && mainstay --version'
-    env = {"TRAIN": TRAIN.read_text(), "MAINSTAY_OUTPUT_DIR": "/out"}
+    env = {"TRAIN": TRAIN.read_text(), "MAINSTAY_OUTPUT_DIR": "/out", "OMP_NUM_THREADS": "1"}
     pods.make("train", "sh", "-c", program, image=image.reference, env=env)
     assert pods.reaches("train", "Succeeded", "Failed")["phase"] == "Succeeded", pods.log("train")
     said = pods.log("train")
@@ -198,6 +212,31 @@ def test_a_node_that_lost_its_power_comes_back_with_its_address_and_without_what
     pods.reaches("lost", "Failed")
     pods.make("next", "true")
     pods.reaches("next", "Succeeded")
+
+
+def test_a_node_has_its_large_images_from_an_earlier_start_and_none_of_its_containers_changes_them(pods: Pods):
+    image = mainstay_image.mainstay()
+    kept = runtime.seed(mainstay_image.large_part())
+    pods.node.load(image)
+    before = _python_files(kept)
+    script = "cd /opt/mainstay/lib/python*/site-packages/uvicorn && chmod a+w *.py && echo >> main.py && rm config.py"
+    pods.kubectl("label", "namespace", pods.namespace, "pod-security.kubernetes.io/enforce=privileged", "--overwrite")
+    root = {
+        "name": "main",
+        "image": image.reference,
+        "command": ["sh", "-c", script],
+        "securityContext": {"runAsUser": 0},
+    }
+    pods.make("vandal", securityContext={}, containers=[root])
+    assert pods.reaches("vandal", "Succeeded", "Failed")["phase"] == "Succeeded", pods.log("vandal")
+    assert _python_files(kept) == before
+    assert before
+    assert image.digest in pods.node.machine.do("ctr", f"--address={runtime.SOCKET}", "-n", "k8s.io", "i", "list")
+
+
+def _python_files(folder: Path) -> list[tuple[str, int, int, int]]:
+    found = ((path, path.stat()) for path in folder.rglob("site-packages/uvicorn/*.py"))
+    return sorted((str(path), stat.st_mode, stat.st_size, stat.st_mtime_ns) for path, stat in found)
 
 
 def test_a_second_node_runs_beside_the_first_and_leaves_this_machine_as_it_was(real_node: Node):

@@ -29,6 +29,7 @@ class OneNode:
     """A cluster that reports one node and no pod."""
 
     name = "c"
+    acts_at_once = 1
 
     async def observe(self) -> ClusterState:
         return ClusterState(nodes=(NODE,), pods=())

@@ -70,6 +70,7 @@ class LogCluster:
     """Only logs: bytes by pod, and which pods will write no more."""
 
     name: str = "local"
+    acts_at_once: int = 1
     logs: dict[str, bytes] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from typing import Any, Generic, Protocol, TypeVar
 
 from mainstay.clusters.kubernetes.kinds import Kind
@@ -106,11 +107,26 @@ class KubeApi(Protocol):
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
         """The object as it is now. Raises NotFound."""
 
-    async def create(self, kind: Kind[T], namespace: str, document: Document) -> T:
-        """Raises AlreadyExists, Invalid, Rejected, OverQuota, Terminating."""
+    async def create(self, kind: Kind[T], namespace: str, document: Document, *, not_after: float = inf) -> T:
+        """Raises AlreadyExists, Invalid, Rejected, OverQuota, Terminating.
 
-    async def bind(self, namespace: str, pod: str, *, node: str, uid: str = "") -> None:
-        """Place a pod that waits. Raises Conflict if it is placed already or has another UID."""
+        After the monotonic second `not_after` it is not sent any more, also if we were stopped until then with the connection
+        in our hands: what the API server has not heard of for two minutes it has closed.
+        """
+
+    async def bind(
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        node: str,
+        uid: str = "",
+        version: str = "",
+        annotations: Mapping[str, str] | None = None,
+    ) -> None:
+        """Place a pod that waits. Raises Conflict if it is placed already or has another UID or version. The annotations
+        are written on it in the same moment.
+        """
 
     async def evict(self, namespace: str, pod: str, *, uid: str = "", grace_seconds: int | None = None) -> None:
         """Delete a pod where its disruption budget allows it. Raises Protected, NotFound, Conflict."""

@@ -19,7 +19,7 @@ from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.names import FILES, OUTPUTS
 from mainstay.clusters.kubernetes.pods import OUTPUT, SIGN, WORK
 from mainstay.domain.artifact import PATH_RULE, TREE_FILES_MAX, Entry, safe_path
-from mainstay.domain.errors import Invalid, Unavailable
+from mainstay.domain.errors import Invalid, NotFound, Unavailable
 from mainstay.ports import Artifacts, Channel, Process
 
 CHUNK_BYTES = 256 << 10
@@ -84,11 +84,15 @@ async def _files(source: IO[bytes]) -> AsyncIterator[OutputFile]:
 
 
 async def _send(process: Process, artifacts: Artifacts, mounts: str) -> None:
-    for path, digest in json.loads(mounts):
-        tree = await artifacts.tree(digest)
-        for entry in tree.entries:
-            await process.send(_header(os.path.normpath(f"{path}/{entry.path}"), entry))
-            await _send_content(process, artifacts, entry)
+    try:
+        for path, digest in json.loads(mounts):
+            tree = await artifacts.tree(digest)
+            for entry in tree.entries:
+                await process.send(_header(os.path.normpath(f"{path}/{entry.path}"), entry))
+                await _send_content(process, artifacts, entry)
+    except NotFound as error:
+        msg = f"they are not stored: {error.message}"
+        raise Invalid(msg, hint="do all replicas keep files in the same place (--artifacts)?") from error
     await process.send(b"\0" * (2 * tarfile.BLOCKSIZE))
     await process.end_input()
 

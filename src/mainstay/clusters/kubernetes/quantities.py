@@ -14,7 +14,8 @@ from types import MappingProxyType
 from mainstay.clusters.kubernetes.objects import Quantity
 
 _FORM = re.compile(
-    r"(?P<number>[+-]?(?:\d{1,24}(?:\.\d{0,12})?|\.\d{1,12}))(?:[eE](?P<power>[+-]?\d{1,2})|(?P<suffix>[A-Za-z]{0,2}))\Z"
+    r"(?P<number>[+-]?(?:\d{1,24}(?:\.\d{0,12})?|\.\d{1,12}))(?:[eE](?P<power>[+-]?\d{1,2})|(?P<suffix>[A-Za-z]{0,2}))\Z",
+    re.ASCII,
 )
 _SUFFIXES: Mapping[str, Decimal] = MappingProxyType(
     {

@@ -22,7 +22,18 @@ from mainstay.clusters.local.locks import Fence
 from mainstay.clusters.local.readiness import PATH, Probe, Readiness
 from mainstay.clusters.local.runs import POD_NAME, Directories, Run, cookie, end_record
 from mainstay.clusters.local.spec import Place, identity, shim_spec
-from mainstay.domain.allocation import CreatePod, DeletePod, End, ForgetPod, PodAction
+from mainstay.domain.allocation import (
+    BindPod,
+    CreatePod,
+    DeletePod,
+    End,
+    EvictPod,
+    ForgetPod,
+    PodAction,
+    ReleasePod,
+    SeekPod,
+    TellPod,
+)
 from mainstay.domain.capacity import ClusterState, LogChunk, NodeState
 from mainstay.domain.errors import Conflict, Gone, Invalid, MainstayError, NoCapacity, NotFound, NotYet
 from mainstay.domain.quantity import Resources
@@ -47,6 +58,7 @@ class LocalCluster:
         find_gpus: Callable[[], gpus.Gpus] = gpus.find_gpus,
     ) -> None:
         self.name = name
+        self.acts_at_once = 1
         self._directories = Directories(root=directory.resolve())
         with storage_errors():
             self._directories.prepare()
@@ -90,6 +102,9 @@ class LocalCluster:
                 await asyncio.to_thread(self._delete, action, epoch)
             case ForgetPod():
                 await asyncio.to_thread(self._forget, action, epoch)
+            case BindPod() | ReleasePod() | EvictPod() | SeekPod() | TellPod():
+                msg = f"nobody else makes pods on this machine: {action.name}"
+                raise Invalid(msg, object_=action.name)
             case _:
                 assert_never(action)
 
@@ -188,13 +203,13 @@ class LocalCluster:
             await asyncio.gather(task, return_exceptions=True)
 
     def _check(self, action: CreatePod, epoch: int) -> None:
-        """Raises Fenced, Invalid, Gone, Conflict."""
+        """Raises Fenced, NoCapacity, Invalid, Gone, Conflict."""
         with self._fence.admit(epoch):
             self._check_name(action)
         spec = action.spec
         if action.node != self._node.name:
             msg = f"no such node: {action.node}"
-            raise Invalid(msg, object_=action.node)
+            raise NoCapacity(msg, object_=action.node)
         if spec.image:
             msg = f"this machine runs processes, not container images: {spec.image}"
             raise Invalid(msg, object_=action.name, hint="leave `image` out, or add a Kubernetes cluster")

@@ -6,8 +6,20 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import assert_never
 
+from mainstay.clusters.simulated.lodgers import Lodgers
 from mainstay.clusters.simulated.machines import Machines, Process
-from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, PodAction, Seen
+from mainstay.domain.allocation import (
+    BindPod,
+    CreatePod,
+    DeletePod,
+    EvictPod,
+    ForgetPod,
+    PodAction,
+    ReleasePod,
+    SeekPod,
+    Seen,
+    TellPod,
+)
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import Gone, Invalid, MainstayError, NotFound, NotYet
 from mainstay.ports import Process as RunningProcess
@@ -17,9 +29,11 @@ from mainstay.ports import Stream
 class SimulatedCluster:
     """Implements `ports.Cluster`."""
 
-    def __init__(self, name: str, machines: Machines) -> None:
+    def __init__(self, name: str, machines: Machines, lodgers: Lodgers | None = None) -> None:
         self.name = name
+        self.acts_at_once = 1
         self._machines = machines
+        self._lodgers = lodgers or Lodgers(machines)
 
     async def observe(self) -> ClusterState:
         """Nodes and pods by name. What is forgotten is not reported; its tombstone still refuses to be created again."""
@@ -28,6 +42,7 @@ class SimulatedCluster:
             nodes=tuple(self._machines.nodes[name] for name in sorted(self._machines.nodes)),
             pods=tuple(self._machines.state(process) for process in self._machines.known()),
             at=self._machines.clock.now(),
+            guests=self._lodgers.guests(),
         )
 
     async def act(self, action: PodAction, *, epoch: int) -> None:
@@ -41,8 +56,23 @@ class SimulatedCluster:
                 self._machines.delete(action.name, grace_seconds=action.grace_seconds)
             case ForgetPod():
                 self._machines.forget(action.name)
+            case BindPod():
+                self._lodgers.bind(action)
+            case ReleasePod():
+                self._lodgers.release(action)
+            case EvictPod():
+                self._lodgers.evict(action)
+            case SeekPod():
+                return  # what is not reported is only late: the end of every pod is told for ever
+            case TellPod():
+                self._lodgers.tell(action)
             case _:
                 assert_never(action)
+
+    def bind_late(self, action: BindPod) -> None:
+        """A binding comes that was taken for lost. Raises Gone."""
+        self._machines.settle()
+        self._lodgers.bind_late(action)
 
     async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
         """The lines of its behaviour, all there from the moment it runs."""

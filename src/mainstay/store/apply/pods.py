@@ -34,14 +34,16 @@ def enter_pod(world: World, action: EnterPod) -> Reason | None:
 
 
 def observe_pod(world: World, action: ObservePod) -> Reason | None:
-    """An observation that says nothing new writes nothing; an event is written when `seen` changes."""
+    """An observation that says nothing new writes nothing; an event is written when `seen` changes, and while
+    the pod has not started, when its cluster says something else of it.
+    """
     row = world.allocations.get(action.allocation_key)
     if row is None:
         return guards.missing("allocation", action.allocation_key)
     refusal = guards.pod_has_not_ended(row)
     if refusal:
         return refusal
-    before = row["seen"]
+    before, words = row["seen"], row["detail"]
     ended = action.state.seen is Seen.ENDED
     if not _observe(row, action.state, now=world.now):
         return None
@@ -49,7 +51,8 @@ def observe_pod(world: World, action: ObservePod) -> Reason | None:
     if ended and before != Seen.ENDED:
         _release(world, row)
         _keep_output(world, row, action)
-    if before != row["seen"]:
+    waits = row["seen"] in {Seen.PULLING, Seen.STARTING}
+    if before != row["seen"] or (waits and words != row["detail"]):
         world.log_allocation(row, action.reason)
     return None
 

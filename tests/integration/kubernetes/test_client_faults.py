@@ -1,0 +1,152 @@
+"""A real API server that is killed, paused, compacted and set back under a view: the view ends as the truth (F8, F10)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx2
+import pytest
+
+from mainstay.clusters.kubernetes import errors
+from mainstay.clusters.kubernetes.connection import Connection
+from mainstay.clusters.kubernetes.informer import Informer
+from mainstay.clusters.kubernetes.kinds import CONFIG_MAPS, NAMESPACES
+from testbed.control_plane import ControlPlane
+from tests.integration.kubernetes.client import SystemClock, connection
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+
+View = Informer[Any, dict[str, str]]
+
+
+@asynccontextmanager
+async def viewed(api: Connection, namespace: str, **options: Any) -> AsyncIterator[View]:
+    view: View = Informer(
+        api, CONFIG_MAPS, clock=SystemClock(), namespace=namespace, project=lambda item: item.data, **options
+    )
+    task = asyncio.create_task(view.run())
+    try:
+        async with asyncio.timeout(60):
+            await view.synced.wait()
+        yield view
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(true: Callable[[], bool], *, seconds: float = 60.0) -> None:
+    async with asyncio.timeout(seconds):
+        while not true():
+            await asyncio.sleep(0.02)
+
+
+def values(view: View) -> dict[str, str]:
+    return {name: data.get("v", "") for (_, name), data in view.objects.items() if name != "kube-root-ca.crt"}
+
+
+async def set_value(api: Connection, namespace: str, name: str, value: str) -> str:
+    """The version of the change."""
+    try:
+        made = await api.create(CONFIG_MAPS, namespace, {"metadata": {"name": name}, "data": {"v": value}})
+    except errors.AlreadyExists:
+        made = await api.patch(CONFIG_MAPS, namespace, name, {"data": {"v": value}})
+    return made.metadata.resource_version
+
+
+@pytest.fixture
+async def api(breakable_control_plane: ControlPlane) -> AsyncIterator[Connection]:
+    opened = connection(breakable_control_plane)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def namespace(api: Connection, request: pytest.FixtureRequest) -> str:
+    name = request.node.name.removeprefix("test_").replace("_", "-")[:40].strip("-")
+    await api.create(NAMESPACES, "", {"metadata": {"name": name}})
+    return name
+
+
+async def test_a_view_survives_a_killed_api_server(
+    breakable_control_plane: ControlPlane, api: Connection, namespace: str
+):
+    await set_value(api, namespace, "a", "1")
+    async with viewed(api, namespace) as view:
+        breakable_control_plane.api_server.kill()
+        with pytest.raises(errors.Unreachable, match="refused"):
+            await api.create(CONFIG_MAPS, namespace, {"metadata": {"name": "never"}})
+        await until(lambda: view.last_error is not None)
+        assert values(view) == {"a": "1"}
+        await asyncio.to_thread(breakable_control_plane.start_api_server)
+        await set_value(api, namespace, "b", "2")
+        await until(lambda: values(view) == {"a": "1", "b": "2"})
+        assert view.last_error is None
+
+
+async def test_a_version_from_before_a_restart_has_expired(
+    breakable_control_plane: ControlPlane, api: Connection, namespace: str
+):
+    old = await set_value(api, namespace, "a", "1")
+    for value in range(5):
+        await set_value(api, namespace, "a", str(value))
+    await asyncio.to_thread(breakable_control_plane.api_server.kill)
+    await asyncio.to_thread(breakable_control_plane.start_api_server)
+    with pytest.raises(errors.Expired):
+        await anext(api.watch(CONFIG_MAPS, old, namespace=namespace))
+
+
+async def test_a_page_from_before_a_compaction_has_expired(
+    breakable_control_plane: ControlPlane, api: Connection, namespace: str
+):
+    for number in range(4):
+        await set_value(api, namespace, f"c{number}", "1")
+    pages = api.list_pages(CONFIG_MAPS, namespace=namespace, limit=2)
+    first = await anext(pages)
+    await set_value(api, namespace, "c0", "2")
+    await asyncio.to_thread(breakable_control_plane.api_server.kill)
+    compact(breakable_control_plane)
+    await asyncio.to_thread(breakable_control_plane.start_api_server)
+    with pytest.raises(errors.Expired):
+        await anext(pages)
+    assert len(first.items) == 2
+
+
+async def test_a_cluster_that_is_set_back_is_seen_as_it_is(
+    breakable_control_plane: ControlPlane, api: Connection, namespace: str
+):
+    await set_value(api, namespace, "kept", "old")
+    saved = await asyncio.to_thread(breakable_control_plane.saved)
+    async with viewed(api, namespace) as view:
+        await set_value(api, namespace, "kept", "new")
+        await set_value(api, namespace, "lost", "1")
+        await until(lambda: values(view) == {"kept": "new", "lost": "1"})
+        await asyncio.to_thread(breakable_control_plane.restore, saved)
+        await until(lambda: values(view) == {"kept": "old"})
+        await set_value(api, namespace, "kept", "newer")
+        await until(lambda: values(view) == {"kept": "newer"})
+        assert view.counters.lists >= 2
+
+
+async def test_a_paused_api_server_is_noticed(breakable_control_plane: ControlPlane, api: Connection, namespace: str):
+    made = await set_value(api, namespace, "a", "1")
+    os.kill(breakable_control_plane.api_server.pid, signal.SIGSTOP)
+    try:
+        with pytest.raises(errors.Silent):
+            await anext(api.watch(CONFIG_MAPS, made, namespace=namespace, stall_seconds=0.5))
+    finally:
+        os.kill(breakable_control_plane.api_server.pid, signal.SIGCONT)
+
+
+def compact(breakable_control_plane: ControlPlane) -> None:
+    """Forget all history of etcd."""
+    options = dict(option.split("=", 1) for option in breakable_control_plane.etcd._command if "=" in option)
+    with httpx2.Client(base_url=options["--listen-client-urls"], trust_env=False) as etcd:
+        revision = etcd.post("/v3/kv/range", json={"key": "AA=="}).json()["header"]["revision"]
+        etcd.post("/v3/kv/compaction", json={"revision": revision, "physical": True}).raise_for_status()
