@@ -31,6 +31,7 @@ from tests.arena import Arena
 Misfortune = Callable[[Arena, random.Random], Awaitable[None]]
 CALM_SECONDS = (0.2, 1.5)
 JOBS_EVERY_SECONDS = (0.3, 1.5)
+JOBS_MAX = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ async def heal(world: Arena) -> None:
 
 async def _jobs(world: Arena, rng: random.Random) -> None:
     """Short and long ones, most of which end well."""
-    while True:
+    while len(world.submitted) < JOBS_MAX:
         lives = [
             Life(
                 seconds=rng.choice((0.2, 1.0, 3.0, 8.0)),

@@ -206,7 +206,7 @@ class Picture:
         node = known.last_node
         if not self.has_node(node) or is_off(self._node(node)):
             return state
-        waited = self.seen_until - known.created_at
+        waited = self._nodes.server_time_seen - REPORT_SECONDS * 1_000_000 - known.created_at
         if waited >= (ORPHAN_SECONDS + known.grace) * 1_000_000 and is_well(self._node(node)):
             return state
         return _unknown(replace(state, node=node), f"it vanished from the cluster; node {node} is given time to end it")
