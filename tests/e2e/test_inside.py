@@ -172,6 +172,7 @@ def test_a_shell_is_a_terminal_of_its_own_to_its_end(run, at_terminal, name):
     shell.type("stty size; echo $((6*7))-$MAINSTAY_OUTPUT_DIR\r")
     shell.shows("24 80")
     shell.shows("42-/")
+    shell.shows("# ")
     shell.resize(111, 33)
     until_size = "until [ \"$(stty size)\" = '33 111' ]; do sleep 0.1; done; echo resi''zed\r"
     shell.type(until_size)

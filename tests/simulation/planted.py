@@ -179,11 +179,11 @@ def a_late_report_revives_an_ended_pod(patch: pytest.MonkeyPatch) -> None:
     """Neither the comparison nor the store minds that its end is on record."""
     known = reconcile.observations
 
-    def credulous(row: Any, pod: Any, *, now: int) -> Iterator[Any]:
+    def credulous(row: Any, pod: Any, **rest: Any) -> Iterator[Any]:
         if row.allocation.seen is Seen.ENDED and pod is not None and pod.seen is not Seen.ENDED:
             yield reconcile._observation(row.allocation, pod)
         else:
-            yield from known(row, pod, now=now)
+            yield from known(row, pod, **rest)
 
     patch.setattr(reconcile, "observations", credulous)
     patch.setattr(guards, "pod_has_not_ended", holds)

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from mainstay.clusters.kubernetes import errors
-from mainstay.clusters.kubernetes.api import Channel, Exec, Stream
 from mainstay.clusters.kubernetes.connection import Connection
 from mainstay.clusters.kubernetes.kinds import PODS
+from mainstay.ports import Channel, Process, Stream
 from testbed import images
 from testbed.control_plane import ControlPlane
 from testbed.images import BUSYBOX
@@ -47,7 +47,7 @@ async def running(api: Connection, namespace: str, on: Node, *command: str) -> s
     return "one"
 
 
-async def output(process: Exec) -> dict[Channel, bytes]:
+async def output(process: Process) -> dict[Channel, bytes]:
     """All of it, until the process ends."""
     said = {Channel.STDOUT: b"", Channel.STDERR: b""}
     async with asyncio.timeout(30):

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from mainstay.clusters.kubernetes.api import Channel
 from mainstay.clusters.kubernetes.errors import AlreadyExists, ApiError, Conflict, NotFound
 from mainstay.clusters.kubernetes.kinds import Kind
+from mainstay.ports import Channel
 from tests.clock import ManualClock
 
 Name = tuple[str, str, str]

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mainstay.clusters.kubernetes import handover
-from mainstay.clusters.kubernetes.api import Channel
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Invalid, Unavailable
+from mainstay.ports import Channel
 from mainstay.simulation.files import MemoryArtifacts
 from tests.clock import ManualClock
 from tests.unit.clusters.kubernetes.server import Process, Server
