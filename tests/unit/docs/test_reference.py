@@ -52,7 +52,7 @@ def test_every_command_that_is_named_exists(page):
 def test_every_make_target_that_is_named_exists():
     makefile = (ROOT / "Makefile").read_text()
     for page in PAGES:
-        for name in re.findall(r"make ([a-z][a-z-]+)\b", page.read_text()):
+        for name in re.findall(r"(?:`|\$ )make ([a-z][a-z-]+)\b", page.read_text()):
             benchmark = ROOT / "benchmarks" / f"{name.removeprefix('bench-').replace('-', '_')}.py"
             known = re.search(rf"^{name}:", makefile, re.MULTILINE) or (
                 name.startswith("bench-") and benchmark.exists()
