@@ -65,7 +65,7 @@ async def answer(stream: Stream) -> bytes:
 
 
 async def test_a_log_is_followed_to_its_end_and_read_again(api: Connection, namespace: str, real_node: Node):
-    lines = "for n in 1 2 3; do echo line $n; sleep 0.2; done"
+    lines = "for n in 1 2 3; do echo line $n; sleep 1.1; done"
     name = await running(api, namespace, real_node, "sh", "-c", lines)
     followed = b"".join([part async for part in api.log(namespace, name, "main", follow=True)])
     assert followed == b"line 1\nline 2\nline 3\n"
