@@ -91,12 +91,12 @@ class View:
 def view_of(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "") -> View:
     """What is kept of a pod, for the platform `system`."""
     mark = names.mark(pod.metadata.labels, pod.metadata.namespace, system=system)
-    return view(pod, system=mark, scheduler_name=scheduler_name, tunnel=tunnel)
+    return view(pod, system=mark, scheduler_name=scheduler_name, tunnel=tunnel, placer=names.short(system))
 
 
-def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "") -> View:
+def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", placer: str = "") -> View:
     """What is kept of a pod. `system` is the mark of our own ones; guests name the scheduler; `tunnel` is the name of a
-    cluster whose pods' own addresses are of no use to us.
+    cluster whose pods' own addresses are of no use to us. `placer` is our mark on guests; empty: the same.
     """
     meta = pod.metadata
     node = pod.spec.node_name
@@ -113,9 +113,9 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "") -
             deleting=deleting,
             wish=wish(pod) if is_guest else None,
             guest_state=guest_state(pod) if is_guest else None,
-            placed_by_us=is_guest and node != "" and meta.annotations.get(names.SYSTEM) == system,
+            placed_by_us=is_guest and node != "" and meta.annotations.get(names.SYSTEM) == (placer or system),
             version=meta.resource_version if is_guest and not node else "",
-            released=_seconds(meta.annotations.get(names.RELEASED, "")) if is_guest else 0,
+            released=_attempt(meta.annotations.get(names.RELEASED, "")) if is_guest else 0,
         )
     files, outputs, main = (_status(pod, name) for name in (names.FILES, names.OUTPUTS, names.MAIN))
     return View(
@@ -400,6 +400,11 @@ def _status(pod: Pod, container: str) -> ContainerStatus | None:
 def _seconds(text: str) -> int:
     """Unix seconds. What is no moment that we would have written was long ago: so the object does not stay for ever."""
     return max(1, int(text)) if text.isdecimal() and len(text) <= 10 else 1
+
+
+def _attempt(text: str) -> int:
+    """0 for none, and for what is no number of ours."""
+    return int(text) if text.isdecimal() and len(text) <= 10 else 0
 
 
 def _shown(text: str) -> str:
