@@ -20,10 +20,13 @@ from mainstay.domain.plan import (
     DrainCluster,
     DropCandidate,
     Guard,
+    IdentifyCluster,
     MoveEndpoint,
     ObserveCluster,
     ObserveNodes,
     ObservePod,
+    OfCluster,
+    RecordDenial,
     RecordUsage,
     RegisterModel,
     RemoveCluster,
@@ -55,6 +58,8 @@ AnyAction = (
     | ResumeCluster
     | RemoveCluster
     | ObserveCluster
+    | IdentifyCluster
+    | RecordDenial
     | RecordUsage
     | SetPrice
     | RegisterModel
@@ -97,6 +102,8 @@ def _refusal(world: World, guard: Guard) -> Reason | None:
             return guards.row_version_holds(world, guard)
         case CapacityLeft():
             return guards.capacity_left(world, guard)
+        case OfCluster():
+            return guards.of_cluster(world, guard)
 
 
 def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PLR0912 - one line per action
@@ -127,6 +134,10 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return clusters.remove_cluster(world, action)
         case ObserveCluster():
             return clusters.observe_cluster(world, action)
+        case IdentifyCluster():
+            return clusters.identify_cluster(world, action)
+        case RecordDenial():
+            return ledger.record_denial(world, action)
         case RecordUsage():
             return ledger.record_usage(world, action)
         case SetPrice():
