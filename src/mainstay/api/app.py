@@ -10,12 +10,12 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from mainstay import __version__
-from mainstay.api import clusters, costs, endpoints, events, fleet, gateway, logs, server, trees, workloads
+from mainstay.api import agents, clusters, costs, endpoints, events, fleet, gateway, logs, server, trees, workloads
 from mainstay.api.auth import Authentication
 from mainstay.api.headers import SecurityHeaders
 from mainstay.api.limits import BodyLimit, Streams, TooLarge, on_too_large
 from mainstay.api.problems import MEDIA_TYPE, Failures, handle_errors
-from mainstay.api.routes import PUBLIC, Declared, Routes, guard
+from mainstay.api.routes import PUBLIC, Declared, Routes, answering, guard
 from mainstay.operations.services import Services
 from mainstay.wire.views import Problem
 
@@ -29,6 +29,7 @@ TOPICS: tuple[Routes, ...] = (
     costs.routes,
     fleet.routes,
     clusters.routes,
+    agents.routes,
     server.routes,
 )
 DESCRIPTION = (
@@ -61,6 +62,8 @@ def create_api(services: Services) -> FastAPI:
     for topic in TOPICS:
         for declared in topic.declared:
             _add(app, topic.topic, declared)
+        for socket in topic.sockets:
+            app.add_api_websocket_route(socket.path, answering(socket))
     app.add_api_route("/v1/openapi.json", lambda: openapi(app), include_in_schema=False)
     return app
 
