@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TESTS ?= tests
 
-.PHONY: help setup demo testbed testbed-programs test check format lock reference clean
+.PHONY: help setup demo demo-kubernetes testbed testbed-programs test check format lock reference clean
 
 help:  ## this list
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -18,6 +18,9 @@ $(STAMP): requirements/all.txt requirements/bootstrap.txt pyproject.toml scripts
 
 demo: $(STAMP)  ## the main job: train, deploy, predict, bill
 	@$(PY) scripts/demo.py
+
+demo-kubernetes: $(STAMP)  ## the same in real containers on a real Kubernetes, built once in about ten minutes
+	@PYTHONPATH=. $(PY) scripts/demo_kubernetes.py
 
 testbed: $(STAMP)  ## a real Kubernetes on this machine until Ctrl-C; NODES=10 hollow ones, REAL=0 or 1
 	@scripts/ensure-containerd
@@ -44,7 +47,7 @@ format: $(STAMP)  ## format and mend what can be mended
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-reference: $(STAMP)  ## generate docs/reference from the code
+reference: $(STAMP)  ## generate docs/reference and the roles of deploy/ from the code
 	@$(PY) scripts/generate_reference.py
 
 bench-%: $(STAMP)  ## one benchmark, e.g. bench-submit
@@ -53,6 +56,8 @@ bench-%: $(STAMP)  ## one benchmark, e.g. bench-submit
 lock: $(STAMP)  ## compile pyproject.toml into requirements/
 	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
 		--all-extras --group dev pyproject.toml -o requirements/all.txt
+	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
+		--extra postgres --extra serving -c requirements/all.txt pyproject.toml -o requirements/image.txt
 
 clean:  ## remove the virtual environment and all caches
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

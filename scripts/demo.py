@@ -2,6 +2,7 @@
 
 It starts the platform on this machine and then does what a user would do, with the same commands, each printed
 before it runs. With a terminal the platform keeps running until Ctrl-C. The exit status is 0 only if every step was true.
+`demo_kubernetes.py` does the same on another cluster.
 """
 
 from __future__ import annotations
@@ -29,21 +30,17 @@ ACCURACY_MIN = 0.9
 
 
 def main() -> int:
+    """Exit status."""
     began = time.monotonic()
-    with platform() as url, Client() as client:
+    with platform(Path(os.environ.get("MAINSTAY_STATE", Path.home() / ".mainstay"))) as url, Client() as client:
         try:
-            run = train(client)
-            deploy(run)
-            wait_until_ready(client)
-            predict(client, run)
-            mainstay("cost")
+            run = steps(client)
         except StepFailedError as failure:
             print(f"\n✗ {failure}", file=sys.stderr)
             return 1
         print(f"\n✓ trained, deployed, asked and billed in {time.monotonic() - began:.1f} s")
         say_what_is_next(url, run)
-        if sys.stdin.isatty() and sys.stdout.isatty():
-            wait_for_interrupt()
+        wait_for_interrupt()
     return 0
 
 
@@ -51,10 +48,22 @@ class StepFailedError(Exception):
     """A step was not true."""
 
 
+def steps(client: Client, *where: str) -> str:
+    """Train, deploy, ask and bill; the id of the training run. `where`: options of the commands that place something.
+
+    Raises StepFailedError.
+    """
+    run = train(client, *where)
+    mainstay("deploy", run, *where)
+    wait_until_ready(client)
+    predict(client, run)
+    mainstay("cost")
+    return run
+
+
 @contextlib.contextmanager
-def platform() -> Iterator[str]:
-    """A platform on the default state directory: the one that runs already, or one of our own until the end."""
-    state = Path(os.environ.get("MAINSTAY_STATE", Path.home() / ".mainstay"))
+def platform(state: Path, *options: str) -> Iterator[str]:
+    """A platform on a state directory: the one that runs already, or one of our own until the end."""
     file = state / "server.json"
     if is_answering(file):
         url = json.loads(file.read_text())["url"]
@@ -65,7 +74,7 @@ def platform() -> Iterator[str]:
     log = state / "up.log"
     print(f"$ mainstay up    (state: {state}, log: {log})", flush=True)
     # A session of its own: Ctrl-C reaches this script, which then ends the platform in order.
-    command = [sys.executable, "-m", "mainstay", "up", "--state", str(state)]
+    command = [sys.executable, "-m", "mainstay", "up", "--state", str(state), *options]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     try:
@@ -103,20 +112,15 @@ def is_answering(file: Path) -> bool:
     return True
 
 
-def train(client: Client) -> str:
+def train(client: Client, *where: str) -> str:
     """Submit the example with its log on the terminal; the id of the workload. It must have succeeded and learnt."""
     before = {run.id for run in client.list(name=MODEL, all=True)}
-    mainstay("apply", "-f", str(EXAMPLE / "job.yaml"), "-y")
+    mainstay("apply", "-f", str(EXAMPLE / "job.yaml"), "-y", *where)
     made = [run for run in client.list(name=MODEL, all=True) if run.id not in before and run.kind == "job"]
     if not made or made[0].phase != "succeeded":
         msg = f"the training run is {made[0].phase if made else 'missing'}"
         raise StepFailedError(msg)
     return made[0].id
-
-
-def deploy(run: str) -> None:
-    """Ask for an endpoint."""
-    mainstay("deploy", run)
 
 
 def wait_until_ready(client: Client) -> None:
@@ -171,7 +175,9 @@ Go on with:
 
 
 def wait_for_interrupt() -> None:
-    """Keep the platform running until Ctrl-C."""
+    """Keep the platform running until Ctrl-C, where there is a terminal to type it at."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return
     print("\nThe platform keeps running. Ctrl-C ends it and what it serves.", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         signal.pause()

@@ -1,4 +1,7 @@
-"""Writes docs/reference from the code, so that it never says what the code does not do. `--check`: name what is stale."""
+"""Writes docs/reference, and the roles that we ship, from the code, so that they never say what the code does not do.
+
+`--check`: name what is stale.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +21,20 @@ from mainstay import __main__ as program
 from mainstay.api.app import TOPICS, create_api, openapi
 from mainstay.cli.exits import Exit
 from mainstay.cli.main import ALIASES, COMMANDS, main
+from mainstay.clusters.kubernetes.names import CONTROL_NAMESPACE
+from mainstay.clusters.kubernetes.permissions import PERMISSIONS, Permission
 from mainstay.sdk.aio import AsyncClient, AsyncRun
 from mainstay.sdk.client import Client, Run
 from mainstay.wire.job import NOT_YET, VALUES_NOT_YET, Choice, Job, Resources, Retry, schema
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
+ROOT = Path(__file__).resolve().parent.parent
 MADE = "<!-- Made by `make reference` from the code. -->\n\n"
 
 
 def documents() -> dict[str, str]:
-    """File name -> content."""
+    """Path -> content."""
     description = openapi(create_api(cast("Any", None)))
-    return {
+    reference = {
         "job-file.md": job_file(),
         "job.schema.json": json.dumps(schema(), indent=2) + "\n",
         "command-line.md": command_line(),
@@ -37,6 +42,28 @@ def documents() -> dict[str, str]:
         "api.md": api(),
         "python.md": python(),
     }
+    return {
+        **{f"docs/reference/{name}": text for name, text in reference.items()},
+        "deploy/kubernetes/access/roles.yaml": roles(),
+    }
+
+
+def roles() -> str:
+    """What our account may do in a cluster: with the reason of each rule, and nothing else."""
+    everywhere = _role("ClusterRole", "", (one for one in PERMISSIONS if not one.namespace))
+    here = _role("Role", CONTROL_NAMESPACE, (one for one in PERMISSIONS if one.namespace))
+    return f"# Made by `make reference` from src/mainstay/clusters/kubernetes/permissions.py.\n{everywhere}---\n{here}"
+
+
+def _role(kind: str, namespace: str, permissions: Iterator[Permission]) -> str:
+    lines = ["apiVersion: rbac.authorization.k8s.io/v1", f"kind: {kind}", "metadata:", "  name: mainstay"]
+    lines += [f"  namespace: {namespace}"] if namespace else []
+    lines.append("rules:")
+    for permission in permissions:
+        lines.append(f"  # to {permission.why}")
+        lines += [f'  - apiGroups: ["{permission.kind.group}"]', f'    resources: ["{permission.resource}"]']
+        lines.append(f"    verbs: [{', '.join(permission.verbs)}]")
+    return "\n".join(lines) + "\n"
 
 
 def job_file() -> str:
@@ -137,7 +164,7 @@ def api() -> str:
             "same key with the same body gets the first answer again. Every refusal is a problem (RFC 9457) with a "
             "stable `code`. Lists are pages: ask again with `cursor` set to `next`. Streams are server-sent events and "
             "resume with `Last-Event-ID`. The whole description: [openapi.json](openapi.json), "
-            "also at `/v1/openapi.json`."
+            "also at `/v1/openapi.json`. Routes marked WEBSOCKET are not in it: they speak the subprotocol that is named."
         ),
     ]
     for topic in TOPICS:
@@ -145,6 +172,10 @@ def api() -> str:
             (f"`{one.method} {one.path}`", str(one.permission or "public"), _first_line(one.endpoint))
             for one in topic.declared
             if one.listed
+        ]
+        rows += [
+            (f"`WEBSOCKET {one.path}`", str(one.permission), f"{_first_line(one.endpoint)} Speaks `{one.protocol}`.")
+            for one in topic.sockets
         ]
         if rows:
             parts += [f"## {topic.topic}", table(("Route", "Needs", "What it does"), rows)]
@@ -194,17 +225,17 @@ def run(*, check: bool) -> int:
     stale = [name for name, text in found.items() if not _is_there(name, text)]
     if check:
         for name in stale:
-            print(f"docs/reference/{name} is stale: run `make reference`", file=sys.stderr)
+            print(f"{name} is stale: run `make reference`", file=sys.stderr)
         return 1 if stale else 0
-    FOLDER.mkdir(parents=True, exist_ok=True)
     for name, text in found.items():
-        (FOLDER / name).write_text(text)
-    print(f"docs/reference: {len(found)} files, {len(stale)} changed")
+        (ROOT / name).parent.mkdir(parents=True, exist_ok=True)
+        (ROOT / name).write_text(text)
+    print(f"reference: {len(found)} files, {len(stale)} changed")
     return 0
 
 
 def _is_there(name: str, text: str) -> bool:
-    return (FOLDER / name).is_file() and (FOLDER / name).read_text() == text
+    return (ROOT / name).is_file() and (ROOT / name).read_text() == text
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ class Keys:
 class ControlPlane:
     """One cluster without nodes."""
 
-    def __init__(self, folder: Path, *, durable: bool = False) -> None:
-        """`durable`: etcd waits for the disk, as it must outside of tests."""
+    def __init__(self, folder: Path, *, durable: bool = False, audited: str = "") -> None:
+        """`durable`: etcd waits for the disk, as it must outside of tests. `audited`: what this user asks for is written down."""
         self.folder = folder
         self.keys = _keys(folder / "keys")
         self._data = folder / "etcd"
@@ -60,7 +60,9 @@ class ControlPlane:
             trust_env=False,
         )
         self.etcd = self._program("etcd", *_etcd_options(self._data, etcd_port, peer_port, durable=durable))
-        self.api_server = self._program("kube-apiserver", *_api_server_options(self.keys, self.port, etcd_port, folder))
+        self._audit_log = folder / "audit.log"
+        options = [*_api_server_options(self.keys, self.port, etcd_port, folder), *self._audit_options(audited)]
+        self.api_server = self._program("kube-apiserver", *options)
         write_kubeconfig(
             self.kubeconfig,
             url=self.url,
@@ -114,6 +116,23 @@ class ControlPlane:
         answer.raise_for_status()
         return answer.json() if answer.headers["content-type"].startswith("application/json") else answer.text
 
+    def audit(self) -> list[dict[str, Any]]:
+        """Every request of the audited user that was answered, oldest first: as audit.k8s.io/v1 Events, with what was sent."""
+        return [json.loads(line) for line in self._audit_log.read_text().splitlines()]
+
+    def _audit_options(self, user: str) -> Iterator[str]:
+        if user:
+            policy = self.folder / "audit-policy.json"
+            rules = [{"level": "Request", "users": [user]}, {"level": "None"}]
+            content = {
+                "apiVersion": "audit.k8s.io/v1",
+                "kind": "Policy",
+                "omitStages": ["RequestReceived"],
+                "rules": rules,
+            }
+            policy.write_text(json.dumps(content))
+            yield from (f"--audit-policy-file={policy}", f"--audit-log-path={self._audit_log}")
+
     def _program(self, name: str, *options: str) -> Running:
         return Running(name, [str(programs.path(name)), *options], log=self.folder / f"{name}.log")
 
@@ -132,10 +151,10 @@ class ControlPlane:
 
 
 @contextlib.contextmanager
-def running(*, durable: bool = False) -> Iterator[ControlPlane]:
+def running(*, durable: bool = False, audited: str = "") -> Iterator[ControlPlane]:
     """A control plane until the end of the block, in a temporary folder."""
     with folders.temporary() as folder:
-        control_plane = ControlPlane(folder, durable=durable)
+        control_plane = ControlPlane(folder, durable=durable, audited=audited)
         try:
             control_plane.start()
             yield control_plane

@@ -7,6 +7,7 @@ has nothing to keep and nothing to miss. Only addresses of version 4, as many as
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import json
 import socketserver
@@ -78,7 +79,8 @@ class Cluster:
         cluster = content["clusters"][0]["cluster"]
         self._url: str = cluster["server"]
         self._headers = {"Authorization": f"Bearer {content['users'][0]['user']['token']}"}
-        context = ssl.create_default_context(cafile=cluster["certificate-authority"])
+        authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        context = ssl.create_default_context(cadata=authority)
         self._opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
         )

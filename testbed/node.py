@@ -41,8 +41,8 @@ PACKAGES = {
 
 def why_not() -> str:
     """Why this machine cannot run a real node, in a sentence; empty if it can."""
-    if sys.platform != "linux" or os.geteuid() != 0:
-        return "a real node needs Linux and root"
+    if reason := why_never():
+        return reason
     if lacking := programs.missing():
         return f"the programs of the test bed are not built ({', '.join(lacking)}); hint: make testbed-programs"
     packages = {package for program, package in PACKAGES.items() if not shutil.which(program)}
@@ -50,6 +50,13 @@ def why_not() -> str:
         packages.add("containernetworking-plugins")
     if packages:
         return f"a real node needs {', '.join(sorted(packages))}; hint: scripts/ensure-containerd"
+    return ""
+
+
+def why_never() -> str:
+    """Why this machine could not, whatever is built and installed on it, in a sentence; empty if it could."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "a real node needs Linux and root"
     return _refused()
 
 
@@ -83,6 +90,8 @@ class Node:
         self.load(images.pause())
         self.proxy.start()
         self.start_kubelet()
+        for helper in self._helpers:
+            helper.require_alive()
 
     def start_kubelet(self) -> None:
         """Until the API server reaches it and calls the node Ready, which it may do since an earlier start."""

@@ -59,11 +59,17 @@ class Running:
         """Raises RuntimeError with the end of its log if it ends or takes too long."""
         deadline = time.monotonic() + seconds
         while not ready():
-            if not self.alive or time.monotonic() >= deadline:
-                what = "is not ready" if self.alive else "has ended"
-                msg = f"{self.name} {what}; its log ends with:\n{self.tail()}"
+            self.require_alive()
+            if time.monotonic() >= deadline:
+                msg = f"{self.name} is not ready; its log ends with:\n{self.tail()}"
                 raise RuntimeError(msg)
             time.sleep(0.05)
+
+    def require_alive(self) -> None:
+        """Raises RuntimeError with the end of its log if it has ended."""
+        if not self.alive:
+            msg = f"{self.name} has ended; its log ends with:\n{self.tail()}"
+            raise RuntimeError(msg)
 
     def tail(self) -> str:
         """The end of its log."""

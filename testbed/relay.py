@@ -1,6 +1,7 @@
 """`python -m testbed.relay HOST:PORT HOST:PORT`: what connects to the first is carried to the second, byte by byte.
 
-So the API server listens on loopback only, and a node with a network of its own reaches it all the same.
+So the API server listens on loopback only, and a node with a network of its own reaches it all the same. The second may be the
+path of a socket.
 """
 
 from __future__ import annotations
@@ -14,20 +15,25 @@ CHUNK_BYTES = 65_536
 
 def main() -> None:
     """Until it is ended."""
-    listening, target = (_address(word) for word in sys.argv[1:3])
-    asyncio.run(_serve(listening, target))
+    asyncio.run(_serve(_address(sys.argv[1]), sys.argv[2]))
 
 
-async def _serve(listening: tuple[str, int], target: tuple[str, int]) -> None:
+async def _serve(listening: tuple[str, int], target: str) -> None:
     async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(OSError):
-            far_reader, far_writer = await asyncio.open_connection(*target)
+            far_reader, far_writer = await _opened(target)
             with contextlib.closing(far_writer):
                 await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
 
     server = await asyncio.start_server(carry, *listening)
     async with server:
         await server.serve_forever()
+
+
+async def _opened(target: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if target.startswith("/"):
+        return await asyncio.open_unix_connection(target)
+    return await asyncio.open_connection(*_address(target))
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

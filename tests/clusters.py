@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mainstay.app import SystemClock
 from mainstay.artifacts.objects import open_artifacts
@@ -237,14 +238,14 @@ def simulated_rig(_: Path) -> Rig:
     return rig
 
 
-async def kubernetes_rig(real: RealCluster, folder: Path) -> Rig:
+async def kubernetes_rig(real: RealCluster, folder: Path, **options: Any) -> Rig:
     """A real node of a real Kubernetes, idle. Each rig is another platform to it, so that they never meet."""
     clock, artifacts = SystemClock(), open_artifacts(str(folder / "artifacts"))
     settings = Settings(system=secrets.token_hex(8), image=images.BUSYBOX, helper_image=images.BUSYBOX)
 
     def made() -> KubernetesCluster:
         api = Connection(Fixed(real.credentials), clock=clock)
-        return KubernetesCluster(name="k8s", api=api, artifacts=artifacts, clock=clock, settings=settings)
+        return KubernetesCluster(name="k8s", api=api, artifacts=artifacts, clock=clock, settings=settings, **options)
 
     await real.until_idle()
     return Rig(
@@ -255,7 +256,7 @@ async def kubernetes_rig(real: RealCluster, folder: Path) -> Rig:
         now=clock.now,
         moment=2.0,
         resolution_us=1_000_000,
-        lag_us=120_000_000,
+        lag_us=180_000_000,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 
 from mainstay.clusters.simulated import Behaviour, Machines, SimulatedCluster
@@ -10,7 +11,7 @@ from mainstay.domain.allocation import PodAction
 from mainstay.domain.capacity import ClusterState, LogChunk, NodeState
 from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
-from mainstay.ports import Clock
+from mainstay.ports import Clock, Process, Stream
 
 FACTS = ClusterFacts(identity="uid", version="v1.35.0", server="https://10.0.0.1:6443")
 NODE = Resources(cpu_milli=4_000, memory_bytes=4 * BYTES_PER_GIB)
@@ -48,6 +49,14 @@ class FaultyCluster:
 
     def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
         return self.inner.outputs(pod)
+
+    def connect(self, pod: str, port: int) -> AbstractAsyncContextManager[Stream]:
+        return self.inner.connect(pod, port)
+
+    def exec(
+        self, pod: str, argv: Sequence[str], *, stdin: bool = False, tty: bool = False
+    ) -> AbstractAsyncContextManager[Process]:
+        return self.inner.exec(pod, argv, stdin=stdin, tty=tty)
 
     async def close(self) -> None:
         self.closed = True

@@ -40,6 +40,7 @@ class ANode:
     used_cpus: float = 0
     used_gib: float = 0
     used_gpus: int = 0
+    admits: tuple[str, ...] = ()
     version: int = 1
 
 
@@ -73,6 +74,7 @@ class AWorkload:
     backoff_seconds_max: int = 360
     retry_always: bool = False
     cluster: str = ""
+    restriction: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,13 +143,14 @@ def world(
     allocations = [replace(row, key=row.key or place) for place, row in enumerate(allocations, 1)]
     models = _models(nodes, workloads, allocations)
     clusters = ("", *sorted({row.cluster for row in workloads} - {""}))
+    restrictions = ("", *sorted({row.restriction for row in workloads} - {""}))
     return Snapshot(
         now=now,
         seed=seed,
         version=1,
         gpu_models=models,
         nodes=_node_table(sorted(nodes, key=_key), allocations, models),
-        workloads=_workload_table(sorted(workloads, key=_key), models, clusters),
+        workloads=_workload_table(sorted(workloads, key=_key), models, clusters, restrictions),
         allocations=_allocation_table(sorted(allocations, key=_key), models),
         endpoints=endpoints,
         prices=prices,
@@ -155,6 +158,7 @@ def world(
         addresses={row.key: row.address for row in allocations if row.address},
         observed=observed or {},
         cluster_names=clusters,
+        restrictions=restrictions,
         closed_clusters=closed or {},
     )
 
@@ -212,10 +216,16 @@ def _node_table(rows: list[ANode], allocations: Sequence[AnAllocation], models: 
         used_gpus=_ints(row.used_gpus + held[row.key][2] for row in rows),
         names=tuple(row.name or f"node-{row.key}" for row in rows),
         clusters=tuple(row.cluster for row in rows),
+        admits={
+            restriction: _bools(restriction in row.admits for row in rows)
+            for restriction in sorted({restriction for row in rows for restriction in row.admits})
+        },
     )
 
 
-def _workload_table(rows: list[AWorkload], models: tuple[str, ...], clusters: tuple[str, ...]) -> WorkloadTable:
+def _workload_table(
+    rows: list[AWorkload], models: tuple[str, ...], clusters: tuple[str, ...], restrictions: tuple[str, ...]
+) -> WorkloadTable:
     first = [row.choices[0] if row.choices else _request(row) for row in rows]
     return WorkloadTable(
         key=_ints(row.key for row in rows),
@@ -244,6 +254,7 @@ def _workload_table(rows: list[AWorkload], models: tuple[str, ...], clusters: tu
         backoff_seconds_max=_ints(row.backoff_seconds_max for row in rows),
         retry_always=_bools(row.retry_always for row in rows),
         cluster=_ints(clusters.index(row.cluster) for row in rows),
+        restriction=_ints(restrictions.index(row.restriction) for row in rows),
     )
 
 

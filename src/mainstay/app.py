@@ -58,12 +58,14 @@ from mainstay.ports import Artifacts, Clock, Cluster, Connector, Store
 from mainstay.sdk.config import process_start, write_private
 from mainstay.store import open_postgresql, open_sqlite
 from mainstay.web import mount_pages
+from mainstay.wire.sockets import MESSAGE_BYTES_MAX
 
 log = structlog.get_logger()
 
 PORT = 8650
 DEFAULT_TENANT = "default"
 SHUTDOWN_SECONDS = 5
+PING_SECONDS = 20.0
 SQLITE_THREADS = 2
 """One writes while one reads. There is one writer anyway; more threads take a third of its speed by waiting for it."""
 POSTGRESQL_THREADS = 8
@@ -233,6 +235,12 @@ async def serve(app: App, settings: Settings, listener: socket.socket, ready: Ca
             access_log=False,
             server_header=False,
             date_header=False,
+            ws="wsproto",
+            ws_max_size=MESSAGE_BYTES_MAX,
+            ws_per_message_deflate=False,  # a small message that unpacks to a large one costs its sender nothing
+            # Who is busy elsewhere answers a ping late: pings only keep the way open, and silence has its own limit.
+            ws_ping_interval=PING_SECONDS,
+            ws_ping_timeout=None,
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             ssl_certfile=settings.tls_certificate,
             ssl_keyfile=settings.tls_key,

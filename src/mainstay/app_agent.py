@@ -229,6 +229,8 @@ def settings_of(settings: AgentSettings, said: wire.ClusterSaid) -> ClusterSetti
         namespaces_per_project=said.namespaces_per_project,
         helper_image=said.helper_image,
         image=said.image,
+        # Pods of others would be submitted as workloads, and an agent may submit nothing.
+        scheduler_name="",
     )
 
 

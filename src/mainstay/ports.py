@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from mainstay.domain.allocation import Allocation, PodAction, Wanted
@@ -58,6 +60,9 @@ class LoopStore(Protocol):
 
     def wanted(self, cluster: str) -> tuple[Wanted, ...]:
         """Every allocation of a cluster that is not closed, by key."""
+
+    def guests(self, cluster: str) -> tuple[Workload, ...]:
+        """The workloads of guests of a cluster that are not final, by key."""
 
     def commit(self, plan: Plan) -> CommitResult:
         """Apply a plan where its guards hold. Raises Fenced (nothing applied) if its epoch has passed, KeyReused,
@@ -155,8 +160,58 @@ class Connector(Protocol):
         """The cluster of a record, without waiting for it. Raises Invalid, Denied."""
 
 
+class Channel(StrEnum):
+    """Where output of a process came from."""
+
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+class Stream(Protocol):
+    """A connection to a port of a pod: bytes both ways. One may send while another receives."""
+
+    async def send(self, data: bytes) -> None:
+        """All of it is handed on. Raises Unavailable if the connection has ended."""
+
+    async def end(self) -> None:
+        """No more will be sent. A way that knows no half-closed connection (Kubernetes) does not pass it on."""
+
+    async def receive(self) -> bytes | None:
+        """What came; None at the end. Raises Unavailable, with the words of the other side, if nobody listens there."""
+
+    async def close(self) -> None:
+        """Let go."""
+
+
+class Process(Protocol):
+    """A process that was started inside a pod, beside its own. One may send while another receives."""
+
+    @property
+    def exit_status(self) -> int | None:
+        """None until `receive` has said that it ended; then as a shell has it, or -1: then `failure` says why."""
+
+    @property
+    def failure(self) -> str:
+        """Why it could not be started, or why nobody saw its end; else empty."""
+
+    async def send(self, data: bytes) -> None:
+        """To its standard input. Raises Unavailable if the connection has ended; input that nobody takes is dropped."""
+
+    async def end_input(self) -> None:
+        """No more input will come. Raises Invalid where the cluster knows no way to say so."""
+
+    async def receive(self) -> tuple[Channel, bytes] | None:
+        """Output as it comes; None when the process has ended. Raises Unavailable if the connection broke before."""
+
+    async def resize(self, *, columns: int, rows: int) -> None:
+        """Of its terminal."""
+
+    async def close(self) -> None:
+        """Let go. A process with a terminal is hung up."""
+
+
 class Cluster(Protocol):
-    """Something that runs pods. Every method is idempotent and safe to repeat after a crash.
+    """Something that runs pods. Every method but `exec` is idempotent and safe to repeat after a crash.
 
     Each may raise Unavailable while the cluster does not answer, and Denied while it does not let us in; none waits
     longer than a minute for it.
@@ -179,6 +234,20 @@ class Cluster(Protocol):
 
     def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
         """Output files of an ended pod: (relative path, size, executable, content). Regular files only."""
+
+    def connect(self, pod: str, port: int) -> AbstractAsyncContextManager[Stream]:
+        """A connection to a port of a running pod, let go of at the end of the block.
+
+        Raises NotFound, NotYet before it runs, Gone once it has ended, Unavailable, Invalid where there is no such thing.
+        """
+
+    def exec(
+        self, pod: str, argv: Sequence[str], *, stdin: bool = False, tty: bool = False
+    ) -> AbstractAsyncContextManager[Process]:
+        """A process inside a running pod: where its own was started, with its environment and within its limits.
+
+        It ends with the pod at the latest. Not idempotent. Raises as `connect`.
+        """
 
     async def close(self) -> None:
         """Let go. Pods run on."""

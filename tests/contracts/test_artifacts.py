@@ -13,7 +13,7 @@ from obstore.store import S3Store
 
 from mainstay.artifacts.objects import ObjectArtifacts, open_artifacts
 from mainstay.domain.artifact import Entry, Tree
-from mainstay.domain.errors import Fenced, Invalid, NotFound, NotYet
+from mainstay.domain.errors import Fenced, Invalid, NotFound, NotYet, StateUnusable
 from mainstay.ports import Artifacts
 from mainstay.simulation.files import MemoryArtifacts
 
@@ -173,3 +173,17 @@ async def test_only_a_digest_names_a_blob(artifacts: Artifacts, name: str) -> No
 async def test_only_a_plain_name_is_a_slot(artifacts: Artifacts, slot: str) -> None:
     with pytest.raises(Invalid):
         await artifacts.commit(slot, attempt=1, tree="0" * 64)
+
+
+@pytest.mark.parametrize("url", ["ftp://host/path", "s3://", "nonsense://x"])
+def test_an_address_that_is_none_is_refused_in_a_sentence(url):
+    with pytest.raises(StateUnusable, match=f"cannot keep files in {url}") as refused:
+        open_artifacts(url)
+    assert "\n" not in refused.value.message
+
+
+def test_a_place_without_trusted_authorities_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere")
+    monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
+    with pytest.raises(StateUnusable, match="cannot keep files in s3://bucket"):
+        open_artifacts("s3://bucket")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mainstay.domain.allocation import CreatePod, DeletePod, End, ForgetPod, Seen
-from mainstay.domain.errors import Conflict, Fenced, Gone, Invalid, MainstayError, NoCapacity, NotFound
+from mainstay.domain.errors import Conflict, Fenced, Gone, MainstayError, NoCapacity, NotFound
 from mainstay.domain.quantity import Resources
 from tests.clusters import OWNER, Program, Rig, kubernetes_rig, local_rig, simulated_rig
 
@@ -179,9 +179,9 @@ async def test_what_has_ended_and_is_forgotten_frees_its_room(rig):
     assert (await rig.seen("q", Seen.ENDED)).exit_code == 0
 
 
-async def test_a_node_that_is_not_there_is_refused(rig):
+async def test_a_node_that_is_not_there_has_no_room(rig):
     rig.node = "elsewhere"
-    with pytest.raises(Invalid):
+    with pytest.raises(NoCapacity):
         await rig.create("p", LONG)
 
 

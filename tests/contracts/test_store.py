@@ -13,6 +13,7 @@ from mainstay.domain.errors import Conflict, Fenced, Invalid, KeyReused, NotFoun
 from mainstay.domain.plan import (
     CapacityLeft,
     DropCandidate,
+    EnterPod,
     Epoch,
     MoveEndpoint,
     ObserveNodes,
@@ -308,6 +309,7 @@ def test_actions_on_what_does_not_exist_are_refused(scene: Scene) -> None:
         scene.close(pod),
         scene.usage(pod, start=1, end=2),
         StopPod(allocation_key=999, reason=WHY),
+        EnterPod(allocation_key=999, reason=WHY),
         SwitchEndpoint(endpoint="none", reason=WHY),
         DropCandidate(endpoint="none", reason=WHY),
         MoveEndpoint(endpoint="none", address="", reason=WHY),
@@ -315,6 +317,22 @@ def test_actions_on_what_does_not_exist_are_refused(scene: Scene) -> None:
     ]
     result = scene.commit(*actions)
     assert [row.index for row in result.refused] == list(range(len(actions)))
+
+
+def test_entering_a_pod_leaves_it_as_it_is_and_is_recorded_until_it_has_ended(scene: Scene) -> None:
+    scene.fleet()
+    pod = scene.place(scene.submit())
+    entering = EnterPod(
+        allocation_key=pod.key, reason=Reason(code=Code.COMMAND_RUN, numbers={"by": USER, "command": "ls"})
+    )
+    before = scene.store.audit(after=0, limit=ALL)
+    scene.applied(entering)
+    (row,) = scene.store.audit(after=before[-1].seq, limit=ALL)
+    assert (row.actor, row.tenant, row.action, row.object) == (USER, TENANT, "enter_pod", pod.pod)
+    assert row.detail == f"{USER} runs a command in it: ls"
+    assert scene.store.allocations(pod.workload_key) == (pod,)
+    scene.end(pod)
+    assert scene.commit(entering).refused
 
 
 # Phases
@@ -368,6 +386,31 @@ def test_an_end_frees_the_capacity_once_and_nothing_changes_it_after(scene: Scen
     assert scene.commit(scene.see(pod, Seen.RUNNING), scene.see(pod, Seen.ENDED)).applied == 0
     assert scene.pod(pod) == ended
     assert scene.store.nodes()[0].used.cpu_milli == 0
+
+
+def test_what_a_pod_waits_for_stands_with_its_workload_and_each_change_is_an_event(scene: Scene) -> None:
+    scene.fleet()
+    work = scene.submit()
+    pod = scene.place(work)
+    for words in ("pulls a", "pulls a", "pulls b"):
+        scene.applied(scene.see(pod, Seen.PULLING, detail=words))
+    assert scene.workload(work.id).reason.sentence.endswith(": pulls b")
+    (listed,) = scene.all()
+    assert listed.reason == scene.workload(work.id).reason
+    about = scene.store.events(tenant=TENANT, workload=work.id, after=0, limit=100)
+    assert len([event for event in about if event.object == pod.pod]) == 2
+    scene.applied(scene.see(pod, Seen.RUNNING))
+    assert "pulls" not in scene.workload(work.id).reason.sentence
+
+
+def test_a_pod_that_could_not_start_says_why_at_its_workload(scene: Scene) -> None:
+    scene.fleet()
+    work = scene.submit()
+    pod = scene.place(work)
+    scene.applied(scene.see(pod, Seen.ENDED, end=End.START_FAILED, detail="no such command"))
+    reason = Reason(code=Code.START_FAILED, numbers={"rank": 0, "detail": "see its pod"})
+    scene.applied(scene.advance(scene.workload(work.id), Phase.FAILED, reason=reason))
+    assert scene.workload(work.id).reason.sentence == "rank 0 could not start: no such command"
 
 
 def test_an_observation_that_says_nothing_new_writes_nothing(scene: Scene) -> None:

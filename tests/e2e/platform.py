@@ -30,7 +30,7 @@ class Platform:
         return str(json.loads((self.state / "server.json").read_text())["url"])
 
     def mainstay(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end; it is an error if it takes half a minute."""
+        """Run a command to its end; it is an error if it takes half a minute, unless told otherwise."""
         return mainstay(*arguments, environment=self.environment, **options)
 
     def json(self, command: str, *arguments: str) -> Any:
@@ -67,9 +67,8 @@ def mainstay(*arguments: str, environment: dict[str, str], **options: Any) -> su
         env=environment,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SECONDS,
         check=False,
-        **options,
+        **{"timeout": PATIENCE_SECONDS, **options},
     )
 
 

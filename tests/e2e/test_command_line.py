@@ -137,6 +137,18 @@ def test_a_job_file_runs_in_its_folder_s_files(up, tmp_path):
     assert (done.returncode, done.stdout) == (0, "from the folder\n")
 
 
+def test_options_go_before_the_job_file(up, tmp_path):
+    (tmp_path / "job.yaml").write_text("name: ours\nrun: echo hello\n")
+    cluster = up.json("nodes")[0]["cluster"]
+    asked = ("-f", "job.yaml", "--infra")
+    refused = up.mainstay("plan", *asked, "nowhere", cwd=tmp_path)
+    assert refused.returncode != 0
+    assert "infra: there is no cluster 'nowhere'" in refused.stderr
+    done = up.mainstay("apply", "-y", "-n", "theirs", *asked, cluster, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "hello\n"), done.stderr
+    assert up.json("show", "theirs")["infra"] == cluster
+
+
 def test_a_job_comes_from_standard_input_too(up, tmp_path):
     done = up.mainstay("apply", "-y", "-f", "-", input="run: echo piped\n", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "piped\n")

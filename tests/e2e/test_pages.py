@@ -485,15 +485,15 @@ def test_clusters_say_whether_they_take_work_and_why_not(browser, tmp_path):
         expect(east).not_to_contain_text("drained")
 
 
-def test_only_administrators_are_offered_the_clusters(browser, tmp_path):
-    with running_site(tmp_path) as fleet, opened(browser, fleet, faults_expected=True) as page:
-        page.goto(f"{fleet.url}/runs")
+def test_only_administrators_are_offered_the_clusters(browser, site):
+    with opened(browser, site) as page:
+        page.goto(f"{site.url}/runs")
         expect(page.get_by_role("link", name="Clusters")).to_be_visible()
-        page.context.clear_cookies()
-        page.goto(fleet.link(role="viewer"))
+    with opened(browser, site, role="viewer", faults_expected=True) as page:
+        page.goto(f"{site.url}/runs")
         expect(page.get_by_role("link", name="Nodes")).to_be_visible()
         expect(page.get_by_role("link", name="Clusters")).to_have_count(0)
-        page.goto(f"{fleet.url}/clusters")
+        page.goto(f"{site.url}/clusters")
         expect(page.get_by_role("alert")).to_contain_text("may not manage")
 
 

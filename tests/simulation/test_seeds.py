@@ -41,6 +41,13 @@ def test_a_world_with_faults_keeps_every_promise(seed):
     replay(seed, EVENTS)
 
 
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_a_world_in_which_others_make_pods_keeps_every_promise(seed):
+    outcome = simulate(seed, events=EVENTS, guests=True)
+    command = f"python -m mainstay.simulation --guests --seed {seed} --events {EVENTS}"
+    assert not outcome.violations, f"{outcome.violations[0]}\n  replay: {command}"
+
+
 @pytest.mark.parametrize("line", [line for line in KEPT.read_text().splitlines() if line and line[0] != "#"])
 def test_a_seed_that_has_found_something_finds_nothing_any_more(line):
     seed, events, *_ = line.split()

@@ -50,3 +50,12 @@ def test_every_pin_is_exact_and_hashed(lock: Path) -> None:
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
 def test_a_lock_names_no_place_to_download_from(lock: Path) -> None:
     assert not re.search(r"://|--(extra-)?index-url|--find-links", lock.read_text())
+
+
+def test_the_image_has_what_was_tested_and_nothing_of_the_developers() -> None:
+    tested = set(pins(ROOT / "requirements" / "all.txt"))
+    image = pins(ROOT / "requirements" / "image.txt")
+    assert set(image) <= tested, "hint: make lock"
+    names = {canonicalize_name(Requirement(line.partition(" --hash")[0]).name) for line in image}
+    assert {"sqlalchemy", "psycopg", "onnxruntime"} <= names
+    assert not names & {"pytest", "mypy", "ruff", "moto", "playwright", "pip", "uv"}

@@ -42,7 +42,7 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import Kind, Mount, RetryPolicy, WorkloadSpec
+from mainstay.domain.workload import Kind, Mount, PodRef, RetryPolicy, WorkloadSpec
 from mainstay.ports import WantedChanges
 from mainstay.wire import agent as wire
 
@@ -223,6 +223,8 @@ def specified(spec: WorkloadSpec) -> wire.Specified:
         port=spec.port,
         ready_path=spec.ready_path,
         cluster=spec.cluster,
+        guests=tuple((guest.namespace, guest.name, guest.uid) for guest in spec.guests),
+        restriction=spec.restriction,
     )
 
 
@@ -252,6 +254,8 @@ def specification(said: wire.Specified) -> WorkloadSpec:
         port=said.port,
         ready_path=said.ready_path,
         cluster=said.cluster,
+        guests=tuple(PodRef(namespace=namespace, name=name, uid=uid) for namespace, name, uid in said.guests),
+        restriction=said.restriction,
     )
 
 
@@ -388,11 +392,11 @@ def _pod_state(said: wire.PodSaid) -> PodState:
 
 
 def _node_said(node: NodeState) -> wire.NodeSaid:
-    return wire.NodeSaid(name=node.name, capacity=amount(node.capacity), ready=node.ready)
+    return wire.NodeSaid(name=node.name, capacity=amount(node.capacity), ready=node.ready, admits=node.admits)
 
 
 def _node_state(said: wire.NodeSaid) -> NodeState:
-    return NodeState(name=said.name, capacity=resources(said.capacity), ready=said.ready)
+    return NodeState(name=said.name, capacity=resources(said.capacity), ready=said.ready, admits=said.admits)
 
 
 def _why(reason: Reason) -> wire.Why:

@@ -49,6 +49,7 @@ class Answering:
                 socket = await session.ws_connect(
                     self._way.url + wire.LINE_PATH,
                     headers=self._way.headers(),
+                    protocols=(wire.LINE_PROTOCOL,),
                     heartbeat=HEARTBEAT_SECONDS,
                     max_msg_size=MESSAGE_BYTES_MAX,
                     ssl=tls,

@@ -15,6 +15,7 @@ from mainstay.agent.connection import Connection
 from mainstay.domain.allocation import Wanted
 from mainstay.domain.errors import MainstayError, Unavailable
 from mainstay.domain.plan import CommitResult, Epoch, Plan
+from mainstay.domain.workload import Workload
 from mainstay.ports import Clock, WantedChanges
 from mainstay.wire import agent as wire
 
@@ -84,6 +85,10 @@ class RemoteStore:
             self._take_over(mirror, since, said, began)
         msg = f"what is wanted of {self._cluster} changes faster than it can be read"
         raise Unavailable(msg, object_=self._cluster)
+
+    def guests(self, cluster: str) -> tuple[Workload, ...]:  # noqa: ARG002
+        """None: pods of others are not given a place by way of an agent, whose token may then submit nothing."""
+        return ()
 
     def commit(self, plan: Plan) -> CommitResult:
         """A lost connection leaves the outcome unknown: the mirror is asked for anew before anything is concluded."""

@@ -229,11 +229,11 @@ async def get_slot(call: Caller, request: Request, slot: Slot) -> Response:
     return _said(wire.SlotSaid(attempt=attempt, tree=tree))
 
 
-@routes.socket(wire.LINE_PATH, needs=Permission.CARRY)
-async def hold_line(call: Call, socket: WebSocket) -> None:
+@routes.socket(wire.LINE_PATH, needs=Permission.CARRY, speaks=wire.LINE_PROTOCOL)
+async def hold_line(call: Caller, socket: WebSocket) -> None:
     """The line over which an agent is asked, for as long as it holds."""
     _require_protocol(socket)
-    await socket.accept()
+    await socket.accept(wire.LINE_PROTOCOL)
     lines, cluster = call.services.agents.lines, call.principal.cluster
     line = Line(_sending(socket), _ending(socket))
     lines.opened(cluster, line)

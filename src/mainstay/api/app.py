@@ -10,18 +10,33 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from mainstay import __version__
-from mainstay.api import agents, clusters, costs, endpoints, events, fleet, gateway, logs, server, trees, workloads
+from mainstay.api import (
+    agents,
+    clusters,
+    costs,
+    endpoints,
+    events,
+    fleet,
+    gateway,
+    inside,
+    logs,
+    server,
+    trees,
+    workloads,
+)
 from mainstay.api.auth import Authentication
 from mainstay.api.headers import SecurityHeaders
-from mainstay.api.limits import BodyLimit, Streams, TooLarge, on_too_large
+from mainstay.api.limits import BodyLimit, Sockets, Streams, TooLarge, on_too_large
 from mainstay.api.problems import MEDIA_TYPE, Failures, handle_errors
-from mainstay.api.routes import PUBLIC, Declared, Routes, answering, guard
+from mainstay.api.routes import PUBLIC, Declared, Routes, guard
+from mainstay.api.sockets import spoken
 from mainstay.operations.services import Services
 from mainstay.wire.views import Problem
 
 TOPICS: tuple[Routes, ...] = (
     workloads.routes,
     logs.routes,
+    inside.routes,
     events.routes,
     endpoints.routes,
     gateway.routes,
@@ -52,6 +67,7 @@ def create_api(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.streams = Streams()
+    app.state.sockets = Sockets()
     # The last one added sees a request first.
     app.add_middleware(BodyLimit)
     app.add_middleware(Authentication, services=services)
@@ -63,7 +79,8 @@ def create_api(services: Services) -> FastAPI:
         for declared in topic.declared:
             _add(app, topic.topic, declared)
         for socket in topic.sockets:
-            app.add_api_websocket_route(socket.path, answering(socket))
+            guarding = [Depends(guard(socket.permission)), Depends(spoken(socket.protocol))]
+            app.add_api_websocket_route(socket.path, socket.endpoint, dependencies=guarding)
     app.add_api_route("/v1/openapi.json", lambda: openapi(app), include_in_schema=False)
     return app
 
@@ -80,7 +97,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    async with gateway.new_client() as client:
+    async with gateway.new_client(app.state.services.clusters) as client:
         app.state.gateway = client
         yield
 

@@ -37,9 +37,11 @@ class Authentication:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in {"http", "websocket"} and needs_token(scope["path"]):
+            headers = Headers(scope=scope)
             try:
-                # A socket may carry anything both ways, and a browser opens one across sites: for cookies it is a write.
-                principal = await self._principal(Headers(scope=scope), scope.get("method", "POST"))
+                if scope["type"] == "websocket":
+                    _require_own_origin(headers, self._services.url)
+                principal = await self._principal(headers, scope.get("method", "GET"))
                 if principal.cluster and not scope["path"].startswith(AGENT_PATHS):
                     await self._deny(principal, scope["path"])
             except MainstayError as error:
@@ -87,6 +89,17 @@ def needs_token(path: str) -> bool:
     if path.startswith("/endpoints/") and path.split("/")[3:4] != ["v2"]:
         return False
     return path.startswith(GUARDED) and path not in OPEN
+
+
+def _require_own_origin(headers: Headers, url: str) -> None:
+    """A browser opens a WebSocket to anybody for any page, cookie included; it says for which (security.md F2)."""
+    origin = headers.get("origin")
+    if origin is None and "cookie" in headers and "authorization" not in headers:
+        msg = "a connection with a cookie must say which page opens it"
+        raise Forbidden(msg, hint="send the header Authorization: Bearer TOKEN")
+    if origin is not None and origin != url:
+        msg = "a connection of a browser must come from our own page"
+        raise Forbidden(msg, hint="send the header Authorization: Bearer TOKEN, without Origin")
 
 
 def _cookie(headers: Headers, name: str) -> str:

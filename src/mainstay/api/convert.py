@@ -176,6 +176,7 @@ def workload_view(workload: Workload, allocations: Iterable[Allocation] = ()) ->
         resources=resources_view(spec.choices[0]),
         infra=spec.cluster,
         run=list(spec.run),
+        guests=[f"{pod.namespace}/{pod.name}" for pod in spec.guests],
         env=dict(spec.env),
         submitted_at=instant(workload.submitted_at),
         started_at=instant_or_none(workload.started_at),
@@ -222,11 +223,12 @@ def event_view(event: Event) -> views.EventView:
     )
 
 
-def node_view(node: Node) -> views.NodeView:
+def node_view(node: Node, *, cluster_state: str = "ready") -> views.NodeView:
     """A node and what of it is used."""
     return views.NodeView(
         name=node.name,
         cluster=node.cluster,
+        cluster_state=cluster_state,
         ready=node.ready,
         capacity=resources_view(node.capacity),
         used=resources_view(node.used),

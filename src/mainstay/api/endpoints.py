@@ -68,6 +68,7 @@ async def deploy(call: Caller, body: DeployRequest) -> Response:
             endpoint=body.endpoint or "",
             model=body.model or "",
             path=body.path,
+            cluster=body.infra,
             resources=convert.resources(cpu=body.cpu, memory=body.memory, where="deploy"),
         ),
         request=call.key,

@@ -26,9 +26,13 @@ _GPUS = TypeAdapter(Page[GpuView])
 async def list_nodes(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_DEFAULT) -> Response:
     """Every node with what is used of it, by cluster and name."""
     cluster, _, name = cursor.rpartition("/")
-    found = await call.services.offload(call.services.store.nodes, after=(cluster, name), limit=limit + 1)
+    store = call.services.store
+    found, clusters = await call.services.offload(
+        lambda: (store.nodes(after=(cluster, name), limit=limit + 1), store.clusters())
+    )
+    states = {row.name: row.state for row in clusters}
     page = Page[NodeView](
-        items=[convert.node_view(node) for node in found[:limit]],
+        items=[convert.node_view(node, cluster_state=states.get(node.cluster, "ready")) for node in found[:limit]],
         next=f"{found[limit - 1].cluster}/{found[limit - 1].name}" if len(found) > limit else "",
     )
     return json_response(_NODES.dump_json(page))

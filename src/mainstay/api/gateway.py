@@ -1,11 +1,12 @@
 """The gateway: an address that stays the same, in front of whichever pod serves an endpoint now.
 
-Where a request goes comes from our records, never from its address (security.md F3); our credentials stay here.
+Where a request goes comes from our records, never from its address (security.md F3); our credentials stay here. A pod whose
+address we cannot reach is reached through its cluster, by the same client (`tunnels.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import quote
 
@@ -14,9 +15,12 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
 from mainstay.api.routes import Caller, Routes
+from mainstay.api.tunnels import PATTERN, TunnelTransport, origin
+from mainstay.domain.addresses import tunnel_of
 from mainstay.domain.errors import Invalid, Unavailable
 from mainstay.domain.registry import Endpoint
 from mainstay.operations.principal import Permission
+from mainstay.ports import Cluster
 
 routes = Routes("gateway")
 
@@ -45,17 +49,21 @@ CONNECTIONS_MAX = 200
 RETRY_AFTER_SECONDS = 1
 
 
-def new_client() -> httpx2.AsyncClient:
-    """One per app. No proxies and no credentials from the environment, no redirects, and no memory.
+def new_client(clusters: Mapping[str, Cluster]) -> httpx2.AsyncClient:
+    """One per app, over the clusters that are open at each moment.
+
+    No proxies and no credentials from the environment, no redirects, and no memory.
 
     A cookie that one model server sets would else be sent to the next one.
     """
+    limits = httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX // 4)
     return httpx2.AsyncClient(
         trust_env=False,
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         follow_redirects=False,
         timeout=httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
-        limits=httpx2.Limits(max_connections=CONNECTIONS_MAX, max_keepalive_connections=CONNECTIONS_MAX // 4),
+        limits=limits,
+        mounts={PATTERN: TunnelTransport(clusters, limits=limits)},
     )
 
 
@@ -79,7 +87,7 @@ async def _forward(call: Caller, request: Request, name: str, path: str) -> Resp
     client: httpx2.AsyncClient = request.app.state.gateway
     upstream = client.build_request(
         request.method,
-        f"http://{endpoint.address}/v2/{_plain(path)}",
+        f"http://{_origin(endpoint.address)}/v2/{_plain(path)}",
         params=httpx2.QueryParams(str(request.query_params)),
         headers=_forwarded(request.headers.items(), request.headers.get("connection", "")),
         content=await request.body(),
@@ -115,6 +123,11 @@ def _forwarded(headers: Iterable[tuple[str, str]], connection: str) -> list[tupl
         for name, value in headers
         if name.lower() not in dropped and not name.lower().startswith(("x-forwarded-", "x-mainstay-", "sec-"))
     ]
+
+
+def _origin(address: str) -> str:
+    tunnel = tunnel_of(address)
+    return origin(tunnel) if tunnel else address
 
 
 def _plain(path: str) -> str:

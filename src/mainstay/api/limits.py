@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Final
 
 from fastapi import Query, Request, Response
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mainstay.api.problems import problem_response
 from mainstay.domain.errors import Invalid, Unavailable
+from mainstay.operations.principal import Principal
 from mainstay.wire.views import Problem
 
 BODY_BYTES_MAX: Final = 1 << 20
@@ -31,6 +33,9 @@ LOG_BYTES_MAX: Final = 1 << 20
 
 STREAMS_MAX: Final = 500
 STREAMS_RETRY_SECONDS: Final = 5
+SOCKETS_MAX: Final = 500
+SOCKETS_OF_ONE_MAX: Final = 100
+"""A browser opens a dozen connections through a forwarded port."""
 KEY_MAX: Final = (1 << 62) - 1
 
 Cursor = Annotated[str, Query(max_length=400, description="`next` of the page before; empty: from the start.")]
@@ -111,6 +116,33 @@ def _limit(path: str) -> tuple[int, str]:
     if path in BULK_PATHS:
         return BULK_BYTES_MAX, "send it in several requests"
     return BODY_BYTES_MAX, "put files into the workdir"
+
+
+class Sockets:
+    """Counts the open WebSockets of this process, and of each who asks."""
+
+    def __init__(self) -> None:
+        self._open: Counter[tuple[str, str]] = Counter()
+
+    @contextmanager
+    def one(self, principal: Principal) -> Iterator[None]:
+        """Count one for the block. Raises Unavailable when there are as many as we hold."""
+        who = (principal.tenant, principal.name)
+        everybodys, theirs = self._open.total(), self._open[who]
+        if everybodys >= SOCKETS_MAX or theirs >= SOCKETS_OF_ONE_MAX:
+            msg = f"too many open connections to pods: {theirs} of yours, {everybodys} in all"
+            raise Unavailable(
+                msg,
+                hint="close some, or come back in a moment",
+                numbers={"open": theirs, "retry_after_seconds": STREAMS_RETRY_SECONDS},
+            )
+        self._open[who] += 1
+        try:
+            yield
+        finally:
+            self._open[who] -= 1
+            if not self._open[who]:
+                del self._open[who]
 
 
 class Streams:

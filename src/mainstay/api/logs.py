@@ -170,7 +170,7 @@ async def _end(call: Call, place: _Place, *, rank: int) -> LogEnd:
 
 
 async def _place(call: Call, reference: str, *, rank: int, attempt: int) -> _Place:
-    """Raises NotFound for a workload, rank or attempt that is none."""
+    """Raises NotFound for a workload, rank or attempt that is none, Invalid for a guest."""
     services = call.services
 
     def read() -> tuple[Workload, tuple[Allocation, ...]]:
@@ -178,6 +178,10 @@ async def _place(call: Call, reference: str, *, rank: int, attempt: int) -> _Pla
         return workload, services.store.allocations(workload.key)
 
     workload, allocations = await services.offload(read)
+    if workload.spec.guests:
+        pod = workload.spec.guests[min(rank, workload.spec.nodes - 1)]
+        msg = f"the output of {workload.id} is not kept by mainstay: others made its pod"
+        raise Invalid(msg, object_=workload.id, hint=f"kubectl logs -n {pod.namespace} {pod.name}")
     if rank >= workload.spec.nodes:
         msg = f"workload {workload.id} has no rank {rank}"
         raise NotFound(msg, object_=workload.id, hint=f"its ranks are 0 to {workload.spec.nodes - 1}")

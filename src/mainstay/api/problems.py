@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -52,6 +52,7 @@ STATUSES: Mapping[type[MainstayError], int] = {
     Unavailable: 503,
 }
 """An error that is not here is our fault: 500."""
+STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start", "websocket.close"})
 ERRORS_MAX = 100
 """A body of a megabyte may hold ten thousand faults; nobody reads them all."""
 
@@ -60,6 +61,7 @@ def handle_errors(app: FastAPI) -> None:
     """Let every refusal of routes and framework become a problem."""
     app.add_exception_handler(MainstayError, _on_refusal)
     app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(WebSocketRequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
 
 
@@ -92,10 +94,21 @@ def refusal_response(error: MainstayError) -> Response:
     return problem_response(problem, headers)
 
 
-def unexpected_response(error: BaseException) -> Response:
-    """Our own fault: the answer has an id to look for in the log, and nothing else of what happened."""
+def explained(error: BaseException) -> str:
+    """Our own fault in words: an id to look for in the log, and nothing else of what happened."""
+    number = _logged(error)
+    return f"something went wrong here; the log of the platform has it under {number}"
+
+
+def _logged(error: BaseException) -> str:
     number = secrets.token_hex(8)
     log.error("unexpected_error", id=number, exc_info=error)
+    return number
+
+
+def unexpected_response(error: BaseException) -> Response:
+    """Our own fault: the answer has an id to look for in the log, and nothing else of what happened."""
+    number = _logged(error)
     return problem_response(
         Problem(
             title=HTTPStatus.INTERNAL_SERVER_ERROR.phrase,
@@ -119,7 +132,7 @@ class Failures:
 
         async def watch(message: Message) -> None:
             nonlocal started
-            started = started or message["type"] == "http.response.start"
+            started = started or message["type"] in STARTS
             await send(message)
 
         try:
@@ -129,7 +142,7 @@ class Failures:
                 raise
             await refusal_response(error)(scope, receive, send)
         except Exception as error:  # the one place where any fault of a request ends
-            if started or scope["type"] != "http":
+            if started or scope["type"] == "lifespan":
                 raise
             await unexpected_response(error)(scope, receive, send)
 
@@ -140,7 +153,7 @@ async def _on_refusal(_: Request, error: Exception) -> Response:
 
 
 async def _on_invalid(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+    assert isinstance(error, RequestValidationError | WebSocketRequestValidationError)
     faults = error.errors()
     fields = [_field_problem(fault) for fault in faults[:ERRORS_MAX]]
     words = "; ".join(f"{field.field}: {field.message}" for field in fields[:3])

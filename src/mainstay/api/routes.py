@@ -8,18 +8,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from fastapi import Depends, Request, Response, WebSocket
+from fastapi import Depends, Request, Response
 from starlette.requests import HTTPConnection
-from starlette.websockets import WebSocketState
 
-from mainstay.api.problems import refusal_response
-from mainstay.domain.errors import Invalid, MainstayError, Unauthenticated
+from mainstay.domain.errors import Invalid, Unauthenticated
 from mainstay.operations.principal import Done, Permission, Principal, RequestKey
 from mainstay.operations.services import Services
 
 Method = Literal["GET", "PUT", "POST", "DELETE"]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Awaitable[Any]])
-SocketEndpoint = TypeVar("SocketEndpoint", bound=Callable[..., Awaitable[None]])
 
 PUBLIC: Final = None
 """The permission of a route that needs none and shows no data."""
@@ -44,11 +41,12 @@ class Declared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeclaredSocket:
-    """One WebSocket."""
+    """One route to a WebSocket, and the subprotocol that is spoken over it."""
 
     path: str
-    endpoint: Callable[[Call, WebSocket], Awaitable[None]]
+    endpoint: Callable[..., Awaitable[None]]
     permission: Permission
+    protocol: str
 
 
 @dataclass(slots=True)
@@ -59,11 +57,11 @@ class Routes:
     declared: list[Declared] = field(default_factory=list)
     sockets: list[DeclaredSocket] = field(default_factory=list)
 
-    def socket(self, path: str, *, needs: Permission) -> Callable[[SocketEndpoint], SocketEndpoint]:
-        """Declare the decorated coroutine as a WebSocket: it accepts the socket, or refuses by what it raises before."""
+    def socket(self, path: str, *, needs: Permission, speaks: str) -> Callable[[Endpoint], Endpoint]:
+        """Declare the decorated coroutine as a route to a WebSocket: refused before it is opened, like any other."""
 
-        def decorate(endpoint: SocketEndpoint) -> SocketEndpoint:
-            self.sockets.append(DeclaredSocket(path=path, endpoint=endpoint, permission=needs))
+        def decorate(endpoint: Endpoint) -> Endpoint:
+            self.sockets.append(DeclaredSocket(path=path, endpoint=endpoint, permission=needs, protocol=speaks))
             return endpoint
 
         return decorate
@@ -120,10 +118,17 @@ class Call:
     key: RequestKey | None
 
 
-async def current_call(request: Request) -> Call:
+async def current_call(request: HTTPConnection) -> Call:
     """The caller was authenticated before the body was read; a route that was not passed that way is refused here."""
-    key = await _request_key(request) if request.method != "GET" else None
-    return Call(services=request.app.state.services, principal=_principal(request), key=key)
+    principal = getattr(request.state, "principal", None)
+    if not isinstance(principal, Principal):
+        msg = "this needs a token"
+        raise Unauthenticated(msg, hint="send the header Authorization: Bearer TOKEN")
+    return Call(
+        services=request.app.state.services,
+        principal=principal,
+        key=await _request_key(request) if isinstance(request, Request) and request.method != "GET" else None,
+    )
 
 
 Caller = Annotated[Call, Depends(current_call)]
@@ -136,31 +141,6 @@ def guard(permission: Permission) -> Callable[[Call], Awaitable[None]]:
         call.principal.require(permission)
 
     return check
-
-
-def answering(declared: DeclaredSocket) -> Callable[[WebSocket], Awaitable[None]]:
-    """The socket as the framework takes it: guarded as a route is, and refused as one while it is not open."""
-
-    async def endpoint(socket: WebSocket) -> None:
-        try:
-            call = Call(services=socket.app.state.services, principal=_principal(socket), key=None)
-            call.principal.require(declared.permission)
-            await declared.endpoint(call, socket)
-        except MainstayError as error:
-            if socket.client_state is not WebSocketState.CONNECTING:
-                raise
-            await refusal_response(error)(socket.scope, socket.receive, socket.send)
-
-    return endpoint
-
-
-def _principal(connection: HTTPConnection) -> Principal:
-    """Raises Unauthenticated: nobody comes here but by way of `Authentication`."""
-    principal = getattr(connection.state, "principal", None)
-    if not isinstance(principal, Principal):
-        msg = "this needs a token"
-        raise Unauthenticated(msg, hint="send the header Authorization: Bearer TOKEN")
-    return principal
 
 
 def json_response(text: str | bytes, *, status: int = 200) -> Response:

@@ -18,11 +18,11 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path, PurePosixPath
 
 import obstore
-from obstore.exceptions import NotFoundError
+from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from mainstay.domain.artifact import DIGEST, Tree
-from mainstay.domain.errors import Fenced, Invalid, NotFound, NotYet
+from mainstay.domain.errors import Fenced, Invalid, NotFound, NotYet, StateUnusable
 
 PART_BYTES = 5 << 20
 """The smallest part that S3 takes in a multipart upload."""
@@ -140,9 +140,19 @@ class ObjectArtifacts:
 
 
 def open_artifacts(url: str) -> ObjectArtifacts:
-    """`url` is a directory, or `s3://bucket/prefix`, `gs://…`, `az://…` with credentials from the environment."""
+    """`url` is a directory, or `s3://bucket/prefix`, `gs://…`, `az://…` with credentials from the environment.
+
+    Raises StateUnusable.
+    """
     if "://" in url:
-        return ObjectArtifacts(from_url(url))
+        try:
+            return ObjectArtifacts(from_url(url))
+        except (BaseError, ValueError) as error:
+            said = str(error).partition("\n")[0]
+            msg = f"cannot keep files in {url}: {said}"
+            raise StateUnusable(
+                msg, hint="check the address, and the variables of its provider, e.g. AWS_REGION"
+            ) from error
     directory = Path(url)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     return ObjectArtifacts(LocalStore(prefix=directory), directory=directory)

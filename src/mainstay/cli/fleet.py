@@ -22,7 +22,7 @@ def nodes(*, as_json: bool) -> None:
         (
             node.name,
             node.cluster,
-            "ready" if node.ready else "not ready",
+            node.cluster_state if node.ready else "not ready",
             f"{node.used.cpu:g} of {node.capacity.cpu:g}",
             f"{node.used.memory_bytes / BYTES_PER_GIB:.3g} of {node.capacity.memory_bytes / BYTES_PER_GIB:.3g}",
             f"{node.used.gpus} of {node.capacity.gpus} {node.capacity.gpu_model}" if node.capacity.gpus else "none",

@@ -24,6 +24,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "logs": ("runs", "Print the log of a run."),
         "show": ("runs", "Show one run with its pods and reasons."),
         "stop": ("runs", "Ask runs to end."),
+        "exec": ("inside", "Run a command in a pod of a run."),
+        "shell": ("inside", "Open a shell in a pod of a run."),
+        "port-forward": ("inside", "Reach ports of a run from this machine."),
+        "attach": ("runs", "Follow the log of a run."),
         "events": ("runs", "Print what happened, and why."),
         "explain": ("runs", "Say why a run is where it is."),
         "download": ("runs", "Fetch the output files of a run."),
@@ -51,9 +55,13 @@ SERVERS: Mapping[str, str] = MappingProxyType(
 
 
 ALIASES: Mapping[str, str] = MappingProxyType(
-    {"status": "ps", "queue": "ps", "cancel": "stop", "down": "stop", "launch": "run"}
+    {"status": "ps", "queue": "ps", "cancel": "stop", "down": "stop", "launch": "run", "ssh": "shell"}
 )
 """The words of other platforms' command lines."""
+
+
+ATTRIBUTES: Mapping[str, str] = MappingProxyType({"exec": "exec_", "port-forward": "port_forward"})
+"""Commands whose name is none in Python, or another thing there."""
 
 
 class Commands(click.Group):
@@ -69,7 +77,7 @@ class Commands(click.Group):
         if name not in COMMANDS:
             return super().get_command(ctx, name)
         module = importlib.import_module(f"mainstay.cli.{COMMANDS[name][0]}")
-        command: click.Command = getattr(module, name)
+        command: click.Command = getattr(module, ATTRIBUTES.get(name, name))
         return command
 
     def resolve_command(

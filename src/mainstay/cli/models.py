@@ -19,6 +19,7 @@ PATIENCE_SECONDS = 2.0
 @click.option("--endpoint", help="Its name. Default: that of the run.")
 @click.option("--model", help="The model's name in the registry. Default: that of the run.")
 @click.option("--path", default="model", show_default=True, help="Folder of the model in the run's output.")
+@click.option("--infra", default="", metavar="CLUSTER", help="The cluster where it must run. Default: any.")
 @click.option("--cpus", default="1", show_default=True, metavar="CORES")
 @click.option("--memory", default="1GB", show_default=True, metavar="SIZE")
 @click.option("-d", "--detach", is_flag=True, help="Do not wait until it is ready.")
@@ -29,6 +30,7 @@ def deploy(
     endpoint: str | None,
     model: str | None,
     path: str,
+    infra: str,
     cpus: str,
     memory: str,
     detach: bool,
@@ -38,7 +40,7 @@ def deploy(
     from mainstay.sdk.client import Client
 
     with Client() as client:
-        found = client.deploy(ref, endpoint=endpoint, model=model, path=path, cpu=cpus, memory=memory)
+        found = client.deploy(ref, endpoint=endpoint, model=model, path=path, infra=infra, cpu=cpus, memory=memory)
         candidate, version, began, told = found.candidate, found.candidate_version, time.monotonic(), ""
         say(f"  endpoint {found.name}: version {version} of {found.model} starts as {candidate}")
         while not detach and found.candidate == candidate and time.monotonic() - began < WAIT_SECONDS:

@@ -69,17 +69,29 @@ def ps(*, everything: bool, watch: bool, name: str, project: str, most: int, as_
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one piece of the log per line.")
 def logs(ref: str, *, follow: bool, node: int, as_json: bool) -> int:
     """Print the log of a run."""
-    from mainstay.cli.follow import print_log
+    from mainstay.cli.follow import print_log, say_stages
     from mainstay.sdk.client import Client
 
     with Client() as client:
         try:
+            if follow and not as_json and not (run := client.get(ref)).view.started_at:
+                say_stages(run)
             if not print_log(client, ref, rank=node, follow=follow, as_json=as_json):
-                run = client.get(ref).view
-                say(f"{run.id} has no log yet: it is {run.phase}, {run.reason.sentence}")
+                view = client.get(ref).view
+                say(f"{view.id} has no log yet: it is {view.phase}, {view.reason.sentence}")
         except KeyboardInterrupt:
             return Exit.INTERRUPTED
     return Exit.OK
+
+
+@click.command()
+@click.argument("ref", metavar="RUN")
+@click.option("--node", type=click.IntRange(0), default=0, show_default=True, help="The rank whose log it is.")
+@click.pass_context
+def attach(context: click.Context, ref: str, *, node: int) -> int:
+    """Follow the log of a run to its end, as `mainstay logs -f`. Ctrl-C ends the command, not the run."""
+    code: int = context.invoke(logs, ref=ref, follow=True, node=node, as_json=False)
+    return code
 
 
 @click.command()
@@ -102,6 +114,7 @@ def show(ref: str, *, as_json: bool) -> None:
         "phase": f"{run.phase}: {run.reason.sentence}",
         "asked for": resources(run.resources, run.nodes),
         "runs": " ".join(run.run).replace("\n", "\\n"),
+        "pods": ", ".join(run.guests),
         "submitted": f"{run.submitted_at:%Y-%m-%d %H:%M:%S} UTC, {ago(run.submitted_at)} ago",
         "ran": lasted(run),
         "attempt": str(run.attempt),

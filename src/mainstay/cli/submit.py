@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def bound(command: F) -> F:
+    """The option of everything that may be bound to a cluster. The job file may say it too."""
+    return click.option("--infra", metavar="CLUSTER", help="The cluster where it must run. Default: any.")(command)
+
+
 def submitting(command: F) -> F:
     """The options of everything that submits."""
     command = json_option(command)
@@ -38,7 +43,7 @@ def submitting(command: F) -> F:
 @click.option("--workdir", type=click.Path(exists=True, file_okay=False), help="Send this folder and run in it.")
 @click.option("--project")
 @click.option("--queue")
-@click.option("--infra", metavar="CLUSTER", help="The cluster where it must run. Default: any.")
+@bound
 @click.option("--priority", metavar="0-100", help="Or low, normal, high, urgent; higher is more urgent.")
 @click.option("--max-duration", metavar="TIME", help="Stop it after so long, e.g. 90s, 30m, 12h.")
 @submitting
@@ -75,26 +80,26 @@ def run(
 @click.command()
 @click.option("-f", "--file", required=True, metavar="FILE", help="The job file; - for standard input.")
 @click.option("-n", "--name", help="Instead of the name in the file.")
+@bound
 @submitting
-def apply(file: str, *, name: str | None, yes: bool, detach: bool, as_json: bool) -> int:
+def apply(file: str, *, name: str | None, infra: str | None, yes: bool, detach: bool, as_json: bool) -> int:
     """Submit a job file, and follow the run.
 
     The smallest file is one line: `run: python train.py`. Every field: docs/reference/job-file.md.
     """
-    job, base = _read(file)
-    if name is not None:
-        job = _job({**job.model_dump(), "name": name})
+    job, base = _read(file, name=name, infra=infra)
     return _submit(job, base, yes=yes, detach=detach, as_json=as_json)
 
 
 @click.command()
 @click.option("-f", "--file", required=True, metavar="FILE", help="The job file; - for standard input.")
+@bound
 @json_option
-def plan(file: str, *, as_json: bool) -> None:
+def plan(file: str, *, infra: str | None, as_json: bool) -> None:
     """Show where a job would run, when, and at what price. Nothing is submitted."""
     from mainstay.sdk.client import Client
 
-    job, _ = _read(file)
+    job, _ = _read(file, infra=infra)
     with Client() as client:
         found = client.plan(job)
     if as_json:
@@ -152,14 +157,12 @@ def _plan_text(plan: PlanView) -> str:
     return text
 
 
-def _read(file: str) -> tuple[Job, Path]:
-    """The job and the folder that its paths are relative to."""
-    from mainstay.wire.jobfile import JobFileError, name_of, parse, read
+def _read(file: str, **instead: str | None) -> tuple[Job, Path]:
+    """The job, with what options say `instead` of the file, and the folder that its paths are relative to."""
+    from mainstay.wire.jobfile import JobFileError
 
     try:
-        if file == "-":
-            return parse(sys.stdin.buffer.read(), source="stdin", name=name_of(Path.cwd())), Path.cwd()
-        return read(Path(file)), Path(file).resolve().parent
+        job, base = _in_file(file)
     except JobFileError as error:
         for fault in error.faults:
             say(fault.sentence(error.source))
@@ -167,6 +170,16 @@ def _read(file: str) -> tuple[Job, Path]:
     except OSError as error:
         msg = f"cannot read {file}: {error.strerror}"
         raise click.UsageError(msg) from error
+    said = {name: value for name, value in instead.items() if value is not None}
+    return (_job({**job.model_dump(), **said}) if said else job), base
+
+
+def _in_file(file: str) -> tuple[Job, Path]:
+    from mainstay.wire.jobfile import name_of, parse, read
+
+    if file == "-":
+        return parse(sys.stdin.buffer.read(), source="stdin", name=name_of(Path.cwd())), Path.cwd()
+    return read(Path(file)), Path(file).resolve().parent
 
 
 def _job(document: dict[str, Any]) -> Job:

@@ -13,19 +13,33 @@ The order of the steps is what makes it safe:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
 
 from mainstay.control.outputs import Outputs
+from mainstay.decide.guests import Memory, host
 from mainstay.decide.reconcile import Reconciliation, reconcile, without_output
-from mainstay.domain.allocation import CreatePod, DeletePod, End, PodAction, PodState, Seen, Wanted
+from mainstay.domain.allocation import (
+    BindPod,
+    CreatePod,
+    DeletePod,
+    End,
+    Owner,
+    PodAction,
+    PodState,
+    ReleasePod,
+    Seen,
+    Wanted,
+)
 from mainstay.domain.capacity import ClusterState, NodeState
 from mainstay.domain.errors import Denied, Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet
-from mainstay.domain.plan import Action, Epoch, ObserveNodes, ObservePod, Plan
+from mainstay.domain.plan import Action, Epoch, ObserveNodes, ObservePod, Plan, Refused, Submit
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
+from mainstay.domain.workload import Workload
 from mainstay.operations.offload import Offload
 from mainstay.ports import Artifacts, Clock, Cluster, LoopStore
 
@@ -36,6 +50,8 @@ BUSY_SECONDS = 0.04
 IDLE_SECONDS = 1.0
 WITNESS_SECONDS = 20.0
 """While pods run, up to when they have been seen to is put on record so often: a commit that says nothing else."""
+ROOM_SECONDS_MAX = 60.0
+"""So long a pod waits for the room that it was given on its node; a kubelet that restarts is back sooner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +101,13 @@ class EffectLoop:
         self._offload = offload
         self._outputs = Outputs(cluster, artifacts, clock)
         self._unmatched: Mapping[str, int] = {}
+        self._told: Mapping[str, int] = {}
+        self._memory = Memory()
         self._nodes: tuple[NodeState, ...] = ()
         """As last put on record by us: a report of the same nodes is no news and costs no transaction."""
         self._looked_at = 0
+        self._without_room: dict[str, float] = {}
+        """Since when (monotonic seconds) pods find no room on their nodes."""
         self._witness_due = clock.monotonic()
 
     async def turn(self, epoch: Epoch) -> Turned:
@@ -106,21 +126,27 @@ class EffectLoop:
         clock was set back, that is one look.
         """
         seen = await self._observed()
-        wanted = await self._offload(self._store.wanted, self._cluster.name)
+        wanted, adopted = await self._offload(self._on_record)
         before, self._looked_at = self._looked_at, seen.at
         if 0 < seen.at <= before:
-            nothing = Reconciliation(observations=(), effects=(), unmatched=self._unmatched)
+            nothing = Reconciliation(observations=(), effects=(), unmatched=self._unmatched, told=self._told)
             return View(wanted=wanted, reconciliation=nothing)
-        found = reconcile(
-            self._cluster.name,
-            wanted,
-            seen,
-            now=self._clock.now(),
-            tick=round(self._clock.monotonic() * MICROSECONDS_PER_SECOND),
-            unmatched_since=self._unmatched,
+        now, tick = self._clock.now(), round(self._clock.monotonic() * MICROSECONDS_PER_SECOND)
+        name = self._cluster.name
+        found = reconcile(name, wanted, seen, now=now, tick=tick, unmatched_since=self._unmatched, told_at=self._told)
+        self._unmatched, self._told = found.unmatched, found.told
+        hosted = host(name, seen.guests, wanted, adopted, now=now, tick=tick, memory=self._memory)
+        self._memory = hosted.memory
+        both = replace(
+            found,
+            observations=(*found.observations, *hosted.actions),
+            effects=(*found.effects, *hosted.effects),
         )
-        self._unmatched = found.unmatched
-        return View(wanted=wanted, reconciliation=found, at=seen.at)
+        return View(wanted=wanted, reconciliation=both, at=seen.at)
+
+    def _on_record(self) -> tuple[tuple[Wanted, ...], tuple[Workload, ...]]:
+        name = self._cluster.name
+        return self._store.wanted(name), self._store.guests(name)
 
     async def _observed(self) -> ClusterState:
         """Raises Denied if another cluster answers: that it knows none of our pods says nothing about them."""
@@ -175,6 +201,7 @@ class EffectLoop:
         failed. The next look finds what is left.
         """
         rows = {row.allocation.pod: row for row in view.wanted}
+        self._without_room = {name: since for name, since in self._without_room.items() if name in rows}
         effects = iter(view.reconciliation.effects)
         failures: list[MainstayError] = []
         refused: list[str] = []
@@ -182,14 +209,12 @@ class EffectLoop:
         async def work() -> None:
             for effect in effects:
                 try:
-                    await self._cluster.act(effect, epoch=epoch.number)
+                    if await self._carry_out(effect, rows.get(effect.name), epoch):
+                        refused.append(effect.name)
                 except (NoCapacity, NotYet, Gone) as error:
                     log.info("effect_postponed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
                 except Fenced:
                     raise
-                except Invalid as error:
-                    await self._refuse(effect, rows.get(effect.name), error, epoch)
-                    refused.append(effect.name)
                 except MainstayError as error:
                     log.warning("effect_failed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
                     failures.append(error)
@@ -199,27 +224,57 @@ class EffectLoop:
             raise failures[0]
         return bool(refused)
 
+    async def _carry_out(self, effect: PodAction, row: Wanted | None, epoch: Epoch) -> bool:
+        """Carry out one effect; whether its refusal went on record."""
+        try:
+            await self._cluster.act(effect, epoch=epoch.number)
+        except NoCapacity as error:
+            creates = isinstance(effect, CreatePod | BindPod)
+            if row is None or not creates or not self._waited_too_long(effect.name):
+                raise
+            if isinstance(effect, BindPod):
+                await self._refuse(effect, row, error, epoch)
+                return True
+            await self._bury(row, epoch)
+        except Invalid as error:
+            if row is None or not isinstance(effect, CreatePod | BindPod):
+                raise
+            await self._refuse(effect, row, error, epoch)
+            return True
+        return False
+
     async def close(self) -> None:
         """Drop the copies of output files under way; they start again with the next loop."""
         await self._outputs.close()
 
-    async def _refuse(self, effect: PodAction, row: Wanted | None, error: MainstayError, epoch: Epoch) -> None:
-        """The pod can never run here: make sure of it by a tombstone, then put its end on record."""
+    def _waited_too_long(self, pod: str) -> bool:
+        """Its node went, or others took its room: the workload is better placed anew than kept waiting for that node."""
+        now = self._clock.monotonic()
+        return now - self._without_room.setdefault(pod, now) >= ROOM_SECONDS_MAX
+
+    async def _bury(self, row: Wanted, epoch: Epoch) -> None:
+        """Take the name of a pod that was not made, so that it never will be."""
+        allocation = row.allocation
+        owner = Owner(tenant=allocation.tenant, project=allocation.project)
+        await self._cluster.act(DeletePod(name=allocation.pod, grace_seconds=0, owner=owner), epoch=epoch.number)
+
+    async def _refuse(self, effect: CreatePod | BindPod, row: Wanted, error: MainstayError, epoch: Epoch) -> None:
+        """The pod can never run here: make sure that no late copy of this effect happens still, then put its end on record."""
         log.warning("pod_refused", pod=effect.name, reason=error.message)
-        if row is None or not isinstance(effect, CreatePod):
-            raise error
-        deletion = DeletePod(name=effect.name, grace_seconds=0, owner=effect.spec.owner)
-        await self._cluster.act(deletion, epoch=epoch.number)
+        if isinstance(effect, CreatePod):
+            end = End.START_FAILED
+            with contextlib.suppress(Invalid):  # what refuses the tombstone refuses the pod as well
+                await self._bury(row, epoch)
+        else:
+            end = End.NEVER_STARTED
+            release = ReleasePod(name=effect.name, pod=effect.pod, attempt=effect.attempt)
+            await self._cluster.act(release, epoch=epoch.number)
         now = self._clock.now()
         state = PodState(
-            name=effect.name,
-            node=effect.node,
-            seen=Seen.ENDED,
-            ended_at=now,
-            end=End.START_FAILED,
-            detail=error.message,
+            name=effect.name, node=effect.node, seen=Seen.ENDED, ended_at=now, end=end, detail=error.message
         )
-        reason = Reason(code=Code.POD_ENDED, object=effect.name, numbers={"end": End.START_FAILED, "exit_code": -1})
+        numbers = {"end": end.value, "exit_code": "none", "detail": error.message}
+        reason = Reason(code=Code.POD_ENDED, object=effect.name, numbers=numbers)
         await self._commit([ObservePod(allocation_key=row.allocation.key, state=state, reason=reason)], epoch)
 
     def _witness_is_due(self, view: View) -> bool:
@@ -228,19 +283,30 @@ class EffectLoop:
         return view.at > 0 and runs and self._clock.monotonic() >= self._witness_due
 
     async def _commit(self, actions: list[Action], epoch: Epoch) -> bool:
-        """Whether anything was refused."""
+        """Whether anything was refused, but for guests whose workload is over: that is remembered."""
         if not actions:
             return False
         plan = Plan(actor=f"cluster/{self._cluster.name}", now=self._clock.now(), actions=tuple(actions), epoch=epoch)
         result = await self._offload(self._store.commit, plan)
-        return bool(result.refused)
+        over = {name for refused in result.refused if (name := _finished(refused, actions))}
+        if over:
+            self._memory = replace(self._memory, finished=self._memory.finished | over)
+        return len(result.refused) > len(over)
+
+
+def _finished(refused: Refused, actions: list[Action]) -> str:
+    """The id of a workload that could not be submitted because it has been, and is over; empty if it is something else."""
+    action = actions[refused.index]
+    if isinstance(action, Submit) and refused.reason.code is Code.DUPLICATE:
+        return action.workload.id
+    return ""
 
 
 def has_output(action: ObservePod, rows: Mapping[int, Wanted]) -> bool:
     """Whether files are to be fetched before this end is recorded: rank 0 of a pod that ended well speaks for its gang."""
     row = rows.get(action.allocation_key)
     ended_well = action.state.seen is Seen.ENDED and action.state.end is End.EXITED and action.state.exit_code == 0
-    return row is not None and ended_well and row.allocation.rank == 0
+    return row is not None and row.guest is None and ended_well and row.allocation.rank == 0
 
 
 async def _side_by_side(work: Callable[[], Coroutine[None, None, None]], workers: int) -> None:

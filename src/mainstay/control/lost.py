@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from mainstay.domain.allocation import CreatePod, DeletePod, End, PodAction, PodState, Seen
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import Gone, NotFound
-from mainstay.ports import Clock
+from mainstay.ports import Clock, Process, Stream
 
 
 class LostCluster:
@@ -40,8 +41,7 @@ class LostCluster:
         if isinstance(action, CreatePod | DeletePod):
             self._asked.setdefault(action.name, self._clock.now())
         if isinstance(action, CreatePod):
-            msg = f"the cluster {self.name} was removed"
-            raise Gone(msg, object_=action.name)
+            raise self._gone(action.name)
 
     async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:  # noqa: ARG002
         """Raises NotFound."""
@@ -54,5 +54,24 @@ class LostCluster:
         for file in nothing:
             yield file
 
+    def connect(self, pod: str, port: int) -> AbstractAsyncContextManager[Stream]:  # noqa: ARG002
+        """Raises Gone."""
+        raise self._gone(pod)
+
+    def exec(
+        self,
+        pod: str,
+        argv: Sequence[str],  # noqa: ARG002
+        *,
+        stdin: bool = False,  # noqa: ARG002
+        tty: bool = False,  # noqa: ARG002
+    ) -> AbstractAsyncContextManager[Process]:
+        """Raises Gone."""
+        raise self._gone(pod)
+
     async def close(self) -> None:
         """Nothing to let go of."""
+
+    def _gone(self, pod: str) -> Gone:
+        msg = f"the cluster {self.name} was removed"
+        return Gone(msg, object_=pod)

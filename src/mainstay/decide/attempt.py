@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from mainstay.domain.allocation import ENDS, End, Seen
 from mainstay.domain.plan import RowVersion
 from mainstay.domain.snapshot import Snapshot
-from mainstay.domain.workload import Phase
+from mainstay.domain.workload import Kind, Phase
+
+POD = tuple(Kind).index(Kind.POD)
+"""The number of the kind in the columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +30,8 @@ class Run:
     backoff_seconds: int
     backoff_seconds_max: int
     always: bool
+    adopted: bool
+    """Its pods are guests: nobody but their owner makes them anew."""
 
     @property
     def guard(self) -> RowVersion:
@@ -83,6 +88,7 @@ def run_of(snapshot: Snapshot, row: int) -> Run:
         backoff_seconds=int(table.backoff_seconds[row]),
         backoff_seconds_max=int(table.backoff_seconds_max[row]),
         always=bool(table.retry_always[row]),
+        adopted=bool(table.kind[row] == POD),
     )
 
 

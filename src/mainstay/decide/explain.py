@@ -165,11 +165,13 @@ def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle) -> Iterator[Al
     first = shape.choices[0]
 
     def placed(resources: Resources, *, nodes: int = shape.nodes, cluster: str = shape.cluster) -> tuple[int, ...]:
-        relaxed = make_shape(snapshot, nodes=nodes, choices=(resources,), cluster=cluster)
+        relaxed = make_shape(
+            snapshot, nodes=nodes, choices=(resources,), cluster=cluster, restriction=shape.restriction
+        )
         found = cycle.place(relaxed)
         return found[0] if found else ()
 
-    if shape.cluster and (rows := placed(first, cluster="")):
+    if shape.cluster and not shape.restriction and (rows := placed(first, cluster="")):
         yield Alternative(change="infra", before=shape.cluster, after=snapshot.nodes.clusters[rows[0]])
     if first.gpus and first.gpu_model and (rows := placed(replace(first, gpu_model=""))):
         model = snapshot.gpu_models[int(snapshot.nodes.gpu_model[rows[0]])]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mainstay.decide import admission
-from mainstay.decide.attempt import Pod, Run, pod_of, run_of
+from mainstay.decide.attempt import POD, Pod, Run, pod_of, run_of
 from mainstay.decide.retry import Verdict, verdict
 from mainstay.domain.allocation import ENDS, End, Seen
 from mainstay.domain.plan import Action, Advance, StopPod
@@ -58,7 +58,8 @@ def _why_stop(run: Run, pods: Sequence[Pod]) -> Reason | None:
     if run.stop_requested:
         return Reason(code=Code.STOPPED)
     ended = [pod for pod in pods if not pod.alive and (run.always or not pod.ended_well)]
-    if ended:
+    # What becomes of a group of guests that has lost one of them is for their owner to say.
+    if ended and not run.adopted:
         first = min(ended, key=lambda pod: (pod.ended_at, pod.rank))
         return Reason(code=Code.GANG_MEMBER_ENDED, numbers={"rank": first.rank})
     return None
@@ -145,7 +146,8 @@ def _may_step(snapshot: Snapshot, pods: _Pods) -> Bools:
     waiting = admission.waiting(snapshot)
     always = workloads.retry_always[pods.workload]
     ended_well = (table.end[pods.rows] == ENDS.index(End.EXITED)) & (table.exit_code[pods.rows] == 0)
-    ended_badly = ~pods.alive & (always | ~ended_well)
+    adopted = workloads.kind[pods.workload] == POD
+    ended_badly = ~pods.alive & (always | ~ended_well) & ~adopted
     stoppable = _any(snapshot, pods, pods.alive & ~table.stop[pods.rows])
     must_stop = workloads.stop_requested | _any(snapshot, pods, ended_badly)
     over = ~_any(snapshot, pods, pods.alive)

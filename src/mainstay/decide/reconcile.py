@@ -1,14 +1,15 @@
 """Wanted against seen: what to put on record, and what to do in the cluster.
 
 A report may be lost, come twice, late or out of order. Hence: an end is only ever concluded from a report of that end
-(R5), never from absence; what is on record never moves back, except to UNKNOWN; and what destroys on the ground that
-something is *missing* waits and is rationed.
+(R5), never from absence; what is on record never moves back, except to UNKNOWN, and from starting to pulling, since a pod
+may have several images; and what destroys on the ground that something is *missing* waits and is rationed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from mainstay.decide.kinds import pod_spec
 from mainstay.domain.allocation import (
@@ -32,6 +33,8 @@ ORPHAN_GRACE_SECONDS = 60
 """A pod that no row names is left alone for so long: its row may only be late."""
 MISSING_GRACE_SECONDS = 10
 """A pod on record that is not reported is looked for so long before its name is closed by a deletion."""
+WORDS_SECONDS = 10
+"""What keeps a pod from starting is put on record at once, and what it changes to only so much later: it may flicker."""
 BLAST_RADIUS_PERCENT = 5
 """Of all pods reported, so many at most are removed as orphans in one round, and the next round is a grace later.
 
@@ -39,13 +42,20 @@ A database restored from an old backup must not kill the fleet: at this rate it 
 """
 
 
+_WAITING = frozenset({Seen.PULLING, Seen.STARTING})
+_NOBODY: Mapping[str, int] = MappingProxyType({})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """What to commit, what to carry out after that, and since when each name has had no counterpart."""
+    """What to commit, what to carry out after that, since when each name has had no counterpart, and when words of each
+    pod that waits were put on record last.
+    """
 
     observations: tuple[Action, ...]
     effects: tuple[PodAction, ...]
     unmatched: Mapping[str, int]
+    told: Mapping[str, int]
 
 
 def reconcile(
@@ -56,34 +66,46 @@ def reconcile(
     now: int,
     tick: int,
     unmatched_since: Mapping[str, int],
+    told_at: Mapping[str, int] = _NOBODY,
 ) -> Reconciliation:
     """Compare once. `wanted` must have been read after `seen` was observed, so that a new pod is never an orphan.
 
     `unmatched_since` is the `unmatched` of the last round, or empty at the start: it holds pods that no row names and
     pods on record that are not reported, each with the tick when that was first noticed. A tick counts monotonic
-    microseconds: no jump of a wall clock may shorten the wait before something is destroyed.
+    microseconds: no jump of a wall clock may shorten the wait before something is destroyed. `told_at` is likewise the
+    `told` of the last round.
     Repeating a round is harmless: effects are idempotent by name, and observations repeat only what is not on record.
+    Guests are looked after by `decide.guests`.
     """
     pods = {pod.name: pod for pod in seen.pods}
-    rows = {row.allocation.pod: row for row in wanted}
+    rows = {row.allocation.pod: row for row in wanted if row.guest is None}
     unmatched = _unmatched(pods, rows, tick=tick, since=unmatched_since)
-    observations: list[Action] = [_nodes(cluster, seen)]
+    actions: list[Action] = [_nodes(cluster, seen)]
     effects: list[PodAction] = []
+    told = {name: at for name, at in told_at.items() if name in rows}
     for name, row in rows.items():
         missing_us = tick - unmatched.get(name, tick)
-        observations.extend(_observations(row, pods.get(name), now=now))
+        quiet = name in told and tick - told[name] < WORDS_SECONDS * MICROSECONDS_PER_SECOND
+        found = tuple(observations(row, pods.get(name), now=now, quiet=quiet))
+        if any(isinstance(action, ObservePod) and _tells_why_it_waits(action.state) for action in found):
+            told[name] = tick
+        actions.extend(found)
         effects.extend(_effects(row, pods.get(name), missing_us=missing_us))
     orphans = _overdue_orphans(pods, unmatched, tick=tick)
     effects.extend(orphans)
     if orphans:
         unmatched = {name: tick if name in pods else since for name, since in unmatched.items()}
-    return Reconciliation(observations=tuple(observations), effects=tuple(effects), unmatched=unmatched)
+    return Reconciliation(observations=tuple(actions), effects=tuple(effects), unmatched=unmatched, told=told)
 
 
 def without_output(action: ObservePod, why: str) -> ObservePod:
     """The same end, as one whose output files could not be kept: whoever waits for them must not take it for success."""
     state = replace(action.state, end=End.OUTPUT_NOT_STORED, detail=why)
     return replace(action, state=state, reason=_reason(state))
+
+
+def _tells_why_it_waits(state: PodState) -> bool:
+    return state.seen in _WAITING and bool(state.detail)
 
 
 def _unmatched(
@@ -103,7 +125,11 @@ def _nodes(cluster: str, seen: ClusterState) -> ObserveNodes:
     return ObserveNodes(reason=reason, cluster=cluster, nodes=seen.nodes, at=seen.at)
 
 
-def _observations(row: Wanted, pod: PodState | None, *, now: int) -> Iterator[Action]:
+def observations(row: Wanted, pod: PodState | None, *, now: int, quiet: bool = False) -> Iterator[Action]:
+    """What to put on record of one allocation, by what its cluster reports.
+
+    `quiet`: words of this pod were put on record a moment ago.
+    """
     allocation = row.allocation
     if allocation.seen is Seen.ENDED:
         if row.settled and _metered(allocation) and (pod is None or pod.forgotten):
@@ -117,7 +143,7 @@ def _observations(row: Wanted, pod: PodState | None, *, now: int) -> Iterator[Ac
         if allocation.seen not in {Seen.NOTHING, Seen.UNKNOWN}:
             yield _observation(allocation, _lost_sight_of(allocation))
         return
-    state = _on_top_of(allocation, pod, now=now)
+    state = _on_top_of(allocation, pod, now=now, quiet=quiet)
     if state is not None:
         yield _observation(allocation, state)
 
@@ -126,7 +152,10 @@ def _effects(row: Wanted, pod: PodState | None, *, missing_us: int) -> Iterator[
     allocation = row.allocation
     ended = pod is not None and pod.seen is Seen.ENDED
     if allocation.seen is Seen.ENDED:
-        if pod is not None and ended and not pod.forgotten:
+        if pod is not None and not ended:
+            # Back from the dead: of a restored cluster, or of a node that was said to be off. Its next attempt may run.
+            yield _deletion(row)
+        elif pod is not None and not pod.forgotten:
             yield ForgetPod(name=allocation.pod)
     elif allocation.stop:
         # Also where there is no pod: the tombstone refuses a creation that is still on its way.
@@ -167,7 +196,7 @@ def _overdue_orphans(pods: Mapping[str, PodState], unmatched: Mapping[str, int],
     ]
 
 
-def _on_top_of(allocation: Allocation, pod: PodState, *, now: int) -> PodState | None:
+def _on_top_of(allocation: Allocation, pod: PodState, *, now: int, quiet: bool) -> PodState | None:
     """The report merged into what is on record, or None if it is older or says nothing new."""
     if pod.seen is not Seen.ENDED and _is_older(allocation, pod):
         return None
@@ -177,6 +206,9 @@ def _on_top_of(allocation: Allocation, pod: PodState, *, now: int) -> PodState |
         forgotten = state.started_at > 0 and pod.end is End.NEVER_STARTED
         ended_at = 0 if forgotten else pod.ended_at or now
         return replace(state, ended_at=max(ended_at, state.started_at, allocation.metered_until), ready=False)
+    if state.seen in _WAITING and allocation.seen in _WAITING:
+        changed = state.seen is not allocation.seen or state.detail != allocation.detail
+        return state if changed and not quiet else None
     news = (
         state.seen is not allocation.seen
         or state.started_at != allocation.started_at
@@ -190,6 +222,8 @@ def _is_older(allocation: Allocation, pod: PodState) -> bool:
     if pod.seen is Seen.NOTHING:
         return True
     if pod.seen is Seen.UNKNOWN:
+        return False
+    if pod.seen in _WAITING and allocation.seen in _WAITING:
         return False
     if allocation.seen is Seen.UNKNOWN:
         # Back in sight. It cannot be less far than it was: whoever has started does not start again (law 2).
@@ -228,7 +262,7 @@ def _reason(state: PodState) -> Reason:
     if state.seen is Seen.UNKNOWN:
         return Reason(code=Code.POD_LOST, object=state.name, numbers={"detail": state.detail or "its state is unknown"})
     code = Code.POD_RUNNING if state.seen is Seen.RUNNING else Code.POD_STARTING
-    return Reason(code=code, object=state.name)
+    return Reason(code=code, object=state.name, numbers={"detail": state.detail} if state.detail else {})
 
 
 def _end_numbers(allocation: Allocation) -> dict[str, int | float | str]:

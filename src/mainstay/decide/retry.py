@@ -38,15 +38,42 @@ def verdict(run: Run, pods: Sequence[Pod], *, now: int, seed: int) -> Verdict:
     No pods at all means that their rows are closed, which only proven ends are: the attempt is over and what it ended
     with is no longer known, so it counts as lost to the infrastructure.
     """
+    if run.adopted:
+        pods = [pod for pod in pods if pod.end is not End.NEVER_STARTED] or pods
     completed = bool(pods) and all(pod.ended_well for pod in pods) and not run.always
     if run.stop_requested and not (completed and not any(pod.stop for pod in pods)):
         return _final(run, Phase.STOPPED, Reason(code=Code.STOPPED))
     if completed:
         return _final(run, Phase.SUCCEEDED, Reason(code=Code.COMPLETED))
+    if run.adopted:
+        return _of_guests(run, pods, now=now, seed=seed)
     cause = _first_cause(run, pods)
     if cause is not None and cause.end is End.DEADLINE:
         return _final(run, Phase.FAILED, _out_of_time_reason(run))
     return _after_failure(run, pods, cause, now=now, seed=seed)
+
+
+def _of_guests(run: Run, pods: Sequence[Pod], *, now: int, seed: int) -> Verdict:
+    """Guests are never made anew by us; those that never got their place wait for another one.
+
+    One of a group that alone got no place is let go, and waits by itself (`decide.guests`).
+    """
+    cause = _first_cause(run, pods)
+    if cause is not None and cause.end is End.NEVER_STARTED:
+        wait = _wait_us(run, run.infrastructure_failures + 1, seed=seed)
+        return Verdict(
+            phase=Phase.PENDING,
+            reason=Reason(code=Code.NOT_BOUND, numbers={"detail": "see the events of its pod"}),
+            attempt=run.attempt + 1,
+            not_before=now + wait,
+            infrastructure_failures=run.infrastructure_failures + 1,
+            user_failures=run.user_failures,
+        )
+    if cause is not None and cause.end is End.STOPPED:
+        return _final(run, Phase.STOPPED, Reason(code=Code.WITHDRAWN))
+    if cause is not None and cause.end is End.DEADLINE:
+        return _final(run, Phase.FAILED, _out_of_time_reason(run))
+    return _final(run, Phase.FAILED, _reason(cause))
 
 
 def backoff_us(*, seconds: int, seconds_max: int, failures: int, draw: int) -> int:
@@ -94,12 +121,7 @@ def _after_failure(run: Run, pods: Sequence[Pod], cause: Pod | None, *, now: int
             infrastructure_failures=infrastructure_failures,
             user_failures=user_failures,
         )
-    wait = backoff_us(
-        seconds=run.backoff_seconds,
-        seconds_max=run.backoff_seconds_max,
-        failures=infrastructure_failures + user_failures,
-        draw=mix(seed, run.key, run.attempt),
-    )
+    wait = _wait_us(run, infrastructure_failures + user_failures, seed=seed)
     return Verdict(
         phase=Phase.PENDING,
         reason=_backing_off(run, reason, wait),
@@ -107,6 +129,15 @@ def _after_failure(run: Run, pods: Sequence[Pod], cause: Pod | None, *, now: int
         not_before=now + wait,
         infrastructure_failures=infrastructure_failures,
         user_failures=user_failures,
+    )
+
+
+def _wait_us(run: Run, failures: int, *, seed: int) -> int:
+    return backoff_us(
+        seconds=run.backoff_seconds,
+        seconds_max=run.backoff_seconds_max,
+        failures=failures,
+        draw=mix(seed, run.key, run.attempt),
     )
 
 

@@ -119,13 +119,15 @@ def refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
     if shape.cluster in snapshot.closed_clusters:
         return _waits_for_cluster(snapshot, shape.cluster, needs)
     whole = whole_of(snapshot)
+    if shape.restriction and not whole.usable(shape.requests[0]).any():
+        return Reason(code=Code.NO_NODE_ADMITS, numbers=needs)
     if not any(_holds(whole, request, shape.nodes) for request in shape.requests):
         return Reason(code=Code.NEVER_FITS, numbers={**needs, "largest": _most(snapshot, whole, shape)})
     for cluster in snapshot.closed_clusters:
         alone = free_in(snapshot, cluster)
         if any(_holds(alone, request, shape.nodes) for request in shape.requests):
             return _waits_for_cluster(snapshot, cluster, needs)
-    if not snapshot.nodes.ready.any():
+    if not free.usable(shape.requests[0]).any():
         return Reason(code=Code.NO_NODES, numbers=needs)
     numbers = {**needs, "free": _most(snapshot, free, shape), "nodes_fitting": _nodes_fitting(free, shape)}
     return Reason(code=Code.WAITS_FOR_CAPACITY, numbers=numbers)
@@ -163,7 +165,7 @@ def _allocation(snapshot: Snapshot, placed: Placed) -> Allocate:
         for rank, node in enumerate(placed.node_rows)
     )
     return Allocate(
-        guards=(_unchanged(snapshot, row), *_capacity_guards(slots)),
+        guards=(_unchanged(snapshot, row), *_capacity_guards(slots, placed.request.restriction)),
         reason=Reason(code=Code.PLACED, numbers={"nodes": node_names(snapshot, placed.node_rows)}),
         workload_key=int(table.key[row]),
         attempt=int(table.attempt[row]),
@@ -171,14 +173,17 @@ def _allocation(snapshot: Snapshot, placed: Placed) -> Allocate:
     )
 
 
-def _capacity_guards(slots: tuple[Slot, ...]) -> list[Guard]:
+def _capacity_guards(slots: tuple[Slot, ...], restriction: str) -> list[Guard]:
     """One guard per node, for the sum of what it is to take."""
     pods: dict[int, int] = {}
     each: dict[int, Resources] = {}
     for slot in slots:
         pods[slot.node_key] = pods.get(slot.node_key, 0) + 1
         each[slot.node_key] = slot.resources
-    return [CapacityLeft(node_key=key, resources=each[key].times(count)) for key, count in pods.items()]
+    return [
+        CapacityLeft(node_key=key, resources=each[key].times(count), restriction=restriction)
+        for key, count in pods.items()
+    ]
 
 
 def _advance_to_queued(snapshot: Snapshot, row: int, reason: Reason) -> Advance:
@@ -215,6 +220,7 @@ def _most(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     """The node that comes closest to the first choice, in words: by model, then by GPUs, CPU and memory."""
     request = shape.requests[0]
     here = np.ones(free.key.size, dtype=np.bool_) if request.cluster == ANY_CLUSTER else free.cluster == request.cluster
+    here = here & free.usable(request)
     if not here.any():
         return "no node"
     model_fits = (free.gpu_model == request.gpu_model) if request.gpu_model else np.ones(free.key.size, dtype=np.bool_)

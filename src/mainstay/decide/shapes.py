@@ -23,6 +23,7 @@ class Shape:
     """The choices in the numbers of the columns."""
     cluster: str = ""
     """The only cluster that will do; empty: any."""
+    restriction: str = ""
 
     @property
     def words(self) -> str:
@@ -41,14 +42,19 @@ def shape_of(snapshot: Snapshot, row: int) -> Shape:
         nodes=int(table.nodes[row]),
         choices=choices or (_first_choice(snapshot, row),),
         cluster=snapshot.cluster_names[int(table.cluster[row])],
+        restriction=snapshot.restrictions[int(table.restriction[row])],
     )
 
 
-def make_shape(snapshot: Snapshot, *, nodes: int, choices: tuple[Resources, ...], cluster: str = "") -> Shape:
+def make_shape(
+    snapshot: Snapshot, *, nodes: int, choices: tuple[Resources, ...], cluster: str = "", restriction: str = ""
+) -> Shape:
     """A shape in the numbers of this snapshot."""
     number = cluster_number(cluster, snapshot.nodes.clusters)
-    requests = tuple(request_of(resources, snapshot.gpu_models, cluster=number) for resources in choices)
-    return Shape(nodes=nodes, choices=choices, requests=requests, cluster=cluster)
+    requests = tuple(
+        request_of(resources, snapshot.gpu_models, cluster=number, restriction=restriction) for resources in choices
+    )
+    return Shape(nodes=nodes, choices=choices, requests=requests, cluster=cluster, restriction=restriction)
 
 
 def shape_numbers(snapshot: Snapshot, rows: Ints) -> Ints:
@@ -56,7 +62,10 @@ def shape_numbers(snapshot: Snapshot, rows: Ints) -> Ints:
     table = snapshot.workloads
     columns = [
         column[rows]
-        for column in (table.nodes, table.cpu_milli, table.memory_bytes, table.gpus, table.gpu_model, table.cluster)
+        for column in (
+            *(table.nodes, table.cpu_milli, table.memory_bytes, table.gpus, table.gpu_model),
+            *(table.cluster, table.restriction),
+        )
     ]
     if table.choices:
         columns.append(_choice_numbers(snapshot, rows))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from mainstay.domain.quantity import Resources
-from mainstay.domain.workload import Mount, WorkloadSpec
+from mainstay.domain.workload import Mount, PodRef, WorkloadSpec
 
 
 class Seen(IntEnum):
@@ -92,6 +92,11 @@ class Wanted:
     Without it the end of one rank could leave the columns before its gang has been judged.
     """
 
+    @property
+    def guest(self) -> PodRef | None:
+        """The pod that others made for this rank; None where it is ours to make."""
+        return self.spec.guests[self.allocation.rank] if self.spec.guests else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
@@ -172,4 +177,56 @@ class ForgetPod:
     name: str
 
 
-PodAction = CreatePod | DeletePod | ForgetPod
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindPod:
+    """Give a guest its place. At most once for each UID, for ever: the API server compares and swaps."""
+
+    name: str
+    """The name of its allocation's pod, for who reads it."""
+    node: str
+    pod: PodRef
+    attempt: int
+    """A pod that has been let go of by a later attempt is not bound by an earlier one any more."""
+    holds: Resources
+    restriction: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasePod:
+    """See to it that no binding of this attempt, or of one before it, can still reach a guest."""
+
+    name: str
+    pod: PodRef
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvictPod:
+    """Ask for the end of a guest, where its disruption budget allows it. If it is gone already: as `SeekPod`."""
+
+    name: str
+    node: str
+    pod: PodRef
+    grace_seconds: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeekPod:
+    """A guest on record is not reported: look for it, and if it is gone, report its end in the next looks."""
+
+    name: str
+    node: str
+    """Where it was placed; empty if it was not. That node may still have to end what vanished from the cluster."""
+    pod: PodRef
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TellPod:
+    """Write on a guest why it waits, where its owner looks for that."""
+
+    name: str
+    pod: PodRef
+    words: str
+
+
+PodAction = CreatePod | DeletePod | ForgetPod | BindPod | ReleasePod | EvictPod | SeekPod | TellPod

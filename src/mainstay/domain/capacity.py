@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mainstay.domain.allocation import PodState
+from mainstay.domain.guest import Guest
 from mainstay.domain.quantity import Resources
 
 
@@ -15,6 +16,8 @@ class NodeState:
     name: str
     capacity: Resources
     ready: bool
+    admits: tuple[str, ...] = ()
+    """The restrictions (of guests) that it meets and takes pods of, ready or not for what has none; sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,8 @@ class ClusterState:
     """The cluster's own time of the look (UTC microseconds); 0 if it does not say. Nothing later has been witnessed."""
     identity: str = ""
     """Which cluster was looked at, as its connector tells it; empty if it does not say."""
+    guests: tuple[Guest, ...] = ()
+    """Every pod that others made and that asks us for a place, by UID; placed ones too, until their end is old."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,8 @@ class ClusterSettings:
     """Of a simulated cluster."""
     agent_token: str = ""
     """SHA-256 of the token of its agent, in hex: 256 bits of chance cannot be found from it."""
+    scheduler_name: str = "mainstay"
+    """Pods of others that name it as their scheduler are placed by us; empty: none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,10 +29,11 @@ class RowVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapacityLeft:
-    """The node must be ready and have at least so much free."""
+    """The node must be ready (or admit the restriction, if there is one) and have at least so much free."""
 
     node_key: int
     resources: Resources
+    restriction: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +123,13 @@ class Advance(Action):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopPod(Action):
     """The pod of this allocation is no longer wanted."""
+
+    allocation_key: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnterPod(Action):
+    """Somebody is about to run a command in the pod of this allocation: only that is put on record. Refused once it has ended."""
 
     allocation_key: int
 

@@ -33,6 +33,7 @@ class Code(StrEnum):
     GANG_MEMBER_ENDED = "GangMemberEnded"
     STOP_REQUESTED = "StopRequested"
     STOPPED = "Stopped"
+    COMMAND_RUN = "CommandRun"
     METERED = "Metered"
     MODEL_REGISTERED = "ModelRegistered"
     DEPLOY_REQUESTED = "DeployRequested"
@@ -61,6 +62,11 @@ class Code(StrEnum):
     CLUSTER_IN_USE = "ClusterInUse"
     NO_SUCH_CLUSTER = "NoSuchCluster"
     WAITS_FOR_CLUSTER = "WaitsForCluster"
+    NO_NODE_ADMITS = "NoNodeAdmits"
+    WAITS_FOR_GROUP = "WaitsForGroup"
+    CANNOT_BE_PLACED = "CannotBePlaced"
+    WITHDRAWN = "Withdrawn"
+    NOT_BOUND = "NotBound"
     GUARD_FAILED = "GuardFailed"
     CAPACITY_TAKEN = "CapacityTaken"
     EPOCH_PASSED = "EpochPassed"
@@ -92,6 +98,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.GANG_MEMBER_ENDED: "stopped because rank {rank} of its gang ended",
         Code.STOP_REQUESTED: "stop requested by {by}",
         Code.STOPPED: "stopped on request",
+        Code.COMMAND_RUN: "{by} runs a command in it: {command}",
         Code.METERED: "usage recorded",
         Code.MODEL_REGISTERED: "model {model} version {version} registered",
         Code.DEPLOY_REQUESTED: "endpoint {endpoint} is to serve {model} version {version}",
@@ -120,6 +127,11 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.CLUSTER_IN_USE: "cluster {object} still holds {pods} pods; drain it and remove it once they have ended",
         Code.NO_SUCH_CLUSTER: "no such cluster: {object}",
         Code.WAITS_FOR_CLUSTER: "waits for cluster {object}: {detail}",
+        Code.NO_NODE_ADMITS: "no node meets the selector, the affinity and the tolerations of the pod",
+        Code.WAITS_FOR_GROUP: "waits for its group {object}: {present} of {size} pods are there",
+        Code.CANNOT_BE_PLACED: "cannot be placed by mainstay: {detail}",
+        Code.WITHDRAWN: "its pod was deleted in its cluster",
+        Code.NOT_BOUND: "could not be given its place and waits for another: {detail}",
         Code.GUARD_FAILED: "{object} changed since it was read (version {read}, now {now})",
         Code.CAPACITY_TAKEN: "the capacity of {node} was taken in the meantime",
         Code.EPOCH_PASSED: "another leader has taken over (epoch {held}, now {now})",

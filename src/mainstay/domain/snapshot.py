@@ -41,6 +41,8 @@ class NodeTable:
     used_gpus: Ints
     names: tuple[str, ...]
     clusters: tuple[str, ...]
+    admits: Mapping[str, Bools] = field(default_factory=dict)
+    """Restriction -> whether the node meets it and its cluster takes work; counts instead of `ready` for what has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,7 @@ class WorkloadTable:
     key: Ints
     version: Ints
     kind: Ints
-    """Index into `KINDS` order: 0 job, 1 service."""
+    """Index into the order of `Kind`: 0 job, 1 service, 2 pod."""
     phase: Ints
     priority: Ints
     attempt: Ints
@@ -67,6 +69,8 @@ class WorkloadTable:
     """The request of one pod (the first choice), 0 in `gpu_model` = any."""
     cluster: Ints
     """Index into `Snapshot.cluster_names`: the cluster it must run in; 0 is "any"."""
+    restriction: Ints
+    """Index into `Snapshot.restrictions`; 0 is "none"."""
     choices: Mapping[int, tuple[Resources, ...]]
     """All choices in order, by key, only for workloads that have more than one."""
     max_duration_seconds: Ints
@@ -131,5 +135,7 @@ class Snapshot:
     """Cluster -> up to which instant of its own time it has been witnessed: what is RUNNING ran until then."""
     cluster_names: tuple[str, ...] = ("",)
     """Vocabulary of `WorkloadTable.cluster`; entry 0 is the empty string."""
+    restrictions: tuple[str, ...] = ("",)
+    """Vocabulary of `WorkloadTable.restriction`; entry 0 is the empty string."""
     closed_clusters: Mapping[str, Reason] = field(default_factory=dict)
     """Cluster -> why nothing new is placed there, for those of which that is so."""

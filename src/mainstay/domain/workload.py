@@ -14,6 +14,8 @@ class Kind(StrEnum):
 
     JOB = "job"
     SERVICE = "service"
+    POD = "pod"
+    """A guest: pods that others made in a Kubernetes cluster, and that we only give a place."""
 
 
 class Phase(IntEnum):
@@ -46,7 +48,8 @@ class Phase(IntEnum):
 
 
 WAITING = (Phase.PENDING, Phase.QUEUED)
-ACTIVE = (Phase.PROVISIONING, Phase.PULLING, Phase.STARTING, Phase.RUNNING, Phase.UNKNOWN)
+STARTING = (Phase.PROVISIONING, Phase.PULLING, Phase.STARTING)
+ACTIVE = (*STARTING, Phase.RUNNING, Phase.UNKNOWN)
 
 LEGAL_TRANSITIONS: frozenset[tuple[Phase, Phase]] = frozenset(
     [(before, after) for before in WAITING for after in (*WAITING, *ACTIVE, Phase.STOPPED, Phase.FAILED)]
@@ -73,6 +76,15 @@ class Mount:
 
     path: str
     tree: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodRef:
+    """A pod that others made, as its cluster calls it. `uid` means it and no other that ever has its name."""
+
+    namespace: str
+    name: str
+    uid: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +116,10 @@ class WorkloadSpec:
     """HTTP path that answers 200 once the pod can serve; empty: ready as soon as it runs."""
     cluster: str = ""
     """The only cluster where it may run; empty: any."""
+    guests: tuple[PodRef, ...] = ()
+    """Of the kind `pod`: the pods that are there already, by rank."""
+    restriction: str = ""
+    """Which nodes will do, as the nodes themselves say in `NodeState.admits`; empty: every one that is ready."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

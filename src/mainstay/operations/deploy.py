@@ -12,6 +12,7 @@ from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint
 from mainstay.domain.workload import Kind, Mount, Phase, RetryPolicy, Workload, WorkloadSpec
+from mainstay.operations.infra import require_known
 from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
 from mainstay.operations.services import Services
 from mainstay.operations.submit import Draw, JobRequest, check, new_workload
@@ -27,12 +28,13 @@ READY_PATH = "/v2/health/ready"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployRequest:
-    """What to serve, where, and how large one replica is. Empty names mean the name of the workload."""
+    """What to serve, where, and how large one replica is. Empty names mean the name of the workload; no cluster, any."""
 
     workload: str
     endpoint: str
     model: str
     path: str
+    cluster: str
     resources: Resources
 
 
@@ -51,6 +53,7 @@ async def deploy(
     principal.require(Permission.DEPLOY)
     if done := await services.offload(replayed, services.store, principal, request):
         return done
+    await services.offload(require_known, services.store, (wish.cluster,))
     workload = await services.offload(services.store.workload, wish.workload, tenant=principal.tenant)
     tree = await _model_tree(services, workload, wish.path)
     for last in (False,) * (DEPLOY_ATTEMPTS - 1) + (True,):
@@ -140,7 +143,7 @@ def _commit(
         version = max((row.version for row in known), default=0) + 1
         actions.append(_registration(workload, principal, model=model, version=version, tree=tree))
     service = new_workload(
-        _service(endpoint_name, model=model, version=version, tree=tree, resources=wish.resources),
+        _service(endpoint_name, wish, model=model, version=version, tree=tree),
         principal,
         project=workload.project,
         queue=workload.queue,
@@ -184,14 +187,15 @@ def _registration(workload: Workload, principal: Principal, *, model: str, versi
     )
 
 
-def _service(name: str, *, model: str, version: int, tree: str, resources: Resources) -> WorkloadSpec:
+def _service(name: str, wish: DeployRequest, *, model: str, version: int, tree: str) -> WorkloadSpec:
     """The workload that answers for a model: our model server over the model's files, started again whenever it ends."""
     return WorkloadSpec(
         kind=Kind.SERVICE,
         name=name,
         run=("python", "-m", "mainstay.serving", "--model", "model", "--name", model, "--version", str(version)),
         mounts=(Mount(path="model", tree=tree),),
-        choices=(resources,),
+        choices=(wish.resources,),
+        cluster=wish.cluster,
         retry=RetryPolicy(always=True, backoff_seconds=1, backoff_seconds_max=60),
         stop_grace_seconds=SERVING_GRACE_SECONDS,
         port=True,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mainstay.decide import explain as explaining
+from mainstay.domain.workload import STARTING
 from mainstay.operations.infra import require_known
 from mainstay.operations.principal import Permission, Principal
 from mainstay.operations.submit import JobRequest, check
@@ -23,4 +26,7 @@ def explain(store: Store, principal: Principal, reference: str, *, now: int) -> 
     workload = store.workload(reference, tenant=principal.tenant)
     if workload.phase.final:
         return None
-    return explaining.explain(store.snapshot(now=now, seed=0), workload.key)
+    found = explaining.explain(store.snapshot(now=now, seed=0), workload.key)
+    # What its cluster says of pods that are starting stands with the workload; the columns of a snapshot know no words.
+    starting = workload.phase is found.phase and workload.phase in STARTING
+    return replace(found, reason=workload.reason) if starting else found

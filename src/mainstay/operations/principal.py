@@ -20,6 +20,8 @@ class Permission(StrEnum):
     STOP = "stop"
     DEPLOY = "deploy"
     UPLOAD = "upload"
+    ENTER = "enter"
+    """Running commands in pods and reaching their ports: more than reading, since files and secrets of a run lie open to it."""
     MANAGE = "manage"
     """What belongs to the whole platform: its clusters."""
     CARRY = "carry"

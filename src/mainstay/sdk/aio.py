@@ -6,6 +6,7 @@ import asyncio
 import builtins
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,13 +16,23 @@ import httpx2
 
 from mainstay.sdk import calls
 from mainstay.sdk.client import CHUNK_BYTES, LOOK_SECONDS, LOOK_SECONDS_MAX
-from mainstay.sdk.config import find
-from mainstay.sdk.errors import RunFailed
-from mainstay.sdk.request import Answer, Flow, Request, Result, Tries, require_success
+from mainstay.sdk.config import find, trusted
+from mainstay.sdk.errors import ApiError, RunFailed
+from mainstay.sdk.inside import (
+    AsyncCommand,
+    AsyncPortConnection,
+    CommandResult,
+    Output,
+    command_request,
+    port_request,
+)
+from mainstay.sdk.request import Answer, Flow, Request, Result, Tries, not_ours, require_success
 from mainstay.sdk.runs import FINAL, RunView
+from mainstay.sdk.sockets import AsyncSocket, opening
 from mainstay.sdk.streams import SILENCE_SECONDS, FollowEvents, Following, FollowLog, Parser
 from mainstay.wire.job import Job
 from mainstay.wire.requests import ClusterRequest, DeployRequest
+from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL
 from mainstay.wire.views import (
     AgentTokenView,
     ClusterView,
@@ -59,7 +70,11 @@ class AsyncClient:
         self._retries = retries
         self._sleep = sleep
         self._http = httpx2.AsyncClient(
-            base_url=found.url, headers={"Authorization": f"Bearer {found.token}"}, timeout=timeout, trust_env=False
+            base_url=found.url,
+            headers={"Authorization": f"Bearer {found.token}"},
+            timeout=timeout,
+            trust_env=False,
+            verify=trusted(),
         )
 
     async def __aenter__(self) -> Self:
@@ -209,12 +224,17 @@ class AsyncClient:
         endpoint: str | None = None,
         model: str | None = None,
         path: str = "model",
+        infra: str = "",
         cpu: str = "1",
         memory: str = "1GB",
         key: str | None = None,
     ) -> EndpointView:
-        """Serve the model that a run made. What serves now goes on until the new version is healthy."""
-        request = DeployRequest(workload=ref, endpoint=endpoint, model=model, path=path, cpu=cpu, memory=memory)
+        """Serve the model that a run made, on the cluster `infra` or on any. What serves now goes on until the new
+        version is healthy.
+        """
+        request = DeployRequest(
+            workload=ref, endpoint=endpoint, model=model, path=path, infra=infra, cpu=cpu, memory=memory
+        )
         return await self._run(calls.deploy(request, key=key))
 
     async def remove_endpoint(self, name: str) -> None:
@@ -224,6 +244,35 @@ class AsyncClient:
     async def predict(self, endpoint: str, body: dict[str, Any], *, model: str = "") -> dict[str, Any]:
         """Ask an endpoint (Open Inference Protocol v2). `model` where it has another name than the endpoint."""
         return await self._run(calls.predict(endpoint, body, model=model))
+
+    async def exec(self, ref: str, argv: Sequence[str], *, input: bytes = b"", rank: int = 0) -> CommandResult:  # noqa: A002
+        """Run a command in a pod that runs, beside its own program, to its end. All of its output is held in memory."""
+        output = Output()
+        async with self.command(ref, argv, stdin=bool(input), rank=rank) as command:
+            # A command that answers while it is fed must be read meanwhile.
+            feeding = asyncio.create_task(_feed(command, input))
+            try:
+                while (said := await command.receive()) is not None:
+                    output.add(*said)
+            finally:
+                feeding.cancel()
+                await asyncio.gather(feeding, return_exceptions=True)
+            return output.result(command)
+
+    @asynccontextmanager
+    async def command(
+        self, ref: str, argv: Sequence[str], *, stdin: bool = True, tty: bool = False, rank: int = 0
+    ) -> AsyncIterator[AsyncCommand]:
+        """A command in a pod that runs, to talk with; with `tty` it has a terminal. It ends with the block."""
+        request = command_request(ref, argv, rank=rank, stdin=stdin, tty=tty)
+        async with self._socket(request, EXEC_PROTOCOL) as socket:
+            yield AsyncCommand(socket)
+
+    @asynccontextmanager
+    async def connect(self, ref: str, port: int, *, rank: int = 0) -> AsyncIterator[AsyncPortConnection]:
+        """A connection to a port of a pod that runs. It ends with the block."""
+        async with self._socket(port_request(ref, port, rank=rank), PORT_PROTOCOL) as socket:
+            yield AsyncPortConnection(socket)
 
     async def upload(self, folder: Path) -> str:
         """Send a folder; the digest of its tree."""
@@ -278,6 +327,32 @@ class AsyncClient:
                     request.sink.write(chunk)
                 return Answer(status=200, headers=response.headers, content=b"")
             return Answer(status=response.status_code, headers=response.headers, content=await response.aread())
+        finally:
+            await response.aclose()
+
+    @asynccontextmanager
+    async def _socket(self, request: Request, protocol: str) -> AsyncIterator[AsyncSocket]:
+        """An open WebSocket. Not tried again: a command may have begun. Raises ApiError, Unreachable."""
+        try:
+            response = await self._http.send(
+                self._http.build_request(
+                    request.method, request.path, params=request.params, headers=opening(protocol)
+                ),
+                stream=True,
+            )
+        except httpx2.TransportError as error:
+            Tries(0).pause_after_failure(self.url, error)
+            raise
+        try:
+            if response.status_code != 101:
+                content = await response.aread()
+                require_success(Answer(status=response.status_code, headers=response.headers, content=content))
+                raise ApiError(not_ours(response.status_code))
+            socket = AsyncSocket(response.extensions["network_stream"])
+            try:
+                yield socket
+            finally:
+                await socket.close()
         finally:
             await response.aclose()
 
@@ -341,6 +416,10 @@ class AsyncRun(RunView):
         """Its log in pieces."""
         return self._client.logs(self.id, rank=rank, follow=follow)
 
+    async def exec(self, argv: Sequence[str], *, input: bytes = b"", rank: int = 0) -> CommandResult:  # noqa: A002
+        """Run a command in one of its pods, beside its own program, to its end."""
+        return await self._client.exec(self.id, argv, input=input, rank=rank)
+
     async def stop(self) -> Self:
         """Ask for its end."""
         self.view = (await self._client.stop(self.id)).view
@@ -364,3 +443,10 @@ async def chunks(path: Path) -> AsyncIterator[bytes]:
     with path.open("rb") as file:
         while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
             yield chunk
+
+
+async def _feed(command: AsyncCommand, data: bytes) -> None:
+    """All of the input, and its end. A command that does not want it may end before."""
+    if data:
+        await command.send(data)
+        await command.end_input()

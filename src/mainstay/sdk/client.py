@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -13,13 +14,24 @@ from typing import Any, Self, TypeVar
 import httpx2
 
 from mainstay.sdk import calls
-from mainstay.sdk.config import find
-from mainstay.sdk.errors import RunFailed
-from mainstay.sdk.request import Answer, Flow, Request, Result, Tries, require_success
+from mainstay.sdk.config import find, trusted
+from mainstay.sdk.errors import ApiError, RunFailed
+from mainstay.sdk.inside import (
+    Command,
+    CommandResult,
+    Output,
+    PortConnection,
+    beside,
+    command_request,
+    port_request,
+)
+from mainstay.sdk.request import Answer, Flow, Request, Result, Tries, not_ours, require_success
 from mainstay.sdk.runs import FINAL, RunView
+from mainstay.sdk.sockets import Socket, opening
 from mainstay.sdk.streams import SILENCE_SECONDS, FollowEvents, Following, FollowLog, Parser
 from mainstay.wire.job import Job
 from mainstay.wire.requests import ClusterRequest, DeployRequest
+from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL
 from mainstay.wire.views import (
     AgentTokenView,
     ClusterView,
@@ -62,7 +74,11 @@ class Client:
         self._retries = retries
         self._sleep = sleep
         self._http = httpx2.Client(
-            base_url=found.url, headers={"Authorization": f"Bearer {found.token}"}, timeout=timeout, trust_env=False
+            base_url=found.url,
+            headers={"Authorization": f"Bearer {found.token}"},
+            timeout=timeout,
+            trust_env=False,
+            verify=trusted(),
         )
 
     def __enter__(self) -> Self:
@@ -209,12 +225,17 @@ class Client:
         endpoint: str | None = None,
         model: str | None = None,
         path: str = "model",
+        infra: str = "",
         cpu: str = "1",
         memory: str = "1GB",
         key: str | None = None,
     ) -> EndpointView:
-        """Serve the model that a run made. What serves now goes on until the new version is healthy."""
-        request = DeployRequest(workload=ref, endpoint=endpoint, model=model, path=path, cpu=cpu, memory=memory)
+        """Serve the model that a run made, on the cluster `infra` or on any. What serves now goes on until the new
+        version is healthy.
+        """
+        request = DeployRequest(
+            workload=ref, endpoint=endpoint, model=model, path=path, infra=infra, cpu=cpu, memory=memory
+        )
         return self._run(calls.deploy(request, key=key))
 
     def remove_endpoint(self, name: str) -> None:
@@ -224,6 +245,30 @@ class Client:
     def predict(self, endpoint: str, body: dict[str, Any], *, model: str = "") -> dict[str, Any]:
         """Ask an endpoint (Open Inference Protocol v2). `model` where it has another name than the endpoint."""
         return self._run(calls.predict(endpoint, body, model=model))
+
+    def exec(self, ref: str, argv: Sequence[str], *, input: bytes = b"", rank: int = 0) -> CommandResult:  # noqa: A002
+        """Run a command in a pod that runs, beside its own program, to its end. All of its output is held in memory."""
+        output = Output()
+        with self.command(ref, argv, stdin=bool(input), rank=rank) as command:
+            with beside(lambda: _feed(command, input)):
+                while (said := command.receive()) is not None:
+                    output.add(*said)
+            return output.result(command)
+
+    @contextmanager
+    def command(
+        self, ref: str, argv: Sequence[str], *, stdin: bool = True, tty: bool = False, rank: int = 0
+    ) -> Iterator[Command]:
+        """A command in a pod that runs, to talk with; with `tty` it has a terminal. It ends with the block."""
+        request = command_request(ref, argv, rank=rank, stdin=stdin, tty=tty)
+        with self._socket(request, EXEC_PROTOCOL) as socket:
+            yield Command(socket)
+
+    @contextmanager
+    def connect(self, ref: str, port: int, *, rank: int = 0) -> Iterator[PortConnection]:
+        """A connection to a port of a pod that runs. It ends with the block."""
+        with self._socket(port_request(ref, port, rank=rank), PORT_PROTOCOL) as socket:
+            yield PortConnection(socket)
 
     def upload(self, folder: Path) -> str:
         """Send a folder; the digest of its tree."""
@@ -278,6 +323,32 @@ class Client:
                     request.sink.write(chunk)
                 return Answer(status=200, headers=response.headers, content=b"")
             return Answer(status=response.status_code, headers=response.headers, content=response.read())
+        finally:
+            response.close()
+
+    @contextmanager
+    def _socket(self, request: Request, protocol: str) -> Iterator[Socket]:
+        """An open WebSocket. Not tried again: a command may have begun. Raises ApiError, Unreachable."""
+        try:
+            response = self._http.send(
+                self._http.build_request(
+                    request.method, request.path, params=request.params, headers=opening(protocol)
+                ),
+                stream=True,
+            )
+        except httpx2.TransportError as error:
+            Tries(0).pause_after_failure(self.url, error)
+            raise
+        try:
+            if response.status_code != 101:
+                content = response.read()
+                require_success(Answer(status=response.status_code, headers=response.headers, content=content))
+                raise ApiError(not_ours(response.status_code))
+            socket = Socket(response.extensions["network_stream"])
+            try:
+                yield socket
+            finally:
+                socket.close()
         finally:
             response.close()
 
@@ -341,6 +412,10 @@ class Run(RunView):
         """Its log in pieces."""
         return self._client.logs(self.id, rank=rank, follow=follow)
 
+    def exec(self, argv: Sequence[str], *, input: bytes = b"", rank: int = 0) -> CommandResult:  # noqa: A002
+        """Run a command in one of its pods, beside its own program, to its end."""
+        return self._client.exec(self.id, argv, input=input, rank=rank)
+
     def stop(self) -> Self:
         """Ask for its end."""
         self.view = self._client.stop(self.id).view
@@ -364,3 +439,10 @@ def chunks(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
+
+
+def _feed(command: Command, data: bytes) -> None:
+    """All of the input, and its end. A command that does not want it may end before."""
+    if data:
+        command.send(data)
+        command.end_input()

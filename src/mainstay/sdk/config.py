@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -54,6 +55,21 @@ def checked(server: Server) -> Server:
         msg = f"refusing to send a token over plain http to {parts.hostname}"
         raise NotConfigured(msg, hint="use https")
     return server
+
+
+def trusted() -> ssl.SSLContext | bool:
+    """Who vouches for the platform: the authorities in the file that $MAINSTAY_CA_FILE names, else those of this machine.
+
+    Raises NotConfigured.
+    """
+    path = os.environ.get("MAINSTAY_CA_FILE", "")
+    if not path:
+        return True
+    try:
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:
+        msg = f"there are no certificates of authorities in {path}: {error.strerror or error}"
+        raise NotConfigured(msg, hint="let MAINSTAY_CA_FILE name a file with certificates as PEM") from error
 
 
 def running_here() -> Server | None:

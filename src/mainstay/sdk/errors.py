@@ -51,6 +51,10 @@ class RunFailed(SdkError):
         self.view = view
 
 
+class CommandTooLong(SdkError):
+    """A command that cannot be sent; nothing was."""
+
+
 class FilesRefused(SdkError):
     """What arrived is not what was announced, or may not be written where it should go."""
 

@@ -43,7 +43,7 @@ class Request:
 
     method: str
     path: str
-    params: Mapping[str, str | int | bool] = field(default_factory=dict)
+    params: Mapping[str, str | int | bool | list[str]] = field(default_factory=dict)
     json: str = ""
     file: Path | None = None
     sink: Sink | None = None
@@ -88,7 +88,7 @@ class Answer:
         try:
             return view.model_validate_json(self.content)
         except ValidationError as error:
-            raise ApiError(_not_ours(self.status)) from error
+            raise ApiError(not_ours(self.status)) from error
 
 
 Flow: TypeAlias = Generator[Request, Answer, Result]
@@ -101,11 +101,12 @@ def require_success(answer: Answer) -> Answer:
     try:
         problem = Problem.model_validate_json(answer.content)
     except ValidationError:
-        problem = _not_ours(answer.status)
+        problem = not_ours(answer.status)
     raise ApiError(problem)
 
 
-def _not_ours(status: int) -> Problem:
+def not_ours(status: int) -> Problem:
+    """What is said of an answer that no platform gives."""
     return Problem(
         title="Unexpected answer",
         status=status,

@@ -23,15 +23,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=50, help="so many seeds, from --first on")
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--events", type=int, default=2_000, help="events under faults, for each seed")
+    parser.add_argument("--guests", action="store_true", help="others make pods in the cluster too")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args(arguments)
     quieten()
     first, count = (options.seed, 1) if options.seed is not None else (options.first, options.seeds)
+    command = f"python -m mainstay.simulation{' --guests' if options.guests else ''} --events {options.events}"
     began = time.monotonic()
     outcomes = []
-    for outcome in run_all(range(first, first + count), events=options.events, processes=options.processes):
+    for outcome in run_all(
+        range(first, first + count), events=options.events, processes=options.processes, guests=options.guests
+    ):
         outcomes.append(outcome)
-        _show(outcome, events=options.events, number=len(outcomes), count=count)
+        _show(outcome, command=command, number=len(outcomes), count=count)
     seconds = time.monotonic() - began
     events = sum(outcome.events for outcome in outcomes)
     violations = sum(bool(outcome.violations) for outcome in outcomes)
@@ -51,19 +55,19 @@ def quieten() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
-def run_all(seeds: range, *, events: int, processes: int) -> Iterator[Outcome]:
+def run_all(seeds: range, *, events: int, processes: int, guests: bool = False) -> Iterator[Outcome]:
     """The outcomes in the order of the seeds."""
     if processes <= 1:
-        yield from (simulate(seed, events=events) for seed in seeds)
+        yield from (simulate(seed, events=events, guests=guests) for seed in seeds)
         return
     with ProcessPoolExecutor(processes) as pool:
-        yield from pool.map(partial(simulate, events=events), seeds, chunksize=4)
+        yield from pool.map(partial(simulate, events=events, guests=guests), seeds, chunksize=4)
 
 
-def _show(outcome: Outcome, *, events: int, number: int, count: int) -> None:
+def _show(outcome: Outcome, *, command: str, number: int, count: int) -> None:
     if outcome.violations:
         print(f"VIOLATION, seed {outcome.seed}: {outcome.violations[0]}")
-        print(f"  replay: python -m mainstay.simulation --seed {outcome.seed} --events {events}", flush=True)
+        print(f"  replay: {command} --seed {outcome.seed}", flush=True)
     elif number % 25 == 0 or number == count:
         print(f"  {number} of {count} seeds", flush=True)
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from mainstay.clusters.simulated import Machines, Witnessed
+from mainstay.clusters.simulated import Lodgers, Machines, Witnessed
 from mainstay.decide.billing import charges
 from mainstay.domain.allocation import Seen
 from mainstay.domain.artifact import Entry, Tree
@@ -19,6 +19,7 @@ from mainstay.domain.workload import Kind, Phase, Workload
 from mainstay.operations import costs
 from mainstay.ports import Store, WorkloadFilter
 from mainstay.simulation.history import History
+from mainstay.simulation.owners import GPU_NODE
 from mainstay.simulation.users import TENANTS, USERS, Answers
 
 FOR_EVER = 1 << 60
@@ -29,9 +30,10 @@ GROUPINGS: tuple[GroupBy, ...] = ("workload", "project", "day")
 class Checks:
     """Follows one simulated world; `violations` are sentences that begin with the number of the invariant."""
 
-    def __init__(self, machines: Machines) -> None:
+    def __init__(self, machines: Machines, lodgers: Lodgers) -> None:
         self.violations: list[str] = []
         self._machines = machines
+        self._lodgers = lodgers
         self._read = 0
         self._running: dict[str, Witnessed] = {}
         self._started: Counter[str] = Counter()
@@ -78,6 +80,7 @@ class Checks:
         workloads = _all_workloads(store)
         self._submissions(workloads, answers)
         self._pods(store, workloads)
+        self._guests(store, workloads)
         self._bills(store)
         history = History(store)
         history.against_rows(store, workloads)
@@ -142,6 +145,25 @@ class Checks:
         if ledger:
             self.violations.append(f"I4: usage of unknown allocations: {sorted(ledger)[:3]}")
 
+    def _guests(self, store: Store, workloads: dict[str, Workload]) -> None:
+        """I14: a guest has one place at most, on a node that it may use, and is a workload's of its own tenant."""
+        placed: dict[str, list[str]] = defaultdict(list)
+        for workload in workloads.values():
+            for pod in store.allocations(workload.key) if workload.spec.guests else ():
+                uid = workload.spec.guests[pod.rank].uid
+                if pod.started_at:
+                    placed[uid].append(pod.pod)
+                if self._lodgers.by_uid[uid].guest.tenant != workload.tenant:
+                    self.violations.append(f"I14: {workload.id} of {workload.tenant} is another tenant's pod")
+        for uid, lodger in self._lodgers.by_uid.items():
+            process = lodger.process
+            ran = process is not None and process.started_at > 0
+            if placed[uid] != ([process.name] if process is not None and ran else []):
+                self.violations.append(f"I14: {uid} is on record as {placed[uid]}, it ran as {process}")
+            node = self._machines.nodes.get(process.node) if process is not None else None
+            if node is not None and lodger.guest.restriction == GPU_NODE and not node.capacity.gpus:
+                self.violations.append(f"I14: {uid} was placed on {node.name}, which does not admit it")
+
     def _recorded(self, pod: str, records: list[tuple[UsageRecord, int]], prices: tuple[Price, ...]) -> None:
         """I4 of one pod: what is on record is what it ran, without a gap, and costs what the whole of it costs."""
         witnessed = self._intervals.get(pod, [])
@@ -157,15 +179,19 @@ class Checks:
                 self.violations.append(f"I4: the charges of {pod} do not add up to the cost of its time")
 
     def _ran(self, workload: Workload) -> None:
-        for rank in range(workload.spec.nodes):
-            pod = f"{workload.id}-{workload.attempt}-{rank}"
+        pods = [f"{workload.id}-{workload.attempt}-{rank}" for rank in range(workload.spec.nodes)]
+        if workload.spec.guests:
+            # One that alone got no place was let go of, and is somebody else's by now.
+            pods = [pod for pod in pods if pod in self._machines.processes] or pods
+        for pod in pods:
             if len(self._intervals.get(pod, [])) != 2:
                 self.violations.append(f"I1: {workload.id} succeeded, but {pod} was not seen to run to its end")
 
     def _left(self, workload: Workload) -> None:
         """R6: the output is what rank 0 of the attempt that succeeded has written, and nothing else."""
         pod = f"{workload.id}-{workload.attempt}-0"
-        written = self._machines.processes[pod].behaviour.files if workload.phase is Phase.SUCCEEDED else {}
+        keeps = workload.phase is Phase.SUCCEEDED and not workload.spec.guests
+        written = self._machines.processes[pod].behaviour.files if keeps else {}
         if workload.output != (digest_of(written) if written else ""):
             self.violations.append(f"R6: the output of {workload.id} is not what {pod} wrote: {workload.output!r}")
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar, cast
 
 from mainstay.clusters.simulated import SimulatedCluster
-from mainstay.domain.allocation import PodAction
+from mainstay.domain.allocation import BindPod, PodAction
 from mainstay.domain.capacity import ClusterState, LogChunk
-from mainstay.domain.errors import NotYet
+from mainstay.domain.errors import MainstayError, NotYet
 from mainstay.domain.plan import CommitResult, Epoch, Plan
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.workload import Workload
+from mainstay.ports import Process, Stream
 from mainstay.simulation.pace import pause
 from mainstay.store.store import SqlStore
 
@@ -54,6 +57,8 @@ class Profile:
 
 
 SCALES = (0, 1, 1, 4)
+LATE, COMES = 0.2, 0.05
+"""How often a binding is slow, and how likely one that is on its way comes with the next act."""
 CALM = Profile(**dict.fromkeys(asdict(Profile()), 0))
 
 
@@ -174,6 +179,8 @@ class FaultyCluster:
         self._dice = dice
         self._leaders = leaders
         self._before: ClusterState | None = None
+        self._late: list[BindPod] = []
+        """Bindings that were taken for lost, and may come after all that was done since."""
 
     async def observe(self) -> ClusterState:
         """The truth, an earlier truth once more, or a report that misses pods. On its way in any case."""
@@ -182,24 +189,36 @@ class FaultyCluster:
             return self._before
         seen = await self._cluster.observe()
         self._before = seen
-        missed = tuple(pod for pod in seen.pods if not self._dice.throw("pod_unreported"))
-        return seen if len(missed) == len(seen.pods) else replace(seen, pods=missed)
+        pods = tuple(pod for pod in seen.pods if not self._dice.throw("pod_unreported"))
+        guests = tuple(guest for guest in seen.guests if not self._dice.throw("pod_unreported"))
+        return replace(seen, pods=pods, guests=guests)
 
     async def act(self, action: PodAction, *, epoch: int) -> None:
         """Applied or not, with or without an answer, some time after it was sent."""
         await pause()
         if self._dice.throw("crash_before_act"):
             raise CrashError
+        if isinstance(action, BindPod) and self._dice.rng.random() < LATE:
+            self._late.append(action)
+            msg = "no reply came"
+            raise NotYet(msg)
         if self._dice.throw("act_lost"):
             msg = "the request was lost"
             raise NotYet(msg)
         await self._cluster.act(action, epoch=epoch)
         self._leaders.acted(self.name, epoch)
+        self._deliver_late()
         if self._dice.throw("crash_after_act"):
             raise CrashError
         if self._dice.throw("act_reply_lost"):
             msg = "the reply was lost"
             raise NotYet(msg)
+
+    def _deliver_late(self) -> None:
+        """An API server knows no epoch: it takes whatever comes."""
+        if self._late and self._dice.rng.random() < COMES:
+            with contextlib.suppress(MainstayError):
+                self._cluster.bind_late(self._late.pop(0))
 
     async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
         """Passed on."""
@@ -208,6 +227,16 @@ class FaultyCluster:
     def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
         """Passed on."""
         return self._cluster.outputs(pod)
+
+    def connect(self, pod: str, port: int) -> AbstractAsyncContextManager[Stream]:
+        """Passed on."""
+        return self._cluster.connect(pod, port)
+
+    def exec(
+        self, pod: str, argv: Sequence[str], *, stdin: bool = False, tty: bool = False
+    ) -> AbstractAsyncContextManager[Process]:
+        """Passed on."""
+        return self._cluster.exec(pod, argv, stdin=stdin, tty=tty)
 
     async def close(self) -> None:
         """Nothing to let go of."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from mainstay.clusters.simulated import Behaviour, Machines, SimulatedCluster
+from mainstay.clusters.simulated import Behaviour, Lodgers, Machines, SimulatedCluster
 from mainstay.decide.billing import default_price_book
 from mainstay.domain.allocation import CreatePod
 from mainstay.domain.capacity import NodeState
@@ -27,6 +27,7 @@ from mainstay.simulation.checks import Checks
 from mainstay.simulation.faults import CALM, CrashError, Dice, FaultyCluster, FaultyStore, Leaders, Profile
 from mainstay.simulation.files import MemoryArtifacts
 from mainstay.simulation.history import all_events
+from mainstay.simulation.owners import ANY_NODE, GPU_NODE, Owners
 from mainstay.simulation.pace import Steps, in_steps
 from mainstay.simulation.replica import Outside, Replica
 from mainstay.simulation.time import VirtualClock, VirtualTime
@@ -46,12 +47,23 @@ SETTLE_SECONDS_MAX = 1_800.0
 """Eight times the longest of sixty seeds: what has not settled by then never will."""
 CLOCK_JUMPS_SECONDS = (-86_400, -3_600, -60, 60, 3_600, 86_400)
 NODES = (
-    NodeState(name="cpu-0", capacity=Resources(cpu_milli=8_000, memory_bytes=16 * BYTES_PER_GIB), ready=True),
-    NodeState(name="cpu-1", capacity=Resources(cpu_milli=4_000, memory_bytes=16 * BYTES_PER_GIB), ready=True),
+    NodeState(
+        name="cpu-0",
+        capacity=Resources(cpu_milli=8_000, memory_bytes=16 * BYTES_PER_GIB),
+        ready=True,
+        admits=(ANY_NODE,),
+    ),
+    NodeState(
+        name="cpu-1",
+        capacity=Resources(cpu_milli=4_000, memory_bytes=16 * BYTES_PER_GIB),
+        ready=True,
+        admits=(ANY_NODE,),
+    ),
     NodeState(
         name="gpu-0",
         capacity=Resources(cpu_milli=16_000, memory_bytes=32 * BYTES_PER_GIB, gpus=4, gpu_model="H100"),
         ready=True,
+        admits=(ANY_NODE, GPU_NODE),
     ),
 )
 
@@ -82,7 +94,7 @@ class _Process:
 class World:
     """Everything of one seed."""
 
-    def __init__(self, seed: int, *, profile: Profile, folder: Path) -> None:
+    def __init__(self, seed: int, *, profile: Profile, folder: Path, guests: bool) -> None:
         self.outcome = Outcome(seed=seed)
         self._rng = random.Random(seed)
         self._time = VirtualTime()
@@ -92,10 +104,12 @@ class World:
         self.machines = Machines(
             VirtualClock(self._time), NODES, behaviour=lambda action: _behaviour(action, behaviours)
         )
+        self.lodgers = Lodgers(self.machines)
+        self._owners = Owners(self.machines, self.lodgers, random.Random(f"owners/{seed}")) if guests else None
         self._artifacts = MemoryArtifacts()
         self._answers = Answers()
         self._users = [User(principal, self._dice, self._answers) for principal in USERS]
-        self._checks = Checks(self.machines)
+        self._checks = Checks(self.machines, self.lodgers)
         self._trace = hashlib.sha256()
         self._queue: list[tuple[float, int, int, int, Steps]] = []
         self._numbers = itertools.count()
@@ -208,6 +222,7 @@ class World:
         down: list[str] = []
         while True:
             self.machines.settle()
+            self._let_owners_act()
             if self._dice.throw("pod_lost") and (live := self.machines.live()):
                 self.machines.lose(self._dice.rng.choice(live).name, detail="a fault of the simulation")
             if self._dice.throw("node_lost"):
@@ -219,6 +234,13 @@ class World:
                 process = self._dice.rng.choice(self._processes)
                 process.clock.offset_us = self._dice.rng.choice(CLOCK_JUMPS_SECONDS) * 1_000_000
             yield self._dice.rng.uniform(*WORLD_SECONDS)
+
+    def _let_owners_act(self) -> None:
+        if self._owners is not None:
+            if self._dice.profile is CALM:
+                self._owners.settle()
+            else:
+                self._owners.act()
 
     async def _crash(self, number: int) -> None:
         """The process is gone with all it held in memory; another one comes up after a while."""
@@ -236,7 +258,9 @@ class World:
     def _process(self, number: int, *, clock: VirtualClock | None = None) -> _Process:
         clock = clock or VirtualClock(self._time)
         store = cast("Store", FaultyStore(self._open(), self._dice, self._leaders))
-        cluster = cast("Cluster", FaultyCluster(SimulatedCluster("sim", self.machines), self._dice, self._leaders))
+        cluster = cast(
+            "Cluster", FaultyCluster(SimulatedCluster("sim", self.machines, self.lodgers), self._dice, self._leaders)
+        )
         outside = Outside(store=store, clusters={cluster.name: cluster}, artifacts=self._artifacts)
         replica = Replica(f"replica-{number}", outside, clock, self._dice)
         return _Process(replica=replica, clock=clock)
@@ -259,19 +283,19 @@ class World:
         self._trace.update(line.encode())
 
 
-def simulate(seed: int, *, events: int, profile: Profile | None = None) -> Outcome:
-    """Run one seed in a scratch directory in memory."""
+def simulate(seed: int, *, events: int, profile: Profile | None = None, guests: bool = False) -> Outcome:
+    """Run one seed in a scratch directory in memory. `guests`: others make pods there too."""
     shared = Path("/dev/shm")  # noqa: S108 the point is that it is memory
     parent = shared if shared.is_dir() else None
     folder = Path(tempfile.mkdtemp(prefix="mainstay-sim-", dir=parent))
     try:
-        return asyncio.run(_simulate(seed, events=events, profile=profile or Profile(), folder=folder))
+        return asyncio.run(_simulate(seed, events=events, profile=profile or Profile(), folder=folder, guests=guests))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _simulate(seed: int, *, events: int, profile: Profile, folder: Path) -> Outcome:
-    return await World(seed, profile=profile, folder=folder).run(events)
+async def _simulate(seed: int, *, events: int, profile: Profile, folder: Path, guests: bool) -> Outcome:
+    return await World(seed, profile=profile, folder=folder, guests=guests).run(events)
 
 
 def _behaviour(action: CreatePod, rng: random.Random) -> Behaviour:

@@ -222,6 +222,7 @@ class User:
             endpoint=self._dice.rng.choice(ENDPOINTS),
             model="",
             path=MODEL,
+            cluster="",
             resources=Resources(cpu_milli=500, memory_bytes=BYTES_PER_GIB),
         )
         return self._request("deploy", partial(self._ask_deployment, wish))

@@ -119,6 +119,7 @@ def new_workload_row(new: NewWorkload, reason: Reason, *, key: int, now: int, ve
         backoff_seconds_max=spec.retry.backoff_seconds_max,
         retry_always=int(spec.retry.always),
         cluster=spec.cluster,
+        restriction=spec.restriction,
         spec=spec_text(spec),
     )
 

@@ -8,8 +8,9 @@
    too, so the tenure cannot pass between this check and the commit.
 4. Read the rows of the plan, apply each action in memory, write what changed with its events and audit rows.
 
-Audited is every applied action of a plan without an epoch: those are the requests of people and programs. What the
-loops decide is in the event log, with the same reasons.
+Audited is every applied action of a plan without an epoch: those are the requests of people and programs. Submissions
+are audited whoever makes them: a cluster does, for the guests in it. What else the loops decide is in the event log, with
+the same reasons.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from mainstay.domain.plan import (
     Idempotency,
     Plan,
     Refused,
+    Submit,
 )
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.store import guards, tables
@@ -94,7 +96,7 @@ def _apply_all(world: World, plan: Plan) -> tuple[Refused, ...]:
         events = len(world.changes.events)
         reason = apply(world, action)
         if reason is None:
-            if plan.epoch is None and len(world.changes.events) > events:
+            if (plan.epoch is None or isinstance(action, Submit)) and len(world.changes.events) > events:
                 _audit(world, action)
             continue
         if plan.atomic:

@@ -43,12 +43,12 @@ def row_version_holds(world: World, guard: RowVersion) -> Reason | None:
 
 
 def capacity_left(world: World, guard: CapacityLeft) -> Reason | None:
-    """The node is ready, its cluster takes work and so much is free now.
+    """The node is ready, or admits the guest that is to be put there; its cluster takes work and so much is free now.
 
     Second line to the epoch: only one leader gives capacity away.
     """
     node = world.nodes.get(guard.node_key)
-    if node is not None and node["ready"] and world.takes_work(node["cluster"]) and _free(node, guard.resources):
+    if node is not None and _open(world, node, guard.restriction) and _free(node, guard.resources):
         return None
     name = node["name"] if node else str(guard.node_key)
     return Reason(code=Code.CAPACITY_TAKEN, object=name, numbers={"node": name})
@@ -239,6 +239,11 @@ def _row(world: World, guard: RowVersion) -> WorkloadRow | AllocationRow | Endpo
             return world.allocations.get(int(guard.key))
         case "endpoint":
             return world.endpoints.get(str(guard.key))
+
+
+def _open(world: World, node: NodeRow, restriction: str) -> bool:
+    admitted = restriction in node["admits"].split() if restriction else bool(node["ready"])
+    return admitted and world.takes_work(node["cluster"])
 
 
 def _free(node: NodeRow, wish: Resources) -> bool:

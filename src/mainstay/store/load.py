@@ -18,6 +18,7 @@ from mainstay.domain.plan import (
     Deploy,
     DrainCluster,
     DropCandidate,
+    EnterPod,
     IdentifyCluster,
     MoveEndpoint,
     ObserveCluster,
@@ -109,7 +110,7 @@ class Needs:
             case Advance(workload_key=key):
                 self.workloads.add(int(key))
                 self.pods_of.add(int(key))
-            case StopPod(allocation_key=key):
+            case StopPod(allocation_key=key) | EnterPod(allocation_key=key):
                 self.allocations.add(int(key))
             case ObservePod(allocation_key=key) | ClosePod(allocation_key=key):
                 self.conclusions.add(int(key))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 
-from mainstay.domain.allocation import Allocation
+from mainstay.domain.allocation import Allocation, Seen
 from mainstay.domain.capacity import Node
 from mainstay.domain.errors import NotFound
 from mainstay.domain.fleet import ClusterRecord, Stay
 from mainstay.domain.plan import AuditRow, Event
+from mainstay.domain.reason import Code
 from mainstay.domain.registry import Endpoint, ModelVersion
-from mainstay.domain.workload import Kind, Phase, Workload
+from mainstay.domain.workload import STARTING, Kind, Phase, Workload
 from mainstay.ports import WorkloadFilter
 from mainstay.store import codec, tables
 from mainstay.store.rows import (
@@ -66,7 +68,7 @@ def batches(values: Collection[T]) -> Iterator[list[T]]:
 
 
 def workload(connection: sa.Connection, reference: str, *, tenant: str) -> Workload:
-    """By id, or the newest by name: of the jobs, and of the services if no job has it. Raises NotFound.
+    """By id, or the newest by name: of the jobs, else of the services, else of the guests. Raises NotFound.
 
     An endpoint is named after the run that made its model, unless it is told otherwise: the name means the run.
     """
@@ -74,13 +76,13 @@ def workload(connection: sa.Connection, reference: str, *, tenant: str) -> Workl
     mine = sa.select(table).where(table.c.tenant == codec.storable(tenant))
     text = codec.storable(reference)
     by_name = mine.where(table.c.name == text).order_by(table.c.key.desc()).limit(1)
-    by_kind = (by_name.where(table.c.kind == codec.KINDS.index(kind)) for kind in (Kind.JOB, Kind.SERVICE))
+    by_kind = (by_name.where(table.c.kind == codec.KINDS.index(kind)) for kind in (Kind.JOB, Kind.SERVICE, Kind.POD))
     wanted = (mine.where(table.c.id == text), *by_kind)
     found = next((rows for query in wanted if (rows := fetch(connection, query))), None)
     if not found:
         msg = f"no such workload: {text}"
         raise NotFound(msg, object_=text, hint="list them with: mainstay ps -a")
-    return codec.workload_of(cast("SpecifiedWorkloadRow", found[0]))
+    return _explained(connection, found)[0]
 
 
 def workloads(connection: sa.Connection, which: WorkloadFilter, *, before: int, limit: int) -> tuple[Workload, ...]:
@@ -97,7 +99,41 @@ def workloads(connection: sa.Connection, which: WorkloadFilter, *, before: int, 
     if which.phases and not any(phase.final for phase in which.phases):
         # Says nothing new to us, but it is what SQLite must read to take the index of what is open.
         query = query.where(table.c.phase < sa.literal_column(str(int(Phase.SUCCEEDED))))
-    return tuple(codec.workload_of(cast("SpecifiedWorkloadRow", row)) for row in fetch(connection, query))
+    return _explained(connection, fetch(connection, query))
+
+
+def _explained(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> tuple[Workload, ...]:
+    """With what the cluster says of a pod that does not start or did not: decisions know codes and figures, no words."""
+    found = tuple(codec.workload_of(cast("SpecifiedWorkloadRow", row)) for row in rows)
+    asked = {row.key: row for row in found if row.phase in STARTING or row.reason.code in _OF_ONE_POD}
+    if not asked:
+        return found
+    table = tables.allocations
+    query = sa.select(table.c.workload_key, table.c.attempt, table.c.rank, table.c.seen, table.c.detail)
+    query = query.where(table.c.workload_key.in_(asked), table.c.detail != "").order_by(table.c.rank.desc())
+    said = {
+        pod["workload_key"]: pod["detail"]
+        for pod in fetch(connection, query)
+        if _is_meant(asked[pod["workload_key"]], attempt=pod["attempt"], rank=pod["rank"], seen=Seen(pod["seen"]))
+    }
+    return tuple(_with_detail(row, said[row.key]) if row.key in said else row for row in found)
+
+
+_OF_ONE_POD = frozenset({Code.START_FAILED, Code.OUTPUT_NOT_STORED})
+
+
+def _is_meant(workload: Workload, *, attempt: int, rank: int, seen: Seen) -> bool:
+    """Whether the words for a pod are the reason of its workload."""
+    if attempt != workload.attempt:
+        return False
+    if workload.phase in STARTING:
+        return seen in {Seen.PULLING, Seen.STARTING}
+    return rank == workload.reason.numbers.get("rank")
+
+
+def _with_detail(workload: Workload, detail: str) -> Workload:
+    reason = workload.reason
+    return replace(workload, reason=replace(reason, numbers={**reason.numbers, "detail": detail}))
 
 
 def allocations(connection: sa.Connection, workload_key: int) -> tuple[Allocation, ...]:

@@ -59,6 +59,7 @@ class WorkloadRow(TypedDict):
     backoff_seconds_max: int
     retry_always: int
     cluster: str
+    restriction: str
 
 
 class SpecifiedWorkloadRow(WorkloadRow):
@@ -113,6 +114,7 @@ class NodeRow(TypedDict):
     used_cpu_milli: int
     used_memory_bytes: int
     used_gpus: int
+    admits: str
     version: int
 
 

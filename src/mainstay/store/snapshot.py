@@ -21,7 +21,7 @@ from mainstay.domain.fleet import ClusterRecord
 from mainstay.domain.quantity import ANY_GPU, Resources
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
-from mainstay.domain.snapshot import AllocationTable, NodeTable, Snapshot, WorkloadTable
+from mainstay.domain.snapshot import AllocationTable, Bools, NodeTable, Snapshot, WorkloadTable
 from mainstay.domain.workload import Phase
 from mainstay.store import bills, codec, queries, tables
 from mainstay.store.columns import Column, Delta, columns_of, empty, joined, merged
@@ -69,6 +69,7 @@ class SnapshotCache:
             version=head["version"],
             gpu_models=tuple(reader.gpu_models),
             cluster_names=tuple(reader.cluster_names),
+            restrictions=tuple(reader.restrictions),
         )
 
 
@@ -82,6 +83,8 @@ _WORKLOAD = (
     *("infrastructure_failures", "user_failures", "infrastructure_max", "user_max"),
     *("backoff_seconds", "backoff_seconds_max", "retry_always"),
 )
+_NUMBERED = ("gpu_model", "cluster", "restriction")
+"""Text of workloads that the columns show by its number in a vocabulary."""
 _ALLOCATION = (
     *("key", "version", "workload_key", "attempt", "rank", "node_key", "cpu_milli", "memory_bytes", "gpus"),
     *("stop", "seen", "ready", "created_at", "started_at", "ended_at", "metered_until", "ending", "exit_code"),
@@ -100,9 +103,9 @@ class State:
     """Key -> (name, cluster), in the order of the rows."""
     names: tuple[str, ...] = ()
     clusters: tuple[str, ...] = ()
-    workloads: Mapping[str, Column] = field(
-        default_factory=lambda: empty((*_WORKLOAD, "gpu_model", "cluster"), flags=_FLAGS)
-    )
+    node_admits: Mapping[int, str] = field(default_factory=dict)
+    """Key -> the restrictions that the node meets, for those that meet any."""
+    workloads: Mapping[str, Column] = field(default_factory=lambda: empty((*_WORKLOAD, *_NUMBERED), flags=_FLAGS))
     choices: Mapping[int, tuple[Resources, ...]] = field(default_factory=dict)
     allocations: Mapping[str, Column] = field(default_factory=lambda: empty((*_ALLOCATION, "gpu_model"), flags=_FLAGS))
     owners: Mapping[int, tuple[str, str, str]] = field(default_factory=dict)
@@ -113,7 +116,10 @@ class State:
     closed: Mapping[str, Reason] = field(default_factory=dict)
     open_: Column = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
     """Whether each node is ready and its cluster takes work."""
+    admits: Mapping[str, Bools] = field(default_factory=dict)
+    """Restriction -> the same for what it restricts."""
     cluster_names: tuple[str, ...] = ("",)
+    restrictions: tuple[str, ...] = ("",)
 
     def snapshot(self, *, now: int, seed: int) -> Snapshot:
         """This state as a decision reads it. No copy."""
@@ -122,7 +128,9 @@ class State:
             seed=seed,
             version=self.version,
             gpu_models=self.gpu_models,
-            nodes=NodeTable(**{**self.nodes, "ready": self.open_}, names=self.names, clusters=self.clusters),
+            nodes=NodeTable(
+                **{**self.nodes, "ready": self.open_}, admits=self.admits, names=self.names, clusters=self.clusters
+            ),
             workloads=WorkloadTable(**self.workloads, choices=self.choices),
             allocations=AllocationTable(
                 **{"end" if name == "ending" else name: column for name, column in self.allocations.items()}
@@ -133,6 +141,7 @@ class State:
             addresses=self.addresses,
             observed=self.observed,
             cluster_names=self.cluster_names,
+            restrictions=self.restrictions,
             closed_clusters=self.closed,
         )
 
@@ -145,9 +154,11 @@ class _Reader:
         self.since = state.version
         self.gpu_models = list(state.gpu_models)
         self.cluster_names = list(state.cluster_names)
+        self.restrictions = list(state.restrictions)
         self.rows_read = 0
         self._numbers = {model: number for number, model in enumerate(self.gpu_models)}
         self._cluster_numbers = {name: number for number, name in enumerate(self.cluster_names)}
+        self._restriction_numbers = {name: number for number, name in enumerate(self.restrictions)}
 
     def first(self) -> bool:
         """Nothing is known yet: what has left the tables need not be read."""
@@ -180,6 +191,10 @@ class _Reader:
         """The clusters that workloads are bound to, likewise."""
         return _numbered(names, self.cluster_names, self._cluster_numbers)
 
+    def restrictions_numbered(self, names: Sequence[str]) -> Column:
+        """What keeps guests off nodes, likewise."""
+        return _numbered(names, self.restrictions, self._restriction_numbers)
+
 
 def _numbered(words: Sequence[str], vocabulary: list[str], numbers: dict[str, int]) -> Column:
     for word in words:
@@ -191,13 +206,17 @@ def _numbered(words: Sequence[str], vocabulary: list[str], numbers: dict[str, in
 
 def _with_nodes(state: State, reader: _Reader) -> State:
     table = tables.nodes
-    query = _select(table, _NODE, "gpu_model", "name", "cluster")
+    query = _select(table, _NODE, "gpu_model", "name", "cluster", "admits")
     rows = [row for chunk in reader.chunks(query, open_=sa.true()) for row in chunk]
-    gpu_model, name, cluster = (len(_NODE) + offset for offset in range(3))
+    gpu_model, name, cluster, admits = (len(_NODE) + offset for offset in range(4))
     columns = columns_of(rows, _NODE, flags=_FLAGS)
     columns["gpu_model"] = reader.numbered([row[gpu_model] for row in rows])
     delta = Delta(columns=columns, keep=np.ones(len(rows), dtype=np.bool_))
-    state = replace(state, nodes=merged(state.nodes, delta))
+    node_admits = {
+        **state.node_admits,
+        **{row[0]: row[admits] for row in rows if row[admits] or row[0] in state.node_admits},
+    }
+    state = replace(state, nodes=merged(state.nodes, delta), node_admits=node_admits)
     new = {row[0]: (row[name], row[cluster]) for row in rows if row[0] not in state.node_names}
     return _with_names(state, new) if new else state
 
@@ -206,10 +225,28 @@ def _with_clusters(state: State, rows: Sequence[ClusterRecord]) -> State:
     """Nodes of a cluster that takes no work are as good as not ready."""
     closed = {row.name: row.reason for row in rows if not row.takes_work}
     ready = state.nodes["ready"]
+    takes = np.array([cluster not in closed for cluster in state.clusters], dtype=np.bool_)
     if closed:
-        ready = ready & np.array([cluster not in closed for cluster in state.clusters], dtype=np.bool_)
+        ready = ready & takes
         ready.flags.writeable = False
-    return replace(state, open_=ready, closed=closed, observed={row.name: row.observed_at for row in rows})
+    return replace(
+        state,
+        open_=ready,
+        admits={restriction: mask & takes for restriction, mask in _admits(state).items()},
+        closed=closed,
+        observed={row.name: row.observed_at for row in rows},
+    )
+
+
+def _admits(state: State) -> dict[str, Bools]:
+    """By restriction, the nodes that meet it. O(nodes x restrictions in use)."""
+    masks: dict[str, Bools] = {}
+    keys = state.nodes["key"]
+    for key, admits in state.node_admits.items():
+        row = int(np.searchsorted(keys, key))
+        for restriction in admits.split():
+            masks.setdefault(restriction, np.zeros(keys.size, dtype=np.bool_))[row] = True
+    return masks
 
 
 def _with_names(state: State, new: Mapping[int, tuple[str, str]]) -> State:
@@ -226,12 +263,13 @@ def _with_names(state: State, new: Mapping[int, tuple[str, str]]) -> State:
 
 def _with_workloads(state: State, reader: _Reader) -> State:
     table = tables.workloads
-    query = _select(table, _WORKLOAD, "choices_count", "gpu_model", "cluster")
-    parts = [columns_of((), (*_WORKLOAD, "choices_count", "gpu_model", "cluster"), flags=_FLAGS)]
+    query = _select(table, _WORKLOAD, "choices_count", *_NUMBERED)
+    parts = [columns_of((), (*_WORKLOAD, "choices_count", *_NUMBERED), flags=_FLAGS)]
     for rows in reader.chunks(query, open_=table.c.phase < int(Phase.SUCCEEDED)):
         part = columns_of(rows, (*_WORKLOAD, "choices_count"), flags=_FLAGS)
-        part["gpu_model"] = reader.numbered([row[-2] for row in rows])
-        part["cluster"] = reader.clusters_numbered([row[-1] for row in rows])
+        part["gpu_model"] = reader.numbered([row[-3] for row in rows])
+        part["cluster"] = reader.clusters_numbered([row[-2] for row in rows])
+        part["restriction"] = reader.restrictions_numbered([row[-1] for row in rows])
         parts.append(part)
     columns = joined(parts)
     several = columns.pop("choices_count") > 1

@@ -23,6 +23,7 @@ from mainstay.store import bills, queries, wanted
 from mainstay.store.commit import NothingToWrite, commit_in, stored_reply
 from mainstay.store.engine import Database, Postgresql, Sqlite
 from mainstay.store.failures import WAIT_SECONDS, Contradiction
+from mainstay.store.guests import GuestCache
 from mainstay.store.leases import acquire_in, held_in
 from mainstay.store.migrations import migrate
 from mainstay.store.snapshot import SnapshotCache
@@ -66,6 +67,7 @@ class SqlStore:
             raise
         self._snapshots = SnapshotCache(database)
         self._wanted = WantedCache(database)
+        self._guests = GuestCache(database)
 
     def snapshot(self, *, now: int, seed: int) -> Snapshot:
         """The open part of the world as columns."""
@@ -109,6 +111,10 @@ class SqlStore:
     def wanted_changes(self, cluster: str, *, since: int) -> WantedChanges:
         """What has changed for a cluster."""
         return self._database.read(lambda connection: wanted.changes(connection, cluster, since=since))
+
+    def guests(self, cluster: str) -> tuple[Workload, ...]:
+        """Open workloads of guests."""
+        return self._guests.guests(cluster)
 
     def system(self) -> str:
         """Identity of this database."""

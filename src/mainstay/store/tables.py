@@ -95,6 +95,7 @@ workloads = _table(
     _whole("backoff_seconds_max"),
     _whole("retry_always"),
     _text("cluster"),
+    _text("restriction"),
     _text("spec"),
     sa.Index("workloads_by_id", "id", unique=True),
     sa.Index("workloads_by_name", "tenant", "name", "key"),
@@ -162,11 +163,13 @@ nodes = _table(
     _whole("used_cpu_milli"),
     _whole("used_memory_bytes"),
     _whole("used_gpus"),
+    _text("admits"),
     _whole("version"),
     sa.Index("nodes_by_name", "cluster", "name", unique=True),
     sa.Index("nodes_by_version", "version"),
 )
-"""`used_*` is the sum over the allocations on the node that have not ended, kept by the commits that change it."""
+"""`used_*` is the sum over the allocations on the node that have not ended, kept by the commits that change it.
+`admits`: the restrictions that the node meets, with a space between two."""
 
 clusters = _table(
     "clusters",

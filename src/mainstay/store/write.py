@@ -53,7 +53,7 @@ _UPDATE_NODE = _Update(
     tables.nodes,
     "key",
     *("ready", "cpu_milli", "memory_bytes", "gpus", "gpu_model"),
-    *("used_cpu_milli", "used_memory_bytes", "used_gpus", "version"),
+    *("used_cpu_milli", "used_memory_bytes", "used_gpus", "admits", "version"),
 )
 _UPDATE_CLUSTER = _Update(
     tables.clusters,

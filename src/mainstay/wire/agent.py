@@ -17,6 +17,7 @@ PROTOCOL_HEADER: Final = "Mainstay-Agent-Protocol"
 TOKEN_PREFIX: Final = "msa_"  # noqa: S105 what every token of an agent begins with
 PATHS: Final = "/v1/agent/"
 LINE_PATH: Final = "/v1/agent/line"
+LINE_PROTOCOL: Final = "mainstay.agent.v1"
 
 
 TEXT_MAX: Final = 8_000
@@ -107,6 +108,9 @@ class Specified(Message, frozen=True):
     port: bool = False
     ready_path: str = ""
     cluster: str = ""
+    guests: tuple[tuple[str, str, str], ...] = ()
+    """(namespace, name, UID)."""
+    restriction: str = ""
 
 
 class Slice(Message, frozen=True):
@@ -169,6 +173,7 @@ class NodeSaid(Message, frozen=True):
     name: Text
     capacity: Amount
     ready: bool = False
+    admits: tuple[Text, ...] = ()
 
 
 class Why(Message, frozen=True):

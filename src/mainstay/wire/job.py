@@ -40,7 +40,7 @@ NOT_YET: Mapping[str, str] = MappingProxyType(
         "checkpoint": "write checkpoints to a path of your own; nothing is preempted yet",
         "max_cost": "bound the run with `max_duration`",
         "idle": "bound the run with `max_duration`",
-        "pod_spec": "there is no Kubernetes cluster yet; leave the field out",
+        "pod_spec": "use the fields of the job file; or make pods of your own with `schedulerName: mainstay`",
     }
 )
 """Fields of the design that this version knows and does not support, each with what to do instead."""

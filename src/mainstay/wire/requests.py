@@ -43,6 +43,8 @@ class DeployRequest(Request):
     model: Annotated[str, Field(pattern=NAME)] | None = None
     path: Annotated[str, Field(max_length=200)] = "model"
     """Folder of the model inside the workload's output."""
+    infra: Annotated[str, Field(max_length=40)] = ""
+    """The cluster where it must run; empty: any."""
     cpu: str = "1"
     memory: str = "1GB"
 

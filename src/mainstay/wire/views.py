@@ -96,6 +96,8 @@ class WorkloadView(View):
     infra: str = ""
     """The cluster where it must run; empty: any."""
     run: list[str]
+    guests: list[str] = Field(default_factory=list)
+    """Of the kind `pod`: the pods that others made, as NAMESPACE/NAME by rank."""
     env: dict[str, str] = Field(default_factory=dict)
     submitted_at: datetime
     started_at: datetime | None = None
@@ -154,7 +156,10 @@ class NodeView(View):
 
     name: str
     cluster: str
+    cluster_state: str = "ready"
+    """Of its cluster: nothing new is placed on any node of one that is not `ready`."""
     ready: bool
+    """As its cluster reports it."""
     capacity: ResourcesView
     used: ResourcesView
 

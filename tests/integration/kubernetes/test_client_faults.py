@@ -61,8 +61,8 @@ async def set_value(api: Connection, namespace: str, name: str, value: str) -> s
 
 
 @pytest.fixture
-async def api(control_plane: ControlPlane) -> AsyncIterator[Connection]:
-    opened = connection(control_plane)
+async def api(breakable_control_plane: ControlPlane) -> AsyncIterator[Connection]:
+    opened = connection(breakable_control_plane)
     yield opened
     await opened.close()
 
@@ -74,77 +74,79 @@ async def namespace(api: Connection, request: pytest.FixtureRequest) -> str:
     return name
 
 
-async def test_a_view_survives_a_killed_api_server(control_plane: ControlPlane, api: Connection, namespace: str):
+async def test_a_view_survives_a_killed_api_server(
+    breakable_control_plane: ControlPlane, api: Connection, namespace: str
+):
     await set_value(api, namespace, "a", "1")
     async with viewed(api, namespace) as view:
-        control_plane.api_server.kill()
+        breakable_control_plane.api_server.kill()
         with pytest.raises(errors.Unreachable, match="refused"):
             await api.create(CONFIG_MAPS, namespace, {"metadata": {"name": "never"}})
         await until(lambda: view.last_error is not None)
         assert values(view) == {"a": "1"}
-        await asyncio.to_thread(control_plane.start_api_server)
+        await asyncio.to_thread(breakable_control_plane.start_api_server)
         await set_value(api, namespace, "b", "2")
         await until(lambda: values(view) == {"a": "1", "b": "2"})
         assert view.last_error is None
 
 
 async def test_a_version_from_before_a_restart_has_expired(
-    control_plane: ControlPlane, api: Connection, namespace: str
+    breakable_control_plane: ControlPlane, api: Connection, namespace: str
 ):
     old = await set_value(api, namespace, "a", "1")
     for value in range(5):
         await set_value(api, namespace, "a", str(value))
-    await asyncio.to_thread(control_plane.api_server.kill)
-    await asyncio.to_thread(control_plane.start_api_server)
+    await asyncio.to_thread(breakable_control_plane.api_server.kill)
+    await asyncio.to_thread(breakable_control_plane.start_api_server)
     with pytest.raises(errors.Expired):
         await anext(api.watch(CONFIG_MAPS, old, namespace=namespace))
 
 
 async def test_a_page_from_before_a_compaction_has_expired(
-    control_plane: ControlPlane, api: Connection, namespace: str
+    breakable_control_plane: ControlPlane, api: Connection, namespace: str
 ):
     for number in range(4):
         await set_value(api, namespace, f"c{number}", "1")
     pages = api.list_pages(CONFIG_MAPS, namespace=namespace, limit=2)
     first = await anext(pages)
     await set_value(api, namespace, "c0", "2")
-    await asyncio.to_thread(control_plane.api_server.kill)
-    compact(control_plane)
-    await asyncio.to_thread(control_plane.start_api_server)
+    await asyncio.to_thread(breakable_control_plane.api_server.kill)
+    compact(breakable_control_plane)
+    await asyncio.to_thread(breakable_control_plane.start_api_server)
     with pytest.raises(errors.Expired):
         await anext(pages)
     assert len(first.items) == 2
 
 
 async def test_a_cluster_that_is_set_back_is_seen_as_it_is(
-    control_plane: ControlPlane, api: Connection, namespace: str
+    breakable_control_plane: ControlPlane, api: Connection, namespace: str
 ):
     await set_value(api, namespace, "kept", "old")
-    saved = await asyncio.to_thread(control_plane.saved)
+    saved = await asyncio.to_thread(breakable_control_plane.saved)
     async with viewed(api, namespace) as view:
         await set_value(api, namespace, "kept", "new")
         await set_value(api, namespace, "lost", "1")
         await until(lambda: values(view) == {"kept": "new", "lost": "1"})
-        await asyncio.to_thread(control_plane.restore, saved)
+        await asyncio.to_thread(breakable_control_plane.restore, saved)
         await until(lambda: values(view) == {"kept": "old"})
         await set_value(api, namespace, "kept", "newer")
         await until(lambda: values(view) == {"kept": "newer"})
         assert view.counters.lists >= 2
 
 
-async def test_a_paused_api_server_is_noticed(control_plane: ControlPlane, api: Connection, namespace: str):
+async def test_a_paused_api_server_is_noticed(breakable_control_plane: ControlPlane, api: Connection, namespace: str):
     made = await set_value(api, namespace, "a", "1")
-    os.kill(control_plane.api_server.pid, signal.SIGSTOP)
+    os.kill(breakable_control_plane.api_server.pid, signal.SIGSTOP)
     try:
         with pytest.raises(errors.Silent):
             await anext(api.watch(CONFIG_MAPS, made, namespace=namespace, stall_seconds=0.5))
     finally:
-        os.kill(control_plane.api_server.pid, signal.SIGCONT)
+        os.kill(breakable_control_plane.api_server.pid, signal.SIGCONT)
 
 
-def compact(control_plane: ControlPlane) -> None:
+def compact(breakable_control_plane: ControlPlane) -> None:
     """Forget all history of etcd."""
-    options = dict(option.split("=", 1) for option in control_plane.etcd._command if "=" in option)
+    options = dict(option.split("=", 1) for option in breakable_control_plane.etcd._command if "=" in option)
     with httpx2.Client(base_url=options["--listen-client-urls"], trust_env=False) as etcd:
         revision = etcd.post("/v3/kv/range", json={"key": "AA=="}).json()["header"]["revision"]
         etcd.post("/v3/kv/compaction", json={"revision": revision, "physical": True}).raise_for_status()

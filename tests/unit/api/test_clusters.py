@@ -212,6 +212,19 @@ async def test_a_repeated_submission_gets_its_answer_also_when_its_cluster_has_l
     assert (await api.submit(infra="east", key="k")).json() == first.json()
 
 
+async def test_nodes_say_that_their_cluster_takes_no_work(api: Api):
+    await ask(api, "POST", json=EAST)
+    scene = Scene(api.services.store)
+    scene.fleet(cluster="east")
+    scene.fleet(cluster="local")
+    await ask(api, "POST", "/east/drain")
+    nodes = (await api.ask("GET", "/v1/nodes")).json()["items"]
+    assert [(node["cluster"], node["ready"], node["cluster_state"]) for node in nodes] == [
+        ("east", True, "draining"),
+        ("local", True, "ready"),
+    ]
+
+
 async def test_nodes_of_a_removed_cluster_are_no_longer_listed(api: Api):
     await ask(api, "POST", json=EAST)
     scene = Scene(api.services.store)

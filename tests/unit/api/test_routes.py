@@ -215,6 +215,19 @@ async def test_every_list_that_grows_comes_in_pages(api: Api, path: str):
     assert found == whole["items"]
 
 
+async def test_what_serves_may_be_bound_to_a_cluster_of_the_fleet_and_to_no_other(api: Api):
+    site = site_of(api.services, api.app)
+    body = {"workload": made_a_model(site).id}
+    nodes = {"name": "east", "simulated": [{"count": 1, "cpu": "4", "memory": "8GB"}]}
+    assert (await api.ask("POST", "/v1/clusters", json=nodes, token="admin-token")).status_code == 201
+    problem = is_problem(await api.ask("POST", "/v1/endpoints", json={**body, "infra": "eats"}), 422)
+    assert problem["hint"] == "did you mean east?"
+    made = await api.ask("POST", "/v1/endpoints", json={**body, "infra": "east"})
+    assert made.status_code == 202
+    service = await api.ask("GET", f"/v1/workloads/{made.json()['candidate']}")
+    assert service.json()["infra"] == "east"
+
+
 async def test_pages_hold_everything_once_while_more_is_submitted(api: Api):
     before = [(await api.submit(name=f"job-{number}")).json()["id"] for number in range(7)]
     found, cursor = [], ""

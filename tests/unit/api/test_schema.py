@@ -80,6 +80,8 @@ def test_what_is_sent_is_answered_as_the_description_says(described: Any, method
             case.path_parameters.update({name: REAL[name] for name in case.path_parameters})
         # A parameter of a query that is not known is ignored; a field of a body that is not known is refused.
         checks = CHECKS if method == "GET" else (*CHECKS, negative_data_rejection)
-        case.call_and_validate(headers={"Authorization": "Bearer user-token"}, checks=checks)
+        answer = case.call(headers={"Authorization": "Bearer user-token"})
+        # What is larger than a body may be is refused unread: whether it is wrong besides, nobody knows.
+        case.validate_response(answer, checks=CHECKS if answer.status_code == 413 else checks)
 
     ask()

@@ -28,7 +28,7 @@ def a_spec(**values) -> WorkloadSpec:
 
 
 def test_the_order_of_kinds_is_that_of_the_columns():
-    assert tuple(KINDS) == (Kind.JOB, Kind.SERVICE) == tuple(Kind)
+    assert (*KINDS, Kind.POD) == (Kind.JOB, Kind.SERVICE, Kind.POD) == tuple(Kind)
 
 
 def test_every_rank_is_told_who_it_is():

@@ -340,3 +340,44 @@ def test_what_gets_no_step_waits_for_something_that_is_named(snapshot):
             alive = (pods.workload_key == key) & (pods.seen != Seen.ENDED)
             waits_for_a_place = Phase(int(table.phase[row])) in WAITING and not table.stop_requested[row]
             assert waits_for_a_place or alive.any()
+
+
+GUEST = 2
+"""The number of the kind `pod`."""
+
+
+def verdict_of(*pods: AnAllocation, **values) -> Advance:
+    return only_advance(world(workloads=[running(kind=GUEST, **values)], allocations=list(pods)))
+
+
+def test_guests_are_never_made_anew():
+    failed = verdict_of(ended(1, exit_code=1), infrastructure_max=3, user_max=3)
+    lost = verdict_of(ended(1, End.LOST), infrastructure_max=3, user_max=3)
+    assert (failed.phase, failed.reason.code) == (Phase.FAILED, Code.USER_FAILURE)
+    assert (lost.phase, lost.reason.code) == (Phase.FAILED, Code.INFRASTRUCTURE_FAILURE)
+
+
+def test_a_guest_whose_owner_has_deleted_it_is_stopped():
+    found = verdict_of(ended(1, End.STOPPED))
+    assert (found.phase, found.reason.code) == (Phase.STOPPED, Code.WITHDRAWN)
+
+
+def test_guests_that_got_no_place_wait_for_another_one_however_often():
+    found = verdict_of(ended(1, End.NEVER_STARTED, started_at=0), infrastructure_failures=9)
+    assert (found.phase, found.attempt, found.infrastructure_failures) == (Phase.PENDING, 2, 10)
+    assert found.not_before > NOON
+
+
+def test_one_of_a_group_that_got_no_place_does_not_count_where_others_ran():
+    found = verdict_of(ended(1), ended(1, End.NEVER_STARTED, rank=1, started_at=0), nodes=2)
+    assert found.phase is Phase.SUCCEEDED
+
+
+def test_guests_of_a_group_that_has_lost_one_run_on():
+    snapshot = world(workloads=[running(kind=GUEST, nodes=2)], allocations=[ended(1, exit_code=1), up(rank=1)])
+    assert lifecycle(snapshot) == ()
+
+
+def test_a_guest_whose_stop_was_asked_for_is_stopped():
+    found = verdict_of(stopped_by_us(0), stop_requested=True)
+    assert (found.phase, found.reason.code) == (Phase.STOPPED, Code.STOPPED)

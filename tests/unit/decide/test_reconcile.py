@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstay.decide.reconcile import MISSING_GRACE_SECONDS, ORPHAN_GRACE_SECONDS, Reconciliation, reconcile
+from mainstay.decide.reconcile import (
+    MISSING_GRACE_SECONDS,
+    ORPHAN_GRACE_SECONDS,
+    WORDS_SECONDS,
+    Reconciliation,
+    reconcile,
+)
 from mainstay.domain.allocation import Allocation, CreatePod, DeletePod, End, ForgetPod, Owner, PodState, Seen, Wanted
 from mainstay.domain.capacity import ClusterState, NodeState
 from mainstay.domain.plan import Action, ClosePod, ObserveNodes, ObservePod, RowVersion
@@ -52,9 +58,10 @@ def compare(
     now: int = NOON,
     tick: int = NOON,
     since: Mapping[str, int] | None = None,
+    told_at: Mapping[str, int] | None = None,
 ) -> Reconciliation:
     state = ClusterState(nodes=(), pods=tuple(pods))
-    return reconcile("c", tuple(rows), state, now=now, tick=tick, unmatched_since=since or {})
+    return reconcile("c", tuple(rows), state, now=now, tick=tick, unmatched_since=since or {}, told_at=told_at or {})
 
 
 def told(found: Reconciliation) -> list[Action]:
@@ -107,6 +114,13 @@ def test_what_is_no_longer_wanted_is_deleted_whether_it_is_there_or_not(reported
     assert found.effects == (DeletePod(name="w-1-0", grace_seconds=7, owner=OWNER),)
 
 
+@pytest.mark.parametrize("reported", [pod(Seen.RUNNING, started_at=START), pod(Seen.UNKNOWN)])
+def test_what_lives_although_its_end_is_on_record_is_ended_again(reported):
+    found = compare([over()], [reported])
+    assert found.effects == (DeletePod(name="w-1-0", grace_seconds=7, owner=OWNER, node="n"),)
+    assert told(found) == []
+
+
 def test_a_change_is_recorded_with_what_it_was_read_from():
     (action,) = told(compare([wanted(version=4)], [pod(Seen.RUNNING, started_at=START)]))
     assert action.guards == (RowVersion(kind="allocation", key=1, version=4),)
@@ -117,6 +131,32 @@ def test_a_change_is_recorded_with_what_it_was_read_from():
 def test_readiness_and_address_are_news(change):
     assert len(told(compare([running()], [pod(Seen.RUNNING, started_at=START, **change)]))) == 1
     assert told(compare([running(**change)], [pod(Seen.RUNNING, started_at=START, **change)])) == []
+
+
+def test_what_a_waiting_pod_is_said_to_wait_for_is_news_at_once():
+    row, report = wanted(seen=Seen.STARTING), pod(Seen.STARTING, detail="no network")
+    (action,) = told(compare([row], [report]))
+    assert action.state == report
+    assert action.reason.sentence == "pods are starting: no network"
+    assert told(compare([wanted(seen=Seen.STARTING, detail="no network")], [report])) == []
+
+
+def test_other_words_of_a_waiting_pod_are_news_only_after_a_while():
+    row, report = wanted(seen=Seen.PULLING, detail="refused"), pod(Seen.PULLING, detail="backs off")
+    first = compare([row], [report])
+    assert first.told == {"w-1-0": NOON}
+    early = compare([row], [report], told_at={"w-1-0": NOON - WORDS_SECONDS * SECOND + 1})
+    late = compare([row], [report], told_at={"w-1-0": NOON - WORDS_SECONDS * SECOND})
+    assert (told(early), early.told) == ([], {"w-1-0": NOON - WORDS_SECONDS * SECOND + 1})
+    assert len(told(late)) == 1
+    started = compare([row], [pod(Seen.RUNNING, started_at=START)], told_at=first.told)
+    assert len(told(started)) == 1
+    assert compare([], [], told_at=first.told).told == {}
+
+
+def test_a_pod_that_starts_may_turn_to_pull_another_image_but_not_one_that_runs():
+    assert len(told(compare([wanted(seen=Seen.STARTING)], [pod(Seen.PULLING)]))) == 1
+    assert told(compare([running()], [pod(Seen.PULLING, detail="late")])) == []
 
 
 def test_an_end_that_was_never_seen_to_begin_is_recorded():
@@ -136,10 +176,7 @@ def test_an_end_is_never_before_what_is_already_paid():
     [
         (running(), pod(Seen.PULLING)),
         (running(), pod(Seen.NOTHING)),
-        (wanted(seen=Seen.STARTING), pod(Seen.PULLING)),
         (running(seen=Seen.UNKNOWN), pod(Seen.STARTING)),
-        (over(), pod(Seen.RUNNING, started_at=START)),
-        (over(), pod(Seen.UNKNOWN)),
     ],
 )
 def test_a_report_older_than_the_record_changes_nothing(recorded, reported):
@@ -322,7 +359,7 @@ def test_the_record_never_moves_back_and_an_end_is_final(before, pods, since):
         if was.seen is Seen.ENDED:
             assert now == was
         if was.seen is not Seen.UNKNOWN and now.seen is not Seen.UNKNOWN:
-            assert now.seen >= was.seen
+            assert now.seen >= was.seen or (was.seen, now.seen) == (Seen.STARTING, Seen.PULLING)
         assert was.seen is Seen.NOTHING or now.seen is not Seen.NOTHING
         assert not was.started_at or now.started_at == was.started_at
 
@@ -338,7 +375,7 @@ def test_an_end_is_concluded_only_from_a_report_of_it(before, pods, since):
 @given(rows(), reports(), SINCE)
 def test_nothing_that_runs_and_is_wanted_is_ever_deleted(before, pods, since):
     alive = {report.name for report in pods if report.seen in {Seen.PULLING, Seen.STARTING, Seen.RUNNING}}
-    kept = {row.allocation.pod for row in before if not row.allocation.stop}
+    kept = {row.allocation.pod for row in before if not row.allocation.stop and row.allocation.seen is not Seen.ENDED}
     for effect in compare(before, pods, since=since).effects:
         assert not (isinstance(effect, DeletePod) and effect.name in alive & kept)
 

@@ -366,3 +366,21 @@ def test_what_fits_only_a_cluster_that_takes_no_work_names_it():
     assert schedule(snapshot)[0].reason.object == "east"
     elsewhere = world(nodes=[closed, WEST], workloads=[workload(1, cpus=4)], closed={"east": DRAINED})
     assert placed(elsewhere) == {1: [2]}
+
+
+def test_what_is_restricted_goes_only_where_a_node_admits_it_ready_or_not():
+    nodes = [node(), node(admits=("r",)), node(ready=False, admits=("r",))]
+    assert placed(world(nodes=nodes[:2], workloads=[workload(1, restriction="r")])) == {1: [2]}
+    assert placed(world(nodes=[nodes[0], nodes[2]], workloads=[workload(1, restriction="r")])) == {1: [2]}
+    assert placed(world(nodes=[nodes[2]], workloads=[workload(1)])) == {}
+
+
+def test_the_guard_of_what_is_restricted_names_its_restriction():
+    (action,) = schedule(world(nodes=[node(admits=("r",))], workloads=[workload(1, restriction="r")]))
+    assert [guard.restriction for guard in action.guards if isinstance(guard, CapacityLeft)] == ["r"]
+
+
+def test_what_no_node_admits_is_told_so_and_keeps_nobody_else_waiting():
+    snapshot = world(nodes=[node(admits=("r",))], workloads=[workload(1, restriction="other"), workload(2)])
+    assert told(snapshot) == {1: Code.NO_NODE_ADMITS}
+    assert placed(snapshot) == {2: [1]}

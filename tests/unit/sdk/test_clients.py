@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -14,10 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import trustme
 
 from mainstay.sdk.aio import AsyncClient
 from mainstay.sdk.client import Client
-from mainstay.sdk.config import find, process_start, save_login
+from mainstay.sdk.config import find, process_start, save_login, trusted
 from mainstay.sdk.errors import ApiError, FilesRefused, NotConfigured, Unreachable
 from mainstay.sdk.files import scan
 from mainstay.wire.job import Job
@@ -332,3 +334,18 @@ def test_the_sdk_loads_nothing_of_the_control_plane():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_authorities_of_a_platform_may_be_named_and_a_file_without_any_is_refused(monkeypatch, tmp_path):
+    monkeypatch.delenv("MAINSTAY_CA_FILE", raising=False)
+    assert trusted() is True
+    authority = tmp_path / "ca.crt"
+    trustme.CA().cert_pem.write_to_path(str(authority))
+    monkeypatch.setenv("MAINSTAY_CA_FILE", str(authority))
+    context = trusted()
+    assert isinstance(context, ssl.SSLContext)
+    assert len(context.get_ca_certs()) == 1
+    for path in ("/nowhere", __file__):
+        monkeypatch.setenv("MAINSTAY_CA_FILE", path)
+        with pytest.raises(NotConfigured, match="no certificates of authorities"):
+            trusted()

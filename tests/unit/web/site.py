@@ -9,9 +9,9 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -40,8 +40,10 @@ from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
+from mainstay.ports import Process, Stream
 from mainstay.store import SqlStore, open_sqlite
 from mainstay.web import mount_pages
+from mainstay.wire.sockets import MESSAGE_BYTES_MAX
 from tests.stores import SECOND, TENANT, USER, Scene
 
 TOKEN = "mst_test"
@@ -89,6 +91,14 @@ class LogCluster:
     async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
         raise NotImplementedError
         yield
+
+    def connect(self, pod: str, port: int) -> AbstractAsyncContextManager[Stream]:
+        raise NotFound(pod)
+
+    def exec(
+        self, pod: str, argv: Sequence[str], *, stdin: bool = False, tty: bool = False
+    ) -> AbstractAsyncContextManager[Process]:
+        raise NotFound(pod)
 
     async def close(self) -> None:
         pass
@@ -306,7 +316,13 @@ class Server:
         listener = _listening(self.port)
         server = uvicorn.Server(
             uvicorn.Config(
-                app, log_config=None, access_log=False, ws=self.ws, loop="asyncio", timeout_graceful_shutdown=1
+                app,
+                log_config=None,
+                access_log=False,
+                ws="wsproto",
+                ws_max_size=MESSAGE_BYTES_MAX,
+                loop="asyncio",
+                timeout_graceful_shutdown=1,
             )
         )
 

@@ -6,10 +6,12 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from typing import Any, Generic, Protocol, TypeVar
 
 from mainstay.clusters.kubernetes.kinds import Kind
 from mainstay.clusters.kubernetes.objects import Object, Version
+from mainstay.ports import Process, Stream
 
 T = TypeVar("T", bound=Object)
 T_co = TypeVar("T_co", bound=Object, covariant=True)
@@ -79,49 +81,6 @@ class Propagation(StrEnum):
     ORPHAN = "Orphan"
 
 
-class Channel(StrEnum):
-    """Where output of a process came from."""
-
-    STDOUT = "stdout"
-    STDERR = "stderr"
-
-
-class Exec(Protocol):
-    """A process that was started in a container, at the other end of a WebSocket."""
-
-    @property
-    def exit_status(self) -> int | None:
-        """None until `receive` has said that it ended; -1 if it could not be started or its node was lost."""
-
-    async def send(self, data: bytes) -> None:
-        """To its standard input."""
-
-    async def end_input(self) -> None:
-        """No more input will come. Raises Invalid where the server knows no way to say so (before v5)."""
-
-    async def receive(self) -> tuple[Channel, bytes] | None:
-        """Output as it comes; None when the process has ended. Raises Unreachable if the connection broke before."""
-
-    async def resize(self, *, columns: int, rows: int) -> None:
-        """Of its terminal."""
-
-    async def close(self) -> None:
-        """Let go. A process with a terminal is hung up; one without runs on until its output fails."""
-
-
-class Stream(Protocol):
-    """One TCP connection to a port of a pod."""
-
-    async def send(self, data: bytes) -> None:
-        """All of it is handed to the network."""
-
-    async def receive(self) -> bytes | None:
-        """What came; None at the end. Raises Unreachable, with the kubelet's words, if there is nothing at that port."""
-
-    async def close(self) -> None:
-        """Let go."""
-
-
 class KubeApi(Protocol):
     """One cluster. Every call may raise ApiError; changes raise OutcomeUnknown if the answer was lost."""
 
@@ -148,11 +107,26 @@ class KubeApi(Protocol):
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
         """The object as it is now. Raises NotFound."""
 
-    async def create(self, kind: Kind[T], namespace: str, document: Document) -> T:
-        """Raises AlreadyExists, Invalid, Rejected, OverQuota, Terminating."""
+    async def create(self, kind: Kind[T], namespace: str, document: Document, *, not_after: float = inf) -> T:
+        """Raises AlreadyExists, Invalid, Rejected, OverQuota, Terminating.
 
-    async def bind(self, namespace: str, pod: str, *, node: str, uid: str = "") -> None:
-        """Place a pod that waits. Raises Conflict if it is placed already or has another UID."""
+        After the monotonic second `not_after` it is not sent any more, also if we were stopped until then with the connection
+        in our hands: what the API server has not heard of for two minutes it has closed.
+        """
+
+    async def bind(
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        node: str,
+        uid: str = "",
+        version: str = "",
+        annotations: Mapping[str, str] | None = None,
+    ) -> None:
+        """Place a pod that waits. Raises Conflict if it is placed already or has another UID or version. The annotations
+        are written on it in the same moment.
+        """
 
     async def evict(self, namespace: str, pod: str, *, uid: str = "", grace_seconds: int | None = None) -> None:
         """Delete a pod where its disruption budget allows it. Raises Protected, NotFound, Conflict."""
@@ -198,7 +172,7 @@ class KubeApi(Protocol):
 
     def exec(
         self, namespace: str, pod: str, container: str, argv: Sequence[str], *, stdin: bool = False, tty: bool = False
-    ) -> AbstractAsyncContextManager[Exec]:
+    ) -> AbstractAsyncContextManager[Process]:
         """Start a process in a container; closed at the end of the block."""
 
     def port_forward(self, namespace: str, pod: str, port: int) -> AbstractAsyncContextManager[Stream]:

@@ -1,4 +1,5 @@
-"""What a cluster needs besides the effects: code delivered, logs kept, hopeless pods given up, old tombstones removed.
+"""What a cluster needs besides the effects: code delivered, logs kept, waiting pods explained, hopeless ones given up, old
+tombstones removed.
 
 Every look starts what is due, each chore at most once at a time. All of it follows from what the cluster shows, so that
 another process goes on where this one was cut off, and doing it twice is doing it once.
@@ -7,18 +8,19 @@ another process goes on where this one was cut off, and doing it twice is doing 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 import structlog
 
-from mainstay.clusters.kubernetes import handover, names
+from mainstay.clusters.kubernetes import handover, names, pods
 from mainstay.clusters.kubernetes.api import KubeApi
-from mainstay.clusters.kubernetes.errors import Conflict, NotFound
-from mainstay.clusters.kubernetes.kinds import PODS
+from mainstay.clusters.kubernetes.errors import AlreadyExists, Conflict, NotFound
+from mainstay.clusters.kubernetes.kinds import PODS, SERVICES
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.clusters.kubernetes.picture import Picture
-from mainstay.clusters.kubernetes.states import HOPELESS_REASONS, View
+from mainstay.clusters.kubernetes.states import HOPELESS_REASONS, View, state_of
 from mainstay.domain.allocation import Seen
 from mainstay.domain.errors import Invalid, MainstayError
 from mainstay.ports import Artifacts, Clock
@@ -27,6 +29,7 @@ log = structlog.get_logger()
 
 ROUND_SECONDS = 0.2
 BURIAL_SECONDS = 30.0
+GROUPS_SECONDS = 1.0
 BURIALS_MAX = 200
 """Tombstones removed in one round."""
 PATIENCE_SECONDS = 300.0
@@ -47,14 +50,20 @@ class Chores:
         logs: Logs,
         *,
         tombstone_seconds: int,
+        patience_seconds: float = PATIENCE_SECONDS,
+        look_up_groups: Callable[[], Awaitable[None]],
     ) -> None:
+        self._patience_seconds = patience_seconds
         self._api, self._artifacts, self._clock = api, artifacts, clock
         self._picture, self._logs, self._tombstone_seconds = picture, logs, tombstone_seconds
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._hopeless_since: dict[str, float] = {}
         self._log_since: dict[str, float] = {}
         self._kept: set[str] = set()
-        self._next_round = self._next_burial = 0.0
+        self._callable: set[str] = set()
+        """First ranks whose gang has its service."""
+        self._look_up_groups = look_up_groups
+        self._next_round = self._next_burial = self._next_groups = 0.0
 
     def round(self) -> None:
         """Start what is due."""
@@ -64,9 +73,12 @@ class Chores:
         self._next_round = now + ROUND_SECONDS
         for pod, known in self._picture.views():
             self._look_after(pod, known, now)
-        for gone in self._hopeless_since.keys() - self._picture.ours.keys():
-            del self._hopeless_since[gone]
-        self._kept &= self._picture.ours.keys()
+        self._forget_gone()
+        if due := self._picture.waiting.due(self._picture.views()):
+            self._start("words", partial(self._picture.waiting.ask, *due))
+        if now >= self._next_groups:
+            self._next_groups = now + GROUPS_SECONDS
+            self._start("groups", self._look_up_groups)
         if now >= self._next_burial:
             self._next_burial = now + BURIAL_SECONDS
             self._start("burial", self._bury)
@@ -97,6 +109,8 @@ class Chores:
         state = known.state
         if state is None or known.forgotten_at or known.tombstone:
             return
+        if known.calls and pod not in self._callable and state.seen is not Seen.ENDED:
+            self._start(f"service/{pod}", partial(self._make_service, pod, known))
         if known.logged:
             if pod not in self._kept:
                 self._logs.follow(pod, known.namespace, ended=state.seen is Seen.ENDED)
@@ -105,10 +119,20 @@ class Chores:
         if known.hopeless and not known.deleting and state.seen is not Seen.ENDED:
             since = self._hopeless_since.setdefault(pod, now)
             for_good = known.hopeless.partition(":")[0] in HOPELESS_REASONS
-            if for_good or now - since >= PATIENCE_SECONDS:
+            if for_good or now - since >= self._patience_seconds:
                 self._start(f"verdict/{pod}", partial(self._give_up, pod, known, known.hopeless))
         else:
             self._hopeless_since.pop(pod, None)
+
+    def _forget_gone(self) -> None:
+        there = self._picture.ours.keys()
+        for since in (self._hopeless_since, self._log_since):
+            for gone in since.keys() - there:
+                del since[gone]
+        for gone in self._logs.followed - there:
+            self._logs.drop(gone)
+        self._kept &= there
+        self._callable &= there
 
     def _start(self, name: str, chore: Callable[[], Awaitable[None]]) -> None:
         if name not in self._tasks:
@@ -129,10 +153,24 @@ class Chores:
         except* (Invalid, LookupError, ValueError) as group:
             await self._give_up(pod, known, f"its files cannot be delivered: {group.exceptions[0]}")
 
+    async def _make_service(self, pod: str, known: View) -> None:
+        """Not when the pod is made: whoever makes one may not live to see the answer."""
+        first = await self._api.get(PODS, known.namespace, pod)
+        with contextlib.suppress(AlreadyExists):
+            await self._api.create(SERVICES, known.namespace, pods.gang_service(first))
+        self._callable.add(pod)
+
     async def _give_up(self, pod: str, known: View, why: str) -> None:
-        """A verdict on the object first: whoever sees its end must know that it was ours."""
+        """A verdict on the object first: whoever sees its end must know that it was ours.
+
+        Raises Conflict if it is not as it is now any more: it may just have started.
+        """
+        found = await self._api.get(PODS, known.namespace, pod)
+        if found.metadata.uid != known.uid or state_of(found).seen >= Seen.RUNNING:
+            return
         log.info("pod_given_up", pod=pod, reason=why)
-        change = {"metadata": {"uid": known.uid, "annotations": {names.VERDICT: why[:500]}}}
+        version = found.metadata.resource_version
+        change = {"metadata": {"uid": known.uid, "resourceVersion": version, "annotations": {names.VERDICT: why[:500]}}}
         await self._api.patch(PODS, known.namespace, pod, change)
         await self._api.delete(PODS, known.namespace, pod, uid=known.uid, grace_seconds=1)
 

@@ -2,45 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import assert_never
 
 import structlog
 
 from mainstay.clusters.kubernetes import handover, names, pods
 from mainstay.clusters.kubernetes.api import KubeApi
-from mainstay.clusters.kubernetes.chores import Chores
-from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound
+from mainstay.clusters.kubernetes.chores import PATIENCE_SECONDS, Chores
+from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound, Rejected
 from mainstay.clusters.kubernetes.fence import Fence
-from mainstay.clusters.kubernetes.kinds import NAMESPACES, NETWORK_POLICIES, PODS, SERVICES
+from mainstay.clusters.kubernetes.hosting import Hosting
+from mainstay.clusters.kubernetes.kinds import NAMESPACES, NETWORK_POLICIES, PODS, SERVICE_ACCOUNTS
 from mainstay.clusters.kubernetes.logs import Logs
+from mainstay.clusters.kubernetes.names import MAIN
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.pace import IN_FLIGHT_MAX, Pace
 from mainstay.clusters.kubernetes.picture import Picture
 from mainstay.clusters.kubernetes.settings import Settings
-from mainstay.clusters.kubernetes.states import View, view
-from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, Owner, PodAction, PodState, Seen
+from mainstay.clusters.kubernetes.states import View
+from mainstay.domain.allocation import (
+    BindPod,
+    CreatePod,
+    DeletePod,
+    EvictPod,
+    ForgetPod,
+    Owner,
+    PodAction,
+    ReleasePod,
+    SeekPod,
+    Seen,
+    TellPod,
+)
 from mainstay.domain.capacity import ClusterState, LogChunk
-from mainstay.domain.errors import Conflict, Gone, Invalid, MainstayError, NoCapacity, NotYet
+from mainstay.domain.errors import Conflict, Denied, Gone, Invalid, NoCapacity, NotYet
+from mainstay.domain.errors import NotFound as MissingPod
 from mainstay.domain.quantity import Resources
-from mainstay.ports import Artifacts, Clock
+from mainstay.ports import Artifacts, Clock, Process, Stream
 
 log = structlog.get_logger()
 
 KNOWN_SECONDS = 30.0
-UNSEEN_SECONDS = 10.0
-"""A pod that we made and that the watch has not shown yet is not made again for so long."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """A pod that the API server has taken and the watch has not shown yet. `at` is monotonic."""
-
-    at: float
-    node: str
-    holds: Resources
-    identity: str
+NO_ACCOUNT = "error looking up service account"
+"""What the API server says of a pod in a namespace of which the making was cut short."""
+SKEW_SECONDS_MAX = 86_400
+"""A clock that is an hour off is followed; what is charged by one that is a day off would be nonsense."""
 
 
 class KubernetesCluster:
@@ -55,35 +62,51 @@ class KubernetesCluster:
         clock: Clock,
         settings: Settings,
         tombstone_seconds: int = 600,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        """`tombstone_seconds`: how long a name stays taken once its end is on record; far longer than any request takes."""
+        """`tombstone_seconds`: how long a name stays taken once its end is on record; far longer than any request takes.
+        `patience_seconds`: how long a pod may fail to start before it is given up.
+        """
         self.name = name
         self.acts_at_once = IN_FLIGHT_MAX
         self._api, self._artifacts, self._clock, self._settings = api, artifacts, clock, settings
         self._pace = Pace(clock=clock)
         self._fence = Fence(api, clock, system=settings.system)
-        self._picture = Picture(api, clock, system=settings.system)
+        tunnel = "" if settings.reached_directly else name
+        self._picture = Picture(
+            api, clock, system=settings.system, scheduler_name=settings.scheduler_name, tunnel=tunnel
+        )
+        self._hosting = Hosting(api, clock, self._picture, system=settings.system, require_room=self._require_free)
         self._logs = Logs(api, artifacts, clock, cluster=name)
-        self._chores = Chores(api, artifacts, clock, self._picture, self._logs, tombstone_seconds=tombstone_seconds)
+        self._chores = Chores(
+            api,
+            artifacts,
+            clock,
+            self._picture,
+            self._logs,
+            tombstone_seconds=tombstone_seconds,
+            patience_seconds=patience_seconds,
+            look_up_groups=self._hosting.look_up_groups,
+        )
         self._witnessed = 0
-        self._identity, self._known_until = "", float("-inf")
-        self._made: dict[str, Made] = {}
-        """Pods that we made and have not seen yet."""
+        self._known_until = float("-inf")
+        self._under_way: dict[str, tuple[str, Resources]] = {}
+        """Pods that the API server is just asked to make: on which node, and what they hold there."""
 
     async def observe(self) -> ClusterState:
         """As the informers have it. Whoever looks leads: the chores of the cluster are done on the way."""
-        await self._picture.ready()
         await self._know_again()
+        await self._picture.ready()
         # Every look is a new one, also while nothing was heard that would move the moment that it witnesses.
         self._witnessed = max(self._picture.seen_until, self._witnessed + 1)
-        self._forget_made()
+        self._picture.judge()
         self._chores.round()
-        made = (PodState(name=name, node=made.node, seen=Seen.NOTHING) for name, made in self._made.items())
         return ClusterState(
             nodes=self._picture.nodes(),
-            pods=(*self._picture.pods(), *made),
+            pods=self._picture.pods(),
             at=self._witnessed,
-            identity=self._identity,
+            identity=self._picture.identity,
+            guests=self._picture.guests(),
         )
 
     async def act(self, action: PodAction, *, epoch: int) -> None:
@@ -92,11 +115,21 @@ class KubernetesCluster:
         await self._fence.admit(epoch)
         match action:
             case CreatePod():
-                await self._create(action)
+                await self._create(action, epoch)
             case DeletePod():
-                await self._delete(action)
+                await self._delete(action, epoch)
             case ForgetPod():
                 await self._forget(action)
+            case BindPod():
+                await self._hosting.bind(action)
+            case ReleasePod():
+                await self._hosting.release(action)
+            case EvictPod():
+                await self._hosting.evict(action)
+            case SeekPod():
+                await self._hosting.seek(action)
+            case TellPod():
+                await self._hosting.tell(action)
             case _:
                 assert_never(action)
 
@@ -125,6 +158,22 @@ class KubernetesCluster:
         async for file in handover.outputs(self._api, namespace=known.namespace, pod=pod):
             yield file
 
+    @asynccontextmanager
+    async def connect(self, pod: str, port: int) -> AsyncIterator[Stream]:
+        """Through the API server and the kubelet, to the loopback address of the pod."""
+        namespace = await self._where_it_runs(pod)
+        async with self._api.port_forward(namespace, pod, port) as stream:
+            yield stream
+
+    @asynccontextmanager
+    async def exec(
+        self, pod: str, argv: Sequence[str], *, stdin: bool = False, tty: bool = False
+    ) -> AsyncIterator[Process]:
+        """In the container of the user: never in our helpers."""
+        namespace = await self._where_it_runs(pod)
+        async with self._api.exec(namespace, pod, MAIN, argv, stdin=stdin, tty=tty) as process:
+            yield process
+
     async def close(self) -> None:
         """Stop watching. Pods run on."""
         await self._chores.close()
@@ -132,48 +181,54 @@ class KubernetesCluster:
         await self._picture.close()
         await self._api.close()
 
-    async def _create(self, action: CreatePod) -> None:
+    async def _create(self, action: CreatePod, epoch: int) -> None:
         known = self._picture.ours.get(action.name)
-        if known is not None:
-            _require_same(action, known)
-            return
-        made = self._made.get(action.name)
-        if made is not None and made.identity == pods.identity(action):
-            return
-        self._require_room(action)
-        namespace = pods.namespace_of(action.name, action.spec.owner, self._settings)
-        # Counted before it is asked for: others are created beside it, and must not be given its room.
-        self._made[action.name] = Made(
-            at=self._clock.monotonic(), node=action.node, holds=action.spec.resources, identity=pods.identity(action)
-        )
+        if known is None:
+            self._require_room(action)
+            namespace = pods.namespace_of(action.name, action.spec.owner, self._settings)
+            # Counted before it is asked for: others are created beside it, and must not be given its room.
+            self._under_way[action.name] = (action.node, action.spec.resources)
+            try:
+                document = pods.pod(action, self._settings)
+                known = await self._in_namespace(namespace, action.spec.owner, document, epoch)
+            finally:
+                del self._under_way[action.name]
+        _require_same(action, known)
+
+    async def _in_namespace(self, namespace: str, owner: Owner, document: pods.Document, epoch: int) -> View:
+        """The pod of this name: the one that was asked for, or the one that has the name already.
+
+        The namespace is made when it turns out to be missing. Raises Invalid if a stranger has the name.
+        """
         try:
-            uid = await self._in_namespace(namespace, action.spec.owner, pods.pod(action, self._settings))
+            try:
+                made = await self._write(namespace, document, epoch)
+            except (NotFound, Rejected) as error:
+                if isinstance(error, Rejected) and NO_ACCOUNT not in error.message:
+                    raise
+                await self._make_namespace(namespace, owner)
+                made = await self._write(namespace, document, epoch)
         except AlreadyExists:
-            self._made.pop(action.name, None)
-            found = await self._api.get(PODS, namespace, action.name)
-            _require_same(action, view(found, system=names.short(self._settings.system)))
-            return
-        except MainstayError:
-            self._made.pop(action.name, None)
-            raise
-        if action.spec.size > 1 and action.spec.rank == 0:
-            await self._make_service(action, namespace, uid=uid)
+            made = await self._api.get(PODS, namespace, document["metadata"]["name"])
+        known = self._picture.learn(made)
+        if known.state is None:
+            msg = f"a pod that is not ours is called {made.metadata.name} in namespace {namespace}"
+            raise Invalid(msg, object_=made.metadata.name, hint="nobody else should create pods there")
+        return known
 
-    async def _in_namespace(self, namespace: str, owner: Owner, document: pods.Document) -> str:
-        """Create a pod; its UID. The namespace is made when it turns out to be missing."""
-        try:
-            made = await self._write(namespace, document)
-        except NotFound:
-            await self._make_namespace(namespace, owner)
-            made = await self._write(namespace, document)
-        return made.metadata.uid
+    async def _write(self, namespace: str, document: pods.Document, epoch: int) -> Pod:
+        """Create a pod while we still may: we have waited for our turn, perhaps for long, and may be stopped at any moment."""
 
-    async def _write(self, namespace: str, document: pods.Document) -> Pod:
-        return await self._pace.write(lambda: self._api.create(PODS, namespace, document))
+        async def create() -> Pod:
+            not_after = await self._fence.admit(epoch)
+            return await self._api.create(PODS, namespace, document, not_after=not_after)
+
+        return await self._pace.write(create)
 
     async def _make_namespace(self, name: str, owner: Owner) -> None:
         for kind, where, document in (
             (NAMESPACES, "", pods.namespace(name, owner, self._settings)),
+            (SERVICE_ACCOUNTS, name, pods.account(owner, self._settings)),
             (NETWORK_POLICIES, name, pods.default_deny(owner, self._settings)),
         ):
             try:
@@ -181,36 +236,31 @@ class KubernetesCluster:
             except AlreadyExists:
                 continue
 
-    async def _make_service(self, action: CreatePod, namespace: str, *, uid: str) -> None:
-        document = pods.gang_service(action, self._settings, rank0_uid=uid)
-        try:
-            await self._api.create(SERVICES, namespace, document)
-        except AlreadyExists:
-            return
-
     def _require_room(self, action: CreatePod) -> None:
-        """Raises Invalid, NoCapacity. Its kubelet would refuse it too, but only after the pod was made."""
-        if not self._picture.has_node(action.node):
-            msg = f"no such node: {action.node}"
-            raise Invalid(msg, object_=action.node)
+        """Raises NoCapacity. Its kubelet would refuse it too, but only after the pod was made."""
         if why := self._picture.why_not(action.node):
             msg = f"node {action.node} takes nothing: {why}"
             raise NoCapacity(msg, object_=action.node)
-        free, wanted = self._picture.free(action.node), action.spec.resources
-        unseen = [made.holds for made in self._made.values() if made.node == action.node]
+        self._require_free(action.name, action.node, action.spec.resources)
+
+    def _require_free(self, pod: str, node: str, wanted: Resources) -> None:
+        """Raises NoCapacity."""
+        free = self._picture.free(node)
+        coming = [held for where, held in self._under_way.values() if where == node]
+        coming += [bound.holds for bound in self._hosting.bound.values() if bound.node == node]
         for what, needed, left in (
-            ("thousandths of a core", wanted.cpu_milli, free.cpu_milli - sum(held.cpu_milli for held in unseen)),
-            ("bytes of memory", wanted.memory_bytes, free.memory_bytes - sum(held.memory_bytes for held in unseen)),
-            ("GPUs", wanted.gpus, free.gpus - sum(held.gpus for held in unseen)),
+            ("thousandths of a core", wanted.cpu_milli, free.cpu_milli - sum(held.cpu_milli for held in coming)),
+            ("bytes of memory", wanted.memory_bytes, free.memory_bytes - sum(held.memory_bytes for held in coming)),
+            ("GPUs", wanted.gpus, free.gpus - sum(held.gpus for held in coming)),
         ):
             if needed > left:
-                msg = f"node {action.node} has no room for {action.name}: needs {needed} {what}, {left} are free"
-                raise NoCapacity(msg, object_=action.node, numbers={"wanted": needed, "free": left})
+                msg = f"node {node} has no room for {pod}: needs {needed} {what}, {left} are free"
+                raise NoCapacity(msg, object_=node, numbers={"wanted": needed, "free": left})
 
-    async def _delete(self, action: DeletePod) -> None:
+    async def _delete(self, action: DeletePod, epoch: int) -> None:
         known = self._picture.ours.get(action.name)
         if known is None and action.owner is not None:
-            known = await self._bury_before_birth(action, action.owner)
+            await self._bury_before_birth(action, action.owner, epoch)
         if known is None or known.tombstone or known.forgotten_at:
             return
         # 0 would remove the object at once, without a word of its kubelet: no proof that anything has ended.
@@ -224,16 +274,18 @@ class KubernetesCluster:
         except (NotFound, Conflict):
             return  # gone, or another one by now: the next look shows it
 
-    async def _bury_before_birth(self, action: DeletePod, owner: Owner) -> View | None:
-        """Take the name of a pod that is not there; the pod, if it is there after all."""
+    async def _bury_before_birth(self, action: DeletePod, owner: Owner, epoch: int) -> None:
+        """Take the name of a pod that is not there.
+
+        Raises NotYet if it is there after all. What was only missed must not be ended for that: a watch may lose events, and
+        an empty list may be a lie. Whoever wants it ended for another reason asks again.
+        """
         namespace = pods.namespace_of(action.name, owner, self._settings)
-        try:
-            await self._in_namespace(
-                namespace, owner, pods.tombstone(action, self._settings, image=self._settings.helper_image)
-            )
-        except AlreadyExists:
-            return view(await self._api.get(PODS, namespace, action.name), system=names.short(self._settings.system))
-        return None
+        document = pods.tombstone(action, self._settings, image=self._settings.helper_image)
+        known = await self._in_namespace(namespace, owner, document, epoch)
+        if not known.tombstone:
+            msg = f"pod {action.name} is there after all"
+            raise NotYet(msg, object_=action.name)
 
     async def _forget(self, action: ForgetPod) -> None:
         """Keep the log, mark the object as its own tombstone, and let its helper end."""
@@ -253,29 +305,45 @@ class KubernetesCluster:
         except (NotFound, Conflict):
             return
 
-    async def _know_again(self) -> None:
-        """Which cluster it is: one that was built anew at the same address is another."""
-        now = self._clock.monotonic()
-        if now >= self._known_until:
-            self._identity = await self._api.cluster_uid()
-            self._known_until = now + KNOWN_SECONDS
+    async def _where_it_runs(self, pod: str) -> str:
+        """The namespace of a pod whose main container runs. Raises NotFound, NotYet, Gone."""
+        await self._picture.ready()
+        known = self._picture.ours.get(pod)
+        if known is None or known.state is None or known.tombstone:
+            msg = f"no such pod: {pod}"
+            raise MissingPod(msg, object_=pod)
+        if known.state.seen is Seen.ENDED:
+            msg = f"pod {pod} has ended"
+            raise Gone(msg, object_=pod)
+        if known.state.seen is not Seen.RUNNING:
+            msg = f"pod {pod} does not run yet"
+            raise NotYet(msg, object_=pod, hint="its state: mainstay show RUN")
+        return known.namespace
 
-    def _forget_made(self) -> None:
+    async def _know_again(self) -> None:
+        """Raises Denied if it is not the cluster that it was: one that was built anew at the same address is another.
+
+        The same for a clock by which nothing can be charged.
+        """
         now = self._clock.monotonic()
-        seen = [
-            name for name, made in self._made.items() if name in self._picture.ours or now - made.at > UNSEEN_SECONDS
-        ]
-        for name in seen:
-            del self._made[name]
+        if now < self._known_until:
+            return
+        identity = await self._api.cluster_uid()
+        if self._picture.identity not in {"", identity}:
+            msg = "another cluster answers at its address: it was built anew, or the address was given away"
+            hint = f"drain {self.name}, remove it as lost and add it again; or mend its address"
+            raise Denied(msg, object_=self.name, hint=hint)
+        skew = abs(self._api.server_time() - self._clock.now()) // 1_000_000
+        if skew > SKEW_SECONDS_MAX:
+            msg = f"its clock and ours are {skew // 3_600} hours apart"
+            raise Denied(msg, object_=self.name, hint="set both by NTP")
+        self._known_until = now + KNOWN_SECONDS
 
 
 def _require_same(action: CreatePod, known: View) -> None:
     """Raises Gone if it has ended, Conflict if it is another one."""
-    state = known.state
-    if state is None:
-        msg = f"a pod that is not ours is called {action.name}"
-        raise Conflict(msg, object_=action.name)
-    if known.tombstone or known.deleting or state.seen is Seen.ENDED:
+    assert known.state is not None
+    if known.tombstone or known.deleting or known.state.seen is Seen.ENDED:
         msg = f"pod {action.name} has ended; its name is not used again"
         raise Gone(msg, object_=action.name)
     if known.identity != pods.identity(action):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from math import inf
 from typing import Any, TypeVar
 
 import msgspec
@@ -84,15 +85,26 @@ class Connection:
         """As in `KubeApi`."""
         return _object(kind, await self._transport.request("GET", kind.path(namespace=namespace, name=name)))
 
-    async def create(self, kind: Kind[T], namespace: str, document: Document) -> T:
+    async def create(self, kind: Kind[T], namespace: str, document: Document, *, not_after: float = inf) -> T:
         """As in `KubeApi`."""
-        content = await self._transport.request("POST", kind.path(namespace=namespace), body=_json(document))
+        path = kind.path(namespace=namespace)
+        content = await self._transport.request("POST", path, body=_json(document), not_after=not_after)
         return _object(kind, content)
 
-    async def bind(self, namespace: str, pod: str, *, node: str, uid: str = "") -> None:
+    async def bind(
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        node: str,
+        uid: str = "",
+        version: str = "",
+        annotations: Mapping[str, str] | None = None,
+    ) -> None:
         """As in `KubeApi`."""
+        stated = {"uid": uid, "resourceVersion": version, "annotations": dict(annotations or {})}
         binding = {
-            "metadata": {"name": pod, "uid": uid} if uid else {"name": pod},
+            "metadata": {"name": pod, **{field: value for field, value in stated.items() if value}},
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
         path = PODS.path(namespace=namespace, name=pod, subresource="binding")

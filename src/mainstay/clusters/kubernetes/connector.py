@@ -70,7 +70,9 @@ class KubernetesConnector:
                 system=self._system,
                 image=settings.image or DEFAULT_IMAGE,
                 helper_image=settings.helper_image or HELPER_IMAGE,
+                reached_directly=settings.in_cluster,
                 namespaces_per_project=settings.namespaces_per_project,
+                scheduler_name=settings.scheduler_name,
             ),
         )
 
@@ -88,7 +90,10 @@ async def _missing(api: KubeApi) -> tuple[str, ...]:
     """What we may not do, in words."""
     asked = [(permission, verb) for permission in PERMISSIONS for verb in permission.verbs]
     granted = await asyncio.gather(
-        *(api.can(verb, permission.kind, subresource=permission.subresource) for permission, verb in asked)
+        *(
+            api.can(verb, permission.kind, namespace=permission.namespace, subresource=permission.subresource)
+            for permission, verb in asked
+        )
     )
     refused: dict[Permission, list[str]] = {}
     for (permission, verb), yes in zip(asked, granted, strict=True):

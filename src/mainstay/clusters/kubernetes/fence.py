@@ -18,6 +18,8 @@ from mainstay.ports import Clock
 
 TRUSTED_SECONDS = 5.0
 """So long may somebody else have taken over without our noticing."""
+PERMIT_SECONDS = 60.0
+"""What was admitted has to be on its way so long after that; tombstones stay ten times as long."""
 TRIES = 5
 
 
@@ -32,13 +34,16 @@ class Fence:
         self._looked_at = float("-inf")
         self._turn = asyncio.Lock()
 
-    async def admit(self, epoch: int) -> None:
-        """Raises Fenced if a higher epoch has acted, and ApiError if that cannot be found out."""
-        if epoch == self._highest and self._is_fresh():
-            return
-        async with self._turn:
-            if epoch != self._highest or not self._is_fresh():
-                await self._look(epoch)
+    async def admit(self, epoch: int) -> float:
+        """Until when (monotonic seconds) this may be made use of.
+
+        Raises Fenced if a higher epoch has acted, and ApiError if that cannot be found out.
+        """
+        if epoch != self._highest or not self._is_fresh():
+            async with self._turn:
+                if epoch != self._highest or not self._is_fresh():
+                    await self._look(epoch)
+        return self._looked_at + PERMIT_SECONDS
 
     def _is_fresh(self) -> bool:
         return self._clock.monotonic() - self._looked_at < TRUSTED_SECONDS

@@ -15,12 +15,12 @@ import tempfile
 from collections.abc import AsyncIterator
 from typing import IO, Any
 
-from mainstay.clusters.kubernetes.api import Channel, Exec, KubeApi
+from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.names import FILES, OUTPUTS
 from mainstay.clusters.kubernetes.pods import OUTPUT, SIGN, WORK
 from mainstay.domain.artifact import PATH_RULE, TREE_FILES_MAX, Entry, safe_path
-from mainstay.domain.errors import Invalid, Unavailable
-from mainstay.ports import Artifacts
+from mainstay.domain.errors import Invalid, NotFound, Unavailable
+from mainstay.ports import Artifacts, Channel, Process
 
 CHUNK_BYTES = 256 << 10
 UNPACK = ("/bin/sh", "-c", f"tar -xf - -C {WORK} && touch {SIGN}/complete")
@@ -46,7 +46,7 @@ async def deliver(api: KubeApi, artifacts: Artifacts, *, namespace: str, pod: st
         await _send(process, artifacts, mounts)
         text = await said
     if process.exit_status != 0:
-        msg = f"pod {pod} did not take its files: {text or 'no reason given'}"
+        msg = f"pod {pod} did not take its files: {text or process.failure or 'no reason given'}"
         raise Unavailable(msg, object_=pod)
 
 
@@ -66,7 +66,7 @@ async def outputs(api: KubeApi, *, namespace: str, pod: str) -> AsyncIterator[Ou
         finally:
             feed.cancel()
     if process.exit_status != 0:
-        msg = f"the output of pod {pod} could not be read: {said or 'no reason given'}"
+        msg = f"the output of pod {pod} could not be read: {said or process.failure or 'no reason given'}"
         raise Unavailable(msg, object_=pod)
 
 
@@ -83,12 +83,16 @@ async def _files(source: IO[bytes]) -> AsyncIterator[OutputFile]:
             yield path, member.size, bool(member.mode & 0o100), _chunks(spool)
 
 
-async def _send(process: Exec, artifacts: Artifacts, mounts: str) -> None:
-    for path, digest in json.loads(mounts):
-        tree = await artifacts.tree(digest)
-        for entry in tree.entries:
-            await process.send(_header(os.path.normpath(f"{path}/{entry.path}"), entry))
-            await _send_content(process, artifacts, entry)
+async def _send(process: Process, artifacts: Artifacts, mounts: str) -> None:
+    try:
+        for path, digest in json.loads(mounts):
+            tree = await artifacts.tree(digest)
+            for entry in tree.entries:
+                await process.send(_header(os.path.normpath(f"{path}/{entry.path}"), entry))
+                await _send_content(process, artifacts, entry)
+    except NotFound as error:
+        msg = f"they are not stored: {error.message}"
+        raise Invalid(msg, hint="do all replicas keep files in the same place (--artifacts)?") from error
     await process.send(b"\0" * (2 * tarfile.BLOCKSIZE))
     await process.end_input()
 
@@ -99,7 +103,7 @@ def _header(path: str, entry: Entry) -> bytes:
     return info.tobuf(format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape")
 
 
-async def _send_content(process: Exec, artifacts: Artifacts, entry: Entry) -> None:
+async def _send_content(process: Process, artifacts: Artifacts, entry: Entry) -> None:
     digest, size = hashlib.sha256(), 0
     async for chunk in artifacts.get(entry.digest):
         digest.update(chunk)
@@ -112,14 +116,14 @@ async def _send_content(process: Exec, artifacts: Artifacts, entry: Entry) -> No
     await process.send(b"\0" * (-size % tarfile.BLOCKSIZE))
 
 
-async def _said(process: Exec) -> str:
+async def _said(process: Process) -> str:
     said = bytearray()
     while (message := await process.receive()) is not None:
         said += message[1][: SAID_BYTES_MAX - len(said)]
     return said.decode(errors="replace").strip()
 
 
-async def _feed(process: Exec, into: int) -> str:
+async def _feed(process: Process, into: int) -> str:
     """Standard output into a pipe, for the thread that reads the archive; what else was said is the answer."""
     said = bytearray()
     with os.fdopen(into, "wb", buffering=0) as pipe:

@@ -88,6 +88,8 @@ class Informer(Generic[T, U]):
         self._relist_seconds, self._dice = relist_seconds, dice or random.Random()
         self._objects: dict[Key, U] = {}
         self._uids: dict[Key, str] = {}
+        self._learnt: set[Key] = set()
+        """Since the last list began: whether they are in it depends on which was first."""
         self._version = ""
         self._failures_in_a_row = 0
         self.objects: Mapping[Key, U] = MappingProxyType(self._objects)
@@ -96,10 +98,17 @@ class Informer(Generic[T, U]):
         self.last_contact = 0.0
         """Monotonic seconds of the last page, event or bookmark; 0 before the first."""
         self.server_time_seen = 0
-        """The server's time of the last contact, UTC microseconds; 0 before the first."""
+        """The server's time up to which the view is complete, but for what is still on its way; UTC microseconds, 0 at first."""
         self.last_error: ApiError | None = None
         """Why there is no contact now; None while there is."""
+        self.unbroken_since = float("-inf")
+        """Monotonic seconds since when there has been contact without a failure."""
         self.counters = Counters()
+
+    def learn(self, item: T) -> None:
+        """Take in what a request has shown, without waiting for the watch to tell of it."""
+        self._put(item)
+        self._learnt.add(item.metadata.key)
 
     async def run(self) -> Never:
         """Until it is cancelled. No fault of the cluster ends it: `last_error` says what is wrong, `last_contact` since when."""
@@ -120,9 +129,10 @@ class Informer(Generic[T, U]):
 
     async def _list(self) -> None:
         """Take over a whole list. What is not in it is gone, once its last page has come."""
+        self._learnt.clear()
         listed: set[Key] = set()
         unreadable: list[Unreadable] = []
-        version, size_before = "", len(self._objects)
+        version, size_before, began = "", len(self._objects), self._api.server_time()
         async with aclosing(self._list_pages()) as pages:
             async for page in pages:
                 for item in page.items:
@@ -131,7 +141,7 @@ class Informer(Generic[T, U]):
                 unreadable += page.unreadable
                 version = version or page.resource_version
                 self.counters.bytes += page.size
-                self._heard()
+                self._heard(began)
         self._drop_missing(listed, unreadable)
         self._version = version
         self.counters.lists += 1
@@ -184,13 +194,14 @@ class Informer(Generic[T, U]):
 
         A watch from a version that it has not reached again would be silent, and lose what happens until then.
         """
+        await self._confirm()
         async with aclosing(self._list_pages(limit=1)) as pages:
             async for page in pages:
                 return looks_older(page.resource_version, self._version)
         return True
 
     def _take(self, event: WatchEvent[T]) -> None:
-        self._heard()
+        self._heard(self._api.server_time())
         self.counters.bytes += event.size
         match event.change:
             case Change.ADDED | Change.MODIFIED:
@@ -236,17 +247,19 @@ class Informer(Generic[T, U]):
             listed.add((odd.namespace, odd.name))
             self._report_unreadable(odd.name)
         if all(odd.name for odd in unreadable):
-            for key in [key for key in self._objects if key not in listed]:
+            kept = listed | self._learnt
+            for key in [key for key in self._objects if key not in kept]:
                 self._forget(key)
 
     def _report_unreadable(self, name: str) -> None:
         self.counters.unreadable += 1
         log.warning("unreadable_object", kind=self._kind.name, name=name)
 
-    def _heard(self) -> None:
+    def _heard(self, told_at: int) -> None:
         self.last_contact = self._clock.monotonic()
-        self.server_time_seen = self._api.server_time()
-        self.last_error = None
+        self.server_time_seen = told_at
+        if self.last_error is not None:
+            self.last_error, self.unbroken_since = None, self.last_contact
 
     async def _rest(self, error: ApiError) -> None:
         """Longer after each failure, at random so that many do not come back at once, and never before we are asked to."""

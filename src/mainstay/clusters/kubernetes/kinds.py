@@ -46,6 +46,13 @@ NAMESPACES = Kind(name="Namespace", plural="namespaces", type=objects.Namespace,
 EVENTS = Kind(name="Event", plural="events", type=objects.Event)
 CONFIG_MAPS = Kind(name="ConfigMap", plural="configmaps", type=objects.ConfigMap)
 SECRETS = Kind(name="Secret", plural="secrets", type=objects.Secret)
+POD_GROUPS = Kind(
+    name="PodGroup", plural="podgroups", type=objects.PodGroup, group="scheduling.x-k8s.io", version="v1alpha1"
+)
+VOLCANO_POD_GROUPS = Kind(
+    name="PodGroup", plural="podgroups", type=objects.PodGroup, group="scheduling.volcano.sh", version="v1beta1"
+)
 LEASES = Kind(name="Lease", plural="leases", type=objects.Lease, group="coordination.k8s.io")
+SERVICE_ACCOUNTS = Kind(name="ServiceAccount", plural="serviceaccounts", type=objects.Object)
 SERVICES = Kind(name="Service", plural="services", type=objects.Object)
 NETWORK_POLICIES = Kind(name="NetworkPolicy", plural="networkpolicies", type=objects.Object, group="networking.k8s.io")

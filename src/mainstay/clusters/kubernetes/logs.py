@@ -10,13 +10,14 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import AsyncIterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import IO
 
 import structlog
 
 from mainstay.clusters.kubernetes.api import KubeApi
-from mainstay.clusters.kubernetes.errors import ApiError, NotFound
+from mainstay.clusters.kubernetes.errors import ApiError, Invalid, NotFound
 from mainstay.clusters.kubernetes.names import MAIN
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.capacity import LogChunk
@@ -31,6 +32,8 @@ FOLLOWED_MAX = 256
 AGAIN_SECONDS = 1.0
 CHUNK_BYTES = 1 << 20
 LOG_FILE = "log"
+REMOVED_BYTES_MAX = 200
+"""Of the words and the name of a container, which has 64 letters."""
 
 
 def slot_of(cluster: str, pod: str) -> str:
@@ -60,6 +63,11 @@ class Logs:
     def __init__(self, api: KubeApi, artifacts: Artifacts, clock: Clock, *, cluster: str) -> None:
         self._api, self._artifacts, self._clock, self._cluster = api, artifacts, clock, cluster
         self._followed: dict[str, Followed] = {}
+
+    @property
+    def followed(self) -> AbstractSet[str]:
+        """The pods whose log is here, or on its way."""
+        return self._followed.keys()
 
     def follow(self, pod: str, namespace: str, *, ended: bool, wanted: bool = False) -> Followed | None:
         """Follow a log, if there is room or somebody wants it; None if not. `ended`: what there is now is all."""
@@ -127,7 +135,7 @@ class Logs:
         """One try. A stream that breaks is followed anew from its start, less what is here: the kubelet knows no offsets."""
         skip = into.size
         try:
-            async for chunk in self._api.log(namespace, pod, MAIN, follow=not ended):
+            async for chunk in _true_log(self._api.log(namespace, pod, MAIN, follow=not ended)):
                 fresh, skip = chunk[skip:], max(0, skip - len(chunk))
                 if fresh:
                     _append(into, fresh)
@@ -136,6 +144,11 @@ class Logs:
         except NotFound:
             into.whole = ended
         except ApiError as error:
+            if ended and isinstance(
+                error, Invalid
+            ):  # a container that never ran has none, and is not asked for it again
+                into.whole = True
+                return
             into.failures += 1
             log.debug("log_stream_broke", pod=pod, reason=error.message)
             await self._clock.sleep(min(AGAIN_SECONDS * 2.0**into.failures, 30.0))
@@ -150,6 +163,28 @@ class Logs:
             entries = (Entry(path=LOG_FILE, size=size, digest=digest),)
         tree = await self._artifacts.put_tree(Tree(entries=entries))
         await self._artifacts.commit(slot_of(self._cluster, pod), attempt=1, tree=tree)
+
+
+async def _true_log(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A log without the words that a kubelet sends in its place, and as a success, once it has removed the container.
+
+    Source: `GetContainerLogs` of pkg/kubelet/kuberuntime. What cannot be the beginning of them is passed on at once.
+    """
+    held = b""
+    async for chunk in stream:
+        held += chunk
+        if _REMOVED.startswith(held) or (held.startswith(_REMOVED) and len(held) < REMOVED_BYTES_MAX):
+            continue
+        yield held
+        held = b""
+        break
+    async for chunk in stream:
+        yield chunk
+    if held and not held.startswith(_REMOVED):
+        yield held
+
+
+_REMOVED = b"unable to retrieve container logs for "
 
 
 def _append(followed: Followed, chunk: bytes) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import re
 import zlib
+from collections.abc import Mapping
 
 from mainstay.domain.allocation import Owner
 
@@ -36,17 +38,35 @@ VERDICT = f"{PREFIX}/verdict"
 LAST_NODE = f"{PREFIX}/last-node"
 """On a tombstone: the node that must confirm that nothing of the pod runs any more."""
 
+QUEUE = f"{PREFIX}/queue"
+"""On a guest: the queue in which it waits."""
+GROUP_SIZE = f"{PREFIX}/group-size"
+"""On a guest: how many pods its group has, where no PodGroup says so."""
+WORKLOAD = f"{PREFIX}/workload"
+"""On a guest that we placed: what it is with us. For people; we know it by its UID."""
+RELEASED = f"{PREFIX}/released"
+"""On a guest that waits again: the last attempt that may not place it any more."""
+GROUP_LABEL = "scheduling.x-k8s.io/pod-group"
+"""Source: scheduler-plugins, KEP-42 (coscheduling)."""
+GROUP_ANNOTATION = "scheduling.k8s.io/group-name"
+"""Source: Volcano; Kubeflow and Spark operators write it."""
+
 RECORDED = f"{PREFIX}/recorded"
 """Our finalizer: the object stays until its end is on record with us."""
 
 MAIN, FILES, OUTPUTS = "main", "files", "outputs"
 """Containers: the user's; the one that waits for code; the one that keeps output until it was fetched."""
 
+NOBODY = "/"
+"""No label can be that."""
 CONTROL_NAMESPACE = "mainstay"
+ACCOUNT = "mainstay"
+"""The service account of pods in a namespace of ours: bound to nothing, and there before the first pod is."""
 _READABLE = 20
 """Letters of tenant and project in the name of a namespace, for people; the digest makes it unique."""
 
 
+@functools.lru_cache(maxsize=10_000)
 def namespace(owner: Owner, *, system: str, shard: int = 0) -> str:
     """Where the pods of a project live: a DNS label, whatever the names are. Injective: the digest covers platform, tenant and
     project, as JSON, so that none of them flows into another (security.md A1).
@@ -55,6 +75,18 @@ def namespace(owner: Owner, *, system: str, shard: int = 0) -> str:
     mark = base64.b32encode(digest)[:10].decode().lower()
     tail = f"-{shard}" if shard else ""
     return f"ms-{_readable(owner.tenant)}-{_readable(owner.project)}-{mark}{tail}"
+
+
+def mark(labels: Mapping[str, str], namespace_: str, *, system: str) -> str:
+    """The mark of `system` on an object of ours, else what no label can be.
+
+    A stranger may put our labels on his pod. Ours are where we would have put them: in the namespace of the project that
+    they name, where nobody else has any business.
+    """
+    owner = Owner(tenant=labels.get(TENANT, ""), project=labels.get(PROJECT, ""))
+    home = namespace(owner, system=system)
+    at_home = namespace_ == home or (namespace_.startswith(f"{home}-") and namespace_[len(home) + 1 :].isdecimal())
+    return short(system) if at_home else NOBODY
 
 
 def shard_of(gang: str, shards: int) -> int:

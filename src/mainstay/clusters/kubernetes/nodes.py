@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from mainstay.clusters.kubernetes.objects import Condition, Node, Pod, Requirements
 from mainstay.clusters.kubernetes.pods import GPU_RESOURCE
 from mainstay.clusters.kubernetes.quantities import milli, whole
+from mainstay.clusters.kubernetes.restrictions import HARD_EFFECTS, Restriction, admits
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.quantity import Resources
 
@@ -24,17 +27,19 @@ _MODEL = re.compile(
 )
 BORNE_TAINTS = frozenset({GPU_RESOURCE})
 """Our pods put up with these: they only say what the node is for."""
+NONE: Mapping[str, Restriction] = MappingProxyType({})
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 """An administrator says that the machine is off: nothing runs there any more."""
 
 
-def node_state(node: Node, taken: Resources) -> NodeState:
+def node_state(node: Node, taken: Resources, restrictions: Mapping[str, Restriction] = NONE) -> NodeState:
     """What our pods may use of a node: what it can give, less what pods that are not ours have taken."""
     can_give = node.status.allocatable
     gpus = whole(can_give.get(GPU_RESOURCE))
     return NodeState(
         name=node.metadata.name,
         ready=not why_not(node),
+        admits=tuple(sorted(name for name, wanted in restrictions.items() if takes_guests(node, wanted))),
         capacity=Resources(
             cpu_milli=max(0, milli(can_give.get("cpu")) - taken.cpu_milli),
             memory_bytes=max(0, whole(can_give.get("memory")) - taken.memory_bytes),
@@ -44,8 +49,22 @@ def node_state(node: Node, taken: Resources) -> NodeState:
     )
 
 
+def takes_guests(node: Node, wanted: Restriction) -> bool:
+    """Whether pods with this restriction may be placed on a node now; they may put up with its taints where ours do not."""
+    return not why_not_any(node) and admits(node, wanted)
+
+
 def why_not(node: Node) -> str:
-    """Why nothing new is placed on a node, in words; empty if it is ready."""
+    """Why nothing new of ours is placed on a node, in words; empty if it is ready."""
+    if why := why_not_any(node):
+        return why
+    taints = [taint for taint in node.spec.taints if taint.effect in HARD_EFFECTS]
+    strange = sorted({taint.key for taint in taints} - BORNE_TAINTS)
+    return f"tainted: {', '.join(strange)}" if strange else ""
+
+
+def why_not_any(node: Node) -> str:
+    """Why nothing at all is placed on a node, whatever its taints."""
     ready = ready_condition(node)
     if ready is None:
         return "its kubelet has not reported yet"
@@ -53,17 +72,19 @@ def why_not(node: Node) -> str:
         return f"its kubelet does not report any more: {ready.message or ready.reason}"
     if ready.status != "True":
         return f"not ready: {ready.message or ready.reason}"
-    if node.spec.unschedulable:
-        return "cordoned"
-    taints = [taint for taint in node.spec.taints if taint.effect in {"NoSchedule", "NoExecute"}]
-    strange = sorted({taint.key for taint in taints} - BORNE_TAINTS)
-    return f"tainted: {', '.join(strange)}" if strange else ""
+    return "cordoned" if node.spec.unschedulable else ""
 
 
 def is_silent(node: Node) -> bool:
     """Whether its kubelet has stopped reporting: what is on record of its pods may not be true any more."""
     ready = ready_condition(node)
     return ready is not None and ready.status == "Unknown"
+
+
+def is_well(node: Node) -> bool:
+    """Whether its kubelet reports, and can do what it is told: one without a runtime ends nothing."""
+    ready = ready_condition(node)
+    return ready is not None and ready.status == "True"
 
 
 def is_off(node: Node) -> bool:
@@ -84,14 +105,20 @@ def gpu_model(node: Node) -> str:
 
 
 def requests(pod: Pod) -> Resources:
-    """What a pod holds of its node. Source: KEP-753, the larger of all containers and of any init container beside sidecars."""
+    """What a pod holds of its node: the larger of all containers and of any init container beside sidecars (KEP-753).
+
+    What is asked for the pod as a whole counts instead of that (KEP-2837).
+    """
     containers = [_amount(container.resources) for container in pod.spec.containers]
     sidecars = [_amount(c.resources) for c in pod.spec.init_containers if c.restart_policy == "Always"]
     first = [_amount(c.resources) for c in pod.spec.init_containers if c.restart_policy != "Always"]
     running = _sum([*containers, *sidecars])
     beside = _sum(sidecars)
     overhead = (milli(pod.spec.overhead.get("cpu")), whole(pod.spec.overhead.get("memory")), 0)
-    peak = [max(running[k], *(one[k] + beside[k] for one in first), 0) + overhead[k] for k in range(3)]
+    whole_pod = _amount(pod.spec.resources)
+    peak = [
+        (whole_pod[k] or max(running[k], *(one[k] + beside[k] for one in first), 0)) + overhead[k] for k in range(3)
+    ]
     return Resources(cpu_milli=peak[0], memory_bytes=peak[1], gpus=peak[2])
 
 

@@ -79,6 +79,12 @@ class Requirements(Slim, frozen=True):
     limits: Resources = {}
 
 
+class Port(Slim, frozen=True):
+    """`host_port` is one of the node, 0 for none."""
+
+    host_port: int = 0
+
+
 class Container(Slim, frozen=True):
     """A container. An init container whose `restart_policy` is Always is a sidecar and runs beside the others."""
 
@@ -86,6 +92,7 @@ class Container(Slim, frozen=True):
     image: str = ""
     resources: Requirements = Requirements()
     restart_policy: str = ""
+    ports: tuple[Port, ...] = ()
 
 
 class Toleration(Slim, frozen=True):
@@ -104,10 +111,31 @@ class SchedulingGate(Slim, frozen=True):
     name: str = ""
 
 
+class Volume(Slim, frozen=True):
+    """Only what may have to be bound before its pod is placed. Any: trees of JSON."""
+
+    name: str = ""
+    persistent_volume_claim: dict[str, Any] | None = None
+    ephemeral: dict[str, Any] | None = None
+
+
+class Spread(Slim, frozen=True):
+    """How evenly the pods of a kind are to lie over parts of the cluster."""
+
+    when_unsatisfiable: str = ""
+
+
+class Claim(Slim, frozen=True):
+    """A device that is to be allocated (DRA)."""
+
+    name: str = ""
+
+
 class PodSpec(Slim, frozen=True):
     """`affinity` stays JSON: few pods have one, and few readers look."""
 
     node_name: str = ""
+    subdomain: str = ""
     scheduler_name: str = ""
     scheduling_gates: tuple[SchedulingGate, ...] = ()
     priority: int | None = None
@@ -115,10 +143,16 @@ class PodSpec(Slim, frozen=True):
     containers: tuple[Container, ...] = ()
     init_containers: tuple[Container, ...] = ()
     overhead: Resources = {}
+    resources: Requirements = Requirements()
     tolerations: tuple[Toleration, ...] = ()
     node_selector: dict[str, str] = {}
     affinity: dict[str, Any] | None = None  # Any: a tree of JSON (a `Raw` would keep its whole page in memory)
     termination_grace_period_seconds: int | None = None
+    active_deadline_seconds: int = 0
+    restart_policy: str = ""
+    volumes: tuple[Volume, ...] = ()
+    topology_spread_constraints: tuple[Spread, ...] = ()
+    resource_claims: tuple[Claim, ...] = ()
 
 
 class Waiting(Slim, frozen=True):
@@ -245,6 +279,18 @@ class Namespace(Object, frozen=True):
     """core/v1 Namespace."""
 
     status: NamespaceStatus = NamespaceStatus()
+
+
+class PodGroupSpec(Slim, frozen=True):
+    """`min_member` pods are placed together or not at all."""
+
+    min_member: int = 0
+
+
+class PodGroup(Object, frozen=True):
+    """scheduling.x-k8s.io/v1alpha1 and scheduling.volcano.sh/v1beta1 PodGroup."""
+
+    spec: PodGroupSpec = PodGroupSpec()
 
 
 class ObjectReference(Slim, frozen=True):

@@ -79,7 +79,7 @@ class Pace:
 
     async def _enter(self) -> None:
         """Wait for a place."""
-        if self._in_flight < self.limit and not self._queue:
+        if self._in_flight < self.limit:  # nobody waits then: who could be admitted has been
             self._in_flight += 1
             return
         turn = asyncio.get_running_loop().create_future()

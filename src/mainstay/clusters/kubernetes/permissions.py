@@ -8,14 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from mainstay.clusters.kubernetes.kinds import (
+    EVENTS,
     LEASES,
     NAMESPACES,
     NETWORK_POLICIES,
     NODES,
+    POD_GROUPS,
     PODS,
+    SERVICE_ACCOUNTS,
     SERVICES,
+    VOLCANO_POD_GROUPS,
     Kind,
 )
+from mainstay.clusters.kubernetes.names import CONTROL_NAMESPACE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +31,8 @@ class Permission:
     verbs: tuple[str, ...]
     why: str
     subresource: str = ""
+    namespace: str = ""
+    """The only one in which it is needed; empty: in any, since projects make new ones."""
 
     @property
     def resource(self) -> str:
@@ -35,15 +42,44 @@ class Permission:
 
 PERMISSIONS = (
     Permission(kind=NODES, verbs=("list", "watch"), why="see what there is to run on"),
-    Permission(kind=NAMESPACES, verbs=("get", "create"), why="know the cluster again, and keep projects apart"),
+    Permission(
+        kind=NAMESPACES,
+        verbs=("get", "list", "watch", "create"),
+        why="know the cluster again, keep projects apart, and see whom the pods of others are billed to",
+    ),
     Permission(
         kind=PODS, verbs=("list", "watch", "get", "create", "patch", "delete"), why="run pods, and see what others take"
     ),
     Permission(kind=PODS, subresource="log", verbs=("get",), why="show and keep logs"),
     Permission(
-        kind=PODS, subresource="exec", verbs=("get", "create"), why="hand code into pods and fetch output out of them"
+        kind=PODS,
+        subresource="exec",
+        verbs=("get", "create"),
+        why="hand code into pods, fetch output out of them, and let users run commands in them",
     ),
+    Permission(
+        kind=PODS,
+        subresource="portforward",
+        verbs=("get", "create"),
+        why="reach models and ports of pods where the addresses of pods cannot be reached",
+    ),
+    Permission(kind=SERVICE_ACCOUNTS, verbs=("create",), why="give pods an account that may do nothing"),
+    Permission(kind=PODS, subresource="binding", verbs=("create",), why="give pods of others their place"),
+    Permission(kind=PODS, subresource="eviction", verbs=("create",), why="stop pods of others, within their budgets"),
+    Permission(
+        kind=EVENTS,
+        verbs=("list", "create"),
+        why="say what keeps a pod from starting, and tell pods of others why they wait",
+    ),
+    Permission(kind=POD_GROUPS, verbs=("get",), why="place groups of pods together"),
+    Permission(kind=VOLCANO_POD_GROUPS, verbs=("get",), why="place groups of pods together"),
     Permission(kind=SERVICES, verbs=("create",), why="let the ranks of a job find each other"),
     Permission(kind=NETWORK_POLICIES, verbs=("create",), why="keep projects from each other"),
-    Permission(kind=LEASES, verbs=("get", "create", "patch"), why="let one leader act at a time"),
+    Permission(
+        kind=LEASES,
+        verbs=("get", "create", "patch"),
+        why="let one leader act at a time",
+        # Those of other namespaces are the heartbeats of nodes and the elections of the cluster's own controllers.
+        namespace=CONTROL_NAMESPACE,
+    ),
 )

@@ -7,27 +7,45 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from mainstay.clusters.kubernetes import names
+import structlog
+
 from mainstay.clusters.kubernetes.api import KubeApi
+from mainstay.clusters.kubernetes.errors import Unreachable
+from mainstay.clusters.kubernetes.guests import Landlord, landlord
 from mainstay.clusters.kubernetes.informer import Informer, Key
-from mainstay.clusters.kubernetes.kinds import NODES, PODS
-from mainstay.clusters.kubernetes.nodes import is_off, is_silent, node_state, why_not
-from mainstay.clusters.kubernetes.objects import Node, Pod
-from mainstay.clusters.kubernetes.states import NOTHING, View, view
+from mainstay.clusters.kubernetes.kinds import NAMESPACES, NODES, PODS
+from mainstay.clusters.kubernetes.lodgings import Lodgings
+from mainstay.clusters.kubernetes.nodes import (
+    is_off,
+    is_silent,
+    is_well,
+    node_state,
+    takes_guests,
+    why_not,
+    why_not_any,
+)
+from mainstay.clusters.kubernetes.objects import Namespace, Node, Pod
+from mainstay.clusters.kubernetes.states import NOTHING, View, view_of
+from mainstay.clusters.kubernetes.trust import Trust
+from mainstay.clusters.kubernetes.waiting import Waiting
 from mainstay.domain.allocation import PodState, Seen
 from mainstay.domain.capacity import NodeState
-from mainstay.domain.errors import Unavailable
+from mainstay.domain.errors import Denied, MainstayError, Unavailable
+from mainstay.domain.guest import Guest
 from mainstay.domain.quantity import Resources
 from mainstay.ports import Clock
+
+log = structlog.get_logger()
 
 SYNC_SECONDS_MAX = 15.0
 """A look waits so long for the first list; then the turn fails and the next one goes on waiting."""
 SILENT_SECONDS_MAX = 150.0
 """Bookmarks come once a minute: who heard nothing for longer sees the past."""
-REPORT_SECONDS = 10
-"""A kubelet may tell of an end so much later than it came."""
+REPORT_SECONDS = 60
+"""A kubelet may tell of an end so much later than it came: so long it may be out of touch before its node is called silent."""
 ORPHAN_SECONDS = 90
-"""A kubelet ends what the API server does not know any more: it notices within seconds, and grants 30 more to end."""
+"""A kubelet ends what the API server does not know any more: it notices within seconds, or its node is called silent in
+less than that; and it grants the pod its grace."""
 
 
 @dataclass(slots=True)
@@ -42,29 +60,50 @@ _NOTHING_USED = Used()
 
 
 class Picture:
-    """Kept current by two informers. Nothing here waits on the network but `ready`."""
+    """Kept current by informers. Nothing here waits on the network but `ready`."""
 
-    def __init__(self, api: KubeApi, clock: Clock, *, system: str) -> None:
-        self._clock = clock
-        self._system = names.short(system)
+    def __init__(self, api: KubeApi, clock: Clock, *, system: str, scheduler_name: str = "", tunnel: str = "") -> None:
+        """`tunnel`: as for `states.view`."""
+        self._api, self._clock = api, clock
         self._nodes: Informer[Node, Node] = Informer(
-            api, NODES, clock=clock, project=lambda node: node, on_change=self._node_changed
+            api,
+            NODES,
+            clock=clock,
+            project=lambda node: node,
+            on_change=self._node_changed,
+            confirm=self._confirm,
         )
         self._pods: Informer[Pod, View] = Informer(
-            api, PODS, clock=clock, project=lambda pod: view(pod, system=self._system), on_change=self._pod_changed
+            api,
+            PODS,
+            clock=clock,
+            project=lambda pod: view_of(pod, system=system, scheduler_name=scheduler_name, tunnel=tunnel),
+            on_change=self._pod_changed,
+            confirm=self._confirm,
         )
+        self.identity = ""
+        """Of the cluster that is shown: another one at the same address never takes its place."""
+        self._seen_until = 0
+        self._trust = Trust()
+        self._broken: frozenset[str] = frozenset()
+        self._namespaces: Informer[Namespace, Landlord] = Informer(
+            api, NAMESPACES, clock=clock, project=landlord, confirm=self._confirm
+        )
+        self.lodgings = Lodgings(clock, now=api.server_time)
+        """Pods of others that ask us for a place."""
         self._used: dict[str, Used] = {}
         self._states: dict[str, NodeState] = {}
         self._ours: dict[str, View] = {}
         self.ours: Mapping[str, View] = MappingProxyType(self._ours)
         """Every pod of ours by its name, forgotten ones and tombstones included."""
+        self.waiting = Waiting(api, clock)
         self._tasks: list[asyncio.Task[object]] = []
 
     async def ready(self) -> None:
         """Until both kinds have been listed. Raises Unavailable if that takes too long, or the view has become old."""
         if not self._tasks:
-            self._tasks = [asyncio.create_task(informer.run()) for informer in (self._nodes, self._pods)]
-        for informer in (self._nodes, self._pods):
+            self._tasks = [asyncio.create_task(informer.run()) for informer in self._informers]
+        for informer in self._informers:
             try:
                 await asyncio.wait_for(informer.synced.wait(), SYNC_SECONDS_MAX)
             except TimeoutError:
@@ -81,15 +120,39 @@ class Picture:
 
     @property
     def seen_until(self) -> int:
-        """Up to this instant of the cluster's own time every end has been reported, unless its node is silent."""
-        seen = min(self._nodes.server_time_seen, self._pods.server_time_seen)
-        return max(0, seen - REPORT_SECONDS * 1_000_000)
+        """Up to this instant of the cluster's own time every end has been reported, unless its node is silent.
+
+        After an outage of the API server its kubelets get time to tell what they could not tell before.
+        """
+        informers = (self._nodes, self._pods)
+        if self._clock.monotonic() - max(one.unbroken_since for one in informers) >= REPORT_SECONDS:
+            self._seen_until = max(0, min(one.server_time_seen for one in informers) - REPORT_SECONDS * 1_000_000)
+        return self._seen_until
 
     def nodes(self) -> tuple[NodeState, ...]:
         """Every node as we may use it, by name."""
+        if self.lodgings.restrictions_changed():
+            self._states.clear()
         for name in self._nodes_by_name() - self._states.keys():
-            self._states[name] = node_state(self._node(name), self._used_on(name).others)
-        return tuple(self._states[name] for name in sorted(self._states))
+            self._states[name] = self._state_of(name)
+        return tuple(self._state(name) for name in sorted(self._states))
+
+    def learn(self, pod: Pod) -> View:
+        """Take in a pod that a request has shown; what is kept of it."""
+        self._pods.learn(pod)
+        return self._pods.objects[pod.metadata.key]
+
+    def judge(self) -> None:
+        """Find out which nodes refuse what they are given."""
+        now = self._api.server_time()
+        broken = frozenset(self._trust.broken(now))
+        for node in sorted(broken - self._broken):
+            log.warning("node_refuses_pods", node=node, reason=self._trust.why_not(node, now))
+        self._broken = broken
+
+    def _state(self, name: str) -> NodeState:
+        state = self._states[name]
+        return replace(state, ready=False) if name in self._broken else state
 
     def has_node(self, name: str) -> bool:
         """Whether it is there, ready or not."""
@@ -97,16 +160,36 @@ class Picture:
 
     def why_not(self, node: str) -> str:
         """Why nothing is placed on a node; empty if it is ready."""
-        return why_not(self._node(node)) if self.has_node(node) else "it is not there"
+        if not self.has_node(node):
+            return "it is not there"
+        return why_not(self._node(node)) or self._trust.why_not(node, self._api.server_time())
+
+    def why_no_guest(self, node: str, restriction: str) -> str:
+        """Why guests with this restriction are not placed on a node; empty if they are."""
+        if not self.has_node(node):
+            return "it is not there"
+        found, wanted = self._node(node), self.lodgings.restrictions.get(restriction)
+        if wanted is None or takes_guests(found, wanted):
+            return ""
+        return why_not_any(found) or "it no longer meets the selector, the affinity and the tolerations of the pod"
 
     def free(self, node: str) -> Resources:
         """What is left of a node beside all that still runs there, ended pods whose helpers linger included."""
-        state = node_state(self._node(node), self._used_on(node).others)
-        return _less(state.capacity, self._used_on(node).ours)
+        return _less(self._state_of(node).capacity, self._used_on(node).ours)
+
+    def guests(self) -> tuple[Guest, ...]:
+        """Every pod of others that asks us for a place, by UID; placed ones as their kubelets say, unless those are silent."""
+        silent = self._silent()
+        return tuple(
+            replace(guest, state=_unknown(guest.state, f"node {guest.state.node} does not report any more"))
+            if guest.state is not None and not guest.over and guest.state.node in silent
+            else guest
+            for guest in self.lodgings.guests(self._namespaces.objects)
+        )
 
     def pods(self) -> tuple[PodState, ...]:
         """What we report of our pods: as their kubelets say, unless those are silent."""
-        silent = {name for _, name in self._nodes.objects if is_silent(self._node(name))}
+        silent = self._silent()
         return tuple(self._reported(known, silent) for known in self._ours.values() if known.state is not None)
 
     def _reported(self, known: View, silent: set[str]) -> PodState:
@@ -116,17 +199,27 @@ class Picture:
             return self._of_tombstone(known, state)
         if known.node in silent and state.seen is not Seen.ENDED:
             return _unknown(state, f"node {known.node} does not report any more")
-        return state
+        return self.waiting.explained(known, state)
 
     def _of_tombstone(self, known: View, state: PodState) -> PodState:
         """A pod that vanished from the API server: its node must have had the time to end what it ran (R5)."""
         node = known.last_node
         if not self.has_node(node) or is_off(self._node(node)):
             return state
-        waited = self.seen_until - known.created_at
-        if waited >= ORPHAN_SECONDS * 1_000_000 and not is_silent(self._node(node)):
+        waited = self._nodes.server_time_seen - REPORT_SECONDS * 1_000_000 - known.created_at
+        if waited >= (ORPHAN_SECONDS + known.grace) * 1_000_000 and is_well(self._node(node)):
             return state
         return _unknown(replace(state, node=node), f"it vanished from the cluster; node {node} is given time to end it")
+
+    def _silent(self) -> set[str]:
+        return {name for _, name in self._nodes.objects if is_silent(self._node(name))}
+
+    def _state_of(self, node: str) -> NodeState:
+        return node_state(self._node(node), self._used_on(node).others, self.lodgings.restrictions)
+
+    @property
+    def _informers(self) -> tuple[Informer[Node, Node] | Informer[Pod, View] | Informer[Namespace, Landlord], ...]:
+        return self._nodes, self._pods, self._namespaces
 
     def _used_on(self, node: str) -> Used:
         return self._used.get(node, _NOTHING_USED)
@@ -141,9 +234,11 @@ class Picture:
         self._states.pop(key[1], None)
 
     def _pod_changed(self, key: Key, old: View | None, new: View | None) -> None:
+        self._trust.changed(old, new)
         for known, sign in ((old, -1), (new, 1)):
             if known is not None and known.node and known.holds != NOTHING:
                 self._hold(known, sign)
+        self.lodgings.changed(key, old, new)
         name = key[1]
         if new is not None and new.state is not None:
             self._ours[name] = new
@@ -152,7 +247,7 @@ class Picture:
 
     def _hold(self, known: View, sign: int) -> None:
         used = self._used.setdefault(known.node, Used())
-        if known.state is None:
+        if not known.is_ours:
             used.others = _sum(used.others, known.holds, sign)
             self._states.pop(known.node, None)
         else:
@@ -160,10 +255,20 @@ class Picture:
         if used == Used():
             del self._used[known.node]
 
-    def _unheard(self, informer: Informer[Node, Node] | Informer[Pod, View]) -> Unavailable:
+    async def _confirm(self) -> None:
+        identity = await self._api.cluster_uid()
+        self.identity = self.identity or identity
+        if identity != self.identity:
+            msg = "another cluster answers at its address"
+            raise Unreachable(msg)
+
+    def _unheard(
+        self, informer: Informer[Node, Node] | Informer[Pod, View] | Informer[Namespace, Landlord]
+    ) -> MainstayError:
         error = informer.last_error
+        kind = Denied if isinstance(error, Denied) else Unavailable
         said = error.message if error else "it does not answer"
-        return Unavailable(f"cluster cannot be seen: {said}", hint=error.hint if error else "")
+        return kind(f"cluster cannot be seen: {said}", hint=error.hint if error else "")
 
     def views(self) -> Iterator[tuple[str, View]]:
         """Our pods by name, for chores: a copy, so that whoever waits in between may go on."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.names import FILES, MAIN, OUTPUTS
+from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.domain.allocation import CreatePod, DeletePod, Owner
 
@@ -35,6 +36,8 @@ PORT = 8_080
 """Where a service listens: every pod has an address of its own."""
 GANG_PORT = 29_500
 GPU_RESOURCE = "nvidia.com/gpu"
+POD_SECURITY_VERSION = "v1.34"
+"""Of the restricted profile; an older API server takes its own newest."""
 
 WAIT_FOR_FILES = f"trap 'exit 1' TERM; until [ -e {SIGN}/complete ]; do sleep 0.1; done"
 KEEP_OUTPUTS = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"
@@ -102,17 +105,36 @@ def tombstone(action: DeletePod, settings: Settings, *, image: str) -> Document:
             "annotations": {names.LAST_NODE: action.node} if action.node else {},
             "finalizers": [names.RECORDED],
         },
-        "spec": {**_POD_DEFAULTS, "schedulingGates": [{"name": names.TOMBSTONE}], "containers": [container]},
+        "spec": {
+            **_POD_DEFAULTS,
+            "schedulingGates": [{"name": names.TOMBSTONE}],
+            "terminationGracePeriodSeconds": max(1, action.grace_seconds),
+            "containers": [container],
+        },
     }
 
 
 def namespace(name: str, owner: Owner, settings: Settings) -> Document:
-    """A namespace of a project. What is created in it must be harmless, whoever creates it (A2)."""
+    """A namespace of a project. What is created in it must be harmless, whoever creates it (A2).
+
+    What is enforced is pinned: an upgrade of the cluster refuses no pod that ran before. Newer rules only warn.
+    """
     levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
+    levels["pod-security.kubernetes.io/enforce-version"] = POD_SECURITY_VERSION
     return {
         "apiVersion": "v1",
         "kind": "Namespace",
         "metadata": {"name": name, "labels": {**_labels(owner, settings), **levels}},
+    }
+
+
+def account(owner: Owner, settings: Settings) -> Document:
+    """Who the pods of a namespace are to the API server: nobody who may do anything (A7)."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": names.ACCOUNT, "labels": _labels(owner, settings)},
+        "automountServiceAccountToken": False,
     }
 
 
@@ -146,21 +168,23 @@ def default_deny(owner: Owner, settings: Settings) -> Document:
     }
 
 
-def gang_service(action: CreatePod, settings: Settings, *, rank0_uid: str) -> Document:
-    """By it the ranks of a gang find each other, also before they are ready. It goes with the pod of rank 0."""
-    spec = action.spec
+def gang_service(first: Pod) -> Document:
+    """By it the ranks of a gang find each other, also before they are ready. It goes with the pod of rank 0, the `first`."""
+    meta = first.metadata
+    kept = (names.MANAGED_BY, names.SYSTEM, names.TENANT, names.PROJECT, names.GANG)
+    labels = {name: meta.labels[name] for name in kept}
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {
-            "name": names.gang_service(spec.gang),
-            "labels": {**_labels(spec.owner, settings), names.GANG: spec.gang},
-            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": action.name, "uid": rank0_uid}],
+            "name": first.spec.subdomain,
+            "labels": labels,
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": meta.name, "uid": meta.uid}],
         },
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {names.SYSTEM: names.short(settings.system), names.GANG: spec.gang},
+            "selector": {name: labels[name] for name in (names.SYSTEM, names.GANG)},
         },
     }
 
@@ -169,6 +193,7 @@ _POD_DEFAULTS: Mapping[str, Any] = {
     "restartPolicy": "Never",
     # A process with the number 1 that does not handle SIGTERM never gets it: a stop would take its whole grace.
     "shareProcessNamespace": True,
+    "serviceAccountName": names.ACCOUNT,
     "automountServiceAccountToken": False,
     "enableServiceLinks": False,
     "securityContext": {
@@ -225,8 +250,8 @@ def _main(action: CreatePod, settings: Settings) -> Document:
 
 
 def _literal(text: str) -> str:
-    """The API server expands `$(NAME)` in commands and values; `$$` stands for a dollar that is meant."""
-    return text.replace("$(", "$$(")
+    """The kubelet expands `$(NAME)` in commands and values, and makes one dollar of every two, so each is written twice."""
+    return text.replace("$", "$$")
 
 
 def _environment(action: CreatePod, settings: Settings) -> list[tuple[str, str]]:
@@ -246,11 +271,15 @@ def _environment(action: CreatePod, settings: Settings) -> list[tuple[str, str]]
 
 
 def _hosts(action: CreatePod, settings: Settings) -> list[str]:
+    """By rank. Ranks that have just started may not be found for a few seconds: whoever connects tries again."""
     spec = action.spec
     if spec.size == 1:
         return ["localhost"]
     domain = f"{names.gang_service(spec.gang)}.{namespace_of(action.name, spec.owner, settings)}.svc"
-    return [f"{names.gang_of(action.name)}-{rank}.{domain}" for rank in range(spec.size)]
+    hosts = [f"{names.gang_of(action.name)}-{rank}.{domain}" for rank in range(spec.size)]
+    # Rank 0 listens at its name at once, and the service knows it only seconds later; its own hosts file always does.
+    hosts[spec.rank] = action.name
+    return hosts
 
 
 def _resources(action: CreatePod) -> Document:

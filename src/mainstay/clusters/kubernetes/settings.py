@@ -17,5 +17,9 @@ class Settings:
     """What a pod runs that names no image."""
     helper_image: str = HELPER_IMAGE
     """Any image with a POSIX shell and tar: it takes in the code of a pod and keeps its output until it was fetched."""
+    scheduler_name: str = "mainstay"
+    """Pods of others that name it as their scheduler are ours to place; empty: none."""
+    reached_directly: bool = False
+    """The platform runs in the cluster and reaches the addresses of its pods; from elsewhere the way is a tunnel."""
     namespaces_per_project: int = 1
     """A namespace holds about 3,000 pods well (SIGSCALE); a project that runs more needs more of them."""

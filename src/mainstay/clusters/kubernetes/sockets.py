@@ -6,15 +6,18 @@ input) or v4. Ports speak v4.channel.k8s.io: channel 0 is data, 1 is errors, and
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Awaitable
 from typing import Any, Final
 
 import aiohttp
 import msgspec
 
-from mainstay.clusters.kubernetes.api import Channel
 from mainstay.clusters.kubernetes.errors import Garbled, Unreachable
 from mainstay.clusters.kubernetes.objects import Status
 from mainstay.domain.errors import Invalid
+from mainstay.ports import Channel
 
 WebSocket = aiohttp.ClientWebSocketResponse[Any]  # Any: aiohttp's flag for whether text is decoded
 
@@ -25,20 +28,32 @@ _STDIN, _STDOUT, _STDERR, _RESULT, _SIZE = range(5)
 _CLOSE: Final = 255
 _OUTPUT = {_STDOUT: Channel.STDOUT, _STDERR: Channel.STDERR}
 _NOT_STARTED = -1
+HEARTBEAT_SECONDS = 30.0
+"""After so long without a word we ping, which keeps load balancers from cutting an idle shell; after twice that it is dead.
+
+Only who waits for a message asks: while nobody reads what a process says, its answer to a ping is stuck behind that.
+"""
+WORDS_MAX = 500
 _CLOSED = {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType.CLOSED}
 
 
 class Process:
-    """`api.Exec` over a WebSocket."""
+    """`ports.Process` over a WebSocket."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
         self._exit_status: int | None = None
+        self._failure = ""
 
     @property
     def exit_status(self) -> int | None:
         """None until it has ended."""
         return self._exit_status
+
+    @property
+    def failure(self) -> str:
+        """In the words of the kubelet."""
+        return self._failure
 
     async def send(self, data: bytes) -> None:
         """To its standard input."""
@@ -56,7 +71,7 @@ class Process:
         while (message := await _receive(self._socket)) is not None:
             channel, data = message
             if channel == _RESULT:
-                self._exit_status = _exit_status(data)
+                self._exit_status, self._failure = _result(data)
                 return None
             if channel in _OUTPUT and data:
                 return _OUTPUT[channel], data
@@ -75,7 +90,7 @@ class Process:
 
 
 class Port:
-    """`api.Stream` over a WebSocket."""
+    """`ports.Stream` over a WebSocket."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
@@ -85,6 +100,9 @@ class Port:
         """All of it is handed to the network."""
         await _send(self._socket, 0, data)
 
+    async def end(self) -> None:
+        """The protocol has no word for it: the pod is not told."""
+
     async def receive(self) -> bytes | None:
         """What came; None at the end. Raises Unreachable with the words of the kubelet."""
         while (message := await _receive(self._socket)) is not None:
@@ -93,7 +111,7 @@ class Port:
                 self._greeted.add(channel)
                 data = data[2:]
             if channel == 1 and data:
-                msg = f"the port cannot be reached: {data.decode(errors='replace')[:500]}"
+                msg = f"the port cannot be reached: {data.decode(errors='replace')[:WORDS_MAX]}"
                 raise Unreachable(msg)
             if channel == 0 and data:
                 return data
@@ -113,8 +131,24 @@ async def _send(socket: WebSocket, channel: int, data: bytes) -> None:
 
 
 async def _receive(socket: WebSocket) -> tuple[int, bytes] | None:
-    """A message of a channel; None at the end."""
-    message = await socket.receive()
+    """A message of a channel; None at the end. Raises Unreachable, also if the other side is silent when it is asked."""
+    asked = False
+    while True:
+        try:
+            async with asyncio.timeout(HEARTBEAT_SECONDS):
+                message = await socket.receive()
+        except TimeoutError:
+            if asked:
+                msg = "the connection to the pod is dead: nothing answers"
+                raise Unreachable(msg) from None
+            asked = True
+            await _answer(socket.ping())
+            continue
+        asked = False
+        if message.type is aiohttp.WSMsgType.PING:
+            await _answer(socket.pong(message.data))
+        elif message.type is not aiohttp.WSMsgType.PONG:
+            break
     if message.type is aiohttp.WSMsgType.ERROR:
         msg = f"the connection to the pod broke: {message.data}"
         raise Unreachable(msg)
@@ -127,13 +161,21 @@ async def _receive(socket: WebSocket) -> tuple[int, bytes] | None:
     return data[0], data[1:]
 
 
-def _exit_status(result: bytes) -> int:
-    """A Status: Success, or a Failure with the cause ExitCode; anything else means that nothing ran to its end."""
+async def _answer(sending: Awaitable[None]) -> None:
+    """A ping or pong that cannot be sent is no news of its own: the next message says how the connection ended."""
+    with contextlib.suppress(aiohttp.ClientError, OSError):
+        await sending
+
+
+def _result(result: bytes) -> tuple[int, str]:
+    """The exit status of a Status, and its words if nothing ran to its end: Success, or a Failure with the cause ExitCode."""
     try:
         status = msgspec.json.decode(result, type=Status)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return _NOT_STARTED
+        return _NOT_STARTED, "the kubelet did not say how it ended"
     if status.status == "Success":
-        return 0
+        return 0, ""
     codes = [cause.message for cause in status.details.causes if cause.reason == "ExitCode"]
-    return int(codes[0]) if codes and codes[0].isdigit() else _NOT_STARTED
+    if codes and codes[0].isdigit():
+        return int(codes[0]), ""
+    return _NOT_STARTED, " ".join(status.message.split())[:WORDS_MAX] or "the kubelet did not say why"

@@ -6,12 +6,15 @@ whoever may know that it never ran. A pod whose node is silent is UNKNOWN and ke
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mainstay.clusters.kubernetes import names
+from mainstay.clusters.kubernetes.guests import Wish, wish
 from mainstay.clusters.kubernetes.nodes import requests
-from mainstay.clusters.kubernetes.objects import ContainerStatus, Pod, Running, Terminated
+from mainstay.clusters.kubernetes.objects import Condition, ContainerStatus, Pod, Running, Terminated
 from mainstay.clusters.kubernetes.quantities import instant
+from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import End, PodState, Seen
 from mainstay.domain.quantity import Resources
 
@@ -21,8 +24,13 @@ HOPELESS_REASONS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
 START_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 START_FAILURES = frozenset({"StartError", "ContainerCannotRun"})
 """Of a container that was made and could not run: no such command, not executable."""
-LOST_REASONS = frozenset({"ContainerStatusUnknown"})
-"""The kubelet has lost sight of a container that it ran."""
+DISRUPTION_REASONS = frozenset({"Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost"})
+"""Of a pod that its kubelet or the control plane of its cluster ended."""
+LOST_REASONS = frozenset({"ContainerStatusUnknown", "Unknown"})
+"""The kubelet has lost sight of a container that it ran, or its runtime has: its machine lost power. Nobody knows its code, and
+what they give as its end is when they came back.
+"""
+DEADLINE_REASON = "DeadlineExceeded"
 DETAIL_CHARACTERS = 500
 
 
@@ -38,7 +46,8 @@ class View:
     state: PodState | None = None
     """What we report of it; None if it is not ours."""
     identity: str = ""
-    gang: str = ""
+    calls: str = ""
+    """Of the first rank of a gang: the service by which its ranks find each other."""
     deleting: int = 0
     """Its grace in seconds once somebody has asked for its end; 0 if nobody has."""
     waits_for_files: bool = False
@@ -50,31 +59,73 @@ class View:
     """Its main container has started: there is a log."""
     hopeless: str = ""
     """Why it cannot start as things stand, in words; empty if nothing is wrong."""
+    taken: bool = False
+    """Its kubelet has said that it has it."""
+    refusal: str = ""
+    """Why its kubelet did not take it, in words."""
+    refused_at: int = 0
     created_at: int = 0
     """Server's time, UTC microseconds."""
     tombstone: bool = False
     last_node: str = ""
+    grace: int = 0
+    """Seconds that it is given to end; on a tombstone, that the pod was given."""
     forgotten_at: int = 0
     """Unix seconds; 0 while its end is not on record."""
+    wish: Wish | None = None
+    """What it asks of us, if others made it and it names us as its scheduler."""
+    guest_state: PodState | None = None
+    """What we report of it as a guest; None while it waits for a place."""
+    placed_by_us: bool = False
+    version: str = ""
+    """Of the object, while it waits for a place."""
+    released: int = 0
+    """The last attempt that may not place it any more."""
+
+    @property
+    def is_ours(self) -> bool:
+        """It holds its node by an allocation of ours."""
+        return self.state is not None or self.placed_by_us
 
 
-def view(pod: Pod, *, system: str) -> View:
-    """What is kept of a pod. `system` is the mark of our own ones."""
+def view_of(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "") -> View:
+    """What is kept of a pod, for the platform `system`."""
+    mark = names.mark(pod.metadata.labels, pod.metadata.namespace, system=system)
+    return view(pod, system=mark, scheduler_name=scheduler_name, tunnel=tunnel)
+
+
+def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "") -> View:
+    """What is kept of a pod. `system` is the mark of our own ones; guests name the scheduler; `tunnel` is the name of a
+    cluster whose pods' own addresses are of no use to us.
+    """
     meta = pod.metadata
     node = pod.spec.node_name
     holds = NOTHING if _is_over(pod) or not node else requests(pod)
     deleting = max(1, meta.deletion_grace_period_seconds or 0) if meta.deletion_timestamp else 0
     if meta.labels.get(names.SYSTEM) != system:
-        return View(namespace=meta.namespace, uid=meta.uid, node=node, holds=holds, deleting=deleting)
+        is_guest = scheduler_name != "" and pod.spec.scheduler_name == scheduler_name
+        is_guest = is_guest and not (pod.spec.scheduling_gates and not meta.deletion_timestamp)
+        return View(
+            namespace=meta.namespace,
+            uid=meta.uid,
+            node=node,
+            holds=holds,
+            deleting=deleting,
+            wish=wish(pod) if is_guest else None,
+            guest_state=guest_state(pod) if is_guest else None,
+            placed_by_us=is_guest and node != "" and meta.annotations.get(names.SYSTEM) == system,
+            version=meta.resource_version if is_guest and not node else "",
+            released=_seconds(meta.annotations.get(names.RELEASED, "")) if is_guest else 0,
+        )
     files, outputs, main = (_status(pod, name) for name in (names.FILES, names.OUTPUTS, names.MAIN))
     return View(
         namespace=meta.namespace,
         uid=meta.uid,
         node=node,
         holds=holds,
-        state=state_of(pod),
+        state=state_of(pod, tunnel=tunnel),
         identity=meta.annotations.get(names.IDENTITY, ""),
-        gang=meta.labels.get(names.GANG, ""),
+        calls=pod.spec.subdomain if meta.labels.get(names.RANK) == "0" else "",
         deleting=deleting,
         waits_for_files=files is not None and files.state.running is not None,
         mounts=meta.annotations.get(names.MOUNTS, ""),
@@ -82,15 +133,19 @@ def view(pod: Pod, *, system: str) -> View:
         serves=names.PORT in meta.annotations,
         logged=main is not None and (main.state.running is not None or main.state.terminated is not None),
         hopeless=hopeless(pod),
+        taken=bool(pod.status.start_time),
+        refusal=refusal(pod),
+        refused_at=instant(pod.status.start_time) or instant(meta.creation_timestamp),
         created_at=instant(meta.creation_timestamp),
         tombstone=names.TOMBSTONE in meta.labels,
         last_node=meta.annotations.get(names.LAST_NODE, ""),
-        forgotten_at=_seconds(meta.labels.get(names.FORGOTTEN, "")),
+        grace=pod.spec.termination_grace_period_seconds or 0,
+        forgotten_at=_seconds(meta.labels[names.FORGOTTEN]) if names.FORGOTTEN in meta.labels else 0,
     )
 
 
-def state_of(pod: Pod) -> PodState:
-    """What we report of a pod of ours."""
+def state_of(pod: Pod, *, tunnel: str = "") -> PodState:
+    """What we report of a pod of ours; `tunnel` as for `view`."""
     meta = pod.metadata
     forgotten = names.FORGOTTEN in meta.labels
     if names.TOMBSTONE in meta.labels:
@@ -105,8 +160,72 @@ def state_of(pod: Pod) -> PodState:
     if meta.deletion_timestamp and not pod.spec.node_name:
         return _never_started(pod, "deleted before it was placed", forgotten=forgotten)
     if main is not None and main.state.running is not None:
-        return _running(pod, main)
+        return _running(pod, main, tunnel)
     return _starting(pod, main)
+
+
+def refusal(pod: Pod) -> str:
+    """Why its kubelet did not take a pod that it was given, in words: no room, no device, not for this node."""
+    status = pod.status
+    refused = status.phase == "Failed" and status.reason and status.reason not in DISRUPTION_REASONS | {DEADLINE_REASON}
+    return _shown(f"{status.reason}: {status.message}") if refused and not status.container_statuses else ""
+
+
+def guest_state(pod: Pod) -> PodState | None:
+    """What we report of a pod of others, by its UID; None while it waits for a place.
+
+    Any of its containers that failed has failed the pod. One that is started again and again runs, and never ends.
+    """
+    uid, node = pod.metadata.uid, pod.spec.node_name
+    starts = [instant(run.started_at) for run in _runs(pod) if run.started_at]
+    if any(status.restart_count for status in pod.status.container_statuses):
+        starts.append(instant(pod.status.start_time))  # of the first run only its pod still knows
+    started = min((start for start in starts if start), default=0)
+    if _is_over(pod):
+        return _guest_ended(pod, started)
+    if not node:
+        if pod.metadata.deletion_timestamp:
+            return PodState(
+                name=uid, node="", seen=Seen.ENDED, end=End.NEVER_STARTED, detail="deleted before it was placed"
+            )
+        return None
+    if started:
+        ready = all(status.ready for status in pod.status.container_statuses)
+        return PodState(name=uid, node=node, seen=Seen.RUNNING, started_at=started, ready=ready)
+    waits = [status.state.waiting.reason for status in pod.status.container_statuses if status.state.waiting]
+    seen = Seen.STARTING if pod.status.start_time else Seen.NOTHING
+    if any(reason in PULL_REASONS | HOPELESS_REASONS for reason in waits):
+        seen = Seen.PULLING
+    return PodState(name=uid, node=node, seen=seen, detail=hopeless(pod))
+
+
+def _guest_ended(pod: Pod, started: int) -> PodState:
+    """The first container that failed tells how; what its node refused to run never started."""
+    ends = [status.state.terminated for status in pod.status.container_statuses if status.state.terminated]
+    failed = sorted((end for end in ends if end.exit_code), key=lambda end: instant(end.finished_at))
+    word, detail = _end(pod, failed[0]) if failed else (End.EXITED, "")
+    code: int | None = failed[0].exit_code if failed else 0
+    if pod.status.phase == "Failed" and not failed:
+        word, detail = (End.LOST if started else End.START_FAILED), _why(pod) or "its node did not run it"
+    ended = max((instant(end.finished_at) for end in ends), default=0)
+    return PodState(
+        name=pod.metadata.uid,
+        node=pod.spec.node_name,
+        seen=Seen.ENDED,
+        started_at=started,
+        ended_at=max(started, ended),
+        end=word,
+        exit_code=code if word is End.EXITED else None,
+        detail=detail,
+    )
+
+
+def _runs(pod: Pod) -> Iterator[Running | Terminated]:
+    for status in pod.status.container_statuses:
+        if status.state.running is not None:
+            yield status.state.running
+        if status.state.terminated is not None:
+            yield status.state.terminated
 
 
 def hopeless(pod: Pod) -> str:
@@ -118,27 +237,34 @@ def hopeless(pod: Pod) -> str:
     return ""
 
 
-def _running(pod: Pod, main: ContainerStatus) -> PodState:
+def _running(pod: Pod, main: ContainerStatus, tunnel: str) -> PodState:
     assert main.state.running is not None
     annotations = pod.metadata.annotations
-    port = annotations.get(names.PORT, "")
     return PodState(
         name=pod.metadata.name,
         node=pod.spec.node_name,
         seen=Seen.RUNNING,
         started_at=instant(main.state.running.started_at),
-        address=f"{pod.status.pod_ip}:{port}" if port and pod.status.pod_ip else "",
+        address=_address(pod, tunnel),
         ready=names.READY_PATH in annotations and main.ready,
     )
 
 
+def _address(pod: Pod, tunnel: str) -> str:
+    """Empty if it listens on no port, or its network is not there yet."""
+    port = pod.metadata.annotations.get(names.PORT, "")
+    if not port.isdecimal() or not pod.status.pod_ip:
+        return ""
+    if tunnel:
+        return str(Tunnel(cluster=tunnel, pod=pod.metadata.name, port=int(port)))
+    return f"{pod.status.pod_ip}:{port}"
+
+
 def _starting(pod: Pod, main: ContainerStatus | None) -> PodState:
-    """Nothing is told of a pod before its kubelet has taken it."""
+    """A pod that has its node may be started at any moment: that goes on record at once, lest it be made again if it vanishes."""
     waiting = main.state.waiting if main else None
-    reason = waiting.reason if waiting else ""
-    seen = Seen.STARTING if pod.status.start_time else Seen.NOTHING
-    if reason in PULL_REASONS | HOPELESS_REASONS:
-        seen = Seen.PULLING
+    pulls = waiting is not None and waiting.reason in PULL_REASONS | HOPELESS_REASONS
+    seen = Seen.PULLING if pulls else Seen.STARTING if pod.spec.node_name else Seen.NOTHING
     return PodState(name=pod.metadata.name, node=pod.spec.node_name, seen=seen, detail=hopeless(pod))
 
 
@@ -147,6 +273,8 @@ def _ended(pod: Pod, end: Terminated, *, forgotten: bool) -> PodState:
     if not started and (names.VERDICT in pod.metadata.annotations or end.reason in LOST_REASONS):
         return _never_started(pod, _shown(end.message) or "it was ended before it started", forgotten=forgotten)
     word, detail = _end(pod, end)
+    if end.reason in LOST_REASONS:
+        ended = started
     return PodState(
         name=pod.metadata.name,
         node=pod.spec.node_name,
@@ -169,22 +297,28 @@ def _end(pod: Pod, end: Terminated) -> tuple[End, str]:
         return End.START_FAILED, _shown(end.message)
     if end.reason == "OOMKilled":
         return End.OUT_OF_MEMORY, ""
-    if pod.status.reason == "DeadlineExceeded" and end.exit_code != 0:
+    if pod.status.reason == DEADLINE_REASON and end.exit_code != 0 and _had_come(_deadline(pod), end):
         return End.DEADLINE, ""
-    if _is_disrupted(pod) and end.exit_code != 0:
+    if end.exit_code != 0 and _was_disrupted_before(pod, end):
         return End.LOST, _why(pod)
     if _was_asked_to_end_before(pod, end):
         return End.STOPPED, ""
+    if end.exit_code == 0 and _lost_its_output(pod):
+        return End.LOST, "its output was lost before it was fetched"
     return End.EXITED, ""
 
 
 def _lost(pod: Pod, was: Running, *, forgotten: bool) -> PodState:
-    """Its kubelet had it running when it was heard last, and the cluster has proof that nothing runs any more."""
+    """Its kubelet had it running when it was heard last, and the cluster has proof that nothing runs any more.
+
+    For how long it ran nobody has witnessed, so that it is charged for no more than is on record.
+    """
     return PodState(
         name=pod.metadata.name,
         node=pod.spec.node_name,
         seen=Seen.ENDED,
         started_at=instant(was.started_at),
+        ended_at=instant(was.started_at),
         end=End.LOST,
         detail=_why(pod) or "its node went",
         forgotten=forgotten,
@@ -208,12 +342,36 @@ def _is_over(pod: Pod) -> bool:
     return pod.status.phase in {"Failed", "Succeeded"}
 
 
-def _is_disrupted(pod: Pod) -> bool:
-    """Evicted, preempted, drained, or its node went: the infrastructure ended it. Source: KEP-3329."""
-    return any(c.type == "DisruptionTarget" and c.status == "True" for c in pod.status.conditions) or (
-        pod.status.phase == "Failed"
-        and pod.status.reason in {"Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost"}
-    )
+def _was_disrupted_before(pod: Pod, end: Terminated) -> bool:
+    """Evicted, preempted, drained, or its node went: the infrastructure ended it. Source: KEP-3329.
+
+    A helper may outlive the main container by hours: what befalls it says nothing of an end that was before.
+    """
+    condition = _disruption(pod)
+    if condition is not None:
+        return _had_come(instant(condition.last_transition_time), end)
+    return pod.status.phase == "Failed" and pod.status.reason in DISRUPTION_REASONS
+
+
+def _disruption(pod: Pod) -> Condition | None:
+    return next((c for c in pod.status.conditions if c.type == "DisruptionTarget" and c.status == "True"), None)
+
+
+def _deadline(pod: Pod) -> int:
+    """When its kubelet ends it; it counts from when it took it."""
+    started = instant(pod.status.start_time)
+    return started + pod.spec.active_deadline_seconds * 1_000_000 if started else 0
+
+
+def _had_come(moment: int, end: Terminated) -> bool:
+    """Whether a moment was before an end. One that is not known was, and so was one in the same second."""
+    return moment <= instant(end.finished_at) or not instant(end.finished_at)
+
+
+def _lost_its_output(pod: Pod) -> bool:
+    """Whether what keeps the output has ended before we let it go: with its node, or at the hands of somebody."""
+    keeper = _status(pod, names.OUTPUTS)
+    return keeper is not None and keeper.state.terminated is not None and names.FORGOTTEN not in pod.metadata.labels
 
 
 def _was_asked_to_end_before(pod: Pod, end: Terminated) -> bool:
@@ -227,7 +385,7 @@ def _was_asked_to_end_before(pod: Pod, end: Terminated) -> bool:
 
 def _why(pod: Pod) -> str:
     """What the cluster says of the end of a pod, in its words."""
-    condition = next((c for c in pod.status.conditions if c.type == "DisruptionTarget" and c.status == "True"), None)
+    condition = _disruption(pod)
     words = [pod.status.reason, pod.status.message]
     if condition is not None:
         words += [condition.reason, condition.message]
@@ -240,7 +398,8 @@ def _status(pod: Pod, container: str) -> ContainerStatus | None:
 
 
 def _seconds(text: str) -> int:
-    return int(text) if text.isdecimal() and len(text) < 16 else 0
+    """Unix seconds. What is no moment that we would have written was long ago: so the object does not stay for ever."""
+    return max(1, int(text)) if text.isdecimal() and len(text) <= 10 else 1
 
 
 def _shown(text: str) -> str:

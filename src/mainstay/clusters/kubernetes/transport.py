@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
+from math import inf
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
+from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from mainstay import __version__
 from mainstay.clusters.kubernetes import tls
 from mainstay.clusters.kubernetes.credentials import Credentials
-from mainstay.clusters.kubernetes.errors import ApiError, Garbled, Unreachable, refusal
+from mainstay.clusters.kubernetes.errors import ApiError, Garbled, Unauthenticated, Unreachable, refusal
 from mainstay.clusters.kubernetes.network import FAILURES, failure
 from mainstay.clusters.kubernetes.objects import Status
 from mainstay.clusters.kubernetes.sources import Source
@@ -27,8 +31,7 @@ ANSWER_SECONDS = 60.0
 ANSWER_BYTES_MAX = 256 << 20
 """A page of 500 objects of the largest size that etcd takes (1.5 MB) is three times as much; nobody has such pods."""
 REFUSAL_BYTES_MAX = 1 << 20
-HEARTBEAT_SECONDS = 30.0
-"""Pings on a WebSocket: they find a dead peer, and keep load balancers from cutting an idle shell."""
+GOODBYE_SECONDS = 0.1
 MESSAGE_BYTES_MAX = 4 << 20
 DATE_READ_SECONDS = 1.0
 """`Date` has a resolution of a second; reading it more often is waste."""
@@ -48,12 +51,24 @@ class Transport:
         self._server_time = (0, 0.0)  # UTC microseconds by the server, at this monotonic time
 
     async def request(
-        self, method: str, path: str, *, parameters: Parameters = (), body: bytes | None = None, content_type: str = ""
+        self,
+        method: str,
+        path: str,
+        *,
+        parameters: Parameters = (),
+        body: bytes | None = None,
+        content_type: str = "",
+        not_after: float = inf,
     ) -> bytes:
-        """The body of the answer. Raises ApiError."""
+        """The body of the answer. Raises ApiError. A request with a body is not sent after this monotonic second."""
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
         headers = {"Content-Type": content_type or "application/json"} if body is not None else {}
-        async with self._answer(method, path, parameters, timeout=timeout, data=body, headers=headers) as answer:
+        data = (
+            body
+            if body is None or not_after == inf
+            else _Timely(body, in_time=lambda: self._clock.monotonic() <= not_after)
+        )
+        async with self._answer(method, path, parameters, timeout=timeout, data=data, headers=headers) as answer:
             return await _content(answer, ANSWER_BYTES_MAX)
 
     @asynccontextmanager
@@ -70,20 +85,27 @@ class Transport:
         self, path: str, *, parameters: Parameters, protocols: tuple[str, ...]
     ) -> AsyncIterator[aiohttp.ClientWebSocketResponse[bool]]:
         """An open WebSocket that speaks one of the protocols. Raises ApiError."""
-        server = await self._prepare()
-        _, upgrading = self._open_sessions()
-        try:
-            socket = await upgrading.ws_connect(
-                _url(server, path, parameters),
-                protocols=protocols,
-                heartbeat=HEARTBEAT_SECONDS,
-                max_msg_size=MESSAGE_BYTES_MAX,
-                **self._options,
-            )
-        except FAILURES as error:
-            raise failure(error, method="GET", server=server) from error
-        async with socket:
-            yield socket
+        for last in (False, True):
+            server = await self._prepare()
+            _, upgrading = self._open_sessions()
+            headers = self._options["headers"] | {"Accept": "*/*"}  # kubelets give nothing to those who want JSON
+            try:
+                opened = await upgrading.ws_connect(
+                    _url(server, path, parameters),
+                    protocols=protocols,
+                    autoping=False,  # `sockets.py` answers, and asks
+                    max_msg_size=MESSAGE_BYTES_MAX,
+                    **(self._options | {"headers": headers}),
+                )
+            except Unauthenticated:
+                if last or not await self._renew():
+                    raise
+            except FAILURES as error:
+                raise failure(error, method="GET", server=server) from error
+            else:
+                break
+        async with opened:
+            yield opened
 
     def server_time(self) -> int:
         """UTC microseconds by the server's clock; by ours until it has answered once."""
@@ -96,6 +118,8 @@ class Transport:
             for session in self._sessions:
                 await session.close()
             self._sessions = None
+            # A connection that was still being made when it was let go of needs a moment of the loop to be gone.
+            await asyncio.sleep(GOODBYE_SECONDS)
 
     @asynccontextmanager
     async def _answer(
@@ -152,7 +176,7 @@ class Transport:
     def _open_sessions(self) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:
         """One for requests, one for upgrades (where a refusal must be read before aiohttp throws it away)."""
         if self._sessions is None:
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0)
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60.0, socket_factory=_socket)
             requests = aiohttp.ClientSession(
                 connector=connector, trust_env=False, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=True
             )
@@ -192,6 +216,34 @@ class Transport:
                 self._server_time = round(parsedate_to_datetime(date).timestamp() * 1_000_000), now
             except ValueError:  # no date: nothing is learnt
                 return
+
+
+def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """One on which a dead peer is found within a minute, though a log or a shell may be silent for days."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
+        made.setsockopt(socket.IPPROTO_TCP, option, value)
+    return made
+
+
+class _Timely(aiohttp.BytesPayload):
+    """A body that is held back once it is too late, and with it the head that goes out in the same breath.
+
+    It is asked when it has a connection: whoever is stopped after that finds this one closed by the server.
+    """
+
+    def __init__(self, body: bytes, *, in_time: Callable[[], bool]) -> None:
+        super().__init__(body)
+        self._in_time = in_time
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """As every body, in time."""
+        if not self._in_time():
+            msg = "too late to be sent"
+            raise ConnectionAbortedError(msg)
+        await super().write_with_length(writer, content_length)
 
 
 def _tls_parts(credentials: Credentials) -> tuple[str, str, str]:

@@ -8,24 +8,36 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, assert_never
 
 import structlog
 
-from mainstay.clusters.local import gpus, logs, machine, processes, trees
+from mainstay.clusters.local import gpus, inside, logs, machine, processes, trees
 from mainstay.clusters.local.addresses import free_port, gang_port
 from mainstay.clusters.local.files import read_json, storage_errors, write_json
 from mainstay.clusters.local.locks import Fence
 from mainstay.clusters.local.readiness import PATH, Probe, Readiness
 from mainstay.clusters.local.runs import POD_NAME, Directories, Run, cookie, end_record
 from mainstay.clusters.local.spec import Place, identity, shim_spec
-from mainstay.domain.allocation import CreatePod, DeletePod, End, ForgetPod, PodAction
+from mainstay.domain.allocation import (
+    BindPod,
+    CreatePod,
+    DeletePod,
+    End,
+    EvictPod,
+    ForgetPod,
+    PodAction,
+    ReleasePod,
+    SeekPod,
+    TellPod,
+)
 from mainstay.domain.capacity import ClusterState, LogChunk, NodeState
-from mainstay.domain.errors import Conflict, Gone, Invalid, MainstayError, NoCapacity, NotFound
+from mainstay.domain.errors import Conflict, Gone, Invalid, MainstayError, NoCapacity, NotFound, NotYet
 from mainstay.domain.quantity import Resources
-from mainstay.ports import Artifacts
+from mainstay.ports import Artifacts, Process, Stream
 
 log = structlog.get_logger()
 
@@ -90,6 +102,9 @@ class LocalCluster:
                 await asyncio.to_thread(self._delete, action, epoch)
             case ForgetPod():
                 await asyncio.to_thread(self._forget, action, epoch)
+            case BindPod() | ReleasePod() | EvictPod() | SeekPod() | TellPod():
+                msg = f"nobody else makes pods on this machine: {action.name}"
+                raise Invalid(msg, object_=action.name)
             case _:
                 assert_never(action)
 
@@ -104,6 +119,29 @@ class LocalCluster:
             return
         async for file in trees.files_beneath(directory):
             yield file
+
+    @asynccontextmanager
+    async def connect(self, pod: str, port: int) -> AsyncIterator[Stream]:
+        """Over the loopback address that all runs share: only to a port on which this one listens."""
+        run = await asyncio.to_thread(self._running, pod)
+        async with inside.connected(run, port) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def exec(
+        self,
+        pod: str,
+        argv: Sequence[str],
+        *,
+        stdin: bool = False,
+        tty: bool = False,
+    ) -> AsyncIterator[Process]:
+        """A process with a keeper of its own, which ends with the run and with us."""
+        run = await asyncio.to_thread(self._running, pod)
+        async with inside.started(run, argv, tty=tty) as command:
+            if not (stdin or tty):
+                await command.end_input()
+            yield command
 
     async def close(self) -> None:
         """Stop preparing and probing. Runs go on."""
@@ -165,13 +203,13 @@ class LocalCluster:
             await asyncio.gather(task, return_exceptions=True)
 
     def _check(self, action: CreatePod, epoch: int) -> None:
-        """Raises Fenced, Invalid, Gone, Conflict."""
+        """Raises Fenced, NoCapacity, Invalid, Gone, Conflict."""
         with self._fence.admit(epoch):
             self._check_name(action)
         spec = action.spec
         if action.node != self._node.name:
             msg = f"no such node: {action.node}"
-            raise Invalid(msg, object_=action.node)
+            raise NoCapacity(msg, object_=action.node)
         if spec.image:
             msg = f"this machine runs processes, not container images: {spec.image}"
             raise Invalid(msg, object_=action.name, hint="leave `image` out, or add a Kubernetes cluster")
@@ -290,6 +328,21 @@ class LocalCluster:
             gang = (run.spec or {}).get("gang", "")
             if gang and not any(other["gang"] == gang for other in self._live_specs()):
                 (self._directories.gangs / f"{gang}.json").unlink(missing_ok=True)
+
+    def _running(self, pod: str) -> Run:
+        """As it is on disk now. Raises NotFound, NotYet, Gone."""
+        directory = self._directories.of(pod)
+        if directory is None:
+            msg = f"no such pod: {pod}"
+            raise NotFound(msg, object_=pod)
+        run = Run(directory=directory)
+        if run.read():
+            msg = f"pod {pod} has ended"
+            raise Gone(msg, object_=pod)
+        if run.spec is None or run.started is None:
+            msg = f"pod {pod} does not run yet"
+            raise NotYet(msg, object_=pod, hint="its state: mainstay show RUN")
+        return run
 
     def _read_log(self, pod: str, offset: int, limit: int) -> LogChunk:
         # Forgetting moves the directory: whoever reads meanwhile finds it at its new place the second time.

@@ -6,11 +6,13 @@ import contextlib
 import os
 import select
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
+LISTENS = "0A"
+"""TCP_LISTEN in /proc/net/tcp."""
 SESSION, START_TIME = 3, 19
 """Positions in /proc/PID/stat counted from the third field on (proc(5))."""
 
@@ -63,6 +65,32 @@ def kill_carriers(cookie: str) -> int:
         if not found:
             break
     return killed
+
+
+def carriers_listen(cookie: str, port: int) -> bool:
+    """Whether a process that carries this environment (NAME=VALUE) listens on a TCP port."""
+    sockets = {f"socket:[{inode}]" for inode in _listening(port)}
+    return bool(sockets) and any(
+        _carries(pid, cookie.encode()) and not sockets.isdisjoint(_descriptors(pid)) for pid in _all()
+    )
+
+
+def _listening(port: int) -> Iterator[str]:
+    """Inodes of the sockets that listen on a port (proc_net(5): local address, state and inode are fields 2, 4 and 10)."""
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in (PROC / "net" / table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == LISTENS and int(fields[1].rpartition(":")[2], 16) == port:
+                    yield fields[9]
+
+
+def _descriptors(pid: int) -> Iterator[str]:
+    """What the descriptors of a process stand for."""
+    with contextlib.suppress(OSError):
+        for descriptor in (PROC / str(pid) / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                yield str(descriptor.readlink())
 
 
 def _await_death(descriptor: int) -> None:

@@ -2,6 +2,7 @@
 
 from mainstay.clusters.simulated.cluster import SimulatedCluster
 from mainstay.clusters.simulated.connector import SimulatedConnector
+from mainstay.clusters.simulated.lodgers import Lodgers
 from mainstay.clusters.simulated.machines import Behaviour, Machines, Witnessed
 
-__all__ = ["Behaviour", "Machines", "SimulatedCluster", "SimulatedConnector", "Witnessed"]
+__all__ = ["Behaviour", "Lodgers", "Machines", "SimulatedCluster", "SimulatedConnector", "Witnessed"]

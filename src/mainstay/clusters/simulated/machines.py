@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from mainstay.domain.allocation import CreatePod, End, PodSpec, PodState, Seen
 from mainstay.domain.capacity import NodeState
-from mainstay.domain.errors import Conflict, Fenced, Gone, Invalid, NoCapacity
+from mainstay.domain.errors import Conflict, Fenced, Gone, NoCapacity
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
 from mainstay.ports import Clock
 
@@ -67,6 +67,8 @@ class Process:
     """Why it was told to end, if it was."""
     port: int = 0
     forgotten: bool = False
+    guest: bool = False
+    """Others made it: it is reported as a guest."""
 
     @property
     def alive(self) -> bool:
@@ -107,28 +109,27 @@ class Machines:
         self.epoch = epoch
 
     def create(self, action: CreatePod) -> None:
-        """Idempotent by name. Raises Gone, Conflict, NoCapacity, Invalid."""
+        """Idempotent by name. Raises Gone, Conflict, NoCapacity."""
         known = self.processes.get(action.name)
         if known is not None:
             _check_same(known, action)
             return
         if action.node not in self.nodes:
             msg = f"no such node: {action.node}"
-            raise Invalid(msg, object_=action.node)
-        self._check_room(action)
-        behaviour = self._behaviour(action)
-        process = Process(
-            name=action.name,
-            node=action.node,
-            spec=action.spec,
-            behaviour=behaviour,
-            due=self.clock.monotonic() + behaviour.starts_after,
-        )
+            raise NoCapacity(msg, object_=action.node)
+        self.require_room(action.name, action.node, action.spec.resources)
+        process = self.start(action.name, action.node, action.spec, self._behaviour(action))
         if action.spec.port:
             self._ports += 1
             process.port = self._ports
-        self.processes[action.name] = process
+
+    def start(self, name: str, node: str, spec: PodSpec, behaviour: Behaviour, *, guest: bool = False) -> Process:
+        """A process on a node that has room for it."""
+        due = self.clock.monotonic() + behaviour.starts_after
+        process = Process(name=name, node=node, spec=spec, behaviour=behaviour, due=due, guest=guest)
+        self.processes[name] = process
         heapq.heappush(self._due, (process.due, process.name))
+        return process
 
     def delete(self, name: str, *, grace_seconds: float) -> None:
         """Stop it, or leave a tombstone where there is nothing."""
@@ -158,6 +159,10 @@ class Machines:
         if process.alive:
             self._end(process, End.LOST, None, detail)
 
+    def refuse(self, process: Process, why: str) -> None:
+        """Its node does not run it."""
+        self._end(process, End.START_FAILED, None, why)
+
     def lose_node(self, node: str) -> None:
         """A node goes down with everything on it."""
         self.nodes[node] = replace(self.nodes[node], ready=False)
@@ -174,10 +179,9 @@ class Machines:
         return sorted(found, key=lambda process: process.name)
 
     def known(self) -> list[Process]:
-        """Processes that are not forgotten, by name."""
-        return sorted(
-            (process for process in self.processes.values() if not process.forgotten), key=lambda process: process.name
-        )
+        """Processes that are ours and not forgotten, by name."""
+        ours = (process for process in self.processes.values() if not process.forgotten and not process.guest)
+        return sorted(ours, key=lambda process: process.name)
 
     def state(self, process: Process) -> PodState:
         """What is reported of it."""
@@ -261,18 +265,19 @@ class Machines:
             detail="deleted before it was created",
         )
 
-    def _check_room(self, action: CreatePod) -> None:
-        node = self.nodes[action.node]
-        held = [process.spec.resources for process in self.live(action.node) if process.spec]
-        wish = [*held, action.spec.resources]
+    def require_room(self, pod: str, name: str, wanted: Resources) -> None:
+        """Raises NoCapacity."""
+        node = self.nodes[name]
+        held = [process.spec.resources for process in self.live(name) if process.spec]
+        wish = [*held, wanted]
         if (
             not node.ready
             or sum(part.cpu_milli for part in wish) > node.capacity.cpu_milli
             or sum(part.memory_bytes for part in wish) > node.capacity.memory_bytes
             or sum(part.gpus for part in wish) > node.capacity.gpus
         ):
-            msg = f"node {action.node} has no room for {action.name}"
-            raise NoCapacity(msg, object_=action.node)
+            msg = f"node {name} has no room for {pod}"
+            raise NoCapacity(msg, object_=name)
 
     def _wall(self, moment: float) -> int:
         """The machines' wall time of a monotonic moment of the past."""

@@ -15,7 +15,7 @@ KINDS: Mapping[Kind, Callable[[Allocation, WorkloadSpec], PodSpec]] = MappingPro
         Kind.SERVICE: service.pod_spec,
     }
 )
-"""How each kind makes the pod of an allocation. Their order is the number in `WorkloadTable.kind`."""
+"""How each kind makes the pod of an allocation; that of a guest is there already. Their order is that of `Kind`."""
 
 
 def pod_spec(allocation: Allocation, spec: WorkloadSpec) -> PodSpec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,8 @@ class Request:
     gpu_model: int
     cluster: int = ANY_CLUSTER
     """The number of the only cluster that will do, as in `Free.cluster`."""
+    restriction: str = ""
+    """Only nodes that admit it will do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,16 @@ class Free:
     gpus_installed: Ints
     cluster: Ints
     """A number per cluster, in the order of their names."""
+    open_: Bools
+    """Nodes that may be used for what has no restriction."""
+    admits: Mapping[str, Bools]
+    """Restriction -> the nodes that may be used for what has it; none for one that is not there."""
+
+    def usable(self, request: Request) -> Bools:
+        """Nodes that may be used at all, whether or not there is room."""
+        if not request.restriction:
+            return self.open_
+        return self.admits.get(request.restriction, np.zeros(self.key.size, dtype=np.bool_))
 
     def take(self, rows: Sequence[int], request: Request) -> None:
         """Lower the free columns by one pod on each of `rows`; a row may occur more than once."""
@@ -51,17 +63,8 @@ class Free:
 
 
 def free_of(snapshot: Snapshot) -> Free:
-    """What is free now, on nodes that are ready; nothing at all on the others."""
-    nodes = snapshot.nodes
-    return Free(
-        key=nodes.key,
-        cpu_milli=np.where(nodes.ready, nodes.cpu_milli - nodes.used_cpu_milli, -1),
-        memory_bytes=np.where(nodes.ready, nodes.memory_bytes - nodes.used_memory_bytes, -1),
-        gpus=np.where(nodes.ready, nodes.gpus - nodes.used_gpus, -1),
-        gpu_model=nodes.gpu_model,
-        gpus_installed=nodes.gpus,
-        cluster=_cluster_numbers(nodes.clusters),
-    )
+    """What is free now, on nodes that are ready or admit what has a restriction."""
+    return _left(snapshot, open_=snapshot.nodes.ready)
 
 
 def whole_of(snapshot: Snapshot) -> Free:
@@ -75,6 +78,8 @@ def whole_of(snapshot: Snapshot) -> Free:
         gpu_model=nodes.gpu_model,
         gpus_installed=nodes.gpus,
         cluster=_cluster_numbers(nodes.clusters),
+        open_=np.ones(nodes.key.size, dtype=np.bool_),
+        admits=nodes.admits,
     )
 
 
@@ -82,14 +87,21 @@ def free_in(snapshot: Snapshot, cluster: str) -> Free:
     """What would be free if this cluster took work and no other."""
     nodes = snapshot.nodes
     inside = np.fromiter((name == cluster for name in nodes.clusters), dtype=np.bool_, count=len(nodes.clusters))
+    return _left(snapshot, open_=inside)
+
+
+def _left(snapshot: Snapshot, *, open_: Bools) -> Free:
+    nodes = snapshot.nodes
     return Free(
         key=nodes.key,
-        cpu_milli=np.where(inside, nodes.cpu_milli - nodes.used_cpu_milli, -1),
-        memory_bytes=np.where(inside, nodes.memory_bytes - nodes.used_memory_bytes, -1),
-        gpus=np.where(inside, nodes.gpus - nodes.used_gpus, -1),
+        cpu_milli=nodes.cpu_milli - nodes.used_cpu_milli,
+        memory_bytes=nodes.memory_bytes - nodes.used_memory_bytes,
+        gpus=nodes.gpus - nodes.used_gpus,
         gpu_model=nodes.gpu_model,
         gpus_installed=nodes.gpus,
         cluster=_cluster_numbers(nodes.clusters),
+        open_=open_,
+        admits=nodes.admits,
     )
 
 
@@ -101,7 +113,9 @@ def cluster_number(name: str, clusters: Sequence[str]) -> int:
     return names.index(name) if name in names else NO_CLUSTER
 
 
-def request_of(resources: Resources, gpu_models: Sequence[str], *, cluster: int = ANY_CLUSTER) -> Request:
+def request_of(
+    resources: Resources, gpu_models: Sequence[str], *, cluster: int = ANY_CLUSTER, restriction: str = ""
+) -> Request:
     """The request in the numbers of the columns. Without GPUs a model means nothing."""
     return Request(
         cpu_milli=resources.cpu_milli,
@@ -109,6 +123,7 @@ def request_of(resources: Resources, gpu_models: Sequence[str], *, cluster: int 
         gpus=resources.gpus,
         gpu_model=model_number(resources.gpu_model, gpu_models) if resources.gpus else 0,
         cluster=cluster,
+        restriction=restriction,
     )
 
 
@@ -119,7 +134,7 @@ def model_number(model: str, gpu_models: Sequence[str]) -> int:
 
 def feasible(free: Free, request: Request) -> Bools:
     """Nodes that can take one pod now. A named GPU model or cluster is a hard condition."""
-    mask = (free.cpu_milli >= request.cpu_milli) & (free.memory_bytes >= request.memory_bytes)
+    mask = free.usable(request) & (free.cpu_milli >= request.cpu_milli) & (free.memory_bytes >= request.memory_bytes)
     if request.gpus:
         mask &= free.gpus >= request.gpus
         if request.gpu_model:

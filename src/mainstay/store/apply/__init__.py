@@ -19,6 +19,7 @@ from mainstay.domain.plan import (
     Deploy,
     DrainCluster,
     DropCandidate,
+    EnterPod,
     Guard,
     IdentifyCluster,
     MoveEndpoint,
@@ -50,6 +51,7 @@ AnyAction = (
     | Allocate
     | Advance
     | StopPod
+    | EnterPod
     | ObservePod
     | ClosePod
     | ObserveNodes
@@ -118,6 +120,8 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return workloads.advance(world, action)
         case StopPod():
             return pods.stop_pod(world, action)
+        case EnterPod():
+            return pods.enter_pod(world, action)
         case ObservePod():
             return pods.observe_pod(world, action)
         case ClosePod():

@@ -25,15 +25,18 @@ def observe_nodes(world: World, action: ObserveNodes) -> Reason | None:
             world.add_node(row)
             _log(world, row)
         elif _differs(row, state):
+            is_news = _is_news(row, state)
             _take_over(row, state)
             world.touch_node(row)
-            _log(world, row)
+            if is_news:
+                _log(world, row)
     reported = {state.name for state in action.nodes}
     for row in world.cluster_nodes(action.cluster):
-        if row["ready"] and row["name"] not in reported:
-            row["ready"] = 0
+        if (row["ready"] or row["admits"]) and row["name"] not in reported:
+            was_ready, row["ready"], row["admits"] = row["ready"], 0, ""
             world.touch_node(row)
-            _log(world, row)
+            if was_ready:
+                _log(world, row)
     return None
 
 
@@ -50,6 +53,7 @@ def _new_row(world: World, cluster: str, state: NodeState) -> NodeRow:
         used_cpu_milli=0,
         used_memory_bytes=0,
         used_gpus=0,
+        admits=_admits(state),
         version=world.version,
     )
 
@@ -60,12 +64,22 @@ def _differs(row: NodeRow, state: NodeState) -> bool:
     return before != row
 
 
+def _is_news(row: NodeRow, state: NodeState) -> bool:
+    """Which guests it admits changes with each new kind of guest: that is no event of the node."""
+    return _differs({**row, "admits": _admits(state)}, state)
+
+
 def _take_over(row: NodeRow, state: NodeState) -> None:
     row["ready"] = int(state.ready)
     row["cpu_milli"] = state.capacity.cpu_milli
     row["memory_bytes"] = state.capacity.memory_bytes
     row["gpus"] = state.capacity.gpus
     row["gpu_model"] = state.capacity.gpu_model
+    row["admits"] = _admits(state)
+
+
+def _admits(state: NodeState) -> str:
+    return " ".join(state.admits)
 
 
 def _log(world: World, row: NodeRow) -> None:

@@ -1,9 +1,9 @@
-"""Stop, observe, close: what changes an allocation."""
+"""Stop, enter, observe, close: what happens to an allocation."""
 
 from __future__ import annotations
 
 from mainstay.domain.allocation import ENDS, PodState, Seen
-from mainstay.domain.plan import ClosePod, ObservePod, StopPod
+from mainstay.domain.plan import ClosePod, EnterPod, ObservePod, StopPod
 from mainstay.domain.reason import Reason
 from mainstay.store import codec, guards
 from mainstay.store.rows import AllocationRow
@@ -22,15 +22,28 @@ def stop_pod(world: World, action: StopPod) -> Reason | None:
     return None
 
 
+def enter_pod(world: World, action: EnterPod) -> Reason | None:
+    """An event, and with it an audit row; the allocation stays as it is."""
+    row = world.allocations.get(action.allocation_key)
+    if row is None:
+        return guards.missing("allocation", action.allocation_key)
+    refusal = guards.pod_has_not_ended(row)
+    if refusal is None:
+        world.log_allocation(row, action.reason)
+    return refusal
+
+
 def observe_pod(world: World, action: ObservePod) -> Reason | None:
-    """An observation that says nothing new writes nothing; an event is written when `seen` changes."""
+    """An observation that says nothing new writes nothing; an event is written when `seen` changes, and while
+    the pod has not started, when its cluster says something else of it.
+    """
     row = world.allocations.get(action.allocation_key)
     if row is None:
         return guards.missing("allocation", action.allocation_key)
     refusal = guards.pod_has_not_ended(row)
     if refusal:
         return refusal
-    before = row["seen"]
+    before, words = row["seen"], row["detail"]
     ended = action.state.seen is Seen.ENDED
     if not _observe(row, action.state, now=world.now):
         return None
@@ -38,7 +51,8 @@ def observe_pod(world: World, action: ObservePod) -> Reason | None:
     if ended and before != Seen.ENDED:
         _release(world, row)
         _keep_output(world, row, action)
-    if before != row["seen"]:
+    waits = row["seen"] in {Seen.PULLING, Seen.STARTING}
+    if before != row["seen"] or (waits and words != row["detail"]):
         world.log_allocation(row, action.reason)
     return None
 

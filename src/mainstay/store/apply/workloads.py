@@ -59,7 +59,7 @@ def allocate(world: World, action: Allocate) -> Reason | None:
         guards.attempt_may_start(row, action)
         or guards.no_attempt_lives(world, row)
         or guards.slot_is_new(world, row, action)
-        or _capacity_left(world, action.slots)
+        or _capacity_left(world, action.slots, row["restriction"])
     )
     if refusal:
         return refusal
@@ -97,12 +97,13 @@ def advance(world: World, action: Advance) -> Reason | None:
     return None
 
 
-def _capacity_left(world: World, slots: tuple[Slot, ...]) -> Reason | None:
+def _capacity_left(world: World, slots: tuple[Slot, ...], restriction: str) -> Reason | None:
     wishes: dict[int, list[Resources]] = {}
     for slot in slots:
         wishes.setdefault(slot.node_key, []).append(slot.resources)
     for node_key, wish in wishes.items():
-        refusal = guards.capacity_left(world, CapacityLeft(node_key=node_key, resources=_sum(wish)))
+        guard = CapacityLeft(node_key=node_key, resources=_sum(wish), restriction=restriction)
+        refusal = guards.capacity_left(world, guard)
         if refusal:
             return refusal
     return None

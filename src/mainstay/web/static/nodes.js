@@ -19,8 +19,11 @@ async function load() {
   fill(byId("fleet"), nodes.length ? tiles(nodes, gpus) : []);
 }
 
+/** Nothing new is placed on a node that is not ready, or whose cluster is not. */
+const takesWork = (node) => node.ready && node.cluster_state === "ready";
+
 function tiles(nodes, gpus) {
-  const ready = nodes.filter((node) => node.ready);
+  const ready = nodes.filter(takesWork);
   const sum = (part, of) => ready.reduce((total, node) => total + of(node[part]), 0);
   const amount = (of, words) => [words(sum("used", of)), el("small", {}, ` of ${words(sum("capacity", of))} used`)];
   return [
@@ -47,8 +50,8 @@ function card(node) {
   if (capacity.gpus) meters.push(meter(`GPU ${capacity.gpu_model}`, used.gpus, capacity.gpus, String));
   return el(
     "li",
-    { class: `card node${node.ready ? "" : " away"}` },
-    el("div", { class: "title" }, el("h2", {}, node.name, el("span", { class: "id" }, node.cluster)), el("span", {}, node.ready ? badge("ready") : badge("unavailable", "not ready"))),
+    { class: `card node${takesWork(node) ? "" : " away"}` },
+    el("div", { class: "title" }, el("h2", {}, node.name, el("span", { class: "id" }, node.cluster)), el("span", {}, node.ready ? badge(takesWork(node) ? "ready" : "stopped", takesWork(node) ? "ready" : `cluster ${node.cluster_state}`) : badge("unavailable", "not ready"))),
     meters,
   );
 }

@@ -38,6 +38,21 @@ class Server:
         return await now(request)
 
 
+class Renewing:
+    """A source whose credentials change when they are refused."""
+
+    def __init__(self, server: str, *tokens: str) -> None:
+        self._made = [Credentials(server=server, token=token) for token in tokens]
+
+    async def current(self) -> Credentials:
+        return self._made[0]
+
+    async def renewed(self, refused: Credentials) -> Credentials:
+        if len(self._made) > 1 and self._made[0] is refused:
+            self._made.pop(0)
+        return self._made[0]
+
+
 @asynccontextmanager
 async def serving(*answers: Answer) -> AsyncIterator[Server]:
     server = Server(answers=list(answers))

@@ -17,6 +17,7 @@ from mainstay.domain.workload import Mount
 SYSTEM = "platform"
 SETTINGS = Settings(system=SYSTEM)
 STARTED, ENDED, LATER = "2026-01-01T10:00:00Z", "2026-01-01T10:01:00Z", "2026-01-01T10:05:00Z"
+OWNER = Owner(tenant="acme", project="nlp")
 T0 = 1_767_261_600_000_000
 """`STARTED` in UTC microseconds."""
 
@@ -43,9 +44,14 @@ def pod(
     document = {
         "metadata": {
             "name": name,
-            "namespace": "ns",
+            "namespace": names.namespace(OWNER, system=SYSTEM),
             "uid": f"uid-{name}",
-            "labels": {names.SYSTEM: names.short(SYSTEM), **(labels or {})},
+            "labels": {
+                names.SYSTEM: names.short(SYSTEM),
+                names.TENANT: OWNER.tenant,
+                names.PROJECT: OWNER.project,
+                **(labels or {}),
+            },
             **meta,
         },
         "spec": {"nodeName": node, "containers": [{"name": names.MAIN}], **(spec or {})},

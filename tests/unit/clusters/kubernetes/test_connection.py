@@ -16,7 +16,17 @@ from mainstay.clusters.kubernetes.credentials import Credentials
 from mainstay.clusters.kubernetes.kinds import NODES, PODS
 from mainstay.clusters.kubernetes.sources import Fixed
 from tests.clock import START_US, ManualClock
-from tests.unit.clusters.kubernetes.misbehaving import breaks, connected, event, pod, pods, refuses, says, streams
+from tests.unit.clusters.kubernetes.misbehaving import (
+    Renewing,
+    breaks,
+    connected,
+    event,
+    pod,
+    pods,
+    refuses,
+    says,
+    streams,
+)
 
 
 async def listed(api: Connection) -> list[str]:
@@ -125,6 +135,16 @@ async def test_a_lost_answer_to_a_change_is_an_unknown_outcome_and_is_not_repeat
             await api.delete(PODS, "a", "x")
 
 
+async def test_what_is_too_late_is_not_sent_and_the_connection_is_not_used_again() -> None:
+    async with connected(says(pod("x")), says(pod("x"))) as (api, server):
+        now = api._transport._clock.monotonic()
+        await api.create(PODS, "a", {"metadata": {"name": "x"}}, not_after=now + 60)
+        with pytest.raises(errors.OutcomeUnknown):
+            await api.create(PODS, "a", {"metadata": {"name": "y"}}, not_after=now - 1)
+        await api.get(PODS, "a", "x")
+    assert server.asked == ["POST /api/v1/namespaces/a/pods", "GET /api/v1/namespaces/a/pods/x"]
+
+
 async def test_a_lost_answer_to_a_question_is_no_contact() -> None:
     async with connected(breaks) as (api, _):
         with pytest.raises(errors.Unreachable):
@@ -183,21 +203,6 @@ async def test_a_date_that_is_none_teaches_nothing() -> None:
 
 
 # Credentials
-
-
-class Renewing:
-    """A source whose credentials change when they are refused."""
-
-    def __init__(self, server: str, *tokens: str) -> None:
-        self._made = [Credentials(server=server, token=token) for token in tokens]
-
-    async def current(self) -> Credentials:
-        return self._made[0]
-
-    async def renewed(self, refused: Credentials) -> Credentials:
-        if len(self._made) > 1 and self._made[0] is refused:
-            self._made.pop(0)
-        return self._made[0]
 
 
 async def test_refused_credentials_are_renewed_once_and_the_change_is_made_once() -> None:

@@ -17,12 +17,12 @@ POLICY = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": privi
 @pytest.mark.parametrize(
     ("method", "code", "reason", "message", "cause", "kind", "platform"),
     [
-        ("GET", 401, "Unauthorized", "", "", errors.Unauthenticated, domain.Unauthenticated),
-        ("GET", 403, "Forbidden", RBAC, "", errors.Forbidden, domain.Forbidden),
+        ("GET", 401, "Unauthorized", "", "", errors.Unauthenticated, domain.Denied),
+        ("GET", 403, "Forbidden", RBAC, "", errors.Forbidden, domain.Denied),
         ("POST", 403, "Forbidden", QUOTA, "", errors.OverQuota, domain.NoCapacity),
         ("POST", 403, "Forbidden", POLICY, "", errors.Rejected, domain.Invalid),
         ("POST", 403, "Forbidden", "going away", "NamespaceTerminating", errors.Terminating, domain.NotYet),
-        ("GET", 403, "", "", "", errors.Forbidden, domain.Forbidden),
+        ("GET", 403, "", "", "", errors.Forbidden, domain.Denied),
         ("GET", 404, "NotFound", "", "", errors.NotFound, domain.NotFound),
         ("PATCH", 409, "Conflict", "", "", errors.Conflict, domain.Conflict),
         ("POST", 409, "AlreadyExists", "", "", errors.AlreadyExists, domain.Conflict),

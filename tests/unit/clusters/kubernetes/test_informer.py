@@ -299,6 +299,19 @@ async def test_a_server_that_lists_but_never_watches_is_not_hammered() -> None:
         assert sum(clock.slept) > 60.0
 
 
+async def test_watches_that_end_without_a_word_are_rested_between() -> None:
+    clock, world = ManualClock(), World()
+    async with informed(world, clock=clock) as (informer, _):
+        await informer.synced.wait()
+        for _ in range(20):
+            while not world.watches:
+                await asyncio.sleep(0)
+            world.end()
+            await settle()
+        assert informer.counters.failures == len(clock.slept) == 20
+        assert sum(clock.slept) > 60.0
+
+
 async def test_it_lists_again_after_its_period_though_nothing_is_wrong() -> None:
     world = World()
     async with informed(world, relist_seconds=0.05) as (informer, _):

@@ -137,6 +137,20 @@ async def test_a_write_that_is_given_up_gives_its_place_back() -> None:
     assert await pace.write(Target().call(1)) == 1  # type: ignore[arg-type]
 
 
+async def test_a_write_that_is_given_up_in_the_moment_of_its_turn_gives_its_place_back() -> None:
+    pace = Pace(clock=ManualClock(), in_flight_max=1, writes_per_second_max=FAST)
+    first_may_end = asyncio.Event()
+    first = asyncio.create_task(pace.write(first_may_end.wait))
+    second = asyncio.create_task(pace.write(asyncio.Event().wait))
+    await asyncio.sleep(0.01)
+    first_may_end.set()
+    await asyncio.sleep(0)  # the first ends now, and hands its place over
+    second.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
+    async with asyncio.timeout(1.0):
+        assert await pace.write(Target().call(1)) == 1  # type: ignore[arg-type]
+
+
 async def test_an_error_that_is_ours_ends_the_run() -> None:
     pace = Pace(clock=ManualClock(), in_flight_max=2, writes_per_second_max=FAST)
 

@@ -10,9 +10,11 @@ import pytest
 from aiohttp import WSMsgType, web
 
 from mainstay.clusters.kubernetes import errors
-from mainstay.clusters.kubernetes.api import Channel
+from mainstay.clusters.kubernetes.connection import Connection
 from mainstay.domain.errors import Invalid
-from tests.unit.clusters.kubernetes.misbehaving import Answer, connected, refuses
+from mainstay.ports import Channel
+from tests.clock import ManualClock
+from tests.unit.clusters.kubernetes.misbehaving import Answer, Renewing, connected, refuses
 
 SUCCESS = b'\x03{"status": "Success"}'
 
@@ -134,6 +136,20 @@ async def test_a_refused_upgrade_is_told_with_its_words(answer: Answer, error: t
     with pytest.raises(error) as refused:
         await ran(answer)
     assert "not found" in str(refused.value) or "cannot create" in str(refused.value) or error is errors.Unreachable
+
+
+async def test_refused_credentials_are_renewed_once() -> None:
+    async with connected(refuses(401), socket(SUCCESS)) as (_, server):
+        api = Connection(Renewing(server.url, "old", "new"), clock=ManualClock())
+        async with api.exec("a", "x", "main", ["ls"]) as process:
+            assert await process.receive() is None
+        await api.close()
+        assert server.tokens == ["Bearer old", "Bearer new"]
+
+
+async def test_credentials_that_stay_refused_are_told() -> None:
+    with pytest.raises(errors.Unauthenticated):
+        await ran(refuses(401))
 
 
 PORT = (80).to_bytes(2, "little")

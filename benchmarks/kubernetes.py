@@ -1,0 +1,352 @@
+"""Pods a second from submitted to bound on thousands of hollow nodes, beside the bare API server and kube-scheduler.
+
+Everything runs on the same cores: etcd, the API server, the platform, the measuring client. All three make the same pods:
+(a) raw: the documents that we would create, written by a bare client with their nodes named;
+(b) kube-scheduler: the same without a node, counted when all are bound;
+(c) ours: jobs submitted in bulk to `mainstay up`, counted when their pods are bound.
+Bound and Running are counted apart: a simulator of nodes (KWOK) moves pods to Running and limits that rate. Where only binding is
+counted, no controller and no simulator runs, and nodes are Ready because they were made so.
+
+    python -m benchmarks.kubernetes --nodes 5000 --pods 5000 --kept 50000
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+
+from benchmarks.kubeapi import SystemClock, by_aiohttp, make_namespace
+from benchmarks.platform import Platform
+from benchmarks.report import figure, percentile, progress, report
+from mainstay.clusters.kubernetes import pods as documents
+from mainstay.clusters.kubernetes.connection import Connection
+from mainstay.clusters.kubernetes.credentials import Credentials
+from mainstay.clusters.kubernetes.informer import Informer, Key
+from mainstay.clusters.kubernetes.kinds import NODES, PODS
+from mainstay.clusters.kubernetes.objects import Pod
+from mainstay.clusters.kubernetes.settings import Settings
+from mainstay.clusters.kubernetes.sources import Fixed
+from mainstay.domain.allocation import CreatePod, Owner, PodSpec
+from mainstay.domain.quantity import Resources as Amount
+from mainstay.sdk import Job, Resources
+from mainstay.wire.requests import ClusterRequest
+from testbed.control_plane import ControlPlane, running
+from testbed.hollow import HollowNode
+
+IN_FLIGHT = 64
+BULK = 1_000
+NAMESPACES = 16
+PATIENCE_SECONDS = 900.0
+CLUSTER = "hollow"
+
+
+def node(number: int) -> dict[str, Any]:
+    """A hollow node that is Ready from the start and for ever: nobody watches over it."""
+    document = HollowNode(name=f"hollow-{number}").document()
+    document["status"]["conditions"] = [{"type": "Ready", "status": "True", "reason": "Hollow"}]
+    return document
+
+
+async def make_node(api: Connection, document: dict[str, Any]) -> None:
+    """The API server taints every new node, and no controller is there to take that off."""
+    await api.create(NODES, "", document)
+    await api.patch(NODES, "", document["metadata"]["name"], {"spec": {"taints": None}})
+
+
+async def each(items: Sequence[Any], call: Callable[[Any], Awaitable[object]], *, what: str) -> float:
+    """Call for each, IN_FLIGHT at once; a second takes so many."""
+    rest, done, began = iter(items), 0, time.monotonic()
+
+    async def work() -> None:
+        nonlocal done
+        for item in rest:
+            await call(item)
+            done += 1
+            if done % 1_000 == 0:
+                progress(f"{what}: {done} of {len(items)}")
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(IN_FLIGHT):
+            group.create_task(work())
+    return len(items) / (time.monotonic() - began)
+
+
+def wanted(name: str, number: int, *, nodes: int) -> CreatePod:
+    """What the platform asks of its cluster for one of these jobs."""
+    spec = PodSpec(
+        owner=Owner(tenant="default", project="default"),
+        image="",
+        argv=("/bin/sh", "-c", "sleep 3600"),
+        env=(("MAINSTAY_RUN", name), ("RANK", "0"), ("WORLD_SIZE", "1")),
+        mounts=(),
+        resources=Amount(cpu_milli=100, memory_bytes=64_000_000),
+        cpu_limit_milli=100,
+        memory_limit_bytes=64_000_000,
+        stop_grace_seconds=30,
+        deadline_seconds=0,
+        gang=name,
+        rank=0,
+        size=1,
+        port=False,
+        ready_path="",
+    )
+    return CreatePod(name=f"{name}-1-0", node=f"hollow-{number % nodes}", spec=spec)
+
+
+class Counted:
+    """Pods of the cluster as a bystander sees them: when each was bound, and when it ran."""
+
+    def __init__(self, api: Connection) -> None:
+        self.bound: dict[Key, float] = {}
+        self.running: dict[Key, float] = {}
+        self._informer: Informer[Pod, tuple[str, str]] = Informer(
+            api,
+            PODS,
+            clock=SystemClock(),
+            project=lambda pod: (pod.spec.node_name, pod.status.phase),
+            on_change=self._changed,
+        )
+        self._task: asyncio.Task[object] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._informer.run())
+        await self._informer.synced.wait()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def until(self, seen: dict[Key, float], count: int, *, what: str) -> float:
+        """The moment of the last of so many."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while len(seen) < count:
+            assert time.monotonic() < deadline, f"{len(seen)} of {count} {what}"
+            progress(f"{what}: {len(seen)} of {count}")
+            await asyncio.sleep(0.05)
+        return max(seen.values())
+
+    def _changed(self, key: Key, _old: tuple[str, str] | None, new: tuple[str, str] | None) -> None:
+        if new is None:
+            return
+        now = time.monotonic()
+        if new[0]:
+            self.bound.setdefault(key, now)
+        if new[1] == "Running":
+            self.running.setdefault(key, now)
+
+
+async def raw(api: Connection, control_plane: ControlPlane, *, count: int, nodes: int, round_: int) -> float:
+    """(a) Creates a second by a bare client."""
+    settings = Settings(system="raw")
+    names = [f"raw-{round_}-{number}" for number in range(NAMESPACES)]
+    for name in names:
+        await make_namespace(api, name)
+    bodies = []
+    for number in range(count):
+        document = documents.pod(wanted(f"r{round_}-{number}", number, nodes=nodes), settings)
+        del document["metadata"]["finalizers"], document["spec"]["serviceAccountName"]
+        bodies.append((names[number % NAMESPACES], msgspec.json.encode(document)))
+
+    async def measure(create: Callable[[str, bytes], Awaitable[None]]) -> tuple[float, float]:
+        return await each(bodies, lambda pair: create(*pair), what="raw"), 0.0
+
+    return (await by_aiohttp(control_plane, measure))[0]
+
+
+async def by_kube_scheduler(api: Connection, *, count: int, nodes: int, round_: int) -> float:
+    """(b) The same pods without a node, from the first create until all are bound."""
+    settings = Settings(system="peer")
+    names = [f"peer-{round_}-{number}" for number in range(NAMESPACES)]
+    for name in names:
+        await make_namespace(api, name)
+    bodies = []
+    for number in range(count):
+        document = documents.pod(wanted(f"k{round_}-{number}", number, nodes=nodes), settings)
+        del document["metadata"]["finalizers"], document["spec"]["serviceAccountName"], document["spec"]["nodeName"]
+        bodies.append((names[number % NAMESPACES], msgspec.json.encode(document)))
+    async with Counted(api) as counted:
+        before = len(counted.bound)
+        began = time.monotonic()
+        await each(bodies, lambda pair: api.create(PODS, *pair), what="kube-scheduler, created")
+        ended = await counted.until(counted.bound, before + count, what="kube-scheduler, bound")
+    return count / (ended - began)
+
+
+class Ours:
+    """(c) `mainstay up` with the cluster in its fleet, on a fresh state."""
+
+    def __init__(self, folder: Path, control_plane: ControlPlane, *, nodes: int) -> None:
+        self.platform = Platform(folder / "state")
+        self._control_plane = control_plane
+        self._nodes = nodes
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Ours]:
+        """Until the end of the block."""
+        self.platform.start()
+        try:
+            await asyncio.to_thread(self._join)
+            yield self
+        finally:
+            self.platform.stop()
+
+    def _join(self) -> None:
+        with self.platform.client() as client:
+            client.add_cluster(
+                ClusterRequest.model_validate(
+                    {
+                        "name": CLUSTER,
+                        "kubeconfig": self._control_plane.kubeconfig.read_text(),
+                        "namespaces_per_project": NAMESPACES,
+                    }
+                )
+            )
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while sum(one.cluster == CLUSTER and one.ready for one in client.nodes()) < self._nodes:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+
+    def submit(self, count: int) -> float:
+        """The moment before the first request."""
+        job = Job(name="bench", run="sleep 3600", infra=CLUSTER, resources=Resources(cpu="0.1", memory="64MB"))
+        with self.platform.client() as client:
+            began = time.monotonic()
+            for first in range(0, count, BULK):
+                client.submit_many([job] * min(BULK, count - first))
+                progress(f"ours, submitted: {first} of {count}")
+        return began
+
+    @property
+    def resident_mib(self) -> float:
+        """Of the platform's process, now."""
+        assert self.platform.process is not None
+        status = Path(f"/proc/{self.platform.process.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) / 1_024
+
+    @property
+    def cpu_seconds(self) -> float:
+        """That it has used so far."""
+        assert self.platform.process is not None
+        words = Path(f"/proc/{self.platform.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / 100
+
+
+async def by_us(api: Connection, ours: Ours, *, count: int) -> tuple[float, float]:
+    """(bound pods a second, CPU seconds of the platform for a thousand)."""
+    async with Counted(api) as counted:
+        before, cpu = len(counted.bound), ours.cpu_seconds
+        began = await asyncio.to_thread(ours.submit, count)
+        ended = await counted.until(counted.bound, before + count, what="ours, bound")
+    return count / (ended - began), (ours.cpu_seconds - cpu) / count * 1_000
+
+
+async def one_by_one(api: Connection, ours: Ours, *, count: int) -> list[float]:
+    """Seconds from submit to bound of single jobs, ten a second: what a user waits for."""
+    job = Job(name="single", run="sleep 3600", infra=CLUSTER, resources=Resources(cpu="0.1", memory="64MB"))
+    began: dict[str, float] = {}
+
+    def submit() -> None:
+        with ours.platform.client() as client:
+            for _ in range(count):
+                at = time.monotonic()
+                began[f"{client.submit(job).id}-1-0"] = at
+                time.sleep(0.1)
+
+    async with Counted(api) as counted:
+        before = len(counted.bound)
+        await asyncio.to_thread(submit)
+        await counted.until(counted.bound, before + count, what="single")
+        return [at - began[name] for (_, name), at in counted.bound.items() if name in began]
+
+
+async def measure(control_plane: ControlPlane, folder: Path, options: argparse.Namespace) -> None:
+    """All of it, and the report."""
+    keys = control_plane.keys
+    credentials = Credentials(server=control_plane.url, ca=keys.authority.certificate.read_text(), token=keys.token)
+    api = Connection(Fixed(credentials), clock=SystemClock())
+    nodes, count = options.nodes, options.pods
+    made = await each([node(number) for number in range(nodes)], partial(make_node, api), what="nodes")
+    raws, peers, ours_rates, costs = [], [], [], []
+    ours = Ours(folder, control_plane, nodes=nodes)
+    async with ours.running():
+        idle = ours.resident_mib
+        for round_ in range(options.rounds):
+            raws.append(await raw(api, control_plane, count=count, nodes=nodes, round_=round_))
+            rate, cost = await by_us(api, ours, count=count)
+            ours_rates.append(rate)
+            costs.append(cost)
+            if round_ < options.peer_rounds:
+                control_plane.scheduler.start()
+                await asyncio.sleep(5.0)  # it lists first
+                peers.append(await by_kube_scheduler(api, count=count, nodes=nodes, round_=round_))
+                control_plane.scheduler.stop()
+        singles = await one_by_one(api, ours, count=options.singles)
+        busy = ours.resident_mib
+        held = options.rounds * count + options.singles
+        if options.kept > held:
+            async with Counted(api) as counted:
+                before = len(counted.bound)
+                await asyncio.to_thread(ours.submit, options.kept - held)
+                await counted.until(counted.bound, before + options.kept - held, what="ours, kept")
+            busy, held = ours.resident_mib, options.kept
+        ours.platform.kill()
+        began = time.monotonic()
+        ours.platform.start()
+        answered = time.monotonic() - began
+        async with Counted(api) as counted:
+            before = len(counted.bound)
+            await asyncio.to_thread(ours.submit, 1)
+            decided = await counted.until(counted.bound, before + 1, what="after the restart") - began
+        again = ours.resident_mib
+    await api.close()
+    share = [mine / bare for mine, bare in zip(ours_rates, raws, strict=True)]
+    report(
+        "kubernetes",
+        [
+            figure("nodes made", "nodes/s", [made]),
+            figure("(a) raw creates by a bare client", "pods/s", raws),
+            figure("(b) kube-scheduler, created to bound", "pods/s", peers),
+            figure("(c) ours, submitted to bound", "pods/s", ours_rates),
+            figure("(c) of (a)", "share", share, goal=0.9),
+            figure("(c) of (b)", "times", [mine / peer for mine, peer in zip(ours_rates, peers, strict=False)], goal=3),
+            figure("CPU of the platform for 1,000 pods", "s", costs, higher_is_better=False),
+            figure("submit to bound, single, p50", "ms", [percentile(singles, 0.5) * 1e3], higher_is_better=False),
+            figure("submit to bound, single, p99", "ms", [percentile(singles, 0.99) * 1e3], higher_is_better=False),
+            figure(f"resident with {nodes} nodes", "MiB", [idle], higher_is_better=False),
+            figure(f"resident with {held} pods more", "MiB", [busy], higher_is_better=False),
+            figure("resident after a restart", "MiB", [again], higher_is_better=False),
+            figure("restart to first answer", "s", [answered], higher_is_better=False),
+            figure("restart to first pod bound", "s", [decided], higher_is_better=False),
+        ],
+        notes=["etcd without fsync; API server, platform, peer and client on the same cores; no node simulator"],
+    )
+
+
+def main() -> None:
+    """Measure and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nodes", type=int, default=5_000)
+    parser.add_argument("--pods", type=int, default=5_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--peer-rounds", type=int, default=2)
+    parser.add_argument("--singles", type=int, default=100)
+    parser.add_argument("--kept", type=int, default=50_000)
+    options = parser.parse_args()
+    with running() as control_plane, tempfile.TemporaryDirectory(prefix="mainstay-bench-") as folder:
+        control_plane.controllers.stop()  # they would call the nodes lost, and delete their pods
+        asyncio.run(measure(control_plane, Path(folder), options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,228 @@
+"""What we do for guests: give them their place, ask for their end, look for them, tell them why they wait.
+
+A guest is bound at most once: the binding names the UID and the version of the object that was seen without a place, and
+the API server compares both with what it has. Who lets go of one writes on it first, so that every binding that is still on
+its way finds another version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from mainstay.clusters.kubernetes import names
+from mainstay.clusters.kubernetes.api import KubeApi
+from mainstay.clusters.kubernetes.errors import AlreadyExists, Conflict, NotFound
+from mainstay.clusters.kubernetes.kinds import EVENTS, POD_GROUPS, PODS, VOLCANO_POD_GROUPS
+from mainstay.clusters.kubernetes.picture import Picture
+from mainstay.domain.allocation import BindPod, EvictPod, ReleasePod, SeekPod, TellPod
+from mainstay.domain.errors import Denied, Gone, Invalid, NotYet
+from mainstay.domain.quantity import Resources
+from mainstay.domain.workload import PodRef
+from mainstay.ports import Clock
+
+log = structlog.get_logger()
+
+EVICT_AGAIN_SECONDS = 5.0
+"""A disruption budget that protects a pod is asked again after so long."""
+UNSEEN_SECONDS = 10.0
+"""A pod that we bound and that the watch has not shown as placed is not bound again for so long."""
+GROUPS_MAX = 50
+"""Looked up in one round."""
+MESSAGE_CHARACTERS = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """A guest whose place the API server has taken note of and the watch has not shown yet. `at` is monotonic."""
+
+    at: float
+    node: str
+    holds: Resources
+
+
+class Hosting:
+    """Of one cluster."""
+
+    def __init__(
+        self,
+        api: KubeApi,
+        clock: Clock,
+        picture: Picture,
+        *,
+        system: str,
+        require_room: Callable[[str, str, Resources], None],
+    ) -> None:
+        """`require_room(pod, node, amount)` raises NoCapacity."""
+        self._api, self._clock, self._picture, self._system = api, clock, picture, names.short(system)
+        self._require_room = require_room
+        self._lodgings = picture.lodgings
+        self._evicted: dict[str, float] = {}
+        self.bound: dict[str, Bound] = {}
+        """By UID."""
+
+    async def bind(self, action: BindPod) -> None:
+        """Raises Invalid if its node cannot take it, Gone if it has another place or is no more."""
+        uid = action.pod.uid
+        if uid in self.bound:
+            return
+        known = self._lodgings.known(uid)
+        if known is None:
+            raise Gone(f"pod {_words(action.pod)} is gone") if self._lodgings.is_gone(uid) else _not_seen(action.pod)
+        if known.node:
+            _require_here(action, known.node)
+            return
+        if known.released >= action.attempt:
+            msg = f"pod {_words(action.pod)} was let go of by a later attempt"
+            raise Gone(msg, object_=action.name)
+        if why := self._picture.why_no_guest(action.node, action.restriction):
+            msg = f"node {action.node} does not take {_words(action.pod)}: {why}"
+            raise Invalid(msg, object_=action.node)
+        self._require_room(action.name, action.node, action.holds)
+        try:
+            await self._api.bind(
+                action.pod.namespace,
+                action.pod.name,
+                node=action.node,
+                uid=uid,
+                version=known.version,
+                annotations={names.SYSTEM: self._system, names.WORKLOAD: action.name},
+            )
+        except NotFound:
+            msg = f"pod {_words(action.pod)} is gone"
+            raise Gone(msg, object_=action.name) from None
+        except Conflict:
+            await self._look_before_again(action)
+        self.bound[uid] = Bound(at=self._clock.monotonic(), node=action.node, holds=action.holds)
+
+    async def release(self, action: ReleasePod) -> None:
+        """Whatever binding is on its way finds another version from now on."""
+        change = {"metadata": {"uid": action.pod.uid, "annotations": {names.RELEASED: str(action.attempt)}}}
+        try:
+            found = await self._api.patch(PODS, action.pod.namespace, action.pod.name, change)
+        except (NotFound, Conflict):
+            return  # it is no more: nothing can be bound
+        if found.spec.node_name:
+            msg = f"pod {_words(action.pod)} has its place already: {found.spec.node_name}"
+            raise NotYet(msg, object_=action.name)
+
+    async def evict(self, action: EvictPod) -> None:
+        """Raises NotYet while a disruption budget protects it."""
+        known = self._lodgings.known(action.pod.uid)
+        if known is None:
+            await self.seek(SeekPod(name=action.name, node=action.node, pod=action.pod))
+            return
+        if known.deleting:
+            return
+        now = self._clock.monotonic()
+        if now - self._evicted.get(action.pod.uid, float("-inf")) < EVICT_AGAIN_SECONDS:
+            msg = f"the eviction of {_words(action.pod)} was asked for a moment ago"
+            raise NotYet(msg, object_=action.name)
+        self._evicted[action.pod.uid] = now
+        try:
+            await self._api.evict(action.pod.namespace, action.pod.name, uid=action.pod.uid)
+        except (NotFound, Conflict):
+            return  # gone, or another one by now: the next look shows it
+
+    async def seek(self, action: SeekPod) -> None:
+        """By asking the API server itself: what a view does not show may only be late."""
+        try:
+            found = await self._api.get(PODS, action.pod.namespace, action.pod.name)
+        except NotFound:
+            self._lodgings.lost(action.pod, action.node)
+            return
+        if found.metadata.uid != action.pod.uid:
+            self._lodgings.lost(action.pod, action.node)
+
+    async def tell(self, action: TellPod) -> None:
+        """An event, as a scheduler writes it; the same words within an hour are one, whoever writes them."""
+        now = self._api.server_time()
+        said = f"{action.pod.uid}\0{action.words}\0{now // 3_600_000_000}"
+        time = _rfc3339(now)
+        document = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {
+                "name": f"{action.pod.name[:200]}.{hashlib.sha256(said.encode()).hexdigest()[:16]}",
+                "labels": {names.MANAGED_BY: "mainstay"},
+            },
+            "involvedObject": {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "namespace": action.pod.namespace,
+                "name": action.pod.name,
+                "uid": action.pod.uid,
+            },
+            "reason": "Waiting",
+            "message": f"mainstay: {action.words}"[:MESSAGE_CHARACTERS],
+            "type": "Normal",
+            "count": 1,
+            "firstTimestamp": time,
+            "lastTimestamp": time,
+            "source": {"component": "mainstay"},
+            "reportingComponent": "mainstay",
+        }
+        try:
+            await self._api.create(EVENTS, action.pod.namespace, document)
+        except (AlreadyExists, NotFound):
+            return
+
+    async def look_up_groups(self) -> None:
+        """The sizes of groups that wait, as their PodGroup says. Who has none and no annotation goes on waiting."""
+        waiting = dict.fromkeys(
+            (namespace, ask.group, ask.of_volcano) for namespace, ask in self._lodgings.unsized_groups()
+        )
+        sizes = self._lodgings.group_sizes
+        for known in sizes.keys() - {(namespace, group) for namespace, group, _ in waiting}:
+            del sizes[known]
+        for namespace, group, of_volcano in list(waiting)[:GROUPS_MAX]:
+            try:
+                found = await self._api.get(VOLCANO_POD_GROUPS if of_volcano else POD_GROUPS, namespace, group)
+            except (NotFound, Denied):
+                continue
+            sizes[namespace, group] = max(0, found.spec.min_member)
+
+    def forget_seen(self) -> None:
+        """Those that the watch shows as placed by now, and those that it never will."""
+        now = self._clock.monotonic()
+        for uid in list(self.bound):
+            known = self._lodgings.known(uid)
+            if (known is not None and known.node) or now - self.bound[uid].at > UNSEEN_SECONDS:
+                del self.bound[uid]
+        self._evicted = {uid: at for uid, at in self._evicted.items() if now - at < EVICT_AGAIN_SECONDS}
+
+    async def _look_before_again(self, action: BindPod) -> None:
+        """A conflict: it has its place, or it has changed. Raises Gone, NotYet."""
+        try:
+            found = await self._api.get(PODS, action.pod.namespace, action.pod.name)
+        except NotFound:
+            found = None
+        if found is None or found.metadata.uid != action.pod.uid:
+            msg = f"pod {_words(action.pod)} is gone"
+            raise Gone(msg, object_=action.name)
+        if not found.spec.node_name:
+            msg = f"pod {_words(action.pod)} has changed: its place is given to it as it is now"
+            raise NotYet(msg, object_=action.name)
+        _require_here(action, found.spec.node_name)
+
+
+def _require_here(action: BindPod, node: str) -> None:
+    if node != action.node:
+        msg = f"pod {_words(action.pod)} was placed on {node} by somebody else"
+        raise Gone(msg, object_=action.name)
+
+
+def _not_seen(pod: PodRef) -> NotYet:
+    return NotYet(f"pod {_words(pod)} has not been seen yet", object_=pod.name)
+
+
+def _words(pod: PodRef) -> str:
+    return f"{pod.namespace}/{pod.name}"
+
+
+def _rfc3339(at: int) -> str:
+    return datetime.fromtimestamp(at // 1_000_000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,149 @@
+"""Which nodes a pod may use: its selector, its required affinity and its tolerations. Pure functions.
+
+Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/ and .../taint-and-toleration/; what a node
+only should have (preferred affinity, PreferNoSchedule) is no condition.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mainstay.clusters.kubernetes.objects import Node, PodSpec, Taint
+
+HARD_EFFECTS = frozenset({"NoSchedule", "NoExecute"})
+_OPERATORS = frozenset({"In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"})
+_FIELDS = frozenset({"metadata.name"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirement:
+    """One line of an affinity: what a label (or field) of the node must be."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...]
+    of_field: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restriction:
+    """What a node must be like. Equal for pods that may use the same nodes; `name` is a function of all the rest."""
+
+    selector: tuple[tuple[str, str], ...]
+    terms: tuple[tuple[Requirement, ...], ...] | None
+    """One of them must hold whole; None: there is no such condition; an empty one never holds."""
+    tolerations: tuple[tuple[str, str, str, str], ...]
+    """(key, operator, value, effect)"""
+    name: str
+
+
+def restriction(spec: PodSpec) -> Restriction | None:
+    """None if it says something that we do not understand."""
+    terms = _terms(spec.affinity)
+    if terms is _STRANGE:
+        return None
+    selector = tuple(sorted(spec.node_selector.items()))
+    tolerations = tuple(sorted({(t.key, t.operator, t.value, t.effect) for t in spec.tolerations}))
+    given = [selector, _plain(terms), tolerations]
+    name = hashlib.sha256(json.dumps(given).encode()).hexdigest()[:16]
+    return Restriction(selector=selector, terms=terms, tolerations=tolerations, name=name)
+
+
+def admits(node: Node, wanted: Restriction) -> bool:
+    """Whether a pod may be put on a node, as far as labels and taints go."""
+    labels = node.metadata.labels
+    return (
+        all(labels.get(key) == value for key, value in wanted.selector)
+        and (wanted.terms is None or any(_term_holds(node, term) for term in wanted.terms))
+        and all(_is_borne(taint, wanted) for taint in node.spec.taints if taint.effect in HARD_EFFECTS)
+    )
+
+
+_STRANGE: tuple[tuple[Requirement, ...], ...] = ((),)
+"""Stands for an affinity that we do not understand; only ever compared by identity."""
+
+
+def _terms(affinity: Mapping[str, Any] | None) -> tuple[tuple[Requirement, ...], ...] | None:
+    required = _mapping(_mapping(affinity).get("nodeAffinity")).get("requiredDuringSchedulingIgnoredDuringExecution")
+    if not required:
+        return None
+    try:
+        return tuple(_term(term) for term in _mapping(required)["nodeSelectorTerms"])
+    except (KeyError, TypeError, ValueError):
+        return _STRANGE
+
+
+def _term(term: Any) -> tuple[Requirement, ...]:
+    """Raises KeyError, TypeError, ValueError for anything that is not in the API as we know it."""
+    if set(term) - {"matchExpressions", "matchFields"}:
+        raise ValueError(term)
+    lines = [(line, False) for line in term.get("matchExpressions") or ()]
+    lines += [(line, True) for line in term.get("matchFields") or ()]
+    return tuple(_requirement(line, of_field=of_field) for line, of_field in lines)
+
+
+def _requirement(line: Any, *, of_field: bool) -> Requirement:
+    key, operator, values = line["key"], line["operator"], tuple(line.get("values") or ())
+    understood = operator in _OPERATORS and all(isinstance(value, str) for value in values)
+    if not understood or (of_field and key not in _FIELDS):
+        raise ValueError(line)
+    return Requirement(key=key, operator=operator, values=values, of_field=of_field)
+
+
+def _term_holds(node: Node, term: Sequence[Requirement]) -> bool:
+    """An empty term matches nothing."""
+    return bool(term) and all(_holds(node, line) for line in term)
+
+
+def _holds(node: Node, line: Requirement) -> bool:
+    value = node.metadata.name if line.of_field else node.metadata.labels.get(line.key)
+    match line.operator:
+        case "In":
+            return value in line.values
+        case "NotIn":
+            return value not in line.values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case "Gt" | "Lt" if len(line.values) == 1:
+            number, limit = _number(value), _number(line.values[0])
+            if number is None or limit is None:
+                return False
+            return number > limit if line.operator == "Gt" else number < limit
+    return False
+
+
+def _is_borne(taint: Taint, wanted: Restriction) -> bool:
+    return any(_tolerates(toleration, taint) for toleration in wanted.tolerations)
+
+
+def _tolerates(toleration: tuple[str, str, str, str], taint: Taint) -> bool:
+    key, operator, value, effect = toleration
+    if (effect and effect != taint.effect) or (key and key != taint.key):
+        return False
+    if operator == "Exists":
+        return True
+    return operator in {"", "Equal"} and bool(key) and value == taint.value
+
+
+def _number(text: str | None) -> int | None:
+    try:
+        return int(text) if text is not None and len(text) < 20 else None
+    except ValueError:
+        return None
+
+
+def _mapping(tree: Any) -> Mapping[str, Any]:
+    return tree if isinstance(tree, Mapping) else {}
+
+
+def _plain(terms: tuple[tuple[Requirement, ...], ...] | None) -> Any:
+    """For JSON."""
+    if terms is None:
+        return None
+    return [[(line.key, line.operator, line.values, line.of_field) for line in term] for term in terms]

@@ -1,0 +1,64 @@
+"""Enter: which pod somebody means to look into, and the record that they did."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mainstay.domain.allocation import Allocation, Seen
+from mainstay.domain.errors import Gone, Invalid, NotFound, NotYet
+from mainstay.domain.plan import EnterPod, Plan
+from mainstay.domain.reason import Code, Reason
+from mainstay.operations.principal import Permission, Principal
+from mainstay.ports import Store
+
+COMMAND_SHOWN = 500
+"""Characters of a command that go on record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A pod as users name it: a workload by id or name, one of its ranks, an attempt (0: the newest)."""
+
+    reference: str
+    rank: int = 0
+    attempt: int = 0
+
+
+def pod_of(store: Store, principal: Principal, target: Target) -> Allocation:
+    """The allocation of a pod that runs. Raises NotFound, NotYet before it runs, Gone once it has ended."""
+    principal.require(Permission.ENTER)
+    workload = store.workload(target.reference, tenant=principal.tenant)
+    if target.rank >= workload.spec.nodes:
+        msg = f"workload {workload.id} has no rank {target.rank}"
+        raise NotFound(msg, object_=workload.id, hint=f"its ranks are 0 to {workload.spec.nodes - 1}")
+    of_rank = {found.attempt: found for found in store.allocations(workload.key) if found.rank == target.rank}
+    found = of_rank.get(target.attempt or max(of_rank, default=0))
+    if found is None and target.attempt > workload.attempt:
+        msg = f"workload {workload.id} is at attempt {workload.attempt}; there is no attempt {target.attempt}"
+        raise NotFound(msg, object_=workload.id)
+    if workload.phase.final or (found is not None and found.seen is Seen.ENDED):
+        msg = f"{workload.id} has ended: {workload.phase.word}"
+        raise Gone(msg, object_=workload.id, hint=f"its log is kept: mainstay logs {workload.id}")
+    if found is None or found.seen is not Seen.RUNNING:
+        msg = f"{workload.id} does not run yet: {workload.phase.word}"
+        raise NotYet(msg, object_=workload.id, hint=f"why: mainstay explain {workload.id}")
+    return found
+
+
+def enter(store: Store, principal: Principal, target: Target, command: Sequence[str], *, now: int) -> Allocation:
+    """The allocation whose pod the command may run in, once it is on record who does that and where.
+
+    What is typed into it is not recorded. Raises as `pod_of`; Invalid for a command that is none.
+    """
+    if not command or not command[0] or any("\x00" in part for part in command):
+        msg = "a command must not be empty or contain NUL"
+        raise Invalid(msg, object_="command")
+    found = pod_of(store, principal, target)
+    words = shlex.join(command)
+    shown = words if len(words) <= COMMAND_SHOWN else f"{words[:COMMAND_SHOWN]}..."
+    reason = Reason(code=Code.COMMAND_RUN, object=found.pod, numbers={"by": principal.name, "command": shown})
+    action = EnterPod(allocation_key=found.key, reason=reason)
+    store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True))
+    return found

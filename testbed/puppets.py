@@ -1,0 +1,420 @@
+"""Nodes whose kubelets are played: they do to pods what a real kubelet does, as fast or as badly as a test wants it.
+
+A played node can be cut off, lose power, come back, and refuse what it is given. What its processes did is written down by the
+machines themselves, which no database and no API server can change: whoever claims that nothing ran twice is held against that.
+What a kubelet does was looked up in its source and tried on the real node (test_conformance.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+
+from testbed.control_plane import ControlPlane
+
+Document = dict[str, Any]
+HEARTBEAT_SECONDS = 4.0
+AGAIN_SECONDS = 0.3
+END_SECONDS = 0.1
+"""Between the request to end and the end of a process that heeds it."""
+MERGE = {"Content-Type": "application/merge-patch+json"}
+OVER = ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Life:
+    """What the main process of a pod does."""
+
+    seconds: float = 1.0
+    exit_code: int = 0
+    starts_after: float = 0.05
+
+
+@dataclass(slots=True, kw_only=True)
+class Process:
+    """One run on one machine. Times are monotonic; `ended` 0 while it runs."""
+
+    node: str
+    pod: str
+    uid: str
+    started: float = 0.0
+    ended: float = 0.0
+    exit_code: int = 0
+    started_at: str = ""
+    ended_at: str = ""
+
+    @property
+    def runs(self) -> bool:
+        """Whether it runs now."""
+        return self.started > 0 and self.ended == 0
+
+
+@dataclass(slots=True)
+class Machine:
+    """One node: what runs on it, and how it is."""
+
+    name: str
+    cpu: int = 8
+    memory_gib: int = 32
+    gpus: int = 0
+    boot: str = field(default_factory=lambda: secrets.token_hex(8))
+    on: bool = True
+    reachable: bool = True
+    refuses: str = ""
+    """The reason for which its kubelet takes no pod; empty if it does."""
+    processes: dict[str, Process] = field(default_factory=dict)
+    """By UID: what this boot knows of."""
+    tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    news: set[str] = field(default_factory=set)
+    """UIDs of pods that have changed since their worker looked."""
+
+    @property
+    def works(self) -> bool:
+        """Its kubelet runs and reaches the API server."""
+        return self.on and self.reachable
+
+
+class Puppets:
+    """All played nodes of a cluster. Everything happens in the event loop of the test."""
+
+    def __init__(
+        self, control_plane: ControlPlane, machines: Sequence[Machine], *, life: Callable[[str], Life]
+    ) -> None:
+        """`life` is asked once for each process, by the name of its pod."""
+        keys = control_plane.keys
+        self._http = httpx2.AsyncClient(
+            base_url=control_plane.url,
+            verify=ssl.create_default_context(cafile=str(keys.authority.certificate)),
+            headers={"Authorization": f"Bearer {keys.token}"},
+            timeout=httpx2.Timeout(10.0, read=75.0),
+            trust_env=False,
+        )
+        self.machines = {machine.name: machine for machine in machines}
+        self.history: list[Process] = []
+        """Every process that ever ran, in the order of their starts."""
+        self.refused: list[str] = []
+        """Names of the pods that no kubelet took."""
+        self._life = life
+        self._pods: dict[str, Document] = {}
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    async def start(self) -> None:
+        """Until all nodes are Ready."""
+        for machine in self.machines.values():
+            await self._register(machine)
+        self._tasks = [asyncio.create_task(self._heartbeats()), asyncio.create_task(self._follow())]
+
+    async def close(self) -> None:
+        """The machines go out."""
+        for machine in self.machines.values():
+            self._tasks += machine.tasks.values()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._http.aclose()
+
+    def pod(self, uid: str) -> Document:
+        """The object of a pod, as its kubelet knows it."""
+        return self._pods[uid]
+
+    def running(self) -> list[Process]:
+        """All that runs now."""
+        return [process for process in self.history if process.runs]
+
+    async def cut_off(self, name: str) -> None:
+        """Its network is gone; what runs there runs on. The control plane calls it silent, sooner than it would by itself."""
+        self.machines[name].reachable = False
+        await self.call_silent(name)
+
+    async def call_silent(self, name: str) -> None:
+        """What the control plane says of a node that does not report, without the wait."""
+        with contextlib.suppress(httpx2.HTTPError):
+            await self._set_ready(name, "Unknown", "Kubelet stopped posting node status.")
+
+    async def power_off(self, name: str) -> None:
+        """All that runs there is gone at once."""
+        machine = self.machines[name]
+        machine.on = False
+        for task in machine.tasks.values():
+            task.cancel()
+        machine.tasks.clear()
+        for process in machine.processes.values():
+            if process.runs:
+                _end(process, 255)
+        machine.processes.clear()
+        await self.call_silent(name)
+
+    async def come_back(self, name: str) -> None:
+        """With power and network. After a power loss it is another boot, which knows the containers of the last one as gone."""
+        machine = self.machines[name]
+        if not machine.on:
+            machine.boot = secrets.token_hex(8)
+        machine.on = machine.reachable = True
+        with contextlib.suppress(httpx2.HTTPError):
+            await self._register(machine)
+        self._resync(machine)
+
+    async def _register(self, machine: Machine) -> None:
+        amount: Document = {"cpu": str(machine.cpu), "memory": f"{machine.memory_gib}Gi", "pods": "110"}
+        if machine.gpus:
+            amount["nvidia.com/gpu"] = str(machine.gpus)
+        document = {
+            "metadata": {"name": machine.name, "labels": {"kubernetes.io/hostname": machine.name}},
+            "status": {"capacity": amount, "allocatable": amount, "nodeInfo": {}},
+        }
+        answer = await self._http.post("/api/v1/nodes", json=document)
+        if answer.status_code not in {201, 409}:
+            answer.raise_for_status()
+        await self._set_ready(machine.name, "True", "kubelet is posting ready status")
+        await self._renew(machine.name)
+
+    async def _set_ready(self, name: str, status: str, message: str) -> None:
+        now = _stamp()
+        condition = {
+            "type": "Ready",
+            "status": status,
+            "reason": "KubeletReady" if status == "True" else "NodeStatusUnknown",
+            "message": message,
+            "lastHeartbeatTime": now,
+            "lastTransitionTime": now,
+        }
+        answer = await self._http.patch(
+            f"/api/v1/nodes/{name}/status", content=json.dumps({"status": {"conditions": [condition]}}), headers=MERGE
+        )
+        answer.raise_for_status()
+
+    async def _renew(self, name: str) -> None:
+        leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+        renewed = {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": _stamp(micros=True)}
+        answer = await self._http.patch(f"{leases}/{name}", content=json.dumps({"spec": renewed}), headers=MERGE)
+        if answer.status_code == 404:
+            await self._http.post(leases, json={"metadata": {"name": name}, "spec": renewed})
+
+    async def _heartbeats(self) -> None:
+        while True:
+            for machine in list(self.machines.values()):
+                if machine.works:
+                    with contextlib.suppress(httpx2.HTTPError):
+                        if (await self._http.get(f"/api/v1/nodes/{machine.name}")).status_code == 404:
+                            await self._register(machine)
+                        await self._renew(machine.name)
+                        await self._set_ready(machine.name, "True", "kubelet is posting ready status")
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _follow(self) -> None:
+        """The pods of all nodes: listed, watched, and listed again after whatever goes wrong."""
+        while True:
+            with contextlib.suppress(httpx2.HTTPError, ValueError, KeyError):
+                version = await self._list()
+                async for event in self._events(version):
+                    if event["type"] == "ERROR":
+                        break
+                    self._take(event["type"], event["object"])
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    async def _list(self) -> str:
+        answer = await self._http.get("/api/v1/pods", params={"fieldSelector": "spec.nodeName!="})
+        answer.raise_for_status()
+        found = answer.json()
+        self._pods = {pod["metadata"]["uid"]: pod for pod in found["items"]}
+        for machine in self.machines.values():
+            self._resync(machine)
+        return str(found["metadata"]["resourceVersion"])
+
+    async def _events(self, version: str) -> AsyncIterator[Document]:
+        query = {"fieldSelector": "spec.nodeName!=", "watch": "true", "resourceVersion": version}
+        query |= {"allowWatchBookmarks": "true", "timeoutSeconds": "60"}
+        async with self._http.stream("GET", "/api/v1/pods", params=query) as answer:
+            answer.raise_for_status()
+            async for line in answer.aiter_lines():
+                if line:
+                    yield json.loads(line)
+
+    def _take(self, kind: str, pod: Document) -> None:
+        if kind == "BOOKMARK":
+            return
+        uid = pod["metadata"]["uid"]
+        if kind == "DELETED":
+            self._pods.pop(uid, None)
+        else:
+            self._pods[uid] = pod
+        machine = self.machines.get(pod["spec"].get("nodeName", ""))
+        if machine is not None and machine.works:
+            self._sync(machine, uid)
+
+    def _resync(self, machine: Machine) -> None:
+        """As a kubelet does when it has listed: what it does not know it starts, what nobody knows any more it ends."""
+        if not machine.works:
+            return
+        mine = {uid for uid, pod in self._pods.items() if pod["spec"].get("nodeName") == machine.name}
+        for uid in mine | set(machine.processes):
+            self._sync(machine, uid)
+
+    def _sync(self, machine: Machine, uid: str) -> None:
+        """One worker for each pod, until it has nothing more to do."""
+        machine.news.add(uid)
+        if uid not in machine.tasks:
+            machine.tasks[uid] = asyncio.create_task(self._work(machine, uid))
+
+    async def _work(self, machine: Machine, uid: str) -> None:
+        """The worker of one pod: compares what is there with what is wanted, and does the next step."""
+        while machine.on:
+            machine.news.discard(uid)
+            pod, process = self._pods.get(uid), machine.processes.get(uid)
+            name = process.pod if process else pod["metadata"]["name"] if pod else ""
+            life = self._life(name) if name else Life()
+            if process is not None and process.runs and time.monotonic() - process.started >= life.seconds:
+                _end(process, life.exit_code)
+            try:
+                if machine.works:
+                    more = await self._step(machine, uid, pod, process, life)
+                else:
+                    more = process is not None and process.runs
+                    await asyncio.sleep(0.05)
+            except (httpx2.HTTPError, ValueError):
+                more = True
+                await asyncio.sleep(AGAIN_SECONDS)
+            if not more and uid not in machine.news:
+                machine.tasks.pop(uid, None)  # in the same breath: whatever comes next starts another worker
+                return
+
+    async def _step(
+        self, machine: Machine, uid: str, pod: Document | None, process: Process | None, life: Life
+    ) -> bool:
+        """Whether there is more to do."""
+        if pod is None:
+            if process is not None and process.runs:
+                await asyncio.sleep(END_SECONDS)
+                _end(process, 137)
+            machine.processes.pop(uid, None)
+            return False
+        deleting = "deletionTimestamp" in pod["metadata"]
+        over = pod["status"].get("phase") in OVER
+        if process is None:
+            return await self._without_process(machine, uid, pod, life, deleting=deleting, over=over)
+        if process.runs:
+            if deleting or over:
+                await asyncio.sleep(END_SECONDS)
+                _end(process, 143)
+            else:
+                await self._report(pod, _running(pod, process))
+                await asyncio.sleep(max(0.02, min(0.1, process.started + life.seconds - time.monotonic())))
+            return True
+        keeps = any(container["name"] == "outputs" for container in pod["spec"]["containers"])
+        lingers = keeps and process.exit_code == 0 and not deleting and not over
+        await self._report(pod, _terminated(pod, process, lingers=lingers))
+        if lingers:
+            return False  # until it is deleted
+        if deleting:
+            await self._remove(pod)
+        return False
+
+    async def _without_process(
+        self, machine: Machine, uid: str, pod: Document, life: Life, *, deleting: bool, over: bool
+    ) -> bool:
+        status = pod["status"]
+        if over or deleting:
+            if not over:
+                await self._report(pod, {"phase": "Failed", "containerStatuses": []})
+            if deleting:
+                await self._remove(pod)
+            return False
+        ran = [one for one in status.get("containerStatuses", ()) if "running" in one.get("state", {})]
+        if ran and any(old.uid == uid and old.node == machine.name for old in self.history):
+            # Its containers went with the power: as a real node says it.
+            gone = {"exitCode": 255, "reason": "Unknown", "finishedAt": _stamp()}
+            statuses = [_container(one["name"], {"terminated": gone | one["state"]["running"]}) for one in ran]
+            await self._report(pod, {"phase": "Failed", "containerStatuses": statuses})
+            return False
+        if machine.refuses:
+            self.refused.append(pod["metadata"]["name"])
+            words = f"Pod was rejected: {machine.refuses}"
+            await self._report(
+                pod, {"phase": "Failed", "reason": machine.refuses, "message": words, "startTime": _stamp()}
+            )
+            return False
+        await self._report(pod, {"phase": "Pending", "startTime": _stamp()})
+        await asyncio.sleep(life.starts_after)
+        current = self._pods.get(uid)
+        if current is None or "deletionTimestamp" in current["metadata"]:
+            return True
+        process = Process(node=machine.name, pod=pod["metadata"]["name"], uid=uid)
+        process.started, process.started_at = time.monotonic(), _stamp()
+        machine.processes[uid] = process
+        self.history.append(process)
+        return True
+
+    async def _report(self, pod: Document, status: Document) -> None:
+        """Its status, if that is news."""
+        if _gist(pod["status"]) == _gist(pod["status"] | status):
+            return
+        meta = pod["metadata"]
+        answer = await self._http.patch(
+            f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/status",
+            content=json.dumps({"metadata": {"uid": meta["uid"]}, "status": status}),
+            headers=MERGE,
+        )
+        if answer.status_code in {404, 409}:
+            self._pods.pop(meta["uid"], None)
+            return
+        answer.raise_for_status()
+        self._pods[meta["uid"]] = answer.json()
+
+    async def _remove(self, pod: Document) -> None:
+        """The last word of a kubelet: nothing of it is left."""
+        meta = pod["metadata"]
+        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}}
+        answer = await self._http.request(
+            "DELETE", f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}", json=options
+        )
+        if answer.status_code not in {200, 404, 409}:
+            answer.raise_for_status()
+
+
+def _end(process: Process, code: int) -> None:
+    process.ended, process.ended_at, process.exit_code = time.monotonic(), _stamp(), code
+
+
+def _running(pod: Document, process: Process) -> Document:
+    state = {"running": {"startedAt": process.started_at}}
+    statuses = [_container(one["name"], state) for one in pod["spec"]["containers"]]
+    return {"phase": "Running", "podIP": "192.0.2.1", "containerStatuses": statuses}
+
+
+def _terminated(pod: Document, process: Process, *, lingers: bool) -> Document:
+    times = {"startedAt": process.started_at, "finishedAt": process.ended_at}
+    ended = {
+        "terminated": {"exitCode": process.exit_code, "reason": "Error" if process.exit_code else "Completed", **times}
+    }
+    other = {"running": {"startedAt": process.started_at}} if lingers else {"terminated": {"exitCode": 0, **times}}
+    statuses = [_container(one["name"], ended if one["name"] == "main" else other) for one in pod["spec"]["containers"]]
+    phase = "Running" if lingers else ("Failed" if process.exit_code else "Succeeded")
+    return {"phase": phase, "containerStatuses": statuses}
+
+
+def _gist(status: Document) -> tuple[object, ...]:
+    """What counts of a status."""
+    states = [(one["name"], sorted(one["state"])) for one in status.get("containerStatuses", ())]
+    return status.get("phase"), status.get("reason"), bool(status.get("startTime")), states
+
+
+def _container(name: str, state: Document) -> Document:
+    known = {"waiting": None, "running": None, "terminated": None}
+    shown = {key: value for key, value in (known | state).items() if value is not None}
+    runs = "running" in shown
+    return {"name": name, "state": shown, "ready": runs, "started": runs, "restartCount": 0, "image": "", "imageID": ""}
+
+
+def _stamp(*, micros: bool = False) -> str:
+    now = datetime.now(UTC)
+    return now.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if micros else "%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,304 @@
+"""The adapter under the account that we ship, with every request written down by the API server.
+
+It uses all that it is granted and nothing else, and what it makes is harmless, ours by its labels, and gone after its workload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from mainstay.app import SystemClock
+from mainstay.artifacts.objects import open_artifacts
+from mainstay.clusters.kubernetes import KubernetesConnector, chores, names, pods
+from mainstay.clusters.kubernetes.cluster import KubernetesCluster
+from mainstay.clusters.kubernetes.connection import Connection
+from mainstay.clusters.kubernetes.permissions import PERMISSIONS
+from mainstay.clusters.kubernetes.registered import registered
+from mainstay.clusters.kubernetes.settings import Settings
+from mainstay.clusters.kubernetes.sources import Fixed
+from mainstay.domain.allocation import DeletePod, End, ForgetPod, Seen
+from mainstay.domain.artifact import Entry, Tree
+from mainstay.domain.errors import Gone
+from mainstay.domain.fleet import ClusterSettings, Credentials
+from mainstay.ports import Artifacts
+from testbed import control_plane, images, node
+from testbed.control_plane import ControlPlane
+from testbed.fixtures import unavailable, until
+from tests.clusters import OWNER, Program, RealCluster, Rig, create, mount
+from tests.integration.kubernetes.installed import ACCOUNT, MANIFESTS, apply, can, kubeconfig, kubectl
+from tests.unit.clusters.kubernetes.objects import creations
+from tests.unit.clusters.kubernetes.restricted import faults
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+
+SYSTEM = "audited"
+NEWER = {("create", "pods/exec")}
+"""Granted for API servers from 1.35 on: they ask for it where a process is started over a WebSocket, older ones for `get`."""
+ELSEWHERE = {
+    ("get", "podgroups"),
+    ("get", "pods/portforward"),
+    ("create", "pods/portforward"),
+    ("create", "pods/binding"),
+    ("create", "pods/eviction"),
+    ("create", "events"),
+}
+"""Used for pods of others (test_guests.py) and for whoever looks into a run (test_cluster_inside.py), not in this scenario."""
+ANYBODY = {("create", "selfsubjectaccessreviews")}
+"""What every account may do."""
+
+
+@pytest.fixture(scope="module")
+def real() -> Iterator[RealCluster]:
+    """A cluster that writes down what our account does, with what we ship for it."""
+    if reason := node.why_not():
+        unavailable(reason)
+    with control_plane.running(audited=ACCOUNT) as plane, node.running(plane) as started:
+        started.load(images.busybox())
+        apply(plane, MANIFESTS / "overlays" / "remote-cluster")
+        until(lambda: plane.ask("/api/v1/namespaces/mainstay/secrets/mainstay-token").get("data", {}).get("token"))
+        yield RealCluster(control_plane=plane, node=started)
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Artifacts:
+    return open_artifacts(str(tmp_path / "artifacts"))
+
+
+@pytest.fixture
+async def rig(real: RealCluster, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+    monkeypatch.setattr(chores, "BURIAL_SECONDS", 0.5)
+    clock = SystemClock()
+    source = Fixed(registered(kubeconfig(real.control_plane)))
+
+    def made() -> KubernetesCluster:
+        return KubernetesCluster(
+            name="k8s",
+            api=Connection(source, clock=clock),
+            artifacts=artifacts,
+            clock=clock,
+            settings=Settings(system=SYSTEM, image=images.BUSYBOX, helper_image=images.BUSYBOX),
+            tombstone_seconds=1,
+        )
+
+    rig = Rig(cluster=made(), node=real.node.name, remake=made, let_pass=asyncio.sleep, now=clock.now)
+    yield rig
+    await rig.close()
+
+
+async def everything(rig: Rig, artifacts: Artifacts) -> None:
+    """One of each thing that the platform does in a cluster."""
+    code = b'echo from the code; printf weights > "$MAINSTAY_OUTPUT_DIR/model"\n'
+    digest = hashlib.sha256(code).hexdigest()
+
+    async def content() -> AsyncIterator[bytes]:
+        yield code
+
+    await artifacts.put(digest, content())
+    tree = await artifacts.put_tree(Tree(entries=(Entry(path="run.sh", size=len(code), digest=digest),)))
+    gang = {"gang": "gang-1", "size": 2}
+    await rig.create("g-1-0", Program(), argv=("/bin/sh", "run.sh"), mounts=mount(tree, "."), rank=0, **gang)
+    said = ("/bin/sh", "-c", 'printf "%s\\n" "$A" "$@"', "sh", "$(HOME)", "$$(HOME)", "$$")
+    await rig.create("g-1-1", Program(), argv=said, env=(("A", "$$(HOME)"),), rank=1, **gang)
+    for name in ("g-1-0", "g-1-1"):
+        ended = await rig.seen(name, Seen.ENDED)
+        assert (ended.end, ended.exit_code) == (End.EXITED, 0), ended
+    assert await whole_log(rig, "g-1-0") == "from the code\n"
+    assert await rig.output("g-1-0") == {"model": "weights"}
+    long = await rig.create("long-1-0", Program(runs_for=30))
+    await rig.seen("long-1-0", Seen.RUNNING)
+    rig.again()
+    await rig.act(long)
+    await rig.act(DeletePod(name="long-1-0", grace_seconds=1))
+    assert (await rig.seen("long-1-0", Seen.ENDED)).end is End.STOPPED
+    await rig.act(DeletePod(name="never-1-0", grace_seconds=1, owner=OWNER))
+    with pytest.raises(Gone):
+        await rig.create("never-1-0", Program())
+    for name in ("g-1-0", "g-1-1", "long-1-0", "never-1-0"):
+        await rig.until(ForgetPod(name=name))
+    assert await rig.log("g-1-1") == "$$(HOME)\n$(HOME)\n$$(HOME)\n$$\n"
+
+
+async def why_it_waits(rig: Rig, plane: ControlPlane) -> None:
+    """A pod whose image is nowhere: its events are asked for after a few seconds."""
+    await rig.create("waits-1-0", Program(), image="localhost/absent:1")
+    while ("list", "events") not in {used(event) for event in requests(plane)}:
+        await rig.cluster.observe()
+        await rig.let_pass(0.2)
+    await rig.act(DeletePod(name="waits-1-0", grace_seconds=1))
+    await rig.seen("waits-1-0", Seen.ENDED)
+    await rig.until(ForgetPod(name="waits-1-0"))
+
+
+async def whole_log(rig: Rig, pod: str) -> str:
+    while not (chunk := await rig.cluster.read_log(pod, offset=0, limit=1_000)).ended:
+        await rig.let_pass(0.05)
+    return chunk.data.decode()
+
+
+def requests(plane: ControlPlane) -> list[dict[str, Any]]:
+    return [event for event in plane.audit() if event.get("objectRef")]
+
+
+def used(event: dict[str, Any]) -> tuple[str, str]:
+    where = event["objectRef"]
+    sub = where.get("subresource", "")
+    return event["verb"], f"{where['resource']}/{sub}" if sub else where["resource"]
+
+
+async def test_it_uses_what_it_is_granted_and_leaves_nothing(rig: Rig, artifacts: Artifacts, real: RealCluster) -> None:
+    plane = real.control_plane
+    await everything(rig, artifacts)
+    await why_it_waits(rig, plane)
+    (namespace,) = plane.ask("/api/v1/namespaces?labelSelector=mainstay.dev/tenant")["items"]
+    place = f"/api/v1/namespaces/{namespace['metadata']['name']}"
+    while plane.ask(f"{place}/pods")["items"]:  # the looks of a leader bury
+        await rig.cluster.observe()
+        await rig.let_pass(0.2)
+    until(lambda: not plane.ask(f"{place}/services")["items"])
+    events = requests(plane)
+    refused = [
+        (used(event), event["responseStatus"]) for event in events if event["responseStatus"]["code"] in {401, 403}
+    ]
+    assert not refused
+    granted = {(verb, one.resource) for one in PERMISSIONS for verb in one.verbs}
+    assert {used(event) for event in events} - ANYBODY - ELSEWHERE == granted - NEWER - ELSEWHERE
+    for event in events:
+        if event["verb"] == "create" and event["objectRef"]["resource"] != "selfsubjectaccessreviews":
+            _is_ours(event, namespace["metadata"]["name"])
+
+
+def _is_ours(event: dict[str, Any], namespace: str) -> None:
+    where = event["objectRef"]
+    if where.get("subresource"):
+        assert where["namespace"] == namespace
+        return
+    document = event["requestObject"]
+    labels = document["metadata"]["labels"]
+    assert labels[names.MANAGED_BY] == "mainstay"
+    match where["resource"]:
+        case "leases":
+            assert where["namespace"] == names.CONTROL_NAMESPACE
+            return
+        case "pods":
+            assert not faults(document)
+            assert document["metadata"]["finalizers"] == [names.RECORDED]
+        case "services":
+            assert document["metadata"]["ownerReferences"][0]["kind"] == "Pod"
+        case "namespaces":
+            assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert labels[names.SYSTEM] == names.short(SYSTEM)
+    assert where.get("namespace", namespace) == namespace
+
+
+async def test_the_credentials_pass_the_check_of_a_new_cluster(real: RealCluster, tmp_path: Path) -> None:
+    connector = KubernetesConnector(open_artifacts(str(tmp_path)), SystemClock(), system=SYSTEM)
+    text = kubeconfig(real.control_plane)
+    facts = await connector.check(ClusterSettings(), Credentials(kubeconfig=text))
+    assert (facts.missing, facts.warnings) == ((), ())
+    kubectl(real.control_plane, "delete", "rolebinding", "--namespace=mainstay", "mainstay")
+    try:
+        missing = (await connector.check(ClusterSettings(), Credentials(kubeconfig=text))).missing
+        assert missing == ("get, create, patch leases (to let one leader act at a time)",)
+    finally:
+        apply(real.control_plane, MANIFESTS / "overlays" / "remote-cluster")
+
+
+FAR_TOO_MUCH = [
+    ("get", "secrets"),
+    ("list", "secrets"),
+    ("watch", "secrets"),
+    ("create", "secrets"),
+    ("get", "nodes/proxy"),
+    ("create", "nodes/proxy"),
+    ("patch", "nodes"),
+    ("delete", "nodes"),
+    ("delete", "namespaces"),
+    ("patch", "namespaces"),
+    ("update", "namespaces"),
+    ("create", "serviceaccounts/token"),
+    ("impersonate", "users"),
+    ("create", "pods/attach"),
+    ("patch", "pods/status"),
+    ("patch", "pods/ephemeralcontainers"),
+    ("deletecollection", "pods"),
+    ("create", "configmaps"),
+]
+
+
+@pytest.mark.parametrize(("verb", "resource"), FAR_TOO_MUCH)
+def test_the_account_may_not_do_what_it_does_not_need(real: RealCluster, verb: str, resource: str) -> None:
+    for namespace in ("", "kube-system", "mainstay"):
+        assert not can(real.control_plane, verb, resource, namespace=namespace)
+
+
+@pytest.mark.parametrize("verb", ["bind", "escalate", "create", "patch"])
+def test_the_account_may_not_give_itself_more(real: RealCluster, verb: str) -> None:
+    for resource in ("roles", "clusterroles", "rolebindings", "clusterrolebindings"):
+        assert not can(real.control_plane, verb, resource, group="rbac.authorization.k8s.io", namespace="mainstay")
+
+
+def test_the_account_sees_no_leases_but_its_own(real: RealCluster) -> None:
+    allowed = {
+        namespace: can(real.control_plane, "patch", "leases", group="coordination.k8s.io", namespace=namespace)
+        for namespace in ("mainstay", "kube-system", "kube-node-lease")
+    }
+    assert allowed == {"mainstay": True, "kube-system": False, "kube-node-lease": False}
+
+
+def as_account(plane: ControlPlane, *words: str, given: str = "") -> str:
+    """What the API server says to the account: its complaint, where it refuses."""
+    try:
+        return kubectl(plane, f"--as={ACCOUNT}", *words, given=given)
+    except AssertionError as error:
+        return str(error)
+
+
+def _is_confined(plane: ControlPlane, *words: str, given: str) -> bool:
+    """A policy takes effect a moment after it was made."""
+    return "mainstay-confined" in as_account(plane, *words, given=given)
+
+
+def test_the_account_is_confined_to_the_namespaces_that_it_makes(real: RealCluster) -> None:
+    plane = real.control_plane
+    harmless = pods.pod(create("x-1-0", real.node.name, script="true"), Settings(system=SYSTEM))
+    harmless["spec"]["serviceAccountName"] = "default"
+    for namespace in ("kube-system", "default", "mainstay"):
+        words = ("create", "-f", "-", f"--namespace={namespace}", "--dry-run=server")
+        until(partial(_is_confined, plane, *words, given=json.dumps(harmless)))
+    kubectl(plane, "run", "victim", f"--image={images.BUSYBOX}", "--namespace=kube-system")
+    try:
+        for words in (("delete", "pod", "victim"), ("exec", "victim", "--", "true"), ("label", "pod", "victim", "a=b")):
+            said = as_account(plane, "--namespace=kube-system", *words)
+            assert "mainstay-confined" in said, said
+    finally:
+        kubectl(plane, "delete", "pod", "victim", "--namespace=kube-system", "--grace-period=0", "--force")
+    assert "mainstay-namespaces" in as_account(plane, "create", "namespace", "other", "--dry-run=server")
+
+
+def test_the_api_server_takes_every_pod_that_we_may_make(real: RealCluster) -> None:
+    plane = real.control_plane
+    setting = Settings(system=SYSTEM)
+    name = names.namespace(OWNER, system="dry-run")
+    plane.ask("/api/v1/namespaces", method="POST", body=pods.namespace(name, OWNER, setting))
+    plane.ask(f"/api/v1/namespaces/{name}/serviceaccounts", method="POST", body=pods.account(OWNER, setting))
+
+    @settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
+    @given(action=creations())
+    def holds(action: Any) -> None:
+        document = pods.pod(action, setting)
+        answer = plane.ask(f"/api/v1/namespaces/{name}/pods?dryRun=All", method="POST", body=document)
+        assert not faults(answer)
+        if action.spec.resources.gpus:
+            assert answer["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]
+
+    holds()
+    plane.ask(f"/api/v1/namespaces/{name}", method="DELETE")

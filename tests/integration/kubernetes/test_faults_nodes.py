@@ -1,0 +1,131 @@
+"""F15: what befalls nodes and their pods, on a real API server.
+
+Nothing runs twice, nothing is lost, no orphan stays, and nothing is charged that did not run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mainstay.clusters.kubernetes import chores, picture
+from mainstay.clusters.kubernetes.nodes import OUT_OF_SERVICE
+from mainstay.clusters.kubernetes.trust import REFUSALS_MAX
+from mainstay.control import effects
+from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from testbed.control_plane import ControlPlane
+from testbed.puppets import Life
+from tests.arena import Arena, arena, orphans, violations
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+
+
+@pytest.fixture
+async def world(control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Arena]:
+    # Played kubelets end what vanished within a second, and report at once.
+    monkeypatch.setattr(picture, "ORPHAN_SECONDS", 4)
+    monkeypatch.setattr(picture, "REPORT_SECONDS", 2)
+    monkeypatch.setattr(chores, "BURIAL_SECONDS", 1.0)
+    async with arena(control_plane, tmp_path, seed=1) as made:
+        yield made
+
+
+async def settled(world: Arena) -> None:
+    """Everything has come to its end, and no promise was broken."""
+    ended = await world.settle()
+    assert list(violations(world, settled=ended)) == []
+    assert await orphans(world) == []
+
+
+async def test_a_node_that_is_cut_off_keeps_its_pod_which_goes_on_when_it_is_back(world):
+    (job,) = world.submit(Life(seconds=8))
+    await world.until_running(job)
+    _, node = world.pod_of(job)
+    await world.puppets.cut_off(node)
+    await world.until(lambda: world.seen(job) == "UNKNOWN")
+    await asyncio.sleep(2)
+    assert len(world.runs(job)) == 1
+    await world.puppets.come_back(node)
+    await settled(world)
+    assert (len(world.runs(job)), world.attempts(job)) == (1, ["exited"])
+
+
+async def test_a_node_that_loses_power_costs_one_attempt_and_no_failure_of_the_user(world):
+    (job,) = world.submit(Life(seconds=4))
+    await world.until_running(job)
+    _, node = world.pod_of(job)
+    await world.puppets.power_off(node)
+    await world.until(lambda: world.seen(job) == "UNKNOWN")
+    await asyncio.sleep(2)
+    assert len(world.runs(job)) == 1
+    await world.puppets.come_back(node)
+    await settled(world)
+    assert world.attempts(job) == ["lost", "exited"]
+
+
+async def test_a_dead_node_holds_its_pod_until_somebody_vouches_for_its_death(world):
+    (job,) = world.submit(Life(seconds=3))
+    await world.until_running(job)
+    _, node = world.pod_of(job)
+    await world.puppets.power_off(node)
+    await world.until(lambda: world.seen(job) == "UNKNOWN")
+    taints = [{"key": OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}]
+    found = await world.call("GET", f"/api/v1/nodes/{node}")
+    found["spec"]["taints"] = taints
+    await world.call("PUT", f"/api/v1/nodes/{node}", found)
+    await settled(world)
+    assert world.attempts(job) == ["lost", "exited"]
+
+
+@pytest.mark.parametrize("how", ["deleted", "deleted by force", "evicted", "without its finalizer"])
+async def test_a_pod_that_others_end_is_followed_by_another_attempt_and_never_beside_it(world, how):
+    (job,) = world.submit(Life(seconds=3))
+    await world.until_running(job)
+    path, _ = world.pod_of(job)
+    name = path.rpartition("/")[2]
+    match how:
+        case "deleted":
+            await world.call("DELETE", path)
+        case "deleted by force":
+            await world.call("DELETE", path, {"gracePeriodSeconds": 0})
+        case "evicted":
+            eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+            await world.call("POST", f"{path}/eviction", eviction)
+        case _:
+            found = await world.call("GET", path)
+            found["metadata"]["finalizers"] = []
+            await world.call("PUT", path, found)
+            await world.call("DELETE", path, {"gracePeriodSeconds": 0})
+    await settled(world)
+    assert len(world.attempts(job)) == 2
+    assert world.attempts(job)[1] == "exited"
+
+
+async def test_a_namespace_that_is_deleted_under_us_is_made_again(world):
+    (job,) = world.submit(Life(seconds=3))
+    await world.until_running(job)
+    path, _ = world.pod_of(job)
+    await world.call("DELETE", path.partition("/pods/")[0])
+    await settled(world)
+    assert world.attempts(job)[-1] == "exited"
+
+
+async def test_a_storm_of_refused_pods_is_over_after_ten_and_other_nodes_take_the_jobs(
+    control_plane, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(effects, "ROOM_SECONDS_MAX", 3.0)
+    small = Resources(cpu_milli=250, memory_bytes=BYTES_PER_GIB // 8)
+    async with arena(control_plane, tmp_path, seed=1, tombstone_seconds=600) as world:
+        for machine in world.puppets.machines.values():
+            machine.refuses = "UnexpectedAdmissionError"
+        world.submit(Life(seconds=0.5), resources=small)
+        await world.until(lambda: world.puppets.refused)
+        lying = world.replica.store.allocations(1)[0].node
+        for machine in world.puppets.machines.values():
+            machine.refuses = machine.refuses if machine.name == lying else ""
+        world.submit(*[Life(seconds=0.5)] * 40, resources=small)
+        await settled(world)
+        assert len(world.puppets.refused) <= REFUSALS_MAX

@@ -1,0 +1,180 @@
+"""Files into a pod and out of it: whole or not at all, and nothing that comes out of a pod is believed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections import deque
+from collections.abc import AsyncIterator
+
+import pytest
+
+from mainstay.clusters.kubernetes import handover
+from mainstay.domain.artifact import Entry, Tree
+from mainstay.domain.errors import Invalid, Unavailable
+from mainstay.ports import Channel
+from mainstay.simulation.files import MemoryArtifacts
+from tests.clock import ManualClock
+from tests.unit.clusters.kubernetes.server import Process, Server
+
+
+async def chunks(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+async def stored(artifacts: MemoryArtifacts, files: dict[str, bytes], *, executable: str = "") -> str:
+    entries = []
+    for path, content in files.items():
+        digest = hashlib.sha256(content).hexdigest()
+        await artifacts.put(digest, chunks(content))
+        entries.append(Entry(path=path, size=len(content), digest=digest, executable=path == executable))
+    return await artifacts.put_tree(Tree(entries=tuple(sorted(entries, key=lambda entry: entry.path))))
+
+
+async def deliver(process: Process, artifacts: MemoryArtifacts, mounts: list[tuple[str, str]]) -> None:
+    server = Server(ManualClock(), processes=deque([process]))
+    await handover.deliver(server, artifacts, namespace="ns", pod="p", mounts=json.dumps(mounts))  # type: ignore[arg-type]
+
+
+async def outputs(process: Process) -> dict[str, tuple[bytes, bool]]:
+    server = Server(ManualClock(), processes=deque([process]))
+    found = {}
+    async for path, size, executable, content in handover.outputs(server, namespace="ns", pod="p"):  # type: ignore[arg-type]
+        data = b"".join([chunk async for chunk in content])
+        assert len(data) == size
+        found[path] = data, executable
+    return found
+
+
+def unpacked(content: bytes) -> dict[str, tuple[bytes, int]]:
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        return {member.name: (archive.extractfile(member).read(), member.mode) for member in archive}  # type: ignore[union-attr]
+
+
+def packed(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for info, content in members:
+            archive.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def file(
+    name: str, content: bytes = b"x", *, mode: int = 0o644, kind: bytes = tarfile.REGTYPE, link: str = ""
+) -> tuple[tarfile.TarInfo, bytes]:
+    info = tarfile.TarInfo(name)
+    info.mode, info.type, info.linkname = mode, kind, link
+    info.size = len(content) if kind == tarfile.REGTYPE else 0
+    return info, content
+
+
+def says(content: bytes, *, size: int = 700, code: int = 0, complaint: bytes = b"") -> Process:
+    pieces = [(Channel.STDOUT, content[start : start + size]) for start in range(0, len(content), size)]
+    return Process([*pieces, (Channel.STDERR, complaint)] if complaint else pieces, code=code)
+
+
+async def test_files_arrive_as_they_were_stored_each_at_its_place():
+    artifacts, process = MemoryArtifacts(), Process()
+    code = await stored(
+        artifacts, {"train.py": b"print(1)", "lib/a b é.py": b"", "run": b"#!" + b"x" * 2_000}, executable="run"
+    )
+    model = await stored(artifacts, {"weights": b"w" * 512})
+    await deliver(process, artifacts, [(".", code), ("models/m", model)])
+    assert process.ended
+    assert unpacked(bytes(process.received)) == {
+        "train.py": (b"print(1)", 0o644),
+        "lib/a b é.py": (b"", 0o644),
+        "run": (b"#!" + b"x" * 2_000, 0o755),
+        "models/m/weights": (b"w" * 512, 0o644),
+    }
+
+
+async def test_a_long_path_arrives_too():
+    artifacts, process = MemoryArtifacts(), Process()
+    path = "/".join(["folder"] * 40) + "/file"
+    await deliver(process, artifacts, [(".", await stored(artifacts, {path: b"x"}))])
+    assert unpacked(bytes(process.received)) == {path: (b"x", 0o644)}
+
+
+async def test_a_pod_that_did_not_take_its_files_is_asked_again_and_says_why():
+    artifacts = MemoryArtifacts()
+    tree = await stored(artifacts, {"a": b"x"})
+    process = Process([(Channel.STDERR, b"tar: no space left\n")], code=1)
+    with pytest.raises(Unavailable, match="no space left"):
+        await deliver(process, artifacts, [(".", tree)])
+
+
+async def test_files_that_are_not_stored_are_never_delivered():
+    with pytest.raises(ExceptionGroup) as caught:
+        await deliver(Process(), MemoryArtifacts(), [(".", "0" * 64)])
+    assert caught.group_contains(Invalid, match="not stored")
+
+
+async def test_a_damaged_file_stops_the_delivery_before_its_end():
+    artifacts, process = MemoryArtifacts(), Process()
+    tree = await stored(artifacts, {"a": b"good"})
+    artifacts.get = lambda _digest: chunks(b"evil")  # type: ignore[method-assign]
+    with pytest.raises(ExceptionGroup) as caught:
+        await deliver(process, artifacts, [(".", tree)])
+    assert caught.group_contains(Invalid, match="damaged")
+    assert not process.ended
+
+
+async def test_output_comes_as_it_was_left():
+    content = packed(
+        file("./model.txt", b"weights"),
+        file("./deep/a", b"y" * 10_000),
+        file("./tool", b"#!", mode=0o755),
+        file("./empty", b""),
+    )
+    for size in (1, 511, 512, 100_000):
+        assert await outputs(says(content, size=size)) == {
+            "model.txt": (b"weights", False),
+            "deep/a": (b"y" * 10_000, False),
+            "tool": (b"#!", True),
+            "empty": (b"", False),
+        }
+
+
+async def test_only_regular_files_are_kept():
+    odd = [
+        file("./link", kind=tarfile.SYMTYPE, link="/etc/passwd"),
+        file("./hard", kind=tarfile.LNKTYPE, link="../../etc/passwd"),
+        file("./device", kind=tarfile.CHRTYPE),
+        file("./pipe", kind=tarfile.FIFOTYPE),
+        file("./folder", kind=tarfile.DIRTYPE),
+    ]
+    assert await outputs(says(packed(*odd, file("./a", b"x")))) == {"a": (b"x", False)}
+
+
+@pytest.mark.parametrize(
+    "name", ["../a", "/etc/passwd", "./../../a", "a/../../b", "a\nb", "a//b", "./", "a\\..\\b\x00", "x" * 5_000]
+)
+async def test_a_name_that_could_leave_its_place_is_refused(name):
+    with pytest.raises((Invalid, Unavailable)):
+        await outputs(says(packed(file(name, b"x"))))
+
+
+async def test_what_broke_off_is_not_taken_for_all():
+    content = packed(file("./a", b"y" * 2_000))
+    for length in (100, 600, 2_000):
+        with pytest.raises(Unavailable):
+            await outputs(says(content[:length]))
+
+
+async def test_garbage_is_not_taken_for_files():
+    for garbage in (b"\xff" * 2_000, b"no tar at all\n" * 100):
+        with pytest.raises(Unavailable):
+            await outputs(says(garbage))
+
+
+async def test_a_helper_that_fails_says_why():
+    with pytest.raises(Unavailable, match="cannot read"):
+        await outputs(says(packed(file("./a")), code=1, complaint=b"tar: cannot read ./b\n"))
+
+
+async def test_no_output_is_none():
+    assert await outputs(says(packed())) == {}

@@ -1,0 +1,152 @@
+"""A log is one stream with offsets of its own, however often its source breaks, and stays when its pod is gone."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from mainstay.clusters.kubernetes import logs as module
+from mainstay.clusters.kubernetes.errors import Invalid, NotFound, Unreachable
+from mainstay.clusters.kubernetes.logs import Logs
+from mainstay.domain import errors
+from mainstay.simulation.files import MemoryArtifacts
+from tests.clock import ManualClock
+from tests.unit.clusters.kubernetes.server import Server
+
+
+class Rig:
+    def __init__(self) -> None:
+        self.server = Server(ManualClock())
+        self.artifacts = MemoryArtifacts()
+        self.logs = self.anew()
+
+    def anew(self) -> Logs:
+        return Logs(self.server, self.artifacts, self.server.clock, cluster="k8s")  # type: ignore[arg-type]
+
+    async def read(self, offset: int = 0, limit: int = 1_000, *, ended: bool = True):
+        return await self.logs.read("p", "ns", offset=offset, limit=limit, ended=ended)
+
+    async def copied(self, *, ended: bool = True) -> None:
+        followed = self.logs.follow("p", "ns", ended=ended, wanted=True)
+        assert followed is not None
+        for _ in range(100):
+            await asyncio.sleep(0)
+            if followed.task is None:
+                return
+
+    async def kept(self) -> None:
+        for _ in range(100):
+            if await self.logs.keep("p", "ns"):
+                return
+            await asyncio.sleep(0.001)
+        raise AssertionError
+
+
+@pytest.fixture
+async def rig():
+    made = Rig()
+    yield made
+    await made.logs.close()
+
+
+async def test_pieces_follow_each_other_without_gap_or_repeat(rig):
+    rig.server.logs["p"] = [b"one\n", b"two\n", b"three\n"]
+    await rig.copied()
+    text, offset = b"", 0
+    while True:
+        chunk = await rig.read(offset, 3)
+        assert (chunk.dropped, chunk.next_offset) == (0, offset + len(chunk.data))
+        text, offset = text + chunk.data, chunk.next_offset
+        if chunk.ended:
+            break
+    assert text == b"one\ntwo\nthree\n"
+
+
+async def test_a_stream_that_broke_goes_on_where_it_was(rig):
+    rig.server.logs["p"] = [b"one\n", b"tw", Unreachable("cut")]
+    await rig.copied(ended=False)
+    assert (await rig.read(ended=False)).data == b"one\ntw"
+    rig.server.logs["p"] = [b"on", b"e\ntwo\n", b"three\n"]
+    await rig.copied(ended=False)  # the one that the reader has started
+    await rig.copied()
+    chunk = await rig.read()
+    assert (chunk.data, chunk.ended) == (b"one\ntwo\nthree\n", True)
+
+
+async def test_a_log_that_is_followed_has_not_ended(rig):
+    rig.server.logs["p"] = [b"one\n"]
+    await rig.copied(ended=False)
+    assert not (await rig.read(ended=False)).ended
+
+
+async def test_what_lies_too_far_back_is_said_to_be_dropped(rig, monkeypatch):
+    monkeypatch.setattr(module, "KEPT_BYTES_MAX", 10)
+    rig.server.logs["p"] = [bytes([65 + number]) * 6 for number in range(8)]
+    await rig.copied()
+    chunk = await rig.read()
+    assert chunk.dropped > 0
+    assert chunk.next_offset == 48
+    assert chunk.data == b"AAAAAABBBBBBCCCCCCDDDDDDEEEEEEFFFFFFGGGGGGHHHHHH"[chunk.dropped :]
+    assert len(chunk.data) <= 20
+
+
+async def test_a_kept_log_is_read_by_whoever_asks(rig):
+    rig.server.logs["p"] = [b"one\n", b"two\n"]
+    await rig.kept()
+    rig.logs.drop("p")
+    del rig.server.logs["p"]
+    other = rig.anew()
+    whole = await other.read_kept("p", offset=0, limit=100)
+    assert (whole.data, whole.next_offset, whole.ended) == (b"one\ntwo\n", 8, True)
+    part = await other.read_kept("p", offset=2, limit=3)
+    assert (part.data, part.next_offset, part.ended) == (b"e\nt", 5, False)
+    beyond = await other.read_kept("p", offset=50, limit=3)
+    assert (beyond.data, beyond.next_offset, beyond.ended) == (b"", 50, True)
+
+
+async def test_keeping_twice_is_keeping_once(rig):
+    rig.server.logs["p"] = [b"one\n"]
+    await rig.kept()
+    await rig.kept()
+    assert (await rig.logs.read_kept("p", offset=0, limit=10)).data == b"one\n"
+
+
+async def test_an_empty_log_is_kept_too(rig):
+    rig.server.logs["p"] = []
+    await rig.kept()
+    assert (await rig.logs.read_kept("p", offset=0, limit=10)).ended
+
+
+async def test_the_log_of_a_container_that_is_gone_is_what_was_heard_of_it(rig):
+    rig.server.logs["p"] = [b"one\n"]
+    await rig.copied(ended=False)
+    del rig.server.logs["p"]
+    await rig.kept()
+    assert (await rig.logs.read_kept("p", offset=0, limit=10)).data == b"one\n"
+
+
+async def test_the_end_of_a_pod_that_never_ran_does_not_wait_for_a_log(rig):
+    refusal = Invalid('container "main" in pod "p" is terminated')
+    rig.server.logs["p"] = [refusal]
+    await rig.kept()
+    assert rig.server.clock.slept == []
+    assert (await rig.logs.read_kept("p", offset=0, limit=10)).data == b""
+
+
+async def test_nobody_has_no_log(rig):
+    with pytest.raises(errors.NotFound):
+        await rig.logs.read_kept("nobody", offset=0, limit=10)
+    assert issubclass(NotFound, errors.NotFound)
+
+
+async def test_only_so_many_are_followed_unless_somebody_reads(rig, monkeypatch):
+    monkeypatch.setattr(module, "FOLLOWED_MAX", 1)
+    rig.server.logs |= {"p": [b"x"], "q": [b"y"]}
+    assert rig.logs.follow("p", "ns", ended=False) is not None
+    assert rig.logs.follow("q", "ns", ended=False) is None
+    assert rig.logs.follow("q", "ns", ended=False, wanted=True) is not None
+
+
+async def test_logs_of_two_clusters_do_not_meet():
+    assert module.slot_of("a", "p") != module.slot_of("b", "p")

@@ -1,0 +1,167 @@
+"""What a node offers us: what it can give, less what others have, and nothing where the cluster lies or the node must rest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mainstay.clusters.kubernetes.nodes import gpu_model, is_off, is_silent, node_state, requests, why_not
+from mainstay.clusters.kubernetes.objects import Node, Pod
+from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from tests.unit.clusters.kubernetes.objects import node
+
+NOTHING = Resources()
+GPU = "nvidia.com/gpu"
+
+
+def taint(key: str, effect: str = "NoSchedule") -> dict[str, str]:
+    return {"key": key, "effect": effect}
+
+
+def test_a_node_offers_what_others_have_left():
+    taken = Resources(cpu_milli=500, memory_bytes=BYTES_PER_GIB)
+    state = node_state(node(), taken)
+    assert state.capacity == Resources(cpu_milli=3_500, memory_bytes=7 * BYTES_PER_GIB)
+    assert state.ready
+
+
+@pytest.mark.parametrize(
+    ("shown", "why"),
+    [
+        (node(), ""),
+        (node(ready=""), "has not reported yet"),
+        (node(ready="False"), "not ready: in words"),
+        (node(ready="Unknown"), "does not report any more: in words"),
+        (node(unschedulable=True), "cordoned"),
+        (node(taints=[taint("dedicated")]), "tainted: dedicated"),
+        (node(taints=[taint("b"), taint("a", "NoExecute")]), "tainted: a, b"),
+        (node(taints=[taint("dedicated", "PreferNoSchedule")]), ""),
+        (node(taints=[taint(GPU)]), ""),
+        (node(taints=[taint("node.kubernetes.io/out-of-service", "NoExecute")]), "tainted: node.kubernetes.io/out-of-service"),
+        (node(ready="maybe"), "not ready"),
+    ],
+)  # fmt: skip
+def test_a_node_that_takes_nothing_says_why(shown, why):
+    assert why_not(shown) == why if not why else why in why_not(shown)
+    assert node_state(shown, NOTHING).ready == (not why)
+
+
+def test_a_node_is_silent_when_its_kubelet_is_and_off_when_somebody_vouches_for_it():
+    assert [is_silent(node(ready=ready)) for ready in ("True", "False", "Unknown", "")] == [False, False, True, False]
+    assert is_off(node(taints=[taint("node.kubernetes.io/out-of-service", "NoExecute")]))
+    assert not is_off(node(ready="Unknown"))
+
+
+@pytest.mark.parametrize(
+    ("label", "value", "model"),
+    [
+        ("nvidia.com/gpu.product", "NVIDIA-H100-80GB-HBM3", "H100"),
+        ("nvidia.com/gpu.product", "NVIDIA-H200", "H200"),
+        ("nvidia.com/gpu.product", "NVIDIA-B200", "B200"),
+        ("nvidia.com/gpu.product", "NVIDIA-GB200", "GB200"),
+        ("nvidia.com/gpu.product", "NVIDIA-GH200-480GB", "GH200"),
+        ("nvidia.com/gpu.product", "NVIDIA-A100-SXM4-80GB", "A100"),
+        ("nvidia.com/gpu.product", "NVIDIA-A10G", "A10G"),
+        ("nvidia.com/gpu.product", "NVIDIA-L40S", "L40S"),
+        ("nvidia.com/gpu.product", "NVIDIA-L4", "L4"),
+        ("nvidia.com/gpu.product", "NVIDIA-RTX-A6000", "A6000"),
+        ("nvidia.com/gpu.product", "NVIDIA-GeForce-RTX-4090", "RTX4090"),
+        ("nvidia.com/gpu.product", "Tesla-V100-SXM2-16GB", "V100"),
+        ("nvidia.com/gpu.product", "Tesla-T4", "T4"),
+        ("nvidia.com/gpu.product", "Tesla-T4-SHARED", "T4"),
+        ("cloud.google.com/gke-accelerator", "nvidia-tesla-t4", "T4"),
+        ("cloud.google.com/gke-accelerator", "nvidia-h100-80gb", "H100"),
+        ("cloud.google.com/gke-accelerator", "nvidia-h100-mega-80gb", "H100"),
+        ("cloud.google.com/gke-accelerator", "nvidia-l4", "L4"),
+        ("cloud.google.com/gke-accelerator", "nvidia-gb200", "GB200"),
+        ("k8s.amazonaws.com/accelerator", "nvidia-tesla-a100", "A100"),
+        ("karpenter.k8s.aws/instance-gpu-name", "a10g", "A10G"),
+        ("karpenter.k8s.aws/instance-gpu-name", "h100", "H100"),
+        ("accelerator", "nvidia", "NVIDIA"),
+        ("kubernetes.azure.com/accelerator", "nvidia", "NVIDIA"),
+        ("nvidia.com/gpu.product", "NVIDIA-GeForce-GTX-1080-Ti", "NVIDIA-GEFORCE-GTX-1080-TI"),
+        ("nvidia.com/gpu.product", "", ""),
+    ],
+)
+def test_the_model_is_written_as_users_write_it(label, value, model):
+    assert gpu_model(node(labels={label: value})) == model
+
+
+def test_the_most_exact_label_counts():
+    labels = {"kubernetes.azure.com/accelerator": "nvidia", "nvidia.com/gpu.product": "NVIDIA-A100-80GB-PCIe"}
+    assert gpu_model(node(labels=labels)) == "A100"
+
+
+def test_a_node_without_gpus_has_no_model():
+    labels = {"nvidia.com/gpu.product": "Tesla-T4"}
+    assert node_state(node(labels=labels), NOTHING).capacity.gpu_model == ""
+    with_gpus = node_state(node(labels=labels, allocatable={GPU: "2"}), Resources(gpus=1)).capacity
+    assert (with_gpus.gpus, with_gpus.gpu_model) == (1, "T4")
+
+
+@pytest.mark.parametrize("lie", ["-4", "-8Gi", "NaN", "many", "", -1, "1e99"])
+def test_what_a_node_lies_about_is_nothing(lie):
+    state = node_state(node(allocatable={"cpu": lie, "memory": lie, GPU: lie}), NOTHING)
+    assert state.capacity == Resources()
+
+
+amounts = st.sampled_from(["", "0", "1", "500m", "-2", "1Gi", "4", "x"]) | st.integers(-10, 10)
+asked = st.dictionaries(st.sampled_from(["cpu", "memory", GPU, "other"]), amounts)
+containers = st.lists(
+    st.fixed_dictionaries(
+        {"resources": st.fixed_dictionaries({}, optional={"requests": asked, "limits": asked})},
+        optional={"restartPolicy": st.sampled_from(["Always", ""])},
+    ),
+    max_size=4,
+)
+
+
+@given(main=containers, first=containers, overhead=asked, allocatable=asked)
+def test_no_figure_is_below_nothing_whatever_pods_and_nodes_say(main, first, overhead, allocatable):
+    document = {"spec": {"containers": main, "initContainers": first, "overhead": overhead}}
+    held = requests(msgspec.convert(document, Pod))
+    left = node_state(msgspec.convert({"status": {"allocatable": allocatable}}, Node), held).capacity
+    for amount in (held, left):
+        assert min(amount.cpu_milli, amount.memory_bytes, amount.gpus) >= 0
+
+
+def held(**spec: Any) -> tuple[int, int]:
+    of = requests(msgspec.convert({"spec": spec}, Pod))
+    return of.cpu_milli, of.gpus
+
+
+def container(cpu: str = "", *, limit: str = "", gpus: str = "", **more: str) -> dict[str, Any]:
+    asked = {**({"cpu": cpu} if cpu else {})}
+    limits = {**({"cpu": limit} if limit else {}), **({GPU: gpus} if gpus else {})}
+    return {"resources": {"requests": asked, "limits": limits}, **more}
+
+
+def test_a_pod_holds_the_sum_of_its_containers():
+    assert held(containers=[container("1"), container("500m", gpus="2")]) == (1_500, 2)
+
+
+def test_a_limit_without_a_request_is_the_request():
+    assert held(containers=[container(limit="2")]) == (2_000, 0)
+    assert held(containers=[container("1", limit="2")]) == (1_000, 0)
+
+
+def test_init_containers_run_one_by_one_and_sidecars_beside_all():
+    sidecar = container("1", restartPolicy="Always")
+    assert held(containers=[container("1")], initContainers=[container("3"), container("2")]) == (3_000, 0)
+    assert held(containers=[container("1")], initContainers=[sidecar, container("3")]) == (4_000, 0)
+    assert held(containers=[container("4")], initContainers=[sidecar, container("3")]) == (5_000, 0)
+
+
+def test_overhead_counts_on_top():
+    assert held(containers=[container("1")], overhead={"cpu": "250m"}) == (1_250, 0)
+
+
+def test_what_is_asked_for_the_pod_as_a_whole_counts_instead_of_its_containers():
+    whole = {"requests": {"cpu": "6"}}
+    assert held(containers=[container("1", gpus="1"), container("1")], resources=whole) == (6_000, 1)
+    assert held(containers=[container("1")], resources=whole, overhead={"cpu": "1"}) == (7_000, 0)
+    assert held(containers=[container("1")], resources={"limits": {"cpu": "8"}}) == (8_000, 0)

@@ -1,0 +1,199 @@
+"""What each node has left follows from the pods that are there, in whatever order they came, changed and went."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mainstay.clusters.kubernetes import names
+from mainstay.clusters.kubernetes.objects import Pod
+from mainstay.clusters.kubernetes.picture import ORPHAN_SECONDS, REPORT_SECONDS, SILENT_SECONDS_MAX, Picture
+from mainstay.clusters.kubernetes.states import view
+from mainstay.domain.allocation import End, Seen
+from mainstay.domain.errors import Unavailable
+from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from tests.clock import ManualClock
+from tests.unit.clusters.kubernetes.objects import STARTED, SYSTEM, T0, node, pod
+
+RUNNING = {"running": {"startedAt": STARTED}}
+NODES = ("n1", "n2")
+
+
+class Watched:
+    """A picture that is told of objects as its informers would be told."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.picture = Picture(self, self.clock, system=SYSTEM)  # type: ignore[arg-type]  # nothing is asked but the time
+        self.seen_at = T0
+        for name in NODES:
+            self.node(node(name, allocatable={"cpu": "16", "memory": "64Gi", "nvidia.com/gpu": "8"}))
+
+    def list_pages(self) -> None: ...
+
+    watch = list_pages
+
+    def server_time(self) -> int:
+        return self.seen_at
+
+    def node(self, shown) -> None:
+        self.picture._nodes._put(shown)
+
+    def pod(self, shown: Pod) -> None:
+        self.picture._pods._put(shown)
+
+    def gone(self, shown: Pod) -> None:
+        self.picture._pods._drop(shown)
+
+    def at(self, seconds: float) -> None:
+        self.seen_at = T0 + round(seconds * 1_000_000)
+        for informer in self.picture._informers:
+            informer._heard(self.seen_at)
+
+    def reported(self, name: str = "run-1-0"):
+        return {state.name: state for state in self.picture.pods()}[name]
+
+
+def with_cpu(name: str, cpu: str, *, on: str, ours: bool, phase: str = "Running", gpus: int = 0) -> Pod:
+    resources = {"requests": {"cpu": cpu, "memory": "1Gi"}, "limits": {"nvidia.com/gpu": gpus}}
+    spec = {"containers": [{"name": names.MAIN, "resources": resources}]}
+    labels = {} if ours else {names.SYSTEM: "another"}
+    return pod(name, node=on, spec=spec, status={"phase": phase}, labels=labels)
+
+
+shown = st.builds(
+    with_cpu,
+    st.sampled_from(["a", "b", "c", "d"]),
+    st.sampled_from(["1", "250m", "2", "-1"]),
+    on=st.sampled_from(["", *NODES]),
+    ours=st.booleans(),
+    phase=st.sampled_from(["Running", "Pending", "Succeeded", "Failed"]),
+    gpus=st.integers(0, 2),
+)
+
+
+@given(events=st.lists(st.tuples(shown, st.booleans()), max_size=40), seed=st.integers())
+def test_room_is_conserved_in_whatever_order_pods_come_change_and_go(events, seed):
+    watched = Watched()
+    there: dict[str, Pod] = {}
+    for one, goes in events:
+        if goes and one.metadata.name in there:
+            watched.gone(there.pop(one.metadata.name))
+        else:
+            there[one.metadata.name] = one
+            watched.pod(one)
+    anew = Watched()
+    for one in random.Random(seed).sample(list(there.values()), len(there)):
+        anew.pod(one)
+    assert watched.picture.nodes() == anew.picture.nodes()
+    for name in NODES:
+        assert watched.picture.free(name) == anew.picture.free(name) == _left(there, name)
+    assert watched.picture.ours == anew.picture.ours
+    for one in list(there.values()):
+        watched.gone(one)
+    assert watched.picture._used == {}
+    assert watched.picture.nodes() == Watched().picture.nodes()
+
+
+def _left(there: dict[str, Pod], on: str) -> Resources:
+    held = [view(one, system=names.short(SYSTEM)).holds for one in there.values() if one.spec.node_name == on]
+    return Resources(
+        cpu_milli=16_000 - sum(one.cpu_milli for one in held),
+        memory_bytes=64 * BYTES_PER_GIB - sum(one.memory_bytes for one in held),
+        gpus=8 - sum(one.gpus for one in held),
+    )
+
+
+def test_what_strangers_take_is_not_offered_and_what_ours_take_is():
+    watched = Watched()
+    watched.pod(with_cpu("theirs", "2", on="n1", ours=False))
+    watched.pod(with_cpu("ours", "4", on="n1", ours=True))
+    assert watched.picture.nodes()[0].capacity.cpu_milli == 14_000
+    assert watched.picture.free("n1").cpu_milli == 10_000
+
+
+def test_a_node_that_changes_is_shown_as_it_is_now():
+    watched = Watched()
+    assert all(state.ready for state in watched.picture.nodes())
+    watched.node(node("n1", unschedulable=True))
+    assert [state.ready for state in watched.picture.nodes()] == [False, True]
+    assert watched.picture.why_not("n1") == "cordoned"
+    assert watched.picture.why_not("n9") == "it is not there"
+
+
+def test_a_pod_on_a_silent_node_is_unknown_unless_its_end_was_reported():
+    watched = Watched()
+    watched.pod(pod(main=RUNNING))
+    watched.pod(pod("ended-1-0", main={"terminated": {"exitCode": 0, "startedAt": STARTED, "finishedAt": STARTED}}))
+    watched.node(node("n1", ready="Unknown"))
+    assert watched.reported().seen is Seen.UNKNOWN
+    assert "n1" in watched.reported().detail
+    assert watched.reported("ended-1-0").end is End.EXITED
+    watched.node(node("n1"))
+    assert watched.reported().seen is Seen.RUNNING
+
+
+def test_a_pod_whose_node_object_is_gone_is_told_as_it_was_seen_last():
+    watched = Watched()
+    watched.pod(pod(main=RUNNING, node="n9"))
+    assert watched.reported().seen is Seen.RUNNING
+
+
+def tombstone(last_node: str) -> Pod:
+    return pod(
+        node="",
+        labels={names.TOMBSTONE: "true"},
+        annotations={names.LAST_NODE: last_node} if last_node else {},
+        status={"phase": "Pending"},
+        creationTimestamp=STARTED,
+    )
+
+
+def test_what_vanished_has_ended_only_once_its_node_had_the_time_to_end_it():
+    watched = Watched()
+    watched.pod(tombstone("n1"))
+    watched.at(ORPHAN_SECONDS + REPORT_SECONDS - 1)
+    assert watched.reported().seen is Seen.UNKNOWN
+    watched.at(ORPHAN_SECONDS + REPORT_SECONDS)
+    assert watched.reported().end is End.NEVER_STARTED
+
+
+def test_what_vanished_from_a_silent_node_is_unknown_for_as_long_as_that_is_silent():
+    watched = Watched()
+    watched.pod(tombstone("n1"))
+    watched.node(node("n1", ready="Unknown"))
+    watched.at(10_000)
+    assert watched.reported().seen is Seen.UNKNOWN
+    off = [{"key": "node.kubernetes.io/out-of-service", "effect": "NoExecute"}]
+    watched.node(node("n1", ready="Unknown", taints=off))
+    assert watched.reported().end is End.NEVER_STARTED
+
+
+@pytest.mark.parametrize("last_node", ["", "n9"])
+def test_what_was_nowhere_or_on_a_node_that_is_gone_needs_nobodys_word(last_node):
+    watched = Watched()
+    watched.pod(tombstone(last_node))
+    watched.at(0)
+    assert watched.reported().end is End.NEVER_STARTED
+
+
+def test_ends_are_known_up_to_a_little_before_the_last_word_of_both_views():
+    watched = Watched()
+    assert watched.picture.seen_until == 0
+    watched.at(100)
+    assert watched.picture.seen_until == T0 + (100 - REPORT_SECONDS) * 1_000_000
+
+
+async def test_a_view_that_heard_nothing_for_too_long_is_none():
+    watched = Watched()
+    for informer in watched.picture._informers:
+        informer.synced.set()
+        informer._heard(T0)
+    watched.picture._tasks = [None]  # type: ignore[list-item]  # they run already
+    await watched.picture.ready()
+    watched.clock.advance(SILENT_SECONDS_MAX + 1)
+    with pytest.raises(Unavailable, match="cannot be seen"):
+        await watched.picture.ready()
