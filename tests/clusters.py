@@ -29,6 +29,7 @@ from testbed import images
 from testbed.control_plane import ControlPlane
 from testbed.node import Node
 from tests.clock import ManualClock
+from tests.drawer import Drawer
 
 PATIENCE_SECONDS = 20
 OWNER = Owner(tenant="acme", project="nlp")
@@ -108,6 +109,8 @@ class Rig:
     lag_us: int = 0
     """It may say so much later that it has witnessed a moment."""
     programs: dict[str, Program] = field(default_factory=dict)
+    drawer: Drawer = field(default_factory=Drawer)
+    """The secrets that its pods may have."""
     epoch: int = 1
     handles: list[Cluster] = field(default_factory=list)
     """Those that `again` has put aside."""
@@ -138,7 +141,9 @@ class Rig:
     def creation(self, name: str, program: Program, **changes: object) -> CreatePod:
         """What creates a pod of a program."""
         self.programs[name] = program
-        return create(name, self.node, script=program.script(), **changes)
+        action = create(name, self.node, script=program.script(), **changes)
+        self.drawer.pods[name] = action.spec.owner, action.spec.secrets
+        return action
 
     async def act(self, action: CreatePod | DeletePod | ForgetPod, *, epoch: int = 0) -> None:
         await self.cluster.act(action, epoch=epoch or self.epoch)
@@ -202,10 +207,10 @@ def create(name: str, node: str, *, script: str, **changes: object) -> CreatePod
 
 def local_rig(folder: Path) -> Rig:
     """This machine."""
-    artifacts = open_artifacts(str(folder / "artifacts"))
+    artifacts, drawer = open_artifacts(str(folder / "artifacts")), Drawer()
 
     def made() -> LocalCluster:
-        return LocalCluster(folder / "cluster", artifacts=artifacts)
+        return LocalCluster(folder / "cluster", artifacts=artifacts, secrets=drawer)
 
     cluster = made()
     return Rig(
@@ -214,6 +219,7 @@ def local_rig(folder: Path) -> Rig:
         remake=made,
         let_pass=asyncio.sleep,
         now=lambda: time.time_ns() // 1_000,
+        drawer=drawer,
     )
 
 
@@ -242,10 +248,13 @@ async def kubernetes_rig(real: RealCluster, folder: Path, **options: Any) -> Rig
     """A real node of a real Kubernetes, idle. Each rig is another platform to it, so that they never meet."""
     clock, artifacts = SystemClock(), open_artifacts(str(folder / "artifacts"))
     settings = Settings(system=secrets.token_hex(8), image=images.BUSYBOX, helper_image=images.BUSYBOX)
+    drawer = Drawer()
 
     def made() -> KubernetesCluster:
         api = Connection(Fixed(real.credentials), clock=clock)
-        return KubernetesCluster(name="k8s", api=api, artifacts=artifacts, clock=clock, settings=settings, **options)
+        return KubernetesCluster(
+            name="k8s", api=api, artifacts=artifacts, secrets=drawer, clock=clock, settings=settings, **options
+        )
 
     await real.until_idle()
     return Rig(
@@ -257,6 +266,7 @@ async def kubernetes_rig(real: RealCluster, folder: Path, **options: Any) -> Rig
         moment=2.0,
         resolution_us=1_000_000,
         lag_us=180_000_000,
+        drawer=drawer,
     )
 
 

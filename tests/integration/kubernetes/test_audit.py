@@ -34,6 +34,7 @@ from testbed import control_plane, images, node
 from testbed.control_plane import ControlPlane
 from testbed.fixtures import unavailable, until
 from tests.clusters import OWNER, Program, RealCluster, Rig, create, mount
+from tests.drawer import Drawer
 from tests.integration.kubernetes.installed import ACCOUNT, MANIFESTS, apply, can, kubeconfig, kubectl
 from tests.unit.clusters.kubernetes.objects import creations
 from tests.unit.clusters.kubernetes.restricted import faults
@@ -76,7 +77,7 @@ def artifacts(tmp_path: Path) -> Artifacts:
 @pytest.fixture
 async def rig(real: RealCluster, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     monkeypatch.setattr(chores, "BURIAL_SECONDS", 0.5)
-    clock = SystemClock()
+    clock, drawer = SystemClock(), Drawer()
     source = Fixed(registered(kubeconfig(real.control_plane)))
 
     def made() -> KubernetesCluster:
@@ -84,12 +85,13 @@ async def rig(real: RealCluster, artifacts: Artifacts, monkeypatch: pytest.Monke
             name="k8s",
             api=Connection(source, clock=clock),
             artifacts=artifacts,
+            secrets=drawer,
             clock=clock,
             settings=Settings(system=SYSTEM, image=images.BUSYBOX, helper_image=images.BUSYBOX),
             tombstone_seconds=1,
         )
 
-    rig = Rig(cluster=made(), node=real.node.name, remake=made, let_pass=asyncio.sleep, now=clock.now)
+    rig = Rig(cluster=made(), node=real.node.name, remake=made, let_pass=asyncio.sleep, now=clock.now, drawer=drawer)
     yield rig
     await rig.close()
 
@@ -200,7 +202,7 @@ def _is_ours(event: dict[str, Any], namespace: str) -> None:
 
 
 async def test_the_credentials_pass_the_check_of_a_new_cluster(real: RealCluster, tmp_path: Path) -> None:
-    connector = KubernetesConnector(open_artifacts(str(tmp_path)), SystemClock(), system=SYSTEM)
+    connector = KubernetesConnector(open_artifacts(str(tmp_path)), Drawer(), SystemClock(), system=SYSTEM)
     text = kubeconfig(real.control_plane)
     facts = await connector.check(ClusterSettings(), Credentials(kubeconfig=text))
     assert (facts.missing, facts.warnings) == ((), ())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import assert_never
 
 import structlog
 
-from mainstay.clusters.kubernetes import handover, names, pods
+from mainstay.clusters.kubernetes import claims, handover, names, pods
 from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.chores import PATIENCE_SECONDS, Chores
 from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound, Rejected
@@ -39,7 +40,7 @@ from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import Conflict, Denied, Gone, Invalid, NoCapacity, NotYet
 from mainstay.domain.errors import NotFound as MissingPod
 from mainstay.domain.quantity import Resources
-from mainstay.ports import Artifacts, Clock, Process, Stream
+from mainstay.ports import Artifacts, Clock, Process, Secrets, Stream
 
 log = structlog.get_logger()
 
@@ -59,6 +60,7 @@ class KubernetesCluster:
         name: str,
         api: KubeApi,
         artifacts: Artifacts,
+        secrets: Secrets,
         clock: Clock,
         settings: Settings,
         tombstone_seconds: int = 600,
@@ -80,10 +82,11 @@ class KubernetesCluster:
         self._logs = Logs(api, artifacts, clock, cluster=name)
         self._chores = Chores(
             api,
-            artifacts,
             clock,
             self._picture,
             self._logs,
+            artifacts=artifacts,
+            secrets=secrets,
             tombstone_seconds=tombstone_seconds,
             patience_seconds=patience_seconds,
             look_up_groups=self._hosting.look_up_groups,
@@ -189,6 +192,13 @@ class KubernetesCluster:
             # Counted before it is asked for: others are created beside it, and must not be given its room.
             self._under_way[action.name] = (action.node, action.spec.resources)
             try:
+                await claims.ensure(
+                    self._api,
+                    action,
+                    self._settings,
+                    namespace=namespace,
+                    make_namespace=partial(self._make_namespace, namespace, action.spec.owner),
+                )
                 document = pods.pod(action, self._settings)
                 known = await self._in_namespace(namespace, action.spec.owner, document, epoch)
             finally:

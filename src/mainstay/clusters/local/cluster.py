@@ -15,7 +15,7 @@ from typing import Any, assert_never
 
 import structlog
 
-from mainstay.clusters.local import gpus, inside, logs, machine, processes, trees
+from mainstay.clusters.local import gpus, inside, logs, machine, processes, trees, volumes
 from mainstay.clusters.local.addresses import free_port, gang_port
 from mainstay.clusters.local.files import read_json, storage_errors, write_json
 from mainstay.clusters.local.locks import Fence
@@ -37,7 +37,7 @@ from mainstay.domain.allocation import (
 from mainstay.domain.capacity import ClusterState, LogChunk, NodeState
 from mainstay.domain.errors import Conflict, Gone, Invalid, MainstayError, NoCapacity, NotFound, NotYet
 from mainstay.domain.quantity import Resources
-from mainstay.ports import Artifacts, Process, Stream
+from mainstay.ports import Artifacts, Process, Secrets, Stream
 
 log = structlog.get_logger()
 
@@ -54,6 +54,7 @@ class LocalCluster:
         directory: Path,
         *,
         artifacts: Artifacts,
+        secrets: Secrets,
         name: str = "local",
         find_gpus: Callable[[], gpus.Gpus] = gpus.find_gpus,
     ) -> None:
@@ -62,7 +63,7 @@ class LocalCluster:
         self._directories = Directories(root=directory.resolve())
         with storage_errors():
             self._directories.prepare()
-        self._artifacts = artifacts
+        self._artifacts, self._secrets = artifacts, secrets
         self._fence = Fence(self._directories.root)
         self._readiness = Readiness()
         self._runs: dict[str, Run] = {}
@@ -191,7 +192,7 @@ class LocalCluster:
         await asyncio.to_thread(self._check, action, epoch)
         if (self._directories.runs / action.name).exists():
             return
-        if action.spec.mounts:
+        if action.spec.mounts or action.spec.secrets:
             self._preparing[action.name] = asyncio.create_task(self._prepare(action, epoch))
         else:
             await self._prepare(action, epoch)
@@ -216,6 +217,7 @@ class LocalCluster:
         if spec.ready_path and not PATH.match(spec.ready_path):
             msg = f"not a path of a readiness check: {spec.ready_path!r}"
             raise Invalid(msg, object_=action.name)
+        volumes.require_possible(action.name, spec.volumes)
         words = [*spec.argv, *(part for pair in spec.env for part in pair)]
         if not spec.argv or any("\x00" in word for word in words) or any("=" in name for name, _ in spec.env):
             msg = "a command and its environment must not be empty or contain NUL, nor a name `=`"
@@ -245,12 +247,21 @@ class LocalCluster:
                     for mount in action.spec.mounts:
                         tree = await self._artifacts.tree(mount.tree)
                         await trees.materialise(self._artifacts, tree, made / "files" / "work" / mount.path)
+                    await asyncio.to_thread(self._lay_out, action, made)
+                    if action.spec.secrets:
+                        handed = await self._secrets.of(action.name, owner=action.spec.owner)
+                        await asyncio.to_thread(volumes.hand_in, handed, made / "files" / "secrets")
                     await asyncio.to_thread(self._publish, action, made, epoch)
             except NotFound as error:
                 msg = f"the files of the pod are not stored: {error.message}"
                 raise Invalid(msg, object_=action.name, hint="submit it again") from error
             finally:
                 await asyncio.to_thread(shutil.rmtree, made, ignore_errors=True)
+
+    def _lay_out(self, action: CreatePod, made: Path) -> None:
+        spec = action.spec
+        work, claims = made / "files" / "work", self._directories.volumes
+        volumes.lay_out(spec.volumes, work=work, claims=claims, owner=spec.owner)
 
     def _publish(self, action: CreatePod, made: Path, epoch: int) -> None:
         """Hand out what is scarce, put the run on record and start its shim: as one holder at a time."""

@@ -89,6 +89,8 @@ def environment(action: CreatePod, place: Place) -> dict[str, str]:
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         name: value,
     }
+    if spec.secrets:
+        ours["MAINSTAY_SECRETS_DIR"] = str(place.files / "secrets")
     if spec.port:
         ours["PORT"] = str(place.port)
     return {**base, **dict(spec.env), **ours}

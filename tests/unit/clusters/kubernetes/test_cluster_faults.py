@@ -20,6 +20,7 @@ from mainstay.domain.allocation import CreatePod, DeletePod, End, PodState, Seen
 from mainstay.domain.errors import Denied, Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet, Unavailable
 from tests.clock import ManualClock
 from tests.clusters import OWNER, create
+from tests.drawer import Drawer
 from tests.unit.clusters.kubernetes.api_server import Server
 
 SYSTEM = "platform"
@@ -34,7 +35,7 @@ class Bed:
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
         self.server = Server(self.clock)
-        self.artifacts = open_artifacts(str(folder))
+        self.artifacts, self.drawer = open_artifacts(str(folder)), Drawer()
         self.server.node("n1")
         self.cluster = self.fresh()
         self.clusters = [self.cluster]
@@ -45,6 +46,7 @@ class Bed:
             name="k8s",
             api=self.server,  # type: ignore[arg-type]  # as much of it as the adapter uses
             artifacts=self.artifacts,
+            secrets=self.drawer,
             clock=self.clock,
             settings=SETTINGS,
             **options,
