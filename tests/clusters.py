@@ -23,7 +23,7 @@ from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, Owner, P
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import NoCapacity, NotYet
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
-from mainstay.domain.workload import Mount
+from mainstay.domain.workload import Mount, Volume
 from mainstay.ports import Cluster
 from testbed import images
 from testbed.control_plane import ControlPlane
@@ -111,6 +111,8 @@ class Rig:
     programs: dict[str, Program] = field(default_factory=dict)
     drawer: Drawer = field(default_factory=Drawer)
     """The secrets that its pods may have."""
+    storage: Callable[[], str] = str
+    """Provides storage for one more claim; the class to ask for it."""
     epoch: int = 1
     handles: list[Cluster] = field(default_factory=list)
     """Those that `again` has put aside."""
@@ -131,6 +133,10 @@ class Rig:
         finally:
             for handle in (*self.handles, self.cluster):
                 await handle.close()
+
+    def claim(self, name: str, *, path: str) -> Volume:
+        """A claim that can be made here."""
+        return Volume(path=path, name=name, size_bytes=1 << 20, storage_class=self.storage())
 
     async def create(self, name: str, program: Program | None = None, **changes: object) -> CreatePod:
         """Create a pod; answers the action, to be repeated."""
@@ -267,7 +273,30 @@ async def kubernetes_rig(real: RealCluster, folder: Path, **options: Any) -> Rig
         resolution_us=1_000_000,
         lag_us=180_000_000,
         drawer=drawer,
+        storage=lambda: storage(real),
     )
+
+
+def storage(real: RealCluster) -> str:
+    """One volume on the real node that is bound once a pod is to be there: its class, which has no other."""
+    name, ask = f"local-{secrets.token_hex(4)}", real.control_plane.ask
+    folder = real.node.machine.folder / "volumes" / name
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    provisioner = {"provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer"}
+    classes = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}, **provisioner}
+    ask("/apis/storage.k8s.io/v1/storageclasses", method="POST", body=classes)
+    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [real.node.name]}
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": name,
+        "hostPath": {"path": str(folder)},
+        "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
+    }
+    volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+    ask("/api/v1/persistentvolumes", method="POST", body=volume)
+    return name
 
 
 def mount(tree: str, path: str) -> tuple[Mount, ...]:

@@ -121,7 +121,7 @@ def _explained(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> 
     return tuple(_with_detail(row, said[row.key]) if row.key in said else row for row in found)
 
 
-_OF_ONE_POD = frozenset({Code.START_FAILED, Code.OUTPUT_NOT_STORED})
+_OF_ONE_POD = frozenset({Code.START_FAILED, Code.OUTPUT_NOT_STORED, Code.USER_FAILURE})
 
 
 def _is_meant(workload: Workload, *, attempt: int, rank: int, seen: Seen) -> bool:

@@ -339,6 +339,8 @@ def _end(pod: Pod, end: Terminated) -> tuple[End, str]:
         return End.OUT_OF_MEMORY, ""
     if pod.status.reason == DEADLINE_REASON and end.exit_code != 0 and _had_come(_deadline(pod), end):
         return End.DEADLINE, ""
+    if end.exit_code != 0 and _filled_its_scratch(pod):
+        return End.EXITED, _why(pod)
     if end.exit_code != 0 and _was_disrupted_before(pod, end):
         return End.LOST, _why(pod)
     if _was_asked_to_end_before(pod, end):
@@ -391,6 +393,14 @@ def _was_disrupted_before(pod: Pod, end: Terminated) -> bool:
     if condition is not None:
         return _had_come(instant(condition.last_transition_time), end)
     return pod.status.phase == "Failed" and pod.status.reason in DISRUPTION_REASONS
+
+
+def _filled_its_scratch(pod: Pod) -> bool:
+    """Its kubelet ended it because it wrote more than the size that it asked for: its own doing, and trying again is no help.
+
+    Source: the words of the eviction manager (Kubernetes, pkg/kubelet/eviction/helpers.go).
+    """
+    return pod.status.reason == "Evicted" and pod.status.message.startswith(("Usage of EmptyDir volume", "Container "))
 
 
 def _disruption(pod: Pod) -> Condition | None:
