@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from mainstay.domain.errors import Invalid
 from mainstay.domain.secret import SecretUse
 from mainstay.domain.workload import Volume
 from tests.clusters import Program, Rig, kubernetes_rig, local_rig, simulated_rig
+from tests.objects import Objects, objects
 
 pytestmark = pytest.mark.xdist_group("local-cluster")
 KUBERNETES = pytest.param("kubernetes", marks=pytest.mark.xdist_group("kubernetes"))
@@ -135,3 +136,43 @@ async def test_a_claim_that_is_not_there_and_not_to_be_made_is_told_by_name(real
     said = await refusal(real, "p", volumes=(Volume(path="data", name="absent"),))
     assert "there is no" in said
     assert "absent" in said
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Objects]:
+    with objects() as running:
+        yield running
+
+
+STORE = (SecretUse(name="store", file=False),)
+
+
+async def test_files_of_an_object_store_are_there_before_the_start_and_what_is_left_goes_back(
+    bucket: Objects, tmp_path: Path
+) -> None:
+    rig = local_rig(tmp_path)
+    bucket.put("sets/a.txt", b"one\n")
+    rig.drawer.values["store"] = bucket.access()
+    volumes = (
+        Volume(path="data", source="s3://bucket/sets", secret="store"),
+        Volume(path="results", target="s3://bucket/results/7", secret="store"),
+    )
+    script = 'test -z "$MAINSTAY_SECRETS_DIR" && cat data/a.txt && cp data/a.txt results/b.txt'
+    await rig.create("p", Program(), argv=("/bin/sh", "-c", script), volumes=volumes, secrets=STORE)
+    ended = await rig.seen("p", Seen.ENDED)
+    assert (ended.exit_code, await whole_log(rig, "p")) == (0, "one\n")
+    rig.again()
+    assert await rig.output("p") == {}
+    assert bucket.content("results/7") == {"results/7/b.txt": b"one\n"}
+    left = [path for path in tmp_path.rglob("*") if path.is_file() and b"canary" in path.read_bytes()]
+    assert left == []
+    await rig.close()
+
+
+async def test_a_store_that_does_not_open_is_told_in_words(bucket: Objects, tmp_path: Path) -> None:
+    rig = local_rig(tmp_path)
+    rig.drawer.values["store"] = bucket.access()
+    absent = (Volume(path="data", source="s3://bucket/absent", secret="store"),)
+    said = await refusal(rig, "p", volumes=absent, secrets=STORE)
+    assert "files of an object store could not be copied: s3://bucket/absent" in said
+    await rig.close()

@@ -46,7 +46,7 @@ def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest
         image=job.image,
         env=tuple(sorted(job.env.items())),
         mounts=tuple(Mount(path=WORKDIR, tree=tree) for tree in (code, files) if tree),
-        secrets=tuple(SecretUse(name=use.name, env=use.env) for use in job.secrets),
+        secrets=tuple(_secrets(job)),
         volumes=tuple(_volume(volume, f"volumes.{number}") for number, volume in enumerate(job.volumes)),
         nodes=job.nodes,
         choices=tuple(_choices(job.resources)),
@@ -80,7 +80,17 @@ def _volume(volume: wire.Volume, where: str) -> Volume:
         storage_class=volume.storage_class,
         access=volume.access,
         read_only=volume.read_only,
+        source=volume.source,
+        target=volume.target,
+        secret=volume.secret,
     )
+
+
+def _secrets(job: wire.Job) -> Iterable[SecretUse]:
+    """Those that the job itself sees, then those that open stores for it."""
+    yield from (SecretUse(name=use.name, env=use.env) for use in job.secrets)
+    openers = dict.fromkeys(volume.secret for volume in job.volumes if volume.secret)
+    yield from (SecretUse(name=name, file=False) for name in openers)
 
 
 def files_tree(job: wire.Job) -> tuple[Tree, dict[str, bytes]]:
@@ -208,7 +218,7 @@ def workload_view(workload: Workload, allocations: Iterable[Allocation] = ()) ->
         run=list(spec.run),
         guests=[f"{pod.namespace}/{pod.name}" for pod in spec.guests],
         env=dict(spec.env),
-        secrets=[views.SecretUseView(name=use.name, env=use.env) for use in spec.secrets],
+        secrets=[views.SecretUseView(name=use.name, env=use.env) for use in spec.secrets if use.file],
         volumes=[volume_view(volume) for volume in spec.volumes],
         submitted_at=instant(workload.submitted_at),
         started_at=instant_or_none(workload.started_at),
@@ -228,6 +238,9 @@ def volume_view(volume: Volume) -> views.VolumeView:
         storage_class=volume.storage_class,
         access=volume.access,
         read_only=volume.read_only,
+        source=volume.source,
+        target=volume.target,
+        secret=volume.secret,
     )
 
 

@@ -24,6 +24,8 @@ class SecretUse:
 
     name: str
     env: str = ""
+    file: bool = True
+    """False: the pod itself never sees it; it opens a store from which or to which its files are copied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ class Handed:
 
 def files_of(handed: Sequence[Handed]) -> dict[str, bytes]:
     """What a pod is handed, by the name of the file: each secret, and what a shell reads to have variables of them."""
-    files = {one.use.name: one.value for one in handed}
+    files = {one.use.name: one.value for one in handed if one.use.file}
     lines = [_assignment(one) for one in handed if one.use.env]
     return {**files, ENVIRONMENT_FILE: b"".join(lines)} if lines else files
 

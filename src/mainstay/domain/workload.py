@@ -95,6 +95,12 @@ class Volume:
     access: str = ""
     """The access mode of a claim that is made, as Kubernetes names it; empty: ReadWriteOnce."""
     read_only: bool = False
+    source: str = ""
+    """Of scratch: an address in an object store; what is there is copied here before the pod starts."""
+    target: str = ""
+    """Of scratch: where in an object store what rank 0 leaves here is copied to once it has ended well."""
+    secret: str = ""
+    """What opens those stores; empty: they are open to anybody."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

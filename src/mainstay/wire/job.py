@@ -35,6 +35,8 @@ NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 SECRET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"  # noqa: S105 no secret
 CLAIM_NAME = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$"
 """RFC 1123 subdomain, as Kubernetes names claims and storage classes; empty: none."""
+OBJECTS = r"^((s3|gs|az)://[a-z0-9][a-z0-9._-]{1,254}(/[^\\?#\x00-\x20\x7f]{0,800})?)?$"
+"""An address in an object store: scheme, bucket or container, prefix."""
 FILE_PATH = re.compile(r"[^\x00-\x1f\x7f\\:/][^\x00-\x1f\x7f\\:]{0,499}\Z")
 FILES_BYTES_MAX = 256 * 1024
 TAKEN_PATHS = frozenset({"mainstay", "proc", "sys", "dev", "tmp", "etc", "bin", "sbin", "lib", "lib64", "usr", "boot"})
@@ -250,6 +252,27 @@ class Volume(JobPart):
         default="", description="access mode of a claim that is made; empty: ReadWriteOnce"
     )
     read_only: bool = Field(default=False, description="the job may not write to it")
+    source: Annotated[str, Field(pattern=OBJECTS)] = Field(
+        default="",
+        examples=["s3://bucket/sets/digits"],
+        description="of scratch: an address in an object store, copied here before the job starts",
+    )
+    target: Annotated[str, Field(pattern=OBJECTS)] = Field(
+        default="", description="of scratch: where what rank 0 left here is copied to once the job has ended well"
+    )
+    secret: Annotated[str, Field(pattern=rf"{SECRET_NAME}|^$")] = Field(
+        default="", description="the secret that opens `source` and `target`; empty: they are open to anybody"
+    )
+
+    @model_validator(mode="after")
+    def _objects(self) -> Self:
+        if self.name and (self.source or self.target):
+            msg = "`source` and `target` are for scratch; leave `name` out"
+            raise ValueError(msg)
+        if self.secret and not (self.source or self.target):
+            msg = "`secret` opens a `source` or `target`; for the job itself ask for it in `secrets`"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -383,6 +406,9 @@ class Job(JobPart):
                 msg = f"two volumes lie in each other: {one} and {other}"
                 raise ValueError(msg)
         for volume in self.volumes:
+            if volume.target and self.type == "service":
+                msg = f"volume {volume.path}: a service does not end well, so nothing of it is copied to `target`"
+                raise ValueError(msg)
             if self.nodes > 1 and volume.name and volume.size and volume.access in {"", *ONE_NODE}:
                 msg = f"volume {volume.name}: {self.nodes} nodes need `access: ReadWriteMany`"
                 raise ValueError(msg)

@@ -95,6 +95,9 @@ class VolumeView(View):
     storage_class: str = ""
     access: str = ""
     read_only: bool = False
+    source: str = ""
+    target: str = ""
+    secret: str = ""
 
 
 class SecretView(View):

@@ -150,9 +150,9 @@ class Chores:
 
     async def _deliver(self, pod: str, known: View) -> None:
         try:
-            if known.secrets_for is not None:
-                handed = await self._secrets.of(pod, owner=known.secrets_for)
-                await handover.hand_in(self._api, handed, namespace=known.namespace, pod=pod)
+            handed = await self._secrets.of(pod, owner=known.secrets_for) if known.secrets_for else ()
+            await handover.hand_in(self._api, handed, namespace=known.namespace, pod=pod)
+            await handover.transfer(self._api, "in", known.objects, handed, namespace=known.namespace, pod=pod)
             await handover.deliver(self._api, self._artifacts, namespace=known.namespace, pod=pod, mounts=known.mounts)
         except* (Invalid, LookupError, ValueError) as group:
             await self._give_up(pod, known, f"its files cannot be delivered: {group.exceptions[0]}")

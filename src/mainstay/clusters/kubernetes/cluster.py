@@ -72,6 +72,7 @@ class KubernetesCluster:
         self.name = name
         self.acts_at_once = IN_FLIGHT_MAX
         self._api, self._artifacts, self._clock, self._settings = api, artifacts, clock, settings
+        self._secrets = secrets
         self._pace = Pace(clock=clock)
         self._fence = Fence(api, clock, system=settings.system)
         tunnel = "" if settings.reached_directly else name
@@ -158,6 +159,9 @@ class KubernetesCluster:
                 return
             msg = f"the output of pod {pod} is lost: it was ended before its files were fetched"
             raise Invalid(msg, object_=pod)
+        if known.objects:
+            handed = await self._secrets.of(pod, owner=known.secrets_for) if known.secrets_for else ()
+            await handover.transfer(self._api, "out", known.objects, handed, namespace=known.namespace, pod=pod)
         async for file in handover.outputs(self._api, namespace=known.namespace, pod=pod):
             yield file
 

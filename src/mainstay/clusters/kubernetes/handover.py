@@ -24,6 +24,8 @@ from mainstay.domain.secret import Handed, files_of
 from mainstay.ports import Artifacts, Channel, Process
 
 CHUNK_BYTES = 256 << 10
+TRANSFER = ("python", "-m", "mainstay.transfer")
+_NO_PROGRAM = "No module named"
 UNPACK_SECRETS = ("/bin/sh", "-c", f"umask 077 && tar -xf - -C {SECRETS}")
 UNPACK = ("/bin/sh", "-c", f"tar -xf - -C {WORK} && touch {SIGN}/complete")
 PACK = ("/bin/sh", "-c", f"cd {OUTPUT} && tar -cf - .")
@@ -40,6 +42,8 @@ async def hand_in(api: KubeApi, handed: Sequence[Handed], *, namespace: str, pod
     They go the way of the code: nothing of them is kept in the cluster, and no right to see secrets of the cluster is needed.
     Raises Invalid if one cannot be what it is asked to be, Unavailable if the pod did not take them.
     """
+    if not files_of(handed):
+        return
     archive = bytearray()
     for name, content in files_of(handed).items():
         info = tarfile.TarInfo(name)
@@ -59,6 +63,42 @@ async def hand_in(api: KubeApi, handed: Sequence[Handed], *, namespace: str, pod
     if process.exit_status != 0:
         msg = f"pod {pod} did not take its secrets: {text or process.failure or 'no reason given'}"
         raise Unavailable(msg, object_=pod)
+
+
+async def transfer(
+    api: KubeApi, direction: str, objects: str, handed: Sequence[Handed], *, namespace: str, pod: str
+) -> None:
+    """Have a pod copy files `in` from object stores or `out` to them (`mainstay.transfer`): they take no way through us.
+
+    The credentials go in as the command's input and are kept nowhere. Raises Invalid with the words of the store.
+    """
+    access = {one.use.name: one.value.decode(errors="replace") for one in handed}
+    which = {"in": 1, "out": 2}[direction]
+    copies = [
+        {"url": one[which], "path": one[0], "access": access.get(one[3], "")}
+        for one in json.loads(objects or "[]")
+        if one[which]
+    ]
+    if not copies:
+        return
+    container = FILES if direction == "in" else OUTPUTS
+    async with (
+        asyncio.timeout(SECONDS_MAX),
+        api.exec(namespace, pod, container, (*TRANSFER, direction), stdin=True) as process,
+        asyncio.TaskGroup() as group,
+    ):
+        said = group.create_task(_said(process))
+        await process.send(json.dumps({"copies": copies}).encode() + b"\n")
+        text = await said
+    if process.exit_status != 0:
+        why = text or process.failure or "no reason given"
+        hint = (
+            "its cluster's image has no mainstay in it: add the cluster again with --image"
+            if _NO_PROGRAM in why
+            else ""
+        )
+        msg = f"files of an object store could not be copied: {why}"
+        raise Invalid(msg, object_=pod, hint=hint)
 
 
 async def deliver(api: KubeApi, artifacts: Artifacts, *, namespace: str, pod: str, mounts: str) -> None:

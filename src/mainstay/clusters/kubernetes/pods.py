@@ -96,7 +96,7 @@ def pod(action: CreatePod, settings: Settings) -> Document:
             **({"activeDeadlineSeconds": spec.deadline_seconds} if spec.deadline_seconds else {}),
             "tolerations": list(_tolerations(action)),
             "initContainers": [_files(action, settings)] if waits_to_be_handed_something(spec) else [],
-            "containers": [_main(action, settings), *([_outputs(settings)] if _keeps_output(action) else [])],
+            "containers": [_main(action, settings), *([_outputs(action, settings)] if _keeps_output(action) else [])],
             "volumes": list(_volumes(action)),
         },
     }
@@ -104,7 +104,12 @@ def pod(action: CreatePod, settings: Settings) -> Document:
 
 def waits_to_be_handed_something(spec: PodSpec) -> bool:
     """Whether files or secrets must be there before it starts."""
-    return bool(spec.mounts or spec.secrets)
+    return bool(spec.mounts or seen_secrets(spec) or any(volume.source for volume in spec.volumes))
+
+
+def seen_secrets(spec: PodSpec) -> list[str]:
+    """The secrets that the pod itself sees."""
+    return [use.name for use in spec.secrets if use.file]
 
 
 def needs_binding(spec: PodSpec) -> bool:
@@ -267,7 +272,14 @@ def _annotations(action: CreatePod) -> Iterator[tuple[str, str]]:
     if spec.mounts:
         yield names.MOUNTS, json.dumps([[mount.path, mount.tree] for mount in spec.mounts])
     if spec.secrets:
-        yield names.SECRETS, " ".join(use.name for use in spec.secrets)
+        yield names.SECRETS, " ".join(dict.fromkeys(use.name for use in spec.secrets))
+    objects = [
+        [mount_path(volume), volume.source, volume.target, volume.secret]
+        for volume in spec.volumes
+        if volume.source or volume.target
+    ]
+    if objects:
+        yield names.OBJECTS, json.dumps(objects)
     if needs_binding(spec):
         yield names.PLACE, action.node
     if spec.port:
@@ -289,7 +301,7 @@ def _main(action: CreatePod, settings: Settings) -> Document:
         "volumeMounts": [
             *({"name": name, "mountPath": path} for name, path in VOLUMES.items()),
             {"name": "shared-memory", "mountPath": SHARED_MEMORY},
-            *([{"name": "secrets", "mountPath": SECRETS, "readOnly": True}] if spec.secrets else []),
+            *([{"name": "secrets", "mountPath": SECRETS, "readOnly": True}] if seen_secrets(spec) else []),
             *(_mount(number, volume) for number, volume in enumerate(spec.volumes)),
         ],
     }
@@ -302,9 +314,13 @@ def _main(action: CreatePod, settings: Settings) -> Document:
 
 
 def _mount(number: int, volume: Volume) -> Document:
+    only = {"readOnly": True} if volume.read_only else {}
+    return {"name": _volume_name(number), "mountPath": mount_path(volume), **only}
+
+
+def mount_path(volume: Volume) -> str:
     """Relative paths lie in the working directory, as they do on a machine without containers."""
-    path = volume.path if volume.path.startswith("/") else f"{WORK}/{volume.path}"
-    return {"name": _volume_name(number), "mountPath": path, **({"readOnly": True} if volume.read_only else {})}
+    return volume.path if volume.path.startswith("/") else f"{WORK}/{volume.path}"
 
 
 def _volume_name(number: int) -> str:
@@ -327,7 +343,7 @@ def _environment(action: CreatePod, settings: Settings) -> list[tuple[str, str]]
         "MAINSTAY_NODE_IPS": ",".join(hosts),
         "MASTER_ADDR": hosts[0],
         "MASTER_PORT": str(GANG_PORT),
-        **({"MAINSTAY_SECRETS_DIR": SECRETS} if spec.secrets else {}),
+        **({"MAINSTAY_SECRETS_DIR": SECRETS} if seen_secrets(spec) else {}),
         **({"PORT": str(PORT), "MAINSTAY_HOST": "0.0.0.0"} if spec.port else {}),  # noqa: S104 inside the pod
     }
     return sorted({**given, **ours}.items())
@@ -376,13 +392,24 @@ def _keeps_output(action: CreatePod) -> bool:
 
 def _files(action: CreatePod, settings: Settings) -> Document:
     """Waits until code and secrets have been handed in. No path from the pod to us, and no credential for it, is needed."""
-    secrets = {"secrets": SECRETS} if action.spec.secrets else {}
-    return _helper(FILES, settings, WAIT_FOR_FILES, work=WORK, sign=SIGN, **secrets)
+    secrets = {"secrets": SECRETS} if seen_secrets(action.spec) else {}
+    sources = {number: volume for number, volume in enumerate(action.spec.volumes) if volume.source}
+    helper = _helper(FILES, settings, WAIT_FOR_FILES, work=WORK, sign=SIGN, **secrets)
+    return _with_objects(helper, sources, settings)
 
 
-def _outputs(settings: Settings) -> Document:
+def _outputs(action: CreatePod, settings: Settings) -> Document:
     """Keeps the output until it was fetched, also while we are away."""
-    return _helper(OUTPUTS, settings, KEEP_OUTPUTS, output=OUTPUT)
+    targets = {number: volume for number, volume in enumerate(action.spec.volumes) if volume.target}
+    return _with_objects(_helper(OUTPUTS, settings, KEEP_OUTPUTS, output=OUTPUT), targets, settings)
+
+
+def _with_objects(helper: Document, volumes: Mapping[int, Volume], settings: Settings) -> Document:
+    """What copies from or to object stores needs more than a shell: `mainstay.transfer`, which the cluster's own image has."""
+    if not volumes:
+        return helper
+    mounts = [*helper["volumeMounts"], *(_mount(number, volume) for number, volume in volumes.items())]
+    return {**helper, "image": settings.image, "volumeMounts": mounts}
 
 
 def _helper(name: str, settings: Settings, script: str, **mounts: str) -> Document:
@@ -400,7 +427,7 @@ def _volumes(action: CreatePod) -> Iterator[Document]:
         yield {"name": name, "emptyDir": {}}
     if waits_to_be_handed_something(action.spec):
         yield {"name": "sign", "emptyDir": {}}
-    if action.spec.secrets:
+    if seen_secrets(action.spec):
         yield {"name": "secrets", "emptyDir": {"medium": "Memory", "sizeLimit": SECRETS_BYTES}}
     for number, volume in enumerate(action.spec.volumes):
         yield {"name": _volume_name(number), **_source(volume)}

@@ -55,6 +55,7 @@ class View:
     mounts: str = ""
     secrets_for: Owner | None = None
     """Whose secrets it waits for; None if for nobody's. Its namespace is that of this project."""
+    objects: str = ""
     keeps_output: bool = False
     serves: bool = False
     """It listens on a port and leaves no output."""
@@ -134,6 +135,7 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
         waits_for_files=files is not None and files.state.running is not None,
         mounts=meta.annotations.get(names.MOUNTS, ""),
         secrets_for=_owner(pod) if names.SECRETS in meta.annotations else None,
+        objects=meta.annotations.get(names.OBJECTS, ""),
         keeps_output=outputs is not None and outputs.state.running is not None,
         serves=names.PORT in meta.annotations,
         logged=main is not None and (main.state.running is not None or main.state.terminated is not None),

@@ -29,7 +29,9 @@ from mainstay.domain.allocation import (
     End,
     EvictPod,
     ForgetPod,
+    Owner,
     PodAction,
+    PodSpec,
     ReleasePod,
     SeekPod,
     TellPod,
@@ -37,6 +39,7 @@ from mainstay.domain.allocation import (
 from mainstay.domain.capacity import ClusterState, LogChunk, NodeState
 from mainstay.domain.errors import Conflict, Gone, Invalid, MainstayError, NoCapacity, NotFound, NotYet
 from mainstay.domain.quantity import Resources
+from mainstay.domain.workload import Volume
 from mainstay.ports import Artifacts, Process, Secrets, Stream
 
 log = structlog.get_logger()
@@ -118,8 +121,18 @@ class LocalCluster:
         directory = self._directories.files / pod / "output"
         if not POD_NAME.match(pod) or not directory.is_dir():
             return
+        await self._copy_out(pod)
         async for file in trees.files_beneath(directory):
             yield file
+
+    async def _copy_out(self, pod: str) -> None:
+        """What it left for object stores."""
+        spec = await asyncio.to_thread(read_json, self._directories.runs / pod / "spec.json") or {}
+        targets = [Volume(**volume) for volume in spec.get("targets", ())]
+        if targets:
+            owner = Owner(tenant=str(spec["tenant"]), project=str(spec["project"]))
+            handed = await self._secrets.of(pod, owner=owner) if any(one.secret for one in targets) else ()
+            await volumes.transfer("out", targets, handed, work=self._directories.files / pod / "work")
 
     @asynccontextmanager
     async def connect(self, pod: str, port: int) -> AsyncIterator[Stream]:
@@ -192,7 +205,7 @@ class LocalCluster:
         await asyncio.to_thread(self._check, action, epoch)
         if (self._directories.runs / action.name).exists():
             return
-        if action.spec.mounts or action.spec.secrets:
+        if _takes_time(action.spec):
             self._preparing[action.name] = asyncio.create_task(self._prepare(action, epoch))
         else:
             await self._prepare(action, epoch)
@@ -248,15 +261,20 @@ class LocalCluster:
                         tree = await self._artifacts.tree(mount.tree)
                         await trees.materialise(self._artifacts, tree, made / "files" / "work" / mount.path)
                     await asyncio.to_thread(self._lay_out, action, made)
-                    if action.spec.secrets:
-                        handed = await self._secrets.of(action.name, owner=action.spec.owner)
-                        await asyncio.to_thread(volumes.hand_in, handed, made / "files" / "secrets")
+                    await self._hand_in(action, made)
                     await asyncio.to_thread(self._publish, action, made, epoch)
             except NotFound as error:
                 msg = f"the files of the pod are not stored: {error.message}"
                 raise Invalid(msg, object_=action.name, hint="submit it again") from error
             finally:
                 await asyncio.to_thread(shutil.rmtree, made, ignore_errors=True)
+
+    async def _hand_in(self, action: CreatePod, made: Path) -> None:
+        """Secrets, and what object stores have for it."""
+        spec = action.spec
+        handed = await self._secrets.of(action.name, owner=spec.owner) if spec.secrets else ()
+        await asyncio.to_thread(volumes.hand_in, handed, made / "files" / "secrets")
+        await volumes.transfer("in", spec.volumes, handed, work=made / "files" / "work")
 
     def _lay_out(self, action: CreatePod, made: Path) -> None:
         spec = action.spec
@@ -390,6 +408,10 @@ def _make_parts(directory: Path) -> None:
         (directory / part).mkdir(mode=0o700)
     os.mkfifo(directory / "wake", 0o600)
     (directory / "lock").touch(0o600)
+
+
+def _takes_time(spec: PodSpec) -> bool:
+    return bool(spec.mounts or spec.secrets or any(volume.source for volume in spec.volumes))
 
 
 def _gone(pod: str) -> Gone:

@@ -5,7 +5,10 @@ There are no mounts here: a path is one in the working directory, and sizes, acc
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from mainstay.domain.allocation import Owner
 from mainstay.domain.errors import Invalid
 from mainstay.domain.secret import Handed, files_of
 from mainstay.domain.workload import Volume
+
+TRANSFER_SECONDS_MAX = 3_600.0
 
 
 def require_possible(pod: str, volumes: Iterable[Volume]) -> None:
@@ -53,10 +58,43 @@ def _claim(volume: Volume, folder: Path) -> Path:
     return found
 
 
+async def transfer(direction: str, volumes: Iterable[Volume], handed: Sequence[Handed], *, work: Path) -> None:
+    """Copy files `in` from object stores or `out` to them, by a process of its own. Raises Invalid with the store's words."""
+    access = {one.use.name: one.value.decode(errors="replace") for one in handed}
+    copies = [
+        {"url": url, "path": str(work / volume.path), "access": access.get(volume.secret, "")}
+        for volume in volumes
+        if (url := volume.source if direction == "in" else volume.target)
+    ]
+    if not copies:
+        return
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "mainstay.transfer", direction),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.defpath},
+    )
+    try:
+        async with asyncio.timeout(TRANSFER_SECONDS_MAX):
+            _, said = await process.communicate(json.dumps({"copies": copies}).encode() + b"\n")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        words = said.decode(errors="replace").strip().rpartition("\n")[2]
+        msg = f"files of an object store could not be copied: {words or 'no reason given'}"
+        raise Invalid(msg)
+
+
 def hand_in(handed: Sequence[Handed], folder: Path) -> None:
     """Write secrets into a new folder that only their run reads."""
-    folder.mkdir(mode=0o700)
-    for name, content in files_of(handed).items():
+    files = files_of(handed)
+    if files:
+        folder.mkdir(mode=0o700)
+    for name, content in files.items():
         descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
