@@ -8,15 +8,23 @@ from pathlib import Path
 import pytest
 
 from mainstay.domain.allocation import End, ForgetPod, Seen
-from mainstay.domain.errors import Invalid
+from mainstay.domain.errors import Gone, Invalid
 from mainstay.domain.secret import SecretUse
 from mainstay.domain.workload import Volume
-from tests.clusters import Program, Rig, kubernetes_rig, local_rig, simulated_rig
+from tests.clusters import Program, RealCluster, Rig, kubernetes_rig, local_rig, simulated_rig
 from tests.objects import Objects, objects
 
 pytestmark = pytest.mark.xdist_group("local-cluster")
 KUBERNETES = pytest.param("kubernetes", marks=pytest.mark.xdist_group("kubernetes"))
 TOKEN = (SecretUse(name="hf-token", env="HF_TOKEN"),)
+
+
+@pytest.fixture(scope="module")
+def bound(real_cluster: RealCluster) -> Iterator[RealCluster]:
+    """A cluster whose own scheduler runs, as it does everywhere but in most tests: it binds claims."""
+    real_cluster.control_plane.scheduler.start()
+    yield real_cluster
+    real_cluster.control_plane.scheduler.stop()
 
 
 async def rig_of(kind: str, request: pytest.FixtureRequest, folder: Path) -> Rig:
@@ -26,7 +34,7 @@ async def rig_of(kind: str, request: pytest.FixtureRequest, folder: Path) -> Rig
         case "simulated":
             return simulated_rig(folder)
         case _:
-            return await kubernetes_rig(request.getfixturevalue("real_cluster"), folder)
+            return await kubernetes_rig(request.getfixturevalue("bound"), folder)
 
 
 @pytest.fixture(params=["local", "simulated", KUBERNETES])
@@ -69,6 +77,8 @@ async def refusal(rig: Rig, name: str, **changes: object) -> str:
             await rig.act(action)
         except Invalid as error:
             return error.message
+        except Gone:
+            pass
         state = await rig.state(name)
         if state is not None and state.seen is Seen.ENDED:
             assert state.end is End.START_FAILED
@@ -82,7 +92,7 @@ async def test_a_pod_with_all_of_it_runs_to_its_end(rig: Rig) -> None:
     await rig.create("p", Program(lines=("ran",)), volumes=volumes, secrets=TOKEN)
     ended = await rig.seen("p", Seen.ENDED)
     assert (ended.node, ended.end, ended.exit_code) == (rig.node, End.EXITED, 0)
-    assert await rig.log("p") == "ran\n"
+    assert await whole_log(rig, "p") == "ran\n"
 
 
 async def test_secrets_are_files_that_only_the_pod_reads_and_variables_where_asked_for(real: Rig) -> None:

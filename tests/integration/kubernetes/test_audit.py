@@ -29,6 +29,8 @@ from mainstay.domain.allocation import DeletePod, End, ForgetPod, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Gone
 from mainstay.domain.fleet import ClusterSettings, Credentials
+from mainstay.domain.secret import SecretUse
+from mainstay.domain.workload import Volume
 from mainstay.ports import Artifacts
 from testbed import control_plane, images, node
 from testbed.control_plane import ControlPlane
@@ -107,7 +109,9 @@ async def everything(rig: Rig, artifacts: Artifacts) -> None:
     await artifacts.put(digest, content())
     tree = await artifacts.put_tree(Tree(entries=(Entry(path="run.sh", size=len(code), digest=digest),)))
     gang = {"gang": "gang-1", "size": 2}
-    await rig.create("g-1-0", Program(), argv=("/bin/sh", "run.sh"), mounts=mount(tree, "."), rank=0, **gang)
+    rig.drawer.values["token"] = b"canary"
+    token = {"secrets": (SecretUse(name="token"),)}
+    await rig.create("g-1-0", Program(), argv=("/bin/sh", "run.sh"), mounts=mount(tree, "."), rank=0, **gang, **token)
     said = ("/bin/sh", "-c", 'printf "%s\\n" "$A" "$@"', "sh", "$(HOME)", "$$(HOME)", "$$")
     await rig.create("g-1-1", Program(), argv=said, env=(("A", "$$(HOME)"),), rank=1, **gang)
     for name in ("g-1-0", "g-1-1"):
@@ -124,7 +128,10 @@ async def everything(rig: Rig, artifacts: Artifacts) -> None:
     await rig.act(DeletePod(name="never-1-0", grace_seconds=1, owner=OWNER))
     with pytest.raises(Gone):
         await rig.create("never-1-0", Program())
-    for name in ("g-1-0", "g-1-1", "long-1-0", "never-1-0"):
+    await rig.create("kept-1-0", Program(), volumes=(Volume(path="/ckpt", name="ckpt", size_bytes=1_000),))
+    await rig.act(DeletePod(name="kept-1-0", grace_seconds=1))
+    await rig.seen("kept-1-0", Seen.ENDED)
+    for name in ("g-1-0", "g-1-1", "long-1-0", "never-1-0", "kept-1-0"):
         await rig.until(ForgetPod(name=name))
     assert await rig.log("g-1-1") == "$$(HOME)\n$(HOME)\n$$(HOME)\n$$\n"
 
@@ -167,6 +174,7 @@ async def test_it_uses_what_it_is_granted_and_leaves_nothing(rig: Rig, artifacts
         await rig.let_pass(0.2)
     until(lambda: not plane.ask(f"{place}/services")["items"])
     events = requests(plane)
+    assert "canary" not in json.dumps(events)
     refused = [
         (used(event), event["responseStatus"]) for event in events if event["responseStatus"]["code"] in {401, 403}
     ]
