@@ -212,6 +212,8 @@ def _inside(name: str, url: str) -> str:
 def _words(url: str, error: BaseException) -> str:
     """The first line, without the query of an address: a signature may stand there."""
     said = _QUERY.sub("", str(error).partition("\n")[0])
+    if "builder error" in said:
+        said = "no connection can be made here; has this image the certificates of authorities (ca-certificates)?"
     return f"{url}: {said}"[:SAID_CHARACTERS_MAX]
 
 
