@@ -133,6 +133,8 @@ class PodSpec:
     secrets: tuple[SecretUse, ...] = ()
     """Which it is to be handed: only names; the values come through `ports.Secrets` when it starts."""
     volumes: tuple[Volume, ...] = ()
+    devices: tuple[str, ...] = ()
+    """As in WorkloadSpec."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

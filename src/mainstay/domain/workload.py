@@ -127,6 +127,10 @@ class WorkloadSpec:
     mounts: tuple[Mount, ...] = ()
     secrets: tuple[SecretUse, ...] = ()
     volumes: tuple[Volume, ...] = ()
+    devices: tuple[str, ...] = ()
+    """ResourceClaimTemplates of its namespace, on clusters that hand out devices by claims (DRA). Not counted by our own
+    accounts: the scheduler of the cluster finds out whether its node has them.
+    """
     nodes: int = 1
     choices: tuple[Resources, ...]
     cpu_limit_milli: int = 0

@@ -346,6 +346,10 @@ class Job(JobPart):
     volumes: Annotated[list[Volume], BeforeValidator(_volumes), Field(max_length=20)] = Field(
         default_factory=list, description="places for files: scratch, and claims that outlive the run"
     )
+    devices: Annotated[list[Annotated[str, Field(pattern=CLAIM_NAME, min_length=1)]], Field(max_length=20)] = Field(
+        default_factory=list,
+        description="ResourceClaimTemplates of its namespace, on Kubernetes clusters that hand out devices by claims",
+    )
     priority: Annotated[int, BeforeValidator(_priority), Field(ge=0, le=100)] = Field(
         default=50, description="0 to 100 or low, normal, high, urgent; higher is more urgent"
     )

@@ -131,6 +131,7 @@ class WorkloadView(View):
     env: dict[str, str] = Field(default_factory=dict)
     secrets: list[SecretUseView] = Field(default_factory=list)
     volumes: list[VolumeView] = Field(default_factory=list)
+    devices: list[str] = Field(default_factory=list)
     submitted_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

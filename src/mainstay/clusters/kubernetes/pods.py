@@ -71,7 +71,7 @@ def namespace_of(pod: str, owner: Owner, settings: Settings) -> str:
 def pod(action: CreatePod, settings: Settings) -> Document:
     """The object of a pod. It names its node: one write, where creating and binding are two.
 
-    A pod that names claims of storage may not: its cluster's own scheduler binds them. It may choose no node but ours.
+    A pod that names claims of storage or devices may not: its cluster's own scheduler binds them. It may choose no node but ours.
     """
     spec = action.spec
     return {
@@ -98,6 +98,7 @@ def pod(action: CreatePod, settings: Settings) -> Document:
             "initContainers": [_files(action, settings)] if waits_to_be_handed_something(spec) else [],
             "containers": [_main(action, settings), *([_outputs(action, settings)] if _keeps_output(action) else [])],
             "volumes": list(_volumes(action)),
+            **_device_claims(spec),
         },
     }
 
@@ -113,8 +114,8 @@ def seen_secrets(spec: PodSpec) -> list[str]:
 
 
 def needs_binding(spec: PodSpec) -> bool:
-    """Whether it names claims of storage, which may have to be bound where it is to run."""
-    return any(volume.name or volume.storage_class for volume in spec.volumes)
+    """Whether it names claims, of storage or of devices, which may have to be bound where it is to run."""
+    return bool(spec.devices) or any(volume.name or volume.storage_class for volume in spec.volumes)
 
 
 def claim(volume: Volume, owner: Owner, settings: Settings) -> Document:
@@ -141,6 +142,21 @@ def _placed(action: CreatePod) -> Document:
     only = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [action.node]}]}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [only]}}
     return {"schedulerName": BINDER, "affinity": {"nodeAffinity": required}}
+
+
+def _device_claims(spec: PodSpec) -> Document:
+    """A claim of its own per template, made by the cluster and gone with the pod (KEP-4381)."""
+    if not spec.devices:
+        return {}
+    claims = [
+        {"name": _device_name(number), "resourceClaimTemplateName": template}
+        for number, template in enumerate(spec.devices)
+    ]
+    return {"resourceClaims": claims}
+
+
+def _device_name(number: int) -> str:
+    return f"device-{number}"
 
 
 def tombstone(action: DeletePod, settings: Settings, *, image: str) -> Document:
@@ -305,6 +321,9 @@ def _main(action: CreatePod, settings: Settings) -> Document:
             *(_mount(number, volume) for number, volume in enumerate(spec.volumes)),
         ],
     }
+    if spec.devices:
+        claims = [{"name": _device_name(number)} for number in range(len(spec.devices))]
+        container["resources"] = {**container["resources"], "claims": claims}
     if spec.port:
         container["ports"] = [{"containerPort": PORT}]
     if spec.ready_path:

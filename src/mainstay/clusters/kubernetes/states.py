@@ -255,16 +255,19 @@ def unplaced(pod: Pod) -> str:
 
 _OF_VOLUMES: Mapping[str, str] = MappingProxyType(
     {
+        "PersistentVolume's node affinity": "its volume lies where this node cannot reach it (another zone or machine)",
         "volume node affinity conflict": "its volume lies where this node cannot reach it (another zone or machine)",
         "unbound immediate PersistentVolumeClaims": "its claim is not bound: no volume fits it, or none was made yet",
         "didn't find available persistent volumes": "no volume fits its claim, and its storage class makes none",
         "ReadWriteOncePod": "its claim is in use by another pod, and may be by one only",
+        "ResourceClaim not created": "its claims of devices are not made: is there a ResourceClaimTemplate of that name?",
+        "cannot allocate all claims": "this node has not the devices that are claimed, or they are in use",
         "is being deleted": "its claim is being deleted",
         "not found": "its claim is not there any more",
     }
 )
-"""What a scheduler says of claims, by words that it says (Kubernetes, pkg/scheduler/framework/plugins/volumebinding and
-volumerestrictions), and what that means.
+"""What a scheduler says of claims, by words that it says (Kubernetes, pkg/scheduler/framework/plugins: volumebinding,
+volumerestrictions, dynamicresources; the second line is of versions before 1.34), and what that means.
 """
 
 

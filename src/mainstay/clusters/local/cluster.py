@@ -231,6 +231,11 @@ class LocalCluster:
             msg = f"not a path of a readiness check: {spec.ready_path!r}"
             raise Invalid(msg, object_=action.name)
         volumes.require_possible(action.name, spec.volumes)
+        if spec.devices:
+            msg = f"this machine hands out no devices by claims: {', '.join(spec.devices)}"
+            raise Invalid(
+                msg, object_=action.name, hint="ask for GPUs in `resources`, or name a Kubernetes cluster in `infra`"
+            )
         words = [*spec.argv, *(part for pair in spec.env for part in pair)]
         if not spec.argv or any("\x00" in word for word in words) or any("=" in name for name, _ in spec.env):
             msg = "a command and its environment must not be empty or contain NUL, nor a name `=`"

@@ -30,6 +30,7 @@ def pod_spec(allocation: Allocation, spec: WorkloadSpec) -> PodSpec:
         ready_path=spec.ready_path,
         secrets=spec.secrets,
         volumes=spec.volumes,
+        devices=spec.devices,
     )
 
 

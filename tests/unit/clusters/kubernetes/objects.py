@@ -120,6 +120,7 @@ def creations(draw: st.DrawFn) -> CreatePod:
         port=port,
         secrets=draw(st.sampled_from([(), (SecretUse(name="hf-token", env="HF_TOKEN"), SecretUse(name="key.pem"))])),
         volumes=tuple(draw(st.lists(volumes, max_size=3, unique_by=lambda volume: volume.path))),
+        devices=draw(st.sampled_from([(), (), ("mig-1g", "nic")])),
         ready_path=draw(st.sampled_from(["", "/v2/health/ready"])) if port else "",
     )
     return CreatePod(name=f"{workload}-1-{rank}", node="n1", spec=spec)

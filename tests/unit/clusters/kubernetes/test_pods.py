@@ -39,6 +39,7 @@ SPEC_FIELDS = {
     "nodeName",
     "schedulerName",
     "affinity",
+    "resourceClaims",
     "hostname",
     "subdomain",
     "terminationGracePeriodSeconds",
@@ -99,6 +100,7 @@ def test_a_pod_with_claims_may_be_bound_to_the_node_that_we_chose_and_to_no_othe
     document = pods.pod(action, SETTINGS)
     spec = document["spec"]
     claims = [one for one in spec["volumes"] if one.keys() & {"ephemeral", "persistentVolumeClaim"}]
+    claims += spec.get("resourceClaims", [])
     assert bool(claims) == ("nodeName" not in spec)
     if claims:
         ((term,),) = (

@@ -351,6 +351,7 @@ def test_who_fills_his_scratch_has_failed_by_his_own_doing_and_is_told_so():
 
 SAID = {
     "1 node(s) had volume node affinity conflict": "another zone or machine",
+    "1 node(s) didn't match PersistentVolume's node affinity": "another zone or machine",
     "pod has unbound immediate PersistentVolumeClaims": "its claim is not bound",
     "1 node(s) didn't find available persistent volumes to bind": "no volume fits its claim",
     'persistentvolumeclaim "ckpt" not found': "its claim is not there any more",
