@@ -62,8 +62,10 @@ def remove(store: Store, principal: Principal, name: str, *, now: int, request: 
         store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=kept))
     except Conflict as error:
         here = [row.name for row in store.secrets(tenant=principal.tenant)]
+        near = get_close_matches(name, here, n=1)
+        hint = f"did you mean {near[0]}?" if near else "list them with: mainstay secret list"
         msg = f"no such secret: {name}"
-        raise NotFound(msg, object_=name, hint=_nearest(name, here)) from error
+        raise NotFound(msg, object_=name, hint=hint) from error
     return Done(reply="", replayed=False)
 
 

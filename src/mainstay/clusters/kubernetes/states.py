@@ -253,6 +253,13 @@ def unplaced(pod: Pod) -> str:
     return _shown(f"{words}: {said.message}" if words else f"{said.reason}: {said.message}")
 
 
+def _copying(pod: Pod) -> str:
+    """That it does not run yet because much is on its way; empty if that is not so. Code alone is there in a moment."""
+    files = _status(pod, names.FILES)
+    waits = files is not None and files.state.running is not None
+    return "its files are copied from an object store" if waits and names.OBJECTS in pod.metadata.annotations else ""
+
+
 _OF_VOLUMES: Mapping[str, str] = MappingProxyType(
     {
         "PersistentVolume's node affinity": "its volume lies where this node cannot reach it (another zone or machine)",
@@ -310,7 +317,9 @@ def _starting(pod: Pod, main: ContainerStatus | None) -> PodState:
     pulls = waiting is not None and waiting.reason in PULL_REASONS | HOPELESS_REASONS
     node = _node(pod)
     seen = Seen.PULLING if pulls else Seen.STARTING if node else Seen.NOTHING
-    return PodState(name=pod.metadata.name, node=node, seen=seen, detail=hopeless(pod) or unplaced(pod))
+    return PodState(
+        name=pod.metadata.name, node=node, seen=seen, detail=hopeless(pod) or unplaced(pod) or _copying(pod)
+    )
 
 
 def _ended(pod: Pod, end: Terminated, *, forgotten: bool) -> PodState:

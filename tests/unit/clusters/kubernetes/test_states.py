@@ -374,3 +374,10 @@ def test_why_a_scheduler_does_not_bind_a_pod_of_ours_is_told_in_words(message: s
     assert told in state.detail
     shown = view(waits, system=names.short(SYSTEM))
     assert (shown.node, shown.hopeless) == ("n1", state.detail)
+
+
+def test_that_much_is_copied_before_the_start_is_told():
+    helper = {"name": names.FILES, "state": {"running": {"startedAt": STARTED}}}
+    waits = {"phase": "Pending", "initContainerStatuses": [helper]}
+    assert state_of(pod(status=waits, annotations={names.OBJECTS: "[]"})).detail != ""
+    assert state_of(pod(status=waits)).detail == ""
