@@ -15,7 +15,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SECRET_NAME, SECRET_NAME_RULE
 from mainstay.domain.workload import Phase, Workload, WorkloadSpec
 from mainstay.operations import secrets
-from mainstay.operations.infra import require_known
+from mainstay.operations.infra import require_known, require_one_home
 from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
 from mainstay.ports import Store
 
@@ -67,10 +67,11 @@ def submit(
     principal.require(Permission.SUBMIT)
     for job in jobs:
         check(job)
-    if any(job.spec.cluster or job.spec.secrets for job in jobs):
+    if any(job.spec.cluster or job.spec.secrets or job.spec.volumes for job in jobs):
         if done := replayed(store, principal, request):
             return done
         require_known(store, (job.spec.cluster for job in jobs))
+        require_one_home(store, (job.spec for job in jobs))
         secrets.require_known(store, principal.tenant, (use.name for job in jobs for use in job.spec.secrets))
     for last in (False,) * (MINT_ATTEMPTS - 1) + (True,):
         workloads = tuple(_new_workload(job, principal, draw) for job in jobs)
