@@ -69,6 +69,7 @@ VALUES_NOT_YET: Mapping[tuple[str, str], str] = MappingProxyType(
 
 _SECRET_IN_ENV = re.compile(r"\$\{\{\s*secrets\.(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]{0,62})\s*\}\}\Z")
 """As dstack and GitHub write it."""
+_PART_OF_ENV = re.compile(r"\$\{\{\s*secrets\.")
 
 
 def _as_text(value: Any) -> Any:
@@ -336,16 +337,20 @@ class Job(JobPart):
     env: Annotated[dict[str, str], BeforeValidator(_env)] = Field(
         default_factory=dict, validation_alias=AliasChoices("env", "envs"), description="a map, or a list of NAME=VALUE"
     )
-    secrets: Annotated[list[SecretUse], BeforeValidator(_secrets), Field(max_length=100)] = Field(
+    secrets: Annotated[
+        list[SecretUse],
+        BeforeValidator(_secrets, json_schema_input_type=list[str | SecretUse] | dict[str, str]),
+        Field(max_length=100),
+    ] = Field(
         default_factory=list,
         description="secrets by name: files in `$MAINSTAY_SECRETS_DIR`, and variables where `env` names one",
     )
     files: Annotated[dict[str, str], Field(max_length=200)] = Field(
         default_factory=dict, description="small files beside the code: path to content"
     )
-    volumes: Annotated[list[Volume], BeforeValidator(_volumes), Field(max_length=20)] = Field(
-        default_factory=list, description="places for files: scratch, and claims that outlive the run"
-    )
+    volumes: Annotated[
+        list[Volume], BeforeValidator(_volumes, json_schema_input_type=list[str | Volume]), Field(max_length=20)
+    ] = Field(default_factory=list, description="places for files: scratch, and claims that outlive the run")
     devices: Annotated[list[Annotated[str, Field(pattern=CLAIM_NAME, min_length=1)]], Field(max_length=20)] = Field(
         default_factory=list,
         description="ResourceClaimTemplates of its namespace, on Kubernetes clusters that hand out devices by claims",
@@ -380,6 +385,15 @@ class Job(JobPart):
                     document[field] = kept
                     document["secrets"] = [*_listed(_secrets(document.get("secrets"))), *asked]
         return document
+
+    @field_validator("env")
+    @classmethod
+    def _whole_secrets(cls, env: dict[str, str]) -> dict[str, str]:
+        for name, value in env.items():
+            if _PART_OF_ENV.search(value):
+                msg = f"in the variable {name} a secret does not stand alone; put the value together in `setup`"
+                raise ValueError(msg)
+        return env
 
     @field_validator("files")
     @classmethod

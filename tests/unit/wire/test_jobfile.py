@@ -226,6 +226,7 @@ def test_a_folder_in_files_is_the_workdir_as_peers_mean_it():
         ("secrets: [{name: a, evn: A}]", "secrets.0.evn: there is no such field; did you mean `env`?"),
         ("env: {A: x}\nsecrets: [{name: a, env: A}]", "the variable A is given twice"),
         ("secrets: [{name: a, env: A}, {name: b, env: A}]", "the variable A is given twice"),
+        ("env: {URL: 'https://u:${{ secrets.a }}@h'}", "env: in the variable URL a secret does not stand alone"),
         ("files: {../a: x}", "files: '../a' is not a path beside the code"),
         ("files: {/etc/passwd: x}", "is not a path beside the code"),
         ("files: {'a//b': x}", "is not a path beside the code"),
