@@ -186,3 +186,10 @@ async def test_a_store_that_does_not_open_is_told_in_words(bucket: Objects, tmp_
     said = await refusal(rig, "p", volumes=absent, secrets=STORE)
     assert "files of an object store could not be copied: s3://bucket/absent" in said
     await rig.close()
+
+
+async def test_what_this_machine_has_not_is_refused_in_words(tmp_path: Path) -> None:
+    rig = local_rig(tmp_path)
+    assert "hands out no devices by claims: mig-1g" in await refusal(rig, "p", devices=("mig-1g",))
+    assert "nothing can be mounted at /data" in await refusal(rig, "q", volumes=(Volume(path="/data"),))
+    await rig.close()

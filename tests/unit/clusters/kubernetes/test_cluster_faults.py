@@ -13,6 +13,7 @@ import pytest
 
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.kubernetes import names, picture
+from mainstay.clusters.kubernetes.claims import ensure
 from mainstay.clusters.kubernetes.cluster import KubernetesCluster
 from mainstay.clusters.kubernetes.errors import Forbidden, Unreachable
 from mainstay.clusters.kubernetes.settings import Settings
@@ -443,3 +444,15 @@ async def test_a_pod_that_is_stopped_while_it_waits_for_its_claim_never_started(
     state = await bed.state()
     assert (state.seen, state.end, state.started_at) == (Seen.ENDED, End.NEVER_STARTED, 0)
     assert claims(bed) == ["ckpt"]
+
+
+async def test_a_claim_in_a_project_of_several_namespaces_is_refused_in_words(bed):
+    async def make_namespace() -> None:
+        raise AssertionError
+
+    spread = Settings(system=SYSTEM, namespaces_per_project=4)
+    with pytest.raises(Invalid, match="a project has 4 of them in this cluster"):
+        await ensure(bed.server, creation(volumes=(CKPT,)), spread, namespace=HOME, make_namespace=make_namespace)
+    scratch = (Volume(path="/tmp2", size_bytes=1),)
+    await ensure(bed.server, creation(volumes=scratch), spread, namespace=HOME, make_namespace=make_namespace)
+    assert claims(bed) == []
