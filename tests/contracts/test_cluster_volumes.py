@@ -179,6 +179,20 @@ async def test_files_of_an_object_store_are_there_before_the_start_and_what_is_l
     await rig.close()
 
 
+async def test_what_is_left_goes_back_also_where_the_run_has_removed_its_output(
+    bucket: Objects, tmp_path: Path
+) -> None:
+    rig = local_rig(tmp_path)
+    rig.drawer.values["store"] = bucket.access()
+    volumes = (Volume(path="results", target="s3://bucket/results/8", secret="store"),)
+    script = 'echo one > results/a.txt && rm -r "$MAINSTAY_OUTPUT_DIR"'
+    await rig.create("p", Program(), argv=("/bin/sh", "-c", script), volumes=volumes, secrets=STORE)
+    assert (await rig.seen("p", Seen.ENDED)).exit_code == 0
+    assert await rig.output("p") == {}
+    assert bucket.content("results/8") == {"results/8/a.txt": b"one\n"}
+    await rig.close()
+
+
 async def test_a_store_that_does_not_open_is_told_in_words(bucket: Objects, tmp_path: Path) -> None:
     rig = local_rig(tmp_path)
     rig.drawer.values["store"] = bucket.access()

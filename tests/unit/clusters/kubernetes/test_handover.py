@@ -207,6 +207,20 @@ async def test_what_is_to_be_copied_goes_in_as_one_line_with_what_opens_it(direc
     assert json.loads(bytes(process.received)) == {"copies": [copy]}
 
 
+async def test_what_opens_many_stores_goes_in_by_frames_of_a_size_that_any_proxy_takes():
+    class Framed(Process):
+        async def send(self, data: bytes) -> None:
+            assert len(data) <= handover.CHUNK_BYTES
+            await super().send(data)
+
+    process = Framed()
+    large = (Handed(use=SecretUse(name="store", file=False), value=b"A" * 65_536),)
+    objects = json.dumps([[f"/data{number}", "s3://bucket/in", "", "store"] for number in range(20)])
+    server = Server(ManualClock(), processes=deque([process]))
+    await handover.transfer(server, "in", objects, large, namespace="ns", pod="p")  # type: ignore[arg-type]
+    assert len(json.loads(bytes(process.received))["copies"]) == 20
+
+
 async def test_where_nothing_is_to_be_copied_nobody_is_asked():
     await handover.transfer(None, "in", "", (), namespace="ns", pod="p")  # type: ignore[arg-type]
     await handover.hand_in(None, HANDED[:1], namespace="ns", pod="p")  # type: ignore[arg-type]
