@@ -68,7 +68,7 @@ def test_a_job_without_its_secret_is_refused_with_the_nearest_name(up: Platform,
     (tmp_path / "job.yaml").write_text(json.dumps(job))
     done = up.mainstay("apply", "-y", "-f", str(tmp_path / "job.yaml"))
     assert done.returncode == 3
-    assert "there is no secret 'hf-tokn'" in done.stderr
+    assert "job.yaml:1:17: secrets: there is no secret 'hf-tokn'" in done.stderr
     assert "did you mean hf-token?" in done.stderr
 
 

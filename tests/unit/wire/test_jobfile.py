@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mainstay.wire.job import NOT_YET, VALUES_NOT_YET, Job
-from mainstay.wire.jobfile import SIZE_MAX, Fault, JobFileError, name_of, parse, read
+from mainstay.wire.jobfile import SIZE_MAX, Fault, JobFileError, name_of, parse, place_of, read
 
 
 def job(text: str, name: str = "folder") -> Job:
@@ -211,6 +211,16 @@ def test_volumes_are_claims_with_a_name_and_scratch_without_one():
         ("sets", "/data", "", True),
         ("new", "new", "1Ti", False),
     ]
+
+
+@pytest.mark.parametrize(
+    ("field", "place"),
+    [("secrets", (3, 1)), ("env", (2, 1)), ("env.A", (2, 1)), ("resources.gpu", None), ("", None), ("t-1", None)],
+)
+def test_a_field_that_the_platform_refuses_is_found_again(tmp_path: Path, field: str, place: tuple[int, int] | None):
+    (tmp_path / "job.yaml").write_text("run: echo\nenvs: {A: x}\nsecrets: [a]\n")
+    assert place_of(tmp_path / "job.yaml", field) == place
+    assert place_of(tmp_path / "gone.yaml", field) is None
 
 
 def test_a_folder_in_files_is_the_workdir_as_peers_mean_it():
