@@ -69,7 +69,8 @@ async def transfer(
 ) -> None:
     """Have a pod copy files `in` from object stores or `out` to them (`mainstay.transfer`): they take no way through us.
 
-    The credentials go in as the command's input and are kept nowhere. Raises Invalid with the words of the store.
+    The credentials go in as the command's input and are kept nowhere. Raises Invalid with the words of the store; Unavailable if
+    what is to go out has to wait for a store that does not answer: it is nowhere else.
     """
     access = {one.use.name: one.value.decode(errors="replace") for one in handed}
     which = {"in": 1, "out": 2}[direction]
@@ -97,6 +98,8 @@ async def transfer(
             else ""
         )
         msg = f"files of an object store could not be copied: {why}"
+        if direction == "out" and process.exit_status == os.EX_TEMPFAIL:
+            raise Unavailable(msg, object_=pod)
         raise Invalid(msg, object_=pod, hint=hint)
 
 

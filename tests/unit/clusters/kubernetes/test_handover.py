@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections import deque
 from collections.abc import AsyncIterator
@@ -235,6 +236,13 @@ async def test_a_copy_that_fails_is_told_in_the_words_of_the_store(complaint: by
     assert complaint.decode() in refused.value.message
     assert hint in refused.value.hint
     assert "canary" not in refused.value.message
+
+
+async def test_what_is_left_waits_for_a_store_that_does_not_answer_and_a_start_does_not():
+    with pytest.raises(Unavailable, match="no answer"):
+        await transfer(says(b"", code=os.EX_TEMPFAIL, complaint=b"s3://bucket/out: no answer"), "out")
+    with pytest.raises(Invalid, match="no answer"):
+        await transfer(says(b"", code=os.EX_TEMPFAIL, complaint=b"s3://bucket/in: no answer"), "in")
 
 
 async def test_secrets_arrive_as_files_that_only_their_user_reads():
