@@ -12,11 +12,12 @@ from mainstay.api import convert
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit
 from mainstay.api.routes import Caller, Routes, done, json_response
 from mainstay.domain.capacity import Node
-from mainstay.domain.fleet import ClusterRecord, Stay
+from mainstay.domain.fleet import ClusterFacts, ClusterRecord, Stay
+from mainstay.operations import agents
 from mainstay.operations import clusters as operations
 from mainstay.operations.principal import Permission
 from mainstay.wire.requests import ClusterRequest
-from mainstay.wire.views import ClusterView, Page
+from mainstay.wire.views import AgentTokenView, ClusterView, Page
 
 routes = Routes("clusters")
 _CLUSTERS = TypeAdapter(Page[ClusterView])
@@ -24,16 +25,39 @@ _CLUSTERS = TypeAdapter(Page[ClusterView])
 
 @routes.add("POST", "/v1/clusters", needs=Permission.MANAGE, answers=ClusterView, status=201, keyed=True)
 async def add_cluster(call: Caller, body: ClusterRequest) -> Response:
-    """Try the credentials and add the cluster. One that is there takes new settings and credentials."""
-    result = await operations.add(
-        call.services,
-        call.principal,
-        convert.cluster_wish(body),
-        request=call.key,
-        reply=lambda cluster, facts: convert.cluster_view(cluster, warnings=facts.warnings).model_dump_json(),
-    )
+    """Try the credentials and add the cluster. One that is there takes new settings and credentials.
+
+    For an `agent`, its token is in the answer, and never again: a repetition with the same key shows none.
+    """
+    token, digest = agents.new_token() if body.agent else ("", "")
+    tokens: list[str] = []
+
+    def reply(cluster: ClusterRecord, facts: ClusterFacts) -> str:
+        if token and cluster.settings.agent_token == digest:
+            tokens.append(token)
+        return convert.cluster_view(cluster, warnings=facts.warnings).model_dump_json()
+
+    wish = convert.cluster_wish(body, agent_token=digest)
+    result = await operations.add(call.services, call.principal, wish, request=call.key, reply=reply)
     call.services.pulse.beat()
+    if tokens and not result.replayed:
+        # What is kept for a repetition must not hold it: only its SHA-256 may be stored.
+        view = ClusterView.model_validate_json(result.reply).model_copy(update={"token": tokens[0]})
+        return json_response(view.model_dump_json(), status=201)
     return done(result, status=201)
+
+
+@routes.add(
+    "POST", "/v1/clusters/{name}/token", needs=Permission.MANAGE, answers=AgentTokenView, status=201, keyed=True
+)
+async def renew_agent_token(call: Caller, name: str) -> Response:
+    """Make a new token for the agent of a cluster. The one before it ends at once. A repetition with the same key shows none."""
+    services = call.services
+    token = await services.offload(
+        agents.renew_token, services.store, call.principal, name, now=services.clock.now(), request=call.key
+    )
+    services.pulse.beat()
+    return json_response(AgentTokenView(cluster=name, token=token).model_dump_json(), status=201)
 
 
 @routes.add("GET", "/v1/clusters", needs=Permission.MANAGE, answers=Page[ClusterView])

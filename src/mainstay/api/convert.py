@@ -235,8 +235,8 @@ def node_view(node: Node, *, cluster_state: str = "ready") -> views.NodeView:
     )
 
 
-def cluster_wish(request: requests.ClusterRequest) -> ClusterWish:
-    """Raises Invalid for a quantity that cannot be read."""
+def cluster_wish(request: requests.ClusterRequest, *, agent_token: str = "") -> ClusterWish:
+    """`agent_token`: what is kept of one. Raises Invalid for a quantity that cannot be read."""
     settings = ClusterSettings(
         context=request.context,
         in_cluster=request.in_cluster,
@@ -247,13 +247,20 @@ def cluster_wish(request: requests.ClusterRequest) -> ClusterWish:
             NodeGroup(count=group.count, capacity=resources(cpu=group.cpu, memory=group.memory, gpu=group.gpu))
             for group in request.simulated
         ),
+        agent_token=agent_token,
     )
     return ClusterWish(
         name=request.name,
-        kind=ClusterKind.SIMULATED if request.simulated else ClusterKind.KUBERNETES,
+        kind=_cluster_kind(request),
         settings=settings,
         credentials=Credentials(kubeconfig=request.kubeconfig),
     )
+
+
+def _cluster_kind(request: requests.ClusterRequest) -> ClusterKind:
+    if request.agent:
+        return ClusterKind.AGENT
+    return ClusterKind.SIMULATED if request.simulated else ClusterKind.KUBERNETES
 
 
 def cluster_view(

@@ -24,13 +24,16 @@ class Permission(StrEnum):
     """Running commands in pods and reaching their ports: more than reading, since files and secrets of a run lie open to it."""
     MANAGE = "manage"
     """What belongs to the whole platform: its clusters."""
+    CARRY = "carry"
+    """Carry one cluster, as its agent does; nothing that people may."""
 
 
 ROLES: Mapping[str, frozenset[Permission]] = MappingProxyType(
     {
         "viewer": frozenset({Permission.READ}),
-        "user": frozenset(Permission) - {Permission.MANAGE},
-        "admin": frozenset(Permission),
+        "user": frozenset(Permission) - {Permission.MANAGE, Permission.CARRY},
+        "admin": frozenset(Permission) - {Permission.CARRY},
+        "agent": frozenset({Permission.CARRY}),
     }
 )
 
@@ -42,6 +45,8 @@ class Principal:
     name: str
     tenant: str
     role: str
+    cluster: str = ""
+    """The only one that it may carry: of an agent."""
 
     def require(self, permission: Permission) -> None:
         """Raises Forbidden unless the role of the caller includes `permission`."""

@@ -19,10 +19,13 @@ from mainstay.domain.plan import (
     DrainCluster,
     DropCandidate,
     EnterPod,
+    IdentifyCluster,
     MoveEndpoint,
     ObserveCluster,
     ObserveNodes,
     ObservePod,
+    OfCluster,
+    RecordDenial,
     RecordUsage,
     RegisterModel,
     RemoveCluster,
@@ -83,6 +86,8 @@ class Needs:
             if isinstance(guard, CapacityLeft):
                 self.nodes.add(int(guard.node_key))
                 self.clusters = True
+            elif isinstance(guard, OfCluster):
+                self.allocations.add(int(guard.allocation_key))
             elif guard.kind == "workload":
                 self.workloads.add(int(guard.key))
             elif guard.kind == "allocation":
@@ -121,8 +126,10 @@ class Needs:
                 self.nodes_of.add(cluster)
                 self.open_pods_of.add(cluster)
                 self.clusters = True
-            case DrainCluster() | ResumeCluster() | ObserveCluster():
+            case DrainCluster() | ResumeCluster() | ObserveCluster() | IdentifyCluster():
                 self.clusters = True
+            case RecordDenial():
+                pass
             case SetPrice():
                 self.prices = True
             case RegisterModel(tenant=tenant, model=model):

@@ -28,8 +28,12 @@ _MINOR = re.compile(r"\d+")
 class KubernetesConnector:
     """Implements `ports.Connector`."""
 
-    def __init__(self, artifacts: Artifacts, clock: Clock, *, system: str) -> None:
-        """`system` is the identity of this platform: what it makes in a cluster carries its mark."""
+    def __init__(self, artifacts: Artifacts, clock: Clock, *, system: str, kubeconfig: Path | None = None) -> None:
+        """`system` is the identity of this platform: what it makes in a cluster carries its mark.
+
+        `kubeconfig` is our own one, where it is not at its usual place.
+        """
+        self._kubeconfig = kubeconfig
         self._artifacts = artifacts
         self._clock = clock
         self._system = system
@@ -78,8 +82,8 @@ class KubernetesConnector:
             return Fixed(registered(credentials.kubeconfig, context=settings.context))
         if settings.in_cluster:
             return local.in_cluster(clock=self._clock)
-        path = Path(os.environ.get("KUBECONFIG", "").partition(os.pathsep)[0] or "~/.kube/config")
-        return local.kubeconfig(path, clock=self._clock, context=settings.context)
+        usual = Path(os.environ.get("KUBECONFIG", "").partition(os.pathsep)[0] or "~/.kube/config")
+        return local.kubeconfig(self._kubeconfig or usual, clock=self._clock, context=settings.context)
 
 
 async def _missing(api: KubeApi) -> tuple[str, ...]:

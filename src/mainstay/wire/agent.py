@@ -1,0 +1,356 @@
+"""What an agent and its control plane say to each other. Not public: both ends are mainstay, of neighbouring versions.
+
+Whoever reads tolerates fields that it does not know, and every field that is added has a default. A change that the other end
+must understand raises `PROTOCOL`. The control plane is upgraded first: it speaks the newest version and the one before it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+PROTOCOL: Final = 1
+PROTOCOL_OLDEST: Final = 1
+"""The control plane still speaks with agents of this version."""
+PROTOCOL_HEADER: Final = "Mainstay-Agent-Protocol"
+TOKEN_PREFIX: Final = "msa_"  # noqa: S105 what every token of an agent begins with
+PATHS: Final = "/v1/agent/"
+LINE_PATH: Final = "/v1/agent/line"
+LINE_PROTOCOL: Final = "mainstay.agent.v1"
+
+
+TEXT_MAX: Final = 8_000
+"""Characters of a text that an agent reports; it cuts what is longer."""
+
+Text = Annotated[str, msgspec.Meta(max_length=TEXT_MAX)]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all messages."""
+
+
+class Amount(Message, frozen=True):
+    """Resources, in the units of the platform."""
+
+    cpu_milli: int = 0
+    memory_bytes: int = 0
+    gpus: int = 0
+    gpu_model: str = ""
+
+
+class Hello(Message, frozen=True):
+    """An agent that has tried its cluster: who it is and what it found."""
+
+    version: str
+    """Of mainstay."""
+    identity: str
+    cluster_version: str = ""
+    server: str = ""
+    """Where the agent reaches the API server, to be shown."""
+    now: int = 0
+    """By its clock, UTC microseconds."""
+
+
+class ClusterSaid(Message, frozen=True):
+    """The cluster as it is on record: how the agent is to use it."""
+
+    name: str
+    system: str
+    """Identity of the platform."""
+    version: str = ""
+    """Of mainstay."""
+    identity: str = ""
+    """Which cluster it must be; empty until one was found."""
+    namespaces_per_project: int = 1
+    helper_image: str = ""
+    image: str = ""
+    now: int = 0
+    """By the clock of the control plane."""
+
+
+class LeaseAsked(Message, frozen=True):
+    """Take or renew the lease of the cluster."""
+
+    holder: str
+    seconds: float
+
+
+class LeaseSaid(Message, frozen=True):
+    """The epoch, or 0 and who leads."""
+
+    epoch: int = 0
+    held_by: str = ""
+
+
+class Specified(Message, frozen=True):
+    """What a workload is to run."""
+
+    kind: str
+    name: str
+    run: tuple[str, ...]
+    setup: str = ""
+    image: str = ""
+    env: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[tuple[str, str], ...] = ()
+    """(path, digest of the tree)."""
+    nodes: int = 1
+    choices: tuple[Amount, ...] = ()
+    cpu_limit_milli: int = 0
+    memory_limit_bytes: int = 0
+    infrastructure_max: int = 3
+    user_max: int = 0
+    backoff_seconds: int = 10
+    backoff_seconds_max: int = 360
+    always: bool = False
+    max_duration_seconds: int = 0
+    stop_grace_seconds: int = 30
+    port: bool = False
+    ready_path: str = ""
+    cluster: str = ""
+    guests: tuple[tuple[str, str, str], ...] = ()
+    """(namespace, name, UID)."""
+    restriction: str = ""
+
+
+class Slice(Message, frozen=True):
+    """An allocation of this cluster that is not closed."""
+
+    key: int
+    workload_key: int
+    workload: str
+    tenant: str
+    project: str
+    attempt: int
+    rank: int
+    node: str
+    resources: Amount
+    version: int
+    created_at: int
+    stop: bool = False
+    seen: int = 0
+    ready: bool = False
+    address: str = ""
+    started_at: int = 0
+    ended_at: int = 0
+    metered_until: int = 0
+    end: str = ""
+    exit_code: int | None = None
+    detail: str = ""
+    settled: bool = False
+
+
+class WantedSaid(Message, frozen=True):
+    """What has changed of the wanted side, up to a version. `whole`: it is all there is, and what is not here is not wanted."""
+
+    version: int
+    whole: bool = False
+    rows: tuple[Slice, ...] = ()
+    closed: tuple[int, ...] = ()
+    specifications: dict[int, Specified] = {}
+    """By the key of the workload, of all `rows`."""
+
+
+class PodSaid(Message, frozen=True):
+    """What a cluster reports of one pod."""
+
+    name: Text
+    node: Text
+    seen: int
+    started_at: int = 0
+    ended_at: int = 0
+    end: Text = ""
+    exit_code: int | None = None
+    detail: Text = ""
+    address: Text = ""
+    ready: bool = False
+    forgotten: bool = False
+
+
+class NodeSaid(Message, frozen=True):
+    """A node as its cluster reports it."""
+
+    name: Text
+    capacity: Amount
+    ready: bool = False
+    admits: tuple[Text, ...] = ()
+
+
+class Why(Message, frozen=True):
+    """A reason: a code, what it is about, and the figures."""
+
+    code: Text
+    object: Text = ""
+    numbers: dict[Text, int | float | Text] = {}
+
+
+class Observed(Message, frozen=True, tag="observe_pod"):
+    """An observation of a pod. `version` is that of the allocation as it was read; 0: no guard."""
+
+    allocation_key: int
+    state: PodSaid
+    reason: Why
+    output: str = ""
+    version: int = 0
+
+
+class Closed(Message, frozen=True, tag="close_pod"):
+    """The cluster has forgotten a pod."""
+
+    allocation_key: int
+    reason: Why
+    version: int = 0
+
+
+class NodesObserved(Message, frozen=True, tag="observe_nodes"):
+    """All nodes of the cluster."""
+
+    nodes: tuple[NodeSaid, ...]
+    reason: Why
+    at: int = 0
+
+
+class ContactObserved(Message, frozen=True, tag="observe_cluster"):
+    """Whether the cluster answers its agent."""
+
+    seen: str
+    reason: Why
+
+
+Act = Observed | Closed | NodesObserved | ContactObserved
+"""All that an effect loop commits: nothing else can even be said."""
+
+
+class PlanSaid(Message, frozen=True):
+    """Actions to commit under an epoch."""
+
+    epoch: int
+    actions: tuple[Act, ...]
+
+
+class Tagged(msgspec.Struct, frozen=True):
+    """An action of which only the name is read."""
+
+    type: str = ""
+
+
+class PlanNamed(msgspec.Struct, frozen=True):
+    """A plan of which only the names of the actions are read: to tell what is not allowed from what is malformed."""
+
+    actions: tuple[Tagged, ...] = ()
+
+
+class RefusedSaid(Message, frozen=True):
+    """An action that was not applied, and why."""
+
+    index: int
+    reason: Why
+
+
+class CommitSaid(Message, frozen=True):
+    """What became of a plan."""
+
+    version: int
+    applied: int
+    refused: tuple[RefusedSaid, ...] = ()
+
+
+class DigestsAsked(Message, frozen=True):
+    """Which of these blobs are to be sent?"""
+
+    digests: tuple[str, ...]
+
+
+class DigestsSaid(Message, frozen=True):
+    """These are."""
+
+    missing: tuple[str, ...] = ()
+
+
+class TreeSaid(Message, frozen=True):
+    """A tree by its manifest."""
+
+    manifest: str
+
+
+class TreeStored(Message, frozen=True):
+    """A tree is stored, or these of its blobs are missing."""
+
+    digest: str
+    missing: tuple[str, ...] = ()
+
+
+class SlotFilled(Message, frozen=True):
+    """Make a tree the content of a slot."""
+
+    slot: str
+    attempt: int
+    tree: str
+
+
+class SlotSaid(Message, frozen=True):
+    """What a slot holds."""
+
+    attempt: int
+    tree: str
+
+
+class ReadLog(Message, frozen=True, tag="read_log"):
+    """A piece of the log of a pod."""
+
+    pod: str
+    offset: int
+    limit: int
+
+
+Question = ReadLog
+"""What the control plane asks over the line of an agent. More will follow: whoever does not know one answers `Failed`."""
+
+
+class LogSaid(Message, frozen=True, tag="log"):
+    """The piece; its bytes follow the header."""
+
+    next_offset: int
+    dropped: int = 0
+    ended: bool = False
+
+
+class Failed(Message, frozen=True, tag="failed"):
+    """An error under its stable code."""
+
+    code: str
+    message: str
+    object: str = ""
+    hint: str = ""
+    numbers: dict[str, int | float | str] = {}
+
+
+class Numbered(Message, frozen=True):
+    """A question of which only the number is read: it may be one that this version does not know."""
+
+    id: int
+
+
+class Asked(Message, frozen=True):
+    """A question with its number, by which the answer finds back."""
+
+    id: int
+    what: Question
+
+
+class Answered(Message, frozen=True):
+    """The answer to a question."""
+
+    id: int
+    what: LogSaid | Failed
+
+
+def frame(header: bytes, data: bytes = b"") -> bytes:
+    """A message of the line: the length of the header in four bytes, the header as JSON, then bytes as they are."""
+    return len(header).to_bytes(4, "big") + header + data
+
+
+def parts(message: bytes) -> tuple[bytes, bytes]:
+    """Inverse of `frame`: header and data. Of what is no frame, the header is empty."""
+    end = 4 + int.from_bytes(message[:4], "big")
+    return message[4:end], message[end:]

@@ -1,0 +1,106 @@
+"""Files to and from an agent, over the routes of a control plane."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mainstay.domain.artifact import Entry, Tree
+from mainstay.domain.errors import Fenced, Forbidden, Invalid, NotFound, NotYet, Unavailable
+from tests.agents import World, content_of, world
+
+LARGE = 12 << 20
+
+
+@pytest.fixture
+async def carried(tmp_path: Path) -> AsyncIterator[World]:
+    with world(tmp_path, runs_for=1_000) as made:
+        await made.agent.greet()
+        await made.turns(2)
+        work = made.plane.scene.submit(cluster="edge", id="train")
+        await made.turns(4)
+        assert made.plane.store.allocations(work.key)
+        yield made
+        await made.close()
+
+
+async def chunks(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), 1 << 20):
+        yield content[start : start + (1 << 20)]
+
+
+def digest_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def tree_of(content: bytes) -> Tree:
+    return Tree(entries=(Entry(path="a/model.bin", size=len(content), digest=digest_of(content), executable=True),))
+
+
+async def test_a_large_file_goes_into_a_slot_and_comes_back(carried: World) -> None:
+    artifacts, content = carried.agent.artifacts, b"0123456789abcdef" * (LARGE // 16)
+    digest, tree = digest_of(content), tree_of(content)
+    assert await artifacts.missing([digest, digest]) == (digest,)
+    with pytest.raises(NotYet) as raised:
+        await artifacts.put_tree(tree)
+    assert raised.value.numbers["missing"] == digest
+    assert await artifacts.put(digest, chunks(content)) == LARGE
+    assert await artifacts.missing([digest]) == ()
+    assert await artifacts.put_tree(tree) == tree.digest
+    slot = "log-edge/train-1-0"
+    await artifacts.commit(slot, attempt=1, tree=tree.digest)
+    assert await artifacts.head(slot) == (1, tree.digest)
+    assert await artifacts.tree(tree.digest) == tree
+    assert await content_of(artifacts.get(digest)) == content
+
+
+async def test_content_that_is_another_is_not_kept(carried: World) -> None:
+    artifacts = carried.agent.artifacts
+    with pytest.raises(Invalid):
+        await artifacts.put(digest_of(b"right"), chunks(b"wrong"))
+    assert await artifacts.missing([digest_of(b"right")]) == (digest_of(b"right"),)
+
+
+async def test_what_was_never_filled_is_not_found_and_what_is_of_others_is_forbidden(carried: World) -> None:
+    artifacts = carried.agent.artifacts
+    with pytest.raises(NotFound):
+        await artifacts.head("log-edge/train-1-0")
+    for asked in (artifacts.head("log-west/x-1-0"), artifacts.tree("0" * 64), content_of(artifacts.get("0" * 64))):
+        with pytest.raises(Forbidden):
+            await asked
+
+
+async def test_an_older_attempt_is_fenced_at_the_other_end(carried: World) -> None:
+    artifacts, tree = carried.agent.artifacts, tree_of(b"x")
+    await artifacts.put(digest_of(b"x"), chunks(b"x"))
+    await artifacts.put_tree(tree)
+    await carried.plane.services.artifacts.commit("train/output", attempt=2, tree=tree.digest)
+    with pytest.raises(Fenced):
+        await artifacts.commit("train/output", attempt=1, tree=tree.digest)
+
+
+async def test_after_a_restart_of_the_control_plane_what_is_not_known_to_be_sent_is_sent_again(carried: World) -> None:
+    artifacts, tree = carried.agent.artifacts, tree_of(b"x")
+    await artifacts.put(digest_of(b"x"), chunks(b"x"))
+    await carried.restart_plane()
+    with pytest.raises(NotYet):
+        await artifacts.put_tree(tree)
+    await artifacts.put(digest_of(b"x"), chunks(b"x"))
+    await artifacts.put_tree(tree)
+    await carried.restart_plane()
+    with pytest.raises(NotYet):
+        await artifacts.commit("train/output", attempt=1, tree=tree.digest)
+
+
+async def test_a_stream_that_breaks_leaves_nothing_behind(carried: World) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"half"
+        msg = "the disk failed"
+        raise OSError(msg)
+
+    with pytest.raises((OSError, Unavailable)):
+        await carried.agent.artifacts.put(digest_of(b"whole"), broken())
+    assert await carried.agent.artifacts.missing([digest_of(b"whole")]) == (digest_of(b"whole"),)
