@@ -6,23 +6,27 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from socket import socket
 from typing import Any
 from unittest.mock import patch
 
 import httpx2
+import uvicorn
 from fastapi import FastAPI
 
 from mainstay.agent.artifacts import RemoteArtifacts
 from mainstay.agent.connection import Connection, Way
+from mainstay.agent.line import Answering
 from mainstay.agent.store import RemoteStore
 from mainstay.api.app import create_api
 from mainstay.clusters.simulated import Behaviour, Machines, SimulatedCluster
 from mainstay.control.fleet import Fleet
 from mainstay.control.loop import Loop
 from mainstay.control.member import Member
+from mainstay.control.remote import RemoteCluster
 from mainstay.decide import lifecycle, metering, schedule
 from mainstay.domain.allocation import CreatePod
 from mainstay.domain.capacity import NodeState
@@ -35,10 +39,13 @@ from mainstay.operations.agents import Agents
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.services import Services
+from mainstay.ports import Cluster
 from mainstay.simulation.files import MemoryArtifacts
 from mainstay.store import SqlStore
 from mainstay.wire import agent as wire
+from mainstay.wire.sockets import MESSAGE_BYTES_MAX
 from tests.clock import ManualClock
+from tests.clusters import Rig
 from tests.stores import WHY, Scene
 from tests.unit.web.site import services_of
 
@@ -312,6 +319,50 @@ def machines_of(clock: Any, *, runs_for: float = 20.0, name: str = "edge") -> Ma
 
     nodes = (NodeState(name=f"{name}-1", capacity=NODE, ready=True),)
     return Machines(clock, nodes, behaviour=behaviour)
+
+
+class Carried:
+    """A cluster that is acted on where it is, and looked into over the line of its agent."""
+
+    def __init__(self, beside: Cluster, remote: RemoteCluster) -> None:
+        self.name, self.acts_at_once = beside.name, beside.acts_at_once
+        self.observe, self.act, self.outputs, self.close = beside.observe, beside.act, beside.outputs, beside.close
+        self.read_log, self.connect, self.exec = remote.read_log, remote.connect, remote.exec
+
+
+@asynccontextmanager
+async def behind_agent(rig: Rig, folder: Path) -> AsyncIterator[Rig]:
+    """The same cluster, with a real line to it: two sockets, an agent and a control plane."""
+    (folder / "control-plane").mkdir()
+    with control_plane(folder / "control-plane") as plane, socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = QuietServer(uvicorn.Config(plane.app, log_config=None, ws="wsproto", ws_max_size=MESSAGE_BYTES_MAX))
+        token, clusters = plane.add(), {"edge": rig.cluster}
+        way = Way(url=f"http://127.0.0.1:{listener.getsockname()[1]}", token=lambda: token)
+        lines = plane.services.agents.lines
+        tasks = [
+            asyncio.create_task(server.serve(sockets=[listener])),
+            asyncio.create_task(Answering(way, clusters, cluster="edge").hold()),
+        ]
+        while not lines._open:
+            await asyncio.sleep(0.01)
+
+        def carried(beside: Cluster) -> Carried:
+            clusters["edge"] = beside
+            return Carried(beside, RemoteCluster("edge", lines))
+
+        yield replace(rig, cluster=carried(rig.cluster), remake=lambda: carried(rig.remake()))
+        tasks[1].cancel()
+        server.should_exit = True
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class QuietServer(uvicorn.Server):
+    """Leaves signals to the tests."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 async def content_of(parts: AsyncIterator[bytes]) -> bytes:

@@ -5,13 +5,14 @@ Not listed in the description of the API: the messages are those of `wire/agent.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, TypeVar
 
 import structlog
-from fastapi import Query, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi import Query, Request, Response, WebSocket
 from fastapi.responses import StreamingResponse
 from starlette.requests import HTTPConnection
 
@@ -19,6 +20,7 @@ from mainstay import __version__
 from mainstay.agent import convert
 from mainstay.api.denials import note_denial
 from mainstay.api.routes import Call, Caller, Routes
+from mainstay.api.sockets import GONE
 from mainstay.api.trees import BYTES, Digest, Sent, after
 from mainstay.domain.artifact import Tree
 from mainstay.domain.errors import Denied, Forbidden, Invalid
@@ -235,39 +237,42 @@ async def hold_line(call: Caller, socket: WebSocket) -> None:
     _require_protocol(socket)
     await socket.accept(wire.LINE_PROTOCOL)
     lines, cluster = call.services.agents.lines, call.principal.cluster
-    line = Line(_sending(socket), _ending(socket))
-    lines.opened(cluster, line)
+    line = Line(cluster, _sending(socket))
+    tasks = asyncio.create_task(_hear(socket, line)), asyncio.create_task(line.watch())
+    lines.opened(cluster, line, tasks[0].cancel)
     try:
-        while True:
-            message = await socket.receive()
-            if message["type"] == "websocket.disconnect":
-                return
-            header, data = wire.parts(message.get("bytes") or b"")
-            line.answered(convert.decoded(header, wire.Numbered).id, (header, data))
-    except Invalid as error:
-        log.warning("line_garbled", cluster=cluster, reason=error.message)
-        await line.hang_up()
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         lines.ended(cluster, line)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(*GONE):
+            await socket.close()
+
+
+async def _hear(socket: WebSocket, line: Line) -> None:
+    """Until the agent leaves, or says what is no answer."""
+    while True:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        try:
+            line.heard(message.get("bytes") or b"")
+        except Invalid as error:
+            log.warning("line_garbled", cluster=socket.state.principal.cluster, reason=error.message)
+            return
 
 
 def _sending(socket: WebSocket) -> Callable[[bytes], Awaitable[None]]:
     async def send(data: bytes) -> None:
         try:
             await socket.send_bytes(data)
-        except (WebSocketDisconnect, RuntimeError) as error:
+        except GONE as error:
             msg = "the line broke"
             raise ConnectionError(msg) from error
 
     return send
-
-
-def _ending(socket: WebSocket) -> Callable[[], Awaitable[None]]:
-    async def end() -> None:
-        with contextlib.suppress(WebSocketDisconnect, RuntimeError):
-            await socket.close()
-
-    return end
 
 
 async def _body(request: Request, kind: type[M]) -> M:

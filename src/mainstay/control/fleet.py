@@ -14,10 +14,10 @@ from typing import TypeAlias
 
 import structlog
 
+from mainstay.control.listener import Listener
 from mainstay.control.loop import Due, Loop
 from mainstay.control.lost import LostCluster
 from mainstay.control.member import Member
-from mainstay.control.remote import Listener
 from mainstay.domain.errors import Denied
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, Stay
 from mainstay.operations.services import Services

@@ -1,36 +1,19 @@
-"""A cluster that an agent carries, as the control plane has it: asked over the line of its agent, and listened for.
-
-Its effect loop runs beside it. Here is only what must be here: whoever wants to read a log asks, and once the agent has
-not been heard for a while that goes on record.
-"""
+"""A cluster that an agent carries, as the control plane has it: the loop runs beside it, and the rest is asked over its line."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
-import structlog
-
-from mainstay.agent import convert
-from mainstay.control.loop import Due, Loop
 from mainstay.domain.allocation import PodAction
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import MainstayError, Unavailable
-from mainstay.domain.fleet import Contact
-from mainstay.domain.plan import ObserveCluster, Plan
-from mainstay.domain.reason import Code, Reason
-from mainstay.operations.agents import lease_of
-from mainstay.operations.lines import Lines
-from mainstay.operations.services import Services
-from mainstay.ports import Held
+from mainstay.operations.lines import Line, Lines
+from mainstay.ports import Channel, Process, Stream
 from mainstay.wire import agent as wire
 
-log = structlog.get_logger()
-
-SILENT_SECONDS = 40.0
-"""An agent renews its lease every three seconds: after so long it is cut off or gone, and not just restarted."""
-LISTEN_SECONDS = 2.0
-TAKEN_SECONDS = 2.0
-"""So long we hold the lease of a silent agent: time enough for one commit."""
+OPEN_SECONDS = 70.0
+"""No cluster waits longer than a minute for whoever is behind it (`ports.Cluster`)."""
 
 
 class RemoteCluster:
@@ -51,13 +34,9 @@ class RemoteCluster:
 
     async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
         """Asked of the agent. Raises Unavailable while it has no line to this replica, and whatever it raises there."""
-        header, data = await self._asked(wire.ReadLog(pod=pod, offset=offset, limit=limit))
-        said = convert.decoded(header, wire.Answered).what
-        match said:
-            case wire.LogSaid():
-                return LogChunk(data=data, next_offset=said.next_offset, dropped=said.dropped, ended=said.ended)
-            case wire.Failed():
-                raise convert.raised(said.code, said.message, object_=said.object, hint=said.hint, numbers=said.numbers)
+        asked = wire.ReadLog(pod=pod, offset=offset, limit=limit)
+        said, data = await self._lines.of(self.name).ask(asked, answer=wire.LogSaid)
+        return LogChunk(data=data, next_offset=said.next_offset, dropped=said.dropped, ended=said.ended)
 
     async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:  # noqa: ARG002
         """Its agent fetches them."""
@@ -66,70 +45,106 @@ class RemoteCluster:
             yield file
         raise self._beyond_reach()
 
+    @asynccontextmanager
+    async def connect(self, pod: str, port: int) -> AsyncIterator[Stream]:
+        """Through the agent."""
+        async with self._opened(wire.Connect(pod=pod, port=port)) as opened:
+            yield RemoteStream(opened)
+
+    @asynccontextmanager
+    async def exec(
+        self, pod: str, argv: Sequence[str], *, stdin: bool = False, tty: bool = False
+    ) -> AsyncIterator[Process]:
+        """Through the agent."""
+        async with self._opened(wire.Exec(pod=pod, argv=tuple(argv), stdin=stdin, tty=tty)) as opened:
+            yield RemoteProcess(opened)
+
     async def close(self) -> None:
         """End its lines: an agent whose token still holds calls again."""
-        await self._lines.hang_up(self.name)
+        self._lines.hang_up(self.name)
 
-    async def _asked(self, what: wire.Question) -> tuple[bytes, bytes]:
+    @asynccontextmanager
+    async def _opened(self, what: wire.Connect | wire.Exec) -> AsyncIterator[Opened]:
         line = self._lines.of(self.name)
-        if line is None:
-            msg = f"the agent of cluster {self.name} has no line to this replica"
-            hint = "is it running? With several replicas, ask again: the line may end at another one"
-            raise Unavailable(msg, object_=self.name, hint=hint)
-        return await line.ask(self.name, lambda number: wire.frame(convert.encoded(wire.Asked(id=number, what=what))))
+        opened = Opened(line)
+        try:
+            await line.ask(what, answer=wire.Done, number=opened.number, seconds=OPEN_SECONDS)
+            yield opened
+        finally:
+            await opened.close()
 
     def _beyond_reach(self) -> MainstayError:
         msg = f"cluster {self.name} is carried by its agent"
         return Unavailable(msg, object_=self.name)
 
 
-class Listener:
-    """Puts on record that an agent is silent. Every replica listens; whoever takes the lapsed lease first writes.
+class Opened:
+    """What is open over a line, under the number of the question that opened it. Its questions take as long as they take."""
 
-    Silence is measured by our monotonic clock, from the last time that the lease was seen to change: no jump of a wall clock
-    silences anybody.
-    """
+    def __init__(self, line: Line) -> None:
+        self.number = line.new_number()
+        self._line = line
 
-    def __init__(self, services: Services, name: str, *, holder: str) -> None:
-        self._services = services
-        self._name = name
-        self._holder = holder
-        self._heard: Held | None = None
-        self._heard_at = services.clock.monotonic()
+    async def send(self, data: bytes) -> None:
+        """In parts, each of which is handed on before the next is sent."""
+        for start in range(0, len(data), wire.CHUNK_BYTES):
+            part = data[start : start + wire.CHUNK_BYTES]
+            await self._line.ask(wire.Send(stream=self.number), part, answer=wire.Done, seconds=None)
 
-    def loop(self) -> Loop:
-        """What the runner runs."""
-        return Loop(name=f"listen/{self._name}", turn=self.turn)
+    async def end_input(self) -> None:
+        """No more will be sent."""
+        await self._line.ask(wire.EndInput(stream=self.number), answer=wire.Done, seconds=None)
 
-    async def turn(self) -> Due:
-        """One look at the lease."""
-        services = self._services
-        if self._name not in services.clusters:
-            services.clusters[self._name] = RemoteCluster(self._name, services.agents.lines)
-        if await services.offload(self._note_silence):
-            services.pulse.beat()
-        return Due(wait=LISTEN_SECONDS)
+    async def receive(self) -> tuple[wire.Received, bytes]:
+        """What comes next. Who gives up waiting for it has lost it."""
+        return await self._line.ask(wire.Receive(stream=self.number), answer=wire.Received, seconds=None)
 
-    def _note_silence(self) -> bool:
-        """Whether that was news.
+    async def resize(self, *, columns: int, rows: int) -> None:
+        """Of a terminal."""
+        asked = wire.Resize(stream=self.number, columns=columns, rows=rows)
+        await self._line.ask(asked, answer=wire.Done, seconds=None)
 
-        Its lease is taken for that. When the agent comes back it gets a higher epoch, so that nothing which it remembers or
-        has on the way counts any more, and says anew how it finds its cluster.
-        """
-        store, clock = self._services.store, self._services.clock
-        lease, now = lease_of(self._name), clock.now()
-        held = store.held(lease)
-        if held != self._heard:
-            self._heard, self._heard_at = held, clock.monotonic()
-        silent_seconds = round(clock.monotonic() - self._heard_at)
-        if silent_seconds < SILENT_SECONDS or store.cluster(self._name).seen is Contact.UNREACHABLE:
-            return False
-        epoch = store.acquire(lease, holder=self._holder, now=now, seconds=TAKEN_SECONDS)
-        if epoch is None:
-            return False
-        log.warning("agent_silent", cluster=self._name, seconds=silent_seconds)
-        numbers = {"detail": f"its agent has not been heard for {silent_seconds} s"}
-        reason = Reason(code=Code.CLUSTER_UNREACHABLE, object=self._name, numbers=numbers)
-        action = ObserveCluster(cluster=self._name, seen=Contact.UNREACHABLE, reason=reason)
-        store.commit(Plan(actor=f"cluster/{self._name}", now=now, actions=(action,), epoch=epoch))
-        return True
+    async def close(self) -> None:
+        """Let go, also of what is still being opened."""
+        await self._line.tell(wire.Close(stream=self.number))
+
+
+class RemoteStream:
+    """`ports.Stream` over a line."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self.send, self.end, self.close = opened.send, opened.end_input, opened.close
+
+    async def receive(self) -> bytes | None:
+        """What came; None at the end."""
+        said, data = await self._opened.receive()
+        return None if said.ended else data
+
+
+class RemoteProcess:
+    """`ports.Process` over a line."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self._ended = wire.Received()
+        self.send, self.end_input = opened.send, opened.end_input
+        self.resize, self.close = opened.resize, opened.close
+
+    @property
+    def exit_status(self) -> int | None:
+        """As its cluster says."""
+        return self._ended.exit_status
+
+    @property
+    def failure(self) -> str:
+        """In the words of its cluster."""
+        return self._ended.failure
+
+    async def receive(self) -> tuple[Channel, bytes] | None:
+        """Output as it comes; None when the process has ended."""
+        said, data = await self._opened.receive()
+        if said.ended:
+            self._ended = said
+            return None
+        return Channel.STDERR if said.channel == Channel.STDERR else Channel.STDOUT, data

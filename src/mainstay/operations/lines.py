@@ -10,50 +10,91 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from mainstay.domain.errors import Unavailable
+from mainstay.agent import convert
+from mainstay.domain.errors import Invalid, Unavailable
+from mainstay.wire import agent as wire
 
 ANSWER_SECONDS = 15.0
-QUESTIONS_MAX = 256
-"""Under way on one line."""
-A = TypeVar("A")
-
-Answer = tuple[bytes, bytes]
-"""Header and data of a frame."""
+QUESTIONS_MAX = 2_048
+"""Under way on one line: two for each connection into a pod, of which some 700 may be open (docs/decisions/0009)."""
+WATCH_SECONDS = 10.0
+"""So often a line is asked whether anybody is there: a machine that lost its power says nothing, and ends nothing."""
+A = TypeVar("A", bound=wire.Said)
 
 
 class Line:
-    """One socket. Questions carry numbers; answers come in any order, and each counts once."""
+    """One socket of the agent of a cluster. Questions carry numbers; answers come in any order, and each counts once."""
 
-    def __init__(self, send: Callable[[bytes], Awaitable[None]], hang_up: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, cluster: str, send: Callable[[bytes], Awaitable[None]]) -> None:
+        """`send` raises OSError once the socket has ended."""
+        self._cluster = cluster
         self._send = send
-        self._hang_up = hang_up
         self._number = 0
-        self._waiting: dict[int, asyncio.Future[Answer]] = {}
+        self._waiting: dict[int, asyncio.Future[tuple[wire.Said, bytes]]] = {}
 
-    async def ask(self, cluster: str, question: Callable[[int], bytes]) -> Answer:
-        """Send what `question` makes of its number, and wait. Raises Unavailable."""
-        if len(self._waiting) >= QUESTIONS_MAX:
-            msg = f"too many questions to the agent of {cluster} are under way"
-            raise Unavailable(msg, object_=cluster, hint="ask again in a moment")
+    def new_number(self) -> int:
+        """Of a question to come."""
         self._number += 1
-        number = self._number
-        waiting: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        return self._number
+
+    async def ask(
+        self,
+        what: wire.Question,
+        data: bytes = b"",
+        *,
+        answer: type[A],
+        number: int = 0,
+        seconds: float | None = ANSWER_SECONDS,
+    ) -> tuple[A, bytes]:
+        """Raises Unavailable if the line breaks or `seconds` go by (None: as long as it takes), and what the agent raises."""
+        if len(self._waiting) >= QUESTIONS_MAX:
+            msg = f"too many questions to the agent of {self._cluster} are under way"
+            raise Unavailable(msg, object_=self._cluster, hint="ask again in a moment")
+        number = number or self.new_number()
+        waiting: asyncio.Future[tuple[wire.Said, bytes]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = waiting
         try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await self._send(question(number))
-                return await waiting
-        except (TimeoutError, OSError, RuntimeError) as error:
-            msg = f"the agent of {cluster} does not answer"
-            raise Unavailable(msg, object_=cluster, hint="it calls again by itself; try again in a moment") from error
+            async with asyncio.timeout(seconds):
+                await self._send(_asked(number, what, data))
+                said, content = await waiting
+        except (TimeoutError, OSError) as error:
+            msg = f"the agent of {self._cluster} does not answer"
+            hint = "it calls again by itself; try again in a moment"
+            raise Unavailable(msg, object_=self._cluster, hint=hint) from error
         finally:
             del self._waiting[number]
+        if isinstance(said, wire.Failed):
+            raise convert.raised(said.code, said.message, object_=said.object, hint=said.hint, numbers=said.numbers)
+        if not isinstance(said, answer):
+            msg = f"the agent of {self._cluster} answers something else than it was asked"
+            raise Unavailable(msg, object_=self._cluster)
+        return said, content
 
-    def answered(self, number: int, answer: Answer) -> None:
-        """Nobody waits for an answer that comes late or twice."""
-        waiting = self._waiting.get(number)
+    async def tell(self, what: wire.Close) -> None:
+        """Nobody waits for an answer. Nothing happens on a line that has ended: all that was open there has ended with it."""
+        try:
+            await self._send(_asked(self.new_number(), what))
+        except OSError:
+            return
+
+    def heard(self, message: bytes) -> None:
+        """An answer; nobody waits for one that comes late or twice. Raises Invalid for what is none."""
+        header, data = wire.parts(message)
+        said = convert.decoded(header, wire.Answered)
+        waiting = self._waiting.get(said.id)
         if waiting is not None and not waiting.done():
-            waiting.set_result(answer)
+            waiting.set_result((said.what, data))
+
+    async def watch(self) -> None:
+        """Returns once nobody answers any more."""
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            try:
+                await self.ask(wire.Ping(), answer=wire.Done)
+            except Unavailable:
+                return
+            except Invalid:
+                continue  # an older one, which does not know the question, and is there
 
     def broke(self) -> None:
         """Nothing will be answered any more."""
@@ -61,32 +102,39 @@ class Line:
             if not waiting.done():
                 waiting.set_exception(ConnectionError("the line broke"))
 
-    async def hang_up(self) -> None:
-        """End it from our side."""
-        await self._hang_up()
-
 
 class Lines:
     """The lines that end in this process, by cluster."""
 
     def __init__(self) -> None:
         self._open: dict[str, list[Line]] = defaultdict(list)
+        self._enders: dict[Line, Callable[[], object]] = {}
 
-    def opened(self, cluster: str, line: Line) -> None:
-        """An agent has called."""
+    def opened(self, cluster: str, line: Line, end: Callable[[], object]) -> None:
+        """An agent has called. `end` lets go of its socket."""
         self._open[cluster].append(line)
+        self._enders[line] = end
 
     def ended(self, cluster: str, line: Line) -> None:
         """It is gone."""
         self._open[cluster].remove(line)
+        del self._enders[line]
         line.broke()
 
-    def of(self, cluster: str) -> Line | None:
-        """The newest: an older one may be half dead."""
+    def of(self, cluster: str) -> Line:
+        """The newest: an older one may be half dead. Raises Unavailable."""
         lines = self._open.get(cluster)
-        return lines[-1] if lines else None
+        if not lines:
+            msg = f"the agent of cluster {cluster} has no line to this replica"
+            hint = "is it running? With several replicas, ask again: the line may end at another one"
+            raise Unavailable(msg, object_=cluster, hint=hint)
+        return lines[-1]
 
-    async def hang_up(self, cluster: str) -> None:
+    def hang_up(self, cluster: str) -> None:
         """End all lines of a cluster: whoever may call again does."""
-        for line in list(self._open.get(cluster, ())):
-            await line.hang_up()
+        for line in self._open.get(cluster, ()):
+            self._enders[line]()
+
+
+def _asked(number: int, what: wire.Question, data: bytes = b"") -> bytes:
+    return wire.frame(convert.encoded(wire.Asked(id=number, what=what)), data)

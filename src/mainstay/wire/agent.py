@@ -18,8 +18,8 @@ TOKEN_PREFIX: Final = "msa_"  # noqa: S105 what every token of an agent begins w
 PATHS: Final = "/v1/agent/"
 LINE_PATH: Final = "/v1/agent/line"
 LINE_PROTOCOL: Final = "mainstay.agent.v1"
-
-
+CHUNK_BYTES: Final = 1 << 18
+"""Of the data of one message of the line: longer ones are sent in parts."""
 TEXT_MAX: Final = 8_000
 """Characters of a text that an agent reports; it cuts what is longer."""
 
@@ -303,8 +303,60 @@ class ReadLog(Message, frozen=True, tag="read_log"):
     limit: int
 
 
-Question = ReadLog
-"""What the control plane asks over the line of an agent. More will follow: whoever does not know one answers `Failed`."""
+class Connect(Message, frozen=True, tag="connect"):
+    """Open a connection to a port of a pod. The number of the question names it in those that follow."""
+
+    pod: str
+    port: int
+
+
+class Exec(Message, frozen=True, tag="exec"):
+    """Start a process inside a pod. The number of the question names it in those that follow."""
+
+    pod: str
+    argv: tuple[str, ...]
+    stdin: bool = False
+    tty: bool = False
+
+
+class Send(Message, frozen=True, tag="send"):
+    """Hand on the bytes that follow the header: answered once that is done, which holds back who has more."""
+
+    stream: int
+
+
+class EndInput(Message, frozen=True, tag="end_input"):
+    """No more will be sent."""
+
+    stream: int
+
+
+class Receive(Message, frozen=True, tag="receive"):
+    """What comes next: answered once there is something."""
+
+    stream: int
+
+
+class Resize(Message, frozen=True, tag="resize"):
+    """Of the terminal of a process."""
+
+    stream: int
+    columns: int
+    rows: int
+
+
+class Close(Message, frozen=True, tag="close"):
+    """Let go of a connection or a process, also of one that is still being opened. The only one that is not answered."""
+
+    stream: int
+
+
+class Ping(Message, frozen=True, tag="ping"):
+    """Is anybody there?"""
+
+
+Question = ReadLog | Connect | Exec | Send | EndInput | Receive | Resize | Close | Ping
+"""What the control plane asks over the line of an agent. Whoever does not know one answers `Failed`."""
 
 
 class LogSaid(Message, frozen=True, tag="log"):
@@ -315,6 +367,21 @@ class LogSaid(Message, frozen=True, tag="log"):
     ended: bool = False
 
 
+class Done(Message, frozen=True, tag="done"):
+    """What was asked for has been done."""
+
+
+class Received(Message, frozen=True, tag="received"):
+    """The bytes follow the header, or nothing more will come."""
+
+    channel: str = ""
+    """Of a process: where they came from."""
+    ended: bool = False
+    exit_status: int | None = None
+    """Of a process that has ended: as a shell has it, or -1, and `failure` says why."""
+    failure: str = ""
+
+
 class Failed(Message, frozen=True, tag="failed"):
     """An error under its stable code."""
 
@@ -323,6 +390,10 @@ class Failed(Message, frozen=True, tag="failed"):
     object: str = ""
     hint: str = ""
     numbers: dict[str, int | float | str] = {}
+
+
+Said = LogSaid | Done | Received | Failed
+"""The answers."""
 
 
 class Numbered(Message, frozen=True):
@@ -342,7 +413,7 @@ class Answered(Message, frozen=True):
     """The answer to a question."""
 
     id: int
-    what: LogSaid | Failed
+    what: Said
 
 
 def frame(header: bytes, data: bytes = b"") -> bytes:

@@ -29,7 +29,7 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import Mount, RetryPolicy, WorkloadSpec
+from mainstay.domain.workload import Mount, PodRef, RetryPolicy, WorkloadSpec
 from mainstay.ports import WantedChanges
 from mainstay.wire import agent as wire
 
@@ -64,9 +64,10 @@ SPECS = fields(
     mounts=st.lists(fields(Mount), max_size=2).map(tuple),
     choices=st.lists(AMOUNTS, max_size=2).map(tuple),
     retry=fields(RetryPolicy),
+    guests=st.lists(fields(PodRef), max_size=2).map(tuple),
 )
 PODS = fields(PodState, seen=enum(PodState, "seen"), end=enum(PodState, "end"))
-NODES = fields(NodeState, capacity=AMOUNTS)
+NODES = fields(NodeState, capacity=AMOUNTS, admits=st.lists(TEXT, max_size=2).map(tuple))
 ALLOCATIONS = fields(
     Allocation,
     resources=AMOUNTS,

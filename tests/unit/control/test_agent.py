@@ -14,7 +14,7 @@ import pytest
 
 from mainstay.agent.store import STALE_SECONDS
 from mainstay.control.contact import STEADY_SECONDS
-from mainstay.control.remote import SILENT_SECONDS
+from mainstay.control.listener import SILENT_SECONDS
 from mainstay.control.tenure import LEASE_SECONDS
 from mainstay.domain.allocation import Allocation, Seen
 from mainstay.domain.errors import Denied, Fenced, Unavailable
