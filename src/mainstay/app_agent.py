@@ -229,8 +229,7 @@ def settings_of(settings: AgentSettings, said: wire.ClusterSaid) -> ClusterSetti
         namespaces_per_project=said.namespaces_per_project,
         helper_image=said.helper_image,
         image=said.image,
-        # Pods of others would be submitted as workloads, and an agent may submit nothing.
-        scheduler_name="",
+        scheduler_name=said.scheduler_name,
     )
 
 
@@ -262,8 +261,8 @@ class LocalConnector:
         return ClusterFacts(identity=self._identity, version=__version__, server=socket.gethostname())
 
     def open(self, cluster: ClusterRecord, credentials: Credentials) -> LocalCluster:  # noqa: ARG002
-        """As `mainstay up` opens it."""
-        return LocalCluster(self._directory, artifacts=self._artifacts, name=self._name)
+        """As `mainstay up` opens it, but for the addresses of runs."""
+        return LocalCluster(self._directory, artifacts=self._artifacts, name=self._name, tunnelled=True)
 
 
 def claimed(directory: Path, *, system: str, name: str) -> str:

@@ -41,6 +41,15 @@ class WantedChanges:
     """New and changed ones, by key."""
     closed: tuple[int, ...] = ()
     """Keys of allocations that are no longer wanted; it may name some that were never known."""
+    guests: tuple[Workload, ...] = ()
+    """New and changed workloads of guests, by key."""
+    finished: tuple[int, ...] = ()
+    """Keys of workloads of guests that are final; as `closed`."""
+
+    @property
+    def any(self) -> bool:
+        """Whether anything has changed."""
+        return self.whole or bool(self.rows or self.closed or self.guests or self.finished)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +95,7 @@ class Store(LoopStore, Protocol):
         """Who holds a lease, or held it last; None if nobody ever did."""
 
     def wanted_changes(self, cluster: str, *, since: int) -> WantedChanges:
-        """What has changed of `wanted` after a version; all of it for one that was never reached, e.g. -1."""
+        """What has changed of `wanted` and `guests` after a version; all of it for one that was never reached, e.g. -1."""
 
     def system(self) -> str:
         """Identity of this database, made when it was."""

@@ -193,7 +193,7 @@ def its_cluster_is_drained(scene: Scene) -> Action:
 def it_speaks_for_another_cluster(scene: Scene) -> Action:
     scene.fleet()
     pod = scene.place(scene.submit())
-    guard = OfCluster(allocation_key=pod.key, cluster="east")
+    guard = OfCluster(kind="allocation", key=pod.key, cluster="east")
     return replace(scene.see(pod, Seen.STARTING), guards=(guard,))
 
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import TypeVar, assert_never
+from typing import Literal, TypeVar, assert_never
 
 import msgspec
 
 from mainstay import __version__
+from mainstay.decide.guests import new_workload, workload_id
 from mainstay.domain.allocation import Allocation, End, PodState, Seen, Wanted
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import (
@@ -30,19 +31,23 @@ from mainstay.domain.errors import (
     Unavailable,
 )
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, ClusterSettings, Contact, Stay
+from mainstay.domain.guest import Guest
 from mainstay.domain.plan import (
     Action,
+    Advance,
     ClosePod,
     CommitResult,
+    NewWorkload,
     ObserveCluster,
     ObserveNodes,
     ObservePod,
     Refused,
     RowVersion,
+    Submit,
 )
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import Kind, Mount, PodRef, RetryPolicy, WorkloadSpec
+from mainstay.domain.workload import Kind, Mount, Phase, PodRef, RetryPolicy, Workload, WorkloadSpec
 from mainstay.ports import WantedChanges
 from mainstay.wire import agent as wire
 
@@ -90,6 +95,7 @@ def cluster_said(record: ClusterRecord, *, system: str, now: int) -> wire.Cluste
         namespaces_per_project=settings.namespaces_per_project,
         helper_image=settings.helper_image,
         image=settings.image,
+        scheduler_name=settings.scheduler_name,
         now=now,
     )
 
@@ -117,11 +123,14 @@ def cluster_record(said: wire.ClusterSaid, *, settings: ClusterSettings) -> Clus
 def wanted_said(changes: WantedChanges) -> wire.WantedSaid:
     """The specification of each workload goes once, however many ranks it has."""
     specs = {row.allocation.workload_key: row.spec for row in changes.rows}
+    specs |= {workload.key: workload.spec for workload in changes.guests}
     return wire.WantedSaid(
         version=changes.version,
         whole=changes.whole,
         rows=tuple(slice_of(row) for row in changes.rows),
         closed=changes.closed,
+        guests=tuple(adopted(workload) for workload in changes.guests),
+        finished=changes.finished,
         specifications={key: specified(spec) for key, spec in specs.items()},
     )
 
@@ -134,6 +143,8 @@ def wanted_changes(said: wire.WantedSaid, *, cluster: str) -> WantedChanges:
         whole=said.whole,
         rows=tuple(_wanted(row, specs, cluster) for row in said.rows),
         closed=said.closed,
+        guests=tuple(_workload(row, specs) for row in said.guests),
+        finished=said.finished,
     )
 
 
@@ -167,10 +178,7 @@ def slice_of(wanted: Wanted) -> wire.Slice:
 
 
 def _wanted(said: wire.Slice, specs: Mapping[int, WorkloadSpec], cluster: str) -> Wanted:
-    spec = specs.get(said.workload_key)
-    if spec is None:
-        msg = f"an allocation without its specification: {said.key}"
-        raise Invalid(msg)
+    spec = _spec_of(said.workload_key, specs)
     allocation = Allocation(
         key=said.key,
         workload_key=said.workload_key,
@@ -197,6 +205,63 @@ def _wanted(said: wire.Slice, specs: Mapping[int, WorkloadSpec], cluster: str) -
         version=said.version,
     )
     return Wanted(allocation=allocation, spec=spec, settled=said.settled)
+
+
+def adopted(workload: Workload) -> wire.Adopted:
+    """Without its specification."""
+    return wire.Adopted(
+        key=workload.key,
+        id=workload.id,
+        tenant=workload.tenant,
+        project=workload.project,
+        queue=workload.queue,
+        submitted_by=workload.submitted_by,
+        priority=workload.priority,
+        phase=int(workload.phase),
+        reason=_why(workload.reason),
+        attempt=workload.attempt,
+        infrastructure_failures=workload.infrastructure_failures,
+        user_failures=workload.user_failures,
+        stop_requested=workload.stop_requested,
+        submitted_at=workload.submitted_at,
+        not_before=workload.not_before,
+        started_at=workload.started_at,
+        finished_at=workload.finished_at,
+        output=workload.output,
+        version=workload.version,
+    )
+
+
+def _workload(said: wire.Adopted, specs: Mapping[int, WorkloadSpec]) -> Workload:
+    return Workload(
+        key=said.key,
+        id=said.id,
+        tenant=said.tenant,
+        project=said.project,
+        queue=said.queue,
+        submitted_by=said.submitted_by,
+        priority=said.priority,
+        spec=_spec_of(said.key, specs),
+        phase=_made(lambda: Phase(said.phase)),
+        reason=_reason(said.reason),
+        attempt=said.attempt,
+        infrastructure_failures=said.infrastructure_failures,
+        user_failures=said.user_failures,
+        stop_requested=said.stop_requested,
+        submitted_at=said.submitted_at,
+        not_before=said.not_before,
+        started_at=said.started_at,
+        finished_at=said.finished_at,
+        output=said.output,
+        version=said.version,
+    )
+
+
+def _spec_of(workload_key: int, specs: Mapping[int, WorkloadSpec]) -> WorkloadSpec:
+    if workload_key not in specs:
+        msg = f"a workload without its specification: {workload_key}"
+        raise Invalid(msg)
+    return specs[workload_key]
 
 
 def specified(spec: WorkloadSpec) -> wire.Specified:
@@ -282,23 +347,86 @@ def _act(action: Action) -> wire.Act:
             return wire.NodesObserved(nodes=tuple(_node_said(node) for node in nodes), reason=reason, at=at)
         case ObserveCluster(seen=seen):
             return wire.ContactObserved(seen=seen.value, reason=reason)
+        case Submit(workload=new) if new.spec.kind is Kind.POD:
+            return _guests_submitted(new)
+        case Advance(phase=Phase.STOPPED):
+            return wire.GuestsWithdrawn(
+                workload_key=action.workload_key,
+                workload=action.reason.object,
+                attempt=action.attempt,
+                infrastructure_failures=action.infrastructure_failures,
+                user_failures=action.user_failures,
+                version=_version(action),
+            )
     msg = f"no effect loop commits it: {type(action).__name__}"
     raise TypeError(msg)
 
 
+def _guests_submitted(new: NewWorkload) -> wire.GuestsSubmitted:
+    spec = new.spec
+    return wire.GuestsSubmitted(
+        name=spec.name,
+        pods=tuple((pod.namespace, pod.name, pod.uid) for pod in spec.guests),
+        tenant=new.tenant,
+        project=new.project,
+        queue=new.queue,
+        priority=new.priority,
+        resources=amount(spec.choices[0]),
+        restriction=spec.restriction,
+        grace_seconds=spec.stop_grace_seconds,
+        max_duration_seconds=spec.max_duration_seconds,
+    )
+
+
+def _submission(said: wire.GuestsSubmitted, cluster: str) -> Submit:
+    """The same workload as the loop of the agent had made: nothing but what guests are can be said."""
+    unit = tuple(
+        Guest(
+            pod=PodRef(namespace=namespace, name=name, uid=uid),
+            tenant=said.tenant,
+            project=said.project,
+            queue=said.queue,
+            priority=said.priority,
+            resources=resources(said.resources),
+            restriction=said.restriction,
+            grace_seconds=said.grace_seconds,
+            max_duration_seconds=said.max_duration_seconds,
+        )
+        for namespace, name, uid in said.pods
+    )
+    if not unit:
+        msg = "a submission of no pods"
+        raise Invalid(msg, object_=said.name)
+    name = workload_id(said.name, (guest.pod.uid for guest in unit))
+    return Submit(reason=Reason(code=Code.SUBMITTED), workload=new_workload(cluster, name, unit))
+
+
 def _action(act: wire.Act, cluster: str) -> Action:
+    match act:
+        case wire.GuestsSubmitted():
+            return _submission(act, cluster)
+        case wire.GuestsWithdrawn():
+            return Advance(
+                guards=_guards("workload", act.workload_key, act.version),
+                reason=Reason(code=Code.WITHDRAWN, object=act.workload),
+                workload_key=act.workload_key,
+                phase=Phase.STOPPED,
+                attempt=act.attempt,
+                infrastructure_failures=act.infrastructure_failures,
+                user_failures=act.user_failures,
+            )
     reason = _reason(act.reason)
     match act:
         case wire.Observed():
             return ObservePod(
-                guards=_guards(act.allocation_key, act.version),
+                guards=_guards("allocation", act.allocation_key, act.version),
                 reason=reason,
                 allocation_key=act.allocation_key,
                 state=_pod_state(act.state),
                 output=act.output,
             )
         case wire.Closed():
-            guards = _guards(act.allocation_key, act.version)
+            guards = _guards("allocation", act.allocation_key, act.version)
             return ClosePod(guards=guards, reason=reason, allocation_key=act.allocation_key)
         case wire.NodesObserved():
             nodes = tuple(_node_state(node) for node in act.nodes)
@@ -313,8 +441,8 @@ def _version(action: Action) -> int:
     return next((guard.version for guard in action.guards if isinstance(guard, RowVersion)), 0)
 
 
-def _guards(key: int, version: int) -> tuple[RowVersion, ...]:
-    return (RowVersion(kind="allocation", key=key, version=version),) if version else ()
+def _guards(kind: Literal["allocation", "workload"], key: int, version: int) -> tuple[RowVersion, ...]:
+    return (RowVersion(kind=kind, key=key, version=version),) if version else ()
 
 
 def commit_said(result: CommitResult) -> wire.CommitSaid:

@@ -7,6 +7,8 @@ begun anew with every tenure. Orphans wait a minute, acts are fenced, and every 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import TypeVar
 
 import structlog
 
@@ -27,6 +29,7 @@ POLL_SECONDS = 2.0
 """So long the control plane holds back the answer that nothing has changed."""
 ASKED_MAX = 5
 NOWHERE = -1
+T = TypeVar("T")
 
 
 class RemoteStore:
@@ -74,21 +77,25 @@ class RemoteStore:
     def wanted(self, cluster: str) -> tuple[Wanted, ...]:
         """From the mirror if it is good, else asked for. Raises Unavailable rather than to answer with an old one."""
         self._require_ours(f"cluster/{cluster}")
+        return self._good(lambda mirror: mirror.rows)
+
+    def guests(self, cluster: str) -> tuple[Workload, ...]:
+        """As `wanted`."""
+        self._require_ours(f"cluster/{cluster}")
+        return self._good(lambda mirror: mirror.guests)
+
+    def _good(self, part: Callable[[Mirror], T]) -> T:
         for _ in range(ASKED_MAX):
             with self._turn:
                 mirror = self._mirror
                 if self._is_good():
-                    return mirror.rows
+                    return part(mirror)
                 since = mirror.version
             began = self._clock.monotonic()
             said = self._connection.call("GET", "wanted", wire.WantedSaid, params={"since": since, "wait": 0})
             self._take_over(mirror, since, said, began)
         msg = f"what is wanted of {self._cluster} changes faster than it can be read"
         raise Unavailable(msg, object_=self._cluster)
-
-    def guests(self, cluster: str) -> tuple[Workload, ...]:  # noqa: ARG002
-        """None: pods of others are not given a place by way of an agent, whose token may then submit nothing."""
-        return ()
 
     def commit(self, plan: Plan) -> CommitResult:
         """A lost connection leaves the outcome unknown: the mirror is asked for anew before anything is concluded."""
@@ -144,18 +151,19 @@ class Mirror:
     def __init__(self) -> None:
         self.version = NOWHERE
         self.rows: tuple[Wanted, ...] = ()
-        self._by_key: dict[int, Wanted] = {}
+        self.guests: tuple[Workload, ...] = ()
 
     def take(self, changes: WantedChanges) -> bool:
-        """Whether anything is another than it was. New keys are higher than all known ones."""
-        before = self._by_key
-        kept = {} if changes.whole else dict(before)
-        kept.update({row.allocation.key: row for row in changes.rows})
-        for key in changes.closed:
-            kept.pop(key, None)
+        """Whether anything is another than it was."""
+        before = self.rows, self.guests
+        rows = {} if changes.whole else {row.allocation.key: row for row in self.rows}
+        guests = {} if changes.whole else {workload.key: workload for workload in self.guests}
+        rows |= {row.allocation.key: row for row in changes.rows}
+        guests |= {workload.key: workload for workload in changes.guests}
+        for known, over in ((rows, changes.closed), (guests, changes.finished)):
+            for key in over:
+                known.pop(key, None)
         self.version = changes.version
-        if kept == before:
-            return False
-        self._by_key = dict(sorted(kept.items()))
-        self.rows = tuple(self._by_key.values())
-        return True
+        self.rows = tuple(rows[key] for key in sorted(rows))
+        self.guests = tuple(guests[key] for key in sorted(guests))
+        return (self.rows, self.guests) != before

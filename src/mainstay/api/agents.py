@@ -38,7 +38,7 @@ PAUSE_SECONDS = 0.02
 """Changes that come at once are told together."""
 LOOK_SECONDS = 0.25
 """What another replica commits has no pulse here."""
-_ACTS = frozenset({"observe_pod", "close_pod", "observe_nodes", "observe_cluster"})
+_ACTS = frozenset({"observe_pod", "close_pod", "observe_nodes", "observe_cluster", "submit_guests", "withdraw_guests"})
 M = TypeVar("M", bound=wire.Message)
 
 Since = Annotated[int, Query(ge=-1, lt=1 << 62)]
@@ -103,7 +103,7 @@ async def _changes(call: Call, since: int, wait: float) -> WantedChanges:
         while True:
             changes = await services.offload(services.store.wanted_changes, cluster, since=since)
             left = ends - services.clock.monotonic()
-            if changes.whole or changes.rows or changes.closed or left <= 0:
+            if changes.any or left <= 0:
                 return changes
             # Nothing of what was committed up to here is news: only what follows is looked at.
             since = changes.version

@@ -38,9 +38,10 @@ class CapacityLeft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfCluster:
-    """The allocation must be of this cluster: its agent speaks for no other."""
+    """The allocation, or the workload of guests, must be of this cluster: its agent speaks for no other."""
 
-    allocation_key: int
+    kind: Literal["allocation", "workload"]
+    key: int
     cluster: str
 
 

@@ -10,8 +10,10 @@ import hashlib
 import hmac
 import secrets
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import replace
 
+from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import Allocation, Wanted
 from mainstay.domain.artifact import Tree
 from mainstay.domain.errors import Conflict, Denied, Forbidden, Invalid, NotFound, NotYet
@@ -19,20 +21,25 @@ from mainstay.domain.fleet import ClusterKind, ClusterRecord, NewCluster, Stay
 from mainstay.domain.plan import (
     Action,
     AddCluster,
+    Advance,
     ClosePod,
     CommitResult,
     Epoch,
     IdentifyCluster,
+    NewWorkload,
     ObserveCluster,
     ObserveNodes,
     ObservePod,
     OfCluster,
     Plan,
     RecordDenial,
+    Submit,
 )
 from mainstay.domain.reason import Code, Reason
+from mainstay.domain.workload import Kind, Phase
 from mainstay.operations.lines import Lines
 from mainstay.operations.principal import Permission, Principal, RequestKey, replayed
+from mainstay.operations.submit import NAME, PRIORITY_MAX
 from mainstay.ports import Artifacts, Clock, Held, Store
 
 TOKEN_PREFIX = "msa_"  # noqa: S105 what every token of an agent begins with
@@ -48,6 +55,7 @@ SENT_MAX = 500_000
 DENIAL_SECONDS = 1.0
 """The denials of one cluster go on record at most so often: a thief must not fill the disk."""
 TREES_MAX = 64
+PORTS = 1 << 16
 _POD_CODES = frozenset({Code.POD_STARTING, Code.POD_RUNNING, Code.POD_ENDED, Code.POD_LOST})
 _CONTACT_CODES = frozenset({Code.CLUSTER_READY, Code.CLUSTER_UNREACHABLE, Code.CLUSTER_REFUSED})
 
@@ -173,7 +181,8 @@ def lead(
 def commit(store: Store, principal: Principal, *, epoch: int, actions: tuple[Action, ...], now: int) -> CommitResult:
     """What an effect loop of this very cluster may commit. Raises Forbidden, Invalid, Fenced."""
     name = _own(principal)
-    guarded = tuple(_guarded(action, name, now=now) for action in actions)
+    pods = {row.allocation.key: row.allocation.pod for row in store.wanted(name)}
+    guarded = tuple(_guarded(_within(action, name, pods), name, now=now) for action in actions)
     plan = Plan(actor=f"cluster/{name}", now=now, actions=guarded, epoch=Epoch(name=lease_of(name), number=epoch))
     result = store.commit(plan)
     for refused in result.refused:
@@ -182,12 +191,35 @@ def commit(store: Store, principal: Principal, *, epoch: int, actions: tuple[Act
     return result
 
 
+def _within(action: Action, cluster: str, pods: Mapping[int, str]) -> Action:
+    """The action with the address of its pod replaced by a tunnel to that very pod, through the agent of its cluster.
+
+    An address that is taken as it is said would be asked with the requests of users, and could be anybody's.
+    """
+    if not isinstance(action, ObservePod) or not action.state.address:
+        return action
+    _, _, port = action.state.address.rpartition(":")
+    if not (port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) < PORTS):
+        msg = f"not the address of a pod: {action.state.address}"
+        raise Invalid(msg, object_=action.state.name)
+    pod = pods.get(action.allocation_key)
+    address = str(Tunnel(cluster=cluster, pod=pod, port=int(port))) if pod else ""
+    return replace(action, state=replace(action.state, address=address))
+
+
 def _guarded(action: Action, cluster: str, *, now: int) -> Action:
     """The action as it may be committed; the store refuses what it says of others' allocations."""
     match action:
         case ObservePod(allocation_key=key) | ClosePod(allocation_key=key):
             _require_words(action, _POD_CODES)
-            return replace(action, guards=(OfCluster(allocation_key=key, cluster=cluster), *action.guards))
+            ours = OfCluster(kind="allocation", key=key, cluster=cluster)
+            return replace(action, guards=(ours, *action.guards))
+        case Submit(workload=new) if new.spec.kind is Kind.POD and new.spec.cluster == cluster:
+            _require_names(new)
+            return action
+        case Advance(workload_key=key, phase=Phase.STOPPED):
+            ours = OfCluster(kind="workload", key=key, cluster=cluster)
+            return replace(action, guards=(ours, *action.guards))
         case ObserveNodes() if action.cluster == cluster:
             _require_words(action, frozenset({Code.NODE_CHANGED}))
             # No later than our own time: what is witnessed in the future of a wrong clock would be charged too early.
@@ -204,6 +236,15 @@ def _require_words(action: Action, codes: frozenset[Code]) -> None:
     if action.reason.code not in codes:
         msg = f"not a reason of this action: {action.reason.code}"
         raise Invalid(msg, object_=type(action).__name__)
+
+
+def _require_names(new: NewWorkload) -> None:
+    """Raises Invalid for what could not be submitted under these names by anybody else."""
+    names = (new.spec.name, new.tenant, new.project, new.queue)
+    wrong = [name for name in names if not NAME.fullmatch(name)]
+    if wrong or not 0 <= new.priority <= PRIORITY_MAX:
+        msg = f"not a name: {wrong[0]}" if wrong else f"not a priority: {new.priority}"
+        raise Invalid(msg, object_=new.id)
 
 
 async def require_output(artifacts: Artifacts, rows: tuple[Wanted, ...], actions: tuple[Action, ...]) -> None:

@@ -25,7 +25,8 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import ACTIVE, LEGAL_TRANSITIONS, WAITING, Phase
+from mainstay.domain.workload import ACTIVE, LEGAL_TRANSITIONS, WAITING, Kind, Phase
+from mainstay.store.codec import KINDS
 from mainstay.store.rows import AllocationRow, EndpointRow, NodeRow, PriceRow, WorkloadRow
 from mainstay.store.world import World, pod_of
 
@@ -55,12 +56,16 @@ def capacity_left(world: World, guard: CapacityLeft) -> Reason | None:
 
 
 def of_cluster(world: World, guard: OfCluster) -> Reason | None:
-    """The only line: an agent names allocations by their keys, and may know any number."""
-    row = world.allocations.get(guard.allocation_key)
-    if row is not None and row["cluster"] == guard.cluster:
+    """The only line: an agent names allocations and guests by their keys, and may know any number."""
+    if guard.kind == "allocation":
+        pod = world.allocations.get(guard.key)
+        ours = pod is not None and pod["cluster"] == guard.cluster
+    else:
+        row = world.workloads.get(guard.key)
+        ours = row is not None and row["cluster"] == guard.cluster and KINDS[row["kind"]] is Kind.POD
+    if ours:
         return None
-    numbers = {"cluster": guard.cluster}
-    return Reason(code=Code.OTHER_CLUSTER, object=f"allocation {guard.allocation_key}", numbers=numbers)
+    return Reason(code=Code.OTHER_CLUSTER, object=f"{guard.kind} {guard.key}", numbers={"cluster": guard.cluster})
 
 
 def attempt_may_start(row: WorkloadRow, action: Allocate) -> Reason | None:

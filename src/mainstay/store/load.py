@@ -24,7 +24,6 @@ from mainstay.domain.plan import (
     ObserveCluster,
     ObserveNodes,
     ObservePod,
-    OfCluster,
     RecordDenial,
     RecordUsage,
     RegisterModel,
@@ -86,8 +85,6 @@ class Needs:
             if isinstance(guard, CapacityLeft):
                 self.nodes.add(int(guard.node_key))
                 self.clusters = True
-            elif isinstance(guard, OfCluster):
-                self.allocations.add(int(guard.allocation_key))
             elif guard.kind == "workload":
                 self.workloads.add(int(guard.key))
             elif guard.kind == "allocation":

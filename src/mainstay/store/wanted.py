@@ -6,15 +6,15 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import cast
 
 import sqlalchemy as sa
 
 from mainstay.domain.allocation import Allocation, Wanted
-from mainstay.domain.workload import Phase, WorkloadSpec
+from mainstay.domain.workload import Phase, Workload, WorkloadSpec
 from mainstay.ports import WantedChanges
-from mainstay.store import codec, queries, tables
+from mainstay.store import codec, guests, queries, tables
 from mainstay.store.engine import Database
 from mainstay.store.rows import AllocationRow
 
@@ -102,11 +102,13 @@ def changes(connection: sa.Connection, cluster: str, *, since: int) -> WantedCha
     """
     head = queries.head(connection)
     whole = not 0 <= since <= head["version"]
-    if not whole and max(head["allocations_at"], head["workloads_at"]) <= since:
-        return WantedChanges(version=head["version"], whole=False, rows=())
-    rows = _changed(connection, since=-1 if whole else since, cluster=cluster)
-    if not whole and head["workloads_at"] > since:
-        rows += _open_of(connection, _moved(connection, since=since), cluster, but={row["key"] for row in rows})
+    since = -1 if whole else since
+    rows = _changed(connection, since=since, cluster=cluster) if head["allocations_at"] > since else []
+    hosted: list[Workload] = []
+    if head["workloads_at"] > since:
+        hosted = [codec.workload_of(row) for row in guests.changed(connection, since=since, cluster=cluster)]
+        if not whole:
+            rows += _open_of(connection, _moved(connection, since=since), cluster, but={row["key"] for row in rows})
     living = sorted((row for row in rows if not row["closed"]), key=itemgetter("key"))
     keys = {row["workload_key"] for row in living}
     specs, judgements = _specs(connection, keys), _judgements(connection, keys)
@@ -115,6 +117,8 @@ def changes(connection: sa.Connection, cluster: str, *, since: int) -> WantedCha
         whole=whole,
         rows=tuple(_wanted(row, specs, judgements) for row in living),
         closed=tuple(row["key"] for row in rows if row["closed"]),
+        guests=tuple(sorted((work for work in hosted if not work.phase.final), key=attrgetter("key"))),
+        finished=tuple(work.key for work in hosted if work.phase.final),
     )
 
 

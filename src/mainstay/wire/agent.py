@@ -24,6 +24,10 @@ TEXT_MAX: Final = 8_000
 """Characters of a text that an agent reports; it cuts what is longer."""
 
 Text = Annotated[str, msgspec.Meta(max_length=TEXT_MAX)]
+Number = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
+"""What a database can hold."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 50)]
+"""And the sum of many."""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -33,10 +37,10 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Amount(Message, frozen=True):
     """Resources, in the units of the platform."""
 
-    cpu_milli: int = 0
-    memory_bytes: int = 0
-    gpus: int = 0
-    gpu_model: str = ""
+    cpu_milli: Count = 0
+    memory_bytes: Count = 0
+    gpus: Count = 0
+    gpu_model: Text = ""
 
 
 class Hello(Message, frozen=True):
@@ -65,6 +69,8 @@ class ClusterSaid(Message, frozen=True):
     namespaces_per_project: int = 1
     helper_image: str = ""
     image: str = ""
+    scheduler_name: str = ""
+    """Pods of others that name it are guests; empty: none."""
     now: int = 0
     """By the clock of the control plane."""
 
@@ -81,6 +87,14 @@ class LeaseSaid(Message, frozen=True):
 
     epoch: int = 0
     held_by: str = ""
+
+
+class Why(Message, frozen=True):
+    """A reason: a code, what it is about, and the figures."""
+
+    code: Text
+    object: Text = ""
+    numbers: dict[Text, int | float | Text] = {}
 
 
 class Specified(Message, frozen=True):
@@ -140,6 +154,30 @@ class Slice(Message, frozen=True):
     settled: bool = False
 
 
+class Adopted(Message, frozen=True):
+    """A workload of guests of this cluster that is not final."""
+
+    key: int
+    id: str
+    tenant: str
+    project: str
+    queue: str
+    submitted_by: str
+    priority: int
+    phase: int
+    reason: Why
+    attempt: int
+    submitted_at: int
+    version: int
+    infrastructure_failures: int = 0
+    user_failures: int = 0
+    stop_requested: bool = False
+    not_before: int = 0
+    started_at: int = 0
+    finished_at: int = 0
+    output: str = ""
+
+
 class WantedSaid(Message, frozen=True):
     """What has changed of the wanted side, up to a version. `whole`: it is all there is, and what is not here is not wanted."""
 
@@ -147,8 +185,11 @@ class WantedSaid(Message, frozen=True):
     whole: bool = False
     rows: tuple[Slice, ...] = ()
     closed: tuple[int, ...] = ()
+    guests: tuple[Adopted, ...] = ()
+    finished: tuple[int, ...] = ()
+    """Workloads of guests, by their keys."""
     specifications: dict[int, Specified] = {}
-    """By the key of the workload, of all `rows`."""
+    """By the key of the workload, of all `rows` and `guests`."""
 
 
 class PodSaid(Message, frozen=True):
@@ -156,11 +197,11 @@ class PodSaid(Message, frozen=True):
 
     name: Text
     node: Text
-    seen: int
-    started_at: int = 0
-    ended_at: int = 0
+    seen: Number
+    started_at: Number = 0
+    ended_at: Number = 0
     end: Text = ""
-    exit_code: int | None = None
+    exit_code: Number | None = None
     detail: Text = ""
     address: Text = ""
     ready: bool = False
@@ -176,30 +217,22 @@ class NodeSaid(Message, frozen=True):
     admits: tuple[Text, ...] = ()
 
 
-class Why(Message, frozen=True):
-    """A reason: a code, what it is about, and the figures."""
-
-    code: Text
-    object: Text = ""
-    numbers: dict[Text, int | float | Text] = {}
-
-
 class Observed(Message, frozen=True, tag="observe_pod"):
     """An observation of a pod. `version` is that of the allocation as it was read; 0: no guard."""
 
-    allocation_key: int
+    allocation_key: Number
     state: PodSaid
     reason: Why
-    output: str = ""
-    version: int = 0
+    output: Text = ""
+    version: Number = 0
 
 
 class Closed(Message, frozen=True, tag="close_pod"):
     """The cluster has forgotten a pod."""
 
-    allocation_key: int
+    allocation_key: Number
     reason: Why
-    version: int = 0
+    version: Number = 0
 
 
 class NodesObserved(Message, frozen=True, tag="observe_nodes"):
@@ -207,7 +240,7 @@ class NodesObserved(Message, frozen=True, tag="observe_nodes"):
 
     nodes: tuple[NodeSaid, ...]
     reason: Why
-    at: int = 0
+    at: Number = 0
 
 
 class ContactObserved(Message, frozen=True, tag="observe_cluster"):
@@ -217,14 +250,41 @@ class ContactObserved(Message, frozen=True, tag="observe_cluster"):
     reason: Why
 
 
-Act = Observed | Closed | NodesObserved | ContactObserved
+class GuestsSubmitted(Message, frozen=True, tag="submit_guests"):
+    """Pods of others that ask for a place, together, and what each of them needs. The other end makes a workload of that."""
+
+    name: Text
+    pods: tuple[tuple[Text, Text, Text], ...]
+    """(namespace, name, UID), by rank."""
+    tenant: Text
+    project: Text
+    queue: Text
+    priority: Number
+    resources: Amount
+    restriction: Text = ""
+    grace_seconds: Number = 0
+    max_duration_seconds: Number = 0
+
+
+class GuestsWithdrawn(Message, frozen=True, tag="withdraw_guests"):
+    """The pods of a workload of guests that waits do not wait any more."""
+
+    workload_key: Number
+    attempt: Number
+    version: Number
+    infrastructure_failures: Number = 0
+    user_failures: Number = 0
+    workload: Text = ""
+
+
+Act = Observed | Closed | NodesObserved | ContactObserved | GuestsSubmitted | GuestsWithdrawn
 """All that an effect loop commits: nothing else can even be said."""
 
 
 class PlanSaid(Message, frozen=True):
     """Actions to commit under an epoch."""
 
-    epoch: int
+    epoch: Number
     actions: tuple[Act, ...]
 
 

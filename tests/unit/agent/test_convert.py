@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -12,12 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstay.agent import convert
+from mainstay.decide.guests import new_workload, workload_id
 from mainstay.domain import errors
 from mainstay.domain.allocation import Allocation, PodState, Seen, Wanted
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Invalid, MainstayError, Unavailable
 from mainstay.domain.fleet import Contact
+from mainstay.domain.guest import Guest
 from mainstay.domain.plan import (
+    Advance,
     ClosePod,
     CommitResult,
     ObserveCluster,
@@ -26,16 +30,18 @@ from mainstay.domain.plan import (
     Refused,
     RowVersion,
     StopPod,
+    Submit,
 )
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import Mount, PodRef, RetryPolicy, WorkloadSpec
+from mainstay.domain.workload import Mount, Phase, PodRef, RetryPolicy, Workload, WorkloadSpec
 from mainstay.ports import WantedChanges
 from mainstay.wire import agent as wire
 
 WHOLE = st.integers(0, (1 << 62) - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-AMOUNTS = st.builds(Resources, cpu_milli=WHOLE, memory_bytes=WHOLE, gpus=WHOLE, gpu_model=TEXT)
+COUNTS = st.integers(0, 1 << 50)
+AMOUNTS = st.builds(Resources, cpu_milli=COUNTS, memory_bytes=COUNTS, gpus=COUNTS, gpu_model=TEXT)
 REASONS = st.builds(
     Reason, code=st.sampled_from(Code), object=TEXT, numbers=st.dictionaries(TEXT, WHOLE | TEXT, max_size=3)
 )
@@ -78,6 +84,9 @@ ALLOCATIONS = fields(
 )
 
 
+WORKLOADS = fields(Workload, spec=SPECS, phase=enum(Workload, "phase"), reason=REASONS)
+
+
 @st.composite
 def changes(draw: st.DrawFn) -> WantedChanges:
     specs = draw(st.dictionaries(WHOLE, SPECS, max_size=2))
@@ -89,16 +98,47 @@ def changes(draw: st.DrawFn) -> WantedChanges:
             Wanted(allocation=dataclasses.replace(row, workload_key=key), spec=specs[key], settled=settled)
             for row, key, settled in pairs
         )
+    keys = st.lists(WHOLE, max_size=3).map(tuple)
     return WantedChanges(
-        version=draw(WHOLE), whole=draw(st.booleans()), rows=rows, closed=tuple(draw(st.lists(WHOLE, max_size=3)))
+        version=draw(WHOLE),
+        whole=draw(st.booleans()),
+        rows=rows,
+        closed=draw(keys),
+        guests=tuple(draw(st.lists(WORKLOADS.filter(lambda work: work.key not in specs), max_size=2, unique_by=KEY))),
+        finished=draw(keys),
     )
+
+
+KEY = attrgetter("key")
+GUESTS = fields(Guest, pod=fields(PodRef), resources=AMOUNTS, group=st.none(), state=st.none(), problem=st.just(""))
+
+
+@st.composite
+def submissions(draw: st.DrawFn) -> Submit:
+    """As a loop makes them: what they ask for is the same for all."""
+    first, *others = draw(st.lists(GUESTS, min_size=1, max_size=3))
+    unit = (first, *(dataclasses.replace(first, pod=guest.pod) for guest in others))
+    name = workload_id("w", (guest.pod.uid for guest in unit))
+    return Submit(reason=Reason(code=Code.SUBMITTED), workload=new_workload("edge", name, unit))
 
 
 @st.composite
 def observations(draw: st.DrawFn) -> Any:
     key, version = draw(WHOLE), draw(WHOLE)
     guards = (RowVersion(kind="allocation", key=key, version=version),) if version else ()
-    kind = draw(st.sampled_from([ObservePod, ClosePod, ObserveNodes, ObserveCluster]))
+    kind = draw(st.sampled_from([ObservePod, ClosePod, ObserveNodes, ObserveCluster, Submit, Advance]))
+    if kind is Submit:
+        return draw(submissions())
+    if kind is Advance:
+        return Advance(
+            guards=(RowVersion(kind="workload", key=key, version=version),) if version else (),
+            reason=Reason(code=Code.WITHDRAWN, object=draw(TEXT)),
+            workload_key=key,
+            phase=Phase.STOPPED,
+            attempt=draw(WHOLE),
+            infrastructure_failures=draw(WHOLE),
+            user_failures=draw(WHOLE),
+        )
     reason = draw(REASONS)
     if kind is ObservePod:
         return ObservePod(guards=guards, reason=reason, allocation_key=key, state=draw(PODS), output=draw(TEXT))

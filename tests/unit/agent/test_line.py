@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from mainstay.agent.connection import Way
 from mainstay.agent.line import Answering
 from mainstay.control.remote import RemoteCluster
 from mainstay.domain.capacity import LogChunk
-from mainstay.domain.errors import Gone, NotFound, Unavailable
+from mainstay.domain.errors import Gone, Invalid, NotFound, Unavailable
 from mainstay.operations.lines import Line, Lines
 from mainstay.wire import agent as wire
 from tests.agents import ControlPlane, control_plane
@@ -42,7 +43,10 @@ async def until(true: Any) -> None:
 
 
 def line_of(plane: ControlPlane) -> Line | None:
-    return plane.services.agents.lines.of("edge")
+    try:
+        return plane.services.agents.lines.of("edge")
+    except Unavailable:
+        return None
 
 
 @pytest.fixture
@@ -75,8 +79,11 @@ async def read(plane: ControlPlane, server: Server, pod: str, **where: int) -> L
 async def test_a_log_is_read_over_the_line_byte_for_byte(plane: ControlPlane, server: Server, held: LogCluster) -> None:
     chunk = await read(plane, server, "p-1-0", offset=4, limit=1 << 20)
     assert chunk == LogChunk(data=held.logs["p-1-0"][4:], next_offset=8_000, dropped=0, ended=True)
-    held.logs["binary-1-0"] = bytes(range(256)) * 4_000
-    assert (await read(plane, server, "binary-1-0", limit=1 << 20)).data == held.logs["binary-1-0"]
+    held.logs["binary-1-0"], found = bytes(range(256)) * 8_000, b""
+    while part := (await read(plane, server, "binary-1-0", offset=len(found), limit=1 << 20)).data:
+        assert len(part) <= wire.CHUNK_BYTES  # with its header, it must fit a message
+        found += part
+    assert found == held.logs["binary-1-0"]
 
 
 async def test_what_the_cluster_raises_is_raised_at_the_other_end(
@@ -123,48 +130,145 @@ async def test_a_token_that_has_ended_opens_no_line(plane: ControlPlane, server:
     assert line_of(plane) is None
 
 
+class Dance(wire.Message, frozen=True, tag="dance"):
+    """Of a version to come."""
+
+
 async def test_a_question_that_this_version_does_not_know_is_answered(
     plane: ControlPlane, server: Server, held: LogCluster
 ) -> None:
     line = line_of(plane)
     assert line is not None
+    asking = line.ask(Dance(), answer=wire.Done)  # type: ignore[arg-type]
+    with pytest.raises(Invalid, match="not a message that this version knows"):
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asking, server.loop))
 
-    def strange(number: int) -> bytes:
-        return wire.frame(b'{"id":%d,"what":{"type":"dance"}}' % number)
 
-    header, _ = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(line.ask("edge", strange), server.loop))
-    said = convert.decoded(header, wire.Answered).what
-    assert isinstance(said, wire.Failed)
-    assert said.code == "invalid"
+class Socket:
+    """The end of a line that is in the hand of a test."""
+
+    def __init__(self) -> None:
+        self.sent: list[wire.Asked] = []
+        self.line = Line("edge", self.send)
+
+    async def send(self, data: bytes) -> None:
+        self.sent.append(convert.decoded(wire.parts(data)[0], wire.Asked))
+
+    def say(self, number: int, what: wire.Said, data: bytes = b"") -> None:
+        self.line.heard(wire.frame(convert.encoded(wire.Answered(id=number, what=what)), data))
+
+
+LOG = wire.ReadLog(pod="p-1-0", offset=0, limit=1)
+SAID = wire.LogSaid(next_offset=1)
 
 
 async def test_answers_that_come_late_twice_or_for_nobody_are_dropped() -> None:
-    sent: list[bytes] = []
-
-    async def send(data: bytes) -> None:
-        sent.append(data)
-
-    async def end() -> None:
-        pass
-
-    line = Line(send, end)
-    asking = asyncio.create_task(line.ask("edge", lambda number: b"%d" % number))
+    socket = Socket()
+    asking = asyncio.create_task(socket.line.ask(LOG, answer=wire.LogSaid))
     await asyncio.sleep(0)
-    line.answered(99, (b"", b""))
-    line.answered(1, (b"a", b"first"))
-    line.answered(1, (b"a", b"second"))
+    socket.say(99, SAID)
+    socket.say(1, SAID, b"first")
+    socket.say(1, SAID, b"second")
     assert (await asking)[1] == b"first"
-    line.answered(1, (b"a", b"third"))
-    waiting = asyncio.create_task(line.ask("edge", lambda number: b"%d" % number))
+    socket.say(1, SAID, b"third")
+    waiting = asyncio.create_task(socket.line.ask(LOG, answer=wire.LogSaid))
     await asyncio.sleep(0)
-    line.broke()
+    socket.line.broke()
     with pytest.raises(Unavailable, match="does not answer"):
         await waiting
-    lines = Lines()
-    lines.opened("edge", line)
-    second = Line(send, end)
-    lines.opened("edge", second)
+
+
+async def test_an_answer_to_another_question_is_none() -> None:
+    socket = Socket()
+    asking = asyncio.create_task(socket.line.ask(LOG, answer=wire.LogSaid))
+    await asyncio.sleep(0)
+    socket.say(1, wire.Received(channel="stdout"))
+    with pytest.raises(Unavailable, match="something else"):
+        await asking
+
+
+async def test_the_newest_of_several_lines_is_asked() -> None:
+    lines, first, second = Lines(), Socket().line, Socket().line
+    lines.opened("edge", first, lambda: None)
+    lines.opened("edge", second, lambda: None)
     assert lines.of("edge") is second
     lines.ended("edge", second)
-    assert lines.of("edge") is line
-    assert lines.of("west") is None
+    assert lines.of("edge") is first
+    with pytest.raises(Unavailable):
+        lines.of("west")
+
+
+async def test_a_line_where_nobody_is_any_more_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mainstay.operations.lines.WATCH_SECONDS", 0.0)
+    monkeypatch.setattr("mainstay.operations.lines.ANSWER_SECONDS", 0.02)
+    monkeypatch.setattr(Line.ask, "__kwdefaults__", {**Line.ask.__kwdefaults__, "seconds": 0.02})
+    socket = Socket()
+    watching = asyncio.create_task(socket.line.watch())
+    for answer in (wire.Done(), convert.failed(Invalid("an older version knows no such question"))):
+        await until(lambda: socket.sent)
+        assert not watching.done()
+        socket.say(socket.sent.pop().id, answer)
+    await asyncio.wait_for(watching, 1)
+
+
+async def test_a_stream_that_was_given_up_while_it_was_opened_is_let_go_of() -> None:
+    socket, lines = Socket(), Lines()
+    lines.opened("edge", socket.line, lambda: None)
+
+    async def connect() -> None:
+        async with RemoteCluster("edge", lines).connect("p-1-0", 80):
+            raise AssertionError
+
+    connecting = asyncio.create_task(connect())
+    await until(lambda: socket.sent)
+    connecting.cancel()
+    await asyncio.gather(connecting, return_exceptions=True)
+    opened, closed = socket.sent
+    assert isinstance(opened.what, wire.Connect)
+    assert closed.what == wire.Close(stream=opened.id)
+
+
+class Slow:
+    """A cluster whose connections take nothing and say nothing."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    @asynccontextmanager
+    async def connect(self, pod: str, port: int) -> AsyncIterator[Slow]:
+        self.events.append("opened")
+        try:
+            yield self
+        finally:
+            self.events.append("closed")
+
+    async def receive(self) -> bytes:
+        self.events.append("waits")
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(self, data: bytes) -> None:
+        self.events.append("takes")
+        await asyncio.Event().wait()
+
+
+async def test_what_is_open_ends_with_its_line(plane: ControlPlane, server: Server) -> None:
+    cluster, token = Slow(), plane.add()
+    way = Way(url=f"http://127.0.0.1:{server.port}", token=lambda: token)
+    holding = asyncio.create_task(Answering(way, {"edge": cluster}, cluster="edge").hold())
+    await until(lambda: line_of(plane))
+
+    async def used() -> None:
+        remote = RemoteCluster("edge", plane.services.agents.lines)
+        async with remote.connect("p-1-0", 80) as stream, asyncio.TaskGroup() as group:
+            group.create_task(stream.receive())
+            group.create_task(stream.send(b"x"))
+
+    using = asyncio.run_coroutine_threadsafe(used(), server.loop)
+    await until(lambda: {"waits", "takes"} <= set(cluster.events))
+    server.loop.call_soon_threadsafe(plane.services.agents.lines.hang_up, "edge")
+    with pytest.raises(ExceptionGroup) as raised:
+        await asyncio.wrap_future(using)
+    assert all(isinstance(error, Unavailable) for error in raised.value.exceptions)
+    assert await asyncio.wait_for(holding, 5)
+    assert cluster.events[-1] == "closed"

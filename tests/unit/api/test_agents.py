@@ -13,11 +13,13 @@ import msgspec
 import pytest
 
 from mainstay.api.app import TOPICS
+from mainstay.api.auth import AGENT_PATHS
 from mainstay.domain.allocation import Allocation, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.plan import IdentifyCluster
 from mainstay.domain.workload import Mount
 from mainstay.operations import agents
+from mainstay.operations.principal import Permission
 from mainstay.wire import agent as wire
 from tests.agents import URL, ControlPlane, control_plane
 from tests.stores import WHY
@@ -395,6 +397,32 @@ async def test_denials_of_a_thief_do_not_fill_the_disk(two: Two) -> None:
     assert len(two.denials()) == 1
 
 
-def test_every_socket_belongs_to_agents_or_states_what_it_needs() -> None:
-    sockets = {socket.path: str(socket.permission) for topic in TOPICS for socket in topic.sockets}
-    assert sockets == {"/v1/agent/line": "carry"}
+def test_what_agents_ask_needs_the_right_that_they_alone_have() -> None:
+    needed = {
+        route.path: route.permission
+        for topic in TOPICS
+        for route in (*topic.declared, *topic.sockets)
+        if route.path.startswith(AGENT_PATHS) or route.permission is Permission.CARRY
+    }
+    assert wire.LINE_PATH in needed
+    assert set(needed.values()) == {Permission.CARRY}
+    assert all(path.startswith(AGENT_PATHS) for path in needed)
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:8650", "169.254.169.254:80", "west/x-1-0:8650", "[::1]:22", "edge/../x:1", "a@b:1"]
+)
+async def test_an_address_that_an_agent_reports_becomes_a_tunnel_to_that_very_pod(two: Two, address: str) -> None:
+    port = address.rpartition(":")[2]
+    answer = await two.commit(observed(two.ours, Seen.RUNNING, state={"address": address, "ready": True}))
+    assert answer.json()["applied"] == 1
+    (pod,) = two.plane.store.wanted("edge")
+    assert pod.allocation.address == f"edge/{two.ours.pod}:{port}"
+
+
+@pytest.mark.parametrize("address", ["host", "host:", "host:0", "host:65536", "host:-1", "host:²", "x:" + "9" * 5_000])
+async def test_what_is_no_address_of_a_pod_is_refused(two: Two, address: str) -> None:
+    answer = await two.commit(observed(two.ours, Seen.RUNNING, state={"address": address}))
+    assert is_problem(answer, 422)
+    (pod,) = two.plane.store.wanted("edge")
+    assert not pod.allocation.address

@@ -16,7 +16,7 @@ from mainstay.clusters.kubernetes.permissions import PERMISSIONS, Permission
 from mainstay.clusters.kubernetes.registered import registered
 from mainstay.clusters.kubernetes.settings import DEFAULT_IMAGE, HELPER_IMAGE, Settings
 from mainstay.clusters.kubernetes.sources import Fixed, Source
-from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
+from mainstay.domain.fleet import ClusterFacts, ClusterKind, ClusterRecord, ClusterSettings, Credentials
 from mainstay.ports import Artifacts, Clock
 
 OLDEST = (1, 29)
@@ -70,7 +70,7 @@ class KubernetesConnector:
                 system=self._system,
                 image=settings.image or DEFAULT_IMAGE,
                 helper_image=settings.helper_image or HELPER_IMAGE,
-                reached_directly=settings.in_cluster,
+                reached_directly=settings.in_cluster and cluster.kind is ClusterKind.KUBERNETES,
                 namespaces_per_project=settings.namespaces_per_project,
                 scheduler_name=settings.scheduler_name,
             ),
