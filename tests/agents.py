@@ -23,6 +23,7 @@ from mainstay.agent.line import Answering
 from mainstay.agent.store import RemoteStore
 from mainstay.api.app import create_api
 from mainstay.clusters.simulated import Behaviour, Machines, SimulatedCluster
+from mainstay.clusters.simulated.lodgers import Lodgers
 from mainstay.control.fleet import Fleet
 from mainstay.control.loop import Loop
 from mainstay.control.member import Member
@@ -50,6 +51,7 @@ from tests.stores import WHY, Scene
 from tests.unit.web.site import services_of
 
 URL = "http://control-plane.test"
+ANYWHERE = "anywhere"
 NODE = Resources(cpu_milli=4_000, memory_bytes=4 * BYTES_PER_GIB)
 
 
@@ -196,12 +198,13 @@ class ControlPlane:
 
 @dataclass
 class Agent:
-    """One process of an agent. The machines outlive it."""
+    """One process of an agent. The machines, and the pods of others there, outlive it."""
 
     network: Network
     clock: Skewed
     machines: Machines
     token: str
+    lodgers: Lodgers
     name: str = "edge"
     holder: str = "first"
     identity: str = "uid-of-edge"
@@ -221,7 +224,7 @@ class Agent:
         self.member = Member(self, self.name, self._open, holder=self.holder, identity=self.identity)
 
     def _open(self) -> Any:
-        return SimulatedCluster(self.name, self.machines)
+        return SimulatedCluster(self.name, self.machines, self.lodgers)
 
     async def greet(self) -> wire.ClusterSaid:
         hello = wire.Hello(version="0", identity=self.identity, now=self.clock.now())
@@ -244,7 +247,8 @@ class Agent:
 
     def again(self, **changes: Any) -> Agent:
         """Another process beside the same machines, as after a kill."""
-        given = {"network": self.network, "clock": self.clock, "machines": self.machines, "token": self.token}
+        names = ("network", "clock", "machines", "lodgers", "token")
+        given = {name: getattr(self, name) for name in names}
         return Agent(**{**given, "name": self.name, "identity": self.identity, "holder": self.holder + "'", **changes})
 
 
@@ -304,8 +308,8 @@ def world(folder: Path, *, runs_for: float = 20.0) -> Iterator[World]:
     with control_plane(folder) as plane:
         clock = Skewed(plane.clock)
         token = plane.add()
-        network = Network(plane.app)
-        yield World(plane, network, Agent(network, clock, machines_of(clock, runs_for=runs_for), token), plane.clock)
+        network, machines = Network(plane.app), machines_of(clock, runs_for=runs_for)
+        yield World(plane, network, Agent(network, clock, machines, token, Lodgers(machines)), plane.clock)
 
 
 def machines_of(clock: Any, *, runs_for: float = 20.0, name: str = "edge") -> Machines:
@@ -317,7 +321,7 @@ def machines_of(clock: Any, *, runs_for: float = 20.0, name: str = "edge") -> Ma
             files={"model.txt": action.name.encode()},
         )
 
-    nodes = (NodeState(name=f"{name}-1", capacity=NODE, ready=True),)
+    nodes = (NodeState(name=f"{name}-1", capacity=NODE, ready=True, admits=(ANYWHERE,)),)
     return Machines(clock, nodes, behaviour=behaviour)
 
 

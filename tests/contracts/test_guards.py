@@ -24,7 +24,7 @@ from mainstay.domain.plan import (
     ResumeCluster,
     RowVersion,
 )
-from mainstay.domain.workload import Phase, Workload
+from mainstay.domain.workload import Kind, Phase, Workload
 from mainstay.store import guards
 from tests.stores import SECOND, WHY, Scene, one_cpu, scene, store
 
@@ -197,6 +197,20 @@ def it_speaks_for_another_cluster(scene: Scene) -> Action:
     return replace(scene.see(pod, Seen.STARTING), guards=(guard,))
 
 
+def it_withdraws_guests_of_another_cluster(scene: Scene) -> Action:
+    return _withdrawn(scene, kind=Kind.POD, cluster="west")
+
+
+def it_withdraws_a_job_of_a_user(scene: Scene) -> Action:
+    return _withdrawn(scene, kind=Kind.JOB, cluster="east")
+
+
+def _withdrawn(scene: Scene, *, kind: Kind, cluster: str) -> Action:
+    work = scene.submit(kind=kind, cluster=cluster)
+    guard = OfCluster(kind="workload", key=work.key, cluster="east")
+    return replace(scene.advance(work, Phase.STOPPED), guards=(guard,))
+
+
 def its_agent_found_another_one(scene: Scene) -> Action:
     scene.applied(_cluster("east", identity="one"))
     return IdentifyCluster(cluster="east", identity="two", reason=WHY)
@@ -236,6 +250,8 @@ REFUSED: tuple[tuple[str, Contradiction], ...] = (
     ("cluster_may_leave", it_holds_a_pod),
     ("capacity_left", its_cluster_is_drained),
     ("of_cluster", it_speaks_for_another_cluster),
+    ("of_cluster", it_withdraws_guests_of_another_cluster),
+    ("of_cluster", it_withdraws_a_job_of_a_user),
     ("cluster_may_be", its_agent_found_another_one),
     ("cluster_may_be", its_agent_found_one_that_the_fleet_has),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mainstay.domain.fleet import ClusterKind, ClusterSettings, Contact, NewCluster
 from mainstay.domain.plan import AddCluster, IdentifyCluster, ObserveCluster, RecordDenial, RemoveCluster
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import Phase
+from mainstay.domain.workload import Kind, Phase, PodRef
 from mainstay.ports import Held
 from tests.stores import SECOND, USER, WHY, Scene, scene, store
 
@@ -50,6 +50,25 @@ def test_what_is_closed_is_told_once_and_a_verdict_on_its_workload_is_a_change(s
     closed = scene.store.wanted_changes("local", since=judged.version)
     assert (closed.rows, closed.closed) == ((), (pod.key,))
     assert scene.store.wanted_changes("local", since=-1).rows == ()
+
+
+def test_workloads_of_guests_are_told_until_they_are_final_and_only_of_the_cluster_that_is_asked_about(
+    scene: Scene,
+) -> None:
+    pod = PodRef(namespace="team", name="web", uid="uid-1")
+    given = {"kind": Kind.POD, "run": (), "guests": (pod,)}
+    work, _, _ = scene.submit(cluster="edge", **given), scene.submit(cluster="west", **given), scene.submit()
+    told = scene.store.wanted_changes("edge", since=-1)
+    assert (told.guests, told.finished) == ((work,), ())
+    assert told.guests == scene.store.guests("edge")
+    assert not scene.store.wanted_changes("edge", since=told.version).any
+    scene.applied(scene.stop(work))
+    stopping = scene.store.wanted_changes("edge", since=told.version)
+    assert [row.stop_requested for row in stopping.guests] == [True]
+    scene.applied(scene.advance(scene.workload(work.id), Phase.STOPPED))
+    final = scene.store.wanted_changes("edge", since=stopping.version)
+    assert (final.guests, final.finished) == ((), (work.key,))
+    assert scene.store.wanted_changes("edge", since=-1).guests == ()
 
 
 def test_whoever_is_ahead_of_a_database_that_was_set_back_is_told_all_of_it(scene: Scene) -> None:
