@@ -5,20 +5,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from mainstay.agent import convert
-from mainstay.agent.connection import Way
+from mainstay.agent.connection import Connection, Way
 from mainstay.agent.line import Answering
+from mainstay.agent.store import RemoteStore
 from mainstay.control.remote import RemoteCluster
+from mainstay.domain.allocation import Seen
 from mainstay.domain.capacity import LogChunk
 from mainstay.domain.errors import Gone, Invalid, NotFound, Unavailable
+from mainstay.domain.plan import IdentifyCluster, Plan, SwitchEndpoint
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.workload import Phase
 from mainstay.operations.lines import Line, Lines
 from mainstay.wire import agent as wire
 from tests.agents import ControlPlane, control_plane
+from tests.stores import WHY
+from tests.unit.api.conftest import PEOPLE
 from tests.unit.web.site import LogCluster, Server, free_port
 
 
@@ -272,3 +281,78 @@ async def test_what_is_open_ends_with_its_line(plane: ControlPlane, server: Serv
     assert all(isinstance(error, Unavailable) for error in raised.value.exceptions)
     assert await asyncio.wait_for(holding, 5)
     assert cluster.events[-1] == "closed"
+
+
+class Bridge:
+    """Whatever is to be connected to is one server of this machine, and it is noted what that was."""
+
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.address = address
+        self.asked: list[tuple[str, int]] = []
+
+    @asynccontextmanager
+    async def connect(self, pod: str, port: int) -> AsyncIterator[Bridge]:
+        self.asked.append((pod, port))
+        self.reader, self.writer = await asyncio.open_connection(*self.address)
+        try:
+            yield self
+        finally:
+            self.writer.close()
+
+    async def receive(self) -> bytes | None:
+        return await self.reader.read(1 << 16) or None
+
+    async def send(self, data: bytes) -> None:
+        self.writer.write(data)
+        await self.writer.drain()
+
+
+@asynccontextmanager
+async def listening(answer: bytes) -> AsyncIterator[tuple[tuple[str, int], list[bytes]]]:
+    """A server that says one thing; where it is, and what it was asked."""
+    asked: list[bytes] = []
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(answer), answer))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(served, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname(), asked
+
+
+async def test_whatever_address_an_agent_reports_only_its_own_pod_is_asked_and_through_it(tmp_path: Path) -> None:
+    with control_plane(tmp_path, people=PEOPLE) as plane:
+        server = Server(port=free_port())
+        server.start(plane.app)
+        token, scene = plane.add(), plane.scene
+        way = Way(url=f"http://127.0.0.1:{server.port}", token=lambda: token)
+        plane.services.clusters["edge"] = RemoteCluster("edge", plane.services.agents.lines)
+        (node,) = scene.fleet(cluster="edge")
+        scene.applied(IdentifyCluster(cluster="edge", identity="uid-of-edge", reason=WHY))
+        service = scene.deploy("digits")
+        scene.applied(scene.allocate(service, node=node))
+        (pod,) = plane.store.allocations(service.key)
+        async with listening(b"secret") as (secret, asked_of_secret), listening(b"ready") as (model, _):
+            lie = f"{secret[0]}:{secret[1]}"
+            connection = Connection(way)
+            remote = RemoteStore(connection, plane.clock, cluster="edge")
+            epoch = await asyncio.to_thread(remote.acquire, "cluster/edge", holder="a", now=0, seconds=6.0)
+            seen = scene.see(pod, Seen.RUNNING, address=lie, ready=True, started_at=plane.clock.now())
+            seen = replace(seen, reason=Reason(code=Code.POD_RUNNING, object=pod.pod))
+            await asyncio.to_thread(remote.commit, Plan(actor="", now=0, actions=(seen,), epoch=epoch))
+            scene.applied(scene.advance(service, Phase.RUNNING), SwitchEndpoint(endpoint="digits", reason=WHY))
+            bridge = Bridge(model)
+            holding = asyncio.create_task(Answering(way, {"edge": bridge}, cluster="edge").hold())  # type: ignore[dict-item]
+            await until(lambda: line_of(plane))
+            async with httpx2.AsyncClient(headers={"Authorization": "Bearer user-token"}) as http:
+                answer = await http.get(f"{way.url}/endpoints/digits/v2/health/ready")
+            assert (answer.status_code, answer.content) == (200, b"ready")
+            assert bridge.asked == [(pod.pod, secret[1])]
+            assert not asked_of_secret
+            holding.cancel()
+            await asyncio.gather(holding, return_exceptions=True)
+            await connection.close()
+        server.stop()

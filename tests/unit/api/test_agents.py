@@ -14,10 +14,11 @@ import pytest
 
 from mainstay.api.app import TOPICS
 from mainstay.api.auth import AGENT_PATHS
+from mainstay.decide.guests import workload_id
 from mainstay.domain.allocation import Allocation, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.plan import IdentifyCluster
-from mainstay.domain.workload import Mount
+from mainstay.domain.workload import Kind, Mount, Phase, PodRef, Workload
 from mainstay.operations import agents
 from mainstay.operations.principal import Permission
 from mainstay.wire import agent as wire
@@ -407,6 +408,77 @@ def test_what_agents_ask_needs_the_right_that_they_alone_have() -> None:
     assert wire.LINE_PATH in needed
     assert set(needed.values()) == {Permission.CARRY}
     assert all(path.startswith(AGENT_PATHS) for path in needed)
+
+
+def guests(**changes: Any) -> dict[str, Any]:
+    return {
+        "type": "submit_guests",
+        "name": "web",
+        "pods": [["team", "web", "uid-1"]],
+        "tenant": "acme",
+        "project": "team",
+        "queue": "default",
+        "priority": 50,
+        "resources": {"cpu_milli": 1_000},
+        "restriction": "anywhere",
+        **changes,
+    }
+
+
+async def test_an_agent_submits_pods_of_others_as_they_are_and_nothing_else(two: Two) -> None:
+    """Whatever else is said, it becomes a workload of guests, bound to the very cluster, under the id of its pods."""
+    more = {"kind": "job", "run": ["/bin/sh"], "cluster": "west", "id": "ours", "image": "x", "env": [["A", "B"]]}
+    assert (await two.commit(guests(**more))).json()["applied"] == 1
+    (found,) = two.plane.store.guests("edge")
+    spec = found.spec
+    assert (spec.kind, spec.cluster, spec.run, spec.image, spec.env) == (Kind.POD, "edge", (), "", ())
+    assert found.id == workload_id("web", ["uid-1"])
+    assert found.submitted_by == "cluster/edge"
+    again = (await two.commit(guests())).json()
+    assert (again["applied"], again["refused"][0]["reason"]["code"]) == (0, "Duplicate")
+    assert [row["id"] for row in (await two.ask("GET", "wanted")).json()["guests"]] == [found.id]
+    assert "guests" not in (await two.ask("GET", "wanted", token=two.other_token)).json()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pods": []},
+        {"name": "../x"},
+        {"name": "x" * 100},
+        {"tenant": ""},
+        {"project": "a/b"},
+        {"queue": "Q"},
+        {"priority": 101},
+        {"priority": -1},
+        {"resources": {"cpu_milli": -1}},
+        {"resources": {"cpu_milli": 1 << 60}},
+        {"grace_seconds": 1 << 63},
+    ],
+    ids=str,
+)
+async def test_guests_that_nobody_could_submit_are_refused(two: Two, changes: dict[str, Any]) -> None:
+    is_problem(await two.commit(guests(**changes)), 422)
+    assert not two.plane.store.guests("edge")
+
+
+async def test_an_agent_withdraws_guests_of_its_own_cluster_only(two: Two) -> None:
+    scene = two.plane.scene
+    pod = PodRef(namespace="team", name="web", uid="uid-2")
+    foreign = scene.submit(kind=Kind.POD, run=(), guests=(pod,), cluster="west")
+    job = scene.submit(cluster="edge")
+    await two.commit(guests())
+    (ours,) = two.plane.store.guests("edge")
+
+    def withdrawn(work: Workload) -> dict[str, Any]:
+        return {"type": "withdraw_guests", "workload_key": work.key, "attempt": 1, "version": work.version}
+
+    for work in (foreign, job):
+        is_problem(await two.commit(withdrawn(work)), 403)
+        assert scene.workload(work.id).phase is Phase.PENDING
+    assert two.denials()
+    assert (await two.commit(withdrawn(ours))).json()["applied"] == 1
+    assert not two.plane.store.guests("edge")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Pods of others on a cluster that an agent carries: placed once, billed once, and let go of, whatever happens to the connection."""
+"""Pods of others on a cluster that an agent carries: placed, billed and let go of once, whatever happens to the connection."""
 
 from __future__ import annotations
 
