@@ -110,8 +110,15 @@ def server(**settings: Any) -> int:
 @click.option(
     "--ca-file",
     "ca",
+    envvar="MAINSTAY_CA_FILE",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Of the control plane's certificate, if the system does not trust it.",
+    help="Who has signed the control plane's certificate, if the system does not trust it; or $MAINSTAY_CA_FILE.",
+)
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65_535),
+    default=0,
+    help="Answers /healthz and /readyz, on every address of this machine. Default: none.",
 )
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
 def agent(**settings: Any) -> int:

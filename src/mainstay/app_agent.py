@@ -24,6 +24,7 @@ from mainstay import __version__
 from mainstay.agent import convert
 from mainstay.agent.artifacts import RemoteArtifacts
 from mainstay.agent.connection import Connection, Way
+from mainstay.agent.health import answering
 from mainstay.agent.line import Answering
 from mainstay.agent.store import RemoteStore
 from mainstay.app import SystemClock, configure_log, first_of, prepare_directory
@@ -59,6 +60,8 @@ class AgentSettings:
     local: bool = False
     state: Path | None = None
     ca: Path | None = None
+    health_port: int = 0
+    """Where probes are answered; 0: nowhere."""
     log_level: str = "info"
 
     @property
@@ -163,29 +166,40 @@ async def carry(settings: AgentSettings, way: Way, ready: Callable[[str], None])
         clock=clock,
     )
     try:
-        said = await _patiently(clock, lambda: connection.acall("GET", "cluster", wire.ClusterSaid))
-        _require_named(settings, said)
-        connector = connector_of(settings, services, said)
-        facts = await _patiently(clock, lambda: tried(connector, settings, said))
-        hello = wire.Hello(
-            version=__version__,
-            identity=facts.identity,
-            cluster_version=facts.version,
-            server=facts.server,
-            now=clock.now(),
-        )
-        said = await _patiently(clock, lambda: connection.acall("POST", "hello", wire.ClusterSaid, body=hello))
-        _note_skew(said, clock)
-        record = convert.cluster_record(said, settings=settings_of(settings, said))
-        ready(said.name)
-        async with asyncio.TaskGroup() as group:
-            for loop in loops(services, way, connector, record):
-                group.create_task(forever(loop, services), name=loop.name)
+        async with contextlib.AsyncExitStack() as stack:
+            if settings.health_port:
+                await stack.enter_async_context(answering(settings.health_port, hears=lambda: services.store.follows))
+            connector, record = await _let_in(settings, services, connection)
+            ready(record.name)
+            async with asyncio.TaskGroup() as group:
+                for loop in loops(services, way, connector, record):
+                    group.create_task(forever(loop, services), name=loop.name)
     finally:
         for cluster in list(services.clusters.values()):
             await cluster.close()
         await connection.close()
         services.offload.close()
+
+
+async def _let_in(
+    settings: AgentSettings, services: AgentServices, connection: Connection
+) -> tuple[Connector, ClusterRecord]:
+    """Ask which cluster it is to be, try it, and say what was found: the way into it, and how it is to be used."""
+    clock = services.clock
+    said = await _patiently(clock, lambda: connection.acall("GET", "cluster", wire.ClusterSaid))
+    _require_named(settings, said)
+    connector = connector_of(settings, services, said)
+    facts = await _patiently(clock, lambda: tried(connector, settings, said))
+    hello = wire.Hello(
+        version=__version__,
+        identity=facts.identity,
+        cluster_version=facts.version,
+        server=facts.server,
+        now=clock.now(),
+    )
+    said = await _patiently(clock, lambda: connection.acall("POST", "hello", wire.ClusterSaid, body=hello))
+    _note_skew(said, clock)
+    return connector, convert.cluster_record(said, settings=settings_of(settings, said))
 
 
 def loops(services: AgentServices, way: Way, connector: Connector, record: ClusterRecord) -> tuple[Loop, ...]:

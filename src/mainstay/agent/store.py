@@ -27,6 +27,8 @@ STALE_SECONDS = 5.0
 """Less than a lease: a view so old may be acted upon (docs/architecture.md)."""
 POLL_SECONDS = 2.0
 """So long the control plane holds back the answer that nothing has changed."""
+HEARD_SECONDS = 20.0
+"""Some tries that fail are no reason to say that it is not heard."""
 ASKED_MAX = 5
 NOWHERE = -1
 T = TypeVar("T")
@@ -122,6 +124,12 @@ class RemoteStore:
             "GET", "wanted", wire.WantedSaid, params={"since": since, "wait": f"{POLL_SECONDS:g}"}
         )
         return self._take_over(mirror, since, said, began)
+
+    @property
+    def follows(self) -> bool:
+        """Whether the control plane has answered within the last seconds."""
+        with self._turn:
+            return self._clock.monotonic() - self._confirmed_at < HEARD_SECONDS
 
     def _take_over(self, mirror: Mirror, since: int, said: wire.WantedSaid, began: float) -> bool:
         """An answer to a question that we have gone beyond is dropped: it is a stale one, or came twice."""

@@ -264,7 +264,11 @@ def _cluster_kind(request: requests.ClusterRequest) -> ClusterKind:
 
 
 def cluster_view(
-    cluster: ClusterRecord, nodes: Iterable[Node] = (), *, warnings: Iterable[str] = ()
+    cluster: ClusterRecord,
+    nodes: Iterable[Node] = (),
+    *,
+    warnings: Iterable[str] = (),
+    agent_heard: bool | None = None,
 ) -> views.ClusterView:
     """With the sum of its nodes."""
     nodes = tuple(nodes)
@@ -288,6 +292,7 @@ def cluster_view(
         added_at=instant_or_none(cluster.added_at),
         added_by=cluster.added_by,
         warnings=list(warnings),
+        agent_heard=agent_heard,
     )
 
 

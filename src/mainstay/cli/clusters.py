@@ -224,6 +224,7 @@ def _facts(found: ClusterView) -> Sequence[tuple[str, str]]:
     return (
         ("name", found.name),
         ("kind", found.kind),
+        ("agent", "" if found.agent_heard is None else "connected" if found.agent_heard else "not connected"),
         ("state", f"{found.state}: {found.reason.sentence}"),
         ("server", found.server),
         ("context", found.context),

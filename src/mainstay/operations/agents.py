@@ -178,6 +178,12 @@ def lead(
     return epoch, None if epoch else store.held(lease)
 
 
+def is_heard(store: Store, cluster: str, *, now: int) -> bool:
+    """Whether an agent leads its cluster at this moment."""
+    held = store.held(lease_of(cluster))
+    return held is not None and held.holder.startswith(HOLDER) and held.until > now
+
+
 def commit(store: Store, principal: Principal, *, epoch: int, actions: tuple[Action, ...], now: int) -> CommitResult:
     """What an effect loop of this very cluster may commit. Raises Forbidden, Invalid, Fenced."""
     name = _own(principal)

@@ -188,6 +188,8 @@ class ClusterView(View):
     added_by: str = ""
     warnings: list[str] = Field(default_factory=list)
     """What was found when it was added; only in the answer to that."""
+    agent_heard: bool | None = None
+    """Whether its agent is connected just now; null if it has none."""
     token: str = ""
     """Of its agent: shown once, in the answer to adding it."""
 

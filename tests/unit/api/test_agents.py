@@ -181,6 +181,18 @@ async def test_an_agent_says_nothing_of_the_pods_of_another_cluster(
     assert two.denials()
 
 
+async def test_administrators_see_whether_the_agent_of_a_cluster_is_connected(two: Two) -> None:
+    async def shown() -> dict[str, bool | None]:
+        found = await two.http.get("/v1/clusters", headers={"Authorization": "Bearer admin-token"})
+        return {row["name"]: row["agent_heard"] for row in found.json()["items"]}
+
+    assert await shown() == {"edge": True, "west": False}
+    two.plane.clock.advance(agents.LEASE_SECONDS_MAX + 1)
+    assert await shown() == {"edge": False, "west": False}
+    two.plane.store.acquire("cluster/west", holder="a-replica", now=two.plane.clock.now(), seconds=60)
+    assert await shown() == {"edge": False, "west": False}
+
+
 async def test_an_agent_leads_its_own_cluster_only(two: Two) -> None:
     """Which one stands in no message: it comes from the token."""
     held = two.plane.store.held("cluster/west")
