@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,18 +10,28 @@ from pathlib import Path
 import pytest
 
 from mainstay.domain.artifact import Entry, Tree
-from mainstay.domain.errors import Fenced, Forbidden, Invalid, NotFound, NotYet, Unavailable
-from tests.agents import World, content_of, world
+from mainstay.domain.errors import Fenced, Forbidden, Invalid, NotFound, NotYet, Unauthenticated, Unavailable
+from mainstay.domain.workload import Mount
+from mainstay.operations import agents
+from mainstay.operations.principal import Principal
+from tests.agents import World, content_of, no_fault, world
 
 LARGE = 12 << 20
 
 
+CODE = b"print(6 * 7)"
+
+
 @pytest.fixture
 async def carried(tmp_path: Path) -> AsyncIterator[World]:
+    """A pod `train-1-0` runs there, whose code is a tree of one file."""
     with world(tmp_path, runs_for=1_000) as made:
         await made.agent.greet()
         await made.turns(2)
-        work = made.plane.scene.submit(cluster="edge", id="train")
+        artifacts, tree = made.plane.services.artifacts, tree_of(CODE)
+        await artifacts.put(digest_of(CODE), chunks(CODE))
+        mounts = (Mount(path=".", tree=await artifacts.put_tree(tree)),)
+        work = made.plane.scene.submit(cluster="edge", id="train", mounts=mounts)
         await made.turns(4)
         assert made.plane.store.allocations(work.key)
         yield made
@@ -104,3 +115,63 @@ async def test_a_stream_that_breaks_leaves_nothing_behind(carried: World) -> Non
     with pytest.raises((OSError, Unavailable)):
         await carried.agent.artifacts.put(digest_of(b"whole"), broken())
     assert await carried.agent.artifacts.missing([digest_of(b"whole")]) == (digest_of(b"whole"),)
+
+
+async def test_what_a_pod_mounts_is_read_by_its_tree_and_not_without(carried: World) -> None:
+    artifacts, code = carried.agent.artifacts, tree_of(CODE)
+    with pytest.raises(Forbidden):
+        await content_of(artifacts.get(digest_of(CODE)))
+    assert await artifacts.tree(code.digest) == code
+    assert await content_of(artifacts.get(digest_of(CODE))) == CODE
+
+
+async def test_a_file_of_which_the_tree_was_forgotten_is_read_after_the_tree_once_more(
+    carried: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifacts, code = carried.agent.artifacts, tree_of(CODE)
+    await artifacts.tree(code.digest)
+    monkeypatch.setattr("mainstay.agent.artifacts.GROUNDS_MAX", 0)
+    await artifacts.tree(code.digest)
+    with pytest.raises(Forbidden):
+        await content_of(artifacts.get(digest_of(CODE)))
+    monkeypatch.undo()
+    await artifacts.tree(code.digest)
+    assert await content_of(artifacts.get(digest_of(CODE))) == CODE
+
+
+@pytest.mark.parametrize("kind", ["before", "after", "twice"])
+async def test_a_cut_at_any_step_is_told_and_the_same_steps_once_more_succeed(carried: World, kind: str) -> None:
+    artifacts, tree, slot = carried.agent.artifacts, tree_of(b"weights"), "train/output"
+
+    async def stored() -> None:
+        if await artifacts.missing([digest_of(b"weights")]):
+            await artifacts.put(digest_of(b"weights"), chunks(b"weights"))
+        await artifacts.put_tree(tree)
+        await artifacts.commit(slot, attempt=1, tree=tree.digest)
+
+    for step in range(4):
+        steps = iter(range(10))
+        carried.network.fault = lambda _, at=step, steps=steps: kind if next(steps) == at else ""
+        with contextlib.suppress(Unavailable):
+            await stored()
+        carried.network.fault = no_fault
+    await stored()
+    assert await carried.plane.services.artifacts.head(slot) == (1, tree.digest)
+
+
+async def test_a_file_that_is_cut_off_on_its_way_is_no_file(carried: World) -> None:
+    artifacts = carried.agent.artifacts
+    await artifacts.tree(tree_of(CODE).digest)
+    for kind in ("before", "after"):
+        carried.network.fault = lambda _, kind=kind: kind
+        with pytest.raises(Unavailable):
+            await content_of(artifacts.get(digest_of(CODE)))
+
+
+async def test_a_token_that_was_replaced_moves_no_file_any_more(carried: World) -> None:
+    administrator = Principal(name="root", tenant="physics", role="admin")
+    agents.renew_token(carried.plane.store, administrator, "edge", now=carried.clock.now(), request=None)
+    artifacts = carried.agent.artifacts
+    for asked in (artifacts.tree(tree_of(CODE).digest), artifacts.put(digest_of(b"x"), chunks(b"x"))):
+        with pytest.raises(Unauthenticated):
+            await asked
