@@ -121,7 +121,7 @@ async def test_an_agent_that_is_killed_at_any_request_is_followed_by_another_and
     tmp_path: Path, when: str
 ) -> None:
     """Each request of a whole run in turn is the last of its process, carried out or not."""
-    with world(tmp_path, runs_for=6.0) as made:
+    with world(tmp_path, runs_for=1.0) as made:
         await made.agent.greet()
         await made.turns(2)
         for number in range(1, 200):
@@ -138,7 +138,7 @@ async def test_an_agent_that_is_killed_at_any_request_is_followed_by_another_and
                 return "after" if killed else ""
 
             made.network.fault = fault
-            for _ in range(25):
+            for _ in range(10):
                 with contextlib.suppress(Killed):
                     await made.turns(1)
                 if killed:
@@ -146,11 +146,11 @@ async def test_an_agent_that_is_killed_at_any_request_is_followed_by_another_and
                     await made.kill_agent()
                     break
             made.network.fault = lambda _: ""
-            await made.turns(LEASE_SECONDS + 20)
+            await made.turns(LEASE_SECONDS + 6)
             await succeeded_once(made, work)
             if not killed:
                 break
-        assert number > 10
+        assert number > 15
         await made.close()
 
 
