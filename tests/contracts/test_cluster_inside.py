@@ -17,7 +17,6 @@ from tests.clusters import Program, Rig, kubernetes_rig, local_rig, simulated_ri
 
 pytestmark = pytest.mark.xdist_group("local-cluster")
 KUBERNETES = pytest.param("kubernetes", marks=pytest.mark.xdist_group("kubernetes"))
-KUBERNETES_BEHIND = pytest.param("kubernetes behind an agent", marks=pytest.mark.xdist_group("kubernetes"))
 LONG = Program(runs_for=60)
 PATIENCE_SECONDS = 20
 
@@ -44,14 +43,14 @@ async def opened(kind: str, request: pytest.FixtureRequest, folder: Path) -> Asy
         yield made
 
 
-@pytest.fixture(params=["local", "simulated", KUBERNETES, "local behind an agent", KUBERNETES_BEHIND])
+@pytest.fixture(params=["local", "simulated", KUBERNETES, "local behind an agent"])
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
     """Every cluster."""
     async with opened(request.param, request, tmp_path) as made:
         yield made
 
 
-@pytest.fixture(params=["local", KUBERNETES, "local behind an agent", KUBERNETES_BEHIND])
+@pytest.fixture(params=["local", KUBERNETES, "local behind an agent"])
 async def real(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
     """One where processes are processes, with a pod `p` that runs."""
     async with opened(request.param, request, tmp_path) as made:

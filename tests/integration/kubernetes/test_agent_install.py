@@ -107,7 +107,7 @@ def planted(real_cluster: RealCluster, tmp_path: Path) -> Iterator[Planted]:
             assert done.returncode == 0, done.stdout + done.stderr
             yield Planted(platform=running, real=real_cluster)
         finally:
-            kubectl(plane, "delete", "-k", str(overlay), "--timeout=60s")
+            kubectl(plane, "delete", "-k", str(overlay), "--wait=false")
 
 
 def overlay_of(folder: Path, *, url: str, node: str) -> Path:
@@ -135,7 +135,7 @@ def overlay_of(folder: Path, *, url: str, node: str) -> Path:
 def test_it_carries_the_cluster_that_it_lives_in_and_is_replaced_in_the_middle_of_a_run(planted: Planted) -> None:
     until(lambda: planted.cluster()["state"] == "ready")
     assert planted.cluster()["agent_heard"]
-    script = "echo first; sleep 12; echo second"
+    script = "echo first; sleep 7; echo second"
     done = planted.platform.mainstay("run", "-y", "-d", "-n", "long", "--infra", PLANT, "--", "/bin/sh", "-c", script)
     assert done.returncode == 0, done.stderr
     until(lambda: "first" in planted.platform.mainstay("logs", "long").stdout)

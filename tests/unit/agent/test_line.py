@@ -217,7 +217,8 @@ async def test_a_line_where_nobody_is_any_more_is_found_out(monkeypatch: pytest.
         await until(lambda: socket.sent)
         assert not watching.done()
         socket.say(socket.sent.pop().id, answer)
-    await asyncio.wait_for(watching, 1)
+    async with asyncio.timeout(1):
+        await watching
 
 
 async def test_a_stream_that_was_given_up_while_it_was_opened_is_let_go_of() -> None:
@@ -279,7 +280,8 @@ async def test_what_is_open_ends_with_its_line(plane: ControlPlane, server: Serv
     with pytest.raises(ExceptionGroup) as raised:
         await asyncio.wrap_future(using)
     assert all(isinstance(error, Unavailable) for error in raised.value.exceptions)
-    assert await asyncio.wait_for(holding, 5)
+    async with asyncio.timeout(5):
+        assert await holding
     assert cluster.events[-1] == "closed"
 
 
