@@ -17,11 +17,13 @@ from mainstay.control.contact import STEADY_SECONDS
 from mainstay.control.listener import SILENT_SECONDS
 from mainstay.control.tenure import LEASE_SECONDS
 from mainstay.domain.allocation import Allocation, Seen
-from mainstay.domain.errors import Denied, Fenced, Unavailable
+from mainstay.domain.errors import Denied, Fenced, Unauthenticated, Unavailable
 from mainstay.domain.fleet import Contact
 from mainstay.domain.plan import ObserveCluster, Plan
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Phase, Workload
+from mainstay.operations import agents
+from mainstay.operations.principal import Principal
 from tests.agents import World, world
 from tests.stores import SECOND, TENANT
 
@@ -296,6 +298,19 @@ async def test_of_two_agents_for_one_cluster_one_acts_and_the_other_waits_and_fo
     # The one that wakes up late is harmless.
     await first.turn()
     await first.close()
+
+
+async def test_a_token_that_is_replaced_in_the_middle_of_a_run_costs_time_and_nothing_else(carried: World) -> None:
+    work = carried.plane.scene.submit(cluster="edge")
+    await carried.turns(5)
+    administrator = Principal(name="root", tenant=TENANT, role="admin")
+    token = agents.renew_token(carried.plane.store, administrator, "edge", now=carried.clock.now(), request=None)
+    await carried.turns(SILENT_SECONDS + 10)
+    assert {type(error) for error in carried.agent.failures} == {Unauthenticated}
+    assert carried.plane.state()[0] == "unreachable"
+    carried.agent.token = token
+    await carried.turns(SETTLED_SECONDS)
+    await succeeded_once(carried, work)
 
 
 async def test_what_an_agent_has_on_the_way_from_before_it_was_silent_counts_no_more(carried: World) -> None:
