@@ -252,9 +252,8 @@ async def tried(connector: Connector, settings: AgentSettings, said: wire.Cluste
     facts = await connector.check(settings_of(settings, said), Credentials())
     if facts.missing:
         msg = f"the credentials do not allow what is needed: {'; '.join(facts.missing)}"
-        raise Denied(
-            msg, object_=said.name, hint="give them the role of docs/how-to/add-a-cluster.md, then start again"
-        )
+        hint = "give them the role of deploy/kubernetes/access, then start again"
+        raise Denied(msg, object_=said.name, hint=hint)
     for warning in facts.warnings:
         log.warning("cluster_warning", cluster=said.name, reason=warning)
     return facts

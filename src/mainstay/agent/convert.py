@@ -480,6 +480,14 @@ def raised(
     return ERRORS.get(code, Unavailable)(message, object_=object_, hint=hint, numbers=numbers)
 
 
+def raised_by_cluster(said: wire.Failed) -> MainstayError:
+    """What an agent was refused by its cluster. Nothing that it says tells anybody who he is or what he may do."""
+    error = raised(said.code, said.message, object_=said.object, hint=said.hint, numbers=said.numbers)
+    if isinstance(error, Unauthenticated | Forbidden):
+        return Unavailable(said.message, object_=said.object)
+    return error
+
+
 def failed(error: MainstayError) -> wire.Failed:
     """An error, to be raised at the other end."""
     return wire.Failed(

@@ -124,6 +124,7 @@ async def commit_plan(call: Caller, request: Request) -> Response:
             operations.commit,
             services.store,
             principal,
+            rows,
             epoch=said.epoch,
             actions=actions,
             now=services.clock.now(),
@@ -239,7 +240,7 @@ async def hold_line(call: Caller, socket: WebSocket) -> None:
     lines, cluster = call.services.agents.lines, call.principal.cluster
     line = Line(cluster, _sending(socket))
     tasks = asyncio.create_task(_hear(socket, line)), asyncio.create_task(line.watch())
-    lines.opened(cluster, line, tasks[0].cancel)
+    lines.opened(cluster, line)
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

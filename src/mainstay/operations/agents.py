@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mainstay.domain.addresses import Tunnel
-from mainstay.domain.allocation import Allocation, Wanted
+from mainstay.domain.allocation import Allocation, PodState, Wanted
 from mainstay.domain.artifact import Tree
 from mainstay.domain.errors import Conflict, Denied, Forbidden, Invalid, NotFound, NotYet
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, NewCluster, Stay
@@ -184,11 +184,14 @@ def is_heard(store: Store, cluster: str, *, now: int) -> bool:
     return held is not None and held.holder.startswith(HOLDER) and held.until > now
 
 
-def commit(store: Store, principal: Principal, *, epoch: int, actions: tuple[Action, ...], now: int) -> CommitResult:
-    """What an effect loop of this very cluster may commit. Raises Forbidden, Invalid, Fenced."""
+def commit(
+    store: Store, principal: Principal, rows: tuple[Wanted, ...], *, epoch: int, actions: tuple[Action, ...], now: int
+) -> CommitResult:
+    """What an effect loop of this very cluster may commit; `rows` is what is wanted of it. Raises Forbidden, Invalid, Fenced."""
     name = _own(principal)
-    pods = {row.allocation.key: row.allocation.pod for row in store.wanted(name)}
-    guarded = tuple(_guarded(_within(action, name, pods), name, now=now) for action in actions)
+    tell_addresses = any(isinstance(action, ObservePod) and action.state.address for action in actions)
+    pods = {row.allocation.key: row.allocation.pod for row in rows} if tell_addresses else {}
+    guarded = tuple(_guarded(action, name, pods, now=now) for action in actions)
     plan = Plan(actor=f"cluster/{name}", now=now, actions=guarded, epoch=Epoch(name=lease_of(name), number=epoch))
     result = store.commit(plan)
     for refused in result.refused:
@@ -197,26 +200,15 @@ def commit(store: Store, principal: Principal, *, epoch: int, actions: tuple[Act
     return result
 
 
-def _within(action: Action, cluster: str, pods: Mapping[int, str]) -> Action:
-    """The action with the address of its pod replaced by a tunnel to that very pod, through the agent of its cluster.
-
-    An address that is taken as it is said would be asked with the requests of users, and could be anybody's.
-    """
-    if not isinstance(action, ObservePod) or not action.state.address:
-        return action
-    _, _, port = action.state.address.rpartition(":")
-    if not (port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) < PORTS):
-        msg = f"not the address of a pod: {action.state.address}"
-        raise Invalid(msg, object_=action.state.name)
-    pod = pods.get(action.allocation_key)
-    address = str(Tunnel(cluster=cluster, pod=pod, port=int(port))) if pod else ""
-    return replace(action, state=replace(action.state, address=address))
-
-
-def _guarded(action: Action, cluster: str, *, now: int) -> Action:
+def _guarded(action: Action, cluster: str, pods: Mapping[int, str], *, now: int) -> Action:
     """The action as it may be committed; the store refuses what it says of others' allocations."""
     match action:
-        case ObservePod(allocation_key=key) | ClosePod(allocation_key=key):
+        case ObservePod(allocation_key=key, state=state):
+            _require_words(action, _POD_CODES)
+            ours = OfCluster(kind="allocation", key=key, cluster=cluster)
+            tunnel = _tunnel(state, cluster, pods.get(key, "")) if state.address else ""
+            return replace(action, state=replace(state, address=tunnel), guards=(ours, *action.guards))
+        case ClosePod(allocation_key=key):
             _require_words(action, _POD_CODES)
             ours = OfCluster(kind="allocation", key=key, cluster=cluster)
             return replace(action, guards=(ours, *action.guards))
@@ -235,6 +227,18 @@ def _guarded(action: Action, cluster: str, *, now: int) -> Action:
             return action
     msg = f"an agent does not commit {type(action).__name__}"
     raise not_its_own(msg, object_=cluster)
+
+
+def _tunnel(state: PodState, cluster: str, pod: str) -> str:
+    """To that very pod, through the agent of its cluster, whatever the address says; empty for one that is not known here.
+
+    An address that is taken as it is said would be asked with the requests of users, and could be anybody's. Raises Invalid.
+    """
+    _, _, port = state.address.rpartition(":")
+    if not (port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) < PORTS):
+        msg = f"not the address of a pod: {state.address}"
+        raise Invalid(msg, object_=state.name)
+    return str(Tunnel(cluster=cluster, pod=pod, port=int(port))) if pod else ""
 
 
 def _require_words(action: Action, codes: frozenset[Code]) -> None:

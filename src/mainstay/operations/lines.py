@@ -6,6 +6,7 @@ A line ends at one replica. Whoever asks another one is told so: an agent has no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -17,6 +18,8 @@ from mainstay.wire import agent as wire
 ANSWER_SECONDS = 15.0
 QUESTIONS_MAX = 2_048
 """Under way on one line: two for each connection into a pod, of which some 700 may be open (docs/decisions/0009)."""
+LINES_MAX = 4
+"""Of one cluster: of two agents, one of which is being replaced, and some that are not known to be dead yet."""
 WATCH_SECONDS = 10.0
 """So often a line is asked whether anybody is there: a machine that lost its power says nothing, and ends nothing."""
 A = TypeVar("A", bound=wire.Said)
@@ -31,6 +34,7 @@ class Line:
         self._send = send
         self._number = 0
         self._waiting: dict[int, asyncio.Future[tuple[wire.Said, bytes]]] = {}
+        self._hung_up = asyncio.Event()
 
     def new_number(self) -> int:
         """Of a question to come."""
@@ -54,8 +58,10 @@ class Line:
         waiting: asyncio.Future[tuple[wire.Said, bytes]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = waiting
         try:
-            async with asyncio.timeout(seconds):
+            # An agent always reads: where nothing can be sent any more, nobody is there.
+            async with asyncio.timeout(ANSWER_SECONDS):
                 await self._send(_asked(number, what, data))
+            async with asyncio.timeout(seconds):
                 said, content = await waiting
         except (TimeoutError, OSError) as error:
             msg = f"the agent of {self._cluster} does not answer"
@@ -64,7 +70,7 @@ class Line:
         finally:
             del self._waiting[number]
         if isinstance(said, wire.Failed):
-            raise convert.raised(said.code, said.message, object_=said.object, hint=said.hint, numbers=said.numbers)
+            raise convert.raised_by_cluster(said)
         if not isinstance(said, answer):
             msg = f"the agent of {self._cluster} answers something else than it was asked"
             raise Unavailable(msg, object_=self._cluster)
@@ -72,10 +78,9 @@ class Line:
 
     async def tell(self, what: wire.Close) -> None:
         """Nobody waits for an answer. Nothing happens on a line that has ended: all that was open there has ended with it."""
-        try:
-            await self._send(_asked(self.new_number(), what))
-        except OSError:
-            return
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._send(_asked(self.new_number(), what))
 
     def heard(self, message: bytes) -> None:
         """An answer; nobody waits for one that comes late or twice. Raises Invalid for what is none."""
@@ -86,15 +91,22 @@ class Line:
             waiting.set_result((said.what, data))
 
     async def watch(self) -> None:
-        """Returns once nobody answers any more."""
+        """Returns once nobody answers any more, or it is to end."""
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WATCH_SECONDS):
+                    await self._hung_up.wait()
+                    return
             try:
                 await self.ask(wire.Ping(), answer=wire.Done)
             except Unavailable:
                 return
             except Invalid:
                 continue  # an older one, which does not know the question, and is there
+
+    def hang_up(self) -> None:
+        """Let it end."""
+        self._hung_up.set()
 
     def broke(self) -> None:
         """Nothing will be answered any more."""
@@ -108,17 +120,17 @@ class Lines:
 
     def __init__(self) -> None:
         self._open: dict[str, list[Line]] = defaultdict(list)
-        self._enders: dict[Line, Callable[[], object]] = {}
 
-    def opened(self, cluster: str, line: Line, end: Callable[[], object]) -> None:
-        """An agent has called. `end` lets go of its socket."""
-        self._open[cluster].append(line)
-        self._enders[line] = end
+    def opened(self, cluster: str, line: Line) -> None:
+        """An agent has called. Of too many lines the oldest ends."""
+        lines = self._open[cluster]
+        lines.append(line)
+        for old in lines[:-LINES_MAX]:
+            old.hang_up()
 
     def ended(self, cluster: str, line: Line) -> None:
         """It is gone."""
         self._open[cluster].remove(line)
-        del self._enders[line]
         line.broke()
 
     def of(self, cluster: str) -> Line:
@@ -133,7 +145,7 @@ class Lines:
     def hang_up(self, cluster: str) -> None:
         """End all lines of a cluster: whoever may call again does."""
         for line in self._open.get(cluster, ()):
-            self._enders[line]()
+            line.hang_up()
 
 
 def _asked(number: int, what: wire.Question, data: bytes = b"") -> bytes:

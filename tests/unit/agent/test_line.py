@@ -19,7 +19,7 @@ from mainstay.agent.store import RemoteStore
 from mainstay.control.remote import RemoteCluster
 from mainstay.domain.allocation import Seen
 from mainstay.domain.capacity import LogChunk
-from mainstay.domain.errors import Gone, Invalid, NotFound, Unavailable
+from mainstay.domain.errors import Forbidden, Gone, Invalid, MainstayError, NotFound, Unauthenticated, Unavailable
 from mainstay.domain.plan import IdentifyCluster, Plan, SwitchEndpoint
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Phase
@@ -196,10 +196,30 @@ async def test_an_answer_to_another_question_is_none() -> None:
         await asking
 
 
+@pytest.mark.parametrize("kind", [Unauthenticated, Forbidden])
+async def test_no_agent_tells_a_user_who_he_is(kind: type[MainstayError]) -> None:
+    socket = Socket()
+    asking = asyncio.create_task(socket.line.ask(LOG, answer=wire.LogSaid))
+    await asyncio.sleep(0)
+    socket.say(1, convert.failed(kind("log in at http://evil.example")))
+    with pytest.raises(Unavailable):
+        await asking
+
+
+async def test_of_too_many_lines_of_a_cluster_the_oldest_end(plane: ControlPlane) -> None:
+    lines, sockets = Lines(), [Socket() for _ in range(6)]
+    for socket in sockets:
+        lines.opened("edge", socket.line)
+    for socket in sockets[:2]:
+        async with asyncio.timeout(1):
+            await socket.line.watch()
+    assert lines.of("edge") is sockets[-1].line
+
+
 async def test_the_newest_of_several_lines_is_asked() -> None:
     lines, first, second = Lines(), Socket().line, Socket().line
-    lines.opened("edge", first, lambda: None)
-    lines.opened("edge", second, lambda: None)
+    lines.opened("edge", first)
+    lines.opened("edge", second)
     assert lines.of("edge") is second
     lines.ended("edge", second)
     assert lines.of("edge") is first
@@ -209,8 +229,7 @@ async def test_the_newest_of_several_lines_is_asked() -> None:
 
 async def test_a_line_where_nobody_is_any_more_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mainstay.operations.lines.WATCH_SECONDS", 0.0)
-    monkeypatch.setattr("mainstay.operations.lines.ANSWER_SECONDS", 0.02)
-    monkeypatch.setattr(Line.ask, "__kwdefaults__", {**Line.ask.__kwdefaults__, "seconds": 0.02})
+    monkeypatch.setattr(Line.ask, "__kwdefaults__", {**Line.ask.__kwdefaults__, "seconds": 0.2})
     socket = Socket()
     watching = asyncio.create_task(socket.line.watch())
     for answer in (wire.Done(), convert.failed(Invalid("an older version knows no such question"))):
@@ -223,7 +242,7 @@ async def test_a_line_where_nobody_is_any_more_is_found_out(monkeypatch: pytest.
 
 async def test_a_stream_that_was_given_up_while_it_was_opened_is_let_go_of() -> None:
     socket, lines = Socket(), Lines()
-    lines.opened("edge", socket.line, lambda: None)
+    lines.opened("edge", socket.line)
 
     async def connect() -> None:
         async with RemoteCluster("edge", lines).connect("p-1-0", 80):
