@@ -187,6 +187,22 @@ async def test_a_control_plane_that_is_restarted_at_any_time_goes_on_with_its_ag
     await succeeded_once(carried, work)
 
 
+async def test_between_an_agent_and_several_replicas_any_request_may_go_to_any_of_them(carried: World) -> None:
+    """As a load balancer does it. What one replica alone knows, such as which files were sent to it, is sent again."""
+    first, second = carried.plane, carried.plane.restarted()
+    turn = itertools.cycle((second.app, first.app))
+
+    def balanced(_: httpx2.Request) -> str:
+        carried.network.app = next(turn)
+        return ""
+
+    carried.network.fault = balanced
+    works = [carried.plane.scene.submit(cluster="edge") for _ in range(2)]
+    await carried.turns(2 * SETTLED_SECONDS)
+    for work in works:
+        await succeeded_once(carried, work)
+
+
 async def test_after_hours_apart_what_ended_meanwhile_ends_at_its_own_time_and_is_charged_once(carried: World) -> None:
     plane = carried.plane
     before = plane.scene.submit(cluster="edge")
