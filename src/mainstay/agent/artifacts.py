@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
+from typing import TypeVar
 from urllib.parse import quote
 
 from mainstay.agent.connection import Connection
@@ -15,8 +16,9 @@ from mainstay.domain.artifact import Tree
 from mainstay.domain.errors import NotYet
 from mainstay.wire import agent as wire
 
-GROUNDS_MAX = 200_000
-"""Of blobs whose tree was read; a few MB. What is forgotten is asked for without a ground, and refused: read the tree again."""
+V = TypeVar("V")
+KNOWN_MAX = 200_000
+"""Of blobs whose tree was read, and of receipts; some tens of MB. What is forgotten is refused: read the tree, or send, again."""
 
 
 class RemoteArtifacts:
@@ -26,11 +28,12 @@ class RemoteArtifacts:
         self._connection = connection
         self._grounds: OrderedDict[str, dict[str, str]] = OrderedDict()
         """Of blobs and trees: the parameters that say where we have them from."""
+        self._receipts: OrderedDict[str, str] = OrderedDict()
+        """Of blobs and trees that we have sent."""
 
     async def missing(self, digests: Iterable[str]) -> tuple[str, ...]:
         """In the order given, each once. Also those that others have stored: what we refer to we must have sent."""
-        asked = wire.DigestsAsked(digests=tuple(dict.fromkeys(digests)))
-        return (await self._connection.acall("POST", "missing", wire.DigestsSaid, body=asked)).missing
+        return tuple(digest for digest in dict.fromkeys(digests) if digest not in self._receipts)
 
     async def put(self, digest: str, chunks: AsyncIterator[bytes]) -> int:
         """Raises Invalid if the content has another digest."""
@@ -42,7 +45,8 @@ class RemoteArtifacts:
                 size += len(chunk)
                 yield chunk
 
-        await self._connection.sending(f"blobs/{quote(digest, safe='')}", counted())
+        said = await self._connection.sending(f"blobs/{quote(digest, safe='')}", counted(), wire.BlobStored)
+        _remember(self._receipts, digest, said.receipt)
         return size
 
     async def get(self, digest: str) -> AsyncIterator[bytes]:
@@ -55,13 +59,17 @@ class RemoteArtifacts:
 
     async def put_tree(self, tree: Tree) -> str:
         """Raises NotYet, naming them, while blobs are missing."""
-        said = await self._connection.acall(
-            "POST", "trees", wire.TreeStored, body=wire.TreeSaid(manifest=tree.manifest.decode())
-        )
+        digests = {entry.digest for entry in tree.entries} & self._receipts.keys()
+        receipts = {digest: self._receipts[digest] for digest in digests}
+        body = wire.TreeSaid(manifest=tree.manifest.decode(), receipts=receipts)
+        said = await self._connection.acall("POST", "trees", wire.TreeStored, body=body)
         if said.missing:
+            for digest in said.missing:
+                self._receipts.pop(digest, None)
             msg = f"{len(said.missing)} files of the tree are not stored"
             numbers = {"missing": " ".join(said.missing)}
             raise NotYet(msg, object_=said.digest, hint="send the blobs first", numbers=numbers)
+        _remember(self._receipts, said.digest, said.receipt)
         return said.digest
 
     async def tree(self, digest: str) -> Tree:
@@ -70,22 +78,24 @@ class RemoteArtifacts:
         said = await self._connection.acall("GET", f"trees/{quote(digest, safe='')}", wire.TreeSaid, params=ground)
         tree = Tree.of_manifest(said.manifest.encode())
         for entry in tree.entries:
-            self._remember(entry.digest, {"tree": digest, **ground})
+            _remember(self._grounds, entry.digest, {"tree": digest, **ground})
         return tree
 
     async def commit(self, slot: str, *, attempt: int, tree: str) -> None:
         """Raises Fenced if a newer attempt has committed."""
-        body = wire.SlotFilled(slot=slot, attempt=attempt, tree=tree)
+        receipt = self._receipts.get(tree, "")
+        body = wire.SlotFilled(slot=slot, attempt=attempt, tree=tree, receipt=receipt)
         await self._connection.acall("POST", "slots", wire.Message, body=body)
 
     async def head(self, slot: str) -> tuple[int, str]:
         """Raises NotFound."""
         said = await self._connection.acall("GET", "slots", wire.SlotSaid, params={"slot": slot})
-        self._remember(said.tree, {"slot": slot})
+        _remember(self._grounds, said.tree, {"slot": slot})
         return said.attempt, said.tree
 
-    def _remember(self, digest: str, ground: dict[str, str]) -> None:
-        self._grounds[digest] = ground
-        self._grounds.move_to_end(digest)
-        while len(self._grounds) > GROUNDS_MAX:
-            self._grounds.popitem(last=False)
+
+def _remember(known: OrderedDict[str, V], digest: str, value: V) -> None:
+    known[digest] = value
+    known.move_to_end(digest)
+    while len(known) > KNOWN_MAX:
+        known.popitem(last=False)

@@ -147,24 +147,12 @@ def _plan(content: bytes, request: Request) -> wire.PlanSaid:
         raise
 
 
-@routes.add("POST", "/v1/agent/missing", needs=Permission.CARRY, listed=False)
-async def find_missing(call: Caller, request: Request) -> Response:
-    """Which blobs are to be sent: also those that others have sent, for whoever refers to content must have it."""
-    asked = await _body(request, wire.DigestsAsked)
-    services, cluster = call.services, call.principal.cluster
-    sent = [digest for digest in asked.digests if services.agents.has_sent(cluster, digest)]
-    lost = frozenset(await services.artifacts.missing(sent))
-    missing = tuple(digest for digest in asked.digests if digest in lost or digest not in sent)
-    return _said(wire.DigestsSaid(missing=missing))
-
-
 @routes.add("PUT", "/v1/agent/blobs/{digest}", needs=Permission.CARRY, listed=False)
 async def put_agent_blob(call: Caller, request: Request, digest: Digest) -> Response:
     """Send the content of one file of a pod."""
     _require_protocol(request)
     await Sent(request).into(call.services.artifacts, digest)
-    call.services.agents.sent(call.principal.cluster, digest)
-    return _said(wire.Message())
+    return _said(wire.BlobStored(receipt=_receipts(call).of(digest)))
 
 
 @routes.add("GET", "/v1/agent/blobs/{digest}", needs=Permission.CARRY, media_type=BYTES, listed=False)
@@ -193,9 +181,10 @@ async def put_agent_tree(call: Caller, request: Request) -> Response:
     """Store a tree of files that were sent."""
     said = await _body(request, wire.TreeSaid)
     tree = Tree.of_manifest(said.manifest.encode("utf-8", "surrogatepass"))
-    services = call.services
-    missing = await operations.put_tree(services.agents, services.artifacts, call.principal, tree)
-    return _said(wire.TreeStored(digest=tree.digest, missing=missing))
+    receipts = _receipts(call)
+    missing = await operations.put_tree(call.services.artifacts, tree, receipts=receipts, shown=said.receipts)
+    receipt = "" if missing else receipts.of(tree.digest)
+    return _said(wire.TreeStored(digest=tree.digest, missing=missing, receipt=receipt))
 
 
 @routes.add("GET", "/v1/agent/trees/{digest}", needs=Permission.CARRY, listed=False)
@@ -216,7 +205,12 @@ async def fill_slot(call: Caller, request: Request) -> Response:
     async with _noted(call):
         await services.offload(operations.require_slot, services.store, principal, said.slot, attempt=said.attempt)
     await operations.fill_slot(
-        services.agents, services.artifacts, principal, said.slot, attempt=said.attempt, tree=said.tree
+        services.artifacts,
+        said.slot,
+        attempt=said.attempt,
+        tree=said.tree,
+        receipts=_receipts(call),
+        shown=said.receipt,
     )
     return _said(wire.Message())
 
@@ -294,6 +288,10 @@ def _require_protocol(connection: HTTPConnection) -> None:
         msg = f"the agent speaks protocol {given or 'none'}, mainstay {__version__} speaks {ours}"
         hint = "upgrade the agent" if spoken < wire.PROTOCOL_OLDEST else "upgrade the control plane first"
         raise Denied(msg, hint=hint)
+
+
+def _receipts(call: Call) -> operations.Receipts:
+    return operations.Receipts(call.services.sealing, call.principal)
 
 
 async def _require_tree(call: Call, tree: str, *, slot: str) -> None:

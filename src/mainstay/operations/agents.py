@@ -39,6 +39,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Kind, Phase
 from mainstay.operations.lines import Lines
 from mainstay.operations.principal import Permission, Principal, RequestKey, replayed
+from mainstay.operations.sealing import Sealing
 from mainstay.operations.submit import NAME, PRIORITY_MAX
 from mainstay.ports import Artifacts, Clock, Held, Store
 
@@ -50,8 +51,6 @@ SHOWN = "shown"
 LEASE_SECONDS_MAX = 10.0
 HOLDER = "agent/"
 """What the holder of a lease is called begins with this, if it is an agent."""
-SENT_MAX = 500_000
-"""Blobs and trees that agents have sent to this process, the newest: some 100 MB at worst."""
 DENIAL_SECONDS = 1.0
 """The denials of one cluster go on record at most so often: a thief must not fill the disk."""
 TREES_MAX = 64
@@ -66,21 +65,9 @@ class Agents:
     def __init__(self, clock: Clock) -> None:
         self.lines = Lines()
         self._clock = clock
-        self._sent: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._mounted: dict[str, tuple[tuple[Wanted, ...], frozenset[str]]] = {}
         self._blobs: OrderedDict[str, frozenset[str]] = OrderedDict()
         self._denied_at: dict[str, float] = {}
-
-    def sent(self, cluster: str, digest: str) -> None:
-        """Its agent has sent this content."""
-        self._sent[cluster, digest] = None
-        self._sent.move_to_end((cluster, digest))
-        while len(self._sent) > SENT_MAX:
-            self._sent.popitem(last=False)
-
-    def has_sent(self, cluster: str, digest: str) -> bool:
-        """Whether its agent has proved to have this content, to this process."""
-        return (cluster, digest) in self._sent
 
     def mounted(self, store: Store, cluster: str) -> frozenset[str]:
         """The trees that pods of a cluster mount."""
@@ -313,25 +300,41 @@ async def require_tree(
     raise not_its_own(msg, object_=tree)
 
 
-async def put_tree(agents: Agents, artifacts: Artifacts, principal: Principal, tree: Tree) -> tuple[str, ...]:
+class Receipts:
+    """Proofs of one agent that it has sent a content, under the key that all replicas share: any of them may be shown one."""
+
+    def __init__(self, sealing: Sealing, principal: Principal) -> None:
+        self._key = hmac.digest(sealing.key, b"mainstay receipts of agents", "sha256")
+        self._cluster = _own(principal)
+
+    def of(self, digest: str) -> str:
+        """Of the content with this digest."""
+        return hmac.new(self._key, f"{self._cluster}/{digest}".encode(), hashlib.sha256).hexdigest()
+
+    def proves(self, digest: str, receipt: str) -> bool:
+        """Whether it is that of this very agent and content."""
+        return hmac.compare_digest(self.of(digest).encode(), receipt.encode("utf-8", "surrogatepass"))
+
+
+async def put_tree(
+    artifacts: Artifacts, tree: Tree, *, receipts: Receipts, shown: Mapping[str, str]
+) -> tuple[str, ...]:
     """Store a tree of what its agent has sent; the blobs that are missing. What others have sent counts as missing."""
-    cluster = _own(principal)
-    missing = tuple(dict.fromkeys(entry.digest for entry in tree.entries if not agents.has_sent(cluster, entry.digest)))
-    if missing:
+    digests = dict.fromkeys(entry.digest for entry in tree.entries)
+    if missing := tuple(digest for digest in digests if not receipts.proves(digest, shown.get(digest, ""))):
         return missing
     try:
         await artifacts.put_tree(tree)
     except NotYet as error:
         return tuple(str(error.numbers["missing"]).split())
-    agents.sent(cluster, tree.digest)
     return ()
 
 
 async def fill_slot(
-    agents: Agents, artifacts: Artifacts, principal: Principal, slot: str, *, attempt: int, tree: str
+    artifacts: Artifacts, slot: str, *, attempt: int, tree: str, receipts: Receipts, shown: str
 ) -> None:
-    """Raises NotYet for a tree that it has not sent to this process: send it again."""
-    if not agents.has_sent(_own(principal), tree):
+    """Raises NotYet for a tree that was not sent: send it again."""
+    if not receipts.proves(tree, shown):
         msg = f"the tree {tree} was not sent"
         raise NotYet(msg, object_=slot, hint="send its files and the tree again")
     await artifacts.commit(slot, attempt=attempt, tree=tree)

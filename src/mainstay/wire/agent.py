@@ -315,29 +315,26 @@ class CommitSaid(Message, frozen=True):
     refused: tuple[RefusedSaid, ...] = ()
 
 
-class DigestsAsked(Message, frozen=True):
-    """Which of these blobs are to be sent?"""
+class BlobStored(Message, frozen=True):
+    """A file is stored. Whoever refers to it shows the receipt: that he had its content, and does not only know its digest."""
 
-    digests: tuple[str, ...]
-
-
-class DigestsSaid(Message, frozen=True):
-    """These are."""
-
-    missing: tuple[str, ...] = ()
+    receipt: str
 
 
 class TreeSaid(Message, frozen=True):
     """A tree by its manifest."""
 
     manifest: str
+    receipts: dict[str, str] = {}
+    """Of its blobs, by digest, from whoever stores it."""
 
 
 class TreeStored(Message, frozen=True):
-    """A tree is stored, or these of its blobs are missing."""
+    """A tree is stored, or these of its blobs must be sent first."""
 
     digest: str
     missing: tuple[str, ...] = ()
+    receipt: str = ""
 
 
 class SlotFilled(Message, frozen=True):
@@ -346,6 +343,7 @@ class SlotFilled(Message, frozen=True):
     slot: str
     attempt: int
     tree: str
+    receipt: str = ""
 
 
 class SlotSaid(Message, frozen=True):

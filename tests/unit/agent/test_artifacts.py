@@ -93,17 +93,35 @@ async def test_an_older_attempt_is_fenced_at_the_other_end(carried: World) -> No
         await artifacts.commit("train/output", attempt=1, tree=tree.digest)
 
 
-async def test_after_a_restart_of_the_control_plane_what_is_not_known_to_be_sent_is_sent_again(carried: World) -> None:
+async def test_a_restart_of_the_control_plane_costs_no_file_a_second_journey(carried: World) -> None:
     artifacts, tree = carried.agent.artifacts, tree_of(b"x")
     await artifacts.put(digest_of(b"x"), chunks(b"x"))
     await carried.restart_plane()
-    with pytest.raises(NotYet):
-        await artifacts.put_tree(tree)
-    await artifacts.put(digest_of(b"x"), chunks(b"x"))
     await artifacts.put_tree(tree)
     await carried.restart_plane()
+    await artifacts.commit("train/output", attempt=1, tree=tree.digest)
+
+
+async def test_after_a_restart_of_the_agent_what_it_cannot_prove_to_have_is_sent_again(carried: World) -> None:
+    artifacts, tree = carried.agent.artifacts, tree_of(b"x")
+    await artifacts.put(digest_of(b"x"), chunks(b"x"))
+    await artifacts.put_tree(tree)
+    await carried.kill_agent()
+    artifacts = carried.agent.artifacts
     with pytest.raises(NotYet):
         await artifacts.commit("train/output", attempt=1, tree=tree.digest)
+    with pytest.raises(NotYet):
+        await artifacts.put_tree(tree)
+    assert await artifacts.missing([digest_of(b"x")]) == (digest_of(b"x"),)
+
+
+async def test_a_file_that_the_control_plane_has_lost_is_sent_again(carried: World) -> None:
+    artifacts, tree = carried.agent.artifacts, tree_of(b"x")
+    await artifacts.put(digest_of(b"x"), chunks(b"x"))
+    carried.plane.services.artifacts._blobs.clear()  # type: ignore[attr-defined]
+    with pytest.raises(NotYet):
+        await artifacts.put_tree(tree)
+    assert await artifacts.missing([digest_of(b"x")]) == (digest_of(b"x"),)
 
 
 async def test_a_stream_that_breaks_leaves_nothing_behind(carried: World) -> None:
@@ -130,7 +148,7 @@ async def test_a_file_of_which_the_tree_was_forgotten_is_read_after_the_tree_onc
 ) -> None:
     artifacts, code = carried.agent.artifacts, tree_of(CODE)
     await artifacts.tree(code.digest)
-    monkeypatch.setattr("mainstay.agent.artifacts.GROUNDS_MAX", 0)
+    monkeypatch.setattr("mainstay.agent.artifacts.KNOWN_MAX", 0)
     await artifacts.tree(code.digest)
     with pytest.raises(Forbidden):
         await content_of(artifacts.get(digest_of(CODE)))

@@ -62,13 +62,13 @@ class Two:
         body = {"epoch": self.epoch if epoch is None else epoch, "actions": acts}
         return await self.ask("POST", "plans", body, **options)
 
-    async def store_tree(self, content: bytes) -> str:
-        """As an agent does: the file, then the tree."""
-        digest = hashlib.sha256(content).hexdigest()
-        await self.ask("PUT", f"blobs/{digest}", content=content)
-        tree = tree_of(content)
-        await self.ask("POST", "trees", {"manifest": tree.manifest.decode()})
-        return tree.digest
+    async def store_tree(self, content: bytes, **options: Any) -> dict[str, str]:
+        """As an agent does: the file, then the tree. What is said of it when it fills a slot."""
+        digest, tree = hashlib.sha256(content).hexdigest(), tree_of(content)
+        receipt = (await self.ask("PUT", f"blobs/{digest}", content=content, **options)).json()["receipt"]
+        body = {"manifest": tree.manifest.decode(), "receipts": {digest: receipt}}
+        stored = (await self.ask("POST", "trees", body, **options)).json()
+        return {"tree": stored["digest"], "receipt": stored["receipt"]}
 
     def denials(self) -> list[str]:
         rows = self.plane.store.audit(after=0, limit=1_000)
@@ -244,8 +244,9 @@ async def test_an_agent_reads_the_files_that_its_own_pods_mount_and_no_others(tw
 
 
 async def test_the_log_of_its_own_pod_is_kept_and_read_again(two: Two) -> None:
-    tree, slot = await two.store_tree(b"a line\n"), f"log-edge/{two.ours.pod}"
-    assert (await two.ask("POST", "slots", {"slot": slot, "attempt": 1, "tree": tree})).status_code == 200
+    sent, slot = await two.store_tree(b"a line\n"), f"log-edge/{two.ours.pod}"
+    assert (await two.ask("POST", "slots", {"slot": slot, "attempt": 1, **sent})).status_code == 200
+    tree = sent["tree"]
     assert (await two.ask("GET", f"slots?slot={slot}")).json() == {"attempt": 1, "tree": tree}
     digest = hashlib.sha256(b"a line\n").hexdigest()
     assert (await two.ask("GET", f"trees/{tree}?slot={slot}")).status_code == 200
@@ -265,9 +266,9 @@ async def test_an_agent_fills_the_slots_of_its_own_pods_only(two: Two) -> None:
         ("", 1),
     ):
         two.plane.clock.advance(2)
-        is_problem(await two.ask("POST", "slots", {"slot": slot, "attempt": attempt, "tree": tree}), 403)
+        is_problem(await two.ask("POST", "slots", {"slot": slot, "attempt": attempt, **tree}), 403)
     assert len(two.denials()) == 7
-    assert (await two.ask("POST", "slots", {"slot": f"{ours}/output", "attempt": 1, "tree": tree})).status_code == 200
+    assert (await two.ask("POST", "slots", {"slot": f"{ours}/output", "attempt": 1, **tree})).status_code == 200
 
 
 async def test_an_agent_cannot_pass_off_files_of_others_as_the_output_of_its_pod(two: Two) -> None:
@@ -277,13 +278,14 @@ async def test_an_agent_cannot_pass_off_files_of_others_as_the_output_of_its_pod
     filled = {"slot": f"{two.ours.workload}/output", "attempt": 1, "tree": theirs}
     is_problem(await two.ask("POST", "slots", filled), 409)
     manifest, digest = tree_of(THEIRS).manifest.decode(), hashlib.sha256(THEIRS).hexdigest()
-    assert (await two.ask("POST", "trees", {"manifest": manifest})).json()["missing"] == [digest]
-    asked = {"digests": [digest, "0" * 64]}
-    assert (await two.ask("POST", "missing", asked)).json()["missing"] == [digest, "0" * 64]
+    receipt = (await two.ask("PUT", f"blobs/{digest}", content=THEIRS, token=two.other_token)).json()["receipt"]
+    for shown in ({}, {digest: ""}, {digest: "0" * 64}, {digest: "ä"}, {digest: receipt}):
+        stored = (await two.ask("POST", "trees", {"manifest": manifest, "receipts": shown})).json()
+        assert (stored["missing"], stored.get("receipt", "")) == ([digest], "")
     tree = await two.store_tree(b"made here")
-    await two.ask("POST", "slots", {"slot": f"{two.ours.workload}/output", "attempt": 1, "tree": tree})
-    assert (await two.commit(ended(two.ours, output=tree))).json()["applied"] == 1
-    assert two.plane.scene.workload(two.ours.workload).output == tree
+    await two.ask("POST", "slots", {"slot": f"{two.ours.workload}/output", "attempt": 1, **tree})
+    assert (await two.commit(ended(two.ours, output=tree["tree"]))).json()["applied"] == 1
+    assert two.plane.scene.workload(two.ours.workload).output == tree["tree"]
 
 
 @pytest.mark.parametrize("code", ["Completed", "UserFailure", "ClusterRemoved", "Nonsense"])
@@ -390,7 +392,7 @@ async def test_an_agent_of_a_version_that_is_no_neighbour_is_told_what_to_upgrad
 
 
 async def test_what_is_no_message_is_a_problem_and_never_an_error_of_ours(two: Two) -> None:
-    for path in ("hello", "lease", "plans", "missing", "trees", "slots"):
+    for path in ("hello", "lease", "plans", "trees", "slots"):
         for content in (
             b" ",
             b"{",
