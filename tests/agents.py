@@ -227,7 +227,7 @@ class Agent:
         return SimulatedCluster(self.name, self.machines, self.lodgers)
 
     async def greet(self) -> wire.ClusterSaid:
-        hello = wire.Hello(version="0", identity=self.identity, now=self.clock.now())
+        hello = wire.Hello(identity=self.identity)
         return await self.connection.acall("POST", "hello", wire.ClusterSaid, body=hello)
 
     async def turn(self) -> None:

@@ -190,13 +190,7 @@ async def _let_in(
     _require_named(settings, said)
     connector = connector_of(settings, services, said)
     facts = await _patiently(clock, lambda: tried(connector, settings, said))
-    hello = wire.Hello(
-        version=__version__,
-        identity=facts.identity,
-        cluster_version=facts.version,
-        server=facts.server,
-        now=clock.now(),
-    )
+    hello = wire.Hello(identity=facts.identity, server=facts.server)
     said = await _patiently(clock, lambda: connection.acall("POST", "hello", wire.ClusterSaid, body=hello))
     _note_skew(said, clock)
     return connector, convert.cluster_record(said, settings=settings_of(settings, said))

@@ -11,7 +11,6 @@ from typing import Literal, TypeVar, assert_never
 
 import msgspec
 
-from mainstay import __version__
 from mainstay.decide.guests import new_workload, workload_id
 from mainstay.domain.allocation import Allocation, End, PodState, Seen, Wanted
 from mainstay.domain.capacity import NodeState
@@ -90,7 +89,6 @@ def cluster_said(record: ClusterRecord, *, system: str, now: int) -> wire.Cluste
     return wire.ClusterSaid(
         name=record.name,
         system=system,
-        version=__version__,
         identity=record.identity,
         namespaces_per_project=settings.namespaces_per_project,
         helper_image=settings.helper_image,

@@ -15,11 +15,11 @@ from mainstay.operations import agents
 from mainstay.operations.principal import Principal
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import FORM_HEADER, cookie_name
+from mainstay.wire import agent as wire
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 GUARDED = ("/v1/", "/endpoints/", "/metrics")
 """Requests to these paths need a token. `/endpoints/` is the gateway; the pages of endpoints guard themselves."""
-AGENT_PATHS = "/v1/agent/"
 OPEN = frozenset({"/v1/openapi.json", "/v1/schema/job"})
 """Descriptions without data, for editors and generators."""
 
@@ -42,7 +42,7 @@ class Authentication:
                 if scope["type"] == "websocket":
                     _require_own_origin(headers, self._services.url)
                 principal = await self._principal(headers, scope.get("method", "GET"))
-                if principal.cluster and not scope["path"].startswith(AGENT_PATHS):
+                if principal.cluster and not scope["path"].startswith(wire.PATHS):
                     await self._deny(principal, scope["path"])
             except MainstayError as error:
                 await refusal_response(error)(scope, receive, send)
@@ -56,7 +56,7 @@ class Authentication:
         if authorization is not None:
             scheme, _, token = authorization.partition(" ")
             principal = await self._bearer(token.strip()) if scheme.lower() == "bearer" else None
-            if principal is None and token.strip().startswith(agents.TOKEN_PREFIX):
+            if principal is None and token.strip().startswith(wire.TOKEN_PREFIX):
                 msg = "this token of an agent is not valid: it was replaced, or its cluster was removed"
                 raise Unauthenticated(msg, hint="`mainstay cluster token NAME` makes a new one")
             if principal is None:
@@ -73,7 +73,7 @@ class Authentication:
 
     async def _bearer(self, token: str) -> Principal | None:
         services = self._services
-        if token.startswith(agents.TOKEN_PREFIX):
+        if token.startswith(wire.TOKEN_PREFIX):
             return await services.offload(agents.authenticated, services.store, token)
         return services.authenticate(token)
 

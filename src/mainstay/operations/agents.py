@@ -42,8 +42,8 @@ from mainstay.operations.principal import Permission, Principal, RequestKey, rep
 from mainstay.operations.sealing import Sealing
 from mainstay.operations.submit import NAME, PRIORITY_MAX
 from mainstay.ports import Artifacts, Clock, Held, Store
+from mainstay.wire.agent import TOKEN_PREFIX
 
-TOKEN_PREFIX = "msa_"  # noqa: S105 what every token of an agent begins with
 TOKEN_BYTES = 32
 """256 bits of randomness (security.md C3)."""
 SHOWN = "shown"

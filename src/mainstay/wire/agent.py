@@ -44,16 +44,11 @@ class Amount(Message, frozen=True):
 
 
 class Hello(Message, frozen=True):
-    """An agent that has tried its cluster: who it is and what it found."""
+    """An agent that has tried its cluster, and what it found."""
 
-    version: str
-    """Of mainstay."""
-    identity: str
-    cluster_version: str = ""
-    server: str = ""
+    identity: Text
+    server: Text = ""
     """Where the agent reaches the API server, to be shown."""
-    now: int = 0
-    """By its clock, UTC microseconds."""
 
 
 class ClusterSaid(Message, frozen=True):
@@ -62,8 +57,6 @@ class ClusterSaid(Message, frozen=True):
     name: str
     system: str
     """Identity of the platform."""
-    version: str = ""
-    """Of mainstay."""
     identity: str = ""
     """Which cluster it must be; empty until one was found."""
     namespaces_per_project: int = 1

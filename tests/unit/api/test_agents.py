@@ -13,7 +13,6 @@ import msgspec
 import pytest
 
 from mainstay.api.app import TOPICS
-from mainstay.api.auth import AGENT_PATHS
 from mainstay.decide.guests import workload_id
 from mainstay.domain.allocation import Allocation, Seen
 from mainstay.domain.artifact import Entry, Tree
@@ -417,11 +416,11 @@ def test_what_agents_ask_needs_the_right_that_they_alone_have() -> None:
         route.path: route.permission
         for topic in TOPICS
         for route in (*topic.declared, *topic.sockets)
-        if route.path.startswith(AGENT_PATHS) or route.permission is Permission.CARRY
+        if route.path.startswith(wire.PATHS) or route.permission is Permission.CARRY
     }
     assert wire.LINE_PATH in needed
     assert set(needed.values()) == {Permission.CARRY}
-    assert all(path.startswith(AGENT_PATHS) for path in needed)
+    assert all(path.startswith(wire.PATHS) for path in needed)
 
 
 def guests(**changes: Any) -> dict[str, Any]:
