@@ -26,6 +26,7 @@ from mainstay.agent.artifacts import RemoteArtifacts
 from mainstay.agent.connection import Connection, Way
 from mainstay.agent.health import answering
 from mainstay.agent.line import Answering
+from mainstay.agent.secrets import RemoteSecrets
 from mainstay.agent.store import RemoteStore
 from mainstay.app import SystemClock, configure_log, first_of, prepare_directory
 from mainstay.clusters.local import LocalCluster, lock_state_directory
@@ -76,6 +77,7 @@ class AgentServices:
 
     store: RemoteStore
     artifacts: RemoteArtifacts
+    secrets: RemoteSecrets
     clock: Clock
     offload: Offload = field(default_factory=lambda: Offload(threads=THREADS))
     pulse: Pulse = field(default_factory=Pulse)
@@ -163,6 +165,7 @@ async def carry(settings: AgentSettings, way: Way, ready: Callable[[str], None])
     services = AgentServices(
         store=RemoteStore(connection, clock, cluster=settings.cluster),
         artifacts=RemoteArtifacts(connection),
+        secrets=RemoteSecrets(connection),
         clock=clock,
     )
     try:
@@ -222,11 +225,13 @@ def loops(services: AgentServices, way: Way, connector: Connector, record: Clust
 def connector_of(settings: AgentSettings, services: AgentServices, said: wire.ClusterSaid) -> Connector:
     """The way into the cluster, by the same adapters as everywhere. Raises StateUnusable."""
     if settings.local:
-        return LocalConnector(settings.directory, services.artifacts, system=said.system, name=said.name)
+        return LocalConnector(settings.directory, services, system=said.system, name=said.name)
     # Its client takes 13 MB, which an agent on one machine can do without.
     from mainstay.clusters.kubernetes import KubernetesConnector  # noqa: PLC0415
 
-    return KubernetesConnector(services.artifacts, services.clock, system=said.system, kubeconfig=settings.kubeconfig)
+    return KubernetesConnector(
+        services.artifacts, services.secrets, services.clock, system=said.system, kubeconfig=settings.kubeconfig
+    )
 
 
 def settings_of(settings: AgentSettings, said: wire.ClusterSaid) -> ClusterSettings:
@@ -256,10 +261,10 @@ async def tried(connector: Connector, settings: AgentSettings, said: wire.Cluste
 class LocalConnector:
     """This machine as the cluster of an agent. Its runs belong to one platform and one name, and say so."""
 
-    def __init__(self, state: Path, artifacts: RemoteArtifacts, *, system: str, name: str) -> None:
+    def __init__(self, state: Path, services: AgentServices, *, system: str, name: str) -> None:
         """Raises StateUnusable if the runs in the directory are of another platform or cluster."""
         self._directory = state / "clusters" / "local"
-        self._artifacts = artifacts
+        self._services = services
         self._name = name
         self._identity = claimed(self._directory, system=system, name=name)
 
@@ -269,7 +274,10 @@ class LocalConnector:
 
     def open(self, cluster: ClusterRecord, credentials: Credentials) -> LocalCluster:  # noqa: ARG002
         """As `mainstay up` opens it, but for the addresses of runs."""
-        return LocalCluster(self._directory, artifacts=self._artifacts, name=self._name, tunnelled=True)
+        services = self._services
+        return LocalCluster(
+            self._directory, artifacts=services.artifacts, secrets=services.secrets, name=self._name, tunnelled=True
+        )
 
 
 def claimed(directory: Path, *, system: str, name: str) -> str:

@@ -46,7 +46,8 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import Kind, Mount, Phase, PodRef, RetryPolicy, Workload, WorkloadSpec
+from mainstay.domain.secret import Handed, SecretUse
+from mainstay.domain.workload import Kind, Mount, Phase, PodRef, RetryPolicy, Volume, Workload, WorkloadSpec
 from mainstay.ports import WantedChanges
 from mainstay.wire import agent as wire
 
@@ -272,6 +273,9 @@ def specified(spec: WorkloadSpec) -> wire.Specified:
         image=spec.image,
         env=spec.env,
         mounts=tuple((mount.path, mount.tree) for mount in spec.mounts),
+        secrets=tuple((use.name, use.env, use.file) for use in spec.secrets),
+        volumes=tuple(_storage(volume) for volume in spec.volumes),
+        devices=spec.devices,
         nodes=spec.nodes,
         choices=tuple(amount(choice) for choice in spec.choices),
         cpu_limit_milli=spec.cpu_limit_milli,
@@ -301,6 +305,9 @@ def specification(said: wire.Specified) -> WorkloadSpec:
         image=said.image,
         env=said.env,
         mounts=tuple(Mount(path=path, tree=tree) for path, tree in said.mounts),
+        secrets=tuple(SecretUse(name=name, env=env, file=file) for name, env, file in said.secrets),
+        volumes=tuple(_volume(storage) for storage in said.volumes),
+        devices=said.devices,
         nodes=said.nodes,
         choices=tuple(resources(choice) for choice in said.choices),
         cpu_limit_milli=said.cpu_limit_milli,
@@ -319,6 +326,34 @@ def specification(said: wire.Specified) -> WorkloadSpec:
         cluster=said.cluster,
         guests=tuple(PodRef(namespace=namespace, name=name, uid=uid) for namespace, name, uid in said.guests),
         restriction=said.restriction,
+    )
+
+
+def _storage(volume: Volume) -> wire.Storage:
+    return wire.Storage(
+        path=volume.path,
+        name=volume.name,
+        size_bytes=volume.size_bytes,
+        storage_class=volume.storage_class,
+        access=volume.access,
+        read_only=volume.read_only,
+        source=volume.source,
+        target=volume.target,
+        secret=volume.secret,
+    )
+
+
+def _volume(said: wire.Storage) -> Volume:
+    return Volume(
+        path=said.path,
+        name=said.name,
+        size_bytes=said.size_bytes,
+        storage_class=said.storage_class,
+        access=said.access,
+        read_only=said.read_only,
+        source=said.source,
+        target=said.target,
+        secret=said.secret,
     )
 
 
@@ -490,6 +525,15 @@ def failed(error: MainstayError) -> wire.Failed:
     """An error, to be raised at the other end."""
     return wire.Failed(
         code=error.code, message=error.message, object=error.object, hint=error.hint, numbers=error.numbers
+    )
+
+
+def secrets_said(handed: tuple[Handed, ...]) -> wire.SecretsSaid:
+    """In the clear: for the agent that starts the pod, and for nobody else."""
+    return wire.SecretsSaid(
+        secrets=tuple(
+            wire.SecretSaid(name=one.use.name, env=one.use.env, file=one.use.file, value=one.value) for one in handed
+        )
     )
 
 

@@ -22,11 +22,13 @@ from mainstay.api.denials import note_denial
 from mainstay.api.routes import Call, Caller, Routes
 from mainstay.api.sockets import GONE
 from mainstay.api.trees import BYTES, Digest, Sent, after
+from mainstay.domain.allocation import Owner
 from mainstay.domain.artifact import Tree
 from mainstay.domain.errors import Denied, Forbidden, Invalid
 from mainstay.operations import agents as operations
 from mainstay.operations.lines import Line
 from mainstay.operations.principal import Permission
+from mainstay.operations.secrets import Handing
 from mainstay.ports import WantedChanges
 from mainstay.wire import agent as wire
 
@@ -224,6 +226,18 @@ async def get_slot(call: Caller, request: Request, slot: Slot) -> Response:
         await services.offload(operations.require_slot, services.store, call.principal, slot)
     attempt, tree = await services.artifacts.head(slot)
     return _said(wire.SlotSaid(attempt=attempt, tree=tree))
+
+
+@routes.add("POST", "/v1/agent/secrets", needs=Permission.CARRY, listed=False)
+async def hand_secrets(call: Caller, request: Request) -> Response:
+    """The secrets that a pod of the cluster is to be handed, once that is on record."""
+    asked = await _body(request, wire.SecretsAsked)
+    services = call.services
+    async with _noted(call):
+        await services.offload(operations.require_pod, services.store, call.principal, asked.pod)
+    handing = Handing(services.store, services.sealing, services.clock, services.offload)
+    handed = await handing.of(asked.pod, owner=Owner(tenant=asked.tenant, project=asked.project))
+    return _said(convert.secrets_said(handed))
 
 
 @routes.socket(wire.LINE_PATH, needs=Permission.CARRY, speaks=wire.LINE_PROTOCOL)

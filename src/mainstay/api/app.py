@@ -20,6 +20,7 @@ from mainstay.api import (
     gateway,
     inside,
     logs,
+    secrets,
     server,
     trees,
     workloads,
@@ -45,6 +46,7 @@ TOPICS: tuple[Routes, ...] = (
     fleet.routes,
     clusters.routes,
     agents.routes,
+    secrets.routes,
     server.routes,
 )
 DESCRIPTION = (

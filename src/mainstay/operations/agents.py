@@ -263,6 +263,13 @@ async def _is_head(artifacts: Artifacts, slot: str, attempt: int, tree: str) -> 
         return False
 
 
+def require_pod(store: Store, principal: Principal, pod: str) -> None:
+    """Raises Forbidden unless the pod is one of its own, NotFound."""
+    if store.pod(pod).allocation.cluster != _own(principal):
+        msg = "it is none of its pods"
+        raise not_its_own(msg, object_=pod)
+
+
 def require_slot(store: Store, principal: Principal, slot: str, *, attempt: int | None = None) -> None:
     """Raises Forbidden unless the slot is one of its pods: the log of a pod, or the output of an attempt that it runs."""
     name = _own(principal)

@@ -90,6 +90,20 @@ class Why(Message, frozen=True):
     numbers: dict[Text, int | float | Text] = {}
 
 
+class Storage(Message, frozen=True):
+    """A volume of a workload."""
+
+    path: str
+    name: str = ""
+    size_bytes: int = 0
+    storage_class: str = ""
+    access: str = ""
+    read_only: bool = False
+    source: str = ""
+    target: str = ""
+    secret: str = ""
+
+
 class Specified(Message, frozen=True):
     """What a workload is to run."""
 
@@ -101,6 +115,10 @@ class Specified(Message, frozen=True):
     env: tuple[tuple[str, str], ...] = ()
     mounts: tuple[tuple[str, str], ...] = ()
     """(path, digest of the tree)."""
+    secrets: tuple[tuple[str, str, bool], ...] = ()
+    """(name, variable, whether it is a file): never a value."""
+    volumes: tuple[Storage, ...] = ()
+    devices: tuple[str, ...] = ()
     nodes: int = 1
     choices: tuple[Amount, ...] = ()
     cpu_limit_milli: int = 0
@@ -344,6 +362,33 @@ class SlotSaid(Message, frozen=True):
 
     attempt: int
     tree: str
+
+
+class SecretsAsked(Message, frozen=True):
+    """What a pod is to be handed, which lies where pods of this owner lie."""
+
+    pod: str
+    tenant: str
+    project: str
+
+
+class SecretSaid(Message, frozen=True):
+    """A secret in the clear, for a pod."""
+
+    name: str
+    value: bytes
+    env: str = ""
+    file: bool = True
+
+    def __repr__(self) -> str:
+        """Without the value."""
+        return f"SecretSaid(name={self.name!r})"
+
+
+class SecretsSaid(Message, frozen=True):
+    """In the order in which the pod asks for them."""
+
+    secrets: tuple[SecretSaid, ...] = ()
 
 
 class ReadLog(Message, frozen=True, tag="read_log"):

@@ -41,6 +41,7 @@ from mainstay.ports import WorkloadFilter
 from mainstay.store import SqlStore, open_sqlite
 from testbed.control_plane import ControlPlane
 from tests.agents import URL, Network
+from tests.drawer import Drawer
 from tests.unit.web.site import services_of
 
 CLUSTER = "k8s"
@@ -213,6 +214,7 @@ async def platform(
         name=CLUSTER,
         api=Connection(Fixed(credentials), clock=clock),
         artifacts=artifacts,
+        secrets=Drawer(),
         clock=clock,
         settings=Settings(system=system or namespace, scheduler_name=scheduler),
     )

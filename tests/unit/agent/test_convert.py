@@ -34,7 +34,8 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import Mount, Phase, PodRef, RetryPolicy, Workload, WorkloadSpec
+from mainstay.domain.secret import SecretUse
+from mainstay.domain.workload import Mount, Phase, PodRef, RetryPolicy, Volume, Workload, WorkloadSpec
 from mainstay.ports import WantedChanges
 from mainstay.wire import agent as wire
 
@@ -71,6 +72,9 @@ SPECS = fields(
     choices=st.lists(AMOUNTS, max_size=2).map(tuple),
     retry=fields(RetryPolicy),
     guests=st.lists(fields(PodRef), max_size=2).map(tuple),
+    secrets=st.lists(fields(SecretUse), max_size=2).map(tuple),
+    volumes=st.lists(fields(Volume), max_size=2).map(tuple),
+    devices=st.lists(TEXT, max_size=2).map(tuple),
 )
 PODS = fields(PodState, seen=enum(PodState, "seen"), end=enum(PodState, "end"))
 NODES = fields(NodeState, capacity=AMOUNTS, admits=st.lists(TEXT, max_size=2).map(tuple))

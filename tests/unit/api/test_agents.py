@@ -17,9 +17,11 @@ from mainstay.decide.guests import workload_id
 from mainstay.domain.allocation import Allocation, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.plan import IdentifyCluster
+from mainstay.domain.reason import Code
+from mainstay.domain.secret import SecretUse
 from mainstay.domain.workload import Kind, Mount, Phase, PodRef, Workload
-from mainstay.operations import agents
-from mainstay.operations.principal import Permission
+from mainstay.operations import agents, secrets
+from mainstay.operations.principal import Permission, Principal
 from mainstay.wire import agent as wire
 from tests.agents import URL, ControlPlane, control_plane
 from tests.stores import WHY
@@ -287,6 +289,34 @@ async def test_an_agent_cannot_pass_off_files_of_others_as_the_output_of_its_pod
     assert two.plane.scene.workload(two.ours.workload).output == tree["tree"]
 
 
+async def test_an_agent_is_handed_the_secrets_of_its_own_pods_only_and_each_time_is_on_record(two: Two) -> None:
+    scene, services = two.plane.scene, two.plane.services
+    alice = Principal(name="alice", tenant=two.ours.tenant, role="user")
+    secrets.put(two.plane.store, services.sealing, alice, "hf-token", b"canary", now=scene.now)
+    nodes = {node.cluster: node for node in two.plane.store.nodes()}
+    pods = []
+    for name in ("edge", "west"):
+        work = scene.submit(cluster=name, secrets=(SecretUse(name="hf-token", env="HF_TOKEN"),))
+        scene.applied(scene.allocate(work, node=nodes[name]))
+        pods.append(two.plane.store.allocations(work.key)[0])
+    ours, theirs = pods
+    asked = {"pod": ours.pod, "tenant": ours.tenant, "project": ours.project}
+    said = (await two.ask("POST", "secrets", asked)).json()
+    assert said == {"secrets": [{"name": "hf-token", "env": "HF_TOKEN", "value": "Y2FuYXJ5"}]}
+    events = two.plane.store.events(tenant=ours.tenant, workload=ours.workload, after=0, limit=100)
+    told = [(row.actor, row.object) for row in events if row.reason.code is Code.SECRETS_HANDED]
+    assert told == [("cluster/edge", ours.pod)]
+    is_problem(await two.ask("POST", "secrets", {**asked, "pod": theirs.pod}), 403)
+    assert two.denials()
+    is_problem(await two.ask("POST", "secrets", {**asked, "pod": "nobody-1-0"}), 404)
+    is_problem(await two.ask("POST", "secrets", {**asked, "project": "other"}), 404)
+
+
+def test_no_secret_is_shown_by_the_message_that_carries_it() -> None:
+    message = wire.SecretsSaid(secrets=(wire.SecretSaid(name="hf-token", value=b"canary"),))
+    assert "canary" not in repr(message)
+
+
 @pytest.mark.parametrize("code", ["Completed", "UserFailure", "ClusterRemoved", "Nonsense"])
 async def test_an_agent_puts_no_words_into_the_mouths_of_others(two: Two, code: str) -> None:
     is_problem(await two.commit(observed(two.ours, reason={"code": code})), 422)
@@ -391,7 +421,7 @@ async def test_an_agent_of_a_version_that_is_no_neighbour_is_told_what_to_upgrad
 
 
 async def test_what_is_no_message_is_a_problem_and_never_an_error_of_ours(two: Two) -> None:
-    for path in ("hello", "lease", "plans", "trees", "slots"):
+    for path in ("hello", "lease", "plans", "trees", "slots", "secrets"):
         for content in (
             b" ",
             b"{",
