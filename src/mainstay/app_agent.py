@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import secrets
 import signal
 import socket
@@ -45,6 +46,7 @@ log = structlog.get_logger()
 
 THREADS = 4
 SKEW_SECONDS_MAX = 60
+LINE_SECONDS = (1.0, 3.0)
 A = TypeVar("A")
 
 
@@ -217,7 +219,12 @@ def loops(services: AgentServices, way: Way, connector: Connector, record: Clust
         return Due(wait=0.0)
 
     async def hold() -> Due:
-        return Due(wait=await line.hold())
+        try:
+            return Due(wait=await line.hold())
+        except Unavailable as error:
+            # Not less and less often: whoever wants to read a log waits for it.
+            log.info("line_not_opened", cluster=record.name, reason=error.message)
+            return Due(wait=random.uniform(*LINE_SECONDS))
 
     return member.loop(), Loop(name="wanted", turn=follow), Loop(name="line", turn=hold)
 

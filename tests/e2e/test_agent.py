@@ -103,14 +103,15 @@ def test_a_job_runs_beside_an_agent_and_is_followed_kept_and_billed(
     found = plane.json("show", "digits")
     assert {pod["cluster"] for pod in found["pods"]} == {NAME}
     until(lambda: "digits" in plane.mainstay("cost").stdout)
-    # The files of a job go to it, and its log is read again after its end.
+    # The files and secrets of a job go to it, and its log is read again after its end.
+    assert plane.mainstay("secret", "set", "token", input="canary").returncode == 0
     (tmp_path / "code").mkdir()
-    (tmp_path / "code" / "train.sh").write_text("cat data.txt\n")
+    (tmp_path / "code" / "train.sh").write_text('cat data.txt; wc -c < "$MAINSTAY_SECRETS_DIR/token"\n')
     (tmp_path / "code" / "data.txt").write_text("forty-two\n")
     job = tmp_path / "job.yaml"
-    job.write_text(f"name: mounted\nrun: sh train.sh\nworkdir: {tmp_path / 'code'}\ninfra: {NAME}\n")
+    job.write_text(f"name: mounted\nrun: sh train.sh\nworkdir: {tmp_path / 'code'}\ninfra: {NAME}\nsecrets: [token]\n")
     done = plane.mainstay("apply", "-y", "-f", str(job))
-    assert "forty-two" in done.stdout, done.stderr
+    assert "forty-two\n6\n" in done.stdout, done.stderr
     assert "forty-two" in plane.mainstay("logs", "mounted").stdout
 
 
@@ -126,10 +127,10 @@ def test_an_agent_that_is_killed_in_the_middle_of_a_run_finds_it_again(
     until(lambda: "has no line to this replica" in plane.mainstay("logs", "long").stderr)
     edge.start()
     (tmp_path / "go").touch()
-    output, errors = following.communicate(timeout=PATIENCE_SECONDS)
+    following.communicate(timeout=PATIENCE_SECONDS)
     until(lambda: run_of(plane, "long")["phase"] == "succeeded")
     assert marks.read_text() == "begins\n"
-    assert "second" in plane.mainstay("logs", "long").stdout, errors + output
+    until(lambda: "second" in plane.mainstay("logs", "long").stdout)
     assert run_of(plane, "long")["attempt"] == 1
 
 
@@ -154,7 +155,7 @@ def test_a_control_plane_that_is_killed_finds_its_agents_again(tmp_path: Path) -
             (first.state / "server.json").unlink()
             with platform(first.state, "--port", port) as second:
                 until(lambda: run_of(second, "long")["phase"] == "succeeded")
-                assert "over" in second.mainstay("logs", "long").stdout
+                until(lambda: "over" in second.mainstay("logs", "long").stdout)
                 assert marks.read_text() == "begins\n"
         finally:
             made.end()
@@ -216,7 +217,7 @@ def test_a_job_runs_on_a_real_kubelet_behind_an_agent_that_is_killed_in_between(
         made.start()
         until(lambda: run_of(plane, "real")["phase"] == "succeeded", seconds=90)
         assert run_of(plane, "real")["attempt"] == 1
-        assert "second" in plane.mainstay("logs", "real").stdout
+        until(lambda: "second" in plane.mainstay("logs", "real").stdout)
         assert plane.mainstay("download", "real", str(tmp_path / "out")).returncode == 0
         assert (tmp_path / "out" / "model.txt").read_text() == "weights\n"
         until(lambda: "real" in plane.mainstay("cost").stdout)

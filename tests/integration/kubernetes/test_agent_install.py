@@ -146,5 +146,5 @@ def test_it_carries_the_cluster_that_it_lives_in_and_is_replaced_in_the_middle_o
     kubectl(planted.real.control_plane, "--namespace=mainstay", "delete", "pod", name, "--grace-period=1")
     until(lambda: planted.run("long")["phase"] == "succeeded")
     assert planted.run("long")["attempt"] == 1
-    assert "second" in planted.platform.mainstay("logs", "long").stdout
+    until(lambda: "second" in planted.platform.mainstay("logs", "long").stdout)
     assert name not in {agent["metadata"]["name"] for agent in planted.agents()}
