@@ -49,6 +49,7 @@ SOMEBODY = Principal(name="admin", tenant="acme", role="admin")
 TOMBSTONE_SECONDS = 15
 """Longer than anything that was asked for is on its way here."""
 SETTLE_SECONDS = 90.0
+RETURNED_SECONDS = 15.0
 RECORD_EXCESS_SECONDS = 2.0
 """Times in objects have a resolution of a second, at both ends."""
 FAR_FUTURE = 1 << 60
@@ -339,9 +340,17 @@ def _of_ledger(found: Arena, workloads: dict[str, Workload], runs: dict[str, lis
 
 
 async def orphans(found: Arena) -> list[str]:
-    """Pods of ours in the cluster that are not their own tombstones, once everything has settled."""
-    return [
-        pod["metadata"]["name"]
-        for pod in await found.our_pods()
-        if names.FORGOTTEN not in pod["metadata"]["labels"] and names.TOMBSTONE not in pod["metadata"]["labels"]
-    ]
+    """Pods of ours in the cluster that are not their own tombstones, once everything has settled.
+
+    What came back with a cluster that was set back is let go of as soon as it is seen.
+    """
+    deadline = time.monotonic() + RETURNED_SECONDS
+    while left := [pod["metadata"]["name"] for pod in await found.our_pods() if not _is_tombstone(pod)]:
+        if time.monotonic() >= deadline:
+            break
+        await asyncio.sleep(0.2)
+    return left
+
+
+def _is_tombstone(pod: dict[str, Any]) -> bool:
+    return names.FORGOTTEN in pod["metadata"]["labels"] or names.TOMBSTONE in pod["metadata"]["labels"]

@@ -233,6 +233,7 @@ class EffectLoop:
         self._without_room = {name: since for name, since in self._without_room.items() if name in rows}
         effects = iter(view.reconciliation.effects)
         failures: list[MainstayError] = []
+        postponed: list[tuple[PodAction, MainstayError]] = []
         refused: list[str] = []
 
         async def work() -> None:
@@ -241,7 +242,7 @@ class EffectLoop:
                     if await self._carry_out(effect, rows.get(effect.name), epoch):
                         refused.append(effect.name)
                 except (NoCapacity, NotYet, Gone) as error:
-                    log.info("effect_postponed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
+                    postponed.append((effect, error))
                 except Fenced:
                     raise
                 except MainstayError as error:
@@ -249,6 +250,10 @@ class EffectLoop:
                     failures.append(error)
 
         await _side_by_side(work, min(self._cluster.acts_at_once, len(view.reconciliation.effects)))
+        if postponed:
+            effect, why = postponed[0]
+            kind = type(effect).__name__
+            log.info("effects_postponed", count=len(postponed), pod=effect.name, effect=kind, reason=why.message)
         if failures:
             raise failures[0]
         return bool(refused)

@@ -238,7 +238,8 @@ class KubernetesCluster:
 
     def _require_room(self, action: CreatePod) -> None:
         """Raises NoCapacity. Its kubelet would refuse it too, but only after the pod was made."""
-        if why := self._picture.why_not(action.node):
+        coming = sum(node == action.node for node, _ in self._under_way.values())
+        if why := self._picture.why_not(action.node, coming=coming):
             msg = f"node {action.node} takes nothing: {why}"
             raise NoCapacity(msg, object_=action.node)
         self._require_free(action.name, action.node, action.spec.resources)

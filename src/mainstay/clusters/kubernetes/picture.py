@@ -158,11 +158,11 @@ class Picture:
         """Whether it is there, ready or not."""
         return ("", name) in self._nodes.objects
 
-    def why_not(self, node: str) -> str:
-        """Why nothing is placed on a node; empty if it is ready."""
+    def why_not(self, node: str, *, coming: int = 0) -> str:
+        """Why nothing is placed on a node; empty if it is ready. `coming`: pods that are being made there."""
         if not self.has_node(node):
             return "it is not there"
-        return why_not(self._node(node)) or self._trust.why_not(node, self._api.server_time())
+        return why_not(self._node(node)) or self._trust.why_not(node, self._api.server_time(), coming=coming)
 
     def why_no_guest(self, node: str, restriction: str) -> str:
         """Why guests with this restriction are not placed on a node; empty if they are."""

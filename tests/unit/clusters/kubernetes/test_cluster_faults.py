@@ -15,7 +15,7 @@ from mainstay.clusters.kubernetes import names, picture
 from mainstay.clusters.kubernetes.cluster import KubernetesCluster
 from mainstay.clusters.kubernetes.errors import Forbidden, Unreachable
 from mainstay.clusters.kubernetes.settings import Settings
-from mainstay.clusters.kubernetes.trust import REFUSALS_MAX, REFUSED_SECONDS
+from mainstay.clusters.kubernetes.trust import REFUSALS_MAX, REFUSED_SECONDS, SAID_SECONDS
 from mainstay.domain.allocation import CreatePod, DeletePod, End, PodState, Seen
 from mainstay.domain.errors import Denied, Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet, Unavailable
 from tests.clock import ManualClock
@@ -315,6 +315,36 @@ async def test_a_node_that_has_refused_one_gets_few_more_at_once(bed):
     bed.server.run("w1-1-0")
     await bed.settle()
     await bed.act(creation("next-1-0"))
+
+
+async def test_a_node_gets_ten_at_once_and_more_as_its_kubelet_takes_them(bed):
+    made = [f"w{number}-1-0" for number in range(REFUSALS_MAX)]
+    await asyncio.gather(*[bed.act(creation(name)) for name in made])
+    with pytest.raises(NoCapacity, match="not taken the last 10 pods yet"):
+        await bed.act(creation("next-1-0"))
+    bed.server.run(made[0])
+    await bed.settle()
+    await bed.act(creation("next-1-0"))
+    with pytest.raises(NoCapacity, match="not taken the last 10 pods yet"):
+        await bed.act(creation("another-1-0"))
+    assert [node.ready for node in (await bed.cluster.observe()).nodes] == [True]
+
+
+async def test_pods_that_are_being_made_count_as_well(bed):
+    answers = await asyncio.gather(
+        *[bed.act(creation(f"w{number}-1-0")) for number in range(3 * REFUSALS_MAX)], return_exceptions=True
+    )
+    assert answers.count(None) == REFUSALS_MAX
+    assert len(set(bed.pods("create"))) == REFUSALS_MAX
+
+
+async def test_a_kubelet_that_says_nothing_gets_ten_more_every_few_seconds(bed):
+    for first in range(0, 3 * REFUSALS_MAX, REFUSALS_MAX):
+        for number in range(first, first + REFUSALS_MAX):
+            await bed.act(creation(f"w{number}-1-0"))
+        with pytest.raises(NoCapacity):
+            await bed.act(creation("next-1-0"))
+        bed.clock.advance(SAID_SECONDS + 1)
 
 
 async def test_ranks_find_each_other_also_if_nobody_heard_that_the_first_was_made(bed):
