@@ -13,7 +13,7 @@ import pytest
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.kubernetes import names, picture
 from mainstay.clusters.kubernetes.cluster import KubernetesCluster
-from mainstay.clusters.kubernetes.errors import Forbidden, Unreachable
+from mainstay.clusters.kubernetes.errors import Forbidden, Rejected, Unreachable
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.trust import REFUSALS_MAX, REFUSED_SECONDS, SAID_SECONDS
 from mainstay.domain.allocation import CreatePod, DeletePod, End, PodState, Seen
@@ -372,6 +372,20 @@ async def test_what_was_admitted_long_ago_is_not_made_any_more(bed):
     with pytest.raises(Unavailable):
         await bed.act(creation())
     assert [key for key in bed.server.objects if key[0] == "pods"] == []
+
+
+async def test_a_leader_that_the_api_server_knows_to_be_of_the_past_is_fenced(bed):
+    await bed.act(creation("first-1-0"))
+    words = (
+        "ValidatingAdmissionPolicy 'mainstay-fenced' with binding 'mainstay-fenced' denied request: epoch 1 has passed"
+    )
+    bed.server.failing["create", "pods"] = Rejected(words)
+    with pytest.raises(Fenced, match="epoch 1 has passed"):
+        await bed.act(creation())
+    bed.server.failing["create", "pods"] = Rejected("denied by another policy")
+    with pytest.raises(Invalid, match="another policy"):
+        await bed.act(creation())
+    assert bed.server.pod("first-1-0")["metadata"]["labels"][names.EPOCH] == "1"
 
 
 async def test_whoever_waits_for_a_turn_is_admitted_when_it_comes(bed):
