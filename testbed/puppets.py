@@ -170,7 +170,7 @@ class Puppets:
             amount["nvidia.com/gpu"] = str(machine.gpus)
         document = {
             "metadata": {"name": machine.name, "labels": {"kubernetes.io/hostname": machine.name}},
-            "status": {"capacity": amount, "allocatable": amount, "nodeInfo": {}},
+            "status": {"capacity": amount, "allocatable": amount, "nodeInfo": {"kubeletVersion": "played"}},
         }
         answer = await self._http.post("/api/v1/nodes", json=document)
         if answer.status_code not in {201, 409}:

@@ -16,6 +16,7 @@ from mainstay.clusters.kubernetes.informer import Informer, Key
 from mainstay.clusters.kubernetes.kinds import NAMESPACES, NODES, PODS
 from mainstay.clusters.kubernetes.lodgings import Lodgings
 from mainstay.clusters.kubernetes.nodes import (
+    has_kubelet,
     is_off,
     is_silent,
     is_well,
@@ -162,7 +163,8 @@ class Picture:
         """Why nothing is placed on a node; empty if it is ready. `coming`: pods that are being made there."""
         if not self.has_node(node):
             return "it is not there"
-        return why_not(self._node(node)) or self._trust.why_not(node, self._api.server_time(), coming=coming)
+        found, now = self._node(node), self._api.server_time()
+        return why_not(found) or self._trust.why_not(node, now, coming=coming, reports=has_kubelet(found))
 
     def why_no_guest(self, node: str, restriction: str) -> str:
         """Why guests with this restriction are not placed on a node; empty if they are."""

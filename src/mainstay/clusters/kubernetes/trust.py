@@ -15,9 +15,7 @@ from mainstay.domain.allocation import Seen
 REFUSALS_MAX = 10
 REFUSED_SECONDS = 300
 SAID_SECONDS = 5
-"""A kubelet that works has taken or refused a pod by then. One that says nothing for longer refuses nothing either: it is slow,
-or nobody plays it, and gets ten more.
-"""
+"""A kubelet that works has taken or refused a pod by then. One that says nothing for longer is slow, and gets ten more."""
 
 
 @dataclass(slots=True)
@@ -29,8 +27,10 @@ class Standing:
     refused: dict[str, tuple[int, str]] = field(default_factory=dict)
     """When (UTC microseconds) and why, by the UID of the pod."""
 
-    def why_not(self, now: int, *, coming: int = 0) -> str:
-        """Why this node gets nothing more at this moment, in words; empty if it does. `coming`: pods that are being made."""
+    def why_not(self, now: int, *, coming: int, reports: bool) -> str:
+        """Why this node gets nothing more at this moment, in words; empty if it does. `coming`: pods that are being made;
+        `reports`: it has a kubelet, which has said so.
+        """
         recent = self.recent(now)
         if len(recent) >= REFUSALS_MAX:
             return (
@@ -41,7 +41,8 @@ class Standing:
             refuses = f"its kubelet refuses pods and has not taken the last {waiting} yet: {max(recent)[1]}"
             return refuses if len(recent) + waiting >= REFUSALS_MAX else ""
         waiting = sum(now - at < SAID_SECONDS * 1_000_000 for at in self.waiting.values()) + coming
-        return f"its kubelet has not taken the last {waiting} pods yet" if waiting >= REFUSALS_MAX else ""
+        full = reports and waiting >= REFUSALS_MAX
+        return f"its kubelet has not taken the last {waiting} pods yet" if full else ""
 
     def recent(self, now: int) -> list[tuple[int, str]]:
         """When and why it has refused pods that count still."""
@@ -64,9 +65,9 @@ class Trust:
             if known is not None and known.state is not None and known.node:
                 self._count(self._standings.setdefault(known.node, Standing()), known, sign)
 
-    def why_not(self, node: str, now: int, *, coming: int = 0) -> str:
-        """Why a node gets nothing more at this moment; empty if it does. `now` is the server's time, UTC microseconds."""
-        return self._standings.get(node, _NEW).why_not(now, coming=coming)
+    def why_not(self, node: str, now: int, *, coming: int = 0, reports: bool = True) -> str:
+        """As of its standing. `now` is the server's time, UTC microseconds."""
+        return self._standings.get(node, _NEW).why_not(now, coming=coming, reports=reports)
 
     def broken(self, now: int) -> tuple[str, ...]:
         """The nodes that are left alone."""

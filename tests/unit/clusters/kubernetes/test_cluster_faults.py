@@ -347,6 +347,12 @@ async def test_a_kubelet_that_says_nothing_gets_ten_more_every_few_seconds(bed):
         bed.clock.advance(SAID_SECONDS + 1)
 
 
+async def test_a_hollow_node_that_nobody_plays_gets_what_fits(bed):
+    bed.server.node("n1", kubelet="")
+    await asyncio.gather(*[bed.act(creation(f"w{number}-1-0")) for number in range(3 * REFUSALS_MAX)])
+    assert len(set(bed.pods("create"))) == 3 * REFUSALS_MAX
+
+
 async def test_ranks_find_each_other_also_if_nobody_heard_that_the_first_was_made(bed):
     bed.server.deaf["create", "pods"] = 1
     with pytest.raises(Unavailable):
