@@ -11,20 +11,16 @@ import contextlib
 import random
 import secrets
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from mainstay.app import SystemClock, register_machine, set_prices
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.kubernetes import names
-from mainstay.clusters.kubernetes.cluster import KubernetesCluster
 from mainstay.clusters.kubernetes.connection import Connection
 from mainstay.clusters.kubernetes.credentials import Credentials
-from mainstay.clusters.kubernetes.logs import Followed, Logs
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.sources import Fixed
 from mainstay.control import runner
@@ -37,46 +33,19 @@ from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.operations.submit import JobRequest, submit
-from mainstay.ports import WorkloadFilter
 from mainstay.store.engine import Sqlite
 from mainstay.store.store import SqlStore
 from testbed.control_plane import ControlPlane
 from testbed.proxy import Proxy, proxied
 from testbed.puppets import Life, Machine, Process, Puppets
+from tests.played import PlayedCluster
+from tests.promises import Evidence, Violation, orphans, violations, workload_of
 
 CLUSTER = "k8s"
 SOMEBODY = Principal(name="admin", tenant="acme", role="admin")
 TOMBSTONE_SECONDS = 15
 """Longer than anything that was asked for is on its way here."""
 SETTLE_SECONDS = 90.0
-RETURNED_SECONDS = 15.0
-RECORD_EXCESS_SECONDS = 2.0
-"""Times in objects have a resolution of a second, at both ends."""
-FAR_FUTURE = 1 << 60
-
-
-class _NoLogs(Logs):
-    """Played pods write none."""
-
-    def follow(self, pod: str, namespace: str, *, ended: bool, wanted: bool = False) -> Followed | None:
-        return None
-
-    async def keep(self, pod: str, namespace: str) -> bool:
-        return True
-
-
-class PlayedCluster(KubernetesCluster):
-    """The adapter, on nodes where nobody can run a command in a pod: there are no logs and no files."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(name=CLUSTER, **options)
-        self._logs = self._chores._logs = _NoLogs(self._api, self._artifacts, self._clock, cluster=CLUSTER)
-
-    async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
-        """None."""
-        nothing: tuple[tuple[str, int, bool, AsyncIterator[bytes]], ...] = ()
-        for file in nothing:
-            yield file
 
 
 class Replica:
@@ -90,6 +59,7 @@ class Replica:
         keys = control_plane.keys
         credentials = Credentials(server=url, ca=keys.authority.certificate.read_text(), token=keys.token)
         self.cluster = PlayedCluster(
+            name=CLUSTER,
             api=Connection(Fixed(credentials), clock=clock),
             artifacts=artifacts,
             clock=clock,
@@ -190,13 +160,19 @@ class Arena:
         self.submitted += made
         return made
 
+    @property
+    def evidence(self) -> Evidence:
+        """What there is to be held against each other."""
+        return Evidence(
+            store=self.replica.store, tenant=SOMEBODY.tenant, puppets=self.puppets, submitted=self.submitted
+        )
+
     def workloads(self) -> dict[str, Workload]:
-        found: dict[str, Workload] = {}
-        before = 0
-        while page := self.replica.store.workloads(WorkloadFilter(), before=before, limit=1_000):
-            found |= {workload.id: workload for workload in page}
-            before = page[-1].key
-        return found
+        return self.evidence.workloads()
+
+    async def violations(self, *, settled: bool) -> list[Violation]:
+        """Of every promise, once the faults have stopped."""
+        return [*violations(self.evidence, settled=settled), *await orphans(self.our_pods)]
 
     def runs(self, workload: str) -> list[Process]:
         """What the machines ran of a workload."""
@@ -218,8 +194,7 @@ class Arena:
         """Faults have stopped: whether everything is final and closed within this time."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            snapshot = self.replica.store.snapshot(now=0, seed=0)
-            if not snapshot.workloads.key.size and not snapshot.allocations.key.size:
+            if self.evidence.settled():
                 return True
             await asyncio.sleep(0.1)
         return False
@@ -247,11 +222,6 @@ class Arena:
         items = (await self.call("GET", "/api/v1/pods"))["items"]
         mark = names.short(self.replica.store.system())
         return [pod for pod in items if pod["metadata"].get("labels", {}).get(names.SYSTEM) == mark]
-
-
-def workload_of(pod: str) -> str:
-    """`WORKLOAD-ATTEMPT-RANK` without the last two."""
-    return pod.rsplit("-", 2)[0]
 
 
 @contextlib.asynccontextmanager
@@ -286,71 +256,3 @@ async def arena(
             for machine in nodes:
                 with contextlib.suppress(Exception):  # it may have been removed
                     control_plane.ask(f"/api/v1/nodes/{machine.name}", method="DELETE")
-
-
-def violations(found: Arena, *, settled: bool) -> Iterator[str]:
-    """What the machines have witnessed, against the promises and against what is on record."""
-    workloads = found.workloads()
-    if not settled:
-        unfinished = {name: one.phase.word for name, one in workloads.items() if not one.phase.final}
-        yield f"not settled: {dict(list(unfinished.items())[:5]) or 'allocations stay open'}"
-    lost = [name for name in found.submitted if name not in workloads]
-    if lost:
-        yield f"lost: {lost[:3]}"
-    runs: dict[str, list[Process]] = defaultdict(list)
-    for process in found.puppets.history:
-        runs[workload_of(process.pod)].append(process)
-    for name, processes in runs.items():
-        yield from _of_workload(name, sorted(processes, key=lambda one: one.started))
-    for name, workload in workloads.items():
-        ended_well = any(one.ended and one.exit_code == 0 for one in runs[name])
-        if workload.phase is Phase.SUCCEEDED and not ended_well:
-            yield f"{name} succeeded without having run to its end"
-    if settled:
-        yield from (f"an orphan runs: {one.pod}" for one in found.puppets.running())
-    yield from _of_ledger(found, workloads, runs)
-
-
-def _of_workload(name: str, processes: list[Process]) -> Iterator[str]:
-    pods = [one.pod for one in processes]
-    for pod in {pod for pod in pods if pods.count(pod) > 1}:
-        yield f"pod {pod} ran {pods.count(pod)} times"
-    for one, other in pairwise(processes):
-        if not one.ended or other.started < one.ended:
-            until = (one.ended or time.monotonic()) - other.started
-            yield f"{other.pod} started {until:.2f} s before {one.pod} had ended"
-
-
-def _of_ledger(found: Arena, workloads: dict[str, Workload], runs: dict[str, list[Process]]) -> Iterator[str]:
-    """Nothing is charged that was not witnessed, and what ended by itself is charged in full."""
-    seconds: dict[int, float] = defaultdict(float)
-    for usage, _ in found.replica.store.usage(tenant=SOMEBODY.tenant, since=0, until=FAR_FUTURE):
-        seconds[usage.allocation_key] += (usage.end - usage.start) / 1e6
-    for name, workload in workloads.items():
-        for allocation in found.replica.store.allocations(workload.key):
-            witnessed = sum(one.ended - one.started for one in runs[name] if one.pod == allocation.pod and one.ended)
-            recorded = seconds.pop(allocation.key, 0.0)
-            if recorded > witnessed + RECORD_EXCESS_SECONDS:
-                yield f"{allocation.pod} is charged for {recorded:.1f} s and ran {witnessed:.1f} s"
-            exited = allocation.end is not None and allocation.end.value == "exited"
-            if exited and recorded < witnessed - RECORD_EXCESS_SECONDS:
-                yield f"{allocation.pod} is charged for {recorded:.1f} s only and ran {witnessed:.1f} s"
-    if seconds:
-        yield f"usage of unknown allocations: {sorted(seconds)[:3]}"
-
-
-async def orphans(found: Arena) -> list[str]:
-    """Pods of ours in the cluster that are not their own tombstones, once everything has settled.
-
-    What came back with a cluster that was set back is let go of as soon as it is seen.
-    """
-    deadline = time.monotonic() + RETURNED_SECONDS
-    while left := [pod["metadata"]["name"] for pod in await found.our_pods() if not _is_tombstone(pod)]:
-        if time.monotonic() >= deadline:
-            break
-        await asyncio.sleep(0.2)
-    return left
-
-
-def _is_tombstone(pod: dict[str, Any]) -> bool:
-    return names.FORGOTTEN in pod["metadata"]["labels"] or names.TOMBSTONE in pod["metadata"]["labels"]

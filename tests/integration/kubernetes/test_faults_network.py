@@ -12,7 +12,7 @@ import pytest
 
 from mainstay.clusters.kubernetes import chores, picture
 from testbed.control_plane import ControlPlane
-from tests.arena import arena, orphans, violations
+from tests.arena import arena
 from tests.misfortunes import STORMS, Storm
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
@@ -30,5 +30,4 @@ async def test_a_storm_breaks_no_promise(
     async with arena(breakable_control_plane, tmp_path, seed=seed) as world:
         await storm.rage(world, seconds=10.0)
         ended = await world.settle()
-        found = [*violations(world, settled=ended), *await orphans(world)]
-        assert found == [], f"{storm.name} with seed {seed}"
+        assert await world.violations(settled=ended) == [], f"{storm.name} with seed {seed}"

@@ -18,7 +18,7 @@ from mainstay.control import effects
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from testbed.control_plane import ControlPlane
 from testbed.puppets import Life
-from tests.arena import Arena, arena, orphans, violations
+from tests.arena import Arena, arena
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
@@ -36,8 +36,7 @@ async def world(control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest
 async def settled(world: Arena) -> None:
     """Everything has come to its end, and no promise was broken."""
     ended = await world.settle()
-    assert list(violations(world, settled=ended)) == []
-    assert await orphans(world) == []
+    assert await world.violations(settled=ended) == []
 
 
 async def test_a_node_that_is_cut_off_keeps_its_pod_which_goes_on_when_it_is_back(world):
