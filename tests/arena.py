@@ -11,9 +11,10 @@ import contextlib
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mainstay.app import SystemClock, register_machine, set_prices
@@ -24,6 +25,7 @@ from mainstay.clusters.kubernetes.credentials import Credentials
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.sources import Fixed
 from mainstay.control import runner
+from mainstay.domain.fleet import ClusterKind
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.workload import Kind, Phase, RetryPolicy, Workload, WorkloadSpec
 from mainstay.operations.offload import Offload
@@ -33,6 +35,7 @@ from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.operations.submit import JobRequest, submit
+from mainstay.ports import Artifacts, Clock, Cluster, Connector
 from mainstay.store.engine import Sqlite
 from mainstay.store.store import SqlStore
 from testbed.control_plane import ControlPlane
@@ -46,16 +49,51 @@ SOMEBODY = Principal(name="admin", tenant="acme", role="admin")
 TOMBSTONE_SECONDS = 15
 """Longer than anything that was asked for is on its way here."""
 SETTLE_SECONDS = 90.0
+NO_CONNECTORS: Mapping[ClusterKind, Connector] = MappingProxyType({})
+
+
+def services(
+    store: SqlStore,
+    artifacts: Artifacts,
+    *,
+    clusters: dict[str, Cluster],
+    connectors: Mapping[ClusterKind, Connector] = NO_CONNECTORS,
+    clock: Clock | None = None,
+) -> Services:
+    """What the loops of one process work with."""
+    clock = clock or SystemClock()
+    return Services(
+        store=store,
+        artifacts=artifacts,
+        clusters=clusters,
+        connectors=connectors,
+        sealing=Sealing(key=bytes(KEY_BYTES)),
+        clock=clock,
+        draw=secrets.choice,
+        offload=Offload(threads=2),
+        pulse=Pulse(),
+        authenticate=lambda _: None,
+        sessions=Sessions(clock),
+        system=store.system(),
+        url="",
+    )
 
 
 class Replica:
     """One control plane process: it can crash, and another one takes its place."""
 
     def __init__(
-        self, database: Sqlite, folder: Path, url: str, control_plane: ControlPlane, *, tombstone_seconds: int
+        self,
+        database: Sqlite,
+        folder: Path,
+        url: str,
+        control_plane: ControlPlane,
+        *,
+        tombstone_seconds: int,
+        clock: Clock | None = None,
     ) -> None:
         self.store = SqlStore(database)
-        clock, artifacts = SystemClock(), open_artifacts(str(folder / "artifacts"))
+        clock, artifacts = clock or SystemClock(), open_artifacts(str(folder / "artifacts"))
         keys = control_plane.keys
         credentials = Credentials(server=url, ca=keys.authority.certificate.read_text(), token=keys.token)
         self.cluster = PlayedCluster(
@@ -66,21 +104,7 @@ class Replica:
             settings=Settings(system=self.store.system()),
             tombstone_seconds=tombstone_seconds,
         )
-        self.services = Services(
-            store=self.store,
-            artifacts=artifacts,
-            clusters={CLUSTER: self.cluster},
-            connectors={},
-            sealing=Sealing(key=bytes(KEY_BYTES)),
-            clock=clock,
-            draw=secrets.choice,
-            offload=Offload(threads=2),
-            pulse=Pulse(),
-            authenticate=lambda _: None,
-            sessions=Sessions(clock),
-            system=self.store.system(),
-            url="",
-        )
+        self.services = services(self.store, artifacts, clusters={CLUSTER: self.cluster}, clock=clock)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -106,6 +130,7 @@ class Arena:
     folder: Path
     rng: random.Random
     tombstone_seconds: int
+    clock: Clock
     lives: dict[str, Life] = field(default_factory=dict)
     submitted: list[str] = field(default_factory=list)
     database: Sqlite = field(init=False)
@@ -125,6 +150,7 @@ class Arena:
             self.proxy.url,
             self.control_plane,
             tombstone_seconds=self.tombstone_seconds,
+            clock=self.clock,
         )
 
     async def restart(self, *, down_seconds: float = 0.0) -> None:
@@ -233,8 +259,9 @@ async def arena(
     machines: int = 3,
     gpus: int = 0,
     tombstone_seconds: int = TOMBSTONE_SECONDS,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Arena]:
-    """A platform that runs, on nodes of its own."""
+    """A platform that runs, on nodes of its own. `clock`: the platform's, if it is not that of this machine."""
     mark = secrets.token_hex(3)
     nodes = [Machine(name=f"played-{mark}-{number}", gpus=gpus) for number in range(machines)]
     with proxied(control_plane, seed=seed) as proxy:
@@ -245,7 +272,8 @@ async def arena(
 
         puppets = Puppets(control_plane, nodes, life=life)
         await puppets.start()
-        made.append(Arena(control_plane, proxy, puppets, folder, random.Random(seed), tombstone_seconds))
+        rng = random.Random(seed)
+        made.append(Arena(control_plane, proxy, puppets, folder, rng, tombstone_seconds, clock or SystemClock()))
         made[0].replica.start()
         try:
             yield made[0]
