@@ -52,6 +52,8 @@ class Process:
     exit_code: int = 0
     started_at: str = ""
     ended_at: str = ""
+    reason: str = ""
+    """Why its kubelet ended it, if that was for its pod to know."""
 
     @property
     def runs(self) -> bool:
@@ -303,8 +305,13 @@ class Puppets:
         if process is None:
             return await self._without_process(machine, uid, pod, life, deleting=deleting, over=over)
         if process.runs:
+            deadline = pod["spec"].get("activeDeadlineSeconds", 0)
             if deleting or over:
                 await asyncio.sleep(END_SECONDS)
+                _end(process, 143)
+            elif deadline and time.monotonic() - process.started >= deadline:
+                await asyncio.sleep(END_SECONDS)
+                process.reason = "DeadlineExceeded"
                 _end(process, 143)
             else:
                 await self._report(pod, _running(pod, process))
@@ -399,7 +406,8 @@ def _terminated(pod: Document, process: Process, *, lingers: bool) -> Document:
     other = {"running": {"startedAt": process.started_at}} if lingers else {"terminated": {"exitCode": 0, **times}}
     statuses = [_container(one["name"], ended if one["name"] == "main" else other) for one in pod["spec"]["containers"]]
     phase = "Running" if lingers else ("Failed" if process.exit_code else "Succeeded")
-    return {"phase": phase, "containerStatuses": statuses}
+    why = {"reason": process.reason, "message": "in words"} if process.reason else {}
+    return {"phase": phase, "containerStatuses": statuses, **why}
 
 
 def _gist(status: Document) -> tuple[object, ...]:

@@ -79,6 +79,35 @@ def services(
     )
 
 
+def life_of(pod: str, lives: Mapping[str, Life]) -> Life:
+    """Of one rank, or of all of a workload."""
+    return lives.get(pod) or lives.get(workload_of(pod)) or Life()
+
+
+def submitted(ours: Services, count: int, **changes: Any) -> list[str]:
+    """So many jobs that may fail often and are soon tried again; their ids."""
+    given: dict[str, Any] = {
+        "kind": Kind.JOB,
+        "name": "job",
+        "run": ("true",),
+        "choices": (Resources(cpu_milli=1_000, memory_bytes=BYTES_PER_GIB // 2),),
+        "stop_grace_seconds": 1,
+        "retry": RetryPolicy(infrastructure_max=100, backoff_seconds=1, backoff_seconds_max=2),
+        **changes,
+    }
+    request = JobRequest(spec=WorkloadSpec(**given), project="nlp", queue="default", priority=50)
+    made: list[str] = []
+
+    def reply(workloads: Any) -> str:
+        made[:] = [workload.id for workload in workloads]
+        return ""
+
+    now = ours.clock.now()
+    submit(ours.store, SOMEBODY, [request] * count, now=now, draw=secrets.choice, request=None, reply=reply)
+    ours.pulse.beat()
+    return made
+
+
 class Replica:
     """One control plane process: it can crash, and another one takes its place."""
 
@@ -161,27 +190,9 @@ class Arena:
         self.replica = self._replica()
         self.replica.start()
 
-    def submit(self, *lives: Life, resources: Resources | None = None, retries: int = 100) -> list[str]:
-        """One job for each; their ids."""
-        asked = resources or Resources(cpu_milli=1_000, memory_bytes=BYTES_PER_GIB // 2)
-        spec = WorkloadSpec(
-            kind=Kind.JOB,
-            name="job",
-            run=("true",),
-            choices=(asked,),
-            stop_grace_seconds=1,
-            retry=RetryPolicy(infrastructure_max=retries, backoff_seconds=1, backoff_seconds_max=2),
-        )
-        made: list[str] = []
-
-        def reply(workloads: Any) -> str:
-            made[:] = [workload.id for workload in workloads]
-            return ""
-
-        requests = [JobRequest(spec=spec, project="nlp", queue="default", priority=50) for _ in lives]
-        now = self.replica.services.clock.now()
-        submit(self.replica.store, SOMEBODY, requests, now=now, draw=secrets.choice, request=None, reply=reply)
-        self.replica.services.pulse.beat()
+    def submit(self, *lives: Life, **changes: Any) -> list[str]:
+        """One job for each; their ids. `changes`: of the job."""
+        made = submitted(self.replica.services, len(lives), **changes)
         self.lives |= dict(zip(made, lives, strict=True))
         self.submitted += made
         return made
@@ -268,7 +279,7 @@ async def arena(
         made: list[Arena] = []
 
         def life(pod: str) -> Life:
-            return made[0].lives.get(workload_of(pod), Life())
+            return life_of(pod, made[0].lives)
 
         puppets = Puppets(control_plane, nodes, life=life)
         await puppets.start()

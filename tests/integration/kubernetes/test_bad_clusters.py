@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import secrets
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -26,14 +25,13 @@ from mainstay.domain.fleet import ClusterKind, ClusterSettings, Credentials, New
 from mainstay.domain.plan import AddCluster, Plan
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import Kind, Phase, WorkloadSpec
+from mainstay.domain.workload import Phase
 from mainstay.operations.services import Services
-from mainstay.operations.submit import JobRequest, submit
 from mainstay.store.engine import Sqlite
 from mainstay.store.store import SqlStore
 from testbed.control_plane import ControlPlane
 from testbed.puppets import Life, Machine, Puppets
-from tests.arena import SOMEBODY, arena, services
+from tests.arena import SOMEBODY, arena, services, submitted
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
@@ -145,18 +143,8 @@ class Fleet:
         assert not result.refused
 
     def submit(self, cluster_: str) -> str:
-        made: list[str] = []
-        spec = WorkloadSpec(kind=Kind.JOB, name="job", run=("true",), choices=(SMALL,), cluster=cluster_)
-
-        def reply(workloads: Any) -> str:
-            made[:] = [workload.id for workload in workloads]
-            return ""
-
-        request = JobRequest(spec=spec, project="nlp", queue="default", priority=50)
-        now = self.services.clock.now()
-        submit(self.store, SOMEBODY, [request], now=now, draw=secrets.choice, request=None, reply=reply)
-        self.services.pulse.beat()
-        return made[0]
+        (made,) = submitted(self.services, 1, choices=(SMALL,), cluster=cluster_)
+        return made
 
     async def until(self, true: Any) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS

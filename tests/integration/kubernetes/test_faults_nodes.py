@@ -120,12 +120,12 @@ async def test_a_storm_of_refused_pods_is_over_after_ten_and_other_nodes_take_th
     async with arena(control_plane, tmp_path, seed=1, tombstone_seconds=600) as world:
         for machine in world.puppets.machines.values():
             machine.refuses = "UnexpectedAdmissionError"
-        world.submit(Life(seconds=0.5), resources=small)
+        world.submit(Life(seconds=0.5), choices=(small,))
         await world.until(lambda: world.puppets.refused)
         lying = world.replica.store.allocations(1)[0].node
         for machine in world.puppets.machines.values():
             machine.refuses = machine.refuses if machine.name == lying else ""
-        world.submit(*[Life(seconds=0.5)] * 40, resources=small)
+        world.submit(*[Life(seconds=0.5)] * 40, choices=(small,))
         await settled(world)
         # Without an end each of the 41 jobs would be refused in each of its four attempts.
         assert len(world.puppets.refused) <= REFUSALS_MAX
