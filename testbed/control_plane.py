@@ -27,6 +27,10 @@ from testbed.processes import Running
 START_SECONDS_MAX = 90.0
 SERVICE_ADDRESSES = "10.96.0.0/16"
 ADMIN_GROUP = "system:masters"
+CONTROLLERS_OF_ALL = (
+    "--controllers=namespace-controller,serviceaccount-controller,serviceaccount-token-controller,node-lifecycle-controller",
+)
+"""Those of our version that get along with API servers of all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +48,10 @@ class Keys:
 class ControlPlane:
     """One cluster without nodes."""
 
-    def __init__(self, folder: Path, *, durable: bool = False, audited: str = "") -> None:
-        """`durable`: etcd waits for the disk, as it must outside of tests. `audited`: what this user asks for is written down."""
+    def __init__(self, folder: Path, *, durable: bool = False, audited: str = "", version: str = "") -> None:
+        """`durable`: etcd waits for the disk, as it must outside of tests. `audited`: what this user asks for is written down.
+        `version`: of `programs.OTHERS`, an API server that is not the usual one.
+        """
         self.folder = folder
         self.keys = _keys(folder / "keys")
         self._data = folder / "etcd"
@@ -62,14 +68,16 @@ class ControlPlane:
         self.etcd = self._program("etcd", *_etcd_options(self._data, etcd_port, peer_port, durable=durable))
         self._audit_log = folder / "audit.log"
         options = [*_api_server_options(self.keys, self.port, etcd_port, folder), *self._audit_options(audited)]
-        self.api_server = self._program("kube-apiserver", *options)
+        server = programs.api_server(version).name if version else "kube-apiserver"
+        self.api_server = self._program(server, *options)
         write_kubeconfig(
             self.kubeconfig,
             url=self.url,
             authority=self.keys.authority.certificate,
             user={"token": self.keys.token},
         )
-        self.controllers = self._program("kube-controller-manager", *_controller_options(self.keys, self.kubeconfig))
+        controllers = (*_controller_options(self.keys, self.kubeconfig), *(CONTROLLERS_OF_ALL if version else ()))
+        self.controllers = self._program("kube-controller-manager", *controllers)
         self.scheduler = self._program("kube-scheduler", *_scheduler_options(self.kubeconfig))
         """For comparison: it runs only if it is started."""
 
@@ -151,10 +159,10 @@ class ControlPlane:
 
 
 @contextlib.contextmanager
-def running(*, durable: bool = False, audited: str = "") -> Iterator[ControlPlane]:
-    """A control plane until the end of the block, in a temporary folder."""
+def running(*, durable: bool = False, audited: str = "", version: str = "") -> Iterator[ControlPlane]:
+    """A control plane until the end of the block, in a temporary folder. Options as for `ControlPlane`."""
     with folders.temporary() as folder:
-        control_plane = ControlPlane(folder, durable=durable, audited=audited)
+        control_plane = ControlPlane(folder, durable=durable, audited=audited, version=version)
         try:
             control_plane.start()
             yield control_plane
