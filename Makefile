@@ -54,8 +54,8 @@ format: $(STAMP)  ## format and mend what can be mended
 reference: $(STAMP)  ## generate docs/reference and the roles of deploy/ from the code
 	@$(PY) scripts/generate_reference.py
 
-bench-%: $(STAMP)  ## one benchmark, e.g. bench-submit
-	@$(PY) -m benchmarks.$*
+bench-%: $(STAMP)  ## one benchmark, e.g. bench-submit, or bench-kubernetes-replicas ARGS="--minutes 2"
+	@$(PY) -m benchmarks.$(subst -,_,$*) $(ARGS)
 
 lock: $(STAMP)  ## compile pyproject.toml into requirements/
 	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
