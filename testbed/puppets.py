@@ -38,6 +38,8 @@ class Life:
     seconds: float = 1.0
     exit_code: int = 0
     starts_after: float = 0.05
+    reason: str = ""
+    """Of its end, as the runtime says it; by default as its exit code has it. `OOMKilled`: it asked for too much memory."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +54,8 @@ class Process:
     exit_code: int = 0
     started_at: str = ""
     ended_at: str = ""
+    told: str = ""
+    """Why it ended, as its runtime says it."""
     reason: str = ""
     """Why its kubelet ended it, if that was for its pod to know."""
 
@@ -166,6 +170,14 @@ class Puppets:
             await self._register(machine)
         self._resync(machine)
 
+    async def evict(self, uid: str) -> None:
+        """The kubelet of a pod ends it: its node is short of something (as eviction_manager.go does it)."""
+        pod = self._pods[uid]
+        process = self.machines[pod["spec"]["nodeName"]].processes[uid]
+        process.reason = "Evicted"
+        _end(process, 137)
+        await self._report(pod, _terminated(pod, process, lingers=False))
+
     async def _register(self, machine: Machine) -> None:
         amount: Document = {"cpu": str(machine.cpu), "memory": f"{machine.memory_gib}Gi", "pods": "110"}
         if machine.gpus:
@@ -276,6 +288,7 @@ class Puppets:
             name = process.pod if process else pod["metadata"]["name"] if pod else ""
             life = self._life(name) if name else Life()
             if process is not None and process.runs and time.monotonic() - process.started >= life.seconds:
+                process.told = life.reason
                 _end(process, life.exit_code)
             try:
                 if machine.works:
@@ -400,9 +413,8 @@ def _running(pod: Document, process: Process) -> Document:
 
 def _terminated(pod: Document, process: Process, *, lingers: bool) -> Document:
     times = {"startedAt": process.started_at, "finishedAt": process.ended_at}
-    ended = {
-        "terminated": {"exitCode": process.exit_code, "reason": "Error" if process.exit_code else "Completed", **times}
-    }
+    word = "Error" if process.exit_code else "Completed"
+    ended = {"terminated": {"exitCode": process.exit_code, "reason": process.told or word, **times}}
     other = {"running": {"startedAt": process.started_at}} if lingers else {"terminated": {"exitCode": 0, **times}}
     statuses = [_container(one["name"], ended if one["name"] == "main" else other) for one in pod["spec"]["containers"]]
     phase = "Running" if lingers else ("Failed" if process.exit_code else "Succeeded")

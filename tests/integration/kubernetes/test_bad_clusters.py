@@ -9,7 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import trustme
@@ -30,6 +30,7 @@ from mainstay.operations.services import Services
 from mainstay.store.engine import Sqlite
 from mainstay.store.store import SqlStore
 from testbed.control_plane import ControlPlane
+from testbed.proxy import Proxy
 from testbed.puppets import Life, Machine, Puppets
 from tests.arena import SOMEBODY, arena, services, submitted
 
@@ -152,6 +153,13 @@ class Fleet:
             assert time.monotonic() < deadline, {row.name: (row.state, row.reason.sentence) for row in self.clusters()}
             await asyncio.sleep(0.05)
 
+    async def seconds_of_a_job(self) -> float:
+        """From its submission to its end, on the good cluster."""
+        began = time.monotonic()
+        job = self.submit(GOOD)
+        await self.until(lambda: self.phase(job) is Phase.SUCCEEDED)
+        return time.monotonic() - began
+
     def clusters(self) -> Any:
         return self.store.clusters()
 
@@ -226,6 +234,21 @@ async def test_a_cluster_that_lets_us_look_and_not_act_says_which_verb_is_missin
     finally:
         await puppets.close()
         control_plane.ask("/api/v1/nodes/half-1", method="DELETE")
+
+
+@pytest.mark.parametrize("how", ["refuse", "hang"])
+async def test_a_cluster_that_is_cut_off_holds_up_no_other(
+    control_plane: ControlPlane, proxy: Proxy, fleet: Fleet, how: Literal["refuse", "hang"]
+) -> None:
+    """F14: jobs of the other cluster end as fast as without it, also while a request to this one hangs."""
+    fleet.add("far", kubeconfig(control_plane, token=control_plane.keys.token).replace(control_plane.url, proxy.url))
+    await fleet.until(lambda: fleet.store.cluster("far").state == "ready")
+    usual = await fleet.seconds_of_a_job()
+    await asyncio.to_thread(proxy.partition, how)
+    during = [await fleet.seconds_of_a_job() for _ in range(5)]
+    await asyncio.to_thread(proxy.heal)
+    assert max(during) < usual + 1.0
+    await fleet.until(lambda: fleet.store.cluster("far").state == "ready")
 
 
 class Ahead(SystemClock):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,16 @@ from mainstay.clusters.kubernetes.nodes import OUT_OF_SERVICE
 from mainstay.clusters.kubernetes.trust import REFUSALS_MAX
 from mainstay.control import effects
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from mainstay.domain.reason import Code
+from mainstay.domain.workload import Phase
 from testbed.control_plane import ControlPlane
 from testbed.puppets import Life
 from tests.arena import Arena, arena
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
+
+
+ONE_POD = 1_000
 
 
 @pytest.fixture
@@ -31,6 +37,16 @@ async def world(control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(chores, "BURIAL_SECONDS", 1.0)
     async with arena(control_plane, tmp_path, seed=1) as made:
         yield made
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def held(world: Arena, node: str) -> int:
+    """What allocations hold of a node, in thousandths of a core."""
+    (found,) = [one for one in world.replica.store.nodes() if one.name == node]
+    return found.used.cpu_milli
 
 
 async def settled(world: Arena) -> None:
@@ -47,9 +63,11 @@ async def test_a_node_that_is_cut_off_keeps_its_pod_which_goes_on_when_it_is_bac
     await world.until(lambda: world.seen(job) == "UNKNOWN")
     await asyncio.sleep(2)
     assert len(world.runs(job)) == 1
+    assert held(world, node) == ONE_POD, "what it holds is nobody else's before it is known to be dead"
     await world.puppets.come_back(node)
     await settled(world)
     assert (len(world.runs(job)), world.attempts(job)) == (1, ["exited"])
+    assert held(world, node) == 0
 
 
 async def test_a_node_that_loses_power_costs_one_attempt_and_no_failure_of_the_user(world):
@@ -72,6 +90,7 @@ async def test_a_dead_node_holds_its_pod_until_somebody_vouches_for_its_death(wo
     await world.puppets.power_off(node)
     await world.until(lambda: world.seen(job) == "UNKNOWN")
     taints = [{"key": OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}]
+    assert held(world, node) == ONE_POD
     found = await world.call("GET", f"/api/v1/nodes/{node}")
     found["spec"]["taints"] = taints
     await world.call("PUT", f"/api/v1/nodes/{node}", found)
@@ -101,6 +120,41 @@ async def test_a_pod_that_others_end_is_followed_by_another_attempt_and_never_be
     await settled(world)
     assert len(world.attempts(job)) == 2
     assert world.attempts(job)[1] == "exited"
+
+
+async def test_a_pod_that_asks_for_too_much_memory_is_the_failure_of_its_job(world):
+    (job,) = world.submit(Life(seconds=1, exit_code=137, reason="OOMKilled"))
+    await settled(world)
+    assert world.attempts(job) == ["oom"]
+    workload = world.workloads()[job]
+    assert (workload.phase, workload.reason.code) == (Phase.FAILED, Code.OUT_OF_MEMORY)
+
+
+async def test_a_pod_that_its_node_evicts_is_lost_to_the_infrastructure(world):
+    (job,) = world.submit(Life(seconds=3))
+    await world.until_running(job)
+    (process,) = world.runs(job)
+    await world.puppets.evict(process.uid)
+    await settled(world)
+    assert world.attempts(job) == ["lost", "exited"]
+
+
+async def test_a_pod_that_a_scheduler_preempts_is_lost_to_the_infrastructure(world):
+    (job,) = world.submit(Life(seconds=3))
+    await world.until_running(job)
+    path, _ = world.pod_of(job)
+    disrupted = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "PreemptionByScheduler",
+        "message": "preempted",
+    }
+    found = await world.call("GET", f"{path}/status")
+    found["status"].setdefault("conditions", []).append({**disrupted, "lastTransitionTime": now()})
+    await world.call("PUT", f"{path}/status", found)
+    await world.call("DELETE", path)
+    await settled(world)
+    assert world.attempts(job) == ["lost", "exited"]
 
 
 async def test_a_namespace_that_is_deleted_under_us_is_made_again(world):
