@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -26,6 +27,7 @@ from tests.integration.kubernetes.client import SystemClock, connection, credent
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
 View = Informer[Any, dict[str, str]]
+_numbers = itertools.count(1)
 
 
 @asynccontextmanager
@@ -71,8 +73,8 @@ async def api(breakable_control_plane: ControlPlane) -> AsyncIterator[Connection
 
 
 @pytest.fixture
-async def namespace(api: Connection, request: pytest.FixtureRequest) -> str:
-    name = request.node.name.removeprefix("test_").replace("_", "-")[:40].strip("-")
+async def namespace(api: Connection) -> str:
+    name = f"faults-{next(_numbers)}"
     await api.create(NAMESPACES, "", {"metadata": {"name": name}})
     return name
 
