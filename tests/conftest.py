@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from testbed import images
 from testbed.control_plane import ControlPlane
-from testbed.fixtures import breakable_control_plane, control_plane, hollow_nodes, namespace, proxy, real_node
+from testbed.fixtures import breakable_control_plane, control_plane, hollow_nodes, namespace, plane, proxy, real_node
 from testbed.node import Node
 from tests import postgres
 from tests.clusters import RealCluster
@@ -22,7 +22,7 @@ settings.register_profile("ci", derandomize=True, deadline=None, suppress_health
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
-__all__ = ["breakable_control_plane", "control_plane", "hollow_nodes", "namespace", "proxy", "real_node"]
+__all__ = ["breakable_control_plane", "control_plane", "hollow_nodes", "namespace", "plane", "proxy", "real_node"]
 
 _numbers = itertools.count(1)
 

@@ -30,7 +30,7 @@ from mainstay.operations.services import Services
 from mainstay.store.engine import Sqlite
 from mainstay.store.store import SqlStore
 from testbed.control_plane import ControlPlane
-from testbed.proxy import Proxy
+from testbed.proxy import proxied
 from testbed.puppets import Life, Machine, Puppets
 from tests.arena import SOMEBODY, arena, services, submitted
 
@@ -41,11 +41,11 @@ GOOD = "good"
 PATIENCE_SECONDS = 25.0
 
 
-def kubeconfig(control_plane: ControlPlane, *, ca: str = "", name: str = "", **user: str) -> str:
+def kubeconfig(plane: ControlPlane, *, ca: str = "", name: str = "", **user: str) -> str:
     """A file that says this of its user, and what is right of all else."""
-    authority = ca or control_plane.keys.authority.certificate.read_text()
+    authority = ca or plane.keys.authority.certificate.read_text()
     where: dict[str, str] = {
-        "server": control_plane.url,
+        "server": plane.url,
         "certificate-authority-data": base64.b64encode(authority.encode()).decode(),
     }
     if name:
@@ -62,10 +62,10 @@ def kubeconfig(control_plane: ControlPlane, *, ca: str = "", name: str = "", **u
     )
 
 
-def certificate(control_plane: ControlPlane, user: str, group: str, *, days: int = 365) -> dict[str, str]:
+def certificate(plane: ControlPlane, user: str, group: str, *, days: int = 365) -> dict[str, str]:
     """A client that is known as this user; `days` below 0: it has expired so long ago."""
     now = datetime.now(UTC)
-    made = control_plane.keys.authority._authority.issue_cert(
+    made = plane.keys.authority._authority.issue_cert(
         user,
         common_name=user,
         organization_name=group,
@@ -77,7 +77,7 @@ def certificate(control_plane: ControlPlane, user: str, group: str, *, days: int
 
 
 @pytest.fixture
-def half(control_plane: ControlPlane) -> Iterator[dict[str, str]]:
+def half(plane: ControlPlane) -> Iterator[dict[str, str]]:
     """Users who may do all that is needed but one thing: `blind` may not list nodes, `tied` may not make pods."""
     made = []
     for user, denied in (("blind", ("nodes", "list")), ("tied", ("pods", "create"))):
@@ -95,11 +95,11 @@ def half(control_plane: ControlPlane) -> Iterator[dict[str, str]]:
             ("clusterroles", {**meta, "rules": rules}),
             ("clusterrolebindings", {**meta, "roleRef": role, "subjects": [subject]}),
         ):
-            control_plane.ask(f"{base}/{kind}", method="POST", body=body)
+            plane.ask(f"{base}/{kind}", method="POST", body=body)
             made.append(f"{base}/{kind}/half-{user}")
-    yield {user: kubeconfig(control_plane, **certificate(control_plane, user, "anybody")) for user in ("blind", "tied")}
+    yield {user: kubeconfig(plane, **certificate(plane, user, "anybody")) for user in ("blind", "tied")}
     for path in made:
-        control_plane.ask(path, method="DELETE")
+        plane.ask(path, method="DELETE")
 
 
 class Fleet:
@@ -180,14 +180,14 @@ async def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def test_each_bad_cluster_says_what_to_do_and_the_others_go_on(
-    control_plane: ControlPlane, fleet: Fleet, half: dict[str, str]
+    plane: ControlPlane, fleet: Fleet, half: dict[str, str]
 ) -> None:
-    admin = control_plane.keys.token
+    admin = plane.keys.token
     bad = {
-        "expired": kubeconfig(control_plane, **certificate(control_plane, "late", "system:masters", days=-30)),
-        "stranger": kubeconfig(control_plane, token="no-such-token"),
-        "authority": kubeconfig(control_plane, token=admin, ca=trustme.CA().cert_pem.bytes().decode()),
-        "names": kubeconfig(control_plane, token=admin, name="elsewhere.example.org"),
+        "expired": kubeconfig(plane, **certificate(plane, "late", "system:masters", days=-30)),
+        "stranger": kubeconfig(plane, token="no-such-token"),
+        "authority": kubeconfig(plane, token=admin, ca=trustme.CA().cert_pem.bytes().decode()),
+        "names": kubeconfig(plane, token=admin, name="elsewhere.example.org"),
         "blind": half["blind"],
     }
     words = {
@@ -213,9 +213,9 @@ async def test_each_bad_cluster_says_what_to_do_and_the_others_go_on(
 
 
 async def test_a_cluster_that_lets_us_look_and_not_act_says_which_verb_is_missing(
-    control_plane: ControlPlane, fleet: Fleet, half: dict[str, str]
+    plane: ControlPlane, fleet: Fleet, half: dict[str, str]
 ) -> None:
-    puppets = Puppets(control_plane, [Machine(name="half-1")], life=lambda _: Life())
+    puppets = Puppets(plane, [Machine(name="half-1")], life=lambda _: Life())
     await puppets.start()
     try:
         fleet.add("tied", half["tied"])
@@ -226,29 +226,30 @@ async def test_a_cluster_that_lets_us_look_and_not_act_says_which_verb_is_missin
         await fleet.until(lambda: fleet.phase(fine) is Phase.SUCCEEDED)
         assert not fleet.phase(stuck).final
         role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/half-tied"
-        granted = control_plane.ask(role)
+        granted = plane.ask(role)
         granted["rules"].append({"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]})
-        control_plane.ask(role, method="PUT", body=granted)
+        plane.ask(role, method="PUT", body=granted)
         await fleet.until(lambda: fleet.store.cluster("tied").state == "ready")
         await fleet.until(lambda: fleet.phase(stuck) in {Phase.RUNNING, Phase.SUCCEEDED} or puppets.history)
     finally:
         await puppets.close()
-        control_plane.ask("/api/v1/nodes/half-1", method="DELETE")
+        plane.ask("/api/v1/nodes/half-1", method="DELETE")
 
 
 @pytest.mark.parametrize("how", ["refuse", "hang"])
 async def test_a_cluster_that_is_cut_off_holds_up_no_other(
-    control_plane: ControlPlane, proxy: Proxy, fleet: Fleet, how: Literal["refuse", "hang"]
+    plane: ControlPlane, fleet: Fleet, how: Literal["refuse", "hang"]
 ) -> None:
     """F14: jobs of the other cluster end as fast as without it, also while a request to this one hangs."""
-    fleet.add("far", kubeconfig(control_plane, token=control_plane.keys.token).replace(control_plane.url, proxy.url))
-    await fleet.until(lambda: fleet.store.cluster("far").state == "ready")
-    usual = await fleet.seconds_of_a_job()
-    await asyncio.to_thread(proxy.partition, how)
-    during = [await fleet.seconds_of_a_job() for _ in range(5)]
-    await asyncio.to_thread(proxy.heal)
-    assert max(during) < usual + 1.0
-    await fleet.until(lambda: fleet.store.cluster("far").state == "ready")
+    with proxied(plane) as proxy:
+        fleet.add("far", kubeconfig(plane, token=plane.keys.token).replace(plane.url, proxy.url))
+        await fleet.until(lambda: fleet.store.cluster("far").state == "ready")
+        usual = await fleet.seconds_of_a_job()
+        await asyncio.to_thread(proxy.partition, how)
+        during = [await fleet.seconds_of_a_job() for _ in range(5)]
+        await asyncio.to_thread(proxy.heal)
+        assert max(during) < usual + 1.0
+        await fleet.until(lambda: fleet.store.cluster("far").state == "ready")
 
 
 class Ahead(SystemClock):
@@ -263,11 +264,11 @@ class Ahead(SystemClock):
 
 @pytest.mark.parametrize("hours", [1, -1])
 async def test_a_clock_that_is_an_hour_off_is_followed(
-    control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+    plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
 ) -> None:
     monkeypatch.setattr(picture, "REPORT_SECONDS", 2)
     monkeypatch.setattr(chores, "BURIAL_SECONDS", 1.0)
-    async with arena(control_plane, tmp_path, seed=1, clock=Ahead(-hours * 3_600)) as world:
+    async with arena(plane, tmp_path, seed=1, clock=Ahead(-hours * 3_600)) as world:
         jobs = world.submit(*[Life(seconds=2.5)] * 3)
         settled = await world.settle(seconds=30)
         assert await world.violations(settled=settled) == []
@@ -275,10 +276,10 @@ async def test_a_clock_that_is_an_hour_off_is_followed(
 
 
 async def test_a_clock_that_is_days_off_takes_no_work_and_says_why(
-    control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "KNOWN_SECONDS", 0.5)
-    async with arena(control_plane, tmp_path, seed=1, clock=Ahead(-49 * 3_600)) as world:
+    async with arena(plane, tmp_path, seed=1, clock=Ahead(-49 * 3_600)) as world:
         (job,) = world.submit(Life())
         store = world.replica.store
         await world.until(lambda: store.cluster("k8s").state == "refused")

@@ -152,7 +152,7 @@ async def traces(stage: Stage) -> Traces:
 
 
 @pytest.fixture(scope="module")
-def both(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> tuple[Traces, Traces]:
+def both(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> tuple[Traces, Traces]:
     """What came of the plays on either stage, side by side."""
 
     async def on_simulated(folder: Path) -> Traces:
@@ -160,7 +160,7 @@ def both(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) 
             return await traces(stage)
 
     async def on_real(folder: Path) -> Traces:
-        async with played(control_plane, folder) as stage:
+        async with played(plane, folder) as stage:
             return await traces(stage)
 
     async def performed() -> tuple[Traces, Traces]:

@@ -35,28 +35,28 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("storm", "seed"), [(storm, seed) for storm in STORMS for seed in SEEDS[storm.name]], ids=str)
 async def test_a_storm_breaks_no_promise(
-    storm: Storm, seed: int, breakable_control_plane: ControlPlane, tmp_path: Path, quick: None
+    storm: Storm, seed: int, plane: ControlPlane, tmp_path: Path, quick: None
 ) -> None:
-    async with arena(breakable_control_plane, tmp_path, seed=seed) as world:
+    async with arena(plane, tmp_path, seed=seed) as world:
         await storm.rage(world, seconds=10.0)
         ended = await world.settle()
         assert await world.violations(settled=ended) == [], f"{storm.name} with seed {seed}"
 
 
 async def test_a_cluster_that_is_set_back_ends_nothing_that_runs_and_takes_back_what_has_ended(
-    breakable_control_plane: ControlPlane, tmp_path: Path, quick: None
+    plane: ControlPlane, tmp_path: Path, quick: None
 ) -> None:
     """F8: no mass kill; and how long it takes until what is seen is what there is."""
-    async with arena(breakable_control_plane, tmp_path, seed=1) as world:
+    async with arena(plane, tmp_path, seed=1) as world:
         long, short = world.submit(*[Life(seconds=40)] * 10), world.submit(*[Life(seconds=4)] * 3)
         await world.until_running(*long, *short)
-        saved = await asyncio.to_thread(breakable_control_plane.saved)
+        saved = await asyncio.to_thread(plane.saved)
         later = world.submit(Life(seconds=1))
         await world.until(lambda: all(world.workloads()[name].phase.final for name in (*short, *later)))
         await world.until(
             lambda: not [row for row in world.replica.store.wanted(CLUSTER) if row.allocation.workload in short]
         )
-        await asyncio.to_thread(breakable_control_plane.restore, saved)
+        await asyncio.to_thread(plane.restore, saved)
         began = time.monotonic()
         settled = await world.settle()
         assert await world.violations(settled=settled) == []
@@ -65,10 +65,10 @@ async def test_a_cluster_that_is_set_back_ends_nothing_that_runs_and_takes_back_
 
 
 async def test_creates_of_which_every_reply_is_lost_make_one_pod_each(
-    breakable_control_plane: ControlPlane, tmp_path: Path, quick: None
+    plane: ControlPlane, tmp_path: Path, quick: None
 ) -> None:
     """F9."""
-    async with arena(breakable_control_plane, tmp_path, seed=1) as world:
+    async with arena(plane, tmp_path, seed=1) as world:
         lost = world.proxy.fail(Rule(fault=LoseReply(), method="POST", path="/pods$", times=10))
         jobs = world.submit(*[Life(seconds=1)] * 10)
         settled = await world.settle()
@@ -79,10 +79,10 @@ async def test_creates_of_which_every_reply_is_lost_make_one_pod_each(
 
 @pytest.mark.parametrize("status", [429, 500])
 async def test_an_api_server_that_refuses_every_write_is_not_hammered(
-    breakable_control_plane: ControlPlane, tmp_path: Path, quick: None, status: int
+    plane: ControlPlane, tmp_path: Path, quick: None, status: int
 ) -> None:
     """F9: the budget of retries. Twenty pods, six seconds: each is asked for a few times."""
-    async with arena(breakable_control_plane, tmp_path, seed=1) as world:
+    async with arena(plane, tmp_path, seed=1) as world:
         refused = world.proxy.fail(Rule(fault=Answer(status=status), method="POST", path="/pods$"))
         world.submit(*[Life(seconds=0.5)] * 20)
         await asyncio.sleep(6.0)

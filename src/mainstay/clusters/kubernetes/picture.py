@@ -106,7 +106,9 @@ class Picture:
             self._tasks = [asyncio.create_task(informer.run()) for informer in self._informers]
         for informer in self._informers:
             try:
-                await asyncio.wait_for(informer.synced.wait(), SYNC_SECONDS_MAX)
+                # `asyncio.wait_for` would swallow a cancellation that meets the news (CPython issue 86296, until 3.12).
+                async with asyncio.timeout(SYNC_SECONDS_MAX):
+                    await informer.synced.wait()
             except TimeoutError:
                 raise self._unheard(informer) from None
             if self._clock.monotonic() - informer.last_contact > SILENT_SECONDS_MAX:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
@@ -113,6 +114,24 @@ def test_what_strangers_take_is_not_offered_and_what_ours_take_is():
     watched.pod(with_cpu("ours", "4", on="n1", ours=True))
     assert watched.picture.nodes()[0].capacity.cpu_milli == 14_000
     assert watched.picture.free("n1").cpu_milli == 10_000
+
+
+@pytest.mark.parametrize("steps", range(4))
+async def test_a_cancellation_that_meets_the_first_list_is_not_swallowed(steps):
+    watched = Watched()
+    watched.at(0)
+    informers = watched.picture._informers
+    watched.picture._tasks = [asyncio.create_task(asyncio.sleep(0))]
+    for informer in informers[:-1]:
+        informer.synced.set()
+    looking = asyncio.create_task(watched.picture.ready())
+    await asyncio.sleep(0.01)
+    informers[-1].synced.set()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    if looking.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await looking
 
 
 def test_a_node_that_changes_is_shown_as_it_is_now():
