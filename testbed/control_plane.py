@@ -22,9 +22,11 @@ import httpx2
 
 from testbed import folders, programs
 from testbed.certificates import Authority, Pair
-from testbed.processes import Running
+from testbed.processes import STOP_SECONDS_MAX, Running
 
 START_SECONDS_MAX = 90.0
+API_SERVER_STOP_SECONDS = 3.0
+"""It waits a minute for its watches, which end by themselves only then."""
 SERVICE_ADDRESSES = "10.96.0.0/16"
 ADMIN_GROUP = "system:masters"
 CONTROLLERS_OF_ALL = (
@@ -98,6 +100,11 @@ class ControlPlane:
         for part in (self.scheduler, self.controllers, self.api_server, self.etcd):
             part.stop()
 
+    def _halt(self) -> None:
+        """Stop everything; what the API server was asked to do is done, or is not."""
+        self.api_server.kill()
+        self.stop()
+
     def close(self) -> None:
         """Stop everything and let go of the connections."""
         self.stop()
@@ -105,7 +112,7 @@ class ControlPlane:
 
     def saved(self) -> Path:
         """A copy of its whole state. Everything is stopped for it and started again."""
-        self.stop()
+        self._halt()
         copy = self.folder / f"saved-{secrets.token_hex(4)}"
         shutil.copytree(self._data, copy)
         self.start()
@@ -113,7 +120,7 @@ class ControlPlane:
 
     def restore(self, saved: Path) -> None:
         """Set the cluster back: resource versions go back with it."""
-        self.stop()
+        self._halt()
         shutil.rmtree(self._data)
         shutil.copytree(saved, self._data)
         self.start()
@@ -142,7 +149,9 @@ class ControlPlane:
             yield from (f"--audit-policy-file={policy}", f"--audit-log-path={self._audit_log}")
 
     def _program(self, name: str, *options: str) -> Running:
-        return Running(name, [str(programs.path(name)), *options], log=self.folder / f"{name}.log")
+        command, log = [str(programs.path(name)), *options], self.folder / f"{name}.log"
+        seconds = API_SERVER_STOP_SECONDS if name.startswith("kube-apiserver") else STOP_SECONDS_MAX
+        return Running(name, command, log=log, stop_seconds_max=seconds)
 
     def _is_ready(self) -> bool:
         return self._answers("/readyz")

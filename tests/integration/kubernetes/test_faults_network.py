@@ -48,7 +48,7 @@ async def test_a_cluster_that_is_set_back_ends_nothing_that_runs_and_takes_back_
 ) -> None:
     """F8: no mass kill; and how long it takes until what is seen is what there is."""
     async with arena(plane, tmp_path, seed=1) as world:
-        long, short = world.submit(*[Life(seconds=40)] * 10), world.submit(*[Life(seconds=4)] * 3)
+        long, short = world.submit(*[Life(seconds=20)] * 10), world.submit(*[Life(seconds=4)] * 3)
         await world.until_running(*long, *short)
         saved = await asyncio.to_thread(plane.saved)
         later = world.submit(Life(seconds=1))
