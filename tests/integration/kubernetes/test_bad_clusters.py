@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
@@ -283,5 +284,5 @@ async def test_a_clock_that_is_days_off_takes_no_work_and_says_why(
         (job,) = world.submit(Life())
         store = world.replica.store
         await world.until(lambda: store.cluster("k8s").state == "refused")
-        assert "49 hours apart; set both by NTP" in store.cluster("k8s").reason.sentence
+        assert re.search("4[89] hours apart; set both by NTP", store.cluster("k8s").reason.sentence)
         assert world.runs(job) == []

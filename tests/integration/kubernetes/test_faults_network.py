@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mainstay.clusters.kubernetes import chores, picture
+from mainstay.decide import reconcile
 from testbed.control_plane import ControlPlane
 from testbed.faults import Answer, LoseReply, Rule
 from testbed.puppets import Life
@@ -28,6 +29,7 @@ SEEDS: dict[str, tuple[int, ...]] = {"f8": (1,), "f9": (2,), "f10": (3,), "f11":
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Played kubelets end what vanished within a second, and report at once."""
+    monkeypatch.setattr(reconcile, "MISSING_GRACE_SECONDS", 3)
     monkeypatch.setattr(picture, "ORPHAN_SECONDS", 4)
     monkeypatch.setattr(picture, "REPORT_SECONDS", 2)
     monkeypatch.setattr(chores, "BURIAL_SECONDS", 1.0)

@@ -16,6 +16,7 @@ from mainstay.clusters.kubernetes import chores, picture
 from mainstay.clusters.kubernetes.nodes import OUT_OF_SERVICE
 from mainstay.clusters.kubernetes.trust import REFUSALS_MAX
 from mainstay.control import effects
+from mainstay.decide import reconcile
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Phase
@@ -32,6 +33,7 @@ ONE_POD = 1_000
 @pytest.fixture
 async def world(plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Arena]:
     # Played kubelets end what vanished within a second, and report at once.
+    monkeypatch.setattr(reconcile, "MISSING_GRACE_SECONDS", 3)
     monkeypatch.setattr(picture, "ORPHAN_SECONDS", 4)
     monkeypatch.setattr(picture, "REPORT_SECONDS", 2)
     monkeypatch.setattr(chores, "BURIAL_SECONDS", 1.0)
