@@ -27,6 +27,8 @@ HEARTBEAT_SECONDS = 4.0
 AGAIN_SECONDS = 0.3
 END_SECONDS = 0.1
 """Between the request to end and the end of a process that heeds it."""
+TELL_SECONDS = 0.5
+"""Between the first word of a node that is back and that of its pods."""
 MERGE = {"Content-Type": "application/merge-patch+json"}
 OVER = ("Succeeded", "Failed")
 
@@ -168,6 +170,7 @@ class Puppets:
         machine.on = machine.reachable = True
         with contextlib.suppress(httpx2.HTTPError):
             await self._register(machine)
+        await asyncio.sleep(TELL_SECONDS)
         self._resync(machine)
 
     async def evict(self, uid: str) -> None:

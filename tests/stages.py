@@ -18,6 +18,7 @@ from mainstay.domain.allocation import Allocation, CreatePod, Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.plan import Event
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from mainstay.domain.workload import Phase, Workload
 from mainstay.operations.services import Services
 from mainstay.operations.stop import stop
 from mainstay.store.engine import Sqlite
@@ -30,6 +31,7 @@ from tests.promises import workload_of
 PATIENCE_SECONDS = 45.0
 MACHINES = 3
 START_SECONDS = 0.4
+PHASES = {Seen.STARTING: Phase.STARTING, Seen.RUNNING: Phase.RUNNING, Seen.UNKNOWN: Phase.UNKNOWN}
 TOLD = ("end", "exit_code", "rank", "attempt", "attempts")
 """What the reason of an event says that must be the same everywhere; all else are names, times and words."""
 
@@ -202,15 +204,20 @@ class Play:
         ours.pulse.beat()
 
     async def until_seen(self, seen: Seen) -> None:
-        """Of all its pods."""
-        await self._until(lambda: (pods := self._pods()) and all(pod.seen is seen for pod in pods), what=seen.name)
+        """Of all its pods, and what follows for the job."""
+        phase = PHASES[seen]
+
+        def true() -> bool:
+            pods = self._pods()
+            return bool(pods) and all(pod.seen is seen for pod in pods) and self._workload().phase is phase
+
+        await self._until(true, what=seen.name)
 
     async def until_over(self) -> None:
         """Its end is on record, and nothing is left to do."""
 
         def over() -> bool:
-            workload = self.stage.services.store.workload(self.job, tenant=SOMEBODY.tenant)
-            return workload.phase.final and all(pod.closed for pod in self._pods())
+            return self._workload().phase.final and all(pod.closed for pod in self._pods())
 
         await self._until(over, what="over")
 
@@ -223,9 +230,11 @@ class Play:
     def pod(self) -> str:
         return self._pods()[-1].pod
 
+    def _workload(self) -> Workload:
+        return self.stage.services.store.workload(self.job, tenant=SOMEBODY.tenant)
+
     def _pods(self) -> list[Allocation]:
-        store = self.stage.services.store
-        pods = store.allocations(store.workload(self.job, tenant=SOMEBODY.tenant).key)
+        pods = self.stage.services.store.allocations(self._workload().key)
         return [pod for pod in pods if pod.attempt == max(one.attempt for one in pods)]
 
     async def _until(self, true: Callable[[], Any], *, what: str) -> None:

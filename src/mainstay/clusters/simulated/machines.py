@@ -19,6 +19,8 @@ from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
 from mainstay.ports import Clock
 
 PORT_FIRST = 20_000
+TELL_SECONDS = 0.5
+"""Between the first word of a node that is back and that of its processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +72,11 @@ class Process:
     guest: bool = False
     """Others made it: it is reported as a guest."""
     asked_to_end: bool = False
+    """While nobody heard of its node, nor did that hear of anything."""
     unheard: bool = False
     """It ended while nobody heard of its node."""
+    told_at: float = 0.0
+    """When its node, back again, tells of that (monotonic seconds)."""
 
     @property
     def alive(self) -> bool:
@@ -148,7 +153,7 @@ class Machines:
             process.asked_to_end = True  # its node hears of it once it is back
             return
         if process.seen is not Seen.RUNNING:
-            self._end(process, End.STOPPED, None, "stopped before it started")
+            self._end(process, End.NEVER_STARTED, None, "stopped before it started")
             return
         process.cause = process.cause or End.STOPPED
         grace = grace_seconds if process.behaviour.ignores_term else 0.0
@@ -182,21 +187,28 @@ class Machines:
         for process in self.live(node):
             if process.seen is Seen.RUNNING:
                 self._end(process, End.LOST, None, f"node {node} went down")
+                process.ended_at = process.started_at  # nobody knows when
             else:
                 process.due = inf
 
     def return_node(self, node: str) -> None:
-        """It is back: it tells what became of its processes, starts what it had not, and hears what is wanted."""
+        """It is back, and hears what is wanted. A moment later it tells what became of its processes, and starts what it had not:
+        until then they are taken for what they were.
+        """
         self.nodes[node] = replace(self.nodes[node], ready=True)
         self._silent.discard(node)
+        told_at = self.clock.monotonic() + TELL_SECONDS
         for process in self.processes.values():
-            if process.node == node:
-                process.unheard = False
+            if process.node == node and process.unheard:
+                process.told_at = told_at
         for process in self.live(node):
-            if process.seen is not Seen.RUNNING and process.due == inf:
-                self._schedule(process, self.clock.monotonic() + process.behaviour.starts_after)
-            if process.asked_to_end:
-                self.delete(process.name, grace_seconds=process.spec.stop_grace_seconds if process.spec else 0)
+            if process.asked_to_end and process.seen is Seen.RUNNING:
+                process.cause = process.cause or End.STOPPED
+                self._schedule(process, told_at)
+            elif process.asked_to_end:
+                self.delete(process.name, grace_seconds=0.0)
+            elif process.seen is not Seen.RUNNING and process.due == inf:
+                self._schedule(process, told_at + process.behaviour.starts_after)
 
     def live(self, node: str = "") -> list[Process]:
         """Processes that have not ended, by name; of one node if it is given."""
@@ -210,10 +222,11 @@ class Machines:
 
     def state(self, process: Process) -> PodState:
         """What is reported of it."""
-        if process.unheard or (process.alive and process.node in self._silent):
+        if process.node in self._silent and (process.alive or process.unheard):
             silent = f"node {process.node} does not report any more"
-            started = process.started_at
-            return PodState(name=process.name, node=process.node, seen=Seen.UNKNOWN, started_at=started, detail=silent)
+            return replace(self._was(process), seen=Seen.UNKNOWN, detail=silent)
+        if process.unheard and self.clock.monotonic() < process.told_at:
+            return self._was(process)
         serves = process.port and process.seen is Seen.RUNNING
         return PodState(
             name=process.name,
@@ -228,6 +241,11 @@ class Machines:
             ready=process.seen is Seen.RUNNING,
             forgotten=process.forgotten,
         )
+
+    def _was(self, process: Process) -> PodState:
+        """What was heard of it last."""
+        seen = Seen.RUNNING if process.started_at else Seen.STARTING
+        return PodState(name=process.name, node=process.node, seen=seen, started_at=process.started_at)
 
     def _happen(self, process: Process, moment: float) -> None:
         if process.seen is Seen.STARTING:
