@@ -209,6 +209,12 @@ class Campaign:
         return False, waited
 
 
+def _join(member: Member) -> None:
+    """The cluster becomes one of the fleet: each process finds its own way in the kubeconfig of its machine."""
+    with member.client() as client:
+        client.add_cluster(ClusterRequest(name=CLUSTER, context="testbed"))
+
+
 def _submitted(member: Member, key: str, count: int) -> list[str]:
     job = Job.model_validate(
         {
@@ -296,10 +302,8 @@ async def measure(plane: ControlPlane, database: postgres.Server, folder: Path, 
     puppets = Puppets(plane, machines, life=lambda pod: life_of(workload_of(pod), seed=options.seed))
     await puppets.start()
     async with replicas(plane, database, folder) as members:
-        # Each process finds its own way in the kubeconfig of its machine.
-        with members[0].client() as client:
-            client.add_cluster(ClusterRequest(name=CLUSTER, context="testbed"))
-        store = open_postgresql(database.url("mainstay"))
+        await asyncio.to_thread(_join, members[0])
+        store = await asyncio.to_thread(open_postgresql, database.url("mainstay"))
         evidence = Evidence(store=store, tenant=TENANT, puppets=puppets, submitted=submitted)
         campaign = Campaign(options.seed, members, evidence, submitted)
         began = time.monotonic()

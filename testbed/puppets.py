@@ -83,6 +83,8 @@ class Machine:
     processes: dict[str, Process] = field(default_factory=dict)
     """By UID: what this boot knows of."""
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    shown: tuple[str, str] = ("", "")
+    """Whether it is Ready, and since when."""
     news: set[str] = field(default_factory=set)
     """UIDs of pods that have changed since their worker looked."""
 
@@ -196,14 +198,16 @@ class Puppets:
         await self._renew(machine.name)
 
     async def _set_ready(self, name: str, status: str, message: str) -> None:
-        now = _stamp()
+        now, machine = _stamp(), self.machines[name]
+        if machine.shown[0] != status:
+            machine.shown = status, now
         condition = {
             "type": "Ready",
             "status": status,
             "reason": "KubeletReady" if status == "True" else "NodeStatusUnknown",
             "message": message,
             "lastHeartbeatTime": now,
-            "lastTransitionTime": now,
+            "lastTransitionTime": machine.shown[1],
         }
         answer = await self._http.patch(
             f"/api/v1/nodes/{name}/status", content=json.dumps({"status": {"conditions": [condition]}}), headers=MERGE

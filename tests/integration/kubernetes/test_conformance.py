@@ -178,6 +178,7 @@ def both(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> tuple
         # Played kubelets end what vanished within a second, and report at once.
         patch.setattr(picture, "ORPHAN_SECONDS", 4)
         patch.setattr(picture, "REPORT_SECONDS", 2)
+        patch.setattr(picture, "SETTLED_SECONDS", 2)
         patch.setattr(chores, "BURIAL_SECONDS", 1.0)
         return asyncio.run(performed())
 

@@ -36,6 +36,7 @@ async def world(plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(reconcile, "MISSING_GRACE_SECONDS", 3)
     monkeypatch.setattr(picture, "ORPHAN_SECONDS", 4)
     monkeypatch.setattr(picture, "REPORT_SECONDS", 2)
+    monkeypatch.setattr(picture, "SETTLED_SECONDS", 2)
     monkeypatch.setattr(chores, "BURIAL_SECONDS", 1.0)
     async with arena(plane, tmp_path, seed=1) as made:
         yield made

@@ -75,8 +75,6 @@ class Process:
     """While nobody heard of its node, nor did that hear of anything."""
     unheard: bool = False
     """It ended while nobody heard of its node."""
-    told_at: float = 0.0
-    """When its node, back again, tells of that (monotonic seconds)."""
 
     @property
     def alive(self) -> bool:
@@ -98,6 +96,8 @@ class Machines:
         self.processes: dict[str, Process] = {}
         self._silent: set[str] = set()
         """Nodes that nobody hears of: cut off, or without power."""
+        self._heard_at: dict[str, float] = {}
+        """When nodes that are back tell of their processes (monotonic seconds)."""
         self._behaviour = behaviour
         self._due: list[tuple[float, str]] = []
         self._ports = PORT_FIRST
@@ -192,23 +192,16 @@ class Machines:
                 process.due = inf
 
     def return_node(self, node: str) -> None:
-        """It is back, and hears what is wanted. A moment later it tells what became of its processes, and starts what it had not:
-        until then they are taken for what they were.
-        """
+        """It is back, and hears what is wanted; a moment later it tells what became of its processes, and starts the others."""
         self.nodes[node] = replace(self.nodes[node], ready=True)
         self._silent.discard(node)
-        told_at = self.clock.monotonic() + TELL_SECONDS
-        for process in self.processes.values():
-            if process.node == node and process.unheard:
-                process.told_at = told_at
+        heard_at = self._heard_at[node] = self.clock.monotonic() + TELL_SECONDS
         for process in self.live(node):
-            if process.asked_to_end and process.seen is Seen.RUNNING:
-                process.cause = process.cause or End.STOPPED
-                self._schedule(process, told_at)
-            elif process.asked_to_end:
-                self.delete(process.name, grace_seconds=0.0)
+            if process.asked_to_end:
+                grace = process.spec.stop_grace_seconds if process.spec else 0
+                self.delete(process.name, grace_seconds=grace)
             elif process.seen is not Seen.RUNNING and process.due == inf:
-                self._schedule(process, told_at + process.behaviour.starts_after)
+                self._schedule(process, heard_at + process.behaviour.starts_after)
 
     def live(self, node: str = "") -> list[Process]:
         """Processes that have not ended, by name; of one node if it is given."""
@@ -222,11 +215,14 @@ class Machines:
 
     def state(self, process: Process) -> PodState:
         """What is reported of it."""
-        if process.node in self._silent and (process.alive or process.unheard):
-            silent = f"node {process.node} does not report any more"
-            return replace(self._was(process), seen=Seen.UNKNOWN, detail=silent)
-        if process.unheard and self.clock.monotonic() < process.told_at:
-            return self._was(process)
+        if self._tells_nothing(process.node) and (process.alive or process.unheard):
+            return PodState(
+                name=process.name,
+                node=process.node,
+                seen=Seen.UNKNOWN,
+                started_at=process.started_at,
+                detail=f"node {process.node} does not report any more",
+            )
         serves = process.port and process.seen is Seen.RUNNING
         return PodState(
             name=process.name,
@@ -242,10 +238,8 @@ class Machines:
             forgotten=process.forgotten,
         )
 
-    def _was(self, process: Process) -> PodState:
-        """What was heard of it last."""
-        seen = Seen.RUNNING if process.started_at else Seen.STARTING
-        return PodState(name=process.name, node=process.node, seen=seen, started_at=process.started_at)
+    def _tells_nothing(self, node: str) -> bool:
+        return node in self._silent or self.clock.monotonic() < self._heard_at.get(node, 0.0)
 
     def _happen(self, process: Process, moment: float) -> None:
         if process.seen is Seen.STARTING:
@@ -278,7 +272,7 @@ class Machines:
         ran = process.seen is Seen.RUNNING
         process.seen, process.end, process.exit_code, process.detail = Seen.ENDED, end, exit_code, detail
         process.ended_at = at
-        process.unheard = process.node in self._silent
+        process.unheard = self._tells_nothing(process.node)
         if ran:
             self._write_down(process, at=at, running=False)
 
