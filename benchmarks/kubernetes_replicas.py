@@ -45,8 +45,9 @@ from tests.promises import Evidence, Promise, Violation, orphans, violations, wo
 CLUSTER, TENANT = "played", "default"
 REPLICAS = 2
 MACHINES = 8
+USERS = 3
 BATCH_MAX = 6
-JOBS_EVERY_SECONDS = (0.5, 2.5)
+JOBS_EVERY_SECONDS = (0.5, 3.0)
 ANSWER_SECONDS = 8.0
 """Of one request: a paused process does not answer."""
 START_SECONDS_MAX = 60.0
@@ -143,13 +144,13 @@ class Campaign:
             asyncio.create_task(self._trouble(member, random.Random(f"{self.seed}/{member.name}"), deadline))
             for member in self.members
         ]
-        load = asyncio.create_task(self._load(random.Random(f"{self.seed}/load"), deadline))
+        users = [asyncio.create_task(self._user(number, deadline)) for number in range(USERS)]
         while not all(task.done() for task in troubles):
             await asyncio.sleep(1.0)
             left = max(0.0, deadline - time.monotonic())
             progress(f"{left:5.0f} s left: {len(self.submitted)} jobs, {sum(self.done.values())} faults")
         await asyncio.gather(*troubles)
-        await load
+        await asyncio.gather(*users)
 
     async def _trouble(self, member: Member, rng: random.Random, deadline: float) -> None:
         while time.monotonic() < deadline:
@@ -176,11 +177,11 @@ class Campaign:
                     await asyncio.sleep(rng.uniform(*CUT_SECONDS))
                     await member.mend[way]()
 
-    async def _load(self, rng: random.Random, deadline: float) -> None:
-        number = 0
+    async def _user(self, name: int, deadline: float) -> None:
+        rng, number = random.Random(f"{self.seed}/user/{name}"), 0
         while time.monotonic() < deadline:
             number += 1
-            await self._submit(rng, key=f"campaign-{self.seed}-{number}", count=rng.randint(1, BATCH_MAX))
+            await self._submit(rng, key=f"campaign-{self.seed}-{name}-{number}", count=rng.randint(1, BATCH_MAX))
             await asyncio.sleep(rng.uniform(*JOBS_EVERY_SECONDS))
 
     async def _submit(self, rng: random.Random, *, key: str, count: int) -> None:

@@ -30,7 +30,7 @@ from tests.promises import workload_of
 
 PATIENCE_SECONDS = 45.0
 MACHINES = 3
-START_SECONDS = 0.4
+START_SECONDS = 1.0
 PHASES = {Seen.STARTING: Phase.STARTING, Seen.RUNNING: Phase.RUNNING, Seen.UNKNOWN: Phase.UNKNOWN}
 TOLD = ("end", "exit_code", "rank", "attempt", "attempts")
 """What the reason of an event says that must be the same everywhere; all else are names, times and words."""

@@ -79,12 +79,13 @@ async def the_platform_crashes(play: Play) -> None:
 
 
 async def its_node_is_cut_off(play: Play) -> None:
-    play.submit(Life(seconds=4))
+    play.submit(Life(seconds=7))
     await play.until_seen(Seen.RUNNING)
     node = play.node
     await play.stage.cut_off(node)
     await play.until_seen(Seen.UNKNOWN)
     await play.stage.come_back(node)
+    await play.until_seen(Seen.RUNNING)
 
 
 async def it_ends_while_its_node_is_cut_off(play: Play) -> None:
