@@ -81,7 +81,7 @@ class ControlPlane:
         controllers = (*_controller_options(self.keys, self.kubeconfig), *(CONTROLLERS_OF_ALL if version else ()))
         self.controllers = self._program("kube-controller-manager", *controllers)
         self.scheduler = self._program("kube-scheduler", *_scheduler_options(self.kubeconfig))
-        """For comparison: it runs only if it is started."""
+        """It runs only if it is started: to bind claims, and for comparison."""
 
     def start(self) -> None:
         """Until requests are answered and namespaces have their service accounts."""

@@ -32,6 +32,7 @@ from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
+from mainstay.operations.secrets import Handing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.operations.submit import JobRequest, submit
@@ -123,17 +124,20 @@ class Replica:
     ) -> None:
         self.store = SqlStore(database)
         clock, artifacts = clock or SystemClock(), open_artifacts(str(folder / "artifacts"))
+        self.services = services(self.store, artifacts, clusters={}, clock=clock)
+        ours = self.services
         keys = control_plane.keys
         credentials = Credentials(server=url, ca=keys.authority.certificate.read_text(), token=keys.token)
         self.cluster = PlayedCluster(
             name=CLUSTER,
             api=Connection(Fixed(credentials), clock=clock),
             artifacts=artifacts,
+            secrets=Handing(self.store, ours.sealing, clock, ours.offload),
             clock=clock,
             settings=Settings(system=self.store.system()),
             tombstone_seconds=tombstone_seconds,
         )
-        self.services = services(self.store, artifacts, clusters={CLUSTER: self.cluster}, clock=clock)
+        ours.clusters[CLUSTER] = self.cluster
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:

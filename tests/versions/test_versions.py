@@ -20,6 +20,7 @@ from testbed import programs
 from testbed.control_plane import ControlPlane, running
 from testbed.puppets import Life
 from tests.arena import arena
+from tests.drawer import Drawer
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
@@ -38,7 +39,7 @@ def test_the_oldest_one_is_the_oldest_that_is_supported():
 
 
 async def test_it_says_its_version_and_lets_us_do_all_that_we_need(plane: ControlPlane, tmp_path: Path) -> None:
-    connector = KubernetesConnector(open_artifacts(str(tmp_path)), SystemClock(), system="versions")
+    connector = KubernetesConnector(open_artifacts(str(tmp_path)), Drawer(), SystemClock(), system="versions")
     document = json.loads(plane.kubeconfig.read_text())
     facts = await connector.check(ClusterSettings(), Credentials(kubeconfig=json.dumps(document)))
     assert facts.version in programs.OTHERS.values()

@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "models": ("models", "List registered versions of models."),
         "nodes": ("fleet", "List nodes and what is used of them."),
         "cluster": ("clusters", "Add, list, drain and remove clusters."),
+        "secret": ("secrets", "Set, list and remove secrets."),
         "gpus": ("fleet", "List GPUs by model, with prices."),
         "cost": ("fleet", "Print the bill."),
         "login": ("account", "Remember a platform, or sign a browser in."),

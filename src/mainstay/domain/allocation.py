@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from mainstay.domain.quantity import Resources
-from mainstay.domain.workload import Mount, PodRef, WorkloadSpec
+from mainstay.domain.secret import SecretUse
+from mainstay.domain.workload import Mount, PodRef, Volume, WorkloadSpec
 
 
 class Seen(IntEnum):
@@ -129,6 +130,11 @@ class PodSpec:
     size: int
     port: bool
     ready_path: str
+    secrets: tuple[SecretUse, ...] = ()
+    """Which it is to be handed: only names; the values come through `ports.Secrets` when it starts."""
+    volumes: tuple[Volume, ...] = ()
+    devices: tuple[str, ...] = ()
+    """As in WorkloadSpec."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
 from mainstay.wire.job import NAME, Cpu, Gpu, Job, Memory
 from mainstay.wire.views import TreeEntry
@@ -73,6 +73,12 @@ class ClusterRequest(Request):
     image: Annotated[str, Field(max_length=500)] = ""
     """Of jobs that name none."""
     simulated: Annotated[list[SimulatedNodes], Field(max_length=20)] = Field(default_factory=list)
+
+
+class SecretRequest(Request):
+    """The value of a secret, in base 64."""
+
+    value: Annotated[Base64Bytes, Field(repr=False)]
 
 
 class TreeUpload(Request):

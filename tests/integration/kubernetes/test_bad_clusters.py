@@ -34,6 +34,7 @@ from testbed.control_plane import ControlPlane
 from testbed.proxy import proxied
 from testbed.puppets import Life, Machine, Puppets
 from tests.arena import SOMEBODY, arena, services, submitted
+from tests.drawer import Drawer
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
@@ -115,7 +116,7 @@ class Fleet:
             artifacts,
             clusters={},
             connectors={
-                ClusterKind.KUBERNETES: KubernetesConnector(artifacts, clock, system=self.store.system()),
+                ClusterKind.KUBERNETES: KubernetesConnector(artifacts, Drawer(), clock, system=self.store.system()),
                 ClusterKind.SIMULATED: SimulatedConnector(clock),
             },
             clock=clock,

@@ -21,6 +21,7 @@ from testbed.control_plane import ControlPlane
 from testbed.fixtures import until
 from testbed.puppets import Life, Machine, Puppets
 from tests.clusters import OWNER, create
+from tests.drawer import Drawer
 from tests.integration.kubernetes.client import connection
 from tests.integration.kubernetes.installed import MANIFESTS, apply, kubectl
 
@@ -54,7 +55,11 @@ async def replica(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[
     def another(system: str = SYSTEM) -> KubernetesCluster:
         api, artifacts = connection(control_plane), open_artifacts(str(tmp_path / "artifacts"))
         settings = Settings(system=system)
-        made.append(KubernetesCluster(name="k8s", api=api, artifacts=artifacts, clock=SystemClock(), settings=settings))
+        made.append(
+            KubernetesCluster(
+                name="k8s", api=api, artifacts=artifacts, secrets=Drawer(), clock=SystemClock(), settings=settings
+            )
+        )
         return made[-1]
 
     yield another

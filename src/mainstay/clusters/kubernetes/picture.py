@@ -150,8 +150,9 @@ class Picture:
 
     def learn(self, pod: Pod) -> View:
         """Take in a pod that a request has shown; what is kept of it."""
-        self._pods.learn(pod)
-        return self._pods.objects[pod.metadata.key]
+        known = self._pods.learn(pod)
+        assert known is not None, "of every pod something is kept"
+        return known
 
     def judge(self) -> None:
         """Find out which nodes refuse what they are given."""
