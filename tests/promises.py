@@ -79,10 +79,10 @@ def violations(found: Evidence, *, settled: bool) -> Iterator[Violation]:
             promise=Promise.SETTLED, how=f"not settled: {dict(list(unfinished.items())[:5]) or 'allocations stay open'}"
         )
         for row in [row for cluster in found.store.clusters() for row in found.store.wanted(cluster.name)][:5]:
-            one = row.allocation
-            there = [pod["status"] for pod in found.puppets.pods() if pod["metadata"]["name"] == one.pod]
-            ran = [(process.started, process.ended) for process in found.puppets.history if process.pod == one.pod]
-            how = f"{one.pod} on {one.node}: {one.seen.name}, stop {one.stop}, end {one.end}; {ran=}; {there=}"
+            held = row.allocation
+            there = [pod["status"] for pod in found.puppets.pods() if pod["metadata"]["name"] == held.pod]
+            ran = [(process.started, process.ended) for process in found.puppets.history if process.pod == held.pod]
+            how = f"{held.pod} on {held.node}: {held.seen.name}, stop {held.stop}, end {held.end}; {ran=}; {there=}"
             yield Violation(promise=Promise.SETTLED, how=how)
     lost = [name for name in found.submitted if name not in workloads]
     if lost:
