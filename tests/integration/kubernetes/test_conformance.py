@@ -19,7 +19,7 @@ from testbed.control_plane import ControlPlane
 from testbed.puppets import Life
 from tests.stages import Play, Stage, played, ready, simulated
 
-pytestmark = pytest.mark.xdist_group("kubernetes")
+pytestmark = pytest.mark.xdist_group("storms")
 
 MEASURED_SECONDS = 1.1
 """What ran for longer is charged everywhere: kubelets count in whole seconds."""

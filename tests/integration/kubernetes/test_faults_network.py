@@ -20,7 +20,7 @@ from testbed.puppets import Life
 from tests.arena import CLUSTER, arena
 from tests.misfortunes import STORMS, Storm
 
-pytestmark = pytest.mark.xdist_group("kubernetes")
+pytestmark = pytest.mark.xdist_group("storms")
 RETRIES_MAX = 8
 """0.2 s after the first failed turn, then twice as long each time, at random from half of it."""
 SEEDS: dict[str, tuple[int, ...]] = {"f8": (1,), "f9": (2,), "f10": (3,), "f11": (4,), "f14": (5,)}
