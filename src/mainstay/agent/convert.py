@@ -6,6 +6,7 @@ Whoever reads raises Invalid for what is none: the other end may be of another v
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal, TypeVar, assert_never
 
@@ -147,8 +148,14 @@ def wanted_changes(said: wire.WantedSaid, *, cluster: str) -> WantedChanges:
     )
 
 
+def closed_rows(said: wire.WantedSaid, *, cluster: str) -> tuple[Wanted, ...]:
+    """Of an answer about pods that are over. Raises Invalid."""
+    rows = wanted_changes(said, cluster=cluster).rows
+    return tuple(replace(row, allocation=replace(row.allocation, closed=True)) for row in rows)
+
+
 def slice_of(wanted: Wanted) -> wire.Slice:
-    """Without its specification. The cluster is the agent's own, and what is closed is not said."""
+    """Without its specification. The cluster is the agent's own, and whether it is closed follows from the question."""
     row = wanted.allocation
     return wire.Slice(
         key=row.key,

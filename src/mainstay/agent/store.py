@@ -7,7 +7,7 @@ begun anew with every tenure. Orphans wait a minute, acts are fenced, and every 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 import structlog
@@ -85,6 +85,13 @@ class RemoteStore:
         """As `wanted`."""
         self._require_ours(f"cluster/{cluster}")
         return self._good(lambda mirror: mirror.guests)
+
+    def closed(self, cluster: str, pods: Collection[str]) -> tuple[Wanted, ...]:
+        """Asked for: the mirror knows nothing of them."""
+        self._require_ours(f"cluster/{cluster}")
+        body = wire.ClosedAsked(pods=tuple(sorted(pods)))
+        said = self._connection.call("POST", "closed", wire.WantedSaid, body=body)
+        return convert.closed_rows(said, cluster=cluster)
 
     def _good(self, part: Callable[[Mirror], T]) -> T:
         for _ in range(ASKED_MAX):

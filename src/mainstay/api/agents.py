@@ -113,6 +113,15 @@ async def _changes(call: Call, since: int, wait: float) -> WantedChanges:
             await services.clock.sleep(PAUSE_SECONDS)
 
 
+@routes.add("POST", "/v1/agent/closed", needs=Permission.CARRY, listed=False)
+async def get_closed(call: Caller, request: Request) -> Response:
+    """Which pods were of this cluster and are over: some may be back, after it was set back to an older state."""
+    asked = await _body(request, wire.ClosedAsked)
+    services = call.services
+    rows = await services.offload(services.store.closed, call.principal.cluster, asked.pods)
+    return _said(convert.wanted_said(WantedChanges(version=0, whole=False, rows=rows)))
+
+
 @routes.add("POST", "/v1/agent/plans", needs=Permission.CARRY, listed=False)
 async def commit_plan(call: Caller, request: Request) -> Response:
     """Commit what an effect loop of this cluster found."""

@@ -48,14 +48,15 @@ _NOBODY: Mapping[str, int] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """What to commit, what to carry out after that, since when each name has had no counterpart, and when words of each
-    pod that waits were put on record last.
+    """What to commit, what to carry out after that, since when each name has had no counterpart, when words of each
+    pod that waits were put on record last, and the pods that no row names.
     """
 
     observations: tuple[Action, ...]
     effects: tuple[PodAction, ...]
     unmatched: Mapping[str, int]
     told: Mapping[str, int]
+    strangers: frozenset[str] = frozenset()
 
 
 def reconcile(
@@ -68,7 +69,8 @@ def reconcile(
     unmatched_since: Mapping[str, int],
     told_at: Mapping[str, int] = _NOBODY,
 ) -> Reconciliation:
-    """Compare once. `wanted` must have been read after `seen` was observed, so that a new pod is never an orphan.
+    """Compare once. `wanted` must have been read after `seen` was observed, so that a new pod is never an orphan. It may
+    hold closed rows of pods that are back since their cluster was set back: what is on record of their end holds.
 
     `unmatched_since` is the `unmatched` of the last round, or empty at the start: it holds pods that no row names and
     pods on record that are not reported, each with the tick when that was first noticed. A tick counts monotonic
@@ -95,7 +97,13 @@ def reconcile(
     effects.extend(orphans)
     if orphans:
         unmatched = {name: tick if name in pods else since for name, since in unmatched.items()}
-    return Reconciliation(observations=tuple(actions), effects=tuple(effects), unmatched=unmatched, told=told)
+    return Reconciliation(
+        observations=tuple(actions),
+        effects=tuple(effects),
+        unmatched=unmatched,
+        told=told,
+        strangers=frozenset(name for name in unmatched if name in pods and name not in rows),
+    )
 
 
 def without_output(action: ObservePod, why: str) -> ObservePod:

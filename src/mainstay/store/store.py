@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,6 +113,10 @@ class SqlStore:
     def wanted_changes(self, cluster: str, *, since: int) -> WantedChanges:
         """What has changed for a cluster."""
         return self._database.read(lambda connection: wanted.changes(connection, cluster, since=since))
+
+    def closed(self, cluster: str, pods: Collection[str]) -> tuple[Wanted, ...]:
+        """By the names of their pods."""
+        return self._database.read(lambda connection: wanted.closed(connection, cluster, pods))
 
     def guests(self, cluster: str) -> tuple[Workload, ...]:
         """Open workloads of guests."""

@@ -203,6 +203,12 @@ class WantedSaid(Message, frozen=True):
     """By the key of the workload, of all `rows` and `guests`."""
 
 
+class ClosedAsked(Message, frozen=True):
+    """Which of these pods were of this cluster, and are over and done with? The answer is a `WantedSaid` of their rows."""
+
+    pods: tuple[str, ...]
+
+
 class PodSaid(Message, frozen=True):
     """What a cluster reports of one pod."""
 

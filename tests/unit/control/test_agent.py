@@ -358,6 +358,21 @@ async def test_an_agent_says_what_its_cluster_says(carried: World) -> None:
     assert carried.plane.state() == ("ready", "the cluster answers")
 
 
+async def test_a_pod_that_is_over_is_told_to_who_asks_for_it_and_to_no_other_cluster(carried: World) -> None:
+    """As it comes back when its cluster is set back to an older state (`EffectLoop`)."""
+    work = carried.plane.scene.submit(cluster="edge")
+    await carried.turns(SETTLED_SECONDS)
+    pod = await succeeded_once(carried, work)
+    carried.plane.scene.fleet(cluster="other")
+    asked = {pod.pod, "nobody-1-0"}
+    assert carried.agent.store.closed("edge", asked) == carried.plane.store.closed("edge", asked)
+    (row,) = carried.agent.store.closed("edge", asked)
+    assert (row.allocation, row.spec, row.settled) == (pod, work.spec, True)
+    west = carried.agent.again(name="west", token=carried.plane.add("west"))
+    assert west.store.closed("west", asked) == ()
+    await west.close()
+
+
 async def test_an_agent_that_was_started_for_another_cluster_is_not_let_in(carried: World) -> None:
     stranger = carried.agent.again(identity="uid-of-another")
     with pytest.raises(Denied, match="found another cluster than the one that it was"):

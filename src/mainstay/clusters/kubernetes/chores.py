@@ -135,7 +135,8 @@ class Chores:
         for gone in self._logs.followed - there:
             self._logs.drop(gone)
         self._kept &= there
-        self._delivered &= {known.uid for _, known in self._picture.views()}
+        if self._delivered:
+            self._delivered &= {known.uid for _, known in self._picture.views() if known.waits_for_files}
         self._callable &= there
 
     def _start(self, name: str, chore: Callable[[], Awaitable[None]]) -> None:
