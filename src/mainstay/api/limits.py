@@ -24,7 +24,9 @@ AGENT_BLOB_BYTES_MAX: Final = 1 << 40
 """What a run leaves may be as large as on a cluster that we reach: nothing but the disk limits it there."""
 PREDICTION_BYTES_MAX: Final = 8 << 20
 """As much as the model server takes."""
-BULK_PATHS: Final = frozenset({"/v1/workloads/bulk", "/v1/trees", "/v1/agent/trees", "/v1/agent/plans"})
+BULK_PATHS: Final = frozenset(
+    {"/v1/workloads/bulk", "/v1/trees", "/v1/agent/trees", "/v1/agent/plans", "/v1/agent/closed"}
+)
 
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 1_000
