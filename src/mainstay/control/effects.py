@@ -140,9 +140,8 @@ class EffectLoop:
         wanted = (*wanted, *self._still_back(seen))
         now, tick = self._clock.now(), round(self._clock.monotonic() * MICROSECONDS_PER_SECOND)
         name = self._cluster.name
-        self._made &= (
-            {row.allocation.pod for row in wanted if row.allocation.seen is Seen.NOTHING} if self._made else set()
-        )
+        if self._made:
+            self._made &= {row.allocation.pod for row in wanted if row.allocation.seen is Seen.NOTHING}
         found = reconcile(
             name,
             wanted,

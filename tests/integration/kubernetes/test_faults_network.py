@@ -40,7 +40,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_storm_breaks_no_promise(
     storm: Storm, seed: int, plane: ControlPlane, tmp_path: Path, quick: None
 ) -> None:
-    async with arena(plane, tmp_path, seed=seed) as world:
+    # A cluster must not be set back by more than that: kubelets start again what they have forgotten.
+    async with arena(plane, tmp_path, seed=seed, tombstone_seconds=60) as world:
         await storm.rage(world, seconds=10.0)
         ended = await world.settle()
         assert await world.violations(settled=ended) == [], f"{storm.name} with seed {seed}"
