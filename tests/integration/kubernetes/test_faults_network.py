@@ -17,10 +17,10 @@ from mainstay.decide import reconcile
 from testbed.control_plane import ControlPlane
 from testbed.faults import Answer, LoseReply, Rule
 from testbed.puppets import Life
-from tests.arena import CLUSTER, arena
+from tests.arena import CANCELLED_WHILE_CONNECTING, CLUSTER, arena
 from tests.misfortunes import STORMS, Storm
 
-pytestmark = pytest.mark.xdist_group("storms")
+pytestmark = [pytest.mark.xdist_group("storms"), CANCELLED_WHILE_CONNECTING]
 RETRIES_MAX = 8
 """0.2 s after the first failed turn, then twice as long each time, at random from half of it."""
 SEEDS: dict[str, tuple[int, ...]] = {"f8": (1,), "f9": (2,), "f10": (3,), "f11": (4,), "f14": (5,)}
