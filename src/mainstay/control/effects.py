@@ -106,6 +106,8 @@ class EffectLoop:
         self._nodes: tuple[NodeState, ...] = ()
         """As last put on record by us: a report of the same nodes is no news and costs no transaction."""
         self._looked_at = 0
+        self._made: set[str] = set()
+        """Pods that the cluster has made for us, until they are on record as seen."""
         self._strangers: frozenset[str] = frozenset()
         """Pods that no open row names, and of which we have asked whether a closed one does."""
         self._returned: dict[str, Wanted] = {}
@@ -138,7 +140,18 @@ class EffectLoop:
         wanted = (*wanted, *self._still_back(seen))
         now, tick = self._clock.now(), round(self._clock.monotonic() * MICROSECONDS_PER_SECOND)
         name = self._cluster.name
-        found = reconcile(name, wanted, seen, now=now, tick=tick, unmatched_since=self._unmatched, told_at=self._told)
+        if self._made:
+            self._made &= {row.allocation.pod for row in wanted if row.allocation.seen is Seen.NOTHING}
+        found = reconcile(
+            name,
+            wanted,
+            seen,
+            now=now,
+            tick=tick,
+            unmatched_since=self._unmatched,
+            told_at=self._told,
+            made=self._made,
+        )
         self._unmatched, self._told = found.unmatched, found.told
         hosted = host(name, seen.guests, wanted, adopted, now=now, tick=tick, memory=self._memory)
         self._memory = hosted.memory
@@ -262,6 +275,8 @@ class EffectLoop:
         """Carry out one effect; whether its refusal went on record."""
         try:
             await self._cluster.act(effect, epoch=epoch.number)
+            if isinstance(effect, CreatePod):
+                self._made.add(effect.name)
         except NoCapacity as error:
             creates = isinstance(effect, CreatePod | BindPod)
             if row is None or not creates or not self._waited_too_long(effect.name):
