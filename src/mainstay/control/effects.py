@@ -41,7 +41,7 @@ from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Workload
 from mainstay.operations.offload import Offload
-from mainstay.ports import Artifacts, Clock, Cluster, Store
+from mainstay.ports import Artifacts, Clock, Cluster, LoopStore
 
 log = structlog.get_logger()
 
@@ -83,7 +83,7 @@ class EffectLoop:
 
     def __init__(
         self,
-        store: Store,
+        store: LoopStore,
         cluster: Cluster,
         artifacts: Artifacts,
         clock: Clock,
@@ -106,6 +106,12 @@ class EffectLoop:
         self._nodes: tuple[NodeState, ...] = ()
         """As last put on record by us: a report of the same nodes is no news and costs no transaction."""
         self._looked_at = 0
+        self._made: set[str] = set()
+        """Pods that the cluster has made for us, until they are on record as seen."""
+        self._strangers: frozenset[str] = frozenset()
+        """Pods that no open row names, and of which we have asked whether a closed one does."""
+        self._returned: dict[str, Wanted] = {}
+        """Those of them that are back from the dead, by name."""
         self._without_room: dict[str, float] = {}
         """Since when (monotonic seconds) pods find no room on their nodes."""
         self._witness_due = clock.monotonic()
@@ -131,9 +137,21 @@ class EffectLoop:
         if 0 < seen.at <= before:
             nothing = Reconciliation(observations=(), effects=(), unmatched=self._unmatched, told=self._told)
             return View(wanted=wanted, reconciliation=nothing)
+        wanted = (*wanted, *self._still_back(seen))
         now, tick = self._clock.now(), round(self._clock.monotonic() * MICROSECONDS_PER_SECOND)
         name = self._cluster.name
-        found = reconcile(name, wanted, seen, now=now, tick=tick, unmatched_since=self._unmatched, told_at=self._told)
+        if self._made:
+            self._made &= {row.allocation.pod for row in wanted if row.allocation.seen is Seen.NOTHING}
+        found = reconcile(
+            name,
+            wanted,
+            seen,
+            now=now,
+            tick=tick,
+            unmatched_since=self._unmatched,
+            told_at=self._told,
+            made=self._made,
+        )
         self._unmatched, self._told = found.unmatched, found.told
         hosted = host(name, seen.guests, wanted, adopted, now=now, tick=tick, memory=self._memory)
         self._memory = hosted.memory
@@ -142,11 +160,35 @@ class EffectLoop:
             observations=(*found.observations, *hosted.actions),
             effects=(*found.effects, *hosted.effects),
         )
+        await self._look_up(found.strangers)
         return View(wanted=wanted, reconciliation=both, at=seen.at)
 
     def _on_record(self) -> tuple[tuple[Wanted, ...], tuple[Workload, ...]]:
         name = self._cluster.name
         return self._store.wanted(name), self._store.guests(name)
+
+    def _still_back(self, seen: ClusterState) -> tuple[Wanted, ...]:
+        """The closed rows of pods that have come back, until those are let go of again."""
+        if self._returned:
+            shown = {pod.name for pod in seen.pods if not pod.forgotten}
+            self._returned = {name: row for name, row in self._returned.items() if name in shown}
+        return tuple(self._returned.values())
+
+    async def _look_up(self, strangers: frozenset[str]) -> None:
+        """Whether pods that no open row names have a closed one: where a cluster was set back to an older state, pods come
+        back whose end is on record. Then nobody need wait until they count as orphans, and nothing is rationed: as with
+        every pod whose end is on record, its deletion follows from what we know, not from what is missing.
+        """
+        new = strangers - self._strangers
+        self._strangers &= strangers
+        if not new:
+            return
+        rows = await self._offload(self._store.closed, self._cluster.name, new)
+        self._strangers |= new
+        self._returned |= {row.allocation.pod: row for row in rows}
+        if rows:
+            names = sorted(row.allocation.pod for row in rows)
+            log.warning("pods_are_back", cluster=self._cluster.name, count=len(names), first=names[0])
 
     async def _observed(self) -> ClusterState:
         """Raises Denied if another cluster answers: that it knows none of our pods says nothing about them."""
@@ -204,6 +246,7 @@ class EffectLoop:
         self._without_room = {name: since for name, since in self._without_room.items() if name in rows}
         effects = iter(view.reconciliation.effects)
         failures: list[MainstayError] = []
+        postponed: list[tuple[PodAction, MainstayError]] = []
         refused: list[str] = []
 
         async def work() -> None:
@@ -212,7 +255,7 @@ class EffectLoop:
                     if await self._carry_out(effect, rows.get(effect.name), epoch):
                         refused.append(effect.name)
                 except (NoCapacity, NotYet, Gone) as error:
-                    log.info("effect_postponed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
+                    postponed.append((effect, error))
                 except Fenced:
                     raise
                 except MainstayError as error:
@@ -220,6 +263,10 @@ class EffectLoop:
                     failures.append(error)
 
         await _side_by_side(work, min(self._cluster.acts_at_once, len(view.reconciliation.effects)))
+        if postponed:
+            effect, why = postponed[0]
+            kind = type(effect).__name__
+            log.info("effects_postponed", count=len(postponed), pod=effect.name, effect=kind, reason=why.message)
         if failures:
             raise failures[0]
         return bool(refused)
@@ -228,6 +275,8 @@ class EffectLoop:
         """Carry out one effect; whether its refusal went on record."""
         try:
             await self._cluster.act(effect, epoch=epoch.number)
+            if isinstance(effect, CreatePod):
+                self._made.add(effect.name)
         except NoCapacity as error:
             creates = isinstance(effect, CreatePod | BindPod)
             if row is None or not creates or not self._waited_too_long(effect.name):
