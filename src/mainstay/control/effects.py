@@ -41,7 +41,7 @@ from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Workload
 from mainstay.operations.offload import Offload
-from mainstay.ports import Artifacts, Clock, Cluster, Store
+from mainstay.ports import Artifacts, Clock, Cluster, LoopStore
 
 log = structlog.get_logger()
 
@@ -83,7 +83,7 @@ class EffectLoop:
 
     def __init__(
         self,
-        store: Store,
+        store: LoopStore,
         cluster: Cluster,
         artifacts: Artifacts,
         clock: Clock,

@@ -20,10 +20,12 @@ from mainstay.domain.plan import (
     DropCandidate,
     EnterPod,
     HandSecrets,
+    IdentifyCluster,
     MoveEndpoint,
     ObserveCluster,
     ObserveNodes,
     ObservePod,
+    RecordDenial,
     RecordUsage,
     RegisterModel,
     RemoveCluster,
@@ -126,8 +128,10 @@ class Needs:
                 self.nodes_of.add(cluster)
                 self.open_pods_of.add(cluster)
                 self.clusters = True
-            case DrainCluster() | ResumeCluster() | ObserveCluster():
+            case DrainCluster() | ResumeCluster() | ObserveCluster() | IdentifyCluster():
                 self.clusters = True
+            case RecordDenial():
+                pass
             case SetPrice():
                 self.prices = True
             case SetSecret(tenant=tenant, name=name) | RemoveSecret(tenant=tenant, name=name):

@@ -22,10 +22,13 @@ from mainstay.domain.plan import (
     EnterPod,
     Guard,
     HandSecrets,
+    IdentifyCluster,
     MoveEndpoint,
     ObserveCluster,
     ObserveNodes,
     ObservePod,
+    OfCluster,
+    RecordDenial,
     RecordUsage,
     RegisterModel,
     RemoveCluster,
@@ -63,6 +66,8 @@ AnyAction = (
     | ResumeCluster
     | RemoveCluster
     | ObserveCluster
+    | IdentifyCluster
+    | RecordDenial
     | RecordUsage
     | SetPrice
     | RegisterModel
@@ -105,6 +110,8 @@ def _refusal(world: World, guard: Guard) -> Reason | None:
             return guards.row_version_holds(world, guard)
         case CapacityLeft():
             return guards.capacity_left(world, guard)
+        case OfCluster():
+            return guards.of_cluster(world, guard)
 
 
 def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PLR0912 - one line per action
@@ -141,6 +148,10 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return clusters.remove_cluster(world, action)
         case ObserveCluster():
             return clusters.observe_cluster(world, action)
+        case IdentifyCluster():
+            return clusters.identify_cluster(world, action)
+        case RecordDenial():
+            return ledger.record_denial(world, action)
         case RecordUsage():
             return ledger.record_usage(world, action)
         case SetPrice():
