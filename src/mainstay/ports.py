@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from mainstay.domain.allocation import Allocation, PodAction, Wanted
+from mainstay.domain.allocation import Allocation, ClusterAction, Wanted
 from mainstay.domain.artifact import Tree
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
-from mainstay.domain.capacity import ClusterState, LogChunk, Node
+from mainstay.domain.capacity import Closure, ClusterState, LogChunk, Node
 from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan
 from mainstay.domain.registry import Endpoint, ModelVersion
@@ -55,6 +55,9 @@ class Store(Protocol):
     def guests(self, cluster: str) -> tuple[Workload, ...]:
         """The workloads of guests of a cluster that are not final, by key."""
 
+    def closed_nodes(self, cluster: str) -> Mapping[str, Closure]:
+        """The nodes of a cluster that somebody keeps out, by name."""
+
     def system(self) -> str:
         """Identity of this database, made when it was."""
 
@@ -72,6 +75,12 @@ class Store(Protocol):
 
     def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """Nodes by cluster and name, those that follow `after`; every one where `limit` is 0."""
+
+    def node(self, cluster: str, name: str) -> Node:
+        """By its name in a cluster, or in any where `cluster` is empty. Raises NotFound, Conflict if several have it."""
+
+    def allocations_on(self, node_key: int) -> tuple[Allocation, ...]:
+        """Those that have not ended, by key."""
 
     def clusters(self) -> tuple[ClusterRecord, ...]:
         """Every cluster on record, removed ones too, by name."""
@@ -191,7 +200,7 @@ class Cluster(Protocol):
     async def observe(self) -> ClusterState:
         """All nodes and all our pods, in one look."""
 
-    async def act(self, action: PodAction, *, epoch: int) -> None:
+    async def act(self, action: ClusterAction, *, epoch: int) -> None:
         """Carry out one action. Raises Fenced if a higher epoch has acted, Gone if the name has a tombstone,
         NoCapacity if there is no room, NotYet to be asked again, Invalid if the pod can never run here.
         """

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from mainstay.decide.kinds import pod_spec
 from mainstay.domain.allocation import (
     Allocation,
+    ClusterAction,
     CreatePod,
     DeletePod,
     End,
@@ -53,7 +54,7 @@ class Reconciliation:
     """
 
     observations: tuple[Action, ...]
-    effects: tuple[PodAction, ...]
+    effects: tuple[ClusterAction, ...]
     unmatched: Mapping[str, int]
     told: Mapping[str, int]
 
@@ -105,7 +106,7 @@ def without_output(action: ObservePod, why: str) -> ObservePod:
 
 
 def _tells_why_it_waits(state: PodState) -> bool:
-    return state.seen in _WAITING and bool(state.detail)
+    return state.seen is not Seen.ENDED and bool(state.detail)
 
 
 def _unmatched(
@@ -209,6 +210,8 @@ def _on_top_of(allocation: Allocation, pod: PodState, *, now: int, quiet: bool) 
     if state.seen in _WAITING and allocation.seen in _WAITING:
         changed = state.seen is not allocation.seen or state.detail != allocation.detail
         return state if changed and not quiet else None
+    if allocation.stop and state.detail != allocation.detail and not quiet:
+        return state  # what keeps it from ending
     news = (
         state.seen is not allocation.seen
         or state.started_at != allocation.started_at

@@ -59,6 +59,8 @@ class Allocation:
     resources: Resources
     stop: bool
     """The pod is no longer wanted."""
+    moves: bool
+    """It was stopped so that its workload goes on elsewhere."""
     seen: Seen
     ready: bool
     address: str
@@ -229,4 +231,18 @@ class TellPod:
     words: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkNode:
+    """Let other schedulers of the cluster know that a node is kept out, or is so no longer. Takes back only what we have set."""
+
+    name: str
+    """Of the node."""
+    closed: bool
+    words: str
+    """Why, for who looks at the node in its cluster."""
+    at: int
+    """UTC microseconds."""
+
+
 PodAction = CreatePod | DeletePod | ForgetPod | BindPod | ReleasePod | EvictPod | SeekPod | TellPod
+ClusterAction = PodAction | MarkNode

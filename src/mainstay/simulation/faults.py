@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar, cast
 
 from mainstay.clusters.simulated import SimulatedCluster
-from mainstay.domain.allocation import BindPod, PodAction
+from mainstay.domain.allocation import BindPod, ClusterAction
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import MainstayError, NotYet
 from mainstay.domain.plan import CommitResult, Epoch, Plan
@@ -193,7 +193,7 @@ class FaultyCluster:
         guests = tuple(guest for guest in seen.guests if not self._dice.throw("pod_unreported"))
         return replace(seen, pods=pods, guests=guests)
 
-    async def act(self, action: PodAction, *, epoch: int) -> None:
+    async def act(self, action: ClusterAction, *, epoch: int) -> None:
         """Applied or not, with or without an answer, some time after it was sent."""
         await pause()
         if self._dice.throw("crash_before_act"):

@@ -51,18 +51,21 @@ NODES = (
         name="cpu-0",
         capacity=Resources(cpu_milli=8_000, memory_bytes=16 * BYTES_PER_GIB),
         ready=True,
+        marked=False,
         admits=(ANY_NODE,),
     ),
     NodeState(
         name="cpu-1",
         capacity=Resources(cpu_milli=4_000, memory_bytes=16 * BYTES_PER_GIB),
         ready=True,
+        marked=False,
         admits=(ANY_NODE,),
     ),
     NodeState(
         name="gpu-0",
         capacity=Resources(cpu_milli=16_000, memory_bytes=32 * BYTES_PER_GIB, gpus=4, gpu_model="H100"),
         ready=True,
+        marked=False,
         admits=(ANY_NODE, GPU_NODE),
     ),
 )

@@ -38,6 +38,13 @@ VERDICT = f"{PREFIX}/verdict"
 LAST_NODE = f"{PREFIX}/last-node"
 """On a tombstone: the node that must confirm that nothing of the pod runs any more."""
 
+CORDONED = f"{PREFIX}/cordoned"
+"""On a node: which platform has cordoned it. Only that one takes it back."""
+CORDON_REASON = f"{PREFIX}/cordon-reason"
+"""On a node: why, for people."""
+LET_IN = f"{PREFIX}/let-in"
+"""On a node: when (Unix seconds) it was uncordoned or released last. What it refused before counts no more."""
+
 QUEUE = f"{PREFIX}/queue"
 """On a guest: the queue in which it waits."""
 GROUP_SIZE = f"{PREFIX}/group-size"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import structlog
 
+from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.api import KubeApi
+from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, Devices
 from mainstay.clusters.kubernetes.errors import Unreachable
 from mainstay.clusters.kubernetes.guests import Landlord, landlord
 from mainstay.clusters.kubernetes.informer import Informer, Key
@@ -19,8 +22,10 @@ from mainstay.clusters.kubernetes.nodes import (
     is_off,
     is_silent,
     is_well,
+    let_in_at,
     node_state,
     takes_guests,
+    usable_devices,
     why_not,
     why_not_any,
 )
@@ -32,7 +37,7 @@ from mainstay.domain.allocation import PodState, Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Denied, MainstayError, Unavailable
 from mainstay.domain.guest import Guest
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import Resources, is_shape
 from mainstay.ports import Clock
 
 log = structlog.get_logger()
@@ -43,6 +48,7 @@ SILENT_SECONDS_MAX = 150.0
 """Bookmarks come once a minute: who heard nothing for longer sees the past."""
 REPORT_SECONDS = 60
 """A kubelet may tell of an end so much later than it came: so long it may be out of touch before its node is called silent."""
+STRANGERS_MAX = 50
 ORPHAN_SECONDS = 90
 """A kubelet ends what the API server does not know any more: it notices within seconds, or its node is called silent in
 less than that; and it grants the pod its grace."""
@@ -54,6 +60,9 @@ class Used:
 
     others: Resources = NOTHING
     ours: Resources = NOTHING
+    slices_of_others: Counter[str] = field(default_factory=Counter)
+    """Of GPUs, by resource."""
+    slices_of_ours: Counter[str] = field(default_factory=Counter)
 
 
 _NOTHING_USED = Used()
@@ -64,7 +73,7 @@ class Picture:
 
     def __init__(self, api: KubeApi, clock: Clock, *, system: str, scheduler_name: str = "", tunnel: str = "") -> None:
         """`tunnel`: as for `states.view`."""
-        self._api, self._clock = api, clock
+        self._api, self._clock, self._mark = api, clock, names.short(system)
         self._nodes: Informer[Node, Node] = Informer(
             api,
             NODES,
@@ -152,7 +161,11 @@ class Picture:
 
     def _state(self, name: str) -> NodeState:
         state = self._states[name]
-        return replace(state, ready=False) if name in self._broken else state
+        if name not in self._broken:
+            return state
+        now = self._api.server_time()
+        why, at = self._trust.why_not(name, now), self._trust.last_refusal(name, now)
+        return replace(state, ready=False, problem=state.problem or why, refusal=why, refused_at=at)
 
     def has_node(self, name: str) -> bool:
         """Whether it is there, ready or not."""
@@ -162,20 +175,48 @@ class Picture:
         """Why nothing is placed on a node; empty if it is ready."""
         if not self.has_node(node):
             return "it is not there"
-        return why_not(self._node(node)) or self._trust.why_not(node, self._api.server_time())
+        return why_not(self._node(node), self._mark) or self._trust.why_not(node, self._api.server_time())
 
     def why_no_guest(self, node: str, restriction: str) -> str:
         """Why guests with this restriction are not placed on a node; empty if they are."""
         if not self.has_node(node):
             return "it is not there"
         found, wanted = self._node(node), self.lodgings.restrictions.get(restriction)
-        if wanted is None or takes_guests(found, wanted):
+        if wanted is None or takes_guests(found, wanted, self._mark):
             return ""
-        return why_not_any(found) or "it no longer meets the selector, the affinity and the tolerations of the pod"
+        return (
+            why_not_any(found, self._mark)
+            or "it no longer meets the selector, the affinity and the tolerations of the pod"
+        )
 
     def free(self, node: str) -> Resources:
         """What is left of a node beside all that still runs there, ended pods whose helpers linger included."""
         return _less(self._state_of(node).capacity, self._used_on(node).ours)
+
+    def slices_free(self, node: str, shape: str) -> int:
+        """Likewise of slices of GPUs."""
+        used, found = self._used_on(node), self._devices(node, shape)
+        if found is None:
+            return 0
+        if found.resource == GPU_RESOURCE:
+            return found.gives - used.others.gpus - used.ours.gpus
+        return found.gives - used.slices_of_others[found.resource] - used.slices_of_ours[found.resource]
+
+    def device(self, node: str, gpu_model: str) -> str:
+        """The resource under which a node offers GPUs of a model, or slices of a shape."""
+        found = self._devices(node, gpu_model) if is_shape(gpu_model) else None
+        return found.resource if found else GPU_RESOURCE
+
+    def _devices(self, node: str, model: str) -> Devices | None:
+        return next((one for one in usable_devices(self._node(node)) if one.model == model), None)
+
+    def node(self, name: str) -> Node | None:
+        """As its cluster shows it; None if it is not there."""
+        return self._nodes.objects.get(("", name))
+
+    def learn_node(self, node: Node) -> None:
+        """Take in a node that a request has shown."""
+        self._nodes.learn(node)
 
     def guests(self) -> tuple[Guest, ...]:
         """Every pod of others that asks us for a place, by UID; placed ones as their kubelets say, unless those are silent."""
@@ -215,7 +256,23 @@ class Picture:
         return {name for _, name in self._nodes.objects if is_silent(self._node(name))}
 
     def _state_of(self, node: str) -> NodeState:
-        return node_state(self._node(node), self._used_on(node).others, self.lodgings.restrictions)
+        used = self._used_on(node)
+        state = node_state(
+            self._node(node),
+            used.others,
+            self.lodgings.restrictions,
+            taken_devices=used.slices_of_others,
+            system=self._mark,
+        )
+        return replace(state, strangers=self._strangers(node)) if state.marked else state
+
+    def _strangers(self, node: str) -> tuple[str, ...]:
+        """Pods of others that live there, by name. Looked for only where somebody wants the node empty."""
+        pods = self._pods.objects.items()
+        names_ = sorted(
+            "/".join(key) for key, view in pods if view.node == node and not view.is_ours and not view.is_over
+        )
+        return tuple(names_[:STRANGERS_MAX])
 
     @property
     def _informers(self) -> tuple[Informer[Node, Node] | Informer[Pod, View] | Informer[Namespace, Landlord], ...]:
@@ -230,14 +287,20 @@ class Picture:
     def _nodes_by_name(self) -> set[str]:
         return {name for _, name in self._nodes.objects}
 
-    def _node_changed(self, key: Key, _old: Node | None, _new: Node | None) -> None:
+    def _node_changed(self, key: Key, _old: Node | None, new: Node | None) -> None:
         self._states.pop(key[1], None)
+        self._trust.forgive(key[1], let_in_at(new) if new is not None else 0)
 
     def _pod_changed(self, key: Key, old: View | None, new: View | None) -> None:
         self._trust.changed(old, new)
         for known, sign in ((old, -1), (new, 1)):
-            if known is not None and known.node and known.holds != NOTHING:
+            if known is None or not known.node:
+                continue
+            if known.holds != NOTHING or known.slices:
                 self._hold(known, sign)
+            state = self._states.get(known.node)
+            if state is not None and state.marked and not known.is_ours:
+                del self._states[known.node]
         self.lodgings.changed(key, old, new)
         name = key[1]
         if new is not None and new.state is not None:
@@ -252,6 +315,9 @@ class Picture:
             self._states.pop(known.node, None)
         else:
             used.ours = _sum(used.ours, known.holds, sign)
+        slices = used.slices_of_ours if known.is_ours else used.slices_of_others
+        for resource, count in known.slices:
+            slices[resource] += sign * count
         if used == Used():
             del self._used[known.node]
 

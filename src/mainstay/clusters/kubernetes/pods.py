@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mainstay.clusters.kubernetes import names
+from mainstay.clusters.kubernetes.devices import GPU_RESOURCE
 from mainstay.clusters.kubernetes.names import FILES, MAIN, OUTPUTS
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.settings import Settings
@@ -35,7 +36,6 @@ VOLUMES = {"work": WORK, "output": OUTPUT, "home": HOME, "tmp": TMP}
 PORT = 8_080
 """Where a service listens: every pod has an address of its own."""
 GANG_PORT = 29_500
-GPU_RESOURCE = "nvidia.com/gpu"
 POD_SECURITY_VERSION = "v1.34"
 """Of the restricted profile; an older API server takes its own newest."""
 
@@ -61,8 +61,11 @@ def namespace_of(pod: str, owner: Owner, settings: Settings) -> str:
     return names.namespace(owner, system=settings.system, shard=shard)
 
 
-def pod(action: CreatePod, settings: Settings) -> Document:
-    """The object of a pod. It names its node: one write, where creating and binding are two."""
+def pod(action: CreatePod, settings: Settings, *, device: str = GPU_RESOURCE) -> Document:
+    """The object of a pod. It names its node: one write, where creating and binding are two.
+
+    `device`: the resource under which that node offers the GPUs, or slices of them, that are asked for.
+    """
     spec = action.spec
     return {
         "apiVersion": "v1",
@@ -86,7 +89,7 @@ def pod(action: CreatePod, settings: Settings) -> Document:
             **({"activeDeadlineSeconds": spec.deadline_seconds} if spec.deadline_seconds else {}),
             "tolerations": list(_tolerations(action)),
             "initContainers": [_files(settings)] if spec.mounts else [],
-            "containers": [_main(action, settings), *([_outputs(settings)] if _keeps_output(action) else [])],
+            "containers": [_main(action, settings, device), *([_outputs(settings)] if _keeps_output(action) else [])],
             "volumes": list(_volumes(action)),
         },
     }
@@ -226,7 +229,7 @@ def _annotations(action: CreatePod) -> Iterator[tuple[str, str]]:
         yield names.READY_PATH, spec.ready_path
 
 
-def _main(action: CreatePod, settings: Settings) -> Document:
+def _main(action: CreatePod, settings: Settings, device: str) -> Document:
     spec = action.spec
     container: Document = {
         "name": MAIN,
@@ -234,7 +237,7 @@ def _main(action: CreatePod, settings: Settings) -> Document:
         "command": list(map(_literal, spec.argv)),
         "workingDir": WORK,
         "env": [{"name": name, "value": _literal(value)} for name, value in _environment(action, settings)],
-        "resources": _resources(action),
+        "resources": _resources(action, device),
         "securityContext": dict(_NO_PRIVILEGES),
         "volumeMounts": [
             *({"name": name, "mountPath": path} for name, path in VOLUMES.items()),
@@ -282,12 +285,12 @@ def _hosts(action: CreatePod, settings: Settings) -> list[str]:
     return hosts
 
 
-def _resources(action: CreatePod) -> Document:
+def _resources(action: CreatePod, device: str) -> Document:
     """Where there are GPUs, limits are what is requested: such a pod is the last to be evicted (Guaranteed)."""
     spec, wanted = action.spec, action.spec.resources
     requests = {"cpu": f"{wanted.cpu_milli}m", "memory": str(wanted.memory_bytes)}
     if wanted.gpus:
-        whole = {**requests, GPU_RESOURCE: str(wanted.gpus)}
+        whole = {**requests, device: str(wanted.gpus)}
         return {"requests": whole, "limits": whole}
     limits = {}
     if spec.cpu_limit_milli:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.guests import Wish, wish
-from mainstay.clusters.kubernetes.nodes import requests
+from mainstay.clusters.kubernetes.nodes import requests, slices
 from mainstay.clusters.kubernetes.objects import Condition, ContainerStatus, Pod, Running, Terminated
 from mainstay.clusters.kubernetes.quantities import instant
 from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import End, PodState, Seen
+from mainstay.domain.capacity import Counts
 from mainstay.domain.quantity import Resources
 
 NOTHING = Resources()
@@ -43,6 +44,10 @@ class View:
     node: str
     holds: Resources
     """Of its node, until it has ended in every container."""
+    slices: Counts = ()
+    """Of GPUs, by resource: as `holds`."""
+    is_over: bool = False
+    """Nothing of it runs any more."""
     state: PodState | None = None
     """What we report of it; None if it is not ours."""
     identity: str = ""
@@ -100,7 +105,9 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
     """
     meta = pod.metadata
     node = pod.spec.node_name
-    holds = NOTHING if _is_over(pod) or not node else requests(pod)
+    is_over = _is_over(pod)
+    is_there = bool(node) and not is_over
+    holds, parts = (requests(pod), slices(pod)) if is_there else (NOTHING, ())
     deleting = max(1, meta.deletion_grace_period_seconds or 0) if meta.deletion_timestamp else 0
     if meta.labels.get(names.SYSTEM) != system:
         is_guest = scheduler_name != "" and pod.spec.scheduler_name == scheduler_name
@@ -110,6 +117,8 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
             uid=meta.uid,
             node=node,
             holds=holds,
+            slices=parts,
+            is_over=is_over,
             deleting=deleting,
             wish=wish(pod) if is_guest else None,
             guest_state=guest_state(pod) if is_guest else None,
@@ -123,6 +132,8 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
         uid=meta.uid,
         node=node,
         holds=holds,
+        slices=parts,
+        is_over=is_over,
         state=state_of(pod, tunnel=tunnel),
         identity=meta.annotations.get(names.IDENTITY, ""),
         calls=pod.spec.subdomain if meta.labels.get(names.RANK) == "0" else "",

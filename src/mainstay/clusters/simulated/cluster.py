@@ -10,11 +10,12 @@ from mainstay.clusters.simulated.lodgers import Lodgers
 from mainstay.clusters.simulated.machines import Machines, Process
 from mainstay.domain.allocation import (
     BindPod,
+    ClusterAction,
     CreatePod,
     DeletePod,
     EvictPod,
     ForgetPod,
-    PodAction,
+    MarkNode,
     ReleasePod,
     SeekPod,
     Seen,
@@ -45,7 +46,7 @@ class SimulatedCluster:
             guests=self._lodgers.guests(),
         )
 
-    async def act(self, action: PodAction, *, epoch: int) -> None:
+    async def act(self, action: ClusterAction, *, epoch: int) -> None:
         """As every cluster: fenced by epoch, idempotent by name."""
         self._machines.settle()
         self._machines.fence(epoch)
@@ -66,6 +67,8 @@ class SimulatedCluster:
                 return  # what is not reported is only late: the end of every pod is told for ever
             case TellPod():
                 self._lodgers.tell(action)
+            case MarkNode():
+                self._machines.mark(action.name, closed=action.closed)
             case _:
                 assert_never(action)
 

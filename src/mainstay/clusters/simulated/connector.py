@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import inf
 
 from mainstay import __version__
@@ -38,7 +39,10 @@ class SimulatedConnector:
         """The machines of this name, with the nodes that the settings say."""
         nodes = tuple(_nodes(cluster))
         machines = self._machines.setdefault(cluster.name, Machines(self._clock, nodes, behaviour=_behaviour))
-        machines.nodes = {node.name: node for node in nodes}
+        before = machines.nodes
+        machines.nodes = {
+            node.name: replace(node, marked=bool(node.name in before and before[node.name].marked)) for node in nodes
+        }
         return SimulatedCluster(cluster.name, machines)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from mainstay.domain.allocation import CreatePod, End, PodSpec, PodState, Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Conflict, Fenced, Gone, NoCapacity
-from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, is_shape
 from mainstay.ports import Clock
 
 PORT_FIRST = 20_000
@@ -165,13 +165,18 @@ class Machines:
 
     def lose_node(self, node: str) -> None:
         """A node goes down with everything on it."""
-        self.nodes[node] = replace(self.nodes[node], ready=False)
+        self.nodes[node] = replace(self.nodes[node], ready=False, problem="it is down")
         for process in self.live(node):
             self._end(process, End.MACHINE_RESTARTED, None, f"node {node} went down")
 
     def return_node(self, node: str) -> None:
         """It comes back empty."""
-        self.nodes[node] = replace(self.nodes[node], ready=True)
+        self.nodes[node] = replace(self.nodes[node], ready=True, problem="")
+
+    def mark(self, node: str, *, closed: bool) -> None:
+        """Its other schedulers keep new pods off it, or do so no longer. Nothing happens to a node that is not there."""
+        if node in self.nodes:
+            self.nodes[node] = replace(self.nodes[node], marked=closed)
 
     def live(self, node: str = "") -> list[Process]:
         """Processes that have not ended, by name; of one node if it is given."""
@@ -274,7 +279,8 @@ class Machines:
             not node.ready
             or sum(part.cpu_milli for part in wish) > node.capacity.cpu_milli
             or sum(part.memory_bytes for part in wish) > node.capacity.memory_bytes
-            or sum(part.gpus for part in wish) > node.capacity.gpus
+            or any(_of_kind(wish, kind) > count for kind, count in _devices(node))
+            or wanted.gpus > dict(_devices(node)).get(wanted.gpu_model if is_shape(wanted.gpu_model) else "", 0)
         ):
             msg = f"node {name} has no room for {pod}"
             raise NoCapacity(msg, object_=name)
@@ -282,6 +288,15 @@ class Machines:
     def _wall(self, moment: float) -> int:
         """The machines' wall time of a monotonic moment of the past."""
         return self.clock.now() - round((self.clock.monotonic() - moment) * MICROSECONDS_PER_SECOND)
+
+
+def _devices(node: NodeState) -> tuple[tuple[str, int], ...]:
+    """Slices of GPUs by shape, and whole ones under the empty name."""
+    return (("", node.capacity.gpus), *node.shapes)
+
+
+def _of_kind(amounts: list[Resources], kind: str) -> int:
+    return sum(one.gpus for one in amounts if kind == (one.gpu_model if is_shape(one.gpu_model) else ""))
 
 
 def _check_same(known: Process, action: CreatePod) -> None:
