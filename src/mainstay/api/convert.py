@@ -19,6 +19,7 @@ from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.workload import Kind, Mount, RetryPolicy, Workload, WorkloadSpec
 from mainstay.operations.clusters import ClusterWish
 from mainstay.operations.costs import Bill, BillLine
+from mainstay.operations.nodes import Resident
 from mainstay.operations.submit import JobRequest
 from mainstay.wire import job as wire
 from mainstay.wire import quantities, requests, views
@@ -223,15 +224,44 @@ def event_view(event: Event) -> views.EventView:
     )
 
 
-def node_view(node: Node, *, cluster_state: str = "ready") -> views.NodeView:
-    """A node and what of it is used."""
+def node_view(
+    node: Node, *, cluster_state: str = "ready", residents: Iterable[Resident] = (), pods_left: int = 0
+) -> views.NodeView:
+    """A node and what of it is used; with its pods, if they are given."""
+    closure = node.closure
     return views.NodeView(
         name=node.name,
         cluster=node.cluster,
         cluster_state=cluster_state,
         ready=node.ready,
+        state=node.state,
+        reason=reason_view(node.reason) if node.reason else None,
+        since=instant(closure.since) if closure else None,
+        until=instant_or_none(closure.until) if closure else None,
+        complaints=list(node.complaints),
         capacity=resources_view(node.capacity),
         used=resources_view(node.used),
+        devices=list(device_views(node)),
+        pods=[_resident_view(resident) for resident in residents],
+        pods_left=pods_left,
+    )
+
+
+def device_views(node: Node) -> Iterable[views.DeviceView]:
+    """Whole GPUs first, then slices by shape."""
+    whole = node.capacity.gpu_model
+    amounts = {whole: (node.capacity.gpus, node.used.gpus)} if node.capacity.gpus or node.used.gpus else {}
+    amounts |= {shape: (count, node.used_shapes.get(shape, 0)) for shape, count in sorted(node.shapes.items())}
+    for model in (*amounts, *(name for name in sorted(node.unhealthy) if name not in amounts)):
+        total, used = amounts.get(model, (0, 0))
+        unhealthy = node.unhealthy.get(model or "GPU", 0)
+        yield views.DeviceView(model=model, total=total, used=used, unhealthy=unhealthy)
+
+
+def _resident_view(resident: Resident) -> views.ResidentView:
+    pod = resident.allocation
+    return views.ResidentView(
+        pod=pod.pod, workload=pod.workload, tenant=pod.tenant, state=pod.seen.name.lower(), detail=resident.words
     )
 
 

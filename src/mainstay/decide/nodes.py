@@ -18,7 +18,8 @@ from mainstay.decide.attempt import Pod, Run, pod_of, run_of
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.schedule import Cycle
 from mainstay.decide.shapes import shape_of
-from mainstay.domain.allocation import Seen
+from mainstay.domain.allocation import Seen, Wanted
+from mainstay.domain.capacity import Closure
 from mainstay.domain.plan import Action, RedeployEndpoint, ReleaseNode, RowVersion, StopPod
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
@@ -153,3 +154,20 @@ def _copy_of(workload: str, version: int) -> str:
     number = int.from_bytes(hashlib.sha256(f"{workload}\0{version}".encode()).digest()[:5], "big")
     letters = "".join(ID_ALPHABET[(number >> 5 * place) & 31] for place in range(ID_LETTERS))
     return f"{workload.rpartition('-')[0]}-{letters}"
+
+
+def words_of(row: Wanted, closure: Closure | None, *, serves: bool) -> str:
+    """What becomes of a pod on a node that is drained, in words; empty where nothing does. `serves`: it answers an endpoint."""
+    pod, spec = row.allocation, row.spec
+    if closure is None or not closure.drains:
+        return ""
+    if pod.stop:
+        asked = "is being evicted" if row.guest is not None else f"has up to {spec.stop_grace_seconds} s to end"
+        return f"{asked}: {pod.detail}" if pod.detail else asked
+    if pod.seen is Seen.UNKNOWN:
+        return f"is not known to have ended: {pod.detail}" if pod.detail else "is not known to have ended"
+    limit = spec.max_duration_seconds
+    until = closure.since + closure.wait_seconds * MICROSECONDS_PER_SECOND
+    if limit and pod.started_at and pod.started_at + limit * MICROSECONDS_PER_SECOND <= until:
+        return f"is left to its end, which comes {limit} s after its start at the latest"
+    return "stays until its endpoint has come up elsewhere" if serves else "is about to be stopped"

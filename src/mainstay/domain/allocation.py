@@ -59,7 +59,7 @@ class Allocation:
     resources: Resources
     stop: bool
     """The pod is no longer wanted."""
-    moves: bool
+    moves: bool = False
     """It was stopped so that its workload goes on elsewhere."""
     seen: Seen
     ready: bool

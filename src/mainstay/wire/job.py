@@ -113,7 +113,9 @@ def _env_value(value: Any) -> Any:
 
 Cpu = Annotated[str, BeforeValidator(_as_text), AfterValidator(_cpu), Field(examples=["4", "500m", "4+", "4..8"])]
 Memory = Annotated[str, BeforeValidator(_as_text), AfterValidator(_memory), Field(examples=["16GB", "32Gi", "4GB+"])]
-Gpu = Annotated[str, BeforeValidator(_as_text), AfterValidator(_gpu), Field(examples=["8", "H100", "H100:8"])]
+Gpu = Annotated[
+    str, BeforeValidator(_as_text), AfterValidator(_gpu), Field(examples=["8", "H100", "H100:8", "1g.10gb:2"])
+]
 Duration = Annotated[
     str, BeforeValidator(_as_text), AfterValidator(_duration), Field(examples=["90s", "30m", "12h", "1h30m"])
 ]
@@ -149,7 +151,7 @@ class Resources(JobPart):
     gpu: Gpu = Field(
         default="0",
         validation_alias=AliasChoices("gpu", "gpus", "accelerators"),
-        description="GPUs: count, model, or model:count",
+        description="GPUs: count, model, or model:count; slices of them by shape, e.g. `1g.10gb:2`",
     )
     any_of: list[Choice] = Field(default_factory=list, max_length=20, description="alternatives, in any order")
     ordered: list[Choice] = Field(default_factory=list, max_length=20, description="alternatives, the first that fits")

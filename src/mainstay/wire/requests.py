@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mainstay.wire.job import NAME, Cpu, Gpu, Job, Memory
+from mainstay.wire.job import NAME, Cpu, Duration, Gpu, Job, Memory
 from mainstay.wire.views import TreeEntry
 
 
@@ -73,6 +73,31 @@ class ClusterRequest(Request):
     image: Annotated[str, Field(max_length=500)] = ""
     """Of jobs that name none."""
     simulated: Annotated[list[SimulatedNodes], Field(max_length=20)] = Field(default_factory=list)
+
+
+Why = Annotated[str, Field(max_length=500)]
+
+
+class CordonRequest(Request):
+    """Keep new pods off a node."""
+
+    reason: Why = ""
+
+
+class DrainRequest(Request):
+    """Move away what runs on a node."""
+
+    reason: Why = ""
+    wait: Duration = ""
+    """What reaches its own max_duration within so long is left to its end; empty: nothing is."""
+
+
+class QuarantineRequest(Request):
+    """Keep a node out for a suspicion."""
+
+    reason: Why = ""
+    duration: Duration = ""
+    """It is released after so long; empty: when somebody says so."""
 
 
 class TreeUpload(Request):
