@@ -278,6 +278,17 @@ def a_guest_that_is_not_reported_is_lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(guests, "_state", lost)
 
 
+def a_node_that_is_kept_out_takes_pods(patch: pytest.MonkeyPatch) -> None:
+    """Neither the decision nor the commit looks who keeps it out."""
+    patch.setattr(Free, "usable", lambda free, _: np.ones(free.key.size, dtype=np.bool_))
+    patch.setattr(guards, "_open", lambda world, node, _: world.takes_work(node["cluster"]))
+
+
+def a_mark_is_not_taken_back(patch: pytest.MonkeyPatch) -> None:
+    known = effects.marks
+    patch.setattr(effects, "marks", lambda *given, **named: (one for one in known(*given, **named) if one.closed))
+
+
 BUGS: tuple[tuple[Plant, int, int], ...] = (
     (an_old_leader_may_commit, 1, 800),
     (an_old_leader_may_act, 1, 800),
@@ -299,6 +310,8 @@ BUGS: tuple[tuple[Plant, int, int], ...] = (
     (what_an_endpoint_lets_go_of_runs_on, 1, 800),
     (a_stopped_candidate_takes_over, 9, 2_500),
     (the_output_of_any_rank_counts, 1, 800),
+    (a_node_that_is_kept_out_takes_pods, 1, 800),
+    (a_mark_is_not_taken_back, 1, 800),
 )
 """Each with a seed that finds it, and the events that this takes."""
 

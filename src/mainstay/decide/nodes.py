@@ -131,7 +131,7 @@ def _replacement(snapshot: Snapshot, row: int, endpoint: Endpoint, node: int) ->
     owner = snapshot.owners.get(endpoint.serving_key)
     if owner is None:
         return None
-    numbers = {"endpoint": endpoint.name}
+    numbers: dict[str, int | float | str] = {"endpoint": endpoint.name, "version": endpoint.serving_version}
     return (
         RedeployEndpoint(
             guards=(RowVersion(kind="endpoint", key=endpoint.name, version=endpoint.version),),

@@ -23,6 +23,7 @@ from mainstay.domain.plan import Plan, SetPrice
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.ports import Cluster, Store
+from mainstay.simulation.administrators import Administrator
 from mainstay.simulation.checks import Checks
 from mainstay.simulation.faults import CALM, CrashError, Dice, FaultyCluster, FaultyStore, Leaders, Profile
 from mainstay.simulation.files import MemoryArtifacts
@@ -40,6 +41,7 @@ RESTART_SECONDS = (0.5, 15.0)
 USER_SECONDS = (0.05, 2.0)
 CALM_USER_SECONDS = (1.0, 6.0)
 WORLD_SECONDS = (1.0, 8.0)
+ADMINISTRATOR_SECONDS = (2.0, 20.0)
 COMMITS_CHECKED_EVERY = 25
 """Events between two looks at the rows; the witness is looked at after every event."""
 SETTLED_EVERY = 50
@@ -109,6 +111,7 @@ class World:
         )
         self.lodgers = Lodgers(self.machines)
         self._owners = Owners(self.machines, self.lodgers, random.Random(f"owners/{seed}")) if guests else None
+        self._administrator = Administrator(sorted(self.machines.nodes), random.Random(f"administrator/{seed}"))
         self._artifacts = MemoryArtifacts()
         self._answers = Answers()
         self._users = [User(principal, self._dice, self._answers) for principal in USERS]
@@ -128,6 +131,7 @@ class World:
         for user in self._users:
             self._push(0.0, -1, 0, self._user_steps(user))
         self._push(0.0, -1, 0, self._world_steps())
+        self._push(0.0, -1, 0, self._administrator_steps())
         while self.outcome.events < events and not self._found():
             await self._event()
         self._calm()
@@ -182,8 +186,8 @@ class World:
         self.outcome.trace = self._trace.hexdigest()
 
     def _settled(self) -> bool:
-        """Every request is answered, every workload final and every allocation closed."""
-        if any(user.waits for user in self._users):
+        """Every request is answered, every workload final, every allocation closed, and every node let in."""
+        if any(user.waits for user in self._users) or any(node.marked for node in self.machines.nodes.values()):
             return False
         snapshot = self._observer.snapshot(now=0, seed=0)
         return not snapshot.workloads.key.size and not snapshot.allocations.key.size
@@ -220,6 +224,26 @@ class World:
                 self.outcome.faults["request_failed"] += 1
             calm = self._dice.profile is CALM
             yield self._dice.rng.uniform(*(CALM_USER_SECONDS if calm else USER_SECONDS))
+
+    async def _administrator_steps(self) -> Steps:
+        """One word after the other, each to some process."""
+        rng = random.Random(f"administrator-steps/{self.outcome.seed}")
+        while True:
+            yield rng.uniform(*(CALM_USER_SECONDS if self._dice.profile is CALM else ADMINISTRATOR_SECONDS))
+            number = rng.randrange(REPLICAS)
+            process = self._processes[number]
+            work = self._administrator.settle if self._dice.profile is CALM else self._administrator.act
+            request = in_steps(work(process.replica.services), wait=process.replica.step)
+            try:
+                async for seconds in request:
+                    yield seconds
+                    if self._processes[number] is not process:
+                        await request.aclose()
+                        break
+            except CrashError:
+                await self._crash(number)
+            except MainstayError:
+                self.outcome.faults["request_failed"] += 1
 
     async def _world_steps(self) -> Steps:
         down: list[str] = []
