@@ -47,6 +47,8 @@ log = structlog.get_logger()
 
 KNOWN_SECONDS = 30.0
 REASON_CHARACTERS = 500
+MARK_AGAIN_SECONDS = 5.0
+"""A mark that the watch does not show is set again after so long."""
 NO_ACCOUNT = "error looking up service account"
 """What the API server says of a pod in a namespace of which the making was cut short."""
 SKEW_SECONDS_MAX = 86_400
@@ -93,6 +95,8 @@ class KubernetesCluster:
         )
         self._witnessed = 0
         self._known_until = float("-inf")
+        self._marked: dict[str, tuple[bool, float]] = {}
+        """What nodes were marked as last, and when (monotonic seconds)."""
         self._under_way: dict[str, tuple[str, Resources]] = {}
         """Pods that the API server is just asked to make: on which node, and what they hold there."""
 
@@ -103,6 +107,7 @@ class KubernetesCluster:
         # Every look is a new one, also while nothing was heard that would move the moment that it witnesses.
         self._witnessed = max(self._picture.seen_until, self._witnessed + 1)
         self._picture.judge()
+        self._hosting.forget_seen()
         self._chores.round()
         return ClusterState(
             nodes=self._picture.nodes(),
@@ -330,10 +335,14 @@ class KubernetesCluster:
             annotations[names.LET_IN] = str(self._api.server_time() // 1_000_000)
         meta = {"resourceVersion": found.metadata.resource_version, "annotations": annotations}
         change = {"metadata": meta, "spec": {"unschedulable": True if action.closed else None}}
+        asked = self._marked.get(action.name)
+        if asked is not None and asked[0] is action.closed and self._clock.monotonic() - asked[1] < MARK_AGAIN_SECONDS:
+            return  # it was done a moment ago, and the watch has not told of it yet
         try:
-            self._picture.learn_node(await self._pace.write(lambda: self._api.patch(NODES, "", action.name, change)))
+            await self._pace.write(lambda: self._api.patch(NODES, "", action.name, change))
         except (NotFound, Conflict):
             return  # gone, or changed meanwhile: the next look shows it
+        self._marked[action.name] = action.closed, self._clock.monotonic()
 
     async def _where_it_runs(self, pod: str) -> str:
         """The namespace of a pod whose main container runs. Raises NotFound, NotYet, Gone."""

@@ -214,10 +214,6 @@ class Picture:
         """As its cluster shows it; None if it is not there."""
         return self._nodes.objects.get(("", name))
 
-    def learn_node(self, node: Node) -> None:
-        """Take in a node that a request has shown."""
-        self._nodes.learn(node)
-
     def guests(self) -> tuple[Guest, ...]:
         """Every pod of others that asks us for a place, by UID; placed ones as their kubelets say, unless those are silent."""
         silent = self._silent()

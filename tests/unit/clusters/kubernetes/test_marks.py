@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mainstay.clusters.kubernetes import names
+from mainstay.clusters.kubernetes.cluster import MARK_AGAIN_SECONDS
 from mainstay.clusters.kubernetes.errors import Forbidden
 from mainstay.clusters.kubernetes.trust import REFUSALS_MAX
 from mainstay.domain.allocation import MarkNode
@@ -89,6 +90,7 @@ async def test_a_mark_that_somebody_undid_is_set_again(bed):
     bed.server._change("nodes", "", changed)
     node = await seen(bed)
     assert (node.marked, node.mark_undone) == (True, True)
+    await bed.later(MARK_AGAIN_SECONDS)
     await bed.act(mark())
     assert shown(bed)[0]
 
