@@ -57,7 +57,8 @@ class _Peer:
         """Close the connection after what has been sent."""
         self.writer.close()
         with contextlib.suppress(OSError, TimeoutError):
-            await asyncio.wait_for(self.writer.wait_closed(), LEAVE_SECONDS_MAX)
+            async with asyncio.timeout(LEAVE_SECONDS_MAX):
+                await self.writer.wait_closed()
 
     def cut(self) -> None:
         """At once."""

@@ -127,6 +127,10 @@ class Puppets:
         """The object of a pod, as its kubelet knows it."""
         return self._pods[uid]
 
+    def pods(self) -> list[Document]:
+        """The objects of all pods, as the kubelets know them."""
+        return list(self._pods.values())
+
     def running(self) -> list[Process]:
         """All that runs now."""
         return [process for process in self.history if process.runs]

@@ -293,6 +293,16 @@ def violations(found: Arena, *, settled: bool) -> Iterator[str]:
     if not settled:
         unfinished = {name: one.phase.word for name, one in workloads.items() if not one.phase.final}
         yield f"not settled: {dict(list(unfinished.items())[:5]) or 'allocations stay open'}"
+        for row in found.replica.store.wanted(CLUSTER)[:5]:
+            one = row.allocation
+            there = [
+                {**pod["status"], "deleted": pod["metadata"].get("deletionTimestamp", "")}
+                for pod in found.puppets.pods()
+                if pod["metadata"]["name"] == one.pod
+            ]
+            ran = [(process.started, process.ended) for process in found.puppets.history if process.pod == one.pod]
+            known = found.replica.cluster._picture.ours.get(one.pod)
+            yield f"{one.pod} on {one.node}: {one.seen.name}, stop {one.stop}, end {one.end}; ran {ran}; {there=}; {known=}"
     lost = [name for name in found.submitted if name not in workloads]
     if lost:
         yield f"lost: {lost[:3]}"

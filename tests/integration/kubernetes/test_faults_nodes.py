@@ -25,12 +25,14 @@ pytestmark = pytest.mark.xdist_group("kubernetes")
 
 
 @pytest.fixture
-async def world(control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Arena]:
+async def world(
+    breakable_control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Arena]:
     # Played kubelets end what vanished within a second, and report at once.
     monkeypatch.setattr(picture, "ORPHAN_SECONDS", 4)
     monkeypatch.setattr(picture, "REPORT_SECONDS", 2)
     monkeypatch.setattr(chores, "BURIAL_SECONDS", 1.0)
-    async with arena(control_plane, tmp_path, seed=1) as made:
+    async with arena(breakable_control_plane, tmp_path, seed=1) as made:
         yield made
 
 
@@ -115,11 +117,11 @@ async def test_a_namespace_that_is_deleted_under_us_is_made_again(world):
 
 
 async def test_a_storm_of_refused_pods_is_over_after_what_was_under_way_and_other_nodes_take_the_jobs(
-    control_plane, tmp_path, monkeypatch
+    breakable_control_plane, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(effects, "ROOM_SECONDS_MAX", 3.0)
     small = Resources(cpu_milli=250, memory_bytes=BYTES_PER_GIB // 8)
-    async with arena(control_plane, tmp_path, seed=1, tombstone_seconds=600) as world:
+    async with arena(breakable_control_plane, tmp_path, seed=1, tombstone_seconds=600) as world:
         for machine in world.puppets.machines.values():
             machine.refuses = "UnexpectedAdmissionError"
         world.submit(Life(seconds=0.5), resources=small)

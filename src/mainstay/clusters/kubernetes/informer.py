@@ -105,10 +105,16 @@ class Informer(Generic[T, U]):
         """Monotonic seconds since when there has been contact without a failure."""
         self.counters = Counters()
 
-    def learn(self, item: T) -> None:
-        """Take in what a request has shown, without waiting for the watch to tell of it."""
-        self._put(item)
-        self._learnt.add(item.metadata.key)
+    def learn(self, item: T) -> U | None:
+        """Take in what a request has shown, without waiting for the watch to tell of it; what is kept of it.
+
+        An answer may come after the watch has told of later changes: what is known by then is not set back.
+        """
+        key = item.metadata.key
+        if key not in self._objects or looks_newer(item.metadata.resource_version, self._version):
+            self._put(item)
+            self._learnt.add(key)
+        return self._objects.get(key)
 
     async def run(self) -> Never:
         """Until it is cancelled. No fault of the cluster ends it: `last_error` says what is wrong, `last_contact` since when."""
@@ -273,6 +279,11 @@ class Informer(Generic[T, U]):
 def looks_older(version: str, other: str) -> bool:
     """Whether a version seems to come before another. A hint: versions are opaque, and so far numbers of 64 bits."""
     return _is_number(version) and _is_number(other) and int(version) < int(other)
+
+
+def looks_newer(version: str, other: str) -> bool:
+    """Whether a version seems to come after another, or nobody can say. A hint, as above."""
+    return not (_is_number(version) and _is_number(other)) or int(version) > int(other)
 
 
 def _is_number(version: str) -> bool:

@@ -114,7 +114,8 @@ class Picture:
             self._tasks = [asyncio.create_task(informer.run()) for informer in self._informers]
         for informer in self._informers:
             try:
-                await asyncio.wait_for(informer.synced.wait(), SYNC_SECONDS_MAX)
+                async with asyncio.timeout(SYNC_SECONDS_MAX):
+                    await informer.synced.wait()
             except TimeoutError:
                 raise self._unheard(informer) from None
             if self._clock.monotonic() - informer.last_contact > SILENT_SECONDS_MAX:
@@ -148,8 +149,9 @@ class Picture:
 
     def learn(self, pod: Pod) -> View:
         """Take in a pod that a request has shown; what is kept of it."""
-        self._pods.learn(pod)
-        return self._pods.objects[pod.metadata.key]
+        known = self._pods.learn(pod)
+        assert known is not None, "of every pod something is kept"
+        return known
 
     def judge(self) -> None:
         """Find out which nodes refuse what they are given."""

@@ -53,6 +53,8 @@ class Bed:
         return made
 
     async def act(self, action: Any, *, epoch: int = 1) -> None:
+        """Once the news of what has happened have come."""
+        await self.settle()
         await self.cluster.act(action, epoch=epoch)
 
     async def settle(self) -> None:
@@ -321,6 +323,7 @@ async def test_ranks_find_each_other_also_if_nobody_heard_that_the_first_was_mad
     bed.server.deaf["create", "pods"] = 1
     with pytest.raises(Unavailable):
         await bed.act(creation(size=2))
+    await bed.settle()
     await bed.cluster.observe()
     await bed.until(lambda: [key for key in bed.server.objects if key[0] == "services"])
     ((_, namespace, name),) = [key for key in bed.server.objects if key[0] == "services"]

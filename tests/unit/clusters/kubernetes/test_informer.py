@@ -92,6 +92,26 @@ async def test_it_lists_then_follows() -> None:
         assert (informer.counters.lists, informer.counters.events) == (1, 4)
 
 
+async def test_an_answer_that_comes_after_what_the_watch_has_told_changes_nothing() -> None:
+    world = World()
+    async with informed(world) as (informer, _):
+        await informer.synced.wait()
+        made = world.put("x", "Pending")
+        world.put("x", "Failed")
+        await settle()
+        assert informer.learn(made) == seen(world.objects["x"])
+        assert informer.objects == truth(world)
+
+
+async def test_an_answer_that_comes_before_the_watch_is_taken_in_at_once() -> None:
+    world = World()
+    async with informed(world) as (informer, _):
+        await informer.synced.wait()
+        made = world.put("x", "Pending")
+        assert informer.learn(made) == seen(made)
+        assert informer.objects == truth(world)
+
+
 async def test_what_does_not_change_in_the_projection_is_not_told() -> None:
     world = World()
     world.put("x", "Pending")

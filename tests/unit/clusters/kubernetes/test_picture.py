@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
@@ -197,3 +198,23 @@ async def test_a_view_that_heard_nothing_for_too_long_is_none():
     watched.clock.advance(SILENT_SECONDS_MAX + 1)
     with pytest.raises(Unavailable, match="cannot be seen"):
         await watched.picture.ready()
+
+
+async def test_who_is_told_to_stop_while_it_looks_stops():
+    watched = Watched()
+    for informer in watched.picture._informers:
+        informer.synced.set()
+        informer._heard(T0)
+    watched.picture._tasks = [None]  # type: ignore[list-item]  # they run already
+
+    async def looks_and_works_on() -> None:
+        await watched.picture.ready()
+        await asyncio.sleep(0)
+
+    for turns in range(6):
+        task = asyncio.create_task(looks_and_works_on())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        told = task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled() == told

@@ -41,8 +41,8 @@ class World:
 
     # What happens
 
-    def put(self, name: str, phase: str, *, anew: bool = False) -> None:
-        """Create or change; `anew`: deleted and created again between two looks."""
+    def put(self, name: str, phase: str, *, anew: bool = False) -> Pod:
+        """Create or change, and what the answer shows; `anew`: deleted and created again between two looks."""
         if anew:
             self.delete(name)
         before = self.objects.get(name)
@@ -52,6 +52,7 @@ class World:
         meta = Meta(namespace="a", name=name, uid=uid, resource_version=str(self.version))
         self.objects[name] = Pod(metadata=meta, status=PodStatus(phase=phase))
         self._tell(Change.MODIFIED if before else Change.ADDED, self.objects[name])
+        return self.objects[name]
 
     def delete(self, name: str) -> None:
         if (gone := self.objects.pop(name, None)) is not None:
