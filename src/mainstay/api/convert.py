@@ -16,7 +16,7 @@ from mainstay.domain.plan import Event
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROS_PER_UNIT, MICROSECONDS_PER_HOUR, Resources
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
-from mainstay.domain.workload import Kind, Mount, RetryPolicy, Workload, WorkloadSpec
+from mainstay.domain.workload import Kind, Mount, OnPartition, RetryPolicy, Workload, WorkloadSpec
 from mainstay.operations.clusters import ClusterWish
 from mainstay.operations.costs import Bill, BillLine
 from mainstay.operations.nodes import Resident
@@ -35,6 +35,7 @@ def job_request(job: wire.Job, *, code: str = "") -> JobRequest:
     """What to submit. Raises Invalid, naming the field, for a quantity that cannot be read."""
     cpu = _parse("resources.cpu", quantities.cpu, job.resources.cpu)
     memory = _parse("resources.memory", quantities.memory, job.resources.memory)
+    policy, after = _on_partition(job.on_partition)
     spec = WorkloadSpec(
         kind=Kind(job.type),
         name=job.name or job.type,
@@ -51,6 +52,8 @@ def job_request(job: wire.Job, *, code: str = "") -> JobRequest:
         max_duration_seconds=_parse("max_duration", quantities.duration, job.max_duration) if job.max_duration else 0,
         stop_grace_seconds=_parse("stop_grace", quantities.duration, job.stop_grace),
         port=Kind(job.type) is Kind.SERVICE,
+        on_partition=policy,
+        partition_seconds=after,
         cluster=job.infra,
     )
     return JobRequest(spec=spec, project=job.project, queue=job.queue, priority=job.priority)
@@ -78,6 +81,16 @@ def _choices(wanted: wire.Resources) -> Iterable[Resources]:
                 gpu=choice.gpu or wanted.gpu,
                 where=f"resources.{field}.{number}",
             )
+
+
+def _on_partition(given: wire.Partition) -> tuple[OnPartition, int]:
+    if given.requeue_after:
+        after = _parse("on_partition.requeue_after", quantities.duration, given.requeue_after)
+        return OnPartition.REQUEUE_AFTER, after
+    if given.allow_duplicates:
+        after = _parse("on_partition.allow_duplicates", quantities.duration, given.allow_duplicates)
+        return OnPartition.ALLOW_DUPLICATES, after
+    return OnPartition.WAIT, 0
 
 
 def _retry(job: wire.Job) -> RetryPolicy:

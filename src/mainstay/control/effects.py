@@ -104,6 +104,7 @@ class EffectLoop:
         self._outputs = Outputs(cluster, artifacts, clock)
         self._unmatched: Mapping[str, int] = {}
         self._told: Mapping[str, int] = {}
+        self._unheard: Mapping[tuple[str, bool], int] = {}
         self._memory = Memory()
         self._suspected: dict[str, int] = {}
         """Node -> up to which refusal (its cluster's time) it was suspected by us."""
@@ -133,12 +134,23 @@ class EffectLoop:
         wanted, adopted, closed = await self._offload(self._on_record)
         before, self._looked_at = self._looked_at, seen.at
         if 0 < seen.at <= before:
-            nothing = Reconciliation(observations=(), effects=(), unmatched=self._unmatched, told=self._told)
+            nothing = Reconciliation(
+                observations=(), effects=(), unmatched=self._unmatched, told=self._told, unheard=self._unheard
+            )
             return View(wanted=wanted, reconciliation=nothing)
         now, tick = self._clock.now(), round(self._clock.monotonic() * MICROSECONDS_PER_SECOND)
         name = self._cluster.name
-        found = reconcile(name, wanted, seen, now=now, tick=tick, unmatched_since=self._unmatched, told_at=self._told)
-        self._unmatched, self._told = found.unmatched, found.told
+        found = reconcile(
+            name,
+            wanted,
+            seen,
+            now=now,
+            tick=tick,
+            unmatched_since=self._unmatched,
+            told_at=self._told,
+            unheard_since=self._unheard,
+        )
+        self._unmatched, self._told, self._unheard = found.unmatched, found.told, found.unheard
         hosted = host(name, seen.guests, wanted, adopted, now=now, tick=tick, memory=self._memory)
         self._memory = hosted.memory
         suspected = tuple(suspicions(name, seen.nodes, closed, self._suspected, now=now))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from mainstay.decide.kinds import pod_spec
+from mainstay.decide.kinds.environment import dead_man_seconds
 from mainstay.domain.allocation import (
     Allocation,
     ClusterAction,
@@ -22,6 +23,7 @@ from mainstay.domain.allocation import (
     Owner,
     PodAction,
     PodState,
+    RevokePod,
     Seen,
     Wanted,
 )
@@ -29,6 +31,7 @@ from mainstay.domain.capacity import ClusterState
 from mainstay.domain.plan import Action, ClosePod, ObserveNodes, ObservePod, RowVersion
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
+from mainstay.domain.workload import OnPartition
 
 ORPHAN_GRACE_SECONDS = 60
 """A pod that no row names is left alone for so long: its row may only be late."""
@@ -43,8 +46,16 @@ A database restored from an old backup must not kill the fleet: at this rate it 
 """
 
 
+CLOCK_RATE_ERROR_PERCENT = 5
+"""The clock of a pod may run slower than ours by so much: far more than any clock that is set by NTP."""
+DEAD_MAN_SLACK_SECONDS = 60
+"""So long after its time is over, and beside its grace, may a pod need to notice that: three looks of its kubelet, each of which
+may take as long as the pause between two.
+"""
+
 _WAITING = frozenset({Seen.PULLING, Seen.STARTING})
 _NOBODY: Mapping[str, int] = MappingProxyType({})
+_UNHEARD: Mapping[tuple[str, bool], int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +68,8 @@ class Reconciliation:
     effects: tuple[ClusterAction, ...]
     unmatched: Mapping[str, int]
     told: Mapping[str, int]
+    unheard: Mapping[tuple[str, bool], int]
+    """Since when each pod is UNKNOWN in the words of its cluster, and (True) since when it is so and revoked."""
 
 
 def reconcile(
@@ -68,13 +81,14 @@ def reconcile(
     tick: int,
     unmatched_since: Mapping[str, int],
     told_at: Mapping[str, int] = _NOBODY,
+    unheard_since: Mapping[tuple[str, bool], int] = _UNHEARD,
 ) -> Reconciliation:
     """Compare once. `wanted` must have been read after `seen` was observed, so that a new pod is never an orphan.
 
     `unmatched_since` is the `unmatched` of the last round, or empty at the start: it holds pods that no row names and
     pods on record that are not reported, each with the tick when that was first noticed. A tick counts monotonic
     microseconds: no jump of a wall clock may shorten the wait before something is destroyed. `told_at` is likewise the
-    `told` of the last round.
+    `told` of the last round, and `unheard_since` its `unheard`.
     Repeating a round is harmless: effects are idempotent by name, and observations repeat only what is not on record.
     Guests are looked after by `decide.guests`.
     """
@@ -84,19 +98,75 @@ def reconcile(
     actions: list[Action] = [_nodes(cluster, seen)]
     effects: list[PodAction] = []
     told = {name: at for name, at in told_at.items() if name in rows}
+    unheard = {
+        key: unheard_since.get(key, tick)
+        for name, pod in pods.items()
+        if pod.seen is Seen.UNKNOWN and name in rows
+        for key in ((name, False), *(((name, True),) if pod.revoked else ()))
+    }
     for name, row in rows.items():
         missing_us = tick - unmatched.get(name, tick)
         quiet = name in told and tick - told[name] < WORDS_SECONDS * MICROSECONDS_PER_SECOND
-        found = tuple(observations(row, pods.get(name), now=now, quiet=quiet))
+        given_up = _given_up(row, pods.get(name), unheard, tick=tick, now=now)
+        found = (given_up,) if given_up else tuple(observations(row, pods.get(name), now=now, quiet=quiet))
         if any(isinstance(action, ObservePod) and _tells_why_it_waits(action.state) for action in found):
             told[name] = tick
         actions.extend(found)
         effects.extend(_effects(row, pods.get(name), missing_us=missing_us))
+        if _is_to_be_revoked(row, pods.get(name), unheard, tick=tick):
+            effects.append(RevokePod(name=name))
     orphans = _overdue_orphans(pods, unmatched, tick=tick)
     effects.extend(orphans)
     if orphans:
         unmatched = {name: tick if name in pods else since for name, since in unmatched.items()}
-    return Reconciliation(observations=tuple(actions), effects=tuple(effects), unmatched=unmatched, told=told)
+    return Reconciliation(
+        observations=tuple(actions), effects=tuple(effects), unmatched=unmatched, told=told, unheard=unheard
+    )
+
+
+def _is_to_be_revoked(row: Wanted, pod: PodState | None, unheard: Mapping[tuple[str, bool], int], *, tick: int) -> bool:
+    """It has been unheard of for so long that its timer has run out, if it was not renewed: from now on it never is.
+
+    Whatever its node is told late is then that its time is over, and not a renewal that was on its way.
+    """
+    name, after = row.allocation.pod, dead_man_seconds(row.spec)
+    if not after or pod is None or pod.revoked or (name, False) not in unheard or row.allocation.seen is Seen.ENDED:
+        return False
+    return tick - unheard[name, False] >= after * (100 + CLOCK_RATE_ERROR_PERCENT) * MICROSECONDS_PER_SECOND // 100
+
+
+def _given_up(
+    row: Wanted, pod: PodState | None, unheard: Mapping[tuple[str, bool], int], *, tick: int, now: int
+) -> ObservePod | None:
+    """The end of a pod that nobody has reported, by the policy of its workload (reliability.md R5, R6); by monotonic time alone.
+
+    Nobody has witnessed for how long it ran, so it is charged for no more than is on record.
+    """
+    allocation, spec = row.allocation, row.spec
+    if pod is None or allocation.seen is Seen.ENDED or (allocation.pod, False) not in unheard:
+        return None
+    if spec.on_partition is OnPartition.ALLOW_DUPLICATES:
+        since, wait = unheard[allocation.pod, False], spec.partition_seconds
+        words = f"it was not heard of for {wait} s and may run on: its job allows that"
+    elif spec.on_partition is OnPartition.REQUEUE_AFTER and (allocation.pod, True) in unheard:
+        since, wait = unheard[allocation.pod, True], spec.stop_grace_seconds + DEAD_MAN_SLACK_SECONDS
+        words = f"it was not heard of and has ended itself, as it does after {spec.partition_seconds} s without being renewed"
+    else:
+        return None
+    if tick - since < wait * MICROSECONDS_PER_SECOND:
+        return None
+    started = allocation.started_at or pod.started_at
+    ended_at = max(started, allocation.metered_until) or now
+    state = PodState(
+        name=pod.name,
+        node=allocation.node,
+        seen=Seen.ENDED,
+        started_at=started,
+        ended_at=ended_at,
+        end=End.LOST,
+        detail=words,
+    )
+    return _observation(allocation, state)
 
 
 def without_output(action: ObservePod, why: str) -> ObservePod:

@@ -131,6 +131,8 @@ class PodSpec:
     size: int
     port: bool
     ready_path: str
+    dead_man_seconds: int = 0
+    """It ends itself once nobody has renewed it for so long; 0: never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +151,8 @@ class PodState:
     ready: bool = False
     forgotten: bool = False
     """Only its tombstone is left."""
+    revoked: bool = False
+    """Nobody renews it any more: when it is told, it ends at once; and it has not been told of a renewal since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +179,13 @@ class DeletePod:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetPod:
     """The end of this pod is on record: drop all but its log and its tombstone."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokePod:
+    """Never renew this pod again: wherever it runs, it ends by itself before long."""
 
     name: str
 
@@ -244,5 +255,5 @@ class MarkNode:
     """UTC microseconds."""
 
 
-PodAction = CreatePod | DeletePod | ForgetPod | BindPod | ReleasePod | EvictPod | SeekPod | TellPod
+PodAction = CreatePod | DeletePod | ForgetPod | RevokePod | BindPod | ReleasePod | EvictPod | SeekPod | TellPod
 ClusterAction = PodAction | MarkNode

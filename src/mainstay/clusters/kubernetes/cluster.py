@@ -21,6 +21,7 @@ from mainstay.clusters.kubernetes.nodes import cordon_of
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.pace import IN_FLIGHT_MAX, Pace
 from mainstay.clusters.kubernetes.picture import Picture
+from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.states import View
 from mainstay.domain.allocation import (
@@ -33,6 +34,7 @@ from mainstay.domain.allocation import (
     MarkNode,
     Owner,
     ReleasePod,
+    RevokePod,
     SeekPod,
     Seen,
     TellPod,
@@ -117,7 +119,7 @@ class KubernetesCluster:
             guests=self._picture.guests(),
         )
 
-    async def act(self, action: ClusterAction, *, epoch: int) -> None:
+    async def act(self, action: ClusterAction, *, epoch: int) -> None:  # noqa: C901 - one line per action
         """As every cluster: fenced by epoch, idempotent by name."""
         await self._picture.ready()
         await self._fence.admit(epoch)
@@ -128,6 +130,8 @@ class KubernetesCluster:
                 await self._delete(action, epoch)
             case ForgetPod():
                 await self._forget(action)
+            case RevokePod():
+                await self._revoke(action)
             case BindPod():
                 await self._hosting.bind(action)
             case ReleasePod():
@@ -318,6 +322,18 @@ class KubernetesCluster:
             )
         except (NotFound, Conflict):
             return
+
+    async def _revoke(self, action: RevokePod) -> None:
+        """From now on nothing that its node is told, however late, makes it go on."""
+        known = self._picture.ours.get(action.name)
+        if known is None or known.tombstone or known.forgotten_at or not known.renewed or known.renewed == REVOKED:
+            return
+        change = {"metadata": {"uid": known.uid, "annotations": {names.RENEWED: REVOKED}}}
+        try:
+            found = await self._pace.write(lambda: self._api.patch(PODS, known.namespace, action.name, change))
+        except (NotFound, Conflict):
+            return  # gone, or another one by now: the next look shows it
+        self._picture.learn(found)
 
     async def _mark_node(self, action: MarkNode) -> None:
         """Cordon or uncordon it for the other schedulers of the cluster. Whoever changes it meanwhile is heard first."""

@@ -38,6 +38,8 @@ VERDICT = f"{PREFIX}/verdict"
 LAST_NODE = f"{PREFIX}/last-node"
 """On a tombstone: the node that must confirm that nothing of the pod runs any more."""
 
+RENEWED = f"{PREFIX}/renewed"
+"""On a pod that ends itself where it is cut off: when it was renewed last (Unix seconds), or that it never is again."""
 CORDONED = f"{PREFIX}/cordoned"
 """On a node: which platform has cordoned it. Only that one takes it back."""
 CORDON_REASON = f"{PREFIX}/cordon-reason"

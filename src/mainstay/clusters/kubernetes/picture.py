@@ -30,6 +30,7 @@ from mainstay.clusters.kubernetes.nodes import (
     why_not_any,
 )
 from mainstay.clusters.kubernetes.objects import Namespace, Node, Pod
+from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.states import NOTHING, View, view_of
 from mainstay.clusters.kubernetes.trust import Trust
 from mainstay.clusters.kubernetes.waiting import Waiting
@@ -218,7 +219,7 @@ class Picture:
 
     def guests(self) -> tuple[Guest, ...]:
         """Every pod of others that asks us for a place, by UID; placed ones as their kubelets say, unless those are silent."""
-        silent = self._silent()
+        silent = self.silent()
         return tuple(
             replace(guest, state=_unknown(guest.state, f"node {guest.state.node} does not report any more"))
             if guest.state is not None and not guest.over and guest.state.node in silent
@@ -228,7 +229,7 @@ class Picture:
 
     def pods(self) -> tuple[PodState, ...]:
         """What we report of our pods: as their kubelets say, unless those are silent."""
-        silent = self._silent()
+        silent = self.silent()
         return tuple(self._reported(known, silent) for known in self._ours.values() if known.state is not None)
 
     def _reported(self, known: View, silent: set[str]) -> PodState:
@@ -237,7 +238,8 @@ class Picture:
         if known.tombstone and known.last_node:
             return self._of_tombstone(known, state)
         if known.node in silent and state.seen is not Seen.ENDED:
-            return _unknown(state, f"node {known.node} does not report any more")
+            unheard = _unknown(state, f"node {known.node} does not report any more")
+            return replace(unheard, revoked=known.renewed == REVOKED)
         return self.waiting.explained(known, state)
 
     def _of_tombstone(self, known: View, state: PodState) -> PodState:
@@ -250,7 +252,8 @@ class Picture:
             return state
         return _unknown(replace(state, node=node), f"it vanished from the cluster; node {node} is given time to end it")
 
-    def _silent(self) -> set[str]:
+    def silent(self) -> set[str]:
+        """Nodes whose kubelets have stopped reporting."""
         return {name for _, name in self._nodes.objects if is_silent(self._node(name))}
 
     def _state_of(self, node: str) -> NodeState:

@@ -39,6 +39,12 @@ GANG_PORT = 29_500
 POD_SECURITY_VERSION = "v1.34"
 """Of the restricted profile; an older API server takes its own newest."""
 
+ALIVE, PULSE = "/mainstay/alive", "/mainstay/pulse"
+"""Where a pod hears that it was renewed, and remembers when it did."""
+REVOKED = "revoked"
+DEAD_MAN_WORDS = "mainstay: cut off, and not renewed for too long"
+DEAD_MAN_PERIOD_SECONDS = 10
+
 WAIT_FOR_FILES = f"trap 'exit 1' TERM; until [ -e {SIGN}/complete ]; do sleep 0.1; done"
 KEEP_OUTPUTS = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"
 
@@ -51,7 +57,10 @@ _NO_PRIVILEGES: Mapping[str, Any] = {
 
 def identity(action: CreatePod) -> str:
     """The same for the same request."""
-    document = [action.node, dataclasses.asdict(action.spec)]
+    spec = dataclasses.asdict(action.spec)
+    if not action.spec.dead_man_seconds:
+        del spec["dead_man_seconds"]  # pods that were made before there was one are still the same
+    document = [action.node, spec]
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
@@ -227,6 +236,8 @@ def _annotations(action: CreatePod) -> Iterator[tuple[str, str]]:
         yield names.PORT, str(PORT)
     if spec.ready_path:
         yield names.READY_PATH, spec.ready_path
+    if spec.dead_man_seconds:
+        yield names.RENEWED, "0"
 
 
 def _main(action: CreatePod, settings: Settings, device: str) -> Document:
@@ -249,7 +260,32 @@ def _main(action: CreatePod, settings: Settings, device: str) -> Document:
     if spec.ready_path:
         check = {"httpGet": {"path": spec.ready_path, "port": PORT}, "periodSeconds": 1, "timeoutSeconds": 5}
         container["readinessProbe"] = check
+    if spec.dead_man_seconds:
+        mounts = ({"name": name, "mountPath": path} for name, path in (("alive", ALIVE), ("pulse", PULSE)))
+        container["volumeMounts"] = [*container["volumeMounts"], *mounts]
+        container["livenessProbe"] = {
+            "exec": {"command": ["/bin/sh", "-c", _literal(dead_man(spec.dead_man_seconds))]},
+            "periodSeconds": DEAD_MAN_PERIOD_SECONDS,
+            "timeoutSeconds": DEAD_MAN_PERIOD_SECONDS,
+            "failureThreshold": 3,
+        }
     return container
+
+
+def dead_man(seconds: int) -> str:
+    """What a kubelet asks of a pod, also while it is cut off itself: has it been renewed within so long?
+
+    The kubelet writes what it has heard last of the pod's own annotations into a file. How long ago that was is told by a
+    clock that no jump of the wall clock moves (CLOCK_BOOTTIME). It needs a shell in the image, and nothing else.
+    """
+    return (
+        f"read up rest < /proc/uptime; up=${{up%%.*}}; read now < {ALIVE}/renewed; "
+        f"read last at < {PULSE}/last 2>/dev/null; "
+        f'if [ "$now" != {REVOKED} ]; then '
+        f'if [ "$now" != "$last" ]; then echo "$now $up" > {PULSE}/last; exit 0; fi; '
+        f"if [ $((up - at)) -lt {seconds} ]; then exit 0; fi; fi; "
+        f"echo '{DEAD_MAN_WORDS}' > /dev/termination-log; exit 1"
+    )
 
 
 def _literal(text: str) -> str:
@@ -338,6 +374,10 @@ def _volumes(action: CreatePod) -> Iterator[Document]:
         yield {"name": name, "emptyDir": {}}
     if action.spec.mounts:
         yield {"name": "sign", "emptyDir": {}}
+    if action.spec.dead_man_seconds:
+        heard = {"path": "renewed", "fieldRef": {"fieldPath": f"metadata.annotations['{names.RENEWED}']"}}
+        yield {"name": "alive", "downwardAPI": {"items": [heard]}}
+        yield {"name": "pulse", "emptyDir": {}}
     # Data loaders share memory; the default of 64 MiB kills them. It counts as memory of the pod.
     size = str(action.spec.resources.memory_bytes)
     yield {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": size}}

@@ -13,6 +13,7 @@ from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.guests import Wish, wish
 from mainstay.clusters.kubernetes.nodes import requests, slices
 from mainstay.clusters.kubernetes.objects import Condition, ContainerStatus, Pod, Running, Terminated
+from mainstay.clusters.kubernetes.pods import DEAD_MAN_WORDS
 from mainstay.clusters.kubernetes.quantities import instant
 from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import End, PodState, Seen
@@ -75,6 +76,8 @@ class View:
     last_node: str = ""
     grace: int = 0
     """Seconds that it is given to end; on a tombstone, that the pod was given."""
+    renewed: str = ""
+    """When it was renewed last (Unix seconds as text), or that it never is again; empty if it does not end itself."""
     forgotten_at: int = 0
     """Unix seconds; 0 while its end is not on record."""
     wish: Wish | None = None
@@ -148,6 +151,7 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
         refusal=refusal(pod),
         refused_at=instant(pod.status.start_time) or instant(meta.creation_timestamp),
         created_at=instant(meta.creation_timestamp),
+        renewed=meta.annotations.get(names.RENEWED, ""),
         tombstone=names.TOMBSTONE in meta.labels,
         last_node=meta.annotations.get(names.LAST_NODE, ""),
         grace=pod.spec.termination_grace_period_seconds or 0,
@@ -302,7 +306,7 @@ def _ended(pod: Pod, end: Terminated, *, forgotten: bool) -> PodState:
 
 def _end(pod: Pod, end: Terminated) -> tuple[End, str]:
     """The order matters: an exit with 0 is one, whoever asked for the end; the rest is told by who ended it."""
-    if end.reason in LOST_REASONS:
+    if end.reason in LOST_REASONS or end.message.startswith(DEAD_MAN_WORDS):
         return End.LOST, _shown(end.message)
     if end.reason in START_FAILURES:
         return End.START_FAILED, _shown(end.message)

@@ -32,6 +32,7 @@ from mainstay.domain.allocation import (
     ForgetPod,
     MarkNode,
     ReleasePod,
+    RevokePod,
     SeekPod,
     TellPod,
 )
@@ -103,6 +104,8 @@ class LocalCluster:
                 await asyncio.to_thread(self._delete, action, epoch)
             case ForgetPod():
                 await asyncio.to_thread(self._forget, action, epoch)
+            case RevokePod():
+                return  # nothing here is ever cut off from us
             case BindPod() | ReleasePod() | EvictPod() | SeekPod() | TellPod() | MarkNode():
                 msg = f"nobody else makes pods on this machine: {action.name}"
                 raise Invalid(msg, object_=action.name)

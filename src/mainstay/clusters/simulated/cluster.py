@@ -17,6 +17,7 @@ from mainstay.domain.allocation import (
     ForgetPod,
     MarkNode,
     ReleasePod,
+    RevokePod,
     SeekPod,
     Seen,
     TellPod,
@@ -46,7 +47,7 @@ class SimulatedCluster:
             guests=self._lodgers.guests(),
         )
 
-    async def act(self, action: ClusterAction, *, epoch: int) -> None:
+    async def act(self, action: ClusterAction, *, epoch: int) -> None:  # noqa: C901 - one line per action
         """As every cluster: fenced by epoch, idempotent by name."""
         self._machines.settle()
         self._machines.fence(epoch)
@@ -57,6 +58,8 @@ class SimulatedCluster:
                 self._machines.delete(action.name, grace_seconds=action.grace_seconds)
             case ForgetPod():
                 self._machines.forget(action.name)
+            case RevokePod():
+                self._machines.revoke(action.name)
             case BindPod():
                 self._lodgers.bind(action)
             case ReleasePod():

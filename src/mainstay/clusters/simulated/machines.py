@@ -67,6 +67,8 @@ class Process:
     """Why it was told to end, if it was."""
     port: int = 0
     forgotten: bool = False
+    revoked: bool = False
+    """Nobody renews it any more."""
     guest: bool = False
     """Others made it: it is reported as a guest."""
 
@@ -172,6 +174,12 @@ class Machines:
     def return_node(self, node: str) -> None:
         """It comes back empty."""
         self.nodes[node] = replace(self.nodes[node], ready=True, problem="")
+
+    def revoke(self, name: str) -> None:
+        """It is not renewed any more."""
+        process = self.processes.get(name)
+        if process is not None:
+            process.revoked = True
 
     def mark(self, node: str, *, closed: bool) -> None:
         """Its other schedulers keep new pods off it, or do so no longer. Nothing happens to a node that is not there."""

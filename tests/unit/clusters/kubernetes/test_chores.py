@@ -46,6 +46,9 @@ class Seen:
     def views(self) -> list[tuple[str, View]]:
         return list(self.ours.items())
 
+    def silent(self) -> set[str]:
+        return set()
+
 
 class Rig:
     def __init__(self) -> None:
