@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from mainstay.clusters.simulated import Lodgers, lodgers
+from mainstay.clusters.simulated import Lodgers, lodgers, machines
 from mainstay.clusters.simulated.machines import Machines
 from mainstay.control import effects
 from mainstay.decide import delivery, guests, metering, reconcile, schedule
@@ -20,6 +20,7 @@ from mainstay.domain.plan import Deploy, Epoch, RecordUsage, RemoveEndpoint, Swi
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
 from mainstay.simulation.faults import FaultyStore
+from mainstay.simulation.users import REQUEUED_GRACE_SECONDS
 from mainstay.store import commit, guards, store, tables, write
 from mainstay.store.apply import endpoints, ledger, pods, workloads
 from mainstay.store.world import World
@@ -284,6 +285,12 @@ def a_node_that_is_kept_out_takes_pods(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(guards, "_open", lambda world, node, _: world.takes_work(node["cluster"]))
 
 
+def a_pod_is_given_up_before_it_can_have_ended(patch: pytest.MonkeyPatch) -> None:
+    """As soon as it is revoked, while its node takes its time."""
+    patch.setattr(reconcile, "DEAD_MAN_SLACK_SECONDS", -REQUEUED_GRACE_SECONDS)
+    patch.setattr(machines, "PROBE_SECONDS", 60.0)
+
+
 def a_mark_is_not_taken_back(patch: pytest.MonkeyPatch) -> None:
     known = effects.marks
     patch.setattr(effects, "marks", lambda *given, **named: (one for one in known(*given, **named) if one.closed))
@@ -314,6 +321,9 @@ BUGS: tuple[tuple[Plant, int, int], ...] = (
     (a_mark_is_not_taken_back, 1, 800),
 )
 """Each with a seed that finds it, and the events that this takes."""
+
+PARTITION_BUGS: tuple[tuple[Plant, int, int], ...] = ((a_pod_is_given_up_before_it_can_have_ended, 4, 3_000),)
+"""Likewise, in worlds where nodes are cut off."""
 
 GUEST_BUGS: tuple[tuple[Plant, int, int], ...] = (
     (a_guest_that_was_let_go_of_may_still_be_bound, 131, 800),

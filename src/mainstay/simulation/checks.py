@@ -12,7 +12,7 @@ import numpy as np
 
 from mainstay.clusters.simulated import Lodgers, Machines, Witnessed
 from mainstay.decide.billing import charges
-from mainstay.domain.allocation import Seen
+from mainstay.domain.allocation import End, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.billing import GroupBy, Price, UsageRecord
 from mainstay.domain.snapshot import Snapshot
@@ -157,7 +157,8 @@ class Checks:
             ranks: dict[int, list[int]] = defaultdict(list)
             for pod in store.allocations(workload.key):
                 ranks[pod.attempt].append(pod.rank)
-                self._recorded(pod.pod, ledger.pop(pod.key, []), prices)
+                given_up = pod.end is End.LOST and "without being renewed" in pod.detail
+                self._recorded(pod.pod, ledger.pop(pod.key, []), prices, given_up=given_up)
             for attempt, given in ranks.items():
                 if sorted(given) != list(range(workload.spec.nodes)):
                     self.violations.append(f"I7: attempt {attempt} of {name} has the ranks {sorted(given)}")
@@ -186,13 +187,20 @@ class Checks:
             if node is not None and lodger.guest.restriction == GPU_NODE and not node.capacity.gpus:
                 self.violations.append(f"I14: {uid} was placed on {node.name}, which does not admit it")
 
-    def _recorded(self, pod: str, records: list[tuple[UsageRecord, int]], prices: tuple[Price, ...]) -> None:
-        """I4 of one pod: what is on record is what it ran, without a gap, and costs what the whole of it costs."""
+    def _recorded(
+        self, pod: str, records: list[tuple[UsageRecord, int]], prices: tuple[Price, ...], *, given_up: bool
+    ) -> None:
+        """I4 of one pod: what is on record is what it ran, without a gap, and costs what the whole of it costs.
+
+        Of one that was given up, nobody has witnessed all of that: no more is on record than it ran.
+        """
         witnessed = self._intervals.get(pod, [])
         records = sorted(records, key=lambda record: record[0].start)
         spans = [(usage.start, usage.end) for usage, _ in records]
         joined = [spans[0][0], spans[-1][1]] if spans else []
         gaps = any(one[1] != other[0] for one, other in pairwise(spans))
+        if given_up and len(witnessed) == 2 and (not joined or witnessed[0] == joined[0] < joined[1] <= witnessed[1]):
+            witnessed = joined
         if (joined != witnessed and witnessed[0:1] != witnessed[1:2]) or gaps:
             self.violations.append(f"I4: {pod} was recorded {spans}, witnessed {witnessed}")
         elif records:

@@ -56,6 +56,16 @@ class Profile:
         return Profile(**{name: value * rng.choice(SCALES) for name, value in asdict(self).items()})
 
 
+STEADY = Profile(
+    crash_before_commit=0.0005,
+    crash_after_commit=0.0005,
+    crash_before_act=0.001,
+    crash_after_act=0.001,
+    long_pause=0.005,
+    node_lost=0.002,
+    pod_lost=0.005,
+)
+"""Processes live long enough to wait for something."""
 SCALES = (0, 1, 1, 4)
 LATE, COMES = 0.2, 0.05
 """How often a binding is slow, and how likely one that is on its way comes with the next act."""

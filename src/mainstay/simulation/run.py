@@ -25,7 +25,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.ports import Cluster, Store
 from mainstay.simulation.administrators import Administrator
 from mainstay.simulation.checks import Checks
-from mainstay.simulation.faults import CALM, CrashError, Dice, FaultyCluster, FaultyStore, Leaders, Profile
+from mainstay.simulation.faults import CALM, STEADY, CrashError, Dice, FaultyCluster, FaultyStore, Leaders, Profile
 from mainstay.simulation.files import MemoryArtifacts
 from mainstay.simulation.history import all_events
 from mainstay.simulation.owners import ANY_NODE, GPU_NODE, Owners
@@ -41,6 +41,9 @@ RESTART_SECONDS = (0.5, 15.0)
 USER_SECONDS = (0.05, 2.0)
 CALM_USER_SECONDS = (1.0, 6.0)
 WORLD_SECONDS = (1.0, 8.0)
+CONNECTED_SECONDS, CUT_OFF_SECONDS = (0.5, 8.0), (5.0, 90.0)
+LONGER = 4
+"""So many times as long do pods run where nodes are cut off, so that most cuts meet some."""
 ADMINISTRATOR_SECONDS = (2.0, 20.0)
 COMMITS_CHECKED_EVERY = 25
 """Events between two looks at the rows; the witness is looked at after every event."""
@@ -99,7 +102,8 @@ class _Process:
 class World:
     """Everything of one seed."""
 
-    def __init__(self, seed: int, *, profile: Profile, folder: Path, guests: bool) -> None:
+    def __init__(self, seed: int, *, profile: Profile, folder: Path, guests: bool, partitions: bool) -> None:
+        self._partitions = partitions
         self.outcome = Outcome(seed=seed)
         self._rng = random.Random(seed)
         self._time = VirtualTime()
@@ -107,7 +111,9 @@ class World:
         self._leaders = Leaders()
         behaviours = random.Random(self._rng.random())
         self.machines = Machines(
-            VirtualClock(self._time), NODES, behaviour=lambda action: _behaviour(action, behaviours)
+            VirtualClock(self._time),
+            NODES,
+            behaviour=lambda action: _behaviour(action, behaviours, longer=LONGER if partitions else 1),
         )
         self.lodgers = Lodgers(self.machines)
         self._owners = Owners(self.machines, self.lodgers, random.Random(f"owners/{seed}")) if guests else None
@@ -132,6 +138,8 @@ class World:
             self._push(0.0, -1, 0, self._user_steps(user))
         self._push(0.0, -1, 0, self._world_steps())
         self._push(0.0, -1, 0, self._administrator_steps())
+        if self._partitions:
+            self._push(0.0, -1, 0, self._network_steps())
         while self.outcome.events < events and not self._found():
             await self._event()
         self._calm()
@@ -245,6 +253,20 @@ class World:
             except MainstayError:
                 self.outcome.faults["request_failed"] += 1
 
+    async def _network_steps(self) -> Steps:
+        """One node at a time is cut off, by dice of its own, and hears of the world again after a while."""
+        rng = random.Random(f"network/{self.outcome.seed}")
+        while True:
+            yield rng.uniform(*CONNECTED_SECONDS)
+            if self._dice.profile is CALM:
+                continue
+            node = rng.choice(sorted(self.machines.nodes))
+            self.machines.cut_off(node)
+            self.outcome.faults["node_cut_off"] += 1
+            yield rng.uniform(*CUT_OFF_SECONDS)
+            if node in self.machines.cut:
+                self.machines.return_node(node)
+
     async def _world_steps(self) -> Steps:
         down: list[str] = []
         while True:
@@ -310,26 +332,32 @@ class World:
         self._trace.update(line.encode())
 
 
-def simulate(seed: int, *, events: int, profile: Profile | None = None, guests: bool = False) -> Outcome:
-    """Run one seed in a scratch directory in memory. `guests`: others make pods there too."""
+def simulate(
+    seed: int, *, events: int, profile: Profile | None = None, guests: bool = False, partitions: bool = False
+) -> Outcome:
+    """Run one seed in a scratch directory in memory. `guests`: others make pods there too. `partitions`: nodes are cut off."""
     shared = Path("/dev/shm")  # noqa: S108 the point is that it is memory
     parent = shared if shared.is_dir() else None
     folder = Path(tempfile.mkdtemp(prefix="mainstay-sim-", dir=parent))
     try:
-        return asyncio.run(_simulate(seed, events=events, profile=profile or Profile(), folder=folder, guests=guests))
+        given = profile or (STEADY if partitions else Profile())
+        world = _simulate(seed, events=events, profile=given, folder=folder, guests=guests, partitions=partitions)
+        return asyncio.run(world)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _simulate(seed: int, *, events: int, profile: Profile, folder: Path, guests: bool) -> Outcome:
-    return await World(seed, profile=profile, folder=folder, guests=guests).run(events)
+async def _simulate(
+    seed: int, *, events: int, profile: Profile, folder: Path, guests: bool, partitions: bool
+) -> Outcome:
+    return await World(seed, profile=profile, folder=folder, guests=guests, partitions=partitions).run(events)
 
 
-def _behaviour(action: CreatePod, rng: random.Random) -> Behaviour:
+def _behaviour(action: CreatePod, rng: random.Random, *, longer: int) -> Behaviour:
     files = {"log": action.name.encode(), f"{MODEL}/weights": action.name.partition("-")[0].encode()}
     return Behaviour(
         starts_after=rng.uniform(0.1, 1.5),
-        runs_for=rng.choice((0.3, 1.0, 3.0, 8.0, 30.0)),
+        runs_for=longer * rng.choice((0.3, 1.0, 3.0, 8.0, 30.0)),
         exit_code=rng.choice((0, 0, 0, 0, 0, 1, 137)),
         ignores_term=rng.random() < 0.2,
         files=files if rng.random() < 0.5 else {},

@@ -19,6 +19,10 @@ from mainstay.ports import Clock
 
 PORT_FIRST = 20_000
 EXIT_CODE_OF_TERM = 143
+SLOWEST_CLOCK = 1.04
+"""The clocks of nodes are slower than ours."""
+PROBE_SECONDS = 5.0
+CUT_OFF = "cut off, and not renewed for too long"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,12 @@ class Process:
     forgotten: bool = False
     revoked: bool = False
     """Nobody renews it any more."""
+    ended: float = 0.0
+    """Monotonic seconds."""
+    dead_man: float = 0.0
+    """When it ends itself (monotonic seconds), on a node that is cut off; 0: it does not."""
+    asked_to_end: float | None = None
+    """With how much grace, by a word that has not reached its node."""
     guest: bool = False
     """Others made it: it is reported as a guest."""
 
@@ -90,6 +100,8 @@ class Machines:
         self.witness: list[Witnessed] = []
         self.epoch = 0
         self.processes: dict[str, Process] = {}
+        self.cut: dict[str, float] = {}
+        """Nodes that nobody hears of and that hear of nobody, and since when (monotonic seconds)."""
         self._behaviour = behaviour
         self._due: list[tuple[float, str]] = []
         self._ports = PORT_FIRST
@@ -100,7 +112,9 @@ class Machines:
         while self._due and self._due[0][0] <= moment:
             due, name = heapq.heappop(self._due)
             process = self.processes[name]
-            if process.alive and process.due == due:
+            if process.alive and process.dead_man == due:
+                self._end(process, End.LOST, None, CUT_OFF, moment=due)
+            elif process.alive and process.due == due:
                 self._happen(process, due)
 
     def fence(self, epoch: int) -> None:
@@ -141,6 +155,9 @@ class Machines:
             return
         if not process.alive:
             return
+        if process.node in self.cut:
+            process.asked_to_end = grace_seconds
+            return
         if process.seen is not Seen.RUNNING:
             self._end(process, End.STOPPED, None, "stopped before it started")
             return
@@ -172,8 +189,28 @@ class Machines:
             self._end(process, End.MACHINE_RESTARTED, None, f"node {node} went down")
 
     def return_node(self, node: str) -> None:
-        """It comes back empty."""
+        """It comes back, and hears what it was told meanwhile."""
+        self.settle()
         self.nodes[node] = replace(self.nodes[node], ready=True, problem="")
+        self.cut.pop(node, None)
+        for process in self.live(node):
+            process.dead_man = 0.0
+            if process.revoked:
+                self._end(process, End.LOST, None, CUT_OFF)
+            elif process.asked_to_end is not None:
+                self.delete(process.name, grace_seconds=process.asked_to_end)
+
+    def cut_off(self, node: str) -> None:
+        """Its network goes. What runs there runs on, but for what ends itself where nobody renews it."""
+        self.settle()
+        now = self.clock.monotonic()
+        self.cut.setdefault(node, now)
+        self.nodes[node] = replace(self.nodes[node], ready=False, problem="it is not heard of")
+        for process in self.live(node):
+            seconds = process.spec.dead_man_seconds if process.spec else 0
+            if seconds and not process.dead_man:
+                process.dead_man = now + seconds * SLOWEST_CLOCK + PROBE_SECONDS
+                heapq.heappush(self._due, (process.dead_man, process.name))
 
     def revoke(self, name: str) -> None:
         """It is not renewed any more."""
@@ -198,6 +235,17 @@ class Machines:
 
     def state(self, process: Process) -> PodState:
         """What is reported of it."""
+        cut = self.cut.get(process.node)
+        if cut is not None and (process.alive or process.ended > cut):
+            started = process.started_at if process.started and process.started <= cut else 0
+            return PodState(
+                name=process.name,
+                node=process.node,
+                seen=Seen.UNKNOWN,
+                started_at=started,
+                detail=f"node {process.node} is not heard of",
+                revoked=process.revoked,
+            )
         serves = process.port and process.seen is Seen.RUNNING
         return PodState(
             name=process.name,
@@ -240,7 +288,8 @@ class Machines:
     def _end(
         self, process: Process, end: End, exit_code: int | None, detail: str, *, moment: float | None = None
     ) -> None:
-        at = self._wall(self.clock.monotonic() if moment is None else moment)
+        process.ended = self.clock.monotonic() if moment is None else moment
+        at = self._wall(process.ended)
         ran = process.seen is Seen.RUNNING
         process.seen, process.end, process.exit_code, process.detail = Seen.ENDED, end, exit_code, detail
         process.ended_at = at
