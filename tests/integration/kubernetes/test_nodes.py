@@ -14,7 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from mainstay.clusters.kubernetes import chores, names, picture
+from mainstay.clusters.kubernetes import chores, names, picture, pods
+from mainstay.domain.allocation import End, Seen
 from mainstay.domain.capacity import Node
 from mainstay.domain.quantity import Resources
 from mainstay.domain.workload import Kind, Phase, WorkloadSpec
@@ -27,7 +28,7 @@ from testbed.hollow import HollowNode
 from testbed.images import BUSYBOX
 from testbed.puppets import Life
 from tests.arena import CLUSTER, Arena, arena, orphans, violations
-from tests.clusters import RealCluster
+from tests.clusters import Program, RealCluster, kubernetes_rig
 from tests.integration.kubernetes.guests import Platform, container, platform
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
@@ -279,6 +280,8 @@ async def test_a_job_on_a_real_node_that_is_drained_saves_its_checkpoint_and_goe
         assert plane.ask(ours.path("pods", "store"))["status"]["phase"] == "Running"
         told(ours, nodes.uncordon, name)
         await ours.until(lambda: ours.phases()["job"] is Phase.SUCCEEDED)
+        await ours.until(lambda: all(one.closed for one in ours.allocations("job")))
+        plane.ask(ours.path("pods", "store"), method="DELETE")
         found = ours.workloads()[0]
         assert (found.attempt, found.infrastructure_failures) == (2, 0)
         first, second = [await _log(ours, f"{found.id}-{attempt}-0") for attempt in (1, 2)]
@@ -289,6 +292,28 @@ async def test_a_job_on_a_real_node_that_is_drained_saves_its_checkpoint_and_goe
             if row.closure is not None:
                 told(ours, nodes.uncordon, row.name)
         await ours.until(lambda: not any(shown(plane, row.name)[0] for row in ours.store.nodes()))
+
+
+async def test_a_real_pod_lives_while_it_is_renewed_and_ends_itself_once_nobody_does(
+    real_cluster: RealCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if nobody tells it to: that is what a pod must do whose node is cut off."""
+    monkeypatch.setattr(pods, "DEAD_MAN_PERIOD_SECONDS", 1)
+    monkeypatch.setattr(chores, "RENEW_SECONDS", 1)
+    rig = await kubernetes_rig(real_cluster, tmp_path)
+    try:
+        await rig.create("alone-1-0", Program(runs_for=120), dead_man_seconds=4, stop_grace_seconds=1)
+        await rig.seen("alone-1-0", Seen.RUNNING)
+        for _ in range(40):
+            state = await rig.state("alone-1-0")
+            assert state is not None
+            assert state.seen is Seen.RUNNING
+            await asyncio.sleep(0.2)
+        monkeypatch.setattr(chores, "RENEW_SECONDS", 1_000)
+        ended = await rig.seen("alone-1-0", Seen.ENDED)
+        assert (ended.end, ended.detail) == (End.LOST, pods.DEAD_MAN_WORDS)
+    finally:
+        await rig.close()
 
 
 async def _log(ours: Platform, pod: str) -> list[str]:
