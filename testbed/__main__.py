@@ -49,6 +49,7 @@ def up(*, hollow_nodes: int, real: bool, durable: bool) -> None:
         began = time.monotonic()
         control_plane = parts.enter_context(running(durable=durable))
         _say(f"Kubernetes {programs.KUBERNETES} at {control_plane.url} after {time.monotonic() - began:.1f} s")
+        control_plane.scheduler.start()
         parts.enter_context(_with_hollow_nodes(control_plane, hollow_nodes))
         if real:
             parts.enter_context(_with_real_node(control_plane))

@@ -71,7 +71,7 @@ class ControlPlane:
         )
         self.controllers = self._program("kube-controller-manager", *_controller_options(self.keys, self.kubeconfig))
         self.scheduler = self._program("kube-scheduler", *_scheduler_options(self.kubeconfig))
-        """For comparison: it runs only if it is started."""
+        """It runs only if it is started: to bind claims, and for comparison."""
 
     def start(self) -> None:
         """Until requests are answered and namespaces have their service accounts."""

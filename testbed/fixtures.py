@@ -22,7 +22,16 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[ControlPlane]:
-    """A cluster that all tests of this process share; each takes a `namespace` of its own."""
+    """A cluster that all tests of this process share; each takes a `namespace` of its own. Its nodes are hollow."""
+    yield from _started()
+
+
+@pytest.fixture(scope="session")
+def real_control_plane() -> Iterator[ControlPlane]:
+    """Another one, for the real node: pods of a test must not land on nodes of another kind than it means.
+
+    A module whose tests want a `namespace` beside the real node gives this as its `control_plane`.
+    """
     yield from _started()
 
 
@@ -54,11 +63,11 @@ def hollow_nodes(control_plane: ControlPlane) -> Iterator[tuple[str, ...]]:
 
 
 @pytest.fixture(scope="session")
-def real_node(control_plane: ControlPlane) -> Iterator[Node]:
+def real_node(real_control_plane: ControlPlane) -> Iterator[Node]:
     """A node whose pods are containers. Tests of it carry `pytest.mark.xdist_group("kubernetes")`: one is enough."""
     if reason := node.why_not():
         unavailable(reason)
-    with node.running(control_plane) as started:
+    with node.running(real_control_plane) as started:
         yield started
 
 

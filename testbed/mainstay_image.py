@@ -7,6 +7,7 @@ holds the packages.
 from __future__ import annotations
 
 import re
+import ssl
 import subprocess
 import sys
 import sysconfig
@@ -97,6 +98,9 @@ def _project() -> Iterator[Entry]:
     )
     for name in ("python", "python3"):
         yield layers.link(f"{HOME}/bin/{name}", str(_python()))
+    authorities = ssl.get_default_verify_paths().cafile
+    if authorities:
+        yield layers.copied(Path(authorities).resolve(), "etc/ssl/certs/ca-certificates.crt")
     script = f'#!/bin/sh\nexec /{HOME}/bin/python -m mainstay "$@"\n'
     yield layers.file(f"{HOME}/bin/mainstay", script.encode(), mode=0o755)
     for header, path in layers.tree(ROOT / "src/mainstay", f"{_site()}/mainstay", without=frozenset({"__pycache__"})):

@@ -34,6 +34,7 @@ from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
+from mainstay.operations.secrets import Handing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.operations.submit import JobRequest, submit
@@ -86,11 +87,13 @@ class Replica:
     ) -> None:
         self.store = SqlStore(database)
         clock, artifacts = SystemClock(), open_artifacts(str(folder / "artifacts"))
+        sealing, offload = Sealing(key=bytes(KEY_BYTES)), Offload(threads=2)
         keys = control_plane.keys
         credentials = Credentials(server=url, ca=keys.authority.certificate.read_text(), token=keys.token)
         self.cluster = PlayedCluster(
             api=Connection(Fixed(credentials), clock=clock),
             artifacts=artifacts,
+            secrets=Handing(self.store, sealing, clock, offload),
             clock=clock,
             settings=Settings(system=self.store.system()),
             tombstone_seconds=tombstone_seconds,
@@ -100,10 +103,10 @@ class Replica:
             artifacts=artifacts,
             clusters={CLUSTER: self.cluster},
             connectors={},
-            sealing=Sealing(key=bytes(KEY_BYTES)),
+            sealing=sealing,
             clock=clock,
             draw=secrets.choice,
-            offload=Offload(threads=2),
+            offload=offload,
             pulse=Pulse(),
             authenticate=lambda _: None,
             sessions=Sessions(clock),

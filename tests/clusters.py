@@ -23,12 +23,13 @@ from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, MarkNode
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import NoCapacity, NotYet
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
-from mainstay.domain.workload import Mount
+from mainstay.domain.workload import Mount, Volume
 from mainstay.ports import Cluster
 from testbed import images
 from testbed.control_plane import ControlPlane
 from testbed.node import Node
 from tests.clock import ManualClock
+from tests.drawer import Drawer
 
 PATIENCE_SECONDS = 20
 OWNER = Owner(tenant="acme", project="nlp")
@@ -108,6 +109,10 @@ class Rig:
     lag_us: int = 0
     """It may say so much later that it has witnessed a moment."""
     programs: dict[str, Program] = field(default_factory=dict)
+    drawer: Drawer = field(default_factory=Drawer)
+    """The secrets that its pods may have."""
+    storage: Callable[[], str] = str
+    """Provides storage for one more claim; the class to ask for it."""
     epoch: int = 1
     handles: list[Cluster] = field(default_factory=list)
     """Those that `again` has put aside."""
@@ -129,6 +134,10 @@ class Rig:
             for handle in (*self.handles, self.cluster):
                 await handle.close()
 
+    def claim(self, name: str, *, path: str) -> Volume:
+        """A claim that can be made here."""
+        return Volume(path=path, name=name, size_bytes=1 << 20, storage_class=self.storage())
+
     async def create(self, name: str, program: Program | None = None, **changes: object) -> CreatePod:
         """Create a pod; answers the action, to be repeated."""
         action = self.creation(name, program or Program(runs_for=30), **changes)
@@ -138,7 +147,9 @@ class Rig:
     def creation(self, name: str, program: Program, **changes: object) -> CreatePod:
         """What creates a pod of a program."""
         self.programs[name] = program
-        return create(name, self.node, script=program.script(), **changes)
+        action = create(name, self.node, script=program.script(), **changes)
+        self.drawer.pods[name] = action.spec.owner, action.spec.secrets
+        return action
 
     async def act(self, action: CreatePod | DeletePod | ForgetPod | MarkNode, *, epoch: int = 0) -> None:
         await self.cluster.act(action, epoch=epoch or self.epoch)
@@ -202,10 +213,10 @@ def create(name: str, node: str, *, script: str, **changes: object) -> CreatePod
 
 def local_rig(folder: Path) -> Rig:
     """This machine."""
-    artifacts = open_artifacts(str(folder / "artifacts"))
+    artifacts, drawer = open_artifacts(str(folder / "artifacts")), Drawer()
 
     def made() -> LocalCluster:
-        return LocalCluster(folder / "cluster", artifacts=artifacts)
+        return LocalCluster(folder / "cluster", artifacts=artifacts, secrets=drawer)
 
     cluster = made()
     return Rig(
@@ -214,6 +225,7 @@ def local_rig(folder: Path) -> Rig:
         remake=made,
         let_pass=asyncio.sleep,
         now=lambda: time.time_ns() // 1_000,
+        drawer=drawer,
     )
 
 
@@ -242,10 +254,13 @@ async def kubernetes_rig(real: RealCluster, folder: Path, **options: Any) -> Rig
     """A real node of a real Kubernetes, idle. Each rig is another platform to it, so that they never meet."""
     clock, artifacts = SystemClock(), open_artifacts(str(folder / "artifacts"))
     settings = Settings(system=secrets.token_hex(8), image=images.BUSYBOX, helper_image=images.BUSYBOX)
+    drawer = Drawer()
 
     def made() -> KubernetesCluster:
         api = Connection(Fixed(real.credentials), clock=clock)
-        return KubernetesCluster(name="k8s", api=api, artifacts=artifacts, clock=clock, settings=settings, **options)
+        return KubernetesCluster(
+            name="k8s", api=api, artifacts=artifacts, secrets=drawer, clock=clock, settings=settings, **options
+        )
 
     await real.until_idle()
     return Rig(
@@ -257,7 +272,31 @@ async def kubernetes_rig(real: RealCluster, folder: Path, **options: Any) -> Rig
         moment=2.0,
         resolution_us=1_000_000,
         lag_us=180_000_000,
+        drawer=drawer,
+        storage=lambda: storage(real),
     )
+
+
+def storage(real: RealCluster) -> str:
+    """One volume on the real node that is bound once a pod is to be there: its class, which has no other."""
+    name, ask = f"local-{secrets.token_hex(4)}", real.control_plane.ask
+    folder = real.node.machine.folder / "volumes" / name
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    provisioner = {"provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer"}
+    classes = {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": name}, **provisioner}
+    ask("/apis/storage.k8s.io/v1/storageclasses", method="POST", body=classes)
+    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [real.node.name]}
+    spec = {
+        "capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": name,
+        "hostPath": {"path": str(folder)},
+        "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
+    }
+    volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+    ask("/api/v1/persistentvolumes", method="POST", body=volume)
+    return name
 
 
 def mount(tree: str, path: str) -> tuple[Mount, ...]:

@@ -12,7 +12,15 @@ from hypothesis import HealthCheck, settings
 
 from testbed import images
 from testbed.control_plane import ControlPlane
-from testbed.fixtures import breakable_control_plane, control_plane, hollow_nodes, namespace, proxy, real_node
+from testbed.fixtures import (
+    breakable_control_plane,
+    control_plane,
+    hollow_nodes,
+    namespace,
+    proxy,
+    real_control_plane,
+    real_node,
+)
 from testbed.node import Node
 from tests import postgres
 from tests.clusters import RealCluster
@@ -22,7 +30,15 @@ settings.register_profile("ci", derandomize=True, deadline=None, suppress_health
 settings.register_profile("local", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
-__all__ = ["breakable_control_plane", "control_plane", "hollow_nodes", "namespace", "proxy", "real_node"]
+__all__ = [
+    "breakable_control_plane",
+    "control_plane",
+    "hollow_nodes",
+    "namespace",
+    "proxy",
+    "real_control_plane",
+    "real_node",
+]
 
 _numbers = itertools.count(1)
 
@@ -35,10 +51,10 @@ def postgres_server() -> Iterator[postgres.Server]:
 
 
 @pytest.fixture(scope="session")
-def real_cluster(control_plane: ControlPlane, real_node: Node) -> RealCluster:
+def real_cluster(real_control_plane: ControlPlane, real_node: Node) -> RealCluster:
     """A real Kubernetes with a real node."""
     real_node.load(images.busybox())
-    return RealCluster(control_plane=control_plane, node=real_node)
+    return RealCluster(control_plane=real_control_plane, node=real_node)
 
 
 @pytest.fixture

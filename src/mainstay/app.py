@@ -51,9 +51,10 @@ from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
+from mainstay.operations.secrets import Handing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
-from mainstay.ports import Artifacts, Clock, Cluster, Connector, Store
+from mainstay.ports import Artifacts, Clock, Cluster, Connector, Secrets, Store
 from mainstay.sdk.config import process_start, write_private
 from mainstay.store import open_postgresql, open_sqlite
 from mainstay.web import mount_pages
@@ -161,6 +162,8 @@ class Parts:
     store: Store
     clusters: dict[str, Cluster]
     sealing: Sealing
+    offload: Offload
+    handing: Handing
     token: str
     artifacts_url: str
 
@@ -178,14 +181,20 @@ def opened(settings: Settings) -> Iterator[Parts]:
         sealing = Sealing(
             key=sealing_key(settings.secrets_key or settings.state / KEY_FILE, given=bool(settings.secrets_key))
         )
+        offload = Offload(threads=POSTGRESQL_THREADS if settings.database else SQLITE_THREADS)
+        handing = Handing(store, sealing, SystemClock(), offload)
         if settings.local_cluster:
             directory = settings.state / "clusters" / "local"
             name = cluster_name(directory, system=store.system(), shared=bool(settings.database))
-            clusters[name] = LocalCluster(directory, artifacts=open_artifacts(artifacts_url), name=name)
+            clusters[name] = LocalCluster(
+                directory, artifacts=open_artifacts(artifacts_url), secrets=handing, name=name
+            )
         yield Parts(
             store=store,
             clusters=clusters,
             sealing=sealing,
+            offload=offload,
+            handing=handing,
             token=administrator_token(settings.state),
             artifacts_url=artifacts_url,
         )
@@ -204,11 +213,11 @@ def wire(settings: Settings, parts: Parts, *, port: int) -> App:
         store=parts.store,
         artifacts=artifacts,
         clusters=parts.clusters,
-        connectors=connectors(clock, artifacts, system=system),
+        connectors=connectors(clock, artifacts, parts.handing, system=system),
         sealing=parts.sealing,
         clock=clock,
         draw=secrets.choice,
-        offload=Offload(threads=POSTGRESQL_THREADS if settings.database else SQLITE_THREADS),
+        offload=parts.offload,
         pulse=Pulse(),
         authenticate=single_administrator(parts.token),
         sessions=Sessions(clock),
@@ -449,19 +458,21 @@ def sealing_key(path: Path, *, given: bool) -> bytes:
     return key
 
 
-def connectors(clock: Clock, artifacts: Artifacts, *, system: str) -> Mapping[ClusterKind, Connector]:
+def connectors(
+    clock: Clock, artifacts: Artifacts, secrets_: Secrets, *, system: str
+) -> Mapping[ClusterKind, Connector]:
     """The ways into clusters that may be added."""
     return {
         ClusterKind.SIMULATED: SimulatedConnector(clock),
-        ClusterKind.KUBERNETES: LateKubernetes(artifacts, clock, system=system),
+        ClusterKind.KUBERNETES: LateKubernetes(artifacts, secrets_, clock, system=system),
     }
 
 
 class LateKubernetes:
     """Its connector, loaded when the first cluster needs it: its client takes 13 MB and 0.4 s that others can do without."""
 
-    def __init__(self, artifacts: Artifacts, clock: Clock, *, system: str) -> None:
-        self._load = functools.cache(lambda: _kubernetes(artifacts, clock, system))
+    def __init__(self, artifacts: Artifacts, secrets_: Secrets, clock: Clock, *, system: str) -> None:
+        self._load = functools.cache(lambda: _kubernetes(artifacts, secrets_, clock, system))
 
     async def check(self, settings: ClusterSettings, credentials: Credentials) -> ClusterFacts:
         """As in `Connector`."""
@@ -472,10 +483,10 @@ class LateKubernetes:
         return self._load().open(cluster, credentials)
 
 
-def _kubernetes(artifacts: Artifacts, clock: Clock, system: str) -> Connector:
+def _kubernetes(artifacts: Artifacts, secrets_: Secrets, clock: Clock, system: str) -> Connector:
     from mainstay.clusters.kubernetes import KubernetesConnector  # noqa: PLC0415 loaded late on purpose
 
-    return KubernetesConnector(artifacts, clock, system=system)
+    return KubernetesConnector(artifacts, secrets_, clock, system=system)
 
 
 def register_machine(store: Store, name: str, *, now: int) -> None:

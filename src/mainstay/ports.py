@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from mainstay.domain.allocation import Allocation, ClusterAction, Wanted
+from mainstay.domain.allocation import Allocation, ClusterAction, Owner, Wanted
 from mainstay.domain.artifact import Tree
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Closure, ClusterState, LogChunk, Node
 from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan
 from mainstay.domain.registry import Endpoint, ModelVersion
+from mainstay.domain.secret import Handed, SecretRecord
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase, Workload
 
@@ -72,6 +73,12 @@ class Store(Protocol):
 
     def allocations(self, workload_key: int) -> tuple[Allocation, ...]:
         """All allocations of a workload, closed ones too, by attempt and rank."""
+
+    def pod(self, name: str) -> Wanted:
+        """The allocation of a pod of any tenant, with its specification. Raises NotFound, also once it is closed."""
+
+    def secrets(self, *, tenant: str, after: str = "", limit: int = 0) -> tuple[SecretRecord, ...]:
+        """Secrets of a tenant, sealed, by name, those that follow `after`; every one where `limit` is 0."""
 
     def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """Nodes by cluster and name, those that follow `after`; every one where `limit` is 0."""
@@ -252,6 +259,17 @@ class Artifacts(Protocol):
 
     async def head(self, slot: str) -> tuple[int, str]:
         """(attempt, tree) of a slot. Raises NotFound."""
+
+
+class Secrets(Protocol):
+    """What lets pods have the secrets that their workloads ask for."""
+
+    async def of(self, pod: str, *, owner: Owner) -> tuple[Handed, ...]:
+        """The values of now, in the order asked for, once it is on record that the pod is handed them.
+
+        Raises NotFound for a pod that is not on record or has another owner, Gone once it has ended, and Invalid, in words for
+        its user, if a secret is not there any more or cannot be opened.
+        """
 
 
 class Clock(Protocol):

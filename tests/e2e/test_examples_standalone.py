@@ -14,15 +14,16 @@ import numpy as np
 import pytest
 
 from mainstay.serving import load
+from mainstay.wire.jobfile import read
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 RUN_SECONDS = 120
 
 
-def start(example: str, variables: Mapping[str, str]) -> subprocess.Popen[str]:
+def start(example: str, variables: Mapping[str, str], *, folder: Path | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "train.py"],
-        cwd=EXAMPLES / example,
+        [sys.executable, EXAMPLES / example / "train.py"],
+        cwd=folder or EXAMPLES / example,
         env={**os.environ, **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -137,3 +138,21 @@ def test_a_lost_rank_ends_the_other(tmp_path: Path) -> None:
     status, log = ended(survivor)
     assert status == 1
     assert "another rank hung up before the end" in log or "reset by peer" in log
+
+
+def test_a_run_goes_on_where_the_last_one_stopped(tmp_path: Path) -> None:
+    secrets = tmp_path / "secrets"
+    for folder in (secrets, tmp_path / "conf", tmp_path / "ckpt", tmp_path / "scratch"):
+        folder.mkdir()
+    (secrets / "tracking-token").write_text("canary\n")
+    job = read(EXAMPLES / "03-secrets-and-volumes" / "job.yaml")
+    for path, text in job.files.items():
+        (tmp_path / path).write_text(text)
+    variables = {"MAINSTAY_SECRETS_DIR": str(secrets), "TRACKING_TOKEN": "canary"}
+    for said in ("starting anew", "resuming at step 200"):
+        status, log = ended(start("03-secrets-and-volumes", variables, folder=tmp_path))
+        assert status == 0, log
+        assert said in log
+        assert "canary" not in log
+        (tmp_path / "scratch" / "data.npy").unlink()
+    assert "step 400: loss 0.0001" in log

@@ -20,11 +20,14 @@ import pytest
 
 from mainstay.domain.allocation import End, Seen
 from mainstay.sdk import Client
+from mainstay.wire.job import Job
+from mainstay.wire.jobfile import read
 from testbed import folders, images, mainstay_image
 from testbed.images import Image
-from tests.clusters import RealCluster, create, kubernetes_rig
+from tests.clusters import RealCluster, create, kubernetes_rig, storage
 from tests.e2e import registry
 from tests.e2e.platform import Platform, platform
+from tests.objects import objects
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,6 +179,67 @@ def test_ranks_in_two_pods_find_each_other_and_train_one_model(up: Platform):
     sums = [line for line in (done.stdout + others).splitlines() if "weights sha256" in line]
     assert len(sums) == 2
     assert sums[0].removeprefix("rank 0") == sums[1].removeprefix("rank 1")
+
+
+@pytest.fixture
+def binder(real_cluster: RealCluster) -> Iterator[None]:
+    """The scheduler of the cluster itself, which binds claims."""
+    real_cluster.control_plane.scheduler.start()
+    yield
+    real_cluster.control_plane.scheduler.stop()
+
+
+@pytest.mark.usefixtures("binder")
+def test_a_job_finds_its_secret_and_its_configuration_and_goes_on_from_its_volume(
+    up: Platform, real_cluster: RealCluster
+):
+    canary = "canary-9f3c21aa"
+    assert up.mainstay("secret", "set", "tracking-token", input=canary).returncode == 0
+    example = ROOT / "examples/03-secrets-and-volumes"
+    job = read(example / "job.yaml").model_dump(exclude_defaults=True)
+    (kept, scratch) = job["volumes"]
+    job["volumes"] = [{**kept, "storage_class": storage(real_cluster)}, scratch]
+    job |= {"infra": BED, "workdir": str(example)}
+    with Client(server=up.url, token=json.loads((up.state / "server.json").read_text())["token"]) as client:
+        for said in ("starting anew", "resuming at step 200"):
+            run = client.submit(Job.model_validate(job))
+            view = finished(up, run.id)
+            log = up.mainstay("logs", run.id).stdout
+            assert view["phase"] == "succeeded", (view["reason"], log)
+            assert said in log
+            assert canary not in log
+    assert "step 400: loss 0.0001" in log
+    ask = real_cluster.control_plane.ask
+    cluster = [ask(f"/api/v1/{kind}") for kind in ("pods", "secrets", "configmaps", "events", "persistentvolumeclaims")]
+    assert "tracking-token" in json.dumps(cluster[0])
+    assert canary not in json.dumps(cluster)
+
+
+def test_a_job_reads_from_an_object_store_and_writes_to_it(up: Platform, real_cluster: RealCluster, tmp_path: Path):
+    with objects() as bucket:
+        bucket.put("sets/numbers.txt", b"20\n22\n")
+        access = bucket.access(real_cluster.node.machine.network.outer).decode()
+        assert up.mainstay("secret", "set", "store", input=access).returncode == 0
+        volumes = [
+            {"path": "/data", "source": "s3://bucket/sets", "secret": "store"},
+            {"path": "results", "target": "s3://bucket/results", "secret": "store"},
+        ]
+        script = "ls /mainstay/secrets; awk '{ sum += $1 } END { print sum }' /data/numbers.txt | tee results/sum"
+        ref = applied(up, tmp_path, name="sum", run=script, volumes=volumes)
+        view = finished(up, ref)
+        assert view["phase"] == "succeeded", (view["reason"], up.mainstay("logs", ref).stdout)
+        assert bucket.content("results") == {"results/sum": b"42\n"}
+        assert "canary" not in json.dumps(real_cluster.control_plane.ask("/api/v1/pods"))
+        absent = [{**volumes[0], "source": "s3://bucket/absent"}]
+        view = finished(up, applied(up, tmp_path, name="absent", run="true", volumes=absent))
+        assert view["phase"] == "failed"
+        assert "s3://bucket/absent" in view["reason"]["sentence"]
+
+
+def test_a_claim_that_nobody_has_is_told_by_name_and_namespace(up: Platform, tmp_path: Path):
+    view = finished(up, applied(up, tmp_path, name="claims", run="true", volumes=["nobodys:/data"]))
+    assert view["phase"] == "failed"
+    assert "there is no claim nobodys in namespace ms-default-default-" in view["reason"]["sentence"]
 
 
 def test_a_model_is_trained_served_and_asked_in_the_cluster(up: Platform, tmp_path: Path):

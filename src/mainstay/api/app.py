@@ -10,7 +10,20 @@ from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from mainstay import __version__
-from mainstay.api import clusters, costs, endpoints, events, fleet, gateway, inside, logs, server, trees, workloads
+from mainstay.api import (
+    clusters,
+    costs,
+    endpoints,
+    events,
+    fleet,
+    gateway,
+    inside,
+    logs,
+    secrets,
+    server,
+    trees,
+    workloads,
+)
 from mainstay.api.auth import Authentication
 from mainstay.api.headers import SecurityHeaders
 from mainstay.api.limits import BodyLimit, Sockets, Streams, TooLarge, on_too_large
@@ -31,6 +44,7 @@ TOPICS: tuple[Routes, ...] = (
     costs.routes,
     fleet.routes,
     clusters.routes,
+    secrets.routes,
     server.routes,
 )
 DESCRIPTION = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
@@ -16,7 +17,8 @@ from mainstay.domain.plan import Event
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROS_PER_UNIT, MICROSECONDS_PER_HOUR, Resources
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
-from mainstay.domain.workload import Kind, Mount, OnPartition, RetryPolicy, Workload, WorkloadSpec
+from mainstay.domain.secret import SecretRecord, SecretUse
+from mainstay.domain.workload import Kind, Mount, OnPartition, RetryPolicy, Volume, Workload, WorkloadSpec
 from mainstay.operations.clusters import ClusterWish
 from mainstay.operations.costs import Bill, BillLine
 from mainstay.operations.nodes import Resident
@@ -31,8 +33,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Parsed = TypeVar("Parsed")
 
 
-def job_request(job: wire.Job, *, code: str = "") -> JobRequest:
-    """What to submit. Raises Invalid, naming the field, for a quantity that cannot be read."""
+def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest:
+    """What to submit; `code` and `files` are trees that are stored. Raises Invalid, naming the field, for a quantity that cannot
+    be read.
+    """
     cpu = _parse("resources.cpu", quantities.cpu, job.resources.cpu)
     memory = _parse("resources.memory", quantities.memory, job.resources.memory)
     policy, after = _on_partition(job.on_partition)
@@ -43,7 +47,10 @@ def job_request(job: wire.Job, *, code: str = "") -> JobRequest:
         setup=job.setup,
         image=job.image,
         env=tuple(sorted(job.env.items())),
-        mounts=(Mount(path=WORKDIR, tree=code),) if code else (),
+        mounts=tuple(Mount(path=WORKDIR, tree=tree) for tree in (code, files) if tree),
+        secrets=tuple(_secrets(job)),
+        volumes=tuple(_volume(volume, f"volumes.{number}") for number, volume in enumerate(job.volumes)),
+        devices=tuple(job.devices),
         nodes=job.nodes,
         choices=tuple(_choices(job.resources)),
         cpu_limit_milli=cpu.high or 0,
@@ -68,6 +75,40 @@ def resources(*, cpu: str, memory: str, gpu: str = "0", where: str = "resources"
         gpus=gpus.count,
         gpu_model=gpus.model if gpus.count else "",
     )
+
+
+def _volume(volume: wire.Volume, where: str) -> Volume:
+    return Volume(
+        path=volume.path,
+        name=volume.name,
+        size_bytes=_parse(f"{where}.size", quantities.size, volume.size) if volume.size else 0,
+        storage_class=volume.storage_class,
+        access=volume.access,
+        read_only=volume.read_only,
+        source=volume.source,
+        target=volume.target,
+        secret=volume.secret,
+    )
+
+
+def _secrets(job: wire.Job) -> Iterable[SecretUse]:
+    """Those that the job itself sees, then those that open stores for it."""
+    yield from (SecretUse(name=use.name, env=use.env) for use in job.secrets)
+    openers = dict.fromkeys(volume.secret for volume in job.volumes if volume.secret)
+    yield from (SecretUse(name=name, file=False) for name in openers)
+
+
+def files_tree(job: wire.Job) -> tuple[Tree, dict[str, bytes]]:
+    """The files that stand in the job itself: their tree, and the content of each digest."""
+    blobs = {path: text.encode() for path, text in job.files.items()}
+    digests = {path: hashlib.sha256(blob).hexdigest() for path, blob in blobs.items()}
+    entries = tuple(Entry(path=path, size=len(blobs[path]), digest=digests[path]) for path in sorted(blobs))
+    return Tree(entries=entries), {digests[path]: blob for path, blob in blobs.items()}
+
+
+def secret_view(secret: SecretRecord) -> views.SecretView:
+    """Its name, and who set it when: never its value."""
+    return views.SecretView(name=secret.name, set_at=instant(secret.set_at), set_by=secret.set_by)
 
 
 def _choices(wanted: wire.Resources) -> Iterable[Resources]:
@@ -192,12 +233,30 @@ def workload_view(workload: Workload, allocations: Iterable[Allocation] = ()) ->
         run=list(spec.run),
         guests=[f"{pod.namespace}/{pod.name}" for pod in spec.guests],
         env=dict(spec.env),
+        secrets=[views.SecretUseView(name=use.name, env=use.env) for use in spec.secrets if use.file],
+        volumes=[volume_view(volume) for volume in spec.volumes],
+        devices=list(spec.devices),
         submitted_at=instant(workload.submitted_at),
         started_at=instant_or_none(workload.started_at),
         finished_at=instant_or_none(workload.finished_at),
         stop_requested=workload.stop_requested,
         output=workload.output,
         pods=[pod_view(allocation) for allocation in allocations],
+    )
+
+
+def volume_view(volume: Volume) -> views.VolumeView:
+    """A volume as it was asked for."""
+    return views.VolumeView(
+        path=volume.path,
+        name=volume.name,
+        size_bytes=volume.size_bytes,
+        storage_class=volume.storage_class,
+        access=volume.access,
+        read_only=volume.read_only,
+        source=volume.source,
+        target=volume.target,
+        secret=volume.secret,
     )
 
 

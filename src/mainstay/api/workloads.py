@@ -13,6 +13,7 @@ from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit, cursor_key
 from mainstay.api.routes import Caller, Routes, done, json_response
 from mainstay.domain.errors import Invalid, NotFound
 from mainstay.domain.workload import ACTIVE, WAITING, Phase, Workload
+from mainstay.operations import files as keeping
 from mainstay.operations import preview as previewing
 from mainstay.operations import stop as stopping
 from mainstay.operations import submit as submitting
@@ -42,17 +43,26 @@ async def submit_many(call: Caller, body: BulkSubmission) -> Response:
 
 async def _submit(call: Caller, submissions: Sequence[Submission], reply: Reply) -> Response:
     services = call.services
-    result = await services.offload(_convert_and_submit, call, submissions, now=services.clock.now(), reply=reply)
+    files = [await _kept_files(call, submission) for submission in submissions]
+    result = await services.offload(
+        _convert_and_submit, call, list(zip(submissions, files, strict=True)), now=services.clock.now(), reply=reply
+    )
     services.pulse.beat()
     return done(result, status=201)
 
 
-def _convert_and_submit(call: Caller, submissions: Sequence[Submission], *, now: int, reply: Reply) -> Done:
+async def _kept_files(call: Caller, submission: Submission) -> str:
+    """The tree of the files that stand in the job."""
+    tree, blobs = convert.files_tree(submission.job)
+    return await keeping.keep(call.services.artifacts, tree, blobs, code=submission.code)
+
+
+def _convert_and_submit(call: Caller, submissions: Sequence[tuple[Submission, str]], *, now: int, reply: Reply) -> Done:
     """On a worker thread: a thousand conversions would hold up the event loop."""
     return submitting.submit(
         call.services.store,
         call.principal,
-        [convert.job_request(submission.job, code=submission.code) for submission in submissions],
+        [convert.job_request(submission.job, code=submission.code, files=files) for submission, files in submissions],
         now=now,
         draw=call.services.draw,
         request=call.key,

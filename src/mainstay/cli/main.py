@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "nodes": ("nodes", "List nodes: the same as `node list`."),
         "node": ("nodes", "List, cordon, drain and quarantine nodes."),
         "cluster": ("clusters", "Add, list, drain and remove clusters."),
+        "secret": ("secrets", "Set, list and remove secrets."),
         "gpus": ("fleet", "List GPUs by model, with prices."),
         "cost": ("fleet", "Print the bill."),
         "login": ("account", "Remember a platform, or sign a browser in."),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mainstay.sdk.client import Client, Run
-    from mainstay.wire.views import EventView, WorkloadView
+    from mainstay.wire.views import EventView, VolumeView, WorkloadView
 
 COLUMNS = ("ID", "NAME", "KIND", "PHASE", "RESOURCES", "AGE", "RAN", "REASON")
 
@@ -119,6 +119,9 @@ def show(ref: str, *, as_json: bool) -> None:
         "ran": lasted(run),
         "attempt": str(run.attempt),
         "env": " ".join(f"{name}={value}" for name, value in run.env.items()),
+        "secrets": ", ".join(f"{use.name} as {use.env}" if use.env else use.name for use in run.secrets),
+        "volumes": ", ".join(map(_volume, run.volumes)),
+        "devices": ", ".join(run.devices),
         "output": run.output[:12],
     }
     for name, value in facts.items():
@@ -128,6 +131,13 @@ def show(ref: str, *, as_json: bool) -> None:
         click.echo("")
         columns = ("POD", "ATTEMPT", "NODE", "STATE", "RAN", "END", "EXIT", "DETAIL")
         print_table(columns, (_pod_row(run, number) for number in range(len(run.pods))))
+
+
+def _volume(volume: VolumeView) -> str:
+    """`ckpt at /ckpt`, `scratch at data from s3://...`."""
+    source = f" from {volume.source}" if volume.source else ""
+    target = f" to {volume.target}" if volume.target else ""
+    return f"{volume.name or 'scratch'} at {volume.path}{source}{target}"
 
 
 @click.command()

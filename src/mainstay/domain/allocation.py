@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
 from mainstay.domain.quantity import Resources
-from mainstay.domain.workload import Mount, PodRef, WorkloadSpec
+from mainstay.domain.secret import SecretUse
+from mainstay.domain.workload import Mount, PodRef, Volume, WorkloadSpec
 
 
 class Seen(IntEnum):
@@ -133,6 +134,11 @@ class PodSpec:
     ready_path: str
     dead_man_seconds: int = 0
     """It ends itself once nobody has renewed it for so long; 0: never."""
+    secrets: tuple[SecretUse, ...] = ()
+    """Which it is to be handed: only names; the values come through `ports.Secrets` when it starts."""
+    volumes: tuple[Volume, ...] = ()
+    devices: tuple[str, ...] = ()
+    """As in WorkloadSpec."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

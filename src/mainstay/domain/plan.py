@@ -6,7 +6,7 @@ one transaction with its events and its audit row, and answers for each action w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from mainstay.domain.allocation import PodState
@@ -126,6 +126,32 @@ class EnterPod(Action):
     """Somebody is about to run a command in the pod of this allocation: only that is put on record. Refused once it has ended."""
 
     allocation_key: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandSecrets(Action):
+    """The secrets of its workload are about to be handed to the pod of this allocation: only that is put on record. Refused
+    once it has ended.
+    """
+
+    allocation_key: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetSecret(Action):
+    """Store a secret, or a new value of one that is there."""
+
+    tenant: str
+    name: str
+    sealed: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveSecret(Action):
+    """Forget a secret. Refused if it is not there."""
+
+    tenant: str
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -381,9 +407,9 @@ class Event:
     seq: int
     at: int
     actor: str
-    kind: Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price"]
+    kind: Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret"]
     object: str
-    """Workload id, pod name, node, cluster, endpoint or model name."""
+    """Workload id, pod name, node, cluster, endpoint, model or secret name."""
     tenant: str
     workload: str
     """The workload it belongs to; empty if none."""

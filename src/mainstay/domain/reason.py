@@ -34,6 +34,10 @@ class Code(StrEnum):
     STOP_REQUESTED = "StopRequested"
     STOPPED = "Stopped"
     COMMAND_RUN = "CommandRun"
+    SECRET_SET = "SecretSet"  # noqa: S105 the name of a reason
+    SECRET_REMOVED = "SecretRemoved"  # noqa: S105 the name of a reason
+    SECRETS_HANDED = "SecretsHanded"
+    NO_SUCH_SECRET = "NoSuchSecret"  # noqa: S105 the name of a reason
     METERED = "Metered"
     MODEL_REGISTERED = "ModelRegistered"
     DEPLOY_REQUESTED = "DeployRequested"
@@ -109,6 +113,10 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.STOP_REQUESTED: "stop requested by {by}",
         Code.STOPPED: "stopped on request",
         Code.COMMAND_RUN: "{by} runs a command in it: {command}",
+        Code.SECRET_SET: "secret {object} set by {by}",
+        Code.SECRET_REMOVED: "secret {object} removed by {by}",
+        Code.SECRETS_HANDED: "secrets handed to it: {names}",
+        Code.NO_SUCH_SECRET: "no such secret: {object}",
         Code.METERED: "usage recorded",
         Code.MODEL_REGISTERED: "model {model} version {version} registered",
         Code.DEPLOY_REQUESTED: "endpoint {endpoint} is to serve {model} version {version}",

@@ -7,6 +7,7 @@ from enum import IntEnum, StrEnum
 
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Reason
+from mainstay.domain.secret import SecretUse
 
 
 class Kind(StrEnum):
@@ -90,6 +91,30 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Volume:
+    """A place for files beside the code. With a name it is a claim: it is there before the run, or made, and stays after it.
+    Without one it is scratch that ends with the pod.
+    """
+
+    path: str
+    """Where it is mounted: absolute, or relative to the directory in which the command starts."""
+    name: str = ""
+    size_bytes: int = 0
+    """A claim that is not there is made with this size; 0: it must be there. Of scratch: its most; 0: what the node has."""
+    storage_class: str = ""
+    """Empty: for a claim what its cluster takes by default, for scratch the disk of the node."""
+    access: str = ""
+    """The access mode of a claim that is made, as Kubernetes names it; empty: ReadWriteOnce."""
+    read_only: bool = False
+    source: str = ""
+    """Of scratch: an address in an object store; what is there is copied here before the pod starts."""
+    target: str = ""
+    """Of scratch: where in an object store what rank 0 leaves here is copied to once it has ended well."""
+    secret: str = ""
+    """What opens those stores; empty: they are open to anybody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PodRef:
     """A pod that others made, as its cluster calls it. `uid` means it and no other that ever has its name."""
 
@@ -111,6 +136,12 @@ class WorkloadSpec:
     """The container image that its pods run; empty: what their cluster runs by default."""
     env: tuple[tuple[str, str], ...] = ()
     mounts: tuple[Mount, ...] = ()
+    secrets: tuple[SecretUse, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    devices: tuple[str, ...] = ()
+    """ResourceClaimTemplates of its namespace, on clusters that hand out devices by claims (DRA). Not counted by our own
+    accounts: the scheduler of the cluster finds out whether its node has them.
+    """
     nodes: int = 1
     choices: tuple[Resources, ...]
     cpu_limit_milli: int = 0

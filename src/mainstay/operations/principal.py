@@ -22,6 +22,8 @@ class Permission(StrEnum):
     UPLOAD = "upload"
     ENTER = "enter"
     """Running commands in pods and reaching their ports: more than reading, since files and secrets of a run lie open to it."""
+    SECRETS = "secrets"
+    """Setting and removing secrets. Whoever may submit may use them, and nobody may read them."""
     MANAGE = "manage"
     """What belongs to the whole platform: its clusters."""
 

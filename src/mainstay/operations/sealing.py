@@ -1,4 +1,4 @@
-"""Sealing credentials: AES-256-GCM under the platform's own key, bound to the name of their cluster (security.md B3).
+"""Sealing what must not be read: AES-256-GCM under the platform's own key, bound to what it belongs to (security.md B3, B4).
 
 A sealed text is `1.KEY.PAYLOAD`: the version, which key it was, and nonce and ciphertext in URL-safe base 64. The key
 itself never enters the database: whoever has a copy of that cannot open anything.
@@ -40,35 +40,77 @@ class Sealing:
         """The credentials as a text that may be stored; empty if there are none."""
         if credentials == Credentials():
             return ""
-        # Imported when it is used: most platforms seal nothing, and it costs 8 MB.
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
-
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        plain = json.dumps({"kubeconfig": credentials.kubeconfig}).encode()
-        payload = nonce + AESGCM(self.key).encrypt(nonce, plain, cluster.encode())
-        return f"{VERSION}.{self.key_id}.{base64.urlsafe_b64encode(payload).decode()}"
+        return self._seal(json.dumps({"kubeconfig": credentials.kubeconfig}).encode(), bound_to=cluster)
 
     def opened(self, cluster: str, sealed: str) -> Credentials:
         """Raises Denied, in words that say which key is needed, and never what is in it."""
         if not sealed:
             return Credentials()
+        what = _What(
+            words=f"the credentials of {cluster} were",
+            other="sealed for another cluster",
+            who="the replica that added the cluster",
+            again="add the cluster again with its credentials",
+            object=cluster,
+        )
+        return Credentials(kubeconfig=json.loads(self._open(sealed, bound_to=cluster, what=what))["kubeconfig"])
+
+    def sealed_secret(self, tenant: str, name: str, value: bytes) -> str:
+        """A secret of a tenant as a text that may be stored."""
+        return self._seal(value, bound_to=_place(tenant, name))
+
+    def opened_secret(self, tenant: str, name: str, sealed: str) -> bytes:
+        """Raises Denied, likewise."""
+        what = _What(
+            words=f"the secret {name} was",
+            other="sealed for another place",
+            who="the replica that sealed it",
+            again="set it again",
+            object=name,
+        )
+        return self._open(sealed, bound_to=_place(tenant, name), what=what)
+
+    def _seal(self, plain: bytes, *, bound_to: str) -> str:
+        # Imported when it is used: most platforms seal nothing, and it costs 8 MB.
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
+
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        payload = nonce + AESGCM(self.key).encrypt(nonce, plain, bound_to.encode())
+        return f"{VERSION}.{self.key_id}.{base64.urlsafe_b64encode(payload).decode()}"
+
+    def _open(self, sealed: str, *, bound_to: str, what: _What) -> bytes:
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
 
         version, _, rest = sealed.partition(".")
         key_id, _, payload = rest.partition(".")
         if version != VERSION:
-            msg = f"the credentials of {cluster} were sealed by another version of mainstay"
-            raise Denied(msg, object_=cluster, hint="upgrade this replica, or add the cluster again")
+            msg = f"{what.words} sealed by another version of mainstay"
+            raise Denied(msg, object_=what.object, hint=f"upgrade this replica, or {what.again}")
         if key_id != self.key_id:
-            msg = f"the credentials of {cluster} were sealed with the key {key_id}, this replica has {self.key_id}"
-            hint = "start it with --secrets-key and the file `secrets-key` of the replica that added the cluster"
-            raise Denied(msg, object_=cluster, hint=hint)
+            msg = f"{what.words} sealed with the key {key_id}, this replica has {self.key_id}"
+            hint = f"start it with --secrets-key and the file `secrets-key` of {what.who}"
+            raise Denied(msg, object_=what.object, hint=hint)
         try:
             raw = base64.b64decode(payload, altchars=b"-_", validate=True)
-            plain = AESGCM(self.key).decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], cluster.encode())
+            return AESGCM(self.key).decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], bound_to.encode())
         except (InvalidTag, binascii.Error, ValueError):
             # Without a cause: the error of a decoder shows what it decoded.
-            msg = f"the sealed credentials of {cluster} are damaged, or were sealed for another cluster"
-            raise Denied(msg, object_=cluster, hint="add the cluster again with its credentials") from None
-        return Credentials(kubeconfig=json.loads(plain)["kubeconfig"])
+            msg = f"{what.words} damaged, or {what.other}"
+            raise Denied(msg, object_=what.object, hint=what.again) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _What:
+    """What is opened, in the words of a refusal."""
+
+    words: str
+    other: str
+    who: str
+    again: str
+    object: str
+
+
+def _place(tenant: str, name: str) -> str:
+    """What a secret is bound to. No name of a cluster holds a NUL, so neither can be taken for the other."""
+    return f"secret\0{tenant}\0{name}"

@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from mainstay.domain.artifact import safe_path
 from mainstay.domain.errors import Conflict, Invalid
 from mainstay.domain.plan import NewWorkload, Plan, Submit
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
+from mainstay.domain.secret import SECRET_NAME, SECRET_NAME_RULE
 from mainstay.domain.workload import Phase, Workload, WorkloadSpec
-from mainstay.operations.infra import require_known
+from mainstay.operations import secrets
+from mainstay.operations.infra import require_known, require_one_home
 from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
 from mainstay.ports import Store
 
@@ -64,10 +67,12 @@ def submit(
     principal.require(Permission.SUBMIT)
     for job in jobs:
         check(job)
-    if any(job.spec.cluster for job in jobs):
+    if any(job.spec.cluster or job.spec.secrets or job.spec.volumes for job in jobs):
         if done := replayed(store, principal, request):
             return done
         require_known(store, (job.spec.cluster for job in jobs))
+        require_one_home(store, (job.spec for job in jobs))
+        secrets.require_known(store, principal.tenant, (use.name for job in jobs for use in job.spec.secrets))
     for last in (False,) * (MINT_ATTEMPTS - 1) + (True,):
         workloads = tuple(_new_workload(job, principal, draw) for job in jobs)
         text = reply([as_pending(workload, now=now) for workload in workloads])
@@ -146,6 +151,8 @@ def check(job: JobRequest) -> None:
         _check_resources(choice)
     _check_command(spec)
     _check_env(spec)
+    _check_secrets(spec)
+    _check_volumes(spec)
     if spec.image and not IMAGE.match(spec.image):
         _refuse("image", spec.image, "a container image such as python:3.12-slim")
 
@@ -182,6 +189,21 @@ def _check_env(spec: WorkloadSpec) -> None:
     size = sum(len(name) + len(value.encode("utf-8", "surrogatepass")) for name, value in spec.env)
     if size > ENV_BYTES_MAX:
         _refuse("env", f"{size} bytes", f"at most {ENV_BYTES_MAX} bytes in all")
+
+
+def _check_secrets(spec: WorkloadSpec) -> None:
+    for use in spec.secrets:
+        if not SECRET_NAME.match(use.name):
+            _refuse("secrets", use.name, SECRET_NAME_RULE)
+        if use.env and not ENV_NAME.match(use.env):
+            _refuse("secrets.env", use.env, "names of letters, digits and underscores, no digit first")
+
+
+def _check_volumes(spec: WorkloadSpec) -> None:
+    for volume in spec.volumes:
+        if not safe_path(volume.path.removeprefix("/")):
+            _refuse("volumes.path", volume.path, "a path such as /data, or data for one in the working directory")
+        _within("volumes.size (in bytes)", volume.size_bytes, 0, MEMORY_BYTES_MAX)
 
 
 def _within(field: str, value: int, low: int, high: int) -> None:

@@ -44,6 +44,7 @@ from mainstay.wire.views import (
     ModelVersionView,
     NodeView,
     PlanView,
+    SecretView,
     ServerView,
     SignInView,
     WorkloadView,
@@ -219,6 +220,18 @@ class AsyncClient:
     async def remove_cluster(self, name: str, *, lost: bool = False) -> None:
         """Take a cluster out of the fleet. `lost`: it is drained, and for certain nothing runs there any more."""
         await self._run(calls.remove_cluster(name, lost=lost))
+
+    async def secrets(self) -> builtins.list[SecretView]:
+        """The secrets of the tenant: their names, never their values."""
+        return await self._run(calls.secrets())
+
+    async def set_secret(self, name: str, value: bytes | str) -> SecretView:
+        """Store a secret, or a new value of one that is there: pods that start from now on are handed that."""
+        return await self._run(calls.set_secret(name, value.encode() if isinstance(value, str) else value))
+
+    async def remove_secret(self, name: str) -> None:
+        """Forget a secret. Pods that have it keep it; those that start later fail, in words."""
+        await self._run(calls.remove_secret(name))
 
     async def cost(
         self, *, group_by: str = "workload", since: datetime | str | None = None, until: datetime | str | None = None

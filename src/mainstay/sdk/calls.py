@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,6 +38,7 @@ from mainstay.wire.views import (
     NodeView,
     Page,
     PlanView,
+    SecretView,
     ServerView,
     SignInView,
     TreeView,
@@ -233,6 +235,22 @@ def resume_cluster(name: str) -> Flow[ClusterView]:
 def remove_cluster(name: str, *, lost: bool = False) -> Flow[None]:
     """Take it out of the fleet."""
     yield write("DELETE", f"/v1/clusters/{segment(name)}", params=plain({"lost": lost}))
+
+
+def secrets() -> Flow[list[SecretView]]:
+    """The names of all secrets."""
+    return (yield from _pages("/v1/secrets", Page[SecretView], {}))
+
+
+def set_secret(name: str, value: bytes) -> Flow[SecretView]:
+    """Store a secret. Without a key: twice is once anyway, and nothing of the value is to be kept but itself."""
+    body = json.dumps({"value": base64.b64encode(value).decode()})
+    return (yield Request(method="PUT", path=f"/v1/secrets/{segment(name)}", json=body)).read(SecretView)
+
+
+def remove_secret(name: str) -> Flow[None]:
+    """Forget a secret."""
+    yield write("DELETE", f"/v1/secrets/{segment(name)}")
 
 
 def cost(

@@ -43,6 +43,7 @@ from mainstay.wire.views import (
     ModelVersionView,
     NodeView,
     PlanView,
+    SecretView,
     ServerView,
     SignInView,
     WorkloadView,
@@ -220,6 +221,18 @@ class Client:
     def remove_cluster(self, name: str, *, lost: bool = False) -> None:
         """Take a cluster out of the fleet. `lost`: it is drained, and for certain nothing runs there any more."""
         self._run(calls.remove_cluster(name, lost=lost))
+
+    def secrets(self) -> builtins.list[SecretView]:
+        """The secrets of the tenant: their names, never their values."""
+        return self._run(calls.secrets())
+
+    def set_secret(self, name: str, value: bytes | str) -> SecretView:
+        """Store a secret, or a new value of one that is there: pods that start from now on are handed that."""
+        return self._run(calls.set_secret(name, value.encode() if isinstance(value, str) else value))
+
+    def remove_secret(self, name: str) -> None:
+        """Forget a secret. Pods that have it keep it; those that start later fail, in words."""
+        self._run(calls.remove_secret(name))
 
     def cost(
         self, *, group_by: str = "workload", since: datetime | str | None = None, until: datetime | str | None = None

@@ -16,6 +16,7 @@ from mainstay.domain.plan import AuditRow, Event, NewWorkload
 from mainstay.domain.quantity import Money, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
+from mainstay.domain.secret import SecretRecord
 from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec
 from mainstay.store.rows import (
     AllocationRow,
@@ -27,6 +28,7 @@ from mainstay.store.rows import (
     ModelRow,
     NodeRow,
     PriceRow,
+    SecretRow,
     SpecifiedWorkloadRow,
     UsageRow,
 )
@@ -406,6 +408,11 @@ def price_of(row: PriceRow) -> Price:
         per_hour=Money(micros=row["per_hour_micros"], currency=row["currency"]),
         effective_from=row["effective_from"],
     )
+
+
+def secret_of(row: SecretRow) -> SecretRecord:
+    """The secret of a row, sealed as it is."""
+    return SecretRecord(**row)
 
 
 def event_of(row: EventRow) -> Event:

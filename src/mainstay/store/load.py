@@ -21,6 +21,7 @@ from mainstay.domain.plan import (
     DrainNode,
     DropCandidate,
     EnterPod,
+    HandSecrets,
     MoveEndpoint,
     ObserveCluster,
     ObserveNodes,
@@ -32,9 +33,11 @@ from mainstay.domain.plan import (
     ReleaseNode,
     RemoveCluster,
     RemoveEndpoint,
+    RemoveSecret,
     RequestStop,
     ResumeCluster,
     SetPrice,
+    SetSecret,
     StopPod,
     Submit,
     SwitchEndpoint,
@@ -42,7 +45,7 @@ from mainstay.domain.plan import (
 )
 from mainstay.store import codec, queries, tables
 from mainstay.store.apply import AnyAction, known
-from mainstay.store.rows import AllocationRow, ClusterRow, EndpointRow, NodeRow, PriceRow, WorkloadRow
+from mainstay.store.rows import AllocationRow, ClusterRow, EndpointRow, NodeRow, PriceRow, SecretRow, WorkloadRow
 from mainstay.store.world import World
 
 
@@ -58,6 +61,7 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
     _load_clusters(connection, world, needs)
     _load_workloads(connection, world, needs)
     _load_model_versions(connection, world, needs)
+    _load_secrets(connection, world, needs)
     if needs.prices:
         rows = cast("list[PriceRow]", _rows(connection, sa.select(tables.prices)))
         world.prices = {(row["sku"], row["effective_from"]): row for row in rows}
@@ -87,6 +91,7 @@ class Needs:
     specifications: set[int] = field(default_factory=set)
     models: set[tuple[str, str]] = field(default_factory=set)
     prices: bool = False
+    secrets: set[tuple[str, str]] = field(default_factory=set)
 
     def guards_of(self, action: Action) -> None:
         """What the guards compare."""
@@ -116,7 +121,7 @@ class Needs:
             case Advance(workload_key=key):
                 self.workloads.add(int(key))
                 self.pods_of.add(int(key))
-            case StopPod(allocation_key=key) | EnterPod(allocation_key=key):
+            case StopPod(allocation_key=key) | EnterPod(allocation_key=key) | HandSecrets(allocation_key=key):
                 self.allocations.add(int(key))
             case ObservePod(allocation_key=key) | ClosePod(allocation_key=key):
                 self.conclusions.add(int(key))
@@ -139,6 +144,8 @@ class Needs:
                 self.clusters = True
             case SetPrice():
                 self.prices = True
+            case SetSecret(tenant=tenant, name=name) | RemoveSecret(tenant=tenant, name=name):
+                self.secrets.add((tenant, name))
             case RegisterModel(tenant=tenant, model=model):
                 self.models.add((tenant, model))
             case Deploy(endpoint=name, workload=new):
@@ -222,6 +229,14 @@ def _load_model_versions(connection: sa.Connection, world: World, needs: Needs) 
     for tenant, model in sorted(needs.models):
         query = sa.select(sa.func.max(table.c.number)).where(table.c.tenant == tenant, table.c.model == model)
         world.last_model_version[tenant, model] = connection.execute(query).scalar() or 0
+
+
+def _load_secrets(connection: sa.Connection, world: World, needs: Needs) -> None:
+    table = tables.secrets
+    for tenant, name in sorted(needs.secrets):
+        query = sa.select(table).where(table.c.tenant == tenant, table.c.name == name)
+        for row in _rows(connection, query):
+            world.secrets[tenant, name] = cast("SecretRow", row)
 
 
 def _where_in(

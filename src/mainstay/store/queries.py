@@ -9,13 +9,14 @@ from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 
-from mainstay.domain.allocation import Allocation, Seen
+from mainstay.domain.allocation import Allocation, Seen, Wanted
 from mainstay.domain.capacity import Closure, Node
 from mainstay.domain.errors import Conflict, NotFound
 from mainstay.domain.fleet import ClusterRecord, Stay
 from mainstay.domain.plan import AuditRow, Event
 from mainstay.domain.reason import Code
 from mainstay.domain.registry import Endpoint, ModelVersion
+from mainstay.domain.secret import SecretRecord
 from mainstay.domain.workload import STARTING, Kind, Phase, Workload
 from mainstay.ports import WorkloadFilter
 from mainstay.store import codec, tables
@@ -28,6 +29,7 @@ from mainstay.store.rows import (
     HeadRow,
     ModelRow,
     NodeRow,
+    SecretRow,
     SpecifiedWorkloadRow,
 )
 
@@ -119,7 +121,7 @@ def _explained(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> 
     return tuple(_with_detail(row, said[row.key]) if row.key in said else row for row in found)
 
 
-_OF_ONE_POD = frozenset({Code.START_FAILED, Code.OUTPUT_NOT_STORED})
+_OF_ONE_POD = frozenset({Code.START_FAILED, Code.OUTPUT_NOT_STORED, Code.USER_FAILURE})
 
 
 def _is_meant(workload: Workload, *, attempt: int, rank: int, seen: Seen) -> bool:
@@ -271,6 +273,31 @@ def endpoint(connection: sa.Connection, name: str, *, tenant: str) -> Endpoint:
 
 
 _ENDPOINTS = sa.select(tables.endpoints).where(tables.endpoints.c.removed == 0)
+
+
+def pod(connection: sa.Connection, name: str) -> Wanted:
+    """The allocation of a pod of any tenant by its name, with its specification. Raises NotFound, also once it is closed."""
+    work, _, numbers = codec.storable(name).rpartition("-")
+    work, _, attempt = work.rpartition("-")
+    if attempt.isdecimal() and numbers.isdecimal() and len(attempt) < 10 and len(numbers) < 10:
+        of_id = sa.select(tables.workloads.c.key).where(tables.workloads.c.id == work).scalar_subquery()
+        table = tables.allocations
+        query = sa.select(table).where(
+            table.c.workload_key == of_id, table.c.attempt == int(attempt), table.c.rank == int(numbers)
+        )
+        for found in allocations_of(connection, query.where(table.c.closed == 0)):
+            ((_, text),) = specifications(connection, {found.workload_key})
+            return Wanted(allocation=found, spec=codec.spec_of(text))
+    msg = f"no such pod: {name}"
+    raise NotFound(msg, object_=name)
+
+
+def secrets(connection: sa.Connection, *, tenant: str, after: str, limit: int) -> tuple[SecretRecord, ...]:
+    """Of one tenant, by name."""
+    table = tables.secrets
+    query = sa.select(table).where(table.c.tenant == codec.storable(tenant), table.c.name > codec.storable(after))
+    query = query.order_by(table.c.name).limit(limit or None)
+    return tuple(codec.secret_of(cast("SecretRow", row)) for row in fetch(connection, query))
 
 
 def _events_of(tenant: str, workload: str) -> sa.Select[Any]:

@@ -196,6 +196,16 @@ class UsageRow(TypedDict):
     gpu_model: str
 
 
+class SecretRow(TypedDict):
+    """A row of `secrets`."""
+
+    tenant: str
+    name: str
+    sealed: str
+    set_at: int
+    set_by: str
+
+
 class ChargeRow(TypedDict):
     """A row of `charges`."""
 

@@ -17,6 +17,7 @@ from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempoten
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
+from mainstay.domain.secret import SecretRecord
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Workload
 from mainstay.ports import WorkloadFilter
@@ -132,6 +133,16 @@ class SqlStore:
     def allocations(self, workload_key: int) -> tuple[Allocation, ...]:
         """Of one workload, by attempt and rank."""
         return self._database.read(lambda connection: queries.allocations(connection, workload_key))
+
+    def pod(self, name: str) -> Wanted:
+        """By its name, of any tenant."""
+        return self._database.read(lambda connection: queries.pod(connection, name))
+
+    def secrets(self, *, tenant: str, after: str = "", limit: int = 0) -> tuple[SecretRecord, ...]:
+        """By name."""
+        return self._database.read(
+            lambda connection: queries.secrets(connection, tenant=tenant, after=after, limit=limit)
+        )
 
     def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """By cluster and name."""

@@ -212,6 +212,16 @@ clusters = _table(
 `settings` is JSON, `sealed` its encrypted credentials. Changes of this table count as changes of `nodes`: a reader
 that reads those reads these few rows too."""
 
+secrets = _table(
+    "secrets",
+    _text("tenant", key=True),
+    _text("name", key=True),
+    _text("sealed"),
+    _whole("set_at"),
+    _text("set_by"),
+)
+"""`sealed` is the encrypted value. No snapshot shows this table: decisions know nothing of it."""
+
 endpoints = _table(
     "endpoints",
     _text("name", key=True),

@@ -28,12 +28,13 @@ from mainstay.store.rows import (
     ModelRow,
     NodeRow,
     PriceRow,
+    SecretRow,
     SpecifiedWorkloadRow,
     UsageRow,
     WorkloadRow,
 )
 
-EventKind = Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price"]
+EventKind = Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret"]
 
 
 class World:
@@ -54,6 +55,7 @@ class World:
         self.endpoints: dict[str, EndpointRow] = {}
         self.last_model_version: dict[tuple[str, str], int] = {}
         self.prices: dict[tuple[str, int], PriceRow] = {}
+        self.secrets: dict[tuple[str, str], SecretRow] = {}
         self.changes = Changes()
         self._pods: dict[int, list[AllocationRow]] = defaultdict(list)
         self._node_keys: dict[tuple[str, str], int] = {}
@@ -161,6 +163,15 @@ class World:
         if row["name"] not in self.changes.new_clusters:
             self.changes.clusters[row["name"]] = row
 
+    def put_secret(self, key: tuple[str, str], row: SecretRow) -> None:
+        """A new row, or another one in its place."""
+        self.secrets[key] = self.changes.secrets[key] = row
+
+    def drop_secret(self, key: tuple[str, str]) -> None:
+        """The row goes."""
+        del self.secrets[key]
+        self.changes.secrets[key] = None
+
     def touch_endpoint(self, row: EndpointRow) -> None:
         """The row was changed."""
         row["version"] = self.version
@@ -245,6 +256,7 @@ class Changes:
         self.usage: list[UsageRow] = []
         self.charges: list[ChargeRow] = []
         self.prices: list[PriceRow] = []
+        self.secrets: dict[tuple[str, str], SecretRow | None] = {}
         self.events: list[EventRow] = []
         self.audit: list[AuditTableRow] = []
 

@@ -23,6 +23,7 @@ def write(connection: sa.Connection, world: World) -> None:
     _insert(connection, tables.usage, changes.usage)
     _insert(connection, tables.charges, changes.charges)
     _insert(connection, tables.prices, changes.prices)
+    _write_secrets(connection, world)
     _update(connection, _UPDATE_NODE, changes.nodes.values())
     _update(connection, _UPDATE_CLUSTER, changes.clusters.values())
     _update(connection, _UPDATE_WORKLOAD, changes.workloads.values())
@@ -31,6 +32,14 @@ def write(connection: sa.Connection, world: World) -> None:
     _insert(connection, tables.events, changes.events)
     _insert(connection, tables.audit, changes.audit)
     _write_head(connection, world)
+
+
+def _write_secrets(connection: sa.Connection, world: World) -> None:
+    """Each is written whole in the place of what was there. A removed one goes whole: nothing of its value is kept."""
+    table, changed = tables.secrets, world.changes.secrets
+    for tenant, name in changed:
+        connection.execute(sa.delete(table).where(table.c.tenant == tenant, table.c.name == name))
+    _insert(connection, table, [row for row in changed.values() if row is not None])
 
 
 class _Update:

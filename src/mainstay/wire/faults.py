@@ -9,11 +9,29 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel
 
-from mainstay.wire.job import NAME, NOT_YET, PRIORITIES, VALUES_NOT_YET, Choice, Job, Resources, Retry
+from mainstay.wire.job import (
+    NAME,
+    NOT_YET,
+    PRIORITIES,
+    VALUES_NOT_YET,
+    Choice,
+    Job,
+    Resources,
+    Retry,
+    SecretUse,
+    Volume,
+)
 from mainstay.wire.views import FieldProblem
 
 PARTS: Mapping[str, type[BaseModel]] = MappingProxyType(
-    {"resources": Resources, "retry": Retry, "any_of": Choice, "ordered": Choice}
+    {
+        "resources": Resources,
+        "retry": Retry,
+        "any_of": Choice,
+        "ordered": Choice,
+        "secrets": SecretUse,
+        "volumes": Volume,
+    }
 )
 
 NAME_IN_WORDS = "a name has at most 40 lower-case letters, digits and dashes, and no dash at its ends"

@@ -6,6 +6,8 @@ name, with what to do instead, never silently ignored.
 
 from __future__ import annotations
 
+import itertools
+import re
 import shlex
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -32,13 +34,22 @@ REQUEUE_AFTER_SECONDS_MIN = 60
 """Pods are renewed every 15 s, and a lost word must not end one."""
 NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 
+SECRET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"  # noqa: S105 no secret
+CLAIM_NAME = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$"
+"""RFC 1123 subdomain, as Kubernetes names claims and storage classes; empty: none."""
+OBJECTS = r"^((s3|gs|az)://[a-z0-9][a-z0-9._-]{1,254}(/[^\\?#\x00-\x20\x7f]{0,800})?)?$"
+"""An address in an object store: scheme, bucket or container, prefix."""
+FILE_PATH = re.compile(r"[^\x00-\x1f\x7f\\:/][^\x00-\x1f\x7f\\:]{0,499}\Z")
+FILES_BYTES_MAX = 256 * 1024
+TAKEN_PATHS = frozenset({"mainstay", "proc", "sys", "dev", "tmp", "etc", "bin", "sbin", "lib", "lib64", "usr", "boot"})
+"""What is mounted there would hide the system of the image, or what the platform itself puts into a pod."""
+ONE_NODE = frozenset({"ReadWriteOnce", "ReadWriteOncePod"})
+
 NOT_YET: Mapping[str, str] = MappingProxyType(
     {
         "runtime": "name a container image in `image`, or prepare the environment in `setup`",
-        "volumes": "read from and write to paths of this machine, or to $MAINSTAY_OUTPUT_DIR",
-        "file_mounts": "put the files into `workdir`",
+        "file_mounts": "put the files into `workdir`, or into `files`; larger ones into `volumes`",
         "repos": "check the code out and name the folder in `workdir`",
-        "secrets": "pass values in `env`; they are visible to whoever may see the job",
         "checkpoint": "write checkpoints to a path of your own; nothing is preempted yet",
         "max_cost": "bound the run with `max_duration`",
         "idle": "bound the run with `max_duration`",
@@ -56,6 +67,11 @@ VALUES_NOT_YET: Mapping[tuple[str, str], str] = MappingProxyType(
     }
 )
 """Values of fields, likewise."""
+
+
+_SECRET_IN_ENV = re.compile(r"\$\{\{\s*secrets\.(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]{0,62})\s*\}\}\Z")
+"""As dstack and GitHub write it."""
+_PART_OF_ENV = re.compile(r"\$\{\{\s*secrets\.")
 
 
 def _as_text(value: Any) -> Any:
@@ -117,6 +133,55 @@ def _env_value(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else _as_text(value)
 
 
+def _secrets(value: Any) -> Any:
+    """A list of names, or of names with the variables that they become; a map is VARIABLE: SECRET."""
+    if isinstance(value, dict):
+        return [{"env": variable, "name": name} for variable, name in value.items()]
+    return [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _secrets_in(env: Any) -> tuple[Any, list[dict[str, str]]]:
+    """The variables that are no secrets, and the secrets that the others name."""
+    if not isinstance(env, dict):
+        return env, []
+    named = {name: found for name, value in env.items() if (found := _SECRET_IN_ENV.match(str(value)))}
+    return (
+        {name: value for name, value in env.items() if name not in named},
+        [{"name": found["name"], "env": name} for name, found in named.items()],
+    )
+
+
+def _volumes(value: Any) -> Any:
+    """`NAME:PATH` is a claim that is there, as other platforms write it."""
+    return [_volume(item) if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+
+
+def _volume(text: str) -> Any:
+    name, given, path = text.partition(":")
+    return {"name": name, "path": path} if given else {"path": text}
+
+
+def _volume_path(path: str) -> str:
+    parts = path.removeprefix("/").rstrip("/").split("/")
+    if not FILE_PATH.match(path.removeprefix("/")) or {"", ".", ".."} & set(parts):
+        msg = f"{path!r} is not a path such as /data, or data for one in the working directory"
+        raise ValueError(msg)
+    if path.startswith("/") and parts[0] in TAKEN_PATHS:
+        msg = f"{path!r} belongs to the system; choose another, such as /data"
+        raise ValueError(msg)
+    return path.rstrip("/")
+
+
+def _size(text: str) -> str:
+    if text:
+        quantities.size(text)
+    return text
+
+
 Cpu = Annotated[str, BeforeValidator(_as_text), AfterValidator(_cpu), Field(examples=["4", "500m", "4+", "4..8"])]
 Memory = Annotated[str, BeforeValidator(_as_text), AfterValidator(_memory), Field(examples=["16GB", "32Gi", "4GB+"])]
 Gpu = Annotated[
@@ -164,6 +229,72 @@ class Resources(JobPart):
     spot: Literal["never", "auto"] = Field(
         default="auto", description="whether capacity that may be taken away will do"
     )
+
+
+class SecretUse(JobPart):
+    """A secret that the job is handed: a file of its name, and a variable if it is given a name as one."""
+
+    name: Annotated[str, Field(pattern=SECRET_NAME)] = Field(description="as `mainstay secret list` shows it")
+    env: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,254})?$")] = Field(
+        default="", description="also as this environment variable"
+    )
+
+
+class Volume(JobPart):
+    """A place for files. With a `name` a claim that outlives the run, without one scratch that ends with it."""
+
+    path: Annotated[str, AfterValidator(_volume_path)] = Field(
+        description="where: absolute, or relative to the working directory"
+    )
+    name: Annotated[str, Field(pattern=CLAIM_NAME)] = Field(
+        default="",
+        validation_alias=AliasChoices("name", "claim", "claim_name"),
+        description="of the claim in the project; without a `size` it must be there already",
+    )
+    size: Annotated[str, BeforeValidator(_as_text), AfterValidator(_size)] = Field(
+        default="", examples=["50GB", "1Ti"], description="of scratch: its most; of a claim: what it is made with"
+    )
+    storage_class: Annotated[str, Field(pattern=CLAIM_NAME)] = Field(
+        default="", description="of the cluster; empty: its default, and for scratch the disk of the node"
+    )
+    access: Literal["", "ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"] = Field(
+        default="", description="access mode of a claim that is made; empty: ReadWriteOnce"
+    )
+    read_only: bool = Field(default=False, description="the job may not write to it")
+    source: Annotated[str, Field(pattern=OBJECTS)] = Field(
+        default="",
+        examples=["s3://bucket/sets/digits"],
+        description="of scratch: an address in an object store, copied here before the job starts",
+    )
+    target: Annotated[str, Field(pattern=OBJECTS)] = Field(
+        default="", description="of scratch: where what rank 0 left here is copied to once the job has ended well"
+    )
+    secret: Annotated[str, Field(pattern=rf"{SECRET_NAME}|^$")] = Field(
+        default="", description="the secret that opens `source` and `target`; empty: they are open to anybody"
+    )
+
+    @model_validator(mode="after")
+    def _objects(self) -> Self:
+        if self.name and (self.source or self.target):
+            msg = "`source` and `target` are for scratch; leave `name` out"
+            raise ValueError(msg)
+        if self.secret and not (self.source or self.target):
+            msg = "`secret` opens a `source` or `target`; for the job itself ask for it in `secrets`"
+            raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not self.name and self.read_only:
+            msg = "`read_only` is for claims; give the `name` of one"
+            raise ValueError(msg)
+        if not self.name and self.access:
+            msg = "`access` is for claims; give the `name` of one"
+            raise ValueError(msg)
+        if self.storage_class and not self.size:
+            msg = "`storage_class` is for what is made; give a `size`"
+            raise ValueError(msg)
+        return self
 
 
 class Retry(JobPart):
@@ -227,7 +358,6 @@ class Job(JobPart):
     )
     workdir: str = Field(
         default="",
-        validation_alias=AliasChoices("workdir", "files"),
         description="folder whose files are sent and become the working directory; relative to the job file",
     )
     nodes: Annotated[int, Field(ge=1, le=NODES_MAX)] = Field(
@@ -244,6 +374,24 @@ class Job(JobPart):
     env: Annotated[dict[str, str], BeforeValidator(_env)] = Field(
         default_factory=dict, validation_alias=AliasChoices("env", "envs"), description="a map, or a list of NAME=VALUE"
     )
+    secrets: Annotated[
+        list[SecretUse],
+        BeforeValidator(_secrets, json_schema_input_type=list[str | SecretUse] | dict[str, str]),
+        Field(max_length=100),
+    ] = Field(
+        default_factory=list,
+        description="secrets by name: files in `$MAINSTAY_SECRETS_DIR`, and variables where `env` names one",
+    )
+    files: Annotated[dict[str, str], Field(max_length=200)] = Field(
+        default_factory=dict, description="small files beside the code: path to content"
+    )
+    volumes: Annotated[
+        list[Volume], BeforeValidator(_volumes, json_schema_input_type=list[str | Volume]), Field(max_length=20)
+    ] = Field(default_factory=list, description="places for files: scratch, and claims that outlive the run")
+    devices: Annotated[list[Annotated[str, Field(pattern=CLAIM_NAME, min_length=1)]], Field(max_length=20)] = Field(
+        default_factory=list,
+        description="ResourceClaimTemplates of its namespace, on Kubernetes clusters that hand out devices by claims",
+    )
     priority: Annotated[int, BeforeValidator(_priority), Field(ge=0, le=100)] = Field(
         default=50, description="0 to 100 or low, normal, high, urgent; higher is more urgent"
     )
@@ -257,6 +405,69 @@ class Job(JobPart):
         if isinstance(document, dict) and document.get("type") in TYPES:
             return {**document, "type": TYPES[document["type"]]}
         return document
+
+    @model_validator(mode="before")
+    @classmethod
+    def _peers_words(cls, document: Any) -> Any:
+        """A value `${{ secrets.NAME }}` in `env` asks for a secret, and `files: FOLDER` means `workdir`."""
+        if not isinstance(document, dict):
+            return document
+        document = dict(document)
+        if isinstance(document.get("files"), str) and "workdir" not in document:
+            document["workdir"] = document.pop("files")
+        for field in ("env", "envs"):
+            if field in document:
+                kept, asked = _secrets_in(_env(document[field]))
+                if asked:
+                    document[field] = kept
+                    document["secrets"] = [*_listed(_secrets(document.get("secrets"))), *asked]
+        return document
+
+    @field_validator("env")
+    @classmethod
+    def _whole_secrets(cls, env: dict[str, str]) -> dict[str, str]:
+        for name, value in env.items():
+            if _PART_OF_ENV.search(value):
+                msg = f"in the variable {name} a secret does not stand alone; put the value together in `setup`"
+                raise ValueError(msg)
+        return env
+
+    @field_validator("files")
+    @classmethod
+    def _small_files(cls, files: dict[str, str]) -> dict[str, str]:
+        for path in files:
+            if not FILE_PATH.match(path) or {"", ".", ".."} & set(path.split("/")):
+                msg = f"{path!r} is not a path beside the code, such as conf/train.yaml"
+                raise ValueError(msg)
+        size = sum(len(text.encode("utf-8", "surrogatepass")) for text in files.values())
+        if size > FILES_BYTES_MAX:
+            msg = f"{size:,} bytes in all, at most {FILES_BYTES_MAX:,}; put larger ones into `workdir`"
+            raise ValueError(msg)
+        return files
+
+    @model_validator(mode="after")
+    def _one_variable_each(self) -> Self:
+        asked = [use.env for use in self.secrets if use.env]
+        for name in asked:
+            if asked.count(name) > 1 or name in self.env:
+                msg = f"the variable {name} is given twice, in `secrets` and `env` or in two secrets"
+                raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _one_volume_each(self) -> Self:
+        for one, other in itertools.combinations(sorted(volume.path for volume in self.volumes), 2):
+            if other == one or other.startswith(f"{one}/"):
+                msg = f"two volumes lie in each other: {one} and {other}"
+                raise ValueError(msg)
+        for volume in self.volumes:
+            if volume.target and self.type == "service":
+                msg = f"volume {volume.path}: a service does not end well, so nothing of it is copied to `target`"
+                raise ValueError(msg)
+            if self.nodes > 1 and volume.name and volume.size and volume.access in {"", *ONE_NODE}:
+                msg = f"volume {volume.name}: {self.nodes} nodes need `access: ReadWriteMany`"
+                raise ValueError(msg)
+        return self
 
     @field_validator("max_duration")
     @classmethod

@@ -70,6 +70,15 @@ def memory(text: str) -> Range:
     return _range(text, _memory_bytes, "an amount such as 16GB, 512MB, 32Gi, 32GB+ or 24GB..80GB", MEMORY_BYTES_MAX)
 
 
+def size(text: str) -> int:
+    """Bytes of a volume: `50GB`, `1Ti`; a number without a unit is in GB."""
+    found = _memory_bytes(text)
+    if found is None or not 0 < found <= MEMORY_BYTES_MAX:
+        msg = f"{text!r} is not a size such as 50GB, 500MB or 1Ti"
+        raise ValueError(msg)
+    return found
+
+
 def gpu(text: str) -> Gpus:
     """GPUs: `8`, `H100` (one), `H100:8`; slices of them: `1g.10gb:2` (MIG), `T4.shared` (a share in time)."""
     found = _GPU.match(text.strip())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
 from mainstay.wire.job import NAME, Cpu, Duration, Gpu, Job, Memory
 from mainstay.wire.views import TreeEntry
@@ -98,6 +98,12 @@ class QuarantineRequest(Request):
     reason: Why = ""
     duration: Duration = ""
     """It is released after so long; empty: when somebody says so."""
+
+
+class SecretRequest(Request):
+    """The value of a secret, in base 64."""
+
+    value: Annotated[Base64Bytes, Field(repr=False)]
 
 
 class TreeUpload(Request):

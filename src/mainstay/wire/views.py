@@ -78,6 +78,36 @@ class PodView(View):
     detail: str = ""
 
 
+class SecretUseView(View):
+    """A secret that a workload is handed, by name; `env`: also as this variable."""
+
+    name: str
+    env: str = ""
+
+
+class VolumeView(View):
+    """A volume as it was asked for. With a name a claim that outlives the run, without one scratch."""
+
+    path: str
+    name: str = ""
+    size_bytes: int = 0
+    """0: none was asked for."""
+    storage_class: str = ""
+    access: str = ""
+    read_only: bool = False
+    source: str = ""
+    target: str = ""
+    secret: str = ""
+
+
+class SecretView(View):
+    """A secret: its value is never shown to anybody."""
+
+    name: str
+    set_at: datetime
+    set_by: str
+
+
 class WorkloadView(View):
     """A workload as `ps` and `show` display it. `pods` only where a single workload was asked for."""
 
@@ -99,6 +129,9 @@ class WorkloadView(View):
     guests: list[str] = Field(default_factory=list)
     """Of the kind `pod`: the pods that others made, as NAMESPACE/NAME by rank."""
     env: dict[str, str] = Field(default_factory=dict)
+    secrets: list[SecretUseView] = Field(default_factory=list)
+    volumes: list[VolumeView] = Field(default_factory=list)
+    devices: list[str] = Field(default_factory=list)
     submitted_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None

@@ -13,6 +13,7 @@ from mainstay.clusters.local.gpus import Gpus
 from mainstay.domain.allocation import DeletePod, Seen
 from mainstay.domain.errors import NoCapacity
 from tests.clusters import SMALL, Program, Rig, local_rig
+from tests.drawer import Drawer
 
 pytestmark = pytest.mark.xdist_group("local-cluster")
 ONE_GPU = replace(SMALL, gpus=1, gpu_model="L4")
@@ -23,7 +24,7 @@ SAYS_WHICH = Program(lines=("'$CUDA_VISIBLE_DEVICES'",), runs_for=30)
 def rig(tmp_path: Path) -> Rig:
     artifacts = open_artifacts(str(tmp_path / "artifacts"))
     found = Gpus(model="L4", indices=(1, 3))
-    cluster = LocalCluster(tmp_path / "cluster", artifacts=artifacts, find_gpus=lambda: found)
+    cluster = LocalCluster(tmp_path / "cluster", artifacts=artifacts, secrets=Drawer(), find_gpus=lambda: found)
     return replace(local_rig(tmp_path), cluster=cluster)
 
 

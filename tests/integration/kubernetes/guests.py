@@ -33,6 +33,7 @@ from mainstay.domain.workload import Phase, Workload
 from mainstay.ports import WorkloadFilter
 from mainstay.store import SqlStore, open_sqlite
 from testbed.control_plane import ControlPlane
+from tests.drawer import Drawer
 
 CLUSTER = "k8s"
 PATIENCE_SECONDS = 60.0
@@ -198,6 +199,7 @@ async def platform(
         name=CLUSTER,
         api=Connection(Fixed(credentials), clock=clock),
         artifacts=artifacts,
+        secrets=Drawer(),
         clock=clock,
         settings=Settings(system=system or namespace, scheduler_name=scheduler),
     )

@@ -29,11 +29,14 @@ from mainstay.domain.allocation import DeletePod, End, ForgetPod, MarkNode, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Gone
 from mainstay.domain.fleet import ClusterSettings, Credentials
+from mainstay.domain.secret import SecretUse
+from mainstay.domain.workload import Volume
 from mainstay.ports import Artifacts
 from testbed import control_plane, images, node
 from testbed.control_plane import ControlPlane
 from testbed.fixtures import unavailable, until
 from tests.clusters import OWNER, Program, RealCluster, Rig, create, mount
+from tests.drawer import Drawer
 from tests.integration.kubernetes.installed import ACCOUNT, MANIFESTS, apply, can, kubeconfig, kubectl
 from tests.unit.clusters.kubernetes.objects import creations
 from tests.unit.clusters.kubernetes.restricted import faults
@@ -76,7 +79,7 @@ def artifacts(tmp_path: Path) -> Artifacts:
 @pytest.fixture
 async def rig(real: RealCluster, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     monkeypatch.setattr(chores, "BURIAL_SECONDS", 0.5)
-    clock = SystemClock()
+    clock, drawer = SystemClock(), Drawer()
     source = Fixed(registered(kubeconfig(real.control_plane)))
 
     def made() -> KubernetesCluster:
@@ -84,12 +87,13 @@ async def rig(real: RealCluster, artifacts: Artifacts, monkeypatch: pytest.Monke
             name="k8s",
             api=Connection(source, clock=clock),
             artifacts=artifacts,
+            secrets=drawer,
             clock=clock,
             settings=Settings(system=SYSTEM, image=images.BUSYBOX, helper_image=images.BUSYBOX),
             tombstone_seconds=1,
         )
 
-    rig = Rig(cluster=made(), node=real.node.name, remake=made, let_pass=asyncio.sleep, now=clock.now)
+    rig = Rig(cluster=made(), node=real.node.name, remake=made, let_pass=asyncio.sleep, now=clock.now, drawer=drawer)
     yield rig
     await rig.close()
 
@@ -105,7 +109,9 @@ async def everything(rig: Rig, artifacts: Artifacts) -> None:
     await artifacts.put(digest, content())
     tree = await artifacts.put_tree(Tree(entries=(Entry(path="run.sh", size=len(code), digest=digest),)))
     gang = {"gang": "gang-1", "size": 2}
-    await rig.create("g-1-0", Program(), argv=("/bin/sh", "run.sh"), mounts=mount(tree, "."), rank=0, **gang)
+    rig.drawer.values["token"] = b"canary"
+    token = {"secrets": (SecretUse(name="token"),)}
+    await rig.create("g-1-0", Program(), argv=("/bin/sh", "run.sh"), mounts=mount(tree, "."), rank=0, **gang, **token)
     said = ("/bin/sh", "-c", 'printf "%s\\n" "$A" "$@"', "sh", "$(HOME)", "$$(HOME)", "$$")
     await rig.create("g-1-1", Program(), argv=said, env=(("A", "$$(HOME)"),), rank=1, **gang)
     for name in ("g-1-0", "g-1-1"):
@@ -126,7 +132,10 @@ async def everything(rig: Rig, artifacts: Artifacts) -> None:
     await rig.act(DeletePod(name="never-1-0", grace_seconds=1, owner=OWNER))
     with pytest.raises(Gone):
         await rig.create("never-1-0", Program())
-    for name in ("g-1-0", "g-1-1", "long-1-0", "never-1-0"):
+    await rig.create("kept-1-0", Program(), volumes=(Volume(path="/ckpt", name="ckpt", size_bytes=1_000),))
+    await rig.act(DeletePod(name="kept-1-0", grace_seconds=1))
+    await rig.seen("kept-1-0", Seen.ENDED)
+    for name in ("g-1-0", "g-1-1", "long-1-0", "never-1-0", "kept-1-0"):
         await rig.until(ForgetPod(name=name))
     assert await rig.log("g-1-1") == "$$(HOME)\n$(HOME)\n$$(HOME)\n$$\n"
 
@@ -169,6 +178,7 @@ async def test_it_uses_what_it_is_granted_and_leaves_nothing(rig: Rig, artifacts
         await rig.let_pass(0.2)
     until(lambda: not plane.ask(f"{place}/services")["items"])
     events = requests(plane)
+    assert "canary" not in json.dumps(events)
     refused = [
         (used(event), event["responseStatus"]) for event in events if event["responseStatus"]["code"] in {401, 403}
     ]
@@ -204,7 +214,7 @@ def _is_ours(event: dict[str, Any], namespace: str) -> None:
 
 
 async def test_the_credentials_pass_the_check_of_a_new_cluster(real: RealCluster, tmp_path: Path) -> None:
-    connector = KubernetesConnector(open_artifacts(str(tmp_path)), SystemClock(), system=SYSTEM)
+    connector = KubernetesConnector(open_artifacts(str(tmp_path)), Drawer(), SystemClock(), system=SYSTEM)
     text = kubeconfig(real.control_plane)
     facts = await connector.check(ClusterSettings(), Credentials(kubeconfig=text))
     assert (facts.missing, facts.warnings) == ((), ())

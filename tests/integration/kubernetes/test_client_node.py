@@ -24,6 +24,12 @@ PAGE = "x" * 300_000
 
 
 @pytest.fixture
+def control_plane(real_control_plane: ControlPlane) -> ControlPlane:
+    """The cluster of the real node."""
+    return real_control_plane
+
+
+@pytest.fixture
 async def api(control_plane: ControlPlane) -> AsyncIterator[Connection]:
     opened = connection(control_plane)
     yield opened

@@ -77,6 +77,12 @@ class Pods:
 
 
 @pytest.fixture
+def control_plane(real_control_plane: ControlPlane) -> ControlPlane:
+    """The cluster of the real node."""
+    return real_control_plane
+
+
+@pytest.fixture
 def pods(control_plane: ControlPlane, namespace: str, real_node: Node) -> Pods:
     return Pods(control_plane, namespace, real_node)
 

@@ -70,6 +70,7 @@ WRITES = [
         )
         for verb in ("drain", "resume")
     ),
+    Write("DELETE", "/v1/secrets/hf-token", "/v1/secrets/{name}", None, {"force": True}, "/v1/events"),
     Write(
         "DELETE",
         "/v1/clusters/east",
@@ -80,8 +81,10 @@ WRITES = [
         token="admin-token",
     ),
 ]
-BY_CONTENT = {"POST /v1/plan", "POST /v1/sign-in", "POST /v1/trees", "PUT /v1/blobs/{digest}"}
-"""They change nothing, or what they make is named by its content, or (a sign-in) is worthless when doubled."""
+BY_CONTENT = {"POST /v1/plan", "POST /v1/sign-in", "POST /v1/trees", "PUT /v1/blobs/{digest}", "PUT /v1/secrets/{name}"}
+"""They change nothing, or what they make is named by its content or takes the place of what was there, or (a sign-in) is
+worthless when doubled.
+"""
 
 
 def named(write: Write) -> str:
@@ -96,6 +99,8 @@ async def furnished(api: Api) -> Api:
     made_a_model(site)
     answer = await api.ask("POST", "/v1/endpoints", json={"workload": "maker", "endpoint": "digits"})
     assert answer.status_code == 202, answer.text
+    secret = await api.ask("PUT", "/v1/secrets/hf-token", json={"value": "aGY="})
+    assert secret.status_code == 200, secret.text
     cluster = await api.ask("POST", "/v1/clusters", json={**SIMULATED, "name": "east"}, token="admin-token")
     assert cluster.status_code == 201, cluster.text
     return api

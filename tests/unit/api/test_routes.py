@@ -149,7 +149,7 @@ async def test_many_jobs_are_accepted_together_or_not_at_all(api: Api):
         ({"resources": {"gpuz": 1}}, "job.resources.gpuz", "no such field", "gpu"),
         ({"type": "jobb"}, "job.type", "'job' or 'service'", "job"),
         ({"nodes": -1}, "job.nodes", "greater than or equal to 1", ""),
-        ({"secrets": "x"}, "job.secrets", NOT_YET["secrets"], ""),
+        ({"checkpoint": "x"}, "job.checkpoint", NOT_YET["checkpoint"], ""),
         ({"cpus": 1, "resources": {"cpu": 1, "cpus": 2}}, "job.cpus", "no such field", None),
         ({"name": "Not A Name"}, "job.name", "", None),
         ({"command": ["x"]}, "job", "give either", ""),

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
+
+import pytest
 
 from mainstay.decide.kinds import KINDS, pod_spec
 from mainstay.decide.kinds.job import command
 from mainstay.domain.allocation import Allocation, Owner, Seen
+from mainstay.domain.errors import Invalid
 from mainstay.domain.quantity import Resources
-from mainstay.domain.workload import Kind, Mount, WorkloadSpec
+from mainstay.domain.secret import ENVIRONMENT_FILE, Handed, SecretUse, files_of
+from mainstay.domain.workload import Kind, Mount, Volume, WorkloadSpec
 
 RESOURCES = Resources(cpu_milli=2_000, memory_bytes=1 << 30, gpus=4, gpu_model="H100")
 
@@ -105,3 +110,40 @@ def test_a_setup_that_fails_ends_the_run():
 
 def test_a_setup_that_ends_in_a_comment_does_not_swallow_the_command():
     assert run(a_spec(setup="true # done", run=("echo", "ran"))).stdout == "ran\n"
+
+
+def test_secrets_and_volumes_are_handed_on():
+    uses, volumes = (SecretUse(name="a"),), (Volume(path="/data", name="sets"),)
+    pod = pod_spec(an_allocation(), a_spec(secrets=uses, volumes=volumes))
+    assert (pod.secrets, pod.volumes) == (uses, volumes)
+    assert pod.argv == ("python", "train.py")
+
+
+@pytest.mark.parametrize(
+    "value", [b"plain", b"it's", b"a b\nc\n", b"$HOME `id` \\", "ü".encode(), b"\xff\n", b"'", b""]
+)
+def test_a_secret_that_is_to_be_a_variable_reaches_the_setup_and_the_command_as_it_is(tmp_path: Path, value: bytes):
+    handed = Handed(use=SecretUse(name="a", env="TOKEN"), value=value)
+    for name, content in files_of([handed]).items():
+        (tmp_path / name).write_bytes(content)
+    spec = a_spec(secrets=(handed.use,), setup='export TWICE="$TOKEN$TOKEN"', run=("/bin/sh", "-c", "env -0"))
+    environment = {"MAINSTAY_SECRETS_DIR": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command(spec), capture_output=True, check=True, env=environment)
+    found = dict(line.split(b"=", 1) for line in done.stdout.split(b"\0") if line)
+    plain = value.removesuffix(b"\n")
+    assert (found[b"TOKEN"], found[b"TWICE"]) == (plain, plain * 2)
+    assert (tmp_path / "a").read_bytes() == value
+
+
+def test_a_secret_that_no_variable_can_hold_is_refused_by_its_name_and_not_shown():
+    with pytest.raises(Invalid, match="the secret a holds a NUL") as refused:
+        files_of([Handed(use=SecretUse(name="a", env="TOKEN"), value=b"canary\0")])
+    assert "canary" not in str(refused.value) + refused.value.hint
+
+
+def test_a_command_whose_secrets_did_not_come_does_not_run():
+    spec = a_spec(secrets=(SecretUse(name="a", env="TOKEN"),), run=("echo", "ran"))
+    done = subprocess.run(command(spec), capture_output=True, check=False, env={"MAINSTAY_SECRETS_DIR": "/nowhere"})
+    assert done.returncode != 0
+    assert done.stdout == b""
+    assert ENVIRONMENT_FILE.startswith(".")

@@ -59,3 +59,17 @@ def test_every_byte_counts():
         flipped = payload[:place] + ("A" if payload[place] != "A" else "B") + payload[place + 1 :]
         with pytest.raises(Denied):
             OURS.opened("east", f"{head}.{flipped}")
+
+
+def test_a_secret_opens_at_its_own_place_only():
+    sealed = OURS.sealed_secret("physics", "hf-token", b"canary")
+    assert OURS.opened_secret("physics", "hf-token", sealed) == b"canary"
+    assert "canary" not in sealed
+    for tenant, name in (("chemistry", "hf-token"), ("physics", "other")):
+        with pytest.raises(Denied, match="sealed for another place") as refused:
+            OURS.opened_secret(tenant, name, sealed)
+        assert "canary" not in refused.value.message
+    with pytest.raises(Denied, match=f"sealed with the key {OURS.key_id}"):
+        OTHER.opened_secret("physics", "hf-token", sealed)
+    with pytest.raises(Denied):
+        OURS.opened("physics", sealed)

@@ -189,3 +189,64 @@ def found_in(content: bytes) -> tuple[Fault, ...]:
 def test_no_time_at_all_is_not_no_limit(text: str):
     with pytest.raises(ValidationError, match="leave it out for no limit"):
         Job(run="true", max_duration=text)
+
+
+def test_secrets_are_asked_for_by_name_in_any_of_the_usual_ways():
+    listed = job("run: echo\nsecrets:\n  - hf-token\n  - {name: wandb, env: WANDB_API_KEY}\n")
+    mapped = job("run: echo\nsecrets: {WANDB_API_KEY: wandb}\n")
+    inside = job("run: echo\nenv: ['A=1', 'WANDB_API_KEY=${{ secrets.wandb }}']\nsecrets: [hf-token]\n")
+    assert [(use.name, use.env) for use in listed.secrets] == [("hf-token", ""), ("wandb", "WANDB_API_KEY")]
+    assert [(use.name, use.env) for use in mapped.secrets] == [("wandb", "WANDB_API_KEY")]
+    assert (inside.env, inside.secrets) == ({"A": "1"}, listed.secrets)
+
+
+def test_volumes_are_claims_with_a_name_and_scratch_without_one():
+    found = job(
+        "run: echo\nvolumes:\n  - ckpt:/ckpt\n  - {path: scratch, size: 50GB}\n"
+        "  - {claim: sets, path: /data/, read_only: true}\n  - {name: new, path: new, size: 1Ti, storage_class: fast}\n"
+    ).volumes
+    assert [(volume.name, volume.path, volume.size, volume.read_only) for volume in found] == [
+        ("ckpt", "/ckpt", "", False),
+        ("", "scratch", "50GB", False),
+        ("sets", "/data", "", True),
+        ("new", "new", "1Ti", False),
+    ]
+
+
+def test_a_folder_in_files_is_the_workdir_as_peers_mean_it():
+    assert job("run: echo\nfiles: src\n").workdir == "src"
+    assert job("run: echo\nfiles:\n  conf/a.yaml: |\n    lr: 0.1\n").files == {"conf/a.yaml": "lr: 0.1\n"}
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("secrets: [.hidden]", "2:11: secrets.0.name"),
+        ("secrets:\n  - name: a\n    env: 1A", "4:5: secrets.0.env"),
+        ("secrets: [{name: a, evn: A}]", "secrets.0.evn: there is no such field; did you mean `env`?"),
+        ("env: {A: x}\nsecrets: [{name: a, env: A}]", "the variable A is given twice"),
+        ("secrets: [{name: a, env: A}, {name: b, env: A}]", "the variable A is given twice"),
+        ("env: {URL: 'https://u:${{ secrets.a }}@h'}", "env: in the variable URL a secret does not stand alone"),
+        ("files: {../a: x}", "files: '../a' is not a path beside the code"),
+        ("files: {/etc/passwd: x}", "is not a path beside the code"),
+        ("files: {'a//b': x}", "is not a path beside the code"),
+        (
+            "files: {a: " + "x" * 262_145 + "}",
+            "files: 262,145 bytes in all, at most 262,144; put larger ones into `workdir`",
+        ),
+        ("volumes: [{path: /}]", "2:12: volumes.0.path: '/' is not a path"),
+        ("volumes: [{path: ../a}]", "volumes.0.path: '../a' is not a path"),
+        ("volumes: [{path: /etc/ssl}]", "belongs to the system"),
+        ("volumes: [{path: /a, size: lots}]", "volumes.0.size: 'lots' is not a size such as 50GB"),
+        ("volumes: [{path: /a, name: Data}]", "volumes.0.name"),
+        ("volumes: [{path: /a, read_only: true}]", "`read_only` is for claims"),
+        ("volumes: [{path: /a, access: ReadWriteMany}]", "`access` is for claims"),
+        ("volumes: [{path: /a, storage_class: fast}]", "`storage_class` is for what is made; give a `size`"),
+        ("volumes: [{path: /a, name: a, acces: x}]", "did you mean `access`?"),
+        ("volumes: ['a:/a', 'b:/a/b']", "two volumes lie in each other: /a and /a/b"),
+        ("nodes: 2\nvolumes: [{path: /a, name: a, size: 1GB}]", "volume a: 2 nodes need `access: ReadWriteMany`"),
+    ],
+)
+def test_a_fault_of_secrets_files_and_volumes_is_told_at_its_place(text: str, told: str):
+    (fault,) = faults(f"run: echo\n{text}\n")
+    assert told in fault

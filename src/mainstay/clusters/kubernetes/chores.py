@@ -24,7 +24,7 @@ from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.states import HOPELESS_REASONS, View, state_of
 from mainstay.domain.allocation import Seen
 from mainstay.domain.errors import Invalid, MainstayError
-from mainstay.ports import Artifacts, Clock
+from mainstay.ports import Artifacts, Clock, Secrets
 
 log = structlog.get_logger()
 
@@ -47,22 +47,25 @@ class Chores:
     def __init__(
         self,
         api: KubeApi,
-        artifacts: Artifacts,
         clock: Clock,
         picture: Picture,
         logs: Logs,
         *,
+        artifacts: Artifacts,
+        secrets: Secrets,
         tombstone_seconds: int,
         patience_seconds: float = PATIENCE_SECONDS,
         look_up_groups: Callable[[], Awaitable[None]],
     ) -> None:
         self._patience_seconds = patience_seconds
-        self._api, self._artifacts, self._clock = api, artifacts, clock
+        self._api, self._artifacts, self._secrets, self._clock = api, artifacts, secrets, clock
         self._picture, self._logs, self._tombstone_seconds = picture, logs, tombstone_seconds
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._hopeless_since: dict[str, float] = {}
         self._log_since: dict[str, float] = {}
         self._kept: set[str] = set()
+        self._delivered: set[str] = set()
+        """UIDs of pods that have all that they waited for, and may not have noticed yet."""
         self._callable: set[str] = set()
         """First ranks whose gang has its service."""
         self._look_up_groups = look_up_groups
@@ -120,7 +123,7 @@ class Chores:
         if known.logged:
             if pod not in self._kept:
                 self._logs.follow(pod, known.namespace, ended=state.seen is Seen.ENDED)
-        elif known.waits_for_files and known.mounts:
+        elif known.waits_for_files and not known.deleting and known.uid not in self._delivered:
             self._start(f"files/{pod}", partial(self._deliver, pod, known))
         if known.hopeless and not known.deleting and state.seen is not Seen.ENDED:
             since = self._hopeless_since.setdefault(pod, now)
@@ -158,6 +161,8 @@ class Chores:
         for gone in self._logs.followed - there:
             self._logs.drop(gone)
         self._kept &= there
+        if self._delivered:
+            self._delivered &= {known.uid for _, known in self._picture.views() if known.waits_for_files}
         self._callable &= there
 
     def _start(self, name: str, chore: Callable[[], Awaitable[None]]) -> None:
@@ -175,7 +180,11 @@ class Chores:
 
     async def _deliver(self, pod: str, known: View) -> None:
         try:
+            handed = await self._secrets.of(pod, owner=known.secrets_for) if known.secrets_for else ()
+            await handover.hand_in(self._api, handed, namespace=known.namespace, pod=pod)
+            await handover.transfer(self._api, "in", known.objects, handed, namespace=known.namespace, pod=pod)
             await handover.deliver(self._api, self._artifacts, namespace=known.namespace, pod=pod, mounts=known.mounts)
+            self._delivered.add(known.uid)
         except* (Invalid, LookupError, ValueError) as group:
             await self._give_up(pod, known, f"its files cannot be delivered: {group.exceptions[0]}")
 

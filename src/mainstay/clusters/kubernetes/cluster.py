@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import assert_never
 
 import structlog
 
-from mainstay.clusters.kubernetes import handover, names, pods
+from mainstay.clusters.kubernetes import claims, handover, names, pods
 from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.chores import PATIENCE_SECONDS, Chores
 from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound, Rejected
@@ -43,7 +44,7 @@ from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import Conflict, Denied, Gone, Invalid, NoCapacity, NotYet
 from mainstay.domain.errors import NotFound as MissingPod
 from mainstay.domain.quantity import Resources, is_shape
-from mainstay.ports import Artifacts, Clock, Process, Stream
+from mainstay.ports import Artifacts, Clock, Process, Secrets, Stream
 
 log = structlog.get_logger()
 
@@ -66,6 +67,7 @@ class KubernetesCluster:
         name: str,
         api: KubeApi,
         artifacts: Artifacts,
+        secrets: Secrets,
         clock: Clock,
         settings: Settings,
         tombstone_seconds: int = 600,
@@ -77,6 +79,7 @@ class KubernetesCluster:
         self.name = name
         self.acts_at_once = IN_FLIGHT_MAX
         self._api, self._artifacts, self._clock, self._settings = api, artifacts, clock, settings
+        self._secrets = secrets
         self._pace = Pace(clock=clock)
         self._fence = Fence(api, clock, system=settings.system)
         tunnel = "" if settings.reached_directly else name
@@ -87,10 +90,11 @@ class KubernetesCluster:
         self._logs = Logs(api, artifacts, clock, cluster=name)
         self._chores = Chores(
             api,
-            artifacts,
             clock,
             self._picture,
             self._logs,
+            artifacts=artifacts,
+            secrets=secrets,
             tombstone_seconds=tombstone_seconds,
             patience_seconds=patience_seconds,
             look_up_groups=self._hosting.look_up_groups,
@@ -169,6 +173,9 @@ class KubernetesCluster:
                 return
             msg = f"the output of pod {pod} is lost: it was ended before its files were fetched"
             raise Invalid(msg, object_=pod)
+        if known.objects:
+            handed = await self._secrets.of(pod, owner=known.secrets_for) if known.secrets_for else ()
+            await handover.transfer(self._api, "out", known.objects, handed, namespace=known.namespace, pod=pod)
         async for file in handover.outputs(self._api, namespace=known.namespace, pod=pod):
             yield file
 
@@ -204,6 +211,13 @@ class KubernetesCluster:
             self._under_way[action.name] = (action.node, action.spec.resources)
             try:
                 device = self._picture.device(action.node, action.spec.resources.gpu_model)
+                await claims.ensure(
+                    self._api,
+                    action,
+                    self._settings,
+                    namespace=namespace,
+                    make_namespace=partial(self._make_namespace, namespace, action.spec.owner),
+                )
                 document = pods.pod(action, self._settings, device=device)
                 known = await self._in_namespace(namespace, action.spec.owner, document, epoch)
             finally:

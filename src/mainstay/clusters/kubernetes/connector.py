@@ -17,7 +17,7 @@ from mainstay.clusters.kubernetes.registered import registered
 from mainstay.clusters.kubernetes.settings import DEFAULT_IMAGE, HELPER_IMAGE, Settings
 from mainstay.clusters.kubernetes.sources import Fixed, Source
 from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
-from mainstay.ports import Artifacts, Clock
+from mainstay.ports import Artifacts, Clock, Secrets
 
 OLDEST = (1, 29)
 """Older ones lack scheduling gates that may be relied on, and terminal phases of deleted pods."""
@@ -28,9 +28,9 @@ _MINOR = re.compile(r"\d+")
 class KubernetesConnector:
     """Implements `ports.Connector`."""
 
-    def __init__(self, artifacts: Artifacts, clock: Clock, *, system: str) -> None:
+    def __init__(self, artifacts: Artifacts, secrets: Secrets, clock: Clock, *, system: str) -> None:
         """`system` is the identity of this platform: what it makes in a cluster carries its mark."""
-        self._artifacts = artifacts
+        self._artifacts, self._secrets = artifacts, secrets
         self._clock = clock
         self._system = system
 
@@ -61,6 +61,7 @@ class KubernetesConnector:
             name=cluster.name,
             api=Connection(self._source(settings, credentials), clock=self._clock),
             artifacts=self._artifacts,
+            secrets=self._secrets,
             clock=self._clock,
             settings=Settings(
                 system=self._system,

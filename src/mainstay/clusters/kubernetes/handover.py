@@ -12,17 +12,21 @@ import json
 import os
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import IO, Any
 
 from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.names import FILES, OUTPUTS
-from mainstay.clusters.kubernetes.pods import OUTPUT, SIGN, WORK
+from mainstay.clusters.kubernetes.pods import OUTPUT, SECRETS, SIGN, WORK
 from mainstay.domain.artifact import PATH_RULE, TREE_FILES_MAX, Entry, safe_path
 from mainstay.domain.errors import Invalid, NotFound, Unavailable
+from mainstay.domain.secret import Handed, files_of
 from mainstay.ports import Artifacts, Channel, Process
 
 CHUNK_BYTES = 256 << 10
+TRANSFER = ("python", "-m", "mainstay.transfer")
+_NO_PROGRAM = "No module named"
+UNPACK_SECRETS = ("/bin/sh", "-c", f"umask 077 && tar -xf - -C {SECRETS}")
 UNPACK = ("/bin/sh", "-c", f"tar -xf - -C {WORK} && touch {SIGN}/complete")
 PACK = ("/bin/sh", "-c", f"cd {OUTPUT} && tar -cf - .")
 SECONDS_MAX = 3_600.0
@@ -30,6 +34,71 @@ SAID_BYTES_MAX = 2_000
 SPOOL_BYTES = 4 << 20
 
 OutputFile = tuple[str, int, bool, AsyncIterator[bytes]]
+
+
+async def hand_in(api: KubeApi, handed: Sequence[Handed], *, namespace: str, pod: str) -> None:
+    """Write the secrets of a pod that waits for them into its memory, for its user to read. Twice is once, with newer values.
+
+    They go the way of the code: nothing of them is kept in the cluster, and no right to see secrets of the cluster is needed.
+    Raises Invalid if one cannot be what it is asked to be, Unavailable if the pod did not take them.
+    """
+    if not files_of(handed):
+        return
+    archive = bytearray()
+    for name, content in files_of(handed).items():
+        info = tarfile.TarInfo(name)
+        info.size, info.mode = len(content), 0o400
+        archive += info.tobuf(format=tarfile.GNU_FORMAT) + content + b"\0" * (-len(content) % tarfile.BLOCKSIZE)
+    archive += b"\0" * (2 * tarfile.BLOCKSIZE)
+    async with (
+        asyncio.timeout(SECONDS_MAX),
+        api.exec(namespace, pod, FILES, UNPACK_SECRETS, stdin=True) as process,
+        asyncio.TaskGroup() as group,
+    ):
+        said = group.create_task(_said(process))
+        for start in range(0, len(archive), CHUNK_BYTES):
+            await process.send(bytes(archive[start : start + CHUNK_BYTES]))
+        await process.end_input()
+        text = await said
+    if process.exit_status != 0:
+        msg = f"pod {pod} did not take its secrets: {text or process.failure or 'no reason given'}"
+        raise Unavailable(msg, object_=pod)
+
+
+async def transfer(
+    api: KubeApi, direction: str, objects: str, handed: Sequence[Handed], *, namespace: str, pod: str
+) -> None:
+    """Have a pod copy files `in` from object stores or `out` to them (`mainstay.transfer`): they take no way through us.
+
+    The credentials go in as the command's input and are kept nowhere. Raises Invalid with the words of the store.
+    """
+    access = {one.use.name: one.value.decode(errors="replace") for one in handed}
+    which = {"in": 1, "out": 2}[direction]
+    copies = [
+        {"url": one[which], "path": one[0], "access": access.get(one[3], "")}
+        for one in json.loads(objects or "[]")
+        if one[which]
+    ]
+    if not copies:
+        return
+    container = FILES if direction == "in" else OUTPUTS
+    async with (
+        asyncio.timeout(SECONDS_MAX),
+        api.exec(namespace, pod, container, (*TRANSFER, direction), stdin=True) as process,
+        asyncio.TaskGroup() as group,
+    ):
+        said = group.create_task(_said(process))
+        await process.send(json.dumps({"copies": copies}).encode() + b"\n")
+        text = await said
+    if process.exit_status != 0:
+        why = text or process.failure or "no reason given"
+        hint = (
+            "its cluster's image has no mainstay in it: add the cluster again with --image"
+            if _NO_PROGRAM in why
+            else ""
+        )
+        msg = f"files of an object store could not be copied: {why}"
+        raise Invalid(msg, object_=pod, hint=hint)
 
 
 async def deliver(api: KubeApi, artifacts: Artifacts, *, namespace: str, pod: str, mounts: str) -> None:
@@ -85,7 +154,7 @@ async def _files(source: IO[bytes]) -> AsyncIterator[OutputFile]:
 
 async def _send(process: Process, artifacts: Artifacts, mounts: str) -> None:
     try:
-        for path, digest in json.loads(mounts):
+        for path, digest in json.loads(mounts or "[]"):
             tree = await artifacts.tree(digest)
             for entry in tree.entries:
                 await process.send(_header(os.path.normpath(f"{path}/{entry.path}"), entry))

@@ -53,6 +53,7 @@ VOLCANO_POD_GROUPS = Kind(
     name="PodGroup", plural="podgroups", type=objects.PodGroup, group="scheduling.volcano.sh", version="v1beta1"
 )
 LEASES = Kind(name="Lease", plural="leases", type=objects.Lease, group="coordination.k8s.io")
+CLAIMS = Kind(name="PersistentVolumeClaim", plural="persistentvolumeclaims", type=objects.VolumeClaim)
 SERVICE_ACCOUNTS = Kind(name="ServiceAccount", plural="serviceaccounts", type=objects.Object)
 SERVICES = Kind(name="Service", plural="services", type=objects.Object)
 NETWORK_POLICIES = Kind(name="NetworkPolicy", plural="networkpolicies", type=objects.Object, group="networking.k8s.io")

@@ -35,7 +35,8 @@ BROKEN = frozenset(
 """Conditions with which nothing runs well: of node-problem-detector, AKS and EKS (doctor.md N05)."""
 BROKEN_GPUS = ("Accelerat", "GPU", "XID", "Xid", "NVLink")
 """How conditions begin that speak of the GPUs of a node (doctor.md G03)."""
-WORDS = 200
+WORDS, PROBLEM_CHARACTERS = 200, 500
+"""A cluster may say anything, at any length."""
 _Read = Callable[[Quantity | None], int]
 COMPLAINTS_MAX = 10
 
@@ -117,7 +118,7 @@ def why_not(node: Node, system: str = "") -> str:
         return why
     taints = [taint for taint in node.spec.taints if taint.effect in HARD_EFFECTS]
     strange = sorted({taint.key for taint in taints} - BORNE_TAINTS)
-    return f"tainted: {', '.join(strange)}" if strange else ""
+    return f"tainted: {', '.join(strange)}"[:PROBLEM_CHARACTERS] if strange else ""
 
 
 def why_not_any(node: Node, system: str = "") -> str:
@@ -132,7 +133,7 @@ def why_not_any(node: Node, system: str = "") -> str:
     bad = (one for one in node.status.conditions if one.type in BROKEN and _is_bad(one))
     broken = sorted(f"{one.type}: {_words(one)}" for one in bad)
     if broken:
-        return "; ".join(broken)
+        return "; ".join(broken)[:PROBLEM_CHARACTERS]
     return "cordoned in its cluster" if cordon_of(node, system).others else ""
 
 

@@ -293,6 +293,21 @@ class PodGroup(Object, frozen=True):
     spec: PodGroupSpec = PodGroupSpec()
 
 
+class VolumeClaimSpec(Slim, frozen=True):
+    """What storage is asked for. `volume_name` is empty until it is bound."""
+
+    access_modes: tuple[str, ...] = ()
+    resources: Requirements = Requirements()
+    storage_class_name: str | None = None
+    volume_name: str = ""
+
+
+class VolumeClaim(Object, frozen=True):
+    """core/v1 PersistentVolumeClaim."""
+
+    spec: VolumeClaimSpec = VolumeClaimSpec()
+
+
 class ObjectReference(Slim, frozen=True):
     """Which object an event is about."""
 

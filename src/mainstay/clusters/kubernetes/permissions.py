@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mainstay.clusters.kubernetes.kinds import (
+    CLAIMS,
     EVENTS,
     LEASES,
     NAMESPACES,
@@ -67,6 +68,7 @@ PERMISSIONS = (
         verbs=("get", "create"),
         why="reach models and ports of pods where the addresses of pods cannot be reached",
     ),
+    Permission(kind=CLAIMS, verbs=("get", "create"), why="find the volumes that jobs name, and make them"),
     Permission(kind=SERVICE_ACCOUNTS, verbs=("create",), why="give pods an account that may do nothing"),
     Permission(kind=PODS, subresource="binding", verbs=("create",), why="give pods of others their place"),
     Permission(kind=PODS, subresource="eviction", verbs=("create",), why="stop pods of others, within their budgets"),

@@ -17,25 +17,32 @@ from mainstay.clusters.kubernetes.devices import GPU_RESOURCE
 from mainstay.clusters.kubernetes.names import FILES, MAIN, OUTPUTS
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.settings import Settings
-from mainstay.domain.allocation import CreatePod, DeletePod, Owner
+from mainstay.domain.allocation import CreatePod, DeletePod, Owner, PodSpec
+from mainstay.domain.workload import Volume
 
 Document = dict[str, Any]
 """An object as JSON; Any: trees of JSON."""
 
 USER = 1_000
 """Whoever the image says, nobody runs as root, and files are written by one user."""
-WORK, OUTPUT, HOME, SIGN, TMP, SHARED_MEMORY = (
+WORK, OUTPUT, HOME, SIGN, SECRETS, TMP, SHARED_MEMORY = (
     "/mainstay/work",
     "/mainstay/output",
     "/mainstay/home",
     "/mainstay/sign",
+    "/mainstay/secrets",
     "/tmp",  # noqa: S108 a volume of the pod's own
     "/dev/shm",  # noqa: S108
 )
 VOLUMES = {"work": WORK, "output": OUTPUT, "home": HOME, "tmp": TMP}
+SECRETS_BYTES = "16Mi"
+"""Of memory, at most: far more than any job has."""
+BINDER = "default-scheduler"
+"""Of the cluster: it binds what claims of storage a pod names, and puts it on the node that we chose."""
 PORT = 8_080
 """Where a service listens: every pod has an address of its own."""
 GANG_PORT = 29_500
+READ_WRITE_ONCE = "ReadWriteOnce"
 POD_SECURITY_VERSION = "v1.34"
 """Of the restricted profile; an older API server takes its own newest."""
 
@@ -74,6 +81,7 @@ def pod(action: CreatePod, settings: Settings, *, device: str = GPU_RESOURCE) ->
     """The object of a pod. It names its node: one write, where creating and binding are two.
 
     `device`: the resource under which that node offers the GPUs, or slices of them, that are asked for.
+    A pod that names claims of storage or devices may not: its cluster's own scheduler binds them. It may choose no node but ours.
     """
     spec = action.spec
     return {
@@ -91,17 +99,77 @@ def pod(action: CreatePod, settings: Settings, *, device: str = GPU_RESOURCE) ->
         },
         "spec": {
             **_POD_DEFAULTS,
-            "nodeName": action.node,
+            **_placed(action),
             "hostname": action.name,
             **({"subdomain": names.gang_service(spec.gang)} if spec.size > 1 else {}),
             "terminationGracePeriodSeconds": max(1, spec.stop_grace_seconds),
             **({"activeDeadlineSeconds": spec.deadline_seconds} if spec.deadline_seconds else {}),
             "tolerations": list(_tolerations(action)),
-            "initContainers": [_files(settings)] if spec.mounts else [],
-            "containers": [_main(action, settings, device), *([_outputs(settings)] if _keeps_output(action) else [])],
+            "initContainers": [_files(action, settings)] if waits_to_be_handed_something(spec) else [],
+            "containers": [
+                _main(action, settings, device),
+                *([_outputs(action, settings)] if _keeps_output(action) else []),
+            ],
             "volumes": list(_volumes(action)),
+            **_device_claims(spec),
         },
     }
+
+
+def waits_to_be_handed_something(spec: PodSpec) -> bool:
+    """Whether files or secrets must be there before it starts."""
+    return bool(spec.mounts or seen_secrets(spec) or any(volume.source for volume in spec.volumes))
+
+
+def seen_secrets(spec: PodSpec) -> list[str]:
+    """The secrets that the pod itself sees."""
+    return [use.name for use in spec.secrets if use.file]
+
+
+def needs_binding(spec: PodSpec) -> bool:
+    """Whether it names claims, of storage or of devices, which may have to be bound where it is to run."""
+    return bool(spec.devices) or any(volume.name or volume.storage_class for volume in spec.volumes)
+
+
+def claim(volume: Volume, owner: Owner, settings: Settings) -> Document:
+    """A claim of storage that outlives the runs that use it: nobody owns it, and we never delete it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": volume.name, "labels": _labels(owner, settings)},
+        "spec": _claim_spec(volume),
+    }
+
+
+def _claim_spec(volume: Volume) -> Document:
+    return {
+        "accessModes": [volume.access or READ_WRITE_ONCE],
+        "resources": {"requests": {"storage": str(volume.size_bytes)}},
+        **({"storageClassName": volume.storage_class} if volume.storage_class else {}),
+    }
+
+
+def _placed(action: CreatePod) -> Document:
+    if not needs_binding(action.spec):
+        return {"nodeName": action.node}
+    only = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [action.node]}]}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [only]}}
+    return {"schedulerName": BINDER, "affinity": {"nodeAffinity": required}}
+
+
+def _device_claims(spec: PodSpec) -> Document:
+    """A claim of its own per template, made by the cluster and gone with the pod (KEP-4381)."""
+    if not spec.devices:
+        return {}
+    claims = [
+        {"name": _device_name(number), "resourceClaimTemplateName": template}
+        for number, template in enumerate(spec.devices)
+    ]
+    return {"resourceClaims": claims}
+
+
+def _device_name(number: int) -> str:
+    return f"device-{number}"
 
 
 def tombstone(action: DeletePod, settings: Settings, *, image: str) -> Document:
@@ -232,6 +300,17 @@ def _annotations(action: CreatePod) -> Iterator[tuple[str, str]]:
     yield names.IDENTITY, identity(action)
     if spec.mounts:
         yield names.MOUNTS, json.dumps([[mount.path, mount.tree] for mount in spec.mounts])
+    if spec.secrets:
+        yield names.SECRETS, " ".join(dict.fromkeys(use.name for use in spec.secrets))
+    objects = [
+        [mount_path(volume), volume.source, volume.target, volume.secret]
+        for volume in spec.volumes
+        if volume.source or volume.target
+    ]
+    if objects:
+        yield names.OBJECTS, json.dumps(objects)
+    if needs_binding(spec):
+        yield names.PLACE, action.node
     if spec.port:
         yield names.PORT, str(PORT)
     if spec.ready_path:
@@ -253,8 +332,13 @@ def _main(action: CreatePod, settings: Settings, device: str) -> Document:
         "volumeMounts": [
             *({"name": name, "mountPath": path} for name, path in VOLUMES.items()),
             {"name": "shared-memory", "mountPath": SHARED_MEMORY},
+            *([{"name": "secrets", "mountPath": SECRETS, "readOnly": True}] if seen_secrets(spec) else []),
+            *(_mount(number, volume) for number, volume in enumerate(spec.volumes)),
         ],
     }
+    if spec.devices:
+        claims = [{"name": _device_name(number)} for number in range(len(spec.devices))]
+        container["resources"] = {**container["resources"], "claims": claims}
     if spec.port:
         container["ports"] = [{"containerPort": PORT}]
     if spec.ready_path:
@@ -288,6 +372,20 @@ def dead_man(seconds: int) -> str:
     )
 
 
+def _mount(number: int, volume: Volume) -> Document:
+    only = {"readOnly": True} if volume.read_only else {}
+    return {"name": _volume_name(number), "mountPath": mount_path(volume), **only}
+
+
+def mount_path(volume: Volume) -> str:
+    """Relative paths lie in the working directory, as they do on a machine without containers."""
+    return volume.path if volume.path.startswith("/") else f"{WORK}/{volume.path}"
+
+
+def _volume_name(number: int) -> str:
+    return f"volume-{number}"
+
+
 def _literal(text: str) -> str:
     """The kubelet expands `$(NAME)` in commands and values, and makes one dollar of every two, so each is written twice."""
     return text.replace("$", "$$")
@@ -304,6 +402,7 @@ def _environment(action: CreatePod, settings: Settings) -> list[tuple[str, str]]
         "MAINSTAY_NODE_IPS": ",".join(hosts),
         "MASTER_ADDR": hosts[0],
         "MASTER_PORT": str(GANG_PORT),
+        **({"MAINSTAY_SECRETS_DIR": SECRETS} if seen_secrets(spec) else {}),
         **({"PORT": str(PORT), "MAINSTAY_HOST": "0.0.0.0"} if spec.port else {}),  # noqa: S104 inside the pod
     }
     return sorted({**given, **ours}.items())
@@ -340,7 +439,8 @@ def _tolerations(action: CreatePod) -> Iterator[Document]:
     """A node that is away for a while keeps its pods: whether they are dead is for us to find out (R5)."""
     for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
         yield {"key": key, "operator": "Exists", "effect": "NoExecute"}
-    if action.spec.resources.gpus:
+    # A scheduler looks at taints that a pod which names its node need not put up with. We only give a pod such a node if it may.
+    if action.spec.resources.gpus or needs_binding(action.spec):
         yield {"key": GPU_RESOURCE, "operator": "Exists"}
 
 
@@ -349,14 +449,26 @@ def _keeps_output(action: CreatePod) -> bool:
     return action.spec.rank == 0 and not action.spec.port
 
 
-def _files(settings: Settings) -> Document:
-    """Waits until the code has been handed in. No path from the pod to us, and no credential in it, is needed."""
-    return _helper(FILES, settings, WAIT_FOR_FILES, work=WORK, sign=SIGN)
+def _files(action: CreatePod, settings: Settings) -> Document:
+    """Waits until code and secrets have been handed in. No path from the pod to us, and no credential for it, is needed."""
+    secrets = {"secrets": SECRETS} if seen_secrets(action.spec) else {}
+    sources = {number: volume for number, volume in enumerate(action.spec.volumes) if volume.source}
+    helper = _helper(FILES, settings, WAIT_FOR_FILES, work=WORK, sign=SIGN, **secrets)
+    return _with_objects(helper, sources, settings)
 
 
-def _outputs(settings: Settings) -> Document:
+def _outputs(action: CreatePod, settings: Settings) -> Document:
     """Keeps the output until it was fetched, also while we are away."""
-    return _helper(OUTPUTS, settings, KEEP_OUTPUTS, output=OUTPUT)
+    targets = {number: volume for number, volume in enumerate(action.spec.volumes) if volume.target}
+    return _with_objects(_helper(OUTPUTS, settings, KEEP_OUTPUTS, output=OUTPUT), targets, settings)
+
+
+def _with_objects(helper: Document, volumes: Mapping[int, Volume], settings: Settings) -> Document:
+    """What copies from or to object stores needs more than a shell: `mainstay.transfer`, which the cluster's own image has."""
+    if not volumes:
+        return helper
+    mounts = [*helper["volumeMounts"], *(_mount(number, volume) for number, volume in volumes.items())]
+    return {**helper, "image": settings.image, "volumeMounts": mounts}
 
 
 def _helper(name: str, settings: Settings, script: str, **mounts: str) -> Document:
@@ -372,12 +484,24 @@ def _helper(name: str, settings: Settings, script: str, **mounts: str) -> Docume
 def _volumes(action: CreatePod) -> Iterator[Document]:
     for name in VOLUMES:
         yield {"name": name, "emptyDir": {}}
-    if action.spec.mounts:
+    if waits_to_be_handed_something(action.spec):
         yield {"name": "sign", "emptyDir": {}}
     if action.spec.dead_man_seconds:
         heard = {"path": "renewed", "fieldRef": {"fieldPath": f"metadata.annotations['{names.RENEWED}']"}}
         yield {"name": "alive", "downwardAPI": {"items": [heard]}}
         yield {"name": "pulse", "emptyDir": {}}
+    if seen_secrets(action.spec):
+        yield {"name": "secrets", "emptyDir": {"medium": "Memory", "sizeLimit": SECRETS_BYTES}}
+    for number, volume in enumerate(action.spec.volumes):
+        yield {"name": _volume_name(number), **_source(volume)}
     # Data loaders share memory; the default of 64 MiB kills them. It counts as memory of the pod.
     size = str(action.spec.resources.memory_bytes)
     yield {"name": "shared-memory", "emptyDir": {"medium": "Memory", "sizeLimit": size}}
+
+
+def _source(volume: Volume) -> Document:
+    if volume.name:
+        return {"persistentVolumeClaim": {"claimName": volume.name, "readOnly": volume.read_only}}
+    if volume.storage_class:
+        return {"ephemeral": {"volumeClaimTemplate": {"spec": _claim_spec(volume)}}}
+    return {"emptyDir": {"sizeLimit": str(volume.size_bytes)} if volume.size_bytes else {}}

@@ -6,8 +6,9 @@ whoever may know that it never ran. A pod whose node is silent is UNKNOWN and ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.guests import Wish, wish
@@ -16,7 +17,7 @@ from mainstay.clusters.kubernetes.objects import Condition, ContainerStatus, Pod
 from mainstay.clusters.kubernetes.pods import DEAD_MAN_WORDS
 from mainstay.clusters.kubernetes.quantities import instant
 from mainstay.domain.addresses import Tunnel
-from mainstay.domain.allocation import End, PodState, Seen
+from mainstay.domain.allocation import End, Owner, PodState, Seen
 from mainstay.domain.capacity import Counts
 from mainstay.domain.quantity import Resources
 
@@ -58,6 +59,9 @@ class View:
     """Its grace in seconds once somebody has asked for its end; 0 if nobody has."""
     waits_for_files: bool = False
     mounts: str = ""
+    secrets_for: Owner | None = None
+    """Whose secrets it waits for; None if for nobody's. Its namespace is that of this project."""
+    objects: str = ""
     keeps_output: bool = False
     serves: bool = False
     """It listens on a port and leaves no output."""
@@ -107,12 +111,13 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
     cluster whose pods' own addresses are of no use to us. `placer` is our mark on guests; empty: the same.
     """
     meta = pod.metadata
-    node = pod.spec.node_name
+    ours = meta.labels.get(names.SYSTEM) == system
+    node = _node(pod) if ours else pod.spec.node_name
     is_over = _is_over(pod)
     is_there = bool(node) and not is_over
     holds, parts = (requests(pod), slices(pod)) if is_there else (NOTHING, ())
     deleting = max(1, meta.deletion_grace_period_seconds or 0) if meta.deletion_timestamp else 0
-    if meta.labels.get(names.SYSTEM) != system:
+    if not ours:
         is_guest = scheduler_name != "" and pod.spec.scheduler_name == scheduler_name
         is_guest = is_guest and not (pod.spec.scheduling_gates and not meta.deletion_timestamp)
         return View(
@@ -143,10 +148,12 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
         deleting=deleting,
         waits_for_files=files is not None and files.state.running is not None,
         mounts=meta.annotations.get(names.MOUNTS, ""),
+        secrets_for=_owner(pod) if names.SECRETS in meta.annotations else None,
+        objects=meta.annotations.get(names.OBJECTS, ""),
         keeps_output=outputs is not None and outputs.state.running is not None,
         serves=names.PORT in meta.annotations,
         logged=main is not None and (main.state.running is not None or main.state.terminated is not None),
-        hopeless=hopeless(pod),
+        hopeless=hopeless(pod) or unplaced(pod),
         taken=bool(pod.status.start_time),
         refusal=refusal(pod),
         refused_at=instant(pod.status.start_time) or instant(meta.creation_timestamp),
@@ -252,6 +259,50 @@ def hopeless(pod: Pod) -> str:
     return ""
 
 
+def unplaced(pod: Pod) -> str:
+    """Why the scheduler of the cluster does not put a pod of ours on the node that it was given, in words; else empty."""
+    said = next((c for c in pod.status.conditions if c.type == "PodScheduled" and c.status == "False"), None)
+    if said is None or pod.spec.node_name or names.PLACE not in pod.metadata.annotations:
+        return ""
+    words = next((words for mark, words in _OF_VOLUMES.items() if mark in said.message), "")
+    return _shown(f"{words}: {said.message}" if words else f"{said.reason}: {said.message}")
+
+
+def _copying(pod: Pod) -> str:
+    """That it does not run yet because much is on its way; empty if that is not so. Code alone is there in a moment."""
+    files = _status(pod, names.FILES)
+    waits = files is not None and files.state.running is not None
+    return "its files are copied from an object store" if waits and names.OBJECTS in pod.metadata.annotations else ""
+
+
+_OF_VOLUMES: Mapping[str, str] = MappingProxyType(
+    {
+        "PersistentVolume's node affinity": "its volume lies where this node cannot reach it (another zone or machine)",
+        "volume node affinity conflict": "its volume lies where this node cannot reach it (another zone or machine)",
+        "unbound immediate PersistentVolumeClaims": "its claim is not bound: no volume fits it, or none was made yet",
+        "didn't find available persistent volumes": "no volume fits its claim, and its storage class makes none",
+        "ReadWriteOncePod": "its claim is in use by another pod, and may be by one only",
+        "ResourceClaim not created": "its claims of devices are not made: is there a ResourceClaimTemplate of that name?",
+        "cannot allocate all claims": "this node has not the devices that are claimed, or they are in use",
+        "is being deleted": "its claim is being deleted",
+        "not found": "its claim is not there any more",
+    }
+)
+"""What a scheduler says of claims, by words that it says (Kubernetes, pkg/scheduler/framework/plugins: volumebinding,
+volumerestrictions, dynamicresources; the second line is of versions before 1.34), and what that means.
+"""
+
+
+def _owner(pod: Pod) -> Owner:
+    labels = pod.metadata.labels
+    return Owner(tenant=labels.get(names.TENANT, ""), project=labels.get(names.PROJECT, ""))
+
+
+def _node(pod: Pod) -> str:
+    """Where it is, or is to be: what another scheduler is to put on a node of our choice holds that node from the start."""
+    return pod.spec.node_name or pod.metadata.annotations.get(names.PLACE, "")
+
+
 def _running(pod: Pod, main: ContainerStatus, tunnel: str) -> PodState:
     assert main.state.running is not None
     annotations = pod.metadata.annotations
@@ -279,8 +330,11 @@ def _starting(pod: Pod, main: ContainerStatus | None) -> PodState:
     """A pod that has its node may be started at any moment: that goes on record at once, lest it be made again if it vanishes."""
     waiting = main.state.waiting if main else None
     pulls = waiting is not None and waiting.reason in PULL_REASONS | HOPELESS_REASONS
-    seen = Seen.PULLING if pulls else Seen.STARTING if pod.spec.node_name else Seen.NOTHING
-    return PodState(name=pod.metadata.name, node=pod.spec.node_name, seen=seen, detail=hopeless(pod))
+    node = _node(pod)
+    seen = Seen.PULLING if pulls else Seen.STARTING if node else Seen.NOTHING
+    return PodState(
+        name=pod.metadata.name, node=node, seen=seen, detail=hopeless(pod) or unplaced(pod) or _copying(pod)
+    )
 
 
 def _ended(pod: Pod, end: Terminated, *, forgotten: bool) -> PodState:
@@ -314,6 +368,8 @@ def _end(pod: Pod, end: Terminated) -> tuple[End, str]:
         return End.OUT_OF_MEMORY, ""
     if pod.status.reason == DEADLINE_REASON and end.exit_code != 0 and _had_come(_deadline(pod), end):
         return End.DEADLINE, ""
+    if end.exit_code != 0 and _filled_its_scratch(pod):
+        return End.EXITED, _why(pod)
     if end.exit_code != 0 and _was_disrupted_before(pod, end):
         return End.LOST, _why(pod)
     if _was_asked_to_end_before(pod, end):
@@ -366,6 +422,14 @@ def _was_disrupted_before(pod: Pod, end: Terminated) -> bool:
     if condition is not None:
         return _had_come(instant(condition.last_transition_time), end)
     return pod.status.phase == "Failed" and pod.status.reason in DISRUPTION_REASONS
+
+
+def _filled_its_scratch(pod: Pod) -> bool:
+    """Its kubelet ended it because it wrote more than the size that it asked for: its own doing, and trying again is no help.
+
+    Source: the words of the eviction manager (Kubernetes, pkg/kubelet/eviction/helpers.go).
+    """
+    return pod.status.reason == "Evicted" and pod.status.message.startswith(("Usage of EmptyDir volume", "Container "))
 
 
 def _disruption(pod: Pod) -> Condition | None:

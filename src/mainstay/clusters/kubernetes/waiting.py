@@ -122,6 +122,8 @@ def words(events: Iterable[Event]) -> Words | None:
     if newest.reason == "Pulling":
         took = [f"{_image(event)} took {time}" for event in ordered if (time := _took(event))]
         return Words(seen=Seen.PULLING, detail=_shown("; ".join([f"pulling image {_image(newest)}", *took])))
+    if newest.type == "Warning" and "Multi-Attach" in newest.message:
+        return Words(seen=Seen.STARTING, detail=_shown(f"its volume is held on another node: {newest.message}"))
     if newest.type == "Warning":
         return Words(seen=Seen.STARTING, detail=_shown(f"{newest.reason}: {newest.message}"))
     return None

@@ -15,7 +15,7 @@ from typing import Any, assert_never
 
 import structlog
 
-from mainstay.clusters.local import gpus, inside, logs, machine, processes, trees
+from mainstay.clusters.local import gpus, inside, logs, machine, processes, trees, volumes
 from mainstay.clusters.local.addresses import free_port, gang_port
 from mainstay.clusters.local.files import read_json, storage_errors, write_json
 from mainstay.clusters.local.locks import Fence
@@ -31,6 +31,8 @@ from mainstay.domain.allocation import (
     EvictPod,
     ForgetPod,
     MarkNode,
+    Owner,
+    PodSpec,
     ReleasePod,
     RevokePod,
     SeekPod,
@@ -39,7 +41,8 @@ from mainstay.domain.allocation import (
 from mainstay.domain.capacity import ClusterState, LogChunk, NodeState
 from mainstay.domain.errors import Conflict, Gone, Invalid, MainstayError, NoCapacity, NotFound, NotYet
 from mainstay.domain.quantity import Resources
-from mainstay.ports import Artifacts, Process, Stream
+from mainstay.domain.workload import Volume
+from mainstay.ports import Artifacts, Process, Secrets, Stream
 
 log = structlog.get_logger()
 
@@ -56,6 +59,7 @@ class LocalCluster:
         directory: Path,
         *,
         artifacts: Artifacts,
+        secrets: Secrets,
         name: str = "local",
         find_gpus: Callable[[], gpus.Gpus] = gpus.find_gpus,
     ) -> None:
@@ -64,7 +68,7 @@ class LocalCluster:
         self._directories = Directories(root=directory.resolve())
         with storage_errors():
             self._directories.prepare()
-        self._artifacts = artifacts
+        self._artifacts, self._secrets = artifacts, secrets
         self._fence = Fence(self._directories.root)
         self._readiness = Readiness()
         self._runs: dict[str, Run] = {}
@@ -121,8 +125,18 @@ class LocalCluster:
         directory = self._directories.files / pod / "output"
         if not POD_NAME.match(pod) or not directory.is_dir():
             return
+        await self._copy_out(pod)
         async for file in trees.files_beneath(directory):
             yield file
+
+    async def _copy_out(self, pod: str) -> None:
+        """What it left for object stores."""
+        spec = await asyncio.to_thread(read_json, self._directories.runs / pod / "spec.json") or {}
+        targets = [Volume(**volume) for volume in spec.get("targets", ())]
+        if targets:
+            owner = Owner(tenant=str(spec["tenant"]), project=str(spec["project"]))
+            handed = await self._secrets.of(pod, owner=owner) if any(one.secret for one in targets) else ()
+            await volumes.transfer("out", targets, handed, work=self._directories.files / pod / "work")
 
     @asynccontextmanager
     async def connect(self, pod: str, port: int) -> AsyncIterator[Stream]:
@@ -195,7 +209,7 @@ class LocalCluster:
         await asyncio.to_thread(self._check, action, epoch)
         if (self._directories.runs / action.name).exists():
             return
-        if action.spec.mounts:
+        if _takes_time(action.spec):
             self._preparing[action.name] = asyncio.create_task(self._prepare(action, epoch))
         else:
             await self._prepare(action, epoch)
@@ -220,6 +234,12 @@ class LocalCluster:
         if spec.ready_path and not PATH.match(spec.ready_path):
             msg = f"not a path of a readiness check: {spec.ready_path!r}"
             raise Invalid(msg, object_=action.name)
+        volumes.require_possible(action.name, spec.volumes)
+        if spec.devices:
+            msg = f"this machine hands out no devices by claims: {', '.join(spec.devices)}"
+            raise Invalid(
+                msg, object_=action.name, hint="ask for GPUs in `resources`, or name a Kubernetes cluster in `infra`"
+            )
         words = [*spec.argv, *(part for pair in spec.env for part in pair)]
         if not spec.argv or any("\x00" in word for word in words) or any("=" in name for name, _ in spec.env):
             msg = "a command and its environment must not be empty or contain NUL, nor a name `=`"
@@ -249,12 +269,26 @@ class LocalCluster:
                     for mount in action.spec.mounts:
                         tree = await self._artifacts.tree(mount.tree)
                         await trees.materialise(self._artifacts, tree, made / "files" / "work" / mount.path)
+                    await asyncio.to_thread(self._lay_out, action, made)
+                    await self._hand_in(action, made)
                     await asyncio.to_thread(self._publish, action, made, epoch)
             except NotFound as error:
                 msg = f"the files of the pod are not stored: {error.message}"
                 raise Invalid(msg, object_=action.name, hint="submit it again") from error
             finally:
                 await asyncio.to_thread(shutil.rmtree, made, ignore_errors=True)
+
+    async def _hand_in(self, action: CreatePod, made: Path) -> None:
+        """Secrets, and what object stores have for it."""
+        spec = action.spec
+        handed = await self._secrets.of(action.name, owner=spec.owner) if spec.secrets else ()
+        await asyncio.to_thread(volumes.hand_in, handed, made / "files" / "secrets")
+        await volumes.transfer("in", spec.volumes, handed, work=made / "files" / "work")
+
+    def _lay_out(self, action: CreatePod, made: Path) -> None:
+        spec = action.spec
+        work, claims = made / "files" / "work", self._directories.volumes
+        volumes.lay_out(spec.volumes, work=work, claims=claims, owner=spec.owner)
 
     def _publish(self, action: CreatePod, made: Path, epoch: int) -> None:
         """Hand out what is scarce, put the run on record and start its shim: as one holder at a time."""
@@ -383,6 +417,10 @@ def _make_parts(directory: Path) -> None:
         (directory / part).mkdir(mode=0o700)
     os.mkfifo(directory / "wake", 0o600)
     (directory / "lock").touch(0o600)
+
+
+def _takes_time(spec: PodSpec) -> bool:
+    return bool(spec.mounts or spec.secrets or any(volume.source for volume in spec.volumes))
 
 
 def _gone(pod: str) -> Gone:

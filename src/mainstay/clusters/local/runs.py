@@ -1,7 +1,7 @@
 """The directories of one run, as the cluster reads and writes them. Their other side is the shim, which explains the files.
 
 runs/POD/    a run that may live, or has ended and is not forgotten; appears whole, by a rename out of `making/`
-files/POD/   what the run itself sees: `work`, where it starts, and `output`. It may do with them what it likes
+files/POD/   what the run itself sees: `work`, where it starts, `output`, and `secrets`. It may do with them what it likes
 names/POD    says that runs/POD must be there: written before the run starts, removed once it is forgotten
 ended/POD/   what is left of a forgotten one: its log and its end. The directory itself is the tombstone (law 3)
 
@@ -232,6 +232,11 @@ class Directories:
         return self.root / "making"
 
     @property
+    def volumes(self) -> Path:
+        """Claims by tenant, project and name: they outlive every run."""
+        return self.root / "volumes"
+
+    @property
     def gangs(self) -> Path:
         """One file per gang with the port at which its ranks meet."""
         return self.root / "gangs"
@@ -240,7 +245,7 @@ class Directories:
         """Make them; drop what a crash left half prepared."""
         if self.making.exists():
             remove_tree(self.making)
-        for path in (self.runs, self.files, self.named, self.ended, self.making, self.gangs):
+        for path in (self.runs, self.files, self.named, self.ended, self.making, self.gangs, self.volumes):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def names(self) -> Iterator[str]:

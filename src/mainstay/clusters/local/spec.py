@@ -49,7 +49,10 @@ def shim_spec(action: CreatePod, place: Place) -> Mapping[str, Any]:
     return {
         "identity": identity(action),
         "node": action.node,
+        "tenant": spec.owner.tenant,
+        "project": spec.owner.project,
         "gang": spec.gang,
+        "targets": [dataclasses.asdict(volume) for volume in spec.volumes if volume.target],
         "cpu_milli": spec.resources.cpu_milli,
         "memory_bytes": spec.resources.memory_bytes,
         "gpus": list(place.gpus),
@@ -91,6 +94,8 @@ def environment(action: CreatePod, place: Place) -> dict[str, str]:
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
         name: value,
     }
+    if any(use.file for use in spec.secrets):
+        ours["MAINSTAY_SECRETS_DIR"] = str(place.files / "secrets")
     if spec.port:
         ours["PORT"] = str(place.port)
     return {**base, **dict(spec.env), **ours}

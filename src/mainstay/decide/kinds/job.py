@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from mainstay.decide.kinds.environment import dead_man_seconds, environment
 from mainstay.domain.allocation import Allocation, Owner, PodSpec
+from mainstay.domain.secret import ENVIRONMENT_FILE
 from mainstay.domain.workload import WorkloadSpec
+
+READ_SECRETS = f'. "$MAINSTAY_SECRETS_DIR/{ENVIRONMENT_FILE}"'
 
 
 def pod_spec(allocation: Allocation, spec: WorkloadSpec) -> PodSpec:
@@ -26,16 +29,22 @@ def pod_spec(allocation: Allocation, spec: WorkloadSpec) -> PodSpec:
         port=spec.port,
         ready_path=spec.ready_path,
         dead_man_seconds=dead_man_seconds(spec),
+        secrets=spec.secrets,
+        volumes=spec.volumes,
+        devices=spec.devices,
     )
 
 
 def command(spec: WorkloadSpec) -> tuple[str, ...]:
-    """The argument vector. With a setup: one shell runs it, ends at its first failure, and becomes the command.
+    """The argument vector. With a setup: one shell runs it, ends at its first failure, and becomes the command. The same shell
+    reads what secrets are to be variables: their values stand in no specification of a pod.
 
     The command travels as arguments of the shell, never inside its text: nothing needs quoting, and the process that
     gets the signals is the command itself. What the setup exports or where it changes to is kept.
     """
-    if not spec.setup:
+    before = [READ_SECRETS] if any(use.env for use in spec.secrets) else []
+    before += [spec.setup] if spec.setup else []
+    if not before:
         return spec.run
-    script = f'set -e\n{spec.setup}\nexec "$@"'
+    script = "\n".join(["set -e", *before, 'exec "$@"'])
     return ("/bin/sh", "-c", script, "setup", *spec.run)

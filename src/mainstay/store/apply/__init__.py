@@ -23,6 +23,7 @@ from mainstay.domain.plan import (
     DropCandidate,
     EnterPod,
     Guard,
+    HandSecrets,
     MoveEndpoint,
     ObserveCluster,
     ObserveNodes,
@@ -34,10 +35,12 @@ from mainstay.domain.plan import (
     ReleaseNode,
     RemoveCluster,
     RemoveEndpoint,
+    RemoveSecret,
     RequestStop,
     ResumeCluster,
     RowVersion,
     SetPrice,
+    SetSecret,
     StopPod,
     Submit,
     SwitchEndpoint,
@@ -45,7 +48,7 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.reason import Reason
 from mainstay.store import guards
-from mainstay.store.apply import clusters, endpoints, ledger, nodes, pods, workloads
+from mainstay.store.apply import clusters, endpoints, ledger, nodes, pods, secrets, workloads
 from mainstay.store.world import World
 
 AnyAction = (
@@ -55,6 +58,9 @@ AnyAction = (
     | Advance
     | StopPod
     | EnterPod
+    | HandSecrets
+    | SetSecret
+    | RemoveSecret
     | ObservePod
     | ClosePod
     | ObserveNodes
@@ -125,8 +131,12 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return workloads.advance(world, action)
         case StopPod():
             return pods.stop_pod(world, action)
-        case EnterPod():
-            return pods.enter_pod(world, action)
+        case EnterPod() | HandSecrets():
+            return pods.on_record(world, action)
+        case SetSecret():
+            return secrets.set_secret(world, action)
+        case RemoveSecret():
+            return secrets.remove_secret(world, action)
         case ObservePod():
             return pods.observe_pod(world, action)
         case ClosePod():

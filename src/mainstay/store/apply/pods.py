@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mainstay.domain.allocation import ENDS, PodState, Seen
-from mainstay.domain.plan import ClosePod, EnterPod, ObservePod, StopPod
+from mainstay.domain.plan import ClosePod, EnterPod, HandSecrets, ObservePod, StopPod
 from mainstay.domain.reason import Reason
 from mainstay.store import codec, guards
 from mainstay.store.apply.workloads import hold
@@ -23,7 +23,7 @@ def stop_pod(world: World, action: StopPod) -> Reason | None:
     return None
 
 
-def enter_pod(world: World, action: EnterPod) -> Reason | None:
+def on_record(world: World, action: EnterPod | HandSecrets) -> Reason | None:
     """An event, and with it an audit row; the allocation stays as it is."""
     row = world.allocations.get(action.allocation_key)
     if row is None:

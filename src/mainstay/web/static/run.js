@@ -121,7 +121,15 @@ function specification() {
     ["Submitted", clock(run.submitted_at)],
   ];
   for (const [name, value] of Object.entries(run.env)) facts.push([el("code", {}, name), el("code", {}, value)]);
+  for (const use of run.secrets ?? []) facts.push(["Secret", use.env ? `${use.name} as ${use.env}` : use.name]);
+  for (const volume of run.volumes ?? []) facts.push([el("code", {}, volume.path), volumeWords(volume)]);
+  for (const device of run.devices ?? []) facts.push(["Device", device]);
   fill(byId("spec"), el("pre", { class: "argv", tabindex: "0", "aria-label": "Command" }, commandLine(run.run)), el("dl", { class: "facts" }, facts.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)])));
+}
+
+function volumeWords(volume) {
+  const copies = [volume.source && `from ${volume.source}`, volume.target && `to ${volume.target}`].filter(Boolean);
+  return [volume.name ? `volume ${volume.name}` : "scratch", ...copies].join(" ");
 }
 
 function commands() {

@@ -12,7 +12,8 @@ from mainstay.clusters.kubernetes.objects import Node, Pod
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.domain.allocation import CreatePod, Owner, PodSpec
 from mainstay.domain.quantity import Resources
-from mainstay.domain.workload import Mount
+from mainstay.domain.secret import SecretUse
+from mainstay.domain.workload import Mount, Volume
 
 SYSTEM = "platform"
 SETTINGS = Settings(system=SYSTEM)
@@ -27,6 +28,18 @@ owners = st.builds(Owner, tenant=slugs, project=slugs)
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30) | st.sampled_from(
     ["$(HOME)", "$$(HOME)", "$$$(HOME)", "$", "$$", "a$(", "${HOME}", "$(A)$(B)"]
 )
+
+
+volumes = st.builds(
+    Volume,
+    path=st.sampled_from(["/data", "/ckpt", "data", "a/b c"]),
+    name=st.sampled_from(["", "ckpt", "shared-datasets"]),
+    size_bytes=st.sampled_from([0, 10**9]),
+    storage_class=st.sampled_from(["", "fast"]),
+    access=st.sampled_from(["", "ReadWriteMany"]),
+    read_only=st.booleans(),
+).filter(lambda volume: volume.size_bytes > 0 or not volume.storage_class)
+"""As the job file lets them through."""
 
 
 def pod(
@@ -105,6 +118,9 @@ def creations(draw: st.DrawFn) -> CreatePod:
         rank=rank,
         size=size,
         port=port,
+        secrets=draw(st.sampled_from([(), (SecretUse(name="hf-token", env="HF_TOKEN"), SecretUse(name="key.pem"))])),
+        volumes=tuple(draw(st.lists(volumes, max_size=3, unique_by=lambda volume: volume.path))),
+        devices=draw(st.sampled_from([(), (), ("mig-1g", "nic")])),
         ready_path=draw(st.sampled_from(["", "/v2/health/ready"])) if port else "",
     )
     return CreatePod(name=f"{workload}-1-{rank}", node="n1", spec=spec)

@@ -22,9 +22,12 @@ from mainstay.clusters.kubernetes.errors import ServerFailed
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.clusters.kubernetes.states import View, view
 from mainstay.clusters.kubernetes.waiting import Waiting
+from mainstay.domain.allocation import Owner
 from mainstay.domain.artifact import Tree
+from mainstay.domain.secret import SecretUse
 from mainstay.simulation.files import MemoryArtifacts
 from tests.clock import ManualClock
+from tests.drawer import Drawer
 from tests.unit.clusters.kubernetes.objects import OWNER, SYSTEM, pod
 from tests.unit.clusters.kubernetes.server import Process, Server
 
@@ -55,16 +58,18 @@ class Rig:
         self.clock = ManualClock()
         self.server = Server(self.clock)
         self.artifacts, self.seen = MemoryArtifacts(), Seen(self.server, self.clock)
+        self.drawer = Drawer()
         self.chores = self.anew()
 
     def anew(self) -> Chores:
         logs = Logs(self.server, self.artifacts, self.clock, cluster="k8s")  # type: ignore[arg-type]
         return Chores(
             self.server,  # type: ignore[arg-type]
-            self.artifacts,
             self.clock,
             self.seen,  # type: ignore[arg-type]
             logs,
+            artifacts=self.artifacts,
+            secrets=self.drawer,
             tombstone_seconds=TOMBSTONE_SECONDS,
             look_up_groups=self.nobody_groups,
         )
@@ -174,7 +179,7 @@ def files_wait(tree: str) -> dict[str, Any]:
     helper = {"name": names.FILES, "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}
     return {
         "status": {"phase": "Pending", "initContainerStatuses": [helper]},
-        "annotations": {names.MOUNTS: json.dumps([[".", tree]])},
+        "annotations": {names.MOUNTS: json.dumps([[".", tree]])} if tree else {},
     }
 
 
@@ -193,6 +198,42 @@ async def test_a_pod_whose_files_are_gone_is_given_up_with_the_reason(rig):
     rig.show(**files_wait("0" * 64))
     await rig.round()
     assert "cannot be delivered" in rig.object()["metadata"]["annotations"][names.VERDICT]  # type: ignore[index]
+
+
+def secrets_wait() -> dict[str, Any]:
+    shown = files_wait("")
+    return {**shown, "annotations": {names.SECRETS: "hf-token"}}
+
+
+async def test_secrets_are_handed_in_before_a_pod_is_let_go_on(rig):
+    rig.drawer.values["hf-token"] = b"hf_canary\n"
+    rig.drawer.pods["p"] = OWNER, (SecretUse(name="hf-token", env="HF_TOKEN"),)
+    first, then = Process(), Process()
+    rig.server.processes = deque([first, then])
+    rig.show(**secrets_wait())
+    await rig.round()
+    assert b"hf_canary\n" in first.received
+    assert b"export HF_TOKEN='hf_canary'\n" in first.received
+    assert then.ended
+    assert not rig.did("delete")
+
+
+async def test_a_pod_whose_secret_was_removed_is_given_up_with_its_name(rig):
+    rig.drawer.pods["p"] = OWNER, (SecretUse(name="hf-token"),)
+    rig.server.processes = deque([Process()])
+    rig.show(**secrets_wait())
+    await rig.round()
+    assert "there is no secret hf-token any more" in rig.object()["metadata"]["annotations"][names.VERDICT]
+
+
+async def test_a_pod_of_somebody_else_under_a_name_of_ours_is_handed_nothing(rig):
+    rig.drawer.values["hf-token"] = b"hf_canary"
+    rig.drawer.pods["p"] = Owner(tenant="chemistry", project="nlp"), (SecretUse(name="hf-token"),)
+    rig.server.processes = deque([process := Process()])
+    rig.show(**secrets_wait())
+    await rig.round()
+    assert not process.received
+    assert rig.drawer.asked == []
 
 
 async def test_a_tombstone_is_removed_once_it_is_old_and_not_before(rig):

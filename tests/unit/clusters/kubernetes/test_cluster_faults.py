@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ import pytest
 
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.kubernetes import names, picture
+from mainstay.clusters.kubernetes.claims import ensure
 from mainstay.clusters.kubernetes.cluster import KubernetesCluster
 from mainstay.clusters.kubernetes.errors import Forbidden, Unreachable
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.trust import REFUSALS_MAX, REFUSED_SECONDS
 from mainstay.domain.allocation import CreatePod, DeletePod, End, PodState, Seen
 from mainstay.domain.errors import Denied, Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet, Unavailable
+from mainstay.domain.quantity import Resources
+from mainstay.domain.workload import Volume
 from tests.clock import ManualClock
 from tests.clusters import OWNER, create
+from tests.drawer import Drawer
 from tests.unit.clusters.kubernetes.api_server import Server
 
 SYSTEM = "platform"
@@ -34,7 +39,7 @@ class Bed:
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
         self.server = Server(self.clock)
-        self.artifacts = open_artifacts(str(folder))
+        self.artifacts, self.drawer = open_artifacts(str(folder)), Drawer()
         self.server.node("n1")
         self.cluster = self.fresh()
         self.clusters = [self.cluster]
@@ -45,6 +50,7 @@ class Bed:
             name="k8s",
             api=self.server,  # type: ignore[arg-type]  # as much of it as the adapter uses
             artifacts=self.artifacts,
+            secrets=self.drawer,
             clock=self.clock,
             settings=SETTINGS,
             **options,
@@ -368,3 +374,85 @@ async def test_a_hopeless_pod_that_has_just_started_is_not_given_up(bed):
         await bed.cluster.observe()
         await bed.later(1)
     assert (bed.pods("patch"), bed.pods("delete")) == ([], [])
+
+
+CKPT = Volume(path="/ckpt", name="ckpt", size_bytes=1_000)
+
+
+def claims(bed: Bed) -> list[str]:
+    return [key[2] for key in bed.server.objects if key[0] == "persistentvolumeclaims"]
+
+
+async def test_a_crash_between_a_claim_and_its_pod_leaves_a_claim_that_the_next_try_takes(bed):
+    bed.server.failing["create", "pods"] = Unreachable("away")
+    with pytest.raises(Unavailable):
+        await bed.act(creation(volumes=(CKPT,)))
+    assert claims(bed) == ["ckpt"]
+    del bed.server.failing["create", "pods"]
+    await bed.fresh().act(creation(volumes=(CKPT,)), epoch=1)
+    assert claims(bed) == ["ckpt"]
+    assert bed.server.pod(POD)["spec"]["volumes"][-2]["persistentVolumeClaim"]["claimName"] == "ckpt"
+
+
+async def test_a_claim_whose_making_is_not_answered_is_made_once(bed):
+    bed.server.deaf["create", "persistentvolumeclaims"] = 1
+    with pytest.raises(Unavailable):
+        await bed.act(creation(volumes=(CKPT,)))
+    await bed.act(creation(volumes=(CKPT,)))
+    assert claims(bed) == ["ckpt"]
+
+
+async def test_a_claim_that_is_there_is_used_as_it_is_if_it_is_enough(bed):
+    small = dataclasses.replace(CKPT, size_bytes=10)
+    await bed.act(creation(volumes=(CKPT,)))
+    await bed.act(creation("v-1-0", volumes=(small,)))
+    await bed.act(creation("u-1-0", volumes=(dataclasses.replace(CKPT, size_bytes=0),)))
+    large = dataclasses.replace(CKPT, size_bytes=1_000_000)
+    with pytest.raises(Invalid, match="is there with 1,000 bytes, and 1,000,000 are asked for"):
+        await bed.act(creation("w2-1-0", volumes=(large,)))
+    shared = dataclasses.replace(CKPT, access="ReadWriteMany")
+    with pytest.raises(Invalid, match="is there with ReadWriteOnce, and ReadWriteMany is asked for"):
+        await bed.act(creation("w3-1-0", volumes=(shared,)))
+    assert claims(bed) == ["ckpt"]
+
+
+async def test_a_claim_that_is_not_there_and_has_no_size_is_refused_in_words_and_no_pod_is_made(bed):
+    with pytest.raises(Invalid, match=f"there is no claim ckpt in namespace {HOME}") as refused:
+        await bed.act(creation(volumes=(dataclasses.replace(CKPT, size_bytes=0),)))
+    assert "`size`" in refused.value.hint
+    assert bed.pods("create") == []
+
+
+async def test_a_pod_that_waits_for_its_claim_holds_its_node_and_says_why(bed):
+    volumes = (CKPT,)
+    whole = Resources(cpu_milli=64_000, memory_bytes=1)
+    await bed.act(creation(volumes=volumes, resources=whole))
+    said = "0/1 nodes are available: 1 node(s) had volume node affinity conflict."
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": said}
+    bed.server.status(POD, conditions=[condition])
+    state = await bed.state()
+    assert (state.node, state.seen) == ("n1", Seen.STARTING)
+    assert "another zone or machine" in state.detail
+    with pytest.raises(NoCapacity):
+        await bed.act(creation("v-1-0"))
+
+
+async def test_a_pod_that_is_stopped_while_it_waits_for_its_claim_never_started(bed):
+    await bed.act(creation(volumes=(CKPT,)))
+    await bed.state()
+    await bed.act(deletion())
+    state = await bed.state()
+    assert (state.seen, state.end, state.started_at) == (Seen.ENDED, End.NEVER_STARTED, 0)
+    assert claims(bed) == ["ckpt"]
+
+
+async def test_a_claim_in_a_project_of_several_namespaces_is_refused_in_words(bed):
+    async def make_namespace() -> None:
+        raise AssertionError
+
+    spread = Settings(system=SYSTEM, namespaces_per_project=4)
+    with pytest.raises(Invalid, match="a project has 4 of them in this cluster"):
+        await ensure(bed.server, creation(volumes=(CKPT,)), spread, namespace=HOME, make_namespace=make_namespace)
+    scratch = (Volume(path="/tmp2", size_bytes=1),)
+    await ensure(bed.server, creation(volumes=scratch), spread, namespace=HOME, make_namespace=make_namespace)
+    assert claims(bed) == []

@@ -14,6 +14,7 @@ import pytest
 from mainstay.clusters.kubernetes import handover
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Invalid, Unavailable
+from mainstay.domain.secret import Handed, SecretUse
 from mainstay.ports import Channel
 from mainstay.simulation.files import MemoryArtifacts
 from tests.clock import ManualClock
@@ -178,3 +179,55 @@ async def test_a_helper_that_fails_says_why():
 
 async def test_no_output_is_none():
     assert await outputs(says(packed())) == {}
+
+
+OBJECTS = json.dumps([["/data", "s3://bucket/in", "", "store"], ["/results", "", "s3://bucket/out", ""]])
+HANDED = (
+    Handed(use=SecretUse(name="store", file=False), value=b"A=canary"),
+    Handed(use=SecretUse(name="hf-token"), value=b"hf"),
+)
+
+
+async def transfer(process: Process, direction: str, objects: str = OBJECTS) -> None:
+    server = Server(ManualClock(), processes=deque([process]))
+    await handover.transfer(server, direction, objects, HANDED, namespace="ns", pod="p")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("direction", "copy"),
+    [
+        ("in", {"url": "s3://bucket/in", "path": "/data", "access": "A=canary"}),
+        ("out", {"url": "s3://bucket/out", "path": "/results", "access": ""}),
+    ],
+)
+async def test_what_is_to_be_copied_goes_in_as_one_line_with_what_opens_it(direction: str, copy: dict[str, str]):
+    process = Process()
+    await transfer(process, direction)
+    assert bytes(process.received).count(b"\n") == 1
+    assert json.loads(bytes(process.received)) == {"copies": [copy]}
+
+
+async def test_where_nothing_is_to_be_copied_nobody_is_asked():
+    await handover.transfer(None, "in", "", (), namespace="ns", pod="p")  # type: ignore[arg-type]
+    await handover.hand_in(None, HANDED[:1], namespace="ns", pod="p")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("complaint", "hint"), [(b"s3://bucket/in: no such bucket", ""), (b"No module named mainstay", "--image")]
+)
+async def test_a_copy_that_fails_is_told_in_the_words_of_the_store(complaint: bytes, hint: str):
+    with pytest.raises(Invalid) as refused:
+        await transfer(says(b"", code=1, complaint=complaint), "in")
+    assert complaint.decode() in refused.value.message
+    assert hint in refused.value.hint
+    assert "canary" not in refused.value.message
+
+
+async def test_secrets_arrive_as_files_that_only_their_user_reads():
+    process = Process()
+    server = Server(ManualClock(), processes=deque([process]))
+    await handover.hand_in(server, HANDED, namespace="ns", pod="p")  # type: ignore[arg-type]
+    assert unpacked(bytes(process.received)) == {"hf-token": (b"hf", 0o400)}
+    failing = Server(ManualClock(), processes=deque([says(b"", code=1, complaint=b"no space")]))
+    with pytest.raises(Unavailable, match="did not take its secrets: no space"):
+        await handover.hand_in(failing, HANDED, namespace="ns", pod="p")  # type: ignore[arg-type]

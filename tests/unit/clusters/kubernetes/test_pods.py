@@ -16,7 +16,8 @@ from mainstay.clusters.kubernetes import names, pods
 from mainstay.clusters.kubernetes.names import FILES, MAIN, OUTPUTS
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.domain.allocation import CreatePod, DeletePod
-from mainstay.domain.workload import Mount
+from mainstay.domain.secret import SecretUse
+from mainstay.domain.workload import Mount, Volume
 from mainstay.wire.job import Job
 from tests.clusters import OWNER, create
 from tests.unit.clusters.kubernetes.objects import SETTINGS, creations, owners
@@ -36,6 +37,9 @@ SPEC_FIELDS = {
     "enableServiceLinks",
     "securityContext",
     "nodeName",
+    "schedulerName",
+    "affinity",
+    "resourceClaims",
     "hostname",
     "subdomain",
     "terminationGracePeriodSeconds",
@@ -81,13 +85,58 @@ def test_a_pod_says_nothing_but_what_is_listed_here(action):
         assert container.keys() <= CONTAINER_FIELDS
         assert {key for port in container.get("ports", []) for key in port} <= {"containerPort"}
         assert {key for variable in container.get("env", []) for key in variable} <= {"name", "value"}
-    assert {kind for volume in document["spec"]["volumes"] for kind in volume} == {"name", "emptyDir"}
+    kinds = {kind for volume in document["spec"]["volumes"] for kind in volume}
+    assert {"name", "emptyDir"} <= kinds <= {"name", "emptyDir", "ephemeral", "persistentVolumeClaim"}
     assert document["spec"]["automountServiceAccountToken"] is False
     assert {taint["key"] for taint in document["spec"]["tolerations"]} <= {
         "node.kubernetes.io/not-ready",
         "node.kubernetes.io/unreachable",
         "nvidia.com/gpu",
     }
+
+
+@given(action=creations())
+def test_a_pod_with_claims_may_be_bound_to_the_node_that_we_chose_and_to_no_other(action):
+    document = pods.pod(action, SETTINGS)
+    spec = document["spec"]
+    claims = [one for one in spec["volumes"] if one.keys() & {"ephemeral", "persistentVolumeClaim"}]
+    claims += spec.get("resourceClaims", [])
+    assert bool(claims) == ("nodeName" not in spec)
+    if claims:
+        ((term,),) = (
+            affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+            for affinity in [spec["affinity"]["nodeAffinity"]]
+        )
+        assert term == {"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}
+        assert spec["schedulerName"] == "default-scheduler"
+        assert document["metadata"]["annotations"][names.PLACE] == "n1"
+
+
+def test_secrets_are_in_memory_read_only_and_only_named():
+    action = create("p-1-0", "n1", script="true", secrets=(SecretUse(name="hf-token", env="HF_TOKEN"),))
+    document = pods.pod(action, SETTINGS)
+    (volume,) = [one for one in document["spec"]["volumes"] if one["name"] == "secrets"]
+    assert volume["emptyDir"]["medium"] == "Memory"
+    (mounted,) = [one for one in main(document)["volumeMounts"] if one["name"] == "secrets"]
+    assert mounted == {"name": "secrets", "mountPath": pods.SECRETS, "readOnly": True}
+    assert "HF_TOKEN" not in {one["name"] for one in main(document)["env"]}
+    assert [one["name"] for one in document["spec"]["initContainers"]] == [FILES]
+
+
+def test_volumes_lie_where_they_were_asked_for():
+    given_ = (
+        Volume(path="/data", name="sets", read_only=True),
+        Volume(path="scratch", size_bytes=1_000),
+        Volume(path="/big", size_bytes=2_000, storage_class="fast"),
+    )
+    document = pods.pod(create("p-1-0", "n1", script="true", volumes=given_), SETTINGS)
+    sources = {one["name"]: one for one in document["spec"]["volumes"]}
+    assert sources["volume-0"]["persistentVolumeClaim"] == {"claimName": "sets", "readOnly": True}
+    assert sources["volume-1"]["emptyDir"] == {"sizeLimit": "1000"}
+    template = sources["volume-2"]["ephemeral"]["volumeClaimTemplate"]["spec"]
+    assert (template["storageClassName"], template["resources"]["requests"]) == ("fast", {"storage": "2000"})
+    places = {one["name"]: one["mountPath"] for one in main(document)["volumeMounts"]}
+    assert (places["volume-0"], places["volume-1"]) == ("/data", f"{pods.WORK}/scratch")
 
 
 @given(action=creations())

@@ -336,3 +336,48 @@ def test_who_ended_well_and_lost_its_output_has_to_do_it_again():
     shown = {"phase": "Failed", "containerStatuses": statuses}
     assert state_of(pod(status=shown)).end is End.LOST
     assert state_of(pod(status=shown, labels={names.FORGOTTEN: "1767261660"})).end is End.EXITED
+
+
+def test_who_fills_his_scratch_has_failed_by_his_own_doing_and_is_told_so():
+    words = 'Usage of EmptyDir volume "volume-0" exceeds the limit "10Mi". '
+    state = state_of(
+        pod(main=terminated(137), status=failed("Evicted", words, disrupted(ENDED, "TerminationByKubelet")))
+    )
+    assert (state.end, state.exit_code) == (End.EXITED, 137)
+    assert "exceeds the limit" in state.detail
+    pressed = failed("Evicted", "The node was low on resource: memory.", disrupted(ENDED, "TerminationByKubelet"))
+    assert state_of(pod(main=terminated(137), status=pressed)).end is End.LOST
+
+
+SAID = {
+    "1 node(s) had volume node affinity conflict": "another zone or machine",
+    "1 node(s) didn't match PersistentVolume's node affinity": "another zone or machine",
+    "pod has unbound immediate PersistentVolumeClaims": "its claim is not bound",
+    "1 node(s) didn't find available persistent volumes to bind": "no volume fits its claim",
+    'persistentvolumeclaim "ckpt" not found': "its claim is not there any more",
+    'persistentvolumeclaim "ckpt" is being deleted': "its claim is being deleted",
+    "1 Insufficient cpu": "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu",
+}
+
+
+@pytest.mark.parametrize(("message", "told"), SAID.items())
+def test_why_a_scheduler_does_not_bind_a_pod_of_ours_is_told_in_words(message: str, told: str):
+    said = {
+        "type": "PodScheduled",
+        "status": "False",
+        "reason": "Unschedulable",
+        "message": f"0/1 nodes are available: {message}",
+    }
+    waits = pod(node="", status={"phase": "Pending", "conditions": [said]}, annotations={names.PLACE: "n1"})
+    state = state_of(waits)
+    assert (state.seen, state.node) == (Seen.STARTING, "n1")
+    assert told in state.detail
+    shown = view(waits, system=names.short(SYSTEM))
+    assert (shown.node, shown.hopeless) == ("n1", state.detail)
+
+
+def test_that_much_is_copied_before_the_start_is_told():
+    helper = {"name": names.FILES, "state": {"running": {"startedAt": STARTED}}}
+    waits = {"phase": "Pending", "initContainerStatuses": [helper]}
+    assert state_of(pod(status=waits, annotations={names.OBJECTS: "[]"})).detail != ""
+    assert state_of(pod(status=waits)).detail == ""

@@ -150,3 +150,10 @@ def test_whoever_may_not_see_events_goes_without_their_words(bed: Bed):
     known = bed.pods["a"]
     assert known.state is not None
     assert bed.waiting.explained(known, known.state) == known.state
+
+
+def test_a_volume_that_another_node_holds_is_told_as_that():
+    message = 'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) other-1-0'
+    said = words([event("FailedAttachVolume", message, kind="Warning")])
+    assert said is not None
+    assert (said.seen, said.detail) == (Seen.STARTING, f"its volume is held on another node: {message}")

@@ -1,6 +1,6 @@
 """Nodes that are kept out, what is wrong with them, slices of their GPUs, and pods that are stopped to be moved.
 
-Revision: 0006. Frozen: what the tables are now is in `tables.py`.
+Revision: 0007. Frozen: what the tables are now is in `tables.py`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import sqlite
 
-revision = "0006"
-down_revision = "0005"
+revision = "0007"
+down_revision = "0006"
 
 
 def upgrade() -> None:

@@ -1,0 +1,100 @@
+"""Volumes and secrets of a run on this machine: directories and files beside its code.
+
+There are no mounts here: a path is one in the working directory, and sizes, access modes and `read_only` are not enforced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mainstay.domain.allocation import Owner
+from mainstay.domain.errors import Invalid
+from mainstay.domain.secret import Handed, files_of
+from mainstay.domain.workload import Volume
+
+TRANSFER_SECONDS_MAX = 3_600.0
+
+
+def require_possible(pod: str, volumes: Iterable[Volume]) -> None:
+    """Raises Invalid for what this machine has not."""
+    for volume in volumes:
+        if volume.path.startswith("/"):
+            msg = f"this machine runs processes, not containers: nothing can be mounted at {volume.path}"
+            hint = f"`path: {volume.path.lstrip('/')}` is in the working directory, on every cluster"
+            raise Invalid(msg, object_=pod, hint=hint)
+
+
+def lay_out(volumes: Sequence[Volume], *, work: Path, claims: Path, owner: Owner) -> None:
+    """Put volumes into a working directory in which nothing runs yet: scratch as a folder, a claim as a link to its own.
+
+    Raises Invalid if a claim is not there and not to be made, or the code lies where a volume is to be.
+    """
+    for volume in volumes:
+        place = work / volume.path
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if volume.name:
+                place.symlink_to(_claim(volume, claims / owner.tenant / owner.project))
+            else:
+                place.mkdir(mode=0o700)
+        except (FileExistsError, NotADirectoryError) as error:
+            msg = f"files of the code lie where a volume is mounted: {volume.path}"
+            raise Invalid(msg, hint="choose another path for the volume") from error
+
+
+def _claim(volume: Volume, folder: Path) -> Path:
+    found = folder / volume.name
+    if not found.is_dir():
+        if not volume.size_bytes:
+            here = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+            msg = f"there is no volume {volume.name} on this machine"
+            raise Invalid(msg, hint=f"give it a `size` to have it made; there are: {', '.join(here) or 'none'}")
+        found.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return found
+
+
+async def transfer(direction: str, volumes: Iterable[Volume], handed: Sequence[Handed], *, work: Path) -> None:
+    """Copy files `in` from object stores or `out` to them, by a process of its own. Raises Invalid with the store's words."""
+    access = {one.use.name: one.value.decode(errors="replace") for one in handed}
+    copies = [
+        {"url": url, "path": str(work / volume.path), "access": access.get(volume.secret, "")}
+        for volume in volumes
+        if (url := volume.source if direction == "in" else volume.target)
+    ]
+    if not copies:
+        return
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "mainstay.transfer", direction),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.defpath},
+    )
+    try:
+        async with asyncio.timeout(TRANSFER_SECONDS_MAX):
+            _, said = await process.communicate(json.dumps({"copies": copies}).encode() + b"\n")
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        words = said.decode(errors="replace").strip().rpartition("\n")[2]
+        msg = f"files of an object store could not be copied: {words or 'no reason given'}"
+        raise Invalid(msg)
+
+
+def hand_in(handed: Sequence[Handed], folder: Path) -> None:
+    """Write secrets into a new folder that only their run reads."""
+    files = files_of(handed)
+    if files:
+        folder.mkdir(mode=0o700)
+    for name, content in files.items():
+        descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)

@@ -1,0 +1,136 @@
+"""Secrets: set, list and remove them; check that those a job asks for are there; hand them to its pods.
+
+A value comes in and goes into pods. No answer, event, audit row or message ever shows one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from mainstay.domain.allocation import Owner, Seen, Wanted
+from mainstay.domain.errors import Conflict, Denied, Gone, Invalid, NotFound
+from mainstay.domain.plan import HandSecrets, Plan, RemoveSecret, SetSecret
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.secret import SECRET_BYTES_MAX, SECRET_NAME, SECRET_NAME_RULE, Handed, SecretRecord
+from mainstay.operations.offload import Offload
+from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
+from mainstay.operations.sealing import Sealing
+from mainstay.ports import Clock, Store
+
+SECRETS_MAX = 1_000
+"""Of one tenant."""
+
+
+def put(store: Store, sealing: Sealing, principal: Principal, name: str, value: bytes, *, now: int) -> SecretRecord:
+    """Store a secret, or a new value of one that is there: pods that start from now on are handed that. Raises Invalid."""
+    principal.require(Permission.SECRETS)
+    if not SECRET_NAME.match(name):
+        msg = f"name: {name!r} is not allowed"
+        raise Invalid(msg, object_="name", hint=f"allowed: {SECRET_NAME_RULE}")
+    if not 0 < len(value) <= SECRET_BYTES_MAX:
+        msg = f"value: {len(value)} bytes are not allowed"
+        raise Invalid(
+            msg, object_="value", hint=f"allowed: 1 to {SECRET_BYTES_MAX} bytes; larger files go into `workdir`"
+        )
+    there = {row.name for row in store.secrets(tenant=principal.tenant)}
+    if name not in there and len(there) >= SECRETS_MAX:
+        msg = f"there are {len(there)} secrets already"
+        raise Invalid(msg, object_="name", hint="remove those that nobody uses: mainstay secret list")
+    record = SecretRecord(
+        tenant=principal.tenant,
+        name=name,
+        sealed=sealing.sealed_secret(principal.tenant, name, value),
+        set_at=now,
+        set_by=principal.name,
+    )
+    reason = Reason(code=Code.SECRET_SET, object=name, numbers={"by": principal.name})
+    action = SetSecret(tenant=record.tenant, name=name, sealed=record.sealed, reason=reason)
+    store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True))
+    return record
+
+
+def remove(store: Store, principal: Principal, name: str, *, now: int, request: RequestKey | None) -> Done:
+    """Forget a secret. Pods that have it keep it; those that start later fail, in words. Raises NotFound."""
+    principal.require(Permission.SECRETS)
+    if done := replayed(store, principal, request):
+        return done
+    reason = Reason(code=Code.SECRET_REMOVED, object=name, numbers={"by": principal.name})
+    action = RemoveSecret(tenant=principal.tenant, name=name, reason=reason)
+    kept = request.with_reply("", tenant=principal.tenant) if request else None
+    try:
+        store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=kept))
+    except Conflict as error:
+        here = [row.name for row in store.secrets(tenant=principal.tenant)]
+        near = get_close_matches(name, here, n=1)
+        hint = f"did you mean {near[0]}?" if near else "list them with: mainstay secret list"
+        msg = f"no such secret: {name}"
+        raise NotFound(msg, object_=name, hint=hint) from error
+    return Done(reply="", replayed=False)
+
+
+def require_known(store: Store, tenant: str, names: Iterable[str]) -> None:
+    """Raises Invalid for a secret that the tenant has not, with the nearest spelling."""
+    asked = sorted(set(names))
+    if not asked:
+        return
+    here = [row.name for row in store.secrets(tenant=tenant)]
+    for name in asked:
+        if name not in here:
+            msg = f"secrets: there is no secret {name!r}"
+            raise Invalid(msg, object_="secrets", hint=_nearest(name, here))
+
+
+class Handing:
+    """`ports.Secrets` over what is on record: whose pod it is and what it may have is read there, never in a cluster."""
+
+    def __init__(self, store: Store, sealing: Sealing, clock: Clock, offload: Offload) -> None:
+        self._store, self._sealing, self._clock, self._offload = store, sealing, clock, offload
+
+    async def of(self, pod: str, *, owner: Owner) -> tuple[Handed, ...]:
+        """One transaction puts on record that they are handed out; then they are opened."""
+        return await self._offload(self._of, pod, owner)
+
+    def _of(self, pod: str, owner: Owner) -> tuple[Handed, ...]:
+        wanted = self._store.pod(pod)
+        allocation, uses = wanted.allocation, wanted.spec.secrets
+        if (allocation.tenant, allocation.project) != (owner.tenant, owner.project):
+            # A pod of that name lies where it does not belong: somebody else made it.
+            msg = f"no such pod: {pod}"
+            raise NotFound(msg, object_=pod)
+        if allocation.seen is Seen.ENDED:
+            msg = f"pod {pod} has ended"
+            raise Gone(msg, object_=pod)
+        if not uses:
+            return ()
+        records = {row.name: row for row in self._store.secrets(tenant=allocation.tenant)}
+        for use in uses:
+            if use.name not in records:
+                msg = f"there is no secret {use.name} any more"
+                raise Invalid(msg, object_=use.name, hint=f"set it (mainstay secret set {use.name}) and submit again")
+        handed = tuple(Handed(use=use, value=self._opened(records[use.name])) for use in uses)
+        self._put_on_record(wanted)
+        return handed
+
+    def _opened(self, record: SecretRecord) -> bytes:
+        try:
+            return self._sealing.opened_secret(record.tenant, record.name, record.sealed)
+        except Denied as error:
+            raise Invalid(error.message, object_=record.name, hint=error.hint) from None
+
+    def _put_on_record(self, wanted: Wanted) -> None:
+        names = ", ".join(dict.fromkeys(use.name for use in wanted.spec.secrets))
+        allocation = wanted.allocation
+        reason = Reason(code=Code.SECRETS_HANDED, object=allocation.pod, numbers={"names": names})
+        action = HandSecrets(allocation_key=allocation.key, reason=reason)
+        plan = Plan(actor=f"cluster/{allocation.cluster}", now=self._clock.now(), actions=(action,), atomic=True)
+        try:
+            self._store.commit(plan)
+        except Conflict as error:
+            msg = f"pod {allocation.pod} has ended"
+            raise Gone(msg, object_=allocation.pod) from error
+
+
+def _nearest(name: str, here: list[str]) -> str:
+    near = get_close_matches(name, here, n=1)
+    return f"did you mean {near[0]}?" if near else f"set it: mainstay secret set {name} < FILE"

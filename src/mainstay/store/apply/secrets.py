@@ -1,0 +1,34 @@
+"""Set, remove: secrets of tenants. Their events and audit rows name them and never show a value."""
+
+from __future__ import annotations
+
+from mainstay.domain.plan import RemoveSecret, SetSecret
+from mainstay.domain.reason import Code, Reason
+from mainstay.store import codec
+from mainstay.store.rows import SecretRow
+from mainstay.store.world import World
+
+
+def set_secret(world: World, action: SetSecret) -> Reason | None:
+    """A new one, or a new value: sealing the same value twice gives two texts, so it always counts as a change."""
+    key = (action.tenant, action.name)
+    row = SecretRow(
+        tenant=action.tenant,
+        name=action.name,
+        sealed=action.sealed,
+        set_at=world.now,
+        set_by=codec.storable(world.actor),
+    )
+    world.put_secret(key, row)
+    world.log("secret", action.name, action.reason, tenant=action.tenant)
+    return None
+
+
+def remove_secret(world: World, action: RemoveSecret) -> Reason | None:
+    """Whoever was handed it has it still; nobody is handed it from now on."""
+    key = (action.tenant, action.name)
+    if key not in world.secrets:
+        return Reason(code=Code.NO_SUCH_SECRET, object=action.name)
+    world.drop_secret(key)
+    world.log("secret", action.name, action.reason, tenant=action.tenant)
+    return None

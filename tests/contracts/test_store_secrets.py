@@ -1,0 +1,105 @@
+"""What every store promises about secrets, over both databases."""
+
+from __future__ import annotations
+
+import pytest
+
+from mainstay.domain.allocation import Seen
+from mainstay.domain.errors import NotFound
+from mainstay.domain.plan import HandSecrets, RemoveSecret, SetSecret
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.secret import SecretUse
+from tests.stores import ALL, TENANT, USER, WHY, Scene, scene, store
+
+__all__ = ["scene", "store"]
+
+
+def put(name: str, sealed: str = "1.key.sealed", tenant: str = TENANT) -> SetSecret:
+    reason = Reason(code=Code.SECRET_SET, object=name, numbers={"by": USER})
+    return SetSecret(tenant=tenant, name=name, sealed=sealed, reason=reason)
+
+
+def drop(name: str, tenant: str = TENANT) -> RemoveSecret:
+    reason = Reason(code=Code.SECRET_REMOVED, object=name, numbers={"by": USER})
+    return RemoveSecret(tenant=tenant, name=name, reason=reason)
+
+
+def sealed(scene: Scene, tenant: str = TENANT) -> dict[str, str]:
+    return {row.name: row.sealed for row in scene.store.secrets(tenant=tenant)}
+
+
+def test_a_secret_is_there_until_it_is_removed_and_its_name_comes_back(scene: Scene) -> None:
+    scene.applied(put("b"), put("a", "one"))
+    (first, _) = scene.store.secrets(tenant=TENANT)
+    assert (first.name, first.sealed, first.set_by, first.set_at) == ("a", "one", USER, scene.now)
+    scene.applied(put("a", "two"))
+    assert sealed(scene) == {"a": "two", "b": "1.key.sealed"}
+    scene.applied(drop("a"))
+    assert sealed(scene) == {"b": "1.key.sealed"}
+    scene.applied(put("a", "three"))
+    assert sealed(scene) == {"a": "three", "b": "1.key.sealed"}
+
+
+def test_one_plan_may_say_several_things_of_one_secret(scene: Scene) -> None:
+    scene.applied(put("a", "one"), put("a", "two"), drop("a"), put("a", "three"))
+    assert sealed(scene) == {"a": "three"}
+    scene.applied(drop("a"), put("a", "four"), drop("a"))
+    assert sealed(scene) == {}
+
+
+def test_tenants_do_not_see_each_others(scene: Scene) -> None:
+    scene.applied(put("a", "ours"), put("a", "theirs", "chemistry"))
+    assert (sealed(scene), sealed(scene, "chemistry")) == ({"a": "ours"}, {"a": "theirs"})
+    scene.applied(drop("a"))
+    assert (sealed(scene), sealed(scene, "chemistry")) == ({}, {"a": "theirs"})
+
+
+def test_what_is_not_there_cannot_be_removed(scene: Scene) -> None:
+    (refused,) = scene.commit(drop("a")).refused
+    assert refused.reason == Reason(code=Code.NO_SUCH_SECRET, object="a")
+
+
+def test_secrets_are_paged_by_name(scene: Scene) -> None:
+    scene.applied(*(put(name) for name in "dbac"))
+    assert [row.name for row in scene.store.secrets(tenant=TENANT, after="a", limit=2)] == ["b", "c"]
+
+
+def test_events_and_audit_name_it_and_show_no_value(scene: Scene) -> None:
+    scene.applied(put("a", "canary"), drop("a"))
+    events = scene.store.events(tenant=TENANT, workload="", after=0, limit=ALL)
+    assert [(event.kind, event.object, event.reason.code) for event in events[-2:]] == [
+        ("secret", "a", Code.SECRET_SET),
+        ("secret", "a", Code.SECRET_REMOVED),
+    ]
+    rows = scene.store.audit(after=0, limit=ALL)
+    assert [(row.action, row.object, row.tenant) for row in rows[-2:]] == [
+        ("set_secret", "a", TENANT),
+        ("remove_secret", "a", TENANT),
+    ]
+    assert "canary" not in repr(events) + repr(rows) + repr(scene.store.secrets(tenant=TENANT))
+
+
+def test_a_pod_is_found_by_its_name_until_it_is_closed(scene: Scene) -> None:
+    scene.fleet()
+    work = scene.submit(secrets=(SecretUse(name="a", env="A"),))
+    pod = scene.run(work)
+    found = scene.store.pod(pod.pod)
+    assert (found.allocation, found.spec.secrets) == (pod, work.spec.secrets)
+    for name in ("", "x", pod.workload, f"{pod.workload}-1", f"{pod.pod}-0", f"{pod.workload}-1-x", "a-1-٣", "a-1-0"):
+        with pytest.raises(NotFound):
+            scene.store.pod(name)
+
+
+def test_handing_secrets_to_a_pod_is_on_record_while_it_lives_and_refused_afterwards(scene: Scene) -> None:
+    scene.fleet()
+    pod = scene.run(scene.submit())
+    reason = Reason(code=Code.SECRETS_HANDED, object=pod.pod, numbers={"names": "a, b"})
+    hand = HandSecrets(allocation_key=pod.key, reason=reason)
+    scene.applied(hand)
+    row = scene.store.audit(after=0, limit=ALL)[-1]
+    assert (row.action, row.object, row.detail) == ("hand_secrets", pod.pod, "secrets handed to it: a, b")
+    assert scene.pod(pod) == pod
+    scene.end(pod)
+    assert scene.commit(hand).refused
+    assert scene.pod(pod).seen is Seen.ENDED
+    assert scene.commit(HandSecrets(allocation_key=999, reason=WHY)).refused

@@ -1,0 +1,120 @@
+"""Secrets and volumes, typed as a user types them, on a platform of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.platform import Platform, platform, until
+
+pytestmark = pytest.mark.xdist_group("command-line")
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "03-secrets-and-volumes" / "job.yaml"
+CANARY = "canary-5c0ffee5"
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with platform(tmp_path_factory.mktemp("platform") / "state") as running:
+        yield running
+
+
+def put(up: Platform, name: str, value: str) -> None:
+    done = up.mainstay("secret", "set", name, input=value)
+    assert done.returncode == 0, done.stderr
+    assert value.strip() not in done.stdout + done.stderr
+
+
+def typed(process: subprocess.Popen[str], terminal: int, text: str) -> tuple[str, str]:
+    """What a command says to whom types that. What is typed before it asks is thrown away, so it is typed until it is taken."""
+    for _ in range(60):
+        os.write(terminal, text.encode())
+        try:
+            return process.communicate(timeout=0.5)
+        except subprocess.TimeoutExpired:
+            continue
+    process.kill()
+    return process.communicate()
+
+
+def test_the_example_goes_on_where_it_stopped_and_its_secret_is_nowhere(up: Platform):
+    put(up, "tracking-token", f"{CANARY}\n")
+    for said in ("starting anew", "resuming at step 200"):
+        done = up.mainstay("apply", "-y", "-f", str(EXAMPLE))
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert said in done.stdout
+    assert "step 400: loss 0.0001" in done.stdout
+    assert f"tracking token: {len(CANARY)} characters" in done.stdout
+    words = ("show", "--json", "resumable"), ("events",), ("secret", "list"), ("secret", "list", "--json")
+    shown = done.stdout + done.stderr + "".join(up.mainstay(*one).stdout for one in words)
+    assert "tracking-token" in shown
+    assert CANARY not in shown
+    until(lambda: not list((up.state / "clusters" / "local" / "files").iterdir()))
+    left = [path for path in up.state.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+    assert left == []
+
+
+def test_a_job_without_its_secret_is_refused_with_the_nearest_name(up: Platform, tmp_path: Path):
+    put(up, "hf-token", CANARY)
+    job = {"run": "true", "secrets": ["hf-tokn"]}
+    (tmp_path / "job.yaml").write_text(json.dumps(job))
+    done = up.mainstay("apply", "-y", "-f", str(tmp_path / "job.yaml"))
+    assert done.returncode == 3
+    assert "there is no secret 'hf-tokn'" in done.stderr
+    assert "did you mean hf-token?" in done.stderr
+
+
+def test_a_secret_that_is_removed_while_its_job_waits_fails_it_in_words(up: Platform, tmp_path: Path):
+    put(up, "short-lived", CANARY)
+    held = up.json("run", "--cpus", str(os.cpu_count()), "-n", "held", "--", "sleep", "60")["id"]
+    until(lambda: up.json("show", held)["phase"] == "running")
+    job = {"name": "later", "run": "true", "secrets": ["short-lived"], "resources": {"cpu": 1}}
+    (tmp_path / "job.yaml").write_text(json.dumps(job))
+    assert up.mainstay("apply", "-y", "-d", "-f", str(tmp_path / "job.yaml")).returncode == 0
+    assert up.mainstay("secret", "remove", "short-lived").returncode == 0
+    up.mainstay("stop", held)
+    until(lambda: up.json("show", "later")["finished_at"])
+    view = up.json("show", "later")
+    assert view["phase"] == "failed"
+    assert "there is no secret short-lived any more" in view["reason"]["sentence"]
+
+
+def test_a_secret_comes_from_a_file_or_a_terminal_and_never_from_the_command_line(up: Platform, tmp_path: Path):
+    (tmp_path / "value").write_bytes(bytes(range(256)))
+    done = up.mainstay("secret", "set", "binary", "--file", str(tmp_path / "value"))
+    assert (done.returncode, "256 bytes" in done.stderr) == (0, True)
+    assert up.mainstay("secret", "set", "binary", "a-value").returncode == 2
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mainstay", "secret", "set", "typed"],
+        env=up.environment,
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    out, said = typed(process, ours, "typed-value\n")
+    assert (process.returncode, "11 bytes" in said) == (0, True), said
+    assert "typed-value" not in out + said
+    os.close(ours)
+    os.close(theirs)
+
+
+def test_removing_what_is_not_there_says_so(up: Platform):
+    done = up.mainstay("secret", "remove", "nowhere")
+    assert done.returncode == 4
+    assert "no such secret: nowhere" in done.stderr
+
+
+def test_a_mount_point_that_this_machine_cannot_have_is_refused_in_words(up: Platform, tmp_path: Path):
+    (tmp_path / "job.yaml").write_text(json.dumps({"name": "abs", "run": "true", "volumes": ["data:/data"]}))
+    done = up.mainstay("apply", "-y", "-f", str(tmp_path / "job.yaml"))
+    assert done.returncode == 1
+    assert "nothing can be mounted at /data" in up.mainstay("show", "abs").stdout
