@@ -4,9 +4,7 @@ job on a real node that goes on from its checkpoint.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from mainstay.clusters.kubernetes import chores, names, picture, pods
-from mainstay.domain.allocation import End, Seen
+from mainstay.clusters.kubernetes import chores, names, picture
 from mainstay.domain.capacity import Node
 from mainstay.domain.quantity import Resources
 from mainstay.domain.workload import Kind, Phase, WorkloadSpec
@@ -28,7 +25,6 @@ from testbed.hollow import HollowNode
 from testbed.images import BUSYBOX
 from testbed.puppets import Life
 from tests.arena import CLUSTER, Arena, arena, orphans, violations
-from tests.clusters import Program, RealCluster, kubernetes_rig
 from tests.integration.kubernetes.guests import Platform, container, platform
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
@@ -49,7 +45,7 @@ def say(store: Any, verb: Any, name: str, *, now: int, **more: Any) -> None:
     verb(store, ADA, (CLUSTER, name), now=now, request=None, reply=lambda _: "", **more)
 
 
-def told(ours: Platform, verb: Any, name: str, **more: Any) -> None:
+def say_of(ours: Platform, verb: Any, name: str, **more: Any) -> None:
     say(ours.store, verb, name, now=ours.clock.now(), **more)
 
 
@@ -81,20 +77,20 @@ async def test_a_node_is_cordoned_for_others_too_and_only_our_cordon_is_taken_ba
 ) -> None:
     name, other = hollow_nodes[:2]
     await ours.until(lambda: any(row.name == name for row in ours.store.nodes()))
-    told(ours, nodes.cordon, name, why="new disks")
+    say_of(ours, nodes.cordon, name, why="new disks")
     await ours.until(lambda: shown(control_plane, name)[0])
     _, annotations = shown(control_plane, name)
     assert annotations[names.CORDON_REASON] == "cordoned: cordoned by ada: new disks"
-    told(ours, nodes.uncordon, name)
+    say_of(ours, nodes.uncordon, name)
     await ours.until(lambda: not shown(control_plane, name)[0])
     assert names.CORDONED not in shown(control_plane, name)[1]
     cordoned_by_others(control_plane, other, cordoned=True)
     await ours.until(lambda: node(ours, other).state == "cordoned")
     assert node(ours, other).problem == "cordoned in its cluster"
-    told(ours, nodes.cordon, other, why="")
+    say_of(ours, nodes.cordon, other, why="")
     for _ in range(5):
         await ours.step()
-    told(ours, nodes.uncordon, other)
+    say_of(ours, nodes.uncordon, other)
     for _ in range(5):
         await ours.step()
     assert shown(control_plane, other)[0], "it was cordoned by somebody else"
@@ -118,7 +114,7 @@ async def test_a_drain_respects_disruption_budgets_says_which_and_leaves_strange
         "policy/v1/poddisruptionbudgets", {"metadata": {"name": "all"}, "spec": {"minAvailable": 1, "selector": labels}}
     )
     await ours.until(lambda: control_plane.ask(budget).get("status", {}).get("currentHealthy") == 1)
-    told(ours, nodes.drain, name, why="", wait_seconds=0)
+    say_of(ours, nodes.drain, name, why="", wait_seconds=0)
 
     def words() -> str:
         return "; ".join(one.words for one in nodes.residents(ours.store, node(ours, name)))
@@ -160,7 +156,7 @@ async def test_slices_of_gpus_are_counted_by_shape_and_asked_for_by_their_resour
         assert node(ours, cut.name).capacity.gpus == 0
         ours.make_pod("guest", containers=one)
         await ours.until(lambda: ours.phases().get("guest") is Phase.RUNNING)
-        _submit(ours, Resources(cpu_milli=100, memory_bytes=1 << 26, gpus=2, gpu_model="1g.10gb"), run=("true",))
+        submitted(ours, Resources(cpu_milli=100, memory_bytes=1 << 26, gpus=2, gpu_model="1g.10gb"), run=("true",))
         await ours.until(lambda: ours.allocations("job") != ())
         await ours.until(lambda: _our_pod(control_plane, cut.name) is not None)
         made = _our_pod(control_plane, cut.name)
@@ -188,7 +184,7 @@ def _remove(control_plane: ControlPlane, pod: Any) -> None:
     control_plane.ask(path, method="PUT", body={**found, "metadata": {**found["metadata"], "finalizers": []}})
 
 
-def _submit(ours: Platform, asked: Resources, *, run: tuple[str, ...], grace: int = 30) -> None:
+def submitted(ours: Platform, asked: Resources, *, run: tuple[str, ...], grace: int = 30) -> None:
     spec = WorkloadSpec(kind=Kind.JOB, name="job", run=run, choices=(asked,), image=BUSYBOX, stop_grace_seconds=grace)
     request = submit.JobRequest(spec=spec, project="nlp", queue="default", priority=50)
     letters = iter("abcdefgh" * 8)
@@ -231,90 +227,3 @@ async def test_what_runs_on_a_drained_node_moves_without_a_failure_also_if_the_c
         found = world.workloads()[job]
         assert (found.phase, found.infrastructure_failures, found.user_failures) == (Phase.SUCCEEDED, 0, 0)
         assert world.replica.store.allocations(found.key)[1].node != drained
-
-
-KEEP = """
-echo 0 > /tmp/kept
-while :; do nc -l -p 9001 < /tmp/kept; done &
-while :; do nc -l -p 9000 < /dev/null > /tmp/new; [ -s /tmp/new ] && cp /tmp/new /tmp/kept; done
-"""
-"""Where jobs keep a number: written at one port, read at the other."""
-TRAIN = """
-step=$(nc {store} 9001 < /dev/null); echo from step $step
-save() {{ echo $step | nc {store} 9000; echo saved $step; exit 1; }}
-trap save TERM
-while [ $step -lt {steps} ]; do sleep 0.2 & wait $!; step=$((step + 1)); done
-echo done at $step
-"""
-
-
-async def test_a_job_on_a_real_node_that_is_drained_saves_its_checkpoint_and_goes_on_from_there(
-    real_cluster: RealCluster, namespace: str, tmp_path: Path
-) -> None:
-    """It saves to a pod of others on the same node, which the drain leaves alone."""
-    name, plane = real_cluster.node.name, real_cluster.control_plane
-    async with platform(plane, namespace, tmp_path) as ours:
-        images = {"helper_image": BUSYBOX, "image": BUSYBOX}
-        ours.cluster._settings = dataclasses.replace(ours.cluster._settings, **images)
-        small: dict[str, Any] = {"requests": {"cpu": "10m", "memory": "16Mi"}}
-        keeper = container(image=BUSYBOX, command=["/bin/sh", "-c", KEEP], resources=small)
-        spec = {"nodeName": name, "terminationGracePeriodSeconds": 1, "containers": [keeper]}
-        ours.make("pods", {"metadata": {"name": "store"}, "spec": spec})
-        store = until(lambda: plane.ask(ours.path("pods", "store"))["status"].get("podIP"))
-        await ours.until(lambda: any(row.name == name for row in ours.store.nodes()))
-        for other in [row for row in ours.store.nodes() if row.name != name]:
-            told(ours, nodes.cordon, other.name, why="only the real one")
-        script = TRAIN.format(store=store, steps=30)
-        asked = Resources(cpu_milli=50, memory_bytes=32 << 20)
-        _submit(ours, asked, run=("/bin/sh", "-c", script), grace=20)
-        await ours.until(lambda: ours.phases()["job"] is Phase.RUNNING)
-        await asyncio.sleep(2.0)
-        told(ours, nodes.drain, name, why="kernel", wait_seconds=0)
-        await ours.until(lambda: not nodes.residents(ours.store, node(ours, name)))
-        await ours.until(lambda: ours.phases()["job"] in {Phase.PENDING, Phase.QUEUED})
-        assert ours.allocations("job")[0].end == "stopped"
-        assert (
-            ours.workloads()[0].reason.sentence.endswith("drained by ada: kernel") or ours.workloads()[0].attempt == 2
-        )
-        await ours.until(lambda: f"{namespace}/store" in node(ours, name).strangers)
-        assert plane.ask(ours.path("pods", "store"))["status"]["phase"] == "Running"
-        told(ours, nodes.uncordon, name)
-        await ours.until(lambda: ours.phases()["job"] is Phase.SUCCEEDED)
-        await ours.until(lambda: all(one.closed for one in ours.allocations("job")))
-        plane.ask(ours.path("pods", "store"), method="DELETE")
-        found = ours.workloads()[0]
-        assert (found.attempt, found.infrastructure_failures) == (2, 0)
-        first, second = [await _log(ours, f"{found.id}-{attempt}-0") for attempt in (1, 2)]
-        saved = first[1].removeprefix("saved ")
-        assert int(saved) > 0
-        assert (first, second) == (["from step 0", f"saved {saved}"], [f"from step {saved}", "done at 30"])
-        for row in ours.store.nodes():
-            if row.closure is not None:
-                told(ours, nodes.uncordon, row.name)
-        await ours.until(lambda: not any(shown(plane, row.name)[0] for row in ours.store.nodes()))
-
-
-async def test_a_real_pod_lives_while_it_is_renewed_and_ends_itself_once_nobody_does(
-    real_cluster: RealCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also if nobody tells it to: that is what a pod must do whose node is cut off."""
-    monkeypatch.setattr(pods, "DEAD_MAN_PERIOD_SECONDS", 1)
-    monkeypatch.setattr(chores, "RENEW_SECONDS", 1)
-    rig = await kubernetes_rig(real_cluster, tmp_path)
-    try:
-        await rig.create("alone-1-0", Program(runs_for=120), dead_man_seconds=4, stop_grace_seconds=1)
-        await rig.seen("alone-1-0", Seen.RUNNING)
-        for _ in range(40):
-            state = await rig.state("alone-1-0")
-            assert state is not None
-            assert state.seen is Seen.RUNNING
-            await asyncio.sleep(0.2)
-        monkeypatch.setattr(chores, "RENEW_SECONDS", 1_000)
-        ended = await rig.seen("alone-1-0", Seen.ENDED)
-        assert (ended.end, ended.detail) == (End.LOST, pods.DEAD_MAN_WORDS)
-    finally:
-        await rig.close()
-
-
-async def _log(ours: Platform, pod: str) -> list[str]:
-    return (await ours.cluster.read_log(pod, offset=0, limit=10_000)).data.decode().splitlines()
