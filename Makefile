@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TESTS ?= tests
 
-.PHONY: help setup demo demo-kubernetes testbed testbed-programs test check format lock reference clean
+.PHONY: help setup demo demo-kubernetes testbed testbed-programs test test-versions check format lock reference clean
 
 help:  ## this list
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,10 @@ test: $(STAMP)  ## all tests, PostgreSQL and a browser included
 	elif $(PY) -m testbed is-built; then scripts/ensure-containerd; fi
 	@$(PY) -m pytest -q -n 2 --dist loadgroup $(TESTS)
 
+test-versions: $(STAMP)  ## the adapter on the oldest and the newest API server that is supported, built once in about ten minutes
+	@$(PY) -m testbed build --others
+	@$(PY) -m pytest -q tests/versions
+
 check: $(STAMP)  ## format, lint, types, import contracts
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
@@ -50,8 +54,8 @@ format: $(STAMP)  ## format and mend what can be mended
 reference: $(STAMP)  ## generate docs/reference and the roles of deploy/ from the code
 	@$(PY) scripts/generate_reference.py
 
-bench-%: $(STAMP)  ## one benchmark, e.g. bench-submit
-	@$(PY) -m benchmarks.$*
+bench-%: $(STAMP)  ## one benchmark, e.g. bench-submit, or bench-kubernetes-replicas ARGS="--minutes 2"
+	@$(PY) -m benchmarks.$(subst -,_,$*) $(ARGS)
 
 lock: $(STAMP)  ## compile pyproject.toml into requirements/
 	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \

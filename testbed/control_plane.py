@@ -22,11 +22,17 @@ import httpx2
 
 from testbed import folders, programs
 from testbed.certificates import Authority, Pair
-from testbed.processes import Running
+from testbed.processes import STOP_SECONDS_MAX, Running
 
 START_SECONDS_MAX = 90.0
+API_SERVER_STOP_SECONDS = 3.0
+"""It waits a minute for its watches, which end by themselves only then."""
 SERVICE_ADDRESSES = "10.96.0.0/16"
 ADMIN_GROUP = "system:masters"
+CONTROLLERS_OF_ALL = (
+    "--controllers=namespace-controller,serviceaccount-controller,serviceaccount-token-controller,node-lifecycle-controller",
+)
+"""Those of our version that get along with API servers of all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +50,10 @@ class Keys:
 class ControlPlane:
     """One cluster without nodes."""
 
-    def __init__(self, folder: Path, *, durable: bool = False, audited: str = "") -> None:
-        """`durable`: etcd waits for the disk, as it must outside of tests. `audited`: what this user asks for is written down."""
+    def __init__(self, folder: Path, *, durable: bool = False, audited: str = "", version: str = "") -> None:
+        """`durable`: etcd waits for the disk, as it must outside of tests. `audited`: what this user asks for is written down.
+        `version`: of `programs.OTHERS`, an API server that is not the usual one.
+        """
         self.folder = folder
         self.keys = _keys(folder / "keys")
         self._data = folder / "etcd"
@@ -62,14 +70,16 @@ class ControlPlane:
         self.etcd = self._program("etcd", *_etcd_options(self._data, etcd_port, peer_port, durable=durable))
         self._audit_log = folder / "audit.log"
         options = [*_api_server_options(self.keys, self.port, etcd_port, folder), *self._audit_options(audited)]
-        self.api_server = self._program("kube-apiserver", *options)
+        server = programs.api_server(version).name if version else "kube-apiserver"
+        self.api_server = self._program(server, *options)
         write_kubeconfig(
             self.kubeconfig,
             url=self.url,
             authority=self.keys.authority.certificate,
             user={"token": self.keys.token},
         )
-        self.controllers = self._program("kube-controller-manager", *_controller_options(self.keys, self.kubeconfig))
+        controllers = (*_controller_options(self.keys, self.kubeconfig), *(CONTROLLERS_OF_ALL if version else ()))
+        self.controllers = self._program("kube-controller-manager", *controllers)
         self.scheduler = self._program("kube-scheduler", *_scheduler_options(self.kubeconfig))
         """It runs only if it is started: to bind claims, and for comparison."""
 
@@ -90,6 +100,11 @@ class ControlPlane:
         for part in (self.scheduler, self.controllers, self.api_server, self.etcd):
             part.stop()
 
+    def _halt(self) -> None:
+        """Stop everything; what the API server was asked to do is done, or is not."""
+        self.api_server.kill()
+        self.stop()
+
     def close(self) -> None:
         """Stop everything and let go of the connections."""
         self.stop()
@@ -97,7 +112,7 @@ class ControlPlane:
 
     def saved(self) -> Path:
         """A copy of its whole state. Everything is stopped for it and started again."""
-        self.stop()
+        self._halt()
         copy = self.folder / f"saved-{secrets.token_hex(4)}"
         shutil.copytree(self._data, copy)
         self.start()
@@ -105,7 +120,7 @@ class ControlPlane:
 
     def restore(self, saved: Path) -> None:
         """Set the cluster back: resource versions go back with it."""
-        self.stop()
+        self._halt()
         shutil.rmtree(self._data)
         shutil.copytree(saved, self._data)
         self.start()
@@ -134,7 +149,9 @@ class ControlPlane:
             yield from (f"--audit-policy-file={policy}", f"--audit-log-path={self._audit_log}")
 
     def _program(self, name: str, *options: str) -> Running:
-        return Running(name, [str(programs.path(name)), *options], log=self.folder / f"{name}.log")
+        command, log = [str(programs.path(name)), *options], self.folder / f"{name}.log"
+        seconds = API_SERVER_STOP_SECONDS if name.startswith("kube-apiserver") else STOP_SECONDS_MAX
+        return Running(name, command, log=log, stop_seconds_max=seconds)
 
     def _is_ready(self) -> bool:
         return self._answers("/readyz")
@@ -151,10 +168,10 @@ class ControlPlane:
 
 
 @contextlib.contextmanager
-def running(*, durable: bool = False, audited: str = "") -> Iterator[ControlPlane]:
-    """A control plane until the end of the block, in a temporary folder."""
+def running(*, durable: bool = False, audited: str = "", version: str = "") -> Iterator[ControlPlane]:
+    """A control plane until the end of the block, in a temporary folder. Options as for `ControlPlane`."""
     with folders.temporary() as folder:
-        control_plane = ControlPlane(folder, durable=durable, audited=audited)
+        control_plane = ControlPlane(folder, durable=durable, audited=audited, version=version)
         try:
             control_plane.start()
             yield control_plane

@@ -41,6 +41,12 @@ def breakable_control_plane() -> Iterator[ControlPlane]:
     yield from _started()
 
 
+@pytest.fixture(scope="module")
+def plane(breakable_control_plane: ControlPlane) -> ControlPlane:
+    """The same, for tests that need no other nodes but their own: whoever leads a cluster uses all that are there."""
+    return breakable_control_plane
+
+
 @pytest.fixture
 def namespace(control_plane: ControlPlane) -> Iterator[str]:
     """The name of a fresh one in which pods can be made. The cluster removes it afterwards, and nobody waits."""

@@ -18,8 +18,12 @@ TAIL_CHARACTERS = 2_000
 class Running:
     """One program. It is started by `start`, and may be stopped, killed and started again."""
 
-    def __init__(self, name: str, command: Sequence[str], *, log: Path) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], *, log: Path, stop_seconds_max: float = STOP_SECONDS_MAX
+    ) -> None:
+        """`stop_seconds_max`: so long it has to end once it is asked to."""
         self.name = name
+        self._stop_seconds_max = stop_seconds_max
         self.log = log
         self._command = list(command)
         self._process: subprocess.Popen[bytes] | None = None
@@ -80,7 +84,7 @@ class Running:
             return
         self._signal(number)
         try:
-            self._process.wait(STOP_SECONDS_MAX)
+            self._process.wait(self._stop_seconds_max)
         except subprocess.TimeoutExpired:
             self._signal(signal.SIGKILL)
             self._process.wait()

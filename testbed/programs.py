@@ -17,9 +17,8 @@ from pathlib import Path
 
 MODULES = Path(__file__).parent / "go"
 KUBERNETES = "v1.34.4"
-_VERSION = "k8s.io/component-base/version"
-_KUBERNETES_FLAGS = f"-X {_VERSION}.gitVersion={KUBERNETES} -X {_VERSION}.gitMajor=1 -X {_VERSION}.gitMinor=34"
-"""Without them the server calls itself v0.0.0-master, and clients misbehave."""
+OTHERS = {"oldest": "v1.29.15", "newest": "v1.37.2"}
+"""API servers that are tried beside it: `make test-versions`."""
 
 GO = "1.26.8"
 GO_ZIP_SHA256 = {
@@ -42,16 +41,33 @@ class Program:
     linked: str = ""
 
 
+def _says(version: str) -> str:
+    """For the linker: without it the server calls itself v0.0.0-master, and clients misbehave."""
+    place, minor = "k8s.io/component-base/version", version.split(".")[1]
+    return f"-X {place}.gitVersion={version} -X {place}.gitMajor=1 -X {place}.gitMinor={minor}"
+
+
 PROGRAMS = (
     Program(name="etcd", module="etcd", package="go.etcd.io/etcd/server/v3"),
     *(
-        Program(name=name, module="kubernetes", package=f"k8s.io/kubernetes/cmd/{name}", linked=_KUBERNETES_FLAGS)
+        Program(name=name, module="kubernetes", package=f"k8s.io/kubernetes/cmd/{name}", linked=_says(KUBERNETES))
         for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
     ),
     Program(name="kwok", module="kwok", package="sigs.k8s.io/kwok/cmd/kwok"),
 )
 STAGES = ("stage/node/fast", "stage/node/heartbeat-with-lease", "stage/pod/fast")
 """What the hollow nodes do, out of the module of KWOK."""
+
+
+def api_server(which: str) -> Program:
+    """One of `OTHERS`."""
+    version = OTHERS[which]
+    return Program(
+        name=f"kube-apiserver-{version}",
+        module=f"versions/{which}",
+        package="k8s.io/kubernetes/cmd/kube-apiserver",
+        linked=_says(version),
+    )
 
 
 def folder() -> Path:
@@ -82,16 +98,17 @@ def stages() -> list[Path]:
     return sorted((folder() / "stages").glob("*.yaml"))
 
 
-def build() -> Iterator[str]:
-    """Build what is missing, one at a time for the memory; says what it does."""
-    wanted = [program for program in PROGRAMS if program.name in missing()]
+def build(*others: str) -> Iterator[str]:
+    """Build what is missing, one at a time for the memory; says what it does. `others`: API servers of other versions."""
+    wanted = [program for program in (*PROGRAMS, *map(api_server, others)) if not (folder() / program.name).exists()]
     if not wanted and stages():
         return
     folder().mkdir(parents=True, exist_ok=True)
     go = yield from _go()
     for program in wanted:
         yield from _built(go, program)
-    yield from _stages(go)
+    if not stages():
+        yield from _stages(go)
 
 
 def _built(go: str, program: Program) -> Iterator[str]:

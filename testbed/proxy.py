@@ -57,7 +57,7 @@ class _Peer:
         """Close the connection after what has been sent."""
         self.writer.close()
         with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(LEAVE_SECONDS_MAX):
+            async with asyncio.timeout(LEAVE_SECONDS_MAX):  # `wait_for` swallows cancellations until Python 3.12
                 await self.writer.wait_closed()
 
     def cut(self) -> None:

@@ -27,6 +27,8 @@ HEARTBEAT_SECONDS = 4.0
 AGAIN_SECONDS = 0.3
 END_SECONDS = 0.1
 """Between the request to end and the end of a process that heeds it."""
+TELL_SECONDS = 0.5
+"""Between the first word of a node that is back and that of its pods."""
 MERGE = {"Content-Type": "application/merge-patch+json"}
 OVER = ("Succeeded", "Failed")
 
@@ -38,6 +40,8 @@ class Life:
     seconds: float = 1.0
     exit_code: int = 0
     starts_after: float = 0.05
+    reason: str = ""
+    """Of its end, as the runtime says it; by default as its exit code has it. `OOMKilled`: it asked for too much memory."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +56,10 @@ class Process:
     exit_code: int = 0
     started_at: str = ""
     ended_at: str = ""
+    told: str = ""
+    """Why it ended, as its runtime says it."""
+    reason: str = ""
+    """Why its kubelet ended it, if that was for its pod to know."""
 
     @property
     def runs(self) -> bool:
@@ -75,6 +83,8 @@ class Machine:
     processes: dict[str, Process] = field(default_factory=dict)
     """By UID: what this boot knows of."""
     tasks: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    shown: tuple[str, str] = ("", "")
+    """Whether it is Ready, and since when."""
     news: set[str] = field(default_factory=set)
     """UIDs of pods that have changed since their worker looked."""
 
@@ -166,7 +176,16 @@ class Puppets:
         machine.on = machine.reachable = True
         with contextlib.suppress(httpx2.HTTPError):
             await self._register(machine)
+        await asyncio.sleep(TELL_SECONDS)
         self._resync(machine)
+
+    async def evict(self, uid: str) -> None:
+        """The kubelet of a pod ends it: its node is short of something (as eviction_manager.go does it)."""
+        pod = self._pods[uid]
+        process = self.machines[pod["spec"]["nodeName"]].processes[uid]
+        process.reason = "Evicted"
+        _end(process, 137)
+        await self._report(pod, _terminated(pod, process, lingers=False))
 
     async def _register(self, machine: Machine) -> None:
         amount: Document = {"cpu": str(machine.cpu), "memory": f"{machine.memory_gib}Gi", "pods": "110"}
@@ -174,7 +193,7 @@ class Puppets:
             amount["nvidia.com/gpu"] = str(machine.gpus)
         document = {
             "metadata": {"name": machine.name, "labels": {"kubernetes.io/hostname": machine.name}},
-            "status": {"capacity": amount, "allocatable": amount, "nodeInfo": {}},
+            "status": {"capacity": amount, "allocatable": amount, "nodeInfo": {"kubeletVersion": "played"}},
         }
         answer = await self._http.post("/api/v1/nodes", json=document)
         if answer.status_code not in {201, 409}:
@@ -183,14 +202,16 @@ class Puppets:
         await self._renew(machine.name)
 
     async def _set_ready(self, name: str, status: str, message: str) -> None:
-        now = _stamp()
+        now, machine = _stamp(), self.machines[name]
+        if machine.shown[0] != status:
+            machine.shown = status, now
         condition = {
             "type": "Ready",
             "status": status,
             "reason": "KubeletReady" if status == "True" else "NodeStatusUnknown",
             "message": message,
             "lastHeartbeatTime": now,
-            "lastTransitionTime": now,
+            "lastTransitionTime": machine.shown[1],
         }
         answer = await self._http.patch(
             f"/api/v1/nodes/{name}/status", content=json.dumps({"status": {"conditions": [condition]}}), headers=MERGE
@@ -278,6 +299,7 @@ class Puppets:
             name = process.pod if process else pod["metadata"]["name"] if pod else ""
             life = self._life(name) if name else Life()
             if process is not None and process.runs and time.monotonic() - process.started >= life.seconds:
+                process.told = life.reason
                 _end(process, life.exit_code)
             try:
                 if machine.works:
@@ -307,8 +329,13 @@ class Puppets:
         if process is None:
             return await self._without_process(machine, uid, pod, life, deleting=deleting, over=over)
         if process.runs:
+            deadline = pod["spec"].get("activeDeadlineSeconds", 0)
             if deleting or over:
                 await asyncio.sleep(END_SECONDS)
+                _end(process, 143)
+            elif deadline and time.monotonic() - process.started >= deadline:
+                await asyncio.sleep(END_SECONDS)
+                process.reason = "DeadlineExceeded"
                 _end(process, 143)
             else:
                 await self._report(pod, _running(pod, process))
@@ -372,7 +399,9 @@ class Puppets:
             self._pods.pop(meta["uid"], None)
             return
         answer.raise_for_status()
-        self._pods[meta["uid"]] = answer.json()
+        said, known = answer.json(), self._pods.get(meta["uid"])
+        if known is not None and _version(said) > _version(known):  # the watch may have told of what came after it
+            self._pods[meta["uid"]] = said
 
     async def _remove(self, pod: Document) -> None:
         """The last word of a kubelet: nothing of it is left."""
@@ -383,6 +412,11 @@ class Puppets:
         )
         if answer.status_code not in {200, 404, 409}:
             answer.raise_for_status()
+
+
+def _version(pod: Document) -> int:
+    """Versions are opaque; those of the test bed are numbers."""
+    return int(pod["metadata"]["resourceVersion"])
 
 
 def _end(process: Process, code: int) -> None:
@@ -397,13 +431,13 @@ def _running(pod: Document, process: Process) -> Document:
 
 def _terminated(pod: Document, process: Process, *, lingers: bool) -> Document:
     times = {"startedAt": process.started_at, "finishedAt": process.ended_at}
-    ended = {
-        "terminated": {"exitCode": process.exit_code, "reason": "Error" if process.exit_code else "Completed", **times}
-    }
+    word = "Error" if process.exit_code else "Completed"
+    ended = {"terminated": {"exitCode": process.exit_code, "reason": process.told or word, **times}}
     other = {"running": {"startedAt": process.started_at}} if lingers else {"terminated": {"exitCode": 0, **times}}
     statuses = [_container(one["name"], ended if one["name"] == "main" else other) for one in pod["spec"]["containers"]]
     phase = "Running" if lingers else ("Failed" if process.exit_code else "Succeeded")
-    return {"phase": phase, "containerStatuses": statuses}
+    why = {"reason": process.reason, "message": "in words"} if process.reason else {}
+    return {"phase": phase, "containerStatuses": statuses, **why}
 
 
 def _gist(status: Document) -> tuple[object, ...]:

@@ -11,23 +11,21 @@ import contextlib
 import random
 import secrets
 import time
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mainstay.app import SystemClock, register_machine, set_prices
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.kubernetes import names
-from mainstay.clusters.kubernetes.cluster import KubernetesCluster
 from mainstay.clusters.kubernetes.connection import Connection
 from mainstay.clusters.kubernetes.credentials import Credentials
-from mainstay.clusters.kubernetes.logs import Followed, Logs
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.sources import Fixed
 from mainstay.control import runner
+from mainstay.domain.fleet import ClusterKind
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.workload import Kind, Phase, RetryPolicy, Workload, WorkloadSpec
 from mainstay.operations.offload import Offload
@@ -38,81 +36,108 @@ from mainstay.operations.secrets import Handing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.operations.submit import JobRequest, submit
-from mainstay.ports import WorkloadFilter
+from mainstay.ports import Artifacts, Clock, Cluster, Connector
 from mainstay.store.engine import Sqlite
 from mainstay.store.store import SqlStore
 from testbed.control_plane import ControlPlane
 from testbed.proxy import Proxy, proxied
 from testbed.puppets import Life, Machine, Process, Puppets
+from tests.played import PlayedCluster
+from tests.promises import Evidence, Violation, orphans, violations, workload_of
 
 CLUSTER = "k8s"
 SOMEBODY = Principal(name="admin", tenant="acme", role="admin")
 TOMBSTONE_SECONDS = 15
 """Longer than anything that was asked for is on its way here."""
 SETTLE_SECONDS = 90.0
-RECORD_EXCESS_SECONDS = 2.0
-"""Times in objects have a resolution of a second, at both ends."""
-FAR_FUTURE = 1 << 60
+NO_CONNECTORS: Mapping[ClusterKind, Connector] = MappingProxyType({})
 
 
-class _NoLogs(Logs):
-    """Played pods write none."""
+def services(
+    store: SqlStore,
+    artifacts: Artifacts,
+    *,
+    clusters: dict[str, Cluster],
+    connectors: Mapping[ClusterKind, Connector] = NO_CONNECTORS,
+    clock: Clock | None = None,
+) -> Services:
+    """What the loops of one process work with."""
+    clock = clock or SystemClock()
+    return Services(
+        store=store,
+        artifacts=artifacts,
+        clusters=clusters,
+        connectors=connectors,
+        sealing=Sealing(key=bytes(KEY_BYTES)),
+        clock=clock,
+        draw=secrets.choice,
+        offload=Offload(threads=2),
+        pulse=Pulse(),
+        authenticate=lambda _: None,
+        sessions=Sessions(clock),
+        system=store.system(),
+        url="",
+    )
 
-    def follow(self, pod: str, namespace: str, *, ended: bool, wanted: bool = False) -> Followed | None:
-        return None
 
-    async def keep(self, pod: str, namespace: str) -> bool:
-        return True
+def life_of(pod: str, lives: Mapping[str, Life]) -> Life:
+    """Of one rank, or of all of a workload."""
+    return lives.get(pod) or lives.get(workload_of(pod)) or Life()
 
 
-class PlayedCluster(KubernetesCluster):
-    """The adapter, on nodes where nobody can run a command in a pod: there are no logs and no files."""
+def submitted(ours: Services, count: int, **changes: Any) -> list[str]:
+    """So many jobs that may fail often and are soon tried again; their ids."""
+    given: dict[str, Any] = {
+        "kind": Kind.JOB,
+        "name": "job",
+        "run": ("true",),
+        "choices": (Resources(cpu_milli=1_000, memory_bytes=BYTES_PER_GIB // 2),),
+        "stop_grace_seconds": 1,
+        "retry": RetryPolicy(infrastructure_max=100, backoff_seconds=1, backoff_seconds_max=2),
+        **changes,
+    }
+    request = JobRequest(spec=WorkloadSpec(**given), project="nlp", queue="default", priority=50)
+    made: list[str] = []
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(name=CLUSTER, **options)
-        self._logs = self._chores._logs = _NoLogs(self._api, self._artifacts, self._clock, cluster=CLUSTER)
+    def reply(workloads: Any) -> str:
+        made[:] = [workload.id for workload in workloads]
+        return ""
 
-    async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
-        """None."""
-        nothing: tuple[tuple[str, int, bool, AsyncIterator[bytes]], ...] = ()
-        for file in nothing:
-            yield file
+    now = ours.clock.now()
+    submit(ours.store, SOMEBODY, [request] * count, now=now, draw=secrets.choice, request=None, reply=reply)
+    ours.pulse.beat()
+    return made
 
 
 class Replica:
     """One control plane process: it can crash, and another one takes its place."""
 
     def __init__(
-        self, database: Sqlite, folder: Path, url: str, control_plane: ControlPlane, *, tombstone_seconds: int
+        self,
+        database: Sqlite,
+        folder: Path,
+        url: str,
+        control_plane: ControlPlane,
+        *,
+        tombstone_seconds: int,
+        clock: Clock | None = None,
     ) -> None:
         self.store = SqlStore(database)
-        clock, artifacts = SystemClock(), open_artifacts(str(folder / "artifacts"))
-        sealing, offload = Sealing(key=bytes(KEY_BYTES)), Offload(threads=2)
+        clock, artifacts = clock or SystemClock(), open_artifacts(str(folder / "artifacts"))
+        self.services = services(self.store, artifacts, clusters={}, clock=clock)
+        ours = self.services
         keys = control_plane.keys
         credentials = Credentials(server=url, ca=keys.authority.certificate.read_text(), token=keys.token)
         self.cluster = PlayedCluster(
+            name=CLUSTER,
             api=Connection(Fixed(credentials), clock=clock),
             artifacts=artifacts,
-            secrets=Handing(self.store, sealing, clock, offload),
+            secrets=Handing(self.store, ours.sealing, clock, ours.offload),
             clock=clock,
             settings=Settings(system=self.store.system()),
             tombstone_seconds=tombstone_seconds,
         )
-        self.services = Services(
-            store=self.store,
-            artifacts=artifacts,
-            clusters={CLUSTER: self.cluster},
-            connectors={},
-            sealing=sealing,
-            clock=clock,
-            draw=secrets.choice,
-            offload=offload,
-            pulse=Pulse(),
-            authenticate=lambda _: None,
-            sessions=Sessions(clock),
-            system=self.store.system(),
-            url="",
-        )
+        ours.clusters[CLUSTER] = self.cluster
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -138,6 +163,7 @@ class Arena:
     folder: Path
     rng: random.Random
     tombstone_seconds: int
+    clock: Clock
     lives: dict[str, Life] = field(default_factory=dict)
     submitted: list[str] = field(default_factory=list)
     database: Sqlite = field(init=False)
@@ -157,6 +183,7 @@ class Arena:
             self.proxy.url,
             self.control_plane,
             tombstone_seconds=self.tombstone_seconds,
+            clock=self.clock,
         )
 
     async def restart(self, *, down_seconds: float = 0.0) -> None:
@@ -167,38 +194,26 @@ class Arena:
         self.replica = self._replica()
         self.replica.start()
 
-    def submit(self, *lives: Life, resources: Resources | None = None, retries: int = 100) -> list[str]:
-        """One job for each; their ids."""
-        asked = resources or Resources(cpu_milli=1_000, memory_bytes=BYTES_PER_GIB // 2)
-        spec = WorkloadSpec(
-            kind=Kind.JOB,
-            name="job",
-            run=("true",),
-            choices=(asked,),
-            stop_grace_seconds=1,
-            retry=RetryPolicy(infrastructure_max=retries, backoff_seconds=1, backoff_seconds_max=2),
-        )
-        made: list[str] = []
-
-        def reply(workloads: Any) -> str:
-            made[:] = [workload.id for workload in workloads]
-            return ""
-
-        requests = [JobRequest(spec=spec, project="nlp", queue="default", priority=50) for _ in lives]
-        now = self.replica.services.clock.now()
-        submit(self.replica.store, SOMEBODY, requests, now=now, draw=secrets.choice, request=None, reply=reply)
-        self.replica.services.pulse.beat()
+    def submit(self, *lives: Life, **changes: Any) -> list[str]:
+        """One job for each; their ids. `changes`: of the job."""
+        made = submitted(self.replica.services, len(lives), **changes)
         self.lives |= dict(zip(made, lives, strict=True))
         self.submitted += made
         return made
 
+    @property
+    def evidence(self) -> Evidence:
+        """What there is to be held against each other."""
+        return Evidence(
+            store=self.replica.store, tenant=SOMEBODY.tenant, puppets=self.puppets, submitted=self.submitted
+        )
+
     def workloads(self) -> dict[str, Workload]:
-        found: dict[str, Workload] = {}
-        before = 0
-        while page := self.replica.store.workloads(WorkloadFilter(), before=before, limit=1_000):
-            found |= {workload.id: workload for workload in page}
-            before = page[-1].key
-        return found
+        return self.evidence.workloads()
+
+    async def violations(self, *, settled: bool) -> list[Violation]:
+        """Of every promise, once the faults have stopped."""
+        return [*violations(self.evidence, settled=settled), *await orphans(self.our_pods)]
 
     def runs(self, workload: str) -> list[Process]:
         """What the machines ran of a workload."""
@@ -220,8 +235,7 @@ class Arena:
         """Faults have stopped: whether everything is final and closed within this time."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            snapshot = self.replica.store.snapshot(now=0, seed=0)
-            if not snapshot.workloads.key.size and not snapshot.allocations.key.size:
+            if self.evidence.settled():
                 return True
             await asyncio.sleep(0.1)
         return False
@@ -251,11 +265,6 @@ class Arena:
         return [pod for pod in items if pod["metadata"].get("labels", {}).get(names.SYSTEM) == mark]
 
 
-def workload_of(pod: str) -> str:
-    """`WORKLOAD-ATTEMPT-RANK` without the last two."""
-    return pod.rsplit("-", 2)[0]
-
-
 @contextlib.asynccontextmanager
 async def arena(
     control_plane: ControlPlane,
@@ -265,19 +274,21 @@ async def arena(
     machines: int = 3,
     gpus: int = 0,
     tombstone_seconds: int = TOMBSTONE_SECONDS,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Arena]:
-    """A platform that runs, on nodes of its own."""
+    """A platform that runs, on nodes of its own. `clock`: the platform's, if it is not that of this machine."""
     mark = secrets.token_hex(3)
     nodes = [Machine(name=f"played-{mark}-{number}", gpus=gpus) for number in range(machines)]
     with proxied(control_plane, seed=seed) as proxy:
         made: list[Arena] = []
 
         def life(pod: str) -> Life:
-            return made[0].lives.get(workload_of(pod), Life())
+            return life_of(pod, made[0].lives)
 
         puppets = Puppets(control_plane, nodes, life=life)
         await puppets.start()
-        made.append(Arena(control_plane, proxy, puppets, folder, random.Random(seed), tombstone_seconds))
+        rng = random.Random(seed)
+        made.append(Arena(control_plane, proxy, puppets, folder, rng, tombstone_seconds, clock or SystemClock()))
         made[0].replica.start()
         try:
             yield made[0]
@@ -288,73 +299,3 @@ async def arena(
             for machine in nodes:
                 with contextlib.suppress(Exception):  # it may have been removed
                     control_plane.ask(f"/api/v1/nodes/{machine.name}", method="DELETE")
-
-
-def violations(found: Arena, *, settled: bool) -> Iterator[str]:
-    """What the machines have witnessed, against the promises and against what is on record."""
-    workloads = found.workloads()
-    if not settled:
-        unfinished = {name: one.phase.word for name, one in workloads.items() if not one.phase.final}
-        yield f"not settled: {dict(list(unfinished.items())[:5]) or 'allocations stay open'}"
-        for row in found.replica.store.wanted(CLUSTER)[:5]:
-            one = row.allocation
-            there = [
-                {**pod["status"], "deleted": pod["metadata"].get("deletionTimestamp", "")}
-                for pod in found.puppets.pods()
-                if pod["metadata"]["name"] == one.pod
-            ]
-            ran = [(process.started, process.ended) for process in found.puppets.history if process.pod == one.pod]
-            known = found.replica.cluster._picture.ours.get(one.pod)
-            yield f"{one.pod} on {one.node}: {one.seen.name}, stop {one.stop}, end {one.end}; ran {ran}; {there=}; {known=}"
-    lost = [name for name in found.submitted if name not in workloads]
-    if lost:
-        yield f"lost: {lost[:3]}"
-    runs: dict[str, list[Process]] = defaultdict(list)
-    for process in found.puppets.history:
-        runs[workload_of(process.pod)].append(process)
-    for name, processes in runs.items():
-        yield from _of_workload(name, sorted(processes, key=lambda one: one.started))
-    for name, workload in workloads.items():
-        ended_well = any(one.ended and one.exit_code == 0 for one in runs[name])
-        if workload.phase is Phase.SUCCEEDED and not ended_well:
-            yield f"{name} succeeded without having run to its end"
-    if settled:
-        yield from (f"an orphan runs: {one.pod}" for one in found.puppets.running())
-    yield from _of_ledger(found, workloads, runs)
-
-
-def _of_workload(name: str, processes: list[Process]) -> Iterator[str]:
-    pods = [one.pod for one in processes]
-    for pod in {pod for pod in pods if pods.count(pod) > 1}:
-        yield f"pod {pod} ran {pods.count(pod)} times"
-    for one, other in pairwise(processes):
-        if not one.ended or other.started < one.ended:
-            until = (one.ended or time.monotonic()) - other.started
-            yield f"{other.pod} started {until:.2f} s before {one.pod} had ended"
-
-
-def _of_ledger(found: Arena, workloads: dict[str, Workload], runs: dict[str, list[Process]]) -> Iterator[str]:
-    """Nothing is charged that was not witnessed, and what ended by itself is charged in full."""
-    seconds: dict[int, float] = defaultdict(float)
-    for usage, _ in found.replica.store.usage(tenant=SOMEBODY.tenant, since=0, until=FAR_FUTURE):
-        seconds[usage.allocation_key] += (usage.end - usage.start) / 1e6
-    for name, workload in workloads.items():
-        for allocation in found.replica.store.allocations(workload.key):
-            witnessed = sum(one.ended - one.started for one in runs[name] if one.pod == allocation.pod and one.ended)
-            recorded = seconds.pop(allocation.key, 0.0)
-            if recorded > witnessed + RECORD_EXCESS_SECONDS:
-                yield f"{allocation.pod} is charged for {recorded:.1f} s and ran {witnessed:.1f} s"
-            exited = allocation.end is not None and allocation.end.value == "exited"
-            if exited and recorded < witnessed - RECORD_EXCESS_SECONDS:
-                yield f"{allocation.pod} is charged for {recorded:.1f} s only and ran {witnessed:.1f} s"
-    if seconds:
-        yield f"usage of unknown allocations: {sorted(seconds)[:3]}"
-
-
-async def orphans(found: Arena) -> list[str]:
-    """Pods of ours in the cluster that are not their own tombstones, once everything has settled."""
-    return [
-        pod["metadata"]["name"]
-        for pod in await found.our_pods()
-        if names.FORGOTTEN not in pod["metadata"]["labels"] and names.TOMBSTONE not in pod["metadata"]["labels"]
-    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -52,6 +52,9 @@ class Store(Protocol):
 
     def wanted(self, cluster: str) -> tuple[Wanted, ...]:
         """Every allocation of a cluster that is not closed, by key."""
+
+    def closed(self, cluster: str, pods: Collection[str]) -> tuple[Wanted, ...]:
+        """The allocations of a cluster that are closed, of those whose pods have these names; names may be anybody's."""
 
     def guests(self, cluster: str) -> tuple[Workload, ...]:
         """The workloads of guests of a cluster that are not final, by key."""

@@ -522,6 +522,20 @@ def test_wanted_tells_that_an_older_attempt_is_settled_by_the_next(scene: Scene)
     assert [row.settled for row in scene.store.wanted("local")] == [True, False]
 
 
+def test_closed_finds_what_has_left_the_columns_by_the_name_of_its_pod(scene: Scene) -> None:
+    scene.fleet()
+    gone, open_ = scene.submit(name="gone"), scene.submit(name="open")
+    pod = scene.end(scene.run(gone), exit_code=1)
+    scene.applied(scene.advance(gone, Phase.FAILED), scene.usage(pod, start=pod.started_at, end=pod.ended_at))
+    scene.applied(scene.close(pod))
+    other = scene.place(open_)
+    odd = ("", "-", "gone", f"{gone.id}-2-0", f"{gone.id}-1-1", f"{gone.id}-x-0", "no-such-1-0", "a\0b-1-0")
+    (found,) = scene.store.closed("local", (pod.pod, other.pod, *odd))
+    assert (found.allocation, found.spec, found.settled) == (scene.pod(pod), gone.spec, True)
+    assert scene.store.closed("elsewhere", (pod.pod,)) == ()
+    assert scene.store.closed("local", ()) == ()
+
+
 # Nodes
 
 

@@ -111,6 +111,10 @@ class EffectLoop:
         self._nodes: tuple[NodeState, ...] = ()
         """As last put on record by us: a report of the same nodes is no news and costs no transaction."""
         self._looked_at = 0
+        self._strangers: frozenset[str] = frozenset()
+        """Pods that no open row names, and of which we have asked whether a closed one does."""
+        self._returned: dict[str, Wanted] = {}
+        """Those of them that are back from the dead, by name."""
         self._without_room: dict[str, float] = {}
         """Since when (monotonic seconds) pods find no room on their nodes."""
         self._witness_due = clock.monotonic()
@@ -138,6 +142,7 @@ class EffectLoop:
                 observations=(), effects=(), unmatched=self._unmatched, told=self._told, unheard=self._unheard
             )
             return View(wanted=wanted, reconciliation=nothing)
+        wanted = (*wanted, *self._still_back(seen))
         now, tick = self._clock.now(), round(self._clock.monotonic() * MICROSECONDS_PER_SECOND)
         name = self._cluster.name
         found = reconcile(
@@ -160,11 +165,35 @@ class EffectLoop:
             observations=(*found.observations, *hosted.actions, *suspected),
             effects=(*found.effects, *hosted.effects, *marks(seen.nodes, closed, now=seen.at or now)),
         )
+        await self._look_up(found.strangers)
         return View(wanted=wanted, reconciliation=both, at=seen.at)
 
     def _on_record(self) -> tuple[tuple[Wanted, ...], tuple[Workload, ...], Mapping[str, Closure]]:
         name = self._cluster.name
         return self._store.wanted(name), self._store.guests(name), self._store.closed_nodes(name)
+
+    def _still_back(self, seen: ClusterState) -> tuple[Wanted, ...]:
+        """The closed rows of pods that have come back, until those are let go of again."""
+        if self._returned:
+            shown = {pod.name for pod in seen.pods if not pod.forgotten}
+            self._returned = {name: row for name, row in self._returned.items() if name in shown}
+        return tuple(self._returned.values())
+
+    async def _look_up(self, strangers: frozenset[str]) -> None:
+        """Whether pods that no open row names have a closed one: where a cluster was set back to an older state, pods come
+        back whose end is on record. Then nobody need wait until they count as orphans, and nothing is rationed: as with
+        every pod whose end is on record, its deletion follows from what we know, not from what is missing.
+        """
+        new = strangers - self._strangers
+        self._strangers &= strangers
+        if not new:
+            return
+        rows = await self._offload(self._store.closed, self._cluster.name, new)
+        self._strangers |= new
+        self._returned |= {row.allocation.pod: row for row in rows}
+        if rows:
+            names = sorted(row.allocation.pod for row in rows)
+            log.warning("pods_are_back", cluster=self._cluster.name, count=len(names), first=names[0])
 
     async def _observed(self) -> ClusterState:
         """Raises Denied if another cluster answers: that it knows none of our pods says nothing about them."""
@@ -222,6 +251,7 @@ class EffectLoop:
         self._without_room = {name: since for name, since in self._without_room.items() if name in rows}
         effects = iter(view.reconciliation.effects)
         failures: list[MainstayError] = []
+        postponed: list[tuple[ClusterAction, MainstayError]] = []
         refused: list[str] = []
 
         async def work() -> None:
@@ -230,7 +260,7 @@ class EffectLoop:
                     if await self._carry_out(effect, rows.get(effect.name), epoch):
                         refused.append(effect.name)
                 except (NoCapacity, NotYet, Gone) as error:
-                    log.info("effect_postponed", pod=effect.name, effect=type(effect).__name__, reason=error.message)
+                    postponed.append((effect, error))
                 except Fenced:
                     raise
                 except MainstayError as error:
@@ -238,6 +268,10 @@ class EffectLoop:
                     failures.append(error)
 
         await _side_by_side(work, min(self._cluster.acts_at_once, len(view.reconciliation.effects)))
+        if postponed:
+            effect, why = postponed[0]
+            kind = type(effect).__name__
+            log.info("effects_postponed", count=len(postponed), pod=effect.name, effect=kind, reason=why.message)
         if failures:
             raise failures[0]
         return bool(refused)

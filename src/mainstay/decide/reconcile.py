@@ -60,8 +60,8 @@ _UNHEARD: Mapping[tuple[str, bool], int] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """What to commit, what to carry out after that, since when each name has had no counterpart, and when words of each
-    pod that waits were put on record last.
+    """What to commit, what to carry out after that, since when each name has had no counterpart, when words of each
+    pod that waits were put on record last, and the pods that no row names.
     """
 
     observations: tuple[Action, ...]
@@ -70,6 +70,7 @@ class Reconciliation:
     told: Mapping[str, int]
     unheard: Mapping[tuple[str, bool], int]
     """Since when each pod is UNKNOWN in the words of its cluster, and (True) since when it is so and revoked."""
+    strangers: frozenset[str] = frozenset()
 
 
 def reconcile(
@@ -83,7 +84,8 @@ def reconcile(
     told_at: Mapping[str, int] = _NOBODY,
     unheard_since: Mapping[tuple[str, bool], int] = _UNHEARD,
 ) -> Reconciliation:
-    """Compare once. `wanted` must have been read after `seen` was observed, so that a new pod is never an orphan.
+    """Compare once. `wanted` must have been read after `seen` was observed, so that a new pod is never an orphan. It may
+    hold closed rows of pods that are back since their cluster was set back: what is on record of their end holds.
 
     `unmatched_since` is the `unmatched` of the last round, or empty at the start: it holds pods that no row names and
     pods on record that are not reported, each with the tick when that was first noticed. A tick counts monotonic
@@ -120,7 +122,12 @@ def reconcile(
     if orphans:
         unmatched = {name: tick if name in pods else since for name, since in unmatched.items()}
     return Reconciliation(
-        observations=tuple(actions), effects=tuple(effects), unmatched=unmatched, told=told, unheard=unheard
+        observations=tuple(actions),
+        effects=tuple(effects),
+        unmatched=unmatched,
+        told=told,
+        unheard=unheard,
+        strangers=frozenset(name for name in unmatched if name in pods and name not in rows),
     )
 
 

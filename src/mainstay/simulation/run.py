@@ -264,7 +264,7 @@ class World:
             self.machines.cut_off(node)
             self.outcome.faults["node_cut_off"] += 1
             yield rng.uniform(*CUT_OFF_SECONDS)
-            if node in self.machines.cut:
+            if not self.machines.nodes[node].ready:
                 self.machines.return_node(node)
 
     async def _world_steps(self) -> Steps:

@@ -27,6 +27,10 @@ T = TypeVar("T")
 READERS_MAX = 8
 ATTEMPTS_MAX = 5
 """How often PostgreSQL may send a transaction back (deadlock, serialization) before we give up."""
+IDLE_SECONDS_MAX = 10.0
+"""Between two statements of a transaction pass milliseconds; after so many seconds PostgreSQL ends it and frees its locks."""
+KEPT_ALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
+"""Of libpq: a server that is gone without a word is noticed within half a minute. The last is in milliseconds."""
 APPLICATION_ID = 0x6D_73_74_79
 """`msty` in the header of a SQLite file: how it says that it is ours."""
 
@@ -168,18 +172,20 @@ class Postgresql:
             isolation_level=isolation_level,
             pool_size=READERS_MAX,
             max_overflow=0,
-            connect_args={"connect_timeout": 5},
+            connect_args={"connect_timeout": 5, **KEPT_ALIVE},
         )
         sa.event.listen(engine, "connect", self._bound_waits)
         return engine
 
     def _bound_waits(self, connection: Any, _record: object) -> None:
-        """A statement waits for a lock only so long. Set for the session, outside of any transaction.
+        """A statement waits for a lock only so long, and a transaction of which nothing is heard holds one only so long: a
+        replica that is stopped or cut off within one would stop all others. Set for the session, outside of any transaction.
 
         `Any`: the driver is an optional dependency and must not be imported for its types.
         """
         before, connection.autocommit = connection.autocommit, True
         connection.execute(f"SET lock_timeout = {self._wait_milliseconds}")
+        connection.execute(f"SET idle_in_transaction_session_timeout = {round(IDLE_SECONDS_MAX * 1_000)}")
         connection.autocommit = before
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from mainstay.domain.secret import SecretRecord
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Workload
 from mainstay.ports import WorkloadFilter
-from mainstay.store import bills, queries
+from mainstay.store import bills, queries, wanted
 from mainstay.store.commit import NothingToWrite, commit_in, stored_reply
 from mainstay.store.engine import Database, Postgresql, Sqlite
 from mainstay.store.failures import WAIT_SECONDS, Contradiction
@@ -105,6 +105,10 @@ class SqlStore:
     def wanted(self, cluster: str) -> tuple[Wanted, ...]:
         """The allocations of a cluster that are not closed."""
         return self._wanted.wanted(cluster)
+
+    def closed(self, cluster: str, pods: Collection[str]) -> tuple[Wanted, ...]:
+        """By the names of their pods."""
+        return self._database.read(lambda connection: wanted.closed(connection, cluster, pods))
 
     def guests(self, cluster: str) -> tuple[Workload, ...]:
         """Open workloads of guests."""

@@ -94,6 +94,25 @@ class WantedCache:
                 yield from [wanted for wanted in rows.values() if wanted.allocation.workload_key in workload_keys]
 
 
+def closed(connection: sa.Connection, cluster: str, pods: Collection[str]) -> tuple[Wanted, ...]:
+    """See `ports.Store.closed`. By key."""
+    table, workloads = tables.allocations, tables.workloads
+    query = sa.select(table).join(workloads, workloads.c.key == table.c.workload_key)
+    query = query.where(table.c.closed == 1, table.c.cluster == cluster)
+    ids = {codec.storable(pod.rsplit("-", 2)[0]) for pod in pods}
+    rows: list[AllocationRow] = []
+    for batch in queries.batches(ids):
+        found = connection.execute(query.where(workloads.c.id.in_(batch))).mappings()
+        rows += [cast("AllocationRow", dict(row)) for row in found]
+    specs = _specs(connection, {row["workload_key"] for row in rows})
+    named = frozenset(pods)
+    ended = (
+        Wanted(allocation=codec.allocation_of(row), spec=specs[row["workload_key"]], settled=True)
+        for row in sorted(rows, key=itemgetter("key"))
+    )
+    return tuple(row for row in ended if row.allocation.pod in named)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
     """How far a workload has come."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -17,12 +18,16 @@ from mainstay.clusters.kubernetes import errors
 from mainstay.clusters.kubernetes.connection import Connection
 from mainstay.clusters.kubernetes.informer import Informer
 from mainstay.clusters.kubernetes.kinds import CONFIG_MAPS, NAMESPACES
+from mainstay.clusters.kubernetes.sources import Fixed
 from testbed.control_plane import ControlPlane
-from tests.integration.kubernetes.client import SystemClock, connection
+from testbed.faults import Drop, Duplicate, Reorder, Rule, Stall
+from testbed.proxy import proxied
+from tests.integration.kubernetes.client import SystemClock, connection, credentials
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
 View = Informer[Any, dict[str, str]]
+_numbers = itertools.count(1)
 
 
 @asynccontextmanager
@@ -68,8 +73,8 @@ async def api(breakable_control_plane: ControlPlane) -> AsyncIterator[Connection
 
 
 @pytest.fixture
-async def namespace(api: Connection, request: pytest.FixtureRequest) -> str:
-    name = request.node.name.removeprefix("test_").replace("_", "-")[:40].strip("-")
+async def namespace(api: Connection) -> str:
+    name = f"faults-{next(_numbers)}"
     await api.create(NAMESPACES, "", {"metadata": {"name": name}})
     return name
 
@@ -142,6 +147,25 @@ async def test_a_paused_api_server_is_noticed(breakable_control_plane: ControlPl
             await anext(api.watch(CONFIG_MAPS, made, namespace=namespace, stall_seconds=0.5))
     finally:
         os.kill(breakable_control_plane.api_server.pid, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("fault", [Drop(kinds=frozenset({"DELETED"})), Stall(), Reorder(), Duplicate()], ids=repr)
+async def test_whatever_a_watch_does_a_view_is_true_after_one_period_of_lists(
+    breakable_control_plane: ControlPlane, api: Connection, namespace: str, fault: Drop | Stall | Reorder | Duplicate
+):
+    """F10."""
+    period = 1.5
+    with proxied(breakable_control_plane) as proxy:
+        through = Connection(Fixed(credentials(breakable_control_plane, server=proxy.url)), clock=SystemClock())
+        for name in ("kept", "gone"):
+            await set_value(api, namespace, name, "1")
+        proxy.fail(Rule(fault=fault))
+        async with viewed(through, namespace, relist_seconds=period) as view:
+            await set_value(api, namespace, "kept", "2")
+            await set_value(api, namespace, "new", "1")
+            await api.delete(CONFIG_MAPS, namespace, "gone")
+            await until(lambda: values(view) == {"kept": "2", "new": "1"}, seconds=1.1 * period + 1.0)
+        await through.close()
 
 
 def compact(breakable_control_plane: ControlPlane) -> None:

@@ -7,40 +7,55 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from mainstay.clusters.kubernetes import chores, picture
 from mainstay.clusters.kubernetes.nodes import OUT_OF_SERVICE
-from mainstay.clusters.kubernetes.pace import IN_FLIGHT_MAX
 from mainstay.clusters.kubernetes.trust import REFUSALS_MAX
 from mainstay.control import effects
+from mainstay.decide import reconcile
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from mainstay.domain.reason import Code
+from mainstay.domain.workload import Phase
 from testbed.control_plane import ControlPlane
 from testbed.puppets import Life
-from tests.arena import Arena, arena, orphans, violations
+from tests.arena import Arena, arena
 
-pytestmark = pytest.mark.xdist_group("kubernetes")
+pytestmark = pytest.mark.xdist_group("storms")
+
+
+ONE_POD = 1_000
 
 
 @pytest.fixture
-async def world(
-    breakable_control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Arena]:
+async def world(plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Arena]:
     # Played kubelets end what vanished within a second, and report at once.
+    monkeypatch.setattr(reconcile, "MISSING_GRACE_SECONDS", 3)
     monkeypatch.setattr(picture, "ORPHAN_SECONDS", 4)
     monkeypatch.setattr(picture, "REPORT_SECONDS", 2)
+    monkeypatch.setattr(picture, "SETTLED_SECONDS", 2)
     monkeypatch.setattr(chores, "BURIAL_SECONDS", 1.0)
-    async with arena(breakable_control_plane, tmp_path, seed=1) as made:
+    async with arena(plane, tmp_path, seed=1) as made:
         yield made
+
+
+def now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def held(world: Arena, node: str) -> int:
+    """What allocations hold of a node, in thousandths of a core."""
+    (found,) = [one for one in world.replica.store.nodes() if one.name == node]
+    return found.used.cpu_milli
 
 
 async def settled(world: Arena) -> None:
     """Everything has come to its end, and no promise was broken."""
     ended = await world.settle()
-    assert list(violations(world, settled=ended)) == []
-    assert await orphans(world) == []
+    assert await world.violations(settled=ended) == []
 
 
 async def test_a_node_that_is_cut_off_keeps_its_pod_which_goes_on_when_it_is_back(world):
@@ -51,9 +66,11 @@ async def test_a_node_that_is_cut_off_keeps_its_pod_which_goes_on_when_it_is_bac
     await world.until(lambda: world.seen(job) == "UNKNOWN")
     await asyncio.sleep(2)
     assert len(world.runs(job)) == 1
+    assert held(world, node) == ONE_POD, "what it holds is nobody else's before it is known to be dead"
     await world.puppets.come_back(node)
     await settled(world)
     assert (len(world.runs(job)), world.attempts(job)) == (1, ["exited"])
+    assert held(world, node) == 0
 
 
 async def test_a_node_that_loses_power_costs_one_attempt_and_no_failure_of_the_user(world):
@@ -76,6 +93,7 @@ async def test_a_dead_node_holds_its_pod_until_somebody_vouches_for_its_death(wo
     await world.puppets.power_off(node)
     await world.until(lambda: world.seen(job) == "UNKNOWN")
     taints = [{"key": OUT_OF_SERVICE, "value": "nodeshutdown", "effect": "NoExecute"}]
+    assert held(world, node) == ONE_POD
     found = await world.call("GET", f"/api/v1/nodes/{node}")
     found["spec"]["taints"] = taints
     await world.call("PUT", f"/api/v1/nodes/{node}", found)
@@ -107,6 +125,41 @@ async def test_a_pod_that_others_end_is_followed_by_another_attempt_and_never_be
     assert world.attempts(job)[1] == "exited"
 
 
+async def test_a_pod_that_asks_for_too_much_memory_is_the_failure_of_its_job(world):
+    (job,) = world.submit(Life(seconds=1, exit_code=137, reason="OOMKilled"))
+    await settled(world)
+    assert world.attempts(job) == ["oom"]
+    workload = world.workloads()[job]
+    assert (workload.phase, workload.reason.code) == (Phase.FAILED, Code.OUT_OF_MEMORY)
+
+
+async def test_a_pod_that_its_node_evicts_is_lost_to_the_infrastructure(world):
+    (job,) = world.submit(Life(seconds=3))
+    await world.until_running(job)
+    (process,) = world.runs(job)
+    await world.puppets.evict(process.uid)
+    await settled(world)
+    assert world.attempts(job) == ["lost", "exited"]
+
+
+async def test_a_pod_that_a_scheduler_preempts_is_lost_to_the_infrastructure(world):
+    (job,) = world.submit(Life(seconds=3))
+    await world.until_running(job)
+    path, _ = world.pod_of(job)
+    disrupted = {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": "PreemptionByScheduler",
+        "message": "preempted",
+    }
+    found = await world.call("GET", f"{path}/status")
+    found["status"].setdefault("conditions", []).append({**disrupted, "lastTransitionTime": now()})
+    await world.call("PUT", f"{path}/status", found)
+    await world.call("DELETE", path)
+    await settled(world)
+    assert world.attempts(job) == ["lost", "exited"]
+
+
 async def test_a_namespace_that_is_deleted_under_us_is_made_again(world):
     (job,) = world.submit(Life(seconds=3))
     await world.until_running(job)
@@ -116,20 +169,18 @@ async def test_a_namespace_that_is_deleted_under_us_is_made_again(world):
     assert world.attempts(job)[-1] == "exited"
 
 
-async def test_a_storm_of_refused_pods_is_over_after_what_was_under_way_and_other_nodes_take_the_jobs(
-    breakable_control_plane, tmp_path, monkeypatch
-):
+async def test_a_storm_of_refused_pods_is_over_after_ten_and_other_nodes_take_the_jobs(plane, tmp_path, monkeypatch):
     monkeypatch.setattr(effects, "ROOM_SECONDS_MAX", 3.0)
     small = Resources(cpu_milli=250, memory_bytes=BYTES_PER_GIB // 8)
-    async with arena(breakable_control_plane, tmp_path, seed=1, tombstone_seconds=600) as world:
+    async with arena(plane, tmp_path, seed=1, tombstone_seconds=600) as world:
         for machine in world.puppets.machines.values():
             machine.refuses = "UnexpectedAdmissionError"
-        world.submit(Life(seconds=0.5), resources=small)
+        world.submit(Life(seconds=0.5), choices=(small,))
         await world.until(lambda: world.puppets.refused)
         lying = world.replica.store.allocations(1)[0].node
         for machine in world.puppets.machines.values():
             machine.refuses = machine.refuses if machine.name == lying else ""
-        world.submit(*[Life(seconds=0.5)] * 40, resources=small)
+        world.submit(*[Life(seconds=0.5)] * 40, choices=(small,))
         await settled(world)
         # Without an end each of the 41 jobs would be refused in each of its four attempts.
-        assert len(world.puppets.refused) <= REFUSALS_MAX + IN_FLIGHT_MAX
+        assert len(world.puppets.refused) <= REFUSALS_MAX

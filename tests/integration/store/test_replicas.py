@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from mainstay.domain.errors import Fenced, StateUnusable, Unavailable
 from mainstay.domain.plan import RowVersion, Submit
 from mainstay.domain.workload import Phase
-from mainstay.store import SqlStore, open_postgresql
+from mainstay.store import SqlStore, engine, open_postgresql
 from tests.stores import ALL, TENANT, WHY, Scene, idempotency
 
 
@@ -133,6 +133,32 @@ def test_a_held_lock_is_told_in_bounded_time_and_reads_go_on(postgres_url: str) 
     scene.submit()
     assert len(scene.all()) == 2
     store.close()
+
+
+def test_a_replica_that_is_stopped_within_a_transaction_holds_up_the_others_only_so_long(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "IDLE_SECONDS_MAX", 0.3)
+    stopped, other = open_postgresql(postgres_url), open_postgresql(postgres_url)
+    began = threading.Event()
+
+    def sleeps(connection: sa.Connection) -> None:
+        connection.execute(sa.text("UPDATE head SET version = version + 1"))
+        began.set()
+        time.sleep(1.0)
+        connection.execute(sa.text("UPDATE head SET version = version + 1"))
+
+    with ThreadPoolExecutor(1) as threads:
+        sleeping = threads.submit(stopped._database.write, sleeps)
+        began.wait()
+        at = time.monotonic()
+        Scene(other).submit()
+        assert time.monotonic() - at < 0.9
+        with pytest.raises(Unavailable):
+            sleeping.result()
+    assert (other.version(), len(Scene(stopped).all())) == (1, 1)
+    for store in (stopped, other):
+        store.close()
 
 
 def test_a_lost_connection_is_told_and_the_next_call_finds_the_server_again(postgres_url: str) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mainstay.control.effects import ROOM_SECONDS_MAX, EffectLoop
-from mainstay.domain.allocation import CreatePod, DeletePod, Owner
+from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, Owner, PodAction, PodState, Seen
+from mainstay.domain.capacity import ClusterState
 from mainstay.domain.errors import Fenced, Gone, Invalid, MainstayError, NoCapacity, Unavailable
+from mainstay.domain.workload import Phase
+from mainstay.store import open_sqlite
 from tests.clock import ManualClock
+from tests.stores import Scene
 
 
 class Refusing:
@@ -126,3 +132,78 @@ def test_a_leader_that_was_replaced_stops_also_what_is_beside_it() -> None:
     with pytest.raises(Fenced):
         carry_out(cluster, *"abcdefgh")
     assert len(cluster.asked) <= 3
+
+
+class SetBack:
+    """A cluster that shows pods whose end is on record, and many that nobody knows."""
+
+    name = "local"
+    acts_at_once = 1
+
+    def __init__(self, *pods: PodState) -> None:
+        self.pods = {pod.name: pod for pod in pods}
+        self.asked: list[PodAction] = []
+
+    async def observe(self) -> ClusterState:
+        return ClusterState(nodes=(), pods=tuple(self.pods.values()))
+
+    async def act(self, action: PodAction, *, epoch: int) -> None:
+        self.asked.append(action)
+        if isinstance(action, DeletePod):
+            self.pods[action.name] = replace(self.pods[action.name], seen=Seen.ENDED)
+        else:
+            self.pods[action.name] = replace(self.pods[action.name], forgotten=True)
+
+
+class Counting:
+    """A store that counts what it is asked about closed rows."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.asked: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def closed(self, cluster: str, pods: Any) -> Any:
+        self.asked.append(sorted(pods))
+        return self._store.closed(cluster, pods)
+
+
+def test_pods_that_come_back_after_their_end_are_ended_and_let_go_of_at_once(tmp_path: Path) -> None:
+    scene = Scene(open_sqlite(tmp_path / "mainstay.db", durable=False))
+    scene.fleet()
+    names = []
+    for _ in range(5):
+        work = scene.submit()
+        pod = scene.end(scene.run(work), exit_code=1)
+        scene.applied(scene.advance(work, Phase.FAILED), scene.usage(pod, start=pod.started_at, end=pod.ended_at))
+        scene.applied(scene.close(pod))
+        names.append(pod.pod)
+    states = (Seen.RUNNING, Seen.RUNNING, Seen.ENDED, Seen.STARTING, Seen.UNKNOWN)
+    back = [PodState(name=name, node="local-0", seen=seen) for name, seen in zip(names, states, strict=True)]
+    cluster, store = SetBack(*back, PodState(name="stranger-1-0", node="n", seen=Seen.RUNNING)), Counting(scene.store)
+    epoch = scene.store.acquire("cluster/local", holder="us", now=scene.now, seconds=100)
+    assert epoch is not None
+    held: Any = cluster
+
+    async def here(function: Any, *args: Any) -> Any:
+        return function(*args)
+
+    async def turns() -> None:
+        unused: Any = None
+        offload: Any = here
+        loop = EffectLoop(store, held, unused, ManualClock(), offload)  # type: ignore[arg-type]
+        for _ in range(5):
+            await loop.turn(epoch)
+        cluster.pods[names[0]] = back[0]
+        for _ in range(5):
+            await loop.turn(epoch)
+
+    asyncio.run(turns())
+    deleted = [action.name for action in cluster.asked if isinstance(action, DeletePod)]
+    forgotten = [action.name for action in cluster.asked if isinstance(action, ForgetPod)]
+    assert sorted(deleted) == sorted([names[0], *(names[number] for number in (0, 1, 3, 4))])
+    assert sorted(forgotten) == sorted([names[0], *names])
+    assert store.asked == [sorted([*names, "stranger-1-0"]), [names[0]]]
+    scene.store.close()

@@ -77,7 +77,7 @@ class Chores:
         if now < self._next_round:
             return
         self._next_round = now + ROUND_SECONDS
-        silent = self._picture.silent()
+        silent = {name for name, since in self._picture.silent().items() if not since}
         for pod, known in self._picture.views():
             self._look_after(pod, known, now)
             if known.renewed and known.node not in silent:

@@ -41,7 +41,7 @@ from mainstay.domain.allocation import (
     TellPod,
 )
 from mainstay.domain.capacity import ClusterState, LogChunk
-from mainstay.domain.errors import Conflict, Denied, Gone, Invalid, NoCapacity, NotYet
+from mainstay.domain.errors import Conflict, Denied, Fenced, Gone, Invalid, NoCapacity, NotYet
 from mainstay.domain.errors import NotFound as MissingPod
 from mainstay.domain.quantity import Resources, is_shape
 from mainstay.ports import Artifacts, Clock, Process, Secrets, Stream
@@ -246,13 +246,22 @@ class KubernetesCluster:
         return known
 
     async def _write(self, namespace: str, document: pods.Document, epoch: int) -> Pod:
-        """Create a pod while we still may: we have waited for our turn, perhaps for long, and may be stopped at any moment."""
+        """Create a pod while we still may: we have waited for our turn, perhaps for long, and may be stopped at any moment.
+
+        Raises Fenced, also where the API server itself knows that we are not the leader any more.
+        """
+        marked = pods.made_under(epoch, document)
 
         async def create() -> Pod:
             not_after = await self._fence.admit(epoch)
-            return await self._api.create(PODS, namespace, document, not_after=not_after)
+            return await self._api.create(PODS, namespace, marked, not_after=not_after)
 
-        return await self._pace.write(create)
+        try:
+            return await self._pace.write(create)
+        except Rejected as error:
+            if names.FENCE_POLICY in error.message:
+                raise Fenced(error.message, object_=document["metadata"]["name"]) from None
+            raise
 
     async def _make_namespace(self, name: str, owner: Owner) -> None:
         for kind, where, document in (
@@ -267,7 +276,8 @@ class KubernetesCluster:
 
     def _require_room(self, action: CreatePod) -> None:
         """Raises NoCapacity. Its kubelet would refuse it too, but only after the pod was made."""
-        if why := self._picture.why_not(action.node):
+        coming = sum(node == action.node for node, _ in self._under_way.values())
+        if why := self._picture.why_not(action.node, coming=coming):
             msg = f"node {action.node} takes nothing: {why}"
             raise NoCapacity(msg, object_=action.node)
         self._require_free(action.name, action.node, action.spec.resources)

@@ -72,8 +72,8 @@ class Unauthenticated(ApiError, errors.Denied):
     """The API server does not accept our credentials."""
 
 
-class TooManyRequests(ApiError, errors.NotYet):
-    """We ask too much: nothing was done; come back after `retry_after`."""
+class TooManyRequests(ApiError, errors.Unavailable):
+    """We, or others, ask too much: nothing was done; come back after `retry_after`, and later each time."""
 
 
 class ServerFailed(ApiError, errors.Unavailable):

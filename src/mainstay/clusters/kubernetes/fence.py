@@ -1,7 +1,8 @@
 """The epoch of whoever acts on a cluster, kept in a Lease of the cluster itself.
 
 It makes a leader that wakes up late notice before it acts, not after. What makes it harmless in the moment between are the names:
-they are taken for as long as a tombstone stays, much longer than a look at the fence is trusted.
+they are taken for as long as a tombstone stays, much longer than a look at the fence is trusted. Where the policy of
+deploy/kubernetes/components/fenced is in force, the API server compares the epoch of every new pod with this Lease as well.
 """
 
 from __future__ import annotations

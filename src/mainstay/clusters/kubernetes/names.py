@@ -27,6 +27,11 @@ TOMBSTONE = f"{PREFIX}/tombstone"
 FORGOTTEN = f"{PREFIX}/forgotten"
 """Since when (Unix seconds) the end of a pod is on record with us. The object stays a while as its own tombstone."""
 
+EPOCH = f"{PREFIX}/epoch"
+"""Of the leader that made a pod: the API server may compare it with the fence (deploy/kubernetes/components/fenced)."""
+FENCE_POLICY = "mainstay-fenced"
+"""Who refuses what a leader of the past makes."""
+
 IDENTITY = f"{PREFIX}/identity"
 """Digest of all that was asked for: tells a repetition from another pod under one name."""
 MOUNTS = f"{PREFIX}/mounts"

@@ -165,6 +165,11 @@ def is_well(node: Node) -> bool:
     return ready is not None and ready.status == "True"
 
 
+def has_kubelet(node: Node) -> bool:
+    """Whether a kubelet has ever reported: a hollow node that nobody plays takes no pod, and refuses none."""
+    return node.status.node_info.kubelet_version != ""
+
+
 def is_off(node: Node) -> bool:
     """Whether somebody has vouched for it that nothing runs there any more."""
     return any(taint.key == OUT_OF_SERVICE for taint in node.spec.taints)

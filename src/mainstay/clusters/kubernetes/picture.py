@@ -19,11 +19,13 @@ from mainstay.clusters.kubernetes.informer import Informer, Key
 from mainstay.clusters.kubernetes.kinds import NAMESPACES, NODES, PODS
 from mainstay.clusters.kubernetes.lodgings import Lodgings
 from mainstay.clusters.kubernetes.nodes import (
+    has_kubelet,
     is_off,
     is_silent,
     is_well,
     let_in_at,
     node_state,
+    ready_condition,
     takes_guests,
     usable_devices,
     why_not,
@@ -31,6 +33,7 @@ from mainstay.clusters.kubernetes.nodes import (
 )
 from mainstay.clusters.kubernetes.objects import Namespace, Node, Pod
 from mainstay.clusters.kubernetes.pods import REVOKED
+from mainstay.clusters.kubernetes.quantities import instant
 from mainstay.clusters.kubernetes.states import NOTHING, View, view_of
 from mainstay.clusters.kubernetes.trust import Trust
 from mainstay.clusters.kubernetes.waiting import Waiting
@@ -50,6 +53,10 @@ SILENT_SECONDS_MAX = 150.0
 REPORT_SECONDS = 60
 """A kubelet may tell of an end so much later than it came: so long it may be out of touch before its node is called silent."""
 STRANGERS_MAX = 50
+SETTLED_SECONDS = 15
+"""So long after it is back may a node owe us what became of its pods: kubelets compare what they told with what they know every
+ten seconds (statusManager.syncPeriod). What they told before may be long over.
+"""
 ORPHAN_SECONDS = 90
 """A kubelet ends what the API server does not know any more: it notices within seconds, or its node is called silent in
 less than that; and it grants the pod its grace."""
@@ -103,6 +110,8 @@ class Picture:
         """Pods of others that ask us for a place."""
         self._used: dict[str, Used] = {}
         self._states: dict[str, NodeState] = {}
+        self._back: dict[str, int] = {}
+        """Nodes that were silent, and when they reported again (server's time, UTC microseconds)."""
         self._ours: dict[str, View] = {}
         self.ours: Mapping[str, View] = MappingProxyType(self._ours)
         """Every pod of ours by its name, forgotten ones and tombstones included."""
@@ -115,6 +124,7 @@ class Picture:
             self._tasks = [asyncio.create_task(informer.run()) for informer in self._informers]
         for informer in self._informers:
             try:
+                # `asyncio.wait_for` would swallow a cancellation that meets the news (CPython issue 86296, until 3.12).
                 async with asyncio.timeout(SYNC_SECONDS_MAX):
                     await informer.synced.wait()
             except TimeoutError:
@@ -174,11 +184,13 @@ class Picture:
         """Whether it is there, ready or not."""
         return ("", name) in self._nodes.objects
 
-    def why_not(self, node: str) -> str:
-        """Why nothing is placed on a node; empty if it is ready."""
+    def why_not(self, node: str, *, coming: int = 0) -> str:
+        """Why nothing is placed on a node; empty if it is ready. `coming`: pods that are being made there."""
         if not self.has_node(node):
             return "it is not there"
-        return why_not(self._node(node), self._mark) or self._trust.why_not(node, self._api.server_time())
+        found, now = self._node(node), self._api.server_time()
+        why = why_not(found, self._mark)
+        return why or self._trust.why_not(node, now, coming=coming, reports=has_kubelet(found))
 
     def why_no_guest(self, node: str, restriction: str) -> str:
         """Why guests with this restriction are not placed on a node; empty if they are."""
@@ -221,8 +233,8 @@ class Picture:
         """Every pod of others that asks us for a place, by UID; placed ones as their kubelets say, unless those are silent."""
         silent = self.silent()
         return tuple(
-            replace(guest, state=_unknown(guest.state, f"node {guest.state.node} does not report any more"))
-            if guest.state is not None and not guest.over and guest.state.node in silent
+            replace(guest, state=_unknown(guest.state, why))
+            if guest.state is not None and (why := self._why_unknown(guest.state, silent))
             else guest
             for guest in self.lodgings.guests(self._namespaces.objects)
         )
@@ -232,15 +244,24 @@ class Picture:
         silent = self.silent()
         return tuple(self._reported(known, silent) for known in self._ours.values() if known.state is not None)
 
-    def _reported(self, known: View, silent: set[str]) -> PodState:
+    def _reported(self, known: View, silent: Mapping[str, int]) -> PodState:
         state = known.state
         assert state is not None
         if known.tombstone and known.last_node:
             return self._of_tombstone(known, state)
-        if known.node in silent and state.seen is not Seen.ENDED:
-            unheard = _unknown(state, f"node {known.node} does not report any more")
-            return replace(unheard, revoked=known.renewed == REVOKED)
+        if why := self._why_unknown(state, silent):
+            return replace(_unknown(state, why), revoked=known.renewed == REVOKED)
         return self.waiting.explained(known, state)
+
+    def _why_unknown(self, state: PodState, silent: Mapping[str, int]) -> str:
+        """Why what its node said of a pod may not be true any more; empty if it is. `silent`: as `silent` has it."""
+        since = silent.get(state.node)
+        if since is None or state.seen is Seen.ENDED:
+            return ""
+        if since:
+            words = f"node {state.node} is back and has not said yet what became of it"
+            return words if 0 < state.started_at < since else ""
+        return f"node {state.node} does not report any more"
 
     def _of_tombstone(self, known: View, state: PodState) -> PodState:
         """A pod that vanished from the API server: its node must have had the time to end what it ran (R5)."""
@@ -252,9 +273,11 @@ class Picture:
             return state
         return _unknown(replace(state, node=node), f"it vanished from the cluster; node {node} is given time to end it")
 
-    def silent(self) -> set[str]:
-        """Nodes whose kubelets have stopped reporting."""
-        return {name for _, name in self._nodes.objects if is_silent(self._node(name))}
+    def silent(self) -> Mapping[str, int]:
+        """The nodes that do not report: 0; and those that have begun to again a moment ago: when."""
+        now = self._api.server_time()
+        self._back = {name: at for name, at in self._back.items() if now - at < SETTLED_SECONDS * 1_000_000}
+        return {**{name: 0 for _, name in self._nodes.objects if is_silent(self._node(name))}, **self._back}
 
     def _state_of(self, node: str) -> NodeState:
         used = self._used_on(node)
@@ -288,9 +311,14 @@ class Picture:
     def _nodes_by_name(self) -> set[str]:
         return {name for _, name in self._nodes.objects}
 
-    def _node_changed(self, key: Key, _old: Node | None, new: Node | None) -> None:
+    def _node_changed(self, key: Key, old: Node | None, new: Node | None) -> None:
         self._states.pop(key[1], None)
         self._trust.forgive(key[1], let_in_at(new) if new is not None else 0)
+        ready = ready_condition(new) if new is not None and not is_silent(new) else None
+        if ready is None:
+            self._back.pop(key[1], None)
+        elif old is None or is_silent(old):
+            self._back[key[1]] = instant(ready.last_transition_time)
 
     def _pod_changed(self, key: Key, old: View | None, new: View | None) -> None:
         self._trust.changed(old, new)

@@ -70,7 +70,7 @@ class View:
     hopeless: str = ""
     """Why it cannot start as things stand, in words; empty if nothing is wrong."""
     taken: bool = False
-    """Its kubelet has said that it has it."""
+    """Its kubelet, or what plays one, has said that it has it."""
     refusal: str = ""
     """Why its kubelet did not take it, in words."""
     refused_at: int = 0
@@ -154,7 +154,7 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
         serves=names.PORT in meta.annotations,
         logged=main is not None and (main.state.running is not None or main.state.terminated is not None),
         hopeless=hopeless(pod) or unplaced(pod),
-        taken=bool(pod.status.start_time),
+        taken=bool(pod.status.start_time or pod.status.container_statuses),
         refusal=refusal(pod),
         refused_at=instant(pod.status.start_time) or instant(meta.creation_timestamp),
         created_at=instant(meta.creation_timestamp),

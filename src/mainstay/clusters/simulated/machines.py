@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from mainstay.domain.allocation import CreatePod, End, PodSpec, PodState, Seen
 from mainstay.domain.capacity import NodeState
@@ -18,11 +19,12 @@ from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, is_shap
 from mainstay.ports import Clock
 
 PORT_FIRST = 20_000
-EXIT_CODE_OF_TERM = 143
 SLOWEST_CLOCK = 1.04
 """The clocks of nodes are slower than ours."""
 PROBE_SECONDS = 5.0
 CUT_OFF = "cut off, and not renewed for too long"
+TELL_SECONDS = 0.5
+"""Between the first word of a node that is back and that of its processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +75,14 @@ class Process:
     forgotten: bool = False
     revoked: bool = False
     """Nobody renews it any more."""
-    ended: float = 0.0
-    """Monotonic seconds."""
     dead_man: float = 0.0
     """When it ends itself (monotonic seconds), on a node that is cut off; 0: it does not."""
-    asked_to_end: float | None = None
-    """With how much grace, by a word that has not reached its node."""
     guest: bool = False
     """Others made it: it is reported as a guest."""
+    asked_to_end: bool = False
+    """While nobody heard of its node, nor did that hear of anything."""
+    unheard: bool = False
+    """It ended while nobody heard of its node."""
 
     @property
     def alive(self) -> bool:
@@ -100,8 +102,10 @@ class Machines:
         self.witness: list[Witnessed] = []
         self.epoch = 0
         self.processes: dict[str, Process] = {}
-        self.cut: dict[str, float] = {}
-        """Nodes that nobody hears of and that hear of nobody, and since when (monotonic seconds)."""
+        self._silent: set[str] = set()
+        """Nodes that nobody hears of: cut off, or without power."""
+        self._heard_at: dict[str, float] = {}
+        """When nodes that are back tell of their processes (monotonic seconds)."""
         self._behaviour = behaviour
         self._due: list[tuple[float, str]] = []
         self._ports = PORT_FIRST
@@ -155,11 +159,11 @@ class Machines:
             return
         if not process.alive:
             return
-        if process.node in self.cut:
-            process.asked_to_end = grace_seconds
+        if process.node in self._silent:
+            process.asked_to_end = True  # its node hears of it once it is back
             return
         if process.seen is not Seen.RUNNING:
-            self._end(process, End.STOPPED, None, "stopped before it started")
+            self._end(process, End.NEVER_STARTED, None, "stopped before it started")
             return
         process.cause = process.cause or End.STOPPED
         grace = grace_seconds if process.behaviour.ignores_term else 0.0
@@ -182,35 +186,41 @@ class Machines:
         """Its node does not run it."""
         self._end(process, End.START_FAILED, None, why)
 
-    def lose_node(self, node: str) -> None:
-        """A node goes down with everything on it."""
-        self.nodes[node] = replace(self.nodes[node], ready=False, problem="it is down")
+    def cut_off(self, node: str) -> None:
+        """Nobody hears of a node any more; what runs there runs on, but for what ends itself where nobody renews it."""
+        self.settle()
+        self.nodes[node] = replace(self.nodes[node], ready=False, problem="it is not heard of")
+        self._silent.add(node)
         for process in self.live(node):
-            self._end(process, End.MACHINE_RESTARTED, None, f"node {node} went down")
+            seconds = process.spec.dead_man_seconds if process.spec else 0
+            if seconds and not process.dead_man:
+                process.dead_man = self.clock.monotonic() + seconds * SLOWEST_CLOCK + PROBE_SECONDS
+                heapq.heappush(self._due, (process.dead_man, process.name))
+
+    def lose_node(self, node: str) -> None:
+        """A node loses power, and all that runs there is gone at once. Nobody hears of that before it is back."""
+        self.cut_off(node)
+        for process in self.live(node):
+            if process.seen is Seen.RUNNING:
+                self._end(process, End.LOST, None, f"node {node} went down")
+                process.ended_at = process.started_at  # nobody knows when
+            else:
+                process.due = inf
 
     def return_node(self, node: str) -> None:
-        """It comes back, and hears what it was told meanwhile."""
-        self.settle()
+        """It is back, and hears what is wanted; a moment later it tells what became of its processes, and starts the others."""
         self.nodes[node] = replace(self.nodes[node], ready=True, problem="")
-        self.cut.pop(node, None)
+        self._silent.discard(node)
+        heard_at = self._heard_at[node] = self.clock.monotonic() + TELL_SECONDS
         for process in self.live(node):
             process.dead_man = 0.0
             if process.revoked:
                 self._end(process, End.LOST, None, CUT_OFF)
-            elif process.asked_to_end is not None:
-                self.delete(process.name, grace_seconds=process.asked_to_end)
-
-    def cut_off(self, node: str) -> None:
-        """Its network goes. What runs there runs on, but for what ends itself where nobody renews it."""
-        self.settle()
-        now = self.clock.monotonic()
-        self.cut.setdefault(node, now)
-        self.nodes[node] = replace(self.nodes[node], ready=False, problem="it is not heard of")
-        for process in self.live(node):
-            seconds = process.spec.dead_man_seconds if process.spec else 0
-            if seconds and not process.dead_man:
-                process.dead_man = now + seconds * SLOWEST_CLOCK + PROBE_SECONDS
-                heapq.heappush(self._due, (process.dead_man, process.name))
+            elif process.asked_to_end:
+                grace = process.spec.stop_grace_seconds if process.spec else 0
+                self.delete(process.name, grace_seconds=grace)
+            elif process.seen is not Seen.RUNNING and process.due == inf:
+                self._schedule(process, heard_at + process.behaviour.starts_after)
 
     def revoke(self, name: str) -> None:
         """It is not renewed any more."""
@@ -235,15 +245,13 @@ class Machines:
 
     def state(self, process: Process) -> PodState:
         """What is reported of it."""
-        cut = self.cut.get(process.node)
-        if cut is not None and (process.alive or process.ended > cut):
-            started = process.started_at if process.started and process.started <= cut else 0
+        if self._tells_nothing(process.node) and (process.alive or process.unheard):
             return PodState(
                 name=process.name,
                 node=process.node,
                 seen=Seen.UNKNOWN,
-                started_at=started,
-                detail=f"node {process.node} is not heard of",
+                started_at=process.started_at,
+                detail=f"node {process.node} does not report any more",
                 revoked=process.revoked,
             )
         serves = process.port and process.seen is Seen.RUNNING
@@ -261,6 +269,9 @@ class Machines:
             forgotten=process.forgotten,
         )
 
+    def _tells_nothing(self, node: str) -> bool:
+        return node in self._silent or self.clock.monotonic() < self._heard_at.get(node, 0.0)
+
     def _happen(self, process: Process, moment: float) -> None:
         if process.seen is Seen.STARTING:
             process.seen = Seen.RUNNING
@@ -271,9 +282,9 @@ class Machines:
             return
         match process.cause or self._own_end(process):
             case End.STOPPED:
-                self._end(process, End.STOPPED, EXIT_CODE_OF_TERM, "stopped on request", moment=moment)
+                self._end(process, End.STOPPED, None, "stopped on request", moment=moment)
             case End.DEADLINE:
-                self._end(process, End.DEADLINE, EXIT_CODE_OF_TERM, "reached its limit", moment=moment)
+                self._end(process, End.DEADLINE, None, "reached its limit", moment=moment)
             case _:
                 self._end(process, End.EXITED, process.behaviour.exit_code, "", moment=moment)
 
@@ -288,11 +299,11 @@ class Machines:
     def _end(
         self, process: Process, end: End, exit_code: int | None, detail: str, *, moment: float | None = None
     ) -> None:
-        process.ended = self.clock.monotonic() if moment is None else moment
-        at = self._wall(process.ended)
+        at = self._wall(self.clock.monotonic() if moment is None else moment)
         ran = process.seen is Seen.RUNNING
         process.seen, process.end, process.exit_code, process.detail = Seen.ENDED, end, exit_code, detail
         process.ended_at = at
+        process.unheard = self._tells_nothing(process.node)
         if ran:
             self._write_down(process, at=at, running=False)
 

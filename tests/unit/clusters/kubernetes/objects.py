@@ -80,10 +80,15 @@ def node(
     allocatable: dict[str, Any] | None = None,
     labels: dict[str, str] | None = None,
     taints: list[dict[str, str]] | None = None,
+    since: str = "2026-01-01T09:00:00Z",
     **spec: Any,
 ) -> Node:
     """A node with 4 cores and 8 GiB, unless said otherwise; an empty `ready` leaves the condition out."""
-    conditions = [{"type": "Ready", "status": ready, "reason": "Why", "message": "in words"}] if ready else []
+    conditions = (
+        [{"type": "Ready", "status": ready, "reason": "Why", "message": "in words", "lastTransitionTime": since}]
+        if ready
+        else []
+    )
     document = {
         "metadata": {"name": name, "uid": f"uid-{name}", "labels": labels or {}},
         "spec": {"taints": taints or [], **spec},

@@ -49,8 +49,8 @@ class Seen:
     def views(self) -> list[tuple[str, View]]:
         return list(self.ours.items())
 
-    def silent(self) -> set[str]:
-        return set()
+    def silent(self) -> dict[str, int]:
+        return {}
 
 
 class Rig:

@@ -15,9 +15,9 @@ from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.kubernetes import names, picture
 from mainstay.clusters.kubernetes.claims import ensure
 from mainstay.clusters.kubernetes.cluster import KubernetesCluster
-from mainstay.clusters.kubernetes.errors import Forbidden, Unreachable
+from mainstay.clusters.kubernetes.errors import Forbidden, Rejected, Unreachable
 from mainstay.clusters.kubernetes.settings import Settings
-from mainstay.clusters.kubernetes.trust import REFUSALS_MAX, REFUSED_SECONDS
+from mainstay.clusters.kubernetes.trust import REFUSALS_MAX, REFUSED_SECONDS, SAID_SECONDS
 from mainstay.domain.allocation import CreatePod, DeletePod, End, PodState, Seen
 from mainstay.domain.errors import Denied, Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet, Unavailable
 from mainstay.domain.quantity import Resources
@@ -59,7 +59,7 @@ class Bed:
         return made
 
     async def act(self, action: Any, *, epoch: int = 1) -> None:
-        """Once the news of what has happened have come."""
+        """Once all that has happened was heard of."""
         await self.settle()
         await self.cluster.act(action, epoch=epoch)
 
@@ -325,12 +325,47 @@ async def test_a_node_that_has_refused_one_gets_few_more_at_once(bed):
     await bed.act(creation("next-1-0"))
 
 
+async def test_a_node_gets_ten_at_once_and_more_as_its_kubelet_takes_them(bed):
+    made = [f"w{number}-1-0" for number in range(REFUSALS_MAX)]
+    await asyncio.gather(*[bed.act(creation(name)) for name in made])
+    with pytest.raises(NoCapacity, match="not taken the last 10 pods yet"):
+        await bed.act(creation("next-1-0"))
+    bed.server.run(made[0])
+    await bed.settle()
+    await bed.act(creation("next-1-0"))
+    with pytest.raises(NoCapacity, match="not taken the last 10 pods yet"):
+        await bed.act(creation("another-1-0"))
+    assert [node.ready for node in (await bed.cluster.observe()).nodes] == [True]
+
+
+async def test_pods_that_are_being_made_count_as_well(bed):
+    answers = await asyncio.gather(
+        *[bed.act(creation(f"w{number}-1-0")) for number in range(3 * REFUSALS_MAX)], return_exceptions=True
+    )
+    assert answers.count(None) == REFUSALS_MAX
+    assert len(set(bed.pods("create"))) == REFUSALS_MAX
+
+
+async def test_a_kubelet_that_says_nothing_gets_ten_more_every_few_seconds(bed):
+    for first in range(0, 3 * REFUSALS_MAX, REFUSALS_MAX):
+        for number in range(first, first + REFUSALS_MAX):
+            await bed.act(creation(f"w{number}-1-0"))
+        with pytest.raises(NoCapacity):
+            await bed.act(creation("next-1-0"))
+        bed.clock.advance(SAID_SECONDS + 1)
+
+
+async def test_a_hollow_node_that_nobody_plays_gets_what_fits(bed):
+    bed.server.node("n1", kubelet="")
+    await asyncio.gather(*[bed.act(creation(f"w{number}-1-0")) for number in range(3 * REFUSALS_MAX)])
+    assert len(set(bed.pods("create"))) == 3 * REFUSALS_MAX
+
+
 async def test_ranks_find_each_other_also_if_nobody_heard_that_the_first_was_made(bed):
     bed.server.deaf["create", "pods"] = 1
     with pytest.raises(Unavailable):
         await bed.act(creation(size=2))
-    await bed.settle()
-    await bed.cluster.observe()
+    await bed.state()
     await bed.until(lambda: [key for key in bed.server.objects if key[0] == "services"])
     ((_, namespace, name),) = [key for key in bed.server.objects if key[0] == "services"]
     assert (namespace, name) == (HOME, bed.server.pod(POD)["spec"]["subdomain"])
@@ -351,6 +386,20 @@ async def test_what_was_admitted_long_ago_is_not_made_any_more(bed):
     with pytest.raises(Unavailable):
         await bed.act(creation())
     assert [key for key in bed.server.objects if key[0] == "pods"] == []
+
+
+async def test_a_leader_that_the_api_server_knows_to_be_of_the_past_is_fenced(bed):
+    await bed.act(creation("first-1-0"))
+    words = (
+        "ValidatingAdmissionPolicy 'mainstay-fenced' with binding 'mainstay-fenced' denied request: epoch 1 has passed"
+    )
+    bed.server.failing["create", "pods"] = Rejected(words)
+    with pytest.raises(Fenced, match="epoch 1 has passed"):
+        await bed.act(creation())
+    bed.server.failing["create", "pods"] = Rejected("denied by another policy")
+    with pytest.raises(Invalid, match="another policy"):
+        await bed.act(creation())
+    assert bed.server.pod("first-1-0")["metadata"]["labels"][names.EPOCH] == "1"
 
 
 async def test_whoever_waits_for_a_turn_is_admitted_when_it_comes(bed):

@@ -47,7 +47,7 @@ POLICY = 'pods "x" is forbidden: violates PodSecurity "restricted:latest": privi
             errors.NotStarted,
             domain.NotYet,
         ),
-        ("GET", 429, "TooManyRequests", "", "", errors.TooManyRequests, domain.NotYet),
+        ("GET", 429, "TooManyRequests", "", "", errors.TooManyRequests, domain.Unavailable),
         ("POST", 429, "TooManyRequests", "", "DisruptionBudget", errors.Protected, domain.NotYet),
         ("GET", 500, "", "", "", errors.ServerFailed, domain.Unavailable),
         ("POST", 500, "", "", "", errors.OutcomeUnknown, domain.Unavailable),

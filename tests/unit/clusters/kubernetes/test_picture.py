@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,13 @@ from hypothesis import strategies as st
 
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.objects import Pod
-from mainstay.clusters.kubernetes.picture import ORPHAN_SECONDS, REPORT_SECONDS, SILENT_SECONDS_MAX, Picture
+from mainstay.clusters.kubernetes.picture import (
+    ORPHAN_SECONDS,
+    REPORT_SECONDS,
+    SETTLED_SECONDS,
+    SILENT_SECONDS_MAX,
+    Picture,
+)
 from mainstay.clusters.kubernetes.states import view
 from mainstay.domain.allocation import End, Seen
 from mainstay.domain.errors import Unavailable
@@ -116,6 +123,24 @@ def test_what_strangers_take_is_not_offered_and_what_ours_take_is():
     assert watched.picture.free("n1").cpu_milli == 10_000
 
 
+@pytest.mark.parametrize("steps", range(4))
+async def test_a_cancellation_that_meets_the_first_list_is_not_swallowed(steps):
+    watched = Watched()
+    watched.at(0)
+    informers = watched.picture._informers
+    watched.picture._tasks = [asyncio.create_task(asyncio.sleep(0))]
+    for informer in informers[:-1]:
+        informer.synced.set()
+    looking = asyncio.create_task(watched.picture.ready())
+    await asyncio.sleep(0.01)
+    informers[-1].synced.set()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    if looking.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await looking
+
+
 def test_a_node_that_changes_is_shown_as_it_is_now():
     watched = Watched()
     assert all(state.ready for state in watched.picture.nodes())
@@ -135,6 +160,35 @@ def test_a_pod_on_a_silent_node_is_unknown_unless_its_end_was_reported():
     assert watched.reported("ended-1-0").end is End.EXITED
     watched.node(node("n1"))
     assert watched.reported().seen is Seen.RUNNING
+
+
+def test_a_node_that_is_back_is_believed_once_it_had_the_time_to_tell_what_became_of_its_pods():
+    watched = Watched()
+    watched.pod(pod(main=RUNNING))
+    watched.node(node("n1", ready="Unknown"))
+    watched.at(600)
+    watched.node(node("n1", since=at(600)))
+    watched.pod(pod("new-1-0", main={"running": {"startedAt": at(601)}}))
+    assert (watched.reported().seen, watched.reported("new-1-0").seen) == (Seen.UNKNOWN, Seen.RUNNING)
+    assert "is back and has not said yet" in watched.reported().detail
+    watched.at(600 + SETTLED_SECONDS)
+    assert watched.reported().seen is Seen.RUNNING
+
+
+def test_a_platform_that_has_just_started_knows_a_node_that_is_just_back():
+    watched = Watched()
+    watched.at(600)
+    watched.node(node("n3", since=at(595)))
+    watched.pod(pod(main=RUNNING, node="n3"))
+    assert watched.reported().seen is Seen.UNKNOWN
+    watched.at(595 + SETTLED_SECONDS)
+    assert watched.reported().seen is Seen.RUNNING
+
+
+def at(seconds: int) -> str:
+    """So long after `STARTED`."""
+    moment = datetime.fromisoformat(STARTED) + timedelta(seconds=seconds)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def test_a_pod_whose_node_object_is_gone_is_told_as_it_was_seen_last():

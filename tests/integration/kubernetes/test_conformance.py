@@ -1,0 +1,197 @@
+"""The same plays on simulated machines and on a real API server with played nodes: what is on record afterwards is the same.
+
+The simulation proves the platform against machines in memory; here these are held against the real thing (reliability.md 4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from mainstay.clusters.kubernetes import chores, picture
+from mainstay.domain.allocation import Seen
+from mainstay.domain.workload import RetryPolicy
+from testbed.control_plane import ControlPlane
+from testbed.puppets import Life
+from tests.stages import Play, Stage, played, ready, simulated
+
+pytestmark = pytest.mark.xdist_group("storms")
+
+MEASURED_SECONDS = 1.1
+"""What ran for longer is charged everywhere: kubelets count in whole seconds."""
+
+Scene: TypeAlias = Callable[[Play], Awaitable[None]]
+Traces: TypeAlias = dict[str, dict[str, list[str]]]
+
+
+async def it_ends_well(play: Play) -> None:
+    play.submit(Life(seconds=1.5))
+
+
+async def it_fails(play: Play) -> None:
+    play.submit(Life(seconds=1.5, exit_code=3))
+
+
+async def it_fails_and_is_tried_again(play: Play) -> None:
+    play.submit(Life(seconds=1.5, exit_code=3), retry=RetryPolicy(user_max=1, backoff_seconds=1))
+
+
+async def it_is_stopped_while_it_runs(play: Play) -> None:
+    play.submit(Life(seconds=60))
+    await play.until_seen(Seen.RUNNING)
+    await asyncio.sleep(MEASURED_SECONDS)
+    play.stop()
+
+
+async def it_is_stopped_while_it_starts(play: Play) -> None:
+    play.submit(Life(seconds=60, starts_after=1.5))
+    await play.until_seen(Seen.STARTING)
+    play.stop()
+
+
+async def it_takes_too_long(play: Play) -> None:
+    play.submit(Life(seconds=60), max_duration_seconds=1)
+
+
+async def somebody_takes_it_away(play: Play) -> None:
+    play.submit(Life(seconds=3))
+    await play.until_seen(Seen.RUNNING)
+    await asyncio.sleep(MEASURED_SECONDS)
+    await play.stage.take_away(play.pod)
+
+
+async def a_gang_ends_well(play: Play) -> None:
+    play.submit(Life(seconds=1.5), nodes=2)
+
+
+async def one_of_a_gang_fails(play: Play) -> None:
+    play.submit(Life(), ranks=(Life(seconds=60), Life(seconds=1.5, exit_code=1)), nodes=2)
+
+
+async def the_platform_crashes(play: Play) -> None:
+    play.submit(Life(seconds=3))
+    await play.until_seen(Seen.RUNNING)
+    await play.stage.crash()
+
+
+async def its_node_is_cut_off(play: Play) -> None:
+    play.submit(Life(seconds=7))
+    await play.until_seen(Seen.RUNNING)
+    node = play.node
+    await play.stage.cut_off(node)
+    await play.until_seen(Seen.UNKNOWN)
+    await play.stage.come_back(node)
+    await play.until_seen(Seen.RUNNING)
+
+
+async def it_ends_while_its_node_is_cut_off(play: Play) -> None:
+    play.submit(Life(seconds=2))
+    await play.until_seen(Seen.RUNNING)
+    node = play.node
+    await play.stage.cut_off(node)
+    await play.until_seen(Seen.UNKNOWN)
+    await asyncio.sleep(2.5)
+    await play.stage.come_back(node)
+
+
+async def it_is_stopped_while_its_node_is_cut_off(play: Play) -> None:
+    play.submit(Life(seconds=60))
+    await play.until_seen(Seen.RUNNING)
+    node = play.node
+    await play.stage.cut_off(node)
+    await play.until_seen(Seen.UNKNOWN)
+    play.stop()
+    await asyncio.sleep(1.0)
+    await play.stage.come_back(node)
+
+
+async def its_node_loses_power(play: Play) -> None:
+    play.submit(Life(seconds=3))
+    await play.until_seen(Seen.RUNNING)
+    node = play.node
+    await play.stage.power_off(node)
+    await play.until_seen(Seen.UNKNOWN)
+    await asyncio.sleep(1.0)
+    await play.stage.come_back(node)
+
+
+TOGETHER: tuple[Scene, ...] = (
+    it_ends_well,
+    it_fails,
+    it_fails_and_is_tried_again,
+    it_is_stopped_while_it_runs,
+    it_is_stopped_while_it_starts,
+    it_takes_too_long,
+    somebody_takes_it_away,
+    a_gang_ends_well,
+    one_of_a_gang_fails,
+)
+ALONE: tuple[Scene, ...] = (
+    the_platform_crashes,
+    its_node_is_cut_off,
+    it_ends_while_its_node_is_cut_off,
+    it_is_stopped_while_its_node_is_cut_off,
+    its_node_loses_power,
+)
+"""What befalls them befalls all that are there."""
+
+
+async def traces(stage: Stage) -> Traces:
+    """Of all scenes."""
+    found: Traces = {}
+
+    async def perform(scene: Scene) -> None:
+        play = Play(stage)
+        await scene(play)
+        await play.until_over()
+        found[scene.__name__] = play.trace()
+
+    await ready(stage)
+    await asyncio.gather(*map(perform, TOGETHER))
+    for scene in ALONE:
+        await perform(scene)
+    return found
+
+
+@pytest.fixture(scope="module")
+def both(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> tuple[Traces, Traces]:
+    """What came of the plays on either stage, side by side."""
+
+    async def on_simulated(folder: Path) -> Traces:
+        async with simulated(folder) as stage:
+            return await traces(stage)
+
+    async def on_real(folder: Path) -> Traces:
+        async with played(plane, folder) as stage:
+            return await traces(stage)
+
+    async def performed() -> tuple[Traces, Traces]:
+        one, other = await asyncio.gather(
+            on_simulated(tmp_path_factory.mktemp("simulated")), on_real(tmp_path_factory.mktemp("real"))
+        )
+        return one, other
+
+    with pytest.MonkeyPatch.context() as patch:
+        # Played kubelets end what vanished within a second, and report at once.
+        patch.setattr(picture, "ORPHAN_SECONDS", 4)
+        patch.setattr(picture, "REPORT_SECONDS", 2)
+        patch.setattr(picture, "SETTLED_SECONDS", 2)
+        patch.setattr(chores, "BURIAL_SECONDS", 1.0)
+        return asyncio.run(performed())
+
+
+@pytest.mark.parametrize("scene", [scene.__name__ for scene in (*TOGETHER, *ALONE)])
+def test_a_play_leaves_the_same_record_on_simulated_machines_and_on_a_real_api_server(
+    both: tuple[Traces, Traces], scene: str
+) -> None:
+    on_simulated, on_real = (written(one[scene]) for one in both)
+    assert on_simulated == on_real
+
+
+def written(trace: dict[str, list[str]]) -> str:
+    """One line each, so that a difference is seen as one."""
+    return "\n".join(f"{what}: {line}" for what, lines in sorted(trace.items()) for line in lines)

@@ -1,0 +1,115 @@
+"""The second fence: the API server itself refuses what a leader of the past makes, by the policy that we ship."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mainstay.app import SystemClock
+from mainstay.artifacts.objects import open_artifacts
+from mainstay.clusters.kubernetes import names
+from mainstay.clusters.kubernetes.cluster import KubernetesCluster
+from mainstay.clusters.kubernetes.settings import Settings
+from mainstay.domain.allocation import DeletePod
+from mainstay.domain.errors import Fenced
+from testbed.control_plane import ControlPlane
+from testbed.fixtures import until
+from testbed.puppets import Life, Machine, Puppets
+from tests.clusters import OWNER, create
+from tests.drawer import Drawer
+from tests.integration.kubernetes.client import connection
+from tests.integration.kubernetes.installed import MANIFESTS, apply, kubectl
+
+pytestmark = pytest.mark.xdist_group("kubernetes")
+
+SYSTEM, OTHER = "fenced", "beside-it"
+NODE = "fenced-1"
+LAG_SECONDS_MAX = 1.0
+"""Between the Lease and its refusals: measured as 0 to 20 ms."""
+
+Replica = Callable[..., KubernetesCluster]
+
+
+@pytest.fixture
+def policy(control_plane: ControlPlane, tmp_path: Path) -> Iterator[None]:
+    """The component alone."""
+    components = [os.path.relpath(MANIFESTS / "components" / "fenced", tmp_path)]
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({"components": components}))
+    apply(control_plane, tmp_path)
+    yield
+    kubectl(control_plane, "delete", "-k", str(tmp_path))
+
+
+@pytest.fixture
+async def replica(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Replica]:
+    """Another process of a platform, on the cluster with one node."""
+    puppets = Puppets(control_plane, [Machine(name=NODE)], life=lambda _: Life(seconds=60))
+    await puppets.start()
+    made: list[KubernetesCluster] = []
+
+    def another(system: str = SYSTEM) -> KubernetesCluster:
+        api, artifacts = connection(control_plane), open_artifacts(str(tmp_path / "artifacts"))
+        settings = Settings(system=system)
+        made.append(
+            KubernetesCluster(
+                name="k8s", api=api, artifacts=artifacts, secrets=Drawer(), clock=SystemClock(), settings=settings
+            )
+        )
+        return made[-1]
+
+    yield another
+    for cluster in made:
+        await cluster.close()
+    for system in (SYSTEM, OTHER):
+        control_plane.ask(f"/api/v1/namespaces/{names.namespace(OWNER, system=system)}", method="DELETE")
+    await puppets.close()
+    control_plane.ask(f"/api/v1/nodes/{NODE}", method="DELETE")
+
+
+async def test_the_api_server_refuses_a_pod_of_a_leader_that_was_replaced(
+    control_plane: ControlPlane, policy: None, replica: Replica
+) -> None:
+    until(lambda: is_in_force(control_plane))
+    old, new, neighbour = replica(), replica(), replica(OTHER)
+    await old.act(create("first-1-0", NODE, script="true"), epoch=1)
+    await neighbour.act(create("first-1-0", NODE, script="true"), epoch=1)
+    await new.act(DeletePod(name="none-1-0", grace_seconds=1, owner=OWNER), epoch=2)
+    late, refusal = await last_of(old, epoch=1, seconds=LAG_SECONDS_MAX)
+    assert "epoch 1 has passed: the cluster has seen 2" in refusal
+    assert names.FENCE_POLICY in refusal, "it was not the API server that refused it"
+    await new.act(create("second-1-0", NODE, script="true"), epoch=2)
+    await neighbour.act(create("second-1-0", NODE, script="true"), epoch=1)
+    there = {pod["metadata"]["name"] for pod in pods_of(control_plane, SYSTEM)}
+    assert late not in there
+    assert {"first-1-0", "second-1-0", "none-1-0"} <= there
+
+
+async def last_of(cluster: KubernetesCluster, *, epoch: int, seconds: float) -> tuple[str, str]:
+    """The first pod that it may not make any more, and why."""
+    deadline, number = time.monotonic() + seconds, 0
+    while time.monotonic() < deadline:
+        try:
+            await cluster.act(create(f"late{number}-1-0", NODE, script="true"), epoch=epoch)
+        except Fenced as error:
+            return f"late{number}-1-0", error.message
+        number += 1
+    pytest.fail(f"{number} pods were made in {seconds:.0f} s after the leader was replaced")
+
+
+def is_in_force(control_plane: ControlPlane) -> bool:
+    """Whether the API server has read the policy and found nothing wrong with it."""
+    path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/mainstay-fenced"
+    status = control_plane.ask(path).get("status", {})
+    checked = status.get("typeChecking")
+    assert not (checked or {}).get("expressionWarnings"), checked
+    return checked is not None
+
+
+def pods_of(control_plane: ControlPlane, system: str) -> list[dict]:
+    items: list[dict] = control_plane.ask(f"/api/v1/namespaces/{names.namespace(OWNER, system=system)}/pods")["items"]
+    return items
