@@ -15,7 +15,7 @@ import pytest
 from mainstay.clusters.kubernetes import chores, names, picture
 from mainstay.domain.capacity import Node
 from mainstay.domain.quantity import Resources
-from mainstay.domain.workload import Kind, Phase, WorkloadSpec
+from mainstay.domain.workload import Kind, Phase, RetryPolicy, WorkloadSpec
 from mainstay.operations import nodes, submit
 from mainstay.operations.principal import Principal
 from testbed import hollow
@@ -206,7 +206,7 @@ async def test_what_runs_on_a_drained_node_moves_without_a_failure_also_if_the_c
     world: Arena,
 ) -> None:
     """Nothing runs twice, and no orphan stays."""
-    jobs = world.submit(*(Life(seconds=6) for _ in range(6)), retries=0)
+    jobs = world.submit(*(Life(seconds=6) for _ in range(6)), retry=RetryPolicy(infrastructure_max=0))
     await world.until_running(*jobs)
     drained = world.pod_of(jobs[0])[1]
     there = [job for job in jobs if world.pod_of(job)[1] == drained]
