@@ -17,6 +17,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import pytest
+
 from mainstay.app import SystemClock, register_machine, set_prices
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.kubernetes import names
@@ -50,6 +52,12 @@ SOMEBODY = Principal(name="admin", tenant="acme", role="admin")
 TOMBSTONE_SECONDS = 15
 """Longer than anything that was asked for is on its way here."""
 SETTLE_SECONDS = 90.0
+CANCELLED_WHILE_CONNECTING = pytest.mark.filterwarnings(
+    "ignore:Exception ignored in. <function _SelectorTransport.__del__:pytest.PytestUnraisableExceptionWarning"
+)
+"""For tests that crash processes: a TLS connection that is cancelled in the moment in which it is made is closed by the garbage
+collector only (CPython 3.11: `SSLProtocol._start_shutdown` does nothing before `connection_made`).
+"""
 NO_CONNECTORS: Mapping[ClusterKind, Connector] = MappingProxyType({})
 
 

@@ -86,6 +86,52 @@ def server(**settings: Any) -> int:
     return run(Settings(**settings), ready=_say_where)
 
 
+@group.command()
+@click.option("--server", required=True, metavar="URL", help="The control plane: https, or http on this machine.")
+@click.option("--cluster", required=True, metavar="NAME", help="As `mainstay cluster add NAME --agent` named it.")
+@click.option(
+    "--token-file",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Holds the agent's token; read again with every request, so it may be replaced.",
+)
+@click.option(
+    "--kubeconfig", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="The way into the cluster."
+)
+@click.option("--context", default="", help="Of that file, or of the usual one.")
+@click.option("--in-cluster", is_flag=True, help="The agent runs in that very cluster, as a pod of it.")
+@click.option("--local", is_flag=True, help="This machine is the cluster: for trying out.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, resolve_path=True),
+    default=None,
+    help="Of the runs on this machine, with --local. Default: ~/.mainstay-agent-NAME.",
+)
+@click.option(
+    "--ca-file",
+    "ca",
+    envvar="MAINSTAY_CA_FILE",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Who has signed the control plane's certificate, if the system does not trust it; or $MAINSTAY_CA_FILE.",
+)
+@click.option(
+    "--health-port",
+    type=click.IntRange(0, 65_535),
+    default=0,
+    help="Answers /healthz and /readyz, on every address of this machine. Default: none.",
+)
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info")
+def agent(**settings: Any) -> int:
+    """Carry a cluster that the control plane cannot reach: runs beside it, and only dials out."""
+    from mainstay.app_agent import AgentSettings, run_agent
+
+    return run_agent(AgentSettings(**settings), ready=_say_carried)
+
+
+def _say_carried(cluster: str) -> None:
+    click.echo(f"mainstay agent: carries cluster {cluster} (Ctrl-C ends it; its pods run on)")
+
+
 def _say_where(app: App) -> None:
     click.echo(f"mainstay is up: {app.services.url}   (API: {app.services.url}/v1; Ctrl-C ends it)")
     click.echo("next: mainstay login --page | mainstay run -- python -c 'print(6 * 7)'")

@@ -47,6 +47,7 @@ from mainstay.domain.fleet import (
 )
 from mainstay.domain.plan import AddCluster, Plan, SetPrice
 from mainstay.domain.reason import Code, Reason
+from mainstay.operations.agents import Agents
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
@@ -143,16 +144,17 @@ def run(settings: Settings, *, ready: Callable[[App], None] = lambda _: None) ->
             asyncio.run(serve(app, settings, listener, ready))
     except* MainstayError as refusals:
         code = 1
-        error = _first(refusals)
+        error = first_of(refusals)
         print(f"mainstay: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)
     return code
 
 
-def _first(group: BaseExceptionGroup[MainstayError]) -> MainstayError:
+def first_of(group: BaseExceptionGroup[MainstayError]) -> MainstayError:
+    """One of them, to be said: the others follow from it or will come again."""
     error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    return first_of(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +223,7 @@ def wire(settings: Settings, parts: Parts, *, port: int) -> App:
         pulse=Pulse(),
         authenticate=single_administrator(parts.token),
         sessions=Sessions(clock),
+        agents=Agents(clock),
         system=system,
         url=settings.public_url.rstrip("/") or here,
     )

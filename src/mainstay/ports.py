@@ -30,22 +30,43 @@ class WorkloadFilter:
     phases: tuple[Phase, ...] = ()
 
 
-class Store(Protocol):
-    """The truth. Sync; every method is one short transaction; thread-safe.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedChanges:
+    """What has changed of the wanted side of a cluster between two versions."""
 
-    Raises StorageFull or Unavailable when it cannot write, StateUnusable at opening, never a driver's own error.
-    """
+    version: int
+    """Up to this one, and not beyond."""
+    whole: bool
+    """`rows` are all there is: what was known before is void."""
+    rows: tuple[Wanted, ...]
+    """New and changed ones, by key."""
+    closed: tuple[int, ...] = ()
+    """Keys of allocations that are no longer wanted; it may name some that were never known."""
+    guests: tuple[Workload, ...] = ()
+    """New and changed workloads of guests, by key."""
+    finished: tuple[int, ...] = ()
+    """Keys of workloads of guests that are final; as `closed`."""
+    closed_nodes: Mapping[str, Closure] | None = None
+    """All nodes that somebody keeps out, by name; None: as before."""
 
-    def snapshot(self, *, now: int, seed: int) -> Snapshot:
-        """The world as columns. Costs what changed since the last call, plus a memcpy of the tables that changed."""
+    @property
+    def any(self) -> bool:
+        """Whether anything has changed."""
+        changed = self.rows or self.closed or self.guests or self.finished
+        return self.whole or bool(changed) or self.closed_nodes is not None
 
-    def commit(self, plan: Plan) -> CommitResult:
-        """Apply a plan where its guards hold. Raises Fenced (nothing applied) if its epoch has passed, KeyReused,
-        and Conflict if the plan is atomic and a guard of it failed.
-        """
 
-    def replied(self, request: Idempotency) -> str | None:
-        """The reply kept under the key of a request, whatever its own `reply`; None if it is new. Raises KeyReused."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """A lease as it was taken last. `until` in UTC microseconds: renewed until then, whether that has passed or not."""
+
+    holder: str
+    epoch: int
+    until: int
+
+
+class LoopStore(Protocol):
+    """As much of the store as an effect loop needs: the same for the database and for one that is far away."""
 
     def acquire(self, lease: str, *, holder: str, now: int, seconds: float) -> Epoch | None:
         """Take or renew a lease: the tenure, or None while someone else holds it. A new holder gets a higher epoch."""
@@ -61,6 +82,30 @@ class Store(Protocol):
 
     def closed_nodes(self, cluster: str) -> Mapping[str, Closure]:
         """The nodes of a cluster that somebody keeps out, by name."""
+
+    def commit(self, plan: Plan) -> CommitResult:
+        """Apply a plan where its guards hold. Raises Fenced (nothing applied) if its epoch has passed, KeyReused,
+        and Conflict if the plan is atomic and a guard of it failed.
+        """
+
+
+class Store(LoopStore, Protocol):
+    """The truth. Sync; every method is one short transaction; thread-safe.
+
+    Raises StorageFull or Unavailable when it cannot write, StateUnusable at opening, never a driver's own error.
+    """
+
+    def snapshot(self, *, now: int, seed: int) -> Snapshot:
+        """The world as columns. Costs what changed since the last call, plus a memcpy of the tables that changed."""
+
+    def replied(self, request: Idempotency) -> str | None:
+        """The reply kept under the key of a request, whatever its own `reply`; None if it is new. Raises KeyReused."""
+
+    def held(self, lease: str) -> Held | None:
+        """Who holds a lease, or held it last; None if nobody ever did."""
+
+    def wanted_changes(self, cluster: str, *, since: int) -> WantedChanges:
+        """What has changed of `wanted` and `guests` after a version; all of it for one that was never reached, e.g. -1."""
 
     def system(self) -> str:
         """Identity of this database, made when it was."""

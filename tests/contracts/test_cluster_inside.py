@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from mainstay.domain.allocation import DeletePod, ForgetPod, Seen
 from mainstay.domain.errors import Gone, Invalid, MainstayError, NotFound, NotYet, Unavailable
 from mainstay.ports import Channel, Process
+from tests.agents import behind_agent
 from tests.clusters import Program, Rig, kubernetes_rig, local_rig, simulated_rig
 
 pytestmark = pytest.mark.xdist_group("local-cluster")
@@ -30,24 +31,32 @@ async def rig_of(kind: str, request: pytest.FixtureRequest, folder: Path) -> Rig
             return await kubernetes_rig(request.getfixturevalue("real_cluster"), folder)
 
 
-@pytest.fixture(params=["local", "simulated", KUBERNETES])
+@asynccontextmanager
+async def opened(kind: str, request: pytest.FixtureRequest, folder: Path) -> AsyncIterator[Rig]:
+    """Itself, or over the line of an agent."""
+    cluster, _, behind = kind.partition(" ")
+    async with AsyncExitStack() as stack:
+        made = await rig_of(cluster, request, folder)
+        if behind:
+            made = await stack.enter_async_context(behind_agent(made, folder))
+        stack.push_async_callback(made.close)
+        yield made
+
+
+@pytest.fixture(params=["local", "simulated", KUBERNETES, "local behind an agent"])
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
     """Every cluster."""
-    made = await rig_of(request.param, request, tmp_path)
-    yield made
-    await made.close()
+    async with opened(request.param, request, tmp_path) as made:
+        yield made
 
 
-@pytest.fixture(params=["local", KUBERNETES])
+@pytest.fixture(params=["local", KUBERNETES, "local behind an agent"])
 async def real(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
     """One where processes are processes, with a pod `p` that runs."""
-    made = await rig_of(request.param, request, tmp_path)
-    try:
+    async with opened(request.param, request, tmp_path) as made:
         await made.create("p", LONG, env=(("COLOUR", "blue"),))
         await made.seen("p", Seen.RUNNING)
         yield made
-    finally:
-        await made.close()
 
 
 async def output(process: Process) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -18,13 +19,15 @@ from mainstay.domain.plan import (
     AddCluster,
     CordonNode,
     DrainCluster,
+    IdentifyCluster,
+    OfCluster,
     QuarantineNode,
     RemoveCluster,
     ResumeCluster,
     RowVersion,
     UncordonNode,
 )
-from mainstay.domain.workload import Phase, Workload
+from mainstay.domain.workload import Kind, Phase, Workload
 from mainstay.store import guards
 from tests.stores import SECOND, WHY, Scene, one_cpu, scene, store
 
@@ -202,6 +205,37 @@ def it_is_kept_out(scene: Scene) -> Action:
     return scene.allocate(scene.submit())
 
 
+def it_speaks_for_another_cluster(scene: Scene) -> Action:
+    scene.fleet()
+    pod = scene.place(scene.submit())
+    guard = OfCluster(kind="allocation", key=pod.key, cluster="east")
+    return replace(scene.see(pod, Seen.STARTING), guards=(guard,))
+
+
+def it_withdraws_guests_of_another_cluster(scene: Scene) -> Action:
+    return _withdrawn(scene, kind=Kind.POD, cluster="west")
+
+
+def it_withdraws_a_job_of_a_user(scene: Scene) -> Action:
+    return _withdrawn(scene, kind=Kind.JOB, cluster="east")
+
+
+def _withdrawn(scene: Scene, *, kind: Kind, cluster: str) -> Action:
+    work = scene.submit(kind=kind, cluster=cluster)
+    guard = OfCluster(kind="workload", key=work.key, cluster="east")
+    return replace(scene.advance(work, Phase.STOPPED), guards=(guard,))
+
+
+def its_agent_found_another_one(scene: Scene) -> Action:
+    scene.applied(_cluster("east", identity="one"))
+    return IdentifyCluster(cluster="east", identity="two", reason=WHY)
+
+
+def its_agent_found_one_that_the_fleet_has(scene: Scene) -> Action:
+    scene.applied(_cluster("east", identity="one"), _cluster("west", identity=""))
+    return IdentifyCluster(cluster="west", identity="one", reason=WHY)
+
+
 REFUSED: tuple[tuple[str, Contradiction], ...] = (
     ("row_version_holds", what_was_read_has_changed),
     ("capacity_left", the_node_is_full),
@@ -232,6 +266,11 @@ REFUSED: tuple[tuple[str, Contradiction], ...] = (
     ("capacity_left", its_cluster_is_drained),
     ("capacity_left", it_is_kept_out),
     ("node_is_kept_as", it_is_in_quarantine),
+    ("of_cluster", it_speaks_for_another_cluster),
+    ("of_cluster", it_withdraws_guests_of_another_cluster),
+    ("of_cluster", it_withdraws_a_job_of_a_user),
+    ("cluster_may_be", its_agent_found_another_one),
+    ("cluster_may_be", its_agent_found_one_that_the_fleet_has),
 )
 each = pytest.mark.parametrize(("guard", "contradiction"), REFUSED, ids=[row.__name__ for _, row in REFUSED])
 

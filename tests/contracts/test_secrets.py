@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from mainstay.agent.secrets import RemoteSecrets
 from mainstay.domain.allocation import Owner
 from mainstay.domain.errors import Gone, Invalid, NotFound
 from mainstay.domain.secret import Handed, SecretUse
@@ -18,6 +19,7 @@ from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.secrets import Handing
 from mainstay.ports import Secrets
 from mainstay.store import open_sqlite
+from tests.agents import world
 from tests.clock import ManualClock
 from tests.drawer import Drawer
 from tests.stores import ALL, TENANT, Scene
@@ -39,11 +41,21 @@ class Case:
     end: Callable[[str], object]
 
 
-@pytest.fixture(params=["handing", "drawer"])
+@pytest.fixture(params=["handing", "drawer", "behind an agent"])
 async def case(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Case]:
     if request.param == "drawer":
         drawer = Drawer()
         yield drawer_case(drawer)
+        return
+    if request.param == "behind an agent":
+        with world(tmp_path) as made:
+            await made.agent.greet()
+            services, scene = made.plane.services, made.plane.scene
+            scene.fleet(cluster="edge", cpus=64)
+            yield replace(
+                handing_case(scene, services.sealing, services.offload), secrets=RemoteSecrets(made.agent.connection)
+            )
+            await made.close()
         return
     store, sealing, offload = open_sqlite(tmp_path / "db"), Sealing(key=b"k" * KEY_BYTES), Offload(threads=1)
     scene = Scene(store)

@@ -91,9 +91,9 @@ def platform(state: Path, *arguments: str) -> Iterator[Platform]:
         process.wait(PATIENCE_SECONDS)
 
 
-def until(true: Any) -> None:
+def until(true: Any, *, seconds: float = PATIENCE_SECONDS) -> None:
     """Poll; fails after half a minute."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it did not become true"
         time.sleep(0.02)

@@ -15,10 +15,11 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Playwright, expect, sync_playwright
 
 from mainstay.domain.allocation import End
-from mainstay.domain.fleet import Contact
+from mainstay.domain.fleet import ClusterKind, Contact
 from mainstay.domain.plan import MoveEndpoint
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Phase
+from mainstay.operations import agents
 from mainstay.operations.principal import Principal
 from mainstay.operations.sessions import cookie_name
 from tests.contracts.test_store_clusters import add, see
@@ -499,6 +500,18 @@ def test_a_node_is_kept_out_drained_and_let_in_again(browser, tmp_path):
         node.get_by_role("button", name="Stop draining").click()
         expect(node).to_contain_text("ready")
         expect(page.get_by_label("Node east-1")).not_to_contain_text("cordoned")
+
+
+def test_a_cluster_with_an_agent_says_whether_that_is_connected(browser, tmp_path):
+    with running_site(tmp_path) as fleet, opened(browser, fleet) as page:
+        fleet.scene.applied(add("plant", kind=ClusterKind.AGENT, identity=""))
+        page.goto(f"{fleet.url}/clusters")
+        plant = page.get_by_label("Cluster plant")
+        expect(plant).to_contain_text("agent not connected")
+        expect(plant).to_contain_text("its agent has not called yet")
+        lease = agents.lease_of("plant")
+        fleet.store.acquire(lease, holder="agent/host", now=fleet.services.clock.now(), seconds=60)
+        expect(plant).to_contain_text("agent connected")
 
 
 def test_only_administrators_are_offered_the_clusters(browser, site):

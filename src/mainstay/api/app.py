@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 
 from mainstay import __version__
 from mainstay.api import (
+    agents,
     clusters,
     costs,
     endpoints,
@@ -44,6 +45,7 @@ TOPICS: tuple[Routes, ...] = (
     costs.routes,
     fleet.routes,
     clusters.routes,
+    agents.routes,
     secrets.routes,
     server.routes,
 )

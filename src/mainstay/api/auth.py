@@ -8,11 +8,14 @@ from http.cookies import CookieError, SimpleCookie
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mainstay.api.denials import note_denial
 from mainstay.api.problems import refusal_response
 from mainstay.domain.errors import Forbidden, MainstayError, Unauthenticated
+from mainstay.operations import agents
 from mainstay.operations.principal import Principal
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import FORM_HEADER, cookie_name
+from mainstay.wire import agent as wire
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 GUARDED = ("/v1/", "/endpoints/", "/metrics")
@@ -38,19 +41,24 @@ class Authentication:
             try:
                 if scope["type"] == "websocket":
                     _require_own_origin(headers, self._services.url)
-                principal = self._principal(headers, scope.get("method", "GET"))
+                principal = await self._principal(headers, scope.get("method", "GET"))
+                if principal.cluster and not scope["path"].startswith(wire.PATHS):
+                    await self._deny(principal, scope["path"])
             except MainstayError as error:
                 await refusal_response(error)(scope, receive, send)
                 return
             scope.setdefault("state", {})["principal"] = principal
         await self._app(scope, receive, send)
 
-    def _principal(self, headers: Headers, method: str) -> Principal:
+    async def _principal(self, headers: Headers, method: str) -> Principal:
         """Raises Unauthenticated, or Forbidden for a write that another site may have sent (security.md F2)."""
         authorization = headers.get("authorization")
         if authorization is not None:
             scheme, _, token = authorization.partition(" ")
-            principal = self._services.authenticate(token.strip()) if scheme.lower() == "bearer" else None
+            principal = await self._bearer(token.strip()) if scheme.lower() == "bearer" else None
+            if principal is None and token.strip().startswith(wire.TOKEN_PREFIX):
+                msg = "this token of an agent is not valid: it was replaced, or its cluster was removed"
+                raise Unauthenticated(msg, hint="`mainstay cluster token NAME` makes a new one")
             if principal is None:
                 msg = "this token is not valid"
                 raise Unauthenticated(msg, hint="log in again: mainstay login")
@@ -62,6 +70,18 @@ class Authentication:
         if method not in SAFE_METHODS:
             _require_own_page(headers, session.form_token, self._services.url)
         return session.principal
+
+    async def _bearer(self, token: str) -> Principal | None:
+        services = self._services
+        if token.startswith(wire.TOKEN_PREFIX):
+            return await services.offload(agents.authenticated, services.store, token)
+        return services.authenticate(token)
+
+    async def _deny(self, principal: Principal, path: str) -> None:
+        """An agent that asks for anything but its own: raises Forbidden, once that is on record."""
+        error = agents.not_its_own("an agent has no business here", object_=path)
+        await note_denial(self._services, principal, error)
+        raise error
 
 
 def needs_token(path: str) -> bool:

@@ -10,13 +10,15 @@ from pydantic import TypeAdapter
 
 from mainstay.api import convert
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit
-from mainstay.api.routes import Caller, Routes, done, json_response
+from mainstay.api.routes import Call, Caller, Routes, done, json_response
 from mainstay.domain.capacity import Node
-from mainstay.domain.fleet import ClusterRecord, Stay
+from mainstay.domain.fleet import ClusterFacts, ClusterKind, ClusterRecord, Stay
+from mainstay.operations import agents
 from mainstay.operations import clusters as operations
 from mainstay.operations.principal import Permission
+from mainstay.operations.services import Services
 from mainstay.wire.requests import ClusterRequest
-from mainstay.wire.views import ClusterView, Page
+from mainstay.wire.views import AgentTokenView, ClusterView, Page
 
 routes = Routes("clusters")
 _CLUSTERS = TypeAdapter(Page[ClusterView])
@@ -24,37 +26,62 @@ _CLUSTERS = TypeAdapter(Page[ClusterView])
 
 @routes.add("POST", "/v1/clusters", needs=Permission.MANAGE, answers=ClusterView, status=201, keyed=True)
 async def add_cluster(call: Caller, body: ClusterRequest) -> Response:
-    """Try the credentials and add the cluster. One that is there takes new settings and credentials."""
-    result = await operations.add(
-        call.services,
-        call.principal,
-        convert.cluster_wish(body),
-        request=call.key,
-        reply=lambda cluster, facts: convert.cluster_view(cluster, warnings=facts.warnings).model_dump_json(),
-    )
+    """Try the credentials and add the cluster. One that is there takes new settings and credentials.
+
+    For an `agent`, its token is in the answer, and never again: a repetition with the same key shows none.
+    """
+    token, digest = agents.new_token() if body.agent else ("", "")
+    tokens: list[str] = []
+
+    def reply(cluster: ClusterRecord, facts: ClusterFacts) -> str:
+        if token and cluster.settings.agent_token == digest:
+            tokens.append(token)
+        return convert.cluster_view(cluster, warnings=facts.warnings).model_dump_json()
+
+    wish = convert.cluster_wish(body, agent_token=digest)
+    result = await operations.add(call.services, call.principal, wish, request=call.key, reply=reply)
     call.services.pulse.beat()
+    if tokens and not result.replayed:
+        # What is kept for a repetition must not hold it: only its SHA-256 may be stored.
+        view = ClusterView.model_validate_json(result.reply).model_copy(update={"token": tokens[0]})
+        return json_response(view.model_dump_json(), status=201)
     return done(result, status=201)
+
+
+@routes.add(
+    "POST", "/v1/clusters/{name}/token", needs=Permission.MANAGE, answers=AgentTokenView, status=201, keyed=True
+)
+async def renew_agent_token(call: Caller, name: str) -> Response:
+    """Make a new token for the agent of a cluster. The one before it ends at once. A repetition with the same key shows none."""
+    services = call.services
+    token = await services.offload(
+        agents.renew_token, services.store, call.principal, name, now=services.clock.now(), request=call.key
+    )
+    services.pulse.beat()
+    return json_response(AgentTokenView(cluster=name, token=token).model_dump_json(), status=201)
 
 
 @routes.add("GET", "/v1/clusters", needs=Permission.MANAGE, answers=Page[ClusterView])
 async def list_clusters(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_DEFAULT) -> Response:
     """Every cluster with its state and what there is on it, by name."""
     store = call.services.store
-    rows, nodes = await call.services.offload(lambda: (store.clusters(), store.nodes()))
-    found = [row for row in rows if row.wanted is not Stay.REMOVED and row.name > cursor]
-    page = Page[ClusterView](
-        items=[convert.cluster_view(row, _of(nodes, row.name)) for row in found[:limit]],
-        next=found[limit - 1].name if len(found) > limit else "",
-    )
-    return json_response(_CLUSTERS.dump_json(page))
+
+    def read() -> tuple[list[ClusterView], str]:
+        nodes, rows = store.nodes(), store.clusters()
+        found = [row for row in rows if row.wanted is not Stay.REMOVED and row.name > cursor]
+        views = [_view(call.services, row, nodes) for row in found[:limit]]
+        return views, found[limit - 1].name if len(found) > limit else ""
+
+    items, after = await call.services.offload(read)
+    return json_response(_CLUSTERS.dump_json(Page[ClusterView](items=items, next=after)))
 
 
 @routes.add("GET", "/v1/clusters/{name}", needs=Permission.MANAGE, answers=ClusterView)
 async def get_cluster(call: Caller, name: str) -> Response:
     """One cluster."""
     store = call.services.store
-    row, nodes = await call.services.offload(lambda: (store.cluster(name), store.nodes()))
-    return json_response(convert.cluster_view(row, _of(nodes, name)).model_dump_json())
+    view = await call.services.offload(lambda: _view(call.services, store.cluster(name), store.nodes()))
+    return json_response(view.model_dump_json())
 
 
 @routes.add("POST", "/v1/clusters/{name}/drain", needs=Permission.MANAGE, answers=ClusterView, keyed=True)
@@ -112,12 +139,14 @@ async def remove_cluster(
     return done(result, status=204)
 
 
-def _reply(call: Caller) -> Callable[[ClusterRecord], str]:
-    def reply(cluster: ClusterRecord) -> str:
-        return convert.cluster_view(cluster, _of(call.services.store.nodes(), cluster.name)).model_dump_json()
-
-    return reply
+def _reply(call: Call) -> Callable[[ClusterRecord], str]:
+    services = call.services
+    return lambda cluster: _view(services, cluster, services.store.nodes()).model_dump_json()
 
 
-def _of(nodes: tuple[Node, ...], cluster: str) -> list[Node]:
-    return [node for node in nodes if node.cluster == cluster]
+def _view(services: Services, cluster: ClusterRecord, nodes: tuple[Node, ...]) -> ClusterView:
+    """From a worker thread."""
+    heard = None
+    if cluster.kind is ClusterKind.AGENT:
+        heard = agents.is_heard(services.store, cluster.name, now=services.clock.now())
+    return convert.cluster_view(cluster, [node for node in nodes if node.cluster == cluster.name], agent_heard=heard)

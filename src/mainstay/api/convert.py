@@ -337,8 +337,8 @@ def _resident_view(resident: Resident) -> views.ResidentView:
     )
 
 
-def cluster_wish(request: requests.ClusterRequest) -> ClusterWish:
-    """Raises Invalid for a quantity that cannot be read."""
+def cluster_wish(request: requests.ClusterRequest, *, agent_token: str = "") -> ClusterWish:
+    """`agent_token`: what is kept of one. Raises Invalid for a quantity that cannot be read."""
     settings = ClusterSettings(
         context=request.context,
         in_cluster=request.in_cluster,
@@ -349,17 +349,28 @@ def cluster_wish(request: requests.ClusterRequest) -> ClusterWish:
             NodeGroup(count=group.count, capacity=resources(cpu=group.cpu, memory=group.memory, gpu=group.gpu))
             for group in request.simulated
         ),
+        agent_token=agent_token,
     )
     return ClusterWish(
         name=request.name,
-        kind=ClusterKind.SIMULATED if request.simulated else ClusterKind.KUBERNETES,
+        kind=_cluster_kind(request),
         settings=settings,
         credentials=Credentials(kubeconfig=request.kubeconfig),
     )
 
 
+def _cluster_kind(request: requests.ClusterRequest) -> ClusterKind:
+    if request.agent:
+        return ClusterKind.AGENT
+    return ClusterKind.SIMULATED if request.simulated else ClusterKind.KUBERNETES
+
+
 def cluster_view(
-    cluster: ClusterRecord, nodes: Iterable[Node] = (), *, warnings: Iterable[str] = ()
+    cluster: ClusterRecord,
+    nodes: Iterable[Node] = (),
+    *,
+    warnings: Iterable[str] = (),
+    agent_heard: bool | None = None,
 ) -> views.ClusterView:
     """With the sum of its nodes."""
     nodes = tuple(nodes)
@@ -383,6 +394,7 @@ def cluster_view(
         added_at=instant_or_none(cluster.added_at),
         added_by=cluster.added_by,
         warnings=list(warnings),
+        agent_heard=agent_heard,
     )
 
 

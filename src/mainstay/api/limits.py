@@ -20,9 +20,13 @@ from mainstay.wire.views import Problem
 BODY_BYTES_MAX: Final = 1 << 20
 BULK_BYTES_MAX: Final = 16 << 20
 BLOB_BYTES_MAX: Final = 1 << 30
+AGENT_BLOB_BYTES_MAX: Final = 1 << 40
+"""What a run leaves may be as large as on a cluster that we reach: nothing but the disk limits it there."""
 PREDICTION_BYTES_MAX: Final = 8 << 20
 """As much as the model server takes."""
-BULK_PATHS: Final = frozenset({"/v1/workloads/bulk", "/v1/trees"})
+BULK_PATHS: Final = frozenset(
+    {"/v1/workloads/bulk", "/v1/trees", "/v1/agent/trees", "/v1/agent/plans", "/v1/agent/closed"}
+)
 
 PAGE_DEFAULT: Final = 100
 PAGE_MAX: Final = 1_000
@@ -105,6 +109,8 @@ class BodyLimit:
 
 def _limit(path: str) -> tuple[int, str]:
     """The largest body that a path takes, and what to do with a larger one."""
+    if path.startswith("/v1/agent/blobs/"):
+        return AGENT_BLOB_BYTES_MAX, "split the file"
     if path.startswith("/v1/blobs/"):
         return BLOB_BYTES_MAX, "split the file"
     if path.startswith("/endpoints/"):

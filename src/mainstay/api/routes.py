@@ -170,4 +170,4 @@ async def _request_key(request: Request) -> RequestKey | None:
 
 def is_stream(request: Request) -> bool:
     """Whether the body is a blob, which is named by its digest and may be sent again at will."""
-    return request.url.path.startswith("/v1/blobs/")
+    return request.url.path.startswith(("/v1/blobs/", "/v1/agent/blobs/"))

@@ -13,6 +13,7 @@ from mainstay.api.limits import TooLarge
 from mainstay.api.routes import Caller, Routes, json_response
 from mainstay.domain.errors import NotYet
 from mainstay.operations.principal import Permission
+from mainstay.ports import Artifacts
 from mainstay.wire.requests import TreeUpload
 from mainstay.wire.views import MissingView, TreeView
 
@@ -47,14 +48,7 @@ async def get_tree(call: Caller, digest: Digest) -> Response:
 )
 async def put_blob(call: Caller, request: Request, digest: Digest) -> Response:
     """Send the content of one file, up to 1 GiB. Refused if it has another digest."""
-    sent = _Sent(request)
-    try:
-        await call.services.artifacts.put(digest, sent.chunks())
-    except Exception as error:
-        # The storage library wraps what our stream raises; the cause says what really happened.
-        if sent.refusal:
-            raise sent.refusal from error
-        raise
+    await Sent(request).into(call.services.artifacts, digest)
     return Response(status_code=204)
 
 
@@ -68,17 +62,27 @@ async def get_blob(call: Caller, digest: Digest) -> Response:
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "Cache-Control": "private, max-age=31536000, immutable",
     }
-    return StreamingResponse(_after(first, chunks), media_type=BYTES, headers=headers)
+    return StreamingResponse(after(first, chunks), media_type=BYTES, headers=headers)
 
 
-class _Sent:
+class Sent:
     """The body of a request, remembering whether it grew too large."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self.refusal: TooLarge | None = None
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def into(self, artifacts: Artifacts, digest: str) -> None:
+        """Store it as a blob. Raises Invalid if it has another digest, TooLarge."""
+        try:
+            await artifacts.put(digest, self._chunks())
+        except Exception as error:
+            # The storage library wraps what our stream raises; the cause says what really happened.
+            if self.refusal:
+                raise self.refusal from error
+            raise
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._request.stream():
                 if chunk:
@@ -88,7 +92,8 @@ class _Sent:
             raise
 
 
-async def _after(first: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def after(first: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A stream whose beginning was read already."""
     yield first
     async for chunk in chunks:
         yield chunk

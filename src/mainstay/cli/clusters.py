@@ -62,6 +62,7 @@ class Nodes(click.ParamType[dict[str, Any]]):
 @click.option(
     "--simulated", type=Nodes(), multiple=True, metavar='COUNTx"cpu=..,memory=..,gpu=.."', help="Nodes in memory only."
 )
+@click.option("--agent", is_flag=True, help="An agent beside it carries it: prints the agent's token, once.")
 @json_option
 def add(*, name: str, kubeconfig: TextIO | None, as_json: bool, **settings: Any) -> None:
     """Try the credentials of a cluster and add it; one that is there takes new settings and credentials."""
@@ -84,7 +85,24 @@ def add(*, name: str, kubeconfig: TextIO | None, as_json: bool, **settings: Any)
     for warning in found.warnings:
         say(f"note: {warning}", colour="yellow")
     say(f"✓ cluster {found.name} is in the fleet{f': {found.server}' if found.server else ''}", colour="green")
+    if settings["agent"]:
+        _say_token(found.name, found.token, as_json=as_json)
+        return
     say(f"  next: mainstay cluster show {found.name} | mainstay nodes")
+
+
+@cluster.command()
+@click.argument("name")
+@json_option
+def token(name: str, *, as_json: bool) -> None:
+    """Make a new token for the agent of a cluster. The one before it ends at once."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.renew_agent_token(name)
+    if as_json:
+        print_json(found)
+    _say_token(name, found.token, as_json=as_json)
 
 
 @cluster.command(name="list")
@@ -172,6 +190,19 @@ def remove(name: str, *, lost: bool, yes: bool, as_json: bool) -> int:
     return Exit.OK
 
 
+def _say_token(name: str, token: str, *, as_json: bool) -> None:
+    """The token alone on standard output, so that it can go into a file."""
+    if not token:
+        say(f"  its token stays as it is; a new one: mainstay cluster token {name}")
+        return
+    if not as_json:
+        out(token)
+    say(
+        "  this is its token; it is not shown again. Put it into a file that only the agent reads, then, beside the cluster:"
+    )
+    say(f"  mainstay agent --server URL --cluster {name} --token-file FILE --in-cluster")
+
+
 def _row(found: ClusterView) -> Sequence[str]:
     capacity, used = found.capacity, found.used
     figures = _figures(used, capacity) if capacity and used else ("", "", "")
@@ -193,6 +224,7 @@ def _facts(found: ClusterView) -> Sequence[tuple[str, str]]:
     return (
         ("name", found.name),
         ("kind", found.kind),
+        ("agent", "" if found.agent_heard is None else "connected" if found.agent_heard else "not connected"),
         ("state", f"{found.state}: {found.reason.sentence}"),
         ("server", found.server),
         ("context", found.context),

@@ -50,9 +50,10 @@ SERVERS: Mapping[str, str] = MappingProxyType(
     {
         "up": "Start a platform on this machine.",
         "server": "Start a platform on PostgreSQL, of one or several replicas.",
+        "agent": "Carry a cluster that the control plane cannot reach.",
     }
 )
-"""Commands that start a platform. `__main__` brings them: the command line itself knows nothing of one."""
+"""Commands that start a platform, or a part of one. `__main__` brings them: the command line itself knows nothing of one."""
 
 
 ALIASES: Mapping[str, str] = MappingProxyType(

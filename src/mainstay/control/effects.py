@@ -43,7 +43,7 @@ from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Workload
 from mainstay.operations.offload import Offload
-from mainstay.ports import Artifacts, Clock, Cluster, Store
+from mainstay.ports import Artifacts, Clock, Cluster, LoopStore
 
 log = structlog.get_logger()
 
@@ -85,7 +85,7 @@ class EffectLoop:
 
     def __init__(
         self,
-        store: Store,
+        store: LoopStore,
         cluster: Cluster,
         artifacts: Artifacts,
         clock: Clock,
@@ -111,6 +111,8 @@ class EffectLoop:
         self._nodes: tuple[NodeState, ...] = ()
         """As last put on record by us: a report of the same nodes is no news and costs no transaction."""
         self._looked_at = 0
+        self._made: set[str] = set()
+        """Pods that the cluster has made for us, until they are on record as seen."""
         self._strangers: frozenset[str] = frozenset()
         """Pods that no open row names, and of which we have asked whether a closed one does."""
         self._returned: dict[str, Wanted] = {}
@@ -145,6 +147,8 @@ class EffectLoop:
         wanted = (*wanted, *self._still_back(seen))
         now, tick = self._clock.now(), round(self._clock.monotonic() * MICROSECONDS_PER_SECOND)
         name = self._cluster.name
+        if self._made:
+            self._made &= {row.allocation.pod for row in wanted if row.allocation.seen is Seen.NOTHING}
         found = reconcile(
             name,
             wanted,
@@ -154,6 +158,7 @@ class EffectLoop:
             unmatched_since=self._unmatched,
             told_at=self._told,
             unheard_since=self._unheard,
+            made=self._made,
         )
         self._unmatched, self._told, self._unheard = found.unmatched, found.told, found.unheard
         hosted = host(name, seen.guests, wanted, adopted, now=now, tick=tick, memory=self._memory)
@@ -280,6 +285,8 @@ class EffectLoop:
         """Carry out one effect; whether its refusal went on record."""
         try:
             await self._cluster.act(effect, epoch=epoch.number)
+            if isinstance(effect, CreatePod):
+                self._made.add(effect.name)
         except NoCapacity as error:
             creates = isinstance(effect, CreatePod | BindPod)
             if row is None or not creates or not self._waited_too_long(effect.name):

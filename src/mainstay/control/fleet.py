@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import structlog
 
+from mainstay.control.listener import Listener
 from mainstay.control.loop import Due, Loop
 from mainstay.control.lost import LostCluster
 from mainstay.control.member import Member
@@ -74,15 +75,21 @@ class Fleet:
         }
 
     def _begin(self, record: ClusterRecord) -> None:
-        member = Member(
+        log.info("cluster_begins", cluster=record.name, kind=record.kind.value)
+        self._running[record.name] = _Running(record=record, task=self._start(self._loop(record)))
+
+    def _loop(self, record: ClusterRecord) -> Loop:
+        """That of a cluster which an agent carries runs beside it; here it is only listened for."""
+        gone = record.wanted is Stay.REMOVED
+        if record.kind is ClusterKind.AGENT and not gone:
+            return Listener(self._services, record.name, holder=self._holder).loop()
+        return Member(
             self._services,
             record.name,
             lambda: self._opened(record),
             holder=self._holder,
-            identity="" if record.wanted is Stay.REMOVED else record.identity,
-        )
-        log.info("cluster_begins", cluster=record.name, kind=record.kind.value)
-        self._running[record.name] = _Running(record=record, task=self._start(member.loop()))
+            identity="" if gone else record.identity,
+        ).loop()
 
     def _opened(self, record: ClusterRecord) -> Cluster:
         """Raises Invalid, Denied."""
@@ -122,4 +129,6 @@ class _Running:
 
 def _way(record: ClusterRecord) -> tuple[object, ...]:
     gone = record.wanted is Stay.REMOVED
+    if record.kind is ClusterKind.AGENT:
+        return (record.kind, record.settings.agent_token, gone)
     return (record.kind, record.settings, record.sealed, record.identity, gone)

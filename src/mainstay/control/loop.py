@@ -10,7 +10,7 @@ import structlog
 
 from mainstay.domain.errors import DiskFailed, MainstayError
 from mainstay.operations.pulse import Listener
-from mainstay.operations.services import Services
+from mainstay.operations.services import LoopServices
 from mainstay.ports import Clock
 
 log = structlog.get_logger()
@@ -51,7 +51,7 @@ class Loop:
     """Lets go of what is under way when the loop ends."""
 
 
-async def forever(loop: Loop, services: Services) -> None:
+async def forever(loop: Loop, services: LoopServices) -> None:
     """Turns without end. Raises DiskFailed only; what is under way is let go of when it is cancelled."""
     try:
         await _turns(loop, services)
@@ -60,7 +60,7 @@ async def forever(loop: Loop, services: Services) -> None:
             await loop.close()
 
 
-async def _turns(loop: Loop, services: Services) -> None:
+async def _turns(loop: Loop, services: LoopServices) -> None:
     failures = 0
     with services.pulse.listener() as listener:
         while True:
@@ -77,7 +77,7 @@ async def _turns(loop: Loop, services: Services) -> None:
                 log.exception("turn_crashed", loop=loop.name)
                 failures += 1
             if failures:
-                await services.clock.sleep(_backoff_seconds(failures))
+                await services.clock.sleep(backoff_seconds(failures))
             else:
                 await _pause(services.clock, listener, began=began, due=due)
 
@@ -89,6 +89,6 @@ async def _pause(clock: Clock, listener: Listener, *, began: float, due: Due) ->
     await listener.wait(due.wait)
 
 
-def _backoff_seconds(failures: int) -> float:
+def backoff_seconds(failures: int) -> float:
     """Exponential with jitter, so that replicas that failed together do not come back together."""
     return min(BACKOFF_SECONDS * 2.0 ** min(failures - 1, 10), BACKOFF_SECONDS_MAX) * random.uniform(0.5, 1.0)

@@ -13,7 +13,7 @@ from mainstay.control.loop import Due, Loop
 from mainstay.control.tenure import LEASE_SECONDS, Tenure
 from mainstay.domain.errors import Denied, Fenced, MainstayError
 from mainstay.domain.plan import Epoch, ObserveCluster, Plan
-from mainstay.operations.services import Services
+from mainstay.operations.services import LoopServices
 from mainstay.ports import Cluster
 
 log = structlog.get_logger()
@@ -30,7 +30,7 @@ class Member:
     """
 
     def __init__(
-        self, services: Services, name: str, open_: Callable[[], Cluster], *, holder: str, identity: str = ""
+        self, services: LoopServices, name: str, open_: Callable[[], Cluster], *, holder: str, identity: str = ""
     ) -> None:
         """`open_` may be slow to fail and is asked again after a failure. `identity`: which cluster it must be."""
         self._services = services

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mainstay.domain.plan import Epoch
-from mainstay.ports import Clock, Store
+from mainstay.ports import Clock, LoopStore
 
 LEASE_SECONDS = 6.0
 """A dead leader is replaced after so long. Safety does not depend on it: every commit checks the epoch."""
@@ -12,7 +12,9 @@ LEASE_SECONDS = 6.0
 class Tenure:
     """Our hold on one lease. Renewed at half its length, so that most turns of a loop write nothing for it."""
 
-    def __init__(self, store: Store, clock: Clock, *, lease: str, holder: str, seconds: float = LEASE_SECONDS) -> None:
+    def __init__(
+        self, store: LoopStore, clock: Clock, *, lease: str, holder: str, seconds: float = LEASE_SECONDS
+    ) -> None:
         self._store = store
         self._clock = clock
         self._lease = lease

@@ -109,6 +109,32 @@ def workload_id(name: str, uids: Iterable[str]) -> str:
     return f"{name}-{letters}"
 
 
+def new_workload(cluster: str, name: str, unit: tuple[Guest, ...]) -> NewWorkload:
+    """Of guests that are placed together, by rank. `name` is its id, as `workload_id` makes it."""
+    first = unit[0]
+    return NewWorkload(
+        id=name,
+        tenant=first.tenant,
+        project=first.project,
+        queue=first.queue,
+        submitted_by=f"cluster/{cluster}",
+        priority=min(guest.priority for guest in unit),
+        spec=WorkloadSpec(
+            kind=Kind.POD,
+            name=name[: -ID_LETTERS - 1],
+            run=(),
+            nodes=len(unit),
+            choices=(first.resources,),
+            retry=RETRY,
+            max_duration_seconds=first.max_duration_seconds,
+            stop_grace_seconds=first.grace_seconds,
+            cluster=cluster,
+            guests=tuple(guest.pod for guest in unit),
+            restriction=first.restriction,
+        ),
+    )
+
+
 def _uid(row: Wanted) -> str:
     assert row.guest is not None
     return row.guest.uid
@@ -213,7 +239,7 @@ class _Arrivals:
         """As if their owners had submitted them, to be placed where they are."""
         new = [name for name in self.units if name not in finished]
         for name in new[:SUBMISSIONS_MAX]:
-            yield Submit(reason=Reason(code=Code.SUBMITTED), workload=_new_workload(cluster, name, self.units[name]))
+            yield Submit(reason=Reason(code=Code.SUBMITTED), workload=new_workload(cluster, name, self.units[name]))
 
     def evictions(self, finished: frozenset[str]) -> Iterator[EvictPod]:
         """Pods that still wait although their workload was stopped."""
@@ -251,31 +277,6 @@ class _Arrivals:
 def _rank(guest: Guest) -> tuple[int, str, str]:
     """By name, `worker-2` before `worker-10`."""
     return len(guest.pod.name), guest.pod.name, guest.pod.uid
-
-
-def _new_workload(cluster: str, name: str, unit: tuple[Guest, ...]) -> NewWorkload:
-    first = unit[0]
-    return NewWorkload(
-        id=name,
-        tenant=first.tenant,
-        project=first.project,
-        queue=first.queue,
-        submitted_by=f"cluster/{cluster}",
-        priority=min(guest.priority for guest in unit),
-        spec=WorkloadSpec(
-            kind=Kind.POD,
-            name=name[: -ID_LETTERS - 1],
-            run=(),
-            nodes=len(unit),
-            choices=(first.resources,),
-            retry=RETRY,
-            max_duration_seconds=first.max_duration_seconds,
-            stop_grace_seconds=first.grace_seconds,
-            cluster=cluster,
-            guests=tuple(guest.pod for guest in unit),
-            restriction=first.restriction,
-        ),
-    )
 
 
 def _words(adopted: Iterable[Workload], reported: Mapping[str, Guest]) -> dict[str, str]:

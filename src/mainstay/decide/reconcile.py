@@ -8,6 +8,7 @@ may have several images; and what destroys on the ground that something is *miss
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -83,6 +84,7 @@ def reconcile(
     unmatched_since: Mapping[str, int],
     told_at: Mapping[str, int] = _NOBODY,
     unheard_since: Mapping[tuple[str, bool], int] = _UNHEARD,
+    made: AbstractSet[str] = frozenset(),
 ) -> Reconciliation:
     """Compare once. `wanted` must have been read after `seen` was observed, so that a new pod is never an orphan. It may
     hold closed rows of pods that are back since their cluster was set back: what is on record of their end holds.
@@ -90,13 +92,14 @@ def reconcile(
     `unmatched_since` is the `unmatched` of the last round, or empty at the start: it holds pods that no row names and
     pods on record that are not reported, each with the tick when that was first noticed. A tick counts monotonic
     microseconds: no jump of a wall clock may shorten the wait before something is destroyed. `told_at` is likewise the
-    `told` of the last round, and `unheard_since` its `unheard`.
+    `told` of the last round, and `unheard_since` its `unheard`. `made` are pods that the cluster has said to have made: one that
+    is gone before it was ever reported is missing (its cluster was set back, and its node may run it), and never made again.
     Repeating a round is harmless: effects are idempotent by name, and observations repeat only what is not on record.
     Guests are looked after by `decide.guests`.
     """
     pods = {pod.name: pod for pod in seen.pods}
     rows = {row.allocation.pod: row for row in wanted if row.guest is None}
-    unmatched = _unmatched(pods, rows, tick=tick, since=unmatched_since)
+    unmatched = _unmatched(pods, rows, tick=tick, since=unmatched_since, made=made)
     actions: list[Action] = [_nodes(cluster, seen)]
     effects: list[PodAction] = []
     told = {name: at for name, at in told_at.items() if name in rows}
@@ -111,6 +114,10 @@ def reconcile(
         quiet = name in told and tick - told[name] < WORDS_SECONDS * MICROSECONDS_PER_SECOND
         given_up = _given_up(row, pods.get(name), unheard, tick=tick, now=now)
         found = (given_up,) if given_up else tuple(observations(row, pods.get(name), now=now, quiet=quiet))
+        if name in made and name not in pods and row.allocation.seen is Seen.NOTHING:
+            if missing_us >= MISSING_GRACE_SECONDS * MICROSECONDS_PER_SECOND:
+                actions.append(_observation(row.allocation, _lost_sight_of(row.allocation)))
+            continue
         if any(isinstance(action, ObservePod) and _tells_why_it_waits(action.state) for action in found):
             told[name] = tick
         actions.extend(found)
@@ -187,11 +194,20 @@ def _tells_why_it_waits(state: PodState) -> bool:
 
 
 def _unmatched(
-    pods: Mapping[str, PodState], rows: Mapping[str, Wanted], *, tick: int, since: Mapping[str, int]
+    pods: Mapping[str, PodState],
+    rows: Mapping[str, Wanted],
+    *,
+    tick: int,
+    since: Mapping[str, int],
+    made: AbstractSet[str],
 ) -> dict[str, int]:
     orphans = [name for name, pod in pods.items() if name not in rows and not pod.forgotten]
     missing = [
-        name for name, row in rows.items() if name not in pods and row.allocation.seen not in {Seen.NOTHING, Seen.ENDED}
+        name
+        for name, row in rows.items()
+        if name not in pods
+        and row.allocation.seen is not Seen.ENDED
+        and (row.allocation.seen is not Seen.NOTHING or name in made)
     ]
     return {name: since.get(name, tick) for name in (*orphans, *missing)}
 

@@ -9,15 +9,17 @@ from types import MappingProxyType
 from typing import Literal
 
 from mainstay.domain.quantity import Resources
-from mainstay.domain.reason import Reason
+from mainstay.domain.reason import Code, Reason
 
 
 class ClusterKind(StrEnum):
-    """What runs the pods; each has a connector but `local`, which is a machine that its own replica brings along."""
+    """What runs the pods. Each has a connector but `local`, a machine that its own replica brings along, and `agent`."""
 
     LOCAL = "local"
     SIMULATED = "simulated"
     KUBERNETES = "kubernetes"
+    AGENT = "agent"
+    """Whatever its agent opens: it is beyond our reach, and the agent calls us."""
 
 
 class Stay(StrEnum):
@@ -74,6 +76,8 @@ class ClusterSettings:
     """Image of jobs that name none."""
     nodes: tuple[NodeGroup, ...] = ()
     """Of a simulated cluster."""
+    agent_token: str = ""
+    """SHA-256 of the token of its agent, in hex: 256 bits of chance cannot be found from it."""
     scheduler_name: str = "mainstay"
     """Pods of others that name it as their scheduler are placed by us; empty: none."""
 
@@ -102,6 +106,11 @@ class NewCluster:
     sealed: str = field(default="", repr=False)
     """Its credentials, encrypted under the name of the cluster; empty if it needs none."""
     identity: str = ""
+
+
+def not_called(cluster: str) -> Reason:
+    """Why a cluster that was just added takes no work, if an agent is to carry it."""
+    return Reason(code=Code.CLUSTER_UNREACHABLE, object=cluster, numbers={"detail": "its agent has not called yet"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,16 @@ class CapacityLeft:
     restriction: str = ""
 
 
-Guard: TypeAlias = RowVersion | CapacityLeft
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfCluster:
+    """The allocation, or the workload of guests, must be of this cluster: its agent speaks for no other."""
+
+    kind: Literal["allocation", "workload"]
+    key: int
+    cluster: str
+
+
+Guard: TypeAlias = RowVersion | CapacityLeft | OfCluster
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,6 +278,25 @@ class ObserveCluster(Action):
 
     cluster: str
     seen: Contact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentifyCluster(Action):
+    """The agent of a cluster has tried it: it is this one, and it lets the agent in.
+
+    Refused if it was another one before, or if the fleet has that cluster under another name.
+    """
+
+    cluster: str
+    identity: str
+    server: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordDenial(Action):
+    """The actor was refused what it may not do. Nothing changes but the audit."""
+
+    object: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

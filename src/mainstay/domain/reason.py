@@ -72,6 +72,11 @@ class Code(StrEnum):
     CLUSTER_RESUMED = "ClusterResumed"
     CLUSTER_REMOVED = "ClusterRemoved"
     CLUSTER_KNOWN = "ClusterKnown"
+    CLUSTER_FOUND = "ClusterFound"
+    CLUSTER_SWAPPED = "ClusterSwapped"
+    AGENT_TOKEN_MADE = "AgentTokenMade"  # noqa: S105 the name of a reason
+    OTHER_CLUSTER = "OtherCluster"
+    FORBIDDEN = "Forbidden"
     CLUSTER_NAME_TAKEN = "ClusterNameTaken"
     CLUSTER_IN_USE = "ClusterInUse"
     NO_SUCH_CLUSTER = "NoSuchCluster"
@@ -151,6 +156,11 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.CLUSTER_RESUMED: "resumed by {by}: takes work again",
         Code.CLUSTER_REMOVED: "removed from the fleet by {by}",
         Code.CLUSTER_KNOWN: "this cluster is in the fleet already, as {other}",
+        Code.CLUSTER_FOUND: "the agent of cluster {object} has found it, and is let in",
+        Code.CLUSTER_SWAPPED: "the agent of {object} found another cluster than the one that it was: {found}, not {known}",
+        Code.AGENT_TOKEN_MADE: "{by} made a new token for the agent of {object}; the one before it has ended",
+        Code.OTHER_CLUSTER: "{object} is not of cluster {cluster}",
+        Code.FORBIDDEN: "refused, it may not do that: {detail}",
         Code.CLUSTER_NAME_TAKEN: "the name {object} is taken by another cluster of the fleet",
         Code.CLUSTER_IN_USE: "cluster {object} still holds {pods} pods; drain it and remove it once they have ended",
         Code.NO_SUCH_CLUSTER: "no such cluster: {object}",

@@ -20,6 +20,7 @@ from mainstay.domain.fleet import (
     Credentials,
     NewCluster,
     Stay,
+    not_called,
 )
 from mainstay.domain.plan import Action, AddCluster, DrainCluster, Plan, RemoveCluster, ResumeCluster
 from mainstay.domain.reason import Code, Reason
@@ -59,6 +60,21 @@ async def add(
     if done := await services.offload(replayed, services.store, principal, request):
         return done
     _check(wish)
+    before = await services.offload(_on_record, services.store, wish.name)
+    if wish.kind is ClusterKind.AGENT:
+        new, facts = _out_of_reach(wish, before)
+    else:
+        new, facts = await _tried(services, wish)
+    code = Code.CLUSTER_CHANGED if before else Code.CLUSTER_ADDED
+    reason = Reason(code=code, object=new.name, numbers={"by": principal.name})
+    now = services.clock.now()
+    text = reply(_as_added(new, reason, principal, before=before, now=now), facts)
+    action = AddCluster(cluster=new, reason=reason)
+    return await services.offload(_commit, services.store, principal, action, now=now, request=request, text=text)
+
+
+async def _tried(services: Services, wish: ClusterWish) -> tuple[NewCluster, ClusterFacts]:
+    """Raises Invalid, Denied, Unavailable."""
     connector = services.connectors.get(wish.kind)
     if connector is None:
         msg = f"kind: this platform has no way into a cluster of the kind {wish.kind.value}"
@@ -71,13 +87,17 @@ async def add(
         sealed=services.sealing.sealed(wish.name, wish.credentials),
         identity=facts.identity,
     )
-    before = await services.offload(_on_record, services.store, new.name)
-    code = Code.CLUSTER_CHANGED if before else Code.CLUSTER_ADDED
-    reason = Reason(code=code, object=new.name, numbers={"by": principal.name})
-    now = services.clock.now()
-    text = reply(_as_added(new, reason, principal, before=before, now=now), facts)
-    action = AddCluster(cluster=new, reason=reason)
-    return await services.offload(_commit, services.store, principal, action, now=now, request=request, text=text)
+    return new, facts
+
+
+def _out_of_reach(wish: ClusterWish, before: ClusterRecord | None) -> tuple[NewCluster, ClusterFacts]:
+    """Its agent tries it. What is known of one that is there already stays: its token, and what the agent found."""
+    settings, identity = wish.settings, ""
+    if before is not None and before.kind is wish.kind:
+        identity = before.identity
+        settings = replace(settings, agent_token=before.settings.agent_token, server=before.settings.server)
+    new = NewCluster(name=wish.name, kind=wish.kind, settings=settings, identity=identity)
+    return new, ClusterFacts(identity=identity)
 
 
 def drain(
@@ -136,6 +156,8 @@ def _check(wish: ClusterWish) -> None:
     settings = wish.settings
     if not 1 <= settings.namespaces_per_project <= NAMESPACES_MAX:
         _refuse("namespaces_per_project", str(settings.namespaces_per_project), f"allowed: 1 to {NAMESPACES_MAX}")
+    if wish.kind is ClusterKind.AGENT and (wish.credentials.kubeconfig or settings.in_cluster or settings.context):
+        _refuse("agent", "true", "the agent is given the way into its cluster where it is started; give none here")
     if wish.kind is ClusterKind.KUBERNETES:
         ways = bool(wish.credentials.kubeconfig), settings.in_cluster, bool(settings.context)
         if not any(ways):
@@ -208,6 +230,9 @@ def _as_added(
     new: NewCluster, reason: Reason, principal: Principal, *, before: ClusterRecord | None, now: int
 ) -> ClusterRecord:
     """The record as it will stand; `version` is not known yet and 0. What was there `before` stays where it was."""
+    seen, seen_reason = Contact.READY, Reason(code=Code.CLUSTER_READY, object=new.name)
+    if new.kind is ClusterKind.AGENT:
+        seen, seen_reason = Contact.UNREACHABLE, not_called(new.name)
     fresh = ClusterRecord(
         name=new.name,
         kind=new.kind,
@@ -216,8 +241,8 @@ def _as_added(
         identity=new.identity,
         wanted=Stay.KEPT,
         wanted_reason=reason,
-        seen=Contact.READY,
-        seen_reason=Reason(code=Code.CLUSTER_READY, object=new.name),
+        seen=seen,
+        seen_reason=seen_reason,
         observed_at=0,
         added_at=now,
         added_by=principal.name,
@@ -225,6 +250,8 @@ def _as_added(
     )
     if before is None:
         return fresh
+    if new.kind is ClusterKind.AGENT:
+        fresh = replace(fresh, seen=before.seen, seen_reason=before.seen_reason)
     return replace(
         fresh,
         wanted=before.wanted,

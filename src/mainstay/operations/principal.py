@@ -26,13 +26,16 @@ class Permission(StrEnum):
     """Setting and removing secrets. Whoever may submit may use them, and nobody may read them."""
     MANAGE = "manage"
     """What belongs to the whole platform: its clusters."""
+    CARRY = "carry"
+    """Carry one cluster, as its agent does; nothing that people may."""
 
 
 ROLES: Mapping[str, frozenset[Permission]] = MappingProxyType(
     {
         "viewer": frozenset({Permission.READ}),
-        "user": frozenset(Permission) - {Permission.MANAGE},
-        "admin": frozenset(Permission),
+        "user": frozenset(Permission) - {Permission.MANAGE, Permission.CARRY},
+        "admin": frozenset(Permission) - {Permission.CARRY},
+        "agent": frozenset({Permission.CARRY}),
     }
 )
 
@@ -44,6 +47,8 @@ class Principal:
     name: str
     tenant: str
     role: str
+    cluster: str = ""
+    """The only one that it may carry: of an agent."""
 
     def require(self, permission: Permission) -> None:
         """Raises Forbidden unless the role of the caller includes `permission`."""

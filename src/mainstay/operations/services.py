@@ -4,15 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from mainstay.domain.fleet import ClusterKind
+from mainstay.operations.agents import Agents
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import Sealing
 from mainstay.operations.sessions import Sessions
 from mainstay.operations.submit import Draw
-from mainstay.ports import Artifacts, Clock, Cluster, Connector, Store
+from mainstay.ports import Artifacts, Clock, Cluster, Connector, LoopStore, Store
+
+
+class LoopServices(Protocol):
+    """What the loop of a cluster is built from: in the control plane, and beside a cluster that is out of its reach."""
+
+    @property
+    def store(self) -> LoopStore:
+        """The record, as far as the loop needs it."""
+
+    @property
+    def artifacts(self) -> Artifacts:
+        """Where output goes."""
+
+    @property
+    def clusters(self) -> MutableMapping[str, Cluster]:
+        """Those that are open, by name."""
+
+    @property
+    def clock(self) -> Clock:
+        """Time."""
+
+    @property
+    def offload(self) -> Offload:
+        """Threads for the store."""
+
+    @property
+    def pulse(self) -> Pulse:
+        """Says that something was committed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +64,8 @@ class Services:
     authenticate: Callable[[str], Principal | None]
     sessions: Sessions
     """Browsers that have signed in."""
+    agents: Agents
+    """Those that carry clusters which are out of our reach."""
     system: str
     """Identity of this platform (of its database)."""
     url: str

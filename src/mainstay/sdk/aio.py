@@ -34,6 +34,7 @@ from mainstay.wire.job import Job
 from mainstay.wire.requests import ClusterRequest, DeployRequest
 from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL
 from mainstay.wire.views import (
+    AgentTokenView,
     ClusterView,
     CostView,
     EndpointView,
@@ -208,6 +209,10 @@ class AsyncClient:
     async def add_cluster(self, request: ClusterRequest, *, key: str | None = None) -> ClusterView:
         """Try the credentials of a cluster and add it; one that is there takes new settings and credentials."""
         return await self._run(calls.add_cluster(request, key=key))
+
+    async def renew_agent_token(self, name: str) -> AgentTokenView:
+        """Make a new token for the agent of a cluster; the one before it ends at once."""
+        return await self._run(calls.renew_agent_token(name))
 
     async def drain_cluster(self, name: str) -> ClusterView:
         """Place nothing new on a cluster; what runs there runs on."""

@@ -25,6 +25,7 @@ from mainstay.wire.requests import (
     Submission,
 )
 from mainstay.wire.views import (
+    AgentTokenView,
     BulkView,
     ClusterView,
     CostView,
@@ -220,6 +221,11 @@ def add_cluster(request: ClusterRequest, *, key: str | None = None) -> Flow[Clus
     """Try its credentials and add it. Trying may take longer than other calls."""
     asked = write("POST", "/v1/clusters", json=_json(request), key=key)
     return (yield replace(asked, timeout=ADD_SECONDS)).read(ClusterView)
+
+
+def renew_agent_token(name: str) -> Flow[AgentTokenView]:
+    """A new token for its agent; the one before it ends."""
+    return (yield write("POST", f"/v1/clusters/{segment(name)}/token")).read(AgentTokenView)
 
 
 def drain_cluster(name: str) -> Flow[ClusterView]:

@@ -33,6 +33,7 @@ from mainstay.wire.job import Job
 from mainstay.wire.requests import ClusterRequest, DeployRequest
 from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL
 from mainstay.wire.views import (
+    AgentTokenView,
     ClusterView,
     CostView,
     EndpointView,
@@ -209,6 +210,10 @@ class Client:
     def add_cluster(self, request: ClusterRequest, *, key: str | None = None) -> ClusterView:
         """Try the credentials of a cluster and add it; one that is there takes new settings and credentials."""
         return self._run(calls.add_cluster(request, key=key))
+
+    def renew_agent_token(self, name: str) -> AgentTokenView:
+        """Make a new token for the agent of a cluster; the one before it ends at once."""
+        return self._run(calls.renew_agent_token(name))
 
     def drain_cluster(self, name: str) -> ClusterView:
         """Place nothing new on a cluster; what runs there runs on."""

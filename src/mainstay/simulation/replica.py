@@ -11,6 +11,7 @@ from mainstay.control.effects import BUSY_SECONDS
 from mainstay.control.loop import Loop
 from mainstay.control.tenure import LEASE_SECONDS, Tenure
 from mainstay.domain.errors import Fenced, MainstayError
+from mainstay.operations.agents import Agents
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
@@ -56,6 +57,7 @@ class Replica:
             pulse=Pulse(),
             authenticate=lambda _: None,
             sessions=Sessions(clock),
+            agents=Agents(clock),
             system="simulation",
             url="",
         )

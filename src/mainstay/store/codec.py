@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
 
 import msgspec
@@ -11,8 +12,8 @@ from mainstay.domain.allocation import ENDS, Allocation, Seen
 from mainstay.domain.billing import Charge, Price, UsageRecord
 from mainstay.domain.capacity import Closure, Keeping, Node
 from mainstay.domain.errors import Invalid
-from mainstay.domain.fleet import ClusterKind, ClusterRecord, ClusterSettings, Contact, NewCluster, Stay
-from mainstay.domain.plan import AuditRow, Event, NewWorkload
+from mainstay.domain.fleet import ClusterKind, ClusterRecord, ClusterSettings, Contact, NewCluster, Stay, not_called
+from mainstay.domain.plan import AuditRow, Event, IdentifyCluster, NewWorkload
 from mainstay.domain.quantity import Money, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
@@ -244,7 +245,13 @@ def counts_of(text: str) -> dict[str, int]:
 
 
 def new_cluster_row(new: NewCluster, reason: Reason, *, actor: str, now: int, version: int) -> ClusterRow:
-    """The row of a cluster that has just been added: its credentials were tried, so it counts as ready."""
+    """The row of a cluster that has just been added: its credentials were tried, so it counts as ready.
+
+    One that is reached by an agent is not until that has called.
+    """
+    seen, seen_reason = Contact.READY, Reason(code=Code.CLUSTER_READY, object=new.name)
+    if new.kind is ClusterKind.AGENT:
+        seen, seen_reason = Contact.UNREACHABLE, not_called(new.name)
     return ClusterRow(
         name=new.name,
         observed_at=0,
@@ -254,8 +261,8 @@ def new_cluster_row(new: NewCluster, reason: Reason, *, actor: str, now: int, ve
         identity=new.identity,
         wanted=Stay.KEPT.value,
         wanted_reason=reason_text(reason),
-        seen=Contact.READY.value,
-        seen_reason=reason_text(Reason(code=Code.CLUSTER_READY, object=new.name)),
+        seen=seen.value,
+        seen_reason=reason_text(seen_reason),
         added_at=now,
         added_by=actor,
         version=version,
@@ -266,6 +273,16 @@ def unregistered(name: str, *, version: int) -> ClusterRow:
     """The row of a cluster that reports without having been added: a machine that a replica brings along."""
     reason = Reason(code=Code.CLUSTER_READY, object=name)
     return new_cluster_row(NewCluster(name=name, kind=ClusterKind.LOCAL), reason, actor="", now=0, version=version)
+
+
+def identified(row: ClusterRow, found: IdentifyCluster, reason: Reason) -> ClusterRow:
+    """The row once its agent has found it."""
+    settings = replace(_SETTINGS.decode(row["settings"]), server=storable(found.server))
+    fresh = row.copy()
+    fresh["settings"], fresh["identity"] = settings_text(settings), storable(found.identity)
+    if not row["identity"]:
+        fresh["seen"], fresh["seen_reason"] = Contact.READY.value, reason_text(reason)
+    return fresh
 
 
 def takes_work(row: ClusterRow) -> bool:

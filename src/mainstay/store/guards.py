@@ -13,11 +13,22 @@ from __future__ import annotations
 from mainstay.domain.allocation import Seen
 from mainstay.domain.capacity import Keeping
 from mainstay.domain.fleet import ClusterKind, NewCluster, Stay
-from mainstay.domain.plan import Advance, Allocate, CapacityLeft, Epoch, RecordUsage, RemoveCluster, RowVersion
+from mainstay.domain.plan import (
+    Advance,
+    Allocate,
+    CapacityLeft,
+    Epoch,
+    IdentifyCluster,
+    OfCluster,
+    RecordUsage,
+    RemoveCluster,
+    RowVersion,
+)
 from mainstay.domain.quantity import Resources, is_shape
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import ACTIVE, LEGAL_TRANSITIONS, WAITING, Phase
+from mainstay.domain.workload import ACTIVE, LEGAL_TRANSITIONS, WAITING, Kind, Phase
 from mainstay.store import codec
+from mainstay.store.codec import KINDS
 from mainstay.store.rows import AllocationRow, EndpointRow, NodeRow, PriceRow, WorkloadRow
 from mainstay.store.world import World, pod_of
 
@@ -45,6 +56,19 @@ def capacity_left(world: World, guard: CapacityLeft) -> Reason | None:
         return None
     name = node["name"] if node else str(guard.node_key)
     return Reason(code=Code.CAPACITY_TAKEN, object=name, numbers={"node": name})
+
+
+def of_cluster(world: World, guard: OfCluster) -> Reason | None:
+    """The only line: an agent names allocations and guests by their keys, and may know any number."""
+    if guard.kind == "allocation":
+        pod = world.allocations.get(guard.key)
+        ours = pod is not None and pod["cluster"] == guard.cluster
+    else:
+        row = world.workloads.get(guard.key)
+        ours = row is not None and row["cluster"] == guard.cluster and KINDS[row["kind"]] is Kind.POD
+    if ours:
+        return None
+    return Reason(code=Code.OTHER_CLUSTER, object=f"{guard.kind} {guard.key}", numbers={"cluster": guard.cluster})
 
 
 def attempt_may_start(row: WorkloadRow, action: Allocate) -> Reason | None:
@@ -156,11 +180,21 @@ def cluster_may_join(world: World, new: NewCluster) -> Reason | None:
         return Reason(code=Code.CLUSTER_NAME_TAKEN, object=new.name)
     if not here and world.open_pods_of.get(new.name):
         return _cluster_in_use(world, new.name)
-    for other in world.clusters.values():
-        same = new.identity != "" and other["identity"] == new.identity and other["name"] != new.name
-        if same and other["wanted"] != Stay.REMOVED:
-            return Reason(code=Code.CLUSTER_KNOWN, object=new.name, numbers={"other": other["name"]})
-    return None
+    return _known_as_another(world, new.name, new.identity)
+
+
+def cluster_may_be(world: World, action: IdentifyCluster) -> Reason | None:
+    """An agent may find its cluster once; from then on it is that one, and nobody else has it.
+
+    The only line: an agent that was started for another cluster would take all pods of this one for lost.
+    """
+    row = world.clusters.get(action.cluster)
+    if row is None or row["wanted"] == Stay.REMOVED:
+        return no_such_cluster(action.cluster)
+    if row["identity"] not in {"", action.identity}:
+        numbers = {"known": row["identity"], "found": action.identity}
+        return Reason(code=Code.CLUSTER_SWAPPED, object=action.cluster, numbers=numbers)
+    return _known_as_another(world, action.cluster, action.identity)
 
 
 def cluster_may_leave(world: World, action: RemoveCluster) -> Reason | None:
@@ -189,6 +223,14 @@ def node_is_kept_as(row: NodeRow, keeping: Keeping) -> Reason | None:
 def no_such_node(name: str) -> Reason:
     """The refusal of whoever acted on a node that no cluster of the fleet has."""
     return Reason(code=Code.NO_SUCH_NODE, object=name)
+
+
+def _known_as_another(world: World, name: str, identity: str) -> Reason | None:
+    for other in world.clusters.values():
+        same = identity != "" and other["identity"] == identity and other["name"] != name
+        if same and other["wanted"] != Stay.REMOVED:
+            return Reason(code=Code.CLUSTER_KNOWN, object=name, numbers={"other": other["name"]})
+    return None
 
 
 def no_such_cluster(name: str) -> Reason:

@@ -38,12 +38,10 @@ class GuestCache:
             return self._tuples[cluster]
 
     def _news(self, connection: sa.Connection) -> tuple[int, list[SpecifiedWorkloadRow]]:
-        head, table = queries.head(connection), tables.workloads
+        head = queries.head(connection)
         if head["workloads_at"] <= self._version:
             return head["version"], []
-        news = table.c.phase < int(Phase.SUCCEEDED) if self._version < 0 else table.c.version > self._version
-        found = connection.execute(_GUESTS.where(news)).mappings()
-        return head["version"], [cast("SpecifiedWorkloadRow", dict(row)) for row in found]
+        return head["version"], changed(connection, since=self._version)
 
     def _place(self, workload: Workload) -> None:
         self._tuples.pop(workload.spec.cluster, None)
@@ -51,3 +49,12 @@ class GuestCache:
             self._open.pop(workload.key, None)
         else:
             self._open[workload.key] = workload
+
+
+def changed(connection: sa.Connection, *, since: int, cluster: str = "") -> list[SpecifiedWorkloadRow]:
+    """Workloads of guests; of one cluster, or of all. From the beginning (-1) only those that are open."""
+    table = tables.workloads
+    query = _GUESTS.where(table.c.phase < int(Phase.SUCCEEDED) if since < 0 else table.c.version > since)
+    if cluster:
+        query = query.where(table.c.cluster == cluster)
+    return [cast("SpecifiedWorkloadRow", dict(row)) for row in connection.execute(query).mappings()]

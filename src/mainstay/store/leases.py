@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from mainstay.domain.plan import Epoch
+from mainstay.ports import Held
 from mainstay.store import tables
 from mainstay.store.commit import locked_head
 
@@ -30,3 +31,10 @@ def acquire_in(connection: sa.Connection, lease: str, *, holder: str, now: int, 
         sa.update(table).where(table.c.name == lease).values(holder=holder, epoch=epoch, expires_at=until)
     )
     return Epoch(name=lease, number=epoch)
+
+
+def held_in(connection: sa.Connection, lease: str) -> Held | None:
+    """As it stands, whether it has run out or not."""
+    table = tables.leases
+    row = connection.execute(sa.select(table).where(table.c.name == lease)).mappings().one_or_none()
+    return None if row is None else Held(holder=row["holder"], epoch=row["epoch"], until=row["expires_at"])

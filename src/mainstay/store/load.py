@@ -22,11 +22,13 @@ from mainstay.domain.plan import (
     DropCandidate,
     EnterPod,
     HandSecrets,
+    IdentifyCluster,
     MoveEndpoint,
     ObserveCluster,
     ObserveNodes,
     ObservePod,
     QuarantineNode,
+    RecordDenial,
     RecordUsage,
     RedeployEndpoint,
     RegisterModel,
@@ -106,7 +108,7 @@ class Needs:
             else:
                 self.endpoints.add(str(guard.key))
 
-    def of(self, action: AnyAction) -> None:  # noqa: C901, PLR0912 - one line per action
+    def of(self, action: AnyAction) -> None:  # noqa: C901, PLR0912, PLR0915 - one line per action
         """What the action reads and changes."""
         match action:
             case Submit(workload=new):
@@ -140,8 +142,10 @@ class Needs:
                 self.nodes_of.add(cluster)
                 self.open_pods_of.add(cluster)
                 self.clusters = True
-            case DrainCluster() | ResumeCluster() | ObserveCluster():
+            case DrainCluster() | ResumeCluster() | ObserveCluster() | IdentifyCluster():
                 self.clusters = True
+            case RecordDenial():
+                pass
             case SetPrice():
                 self.prices = True
             case SetSecret(tenant=tenant, name=name) | RemoveSecret(tenant=tenant, name=name):

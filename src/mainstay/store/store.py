@@ -20,13 +20,13 @@ from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Workload
-from mainstay.ports import WorkloadFilter
+from mainstay.ports import Held, WantedChanges, WorkloadFilter
 from mainstay.store import bills, queries, wanted
 from mainstay.store.commit import NothingToWrite, commit_in, stored_reply
 from mainstay.store.engine import Database, Postgresql, Sqlite
 from mainstay.store.failures import WAIT_SECONDS, Contradiction
 from mainstay.store.guests import GuestCache
-from mainstay.store.leases import acquire_in
+from mainstay.store.leases import acquire_in, held_in
 from mainstay.store.migrations import migrate
 from mainstay.store.snapshot import SnapshotCache
 from mainstay.store.wanted import WantedCache
@@ -105,6 +105,14 @@ class SqlStore:
     def wanted(self, cluster: str) -> tuple[Wanted, ...]:
         """The allocations of a cluster that are not closed."""
         return self._wanted.wanted(cluster)
+
+    def held(self, lease: str) -> Held | None:
+        """Who has a lease, or had it last."""
+        return self._database.read(lambda connection: held_in(connection, lease))
+
+    def wanted_changes(self, cluster: str, *, since: int) -> WantedChanges:
+        """What has changed for a cluster."""
+        return self._database.read(lambda connection: wanted.changes(connection, cluster, since=since))
 
     def closed(self, cluster: str, pods: Collection[str]) -> tuple[Wanted, ...]:
         """By the names of their pods."""

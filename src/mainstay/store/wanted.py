@@ -6,14 +6,15 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import cast
 
 import sqlalchemy as sa
 
 from mainstay.domain.allocation import Allocation, Wanted
-from mainstay.domain.workload import Phase, WorkloadSpec
-from mainstay.store import codec, queries, tables
+from mainstay.domain.workload import Phase, Workload, WorkloadSpec
+from mainstay.ports import WantedChanges
+from mainstay.store import codec, guests, queries, tables
 from mainstay.store.engine import Database
 from mainstay.store.rows import AllocationRow
 
@@ -94,6 +95,49 @@ class WantedCache:
                 yield from [wanted for wanted in rows.values() if wanted.allocation.workload_key in workload_keys]
 
 
+def changes(connection: sa.Connection, cluster: str, *, since: int) -> WantedChanges:
+    """See `ports.Store.wanted_changes`. Asked of the database itself: any replica may be asked next.
+
+    A database that was set back is behind whoever asks: then all of it is told.
+    """
+    head = queries.head(connection)
+    whole = not 0 <= since <= head["version"]
+    since = -1 if whole else since
+    rows = _changed(connection, since=since, cluster=cluster) if head["allocations_at"] > since else []
+    hosted: list[Workload] = []
+    if head["workloads_at"] > since:
+        hosted = [codec.workload_of(row) for row in guests.changed(connection, since=since, cluster=cluster)]
+        if not whole:
+            rows += _open_of(connection, _moved(connection, since=since), cluster, but={row["key"] for row in rows})
+    living = sorted((row for row in rows if not row["closed"]), key=itemgetter("key"))
+    keys = {row["workload_key"] for row in living}
+    specs, judgements = _specs(connection, keys), _judgements(connection, keys)
+    return WantedChanges(
+        version=head["version"],
+        whole=whole,
+        rows=tuple(_wanted(row, specs, judgements) for row in living),
+        closed=tuple(row["key"] for row in rows if row["closed"]),
+        guests=tuple(sorted((work for work in hosted if not work.phase.final), key=attrgetter("key"))),
+        finished=tuple(work.key for work in hosted if work.phase.final),
+        closed_nodes=queries.closed_nodes(connection, cluster)
+        if whole or _closures_moved(connection, cluster, since)
+        else None,
+    )
+
+
+def _closures_moved(connection: sa.Connection, cluster: str, since: int) -> bool:
+    """Whether somebody may have said something of a node: every node of which anybody ever did, and that changed."""
+    table = tables.nodes
+    query = sa.select(table.c.key).where(table.c.version > since, table.c.closed_at > 0, table.c.cluster == cluster)
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def _wanted(row: AllocationRow, specs: Mapping[int, WorkloadSpec], judgements: Mapping[int, Judgement]) -> Wanted:
+    allocation = codec.allocation_of(row)
+    settled = judgements[row["workload_key"]].settles(allocation)
+    return Wanted(allocation=allocation, spec=specs[row["workload_key"]], settled=settled)
+
+
 def closed(connection: sa.Connection, cluster: str, pods: Collection[str]) -> tuple[Wanted, ...]:
     """See `ports.Store.closed`. By key."""
     table, workloads = tables.allocations, tables.workloads
@@ -136,12 +180,27 @@ class _News:
     """Of the workloads that may have moved on, with or without a change of their allocations."""
 
 
-def _changed(connection: sa.Connection, *, since: int) -> list[AllocationRow]:
-    """By key. Sorted here: asked for an order, SQLite would walk the whole table along it."""
+def _changed(connection: sa.Connection, *, since: int, cluster: str = "") -> list[AllocationRow]:
+    """By key; of one cluster, or of all. Sorted here: asked for an order, SQLite would walk the whole table along it."""
     table = tables.allocations
     query = sa.select(table).where(table.c.closed == 0 if since < 0 else table.c.version > since)
+    if cluster:
+        query = query.where(table.c.cluster == cluster)
     rows = [cast("AllocationRow", dict(row)) for row in connection.execute(query).mappings()]
     return sorted(rows, key=itemgetter("key"))
+
+
+def _open_of(
+    connection: sa.Connection, workload_keys: Collection[int], cluster: str, *, but: Collection[int]
+) -> list[AllocationRow]:
+    """What is not closed of these workloads in a cluster."""
+    table = tables.allocations
+    query = sa.select(table).where(table.c.closed == 0, table.c.cluster == cluster)
+    rows: list[AllocationRow] = []
+    for batch in queries.batches(workload_keys):
+        found = connection.execute(query.where(table.c.workload_key.in_(batch))).mappings()
+        rows += [cast("AllocationRow", dict(row)) for row in found if row["key"] not in but]
+    return rows
 
 
 def _specs(connection: sa.Connection, keys: Collection[int]) -> dict[int, WorkloadSpec]:

@@ -60,7 +60,7 @@ class SimulatedNodes(Request):
 
 class ClusterRequest(Request):
     """A cluster to be added. One way in: `kubeconfig`, `context` alone (of the platform's own), `in_cluster`; or none
-    for `simulated`.
+    for `simulated` and `agent`.
     """
 
     name: Annotated[str, Field(pattern=NAME)]
@@ -72,6 +72,8 @@ class ClusterRequest(Request):
     helper_image: Annotated[str, Field(max_length=500)] = ""
     image: Annotated[str, Field(max_length=500)] = ""
     """Of jobs that name none."""
+    agent: bool = False
+    """An agent beside the cluster carries it, and calls us."""
     simulated: Annotated[list[SimulatedNodes], Field(max_length=20)] = Field(default_factory=list)
 
 

@@ -239,7 +239,7 @@ class ClusterView(View):
     """A cluster of the fleet, whether it takes work, and what there is on it. Credentials are never shown."""
 
     name: str
-    kind: Literal["local", "simulated", "kubernetes"]
+    kind: Literal["local", "simulated", "kubernetes", "agent"]
     state: Literal["ready", "unreachable", "refused", "draining", "removed"]
     reason: ReasonView
     server: str = ""
@@ -259,6 +259,18 @@ class ClusterView(View):
     added_by: str = ""
     warnings: list[str] = Field(default_factory=list)
     """What was found when it was added; only in the answer to that."""
+    agent_heard: bool | None = None
+    """Whether its agent is connected just now; null if it has none."""
+    token: str = ""
+    """Of its agent: shown once, in the answer to adding it."""
+
+
+class AgentTokenView(View):
+    """A token for the agent of a cluster. It is shown once; only its SHA-256 is kept."""
+
+    cluster: str
+    token: str = ""
+    """Empty if this was a repetition of the request that it was made for."""
 
 
 class GpuView(View):

@@ -6,13 +6,18 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import httpx2
 
+from mainstay.agent.artifacts import RemoteArtifacts
+from mainstay.agent.connection import Connection as ConnectionToPlatform
+from mainstay.agent.connection import Way
+from mainstay.agent.store import RemoteStore
+from mainstay.api.app import create_api
 from mainstay.app import SystemClock
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.kubernetes.cluster import KubernetesCluster
@@ -27,13 +32,17 @@ from mainstay.control.tenure import Tenure
 from mainstay.decide.billing import default_price_book
 from mainstay.domain.allocation import Allocation
 from mainstay.domain.errors import MainstayError
-from mainstay.domain.plan import Plan, RequestStop, SetPrice
+from mainstay.domain.fleet import ClusterKind, ClusterSettings, NewCluster
+from mainstay.domain.plan import AddCluster, IdentifyCluster, Plan, RequestStop, SetPrice
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Phase, Workload
+from mainstay.operations.agents import Agents, new_token
 from mainstay.ports import WorkloadFilter
 from mainstay.store import SqlStore, open_sqlite
 from testbed.control_plane import ControlPlane
+from tests.agents import URL, Network
 from tests.drawer import Drawer
+from tests.unit.web.site import services_of
 
 CLUSTER = "k8s"
 PATIENCE_SECONDS = 60.0
@@ -181,9 +190,15 @@ def container(**changes: Any) -> dict[str, Any]:
 
 @contextlib.asynccontextmanager
 async def platform(
-    control_plane: ControlPlane, namespace: str, folder: Path, *, system: str = "", scheduler: str = ""
+    control_plane: ControlPlane,
+    namespace: str,
+    folder: Path,
+    *,
+    system: str = "",
+    scheduler: str = "",
+    agent: bool = False,
 ) -> AsyncIterator[Platform]:
-    """A platform to which a scheduler name belongs: those of other tests do not see our pods."""
+    """A platform to which a scheduler name belongs: those of other tests do not see our pods. `agent`: one carries the loop."""
     folder.mkdir(exist_ok=True)
     store = open_sqlite(folder / "mainstay.db", durable=False)
     clock, artifacts = SystemClock(), open_artifacts(str(folder / "artifacts"))
@@ -207,16 +222,37 @@ async def platform(
     async def offload(call: Callable[..., Any], *arguments: Any) -> Any:
         return call(*arguments)
 
-    made = Platform(
-        control_plane=control_plane,
-        namespace=namespace,
-        scheduler=scheduler,
-        store=store,
-        cluster=cluster,
-        loop=EffectLoop(store, cluster, artifacts, clock, offload),  # type: ignore[arg-type]
-        tenure=Tenure(store, clock, lease=f"cluster/{CLUSTER}", holder="test"),
-    )
-    try:
-        yield made
-    finally:
-        await made.close()
+    with seen_by_an_agent(store, folder, clock) if agent else contextlib.nullcontext((store, artifacts)) as beside:
+        made = Platform(
+            control_plane=control_plane,
+            namespace=namespace,
+            scheduler=scheduler,
+            store=store,
+            cluster=cluster,
+            loop=EffectLoop(beside[0], cluster, beside[1], clock, offload),  # type: ignore[arg-type]
+            tenure=Tenure(beside[0], clock, lease=f"cluster/{CLUSTER}", holder="test"),
+        )
+        try:
+            yield made
+        finally:
+            await made.close()
+
+
+@contextlib.contextmanager
+def seen_by_an_agent(
+    store: SqlStore, folder: Path, clock: SystemClock
+) -> Iterator[tuple[RemoteStore, RemoteArtifacts]]:
+    """Store and artifacts as an agent of the cluster has them, over the routes of a control plane."""
+    (folder / "api").mkdir()
+    with services_of(folder / "api", url=URL) as given:
+        agents = Agents(clock)
+        services = replace(given, store=store, clock=clock, agents=agents, clusters={})
+        app = create_api(services)
+        token, digest = new_token()
+        new = NewCluster(name=CLUSTER, kind=ClusterKind.AGENT, settings=ClusterSettings(agent_token=digest))
+        reason = Reason(code=Code.CLUSTER_ADDED, object=CLUSTER)
+        found = IdentifyCluster(cluster=CLUSTER, identity="", reason=Reason(code=Code.CLUSTER_FOUND, object=CLUSTER))
+        store.commit(Plan(actor="test", now=1, actions=(AddCluster(cluster=new, reason=reason), found), atomic=True))
+        network = Network(app)
+        connection = ConnectionToPlatform(Way(url=URL, token=lambda: token), transport=network, async_transport=network)
+        yield RemoteStore(connection, clock, cluster=CLUSTER), RemoteArtifacts(connection)

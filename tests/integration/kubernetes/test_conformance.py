@@ -17,9 +17,10 @@ from mainstay.domain.allocation import Seen
 from mainstay.domain.workload import RetryPolicy
 from testbed.control_plane import ControlPlane
 from testbed.puppets import Life
+from tests.arena import CANCELLED_WHILE_CONNECTING
 from tests.stages import Play, Stage, played, ready, simulated
 
-pytestmark = pytest.mark.xdist_group("storms")
+pytestmark = [pytest.mark.xdist_group("storms"), CANCELLED_WHILE_CONNECTING]
 
 MEASURED_SECONDS = 1.1
 """What ran for longer is charged everywhere: kubelets count in whole seconds."""

@@ -17,10 +17,10 @@ from mainstay.decide import reconcile
 from testbed.control_plane import ControlPlane
 from testbed.faults import Answer, LoseReply, Rule
 from testbed.puppets import Life
-from tests.arena import CLUSTER, arena
+from tests.arena import CANCELLED_WHILE_CONNECTING, CLUSTER, arena
 from tests.misfortunes import STORMS, Storm
 
-pytestmark = pytest.mark.xdist_group("storms")
+pytestmark = [pytest.mark.xdist_group("storms"), CANCELLED_WHILE_CONNECTING]
 RETRIES_MAX = 8
 """0.2 s after the first failed turn, then twice as long each time, at random from half of it."""
 SEEDS: dict[str, tuple[int, ...]] = {"f8": (1,), "f9": (2,), "f10": (3,), "f11": (4,), "f14": (5,)}
@@ -40,7 +40,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_storm_breaks_no_promise(
     storm: Storm, seed: int, plane: ControlPlane, tmp_path: Path, quick: None
 ) -> None:
-    async with arena(plane, tmp_path, seed=seed) as world:
+    # A cluster must not be set back by more than that: kubelets start again what they have forgotten.
+    async with arena(plane, tmp_path, seed=seed, tombstone_seconds=60) as world:
         await storm.rage(world, seconds=10.0)
         ended = await world.settle()
         assert await world.violations(settled=ended) == [], f"{storm.name} with seed {seed}"

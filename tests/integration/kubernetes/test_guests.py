@@ -25,20 +25,32 @@ async def ours(
         yield made
 
 
-async def test_a_pod_that_names_us_is_placed_runs_and_is_billed(ours: Platform) -> None:
-    ours.make_pod("web")
-    await ours.until(lambda: ours.phases().get("web") is Phase.RUNNING)
-    (held,) = ours.allocations("web")
-    found = ours.pod("web")
+@pytest.fixture(params=["reached by us", "behind an agent"])
+async def either(
+    request: pytest.FixtureRequest,
+    control_plane: ControlPlane,
+    hollow_nodes: tuple[str, ...],
+    namespace: str,
+    tmp_path: Path,
+) -> AsyncIterator[Platform]:
+    async with platform(control_plane, namespace, tmp_path, agent=request.param == "behind an agent") as made:
+        yield made
+
+
+async def test_a_pod_that_names_us_is_placed_runs_and_is_billed(either: Platform) -> None:
+    either.make_pod("web")
+    await either.until(lambda: either.phases().get("web") is Phase.RUNNING)
+    (held,) = either.allocations("web")
+    found = either.pod("web")
     assert found is not None
     assert (held.seen, held.node, held.resources.cpu_milli) == (Seen.RUNNING, found["spec"]["nodeName"], 1_000)
     await asyncio.sleep(2.0)  # times of pods are whole seconds
-    ours.stop("web")
-    await ours.until(lambda: ours.pod("web") is None and ours.phases()["web"] is Phase.STOPPED)
-    await ours.until(lambda: ours.allocations("web")[0].closed)
-    (usage, charges), *rest = ours.store.usage(tenant="default", since=0, until=1 << 60)
+    either.stop("web")
+    await either.until(lambda: either.pod("web") is None and either.phases()["web"] is Phase.STOPPED)
+    await either.until(lambda: either.allocations("web")[0].closed)
+    (usage, charges), *rest = either.store.usage(tenant="default", since=0, until=1 << 60)
     assert rest == []
-    assert (usage.project, usage.resources.cpu_milli) == (ours.namespace[:40], 1_000)
+    assert (usage.project, usage.resources.cpu_milli) == (either.namespace[:40], 1_000)
     assert sum(line.cost.micros for line in charges) > 0
 
 
@@ -76,23 +88,23 @@ async def test_a_job_a_deployment_and_a_stateful_set_work_unchanged(ours: Platfo
     assert {workload.queue for workload in ours.workloads()} == {"default"}
 
 
-async def test_who_is_deleted_by_its_owner_is_stopped_and_the_next_one_is_another_workload(ours: Platform) -> None:
-    ours.make(
+async def test_who_is_deleted_by_its_owner_is_stopped_and_the_next_one_is_another_workload(either: Platform) -> None:
+    either.make(
         "apps/v1/statefulsets",
         {
             "metadata": {"name": "db"},
             "spec": {
                 "replicas": 1,
                 "serviceName": "db",
-                "template": ours.template(),
+                "template": either.template(),
                 "selector": {"matchLabels": {"app": "test"}},
             },
         },
     )
-    await ours.until(lambda: ours.phases().get("db-0") is Phase.RUNNING)
-    ours.control_plane.ask(ours.path("pods", "db-0"), method="DELETE")
-    await ours.until(lambda: [w.phase for w in ours.workloads()] == [Phase.STOPPED, Phase.RUNNING])
-    first, second = ours.workloads()
+    await either.until(lambda: either.phases().get("db-0") is Phase.RUNNING)
+    either.control_plane.ask(either.path("pods", "db-0"), method="DELETE")
+    await either.until(lambda: [w.phase for w in either.workloads()] == [Phase.STOPPED, Phase.RUNNING])
+    first, second = either.workloads()
     assert first.id != second.id
     assert first.reason.sentence == "its pod was deleted in its cluster"
 
@@ -114,33 +126,33 @@ async def test_a_gated_pod_waits_for_its_gate_and_nothing_is_made_of_it_before(o
     await ours.until(lambda: ours.phases().get("gated") is Phase.RUNNING)
 
 
-async def test_a_group_is_placed_together_once_all_of_it_is_there(ours: Platform) -> None:
+async def test_a_group_is_placed_together_once_all_of_it_is_there(either: Platform) -> None:
     """As the training operator makes pods for Volcano, without its PodGroup: the annotation says how many there are."""
     annotations = {"scheduling.k8s.io/group-name": "bert", "mainstay.dev/group-size": "3"}
     for name in ("bert-worker-0", "bert-worker-1"):
-        ours.make_pod(name, annotations=annotations, labels={"training.kubeflow.org/job-name": "bert"})
-    await ours.until(lambda: ours.told("bert-worker-0"))
-    assert ours.told("bert-worker-0") == ["mainstay: waits for its group bert: 2 of 3 pods are there"]
-    assert ours.workloads() == []
-    ours.make_pod("bert-worker-2", annotations=annotations)
-    await ours.until(lambda: ours.phases().get("bert") is Phase.RUNNING)
-    (workload,) = ours.workloads()
+        either.make_pod(name, annotations=annotations, labels={"training.kubeflow.org/job-name": "bert"})
+    await either.until(lambda: either.told("bert-worker-0"))
+    assert either.told("bert-worker-0") == ["mainstay: waits for its group bert: 2 of 3 pods are there"]
+    assert either.workloads() == []
+    either.make_pod("bert-worker-2", annotations=annotations)
+    await either.until(lambda: either.phases().get("bert") is Phase.RUNNING)
+    (workload,) = either.workloads()
     assert [pod.name for pod in workload.spec.guests] == ["bert-worker-0", "bert-worker-1", "bert-worker-2"]
-    assert len(ours.allocations("bert")) == 3
+    assert len(either.allocations("bert")) == 3
 
 
-async def test_a_group_that_does_not_fit_whole_is_not_placed_at_all_and_is_told_why(ours: Platform) -> None:
+async def test_a_group_that_does_not_fit_whole_is_not_placed_at_all_and_is_told_why(either: Platform) -> None:
     annotations = {"scheduling.k8s.io/group-name": "huge", "mainstay.dev/group-size": "2"}
     big = [container(resources={"requests": {"cpu": "1", "nvidia.com/gpu": "5"}, "limits": {"nvidia.com/gpu": "5"}})]
     for name in ("huge-0", "huge-1"):
-        ours.make_pod(name, annotations=annotations, containers=big)
-    await ours.until(lambda: ours.told("huge-0") and ours.told("huge-1"))
-    (said,) = ours.told("huge-0")
+        either.make_pod(name, annotations=annotations, containers=big)
+    await either.until(lambda: either.told("huge-0") and either.told("huge-1"))
+    (said,) = either.told("huge-0")
     assert said.startswith("mainstay: cannot run on this fleet: needs 2 x (1 CPUs")
-    assert not any(pod["spec"].get("nodeName") for pod in ours.pods())
-    ours.control_plane.ask(ours.path("pods", "huge-1"), method="DELETE")
-    await ours.until(lambda: ours.phases()["huge"] is Phase.STOPPED)
-    assert ours.pod("huge-0") is not None
+    assert not any(pod["spec"].get("nodeName") for pod in either.pods())
+    either.control_plane.ask(either.path("pods", "huge-1"), method="DELETE")
+    await either.until(lambda: either.phases()["huge"] is Phase.STOPPED)
+    assert either.pod("huge-0") is not None
 
 
 async def test_selector_affinity_and_taints_are_respected_and_what_is_not_understood_waits(ours: Platform) -> None:

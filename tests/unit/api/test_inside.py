@@ -27,7 +27,8 @@ from tests.unit.api.conftest import PEOPLE, site_of
 from tests.unit.web.site import LogCluster, Server, Site, services_of, size
 
 FLOOD_BYTES = 1 << 16
-ROUTES = [declared for topic in TOPICS for declared in topic.sockets]
+ROUTES = [declared for topic in TOPICS for declared in topic.sockets if topic.topic != "agents"]
+"""That of agents is none of a user: tests/unit/agent/test_line.py."""
 
 
 @dataclass

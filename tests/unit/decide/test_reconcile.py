@@ -76,6 +76,19 @@ def test_nodes_are_always_reported():
     assert (action.cluster, action.nodes) == ("c", nodes)
 
 
+def test_what_was_made_and_is_gone_before_it_was_seen_is_missing_and_not_made_again():
+    def looked(since: Mapping[str, int], tick: int) -> Reconciliation:
+        nothing = ClusterState(nodes=(), pods=())
+        return reconcile(
+            "c", (wanted(),), nothing, now=NOON, tick=tick, unmatched_since=since, made=frozenset({"w-1-0"})
+        )
+
+    first = looked({}, 0)
+    assert (told(first), first.effects, first.unmatched) == ([], (), {"w-1-0": 0})
+    (action,) = told(looked(first.unmatched, MISSING_GRACE_SECONDS * SECOND))
+    assert (action.state.seen, action.state.node) == (Seen.UNKNOWN, "n")
+
+
 def test_what_is_wanted_and_was_never_seen_is_created():
     found = compare([wanted()], [])
     (create,) = found.effects

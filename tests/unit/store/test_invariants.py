@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mainstay.agent.store import Mirror
 from mainstay.domain.allocation import Allocation, End, Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.plan import Action, Allocate, CapacityLeft, ObserveNodes, RowVersion, Slot, StopPod, Submit
@@ -46,12 +47,17 @@ def test_whatever_is_asked_the_invariants_hold(steps: list[Step], batch: int) ->
         store = open_sqlite(path, durable=False)
         scene = Scene(store)
         kept: list[tuple[Snapshot, list[bytes]]] = []
+        mirrors = [Mirror(), Mirror()]
         for chunk in chunks(steps, batch):
             actions = [action for step in chunk for action in asked(scene, *step)]
             scene.commit(*actions)
             no_node_is_overcommitted(store)
             snapshot = store.snapshot(now=0, seed=0)
-            store.wanted("local")
+            for number, mirror in enumerate(mirrors):
+                # Whoever follows by changes has the same as who reads all of it, however often it asks.
+                if len(kept) % (number + 1) == 0:
+                    mirror.take(store.wanted_changes("local", since=mirror.version))
+                    assert mirror.rows == store.wanted("local")
             kept.append((snapshot, content(snapshot)))
         attempts_do_not_overlap(scene)
         the_log_folds_to_the_state(scene)

@@ -33,6 +33,7 @@ from mainstay.domain.plan import ObserveNodes, RecordUsage
 from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources, cost_micros
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Phase, Workload
+from mainstay.operations.agents import Agents
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
@@ -263,6 +264,7 @@ def services_of(folder: Path, *, url: str) -> Iterator[Services]:
         pulse=Pulse(),
         authenticate=_authenticate,
         sessions=Sessions(clock),
+        agents=Agents(clock),
         system=store.system(),
         url=url,
     )
@@ -303,8 +305,11 @@ class Server:
     """Answers on a port, from a thread of its own; may be stopped and started again."""
 
     port: int
+    ws: str = "none"
     server: uvicorn.Server | None = None
     thread: threading.Thread | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+    """Of the thread: who must be in it gets there by `run_coroutine_threadsafe`."""
 
     def start(self, app: FastAPI) -> None:
         """Returns when it answers."""
@@ -320,7 +325,13 @@ class Server:
                 timeout_graceful_shutdown=1,
             )
         )
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+
+        def run() -> None:
+            with asyncio.Runner() as runner:
+                self.loop = runner.get_loop()
+                runner.run(server.serve(sockets=[listener]))
+
+        thread = threading.Thread(target=run, daemon=True)
         thread.start()
         while not server.started:
             time.sleep(0.01)
@@ -332,6 +343,12 @@ class Server:
             self.server.should_exit = True
             self.thread.join(10)
             self.server = self.thread = None
+
+
+def free_port() -> int:
+    """One that nobody listens on now."""
+    with _listening(0) as free:
+        return int(free.getsockname()[1])
 
 
 def _listening(port: int) -> socket.socket:

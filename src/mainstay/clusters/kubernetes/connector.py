@@ -16,7 +16,7 @@ from mainstay.clusters.kubernetes.permissions import PERMISSIONS, Permission
 from mainstay.clusters.kubernetes.registered import registered
 from mainstay.clusters.kubernetes.settings import DEFAULT_IMAGE, HELPER_IMAGE, Settings
 from mainstay.clusters.kubernetes.sources import Fixed, Source
-from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
+from mainstay.domain.fleet import ClusterFacts, ClusterKind, ClusterRecord, ClusterSettings, Credentials
 from mainstay.ports import Artifacts, Clock, Secrets
 
 OLDEST = (1, 29)
@@ -28,8 +28,14 @@ _MINOR = re.compile(r"\d+")
 class KubernetesConnector:
     """Implements `ports.Connector`."""
 
-    def __init__(self, artifacts: Artifacts, secrets: Secrets, clock: Clock, *, system: str) -> None:
-        """`system` is the identity of this platform: what it makes in a cluster carries its mark."""
+    def __init__(
+        self, artifacts: Artifacts, secrets: Secrets, clock: Clock, *, system: str, kubeconfig: Path | None = None
+    ) -> None:
+        """`system` is the identity of this platform: what it makes in a cluster carries its mark.
+
+        `kubeconfig` is our own one, where it is not at its usual place.
+        """
+        self._kubeconfig = kubeconfig
         self._artifacts, self._secrets = artifacts, secrets
         self._clock = clock
         self._system = system
@@ -67,7 +73,7 @@ class KubernetesConnector:
                 system=self._system,
                 image=settings.image or DEFAULT_IMAGE,
                 helper_image=settings.helper_image or HELPER_IMAGE,
-                reached_directly=settings.in_cluster,
+                reached_directly=settings.in_cluster and cluster.kind is ClusterKind.KUBERNETES,
                 namespaces_per_project=settings.namespaces_per_project,
                 scheduler_name=settings.scheduler_name,
             ),
@@ -79,8 +85,8 @@ class KubernetesConnector:
             return Fixed(registered(credentials.kubeconfig, context=settings.context))
         if settings.in_cluster:
             return local.in_cluster(clock=self._clock)
-        path = Path(os.environ.get("KUBECONFIG", "").partition(os.pathsep)[0] or "~/.kube/config")
-        return local.kubeconfig(path, clock=self._clock, context=settings.context)
+        usual = Path(os.environ.get("KUBECONFIG", "").partition(os.pathsep)[0] or "~/.kube/config")
+        return local.kubeconfig(self._kubeconfig or usual, clock=self._clock, context=settings.context)
 
 
 async def _missing(api: KubeApi) -> tuple[str, ...]:

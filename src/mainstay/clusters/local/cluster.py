@@ -62,9 +62,12 @@ class LocalCluster:
         secrets: Secrets,
         name: str = "local",
         find_gpus: Callable[[], gpus.Gpus] = gpus.find_gpus,
+        tunnelled: bool = False,
     ) -> None:
+        """`tunnelled`: the platform is elsewhere, and reaches ports of runs through us alone."""
         self.name = name
         self.acts_at_once = 1
+        self._tunnel = name if tunnelled else ""
         self._directories = Directories(root=directory.resolve())
         with storage_errors():
             self._directories.prepare()
@@ -91,7 +94,7 @@ class LocalCluster:
         own_times = [moment for run in runs if not run.ended and (moment := run.own_time(clock)) is not None]
         return ClusterState(
             nodes=(self._node,),
-            pods=tuple(run.state(ready=run.pod in ready) for run in runs),
+            pods=tuple(run.state(ready=run.pod in ready, tunnel=self._tunnel) for run in runs),
             at=min([now, *own_times]),
         )
 

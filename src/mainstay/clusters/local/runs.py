@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from mainstay.clusters.local import processes
+from mainstay.clusters.local.addresses import HOST
 from mainstay.clusters.local.files import read_json, remove_tree, sync_directory, write_json
 from mainstay.clusters.local.locks import is_held, try_lock
+from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import End, PodState, Seen
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 
@@ -107,8 +109,11 @@ class Run:
             finally:
                 os.close(descriptor)
 
-    def state(self, *, ready: bool) -> PodState:
-        """What is reported of it. `ready` matters only to a run that is asked whether it is."""
+    def state(self, *, ready: bool, tunnel: str = "") -> PodState:
+        """What is reported of it. `ready` matters only to a run that is asked whether it is.
+
+        `tunnel`: the name of its cluster, where that alone reaches its port.
+        """
         spec, started, end = self.spec or {}, self.started or {}, self.end
         node, started_at = str(spec.get("node", "")), int(started.get("started_at", 0))
         if end is not None:
@@ -122,13 +127,14 @@ class Run:
                 exit_code=exit_code(end),
                 detail=str(end.get("message", "")),
             )
-        address = f"127.0.0.1:{spec['port']}" if spec.get("port") and started else ""
+        port = int(spec.get("port", 0)) if started else 0
+        reached = str(Tunnel(cluster=tunnel, pod=self.pod, port=port)) if tunnel else f"{HOST}:{port}"
         return PodState(
             name=self.pod,
             node=node,
             seen=Seen.RUNNING if started else Seen.STARTING,
             started_at=started_at,
-            address=address,
+            address=reached if port else "",
             ready=bool(started) and (ready or not spec.get("ready_path")),
         )
 

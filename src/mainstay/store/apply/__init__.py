@@ -24,11 +24,14 @@ from mainstay.domain.plan import (
     EnterPod,
     Guard,
     HandSecrets,
+    IdentifyCluster,
     MoveEndpoint,
     ObserveCluster,
     ObserveNodes,
     ObservePod,
+    OfCluster,
     QuarantineNode,
+    RecordDenial,
     RecordUsage,
     RedeployEndpoint,
     RegisterModel,
@@ -74,6 +77,8 @@ AnyAction = (
     | ResumeCluster
     | RemoveCluster
     | ObserveCluster
+    | IdentifyCluster
+    | RecordDenial
     | RecordUsage
     | SetPrice
     | RegisterModel
@@ -117,6 +122,8 @@ def _refusal(world: World, guard: Guard) -> Reason | None:
             return guards.row_version_holds(world, guard)
         case CapacityLeft():
             return guards.capacity_left(world, guard)
+        case OfCluster():
+            return guards.of_cluster(world, guard)
 
 
 def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PLR0912 - one line per action
@@ -163,6 +170,10 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return clusters.remove_cluster(world, action)
         case ObserveCluster():
             return clusters.observe_cluster(world, action)
+        case IdentifyCluster():
+            return clusters.identify_cluster(world, action)
+        case RecordDenial():
+            return ledger.record_denial(world, action)
         case RecordUsage():
             return ledger.record_usage(world, action)
         case SetPrice():

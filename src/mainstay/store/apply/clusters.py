@@ -5,8 +5,8 @@ The row of a removed cluster stays, so that its history can be read and its epoc
 
 from __future__ import annotations
 
-from mainstay.domain.fleet import Contact, NewCluster, Stay
-from mainstay.domain.plan import AddCluster, DrainCluster, ObserveCluster, RemoveCluster, ResumeCluster
+from mainstay.domain.fleet import ClusterKind, Contact, NewCluster, Stay
+from mainstay.domain.plan import AddCluster, DrainCluster, IdentifyCluster, ObserveCluster, RemoveCluster, ResumeCluster
 from mainstay.domain.reason import Reason
 from mainstay.store import codec, guards
 from mainstay.store.rows import ClusterRow
@@ -73,6 +73,20 @@ def observe_cluster(world: World, action: ObserveCluster) -> Reason | None:
     return None
 
 
+def identify_cluster(world: World, action: IdentifyCluster) -> Reason | None:
+    """One that is found for the first time counts as ready: its agent has tried it, as we try one that we reach."""
+    refusal = guards.cluster_may_be(world, action)
+    if refusal:
+        return refusal
+    row = world.clusters[action.cluster]
+    fresh = codec.identified(row, action, action.reason)
+    if fresh != row:
+        row.update(fresh)
+        world.touch_cluster(row)
+        world.log("cluster", action.cluster, action.reason)
+    return None
+
+
 def _want(world: World, name: str, stay: Stay, reason: Reason) -> Reason | None:
     row = world.clusters.get(name)
     if row is None or row["wanted"] == Stay.REMOVED:
@@ -91,5 +105,9 @@ def _differs(row: ClusterRow, fresh: ClusterRow, new: NewCluster) -> bool:
 
 def _kept_in_place(row: ClusterRow, fresh: ClusterRow) -> ClusterRow:
     """The fresh row without what does not begin anew: since when it is there, and whether it is being drained."""
-    kept = {name: row[name] for name in ("observed_at", "wanted", "wanted_reason", "added_at", "added_by")}
+    names = ["observed_at", "wanted", "wanted_reason", "added_at", "added_by"]
+    if row["kind"] == ClusterKind.AGENT:
+        # Nothing was tried: what is known of it is what its agent found last.
+        names += ["seen", "seen_reason"]
+    kept = {name: value for name, value in row.items() if name in names}
     return {**fresh, **kept}  # type: ignore[typeddict-item]

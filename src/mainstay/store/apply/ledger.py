@@ -1,8 +1,8 @@
-"""Usage and prices: rows that are added and never edited."""
+"""Usage, prices and denials: rows that are added and never edited."""
 
 from __future__ import annotations
 
-from mainstay.domain.plan import RecordUsage, SetPrice
+from mainstay.domain.plan import RecordDenial, RecordUsage, SetPrice
 from mainstay.domain.reason import Reason
 from mainstay.store import codec, guards
 from mainstay.store.world import World
@@ -36,4 +36,10 @@ def set_price(world: World, action: SetPrice) -> Reason | None:
     world.prices[at] = row
     world.changes.prices.append(row)
     world.log("price", row["sku"], action.reason)
+    return None
+
+
+def record_denial(world: World, action: RecordDenial) -> Reason | None:
+    """An audit row alone: for users nothing has happened."""
+    world.record("deny", action.object, action.reason, tenant="")
     return None

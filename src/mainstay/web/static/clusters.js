@@ -27,7 +27,8 @@ function card(cluster) {
     meter("Memory", used.memory_bytes, capacity.memory_bytes, bytes),
   ];
   if (capacity.gpus) meters.push(meter(`GPU ${capacity.gpu_model}`, used.gpus, capacity.gpus, String));
-  const facts = [cluster.kind, `${cluster.nodes_ready} of ${cluster.nodes} nodes ready`, cluster.server].filter(Boolean);
+  const kind = { true: "agent connected", false: "agent not connected" }[cluster.agent_heard] ?? cluster.kind;
+  const facts = [kind, `${cluster.nodes_ready} of ${cluster.nodes} nodes ready`, cluster.server].filter(Boolean);
   return el(
     "li",
     { class: `card node${cluster.state === "ready" ? "" : " away"}`, "aria-label": `Cluster ${cluster.name}` },

@@ -1,0 +1,150 @@
+"""A cluster that an agent carries, as the control plane has it: the loop runs beside it, and the rest is asked over its line."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from mainstay.domain.allocation import ClusterAction
+from mainstay.domain.capacity import ClusterState, LogChunk
+from mainstay.domain.errors import MainstayError, Unavailable
+from mainstay.operations.lines import Line, Lines
+from mainstay.ports import Channel, Process, Stream
+from mainstay.wire import agent as wire
+
+OPEN_SECONDS = 70.0
+"""No cluster waits longer than a minute for whoever is behind it (`ports.Cluster`)."""
+
+
+class RemoteCluster:
+    """Implements `ports.Cluster` as far as it is asked of from here."""
+
+    def __init__(self, name: str, lines: Lines) -> None:
+        self.name = name
+        self.acts_at_once = 1
+        self._lines = lines
+
+    async def observe(self) -> ClusterState:
+        """Its agent looks at it."""
+        raise self._beyond_reach()
+
+    async def act(self, action: ClusterAction, *, epoch: int) -> None:  # noqa: ARG002
+        """Its agent acts."""
+        raise self._beyond_reach()
+
+    async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
+        """Asked of the agent. Raises Unavailable while it has no line to this replica, and whatever it raises there."""
+        asked = wire.ReadLog(pod=pod, offset=offset, limit=limit)
+        said, data = await self._lines.of(self.name).ask(asked, answer=wire.LogSaid)
+        return LogChunk(data=data, next_offset=said.next_offset, dropped=said.dropped, ended=said.ended)
+
+    async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:  # noqa: ARG002
+        """Its agent fetches them."""
+        nothing: tuple[tuple[str, int, bool, AsyncIterator[bytes]], ...] = ()
+        for file in nothing:
+            yield file
+        raise self._beyond_reach()
+
+    @asynccontextmanager
+    async def connect(self, pod: str, port: int) -> AsyncIterator[Stream]:
+        """Through the agent."""
+        async with self._opened(wire.Connect(pod=pod, port=port)) as opened:
+            yield RemoteStream(opened)
+
+    @asynccontextmanager
+    async def exec(
+        self, pod: str, argv: Sequence[str], *, stdin: bool = False, tty: bool = False
+    ) -> AsyncIterator[Process]:
+        """Through the agent."""
+        async with self._opened(wire.Exec(pod=pod, argv=tuple(argv), stdin=stdin, tty=tty)) as opened:
+            yield RemoteProcess(opened)
+
+    async def close(self) -> None:
+        """End its lines: an agent whose token still holds calls again."""
+        self._lines.hang_up(self.name)
+
+    @asynccontextmanager
+    async def _opened(self, what: wire.Connect | wire.Exec) -> AsyncIterator[Opened]:
+        line = self._lines.of(self.name)
+        opened = Opened(line)
+        try:
+            await line.ask(what, answer=wire.Done, number=opened.number, seconds=OPEN_SECONDS)
+            yield opened
+        finally:
+            await opened.close()
+
+    def _beyond_reach(self) -> MainstayError:
+        msg = f"cluster {self.name} is carried by its agent"
+        return Unavailable(msg, object_=self.name)
+
+
+class Opened:
+    """What is open over a line, under the number of the question that opened it. Its questions take as long as they take."""
+
+    def __init__(self, line: Line) -> None:
+        self.number = line.new_number()
+        self._line = line
+
+    async def send(self, data: bytes) -> None:
+        """In parts, each of which is handed on before the next is sent."""
+        for start in range(0, len(data), wire.CHUNK_BYTES):
+            part = data[start : start + wire.CHUNK_BYTES]
+            await self._line.ask(wire.Send(stream=self.number), part, answer=wire.Done, seconds=None)
+
+    async def end_input(self) -> None:
+        """No more will be sent."""
+        await self._line.ask(wire.EndInput(stream=self.number), answer=wire.Done, seconds=None)
+
+    async def receive(self) -> tuple[wire.Received, bytes]:
+        """What comes next. Who gives up waiting for it has lost it."""
+        return await self._line.ask(wire.Receive(stream=self.number), answer=wire.Received, seconds=None)
+
+    async def resize(self, *, columns: int, rows: int) -> None:
+        """Of a terminal."""
+        asked = wire.Resize(stream=self.number, columns=columns, rows=rows)
+        await self._line.ask(asked, answer=wire.Done, seconds=None)
+
+    async def close(self) -> None:
+        """Let go, also of what is still being opened."""
+        await self._line.tell(wire.Close(stream=self.number))
+
+
+class RemoteStream:
+    """`ports.Stream` over a line."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self.send, self.end, self.close = opened.send, opened.end_input, opened.close
+
+    async def receive(self) -> bytes | None:
+        """What came; None at the end."""
+        said, data = await self._opened.receive()
+        return None if said.ended else data
+
+
+class RemoteProcess:
+    """`ports.Process` over a line."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._opened = opened
+        self._ended = wire.Received()
+        self.send, self.end_input = opened.send, opened.end_input
+        self.resize, self.close = opened.resize, opened.close
+
+    @property
+    def exit_status(self) -> int | None:
+        """As its cluster says."""
+        return self._ended.exit_status
+
+    @property
+    def failure(self) -> str:
+        """In the words of its cluster."""
+        return self._ended.failure
+
+    async def receive(self) -> tuple[Channel, bytes] | None:
+        """Output as it comes; None when the process has ended."""
+        said, data = await self._opened.receive()
+        if said.ended:
+            self._ended = said
+            return None
+        return Channel.STDERR if said.channel == Channel.STDERR else Channel.STDOUT, data

@@ -1,0 +1,377 @@
+"""Agents: their tokens, what they may do for their one cluster, and the lines over which they are asked.
+
+A token speaks for a cluster and for nothing else. Whoever holds a stolen one can lie about that cluster, and read what its pods
+mount; it can place or stop nothing, and see or write nothing of others (docs/decisions/0010).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+
+from mainstay.decide.keeping import QUARANTINE_SECONDS
+from mainstay.domain.addresses import Tunnel
+from mainstay.domain.allocation import Allocation, PodState, Wanted
+from mainstay.domain.artifact import Tree
+from mainstay.domain.errors import Conflict, Denied, Forbidden, Invalid, NotFound, NotYet
+from mainstay.domain.fleet import ClusterKind, ClusterRecord, NewCluster, Stay
+from mainstay.domain.plan import (
+    Action,
+    AddCluster,
+    Advance,
+    ClosePod,
+    CommitResult,
+    Epoch,
+    IdentifyCluster,
+    NewWorkload,
+    ObserveCluster,
+    ObserveNodes,
+    ObservePod,
+    OfCluster,
+    Plan,
+    QuarantineNode,
+    RecordDenial,
+    Submit,
+)
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.workload import Kind, Phase
+from mainstay.operations.lines import Lines
+from mainstay.operations.principal import Permission, Principal, RequestKey, replayed
+from mainstay.operations.sealing import Sealing
+from mainstay.operations.submit import NAME, PRIORITY_MAX
+from mainstay.ports import Artifacts, Clock, Held, Store
+from mainstay.wire.agent import TOKEN_PREFIX
+
+TOKEN_BYTES = 32
+"""256 bits of randomness (security.md C3)."""
+SHOWN = "shown"
+"""What is kept of the answer that showed a token."""
+LEASE_SECONDS_MAX = 10.0
+HOLDER = "agent/"
+"""What the holder of a lease is called begins with this, if it is an agent."""
+DENIAL_SECONDS = 1.0
+"""The denials of one cluster go on record at most so often: a thief must not fill the disk."""
+TREES_MAX = 64
+PORTS = 1 << 16
+_POD_CODES = frozenset({Code.POD_STARTING, Code.POD_RUNNING, Code.POD_ENDED, Code.POD_LOST})
+_CONTACT_CODES = frozenset({Code.CLUSTER_READY, Code.CLUSTER_UNREACHABLE, Code.CLUSTER_REFUSED})
+
+
+class Agents:
+    """What one process knows of agents beside the record. All of it may be lost at any moment."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.lines = Lines()
+        self._clock = clock
+        self._mounted: dict[str, tuple[tuple[Wanted, ...], frozenset[str]]] = {}
+        self._blobs: OrderedDict[str, frozenset[str]] = OrderedDict()
+        self._denied_at: dict[str, float] = {}
+
+    def mounted(self, store: Store, cluster: str) -> frozenset[str]:
+        """The trees that pods of a cluster mount."""
+        rows = store.wanted(cluster)
+        known = self._mounted.get(cluster)
+        if known is None or known[0] is not rows:
+            known = rows, frozenset(mount.tree for row in rows for mount in row.spec.mounts)
+            self._mounted[cluster] = known
+        return known[1]
+
+    async def blobs(self, artifacts: Artifacts, tree: str) -> frozenset[str]:
+        """The blobs of a tree, which never change."""
+        if tree not in self._blobs:
+            self._blobs[tree] = frozenset(entry.digest for entry in (await artifacts.tree(tree)).entries)
+        self._blobs.move_to_end(tree)
+        while len(self._blobs) > TREES_MAX:
+            self._blobs.popitem(last=False)
+        return self._blobs[tree]
+
+    def may_note(self, cluster: str) -> bool:
+        """Whether another denial may go on record now."""
+        now = self._clock.monotonic()
+        if now - self._denied_at.get(cluster, float("-inf")) < DENIAL_SECONDS:
+            return False
+        self._denied_at[cluster] = now
+        return True
+
+
+def new_token() -> tuple[str, str]:
+    """A token, and what is kept of it."""
+    token = f"{TOKEN_PREFIX}{secrets.token_urlsafe(TOKEN_BYTES)}"
+    return token, digest_of(token)
+
+
+def digest_of(token: str) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def authenticated(store: Store, token: str) -> Principal | None:
+    """Whose token it is. Read from the record each time: a token that has ended is refused at once, by every replica."""
+    given, found = digest_of(token), None
+    for row in store.clusters():
+        known = row.kind is ClusterKind.AGENT and row.wanted is not Stay.REMOVED and row.settings.agent_token
+        if known and hmac.compare_digest(known, given):
+            found = Principal(name=f"{HOLDER}{row.name}", tenant="", role="agent", cluster=row.name)
+    return found
+
+
+def renew_token(store: Store, principal: Principal, name: str, *, now: int, request: RequestKey | None) -> str:
+    """A new token for the agent of a cluster; the one before it ends. Empty for a repetition: it was shown, and is not kept.
+
+    Raises NotFound, Conflict.
+    """
+    principal.require(Permission.MANAGE)
+    if replayed(store, principal, request):
+        return ""
+    cluster = store.cluster(name)
+    if cluster.kind is not ClusterKind.AGENT:
+        msg = f"cluster {name} is reached without an agent"
+        raise Conflict(msg, object_=name, hint="only `mainstay cluster add NAME --agent` makes one that has a token")
+    token, digest = new_token()
+    new = NewCluster(
+        name=name,
+        kind=cluster.kind,
+        settings=replace(cluster.settings, agent_token=digest),
+        identity=cluster.identity,
+    )
+    reason = Reason(code=Code.AGENT_TOKEN_MADE, object=name, numbers={"by": principal.name})
+    action = AddCluster(cluster=new, reason=reason)
+    once = request.with_reply(SHOWN, tenant=principal.tenant) if request else None
+    plan = Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=once)
+    return "" if store.commit(plan).reply else token
+
+
+def greet(store: Store, principal: Principal, *, identity: str, server: str, now: int) -> ClusterRecord:
+    """An agent has tried its cluster and is let in: the record as it is to be used. Raises Denied for another cluster."""
+    name = _own(principal)
+    reason = Reason(code=Code.CLUSTER_FOUND, object=name)
+    action = IdentifyCluster(cluster=name, identity=identity, server=server, reason=reason)
+    try:
+        store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True))
+    except Conflict as error:
+        hint = "start it for the cluster that it was; or drain that one, remove it as lost and add it again"
+        raise Denied(error.message, object_=name, hint=hint) from error
+    return store.cluster(name)
+
+
+def lead(
+    store: Store, principal: Principal, *, holder: str, seconds: float, now: int
+) -> tuple[Epoch | None, Held | None]:
+    """Take or renew the lease of its cluster; who has it. Our clock measures it: that of an agent may be anything."""
+    lease = lease_of(_own(principal))
+    epoch = store.acquire(lease, holder=HOLDER + holder, now=now, seconds=min(max(seconds, 1.0), LEASE_SECONDS_MAX))
+    return epoch, None if epoch else store.held(lease)
+
+
+def is_heard(store: Store, cluster: str, *, now: int) -> bool:
+    """Whether an agent leads its cluster at this moment."""
+    held = store.held(lease_of(cluster))
+    return held is not None and held.holder.startswith(HOLDER) and held.until > now
+
+
+def commit(
+    store: Store, principal: Principal, rows: tuple[Wanted, ...], *, epoch: int, actions: tuple[Action, ...], now: int
+) -> CommitResult:
+    """What an effect loop of this very cluster may commit; `rows` is what is wanted of it. Raises Forbidden, Invalid, Fenced."""
+    name = _own(principal)
+    tell_addresses = any(isinstance(action, ObservePod) and action.state.address for action in actions)
+    pods = {row.allocation.key: row.allocation.pod for row in rows} if tell_addresses else {}
+    guarded = tuple(_guarded(action, name, pods, now=now) for action in actions)
+    plan = Plan(actor=f"cluster/{name}", now=now, actions=guarded, epoch=Epoch(name=lease_of(name), number=epoch))
+    result = store.commit(plan)
+    for refused in result.refused:
+        if refused.reason.code is Code.OTHER_CLUSTER:
+            raise not_its_own(refused.reason.sentence, object_=refused.reason.object)
+    return result
+
+
+def _guarded(action: Action, cluster: str, pods: Mapping[int, str], *, now: int) -> Action:
+    """The action as it may be committed; the store refuses what it says of others' allocations."""
+    match action:
+        case ObservePod(allocation_key=key, state=state):
+            _require_words(action, _POD_CODES)
+            ours = OfCluster(kind="allocation", key=key, cluster=cluster)
+            tunnel = _tunnel(state, cluster, pods.get(key, "")) if state.address else ""
+            return replace(action, state=replace(state, address=tunnel), guards=(ours, *action.guards))
+        case ClosePod(allocation_key=key):
+            _require_words(action, _POD_CODES)
+            ours = OfCluster(kind="allocation", key=key, cluster=cluster)
+            return replace(action, guards=(ours, *action.guards))
+        case Submit(workload=new) if new.spec.kind is Kind.POD and new.spec.cluster == cluster:
+            _require_names(new)
+            return action
+        case Advance(workload_key=key, phase=Phase.STOPPED):
+            ours = OfCluster(kind="workload", key=key, cluster=cluster)
+            return replace(action, guards=(ours, *action.guards))
+        case ObserveNodes() if action.cluster == cluster:
+            _require_words(action, frozenset({Code.NODE_CHANGED}))
+            # No later than our own time: what is witnessed in the future of a wrong clock would be charged too early.
+            return replace(action, at=min(action.at, now))
+        case QuarantineNode() if action.cluster == cluster and action.refused_at > 0:
+            _require_words(action, frozenset({Code.NODE_REFUSES}))
+            # A suspicion, and for no longer than one lasts: it never goes before the word of a person.
+            return replace(action, until=min(action.until, now + QUARANTINE_SECONDS * MICROSECONDS_PER_SECOND))
+        case ObserveCluster() if action.cluster == cluster:
+            _require_words(action, _CONTACT_CODES)
+            return action
+    msg = f"an agent does not commit {type(action).__name__}"
+    raise not_its_own(msg, object_=cluster)
+
+
+def _tunnel(state: PodState, cluster: str, pod: str) -> str:
+    """To that very pod, through the agent of its cluster, whatever the address says; empty for one that is not known here.
+
+    An address that is taken as it is said would be asked with the requests of users, and could be anybody's. Raises Invalid.
+    """
+    _, _, port = state.address.rpartition(":")
+    if not (port.isascii() and port.isdecimal() and len(port) < 6 and 0 < int(port) < PORTS):
+        msg = f"not the address of a pod: {state.address}"
+        raise Invalid(msg, object_=state.name)
+    return str(Tunnel(cluster=cluster, pod=pod, port=int(port))) if pod else ""
+
+
+def _require_words(action: Action, codes: frozenset[Code]) -> None:
+    """Raises Invalid for the reason of something else: users believe what stands in their events."""
+    if action.reason.code not in codes:
+        msg = f"not a reason of this action: {action.reason.code}"
+        raise Invalid(msg, object_=type(action).__name__)
+
+
+def _require_names(new: NewWorkload) -> None:
+    """Raises Invalid for what could not be submitted under these names by anybody else."""
+    names = (new.spec.name, new.tenant, new.project, new.queue)
+    wrong = [name for name in names if not NAME.fullmatch(name)]
+    if wrong or not 0 <= new.priority <= PRIORITY_MAX:
+        msg = f"not a name: {wrong[0]}" if wrong else f"not a priority: {new.priority}"
+        raise Invalid(msg, object_=new.id)
+
+
+async def require_output(artifacts: Artifacts, rows: tuple[Wanted, ...], actions: tuple[Action, ...]) -> None:
+    """Raises Forbidden for an output that the attempt itself has not committed: it would show somebody else's files."""
+    named = {
+        action.allocation_key: action.output for action in actions if isinstance(action, ObservePod) and action.output
+    }
+    for row in rows if named else ():
+        output = named.get(row.allocation.key)
+        if output and not await _is_head(artifacts, output_slot(row.allocation), row.allocation.attempt, output):
+            msg = "the output of a pod is what was committed to its slot"
+            raise not_its_own(msg, object_=row.allocation.pod)
+
+
+async def _is_head(artifacts: Artifacts, slot: str, attempt: int, tree: str) -> bool:
+    try:
+        return await artifacts.head(slot) == (attempt, tree)
+    except NotFound:
+        return False
+
+
+def require_pod(store: Store, principal: Principal, pod: str) -> None:
+    """Raises Forbidden unless the pod is one of its own, NotFound."""
+    if store.pod(pod).allocation.cluster != _own(principal):
+        msg = "it is none of its pods"
+        raise not_its_own(msg, object_=pod)
+
+
+def require_slot(store: Store, principal: Principal, slot: str, *, attempt: int | None = None) -> None:
+    """Raises Forbidden unless the slot is one of its pods: the log of a pod, or the output of an attempt that it runs."""
+    name = _own(principal)
+    if is_log_slot(slot, name):
+        return
+    for row in store.wanted(name):
+        allocation = row.allocation
+        if slot == output_slot(allocation) and attempt in {None, allocation.attempt}:
+            return
+    msg = f"slot {slot} belongs to none of its pods"
+    raise not_its_own(msg, object_=slot)
+
+
+def is_log_slot(slot: str, cluster: str) -> bool:
+    """Whether a slot keeps the log of a pod of this cluster. No workload's slot looks so: its second part is no pod."""
+    folder, _, pod = slot.partition("/")
+    _, attempt, rank = ("", "", *pod.rsplit("-", 2))[-3:]
+    return folder == f"log-{cluster}" and attempt.isdecimal() and rank.isdecimal()
+
+
+def output_slot(allocation: Allocation) -> str:
+    """Where the output files of a workload go."""
+    return f"{allocation.workload}/output"
+
+
+async def require_tree(
+    mounted: frozenset[str], artifacts: Artifacts, principal: Principal, tree: str, *, slot: str
+) -> None:
+    """Raises Forbidden unless its pods mount the tree, or the slot that is named is one of its logs and holds it."""
+    if tree in mounted:
+        return
+    if slot and is_log_slot(slot, _own(principal)) and await _is_head(artifacts, slot, 1, tree):
+        return
+    msg = "none of its pods needs this tree"
+    raise not_its_own(msg, object_=tree)
+
+
+class Receipts:
+    """Proofs of one agent that it has sent a content, under the key that all replicas share: any of them may be shown one."""
+
+    def __init__(self, sealing: Sealing, principal: Principal) -> None:
+        self._key = hmac.digest(sealing.key, b"mainstay receipts of agents", "sha256")
+        self._cluster = _own(principal)
+
+    def of(self, digest: str) -> str:
+        """Of the content with this digest."""
+        return hmac.new(self._key, f"{self._cluster}/{digest}".encode(), hashlib.sha256).hexdigest()
+
+    def proves(self, digest: str, receipt: str) -> bool:
+        """Whether it is that of this very agent and content."""
+        return hmac.compare_digest(self.of(digest).encode(), receipt.encode("utf-8", "surrogatepass"))
+
+
+async def put_tree(
+    artifacts: Artifacts, tree: Tree, *, receipts: Receipts, shown: Mapping[str, str]
+) -> tuple[str, ...]:
+    """Store a tree of what its agent has sent; the blobs that are missing. What others have sent counts as missing."""
+    digests = dict.fromkeys(entry.digest for entry in tree.entries)
+    if missing := tuple(digest for digest in digests if not receipts.proves(digest, shown.get(digest, ""))):
+        return missing
+    try:
+        await artifacts.put_tree(tree)
+    except NotYet as error:
+        return tuple(str(error.numbers["missing"]).split())
+    return ()
+
+
+async def fill_slot(
+    artifacts: Artifacts, slot: str, *, attempt: int, tree: str, receipts: Receipts, shown: str
+) -> None:
+    """Raises NotYet for a tree that was not sent: send it again."""
+    if not receipts.proves(tree, shown):
+        msg = f"the tree {tree} was not sent"
+        raise NotYet(msg, object_=slot, hint="send its files and the tree again")
+    await artifacts.commit(slot, attempt=attempt, tree=tree)
+
+
+def denial(principal: Principal, error: Forbidden, *, now: int) -> Plan:
+    """What puts a refusal on record."""
+    reason = Reason(code=Code.FORBIDDEN, object=error.object, numbers={"detail": error.message})
+    action = RecordDenial(object=error.object or principal.cluster, reason=reason)
+    return Plan(actor=principal.name, now=now, actions=(action,))
+
+
+def not_its_own(what: str, *, object_: str) -> Forbidden:
+    """A token speaks for one cluster: the refusal of everything else."""
+    return Forbidden(what, object_=object_, hint="the token of an agent speaks for its own cluster only")
+
+
+def lease_of(cluster: str) -> str:
+    """The lease of the effect loop of a cluster."""
+    return f"cluster/{cluster}"
+
+
+def _own(principal: Principal) -> str:
+    principal.require(Permission.CARRY)
+    assert principal.cluster, "an agent has a cluster"
+    return principal.cluster

@@ -1,0 +1,565 @@
+"""What an agent and its control plane say to each other. Not public: both ends are mainstay, of neighbouring versions.
+
+Whoever reads tolerates fields that it does not know, and every field that is added has a default. A change that the other end
+must understand raises `PROTOCOL`. The control plane is upgraded first: it speaks the newest version and the one before it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+import msgspec
+
+PROTOCOL: Final = 1
+PROTOCOL_OLDEST: Final = 1
+"""The control plane still speaks with agents of this version."""
+PROTOCOL_HEADER: Final = "Mainstay-Agent-Protocol"
+TOKEN_PREFIX: Final = "msa_"  # noqa: S105 what every token of an agent begins with
+PATHS: Final = "/v1/agent/"
+LINE_PATH: Final = "/v1/agent/line"
+LINE_PROTOCOL: Final = "mainstay.agent.v1"
+CHUNK_BYTES: Final = 1 << 18
+"""Of the data of one message of the line: longer ones are sent in parts."""
+TEXT_MAX: Final = 8_000
+"""Characters of a text that an agent reports; it cuts what is longer."""
+
+Text = Annotated[str, msgspec.Meta(max_length=TEXT_MAX)]
+Number = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
+"""What a database can hold."""
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 50)]
+"""And the sum of many."""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all messages."""
+
+
+class Amount(Message, frozen=True):
+    """Resources, in the units of the platform."""
+
+    cpu_milli: Count = 0
+    memory_bytes: Count = 0
+    gpus: Count = 0
+    gpu_model: Text = ""
+
+
+class Hello(Message, frozen=True):
+    """An agent that has tried its cluster, and what it found."""
+
+    identity: Text
+    server: Text = ""
+    """Where the agent reaches the API server, to be shown."""
+
+
+class ClusterSaid(Message, frozen=True):
+    """The cluster as it is on record: how the agent is to use it."""
+
+    name: str
+    system: str
+    """Identity of the platform."""
+    identity: str = ""
+    """Which cluster it must be; empty until one was found."""
+    namespaces_per_project: int = 1
+    helper_image: str = ""
+    image: str = ""
+    scheduler_name: str = ""
+    """Pods of others that name it are guests; empty: none."""
+    now: int = 0
+    """By the clock of the control plane."""
+
+
+class LeaseAsked(Message, frozen=True):
+    """Take or renew the lease of the cluster."""
+
+    holder: str
+    seconds: float
+
+
+class LeaseSaid(Message, frozen=True):
+    """The epoch, or 0 and who leads."""
+
+    epoch: int = 0
+    held_by: str = ""
+
+
+class Why(Message, frozen=True):
+    """A reason: a code, what it is about, and the figures."""
+
+    code: Text
+    object: Text = ""
+    numbers: dict[Text, int | float | Text] = {}
+
+
+class Storage(Message, frozen=True):
+    """A volume of a workload."""
+
+    path: str
+    name: str = ""
+    size_bytes: int = 0
+    storage_class: str = ""
+    access: str = ""
+    read_only: bool = False
+    source: str = ""
+    target: str = ""
+    secret: str = ""
+
+
+class Specified(Message, frozen=True):
+    """What a workload is to run."""
+
+    kind: str
+    name: str
+    run: tuple[str, ...]
+    setup: str = ""
+    image: str = ""
+    env: tuple[tuple[str, str], ...] = ()
+    mounts: tuple[tuple[str, str], ...] = ()
+    """(path, digest of the tree)."""
+    secrets: tuple[tuple[str, str, bool], ...] = ()
+    """(name, variable, whether it is a file): never a value."""
+    volumes: tuple[Storage, ...] = ()
+    devices: tuple[str, ...] = ()
+    nodes: int = 1
+    choices: tuple[Amount, ...] = ()
+    cpu_limit_milli: int = 0
+    memory_limit_bytes: int = 0
+    infrastructure_max: int = 3
+    user_max: int = 0
+    backoff_seconds: int = 10
+    backoff_seconds_max: int = 360
+    always: bool = False
+    max_duration_seconds: int = 0
+    stop_grace_seconds: int = 30
+    port: bool = False
+    ready_path: str = ""
+    cluster: str = ""
+    guests: tuple[tuple[str, str, str], ...] = ()
+    """(namespace, name, UID)."""
+    restriction: str = ""
+    on_partition: str = "wait"
+    partition_seconds: int = 0
+
+
+class Slice(Message, frozen=True):
+    """An allocation of this cluster that is not closed."""
+
+    key: int
+    workload_key: int
+    workload: str
+    tenant: str
+    project: str
+    attempt: int
+    rank: int
+    node: str
+    resources: Amount
+    version: int
+    created_at: int
+    stop: bool = False
+    moves: bool = False
+    seen: int = 0
+    ready: bool = False
+    address: str = ""
+    started_at: int = 0
+    ended_at: int = 0
+    metered_until: int = 0
+    end: str = ""
+    exit_code: int | None = None
+    detail: str = ""
+    settled: bool = False
+
+
+class Adopted(Message, frozen=True):
+    """A workload of guests of this cluster that is not final."""
+
+    key: int
+    id: str
+    tenant: str
+    project: str
+    queue: str
+    submitted_by: str
+    priority: int
+    phase: int
+    reason: Why
+    attempt: int
+    submitted_at: int
+    version: int
+    infrastructure_failures: int = 0
+    user_failures: int = 0
+    stop_requested: bool = False
+    not_before: int = 0
+    started_at: int = 0
+    finished_at: int = 0
+    output: str = ""
+
+
+class KeptOut(Message, frozen=True):
+    """Nothing new is placed on a node: who said so, and why."""
+
+    node: str
+    keeping: str
+    reason: Why
+    since: int = 0
+    until: int = 0
+    drains: bool = False
+    wait_seconds: int = 0
+
+
+class WantedSaid(Message, frozen=True):
+    """What has changed of the wanted side, up to a version. `whole`: it is all there is, and what is not here is not wanted."""
+
+    version: int
+    whole: bool = False
+    rows: tuple[Slice, ...] = ()
+    closed: tuple[int, ...] = ()
+    guests: tuple[Adopted, ...] = ()
+    finished: tuple[int, ...] = ()
+    """Workloads of guests, by their keys."""
+    specifications: dict[int, Specified] = {}
+    """By the key of the workload, of all `rows` and `guests`."""
+    closed_nodes: tuple[KeptOut, ...] | None = None
+    """All nodes that somebody keeps out; none: as before."""
+
+
+class ClosedAsked(Message, frozen=True):
+    """Which of these pods were of this cluster, and are over and done with? The answer is a `WantedSaid` of their rows."""
+
+    pods: tuple[str, ...]
+
+
+class PodSaid(Message, frozen=True):
+    """What a cluster reports of one pod."""
+
+    name: Text
+    node: Text
+    seen: Number
+    started_at: Number = 0
+    ended_at: Number = 0
+    end: Text = ""
+    exit_code: Number | None = None
+    detail: Text = ""
+    address: Text = ""
+    ready: bool = False
+    forgotten: bool = False
+
+
+class NodeSaid(Message, frozen=True):
+    """A node as its cluster reports it."""
+
+    name: Text
+    capacity: Amount
+    ready: bool = False
+    admits: tuple[Text, ...] = ()
+    shapes: tuple[tuple[Text, Number], ...] = ()
+    unhealthy: tuple[tuple[Text, Number], ...] = ()
+    problem: Text = ""
+    complaints: tuple[Text, ...] = ()
+    cordoned: bool = False
+    marked: bool | None = None
+    mark_undone: bool = False
+    strangers: tuple[Text, ...] = ()
+    refusal: Text = ""
+    refused_at: Number = 0
+
+
+class Observed(Message, frozen=True, tag="observe_pod"):
+    """An observation of a pod. `version` is that of the allocation as it was read; 0: no guard."""
+
+    allocation_key: Number
+    state: PodSaid
+    reason: Why
+    output: Text = ""
+    version: Number = 0
+
+
+class Closed(Message, frozen=True, tag="close_pod"):
+    """The cluster has forgotten a pod."""
+
+    allocation_key: Number
+    reason: Why
+    version: Number = 0
+
+
+class NodesObserved(Message, frozen=True, tag="observe_nodes"):
+    """All nodes of the cluster."""
+
+    nodes: tuple[NodeSaid, ...]
+    reason: Why
+    at: Number = 0
+
+
+class NodeSuspected(Message, frozen=True, tag="quarantine_node"):
+    """A node refuses what it is given: it is kept out for a while, unless somebody has said otherwise since."""
+
+    node: Text
+    reason: Why
+    until: Number
+    refused_at: Number
+
+
+class ContactObserved(Message, frozen=True, tag="observe_cluster"):
+    """Whether the cluster answers its agent."""
+
+    seen: str
+    reason: Why
+
+
+class GuestsSubmitted(Message, frozen=True, tag="submit_guests"):
+    """Pods of others that ask for a place, together, and what each of them needs. The other end makes a workload of that."""
+
+    name: Text
+    pods: tuple[tuple[Text, Text, Text], ...]
+    """(namespace, name, UID), by rank."""
+    tenant: Text
+    project: Text
+    queue: Text
+    priority: Number
+    resources: Amount
+    restriction: Text = ""
+    grace_seconds: Number = 0
+    max_duration_seconds: Number = 0
+
+
+class GuestsWithdrawn(Message, frozen=True, tag="withdraw_guests"):
+    """The pods of a workload of guests that waits do not wait any more."""
+
+    workload_key: Number
+    attempt: Number
+    version: Number
+    infrastructure_failures: Number = 0
+    user_failures: Number = 0
+    workload: Text = ""
+
+
+Act = Observed | Closed | NodesObserved | NodeSuspected | ContactObserved | GuestsSubmitted | GuestsWithdrawn
+"""All that an effect loop commits: nothing else can even be said."""
+
+
+class PlanSaid(Message, frozen=True):
+    """Actions to commit under an epoch."""
+
+    epoch: Number
+    actions: tuple[Act, ...]
+
+
+class Tagged(msgspec.Struct, frozen=True):
+    """An action of which only the name is read."""
+
+    type: str = ""
+
+
+class PlanNamed(msgspec.Struct, frozen=True):
+    """A plan of which only the names of the actions are read: to tell what is not allowed from what is malformed."""
+
+    actions: tuple[Tagged, ...] = ()
+
+
+class RefusedSaid(Message, frozen=True):
+    """An action that was not applied, and why."""
+
+    index: int
+    reason: Why
+
+
+class CommitSaid(Message, frozen=True):
+    """What became of a plan."""
+
+    version: int
+    applied: int
+    refused: tuple[RefusedSaid, ...] = ()
+
+
+class BlobStored(Message, frozen=True):
+    """A file is stored. Whoever refers to it shows the receipt: that he had its content, and does not only know its digest."""
+
+    receipt: str
+
+
+class TreeSaid(Message, frozen=True):
+    """A tree by its manifest."""
+
+    manifest: str
+    receipts: dict[str, str] = {}
+    """Of its blobs, by digest, from whoever stores it."""
+
+
+class TreeStored(Message, frozen=True):
+    """A tree is stored, or these of its blobs must be sent first."""
+
+    digest: str
+    missing: tuple[str, ...] = ()
+    receipt: str = ""
+
+
+class SlotFilled(Message, frozen=True):
+    """Make a tree the content of a slot."""
+
+    slot: str
+    attempt: int
+    tree: str
+    receipt: str = ""
+
+
+class SlotSaid(Message, frozen=True):
+    """What a slot holds."""
+
+    attempt: int
+    tree: str
+
+
+class SecretsAsked(Message, frozen=True):
+    """What a pod is to be handed, which lies where pods of this owner lie."""
+
+    pod: str
+    tenant: str
+    project: str
+
+
+class SecretSaid(Message, frozen=True):
+    """A secret in the clear, for a pod."""
+
+    name: str
+    value: bytes
+    env: str = ""
+    file: bool = True
+
+    def __repr__(self) -> str:
+        """Without the value."""
+        return f"SecretSaid(name={self.name!r})"
+
+
+class SecretsSaid(Message, frozen=True):
+    """In the order in which the pod asks for them."""
+
+    secrets: tuple[SecretSaid, ...] = ()
+
+
+class ReadLog(Message, frozen=True, tag="read_log"):
+    """A piece of the log of a pod."""
+
+    pod: str
+    offset: int
+    limit: int
+
+
+class Connect(Message, frozen=True, tag="connect"):
+    """Open a connection to a port of a pod. The number of the question names it in those that follow."""
+
+    pod: str
+    port: int
+
+
+class Exec(Message, frozen=True, tag="exec"):
+    """Start a process inside a pod. The number of the question names it in those that follow."""
+
+    pod: str
+    argv: tuple[str, ...]
+    stdin: bool = False
+    tty: bool = False
+
+
+class Send(Message, frozen=True, tag="send"):
+    """Hand on the bytes that follow the header: answered once that is done, which holds back who has more."""
+
+    stream: int
+
+
+class EndInput(Message, frozen=True, tag="end_input"):
+    """No more will be sent."""
+
+    stream: int
+
+
+class Receive(Message, frozen=True, tag="receive"):
+    """What comes next: answered once there is something."""
+
+    stream: int
+
+
+class Resize(Message, frozen=True, tag="resize"):
+    """Of the terminal of a process."""
+
+    stream: int
+    columns: int
+    rows: int
+
+
+class Close(Message, frozen=True, tag="close"):
+    """Let go of a connection or a process, also of one that is still being opened. The only one that is not answered."""
+
+    stream: int
+
+
+class Ping(Message, frozen=True, tag="ping"):
+    """Is anybody there?"""
+
+
+Question = ReadLog | Connect | Exec | Send | EndInput | Receive | Resize | Close | Ping
+"""What the control plane asks over the line of an agent. Whoever does not know one answers `Failed`."""
+
+
+class LogSaid(Message, frozen=True, tag="log"):
+    """The piece; its bytes follow the header."""
+
+    next_offset: int
+    dropped: int = 0
+    ended: bool = False
+
+
+class Done(Message, frozen=True, tag="done"):
+    """What was asked for has been done."""
+
+
+class Received(Message, frozen=True, tag="received"):
+    """The bytes follow the header, or nothing more will come."""
+
+    channel: str = ""
+    """Of a process: where they came from."""
+    ended: bool = False
+    exit_status: int | None = None
+    """Of a process that has ended: as a shell has it, or -1, and `failure` says why."""
+    failure: str = ""
+
+
+class Failed(Message, frozen=True, tag="failed"):
+    """An error under its stable code."""
+
+    code: str
+    message: str
+    object: str = ""
+    hint: str = ""
+    numbers: dict[str, int | float | str] = {}
+
+
+Said = LogSaid | Done | Received | Failed
+"""The answers."""
+
+
+class Numbered(Message, frozen=True):
+    """A question of which only the number is read: it may be one that this version does not know."""
+
+    id: int
+
+
+class Asked(Message, frozen=True):
+    """A question with its number, by which the answer finds back."""
+
+    id: int
+    what: Question
+
+
+class Answered(Message, frozen=True):
+    """The answer to a question."""
+
+    id: int
+    what: Said
+
+
+def frame(header: bytes, data: bytes = b"") -> bytes:
+    """A message of the line: the length of the header in four bytes, the header as JSON, then bytes as they are."""
+    return len(header).to_bytes(4, "big") + header + data
+
+
+def parts(message: bytes) -> tuple[bytes, bytes]:
+    """Inverse of `frame`: header and data. Of what is no frame, the header is empty."""
+    end = 4 + int.from_bytes(message[:4], "big")
+    return message[4:end], message[end:]

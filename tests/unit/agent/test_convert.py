@@ -1,0 +1,266 @@
+"""What control plane and agent say to each other loses nothing on the way, and what is not said right is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mainstay.agent import convert
+from mainstay.decide.guests import new_workload, workload_id
+from mainstay.domain import errors
+from mainstay.domain.allocation import Allocation, PodState, Seen, Wanted
+from mainstay.domain.capacity import Closure, NodeState
+from mainstay.domain.errors import Invalid, MainstayError, Unavailable
+from mainstay.domain.fleet import Contact
+from mainstay.domain.guest import Guest
+from mainstay.domain.plan import (
+    Advance,
+    ClosePod,
+    CommitResult,
+    ObserveCluster,
+    ObserveNodes,
+    ObservePod,
+    QuarantineNode,
+    Refused,
+    RowVersion,
+    StopPod,
+    Submit,
+)
+from mainstay.domain.quantity import Resources
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.secret import SecretUse
+from mainstay.domain.workload import Mount, Phase, PodRef, RetryPolicy, Volume, Workload, WorkloadSpec
+from mainstay.ports import WantedChanges
+from mainstay.wire import agent as wire
+
+WHOLE = st.integers(0, (1 << 62) - 1)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+COUNTS = st.integers(0, 1 << 50)
+AMOUNTS = st.builds(Resources, cpu_milli=COUNTS, memory_bytes=COUNTS, gpus=COUNTS, gpu_model=TEXT)
+REASONS = st.builds(
+    Reason, code=st.sampled_from(Code), object=TEXT, numbers=st.dictionaries(TEXT, WHOLE | TEXT, max_size=3)
+)
+
+
+def fields(kind: type, /, **known: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Every field is given, also those that are added later: one that is lost on the way is found."""
+    plain = {"int": WHOLE, "str": TEXT, "bool": st.booleans(), "int | None": st.none() | WHOLE}
+    given_: dict[str, st.SearchStrategy[Any]] = {}
+    for field in dataclasses.fields(kind):
+        assert field.name in known or str(field.type) in plain, f"say how {kind.__name__}.{field.name} is made"
+        given_[field.name] = known[field.name] if field.name in known else plain[str(field.type)]
+    return st.builds(kind, **given_)
+
+
+def enum(kind: type, field: str) -> st.SearchStrategy[Any]:
+    """The values of an enumeration that a field of a class has."""
+    return st.from_type(typing.get_type_hints(kind)[field])
+
+
+SPECS = fields(
+    WorkloadSpec,
+    kind=enum(WorkloadSpec, "kind"),
+    on_partition=enum(WorkloadSpec, "on_partition"),
+    run=st.lists(TEXT, max_size=3).map(tuple),
+    env=st.lists(st.tuples(TEXT, TEXT), max_size=3).map(tuple),
+    mounts=st.lists(fields(Mount), max_size=2).map(tuple),
+    choices=st.lists(AMOUNTS, max_size=2).map(tuple),
+    retry=fields(RetryPolicy),
+    guests=st.lists(fields(PodRef), max_size=2).map(tuple),
+    secrets=st.lists(fields(SecretUse), max_size=2).map(tuple),
+    volumes=st.lists(fields(Volume), max_size=2).map(tuple),
+    devices=st.lists(TEXT, max_size=2).map(tuple),
+)
+PODS = fields(PodState, seen=enum(PodState, "seen"), end=enum(PodState, "end"), revoked=st.just(False))
+"""Whether a pod has been revoked concerns the loop beside its cluster alone."""
+TEXTS = st.lists(TEXT, max_size=2).map(tuple)
+DEVICES = st.lists(st.tuples(TEXT, WHOLE), max_size=2).map(tuple)
+NODES = fields(
+    NodeState,
+    capacity=AMOUNTS,
+    admits=TEXTS,
+    shapes=DEVICES,
+    unhealthy=DEVICES,
+    complaints=TEXTS,
+    strangers=TEXTS,
+    marked=st.none() | st.booleans(),
+)
+CLOSURES = fields(Closure, keeping=enum(Closure, "keeping"), reason=REASONS)
+ALLOCATIONS = fields(
+    Allocation,
+    resources=AMOUNTS,
+    seen=enum(Allocation, "seen"),
+    end=enum(Allocation, "end"),
+    cluster=st.just("edge"),
+    closed=st.just(False),
+)
+
+
+WORKLOADS = fields(Workload, spec=SPECS, phase=enum(Workload, "phase"), reason=REASONS)
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> WantedChanges:
+    specs = draw(st.dictionaries(WHOLE, SPECS, max_size=2))
+    rows = ()
+    if specs:
+        keys = st.sampled_from(sorted(specs))
+        pairs = draw(st.lists(st.tuples(ALLOCATIONS, keys, st.booleans()), max_size=3))
+        rows = tuple(
+            Wanted(allocation=dataclasses.replace(row, workload_key=key), spec=specs[key], settled=settled)
+            for row, key, settled in pairs
+        )
+    keys = st.lists(WHOLE, max_size=3).map(tuple)
+    return WantedChanges(
+        version=draw(WHOLE),
+        whole=draw(st.booleans()),
+        rows=rows,
+        closed=draw(keys),
+        guests=tuple(draw(st.lists(WORKLOADS.filter(lambda work: work.key not in specs), max_size=2, unique_by=KEY))),
+        finished=draw(keys),
+        closed_nodes=draw(st.none() | st.dictionaries(TEXT, CLOSURES, max_size=2)),
+    )
+
+
+KEY = attrgetter("key")
+GUESTS = fields(Guest, pod=fields(PodRef), resources=AMOUNTS, group=st.none(), state=st.none(), problem=st.just(""))
+
+
+@st.composite
+def submissions(draw: st.DrawFn) -> Submit:
+    """As a loop makes them: what they ask for is the same for all."""
+    first, *others = draw(st.lists(GUESTS, min_size=1, max_size=3))
+    unit = (first, *(dataclasses.replace(first, pod=guest.pod) for guest in others))
+    name = workload_id("w", (guest.pod.uid for guest in unit))
+    return Submit(reason=Reason(code=Code.SUBMITTED), workload=new_workload("edge", name, unit))
+
+
+@st.composite
+def observations(draw: st.DrawFn) -> Any:
+    key, version = draw(WHOLE), draw(WHOLE)
+    guards = (RowVersion(kind="allocation", key=key, version=version),) if version else ()
+    kind = draw(st.sampled_from([ObservePod, ClosePod, ObserveNodes, ObserveCluster, Submit, Advance, QuarantineNode]))
+    if kind is Submit:
+        return draw(submissions())
+    if kind is Advance:
+        return Advance(
+            guards=(RowVersion(kind="workload", key=key, version=version),) if version else (),
+            reason=Reason(code=Code.WITHDRAWN, object=draw(TEXT)),
+            workload_key=key,
+            phase=Phase.STOPPED,
+            attempt=draw(WHOLE),
+            infrastructure_failures=draw(WHOLE),
+            user_failures=draw(WHOLE),
+        )
+    reason = draw(REASONS)
+    if kind is ObservePod:
+        return ObservePod(guards=guards, reason=reason, allocation_key=key, state=draw(PODS), output=draw(TEXT))
+    if kind is ClosePod:
+        return ClosePod(guards=guards, reason=reason, allocation_key=key)
+    if kind is ObserveNodes:
+        nodes = tuple(draw(st.lists(NODES, max_size=3)))
+        return ObserveNodes(reason=reason, cluster="edge", nodes=nodes, at=draw(WHOLE))
+    if kind is QuarantineNode:
+        return QuarantineNode(
+            reason=reason, cluster="edge", node=draw(TEXT), until=draw(WHOLE), refused_at=draw(st.integers(1, 1 << 60))
+        )
+    return ObserveCluster(reason=reason, cluster="edge", seen=draw(st.sampled_from(Contact)))
+
+
+def travelled(message: wire.Message) -> Any:
+    return convert.decoded(convert.encoded(message), type(message))
+
+
+@given(changes())
+def test_what_is_wanted_arrives_as_it_was(before: WantedChanges):
+    assert convert.wanted_changes(travelled(convert.wanted_said(before)), cluster="edge") == before
+
+
+@given(st.lists(observations(), max_size=3).map(tuple))
+def test_what_an_effect_loop_commits_arrives_as_it_was(before: tuple[Any, ...]):
+    said = travelled(convert.plan_said(7, before))
+    assert said.epoch == 7
+    assert convert.actions(said, cluster="edge") == before
+
+
+@given(st.lists(REASONS, max_size=3))
+def test_what_became_of_a_plan_arrives_as_it_was(reasons: list[Reason]):
+    refused = tuple(Refused(index=index, reason=reason) for index, reason in enumerate(reasons))
+    before = CommitResult(version=9, applied=2, refused=refused)
+    assert convert.commit_result(travelled(convert.commit_said(before))) == before
+
+
+@given(st.binary(max_size=50), st.binary(max_size=50))
+def test_a_frame_of_the_line_comes_apart_as_it_was_put_together(header: bytes, data: bytes):
+    assert wire.parts(wire.frame(header, data)) == (header, data)
+
+
+@given(st.binary(max_size=50))
+def test_what_is_no_frame_is_refused_and_nothing_else_happens(message: bytes):
+    header, _ = wire.parts(message)
+    try:
+        convert.decoded(header, wire.Answered)
+    except Invalid:
+        return
+    raise AssertionError
+
+
+def test_every_error_that_a_port_may_raise_arrives_under_its_own_name():
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, MainstayError) and kind.code in convert.ERRORS:
+            error = kind("it failed", object_="pod", hint="mend it", numbers={"free": 1})
+            said = travelled(convert.failed(error))
+            found = convert.raised(said.code, said.message, object_=said.object, hint=said.hint, numbers=said.numbers)
+            assert type(found) is kind
+            assert vars(found) == vars(error)
+    assert isinstance(convert.raised("unheard_of", "x", object_="", hint="", numbers={}), Unavailable)
+
+
+def test_a_newer_neighbour_may_say_more_than_we_know():
+    said = msgspec.to_builtins(convert.plan_said(1, ()))
+    assert convert.decoded(msgspec.json.encode({**said, "new": 1}), wire.PlanSaid) == wire.PlanSaid(epoch=1, actions=())
+
+
+@pytest.mark.parametrize(
+    "changed", [{"seen": 99}, {"end": "vanished"}, {"resources": {"cpu_milli": -1}}, {"workload_key": 5}]
+)
+def test_what_this_version_does_not_know_is_refused_in_words(changed: dict[str, Any]):
+    row = {
+        "key": 1,
+        "workload_key": 2,
+        "workload": "w",
+        "tenant": "t",
+        "project": "p",
+        "attempt": 1,
+        "rank": 0,
+        "node": "n",
+        "resources": {},
+        "version": 3,
+        "created_at": 4,
+        **changed,
+    }
+    spec = {"kind": "job", "name": "w", "run": ["true"]}
+    content = msgspec.json.encode({"version": 3, "rows": [row], "specifications": {"2": spec}})
+    with pytest.raises(Invalid):
+        convert.wanted_changes(convert.decoded(content, wire.WantedSaid), cluster="edge")
+
+
+def test_a_text_of_any_length_and_kind_can_be_reported():
+    state = PodState(name="p", node="n", seen=Seen.ENDED, detail="x" * 100_000 + "\ud800")
+    reason = Reason(code=Code.POD_ENDED, object="o" * 9_000, numbers={"detail": "\ud800" * 9_000})
+    said = travelled(convert.plan_said(1, (ObservePod(allocation_key=1, state=state, reason=reason),)))
+    (found,) = convert.actions(said, cluster="edge")
+    assert isinstance(found, ObservePod)
+    assert len(found.state.detail) == len(found.reason.object) == wire.TEXT_MAX
+
+
+def test_nothing_can_be_said_but_what_an_effect_loop_commits():
+    with pytest.raises(TypeError):
+        convert.plan_said(1, (StopPod(allocation_key=1, reason=Reason(code=Code.STOPPED)),))
