@@ -19,7 +19,7 @@ from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.sources import Fixed
 from mainstay.clusters.local import LocalCluster
 from mainstay.clusters.simulated import Behaviour, Machines, SimulatedCluster
-from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, Owner, PodSpec, PodState, Seen
+from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, MarkNode, Owner, PodSpec, PodState, Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import NoCapacity, NotYet
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
@@ -151,7 +151,7 @@ class Rig:
         self.drawer.pods[name] = action.spec.owner, action.spec.secrets
         return action
 
-    async def act(self, action: CreatePod | DeletePod | ForgetPod, *, epoch: int = 0) -> None:
+    async def act(self, action: CreatePod | DeletePod | ForgetPod | MarkNode, *, epoch: int = 0) -> None:
         await self.cluster.act(action, epoch=epoch or self.epoch)
 
     async def state(self, name: str) -> PodState | None:
@@ -233,7 +233,7 @@ def simulated_rig(_: Path) -> Rig:
     """Machines in memory, by a manual clock."""
     clock = ManualClock()
     capacity = Resources(cpu_milli=16_000, memory_bytes=64 * BYTES_PER_GIB, gpus=0, gpu_model="")
-    nodes = (NodeState(name="sim-1", ready=True, capacity=capacity),)
+    nodes = (NodeState(name="sim-1", ready=True, capacity=capacity, marked=False),)
 
     async def advance(seconds: float) -> None:
         clock.advance(seconds)

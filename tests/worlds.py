@@ -8,14 +8,14 @@ Keys of nodes count from 1 in the order given. `used` is the sum of the allocati
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from mainstay.domain.allocation import ENDS, End, Seen
 from mainstay.domain.billing import Price
-from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_HOUR, Resources
-from mainstay.domain.reason import Reason
+from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_HOUR, Resources, is_shape
+from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint
 from mainstay.domain.snapshot import AllocationTable, Bools, Ints, NodeTable, Snapshot, WorkloadTable
 from mainstay.domain.workload import Phase
@@ -41,6 +41,14 @@ class ANode:
     used_gib: float = 0
     used_gpus: int = 0
     admits: tuple[str, ...] = ()
+    closed_at: int = 0
+    closed_until: int = 0
+    drains: bool = False
+    wait_seconds: int = 0
+    why: str = ""
+    """Why it takes nothing, for one that is closed or not ready."""
+    shapes: Mapping[str, int] = field(default_factory=dict)
+    used_shapes: Mapping[str, int] = field(default_factory=dict)
     version: int = 1
 
 
@@ -92,6 +100,7 @@ class AnAllocation:
     gpus: int = 0
     gpu_model: str = ""
     stop: bool = False
+    moves: bool = False
     seen: Seen = Seen.RUNNING
     ready: bool = False
     created_at: int = NOON
@@ -160,6 +169,11 @@ def world(
         cluster_names=clusters,
         restrictions=restrictions,
         closed_clusters=closed or {},
+        closed_nodes={
+            row.key: Reason(code=Code.NODE_NOT_READY, object=row.name, numbers={"detail": row.why})
+            for row in nodes
+            if row.why
+        },
     )
 
 
@@ -202,11 +216,15 @@ def _node_table(rows: list[ANode], allocations: Sequence[AnAllocation], models: 
             amounts = held[pod.node_key]
             amounts[0] += _milli(pod.cpus)
             amounts[1] += _bytes(pod.gib)
-            amounts[2] += pod.gpus
+            amounts[2] += 0 if is_shape(pod.gpu_model) else pod.gpus
     return NodeTable(
         key=_ints(row.key for row in rows),
         version=_ints(row.version for row in rows),
-        ready=_bools(row.ready for row in rows),
+        ready=_bools(row.ready and not row.closed_at for row in rows),
+        closed_at=_ints(row.closed_at for row in rows),
+        closed_until=_ints(row.closed_until for row in rows),
+        drains=_bools(row.drains for row in rows),
+        wait_seconds=_ints(row.wait_seconds for row in rows),
         cpu_milli=_ints(_milli(row.cpus) for row in rows),
         memory_bytes=_ints(_bytes(row.gib) for row in rows),
         gpus=_ints(row.gpus for row in rows),
@@ -220,7 +238,18 @@ def _node_table(rows: list[ANode], allocations: Sequence[AnAllocation], models: 
             restriction: _bools(restriction in row.admits for row in rows)
             for restriction in sorted({restriction for row in rows for restriction in row.admits})
         },
+        shapes={shape: _ints(row.shapes.get(shape, 0) for row in rows) for shape in _shapes(rows)},
+        used_shapes={shape: _ints(_used(row, shape, allocations) for row in rows) for shape in _shapes(rows)},
     )
+
+
+def _shapes(rows: Iterable[ANode]) -> list[str]:
+    return sorted({shape for row in rows for shape in row.shapes})
+
+
+def _used(row: ANode, shape: str, allocations: Iterable[AnAllocation]) -> int:
+    here = (pod for pod in allocations if pod.node_key == row.key and pod.seen is not Seen.ENDED)
+    return row.used_shapes.get(shape, 0) + sum(pod.gpus for pod in here if pod.gpu_model == shape)
 
 
 def _workload_table(
@@ -275,6 +304,7 @@ def _allocation_table(rows: list[AnAllocation], models: tuple[str, ...]) -> Allo
         gpus=_ints(row.gpus for row in rows),
         gpu_model=_ints(models.index(row.gpu_model) for row in rows),
         stop=_bools(row.stop for row in rows),
+        moves=_bools(row.moves for row in rows),
         seen=_ints(int(row.seen) for row in rows),
         ready=_bools(row.ready for row in rows),
         created_at=_ints(row.created_at for row in rows),

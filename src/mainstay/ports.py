@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from mainstay.domain.allocation import Allocation, Owner, PodAction, Wanted
+from mainstay.domain.allocation import Allocation, ClusterAction, Owner, Wanted
 from mainstay.domain.artifact import Tree
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
-from mainstay.domain.capacity import ClusterState, LogChunk, Node
+from mainstay.domain.capacity import Closure, ClusterState, LogChunk, Node
 from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan
 from mainstay.domain.registry import Endpoint, ModelVersion
@@ -46,11 +46,14 @@ class WantedChanges:
     """New and changed workloads of guests, by key."""
     finished: tuple[int, ...] = ()
     """Keys of workloads of guests that are final; as `closed`."""
+    closed_nodes: Mapping[str, Closure] | None = None
+    """All nodes that somebody keeps out, by name; None: as before."""
 
     @property
     def any(self) -> bool:
         """Whether anything has changed."""
-        return self.whole or bool(self.rows or self.closed or self.guests or self.finished)
+        changed = self.rows or self.closed or self.guests or self.finished
+        return self.whole or bool(changed) or self.closed_nodes is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,9 @@ class LoopStore(Protocol):
 
     def guests(self, cluster: str) -> tuple[Workload, ...]:
         """The workloads of guests of a cluster that are not final, by key."""
+
+    def closed_nodes(self, cluster: str) -> Mapping[str, Closure]:
+        """The nodes of a cluster that somebody keeps out, by name."""
 
     def commit(self, plan: Plan) -> CommitResult:
         """Apply a plan where its guards hold. Raises Fenced (nothing applied) if its epoch has passed, KeyReused,
@@ -127,6 +133,12 @@ class Store(LoopStore, Protocol):
 
     def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """Nodes by cluster and name, those that follow `after`; every one where `limit` is 0."""
+
+    def node(self, cluster: str, name: str) -> Node:
+        """By its name in a cluster, or in any where `cluster` is empty. Raises NotFound, Conflict if several have it."""
+
+    def allocations_on(self, node_key: int) -> tuple[Allocation, ...]:
+        """Those that have not ended, by key."""
 
     def clusters(self) -> tuple[ClusterRecord, ...]:
         """Every cluster on record, removed ones too, by name."""
@@ -246,7 +258,7 @@ class Cluster(Protocol):
     async def observe(self) -> ClusterState:
         """All nodes and all our pods, in one look."""
 
-    async def act(self, action: PodAction, *, epoch: int) -> None:
+    async def act(self, action: ClusterAction, *, epoch: int) -> None:
         """Carry out one action. Raises Fenced if a higher epoch has acted, Gone if the name has a tombstone,
         NoCapacity if there is no room, NotYet to be asked again, Invalid if the pod can never run here.
         """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mainstay.domain.allocation import CreatePod, DeletePod, End, ForgetPod, Seen
+from mainstay.domain.allocation import CreatePod, DeletePod, End, ForgetPod, MarkNode, Seen
 from mainstay.domain.errors import Conflict, Fenced, Gone, MainstayError, NoCapacity, NotFound
 from mainstay.domain.quantity import Resources
 from tests.clusters import OWNER, Program, Rig, kubernetes_rig, local_rig, simulated_rig
@@ -177,6 +177,23 @@ async def test_what_has_ended_and_is_forgotten_frees_its_room(rig):
     await rig.until(ForgetPod(name="p"))
     await rig.until(rig.creation("q", Program(), resources=whole))
     assert (await rig.seen("q", Seen.ENDED)).exit_code == 0
+
+
+async def test_a_node_with_other_schedulers_is_marked_for_them_and_let_in_again(rig):
+    async def marked() -> bool | None:
+        (node,) = [node for node in (await rig.cluster.observe()).nodes if node.name == rig.node]
+        return node.marked
+
+    if await marked() is None:
+        return  # nobody else places anything there
+    for closed in (True, False):
+        while await marked() is not closed:
+            await rig.act(MarkNode(name=rig.node, closed=closed, words="by a test", at=1))
+            await rig.let_pass(0.1)
+        await rig.act(MarkNode(name=rig.node, closed=closed, words="by a test", at=1))
+        assert await marked() is closed
+    (node,) = [node for node in (await rig.cluster.observe()).nodes if node.name == rig.node]
+    assert not node.cordoned
 
 
 async def test_a_node_that_is_not_there_has_no_room(rig):

@@ -17,12 +17,15 @@ from mainstay.domain.fleet import ClusterKind, NewCluster
 from mainstay.domain.plan import (
     Action,
     AddCluster,
+    CordonNode,
     DrainCluster,
     IdentifyCluster,
     OfCluster,
+    QuarantineNode,
     RemoveCluster,
     ResumeCluster,
     RowVersion,
+    UncordonNode,
 )
 from mainstay.domain.workload import Kind, Phase, Workload
 from mainstay.store import guards
@@ -190,6 +193,18 @@ def its_cluster_is_drained(scene: Scene) -> Action:
     return scene.allocate(scene.submit())
 
 
+def it_is_in_quarantine(scene: Scene) -> Action:
+    scene.fleet()
+    scene.applied(QuarantineNode(cluster="local", node="local-0", reason=WHY))
+    return UncordonNode(cluster="local", node="local-0", reason=WHY)
+
+
+def it_is_kept_out(scene: Scene) -> Action:
+    scene.fleet()
+    scene.applied(CordonNode(cluster="local", node="local-0", reason=WHY))
+    return scene.allocate(scene.submit())
+
+
 def it_speaks_for_another_cluster(scene: Scene) -> Action:
     scene.fleet()
     pod = scene.place(scene.submit())
@@ -249,6 +264,8 @@ REFUSED: tuple[tuple[str, Contradiction], ...] = (
     ("cluster_may_join", its_name_is_taken),
     ("cluster_may_leave", it_holds_a_pod),
     ("capacity_left", its_cluster_is_drained),
+    ("capacity_left", it_is_kept_out),
+    ("node_is_kept_as", it_is_in_quarantine),
     ("of_cluster", it_speaks_for_another_cluster),
     ("of_cluster", it_withdraws_guests_of_another_cluster),
     ("of_cluster", it_withdraws_a_job_of_a_user),
@@ -288,7 +305,7 @@ def test_a_slot_is_not_given_out_again_even_if_the_workload_waits_for_the_same_a
 
 def test_every_guard_is_held_to_this() -> None:
     answers = {name for name, value in inspect.getmembers(guards, inspect.isfunction) if not name.startswith("_")}
-    words = {"changed", "missing", "no_such_cluster", "pod_of"}
+    words = {"changed", "missing", "no_such_cluster", "no_such_node", "pod_of", "is_shape"}
     assert answers - words == {guard for guard, _ in REFUSED} | {"epoch_holds"}, "epoch_holds: see the simulation"
 
 

@@ -486,6 +486,22 @@ def test_clusters_say_whether_they_take_work_and_why_not(browser, tmp_path):
         expect(east).not_to_contain_text("drained")
 
 
+def test_a_node_is_kept_out_drained_and_let_in_again(browser, tmp_path):
+    with running_site(tmp_path) as fleet, opened(browser, fleet) as page:
+        fleet.scene.fleet(cluster="east", nodes=2, cpus=8)
+        page.goto(f"{fleet.url}/nodes")
+        node = page.get_by_label("Node east-0")
+        node.get_by_role("button", name="Cordon").click()
+        expect(node).to_contain_text("cordoned by ada")
+        node.get_by_role("button", name="Drain").click()
+        page.get_by_role("dialog").get_by_role("button", name="Drain it").click()
+        expect(node).to_contain_text("draining")
+        assert fleet.store.node("", "east-0").state == "draining"
+        node.get_by_role("button", name="Stop draining").click()
+        expect(node).to_contain_text("ready")
+        expect(page.get_by_label("Node east-1")).not_to_contain_text("cordoned")
+
+
 def test_a_cluster_with_an_agent_says_whether_that_is_connected(browser, tmp_path):
     with running_site(tmp_path) as fleet, opened(browser, fleet) as page:
         fleet.scene.applied(add("plant", kind=ClusterKind.AGENT, identity=""))

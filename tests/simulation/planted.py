@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import sqlalchemy as sa
 
-from mainstay.clusters.simulated import Lodgers, lodgers
+from mainstay.clusters.simulated import Lodgers, lodgers, machines
 from mainstay.clusters.simulated.machines import Machines
 from mainstay.control import effects
 from mainstay.decide import delivery, guests, metering, reconcile, schedule
@@ -20,6 +20,7 @@ from mainstay.domain.plan import Deploy, Epoch, RecordUsage, RemoveEndpoint, Swi
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
 from mainstay.simulation.faults import FaultyStore
+from mainstay.simulation.users import REQUEUED_GRACE_SECONDS
 from mainstay.store import commit, guards, store, tables, write
 from mainstay.store.apply import endpoints, ledger, pods, workloads
 from mainstay.store.world import World
@@ -278,6 +279,23 @@ def a_guest_that_is_not_reported_is_lost(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(guests, "_state", lost)
 
 
+def a_node_that_is_kept_out_takes_pods(patch: pytest.MonkeyPatch) -> None:
+    """Neither the decision nor the commit looks who keeps it out."""
+    patch.setattr(Free, "usable", lambda free, _: np.ones(free.key.size, dtype=np.bool_))
+    patch.setattr(guards, "_open", lambda world, node, _: world.takes_work(node["cluster"]))
+
+
+def a_pod_is_given_up_before_it_can_have_ended(patch: pytest.MonkeyPatch) -> None:
+    """As soon as it is revoked, while its node takes its time."""
+    patch.setattr(reconcile, "DEAD_MAN_SLACK_SECONDS", -REQUEUED_GRACE_SECONDS)
+    patch.setattr(machines, "PROBE_SECONDS", 60.0)
+
+
+def a_mark_is_not_taken_back(patch: pytest.MonkeyPatch) -> None:
+    known = effects.marks
+    patch.setattr(effects, "marks", lambda *given, **named: (one for one in known(*given, **named) if one.closed))
+
+
 BUGS: tuple[tuple[Plant, int, int], ...] = (
     (an_old_leader_may_commit, 1, 800),
     (an_old_leader_may_act, 1, 800),
@@ -292,18 +310,23 @@ BUGS: tuple[tuple[Plant, int, int], ...] = (
     (an_event_is_lost, 1, 800),
     (two_hold_one_lease, 1, 800),
     (a_usage_record_is_written_twice, 1, 800),
-    (a_late_report_revives_an_ended_pod, 54, 800),
-    (what_was_read_may_have_changed, 20, 2_500),
+    (a_late_report_revives_an_ended_pod, 72, 800),
+    (what_was_read_may_have_changed, 40, 2_500),
     (an_endpoint_of_another_tenant_is_taken_over, 6, 800),
     (an_endpoint_of_another_tenant_is_removed, 4, 800),
     (what_an_endpoint_lets_go_of_runs_on, 1, 800),
     (a_stopped_candidate_takes_over, 9, 2_500),
     (the_output_of_any_rank_counts, 1, 800),
+    (a_node_that_is_kept_out_takes_pods, 1, 800),
+    (a_mark_is_not_taken_back, 1, 800),
 )
 """Each with a seed that finds it, and the events that this takes."""
 
+PARTITION_BUGS: tuple[tuple[Plant, int, int], ...] = ((a_pod_is_given_up_before_it_can_have_ended, 4, 3_000),)
+"""Likewise, in worlds where nodes are cut off."""
+
 GUEST_BUGS: tuple[tuple[Plant, int, int], ...] = (
-    (a_guest_that_was_let_go_of_may_still_be_bound, 4, 800),
+    (a_guest_that_was_let_go_of_may_still_be_bound, 131, 800),
     (restrictions_are_not_respected, 1, 800),
     (a_guest_that_is_not_reported_is_lost, 1, 800),
 )

@@ -12,11 +12,15 @@ from pathlib import Path
 
 import pytest
 
+from mainstay.decide import reconcile
 from mainstay.simulation.__main__ import quieten
 from mainstay.simulation.faults import Profile
 from mainstay.simulation.run import Outcome, simulate
 
 EVENTS = 800
+PARTITION_EVENTS = 3_000
+SLACK_SECONDS = 8
+"""Simulated nodes notice sooner than real ones that their time is over."""
 KEPT = Path(__file__).with_name("seeds.txt")
 """Seeds that have found something once, with the number of events they needed: `SEED EVENTS  what it was`."""
 
@@ -46,6 +50,15 @@ def test_a_world_in_which_others_make_pods_keeps_every_promise(seed):
     outcome = simulate(seed, events=EVENTS, guests=True)
     command = f"python -m mainstay.simulation --guests --seed {seed} --events {EVENTS}"
     assert not outcome.violations, f"{outcome.violations[0]}\n  replay: {command}"
+
+
+@pytest.mark.parametrize("seed", range(4, 9))
+def test_a_world_in_which_nodes_are_cut_off_keeps_every_promise(seed, monkeypatch):
+    """Attempts never overlap (I3), although a pod that nobody hears of is given up before its node comes back."""
+    monkeypatch.setattr(reconcile, "DEAD_MAN_SLACK_SECONDS", SLACK_SECONDS)
+    outcome = simulate(seed, events=PARTITION_EVENTS, partitions=True)
+    assert not outcome.violations, outcome.violations[0]
+    assert outcome.faults["node_cut_off"]
 
 
 @pytest.mark.parametrize("line", [line for line in KEPT.read_text().splitlines() if line and line[0] != "#"])

@@ -14,7 +14,7 @@ import msgspec
 
 from mainstay.decide.guests import new_workload, workload_id
 from mainstay.domain.allocation import Allocation, End, PodState, Seen, Wanted
-from mainstay.domain.capacity import NodeState
+from mainstay.domain.capacity import Closure, Counts, Keeping, NodeState
 from mainstay.domain.errors import (
     Conflict,
     Denied,
@@ -41,6 +41,7 @@ from mainstay.domain.plan import (
     ObserveCluster,
     ObserveNodes,
     ObservePod,
+    QuarantineNode,
     Refused,
     RowVersion,
     Submit,
@@ -48,7 +49,17 @@ from mainstay.domain.plan import (
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import Handed, SecretUse
-from mainstay.domain.workload import Kind, Mount, Phase, PodRef, RetryPolicy, Volume, Workload, WorkloadSpec
+from mainstay.domain.workload import (
+    Kind,
+    Mount,
+    OnPartition,
+    Phase,
+    PodRef,
+    RetryPolicy,
+    Volume,
+    Workload,
+    WorkloadSpec,
+)
 from mainstay.ports import WantedChanges
 from mainstay.wire import agent as wire
 
@@ -131,6 +142,7 @@ def wanted_said(changes: WantedChanges) -> wire.WantedSaid:
         closed=changes.closed,
         guests=tuple(adopted(workload) for workload in changes.guests),
         finished=changes.finished,
+        closed_nodes=_kept_out(changes.closed_nodes),
         specifications={key: specified(spec) for key, spec in specs.items()},
     )
 
@@ -145,7 +157,41 @@ def wanted_changes(said: wire.WantedSaid, *, cluster: str) -> WantedChanges:
         closed=said.closed,
         guests=tuple(_workload(row, specs) for row in said.guests),
         finished=said.finished,
+        closed_nodes=_closures(said.closed_nodes),
     )
+
+
+def _kept_out(closed: Mapping[str, Closure] | None) -> tuple[wire.KeptOut, ...] | None:
+    if closed is None:
+        return None
+    return tuple(
+        wire.KeptOut(
+            node=name,
+            keeping=one.keeping.value,
+            reason=_why(one.reason),
+            since=one.since,
+            until=one.until,
+            drains=one.drains,
+            wait_seconds=one.wait_seconds,
+        )
+        for name, one in closed.items()
+    )
+
+
+def _closures(said: tuple[wire.KeptOut, ...] | None) -> Mapping[str, Closure] | None:
+    if said is None:
+        return None
+    return {
+        one.node: Closure(
+            keeping=_known(Keeping, one.keeping),
+            reason=_reason(one.reason),
+            since=one.since,
+            until=one.until,
+            drains=one.drains,
+            wait_seconds=one.wait_seconds,
+        )
+        for one in said
+    }
 
 
 def closed_rows(said: wire.WantedSaid, *, cluster: str) -> tuple[Wanted, ...]:
@@ -170,6 +216,7 @@ def slice_of(wanted: Wanted) -> wire.Slice:
         version=row.version,
         created_at=row.created_at,
         stop=row.stop,
+        moves=row.moves,
         seen=int(row.seen),
         ready=row.ready,
         address=row.address,
@@ -197,6 +244,7 @@ def _wanted(said: wire.Slice, specs: Mapping[int, WorkloadSpec], cluster: str) -
         cluster=cluster,
         resources=resources(said.resources),
         stop=said.stop,
+        moves=said.moves,
         seen=_seen(said.seen),
         ready=said.ready,
         address=said.address,
@@ -299,6 +347,8 @@ def specified(spec: WorkloadSpec) -> wire.Specified:
         cluster=spec.cluster,
         guests=tuple((guest.namespace, guest.name, guest.uid) for guest in spec.guests),
         restriction=spec.restriction,
+        on_partition=spec.on_partition.value,
+        partition_seconds=spec.partition_seconds,
     )
 
 
@@ -333,6 +383,8 @@ def specification(said: wire.Specified) -> WorkloadSpec:
         cluster=said.cluster,
         guests=tuple(PodRef(namespace=namespace, name=name, uid=uid) for namespace, name, uid in said.guests),
         restriction=said.restriction,
+        on_partition=_known(OnPartition, said.on_partition),
+        partition_seconds=said.partition_seconds,
     )
 
 
@@ -385,6 +437,8 @@ def _act(action: Action) -> wire.Act:
             return wire.Closed(allocation_key=key, reason=reason, version=_version(action))
         case ObserveNodes(nodes=nodes, at=at):
             return wire.NodesObserved(nodes=tuple(_node_said(node) for node in nodes), reason=reason, at=at)
+        case QuarantineNode(node=node, until=until, refused_at=refused_at):
+            return wire.NodeSuspected(node=node, reason=reason, until=until, refused_at=refused_at)
         case ObserveCluster(seen=seen):
             return wire.ContactObserved(seen=seen.value, reason=reason)
         case Submit(workload=new) if new.spec.kind is Kind.POD:
@@ -471,6 +525,10 @@ def _action(act: wire.Act, cluster: str) -> Action:
         case wire.NodesObserved():
             nodes = tuple(_node_state(node) for node in act.nodes)
             return ObserveNodes(reason=reason, cluster=cluster, nodes=nodes, at=act.at)
+        case wire.NodeSuspected():
+            return QuarantineNode(
+                reason=reason, cluster=cluster, node=act.node, until=act.until, refused_at=act.refused_at
+            )
         case wire.ContactObserved():
             return ObserveCluster(reason=reason, cluster=cluster, seen=_known(Contact, act.seen))
         case _:
@@ -577,11 +635,49 @@ def _pod_state(said: wire.PodSaid) -> PodState:
 
 
 def _node_said(node: NodeState) -> wire.NodeSaid:
-    return wire.NodeSaid(name=node.name, capacity=amount(node.capacity), ready=node.ready, admits=node.admits)
+    return wire.NodeSaid(
+        name=node.name,
+        capacity=amount(node.capacity),
+        ready=node.ready,
+        admits=node.admits,
+        shapes=node.shapes,
+        unhealthy=node.unhealthy,
+        problem=_cut(node.problem),
+        complaints=tuple(map(_cut, node.complaints)),
+        cordoned=node.cordoned,
+        marked=node.marked,
+        mark_undone=node.mark_undone,
+        strangers=node.strangers,
+        refusal=_cut(node.refusal),
+        refused_at=node.refused_at,
+    )
 
 
 def _node_state(said: wire.NodeSaid) -> NodeState:
-    return NodeState(name=said.name, capacity=resources(said.capacity), ready=said.ready, admits=said.admits)
+    return NodeState(
+        name=said.name,
+        capacity=resources(said.capacity),
+        ready=said.ready,
+        admits=said.admits,
+        shapes=_counts(said.shapes),
+        unhealthy=_counts(said.unhealthy),
+        problem=said.problem,
+        complaints=said.complaints,
+        cordoned=said.cordoned,
+        marked=said.marked,
+        mark_undone=said.mark_undone,
+        strangers=said.strangers,
+        refusal=said.refusal,
+        refused_at=said.refused_at,
+    )
+
+
+def _counts(said: Counts) -> Counts:
+    """Raises Invalid for less than nothing."""
+    if any(count < 0 for _, count in said):
+        msg = "fewer than no devices"
+        raise Invalid(msg)
+    return said
 
 
 def _why(reason: Reason) -> wire.Why:

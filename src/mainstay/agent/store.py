@@ -7,7 +7,7 @@ begun anew with every tenure. Orphans wait a minute, acts are fenced, and every 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import TypeVar
 
 import structlog
@@ -15,6 +15,7 @@ import structlog
 from mainstay.agent import convert
 from mainstay.agent.connection import Connection
 from mainstay.domain.allocation import Wanted
+from mainstay.domain.capacity import Closure
 from mainstay.domain.errors import MainstayError, Unavailable
 from mainstay.domain.plan import CommitResult, Epoch, Plan
 from mainstay.domain.workload import Workload
@@ -85,6 +86,11 @@ class RemoteStore:
         """As `wanted`."""
         self._require_ours(f"cluster/{cluster}")
         return self._good(lambda mirror: mirror.guests)
+
+    def closed_nodes(self, cluster: str) -> Mapping[str, Closure]:
+        """As `wanted`."""
+        self._require_ours(f"cluster/{cluster}")
+        return self._good(lambda mirror: mirror.closed_nodes)
 
     def closed(self, cluster: str, pods: Collection[str]) -> tuple[Wanted, ...]:
         """Asked for: the mirror knows nothing of them."""
@@ -167,10 +173,11 @@ class Mirror:
         self.version = NOWHERE
         self.rows: tuple[Wanted, ...] = ()
         self.guests: tuple[Workload, ...] = ()
+        self.closed_nodes: Mapping[str, Closure] = {}
 
     def take(self, changes: WantedChanges) -> bool:
         """Whether anything is another than it was."""
-        before = self.rows, self.guests
+        before = self.rows, self.guests, self.closed_nodes
         rows = {} if changes.whole else {row.allocation.key: row for row in self.rows}
         guests = {} if changes.whole else {workload.key: workload for workload in self.guests}
         rows |= {row.allocation.key: row for row in changes.rows}
@@ -181,4 +188,6 @@ class Mirror:
         self.version = changes.version
         self.rows = tuple(rows[key] for key in sorted(rows))
         self.guests = tuple(guests[key] for key in sorted(guests))
-        return (self.rows, self.guests) != before
+        if changes.closed_nodes is not None:
+            self.closed_nodes = changes.closed_nodes
+        return (self.rows, self.guests, self.closed_nodes) != before

@@ -18,9 +18,10 @@ from mainstay.domain.quantity import BYTES_PER_GIB, MICROS_PER_UNIT, MICROSECOND
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord, SecretUse
-from mainstay.domain.workload import Kind, Mount, RetryPolicy, Volume, Workload, WorkloadSpec
+from mainstay.domain.workload import Kind, Mount, OnPartition, RetryPolicy, Volume, Workload, WorkloadSpec
 from mainstay.operations.clusters import ClusterWish
 from mainstay.operations.costs import Bill, BillLine
+from mainstay.operations.nodes import Resident
 from mainstay.operations.submit import JobRequest
 from mainstay.wire import job as wire
 from mainstay.wire import quantities, requests, views
@@ -38,6 +39,7 @@ def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest
     """
     cpu = _parse("resources.cpu", quantities.cpu, job.resources.cpu)
     memory = _parse("resources.memory", quantities.memory, job.resources.memory)
+    policy, after = _on_partition(job.on_partition)
     spec = WorkloadSpec(
         kind=Kind(job.type),
         name=job.name or job.type,
@@ -57,6 +59,8 @@ def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest
         max_duration_seconds=_parse("max_duration", quantities.duration, job.max_duration) if job.max_duration else 0,
         stop_grace_seconds=_parse("stop_grace", quantities.duration, job.stop_grace),
         port=Kind(job.type) is Kind.SERVICE,
+        on_partition=policy,
+        partition_seconds=after,
         cluster=job.infra,
     )
     return JobRequest(spec=spec, project=job.project, queue=job.queue, priority=job.priority)
@@ -118,6 +122,16 @@ def _choices(wanted: wire.Resources) -> Iterable[Resources]:
                 gpu=choice.gpu or wanted.gpu,
                 where=f"resources.{field}.{number}",
             )
+
+
+def _on_partition(given: wire.Partition) -> tuple[OnPartition, int]:
+    if given.requeue_after:
+        after = _parse("on_partition.requeue_after", quantities.duration, given.requeue_after)
+        return OnPartition.REQUEUE_AFTER, after
+    if given.allow_duplicates:
+        after = _parse("on_partition.allow_duplicates", quantities.duration, given.allow_duplicates)
+        return OnPartition.ALLOW_DUPLICATES, after
+    return OnPartition.WAIT, 0
 
 
 def _retry(job: wire.Job) -> RetryPolicy:
@@ -282,15 +296,44 @@ def event_view(event: Event) -> views.EventView:
     )
 
 
-def node_view(node: Node, *, cluster_state: str = "ready") -> views.NodeView:
-    """A node and what of it is used."""
+def node_view(
+    node: Node, *, cluster_state: str = "ready", residents: Iterable[Resident] = (), pods_left: int = 0
+) -> views.NodeView:
+    """A node and what of it is used; with its pods, if they are given."""
+    closure = node.closure
     return views.NodeView(
         name=node.name,
         cluster=node.cluster,
         cluster_state=cluster_state,
         ready=node.ready,
+        state=node.state,
+        reason=reason_view(node.reason) if node.reason else None,
+        since=instant(closure.since) if closure else None,
+        until=instant_or_none(closure.until) if closure else None,
+        complaints=list(node.complaints),
         capacity=resources_view(node.capacity),
         used=resources_view(node.used),
+        devices=list(device_views(node)),
+        pods=[_resident_view(resident) for resident in residents],
+        pods_left=pods_left,
+    )
+
+
+def device_views(node: Node) -> Iterable[views.DeviceView]:
+    """Whole GPUs first, then slices by shape."""
+    whole = node.capacity.gpu_model
+    amounts = {whole: (node.capacity.gpus, node.used.gpus)} if node.capacity.gpus or node.used.gpus else {}
+    amounts |= {shape: (count, node.used_shapes.get(shape, 0)) for shape, count in sorted(node.shapes.items())}
+    for model in (*amounts, *(name for name in sorted(node.unhealthy) if name not in amounts)):
+        total, used = amounts.get(model, (0, 0))
+        unhealthy = node.unhealthy.get(model or "GPU", 0)
+        yield views.DeviceView(model=model, total=total, used=used, unhealthy=unhealthy)
+
+
+def _resident_view(resident: Resident) -> views.ResidentView:
+    pod = resident.allocation
+    return views.ResidentView(
+        pod=pod.pod, workload=pod.workload, tenant=pod.tenant, state=pod.seen.name.lower(), detail=resident.words
     )
 
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from fastapi import Response
 from pydantic import TypeAdapter
 
 from mainstay.api import convert
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit
-from mainstay.api.routes import Caller, Routes, json_response
+from mainstay.api.routes import Caller, Routes, done, json_response
 from mainstay.decide.billing import price_per_hour
 from mainstay.domain.billing import Price
-from mainstay.domain.capacity import Node
 from mainstay.domain.quantity import Resources
-from mainstay.operations.principal import Permission
-from mainstay.wire.views import GpuView, NodeView, Page
+from mainstay.operations import nodes
+from mainstay.operations.principal import ROLES, Done, Permission
+from mainstay.wire import quantities
+from mainstay.wire.requests import CordonRequest, DrainRequest, QuarantineRequest
+from mainstay.wire.views import DeviceView, GpuView, NodeView, Page
 
+ANY_CLUSTER = "-"
+"""In the place of a cluster: whichever has a node of that name."""
 routes = Routes("fleet")
 _NODES = TypeAdapter(Page[NodeView])
 _GPUS = TypeAdapter(Page[GpuView])
@@ -42,18 +47,97 @@ async def list_nodes(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_
 async def list_gpus(call: Caller) -> Response:
     """GPUs by model and cluster, with the price of one for an hour."""
     store = call.services.store
-    nodes, prices = await call.services.offload(lambda: (store.nodes(), store.prices()))
-    kinds = sorted({(node.capacity.gpu_model, node.cluster) for node in nodes if node.capacity.gpus})
-    items = [_gpus(model, cluster, nodes, prices, now=call.services.clock.now()) for model, cluster in kinds]
+    rows, prices = await call.services.offload(lambda: (store.nodes(), store.prices()))
+    kinds: dict[tuple[str, str], list[DeviceView]] = {}
+    for node in rows:
+        for device in convert.device_views(node):
+            kinds.setdefault((device.model, node.cluster), []).append(device)
+    items = [_gpus(*kind, kinds[kind], prices, now=call.services.clock.now()) for kind in sorted(kinds)]
     return json_response(_GPUS.dump_json(Page[GpuView](items=items)))
 
 
-def _gpus(model: str, cluster: str, nodes: Sequence[Node], prices: Sequence[Price], *, now: int) -> GpuView:
-    of_kind = [node for node in nodes if (node.capacity.gpu_model, node.cluster) == (model, cluster)]
+@routes.add("GET", "/v1/nodes/{cluster}/{name}", needs=Permission.READ, answers=NodeView)
+async def get_node(call: Caller, cluster: str, name: str) -> Response:
+    """One node with the pods on it; `-` for the cluster is any that has a node of this name."""
+    store, principal = call.services.store, call.principal
+
+    def read() -> NodeView:
+        node = store.node(*_place(cluster, name))
+        states = {row.name: row.state for row in store.clusters()}
+        residents = nodes.residents(store, node)
+        manages = Permission.MANAGE in ROLES.get(principal.role, frozenset())
+        seen = [one for one in residents if manages or one.allocation.tenant == principal.tenant]
+        view = convert.node_view(
+            node,
+            cluster_state=states.get(node.cluster, "ready"),
+            residents=seen,
+            pods_left=len(residents),
+        )
+        return view.model_copy(update={"strangers": list(node.strangers)}) if manages else view
+
+    return json_response((await call.services.offload(read)).model_dump_json())
+
+
+@routes.add("POST", "/v1/nodes/{cluster}/{name}/cordon", needs=Permission.MANAGE, answers=NodeView, keyed=True)
+async def cordon_node(call: Caller, cluster: str, name: str, body: CordonRequest | None = None) -> Response:
+    """Place nothing new on this node; what runs there runs on."""
+    why = body.reason if body else ""
+    return await _changed(call, partial(nodes.cordon, why=why), cluster, name)
+
+
+@routes.add("POST", "/v1/nodes/{cluster}/{name}/uncordon", needs=Permission.MANAGE, answers=NodeView, keyed=True)
+async def uncordon_node(call: Caller, cluster: str, name: str) -> Response:
+    """Let a node that was cordoned or is drained take work again. What a drain has not stopped yet stays."""
+    return await _changed(call, nodes.uncordon, cluster, name)
+
+
+@routes.add("POST", "/v1/nodes/{cluster}/{name}/drain", needs=Permission.MANAGE, answers=NodeView, keyed=True)
+async def drain_node(call: Caller, cluster: str, name: str, body: DrainRequest | None = None) -> Response:
+    """Place nothing new on this node and move away what runs, each pod with its grace; ask for the node to see how far it is."""
+    wait = quantities.duration(body.wait) if body and body.wait else 0
+    change = partial(nodes.drain, why=body.reason if body else "", wait_seconds=wait)
+    return await _changed(call, change, cluster, name)
+
+
+@routes.add("POST", "/v1/nodes/{cluster}/{name}/quarantine", needs=Permission.MANAGE, answers=NodeView, keyed=True)
+async def quarantine_node(call: Caller, cluster: str, name: str, body: QuarantineRequest | None = None) -> Response:
+    """Keep this node out for a suspicion, until it is released or its time is over."""
+    seconds = quantities.duration(body.duration) if body and body.duration else 0
+    change = partial(nodes.quarantine, why=body.reason if body else "", seconds=seconds)
+    return await _changed(call, change, cluster, name)
+
+
+@routes.add("POST", "/v1/nodes/{cluster}/{name}/release", needs=Permission.MANAGE, answers=NodeView, keyed=True)
+async def release_node(call: Caller, cluster: str, name: str) -> Response:
+    """End the quarantine of a node."""
+    return await _changed(call, nodes.release, cluster, name)
+
+
+async def _changed(call: Caller, change: Callable[..., Done], cluster: str, name: str) -> Response:
+    services = call.services
+    result = await services.offload(
+        change,
+        services.store,
+        call.principal,
+        _place(cluster, name),
+        now=services.clock.now(),
+        request=call.key,
+        reply=lambda node: convert.node_view(node).model_dump_json(),
+    )
+    services.pulse.beat()
+    return done(result, status=200)
+
+
+def _place(cluster: str, name: str) -> tuple[str, str]:
+    return "" if cluster == ANY_CLUSTER else cluster, name
+
+
+def _gpus(model: str, cluster: str, devices: Sequence[DeviceView], prices: Sequence[Price], *, now: int) -> GpuView:
     return GpuView(
         model=model,
         cluster=cluster,
-        total=sum(node.capacity.gpus for node in of_kind),
-        used=sum(node.used.gpus for node in of_kind),
+        total=sum(one.total for one in devices),
+        used=sum(one.used for one in devices),
+        unhealthy=sum(one.unhealthy for one in devices),
         price_per_hour=convert.decimal(price_per_hour(Resources(gpus=1, gpu_model=model), now, prices).micros),
     )

@@ -1,41 +1,16 @@
-"""The machines and the bill."""
+"""GPUs and the bill."""
 
 from __future__ import annotations
 
 import click
 
-from mainstay.cli.show import BYTES_PER_GIB, json_option, money, print_json, print_table, say
-
-
-@click.command()
-@json_option
-def nodes(*, as_json: bool) -> None:
-    """List nodes, what they have and what is used of it."""
-    from mainstay.sdk.client import Client
-
-    with Client() as client:
-        found = client.nodes()
-    if as_json:
-        print_json(found)
-        return
-    rows = (
-        (
-            node.name,
-            node.cluster,
-            node.cluster_state if node.ready else "not ready",
-            f"{node.used.cpu:g} of {node.capacity.cpu:g}",
-            f"{node.used.memory_bytes / BYTES_PER_GIB:.3g} of {node.capacity.memory_bytes / BYTES_PER_GIB:.3g}",
-            f"{node.used.gpus} of {node.capacity.gpus} {node.capacity.gpu_model}" if node.capacity.gpus else "none",
-        )
-        for node in found
-    )
-    print_table(("NODE", "CLUSTER", "STATE", "CPU", "MEMORY (GIB)", "GPUS"), rows)
+from mainstay.cli.show import json_option, money, print_json, print_table, say
 
 
 @click.command()
 @json_option
 def gpus(*, as_json: bool) -> None:
-    """List GPUs by model and cluster, with their price."""
+    """List GPUs and slices of them by model and cluster, with their price."""
     from mainstay.sdk.client import Client
 
     with Client() as client:
@@ -43,8 +18,19 @@ def gpus(*, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    rows = ((gpu.model, gpu.cluster, str(gpu.used), str(gpu.total), f"{money(gpu.price_per_hour)}/h") for gpu in found)
-    print_table(("MODEL", "CLUSTER", "USED", "TOTAL", "PRICE"), rows, right=("USED", "TOTAL"))
+    rows = (
+        (
+            gpu.model,
+            gpu.cluster,
+            str(gpu.used),
+            str(gpu.total),
+            str(gpu.unhealthy or ""),
+            f"{money(gpu.price_per_hour)}/h",
+        )
+        for gpu in found
+    )
+    columns = ("MODEL", "CLUSTER", "USED", "TOTAL", "UNHEALTHY", "PRICE")
+    print_table(columns, rows, right=("USED", "TOTAL", "UNHEALTHY"))
     if not found:
         say("no node has a GPU")
 

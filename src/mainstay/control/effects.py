@@ -21,20 +21,22 @@ import structlog
 
 from mainstay.control.outputs import Outputs
 from mainstay.decide.guests import Memory, host
+from mainstay.decide.keeping import marks, suspicions
 from mainstay.decide.reconcile import Reconciliation, reconcile, without_output
 from mainstay.domain.allocation import (
     BindPod,
+    ClusterAction,
     CreatePod,
     DeletePod,
     End,
+    MarkNode,
     Owner,
-    PodAction,
     PodState,
     ReleasePod,
     Seen,
     Wanted,
 )
-from mainstay.domain.capacity import ClusterState, NodeState
+from mainstay.domain.capacity import Closure, ClusterState, NodeState
 from mainstay.domain.errors import Denied, Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet
 from mainstay.domain.plan import Action, Epoch, ObserveNodes, ObservePod, Plan, Refused, Submit
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
@@ -102,7 +104,10 @@ class EffectLoop:
         self._outputs = Outputs(cluster, artifacts, clock)
         self._unmatched: Mapping[str, int] = {}
         self._told: Mapping[str, int] = {}
+        self._unheard: Mapping[tuple[str, bool], int] = {}
         self._memory = Memory()
+        self._suspected: dict[str, int] = {}
+        """Node -> up to which refusal (its cluster's time) it was suspected by us."""
         self._nodes: tuple[NodeState, ...] = ()
         """As last put on record by us: a report of the same nodes is no news and costs no transaction."""
         self._looked_at = 0
@@ -132,10 +137,12 @@ class EffectLoop:
         clock was set back, that is one look.
         """
         seen = await self._observed()
-        wanted, adopted = await self._offload(self._on_record)
+        wanted, adopted, closed = await self._offload(self._on_record)
         before, self._looked_at = self._looked_at, seen.at
         if 0 < seen.at <= before:
-            nothing = Reconciliation(observations=(), effects=(), unmatched=self._unmatched, told=self._told)
+            nothing = Reconciliation(
+                observations=(), effects=(), unmatched=self._unmatched, told=self._told, unheard=self._unheard
+            )
             return View(wanted=wanted, reconciliation=nothing)
         wanted = (*wanted, *self._still_back(seen))
         now, tick = self._clock.now(), round(self._clock.monotonic() * MICROSECONDS_PER_SECOND)
@@ -150,22 +157,25 @@ class EffectLoop:
             tick=tick,
             unmatched_since=self._unmatched,
             told_at=self._told,
+            unheard_since=self._unheard,
             made=self._made,
         )
-        self._unmatched, self._told = found.unmatched, found.told
+        self._unmatched, self._told, self._unheard = found.unmatched, found.told, found.unheard
         hosted = host(name, seen.guests, wanted, adopted, now=now, tick=tick, memory=self._memory)
         self._memory = hosted.memory
+        suspected = tuple(suspicions(name, seen.nodes, closed, self._suspected, now=now))
+        self._suspected |= {action.node: action.refused_at for action in suspected}
         both = replace(
             found,
-            observations=(*found.observations, *hosted.actions),
-            effects=(*found.effects, *hosted.effects),
+            observations=(*found.observations, *hosted.actions, *suspected),
+            effects=(*found.effects, *hosted.effects, *marks(seen.nodes, closed, now=seen.at or now)),
         )
         await self._look_up(found.strangers)
         return View(wanted=wanted, reconciliation=both, at=seen.at)
 
-    def _on_record(self) -> tuple[tuple[Wanted, ...], tuple[Workload, ...]]:
+    def _on_record(self) -> tuple[tuple[Wanted, ...], tuple[Workload, ...], Mapping[str, Closure]]:
         name = self._cluster.name
-        return self._store.wanted(name), self._store.guests(name)
+        return self._store.wanted(name), self._store.guests(name), self._store.closed_nodes(name)
 
     def _still_back(self, seen: ClusterState) -> tuple[Wanted, ...]:
         """The closed rows of pods that have come back, until those are let go of again."""
@@ -246,7 +256,7 @@ class EffectLoop:
         self._without_room = {name: since for name, since in self._without_room.items() if name in rows}
         effects = iter(view.reconciliation.effects)
         failures: list[MainstayError] = []
-        postponed: list[tuple[PodAction, MainstayError]] = []
+        postponed: list[tuple[ClusterAction, MainstayError]] = []
         refused: list[str] = []
 
         async def work() -> None:
@@ -271,7 +281,7 @@ class EffectLoop:
             raise failures[0]
         return bool(refused)
 
-    async def _carry_out(self, effect: PodAction, row: Wanted | None, epoch: Epoch) -> bool:
+    async def _carry_out(self, effect: ClusterAction, row: Wanted | None, epoch: Epoch) -> bool:
         """Carry out one effect; whether its refusal went on record."""
         try:
             await self._cluster.act(effect, epoch=epoch.number)
@@ -285,6 +295,11 @@ class EffectLoop:
                 await self._refuse(effect, row, error, epoch)
                 return True
             await self._bury(row, epoch)
+        except Denied as error:
+            if not isinstance(effect, MarkNode):
+                raise
+            # Nothing of ours is placed there in any case: only others are not told.
+            log.warning("node_not_marked", node=effect.name, reason=error.message)
         except Invalid as error:
             if row is None or not isinstance(effect, CreatePod | BindPod):
                 raise

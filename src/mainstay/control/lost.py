@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 
-from mainstay.domain.allocation import CreatePod, DeletePod, End, PodAction, PodState, Seen
+from mainstay.domain.allocation import ClusterAction, CreatePod, DeletePod, End, PodState, Seen
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import Gone, NotFound
 from mainstay.ports import Clock, Process, Stream
@@ -36,7 +36,7 @@ class LostCluster:
         )
         return ClusterState(nodes=(), pods=pods)
 
-    async def act(self, action: PodAction, *, epoch: int) -> None:  # noqa: ARG002 - nobody is left to be fenced
+    async def act(self, action: ClusterAction, *, epoch: int) -> None:  # noqa: ARG002 - nobody is left to be fenced
         """Nothing starts here; what is to end has ended. What was never created ends at once, too."""
         if isinstance(action, CreatePod | DeletePod):
             self._asked.setdefault(action.name, self._clock.now())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from mainstay.domain.allocation import PodAction
+from mainstay.domain.allocation import ClusterAction
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import MainstayError, Unavailable
 from mainstay.operations.lines import Line, Lines
@@ -28,7 +28,7 @@ class RemoteCluster:
         """Its agent looks at it."""
         raise self._beyond_reach()
 
-    async def act(self, action: PodAction, *, epoch: int) -> None:  # noqa: ARG002
+    async def act(self, action: ClusterAction, *, epoch: int) -> None:  # noqa: ARG002
         """Its agent acts."""
         raise self._beyond_reach()
 

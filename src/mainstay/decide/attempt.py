@@ -46,8 +46,11 @@ class Pod:
     key: int
     version: int
     rank: int
+    node_key: int
     memory_bytes: int
     stop: bool
+    moves: bool
+    """It was stopped so that its workload goes on elsewhere."""
     seen: Seen
     started_at: int
     ended_at: int
@@ -100,8 +103,10 @@ def pod_of(snapshot: Snapshot, row: int) -> Pod:
         key=int(table.key[row]),
         version=int(table.version[row]),
         rank=int(table.rank[row]),
+        node_key=int(table.node_key[row]),
         memory_bytes=int(table.memory_bytes[row]),
         stop=bool(table.stop[row]),
+        moves=bool(table.moves[row]),
         seen=Seen(int(table.seen[row])),
         started_at=int(table.started_at[row]),
         ended_at=int(table.ended_at[row]),

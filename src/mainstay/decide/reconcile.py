@@ -13,8 +13,10 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from mainstay.decide.kinds import pod_spec
+from mainstay.decide.kinds.environment import dead_man_seconds
 from mainstay.domain.allocation import (
     Allocation,
+    ClusterAction,
     CreatePod,
     DeletePod,
     End,
@@ -22,6 +24,7 @@ from mainstay.domain.allocation import (
     Owner,
     PodAction,
     PodState,
+    RevokePod,
     Seen,
     Wanted,
 )
@@ -29,6 +32,7 @@ from mainstay.domain.capacity import ClusterState
 from mainstay.domain.plan import Action, ClosePod, ObserveNodes, ObservePod, RowVersion
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
+from mainstay.domain.workload import OnPartition
 
 ORPHAN_GRACE_SECONDS = 60
 """A pod that no row names is left alone for so long: its row may only be late."""
@@ -43,8 +47,16 @@ A database restored from an old backup must not kill the fleet: at this rate it 
 """
 
 
+CLOCK_RATE_ERROR_PERCENT = 5
+"""The clock of a pod may run slower than ours by so much: far more than any clock that is set by NTP."""
+DEAD_MAN_SLACK_SECONDS = 60
+"""So long after its time is over, and beside its grace, may a pod need to notice that: three looks of its kubelet, each of which
+may take as long as the pause between two.
+"""
+
 _WAITING = frozenset({Seen.PULLING, Seen.STARTING})
 _NOBODY: Mapping[str, int] = MappingProxyType({})
+_UNHEARD: Mapping[tuple[str, bool], int] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +66,11 @@ class Reconciliation:
     """
 
     observations: tuple[Action, ...]
-    effects: tuple[PodAction, ...]
+    effects: tuple[ClusterAction, ...]
     unmatched: Mapping[str, int]
     told: Mapping[str, int]
+    unheard: Mapping[tuple[str, bool], int]
+    """Since when each pod is UNKNOWN in the words of its cluster, and (True) since when it is so and revoked."""
     strangers: frozenset[str] = frozenset()
 
 
@@ -69,6 +83,7 @@ def reconcile(
     tick: int,
     unmatched_since: Mapping[str, int],
     told_at: Mapping[str, int] = _NOBODY,
+    unheard_since: Mapping[tuple[str, bool], int] = _UNHEARD,
     made: AbstractSet[str] = frozenset(),
 ) -> Reconciliation:
     """Compare once. `wanted` must have been read after `seen` was observed, so that a new pod is never an orphan. It may
@@ -77,8 +92,8 @@ def reconcile(
     `unmatched_since` is the `unmatched` of the last round, or empty at the start: it holds pods that no row names and
     pods on record that are not reported, each with the tick when that was first noticed. A tick counts monotonic
     microseconds: no jump of a wall clock may shorten the wait before something is destroyed. `told_at` is likewise the
-    `told` of the last round. `made` are pods that the cluster has said to have made: one that is gone before it was ever
-    reported is missing (its cluster was set back, and its node may run it), and never made again.
+    `told` of the last round, and `unheard_since` its `unheard`. `made` are pods that the cluster has said to have made: one that
+    is gone before it was ever reported is missing (its cluster was set back, and its node may run it), and never made again.
     Repeating a round is harmless: effects are idempotent by name, and observations repeat only what is not on record.
     Guests are looked after by `decide.guests`.
     """
@@ -88,10 +103,17 @@ def reconcile(
     actions: list[Action] = [_nodes(cluster, seen)]
     effects: list[PodAction] = []
     told = {name: at for name, at in told_at.items() if name in rows}
+    unheard = {
+        key: unheard_since.get(key, tick)
+        for name, pod in pods.items()
+        if pod.seen is Seen.UNKNOWN and name in rows
+        for key in ((name, False), *(((name, True),) if pod.revoked else ()))
+    }
     for name, row in rows.items():
         missing_us = tick - unmatched.get(name, tick)
         quiet = name in told and tick - told[name] < WORDS_SECONDS * MICROSECONDS_PER_SECOND
-        found = tuple(observations(row, pods.get(name), now=now, quiet=quiet))
+        given_up = _given_up(row, pods.get(name), unheard, tick=tick, now=now)
+        found = (given_up,) if given_up else tuple(observations(row, pods.get(name), now=now, quiet=quiet))
         if name in made and name not in pods and row.allocation.seen is Seen.NOTHING:
             if missing_us >= MISSING_GRACE_SECONDS * MICROSECONDS_PER_SECOND:
                 actions.append(_observation(row.allocation, _lost_sight_of(row.allocation)))
@@ -100,6 +122,8 @@ def reconcile(
             told[name] = tick
         actions.extend(found)
         effects.extend(_effects(row, pods.get(name), missing_us=missing_us))
+        if _is_to_be_revoked(row, pods.get(name), unheard, tick=tick):
+            effects.append(RevokePod(name=name))
     orphans = _overdue_orphans(pods, unmatched, tick=tick)
     effects.extend(orphans)
     if orphans:
@@ -109,8 +133,54 @@ def reconcile(
         effects=tuple(effects),
         unmatched=unmatched,
         told=told,
+        unheard=unheard,
         strangers=frozenset(name for name in unmatched if name in pods and name not in rows),
     )
+
+
+def _is_to_be_revoked(row: Wanted, pod: PodState | None, unheard: Mapping[tuple[str, bool], int], *, tick: int) -> bool:
+    """It has been unheard of for so long that its timer has run out, if it was not renewed: from now on it never is.
+
+    Whatever its node is told late is then that its time is over, and not a renewal that was on its way.
+    """
+    name, after = row.allocation.pod, dead_man_seconds(row.spec)
+    if not after or pod is None or pod.revoked or (name, False) not in unheard or row.allocation.seen is Seen.ENDED:
+        return False
+    return tick - unheard[name, False] >= after * (100 + CLOCK_RATE_ERROR_PERCENT) * MICROSECONDS_PER_SECOND // 100
+
+
+def _given_up(
+    row: Wanted, pod: PodState | None, unheard: Mapping[tuple[str, bool], int], *, tick: int, now: int
+) -> ObservePod | None:
+    """The end of a pod that nobody has reported, by the policy of its workload (reliability.md R5, R6); by monotonic time alone.
+
+    Nobody has witnessed for how long it ran, so it is charged for no more than is on record.
+    """
+    allocation, spec = row.allocation, row.spec
+    if pod is None or allocation.seen is Seen.ENDED or (allocation.pod, False) not in unheard:
+        return None
+    if spec.on_partition is OnPartition.ALLOW_DUPLICATES:
+        since, wait = unheard[allocation.pod, False], spec.partition_seconds
+        words = f"it was not heard of for {wait} s and may run on: its job allows that"
+    elif spec.on_partition is OnPartition.REQUEUE_AFTER and (allocation.pod, True) in unheard:
+        since, wait = unheard[allocation.pod, True], spec.stop_grace_seconds + DEAD_MAN_SLACK_SECONDS
+        words = f"it was not heard of and has ended itself, as it does after {spec.partition_seconds} s without being renewed"
+    else:
+        return None
+    if tick - since < wait * MICROSECONDS_PER_SECOND:
+        return None
+    started = allocation.started_at or pod.started_at
+    ended_at = max(started, allocation.metered_until) or now
+    state = PodState(
+        name=pod.name,
+        node=allocation.node,
+        seen=Seen.ENDED,
+        started_at=started,
+        ended_at=ended_at,
+        end=End.LOST,
+        detail=words,
+    )
+    return _observation(allocation, state)
 
 
 def without_output(action: ObservePod, why: str) -> ObservePod:
@@ -120,7 +190,7 @@ def without_output(action: ObservePod, why: str) -> ObservePod:
 
 
 def _tells_why_it_waits(state: PodState) -> bool:
-    return state.seen in _WAITING and bool(state.detail)
+    return state.seen is not Seen.ENDED and bool(state.detail)
 
 
 def _unmatched(
@@ -233,6 +303,8 @@ def _on_top_of(allocation: Allocation, pod: PodState, *, now: int, quiet: bool) 
     if state.seen in _WAITING and allocation.seen in _WAITING:
         changed = state.seen is not allocation.seen or state.detail != allocation.detail
         return state if changed and not quiet else None
+    if allocation.stop and state.detail != allocation.detail and not quiet:
+        return state  # what keeps it from ending
     news = (
         state.seen is not allocation.seen
         or state.started_at != allocation.started_at

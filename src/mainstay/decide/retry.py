@@ -1,7 +1,8 @@
 """What becomes of a workload whose pods have all ended: a verdict with its reason.
 
 The checks, in this order: stop requested; every rank ended well; the first cause in time, where a rank that we
-stopped is no cause; a deadline is final; then the budget of the cause's class.
+stopped is no cause; a deadline is final; one that was stopped to be moved goes on elsewhere; then the budget of the
+cause's class.
 Source of the classes and of the back-off: reliability.md R12.
 """
 
@@ -50,6 +51,8 @@ def verdict(run: Run, pods: Sequence[Pod], *, now: int, seed: int) -> Verdict:
     cause = _first_cause(run, pods)
     if cause is not None and cause.end is End.DEADLINE:
         return _final(run, Phase.FAILED, _out_of_time_reason(run))
+    if cause is None and any(pod.moves for pod in pods):
+        return _moved(run)
     return _after_failure(run, pods, cause, now=now, seed=seed)
 
 
@@ -59,6 +62,8 @@ def _of_guests(run: Run, pods: Sequence[Pod], *, now: int, seed: int) -> Verdict
     One of a group that alone got no place is let go, and waits by itself (`decide.guests`).
     """
     cause = _first_cause(run, pods)
+    if cause is None and any(pod.moves for pod in pods):
+        return _final(run, Phase.STOPPED, Reason(code=Code.EVICTED))
     if cause is not None and cause.end is End.NEVER_STARTED:
         wait = _wait_us(run, run.infrastructure_failures + 1, seed=seed)
         return Verdict(
@@ -129,6 +134,17 @@ def _after_failure(run: Run, pods: Sequence[Pod], cause: Pod | None, *, now: int
         not_before=now + wait,
         infrastructure_failures=infrastructure_failures,
         user_failures=user_failures,
+    )
+
+
+def _moved(run: Run) -> Verdict:
+    """Back to its queue, with its age and without a failure: it may be placed at once."""
+    return Verdict(
+        phase=Phase.PENDING,
+        reason=Reason(code=Code.WAITS_AFTER_MOVE),
+        attempt=run.attempt + 1,
+        infrastructure_failures=run.infrastructure_failures,
+        user_failures=run.user_failures,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -127,6 +127,8 @@ def refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
         alone = free_in(snapshot, cluster)
         if any(_holds(alone, request, shape.nodes) for request in shape.requests):
             return _waits_for_cluster(snapshot, cluster, needs)
+    if reason := _waits_for_node(snapshot, shape, free, needs):
+        return reason
     if not free.usable(shape.requests[0]).any():
         return Reason(code=Code.NO_NODES, numbers=needs)
     numbers = {**needs, "free": _most(snapshot, free, shape), "nodes_fitting": _nodes_fitting(free, shape)}
@@ -139,14 +141,34 @@ def _waits_for_cluster(snapshot: Snapshot, cluster: str, needs: Mapping[str, int
     return Reason(code=Code.WAITS_FOR_CLUSTER, object=cluster, numbers=numbers)
 
 
+def _waits_for_node(
+    snapshot: Snapshot, shape: Shape, free: Free, needs: Mapping[str, int | float | str]
+) -> Reason | None:
+    """It would fit, if only the nodes took work that have room for it and are kept out or not ready."""
+    nodes = snapshot.nodes
+    if not snapshot.closed_nodes or shape.restriction:
+        return None
+    shut = np.isin(nodes.key, np.fromiter(snapshot.closed_nodes, dtype=np.int64))
+    shut &= np.fromiter((name not in snapshot.closed_clusters for name in nodes.clusters), np.bool_, nodes.key.size)
+    opened = replace(free, open_=shut | nodes.ready)
+    for request in shape.requests:
+        rows = np.flatnonzero(feasible(opened, request) & shut)
+        if not rows.size or not _holds(opened, request, shape.nodes):
+            continue
+        row = int(rows[0])
+        why = snapshot.closed_nodes[int(nodes.key[row])]
+        return Reason(code=Code.WAITS_FOR_NODE, object=nodes.names[row], numbers={**needs, "detail": why.sentence})
+    return None
+
+
 def slot_resources(snapshot: Snapshot, node_row: int, request: Request) -> Resources:
     """What one pod holds on this node. The GPU model is the node's own, also where any was asked for: it is billed."""
-    model = int(snapshot.nodes.gpu_model[node_row]) if request.gpus else 0
+    model = int(snapshot.nodes.gpu_model[node_row]) if request.gpus and not request.shape else 0
     return Resources(
         cpu_milli=request.cpu_milli,
         memory_bytes=request.memory_bytes,
         gpus=request.gpus,
-        gpu_model=snapshot.gpu_models[model],
+        gpu_model=request.shape or snapshot.gpu_models[model],
     )
 
 
@@ -224,16 +246,18 @@ def _most(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     if not here.any():
         return "no node"
     model_fits = (free.gpu_model == request.gpu_model) if request.gpu_model else np.ones(free.key.size, dtype=np.bool_)
-    gpus = np.minimum(free.gpus, request.gpus)
+    gpus = np.minimum(free.devices(request), request.gpus)
     row = int(np.lexsort((-free.key, free.memory_bytes, free.cpu_milli, gpus, model_fits, here))[-1])
-    return words_of(_left_on(snapshot, free, row))
+    return words_of(_left_on(snapshot, free, row, request))
 
 
-def _left_on(snapshot: Snapshot, free: Free, row: int) -> Resources:
-    gpus = max(0, int(free.gpus[row]))
+def _left_on(snapshot: Snapshot, free: Free, row: int, request: Request) -> Resources:
+    """Of GPUs the kind that was asked for."""
+    gpus = max(0, int(free.devices(request)[row]))
+    model = request.shape or snapshot.gpu_models[int(free.gpu_model[row])]
     return Resources(
         cpu_milli=max(0, int(free.cpu_milli[row])),
         memory_bytes=max(0, int(free.memory_bytes[row])),
         gpus=gpus,
-        gpu_model=snapshot.gpu_models[int(free.gpu_model[row])] if gpus else "",
+        gpu_model=model if gpus else "",
     )

@@ -60,6 +60,8 @@ class Allocation:
     resources: Resources
     stop: bool
     """The pod is no longer wanted."""
+    moves: bool = False
+    """It was stopped so that its workload goes on elsewhere."""
     seen: Seen
     ready: bool
     address: str
@@ -130,6 +132,8 @@ class PodSpec:
     size: int
     port: bool
     ready_path: str
+    dead_man_seconds: int = 0
+    """It ends itself once nobody has renewed it for so long; 0: never."""
     secrets: tuple[SecretUse, ...] = ()
     """Which it is to be handed: only names; the values come through `ports.Secrets` when it starts."""
     volumes: tuple[Volume, ...] = ()
@@ -153,6 +157,8 @@ class PodState:
     ready: bool = False
     forgotten: bool = False
     """Only its tombstone is left."""
+    revoked: bool = False
+    """Nobody renews it any more: when it is told, it ends at once; and it has not been told of a renewal since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +185,13 @@ class DeletePod:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgetPod:
     """The end of this pod is on record: drop all but its log and its tombstone."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokePod:
+    """Never renew this pod again: wherever it runs, it ends by itself before long."""
 
     name: str
 
@@ -235,4 +248,18 @@ class TellPod:
     words: str
 
 
-PodAction = CreatePod | DeletePod | ForgetPod | BindPod | ReleasePod | EvictPod | SeekPod | TellPod
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkNode:
+    """Let other schedulers of the cluster know that a node is kept out, or is so no longer. Takes back only what we have set."""
+
+    name: str
+    """Of the node."""
+    closed: bool
+    words: str
+    """Why, for who looks at the node in its cluster."""
+    at: int
+    """UTC microseconds."""
+
+
+PodAction = CreatePod | DeletePod | ForgetPod | RevokePod | BindPod | ReleasePod | EvictPod | SeekPod | TellPod
+ClusterAction = PodAction | MarkNode

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
 
 from mainstay.domain.allocation import PodState
 from mainstay.domain.guest import Guest
 from mainstay.domain.quantity import Resources
+from mainstay.domain.reason import Code, Reason
+
+Counts = tuple[tuple[str, int], ...]
+"""So many of each, by name; sorted, and none of 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,6 +25,55 @@ class NodeState:
     ready: bool
     admits: tuple[str, ...] = ()
     """The restrictions (of guests) that it meets and takes pods of, ready or not for what has none; sorted."""
+    shapes: Counts = ()
+    """Slices of GPUs that pods may use, by shape, beside the whole ones of `capacity`."""
+    unhealthy: Counts = ()
+    """Devices that it has and cannot give, by model or shape; they are not in `capacity` and `shapes`."""
+    problem: str = ""
+    """Why it is not ready, in the words of its cluster."""
+    complaints: tuple[str, ...] = ()
+    """What is wrong with it besides, in the words of whoever watches it."""
+    cordoned: bool = False
+    """Somebody else keeps new pods off it, in its cluster."""
+    marked: bool | None = None
+    """Whether our mark keeps other schedulers off it; None where there are no others."""
+    mark_undone: bool = False
+    """Our mark is there, and somebody lets other schedulers in in spite of it."""
+    strangers: tuple[str, ...] = ()
+    """Pods there that are not ours, of a node that is marked; not all of many."""
+    refusal: str = ""
+    """Why it refuses one pod after another; empty if it does not."""
+    refused_at: int = 0
+    """When it did so last, by its cluster's time (UTC microseconds)."""
+
+
+class Keeping(StrEnum):
+    """How a node is kept out: by the word of a person, or for a suspicion against it."""
+
+    CORDONED = "cordoned"
+    QUARANTINED = "quarantined"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closure:
+    """Nothing new is placed on a node, because somebody has said so. Times in UTC microseconds."""
+
+    keeping: Keeping
+    reason: Reason
+    since: int
+    until: int = 0
+    """It ends by itself; 0: only a person ends it."""
+    drains: bool = False
+    """What runs there is moved away."""
+    wait_seconds: int = 0
+    """What reaches its own `max_duration` within so long is left to its end."""
+
+    @property
+    def word(self) -> Literal["cordoned", "draining", "quarantined"]:
+        """As users see it."""
+        if self.keeping is Keeping.QUARANTINED:
+            return "quarantined"
+        return "draining" if self.drains else "cordoned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +87,35 @@ class Node:
     used: Resources
     ready: bool
     version: int
+    shapes: Mapping[str, int] = field(default_factory=dict)
+    used_shapes: Mapping[str, int] = field(default_factory=dict)
+    unhealthy: Mapping[str, int] = field(default_factory=dict)
+    problem: str = ""
+    complaints: tuple[str, ...] = ()
+    cordoned: bool = False
+    strangers: tuple[str, ...] = ()
+    closure: Closure | None = None
+
+    @property
+    def state(self) -> Literal["ready", "not ready", "cordoned", "draining", "quarantined"]:
+        """In one word, for users; what its cluster takes is another matter."""
+        if self.closure is not None:
+            return self.closure.word
+        if self.cordoned:
+            return "cordoned"
+        return "ready" if self.ready else "not ready"
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why it is in this state; None if nothing is wrong."""
+        if self.closure is not None:
+            return self.closure.reason
+        return None if self.ready else not_ready(self.name, self.problem)
+
+
+def not_ready(node: str, problem: str) -> Reason:
+    """Why nothing is placed on a node that nobody has closed."""
+    return Reason(code=Code.NODE_NOT_READY, object=node, numbers={"detail": problem or "it is not reported any more"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

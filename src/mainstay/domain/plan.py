@@ -126,6 +126,8 @@ class StopPod(Action):
     """The pod of this allocation is no longer wanted."""
 
     allocation_key: int
+    moves: bool = False
+    """Its workload is to go on elsewhere: this end is no failure of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +190,53 @@ class ObserveNodes(Action):
     """Up to this instant of the cluster's own time the end of every pod that has ended is on record. It never goes
     back; 0: it does not say.
     """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeAction(Action):
+    """Whether new pods are placed on a node. What runs there runs on, unless it is drained."""
+
+    cluster: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CordonNode(NodeAction):
+    """Place nothing new there. Nothing happens to one that is kept out already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainNode(NodeAction):
+    """Place nothing new there and move away what runs."""
+
+    wait_seconds: int = 0
+    """What reaches its own `max_duration` within so long is left to its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuarantineNode(NodeAction):
+    """Place nothing new there until it is released. Goes before a cordon; a drain goes on."""
+
+    until: int = 0
+    """It is over then (UTC microseconds); 0: when a person says so."""
+    refused_at: int = 0
+    """On the ground of pods that it refused, last of all then: only if nobody has kept it out or let it in since.
+
+    0: by the word of a person.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UncordonNode(NodeAction):
+    """Take the word back that cordoned or drained it. What has been stopped to be moved has moved. Refused in quarantine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseNode(NodeAction):
+    """End its quarantine. Refused for one that is only cordoned."""
+
+    since: int = 0
+    """Only if it is the quarantine that began then; 0: whichever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +339,15 @@ class Deploy(Action):
     model: str
     version: int
     workload: NewWorkload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedeployEndpoint(Action):
+    """Make a copy of what serves an endpoint its candidate, so that it comes up elsewhere before the old one goes."""
+
+    endpoint: str
+    workload: str
+    """The id of the copy; a taken one is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,6 +48,21 @@ class Code(StrEnum):
     PRICE_SET = "PriceSet"
     OTHER_CURRENCY = "OtherCurrency"
     NODE_CHANGED = "NodeChanged"
+    NODE_NOT_READY = "NodeNotReady"
+    NODE_CORDONED = "NodeCordoned"
+    NODE_UNCORDONED = "NodeUncordoned"
+    NODE_DRAINED = "NodeDrained"
+    NODE_QUARANTINED = "NodeQuarantined"
+    NODE_REFUSES = "NodeRefuses"
+    NODE_RELEASED = "NodeReleased"
+    QUARANTINE_OVER = "QuarantineOver"
+    NODE_CLOSED_OTHERWISE = "NodeClosedOtherwise"
+    NO_SUCH_NODE = "NoSuchNode"
+    WAITS_FOR_NODE = "WaitsForNode"
+    MOVED = "Moved"
+    WAITS_AFTER_MOVE = "WaitsAfterMove"
+    EVICTED = "Evicted"
+    ENDPOINT_MOVES = "EndpointMoves"
     CLUSTER_ADDED = "ClusterAdded"
     CLUSTER_CHANGED = "ClusterChanged"
     CLUSTER_READY = "ClusterReady"
@@ -117,6 +132,21 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.PRICE_SET: "price of {object} set",
         Code.OTHER_CURRENCY: "{object} is priced in {given}, but the price book is in {currency}",
         Code.NODE_CHANGED: "node {node} is {state}",
+        Code.NODE_NOT_READY: "{detail}",
+        Code.NODE_CORDONED: "cordoned by {by}",
+        Code.NODE_UNCORDONED: "uncordoned by {by}: takes work again",
+        Code.NODE_DRAINED: "drained by {by}",
+        Code.NODE_QUARANTINED: "quarantined by {by}",
+        Code.NODE_REFUSES: "quarantined for {seconds} s: {detail}",
+        Code.NODE_RELEASED: "released by {by}: takes work again",
+        Code.QUARANTINE_OVER: "its quarantine is over: takes work again",
+        Code.NODE_CLOSED_OTHERWISE: "node {object} is {state}, not {asked}",
+        Code.NO_SUCH_NODE: "no such node: {object}",
+        Code.WAITS_FOR_NODE: "waits for node {object}: {detail}",
+        Code.MOVED: "moved: node {object} is being drained",
+        Code.WAITS_AFTER_MOVE: "its node was drained; waits for another place",
+        Code.EVICTED: "its pod was evicted: its node was drained",
+        Code.ENDPOINT_MOVES: "endpoint {endpoint} comes up elsewhere: node {object} is being drained",
         Code.CLUSTER_ADDED: "cluster {object} added by {by}",
         Code.CLUSTER_CHANGED: "settings of cluster {object} changed by {by}",
         Code.CLUSTER_READY: "the cluster answers",

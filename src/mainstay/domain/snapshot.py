@@ -30,7 +30,7 @@ class NodeTable:
     key: Ints
     version: Ints
     ready: Bools
-    """It is ready, and its cluster takes work."""
+    """It is ready, nobody keeps it out, and its cluster takes work."""
     cpu_milli: Ints
     memory_bytes: Ints
     gpus: Ints
@@ -41,8 +41,18 @@ class NodeTable:
     used_gpus: Ints
     names: tuple[str, ...]
     clusters: tuple[str, ...]
+    closed_at: Ints
+    """Since when it is kept out by the word of somebody; 0: it is not."""
+    closed_until: Ints
+    """0: until somebody says so."""
+    drains: Bools
+    wait_seconds: Ints
+    """Of a drain: what reaches its own max_duration so long after its begin is left to its end."""
     admits: Mapping[str, Bools] = field(default_factory=dict)
-    """Restriction -> whether the node meets it and its cluster takes work; counts instead of `ready` for what has one."""
+    """Restriction -> whether the node meets it and takes work; counts instead of `ready` for what has one."""
+    shapes: Mapping[str, Ints] = field(default_factory=dict)
+    """Shape of slices of GPUs -> how many the node has. A node may have several shapes, beside whole GPUs."""
+    used_shapes: Mapping[str, Ints] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +109,8 @@ class AllocationTable:
     gpus: Ints
     gpu_model: Ints
     stop: Bools
+    moves: Bools
+    """Stopped so that its workload goes on elsewhere."""
     seen: Ints
     ready: Bools
     created_at: Ints
@@ -139,3 +151,5 @@ class Snapshot:
     """Vocabulary of `WorkloadTable.restriction`; entry 0 is the empty string."""
     closed_clusters: Mapping[str, Reason] = field(default_factory=dict)
     """Cluster -> why nothing new is placed there, for those of which that is so."""
+    closed_nodes: Mapping[int, Reason] = field(default_factory=dict)
+    """Key of a node -> why it takes nothing new by itself, for those of which that is so."""

@@ -71,6 +71,17 @@ class RetryPolicy:
     """A service: starts again whatever the end, until it is stopped."""
 
 
+class OnPartition(StrEnum):
+    """What is done for a workload whose pod is not heard of any more, and may run on (reliability.md R6)."""
+
+    WAIT = "wait"
+    """Until it is proven to have ended, however long that takes."""
+    REQUEUE_AFTER = "requeue_after"
+    """Each pod ends itself once it has not been renewed for so long; then another attempt may start."""
+    ALLOW_DUPLICATES = "allow_duplicates"
+    """Another attempt starts after so long, although the last one may run on beside it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
     """A content-addressed tree of files put under `path` (relative to the run) before the pod starts."""
@@ -145,6 +156,9 @@ class WorkloadSpec:
     """The pod listens on a port that the cluster assigns (`$PORT`)."""
     ready_path: str = ""
     """HTTP path that answers 200 once the pod can serve; empty: ready as soon as it runs."""
+    on_partition: OnPartition = OnPartition.WAIT
+    partition_seconds: int = 0
+    """Of the policy; 0 where it waits."""
     cluster: str = ""
     """The only cluster where it may run; empty: any."""
     guests: tuple[PodRef, ...] = ()

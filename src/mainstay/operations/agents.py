@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 
+from mainstay.decide.keeping import QUARANTINE_SECONDS
 from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import Allocation, PodState, Wanted
 from mainstay.domain.artifact import Tree
@@ -32,9 +33,11 @@ from mainstay.domain.plan import (
     ObservePod,
     OfCluster,
     Plan,
+    QuarantineNode,
     RecordDenial,
     Submit,
 )
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Kind, Phase
 from mainstay.operations.lines import Lines
@@ -209,6 +212,10 @@ def _guarded(action: Action, cluster: str, pods: Mapping[int, str], *, now: int)
             _require_words(action, frozenset({Code.NODE_CHANGED}))
             # No later than our own time: what is witnessed in the future of a wrong clock would be charged too early.
             return replace(action, at=min(action.at, now))
+        case QuarantineNode() if action.cluster == cluster and action.refused_at > 0:
+            _require_words(action, frozenset({Code.NODE_REFUSES}))
+            # A suspicion, and for no longer than one lasts: it never goes before the word of a person.
+            return replace(action, until=min(action.until, now + QUARANTINE_SECONDS * MICROSECONDS_PER_SECOND))
         case ObserveCluster() if action.cluster == cluster:
             _require_words(action, _CONTACT_CODES)
             return action

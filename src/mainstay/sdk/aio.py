@@ -168,6 +168,32 @@ class AsyncClient:
         """Every node."""
         return await self._run(calls.nodes())
 
+    async def node(self, ref: str) -> NodeView:
+        """A node with the pods on it: `NODE`, or `CLUSTER/NODE` where several clusters have one of that name."""
+        return await self._run(calls.node(ref))
+
+    async def cordon_node(self, ref: str, *, reason: str = "") -> NodeView:
+        """Place nothing new on a node; what runs there runs on."""
+        return await self._run(calls.cordon_node(ref, reason=reason))
+
+    async def uncordon_node(self, ref: str) -> NodeView:
+        """Let a node that was cordoned or is drained take work again."""
+        return await self._run(calls.uncordon_node(ref))
+
+    async def drain_node(self, ref: str, *, reason: str = "", wait: str = "") -> NodeView:
+        """Place nothing new on a node and move away what runs. `wait`: a duration such as `30m`; what reaches its own
+        max_duration within it is left to its end.
+        """
+        return await self._run(calls.drain_node(ref, reason=reason, wait=wait))
+
+    async def quarantine_node(self, ref: str, *, reason: str = "", duration: str = "") -> NodeView:
+        """Keep a node out for a suspicion: for a duration such as `2h`, or until it is released."""
+        return await self._run(calls.quarantine_node(ref, reason=reason, duration=duration))
+
+    async def release_node(self, ref: str) -> NodeView:
+        """End the quarantine of a node."""
+        return await self._run(calls.release_node(ref))
+
     async def gpus(self) -> builtins.list[GpuView]:
         """GPUs by model and cluster."""
         return await self._run(calls.gpus())

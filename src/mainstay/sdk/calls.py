@@ -15,7 +15,16 @@ from mainstay.sdk.errors import NameRefused
 from mainstay.sdk.files import FileSink, Folder, destination, scan
 from mainstay.sdk.request import Flow, Request, plain, write
 from mainstay.wire.job import Job
-from mainstay.wire.requests import BulkSubmission, ClusterRequest, DeployRequest, PlanRequest, Submission
+from mainstay.wire.requests import (
+    BulkSubmission,
+    ClusterRequest,
+    CordonRequest,
+    DeployRequest,
+    DrainRequest,
+    PlanRequest,
+    QuarantineRequest,
+    Submission,
+)
 from mainstay.wire.views import (
     AgentTokenView,
     BulkView,
@@ -155,6 +164,45 @@ def nodes() -> Flow[list[NodeView]]:
     return (yield from _pages("/v1/nodes", Page[NodeView], {}))
 
 
+def node(ref: str) -> Flow[NodeView]:
+    """One node with its pods."""
+    return (yield Request(method="GET", path=_node(ref))).read(NodeView)
+
+
+def cordon_node(ref: str, *, reason: str = "") -> Flow[NodeView]:
+    """Place nothing new on it."""
+    body = _json(CordonRequest(reason=reason))
+    return (yield write("POST", f"{_node(ref)}/cordon", json=body)).read(NodeView)
+
+
+def uncordon_node(ref: str) -> Flow[NodeView]:
+    """Let it take work again."""
+    return (yield write("POST", f"{_node(ref)}/uncordon")).read(NodeView)
+
+
+def drain_node(ref: str, *, reason: str = "", wait: str = "") -> Flow[NodeView]:
+    """Move away what runs on it."""
+    body = _json(DrainRequest(reason=reason, wait=wait))
+    return (yield write("POST", f"{_node(ref)}/drain", json=body)).read(NodeView)
+
+
+def quarantine_node(ref: str, *, reason: str = "", duration: str = "") -> Flow[NodeView]:
+    """Keep it out for a suspicion."""
+    body = _json(QuarantineRequest(reason=reason, duration=duration))
+    return (yield write("POST", f"{_node(ref)}/quarantine", json=body)).read(NodeView)
+
+
+def release_node(ref: str) -> Flow[NodeView]:
+    """End its quarantine."""
+    return (yield write("POST", f"{_node(ref)}/release")).read(NodeView)
+
+
+def _node(ref: str) -> str:
+    """`NODE`, or `CLUSTER/NODE` where several clusters have one of that name."""
+    cluster, _, name = ref.rpartition("/")
+    return f"/v1/nodes/{segment(cluster)}/{segment(name)}"
+
+
 def gpus() -> Flow[list[GpuView]]:
     """GPUs by model and cluster."""
     return (yield Request(method="GET", path="/v1/gpus")).read(Page[GpuView]).items
@@ -273,7 +321,19 @@ def download(ref: str, folder: Path) -> Flow[list[Path]]:
     return paths
 
 
-def _json(request: Submission | BulkSubmission | PlanRequest | DeployRequest | ClusterRequest) -> str:
+Body = (
+    Submission
+    | BulkSubmission
+    | PlanRequest
+    | DeployRequest
+    | ClusterRequest
+    | CordonRequest
+    | DrainRequest
+    | QuarantineRequest
+)
+
+
+def _json(request: Body) -> str:
     return request.model_dump_json(exclude_defaults=True)
 
 

@@ -24,15 +24,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--events", type=int, default=2_000, help="events under faults, for each seed")
     parser.add_argument("--guests", action="store_true", help="others make pods in the cluster too")
+    parser.add_argument("--partitions", action="store_true", help="nodes are cut off, and hear of the world again")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args(arguments)
     quieten()
     first, count = (options.seed, 1) if options.seed is not None else (options.first, options.seeds)
-    command = f"python -m mainstay.simulation{' --guests' if options.guests else ''} --events {options.events}"
+    kinds = "".join(f" --{kind}" for kind in ("guests", "partitions") if getattr(options, kind))
+    command = f"python -m mainstay.simulation{kinds} --events {options.events}"
     began = time.monotonic()
     outcomes = []
     for outcome in run_all(
-        range(first, first + count), events=options.events, processes=options.processes, guests=options.guests
+        range(first, first + count),
+        events=options.events,
+        processes=options.processes,
+        guests=options.guests,
+        partitions=options.partitions,
     ):
         outcomes.append(outcome)
         _show(outcome, command=command, number=len(outcomes), count=count)
@@ -55,13 +61,15 @@ def quieten() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
-def run_all(seeds: range, *, events: int, processes: int, guests: bool = False) -> Iterator[Outcome]:
+def run_all(
+    seeds: range, *, events: int, processes: int, guests: bool = False, partitions: bool = False
+) -> Iterator[Outcome]:
     """The outcomes in the order of the seeds."""
     if processes <= 1:
-        yield from (simulate(seed, events=events, guests=guests) for seed in seeds)
+        yield from (simulate(seed, events=events, guests=guests, partitions=partitions) for seed in seeds)
         return
     with ProcessPoolExecutor(processes) as pool:
-        yield from pool.map(partial(simulate, events=events, guests=guests), seeds, chunksize=4)
+        yield from pool.map(partial(simulate, events=events, guests=guests, partitions=partitions), seeds, chunksize=4)
 
 
 def _show(outcome: Outcome, *, command: str, number: int, count: int) -> None:

@@ -15,6 +15,7 @@ from mainstay.decide.billing import charges
 from mainstay.domain.allocation import End, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.billing import GroupBy, Price, UsageRecord
+from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Kind, Phase, Workload
 from mainstay.operations import costs
 from mainstay.ports import Store, WorkloadFilter
@@ -35,6 +36,8 @@ class Checks:
         self._machines = machines
         self._lodgers = lodgers
         self._read = 0
+        self._closed: dict[int, tuple[int, int]] = {}
+        """Key of a node that is kept out -> since when, and the newest allocation when that was seen."""
         self._running: dict[str, Witnessed] = {}
         self._started: Counter[str] = Counter()
         self._intervals: dict[str, list[int]] = defaultdict(list)
@@ -68,6 +71,22 @@ class Checks:
                 self.violations.append(f"I5: {name} used {used.tolist()}, held by live allocations {sums.tolist()}")
             if np.any(used > capacity):
                 self.violations.append(f"I5: {name} used {used.tolist()} of {capacity.tolist()}")
+        self._kept_out(snapshot)
+
+    def _kept_out(self, snapshot: Snapshot) -> None:
+        """I15: since a node is kept out, nothing new was placed there. Keys ascend in the order of commits."""
+        nodes, held = snapshot.nodes, snapshot.allocations
+        newest = int(held.key.max()) if held.key.size else 0
+        for row in range(nodes.key.size):
+            key, closed_at = int(nodes.key[row]), int(nodes.closed_at[row])
+            if not closed_at:
+                self._closed.pop(key, None)
+                continue
+            since, last = self._closed.setdefault(key, (closed_at, newest))
+            if since != closed_at:
+                self._closed[key] = (closed_at, newest)
+            elif np.any(held.key[held.node_key == key] > last):
+                self.violations.append(f"I15: something was placed on {nodes.names[row]} while it was kept out")
 
     def in_between(self, store: Store) -> None:
         """What the log contradicts already: after some bugs nothing would ever settle."""
@@ -89,6 +108,9 @@ class Checks:
         left = [process.name for process in self._machines.live()]
         if left:
             self.violations.append(f"I9: processes live on after everything has settled: {left[:3]}")
+        marked = sorted(node.name for node in self._machines.nodes.values() if node.marked)
+        if marked:
+            self.violations.append(f"I15: {marked} are still marked, although nobody keeps them out")
         unclosed = store.snapshot(now=0, seed=0).allocations.key.size
         if unclosed:
             self.violations.append(f"I9: {unclosed} allocations are not closed after everything has settled")
@@ -135,7 +157,8 @@ class Checks:
             ranks: dict[int, list[int]] = defaultdict(list)
             for pod in store.allocations(workload.key):
                 ranks[pod.attempt].append(pod.rank)
-                self._recorded(pod.pod, ledger.pop(pod.key, []), prices)
+                given_up = pod.end is End.LOST and "without being renewed" in pod.detail
+                self._recorded(pod.pod, ledger.pop(pod.key, []), prices, given_up=given_up)
             for attempt, given in ranks.items():
                 if sorted(given) != list(range(workload.spec.nodes)):
                     self.violations.append(f"I7: attempt {attempt} of {name} has the ranks {sorted(given)}")
@@ -164,14 +187,19 @@ class Checks:
             if node is not None and lodger.guest.restriction == GPU_NODE and not node.capacity.gpus:
                 self.violations.append(f"I14: {uid} was placed on {node.name}, which does not admit it")
 
-    def _recorded(self, pod: str, records: list[tuple[UsageRecord, int]], prices: tuple[Price, ...]) -> None:
-        """I4 of one pod: what is on record is what it ran, without a gap, and costs what the whole of it costs."""
+    def _recorded(
+        self, pod: str, records: list[tuple[UsageRecord, int]], prices: tuple[Price, ...], *, given_up: bool
+    ) -> None:
+        """I4 of one pod: what is on record is what it ran, without a gap, and costs what the whole of it costs.
+
+        Of one that was given up, nobody has witnessed all of that: no more is on record than it ran.
+        """
         witnessed = self._intervals.get(pod, [])
         records = sorted(records, key=lambda record: record[0].start)
         spans = [(usage.start, usage.end) for usage, _ in records]
         joined = [spans[0][0], spans[-1][1]] if spans else []
         gaps = any(one[1] != other[0] for one, other in pairwise(spans))
-        if self._went_with_its_node(pod) and witnessed:
+        if (given_up or self._went_with_its_node(pod)) and witnessed:
             whole = not joined or (
                 joined[0] == witnessed[0] and joined[1] <= witnessed[1]
             )  # up to when it was heard of

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar, cast
 
 from mainstay.clusters.simulated import SimulatedCluster
-from mainstay.domain.allocation import BindPod, PodAction
+from mainstay.domain.allocation import BindPod, ClusterAction
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import MainstayError, NotYet
 from mainstay.domain.plan import CommitResult, Epoch, Plan
@@ -56,6 +56,16 @@ class Profile:
         return Profile(**{name: value * rng.choice(SCALES) for name, value in asdict(self).items()})
 
 
+STEADY = Profile(
+    crash_before_commit=0.0005,
+    crash_after_commit=0.0005,
+    crash_before_act=0.001,
+    crash_after_act=0.001,
+    long_pause=0.005,
+    node_lost=0.002,
+    pod_lost=0.005,
+)
+"""Processes live long enough to wait for something."""
 SCALES = (0, 1, 1, 4)
 LATE, COMES = 0.2, 0.05
 """How often a binding is slow, and how likely one that is on its way comes with the next act."""
@@ -193,7 +203,7 @@ class FaultyCluster:
         guests = tuple(guest for guest in seen.guests if not self._dice.throw("pod_unreported"))
         return replace(seen, pods=pods, guests=guests)
 
-    async def act(self, action: PodAction, *, epoch: int) -> None:
+    async def act(self, action: ClusterAction, *, epoch: int) -> None:
         """Applied or not, with or without an answer, some time after it was sent."""
         await pause()
         if self._dice.throw("crash_before_act"):

@@ -104,7 +104,7 @@ class History:
         if event.phase_before is not before:
             self._wrong(f"I6: {event.workload} was {before} by its log, and went on from {event.phase_before}")
         self._attempts[event.workload] += after is Phase.PENDING
-        if event.reason.code is Code.DEPLOY_REQUESTED:
+        if event.reason.code in {Code.DEPLOY_REQUESTED, Code.ENDPOINT_MOVES}:
             self._newest_service = event.workload
         self.phases[event.workload] = after
 
@@ -120,6 +120,8 @@ class History:
                 self.endpoints[event.object] = endpoint
                 if endpoint.tenant != event.tenant:
                     self._wrong(f"I12: {event.object} of {endpoint.tenant} was deployed to by {event.tenant}")
+            case Code.ENDPOINT_MOVES if known and known.serving and not known.candidate:
+                known.candidate, known.version = self._newest_service, version
             case Code.ENDPOINT_SWITCHED if known and known.candidate and known.version == version:
                 if known.candidate not in self._ran or known.candidate in self.unwanted:
                     self._wrong(f"I13: {event.object} was switched to {known.candidate}, which was never ready")

@@ -23,8 +23,9 @@ from mainstay.domain.plan import Plan, SetPrice
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.ports import Cluster, Store
+from mainstay.simulation.administrators import Administrator
 from mainstay.simulation.checks import Checks
-from mainstay.simulation.faults import CALM, CrashError, Dice, FaultyCluster, FaultyStore, Leaders, Profile
+from mainstay.simulation.faults import CALM, STEADY, CrashError, Dice, FaultyCluster, FaultyStore, Leaders, Profile
 from mainstay.simulation.files import MemoryArtifacts
 from mainstay.simulation.history import all_events
 from mainstay.simulation.owners import ANY_NODE, GPU_NODE, Owners
@@ -40,6 +41,10 @@ RESTART_SECONDS = (0.5, 15.0)
 USER_SECONDS = (0.05, 2.0)
 CALM_USER_SECONDS = (1.0, 6.0)
 WORLD_SECONDS = (1.0, 8.0)
+CONNECTED_SECONDS, CUT_OFF_SECONDS = (0.5, 8.0), (5.0, 90.0)
+LONGER = 4
+"""So many times as long do pods run where nodes are cut off, so that most cuts meet some."""
+ADMINISTRATOR_SECONDS = (2.0, 20.0)
 COMMITS_CHECKED_EVERY = 25
 """Events between two looks at the rows; the witness is looked at after every event."""
 SETTLED_EVERY = 50
@@ -51,18 +56,21 @@ NODES = (
         name="cpu-0",
         capacity=Resources(cpu_milli=8_000, memory_bytes=16 * BYTES_PER_GIB),
         ready=True,
+        marked=False,
         admits=(ANY_NODE,),
     ),
     NodeState(
         name="cpu-1",
         capacity=Resources(cpu_milli=4_000, memory_bytes=16 * BYTES_PER_GIB),
         ready=True,
+        marked=False,
         admits=(ANY_NODE,),
     ),
     NodeState(
         name="gpu-0",
         capacity=Resources(cpu_milli=16_000, memory_bytes=32 * BYTES_PER_GIB, gpus=4, gpu_model="H100"),
         ready=True,
+        marked=False,
         admits=(ANY_NODE, GPU_NODE),
     ),
 )
@@ -94,7 +102,8 @@ class _Process:
 class World:
     """Everything of one seed."""
 
-    def __init__(self, seed: int, *, profile: Profile, folder: Path, guests: bool) -> None:
+    def __init__(self, seed: int, *, profile: Profile, folder: Path, guests: bool, partitions: bool) -> None:
+        self._partitions = partitions
         self.outcome = Outcome(seed=seed)
         self._rng = random.Random(seed)
         self._time = VirtualTime()
@@ -102,10 +111,13 @@ class World:
         self._leaders = Leaders()
         behaviours = random.Random(self._rng.random())
         self.machines = Machines(
-            VirtualClock(self._time), NODES, behaviour=lambda action: _behaviour(action, behaviours)
+            VirtualClock(self._time),
+            NODES,
+            behaviour=lambda action: _behaviour(action, behaviours, longer=LONGER if partitions else 1),
         )
         self.lodgers = Lodgers(self.machines)
         self._owners = Owners(self.machines, self.lodgers, random.Random(f"owners/{seed}")) if guests else None
+        self._administrator = Administrator(sorted(self.machines.nodes), random.Random(f"administrator/{seed}"))
         self._artifacts = MemoryArtifacts()
         self._answers = Answers()
         self._users = [User(principal, self._dice, self._answers) for principal in USERS]
@@ -125,6 +137,9 @@ class World:
         for user in self._users:
             self._push(0.0, -1, 0, self._user_steps(user))
         self._push(0.0, -1, 0, self._world_steps())
+        self._push(0.0, -1, 0, self._administrator_steps())
+        if self._partitions:
+            self._push(0.0, -1, 0, self._network_steps())
         while self.outcome.events < events and not self._found():
             await self._event()
         self._calm()
@@ -179,8 +194,8 @@ class World:
         self.outcome.trace = self._trace.hexdigest()
 
     def _settled(self) -> bool:
-        """Every request is answered, every workload final and every allocation closed."""
-        if any(user.waits for user in self._users):
+        """Every request is answered, every workload final, every allocation closed, and every node let in."""
+        if any(user.waits for user in self._users) or any(node.marked for node in self.machines.nodes.values()):
             return False
         snapshot = self._observer.snapshot(now=0, seed=0)
         return not snapshot.workloads.key.size and not snapshot.allocations.key.size
@@ -217,6 +232,40 @@ class World:
                 self.outcome.faults["request_failed"] += 1
             calm = self._dice.profile is CALM
             yield self._dice.rng.uniform(*(CALM_USER_SECONDS if calm else USER_SECONDS))
+
+    async def _administrator_steps(self) -> Steps:
+        """One word after the other, each to some process."""
+        rng = random.Random(f"administrator-steps/{self.outcome.seed}")
+        while True:
+            yield rng.uniform(*(CALM_USER_SECONDS if self._dice.profile is CALM else ADMINISTRATOR_SECONDS))
+            number = rng.randrange(REPLICAS)
+            process = self._processes[number]
+            work = self._administrator.settle if self._dice.profile is CALM else self._administrator.act
+            request = in_steps(work(process.replica.services), wait=process.replica.step)
+            try:
+                async for seconds in request:
+                    yield seconds
+                    if self._processes[number] is not process:
+                        await request.aclose()
+                        break
+            except CrashError:
+                await self._crash(number)
+            except MainstayError:
+                self.outcome.faults["request_failed"] += 1
+
+    async def _network_steps(self) -> Steps:
+        """One node at a time is cut off, by dice of its own, and hears of the world again after a while."""
+        rng = random.Random(f"network/{self.outcome.seed}")
+        while True:
+            yield rng.uniform(*CONNECTED_SECONDS)
+            if self._dice.profile is CALM:
+                continue
+            node = rng.choice(sorted(self.machines.nodes))
+            self.machines.cut_off(node)
+            self.outcome.faults["node_cut_off"] += 1
+            yield rng.uniform(*CUT_OFF_SECONDS)
+            if not self.machines.nodes[node].ready:
+                self.machines.return_node(node)
 
     async def _world_steps(self) -> Steps:
         down: list[str] = []
@@ -283,26 +332,32 @@ class World:
         self._trace.update(line.encode())
 
 
-def simulate(seed: int, *, events: int, profile: Profile | None = None, guests: bool = False) -> Outcome:
-    """Run one seed in a scratch directory in memory. `guests`: others make pods there too."""
+def simulate(
+    seed: int, *, events: int, profile: Profile | None = None, guests: bool = False, partitions: bool = False
+) -> Outcome:
+    """Run one seed in a scratch directory in memory. `guests`: others make pods there too. `partitions`: nodes are cut off."""
     shared = Path("/dev/shm")  # noqa: S108 the point is that it is memory
     parent = shared if shared.is_dir() else None
     folder = Path(tempfile.mkdtemp(prefix="mainstay-sim-", dir=parent))
     try:
-        return asyncio.run(_simulate(seed, events=events, profile=profile or Profile(), folder=folder, guests=guests))
+        given = profile or (STEADY if partitions else Profile())
+        world = _simulate(seed, events=events, profile=given, folder=folder, guests=guests, partitions=partitions)
+        return asyncio.run(world)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _simulate(seed: int, *, events: int, profile: Profile, folder: Path, guests: bool) -> Outcome:
-    return await World(seed, profile=profile, folder=folder, guests=guests).run(events)
+async def _simulate(
+    seed: int, *, events: int, profile: Profile, folder: Path, guests: bool, partitions: bool
+) -> Outcome:
+    return await World(seed, profile=profile, folder=folder, guests=guests, partitions=partitions).run(events)
 
 
-def _behaviour(action: CreatePod, rng: random.Random) -> Behaviour:
+def _behaviour(action: CreatePod, rng: random.Random, *, longer: int) -> Behaviour:
     files = {"log": action.name.encode(), f"{MODEL}/weights": action.name.partition("-")[0].encode()}
     return Behaviour(
         starts_after=rng.uniform(0.1, 1.5),
-        runs_for=rng.choice((0.3, 1.0, 3.0, 8.0, 30.0)),
+        runs_for=longer * rng.choice((0.3, 1.0, 3.0, 8.0, 30.0)),
         exit_code=rng.choice((0, 0, 0, 0, 0, 1, 137)),
         ignores_term=rng.random() < 0.2,
         files=files if rng.random() < 0.5 else {},

@@ -8,14 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from mainstay.domain.errors import Conflict, Invalid, KeyReused, NotFound, NotYet
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.reason import Code
 from mainstay.domain.registry import Endpoint
-from mainstay.domain.workload import ACTIVE, WAITING, Kind, Phase, RetryPolicy, Workload, WorkloadSpec
+from mainstay.domain.workload import ACTIVE, WAITING, Kind, OnPartition, Phase, RetryPolicy, Workload, WorkloadSpec
 from mainstay.operations import deploy, stop, submit
 from mainstay.operations.principal import Done, Principal, RequestKey
 from mainstay.operations.services import Services
@@ -35,6 +35,9 @@ MODEL = "model"
 SUBMISSIONS = (2, 9)
 """How often each user submits."""
 PAGE = 1_000
+REQUEUED_GRACE_SECONDS = 5
+"""Jobs of this grace end themselves where they are cut off, and start again; the others wait."""
+PARTITION_SECONDS = 6
 REFUSALS = (Invalid, NotFound, Conflict, NotYet)
 """Answers that say: nothing was done."""
 
@@ -288,6 +291,8 @@ def job(dice: Dice) -> submit.JobRequest:
         max_duration_seconds=rng.choice((0, 0, 0, 20)),
         stop_grace_seconds=rng.choice((0, 5, 30)),
     )
+    if spec.stop_grace_seconds == REQUEUED_GRACE_SECONDS:
+        spec = replace(spec, on_partition=OnPartition.REQUEUE_AFTER, partition_seconds=PARTITION_SECONDS)
     return submit.JobRequest(spec=spec, project="default", queue="default", priority=rng.choice((25, 50, 75)))
 
 

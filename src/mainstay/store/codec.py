@@ -10,7 +10,7 @@ import msgspec
 
 from mainstay.domain.allocation import ENDS, Allocation, Seen
 from mainstay.domain.billing import Charge, Price, UsageRecord
-from mainstay.domain.capacity import Node
+from mainstay.domain.capacity import Closure, Keeping, Node
 from mainstay.domain.errors import Invalid
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, ClusterSettings, Contact, NewCluster, Stay, not_called
 from mainstay.domain.plan import AuditRow, Event, IdentifyCluster, NewWorkload
@@ -165,6 +165,7 @@ def allocation_of(row: AllocationRow) -> Allocation:
         cluster=row["cluster"],
         resources=resources_of(row),
         stop=bool(row["stop"]),
+        moves=bool(row["moves"]),
         seen=Seen(row["seen"]),
         ready=bool(row["ready"]),
         address=row["address"],
@@ -205,7 +206,40 @@ def node_of(row: NodeRow) -> Node:
         ),
         ready=bool(row["ready"]),
         version=row["version"],
+        shapes=counts_of(row["shapes"]),
+        used_shapes=counts_of(row["used_shapes"]),
+        unhealthy=counts_of(row["unhealthy"]),
+        problem=row["problem"],
+        complaints=tuple(row["complaints"].splitlines()),
+        cordoned=bool(row["cordoned"]),
+        strangers=tuple(row["strangers"].splitlines()),
+        closure=closure_of(row),
     )
+
+
+def closure_of(row: NodeRow) -> Closure | None:
+    """Why nothing new is placed on the node of a row, if somebody has said so."""
+    if not row["closure"]:
+        return None
+    return Closure(
+        keeping=Keeping(row["closure"]),
+        reason=reason_of(row["closure_reason"]),
+        since=row["closed_at"],
+        until=row["closed_until"],
+        drains=bool(row["drains"]),
+        wait_seconds=row["wait_seconds"],
+    )
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """As JSON, in a fixed order; empty for none."""
+    found = {storable(name): int(count) for name, count in sorted(counts.items()) if count}
+    return _ENCODER.encode(found).decode() if found else ""
+
+
+def counts_of(text: str) -> dict[str, int]:
+    """Inverse of `counts_text`."""
+    return _COUNTS.decode(text) if text else {}
 
 
 def new_cluster_row(new: NewCluster, reason: Reason, *, actor: str, now: int, version: int) -> ClusterRow:
@@ -437,4 +471,5 @@ _ENCODER = msgspec.json.Encoder(enc_hook=_plain)
 _SPEC = msgspec.json.Decoder(WorkloadSpec)
 _CHOICES = msgspec.json.Decoder(_Choices)
 _SETTINGS = msgspec.json.Decoder(ClusterSettings)
+_COUNTS = msgspec.json.Decoder(dict[str, int])
 _REASON = msgspec.json.Decoder(tuple[Code, str, dict[str, int | float | str]])

@@ -11,6 +11,7 @@ missing (tests/simulation/planted.py), tests/contracts/test_guards.py each of th
 from __future__ import annotations
 
 from mainstay.domain.allocation import Seen
+from mainstay.domain.capacity import Keeping
 from mainstay.domain.fleet import ClusterKind, NewCluster, Stay
 from mainstay.domain.plan import (
     Advance,
@@ -23,9 +24,10 @@ from mainstay.domain.plan import (
     RemoveCluster,
     RowVersion,
 )
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import Resources, is_shape
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import ACTIVE, LEGAL_TRANSITIONS, WAITING, Kind, Phase
+from mainstay.store import codec
 from mainstay.store.codec import KINDS
 from mainstay.store.rows import AllocationRow, EndpointRow, NodeRow, PriceRow, WorkloadRow
 from mainstay.store.world import World, pod_of
@@ -44,7 +46,8 @@ def row_version_holds(world: World, guard: RowVersion) -> Reason | None:
 
 
 def capacity_left(world: World, guard: CapacityLeft) -> Reason | None:
-    """The node is ready, or admits the guest that is to be put there; its cluster takes work and so much is free now.
+    """The node is ready, or admits the guest that is to be put there; nobody keeps it out, its cluster takes work, and so
+    much is free now.
 
     Second line to the epoch: only one leader gives capacity away.
     """
@@ -209,6 +212,19 @@ def cluster_may_leave(world: World, action: RemoveCluster) -> Reason | None:
     return None
 
 
+def node_is_kept_as(row: NodeRow, keeping: Keeping) -> Reason | None:
+    """Whoever takes a word back takes back no other: no suspicion is forgotten with a cordon. The only line."""
+    if row["closure"] in {"", keeping.value}:
+        return None
+    numbers = {"state": row["closure"], "asked": keeping.value}
+    return Reason(code=Code.NODE_CLOSED_OTHERWISE, object=row["name"], numbers=numbers)
+
+
+def no_such_node(name: str) -> Reason:
+    """The refusal of whoever acted on a node that no cluster of the fleet has."""
+    return Reason(code=Code.NO_SUCH_NODE, object=name)
+
+
 def _known_as_another(world: World, name: str, identity: str) -> Reason | None:
     for other in world.clusters.values():
         same = identity != "" and other["identity"] == identity and other["name"] != name
@@ -248,14 +264,21 @@ def _row(world: World, guard: RowVersion) -> WorkloadRow | AllocationRow | Endpo
 
 def _open(world: World, node: NodeRow, restriction: str) -> bool:
     admitted = restriction in node["admits"].split() if restriction else bool(node["ready"])
-    return admitted and world.takes_work(node["cluster"])
+    return admitted and not node["closure"] and world.takes_work(node["cluster"])
 
 
 def _free(node: NodeRow, wish: Resources) -> bool:
-    model_fits = not wish.gpus or not wish.gpu_model or wish.gpu_model == node["gpu_model"]
     return (
-        model_fits
+        _devices_free(node, wish)
         and node["used_cpu_milli"] + wish.cpu_milli <= node["cpu_milli"]
         and node["used_memory_bytes"] + wish.memory_bytes <= node["memory_bytes"]
-        and node["used_gpus"] + wish.gpus <= node["gpus"]
     )
+
+
+def _devices_free(node: NodeRow, wish: Resources) -> bool:
+    if not wish.gpus:
+        return True
+    if is_shape(wish.gpu_model):
+        used = codec.counts_of(node["used_shapes"]).get(wish.gpu_model, 0)
+        return used + wish.gpus <= codec.counts_of(node["shapes"]).get(wish.gpu_model, 0)
+    return wish.gpu_model in {"", node["gpu_model"]} and node["used_gpus"] + wish.gpus <= node["gpus"]

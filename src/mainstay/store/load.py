@@ -15,8 +15,10 @@ from mainstay.domain.plan import (
     Allocate,
     CapacityLeft,
     ClosePod,
+    CordonNode,
     Deploy,
     DrainCluster,
+    DrainNode,
     DropCandidate,
     EnterPod,
     HandSecrets,
@@ -25,9 +27,12 @@ from mainstay.domain.plan import (
     ObserveCluster,
     ObserveNodes,
     ObservePod,
+    QuarantineNode,
     RecordDenial,
     RecordUsage,
+    RedeployEndpoint,
     RegisterModel,
+    ReleaseNode,
     RemoveCluster,
     RemoveEndpoint,
     RemoveSecret,
@@ -38,8 +43,9 @@ from mainstay.domain.plan import (
     StopPod,
     Submit,
     SwitchEndpoint,
+    UncordonNode,
 )
-from mainstay.store import queries, tables
+from mainstay.store import codec, queries, tables
 from mainstay.store.apply import AnyAction, known
 from mainstay.store.rows import AllocationRow, ClusterRow, EndpointRow, NodeRow, PriceRow, SecretRow, WorkloadRow
 from mainstay.store.world import World
@@ -74,12 +80,17 @@ class Needs:
     conclusions: set[int] = field(default_factory=set)
     """Allocations whose workload and node are touched as well."""
     nodes: set[int] = field(default_factory=set)
+    node_names: set[tuple[str, str]] = field(default_factory=set)
+    """(cluster, node)"""
     nodes_of: set[str] = field(default_factory=set)
     """Clusters of which every node is touched."""
     open_pods_of: set[str] = field(default_factory=set)
     """Clusters whose allocations that are not closed are counted."""
     clusters: bool = False
     endpoints: set[str] = field(default_factory=set)
+    copied: set[str] = field(default_factory=set)
+    """Endpoints of which what serves is copied: its specification is read too."""
+    specifications: set[int] = field(default_factory=set)
     models: set[tuple[str, str]] = field(default_factory=set)
     prices: bool = False
     secrets: set[tuple[str, str]] = field(default_factory=set)
@@ -97,7 +108,7 @@ class Needs:
             else:
                 self.endpoints.add(str(guard.key))
 
-    def of(self, action: AnyAction) -> None:  # noqa: C901, PLR0912 - one line per action
+    def of(self, action: AnyAction) -> None:  # noqa: C901, PLR0912, PLR0915 - one line per action
         """What the action reads and changes."""
         match action:
             case Submit(workload=new):
@@ -121,6 +132,9 @@ class Needs:
             case ObserveNodes(cluster=cluster):
                 self.nodes_of.add(cluster)
                 self.clusters = True
+            case CordonNode() | DrainNode() | QuarantineNode() | UncordonNode() | ReleaseNode():
+                self.node_names.add((action.cluster, action.node))
+                self.clusters = True
             case AddCluster(cluster=new):
                 self.open_pods_of.add(new.name)
                 self.clusters = True
@@ -141,6 +155,10 @@ class Needs:
             case Deploy(endpoint=name, workload=new):
                 self.endpoints.add(name)
                 self.workload_ids.add(new.id)
+            case RedeployEndpoint(endpoint=name, workload=copy):
+                self.endpoints.add(name)
+                self.copied.add(name)
+                self.workload_ids.add(copy)
             case SwitchEndpoint() | DropCandidate() | MoveEndpoint() | RemoveEndpoint():
                 self.endpoints.add(action.endpoint)
 
@@ -161,6 +179,8 @@ def _load_endpoints(connection: sa.Connection, world: World, needs: Needs) -> No
         world.endpoints[endpoint["name"]] = endpoint
         involved = {endpoint["serving_key"], endpoint["candidate_key"]} - {0}
         needs.workloads |= involved
+        if endpoint["name"] in needs.copied:
+            needs.specifications |= {endpoint["serving_key"]} - {0}
         needs.pods_of |= involved
 
 
@@ -181,6 +201,10 @@ def _load_nodes(connection: sa.Connection, world: World, needs: Needs) -> None:
     world.know_nodes(cast("Iterator[NodeRow]", _where_in(connection, _NODES, table.c.cluster, needs.nodes_of)))
     rest = needs.nodes - world.nodes.keys()
     world.know_nodes(cast("Iterator[NodeRow]", _where_in(connection, _NODES, table.c.key, rest)))
+    for cluster, name in sorted(needs.node_names):
+        query = _NODES.where(table.c.cluster == codec.storable(cluster), table.c.name == codec.storable(name))
+        found = cast("list[NodeRow]", _rows(connection, query))
+        world.know_nodes(row for row in found if row["key"] not in world.nodes)
 
 
 def _load_clusters(connection: sa.Connection, world: World, needs: Needs) -> None:
@@ -201,6 +225,7 @@ def _load_workloads(connection: sa.Connection, world: World, needs: Needs) -> No
         world.workloads[workload["key"]] = workload
     for row in _where_in(connection, _IDS, table.c.id, needs.workload_ids):
         world.taken_ids.add(row["id"])
+    world.specifications = dict(queries.specifications(connection, needs.specifications))
 
 
 def _load_model_versions(connection: sa.Connection, world: World, needs: Needs) -> None:

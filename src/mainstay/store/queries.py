@@ -10,8 +10,8 @@ from typing import Any, TypeVar, cast
 import sqlalchemy as sa
 
 from mainstay.domain.allocation import Allocation, Seen, Wanted
-from mainstay.domain.capacity import Node
-from mainstay.domain.errors import NotFound
+from mainstay.domain.capacity import Closure, Node
+from mainstay.domain.errors import Conflict, NotFound
 from mainstay.domain.fleet import ClusterRecord, Stay
 from mainstay.domain.plan import AuditRow, Event
 from mainstay.domain.reason import Code
@@ -151,6 +151,43 @@ def nodes(connection: sa.Connection, *, after: tuple[str, str], limit: int) -> t
     query = sa.select(table).where(place > sa.tuple_(*map(codec.storable, after)), table.c.cluster.not_in(_LEFT))
     query = query.order_by(*place).limit(limit or None)
     return tuple(codec.node_of(cast("NodeRow", row)) for row in fetch(connection, query))
+
+
+def node(connection: sa.Connection, cluster: str, name: str) -> Node:
+    """Raises NotFound with the nearest name as a hint, Conflict if several clusters have a node of this name."""
+    table, text = tables.nodes, codec.storable(name)
+    query = sa.select(table).where(table.c.cluster.not_in(_LEFT)).order_by(table.c.cluster)
+    if cluster:
+        query = query.where(table.c.cluster == codec.storable(cluster))
+    found = fetch(connection, query.where(table.c.name == text))
+    if not found:
+        names = [row["name"] for row in fetch(connection, query)]
+        near = get_close_matches(text, names, n=1)
+        msg = f"no such node: {text}" + (f" in cluster {cluster}" if cluster else "")
+        raise NotFound(
+            msg, object_=text, hint=f"did you mean {near[0]}?" if near else "list them with: mainstay node list"
+        )
+    if len(found) > 1:
+        places = ", ".join(f"{row['cluster']}/{text}" for row in found)
+        msg = f"several clusters have a node {text}"
+        raise Conflict(msg, object_=text, hint=f"name one of: {places}")
+    return codec.node_of(cast("NodeRow", found[0]))
+
+
+def closed_nodes(connection: sa.Connection, cluster: str) -> dict[str, Closure]:
+    """Those that somebody keeps out, by name."""
+    table = tables.nodes
+    # Literally as the index of these few has it, or SQLite does not take that.
+    query = sa.select(table).where(sa.text("closure <> ''"), table.c.cluster == codec.storable(cluster))
+    rows = (codec.node_of(cast("NodeRow", row)) for row in fetch(connection, query.order_by(table.c.name)))
+    return {row.name: row.closure for row in rows if row.closure is not None}
+
+
+def allocations_on(connection: sa.Connection, node_key: int) -> tuple[Allocation, ...]:
+    """Those on a node that have not ended, by key."""
+    table = tables.allocations
+    query = sa.select(table).where(table.c.closed == 0, table.c.node_key == node_key, table.c.seen != int(Seen.ENDED))
+    return allocations_of(connection, query.order_by(table.c.key))
 
 
 _LEFT = sa.select(tables.clusters.c.name).where(tables.clusters.c.wanted == Stay.REMOVED.value)

@@ -86,6 +86,7 @@ class AllocationRow(TypedDict):
     gpus: int
     gpu_model: str
     stop: int
+    moves: int
     seen: int
     ready: int
     address: str
@@ -115,6 +116,19 @@ class NodeRow(TypedDict):
     used_memory_bytes: int
     used_gpus: int
     admits: str
+    problem: str
+    complaints: str
+    cordoned: int
+    strangers: str
+    shapes: str
+    used_shapes: str
+    unhealthy: str
+    closure: str
+    closure_reason: str
+    closed_at: int
+    closed_until: int
+    drains: int
+    wait_seconds: int
     version: int
 
 

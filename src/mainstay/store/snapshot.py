@@ -17,6 +17,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from mainstay.domain.billing import Price
+from mainstay.domain.capacity import not_ready
 from mainstay.domain.fleet import ClusterRecord
 from mainstay.domain.quantity import ANY_GPU, Resources
 from mainstay.domain.reason import Reason
@@ -76,6 +77,7 @@ class SnapshotCache:
 _NODE = (
     *("key", "version", "ready", "cpu_milli", "memory_bytes", "gpus"),
     *("used_cpu_milli", "used_memory_bytes", "used_gpus"),
+    *("closed_at", "closed_until", "drains", "wait_seconds"),
 )
 _WORKLOAD = (
     *("key", "version", "kind", "phase", "priority", "attempt", "submitted_at", "not_before", "started_at"),
@@ -87,9 +89,9 @@ _NUMBERED = ("gpu_model", "cluster", "restriction")
 """Text of workloads that the columns show by its number in a vocabulary."""
 _ALLOCATION = (
     *("key", "version", "workload_key", "attempt", "rank", "node_key", "cpu_milli", "memory_bytes", "gpus"),
-    *("stop", "seen", "ready", "created_at", "started_at", "ended_at", "metered_until", "ending", "exit_code"),
+    *("stop", "moves", "seen", "ready", "created_at", "started_at", "ended_at", "metered_until", "ending", "exit_code"),
 )
-_FLAGS = frozenset({"ready", "stop_requested", "retry_always", "stop"})
+_FLAGS = frozenset({"ready", "stop_requested", "retry_always", "stop", "moves", "drains"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,12 @@ class State:
     clusters: tuple[str, ...] = ()
     node_admits: Mapping[int, str] = field(default_factory=dict)
     """Key -> the restrictions that the node meets, for those that meet any."""
+    node_shapes: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    """Key -> how many slices of which shape the node has, and how many are used; for those that have or had any."""
+    closed_nodes: Mapping[int, Reason] = field(default_factory=dict)
+    """Key -> why it takes nothing new by itself, as far as somebody says so: what is no longer reported is not among them."""
+    kept_out: frozenset[int] = frozenset()
+    """Keys of the nodes that somebody keeps out."""
     workloads: Mapping[str, Column] = field(default_factory=lambda: empty((*_WORKLOAD, *_NUMBERED), flags=_FLAGS))
     choices: Mapping[int, tuple[Resources, ...]] = field(default_factory=dict)
     allocations: Mapping[str, Column] = field(default_factory=lambda: empty((*_ALLOCATION, "gpu_model"), flags=_FLAGS))
@@ -115,9 +123,12 @@ class State:
     observed: Mapping[str, int] = field(default_factory=dict)
     closed: Mapping[str, Reason] = field(default_factory=dict)
     open_: Column = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
-    """Whether each node is ready and its cluster takes work."""
+    """Whether each node is ready, nobody keeps it out, and its cluster takes work."""
+    closed_at: Column = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     admits: Mapping[str, Bools] = field(default_factory=dict)
     """Restriction -> the same for what it restricts."""
+    shapes: Mapping[str, Column] = field(default_factory=dict)
+    used_shapes: Mapping[str, Column] = field(default_factory=dict)
     cluster_names: tuple[str, ...] = ("",)
     restrictions: tuple[str, ...] = ("",)
 
@@ -129,7 +140,12 @@ class State:
             version=self.version,
             gpu_models=self.gpu_models,
             nodes=NodeTable(
-                **{**self.nodes, "ready": self.open_}, admits=self.admits, names=self.names, clusters=self.clusters
+                **{**self.nodes, "ready": self.open_, "closed_at": self.closed_at},
+                admits=self.admits,
+                shapes=self.shapes,
+                used_shapes=self.used_shapes,
+                names=self.names,
+                clusters=self.clusters,
             ),
             workloads=WorkloadTable(**self.workloads, choices=self.choices),
             allocations=AllocationTable(
@@ -143,6 +159,7 @@ class State:
             cluster_names=self.cluster_names,
             restrictions=self.restrictions,
             closed_clusters=self.closed,
+            closed_nodes=self.closed_nodes,
         )
 
 
@@ -206,9 +223,10 @@ def _numbered(words: Sequence[str], vocabulary: list[str], numbers: dict[str, in
 
 def _with_nodes(state: State, reader: _Reader) -> State:
     table = tables.nodes
-    query = _select(table, _NODE, "gpu_model", "name", "cluster", "admits")
+    texts = ("gpu_model", "name", "cluster", "admits", "shapes", "used_shapes", "closure", "closure_reason", "problem")
+    query = _select(table, _NODE, *texts)
     rows = [row for chunk in reader.chunks(query, open_=sa.true()) for row in chunk]
-    gpu_model, name, cluster, admits = (len(_NODE) + offset for offset in range(4))
+    gpu_model, name, cluster, admits, shapes, used_shapes, *_ = (len(_NODE) + offset for offset in range(len(texts)))
     columns = columns_of(rows, _NODE, flags=_FLAGS)
     columns["gpu_model"] = reader.numbered([row[gpu_model] for row in rows])
     delta = Delta(columns=columns, keep=np.ones(len(rows), dtype=np.bool_))
@@ -216,22 +234,56 @@ def _with_nodes(state: State, reader: _Reader) -> State:
         **state.node_admits,
         **{row[0]: row[admits] for row in rows if row[admits] or row[0] in state.node_admits},
     }
-    state = replace(state, nodes=merged(state.nodes, delta), node_admits=node_admits)
+    node_shapes = {
+        **state.node_shapes,
+        **{row[0]: (row[shapes], row[used_shapes]) for row in rows if row[shapes] or row[0] in state.node_shapes},
+    }
+    state = replace(
+        state,
+        nodes=merged(state.nodes, delta),
+        node_admits=node_admits,
+        node_shapes=node_shapes,
+        **_closures(state, rows),
+    )
     new = {row[0]: (row[name], row[cluster]) for row in rows if row[0] not in state.node_names}
     return _with_names(state, new) if new else state
 
 
+def _closures(state: State, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """Why nodes that changed take nothing new by themselves, and which of them somebody keeps out. `Any`: two kinds of fields."""
+    why, kept_out = dict(state.closed_nodes), set(state.kept_out)
+    ready, name = _NODE.index("ready"), len(_NODE) + 1
+    for row in rows:
+        key, (closure, reason, problem) = row[0], row[-3:]
+        why.pop(key, None)
+        kept_out.discard(key)
+        if closure:
+            why[key] = codec.reason_of(reason)
+            kept_out.add(key)
+        elif problem and not row[ready]:
+            why[key] = not_ready(row[name], problem)
+    return {"closed_nodes": why, "kept_out": frozenset(kept_out)}
+
+
 def _with_clusters(state: State, rows: Sequence[ClusterRecord]) -> State:
-    """Nodes of a cluster that takes no work are as good as not ready."""
+    """Nodes that somebody keeps out, and those of a cluster that takes no work, are as good as not ready."""
     closed = {row.name: row.reason for row in rows if not row.takes_work}
-    ready = state.nodes["ready"]
+    ready, keys = state.nodes["ready"], state.nodes["key"]
     takes = np.array([cluster not in closed for cluster in state.clusters], dtype=np.bool_)
-    if closed:
+    kept_out = np.zeros(keys.size, dtype=np.bool_)
+    if state.kept_out:
+        kept_out = np.isin(keys, np.fromiter(state.kept_out, dtype=np.int64))
+    if closed or state.kept_out:
+        takes &= ~kept_out
         ready = ready & takes
         ready.flags.writeable = False
+    shapes, used_shapes = _shapes(state)
     return replace(
         state,
         open_=ready,
+        closed_at=np.where(kept_out, state.nodes["closed_at"], 0),
+        shapes=shapes,
+        used_shapes=used_shapes,
         admits={restriction: mask & takes for restriction, mask in _admits(state).items()},
         closed=closed,
         observed={row.name: row.observed_at for row in rows},
@@ -247,6 +299,20 @@ def _admits(state: State) -> dict[str, Bools]:
         for restriction in admits.split():
             masks.setdefault(restriction, np.zeros(keys.size, dtype=np.bool_))[row] = True
     return masks
+
+
+def _shapes(state: State) -> tuple[dict[str, Column], dict[str, Column]]:
+    """By shape, how many slices each node has and how many are used. O(nodes x shapes), for those that have any."""
+    keys = state.nodes["key"]
+    have: dict[str, Column] = {}
+    used: dict[str, Column] = {}
+    for key, texts in state.node_shapes.items():
+        row = int(np.searchsorted(keys, key))
+        for columns, text in zip((have, used), texts, strict=True):
+            for shape, count in codec.counts_of(text).items():
+                columns.setdefault(shape, np.zeros(keys.size, dtype=np.int64))[row] = count
+    nothing = np.zeros(keys.size, dtype=np.int64)
+    return have, {shape: used.get(shape, nothing) for shape in have}
 
 
 def _with_names(state: State, new: Mapping[int, tuple[str, str]]) -> State:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from mainstay.domain.allocation import Allocation, Wanted
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
-from mainstay.domain.capacity import Node
+from mainstay.domain.capacity import Closure, Node
 from mainstay.domain.errors import StateUnusable
 from mainstay.domain.fleet import ClusterRecord
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan, Refused
@@ -122,6 +122,10 @@ class SqlStore:
         """Open workloads of guests."""
         return self._guests.guests(cluster)
 
+    def closed_nodes(self, cluster: str) -> Mapping[str, Closure]:
+        """By name."""
+        return self._database.read(lambda connection: queries.closed_nodes(connection, cluster))
+
     def system(self) -> str:
         """Identity of this database."""
         return self._system
@@ -159,6 +163,14 @@ class SqlStore:
     def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """By cluster and name."""
         return self._database.read(lambda connection: queries.nodes(connection, after=after, limit=limit))
+
+    def node(self, cluster: str, name: str) -> Node:
+        """One by its name."""
+        return self._database.read(lambda connection: queries.node(connection, cluster, name))
+
+    def allocations_on(self, node_key: int) -> tuple[Allocation, ...]:
+        """By key."""
+        return self._database.read(lambda connection: queries.allocations_on(connection, node_key))
 
     def clusters(self) -> tuple[ClusterRecord, ...]:
         """By name."""

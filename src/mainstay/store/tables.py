@@ -130,6 +130,7 @@ allocations = _table(
     _whole("gpus"),
     _text("gpu_model"),
     _whole("stop"),
+    _whole("moves"),
     _whole("seen"),
     _whole("ready"),
     _text("address"),
@@ -164,12 +165,32 @@ nodes = _table(
     _whole("used_memory_bytes"),
     _whole("used_gpus"),
     _text("admits"),
+    _text("problem"),
+    _text("complaints"),
+    _whole("cordoned"),
+    _text("strangers"),
+    _text("shapes"),
+    _text("used_shapes"),
+    _text("unhealthy"),
+    _text("closure"),
+    _text("closure_reason"),
+    _whole("closed_at"),
+    _whole("closed_until"),
+    _whole("drains"),
+    _whole("wait_seconds"),
     _whole("version"),
     sa.Index("nodes_by_name", "cluster", "name", unique=True),
     sa.Index("nodes_by_version", "version"),
+    sa.Index(
+        "nodes_kept_out",
+        *("cluster", "name"),
+        sqlite_where=sa.text("closure <> ''"),
+        postgresql_where=sa.text("closure <> ''"),
+    ),
 )
 """`used_*` is the sum over the allocations on the node that have not ended, kept by the commits that change it.
-`admits`: the restrictions that the node meets, with a space between two."""
+`admits`: the restrictions that the node meets, with a space between two. `shapes`, `used_shapes` and `unhealthy` are JSON
+objects of counts by name, or empty. `closure` is `cordoned`, `quarantined` or empty; `closed_at` is when it changed last."""
 
 clusters = _table(
     "clusters",

@@ -119,7 +119,17 @@ def changes(connection: sa.Connection, cluster: str, *, since: int) -> WantedCha
         closed=tuple(row["key"] for row in rows if row["closed"]),
         guests=tuple(sorted((work for work in hosted if not work.phase.final), key=attrgetter("key"))),
         finished=tuple(work.key for work in hosted if work.phase.final),
+        closed_nodes=queries.closed_nodes(connection, cluster)
+        if whole or _closures_moved(connection, cluster, since)
+        else None,
     )
+
+
+def _closures_moved(connection: sa.Connection, cluster: str, since: int) -> bool:
+    """Whether somebody may have said something of a node: every node of which anybody ever did, and that changed."""
+    table = tables.nodes
+    query = sa.select(table.c.key).where(table.c.version > since, table.c.closed_at > 0, table.c.cluster == cluster)
+    return connection.execute(query.limit(1)).first() is not None
 
 
 def _wanted(row: AllocationRow, specs: Mapping[int, WorkloadSpec], judgements: Mapping[int, Judgement]) -> Wanted:

@@ -47,6 +47,7 @@ class World:
         self.actor = codec.storable(plan.actor)
         self.workloads: dict[int, WorkloadRow] = {}
         self.taken_ids: set[str] = set()
+        self.specifications: dict[int, str] = {}
         self.allocations: dict[int, AllocationRow] = {}
         self.nodes: dict[int, NodeRow] = {}
         self.clusters: dict[str, ClusterRow] = {}

@@ -62,7 +62,9 @@ _UPDATE_NODE = _Update(
     tables.nodes,
     "key",
     *("ready", "cpu_milli", "memory_bytes", "gpus", "gpu_model"),
-    *("used_cpu_milli", "used_memory_bytes", "used_gpus", "admits", "version"),
+    *("used_cpu_milli", "used_memory_bytes", "used_gpus", "admits"),
+    *("problem", "complaints", "cordoned", "strangers", "shapes", "used_shapes", "unhealthy"),
+    *("closure", "closure_reason", "closed_at", "closed_until", "drains", "wait_seconds", "version"),
 )
 _UPDATE_CLUSTER = _Update(
     tables.clusters,
@@ -79,7 +81,7 @@ _UPDATE_WORKLOAD = _Update(
 _UPDATE_ALLOCATION = _Update(
     tables.allocations,
     "key",
-    *("stop", "seen", "ready", "address", "started_at", "ended_at", "metered_until"),
+    *("stop", "moves", "seen", "ready", "address", "started_at", "ended_at", "metered_until"),
     *("ending", "exit_code", "detail", "closed", "version"),
 )
 _UPDATE_ENDPOINT = _Update(

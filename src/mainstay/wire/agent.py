@@ -136,6 +136,8 @@ class Specified(Message, frozen=True):
     guests: tuple[tuple[str, str, str], ...] = ()
     """(namespace, name, UID)."""
     restriction: str = ""
+    on_partition: str = "wait"
+    partition_seconds: int = 0
 
 
 class Slice(Message, frozen=True):
@@ -153,6 +155,7 @@ class Slice(Message, frozen=True):
     version: int
     created_at: int
     stop: bool = False
+    moves: bool = False
     seen: int = 0
     ready: bool = False
     address: str = ""
@@ -189,6 +192,18 @@ class Adopted(Message, frozen=True):
     output: str = ""
 
 
+class KeptOut(Message, frozen=True):
+    """Nothing new is placed on a node: who said so, and why."""
+
+    node: str
+    keeping: str
+    reason: Why
+    since: int = 0
+    until: int = 0
+    drains: bool = False
+    wait_seconds: int = 0
+
+
 class WantedSaid(Message, frozen=True):
     """What has changed of the wanted side, up to a version. `whole`: it is all there is, and what is not here is not wanted."""
 
@@ -201,6 +216,8 @@ class WantedSaid(Message, frozen=True):
     """Workloads of guests, by their keys."""
     specifications: dict[int, Specified] = {}
     """By the key of the workload, of all `rows` and `guests`."""
+    closed_nodes: tuple[KeptOut, ...] | None = None
+    """All nodes that somebody keeps out; none: as before."""
 
 
 class ClosedAsked(Message, frozen=True):
@@ -232,6 +249,16 @@ class NodeSaid(Message, frozen=True):
     capacity: Amount
     ready: bool = False
     admits: tuple[Text, ...] = ()
+    shapes: tuple[tuple[Text, Number], ...] = ()
+    unhealthy: tuple[tuple[Text, Number], ...] = ()
+    problem: Text = ""
+    complaints: tuple[Text, ...] = ()
+    cordoned: bool = False
+    marked: bool | None = None
+    mark_undone: bool = False
+    strangers: tuple[Text, ...] = ()
+    refusal: Text = ""
+    refused_at: Number = 0
 
 
 class Observed(Message, frozen=True, tag="observe_pod"):
@@ -258,6 +285,15 @@ class NodesObserved(Message, frozen=True, tag="observe_nodes"):
     nodes: tuple[NodeSaid, ...]
     reason: Why
     at: Number = 0
+
+
+class NodeSuspected(Message, frozen=True, tag="quarantine_node"):
+    """A node refuses what it is given: it is kept out for a while, unless somebody has said otherwise since."""
+
+    node: Text
+    reason: Why
+    until: Number
+    refused_at: Number
 
 
 class ContactObserved(Message, frozen=True, tag="observe_cluster"):
@@ -294,7 +330,7 @@ class GuestsWithdrawn(Message, frozen=True, tag="withdraw_guests"):
     workload: Text = ""
 
 
-Act = Observed | Closed | NodesObserved | ContactObserved | GuestsSubmitted | GuestsWithdrawn
+Act = Observed | Closed | NodesObserved | NodeSuspected | ContactObserved | GuestsSubmitted | GuestsWithdrawn
 """All that an effect loop commits: nothing else can even be said."""
 
 

@@ -31,6 +31,8 @@ from mainstay.wire import images, quantities
 PRIORITIES: Mapping[str, int] = MappingProxyType({"low": 25, "normal": 50, "high": 75, "urgent": 100})
 TYPES: Mapping[str, str] = MappingProxyType({"task": "job"})
 NODES_MAX = 1_000
+REQUEUE_AFTER_SECONDS_MIN = 60
+"""Pods are renewed every 15 s, and a lost word must not end one."""
 NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 
 SECRET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"  # noqa: S105 no secret
@@ -111,6 +113,10 @@ def _image(text: str) -> str:
 
 def _priority(value: Any) -> Any:
     return PRIORITIES.get(value, value) if isinstance(value, str) else value
+
+
+def _partition(value: Any) -> Any:
+    return {} if value == "wait" else value
 
 
 def _script(value: Any) -> Any:
@@ -200,7 +206,9 @@ def _size(text: str) -> str:
 
 Cpu = Annotated[str, BeforeValidator(_as_text), AfterValidator(_cpu), Field(examples=["4", "500m", "4+", "4..8"])]
 Memory = Annotated[str, BeforeValidator(_as_text), AfterValidator(_memory), Field(examples=["16GB", "32Gi", "4GB+"])]
-Gpu = Annotated[str, BeforeValidator(_as_text), AfterValidator(_gpu), Field(examples=["8", "H100", "H100:8"])]
+Gpu = Annotated[
+    str, BeforeValidator(_as_text), AfterValidator(_gpu), Field(examples=["8", "H100", "H100:8", "1g.10gb:2"])
+]
 Duration = Annotated[
     str, BeforeValidator(_as_text), AfterValidator(_duration), Field(examples=["90s", "30m", "12h", "1h30m"])
 ]
@@ -236,7 +244,7 @@ class Resources(JobPart):
     gpu: Gpu = Field(
         default="0",
         validation_alias=AliasChoices("gpu", "gpus", "accelerators"),
-        description="GPUs: count, model, or model:count",
+        description="GPUs: count, model, or model:count; slices of them by shape, e.g. `1g.10gb:2`",
     )
     any_of: list[Choice] = Field(default_factory=list, max_length=20, description="alternatives, in any order")
     ordered: list[Choice] = Field(default_factory=list, max_length=20, description="alternatives, the first that fits")
@@ -319,6 +327,31 @@ class Retry(JobPart):
     backoff: Duration = Field(default="10s", description="wait before the second attempt; doubles with each")
 
 
+class Partition(JobPart):
+    """What is done when a node of the job is not heard of any more; at most one of both. Neither: wait for proof."""
+
+    requeue_after: Duration = Field(
+        default="", description="the pods end themselves after so long without word, then the job starts again"
+    )
+    allow_duplicates: Duration = Field(
+        default="", description="the job starts again after so long, also if the last attempt runs on"
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.requeue_after and self.allow_duplicates:
+            msg = "give `requeue_after` or `allow_duplicates`, not both"
+            raise ValueError(msg)
+        for field, text, least in (
+            ("requeue_after", self.requeue_after, REQUEUE_AFTER_SECONDS_MIN),
+            ("allow_duplicates", self.allow_duplicates, 1),
+        ):
+            if text and quantities.duration(text) < least:
+                msg = f"{field}: at least {least}s"
+                raise ValueError(msg)
+        return self
+
+
 class Job(JobPart):
     """A job. The canonical names are shown; the aliases of other platforms' files are accepted too."""
 
@@ -353,6 +386,10 @@ class Job(JobPart):
         default=1, validation_alias=AliasChoices("nodes", "num_nodes"), description="ranked processes, placed together"
     )
     resources: Resources = Field(default=Resources(), description="what one node needs")
+    on_partition: Annotated[Partition, BeforeValidator(_partition)] = Field(
+        default=Partition(),
+        description="when a node is not heard of any more: `wait`, `{requeue_after: 10m}` or `{allow_duplicates: 10m}`",
+    )
     infra: Annotated[str, Field(max_length=40)] = Field(
         default="", description="the cluster where it must run, by name; empty: any"
     )

@@ -17,7 +17,11 @@ _NUMBER = r"\d{1,15}(?:\.\d{1,6})?"
 _CPU = re.compile(rf"(?P<number>{_NUMBER})(?P<milli>m?)\Z")
 _MEMORY = re.compile(rf"(?P<number>{_NUMBER})\s*(?P<unit>[A-Za-z]*)\Z")
 _DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,7})m)?(?:(\d{1,9})s)?\Z")
-_GPU = re.compile(r"(?P<model>[A-Za-z][A-Za-z0-9-]{0,40})?(?::?(?P<count>\d{1,9}))?\Z")
+_MIG = r"\d{1,2}g\.\d{1,4}gb(?:[.+][a-z0-9]{1,10}){0,3}"
+"""A slice as NVIDIA names its MIG profiles: 1g.10gb, 1g.10gb+me."""
+_GPU = re.compile(
+    rf"(?:(?P<shape>{_MIG})|(?P<model>[A-Za-z][A-Za-z0-9-]{{0,40}}(?:\.shared)?))?(?::?(?P<count>\d{{1,9}}))?\Z"
+)
 
 _BYTES = {
     "": 10**9,
@@ -50,7 +54,7 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Gpus:
-    """A number of GPUs of a model; an empty model means any."""
+    """A number of GPUs of a model, or of slices of a shape; an empty model means any whole GPU."""
 
     model: str
     count: int
@@ -76,16 +80,19 @@ def size(text: str) -> int:
 
 
 def gpu(text: str) -> Gpus:
-    """GPUs: `8`, `H100` (one), `H100:8`."""
+    """GPUs: `8`, `H100` (one), `H100:8`; slices of them: `1g.10gb:2` (MIG), `T4.shared` (a share in time)."""
     found = _GPU.match(text.strip())
     if not found or not text.strip():
-        msg = f"{text!r} is not a number of GPUs such as 8, H100 or H100:8"
+        msg = f"{text!r} is not a number of GPUs such as 8, H100 or H100:8, nor of slices such as 1g.10gb:2"
         raise ValueError(msg)
-    model, count = found["model"] or "", int(found["count"] or 1)
+    count = int(found["count"] or 1)
     if count > GPUS_MAX:
         msg = f"{count} GPUs are more than {GPUS_MAX}"
         raise ValueError(msg)
-    return Gpus(model=model.upper() if model.islower() else model, count=count)
+    if found["shape"]:
+        return Gpus(model=found["shape"].replace("+", "."), count=count)
+    model, dot, share = (found["model"] or "").partition(".")
+    return Gpus(model=(model.upper() if model.islower() else model) + dot + share, count=count)
 
 
 def duration(text: str) -> int:

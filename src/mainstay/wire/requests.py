@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Base64Encoder, BaseModel, ConfigDict, EncodedBytes, Field
 
-from mainstay.wire.job import NAME, Cpu, Gpu, Job, Memory
+from mainstay.wire.job import NAME, Cpu, Duration, Gpu, Job, Memory
 from mainstay.wire.views import TreeEntry
 
 
@@ -90,6 +90,31 @@ class WholeBase64(Base64Encoder):
         except binascii.Error:
             msg = "not base 64; encode the value, as `base64 FILE` does"
             raise ValueError(msg) from None
+
+
+Why = Annotated[str, Field(max_length=500)]
+
+
+class CordonRequest(Request):
+    """Keep new pods off a node."""
+
+    reason: Why = ""
+
+
+class DrainRequest(Request):
+    """Move away what runs on a node."""
+
+    reason: Why = ""
+    wait: Duration = ""
+    """What reaches its own max_duration within so long is left to its end; empty: nothing is."""
+
+
+class QuarantineRequest(Request):
+    """Keep a node out for a suspicion."""
+
+    reason: Why = ""
+    duration: Duration = ""
+    """It is released after so long; empty: when somebody says so."""
 
 
 class SecretRequest(Request):

@@ -184,8 +184,29 @@ class LogEnd(View):
     phase: str
 
 
+class DeviceView(View):
+    """GPUs of a model on a node, or slices of a shape (`1g.10gb`, `T4.shared`)."""
+
+    model: str
+    total: int
+    used: int
+    unhealthy: int = 0
+    """Those that it has beside `total` and cannot give."""
+
+
+class ResidentView(View):
+    """A pod of ours on a node."""
+
+    pod: str
+    workload: str
+    tenant: str
+    state: str
+    detail: str = ""
+    """What becomes of it while the node is drained."""
+
+
 class NodeView(View):
-    """A node, what it has and what is used."""
+    """A node, what it has and what is used. `pods` and `strangers` only where a single node was asked for."""
 
     name: str
     cluster: str
@@ -193,8 +214,25 @@ class NodeView(View):
     """Of its cluster: nothing new is placed on any node of one that is not `ready`."""
     ready: bool
     """As its cluster reports it."""
+    state: Literal["ready", "not ready", "cordoned", "draining", "quarantined"] = "ready"
+    """In one word. Nothing new is placed on one that is not `ready`."""
+    reason: ReasonView | None = None
+    """Why it is in this state; none if it is ready."""
+    since: datetime | None = None
+    """When somebody kept it out."""
+    until: datetime | None = None
+    """When that ends by itself; none: when somebody says so."""
+    complaints: list[str] = Field(default_factory=list)
+    """What is wrong with it besides: unhealthy devices, conditions."""
     capacity: ResourcesView
     used: ResourcesView
+    devices: list[DeviceView] = Field(default_factory=list)
+    pods: list[ResidentView] = Field(default_factory=list)
+    """Those that the caller may see."""
+    pods_left: int = 0
+    """All that have not ended."""
+    strangers: list[str] = Field(default_factory=list)
+    """Pods of others on a node that is kept out, as NAMESPACE/NAME: a drain leaves them alone. Not all of many."""
 
 
 class ClusterView(View):
@@ -236,12 +274,15 @@ class AgentTokenView(View):
 
 
 class GpuView(View):
-    """GPUs of one model in one cluster."""
+    """GPUs of one model, or slices of one shape, in one cluster."""
 
     model: str
+    """Of whole GPUs, or the shape of slices."""
     cluster: str
     total: int
     used: int
+    unhealthy: int = 0
+    """Those that there are beside `total` and cannot be given."""
     price_per_hour: str
 
 

@@ -25,7 +25,7 @@ from mainstay.clusters.kubernetes.permissions import PERMISSIONS
 from mainstay.clusters.kubernetes.registered import registered
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.sources import Fixed
-from mainstay.domain.allocation import DeletePod, End, ForgetPod, Seen
+from mainstay.domain.allocation import DeletePod, End, ForgetPod, MarkNode, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Gone
 from mainstay.domain.fleet import ClusterSettings, Credentials
@@ -119,6 +119,10 @@ async def everything(rig: Rig, artifacts: Artifacts) -> None:
         assert (ended.end, ended.exit_code) == (End.EXITED, 0), ended
     assert await whole_log(rig, "g-1-0") == "from the code\n"
     assert await rig.output("g-1-0") == {"model": "weights"}
+    for closed in (True, False):
+        while (await rig.cluster.observe()).nodes[0].marked is not closed:
+            await rig.act(MarkNode(name=rig.node, closed=closed, words="by a test", at=1))
+            await rig.let_pass(0.1)
     long = await rig.create("long-1-0", Program(runs_for=30))
     await rig.seen("long-1-0", Seen.RUNNING)
     rig.again()
@@ -229,7 +233,8 @@ FAR_TOO_MUCH = [
     ("create", "secrets"),
     ("get", "nodes/proxy"),
     ("create", "nodes/proxy"),
-    ("patch", "nodes"),
+    ("update", "nodes"),
+    ("delete", "nodes"),
     ("delete", "nodes"),
     ("delete", "namespaces"),
     ("patch", "namespaces"),

@@ -16,7 +16,7 @@ from mainstay.agent import convert
 from mainstay.decide.guests import new_workload, workload_id
 from mainstay.domain import errors
 from mainstay.domain.allocation import Allocation, PodState, Seen, Wanted
-from mainstay.domain.capacity import NodeState
+from mainstay.domain.capacity import Closure, NodeState
 from mainstay.domain.errors import Invalid, MainstayError, Unavailable
 from mainstay.domain.fleet import Contact
 from mainstay.domain.guest import Guest
@@ -27,6 +27,7 @@ from mainstay.domain.plan import (
     ObserveCluster,
     ObserveNodes,
     ObservePod,
+    QuarantineNode,
     Refused,
     RowVersion,
     StopPod,
@@ -66,6 +67,7 @@ def enum(kind: type, field: str) -> st.SearchStrategy[Any]:
 SPECS = fields(
     WorkloadSpec,
     kind=enum(WorkloadSpec, "kind"),
+    on_partition=enum(WorkloadSpec, "on_partition"),
     run=st.lists(TEXT, max_size=3).map(tuple),
     env=st.lists(st.tuples(TEXT, TEXT), max_size=3).map(tuple),
     mounts=st.lists(fields(Mount), max_size=2).map(tuple),
@@ -76,8 +78,21 @@ SPECS = fields(
     volumes=st.lists(fields(Volume), max_size=2).map(tuple),
     devices=st.lists(TEXT, max_size=2).map(tuple),
 )
-PODS = fields(PodState, seen=enum(PodState, "seen"), end=enum(PodState, "end"))
-NODES = fields(NodeState, capacity=AMOUNTS, admits=st.lists(TEXT, max_size=2).map(tuple))
+PODS = fields(PodState, seen=enum(PodState, "seen"), end=enum(PodState, "end"), revoked=st.just(False))
+"""Whether a pod has been revoked concerns the loop beside its cluster alone."""
+TEXTS = st.lists(TEXT, max_size=2).map(tuple)
+DEVICES = st.lists(st.tuples(TEXT, WHOLE), max_size=2).map(tuple)
+NODES = fields(
+    NodeState,
+    capacity=AMOUNTS,
+    admits=TEXTS,
+    shapes=DEVICES,
+    unhealthy=DEVICES,
+    complaints=TEXTS,
+    strangers=TEXTS,
+    marked=st.none() | st.booleans(),
+)
+CLOSURES = fields(Closure, keeping=enum(Closure, "keeping"), reason=REASONS)
 ALLOCATIONS = fields(
     Allocation,
     resources=AMOUNTS,
@@ -110,6 +125,7 @@ def changes(draw: st.DrawFn) -> WantedChanges:
         closed=draw(keys),
         guests=tuple(draw(st.lists(WORKLOADS.filter(lambda work: work.key not in specs), max_size=2, unique_by=KEY))),
         finished=draw(keys),
+        closed_nodes=draw(st.none() | st.dictionaries(TEXT, CLOSURES, max_size=2)),
     )
 
 
@@ -130,7 +146,7 @@ def submissions(draw: st.DrawFn) -> Submit:
 def observations(draw: st.DrawFn) -> Any:
     key, version = draw(WHOLE), draw(WHOLE)
     guards = (RowVersion(kind="allocation", key=key, version=version),) if version else ()
-    kind = draw(st.sampled_from([ObservePod, ClosePod, ObserveNodes, ObserveCluster, Submit, Advance]))
+    kind = draw(st.sampled_from([ObservePod, ClosePod, ObserveNodes, ObserveCluster, Submit, Advance, QuarantineNode]))
     if kind is Submit:
         return draw(submissions())
     if kind is Advance:
@@ -151,6 +167,10 @@ def observations(draw: st.DrawFn) -> Any:
     if kind is ObserveNodes:
         nodes = tuple(draw(st.lists(NODES, max_size=3)))
         return ObserveNodes(reason=reason, cluster="edge", nodes=nodes, at=draw(WHOLE))
+    if kind is QuarantineNode:
+        return QuarantineNode(
+            reason=reason, cluster="edge", node=draw(TEXT), until=draw(WHOLE), refused_at=draw(st.integers(1, 1 << 60))
+        )
     return ObserveCluster(reason=reason, cluster="edge", seen=draw(st.sampled_from(Contact)))
 
 

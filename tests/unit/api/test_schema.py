@@ -57,7 +57,7 @@ def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     with services_of(folder, url="http://platform.test") as services:
         app = create_api(replace(services, authenticate=PEOPLE.get))
         work = made_a_model(site_of(services, app))
-        REAL.update(ref=work.id, digest=work.output, name="digits")
+        REAL.update(ref=work.id, digest=work.output, name="digits", cluster="-")
         site_of(services, app).scene.deploy("digits")
         yield schemathesis.openapi.from_asgi("/v1/openapi.json", app)
 

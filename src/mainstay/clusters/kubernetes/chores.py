@@ -15,11 +15,12 @@ from functools import partial
 import structlog
 
 from mainstay.clusters.kubernetes import handover, names, pods
-from mainstay.clusters.kubernetes.api import KubeApi
+from mainstay.clusters.kubernetes.api import KubeApi, Patch
 from mainstay.clusters.kubernetes.errors import AlreadyExists, Conflict, NotFound
 from mainstay.clusters.kubernetes.kinds import PODS, SERVICES
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.clusters.kubernetes.picture import Picture
+from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.states import HOPELESS_REASONS, View, state_of
 from mainstay.domain.allocation import Seen
 from mainstay.domain.errors import Invalid, MainstayError
@@ -30,6 +31,8 @@ log = structlog.get_logger()
 ROUND_SECONDS = 0.2
 BURIAL_SECONDS = 30.0
 GROUPS_SECONDS = 1.0
+RENEW_SECONDS = 15
+"""A pod that ends itself where it is cut off is renewed so often; the least time after which it does is four of these."""
 BURIALS_MAX = 200
 """Tombstones removed in one round."""
 PATIENCE_SECONDS = 300.0
@@ -74,8 +77,11 @@ class Chores:
         if now < self._next_round:
             return
         self._next_round = now + ROUND_SECONDS
+        silent = {name for name, since in self._picture.silent().items() if not since}
         for pod, known in self._picture.views():
             self._look_after(pod, known, now)
+            if known.renewed and known.node not in silent:
+                self._renew_in_time(pod, known)
         self._forget_gone()
         if due := self._picture.waiting.due(self._picture.views()):
             self._start("words", partial(self._picture.waiting.ask, *due))
@@ -126,6 +132,26 @@ class Chores:
                 self._start(f"verdict/{pod}", partial(self._give_up, pod, known, known.hopeless))
         else:
             self._hopeless_since.pop(pod, None)
+
+    def _renew_in_time(self, pod: str, known: View) -> None:
+        """A pod that ends itself where it is cut off hears from us several times within that time."""
+        runs = known.state is not None and known.state.seen in {Seen.PULLING, Seen.STARTING, Seen.RUNNING}
+        if not runs or known.deleting or known.renewed == REVOKED:
+            return
+        last = int(known.renewed) if known.renewed.isdecimal() and len(known.renewed) <= 10 else 0
+        if self._api.server_time() // 1_000_000 - last >= RENEW_SECONDS:
+            self._start(f"renew/{pod}", partial(self._renew, pod, known))
+
+    async def _renew(self, pod: str, known: View) -> None:
+        """Only what is as it was seen: whoever revoked it meanwhile has the last word."""
+        now = str(self._api.server_time() // 1_000_000)
+        change = [
+            {"op": "test", "path": "/metadata/uid", "value": known.uid},
+            {"op": "test", "path": f"/metadata/annotations/{_pointer(names.RENEWED)}", "value": known.renewed},
+            {"op": "replace", "path": f"/metadata/annotations/{_pointer(names.RENEWED)}", "value": now},
+        ]
+        with contextlib.suppress(NotFound, Conflict, Invalid):
+            self._picture.learn(await self._api.patch(PODS, known.namespace, pod, change, how=Patch.JSON))
 
     def _forget_gone(self) -> None:
         there = self._picture.ours.keys()
@@ -206,3 +232,8 @@ class Chores:
         others = [name for name in found.metadata.finalizers if name != names.RECORDED]
         change = {"metadata": {"uid": known.uid, "finalizers": others}}
         await self._api.patch(PODS, known.namespace, pod, change)
+
+
+def _pointer(name: str) -> str:
+    """As one step of a path (RFC 6901)."""
+    return name.replace("~", "~0").replace("/", "~1")

@@ -15,23 +15,27 @@ from mainstay.clusters.kubernetes.chores import PATIENCE_SECONDS, Chores
 from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound, Rejected
 from mainstay.clusters.kubernetes.fence import Fence
 from mainstay.clusters.kubernetes.hosting import Hosting
-from mainstay.clusters.kubernetes.kinds import NAMESPACES, NETWORK_POLICIES, PODS, SERVICE_ACCOUNTS
+from mainstay.clusters.kubernetes.kinds import NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICE_ACCOUNTS
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.clusters.kubernetes.names import MAIN
+from mainstay.clusters.kubernetes.nodes import cordon_of
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.pace import IN_FLIGHT_MAX, Pace
 from mainstay.clusters.kubernetes.picture import Picture
+from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.states import View
 from mainstay.domain.allocation import (
     BindPod,
+    ClusterAction,
     CreatePod,
     DeletePod,
     EvictPod,
     ForgetPod,
+    MarkNode,
     Owner,
-    PodAction,
     ReleasePod,
+    RevokePod,
     SeekPod,
     Seen,
     TellPod,
@@ -39,12 +43,15 @@ from mainstay.domain.allocation import (
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import Conflict, Denied, Fenced, Gone, Invalid, NoCapacity, NotYet
 from mainstay.domain.errors import NotFound as MissingPod
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import Resources, is_shape
 from mainstay.ports import Artifacts, Clock, Process, Secrets, Stream
 
 log = structlog.get_logger()
 
 KNOWN_SECONDS = 30.0
+REASON_CHARACTERS = 500
+MARK_AGAIN_SECONDS = 5.0
+"""A mark that the watch does not show is set again after so long."""
 NO_ACCOUNT = "error looking up service account"
 """What the API server says of a pod in a namespace of which the making was cut short."""
 SKEW_SECONDS_MAX = 86_400
@@ -94,6 +101,8 @@ class KubernetesCluster:
         )
         self._witnessed = 0
         self._known_until = float("-inf")
+        self._marked: dict[str, tuple[bool, float]] = {}
+        """What nodes were marked as last, and when (monotonic seconds)."""
         self._under_way: dict[str, tuple[str, Resources]] = {}
         """Pods that the API server is just asked to make: on which node, and what they hold there."""
 
@@ -104,6 +113,7 @@ class KubernetesCluster:
         # Every look is a new one, also while nothing was heard that would move the moment that it witnesses.
         self._witnessed = max(self._picture.seen_until, self._witnessed + 1)
         self._picture.judge()
+        self._hosting.forget_seen()
         self._chores.round()
         return ClusterState(
             nodes=self._picture.nodes(),
@@ -113,7 +123,7 @@ class KubernetesCluster:
             guests=self._picture.guests(),
         )
 
-    async def act(self, action: PodAction, *, epoch: int) -> None:
+    async def act(self, action: ClusterAction, *, epoch: int) -> None:  # noqa: C901 - one line per action
         """As every cluster: fenced by epoch, idempotent by name."""
         await self._picture.ready()
         await self._fence.admit(epoch)
@@ -124,6 +134,8 @@ class KubernetesCluster:
                 await self._delete(action, epoch)
             case ForgetPod():
                 await self._forget(action)
+            case RevokePod():
+                await self._revoke(action)
             case BindPod():
                 await self._hosting.bind(action)
             case ReleasePod():
@@ -134,6 +146,8 @@ class KubernetesCluster:
                 await self._hosting.seek(action)
             case TellPod():
                 await self._hosting.tell(action)
+            case MarkNode():
+                await self._mark_node(action)
             case _:
                 assert_never(action)
 
@@ -196,6 +210,7 @@ class KubernetesCluster:
             # Counted before it is asked for: others are created beside it, and must not be given its room.
             self._under_way[action.name] = (action.node, action.spec.resources)
             try:
+                device = self._picture.device(action.node, action.spec.resources.gpu_model)
                 await claims.ensure(
                     self._api,
                     action,
@@ -203,7 +218,7 @@ class KubernetesCluster:
                     namespace=namespace,
                     make_namespace=partial(self._make_namespace, namespace, action.spec.owner),
                 )
-                document = pods.pod(action, self._settings)
+                document = pods.pod(action, self._settings, device=device)
                 known = await self._in_namespace(namespace, action.spec.owner, document, epoch)
             finally:
                 del self._under_way[action.name]
@@ -272,10 +287,13 @@ class KubernetesCluster:
         free = self._picture.free(node)
         coming = [held for where, held in self._under_way.values() if where == node]
         coming += [bound.holds for bound in self._hosting.bound.values() if bound.node == node]
+        shape = wanted.gpu_model if is_shape(wanted.gpu_model) else ""
+        devices = self._picture.slices_free(node, shape) if shape else free.gpus
+        alike = sum(held.gpus for held in coming if shape == (held.gpu_model if is_shape(held.gpu_model) else ""))
         for what, needed, left in (
             ("thousandths of a core", wanted.cpu_milli, free.cpu_milli - sum(held.cpu_milli for held in coming)),
             ("bytes of memory", wanted.memory_bytes, free.memory_bytes - sum(held.memory_bytes for held in coming)),
-            ("GPUs", wanted.gpus, free.gpus - sum(held.gpus for held in coming)),
+            (shape or "GPUs", wanted.gpus, devices - alike),
         ):
             if needed > left:
                 msg = f"node {node} has no room for {pod}: needs {needed} {what}, {left} are free"
@@ -328,6 +346,43 @@ class KubernetesCluster:
             )
         except (NotFound, Conflict):
             return
+
+    async def _revoke(self, action: RevokePod) -> None:
+        """From now on nothing that its node is told, however late, makes it go on."""
+        known = self._picture.ours.get(action.name)
+        if known is None or known.tombstone or known.forgotten_at or not known.renewed or known.renewed == REVOKED:
+            return
+        change = {"metadata": {"uid": known.uid, "annotations": {names.RENEWED: REVOKED}}}
+        try:
+            found = await self._pace.write(lambda: self._api.patch(PODS, known.namespace, action.name, change))
+        except (NotFound, Conflict):
+            return  # gone, or another one by now: the next look shows it
+        self._picture.learn(found)
+
+    async def _mark_node(self, action: MarkNode) -> None:
+        """Cordon or uncordon it for the other schedulers of the cluster. Whoever changes it meanwhile is heard first."""
+        found = self._picture.node(action.name)
+        if found is None:
+            return
+        system = names.short(self._settings.system)
+        cordon = cordon_of(found, system)
+        done = cordon.ours and not cordon.undone if action.closed else not cordon.ours
+        if done or cordon.others:
+            return  # it is somebody else's cordon, and stays so
+        mark = system if action.closed else None
+        annotations = {names.CORDONED: mark, names.CORDON_REASON: action.words[:REASON_CHARACTERS] or None}
+        if not action.closed:
+            annotations[names.LET_IN] = str(self._api.server_time() // 1_000_000)
+        meta = {"resourceVersion": found.metadata.resource_version, "annotations": annotations}
+        change = {"metadata": meta, "spec": {"unschedulable": True if action.closed else None}}
+        asked = self._marked.get(action.name)
+        if asked is not None and asked[0] is action.closed and self._clock.monotonic() - asked[1] < MARK_AGAIN_SECONDS:
+            return  # it was done a moment ago, and the watch has not told of it yet
+        try:
+            await self._pace.write(lambda: self._api.patch(NODES, "", action.name, change))
+        except (NotFound, Conflict):
+            return  # gone, or changed meanwhile: the next look shows it
+        self._marked[action.name] = action.closed, self._clock.monotonic()
 
     async def _where_it_runs(self, pod: str) -> str:
         """The namespace of a pod whose main container runs. Raises NotFound, NotYet, Gone."""

@@ -99,7 +99,7 @@ class OutcomeUnknown(ApiError, errors.Unavailable):
 def refusal(status: Status, *, method: str, path: str, retry_after: float = 0.0) -> ApiError:
     """The error for an answer of 400 and above. `retry_after` is what its header says; the body may say more."""
     kind, hint = _kind(status, method)
-    message = _words(status, method=method, path=path)
+    message = _budget(status) if kind is Protected else _words(status, method=method, path=path)
     error = kind(message, hint=hint, object_=status.details.name, numbers={"status": status.code})
     error.retry_after = min(max(retry_after, float(status.details.retry_after_seconds), 0.0), RETRY_AFTER_MAX)
     return error
@@ -155,6 +155,12 @@ def _forbidden(status: Status, causes: set[str]) -> tuple[type[ApiError], str]:
     if status.message and not status.message.startswith("forbidden: User"):
         return Rejected, "the cluster's own rules refuse this object"
     return Forbidden, "grant our account what it needs, by a Role and a RoleBinding"
+
+
+def _budget(status: Status) -> str:
+    """Which one protects a pod, and why: the cause says more than the message."""
+    said = [cause.message for cause in status.details.causes if cause.reason == "DisruptionBudget" and cause.message]
+    return "; ".join(said)[:1_000] or status.message[:1_000] or "a disruption budget protects it"
 
 
 def _words(status: Status, *, method: str, path: str) -> str:

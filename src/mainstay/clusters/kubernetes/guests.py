@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mainstay.clusters.kubernetes import names
-from mainstay.clusters.kubernetes.nodes import requests
+from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, shape_of
+from mainstay.clusters.kubernetes.nodes import requests, slices
 from mainstay.clusters.kubernetes.objects import Container, Namespace, Pod, PodSpec
-from mainstay.clusters.kubernetes.pods import GPU_RESOURCE
 from mainstay.clusters.kubernetes.quantities import whole
 from mainstay.clusters.kubernetes.restrictions import Restriction, restriction
 from mainstay.domain.guest import plain_name
@@ -68,7 +68,7 @@ def wish(pod: Pod) -> Wish:
         name=meta.name,
         queue=meta.labels.get(names.QUEUE, DEFAULT_QUEUE),
         priority=priority(spec.priority or 0),
-        resources=requests(pod),
+        resources=_resources(pod),
         restriction=where,
         grace_seconds=DEFAULT_GRACE_SECONDS if grace is None else max(0, grace),
         max_duration_seconds=max(0, spec.active_deadline_seconds or 0),
@@ -77,6 +77,15 @@ def wish(pod: Pod) -> Wish:
         of_volcano=of_volcano,
         problem="; ".join(_problems(pod, understood=where is not None)),
     )
+
+
+def _resources(pod: Pod) -> Resources:
+    """Slices of GPUs of one shape are asked for like GPUs of one model."""
+    asked, parts = requests(pod), slices(pod)
+    if asked.gpus or len(parts) != 1:
+        return asked
+    resource, count = parts[0]
+    return replace(asked, gpus=count, gpu_model=shape_of(resource))
 
 
 def landlord(namespace: Namespace) -> Landlord | None:
@@ -120,8 +129,11 @@ def _problems(pod: Pod, *, understood: bool) -> Iterator[str]:
         yield "it asks for amounts as a whole pod (spec.resources)"
     if any(port.host_port for container in _containers(spec) for port in container.ports):
         yield "it asks for a port of its node (hostPort)"
-    if strange := sorted(_amounts(spec) - UNDERSTOOD):
+    amounts = _amounts(spec)
+    if strange := sorted(name for name in amounts - UNDERSTOOD if not shape_of(name)):
         yield f"it asks for {', '.join(strange)[:200]}"
+    if len({name for name in amounts if name == GPU_RESOURCE or shape_of(name)}) > 1:
+        yield "it asks for GPUs of several kinds"
     if not _NAME.match(pod.metadata.labels.get(names.QUEUE, DEFAULT_QUEUE)):
         yield f"its label {names.QUEUE} is not the name of a queue"
 

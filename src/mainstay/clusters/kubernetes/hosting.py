@@ -127,6 +127,9 @@ class Hosting:
             await self._api.evict(action.pod.namespace, action.pod.name, uid=action.pod.uid)
         except (NotFound, Conflict):
             return  # gone, or another one by now: the next look shows it
+        except NotYet as error:
+            self._lodgings.protected[action.pod.uid] = f"its eviction is refused: {error.message}"
+            raise
 
     async def seek(self, action: SeekPod) -> None:
         """By asking the API server itself: what a view does not show may only be late."""

@@ -43,6 +43,8 @@ class Lodgings:
         self._restrictions_changed = False
         self.restrictions: dict[str, Restriction] = {}
         """Those of all guests that are there, by name."""
+        self.protected: dict[str, str] = {}
+        """UID -> why it was not evicted when that was asked for last, in words."""
         self.group_sizes: dict[tuple[str, str], int] = {}
         """(namespace, group) -> how many pods it has, as far as somebody has looked it up."""
 
@@ -50,6 +52,8 @@ class Lodgings:
         """A pod came, changed or went; also another one under its name."""
         if old is not None and old.wish is not None:
             self._count(old.wish, -1)
+            if new is None or new.uid != old.uid or new.deleting:
+                self.protected.pop(old.uid, None)
             if new is None or new.uid != old.uid:
                 self._views.pop(old.uid, None)
                 self._remember(key[1], old)
@@ -120,8 +124,14 @@ class Lodgings:
             max_duration_seconds=ask.max_duration_seconds,
             group=self._group(view.namespace, ask),
             problem=ask.problem or wrong,
-            state=view.guest_state,
+            state=self._state(view),
         )
+
+    def _state(self, view: View) -> PodState | None:
+        """With what keeps it from ending, if that was asked for."""
+        state = view.guest_state
+        protection = self.protected.get(view.uid)
+        return replace(state, detail=protection) if state is not None and protection else state
 
     def _group(self, namespace: str, ask: Wish) -> Group | None:
         if not ask.group:

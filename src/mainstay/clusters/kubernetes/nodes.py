@@ -2,77 +2,155 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
-from mainstay.clusters.kubernetes.objects import Condition, Node, Pod, Requirements
-from mainstay.clusters.kubernetes.pods import GPU_RESOURCE
+from mainstay.clusters.kubernetes import names
+from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, Devices, device_names, devices
+from mainstay.clusters.kubernetes.objects import Condition, Node, Pod, Quantity, Requirements
 from mainstay.clusters.kubernetes.quantities import milli, whole
 from mainstay.clusters.kubernetes.restrictions import HARD_EFFECTS, Restriction, admits
-from mainstay.domain.capacity import NodeState
-from mainstay.domain.quantity import Resources
+from mainstay.domain.capacity import Counts, NodeState
+from mainstay.domain.quantity import Resources, is_shape
 
-MODEL_LABELS = (
-    "nvidia.com/gpu.product",
-    "cloud.google.com/gke-accelerator",
-    "k8s.amazonaws.com/accelerator",
-    "karpenter.k8s.aws/instance-gpu-name",
-    "kubernetes.azure.com/accelerator",
-    "accelerator",
-)
-"""Where the platforms write the model of the GPUs: GPU feature discovery, GKE, EKS, Karpenter, AKS; the first that is there."""
-_MODEL = re.compile(
-    r"(?:^|[^a-z0-9])(?P<model>[abhlptvkgm]\d{1,4}[a-z]{0,2}|rtx-?\d{4}|gb\d{3}|gh\d{3}|mi\d{3}[a-z]?)(?:[^a-z0-9]|$)"
-)
-BORNE_TAINTS = frozenset({GPU_RESOURCE})
-"""Our pods put up with these: they only say what the node is for."""
+UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
+"""The taint that a cluster puts on a cordoned node: it says nothing that the node itself does not say."""
+BORNE_TAINTS = frozenset({GPU_RESOURCE, UNSCHEDULABLE})
+"""Our pods put up with these: the one only says what the node is for."""
 NONE: Mapping[str, Restriction] = MappingProxyType({})
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 """An administrator says that the machine is off: nothing runs there any more."""
 
+GOOD_WHEN_TRUE = frozenset({"EtcdIsVoter"})
+GOOD_ENDINGS = ("Ready", "Healthy", "Available")
+"""Conditions of nodes say what is wrong (node-problem-detector), but for those that are called so (EKS node monitoring, k3s)."""
+BROKEN = frozenset(
+    {
+        *("KernelDeadlock", "ReadonlyFilesystem", "CorruptDockerOverlay2", "XfsShutdown", "ContainerRuntimeUnhealthy"),
+        *("FilesystemCorruptionProblem", "ContainerRuntimeProblem", "KubeletProblem"),
+        *("ContainerRuntimeReady", "KernelReady", "StorageReady", "NetworkingReady"),
+    }
+)
+"""Conditions with which nothing runs well: of node-problem-detector, AKS and EKS (doctor.md N05)."""
+BROKEN_GPUS = ("Accelerat", "GPU", "XID", "Xid", "NVLink")
+"""How conditions begin that speak of the GPUs of a node (doctor.md G03)."""
+WORDS, PROBLEM_CHARACTERS = 200, 500
+"""A cluster may say anything, at any length."""
+_Read = Callable[[Quantity | None], int]
+COMPLAINTS_MAX = 10
 
-def node_state(node: Node, taken: Resources, restrictions: Mapping[str, Restriction] = NONE) -> NodeState:
-    """What our pods may use of a node: what it can give, less what pods that are not ours have taken."""
-    can_give = node.status.allocatable
-    gpus = whole(can_give.get(GPU_RESOURCE))
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cordon:
+    """Whether new pods are kept off a node in its cluster, and by whom."""
+
+    ours: bool
+    """It has our mark."""
+    undone: bool
+    """In spite of our mark nothing is kept off."""
+    others: bool
+
+
+def node_state(
+    node: Node,
+    taken: Resources,
+    restrictions: Mapping[str, Restriction] = NONE,
+    *,
+    taken_devices: Mapping[str, int] | None = None,
+    system: str = "",
+) -> NodeState:
+    """What our pods may use of a node: what it can give, less what pods that are not ours have taken.
+
+    `taken_devices`: by resource, beside the whole GPUs in `taken`. `system` is our mark.
+    """
+    kinds = usable_devices(node)
+    left = {one.model: max(0, one.gives - _taken(one.resource, taken, taken_devices or {})) for one in kinds}
+    model = next((one.model for one in kinds if not is_shape(one.model) and one.gives), "")
+    cordon = cordon_of(node, system)
+    problem = why_not(node, system)
     return NodeState(
         name=node.metadata.name,
-        ready=not why_not(node),
-        admits=tuple(sorted(name for name, wanted in restrictions.items() if takes_guests(node, wanted))),
+        ready=not problem,
+        admits=tuple(sorted(name for name, wanted in restrictions.items() if takes_guests(node, wanted, system))),
         capacity=Resources(
-            cpu_milli=max(0, milli(can_give.get("cpu")) - taken.cpu_milli),
-            memory_bytes=max(0, whole(can_give.get("memory")) - taken.memory_bytes),
-            gpus=max(0, gpus - taken.gpus),
-            gpu_model=gpu_model(node) if gpus else "",
+            cpu_milli=max(0, _given(node, "cpu", milli) - taken.cpu_milli),
+            memory_bytes=max(0, _given(node, "memory", whole) - taken.memory_bytes),
+            gpus=sum(count for kind, count in left.items() if not is_shape(kind)),
+            gpu_model=model,
         ),
+        shapes=_counts({kind: count for kind, count in left.items() if is_shape(kind)}),
+        unhealthy=_counts({one.model or "GPU": one.has - one.gives for one in kinds}),
+        problem=problem,
+        complaints=tuple(complaints(node)),
+        cordoned=cordon.others,
+        marked=cordon.ours,
+        mark_undone=cordon.undone,
     )
 
 
-def takes_guests(node: Node, wanted: Restriction) -> bool:
+def usable_devices(node: Node) -> tuple[Devices, ...]:
+    """Its GPUs and slices; none of them can be given while a condition speaks against them."""
+    kinds = devices(node)
+    if not any(_is_bad(one) and one.type.startswith(BROKEN_GPUS) for one in node.status.conditions):
+        return kinds
+    return tuple(Devices(model=one.model, resource=one.resource, has=one.has, gives=0) for one in kinds)
+
+
+def cordon_of(node: Node, system: str) -> Cordon:
+    """Only what we have set do we take back: a cordon without our mark is somebody else's."""
+    ours = system != "" and node.metadata.annotations.get(names.CORDONED) == system
+    shut = node.spec.unschedulable
+    return Cordon(ours=ours, undone=ours and not shut, others=shut and not ours)
+
+
+def takes_guests(node: Node, wanted: Restriction, system: str = "") -> bool:
     """Whether pods with this restriction may be placed on a node now; they may put up with its taints where ours do not."""
-    return not why_not_any(node) and admits(node, wanted)
+    return not why_not_any(node, system) and admits(node, wanted)
 
 
-def why_not(node: Node) -> str:
-    """Why nothing new of ours is placed on a node, in words; empty if it is ready."""
-    if why := why_not_any(node):
+def why_not(node: Node, system: str = "") -> str:
+    """Why nothing new of ours is placed on a node, in words; empty if it is ready.
+
+    Our own mark is no reason: what keeps it out is on record, and what was placed before that is still to come.
+    """
+    if why := why_not_any(node, system):
         return why
     taints = [taint for taint in node.spec.taints if taint.effect in HARD_EFFECTS]
     strange = sorted({taint.key for taint in taints} - BORNE_TAINTS)
-    return f"tainted: {', '.join(strange)}" if strange else ""
+    return f"tainted: {', '.join(strange)}"[:PROBLEM_CHARACTERS] if strange else ""
 
 
-def why_not_any(node: Node) -> str:
+def why_not_any(node: Node, system: str = "") -> str:
     """Why nothing at all is placed on a node, whatever its taints."""
     ready = ready_condition(node)
     if ready is None:
         return "its kubelet has not reported yet"
     if ready.status == "Unknown":
-        return f"its kubelet does not report any more: {ready.message or ready.reason}"
+        return f"its kubelet does not report any more: {_words(ready)}"
     if ready.status != "True":
-        return f"not ready: {ready.message or ready.reason}"
-    return "cordoned" if node.spec.unschedulable else ""
+        return f"not ready: {_words(ready)}"
+    bad = (one for one in node.status.conditions if one.type in BROKEN and _is_bad(one))
+    broken = sorted(f"{one.type}: {_words(one)}" for one in bad)
+    if broken:
+        return "; ".join(broken)[:PROBLEM_CHARACTERS]
+    return "cordoned in its cluster" if cordon_of(node, system).others else ""
+
+
+def complaints(node: Node) -> Iterator[str]:
+    """What else is wrong with a node: devices that it cannot give, and what its conditions say beside those that keep it out."""
+    for kind in usable_devices(node):
+        if kind.has > kind.gives:
+            yield f"{kind.has - kind.gives} of {kind.has} {kind.model or 'GPU'} unhealthy"
+    bad = (one for one in node.status.conditions if one.type not in BROKEN | {"Ready"} and _is_bad(one))
+    for _, one in zip(range(COMPLAINTS_MAX), sorted(bad, key=lambda one: one.type), strict=False):
+        yield f"{one.type[:WORDS]}: {_words(one)}"
+
+
+def let_in_at(node: Node) -> int:
+    """When it was uncordoned or released last (UTC microseconds); 0 if never, or if what is written there is no moment."""
+    text = node.metadata.annotations.get(names.LET_IN, "")
+    return int(text) * 1_000_000 if text.isascii() and text.isdecimal() and len(text) <= 10 else 0
 
 
 def is_silent(node: Node) -> bool:
@@ -102,13 +180,6 @@ def ready_condition(node: Node) -> Condition | None:
     return next((condition for condition in node.status.conditions if condition.type == "Ready"), None)
 
 
-def gpu_model(node: Node) -> str:
-    """The model as users write it, `H100`, out of `NVIDIA-H100-80GB-HBM3` or `nvidia-tesla-t4`; the label itself if unknown."""
-    label = next((node.metadata.labels[name] for name in MODEL_LABELS if node.metadata.labels.get(name)), "")
-    found = _MODEL.search(label.lower())
-    return found["model"].upper().replace("-", "") if found else label.upper()[:40]
-
-
 def requests(pod: Pod) -> Resources:
     """What a pod holds of its node: the larger of all containers and of any init container beside sidecars (KEP-753).
 
@@ -125,6 +196,48 @@ def requests(pod: Pod) -> Resources:
         (whole_pod[k] or max(running[k], *(one[k] + beside[k] for one in first), 0)) + overhead[k] for k in range(3)
     ]
     return Resources(cpu_milli=peak[0], memory_bytes=peak[1], gpus=peak[2])
+
+
+def slices(pod: Pod) -> Counts:
+    """Slices of GPUs that a pod holds, by resource; counted like whole ones. Most pods have none."""
+    everywhere = (*pod.spec.containers, *pod.spec.init_containers)
+    asked = {name for one in everywhere for name in device_names((*one.resources.requests, *one.resources.limits))}
+    return _counts({name: _peak(pod, name) for name in asked}) if asked else ()
+
+
+def _peak(pod: Pod, name: str) -> int:
+    running = sum(_one(container.resources, name) for container in pod.spec.containers)
+    beside = sum(_one(c.resources, name) for c in pod.spec.init_containers if c.restart_policy == "Always")
+    first = [_one(c.resources, name) for c in pod.spec.init_containers if c.restart_policy != "Always"]
+    return max(running + beside, *(one + beside for one in first), 0)
+
+
+def _one(of: Requirements, name: str) -> int:
+    return whole(of.requests.get(name, of.limits.get(name)))
+
+
+def _taken(resource: str, taken: Resources, taken_devices: Mapping[str, int]) -> int:
+    return taken.gpus if resource == GPU_RESOURCE else taken_devices.get(resource, 0)
+
+
+def _given(node: Node, name: str, read: _Read) -> int:
+    """What can be given is never more than what there is, whatever is said."""
+    gives, has = read(node.status.allocatable.get(name)), node.status.capacity.get(name)
+    return gives if has is None else min(gives, read(has))
+
+
+def _counts(found: Mapping[str, int]) -> Counts:
+    return tuple(sorted((name, count) for name, count in found.items() if count > 0))
+
+
+def _is_bad(condition: Condition) -> bool:
+    """Unknown says that nobody looks: that is no fault of the node."""
+    good = condition.type in GOOD_WHEN_TRUE or condition.type.endswith(GOOD_ENDINGS)
+    return condition.status == ("False" if good else "True")
+
+
+def _words(condition: Condition) -> str:
+    return " ".join((condition.message or condition.reason).split())[:WORDS]
 
 
 _Amount = tuple[int, int, int]

@@ -42,7 +42,11 @@ class Permission:
 
 
 PERMISSIONS = (
-    Permission(kind=NODES, verbs=("list", "watch"), why="see what there is to run on"),
+    Permission(
+        kind=NODES,
+        verbs=("list", "watch", "patch"),
+        why="see what there is to run on, and cordon nodes that are kept out for other schedulers too",
+    ),
     Permission(
         kind=NAMESPACES,
         verbs=("get", "list", "watch", "create"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import structlog
 
+from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.api import KubeApi
+from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, Devices
 from mainstay.clusters.kubernetes.errors import Unreachable
 from mainstay.clusters.kubernetes.guests import Landlord, landlord
 from mainstay.clusters.kubernetes.informer import Informer, Key
@@ -20,13 +23,16 @@ from mainstay.clusters.kubernetes.nodes import (
     is_off,
     is_silent,
     is_well,
+    let_in_at,
     node_state,
     ready_condition,
     takes_guests,
+    usable_devices,
     why_not,
     why_not_any,
 )
 from mainstay.clusters.kubernetes.objects import Namespace, Node, Pod
+from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.quantities import instant
 from mainstay.clusters.kubernetes.states import NOTHING, View, view_of
 from mainstay.clusters.kubernetes.trust import Trust
@@ -35,7 +41,7 @@ from mainstay.domain.allocation import PodState, Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Denied, MainstayError, Unavailable
 from mainstay.domain.guest import Guest
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import Resources, is_shape
 from mainstay.ports import Clock
 
 log = structlog.get_logger()
@@ -46,6 +52,7 @@ SILENT_SECONDS_MAX = 150.0
 """Bookmarks come once a minute: who heard nothing for longer sees the past."""
 REPORT_SECONDS = 60
 """A kubelet may tell of an end so much later than it came: so long it may be out of touch before its node is called silent."""
+STRANGERS_MAX = 50
 SETTLED_SECONDS = 15
 """So long after it is back may a node owe us what became of its pods: kubelets compare what they told with what they know every
 ten seconds (statusManager.syncPeriod). What they told before may be long over.
@@ -61,6 +68,9 @@ class Used:
 
     others: Resources = NOTHING
     ours: Resources = NOTHING
+    slices_of_others: Counter[str] = field(default_factory=Counter)
+    """Of GPUs, by resource."""
+    slices_of_ours: Counter[str] = field(default_factory=Counter)
 
 
 _NOTHING_USED = Used()
@@ -71,7 +81,7 @@ class Picture:
 
     def __init__(self, api: KubeApi, clock: Clock, *, system: str, scheduler_name: str = "", tunnel: str = "") -> None:
         """`tunnel`: as for `states.view`."""
-        self._api, self._clock = api, clock
+        self._api, self._clock, self._mark = api, clock, names.short(system)
         self._nodes: Informer[Node, Node] = Informer(
             api,
             NODES,
@@ -164,7 +174,11 @@ class Picture:
 
     def _state(self, name: str) -> NodeState:
         state = self._states[name]
-        return replace(state, ready=False) if name in self._broken else state
+        if name not in self._broken:
+            return state
+        now = self._api.server_time()
+        why, at = self._trust.why_not(name, now), self._trust.last_refusal(name, now)
+        return replace(state, ready=False, problem=state.problem or why, refusal=why, refused_at=at)
 
     def has_node(self, name: str) -> bool:
         """Whether it is there, ready or not."""
@@ -175,24 +189,49 @@ class Picture:
         if not self.has_node(node):
             return "it is not there"
         found, now = self._node(node), self._api.server_time()
-        return why_not(found) or self._trust.why_not(node, now, coming=coming, reports=has_kubelet(found))
+        why = why_not(found, self._mark)
+        return why or self._trust.why_not(node, now, coming=coming, reports=has_kubelet(found))
 
     def why_no_guest(self, node: str, restriction: str) -> str:
         """Why guests with this restriction are not placed on a node; empty if they are."""
         if not self.has_node(node):
             return "it is not there"
         found, wanted = self._node(node), self.lodgings.restrictions.get(restriction)
-        if wanted is None or takes_guests(found, wanted):
+        if wanted is None or takes_guests(found, wanted, self._mark):
             return ""
-        return why_not_any(found) or "it no longer meets the selector, the affinity and the tolerations of the pod"
+        return (
+            why_not_any(found, self._mark)
+            or "it no longer meets the selector, the affinity and the tolerations of the pod"
+        )
 
     def free(self, node: str) -> Resources:
         """What is left of a node beside all that still runs there, ended pods whose helpers linger included."""
         return _less(self._state_of(node).capacity, self._used_on(node).ours)
 
+    def slices_free(self, node: str, shape: str) -> int:
+        """Likewise of slices of GPUs."""
+        used, found = self._used_on(node), self._devices(node, shape)
+        if found is None:
+            return 0
+        if found.resource == GPU_RESOURCE:
+            return found.gives - used.others.gpus - used.ours.gpus
+        return found.gives - used.slices_of_others[found.resource] - used.slices_of_ours[found.resource]
+
+    def device(self, node: str, gpu_model: str) -> str:
+        """The resource under which a node offers GPUs of a model, or slices of a shape."""
+        found = self._devices(node, gpu_model) if is_shape(gpu_model) else None
+        return found.resource if found else GPU_RESOURCE
+
+    def _devices(self, node: str, model: str) -> Devices | None:
+        return next((one for one in usable_devices(self._node(node)) if one.model == model), None)
+
+    def node(self, name: str) -> Node | None:
+        """As its cluster shows it; None if it is not there."""
+        return self._nodes.objects.get(("", name))
+
     def guests(self) -> tuple[Guest, ...]:
         """Every pod of others that asks us for a place, by UID; placed ones as their kubelets say, unless those are silent."""
-        silent = self._silent()
+        silent = self.silent()
         return tuple(
             replace(guest, state=_unknown(guest.state, why))
             if guest.state is not None and (why := self._why_unknown(guest.state, silent))
@@ -202,7 +241,7 @@ class Picture:
 
     def pods(self) -> tuple[PodState, ...]:
         """What we report of our pods: as their kubelets say, unless those are silent."""
-        silent = self._silent()
+        silent = self.silent()
         return tuple(self._reported(known, silent) for known in self._ours.values() if known.state is not None)
 
     def _reported(self, known: View, silent: Mapping[str, int]) -> PodState:
@@ -211,11 +250,11 @@ class Picture:
         if known.tombstone and known.last_node:
             return self._of_tombstone(known, state)
         if why := self._why_unknown(state, silent):
-            return _unknown(state, why)
+            return replace(_unknown(state, why), revoked=known.renewed == REVOKED)
         return self.waiting.explained(known, state)
 
     def _why_unknown(self, state: PodState, silent: Mapping[str, int]) -> str:
-        """Why what its node said of a pod may not be true any more; empty if it is. `silent`: as `_silent` has it."""
+        """Why what its node said of a pod may not be true any more; empty if it is. `silent`: as `silent` has it."""
         since = silent.get(state.node)
         if since is None or state.seen is Seen.ENDED:
             return ""
@@ -234,14 +273,30 @@ class Picture:
             return state
         return _unknown(replace(state, node=node), f"it vanished from the cluster; node {node} is given time to end it")
 
-    def _silent(self) -> Mapping[str, int]:
+    def silent(self) -> Mapping[str, int]:
         """The nodes that do not report: 0; and those that have begun to again a moment ago: when."""
         now = self._api.server_time()
         self._back = {name: at for name, at in self._back.items() if now - at < SETTLED_SECONDS * 1_000_000}
         return {**{name: 0 for _, name in self._nodes.objects if is_silent(self._node(name))}, **self._back}
 
     def _state_of(self, node: str) -> NodeState:
-        return node_state(self._node(node), self._used_on(node).others, self.lodgings.restrictions)
+        used = self._used_on(node)
+        state = node_state(
+            self._node(node),
+            used.others,
+            self.lodgings.restrictions,
+            taken_devices=used.slices_of_others,
+            system=self._mark,
+        )
+        return replace(state, strangers=self._strangers(node)) if state.marked else state
+
+    def _strangers(self, node: str) -> tuple[str, ...]:
+        """Pods of others that live there, by name. Looked for only where somebody wants the node empty."""
+        pods = self._pods.objects.items()
+        names_ = sorted(
+            "/".join(key) for key, view in pods if view.node == node and not view.is_ours and not view.is_over
+        )
+        return tuple(names_[:STRANGERS_MAX])
 
     @property
     def _informers(self) -> tuple[Informer[Node, Node] | Informer[Pod, View] | Informer[Namespace, Landlord], ...]:
@@ -258,6 +313,7 @@ class Picture:
 
     def _node_changed(self, key: Key, old: Node | None, new: Node | None) -> None:
         self._states.pop(key[1], None)
+        self._trust.forgive(key[1], let_in_at(new) if new is not None else 0)
         ready = ready_condition(new) if new is not None and not is_silent(new) else None
         if ready is None:
             self._back.pop(key[1], None)
@@ -267,8 +323,13 @@ class Picture:
     def _pod_changed(self, key: Key, old: View | None, new: View | None) -> None:
         self._trust.changed(old, new)
         for known, sign in ((old, -1), (new, 1)):
-            if known is not None and known.node and known.holds != NOTHING:
+            if known is None or not known.node:
+                continue
+            if known.holds != NOTHING or known.slices:
                 self._hold(known, sign)
+            state = self._states.get(known.node)
+            if state is not None and state.marked and not known.is_ours:
+                del self._states[known.node]
         self.lodgings.changed(key, old, new)
         name = key[1]
         if new is not None and new.state is not None:
@@ -283,6 +344,9 @@ class Picture:
             self._states.pop(known.node, None)
         else:
             used.ours = _sum(used.ours, known.holds, sign)
+        slices = used.slices_of_ours if known.is_ours else used.slices_of_others
+        for resource, count in known.slices:
+            slices[resource] += sign * count
         if used == Used():
             del self._used[known.node]
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mainstay.clusters.kubernetes import names
+from mainstay.clusters.kubernetes.devices import GPU_RESOURCE
 from mainstay.clusters.kubernetes.names import FILES, MAIN, OUTPUTS
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.settings import Settings
@@ -42,9 +43,14 @@ PORT = 8_080
 """Where a service listens: every pod has an address of its own."""
 GANG_PORT = 29_500
 READ_WRITE_ONCE = "ReadWriteOnce"
-GPU_RESOURCE = "nvidia.com/gpu"
 POD_SECURITY_VERSION = "v1.34"
 """Of the restricted profile; an older API server takes its own newest."""
+
+ALIVE, PULSE = "/mainstay/alive", "/mainstay/pulse"
+"""Where a pod hears that it was renewed, and remembers when it did."""
+REVOKED = "revoked"
+DEAD_MAN_WORDS = "mainstay: cut off, and not renewed for too long"
+DEAD_MAN_PERIOD_SECONDS = 10
 
 WAIT_FOR_FILES = f"trap 'exit 1' TERM; until [ -e {SIGN}/complete ]; do sleep 0.1; done"
 KEEP_OUTPUTS = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"
@@ -58,7 +64,10 @@ _NO_PRIVILEGES: Mapping[str, Any] = {
 
 def identity(action: CreatePod) -> str:
     """The same for the same request."""
-    document = [action.node, dataclasses.asdict(action.spec)]
+    spec = dataclasses.asdict(action.spec)
+    if not action.spec.dead_man_seconds:
+        del spec["dead_man_seconds"]  # pods that were made before there was one are still the same
+    document = [action.node, spec]
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
@@ -68,9 +77,10 @@ def namespace_of(pod: str, owner: Owner, settings: Settings) -> str:
     return names.namespace(owner, system=settings.system, shard=shard)
 
 
-def pod(action: CreatePod, settings: Settings) -> Document:
+def pod(action: CreatePod, settings: Settings, *, device: str = GPU_RESOURCE) -> Document:
     """The object of a pod. It names its node: one write, where creating and binding are two.
 
+    `device`: the resource under which that node offers the GPUs, or slices of them, that are asked for.
     A pod that names claims of storage or devices may not: its cluster's own scheduler binds them. It may choose no node but ours.
     """
     spec = action.spec
@@ -96,7 +106,10 @@ def pod(action: CreatePod, settings: Settings) -> Document:
             **({"activeDeadlineSeconds": spec.deadline_seconds} if spec.deadline_seconds else {}),
             "tolerations": list(_tolerations(action)),
             "initContainers": [_files(action, settings)] if waits_to_be_handed_something(spec) else [],
-            "containers": [_main(action, settings), *([_outputs(action, settings)] if _keeps_output(action) else [])],
+            "containers": [
+                _main(action, settings, device),
+                *([_outputs(action, settings)] if _keeps_output(action) else []),
+            ],
             "volumes": list(_volumes(action)),
             **_device_claims(spec),
         },
@@ -308,9 +321,11 @@ def _annotations(action: CreatePod) -> Iterator[tuple[str, str]]:
         yield names.PORT, str(PORT)
     if spec.ready_path:
         yield names.READY_PATH, spec.ready_path
+    if spec.dead_man_seconds:
+        yield names.RENEWED, "0"
 
 
-def _main(action: CreatePod, settings: Settings) -> Document:
+def _main(action: CreatePod, settings: Settings, device: str) -> Document:
     spec = action.spec
     container: Document = {
         "name": MAIN,
@@ -318,7 +333,7 @@ def _main(action: CreatePod, settings: Settings) -> Document:
         "command": list(map(_literal, spec.argv)),
         "workingDir": WORK,
         "env": [{"name": name, "value": _literal(value)} for name, value in _environment(action, settings)],
-        "resources": _resources(action),
+        "resources": _resources(action, device),
         "securityContext": dict(_NO_PRIVILEGES),
         "volumeMounts": [
             *({"name": name, "mountPath": path} for name, path in VOLUMES.items()),
@@ -335,7 +350,32 @@ def _main(action: CreatePod, settings: Settings) -> Document:
     if spec.ready_path:
         check = {"httpGet": {"path": spec.ready_path, "port": PORT}, "periodSeconds": 1, "timeoutSeconds": 5}
         container["readinessProbe"] = check
+    if spec.dead_man_seconds:
+        mounts = ({"name": name, "mountPath": path} for name, path in (("alive", ALIVE), ("pulse", PULSE)))
+        container["volumeMounts"] = [*container["volumeMounts"], *mounts]
+        container["livenessProbe"] = {
+            "exec": {"command": ["/bin/sh", "-c", _literal(dead_man(spec.dead_man_seconds))]},
+            "periodSeconds": DEAD_MAN_PERIOD_SECONDS,
+            "timeoutSeconds": DEAD_MAN_PERIOD_SECONDS,
+            "failureThreshold": 3,
+        }
     return container
+
+
+def dead_man(seconds: int) -> str:
+    """What a kubelet asks of a pod, also while it is cut off itself: has it been renewed within so long?
+
+    The kubelet writes what it has heard last of the pod's own annotations into a file. How long ago that was is told by a
+    clock that no jump of the wall clock moves (CLOCK_BOOTTIME). It needs a shell in the image, and nothing else.
+    """
+    return (
+        f"read up rest < /proc/uptime; up=${{up%%.*}}; read now < {ALIVE}/renewed; "
+        f"read last at < {PULSE}/last 2>/dev/null; "
+        f'if [ "$now" != {REVOKED} ]; then '
+        f'if [ "$now" != "$last" ]; then echo "$now $up" > {PULSE}/last; exit 0; fi; '
+        f"if [ $((up - at)) -lt {seconds} ]; then exit 0; fi; fi; "
+        f"echo '{DEAD_MAN_WORDS}' > /dev/termination-log; exit 1"
+    )
 
 
 def _mount(number: int, volume: Volume) -> Document:
@@ -386,12 +426,12 @@ def _hosts(action: CreatePod, settings: Settings) -> list[str]:
     return hosts
 
 
-def _resources(action: CreatePod) -> Document:
+def _resources(action: CreatePod, device: str) -> Document:
     """Where there are GPUs, limits are what is requested: such a pod is the last to be evicted (Guaranteed)."""
     spec, wanted = action.spec, action.spec.resources
     requests = {"cpu": f"{wanted.cpu_milli}m", "memory": str(wanted.memory_bytes)}
     if wanted.gpus:
-        whole = {**requests, GPU_RESOURCE: str(wanted.gpus)}
+        whole = {**requests, device: str(wanted.gpus)}
         return {"requests": whole, "limits": whole}
     limits = {}
     if spec.cpu_limit_milli:
@@ -452,6 +492,10 @@ def _volumes(action: CreatePod) -> Iterator[Document]:
         yield {"name": name, "emptyDir": {}}
     if waits_to_be_handed_something(action.spec):
         yield {"name": "sign", "emptyDir": {}}
+    if action.spec.dead_man_seconds:
+        heard = {"path": "renewed", "fieldRef": {"fieldPath": f"metadata.annotations['{names.RENEWED}']"}}
+        yield {"name": "alive", "downwardAPI": {"items": [heard]}}
+        yield {"name": "pulse", "emptyDir": {}}
     if seen_secrets(action.spec):
         yield {"name": "secrets", "emptyDir": {"medium": "Memory", "sizeLimit": SECRETS_BYTES}}
     for number, volume in enumerate(action.spec.volumes):

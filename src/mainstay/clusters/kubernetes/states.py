@@ -12,11 +12,13 @@ from types import MappingProxyType
 
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.guests import Wish, wish
-from mainstay.clusters.kubernetes.nodes import requests
+from mainstay.clusters.kubernetes.nodes import requests, slices
 from mainstay.clusters.kubernetes.objects import Condition, ContainerStatus, Pod, Running, Terminated
+from mainstay.clusters.kubernetes.pods import DEAD_MAN_WORDS
 from mainstay.clusters.kubernetes.quantities import instant
 from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import End, Owner, PodState, Seen
+from mainstay.domain.capacity import Counts
 from mainstay.domain.quantity import Resources
 
 NOTHING = Resources()
@@ -44,6 +46,10 @@ class View:
     node: str
     holds: Resources
     """Of its node, until it has ended in every container."""
+    slices: Counts = ()
+    """Of GPUs, by resource: as `holds`."""
+    is_over: bool = False
+    """Nothing of it runs any more."""
     state: PodState | None = None
     """What we report of it; None if it is not ours."""
     identity: str = ""
@@ -74,6 +80,8 @@ class View:
     last_node: str = ""
     grace: int = 0
     """Seconds that it is given to end; on a tombstone, that the pod was given."""
+    renewed: str = ""
+    """When it was renewed last (Unix seconds as text), or that it never is again; empty if it does not end itself."""
     forgotten_at: int = 0
     """Unix seconds; 0 while its end is not on record."""
     wish: Wish | None = None
@@ -105,7 +113,9 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
     meta = pod.metadata
     ours = meta.labels.get(names.SYSTEM) == system
     node = _node(pod) if ours else pod.spec.node_name
-    holds = NOTHING if _is_over(pod) or not node else requests(pod)
+    is_over = _is_over(pod)
+    is_there = bool(node) and not is_over
+    holds, parts = (requests(pod), slices(pod)) if is_there else (NOTHING, ())
     deleting = max(1, meta.deletion_grace_period_seconds or 0) if meta.deletion_timestamp else 0
     if not ours:
         is_guest = scheduler_name != "" and pod.spec.scheduler_name == scheduler_name
@@ -115,6 +125,8 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
             uid=meta.uid,
             node=node,
             holds=holds,
+            slices=parts,
+            is_over=is_over,
             deleting=deleting,
             wish=wish(pod) if is_guest else None,
             guest_state=guest_state(pod) if is_guest else None,
@@ -128,6 +140,8 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
         uid=meta.uid,
         node=node,
         holds=holds,
+        slices=parts,
+        is_over=is_over,
         state=state_of(pod, tunnel=tunnel),
         identity=meta.annotations.get(names.IDENTITY, ""),
         calls=pod.spec.subdomain if meta.labels.get(names.RANK) == "0" else "",
@@ -144,6 +158,7 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
         refusal=refusal(pod),
         refused_at=instant(pod.status.start_time) or instant(meta.creation_timestamp),
         created_at=instant(meta.creation_timestamp),
+        renewed=meta.annotations.get(names.RENEWED, ""),
         tombstone=names.TOMBSTONE in meta.labels,
         last_node=meta.annotations.get(names.LAST_NODE, ""),
         grace=pod.spec.termination_grace_period_seconds or 0,
@@ -345,7 +360,7 @@ def _ended(pod: Pod, end: Terminated, *, forgotten: bool) -> PodState:
 
 def _end(pod: Pod, end: Terminated) -> tuple[End, str]:
     """The order matters: an exit with 0 is one, whoever asked for the end; the rest is told by who ended it."""
-    if end.reason in LOST_REASONS:
+    if end.reason in LOST_REASONS or end.message.startswith(DEAD_MAN_WORDS):
         return End.LOST, _shown(end.message)
     if end.reason in START_FAILURES:
         return End.START_FAILED, _shown(end.message)

@@ -24,15 +24,17 @@ from mainstay.clusters.local.runs import POD_NAME, Directories, Run, cookie, end
 from mainstay.clusters.local.spec import Place, identity, shim_spec
 from mainstay.domain.allocation import (
     BindPod,
+    ClusterAction,
     CreatePod,
     DeletePod,
     End,
     EvictPod,
     ForgetPod,
+    MarkNode,
     Owner,
-    PodAction,
     PodSpec,
     ReleasePod,
+    RevokePod,
     SeekPod,
     TellPod,
 )
@@ -96,9 +98,9 @@ class LocalCluster:
             at=min([now, *own_times]),
         )
 
-    async def act(self, action: PodAction, *, epoch: int) -> None:
+    async def act(self, action: ClusterAction, *, epoch: int) -> None:
         """As every cluster: fenced by epoch, idempotent by name."""
-        if not POD_NAME.match(action.name):
+        if not isinstance(action, MarkNode) and not POD_NAME.match(action.name):
             msg = f"not a pod name: {action.name!r}"
             raise Invalid(msg, object_=action.name)
         match action:
@@ -109,7 +111,9 @@ class LocalCluster:
                 await asyncio.to_thread(self._delete, action, epoch)
             case ForgetPod():
                 await asyncio.to_thread(self._forget, action, epoch)
-            case BindPod() | ReleasePod() | EvictPod() | SeekPod() | TellPod():
+            case RevokePod():
+                return  # nothing here is ever cut off from us
+            case BindPod() | ReleasePod() | EvictPod() | SeekPod() | TellPod() | MarkNode():
                 msg = f"nobody else makes pods on this machine: {action.name}"
                 raise Invalid(msg, object_=action.name)
             case _:

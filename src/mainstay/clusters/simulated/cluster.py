@@ -10,12 +10,14 @@ from mainstay.clusters.simulated.lodgers import Lodgers
 from mainstay.clusters.simulated.machines import Machines, Process
 from mainstay.domain.allocation import (
     BindPod,
+    ClusterAction,
     CreatePod,
     DeletePod,
     EvictPod,
     ForgetPod,
-    PodAction,
+    MarkNode,
     ReleasePod,
+    RevokePod,
     SeekPod,
     Seen,
     TellPod,
@@ -45,7 +47,7 @@ class SimulatedCluster:
             guests=self._lodgers.guests(),
         )
 
-    async def act(self, action: PodAction, *, epoch: int) -> None:
+    async def act(self, action: ClusterAction, *, epoch: int) -> None:  # noqa: C901 - one line per action
         """As every cluster: fenced by epoch, idempotent by name."""
         self._machines.settle()
         self._machines.fence(epoch)
@@ -56,6 +58,8 @@ class SimulatedCluster:
                 self._machines.delete(action.name, grace_seconds=action.grace_seconds)
             case ForgetPod():
                 self._machines.forget(action.name)
+            case RevokePod():
+                self._machines.revoke(action.name)
             case BindPod():
                 self._lodgers.bind(action)
             case ReleasePod():
@@ -66,6 +70,8 @@ class SimulatedCluster:
                 return  # what is not reported is only late: the end of every pod is told for ever
             case TellPod():
                 self._lodgers.tell(action)
+            case MarkNode():
+                self._machines.mark(action.name, closed=action.closed)
             case _:
                 assert_never(action)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import inf
 
 from mainstay import __version__
@@ -12,6 +13,7 @@ from mainstay.domain.allocation import CreatePod
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Invalid
 from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
+from mainstay.domain.quantity import is_shape
 from mainstay.ports import Clock
 
 NODES_MAX = 10_000
@@ -38,7 +40,10 @@ class SimulatedConnector:
         """The machines of this name, with the nodes that the settings say."""
         nodes = tuple(_nodes(cluster))
         machines = self._machines.setdefault(cluster.name, Machines(self._clock, nodes, behaviour=_behaviour))
-        machines.nodes = {node.name: node for node in nodes}
+        before = machines.nodes
+        machines.nodes = {
+            node.name: replace(node, marked=bool(node.name in before and before[node.name].marked)) for node in nodes
+        }
         return SimulatedCluster(cluster.name, machines)
 
 
@@ -46,7 +51,12 @@ def _nodes(cluster: ClusterRecord) -> Iterator[NodeState]:
     """`sim-0001`, `sim-0002`, in the order of the groups."""
     groups = (group for group in cluster.settings.nodes for _ in range(group.count))
     for number, group in enumerate(groups, 1):
-        yield NodeState(name=f"{cluster.name}-{number:04}", capacity=group.capacity, ready=True)
+        name, capacity = f"{cluster.name}-{number:04}", group.capacity
+        if is_shape(capacity.gpu_model):
+            whole = replace(capacity, gpus=0, gpu_model="")
+            yield NodeState(name=name, capacity=whole, ready=True, shapes=((capacity.gpu_model, capacity.gpus),))
+        else:
+            yield NodeState(name=name, capacity=capacity, ready=True)
 
 
 def _behaviour(action: CreatePod) -> Behaviour:

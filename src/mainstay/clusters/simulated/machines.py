@@ -15,10 +15,14 @@ from math import inf
 from mainstay.domain.allocation import CreatePod, End, PodSpec, PodState, Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Conflict, Fenced, Gone, NoCapacity
-from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, is_shape
 from mainstay.ports import Clock
 
 PORT_FIRST = 20_000
+SLOWEST_CLOCK = 1.04
+"""The clocks of nodes are slower than ours."""
+PROBE_SECONDS = 5.0
+CUT_OFF = "cut off, and not renewed for too long"
 TELL_SECONDS = 0.5
 """Between the first word of a node that is back and that of its processes."""
 
@@ -69,6 +73,10 @@ class Process:
     """Why it was told to end, if it was."""
     port: int = 0
     forgotten: bool = False
+    revoked: bool = False
+    """Nobody renews it any more."""
+    dead_man: float = 0.0
+    """When it ends itself (monotonic seconds), on a node that is cut off; 0: it does not."""
     guest: bool = False
     """Others made it: it is reported as a guest."""
     asked_to_end: bool = False
@@ -108,7 +116,9 @@ class Machines:
         while self._due and self._due[0][0] <= moment:
             due, name = heapq.heappop(self._due)
             process = self.processes[name]
-            if process.alive and process.due == due:
+            if process.alive and process.dead_man == due:
+                self._end(process, End.LOST, None, CUT_OFF, moment=due)
+            elif process.alive and process.due == due:
                 self._happen(process, due)
 
     def fence(self, epoch: int) -> None:
@@ -177,9 +187,15 @@ class Machines:
         self._end(process, End.START_FAILED, None, why)
 
     def cut_off(self, node: str) -> None:
-        """Nobody hears of a node any more; what runs there runs on."""
-        self.nodes[node] = replace(self.nodes[node], ready=False)
+        """Nobody hears of a node any more; what runs there runs on, but for what ends itself where nobody renews it."""
+        self.settle()
+        self.nodes[node] = replace(self.nodes[node], ready=False, problem="it is not heard of")
         self._silent.add(node)
+        for process in self.live(node):
+            seconds = process.spec.dead_man_seconds if process.spec else 0
+            if seconds and not process.dead_man:
+                process.dead_man = self.clock.monotonic() + seconds * SLOWEST_CLOCK + PROBE_SECONDS
+                heapq.heappush(self._due, (process.dead_man, process.name))
 
     def lose_node(self, node: str) -> None:
         """A node loses power, and all that runs there is gone at once. Nobody hears of that before it is back."""
@@ -193,15 +209,29 @@ class Machines:
 
     def return_node(self, node: str) -> None:
         """It is back, and hears what is wanted; a moment later it tells what became of its processes, and starts the others."""
-        self.nodes[node] = replace(self.nodes[node], ready=True)
+        self.nodes[node] = replace(self.nodes[node], ready=True, problem="")
         self._silent.discard(node)
         heard_at = self._heard_at[node] = self.clock.monotonic() + TELL_SECONDS
         for process in self.live(node):
-            if process.asked_to_end:
+            process.dead_man = 0.0
+            if process.revoked:
+                self._end(process, End.LOST, None, CUT_OFF)
+            elif process.asked_to_end:
                 grace = process.spec.stop_grace_seconds if process.spec else 0
                 self.delete(process.name, grace_seconds=grace)
             elif process.seen is not Seen.RUNNING and process.due == inf:
                 self._schedule(process, heard_at + process.behaviour.starts_after)
+
+    def revoke(self, name: str) -> None:
+        """It is not renewed any more."""
+        process = self.processes.get(name)
+        if process is not None:
+            process.revoked = True
+
+    def mark(self, node: str, *, closed: bool) -> None:
+        """Its other schedulers keep new pods off it, or do so no longer. Nothing happens to a node that is not there."""
+        if node in self.nodes:
+            self.nodes[node] = replace(self.nodes[node], marked=closed)
 
     def live(self, node: str = "") -> list[Process]:
         """Processes that have not ended, by name; of one node if it is given."""
@@ -222,6 +252,7 @@ class Machines:
                 seen=Seen.UNKNOWN,
                 started_at=process.started_at,
                 detail=f"node {process.node} does not report any more",
+                revoked=process.revoked,
             )
         serves = process.port and process.seen is Seen.RUNNING
         return PodState(
@@ -316,7 +347,8 @@ class Machines:
             not node.ready
             or sum(part.cpu_milli for part in wish) > node.capacity.cpu_milli
             or sum(part.memory_bytes for part in wish) > node.capacity.memory_bytes
-            or sum(part.gpus for part in wish) > node.capacity.gpus
+            or any(_of_kind(wish, kind) > count for kind, count in _devices(node))
+            or wanted.gpus > dict(_devices(node)).get(wanted.gpu_model if is_shape(wanted.gpu_model) else "", 0)
         ):
             msg = f"node {name} has no room for {pod}"
             raise NoCapacity(msg, object_=name)
@@ -324,6 +356,15 @@ class Machines:
     def _wall(self, moment: float) -> int:
         """The machines' wall time of a monotonic moment of the past."""
         return self.clock.now() - round((self.clock.monotonic() - moment) * MICROSECONDS_PER_SECOND)
+
+
+def _devices(node: NodeState) -> tuple[tuple[str, int], ...]:
+    """Slices of GPUs by shape, and whole ones under the empty name."""
+    return (("", node.capacity.gpus), *node.shapes)
+
+
+def _of_kind(amounts: list[Resources], kind: str) -> int:
+    return sum(one.gpus for one in amounts if kind == (one.gpu_model if is_shape(one.gpu_model) else ""))
 
 
 def _check_same(known: Process, action: CreatePod) -> None:

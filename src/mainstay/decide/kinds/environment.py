@@ -7,7 +7,7 @@ Source of the names: interface.md 2.6 (7) and the list of variables in PyTorch's
 from __future__ import annotations
 
 from mainstay.domain.allocation import Allocation
-from mainstay.domain.workload import WorkloadSpec
+from mainstay.domain.workload import OnPartition, WorkloadSpec
 
 
 def environment(allocation: Allocation, spec: WorkloadSpec) -> tuple[tuple[str, str], ...]:
@@ -40,3 +40,8 @@ def _threads(spec: WorkloadSpec) -> dict[str, str]:
         return {}
     threads = str(-(-spec.cpu_limit_milli // 1_000))
     return {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+
+
+def dead_man_seconds(spec: WorkloadSpec) -> int:
+    """After so long without being renewed a pod ends itself; 0: it never does."""
+    return spec.partition_seconds if spec.on_partition is OnPartition.REQUEUE_AFTER else 0

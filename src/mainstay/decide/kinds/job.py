@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mainstay.decide.kinds.environment import environment
+from mainstay.decide.kinds.environment import dead_man_seconds, environment
 from mainstay.domain.allocation import Allocation, Owner, PodSpec
 from mainstay.domain.secret import ENVIRONMENT_FILE
 from mainstay.domain.workload import WorkloadSpec
@@ -28,6 +28,7 @@ def pod_spec(allocation: Allocation, spec: WorkloadSpec) -> PodSpec:
         size=spec.nodes,
         port=spec.port,
         ready_path=spec.ready_path,
+        dead_man_seconds=dead_man_seconds(spec),
         secrets=spec.secrets,
         volumes=spec.volumes,
         devices=spec.devices,

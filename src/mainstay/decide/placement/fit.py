@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import Resources, is_shape
 from mainstay.domain.snapshot import Bools, Ints, Snapshot
 
 ANY_CLUSTER = -1
@@ -25,6 +25,8 @@ class Request:
     memory_bytes: int
     gpus: int
     gpu_model: int
+    shape: str = ""
+    """Slices of GPUs of this shape are asked for instead of whole ones; then `gpu_model` means nothing."""
     cluster: int = ANY_CLUSTER
     """The number of the only cluster that will do, as in `Free.cluster`."""
     restriction: str = ""
@@ -41,6 +43,9 @@ class Free:
     gpus: Ints
     gpu_model: Ints
     gpus_installed: Ints
+    """Slices of them too."""
+    shapes: Mapping[str, Ints]
+    """Slices of GPUs by shape; those that no node has are not there."""
     cluster: Ints
     """A number per cluster, in the order of their names."""
     open_: Bools
@@ -59,7 +64,14 @@ class Free:
         for row in rows:
             self.cpu_milli[row] -= request.cpu_milli
             self.memory_bytes[row] -= request.memory_bytes
-            self.gpus[row] -= request.gpus
+            if request.gpus:
+                self.devices(request)[row] -= request.gpus
+
+    def devices(self, request: Request) -> Ints:
+        """Of the kind that is asked for, how many are free on each node, whatever their model."""
+        if not request.shape:
+            return self.gpus
+        return self.shapes[request.shape] if request.shape in self.shapes else np.zeros(self.key.size, dtype=np.int64)
 
 
 def free_of(snapshot: Snapshot) -> Free:
@@ -76,7 +88,8 @@ def whole_of(snapshot: Snapshot) -> Free:
         memory_bytes=nodes.memory_bytes.copy(),
         gpus=nodes.gpus.copy(),
         gpu_model=nodes.gpu_model,
-        gpus_installed=nodes.gpus,
+        gpus_installed=_installed(snapshot),
+        shapes={shape: count.copy() for shape, count in nodes.shapes.items()},
         cluster=_cluster_numbers(nodes.clusters),
         open_=np.ones(nodes.key.size, dtype=np.bool_),
         admits=nodes.admits,
@@ -98,11 +111,17 @@ def _left(snapshot: Snapshot, *, open_: Bools) -> Free:
         memory_bytes=nodes.memory_bytes - nodes.used_memory_bytes,
         gpus=nodes.gpus - nodes.used_gpus,
         gpu_model=nodes.gpu_model,
-        gpus_installed=nodes.gpus,
+        gpus_installed=_installed(snapshot),
+        shapes={shape: count - nodes.used_shapes[shape] for shape, count in nodes.shapes.items()},
         cluster=_cluster_numbers(nodes.clusters),
         open_=open_,
         admits=nodes.admits,
     )
+
+
+def _installed(snapshot: Snapshot) -> Ints:
+    nodes = snapshot.nodes
+    return sum(nodes.shapes.values(), start=nodes.gpus) if nodes.shapes else nodes.gpus
 
 
 def cluster_number(name: str, clusters: Sequence[str]) -> int:
@@ -117,11 +136,13 @@ def request_of(
     resources: Resources, gpu_models: Sequence[str], *, cluster: int = ANY_CLUSTER, restriction: str = ""
 ) -> Request:
     """The request in the numbers of the columns. Without GPUs a model means nothing."""
+    shape = resources.gpu_model if resources.gpus and is_shape(resources.gpu_model) else ""
     return Request(
         cpu_milli=resources.cpu_milli,
         memory_bytes=resources.memory_bytes,
         gpus=resources.gpus,
-        gpu_model=model_number(resources.gpu_model, gpu_models) if resources.gpus else 0,
+        gpu_model=model_number(resources.gpu_model, gpu_models) if resources.gpus and not shape else 0,
+        shape=shape,
         cluster=cluster,
         restriction=restriction,
     )
@@ -136,7 +157,7 @@ def feasible(free: Free, request: Request) -> Bools:
     """Nodes that can take one pod now. A named GPU model or cluster is a hard condition."""
     mask = free.usable(request) & (free.cpu_milli >= request.cpu_milli) & (free.memory_bytes >= request.memory_bytes)
     if request.gpus:
-        mask &= free.gpus >= request.gpus
+        mask &= free.devices(request) >= request.gpus
         if request.gpu_model:
             mask &= free.gpu_model == request.gpu_model
     if request.cluster != ANY_CLUSTER:
@@ -152,7 +173,7 @@ def room(free: Free, request: Request) -> Ints:
         asked = (
             (free.cpu_milli, request.cpu_milli),
             (free.memory_bytes, request.memory_bytes),
-            (free.gpus, request.gpus),
+            (free.devices(request) if request.gpus else free.gpus, request.gpus),
         )
         fits = np.full(rows.size, ROOM_MAX, dtype=np.int64)
         for column, amount in asked:

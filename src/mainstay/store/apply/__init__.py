@@ -16,8 +16,10 @@ from mainstay.domain.plan import (
     Allocate,
     CapacityLeft,
     ClosePod,
+    CordonNode,
     Deploy,
     DrainCluster,
+    DrainNode,
     DropCandidate,
     EnterPod,
     Guard,
@@ -28,9 +30,12 @@ from mainstay.domain.plan import (
     ObserveNodes,
     ObservePod,
     OfCluster,
+    QuarantineNode,
     RecordDenial,
     RecordUsage,
+    RedeployEndpoint,
     RegisterModel,
+    ReleaseNode,
     RemoveCluster,
     RemoveEndpoint,
     RemoveSecret,
@@ -42,6 +47,7 @@ from mainstay.domain.plan import (
     StopPod,
     Submit,
     SwitchEndpoint,
+    UncordonNode,
 )
 from mainstay.domain.reason import Reason
 from mainstay.store import guards
@@ -61,6 +67,11 @@ AnyAction = (
     | ObservePod
     | ClosePod
     | ObserveNodes
+    | CordonNode
+    | DrainNode
+    | QuarantineNode
+    | UncordonNode
+    | ReleaseNode
     | AddCluster
     | DrainCluster
     | ResumeCluster
@@ -72,6 +83,7 @@ AnyAction = (
     | SetPrice
     | RegisterModel
     | Deploy
+    | RedeployEndpoint
     | SwitchEndpoint
     | DropCandidate
     | MoveEndpoint
@@ -138,6 +150,16 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return pods.close_pod(world, action)
         case ObserveNodes():
             return nodes.observe_nodes(world, action)
+        case CordonNode():
+            return nodes.cordon_node(world, action)
+        case DrainNode():
+            return nodes.drain_node(world, action)
+        case QuarantineNode():
+            return nodes.quarantine_node(world, action)
+        case UncordonNode():
+            return nodes.uncordon_node(world, action)
+        case ReleaseNode():
+            return nodes.release_node(world, action)
         case AddCluster():
             return clusters.add_cluster(world, action)
         case DrainCluster():
@@ -160,6 +182,8 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return endpoints.register_model(world, action)
         case Deploy():
             return endpoints.deploy(world, action)
+        case RedeployEndpoint():
+            return endpoints.redeploy_endpoint(world, action)
         case SwitchEndpoint():
             return endpoints.switch_endpoint(world, action)
         case DropCandidate():

@@ -52,6 +52,7 @@ def remove_cluster(world: World, action: RemoveCluster) -> Reason | None:
     world.clusters[action.cluster]["sealed"] = ""
     for node in world.cluster_nodes(action.cluster):
         node["ready"] = node["cpu_milli"] = node["memory_bytes"] = node["gpus"] = 0
+        node["shapes"] = node["admits"] = ""
         world.touch_node(node)
     return _want(world, action.cluster, Stay.REMOVED, action.reason)
 

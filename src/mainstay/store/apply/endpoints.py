@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from mainstay.domain.allocation import Seen
-from mainstay.domain.plan import Deploy, DropCandidate, MoveEndpoint, RegisterModel, RemoveEndpoint, SwitchEndpoint
+from mainstay.domain.plan import (
+    Deploy,
+    DropCandidate,
+    MoveEndpoint,
+    NewWorkload,
+    RedeployEndpoint,
+    RegisterModel,
+    RemoveEndpoint,
+    SwitchEndpoint,
+)
 from mainstay.domain.reason import Code, Reason
-from mainstay.store import guards
+from mainstay.store import codec, guards
 from mainstay.store.apply.workloads import id_is_free, stop_workload, store_workload
 from mainstay.store.rows import EndpointRow, ModelRow
 from mainstay.store.world import World
@@ -56,6 +65,34 @@ def deploy(world: World, action: Deploy) -> Reason | None:
     row["candidate_version"] = action.version
     row["candidate"] = workload["id"]
     row["candidate_key"] = workload["key"]
+    world.touch_endpoint(row)
+    world.log("endpoint", row["name"], action.reason, tenant=row["tenant"])
+    return None
+
+
+def redeploy_endpoint(world: World, action: RedeployEndpoint) -> Reason | None:
+    """A copy of the workload that serves becomes the candidate: as submitted by whoever submitted that."""
+    row = world.endpoints.get(action.endpoint)
+    if row is None or row["removed"] or not row["serving_key"] or row["candidate_key"]:
+        return guards.missing("endpoint without a candidate", action.endpoint)
+    serving = world.workloads.get(row["serving_key"])
+    if serving is None or serving["stop_requested"]:
+        return guards.missing("workload of endpoint", action.endpoint)
+    new = NewWorkload(
+        id=action.workload,
+        tenant=serving["tenant"],
+        project=serving["project"],
+        queue=serving["queue"],
+        submitted_by=serving["submitted_by"],
+        priority=serving["priority"],
+        spec=codec.spec_of(world.specifications[serving["key"]]),
+    )
+    refusal = id_is_free(new, world)
+    if refusal:
+        return refusal
+    workload = store_workload(world, new, action.reason)
+    row["candidate_version"] = row["serving_version"]
+    row["candidate"], row["candidate_key"] = workload["id"], workload["key"]
     world.touch_endpoint(row)
     world.log("endpoint", row["name"], action.reason, tenant=row["tenant"])
     return None

@@ -1,11 +1,14 @@
-"""What a cluster reports of its nodes."""
+"""Nodes: what a cluster reports of them, and who keeps them out.
+
+What is reported and what is wanted are columns of their own: no report opens a node that somebody has closed.
+"""
 
 from __future__ import annotations
 
-from mainstay.domain.capacity import NodeState
-from mainstay.domain.plan import ObserveNodes
+from mainstay.domain.capacity import Keeping, NodeState
+from mainstay.domain.plan import CordonNode, DrainNode, ObserveNodes, QuarantineNode, ReleaseNode, UncordonNode
 from mainstay.domain.reason import Code, Reason
-from mainstay.store import guards
+from mainstay.store import codec, guards
 from mainstay.store.rows import NodeRow
 from mainstay.store.world import World
 
@@ -33,29 +36,124 @@ def observe_nodes(world: World, action: ObserveNodes) -> Reason | None:
     reported = {state.name for state in action.nodes}
     for row in world.cluster_nodes(action.cluster):
         if (row["ready"] or row["admits"]) and row["name"] not in reported:
-            was_ready, row["ready"], row["admits"] = row["ready"], 0, ""
+            was_ready = row["ready"]
+            row["ready"], row["admits"], row["problem"], row["complaints"], row["strangers"] = 0, "", "", "", ""
             world.touch_node(row)
             if was_ready:
                 _log(world, row)
     return None
 
 
+def cordon_node(world: World, action: CordonNode) -> Reason | None:
+    """One that is kept out already stays as it is."""
+    row = world.node(action.cluster, action.node)
+    if row is None or world.has_left(action.cluster):
+        return guards.no_such_node(action.node)
+    if not row["closure"]:
+        _close(world, row, Keeping.CORDONED, action.reason)
+    return None
+
+
+def drain_node(world: World, action: DrainNode) -> Reason | None:
+    """Of one in quarantine its reason stays: it is kept out when the drain is over, too."""
+    row = world.node(action.cluster, action.node)
+    if row is None or world.has_left(action.cluster):
+        return guards.no_such_node(action.node)
+    if row["drains"] and row["wait_seconds"] == action.wait_seconds:
+        return None
+    row["drains"], row["wait_seconds"] = 1, action.wait_seconds
+    if row["closure"] == Keeping.QUARANTINED:
+        world.touch_node(row)
+        world.log("node", row["name"], action.reason)
+    else:
+        _close(world, row, Keeping.CORDONED, action.reason)
+    return None
+
+
+def quarantine_node(world: World, action: QuarantineNode) -> Reason | None:
+    """A suspicion by itself does not go before the word of a person, nor against what a person has seen since."""
+    row = world.node(action.cluster, action.node)
+    if row is None or world.has_left(action.cluster):
+        return guards.no_such_node(action.node)
+    if action.refused_at and (row["closure"] or action.refused_at <= row["closed_at"]):
+        return None
+    same = row["closure"] == Keeping.QUARANTINED and row["closed_until"] == action.until
+    if same and row["closure_reason"] == codec.reason_text(action.reason):
+        return None
+    _close(world, row, Keeping.QUARANTINED, action.reason, until=action.until)
+    return None
+
+
+def uncordon_node(world: World, action: UncordonNode) -> Reason | None:
+    """Nothing happens to one that nobody keeps out."""
+    row = world.node(action.cluster, action.node)
+    if row is None or world.has_left(action.cluster):
+        return guards.no_such_node(action.node)
+    refusal = guards.node_is_kept_as(row, Keeping.CORDONED)
+    if refusal is None and row["closure"]:
+        _open(world, row, action.reason)
+    return refusal
+
+
+def release_node(world: World, action: ReleaseNode) -> Reason | None:
+    """Nothing happens to one that nobody keeps out, and none to a quarantine that began anew."""
+    row = world.node(action.cluster, action.node)
+    if row is None or world.has_left(action.cluster):
+        return guards.no_such_node(action.node)
+    if action.since and (row["closed_at"] != action.since or not row["closed_until"]):
+        return guards.changed(row["name"], read=action.since, now=row["closed_at"])
+    refusal = guards.node_is_kept_as(row, Keeping.QUARANTINED)
+    if refusal is None and row["closure"]:
+        _open(world, row, action.reason)
+    return refusal
+
+
+def _close(world: World, row: NodeRow, keeping: Keeping, reason: Reason, *, until: int = 0) -> None:
+    row["closure"], row["closure_reason"] = keeping.value, codec.reason_text(reason)
+    row["closed_at"], row["closed_until"] = world.now, until
+    world.touch_node(row)
+    world.log("node", row["name"], reason)
+
+
+def _open(world: World, row: NodeRow, reason: Reason) -> None:
+    """`closed_at` stays the moment of the last word: no suspicion from before it closes the node again."""
+    row["closure"] = row["closure_reason"] = ""
+    row["closed_at"], row["closed_until"], row["drains"], row["wait_seconds"] = world.now, 0, 0, 0
+    world.touch_node(row)
+    world.log("node", row["name"], reason)
+
+
 def _new_row(world: World, cluster: str, state: NodeState) -> NodeRow:
-    return NodeRow(
+    row = NodeRow(
         key=world.new_key(),
         cluster=cluster,
         name=state.name,
-        ready=int(state.ready),
-        cpu_milli=state.capacity.cpu_milli,
-        memory_bytes=state.capacity.memory_bytes,
-        gpus=state.capacity.gpus,
-        gpu_model=state.capacity.gpu_model,
+        ready=0,
+        cpu_milli=0,
+        memory_bytes=0,
+        gpus=0,
+        gpu_model="",
         used_cpu_milli=0,
         used_memory_bytes=0,
         used_gpus=0,
-        admits=_admits(state),
+        admits="",
+        problem="",
+        complaints="",
+        cordoned=0,
+        strangers="",
+        shapes="",
+        used_shapes="",
+        unhealthy="",
+        closure="",
+        closure_reason="",
+        closed_at=0,
+        closed_until=0,
+        drains=0,
+        wait_seconds=0,
         version=world.version,
     )
+    _take_over(row, state)
+    return row
 
 
 def _differs(row: NodeRow, state: NodeState) -> bool:
@@ -65,8 +163,9 @@ def _differs(row: NodeRow, state: NodeState) -> bool:
 
 
 def _is_news(row: NodeRow, state: NodeState) -> bool:
-    """Which guests it admits changes with each new kind of guest: that is no event of the node."""
-    return _differs({**row, "admits": _admits(state)}, state)
+    """Which guests it admits and which strangers live there changes all the time: that is no event of the node."""
+    passing = {"admits": _admits(state), "strangers": _lines(state.strangers)}
+    return _differs({**row, **passing}, state)  # type: ignore[typeddict-item]
 
 
 def _take_over(row: NodeRow, state: NodeState) -> None:
@@ -76,13 +175,25 @@ def _take_over(row: NodeRow, state: NodeState) -> None:
     row["gpus"] = state.capacity.gpus
     row["gpu_model"] = state.capacity.gpu_model
     row["admits"] = _admits(state)
+    row["problem"] = codec.storable(state.problem)
+    row["complaints"] = codec.storable(_lines(state.complaints))
+    row["cordoned"] = int(state.cordoned)
+    row["strangers"] = codec.storable(_lines(state.strangers))
+    row["shapes"] = codec.counts_text(dict(state.shapes))
+    row["unhealthy"] = codec.counts_text(dict(state.unhealthy))
 
 
 def _admits(state: NodeState) -> str:
     return " ".join(state.admits)
 
 
+def _lines(texts: tuple[str, ...]) -> str:
+    return "\n".join(" ".join(text.split()) for text in texts)
+
+
 def _log(world: World, row: NodeRow) -> None:
+    why = row["problem"] or ("" if row["ready"] else "it is not reported any more")
+    complaints = row["complaints"].replace("\n", "; ")
     numbers = {
         "node": row["name"],
         "state": "ready" if row["ready"] else "not ready",
@@ -90,5 +201,6 @@ def _log(world: World, row: NodeRow) -> None:
         "cpu_milli": row["cpu_milli"],
         "memory_bytes": row["memory_bytes"],
         "gpus": row["gpus"],
+        **({"detail": "; ".join(words for words in (why, complaints) if words)} if why or complaints else {}),
     }
     world.log("node", row["name"], Reason(code=Code.NODE_CHANGED, object=row["name"], numbers=numbers))

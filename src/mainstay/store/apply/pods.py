@@ -6,6 +6,7 @@ from mainstay.domain.allocation import ENDS, PodState, Seen
 from mainstay.domain.plan import ClosePod, EnterPod, HandSecrets, ObservePod, StopPod
 from mainstay.domain.reason import Reason
 from mainstay.store import codec, guards
+from mainstay.store.apply.workloads import hold
 from mainstay.store.rows import AllocationRow
 from mainstay.store.world import World
 
@@ -16,7 +17,7 @@ def stop_pod(world: World, action: StopPod) -> Reason | None:
     if row is None:
         return guards.missing("allocation", action.allocation_key)
     if not row["stop"] and row["seen"] != Seen.ENDED:
-        row["stop"] = 1
+        row["stop"], row["moves"] = 1, int(action.moves)
         world.touch_allocation(row)
         world.log_allocation(row, action.reason)
     return None
@@ -90,11 +91,7 @@ def _observe(row: AllocationRow, state: PodState, *, now: int) -> bool:
 
 
 def _release(world: World, row: AllocationRow) -> None:
-    node = world.nodes[row["node_key"]]
-    node["used_cpu_milli"] -= row["cpu_milli"]
-    node["used_memory_bytes"] -= row["memory_bytes"]
-    node["used_gpus"] -= row["gpus"]
-    world.touch_node(node)
+    hold(world, world.nodes[row["node_key"]], codec.resources_of(row), sign=-1)
 
 
 def _keep_output(world: World, row: AllocationRow, action: ObservePod) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mainstay.domain.allocation import Seen
 from mainstay.domain.plan import Advance, Allocate, CapacityLeft, NewWorkload, RequestStop, Slot, Submit
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import Resources, is_shape
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Phase
 from mainstay.store import codec, guards
@@ -118,12 +118,22 @@ def _sum(wishes: list[Resources]) -> Resources:
     )
 
 
+def hold(world: World, node: NodeRow, amount: Resources, *, sign: int = 1) -> None:
+    """So much more of a node is used, or with `sign` -1 so much less."""
+    node["used_cpu_milli"] += sign * amount.cpu_milli
+    node["used_memory_bytes"] += sign * amount.memory_bytes
+    if is_shape(amount.gpu_model):
+        used = codec.counts_of(node["used_shapes"])
+        used[amount.gpu_model] = used.get(amount.gpu_model, 0) + sign * amount.gpus
+        node["used_shapes"] = codec.counts_text(used)
+    else:
+        node["used_gpus"] += sign * amount.gpus
+    world.touch_node(node)
+
+
 def _take(world: World, workload: WorkloadRow, slot: Slot) -> None:
     node = world.nodes[slot.node_key]
-    node["used_cpu_milli"] += slot.resources.cpu_milli
-    node["used_memory_bytes"] += slot.resources.memory_bytes
-    node["used_gpus"] += slot.resources.gpus
-    world.touch_node(node)
+    hold(world, node, slot.resources)
     world.add_allocation(_allocation_row(world, workload, node, slot))
 
 
@@ -144,6 +154,7 @@ def _allocation_row(world: World, workload: WorkloadRow, node: NodeRow, slot: Sl
         gpus=slot.resources.gpus,
         gpu_model=slot.resources.gpu_model,
         stop=0,
+        moves=0,
         seen=int(Seen.NOTHING),
         ready=0,
         address="",

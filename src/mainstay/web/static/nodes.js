@@ -1,6 +1,6 @@
 // What there is to run on, and how much of it is taken.
 
-import { all, get } from "./api.js";
+import { all, get, may, send } from "./api.js";
 import { byId, command, el, fill, keyed } from "./dom.js";
 import { attempt } from "./frame.js";
 import { bytes, trim } from "./format.js";
@@ -19,8 +19,9 @@ async function load() {
   fill(byId("fleet"), nodes.length ? tiles(nodes, gpus) : []);
 }
 
-/** Nothing new is placed on a node that is not ready, or whose cluster is not. */
-const takesWork = (node) => node.ready && node.cluster_state === "ready";
+/** Nothing new is placed on a node that is not ready or is kept out, or whose cluster is not ready. */
+const takesWork = (node) => node.state === "ready" && node.cluster_state === "ready";
+const SYMBOLS = { ready: "ready", cordoned: "stopped", draining: "switching", quarantined: "unavailable", "not ready": "unavailable" };
 
 function tiles(nodes, gpus) {
   const ready = nodes.filter(takesWork);
@@ -47,13 +48,43 @@ function card(node) {
     meter("CPU", used.cpu, capacity.cpu, (count) => trim(count, 2), "cores"),
     meter("Memory", used.memory_bytes, capacity.memory_bytes, bytes),
   ];
-  if (capacity.gpus) meters.push(meter(`GPU ${capacity.gpu_model}`, used.gpus, capacity.gpus, String));
+  for (const device of node.devices) meters.push(meter(`GPU ${device.model}`, device.used, device.total, String));
+  const waitsForCluster = node.state === "ready" && node.cluster_state !== "ready";
+  const mark = waitsForCluster ? badge("stopped", `cluster ${node.cluster_state}`) : badge(SYMBOLS[node.state], node.state);
   return el(
     "li",
-    { class: `card node${takesWork(node) ? "" : " away"}` },
-    el("div", { class: "title" }, el("h2", {}, node.name, el("span", { class: "id" }, node.cluster)), el("span", {}, node.ready ? badge(takesWork(node) ? "ready" : "stopped", takesWork(node) ? "ready" : `cluster ${node.cluster_state}`) : badge("unavailable", "not ready"))),
+    { class: `card node${takesWork(node) ? "" : " away"}`, "aria-label": `Node ${node.name}` },
+    el("div", { class: "title" }, el("h2", {}, node.name, el("span", { class: "id" }, node.cluster)), el("span", {}, mark)),
+    node.reason && el("p", { class: "reason" }, node.reason.sentence, node.until && ` · until ${new Date(node.until).toLocaleString()}`),
+    node.complaints.map((complaint) => el("p", { class: "reason" }, complaint)),
     meters,
+    may("manage") && acts(node),
   );
+}
+
+function acts(node) {
+  const verbs =
+    node.state === "quarantined" ? [["release", "Release"]]
+    : node.state === "draining" ? [["uncordon", "Stop draining"]]
+    : node.reason?.code === "NodeCordoned" ? [["drain", "Drain"], ["uncordon", "Uncordon"]]
+    : [["cordon", "Cordon"], ["drain", "Drain"]];
+  return el("p", {}, verbs.map(([verb, word]) => el("button", { type: "button", class: "quiet small", onclick: () => (verb === "drain" ? confirmDrain(node) : act(node, verb)) }, word)));
+}
+
+let draining = null;
+
+function confirmDrain(node) {
+  draining = node;
+  byId("confirm-text").textContent = `What runs on ${node.name} is stopped with its grace and starts elsewhere. Nothing new is placed on it.`;
+  byId("confirm").returnValue = "no";
+  byId("confirm").showModal();
+}
+
+byId("confirm").addEventListener("close", () => byId("confirm").returnValue === "drain" && act(draining, "drain"));
+
+async function act(node, verb) {
+  await attempt(() => send("POST", `/v1/nodes/${encodeURIComponent(node.cluster)}/${encodeURIComponent(node.name)}/${verb}`));
+  refresh();
 }
 
 const refresh = refresher(load, 1000);

@@ -23,6 +23,7 @@ from mainstay.clusters.kubernetes.errors import (
     ApiError,
     Conflict,
     Expired,
+    Invalid,
     NotFound,
     OutcomeUnknown,
     Terminating,
@@ -118,6 +119,11 @@ class Server:
         self.asked.append(("patch", kind.plural, name))
         self._answer("patch", kind)
         found = self._found(kind.plural, namespace, name)
+        if isinstance(document, list):
+            changed = _operated(found, document)
+            self._change(kind.plural, namespace, changed)
+            self._lose("patch", kind)
+            return msgspec.convert(changed, kind.type)
         for field, held in (
             ("uid", found["metadata"]["uid"]),
             ("resourceVersion", found["metadata"]["resourceVersion"]),
@@ -306,6 +312,21 @@ class Server:
             self.deaf[verb, kind.plural] -= 1
             msg = "the answer was lost"
             raise OutcomeUnknown(msg)
+
+
+def _operated(document: Mapping[str, Any], operations: list[Any]) -> dict[str, Any]:
+    """RFC 6902, as far as it is used."""
+    result = copy.deepcopy(dict(document))
+    for one in operations:
+        *steps, last = [step.replace("~1", "/").replace("~0", "~") for step in one["path"].split("/")[1:]]
+        place: Any = result
+        for step in steps:
+            place = place[step]
+        if one["op"] == "test" and place.get(last) != one["value"]:
+            msg = "the server rejected our request due to an error in our request"
+            raise Invalid(msg)
+        place[last] = one["value"]
+    return result
 
 
 def _merged(document: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

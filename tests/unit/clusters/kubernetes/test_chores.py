@@ -49,6 +49,9 @@ class Seen:
     def views(self) -> list[tuple[str, View]]:
         return list(self.ours.items())
 
+    def silent(self) -> dict[str, int]:
+        return {}
+
 
 class Rig:
     def __init__(self) -> None:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstay.clusters.kubernetes.nodes import gpu_model, is_off, is_silent, node_state, requests, why_not
+from mainstay.clusters.kubernetes.devices import gpu_model
+from mainstay.clusters.kubernetes.nodes import is_off, is_silent, node_state, requests, why_not
 from mainstay.clusters.kubernetes.objects import Node, Pod
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from tests.unit.clusters.kubernetes.objects import node

@@ -146,7 +146,7 @@ def test_a_node_that_changes_is_shown_as_it_is_now():
     assert all(state.ready for state in watched.picture.nodes())
     watched.node(node("n1", unschedulable=True))
     assert [state.ready for state in watched.picture.nodes()] == [False, True]
-    assert watched.picture.why_not("n1") == "cordoned"
+    assert watched.picture.why_not("n1") == "cordoned in its cluster"
     assert watched.picture.why_not("n9") == "it is not there"
 
 
