@@ -29,7 +29,7 @@ class Promise(StrEnum):
     KEPT = "nothing that was submitted is lost"
     ONCE = "no pod runs twice"
     APART = "no attempt runs beside another"
-    PLACED = "what is bound to a cluster runs nowhere else"
+    PLACED = "what is bound to a cluster runs there"
     EARNED = "nothing succeeds without having run"
     TIDY = "nothing is left behind"
     CHARGED = "what ran is charged, and nothing else"
