@@ -1,8 +1,10 @@
-"""Replicas on PostgreSQL that lead a Kubernetes cluster under load, paused, killed and cut off at random; and what came of it.
+"""Replicas on PostgreSQL and an agent under load, paused, killed and cut off at random; and what came of it.
 
-The API server and the database are real. The nodes are played (testbed/puppets.py): they write down what truly ran where, which
-no database of ours can change. Every process has its own way to the cluster and its own way to the database; either may refuse
-or fall silent. Jobs are submitted over the API of whichever process answers, each batch under its key until it is acknowledged.
+The API servers and the database are real. The nodes are played (testbed/puppets.py): they write down what truly ran where, which
+no database of ours can change. The replicas lead one cluster, the agent leads another. Every process has its own way to its
+cluster, every replica one to the database, and the agent one to the control plane: to whichever replica takes a connection, as
+behind a load balancer. Each way may refuse or fall silent. Jobs for either cluster are submitted over the API of whichever
+replica answers, each batch under its key until it is acknowledged.
 
     python -m benchmarks.kubernetes_replicas --minutes 30
     python -m benchmarks.kubernetes_replicas --minutes 2 --seed 7
@@ -23,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,16 +37,20 @@ from mainstay.sdk import Client, Job, Resources
 from mainstay.store import open_postgresql
 from mainstay.wire.requests import ClusterRequest
 from testbed import control_plane
-from testbed.control_plane import ControlPlane
+from testbed.control_plane import ControlPlane, free_ports
 from testbed.gate import Gate, How
 from testbed.proxy import Proxy, proxied
 from testbed.puppets import Life, Machine, Puppets
 from tests import postgres
 from tests.promises import Evidence, Promise, Violation, orphans, violations, workload_of
 
-CLUSTER, TENANT = "played", "default"
+DIRECT, CARRIED = "direct", "carried"
+"""The cluster that the replicas lead, and that of the agent."""
+CLUSTERS = (DIRECT, CARRIED)
+TENANT = "default"
 REPLICAS = 2
 MACHINES = 8
+"""Of each cluster. Both name them alike."""
 USERS = 3
 BATCH_MAX = 6
 JOBS_EVERY_SECONDS = (0.5, 3.0)
@@ -62,11 +68,7 @@ HOWS: tuple[How, ...] = ("refuse", "hang")
 
 @dataclass(slots=True, kw_only=True)
 class Member:
-    """One process of the campaign: how it is started, what it needs, and what has been done to it.
-
-    Another kind of process (one that leads the cluster from beside it, say) is another Member: a command, an environment, and
-    its ways.
-    """
+    """One process of the campaign: how it is started, what it needs, and what can be done to it."""
 
     name: str
     command: Sequence[str]
@@ -157,7 +159,7 @@ class Campaign:
             await asyncio.sleep(rng.uniform(*CALM_SECONDS))
             member.require_alive()
             what = rng.choice(("pause", "kill", *(f"cut from the {way}" for way in sorted(member.cut))))
-            self.done[what] += 1
+            self.done[f"{member.name}: {what}"] += 1
             match what:
                 case "pause":
                     member.send(signal.SIGSTOP)
@@ -181,17 +183,18 @@ class Campaign:
         rng, number = random.Random(f"{self.seed}/user/{name}"), 0
         while time.monotonic() < deadline:
             number += 1
-            await self._submit(rng, key=f"campaign-{self.seed}-{name}-{number}", count=rng.randint(1, BATCH_MAX))
+            jobs = [_job(rng.choice(CLUSTERS)) for _ in range(rng.randint(1, BATCH_MAX))]
+            await self._submit(rng, jobs, key=f"campaign-{self.seed}-{name}-{number}")
             await asyncio.sleep(rng.uniform(*JOBS_EVERY_SECONDS))
 
-    async def _submit(self, rng: random.Random, *, key: str, count: int) -> None:
+    async def _submit(self, rng: random.Random, jobs: Sequence[Job], *, key: str) -> None:
         """Until it is acknowledged; then once more: the same key has the same answer."""
-        self.asked += count
+        self.asked += len(jobs)
         answers: list[list[str]] = []
         while len(answers) < 2:
             member = rng.choice([one for one in self.members if one.state])
             try:
-                answers.append(await asyncio.to_thread(_submitted, member, key, count))
+                answers.append(await asyncio.to_thread(_submitted, member, jobs, key))
             except Exception:  # whatever broke, the request is repeated under its key
                 self.repeated += 1
                 await asyncio.sleep(0.2)
@@ -210,25 +213,32 @@ class Campaign:
         return False, waited
 
 
-def _join(member: Member) -> None:
-    """The cluster becomes one of the fleet: each process finds its own way in the kubeconfig of its machine."""
+def _join(member: Member) -> str:
+    """Both clusters become part of the fleet: the token of the agent.
+
+    Each replica finds its own way to the one that it reaches in the kubeconfig of its machine.
+    """
     with member.client() as client:
-        client.add_cluster(ClusterRequest(name=CLUSTER, context="testbed"))
+        client.add_cluster(ClusterRequest(name=DIRECT, context="testbed"))
+        return client.add_cluster(ClusterRequest(name=CARRIED, agent=True)).token
 
 
-def _submitted(member: Member, key: str, count: int) -> list[str]:
-    job = Job.model_validate(
+def _job(cluster: str) -> Job:
+    return Job.model_validate(
         {
             "name": "campaign",
             "run": "played",
-            "infra": CLUSTER,
+            "infra": cluster,
             "resources": Resources(cpu="1", memory="512MB"),
             "retry": {"infra": 100, "backoff": "1s"},
             "stop_grace": "1s",
         }
     )
+
+
+def _submitted(member: Member, jobs: Sequence[Job], key: str) -> list[str]:
     with member.client() as client:
-        return [run.id for run in client.submit_many([job] * count, key=key)]
+        return [run.id for run in client.submit_many(jobs, key=key)]
 
 
 def life_of(pod: str, *, seed: int) -> Life:
@@ -242,34 +252,46 @@ def life_of(pod: str, *, seed: int) -> Life:
 
 
 @contextlib.asynccontextmanager
-async def replicas(plane: ControlPlane, database: postgres.Server, folder: Path) -> AsyncIterator[list[Member]]:
-    """Started one after the other: the first makes the database, the token and the key."""
+async def members(
+    planes: Mapping[str, ControlPlane], database: postgres.Server, folder: Path
+) -> AsyncIterator[list[Member]]:
+    """Started one after the other: the first replica makes the database, the token and the key, and is told of the clusters."""
     made: list[Member] = []
+    ports = free_ports(REPLICAS)
     async with contextlib.AsyncExitStack() as parts:
-        for number in range(REPLICAS):
-            proxy = parts.enter_context(proxied(plane))
-            gate = Gate(str(database.socket / ".s.PGSQL.5432"))
-            await gate.open()
-            parts.push_async_callback(gate.close)
-            made.append(replica(number, proxy, gate, folder))
-            if number:
-                share(made[0], made[number])
-            made[-1].start()
-            await made[-1].until_it_answers()
+
+        async def gate(*targets: str) -> Gate:
+            opened = Gate(*targets)
+            await opened.open()
+            parts.push_async_callback(opened.close)
+            return opened
+
         try:
+            for number, port in enumerate(ports):
+                proxy = parts.enter_context(proxied(planes[DIRECT]))
+                way = await gate(str(database.socket / ".s.PGSQL.5432"))
+                made.append(replica(number, port, proxy, way, folder))
+                if number:
+                    share(made[0], made[number])
+                made[-1].start()
+                await made[-1].until_it_answers()
+            token = await asyncio.to_thread(_join, made[0])
+            way = await gate(*(f"127.0.0.1:{port}" for port in ports))
+            made.append(agent(token, parts.enter_context(proxied(planes[CARRIED])), way, folder))
+            made[-1].start()
             yield made
         finally:
             for member in made:
-                assert member.process is not None
-                member.process.kill()
-                member.process.wait()
+                if member.process is not None:
+                    member.process.kill()
+                    member.process.wait()
 
 
-def replica(number: int, proxy: Proxy, gate: Gate, folder: Path) -> Member:
-    """A whole platform process on the shared database."""
+def replica(number: int, port: int, proxy: Proxy, gate: Gate, folder: Path) -> Member:
+    """A whole platform process on the shared database, always at the same port."""
     state = folder / f"replica-{number}"
     address = f"postgresql://postgres@127.0.0.1:{gate.port}/mainstay?sslmode=disable"
-    options = {"state": state, "port": 0, "artifacts": folder / "artifacts"}
+    options = {"state": state, "port": port, "artifacts": folder / "artifacts"}
     return Member(
         name=state.name,
         command=(
@@ -286,6 +308,28 @@ def replica(number: int, proxy: Proxy, gate: Gate, folder: Path) -> Member:
     )
 
 
+def agent(token: str, proxy: Proxy, gate: Gate, folder: Path) -> Member:
+    """What leads a cluster from beside it."""
+    name = "agent"
+    file = folder / "agent-token"
+    file.touch(0o600)
+    file.write_text(token)
+    options = {
+        "server": f"http://127.0.0.1:{gate.port}",
+        "cluster": CARRIED,
+        "token-file": file,
+        "kubeconfig": proxy.kubeconfig,
+    }
+    return Member(
+        name=name,
+        command=("-m", "benchmarks.kubernetes_replica", name, *(f"--{key}={value}" for key, value in options.items())),
+        environment={},
+        log=folder / f"{name}.log",
+        cut={"cluster": lambda how: asyncio.to_thread(proxy.partition, how), "control plane": gate.shut},
+        mend={"cluster": lambda: asyncio.to_thread(proxy.heal), "control plane": gate.open},
+    )
+
+
 def share(first: Member, other: Member) -> None:
     """The files that all replicas need."""
     assert first.state is not None
@@ -295,34 +339,43 @@ def share(first: Member, other: Member) -> None:
         shutil.copy(first.state / name, other.state / name)
 
 
-async def measure(plane: ControlPlane, database: postgres.Server, folder: Path, options: argparse.Namespace) -> int:
+async def measure(
+    planes: Mapping[str, ControlPlane], database: postgres.Server, folder: Path, options: argparse.Namespace
+) -> int:
     """The campaign and its report; the exit status."""
     database.create_database("mainstay")
     submitted: list[str] = []
-    machines = [Machine(name=f"played-{number}") for number in range(MACHINES)]
-    puppets = Puppets(plane, machines, life=lambda pod: life_of(workload_of(pod), seed=options.seed))
-    await puppets.start()
-    async with replicas(plane, database, folder) as members:
-        await asyncio.to_thread(_join, members[0])
+    async with contextlib.AsyncExitStack() as parts:
+        puppets = {name: await played(plane, seed=options.seed, parts=parts) for name, plane in planes.items()}
+        made = await parts.enter_async_context(members(planes, database, folder))
         store = await asyncio.to_thread(open_postgresql, database.url("mainstay"))
+        parts.callback(store.close)
         evidence = Evidence(store=store, tenant=TENANT, puppets=puppets, submitted=submitted)
-        campaign = Campaign(options.seed, members, evidence, submitted)
+        campaign = Campaign(options.seed, made, evidence, submitted)
         began = time.monotonic()
         await campaign.rage(minutes=options.minutes)
         seconds = time.monotonic() - began
         settled, settling = await campaign.settle()
-        mark = names.short(store.system())
-
-        async def ours() -> list[dict[str, Any]]:
-            path = f"/api/v1/pods?labelSelector={names.SYSTEM}%3D{mark}"
-            found = await asyncio.to_thread(plane.ask, path)
-            return list(found["items"])
-
-        broken = [*violations(evidence, settled=settled), *await orphans(ours), *_of_keys(campaign)]
+        broken = [*violations(evidence, settled=settled), *_of_keys(campaign)]
+        for plane in planes.values():
+            broken += await orphans(lambda plane=plane: _ours(plane, system=store.system()))  # type: ignore[misc]
         tell(campaign, broken, seconds=seconds, settling=settling)
-        store.close()
-    await puppets.close()
     return 1 if broken else 0
+
+
+async def played(plane: ControlPlane, *, seed: int, parts: contextlib.AsyncExitStack) -> Puppets:
+    """The machines of one cluster, until the end of the block."""
+    machines = [Machine(name=f"played-{number}") for number in range(MACHINES)]
+    puppets = Puppets(plane, machines, life=lambda pod: life_of(workload_of(pod), seed=seed))
+    await puppets.start()
+    parts.push_async_callback(puppets.close)
+    return puppets
+
+
+async def _ours(plane: ControlPlane, *, system: str) -> list[dict[str, Any]]:
+    path = f"/api/v1/pods?labelSelector={names.SYSTEM}%3D{names.short(system)}"
+    found = await asyncio.to_thread(plane.ask, path)
+    return list(found["items"])
 
 
 def _of_keys(campaign: Campaign) -> Iterator[Violation]:
@@ -337,7 +390,7 @@ def _of_keys(campaign: Campaign) -> Iterator[Violation]:
 def tell(campaign: Campaign, broken: Sequence[Violation], *, seconds: float, settling: float) -> None:
     """A table, and a line of JSON."""
     workloads = campaign.evidence.workloads().values()
-    history = campaign.evidence.puppets.history
+    puppets = campaign.evidence.puppets
     waits = [(one.started_at - one.submitted_at) / 1e6 for one in workloads if one.started_at]
     count = Counter(one.promise for one in broken)
     report(
@@ -347,8 +400,8 @@ def tell(campaign: Campaign, broken: Sequence[Violation], *, seconds: float, set
             figure("jobs acknowledged", "jobs", [len(campaign.submitted)]),
             figure("requests repeated under their key", "requests", [campaign.repeated]),
             figure("jobs that succeeded", "jobs", [sum(one.phase is Phase.SUCCEEDED for one in workloads)]),
-            figure("pods run", "pods", [len(history)]),
-            *(figure(f"{what}", "times", [times]) for what, times in sorted(campaign.done.items())),
+            *(figure(f"{cluster}: pods run", "pods", [len(one.history)]) for cluster, one in puppets.items()),
+            *(figure(what, "times", [times]) for what, times in sorted(campaign.done.items())),
             figure("submitted to running, p50", "s", [percentile(waits, 0.5)], higher_is_better=False),
             figure("submitted to running, p99", "s", [percentile(waits, 0.99)], higher_is_better=False),
             figure("settled after the last fault", "s", [settling], higher_is_better=False),
@@ -367,8 +420,10 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mainstay-campaign-") as folder:
         try:
-            with control_plane.running() as plane, postgres.running(postgres.FAST) as database:
-                return asyncio.run(measure(plane, database, Path(folder), options))
+            with contextlib.ExitStack() as parts:
+                planes = {name: parts.enter_context(control_plane.running()) for name in CLUSTERS}
+                database = parts.enter_context(postgres.running(postgres.FAST))
+                return asyncio.run(measure(planes, database, Path(folder), options))
         finally:
             if options.keep:
                 options.keep.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from typing import Literal, TypeAlias
 
 CHUNK_BYTES = 65_536
@@ -17,10 +18,10 @@ How: TypeAlias = Literal["refuse", "hang"]
 class Gate:
     """From a port of loopback to a socket or an address. Everything happens in the event loop in which it was opened."""
 
-    def __init__(self, target: str) -> None:
-        """`target`: the path of a socket, or `host:port`."""
+    def __init__(self, *targets: str) -> None:
+        """Each is the path of a socket, or `host:port`. Connections go to them by turns, past those that refuse."""
         self.port = 0
-        self._target = target
+        self._targets = deque(targets)
         self._server: asyncio.Server | None = None
         self._passable = asyncio.Event()
         self._ways: set[asyncio.Task[None]] = set()
@@ -65,10 +66,15 @@ class Gate:
             writer.transport.abort()
 
     async def _reached(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        if self._target.startswith("/"):
-            return await asyncio.open_unix_connection(self._target)
-        host, _, port = self._target.rpartition(":")
-        return await asyncio.open_connection(host, int(port))
+        """Raises OSError if all refuse."""
+        refusals: list[OSError] = []
+        for target in tuple(self._targets):
+            self._targets.rotate(-1)
+            try:
+                return await _connected(target)
+            except OSError as refusal:
+                refusals.append(refusal)
+        raise refusals[-1]
 
     async def _copied(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Until the end of what is sent; then the connection has ended for both."""
@@ -77,3 +83,10 @@ class Gate:
             writer.write(chunk)
             await writer.drain()
         raise ConnectionResetError
+
+
+async def _connected(target: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    if target.startswith("/"):
+        return await asyncio.open_unix_connection(target)
+    host, _, port = target.rpartition(":")
+    return await asyncio.open_connection(host, int(port))

@@ -215,7 +215,10 @@ class Arena:
     def evidence(self) -> Evidence:
         """What there is to be held against each other."""
         return Evidence(
-            store=self.replica.store, tenant=SOMEBODY.tenant, puppets=self.puppets, submitted=self.submitted
+            store=self.replica.store,
+            tenant=SOMEBODY.tenant,
+            puppets={CLUSTER: self.puppets},
+            submitted=self.submitted,
         )
 
     def workloads(self) -> dict[str, Workload]:

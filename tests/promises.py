@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import pairwise
@@ -29,6 +29,7 @@ class Promise(StrEnum):
     KEPT = "nothing that was submitted is lost"
     ONCE = "no pod runs twice"
     APART = "no attempt runs beside another"
+    PLACED = "what is bound to a cluster runs there"
     EARNED = "nothing succeeds without having run"
     TIDY = "nothing is left behind"
     CHARGED = "what ran is charged, and nothing else"
@@ -47,11 +48,12 @@ class Violation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """The records of a platform, and the witness that none of its databases can touch."""
+    """The records of a platform, and the witnesses that none of its databases can touch."""
 
     store: Store
     tenant: str
-    puppets: Puppets
+    puppets: Mapping[str, Puppets]
+    """Of each cluster, by its name."""
     submitted: Sequence[str]
     """Ids of workloads that were acknowledged."""
 
@@ -63,6 +65,14 @@ class Evidence:
             found |= {workload.id: workload for workload in page}
             before = page[-1].key
         return found
+
+    def history(self) -> list[Process]:
+        """All that ever ran, wherever."""
+        return [process for puppets in self.puppets.values() for process in puppets.history]
+
+    def running(self) -> list[Process]:
+        """What runs now."""
+        return [process for process in self.history() if process.runs]
 
     def settled(self) -> bool:
         """Whether every workload is final and every allocation closed."""
@@ -80,24 +90,26 @@ def violations(found: Evidence, *, settled: bool) -> Iterator[Violation]:
         )
         for row in [row for cluster in found.store.clusters() for row in found.store.wanted(cluster.name)][:5]:
             held = row.allocation
-            there = [pod["status"] for pod in found.puppets.pods() if pod["metadata"]["name"] == held.pod]
-            ran = [(process.started, process.ended) for process in found.puppets.history if process.pod == held.pod]
+            pods = found.puppets[held.cluster].pods()
+            there = [pod["status"] for pod in pods if pod["metadata"]["name"] == held.pod]
+            ran = [(process.started, process.ended) for process in found.history() if process.pod == held.pod]
             how = f"{held.pod} on {held.node}: {held.seen.name}, stop {held.stop}, end {held.end}; {ran=}; {there=}"
             yield Violation(promise=Promise.SETTLED, how=how)
     lost = [name for name in found.submitted if name not in workloads]
     if lost:
         yield Violation(promise=Promise.KEPT, how=f"lost: {lost[:3]}")
     runs: dict[str, list[Process]] = defaultdict(list)
-    for process in found.puppets.history:
+    for process in found.history():
         runs[workload_of(process.pod)].append(process)
     for name, processes in runs.items():
         yield from _of_workload(name, sorted(processes, key=lambda one: one.started))
+    yield from _of_places(found, workloads)
     for name, workload in workloads.items():
         ended_well = any(one.ended and one.exit_code == 0 for one in runs[name])
         if workload.phase is Phase.SUCCEEDED and not ended_well:
             yield Violation(promise=Promise.EARNED, how=f"{name} succeeded without having run to its end")
     if settled:
-        for one in found.puppets.running():
+        for one in found.running():
             yield Violation(promise=Promise.TIDY, how=f"{one.pod} runs on")
     yield from _of_ledger(found, workloads, runs)
 
@@ -110,6 +122,14 @@ def _of_workload(name: str, processes: list[Process]) -> Iterator[Violation]:
         if not one.ended or other.started < one.ended:
             until = (one.ended or time.monotonic()) - other.started
             yield Violation(promise=Promise.APART, how=f"{other.pod} started {until:.2f} s before {one.pod} had ended")
+
+
+def _of_places(found: Evidence, workloads: dict[str, Workload]) -> Iterator[Violation]:
+    for cluster, puppets in found.puppets.items():
+        for process in puppets.history:
+            whose = workloads.get(workload_of(process.pod))
+            if whose is not None and whose.spec.cluster not in {"", cluster}:
+                yield Violation(promise=Promise.PLACED, how=f"{process.pod} ran on {cluster}")
 
 
 def _of_ledger(found: Evidence, workloads: dict[str, Workload], runs: dict[str, list[Process]]) -> Iterator[Violation]:

@@ -26,6 +26,9 @@ BACKOFF_SECONDS_MAX = 15.0
 
 REST = 2.0
 """Seconds of rest for each second that a turn has computed: a slow one makes room for others."""
+REST_SECONDS_MAX = 2.0
+"""What takes longer has waited (for a database, for an agent's control plane) or was stopped as a whole: to rest from that
+would only cost its leases."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +86,9 @@ async def _turns(loop: Loop, services: LoopServices) -> None:
 
 
 async def _pause(clock: Clock, listener: Listener, *, began: float, due: Due) -> None:
-    """Until the next commit or until it is due, but never computing for more than a third of the time."""
+    """Until the next commit or until it is due, but short turns compute for no more than a third of the time."""
     computed = clock.monotonic() - began - due.waited
-    await clock.sleep(max(PAUSE_SECONDS_MIN, REST * computed))
+    await clock.sleep(min(max(PAUSE_SECONDS_MIN, REST * computed), REST_SECONDS_MAX))
     await listener.wait(due.wait)
 
 

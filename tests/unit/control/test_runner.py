@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mainstay.control import runner
-from mainstay.control.loop import PAUSE_SECONDS_MIN, REST, Due, Loop
+from mainstay.control.loop import PAUSE_SECONDS_MIN, REST, REST_SECONDS_MAX, Due, Loop
 from mainstay.control.tenure import LEASE_SECONDS
 from mainstay.domain.capacity import ClusterState, NodeState
 from mainstay.domain.errors import DiskFailed, StorageFull, Unavailable
@@ -94,7 +94,13 @@ def test_a_loop_that_is_cancelled_lets_go_of_what_is_under_way() -> None:
 
 @pytest.mark.parametrize(
     ("computed", "waited", "rest"),
-    [(1.0, 0.0, REST), (0.0, 3.0, PAUSE_SECONDS_MIN), (0.5, 3.0, REST / 2), (0.0, 0.0, PAUSE_SECONDS_MIN)],
+    [
+        (0.9, 0.0, 0.9 * REST),
+        (0.0, 3.0, PAUSE_SECONDS_MIN),
+        (0.5, 3.0, REST / 2),
+        (0.0, 0.0, PAUSE_SECONDS_MIN),
+        (30.0, 0.0, REST_SECONDS_MAX),  # stopped for so long, or held up by a silent database
+    ],
 )
 def test_a_loop_rests_from_what_it_has_computed_and_not_from_what_it_has_waited_for(
     computed: float, waited: float, rest: float
