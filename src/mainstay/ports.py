@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -120,7 +120,10 @@ class Store(LoopStore, Protocol):
         """The allocation of a pod of any tenant, with its specification. Raises NotFound, also once it is closed."""
 
     def secrets(self, *, tenant: str, after: str = "", limit: int = 0) -> tuple[SecretRecord, ...]:
-        """Secrets of a tenant, sealed, by name, those that follow `after`; every one where `limit` is 0."""
+        """Secrets of a tenant by name, those that follow `after`; every one where `limit` is 0. Their values are not read."""
+
+    def sealed_secrets(self, names: Collection[str], *, tenant: str) -> Mapping[str, str]:
+        """The sealed values of secrets of a tenant by name; those that are not there are left out."""
 
     def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """Nodes by cluster and name, those that follow `after`; every one where `limit` is 0."""

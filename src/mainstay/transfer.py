@@ -26,7 +26,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, GenericError
 from obstore.store import ObjectStore, from_url
 
 AT_ONCE = 8
@@ -35,14 +35,24 @@ PART_BYTES = 5 << 20
 RETRY_SECONDS = 120
 """So long a store that does not answer is asked again."""
 SAID_CHARACTERS_MAX = 400
+NO_CONNECTION = "builder error"
+"""What the client says where it cannot even try."""
+_FOR_GOOD = re.compile(rf"{NO_CONNECTION}|status code: 4(?!08|29)\d\d")
+"""Words of errors without a kind of their own after which no other try will do better."""
 
 
 class Refused(Exception):
     """In words for the user, without a credential."""
 
 
+class Unanswered(Refused):
+    """The store could not be reached or failed by itself: another try may do it."""
+
+
 def main(direction: str) -> int:
-    """Copy what standard input says; the exit code. What went wrong is the last line of standard error."""
+    """Copy what standard input says; the exit code, EX_TEMPFAIL where a store did not answer. What went wrong is the last line of
+    standard error.
+    """
     try:
         copies = json.loads(sys.stdin.readline())["copies"]
         for one in copies:
@@ -51,7 +61,7 @@ def main(direction: str) -> int:
             sys.stdout.write(f"{one['url']}: {files} files, {size} bytes\n")
     except Refused as refusal:
         sys.stderr.write(f"{refusal}\n")
-        return 1
+        return os.EX_TEMPFAIL if isinstance(refusal, Unanswered) else 1
     except OSError as error:
         sys.stderr.write(f"{error.filename or 'the disk'}: {error.strerror or error}\n")
         return 1
@@ -81,7 +91,7 @@ async def fetch(url: str, folder: Path, access: str) -> tuple[int, int]:
     try:
         await _each(_keys(opened, prefix), copy)
     except (BaseError, FileNotFoundError) as error:
-        raise Refused(_words(url, error)) from None
+        raise _refused(url, error) from None
     if not copied.files:
         msg = f"{url}: there is nothing"
         raise Refused(msg)
@@ -105,7 +115,7 @@ async def store(url: str, folder: Path, access: str) -> tuple[int, int]:
     try:
         await _each(_regular_files(folder), copy)
     except BaseError as error:
-        raise Refused(_words(url, error)) from None
+        raise _refused(url, error) from None
     return copied.files, copied.bytes
 
 
@@ -209,10 +219,15 @@ def _inside(name: str, url: str) -> str:
     return name
 
 
+def _refused(url: str, error: Exception) -> Refused:
+    passing = isinstance(error, GenericError) and not _FOR_GOOD.search(str(error))
+    return (Unanswered if passing else Refused)(_words(url, error))
+
+
 def _words(url: str, error: BaseException) -> str:
     """The first line, without the query of an address: a signature may stand there."""
     said = _QUERY.sub("", str(error).partition("\n")[0])
-    if "builder error" in said:
+    if NO_CONNECTION in said:
         said = "no connection can be made here; has this image the certificates of authorities (ca-certificates)?"
     return f"{url}: {said}"[:SAID_CHARACTERS_MAX]
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from mainstay.domain.allocation import End, ForgetPod, Seen
-from mainstay.domain.errors import Gone, Invalid
+from mainstay.domain.errors import Gone, Invalid, Unavailable
 from mainstay.domain.secret import SecretUse
 from mainstay.domain.workload import Volume
 from tests.clusters import Program, RealCluster, Rig, kubernetes_rig, local_rig, simulated_rig
@@ -176,6 +178,42 @@ async def test_files_of_an_object_store_are_there_before_the_start_and_what_is_l
     assert bucket.content("results/7") == {"results/7/b.txt": b"one\n"}
     left = [path for path in tmp_path.rglob("*") if path.is_file() and b"canary" in path.read_bytes()]
     assert left == []
+    await rig.close()
+
+
+async def test_what_is_left_goes_back_also_where_the_run_has_removed_its_output(
+    bucket: Objects, tmp_path: Path
+) -> None:
+    rig = local_rig(tmp_path)
+    rig.drawer.values["store"] = bucket.access()
+    volumes = (Volume(path="results", target="s3://bucket/results/8", secret="store"),)
+    script = 'echo one > results/a.txt && rm -r "$MAINSTAY_OUTPUT_DIR"'
+    await rig.create("p", Program(), argv=("/bin/sh", "-c", script), volumes=volumes, secrets=STORE)
+    assert (await rig.seen("p", Seen.ENDED)).exit_code == 0
+    assert await rig.output("p") == {}
+    assert bucket.content("results/8") == {"results/8/a.txt": b"one\n"}
+    await rig.close()
+
+
+async def test_what_is_left_is_kept_until_its_store_answers(
+    bucket: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = local_rig(tmp_path)
+    rig.drawer.values["store"] = bucket.access()
+    volumes = (Volume(path="results", target="s3://bucket/results/9", secret="store"),)
+    script = "echo one > results/a.txt"
+    await rig.create("p", Program(), argv=("/bin/sh", "-c", script), volumes=volumes, secrets=STORE)
+    await rig.seen("p", Seen.ENDED)
+    real = sys.executable
+    away = tmp_path / "away"
+    away.write_text(f"#!/bin/sh\nexit {os.EX_TEMPFAIL}\n")
+    away.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(away))
+    with pytest.raises(Unavailable, match="could not be copied"):
+        await rig.output("p")
+    monkeypatch.setattr(sys, "executable", real)
+    assert await rig.output("p") == {}
+    assert bucket.content("results/9") == {"results/9/a.txt": b"one\n"}
     await rig.close()
 
 

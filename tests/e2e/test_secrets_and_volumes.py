@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from mainstay.cli.secrets import BYTES_MAX
+from mainstay.domain.secret import SECRET_BYTES_MAX
 from tests.e2e.platform import Platform, platform, until
 
 pytestmark = pytest.mark.xdist_group("command-line")
@@ -66,7 +68,7 @@ def test_a_job_without_its_secret_is_refused_with_the_nearest_name(up: Platform,
     (tmp_path / "job.yaml").write_text(json.dumps(job))
     done = up.mainstay("apply", "-y", "-f", str(tmp_path / "job.yaml"))
     assert done.returncode == 3
-    assert "there is no secret 'hf-tokn'" in done.stderr
+    assert "job.yaml:1:17: secrets: there is no secret 'hf-tokn'" in done.stderr
     assert "did you mean hf-token?" in done.stderr
 
 
@@ -105,6 +107,32 @@ def test_a_secret_comes_from_a_file_or_a_terminal_and_never_from_the_command_lin
     assert "typed-value" not in out + said
     os.close(ours)
     os.close(theirs)
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "../clusters/local", "a/b"])
+def test_a_name_that_would_lead_elsewhere_is_not_sent(up: Platform, name: str):
+    for words in (("set", name), ("remove", name)):
+        done = up.mainstay("secret", *words, input="x")
+        assert done.returncode == 2
+        assert f"not a name: {name!r}" in done.stderr
+        assert "hint: names are of letters" in done.stderr
+
+
+def test_a_value_without_end_is_not_read_to_the_end(up: Platform):
+    done = up.mainstay("secret", "set", "endless", "--file", "/dev/zero")
+    assert done.returncode == 2
+    assert "more than 65,536 bytes; larger files go into `workdir`" in done.stderr
+
+
+def test_an_empty_value_is_refused_with_what_to_do(up: Platform):
+    done = up.mainstay("secret", "set", "nothing", input="")
+    assert done.returncode == 3
+    assert "value: it is empty" in done.stderr
+    assert "mainstay secret remove nothing" in done.stderr
+
+
+def test_the_command_line_takes_values_as_large_as_the_platform_does():
+    assert BYTES_MAX == SECRET_BYTES_MAX
 
 
 def test_removing_what_is_not_there_says_so(up: Platform):

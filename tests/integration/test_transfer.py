@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -10,8 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from obstore.exceptions import GenericError
 
-from mainstay.transfer import Refused, settings_of
+import mainstay.transfer as program
+from mainstay.transfer import Refused, Unanswered, _refused, settings_of
 from tests.objects import Objects, objects
 
 
@@ -125,6 +128,34 @@ def test_a_secret_that_is_no_such_thing_is_refused_and_not_repeated(url: str, ac
     with pytest.raises(Refused) as refused:
         settings_of(url, access)
     assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize(("name", "code"), [("bucket", os.EX_TEMPFAIL), ("no-such-bucket", 1)])
+def test_a_store_that_does_not_answer_may_be_asked_again_and_one_that_refuses_not(
+    bucket: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+):
+    monkeypatch.setattr(program, "RETRY_SECONDS", 0)
+    (tmp_path / "x").write_bytes(b"x")
+    access = bucket.access().decode()
+    if code == os.EX_TEMPFAIL:
+        access = access.replace(f":{bucket.port}", ":1")  # where nobody listens
+    copies = [{"url": f"s3://{name}/x", "path": str(tmp_path), "access": access}]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({"copies": copies}) + "\n"))
+    assert program.main("out") == code
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("HTTP error: error sending request", Unanswered),
+        ("Server returned non-2xx status code: 503 Slow Down", Unanswered),
+        ("Server returned non-2xx status code: 429 Too Many Requests", Unanswered),
+        ("Server returned non-2xx status code: 404 Not Found", Refused),
+        ("HTTP error: builder error", Refused),
+    ],
+)
+def test_what_a_store_says_tells_whether_another_try_may_do_it(said: str, kind: type[Refused]):
+    assert type(_refused("s3://b", GenericError(said))) is kind
 
 
 def test_an_unknown_setting_is_named_and_its_value_is_not(bucket: Objects, tmp_path: Path):

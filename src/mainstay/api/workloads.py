@@ -54,7 +54,8 @@ async def _submit(call: Caller, submissions: Sequence[Submission], reply: Reply)
 async def _kept_files(call: Caller, submission: Submission) -> str:
     """The tree of the files that stand in the job."""
     tree, blobs = convert.files_tree(submission.job)
-    return await keeping.keep(call.services.artifacts, tree, blobs, code=submission.code)
+    volumes = [volume.path for volume in submission.job.volumes]
+    return await keeping.keep(call.services.artifacts, tree, blobs, code=submission.code, volumes=volumes)
 
 
 def _convert_and_submit(call: Caller, submissions: Sequence[tuple[Submission, str]], *, now: int, reply: Reply) -> Done:

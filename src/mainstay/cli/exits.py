@@ -41,10 +41,10 @@ def of_refusal(error: ApiError) -> Exit:
 
 def of_failure(error: SdkError) -> Exit:
     """The exit code of what went wrong on this side."""
-    from mainstay.sdk.errors import FolderRefused, NotConfigured, RunFailed, Unreachable
+    from mainstay.sdk.errors import FolderRefused, NameRefused, NotConfigured, RunFailed, Unreachable
 
     match error:
-        case FolderRefused():
+        case FolderRefused() | NameRefused():
             return Exit.USAGE
         case NotConfigured() | Unreachable():
             return Exit.UNREACHABLE

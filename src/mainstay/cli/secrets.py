@@ -9,6 +9,9 @@ import click
 
 from mainstay.cli.show import ago, json_option, print_json, print_table, say
 
+BYTES_MAX = 64 * 1024
+"""Of a value, as the platform takes it."""
+
 
 @click.group()
 def secret() -> None:
@@ -71,8 +74,17 @@ def remove(name: str, *, as_json: bool) -> None:
 def _value(name: str, file: BinaryIO | None) -> bytes:
     """At a terminal it is asked for and not shown; the line break of a typed value is none of it."""
     if file is not None:
-        return file.read()
+        return _whole(file)
     if sys.stdin.isatty():
         typed: str = click.prompt(f"Value of {name}", hide_input=True, err=True)
         return typed.encode()
-    return sys.stdin.buffer.read()
+    return _whole(sys.stdin.buffer)
+
+
+def _whole(file: BinaryIO) -> bytes:
+    """No more than can be sent is read: what has no end would fill the memory."""
+    value = file.read(BYTES_MAX + 1)
+    if len(value) > BYTES_MAX:
+        msg = f"the value has more than {BYTES_MAX:,} bytes; larger files go into `workdir`, or into a volume"
+        raise click.UsageError(msg)
+    return value

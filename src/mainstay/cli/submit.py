@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -88,7 +90,8 @@ def apply(file: str, *, name: str | None, infra: str | None, yes: bool, detach: 
     The smallest file is one line: `run: python train.py`. Every field: docs/reference/job-file.md.
     """
     job, base = _read(file, name=name, infra=infra)
-    return _submit(job, base, yes=yes, detach=detach, as_json=as_json)
+    with _at_its_line(file, but={"name": name, "infra": infra}):
+        return _submit(job, base, yes=yes, detach=detach, as_json=as_json)
 
 
 @click.command()
@@ -100,7 +103,7 @@ def plan(file: str, *, infra: str | None, as_json: bool) -> None:
     from mainstay.sdk.client import Client
 
     job, _ = _read(file, infra=infra)
-    with Client() as client:
+    with _at_its_line(file, but={"infra": infra}), Client() as client:
         found = client.plan(job)
     if as_json:
         print_json(found)
@@ -172,6 +175,24 @@ def _read(file: str, **instead: str | None) -> tuple[Job, Path]:
         raise click.UsageError(msg) from error
     said = {name: value for name, value in instead.items() if value is not None}
     return (_job({**job.model_dump(), **said}) if said else job), base
+
+
+@contextmanager
+def _at_its_line(file: str, *, but: Mapping[str, str | None]) -> Iterator[None]:
+    """What the platform refuses is told at the line of its field, as what is found here; `but` what options said instead."""
+    from mainstay.sdk.errors import ApiError
+    from mainstay.wire.jobfile import place_of
+
+    try:
+        yield
+    except ApiError as error:
+        field = error.problem.object
+        written = error.status == HTTPStatus.UNPROCESSABLE_ENTITY and file != "-" and but.get(field) is None
+        place = place_of(Path(file), field) if written else None
+        if place is None:
+            raise
+        detail = f"{file}:{place[0]}:{place[1]}: {error.message}"
+        raise ApiError(error.problem.model_copy(update={"detail": detail})) from error
 
 
 def _in_file(file: str) -> tuple[Job, Path]:

@@ -30,11 +30,10 @@ class SecretUse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretRecord:
-    """A secret on record. Its name is unique within a tenant; `sealed` opens only under the platform's own key."""
+    """A secret on record, without its value. Its name is unique within a tenant."""
 
     tenant: str
     name: str
-    sealed: str = field(repr=False)
     set_at: int
     set_by: str
 

@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from mainstay.decide import explain as explaining
 from mainstay.domain.workload import STARTING
-from mainstay.operations.infra import require_known
 from mainstay.operations.principal import Permission, Principal
-from mainstay.operations.submit import JobRequest, check
+from mainstay.operations.submit import JobRequest, check, require_possible
 from mainstay.ports import Store
 
 
@@ -16,7 +15,7 @@ def preview(store: Store, principal: Principal, job: JobRequest, *, now: int) ->
     """What would happen if this job were submitted now. Raises Invalid as submit would."""
     principal.require(Permission.READ)
     check(job)
-    require_known(store, (job.spec.cluster,))
+    require_possible(store, principal.tenant, [job])
     return explaining.preview(store.snapshot(now=now, seed=0), spec=job.spec, priority=job.priority)
 
 

@@ -28,26 +28,21 @@ def put(store: Store, sealing: Sealing, principal: Principal, name: str, value: 
     if not SECRET_NAME.match(name):
         msg = f"name: {name!r} is not allowed"
         raise Invalid(msg, object_="name", hint=f"allowed: {SECRET_NAME_RULE}")
-    if not 0 < len(value) <= SECRET_BYTES_MAX:
+    if not value:
+        msg = "value: it is empty"
+        raise Invalid(msg, object_="value", hint=f"to forget a secret: mainstay secret remove {name}")
+    if len(value) > SECRET_BYTES_MAX:
         msg = f"value: {len(value)} bytes are not allowed"
-        raise Invalid(
-            msg, object_="value", hint=f"allowed: 1 to {SECRET_BYTES_MAX} bytes; larger files go into `workdir`"
-        )
+        raise Invalid(msg, object_="value", hint=f"at most {SECRET_BYTES_MAX}; larger files go into `workdir`")
     there = {row.name for row in store.secrets(tenant=principal.tenant)}
     if name not in there and len(there) >= SECRETS_MAX:
         msg = f"there are {len(there)} secrets already"
         raise Invalid(msg, object_="name", hint="remove those that nobody uses: mainstay secret list")
-    record = SecretRecord(
-        tenant=principal.tenant,
-        name=name,
-        sealed=sealing.sealed_secret(principal.tenant, name, value),
-        set_at=now,
-        set_by=principal.name,
-    )
+    sealed = sealing.sealed_secret(principal.tenant, name, value)
     reason = Reason(code=Code.SECRET_SET, object=name, numbers={"by": principal.name})
-    action = SetSecret(tenant=record.tenant, name=name, sealed=record.sealed, reason=reason)
+    action = SetSecret(tenant=principal.tenant, name=name, sealed=sealed, reason=reason)
     store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True))
-    return record
+    return SecretRecord(tenant=principal.tenant, name=name, set_at=now, set_by=principal.name)
 
 
 def remove(store: Store, principal: Principal, name: str, *, now: int, request: RequestKey | None) -> Done:
@@ -103,20 +98,21 @@ class Handing:
             raise Gone(msg, object_=pod)
         if not uses:
             return ()
-        records = {row.name: row for row in self._store.secrets(tenant=allocation.tenant)}
+        tenant = allocation.tenant
+        sealed = self._store.sealed_secrets(dict.fromkeys(use.name for use in uses), tenant=tenant)
         for use in uses:
-            if use.name not in records:
+            if use.name not in sealed:
                 msg = f"there is no secret {use.name} any more"
                 raise Invalid(msg, object_=use.name, hint=f"set it (mainstay secret set {use.name}) and submit again")
-        handed = tuple(Handed(use=use, value=self._opened(records[use.name])) for use in uses)
+        handed = tuple(Handed(use=use, value=self._opened(tenant, use.name, sealed[use.name])) for use in uses)
         self._put_on_record(wanted)
         return handed
 
-    def _opened(self, record: SecretRecord) -> bytes:
+    def _opened(self, tenant: str, name: str, sealed: str) -> bytes:
         try:
-            return self._sealing.opened_secret(record.tenant, record.name, record.sealed)
+            return self._sealing.opened_secret(tenant, name, sealed)
         except Denied as error:
-            raise Invalid(error.message, object_=record.name, hint=error.hint) from None
+            raise Invalid(error.message, object_=name, hint=error.hint) from None
 
     def _put_on_record(self, wanted: Wanted) -> None:
         names = ", ".join(dict.fromkeys(use.name for use in wanted.spec.secrets))

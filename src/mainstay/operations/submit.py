@@ -70,9 +70,7 @@ def submit(
     if any(job.spec.cluster or job.spec.secrets or job.spec.volumes for job in jobs):
         if done := replayed(store, principal, request):
             return done
-        require_known(store, (job.spec.cluster for job in jobs))
-        require_one_home(store, (job.spec for job in jobs))
-        secrets.require_known(store, principal.tenant, (use.name for job in jobs for use in job.spec.secrets))
+        require_possible(store, principal.tenant, jobs)
     for last in (False,) * (MINT_ATTEMPTS - 1) + (True,):
         workloads = tuple(_new_workload(job, principal, draw) for job in jobs)
         text = reply([as_pending(workload, now=now) for workload in workloads])
@@ -133,6 +131,13 @@ def as_pending(new: NewWorkload, *, now: int) -> Workload:
         output="",
         version=0,
     )
+
+
+def require_possible(store: Store, tenant: str, jobs: Sequence[JobRequest]) -> None:
+    """Raises Invalid for a cluster or a secret that is not there, or a volume that would lie anywhere."""
+    require_known(store, (job.spec.cluster for job in jobs))
+    require_one_home(store, (job.spec for job in jobs))
+    secrets.require_known(store, tenant, (use.name for job in jobs for use in job.spec.secrets))
 
 
 def check(job: JobRequest) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from mainstay.sdk.errors import NameRefused
 from mainstay.sdk.files import FileSink, Folder, destination, scan
 from mainstay.sdk.request import Flow, Request, plain, write
 from mainstay.wire.job import Job
@@ -281,5 +282,8 @@ def _instant(moment: datetime | str | None) -> str:
 
 
 def segment(text: str) -> str:
-    """As one segment of a path, whatever it contains."""
-    return quote(text, safe="") or "-"
+    """As one segment of a path. Raises NameRefused for what would be none, or would lead to another path."""
+    if text in {"", ".", ".."} or "/" in text:
+        msg = f"not a name: {text!r}"
+        raise NameRefused(msg, hint="names are of letters, digits, `-`, `_` and `.`, never empty, and have no `/`")
+    return quote(text, safe="")

@@ -51,6 +51,10 @@ class RunFailed(SdkError):
         self.view = view
 
 
+class NameRefused(SdkError):
+    """A name that nothing can have; nothing was sent."""
+
+
 class CommandTooLong(SdkError):
     """A command that cannot be sent; nothing was."""
 

@@ -17,7 +17,6 @@ from mainstay.domain.plan import AuditRow, Event, IdentifyCluster, NewWorkload
 from mainstay.domain.quantity import Money, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
-from mainstay.domain.secret import SecretRecord
 from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec
 from mainstay.store.rows import (
     AllocationRow,
@@ -29,7 +28,6 @@ from mainstay.store.rows import (
     ModelRow,
     NodeRow,
     PriceRow,
-    SecretRow,
     SpecifiedWorkloadRow,
     UsageRow,
 )
@@ -391,11 +389,6 @@ def price_of(row: PriceRow) -> Price:
         per_hour=Money(micros=row["per_hour_micros"], currency=row["currency"]),
         effective_from=row["effective_from"],
     )
-
-
-def secret_of(row: SecretRow) -> SecretRecord:
-    """The secret of a row, sealed as it is."""
-    return SecretRecord(**row)
 
 
 def event_of(row: EventRow) -> Event:

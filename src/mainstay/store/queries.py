@@ -29,7 +29,6 @@ from mainstay.store.rows import (
     HeadRow,
     ModelRow,
     NodeRow,
-    SecretRow,
     SpecifiedWorkloadRow,
 )
 
@@ -256,11 +255,20 @@ def pod(connection: sa.Connection, name: str) -> Wanted:
 
 
 def secrets(connection: sa.Connection, *, tenant: str, after: str, limit: int) -> tuple[SecretRecord, ...]:
-    """Of one tenant, by name."""
+    """Of one tenant, by name. A tenant may have 90 MB of values: they stay where they are."""
     table = tables.secrets
-    query = sa.select(table).where(table.c.tenant == codec.storable(tenant), table.c.name > codec.storable(after))
+    columns = (table.c.tenant, table.c.name, table.c.set_at, table.c.set_by)
+    query = sa.select(*columns).where(table.c.tenant == codec.storable(tenant), table.c.name > codec.storable(after))
     query = query.order_by(table.c.name).limit(limit or None)
-    return tuple(codec.secret_of(cast("SecretRow", row)) for row in fetch(connection, query))
+    return tuple(SecretRecord(**row) for row in fetch(connection, query))
+
+
+def sealed_secrets(connection: sa.Connection, names: Collection[str], *, tenant: str) -> dict[str, str]:
+    """By name. A job asks for 120 at most, so each is a question of its own."""
+    table = tables.secrets
+    query = sa.select(table.c.sealed).where(table.c.tenant == codec.storable(tenant))
+    found = {name: connection.execute(query.where(table.c.name == codec.storable(name))).scalar() for name in names}
+    return {name: sealed for name, sealed in found.items() if sealed is not None}
 
 
 def _events_of(tenant: str, workload: str) -> sa.Select[Any]:

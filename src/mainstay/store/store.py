@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,6 +151,10 @@ class SqlStore:
         return self._database.read(
             lambda connection: queries.secrets(connection, tenant=tenant, after=after, limit=limit)
         )
+
+    def sealed_secrets(self, names: Collection[str], *, tenant: str) -> Mapping[str, str]:
+        """Sealed as they are."""
+        return self._database.read(lambda connection: queries.sealed_secrets(connection, names, tenant=tenant))
 
     def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """By cluster and name."""

@@ -10,10 +10,16 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel
 
 from mainstay.wire.job import (
+    CLAIM_NAME,
     NAME,
     NOT_YET,
+    OBJECTS,
     PRIORITIES,
+    SECRET_NAME,
+    SECRET_OR_NONE,
+    SECRET_VARIABLE,
     VALUES_NOT_YET,
+    VARIABLE_RULE,
     Choice,
     Job,
     Resources,
@@ -35,6 +41,17 @@ PARTS: Mapping[str, type[BaseModel]] = MappingProxyType(
 )
 
 NAME_IN_WORDS = "a name has at most 40 lower-case letters, digits and dashes, and no dash at its ends"
+
+_SECRETS = "the name of a secret has letters, digits, `_`, `-` and `.`, at most 63, and a letter or digit first"
+PATTERNS_IN_WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        SECRET_NAME: _SECRETS,
+        SECRET_OR_NONE: _SECRETS,
+        SECRET_VARIABLE: f"not a variable: {VARIABLE_RULE}",
+        CLAIM_NAME: "a name has at most 253 lower-case letters, digits, `-` and `.`, and a letter or digit at its ends",
+        OBJECTS: "not an address such as s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
+    }
+)
 
 
 def field_problem(fault: Mapping[str, Any], place: Sequence[str], *, job: Sequence[str] | None) -> FieldProblem:
@@ -89,6 +106,10 @@ def _message(fault: Mapping[str, Any], job: Sequence[str] | None) -> str:
         return f"not valid JSON: {fault.get('ctx', {}).get('error', '')}"
     if fault["type"] == "string_pattern_mismatch" and NAME.strip("^$") in fault["ctx"]["pattern"]:
         return NAME_IN_WORDS
+    if fault["type"] == "string_pattern_mismatch" and fault["ctx"]["pattern"] in PATTERNS_IN_WORDS:
+        return PATTERNS_IN_WORDS[fault["ctx"]["pattern"]]
+    if fault["type"] == "list_type" and job:
+        return f"should be a list: `{job[-1]}: [...]`"
     message: str = fault["msg"].removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
 
@@ -119,7 +140,8 @@ def _allowed(fault: Mapping[str, Any], job: Sequence[str] | None) -> tuple[list[
         return names, nearest_of(job[-1], {*names, *spellings} - {job[-1]})
     if fault["type"] in {"literal_error", "enum"} and not _value_not_yet(fault, job):
         expected = str(fault.get("ctx", {}).get("expected", ""))
-        values = [part.strip("' ") for part in expected.replace(" or ", ",").split(",")]
+        # The empty one is what a field has that is left out: nothing to write down.
+        values = [name for part in expected.replace(" or ", ",").split(",") if (name := part.strip("' "))]
         return values, nearest_of(str(fault.get("input", "")), values)
     if job and (limits := _range(job)):
         words = PRIORITIES if job[-1] == "priority" else {}

@@ -20,6 +20,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -33,6 +34,11 @@ NODES_MAX = 1_000
 NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
 
 SECRET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"  # noqa: S105 no secret
+SECRET_OR_NONE = rf"{SECRET_NAME}|^$"
+SECRET_VARIABLE = r"^([A-Za-z_][A-Za-z0-9_]{0,254})?$"  # noqa: S105 no secret
+VARIABLE_RULE = "letters, digits and underscores, no digit first, and not MAINSTAY_..."
+PLATFORM_VARIABLE = "MAINSTAY_"
+"""What begins so the platform sets itself. A shell exports the variables of secrets last: they would hide it."""
 CLAIM_NAME = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$"
 """RFC 1123 subdomain, as Kubernetes names claims and storage classes; empty: none."""
 OBJECTS = r"^((s3|gs|az)://[a-z0-9][a-z0-9._-]{1,254}(/[^\\?#\x00-\x20\x7f]{0,800})?)?$"
@@ -134,6 +140,13 @@ def _secrets(value: Any) -> Any:
     return [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
 
 
+def _own_variable(name: str) -> str:
+    if name.startswith(PLATFORM_VARIABLE):
+        msg = f"the variable {name} is the platform's own; choose another name"
+        raise ValueError(msg)
+    return name
+
+
 def _listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
@@ -142,11 +155,16 @@ def _secrets_in(env: Any) -> tuple[Any, list[dict[str, str]]]:
     """The variables that are no secrets, and the secrets that the others name."""
     if not isinstance(env, dict):
         return env, []
-    named = {name: found for name, value in env.items() if (found := _SECRET_IN_ENV.match(str(value)))}
+    variables = {name: str(value) for name, value in env.items() if _may_be_secret(str(name))}
+    named = {name: found for name, value in variables.items() if (found := _SECRET_IN_ENV.match(value))}
     return (
         {name: value for name, value in env.items() if name not in named},
         [{"name": found["name"], "env": name} for name, found in named.items()],
     )
+
+
+def _may_be_secret(variable: str) -> bool:
+    return bool(variable and re.match(SECRET_VARIABLE, variable)) and not variable.startswith(PLATFORM_VARIABLE)
 
 
 def _volumes(value: Any) -> Any:
@@ -168,6 +186,10 @@ def _volume_path(path: str) -> str:
         msg = f"{path!r} belongs to the system; choose another, such as /data"
         raise ValueError(msg)
     return path.rstrip("/")
+
+
+def _within(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
 
 
 def _size(text: str) -> str:
@@ -227,7 +249,7 @@ class SecretUse(JobPart):
     """A secret that the job is handed: a file of its name, and a variable if it is given a name as one."""
 
     name: Annotated[str, Field(pattern=SECRET_NAME)] = Field(description="as `mainstay secret list` shows it")
-    env: Annotated[str, Field(pattern=r"^([A-Za-z_][A-Za-z0-9_]{0,254})?$")] = Field(
+    env: Annotated[str, Field(pattern=SECRET_VARIABLE), AfterValidator(_own_variable)] = Field(
         default="", description="also as this environment variable"
     )
 
@@ -261,7 +283,7 @@ class Volume(JobPart):
     target: Annotated[str, Field(pattern=OBJECTS)] = Field(
         default="", description="of scratch: where what rank 0 left here is copied to once the job has ended well"
     )
-    secret: Annotated[str, Field(pattern=rf"{SECRET_NAME}|^$")] = Field(
+    secret: Annotated[str, Field(pattern=SECRET_OR_NONE)] = Field(
         default="", description="the secret that opens `source` and `target`; empty: they are open to anybody"
     )
 
@@ -390,6 +412,10 @@ class Job(JobPart):
     @classmethod
     def _whole_secrets(cls, env: dict[str, str]) -> dict[str, str]:
         for name, value in env.items():
+            if _SECRET_IN_ENV.match(value):
+                # Those that may be one are in `secrets` by now.
+                msg = f"{name!r} cannot be the variable of a secret: {VARIABLE_RULE}"
+                raise ValueError(msg)
             if _PART_OF_ENV.search(value):
                 msg = f"in the variable {name} a secret does not stand alone; put the value together in `setup`"
                 raise ValueError(msg)
@@ -402,35 +428,52 @@ class Job(JobPart):
             if not FILE_PATH.match(path) or {"", ".", ".."} & set(path.split("/")):
                 msg = f"{path!r} is not a path beside the code, such as conf/train.yaml"
                 raise ValueError(msg)
+        for one, other in itertools.combinations(sorted(files), 2):
+            if _within(other, one):
+                msg = f"{one} is a file, and {other} needs a folder of that name; rename one of them"
+                raise ValueError(msg)
         size = sum(len(text.encode("utf-8", "surrogatepass")) for text in files.values())
         if size > FILES_BYTES_MAX:
             msg = f"{size:,} bytes in all, at most {FILES_BYTES_MAX:,}; put larger ones into `workdir`"
             raise ValueError(msg)
         return files
 
-    @model_validator(mode="after")
-    def _one_variable_each(self) -> Self:
-        asked = [use.env for use in self.secrets if use.env]
+    @field_validator("secrets")
+    @classmethod
+    def _one_variable_each(cls, secrets: list[SecretUse], info: ValidationInfo) -> list[SecretUse]:
+        asked = [use.env for use in secrets if use.env]
         for name in asked:
-            if asked.count(name) > 1 or name in self.env:
-                msg = f"the variable {name} is given twice, in `secrets` and `env` or in two secrets"
+            if asked.count(name) > 1 or name in info.data.get("env", {}):
+                msg = f"the variable {name} is given twice, in `secrets` and `env` or in two secrets; leave one out"
                 raise ValueError(msg)
-        return self
+        return secrets
 
-    @model_validator(mode="after")
-    def _one_volume_each(self) -> Self:
-        for one, other in itertools.combinations(sorted(volume.path for volume in self.volumes), 2):
-            if other == one or other.startswith(f"{one}/"):
-                msg = f"two volumes lie in each other: {one} and {other}"
+    @field_validator("volumes")
+    @classmethod
+    def _one_volume_each(cls, volumes: list[Volume], info: ValidationInfo) -> list[Volume]:
+        for one, other in itertools.combinations(sorted(volume.path for volume in volumes), 2):
+            if _within(other, one):
+                how = f"two have the path {one}" if one == other else f"two lie in each other: {one} and {other}"
+                msg = f"{how}; give each a path of its own"
                 raise ValueError(msg)
-        for volume in self.volumes:
-            if volume.target and self.type == "service":
+        for path, volume in itertools.product(info.data.get("files", {}), volumes):
+            if _within(path, volume.path) or _within(volume.path, path):
+                msg = f"the volume {volume.path} would hide {path} of `files`; choose another path for one of them"
+                raise ValueError(msg)
+        return volumes
+
+    @field_validator("volumes")
+    @classmethod
+    def _fit_their_job(cls, volumes: list[Volume], info: ValidationInfo) -> list[Volume]:
+        nodes = info.data.get("nodes", 1)
+        for volume in volumes:
+            if volume.target and info.data.get("type") == "service":
                 msg = f"volume {volume.path}: a service does not end well, so nothing of it is copied to `target`"
                 raise ValueError(msg)
-            if self.nodes > 1 and volume.name and volume.size and volume.access in {"", *ONE_NODE}:
-                msg = f"volume {volume.name}: {self.nodes} nodes need `access: ReadWriteMany`"
+            if nodes > 1 and volume.name and volume.size and volume.access in {"", *ONE_NODE}:
+                msg = f"volume {volume.name}: {nodes} nodes need `access: ReadWriteMany`"
                 raise ValueError(msg)
-        return self
+        return volumes
 
     @field_validator("max_duration")
     @classmethod

@@ -67,6 +67,17 @@ def read(path: Path) -> Job:
     return parse(content, source=str(path), name=name_of(path.resolve().parent))
 
 
+def place_of(path: Path, field: str) -> tuple[int, int] | None:
+    """Line and column of a field, by its dotted name, in a file that was read before; None if it is not written there."""
+    reading = _Reading()
+    try:
+        reading.document(_compose(path.read_text("utf-8-sig"), str(path)))
+    except (JobFileError, OSError, UnicodeDecodeError):
+        return None
+    written = _written(tuple(field.split(".")), reading.places)
+    return reading.places[written] if written else None
+
+
 def name_of(folder: Path) -> str:
     """A valid name that is as near to the folder's as it can be."""
     plain = re.sub(r"[^a-z0-9]+", "-", folder.name.lower())[:NAME_MAX].strip("-")
@@ -205,11 +216,15 @@ def _located(error: ValidationError, places: dict[Place, tuple[int, int]]) -> It
 
 
 def _where(place: Place, places: dict[Place, tuple[int, int]]) -> tuple[int, int]:
-    """Of the place itself, of the alias under which it was written, or of what is around it."""
+    return places.get(_written(place, places), (1, 1))
+
+
+def _written(place: Place, places: dict[Place, tuple[int, int]]) -> Place:
+    """The place itself, that of the alias under which it was written, or what is around it; the file as a whole is ()."""
     while place and place not in places:
         around, last = place[:-1], str(place[-1])
         names = [str(part) for part in around]
         same = (known for known in places if known[:-1] == around and known)
         alias = next((known for known in same if canonical(names, str(known[-1])) == canonical(names, last)), None)
         place = alias if alias is not None else around
-    return places.get(place, (1, 1))
+    return place

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from typing import Annotated
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
+from pydantic import Base64Encoder, BaseModel, ConfigDict, EncodedBytes, Field
 
 from mainstay.wire.job import NAME, Cpu, Gpu, Job, Memory
 from mainstay.wire.views import TreeEntry
@@ -77,10 +79,23 @@ class ClusterRequest(Request):
     simulated: Annotated[list[SimulatedNodes], Field(max_length=20)] = Field(default_factory=list)
 
 
+class WholeBase64(Base64Encoder):
+    """As RFC 4648 has it. The decoder of pydantic skips what is no base 64, and a value would be stored that nobody meant."""
+
+    @classmethod
+    def decode(cls, data: bytes) -> bytes:
+        """Line breaks are left out, as tools put them in. The error shows nothing of the value."""
+        try:
+            return base64.b64decode(b"".join(data.split()), validate=True)
+        except binascii.Error:
+            msg = "not base 64; encode the value, as `base64 FILE` does"
+            raise ValueError(msg) from None
+
+
 class SecretRequest(Request):
     """The value of a secret, in base 64."""
 
-    value: Annotated[Base64Bytes, Field(repr=False)]
+    value: Annotated[bytes, EncodedBytes(encoder=WholeBase64), Field(repr=False)]
 
 
 class TreeUpload(Request):

@@ -1,6 +1,7 @@
 """The same plays on simulated machines and on a real API server with played nodes: what is on record afterwards is the same.
 
-The simulation proves the platform against machines in memory; here these are held against the real thing (reliability.md 4).
+The simulation proves the platform against machines in memory, and unit tests prove the adapter against an API server in memory;
+here both are held against the real thing (reliability.md 4).
 """
 
 from __future__ import annotations
@@ -8,17 +9,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pytest
 
-from mainstay.clusters.kubernetes import chores, picture
+from mainstay.clusters.kubernetes import chores, names, picture
+from mainstay.clusters.kubernetes.errors import ApiError
+from mainstay.clusters.kubernetes.kinds import PODS
 from mainstay.domain.allocation import Seen
 from mainstay.domain.workload import RetryPolicy
 from testbed.control_plane import ControlPlane
 from testbed.puppets import Life
 from tests.arena import CANCELLED_WHILE_CONNECTING
+from tests.clock import ManualClock
+from tests.integration.kubernetes.client import connection
 from tests.stages import Play, Stage, played, ready, simulated
+from tests.unit.clusters.kubernetes.api_server import Server
 
 pytestmark = [pytest.mark.xdist_group("storms"), CANCELLED_WHILE_CONNECTING]
 
@@ -196,3 +202,67 @@ def test_a_play_leaves_the_same_record_on_simulated_machines_and_on_a_real_api_s
 def written(trace: dict[str, list[str]]) -> str:
     """One line each, so that a difference is seen as one."""
     return "\n".join(f"{what}: {line}" for what, lines in sorted(trace.items()) for line in lines)
+
+
+async def answers(api: Any, namespace: str) -> list[str]:
+    """What an API server says to all that the adapter builds upon: names, UIDs, versions, graces and finalizers."""
+    said: list[str] = []
+
+    async def say(what: str, call: Awaitable[Any]) -> Any:
+        try:
+            answer = await call
+        except ApiError as error:
+            said.append(f"{what}: {type(error).__name__}")
+            return None
+        meta = getattr(answer, "metadata", None)
+        if meta is None:
+            said.append(f"{what}: done")
+            return None
+        grace = meta.deletion_grace_period_seconds if meta.deletion_timestamp else "none"
+        said.append(
+            f"{what}: {answer.status.phase} grace={grace} finalizers={len(meta.finalizers)} {dict(meta.labels)}"
+        )
+        return answer
+
+    def document(name: str, **spec: Any) -> dict[str, Any]:
+        meta = {"name": name, "finalizers": [names.RECORDED], "labels": {"a": "b"}}
+        containers = [{"name": "main", "image": "any", "resources": {}}]
+        return {"metadata": meta, "spec": {"containers": containers, "tolerations": [{"operator": "Exists"}], **spec}}
+
+    def get(name: str) -> Awaitable[Any]:
+        return api.get(PODS, namespace, name)
+
+    await say("create nowhere", api.create(PODS, f"{namespace}-not-there", document("p", nodeName="n")))
+    made = await say("create", api.create(PODS, namespace, document("p", nodeName="n")))
+    await say("create again", api.create(PODS, namespace, document("p", nodeName="n")))
+    uid, version = made.metadata.uid, made.metadata.resource_version
+    await say("patch another", api.patch(PODS, namespace, "p", {"metadata": {"uid": "other", "labels": {"c": "d"}}}))
+    await say("patch", api.patch(PODS, namespace, "p", {"metadata": {"uid": uid, "labels": {"c": "d"}}}))
+    late = {"metadata": {"resourceVersion": version, "labels": {"e": "f"}}}
+    await say("patch an old version", api.patch(PODS, namespace, "p", late))
+    await say("delete another", api.delete(PODS, namespace, "p", uid="other", grace_seconds=5))
+    for grace in (5, 1, 30):
+        await say(f"delete with {grace}", api.delete(PODS, namespace, "p", uid=uid, grace_seconds=grace))
+        await say("get", get("p"))
+    await say("let go", api.patch(PODS, namespace, "p", {"metadata": {"uid": uid, "finalizers": []}}))
+    await say("get what waits for its kubelet", get("p"))
+    await say("delete at once", api.delete(PODS, namespace, "p", uid=uid, grace_seconds=0))
+    await say("get what is gone", get("p"))
+    await say(
+        "create a gated one", api.create(PODS, namespace, document("g", schedulingGates=[{"name": names.TOMBSTONE}]))
+    )
+    await say("delete it", api.delete(PODS, namespace, "g", grace_seconds=5))
+    await say("get it", get("g"))
+    await say("let it go", api.patch(PODS, namespace, "g", {"metadata": {"finalizers": []}}))
+    await say("get it again", get("g"))
+    return said
+
+
+async def test_an_api_server_in_memory_answers_as_a_real_one(control_plane: ControlPlane, namespace: str) -> None:
+    real = connection(control_plane)
+    in_memory = Server(ManualClock())
+    in_memory.put("namespaces", "", {"metadata": {"name": namespace}})
+    try:
+        assert "\n".join(await answers(in_memory, namespace)) == "\n".join(await answers(real, namespace))
+    finally:
+        await real.close()

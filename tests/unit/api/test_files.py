@@ -38,3 +38,14 @@ async def test_one_that_is_in_the_code_too_is_refused(api: Api):
         problem = is_problem(answer, 422)
         assert problem["detail"] == "files: conf/train.yaml is in `workdir` too"
     assert (await api.ask("GET", "/v1/workloads")).json()["items"] == []
+
+
+async def test_a_volume_over_a_file_of_the_code_is_refused(api: Api):
+    for path in ("data/train.csv", "data"):
+        job = {"name": "a", "run": "true", "volumes": [{"path": "data"}]}
+        answer = await api.ask("POST", "/v1/workloads", json={"job": job, "code": await code(api, path)})
+        assert is_problem(answer, 422)["detail"] == f"volumes: data would hide {path} of `workdir`"
+    for volume in ("/data", "data/train"):
+        job = {"name": "b", "run": "true", "volumes": [{"path": volume}]}
+        answer = await api.ask("POST", "/v1/workloads", json={"job": job, "code": await code(api, "data/train.csv")})
+        assert answer.status_code == 201, answer.text

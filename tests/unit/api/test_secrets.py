@@ -110,3 +110,19 @@ async def test_pages_of_secrets_follow_each_other(api: Api):
     rest = (await api.ask("GET", f"/v1/secrets?limit=3&cursor={first['next']}")).json()
     assert [one["name"] for one in first["items"] + rest["items"]] == [f"s{number}" for number in range(5)]
     assert rest["next"] == ""
+
+
+@pytest.mark.parametrize("value", ["my-token!", "hf_ab", "a", "YQ==YQ==", "\u00e9"])
+async def test_a_value_that_is_no_base_64_is_refused_and_not_shown(api: Api, value: str):
+    answer = await api.ask("PUT", PATH, json={"value": value})
+    assert is_problem(answer, 422)["detail"] == "value: not base 64; encode the value, as `base64 FILE` does"
+    assert await names(api) == []
+
+
+async def test_line_breaks_in_base_64_are_none_of_the_value(api: Api):
+    assert (await api.ask("PUT", PATH, json={"value": "Y2FuYXJ5LTdk\nMWY=\n"})).is_success
+
+
+async def test_planning_refuses_what_submitting_would(api: Api):
+    answer = await api.ask("POST", "/v1/plan", json={"job": {"name": "a", "run": "true", "secrets": ["hf-token"]}})
+    assert is_problem(answer, 422)["detail"] == "secrets: there is no secret 'hf-token'"

@@ -20,7 +20,7 @@ import trustme
 from mainstay.sdk.aio import AsyncClient
 from mainstay.sdk.client import Client
 from mainstay.sdk.config import find, process_start, save_login, trusted
-from mainstay.sdk.errors import ApiError, FilesRefused, NotConfigured, Unreachable
+from mainstay.sdk.errors import ApiError, FilesRefused, NameRefused, NotConfigured, Unreachable
 from mainstay.sdk.files import scan
 from mainstay.wire.job import Job
 
@@ -253,7 +253,7 @@ def test_both_clients_ask_the_same_questions(server):
     calls: list[tuple[Call, Any]] = [
         (lambda client: client.plan(Job(name="a", run="x")), {"name": "a", "options": [], "position": 0}),
         (lambda client: client.list(name="a", all=True), {"items": [VIEW], "next": ""}),
-        (lambda client: client.get("a b/c"), VIEW),
+        (lambda client: client.get("a b?c"), VIEW),
         (lambda client: client.events(workload="a", after=3, newest=True), {"items": [], "next": ""}),
         (lambda client: client.stop("a"), VIEW),
         (lambda client: client.models(model="m"), {"items": [], "next": ""}),
@@ -265,6 +265,13 @@ def test_both_clients_ask_the_same_questions(server):
         (one, other) = server.asked[-2:]
         assert (one[0], one[1], one[3]) == (other[0], other[1], other[3])
         assert one[2]["authorization"] == other[2]["authorization"] == "Bearer t"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../clusters/local", "a/b"])
+def test_a_name_that_would_lead_to_another_path_is_not_sent(server, ask, name):
+    with pytest.raises(NameRefused, match="not a name"):
+        ask(server, lambda client: client.remove_secret(name))
+    assert server.asked == []
 
 
 def test_the_platform_is_found_in_the_order_that_is_documented(monkeypatch, tmp_path):

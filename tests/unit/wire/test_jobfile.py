@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mainstay.wire.job import NOT_YET, VALUES_NOT_YET, Job
-from mainstay.wire.jobfile import SIZE_MAX, Fault, JobFileError, name_of, parse, read
+from mainstay.wire.jobfile import SIZE_MAX, Fault, JobFileError, name_of, parse, place_of, read
 
 
 def job(text: str, name: str = "folder") -> Job:
@@ -213,6 +213,16 @@ def test_volumes_are_claims_with_a_name_and_scratch_without_one():
     ]
 
 
+@pytest.mark.parametrize(
+    ("field", "place"),
+    [("secrets", (3, 1)), ("env", (2, 1)), ("env.A", (2, 1)), ("resources.gpu", None), ("", None), ("t-1", None)],
+)
+def test_a_field_that_the_platform_refuses_is_found_again(tmp_path: Path, field: str, place: tuple[int, int] | None):
+    (tmp_path / "job.yaml").write_text("run: echo\nenvs: {A: x}\nsecrets: [a]\n")
+    assert place_of(tmp_path / "job.yaml", field) == place
+    assert place_of(tmp_path / "gone.yaml", field) is None
+
+
 def test_a_folder_in_files_is_the_workdir_as_peers_mean_it():
     assert job("run: echo\nfiles: src\n").workdir == "src"
     assert job("run: echo\nfiles:\n  conf/a.yaml: |\n    lr: 0.1\n").files == {"conf/a.yaml": "lr: 0.1\n"}
@@ -222,9 +232,14 @@ def test_a_folder_in_files_is_the_workdir_as_peers_mean_it():
     ("text", "told"),
     [
         ("secrets: [.hidden]", "2:11: secrets.0.name"),
-        ("secrets:\n  - name: a\n    env: 1A", "4:5: secrets.0.env"),
+        ("secrets:\n  - name: a\n    env: 1A", "4:5: secrets.0.env: not a variable: letters, digits and underscores"),
+        ("secrets: [../a]", "2:11: secrets.0.name: the name of a secret has letters, digits"),
+        ("secrets: a", "2:1: secrets: should be a list: `secrets: [...]`"),
+        ("secrets: [{name: a, env: MAINSTAY_SECRETS_DIR}]", "MAINSTAY_SECRETS_DIR is the platform's own; choose"),
+        ("env: {MAINSTAY_RANK: '${{ secrets.a }}'}", "2:1: env: 'MAINSTAY_RANK' cannot be the variable of a secret"),
+        ("env: {1A: '${{ secrets.a }}'}", "2:1: env: '1A' cannot be the variable of a secret: letters, digits"),
         ("secrets: [{name: a, evn: A}]", "secrets.0.evn: there is no such field; did you mean `env`?"),
-        ("env: {A: x}\nsecrets: [{name: a, env: A}]", "the variable A is given twice"),
+        ("env: {A: x}\nsecrets: [{name: a, env: A}]", "3:1: secrets: the variable A is given twice"),
         ("secrets: [{name: a, env: A}, {name: b, env: A}]", "the variable A is given twice"),
         ("env: {URL: 'https://u:${{ secrets.a }}@h'}", "env: in the variable URL a secret does not stand alone"),
         ("files: {../a: x}", "files: '../a' is not a path beside the code"),
@@ -238,13 +253,23 @@ def test_a_folder_in_files_is_the_workdir_as_peers_mean_it():
         ("volumes: [{path: ../a}]", "volumes.0.path: '../a' is not a path"),
         ("volumes: [{path: /etc/ssl}]", "belongs to the system"),
         ("volumes: [{path: /a, size: lots}]", "volumes.0.size: 'lots' is not a size such as 50GB"),
-        ("volumes: [{path: /a, name: Data}]", "volumes.0.name"),
+        ("volumes: [{path: /a, name: Data}]", "volumes.0.name: a name has at most 253 lower-case letters"),
+        ("volumes: [{path: a, source: ftp://b}]", "volumes.0.source: not an address such as s3://bucket/prefix"),
+        ("volumes: [{path: a, name: a, access: RWX}]", "allowed: ReadWriteOnce, ReadOnlyMany"),
+        ("volumes: [{path: a}, {path: a/}]", "2:1: volumes: two have the path a; give each a path of its own"),
+        ("files: {a/b: x}\nvolumes: [{path: a}]", "3:1: volumes: the volume a would hide a/b of `files`; choose"),
+        ("files: {a: x}\nvolumes: [{path: a/b}]", "3:1: volumes: the volume a/b would hide a of `files`"),
+        ("files: {a: x, a-b: x, a/b: y}", "2:1: files: a is a file, and a/b needs a folder of that name; rename"),
+        ("devices: [Mig]", "2:11: devices.0: a name has at most 253 lower-case letters"),
         ("volumes: [{path: /a, read_only: true}]", "`read_only` is for claims"),
         ("volumes: [{path: /a, access: ReadWriteMany}]", "`access` is for claims"),
         ("volumes: [{path: /a, storage_class: fast}]", "`storage_class` is for what is made; give a `size`"),
         ("volumes: [{path: /a, name: a, acces: x}]", "did you mean `access`?"),
-        ("volumes: ['a:/a', 'b:/a/b']", "two volumes lie in each other: /a and /a/b"),
-        ("nodes: 2\nvolumes: [{path: /a, name: a, size: 1GB}]", "volume a: 2 nodes need `access: ReadWriteMany`"),
+        ("volumes: ['a:/a', 'b:/a/b']", "2:1: volumes: two lie in each other: /a and /a/b"),
+        (
+            "nodes: 2\nvolumes: [{path: /a, name: a, size: 1GB}]",
+            "3:1: volumes: volume a: 2 nodes need `access: ReadWriteMany`",
+        ),
     ],
 )
 def test_a_fault_of_secrets_files_and_volumes_is_told_at_its_place(text: str, told: str):

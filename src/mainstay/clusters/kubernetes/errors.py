@@ -126,6 +126,10 @@ def _kind(status: Status, method: str) -> tuple[type[ApiError], str]:
             return (Protected if "DisruptionBudget" in causes else TooManyRequests), ""
         case 504 if "ResourceVersionTooLarge" in causes:
             return Expired, ""
+        case 422 if (
+            "metadata.uid: " in status.message
+        ):  # a patch that names the object by its UID, and meets another one
+            return Conflict, ""
         case 400 if "is waiting to start" in status.message:
             return NotStarted, ""
         case code if code < 500:

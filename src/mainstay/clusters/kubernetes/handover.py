@@ -56,8 +56,7 @@ async def hand_in(api: KubeApi, handed: Sequence[Handed], *, namespace: str, pod
         asyncio.TaskGroup() as group,
     ):
         said = group.create_task(_said(process))
-        for start in range(0, len(archive), CHUNK_BYTES):
-            await process.send(bytes(archive[start : start + CHUNK_BYTES]))
+        await _send_whole(process, bytes(archive))
         await process.end_input()
         text = await said
     if process.exit_status != 0:
@@ -70,7 +69,8 @@ async def transfer(
 ) -> None:
     """Have a pod copy files `in` from object stores or `out` to them (`mainstay.transfer`): they take no way through us.
 
-    The credentials go in as the command's input and are kept nowhere. Raises Invalid with the words of the store.
+    The credentials go in as the command's input and are kept nowhere. Raises Invalid with the words of the store; Unavailable if
+    what is to go out has to wait for a store that does not answer: it is nowhere else.
     """
     access = {one.use.name: one.value.decode(errors="replace") for one in handed}
     which = {"in": 1, "out": 2}[direction]
@@ -88,7 +88,7 @@ async def transfer(
         asyncio.TaskGroup() as group,
     ):
         said = group.create_task(_said(process))
-        await process.send(json.dumps({"copies": copies}).encode() + b"\n")
+        await _send_whole(process, json.dumps({"copies": copies}).encode() + b"\n")
         text = await said
     if process.exit_status != 0:
         why = text or process.failure or "no reason given"
@@ -98,6 +98,8 @@ async def transfer(
             else ""
         )
         msg = f"files of an object store could not be copied: {why}"
+        if direction == "out" and process.exit_status == os.EX_TEMPFAIL:
+            raise Unavailable(msg, object_=pod)
         raise Invalid(msg, object_=pod, hint=hint)
 
 
@@ -177,12 +179,17 @@ async def _send_content(process: Process, artifacts: Artifacts, entry: Entry) ->
     async for chunk in artifacts.get(entry.digest):
         digest.update(chunk)
         size += len(chunk)
-        for start in range(0, len(chunk), CHUNK_BYTES):
-            await process.send(chunk[start : start + CHUNK_BYTES])
+        await _send_whole(process, chunk)
     if size != entry.size or digest.hexdigest() != entry.digest:
         msg = f"a stored file is damaged: {entry.digest}"
         raise Invalid(msg, hint="restore the artifacts from a backup, or upload the files again")
     await process.send(b"\0" * (-size % tarfile.BLOCKSIZE))
+
+
+async def _send_whole(process: Process, data: bytes) -> None:
+    """In frames of a size that every API server and proxy takes."""
+    for start in range(0, len(data), CHUNK_BYTES):
+        await process.send(data[start : start + CHUNK_BYTES])
 
 
 async def _said(process: Process) -> str:

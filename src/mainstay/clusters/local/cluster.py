@@ -121,10 +121,12 @@ class LocalCluster:
 
     async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
         """What it left in $MAINSTAY_OUTPUT_DIR. Links are not followed."""
-        directory = self._directories.files / pod / "output"
-        if not POD_NAME.match(pod) or not directory.is_dir():
+        if not POD_NAME.match(pod):
             return
         await self._copy_out(pod)
+        directory = self._directories.files / pod / "output"
+        if not directory.is_dir():
+            return
         async for file in trees.files_beneath(directory):
             yield file
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mainstay.domain.allocation import Owner
-from mainstay.domain.errors import Invalid
+from mainstay.domain.errors import Invalid, Unavailable
 from mainstay.domain.secret import Handed, files_of
 from mainstay.domain.workload import Volume
 
@@ -59,7 +59,9 @@ def _claim(volume: Volume, folder: Path) -> Path:
 
 
 async def transfer(direction: str, volumes: Iterable[Volume], handed: Sequence[Handed], *, work: Path) -> None:
-    """Copy files `in` from object stores or `out` to them, by a process of its own. Raises Invalid with the store's words."""
+    """Copy files `in` from object stores or `out` to them, by a process of its own. Raises Invalid with the store's words;
+    Unavailable if what is to go out has to wait for a store that does not answer: it is nowhere else.
+    """
     access = {one.use.name: one.value.decode(errors="replace") for one in handed}
     copies = [
         {"url": url, "path": str(work / volume.path), "access": access.get(volume.secret, "")}
@@ -86,7 +88,7 @@ async def transfer(direction: str, volumes: Iterable[Volume], handed: Sequence[H
     if process.returncode != 0:
         words = said.decode(errors="replace").strip().rpartition("\n")[2]
         msg = f"files of an object store could not be copied: {words or 'no reason given'}"
-        raise Invalid(msg)
+        raise Unavailable(msg) if direction == "out" and process.returncode == os.EX_TEMPFAIL else Invalid(msg)
 
 
 def hand_in(handed: Sequence[Handed], folder: Path) -> None:

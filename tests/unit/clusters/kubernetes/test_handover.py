@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections import deque
 from collections.abc import AsyncIterator
@@ -207,6 +208,20 @@ async def test_what_is_to_be_copied_goes_in_as_one_line_with_what_opens_it(direc
     assert json.loads(bytes(process.received)) == {"copies": [copy]}
 
 
+async def test_what_opens_many_stores_goes_in_by_frames_of_a_size_that_any_proxy_takes():
+    class Framed(Process):
+        async def send(self, data: bytes) -> None:
+            assert len(data) <= handover.CHUNK_BYTES
+            await super().send(data)
+
+    process = Framed()
+    large = (Handed(use=SecretUse(name="store", file=False), value=b"A" * 65_536),)
+    objects = json.dumps([[f"/data{number}", "s3://bucket/in", "", "store"] for number in range(20)])
+    server = Server(ManualClock(), processes=deque([process]))
+    await handover.transfer(server, "in", objects, large, namespace="ns", pod="p")  # type: ignore[arg-type]
+    assert len(json.loads(bytes(process.received))["copies"]) == 20
+
+
 async def test_where_nothing_is_to_be_copied_nobody_is_asked():
     await handover.transfer(None, "in", "", (), namespace="ns", pod="p")  # type: ignore[arg-type]
     await handover.hand_in(None, HANDED[:1], namespace="ns", pod="p")  # type: ignore[arg-type]
@@ -221,6 +236,13 @@ async def test_a_copy_that_fails_is_told_in_the_words_of_the_store(complaint: by
     assert complaint.decode() in refused.value.message
     assert hint in refused.value.hint
     assert "canary" not in refused.value.message
+
+
+async def test_what_is_left_waits_for_a_store_that_does_not_answer_and_a_start_does_not():
+    with pytest.raises(Unavailable, match="no answer"):
+        await transfer(says(b"", code=os.EX_TEMPFAIL, complaint=b"s3://bucket/out: no answer"), "out")
+    with pytest.raises(Invalid, match="no answer"):
+        await transfer(says(b"", code=os.EX_TEMPFAIL, complaint=b"s3://bucket/in: no answer"), "in")
 
 
 async def test_secrets_arrive_as_files_that_only_their_user_reads():
