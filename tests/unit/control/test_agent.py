@@ -339,7 +339,7 @@ async def test_a_replica_that_holds_the_lease_for_a_moment_is_not_taken_for_anot
     """People are told to replace the token where another agent leads."""
     plane = carried.plane
     plane.clock.advance(60)
-    assert plane.store.acquire("cluster/edge", holder=holder, now=plane.clock.now(), seconds=60)
+    assert plane.store.acquire("cluster/edge", holder=holder, now=plane.clock.now(), seconds=6)
     with capture_logs() as logs:
         for _ in range(3):
             assert carried.agent.store.acquire("cluster/edge", holder="us", now=0, seconds=6) is None
