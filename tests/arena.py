@@ -30,6 +30,7 @@ from mainstay.control import runner
 from mainstay.domain.fleet import ClusterKind
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.workload import Kind, Phase, RetryPolicy, Workload, WorkloadSpec
+from mainstay.operations.agents import Agents
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
@@ -83,6 +84,7 @@ def services(
         pulse=Pulse(),
         authenticate=lambda _: None,
         sessions=Sessions(clock),
+        agents=Agents(clock),
         system=store.system(),
         url="",
     )
