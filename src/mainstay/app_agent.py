@@ -35,6 +35,7 @@ from mainstay.control.loop import Due, Loop, backoff_seconds, forever
 from mainstay.control.member import Member
 from mainstay.domain.errors import Denied, MainstayError, StateUnusable, Unavailable
 from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
+from mainstay.operations.clusters import NAME
 from mainstay.operations.offload import Offload
 from mainstay.operations.pulse import Pulse
 from mainstay.ports import Clock, Cluster, Connector
@@ -107,13 +108,16 @@ def run_agent(settings: AgentSettings, *, ready: Callable[[str], None] = lambda 
 
 
 def way_of(settings: AgentSettings) -> Way:
-    """Raises StateUnusable for an address or a token that is none."""
+    """Raises StateUnusable for an address, a name or a token that is none."""
     ways = [bool(settings.kubeconfig or settings.context), settings.in_cluster, settings.local]
     if sum(ways) != 1:
         msg = (
             "one way into the cluster must be given" if not any(ways) else "only one way into the cluster may be given"
         )
         raise StateUnusable(msg, hint="--kubeconfig FILE or --context NAME, --in-cluster, or --local to try out")
+    if not NAME.match(settings.cluster):
+        msg = f"not the name of a cluster: {settings.cluster!r}"
+        raise StateUnusable(msg, hint="`mainstay cluster list` shows them")
     try:
         server = checked(Server(url=settings.server.rstrip("/"), token=token_in(settings.token_file)))
     except NotConfigured as error:

@@ -13,7 +13,7 @@ import httpx2
 
 from mainstay import __version__
 from mainstay.agent.convert import decoded, encoded, raised
-from mainstay.domain.errors import Unavailable
+from mainstay.domain.errors import StateUnusable, Unavailable
 from mainstay.wire.agent import PATHS, PROTOCOL, PROTOCOL_HEADER, Message
 from mainstay.wire.views import Problem
 
@@ -46,8 +46,12 @@ class Way:
         }
 
     def tls(self) -> ssl.SSLContext:
-        """Trusts the system's authorities, or the one that is given."""
-        return ssl.create_default_context(cafile=str(self.ca) if self.ca else None)
+        """Trusts the system's authorities, or the one that is given. Raises StateUnusable for a file that holds none."""
+        try:
+            return ssl.create_default_context(cafile=str(self.ca) if self.ca else None)
+        except OSError as error:
+            msg = f"there are no certificates of authorities in {self.ca}: {error.strerror or error}"
+            raise StateUnusable(msg, hint="let --ca-file name a file with certificates as PEM") from error
 
 
 class Connection:

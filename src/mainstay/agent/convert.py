@@ -467,8 +467,8 @@ def _guests_submitted(new: NewWorkload) -> wire.GuestsSubmitted:
         priority=new.priority,
         resources=amount(spec.choices[0]),
         restriction=spec.restriction,
-        grace_seconds=spec.stop_grace_seconds,
-        max_duration_seconds=spec.max_duration_seconds,
+        grace_seconds=_seconds(spec.stop_grace_seconds),
+        max_duration_seconds=_seconds(spec.max_duration_seconds),
     )
 
 
@@ -483,8 +483,8 @@ def _submission(said: wire.GuestsSubmitted, cluster: str) -> Submit:
             priority=said.priority,
             resources=resources(said.resources),
             restriction=said.restriction,
-            grace_seconds=said.grace_seconds,
-            max_duration_seconds=said.max_duration_seconds,
+            grace_seconds=_seconds(said.grace_seconds),
+            max_duration_seconds=_seconds(said.max_duration_seconds),
         )
         for namespace, name, uid in said.pods
     )
@@ -556,9 +556,12 @@ def commit_result(said: wire.CommitSaid) -> CommitResult:
 
 
 def amount(held: Resources) -> wire.Amount:
-    """The same figures."""
+    """The same figures, cut where one is absurd: a single pod that asks for it would else refuse the whole plan."""
     return wire.Amount(
-        cpu_milli=held.cpu_milli, memory_bytes=held.memory_bytes, gpus=held.gpus, gpu_model=held.gpu_model
+        cpu_milli=min(held.cpu_milli, wire.COUNT_MAX),
+        memory_bytes=min(held.memory_bytes, wire.COUNT_MAX),
+        gpus=min(held.gpus, wire.COUNT_MAX),
+        gpu_model=_cut(held.gpu_model),
     )
 
 
@@ -691,6 +694,10 @@ def _reason(said: wire.Why) -> Reason:
 
 def _cut(text: str) -> str:
     return text if len(text) <= wire.TEXT_MAX else text[: wire.TEXT_MAX - 1] + "…"
+
+
+def _seconds(number: int) -> int:
+    return min(max(number, 0), wire.SECONDS_MAX)
 
 
 def _seen(number: int) -> Seen:

@@ -66,7 +66,7 @@ class RemoteStore:
         said = self._connection.call("POST", "lease", wire.LeaseSaid, body=asked)
         if not said.epoch:
             if said.held_by != self._held_by:
-                log.warning("another_agent_leads", cluster=self._cluster, holder=said.held_by)
+                self._note_holder(said.held_by)
             self._held_by = said.held_by
             return None
         self._held_by, self._renewed_at = "", began
@@ -76,6 +76,13 @@ class RemoteStore:
                 self._epoch = said.epoch
                 self._forget()
         return Epoch(name=lease, number=said.epoch)
+
+    def _note_holder(self, holder: str) -> None:
+        """A replica holds it for a moment when it puts on record that no agent was heard: that is no second agent."""
+        if holder.startswith(wire.HOLDER):
+            log.warning("another_agent_leads", cluster=self._cluster, holder=holder)
+        else:
+            log.info("waits_for_the_lease", cluster=self._cluster, holder=holder)
 
     def wanted(self, cluster: str) -> tuple[Wanted, ...]:
         """From the mirror if it is good, else asked for. Raises Unavailable rather than to answer with an old one."""

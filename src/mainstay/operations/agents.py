@@ -45,15 +45,13 @@ from mainstay.operations.principal import Permission, Principal, RequestKey, rep
 from mainstay.operations.sealing import Sealing
 from mainstay.operations.submit import NAME, PRIORITY_MAX
 from mainstay.ports import Artifacts, Clock, Held, Store
-from mainstay.wire.agent import TOKEN_PREFIX
+from mainstay.wire.agent import HOLDER, TOKEN_PREFIX
 
 TOKEN_BYTES = 32
 """256 bits of randomness (security.md C3)."""
 SHOWN = "shown"
 """What is kept of the answer that showed a token."""
 LEASE_SECONDS_MAX = 10.0
-HOLDER = "agent/"
-"""What the holder of a lease is called begins with this, if it is an agent."""
 DENIAL_SECONDS = 1.0
 """The denials of one cluster go on record at most so often: a thief must not fill the disk."""
 TREES_MAX = 64
@@ -179,9 +177,9 @@ def commit(
 ) -> CommitResult:
     """What an effect loop of this very cluster may commit; `rows` is what is wanted of it. Raises Forbidden, Invalid, Fenced."""
     name = _own(principal)
-    tell_addresses = any(isinstance(action, ObservePod) and action.state.address for action in actions)
-    pods = {row.allocation.key: row.allocation.pod for row in rows} if tell_addresses else {}
-    guarded = tuple(_guarded(action, name, pods, now=now) for action in actions)
+    keys = {action.allocation_key for action in actions if isinstance(action, ObservePod)}
+    observed = {row.allocation.key: row.allocation for row in rows if row.allocation.key in keys} if keys else {}
+    guarded = tuple(_guarded(action, name, observed, now=now) for action in actions)
     plan = Plan(actor=f"cluster/{name}", now=now, actions=guarded, epoch=Epoch(name=lease_of(name), number=epoch))
     result = store.commit(plan)
     for refused in result.refused:
@@ -190,14 +188,16 @@ def commit(
     return result
 
 
-def _guarded(action: Action, cluster: str, pods: Mapping[int, str], *, now: int) -> Action:
+def _guarded(action: Action, cluster: str, observed: Mapping[int, Allocation], *, now: int) -> Action:
     """The action as it may be committed; the store refuses what it says of others' allocations."""
     match action:
         case ObservePod(allocation_key=key, state=state):
             _require_words(action, _POD_CODES)
             ours = OfCluster(kind="allocation", key=key, cluster=cluster)
-            tunnel = _tunnel(state, cluster, pods.get(key, "")) if state.address else ""
-            return replace(action, state=replace(state, address=tunnel), guards=(ours, *action.guards))
+            allocation = observed.get(key)
+            tunnel = _tunnel(state, cluster, allocation.pod if allocation else "") if state.address else ""
+            state = replace(_in_our_time(state, allocation, now=now), address=tunnel)
+            return replace(action, state=state, guards=(ours, *action.guards))
         case ClosePod(allocation_key=key):
             _require_words(action, _POD_CODES)
             ours = OfCluster(kind="allocation", key=key, cluster=cluster)
@@ -221,6 +221,14 @@ def _guarded(action: Action, cluster: str, pods: Mapping[int, str], *, now: int)
             return action
     msg = f"an agent does not commit {type(action).__name__}"
     raise not_its_own(msg, object_=cluster)
+
+
+def _in_our_time(state: PodState, allocation: Allocation | None, *, now: int) -> PodState:
+    """No pod ran before it had its place, nor later than now: what a clock or a thief says beyond that would be charged."""
+    first = allocation.created_at if allocation else 0
+    started = max(first, min(state.started_at, now)) if state.started_at else 0
+    ended = max(started, first, min(state.ended_at, now)) if state.ended_at else 0
+    return replace(state, started_at=started, ended_at=ended)
 
 
 def _tunnel(state: PodState, cluster: str, pod: str) -> str:

@@ -8,7 +8,7 @@ import os
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from mainstay.sdk.errors import NotConfigured
 
@@ -44,8 +44,12 @@ def find(*, server: str | None = None, token: str | None = None) -> Server:
 
 def checked(server: Server) -> Server:
     """Raises NotConfigured for an address that is none, or over which a token would travel in the open."""
-    parts = urlsplit(server.url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
+    parts = _split(server.url)
+    if parts.username is not None or parts.password is not None:
+        # Never shown: it would stand in every message about this address.
+        msg = "the address of a platform holds no user and no password"
+        raise NotConfigured(msg, hint="give one such as https://mainstay.example.com")
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
         msg = f"not the address of a platform: {server.url!r}"
         raise NotConfigured(msg, hint="give one such as https://mainstay.example.com")
     if not server.token:
@@ -55,6 +59,17 @@ def checked(server: Server) -> Server:
         msg = f"refusing to send a token over plain http to {parts.hostname}"
         raise NotConfigured(msg, hint="use https")
     return server
+
+
+def _split(url: str) -> SplitResult:
+    """Raises NotConfigured for brackets that do not match and for what is no port."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        msg = f"not the address of a platform: {error}"
+        raise NotConfigured(msg, hint="give one such as https://mainstay.example.com") from error
+    return parts
 
 
 def trusted() -> ssl.SSLContext | bool:

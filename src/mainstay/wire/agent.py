@@ -15,6 +15,8 @@ PROTOCOL_OLDEST: Final = 1
 """The control plane still speaks with agents of this version."""
 PROTOCOL_HEADER: Final = "Mainstay-Agent-Protocol"
 TOKEN_PREFIX: Final = "msa_"  # noqa: S105 what every token of an agent begins with
+HOLDER: Final = "agent/"
+"""What the holder of a lease is called begins with this, if it is an agent."""
 PATHS: Final = "/v1/agent/"
 LINE_PATH: Final = "/v1/agent/line"
 LINE_PROTOCOL: Final = "mainstay.agent.v1"
@@ -23,10 +25,15 @@ CHUNK_BYTES: Final = 1 << 18
 TEXT_MAX: Final = 8_000
 """Characters of a text that an agent reports; it cuts what is longer."""
 
+COUNT_MAX: Final = 1 << 50
+"""And no amount is larger: an agent cuts what a cluster or a pod claims beyond it, which fits nowhere either way."""
+SECONDS_MAX: Final = 1 << 31
+"""68 years: a pod may name any length of grace; what is longer is cut."""
+
 Text = Annotated[str, msgspec.Meta(max_length=TEXT_MAX)]
 Number = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
 """What a database can hold."""
-Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 50)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 """And the sum of many."""
 
 
@@ -71,7 +78,7 @@ class ClusterSaid(Message, frozen=True):
 class LeaseAsked(Message, frozen=True):
     """Take or renew the lease of the cluster."""
 
-    holder: str
+    holder: Text
     seconds: float
 
 
@@ -393,10 +400,10 @@ class TreeStored(Message, frozen=True):
 class SlotFilled(Message, frozen=True):
     """Make a tree the content of a slot."""
 
-    slot: str
-    attempt: int
-    tree: str
-    receipt: str = ""
+    slot: Text
+    attempt: Number
+    tree: Text
+    receipt: Text = ""
 
 
 class SlotSaid(Message, frozen=True):

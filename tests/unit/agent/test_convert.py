@@ -42,7 +42,7 @@ from mainstay.wire import agent as wire
 
 WHOLE = st.integers(0, (1 << 62) - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-COUNTS = st.integers(0, 1 << 50)
+COUNTS = st.integers(0, wire.COUNT_MAX)
 AMOUNTS = st.builds(Resources, cpu_milli=COUNTS, memory_bytes=COUNTS, gpus=COUNTS, gpu_model=TEXT)
 REASONS = st.builds(
     Reason, code=st.sampled_from(Code), object=TEXT, numbers=st.dictionaries(TEXT, WHOLE | TEXT, max_size=3)
@@ -130,7 +130,17 @@ def changes(draw: st.DrawFn) -> WantedChanges:
 
 
 KEY = attrgetter("key")
-GUESTS = fields(Guest, pod=fields(PodRef), resources=AMOUNTS, group=st.none(), state=st.none(), problem=st.just(""))
+SECONDS = st.integers(0, wire.SECONDS_MAX)
+GUESTS = fields(
+    Guest,
+    pod=fields(PodRef),
+    resources=AMOUNTS,
+    group=st.none(),
+    state=st.none(),
+    problem=st.just(""),
+    grace_seconds=SECONDS,
+    max_duration_seconds=SECONDS,
+)
 
 
 @st.composite
@@ -259,6 +269,33 @@ def test_a_text_of_any_length_and_kind_can_be_reported():
     (found,) = convert.actions(said, cluster="edge")
     assert isinstance(found, ObservePod)
     assert len(found.state.detail) == len(found.reason.object) == wire.TEXT_MAX
+
+
+def test_a_pod_that_asks_for_anything_at_all_refuses_no_plan():
+    """Anybody may make one: what it asks for beyond all measure is cut, and the loop of its cluster goes on."""
+    all_there_is = (1 << 63) - 1
+    guest = Guest(
+        pod=PodRef(namespace="team", name="web", uid="u"),
+        tenant="acme",
+        project="team",
+        queue="default",
+        priority=50,
+        resources=Resources(cpu_milli=all_there_is, memory_bytes=all_there_is, gpus=all_there_is),
+        restriction="anywhere",
+        grace_seconds=all_there_is,
+        max_duration_seconds=all_there_is,
+    )
+    new = new_workload("edge", workload_id("web", ["u"]), (guest,))
+    node = NodeState(name="n", capacity=guest.resources, ready=True)
+    why = Reason(code=Code.NODE_CHANGED)
+    plan = (Submit(workload=new, reason=why), ObserveNodes(cluster="edge", nodes=(node,), at=1, reason=why))
+    submitted, observed = convert.actions(travelled(convert.plan_said(1, plan)), cluster="edge")
+    assert isinstance(submitted, Submit)
+    assert isinstance(observed, ObserveNodes)
+    spec = submitted.workload.spec
+    assert spec.max_duration_seconds == spec.stop_grace_seconds == wire.SECONDS_MAX
+    assert spec.choices[0] == observed.nodes[0].capacity
+    assert spec.choices[0].memory_bytes == wire.COUNT_MAX
 
 
 def test_nothing_can_be_said_but_what_an_effect_loop_commits():

@@ -327,6 +327,22 @@ async def test_an_agent_cannot_witness_the_future(two: Two) -> None:
     assert two.plane.store.cluster("edge").observed_at <= two.plane.clock.now()
 
 
+@pytest.mark.parametrize("started", [0, -(1 << 62), 1, 1 << 62])
+@pytest.mark.parametrize("ended_at", [0, -(1 << 62), 1, 1 << 62])
+async def test_no_pod_ran_before_it_had_its_place_nor_in_the_future(two: Two, started: int, ended_at: int) -> None:
+    """What is said beyond that would be charged, and no date shows it: nobody could look at the workload any more."""
+    times = {"started_at": started, "ended_at": ended_at}
+    act = observed(two.ours, Seen.ENDED, state={"end": "exited", "exit_code": 0, **times})
+    assert (await two.commit(act)).json()["applied"] == 1
+    (row,) = two.plane.store.allocations(two.ours.workload_key)
+    now = two.plane.clock.now()
+    first = two.ours.created_at
+    for time in (row.started_at, row.ended_at):
+        assert time == 0 or min(first, now) <= time <= max(first, now)
+    shown = await two.http.get(f"/v1/workloads/{two.ours.workload}", headers={"Authorization": "Bearer admin-token"})
+    assert shown.status_code == 200
+
+
 async def test_a_repeated_commit_does_nothing_more(two: Two) -> None:
     act = observed(two.ours, version=two.ours.version)
     first, again = await two.commit(act), await two.commit(act)
@@ -433,6 +449,17 @@ async def test_what_is_no_message_is_a_problem_and_never_an_error_of_ours(two: T
             b"[" * 9_000,
         ):
             is_problem(await two.ask("POST", path, content=content), 422)
+
+
+async def test_names_and_numbers_of_any_size_are_refused(two: Two) -> None:
+    tree = await two.store_tree(b"made here")
+    slot = {"slot": f"log-edge/{two.ours.pod}", "attempt": 1, **tree}
+    for path, body in (
+        ("lease", {"holder": "x" * (wire.TEXT_MAX + 1), "seconds": 6.0}),
+        ("slots", {**slot, "attempt": 10**300}),
+        ("slots", {**slot, "slot": "x" * (wire.TEXT_MAX + 1)}),
+    ):
+        is_problem(await two.ask("POST", path, body), 422)
 
 
 async def test_denials_of_a_thief_do_not_fill_the_disk(two: Two) -> None:

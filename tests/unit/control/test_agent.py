@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from structlog.testing import capture_logs
 
 from mainstay.agent.store import STALE_SECONDS
 from mainstay.control.contact import STEADY_SECONDS
@@ -327,6 +328,22 @@ async def test_a_token_that_is_replaced_in_the_middle_of_a_run_costs_time_and_no
     carried.agent.token = token
     await carried.turns(SETTLED_SECONDS)
     await succeeded_once(carried, work)
+
+
+@pytest.mark.parametrize(
+    ("holder", "event"), [("agent/other/0", "another_agent_leads"), ("a-replica", "waits_for_the_lease")]
+)
+async def test_a_replica_that_holds_the_lease_for_a_moment_is_not_taken_for_another_agent(
+    carried: World, holder: str, event: str
+) -> None:
+    """People are told to replace the token where another agent leads."""
+    plane = carried.plane
+    plane.clock.advance(60)
+    assert plane.store.acquire("cluster/edge", holder=holder, now=plane.clock.now(), seconds=6)
+    with capture_logs() as logs:
+        for _ in range(3):
+            assert carried.agent.store.acquire("cluster/edge", holder="us", now=0, seconds=6) is None
+    assert [row["event"] for row in logs if row.get("holder")] == [event]
 
 
 async def test_what_an_agent_has_on_the_way_from_before_it_was_silent_counts_no_more(carried: World) -> None:

@@ -308,6 +308,18 @@ def test_a_token_does_not_travel_in_the_open():
         find(server="ftp://example.com", token="t")
 
 
+@pytest.mark.parametrize("rest", ["host:99999", "host:x", "[::1", "host?a=1", "host#a"])
+def test_what_is_no_address_of_a_platform_is_refused_before_it_is_asked(rest: str):
+    with pytest.raises(NotConfigured, match="not the address"):
+        find(server=f"https://{rest}", token="t")
+
+
+def test_a_password_in_an_address_is_refused_and_not_shown():
+    with pytest.raises(NotConfigured, match="no password") as refused:
+        find(server="https://me:s3cret@example.com", token="t")
+    assert "s3cret" not in f"{refused.value.message} {refused.value.hint}"
+
+
 def test_a_folder_is_sent_without_what_its_ignore_file_names(tmp_path):
     for name in ("train.py", "data/big.bin", "data/small.csv", "__pycache__/x.pyc", ".git/config"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
