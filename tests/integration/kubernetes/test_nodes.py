@@ -24,7 +24,7 @@ from testbed.fixtures import until
 from testbed.hollow import HollowNode
 from testbed.images import BUSYBOX
 from testbed.puppets import Life
-from tests.arena import CLUSTER, Arena, arena, orphans, violations
+from tests.arena import CLUSTER, Arena, arena
 from tests.integration.kubernetes.guests import Platform, container, platform
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
@@ -221,8 +221,7 @@ async def test_what_runs_on_a_drained_node_moves_without_a_failure_also_if_the_c
     await world.until(moved)
     assert not [one for one in world.puppets.running() if one.node == drained]
     assert await world.settle()
-    assert list(violations(world, settled=True)) == []
-    assert await orphans(world) == []
+    assert await world.violations(settled=True) == []
     for job in there:
         found = world.workloads()[job]
         assert (found.phase, found.infrastructure_failures, found.user_failures) == (Phase.SUCCEEDED, 0, 0)
