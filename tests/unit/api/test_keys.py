@@ -70,6 +70,24 @@ WRITES = [
         )
         for verb in ("drain", "resume")
     ),
+    *(
+        Write(
+            "POST",
+            f"/v1/nodes/-/atlas/{verb}",
+            f"/v1/nodes/{{cluster}}/{{name}}/{verb}",
+            None,
+            other,
+            "/v1/events",
+            token="admin-token",
+        )
+        for verb, other in (
+            ("cordon", {"reason": "new disks"}),
+            ("uncordon", {"force": True}),
+            ("drain", {"reason": "new disks"}),
+            ("quarantine", {"reason": "new disks"}),
+            ("release", {"force": True}),
+        )
+    ),
     Write("DELETE", "/v1/secrets/hf-token", "/v1/secrets/{name}", None, {"force": True}, "/v1/events"),
     Write(
         "DELETE",
