@@ -261,6 +261,8 @@ class Cluster(Protocol):
     async def act(self, action: ClusterAction, *, epoch: int) -> None:
         """Carry out one action. Raises Fenced if a higher epoch has acted, Gone if the name has a tombstone,
         NoCapacity if there is no room, NotYet to be asked again, Invalid if the pod can never run here.
+
+        A pod has been created when this returns: one that is not reported afterwards has vanished, and is not made again.
         """
 
     async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:

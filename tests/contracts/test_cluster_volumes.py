@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mainstay.domain.allocation import End, ForgetPod, Seen
-from mainstay.domain.errors import Gone, Invalid, Unavailable
+from mainstay.domain.errors import Gone, Invalid, NotYet, Unavailable
 from mainstay.domain.secret import SecretUse
 from mainstay.domain.workload import Volume
 from tests.clusters import Program, RealCluster, Rig, kubernetes_rig, local_rig, simulated_rig
@@ -79,7 +79,7 @@ async def refusal(rig: Rig, name: str, **changes: object) -> str:
             await rig.act(action)
         except Invalid as error:
             return error.message
-        except Gone:
+        except (Gone, NotYet):
             pass
         state = await rig.state(name)
         if state is not None and state.seen is Seen.ENDED:

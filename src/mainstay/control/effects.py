@@ -276,7 +276,8 @@ class EffectLoop:
         if postponed:
             effect, why = postponed[0]
             kind = type(effect).__name__
-            log.info("effects_postponed", count=len(postponed), pod=effect.name, effect=kind, reason=why.message)
+            tell = log.debug if isinstance(why, NotYet) else log.info
+            tell("effects_postponed", count=len(postponed), pod=effect.name, effect=kind, reason=why.message)
         if failures:
             raise failures[0]
         return bool(refused)

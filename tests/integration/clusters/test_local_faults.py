@@ -21,7 +21,7 @@ from mainstay.clusters.local.processes import boot_id
 from mainstay.clusters.local.runs import Run
 from mainstay.domain.allocation import DeletePod, End, ForgetPod, Seen
 from mainstay.domain.artifact import Entry, Tree
-from mainstay.domain.errors import Gone, Invalid, NotFound
+from mainstay.domain.errors import Gone, Invalid, NotFound, NotYet
 from tests.clusters import Program, Rig, create, local_rig, mount
 
 pytestmark = pytest.mark.xdist_group("local-cluster")
@@ -75,7 +75,7 @@ async def until(true: object) -> None:
 
 
 async def script(rig: Rig, pod: str, text: str, **changes: object) -> None:
-    await rig.act(create(pod, rig.node, script=text, **changes))
+    await rig.until(create(pod, rig.node, script=text, **changes))
 
 
 async def test_a_killed_keeper_loses_the_pod_and_leaves_no_process_behind(rig, tmp_path):
@@ -364,19 +364,16 @@ async def test_files_are_put_in_place_before_the_pod_starts_with_their_modes(rig
     assert isinstance(cluster, LocalCluster)
     tree = await stored(cluster, {"run.sh": b"#!/bin/sh\ncat code/data/x\n", "data/x": b"content"}, executable="run.sh")
     await script(rig, "p", "code/run.sh", mounts=mount(tree, "code"))
-    while await rig.state("p") is None:
-        await script(rig, "p", "code/run.sh", mounts=mount(tree, "code"))
-        await asyncio.sleep(0.02)
     await rig.seen("p", Seen.ENDED)
     assert await rig.log("p") == "content"
 
 
 async def test_files_that_are_not_stored_are_told(rig):
     action = create("p", rig.node, script="true", mounts=mount("0" * 64, "code"))
-    await rig.act(action)
-    await asyncio.sleep(0.2)
-    with pytest.raises(Invalid, match="not stored"):
+    with pytest.raises(NotYet):
         await rig.act(action)
+    with pytest.raises(Invalid, match="not stored"):
+        await rig.until(action)
 
 
 async def stored(cluster: LocalCluster, files: dict[str, bytes], *, executable: str) -> str:

@@ -75,6 +75,7 @@ async def test_the_api_server_refuses_a_pod_of_a_leader_that_was_replaced(
     control_plane: ControlPlane, policy: None, replica: Replica
 ) -> None:
     until(lambda: is_in_force(control_plane))
+    until(lambda: not control_plane.ask(f"/api/v1/nodes/{NODE}")["spec"].get("taints"))  # a new node has one
     old, new, neighbour = replica(), replica(), replica(OTHER)
     await old.act(create("first-1-0", NODE, script="true"), epoch=1)
     await neighbour.act(create("first-1-0", NODE, script="true"), epoch=1)

@@ -204,20 +204,21 @@ class LocalCluster:
         return self._runs.setdefault(pod, Run(directory=self._directories.runs / pod))
 
     async def _create(self, action: CreatePod, epoch: int) -> None:
-        """Prepare in the background where files have to be fetched: the next look asks again and learns how it went."""
+        """Raises NotYet while its files are fetched in the background: the next look asks again and learns how it went."""
         task = self._preparing.get(action.name)
-        if task is not None:
-            if task.done():
-                del self._preparing[action.name]
-                task.result()
-            return
-        await asyncio.to_thread(self._check, action, epoch)
-        if (self._directories.runs / action.name).exists():
-            return
-        if _takes_time(action.spec):
-            self._preparing[action.name] = asyncio.create_task(self._prepare(action, epoch))
-        else:
-            await self._prepare(action, epoch)
+        if task is None:
+            await asyncio.to_thread(self._check, action, epoch)
+            if (self._directories.runs / action.name).exists():
+                return
+            if not _takes_time(action.spec):
+                await self._prepare(action, epoch)
+                return
+            task = self._preparing[action.name] = asyncio.create_task(self._prepare(action, epoch))
+        if not task.done():
+            msg = f"the files of pod {action.name} are being fetched"
+            raise NotYet(msg, object_=action.name)
+        del self._preparing[action.name]
+        task.result()
 
     async def _drop_preparation(self, pod: str) -> None:
         task = self._preparing.pop(pod, None)
