@@ -20,8 +20,7 @@ from pathlib import Path
 
 from demo import ROOT, StepFailedError, end_serving, mainstay, platform, say_what_is_next, steps, wait_for_interrupt
 
-from mainstay.sdk import Client
-from mainstay.wire.views import ClusterView
+from mainstay.sdk import ApiError, Client
 from testbed import control_plane, folders, images, mainstay_image, node, programs
 from testbed.control_plane import ControlPlane
 
@@ -116,19 +115,18 @@ def require_in_cluster(client: Client, run: str) -> None:
 def leave(client: Client) -> None:
     """End what runs and take the cluster out of the fleet, which is refused as long as anything of ours is there."""
     end_serving()
-    deadline = time.monotonic() + GONE_SECONDS_MAX
-    while not is_empty(client.cluster(CLUSTER)):
-        if time.monotonic() > deadline:
-            msg = f"pods are still there after {GONE_SECONDS_MAX} s"
-            raise StepFailedError(msg)
-        time.sleep(0.1)
     mainstay("cluster", "drain", CLUSTER)
-    mainstay("cluster", "remove", CLUSTER)
-
-
-def is_empty(cluster: ClusterView) -> bool:
-    """Whether nothing of ours holds anything there."""
-    return cluster.used is None or not cluster.used.cpu
+    print(f"\n$ mainstay cluster remove {CLUSTER}    (once its pods have ended)", flush=True)
+    deadline = time.monotonic() + GONE_SECONDS_MAX
+    while True:
+        try:
+            client.remove_cluster(CLUSTER)
+        except ApiError as error:
+            if error.status != 409 or time.monotonic() > deadline:
+                raise StepFailedError(str(error)) from error
+            time.sleep(0.1)
+        else:
+            return
 
 
 def say(line: str) -> None:
