@@ -126,6 +126,7 @@ def leave(client: Client) -> None:
                 raise StepFailedError(str(error)) from error
             time.sleep(0.1)
         else:
+            print(f"cluster {CLUSTER} is no longer of the fleet", flush=True)
             return
 
 
