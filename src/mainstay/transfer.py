@@ -236,4 +236,8 @@ _QUERY = re.compile(r"[?][^\s\"')]*")
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    code = main(sys.argv[1])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # The threads of obstore outlive the interpreter by a moment, and have been seen to abort the process (SIGABRT) as it ends.
+    os._exit(code)
