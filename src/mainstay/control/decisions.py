@@ -14,16 +14,18 @@ from mainstay.ports import Clock, Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """One kind of decision. It runs after every commit and at the latest after `period_seconds`."""
+    """One kind of decision. It runs after every commit, if that wakes it, and at the latest after `period_seconds`."""
 
     name: str
     decide: Callable[[Snapshot], tuple[Action, ...]]
     period_seconds: float
+    woken: bool = True
+    """By every commit: a turn of each costs the cores of those who submit."""
 
 
 DECISIONS: tuple[Decision, ...] = (
     Decision(name="lifecycle", decide=lifecycle.lifecycle, period_seconds=1.0),
-    Decision(name="nodes", decide=nodes.tend, period_seconds=1.0),
+    Decision(name="nodes", decide=nodes.tend, period_seconds=1.0, woken=False),
     Decision(name="schedule", decide=schedule.schedule, period_seconds=1.0),
     Decision(name="delivery", decide=delivery.deliver, period_seconds=1.0),
     Decision(name="metering", decide=metering.meter, period_seconds=10.0),

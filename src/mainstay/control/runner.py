@@ -55,13 +55,13 @@ def _decision_loop(services: Services, decision: Decision, *, holder: str) -> Lo
             tenure.lost()
             raise
         if result is None:
-            return Due(wait=decision.period_seconds)
+            return Due(wait=decision.period_seconds, woken=decision.woken)
         for refusal in result.refused:
             log.debug("action_refused", loop=decision.name, reason=refusal.reason.sentence)
         if result.applied:
             services.pulse.beat()
             log.debug("committed", loop=decision.name, applied=result.applied, version=result.version)
-        return Due(wait=0.0 if result.applied else decision.period_seconds)
+        return Due(wait=0.0 if result.applied else decision.period_seconds, woken=decision.woken)
 
     return Loop(name=decision.name, turn=turn)
 
