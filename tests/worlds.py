@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from mainstay.domain.allocation import ENDS, End, Seen
+from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_HOUR, Resources, is_shape
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint
-from mainstay.domain.snapshot import AllocationTable, Bools, Ints, NodeTable, Snapshot, WorkloadTable
+from mainstay.domain.snapshot import AllocationTable, NodeTable, Snapshot, WorkloadTable
 from mainstay.domain.workload import Phase
 
 SECOND = 1_000_000
@@ -61,6 +62,8 @@ class AWorkload:
     kind: int = 0
     phase: Phase = Phase.PENDING
     priority: int = 0
+    queue: int = 0
+    """Row in the tree of queues."""
     attempt: int = 1
     submitted_at: int = NOON
     not_before: int = 0
@@ -262,6 +265,7 @@ def _workload_table(
         kind=_ints(row.kind for row in rows),
         phase=_ints(int(row.phase) for row in rows),
         priority=_ints(row.priority for row in rows),
+        queue=_ints(row.queue for row in rows),
         attempt=_ints(row.attempt for row in rows),
         submitted_at=_ints(row.submitted_at for row in rows),
         not_before=_ints(row.not_before for row in rows),

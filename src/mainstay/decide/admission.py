@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from mainstay.domain.allocation import Seen
+from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
-from mainstay.domain.snapshot import Bools, Ints, Snapshot
+from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
 
 

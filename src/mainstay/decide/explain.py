@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mainstay.decide import admission, billing
+from mainstay.decide.cycle import Cycle
 from mainstay.decide.placement import POLICIES
-from mainstay.decide.placement.fit import free_of
-from mainstay.decide.schedule import Cycle, refusal, slot_resources
+from mainstay.decide.placement.fit import Request, free_of
+from mainstay.decide.schedule import refusal, slot_resources
 from mainstay.decide.shapes import Shape, make_shape, memory_words_of, shape_of
 from mainstay.domain.errors import NotFound
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_SECOND, Money, Resources
@@ -69,7 +70,7 @@ def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
     held = _held_back(snapshot, row, phase)
     if held:
         return Explanation(workload_key=workload_key, phase=phase, reason=held, position=0, alternatives=())
-    answer = _answer(snapshot, shape_of(snapshot, row), before_row=row)
+    answer = _answer(snapshot, shape_of(snapshot, row), row=row)
     return Explanation(
         workload_key=workload_key,
         phase=phase,
@@ -124,31 +125,41 @@ def _held_back(snapshot: Snapshot, row: int, phase: Phase) -> Reason | None:
     return None
 
 
-def _answer(snapshot: Snapshot, shape: Shape, *, before_row: int = -1, priority: int = 0) -> _Answer:
-    """Place what goes first, then try the shape: at the place of `before_row`, or by its priority as the newest."""
-    cycle = Cycle(snapshot, next(iter(POLICIES.values())))
-    order = cycle.order
-    ahead = (
-        int(np.argmax(order == before_row))
-        if before_row >= 0
-        else int((snapshot.workloads.priority[order] >= priority).sum())
-    )
+def _answer(snapshot: Snapshot, shape: Shape, *, row: int = -1, priority: int = 0) -> _Answer:
+    """What a cycle does with the workload in this row; without one, with the shape as the newest of its priority."""
+    policy = next(iter(POLICIES.values()))
+    order = Cycle(snapshot, policy).order
+    ahead = int(np.argmax(order == row)) if row >= 0 else int((snapshot.workloads.priority[order] >= priority).sum())
+    if row >= 0 and (found := _placed(Cycle(snapshot, policy), row)):
+        return _starts(snapshot, *found, ahead=ahead)
+    cycle = Cycle(snapshot, policy)
     for _ in cycle.placements(ahead=ahead):
         pass  # Only what it leaves is of interest.
-    found = cycle.place(shape)
-    if found:
-        node_rows, request = found
-        names = ", ".join(dict.fromkeys(snapshot.nodes.names[row] for row in node_rows))
-        return _Answer(
-            reason=Reason(code=Code.PLACED, numbers={"nodes": names}),
-            position=ahead + 1,
-            node_rows=node_rows,
-            resources=slot_resources(snapshot, node_rows[0], request),
-        )
+    if row < 0 and (found := cycle.place(shape)):
+        return _starts(snapshot, *found, ahead=ahead)
     return _Answer(
         reason=_waits(snapshot, shape, ahead),
         position=ahead + 1,
         alternatives=tuple(_alternatives(snapshot, shape, cycle)),
+    )
+
+
+def _placed(cycle: Cycle, row: int) -> tuple[tuple[int, ...], Request] | None:
+    """Where the cycle places the workload in this row, if it does."""
+    for placed in cycle.placements():
+        here = np.flatnonzero(placed.rows == row)
+        if here.size:
+            return tuple(placed.nodes[int(here[0])].tolist()), placed.request
+    return None
+
+
+def _starts(snapshot: Snapshot, node_rows: tuple[int, ...], request: Request, *, ahead: int) -> _Answer:
+    names = ", ".join(dict.fromkeys(snapshot.nodes.names[row] for row in node_rows))
+    return _Answer(
+        reason=Reason(code=Code.PLACED, numbers={"nodes": names}),
+        position=ahead + 1,
+        node_rows=node_rows,
+        resources=slot_resources(snapshot, node_rows[0], request),
     )
 
 

@@ -16,9 +16,10 @@ from mainstay.decide import admission
 from mainstay.decide.attempt import POD, Pod, Run, pod_of, run_of
 from mainstay.decide.retry import Verdict, verdict
 from mainstay.domain.allocation import ENDS, End, Seen
+from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.plan import Action, Advance, StopPod
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.snapshot import Bools, Ints, Snapshot
+from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import WAITING, Phase
 
 

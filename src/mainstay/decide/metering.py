@@ -6,11 +6,12 @@ import numpy as np
 
 from mainstay.decide import billing
 from mainstay.domain.allocation import Seen
+from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import UsageRecord
 from mainstay.domain.plan import RecordUsage, RowVersion
 from mainstay.domain.quantity import MICROSECONDS_PER_HOUR, Resources
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.snapshot import Bools, Ints, Snapshot
+from mainstay.domain.snapshot import Snapshot
 
 
 def meter(snapshot: Snapshot, *, changes_max: int = 1_000) -> tuple[RecordUsage, ...]:

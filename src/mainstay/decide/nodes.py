@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from mainstay.decide.attempt import Pod, Run, pod_of, run_of
+from mainstay.decide.cycle import Cycle
 from mainstay.decide.placement import POLICIES
-from mainstay.decide.schedule import Cycle
 from mainstay.decide.shapes import shape_of
 from mainstay.domain.allocation import Seen, Wanted
 from mainstay.domain.capacity import Closure

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from mainstay.decide import admission
+from mainstay.decide.cycle import Cycle
 from mainstay.decide.placement import POLICIES
-from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_in, free_of, room, whole_of
-from mainstay.decide.placement.gang import Policy, place, room_per_cluster
-from mainstay.decide.shapes import Shape, shape_numbers, shape_of, words_of
+from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_in, whole_of
+from mainstay.decide.placement.gang import room_per_cluster
+from mainstay.decide.shapes import Shape, words_of
 from mainstay.domain.plan import Action, Advance, Allocate, CapacityLeft, Guard, RowVersion, Slot
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
@@ -26,9 +25,6 @@ def schedule(snapshot: Snapshot, *, policy: str = "best-fit", changes_max: int =
     workload hears once that it is queued (PENDING -> QUEUED); after that a cycle in which nothing fits writes nothing,
     however many wait.
 
-    Simple meaning: try each workload in order against what its predecessors left. The shortcut: capacity only shrinks
-    within a cycle, so a shape that did not fit once is not tried again, and the cycle ends with its last shape.
-
     Known limit: smaller work behind a large gang may start before it for ever, because nothing is reserved for what
     must wait. Reservations and backfill are their own module, to come.
     """
@@ -36,81 +32,25 @@ def schedule(snapshot: Snapshot, *, policy: str = "best-fit", changes_max: int =
         return ()
     cycle = Cycle(snapshot, POLICIES[policy])
     actions: list[Action] = []
-    for placed in cycle.placements():
-        actions.append(_allocation(snapshot, placed))
-        if len(actions) == changes_max:
-            return tuple(actions)
-    return (*actions, *cycle.queued(limit=changes_max - len(actions)))
+    for placed in cycle.placements(limit=changes_max):
+        for row, nodes in zip(placed.rows.tolist(), placed.nodes.tolist(), strict=True):
+            actions.append(_allocation(snapshot, row, nodes, placed.request))
+    return (*actions, *_queued(cycle, limit=changes_max - len(actions)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
-    """A workload that found a place: its row, the node row of each rank, and the choice that fitted."""
-
-    workload_row: int
-    node_rows: tuple[int, ...]
-    request: Request
-
-
-class Cycle:
-    """The working state of one cycle: what is left on the nodes and which shapes have failed."""
-
-    def __init__(self, snapshot: Snapshot, policy: Policy) -> None:
-        self.snapshot = snapshot
-        self.free = free_of(snapshot)
-        self.order = admission.order(snapshot)
-        self._policy = policy
-        self._numbers = shape_numbers(snapshot, self.order)
-        self._shapes: dict[int, Shape] = {}
-        self._failed: set[int] = set()
-
-    def placements(self, *, ahead: int | None = None) -> Iterator[Placed]:
-        """Each workload that fits, in order, of the first `ahead` or of all; `free` is lowered as they come."""
-        kinds = int(self._numbers.max()) + 1 if self._numbers.size else 0
-        for row, number in zip(self.order[:ahead].tolist(), self._numbers[:ahead].tolist(), strict=True):
-            if number in self._failed:
-                continue
-            placed = self._place(row, self._shape(row, number))
-            if placed:
-                yield placed
-                continue
-            self._failed.add(number)
-            if len(self._failed) == kinds:
-                return
-
-    def queued(self, *, limit: int) -> Iterator[Advance]:
-        """The first `limit` of those still PENDING which did not fit, with the reason. After `placements`."""
-        if limit <= 0 or not self._failed:
-            return
-        pending = self.snapshot.workloads.phase[self.order] == Phase.PENDING
-        missed = pending & np.isin(self._numbers, np.fromiter(self._failed, dtype=np.int64))
-        reasons: dict[int, Reason] = {}
-        for position in np.flatnonzero(missed)[:limit].tolist():
-            row, number = int(self.order[position]), int(self._numbers[position])
-            if number not in reasons:
-                reasons[number] = refusal(self.snapshot, self._shape(row, number), self.free)
-            yield _advance_to_queued(self.snapshot, row, reasons[number])
-
-    def place(self, shape: Shape) -> tuple[tuple[int, ...], Request] | None:
-        """Node row of each rank for the first choice that fits what is left, or None. Changes nothing."""
-        for request in shape.requests:
-            rows = place(self.free, request, count=shape.nodes, policy=self._policy)
-            if rows is not None:
-                return tuple(rows.tolist()), request
-        return None
-
-    def _place(self, row: int, shape: Shape) -> Placed | None:
-        found = self.place(shape)
-        if found is None:
-            return None
-        node_rows, request = found
-        self.free.take(node_rows, request)
-        return Placed(workload_row=row, node_rows=node_rows, request=request)
-
-    def _shape(self, row: int, number: int) -> Shape:
-        if number not in self._shapes:
-            self._shapes[number] = shape_of(self.snapshot, row)
-        return self._shapes[number]
+def _queued(cycle: Cycle, *, limit: int) -> Iterator[Advance]:
+    """The first `limit` of those still PENDING which did not fit, with the reason."""
+    if limit <= 0 or not cycle.failed:
+        return
+    snapshot = cycle.snapshot
+    pending = snapshot.workloads.phase[cycle.order] == Phase.PENDING
+    missed = pending & np.isin(cycle.numbers, np.fromiter(cycle.failed, dtype=np.int64))
+    reasons: dict[int, Reason] = {}
+    for position in np.flatnonzero(missed)[:limit].tolist():
+        row, number = int(cycle.order[position]), int(cycle.numbers[position])
+        if number not in reasons:
+            reasons[number] = refusal(snapshot, cycle.shape(row, number), cycle.free)
+        yield _advance_to_queued(snapshot, row, reasons[number])
 
 
 def refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
@@ -150,7 +90,7 @@ def _waits_for_node(
         return None
     shut = np.isin(nodes.key, np.fromiter(snapshot.closed_nodes, dtype=np.int64))
     shut &= np.fromiter((name not in snapshot.closed_clusters for name in nodes.clusters), np.bool_, nodes.key.size)
-    opened = replace(free, open_=shut | nodes.ready)
+    opened = free.opened(shut | nodes.ready)
     for request in shape.requests:
         rows = np.flatnonzero(feasible(opened, request) & shut)
         if not rows.size or not _holds(opened, request, shape.nodes):
@@ -172,23 +112,23 @@ def slot_resources(snapshot: Snapshot, node_row: int, request: Request) -> Resou
     )
 
 
-def node_names(snapshot: Snapshot, node_rows: tuple[int, ...]) -> str:
+def node_names(snapshot: Snapshot, node_rows: Sequence[int]) -> str:
     """The nodes in words, at most three by name."""
     names = [snapshot.nodes.names[row] for row in dict.fromkeys(node_rows)]
     shown = ", ".join(names[:3])
     return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
-def _allocation(snapshot: Snapshot, placed: Placed) -> Allocate:
-    table, row = snapshot.workloads, placed.workload_row
-    node_keys = snapshot.nodes.key
+def _allocation(snapshot: Snapshot, row: int, nodes: Sequence[int], request: Request) -> Allocate:
+    """A place for each rank of the workload in this row."""
+    table, node_keys = snapshot.workloads, snapshot.nodes.key
     slots = tuple(
-        Slot(rank=rank, node_key=int(node_keys[node]), resources=slot_resources(snapshot, node, placed.request))
-        for rank, node in enumerate(placed.node_rows)
+        Slot(rank=rank, node_key=int(node_keys[node]), resources=slot_resources(snapshot, node, request))
+        for rank, node in enumerate(nodes)
     )
     return Allocate(
-        guards=(_unchanged(snapshot, row), *_capacity_guards(slots, placed.request.restriction)),
-        reason=Reason(code=Code.PLACED, numbers={"nodes": node_names(snapshot, placed.node_rows)}),
+        guards=(_unchanged(snapshot, row), *_capacity_guards(slots, request.restriction)),
+        reason=Reason(code=Code.PLACED, numbers={"nodes": node_names(snapshot, nodes)}),
         workload_key=int(table.key[row]),
         attempt=int(table.attempt[row]),
         slots=slots,
@@ -228,10 +168,8 @@ def _unchanged(snapshot: Snapshot, row: int) -> RowVersion:
 
 
 def _holds(free: Free, request: Request, count: int) -> bool:
-    if count == 1:
-        return bool(feasible(free, request).any())
-    fits = room_per_cluster(free, room(free, request))
-    return bool((fits >= count).any())
+    rows = np.flatnonzero(feasible(free, request))
+    return bool(rows.size) and (count == 1 or bool((room_per_cluster(free, request, rows) >= count).any()))
 
 
 def _nodes_fitting(free: Free, shape: Shape) -> int:

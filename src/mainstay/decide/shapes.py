@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mainstay.decide.placement.fit import Request, cluster_number, request_of
+from mainstay.domain.arrays import Ints
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
-from mainstay.domain.snapshot import Ints, Snapshot
+from mainstay.domain.snapshot import Snapshot
 
 MEMORY_UNITS = (("GiB", BYTES_PER_GIB), ("GB", 10**9), ("MiB", 1 << 20), ("MB", 10**6))
 

@@ -9,18 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
+from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
 from mainstay.domain.quantity import Resources
+from mainstay.domain.queue import DEFAULT_QUEUE, QueueSpec, QueueTree
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
-
-Ints: TypeAlias = npt.NDArray[np.int64]
-Bools: TypeAlias = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +60,8 @@ class WorkloadTable:
     """Index into the order of `Kind`: 0 job, 1 service, 2 pod."""
     phase: Ints
     priority: Ints
+    queue: Ints
+    """Row of its queue in `Snapshot.queues`."""
     attempt: Ints
     """Number of the attempt that runs or is to run next; counts from 1."""
     submitted_at: Ints
@@ -123,6 +120,10 @@ class AllocationTable:
     """-1 if there is none (killed by a signal, never started)."""
 
 
+ONE_QUEUE = QueueTree.of([QueueSpec(name=DEFAULT_QUEUE)])
+"""What there is before anybody has made a queue."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """The world at `version`. `now` in UTC microseconds; `seed` is all the randomness a decision may use."""
@@ -145,6 +146,8 @@ class Snapshot:
     """Allocation key -> host:port, for the allocations whose pod serves at one."""
     observed: Mapping[str, int] = field(default_factory=dict)
     """Cluster -> up to which instant of its own time it has been witnessed: what is RUNNING ran until then."""
+    queues: QueueTree = field(default_factory=lambda: ONE_QUEUE)
+    """All queues and cohorts."""
     cluster_names: tuple[str, ...] = ("",)
     """Vocabulary of `WorkloadTable.cluster`; entry 0 is the empty string."""
     restrictions: tuple[str, ...] = ("",)

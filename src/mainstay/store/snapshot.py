@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 import sqlalchemy as sa
 
+from mainstay.domain.arrays import Bools
 from mainstay.domain.billing import Price
 from mainstay.domain.capacity import not_ready
 from mainstay.domain.fleet import ClusterRecord
 from mainstay.domain.quantity import ANY_GPU, Resources
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
-from mainstay.domain.snapshot import AllocationTable, Bools, NodeTable, Snapshot, WorkloadTable
+from mainstay.domain.snapshot import AllocationTable, NodeTable, Snapshot, WorkloadTable
 from mainstay.domain.workload import Phase
 from mainstay.store import bills, codec, queries, tables
 from mainstay.store.columns import Column, Delta, columns_of, empty, joined, merged

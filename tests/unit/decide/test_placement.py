@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.placement.best_fit import best_fit
+from mainstay.decide.placement.fill import Policy, fill, lowest
 from mainstay.decide.placement.fit import Request, feasible, free_of, request_of, room
 from mainstay.decide.placement.gang import place
 from mainstay.decide.shapes import shape_numbers, shape_of
@@ -44,14 +45,44 @@ def test_a_node_that_shrank_under_its_work_takes_nothing():
     assert room(free, REQUEST).tolist() == [0]
 
 
-@given(NODES)
-def test_one_pod_goes_where_a_gang_would_start(nodes):
+@given(NODES, st.sampled_from(sorted(POLICIES)))
+def test_one_pod_goes_where_a_gang_would_start(nodes, policy):
     free = free_of(world(nodes=nodes))
     rows = np.flatnonzero(room(free, REQUEST))
     if rows.size:
-        ones = np.ones_like(rows)
-        one, two = best_fit(free, REQUEST, rows, ones, 1), best_fit(free, REQUEST, rows, ones, rows.size)
+        one, two = (fill(free, REQUEST, POLICIES[policy], rows, count)[0] for count in (1, rows.size))
         assert one[0] == two[0]
+
+
+@given(NODES, st.integers(1, 20), st.sampled_from(sorted(POLICIES)))
+def test_pods_fill_up_to_what_was_asked_or_to_the_brim(nodes, count, policy):
+    free = free_of(world(nodes=nodes))
+    fits = room(free, REQUEST)
+    rows, pods = fill(free, REQUEST, POLICIES[policy], np.flatnonzero(fits), count)
+    assert (pods > 0).all()
+    assert (pods <= fits[rows]).all()
+    assert pods.sum() == min(count, fits.sum())
+    assert np.unique(rows).size == rows.size
+
+
+@given(NODES, st.integers(1, 20))
+def test_pods_of_one_kind_fill_as_they_would_one_after_another(nodes, count):
+    together, alone = (free_of(world(nodes=nodes)) for _ in range(2))
+    rows, pods = fill(together, REQUEST, Policy(best_fit), np.flatnonzero(room(together, REQUEST)), count)
+    expected = np.zeros(len(nodes), dtype=np.int64)
+    for _ in range(count):
+        row, pod = fill(alone, REQUEST, Policy(best_fit), np.flatnonzero(room(alone, REQUEST)), 1)
+        alone.take(row, pod, REQUEST)
+        expected[row] += pod
+    found = np.zeros(len(nodes), dtype=np.int64)
+    found[rows] = pods
+    assert found.tolist() == expected.tolist()
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=40), st.integers(1, 40))
+def test_the_lowest_scores_come_in_order_and_of_equals_the_first(scores, count):
+    values = np.array(scores, dtype=np.float64)
+    assert lowest(values, count).tolist() == np.argsort(values, kind="stable")[:count].tolist()
 
 
 @given(NODES, st.integers(1, 20), st.sampled_from(sorted(POLICIES)))

@@ -103,7 +103,7 @@ def test_a_named_gpu_model_is_hard():
 
 def test_work_without_gpus_leaves_gpu_nodes_alone_while_it_can():
     nodes = [node(gpus=8, gpu_model="H100", cpus=2), node(cpus=16)]
-    snapshot = world(nodes=nodes, workloads=[workload(1), workload(2, cpus=16), workload(3)])
+    snapshot = world(nodes=nodes, workloads=[workload(1), workload(2, cpus=17), workload(3)])
     assert placed(snapshot) == {1: [2], 3: [2]}
 
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from mainstay.decide.placement.best_fit import best_fit
-from mainstay.decide.placement.gang import Policy
+from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.spread import spread
 
-POLICIES: Mapping[str, Policy] = MappingProxyType({"best-fit": best_fit, "spread": spread})
+POLICIES: Mapping[str, Policy] = MappingProxyType(
+    {"best-fit": Policy(best_fit), "spread": Policy(spread, stacks=False)}
+)
 """Every placement policy; the first is the default."""

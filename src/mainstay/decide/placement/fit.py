@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.quantity import Resources, is_shape
-from mainstay.domain.snapshot import Bools, Ints, Snapshot
+from mainstay.domain.snapshot import NodeTable, Snapshot
 
 ANY_CLUSTER = -1
 NO_CLUSTER = -2
 """One that has no node."""
+GPU_NODE = 1e3
+"""More than anything that is left on a node weighs."""
 ROOM_MAX = 1 << 20
 """More pods of one request than any gang has ranks; stands for "no limit" where a request asks for nothing."""
 
@@ -52,6 +55,48 @@ class Free:
     """Nodes that may be used for what has no restriction."""
     admits: Mapping[str, Bools]
     """Restriction -> the nodes that may be used for what has it; none for one that is not there."""
+    left: Floats
+    """How much is left on each node, as a score: the less, the fuller it is. A GPU of the largest node weighs four
+    times what a core of the largest does."""
+    left_apart: Floats
+    """The same for work without GPUs: nodes with GPUs come after all others."""
+    _scale: tuple[float, float, float]
+    _allowed: dict[tuple[str, int, int], Bools] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        nodes: NodeTable,
+        *,
+        cpu_milli: Ints,
+        memory_bytes: Ints,
+        gpus: Ints,
+        shapes: Mapping[str, Ints],
+        open_: Bools,
+    ) -> Free:
+        """So much of these nodes. The amounts are the caller's to give: they are lowered in place."""
+        installed = sum(nodes.shapes.values(), start=nodes.gpus) if nodes.shapes else nodes.gpus
+        most = nodes.cpu_milli, nodes.memory_bytes, installed
+        scale = tuple(
+            weight / max(1, int(column.max(initial=0))) for column, weight in zip(most, (1, 1, 4), strict=True)
+        )
+        free = cls(
+            key=nodes.key,
+            cpu_milli=cpu_milli,
+            memory_bytes=memory_bytes,
+            gpus=gpus,
+            gpu_model=nodes.gpu_model,
+            gpus_installed=installed,
+            shapes=shapes,
+            cluster=_cluster_numbers(nodes.clusters),
+            open_=open_,
+            admits=nodes.admits,
+            left=np.empty(nodes.key.size),
+            left_apart=np.empty(nodes.key.size),
+            _scale=(scale[0], scale[1], scale[2]),
+        )
+        free._weigh(np.arange(nodes.key.size))
+        return free
 
     def usable(self, request: Request) -> Bools:
         """Nodes that may be used at all, whether or not there is room."""
@@ -59,13 +104,55 @@ class Free:
             return self.open_
         return self.admits.get(request.restriction, np.zeros(self.key.size, dtype=np.bool_))
 
-    def take(self, rows: Sequence[int], request: Request) -> None:
-        """Lower the free columns by one pod on each of `rows`; a row may occur more than once."""
-        for row in rows:
-            self.cpu_milli[row] -= request.cpu_milli
-            self.memory_bytes[row] -= request.memory_bytes
-            if request.gpus:
-                self.devices(request)[row] -= request.gpus
+    def allowed(self, request: Request) -> Bools:
+        """Nodes of the cluster and the GPU model that are asked for which may be used, whether or not there is room."""
+        asked = request.restriction, request.cluster, request.gpu_model
+        mask = self._allowed.get(asked)
+        if mask is None:
+            # A node that shrank under its work takes nothing, whatever is asked of it.
+            mask = self.usable(request) & (self.cpu_milli >= 0) & (self.memory_bytes >= 0)
+            if request.cluster != ANY_CLUSTER:
+                mask = mask & (self.cluster == request.cluster)
+            if request.gpu_model:
+                mask = mask & (self.gpu_model == request.gpu_model)
+            self._allowed[asked] = mask
+        return mask
+
+    def asked(self, request: Request) -> list[tuple[Ints, int]]:
+        """The columns that the request lowers, and by how much. Scarce resources first: they rule out most nodes."""
+        amounts = [(self.devices(request), request.gpus)] if request.gpus else []
+        amounts += [(self.cpu_milli, request.cpu_milli), (self.memory_bytes, request.memory_bytes)]
+        return [(column, amount) for column, amount in amounts if amount]
+
+    def take(self, rows: Ints, pods: Ints | int, request: Request) -> None:
+        """Lower the free columns by so many pods on each of `rows`, none of which occurs twice."""
+        for column, amount in self.asked(request):
+            column[rows] -= pods * amount
+        self._weigh(rows)
+
+    def opened(self, open_: Bools) -> Free:
+        """The same, if these were the nodes that may be used for what has no restriction."""
+        return replace(self, open_=open_, _allowed={})
+
+    def copies(self) -> tuple[Ints, ...]:
+        """What is left now, to be restored."""
+        return tuple(column.copy() for column in self._lowered())
+
+    def restore(self, copies: tuple[Ints, ...]) -> None:
+        """As it was when the copies were made."""
+        for column, copy in zip(self._lowered(), copies, strict=True):
+            column[:] = copy
+        self._weigh(np.arange(self.key.size))
+
+    def _lowered(self) -> tuple[Ints, ...]:
+        return self.cpu_milli, self.memory_bytes, self.gpus, *self.shapes.values()
+
+    def _weigh(self, rows: Ints) -> None:
+        cpu, memory, gpu = self._scale
+        slices = sum((column[rows] for column in self.shapes.values()), start=self.gpus[rows])
+        left = self.cpu_milli[rows] * cpu + self.memory_bytes[rows] * memory + slices * gpu
+        self.left[rows] = left
+        self.left_apart[rows] = left + (self.gpus_installed[rows] > 0) * GPU_NODE
 
     def devices(self, request: Request) -> Ints:
         """Of the kind that is asked for, how many are free on each node, whatever their model."""
@@ -82,17 +169,13 @@ def free_of(snapshot: Snapshot) -> Free:
 def whole_of(snapshot: Snapshot) -> Free:
     """What would be free if every node were ready and empty: what the fleet could ever take."""
     nodes = snapshot.nodes
-    return Free(
-        key=nodes.key,
+    return Free.of(
+        nodes,
         cpu_milli=nodes.cpu_milli.copy(),
         memory_bytes=nodes.memory_bytes.copy(),
         gpus=nodes.gpus.copy(),
-        gpu_model=nodes.gpu_model,
-        gpus_installed=_installed(snapshot),
         shapes={shape: count.copy() for shape, count in nodes.shapes.items()},
-        cluster=_cluster_numbers(nodes.clusters),
         open_=np.ones(nodes.key.size, dtype=np.bool_),
-        admits=nodes.admits,
     )
 
 
@@ -105,23 +188,14 @@ def free_in(snapshot: Snapshot, cluster: str) -> Free:
 
 def _left(snapshot: Snapshot, *, open_: Bools) -> Free:
     nodes = snapshot.nodes
-    return Free(
-        key=nodes.key,
+    return Free.of(
+        nodes,
         cpu_milli=nodes.cpu_milli - nodes.used_cpu_milli,
         memory_bytes=nodes.memory_bytes - nodes.used_memory_bytes,
         gpus=nodes.gpus - nodes.used_gpus,
-        gpu_model=nodes.gpu_model,
-        gpus_installed=_installed(snapshot),
         shapes={shape: count - nodes.used_shapes[shape] for shape, count in nodes.shapes.items()},
-        cluster=_cluster_numbers(nodes.clusters),
         open_=open_,
-        admits=nodes.admits,
     )
-
-
-def _installed(snapshot: Snapshot) -> Ints:
-    nodes = snapshot.nodes
-    return sum(nodes.shapes.values(), start=nodes.gpus) if nodes.shapes else nodes.gpus
 
 
 def cluster_number(name: str, clusters: Sequence[str]) -> int:
@@ -155,31 +229,25 @@ def model_number(model: str, gpu_models: Sequence[str]) -> int:
 
 def feasible(free: Free, request: Request) -> Bools:
     """Nodes that can take one pod now. A named GPU model or cluster is a hard condition."""
-    mask = free.usable(request) & (free.cpu_milli >= request.cpu_milli) & (free.memory_bytes >= request.memory_bytes)
-    if request.gpus:
-        mask &= free.devices(request) >= request.gpus
-        if request.gpu_model:
-            mask &= free.gpu_model == request.gpu_model
-    if request.cluster != ANY_CLUSTER:
-        mask &= free.cluster == request.cluster
+    mask = free.allowed(request)
+    for column, amount in free.asked(request):
+        mask = mask & (column >= amount)
     return mask
+
+
+def room_on(free: Free, request: Request, rows: Ints) -> Ints:
+    """How many pods each of these feasible nodes can take now, at most ROOM_MAX."""
+    fits = np.full(rows.size, ROOM_MAX, dtype=np.int64)
+    for column, amount in free.asked(request):
+        np.minimum(fits, column[rows] // amount, out=fits)
+    return fits
 
 
 def room(free: Free, request: Request) -> Ints:
     """How many pods each node can take now, at most ROOM_MAX."""
     rows = np.flatnonzero(feasible(free, request))
     count = np.zeros(free.key.size, dtype=np.int64)
-    if rows.size:
-        asked = (
-            (free.cpu_milli, request.cpu_milli),
-            (free.memory_bytes, request.memory_bytes),
-            (free.devices(request) if request.gpus else free.gpus, request.gpus),
-        )
-        fits = np.full(rows.size, ROOM_MAX, dtype=np.int64)
-        for column, amount in asked:
-            if amount:
-                fits = np.minimum(fits, column[rows] // amount)
-        count[rows] = fits
+    count[rows] = room_on(free, request, rows)
     return count
 
 

@@ -1,0 +1,84 @@
+"""Give many pods of one request their nodes at once: the inner loop of the scheduler.
+
+Compare first, divide last: how many pods a node takes is worked out only for the few nodes with the best scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from mainstay.decide.placement.fit import Free, Request, room_on
+from mainstay.domain.arrays import Floats, Ints
+
+Scores: TypeAlias = Callable[[Free, Request, Ints], Floats]
+"""(free, request, feasible rows) -> a score for each; the lowest is taken first, of equals the one with the lowest key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How nodes are chosen."""
+
+    scores: Scores
+    stacks: bool = True
+    """The best node takes all that it can before the next takes any; else each takes one in turn."""
+
+
+def fill(free: Free, request: Request, policy: Policy, rows: Ints, count: int) -> tuple[Ints, Ints]:
+    """Node rows out of the feasible `rows` (ascending), best first, and how many pods each gets.
+
+    They add up to `count`, or to as many as fit. Writes nothing.
+    """
+    if not rows.size or not count:
+        return rows[:0], rows[:0]
+    scores = policy.scores(free, request, rows)
+    if count == 1:
+        return rows[lowest(scores, 1)], np.ones(1, dtype=np.int64)
+    return (_stack if policy.stacks else _spread)(free, request, rows, scores, count)
+
+
+def _stack(free: Free, request: Request, rows: Ints, scores: Floats, count: int) -> tuple[Ints, Ints]:
+    wanted = max(16, count // 4)
+    while True:
+        nodes = rows[lowest(scores, wanted)]
+        filled = np.minimum(np.cumsum(room_on(free, request, nodes)), count)
+        if filled[-1] == count or nodes.size == rows.size:
+            used = int(np.searchsorted(filled, count)) + 1
+            return nodes[:used], np.diff(filled[:used], prepend=0)
+        wanted *= 4
+
+
+def _spread(free: Free, request: Request, rows: Ints, scores: Floats, count: int) -> tuple[Ints, Ints]:
+    nodes = rows[lowest(scores, count)]
+    most = room_on(free, request, nodes)
+    level = _level(most, count)
+    pods = np.minimum(most, level)
+    over = int(pods.sum()) - count
+    if over > 0:  # Of the last round only the best nodes have a turn.
+        pods[np.flatnonzero(pods == level)[-over:]] -= 1
+    return nodes, pods
+
+
+def _level(most: Ints, count: int) -> int:
+    """The lowest level at which nodes that take up to `most` pods each take `count` in all; the highest if none does."""
+    low, high = 1, int(most.max())
+    while low < high:
+        middle = (low + high) // 2
+        enough = int(np.minimum(most, middle).sum()) >= count
+        low, high = (low, middle) if enough else (middle + 1, high)
+    return low
+
+
+def lowest(scores: Floats, count: int) -> Ints:
+    """Positions of the `count` lowest scores, lowest first; of equals the first. O(n), unless nearly all are wanted."""
+    if count == 1:
+        return np.array([scores.argmin()])
+    if count >= scores.size:
+        return scores.argsort(kind="stable")
+    edge = np.partition(scores, count - 1)[count - 1]
+    below = np.flatnonzero(scores < edge)
+    chosen = np.concatenate((below, np.flatnonzero(scores == edge)[: count - below.size]))
+    return chosen[scores[chosen].argsort(kind="stable")]

@@ -1,0 +1,169 @@
+"""The queue tree: who may use how much of what, and who may borrow it (scheduling.md rows 1 and 2; Kueue's words).
+
+A queue takes workloads; a cohort is an inner node that shares what its children leave. Both are rows of one table. A
+cell is a flavor of nodes and a resource of it, as ("a100", "gpus"): quota is set, used, lent and borrowed per cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from mainstay.domain.arrays import Bools, Floats, Ints
+from mainstay.domain.errors import Invalid
+
+Cell: TypeAlias = tuple[str, str]
+"""(flavor, resource)."""
+
+DEFAULT_QUEUE = "default"
+"""Where a workload waits that names no queue."""
+NO_LIMIT = 1 << 61
+"""More of anything than a whole tree has."""
+AMOUNT_MAX = 1 << 50
+"""Of one quota; a tree of QUEUES_MAX of them still adds up to less than NO_LIMIT."""
+QUEUES_MAX = 1 << 11
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quota:
+    """What a queue or cohort has of one cell, in the units of its resource."""
+
+    nominal: int
+    """Its own."""
+    borrowing_limit: int | None = None
+    """How much above its own it may use while others leave it idle; None: all that is left."""
+    lending_limit: int | None = None
+    """How much of its own others may use while it leaves it idle; None: all of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSpec:
+    """One row of the tree, as administrators say it."""
+
+    name: str
+    parent: str = ""
+    """The cohort it belongs to; empty: none."""
+    cohort: bool = False
+    weight: float = 1.0
+    """Of its fair share among its siblings; 0: it borrows only what nobody else wants."""
+    quotas: Mapping[Cell, Quota] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueTree:
+    """The tree as columns. A parent's row comes before those of its children; rows of one depth are adjacent."""
+
+    names: tuple[str, ...]
+    parent: Ints
+    """[queues] Row of the parent, -1 for a root."""
+    cohort: Bools
+    depth: Ints
+    weight: Floats
+    cells: tuple[Cell, ...]
+    nominal: Ints
+    """[queues, cells]"""
+    borrowing_limit: Ints
+    """[queues, cells] NO_LIMIT where there is none."""
+    lending_limit: Ints
+    """[queues, cells] NO_LIMIT where there is none."""
+    defined: Bools
+    """[queues, cells] A queue may use a cell only if it has a quota of it, be it 0."""
+
+    @classmethod
+    def of(cls, specs: Iterable[QueueSpec]) -> QueueTree:
+        """The tree of these rows, in any order. A parent that is not among them is a cohort without a quota of its own.
+
+        Raises:
+            Invalid: a name twice, a cycle, a parent that is no cohort, a limit or weight that cannot be.
+        """
+        rows = _with_parents(specs)
+        if len(rows) > QUEUES_MAX:
+            msg = f"there are {len(rows)} queues and cohorts; one tree holds {QUEUES_MAX}"
+            raise Invalid(msg)
+        depth = {name: _depth(rows, name) for name in rows}
+        names = sorted(rows, key=lambda name: (depth[name], name))
+        row_of = {name: row for row, name in enumerate(names)}
+        cells = sorted({cell for spec in rows.values() for cell in spec.quotas})
+        shape = (len(names), len(cells))
+        nominal = np.zeros(shape, dtype=np.int64)
+        borrowing, lending = (np.full(shape, NO_LIMIT, dtype=np.int64) for _ in range(2))
+        defined = np.zeros(shape, dtype=np.bool_)
+        for row, name in enumerate(names):
+            for cell, quota in rows[name].quotas.items():
+                at = row, cells.index(cell)
+                nominal[at], defined[at] = quota.nominal, True
+                borrowing[at] = NO_LIMIT if quota.borrowing_limit is None else quota.borrowing_limit
+                lending[at] = NO_LIMIT if quota.lending_limit is None else quota.lending_limit
+        specs_in_order = [rows[name] for name in names]
+        return cls(
+            names=tuple(names),
+            parent=np.array([row_of.get(spec.parent, -1) for spec in specs_in_order], dtype=np.int64),
+            cohort=np.array([spec.cohort for spec in specs_in_order], dtype=np.bool_),
+            depth=np.array([depth[name] for name in names], dtype=np.int64),
+            weight=np.array([spec.weight for spec in specs_in_order], dtype=np.float64),
+            cells=tuple(cells),
+            nominal=nominal,
+            borrowing_limit=borrowing,
+            lending_limit=lending,
+            defined=defined,
+        )
+
+
+def _with_parents(specs: Iterable[QueueSpec]) -> dict[str, QueueSpec]:
+    rows: dict[str, QueueSpec] = {}
+    for spec in specs:
+        if spec.name in rows:
+            msg = f"{spec.name} is there twice: queues and cohorts share one set of names"
+            raise Invalid(msg)
+        _check(spec)
+        rows[spec.name] = spec
+    for spec in list(rows.values()):
+        if spec.parent and spec.parent not in rows:
+            rows[spec.parent] = QueueSpec(name=spec.parent, cohort=True)
+        if spec.parent and not rows[spec.parent].cohort:
+            msg = f"{spec.name} is below {spec.parent}, which is a queue; only a cohort has children"
+            raise Invalid(msg)
+    return rows
+
+
+def _check(spec: QueueSpec) -> None:
+    if not 0 <= spec.weight < float("inf"):
+        msg = f"the weight of {spec.name} is {spec.weight:g}; it is 0 or any finite number above"
+        raise Invalid(msg)
+    for (flavor, resource), quota in spec.quotas.items():
+        cell = f"{resource} of {flavor} in {spec.name}"
+        for limit, amount in (
+            ("nominal quota", quota.nominal),
+            ("borrowing limit", quota.borrowing_limit),
+            ("lending limit", quota.lending_limit),
+        ):
+            if amount is not None and not 0 <= amount <= AMOUNT_MAX:
+                msg = f"the {limit} of {cell} is {amount}; it is 0 to {AMOUNT_MAX}"
+                raise Invalid(msg)
+        if quota.lending_limit is not None and quota.lending_limit > quota.nominal and not spec.cohort:
+            msg = (
+                f"the lending limit of {cell} is {quota.lending_limit}, more than its nominal quota of {quota.nominal}:"
+                " nobody lends what they do not have"
+            )
+            raise Invalid(msg)
+        if (
+            not spec.parent
+            and not spec.cohort
+            and (quota.borrowing_limit is not None or quota.lending_limit is not None)
+        ):
+            msg = f"{cell} has a limit to borrow or lend, but {spec.name} is in no cohort to do so"
+            raise Invalid(msg)
+
+
+def _depth(rows: Mapping[str, QueueSpec], name: str) -> int:
+    path = [name]
+    while parent := rows[path[-1]].parent:
+        if parent in path:
+            cycle = " > ".join((*path[path.index(parent) :], parent))
+            msg = f"cohorts in a circle: {cycle}; take one of them out of its parent"
+            raise Invalid(msg)
+        path.append(parent)
+    return len(path) - 1
