@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TypeAlias
 
 import numpy as np
@@ -15,8 +16,24 @@ import numpy as np
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.errors import Invalid
 
+
+class Resource(StrEnum):
+    """What quotas are of, and in which unit."""
+
+    CPU = "cpu"
+    """Thousandths of a core."""
+    MEMORY = "memory"
+    """Bytes."""
+    GPU = "gpu"
+    PODS = "pods"
+
+
 Cell: TypeAlias = tuple[str, str]
-"""(flavor, resource)."""
+"""(flavor, resource). A flavor is a GPU model or the shape of a slice, or OTHER_FLAVOR; what pods with such GPUs use of
+CPUs and memory counts against quotas of the flavor too, if there are any.
+"""
+OTHER_FLAVOR = "default"
+"""What is of no flavor that has a quota."""
 
 DEFAULT_QUEUE = "default"
 """Where a workload waits that names no queue."""
