@@ -14,7 +14,7 @@ from enum import Enum, auto
 
 import numpy as np
 
-from mainstay.decide import admission
+from mainstay.decide import admission, quota
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.placement.fill import Policy, fill
 from mainstay.decide.placement.fit import Request, feasible, free_of
@@ -23,6 +23,7 @@ from mainstay.decide.shapes import Shape, shape_numbers, shape_of
 from mainstay.decide.turns import Ledger, Line
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
+from mainstay.domain.queue import QueueTree, Resource
 from mainstay.domain.snapshot import Snapshot
 
 WINDOW = 1 << 16
@@ -231,14 +232,30 @@ def whole_fleet(snapshot: Snapshot) -> Ints:
 
 
 def ledger_of(snapshot: Snapshot) -> Ledger:
-    """The queues with what their workloads hold now."""
+    """The queues with what is their own, and with what their workloads hold now."""
     held, tree, workloads, whole = snapshot.allocations, snapshot.queues, snapshot.workloads, whole_fleet(snapshot)
-    shape = len(tree.names), whole.size
-    nothing = np.zeros(shape, dtype=np.int64)
-    ledger = Ledger(tree=tree, own=nothing, lendable=np.broadcast_to(whole, shape), held=nothing.copy())
+    own, lendable = _own_and_lendable(tree, whole)
+    ledger = Ledger(tree=tree, own=own, lendable=lendable, held=np.zeros_like(own))
     if tree.parent.size > 1 and workloads.key.size:
         rows = np.minimum(np.searchsorted(workloads.key, held.workload_key), workloads.key.size - 1)
         lives = (held.seen != Seen.ENDED) & (workloads.key[rows] == held.workload_key)
         amounts = np.stack([held.cpu_milli, held.memory_bytes, held.gpus], axis=1)[lives]
         ledger.hold(workloads.queue[rows[lives]], amounts)
     return ledger
+
+
+def _own_and_lendable(tree: QueueTree, whole: Ints) -> tuple[Ints, Ints]:
+    """Of each queue and resource of a ledger, all flavors together: its quota, and the most that its cohort could have.
+
+    Where there are no quotas of a resource, nothing is anybody's own, and all of the fleet could be had.
+    """
+    own = np.zeros((len(tree.names), whole.size), dtype=np.int64)
+    lendable = np.broadcast_to(whole, own.shape).copy()
+    if tree.cells:
+        quotas, inner = quota.quotas_of(tree), tree.parent >= 0
+        for column, resource in enumerate((Resource.CPU, Resource.MEMORY, Resource.GPU)):
+            cells = [cell for cell, (_, one) in enumerate(tree.cells) if one == resource]
+            own[:, column] = quotas.subtree[:, cells].sum(axis=1)
+            cohort = np.where(inner, quotas.potential[:, cells].sum(axis=1)[tree.parent], 0)
+            lendable[cohort > 0, column] = cohort[cohort > 0]
+    return own, lendable
