@@ -65,6 +65,17 @@ class Held:
     until: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineRecord:
+    """A replica has said that a line of the agent of a cluster ends at it. It may be dead since."""
+
+    cluster: str
+    replica: str
+    """The name of its process: another one after each start."""
+    address: str
+    """host:port where other replicas reach it."""
+
+
 class LoopStore(Protocol):
     """As much of the store as an effect loop needs: the same for the database and for one that is far away."""
 
@@ -103,6 +114,15 @@ class Store(LoopStore, Protocol):
 
     def held(self, lease: str) -> Held | None:
         """Who holds a lease, or held it last; None if nobody ever did."""
+
+    def lines(self, cluster: str) -> tuple[LineRecord, ...]:
+        """Where lines of the agent of a cluster end, or did: the newest first, and never more than four."""
+
+    def open_line(self, line: LineRecord) -> None:
+        """Put it on record, as the newest of its cluster; one that was there is the newest again."""
+
+    def end_line(self, cluster: str, *, replica: str) -> None:
+        """Take it off the record; nothing happens if it is not there."""
 
     def wanted_changes(self, cluster: str, *, since: int) -> WantedChanges:
         """What has changed of `wanted` and `guests` after a version; all of it for one that was never reached, e.g. -1."""

@@ -40,7 +40,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Kind, Phase
-from mainstay.operations.lines import Lines
+from mainstay.operations.lines import Lines, Ways
 from mainstay.operations.principal import Permission, Principal, RequestKey, replayed
 from mainstay.operations.sealing import Sealing
 from mainstay.operations.submit import NAME, PRIORITY_MAX
@@ -63,8 +63,10 @@ _CONTACT_CODES = frozenset({Code.CLUSTER_READY, Code.CLUSTER_UNREACHABLE, Code.C
 class Agents:
     """What one process knows of agents beside the record. All of it may be lost at any moment."""
 
-    def __init__(self, clock: Clock) -> None:
-        self.lines = Lines()
+    def __init__(self, clock: Clock, *, lines: Lines | None = None, ways: Ways | None = None) -> None:
+        """`lines`: those that end here; `ways`: these, and those that end at other replicas, where there are any."""
+        self.lines = lines or Lines()
+        self.ways = ways or self.lines
         self._clock = clock
         self._mounted: dict[str, tuple[tuple[Wanted, ...], frozenset[str]]] = {}
         self._blobs: OrderedDict[str, frozenset[str]] = OrderedDict()

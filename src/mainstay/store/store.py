@@ -20,13 +20,14 @@ from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Workload
-from mainstay.ports import Held, WantedChanges, WorkloadFilter
+from mainstay.ports import Held, LineRecord, WantedChanges, WorkloadFilter
 from mainstay.store import bills, queries, wanted
 from mainstay.store.commit import NothingToWrite, commit_in, stored_reply
 from mainstay.store.engine import Database, Postgresql, Sqlite
 from mainstay.store.failures import WAIT_SECONDS, Contradiction
 from mainstay.store.guests import GuestCache
 from mainstay.store.leases import acquire_in, held_in
+from mainstay.store.lines import end_in, lines_in, open_in
 from mainstay.store.migrations import migrate
 from mainstay.store.snapshot import SnapshotCache
 from mainstay.store.wanted import WantedCache
@@ -109,6 +110,18 @@ class SqlStore:
     def held(self, lease: str) -> Held | None:
         """Who has a lease, or had it last."""
         return self._database.read(lambda connection: held_in(connection, lease))
+
+    def lines(self, cluster: str) -> tuple[LineRecord, ...]:
+        """Where lines of an agent end."""
+        return self._database.read(lambda connection: lines_in(connection, cluster))
+
+    def open_line(self, line: LineRecord) -> None:
+        """As the newest."""
+        self._database.write(lambda connection: open_in(connection, line))
+
+    def end_line(self, cluster: str, *, replica: str) -> None:
+        """If it is there."""
+        self._database.write(lambda connection: end_in(connection, cluster, replica))
 
     def wanted_changes(self, cluster: str, *, since: int) -> WantedChanges:
         """What has changed for a cluster."""

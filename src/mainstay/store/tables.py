@@ -58,6 +58,16 @@ leases = _table(
     _whole("expires_at"),
 )
 
+lines = _table(
+    "lines",
+    _text("cluster", key=True),
+    _text("replica", key=True),
+    _text("address"),
+    _whole("number"),
+)
+"""Lines of agents, and the replica at which each ends; of one cluster, the highest number is the newest. Hints: a replica
+that was killed leaves its own behind. No snapshot shows this table."""
+
 workloads = _table(
     "workloads",
     _whole("key", key=True),
