@@ -17,6 +17,7 @@ from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempoten
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import Handed, SecretRecord
 from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.workload import Phase, Workload
 
 
@@ -48,12 +49,14 @@ class WantedChanges:
     """Keys of workloads of guests that are final; as `closed`."""
     closed_nodes: Mapping[str, Closure] | None = None
     """All nodes that somebody keeps out, by name; None: as before."""
+    removals: tuple[VolumeRef, ...] | None = None
+    """All volumes that somebody wants gone; None: as before."""
 
     @property
     def any(self) -> bool:
         """Whether anything has changed."""
         changed = self.rows or self.closed or self.guests or self.finished
-        return self.whole or bool(changed) or self.closed_nodes is not None
+        return self.whole or bool(changed) or self.closed_nodes is not None or self.removals is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,9 @@ class LoopStore(Protocol):
 
     def closed_nodes(self, cluster: str) -> Mapping[str, Closure]:
         """The nodes of a cluster that somebody keeps out, by name."""
+
+    def removals(self, cluster: str) -> tuple[VolumeRef, ...]:
+        """The volumes of a cluster that are there and that somebody wants gone."""
 
     def commit(self, plan: Plan) -> CommitResult:
         """Apply a plan where its guards hold. Raises Fenced (nothing applied) if its epoch has passed, KeyReused,
@@ -150,6 +156,11 @@ class Store(LoopStore, Protocol):
 
     def sealed_secrets(self, names: Collection[str], *, tenant: str) -> Mapping[str, str]:
         """The sealed values of secrets of a tenant by name; those that are not there are left out."""
+
+    def volumes(
+        self, *, tenant: str, after: tuple[str, str, str] = ("", "", ""), limit: int = 0
+    ) -> tuple[VolumeRecord, ...]:
+        """Of a tenant, by (cluster, project, name), those that follow `after`; every one where `limit` is 0."""
 
     def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """Nodes by cluster and name, those that follow `after`; every one where `limit` is 0."""

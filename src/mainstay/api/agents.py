@@ -40,7 +40,17 @@ PAUSE_SECONDS = 0.02
 """Changes that come at once are told together."""
 LOOK_SECONDS = 0.25
 """What another replica commits has no pulse here."""
-_ACTS = frozenset({"observe_pod", "close_pod", "observe_nodes", "observe_cluster", "submit_guests", "withdraw_guests"})
+_ACTS = frozenset(
+    {
+        "observe_pod",
+        "close_pod",
+        "observe_nodes",
+        "observe_cluster",
+        "submit_guests",
+        "withdraw_guests",
+        "observe_volumes",
+    }
+)
 M = TypeVar("M", bound=wire.Message)
 
 Since = Annotated[int, Query(ge=-1, lt=1 << 62)]

@@ -261,5 +261,13 @@ class MarkNode:
     """UTC microseconds."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropVolume:
+    """Delete a volume, with all that is in it, once nothing uses it. Twice is once."""
+
+    name: str
+    owner: Owner
+
+
 PodAction = CreatePod | DeletePod | ForgetPod | RevokePod | BindPod | ReleasePod | EvictPod | SeekPod | TellPod
-ClusterAction = PodAction | MarkNode
+ClusterAction = PodAction | MarkNode | DropVolume

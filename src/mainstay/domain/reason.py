@@ -59,6 +59,12 @@ class Code(StrEnum):
     NODE_CLOSED_OTHERWISE = "NodeClosedOtherwise"
     NO_SUCH_NODE = "NoSuchNode"
     WAITS_FOR_NODE = "WaitsForNode"
+    WAITS_FOR_VOLUME = "WaitsForVolume"
+    VOLUME_FOUND = "VolumeFound"
+    VOLUME_GONE = "VolumeGone"
+    VOLUME_REMOVED = "VolumeRemoved"
+    VOLUME_IN_USE = "VolumeInUse"
+    NO_SUCH_VOLUME = "NoSuchVolume"
     MOVED = "Moved"
     WAITS_AFTER_MOVE = "WaitsAfterMove"
     EVICTED = "Evicted"
@@ -143,6 +149,12 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.NODE_CLOSED_OTHERWISE: "node {object} is {state}, not {asked}",
         Code.NO_SUCH_NODE: "no such node: {object}",
         Code.WAITS_FOR_NODE: "waits for node {object}: {detail}",
+        Code.WAITS_FOR_VOLUME: "waits for volume {object}: {detail}",
+        Code.VOLUME_FOUND: "volume {object} lies {where}",
+        Code.VOLUME_GONE: "volume {object} is gone from cluster {cluster}",
+        Code.VOLUME_REMOVED: "volume {object} in cluster {cluster} removed by {by}",
+        Code.VOLUME_IN_USE: "volume {object} is used by {users}",
+        Code.NO_SUCH_VOLUME: "no such volume: {object}",
         Code.MOVED: "moved: node {object} is being drained",
         Code.WAITS_AFTER_MOVE: "its node was drained; waits for another place",
         Code.EVICTED: "its pod was evicted: its node was drained",

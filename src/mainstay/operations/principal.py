@@ -24,6 +24,8 @@ class Permission(StrEnum):
     """Running commands in pods and reaching their ports: more than reading, since files and secrets of a run lie open to it."""
     SECRETS = "secrets"
     """Setting and removing secrets. Whoever may submit may use them, and nobody may read them."""
+    VOLUMES = "volumes"
+    """Removing volumes, with all that is in them. Whoever may submit may use them, and have them made."""
     MANAGE = "manage"
     """What belongs to the whole platform: its clusters."""
     CARRY = "carry"

@@ -37,6 +37,7 @@ from mainstay.wire.views import (
     LogView,
     MissingView,
     ModelVersionView,
+    NamedVolumeView,
     NodeView,
     Page,
     PlanView,
@@ -242,6 +243,23 @@ def resume_cluster(name: str) -> Flow[ClusterView]:
 def remove_cluster(name: str, *, lost: bool = False) -> Flow[None]:
     """Take it out of the fleet."""
     yield write("DELETE", f"/v1/clusters/{segment(name)}", params=plain({"lost": lost}))
+
+
+def volumes() -> Flow[list[NamedVolumeView]]:
+    """All volumes that outlive runs."""
+    return (yield from _pages("/v1/volumes", Page[NamedVolumeView], {}))
+
+
+def volume(name: str, *, project: str, cluster: str) -> Flow[NamedVolumeView]:
+    """One of them."""
+    params = plain({"project": project, "cluster": cluster})
+    return (yield Request(method="GET", path=f"/v1/volumes/{segment(name)}", params=params)).read(NamedVolumeView)
+
+
+def remove_volume(name: str, *, project: str, cluster: str) -> Flow[None]:
+    """Have it deleted."""
+    params = plain({"project": project, "cluster": cluster})
+    yield write("DELETE", f"/v1/volumes/{segment(name)}", params=params)
 
 
 def secrets() -> Flow[list[SecretView]]:

@@ -42,6 +42,7 @@ from mainstay.wire.views import (
     GpuView,
     LogView,
     ModelVersionView,
+    NamedVolumeView,
     NodeView,
     PlanView,
     SecretView,
@@ -226,6 +227,18 @@ class Client:
     def remove_cluster(self, name: str, *, lost: bool = False) -> None:
         """Take a cluster out of the fleet. `lost`: it is drained, and for certain nothing runs there any more."""
         self._run(calls.remove_cluster(name, lost=lost))
+
+    def volumes(self) -> builtins.list[NamedVolumeView]:
+        """The volumes of the tenant that outlive runs: where each lies, how large it is, and what uses it."""
+        return self._run(calls.volumes())
+
+    def volume(self, name: str, *, project: str = "", cluster: str = "") -> NamedVolumeView:
+        """One volume. Raises Refused (409) if several have the name."""
+        return self._run(calls.volume(name, project=project, cluster=cluster))
+
+    def remove_volume(self, name: str, *, project: str = "", cluster: str = "") -> None:
+        """Have its cluster delete a volume with all that is in it. Refused (409) while a workload uses it."""
+        self._run(calls.remove_volume(name, project=project, cluster=cluster))
 
     def secrets(self) -> builtins.list[SecretView]:
         """The secrets of the tenant: their names, never their values."""

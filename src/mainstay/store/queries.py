@@ -17,6 +17,7 @@ from mainstay.domain.plan import AuditRow, Event
 from mainstay.domain.reason import Code
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
+from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.workload import STARTING, Kind, Phase, Workload
 from mainstay.ports import WorkloadFilter
 from mainstay.store import codec, tables
@@ -30,6 +31,7 @@ from mainstay.store.rows import (
     ModelRow,
     NodeRow,
     SpecifiedWorkloadRow,
+    VolumeRow,
 )
 
 BATCH = 5_000
@@ -306,6 +308,57 @@ def sealed_secrets(connection: sa.Connection, names: Collection[str], *, tenant:
     query = sa.select(table.c.sealed).where(table.c.tenant == codec.storable(tenant))
     found = {name: connection.execute(query.where(table.c.name == codec.storable(name))).scalar() for name in names}
     return {name: sealed for name, sealed in found.items() if sealed is not None}
+
+
+def volumes(
+    connection: sa.Connection, *, tenant: str, after: tuple[str, str, str], limit: int
+) -> tuple[VolumeRecord, ...]:
+    """Of one tenant, by cluster, project and name, with who uses them."""
+    table = tables.volumes
+    place = sa.tuple_(table.c.cluster, table.c.project, table.c.name)
+    query = sa.select(table).where(table.c.tenant == codec.storable(tenant))
+    query = query.where(place > sa.tuple_(*map(codec.storable, after)))
+    query = query.order_by(table.c.cluster, table.c.project, table.c.name).limit(limit or None)
+    rows = [cast("VolumeRow", row) for row in fetch(connection, query)]
+    users = volume_users(connection, tenant=tenant) if rows else []
+    return tuple(
+        codec.volume_of(row, users_of(users, cluster=row["cluster"], project=row["project"], name=row["name"]))
+        for row in rows
+    )
+
+
+def all_volumes(connection: sa.Connection) -> tuple[VolumeRecord, ...]:
+    """Of everybody, without who uses them."""
+    table = tables.volumes
+    query = sa.select(table).order_by(table.c.cluster, table.c.tenant, table.c.project, table.c.name)
+    return tuple(codec.volume_of(cast("VolumeRow", row)) for row in fetch(connection, query))
+
+
+def removals(connection: sa.Connection, cluster: str) -> tuple[VolumeRef, ...]:
+    """The volumes of a cluster that somebody wants gone."""
+    table = tables.volumes
+    query = sa.select(table).where(table.c.cluster == codec.storable(cluster), table.c.removed == 1)
+    found = (codec.volume_of(cast("VolumeRow", row)).state for row in fetch(connection, query))
+    return tuple(VolumeRef(owner=state.owner, name=state.name) for state in found)
+
+
+def volume_users(connection: sa.Connection, *, tenant: str) -> list[dict[str, Any]]:
+    """The workloads of a tenant that name volumes and wait, run, or have a pod that has not ended."""
+    table, pods = tables.workloads, tables.allocations
+    living = sa.select(pods.c.workload_key).where(pods.c.closed == 0, pods.c.ended_at == 0)
+    query = sa.select(table.c.id, table.c.project, table.c.cluster, table.c.volumes)
+    query = query.where(table.c.tenant == codec.storable(tenant), table.c.volumes != "")
+    open_ = (table.c.phase < int(Phase.SUCCEEDED)) | table.c.key.in_(living)
+    return fetch(connection, query.where(open_).order_by(table.c.key))
+
+
+def users_of(users: Iterable[Mapping[str, Any]], *, cluster: str, project: str, name: str) -> tuple[str, ...]:
+    """The ids of those that may use this volume: what is bound to another cluster means another one."""
+    return tuple(
+        row["id"]
+        for row in users
+        if row["project"] == project and row["cluster"] in {"", cluster} and name in row["volumes"].split()
+    )
 
 
 def _events_of(tenant: str, workload: str) -> sa.Select[Any]:

@@ -19,6 +19,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
 from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.workload import Workload
 from mainstay.ports import Held, LineRecord, WantedChanges, WorkloadFilter
 from mainstay.store import bills, queries, wanted
@@ -138,6 +139,18 @@ class SqlStore:
     def closed_nodes(self, cluster: str) -> Mapping[str, Closure]:
         """By name."""
         return self._database.read(lambda connection: queries.closed_nodes(connection, cluster))
+
+    def removals(self, cluster: str) -> tuple[VolumeRef, ...]:
+        """Volumes that are to go."""
+        return self._database.read(lambda connection: queries.removals(connection, cluster))
+
+    def volumes(
+        self, *, tenant: str, after: tuple[str, str, str] = ("", "", ""), limit: int = 0
+    ) -> tuple[VolumeRecord, ...]:
+        """By cluster, project and name."""
+        return self._database.read(
+            lambda connection: queries.volumes(connection, tenant=tenant, after=after, limit=limit)
+        )
 
     def system(self) -> str:
         """Identity of this database."""

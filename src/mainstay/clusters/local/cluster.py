@@ -27,6 +27,7 @@ from mainstay.domain.allocation import (
     ClusterAction,
     CreatePod,
     DeletePod,
+    DropVolume,
     End,
     EvictPod,
     ForgetPod,
@@ -96,11 +97,12 @@ class LocalCluster:
             nodes=(self._node,),
             pods=tuple(run.state(ready=run.pod in ready, tunnel=self._tunnel) for run in runs),
             at=min([now, *own_times]),
+            volumes=await asyncio.to_thread(volumes.found, self._directories.volumes),
         )
 
     async def act(self, action: ClusterAction, *, epoch: int) -> None:
         """As every cluster: fenced by epoch, idempotent by name."""
-        if not isinstance(action, MarkNode) and not POD_NAME.match(action.name):
+        if not isinstance(action, MarkNode | DropVolume) and not POD_NAME.match(action.name):
             msg = f"not a pod name: {action.name!r}"
             raise Invalid(msg, object_=action.name)
         match action:
@@ -113,6 +115,8 @@ class LocalCluster:
                 await asyncio.to_thread(self._forget, action, epoch)
             case RevokePod():
                 return  # nothing here is ever cut off from us
+            case DropVolume():
+                await asyncio.to_thread(self._drop_volume, action, epoch)
             case BindPod() | ReleasePod() | EvictPod() | SeekPod() | TellPod() | MarkNode():
                 msg = f"nobody else makes pods on this machine: {action.name}"
                 raise Invalid(msg, object_=action.name)
@@ -355,6 +359,10 @@ class LocalCluster:
                     self._leave_tombstone(action.name, End.NEVER_STARTED, "deleted before it was created")
             elif not (directory / "exit.json").exists():
                 self._run(action.name).stop(action.grace_seconds)
+
+    def _drop_volume(self, action: DropVolume, epoch: int) -> None:
+        with storage_errors(), self._fence.admit(epoch):
+            volumes.drop(self._directories.volumes, action.owner, action.name)
 
     def _leave_tombstone(self, pod: str, reason: End, message: str) -> None:
         made = self._directories.making / f"{pod}.{secrets.token_hex(4)}"

@@ -13,6 +13,7 @@ from mainstay.domain.allocation import (
     ClusterAction,
     CreatePod,
     DeletePod,
+    DropVolume,
     EvictPod,
     ForgetPod,
     MarkNode,
@@ -72,6 +73,8 @@ class SimulatedCluster:
                 self._lodgers.tell(action)
             case MarkNode():
                 self._machines.mark(action.name, closed=action.closed)
+            case DropVolume():
+                return  # it reports none
             case _:
                 assert_never(action)
 
