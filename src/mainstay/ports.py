@@ -32,6 +32,20 @@ class WorkloadFilter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which events to list; empty fields do not restrict."""
+
+    platform: bool = False
+    """Those of the platform too, which are no tenant's: of nodes, clusters and prices."""
+    kinds: tuple[str, ...] = ()
+    object: str = ""
+    """About what has this name and belongs to no workload."""
+
+
+ALL_EVENTS = EventFilter()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WantedChanges:
     """What has changed of the wanted side of a cluster between two versions."""
 
@@ -177,10 +191,14 @@ class Store(LoopStore, Protocol):
     def cluster(self, name: str) -> ClusterRecord:
         """Raises NotFound, also for a removed one, with the nearest name as a hint."""
 
-    def events(self, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:
+    def events(
+        self, *, tenant: str, workload: str, after: int, limit: int, which: EventFilter = ALL_EVENTS
+    ) -> tuple[Event, ...]:
         """Events with seq > `after`, oldest first; of one workload, or of all where `workload` is empty."""
 
-    def last_events(self, *, tenant: str, workload: str, limit: int) -> tuple[Event, ...]:
+    def last_events(
+        self, *, tenant: str, workload: str, limit: int, which: EventFilter = ALL_EVENTS
+    ) -> tuple[Event, ...]:
         """The last `limit` events, oldest first; chosen as by `events`."""
 
     def audit(self, *, after: int, limit: int) -> tuple[AuditRow, ...]:
@@ -301,6 +319,11 @@ class Cluster(Protocol):
 
     def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
         """Output files of an ended pod: (relative path, size, executable, content). Regular files only."""
+
+    async def copy_out(self, pod: str) -> None:
+        """Have what an ended pod left for object stores copied there, from the beginning each time. Nothing happens if there is
+        nothing. Raises Invalid, with the words of the store, if it does not take it; Unavailable while it does not answer.
+        """
 
     def connect(self, pod: str, port: int) -> AbstractAsyncContextManager[Stream]:
         """A connection to a port of a running pod, let go of at the end of the block.

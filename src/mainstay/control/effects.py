@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from mainstay.control.outputs import Outputs
+from mainstay.control.outputs import Output, Outputs
 from mainstay.decide.guests import Memory, host
 from mainstay.decide.keeping import marks, suspicions
-from mainstay.decide.reconcile import Reconciliation, reconcile, without_output
+from mainstay.decide.reconcile import Reconciliation, not_copied, reconcile, without_output
 from mainstay.decide.removals import drops
 from mainstay.domain.allocation import (
     BindPod,
@@ -259,10 +259,8 @@ class EffectLoop:
                 output = self._outputs.collected(rows[action.allocation_key].allocation)
                 if output is None:
                     withheld = True
-                elif output.fault:
-                    observations.append(without_output(action, output.fault))
                 else:
-                    observations.append(replace(action, output=output.tree))
+                    observations.append(_with_output(action, output))
             else:
                 observations.append(action)
         if view.volumes is not None and view.volumes != self._volumes:
@@ -392,6 +390,14 @@ class EffectLoop:
         if over:
             self._memory = replace(self._memory, finished=self._memory.finished | over)
         return len(result.refused) > len(over)
+
+
+def _with_output(action: ObservePod, output: Output) -> ObservePod:
+    if output.fault:
+        return without_output(action, output.fault)
+    if output.copy_fault:
+        return not_copied(action, output.copy_fault, output=output.tree)
+    return replace(action, output=output.tree)
 
 
 def _finished(refused: Refused, actions: list[Action]) -> str:

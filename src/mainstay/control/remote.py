@@ -39,6 +39,10 @@ class RemoteCluster:
         said, data = await line.ask(asked, answer=wire.LogSaid)
         return LogChunk(data=data, next_offset=said.next_offset, dropped=said.dropped, ended=said.ended)
 
+    async def copy_out(self, pod: str) -> None:  # noqa: ARG002
+        """Its agent has them copied."""
+        raise self._beyond_reach()
+
     async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:  # noqa: ARG002
         """Its agent fetches them."""
         nothing: tuple[tuple[str, int, bool, AsyncIterator[bytes]], ...] = ()

@@ -27,6 +27,7 @@ class Code(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     START_FAILED = "StartFailed"
     OUTPUT_NOT_STORED = "OutputNotStored"
+    COPY_REFUSED = "CopyRefused"
     INFRASTRUCTURE_FAILURE = "InfrastructureFailure"
     RETRIES_EXHAUSTED = "RetriesExhausted"
     MAX_DURATION_REACHED = "MaxDurationReached"
@@ -117,6 +118,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.OUT_OF_MEMORY: "rank {rank} was killed: out of memory at {limit_bytes} bytes",
         Code.START_FAILED: "rank {rank} could not start: {detail}",
         Code.OUTPUT_NOT_STORED: "rank {rank} ended well, but its output could not be kept: {detail}",
+        Code.COPY_REFUSED: "rank {rank} ended well and its output is kept, but what it left could not be copied: {detail}",
         Code.INFRASTRUCTURE_FAILURE: "rank {rank} was lost to the infrastructure: {detail}",
         Code.RETRIES_EXHAUSTED: "gave up after {attempts} attempts; the last: {last}",
         Code.MAX_DURATION_REACHED: "stopped at its max_duration of {seconds} s",

@@ -52,9 +52,13 @@ class Principal:
     cluster: str = ""
     """The only one that it may carry: of an agent."""
 
+    def may(self, permission: Permission) -> bool:
+        """Whether the role of the caller includes `permission`."""
+        return permission in ROLES.get(self.role, frozenset())
+
     def require(self, permission: Permission) -> None:
         """Raises Forbidden unless the role of the caller includes `permission`."""
-        if permission not in ROLES.get(self.role, frozenset()):
+        if not self.may(permission):
             msg = f"the role {self.role} may not {permission}"
             hint = (
                 "ask an administrator of the platform"

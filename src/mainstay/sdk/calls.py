@@ -148,9 +148,18 @@ def explain(ref: str) -> Flow[ExplanationView]:
     return (yield Request(method="GET", path=f"/v1/workloads/{segment(ref)}/explain")).read(ExplanationView)
 
 
-def events(*, workload: str = "", after: int = 0, limit: int = 100, newest: bool = False) -> Flow[list[EventView]]:
+def events(
+    *,
+    workload: str = "",
+    kinds: Sequence[str] = (),
+    about: str = "",
+    after: int = 0,
+    limit: int = 100,
+    newest: bool = False,
+) -> Flow[list[EventView]]:
     """Events, oldest first; with `newest` the last ones."""
-    params = {"limit": limit, **plain({"workload": workload, "cursor": str(after) if after else "", "newest": newest})}
+    given = {"workload": workload, "kind": list(kinds), "object": about, "newest": newest}
+    params = {"limit": limit, **plain({**given, "cursor": str(after) if after else ""})}
     return (yield Request(method="GET", path="/v1/events", params=params)).read(Page[EventView]).items
 
 

@@ -141,14 +141,28 @@ class Client:
         return self._run(calls.explain(ref))
 
     def events(
-        self, *, workload: str = "", after: int = 0, limit: int = 100, newest: bool = False
+        self,
+        *,
+        workload: str = "",
+        kinds: Sequence[str] = (),
+        about: str = "",
+        after: int = 0,
+        limit: int = 100,
+        newest: bool = False,
     ) -> builtins.list[EventView]:
-        """Events, oldest first, after `after`; with `newest` the last ones."""
-        return self._run(calls.events(workload=workload, after=after, limit=limit, newest=newest))
+        """Events, oldest first, after `after`; with `newest` the last ones. `kinds`: such as node and cluster.
 
-    def follow_events(self, *, workload: str = "", after: int = 0) -> Iterator[EventView]:
+        `about`: the name of a node, cluster, endpoint, model, secret or volume.
+        """
+        return self._run(
+            calls.events(workload=workload, kinds=kinds, about=about, after=after, limit=limit, newest=newest)
+        )
+
+    def follow_events(
+        self, *, workload: str = "", kinds: Sequence[str] = (), about: str = "", after: int = 0
+    ) -> Iterator[EventView]:
         """Events as they happen, without gaps across broken connections. Ends never."""
-        return self._follow(FollowEvents(workload=workload, after=after))
+        return self._follow(FollowEvents(workload=workload, kinds=kinds, about=about, after=after))
 
     def read_log(self, ref: str, *, rank: int = 0, attempt: int = 0, offset: int = 0) -> LogView:
         """A piece of a log."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from operator import itemgetter
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
@@ -19,7 +20,7 @@ from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
 from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.workload import STARTING, Kind, Phase, Workload
-from mainstay.ports import WorkloadFilter
+from mainstay.ports import EventFilter, WorkloadFilter
 from mainstay.store import codec, tables
 from mainstay.store.rows import (
     AllocationRow,
@@ -122,7 +123,7 @@ def _explained(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> 
     return tuple(_with_detail(row, said[row.key]) if row.key in said else row for row in found)
 
 
-_OF_ONE_POD = frozenset({Code.START_FAILED, Code.OUTPUT_NOT_STORED, Code.USER_FAILURE})
+_OF_ONE_POD = frozenset({Code.START_FAILED, Code.OUTPUT_NOT_STORED, Code.COPY_REFUSED, Code.USER_FAILURE})
 
 
 def _is_meant(workload: Workload, *, attempt: int, rank: int, seen: Seen) -> bool:
@@ -213,17 +214,28 @@ def cluster(connection: sa.Connection, name: str) -> ClusterRecord:
     return here[text]
 
 
-def events(connection: sa.Connection, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:
+def events(
+    connection: sa.Connection, *, tenant: str, workload: str, after: int, limit: int, which: EventFilter
+) -> tuple[Event, ...]:
     """Oldest first. An empty tenant is the platform's own view: everybody's, and those of nodes and prices."""
     seq = tables.events.c.seq
-    query = _events_of(tenant, workload).where(seq > after).order_by(seq).limit(limit)
-    return tuple(codec.event_of(cast("EventRow", row)) for row in fetch(connection, query))
+    parts = _events_of(tenant, workload, which)
+    rows = [row for part in parts for row in fetch(connection, part.where(seq > after).order_by(seq).limit(limit))]
+    return _as_events(rows)[:limit]
 
 
-def last_events(connection: sa.Connection, *, tenant: str, workload: str, limit: int) -> tuple[Event, ...]:
+def last_events(
+    connection: sa.Connection, *, tenant: str, workload: str, limit: int, which: EventFilter
+) -> tuple[Event, ...]:
     """The newest, oldest first."""
-    query = _events_of(tenant, workload).order_by(tables.events.c.seq.desc()).limit(limit)
-    return tuple(codec.event_of(cast("EventRow", row)) for row in reversed(fetch(connection, query)))
+    seq = tables.events.c.seq
+    parts = _events_of(tenant, workload, which)
+    rows = [row for part in parts for row in fetch(connection, part.order_by(seq.desc()).limit(limit))]
+    return _as_events(rows)[-limit:]
+
+
+def _as_events(rows: list[dict[str, Any]]) -> tuple[Event, ...]:
+    return tuple(codec.event_of(cast("EventRow", row)) for row in sorted(rows, key=itemgetter("seq")))
 
 
 def audit(connection: sa.Connection, *, after: int, limit: int) -> tuple[AuditRow, ...]:
@@ -361,14 +373,23 @@ def users_of(users: Iterable[Mapping[str, Any]], *, cluster: str, project: str, 
     )
 
 
-def _events_of(tenant: str, workload: str) -> sa.Select[Any]:
+def _events_of(tenant: str, workload: str, which: EventFilter) -> list[sa.Select[Any]]:
+    """In parts, each of which an index answers in the order of its events."""
     table = tables.events
     query = sa.select(table)
-    if tenant:
-        query = query.where(table.c.tenant == codec.storable(tenant))
     if workload:
         query = query.where(table.c.workload == codec.storable(workload))
-    return query
+    if which.kinds:
+        query = query.where(table.c.kind.in_(which.kinds))
+    if which.object:
+        # The second says nothing new, but it is what the databases must read to take the index of those.
+        query = query.where(table.c.object == codec.storable(which.object), table.c.workload == sa.literal_column("''"))
+    if not tenant:
+        return [query]
+    parts = [query.where(table.c.tenant == codec.storable(tenant))]
+    if which.platform and not workload:
+        parts.append(query.where(table.c.tenant == ""))
+    return parts
 
 
 def allocations_of(connection: sa.Connection, query: sa.Select[Any]) -> tuple[Allocation, ...]:

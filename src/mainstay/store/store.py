@@ -21,7 +21,7 @@ from mainstay.domain.secret import SecretRecord
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.workload import Workload
-from mainstay.ports import Held, LineRecord, WantedChanges, WorkloadFilter
+from mainstay.ports import ALL_EVENTS, EventFilter, Held, LineRecord, WantedChanges, WorkloadFilter
 from mainstay.store import bills, queries, wanted
 from mainstay.store.commit import NothingToWrite, commit_in, stored_reply
 from mainstay.store.engine import Database, Postgresql, Sqlite
@@ -206,16 +206,24 @@ class SqlStore:
         """One by its name."""
         return self._database.read(lambda connection: queries.cluster(connection, name))
 
-    def events(self, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:
+    def events(
+        self, *, tenant: str, workload: str, after: int, limit: int, which: EventFilter = ALL_EVENTS
+    ) -> tuple[Event, ...]:
         """Oldest first."""
         return self._database.read(
-            lambda connection: queries.events(connection, tenant=tenant, workload=workload, after=after, limit=limit)
+            lambda connection: queries.events(
+                connection, tenant=tenant, workload=workload, after=after, limit=limit, which=which
+            )
         )
 
-    def last_events(self, *, tenant: str, workload: str, limit: int) -> tuple[Event, ...]:
+    def last_events(
+        self, *, tenant: str, workload: str, limit: int, which: EventFilter = ALL_EVENTS
+    ) -> tuple[Event, ...]:
         """The newest, oldest first."""
         return self._database.read(
-            lambda connection: queries.last_events(connection, tenant=tenant, workload=workload, limit=limit)
+            lambda connection: queries.last_events(
+                connection, tenant=tenant, workload=workload, limit=limit, which=which
+            )
         )
 
     def audit(self, *, after: int, limit: int) -> tuple[AuditRow, ...]:

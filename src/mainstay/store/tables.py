@@ -337,6 +337,12 @@ events = _table(
     _whole("phase_after"),
     sa.Index("events_by_workload", "workload", "seq"),
     sa.Index("events_by_tenant", "tenant", "seq"),
+    sa.Index(
+        "events_by_object",
+        *("object", "seq"),
+        sqlite_where=sa.text("workload = ''"),
+        postgresql_where=sa.text("workload = ''"),
+    ),
 )
 """Append-only. A phase of -1 is none."""
 

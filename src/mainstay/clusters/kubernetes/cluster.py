@@ -178,11 +178,15 @@ class KubernetesCluster:
                 return
             msg = f"the output of pod {pod} is lost: it was ended before its files were fetched"
             raise Invalid(msg, object_=pod)
-        if known.objects:
-            handed = await self._secrets.of(pod, owner=known.secrets_for) if known.secrets_for else ()
-            await handover.transfer(self._api, "out", known.objects, handed, namespace=known.namespace, pod=pod)
         async for file in handover.outputs(self._api, namespace=known.namespace, pod=pod):
             yield file
+
+    async def copy_out(self, pod: str) -> None:
+        """By its helper, as long as that is there: if it is gone, `outputs` says so."""
+        known = self._picture.ours.get(pod)
+        if known is not None and known.objects and known.keeps_output and not known.tombstone:
+            handed = await self._secrets.of(pod, owner=known.secrets_for) if known.secrets_for else ()
+            await handover.transfer(self._api, "out", known.objects, handed, namespace=known.namespace, pod=pod)
 
     @asynccontextmanager
     async def connect(self, pod: str, port: int) -> AsyncIterator[Stream]:

@@ -131,15 +131,16 @@ class LocalCluster:
         """What it left in $MAINSTAY_OUTPUT_DIR. Links are not followed."""
         if not POD_NAME.match(pod):
             return
-        await self._copy_out(pod)
         directory = self._directories.files / pod / "output"
         if not directory.is_dir():
             return
         async for file in trees.files_beneath(directory):
             yield file
 
-    async def _copy_out(self, pod: str) -> None:
+    async def copy_out(self, pod: str) -> None:
         """What it left for object stores."""
+        if not POD_NAME.match(pod):
+            return
         spec = await asyncio.to_thread(read_json, self._directories.runs / pod / "spec.json") or {}
         targets = [Volume(**volume) for volume in spec.get("targets", ())]
         if targets:

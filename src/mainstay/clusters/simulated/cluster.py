@@ -91,6 +91,9 @@ class SimulatedCluster:
         ended = process.seen is Seen.ENDED and offset + len(data) >= len(written)
         return LogChunk(data=data, next_offset=offset + len(data), dropped=0, ended=ended)
 
+    async def copy_out(self, pod: str) -> None:
+        """Nothing here leaves anything for object stores."""
+
     async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
         """The files of its behaviour, by path."""
         for path, content in sorted(self._process(pod).behaviour.files.items()):
