@@ -161,7 +161,8 @@ class Picture:
 
     def nodes(self) -> tuple[NodeState, ...]:
         """Every node as we may use it, by name."""
-        if self.lodgings.restrictions_changed() or self._reaches_changed():
+        changed = self.lodgings.restrictions_changed(), self._reaches_changed()
+        if any(changed):
             self._states.clear()
         for name in self._nodes_by_name() - self._states.keys():
             self._states[name] = self._state_of(name)

@@ -86,7 +86,7 @@ class LocalCluster:
         """One node and every run that is not forgotten. What is still being prepared has not been seen yet."""
         # Before the look: what ends during it may be missed by it, and then has ended after this moment.
         now, clock = time.time_ns() // 1_000, time.clock_gettime(time.CLOCK_BOOTTIME)
-        runs = await asyncio.to_thread(self._look)
+        runs, claims = await asyncio.to_thread(lambda: (self._look(), volumes.found(self._directories.volumes)))
         ready = self._readiness.ready(
             Probe(pod=run.pod, port=int(run.spec["port"]), path=str(run.spec["ready_path"]))
             for run in runs
@@ -97,7 +97,7 @@ class LocalCluster:
             nodes=(self._node,),
             pods=tuple(run.state(ready=run.pod in ready, tunnel=self._tunnel) for run in runs),
             at=min([now, *own_times]),
-            volumes=await asyncio.to_thread(volumes.found, self._directories.volumes),
+            volumes=claims,
         )
 
     async def act(self, action: ClusterAction, *, epoch: int) -> None:
