@@ -168,8 +168,9 @@ async def test_what_cannot_be_read_is_refused_by_its_field(api: Api, scene: Scen
 
 
 async def test_events_of_nodes_are_for_who_may_manage_and_are_found_by_kind_and_name(api: Api) -> None:
-    api.scene.fleet(nodes=2)
-    api.scene.submit()
+    made = Scene(api.services.store)
+    made.fleet(nodes=2)
+    made.submit()
 
     async def found(query: str, token: str = "admin-token") -> list[tuple[str, str]]:
         answer = await api.ask("GET", f"/v1/events?{query}", token=token)
