@@ -27,6 +27,7 @@ class Code(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     START_FAILED = "StartFailed"
     OUTPUT_NOT_STORED = "OutputNotStored"
+    COPY_REFUSED = "CopyRefused"
     INFRASTRUCTURE_FAILURE = "InfrastructureFailure"
     RETRIES_EXHAUSTED = "RetriesExhausted"
     MAX_DURATION_REACHED = "MaxDurationReached"
@@ -59,6 +60,12 @@ class Code(StrEnum):
     NODE_CLOSED_OTHERWISE = "NodeClosedOtherwise"
     NO_SUCH_NODE = "NoSuchNode"
     WAITS_FOR_NODE = "WaitsForNode"
+    WAITS_FOR_VOLUME = "WaitsForVolume"
+    VOLUME_FOUND = "VolumeFound"
+    VOLUME_GONE = "VolumeGone"
+    VOLUME_REMOVED = "VolumeRemoved"
+    VOLUME_IN_USE = "VolumeInUse"
+    NO_SUCH_VOLUME = "NoSuchVolume"
     MOVED = "Moved"
     WAITS_AFTER_MOVE = "WaitsAfterMove"
     EVICTED = "Evicted"
@@ -111,6 +118,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.OUT_OF_MEMORY: "rank {rank} was killed: out of memory at {limit_bytes} bytes",
         Code.START_FAILED: "rank {rank} could not start: {detail}",
         Code.OUTPUT_NOT_STORED: "rank {rank} ended well, but its output could not be kept: {detail}",
+        Code.COPY_REFUSED: "rank {rank} ended well and its output is kept, but what it left could not be copied: {detail}",
         Code.INFRASTRUCTURE_FAILURE: "rank {rank} was lost to the infrastructure: {detail}",
         Code.RETRIES_EXHAUSTED: "gave up after {attempts} attempts; the last: {last}",
         Code.MAX_DURATION_REACHED: "stopped at its max_duration of {seconds} s",
@@ -143,6 +151,12 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.NODE_CLOSED_OTHERWISE: "node {object} is {state}, not {asked}",
         Code.NO_SUCH_NODE: "no such node: {object}",
         Code.WAITS_FOR_NODE: "waits for node {object}: {detail}",
+        Code.WAITS_FOR_VOLUME: "waits for volume {object}: {detail}",
+        Code.VOLUME_FOUND: "volume {object} lies {where}",
+        Code.VOLUME_GONE: "volume {object} is gone from cluster {cluster}",
+        Code.VOLUME_REMOVED: "volume {object} in cluster {cluster} removed by {by}",
+        Code.VOLUME_IN_USE: "volume {object} is used by {users}",
+        Code.NO_SUCH_VOLUME: "no such volume: {object}",
         Code.MOVED: "moved: node {object} is being drained",
         Code.WAITS_AFTER_MOVE: "its node was drained; waits for another place",
         Code.EVICTED: "its pod was evicted: its node was drained",

@@ -37,6 +37,7 @@ from mainstay.wire.views import (
     LogView,
     MissingView,
     ModelVersionView,
+    NamedVolumeView,
     NodeView,
     Page,
     PlanView,
@@ -147,9 +148,18 @@ def explain(ref: str) -> Flow[ExplanationView]:
     return (yield Request(method="GET", path=f"/v1/workloads/{segment(ref)}/explain")).read(ExplanationView)
 
 
-def events(*, workload: str = "", after: int = 0, limit: int = 100, newest: bool = False) -> Flow[list[EventView]]:
+def events(
+    *,
+    workload: str = "",
+    kinds: Sequence[str] = (),
+    about: str = "",
+    after: int = 0,
+    limit: int = 100,
+    newest: bool = False,
+) -> Flow[list[EventView]]:
     """Events, oldest first; with `newest` the last ones."""
-    params = {"limit": limit, **plain({"workload": workload, "cursor": str(after) if after else "", "newest": newest})}
+    given = {"workload": workload, "kind": list(kinds), "object": about, "newest": newest}
+    params = {"limit": limit, **plain({**given, "cursor": str(after) if after else ""})}
     return (yield Request(method="GET", path="/v1/events", params=params)).read(Page[EventView]).items
 
 
@@ -242,6 +252,23 @@ def resume_cluster(name: str) -> Flow[ClusterView]:
 def remove_cluster(name: str, *, lost: bool = False) -> Flow[None]:
     """Take it out of the fleet."""
     yield write("DELETE", f"/v1/clusters/{segment(name)}", params=plain({"lost": lost}))
+
+
+def volumes() -> Flow[list[NamedVolumeView]]:
+    """All volumes that outlive runs."""
+    return (yield from _pages("/v1/volumes", Page[NamedVolumeView], {}))
+
+
+def volume(name: str, *, project: str, cluster: str) -> Flow[NamedVolumeView]:
+    """One of them."""
+    params = plain({"project": project, "cluster": cluster})
+    return (yield Request(method="GET", path=f"/v1/volumes/{segment(name)}", params=params)).read(NamedVolumeView)
+
+
+def remove_volume(name: str, *, project: str, cluster: str) -> Flow[None]:
+    """Have it deleted."""
+    params = plain({"project": project, "cluster": cluster})
+    yield write("DELETE", f"/v1/volumes/{segment(name)}", params=params)
 
 
 def secrets() -> Flow[list[SecretView]]:

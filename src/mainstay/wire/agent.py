@@ -211,6 +211,14 @@ class KeptOut(Message, frozen=True):
     wait_seconds: int = 0
 
 
+class Removal(Message, frozen=True):
+    """A volume that somebody wants gone."""
+
+    tenant: str
+    project: str
+    name: str
+
+
 class WantedSaid(Message, frozen=True):
     """What has changed of the wanted side, up to a version. `whole`: it is all there is, and what is not here is not wanted."""
 
@@ -225,6 +233,8 @@ class WantedSaid(Message, frozen=True):
     """By the key of the workload, of all `rows` and `guests`."""
     closed_nodes: tuple[KeptOut, ...] | None = None
     """All nodes that somebody keeps out; none: as before."""
+    removals: tuple[Removal, ...] | None = None
+    """All volumes that somebody wants gone; none: as before."""
 
 
 class ClosedAsked(Message, frozen=True):
@@ -337,7 +347,38 @@ class GuestsWithdrawn(Message, frozen=True, tag="withdraw_guests"):
     workload: Text = ""
 
 
-Act = Observed | Closed | NodesObserved | NodeSuspected | ContactObserved | GuestsSubmitted | GuestsWithdrawn
+class VolumeSaid(Message, frozen=True):
+    """A volume as its cluster reports it."""
+
+    tenant: Text
+    project: Text
+    name: Text
+    size_bytes: Count = 0
+    access: tuple[Text, ...] = ()
+    storage_class: Text = ""
+    bound: bool = True
+    leaving: bool = False
+    reach: Text = ""
+    place: Text = ""
+
+
+class VolumesObserved(Message, frozen=True, tag="observe_volumes"):
+    """All volumes of projects in the cluster."""
+
+    volumes: tuple[VolumeSaid, ...]
+    reason: Why
+
+
+Act = (
+    Observed
+    | Closed
+    | NodesObserved
+    | NodeSuspected
+    | ContactObserved
+    | GuestsSubmitted
+    | GuestsWithdrawn
+    | VolumesObserved
+)
 """All that an effect loop commits: nothing else can even be said."""
 
 

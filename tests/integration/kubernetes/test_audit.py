@@ -25,7 +25,7 @@ from mainstay.clusters.kubernetes.permissions import PERMISSIONS
 from mainstay.clusters.kubernetes.registered import registered
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.sources import Fixed
-from mainstay.domain.allocation import DeletePod, End, ForgetPod, MarkNode, Seen
+from mainstay.domain.allocation import DeletePod, DropVolume, End, ForgetPod, MarkNode, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Gone
 from mainstay.domain.fleet import ClusterSettings, Credentials
@@ -137,6 +137,11 @@ async def everything(rig: Rig, artifacts: Artifacts) -> None:
     await rig.seen("kept-1-0", Seen.ENDED)
     for name in ("g-1-0", "g-1-1", "long-1-0", "never-1-0", "kept-1-0"):
         await rig.until(ForgetPod(name=name))
+    while "ckpt" not in {volume.name for volume in (await rig.cluster.observe()).volumes or ()}:
+        await rig.let_pass(0.1)
+    await rig.act(DropVolume(name="ckpt", owner=OWNER))
+    while (await rig.cluster.observe()).volumes:
+        await rig.let_pass(0.1)
     assert await rig.log("g-1-1") == "$$(HOME)\n$(HOME)\n$$(HOME)\n$$\n"
 
 

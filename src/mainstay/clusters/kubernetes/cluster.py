@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,7 +16,7 @@ from mainstay.clusters.kubernetes.chores import PATIENCE_SECONDS, Chores
 from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound, Rejected
 from mainstay.clusters.kubernetes.fence import Fence
 from mainstay.clusters.kubernetes.hosting import Hosting
-from mainstay.clusters.kubernetes.kinds import NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICE_ACCOUNTS
+from mainstay.clusters.kubernetes.kinds import CLAIMS, NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICE_ACCOUNTS
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.clusters.kubernetes.names import MAIN
 from mainstay.clusters.kubernetes.nodes import cordon_of
@@ -30,6 +31,7 @@ from mainstay.domain.allocation import (
     ClusterAction,
     CreatePod,
     DeletePod,
+    DropVolume,
     EvictPod,
     ForgetPod,
     MarkNode,
@@ -121,6 +123,7 @@ class KubernetesCluster:
             at=self._witnessed,
             identity=self._picture.identity,
             guests=self._picture.guests(),
+            volumes=self._picture.volumes(),
         )
 
     async def act(self, action: ClusterAction, *, epoch: int) -> None:  # noqa: C901 - one line per action
@@ -148,6 +151,8 @@ class KubernetesCluster:
                 await self._hosting.tell(action)
             case MarkNode():
                 await self._mark_node(action)
+            case DropVolume():
+                await self._drop_volume(action)
             case _:
                 assert_never(action)
 
@@ -173,11 +178,15 @@ class KubernetesCluster:
                 return
             msg = f"the output of pod {pod} is lost: it was ended before its files were fetched"
             raise Invalid(msg, object_=pod)
-        if known.objects:
-            handed = await self._secrets.of(pod, owner=known.secrets_for) if known.secrets_for else ()
-            await handover.transfer(self._api, "out", known.objects, handed, namespace=known.namespace, pod=pod)
         async for file in handover.outputs(self._api, namespace=known.namespace, pod=pod):
             yield file
+
+    async def copy_out(self, pod: str) -> None:
+        """By its helper, as long as that is there: if it is gone, `outputs` says so."""
+        known = self._picture.ours.get(pod)
+        if known is not None and known.objects and known.keeps_output and not known.tombstone:
+            handed = await self._secrets.of(pod, owner=known.secrets_for) if known.secrets_for else ()
+            await handover.transfer(self._api, "out", known.objects, handed, namespace=known.namespace, pod=pod)
 
     @asynccontextmanager
     async def connect(self, pod: str, port: int) -> AsyncIterator[Stream]:
@@ -274,6 +283,13 @@ class KubernetesCluster:
                 await self._api.create(kind, where, document)
             except AlreadyExists:
                 continue
+
+    async def _drop_volume(self, action: DropVolume) -> None:
+        """The cluster keeps it until the last pod that uses it has ended. By its UID: another one may have its name by then."""
+        namespace = names.namespace(action.owner, system=self._settings.system)
+        if uid := self._picture.storage.uid(namespace, action.name):
+            with contextlib.suppress(NotFound, Conflict):
+                await self._pace.write(lambda: self._api.delete(CLAIMS, namespace, action.name, uid=uid))
 
     def _require_room(self, action: CreatePod) -> None:
         """Raises NoCapacity. Its kubelet would refuse it too, but only after the pod was made."""

@@ -54,6 +54,7 @@ VOLCANO_POD_GROUPS = Kind(
 )
 LEASES = Kind(name="Lease", plural="leases", type=objects.Lease, group="coordination.k8s.io")
 CLAIMS = Kind(name="PersistentVolumeClaim", plural="persistentvolumeclaims", type=objects.VolumeClaim)
+VOLUMES = Kind(name="PersistentVolume", plural="persistentvolumes", type=objects.PersistentVolume, namespaced=False)
 SERVICE_ACCOUNTS = Kind(name="ServiceAccount", plural="serviceaccounts", type=objects.Object)
 SERVICES = Kind(name="Service", plural="services", type=objects.Object)
 NETWORK_POLICIES = Kind(name="NetworkPolicy", plural="networkpolicies", type=objects.Object, group="networking.k8s.io")

@@ -302,10 +302,31 @@ class VolumeClaimSpec(Slim, frozen=True):
     volume_name: str = ""
 
 
+class VolumeClaimStatus(Slim, frozen=True):
+    """What it got."""
+
+    phase: str = ""
+    access_modes: tuple[str, ...] = ()
+    capacity: dict[str, Quantity] = {}
+
+
 class VolumeClaim(Object, frozen=True):
     """core/v1 PersistentVolumeClaim."""
 
     spec: VolumeClaimSpec = VolumeClaimSpec()
+    status: VolumeClaimStatus = VolumeClaimStatus()
+
+
+class PersistentVolumeSpec(Slim, frozen=True):
+    """Which nodes reach it: VolumeNodeAffinity as it is."""
+
+    node_affinity: dict[str, Any] = {}
+
+
+class PersistentVolume(Object, frozen=True):
+    """core/v1 PersistentVolume."""
+
+    spec: PersistentVolumeSpec = PersistentVolumeSpec()
 
 
 class ObjectReference(Slim, frozen=True):

@@ -19,6 +19,7 @@ from mainstay.clusters.kubernetes.kinds import (
     SERVICE_ACCOUNTS,
     SERVICES,
     VOLCANO_POD_GROUPS,
+    VOLUMES,
     Kind,
 )
 from mainstay.clusters.kubernetes.names import CONTROL_NAMESPACE
@@ -68,7 +69,12 @@ PERMISSIONS = (
         verbs=("get", "create"),
         why="reach models and ports of pods where the addresses of pods cannot be reached",
     ),
-    Permission(kind=CLAIMS, verbs=("get", "create"), why="find the volumes that jobs name, and make them"),
+    Permission(
+        kind=CLAIMS,
+        verbs=("get", "list", "watch", "create", "delete"),
+        why="find the volumes that jobs name, make them, and delete those that somebody removes",
+    ),
+    Permission(kind=VOLUMES, verbs=("list", "watch"), why="know which nodes reach a volume"),
     Permission(kind=SERVICE_ACCOUNTS, verbs=("create",), why="give pods an account that may do nothing"),
     Permission(kind=PODS, subresource="binding", verbs=("create",), why="give pods of others their place"),
     Permission(kind=PODS, subresource="eviction", verbs=("create",), why="stop pods of others, within their budgets"),

@@ -34,7 +34,9 @@ from mainstay.clusters.kubernetes.nodes import (
 from mainstay.clusters.kubernetes.objects import Namespace, Node, Pod
 from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.quantities import instant
+from mainstay.clusters.kubernetes.restrictions import Terms
 from mainstay.clusters.kubernetes.states import NOTHING, View, view_of
+from mainstay.clusters.kubernetes.storage import Storage, reached
 from mainstay.clusters.kubernetes.trust import Trust
 from mainstay.clusters.kubernetes.waiting import Waiting
 from mainstay.domain.allocation import PodState, Seen
@@ -42,6 +44,7 @@ from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Denied, MainstayError, Unavailable
 from mainstay.domain.guest import Guest
 from mainstay.domain.quantity import Resources, is_shape
+from mainstay.domain.volume import VolumeState
 from mainstay.ports import Clock
 
 log = structlog.get_logger()
@@ -106,6 +109,10 @@ class Picture:
         self._namespaces: Informer[Namespace, Landlord] = Informer(
             api, NAMESPACES, clock=clock, project=landlord, confirm=self._confirm
         )
+        self.storage = Storage(api, clock, system=system, on_change=self._storage_changed)
+        self._reaches: Mapping[str, Terms] = {}
+        """What volumes ask of nodes, as the states of the nodes have it."""
+        self._storage_moved = False
         self.lodgings = Lodgings(clock, now=api.server_time)
         """Pods of others that ask us for a place."""
         self._used: dict[str, Used] = {}
@@ -123,6 +130,7 @@ class Picture:
         """Until both kinds have been listed. Raises Unavailable if that takes too long, or the view has become old."""
         if not self._tasks:
             self._tasks = [asyncio.create_task(informer.run()) for informer in self._informers]
+            self.storage.start()
         for informer in self._informers:
             try:
                 # `asyncio.wait_for` would swallow a cancellation that meets the news (CPython issue 86296, until 3.12).
@@ -135,6 +143,7 @@ class Picture:
 
     async def close(self) -> None:
         """Stop watching."""
+        await self.storage.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -153,11 +162,27 @@ class Picture:
 
     def nodes(self) -> tuple[NodeState, ...]:
         """Every node as we may use it, by name."""
-        if self.lodgings.restrictions_changed():
+        changed = self.lodgings.restrictions_changed(), self._reaches_changed()
+        if any(changed):
             self._states.clear()
         for name in self._nodes_by_name() - self._states.keys():
             self._states[name] = self._state_of(name)
         return tuple(self._state(name) for name in sorted(self._states))
+
+    def volumes(self) -> tuple[VolumeState, ...] | None:
+        """Every volume of our projects; None while we cannot see them."""
+        return self.storage.states(self._namespaces.objects)
+
+    def _storage_changed(self) -> None:
+        self._storage_moved = True
+
+    def _reaches_changed(self) -> bool:
+        """Whether volumes ask something else of nodes than they did. O(claims), where anything of them has changed."""
+        if not self._storage_moved:
+            return False
+        self._storage_moved, before = False, self._reaches
+        self._reaches = self.storage.asked()
+        return self._reaches != before
 
     def learn(self, pod: Pod) -> View:
         """Take in a pod that a request has shown; what is kept of it."""
@@ -290,6 +315,8 @@ class Picture:
             taken_devices=used.slices_of_others,
             system=self._mark,
         )
+        if met := reached(self._node(node), self._reaches):
+            state = replace(state, admits=tuple(sorted((*state.admits, *met))))
         return replace(state, strangers=self._strangers(node)) if state.marked else state
 
     def _strangers(self, node: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from mainstay.clusters.kubernetes.objects import Node, PodSpec, Taint
 
@@ -41,6 +41,30 @@ class Restriction:
     name: str
 
 
+Terms: TypeAlias = tuple[tuple[Requirement, ...], ...]
+"""One of them must hold whole; an empty one never holds."""
+
+
+def terms_of(selector: Any) -> Terms | None:
+    """Of a NodeSelector, as the volumes of a cluster have it; None if there is none, or one that we do not understand."""
+    if not selector:
+        return None
+    try:
+        return tuple(_term(term) for term in _mapping(selector)["nodeSelectorTerms"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def terms_name(terms: Terms) -> str:
+    """The same for the same terms."""
+    return hashlib.sha256(json.dumps(_plain(terms)).encode()).hexdigest()[:16]
+
+
+def meets(node: Node, terms: Terms) -> bool:
+    """Whether one of the terms holds for a node."""
+    return any(_term_holds(node, term) for term in terms)
+
+
 def restriction(spec: PodSpec) -> Restriction | None:
     """None if it says something that we do not understand."""
     terms = _terms(spec.affinity)
@@ -58,7 +82,7 @@ def admits(node: Node, wanted: Restriction) -> bool:
     labels = node.metadata.labels
     return (
         all(labels.get(key) == value for key, value in wanted.selector)
-        and (wanted.terms is None or any(_term_holds(node, term) for term in wanted.terms))
+        and (wanted.terms is None or meets(node, wanted.terms))
         and all(_is_borne(taint, wanted) for taint in node.spec.taints if taint.effect in HARD_EFFECTS)
     )
 

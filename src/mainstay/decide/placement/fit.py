@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,6 +31,8 @@ class Request:
     """The number of the only cluster that will do, as in `Free.cluster`."""
     restriction: str = ""
     """Only nodes that admit it will do."""
+    reach: Bools | None = field(default=None, compare=False)
+    """Only these nodes will do; None: all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +57,10 @@ class Free:
 
     def usable(self, request: Request) -> Bools:
         """Nodes that may be used at all, whether or not there is room."""
-        if not request.restriction:
-            return self.open_
-        return self.admits.get(request.restriction, np.zeros(self.key.size, dtype=np.bool_))
+        usable = self.open_
+        if request.restriction:
+            usable = self.admits.get(request.restriction, np.zeros(self.key.size, dtype=np.bool_))
+        return usable if request.reach is None else usable & request.reach
 
     def take(self, rows: Sequence[int], request: Request) -> None:
         """Lower the free columns by one pod on each of `rows`; a row may occur more than once."""
@@ -133,7 +136,12 @@ def cluster_number(name: str, clusters: Sequence[str]) -> int:
 
 
 def request_of(
-    resources: Resources, gpu_models: Sequence[str], *, cluster: int = ANY_CLUSTER, restriction: str = ""
+    resources: Resources,
+    gpu_models: Sequence[str],
+    *,
+    cluster: int = ANY_CLUSTER,
+    restriction: str = "",
+    reach: Bools | None = None,
 ) -> Request:
     """The request in the numbers of the columns. Without GPUs a model means nothing."""
     shape = resources.gpu_model if resources.gpus and is_shape(resources.gpu_model) else ""
@@ -145,6 +153,7 @@ def request_of(
         shape=shape,
         cluster=cluster,
         restriction=restriction,
+        reach=reach,
     )
 
 

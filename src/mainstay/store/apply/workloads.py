@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mainstay.domain.allocation import Seen
+from mainstay.domain.allocation import ENDS, End, Seen
 from mainstay.domain.plan import Advance, Allocate, CapacityLeft, NewWorkload, RequestStop, Slot, Submit
 from mainstay.domain.quantity import Resources, is_shape
 from mainstay.domain.reason import Code, Reason
@@ -82,7 +82,8 @@ def advance(world: World, action: Advance) -> Reason | None:
     if refusal:
         return refusal
     before = Phase(row["phase"])
-    if action.attempt > row["attempt"] or (action.phase.final and action.phase is not Phase.SUCCEEDED):
+    counts = action.phase is Phase.SUCCEEDED or _was_not_copied(world, row)
+    if action.attempt > row["attempt"] or (action.phase.final and not counts):
         row["output"] = ""  # it was what an attempt left that does not count
     row["phase"] = int(action.phase)
     row["attempt"] = int(action.attempt)
@@ -95,6 +96,15 @@ def advance(world: World, action: Advance) -> Reason | None:
     world.touch_workload(row)
     world.log_workload(row, action.reason, before=before, after=action.phase)
     return None
+
+
+def _was_not_copied(world: World, row: WorkloadRow) -> bool:
+    """Whether its attempt has ended well, but for a copy that an object store did not take."""
+    refused = ENDS.index(End.COPY_REFUSED)
+    return any(
+        pod["attempt"] == row["attempt"] and pod["rank"] == 0 and pod["ending"] == refused
+        for pod in world.open_pods(row["key"])
+    )
 
 
 def _capacity_left(world: World, slots: tuple[Slot, ...], restriction: str) -> Reason | None:
