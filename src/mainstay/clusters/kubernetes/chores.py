@@ -37,6 +37,8 @@ BURIALS_MAX = 200
 """Tombstones removed in one round."""
 PATIENCE_SECONDS = 300.0
 """So long may a pod fail to start (no image, no secret) before it is given up; a registry may be away for a while."""
+OVERRUN_SECONDS = 60
+"""A run that its kubelet has not ended so long after its deadline, and the grace, is ended by us: somebody answers its probe."""
 LOG_PATIENCE_SECONDS = 120.0
 """So long is the end of a pod held up by a log that cannot be read: its node may be gone."""
 
@@ -82,6 +84,10 @@ class Chores:
             self._look_after(pod, known, now)
             if known.renewed and known.node not in silent:
                 self._renew_in_time(pod, known)
+            if known.deadline_at and not known.deleting:
+                late = self._api.server_time() - known.deadline_at
+                if late >= (OVERRUN_SECONDS + known.grace) * 1_000_000:
+                    self._start(f"overrun/{pod}", partial(self._end_overrun, pod, known))
         self._forget_gone()
         if due := self._picture.waiting.due(self._picture.views()):
             self._start("words", partial(self._picture.waiting.ask, *due))
@@ -208,6 +214,11 @@ class Chores:
         change = {"metadata": {"uid": known.uid, "resourceVersion": version, "annotations": {names.VERDICT: why[:500]}}}
         await self._api.patch(PODS, known.namespace, pod, change)
         await self._api.delete(PODS, known.namespace, pod, uid=known.uid, grace_seconds=1)
+
+    async def _end_overrun(self, pod: str, known: View) -> None:
+        log.warning("pod_overran", pod=pod)
+        with contextlib.suppress(NotFound, Conflict):
+            await self._api.delete(PODS, known.namespace, pod, uid=known.uid, grace_seconds=max(1, known.grace))
 
     async def _bury(self) -> None:
         """Remove tombstones that are old enough: nobody has been on the way with their name for so long."""

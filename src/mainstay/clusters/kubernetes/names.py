@@ -51,6 +51,8 @@ LAST_NODE = f"{PREFIX}/last-node"
 
 RENEWED = f"{PREFIX}/renewed"
 """On a pod that ends itself where it is cut off: when it was renewed last (Unix seconds), or that it never is again."""
+DEADLINE = f"{PREFIX}/deadline"
+"""After how many seconds of its run a pod is ended by its kubelet."""
 CORDONED = f"{PREFIX}/cordoned"
 """On a node: which platform has cordoned it. Only that one takes it back."""
 CORDON_REASON = f"{PREFIX}/cordon-reason"

@@ -18,6 +18,7 @@ from mainstay.clusters.kubernetes.names import FILES, MAIN, OUTPUTS
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.domain.allocation import CreatePod, DeletePod, Owner, PodSpec
+from mainstay.domain.quantity import Resources
 from mainstay.domain.workload import Volume
 
 Document = dict[str, Any]
@@ -51,6 +52,14 @@ ALIVE, PULSE = "/mainstay/alive", "/mainstay/pulse"
 REVOKED = "revoked"
 DEAD_MAN_WORDS = "mainstay: cut off, and not renewed for too long"
 DEAD_MAN_PERIOD_SECONDS = 10
+
+NOBODY_LISTENS = 9
+"""The port for `discard` (RFC 863). A probe that asks for a page there fails, as it must once the time of a pod is over."""
+
+KEEPER = Resources(cpu_milli=100, memory_bytes=32 << 20)
+"""Of a pod with GPUs, for the container that keeps its output: a shell and tar."""
+COPIER = Resources(cpu_milli=500, memory_bytes=384 << 20)
+"""Likewise where that copies to object stores: as much as `mainstay.transfer` has on its way at once, and Python."""
 
 WAIT_FOR_FILES = f"trap 'exit 1' TERM; until [ -e {SIGN}/complete ]; do sleep 0.1; done"
 KEEP_OUTPUTS = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"
@@ -103,7 +112,6 @@ def pod(action: CreatePod, settings: Settings, *, device: str = GPU_RESOURCE) ->
             "hostname": action.name,
             **({"subdomain": names.gang_service(spec.gang)} if spec.size > 1 else {}),
             "terminationGracePeriodSeconds": max(1, spec.stop_grace_seconds),
-            **({"activeDeadlineSeconds": spec.deadline_seconds} if spec.deadline_seconds else {}),
             "tolerations": list(_tolerations(action)),
             "initContainers": [_files(action, settings)] if waits_to_be_handed_something(spec) else [],
             "containers": [
@@ -323,6 +331,8 @@ def _annotations(action: CreatePod) -> Iterator[tuple[str, str]]:
         yield names.READY_PATH, spec.ready_path
     if spec.dead_man_seconds:
         yield names.RENEWED, "0"
+    if spec.deadline_seconds:
+        yield names.DEADLINE, str(spec.deadline_seconds)
 
 
 def _main(action: CreatePod, settings: Settings, device: str) -> Document:
@@ -353,23 +363,46 @@ def _main(action: CreatePod, settings: Settings, device: str) -> Document:
     if spec.dead_man_seconds:
         mounts = ({"name": name, "mountPath": path} for name, path in (("alive", ALIVE), ("pulse", PULSE)))
         container["volumeMounts"] = [*container["volumeMounts"], *mounts]
+        script = dead_man(spec.dead_man_seconds, deadline_seconds=spec.deadline_seconds)
         container["livenessProbe"] = {
-            "exec": {"command": ["/bin/sh", "-c", _literal(dead_man(spec.dead_man_seconds))]},
+            "exec": {"command": ["/bin/sh", "-c", _literal(script)]},
             "periodSeconds": DEAD_MAN_PERIOD_SECONDS,
             "timeoutSeconds": DEAD_MAN_PERIOD_SECONDS,
             "failureThreshold": 3,
         }
+    elif spec.deadline_seconds:
+        container["livenessProbe"] = deadline(spec.deadline_seconds)
     return container
 
 
-def dead_man(seconds: int) -> str:
-    """What a kubelet asks of a pod, also while it is cut off itself: has it been renewed within so long?
+def deadline(seconds: int) -> Document:
+    """A probe that is made for the first time so long after the container has started, and fails: its kubelet then ends this
+    container and no other, with the grace of the pod.
+
+    The deadline of a pod (activeDeadlineSeconds) would count the pull of its image too, and end what keeps its output.
+    """
+    return {
+        "httpGet": {"path": "/", "port": NOBODY_LISTENS},
+        "initialDelaySeconds": seconds,
+        "periodSeconds": 1,
+        "timeoutSeconds": 1,
+        "failureThreshold": 1,
+    }
+
+
+def dead_man(seconds: int, *, deadline_seconds: int = 0) -> str:
+    """What a kubelet asks of a pod, also while it is cut off itself: has it been renewed within so long, and is its time not over?
 
     The kubelet writes what it has heard last of the pod's own annotations into a file. How long ago that was is told by a
     clock that no jump of the wall clock moves (CLOCK_BOOTTIME). It needs a shell in the image, and nothing else.
     """
+    over = (
+        f"read first < {PULSE}/first 2>/dev/null || {{ first=$up; echo $up > {PULSE}/first; }}; "
+        f"[ $((up - first)) -lt {deadline_seconds} ] || exit 1; "
+    )
     return (
-        f"read up rest < /proc/uptime; up=${{up%%.*}}; read now < {ALIVE}/renewed; "
+        f"read up rest < /proc/uptime; up=${{up%%.*}}; {over if deadline_seconds else ''}"
+        f"read now < {ALIVE}/renewed; "
         f"read last at < {PULSE}/last 2>/dev/null; "
         f'if [ "$now" != {REVOKED} ]; then '
         f'if [ "$now" != "$last" ]; then echo "$now $up" > {PULSE}/last; exit 0; fi; '
@@ -427,18 +460,47 @@ def _hosts(action: CreatePod, settings: Settings) -> list[str]:
 
 
 def _resources(action: CreatePod, device: str) -> Document:
-    """Where there are GPUs, limits are what is requested: such a pod is the last to be evicted (Guaranteed)."""
+    """Where there are GPUs, limits are what is requested: such a pod is the last to be evicted (Guaranteed).
+
+    What the container that keeps its output gets is taken off: the pod is given, and billed, what was asked for and no more.
+    """
     spec, wanted = action.spec, action.spec.resources
-    requests = {"cpu": f"{wanted.cpu_milli}m", "memory": str(wanted.memory_bytes)}
     if wanted.gpus:
-        whole = {**requests, device: str(wanted.gpus)}
+        kept = _kept_back(action)
+        left = Resources(
+            cpu_milli=wanted.cpu_milli - kept.cpu_milli, memory_bytes=wanted.memory_bytes - kept.memory_bytes
+        )
+        whole = {**_amounts(left), device: str(wanted.gpus)}
         return {"requests": whole, "limits": whole}
-    limits = {}
+    requests, limits = _amounts(wanted), {}
     if spec.cpu_limit_milli:
         limits["cpu"] = f"{spec.cpu_limit_milli}m"
     if spec.memory_limit_bytes:
         limits["memory"] = str(spec.memory_limit_bytes)
     return {"requests": requests, "limits": limits}
+
+
+def _kept_back(action: CreatePod) -> Resources:
+    """What the container that keeps the output takes of a pod with GPUs: half of it at most, of the little that tests ask for."""
+    if not _keeps_output(action):
+        return Resources()
+    wanted = action.spec.resources
+    share = COPIER if any(volume.target for volume in action.spec.volumes) else KEEPER
+    return Resources(
+        cpu_milli=min(share.cpu_milli, wanted.cpu_milli // 2),
+        memory_bytes=min(share.memory_bytes, wanted.memory_bytes // 2),
+    )
+
+
+def _amounts(amount: Resources) -> dict[str, str]:
+    return {"cpu": f"{amount.cpu_milli}m", "memory": str(amount.memory_bytes)}
+
+
+def _bounded(helper: Document, action: CreatePod, amount: Resources) -> Document:
+    """A helper of a pod with GPUs: one container without limits would cost the whole pod its class."""
+    if not action.spec.resources.gpus:
+        return helper
+    return {**helper, "resources": {"requests": _amounts(amount), "limits": _amounts(amount)}}
 
 
 def _tolerations(action: CreatePod) -> Iterator[Document]:
@@ -460,13 +522,15 @@ def _files(action: CreatePod, settings: Settings) -> Document:
     secrets = {"secrets": SECRETS} if seen_secrets(action.spec) else {}
     sources = {number: volume for number, volume in enumerate(action.spec.volumes) if volume.source}
     helper = _helper(FILES, settings, WAIT_FOR_FILES, work=WORK, sign=SIGN, **secrets)
-    return _with_objects(helper, sources, settings)
+    # Nothing else of the pod runs yet.
+    return _bounded(_with_objects(helper, sources, settings), action, action.spec.resources)
 
 
 def _outputs(action: CreatePod, settings: Settings) -> Document:
     """Keeps the output until it was fetched, also while we are away."""
     targets = {number: volume for number, volume in enumerate(action.spec.volumes) if volume.target}
-    return _with_objects(_helper(OUTPUTS, settings, KEEP_OUTPUTS, output=OUTPUT), targets, settings)
+    helper = _helper(OUTPUTS, settings, KEEP_OUTPUTS, output=OUTPUT)
+    return _bounded(_with_objects(helper, targets, settings), action, _kept_back(action))
 
 
 def _with_objects(helper: Document, volumes: Mapping[int, Volume], settings: Settings) -> Document:

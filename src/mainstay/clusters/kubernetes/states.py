@@ -76,6 +76,8 @@ class View:
     refused_at: int = 0
     created_at: int = 0
     """Server's time, UTC microseconds."""
+    deadline_at: int = 0
+    """When its kubelet is to end its run, likewise; 0 if never, or if it does not run."""
     tombstone: bool = False
     last_node: str = ""
     grace: int = 0
@@ -158,6 +160,7 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
         refusal=refusal(pod),
         refused_at=instant(pod.status.start_time) or instant(meta.creation_timestamp),
         created_at=instant(meta.creation_timestamp),
+        deadline_at=deadline_of(pod, instant(main.state.running.started_at)) if main and main.state.running else 0,
         renewed=meta.annotations.get(names.RENEWED, ""),
         tombstone=names.TOMBSTONE in meta.labels,
         last_node=meta.annotations.get(names.LAST_NODE, ""),
@@ -366,7 +369,7 @@ def _end(pod: Pod, end: Terminated) -> tuple[End, str]:
         return End.START_FAILED, _shown(end.message)
     if end.reason == "OOMKilled":
         return End.OUT_OF_MEMORY, ""
-    if pod.status.reason == DEADLINE_REASON and end.exit_code != 0 and _had_come(_deadline(pod), end):
+    if end.exit_code != 0 and _ran_out_of_time(pod, end):
         return End.DEADLINE, ""
     if end.exit_code != 0 and _filled_its_scratch(pod):
         return End.EXITED, _why(pod)
@@ -436,10 +439,28 @@ def _disruption(pod: Pod) -> Condition | None:
     return next((c for c in pod.status.conditions if c.type == "DisruptionTarget" and c.status == "True"), None)
 
 
-def _deadline(pod: Pod) -> int:
-    """When its kubelet ends it; it counts from when it took it."""
-    started = instant(pod.status.start_time)
-    return started + pod.spec.active_deadline_seconds * 1_000_000 if started else 0
+def deadline_of(pod: Pod, started_at: int) -> int:
+    """When the run of a pod of ours that has started at `started_at` is to be ended; 0: never."""
+    seconds = pod.metadata.annotations.get(names.DEADLINE, "")
+    bounded = started_at and seconds.isdecimal() and 0 < len(seconds) <= 10
+    return started_at + int(seconds) * 1_000_000 if bounded else 0
+
+
+def _ran_out_of_time(pod: Pod, end: Terminated) -> bool:
+    """Whether its deadline came before its end, and before anything else that may have brought that about.
+
+    Of a pod of ours only its own times tell: its kubelet gives no reason. A pod of others has a deadline as a whole, which
+    counts from when its kubelet took it.
+    """
+    if pod.status.reason == DEADLINE_REASON:
+        started = instant(pod.status.start_time)
+        return _had_come(started + pod.spec.active_deadline_seconds * 1_000_000 if started else 0, end)
+    moment = deadline_of(pod, instant(end.started_at))
+    if not moment or instant(end.finished_at) < moment:
+        return False
+    condition = _disruption(pod)
+    disrupted = instant(condition.last_transition_time) if condition is not None else 0
+    return all(other >= moment for other in (_asked_to_end_at(pod), disrupted) if other)
 
 
 def _had_come(moment: int, end: Terminated) -> bool:
@@ -454,12 +475,16 @@ def _lost_its_output(pod: Pod) -> bool:
 
 
 def _was_asked_to_end_before(pod: Pod, end: Terminated) -> bool:
-    """`deletionTimestamp` lies a grace after the request."""
+    asked = _asked_to_end_at(pod)
+    return bool(pod.metadata.deletion_timestamp) and instant(end.finished_at) >= asked
+
+
+def _asked_to_end_at(pod: Pod) -> int:
+    """`deletionTimestamp` lies a grace after the request; 0 if nobody has asked."""
     meta = pod.metadata
     if not meta.deletion_timestamp:
-        return False
-    asked = instant(meta.deletion_timestamp) - (meta.deletion_grace_period_seconds or 0) * 1_000_000
-    return instant(end.finished_at) >= asked
+        return 0
+    return instant(meta.deletion_timestamp) - (meta.deletion_grace_period_seconds or 0) * 1_000_000
 
 
 def _why(pod: Pod) -> str:
