@@ -83,6 +83,7 @@ class Code(StrEnum):
     WAITS_FOR_CLUSTER = "WaitsForCluster"
     NO_NODE_ADMITS = "NoNodeAdmits"
     WAITS_FOR_GROUP = "WaitsForGroup"
+    WAITS_BEHIND_GROUP = "WaitsBehindGroup"
     CANNOT_BE_PLACED = "CannotBePlaced"
     WITHDRAWN = "Withdrawn"
     NOT_BOUND = "NotBound"
@@ -167,6 +168,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.WAITS_FOR_CLUSTER: "waits for cluster {object}: {detail}",
         Code.NO_NODE_ADMITS: "no node meets the selector, the affinity and the tolerations of the pod",
         Code.WAITS_FOR_GROUP: "waits for its group {object}: {present} of {size} pods are there",
+        Code.WAITS_BEHIND_GROUP: "waits behind {ahead} pods of its group {object}, which are placed first",
         Code.CANNOT_BE_PLACED: "cannot be placed by mainstay: {detail}",
         Code.WITHDRAWN: "its pod was deleted in its cluster",
         Code.NOT_BOUND: "could not be given its place and waits for another: {detail}",
