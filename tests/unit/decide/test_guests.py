@@ -161,7 +161,7 @@ def test_of_a_very_large_group_the_first_are_one_workload_and_the_rest_wait_behi
     crowd = of_group(*(f"w-{number}" for number in range(2 * GROUP_PODS_MAX + 5)), size=3)
     left, sizes, rows, open_ = list(crowd), [], [], []
     while left:
-        found = look([one for one in crowd], rows, open_)
+        found = look(list(crowd), rows, open_)
         (action,) = found.actions
         sizes.append(len(action.workload.spec.guests))
         told = words(found)

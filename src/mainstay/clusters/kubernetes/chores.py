@@ -17,13 +17,13 @@ import structlog
 from mainstay.clusters.kubernetes import handover, names, pods
 from mainstay.clusters.kubernetes.api import KubeApi, Patch
 from mainstay.clusters.kubernetes.errors import AlreadyExists, Conflict, NotFound
-from mainstay.clusters.kubernetes.kinds import PODS, SERVICES
+from mainstay.clusters.kubernetes.kinds import PODS, RESOURCE_CLAIMS, SERVICES
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.clusters.kubernetes.picture import Picture
 from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.states import HOPELESS_REASONS, View, state_of
 from mainstay.domain.allocation import Seen
-from mainstay.domain.errors import Invalid, MainstayError
+from mainstay.domain.errors import Denied, Invalid, MainstayError
 from mainstay.ports import Artifacts, Clock, Secrets
 
 log = structlog.get_logger()
@@ -70,6 +70,8 @@ class Chores:
         """UIDs of pods that have all that they waited for, and may not have noticed yet."""
         self._callable: set[str] = set()
         """First ranks whose gang has its service."""
+        self._claimed: set[str] = set()
+        """UIDs of pods whose claim is made, and that have no node yet."""
         self._look_up_groups = look_up_groups
         self._next_round = self._next_burial = self._next_groups = 0.0
 
@@ -126,6 +128,8 @@ class Chores:
             return
         if known.calls and pod not in self._callable and state.seen is not Seen.ENDED:
             self._start(f"service/{pod}", partial(self._make_service, pod, known))
+        if known.claim and known.uid not in self._claimed and not known.deleting:
+            self._start(f"claim/{pod}", partial(self._make_claim, pod, known))
         if known.logged:
             if pod not in self._kept:
                 self._logs.follow(pod, known.namespace, ended=state.seen is Seen.ENDED)
@@ -170,6 +174,8 @@ class Chores:
         if self._delivered:
             self._delivered &= {known.uid for _, known in self._picture.views() if known.waits_for_files}
         self._callable &= there
+        if self._claimed:
+            self._claimed &= {known.uid for _, known in self._picture.views() if known.claim}
 
     def _start(self, name: str, chore: Callable[[], Awaitable[None]]) -> None:
         if name not in self._tasks:
@@ -200,6 +206,19 @@ class Chores:
         with contextlib.suppress(AlreadyExists):
             await self._api.create(SERVICES, known.namespace, pods.gang_service(first))
         self._callable.add(pod)
+
+    async def _make_claim(self, pod: str, known: View) -> None:
+        """Not before the pod is made: it goes with it."""
+        found = await self._api.get(PODS, known.namespace, pod)
+        if found.metadata.uid != known.uid:
+            return
+        try:
+            await self._api.create(RESOURCE_CLAIMS, known.namespace, pods.device_claim(found))
+        except AlreadyExists:
+            pass
+        except (Invalid, Denied, LookupError, TypeError, ValueError) as error:
+            await self._give_up(pod, known, f"its devices cannot be claimed: {error}")
+        self._claimed.add(known.uid)
 
     async def _give_up(self, pod: str, known: View, why: str) -> None:
         """A verdict on the object first: whoever sees its end must know that it was ours.

@@ -218,7 +218,7 @@ class KubernetesCluster:
                     namespace=namespace,
                     make_namespace=partial(self._make_namespace, namespace, action.spec.owner),
                 )
-                document = pods.pod(action, self._settings, device=device)
+                document = pods.pod(action, self._settings, device=device or pods.PLUGIN)
                 known = await self._in_namespace(namespace, action.spec.owner, document, epoch)
             finally:
                 del self._under_way[action.name]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, Devices
 from mainstay.clusters.kubernetes.errors import Unreachable
 from mainstay.clusters.kubernetes.guests import Landlord, landlord
 from mainstay.clusters.kubernetes.informer import Informer, Key
-from mainstay.clusters.kubernetes.kinds import NAMESPACES, NODES, PODS
+from mainstay.clusters.kubernetes.kinds import NAMESPACES, NODES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
 from mainstay.clusters.kubernetes.lodgings import Lodgings
 from mainstay.clusters.kubernetes.nodes import (
     has_kubelet,
@@ -31,7 +32,8 @@ from mainstay.clusters.kubernetes.nodes import (
     why_not,
     why_not_any,
 )
-from mainstay.clusters.kubernetes.objects import Namespace, Node, Pod
+from mainstay.clusters.kubernetes.objects import Namespace, Node, Pod, ResourceClaim, ResourceSlice
+from mainstay.clusters.kubernetes.offered import DeviceKey, Offered, taken_by_others
 from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.quantities import instant
 from mainstay.clusters.kubernetes.states import NOTHING, View, view_of
@@ -81,7 +83,7 @@ class Picture:
 
     def __init__(self, api: KubeApi, clock: Clock, *, system: str, scheduler_name: str = "", tunnel: str = "") -> None:
         """`tunnel`: as for `states.view`."""
-        self._api, self._clock, self._mark = api, clock, names.short(system)
+        self._api, self._clock, self._mark, self._system = api, clock, names.short(system), system
         self._nodes: Informer[Node, Node] = Informer(
             api,
             NODES,
@@ -106,6 +108,18 @@ class Picture:
         self._namespaces: Informer[Namespace, Landlord] = Informer(
             api, NAMESPACES, clock=clock, project=landlord, confirm=self._confirm
         )
+        self._offered = Offered()
+        self._slices: Informer[ResourceSlice, ResourceSlice] = Informer(
+            api,
+            RESOURCE_SLICES,
+            clock=clock,
+            project=lambda one: one,
+            on_change=lambda key, _, new: self._offered.slice_changed(key[1], new),
+            confirm=self._confirm,
+        )
+        self._claims: Informer[ResourceClaim, tuple[DeviceKey, ...]] = Informer(
+            api, RESOURCE_CLAIMS, clock=clock, project=self._devices_of, on_change=self._claim_changed, confirm=self._confirm
+        )
         self.lodgings = Lodgings(clock, now=api.server_time)
         """Pods of others that ask us for a place."""
         self._used: dict[str, Used] = {}
@@ -121,7 +135,8 @@ class Picture:
     async def ready(self) -> None:
         """Until both kinds have been listed. Raises Unavailable if that takes too long, or the view has become old."""
         if not self._tasks:
-            self._tasks = [asyncio.create_task(informer.run()) for informer in self._informers]
+            everything = (*self._informers, self._slices, self._claims)
+            self._tasks = [asyncio.create_task(informer.run()) for informer in everything]
         for informer in self._informers:
             try:
                 # `asyncio.wait_for` would swallow a cancellation that meets the news (CPython issue 86296, until 3.12).
@@ -131,6 +146,11 @@ class Picture:
                 raise self._unheard(informer) from None
             if self._clock.monotonic() - informer.last_contact > SILENT_SECONDS_MAX:
                 raise self._unheard(informer)
+        # Older API servers have neither, and older roles do not let us see them: then nothing is offered to claims.
+        for one in (self._slices, self._claims):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SYNC_SECONDS_MAX):
+                    await one.tried.wait()
 
     async def close(self) -> None:
         """Stop watching."""
@@ -152,7 +172,8 @@ class Picture:
 
     def nodes(self) -> tuple[NodeState, ...]:
         """Every node as we may use it, by name."""
-        if self.lodgings.restrictions_changed():
+        news = self._offered.has_news()
+        if self.lodgings.restrictions_changed() or news:
             self._states.clear()
         for name in self._nodes_by_name() - self._states.keys():
             self._states[name] = self._state_of(name)
@@ -201,7 +222,7 @@ class Picture:
             return ""
         return (
             why_not_any(found, self._mark)
-            or "it no longer meets the selector, the affinity and the tolerations of the pod"
+            or "it no longer meets what the pod requires: its selector, affinity, tolerations and kind of devices"
         )
 
     def free(self, node: str) -> Resources:
@@ -215,15 +236,19 @@ class Picture:
             return 0
         if found.resource == GPU_RESOURCE:
             return found.gives - used.others.gpus - used.ours.gpus
-        return found.gives - used.slices_of_others[found.resource] - used.slices_of_ours[found.resource]
+        others = used.slices_of_others[found.resource] + self._offered.taken(node)[found.resource]
+        return found.gives - others - used.slices_of_ours[found.resource]
 
-    def device(self, node: str, gpu_model: str) -> str:
-        """The resource under which a node offers GPUs of a model, or slices of a shape."""
-        found = self._devices(node, gpu_model) if is_shape(gpu_model) else None
-        return found.resource if found else GPU_RESOURCE
+    def device(self, node: str, gpu_model: str) -> Devices | None:
+        """How a node offers slices of a shape, or GPUs of a model (any, if that is empty). None: it does not say, or has none."""
+        if is_shape(gpu_model):
+            return self._devices(node, gpu_model)
+        kinds = usable_devices(self._node(node), self._offered.devices(node))
+        return next((one for one in kinds if not is_shape(one.model) and gpu_model in {"", one.model}), None)
 
     def _devices(self, node: str, model: str) -> Devices | None:
-        return next((one for one in usable_devices(self._node(node)) if one.model == model), None)
+        kinds = usable_devices(self._node(node), self._offered.devices(node))
+        return next((one for one in kinds if one.model == model), None)
 
     def node(self, name: str) -> Node | None:
         """As its cluster shows it; None if it is not there."""
@@ -285,7 +310,8 @@ class Picture:
             self._node(node),
             used.others,
             self.lodgings.restrictions,
-            taken_devices=used.slices_of_others,
+            taken_devices=used.slices_of_others + self._offered.taken(node),
+            offered=self._offered.devices(node),
             system=self._mark,
         )
         return replace(state, strangers=self._strangers(node)) if state.marked else state
@@ -319,6 +345,16 @@ class Picture:
             self._back.pop(key[1], None)
         elif old is None or is_silent(old):
             self._back[key[1]] = instant(ready.last_transition_time)
+
+    def _devices_of(self, claim: ResourceClaim) -> tuple[DeviceKey, ...]:
+        meta = claim.metadata
+        ours = meta.labels.get(names.SYSTEM) == names.mark(meta.labels, meta.namespace, system=self._system)
+        return taken_by_others(claim, ours=ours)
+
+    def _claim_changed(self, _: Key, old: tuple[DeviceKey, ...] | None, new: tuple[DeviceKey, ...] | None) -> None:
+        self._offered.claim_changed(old, new)
+        for device in (*(old or ()), *(new or ())):
+            self._states.pop(self._offered.node_of(device), None)
 
     def _pod_changed(self, key: Key, old: View | None, new: View | None) -> None:
         self._trust.changed(old, new)

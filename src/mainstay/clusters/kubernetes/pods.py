@@ -13,7 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mainstay.clusters.kubernetes import names
-from mainstay.clusters.kubernetes.devices import GPU_RESOURCE
+from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, Devices
+from mainstay.clusters.kubernetes.kinds import RESOURCE_CLAIMS
 from mainstay.clusters.kubernetes.names import FILES, MAIN, OUTPUTS
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.settings import Settings
@@ -40,6 +41,10 @@ SECRETS_BYTES = "16Mi"
 """Of memory, at most: far more than any job has."""
 BINDER = "default-scheduler"
 """Of the cluster: it binds what claims of storage a pod names, and puts it on the node that we chose."""
+PLUGIN = Devices(model="", resource=GPU_RESOURCE, has=0, gives=0)
+"""GPUs as a device plugin offers them."""
+GPUS, CLAIMED = "gpus", "claimed"
+"""A request for devices in the claim that we make for a pod, and that claim in the pod."""
 PORT = 8_080
 """Where a service listens: every pod has an address of its own."""
 GANG_PORT = 29_500
@@ -86,13 +91,14 @@ def namespace_of(pod: str, owner: Owner, settings: Settings) -> str:
     return names.namespace(owner, system=settings.system, shard=shard)
 
 
-def pod(action: CreatePod, settings: Settings, *, device: str = GPU_RESOURCE) -> Document:
+def pod(action: CreatePod, settings: Settings, *, device: Devices = PLUGIN) -> Document:
     """The object of a pod. It names its node: one write, where creating and binding are two.
 
-    `device`: the resource under which that node offers the GPUs, or slices of them, that are asked for.
+    `device`: how that node offers the GPUs, or slices of them, that are asked for.
     A pod that names claims of storage or devices may not: its cluster's own scheduler binds them. It may choose no node but ours.
     """
-    spec = action.spec
+    spec, claimed = action.spec, claimed_devices(action, device)
+    binds = bool(claimed) or needs_binding(spec)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -103,23 +109,23 @@ def pod(action: CreatePod, settings: Settings, *, device: str = GPU_RESOURCE) ->
                 names.GANG: spec.gang,
                 names.RANK: str(spec.rank),
             },
-            "annotations": dict(_annotations(action)),
+            "annotations": {**dict(_annotations(action, binds=binds)), **_claim_annotations(action, device, claimed)},
             "finalizers": [names.RECORDED],
         },
         "spec": {
             **_POD_DEFAULTS,
-            **_placed(action),
+            **_placed(action, binds=binds),
             "hostname": action.name,
             **({"subdomain": names.gang_service(spec.gang)} if spec.size > 1 else {}),
             "terminationGracePeriodSeconds": max(1, spec.stop_grace_seconds),
-            "tolerations": list(_tolerations(action)),
+            "tolerations": list(_tolerations(action, binds=binds)),
             "initContainers": [_files(action, settings)] if waits_to_be_handed_something(spec) else [],
             "containers": [
-                _main(action, settings, device),
+                _main(action, settings, device, claimed),
                 *([_outputs(action, settings)] if _keeps_output(action) else []),
             ],
             "volumes": list(_volumes(action)),
-            **_device_claims(spec),
+            **_device_claims(action, claimed),
         },
     }
 
@@ -157,23 +163,71 @@ def _claim_spec(volume: Volume) -> Document:
     }
 
 
-def _placed(action: CreatePod) -> Document:
-    if not needs_binding(action.spec):
+def _placed(action: CreatePod, *, binds: bool) -> Document:
+    if not binds:
         return {"nodeName": action.node}
     only = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [action.node]}]}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [only]}}
     return {"schedulerName": BINDER, "affinity": {"nodeAffinity": required}}
 
 
-def _device_claims(spec: PodSpec) -> Document:
-    """A claim of its own per template, made by the cluster and gone with the pod (KEP-4381)."""
-    if not spec.devices:
-        return {}
-    claims = [
-        {"name": _device_name(number), "resourceClaimTemplateName": template}
-        for number, template in enumerate(spec.devices)
+def claimed_devices(action: CreatePod, device: Devices) -> list[list[str | int]]:
+    """What the claim that we make for a pod asks for: [name, class, count, selector]; nothing if it needs none.
+
+    `CLASS:COUNT` among its devices asks for devices of a DeviceClass; without a count it is a template of a claim.
+    """
+    asked: list[list[str | int]] = []
+    if device.device_class and action.spec.resources.gpus:
+        asked.append([GPUS, device.device_class, action.spec.resources.gpus, device.selector])
+    for number, text in enumerate(action.spec.devices):
+        class_, _, count = text.partition(":")
+        if count:
+            asked.append([_device_name(number), class_, int(count), ""])
+    return asked
+
+
+def device_claim(pod: Pod) -> Document:
+    """The claim of devices of a pod that is there. It goes with the pod."""
+    meta = pod.metadata
+    kept = (names.MANAGED_BY, names.SYSTEM, names.TENANT, names.PROJECT)
+    requests = [
+        {
+            "name": name,
+            "exactly": {
+                "deviceClassName": class_,
+                "allocationMode": "ExactCount",
+                "count": count,
+                **({"selectors": [{"cel": {"expression": selector}}]} if selector else {}),
+            },
+        }
+        for name, class_, count, selector in json.loads(meta.annotations[names.CLAIM])
     ]
-    return {"resourceClaims": claims}
+    return {
+        "apiVersion": RESOURCE_CLAIMS.api_version,
+        "kind": RESOURCE_CLAIMS.name,
+        "metadata": {
+            "name": meta.name,
+            "labels": {name: meta.labels[name] for name in kept},
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": meta.name, "uid": meta.uid}],
+        },
+        "spec": {"devices": {"requests": requests}},
+    }
+
+
+def _claim_annotations(action: CreatePod, device: Devices, claimed: list[list[str | int]]) -> Document:
+    if not claimed:
+        return {}
+    gpus = {names.CLAIMED: f"{device.resource} {claimed[0][2]}"} if claimed[0][0] == GPUS else {}
+    return {names.CLAIM: json.dumps(claimed), **gpus}
+
+
+def _device_claims(action: CreatePod, claimed: list[list[str | int]]) -> Document:
+    """A claim of its own per template, made by the cluster and gone with the pod (KEP-4381), and the one that we make."""
+    templates = [(number, text) for number, text in enumerate(action.spec.devices) if ":" not in text]
+    claims = [{"name": _device_name(number), "resourceClaimTemplateName": text} for number, text in templates]
+    if claimed:
+        claims.append({"name": CLAIMED, "resourceClaimName": action.name})
+    return {"resourceClaims": claims} if claims else {}
 
 
 def _device_name(number: int) -> str:
@@ -309,7 +363,7 @@ def _labels(owner: Owner, settings: Settings) -> dict[str, str]:
     }
 
 
-def _annotations(action: CreatePod) -> Iterator[tuple[str, str]]:
+def _annotations(action: CreatePod, *, binds: bool) -> Iterator[tuple[str, str]]:
     spec = action.spec
     yield names.IDENTITY, identity(action)
     if spec.mounts:
@@ -323,7 +377,7 @@ def _annotations(action: CreatePod) -> Iterator[tuple[str, str]]:
     ]
     if objects:
         yield names.OBJECTS, json.dumps(objects)
-    if needs_binding(spec):
+    if binds:
         yield names.PLACE, action.node
     if spec.port:
         yield names.PORT, str(PORT)
@@ -335,7 +389,7 @@ def _annotations(action: CreatePod) -> Iterator[tuple[str, str]]:
         yield names.DEADLINE, str(spec.deadline_seconds)
 
 
-def _main(action: CreatePod, settings: Settings, device: str) -> Document:
+def _main(action: CreatePod, settings: Settings, device: Devices, claimed: list[list[str | int]]) -> Document:
     spec = action.spec
     container: Document = {
         "name": MAIN,
@@ -352,9 +406,8 @@ def _main(action: CreatePod, settings: Settings, device: str) -> Document:
             *(_mount(number, volume) for number, volume in enumerate(spec.volumes)),
         ],
     }
-    if spec.devices:
-        claims = [{"name": _device_name(number)} for number in range(len(spec.devices))]
-        container["resources"] = {**container["resources"], "claims": claims}
+    if claims := _device_claims(action, claimed).get("resourceClaims"):
+        container["resources"] = {**container["resources"], "claims": [{"name": claim["name"]} for claim in claims]}
     if spec.port:
         container["ports"] = [{"containerPort": PORT}]
     if spec.ready_path:
@@ -459,7 +512,7 @@ def _hosts(action: CreatePod, settings: Settings) -> list[str]:
     return hosts
 
 
-def _resources(action: CreatePod, device: str) -> Document:
+def _resources(action: CreatePod, device: Devices) -> Document:
     """Where there are GPUs, limits are what is requested: such a pod is the last to be evicted (Guaranteed).
 
     What the container that keeps its output gets is taken off: the pod is given, and billed, what was asked for and no more.
@@ -470,7 +523,7 @@ def _resources(action: CreatePod, device: str) -> Document:
         left = Resources(
             cpu_milli=wanted.cpu_milli - kept.cpu_milli, memory_bytes=wanted.memory_bytes - kept.memory_bytes
         )
-        whole = {**_amounts(left), device: str(wanted.gpus)}
+        whole = {**_amounts(left), **({} if device.device_class else {device.resource: str(wanted.gpus)})}
         return {"requests": whole, "limits": whole}
     requests, limits = _amounts(wanted), {}
     if spec.cpu_limit_milli:
@@ -503,12 +556,12 @@ def _bounded(helper: Document, action: CreatePod, amount: Resources) -> Document
     return {**helper, "resources": {"requests": _amounts(amount), "limits": _amounts(amount)}}
 
 
-def _tolerations(action: CreatePod) -> Iterator[Document]:
+def _tolerations(action: CreatePod, *, binds: bool) -> Iterator[Document]:
     """A node that is away for a while keeps its pods: whether they are dead is for us to find out (R5)."""
     for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
         yield {"key": key, "operator": "Exists", "effect": "NoExecute"}
     # A scheduler looks at taints that a pod which names its node need not put up with. We only give a pod such a node if it may.
-    if action.spec.resources.gpus or needs_binding(action.spec):
+    if action.spec.resources.gpus or binds:
         yield {"key": GPU_RESOURCE, "operator": "Exists"}
 
 

@@ -7,7 +7,7 @@ whoever may know that it never ran. A pod whose node is silent is UNKNOWN and ke
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from mainstay.clusters.kubernetes import names
@@ -19,7 +19,7 @@ from mainstay.clusters.kubernetes.quantities import instant
 from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import End, Owner, PodState, Seen
 from mainstay.domain.capacity import Counts
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import Resources, is_shape
 
 NOTHING = Resources()
 PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"})
@@ -55,6 +55,8 @@ class View:
     identity: str = ""
     calls: str = ""
     """Of the first rank of a gang: the service by which its ranks find each other."""
+    claim: str = ""
+    """The devices that it waits for and that are claimed for it; empty once it has its node."""
     deleting: int = 0
     """Its grace in seconds once somebody has asked for its end; 0 if nobody has."""
     waits_for_files: bool = False
@@ -117,7 +119,7 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
     node = _node(pod) if ours else pod.spec.node_name
     is_over = _is_over(pod)
     is_there = bool(node) and not is_over
-    holds, parts = (requests(pod), slices(pod)) if is_there else (NOTHING, ())
+    holds, parts = _held(pod, ours=ours) if is_there else (NOTHING, ())
     deleting = max(1, meta.deletion_grace_period_seconds or 0) if meta.deletion_timestamp else 0
     if not ours:
         is_guest = scheduler_name != "" and pod.spec.scheduler_name == scheduler_name
@@ -147,6 +149,7 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
         state=state_of(pod, tunnel=tunnel),
         identity=meta.annotations.get(names.IDENTITY, ""),
         calls=pod.spec.subdomain if meta.labels.get(names.RANK) == "0" else "",
+        claim="" if pod.spec.node_name else meta.annotations.get(names.CLAIM, ""),
         deleting=deleting,
         waits_for_files=files is not None and files.state.running is not None,
         mounts=meta.annotations.get(names.MOUNTS, ""),
@@ -285,6 +288,8 @@ _OF_VOLUMES: Mapping[str, str] = MappingProxyType(
         "unbound immediate PersistentVolumeClaims": "its claim is not bound: no volume fits it, or none was made yet",
         "didn't find available persistent volumes": "no volume fits its claim, and its storage class makes none",
         "ReadWriteOncePod": "its claim is in use by another pod, and may be by one only",
+        'resourceclaim.resource.k8s.io "': "its claim of devices is not made yet",
+        "device class": "its claim names a DeviceClass that this cluster does not have",
         "ResourceClaim not created": "its claims of devices are not made: is there a ResourceClaimTemplate of that name?",
         "cannot allocate all claims": "this node has not the devices that are claimed, or they are in use",
         "is being deleted": "its claim is being deleted",
@@ -294,6 +299,17 @@ _OF_VOLUMES: Mapping[str, str] = MappingProxyType(
 """What a scheduler says of claims, by words that it says (Kubernetes, pkg/scheduler/framework/plugins: volumebinding,
 volumerestrictions, dynamicresources; the second line is of versions before 1.34), and what that means.
 """
+
+
+def _held(pod: Pod, *, ours: bool) -> tuple[Resources, Counts]:
+    """Of its node, with the GPUs that a pod of ours claims: a claim of others tells of itself."""
+    holds, parts = requests(pod), slices(pod)
+    resource, _, count = pod.metadata.annotations.get(names.CLAIMED, "").partition(" ")
+    if not ours or not count.isdecimal() or len(count) > 10:
+        return holds, parts
+    if is_shape(resource.rpartition("/")[2]):
+        return holds, tuple(sorted((*parts, (resource, int(count)))))
+    return replace(holds, gpus=holds.gpus + int(count)), parts
 
 
 def _owner(pod: Pod) -> Owner:
