@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,11 +13,21 @@ import yaml
 
 from mainstay.app import SystemClock
 from mainstay.artifacts.objects import open_artifacts
-from mainstay.clusters.kubernetes import names
+from mainstay.clusters.kubernetes import fence, names
 from mainstay.clusters.kubernetes.cluster import KubernetesCluster
 from mainstay.clusters.kubernetes.settings import Settings
-from mainstay.domain.allocation import DeletePod
-from mainstay.domain.errors import Fenced
+from mainstay.domain.allocation import (
+    BindPod,
+    ClusterAction,
+    DeletePod,
+    EvictPod,
+    MarkNode,
+    ReleasePod,
+    RevokePod,
+)
+from mainstay.domain.errors import Fenced, NotYet
+from mainstay.domain.quantity import Resources
+from mainstay.domain.workload import PodRef
 from testbed.control_plane import ControlPlane
 from testbed.fixtures import until
 from testbed.puppets import Life, Machine, Puppets
@@ -88,6 +99,68 @@ async def test_the_api_server_refuses_a_pod_of_a_leader_that_was_replaced(
     there = {pod["metadata"]["name"] for pod in pods_of(control_plane, SYSTEM)}
     assert late not in there
     assert {"first-1-0", "second-1-0", "none-1-0"} <= there
+
+
+GUEST = "guest"
+
+
+async def test_the_api_server_refuses_whatever_else_a_leader_of_the_past_writes(
+    control_plane: ControlPlane, policy: None, replica: Replica, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It believes for ever that it leads: nothing but the API server stops it."""
+    monkeypatch.setattr(fence, "TRUSTED_SECONDS", 1e9)
+    until(lambda: is_in_force(control_plane))
+    until(lambda: not control_plane.ask(f"/api/v1/nodes/{NODE}")["spec"].get("taints"))
+    old, new = replica(), replica()
+    await old.act(create("first-1-0", NODE, script="true", dead_man_seconds=60), epoch=1)
+    spec = {"schedulerName": "mainstay", "containers": [{"name": "main", "image": "any"}]}
+    guests = f"/api/v1/namespaces/{namespace}/pods"
+    control_plane.ask(guests, method="POST", body={"metadata": {"name": GUEST}, "spec": spec})
+    pod = await seen(old, GUEST)
+    await seen(new, GUEST)
+    await new.act(DeletePod(name="none-1-0", grace_seconds=1, owner=OWNER), epoch=2)
+    ours = {"name": f"{GUEST}-1-0", "pod": pod}
+    writes = (
+        RevokePod(name="first-1-0"),
+        MarkNode(name=NODE, closed=True, words="by a test", at=1),
+        ReleasePod(**ours, attempt=0),
+        BindPod(**ours, node=NODE, attempt=1, holds=Resources(), restriction=""),
+        EvictPod(**ours, node=NODE, grace_seconds=1),
+    )
+    until_refused = time.monotonic() + LAG_SECONDS_MAX
+    for action in writes:
+        while True:
+            try:
+                await old.act(action, epoch=1)
+            except Fenced as error:
+                assert names.FENCE_POLICY in error.message
+                break
+            assert time.monotonic() < until_refused, action
+    assert "nodeName" not in control_plane.ask(f"{guests}/{GUEST}")["spec"]
+    for action in writes:
+        await acted(new, action)
+    assert control_plane.ask(f"/api/v1/nodes/{NODE}")["spec"]["unschedulable"]
+    until(lambda: not control_plane.ask(guests)["items"])
+
+
+async def seen(cluster: KubernetesCluster, name: str) -> PodRef:
+    """Once a pod of others is."""
+    async with asyncio.timeout(20):
+        while True:
+            for guest in (await cluster.observe()).guests:
+                if guest.pod.name == name:
+                    return guest.pod
+            await asyncio.sleep(0.05)
+
+
+async def acted(cluster: KubernetesCluster, action: ClusterAction) -> None:
+    """Until the cluster takes it: a look may be late, and a kubelet may have written meanwhile."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await cluster.act(action, epoch=2)
+            except NotYet:
+                await asyncio.sleep(0.05)
 
 
 async def last_of(cluster: KubernetesCluster, *, epoch: int, seconds: float) -> tuple[str, str]:

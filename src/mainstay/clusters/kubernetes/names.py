@@ -27,10 +27,10 @@ TOMBSTONE = f"{PREFIX}/tombstone"
 FORGOTTEN = f"{PREFIX}/forgotten"
 """Since when (Unix seconds) the end of a pod is on record with us. The object stays a while as its own tombstone."""
 
-EPOCH = f"{PREFIX}/epoch"
-"""Of the leader that made a pod: the API server may compare it with the fence (deploy/kubernetes/components/fenced)."""
 FENCE_POLICY = "mainstay-fenced"
-"""Who refuses what a leader of the past makes."""
+"""Who refuses what a leader of the past makes and changes (deploy/kubernetes/components/fenced)."""
+CONFINING_POLICY = "mainstay-confined"
+"""Who refuses what our account does where it has no business (deploy/kubernetes/components/confined)."""
 
 IDENTITY = f"{PREFIX}/identity"
 """Digest of all that was asked for: tells a repetition from another pod under one name."""
@@ -128,6 +128,16 @@ def gang_of(pod: str) -> str:
 def gang_service(gang: str) -> str:
     """The headless service by which ranks find each other. Begins with a letter (RFC 1035), as some gangs do not."""
     return f"g-{gang}"
+
+
+def fence(system: str) -> str:
+    """The Lease that tells which epoch acts."""
+    return f"mainstay-{short(system)}"
+
+
+def leader(system: str, epoch: int) -> str:
+    """A leader as the field manager of what it makes and changes: the API server may compare it with the fence."""
+    return f"{fence(system)}/{epoch}"
 
 
 def short(system: str) -> str:

@@ -256,12 +256,6 @@ def tombstone(action: DeletePod, settings: Settings, *, image: str) -> Document:
     }
 
 
-def made_under(epoch: int, document: Document) -> Document:
-    """An object that says which leader made it."""
-    meta = document["metadata"]
-    return {**document, "metadata": {**meta, "labels": {**meta["labels"], names.EPOCH: str(epoch)}}}
-
-
 def namespace(name: str, owner: Owner, settings: Settings) -> Document:
     """A namespace of a project. What is created in it must be harmless, whoever creates it (A2).
 
