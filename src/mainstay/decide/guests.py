@@ -27,7 +27,7 @@ ID_LETTERS = 12
 SUBMISSIONS_MAX = 500
 """In one look, so that a commit stays short."""
 GROUP_PODS_MAX = 1_000
-"""Of one group, placed together: as many as a job of ours has ranks at most. One decision must not grow with what strangers make."""
+"""Of one group, placed together: as many as a job of ours has ranks at most. No decision may grow with what strangers make."""
 TELLS_MAX = 20
 TELL_PAUSE_SECONDS = 30
 """A pod whose reason changes all the time is not told of it more often."""
@@ -241,7 +241,11 @@ class _Arrivals:
     def submissions(self, cluster: str, finished: frozenset[str]) -> Iterator[Submit]:
         """As if their owners had submitted them, to be placed where they are."""
         new = [name for name in self.units if name not in finished]
+        pods = 0
         for name in new[:SUBMISSIONS_MAX]:
+            pods += len(self.units[name])
+            if pods > GROUP_PODS_MAX:
+                return
             yield Submit(reason=Reason(code=Code.SUBMITTED), workload=new_workload(cluster, name, self.units[name]))
 
     def evictions(self, finished: frozenset[str]) -> Iterator[EvictPod]:

@@ -82,9 +82,7 @@ async def test_what_a_run_waits_for_before_it_starts_is_no_part_of_its_time(
 
     await artifacts.put(digest, content())
     tree = await artifacts.put_tree(Tree(entries=(Entry(path="run.sh", size=len(code), digest=digest),)))
-    await rig.create(
-        "wait-1-0", Program(), argv=("/bin/sh", "run.sh"), mounts=mount(tree, "."), deadline_seconds=3
-    )
+    await rig.create("wait-1-0", Program(), argv=("/bin/sh", "run.sh"), mounts=mount(tree, "."), deadline_seconds=3)
     await away(rig)
     await asyncio.sleep(5.0)
     assert "running" not in container(control_plane, "wait-1-0", "main")

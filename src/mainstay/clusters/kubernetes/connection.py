@@ -10,7 +10,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from mainstay.clusters.kubernetes import decoding
-from mainstay.clusters.kubernetes.api import FIELD_MANAGER, STALL_SECONDS, Document, Page, Patch, Propagation, WatchEvent
+from mainstay.clusters.kubernetes.api import (
+    FIELD_MANAGER,
+    STALL_SECONDS,
+    Document,
+    Page,
+    Patch,
+    Propagation,
+    WatchEvent,
+)
 from mainstay.clusters.kubernetes.errors import Garbled, Unreachable
 from mainstay.clusters.kubernetes.kinds import NAMESPACES, PODS, Kind
 from mainstay.clusters.kubernetes.objects import Object, Slim, Version
@@ -89,9 +97,7 @@ class Connection:
     ) -> T:
         """As in `KubeApi`."""
         path, who = kind.path(namespace=namespace), (("fieldManager", by),)
-        content = await self._transport.request(
-            "POST", path, parameters=who, body=_json(document), not_after=not_after
-        )
+        content = await self._transport.request("POST", path, parameters=who, body=_json(document), not_after=not_after)
         return _object(kind, content)
 
     async def bind(

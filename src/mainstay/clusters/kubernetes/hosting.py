@@ -66,7 +66,9 @@ class Hosting:
         """By UID."""
 
     async def bind(self, action: BindPod, *, by: str) -> None:
-        """Raises Invalid if its node cannot take it or we may not act in its namespace, Gone if it has another place or is no more."""
+        """Raises Invalid if its node cannot take it or we may not act in its namespace, Gone if it has another place or is no
+        more.
+        """
         uid = action.pod.uid
         if uid in self.bound:
             return

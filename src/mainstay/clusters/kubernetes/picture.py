@@ -118,7 +118,12 @@ class Picture:
             confirm=self._confirm,
         )
         self._claims: Informer[ResourceClaim, tuple[DeviceKey, ...]] = Informer(
-            api, RESOURCE_CLAIMS, clock=clock, project=self._devices_of, on_change=self._claim_changed, confirm=self._confirm
+            api,
+            RESOURCE_CLAIMS,
+            clock=clock,
+            project=self._devices_of,
+            on_change=self._claim_changed,
+            confirm=self._confirm,
         )
         self.lodgings = Lodgings(clock, now=api.server_time)
         """Pods of others that ask us for a place."""

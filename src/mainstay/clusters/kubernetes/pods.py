@@ -109,7 +109,7 @@ def pod(action: CreatePod, settings: Settings, *, device: Devices = PLUGIN) -> D
                 names.GANG: spec.gang,
                 names.RANK: str(spec.rank),
             },
-            "annotations": {**dict(_annotations(action, binds=binds)), **_claim_annotations(action, device, claimed)},
+            "annotations": {**dict(_annotations(action, binds=binds)), **_claim_annotations(device, claimed)},
             "finalizers": [names.RECORDED],
         },
         "spec": {
@@ -214,7 +214,7 @@ def device_claim(pod: Pod) -> Document:
     }
 
 
-def _claim_annotations(action: CreatePod, device: Devices, claimed: list[list[str | int]]) -> Document:
+def _claim_annotations(device: Devices, claimed: list[list[str | int]]) -> Document:
     if not claimed:
         return {}
     gpus = {names.CLAIMED: f"{device.resource} {claimed[0][2]}"} if claimed[0][0] == GPUS else {}
@@ -438,7 +438,7 @@ def deadline(seconds: int) -> Document:
 
 
 def dead_man(seconds: int, *, deadline_seconds: int = 0) -> str:
-    """What a kubelet asks of a pod, also while it is cut off itself: has it been renewed within so long, and is its time not over?
+    """What a kubelet asks of a pod, also while it is cut off itself: has it been renewed within so long, is its time not over?
 
     The kubelet writes what it has heard last of the pod's own annotations into a file. How long ago that was is told by a
     clock that no jump of the wall clock moves (CLOCK_BOOTTIME). It needs a shell in the image, and nothing else.
