@@ -331,10 +331,7 @@ class Puppets:
         if process.runs:
             probe = pod["spec"]["containers"][0].get("livenessProbe", {})
             deadline = probe.get("initialDelaySeconds", 0)
-            if deleting or over:
-                await asyncio.sleep(END_SECONDS)
-                _end(process, 143)
-            elif deadline and time.monotonic() - process.started >= deadline:
+            if deleting or over or (deadline and time.monotonic() - process.started >= deadline):
                 await asyncio.sleep(END_SECONDS)
                 _end(process, 143)
             else:
