@@ -152,7 +152,7 @@ class Picture:
             if self._clock.monotonic() - informer.last_contact > SILENT_SECONDS_MAX:
                 raise self._unheard(informer)
         # Older API servers have neither, and older roles do not let us see them: then nothing is offered to claims.
-        for one in (self._slices, self._claims):
+        for one in [one for one in (self._slices, self._claims) if not one.tried.is_set()]:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SYNC_SECONDS_MAX):
                     await one.tried.wait()
