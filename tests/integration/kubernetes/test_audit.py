@@ -174,13 +174,15 @@ async def claim_a_gpu(rig: Rig, plane: ControlPlane) -> None:
     version = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "by-hand"}}
     path = "/apis/resource.k8s.io/v1"
     plane.ask(f"{path}/resourceslices", method="POST", body={**version, "spec": slice_})
-    while not [node for node in (await rig.cluster.observe()).nodes if node.capacity.gpus]:
-        await rig.let_pass(0.1)
+    async with asyncio.timeout(30):
+        while not [node for node in (await rig.cluster.observe()).nodes if node.capacity.gpus]:
+            await rig.let_pass(0.1)
     asked = Resources(cpu_milli=200, memory_bytes=128 << 20, gpus=1, gpu_model="H100")
     await rig.create("gpu-1-0", Program(), resources=asked)
-    while not plane.ask(f"{path}/resourceclaims")["items"]:
-        await rig.cluster.observe()
-        await rig.let_pass(0.1)
+    async with asyncio.timeout(30):
+        while not plane.ask(f"{path}/resourceclaims")["items"]:
+            await rig.cluster.observe()
+            await rig.let_pass(0.1)
     (pod,) = plane.ask("/api/v1/pods?fieldSelector=metadata.name=gpu-1-0")["items"]
     assert pod["status"]["qosClass"] == "Guaranteed"
     await rig.act(DeletePod(name="gpu-1-0", grace_seconds=1))
