@@ -94,7 +94,7 @@ def host(
     arrivals = _Arrivals(guests, taken=_taken(rows, adopted))
     actions.extend(arrivals.submissions(cluster, memory.finished))
     effects.extend(arrivals.evictions(memory.finished))
-    tells = _tells({**arrivals.words, **_words(adopted, reported)}, reported, memory.told, tick=tick)
+    tells = _tells({**_words(adopted, reported), **arrivals.words}, reported, memory.told, tick=tick)
     told = {uid: known for uid, known in memory.told.items() if uid in reported}
     told |= {tell.pod.uid: Told(words=tell.words, at=tick) for tell in tells}
     finished = memory.finished & arrivals.units.keys()

@@ -209,8 +209,7 @@ async def host(plane: ControlPlane, node: str, folder: Path) -> None:
         ours.label_namespace(**{names.TENANT: "acme"})
         await ours.until(lambda: "running" in str((ours.pod("web") or {})["status"].get("containerStatuses")))
         await ours.until(lambda: ours.told("of-a-group") and ours.told("of-volcano"))
-        newest = next(w for w in reversed(ours.workloads()) if w.phase is Phase.RUNNING)
-        assert newest.tenant == "acme"
+        await ours.until(lambda: ours.phases()["web"] is Phase.RUNNING)
         ours.stop("web")
         await ours.until(lambda: ours.pod("web") is None)
     plane.ask(f"/api/v1/namespaces/{RESEARCH}", method="DELETE")

@@ -130,6 +130,13 @@ def test_who_cannot_be_placed_is_told_why_and_not_submitted():
     assert words(found) == {"web": "cannot be placed by mainstay: it asks for the moon"}
 
 
+def test_who_is_on_record_and_cannot_be_placed_any_more_is_told_why():
+    shut = guest(problem="we may not act in its namespace")
+    found = look([shut], open_=[adopted(guest(), phase=Phase.QUEUED, reason=Code.NOT_BOUND)])
+    assert words(found) == {"web": "cannot be placed by mainstay: we may not act in its namespace"}
+    assert found.actions == ()
+
+
 def test_a_group_waits_until_enough_of_it_is_there_and_is_then_one_workload_in_the_order_of_names():
     early = look(of_group("w-2", "w-10", size=3))
     assert early.actions == ()
