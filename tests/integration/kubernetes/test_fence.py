@@ -101,7 +101,8 @@ async def test_the_api_server_refuses_a_pod_of_a_leader_that_was_replaced(
     assert {"first-1-0", "second-1-0", "none-1-0"} <= there
 
 
-GUEST = "guest"
+GUEST, LATER = "guest", 11
+"""A pod of others, and an epoch that is above those of the test before."""
 
 
 async def test_the_api_server_refuses_whatever_else_a_leader_of_the_past_writes(
@@ -112,13 +113,13 @@ async def test_the_api_server_refuses_whatever_else_a_leader_of_the_past_writes(
     until(lambda: is_in_force(control_plane))
     until(lambda: not control_plane.ask(f"/api/v1/nodes/{NODE}")["spec"].get("taints"))
     old, new = replica(), replica()
-    await old.act(create("first-1-0", NODE, script="true", dead_man_seconds=60), epoch=1)
+    await old.act(create("first-1-0", NODE, script="true", dead_man_seconds=60), epoch=LATER)
     spec = {"schedulerName": "mainstay", "containers": [{"name": "main", "image": "any"}]}
     guests = f"/api/v1/namespaces/{namespace}/pods"
     control_plane.ask(guests, method="POST", body={"metadata": {"name": GUEST}, "spec": spec})
     pod = await seen(old, GUEST)
     await seen(new, GUEST)
-    await new.act(DeletePod(name="none-1-0", grace_seconds=1, owner=OWNER), epoch=2)
+    await new.act(DeletePod(name="none-1-0", grace_seconds=1, owner=OWNER), epoch=LATER + 1)
     ours = {"name": f"{GUEST}-1-0", "pod": pod}
     writes = (
         RevokePod(name="first-1-0"),
@@ -151,7 +152,7 @@ async def for_too_long(cluster: KubernetesCluster, action: ClusterAction) -> Non
     """The API server hears of a new leader by a watch."""
     deadline = time.monotonic() + LAG_SECONDS_MAX
     while time.monotonic() < deadline:
-        await cluster.act(action, epoch=1)
+        await cluster.act(action, epoch=LATER)
 
 
 async def acted(cluster: KubernetesCluster, action: ClusterAction) -> None:
@@ -159,7 +160,7 @@ async def acted(cluster: KubernetesCluster, action: ClusterAction) -> None:
     async with asyncio.timeout(20):
         while True:
             try:
-                return await cluster.act(action, epoch=2)
+                return await cluster.act(action, epoch=LATER + 1)
             except NotYet:
                 await asyncio.sleep(0.05)
 
