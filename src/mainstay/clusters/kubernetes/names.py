@@ -140,6 +140,7 @@ def leader(system: str, epoch: int) -> str:
     return f"{fence(system)}/{epoch}"
 
 
+@functools.lru_cache(maxsize=64)
 def short(system: str) -> str:
     """The platform as the value of a label and in names."""
     return hashlib.sha256(system.encode()).hexdigest()[:12]
