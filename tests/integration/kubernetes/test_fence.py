@@ -38,7 +38,7 @@ from tests.integration.kubernetes.installed import MANIFESTS, apply, kubectl
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
-SYSTEM, OTHER = "fenced", "beside-it"
+SYSTEM, OTHER, ANEW = "fenced", "beside-it", "fenced-anew"
 NODE = "fenced-1"
 LAG_SECONDS_MAX = 1.0
 """Between the Lease and its refusals: measured as 0 to 20 ms."""
@@ -62,8 +62,10 @@ async def replica(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[
     puppets = Puppets(control_plane, [Machine(name=NODE)], life=lambda _: Life(seconds=60))
     await puppets.start()
     made: list[KubernetesCluster] = []
+    systems: set[str] = set()
 
     def another(system: str = SYSTEM) -> KubernetesCluster:
+        systems.add(system)
         api, artifacts = connection(control_plane), open_artifacts(str(tmp_path / "artifacts"))
         settings = Settings(system=system)
         made.append(
@@ -76,7 +78,7 @@ async def replica(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[
     yield another
     for cluster in made:
         await cluster.close()
-    for system in (SYSTEM, OTHER):
+    for system in systems:
         control_plane.ask(f"/api/v1/namespaces/{names.namespace(OWNER, system=system)}", method="DELETE")
     await puppets.close()
     control_plane.ask(f"/api/v1/nodes/{NODE}", method="DELETE")
@@ -101,8 +103,7 @@ async def test_the_api_server_refuses_a_pod_of_a_leader_that_was_replaced(
     assert {"first-1-0", "second-1-0", "none-1-0"} <= there
 
 
-GUEST, LATER = "guest", 11
-"""A pod of others, and an epoch that is above those of the test before."""
+GUEST = "guest"
 
 
 async def test_the_api_server_refuses_whatever_else_a_leader_of_the_past_writes(
@@ -112,14 +113,14 @@ async def test_the_api_server_refuses_whatever_else_a_leader_of_the_past_writes(
     monkeypatch.setattr(fence, "TRUSTED_SECONDS", 1e9)
     until(lambda: is_in_force(control_plane))
     until(lambda: not control_plane.ask(f"/api/v1/nodes/{NODE}")["spec"].get("taints"))
-    old, new = replica(), replica()
-    await old.act(create("first-1-0", NODE, script="true", dead_man_seconds=60), epoch=LATER)
+    old, new = replica(ANEW), replica(ANEW)
+    await old.act(create("first-1-0", NODE, script="true", dead_man_seconds=60), epoch=1)
     spec = {"schedulerName": "mainstay", "containers": [{"name": "main", "image": "any"}]}
     guests = f"/api/v1/namespaces/{namespace}/pods"
     control_plane.ask(guests, method="POST", body={"metadata": {"name": GUEST}, "spec": spec})
     pod = await seen(old, GUEST)
     await seen(new, GUEST)
-    await new.act(DeletePod(name="none-1-0", grace_seconds=1, owner=OWNER), epoch=LATER + 1)
+    await new.act(DeletePod(name="none-1-0", grace_seconds=1, owner=OWNER), epoch=2)
     ours = {"name": f"{GUEST}-1-0", "pod": pod}
     writes = (
         RevokePod(name="first-1-0"),
@@ -152,7 +153,7 @@ async def for_too_long(cluster: KubernetesCluster, action: ClusterAction) -> Non
     """The API server hears of a new leader by a watch."""
     deadline = time.monotonic() + LAG_SECONDS_MAX
     while time.monotonic() < deadline:
-        await cluster.act(action, epoch=LATER)
+        await cluster.act(action, epoch=1)
 
 
 async def acted(cluster: KubernetesCluster, action: ClusterAction) -> None:
@@ -160,7 +161,7 @@ async def acted(cluster: KubernetesCluster, action: ClusterAction) -> None:
     async with asyncio.timeout(20):
         while True:
             try:
-                return await cluster.act(action, epoch=LATER + 1)
+                return await cluster.act(action, epoch=2)
             except NotYet:
                 await asyncio.sleep(0.05)
 
