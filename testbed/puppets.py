@@ -329,13 +329,10 @@ class Puppets:
         if process is None:
             return await self._without_process(machine, uid, pod, life, deleting=deleting, over=over)
         if process.runs:
-            deadline = pod["spec"].get("activeDeadlineSeconds", 0)
-            if deleting or over:
+            probe = pod["spec"]["containers"][0].get("livenessProbe", {})
+            deadline = probe.get("initialDelaySeconds", 0)
+            if deleting or over or (deadline and time.monotonic() - process.started >= deadline):
                 await asyncio.sleep(END_SECONDS)
-                _end(process, 143)
-            elif deadline and time.monotonic() - process.started >= deadline:
-                await asyncio.sleep(END_SECONDS)
-                process.reason = "DeadlineExceeded"
                 _end(process, 143)
             else:
                 await self._report(pod, _running(pod, process))

@@ -90,6 +90,7 @@ class Code(StrEnum):
     WAITS_FOR_CLUSTER = "WaitsForCluster"
     NO_NODE_ADMITS = "NoNodeAdmits"
     WAITS_FOR_GROUP = "WaitsForGroup"
+    WAITS_BEHIND_GROUP = "WaitsBehindGroup"
     CANNOT_BE_PLACED = "CannotBePlaced"
     WITHDRAWN = "Withdrawn"
     NOT_BOUND = "NotBound"
@@ -179,8 +180,9 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.CLUSTER_IN_USE: "cluster {object} still holds {pods} pods; drain it and remove it once they have ended",
         Code.NO_SUCH_CLUSTER: "no such cluster: {object}",
         Code.WAITS_FOR_CLUSTER: "waits for cluster {object}: {detail}",
-        Code.NO_NODE_ADMITS: "no node meets the selector, the affinity and the tolerations of the pod",
+        Code.NO_NODE_ADMITS: "no node meets what the pod requires: its selector, affinity, tolerations and kind of devices",
         Code.WAITS_FOR_GROUP: "waits for its group {object}: {present} of {size} pods are there",
+        Code.WAITS_BEHIND_GROUP: "waits behind {ahead} pods of its group {object}, which are placed first",
         Code.CANNOT_BE_PLACED: "cannot be placed by mainstay: {detail}",
         Code.WITHDRAWN: "its pod was deleted in its cluster",
         Code.NOT_BOUND: "could not be given its place and waits for another: {detail}",

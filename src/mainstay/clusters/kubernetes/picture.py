@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, Devices
 from mainstay.clusters.kubernetes.errors import Unreachable
 from mainstay.clusters.kubernetes.guests import Landlord, landlord
 from mainstay.clusters.kubernetes.informer import Informer, Key
-from mainstay.clusters.kubernetes.kinds import NAMESPACES, NODES, PODS
+from mainstay.clusters.kubernetes.kinds import NAMESPACES, NODES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
 from mainstay.clusters.kubernetes.lodgings import Lodgings
 from mainstay.clusters.kubernetes.nodes import (
     has_kubelet,
@@ -31,7 +32,8 @@ from mainstay.clusters.kubernetes.nodes import (
     why_not,
     why_not_any,
 )
-from mainstay.clusters.kubernetes.objects import Namespace, Node, Pod
+from mainstay.clusters.kubernetes.objects import Namespace, Node, Pod, ResourceClaim, ResourceSlice
+from mainstay.clusters.kubernetes.offered import DeviceKey, Offered, taken_by_others
 from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.quantities import instant
 from mainstay.clusters.kubernetes.restrictions import Terms
@@ -84,7 +86,7 @@ class Picture:
 
     def __init__(self, api: KubeApi, clock: Clock, *, system: str, scheduler_name: str = "", tunnel: str = "") -> None:
         """`tunnel`: as for `states.view`."""
-        self._api, self._clock, self._mark = api, clock, names.short(system)
+        self._api, self._clock, self._mark, self._system = api, clock, names.short(system), system
         self._nodes: Informer[Node, Node] = Informer(
             api,
             NODES,
@@ -113,6 +115,23 @@ class Picture:
         self._reaches: Mapping[str, Terms] = {}
         """What volumes ask of nodes, as the states of the nodes have it."""
         self._storage_moved = False
+        self._offered = Offered()
+        self._slices: Informer[ResourceSlice, ResourceSlice] = Informer(
+            api,
+            RESOURCE_SLICES,
+            clock=clock,
+            project=lambda one: one,
+            on_change=self._slice_changed,
+            confirm=self._confirm,
+        )
+        self._claims: Informer[ResourceClaim, tuple[DeviceKey, ...]] = Informer(
+            api,
+            RESOURCE_CLAIMS,
+            clock=clock,
+            project=self._devices_of,
+            on_change=self._claim_changed,
+            confirm=self._confirm,
+        )
         self.lodgings = Lodgings(clock, now=api.server_time)
         """Pods of others that ask us for a place."""
         self._used: dict[str, Used] = {}
@@ -129,7 +148,8 @@ class Picture:
     async def ready(self) -> None:
         """Until both kinds have been listed. Raises Unavailable if that takes too long, or the view has become old."""
         if not self._tasks:
-            self._tasks = [asyncio.create_task(informer.run()) for informer in self._informers]
+            everything = (*self._informers, self._slices, self._claims)
+            self._tasks = [asyncio.create_task(informer.run()) for informer in everything]
             self.storage.start()
         for informer in self._informers:
             try:
@@ -140,6 +160,11 @@ class Picture:
                 raise self._unheard(informer) from None
             if self._clock.monotonic() - informer.last_contact > SILENT_SECONDS_MAX:
                 raise self._unheard(informer)
+        # Older API servers have neither, and older roles do not let us see them: then nothing is offered to claims.
+        for one in [one for one in (self._slices, self._claims) if not one.tried.is_set()]:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SYNC_SECONDS_MAX):
+                    await one.tried.wait()
 
     async def close(self) -> None:
         """Stop watching."""
@@ -162,7 +187,7 @@ class Picture:
 
     def nodes(self) -> tuple[NodeState, ...]:
         """Every node as we may use it, by name."""
-        changed = self.lodgings.restrictions_changed(), self._reaches_changed()
+        changed = self.lodgings.restrictions_changed(), self._reaches_changed(), self._offered.has_news()
         if any(changed):
             self._states.clear()
         for name in self._nodes_by_name() - self._states.keys():
@@ -227,7 +252,7 @@ class Picture:
             return ""
         return (
             why_not_any(found, self._mark)
-            or "it no longer meets the selector, the affinity and the tolerations of the pod"
+            or "it no longer meets what the pod requires: its selector, affinity, tolerations and kind of devices"
         )
 
     def free(self, node: str) -> Resources:
@@ -242,15 +267,19 @@ class Picture:
             return 0
         if found.resource == GPU_RESOURCE:
             return found.gives - used.others.gpus - used.ours.gpus
-        return found.gives - used.slices_of_others[found.resource] - used.slices_of_ours[found.resource]
+        others = used.slices_of_others[found.resource] + self._offered.taken(node)[found.resource]
+        return found.gives - others - used.slices_of_ours[found.resource]
 
-    def device(self, node: str, gpu_model: str) -> str:
-        """The resource under which a node offers GPUs of a model, or slices of a shape."""
-        found = self._devices(node, gpu_model) if is_shape(gpu_model) else None
-        return found.resource if found else GPU_RESOURCE
+    def device(self, node: str, gpu_model: str) -> Devices | None:
+        """How a node offers slices of a shape, or GPUs of a model (any, if that is empty). None: it does not say, or has none."""
+        if is_shape(gpu_model):
+            return self._devices(node, gpu_model)
+        kinds = usable_devices(self._node(node), self._offered.devices(node))
+        return next((one for one in kinds if not is_shape(one.model) and gpu_model in {"", one.model}), None)
 
     def _devices(self, node: str, model: str) -> Devices | None:
-        return next((one for one in usable_devices(self._node(node)) if one.model == model), None)
+        kinds = usable_devices(self._node(node), self._offered.devices(node))
+        return next((one for one in kinds if one.model == model), None)
 
     def node(self, name: str) -> Node | None:
         """As its cluster shows it; None if it is not there."""
@@ -312,7 +341,8 @@ class Picture:
             self._node(node),
             used.others,
             self.lodgings.restrictions,
-            taken_devices=used.slices_of_others,
+            taken_devices=used.slices_of_others + self._offered.taken(node),
+            offered=self._offered.devices(node),
             system=self._mark,
         )
         if met := reached(self._node(node), self._reaches):
@@ -352,6 +382,21 @@ class Picture:
             self._back.pop(key[1], None)
         elif old is None or is_silent(old):
             self._back[key[1]] = instant(ready.last_transition_time)
+
+    def _slice_changed(self, key: Key, old: ResourceSlice | None, new: ResourceSlice | None) -> None:
+        self._offered.slice_changed(key[1], new)
+        for one in (old, new):
+            self._states.pop(one.spec.node_name if one is not None else "", None)
+
+    def _devices_of(self, claim: ResourceClaim) -> tuple[DeviceKey, ...]:
+        meta = claim.metadata
+        ours = meta.labels.get(names.SYSTEM) == names.mark(meta.labels, meta.namespace, system=self._system)
+        return taken_by_others(claim, ours=ours)
+
+    def _claim_changed(self, _: Key, old: tuple[DeviceKey, ...] | None, new: tuple[DeviceKey, ...] | None) -> None:
+        self._offered.claim_changed(old, new)
+        for device in (*(old or ()), *(new or ())):
+            self._states.pop(self._offered.node_of(device), None)
 
     def _pod_changed(self, key: Key, old: View | None, new: View | None) -> None:
         self._trust.changed(old, new)

@@ -7,7 +7,7 @@ whoever may know that it never ran. A pod whose node is silent is UNKNOWN and ke
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from mainstay.clusters.kubernetes import names
@@ -19,7 +19,7 @@ from mainstay.clusters.kubernetes.quantities import instant
 from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import End, Owner, PodState, Seen
 from mainstay.domain.capacity import Counts
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import Resources, is_shape
 
 NOTHING = Resources()
 PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"})
@@ -55,6 +55,8 @@ class View:
     identity: str = ""
     calls: str = ""
     """Of the first rank of a gang: the service by which its ranks find each other."""
+    claim: str = ""
+    """The devices that it waits for and that are claimed for it; empty once it has its node."""
     deleting: int = 0
     """Its grace in seconds once somebody has asked for its end; 0 if nobody has."""
     waits_for_files: bool = False
@@ -76,6 +78,8 @@ class View:
     refused_at: int = 0
     created_at: int = 0
     """Server's time, UTC microseconds."""
+    deadline_at: int = 0
+    """When its kubelet is to end its run, likewise; 0 if never, or if it does not run."""
     tombstone: bool = False
     last_node: str = ""
     grace: int = 0
@@ -115,7 +119,7 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
     node = _node(pod) if ours else pod.spec.node_name
     is_over = _is_over(pod)
     is_there = bool(node) and not is_over
-    holds, parts = (requests(pod), slices(pod)) if is_there else (NOTHING, ())
+    holds, parts = _held(pod, ours=ours) if is_there else (NOTHING, ())
     deleting = max(1, meta.deletion_grace_period_seconds or 0) if meta.deletion_timestamp else 0
     if not ours:
         is_guest = scheduler_name != "" and pod.spec.scheduler_name == scheduler_name
@@ -145,6 +149,7 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
         state=state_of(pod, tunnel=tunnel),
         identity=meta.annotations.get(names.IDENTITY, ""),
         calls=pod.spec.subdomain if meta.labels.get(names.RANK) == "0" else "",
+        claim="" if pod.spec.node_name else meta.annotations.get(names.CLAIM, ""),
         deleting=deleting,
         waits_for_files=files is not None and files.state.running is not None,
         mounts=meta.annotations.get(names.MOUNTS, ""),
@@ -158,6 +163,7 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
         refusal=refusal(pod),
         refused_at=instant(pod.status.start_time) or instant(meta.creation_timestamp),
         created_at=instant(meta.creation_timestamp),
+        deadline_at=deadline_of(pod, instant(main.state.running.started_at)) if main and main.state.running else 0,
         renewed=meta.annotations.get(names.RENEWED, ""),
         tombstone=names.TOMBSTONE in meta.labels,
         last_node=meta.annotations.get(names.LAST_NODE, ""),
@@ -282,6 +288,8 @@ _OF_VOLUMES: Mapping[str, str] = MappingProxyType(
         "unbound immediate PersistentVolumeClaims": "its claim is not bound: no volume fits it, or none was made yet",
         "didn't find available persistent volumes": "no volume fits its claim, and its storage class makes none",
         "ReadWriteOncePod": "its claim is in use by another pod, and may be by one only",
+        'resourceclaim.resource.k8s.io "': "its claim of devices is not made yet",
+        "device class": "its claim names a DeviceClass that this cluster does not have",
         "ResourceClaim not created": "its claims of devices are not made: is there a ResourceClaimTemplate of that name?",
         "cannot allocate all claims": "this node has not the devices that are claimed, or they are in use",
         "is being deleted": "its claim is being deleted",
@@ -291,6 +299,17 @@ _OF_VOLUMES: Mapping[str, str] = MappingProxyType(
 """What a scheduler says of claims, by words that it says (Kubernetes, pkg/scheduler/framework/plugins: volumebinding,
 volumerestrictions, dynamicresources; the second line is of versions before 1.34), and what that means.
 """
+
+
+def _held(pod: Pod, *, ours: bool) -> tuple[Resources, Counts]:
+    """Of its node, with the GPUs that a pod of ours claims: a claim of others tells of itself."""
+    holds, parts = requests(pod), slices(pod)
+    resource, _, count = pod.metadata.annotations.get(names.CLAIMED, "").partition(" ")
+    if not ours or not count.isdecimal() or len(count) > 10:
+        return holds, parts
+    if is_shape(resource.rpartition("/")[2]):
+        return holds, tuple(sorted((*parts, (resource, int(count)))))
+    return replace(holds, gpus=holds.gpus + int(count)), parts
 
 
 def _owner(pod: Pod) -> Owner:
@@ -366,7 +385,7 @@ def _end(pod: Pod, end: Terminated) -> tuple[End, str]:
         return End.START_FAILED, _shown(end.message)
     if end.reason == "OOMKilled":
         return End.OUT_OF_MEMORY, ""
-    if pod.status.reason == DEADLINE_REASON and end.exit_code != 0 and _had_come(_deadline(pod), end):
+    if end.exit_code != 0 and _ran_out_of_time(pod, end):
         return End.DEADLINE, ""
     if end.exit_code != 0 and _filled_its_scratch(pod):
         return End.EXITED, _why(pod)
@@ -436,10 +455,28 @@ def _disruption(pod: Pod) -> Condition | None:
     return next((c for c in pod.status.conditions if c.type == "DisruptionTarget" and c.status == "True"), None)
 
 
-def _deadline(pod: Pod) -> int:
-    """When its kubelet ends it; it counts from when it took it."""
-    started = instant(pod.status.start_time)
-    return started + pod.spec.active_deadline_seconds * 1_000_000 if started else 0
+def deadline_of(pod: Pod, started_at: int) -> int:
+    """When the run of a pod of ours that has started at `started_at` is to be ended; 0: never."""
+    seconds = pod.metadata.annotations.get(names.DEADLINE, "")
+    bounded = started_at and seconds.isdecimal() and 0 < len(seconds) <= 10
+    return started_at + int(seconds) * 1_000_000 if bounded else 0
+
+
+def _ran_out_of_time(pod: Pod, end: Terminated) -> bool:
+    """Whether its deadline came before its end, and before anything else that may have brought that about.
+
+    Of a pod of ours only its own times tell: its kubelet gives no reason. A pod of others has a deadline as a whole, which
+    counts from when its kubelet took it.
+    """
+    if pod.status.reason == DEADLINE_REASON:
+        started = instant(pod.status.start_time)
+        return _had_come(started + pod.spec.active_deadline_seconds * 1_000_000 if started else 0, end)
+    moment = deadline_of(pod, instant(end.started_at))
+    if not moment or instant(end.finished_at) < moment:
+        return False
+    condition = _disruption(pod)
+    disrupted = instant(condition.last_transition_time) if condition is not None else 0
+    return all(other >= moment for other in (_asked_to_end_at(pod), disrupted) if other)
 
 
 def _had_come(moment: int, end: Terminated) -> bool:
@@ -454,12 +491,16 @@ def _lost_its_output(pod: Pod) -> bool:
 
 
 def _was_asked_to_end_before(pod: Pod, end: Terminated) -> bool:
-    """`deletionTimestamp` lies a grace after the request."""
+    asked = _asked_to_end_at(pod)
+    return bool(pod.metadata.deletion_timestamp) and instant(end.finished_at) >= asked
+
+
+def _asked_to_end_at(pod: Pod) -> int:
+    """`deletionTimestamp` lies a grace after the request; 0 if nobody has asked."""
     meta = pod.metadata
     if not meta.deletion_timestamp:
-        return False
-    asked = instant(meta.deletion_timestamp) - (meta.deletion_grace_period_seconds or 0) * 1_000_000
-    return instant(end.finished_at) >= asked
+        return 0
+    return instant(meta.deletion_timestamp) - (meta.deletion_grace_period_seconds or 0) * 1_000_000
 
 
 def _why(pod: Pod) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from mainstay.clusters.kubernetes import names
-from mainstay.clusters.kubernetes.api import Change, Page, WatchEvent
+from mainstay.clusters.kubernetes.api import FIELD_MANAGER, Change, Page, WatchEvent
 from mainstay.clusters.kubernetes.errors import (
     AlreadyExists,
     ApiError,
@@ -47,6 +47,8 @@ class Server:
         self.version = 100
         self.asked: list[tuple[str, str, str]] = []
         """Changes that were asked for: (verb, plural, name)."""
+        self.made_by: dict[str, str] = {}
+        """The field manager of those who created something, by its name."""
         self.failing: dict[tuple[str, str], ApiError] = {}
         """What a verb on a kind is answered with instead."""
         self.deaf: dict[tuple[str, str], int] = {}
@@ -93,7 +95,9 @@ class Server:
         self._answer("get", kind)
         return msgspec.convert(self._found(kind.plural, namespace, name), kind.type)
 
-    async def create(self, kind: Any, namespace: str, document: Any, *, not_after: float = inf) -> Any:
+    async def create(
+        self, kind: Any, namespace: str, document: Any, *, not_after: float = inf, by: str = FIELD_MANAGER
+    ) -> Any:
         if self.clock.monotonic() > not_after:
             msg = "too late to be sent"
             raise OutcomeUnknown(msg)
@@ -112,6 +116,7 @@ class Server:
             msg = f"{name} exists"
             raise AlreadyExists(msg)
         made = self.put(kind.plural, namespace, document)
+        self.made_by[name] = by
         self._lose("create", kind)
         return msgspec.convert(made, kind.type)
 
