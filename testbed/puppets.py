@@ -78,6 +78,8 @@ class Machine:
     boot: str = field(default_factory=lambda: secrets.token_hex(8))
     on: bool = True
     reachable: bool = True
+    cleans_up_seconds: float = 0.0
+    """Between its word of the end of a deleted pod and its last one: a kubelet takes down volumes and network before it."""
     refuses: str = ""
     """The reason for which its kubelet takes no pod; empty if it does."""
     processes: dict[str, Process] = field(default_factory=dict)
@@ -347,6 +349,7 @@ class Puppets:
         if lingers:
             return False  # until it is deleted
         if deleting:
+            await asyncio.sleep(machine.cleans_up_seconds)
             await self._remove(pod)
         return False
 

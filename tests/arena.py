@@ -196,13 +196,19 @@ class Arena:
             clock=self.clock,
         )
 
-    async def restart(self, *, down_seconds: float = 0.0) -> None:
-        """The control plane crashes, and comes back."""
+    @contextlib.asynccontextmanager
+    async def down(self) -> AsyncIterator[None]:
+        """The control plane crashes, and comes back after the block."""
         await self.replica.crash()
         self.crashes += 1
-        await asyncio.sleep(down_seconds)
+        yield
         self.replica = self._replica()
         self.replica.start()
+
+    async def restart(self, *, down_seconds: float = 0.0) -> None:
+        """The control plane crashes, and comes back."""
+        async with self.down():
+            await asyncio.sleep(down_seconds)
 
     def submit(self, *lives: Life, **changes: Any) -> list[str]:
         """One job for each; their ids. `changes`: of the job."""

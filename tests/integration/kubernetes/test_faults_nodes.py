@@ -125,6 +125,23 @@ async def test_a_pod_that_others_end_is_followed_by_another_attempt_and_never_be
     assert world.attempts(job)[1] == "exited"
 
 
+async def test_a_pod_that_others_deleted_while_nobody_looked_is_no_failure_of_its_job(world):
+    """Its kubelet has said its last word when we look: the request seems to have come after the end."""
+    (job,) = world.submit(Life(seconds=1))
+    world.lives[f"{job}-1-0"] = Life(seconds=60)
+    for machine in world.puppets.machines.values():
+        machine.cleans_up_seconds = 1.2
+    await world.until_running(job)
+    path, _ = world.pod_of(job)
+    async with world.down():
+        await world.call("DELETE", path)
+        async with asyncio.timeout(20):
+            while (await world.call("GET", path))["metadata"]["deletionGracePeriodSeconds"]:
+                await asyncio.sleep(0.1)
+    await settled(world)
+    assert world.attempts(job) == ["stopped", "exited"]
+
+
 async def test_a_pod_that_asks_for_too_much_memory_is_the_failure_of_its_job(world):
     (job,) = world.submit(Life(seconds=1, exit_code=137, reason="OOMKilled"))
     await settled(world)

@@ -94,7 +94,13 @@ class Picture:
             api,
             PODS,
             clock=clock,
-            project=lambda pod: view_of(pod, system=system, scheduler_name=scheduler_name, tunnel=tunnel),
+            project=lambda pod: view_of(
+                pod,
+                system=system,
+                scheduler_name=scheduler_name,
+                tunnel=tunnel,
+                before=self._pods.objects.get(pod.metadata.key),
+            ),
             on_change=self._pod_changed,
             confirm=self._confirm,
         )

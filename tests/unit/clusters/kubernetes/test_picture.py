@@ -272,3 +272,30 @@ async def test_who_is_told_to_stop_while_it_looks_stops():
         told = task.cancel()
         await asyncio.wait([task])
         assert task.cancelled() == told
+
+
+@pytest.mark.parametrize(("code", "seen"), [(1, End.STOPPED), (0, End.STOPPED), (143, End.STOPPED)])
+def test_whoever_saw_a_pod_asked_to_end_knows_that_also_when_its_kubelet_has_said_its_last_word(code, seen):
+    """Its last word, a request with a grace of 0, moves the timestamp of the first one behind the end."""
+    watched = Watched()
+    watched.pod(pod(main=RUNNING))
+    watched.pod(pod(main=RUNNING, deletionTimestamp="2026-01-01T10:01:25Z", deletionGracePeriodSeconds=30))
+    end = {"terminated": {"exitCode": code, "startedAt": STARTED, "finishedAt": "2026-01-01T10:00:57Z"}}
+    watched.pod(pod(main=end, deletionTimestamp="2026-01-01T10:01:05Z", deletionGracePeriodSeconds=0))
+    assert watched.reported("run-1-0").end is seen
+
+
+def test_an_end_before_the_request_is_an_end_by_itself_also_for_whoever_saw_that():
+    watched = Watched()
+    watched.pod(pod(main=RUNNING, deletionTimestamp="2026-01-01T10:01:30Z", deletionGracePeriodSeconds=30))
+    end = {"terminated": {"exitCode": 143, "startedAt": STARTED, "finishedAt": "2026-01-01T10:00:57Z"}}
+    watched.pod(pod(main=end, deletionTimestamp="2026-01-01T10:01:05Z", deletionGracePeriodSeconds=0))
+    assert watched.reported("run-1-0").end is End.EXITED
+
+
+def test_what_was_asked_of_another_pod_of_the_name_says_nothing():
+    watched = Watched()
+    watched.pod(pod(main=RUNNING, deletionTimestamp="2026-01-01T10:00:31Z", deletionGracePeriodSeconds=30))
+    end = {"terminated": {"exitCode": 3, "startedAt": STARTED, "finishedAt": "2026-01-01T10:00:57Z"}}
+    watched.pod(pod(main=end, uid="another", deletionTimestamp="2026-01-01T10:01:05Z", deletionGracePeriodSeconds=0))
+    assert watched.reported("run-1-0").end is End.EXITED
