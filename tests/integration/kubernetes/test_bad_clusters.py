@@ -33,10 +33,10 @@ from mainstay.store.store import SqlStore
 from testbed.control_plane import ControlPlane
 from testbed.proxy import proxied
 from testbed.puppets import Life, Machine, Puppets
-from tests.arena import CANCELLED_WHILE_CONNECTING, SOMEBODY, arena, services, submitted
+from tests.arena import SOMEBODY, arena, services, submitted
 from tests.drawer import Drawer
 
-pytestmark = [pytest.mark.xdist_group("kubernetes"), CANCELLED_WHILE_CONNECTING]
+pytestmark = pytest.mark.xdist_group("kubernetes")
 
 SMALL = Resources(cpu_milli=100, memory_bytes=BYTES_PER_GIB // 16)
 GOOD = "good"

@@ -21,13 +21,12 @@ from mainstay.domain.allocation import Seen
 from mainstay.domain.workload import RetryPolicy
 from testbed.control_plane import ControlPlane
 from testbed.puppets import Life
-from tests.arena import CANCELLED_WHILE_CONNECTING
 from tests.clock import ManualClock
 from tests.integration.kubernetes.client import connection
 from tests.stages import Play, Stage, played, ready, simulated
 from tests.unit.clusters.kubernetes.api_server import Server
 
-pytestmark = [pytest.mark.xdist_group("storms"), CANCELLED_WHILE_CONNECTING]
+pytestmark = pytest.mark.xdist_group("storms")
 
 MEASURED_SECONDS = 1.1
 """What ran for longer is charged everywhere: kubelets count in whole seconds."""

@@ -22,9 +22,9 @@ from mainstay.domain.reason import Code
 from mainstay.domain.workload import Phase
 from testbed.control_plane import ControlPlane
 from testbed.puppets import Life
-from tests.arena import CANCELLED_WHILE_CONNECTING, Arena, arena
+from tests.arena import Arena, arena
 
-pytestmark = [pytest.mark.xdist_group("storms"), CANCELLED_WHILE_CONNECTING]
+pytestmark = pytest.mark.xdist_group("storms")
 
 
 ONE_POD = 1_000
