@@ -47,7 +47,10 @@ def _why_not_sent(error: Exception) -> tuple[str, str]:
         case aiohttp.ClientProxyConnectionError():
             return f"its proxy does not answer: {_words(error.os_error)}", "check proxy-url in the kubeconfig"
         case aiohttp.ClientConnectorError():
-            return f"no connection is made: {_words(error.os_error)}", "check the address, and the network of this machine"
+            return (
+                f"no connection is made: {_words(error.os_error)}",
+                "check the address, and the network of this machine",
+            )
         case aiohttp.ConnectionTimeoutError():
             return "it does not answer", "a firewall may drop packets, or the machine is down"
         case aiohttp.InvalidURL():

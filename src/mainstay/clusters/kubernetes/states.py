@@ -99,14 +99,17 @@ class View:
     """The last attempt that may not place it any more."""
 
     @property
+    def concerns_us(self) -> bool:
+        """It is ours, or asks us for a place."""
+        return self.state is not None or self.wish is not None
+
+    @property
     def is_ours(self) -> bool:
         """It holds its node by an allocation of ours."""
         return self.state is not None or self.placed_by_us
 
 
-def view_of(
-    pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", before: View | None = None
-) -> View:
+def view_of(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", before: View | None = None) -> View:
     """What is kept of a pod, for the platform `system`."""
     mark = names.mark(pod.metadata.labels, pod.metadata.namespace, system=system)
     return view(

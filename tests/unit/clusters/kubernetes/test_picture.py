@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from datetime import datetime, timedelta
 
 import pytest
@@ -21,7 +22,7 @@ from mainstay.clusters.kubernetes.picture import (
 )
 from mainstay.clusters.kubernetes.states import view
 from mainstay.domain.allocation import End, Seen
-from mainstay.domain.errors import Unavailable
+from mainstay.domain.errors import Denied, Unavailable
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from tests.clock import ManualClock
 from tests.unit.clusters.kubernetes.objects import STARTED, SYSTEM, T0, node, pod
@@ -299,3 +300,32 @@ def test_what_was_asked_of_another_pod_of_the_name_says_nothing():
     end = {"terminated": {"exitCode": 3, "startedAt": STARTED, "finishedAt": "2026-01-01T10:00:57Z"}}
     watched.pod(pod(main=end, uid="another", deletionTimestamp="2026-01-01T10:01:05Z", deletionGracePeriodSeconds=0))
     assert watched.reported("run-1-0").end is End.EXITED
+
+
+def test_pods_of_one_uid_are_told_by_name_until_one_is_left():
+    watched = Watched()
+    for name in ("a-1-0", "b-1-0", "c-1-0"):
+        watched.pod(pod(name, main=RUNNING))
+    watched.picture.require_sane()
+    for name in ("b-1-0", "c-1-0"):
+        watched.pod(pod(name, main=RUNNING, uid="uid-a-1-0"))
+    with pytest.raises(Denied) as refused:
+        watched.picture.require_sane()
+    assert re.search(r"the UID uid-a-1-0: \S+/a-1-0, \S+/b-1-0, \S+/c-1-0$", refused.value.message)
+    assert "delete all of them but one" in refused.value.hint
+    watched.gone(pod("a-1-0", main=RUNNING))
+    with pytest.raises(Denied) as refused:
+        watched.picture.require_sane()
+    assert re.search(r"UID uid-a-1-0: \S+/b-1-0, \S+/c-1-0$", refused.value.message)
+    watched.gone(pod("b-1-0", uid="uid-a-1-0"))
+    watched.picture.require_sane()
+    watched.pod(pod("d-1-0", main=RUNNING))
+    watched.picture.require_sane()
+
+
+def test_uids_of_pods_that_do_not_concern_us_are_their_own_matter():
+    watched = Watched()
+    for name in ("a", "b"):
+        watched.pod(with_cpu(name, "1", on="n1", ours=False))
+        watched.pod(pod(name, labels={names.SYSTEM: "another"}, uid="same"))
+    watched.picture.require_sane()
