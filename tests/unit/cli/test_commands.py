@@ -15,7 +15,8 @@ from mainstay.cli.exits import Exit
 from mainstay.cli.main import main
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.plan import ObserveNodes
-from tests.stores import WHY
+from mainstay.domain.workload import Phase
+from tests.stores import SECOND, WHY
 from tests.unit.api.conftest import PEOPLE, site_of
 from tests.unit.web.site import LogCluster, Server, Site, services_of, size
 
@@ -51,6 +52,19 @@ def test_gpus_that_are_unhealthy_get_a_column_only_where_there_are_any(site: Sit
     head, row, *_ = mainstay("gpus").stdout.splitlines()
     assert head.split() == ["MODEL", "CLUSTER", "USED", "TOTAL", "UNHEALTHY", "PRICE"]
     assert row.split()[:5] == ["H100", "local", "0", "7", "1"]
+
+
+def test_what_has_ended_runs_no_longer_also_before_the_conclusion_is_drawn(site: Site) -> None:
+    work = site.at(100).scene.submit(name="short", choices=(size(cpus=1, gib=1),))
+    site.place(work, "atlas")
+    site.running(work)
+    (pod,) = site.pods(work)
+    site.ended(work)
+    assert site.scene.workload(work.id).phase is Phase.RUNNING
+    assert site.pods(work)[0].ended_at - pod.started_at < 10 * SECOND
+    shown = mainstay("show", work.id).stdout
+    ran = next(line.split()[1] for line in shown.splitlines() if line.startswith("ran "))
+    assert float(ran.removesuffix("s")) < 10, shown
 
 
 def test_a_node_with_pods_is_drained_only_by_who_says_so(site: Site) -> None:
