@@ -57,7 +57,7 @@ DENIAL_SECONDS = 1.0
 """The denials of one cluster go on record at most so often: a thief must not fill the disk."""
 TREES_MAX = 64
 POLLS_MAX = 16
-"""Of one token, that wait for changes at the same time: an agent has one, and leaves some behind when it is replaced or cut off."""
+"""Of one token, that wait for changes at the same time. An agent has one, and leaves some behind when it is cut off."""
 PORTS = 1 << 16
 _POD_CODES = frozenset({Code.POD_STARTING, Code.POD_RUNNING, Code.POD_ENDED, Code.POD_LOST})
 _CONTACT_CODES = frozenset({Code.CLUSTER_READY, Code.CLUSTER_UNREACHABLE, Code.CLUSTER_REFUSED})
@@ -79,7 +79,9 @@ class Agents:
         """While an agent waits for changes. Raises Unavailable if too many wait already under its token."""
         if self._polls[cluster] >= POLLS_MAX:
             msg = f"{POLLS_MAX} requests of the agent of {cluster} wait for changes already"
-            hint = f"one agent asks once at a time: does another program use its token? mainstay cluster token {cluster}"
+            hint = (
+                f"one agent asks once at a time: does another program use its token? mainstay cluster token {cluster}"
+            )
             raise Unavailable(msg, object_=cluster, hint=hint)
         self._polls[cluster] += 1
         try:
