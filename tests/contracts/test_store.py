@@ -340,6 +340,19 @@ def test_entering_a_pod_leaves_it_as_it_is_and_is_recorded_until_it_has_ended(sc
 # Phases
 
 
+def test_a_workload_finished_when_its_last_pod_ended_and_not_when_that_was_heard(scene: Scene) -> None:
+    scene.fleet()
+    for late, finished in ((3_600, lambda ended: ended), (-3_600, lambda _: scene.now)):
+        work = scene.submit()
+        pod = scene.run(work)
+        ended = max(scene.now, pod.started_at) + SECOND
+        scene.now = ended + max(late, 0) * SECOND
+        scene.end(pod, ended_at=ended if late > 0 else scene.now - late * SECOND)
+        scene.applied(scene.advance(scene.workload(work.id), Phase.SUCCEEDED))
+        shown = scene.workload(work.id)
+        assert (shown.finished_at, shown.started_at) == (finished(ended), pod.started_at)
+
+
 def test_final_is_final(scene: Scene) -> None:
     work = scene.submit()
     scene.applied(scene.advance(work, Phase.STOPPED))

@@ -105,7 +105,8 @@ async def lead_cluster(call: Caller, request: Request) -> Response:
 async def get_wanted(call: Caller, request: Request, since: Since = -1, wait: Wait = 0.0) -> Response:
     """What has changed of what is wanted since a version: at once if anything has, or when `wait` seconds are over."""
     _require_protocol(request)
-    return _said(convert.wanted_said(await _changes(call, since, wait)))
+    with call.services.agents.polling(call.principal.cluster) if wait else contextlib.nullcontext():
+        return _said(convert.wanted_said(await _changes(call, since, wait)))
 
 
 async def _changes(call: Call, since: int, wait: float) -> WantedChanges:

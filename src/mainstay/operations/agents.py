@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from mainstay.decide.keeping import QUARANTINE_SECONDS
 from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import Allocation, PodState, Wanted
 from mainstay.domain.artifact import Tree
-from mainstay.domain.errors import Conflict, Denied, Forbidden, Invalid, NotFound, NotYet
+from mainstay.domain.errors import Conflict, Denied, Forbidden, Invalid, NotFound, NotYet, Unavailable
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, NewCluster, Stay
 from mainstay.domain.plan import (
     Action,
@@ -57,6 +58,8 @@ LEASE_SECONDS_MAX = 10.0
 DENIAL_SECONDS = 1.0
 """The denials of one cluster go on record at most so often: a thief must not fill the disk."""
 TREES_MAX = 64
+POLLS_MAX = 16
+"""Of one token, that wait for changes at the same time. An agent has one, and leaves some behind when it is cut off."""
 PORTS = 1 << 16
 _POD_CODES = frozenset({Code.POD_STARTING, Code.POD_RUNNING, Code.POD_ENDED, Code.POD_LOST})
 _CONTACT_CODES = frozenset({Code.CLUSTER_READY, Code.CLUSTER_UNREACHABLE, Code.CLUSTER_REFUSED})
@@ -73,6 +76,22 @@ class Agents:
         self._mounted: dict[str, tuple[tuple[Wanted, ...], frozenset[str]]] = {}
         self._blobs: OrderedDict[str, frozenset[str]] = OrderedDict()
         self._denied_at: dict[str, float] = {}
+        self._polls: Counter[str] = Counter()
+
+    @contextmanager
+    def polling(self, cluster: str) -> Iterator[None]:
+        """While an agent waits for changes. Raises Unavailable if too many wait already under its token."""
+        if self._polls[cluster] >= POLLS_MAX:
+            msg = f"{POLLS_MAX} requests of the agent of {cluster} wait for changes already"
+            hint = (
+                f"one agent asks once at a time: does another program use its token? mainstay cluster token {cluster}"
+            )
+            raise Unavailable(msg, object_=cluster, hint=hint)
+        self._polls[cluster] += 1
+        try:
+            yield
+        finally:
+            self._polls[cluster] -= 1
 
     def mounted(self, store: Store, cluster: str) -> frozenset[str]:
         """The trees that pods of a cluster mount."""

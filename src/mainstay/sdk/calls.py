@@ -52,6 +52,8 @@ PAGE_MAX = 1_000
 Item = TypeVar("Item")
 PREDICT_SECONDS = 120.0
 ADD_SECONDS = 90.0
+ANY_CLUSTER = "-"
+"""In the place of a cluster: whichever has a node of that name."""
 
 
 def server() -> Flow[ServerView]:
@@ -210,7 +212,7 @@ def release_node(ref: str) -> Flow[NodeView]:
 def _node(ref: str) -> str:
     """`NODE`, or `CLUSTER/NODE` where several clusters have one of that name."""
     cluster, _, name = ref.rpartition("/")
-    return f"/v1/nodes/{segment(cluster)}/{segment(name)}"
+    return f"/v1/nodes/{segment(cluster or ANY_CLUSTER)}/{segment(name)}"
 
 
 def gpus() -> Flow[list[GpuView]]:

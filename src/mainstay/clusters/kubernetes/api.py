@@ -41,6 +41,8 @@ class Page(Generic[T_co]):
     unreadable: tuple[Unreadable, ...]
     resource_version: str
     size: int
+    remaining: int = 0
+    """How many objects follow, where the server says so: in lists without a selector."""
 
 
 class Change(StrEnum):

@@ -112,6 +112,7 @@ class KubernetesCluster:
         """As the informers have it. Whoever looks leads: the chores of the cluster are done on the way."""
         await self._know_again()
         await self._picture.ready()
+        self._picture.require_sane()
         # Every look is a new one, also while nothing was heard that would move the moment that it witnesses.
         self._witnessed = max(self._picture.seen_until, self._witnessed + 1)
         self._picture.judge()

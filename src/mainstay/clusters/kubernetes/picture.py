@@ -99,7 +99,13 @@ class Picture:
             api,
             PODS,
             clock=clock,
-            project=lambda pod: view_of(pod, system=system, scheduler_name=scheduler_name, tunnel=tunnel),
+            project=lambda pod: view_of(
+                pod,
+                system=system,
+                scheduler_name=scheduler_name,
+                tunnel=tunnel,
+                before=self._pods.objects.get(pod.metadata.key),
+            ),
             on_change=self._pod_changed,
             confirm=self._confirm,
         )
@@ -142,6 +148,10 @@ class Picture:
         self._ours: dict[str, View] = {}
         self.ours: Mapping[str, View] = MappingProxyType(self._ours)
         """Every pod of ours by its name, forgotten ones and tombstones included."""
+        self._by_uid: dict[str, Key] = {}
+        """Pods that concern us: ours, and guests."""
+        self._twins: dict[str, set[Key]] = {}
+        """Those of which several have one UID; none in a sane cluster."""
         self.waiting = Waiting(api, clock)
         self._tasks: list[asyncio.Task[object]] = []
 
@@ -184,6 +194,17 @@ class Picture:
         if self._clock.monotonic() - max(one.unbroken_since for one in informers) >= REPORT_SECONDS:
             self._seen_until = max(0, min(one.server_time_seen for one in informers) - REPORT_SECONDS * 1_000_000)
         return self._seen_until
+
+    def require_sane(self) -> None:
+        """Raises Denied if pods that concern us cannot be told apart: what is said of one would be believed of the other."""
+        if not self._twins:
+            return
+        uid = min(self._twins)
+        names_ = ", ".join("/".join(key) for key in sorted(self._twins[uid]))
+        more = f" (and {len(self._twins) - 1} UIDs more)" if len(self._twins) > 1 else ""
+        msg = f"several of its pods have the UID {uid}: {names_}{more}"
+        hint = "no API server gives a UID twice, so its etcd was changed or put together by hand: delete all of them but one"
+        raise Denied(msg, hint=hint)
 
     def nodes(self) -> tuple[NodeState, ...]:
         """Every node as we may use it, by name."""
@@ -400,6 +421,7 @@ class Picture:
 
     def _pod_changed(self, key: Key, old: View | None, new: View | None) -> None:
         self._trust.changed(old, new)
+        self._count_uids(key, old, new)
         for known, sign in ((old, -1), (new, 1)):
             if known is None or not known.node:
                 continue
@@ -414,6 +436,21 @@ class Picture:
             self._ours[name] = new
         elif old is not None and old.state is not None and self._ours.get(name) == old:
             del self._ours[name]
+
+    def _count_uids(self, key: Key, old: View | None, new: View | None) -> None:
+        before, after = ((view.uid if view is not None and view.concerns_us else "") for view in (old, new))
+        if before == after:
+            return
+        if before in self._twins:
+            self._twins[before].discard(key)
+            if len(self._twins[before]) == 1:
+                (self._by_uid[before],) = self._twins.pop(before)
+        else:
+            self._by_uid.pop(before, None)
+        if after in self._twins:
+            self._twins[after].add(key)
+        elif after and (first := self._by_uid.setdefault(after, key)) != key:
+            self._twins[after] = {first, key}
 
     def _hold(self, known: View, sign: int) -> None:
         used = self._used.setdefault(known.node, Used())

@@ -92,7 +92,7 @@ def advance(world: World, action: Advance) -> Reason | None:
     row["user_failures"] = int(action.user_failures)
     row["reason"] = codec.reason_text(action.reason)
     row["started_at"] = row["started_at"] or _started_at(world, row)
-    row["finished_at"] = world.now if action.phase.final else 0
+    row["finished_at"] = _finished_at(world, row) if action.phase.final else 0
     world.touch_workload(row)
     world.log_workload(row, action.reason, before=before, after=action.phase)
     return None
@@ -178,6 +178,12 @@ def _allocation_row(world: World, workload: WorkloadRow, node: NodeRow, slot: Sl
         closed=0,
         version=world.version,
     )
+
+
+def _finished_at(world: World, row: WorkloadRow) -> int:
+    """When its last pod ended, which may be long before we hear of it; now if it had none, or their clock is ahead."""
+    ended = [pod["ended_at"] for pod in world.open_pods(row["key"]) if pod["ended_at"]]
+    return max(row["started_at"], min(world.now, max(ended, default=world.now)))
 
 
 def _started_at(world: World, row: WorkloadRow) -> int:

@@ -29,6 +29,7 @@ from mainstay.clusters.kubernetes.errors import (
     Terminating,
     Unreachable,
 )
+from mainstay.clusters.kubernetes.quantities import instant
 from tests.clock import ManualClock
 
 Key = tuple[str, str, str]
@@ -244,8 +245,13 @@ class Server:
         grace = grace_seconds if lives else 0
         meta = found["metadata"]
         before = meta.get("deletionGracePeriodSeconds")
-        meta["deletionGracePeriodSeconds"] = grace if before is None else min(before, grace)
-        meta.setdefault("deletionTimestamp", self.stamp(grace))
+        if before is None:
+            meta |= {"deletionGracePeriodSeconds": grace, "deletionTimestamp": self.stamp(grace)}
+        elif grace < before:
+            at = instant(meta["deletionTimestamp"]) // 1_000_000 - before + grace
+            late = at < self.server_time() // 1_000_000  # what is over is not moved into the past
+            meta["deletionGracePeriodSeconds"] = min(grace, 1) if late else grace
+            meta["deletionTimestamp"] = self.stamp() if late else self.stamp(at - self.server_time() // 1_000_000)
         self._change(plural, namespace, found)
 
     def restore(self, objects: dict[Key, dict[str, Any]], version: int) -> None:

@@ -153,6 +153,18 @@ ENDS: dict[str, tuple[Pod, End, int | None]] = {
     ),
     "deleted while it ran": (pod(main=terminated(143), **deleted(ENDED, 0)), End.STOPPED, None),
     "deleted and killed after its grace": (pod(main=terminated(137), **deleted(ENDED, 30)), End.STOPPED, None),
+    "deleted while it ran, and its kubelet has said its last word since": (
+        pod(main=terminated(143), **deleted(LATER, 0)),
+        End.STOPPED,
+        None,
+    ),
+    "deleted and killed after its grace, and the grace was shortened since": (
+        pod(main=terminated(137), **deleted(LATER, 1)),
+        End.STOPPED,
+        None,
+    ),
+    "failed before somebody deleted it for good": (pod(main=terminated(3), **deleted(LATER, 0)), End.EXITED, 3),
+    "ended by TERM before somebody deleted it": (pod(main=terminated(143), **deleted(LATER, 30)), End.EXITED, 143),
     "deleted and exit 0": (pod(main=terminated(0), **deleted(ENDED, 30)), End.STOPPED, None),
     "ended before somebody deleted it": (pod(main=terminated(3), **deleted(LATER, 30)), End.EXITED, 3),
     "deleted before it was placed": (pod(node="", **deleted(ENDED, 0)), End.NEVER_STARTED, None),
