@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import trustme
@@ -28,9 +29,11 @@ class Authority:
         self.certificate = folder / "ca.crt"
         self._authority.cert_pem.write_to_path(str(self.certificate))
 
-    def server(self, name: str, *hosts: str) -> Pair:
-        """For a server that is reached by these names and addresses."""
-        return self._written(name, self._authority.issue_cert(*hosts, common_name=name))
+    def server(self, name: str, *hosts: str, until: datetime | None = None) -> Pair:
+        """For a server that is reached by these names and addresses. `until`: it is good for the day before that."""
+        days = (until - timedelta(days=1), until) if until else (None, None)
+        made = self._authority.issue_cert(*hosts, common_name=name, not_before=days[0], not_after=days[1])
+        return self._written(name, made)
 
     def client(self, name: str, *, user: str, group: str) -> Pair:
         """For a client that is known as a user of a group."""

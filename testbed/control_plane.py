@@ -59,6 +59,7 @@ class ControlPlane:
         self._data = folder / "etcd"
         etcd_port, peer_port, self.port = free_ports(3)
         self.url = f"https://127.0.0.1:{self.port}"
+        self.etcd_url = f"http://127.0.0.1:{etcd_port}"
         self.kubeconfig = folder / "kubeconfig"
         self._http = httpx2.Client(
             base_url=self.url,

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 from testbed import messages
+from testbed.certificates import Pair
 from testbed.control_plane import ControlPlane, free_ports, write_kubeconfig
 from testbed.faults import (
     Active,
@@ -80,7 +81,7 @@ class Proxy:
             authority=authority.certificate,
             user={"token": control_plane.keys.token},
         )
-        pair = authority.server(f"proxy-{self.port}", "127.0.0.1", "localhost")
+        pair = self.pair = authority.server(f"proxy-{self.port}", "127.0.0.1", "localhost")
         self._front = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._front.load_cert_chain(pair.certificate, pair.key)
         self._back = ssl.create_default_context(cafile=str(authority.certificate))
@@ -109,6 +110,10 @@ class Proxy:
         content = json.dumps(self._control_plane.ask(path)).encode()
         target = rf"^{path}\?(.*&)?resourceVersion=0(&|$)"
         return self.fail(Rule(fault=Answer(status=200, content=content), method="GET", path=target))
+
+    def present(self, pair: Pair) -> None:
+        """Another certificate, for connections from now on."""
+        self._front.load_cert_chain(pair.certificate, pair.key)
 
     def cut_connections(self) -> None:
         """All that are open; new ones are let through."""

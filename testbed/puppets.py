@@ -14,11 +14,13 @@ import secrets
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx2
+import aiohttp
+from yarl import URL
 
 from testbed.control_plane import ControlPlane
 
@@ -29,7 +31,10 @@ END_SECONDS = 0.1
 """Between the request to end and the end of a process that heeds it."""
 TELL_SECONDS = 0.5
 """Between the first word of a node that is back and that of its pods."""
-MERGE = {"Content-Type": "application/merge-patch+json"}
+GOODBYE_SECONDS = 0.1
+"""A connection that is let go of needs a moment of the loop to be gone."""
+MERGE = "application/merge-patch+json"
+FAILURES = (aiohttp.ClientError, TimeoutError)
 OVER = ("Succeeded", "Failed")
 
 
@@ -42,6 +47,10 @@ class Life:
     starts_after: float = 0.05
     reason: str = ""
     """Of its end, as the runtime says it; by default as its exit code has it. `OOMKilled`: it asked for too much memory."""
+    alone_seconds: float = 0.0
+    """Its probe ends it once its pod was not renewed for so long, or never is again (`revoked`); 0: it has none."""
+    alone_words: str = ""
+    """What it leaves as its message then."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +69,9 @@ class Process:
     """Why it ended, as its runtime says it."""
     reason: str = ""
     """Why its kubelet ended it, if that was for its pod to know."""
+    message: str = ""
+    renewed: tuple[str, float] = ("", 0.0)
+    """What its node has heard last of its renewal, and when that was new."""
 
     @property
     def runs(self) -> bool:
@@ -78,6 +90,8 @@ class Machine:
     boot: str = field(default_factory=lambda: secrets.token_hex(8))
     on: bool = True
     reachable: bool = True
+    cleans_up_seconds: float = 0.0
+    """Between its word of the end of a deleted pod and its last one: a kubelet takes down volumes and network before it."""
     refuses: str = ""
     """The reason for which its kubelet takes no pod; empty if it does."""
     processes: dict[str, Process] = field(default_factory=dict)
@@ -101,14 +115,8 @@ class Puppets:
         self, control_plane: ControlPlane, machines: Sequence[Machine], *, life: Callable[[str], Life]
     ) -> None:
         """`life` is asked once for each process, by the name of its pod."""
-        keys = control_plane.keys
-        self._http = httpx2.AsyncClient(
-            base_url=control_plane.url,
-            verify=ssl.create_default_context(cafile=str(keys.authority.certificate)),
-            headers={"Authorization": f"Bearer {keys.token}"},
-            timeout=httpx2.Timeout(10.0, read=75.0),
-            trust_env=False,
-        )
+        self._control_plane = control_plane
+        self._http: aiohttp.ClientSession
         self.machines = {machine.name: machine for machine in machines}
         self.history: list[Process] = []
         """Every process that ever ran, in the order of their starts."""
@@ -120,6 +128,16 @@ class Puppets:
 
     async def start(self) -> None:
         """Until all nodes are Ready."""
+        keys = self._control_plane.keys
+        # Not httpx2: what is cancelled while it connects leaves the socket to the garbage collector there.
+        self._http = aiohttp.ClientSession(
+            self._control_plane.url,
+            connector=aiohttp.TCPConnector(
+                limit=0, ssl=ssl.create_default_context(cafile=str(keys.authority.certificate))
+            ),
+            headers={"Authorization": f"Bearer {keys.token}"},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=75.0),
+        )
         for machine in self.machines.values():
             await self._register(machine)
         self._tasks = [asyncio.create_task(self._heartbeats()), asyncio.create_task(self._follow())]
@@ -131,7 +149,8 @@ class Puppets:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._http.aclose()
+        await self._http.close()
+        await asyncio.sleep(GOODBYE_SECONDS)
 
     def pod(self, uid: str) -> Document:
         """The object of a pod, as its kubelet knows it."""
@@ -152,7 +171,7 @@ class Puppets:
 
     async def call_silent(self, name: str) -> None:
         """What the control plane says of a node that does not report, without the wait."""
-        with contextlib.suppress(httpx2.HTTPError):
+        with contextlib.suppress(*FAILURES):
             await self._set_ready(name, "Unknown", "Kubelet stopped posting node status.")
 
     async def power_off(self, name: str) -> None:
@@ -174,7 +193,7 @@ class Puppets:
         if not machine.on:
             machine.boot = secrets.token_hex(8)
         machine.on = machine.reachable = True
-        with contextlib.suppress(httpx2.HTTPError):
+        with contextlib.suppress(*FAILURES):
             await self._register(machine)
         await asyncio.sleep(TELL_SECONDS)
         self._resync(machine)
@@ -195,9 +214,7 @@ class Puppets:
             "metadata": {"name": machine.name, "labels": {"kubernetes.io/hostname": machine.name}},
             "status": {"capacity": amount, "allocatable": amount, "nodeInfo": {"kubeletVersion": "played"}},
         }
-        answer = await self._http.post("/api/v1/nodes", json=document)
-        if answer.status_code not in {201, 409}:
-            answer.raise_for_status()
+        await self._ask("POST", "/api/v1/nodes", document, content_with={409})
         await self._set_ready(machine.name, "True", "kubelet is posting ready status")
         await self._renew(machine.name)
 
@@ -213,24 +230,22 @@ class Puppets:
             "lastHeartbeatTime": now,
             "lastTransitionTime": machine.shown[1],
         }
-        answer = await self._http.patch(
-            f"/api/v1/nodes/{name}/status", content=json.dumps({"status": {"conditions": [condition]}}), headers=MERGE
-        )
-        answer.raise_for_status()
+        await self._ask("PATCH", f"/api/v1/nodes/{name}/status", {"status": {"conditions": [condition]}})
 
     async def _renew(self, name: str) -> None:
         leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
         renewed = {"holderIdentity": name, "leaseDurationSeconds": 40, "renewTime": _stamp(micros=True)}
-        answer = await self._http.patch(f"{leases}/{name}", content=json.dumps({"spec": renewed}), headers=MERGE)
-        if answer.status_code == 404:
-            await self._http.post(leases, json={"metadata": {"name": name}, "spec": renewed})
+        status, _ = await self._ask("PATCH", f"{leases}/{name}", {"spec": renewed}, content_with={404})
+        if status == 404:
+            await self._ask("POST", leases, {"metadata": {"name": name}, "spec": renewed}, content_with={409})
 
     async def _heartbeats(self) -> None:
         while True:
             for machine in list(self.machines.values()):
                 if machine.works:
-                    with contextlib.suppress(httpx2.HTTPError):
-                        if (await self._http.get(f"/api/v1/nodes/{machine.name}")).status_code == 404:
+                    with contextlib.suppress(*FAILURES):
+                        status, _ = await self._ask("GET", f"/api/v1/nodes/{machine.name}", content_with={404})
+                        if status == 404:
                             await self._register(machine)
                         await self._renew(machine.name)
                         await self._set_ready(machine.name, "True", "kubelet is posting ready status")
@@ -239,7 +254,7 @@ class Puppets:
     async def _follow(self) -> None:
         """The pods of all nodes: listed, watched, and listed again after whatever goes wrong."""
         while True:
-            with contextlib.suppress(httpx2.HTTPError, ValueError, KeyError):
+            with contextlib.suppress(*FAILURES, ValueError, KeyError):
                 version = await self._list()
                 async for event in self._events(version):
                     if event["type"] == "ERROR":
@@ -248,9 +263,7 @@ class Puppets:
             await asyncio.sleep(AGAIN_SECONDS)
 
     async def _list(self) -> str:
-        answer = await self._http.get("/api/v1/pods", params={"fieldSelector": "spec.nodeName!="})
-        answer.raise_for_status()
-        found = answer.json()
+        _, found = await self._ask("GET", "/api/v1/pods?fieldSelector=spec.nodeName!%3D")
         self._pods = {pod["metadata"]["uid"]: pod for pod in found["items"]}
         for machine in self.machines.values():
             self._resync(machine)
@@ -259,10 +272,11 @@ class Puppets:
     async def _events(self, version: str) -> AsyncIterator[Document]:
         query = {"fieldSelector": "spec.nodeName!=", "watch": "true", "resourceVersion": version}
         query |= {"allowWatchBookmarks": "true", "timeoutSeconds": "60"}
-        async with self._http.stream("GET", "/api/v1/pods", params=query) as answer:
-            answer.raise_for_status()
-            async for line in answer.aiter_lines():
-                if line:
+        async with self._http.get("/api/v1/pods", params=query, raise_for_status=True) as answer:
+            part = b""
+            async for data in answer.content.iter_any():
+                *lines, part = (part + data).split(b"\n")
+                for line in lines:
                     yield json.loads(line)
 
     def _take(self, kind: str, pod: Document) -> None:
@@ -301,13 +315,15 @@ class Puppets:
             if process is not None and process.runs and time.monotonic() - process.started >= life.seconds:
                 process.told = life.reason
                 _end(process, life.exit_code)
+            if process is not None and process.runs and life.alone_seconds:
+                _look_whether_alone(machine, pod, process, life)
             try:
                 if machine.works:
                     more = await self._step(machine, uid, pod, process, life)
                 else:
                     more = process is not None and process.runs
                     await asyncio.sleep(0.05)
-            except (httpx2.HTTPError, ValueError):
+            except (*FAILURES, ValueError):
                 more = True
                 await asyncio.sleep(AGAIN_SECONDS)
             if not more and uid not in machine.news:
@@ -329,13 +345,10 @@ class Puppets:
         if process is None:
             return await self._without_process(machine, uid, pod, life, deleting=deleting, over=over)
         if process.runs:
-            deadline = pod["spec"].get("activeDeadlineSeconds", 0)
-            if deleting or over:
+            probe = pod["spec"]["containers"][0].get("livenessProbe", {})
+            deadline = probe.get("initialDelaySeconds", 0)
+            if deleting or over or (deadline and time.monotonic() - process.started >= deadline):
                 await asyncio.sleep(END_SECONDS)
-                _end(process, 143)
-            elif deadline and time.monotonic() - process.started >= deadline:
-                await asyncio.sleep(END_SECONDS)
-                process.reason = "DeadlineExceeded"
                 _end(process, 143)
             else:
                 await self._report(pod, _running(pod, process))
@@ -347,6 +360,7 @@ class Puppets:
         if lingers:
             return False  # until it is deleted
         if deleting:
+            await asyncio.sleep(machine.cleans_up_seconds)
             await self._remove(pod)
         return False
 
@@ -390,16 +404,16 @@ class Puppets:
         if _gist(pod["status"]) == _gist(pod["status"] | status):
             return
         meta = pod["metadata"]
-        answer = await self._http.patch(
+        code, said = await self._ask(
+            "PATCH",
             f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}/status",
-            content=json.dumps({"metadata": {"uid": meta["uid"]}, "status": status}),
-            headers=MERGE,
+            {"metadata": {"uid": meta["uid"]}, "status": status},
+            content_with={404, 409},
         )
-        if answer.status_code in {404, 409}:
+        if code in {404, 409}:
             self._pods.pop(meta["uid"], None)
             return
-        answer.raise_for_status()
-        said, known = answer.json(), self._pods.get(meta["uid"])
+        known = self._pods.get(meta["uid"])
         if known is not None and _version(said) > _version(known):  # the watch may have told of what came after it
             self._pods[meta["uid"]] = said
 
@@ -407,11 +421,22 @@ class Puppets:
         """The last word of a kubelet: nothing of it is left."""
         meta = pod["metadata"]
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": meta["uid"]}}
-        answer = await self._http.request(
-            "DELETE", f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}", json=options
-        )
-        if answer.status_code not in {200, 404, 409}:
-            answer.raise_for_status()
+        path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
+        await self._ask("DELETE", path, options, content_with={404, 409})
+
+    async def _ask(
+        self, method: str, path: str, body: Document | None = None, *, content_with: AbstractSet[int] = frozenset()
+    ) -> tuple[int, Document]:
+        """Status and answer. Raises one of FAILURES, also for a refusal that the caller is not content with."""
+        kind = MERGE if method == "PATCH" else "application/json"
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": kind} if data else {}
+        where = URL(path, encoded=True)
+        async with self._http.request(method, where, data=data, headers=headers) as answer:
+            if answer.status not in content_with:
+                answer.raise_for_status()
+            content = await answer.read()
+            return answer.status, json.loads(content) if content else {}
 
 
 def _version(pod: Document) -> int:
@@ -423,6 +448,18 @@ def _end(process: Process, code: int) -> None:
     process.ended, process.ended_at, process.exit_code = time.monotonic(), _stamp(), code
 
 
+def _look_whether_alone(machine: Machine, pod: Document | None, process: Process, life: Life) -> None:
+    """As a probe that reads what the kubelet has written of the pod's own annotations; cut off it reads what it did before."""
+    now, heard = time.monotonic(), process.renewed[0]
+    if machine.works and pod is not None:
+        heard = next((said for name, said in pod["metadata"]["annotations"].items() if name.endswith("/renewed")), "")
+    if heard != process.renewed[0]:
+        process.renewed = heard, now
+    if heard == "revoked" or now - (process.renewed[1] or process.started) >= life.alone_seconds:
+        process.message = life.alone_words
+        _end(process, 137)
+
+
 def _running(pod: Document, process: Process) -> Document:
     state = {"running": {"startedAt": process.started_at}}
     statuses = [_container(one["name"], state) for one in pod["spec"]["containers"]]
@@ -432,7 +469,14 @@ def _running(pod: Document, process: Process) -> Document:
 def _terminated(pod: Document, process: Process, *, lingers: bool) -> Document:
     times = {"startedAt": process.started_at, "finishedAt": process.ended_at}
     word = "Error" if process.exit_code else "Completed"
-    ended = {"terminated": {"exitCode": process.exit_code, "reason": process.told or word, **times}}
+    ended = {
+        "terminated": {
+            "exitCode": process.exit_code,
+            "reason": process.told or word,
+            "message": process.message,
+            **times,
+        }
+    }
     other = {"running": {"startedAt": process.started_at}} if lingers else {"terminated": {"exitCode": 0, **times}}
     statuses = [_container(one["name"], ended if one["name"] == "main" else other) for one in pod["spec"]["containers"]]
     phase = "Running" if lingers else ("Failed" if process.exit_code else "Succeeded")

@@ -17,8 +17,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import pytest
-
 from mainstay.app import SystemClock, register_machine, set_prices
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.kubernetes import names
@@ -53,12 +51,6 @@ SOMEBODY = Principal(name="admin", tenant="acme", role="admin")
 TOMBSTONE_SECONDS = 15
 """Longer than anything that was asked for is on its way here."""
 SETTLE_SECONDS = 90.0
-CANCELLED_WHILE_CONNECTING = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <function _SelectorTransport.__del__:pytest.PytestUnraisableExceptionWarning"
-)
-"""For tests that crash processes: a TLS connection that is cancelled in the moment in which it is made is closed by the garbage
-collector only (CPython 3.11: `SSLProtocol._start_shutdown` does nothing before `connection_made`).
-"""
 NO_CONNECTORS: Mapping[ClusterKind, Connector] = MappingProxyType({})
 
 
@@ -196,13 +188,19 @@ class Arena:
             clock=self.clock,
         )
 
-    async def restart(self, *, down_seconds: float = 0.0) -> None:
-        """The control plane crashes, and comes back."""
+    @contextlib.asynccontextmanager
+    async def down(self) -> AsyncIterator[None]:
+        """The control plane crashes, and comes back after the block."""
         await self.replica.crash()
         self.crashes += 1
-        await asyncio.sleep(down_seconds)
+        yield
         self.replica = self._replica()
         self.replica.start()
+
+    async def restart(self, *, down_seconds: float = 0.0) -> None:
+        """The control plane crashes, and comes back."""
+        async with self.down():
+            await asyncio.sleep(down_seconds)
 
     def submit(self, *lives: Life, **changes: Any) -> list[str]:
         """One job for each; their ids. `changes`: of the job."""
@@ -271,6 +269,11 @@ class Arena:
     async def call(self, method: str, path: str, body: Any = None) -> Any:
         """As the administrator of the cluster, past the proxy."""
         return await asyncio.to_thread(self.control_plane.ask, path, method=method, body=body)
+
+    async def sees_what_there_is(self) -> bool:
+        """Whether the platform knows of every pod of ours in the cluster, and of no other."""
+        there = {(pod["metadata"]["name"], pod["metadata"]["uid"]) for pod in await self.our_pods()}
+        return there == {(name, view.uid) for name, view in self.replica.cluster._picture.views()}
 
     async def our_pods(self) -> list[dict[str, Any]]:
         items = (await self.call("GET", "/api/v1/pods"))["items"]

@@ -182,6 +182,7 @@ class Rig:
         return (await self.cluster.read_log(name, offset=0, limit=1 << 20)).data.decode()
 
     async def output(self, name: str) -> dict[str, str]:
+        await self.cluster.copy_out(name)
         files = {}
         async for path, size, _, content in self.cluster.outputs(name):
             data = b"".join([chunk async for chunk in content])

@@ -47,6 +47,9 @@ class FaultyCluster:
     async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
         return await self.inner.read_log(pod, offset=offset, limit=limit)
 
+    async def copy_out(self, pod: str) -> None:
+        pass
+
     def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
         return self.inner.outputs(pod)
 

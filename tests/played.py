@@ -26,6 +26,9 @@ class PlayedCluster(KubernetesCluster):
         super().__init__(**options)
         self._logs = self._chores._logs = _NoLogs(self._api, self._artifacts, self._clock, cluster=self.name)
 
+    async def copy_out(self, pod: str) -> None:
+        pass
+
     async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
         """None."""
         nothing: tuple[tuple[str, int, bool, AsyncIterator[bytes]], ...] = ()

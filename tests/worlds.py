@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mainstay.domain.allocation import ENDS, End, Seen
+from mainstay.domain.allocation import ENDS, End, Owner, Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_HOUR, Resources, is_shape
@@ -20,9 +20,11 @@ from mainstay.domain.queue import DEFAULT_QUEUE, QueueSpec, QueueTree
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint
 from mainstay.domain.snapshot import ONE_QUEUE, AllocationTable, NodeTable, Snapshot, WorkloadTable
+from mainstay.domain.volume import VolumeNeed, VolumeRecord, VolumeRef, VolumeState
 from mainstay.domain.workload import Phase
 
 SECOND = 1_000_000
+OWNER = Owner(tenant="acme", project="vision")
 NOON = 472_044 * MICROSECONDS_PER_HOUR
 """A round instant in UTC microseconds: the default `now`."""
 
@@ -43,6 +45,7 @@ class ANode:
     used_gib: float = 0
     used_gpus: int = 0
     admits: tuple[str, ...] = ()
+    reaches: tuple[str, ...] = ()
     closed_at: int = 0
     closed_until: int = 0
     drains: bool = False
@@ -86,6 +89,8 @@ class AWorkload:
     retry_always: bool = False
     cluster: str = ""
     restriction: str = ""
+    volumes: tuple[str, ...] = ()
+    """Names, of the project OWNER."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +152,7 @@ def world(
     owners: Mapping[int, tuple[str, str, str]] | None = None,
     observed: Mapping[str, int] | None = None,
     closed: Mapping[str, Reason] | None = None,
+    volumes: Sequence[VolumeRecord] = (),
     now: int = NOON,
     seed: int = 0,
     queues: Sequence[QueueSpec] = (),
@@ -158,13 +164,16 @@ def world(
     tree = QueueTree.of([QueueSpec(name=DEFAULT_QUEUE), *queues]) if queues else ONE_QUEUE
     clusters = ("", *sorted({row.cluster for row in workloads} - {""}))
     restrictions = ("", *sorted({row.restriction for row in workloads} - {""}))
+    needs = (None, *sorted({_need(row) for row in workloads if row.volumes}, key=repr))
     return Snapshot(
         now=now,
         seed=seed,
         version=1,
         gpu_models=models,
         nodes=_node_table(sorted(nodes, key=_key), allocations, models),
-        workloads=_workload_table(sorted(workloads, key=_key), models, clusters, restrictions, tree),
+        workloads=_workload_table(
+            sorted(workloads, key=_key), models, clusters, restrictions, needs=needs, queues=tree
+        ),
         allocations=_allocation_table(sorted(allocations, key=_key), models),
         endpoints=endpoints,
         prices=prices,
@@ -174,6 +183,13 @@ def world(
         queues=tree,
         cluster_names=clusters,
         restrictions=restrictions,
+        volume_needs=needs,
+        volumes={
+            VolumeRef(owner=one.state.owner, name=one.state.name): tuple(
+                other for other in volumes if (other.state.owner, other.state.name) == (one.state.owner, one.state.name)
+            )
+            for one in volumes
+        },
         closed_clusters=closed or {},
         closed_nodes={
             row.key: Reason(code=Code.NODE_NOT_READY, object=row.name, numbers={"detail": row.why})
@@ -244,6 +260,10 @@ def _node_table(rows: list[ANode], allocations: Sequence[AnAllocation], models: 
             restriction: _bools(restriction in row.admits for row in rows)
             for restriction in sorted({restriction for row in rows for restriction in row.admits})
         },
+        reaches={
+            reach: _bools(reach in row.reaches for row in rows)
+            for reach in sorted({reach for row in rows for reach in row.reaches})
+        },
         shapes={shape: _ints(row.shapes.get(shape, 0) for row in rows) for shape in _shapes(rows)},
         used_shapes={shape: _ints(_used(row, shape, allocations) for row in rows) for shape in _shapes(rows)},
     )
@@ -263,6 +283,8 @@ def _workload_table(
     models: tuple[str, ...],
     clusters: tuple[str, ...],
     restrictions: tuple[str, ...],
+    *,
+    needs: tuple[VolumeNeed | None, ...],
     queues: QueueTree,
 ) -> WorkloadTable:
     first = [row.choices[0] if row.choices else _request(row) for row in rows]
@@ -295,7 +317,18 @@ def _workload_table(
         retry_always=_bools(row.retry_always for row in rows),
         cluster=_ints(clusters.index(row.cluster) for row in rows),
         restriction=_ints(restrictions.index(row.restriction) for row in rows),
+        volumes=_ints(needs.index(_need(row)) for row in rows),
     )
+
+
+def _need(row: AWorkload) -> VolumeNeed | None:
+    return VolumeNeed(owner=OWNER, names=row.volumes) if row.volumes else None
+
+
+def lies(name: str, cluster: str, *, reach: str = "", place: str = "", removed: bool = False) -> VolumeRecord:
+    """A volume of the project OWNER."""
+    state = VolumeState(owner=OWNER, name=name, reach=reach, place=place)
+    return VolumeRecord(cluster=cluster, state=state, removed=removed)
 
 
 def _request(row: AWorkload) -> Resources:

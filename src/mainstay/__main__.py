@@ -74,6 +74,12 @@ def up(**settings: Any) -> int:
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="The key that seals credentials of clusters, the same for all replicas. Default: one in the state directory.",
 )
+@click.option(
+    "--replica-address",
+    default="",
+    metavar="HOST:PORT",
+    help="Where the other replicas reach this one. Default: a free port of --host.",
+)
 @click.option("--local-cluster", is_flag=True, help="This machine runs pods, as a cluster of its own.")
 def server(**settings: Any) -> int:
     """Start a platform on PostgreSQL. Replicas share the database and the artifacts; any of them may lead.

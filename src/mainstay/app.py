@@ -24,6 +24,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 import structlog
@@ -48,6 +49,7 @@ from mainstay.domain.fleet import (
 from mainstay.domain.plan import AddCluster, Plan, SetPrice
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations.agents import Agents
+from mainstay.operations.lines import Lines
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
@@ -60,6 +62,9 @@ from mainstay.sdk.config import process_start, write_private
 from mainstay.store import open_postgresql, open_sqlite
 from mainstay.web import mount_pages
 from mainstay.wire.sockets import MESSAGE_BYTES_MAX
+
+if TYPE_CHECKING:
+    from mainstay.control.relays import Door, Relays
 
 log = structlog.get_logger()
 
@@ -92,6 +97,8 @@ class Settings:
     """The key that seals credentials of clusters, where replicas share one; else it lies in the state directory."""
     public_url: str = ""
     """Where users reach the platform, if that is another address than it listens on: a proxy stands in front of it."""
+    replica_address: str = ""
+    """host:port where other replicas reach this one. Empty: a free port of `host`, if that is one address."""
     local_cluster: bool = True
     log_level: str = "info"
 
@@ -127,6 +134,26 @@ class App:
     """Where this machine reaches us."""
     holder: str
     """Our name on the leases."""
+    replicas: Replicas | None = None
+    """The others, where there may be any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replicas:
+    """How this replica and the others ask each other."""
+
+    listener: socket.socket
+    door: Door
+    relays: Relays
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """For the block."""
+        async with self.door.opened(self.listener):
+            try:
+                yield
+            finally:
+                await self.relays.close()
 
 
 def run(settings: Settings, *, ready: Callable[[App], None] = lambda _: None) -> int:
@@ -139,8 +166,8 @@ def run(settings: Settings, *, ready: Callable[[App], None] = lambda _: None) ->
     try:
         check_certificate(settings)
         check_public_url(settings.public_url)
-        with listening(settings) as listener, opened(settings) as parts:
-            app = wire(settings, parts, port=listener.getsockname()[1])
+        with listening(settings) as listener, listening_for_replicas(settings) as door, opened(settings) as parts:
+            app = wire(settings, parts, port=listener.getsockname()[1], door=door)
             asyncio.run(serve(app, settings, listener, ready))
     except* MainstayError as refusals:
         code = 1
@@ -202,8 +229,8 @@ def opened(settings: Settings) -> Iterator[Parts]:
         )
 
 
-def wire(settings: Settings, parts: Parts, *, port: int) -> App:
-    """Put the adapters together. Writes the default price book into a new database."""
+def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | None = None) -> App:
+    """Put the adapters together. Writes the default price book into a new database. `door`: where other replicas ask."""
     here = f"{settings.scheme}://{_host_in_url(settings.host)}:{port}"
     clock = SystemClock()
     if not parts.store.prices():
@@ -211,6 +238,11 @@ def wire(settings: Settings, parts: Parts, *, port: int) -> App:
     for name in parts.clusters:
         register_machine(parts.store, name, now=clock.now())
     artifacts, system = open_artifacts(parts.artifacts_url), parts.store.system()
+    # One embedded platform owns its database alone (the lock proves that its predecessor is dead), so it keeps one
+    # name and need not wait for a lease to run out after a crash. Replicas have a name per process.
+    holder = "embedded" if not settings.database else f"{socket.gethostname()}/{secrets.token_hex(8)}"
+    lines = Lines()
+    replicas = _replicas(settings, parts, lines, holder=holder, listener=door) if door else None
     services = Services(
         store=parts.store,
         artifacts=artifacts,
@@ -223,16 +255,25 @@ def wire(settings: Settings, parts: Parts, *, port: int) -> App:
         pulse=Pulse(),
         authenticate=single_administrator(parts.token),
         sessions=Sessions(clock),
-        agents=Agents(clock),
+        agents=Agents(clock, lines=lines, ways=replicas.relays if replicas else None),
         system=system,
         url=settings.public_url.rstrip("/") or here,
     )
     api = create_api(services)
     mount_pages(api, services)
-    # One embedded platform owns its database alone (the lock proves that its predecessor is dead), so it keeps one
-    # name and need not wait for a lease to run out after a crash. Replicas have a name per process.
-    holder = "embedded" if not settings.database else f"{socket.gethostname()}/{secrets.token_hex(8)}"
-    return App(services=services, api=api, here=here, holder=holder)
+    return App(services=services, api=api, here=here, holder=holder, replicas=replicas)
+
+
+def _replicas(settings: Settings, parts: Parts, lines: Lines, *, holder: str, listener: socket.socket) -> Replicas:
+    # Loaded late on purpose: who is alone needs none of it.
+    from mainstay.control.relays import Door, Relays  # noqa: PLC0415
+    from mainstay.control.replica_tls import contexts  # noqa: PLC0415
+
+    asked, asking = contexts(parts.sealing, system=parts.store.system(), folder=settings.state)
+    host, port = listener.getsockname()[:2]
+    address = f"{_host_in_url(host)}:{port}"
+    relays = Relays(lines, parts.store, SystemClock(), parts.offload, replica=holder, address=address, tls=asking)
+    return Replicas(listener=listener, door=Door(lines, tls=asked), relays=relays)
 
 
 async def serve(app: App, settings: Settings, listener: socket.socket, ready: Callable[[App], None]) -> None:
@@ -258,7 +299,9 @@ async def serve(app: App, settings: Settings, listener: socket.socket, ready: Ca
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with asyncio.TaskGroup() as group:
+    async with contextlib.AsyncExitStack() as replicas, asyncio.TaskGroup() as group:
+        if app.replicas:
+            await replicas.enter_async_context(app.replicas.opened())
         control = group.create_task(runner.run(runner.loops(app.services, holder=app.holder), app.services))
         serving = group.create_task(server.serve(sockets=[listener]))
         async with _written(settings.state / "server.json", app):
@@ -325,6 +368,44 @@ def listening(settings: Settings) -> Iterator[socket.socket]:
         yield listener
 
 
+@contextlib.contextmanager
+def listening_for_replicas(settings: Settings) -> Iterator[socket.socket | None]:
+    """Where other replicas ask, None where there can be none or we have no address for them. Raises StateUnusable."""
+    given = settings.replica_address
+    host, port = _host_and_port(given) if given else (settings.host, 0)
+    if not settings.database:
+        yield None
+        return
+    if not given and is_anywhere(host):
+        log.warning(
+            "replicas_apart", hint="give --replica-address, so that other replicas reach the agents that call here"
+        )
+        yield None
+        return
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            msg = f"cannot listen for other replicas on {given or host}: {error.strerror or error}"
+            hint = "let --replica-address name an address of this machine and a free port, e.g. 10.0.0.7:8651"
+            raise StateUnusable(msg, hint=hint) from error
+        listener.listen(128)
+        yield listener
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    """IPv6 with or without brackets. Raises StateUnusable."""
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or is_anywhere(host) or not (port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16):
+        msg = f"not an address where other replicas reach this one: {address}"
+        raise StateUnusable(msg, hint="give host and port, e.g. --replica-address 10.0.0.7:8651")
+    return host, int(port)
+
+
 def check_certificate(settings: Settings) -> None:
     """Raises StateUnusable if the certificate and its key cannot be used together."""
     if not settings.tls_certificate:
@@ -360,6 +441,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def is_anywhere(host: str) -> bool:
+    """Whether it stands for every address of this machine."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return not host
 
 
 def prepare_directory(state: Path) -> None:

@@ -17,6 +17,7 @@ from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempoten
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import Handed, SecretRecord
 from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.workload import Phase, Workload
 
 
@@ -28,6 +29,20 @@ class WorkloadFilter:
     project: str = ""
     name: str = ""
     phases: tuple[Phase, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFilter:
+    """Which events to list; empty fields do not restrict."""
+
+    platform: bool = False
+    """Those of the platform too, which are no tenant's: of nodes, clusters and prices."""
+    kinds: tuple[str, ...] = ()
+    object: str = ""
+    """About what has this name and belongs to no workload."""
+
+
+ALL_EVENTS = EventFilter()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +63,14 @@ class WantedChanges:
     """Keys of workloads of guests that are final; as `closed`."""
     closed_nodes: Mapping[str, Closure] | None = None
     """All nodes that somebody keeps out, by name; None: as before."""
+    removals: tuple[VolumeRef, ...] | None = None
+    """All volumes that somebody wants gone; None: as before."""
 
     @property
     def any(self) -> bool:
         """Whether anything has changed."""
         changed = self.rows or self.closed or self.guests or self.finished
-        return self.whole or bool(changed) or self.closed_nodes is not None
+        return self.whole or bool(changed) or self.closed_nodes is not None or self.removals is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +80,17 @@ class Held:
     holder: str
     epoch: int
     until: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineRecord:
+    """A replica has said that a line of the agent of a cluster ends at it. It may be dead since."""
+
+    cluster: str
+    replica: str
+    """The name of its process: another one after each start."""
+    address: str
+    """host:port where other replicas reach it."""
 
 
 class LoopStore(Protocol):
@@ -82,6 +110,9 @@ class LoopStore(Protocol):
 
     def closed_nodes(self, cluster: str) -> Mapping[str, Closure]:
         """The nodes of a cluster that somebody keeps out, by name."""
+
+    def removals(self, cluster: str) -> tuple[VolumeRef, ...]:
+        """The volumes of a cluster that are there and that somebody wants gone."""
 
     def commit(self, plan: Plan) -> CommitResult:
         """Apply a plan where its guards hold. Raises Fenced (nothing applied) if its epoch has passed, KeyReused,
@@ -103,6 +134,15 @@ class Store(LoopStore, Protocol):
 
     def held(self, lease: str) -> Held | None:
         """Who holds a lease, or held it last; None if nobody ever did."""
+
+    def lines(self, cluster: str) -> tuple[LineRecord, ...]:
+        """Where lines of the agent of a cluster end, or did: the newest first, and never more than four."""
+
+    def open_line(self, line: LineRecord) -> None:
+        """Put it on record, as the newest of its cluster; one that was there is the newest again."""
+
+    def end_line(self, cluster: str, *, replica: str) -> None:
+        """Take it off the record; nothing happens if it is not there."""
 
     def wanted_changes(self, cluster: str, *, since: int) -> WantedChanges:
         """What has changed of `wanted` and `guests` after a version; all of it for one that was never reached, e.g. -1."""
@@ -131,6 +171,11 @@ class Store(LoopStore, Protocol):
     def sealed_secrets(self, names: Collection[str], *, tenant: str) -> Mapping[str, str]:
         """The sealed values of secrets of a tenant by name; those that are not there are left out."""
 
+    def volumes(
+        self, *, tenant: str, after: tuple[str, str, str] = ("", "", ""), limit: int = 0
+    ) -> tuple[VolumeRecord, ...]:
+        """Of a tenant, by (cluster, project, name), those that follow `after`; every one where `limit` is 0."""
+
     def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """Nodes by cluster and name, those that follow `after`; every one where `limit` is 0."""
 
@@ -146,10 +191,14 @@ class Store(LoopStore, Protocol):
     def cluster(self, name: str) -> ClusterRecord:
         """Raises NotFound, also for a removed one, with the nearest name as a hint."""
 
-    def events(self, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:
+    def events(
+        self, *, tenant: str, workload: str, after: int, limit: int, which: EventFilter = ALL_EVENTS
+    ) -> tuple[Event, ...]:
         """Events with seq > `after`, oldest first; of one workload, or of all where `workload` is empty."""
 
-    def last_events(self, *, tenant: str, workload: str, limit: int) -> tuple[Event, ...]:
+    def last_events(
+        self, *, tenant: str, workload: str, limit: int, which: EventFilter = ALL_EVENTS
+    ) -> tuple[Event, ...]:
         """The last `limit` events, oldest first; chosen as by `events`."""
 
     def audit(self, *, after: int, limit: int) -> tuple[AuditRow, ...]:
@@ -270,6 +319,11 @@ class Cluster(Protocol):
 
     def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
         """Output files of an ended pod: (relative path, size, executable, content). Regular files only."""
+
+    async def copy_out(self, pod: str) -> None:
+        """Have what an ended pod left for object stores copied there, from the beginning each time. Nothing happens if there is
+        nothing. Raises Invalid, with the words of the store, if it does not take it; Unavailable while it does not answer.
+        """
 
     def connect(self, pod: str, port: int) -> AbstractAsyncContextManager[Stream]:
         """A connection to a port of a running pod, let go of at the end of the block.

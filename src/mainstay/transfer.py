@@ -32,6 +32,8 @@ from obstore.store import ObjectStore, from_url
 AT_ONCE = 8
 """Files on their way at the same time: more than one stream fills a network, and each takes a few megabytes."""
 PART_BYTES = 5 << 20
+PARTS_AT_ONCE = 4
+"""Of one file: with all files 160 MiB in memory at most."""
 RETRY_SECONDS = 120
 """So long a store that does not answer is asked again."""
 SAID_CHARACTERS_MAX = 400
@@ -108,7 +110,7 @@ async def store(url: str, folder: Path, access: str) -> tuple[int, int]:
         descriptor = os.open(folder / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             key = f"{prefix}/{path}" if prefix else path
-            await obstore.put_async(opened, key, file, chunk_size=PART_BYTES)
+            await obstore.put_async(opened, key, file, chunk_size=PART_BYTES, max_concurrency=PARTS_AT_ONCE)
             copied.bytes += os.fstat(descriptor).st_size
         copied.files += 1
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mainstay.domain.allocation import End, ForgetPod, Seen
+from mainstay.domain.allocation import DropVolume, End, ForgetPod, Owner, Seen
 from mainstay.domain.errors import Gone, Invalid, NotYet, Unavailable
 from mainstay.domain.secret import SecretUse
+from mainstay.domain.volume import VolumeState
 from mainstay.domain.workload import Volume
 from tests.clusters import Program, RealCluster, Rig, kubernetes_rig, local_rig, simulated_rig
 from tests.objects import Objects, objects
@@ -230,4 +231,50 @@ async def test_what_this_machine_has_not_is_refused_in_words(tmp_path: Path) -> 
     rig = local_rig(tmp_path)
     assert "hands out no devices by claims: mig-1g" in await refusal(rig, "p", devices=("mig-1g",))
     assert "nothing can be mounted at /data" in await refusal(rig, "q", volumes=(Volume(path="/data"),))
+    await rig.close()
+
+
+async def test_a_volume_that_outlives_its_run_is_reported_and_goes_when_it_is_dropped(real: Rig) -> None:
+    kept = Volume(path="kept", name="kept-1", size_bytes=1 << 20, storage_class=real.storage())
+    assert await says(real, "w-1-0", "echo one > kept/a; cat kept/a", volumes=(kept,)) == "one\n"
+    owner = real.creation("none-1-0", Program()).spec.owner
+
+    async def found() -> VolumeState | None:
+        seen = (await real.cluster.observe()).volumes
+        return next((state for state in seen or () if (state.owner, state.name) == (owner, "kept-1")), None)
+
+    while (state := await found()) is None or not state.bound:
+        await real.let_pass(0.1)
+    nodes = (await real.cluster.observe()).nodes
+    assert [node.name for node in nodes if not state.reach or state.reach in node.admits] == [real.node]
+    for _ in range(2):
+        await real.act(DropVolume(name="kept-1", owner=owner))
+    while await found() is not None:
+        await real.let_pass(0.1)
+    gone = Volume(path="kept", name="kept-1")
+    assert "kept-1" in await refusal(real, "w-2-0", volumes=(gone,))
+
+
+async def test_no_volume_outside_of_its_project_is_dropped(tmp_path: Path) -> None:
+    rig = local_rig(tmp_path)
+    (tmp_path / "cluster" / "volumes").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "cluster" / "kept").mkdir()
+    for owner, name in ((Owner(tenant="t", project="p"), "../../../kept"), (Owner(tenant="..", project="kept"), "x")):
+        with pytest.raises(Invalid):
+            await rig.act(DropVolume(name=name, owner=owner))
+    assert (tmp_path / "cluster" / "kept").is_dir()
+    await rig.close()
+
+
+async def test_a_store_that_does_not_take_what_is_left_takes_nothing_else_away(bucket: Objects, tmp_path: Path) -> None:
+    rig = local_rig(tmp_path)
+    rig.drawer.values["store"] = bucket.access()
+    volumes = (Volume(path="results", target="s3://absent/results/1", secret="store"),)
+    script = 'echo one > results/a.txt; echo kept > "$MAINSTAY_OUTPUT_DIR/b.txt"'
+    await rig.create("p", Program(), argv=("/bin/sh", "-c", script), volumes=volumes, secrets=STORE)
+    assert (await rig.seen("p", Seen.ENDED)).exit_code == 0
+    with pytest.raises(Invalid, match="could not be copied: s3://absent"):
+        await rig.cluster.copy_out("p")
+    found = [(path, b"".join([part async for part in data])) async for path, _, _, data in rig.cluster.outputs("p")]
+    assert found == [("b.txt", b"kept\n")]
     await rig.close()

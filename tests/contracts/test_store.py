@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from mainstay.domain.allocation import ENDS, End, Seen
 from mainstay.domain.errors import Conflict, Fenced, Invalid, KeyReused, NotFound
 from mainstay.domain.plan import (
     CapacityLeft,
+    CordonNode,
     DropCandidate,
     EnterPod,
     Epoch,
@@ -27,7 +29,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Kind, Phase, RetryPolicy
-from mainstay.ports import WorkloadFilter
+from mainstay.ports import EventFilter, WorkloadFilter
 from tests.stores import ALL, NOON, SECOND, TENANT, USER, WHY, Scene, idempotency, one_cpu, scene, spec, store
 
 __all__ = ["scene", "store"]
@@ -338,6 +340,19 @@ def test_entering_a_pod_leaves_it_as_it_is_and_is_recorded_until_it_has_ended(sc
 # Phases
 
 
+def test_a_workload_finished_when_its_last_pod_ended_and_not_when_that_was_heard(scene: Scene) -> None:
+    scene.fleet()
+    for late, finished in ((3_600, lambda ended: ended), (-3_600, lambda _: scene.now)):
+        work = scene.submit()
+        pod = scene.run(work)
+        ended = max(scene.now, pod.started_at) + SECOND
+        scene.now = ended + max(late, 0) * SECOND
+        scene.end(pod, ended_at=ended if late > 0 else scene.now - late * SECOND)
+        scene.applied(scene.advance(scene.workload(work.id), Phase.SUCCEEDED))
+        shown = scene.workload(work.id)
+        assert (shown.finished_at, shown.started_at) == (finished(ended), pod.started_at)
+
+
 def test_final_is_final(scene: Scene) -> None:
     work = scene.submit()
     scene.applied(scene.advance(work, Phase.STOPPED))
@@ -459,6 +474,57 @@ def test_what_an_attempt_left_that_does_not_count_is_no_output(scene: Scene) -> 
     scene.applied(scene.see(first, Seen.ENDED, output="early", end=End.EXITED, exit_code=0))
     scene.applied(scene.advance(work, Phase.PENDING, attempt=2))
     assert scene.workload(work.id).output == ""
+
+
+def test_what_an_attempt_left_that_ended_well_but_for_a_copy_stays_its_output(scene: Scene) -> None:
+    scene.fleet(cpus=8)
+    for last, kept in ((End.COPY_REFUSED, "tree"), (End.OUTPUT_NOT_STORED, "")):
+        work = scene.submit()
+        pod = scene.run(work)
+        scene.applied(scene.see(pod, Seen.ENDED, output="tree", end=last, exit_code=0))
+        scene.applied(scene.advance(work, Phase.FAILED))
+        assert scene.workload(work.id).output == kept
+    again = scene.submit()
+    pod = scene.run(again)
+    scene.applied(scene.see(pod, Seen.ENDED, output="tree", end=End.COPY_REFUSED, exit_code=0))
+    scene.applied(scene.advance(again, Phase.PENDING, attempt=2))
+    assert scene.workload(again.id).output == ""
+
+
+def test_events_are_chosen_by_kind_and_object_and_those_of_the_platform_only_for_who_asks(scene: Scene) -> None:
+    scene.fleet(nodes=2)
+    scene.submit()
+    scene.applied(CordonNode(cluster="local", node="local-1", reason=WHY))
+    store = scene.store
+
+    def found(**given: Any) -> list[tuple[str, str]]:
+        which = EventFilter(**given)
+        events = store.events(tenant=TENANT, workload="", after=0, limit=ALL, which=which)
+        assert store.last_events(tenant=TENANT, workload="", limit=ALL, which=which) == events
+        assert [event.seq for event in events] == sorted(event.seq for event in events)
+        # Page by page it is the same.
+        paged, after = [], 0
+        while page := store.events(tenant=TENANT, workload="", after=after, limit=1, which=which):
+            paged += page
+            after = page[-1].seq
+        assert tuple(paged) == events
+        last = store.last_events(tenant=TENANT, workload="", limit=1, which=which)
+        assert last == events[-1:]
+        return [(event.kind, event.object) for event in events]
+
+    everything = found(platform=True)
+    assert {kind for kind, _ in everything} == {"node", "workload"}
+    assert {kind for kind, _ in found()} == {"workload"}
+    assert found(kinds=("node",)) == []
+    nodes = found(platform=True, kinds=("node", "cluster"))
+    assert nodes == [one for one in everything if one[0] == "node"]
+    cordoned = found(platform=True, object="local-1")
+    assert cordoned == [("node", "local-1")] * 2
+    assert found(platform=True, kinds=("cluster",), object="local-1") == []
+    (work,) = scene.all()
+    which = EventFilter(platform=True)
+    of_work = store.events(tenant=TENANT, workload=work.id, after=0, limit=ALL, which=which)
+    assert {event.workload for event in of_work} == {work.id}
 
 
 def test_a_stop_of_a_pod_is_written_once(scene: Scene) -> None:

@@ -6,7 +6,7 @@ from mainstay.domain.fleet import ClusterKind, ClusterSettings, Contact, NewClus
 from mainstay.domain.plan import AddCluster, IdentifyCluster, ObserveCluster, RecordDenial, RemoveCluster
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Kind, Phase, PodRef
-from mainstay.ports import Held
+from mainstay.ports import Held, LineRecord
 from tests.stores import SECOND, USER, WHY, Scene, scene, store
 
 __all__ = ["scene", "store"]
@@ -129,3 +129,23 @@ def test_a_denial_is_an_audit_row_and_no_event(scene: Scene) -> None:
     (row,) = [row for row in scene.store.audit(after=0, limit=100) if row.action == "deny"]
     assert (row.actor, row.object, row.detail) == (USER, "slot", "refused, it may not do that: none of its own")
     assert len(scene.store.events(tenant="", workload="", after=0, limit=100)) == before
+
+
+def test_the_newest_line_of_an_agent_comes_first_and_what_dead_replicas_left_goes(scene: Scene) -> None:
+    def line(replica: str, cluster: str = "edge") -> LineRecord:
+        return LineRecord(cluster=cluster, replica=replica, address=f"{replica}:8651")
+
+    store = scene.store
+    for replica in ("a", "b"):
+        store.open_line(line(replica))
+    store.open_line(line("a", cluster="west"))
+    assert store.lines("edge") == (line("b"), line("a"))
+    store.open_line(line("a"))
+    assert store.lines("edge") == (line("a"), line("b"))
+    store.end_line("edge", replica="a")
+    store.end_line("edge", replica="a")
+    assert store.lines("edge") == (line("b"),)
+    for replica in ("c", "d", "e", "f"):
+        store.open_line(line(replica))
+    assert store.lines("edge") == tuple(map(line, "fedc"))
+    assert store.lines("west") == (line("a", cluster="west"),)

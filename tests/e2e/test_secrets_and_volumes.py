@@ -146,3 +146,43 @@ def test_a_mount_point_that_this_machine_cannot_have_is_refused_in_words(up: Pla
     done = up.mainstay("apply", "-y", "-f", str(tmp_path / "job.yaml"))
     assert done.returncode == 1
     assert "nothing can be mounted at /data" in up.mainstay("show", "abs").stdout
+
+
+def test_volumes_are_listed_shown_and_removed_once_nothing_uses_them(up: Platform, tmp_path: Path):
+    job = {
+        "name": "keeps", "run": "echo one > kept/a; while [ ! -e $PWD/kept/go ]; do sleep 0.1; done",
+        "volumes": [{"path": "kept", "name": "kept-here", "size": "1GB"}],
+    }  # fmt: skip
+    (tmp_path / "job.yaml").write_text(json.dumps(job))
+    assert up.mainstay("apply", "-y", "-d", "-f", str(tmp_path / "job.yaml")).returncode == 0
+
+    def found() -> list[dict[str, object]]:
+        done = up.mainstay("volume", "list", "--json")
+        assert done.returncode == 0, done.stderr
+        return [row for row in json.loads(done.stdout) if row["name"] == "kept-here"]
+
+    until(found)
+    (row,) = found()
+    assert (row["project"], row["cluster"], row["state"]) == ("default", "local", "ready")
+    (run,) = up.json("ps")
+    assert row["used_by"] == [run["id"]]
+    assert run["id"] in up.mainstay("volume", "list").stdout
+    refused = up.mainstay("volume", "remove", "kept-here")
+    assert refused.returncode != 0
+    assert f"volume kept-here is used by {run['id']}" in refused.stderr
+    assert "in cluster local" in up.mainstay("volume", "show", "kept-here").stdout
+    folder = up.state / "clusters" / "local" / "volumes" / "default" / "default" / "kept-here"
+    (folder / "go").touch()
+    until(lambda: not found()[0]["used_by"])
+    assert up.mainstay("volume", "remove", "kept-here").returncode == 0
+    until(lambda: not found())
+    assert not folder.exists()
+    said = up.mainstay("events", "--about", "kept-here", "--json")
+    codes = [event["reason"]["code"] for event in json.loads(said.stdout)]
+    assert codes == ["VolumeFound", "VolumeRemoved", "VolumeGone"]
+
+
+def test_the_administrator_of_the_platform_sees_events_of_nodes_and_clusters(up: Platform):
+    events = json.loads(up.mainstay("events", "--kind", "node", "--kind", "cluster", "--json").stdout)
+    assert {event["kind"] for event in events} == {"node", "cluster"}
+    assert "node" in up.mainstay("events", "-n", "1000").stdout

@@ -19,10 +19,10 @@ from mainstay.domain.fleet import ClusterSettings, Credentials
 from testbed import programs
 from testbed.control_plane import ControlPlane, running
 from testbed.puppets import Life
-from tests.arena import CANCELLED_WHILE_CONNECTING, arena
+from tests.arena import arena
 from tests.drawer import Drawer
 
-pytestmark = [pytest.mark.xdist_group("kubernetes"), CANCELLED_WHILE_CONNECTING]
+pytestmark = pytest.mark.xdist_group("kubernetes")
 
 
 @pytest.fixture(scope="module", params=sorted(programs.OTHERS))

@@ -13,7 +13,7 @@ from typing import Literal, TypeVar, assert_never
 import msgspec
 
 from mainstay.decide.guests import new_workload, workload_id
-from mainstay.domain.allocation import Allocation, End, PodState, Seen, Wanted
+from mainstay.domain.allocation import Allocation, End, Owner, PodState, Seen, Wanted
 from mainstay.domain.capacity import Closure, Counts, Keeping, NodeState
 from mainstay.domain.errors import (
     Conflict,
@@ -41,6 +41,7 @@ from mainstay.domain.plan import (
     ObserveCluster,
     ObserveNodes,
     ObservePod,
+    ObserveVolumes,
     QuarantineNode,
     Refused,
     RowVersion,
@@ -49,6 +50,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import Handed, SecretUse
+from mainstay.domain.volume import VolumeRef, VolumeState
 from mainstay.domain.workload import (
     Kind,
     Mount,
@@ -143,6 +145,7 @@ def wanted_said(changes: WantedChanges) -> wire.WantedSaid:
         guests=tuple(adopted(workload) for workload in changes.guests),
         finished=changes.finished,
         closed_nodes=_kept_out(changes.closed_nodes),
+        removals=_removals_said(changes.removals),
         specifications={key: specified(spec) for key, spec in specs.items()},
     )
 
@@ -158,7 +161,20 @@ def wanted_changes(said: wire.WantedSaid, *, cluster: str) -> WantedChanges:
         guests=tuple(_workload(row, specs) for row in said.guests),
         finished=said.finished,
         closed_nodes=_closures(said.closed_nodes),
+        removals=_removals(said.removals),
     )
+
+
+def _removals_said(removals: tuple[VolumeRef, ...] | None) -> tuple[wire.Removal, ...] | None:
+    if removals is None:
+        return None
+    return tuple(wire.Removal(tenant=one.owner.tenant, project=one.owner.project, name=one.name) for one in removals)
+
+
+def _removals(said: tuple[wire.Removal, ...] | None) -> tuple[VolumeRef, ...] | None:
+    if said is None:
+        return None
+    return tuple(VolumeRef(owner=Owner(tenant=one.tenant, project=one.project), name=one.name) for one in said)
 
 
 def _kept_out(closed: Mapping[str, Closure] | None) -> tuple[wire.KeptOut, ...] | None:
@@ -437,6 +453,8 @@ def _act(action: Action) -> wire.Act:
             return wire.Closed(allocation_key=key, reason=reason, version=_version(action))
         case ObserveNodes(nodes=nodes, at=at):
             return wire.NodesObserved(nodes=tuple(_node_said(node) for node in nodes), reason=reason, at=at)
+        case ObserveVolumes(volumes=volumes):
+            return wire.VolumesObserved(volumes=tuple(_volume_said(state) for state in volumes), reason=reason)
         case QuarantineNode(node=node, until=until, refused_at=refused_at):
             return wire.NodeSuspected(node=node, reason=reason, until=until, refused_at=refused_at)
         case ObserveCluster(seen=seen):
@@ -511,6 +529,9 @@ def _action(act: wire.Act, cluster: str) -> Action:
             )
     reason = _reason(act.reason)
     match act:
+        case wire.VolumesObserved():
+            volumes = tuple(_volume_state(one) for one in act.volumes)
+            return ObserveVolumes(cluster=cluster, volumes=volumes, reason=reason)
         case wire.Observed():
             return ObservePod(
                 guards=_guards("allocation", act.allocation_key, act.version),
@@ -672,6 +693,35 @@ def _node_state(said: wire.NodeSaid) -> NodeState:
         strangers=said.strangers,
         refusal=said.refusal,
         refused_at=said.refused_at,
+    )
+
+
+def _volume_said(state: VolumeState) -> wire.VolumeSaid:
+    return wire.VolumeSaid(
+        tenant=state.owner.tenant,
+        project=state.owner.project,
+        name=state.name,
+        size_bytes=min(state.size_bytes, wire.COUNT_MAX),
+        access=state.access,
+        storage_class=state.storage_class,
+        bound=state.bound,
+        leaving=state.leaving,
+        reach=state.reach,
+        place=_cut(state.place),
+    )
+
+
+def _volume_state(said: wire.VolumeSaid) -> VolumeState:
+    return VolumeState(
+        owner=Owner(tenant=said.tenant, project=said.project),
+        name=said.name,
+        size_bytes=said.size_bytes,
+        access=said.access,
+        storage_class=said.storage_class,
+        bound=said.bound,
+        leaving=said.leaving,
+        reach=said.reach,
+        place=said.place,
     )
 
 

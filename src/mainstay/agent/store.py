@@ -18,6 +18,7 @@ from mainstay.domain.allocation import Wanted
 from mainstay.domain.capacity import Closure
 from mainstay.domain.errors import MainstayError, Unavailable
 from mainstay.domain.plan import CommitResult, Epoch, Plan
+from mainstay.domain.volume import VolumeRef
 from mainstay.domain.workload import Workload
 from mainstay.ports import Clock, WantedChanges
 from mainstay.wire import agent as wire
@@ -98,6 +99,11 @@ class RemoteStore:
         """As `wanted`."""
         self._require_ours(f"cluster/{cluster}")
         return self._good(lambda mirror: mirror.closed_nodes)
+
+    def removals(self, cluster: str) -> tuple[VolumeRef, ...]:
+        """As `wanted`."""
+        self._require_ours(f"cluster/{cluster}")
+        return self._good(lambda mirror: mirror.removals)
 
     def closed(self, cluster: str, pods: Collection[str]) -> tuple[Wanted, ...]:
         """Asked for: the mirror knows nothing of them."""
@@ -181,10 +187,11 @@ class Mirror:
         self.rows: tuple[Wanted, ...] = ()
         self.guests: tuple[Workload, ...] = ()
         self.closed_nodes: Mapping[str, Closure] = {}
+        self.removals: tuple[VolumeRef, ...] = ()
 
     def take(self, changes: WantedChanges) -> bool:
         """Whether anything is another than it was."""
-        before = self.rows, self.guests, self.closed_nodes
+        before = self.rows, self.guests, self.closed_nodes, self.removals
         rows = {} if changes.whole else {row.allocation.key: row for row in self.rows}
         guests = {} if changes.whole else {workload.key: workload for workload in self.guests}
         rows |= {row.allocation.key: row for row in changes.rows}
@@ -197,4 +204,6 @@ class Mirror:
         self.guests = tuple(guests[key] for key in sorted(guests))
         if changes.closed_nodes is not None:
             self.closed_nodes = changes.closed_nodes
-        return (self.rows, self.guests, self.closed_nodes) != before
+        if changes.removals is not None:
+            self.removals = changes.removals
+        return (self.rows, self.guests, self.closed_nodes, self.removals) != before

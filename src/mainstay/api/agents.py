@@ -40,7 +40,17 @@ PAUSE_SECONDS = 0.02
 """Changes that come at once are told together."""
 LOOK_SECONDS = 0.25
 """What another replica commits has no pulse here."""
-_ACTS = frozenset({"observe_pod", "close_pod", "observe_nodes", "observe_cluster", "submit_guests", "withdraw_guests"})
+_ACTS = frozenset(
+    {
+        "observe_pod",
+        "close_pod",
+        "observe_nodes",
+        "observe_cluster",
+        "submit_guests",
+        "withdraw_guests",
+        "observe_volumes",
+    }
+)
 M = TypeVar("M", bound=wire.Message)
 
 Since = Annotated[int, Query(ge=-1, lt=1 << 62)]
@@ -95,7 +105,8 @@ async def lead_cluster(call: Caller, request: Request) -> Response:
 async def get_wanted(call: Caller, request: Request, since: Since = -1, wait: Wait = 0.0) -> Response:
     """What has changed of what is wanted since a version: at once if anything has, or when `wait` seconds are over."""
     _require_protocol(request)
-    return _said(convert.wanted_said(await _changes(call, since, wait)))
+    with call.services.agents.polling(call.principal.cluster) if wait else contextlib.nullcontext():
+        return _said(convert.wanted_said(await _changes(call, since, wait)))
 
 
 async def _changes(call: Call, since: int, wait: float) -> WantedChanges:
@@ -254,19 +265,21 @@ async def hold_line(call: Caller, socket: WebSocket) -> None:
     """The line over which an agent is asked, for as long as it holds."""
     _require_protocol(socket)
     await socket.accept(wire.LINE_PROTOCOL)
-    lines, cluster = call.services.agents.lines, call.principal.cluster
+    agents, cluster = call.services.agents, call.principal.cluster
     line = Line(cluster, _sending(socket))
     tasks = asyncio.create_task(_hear(socket, line)), asyncio.create_task(line.watch())
-    lines.opened(cluster, line)
+    agents.lines.opened(cluster, line)
     try:
+        await agents.ways.changed(cluster)
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        lines.ended(cluster, line)
+        agents.lines.ended(cluster, line)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(*GONE):
             await socket.close()
+        await agents.ways.changed(cluster)
 
 
 async def _hear(socket: WebSocket, line: Line) -> None:

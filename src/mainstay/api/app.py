@@ -23,6 +23,7 @@ from mainstay.api import (
     secrets,
     server,
     trees,
+    volumes,
     workloads,
 )
 from mainstay.api.auth import Authentication
@@ -47,6 +48,7 @@ TOPICS: tuple[Routes, ...] = (
     clusters.routes,
     agents.routes,
     secrets.routes,
+    volumes.routes,
     server.routes,
 )
 DESCRIPTION = (

@@ -18,6 +18,7 @@ from mainstay.domain.quantity import BYTES_PER_GIB, MICROS_PER_UNIT, MICROSECOND
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord, SecretUse
+from mainstay.domain.volume import VolumeRecord
 from mainstay.domain.workload import Kind, Mount, OnPartition, RetryPolicy, Volume, Workload, WorkloadSpec
 from mainstay.operations.clusters import ClusterWish
 from mainstay.operations.costs import Bill, BillLine
@@ -104,6 +105,22 @@ def files_tree(job: wire.Job) -> tuple[Tree, dict[str, bytes]]:
     digests = {path: hashlib.sha256(blob).hexdigest() for path, blob in blobs.items()}
     entries = tuple(Entry(path=path, size=len(blobs[path]), digest=digests[path]) for path in sorted(blobs))
     return Tree(entries=entries), {digests[path]: blob for path, blob in blobs.items()}
+
+
+def named_volume_view(volume: VolumeRecord) -> views.NamedVolumeView:
+    """Where it lies, and what uses it."""
+    state = volume.state
+    return views.NamedVolumeView(
+        name=state.name,
+        project=state.owner.project,
+        cluster=volume.cluster,
+        place=state.place,
+        size_bytes=state.size_bytes,
+        storage_class=state.storage_class,
+        access=list(state.access),
+        state=volume.word,
+        used_by=list(volume.used_by),
+    )
 
 
 def secret_view(secret: SecretRecord) -> views.SecretView:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
-from fastapi import Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from pydantic import TypeAdapter
 
 from mainstay.api import convert
@@ -13,6 +13,7 @@ from mainstay.api.limits import PAGE_DEFAULT, PAGE_MAX, Cursor, PageLimit, curso
 from mainstay.api.routes import Call, Caller, Routes, json_response
 from mainstay.api.streams import HEARTBEAT, HEARTBEAT_SECONDS, MEDIA_TYPE, EventStream, frame, resume_after
 from mainstay.operations.principal import Permission
+from mainstay.ports import EventFilter
 from mainstay.wire.views import EventView, Page
 
 routes = Routes("events")
@@ -21,25 +22,55 @@ LOOK_SECONDS = 0.25
 _PAGE = TypeAdapter(Page[EventView])
 
 Workload = Annotated[str, Query(max_length=120, description="Only events of this workload (id or name).")]
+Kind = Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "volume"]
+OF_PLATFORM: Final = frozenset({"node", "cluster", "price"})
+"""What belongs to no tenant, and is shown to who may manage the platform."""
+
+
+async def event_filter(
+    call: Caller,
+    kind: Annotated[
+        list[Kind] | None,
+        Query(description="Only events of these kinds; those of node, cluster and price need `manage`."),
+    ] = None,
+    object: Annotated[  # noqa: A002 its public name
+        str,
+        Query(max_length=260, description="Only about the node, cluster, endpoint, model, secret or volume so called."),
+    ] = "",
+) -> EventFilter:
+    """Who may not see the events of the platform is not shown them, and is refused where they are asked for by kind."""
+    kinds = tuple(kind or ())
+    if kinds and OF_PLATFORM.issuperset(kinds):
+        call.principal.require(Permission.MANAGE)
+    return EventFilter(platform=call.principal.may(Permission.MANAGE), kinds=kinds, object=object)
+
+
+Which = Annotated[EventFilter, Depends(event_filter)]
 
 
 @routes.add("GET", "/v1/events", needs=Permission.READ, answers=Page[EventView])
 async def list_events(
     call: Caller,
+    which: Which,
     workload: Workload = "",
     cursor: Cursor = "",
     limit: PageLimit = PAGE_DEFAULT,
     newest: Annotated[bool, Query(description="The last `limit` events instead, in one page.")] = False,  # noqa: FBT002 its public name
 ) -> Response:
-    """Events, oldest first. A `seq` is a cursor too: that of the last event is where to ask again later."""
+    """Events, oldest first: of the caller's tenant, and for who may `manage` the platform those of nodes, clusters and prices.
+
+    A `seq` is a cursor too: that of the last event is where to ask again later.
+    """
     store, tenant = call.services.store, call.principal.tenant
     reference = await _workload_id(call, workload)
     if newest:
-        last = await call.services.offload(store.last_events, tenant=tenant, workload=reference, limit=limit)
+        last = await call.services.offload(
+            store.last_events, tenant=tenant, workload=reference, limit=limit, which=which
+        )
         page = Page[EventView](items=[convert.event_view(event) for event in last])
         return json_response(_PAGE.dump_json(page))
     found = await call.services.offload(
-        store.events, tenant=tenant, workload=reference, after=cursor_key(cursor), limit=limit + 1
+        store.events, tenant=tenant, workload=reference, after=cursor_key(cursor), limit=limit + 1, which=which
     )
     page = Page[EventView](
         items=[convert.event_view(event) for event in found[:limit]],
@@ -52,16 +83,17 @@ async def list_events(
 async def stream_events(
     call: Caller,
     request: Request,
+    which: Which,
     workload: Workload = "",
     after: Annotated[int, Query(ge=0, lt=1 << 62, description="Resume after this `seq`.")] = 0,
 ) -> Response:
     """Follow the event log as server-sent events: `event: event`, `id` = seq. Resumes without a gap."""
     reference = await _workload_id(call, workload)
     (after,) = resume_after(request, given=(after,))
-    return EventStream(_frames(call, reference, after), streams=request.app.state.streams)
+    return EventStream(_frames(call, reference, after, which), streams=request.app.state.streams)
 
 
-async def _frames(call: Call, workload: str, after: int) -> AsyncIterator[bytes]:
+async def _frames(call: Call, workload: str, after: int, which: EventFilter) -> AsyncIterator[bytes]:
     services = call.services
     silent_since = services.clock.monotonic()
     with services.pulse.listener() as listener:
@@ -69,7 +101,12 @@ async def _frames(call: Call, workload: str, after: int) -> AsyncIterator[bytes]
             # Before the look: a commit in between is then a change, never part of what we believe to have seen.
             seen = await services.offload(services.store.version)
             found = await services.offload(
-                services.store.events, tenant=call.principal.tenant, workload=workload, after=after, limit=PAGE_MAX
+                services.store.events,
+                tenant=call.principal.tenant,
+                workload=workload,
+                after=after,
+                limit=PAGE_MAX,
+                which=which,
             )
             for event in found:
                 after = event.seq

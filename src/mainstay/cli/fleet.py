@@ -18,19 +18,19 @@ def gpus(*, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    sick = ("UNHEALTHY",) if any(gpu.unhealthy for gpu in found) else ()
     rows = (
         (
             gpu.model,
             gpu.cluster,
             str(gpu.used),
             str(gpu.total),
-            str(gpu.unhealthy or ""),
+            *(str(gpu.unhealthy or "") for _ in sick),
             f"{money(gpu.price_per_hour)}/h",
         )
         for gpu in found
     )
-    columns = ("MODEL", "CLUSTER", "USED", "TOTAL", "UNHEALTHY", "PRICE")
-    print_table(columns, rows, right=("USED", "TOTAL", "UNHEALTHY"))
+    print_table(("MODEL", "CLUSTER", "USED", "TOTAL", *sick, "PRICE"), rows, right=("USED", "TOTAL", *sick))
     if not found:
         say("no node has a GPU")
 

@@ -224,7 +224,7 @@ async def _forward(ref: str, wanted: Sequence[tuple[int, int]], *, rank: int) ->
     from mainstay.sdk.aio import AsyncClient
 
     async with AsyncClient() as client, contextlib.AsyncExitStack() as stack:
-        run = (await client.get(ref)).view
+        run = await _that_lives(client, ref)
         over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         for local, remote in wanted:
             port = remote or _own_port(run, rank) or local
@@ -237,6 +237,16 @@ async def _forward(ref: str, wanted: Sequence[tuple[int, int]], *, rank: int) ->
             say(f"  {address[0]}:{address[1]} -> {run.id}:{port}   Ctrl-C ends it")
         say(f"mainstay: {await over}")
         return Exit.FAILED
+
+
+async def _that_lives(client: AsyncClient, ref: str) -> WorkloadView:
+    """By id or name. Of several of a name it is the newest that runs, as for a command."""
+    run = (await client.get(ref)).view
+    if run.finished_at is None or run.id == ref:
+        return run
+    living = [found.view for found in await client.list(name=ref)]
+    meant = next((found for found in living if found.phase == "running"), living[0] if living else run)
+    return (await client.get(meant.id)).view
 
 
 def _own_port(run: WorkloadView, rank: int) -> int:

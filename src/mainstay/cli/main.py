@@ -38,6 +38,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "node": ("nodes", "List, cordon, drain and quarantine nodes."),
         "cluster": ("clusters", "Add, list, drain and remove clusters."),
         "secret": ("secrets", "Set, list and remove secrets."),
+        "volume": ("volumes", "List and remove volumes that outlive runs."),
         "gpus": ("fleet", "List GPUs by model, with prices."),
         "cost": ("fleet", "Print the bill."),
         "login": ("account", "Remember a platform, or sign a browser in."),

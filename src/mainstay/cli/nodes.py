@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -146,8 +147,9 @@ def release(name: str, *, as_json: bool) -> None:
     help="E.g. 30m: what reaches its max_duration within it is left to its end.",
 )
 @click.option("-d", "--detach", is_flag=True, help="Do not follow.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @json_option
-def drain(name: str, *, reason: str, wait: str, detach: bool, as_json: bool) -> int:
+def drain(name: str, *, reason: str, wait: str, detach: bool, yes: bool, as_json: bool) -> int:
     """Empty a node: its pods end with their grace and start elsewhere. Follows until it is empty; Ctrl-C only stops that.
 
     Pods of others that mainstay has not placed are left alone and listed. `mainstay node uncordon` ends a drain.
@@ -155,6 +157,8 @@ def drain(name: str, *, reason: str, wait: str, detach: bool, as_json: bool) -> 
     from mainstay.sdk.client import Client
 
     with Client() as client:
+        if not yes and (running := client.node(name).pods_left) and not _confirmed(name, running):
+            return Exit.INTERRUPTED
         found = client.drain_node(name, reason=reason, wait=wait)
         if not detach:
             try:
@@ -178,6 +182,15 @@ def drain(name: str, *, reason: str, wait: str, detach: bool, as_json: bool) -> 
         say(f"  left alone: {len(found.strangers) - STRANGERS_SHOWN} more")
     say(f"  next: mainstay node uncordon {name}")
     return Exit.OK
+
+
+def _confirmed(name: str, running: int) -> bool:
+    """Raises UsageError where nobody can be asked."""
+    what = f"{running} {'pod' if running == 1 else 'pods'} on {name} will be ended, and started elsewhere"
+    if not sys.stdin.isatty():
+        msg = f"{what}; nobody is there to be asked: add -y to drain it without asking"
+        raise click.UsageError(msg)
+    return click.confirm(f"{what}. Drain it?", err=True)
 
 
 def _followed(client: Client, name: str) -> NodeView:

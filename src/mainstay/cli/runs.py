@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mainstay.sdk.client import Client, Run
     from mainstay.wire.views import EventView, VolumeView, WorkloadView
 
+EVENT_KINDS = ("workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "volume")
 COLUMNS = ("ID", "NAME", "KIND", "PHASE", "RESOURCES", "AGE", "RAN", "REASON")
 
 
@@ -160,14 +161,29 @@ def stop(refs: tuple[str, ...], *, as_json: bool) -> None:
 @click.argument("ref", metavar="[RUN]", default="")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens next. Ctrl-C ends it.")
 @click.option("-n", "--most", type=click.IntRange(1, 1_000), default=100, show_default=True, help="The last so many.")
+@click.option(
+    "--kind",
+    "kinds",
+    multiple=True,
+    type=click.Choice(EVENT_KINDS),
+    help="Only of this kind; may be given several times. node, cluster and price are for administrators.",
+)
+@click.option(
+    "--about", default="", metavar="NAME", help="Only of the node, cluster, endpoint, model, secret or volume."
+)
 @json_option
-def events(ref: str, *, follow: bool, most: int, as_json: bool) -> int:
-    """Print what happened and why, of one run or of everything. Resume numbers are in the first column."""
+def events(ref: str, *, follow: bool, most: int, kinds: tuple[str, ...], about: str, as_json: bool) -> int:
+    """Print what happened and why, of one run or of everything. Resume numbers are in the first column.
+
+    \b
+    mainstay events --kind node --kind cluster -f
+    mainstay events --about node-7
+    """  # noqa: D301 click keeps the lines after a backspace as they are
     from mainstay.sdk.client import Client
 
     with Client() as client:
         workload = client.get(ref).id if ref else ""
-        found = client.events(workload=workload, limit=most, newest=True)
+        found = client.events(workload=workload, kinds=kinds, about=about, limit=most, newest=True)
         if not follow:
             if as_json:
                 print_json(found)
@@ -177,7 +193,8 @@ def events(ref: str, *, follow: bool, most: int, as_json: bool) -> int:
         try:
             for event in found:
                 _print_event(event, as_json=as_json)
-            for event in client.follow_events(workload=workload, after=found[-1].seq if found else 0):
+            after = found[-1].seq if found else 0
+            for event in client.follow_events(workload=workload, kinds=kinds, about=about, after=after):
                 _print_event(event, as_json=as_json)
         except KeyboardInterrupt:
             pass

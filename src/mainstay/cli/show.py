@@ -100,10 +100,13 @@ def ago(moment: datetime | None) -> str:
 
 
 def lasted(run: WorkloadView) -> str:
-    """How long it ran, or has been running."""
+    """How long it ran, or has been running: until its last pod ended, also before that has consequences for the run."""
     if run.started_at is None:
         return ""
-    return duration(((run.finished_at or datetime.now(UTC)) - run.started_at).total_seconds())
+    ends = [pod.ended_at for pod in run.pods if pod.attempt == run.attempt]
+    known = [end for end in ends if end is not None]
+    ended = max(known) if known and len(known) == len(ends) else datetime.now(UTC)
+    return duration(((run.finished_at or ended) - run.started_at).total_seconds())
 
 
 def duration(seconds: float) -> str:

@@ -14,20 +14,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
 
-from mainstay.control.outputs import Outputs
+from mainstay.control.outputs import Output, Outputs
 from mainstay.decide.guests import Memory, host
 from mainstay.decide.keeping import marks, suspicions
-from mainstay.decide.reconcile import Reconciliation, reconcile, without_output
+from mainstay.decide.reconcile import Reconciliation, not_copied, reconcile, without_output
+from mainstay.decide.removals import drops
 from mainstay.domain.allocation import (
     BindPod,
     ClusterAction,
     CreatePod,
     DeletePod,
+    DropVolume,
     End,
     MarkNode,
     Owner,
@@ -38,9 +40,10 @@ from mainstay.domain.allocation import (
 )
 from mainstay.domain.capacity import Closure, ClusterState, NodeState
 from mainstay.domain.errors import Denied, Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet
-from mainstay.domain.plan import Action, Epoch, ObserveNodes, ObservePod, Plan, Refused, Submit
+from mainstay.domain.plan import Action, Epoch, ObserveNodes, ObservePod, ObserveVolumes, Plan, Refused, Submit
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
+from mainstay.domain.volume import VolumeRef, VolumeState
 from mainstay.domain.workload import Workload
 from mainstay.operations.offload import Offload
 from mainstay.ports import Artifacts, Clock, Cluster, LoopStore
@@ -52,6 +55,8 @@ BUSY_SECONDS = 0.04
 IDLE_SECONDS = 1.0
 WITNESS_SECONDS = 20.0
 """While pods run, up to when they have been seen to is put on record so often: a commit that says nothing else."""
+DROP_AGAIN_SECONDS = 30.0
+"""A volume that is still there is asked to go again after so long."""
 ROOM_SECONDS_MAX = 60.0
 """So long a pod waits for the room that it was given on its node; a kubelet that restarts is back sooner."""
 
@@ -64,6 +69,7 @@ class View:
     reconciliation: Reconciliation
     at: int = 0
     """The cluster's own time of the look; 0 if it does not say."""
+    volumes: tuple[VolumeState, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +117,10 @@ class EffectLoop:
         """Node -> up to which refusal (its cluster's time) it was suspected by us."""
         self._nodes: tuple[NodeState, ...] = ()
         """As last put on record by us: a report of the same nodes is no news and costs no transaction."""
+        self._volumes: tuple[VolumeState, ...] | None = None
+        """Likewise."""
+        self._dropped: dict[VolumeRef, float] = {}
+        """When (monotonic seconds) volumes were asked to go last."""
         self._looked_at = 0
         self._made: set[str] = set()
         """Pods that the cluster has made for us, until they are on record as seen."""
@@ -138,7 +148,7 @@ class EffectLoop:
         clock was set back, that is one look.
         """
         seen = await self._observed()
-        wanted, adopted, closed = await self._offload(self._on_record)
+        wanted, adopted, closed, removals = await self._offload(self._on_record)
         before, self._looked_at = self._looked_at, seen.at
         if 0 < seen.at <= before:
             nothing = Reconciliation(
@@ -171,14 +181,31 @@ class EffectLoop:
         both = replace(
             found,
             observations=(*found.observations, *hosted.actions, *suspected),
-            effects=(*found.effects, *hosted.effects, *marks(seen.nodes, closed, now=seen.at or now)),
+            effects=(
+                *found.effects,
+                *hosted.effects,
+                *marks(seen.nodes, closed, now=seen.at or now),
+                *self._due(drops(seen, removals)),
+            ),
         )
         await self._look_up(found.strangers)
-        return View(wanted=wanted, reconciliation=both, at=seen.at)
+        return View(wanted=wanted, reconciliation=both, at=seen.at, volumes=seen.volumes)
 
-    def _on_record(self) -> tuple[tuple[Wanted, ...], tuple[Workload, ...], Mapping[str, Closure]]:
-        name = self._cluster.name
-        return self._store.wanted(name), self._store.guests(name), self._store.closed_nodes(name)
+    def _on_record(
+        self,
+    ) -> tuple[tuple[Wanted, ...], tuple[Workload, ...], Mapping[str, Closure], tuple[VolumeRef, ...]]:
+        name, store = self._cluster.name, self._store
+        return store.wanted(name), store.guests(name), store.closed_nodes(name), store.removals(name)
+
+    def _due(self, found: Iterable[DropVolume]) -> Iterator[DropVolume]:
+        """What was asked a moment ago needs its time, and what is refused is not asked in every look."""
+        now = self._clock.monotonic()
+        self._dropped = {volume: at for volume, at in self._dropped.items() if now - at < DROP_AGAIN_SECONDS}
+        for action in found:
+            volume = VolumeRef(owner=action.owner, name=action.name)
+            if volume not in self._dropped:
+                self._dropped[volume] = now
+                yield action
 
     def _still_back(self, seen: ClusterState) -> tuple[Wanted, ...]:
         """The closed rows of pods that have come back, until those are let go of again."""
@@ -235,13 +262,15 @@ class EffectLoop:
                 output = self._outputs.collected(rows[action.allocation_key].allocation)
                 if output is None:
                     withheld = True
-                elif output.fault:
-                    observations.append(without_output(action, output.fault))
                 else:
-                    observations.append(replace(action, output=output.tree))
+                    observations.append(_with_output(action, output))
             else:
                 observations.append(action)
+        if view.volumes is not None and view.volumes != self._volumes:
+            reason = Reason(code=Code.VOLUME_FOUND, object=self._cluster.name)
+            observations.append(ObserveVolumes(cluster=self._cluster.name, volumes=view.volumes, reason=reason))
         refused = await self._commit(observations, epoch)
+        self._volumes = view.volumes if view.volumes is not None else self._volumes
         if nodes is not None:
             self._nodes = nodes.nodes
             if not withheld and not refused and self._witness_is_due(view):
@@ -300,10 +329,14 @@ class EffectLoop:
                 return True
             await self._bury(row, epoch)
         except Denied as error:
-            if not isinstance(effect, MarkNode):
+            if isinstance(effect, MarkNode):
+                # Nothing of ours is placed there in any case: only others are not told.
+                log.warning("node_not_marked", node=effect.name, reason=error.message)
+            elif isinstance(effect, DropVolume):
+                # It stays as it is: nothing that names it is placed, and that it is to go stays on record.
+                log.warning("volume_not_dropped", volume=effect.name, reason=error.message)
+            else:
                 raise
-            # Nothing of ours is placed there in any case: only others are not told.
-            log.warning("node_not_marked", node=effect.name, reason=error.message)
         except Invalid as error:
             if row is None or not isinstance(effect, CreatePod | BindPod):
                 raise
@@ -360,6 +393,14 @@ class EffectLoop:
         if over:
             self._memory = replace(self._memory, finished=self._memory.finished | over)
         return len(result.refused) > len(over)
+
+
+def _with_output(action: ObservePod, output: Output) -> ObservePod:
+    if output.fault:
+        return without_output(action, output.fault)
+    if output.copy_fault:
+        return not_copied(action, output.copy_fault, output=output.tree)
+    return replace(action, output=output.tree)
 
 
 def _finished(refused: Refused, actions: list[Action]) -> str:

@@ -44,7 +44,8 @@ class Listener:
         """One look at the lease."""
         services = self._services
         if self._name not in services.clusters:
-            services.clusters[self._name] = RemoteCluster(self._name, services.agents.lines)
+            services.clusters[self._name] = RemoteCluster(self._name, services.agents.ways)
+        await services.agents.ways.keep(self._name)
         if await services.offload(self._note_silence):
             services.pulse.beat()
         return Due(wait=LISTEN_SECONDS)

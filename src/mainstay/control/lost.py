@@ -48,6 +48,9 @@ class LostCluster:
         msg = f"the log of {pod} went with its cluster"
         raise NotFound(msg, object_=pod)
 
+    async def copy_out(self, pod: str) -> None:
+        """Nothing is left of it."""
+
     async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:  # noqa: ARG002
         """None."""
         nothing: tuple[tuple[str, int, bool, AsyncIterator[bytes]], ...] = ()

@@ -30,10 +30,14 @@ PATIENCE_SECONDS = 3_600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What became of the output of a pod: the digest of its tree, empty if it wrote none, or why it cannot be kept."""
+    """What became of the output of a pod."""
 
     tree: str = ""
+    """Its digest; empty if it wrote none, or it cannot be kept."""
     fault: str = ""
+    """Why it cannot be kept."""
+    copy_fault: str = ""
+    """Why what it left for object stores was not copied there."""
 
 
 class Outputs:
@@ -55,7 +59,8 @@ class Outputs:
         fetch = self._fetches.setdefault(allocation.pod, _Fetch(began=now))
         if fetch.task is None:
             if now >= fetch.again_at:
-                fetch.task = asyncio.create_task(self._fetch(allocation))
+                patient = now - fetch.began < PATIENCE_SECONDS
+                fetch.task = asyncio.create_task(self._fetch(allocation, patient=patient))
             return None
         if not fetch.task.done():
             return None
@@ -63,7 +68,7 @@ class Outputs:
         error = task.exception()
         if error is None:
             del self._fetches[allocation.pod]
-            return Output(tree=task.result())
+            return task.result()
         log.warning("output_not_stored", pod=allocation.pod, error=str(error))
         if isinstance(error, Invalid) or now - fetch.began >= PATIENCE_SECONDS:
             del self._fetches[allocation.pod]
@@ -79,21 +84,37 @@ class Outputs:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _fetch(self, allocation: Allocation) -> str:
+    async def _fetch(self, allocation: Allocation, *, patient: bool) -> Output:
+        """Copies go first: a store that is away holds up the end. What one refuses for good costs nothing but the copy."""
         async with self._slots:
-            entries = [
-                await self._store_file(path, executable=executable, content=content)
-                async for path, _, executable, content in self._cluster.outputs(allocation.pod)
-            ]
-            if not entries:
-                return ""
-            tree = await self._artifacts.put_tree(Tree(entries=tuple(sorted(entries, key=lambda entry: entry.path))))
-            try:
-                await self._artifacts.commit(f"{allocation.workload}/output", attempt=allocation.attempt, tree=tree)
-            except Fenced:
-                # A newer attempt has spoken: this one's files are kept as blobs but are nobody's output (R6).
-                return ""
-            return tree
+            copy_fault = await self._copied(allocation.pod, patient=patient)
+            return Output(tree=await self._tree(allocation), copy_fault=copy_fault)
+
+    async def _copied(self, pod: str, *, patient: bool) -> str:
+        """Why that was refused, empty if it was not; `patient`: what may pass is raised."""
+        try:
+            await self._cluster.copy_out(pod)
+        except MainstayError as error:
+            if patient and not isinstance(error, Invalid):
+                raise
+            log.warning("copy_refused", pod=pod, error=error.message)
+            return _words(error)
+        return ""
+
+    async def _tree(self, allocation: Allocation) -> str:
+        entries = [
+            await self._store_file(path, executable=executable, content=content)
+            async for path, _, executable, content in self._cluster.outputs(allocation.pod)
+        ]
+        if not entries:
+            return ""
+        tree = await self._artifacts.put_tree(Tree(entries=tuple(sorted(entries, key=lambda entry: entry.path))))
+        try:
+            await self._artifacts.commit(f"{allocation.workload}/output", attempt=allocation.attempt, tree=tree)
+        except Fenced:
+            # A newer attempt has spoken: this one's files are kept as blobs but are nobody's output (R6).
+            return ""
+        return tree
 
     async def _store_file(self, path: str, *, executable: bool, content: AsyncIterator[bytes]) -> Entry:
         digest, size = hashlib.sha256(), 0
@@ -114,7 +135,7 @@ class _Fetch:
     """Since when, how often in vain, and not again before; by the monotonic clock."""
 
     began: float
-    task: asyncio.Task[str] | None = None
+    task: asyncio.Task[Output] | None = None
     failures: int = 0
     again_at: float = 0.0
 

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from mainstay.domain.allocation import ClusterAction
 from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import MainstayError, Unavailable
-from mainstay.operations.lines import Line, Lines
+from mainstay.operations.lines import Line, Ways
 from mainstay.ports import Channel, Process, Stream
 from mainstay.wire import agent as wire
 
@@ -19,10 +19,10 @@ OPEN_SECONDS = 70.0
 class RemoteCluster:
     """Implements `ports.Cluster` as far as it is asked of from here."""
 
-    def __init__(self, name: str, lines: Lines) -> None:
+    def __init__(self, name: str, ways: Ways) -> None:
         self.name = name
         self.acts_at_once = 1
-        self._lines = lines
+        self._ways = ways
 
     async def observe(self) -> ClusterState:
         """Its agent looks at it."""
@@ -33,10 +33,15 @@ class RemoteCluster:
         raise self._beyond_reach()
 
     async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
-        """Asked of the agent. Raises Unavailable while it has no line to this replica, and whatever it raises there."""
+        """Asked of the agent. Raises Unavailable while it has no line, and whatever it raises there."""
         asked = wire.ReadLog(pod=pod, offset=offset, limit=limit)
-        said, data = await self._lines.of(self.name).ask(asked, answer=wire.LogSaid)
+        line = await self._ways.reach(self.name)
+        said, data = await line.ask(asked, answer=wire.LogSaid)
         return LogChunk(data=data, next_offset=said.next_offset, dropped=said.dropped, ended=said.ended)
+
+    async def copy_out(self, pod: str) -> None:  # noqa: ARG002
+        """Its agent has them copied."""
+        raise self._beyond_reach()
 
     async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:  # noqa: ARG002
         """Its agent fetches them."""
@@ -61,11 +66,11 @@ class RemoteCluster:
 
     async def close(self) -> None:
         """End its lines: an agent whose token still holds calls again."""
-        self._lines.hang_up(self.name)
+        self._ways.hang_up(self.name)
 
     @asynccontextmanager
     async def _opened(self, what: wire.Connect | wire.Exec) -> AsyncIterator[Opened]:
-        line = self._lines.of(self.name)
+        line = await self._ways.reach(self.name)
         opened = Opened(line)
         try:
             await line.ask(what, answer=wire.Done, number=opened.number, seconds=OPEN_SECONDS)

@@ -17,6 +17,7 @@ from mainstay.domain.errors import NotFound
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_SECOND, Money, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.volume import VolumeNeed
 from mainstay.domain.workload import Phase, WorkloadSpec
 
 
@@ -80,9 +81,9 @@ def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
     )
 
 
-def preview(snapshot: Snapshot, *, spec: WorkloadSpec, priority: int) -> Preview:
+def preview(snapshot: Snapshot, *, spec: WorkloadSpec, priority: int, volumes: VolumeNeed | None = None) -> Preview:
     """What submitting this now would do, with its price. Costs one scheduling cycle; changes nothing."""
-    shape = make_shape(snapshot, nodes=spec.nodes, choices=spec.choices, cluster=spec.cluster)
+    shape = make_shape(snapshot, nodes=spec.nodes, choices=spec.choices, cluster=spec.cluster, volumes=volumes)
     answer = _answer(snapshot, shape, priority=priority)
     resources = answer.resources or spec.choices[0]
     per_pod = billing.price_per_hour(resources, snapshot.now, snapshot.prices)
@@ -177,7 +178,12 @@ def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle) -> Iterator[Al
 
     def placed(resources: Resources, *, nodes: int = shape.nodes, cluster: str = shape.cluster) -> tuple[int, ...]:
         relaxed = make_shape(
-            snapshot, nodes=nodes, choices=(resources,), cluster=cluster, restriction=shape.restriction
+            snapshot,
+            nodes=nodes,
+            choices=(resources,),
+            cluster=cluster,
+            restriction=shape.restriction,
+            volumes=shape.volumes,
         )
         found = cycle.place(relaxed)
         return found[0] if found else ()

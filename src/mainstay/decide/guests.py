@@ -9,6 +9,7 @@ costs a refused submission or an event that is there already, and nothing else.
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -25,6 +26,8 @@ ID_LETTERS = 12
 """60 bits: pods of one name (a StatefulSet makes many) must not meet, for nobody mints another id."""
 SUBMISSIONS_MAX = 500
 """In one look, so that a commit stays short."""
+GROUP_PODS_MAX = 1_000
+"""Of one group, placed together: as many as a job of ours has ranks at most. No decision may grow with what strangers make."""
 TELLS_MAX = 20
 TELL_PAUSE_SECONDS = 30
 """A pod whose reason changes all the time is not told of it more often."""
@@ -91,7 +94,7 @@ def host(
     arrivals = _Arrivals(guests, taken=_taken(rows, adopted))
     actions.extend(arrivals.submissions(cluster, memory.finished))
     effects.extend(arrivals.evictions(memory.finished))
-    tells = _tells({**arrivals.words, **_words(adopted, reported)}, reported, memory.told, tick=tick)
+    tells = _tells({**_words(adopted, reported), **arrivals.words}, reported, memory.told, tick=tick)
     told = {uid: known for uid, known in memory.told.items() if uid in reported}
     told |= {tell.pod.uid: Told(words=tell.words, at=tick) for tell in tells}
     finished = memory.finished & arrivals.units.keys()
@@ -238,7 +241,11 @@ class _Arrivals:
     def submissions(self, cluster: str, finished: frozenset[str]) -> Iterator[Submit]:
         """As if their owners had submitted them, to be placed where they are."""
         new = [name for name in self.units if name not in finished]
+        pods = 0
         for name in new[:SUBMISSIONS_MAX]:
+            pods += len(self.units[name])
+            if pods > GROUP_PODS_MAX:
+                return
             yield Submit(reason=Reason(code=Code.SUBMITTED), workload=new_workload(cluster, name, self.units[name]))
 
     def evictions(self, finished: frozenset[str]) -> Iterator[EvictPod]:
@@ -250,28 +257,43 @@ class _Arrivals:
                 )
 
     def _gather(self, name: str, members: list[Guest], taken: frozenset[str]) -> None:
-        """Those of a group that wait, once enough of it is there: together or not at all."""
-        waiting = tuple(sorted((guest for guest in members if guest.waits and guest.pod.uid not in taken), key=_rank))
+        """Those of a group that wait, once enough of it is there: together or not at all. Of a very large one that does with
+        fewer the first; once those are on record, the next.
+        """
+        waiting = [guest for guest in members if guest.waits and guest.pod.uid not in taken]
         size = max(guest.group.size if guest.group else 0 for guest in members)
         if not waiting:
             return
         if not size:
             detail = f"its group {name} is not there, and no annotation says how many pods it has"
             self._say(waiting, Reason(code=Code.CANNOT_BE_PLACED, numbers={"detail": detail}))
+        elif size > GROUP_PODS_MAX:
+            detail = f"its group {name} is to be placed whole and has {size} pods; at most {GROUP_PODS_MAX} are placed together"
+            self._say(waiting, Reason(code=Code.CANNOT_BE_PLACED, numbers={"detail": detail}))
         elif len(members) < size:
             numbers = {"present": len(members), "size": size}
             self._say(waiting, Reason(code=Code.WAITS_FOR_GROUP, object=name, numbers=numbers))
-        elif len({(guest.resources, guest.restriction) for guest in waiting}) > 1:
+        else:
+            self._add_together(name, waiting)
+
+    def _add_together(self, name: str, waiting: list[Guest]) -> None:
+        first = tuple(heapq.nsmallest(GROUP_PODS_MAX, waiting, key=_rank))
+        if len({(guest.resources, guest.restriction) for guest in first}) > 1:
             detail = f"the pods of its group {name} ask for different amounts or different nodes"
             self._say(waiting, Reason(code=Code.CANNOT_BE_PLACED, numbers={"detail": detail}))
-        else:
-            self._add(name, waiting)
+            return
+        self._add(name, first)
+        if len(first) < len(waiting):
+            ahead = {guest.pod.uid for guest in first}
+            rest = (guest for guest in waiting if guest.pod.uid not in ahead)
+            self._say(rest, Reason(code=Code.WAITS_BEHIND_GROUP, object=name, numbers={"ahead": len(first)}))
 
     def _add(self, name: str, unit: tuple[Guest, ...]) -> None:
         self.units[workload_id(plain_name(name), (guest.pod.uid for guest in unit))] = unit
 
     def _say(self, guests: Iterable[Guest], reason: Reason) -> None:
-        self.words.update((guest.pod.uid, reason.sentence) for guest in guests if guest.waits)
+        sentence = reason.sentence
+        self.words.update((guest.pod.uid, sentence) for guest in guests if guest.waits)
 
 
 def _rank(guest: Guest) -> tuple[int, str, str]:
@@ -281,13 +303,13 @@ def _rank(guest: Guest) -> tuple[int, str, str]:
 
 def _words(adopted: Iterable[Workload], reported: Mapping[str, Guest]) -> dict[str, str]:
     """UID -> why its workload waits, once somebody has found that out."""
-    return {
-        pod.uid: workload.reason.sentence
-        for workload in adopted
-        if workload.phase in WAITING and workload.reason.code is not Code.SUBMITTED
-        for pod in workload.spec.guests
-        if pod.uid in reported and reported[pod.uid].waits
-    }
+    words: dict[str, str] = {}
+    for workload in adopted:
+        if workload.phase in WAITING and workload.reason.code is not Code.SUBMITTED:
+            sentence = workload.reason.sentence
+            uids = (pod.uid for pod in workload.spec.guests)
+            words.update((uid, sentence) for uid in uids if uid in reported and reported[uid].waits)
+    return words
 
 
 def _tells(

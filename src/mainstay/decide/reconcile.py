@@ -206,6 +206,12 @@ def without_output(action: ObservePod, why: str) -> ObservePod:
     return replace(action, state=state, reason=_reason(state))
 
 
+def not_copied(action: ObservePod, why: str, *, output: str) -> ObservePod:
+    """The same end, as one whose output is kept, and of which an object store did not take what was left for it."""
+    state = replace(action.state, end=End.COPY_REFUSED, detail=why)
+    return replace(action, state=state, reason=_reason(state), output=output)
+
+
 def _tells_why_it_waits(state: PodState) -> bool:
     return state.seen is not Seen.ENDED and bool(state.detail)
 

@@ -100,7 +100,7 @@ def mix(*numbers: int) -> int:
 
 
 _BITS = (1 << 64) - 1
-_USER_ENDS = frozenset({End.EXITED, End.OUT_OF_MEMORY, End.START_FAILED, End.OUTPUT_NOT_STORED})
+_USER_ENDS = frozenset({End.EXITED, End.OUT_OF_MEMORY, End.START_FAILED, End.OUTPUT_NOT_STORED, End.COPY_REFUSED})
 
 
 def _first_cause(run: Run, pods: Sequence[Pod]) -> Pod | None:
@@ -183,6 +183,8 @@ def _reason(cause: Pod | None) -> Reason:
         return Reason(code=Code.START_FAILED, numbers={"rank": cause.rank, "detail": "see the events of its pod"})
     if cause.end is End.OUTPUT_NOT_STORED:
         return Reason(code=Code.OUTPUT_NOT_STORED, numbers={"rank": cause.rank, "detail": "see the events of its pod"})
+    if cause.end is End.COPY_REFUSED:
+        return Reason(code=Code.COPY_REFUSED, numbers={"rank": cause.rank, "detail": "see the events of its pod"})
     return Reason(code=Code.INFRASTRUCTURE_FAILURE, numbers={"rank": cause.rank, "detail": cause.end.value})
 
 

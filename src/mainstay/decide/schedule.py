@@ -83,6 +83,16 @@ def quota_refusal(cycle: Cycle, shape: Shape, queue: int) -> Reason:
 
 def refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
     """Why a shape that does not fit `free` must wait, with the figures."""
+    reach = shape.reach
+    if reach is None or not reach.volume:
+        return _refusal(snapshot, shape, free)
+    detail = reach.words
+    if reach.mask.any():
+        detail = f"{detail}; {_refusal(snapshot, shape, free).sentence}"
+    return Reason(code=Code.WAITS_FOR_VOLUME, object=reach.volume, numbers={"needs": shape.words, "detail": detail})
+
+
+def _refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
     needs: dict[str, int | float | str] = {"needs": shape.words}
     if shape.cluster in snapshot.closed_clusters:
         return _waits_for_cluster(snapshot, shape.cluster, needs)

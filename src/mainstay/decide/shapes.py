@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mainstay.decide.placement.fit import Request, cluster_number, request_of
+from mainstay.decide.placement.reach import Reach, reach_of
 from mainstay.domain.arrays import Ints
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.queue import Resource
 from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.volume import VolumeNeed
 
 MEMORY_UNITS = (("GiB", BYTES_PER_GIB), ("GB", 10**9), ("MiB", 1 << 20), ("MB", 10**6))
 
@@ -26,6 +28,9 @@ class Shape:
     cluster: str = ""
     """The only cluster that will do; empty: any."""
     restriction: str = ""
+    volumes: VolumeNeed | None = None
+    reach: Reach | None = None
+    """Where its volumes let it run."""
 
     @property
     def words(self) -> str:
@@ -45,18 +50,36 @@ def shape_of(snapshot: Snapshot, row: int) -> Shape:
         choices=choices or (_first_choice(snapshot, row),),
         cluster=snapshot.cluster_names[int(table.cluster[row])],
         restriction=snapshot.restrictions[int(table.restriction[row])],
+        volumes=snapshot.volume_needs[int(table.volumes[row])],
     )
 
 
 def make_shape(
-    snapshot: Snapshot, *, nodes: int, choices: tuple[Resources, ...], cluster: str = "", restriction: str = ""
+    snapshot: Snapshot,
+    *,
+    nodes: int,
+    choices: tuple[Resources, ...],
+    cluster: str = "",
+    restriction: str = "",
+    volumes: VolumeNeed | None = None,
 ) -> Shape:
     """A shape in the numbers of this snapshot."""
     number = cluster_number(cluster, snapshot.nodes.clusters)
+    reach = reach_of(snapshot, volumes, cluster=cluster) if volumes else None
+    mask = reach.mask if reach else None
     requests = tuple(
-        request_of(resources, snapshot.gpu_models, cluster=number, restriction=restriction) for resources in choices
+        request_of(resources, snapshot.gpu_models, cluster=number, restriction=restriction, reach=mask)
+        for resources in choices
     )
-    return Shape(nodes=nodes, choices=choices, requests=requests, cluster=cluster, restriction=restriction)
+    return Shape(
+        nodes=nodes,
+        choices=choices,
+        requests=requests,
+        cluster=cluster,
+        restriction=restriction,
+        volumes=volumes,
+        reach=reach,
+    )
 
 
 def shape_numbers(snapshot: Snapshot, rows: Ints) -> Ints:
@@ -66,7 +89,7 @@ def shape_numbers(snapshot: Snapshot, rows: Ints) -> Ints:
         column[rows]
         for column in (
             *(table.nodes, table.cpu_milli, table.memory_bytes, table.gpus, table.gpu_model),
-            *(table.cluster, table.restriction),
+            *(table.cluster, table.restriction, table.volumes),
         )
     ]
     if table.choices:

@@ -22,7 +22,9 @@ class Seen(IntEnum):
 
 
 class End(StrEnum):
-    """How a pod ended. The first three and the last are the user's doing, the next two ours, the rest the infrastructure's."""
+    """How a pod ended. The first three and the last two are the user's doing, the next two ours, the rest that of the
+    infrastructure.
+    """
 
     EXITED = "exited"
     OUT_OF_MEMORY = "oom"
@@ -33,6 +35,8 @@ class End(StrEnum):
     LOST = "lost"
     MACHINE_RESTARTED = "machine_restarted"
     OUTPUT_NOT_STORED = "output_not_stored"
+    COPY_REFUSED = "copy_refused"
+    """It ended well and its output is kept, but an object store did not take what it left for it."""
 
 
 ENDS = tuple(End)
@@ -261,5 +265,13 @@ class MarkNode:
     """UTC microseconds."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropVolume:
+    """Delete a volume, with all that is in it, once nothing uses it. Twice is once."""
+
+    name: str
+    owner: Owner
+
+
 PodAction = CreatePod | DeletePod | ForgetPod | RevokePod | BindPod | ReleasePod | EvictPod | SeekPod | TellPod
-ClusterAction = PodAction | MarkNode
+ClusterAction = PodAction | MarkNode | DropVolume

@@ -11,6 +11,7 @@ from mainstay.domain.allocation import PodState
 from mainstay.domain.guest import Guest
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
+from mainstay.domain.volume import VolumeState
 
 Counts = tuple[tuple[str, int], ...]
 """So many of each, by name; sorted, and none of 0."""
@@ -24,7 +25,9 @@ class NodeState:
     capacity: Resources
     ready: bool
     admits: tuple[str, ...] = ()
-    """The restrictions (of guests) that it meets and takes pods of, ready or not for what has none; sorted."""
+    """The restrictions (of guests) that it meets and takes pods of, ready or not for what has none; and what volumes ask of nodes
+    that are to reach them (`VolumeState.reach`). Sorted.
+    """
     shapes: Counts = ()
     """Slices of GPUs that pods may use, by shape, beside the whole ones of `capacity`."""
     unhealthy: Counts = ()
@@ -130,6 +133,8 @@ class ClusterState:
     """Which cluster was looked at, as its connector tells it; empty if it does not say."""
     guests: tuple[Guest, ...] = ()
     """Every pod that others made and that asks us for a place, by UID; placed ones too, until their end is old."""
+    volumes: tuple[VolumeState, ...] | None = None
+    """Every volume of our projects, by tenant, project and name; None if it cannot say (now)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from mainstay.domain.capacity import NodeState
 from mainstay.domain.fleet import Contact, NewCluster
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Reason
+from mainstay.domain.volume import VolumeRef, VolumeState
 from mainstay.domain.workload import Phase, WorkloadSpec
 
 
@@ -190,6 +191,22 @@ class ObserveNodes(Action):
     """Up to this instant of the cluster's own time the end of every pod that has ended is on record. It never goes
     back; 0: it does not say.
     """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObserveVolumes(Action):
+    """All volumes that a cluster reports now; those that it no longer reports are gone."""
+
+    cluster: str
+    volumes: tuple[VolumeState, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveVolume(Action):
+    """Have a cluster delete a volume, and place nothing more that names it. Refused while a workload uses it."""
+
+    cluster: str
+    volume: VolumeRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -435,9 +452,9 @@ class Event:
     seq: int
     at: int
     actor: str
-    kind: Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret"]
+    kind: Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "volume"]
     object: str
-    """Workload id, pod name, node, cluster, endpoint, model or secret name."""
+    """Workload id, pod name, node, cluster, endpoint, model, secret or volume name."""
     tenant: str
     workload: str
     """The workload it belongs to; empty if none."""

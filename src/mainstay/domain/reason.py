@@ -29,6 +29,7 @@ class Code(StrEnum):
     OUT_OF_MEMORY = "OutOfMemory"
     START_FAILED = "StartFailed"
     OUTPUT_NOT_STORED = "OutputNotStored"
+    COPY_REFUSED = "CopyRefused"
     INFRASTRUCTURE_FAILURE = "InfrastructureFailure"
     RETRIES_EXHAUSTED = "RetriesExhausted"
     MAX_DURATION_REACHED = "MaxDurationReached"
@@ -61,6 +62,12 @@ class Code(StrEnum):
     NODE_CLOSED_OTHERWISE = "NodeClosedOtherwise"
     NO_SUCH_NODE = "NoSuchNode"
     WAITS_FOR_NODE = "WaitsForNode"
+    WAITS_FOR_VOLUME = "WaitsForVolume"
+    VOLUME_FOUND = "VolumeFound"
+    VOLUME_GONE = "VolumeGone"
+    VOLUME_REMOVED = "VolumeRemoved"
+    VOLUME_IN_USE = "VolumeInUse"
+    NO_SUCH_VOLUME = "NoSuchVolume"
     MOVED = "Moved"
     WAITS_AFTER_MOVE = "WaitsAfterMove"
     EVICTED = "Evicted"
@@ -85,6 +92,7 @@ class Code(StrEnum):
     WAITS_FOR_CLUSTER = "WaitsForCluster"
     NO_NODE_ADMITS = "NoNodeAdmits"
     WAITS_FOR_GROUP = "WaitsForGroup"
+    WAITS_BEHIND_GROUP = "WaitsBehindGroup"
     CANNOT_BE_PLACED = "CannotBePlaced"
     WITHDRAWN = "Withdrawn"
     NOT_BOUND = "NotBound"
@@ -118,6 +126,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.OUT_OF_MEMORY: "rank {rank} was killed: out of memory at {limit_bytes} bytes",
         Code.START_FAILED: "rank {rank} could not start: {detail}",
         Code.OUTPUT_NOT_STORED: "rank {rank} ended well, but its output could not be kept: {detail}",
+        Code.COPY_REFUSED: "rank {rank} ended well and its output is kept, but what it left could not be copied: {detail}",
         Code.INFRASTRUCTURE_FAILURE: "rank {rank} was lost to the infrastructure: {detail}",
         Code.RETRIES_EXHAUSTED: "gave up after {attempts} attempts; the last: {last}",
         Code.MAX_DURATION_REACHED: "stopped at its max_duration of {seconds} s",
@@ -150,6 +159,12 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.NODE_CLOSED_OTHERWISE: "node {object} is {state}, not {asked}",
         Code.NO_SUCH_NODE: "no such node: {object}",
         Code.WAITS_FOR_NODE: "waits for node {object}: {detail}",
+        Code.WAITS_FOR_VOLUME: "waits for volume {object}: {detail}",
+        Code.VOLUME_FOUND: "volume {object} lies {where}",
+        Code.VOLUME_GONE: "volume {object} is gone from cluster {cluster}",
+        Code.VOLUME_REMOVED: "volume {object} in cluster {cluster} removed by {by}",
+        Code.VOLUME_IN_USE: "volume {object} is used by {users}",
+        Code.NO_SUCH_VOLUME: "no such volume: {object}",
         Code.MOVED: "moved: node {object} is being drained",
         Code.WAITS_AFTER_MOVE: "its node was drained; waits for another place",
         Code.EVICTED: "its pod was evicted: its node was drained",
@@ -172,8 +187,9 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.CLUSTER_IN_USE: "cluster {object} still holds {pods} pods; drain it and remove it once they have ended",
         Code.NO_SUCH_CLUSTER: "no such cluster: {object}",
         Code.WAITS_FOR_CLUSTER: "waits for cluster {object}: {detail}",
-        Code.NO_NODE_ADMITS: "no node meets the selector, the affinity and the tolerations of the pod",
+        Code.NO_NODE_ADMITS: "no node meets what the pod requires: its selector, affinity, tolerations and kind of devices",
         Code.WAITS_FOR_GROUP: "waits for its group {object}: {present} of {size} pods are there",
+        Code.WAITS_BEHIND_GROUP: "waits behind {ahead} pods of its group {object}, which are placed first",
         Code.CANNOT_BE_PLACED: "cannot be placed by mainstay: {detail}",
         Code.WITHDRAWN: "its pod was deleted in its cluster",
         Code.NOT_BOUND: "could not be given its place and waits for another: {detail}",

@@ -16,6 +16,7 @@ from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE, QueueSpec, QueueTree
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
+from mainstay.domain.volume import VolumeNeed, VolumeRecord, VolumeRef
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,8 @@ class NodeTable:
     """Restriction -> whether the node meets it and takes work; counts instead of `ready` for what has one."""
     shapes: Mapping[str, Ints] = field(default_factory=dict)
     """Shape of slices of GPUs -> how many the node has. A node may have several shapes, beside whole GPUs."""
+    reaches: Mapping[str, Bools] = field(default_factory=dict)
+    """`VolumeState.reach` -> whether the node reaches such volumes, ready or not."""
     used_shapes: Mapping[str, Ints] = field(default_factory=dict)
 
 
@@ -78,6 +81,8 @@ class WorkloadTable:
     """Index into `Snapshot.cluster_names`: the cluster it must run in; 0 is "any"."""
     restriction: Ints
     """Index into `Snapshot.restrictions`; 0 is "none"."""
+    volumes: Ints
+    """Index into `Snapshot.volume_needs`; 0 is "none"."""
     choices: Mapping[int, tuple[Resources, ...]]
     """All choices in order, by key, only for workloads that have more than one."""
     max_duration_seconds: Ints
@@ -152,6 +157,10 @@ class Snapshot:
     """Vocabulary of `WorkloadTable.cluster`; entry 0 is the empty string."""
     restrictions: tuple[str, ...] = ("",)
     """Vocabulary of `WorkloadTable.restriction`; entry 0 is the empty string."""
+    volume_needs: tuple[VolumeNeed | None, ...] = (None,)
+    """Vocabulary of `WorkloadTable.volumes`."""
+    volumes: Mapping[VolumeRef, tuple[VolumeRecord, ...]] = field(default_factory=dict)
+    """Where each volume lies: one of a name in several clusters is as many volumes. Users of them are not listed here."""
     closed_clusters: Mapping[str, Reason] = field(default_factory=dict)
     """Cluster -> why nothing new is placed there, for those of which that is so."""
     closed_nodes: Mapping[int, Reason] = field(default_factory=dict)

@@ -139,8 +139,8 @@ class WorkloadSpec:
     secrets: tuple[SecretUse, ...] = ()
     volumes: tuple[Volume, ...] = ()
     devices: tuple[str, ...] = ()
-    """ResourceClaimTemplates of its namespace, on clusters that hand out devices by claims (DRA). Not counted by our own
-    accounts: the scheduler of the cluster finds out whether its node has them.
+    """ResourceClaimTemplates of its namespace, or CLASS:COUNT, on clusters that hand out devices by claims (DRA). Not counted by
+    our own accounts: the scheduler of the cluster finds out whether its node has them.
     """
     nodes: int = 1
     choices: tuple[Resources, ...]

@@ -9,15 +9,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from collections import OrderedDict
-from collections.abc import Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from mainstay.decide.keeping import QUARANTINE_SECONDS
 from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import Allocation, PodState, Wanted
 from mainstay.domain.artifact import Tree
-from mainstay.domain.errors import Conflict, Denied, Forbidden, Invalid, NotFound, NotYet
+from mainstay.domain.errors import Conflict, Denied, Forbidden, Invalid, NotFound, NotYet, Unavailable
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, NewCluster, Stay
 from mainstay.domain.plan import (
     Action,
@@ -31,6 +32,7 @@ from mainstay.domain.plan import (
     ObserveCluster,
     ObserveNodes,
     ObservePod,
+    ObserveVolumes,
     OfCluster,
     Plan,
     QuarantineNode,
@@ -39,8 +41,9 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
+from mainstay.domain.volume import REACH_PREFIX, VolumeState
 from mainstay.domain.workload import Kind, Phase
-from mainstay.operations.lines import Lines
+from mainstay.operations.lines import Lines, Ways
 from mainstay.operations.principal import Permission, Principal, RequestKey, replayed
 from mainstay.operations.sealing import Sealing
 from mainstay.operations.submit import NAME, PRIORITY_MAX
@@ -55,6 +58,8 @@ LEASE_SECONDS_MAX = 10.0
 DENIAL_SECONDS = 1.0
 """The denials of one cluster go on record at most so often: a thief must not fill the disk."""
 TREES_MAX = 64
+POLLS_MAX = 16
+"""Of one token, that wait for changes at the same time. An agent has one, and leaves some behind when it is cut off."""
 PORTS = 1 << 16
 _POD_CODES = frozenset({Code.POD_STARTING, Code.POD_RUNNING, Code.POD_ENDED, Code.POD_LOST})
 _CONTACT_CODES = frozenset({Code.CLUSTER_READY, Code.CLUSTER_UNREACHABLE, Code.CLUSTER_REFUSED})
@@ -63,12 +68,30 @@ _CONTACT_CODES = frozenset({Code.CLUSTER_READY, Code.CLUSTER_UNREACHABLE, Code.C
 class Agents:
     """What one process knows of agents beside the record. All of it may be lost at any moment."""
 
-    def __init__(self, clock: Clock) -> None:
-        self.lines = Lines()
+    def __init__(self, clock: Clock, *, lines: Lines | None = None, ways: Ways | None = None) -> None:
+        """`lines`: those that end here; `ways`: these, and those that end at other replicas, where there are any."""
+        self.lines = lines or Lines()
+        self.ways = ways or self.lines
         self._clock = clock
         self._mounted: dict[str, tuple[tuple[Wanted, ...], frozenset[str]]] = {}
         self._blobs: OrderedDict[str, frozenset[str]] = OrderedDict()
         self._denied_at: dict[str, float] = {}
+        self._polls: Counter[str] = Counter()
+
+    @contextmanager
+    def polling(self, cluster: str) -> Iterator[None]:
+        """While an agent waits for changes. Raises Unavailable if too many wait already under its token."""
+        if self._polls[cluster] >= POLLS_MAX:
+            msg = f"{POLLS_MAX} requests of the agent of {cluster} wait for changes already"
+            hint = (
+                f"one agent asks once at a time: does another program use its token? mainstay cluster token {cluster}"
+            )
+            raise Unavailable(msg, object_=cluster, hint=hint)
+        self._polls[cluster] += 1
+        try:
+            yield
+        finally:
+            self._polls[cluster] -= 1
 
     def mounted(self, store: Store, cluster: str) -> frozenset[str]:
         """The trees that pods of a cluster mount."""
@@ -212,6 +235,11 @@ def _guarded(action: Action, cluster: str, observed: Mapping[int, Allocation], *
             _require_words(action, frozenset({Code.NODE_CHANGED}))
             # No later than our own time: what is witnessed in the future of a wrong clock would be charged too early.
             return replace(action, at=min(action.at, now))
+        case ObserveVolumes() if action.cluster == cluster:
+            _require_words(action, frozenset({Code.VOLUME_FOUND}))
+            for volume in action.volumes:
+                _require_volume(volume)
+            return action
         case QuarantineNode() if action.cluster == cluster and action.refused_at > 0:
             _require_words(action, frozenset({Code.NODE_REFUSES}))
             # A suspicion, and for no longer than one lasts: it never goes before the word of a person.
@@ -257,6 +285,18 @@ def _require_names(new: NewWorkload) -> None:
     if wrong or not 0 <= new.priority <= PRIORITY_MAX:
         msg = f"not a name: {wrong[0]}" if wrong else f"not a priority: {new.priority}"
         raise Invalid(msg, object_=new.id)
+
+
+def _require_volume(state: VolumeState) -> None:
+    """Raises Invalid for one that no job could name."""
+    names = (state.owner.tenant, state.owner.project)
+    plain = all(" " not in word for word in (state.name, *state.access, state.storage_class, state.reach))
+    if not all(NAME.fullmatch(name) for name in names) or not state.name or not plain:
+        msg = f"not a volume of a project: {state.name}"
+        raise Invalid(msg, object_=state.name)
+    if state.reach and not state.reach.startswith(REACH_PREFIX):
+        msg = f"not what a volume asks of nodes: {state.reach}"
+        raise Invalid(msg, object_=state.name)
 
 
 async def require_output(artifacts: Artifacts, rows: tuple[Wanted, ...], actions: tuple[Action, ...]) -> None:

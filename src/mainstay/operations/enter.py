@@ -10,8 +10,9 @@ from mainstay.domain.allocation import Allocation, Seen
 from mainstay.domain.errors import Gone, Invalid, NotFound, NotYet
 from mainstay.domain.plan import EnterPod, Plan
 from mainstay.domain.reason import Code, Reason
+from mainstay.domain.workload import Phase, Workload
 from mainstay.operations.principal import Permission, Principal
-from mainstay.ports import Store
+from mainstay.ports import Store, WorkloadFilter
 
 COMMAND_SHOWN = 500
 """Characters of a command that go on record."""
@@ -19,7 +20,10 @@ COMMAND_SHOWN = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A pod as users name it: a workload by id or name, one of its ranks, an attempt (0: the newest)."""
+    """A pod as users name it: a workload by id or by name, one of its ranks, an attempt (0: the newest).
+
+    Of several workloads of a name it is the newest that has not ended.
+    """
 
     reference: str
     rank: int = 0
@@ -29,7 +33,7 @@ class Target:
 def pod_of(store: Store, principal: Principal, target: Target) -> Allocation:
     """The allocation of a pod that runs. Raises NotFound, NotYet before it runs, Gone once it has ended."""
     principal.require(Permission.ENTER)
-    workload = store.workload(target.reference, tenant=principal.tenant)
+    workload = _workload(store, target.reference, tenant=principal.tenant)
     if target.rank >= workload.spec.nodes:
         msg = f"workload {workload.id} has no rank {target.rank}"
         raise NotFound(msg, object_=workload.id, hint=f"its ranks are 0 to {workload.spec.nodes - 1}")
@@ -45,6 +49,18 @@ def pod_of(store: Store, principal: Principal, target: Target) -> Allocation:
         msg = f"{workload.id} does not run yet: {workload.phase.word}"
         raise NotYet(msg, object_=workload.id, hint=f"why: mainstay explain {workload.id}")
     return found
+
+
+def _workload(store: Store, reference: str, *, tenant: str) -> Workload:
+    """By id or name. One that is over cannot be entered, so under its name an older one is meant that is not."""
+    newest = store.workload(reference, tenant=tenant)
+    if not newest.phase.final or reference == newest.id:
+        return newest
+    for phases in ((Phase.RUNNING,), tuple(phase for phase in Phase if not phase.final)):
+        which = WorkloadFilter(tenant=tenant, name=reference, phases=phases)
+        if found := store.workloads(which, before=0, limit=1):
+            return found[0]
+    return newest
 
 
 def enter(store: Store, principal: Principal, target: Target, command: Sequence[str], *, now: int) -> Allocation:

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 from mainstay.domain.errors import Invalid
 from mainstay.domain.fleet import Stay
+from mainstay.domain.volume import named
 from mainstay.domain.workload import WorkloadSpec
 from mainstay.ports import Store
 
@@ -25,16 +26,28 @@ def require_known(store: Store, names: Iterable[str]) -> None:
             raise Invalid(msg, object_="infra", hint=hint)
 
 
-def require_one_home(store: Store, specs: Iterable[WorkloadSpec]) -> None:
-    """Raises Invalid for a job with a volume that outlives it, if that could be another one with every run.
+def require_one_home(store: Store, tenant: str, jobs: Iterable[tuple[str, WorkloadSpec]]) -> None:
+    """Raises Invalid for a job of a project with a volume that outlives it, if that could be another one with every run.
 
-    A volume lies in one cluster: a run in another one would find none of what the last one left, or make it anew.
+    A volume lies in one cluster, and a job that names one that is on record runs there. One that is on record nowhere is
+    made by the first run, and by another one in another cluster once more.
     """
-    asked = [volume.name for spec in specs if not spec.cluster for volume in spec.volumes if volume.name]
+    asked = {(project, name) for project, spec in jobs if not spec.cluster for name in named(spec.volumes)}
     fleet = _fleet(store) if asked else set()
-    if len(fleet) > 1:
-        msg = f"volumes: {asked[0]} lies in one cluster, and the fleet has {len(fleet)}"
-        raise Invalid(msg, object_="volumes", hint=f"say which in `infra`: {', '.join(sorted(fleet))}")
+    if len(fleet) <= 1:
+        return
+    places: dict[tuple[str, str], list[str]] = {}
+    for record in store.volumes(tenant=tenant):
+        places.setdefault((record.state.owner.project, record.state.name), []).append(record.cluster)
+    for project, name in sorted(asked):
+        found = places.get((project, name), [])
+        if len(found) > 1:
+            msg = f"volumes: there is a {name} in each of {', '.join(found)}"
+            raise Invalid(msg, object_="volumes", hint=f"say which in `infra`: {', '.join(found)}")
+        if not found:
+            msg = f"volumes: {name} is in none of the {len(fleet)} clusters of the fleet yet"
+            hint = f"say in `infra` where it is to be made: {', '.join(sorted(fleet))}"
+            raise Invalid(msg, object_="volumes", hint=hint)
 
 
 def _fleet(store: Store) -> set[str]:

@@ -1,6 +1,6 @@
 """Lines: the sockets that agents hold open, and the questions that go over them.
 
-A line ends at one replica. Whoever asks another one is told so: an agent has no address at which replicas could meet it.
+A line ends at one replica. Another one asks that one over a socket between the two, which is a line as well.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from mainstay.agent import convert
 from mainstay.domain.errors import Invalid, Unavailable
@@ -35,6 +35,8 @@ class Line:
         self._number = 0
         self._waiting: dict[int, asyncio.Future[tuple[wire.Said, bytes]]] = {}
         self._hung_up = asyncio.Event()
+        self.ended = asyncio.Event()
+        """Nothing will be answered any more."""
 
     def new_number(self) -> int:
         """Of a question to come."""
@@ -110,13 +112,30 @@ class Line:
 
     def broke(self) -> None:
         """Nothing will be answered any more."""
+        self.ended.set()
         for waiting in self._waiting.values():
             if not waiting.done():
                 waiting.set_exception(ConnectionError("the line broke"))
 
 
+class Ways(Protocol):
+    """How a replica asks the agents of clusters."""
+
+    async def reach(self, cluster: str) -> Line:
+        """The line of its agent. Raises Unavailable."""
+
+    def hang_up(self, cluster: str) -> None:
+        """End all of them: whoever may call again does."""
+
+    async def changed(self, cluster: str) -> None:
+        """A line of its agent has opened here, or ended."""
+
+    async def keep(self, cluster: str) -> None:
+        """Look after what was made known of its lines: asked again and again."""
+
+
 class Lines:
-    """The lines that end in this process, by cluster."""
+    """The lines that end in this process, by cluster. The only ways there are where it is the only replica."""
 
     def __init__(self) -> None:
         self._open: dict[str, list[Line]] = defaultdict(list)
@@ -133,19 +152,37 @@ class Lines:
         self._open[cluster].remove(line)
         line.broke()
 
+    def any(self, cluster: str) -> bool:
+        """Whether an agent is there to be asked."""
+        return bool(self._open.get(cluster))
+
     def of(self, cluster: str) -> Line:
         """The newest: an older one may be half dead. Raises Unavailable."""
         lines = self._open.get(cluster)
         if not lines:
             msg = f"the agent of cluster {cluster} has no line to this replica"
-            hint = "is it running? With several replicas, ask again: the line may end at another one"
-            raise Unavailable(msg, object_=cluster, hint=hint)
+            raise Unavailable(msg, object_=cluster, hint="is it running? It calls again by itself")
         return lines[-1]
+
+    async def until_none(self, cluster: str) -> None:
+        """Returns once the last of a cluster has ended."""
+        while lines := self._open.get(cluster):
+            await lines[-1].ended.wait()
+
+    async def reach(self, cluster: str) -> Line:
+        """As `of`."""
+        return self.of(cluster)
 
     def hang_up(self, cluster: str) -> None:
         """End all lines of a cluster: whoever may call again does."""
         for line in self._open.get(cluster, ()):
             line.hang_up()
+
+    async def changed(self, cluster: str) -> None:
+        """Nobody else is there to know."""
+
+    async def keep(self, cluster: str) -> None:
+        """As `changed`."""
 
 
 def _asked(number: int, what: wire.Question, data: bytes = b"") -> bytes:

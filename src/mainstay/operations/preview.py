@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mainstay.decide import explain as explaining
+from mainstay.domain.allocation import Owner
+from mainstay.domain.volume import VolumeNeed, named
 from mainstay.domain.workload import STARTING
 from mainstay.operations.principal import Permission, Principal
 from mainstay.operations.submit import JobRequest, check, require_possible
@@ -16,7 +18,10 @@ def preview(store: Store, principal: Principal, job: JobRequest, *, now: int) ->
     principal.require(Permission.READ)
     check(job)
     require_possible(store, principal.tenant, [job])
-    return explaining.preview(store.snapshot(now=now, seed=0), spec=job.spec, priority=job.priority)
+    names = named(job.spec.volumes)
+    owner = Owner(tenant=principal.tenant, project=job.project)
+    volumes = VolumeNeed(owner=owner, names=names) if names else None
+    return explaining.preview(store.snapshot(now=now, seed=0), spec=job.spec, priority=job.priority, volumes=volumes)
 
 
 def explain(store: Store, principal: Principal, reference: str, *, now: int) -> explaining.Explanation | None:

@@ -24,6 +24,8 @@ class Permission(StrEnum):
     """Running commands in pods and reaching their ports: more than reading, since files and secrets of a run lie open to it."""
     SECRETS = "secrets"
     """Setting and removing secrets. Whoever may submit may use them, and nobody may read them."""
+    VOLUMES = "volumes"
+    """Removing volumes, with all that is in them. Whoever may submit may use them, and have them made."""
     MANAGE = "manage"
     """What belongs to the whole platform: its clusters."""
     CARRY = "carry"
@@ -50,9 +52,13 @@ class Principal:
     cluster: str = ""
     """The only one that it may carry: of an agent."""
 
+    def may(self, permission: Permission) -> bool:
+        """Whether the role of the caller includes `permission`."""
+        return permission in ROLES.get(self.role, frozenset())
+
     def require(self, permission: Permission) -> None:
         """Raises Forbidden unless the role of the caller includes `permission`."""
-        if permission not in ROLES.get(self.role, frozenset()):
+        if not self.may(permission):
             msg = f"the role {self.role} may not {permission}"
             hint = (
                 "ask an administrator of the platform"

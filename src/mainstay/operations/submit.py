@@ -134,9 +134,9 @@ def as_pending(new: NewWorkload, *, now: int) -> Workload:
 
 
 def require_possible(store: Store, tenant: str, jobs: Sequence[JobRequest]) -> None:
-    """Raises Invalid for a cluster or a secret that is not there, or a volume that would lie anywhere."""
+    """Raises Invalid for a cluster or a secret that is not there, or a volume that could be any of several."""
     require_known(store, (job.spec.cluster for job in jobs))
-    require_one_home(store, (job.spec for job in jobs))
+    require_one_home(store, tenant, ((job.project, job.spec) for job in jobs))
     secrets.require_known(store, tenant, (use.name for job in jobs for use in job.spec.secrets))
 
 

@@ -37,6 +37,7 @@ from mainstay.wire.views import (
     LogView,
     MissingView,
     ModelVersionView,
+    NamedVolumeView,
     NodeView,
     Page,
     PlanView,
@@ -51,6 +52,8 @@ PAGE_MAX = 1_000
 Item = TypeVar("Item")
 PREDICT_SECONDS = 120.0
 ADD_SECONDS = 90.0
+ANY_CLUSTER = "-"
+"""In the place of a cluster: whichever has a node of that name."""
 
 
 def server() -> Flow[ServerView]:
@@ -147,9 +150,18 @@ def explain(ref: str) -> Flow[ExplanationView]:
     return (yield Request(method="GET", path=f"/v1/workloads/{segment(ref)}/explain")).read(ExplanationView)
 
 
-def events(*, workload: str = "", after: int = 0, limit: int = 100, newest: bool = False) -> Flow[list[EventView]]:
+def events(
+    *,
+    workload: str = "",
+    kinds: Sequence[str] = (),
+    about: str = "",
+    after: int = 0,
+    limit: int = 100,
+    newest: bool = False,
+) -> Flow[list[EventView]]:
     """Events, oldest first; with `newest` the last ones."""
-    params = {"limit": limit, **plain({"workload": workload, "cursor": str(after) if after else "", "newest": newest})}
+    given = {"workload": workload, "kind": list(kinds), "object": about, "newest": newest}
+    params = {"limit": limit, **plain({**given, "cursor": str(after) if after else ""})}
     return (yield Request(method="GET", path="/v1/events", params=params)).read(Page[EventView]).items
 
 
@@ -200,7 +212,7 @@ def release_node(ref: str) -> Flow[NodeView]:
 def _node(ref: str) -> str:
     """`NODE`, or `CLUSTER/NODE` where several clusters have one of that name."""
     cluster, _, name = ref.rpartition("/")
-    return f"/v1/nodes/{segment(cluster)}/{segment(name)}"
+    return f"/v1/nodes/{segment(cluster or ANY_CLUSTER)}/{segment(name)}"
 
 
 def gpus() -> Flow[list[GpuView]]:
@@ -242,6 +254,23 @@ def resume_cluster(name: str) -> Flow[ClusterView]:
 def remove_cluster(name: str, *, lost: bool = False) -> Flow[None]:
     """Take it out of the fleet."""
     yield write("DELETE", f"/v1/clusters/{segment(name)}", params=plain({"lost": lost}))
+
+
+def volumes() -> Flow[list[NamedVolumeView]]:
+    """All volumes that outlive runs."""
+    return (yield from _pages("/v1/volumes", Page[NamedVolumeView], {}))
+
+
+def volume(name: str, *, project: str, cluster: str) -> Flow[NamedVolumeView]:
+    """One of them."""
+    params = plain({"project": project, "cluster": cluster})
+    return (yield Request(method="GET", path=f"/v1/volumes/{segment(name)}", params=params)).read(NamedVolumeView)
+
+
+def remove_volume(name: str, *, project: str, cluster: str) -> Flow[None]:
+    """Have it deleted."""
+    params = plain({"project": project, "cluster": cluster})
+    yield write("DELETE", f"/v1/volumes/{segment(name)}", params=params)
 
 
 def secrets() -> Flow[list[SecretView]]:

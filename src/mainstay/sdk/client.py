@@ -42,6 +42,7 @@ from mainstay.wire.views import (
     GpuView,
     LogView,
     ModelVersionView,
+    NamedVolumeView,
     NodeView,
     PlanView,
     SecretView,
@@ -140,14 +141,28 @@ class Client:
         return self._run(calls.explain(ref))
 
     def events(
-        self, *, workload: str = "", after: int = 0, limit: int = 100, newest: bool = False
+        self,
+        *,
+        workload: str = "",
+        kinds: Sequence[str] = (),
+        about: str = "",
+        after: int = 0,
+        limit: int = 100,
+        newest: bool = False,
     ) -> builtins.list[EventView]:
-        """Events, oldest first, after `after`; with `newest` the last ones."""
-        return self._run(calls.events(workload=workload, after=after, limit=limit, newest=newest))
+        """Events, oldest first, after `after`; with `newest` the last ones. `kinds`: such as node and cluster.
 
-    def follow_events(self, *, workload: str = "", after: int = 0) -> Iterator[EventView]:
+        `about`: the name of a node, cluster, endpoint, model, secret or volume.
+        """
+        return self._run(
+            calls.events(workload=workload, kinds=kinds, about=about, after=after, limit=limit, newest=newest)
+        )
+
+    def follow_events(
+        self, *, workload: str = "", kinds: Sequence[str] = (), about: str = "", after: int = 0
+    ) -> Iterator[EventView]:
         """Events as they happen, without gaps across broken connections. Ends never."""
-        return self._follow(FollowEvents(workload=workload, after=after))
+        return self._follow(FollowEvents(workload=workload, kinds=kinds, about=about, after=after))
 
     def read_log(self, ref: str, *, rank: int = 0, attempt: int = 0, offset: int = 0) -> LogView:
         """A piece of a log."""
@@ -226,6 +241,18 @@ class Client:
     def remove_cluster(self, name: str, *, lost: bool = False) -> None:
         """Take a cluster out of the fleet. `lost`: it is drained, and for certain nothing runs there any more."""
         self._run(calls.remove_cluster(name, lost=lost))
+
+    def volumes(self) -> builtins.list[NamedVolumeView]:
+        """The volumes of the tenant that outlive runs: where each lies, how large it is, and what uses it."""
+        return self._run(calls.volumes())
+
+    def volume(self, name: str, *, project: str = "", cluster: str = "") -> NamedVolumeView:
+        """One volume. Raises Refused (409) if several have the name."""
+        return self._run(calls.volume(name, project=project, cluster=cluster))
+
+    def remove_volume(self, name: str, *, project: str = "", cluster: str = "") -> None:
+        """Have its cluster delete a volume with all that is in it. Refused (409) while a workload uses it."""
+        self._run(calls.remove_volume(name, project=project, cluster=cluster))
 
     def secrets(self) -> builtins.list[SecretView]:
         """The secrets of the tenant: their names, never their values."""

@@ -146,6 +146,6 @@ class Tries:
         return random.uniform(0, min(BACKOFF_SECONDS_MAX, BACKOFF_SECONDS * 2**self.made))
 
 
-def plain(params: Mapping[str, Any]) -> dict[str, str | int | bool]:
+def plain(params: Mapping[str, Any]) -> dict[str, Any]:
     """Without what was not given."""
-    return {name: value for name, value in params.items() if value not in (None, "", 0, False)}
+    return {name: value for name, value in params.items() if value not in (None, "", 0, False, [])}

@@ -6,7 +6,7 @@ Server-sent events as the HTML standard defines them (section 9.2), as far as th
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -102,12 +102,13 @@ class FollowEvents:
 
     finished = False
 
-    def __init__(self, *, workload: str = "", after: int = 0) -> None:
-        self._workload, self._after = workload, after
+    def __init__(self, *, workload: str = "", kinds: Sequence[str] = (), about: str = "", after: int = 0) -> None:
+        self._which = {"workload": workload, "kind": list(kinds), "object": about}
+        self._after = after
 
     def request(self) -> Request:
         """After the last one that was seen."""
-        params = plain({"workload": self._workload, "after": self._after})
+        params = plain({**self._which, "after": self._after})
         return Request(method="GET", path="/v1/events/stream", params=params)
 
     def take(self, message: Message) -> EventView | None:

@@ -234,6 +234,10 @@ class FaultyCluster:
         """Passed on."""
         return await self._cluster.read_log(pod, offset=offset, limit=limit)
 
+    async def copy_out(self, pod: str) -> None:
+        """Passed on."""
+        await self._cluster.copy_out(pod)
+
     def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
         """Passed on."""
         return self._cluster.outputs(pod)

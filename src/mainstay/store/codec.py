@@ -8,7 +8,7 @@ from enum import Enum
 
 import msgspec
 
-from mainstay.domain.allocation import ENDS, Allocation, Seen
+from mainstay.domain.allocation import ENDS, Allocation, Owner, Seen
 from mainstay.domain.billing import Charge, Price, UsageRecord
 from mainstay.domain.capacity import Closure, Keeping, Node
 from mainstay.domain.errors import Invalid
@@ -17,6 +17,7 @@ from mainstay.domain.plan import AuditRow, Event, IdentifyCluster, NewWorkload
 from mainstay.domain.quantity import Money, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
+from mainstay.domain.volume import VolumeRecord, VolumeState, named
 from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec
 from mainstay.store.rows import (
     AllocationRow,
@@ -30,6 +31,7 @@ from mainstay.store.rows import (
     PriceRow,
     SpecifiedWorkloadRow,
     UsageRow,
+    VolumeRow,
 )
 
 KINDS = tuple(Kind)
@@ -120,6 +122,7 @@ def new_workload_row(new: NewWorkload, reason: Reason, *, key: int, now: int, ve
         retry_always=int(spec.retry.always),
         cluster=spec.cluster,
         restriction=spec.restriction,
+        volumes=" ".join(named(spec.volumes)),
         spec=spec_text(spec),
     )
 
@@ -473,3 +476,37 @@ _CHOICES = msgspec.json.Decoder(_Choices)
 _SETTINGS = msgspec.json.Decoder(ClusterSettings)
 _COUNTS = msgspec.json.Decoder(dict[str, int])
 _REASON = msgspec.json.Decoder(tuple[Code, str, dict[str, int | float | str]])
+
+
+def volume_row(cluster: str, state: VolumeState, *, removed: int = 0) -> VolumeRow:
+    """The row of a volume that its cluster reports."""
+    return VolumeRow(
+        cluster=cluster,
+        tenant=storable(state.owner.tenant),
+        project=storable(state.owner.project),
+        name=storable(state.name),
+        size_bytes=state.size_bytes,
+        access=storable(" ".join(state.access)),
+        storage_class=storable(state.storage_class),
+        bound=int(state.bound),
+        leaving=int(state.leaving),
+        reach=storable(state.reach),
+        place=storable(state.place),
+        removed=removed,
+    )
+
+
+def volume_of(row: VolumeRow, used_by: tuple[str, ...] = ()) -> VolumeRecord:
+    """The volume of a row."""
+    state = VolumeState(
+        owner=Owner(tenant=row["tenant"], project=row["project"]),
+        name=row["name"],
+        size_bytes=row["size_bytes"],
+        access=tuple(row["access"].split()),
+        storage_class=row["storage_class"],
+        bound=bool(row["bound"]),
+        leaving=bool(row["leaving"]),
+        reach=row["reach"],
+        place=row["place"],
+    )
+    return VolumeRecord(cluster=row["cluster"], state=state, removed=bool(row["removed"]), used_by=used_by)

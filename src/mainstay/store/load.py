@@ -27,6 +27,7 @@ from mainstay.domain.plan import (
     ObserveCluster,
     ObserveNodes,
     ObservePod,
+    ObserveVolumes,
     QuarantineNode,
     RecordDenial,
     RecordUsage,
@@ -36,6 +37,7 @@ from mainstay.domain.plan import (
     RemoveCluster,
     RemoveEndpoint,
     RemoveSecret,
+    RemoveVolume,
     RequestStop,
     ResumeCluster,
     SetPrice,
@@ -47,8 +49,17 @@ from mainstay.domain.plan import (
 )
 from mainstay.store import codec, queries, tables
 from mainstay.store.apply import AnyAction, known
-from mainstay.store.rows import AllocationRow, ClusterRow, EndpointRow, NodeRow, PriceRow, SecretRow, WorkloadRow
-from mainstay.store.world import World
+from mainstay.store.rows import (
+    AllocationRow,
+    ClusterRow,
+    EndpointRow,
+    NodeRow,
+    PriceRow,
+    SecretRow,
+    VolumeRow,
+    WorkloadRow,
+)
+from mainstay.store.world import VolumeKey, World
 
 
 def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> None:
@@ -64,6 +75,7 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
     _load_workloads(connection, world, needs)
     _load_model_versions(connection, world, needs)
     _load_secrets(connection, world, needs)
+    _load_volumes(connection, world, needs)
     if needs.prices:
         rows = cast("list[PriceRow]", _rows(connection, sa.select(tables.prices)))
         world.prices = {(row["sku"], row["effective_from"]): row for row in rows}
@@ -94,6 +106,10 @@ class Needs:
     models: set[tuple[str, str]] = field(default_factory=set)
     prices: bool = False
     secrets: set[tuple[str, str]] = field(default_factory=set)
+    volumes_of: set[str] = field(default_factory=set)
+    """Clusters of which every volume is touched."""
+    volumes: set[VolumeKey] = field(default_factory=set)
+    """Those of which is asked who uses them."""
 
     def guards_of(self, action: Action) -> None:
         """What the guards compare."""
@@ -141,7 +157,15 @@ class Needs:
             case RemoveCluster(cluster=cluster):
                 self.nodes_of.add(cluster)
                 self.open_pods_of.add(cluster)
+                self.volumes_of.add(cluster)
                 self.clusters = True
+            case ObserveVolumes(cluster=cluster):
+                self.volumes_of.add(cluster)
+                self.clusters = True
+            case RemoveVolume(cluster=cluster, volume=volume):
+                owner = volume.owner
+                self.volumes_of.add(cluster)
+                self.volumes.add((cluster, owner.tenant, owner.project, volume.name))
             case DrainCluster() | ResumeCluster() | ObserveCluster() | IdentifyCluster():
                 self.clusters = True
             case RecordDenial():
@@ -241,6 +265,19 @@ def _load_secrets(connection: sa.Connection, world: World, needs: Needs) -> None
         query = sa.select(table).where(table.c.tenant == tenant, table.c.name == name)
         for row in _rows(connection, query):
             world.secrets[tenant, name] = cast("SecretRow", row)
+
+
+def _load_volumes(connection: sa.Connection, world: World, needs: Needs) -> None:
+    table = tables.volumes
+    for cluster in sorted(needs.volumes_of):
+        for row in _rows(connection, sa.select(table).where(table.c.cluster == codec.storable(cluster))):
+            key = (row["cluster"], row["tenant"], row["project"], row["name"])
+            world.volumes[key] = cast("VolumeRow", row)
+    for cluster, tenant, project, name in sorted(needs.volumes):
+        users = queries.volume_users(connection, tenant=tenant)
+        world.volume_users[cluster, tenant, project, name] = queries.users_of(
+            users, cluster=cluster, project=project, name=name
+        )
 
 
 def _where_in(

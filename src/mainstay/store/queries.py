@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
+from operator import itemgetter
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
@@ -17,8 +18,9 @@ from mainstay.domain.plan import AuditRow, Event
 from mainstay.domain.reason import Code
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
+from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.workload import STARTING, Kind, Phase, Workload
-from mainstay.ports import WorkloadFilter
+from mainstay.ports import EventFilter, WorkloadFilter
 from mainstay.store import codec, tables
 from mainstay.store.rows import (
     AllocationRow,
@@ -30,6 +32,7 @@ from mainstay.store.rows import (
     ModelRow,
     NodeRow,
     SpecifiedWorkloadRow,
+    VolumeRow,
 )
 
 BATCH = 5_000
@@ -120,7 +123,7 @@ def _explained(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> 
     return tuple(_with_detail(row, said[row.key]) if row.key in said else row for row in found)
 
 
-_OF_ONE_POD = frozenset({Code.START_FAILED, Code.OUTPUT_NOT_STORED, Code.USER_FAILURE})
+_OF_ONE_POD = frozenset({Code.START_FAILED, Code.OUTPUT_NOT_STORED, Code.COPY_REFUSED, Code.USER_FAILURE})
 
 
 def _is_meant(workload: Workload, *, attempt: int, rank: int, seen: Seen) -> bool:
@@ -211,17 +214,28 @@ def cluster(connection: sa.Connection, name: str) -> ClusterRecord:
     return here[text]
 
 
-def events(connection: sa.Connection, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:
+def events(
+    connection: sa.Connection, *, tenant: str, workload: str, after: int, limit: int, which: EventFilter
+) -> tuple[Event, ...]:
     """Oldest first. An empty tenant is the platform's own view: everybody's, and those of nodes and prices."""
     seq = tables.events.c.seq
-    query = _events_of(tenant, workload).where(seq > after).order_by(seq).limit(limit)
-    return tuple(codec.event_of(cast("EventRow", row)) for row in fetch(connection, query))
+    parts = _events_of(tenant, workload, which)
+    rows = [row for part in parts for row in fetch(connection, part.where(seq > after).order_by(seq).limit(limit))]
+    return _as_events(rows)[:limit]
 
 
-def last_events(connection: sa.Connection, *, tenant: str, workload: str, limit: int) -> tuple[Event, ...]:
+def last_events(
+    connection: sa.Connection, *, tenant: str, workload: str, limit: int, which: EventFilter
+) -> tuple[Event, ...]:
     """The newest, oldest first."""
-    query = _events_of(tenant, workload).order_by(tables.events.c.seq.desc()).limit(limit)
-    return tuple(codec.event_of(cast("EventRow", row)) for row in reversed(fetch(connection, query)))
+    seq = tables.events.c.seq
+    parts = _events_of(tenant, workload, which)
+    rows = [row for part in parts for row in fetch(connection, part.order_by(seq.desc()).limit(limit))]
+    return _as_events(rows)[-limit:]
+
+
+def _as_events(rows: list[dict[str, Any]]) -> tuple[Event, ...]:
+    return tuple(codec.event_of(cast("EventRow", row)) for row in sorted(rows, key=itemgetter("seq")))
 
 
 def audit(connection: sa.Connection, *, after: int, limit: int) -> tuple[AuditRow, ...]:
@@ -308,14 +322,74 @@ def sealed_secrets(connection: sa.Connection, names: Collection[str], *, tenant:
     return {name: sealed for name, sealed in found.items() if sealed is not None}
 
 
-def _events_of(tenant: str, workload: str) -> sa.Select[Any]:
+def volumes(
+    connection: sa.Connection, *, tenant: str, after: tuple[str, str, str], limit: int
+) -> tuple[VolumeRecord, ...]:
+    """Of one tenant, by cluster, project and name, with who uses them."""
+    table = tables.volumes
+    place = sa.tuple_(table.c.cluster, table.c.project, table.c.name)
+    query = sa.select(table).where(table.c.tenant == codec.storable(tenant))
+    query = query.where(place > sa.tuple_(*map(codec.storable, after)))
+    query = query.order_by(table.c.cluster, table.c.project, table.c.name).limit(limit or None)
+    rows = [cast("VolumeRow", row) for row in fetch(connection, query)]
+    users = volume_users(connection, tenant=tenant) if rows else []
+    return tuple(
+        codec.volume_of(row, users_of(users, cluster=row["cluster"], project=row["project"], name=row["name"]))
+        for row in rows
+    )
+
+
+def all_volumes(connection: sa.Connection) -> tuple[VolumeRecord, ...]:
+    """Of everybody, without who uses them."""
+    table = tables.volumes
+    query = sa.select(table).order_by(table.c.cluster, table.c.tenant, table.c.project, table.c.name)
+    return tuple(codec.volume_of(cast("VolumeRow", row)) for row in fetch(connection, query))
+
+
+def removals(connection: sa.Connection, cluster: str) -> tuple[VolumeRef, ...]:
+    """The volumes of a cluster that somebody wants gone."""
+    table = tables.volumes
+    query = sa.select(table).where(table.c.cluster == codec.storable(cluster), table.c.removed == 1)
+    found = (codec.volume_of(cast("VolumeRow", row)).state for row in fetch(connection, query))
+    return tuple(VolumeRef(owner=state.owner, name=state.name) for state in found)
+
+
+def volume_users(connection: sa.Connection, *, tenant: str) -> list[dict[str, Any]]:
+    """The workloads of a tenant that name volumes and wait, run, or have a pod that has not ended."""
+    table, pods = tables.workloads, tables.allocations
+    living = sa.select(pods.c.workload_key).where(pods.c.closed == 0, pods.c.ended_at == 0)
+    query = sa.select(table.c.id, table.c.project, table.c.cluster, table.c.volumes)
+    query = query.where(table.c.tenant == codec.storable(tenant), table.c.volumes != "")
+    open_ = (table.c.phase < int(Phase.SUCCEEDED)) | table.c.key.in_(living)
+    return fetch(connection, query.where(open_).order_by(table.c.key))
+
+
+def users_of(users: Iterable[Mapping[str, Any]], *, cluster: str, project: str, name: str) -> tuple[str, ...]:
+    """The ids of those that may use this volume: what is bound to another cluster means another one."""
+    return tuple(
+        row["id"]
+        for row in users
+        if row["project"] == project and row["cluster"] in {"", cluster} and name in row["volumes"].split()
+    )
+
+
+def _events_of(tenant: str, workload: str, which: EventFilter) -> list[sa.Select[Any]]:
+    """In parts, each of which an index answers in the order of its events."""
     table = tables.events
     query = sa.select(table)
-    if tenant:
-        query = query.where(table.c.tenant == codec.storable(tenant))
     if workload:
         query = query.where(table.c.workload == codec.storable(workload))
-    return query
+    if which.kinds:
+        query = query.where(table.c.kind.in_(which.kinds))
+    if which.object:
+        # The second says nothing new, but it is what the databases must read to take the index of those.
+        query = query.where(table.c.object == codec.storable(which.object), table.c.workload == sa.literal_column("''"))
+    if not tenant:
+        return [query]
+    parts = [query.where(table.c.tenant == codec.storable(tenant))]
+    if which.platform and not workload:
+        parts.append(query.where(table.c.tenant == ""))
+    return parts
 
 
 def allocations_of(connection: sa.Connection, query: sa.Select[Any]) -> tuple[Allocation, ...]:

@@ -19,6 +19,7 @@ class HeadRow(TypedDict):
     allocations_at: int
     endpoints_at: int
     prices_at: int
+    volumes_at: int
 
 
 class WorkloadRow(TypedDict):
@@ -60,6 +61,7 @@ class WorkloadRow(TypedDict):
     retry_always: int
     cluster: str
     restriction: str
+    volumes: str
 
 
 class SpecifiedWorkloadRow(WorkloadRow):
@@ -194,6 +196,23 @@ class UsageRow(TypedDict):
     memory_bytes: int
     gpus: int
     gpu_model: str
+
+
+class VolumeRow(TypedDict):
+    """A row of `volumes`."""
+
+    cluster: str
+    tenant: str
+    project: str
+    name: str
+    size_bytes: int
+    access: str
+    storage_class: str
+    bound: int
+    leaving: int
+    reach: str
+    place: str
+    removed: int
 
 
 class SecretRow(TypedDict):

@@ -11,11 +11,12 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import sqlalchemy as sa
 
+from mainstay.domain.allocation import Owner
 from mainstay.domain.arrays import Bools
 from mainstay.domain.billing import Price
 from mainstay.domain.capacity import not_ready
@@ -24,11 +25,13 @@ from mainstay.domain.quantity import ANY_GPU, Resources
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
 from mainstay.domain.snapshot import AllocationTable, NodeTable, Snapshot, WorkloadTable
+from mainstay.domain.volume import REACH_PREFIX, VolumeNeed, VolumeRecord, VolumeRef
 from mainstay.domain.workload import Phase
 from mainstay.store import bills, codec, queries, tables
 from mainstay.store.columns import Column, Delta, columns_of, empty, joined, merged
 from mainstay.store.engine import Database
 
+T = TypeVar("T")
 CHUNK = 10_000
 """Rows in memory as Python objects at a time while a table is read."""
 
@@ -63,6 +66,8 @@ class SnapshotCache:
             state = _with_allocations(state, reader)
         if head["endpoints_at"] > state.version:
             state = replace(state, endpoints=queries.all_endpoints(connection))
+        if head["volumes_at"] > state.version:
+            state = replace(state, volumes=_volumes(queries.all_volumes(connection)))
         if head["prices_at"] > state.version:
             state = replace(state, prices=bills.prices(connection))
         self.rows_read += reader.rows_read
@@ -72,6 +77,7 @@ class SnapshotCache:
             gpu_models=tuple(reader.gpu_models),
             cluster_names=tuple(reader.cluster_names),
             restrictions=tuple(reader.restrictions),
+            volume_needs=tuple(reader.volume_needs),
         )
 
 
@@ -86,7 +92,7 @@ _WORKLOAD = (
     *("infrastructure_failures", "user_failures", "infrastructure_max", "user_max"),
     *("backoff_seconds", "backoff_seconds_max", "retry_always"),
 )
-_NUMBERED = ("gpu_model", "cluster", "restriction")
+_NUMBERED = ("gpu_model", "cluster", "restriction", "volumes")
 """Text of workloads that the columns show by its number in a vocabulary."""
 _ALLOCATION = (
     *("key", "version", "workload_key", "attempt", "rank", "node_key", "cpu_milli", "memory_bytes", "gpus"),
@@ -128,10 +134,13 @@ class State:
     closed_at: Column = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     admits: Mapping[str, Bools] = field(default_factory=dict)
     """Restriction -> the same for what it restricts."""
+    reaches: Mapping[str, Bools] = field(default_factory=dict)
+    volumes: Mapping[VolumeRef, tuple[VolumeRecord, ...]] = field(default_factory=dict)
     shapes: Mapping[str, Column] = field(default_factory=dict)
     used_shapes: Mapping[str, Column] = field(default_factory=dict)
     cluster_names: tuple[str, ...] = ("",)
     restrictions: tuple[str, ...] = ("",)
+    volume_needs: tuple[VolumeNeed | None, ...] = (None,)
 
     def snapshot(self, *, now: int, seed: int) -> Snapshot:
         """This state as a decision reads it. No copy."""
@@ -143,6 +152,7 @@ class State:
             nodes=NodeTable(
                 **{**self.nodes, "ready": self.open_, "closed_at": self.closed_at},
                 admits=self.admits,
+                reaches=self.reaches,
                 shapes=self.shapes,
                 used_shapes=self.used_shapes,
                 names=self.names,
@@ -159,6 +169,8 @@ class State:
             observed=self.observed,
             cluster_names=self.cluster_names,
             restrictions=self.restrictions,
+            volume_needs=self.volume_needs,
+            volumes=self.volumes,
             closed_clusters=self.closed,
             closed_nodes=self.closed_nodes,
         )
@@ -173,10 +185,12 @@ class _Reader:
         self.gpu_models = list(state.gpu_models)
         self.cluster_names = list(state.cluster_names)
         self.restrictions = list(state.restrictions)
+        self.volume_needs = list(state.volume_needs)
         self.rows_read = 0
         self._numbers = {model: number for number, model in enumerate(self.gpu_models)}
         self._cluster_numbers = {name: number for number, name in enumerate(self.cluster_names)}
         self._restriction_numbers = {name: number for number, name in enumerate(self.restrictions)}
+        self._need_numbers = {need: number for number, need in enumerate(self.volume_needs)}
 
     def first(self) -> bool:
         """Nothing is known yet: what has left the tables need not be read."""
@@ -213,8 +227,12 @@ class _Reader:
         """What keeps guests off nodes, likewise."""
         return _numbered(names, self.restrictions, self._restriction_numbers)
 
+    def needs_numbered(self, needs: Sequence[VolumeNeed | None]) -> Column:
+        """The volumes that workloads name, likewise."""
+        return _numbered(needs, self.volume_needs, self._need_numbers)
 
-def _numbered(words: Sequence[str], vocabulary: list[str], numbers: dict[str, int]) -> Column:
+
+def _numbered(words: Sequence[T], vocabulary: list[T], numbers: dict[T, int]) -> Column:
     for word in words:
         if word not in numbers:
             numbers[word] = len(vocabulary)
@@ -279,20 +297,22 @@ def _with_clusters(state: State, rows: Sequence[ClusterRecord]) -> State:
         ready = ready & takes
         ready.flags.writeable = False
     shapes, used_shapes = _shapes(state)
+    met = _admits(state)
     return replace(
         state,
         open_=ready,
         closed_at=np.where(kept_out, state.nodes["closed_at"], 0),
         shapes=shapes,
         used_shapes=used_shapes,
-        admits={restriction: mask & takes for restriction, mask in _admits(state).items()},
+        admits={name: mask & takes for name, mask in met.items() if not name.startswith(REACH_PREFIX)},
+        reaches={name: mask for name, mask in met.items() if name.startswith(REACH_PREFIX)},
         closed=closed,
         observed={row.name: row.observed_at for row in rows},
     )
 
 
 def _admits(state: State) -> dict[str, Bools]:
-    """By restriction, the nodes that meet it. O(nodes x restrictions in use)."""
+    """By restriction, or what volumes ask for, the nodes that meet it. O(nodes x restrictions in use)."""
     masks: dict[str, Bools] = {}
     keys = state.nodes["key"]
     for key, admits in state.node_admits.items():
@@ -330,13 +350,14 @@ def _with_names(state: State, new: Mapping[int, tuple[str, str]]) -> State:
 
 def _with_workloads(state: State, reader: _Reader) -> State:
     table = tables.workloads
-    query = _select(table, _WORKLOAD, "choices_count", *_NUMBERED)
+    query = _select(table, _WORKLOAD, "choices_count", *_NUMBERED, "tenant", "project")
     parts = [columns_of((), (*_WORKLOAD, "choices_count", *_NUMBERED), flags=_FLAGS)]
     for rows in reader.chunks(query, open_=table.c.phase < int(Phase.SUCCEEDED)):
         part = columns_of(rows, (*_WORKLOAD, "choices_count"), flags=_FLAGS)
-        part["gpu_model"] = reader.numbered([row[-3] for row in rows])
-        part["cluster"] = reader.clusters_numbered([row[-2] for row in rows])
-        part["restriction"] = reader.restrictions_numbered([row[-1] for row in rows])
+        part["gpu_model"] = reader.numbered([row[-6] for row in rows])
+        part["cluster"] = reader.clusters_numbered([row[-5] for row in rows])
+        part["restriction"] = reader.restrictions_numbered([row[-4] for row in rows])
+        part["volumes"] = reader.needs_numbered([_need(*row[-3:]) for row in rows])
         parts.append(part)
     columns = joined(parts)
     several = columns.pop("choices_count") > 1
@@ -344,6 +365,18 @@ def _with_workloads(state: State, reader: _Reader) -> State:
     return replace(
         state, workloads=merged(state.workloads, delta), choices=_choices(state, reader, delta, several=several)
     )
+
+
+def _need(names: str, tenant: str, project: str) -> VolumeNeed | None:
+    return VolumeNeed(owner=Owner(tenant=tenant, project=project), names=tuple(names.split())) if names else None
+
+
+def _volumes(records: Sequence[VolumeRecord]) -> Mapping[VolumeRef, tuple[VolumeRecord, ...]]:
+    found: dict[VolumeRef, tuple[VolumeRecord, ...]] = {}
+    for record in records:
+        volume = VolumeRef(owner=record.state.owner, name=record.state.name)
+        found[volume] = (*found.get(volume, ()), record)
+    return found
 
 
 def _choices(state: State, reader: _Reader, delta: Delta, *, several: Column) -> Mapping[int, tuple[Resources, ...]]:

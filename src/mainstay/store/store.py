@@ -19,14 +19,16 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
 from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.workload import Workload
-from mainstay.ports import Held, WantedChanges, WorkloadFilter
+from mainstay.ports import ALL_EVENTS, EventFilter, Held, LineRecord, WantedChanges, WorkloadFilter
 from mainstay.store import bills, queries, wanted
 from mainstay.store.commit import NothingToWrite, commit_in, stored_reply
 from mainstay.store.engine import Database, Postgresql, Sqlite
 from mainstay.store.failures import WAIT_SECONDS, Contradiction
 from mainstay.store.guests import GuestCache
 from mainstay.store.leases import acquire_in, held_in
+from mainstay.store.lines import end_in, lines_in, open_in
 from mainstay.store.migrations import migrate
 from mainstay.store.snapshot import SnapshotCache
 from mainstay.store.wanted import WantedCache
@@ -110,6 +112,18 @@ class SqlStore:
         """Who has a lease, or had it last."""
         return self._database.read(lambda connection: held_in(connection, lease))
 
+    def lines(self, cluster: str) -> tuple[LineRecord, ...]:
+        """Where lines of an agent end."""
+        return self._database.read(lambda connection: lines_in(connection, cluster))
+
+    def open_line(self, line: LineRecord) -> None:
+        """As the newest."""
+        self._database.write(lambda connection: open_in(connection, line))
+
+    def end_line(self, cluster: str, *, replica: str) -> None:
+        """If it is there."""
+        self._database.write(lambda connection: end_in(connection, cluster, replica))
+
     def wanted_changes(self, cluster: str, *, since: int) -> WantedChanges:
         """What has changed for a cluster."""
         return self._database.read(lambda connection: wanted.changes(connection, cluster, since=since))
@@ -125,6 +139,18 @@ class SqlStore:
     def closed_nodes(self, cluster: str) -> Mapping[str, Closure]:
         """By name."""
         return self._database.read(lambda connection: queries.closed_nodes(connection, cluster))
+
+    def removals(self, cluster: str) -> tuple[VolumeRef, ...]:
+        """Volumes that are to go."""
+        return self._database.read(lambda connection: queries.removals(connection, cluster))
+
+    def volumes(
+        self, *, tenant: str, after: tuple[str, str, str] = ("", "", ""), limit: int = 0
+    ) -> tuple[VolumeRecord, ...]:
+        """By cluster, project and name."""
+        return self._database.read(
+            lambda connection: queries.volumes(connection, tenant=tenant, after=after, limit=limit)
+        )
 
     def system(self) -> str:
         """Identity of this database."""
@@ -180,16 +206,24 @@ class SqlStore:
         """One by its name."""
         return self._database.read(lambda connection: queries.cluster(connection, name))
 
-    def events(self, *, tenant: str, workload: str, after: int, limit: int) -> tuple[Event, ...]:
+    def events(
+        self, *, tenant: str, workload: str, after: int, limit: int, which: EventFilter = ALL_EVENTS
+    ) -> tuple[Event, ...]:
         """Oldest first."""
         return self._database.read(
-            lambda connection: queries.events(connection, tenant=tenant, workload=workload, after=after, limit=limit)
+            lambda connection: queries.events(
+                connection, tenant=tenant, workload=workload, after=after, limit=limit, which=which
+            )
         )
 
-    def last_events(self, *, tenant: str, workload: str, limit: int) -> tuple[Event, ...]:
+    def last_events(
+        self, *, tenant: str, workload: str, limit: int, which: EventFilter = ALL_EVENTS
+    ) -> tuple[Event, ...]:
         """The newest, oldest first."""
         return self._database.read(
-            lambda connection: queries.last_events(connection, tenant=tenant, workload=workload, limit=limit)
+            lambda connection: queries.last_events(
+                connection, tenant=tenant, workload=workload, limit=limit, which=which
+            )
         )
 
     def audit(self, *, after: int, limit: int) -> tuple[AuditRow, ...]:

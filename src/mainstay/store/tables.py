@@ -45,6 +45,7 @@ head = _table(
     _whole("allocations_at"),
     _whole("endpoints_at"),
     _whole("prices_at"),
+    _whole("volumes_at"),
     sa.CheckConstraint("one = 1", name="head_is_one_row"),
 )
 """One row. Locking it serialises the writers, so versions become visible in their order and sequences have no gap.
@@ -57,6 +58,16 @@ leases = _table(
     _whole("epoch"),
     _whole("expires_at"),
 )
+
+lines = _table(
+    "lines",
+    _text("cluster", key=True),
+    _text("replica", key=True),
+    _text("address"),
+    _whole("number"),
+)
+"""Lines of agents, and the replica at which each ends; of one cluster, the highest number is the newest. Hints: a replica
+that was killed leaves its own behind. No snapshot shows this table."""
 
 workloads = _table(
     "workloads",
@@ -96,6 +107,7 @@ workloads = _table(
     _whole("retry_always"),
     _text("cluster"),
     _text("restriction"),
+    _text("volumes"),
     _text("spec"),
     sa.Index("workloads_by_id", "id", unique=True),
     sa.Index("workloads_by_name", "tenant", "name", "key"),
@@ -111,7 +123,7 @@ workloads = _table(
     ),
 )
 """`spec` is the truth of what was submitted; the columns from `nodes` on repeat what a snapshot needs of it, so that
-no JSON is parsed for one."""
+no JSON is parsed for one. `volumes`: the names of those that outlive it, with a space between two."""
 
 allocations = _table(
     "allocations",
@@ -212,6 +224,25 @@ clusters = _table(
 `settings` is JSON, `sealed` its encrypted credentials. Changes of this table count as changes of `nodes`: a reader
 that reads those reads these few rows too."""
 
+volumes = _table(
+    "volumes",
+    _text("cluster", key=True),
+    _text("tenant", key=True),
+    _text("project", key=True),
+    _text("name", key=True),
+    _whole("size_bytes"),
+    _text("access"),
+    _text("storage_class"),
+    _whole("bound"),
+    _whole("leaving"),
+    _text("reach"),
+    _text("place"),
+    _whole("removed"),
+    sa.Index("volumes_by_tenant", "tenant", "cluster", "project", "name"),
+)
+"""As their clusters report them; `removed` is what somebody wants. Few and small: a reader reads all of them again when
+`head.volumes_at` has moved on."""
+
 secrets = _table(
     "secrets",
     _text("tenant", key=True),
@@ -306,6 +337,12 @@ events = _table(
     _whole("phase_after"),
     sa.Index("events_by_workload", "workload", "seq"),
     sa.Index("events_by_tenant", "tenant", "seq"),
+    sa.Index(
+        "events_by_object",
+        *("object", "seq"),
+        sqlite_where=sa.text("workload = ''"),
+        postgresql_where=sa.text("workload = ''"),
+    ),
 )
 """Append-only. A phase of -1 is none."""
 

@@ -122,6 +122,7 @@ def changes(connection: sa.Connection, cluster: str, *, since: int) -> WantedCha
         closed_nodes=queries.closed_nodes(connection, cluster)
         if whole or _closures_moved(connection, cluster, since)
         else None,
+        removals=queries.removals(connection, cluster) if whole or head["volumes_at"] > since else None,
     )
 
 

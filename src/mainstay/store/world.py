@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from mainstay.domain.fleet import Stay
 from mainstay.domain.plan import Plan
@@ -31,10 +31,13 @@ from mainstay.store.rows import (
     SecretRow,
     SpecifiedWorkloadRow,
     UsageRow,
+    VolumeRow,
     WorkloadRow,
 )
 
-EventKind = Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret"]
+EventKind = Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "volume"]
+VolumeKey: TypeAlias = tuple[str, str, str, str]
+"""(cluster, tenant, project, name)"""
 
 
 class World:
@@ -56,6 +59,9 @@ class World:
         self.last_model_version: dict[tuple[str, str], int] = {}
         self.prices: dict[tuple[str, int], PriceRow] = {}
         self.secrets: dict[tuple[str, str], SecretRow] = {}
+        self.volumes: dict[VolumeKey, VolumeRow] = {}
+        self.volume_users: dict[VolumeKey, tuple[str, ...]] = {}
+        """Of the volumes that are to be removed: the ids of the workloads that use them."""
         self.changes = Changes()
         self._pods: dict[int, list[AllocationRow]] = defaultdict(list)
         self._node_keys: dict[tuple[str, str], int] = {}
@@ -172,6 +178,15 @@ class World:
         del self.secrets[key]
         self.changes.secrets[key] = None
 
+    def put_volume(self, key: VolumeKey, row: VolumeRow) -> None:
+        """A new row, or another one in its place."""
+        self.volumes[key] = self.changes.volumes[key] = row
+
+    def drop_volume(self, key: VolumeKey) -> None:
+        """The row goes."""
+        del self.volumes[key]
+        self.changes.volumes[key] = None
+
     def touch_endpoint(self, row: EndpointRow) -> None:
         """The row was changed."""
         row["version"] = self.version
@@ -257,6 +272,7 @@ class Changes:
         self.charges: list[ChargeRow] = []
         self.prices: list[PriceRow] = []
         self.secrets: dict[tuple[str, str], SecretRow | None] = {}
+        self.volumes: dict[VolumeKey, VolumeRow | None] = {}
         self.events: list[EventRow] = []
         self.audit: list[AuditTableRow] = []
 

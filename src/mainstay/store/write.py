@@ -24,6 +24,7 @@ def write(connection: sa.Connection, world: World) -> None:
     _insert(connection, tables.charges, changes.charges)
     _insert(connection, tables.prices, changes.prices)
     _write_secrets(connection, world)
+    _write_volumes(connection, world)
     _update(connection, _UPDATE_NODE, changes.nodes.values())
     _update(connection, _UPDATE_CLUSTER, changes.clusters.values())
     _update(connection, _UPDATE_WORKLOAD, changes.workloads.values())
@@ -39,6 +40,15 @@ def _write_secrets(connection: sa.Connection, world: World) -> None:
     table, changed = tables.secrets, world.changes.secrets
     for tenant, name in changed:
         connection.execute(sa.delete(table).where(table.c.tenant == tenant, table.c.name == name))
+    _insert(connection, table, [row for row in changed.values() if row is not None])
+
+
+def _write_volumes(connection: sa.Connection, world: World) -> None:
+    """Each is written whole in the place of what was there."""
+    table, changed = tables.volumes, world.changes.volumes
+    for cluster, tenant, project, name in changed:
+        of = (table.c.cluster == cluster, table.c.tenant == tenant, table.c.project == project, table.c.name == name)
+        connection.execute(sa.delete(table).where(*of))
     _insert(connection, table, [row for row in changed.values() if row is not None])
 
 
@@ -94,7 +104,7 @@ _UPDATE_HEAD = _Update(
     tables.head,
     "one",
     *("version", "event_seq", "audit_seq", "next_key"),
-    *("nodes_at", "workloads_at", "allocations_at", "endpoints_at", "prices_at"),
+    *("nodes_at", "workloads_at", "allocations_at", "endpoints_at", "prices_at", "volumes_at"),
 )
 
 
@@ -124,4 +134,6 @@ def _write_head(connection: sa.Connection, world: World) -> None:
         head["endpoints_at"] = version
     if changes.prices:
         head["prices_at"] = version
+    if changes.volumes:
+        head["volumes_at"] = version
     _update(connection, _UPDATE_HEAD, [head])

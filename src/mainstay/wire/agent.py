@@ -31,6 +31,8 @@ SECONDS_MAX: Final = 1 << 31
 """68 years: a pod may name any length of grace; what is longer is cut."""
 
 Text = Annotated[str, msgspec.Meta(max_length=TEXT_MAX)]
+Name = Annotated[str, msgspec.Meta(max_length=TEXT_MAX, pattern=r"\A[^\x00-\x1f\x7f]*\Z")]
+"""One by which something is looked up or compared: databases differ in what they do with a NUL."""
 Number = Annotated[int, msgspec.Meta(ge=-(1 << 62), le=1 << 62)]
 """What a database can hold."""
 Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
@@ -53,7 +55,7 @@ class Amount(Message, frozen=True):
 class Hello(Message, frozen=True):
     """An agent that has tried its cluster, and what it found."""
 
-    identity: Text
+    identity: Name
     server: Text = ""
     """Where the agent reaches the API server, to be shown."""
 
@@ -78,7 +80,7 @@ class ClusterSaid(Message, frozen=True):
 class LeaseAsked(Message, frozen=True):
     """Take or renew the lease of the cluster."""
 
-    holder: Text
+    holder: Name
     seconds: float
 
 
@@ -211,6 +213,14 @@ class KeptOut(Message, frozen=True):
     wait_seconds: int = 0
 
 
+class Removal(Message, frozen=True):
+    """A volume that somebody wants gone."""
+
+    tenant: str
+    project: str
+    name: str
+
+
 class WantedSaid(Message, frozen=True):
     """What has changed of the wanted side, up to a version. `whole`: it is all there is, and what is not here is not wanted."""
 
@@ -225,12 +235,14 @@ class WantedSaid(Message, frozen=True):
     """By the key of the workload, of all `rows` and `guests`."""
     closed_nodes: tuple[KeptOut, ...] | None = None
     """All nodes that somebody keeps out; none: as before."""
+    removals: tuple[Removal, ...] | None = None
+    """All volumes that somebody wants gone; none: as before."""
 
 
 class ClosedAsked(Message, frozen=True):
     """Which of these pods were of this cluster, and are over and done with? The answer is a `WantedSaid` of their rows."""
 
-    pods: tuple[str, ...]
+    pods: tuple[Name, ...]
 
 
 class PodSaid(Message, frozen=True):
@@ -337,7 +349,38 @@ class GuestsWithdrawn(Message, frozen=True, tag="withdraw_guests"):
     workload: Text = ""
 
 
-Act = Observed | Closed | NodesObserved | NodeSuspected | ContactObserved | GuestsSubmitted | GuestsWithdrawn
+class VolumeSaid(Message, frozen=True):
+    """A volume as its cluster reports it."""
+
+    tenant: Text
+    project: Text
+    name: Text
+    size_bytes: Count = 0
+    access: tuple[Text, ...] = ()
+    storage_class: Text = ""
+    bound: bool = True
+    leaving: bool = False
+    reach: Text = ""
+    place: Text = ""
+
+
+class VolumesObserved(Message, frozen=True, tag="observe_volumes"):
+    """All volumes of projects in the cluster."""
+
+    volumes: tuple[VolumeSaid, ...]
+    reason: Why
+
+
+Act = (
+    Observed
+    | Closed
+    | NodesObserved
+    | NodeSuspected
+    | ContactObserved
+    | GuestsSubmitted
+    | GuestsWithdrawn
+    | VolumesObserved
+)
 """All that an effect loop commits: nothing else can even be said."""
 
 
@@ -416,9 +459,9 @@ class SlotSaid(Message, frozen=True):
 class SecretsAsked(Message, frozen=True):
     """What a pod is to be handed, which lies where pods of this owner lie."""
 
-    pod: str
-    tenant: str
-    project: str
+    pod: Name
+    tenant: Name
+    project: Name
 
 
 class SecretSaid(Message, frozen=True):

@@ -11,6 +11,7 @@ from pydantic import AliasChoices, BaseModel
 
 from mainstay.wire.job import (
     CLAIM_NAME,
+    DEVICES,
     NAME,
     NOT_YET,
     OBJECTS,
@@ -48,6 +49,7 @@ PATTERNS_IN_WORDS: Mapping[str, str] = MappingProxyType(
         SECRET_NAME: _SECRETS,
         SECRET_OR_NONE: _SECRETS,
         SECRET_VARIABLE: f"not a variable: {VARIABLE_RULE}",
+        DEVICES: "a ResourceClaimTemplate by its name, or devices of a DeviceClass as CLASS:COUNT",
         CLAIM_NAME: "a name has at most 253 lower-case letters, digits, `-` and `.`, and a letter or digit at its ends",
         OBJECTS: "not an address such as s3://bucket/prefix, gs://bucket/prefix or az://container/prefix",
     }

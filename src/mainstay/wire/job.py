@@ -43,6 +43,8 @@ PLATFORM_VARIABLE = "MAINSTAY_"
 """What begins so the platform sets itself. A shell exports the variables of secrets last: they would hide it."""
 CLAIM_NAME = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$"
 """RFC 1123 subdomain, as Kubernetes names claims and storage classes; empty: none."""
+DEVICES = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[1-9][0-9]{0,2})?$"
+"""The name of a ResourceClaimTemplate, or that of a DeviceClass with a number."""
 OBJECTS = r"^((s3|gs|az)://[a-z0-9][a-z0-9._-]{1,254}(/[^\\?#\x00-\x20\x7f]{0,800})?)?$"
 """An address in an object store: scheme, bucket or container, prefix."""
 FILE_PATH = re.compile(r"[^\x00-\x1f\x7f\\:/][^\x00-\x1f\x7f\\:]{0,499}\Z")
@@ -410,9 +412,11 @@ class Job(JobPart):
     volumes: Annotated[
         list[Volume], BeforeValidator(_volumes, json_schema_input_type=list[str | Volume]), Field(max_length=20)
     ] = Field(default_factory=list, description="places for files: scratch, and claims that outlive the run")
-    devices: Annotated[list[Annotated[str, Field(pattern=CLAIM_NAME, min_length=1)]], Field(max_length=20)] = Field(
+    devices: Annotated[list[Annotated[str, Field(pattern=DEVICES)]], Field(max_length=20)] = Field(
         default_factory=list,
-        description="ResourceClaimTemplates of its namespace, on Kubernetes clusters that hand out devices by claims",
+        examples=[["nic.example.com:1", "one-link"]],
+        description="on Kubernetes clusters that hand out devices by claims: devices of a DeviceClass as CLASS:COUNT, or "
+        "ResourceClaimTemplates of its namespace",
     )
     priority: Annotated[int, BeforeValidator(_priority), Field(ge=0, le=100)] = Field(
         default=50, description="0 to 100 or low, normal, high, urgent; higher is more urgent"

@@ -100,6 +100,24 @@ class VolumeView(View):
     secret: str = ""
 
 
+class NamedVolumeView(View):
+    """A volume that outlives runs. A name is unique within a project and a cluster."""
+
+    name: str
+    project: str
+    cluster: str
+    place: str = ""
+    """Where in its cluster it lies, in words; empty: every node reaches it."""
+    size_bytes: int = 0
+    """0: its cluster does not say, or sets no limit."""
+    storage_class: str = ""
+    access: list[str] = Field(default_factory=list)
+    state: Literal["ready", "unbound", "removing"]
+    """`unbound`: there is no storage for it yet; it is found where it is needed first."""
+    used_by: list[str] = Field(default_factory=list)
+    """Ids of the workloads that wait, run or end, and name it."""
+
+
 class SecretView(View):
     """A secret: its value is never shown to anybody."""
 

@@ -197,8 +197,11 @@ async def platform(
     system: str = "",
     scheduler: str = "",
     agent: bool = False,
+    credentials: Credentials | None = None,
 ) -> AsyncIterator[Platform]:
-    """A platform to which a scheduler name belongs: those of other tests do not see our pods. `agent`: one carries the loop."""
+    """A platform to which a scheduler name belongs: those of other tests do not see our pods. `agent`: one carries the loop.
+    `credentials`: other ones than those of the administrator.
+    """
     folder.mkdir(exist_ok=True)
     store = open_sqlite(folder / "mainstay.db", durable=False)
     clock, artifacts = SystemClock(), open_artifacts(str(folder / "artifacts"))
@@ -208,11 +211,11 @@ async def platform(
     if not store.prices():
         store.commit(Plan(actor="test", now=1, actions=prices, atomic=True))
     keys = control_plane.keys
-    credentials = Credentials(server=control_plane.url, ca=keys.authority.certificate.read_text(), token=keys.token)
+    administrator = Credentials(server=control_plane.url, ca=keys.authority.certificate.read_text(), token=keys.token)
     scheduler = scheduler or f"mainstay-{namespace}"
     cluster = KubernetesCluster(
         name=CLUSTER,
-        api=Connection(Fixed(credentials), clock=clock),
+        api=Connection(Fixed(credentials or administrator), clock=clock),
         artifacts=artifacts,
         secrets=Drawer(),
         clock=clock,

@@ -1,6 +1,8 @@
 """The adapter under the account that we ship, with every request written down by the API server.
 
 It uses all that it is granted and nothing else, and what it makes is harmless, ours by its labels, and gone after its workload.
+All that the platform does in a cluster is done here: jobs, volumes, secrets, devices, nodes, ways into pods, and pods of others,
+these by an agent.
 """
 
 from __future__ import annotations
@@ -13,30 +15,34 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 from mainstay.app import SystemClock
 from mainstay.artifacts.objects import open_artifacts
-from mainstay.clusters.kubernetes import KubernetesConnector, chores, names, pods
+from mainstay.clusters.kubernetes import KubernetesConnector, chores, fence, names, pods
 from mainstay.clusters.kubernetes.cluster import KubernetesCluster
 from mainstay.clusters.kubernetes.connection import Connection
 from mainstay.clusters.kubernetes.permissions import PERMISSIONS
 from mainstay.clusters.kubernetes.registered import registered
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.sources import Fixed
-from mainstay.domain.allocation import DeletePod, End, ForgetPod, MarkNode, Seen
+from mainstay.domain.allocation import DeletePod, DropVolume, End, ForgetPod, MarkNode, Seen
 from mainstay.domain.artifact import Entry, Tree
-from mainstay.domain.errors import Gone
+from mainstay.domain.errors import Fenced, Gone
 from mainstay.domain.fleet import ClusterSettings, Credentials
+from mainstay.domain.quantity import Resources
 from mainstay.domain.secret import SecretUse
-from mainstay.domain.workload import Volume
-from mainstay.ports import Artifacts
+from mainstay.domain.workload import Phase, Volume
+from mainstay.ports import Artifacts, Cluster
 from testbed import control_plane, images, node
 from testbed.control_plane import ControlPlane
 from testbed.fixtures import unavailable, until
 from tests.clusters import OWNER, Program, RealCluster, Rig, create, mount
 from tests.drawer import Drawer
+from tests.integration.kubernetes.census import Counted, census
+from tests.integration.kubernetes.guests import container, platform
 from tests.integration.kubernetes.installed import ACCOUNT, MANIFESTS, apply, can, kubeconfig, kubectl
 from tests.unit.clusters.kubernetes.objects import creations
 from tests.unit.clusters.kubernetes.restricted import faults
@@ -44,17 +50,24 @@ from tests.unit.clusters.kubernetes.restricted import faults
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
 SYSTEM = "audited"
-NEWER = {("create", "pods/exec")}
-"""Granted for API servers from 1.35 on: they ask for it where a process is started over a WebSocket, older ones for `get`."""
-ELSEWHERE = {
-    ("get", "podgroups"),
-    ("get", "pods/portforward"),
-    ("create", "pods/portforward"),
-    ("create", "pods/binding"),
-    ("create", "pods/eviction"),
-    ("create", "events"),
+RESEARCH = "research"
+"""The namespace of others."""
+NEWER = {("create", "pods/exec"), ("create", "pods/portforward")}
+"""Granted for API servers from 1.35 on: they ask for it where something is opened over a WebSocket, older ones for `get`."""
+SURVIVES = {
+    ("namespaces", ""),
+    ("serviceaccounts", "default"),
+    ("serviceaccounts", names.ACCOUNT),
+    ("networkpolicies", "mainstay"),
+    ("configmaps", "kube-root-ca.crt"),
+    ("persistentvolumeclaims", "ckpt"),
+    ("leases", names.fence(SYSTEM)),
+    ("leases", names.fence(f"{SYSTEM}-hosting")),
 }
-"""Used for pods of others (test_guests.py) and for whoever looks into a run (test_cluster_inside.py), not in this scenario."""
+"""What is there after all workloads have gone: the home of the project, what its cluster puts into every namespace, the claim
+that outlives runs, and the fences. Events go by themselves after an hour.
+"""
+POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 ANYBODY = {("create", "selfsubjectaccessreviews")}
 """What every account may do."""
 
@@ -125,6 +138,7 @@ async def everything(rig: Rig, artifacts: Artifacts) -> None:
             await rig.let_pass(0.1)
     long = await rig.create("long-1-0", Program(runs_for=30))
     await rig.seen("long-1-0", Seen.RUNNING)
+    await look_inside(rig, "long-1-0")
     rig.again()
     await rig.act(long)
     await rig.act(DeletePod(name="long-1-0", grace_seconds=1))
@@ -137,7 +151,73 @@ async def everything(rig: Rig, artifacts: Artifacts) -> None:
     await rig.seen("kept-1-0", Seen.ENDED)
     for name in ("g-1-0", "g-1-1", "long-1-0", "never-1-0", "kept-1-0"):
         await rig.until(ForgetPod(name=name))
+    while "ckpt" not in {volume.name for volume in (await rig.cluster.observe()).volumes or ()}:
+        await rig.let_pass(0.1)
+    await rig.act(DropVolume(name="ckpt", owner=OWNER))
+    while (await rig.cluster.observe()).volumes:
+        await rig.let_pass(0.1)
     assert await rig.log("g-1-1") == "$$(HOME)\n$(HOME)\n$$(HOME)\n$$\n"
+
+
+async def look_inside(rig: Rig, pod: str) -> None:
+    """As `mainstay exec` and `mainstay port-forward` do."""
+    async with rig.cluster.exec(pod, ("/bin/true",)) as process:
+        while await process.receive() is not None:
+            pass
+    async with rig.cluster.connect(pod, 9_000):
+        pass
+
+
+async def claim_a_gpu(rig: Rig, plane: ControlPlane) -> None:
+    """No driver is there to hand it out, so it never runs; what the API server takes of it is what counts here."""
+    slice_ = {
+        "driver": "gpu.example.com",
+        "nodeName": rig.node,
+        "pool": {"name": rig.node, "generation": 1, "resourceSliceCount": 1},
+        "devices": [{"name": "gpu-0", "attributes": {"model": {"string": "Example H100"}}}],
+    }
+    version = {"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "by-hand"}}
+    path = "/apis/resource.k8s.io/v1"
+    plane.ask(f"{path}/resourceslices", method="POST", body={**version, "spec": slice_})
+    async with asyncio.timeout(30):
+        while not [node for node in (await rig.cluster.observe()).nodes if node.capacity.gpus]:
+            await rig.let_pass(0.1)
+    asked = Resources(cpu_milli=200, memory_bytes=128 << 20, gpus=1, gpu_model="H100")
+    await rig.create("gpu-1-0", Program(), resources=asked)
+    async with asyncio.timeout(30):
+        while not plane.ask(f"{path}/resourceclaims")["items"]:
+            await rig.cluster.observe()
+            await rig.let_pass(0.1)
+    (pod,) = plane.ask("/api/v1/pods?fieldSelector=metadata.name=gpu-1-0")["items"]
+    assert pod["status"]["qosClass"] == "Guaranteed"
+    await rig.act(DeletePod(name="gpu-1-0", grace_seconds=1))
+    await rig.seen("gpu-1-0", Seen.ENDED)
+    await rig.until(ForgetPod(name="gpu-1-0"))
+    plane.ask(f"{path}/resourceslices/by-hand", method="DELETE")
+
+
+async def host(plane: ControlPlane, node: str, folder: Path) -> None:
+    """Pods of others: told why they wait, placed once we are let in, stopped. By an agent."""
+    plane.ask("/api/v1/namespaces", method="POST", body={"metadata": {"name": RESEARCH}})
+    until(lambda: plane.ask(f"/api/v1/namespaces/{RESEARCH}/serviceaccounts")["items"])
+    theirs = registered(kubeconfig(plane))
+    small = {"requests": {"cpu": "10m", "memory": "16Mi"}}
+    sleeps = [container(image=images.BUSYBOX, command=["sleep", "60"], resources=small)]
+    async with platform(
+        plane, RESEARCH, folder, system=f"{SYSTEM}-hosting", scheduler="audited", agent=True, credentials=theirs
+    ) as ours:
+        ours.make_pod("web", containers=sleeps)
+        ours.make_pod("of-a-group", containers=sleeps, labels={names.GROUP_LABEL: "nobody-says-how-many"})
+        ours.make_pod("of-volcano", containers=sleeps, annotations={names.GROUP_ANNOTATION: "nor-here"})
+        await ours.until(lambda: any("labels it mainstay.dev/tenant" in said for said in ours.told("web")))
+        assert not (ours.pod("web") or {})["spec"].get("nodeName")
+        ours.label_namespace(**{names.TENANT: "acme"})
+        await ours.until(lambda: "running" in str((ours.pod("web") or {})["status"].get("containerStatuses")))
+        await ours.until(lambda: ours.told("of-a-group") and ours.told("of-volcano"))
+        await ours.until(lambda: ours.phases()["web"] is Phase.RUNNING)
+        ours.stop("web")
+        await ours.until(lambda: ours.pod("web") is None)
+    plane.ask(f"/api/v1/namespaces/{RESEARCH}", method="DELETE")
 
 
 async def why_it_waits(rig: Rig, plane: ControlPlane) -> None:
@@ -167,31 +247,50 @@ def used(event: dict[str, Any]) -> tuple[str, str]:
     return event["verb"], f"{where['resource']}/{sub}" if sub else where["resource"]
 
 
-async def test_it_uses_what_it_is_granted_and_leaves_nothing(rig: Rig, artifacts: Artifacts, real: RealCluster) -> None:
+async def test_it_uses_what_it_is_granted_and_leaves_nothing(
+    rig: Rig, artifacts: Artifacts, real: RealCluster, tmp_path: Path
+) -> None:
     plane = real.control_plane
+    before = census(plane)
     await everything(rig, artifacts)
     await why_it_waits(rig, plane)
-    (namespace,) = plane.ask("/api/v1/namespaces?labelSelector=mainstay.dev/tenant")["items"]
+    await claim_a_gpu(rig, plane)
+    await host(plane, rig.node, tmp_path / "hosting")
+    (namespace,) = plane.ask(f"/api/v1/namespaces?labelSelector={names.SYSTEM}")["items"]
     place = f"/api/v1/namespaces/{namespace['metadata']['name']}"
     while plane.ask(f"{place}/pods")["items"]:  # the looks of a leader bury
         await rig.cluster.observe()
         await rig.let_pass(0.2)
-    until(lambda: not plane.ask(f"{place}/services")["items"])
+    until(lambda: all(one[1] != RESEARCH for one in census(plane)))
+    for _ in range(60):  # owners first, and what they own after them
+        if not (left := left_of(plane, before)):
+            break
+        await asyncio.sleep(0.5)
+    assert not left
     events = requests(plane)
     assert "canary" not in json.dumps(events)
-    refused = [
-        (used(event), event["responseStatus"]) for event in events if event["responseStatus"]["code"] in {401, 403}
-    ]
-    assert not refused
+    refused = [event for event in events if event["responseStatus"]["code"] in {401, 403}]
+    for event in refused:  # only where others had not let us in yet
+        assert event["objectRef"]["namespace"] == RESEARCH, event
+        assert names.CONFINING_POLICY in event["responseStatus"]["message"]
     granted = {(verb, one.resource) for one in PERMISSIONS for verb in one.verbs}
-    assert {used(event) for event in events} - ANYBODY - ELSEWHERE == granted - NEWER - ELSEWHERE
+    assert {used(event) for event in events} - ANYBODY == granted - NEWER
     for event in events:
         if event["verb"] == "create" and event["objectRef"]["resource"] != "selfsubjectaccessreviews":
             _is_ours(event, namespace["metadata"]["name"])
 
 
+def left_of(plane: ControlPlane, before: set[Counted]) -> set[Counted]:
+    """What has been made since and should be gone."""
+    made = (one for one in census(plane) - before if one[0] != "events" and one[1] != "kube-node-lease")
+    return {one for one in made if one[::2] not in SURVIVES and one[0] != "namespaces"}
+
+
 def _is_ours(event: dict[str, Any], namespace: str) -> None:
     where = event["objectRef"]
+    if where.get("subresource") in {"binding", "eviction"}:
+        assert where["namespace"] == RESEARCH
+        return
     if where.get("subresource"):
         assert where["namespace"] == namespace
         return
@@ -202,15 +301,71 @@ def _is_ours(event: dict[str, Any], namespace: str) -> None:
         case "leases":
             assert where["namespace"] == names.CONTROL_NAMESPACE
             return
+        case "events":
+            assert (where["namespace"], document["involvedObject"]["kind"]) == (RESEARCH, "Pod")
+            return
         case "pods":
             assert not faults(document)
             assert document["metadata"]["finalizers"] == [names.RECORDED]
-        case "services":
+        case "services" | "resourceclaims":
             assert document["metadata"]["ownerReferences"][0]["kind"] == "Pod"
         case "namespaces":
             assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     assert labels[names.SYSTEM] == names.short(SYSTEM)
     assert where.get("namespace", namespace) == namespace
+
+
+async def test_a_leader_of_the_past_is_refused_under_our_account_too(
+    rig: Rig, real: RealCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It believes for ever that it leads, and has nothing but what it may do."""
+    monkeypatch.setattr(fence, "TRUSTED_SECONDS", 1e9)
+    plane = real.control_plane
+    until(lambda: plane.ask(f"{POLICIES}/mainstay-fenced").get("status", {}).get("typeChecking") is not None)
+    await rig.act(DeletePod(name="old-1-0", grace_seconds=1, owner=OWNER), epoch=1_000_001)
+    old = rig.cluster
+    rig.again()
+    await rig.act(DeletePod(name="new-1-0", grace_seconds=1, owner=OWNER), epoch=1_000_002)
+    rig.epoch = 1_000_002
+    with pytest.raises(Fenced, match=names.FENCE_POLICY):
+        await mark_for_too_long(old, rig.node, epoch=1_000_001)
+    words = [event["responseStatus"].get("message", "") for event in requests(plane) if event["verb"] == "patch"]
+    assert any(names.FENCE_POLICY in said for said in words)
+    while (await rig.cluster.observe()).nodes[0].marked:
+        await rig.act(MarkNode(name=rig.node, closed=False, words="", at=1))
+        await rig.let_pass(0.1)
+    for name in ("old-1-0", "new-1-0"):
+        await rig.until(ForgetPod(name=name))
+
+
+async def mark_for_too_long(cluster: Cluster, node: str, *, epoch: int) -> None:
+    """The API server hears of a new leader by a watch."""
+    for number in range(100):
+        await cluster.observe()
+        await cluster.act(MarkNode(name=node, closed=number % 2 == 0, words="too late", at=1), epoch=epoch)
+        await asyncio.sleep(0.05)
+
+
+def test_the_namespace_of_a_project_refuses_what_the_restricted_profile_forbids(real: RealCluster) -> None:
+    """By the API server itself, whoever asks for it."""
+    plane, name = real.control_plane, names.namespace(OWNER, system="enforced")
+    plane.ask("/api/v1/namespaces", method="POST", body=pods.namespace(name, OWNER, Settings(system="enforced")))
+    plane.ask(
+        f"/api/v1/namespaces/{name}/serviceaccounts",
+        method="POST",
+        body=pods.account(OWNER, Settings(system="enforced")),
+    )
+    good = pods.pod(create("x-1-0", real.node.name, script="true"), Settings(system="enforced"))
+    bad = json.loads(json.dumps(good))
+    bad["spec"]["hostNetwork"] = True
+    path = f"/api/v1/namespaces/{name}/pods?dryRun=All"
+    try:
+        plane.ask(path, method="POST", body=good)
+        with pytest.raises(httpx2.HTTPStatusError) as refused:
+            plane.ask(path, method="POST", body=bad)
+        assert 'violates PodSecurity "restricted' in refused.value.response.json()["message"]
+    finally:
+        plane.ask(f"/api/v1/namespaces/{name}", method="DELETE")
 
 
 async def test_the_credentials_pass_the_check_of_a_new_cluster(real: RealCluster, tmp_path: Path) -> None:
@@ -310,10 +465,14 @@ def test_the_api_server_takes_every_pod_that_we_may_make(real: RealCluster) -> N
     @given(action=creations())
     def holds(action: Any) -> None:
         document = pods.pod(action, setting)
+        spec = action.spec
         answer = plane.ask(f"/api/v1/namespaces/{name}/pods?dryRun=All", method="POST", body=document)
         assert not faults(answer)
-        if action.spec.resources.gpus:
+        if spec.resources.gpus:
             assert answer["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]
+            # What cannot be parted between two containers is far less than any container starts with.
+            is_whole = spec.resources.cpu_milli > 1 and spec.resources.memory_bytes > 1
+            assert not is_whole or answer["status"]["qosClass"] == "Guaranteed"
 
     holds()
     plane.ask(f"/api/v1/namespaces/{name}", method="DELETE")

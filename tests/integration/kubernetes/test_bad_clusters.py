@@ -31,12 +31,14 @@ from mainstay.operations.services import Services
 from mainstay.store.engine import Sqlite
 from mainstay.store.store import SqlStore
 from testbed.control_plane import ControlPlane
+from testbed.etcd import Etcd
 from testbed.proxy import proxied
 from testbed.puppets import Life, Machine, Puppets
-from tests.arena import CANCELLED_WHILE_CONNECTING, SOMEBODY, arena, services, submitted
+from tests.arena import SOMEBODY, arena, services, submitted
 from tests.drawer import Drawer
+from tests.promises import workload_of
 
-pytestmark = [pytest.mark.xdist_group("kubernetes"), CANCELLED_WHILE_CONNECTING]
+pytestmark = pytest.mark.xdist_group("kubernetes")
 
 SMALL = Resources(cpu_milli=100, memory_bytes=BYTES_PER_GIB // 16)
 GOOD = "good"
@@ -149,8 +151,8 @@ class Fleet:
         (made,) = submitted(self.services, 1, choices=(SMALL,), cluster=cluster_)
         return made
 
-    async def until(self, true: Any) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+    async def until(self, true: Any, *, seconds: float = PATIENCE_SECONDS) -> None:
+        deadline = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < deadline, {row.name: (row.state, row.reason.sentence) for row in self.clusters()}
             await asyncio.sleep(0.05)
@@ -252,6 +254,134 @@ async def test_a_cluster_that_is_cut_off_holds_up_no_other(
         await asyncio.to_thread(proxy.heal)
         assert max(during) < usual + 1.0
         await fleet.until(lambda: fleet.store.cluster("far").state == "ready")
+
+
+async def test_a_server_whose_certificate_expires_is_told_until_it_is_renewed(
+    plane: ControlPlane, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A connection that stays open is none the wiser; the next one is."""
+    monkeypatch.setattr(cluster, "KNOWN_SECONDS", 0.5)
+    with proxied(plane) as proxy:
+        fleet.add("old", kubeconfig(plane, token=plane.keys.token).replace(plane.url, proxy.url))
+        await fleet.until(lambda: fleet.store.cluster("old").state == "ready")
+        hour_ago = datetime.now(UTC) - timedelta(hours=1)
+        proxy.present(plane.keys.authority.server("expired", "127.0.0.1", until=hour_ago))
+        await asyncio.to_thread(proxy.cut_connections)
+        await fleet.until(lambda: fleet.store.cluster("old").state == "unreachable")
+        sentence = fleet.store.cluster("old").reason.sentence
+        assert "its certificate has expired; renew the serving certificate of the API server" in sentence
+        await fleet.seconds_of_a_job()
+        proxy.present(proxy.pair)
+        await fleet.until(lambda: fleet.store.cluster("old").state == "ready")
+
+
+async def test_a_cluster_that_has_a_uid_twice_says_which_pods_have_it(plane: ControlPlane, fleet: Fleet) -> None:
+    puppets = Puppets(plane, [Machine(name="twins-1")], life=lambda _: Life(starts_after=3_600))
+    await puppets.start()
+    try:
+        fleet.add("twins", kubeconfig(plane, token=plane.keys.token))
+        await fleet.until(lambda: fleet.store.cluster("twins").state == "ready")
+        jobs = [fleet.submit("twins") for _ in range(2)]
+
+        def metas_of_both() -> list[dict[str, Any]]:
+            found = [pod["metadata"] for pod in puppets.pods()]
+            return [meta for meta in found if workload_of(meta["name"]) in jobs]
+
+        await fleet.until(lambda: len(metas_of_both()) == len(jobs))
+        metas = metas_of_both()
+        first, second = (f"{meta['namespace']}/{meta['name']}" for meta in metas)
+        uids = [meta["uid"].encode() for meta in metas]
+        with Etcd(plane.etcd_url) as etcd:
+            etcd.put([(f"pods/{second}", etcd.get(f"pods/{second}").replace(uids[1], uids[0]))])
+        await fleet.until(lambda: fleet.store.cluster("twins").state == "refused")
+        sentence = fleet.store.cluster("twins").reason.sentence
+        assert f"several of its pods have the UID {metas[0]['uid']}" in sentence
+        assert {first, second} <= set(re.split("[ ,;]+", sentence)), sentence
+        assert "delete all of them but one" in sentence
+        await fleet.seconds_of_a_job()
+        path = "/api/v1/namespaces/{}/pods/{}".format(*second.split("/"))
+        released = plane.ask(path)
+        released["metadata"]["finalizers"] = []
+        plane.ask(path, method="PUT", body=released)
+        plane.ask(path, method="DELETE", body={"gracePeriodSeconds": 0})
+        await fleet.until(lambda: fleet.store.cluster("twins").state == "ready")
+    finally:
+        await puppets.close()
+        plane.ask("/api/v1/nodes/twins-1", method="DELETE")
+
+
+async def test_a_cluster_with_100000_events_runs_its_jobs_explains_them_and_is_told_of(
+    plane: ControlPlane, fleet: Fleet, tmp_path: Path
+) -> None:
+    lives: dict[str, Life] = {}
+    puppets = Puppets(
+        plane, [Machine(name="crowded-1")], life=lambda pod: lives.get(workload_of(pod), Life(seconds=600))
+    )
+    await puppets.start()
+    access = kubeconfig(plane, token=plane.keys.token)
+    try:
+        fleet.add("crowded", access)
+        first = fleet.submit("crowded")
+        await fleet.until(lambda: fleet.phase(first) is Phase.RUNNING)
+        (namespace,) = {
+            pod["metadata"]["namespace"] for pod in puppets.pods() if workload_of(pod["metadata"]["name"]) == first
+        }
+        with Etcd(plane.etcd_url) as etcd:
+            await asyncio.to_thread(etcd.put, events_of(namespace, 100_000))
+            facts = await KubernetesConnector(
+                open_artifacts(str(tmp_path / "none")), Drawer(), SystemClock(), system="events"
+            ).check(ClusterSettings(), Credentials(kubeconfig=access))
+            (warning,) = facts.warnings
+            assert re.search(r"it holds 100[0-9]{3} events.*--event-ttl", warning)
+            waits = fleet.submit("crowded")
+            lives[waits] = Life(starts_after=3_600)
+            jobs = [fleet.submit("crowded") for _ in range(5)]
+            await fleet.until(lambda: all(fleet.phase(job) is Phase.RUNNING for job in jobs))
+            pod = f"{waits}-1-0"
+            await fleet.until(lambda: any(known["metadata"]["name"] == pod for known in puppets.pods()))
+            uid = next(known["metadata"]["uid"] for known in puppets.pods() if known["metadata"]["name"] == pod)
+            said = event(namespace, "why", of=(pod, uid), reason="FailedMount", message="no such volume")
+            await asyncio.to_thread(plane.ask, f"/api/v1/namespaces/{namespace}/events", method="POST", body=said)
+            await fleet.seconds_of_a_job()
+            await fleet.until(
+                lambda: (
+                    "FailedMount: no such volume"
+                    in fleet.store.allocations(fleet.store.workload(waits, tenant="acme").key)[0].detail
+                ),
+                seconds=4 * PATIENCE_SECONDS,
+            )
+            assert fleet.store.cluster("crowded").state == "ready"
+            etcd.remove("events/")
+    finally:
+        await puppets.close()
+        plane.ask("/api/v1/nodes/crowded-1", method="DELETE")
+
+
+def events_of(namespace: str, count: int) -> Iterator[tuple[str, bytes]]:
+    """As a broken controller leaves them, by their keys in etcd."""
+    for number in range(count):
+        name = f"flood-{number}"
+        made = event(namespace, name, of=("somebody", "no-such-uid"), reason="Flood", message="again")
+        made["metadata"] |= {"uid": f"flood-{number}", "creationTimestamp": "2026-01-01T00:00:00Z"}
+        yield f"events/{namespace}/{name}", json.dumps(made).encode()
+
+
+def event(namespace: str, name: str, *, of: tuple[str, str], reason: str, message: str) -> dict[str, Any]:
+    pod, uid = of
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": namespace},
+        "involvedObject": {"kind": "Pod", "namespace": namespace, "name": pod, "uid": uid, "apiVersion": "v1"},
+        "reason": reason,
+        "message": message,
+        "type": "Warning",
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+        "source": {"component": "test"},
+    }
 
 
 class Ahead(SystemClock):

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ from mainstay.clusters.kubernetes.credentials import Credentials
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.sources import Fixed
 from mainstay.domain.allocation import End, Seen
+from mainstay.domain.errors import NoCapacity
+from mainstay.domain.quantity import Resources
 from mainstay.domain.workload import Volume
 from testbed.control_plane import ControlPlane
 from tests.clusters import OWNER, Program, Rig
@@ -142,6 +145,72 @@ async def test_a_claim_that_is_removed_while_its_pod_waits_is_told(rig: Rig, pla
     path = f"/api/v1/namespaces/{home}/persistentvolumeclaims/ckpt"
     plane.ask(path, method="DELETE")
     await told(rig, "p-1-0", "its claim is ")  # being deleted, or by now not there any more
+
+
+async def test_gpus_that_a_driver_offers_are_counted_claimed_given_and_free_again(
+    rig: Rig, plane: ControlPlane, hollow_nodes: tuple[str, ...], home: str
+):
+    driver, node = f"gpu.d{secrets.token_hex(4)}.example.com", hollow_nodes[2]
+    rig.node = node
+    mine = {"cel": {"expression": f'device.driver == "{driver}"'}}
+    make(plane, "deviceclasses", "DeviceClass", driver, {"selectors": [mine]})
+    pool = {"name": node, "generation": 1, "resourceSliceCount": 1}
+    kinds = [("h0", "H100"), ("h1", "H100"), ("t0", "T4")]
+    devices = [{"name": name, "attributes": {"model": {"string": f"Example {model}"}}} for name, model in kinds]
+    make(
+        plane,
+        "resourceslices",
+        "ResourceSlice",
+        driver,
+        {"driver": driver, "nodeName": node, "pool": pool, "devices": devices},
+    )
+    try:
+        await until_gpus(rig, node, 3)
+        await rig.create("p-1-0", Program(runs_for=600), resources=two_gpus())
+        state = await rig.seen("p-1-0", Seen.RUNNING)
+        assert state.node == node
+        claim = plane.ask(f"{DEVICES}/namespaces/{home}/resourceclaims/p-1-0")
+        given_ = {one["device"] for one in claim["status"]["allocation"]["devices"]["results"]}
+        assert given_ == {"h0", "h1"}
+        assert claim["metadata"]["ownerReferences"][0]["name"] == "p-1-0"
+        with pytest.raises(NoCapacity, match="needs 2 GPUs, 1 are free"):
+            await rig.act(rig.creation("q-1-0", Program(), resources=two_gpus()))
+        await until_gpus(rig, node, 3)  # ours are no less there for being given to ours
+        theirs = {"devices": {"requests": [{"name": "one", "exactly": {"deviceClassName": driver}}]}}
+        make(plane, f"namespaces/{home}/resourceclaims", "ResourceClaim", "theirs", theirs)
+        status = {
+            "allocation": {"devices": {"results": [{"request": "one", "driver": driver, "pool": node, "device": "t0"}]}}
+        }
+        found = plane.ask(f"{DEVICES}/namespaces/{home}/resourceclaims/theirs")
+        path = f"{DEVICES}/namespaces/{home}/resourceclaims/theirs"
+        plane.ask(f"{path}/status", method="PUT", body={**found, "status": status})
+        await until_gpus(rig, node, 2)
+    finally:
+        plane.ask(f"{DEVICES}/resourceslices/{driver}", method="DELETE")
+    await until_gpus(rig, node, 0)
+
+
+async def test_a_claim_that_no_device_class_can_serve_is_told(
+    rig: Rig, plane: ControlPlane, hollow_nodes: tuple[str, ...], home: str
+):
+    await rig.create("p-1-0", Program(), devices=("nobody.example.com:1",))
+    await told(rig, "p-1-0", "its claim names a DeviceClass that this cluster does not have")
+
+
+def two_gpus() -> Resources:
+    return Resources(cpu_milli=200, memory_bytes=128 << 20, gpus=2, gpu_model="H100")
+
+
+def make(plane: ControlPlane, path: str, kind: str, name: str, spec: dict[str, Any]) -> None:
+    document = {"apiVersion": "resource.k8s.io/v1", "kind": kind, "metadata": {"name": name}, "spec": spec}
+    plane.ask(f"{DEVICES}/{path}", method="POST", body=document)
+
+
+async def until_gpus(rig: Rig, node: str, count: int) -> None:
+    """Until a node is reported with so many that pods of ours may use."""
+    async with asyncio.timeout(20):
+        while {one.name: one.capacity.gpus for one in (await rig.cluster.observe()).nodes}[node] != count:
+            await rig.let_pass(0.1)
 
 
 async def test_devices_are_claimed_and_who_finds_none_is_told(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import os
 import signal
@@ -11,7 +12,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx2
 import pytest
 
 from mainstay.clusters.kubernetes import errors
@@ -20,7 +20,8 @@ from mainstay.clusters.kubernetes.informer import Informer
 from mainstay.clusters.kubernetes.kinds import CONFIG_MAPS, NAMESPACES
 from mainstay.clusters.kubernetes.sources import Fixed
 from testbed.control_plane import ControlPlane
-from testbed.faults import Drop, Duplicate, Reorder, Rule, Stall
+from testbed.etcd import Etcd
+from testbed.faults import Answer, Drop, Duplicate, Expire, Fault, Reorder, Rule, Stall
 from testbed.proxy import proxied
 from tests.integration.kubernetes.client import SystemClock, connection, credentials
 
@@ -116,7 +117,8 @@ async def test_a_page_from_before_a_compaction_has_expired(
     first = await anext(pages)
     await set_value(api, namespace, "c0", "2")
     await asyncio.to_thread(breakable_control_plane.api_server.kill)
-    compact(breakable_control_plane)
+    with Etcd(breakable_control_plane.etcd_url) as etcd:
+        etcd.compact()
     await asyncio.to_thread(breakable_control_plane.start_api_server)
     with pytest.raises(errors.Expired):
         await anext(pages)
@@ -149,9 +151,19 @@ async def test_a_paused_api_server_is_noticed(breakable_control_plane: ControlPl
         os.kill(breakable_control_plane.api_server.pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("fault", [Drop(kinds=frozenset({"DELETED"})), Stall(), Reorder(), Duplicate()], ids=repr)
+ANY_WATCH = (
+    Drop(kinds=frozenset({"DELETED"})),
+    Drop(kinds=frozenset({"BOOKMARK"})),
+    Stall(),
+    Expire(),
+    Reorder(),
+    Duplicate(),
+)
+
+
+@pytest.mark.parametrize("fault", ANY_WATCH, ids=repr)
 async def test_whatever_a_watch_does_a_view_is_true_after_one_period_of_lists(
-    breakable_control_plane: ControlPlane, api: Connection, namespace: str, fault: Drop | Stall | Reorder | Duplicate
+    breakable_control_plane: ControlPlane, api: Connection, namespace: str, fault: Fault
 ):
     """F10."""
     period = 1.5
@@ -168,9 +180,18 @@ async def test_whatever_a_watch_does_a_view_is_true_after_one_period_of_lists(
         await through.close()
 
 
-def compact(breakable_control_plane: ControlPlane) -> None:
-    """Forget all history of etcd."""
-    options = dict(option.split("=", 1) for option in breakable_control_plane.etcd._command if "=" in option)
-    with httpx2.Client(base_url=options["--listen-client-urls"], trust_env=False) as etcd:
-        revision = etcd.post("/v3/kv/range", json={"key": "AA=="}).json()["header"]["revision"]
-        etcd.post("/v3/kv/compaction", json={"revision": revision, "physical": True}).raise_for_status()
+async def test_a_list_that_expires_between_two_pages_is_begun_anew_and_nothing_of_the_half_is_believed(
+    breakable_control_plane: ControlPlane, api: Connection, namespace: str, monkeypatch: pytest.MonkeyPatch
+):
+    """F10: 410 on continue."""
+    names = [f"page-{number}" for number in range(5)]
+    for name in names:
+        await set_value(api, namespace, name, "1")
+    with proxied(breakable_control_plane) as proxy:
+        through = Connection(Fixed(credentials(breakable_control_plane, server=proxy.url)), clock=SystemClock())
+        monkeypatch.setattr(through, "list_pages", functools.partial(through.list_pages, limit=2))
+        expired = proxy.fail(Rule(fault=Answer(status=410), path=r"[?&]continue=", times=2))
+        async with viewed(through, namespace) as view:
+            assert values(view) == dict.fromkeys(names, "1")
+            assert (view.counters.lists, view.counters.failures, expired.happened) == (1, 2, 2)
+        await through.close()

@@ -16,17 +16,17 @@ import pytest
 from mainstay.clusters.kubernetes import chores, names, picture
 from mainstay.clusters.kubernetes.errors import ApiError
 from mainstay.clusters.kubernetes.kinds import PODS
+from mainstay.clusters.kubernetes.states import asked_at
 from mainstay.domain.allocation import Seen
 from mainstay.domain.workload import RetryPolicy
 from testbed.control_plane import ControlPlane
 from testbed.puppets import Life
-from tests.arena import CANCELLED_WHILE_CONNECTING
 from tests.clock import ManualClock
 from tests.integration.kubernetes.client import connection
 from tests.stages import Play, Stage, played, ready, simulated
 from tests.unit.clusters.kubernetes.api_server import Server
 
-pytestmark = [pytest.mark.xdist_group("storms"), CANCELLED_WHILE_CONNECTING]
+pytestmark = pytest.mark.xdist_group("storms")
 
 MEASURED_SECONDS = 1.1
 """What ran for longer is charged everywhere: kubelets count in whole seconds."""
@@ -204,7 +204,7 @@ def written(trace: dict[str, list[str]]) -> str:
     return "\n".join(f"{what}: {line}" for what, lines in sorted(trace.items()) for line in lines)
 
 
-async def answers(api: Any, namespace: str) -> list[str]:
+async def answers(api: Any, namespace: str, wait: Callable[[float], Awaitable[None]]) -> list[str]:
     """What an API server says to all that the adapter builds upon: names, UIDs, versions, graces and finalizers."""
     said: list[str] = []
 
@@ -255,14 +255,30 @@ async def answers(api: Any, namespace: str) -> list[str]:
     await say("get it", get("g"))
     await say("let it go", api.patch(PODS, namespace, "g", {"metadata": {"finalizers": []}}))
     await say("get it again", get("g"))
+    await api.create(PODS, namespace, document("w", nodeName="n"))
+    await api.delete(PODS, namespace, "w", grace_seconds=30)
+    asked = asked_at(await get("w"))
+    for grace in (20, 1, 0):
+        await wait(2.1)
+        await say(f"shorten to {grace}", api.delete(PODS, namespace, "w", grace_seconds=grace))
+        shown = await get("w")
+        said.append(f"it looks asked {'later' if asked_at(shown) > asked else 'when it was'}")
+        await say("get what was shortened", get("w"))
     return said
 
 
 async def test_an_api_server_in_memory_answers_as_a_real_one(control_plane: ControlPlane, namespace: str) -> None:
     real = connection(control_plane)
-    in_memory = Server(ManualClock())
+    clock = ManualClock()
+    in_memory = Server(clock)
+
+    async def advance(seconds: float) -> None:
+        clock.advance(seconds)
+
     in_memory.put("namespaces", "", {"metadata": {"name": namespace}})
     try:
-        assert "\n".join(await answers(in_memory, namespace)) == "\n".join(await answers(real, namespace))
+        expected = await answers(real, namespace, asyncio.sleep)
+        assert "\n".join(await answers(in_memory, namespace, advance)) == "\n".join(expected)
+        assert "it looks asked later" in expected
     finally:
         await real.close()

@@ -22,9 +22,9 @@ from mainstay.domain.reason import Code
 from mainstay.domain.workload import Phase
 from testbed.control_plane import ControlPlane
 from testbed.puppets import Life
-from tests.arena import CANCELLED_WHILE_CONNECTING, Arena, arena
+from tests.arena import Arena, arena
 
-pytestmark = [pytest.mark.xdist_group("storms"), CANCELLED_WHILE_CONNECTING]
+pytestmark = pytest.mark.xdist_group("storms")
 
 
 ONE_POD = 1_000
@@ -123,6 +123,23 @@ async def test_a_pod_that_others_end_is_followed_by_another_attempt_and_never_be
     await settled(world)
     assert len(world.attempts(job)) == 2
     assert world.attempts(job)[1] == "exited"
+
+
+async def test_a_pod_that_others_deleted_while_nobody_looked_is_no_failure_of_its_job(world):
+    """Its kubelet has said its last word when we look: the request seems to have come after the end."""
+    (job,) = world.submit(Life(seconds=1))
+    world.lives[f"{job}-1-0"] = Life(seconds=60)
+    for machine in world.puppets.machines.values():
+        machine.cleans_up_seconds = 1.2
+    await world.until_running(job)
+    path, _ = world.pod_of(job)
+    async with world.down():
+        await world.call("DELETE", path)
+        async with asyncio.timeout(20):
+            while (await world.call("GET", path))["metadata"]["deletionGracePeriodSeconds"]:
+                await asyncio.sleep(0.1)
+    await settled(world)
+    assert world.attempts(job) == ["stopped", "exited"]
 
 
 async def test_a_pod_that_asks_for_too_much_memory_is_the_failure_of_its_job(world):

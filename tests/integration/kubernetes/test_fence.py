@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,11 +13,21 @@ import yaml
 
 from mainstay.app import SystemClock
 from mainstay.artifacts.objects import open_artifacts
-from mainstay.clusters.kubernetes import names
+from mainstay.clusters.kubernetes import fence, names
 from mainstay.clusters.kubernetes.cluster import KubernetesCluster
 from mainstay.clusters.kubernetes.settings import Settings
-from mainstay.domain.allocation import DeletePod
-from mainstay.domain.errors import Fenced
+from mainstay.domain.allocation import (
+    BindPod,
+    ClusterAction,
+    DeletePod,
+    EvictPod,
+    MarkNode,
+    ReleasePod,
+    RevokePod,
+)
+from mainstay.domain.errors import Fenced, NotYet
+from mainstay.domain.quantity import Resources
+from mainstay.domain.workload import PodRef
 from testbed.control_plane import ControlPlane
 from testbed.fixtures import until
 from testbed.puppets import Life, Machine, Puppets
@@ -27,7 +38,7 @@ from tests.integration.kubernetes.installed import MANIFESTS, apply, kubectl
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
-SYSTEM, OTHER = "fenced", "beside-it"
+SYSTEM, OTHER, ANEW = "fenced", "beside-it", "fenced-anew"
 NODE = "fenced-1"
 LAG_SECONDS_MAX = 1.0
 """Between the Lease and its refusals: measured as 0 to 20 ms."""
@@ -51,8 +62,10 @@ async def replica(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[
     puppets = Puppets(control_plane, [Machine(name=NODE)], life=lambda _: Life(seconds=60))
     await puppets.start()
     made: list[KubernetesCluster] = []
+    systems: set[str] = set()
 
     def another(system: str = SYSTEM) -> KubernetesCluster:
+        systems.add(system)
         api, artifacts = connection(control_plane), open_artifacts(str(tmp_path / "artifacts"))
         settings = Settings(system=system)
         made.append(
@@ -65,7 +78,7 @@ async def replica(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[
     yield another
     for cluster in made:
         await cluster.close()
-    for system in (SYSTEM, OTHER):
+    for system in systems:
         control_plane.ask(f"/api/v1/namespaces/{names.namespace(OWNER, system=system)}", method="DELETE")
     await puppets.close()
     control_plane.ask(f"/api/v1/nodes/{NODE}", method="DELETE")
@@ -88,6 +101,69 @@ async def test_the_api_server_refuses_a_pod_of_a_leader_that_was_replaced(
     there = {pod["metadata"]["name"] for pod in pods_of(control_plane, SYSTEM)}
     assert late not in there
     assert {"first-1-0", "second-1-0", "none-1-0"} <= there
+
+
+GUEST = "guest"
+
+
+async def test_the_api_server_refuses_whatever_else_a_leader_of_the_past_writes(
+    control_plane: ControlPlane, policy: None, replica: Replica, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It believes for ever that it leads: nothing but the API server stops it."""
+    monkeypatch.setattr(fence, "TRUSTED_SECONDS", 1e9)
+    until(lambda: is_in_force(control_plane))
+    until(lambda: not control_plane.ask(f"/api/v1/nodes/{NODE}")["spec"].get("taints"))
+    old, new = replica(ANEW), replica(ANEW)
+    await old.act(create("first-1-0", NODE, script="true", dead_man_seconds=60), epoch=1)
+    spec = {"schedulerName": "mainstay", "containers": [{"name": "main", "image": "any"}]}
+    guests = f"/api/v1/namespaces/{namespace}/pods"
+    control_plane.ask(guests, method="POST", body={"metadata": {"name": GUEST}, "spec": spec})
+    pod = await seen(old, GUEST)
+    await seen(new, GUEST)
+    await new.act(DeletePod(name="none-1-0", grace_seconds=1, owner=OWNER), epoch=2)
+    ours = {"name": f"{GUEST}-1-0", "pod": pod}
+    writes = (
+        RevokePod(name="first-1-0"),
+        MarkNode(name=NODE, closed=True, words="by a test", at=1),
+        ReleasePod(**ours, attempt=0),
+        BindPod(**ours, node=NODE, attempt=1, holds=Resources(), restriction=""),
+        EvictPod(**ours, node=NODE, grace_seconds=1),
+    )
+    for action in writes:
+        with pytest.raises(Fenced, match=names.FENCE_POLICY):
+            await for_too_long(old, action)
+    assert "nodeName" not in control_plane.ask(f"{guests}/{GUEST}")["spec"]
+    for action in writes:
+        await acted(new, action)
+    assert control_plane.ask(f"/api/v1/nodes/{NODE}")["spec"]["unschedulable"]
+    until(lambda: not control_plane.ask(guests)["items"])
+
+
+async def seen(cluster: KubernetesCluster, name: str) -> PodRef:
+    """Once a pod of others is."""
+    async with asyncio.timeout(20):
+        while True:
+            for guest in (await cluster.observe()).guests:
+                if guest.pod.name == name:
+                    return guest.pod
+            await asyncio.sleep(0.05)
+
+
+async def for_too_long(cluster: KubernetesCluster, action: ClusterAction) -> None:
+    """The API server hears of a new leader by a watch."""
+    deadline = time.monotonic() + LAG_SECONDS_MAX
+    while time.monotonic() < deadline:
+        await cluster.act(action, epoch=1)
+
+
+async def acted(cluster: KubernetesCluster, action: ClusterAction) -> None:
+    """Until the cluster takes it: a look may be late, and a kubelet may have written meanwhile."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await cluster.act(action, epoch=2)
+            except NotYet:
+                await asyncio.sleep(0.05)
 
 
 async def last_of(cluster: KubernetesCluster, *, epoch: int, seconds: float) -> tuple[str, str]:

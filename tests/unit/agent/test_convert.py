@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from mainstay.agent import convert
 from mainstay.decide.guests import new_workload, workload_id
 from mainstay.domain import errors
-from mainstay.domain.allocation import Allocation, PodState, Seen, Wanted
+from mainstay.domain.allocation import Allocation, Owner, PodState, Seen, Wanted
 from mainstay.domain.capacity import Closure, NodeState
 from mainstay.domain.errors import Invalid, MainstayError, Unavailable
 from mainstay.domain.fleet import Contact
@@ -27,6 +27,7 @@ from mainstay.domain.plan import (
     ObserveCluster,
     ObserveNodes,
     ObservePod,
+    ObserveVolumes,
     QuarantineNode,
     Refused,
     RowVersion,
@@ -36,6 +37,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SecretUse
+from mainstay.domain.volume import VolumeRef, VolumeState
 from mainstay.domain.workload import Mount, Phase, PodRef, RetryPolicy, Volume, Workload, WorkloadSpec
 from mainstay.ports import WantedChanges
 from mainstay.wire import agent as wire
@@ -126,11 +128,13 @@ def changes(draw: st.DrawFn) -> WantedChanges:
         guests=tuple(draw(st.lists(WORKLOADS.filter(lambda work: work.key not in specs), max_size=2, unique_by=KEY))),
         finished=draw(keys),
         closed_nodes=draw(st.none() | st.dictionaries(TEXT, CLOSURES, max_size=2)),
+        removals=draw(st.none() | st.lists(fields(VolumeRef, owner=fields(Owner)), max_size=2).map(tuple)),
     )
 
 
 KEY = attrgetter("key")
 SECONDS = st.integers(0, wire.SECONDS_MAX)
+SIZES = st.integers(0, wire.COUNT_MAX)
 GUESTS = fields(
     Guest,
     pod=fields(PodRef),
@@ -152,11 +156,18 @@ def submissions(draw: st.DrawFn) -> Submit:
     return Submit(reason=Reason(code=Code.SUBMITTED), workload=new_workload("edge", name, unit))
 
 
+KINDS = (ObservePod, ClosePod, ObserveNodes, ObserveCluster, Submit, Advance, QuarantineNode, ObserveVolumes)
+
+
 @st.composite
 def observations(draw: st.DrawFn) -> Any:
     key, version = draw(WHOLE), draw(WHOLE)
     guards = (RowVersion(kind="allocation", key=key, version=version),) if version else ()
-    kind = draw(st.sampled_from([ObservePod, ClosePod, ObserveNodes, ObserveCluster, Submit, Advance, QuarantineNode]))
+    kind = draw(
+        st.sampled_from(
+            [ObservePod, ClosePod, ObserveNodes, ObserveCluster, Submit, Advance, QuarantineNode, ObserveVolumes]
+        )
+    )
     if kind is Submit:
         return draw(submissions())
     if kind is Advance:
@@ -172,6 +183,10 @@ def observations(draw: st.DrawFn) -> Any:
     reason = draw(REASONS)
     if kind is ObservePod:
         return ObservePod(guards=guards, reason=reason, allocation_key=key, state=draw(PODS), output=draw(TEXT))
+    if kind is ObserveVolumes:
+        one = fields(VolumeState, owner=fields(Owner), size_bytes=SIZES, access=st.lists(TEXT, max_size=2).map(tuple))
+        volumes = draw(st.lists(one, max_size=3))
+        return ObserveVolumes(reason=reason, cluster="edge", volumes=tuple(volumes))
     if kind is ClosePod:
         return ClosePod(guards=guards, reason=reason, allocation_key=key)
     if kind is ObserveNodes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -460,6 +461,34 @@ async def test_names_and_numbers_of_any_size_are_refused(two: Two) -> None:
         ("slots", {**slot, "slot": "x" * (wire.TEXT_MAX + 1)}),
     ):
         is_problem(await two.ask("POST", path, body), 422)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\0", "a\nb", "a\n"])
+async def test_a_name_that_no_database_can_hold_is_refused(two: Two, name: str) -> None:
+    is_problem(await two.ask("POST", "lease", {"holder": name, "seconds": 6.0}), 422)
+    is_problem(await two.ask("POST", "closed", {"pods": [name]}), 422)
+    is_problem(await two.ask("POST", "secrets", {"pod": name, "tenant": "t", "project": "p"}), 422)
+    is_problem(await two.ask("POST", "hello", {"identity": name}), 422)
+
+
+async def test_one_token_waits_for_changes_a_few_times_at_once_and_not_more(two: Two) -> None:
+    async with asyncio.TaskGroup() as group:
+        version = (await two.ask("GET", "wanted")).json()["version"]
+        path = f"wanted?since={version}&wait=30"
+        waiting = [group.create_task(two.ask("GET", path)) for _ in range(agents.POLLS_MAX)]
+        counted = two.plane.services.agents._polls
+        async with asyncio.timeout(5):
+            while counted["edge"] < agents.POLLS_MAX:
+                await asyncio.sleep(0.01)
+        problem = is_problem(await two.ask("GET", path), 503)
+        assert problem["hint"] == (
+            "one agent asks once at a time: does another program use its token? mainstay cluster token edge"
+        )
+        assert (await two.ask("GET", "wanted")).status_code == 200, "what does not wait is answered"
+        assert (await two.ask("GET", "wanted?wait=0.01", token=two.other_token)).status_code == 200
+        for task in waiting:
+            task.cancel()
+    assert counted["edge"] == 0
 
 
 async def test_denials_of_a_thief_do_not_fill_the_disk(two: Two) -> None:

@@ -14,8 +14,10 @@ from wsproto.events import TextMessage
 
 from mainstay.api import limits, sockets
 from mainstay.api.app import TOPICS, create_api
+from mainstay.cli.inside import _that_lives
 from mainstay.domain.errors import NotYet, Unavailable
-from mainstay.domain.workload import Workload
+from mainstay.domain.reason import Code
+from mainstay.domain.workload import Phase, Workload
 from mainstay.ports import Channel
 from mainstay.sdk.aio import AsyncClient
 from mainstay.sdk.client import Client
@@ -281,6 +283,27 @@ async def test_what_waits_or_has_ended_lets_nobody_in(world: World):
     world.site.ended(world.work)
     for path, protocol in paths(world):
         assert await status(world, path, protocol) == 410
+
+
+async def test_a_name_means_the_newest_run_that_can_be_entered(world: World):
+    service = world.site.scene.submit(name="one-name", choices=(size(cpus=0.01, gib=0.01),))
+    site = world.site
+    site.place(service, "atlas")
+    site.running(service)
+    job = site.scene.submit(name="one-name", choices=(size(cpus=0.01, gib=0.01),))
+    site.place(job, "atlas")
+    site.running(job)
+    site.ended(job)
+    site.advance(site.scene.workload(job.id), Phase.SUCCEEDED, Code.COMPLETED)
+    async with world.client() as client:
+        assert (await client.get("one-name")).id == job.id
+        assert (await client.exec("one-name", ["echo"], input=b"x")).exit_code == 0
+        assert (await _that_lives(client, "one-name")).id == service.id
+        assert (await _that_lives(client, job.id)).id == job.id
+    assert site.store.audit(after=0, limit=10_000)[-1].object == f"{service.id}-1-0"
+    assert await status(world, f"/v1/workloads/{job.id}/exec?command=echo", EXEC_PROTOCOL) == 410
+    site.scene.submit(name="one-name", choices=(size(cpus=0.01, gib=0.01),))
+    assert await status(world, "/v1/workloads/one-name/exec?command=echo", EXEC_PROTOCOL) == 409
 
 
 async def test_each_command_is_on_record_and_what_is_typed_is_not(world: World):

@@ -9,6 +9,10 @@ import httpx2
 import pytest
 
 from mainstay.api.app import TOPICS, openapi
+from mainstay.domain.allocation import Owner
+from mainstay.domain.plan import ObserveVolumes
+from mainstay.domain.volume import VolumeState
+from tests.stores import TENANT, WHY
 from tests.unit.api.conftest import Api, made_a_model, site_of
 from tests.unit.api.test_routes import is_problem
 
@@ -89,6 +93,7 @@ WRITES = [
         )
     ),
     Write("DELETE", "/v1/secrets/hf-token", "/v1/secrets/{name}", None, {"force": True}, "/v1/events"),
+    Write("DELETE", "/v1/volumes/data", "/v1/volumes/{name}", None, {"force": True}, "/v1/events"),
     Write(
         "DELETE",
         "/v1/clusters/east",
@@ -115,8 +120,10 @@ def named(write: Write) -> str:
 
 @pytest.fixture
 async def furnished(api: Api) -> Api:
-    """A job that may be stopped, one that made a model, an endpoint, and a cluster."""
+    """A job that may be stopped, one that made a model, an endpoint, a volume, and a cluster."""
     site = site_of(api.services, api.app)
+    volume = VolumeState(owner=Owner(tenant=TENANT, project="default"), name="data")
+    site.scene.applied(ObserveVolumes(cluster="local", volumes=(volume,), reason=WHY))
     site.scene.submit(name="train")
     made_a_model(site)
     answer = await api.ask("POST", "/v1/endpoints", json={"workload": "maker", "endpoint": "digits"})

@@ -165,3 +165,28 @@ async def test_what_cannot_be_read_is_refused_by_its_field(api: Api, scene: Scen
     assert answer.status_code in {400, 422}, answer.text
     assert word in answer.text
     assert (await node(api)).state == "ready"
+
+
+async def test_events_of_nodes_are_for_who_may_manage_and_are_found_by_kind_and_name(api: Api) -> None:
+    made = Scene(api.services.store)
+    made.fleet(nodes=2)
+    made.submit()
+
+    async def found(query: str, token: str = "admin-token") -> list[tuple[str, str]]:
+        answer = await api.ask("GET", f"/v1/events?{query}", token=token)
+        assert answer.status_code == 200, answer.text
+        return [(event["kind"], event["object"]) for event in answer.json()["items"]]
+
+    nodes = [("node", "local-0"), ("node", "local-1")]
+    assert await found("kind=node&kind=cluster") == nodes
+    assert await found("newest=true&limit=1&kind=node") == nodes[1:]
+    assert await found("object=local-0") == nodes[:1]
+    assert set(nodes) < set(await found(""))
+    assert {kind for kind, _ in await found("", token="user-token")} == {"workload"}
+    assert await found("object=local-0", token="user-token") == []
+    assert await found("kind=node&kind=workload", token="user-token") == await found("kind=workload")
+    for path in ("/v1/events?kind=node", "/v1/events/stream?kind=cluster"):
+        answer = await api.ask("GET", path, token="user-token")
+        assert answer.status_code == 403
+        assert "administrator" in answer.json()["hint"]
+    assert (await api.ask("GET", "/v1/events?kind=nonsense")).status_code == 422

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from mainstay.domain.allocation import Owner
+from mainstay.domain.plan import ObserveVolumes, Plan
+from mainstay.domain.volume import VolumeState
+from tests.stores import WHY
 from tests.unit.api.conftest import Api
 from tests.unit.api.test_routes import is_problem
 
@@ -41,7 +45,82 @@ async def test_a_volume_whose_secret_is_not_there_is_refused(api: Api):
 
 async def test_a_volume_that_stays_needs_to_know_its_cluster(fleet: Api):
     problem = is_problem(await fleet.submit(volumes=[CKPT]), 422)
-    assert "ckpt lies in one cluster, and the fleet has" in problem["detail"]
+    assert "ckpt is in none of the" in problem["detail"]
     assert "east" in problem["hint"]
     assert (await fleet.submit(volumes=[CKPT], infra="east")).status_code == 201
     assert (await fleet.submit(volumes=[{"path": "scratch"}])).status_code == 201
+
+
+def found(api: Api, cluster: str, *names: str, tenant: str = "physics", project: str = "default") -> None:
+    """What the loop of a cluster reports."""
+    volumes = tuple(
+        VolumeState(owner=Owner(tenant=tenant, project=project), name=name, size_bytes=10**9, place="on node n1")
+        for name in names
+    )
+    action = ObserveVolumes(cluster=cluster, volumes=volumes, reason=WHY)
+    api.services.store.commit(Plan(actor=f"cluster/{cluster}", now=api.services.clock.now(), actions=(action,)))
+
+
+async def test_a_job_needs_not_say_where_a_volume_lies_that_is_on_record(fleet: Api):
+    found(fleet, "west", "ckpt")
+    assert (await fleet.submit(volumes=[CKPT])).status_code == 201
+    assert "is in none of" in is_problem(await fleet.submit(volumes=[CKPT], project="other"), 422)["detail"]
+    found(fleet, "east", "ckpt")
+    problem = is_problem(await fleet.submit(volumes=[CKPT]), 422)
+    assert "there is a ckpt in each of east, west" in problem["detail"]
+
+
+async def test_volumes_are_listed_in_pages_with_what_uses_them(fleet: Api):
+    found(fleet, "east", "a", "b")
+    found(fleet, "west", "a")
+    used = (await fleet.submit(volumes=[{"path": "x", "name": "b"}])).json()["id"]
+    rows, cursor = [], ""
+    while True:
+        page = (await fleet.ask("GET", f"/v1/volumes?limit=1&cursor={cursor}")).json()
+        rows += page["items"]
+        if not (cursor := page["next"]):
+            break
+    assert [(row["cluster"], row["name"], row["used_by"]) for row in rows] == [
+        ("east", "a", []),
+        ("east", "b", [used]),
+        ("west", "a", []),
+    ]
+    assert (rows[0]["place"], rows[0]["size_bytes"], rows[0]["state"]) == ("on node n1", 10**9, "ready")
+    is_problem(await fleet.ask("GET", "/v1/volumes?cursor=nonsense"), 422)
+
+
+async def test_one_volume_is_shown_and_several_of_a_name_are_told_apart(fleet: Api):
+    found(fleet, "east", "a")
+    assert (await fleet.ask("GET", "/v1/volumes/a")).json()["cluster"] == "east"
+    found(fleet, "west", "a")
+    assert "several volumes are called a" in is_problem(await fleet.ask("GET", "/v1/volumes/a"), 409)["detail"]
+    assert (await fleet.ask("GET", "/v1/volumes/a?cluster=west")).json()["cluster"] == "west"
+    assert "list them" in is_problem(await fleet.ask("GET", "/v1/volumes/zzz"), 404)["hint"]
+
+
+async def test_nobody_sees_or_removes_the_volumes_of_another_tenant(fleet: Api):
+    found(fleet, "east", "theirs", tenant="chemistry")
+    assert (await fleet.ask("GET", "/v1/volumes")).json()["items"] == []
+    is_problem(await fleet.ask("GET", "/v1/volumes/theirs"), 404)
+    is_problem(await fleet.ask("DELETE", "/v1/volumes/theirs"), 404)
+
+
+async def test_a_volume_is_not_removed_while_anything_uses_it_and_the_answer_says_what(fleet: Api):
+    found(fleet, "east", "a")
+    work = (await fleet.submit(volumes=[{"path": "x", "name": "a"}])).json()["id"]
+    problem = is_problem(await fleet.ask("DELETE", "/v1/volumes/a"), 409)
+    assert problem["detail"] == f"volume a is used by {work}"
+    assert "stop them" in problem["hint"]
+    elsewhere = await fleet.submit(volumes=[{"path": "x", "name": "a", "size": "1GB"}], infra="west")
+    assert elsewhere.status_code == 201
+
+
+async def test_a_viewer_removes_nothing_and_a_removal_is_done_once(fleet: Api):
+    found(fleet, "east", "a")
+    is_problem(await fleet.ask("DELETE", "/v1/volumes/a", token="viewer-token"), 403)
+    for _ in range(2):
+        answer = await fleet.ask("DELETE", "/v1/volumes/a", headers={"Idempotency-Key": "once"})
+        assert answer.status_code == 204
+    assert (await fleet.ask("GET", "/v1/volumes/a")).json()["state"] == "removing"
+    events = fleet.services.store.events(tenant="physics", workload="", after=0, limit=100)
+    assert [event.reason.code for event in events if event.kind == "volume"] == ["VolumeFound", "VolumeRemoved"]

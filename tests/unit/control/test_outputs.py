@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +12,7 @@ import pytest
 
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.control.outputs import PATIENCE_SECONDS, RETRY_SECONDS_MAX, Output, Outputs
-from mainstay.decide.reconcile import without_output
+from mainstay.decide.reconcile import not_copied, without_output
 from mainstay.domain.allocation import End, PodState, Seen
 from mainstay.domain.errors import Invalid, Unavailable
 from mainstay.domain.plan import ObservePod
@@ -25,9 +25,15 @@ POD: Any = SimpleNamespace(pod="p-1-0", workload="p", attempt=1)
 class Leaving:
     """A cluster on which a pod left one file, or whose files cannot be read."""
 
-    def __init__(self, *failures: Exception) -> None:
+    def __init__(self, *failures: Exception, copying: Sequence[Exception] = ()) -> None:
         self.failures = list(failures)
-        self.asked = 0
+        self.copying = list(copying)
+        self.asked = self.copied = 0
+
+    async def copy_out(self, pod: str) -> None:
+        self.copied += 1
+        if self.copying:
+            raise self.copying.pop(0)
 
     async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
         self.asked += 1
@@ -94,3 +100,47 @@ def test_an_end_whose_output_was_not_kept_says_so() -> None:
     told = without_output(seen, "too many files")
     assert (told.state.end, told.state.exit_code, told.state.detail) == (End.OUTPUT_NOT_STORED, 0, "too many files")
     assert told.reason.numbers == {"end": "output_not_stored", "exit_code": 0, "detail": "too many files"}
+
+
+async def test_a_store_that_refuses_for_good_costs_the_copy_and_not_the_output(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    cluster: Any = Leaving(copying=[Invalid("InvalidAccessKeyId", hint="set the secret again")])
+    artifacts = open_artifacts(str(tmp_path))
+    found = await collect(Outputs(cluster, artifacts, clock), clock)
+    assert found is not None
+    assert (found.fault, found.copy_fault) == ("", "InvalidAccessKeyId; set the secret again")
+    assert await artifacts.head("p/output") == (1, found.tree)
+
+
+async def test_a_store_that_is_away_is_waited_for_and_after_an_hour_the_output_is_kept_without_it(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    cluster: Any = Leaving(copying=[Unavailable("the store is away")] * 3)
+    found = await collect(Outputs(cluster, open_artifacts(str(tmp_path)), clock), clock, seconds=120)
+    assert found is not None
+    assert (len(found.tree), found.copy_fault, cluster.copied) == (64, "", 4)
+    cluster = Leaving(copying=[Unavailable("the store is away")] * 1_000)
+    outputs = Outputs(cluster, open_artifacts(str(tmp_path)), clock)
+    assert await collect(outputs, clock, seconds=PATIENCE_SECONDS - 60) is None
+    assert cluster.asked == 0
+    found = await collect(outputs, clock, seconds=120)
+    assert found is not None
+    assert (len(found.tree), found.fault, found.copy_fault) == (64, "", "the store is away")
+
+
+async def test_artifacts_that_are_away_after_a_copy_was_refused_are_waited_for(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    cluster: Any = Leaving(Unavailable("artifacts"), copying=[Invalid("no"), Invalid("no")])
+    found = await collect(Outputs(cluster, open_artifacts(str(tmp_path)), clock), clock, seconds=60)
+    assert found is not None
+    assert (len(found.tree), found.copy_fault) == (64, "no")
+
+
+def test_an_end_of_which_something_was_not_copied_says_so_and_names_its_output() -> None:
+    state = PodState(name="p-1-0", node="n", seen=Seen.ENDED, end=End.EXITED, exit_code=0)
+    seen = ObservePod(allocation_key=1, state=state, reason=Reason(code=Code.POD_ENDED))
+    told = not_copied(seen, "InvalidAccessKeyId", output="d" * 64)
+    assert (told.state.end, told.state.exit_code, told.state.detail) == (End.COPY_REFUSED, 0, "InvalidAccessKeyId")
+    assert told.output == "d" * 64

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstay.decide.guests import (
+    GROUP_PODS_MAX,
     TELL_AGAIN_SECONDS,
     TELL_PAUSE_SECONDS,
     Hosting,
@@ -129,6 +130,13 @@ def test_who_cannot_be_placed_is_told_why_and_not_submitted():
     assert words(found) == {"web": "cannot be placed by mainstay: it asks for the moon"}
 
 
+def test_who_is_on_record_and_cannot_be_placed_any_more_is_told_why():
+    shut = guest(problem="we may not act in its namespace")
+    found = look([shut], open_=[adopted(guest(), phase=Phase.QUEUED, reason=Code.NOT_BOUND)])
+    assert words(found) == {"web": "cannot be placed by mainstay: we may not act in its namespace"}
+    assert found.actions == ()
+
+
 def test_a_group_waits_until_enough_of_it_is_there_and_is_then_one_workload_in_the_order_of_names():
     early = look(of_group("w-2", "w-10", size=3))
     assert early.actions == ()
@@ -154,6 +162,47 @@ def test_a_group_of_unequal_pods_waits_and_says_so(change):
     found = look([first, replace(second, **change)])
     assert found.actions == ()
     assert "ask for different amounts or different nodes" in words(found)["b"]
+
+
+def test_of_a_very_large_group_the_first_are_one_workload_and_the_rest_wait_behind_them_and_say_so():
+    crowd = of_group(*(f"w-{number}" for number in range(2 * GROUP_PODS_MAX + 5)), size=3)
+    left, sizes, rows, open_ = list(crowd), [], [], []
+    while left:
+        found = look(list(crowd), rows, open_)
+        (action,) = found.actions
+        sizes.append(len(action.workload.spec.guests))
+        told = words(found)
+        placed_ = {pod.name for pod in action.workload.spec.guests}
+        assert [pod.name for pod in action.workload.spec.guests] == [one.pod.name for one in left[: sizes[-1]]]
+        left = left[sizes[-1] :]
+        assert told.keys().isdisjoint(placed_)
+        assert set(told.values()) == (
+            {f"waits behind {GROUP_PODS_MAX} pods of its group g, which are placed first"} if left else set()
+        )
+        open_.append(adopted(*(one for one in crowd if one.pod.name in placed_), key=len(sizes)))
+    assert sizes == [GROUP_PODS_MAX, GROUP_PODS_MAX, 5]
+
+
+def test_a_group_that_is_to_be_placed_whole_and_is_too_large_waits_and_says_so():
+    found = look(of_group("a", "b", size=GROUP_PODS_MAX + 1))
+    assert found.actions == ()
+    assert words(found)["a"] == (
+        "cannot be placed by mainstay: its group g is to be placed whole and has 1001 pods; at most 1000 are placed together"
+    )
+
+
+def test_what_is_said_to_a_crowd_is_put_into_words_once(monkeypatch):
+    formed = []
+
+    def sentence(reason: Reason) -> str:
+        formed.append(reason.code)
+        return str(reason.code)
+
+    monkeypatch.setattr(Reason, "sentence", property(sentence))
+    crowd = of_group(*(f"w-{number}" for number in range(5 * GROUP_PODS_MAX)), size=3)
+    waiting = adopted(*crowd[:GROUP_PODS_MAX], phase=Phase.QUEUED, reason=Code.NO_NODES)
+    look(crowd, open_=[waiting])
+    assert sorted(formed) == [Code.NO_NODES, Code.WAITS_BEHIND_GROUP]
 
 
 def test_who_joins_a_group_that_is_placed_is_placed_alone():

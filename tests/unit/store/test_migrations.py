@@ -12,11 +12,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from mainstay.domain.allocation import Owner
 from mainstay.domain.errors import StateUnusable
-from mainstay.domain.workload import Phase
+from mainstay.domain.plan import ObserveVolumes
+from mainstay.domain.volume import VolumeRecord, VolumeState
+from mainstay.domain.workload import Phase, Volume
 from mainstay.store import SqlStore, migrations, open_postgresql, open_sqlite, tables
 from mainstay.store.engine import APPLICATION_ID, Database, Postgresql, Sqlite
-from tests.stores import Scene
+from mainstay.store.migrations.versions import v0008_lines_and_volumes
+from tests.stores import TENANT, WHY, Scene
 
 OLDEST = Path(__file__).parent / "schema_0001"
 """The first schema and rows in it, as SQL that nobody edits any more."""
@@ -112,7 +116,7 @@ def test_a_schema_newer_than_this_code_is_refused_and_left_alone(database: Datab
 def test_latest_is_the_newest_file_and_the_history_is_one_line() -> None:
     scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
     assert scripts.get_heads() == [migrations.LATEST]
-    assert sorted(script.revision for script in scripts.walk_revisions()) == [f"{n:04}" for n in range(1, 8)]
+    assert sorted(script.revision for script in scripts.walk_revisions()) == [f"{n:04}" for n in range(1, 9)]
 
 
 def test_opening_a_current_schema_does_not_load_the_migrations(tmp_path: Path) -> None:
@@ -125,3 +129,25 @@ def test_opening_a_current_schema_does_not_load_the_migrations(tmp_path: Path) -
         "open_sqlite(Path(sys.argv[1])).close(); assert 'alembic' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path / "mainstay.db")], check=True)
+
+
+def test_what_waits_and_runs_is_found_by_the_volumes_that_it_names(oldest: SqlStore) -> None:
+    scene = Scene(oldest)
+    scene.submit(volumes=(Volume(path="a", name="data"), Volume(path="b", name="more"), Volume(path="scratch")))
+    scene.submit()
+    expected = [row.used_by for row in _volumes(scene)]
+    assert len(expected[0]) == 1
+
+    def anew(connection: sa.Connection) -> None:
+        connection.execute(sa.update(tables.workloads).values(volumes=""))
+        v0008_lines_and_volumes._name_volumes(connection)
+
+    oldest._database.write(anew)
+    assert [row.used_by for row in _volumes(scene)] == expected
+
+
+def _volumes(scene: Scene) -> tuple[VolumeRecord, ...]:
+    owner = Owner(tenant=TENANT, project=scene.all()[0].project)
+    seen = tuple(VolumeState(owner=owner, name=name) for name in ("data", "more"))
+    scene.applied(ObserveVolumes(cluster="local", volumes=seen, reason=WHY))
+    return scene.store.volumes(tenant=TENANT)

@@ -88,6 +88,9 @@ class LogCluster:
         ended = pod in self.ended and offset + len(data) == len(self.logs[pod])
         return LogChunk(data=data, next_offset=offset + len(data), dropped=0, ended=ended)
 
+    async def copy_out(self, pod: str) -> None:
+        pass
+
     async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
         raise NotImplementedError
         yield

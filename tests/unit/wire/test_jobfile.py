@@ -260,7 +260,10 @@ def test_a_folder_in_files_is_the_workdir_as_peers_mean_it():
         ("files: {a/b: x}\nvolumes: [{path: a}]", "3:1: volumes: the volume a would hide a/b of `files`; choose"),
         ("files: {a: x}\nvolumes: [{path: a/b}]", "3:1: volumes: the volume a/b would hide a of `files`"),
         ("files: {a: x, a-b: x, a/b: y}", "2:1: files: a is a file, and a/b needs a folder of that name; rename"),
-        ("devices: [Mig]", "2:11: devices.0: a name has at most 253 lower-case letters"),
+        (
+            "devices: [Mig]",
+            "2:11: devices.0: a ResourceClaimTemplate by its name, or devices of a DeviceClass as CLASS:COUNT",
+        ),
         ("volumes: [{path: /a, read_only: true}]", "`read_only` is for claims"),
         ("volumes: [{path: /a, access: ReadWriteMany}]", "`access` is for claims"),
         ("volumes: [{path: /a, storage_class: fast}]", "`storage_class` is for what is made; give a `size`"),

@@ -41,6 +41,8 @@ class Page(Generic[T_co]):
     unreadable: tuple[Unreadable, ...]
     resource_version: str
     size: int
+    remaining: int = 0
+    """How many objects follow, where the server says so: in lists without a selector."""
 
 
 class Change(StrEnum):
@@ -62,6 +64,10 @@ class WatchEvent(Generic[T_co]):
     object: T_co
     resource_version: str
     size: int
+
+
+FIELD_MANAGER = "mainstay"
+"""Who changes an object, where nobody asks under which epoch."""
 
 
 class Patch(StrEnum):
@@ -107,8 +113,10 @@ class KubeApi(Protocol):
     async def get(self, kind: Kind[T], namespace: str, name: str) -> T:
         """The object as it is now. Raises NotFound."""
 
-    async def create(self, kind: Kind[T], namespace: str, document: Document, *, not_after: float = inf) -> T:
-        """Raises AlreadyExists, Invalid, Rejected, OverQuota, Terminating.
+    async def create(
+        self, kind: Kind[T], namespace: str, document: Document, *, not_after: float = inf, by: str = FIELD_MANAGER
+    ) -> T:
+        """Raises AlreadyExists, Invalid, Rejected, OverQuota, Terminating. `by`: the field manager, here and below.
 
         After the monotonic second `not_after` it is not sent any more, also if we were stopped until then with the connection
         in our hands: what the API server has not heard of for two minutes it has closed.
@@ -123,12 +131,15 @@ class KubeApi(Protocol):
         uid: str = "",
         version: str = "",
         annotations: Mapping[str, str] | None = None,
+        by: str = FIELD_MANAGER,
     ) -> None:
         """Place a pod that waits. Raises Conflict if it is placed already or has another UID or version. The annotations
         are written on it in the same moment.
         """
 
-    async def evict(self, namespace: str, pod: str, *, uid: str = "", grace_seconds: int | None = None) -> None:
+    async def evict(
+        self, namespace: str, pod: str, *, uid: str = "", grace_seconds: int | None = None, by: str = FIELD_MANAGER
+    ) -> None:
         """Delete a pod where its disruption budget allows it. Raises Protected, NotFound, Conflict."""
 
     async def patch(
@@ -140,8 +151,9 @@ class KubeApi(Protocol):
         *,
         how: Patch = Patch.MERGE,
         subresource: str = "",
+        by: str = FIELD_MANAGER,
     ) -> T:
-        """Change part of an object (with APPLY as the field manager `mainstay`, by force). Raises NotFound, Conflict."""
+        """Change part of an object (with APPLY by force). Raises NotFound, Conflict."""
 
     async def delete(
         self,

@@ -17,13 +17,13 @@ import structlog
 from mainstay.clusters.kubernetes import handover, names, pods
 from mainstay.clusters.kubernetes.api import KubeApi, Patch
 from mainstay.clusters.kubernetes.errors import AlreadyExists, Conflict, NotFound
-from mainstay.clusters.kubernetes.kinds import PODS, SERVICES
+from mainstay.clusters.kubernetes.kinds import PODS, RESOURCE_CLAIMS, SERVICES
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.clusters.kubernetes.picture import Picture
 from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.states import HOPELESS_REASONS, View, state_of
 from mainstay.domain.allocation import Seen
-from mainstay.domain.errors import Invalid, MainstayError
+from mainstay.domain.errors import Denied, Invalid, MainstayError
 from mainstay.ports import Artifacts, Clock, Secrets
 
 log = structlog.get_logger()
@@ -37,6 +37,8 @@ BURIALS_MAX = 200
 """Tombstones removed in one round."""
 PATIENCE_SECONDS = 300.0
 """So long may a pod fail to start (no image, no secret) before it is given up; a registry may be away for a while."""
+OVERRUN_SECONDS = 60
+"""A run that its kubelet has not ended so long after its deadline, and the grace, is ended by us: somebody answers its probe."""
 LOG_PATIENCE_SECONDS = 120.0
 """So long is the end of a pod held up by a log that cannot be read: its node may be gone."""
 
@@ -68,6 +70,8 @@ class Chores:
         """UIDs of pods that have all that they waited for, and may not have noticed yet."""
         self._callable: set[str] = set()
         """First ranks whose gang has its service."""
+        self._claimed: set[str] = set()
+        """UIDs of pods whose claim is made, and that have no node yet."""
         self._look_up_groups = look_up_groups
         self._next_round = self._next_burial = self._next_groups = 0.0
 
@@ -82,6 +86,10 @@ class Chores:
             self._look_after(pod, known, now)
             if known.renewed and known.node not in silent:
                 self._renew_in_time(pod, known)
+            if known.deadline_at and not known.deleting:
+                late = self._api.server_time() - known.deadline_at
+                if late >= (OVERRUN_SECONDS + known.grace) * 1_000_000:
+                    self._start(f"overrun/{pod}", partial(self._end_overrun, pod, known))
         self._forget_gone()
         if due := self._picture.waiting.due(self._picture.views()):
             self._start("words", partial(self._picture.waiting.ask, *due))
@@ -120,6 +128,8 @@ class Chores:
             return
         if known.calls and pod not in self._callable and state.seen is not Seen.ENDED:
             self._start(f"service/{pod}", partial(self._make_service, pod, known))
+        if known.claim and known.uid not in self._claimed and not known.deleting:
+            self._start(f"claim/{pod}", partial(self._make_claim, pod, known))
         if known.logged:
             if pod not in self._kept:
                 self._logs.follow(pod, known.namespace, ended=state.seen is Seen.ENDED)
@@ -164,6 +174,8 @@ class Chores:
         if self._delivered:
             self._delivered &= {known.uid for _, known in self._picture.views() if known.waits_for_files}
         self._callable &= there
+        if self._claimed:
+            self._claimed &= {known.uid for _, known in self._picture.views() if known.claim}
 
     def _start(self, name: str, chore: Callable[[], Awaitable[None]]) -> None:
         if name not in self._tasks:
@@ -195,6 +207,19 @@ class Chores:
             await self._api.create(SERVICES, known.namespace, pods.gang_service(first))
         self._callable.add(pod)
 
+    async def _make_claim(self, pod: str, known: View) -> None:
+        """Not before the pod is made: it goes with it."""
+        found = await self._api.get(PODS, known.namespace, pod)
+        if found.metadata.uid != known.uid:
+            return
+        try:
+            await self._api.create(RESOURCE_CLAIMS, known.namespace, pods.device_claim(found))
+        except AlreadyExists:
+            pass
+        except (Invalid, Denied, LookupError, TypeError, ValueError) as error:
+            await self._give_up(pod, known, f"its devices cannot be claimed: {error}")
+        self._claimed.add(known.uid)
+
     async def _give_up(self, pod: str, known: View, why: str) -> None:
         """A verdict on the object first: whoever sees its end must know that it was ours.
 
@@ -208,6 +233,11 @@ class Chores:
         change = {"metadata": {"uid": known.uid, "resourceVersion": version, "annotations": {names.VERDICT: why[:500]}}}
         await self._api.patch(PODS, known.namespace, pod, change)
         await self._api.delete(PODS, known.namespace, pod, uid=known.uid, grace_seconds=1)
+
+    async def _end_overrun(self, pod: str, known: View) -> None:
+        log.warning("pod_overran", pod=pod)
+        with contextlib.suppress(NotFound, Conflict):
+            await self._api.delete(PODS, known.namespace, pod, uid=known.uid, grace_seconds=max(1, known.grace))
 
     async def _bury(self) -> None:
         """Remove tombstones that are old enough: nobody has been on the way with their name for so long."""

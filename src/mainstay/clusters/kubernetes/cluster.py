@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,7 +16,7 @@ from mainstay.clusters.kubernetes.chores import PATIENCE_SECONDS, Chores
 from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound, Rejected
 from mainstay.clusters.kubernetes.fence import Fence
 from mainstay.clusters.kubernetes.hosting import Hosting
-from mainstay.clusters.kubernetes.kinds import NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICE_ACCOUNTS
+from mainstay.clusters.kubernetes.kinds import CLAIMS, NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICE_ACCOUNTS
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.clusters.kubernetes.names import MAIN
 from mainstay.clusters.kubernetes.nodes import cordon_of
@@ -30,6 +31,7 @@ from mainstay.domain.allocation import (
     ClusterAction,
     CreatePod,
     DeletePod,
+    DropVolume,
     EvictPod,
     ForgetPod,
     MarkNode,
@@ -110,6 +112,7 @@ class KubernetesCluster:
         """As the informers have it. Whoever looks leads: the chores of the cluster are done on the way."""
         await self._know_again()
         await self._picture.ready()
+        self._picture.require_sane()
         # Every look is a new one, also while nothing was heard that would move the moment that it witnesses.
         self._witnessed = max(self._picture.seen_until, self._witnessed + 1)
         self._picture.judge()
@@ -121,33 +124,45 @@ class KubernetesCluster:
             at=self._witnessed,
             identity=self._picture.identity,
             guests=self._picture.guests(),
+            volumes=self._picture.volumes(),
         )
 
-    async def act(self, action: ClusterAction, *, epoch: int) -> None:  # noqa: C901 - one line per action
-        """As every cluster: fenced by epoch, idempotent by name."""
+    async def act(self, action: ClusterAction, *, epoch: int) -> None:
+        """As every cluster: fenced by epoch, idempotent by name. Raises Fenced also where the API server knows better than we."""
         await self._picture.ready()
         await self._fence.admit(epoch)
+        try:
+            await self._act(action, epoch)
+        except Rejected as error:
+            if names.FENCE_POLICY in error.message:
+                raise Fenced(error.message, object_=action.name) from None
+            raise
+
+    async def _act(self, action: ClusterAction, epoch: int) -> None:  # noqa: C901 - one line per action
+        by = names.leader(self._settings.system, epoch)
         match action:
             case CreatePod():
                 await self._create(action, epoch)
             case DeletePod():
                 await self._delete(action, epoch)
             case ForgetPod():
-                await self._forget(action)
+                await self._forget(action, by=by)
             case RevokePod():
-                await self._revoke(action)
+                await self._revoke(action, by=by)
             case BindPod():
-                await self._hosting.bind(action)
+                await self._hosting.bind(action, by=by)
             case ReleasePod():
-                await self._hosting.release(action)
+                await self._hosting.release(action, by=by)
             case EvictPod():
-                await self._hosting.evict(action)
+                await self._hosting.evict(action, by=by)
             case SeekPod():
                 await self._hosting.seek(action)
             case TellPod():
                 await self._hosting.tell(action)
             case MarkNode():
-                await self._mark_node(action)
+                await self._mark_node(action, by=by)
+            case DropVolume():
+                await self._drop_volume(action)
             case _:
                 assert_never(action)
 
@@ -173,11 +188,15 @@ class KubernetesCluster:
                 return
             msg = f"the output of pod {pod} is lost: it was ended before its files were fetched"
             raise Invalid(msg, object_=pod)
-        if known.objects:
-            handed = await self._secrets.of(pod, owner=known.secrets_for) if known.secrets_for else ()
-            await handover.transfer(self._api, "out", known.objects, handed, namespace=known.namespace, pod=pod)
         async for file in handover.outputs(self._api, namespace=known.namespace, pod=pod):
             yield file
+
+    async def copy_out(self, pod: str) -> None:
+        """By its helper, as long as that is there: if it is gone, `outputs` says so."""
+        known = self._picture.ours.get(pod)
+        if known is not None and known.objects and known.keeps_output and not known.tombstone:
+            handed = await self._secrets.of(pod, owner=known.secrets_for) if known.secrets_for else ()
+            await handover.transfer(self._api, "out", known.objects, handed, namespace=known.namespace, pod=pod)
 
     @asynccontextmanager
     async def connect(self, pod: str, port: int) -> AsyncIterator[Stream]:
@@ -218,7 +237,7 @@ class KubernetesCluster:
                     namespace=namespace,
                     make_namespace=partial(self._make_namespace, namespace, action.spec.owner),
                 )
-                document = pods.pod(action, self._settings, device=device)
+                document = pods.pod(action, self._settings, device=device or pods.PLUGIN)
                 known = await self._in_namespace(namespace, action.spec.owner, document, epoch)
                 identity = document["metadata"]["annotations"][names.IDENTITY]
             finally:
@@ -249,20 +268,15 @@ class KubernetesCluster:
     async def _write(self, namespace: str, document: pods.Document, epoch: int) -> Pod:
         """Create a pod while we still may: we have waited for our turn, perhaps for long, and may be stopped at any moment.
 
-        Raises Fenced, also where the API server itself knows that we are not the leader any more.
+        Raises Fenced.
         """
-        marked = pods.made_under(epoch, document)
+        by = names.leader(self._settings.system, epoch)
 
         async def create() -> Pod:
             not_after = await self._fence.admit(epoch)
-            return await self._api.create(PODS, namespace, marked, not_after=not_after)
+            return await self._api.create(PODS, namespace, document, not_after=not_after, by=by)
 
-        try:
-            return await self._pace.write(create)
-        except Rejected as error:
-            if names.FENCE_POLICY in error.message:
-                raise Fenced(error.message, object_=document["metadata"]["name"]) from None
-            raise
+        return await self._pace.write(create)
 
     async def _make_namespace(self, name: str, owner: Owner) -> None:
         for kind, where, document in (
@@ -274,6 +288,13 @@ class KubernetesCluster:
                 await self._api.create(kind, where, document)
             except AlreadyExists:
                 continue
+
+    async def _drop_volume(self, action: DropVolume) -> None:
+        """The cluster keeps it until the last pod that uses it has ended. By its UID: another one may have its name by then."""
+        namespace = names.namespace(action.owner, system=self._settings.system)
+        if uid := self._picture.storage.uid(namespace, action.name):
+            with contextlib.suppress(NotFound, Conflict):
+                await self._pace.write(lambda: self._api.delete(CLAIMS, namespace, action.name, uid=uid))
 
     def _require_room(self, action: CreatePod) -> None:
         """Raises NoCapacity. Its kubelet would refuse it too, but only after the pod was made."""
@@ -330,7 +351,7 @@ class KubernetesCluster:
             msg = f"pod {action.name} is there after all"
             raise NotYet(msg, object_=action.name)
 
-    async def _forget(self, action: ForgetPod) -> None:
+    async def _forget(self, action: ForgetPod, *, by: str) -> None:
         """Keep the log, mark the object as its own tombstone, and let its helper end."""
         known = self._picture.ours.get(action.name)
         if known is None or known.forgotten_at or known.state is None or known.state.seen is not Seen.ENDED:
@@ -341,26 +362,26 @@ class KubernetesCluster:
         now = self._api.server_time() // 1_000_000
         change = {"metadata": {"uid": known.uid, "labels": {names.FORGOTTEN: str(now)}}}
         try:
-            await self._pace.write(lambda: self._api.patch(PODS, known.namespace, action.name, change))
+            await self._pace.write(lambda: self._api.patch(PODS, known.namespace, action.name, change, by=by))
             await self._pace.write(
                 lambda: self._api.delete(PODS, known.namespace, action.name, uid=known.uid, grace_seconds=1)
             )
         except (NotFound, Conflict):
             return
 
-    async def _revoke(self, action: RevokePod) -> None:
+    async def _revoke(self, action: RevokePod, *, by: str) -> None:
         """From now on nothing that its node is told, however late, makes it go on."""
         known = self._picture.ours.get(action.name)
         if known is None or known.tombstone or known.forgotten_at or not known.renewed or known.renewed == REVOKED:
             return
         change = {"metadata": {"uid": known.uid, "annotations": {names.RENEWED: REVOKED}}}
         try:
-            found = await self._pace.write(lambda: self._api.patch(PODS, known.namespace, action.name, change))
+            found = await self._pace.write(lambda: self._api.patch(PODS, known.namespace, action.name, change, by=by))
         except (NotFound, Conflict):
             return  # gone, or another one by now: the next look shows it
         self._picture.learn(found)
 
-    async def _mark_node(self, action: MarkNode) -> None:
+    async def _mark_node(self, action: MarkNode, *, by: str) -> None:
         """Cordon or uncordon it for the other schedulers of the cluster. Whoever changes it meanwhile is heard first."""
         found = self._picture.node(action.name)
         if found is None:
@@ -380,7 +401,7 @@ class KubernetesCluster:
         if asked is not None and asked[0] is action.closed and self._clock.monotonic() - asked[1] < MARK_AGAIN_SECONDS:
             return  # it was done a moment ago, and the watch has not told of it yet
         try:
-            await self._pace.write(lambda: self._api.patch(NODES, "", action.name, change))
+            await self._pace.write(lambda: self._api.patch(NODES, "", action.name, change, by=by))
         except (NotFound, Conflict):
             return  # gone, or changed meanwhile: the next look shows it
         self._marked[action.name] = action.closed, self._clock.monotonic()

@@ -10,7 +10,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from mainstay.clusters.kubernetes import decoding
-from mainstay.clusters.kubernetes.api import STALL_SECONDS, Document, Page, Patch, Propagation, WatchEvent
+from mainstay.clusters.kubernetes.api import (
+    FIELD_MANAGER,
+    STALL_SECONDS,
+    Document,
+    Page,
+    Patch,
+    Propagation,
+    WatchEvent,
+)
 from mainstay.clusters.kubernetes.errors import Garbled, Unreachable
 from mainstay.clusters.kubernetes.kinds import NAMESPACES, PODS, Kind
 from mainstay.clusters.kubernetes.objects import Object, Slim, Version
@@ -21,7 +29,6 @@ from mainstay.ports import Clock
 
 T = TypeVar("T", bound=Object)
 
-FIELD_MANAGER = "mainstay"
 WATCH_SECONDS = 540
 """The server ends a watch after this; a little under the relist, so that no watch lives for ever on one connection."""
 LINE_BYTES_MAX = 16 << 20
@@ -85,10 +92,12 @@ class Connection:
         """As in `KubeApi`."""
         return _object(kind, await self._transport.request("GET", kind.path(namespace=namespace, name=name)))
 
-    async def create(self, kind: Kind[T], namespace: str, document: Document, *, not_after: float = inf) -> T:
+    async def create(
+        self, kind: Kind[T], namespace: str, document: Document, *, not_after: float = inf, by: str = FIELD_MANAGER
+    ) -> T:
         """As in `KubeApi`."""
-        path = kind.path(namespace=namespace)
-        content = await self._transport.request("POST", path, body=_json(document), not_after=not_after)
+        path, who = kind.path(namespace=namespace), (("fieldManager", by),)
+        content = await self._transport.request("POST", path, parameters=who, body=_json(document), not_after=not_after)
         return _object(kind, content)
 
     async def bind(
@@ -100,6 +109,7 @@ class Connection:
         uid: str = "",
         version: str = "",
         annotations: Mapping[str, str] | None = None,
+        by: str = FIELD_MANAGER,
     ) -> None:
         """As in `KubeApi`."""
         stated = {"uid": uid, "resourceVersion": version, "annotations": dict(annotations or {})}
@@ -108,9 +118,11 @@ class Connection:
             "target": {"apiVersion": "v1", "kind": "Node", "name": node},
         }
         path = PODS.path(namespace=namespace, name=pod, subresource="binding")
-        await self._transport.request("POST", path, body=_json(binding))
+        await self._transport.request("POST", path, parameters=(("fieldManager", by),), body=_json(binding))
 
-    async def evict(self, namespace: str, pod: str, *, uid: str = "", grace_seconds: int | None = None) -> None:
+    async def evict(
+        self, namespace: str, pod: str, *, uid: str = "", grace_seconds: int | None = None, by: str = FIELD_MANAGER
+    ) -> None:
         """As in `KubeApi`."""
         eviction = {
             "apiVersion": "policy/v1",
@@ -119,7 +131,7 @@ class Connection:
             "deleteOptions": _delete_options(uid=uid, grace_seconds=grace_seconds),
         }
         path = PODS.path(namespace=namespace, name=pod, subresource="eviction")
-        await self._transport.request("POST", path, body=_json(eviction))
+        await self._transport.request("POST", path, parameters=(("fieldManager", by),), body=_json(eviction))
 
     async def patch(
         self,
@@ -130,13 +142,14 @@ class Connection:
         *,
         how: Patch = Patch.MERGE,
         subresource: str = "",
+        by: str = FIELD_MANAGER,
     ) -> T:
         """As in `KubeApi`."""
         forced = (("force", "true"),) if how is Patch.APPLY else ()
         content = await self._transport.request(
             "PATCH",
             kind.path(namespace=namespace, name=name, subresource=subresource),
-            parameters=(("fieldManager", FIELD_MANAGER), *forced),
+            parameters=(("fieldManager", by), *forced),
             body=_json(document),
             content_type=how,
         )

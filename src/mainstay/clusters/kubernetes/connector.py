@@ -6,22 +6,27 @@ import asyncio
 import os
 import re
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 
 from mainstay.clusters.kubernetes import local
 from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.cluster import KubernetesCluster
 from mainstay.clusters.kubernetes.connection import Connection
+from mainstay.clusters.kubernetes.kinds import EVENTS
 from mainstay.clusters.kubernetes.permissions import PERMISSIONS, Permission
 from mainstay.clusters.kubernetes.registered import registered
 from mainstay.clusters.kubernetes.settings import DEFAULT_IMAGE, HELPER_IMAGE, Settings
 from mainstay.clusters.kubernetes.sources import Fixed, Source
+from mainstay.domain.errors import Denied
 from mainstay.domain.fleet import ClusterFacts, ClusterKind, ClusterRecord, ClusterSettings, Credentials
 from mainstay.ports import Artifacts, Clock, Secrets
 
 OLDEST = (1, 29)
 """Older ones lack scheduling gates that may be relied on, and terminal phases of deleted pods."""
 SKEW_SECONDS_MAX = 60
+EVENTS_MANY = 50_000
+"""A question about the events of one pod reads all of its namespace: of so many it takes the API server about a second."""
 _MINOR = re.compile(r"\d+")
 
 
@@ -47,7 +52,7 @@ class KubernetesConnector:
         try:
             server = (await source.current()).server
             version, identity = await asyncio.gather(api.version(), api.cluster_uid())
-            missing = await _missing(api)
+            missing, events = await asyncio.gather(_missing(api), _events(api))
             skew = abs(api.server_time() - self._clock.now()) // 1_000_000
         finally:
             await api.close()
@@ -57,7 +62,7 @@ class KubernetesConnector:
             version=version.git_version,
             server=server,
             missing=missing,
-            warnings=tuple(_warnings(number, skew)),
+            warnings=tuple(_warnings(number, skew, events)),
         )
 
     def open(self, cluster: ClusterRecord, credentials: Credentials) -> KubernetesCluster:
@@ -107,8 +112,25 @@ async def _missing(api: KubeApi) -> tuple[str, ...]:
     )
 
 
-def _warnings(version: tuple[int, int], skew_seconds: int) -> Iterator[str]:
+async def _events(api: KubeApi) -> int:
+    """How many there are; 0 if we may not know."""
+    try:
+        async with aclosing(api.list_pages(EVENTS, limit=1)) as pages:
+            async for page in pages:
+                return len(page.items) + len(page.unreadable) + page.remaining
+    except Denied:  # what is missing is told by itself
+        return 0
+    return 0
+
+
+def _warnings(version: tuple[int, int], skew_seconds: int, events: int) -> Iterator[str]:
     if version < OLDEST:
         yield f"Kubernetes {version[0]}.{version[1]} is older than {OLDEST[0]}.{OLDEST[1]}, the oldest that is tested"
     if skew_seconds > SKEW_SECONDS_MAX:
         yield f"its clock and ours are {skew_seconds} s apart: set both by NTP, or times of runs will look wrong"
+    if events >= EVENTS_MANY:
+        yield (
+            f"it holds {events} events, so that its etcd and API server are slow and what keeps a pod from starting is told late:"
+            " find who writes them (kubectl get events -A), let them expire sooner (--event-ttl of the API server), or give"
+            " them an etcd of their own (--etcd-servers-overrides)"
+        )

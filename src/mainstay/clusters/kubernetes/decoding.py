@@ -25,6 +25,7 @@ class _ListMeta(Slim, frozen=True):
     resource_version: str = ""
     # `continue` is a word of Python
     next_page: str = msgspec.field(default="", name="continue")
+    remaining_item_count: int = 0
 
 
 class _List(Slim, Generic[T], frozen=True):
@@ -79,7 +80,16 @@ def page(kind: Kind[T], content: bytes) -> tuple[Page[T], str]:
         msg = f"asked for a {kind.name}List with a version, the answer is a {found.kind or 'thing without a kind'}"
         raise Garbled(msg)
     version, next_page = found.metadata.resource_version, found.metadata.next_page
-    return Page(items=found.items, unreadable=unreadable, resource_version=version, size=len(content)), next_page
+    return (
+        Page(
+            items=found.items,
+            unreadable=unreadable,
+            resource_version=version,
+            size=len(content),
+            remaining=found.metadata.remaining_item_count,
+        ),
+        next_page,
+    )
 
 
 def _taken_apart(kind: Kind[T], content: bytes) -> tuple[_List[T], tuple[Unreadable, ...]]:

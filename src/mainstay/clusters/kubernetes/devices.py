@@ -45,6 +45,10 @@ class Devices:
     resource: str
     has: int
     gives: int
+    device_class: str = ""
+    """The DeviceClass by which they are claimed; empty: they are asked for as an amount of `resource`."""
+    selector: str = ""
+    """What a claim says besides, in CEL; empty: nothing."""
 
 
 def devices(node: Node) -> tuple[Devices, ...]:
@@ -73,10 +77,20 @@ def device_names(amounts: Iterable[str]) -> Iterator[str]:
 
 def gpu_model(node: Node) -> str:
     """The model as users write it, `H100`, out of `NVIDIA-H100-80GB-HBM3` or `nvidia-tesla-t4`; the label itself if unknown."""
-    label = next((node.metadata.labels[name] for name in MODEL_LABELS if node.metadata.labels.get(name)), "")
+    return model_of(next((node.metadata.labels[name] for name in MODEL_LABELS if node.metadata.labels.get(name)), ""))
+
+
+def model_of(label: str) -> str:
+    """Likewise, of what a platform or a driver says of a GPU."""
     found = _MODEL.search(label.lower())
     # A dot is the mark of a slice.
     return (found["model"].upper().replace("-", "") if found else label.upper()[:40]).replace(".", "-")
+
+
+def slice_shape(profile: str) -> str:
+    """The shape of a slice out of its profile, `1g.10gb+me`; empty if it is none."""
+    shape = profile.lower().replace("+", ".")
+    return shape if _SHAPE.match(shape) else ""
 
 
 def _is_gpu(resource: str) -> bool:

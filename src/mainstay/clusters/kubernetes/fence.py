@@ -2,7 +2,7 @@
 
 It makes a leader that wakes up late notice before it acts, not after. What makes it harmless in the moment between are the names:
 they are taken for as long as a tombstone stays, much longer than a look at the fence is trusted. Where the policy of
-deploy/kubernetes/components/fenced is in force, the API server compares the epoch of every new pod with this Lease as well.
+deploy/kubernetes/components/fenced is in force, the API server compares the epoch of every write with this Lease as well.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Fence:
     def __init__(self, api: KubeApi, clock: Clock, *, system: str) -> None:
         self._api = api
         self._clock = clock
-        self._name = f"mainstay-{names.short(system)}"
+        self._name = names.fence(system)
         self._highest = -1
         self._looked_at = float("-inf")
         self._turn = asyncio.Lock()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from mainstay.clusters.kubernetes import names
@@ -61,7 +61,7 @@ class Landlord:
 def wish(pod: Pod) -> Wish:
     """Of a pod that names us as its scheduler."""
     meta, spec = pod.metadata, pod.spec
-    where = restriction(spec)
+    where = restriction(spec, devices=_kinds_of_gpus(_amounts(spec)))
     grace = spec.termination_grace_period_seconds
     of_volcano = names.GROUP_LABEL not in meta.labels
     return Wish(
@@ -132,10 +132,14 @@ def _problems(pod: Pod, *, understood: bool) -> Iterator[str]:
     amounts = _amounts(spec)
     if strange := sorted(name for name in amounts - UNDERSTOOD if not shape_of(name)):
         yield f"it asks for {', '.join(strange)[:200]}"
-    if len({name for name in amounts if name == GPU_RESOURCE or shape_of(name)}) > 1:
+    if len(_kinds_of_gpus(amounts)) > 1:
         yield "it asks for GPUs of several kinds"
     if not _NAME.match(pod.metadata.labels.get(names.QUEUE, DEFAULT_QUEUE)):
         yield f"its label {names.QUEUE} is not the name of a queue"
+
+
+def _kinds_of_gpus(amounts: Iterable[str]) -> set[str]:
+    return {name for name in amounts if name == GPU_RESOURCE or shape_of(name)}
 
 
 def _relations(spec: PodSpec) -> Iterator[str]:

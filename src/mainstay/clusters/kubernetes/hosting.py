@@ -16,7 +16,7 @@ import structlog
 
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.api import KubeApi
-from mainstay.clusters.kubernetes.errors import AlreadyExists, Conflict, NotFound
+from mainstay.clusters.kubernetes.errors import AlreadyExists, Conflict, NotFound, Rejected
 from mainstay.clusters.kubernetes.kinds import EVENTS, POD_GROUPS, PODS, VOLCANO_POD_GROUPS
 from mainstay.clusters.kubernetes.picture import Picture
 from mainstay.domain.allocation import BindPod, EvictPod, ReleasePod, SeekPod, TellPod
@@ -65,8 +65,10 @@ class Hosting:
         self.bound: dict[str, Bound] = {}
         """By UID."""
 
-    async def bind(self, action: BindPod) -> None:
-        """Raises Invalid if its node cannot take it, Gone if it has another place or is no more."""
+    async def bind(self, action: BindPod, *, by: str) -> None:
+        """Raises Invalid if its node cannot take it or we may not act in its namespace, Gone if it has another place or is no
+        more.
+        """
         uid = action.pod.uid
         if uid in self.bound:
             return
@@ -91,7 +93,12 @@ class Hosting:
                 uid=uid,
                 version=known.version,
                 annotations={names.SYSTEM: self._system, names.WORKLOAD: action.name},
+                by=by,
             )
+        except Rejected as error:
+            if names.CONFINING_POLICY in error.message:
+                self._lodgings.close_to_us(action.pod.namespace)
+            raise
         except NotFound:
             msg = f"pod {_words(action.pod)} is gone"
             raise Gone(msg, object_=action.name) from None
@@ -99,18 +106,22 @@ class Hosting:
             await self._look_before_again(action)
         self.bound[uid] = Bound(at=self._clock.monotonic(), node=action.node, holds=action.holds)
 
-    async def release(self, action: ReleasePod) -> None:
-        """Whatever binding is on its way finds another version from now on."""
+    async def release(self, action: ReleasePod, *, by: str) -> None:
+        """Whatever binding is on its way finds another version from now on. Where we may not write, we may not bind either."""
         change = {"metadata": {"uid": action.pod.uid, "annotations": {names.RELEASED: str(action.attempt)}}}
         try:
-            found = await self._api.patch(PODS, action.pod.namespace, action.pod.name, change)
+            found = await self._api.patch(PODS, action.pod.namespace, action.pod.name, change, by=by)
         except (NotFound, Conflict):
             return  # it is no more: nothing can be bound
+        except Rejected as error:
+            if names.CONFINING_POLICY not in error.message:
+                raise
+            return
         if found.spec.node_name:
             msg = f"pod {_words(action.pod)} has its place already: {found.spec.node_name}"
             raise NotYet(msg, object_=action.name)
 
-    async def evict(self, action: EvictPod) -> None:
+    async def evict(self, action: EvictPod, *, by: str) -> None:
         """Raises NotYet while a disruption budget protects it."""
         known = self._lodgings.known(action.pod.uid)
         if known is None:
@@ -124,7 +135,7 @@ class Hosting:
             raise NotYet(msg, object_=action.name)
         self._evicted[action.pod.uid] = now
         try:
-            await self._api.evict(action.pod.namespace, action.pod.name, uid=action.pod.uid)
+            await self._api.evict(action.pod.namespace, action.pod.name, uid=action.pod.uid, by=by)
         except (NotFound, Conflict):
             return  # gone, or another one by now: the next look shows it
         except NotYet as error:

@@ -95,6 +95,8 @@ class Informer(Generic[T, U]):
         self.objects: Mapping[Key, U] = MappingProxyType(self._objects)
         self.synced = asyncio.Event()
         """Set once all has been listed; from then on the view is at most late, never half."""
+        self.tried = asyncio.Event()
+        """Set once the first list has come or failed."""
         self.last_contact = 0.0
         """Monotonic seconds of the last page, event or bookmark; 0 before the first."""
         self.server_time_seen = 0
@@ -131,6 +133,7 @@ class Informer(Generic[T, U]):
                 await self._rest(error)
             else:
                 self.synced.set()
+                self.tried.set()
                 return
 
     async def _list(self) -> None:
@@ -276,6 +279,7 @@ class Informer(Generic[T, U]):
     async def _rest(self, error: ApiError) -> None:
         """Longer after each failure, at random so that many do not come back at once, and never before we are asked to."""
         self.last_error = error
+        self.tried.set()
         self.counters.failures += 1
         longest = min(REST_SECONDS_MAX, REST_SECONDS_MIN * 2 ** min(self._failures_in_a_row, 10))
         self._failures_in_a_row += 1

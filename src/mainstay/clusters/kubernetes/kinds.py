@@ -54,6 +54,13 @@ VOLCANO_POD_GROUPS = Kind(
 )
 LEASES = Kind(name="Lease", plural="leases", type=objects.Lease, group="coordination.k8s.io")
 CLAIMS = Kind(name="PersistentVolumeClaim", plural="persistentvolumeclaims", type=objects.VolumeClaim)
+VOLUMES = Kind(name="PersistentVolume", plural="persistentvolumes", type=objects.PersistentVolume, namespaced=False)
+RESOURCE_SLICES = Kind(
+    name="ResourceSlice", plural="resourceslices", type=objects.ResourceSlice, group="resource.k8s.io", namespaced=False
+)
+RESOURCE_CLAIMS = Kind(
+    name="ResourceClaim", plural="resourceclaims", type=objects.ResourceClaim, group="resource.k8s.io"
+)
 SERVICE_ACCOUNTS = Kind(name="ServiceAccount", plural="serviceaccounts", type=objects.Object)
 SERVICES = Kind(name="Service", plural="services", type=objects.Object)
 NETWORK_POLICIES = Kind(name="NetworkPolicy", plural="networkpolicies", type=objects.Object, group="networking.k8s.io")

@@ -71,12 +71,21 @@ async def _read(path: Path, context: str, clock: Clock) -> tuple[Credentials, fl
         msg = f"{path} is not YAML"
         raise Invalid(msg, hint="check the file") from None
     except (ConfigError, msgspec.ValidationError, LookupError, AttributeError, TypeError, ValueError) as error:
-        msg = f"{path} is no kubeconfig with that context: {error}"
+        msg = f"{path} is no kubeconfig with that context: {_why(error)}"
         raise Invalid(msg, hint="kubectl config get-contexts shows what it has") from error
     if config.user is not None and config.user.exec is not None:
         login = await _login(config.user.exec, path, cluster)
         return _logged_in(credentials, login), _good_for(login, clock)
     return credentials, READ_SECONDS
+
+
+def _why(error: Exception) -> str:
+    """In words: what Python says of a document of another shape helps nobody."""
+    if isinstance(error, ConfigError | msgspec.ValidationError):
+        return str(error)
+    if isinstance(error, KeyError):
+        return f"something is missing in it: {error.args[0]}"
+    return "it needs lists named clusters, users and contexts, with a name in each entry"
 
 
 def _static(config: SingleConfig, cluster: dict[str, Any]) -> Credentials:

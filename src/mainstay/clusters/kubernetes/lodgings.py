@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.guests import Landlord, Wish, owner
 from mainstay.clusters.kubernetes.informer import Key
 from mainstay.clusters.kubernetes.restrictions import Restriction
@@ -18,6 +19,7 @@ from mainstay.ports import Clock
 
 GONE_SECONDS = 600.0
 """So long is the end of a pod told whose object is gone: longer than any commit waits."""
+CLOSED = f"we may not act in its namespace; whoever administers it labels it {names.TENANT} to let us in"
 UNWITNESSED = 1
 """The end of a pod that nobody saw: before all starts, so that it is charged up to its last record and no further."""
 
@@ -36,6 +38,8 @@ class Lodgings:
     def __init__(self, clock: Clock, *, now: Callable[[], int]) -> None:
         """`now` is the server's time."""
         self._clock, self._now = clock, now
+        self._landlords: Mapping[Key, Landlord] = {}
+        """As of the last look."""
         self._views: dict[str, tuple[str, View]] = {}
         """UID -> (name, view)"""
         self._gone: dict[str, Gone] = {}
@@ -45,6 +49,8 @@ class Lodgings:
         """Those of all guests that are there, by name."""
         self.protected: dict[str, str] = {}
         """UID -> why it was not evicted when that was asked for last, in words."""
+        self._closed: set[tuple[str, Landlord | None]] = set()
+        """Namespaces, as they were labelled, in which we may not act."""
         self.group_sizes: dict[tuple[str, str], int] = {}
         """(namespace, group) -> how many pods it has, as far as somebody has looked it up."""
 
@@ -76,6 +82,10 @@ class Lodgings:
         """Whether we know that it went."""
         return uid in self._gone
 
+    def close_to_us(self, namespace: str) -> None:
+        """Our account may not act there, until whoever administers it labels it otherwise."""
+        self._closed.add((namespace, self._landlords.get(("", namespace))))
+
     def lost(self, pod: PodRef, node: str) -> None:
         """Somebody has looked, and it is not there: nobody saw its end."""
         if pod.uid in self._gone or pod.uid in self._views:
@@ -92,6 +102,7 @@ class Lodgings:
 
     def guests(self, landlords: Mapping[Key, Landlord]) -> Iterator[Guest]:
         """As they are reported, by UID."""
+        self._landlords = landlords
         self._forget_old()
         found = {uid: self._guest(name, view, landlords) for uid, (name, view) in self._views.items()}
         found |= {uid: gone.guest for uid, gone in self._gone.items()}
@@ -111,7 +122,9 @@ class Lodgings:
     def _guest(self, name: str, view: View, landlords: Mapping[Key, Landlord]) -> Guest:
         ask = view.wish
         assert ask is not None
-        tenant, project, wrong = owner(view.namespace, landlords.get(("", view.namespace)))
+        written = landlords.get(("", view.namespace))
+        tenant, project, wrong = owner(view.namespace, written)
+        closed = CLOSED if (view.namespace, written) in self._closed else ""
         return Guest(
             pod=PodRef(namespace=view.namespace, name=name, uid=view.uid),
             tenant=tenant,
@@ -123,7 +136,7 @@ class Lodgings:
             grace_seconds=ask.grace_seconds,
             max_duration_seconds=ask.max_duration_seconds,
             group=self._group(view.namespace, ask),
-            problem=ask.problem or wrong,
+            problem=ask.problem or wrong or closed,
             state=self._state(view),
         )
 

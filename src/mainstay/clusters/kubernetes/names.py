@@ -27,10 +27,10 @@ TOMBSTONE = f"{PREFIX}/tombstone"
 FORGOTTEN = f"{PREFIX}/forgotten"
 """Since when (Unix seconds) the end of a pod is on record with us. The object stays a while as its own tombstone."""
 
-EPOCH = f"{PREFIX}/epoch"
-"""Of the leader that made a pod: the API server may compare it with the fence (deploy/kubernetes/components/fenced)."""
 FENCE_POLICY = "mainstay-fenced"
-"""Who refuses what a leader of the past makes."""
+"""Who refuses what a leader of the past makes and changes (deploy/kubernetes/components/fenced)."""
+CONFINING_POLICY = "mainstay-confined"
+"""Who refuses what our account does where it has no business (deploy/kubernetes/components/confined)."""
 
 IDENTITY = f"{PREFIX}/identity"
 """Digest of all that was asked for: tells a repetition from another pod under one name."""
@@ -42,6 +42,10 @@ OBJECTS = f"{PREFIX}/objects"
 """JSON list of [path, source, target, secret]: what is copied from and to object stores. Names and addresses, no credential."""
 PLACE = f"{PREFIX}/place"
 """The node that it was given, where another scheduler binds it there: what it holds is held from the start."""
+CLAIM = f"{PREFIX}/claim"
+"""JSON of the requests for devices in the claim that goes with a pod: [name, class, count, selector]."""
+CLAIMED = f"{PREFIX}/claimed"
+"""RESOURCE COUNT of the GPUs among them, which our accounts count."""
 READY_PATH = f"{PREFIX}/ready-path"
 PORT = f"{PREFIX}/port"
 VERDICT = f"{PREFIX}/verdict"
@@ -51,6 +55,8 @@ LAST_NODE = f"{PREFIX}/last-node"
 
 RENEWED = f"{PREFIX}/renewed"
 """On a pod that ends itself where it is cut off: when it was renewed last (Unix seconds), or that it never is again."""
+DEADLINE = f"{PREFIX}/deadline"
+"""After how many seconds of its run a pod is ended by its kubelet."""
 CORDONED = f"{PREFIX}/cordoned"
 """On a node: which platform has cordoned it. Only that one takes it back."""
 CORDON_REASON = f"{PREFIX}/cordon-reason"
@@ -122,6 +128,16 @@ def gang_of(pod: str) -> str:
 def gang_service(gang: str) -> str:
     """The headless service by which ranks find each other. Begins with a letter (RFC 1035), as some gangs do not."""
     return f"g-{gang}"
+
+
+def fence(system: str) -> str:
+    """The Lease that tells which epoch acts."""
+    return f"mainstay-{short(system)}"
+
+
+def leader(system: str, epoch: int) -> str:
+    """A leader as the field manager of what it makes and changes: the API server may compare it with the fence."""
+    return f"{fence(system)}/{epoch}"
 
 
 @functools.lru_cache(maxsize=64)

@@ -17,6 +17,7 @@ _WRONG_AUTHORITY = {18, 19, 20, 21}
 """X509_V_ERR_*: self-signed, or signed by an authority that is not ours (openssl-verify(1))."""
 _EXPIRED, _NOT_YET_VALID = 10, 9
 _WRONG_NAME = {62, 64}
+_NO_WAY = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}
 
 
 def failure(error: Exception, *, method: str, server: str) -> ApiError:
@@ -41,9 +42,25 @@ def _why_not_sent(error: Exception) -> tuple[str, str]:
             return "its name is unknown", "check the name in `server`, and the DNS of this machine"
         case aiohttp.ClientConnectorError() if error.os_error.errno == errno.ECONNREFUSED:
             return "the connection is refused", "is the API server running, and is the port right?"
+        case aiohttp.ClientConnectorError() if error.os_error.errno in _NO_WAY:
+            return "there is no way to it from here", "check the network and the routes of this machine"
+        case aiohttp.ClientProxyConnectionError():
+            return f"its proxy does not answer: {_words(error.os_error)}", "check proxy-url in the kubeconfig"
+        case aiohttp.ClientConnectorError():
+            return (
+                f"no connection is made: {_words(error.os_error)}",
+                "check the address, and the network of this machine",
+            )
         case aiohttp.ConnectionTimeoutError():
             return "it does not answer", "a firewall may drop packets, or the machine is down"
+        case aiohttp.InvalidURL():
+            return f"it is no address: {error.url}", "check the address in `server`"
     return _named(error), ""
+
+
+def _words(error: OSError) -> str:
+    """What the system says. One without a number may be made of others, one for each address that was tried."""
+    return error.strerror or str(error) or type(error).__name__
 
 
 def _certificate(error: Exception) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from mainstay.clusters.kubernetes import names
@@ -58,13 +58,14 @@ def node_state(
     restrictions: Mapping[str, Restriction] = NONE,
     *,
     taken_devices: Mapping[str, int] | None = None,
+    offered: tuple[Devices, ...] = (),
     system: str = "",
 ) -> NodeState:
     """What our pods may use of a node: what it can give, less what pods that are not ours have taken.
 
-    `taken_devices`: by resource, beside the whole GPUs in `taken`. `system` is our mark.
+    `taken_devices`: by resource, beside the whole GPUs in `taken`. `offered`: those that are claimed. `system` is our mark.
     """
-    kinds = usable_devices(node)
+    kinds = usable_devices(node, offered)
     left = {one.model: max(0, one.gives - _taken(one.resource, taken, taken_devices or {})) for one in kinds}
     model = next((one.model for one in kinds if not is_shape(one.model) and one.gives), "")
     cordon = cordon_of(node, system)
@@ -82,19 +83,24 @@ def node_state(
         shapes=_counts({kind: count for kind, count in left.items() if is_shape(kind)}),
         unhealthy=_counts({one.model or "GPU": one.has - one.gives for one in kinds}),
         problem=problem,
-        complaints=tuple(complaints(node)),
+        complaints=tuple(complaints(node, offered)),
         cordoned=cordon.others,
         marked=cordon.ours,
         mark_undone=cordon.undone,
     )
 
 
-def usable_devices(node: Node) -> tuple[Devices, ...]:
-    """Its GPUs and slices; none of them can be given while a condition speaks against them."""
+def usable_devices(node: Node, offered: tuple[Devices, ...] = ()) -> tuple[Devices, ...]:
+    """Its GPUs and slices; none of them can be given while a condition speaks against them.
+
+    What is both an amount and offered to claims is one thing, offered in two ways: it counts once.
+    """
     kinds = devices(node)
+    known = {one.model for one in kinds}
+    kinds = (*kinds, *(one for one in offered if one.model not in known))
     if not any(_is_bad(one) and one.type.startswith(BROKEN_GPUS) for one in node.status.conditions):
         return kinds
-    return tuple(Devices(model=one.model, resource=one.resource, has=one.has, gives=0) for one in kinds)
+    return tuple(replace(one, gives=0) for one in kinds)
 
 
 def cordon_of(node: Node, system: str) -> Cordon:
@@ -137,9 +143,9 @@ def why_not_any(node: Node, system: str = "") -> str:
     return "cordoned in its cluster" if cordon_of(node, system).others else ""
 
 
-def complaints(node: Node) -> Iterator[str]:
+def complaints(node: Node, offered: tuple[Devices, ...] = ()) -> Iterator[str]:
     """What else is wrong with a node: devices that it cannot give, and what its conditions say beside those that keep it out."""
-    for kind in usable_devices(node):
+    for kind in usable_devices(node, offered):
         if kind.has > kind.gives:
             yield f"{kind.has - kind.gives} of {kind.has} {kind.model or 'GPU'} unhealthy"
     bad = (one for one in node.status.conditions if one.type not in BROKEN | {"Ready"} and _is_bad(one))

@@ -293,6 +293,84 @@ class PodGroup(Object, frozen=True):
     spec: PodGroupSpec = PodGroupSpec()
 
 
+class DeviceAttribute(Slim, frozen=True):
+    """What a driver says of a device; only text is read."""
+
+    string: str = ""
+
+
+class DeviceTaint(Slim, frozen=True):
+    """What keeps claims off a device (KEP-5055)."""
+
+    key: str = ""
+    effect: str = ""
+
+
+class Device(Slim, frozen=True):
+    """`consumes_counters`: it is cut out of something that other devices are cut out of too. Any: trees of JSON."""
+
+    name: str = ""
+    attributes: dict[str, DeviceAttribute] = {}
+    consumes_counters: tuple[dict[str, Any], ...] = ()
+    taints: tuple[DeviceTaint, ...] = ()
+
+
+class ResourcePool(Slim, frozen=True):
+    """Slices of one generation that together say what there is."""
+
+    name: str = ""
+    generation: int = 0
+    resource_slice_count: int = 0
+
+
+class ResourceSliceSpec(Slim, frozen=True):
+    """Devices of a driver; `node_name` is empty where more than one node reaches them."""
+
+    driver: str = ""
+    node_name: str = ""
+    pool: ResourcePool = ResourcePool()
+    devices: tuple[Device, ...] = ()
+
+
+class ResourceSlice(Object, frozen=True):
+    """resource.k8s.io/v1 ResourceSlice."""
+
+    spec: ResourceSliceSpec = ResourceSliceSpec()
+
+
+class AllocatedDevice(Slim, frozen=True):
+    """A device that a claim was given; with `admin_access` others may have it too."""
+
+    driver: str = ""
+    pool: str = ""
+    device: str = ""
+    admin_access: bool = False
+
+
+class AllocatedDevices(Slim, frozen=True):
+    """All of them."""
+
+    results: tuple[AllocatedDevice, ...] = ()
+
+
+class ClaimAllocation(Slim, frozen=True):
+    """What a claim was given."""
+
+    devices: AllocatedDevices = AllocatedDevices()
+
+
+class ResourceClaimStatus(Slim, frozen=True):
+    """No allocation: it waits."""
+
+    allocation: ClaimAllocation | None = None
+
+
+class ResourceClaim(Object, frozen=True):
+    """resource.k8s.io/v1 ResourceClaim."""
+
+    status: ResourceClaimStatus = ResourceClaimStatus()
+
+
 class VolumeClaimSpec(Slim, frozen=True):
     """What storage is asked for. `volume_name` is empty until it is bound."""
 
@@ -302,10 +380,31 @@ class VolumeClaimSpec(Slim, frozen=True):
     volume_name: str = ""
 
 
+class VolumeClaimStatus(Slim, frozen=True):
+    """What it got."""
+
+    phase: str = ""
+    access_modes: tuple[str, ...] = ()
+    capacity: dict[str, Quantity] = {}
+
+
 class VolumeClaim(Object, frozen=True):
     """core/v1 PersistentVolumeClaim."""
 
     spec: VolumeClaimSpec = VolumeClaimSpec()
+    status: VolumeClaimStatus = VolumeClaimStatus()
+
+
+class PersistentVolumeSpec(Slim, frozen=True):
+    """Which nodes reach it: VolumeNodeAffinity as it is."""
+
+    node_affinity: dict[str, Any] = {}
+
+
+class PersistentVolume(Object, frozen=True):
+    """core/v1 PersistentVolume."""
+
+    spec: PersistentVolumeSpec = PersistentVolumeSpec()
 
 
 class ObjectReference(Slim, frozen=True):

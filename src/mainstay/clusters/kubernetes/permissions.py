@@ -16,9 +16,12 @@ from mainstay.clusters.kubernetes.kinds import (
     NODES,
     POD_GROUPS,
     PODS,
+    RESOURCE_CLAIMS,
+    RESOURCE_SLICES,
     SERVICE_ACCOUNTS,
     SERVICES,
     VOLCANO_POD_GROUPS,
+    VOLUMES,
     Kind,
 )
 from mainstay.clusters.kubernetes.names import CONTROL_NAMESPACE
@@ -68,7 +71,18 @@ PERMISSIONS = (
         verbs=("get", "create"),
         why="reach models and ports of pods where the addresses of pods cannot be reached",
     ),
-    Permission(kind=CLAIMS, verbs=("get", "create"), why="find the volumes that jobs name, and make them"),
+    Permission(
+        kind=CLAIMS,
+        verbs=("get", "list", "watch", "create", "delete"),
+        why="find the volumes that jobs name, make them, and delete those that somebody removes",
+    ),
+    Permission(kind=VOLUMES, verbs=("list", "watch"), why="know which nodes reach a volume"),
+    Permission(kind=RESOURCE_SLICES, verbs=("list", "watch"), why="see the GPUs that drivers offer to claims"),
+    Permission(
+        kind=RESOURCE_CLAIMS,
+        verbs=("list", "watch", "create"),
+        why="see which of them are taken, and claim them for pods",
+    ),
     Permission(kind=SERVICE_ACCOUNTS, verbs=("create",), why="give pods an account that may do nothing"),
     Permission(kind=PODS, subresource="binding", verbs=("create",), why="give pods of others their place"),
     Permission(kind=PODS, subresource="eviction", verbs=("create",), why="stop pods of others, within their budgets"),

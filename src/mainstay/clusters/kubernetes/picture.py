@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, Devices
 from mainstay.clusters.kubernetes.errors import Unreachable
 from mainstay.clusters.kubernetes.guests import Landlord, landlord
 from mainstay.clusters.kubernetes.informer import Informer, Key
-from mainstay.clusters.kubernetes.kinds import NAMESPACES, NODES, PODS
+from mainstay.clusters.kubernetes.kinds import NAMESPACES, NODES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
 from mainstay.clusters.kubernetes.lodgings import Lodgings
 from mainstay.clusters.kubernetes.nodes import (
     has_kubelet,
@@ -31,10 +32,13 @@ from mainstay.clusters.kubernetes.nodes import (
     why_not,
     why_not_any,
 )
-from mainstay.clusters.kubernetes.objects import Namespace, Node, Pod
+from mainstay.clusters.kubernetes.objects import Namespace, Node, Pod, ResourceClaim, ResourceSlice
+from mainstay.clusters.kubernetes.offered import DeviceKey, Offered, taken_by_others
 from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.quantities import instant
+from mainstay.clusters.kubernetes.restrictions import Terms
 from mainstay.clusters.kubernetes.states import NOTHING, View, view_of
+from mainstay.clusters.kubernetes.storage import Storage, reached
 from mainstay.clusters.kubernetes.trust import Trust
 from mainstay.clusters.kubernetes.waiting import Waiting
 from mainstay.domain.allocation import PodState, Seen
@@ -42,6 +46,7 @@ from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Denied, MainstayError, Unavailable
 from mainstay.domain.guest import Guest
 from mainstay.domain.quantity import Resources, is_shape
+from mainstay.domain.volume import VolumeState
 from mainstay.ports import Clock
 
 log = structlog.get_logger()
@@ -81,7 +86,7 @@ class Picture:
 
     def __init__(self, api: KubeApi, clock: Clock, *, system: str, scheduler_name: str = "", tunnel: str = "") -> None:
         """`tunnel`: as for `states.view`."""
-        self._api, self._clock, self._mark = api, clock, names.short(system)
+        self._api, self._clock, self._mark, self._system = api, clock, names.short(system), system
         self._nodes: Informer[Node, Node] = Informer(
             api,
             NODES,
@@ -94,7 +99,13 @@ class Picture:
             api,
             PODS,
             clock=clock,
-            project=lambda pod: view_of(pod, system=system, scheduler_name=scheduler_name, tunnel=tunnel),
+            project=lambda pod: view_of(
+                pod,
+                system=system,
+                scheduler_name=scheduler_name,
+                tunnel=tunnel,
+                before=self._pods.objects.get(pod.metadata.key),
+            ),
             on_change=self._pod_changed,
             confirm=self._confirm,
         )
@@ -106,6 +117,27 @@ class Picture:
         self._namespaces: Informer[Namespace, Landlord] = Informer(
             api, NAMESPACES, clock=clock, project=landlord, confirm=self._confirm
         )
+        self.storage = Storage(api, clock, system=system, on_change=self._storage_changed)
+        self._reaches: Mapping[str, Terms] = {}
+        """What volumes ask of nodes, as the states of the nodes have it."""
+        self._storage_moved = False
+        self._offered = Offered()
+        self._slices: Informer[ResourceSlice, ResourceSlice] = Informer(
+            api,
+            RESOURCE_SLICES,
+            clock=clock,
+            project=lambda one: one,
+            on_change=self._slice_changed,
+            confirm=self._confirm,
+        )
+        self._claims: Informer[ResourceClaim, tuple[DeviceKey, ...]] = Informer(
+            api,
+            RESOURCE_CLAIMS,
+            clock=clock,
+            project=self._devices_of,
+            on_change=self._claim_changed,
+            confirm=self._confirm,
+        )
         self.lodgings = Lodgings(clock, now=api.server_time)
         """Pods of others that ask us for a place."""
         self._used: dict[str, Used] = {}
@@ -116,13 +148,19 @@ class Picture:
         self._ours: dict[str, View] = {}
         self.ours: Mapping[str, View] = MappingProxyType(self._ours)
         """Every pod of ours by its name, forgotten ones and tombstones included."""
+        self._by_uid: dict[str, Key] = {}
+        """Pods that concern us: ours, and guests."""
+        self._twins: dict[str, set[Key]] = {}
+        """Those of which several have one UID; none in a sane cluster."""
         self.waiting = Waiting(api, clock)
         self._tasks: list[asyncio.Task[object]] = []
 
     async def ready(self) -> None:
         """Until both kinds have been listed. Raises Unavailable if that takes too long, or the view has become old."""
         if not self._tasks:
-            self._tasks = [asyncio.create_task(informer.run()) for informer in self._informers]
+            everything = (*self._informers, self._slices, self._claims)
+            self._tasks = [asyncio.create_task(informer.run()) for informer in everything]
+            self.storage.start()
         for informer in self._informers:
             try:
                 # `asyncio.wait_for` would swallow a cancellation that meets the news (CPython issue 86296, until 3.12).
@@ -132,9 +170,15 @@ class Picture:
                 raise self._unheard(informer) from None
             if self._clock.monotonic() - informer.last_contact > SILENT_SECONDS_MAX:
                 raise self._unheard(informer)
+        # Older API servers have neither, and older roles do not let us see them: then nothing is offered to claims.
+        for one in [one for one in (self._slices, self._claims) if not one.tried.is_set()]:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SYNC_SECONDS_MAX):
+                    await one.tried.wait()
 
     async def close(self) -> None:
         """Stop watching."""
+        await self.storage.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -151,13 +195,40 @@ class Picture:
             self._seen_until = max(0, min(one.server_time_seen for one in informers) - REPORT_SECONDS * 1_000_000)
         return self._seen_until
 
+    def require_sane(self) -> None:
+        """Raises Denied if pods that concern us cannot be told apart: what is said of one would be believed of the other."""
+        if not self._twins:
+            return
+        uid = min(self._twins)
+        names_ = ", ".join("/".join(key) for key in sorted(self._twins[uid]))
+        more = f" (and {len(self._twins) - 1} UIDs more)" if len(self._twins) > 1 else ""
+        msg = f"several of its pods have the UID {uid}: {names_}{more}"
+        hint = "no API server gives a UID twice, so its etcd was changed or put together by hand: delete all of them but one"
+        raise Denied(msg, hint=hint)
+
     def nodes(self) -> tuple[NodeState, ...]:
         """Every node as we may use it, by name."""
-        if self.lodgings.restrictions_changed():
+        changed = self.lodgings.restrictions_changed(), self._reaches_changed(), self._offered.has_news()
+        if any(changed):
             self._states.clear()
         for name in self._nodes_by_name() - self._states.keys():
             self._states[name] = self._state_of(name)
         return tuple(self._state(name) for name in sorted(self._states))
+
+    def volumes(self) -> tuple[VolumeState, ...] | None:
+        """Every volume of our projects; None while we cannot see them."""
+        return self.storage.states(self._namespaces.objects)
+
+    def _storage_changed(self) -> None:
+        self._storage_moved = True
+
+    def _reaches_changed(self) -> bool:
+        """Whether volumes ask something else of nodes than they did. O(claims), where anything of them has changed."""
+        if not self._storage_moved:
+            return False
+        self._storage_moved, before = False, self._reaches
+        self._reaches = self.storage.asked()
+        return self._reaches != before
 
     def learn(self, pod: Pod) -> View:
         """Take in a pod that a request has shown; what is kept of it."""
@@ -202,7 +273,7 @@ class Picture:
             return ""
         return (
             why_not_any(found, self._mark)
-            or "it no longer meets the selector, the affinity and the tolerations of the pod"
+            or "it no longer meets what the pod requires: its selector, affinity, tolerations and kind of devices"
         )
 
     def free(self, node: str) -> Resources:
@@ -217,15 +288,19 @@ class Picture:
             return 0
         if found.resource == GPU_RESOURCE:
             return found.gives - used.others.gpus - used.ours.gpus
-        return found.gives - used.slices_of_others[found.resource] - used.slices_of_ours[found.resource]
+        others = used.slices_of_others[found.resource] + self._offered.taken(node)[found.resource]
+        return found.gives - others - used.slices_of_ours[found.resource]
 
-    def device(self, node: str, gpu_model: str) -> str:
-        """The resource under which a node offers GPUs of a model, or slices of a shape."""
-        found = self._devices(node, gpu_model) if is_shape(gpu_model) else None
-        return found.resource if found else GPU_RESOURCE
+    def device(self, node: str, gpu_model: str) -> Devices | None:
+        """How a node offers slices of a shape, or GPUs of a model (any, if that is empty). None: it does not say, or has none."""
+        if is_shape(gpu_model):
+            return self._devices(node, gpu_model)
+        kinds = usable_devices(self._node(node), self._offered.devices(node))
+        return next((one for one in kinds if not is_shape(one.model) and gpu_model in {"", one.model}), None)
 
     def _devices(self, node: str, model: str) -> Devices | None:
-        return next((one for one in usable_devices(self._node(node)) if one.model == model), None)
+        kinds = usable_devices(self._node(node), self._offered.devices(node))
+        return next((one for one in kinds if one.model == model), None)
 
     def node(self, name: str) -> Node | None:
         """As its cluster shows it; None if it is not there."""
@@ -287,9 +362,12 @@ class Picture:
             self._node(node),
             used.others,
             self.lodgings.restrictions,
-            taken_devices=used.slices_of_others,
+            taken_devices=used.slices_of_others + self._offered.taken(node),
+            offered=self._offered.devices(node),
             system=self._mark,
         )
+        if met := reached(self._node(node), self._reaches):
+            state = replace(state, admits=tuple(sorted((*state.admits, *met))))
         return replace(state, strangers=self._strangers(node)) if state.marked else state
 
     def _strangers(self, node: str) -> tuple[str, ...]:
@@ -326,8 +404,24 @@ class Picture:
         elif old is None or is_silent(old):
             self._back[key[1]] = instant(ready.last_transition_time)
 
+    def _slice_changed(self, key: Key, old: ResourceSlice | None, new: ResourceSlice | None) -> None:
+        self._offered.slice_changed(key[1], new)
+        for one in (old, new):
+            self._states.pop(one.spec.node_name if one is not None else "", None)
+
+    def _devices_of(self, claim: ResourceClaim) -> tuple[DeviceKey, ...]:
+        meta = claim.metadata
+        ours = meta.labels.get(names.SYSTEM) == names.mark(meta.labels, meta.namespace, system=self._system)
+        return taken_by_others(claim, ours=ours)
+
+    def _claim_changed(self, _: Key, old: tuple[DeviceKey, ...] | None, new: tuple[DeviceKey, ...] | None) -> None:
+        self._offered.claim_changed(old, new)
+        for device in (*(old or ()), *(new or ())):
+            self._states.pop(self._offered.node_of(device), None)
+
     def _pod_changed(self, key: Key, old: View | None, new: View | None) -> None:
         self._trust.changed(old, new)
+        self._count_uids(key, old, new)
         for known, sign in ((old, -1), (new, 1)):
             if known is None or not known.node:
                 continue
@@ -342,6 +436,21 @@ class Picture:
             self._ours[name] = new
         elif old is not None and old.state is not None and self._ours.get(name) == old:
             del self._ours[name]
+
+    def _count_uids(self, key: Key, old: View | None, new: View | None) -> None:
+        before, after = ((view.uid if view is not None and view.concerns_us else "") for view in (old, new))
+        if before == after:
+            return
+        if before in self._twins:
+            self._twins[before].discard(key)
+            if len(self._twins[before]) == 1:
+                (self._by_uid[before],) = self._twins.pop(before)
+        else:
+            self._by_uid.pop(before, None)
+        if after in self._twins:
+            self._twins[after].add(key)
+        elif after and (first := self._by_uid.setdefault(after, key)) != key:
+            self._twins[after] = {first, key}
 
     def _hold(self, known: View, sign: int) -> None:
         used = self._used.setdefault(known.node, Used())

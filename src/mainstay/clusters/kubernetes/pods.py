@@ -14,11 +14,13 @@ from typing import Any
 import msgspec
 
 from mainstay.clusters.kubernetes import names
-from mainstay.clusters.kubernetes.devices import GPU_RESOURCE
+from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, Devices
+from mainstay.clusters.kubernetes.kinds import RESOURCE_CLAIMS
 from mainstay.clusters.kubernetes.names import FILES, MAIN, OUTPUTS
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.domain.allocation import CreatePod, DeletePod, Owner, PodSpec
+from mainstay.domain.quantity import Resources
 from mainstay.domain.workload import Volume
 
 Document = dict[str, Any]
@@ -40,6 +42,10 @@ SECRETS_BYTES = "16Mi"
 """Of memory, at most: far more than any job has."""
 BINDER = "default-scheduler"
 """Of the cluster: it binds what claims of storage a pod names, and puts it on the node that we chose."""
+PLUGIN = Devices(model="", resource=GPU_RESOURCE, has=0, gives=0)
+"""GPUs as a device plugin offers them."""
+GPUS, CLAIMED = "gpus", "claimed"
+"""A request for devices in the claim that we make for a pod, and that claim in the pod."""
 PORT = 8_080
 """Where a service listens: every pod has an address of its own."""
 GANG_PORT = 29_500
@@ -52,6 +58,14 @@ ALIVE, PULSE = "/mainstay/alive", "/mainstay/pulse"
 REVOKED = "revoked"
 DEAD_MAN_WORDS = "mainstay: cut off, and not renewed for too long"
 DEAD_MAN_PERIOD_SECONDS = 10
+
+NOBODY_LISTENS = 9
+"""The port for `discard` (RFC 863). A probe that asks for a page there fails, as it must once the time of a pod is over."""
+
+KEEPER = Resources(cpu_milli=100, memory_bytes=32 << 20)
+"""Of a pod with GPUs, for the container that keeps its output: a shell and tar."""
+COPIER = Resources(cpu_milli=500, memory_bytes=384 << 20)
+"""Likewise where that copies to object stores: as much as `mainstay.transfer` has on its way at once, and Python."""
 
 WAIT_FOR_FILES = f"trap 'exit 1' TERM; until [ -e {SIGN}/complete ]; do sleep 0.1; done"
 KEEP_OUTPUTS = "trap 'exit 0' TERM; while :; do sleep 3600 & wait $!; done"
@@ -78,13 +92,14 @@ def namespace_of(pod: str, owner: Owner, settings: Settings) -> str:
     return names.namespace(owner, system=settings.system, shard=shard)
 
 
-def pod(action: CreatePod, settings: Settings, *, device: str = GPU_RESOURCE) -> Document:
+def pod(action: CreatePod, settings: Settings, *, device: Devices = PLUGIN) -> Document:
     """The object of a pod. It names its node: one write, where creating and binding are two.
 
-    `device`: the resource under which that node offers the GPUs, or slices of them, that are asked for.
+    `device`: how that node offers the GPUs, or slices of them, that are asked for.
     A pod that names claims of storage or devices may not: its cluster's own scheduler binds them. It may choose no node but ours.
     """
-    spec = action.spec
+    spec, claimed = action.spec, claimed_devices(action, device)
+    binds = bool(claimed) or needs_binding(spec)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -95,24 +110,23 @@ def pod(action: CreatePod, settings: Settings, *, device: str = GPU_RESOURCE) ->
                 names.GANG: spec.gang,
                 names.RANK: str(spec.rank),
             },
-            "annotations": dict(_annotations(action)),
+            "annotations": {**dict(_annotations(action, binds=binds)), **_claim_annotations(device, claimed)},
             "finalizers": [names.RECORDED],
         },
         "spec": {
             **_POD_DEFAULTS,
-            **_placed(action),
+            **_placed(action, binds=binds),
             "hostname": action.name,
             **({"subdomain": names.gang_service(spec.gang)} if spec.size > 1 else {}),
             "terminationGracePeriodSeconds": max(1, spec.stop_grace_seconds),
-            **({"activeDeadlineSeconds": spec.deadline_seconds} if spec.deadline_seconds else {}),
-            "tolerations": list(_tolerations(action)),
+            "tolerations": list(_tolerations(action, binds=binds)),
             "initContainers": [_files(action, settings)] if waits_to_be_handed_something(spec) else [],
             "containers": [
-                _main(action, settings, device),
+                _main(action, settings, device, claimed),
                 *([_outputs(action, settings)] if _keeps_output(action) else []),
             ],
             "volumes": list(_volumes(action)),
-            **_device_claims(spec),
+            **_device_claims(action, claimed),
         },
     }
 
@@ -150,23 +164,71 @@ def _claim_spec(volume: Volume) -> Document:
     }
 
 
-def _placed(action: CreatePod) -> Document:
-    if not needs_binding(action.spec):
+def _placed(action: CreatePod, *, binds: bool) -> Document:
+    if not binds:
         return {"nodeName": action.node}
     only = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [action.node]}]}
     required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [only]}}
     return {"schedulerName": BINDER, "affinity": {"nodeAffinity": required}}
 
 
-def _device_claims(spec: PodSpec) -> Document:
-    """A claim of its own per template, made by the cluster and gone with the pod (KEP-4381)."""
-    if not spec.devices:
-        return {}
-    claims = [
-        {"name": _device_name(number), "resourceClaimTemplateName": template}
-        for number, template in enumerate(spec.devices)
+def claimed_devices(action: CreatePod, device: Devices) -> list[list[str | int]]:
+    """What the claim that we make for a pod asks for: [name, class, count, selector]; nothing if it needs none.
+
+    `CLASS:COUNT` among its devices asks for devices of a DeviceClass; without a count it is a template of a claim.
+    """
+    asked: list[list[str | int]] = []
+    if device.device_class and action.spec.resources.gpus:
+        asked.append([GPUS, device.device_class, action.spec.resources.gpus, device.selector])
+    for number, text in enumerate(action.spec.devices):
+        class_, _, count = text.partition(":")
+        if count:
+            asked.append([_device_name(number), class_, int(count), ""])
+    return asked
+
+
+def device_claim(pod: Pod) -> Document:
+    """The claim of devices of a pod that is there. It goes with the pod."""
+    meta = pod.metadata
+    kept = (names.MANAGED_BY, names.SYSTEM, names.TENANT, names.PROJECT)
+    requests = [
+        {
+            "name": name,
+            "exactly": {
+                "deviceClassName": class_,
+                "allocationMode": "ExactCount",
+                "count": count,
+                **({"selectors": [{"cel": {"expression": selector}}]} if selector else {}),
+            },
+        }
+        for name, class_, count, selector in json.loads(meta.annotations[names.CLAIM])
     ]
-    return {"resourceClaims": claims}
+    return {
+        "apiVersion": RESOURCE_CLAIMS.api_version,
+        "kind": RESOURCE_CLAIMS.name,
+        "metadata": {
+            "name": meta.name,
+            "labels": {name: meta.labels[name] for name in kept},
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": meta.name, "uid": meta.uid}],
+        },
+        "spec": {"devices": {"requests": requests}},
+    }
+
+
+def _claim_annotations(device: Devices, claimed: list[list[str | int]]) -> Document:
+    if not claimed:
+        return {}
+    gpus = {names.CLAIMED: f"{device.resource} {claimed[0][2]}"} if claimed[0][0] == GPUS else {}
+    return {names.CLAIM: json.dumps(claimed), **gpus}
+
+
+def _device_claims(action: CreatePod, claimed: list[list[str | int]]) -> Document:
+    """A claim of its own per template, made by the cluster and gone with the pod (KEP-4381), and the one that we make."""
+    templates = [(number, text) for number, text in enumerate(action.spec.devices) if ":" not in text]
+    claims = [{"name": _device_name(number), "resourceClaimTemplateName": text} for number, text in templates]
+    if claimed:
+        claims.append({"name": CLAIMED, "resourceClaimName": action.name})
+    return {"resourceClaims": claims} if claims else {}
 
 
 def _device_name(number: int) -> str:
@@ -193,12 +255,6 @@ def tombstone(action: DeletePod, settings: Settings, *, image: str) -> Document:
             "containers": [container],
         },
     }
-
-
-def made_under(epoch: int, document: Document) -> Document:
-    """An object that says which leader made it."""
-    meta = document["metadata"]
-    return {**document, "metadata": {**meta, "labels": {**meta["labels"], names.EPOCH: str(epoch)}}}
 
 
 def namespace(name: str, owner: Owner, settings: Settings) -> Document:
@@ -302,7 +358,7 @@ def _labels(owner: Owner, settings: Settings) -> dict[str, str]:
     }
 
 
-def _annotations(action: CreatePod) -> Iterator[tuple[str, str]]:
+def _annotations(action: CreatePod, *, binds: bool) -> Iterator[tuple[str, str]]:
     spec = action.spec
     yield names.IDENTITY, identity(action)
     if spec.mounts:
@@ -316,7 +372,7 @@ def _annotations(action: CreatePod) -> Iterator[tuple[str, str]]:
     ]
     if objects:
         yield names.OBJECTS, json.dumps(objects)
-    if needs_binding(spec):
+    if binds:
         yield names.PLACE, action.node
     if spec.port:
         yield names.PORT, str(PORT)
@@ -324,9 +380,11 @@ def _annotations(action: CreatePod) -> Iterator[tuple[str, str]]:
         yield names.READY_PATH, spec.ready_path
     if spec.dead_man_seconds:
         yield names.RENEWED, "0"
+    if spec.deadline_seconds:
+        yield names.DEADLINE, str(spec.deadline_seconds)
 
 
-def _main(action: CreatePod, settings: Settings, device: str) -> Document:
+def _main(action: CreatePod, settings: Settings, device: Devices, claimed: list[list[str | int]]) -> Document:
     spec = action.spec
     container: Document = {
         "name": MAIN,
@@ -343,9 +401,8 @@ def _main(action: CreatePod, settings: Settings, device: str) -> Document:
             *(_mount(number, volume) for number, volume in enumerate(spec.volumes)),
         ],
     }
-    if spec.devices:
-        claims = [{"name": _device_name(number)} for number in range(len(spec.devices))]
-        container["resources"] = {**container["resources"], "claims": claims}
+    if claims := _device_claims(action, claimed).get("resourceClaims"):
+        container["resources"] = {**container["resources"], "claims": [{"name": claim["name"]} for claim in claims]}
     if spec.port:
         container["ports"] = [{"containerPort": PORT}]
     if spec.ready_path:
@@ -354,23 +411,46 @@ def _main(action: CreatePod, settings: Settings, device: str) -> Document:
     if spec.dead_man_seconds:
         mounts = ({"name": name, "mountPath": path} for name, path in (("alive", ALIVE), ("pulse", PULSE)))
         container["volumeMounts"] = [*container["volumeMounts"], *mounts]
+        script = dead_man(spec.dead_man_seconds, deadline_seconds=spec.deadline_seconds)
         container["livenessProbe"] = {
-            "exec": {"command": ["/bin/sh", "-c", _literal(dead_man(spec.dead_man_seconds))]},
+            "exec": {"command": ["/bin/sh", "-c", _literal(script)]},
             "periodSeconds": DEAD_MAN_PERIOD_SECONDS,
             "timeoutSeconds": DEAD_MAN_PERIOD_SECONDS,
             "failureThreshold": 3,
         }
+    elif spec.deadline_seconds:
+        container["livenessProbe"] = deadline(spec.deadline_seconds)
     return container
 
 
-def dead_man(seconds: int) -> str:
-    """What a kubelet asks of a pod, also while it is cut off itself: has it been renewed within so long?
+def deadline(seconds: int) -> Document:
+    """A probe that is made for the first time so long after the container has started, and fails: its kubelet then ends this
+    container and no other, with the grace of the pod.
+
+    The deadline of a pod (activeDeadlineSeconds) would count the pull of its image too, and end what keeps its output.
+    """
+    return {
+        "httpGet": {"path": "/", "port": NOBODY_LISTENS},
+        "initialDelaySeconds": seconds,
+        "periodSeconds": 1,
+        "timeoutSeconds": 1,
+        "failureThreshold": 1,
+    }
+
+
+def dead_man(seconds: int, *, deadline_seconds: int = 0) -> str:
+    """What a kubelet asks of a pod, also while it is cut off itself: has it been renewed within so long, is its time not over?
 
     The kubelet writes what it has heard last of the pod's own annotations into a file. How long ago that was is told by a
     clock that no jump of the wall clock moves (CLOCK_BOOTTIME). It needs a shell in the image, and nothing else.
     """
+    over = (
+        f"read first < {PULSE}/first 2>/dev/null || {{ first=$up; echo $up > {PULSE}/first; }}; "
+        f"[ $((up - first)) -lt {deadline_seconds} ] || exit 1; "
+    )
     return (
-        f"read up rest < /proc/uptime; up=${{up%%.*}}; read now < {ALIVE}/renewed; "
+        f"read up rest < /proc/uptime; up=${{up%%.*}}; {over if deadline_seconds else ''}"
+        f"read now < {ALIVE}/renewed; "
         f"read last at < {PULSE}/last 2>/dev/null; "
         f'if [ "$now" != {REVOKED} ]; then '
         f'if [ "$now" != "$last" ]; then echo "$now $up" > {PULSE}/last; exit 0; fi; '
@@ -427,14 +507,20 @@ def _hosts(action: CreatePod, settings: Settings) -> list[str]:
     return hosts
 
 
-def _resources(action: CreatePod, device: str) -> Document:
-    """Where there are GPUs, limits are what is requested: such a pod is the last to be evicted (Guaranteed)."""
+def _resources(action: CreatePod, device: Devices) -> Document:
+    """Where there are GPUs, limits are what is requested: such a pod is the last to be evicted (Guaranteed).
+
+    What the container that keeps its output gets is taken off: the pod is given, and billed, what was asked for and no more.
+    """
     spec, wanted = action.spec, action.spec.resources
-    requests = {"cpu": f"{wanted.cpu_milli}m", "memory": str(wanted.memory_bytes)}
     if wanted.gpus:
-        whole = {**requests, device: str(wanted.gpus)}
+        kept = _kept_back(action)
+        left = Resources(
+            cpu_milli=wanted.cpu_milli - kept.cpu_milli, memory_bytes=wanted.memory_bytes - kept.memory_bytes
+        )
+        whole = {**_amounts(left), **({} if device.device_class else {device.resource: str(wanted.gpus)})}
         return {"requests": whole, "limits": whole}
-    limits = {}
+    requests, limits = _amounts(wanted), {}
     if spec.cpu_limit_milli:
         limits["cpu"] = f"{spec.cpu_limit_milli}m"
     if spec.memory_limit_bytes:
@@ -442,12 +528,35 @@ def _resources(action: CreatePod, device: str) -> Document:
     return {"requests": requests, "limits": limits}
 
 
-def _tolerations(action: CreatePod) -> Iterator[Document]:
+def _kept_back(action: CreatePod) -> Resources:
+    """What the container that keeps the output takes of a pod with GPUs: half of it at most, of the little that tests ask for."""
+    if not _keeps_output(action):
+        return Resources()
+    wanted = action.spec.resources
+    share = COPIER if any(volume.target for volume in action.spec.volumes) else KEEPER
+    return Resources(
+        cpu_milli=min(share.cpu_milli, wanted.cpu_milli // 2),
+        memory_bytes=min(share.memory_bytes, wanted.memory_bytes // 2),
+    )
+
+
+def _amounts(amount: Resources) -> dict[str, str]:
+    return {"cpu": f"{amount.cpu_milli}m", "memory": str(amount.memory_bytes)}
+
+
+def _bounded(helper: Document, action: CreatePod, amount: Resources) -> Document:
+    """A helper of a pod with GPUs: one container without limits would cost the whole pod its class."""
+    if not action.spec.resources.gpus:
+        return helper
+    return {**helper, "resources": {"requests": _amounts(amount), "limits": _amounts(amount)}}
+
+
+def _tolerations(action: CreatePod, *, binds: bool) -> Iterator[Document]:
     """A node that is away for a while keeps its pods: whether they are dead is for us to find out (R5)."""
     for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
         yield {"key": key, "operator": "Exists", "effect": "NoExecute"}
     # A scheduler looks at taints that a pod which names its node need not put up with. We only give a pod such a node if it may.
-    if action.spec.resources.gpus or needs_binding(action.spec):
+    if action.spec.resources.gpus or binds:
         yield {"key": GPU_RESOURCE, "operator": "Exists"}
 
 
@@ -461,13 +570,15 @@ def _files(action: CreatePod, settings: Settings) -> Document:
     secrets = {"secrets": SECRETS} if seen_secrets(action.spec) else {}
     sources = {number: volume for number, volume in enumerate(action.spec.volumes) if volume.source}
     helper = _helper(FILES, settings, WAIT_FOR_FILES, work=WORK, sign=SIGN, **secrets)
-    return _with_objects(helper, sources, settings)
+    # Nothing else of the pod runs yet.
+    return _bounded(_with_objects(helper, sources, settings), action, action.spec.resources)
 
 
 def _outputs(action: CreatePod, settings: Settings) -> Document:
     """Keeps the output until it was fetched, also while we are away."""
     targets = {number: volume for number, volume in enumerate(action.spec.volumes) if volume.target}
-    return _with_objects(_helper(OUTPUTS, settings, KEEP_OUTPUTS, output=OUTPUT), targets, settings)
+    helper = _helper(OUTPUTS, settings, KEEP_OUTPUTS, output=OUTPUT)
+    return _bounded(_with_objects(helper, targets, settings), action, _kept_back(action))
 
 
 def _with_objects(helper: Document, volumes: Mapping[int, Volume], settings: Settings) -> Document:

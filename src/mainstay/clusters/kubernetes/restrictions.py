@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from mainstay.clusters.kubernetes.objects import Node, PodSpec, Taint
 
@@ -38,27 +38,55 @@ class Restriction:
     """One of them must hold whole; None: there is no such condition; an empty one never holds."""
     tolerations: tuple[tuple[str, str, str, str], ...]
     """(key, operator, value, effect)"""
+    devices: tuple[str, ...] = ()
+    """Resources by which it asks for GPUs: a node that offers its own to claims only would refuse it."""
     name: str
 
 
-def restriction(spec: PodSpec) -> Restriction | None:
-    """None if it says something that we do not understand."""
+Terms: TypeAlias = tuple[tuple[Requirement, ...], ...]
+"""One of them must hold whole; an empty one never holds."""
+
+
+def terms_of(selector: Any) -> Terms | None:
+    """Of a NodeSelector, as the volumes of a cluster have it; None if there is none, or one that we do not understand."""
+    if not selector:
+        return None
+    try:
+        return tuple(_term(term) for term in _mapping(selector)["nodeSelectorTerms"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def terms_name(terms: Terms) -> str:
+    """The same for the same terms."""
+    return hashlib.sha256(json.dumps(_plain(terms)).encode()).hexdigest()[:16]
+
+
+def meets(node: Node, terms: Terms) -> bool:
+    """Whether one of the terms holds for a node."""
+    return any(_term_holds(node, term) for term in terms)
+
+
+def restriction(spec: PodSpec, *, devices: Iterable[str] = ()) -> Restriction | None:
+    """None if it says something that we do not understand. `devices`: the resources by which it asks for GPUs."""
     terms = _terms(spec.affinity)
     if terms is _STRANGE:
         return None
     selector = tuple(sorted(spec.node_selector.items()))
     tolerations = tuple(sorted({(t.key, t.operator, t.value, t.effect) for t in spec.tolerations}))
-    given = [selector, _plain(terms), tolerations]
+    kinds = tuple(sorted(devices))
+    given = [selector, _plain(terms), tolerations, *([kinds] if kinds else [])]
     name = hashlib.sha256(json.dumps(given).encode()).hexdigest()[:16]
-    return Restriction(selector=selector, terms=terms, tolerations=tolerations, name=name)
+    return Restriction(selector=selector, terms=terms, tolerations=tolerations, devices=kinds, name=name)
 
 
 def admits(node: Node, wanted: Restriction) -> bool:
-    """Whether a pod may be put on a node, as far as labels and taints go."""
+    """Whether a pod may be put on a node, as far as labels, taints and kinds of devices go."""
     labels = node.metadata.labels
     return (
         all(labels.get(key) == value for key, value in wanted.selector)
-        and (wanted.terms is None or any(_term_holds(node, term) for term in wanted.terms))
+        and (wanted.terms is None or meets(node, wanted.terms))
+        and all(name in node.status.allocatable for name in wanted.devices)
         and all(_is_borne(taint, wanted) for taint in node.spec.taints if taint.effect in HARD_EFFECTS)
     )
 

@@ -7,7 +7,7 @@ whoever may know that it never ran. A pod whose node is silent is UNKNOWN and ke
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from mainstay.clusters.kubernetes import names
@@ -19,7 +19,7 @@ from mainstay.clusters.kubernetes.quantities import instant
 from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import End, Owner, PodState, Seen
 from mainstay.domain.capacity import Counts
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import Resources, is_shape
 
 NOTHING = Resources()
 PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"})
@@ -34,6 +34,8 @@ LOST_REASONS = frozenset({"ContainerStatusUnknown", "Unknown"})
 what they give as its end is when they came back.
 """
 DEADLINE_REASON = "DeadlineExceeded"
+ENDED_BY_KUBELET = frozenset({128 + 15, 128 + 9})
+"""What a program says that has ended by TERM, or by KILL after its grace: by these a kubelet ends what somebody has deleted."""
 DETAIL_CHARACTERS = 500
 
 
@@ -55,8 +57,12 @@ class View:
     identity: str = ""
     calls: str = ""
     """Of the first rank of a gang: the service by which its ranks find each other."""
+    claim: str = ""
+    """The devices that it waits for and that are claimed for it; empty once it has its node."""
     deleting: int = 0
     """Its grace in seconds once somebody has asked for its end; 0 if nobody has."""
+    asked_at: int = 0
+    """When somebody has asked for its end, as far as is known: server's time, UTC microseconds; 0 if nobody has."""
     waits_for_files: bool = False
     mounts: str = ""
     secrets_for: Owner | None = None
@@ -76,6 +82,8 @@ class View:
     refused_at: int = 0
     created_at: int = 0
     """Server's time, UTC microseconds."""
+    deadline_at: int = 0
+    """When its kubelet is to end its run, likewise; 0 if never, or if it does not run."""
     tombstone: bool = False
     last_node: str = ""
     grace: int = 0
@@ -95,28 +103,46 @@ class View:
     """The last attempt that may not place it any more."""
 
     @property
+    def concerns_us(self) -> bool:
+        """It is ours, or asks us for a place."""
+        return self.state is not None or self.wish is not None
+
+    @property
     def is_ours(self) -> bool:
         """It holds its node by an allocation of ours."""
         return self.state is not None or self.placed_by_us
 
 
-def view_of(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "") -> View:
+def view_of(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", before: View | None = None) -> View:
     """What is kept of a pod, for the platform `system`."""
     mark = names.mark(pod.metadata.labels, pod.metadata.namespace, system=system)
-    return view(pod, system=mark, scheduler_name=scheduler_name, tunnel=tunnel, placer=names.short(system))
+    return view(
+        pod, system=mark, scheduler_name=scheduler_name, tunnel=tunnel, placer=names.short(system), before=before
+    )
 
 
-def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", placer: str = "") -> View:
+def view(
+    pod: Pod,
+    *,
+    system: str,
+    scheduler_name: str = "",
+    tunnel: str = "",
+    placer: str = "",
+    before: View | None = None,
+) -> View:
     """What is kept of a pod. `system` is the mark of our own ones; guests name the scheduler; `tunnel` is the name of a
-    cluster whose pods' own addresses are of no use to us. `placer` is our mark on guests; empty: the same.
+    cluster whose pods' own addresses are of no use to us. `placer` is our mark on guests; empty: the same. `before` is what
+    was kept under its name so far: of the same pod, it knows better when somebody asked for its end.
     """
     meta = pod.metadata
     ours = meta.labels.get(names.SYSTEM) == system
     node = _node(pod) if ours else pod.spec.node_name
     is_over = _is_over(pod)
     is_there = bool(node) and not is_over
-    holds, parts = (requests(pod), slices(pod)) if is_there else (NOTHING, ())
+    holds, parts = _held(pod, ours=ours) if is_there else (NOTHING, ())
     deleting = max(1, meta.deletion_grace_period_seconds or 0) if meta.deletion_timestamp else 0
+    known = before.asked_at if before is not None and before.uid == meta.uid else 0
+    asked = asked_at(pod, known=known)
     if not ours:
         is_guest = scheduler_name != "" and pod.spec.scheduler_name == scheduler_name
         is_guest = is_guest and not (pod.spec.scheduling_gates and not meta.deletion_timestamp)
@@ -128,8 +154,9 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
             slices=parts,
             is_over=is_over,
             deleting=deleting,
+            asked_at=asked,
             wish=wish(pod) if is_guest else None,
-            guest_state=guest_state(pod) if is_guest else None,
+            guest_state=guest_state(pod, asked=asked) if is_guest else None,
             placed_by_us=is_guest and node != "" and meta.annotations.get(names.SYSTEM) == (placer or system),
             version=meta.resource_version if is_guest and not node else "",
             released=_attempt(meta.annotations.get(names.RELEASED, "")) if is_guest else 0,
@@ -142,10 +169,12 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
         holds=holds,
         slices=parts,
         is_over=is_over,
-        state=state_of(pod, tunnel=tunnel),
+        state=state_of(pod, tunnel=tunnel, asked=asked),
         identity=meta.annotations.get(names.IDENTITY, ""),
         calls=pod.spec.subdomain if meta.labels.get(names.RANK) == "0" else "",
+        claim="" if pod.spec.node_name else meta.annotations.get(names.CLAIM, ""),
         deleting=deleting,
+        asked_at=asked,
         waits_for_files=files is not None and files.state.running is not None,
         mounts=meta.annotations.get(names.MOUNTS, ""),
         secrets_for=_owner(pod) if names.SECRETS in meta.annotations else None,
@@ -158,6 +187,7 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
         refusal=refusal(pod),
         refused_at=instant(pod.status.start_time) or instant(meta.creation_timestamp),
         created_at=instant(meta.creation_timestamp),
+        deadline_at=deadline_of(pod, instant(main.state.running.started_at)) if main and main.state.running else 0,
         renewed=meta.annotations.get(names.RENEWED, ""),
         tombstone=names.TOMBSTONE in meta.labels,
         last_node=meta.annotations.get(names.LAST_NODE, ""),
@@ -166,15 +196,33 @@ def view(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", p
     )
 
 
-def state_of(pod: Pod, *, tunnel: str = "") -> PodState:
-    """What we report of a pod of ours; `tunnel` as for `view`."""
+def asked_at(pod: Pod, *, known: int = 0) -> int:
+    """When somebody has asked for the end of a pod, at the latest (UTC microseconds); 0 if nobody has. `known`: as an earlier
+    look had it.
+
+    `deletionTimestamp` lies a grace after the request, unless the grace was shortened when it was over already: then it is
+    the moment of that (Kubernetes, apiserver/pkg/registry/rest/delete.go: BeforeDelete). So it is once a kubelet has said
+    its last word about a pod that a finalizer keeps: a request with a grace of 0, some time after the end.
+    """
+    meta = pod.metadata
+    if not meta.deletion_timestamp:
+        return 0
+    told = instant(meta.deletion_timestamp) - (meta.deletion_grace_period_seconds or 0) * 1_000_000
+    return min(told, known) if known else told
+
+
+def state_of(pod: Pod, *, tunnel: str = "", asked: int | None = None) -> PodState:
+    """What we report of a pod of ours; `tunnel` as for `view`. `asked`: when somebody asked for its end, if that is known
+    better than by the pod itself.
+    """
     meta = pod.metadata
     forgotten = names.FORGOTTEN in meta.labels
     if names.TOMBSTONE in meta.labels:
         return _never_started(pod, "deleted before it was created", forgotten=forgotten)
     main = _status(pod, names.MAIN)
     if main is not None and main.state.terminated is not None:
-        return _ended(pod, main.state.terminated, forgotten=forgotten)
+        asked = asked_at(pod) if asked is None else asked
+        return _ended(pod, main.state.terminated, asked=asked, forgotten=forgotten)
     if _is_over(pod):
         if main is not None and main.state.running is not None:
             return _lost(pod, main.state.running, forgotten=forgotten)
@@ -193,8 +241,8 @@ def refusal(pod: Pod) -> str:
     return _shown(f"{status.reason}: {status.message}") if refused and not status.container_statuses else ""
 
 
-def guest_state(pod: Pod) -> PodState | None:
-    """What we report of a pod of others, by its UID; None while it waits for a place.
+def guest_state(pod: Pod, *, asked: int | None = None) -> PodState | None:
+    """What we report of a pod of others, by its UID; None while it waits for a place. `asked` as for `state_of`.
 
     Any of its containers that failed has failed the pod. One that is started again and again runs, and never ends.
     """
@@ -204,7 +252,7 @@ def guest_state(pod: Pod) -> PodState | None:
         starts.append(instant(pod.status.start_time))  # of the first run only its pod still knows
     started = min((start for start in starts if start), default=0)
     if _is_over(pod):
-        return _guest_ended(pod, started)
+        return _guest_ended(pod, started, asked_at(pod) if asked is None else asked)
     if not node:
         if pod.metadata.deletion_timestamp:
             return PodState(
@@ -221,11 +269,11 @@ def guest_state(pod: Pod) -> PodState | None:
     return PodState(name=uid, node=node, seen=seen, detail=hopeless(pod))
 
 
-def _guest_ended(pod: Pod, started: int) -> PodState:
+def _guest_ended(pod: Pod, started: int, asked: int) -> PodState:
     """The first container that failed tells how; what its node refused to run never started."""
     ends = [status.state.terminated for status in pod.status.container_statuses if status.state.terminated]
     failed = sorted((end for end in ends if end.exit_code), key=lambda end: instant(end.finished_at))
-    word, detail = _end(pod, failed[0]) if failed else (End.EXITED, "")
+    word, detail = _end(pod, failed[0], asked) if failed else (End.EXITED, "")
     code: int | None = failed[0].exit_code if failed else 0
     if pod.status.phase == "Failed" and not failed:
         word, detail = (End.LOST if started else End.START_FAILED), _why(pod) or "its node did not run it"
@@ -282,6 +330,8 @@ _OF_VOLUMES: Mapping[str, str] = MappingProxyType(
         "unbound immediate PersistentVolumeClaims": "its claim is not bound: no volume fits it, or none was made yet",
         "didn't find available persistent volumes": "no volume fits its claim, and its storage class makes none",
         "ReadWriteOncePod": "its claim is in use by another pod, and may be by one only",
+        'resourceclaim.resource.k8s.io "': "its claim of devices is not made yet",
+        "device class": "its claim names a DeviceClass that this cluster does not have",
         "ResourceClaim not created": "its claims of devices are not made: is there a ResourceClaimTemplate of that name?",
         "cannot allocate all claims": "this node has not the devices that are claimed, or they are in use",
         "is being deleted": "its claim is being deleted",
@@ -291,6 +341,17 @@ _OF_VOLUMES: Mapping[str, str] = MappingProxyType(
 """What a scheduler says of claims, by words that it says (Kubernetes, pkg/scheduler/framework/plugins: volumebinding,
 volumerestrictions, dynamicresources; the second line is of versions before 1.34), and what that means.
 """
+
+
+def _held(pod: Pod, *, ours: bool) -> tuple[Resources, Counts]:
+    """Of its node, with the GPUs that a pod of ours claims: a claim of others tells of itself."""
+    holds, parts = requests(pod), slices(pod)
+    resource, _, count = pod.metadata.annotations.get(names.CLAIMED, "").partition(" ")
+    if not ours or not count.isdecimal() or len(count) > 10:
+        return holds, parts
+    if is_shape(resource.rpartition("/")[2]):
+        return holds, tuple(sorted((*parts, (resource, int(count)))))
+    return replace(holds, gpus=holds.gpus + int(count)), parts
 
 
 def _owner(pod: Pod) -> Owner:
@@ -337,11 +398,11 @@ def _starting(pod: Pod, main: ContainerStatus | None) -> PodState:
     )
 
 
-def _ended(pod: Pod, end: Terminated, *, forgotten: bool) -> PodState:
+def _ended(pod: Pod, end: Terminated, *, asked: int, forgotten: bool) -> PodState:
     started, ended = instant(end.started_at), instant(end.finished_at)
     if not started and (names.VERDICT in pod.metadata.annotations or end.reason in LOST_REASONS):
         return _never_started(pod, _shown(end.message) or "it was ended before it started", forgotten=forgotten)
-    word, detail = _end(pod, end)
+    word, detail = _end(pod, end, asked)
     if end.reason in LOST_REASONS:
         ended = started
     return PodState(
@@ -358,7 +419,7 @@ def _ended(pod: Pod, end: Terminated, *, forgotten: bool) -> PodState:
     )
 
 
-def _end(pod: Pod, end: Terminated) -> tuple[End, str]:
+def _end(pod: Pod, end: Terminated, asked: int) -> tuple[End, str]:
     """The order matters: an exit with 0 is one, whoever asked for the end; the rest is told by who ended it."""
     if end.reason in LOST_REASONS or end.message.startswith(DEAD_MAN_WORDS):
         return End.LOST, _shown(end.message)
@@ -366,13 +427,13 @@ def _end(pod: Pod, end: Terminated) -> tuple[End, str]:
         return End.START_FAILED, _shown(end.message)
     if end.reason == "OOMKilled":
         return End.OUT_OF_MEMORY, ""
-    if pod.status.reason == DEADLINE_REASON and end.exit_code != 0 and _had_come(_deadline(pod), end):
+    if end.exit_code != 0 and _ran_out_of_time(pod, end, asked):
         return End.DEADLINE, ""
     if end.exit_code != 0 and _filled_its_scratch(pod):
         return End.EXITED, _why(pod)
     if end.exit_code != 0 and _was_disrupted_before(pod, end):
         return End.LOST, _why(pod)
-    if _was_asked_to_end_before(pod, end):
+    if asked and _was_asked_to_end_before(pod, end, asked):
         return End.STOPPED, ""
     if end.exit_code == 0 and _lost_its_output(pod):
         return End.LOST, "its output was lost before it was fetched"
@@ -436,10 +497,28 @@ def _disruption(pod: Pod) -> Condition | None:
     return next((c for c in pod.status.conditions if c.type == "DisruptionTarget" and c.status == "True"), None)
 
 
-def _deadline(pod: Pod) -> int:
-    """When its kubelet ends it; it counts from when it took it."""
-    started = instant(pod.status.start_time)
-    return started + pod.spec.active_deadline_seconds * 1_000_000 if started else 0
+def deadline_of(pod: Pod, started_at: int) -> int:
+    """When the run of a pod of ours that has started at `started_at` is to be ended; 0: never."""
+    seconds = pod.metadata.annotations.get(names.DEADLINE, "")
+    bounded = started_at and seconds.isdecimal() and 0 < len(seconds) <= 10
+    return started_at + int(seconds) * 1_000_000 if bounded else 0
+
+
+def _ran_out_of_time(pod: Pod, end: Terminated, asked: int) -> bool:
+    """Whether its deadline came before its end, and before anything else that may have brought that about.
+
+    Of a pod of ours only its own times tell: its kubelet gives no reason. A pod of others has a deadline as a whole, which
+    counts from when its kubelet took it.
+    """
+    if pod.status.reason == DEADLINE_REASON:
+        started = instant(pod.status.start_time)
+        return _had_come(started + pod.spec.active_deadline_seconds * 1_000_000 if started else 0, end)
+    moment = deadline_of(pod, instant(end.started_at))
+    if not moment or instant(end.finished_at) < moment:
+        return False
+    condition = _disruption(pod)
+    disrupted = instant(condition.last_transition_time) if condition is not None else 0
+    return all(other >= moment for other in (asked, disrupted) if other)
 
 
 def _had_come(moment: int, end: Terminated) -> bool:
@@ -453,13 +532,13 @@ def _lost_its_output(pod: Pod) -> bool:
     return keeper is not None and keeper.state.terminated is not None and names.FORGOTTEN not in pod.metadata.labels
 
 
-def _was_asked_to_end_before(pod: Pod, end: Terminated) -> bool:
-    """`deletionTimestamp` lies a grace after the request."""
-    meta = pod.metadata
-    if not meta.deletion_timestamp:
-        return False
-    asked = instant(meta.deletion_timestamp) - (meta.deletion_grace_period_seconds or 0) * 1_000_000
-    return instant(end.finished_at) >= asked
+def _was_asked_to_end_before(pod: Pod, end: Terminated, asked: int) -> bool:
+    """Whether it was ended because somebody had asked for that.
+
+    Where the request may look later than it was (`asked_at`), and nobody watched, its exit code tells.
+    """
+    looks_late = (pod.metadata.deletion_grace_period_seconds or 0) <= 1 and asked == asked_at(pod)
+    return instant(end.finished_at) >= asked or (looks_late and end.exit_code in ENDED_BY_KUBELET)
 
 
 def _why(pod: Pod) -> str:

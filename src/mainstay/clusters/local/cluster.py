@@ -27,6 +27,7 @@ from mainstay.domain.allocation import (
     ClusterAction,
     CreatePod,
     DeletePod,
+    DropVolume,
     End,
     EvictPod,
     ForgetPod,
@@ -85,7 +86,7 @@ class LocalCluster:
         """One node and every run that is not forgotten. What is still being prepared has not been seen yet."""
         # Before the look: what ends during it may be missed by it, and then has ended after this moment.
         now, clock = time.time_ns() // 1_000, time.clock_gettime(time.CLOCK_BOOTTIME)
-        runs = await asyncio.to_thread(self._look)
+        runs, claims = await asyncio.to_thread(lambda: (self._look(), volumes.found(self._directories.volumes)))
         ready = self._readiness.ready(
             Probe(pod=run.pod, port=int(run.spec["port"]), path=str(run.spec["ready_path"]))
             for run in runs
@@ -96,11 +97,12 @@ class LocalCluster:
             nodes=(self._node,),
             pods=tuple(run.state(ready=run.pod in ready, tunnel=self._tunnel) for run in runs),
             at=min([now, *own_times]),
+            volumes=claims,
         )
 
     async def act(self, action: ClusterAction, *, epoch: int) -> None:
         """As every cluster: fenced by epoch, idempotent by name."""
-        if not isinstance(action, MarkNode) and not POD_NAME.match(action.name):
+        if not isinstance(action, MarkNode | DropVolume) and not POD_NAME.match(action.name):
             msg = f"not a pod name: {action.name!r}"
             raise Invalid(msg, object_=action.name)
         match action:
@@ -113,6 +115,8 @@ class LocalCluster:
                 await asyncio.to_thread(self._forget, action, epoch)
             case RevokePod():
                 return  # nothing here is ever cut off from us
+            case DropVolume():
+                await asyncio.to_thread(self._drop_volume, action, epoch)
             case BindPod() | ReleasePod() | EvictPod() | SeekPod() | TellPod() | MarkNode():
                 msg = f"nobody else makes pods on this machine: {action.name}"
                 raise Invalid(msg, object_=action.name)
@@ -127,15 +131,16 @@ class LocalCluster:
         """What it left in $MAINSTAY_OUTPUT_DIR. Links are not followed."""
         if not POD_NAME.match(pod):
             return
-        await self._copy_out(pod)
         directory = self._directories.files / pod / "output"
         if not directory.is_dir():
             return
         async for file in trees.files_beneath(directory):
             yield file
 
-    async def _copy_out(self, pod: str) -> None:
+    async def copy_out(self, pod: str) -> None:
         """What it left for object stores."""
+        if not POD_NAME.match(pod):
+            return
         spec = await asyncio.to_thread(read_json, self._directories.runs / pod / "spec.json") or {}
         targets = [Volume(**volume) for volume in spec.get("targets", ())]
         if targets:
@@ -355,6 +360,10 @@ class LocalCluster:
                     self._leave_tombstone(action.name, End.NEVER_STARTED, "deleted before it was created")
             elif not (directory / "exit.json").exists():
                 self._run(action.name).stop(action.grace_seconds)
+
+    def _drop_volume(self, action: DropVolume, epoch: int) -> None:
+        with storage_errors(), self._fence.admit(epoch):
+            volumes.drop(self._directories.volumes, action.owner, action.name)
 
     def _leave_tombstone(self, pod: str, reason: End, message: str) -> None:
         made = self._directories.making / f"{pod}.{secrets.token_hex(4)}"

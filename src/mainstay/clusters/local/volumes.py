@@ -6,18 +6,25 @@ There are no mounts here: a path is one in the working directory, and sizes, acc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import secrets
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mainstay.domain.allocation import Owner
+from mainstay.domain.artifact import safe_path
 from mainstay.domain.errors import Invalid, Unavailable
 from mainstay.domain.secret import Handed, files_of
+from mainstay.domain.volume import VolumeState
 from mainstay.domain.workload import Volume
 
 TRANSFER_SECONDS_MAX = 3_600.0
+TRASH = ".removed"
+"""Files of volumes that are gone; no tenant is called so."""
 
 
 def require_possible(pod: str, volumes: Iterable[Volume]) -> None:
@@ -56,6 +63,40 @@ def _claim(volume: Volume, folder: Path) -> Path:
             raise Invalid(msg, hint=f"give it a `size` to have it made; there are: {', '.join(here) or 'none'}")
         found.mkdir(parents=True, exist_ok=True, mode=0o700)
     return found
+
+
+def found(claims: Path) -> tuple[VolumeState, ...]:
+    """Every claim there is, by its owner and name. How large they are nobody counts here."""
+    return tuple(
+        VolumeState(owner=Owner(tenant=tenant.name, project=project.name), name=claim.name)
+        for tenant in _folders(claims)
+        for project in _folders(tenant)
+        for claim in _folders(project)
+    )
+
+
+def drop(claims: Path, owner: Owner, name: str) -> None:
+    """Delete a claim with all that is in it; nothing happens if it is not there. It is gone at once, and its files after that."""
+    folder = claims / owner.tenant / owner.project / name
+    if not all(safe_path(part) and "/" not in part for part in (owner.tenant, owner.project, name)):
+        msg = f"not the name of a volume: {name}"
+        raise Invalid(msg, object_=name)
+    trash = claims / TRASH
+    trash.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(trash / secrets.token_hex(8))
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def _folders(where: Path) -> list[Path]:
+    try:
+        with os.scandir(where) as entries:
+            here = sorted(
+                entry.name for entry in entries if entry.name != TRASH and entry.is_dir(follow_symlinks=False)
+            )
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [where / name for name in here]
 
 
 async def transfer(direction: str, volumes: Iterable[Volume], handed: Sequence[Handed], *, work: Path) -> None:

@@ -13,6 +13,7 @@ from mainstay.domain.allocation import (
     ClusterAction,
     CreatePod,
     DeletePod,
+    DropVolume,
     EvictPod,
     ForgetPod,
     MarkNode,
@@ -72,6 +73,8 @@ class SimulatedCluster:
                 self._lodgers.tell(action)
             case MarkNode():
                 self._machines.mark(action.name, closed=action.closed)
+            case DropVolume():
+                return  # it reports none
             case _:
                 assert_never(action)
 
@@ -87,6 +90,9 @@ class SimulatedCluster:
         data = written[offset : offset + limit]
         ended = process.seen is Seen.ENDED and offset + len(data) >= len(written)
         return LogChunk(data=data, next_offset=offset + len(data), dropped=0, ended=ended)
+
+    async def copy_out(self, pod: str) -> None:
+        """Nothing here leaves anything for object stores."""
 
     async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
         """The files of its behaviour, by path."""

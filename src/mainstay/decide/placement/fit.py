@@ -34,6 +34,8 @@ class Request:
     """The number of the only cluster that will do, as in `Free.cluster`."""
     restriction: str = ""
     """Only nodes that admit it will do."""
+    reach: Bools | None = field(default=None, compare=False)
+    """Only these nodes will do; None: all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +102,10 @@ class Free:
 
     def usable(self, request: Request) -> Bools:
         """Nodes that may be used at all, whether or not there is room."""
-        if not request.restriction:
-            return self.open_
-        return self.admits.get(request.restriction, np.zeros(self.key.size, dtype=np.bool_))
+        usable = self.open_
+        if request.restriction:
+            usable = self.admits.get(request.restriction, np.zeros(self.key.size, dtype=np.bool_))
+        return usable if request.reach is None else usable & request.reach
 
     def allowed(self, request: Request) -> Bools:
         """Nodes of the cluster and the GPU model that are asked for which may be used, whether or not there is room."""
@@ -110,13 +113,13 @@ class Free:
         mask = self._allowed.get(asked)
         if mask is None:
             # A node that shrank under its work takes nothing, whatever is asked of it.
-            mask = self.usable(request) & (self.cpu_milli >= 0) & (self.memory_bytes >= 0)
+            mask = self.usable(replace(request, reach=None)) & (self.cpu_milli >= 0) & (self.memory_bytes >= 0)
             if request.cluster != ANY_CLUSTER:
                 mask = mask & (self.cluster == request.cluster)
             if request.gpu_model:
                 mask = mask & (self.gpu_model == request.gpu_model)
             self._allowed[asked] = mask
-        return mask
+        return mask if request.reach is None else mask & request.reach
 
     def asked(self, request: Request) -> list[tuple[Ints, int]]:
         """The columns that the request lowers, and by how much. Scarce resources first: they rule out most nodes."""
@@ -207,7 +210,12 @@ def cluster_number(name: str, clusters: Sequence[str]) -> int:
 
 
 def request_of(
-    resources: Resources, gpu_models: Sequence[str], *, cluster: int = ANY_CLUSTER, restriction: str = ""
+    resources: Resources,
+    gpu_models: Sequence[str],
+    *,
+    cluster: int = ANY_CLUSTER,
+    restriction: str = "",
+    reach: Bools | None = None,
 ) -> Request:
     """The request in the numbers of the columns. Without GPUs a model means nothing."""
     shape = resources.gpu_model if resources.gpus and is_shape(resources.gpu_model) else ""
@@ -219,6 +227,7 @@ def request_of(
         shape=shape,
         cluster=cluster,
         restriction=restriction,
+        reach=reach,
     )
 
 

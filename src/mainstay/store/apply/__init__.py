@@ -29,6 +29,7 @@ from mainstay.domain.plan import (
     ObserveCluster,
     ObserveNodes,
     ObservePod,
+    ObserveVolumes,
     OfCluster,
     QuarantineNode,
     RecordDenial,
@@ -39,6 +40,7 @@ from mainstay.domain.plan import (
     RemoveCluster,
     RemoveEndpoint,
     RemoveSecret,
+    RemoveVolume,
     RequestStop,
     ResumeCluster,
     RowVersion,
@@ -51,7 +53,7 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.reason import Reason
 from mainstay.store import guards
-from mainstay.store.apply import clusters, endpoints, ledger, nodes, pods, secrets, workloads
+from mainstay.store.apply import clusters, endpoints, ledger, nodes, pods, secrets, volumes, workloads
 from mainstay.store.world import World
 
 AnyAction = (
@@ -78,6 +80,8 @@ AnyAction = (
     | RemoveCluster
     | ObserveCluster
     | IdentifyCluster
+    | ObserveVolumes
+    | RemoveVolume
     | RecordDenial
     | RecordUsage
     | SetPrice
@@ -150,6 +154,10 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return pods.close_pod(world, action)
         case ObserveNodes():
             return nodes.observe_nodes(world, action)
+        case ObserveVolumes():
+            return volumes.observe_volumes(world, action)
+        case RemoveVolume():
+            return volumes.remove_volume(world, action)
         case CordonNode():
             return nodes.cordon_node(world, action)
         case DrainNode():

@@ -54,6 +54,8 @@ def remove_cluster(world: World, action: RemoveCluster) -> Reason | None:
         node["ready"] = node["cpu_milli"] = node["memory_bytes"] = node["gpus"] = 0
         node["shapes"] = node["admits"] = ""
         world.touch_node(node)
+    for key in [key for key in world.volumes if key[0] == action.cluster]:
+        world.drop_volume(key)
     return _want(world, action.cluster, Stay.REMOVED, action.reason)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mainstay.domain.allocation import Seen
+from mainstay.domain.allocation import ENDS, End, Seen
 from mainstay.domain.plan import Advance, Allocate, CapacityLeft, NewWorkload, RequestStop, Slot, Submit
 from mainstay.domain.quantity import Resources, is_shape
 from mainstay.domain.reason import Code, Reason
@@ -82,7 +82,8 @@ def advance(world: World, action: Advance) -> Reason | None:
     if refusal:
         return refusal
     before = Phase(row["phase"])
-    if action.attempt > row["attempt"] or (action.phase.final and action.phase is not Phase.SUCCEEDED):
+    counts = action.phase is Phase.SUCCEEDED or _was_not_copied(world, row)
+    if action.attempt > row["attempt"] or (action.phase.final and not counts):
         row["output"] = ""  # it was what an attempt left that does not count
     row["phase"] = int(action.phase)
     row["attempt"] = int(action.attempt)
@@ -91,10 +92,19 @@ def advance(world: World, action: Advance) -> Reason | None:
     row["user_failures"] = int(action.user_failures)
     row["reason"] = codec.reason_text(action.reason)
     row["started_at"] = row["started_at"] or _started_at(world, row)
-    row["finished_at"] = world.now if action.phase.final else 0
+    row["finished_at"] = _finished_at(world, row) if action.phase.final else 0
     world.touch_workload(row)
     world.log_workload(row, action.reason, before=before, after=action.phase)
     return None
+
+
+def _was_not_copied(world: World, row: WorkloadRow) -> bool:
+    """Whether its attempt has ended well, but for a copy that an object store did not take."""
+    refused = ENDS.index(End.COPY_REFUSED)
+    return any(
+        pod["attempt"] == row["attempt"] and pod["rank"] == 0 and pod["ending"] == refused
+        for pod in world.open_pods(row["key"])
+    )
 
 
 def _capacity_left(world: World, slots: tuple[Slot, ...], restriction: str) -> Reason | None:
@@ -168,6 +178,12 @@ def _allocation_row(world: World, workload: WorkloadRow, node: NodeRow, slot: Sl
         closed=0,
         version=world.version,
     )
+
+
+def _finished_at(world: World, row: WorkloadRow) -> int:
+    """When its last pod ended, which may be long before we hear of it; now if it had none, or their clock is ahead."""
+    ended = [pod["ended_at"] for pod in world.open_pods(row["key"]) if pod["ended_at"]]
+    return max(row["started_at"], min(world.now, max(ended, default=world.now)))
 
 
 def _started_at(world: World, row: WorkloadRow) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from mainstay.clusters.kubernetes import names
-from mainstay.clusters.kubernetes.api import Change, Page, WatchEvent
+from mainstay.clusters.kubernetes.api import FIELD_MANAGER, Change, Page, WatchEvent
 from mainstay.clusters.kubernetes.errors import (
     AlreadyExists,
     ApiError,
@@ -29,6 +29,7 @@ from mainstay.clusters.kubernetes.errors import (
     Terminating,
     Unreachable,
 )
+from mainstay.clusters.kubernetes.quantities import instant
 from tests.clock import ManualClock
 
 Key = tuple[str, str, str]
@@ -47,6 +48,8 @@ class Server:
         self.version = 100
         self.asked: list[tuple[str, str, str]] = []
         """Changes that were asked for: (verb, plural, name)."""
+        self.made_by: dict[str, str] = {}
+        """The field manager of those who created something, by its name."""
         self.failing: dict[tuple[str, str], ApiError] = {}
         """What a verb on a kind is answered with instead."""
         self.deaf: dict[tuple[str, str], int] = {}
@@ -93,7 +96,9 @@ class Server:
         self._answer("get", kind)
         return msgspec.convert(self._found(kind.plural, namespace, name), kind.type)
 
-    async def create(self, kind: Any, namespace: str, document: Any, *, not_after: float = inf) -> Any:
+    async def create(
+        self, kind: Any, namespace: str, document: Any, *, not_after: float = inf, by: str = FIELD_MANAGER
+    ) -> Any:
         if self.clock.monotonic() > not_after:
             msg = "too late to be sent"
             raise OutcomeUnknown(msg)
@@ -112,6 +117,7 @@ class Server:
             msg = f"{name} exists"
             raise AlreadyExists(msg)
         made = self.put(kind.plural, namespace, document)
+        self.made_by[name] = by
         self._lose("create", kind)
         return msgspec.convert(made, kind.type)
 
@@ -239,8 +245,13 @@ class Server:
         grace = grace_seconds if lives else 0
         meta = found["metadata"]
         before = meta.get("deletionGracePeriodSeconds")
-        meta["deletionGracePeriodSeconds"] = grace if before is None else min(before, grace)
-        meta.setdefault("deletionTimestamp", self.stamp(grace))
+        if before is None:
+            meta |= {"deletionGracePeriodSeconds": grace, "deletionTimestamp": self.stamp(grace)}
+        elif grace < before:
+            at = instant(meta["deletionTimestamp"]) // 1_000_000 - before + grace
+            late = at < self.server_time() // 1_000_000  # what is over is not moved into the past
+            meta["deletionGracePeriodSeconds"] = min(grace, 1) if late else grace
+            meta["deletionTimestamp"] = self.stamp() if late else self.stamp(at - self.server_time() // 1_000_000)
         self._change(plural, namespace, found)
 
     def restore(self, objects: dict[Key, dict[str, Any]], version: int) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.chores import (
     BURIAL_SECONDS,
     LOG_PATIENCE_SECONDS,
+    OVERRUN_SECONDS,
     PATIENCE_SECONDS,
     ROUND_SECONDS,
     Chores,
@@ -321,3 +323,15 @@ async def test_rounds_that_follow_too_closely_are_one(rig):
     rig.chores.round()
     await asyncio.sleep(0)
     assert len(rig.server.calls) == done
+
+
+async def test_a_run_that_its_kubelet_does_not_end_at_its_deadline_is_ended_by_us(rig: Rig) -> None:
+    started = datetime.fromtimestamp(rig.server.server_time() // 1_000_000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    runs = {"main": {"running": {"startedAt": started}}, "annotations": {names.DEADLINE: "90"}}
+    grace = {"terminationGracePeriodSeconds": 10}
+    rig.show("p", **runs, spec=grace)
+    rig.show("q", **runs, spec=grace, deletionTimestamp=started)
+    await rig.round(90 + OVERRUN_SECONDS + 10 - 2)
+    assert rig.did("delete") == 0
+    await rig.round(3)
+    assert rig.did("delete") == 1

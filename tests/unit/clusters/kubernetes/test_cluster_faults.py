@@ -399,7 +399,7 @@ async def test_a_leader_that_the_api_server_knows_to_be_of_the_past_is_fenced(be
     bed.server.failing["create", "pods"] = Rejected("denied by another policy")
     with pytest.raises(Invalid, match="another policy"):
         await bed.act(creation())
-    assert bed.server.pod("first-1-0")["metadata"]["labels"][names.EPOCH] == "1"
+    assert bed.server.made_by["first-1-0"] == names.leader(SYSTEM, 1)
 
 
 async def test_whoever_waits_for_a_turn_is_admitted_when_it_comes(bed):

@@ -59,7 +59,7 @@ async def test_a_page_that_has_expired_is_told() -> None:
 async def test_paths_parameters_and_documents() -> None:
     async with connected(says(pod("x"))) as (api, server):
         await api.get(NODES, "", "n/../../secrets")
-        await api.create(PODS, "a", {"metadata": {"name": "x"}})
+        await api.create(PODS, "a", {"metadata": {"name": "x"}}, by="mainstay-0/7")
         await api.bind("a", "x", node="n", uid="u")
         await api.evict("a", "x", uid="u", grace_seconds=5)
         await api.patch(PODS, "a", "x", [{"op": "remove", "path": "/metadata/finalizers"}], how=Patch.JSON)
@@ -67,9 +67,9 @@ async def test_paths_parameters_and_documents() -> None:
         await api.delete(PODS, "a", "x", uid="u", grace_seconds=0)
     assert server.asked == [
         "GET /api/v1/nodes/n%2F..%2F..%2Fsecrets",
-        "POST /api/v1/namespaces/a/pods",
-        "POST /api/v1/namespaces/a/pods/x/binding",
-        "POST /api/v1/namespaces/a/pods/x/eviction",
+        "POST /api/v1/namespaces/a/pods?fieldManager=mainstay-0/7",
+        "POST /api/v1/namespaces/a/pods/x/binding?fieldManager=mainstay",
+        "POST /api/v1/namespaces/a/pods/x/eviction?fieldManager=mainstay",
         "PATCH /api/v1/namespaces/a/pods/x?fieldManager=mainstay",
         "PATCH /api/v1/namespaces/a/pods/x/status?fieldManager=mainstay&force=true",
         "DELETE /api/v1/namespaces/a/pods/x",
@@ -142,7 +142,7 @@ async def test_what_is_too_late_is_not_sent_and_the_connection_is_not_used_again
         with pytest.raises(errors.OutcomeUnknown):
             await api.create(PODS, "a", {"metadata": {"name": "y"}}, not_after=now - 1)
         await api.get(PODS, "a", "x")
-    assert server.asked == ["POST /api/v1/namespaces/a/pods", "GET /api/v1/namespaces/a/pods/x"]
+    assert server.asked == ["POST /api/v1/namespaces/a/pods?fieldManager=mainstay", "GET /api/v1/namespaces/a/pods/x"]
 
 
 async def test_a_lost_answer_to_a_question_is_no_contact() -> None:

@@ -21,13 +21,13 @@ SECONDS = 60
 class Asked:
     """A pod as its kubelet asks it, with clocks and words of the test."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **options: int) -> None:
         for name in ("alive", "pulse"):
             (folder / name).mkdir()
         self.folder = folder
         self.words = folder / "termination-log"
         places = {ALIVE: folder / "alive", PULSE: folder / "pulse", "/dev/termination-log": self.words}
-        self.script = dead_man(SECONDS).replace("/proc/uptime", str(folder / "uptime"))
+        self.script = dead_man(SECONDS, **options).replace("/proc/uptime", str(folder / "uptime"))
         for known, given in places.items():
             self.script = self.script.replace(known, str(given))
 
@@ -68,6 +68,14 @@ def test_one_that_is_revoked_ends_at_once(asked):
 
 def test_one_that_is_asked_for_the_first_time_lives(asked):
     assert asked.lives(99_999, "0")
+
+
+def test_one_with_a_deadline_ends_at_it_although_it_is_renewed(tmp_path):
+    asked = Asked(tmp_path, deadline_seconds=90)
+    assert asked.lives(1_000, "1")
+    assert asked.lives(1_089, "2")
+    assert not asked.lives(1_090, "3")
+    assert not asked.words.exists(), "it was not cut off"
 
 
 def test_only_a_pod_that_ends_itself_is_asked():

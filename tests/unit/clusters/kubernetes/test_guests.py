@@ -9,9 +9,11 @@ import pytest
 
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.guests import Landlord, owner, priority, wish
+from mainstay.clusters.kubernetes.lodgings import Lodgings
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.states import guest_state, view
 from mainstay.domain.allocation import End, Seen
+from tests.clock import ManualClock
 
 SYSTEM = "1f00"
 AT = "2026-01-01T00:00:"
@@ -150,3 +152,15 @@ def test_a_pull_that_fails_is_told_in_words():
 def test_how_it_ended(state, end, code):
     assert (state.seen, state.end, state.exit_code) == (Seen.ENDED, end, code)
     assert state.started_at <= state.ended_at
+
+
+def test_a_namespace_in_which_we_may_not_act_is_closed_until_its_labels_change():
+    lodgings = Lodgings(ManualClock(), now=lambda: 1)
+    shown = view(pod(), system=SYSTEM, scheduler_name="mainstay")
+    lodgings.changed(("ns", "web"), None, shown)
+    plain, labelled = {}, {("", "ns"): Landlord(tenant="acme")}
+    assert [guest.problem for guest in lodgings.guests(plain)] == [""]
+    lodgings.close_to_us("ns")
+    (told,) = [guest.problem for guest in lodgings.guests(plain)]
+    assert "labels it mainstay.dev/tenant to let us in" in told
+    assert [guest.problem for guest in lodgings.guests(labelled)] == [""]

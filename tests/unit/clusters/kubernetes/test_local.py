@@ -164,10 +164,12 @@ async def test_what_cannot_be_used_is_told(tmp_path: Path, change: dict[str, Any
 @pytest.mark.parametrize(
     "text", ["token: secret: [", "[]", "a", "{}", '{"clusters": 1}', '{"clusters": [1]}', "current-context: x"]
 )
-async def test_what_is_no_kubeconfig_is_told(tmp_path: Path, text: str) -> None:
+async def test_what_is_no_kubeconfig_is_told_in_words(tmp_path: Path, text: str) -> None:
     path = tmp_path / "kubeconfig"
     path.write_text(text)
-    assert isinstance(await failed(path), Invalid)
+    error = await failed(path)
+    assert isinstance(error, Invalid)
+    assert not {"object", "attribute", "NoneType", "subscriptable", "indices"} & set(error.message.split()), error
 
 
 async def test_a_missing_file_and_a_missing_context_are_told(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 from datetime import datetime, timedelta
 
 import pytest
@@ -21,7 +22,7 @@ from mainstay.clusters.kubernetes.picture import (
 )
 from mainstay.clusters.kubernetes.states import view
 from mainstay.domain.allocation import End, Seen
-from mainstay.domain.errors import Unavailable
+from mainstay.domain.errors import Denied, Unavailable
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from tests.clock import ManualClock
 from tests.unit.clusters.kubernetes.objects import STARTED, SYSTEM, T0, node, pod
@@ -272,3 +273,59 @@ async def test_who_is_told_to_stop_while_it_looks_stops():
         told = task.cancel()
         await asyncio.wait([task])
         assert task.cancelled() == told
+
+
+@pytest.mark.parametrize(("code", "seen"), [(1, End.STOPPED), (0, End.STOPPED), (143, End.STOPPED)])
+def test_whoever_saw_a_pod_asked_to_end_knows_that_also_when_its_kubelet_has_said_its_last_word(code, seen):
+    """Its last word, a request with a grace of 0, moves the timestamp of the first one behind the end."""
+    watched = Watched()
+    watched.pod(pod(main=RUNNING))
+    watched.pod(pod(main=RUNNING, deletionTimestamp="2026-01-01T10:01:25Z", deletionGracePeriodSeconds=30))
+    end = {"terminated": {"exitCode": code, "startedAt": STARTED, "finishedAt": "2026-01-01T10:00:57Z"}}
+    watched.pod(pod(main=end, deletionTimestamp="2026-01-01T10:01:05Z", deletionGracePeriodSeconds=0))
+    assert watched.reported("run-1-0").end is seen
+
+
+def test_an_end_before_the_request_is_an_end_by_itself_also_for_whoever_saw_that():
+    watched = Watched()
+    watched.pod(pod(main=RUNNING, deletionTimestamp="2026-01-01T10:01:30Z", deletionGracePeriodSeconds=30))
+    end = {"terminated": {"exitCode": 143, "startedAt": STARTED, "finishedAt": "2026-01-01T10:00:57Z"}}
+    watched.pod(pod(main=end, deletionTimestamp="2026-01-01T10:01:05Z", deletionGracePeriodSeconds=0))
+    assert watched.reported("run-1-0").end is End.EXITED
+
+
+def test_what_was_asked_of_another_pod_of_the_name_says_nothing():
+    watched = Watched()
+    watched.pod(pod(main=RUNNING, deletionTimestamp="2026-01-01T10:00:31Z", deletionGracePeriodSeconds=30))
+    end = {"terminated": {"exitCode": 3, "startedAt": STARTED, "finishedAt": "2026-01-01T10:00:57Z"}}
+    watched.pod(pod(main=end, uid="another", deletionTimestamp="2026-01-01T10:01:05Z", deletionGracePeriodSeconds=0))
+    assert watched.reported("run-1-0").end is End.EXITED
+
+
+def test_pods_of_one_uid_are_told_by_name_until_one_is_left():
+    watched = Watched()
+    for name in ("a-1-0", "b-1-0", "c-1-0"):
+        watched.pod(pod(name, main=RUNNING))
+    watched.picture.require_sane()
+    for name in ("b-1-0", "c-1-0"):
+        watched.pod(pod(name, main=RUNNING, uid="uid-a-1-0"))
+    with pytest.raises(Denied) as refused:
+        watched.picture.require_sane()
+    assert re.search(r"the UID uid-a-1-0: \S+/a-1-0, \S+/b-1-0, \S+/c-1-0$", refused.value.message)
+    assert "delete all of them but one" in refused.value.hint
+    watched.gone(pod("a-1-0", main=RUNNING))
+    with pytest.raises(Denied) as refused:
+        watched.picture.require_sane()
+    assert re.search(r"UID uid-a-1-0: \S+/b-1-0, \S+/c-1-0$", refused.value.message)
+    watched.gone(pod("b-1-0", uid="uid-a-1-0"))
+    watched.picture.require_sane()
+    watched.pod(pod("d-1-0", main=RUNNING))
+    watched.picture.require_sane()
+
+
+def test_uids_of_pods_that_do_not_concern_us_are_their_own_matter():
+    watched = Watched()
+    for name in ("a", "b"):
+        watched.pod(with_cpu(name, "1", on="n1", ours=False))
+        watched.pod(pod(name, labels={names.SYSTEM: "another"}, uid="same"))
+    watched.picture.require_sane()

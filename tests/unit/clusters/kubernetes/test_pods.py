@@ -14,8 +14,10 @@ from pydantic import ValidationError
 
 from mainstay.clusters.kubernetes import names, pods
 from mainstay.clusters.kubernetes.names import FILES, MAIN, OUTPUTS
+from mainstay.clusters.kubernetes.nodes import requests
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.domain.allocation import CreatePod, DeletePod
+from mainstay.domain.quantity import Resources
 from mainstay.domain.secret import SecretUse
 from mainstay.domain.workload import Mount, Volume
 from mainstay.wire.job import Job
@@ -43,7 +45,6 @@ SPEC_FIELDS = {
     "hostname",
     "subdomain",
     "terminationGracePeriodSeconds",
-    "activeDeadlineSeconds",
     "tolerations",
     "initContainers",
     "containers",
@@ -52,6 +53,7 @@ SPEC_FIELDS = {
 """All that a pod of ours may say of itself."""
 CONTAINER_FIELDS = {
     "name", "image", "command", "workingDir", "env", "resources", "securityContext", "volumeMounts", "ports", "readinessProbe",
+    "livenessProbe",
 }  # fmt: skip
 
 
@@ -242,13 +244,43 @@ def test_an_object_stays_until_its_end_is_on_record(action):
 
 
 @given(action=creations())
-def test_requests_are_what_is_held_and_with_gpus_they_are_the_limits(action):
-    wanted, resources = action.spec.resources, main(pods.pod(action, SETTINGS))["resources"]
-    assert resources["requests"]["cpu"] == f"{wanted.cpu_milli}m"
-    assert resources["requests"]["memory"] == str(wanted.memory_bytes)
-    assert resources["requests"].get("nvidia.com/gpu") == (str(wanted.gpus) if wanted.gpus else None)
-    if wanted.gpus:
-        assert resources["limits"] == resources["requests"]
+def test_a_pod_holds_exactly_what_was_asked_for_helpers_included(action):
+    assert requests(msgspec.convert(pods.pod(action, SETTINGS), Pod)) == action.spec.resources
+
+
+@given(action=creations())
+def test_with_gpus_every_container_is_limited_to_what_it_requests(action):
+    document, wanted = pods.pod(action, SETTINGS), action.spec.resources
+    if not wanted.gpus:
+        assert all("resources" not in one for one in containers(document) if one["name"] != MAIN)
+        return
+    for one in containers(document):
+        assert one["resources"]["requests"] == one["resources"]["limits"]
+        assert {"cpu", "memory"} <= one["resources"]["limits"].keys()
+        assert ("nvidia.com/gpu" in one["resources"]["limits"]) == (one["name"] == MAIN)
+
+
+def test_who_keeps_the_output_of_a_pod_with_gpus_takes_little_of_it_and_more_only_to_copy():
+    asked = Resources(cpu_milli=8_000, memory_bytes=64 << 30, gpus=1)
+    amounts = {}
+    for volumes in ((), (Volume(path="/out", target="s3://bucket/x"),)):
+        document = pods.pod(create("p-1-0", "n1", script="", resources=asked, volumes=volumes), SETTINGS)
+        amounts[len(volumes)] = {one["name"]: one["resources"]["limits"] for one in containers(document)}
+    assert amounts[0][OUTPUTS] == {"cpu": "100m", "memory": str(32 << 20)}
+    assert amounts[0][MAIN] == {"cpu": "7900m", "memory": str((64 << 30) - (32 << 20)), "nvidia.com/gpu": "1"}
+    assert amounts[1][OUTPUTS] == {"cpu": "500m", "memory": str(384 << 20)}
+    other = pods.pod(create("p-1-1", "n1", script="", resources=asked, rank=1, size=2), SETTINGS)
+    assert main(other)["resources"]["limits"]["cpu"] == "8000m"
+
+
+def test_a_deadline_is_kept_by_the_kubelet_and_ends_the_run_alone():
+    document = pods.pod(create("p-1-0", "n1", script="true", deadline_seconds=90), SETTINGS)
+    assert "activeDeadlineSeconds" not in document["spec"]
+    probe = main(document)["livenessProbe"]
+    assert (probe["initialDelaySeconds"], probe["failureThreshold"], probe["httpGet"]["port"]) == (90, 1, 9)
+    assert [one["name"] for one in containers(document) if "livenessProbe" in one] == [MAIN]
+    assert document["metadata"]["annotations"][names.DEADLINE] == "90"
+    assert "livenessProbe" not in main(pods.pod(create("p-1-0", "n1", script="true"), SETTINGS))
 
 
 def test_helpers_are_there_for_what_they_do_and_for_nothing_else():

@@ -55,6 +55,34 @@ ENDS: dict[str, tuple[Pod, End, int | None]] = {
         End.OUT_OF_MEMORY,
         None,
     ),
+    "deadline of its run": (pod(main=terminated(137), annotations={names.DEADLINE: "60"}), End.DEADLINE, None),
+    "exit 0 at the deadline of its run": (pod(main=terminated(0), annotations={names.DEADLINE: "60"}), End.EXITED, 0),
+    "exit 3 before the deadline of its run": (
+        pod(main=terminated(3), annotations={names.DEADLINE: "61"}),
+        End.EXITED,
+        3,
+    ),
+    "deadline that came while it waited for its output to be fetched, long after its end": (
+        pod(main=terminated(3), annotations={names.DEADLINE: "90"}, **deleted(LATER, 30)),
+        End.EXITED,
+        3,
+    ),
+    "deleted before its deadline came, within its grace": (
+        pod(main=terminated(137), annotations={names.DEADLINE: "60"}, **deleted(ENDED, 30)),
+        End.STOPPED,
+        None,
+    ),
+    "deleted after its deadline had come": (
+        pod(main=terminated(137), annotations={names.DEADLINE: "60"}, **deleted(ENDED, 0)),
+        End.DEADLINE,
+        None,
+    ),
+    "drained before its deadline came": (
+        pod(main=terminated(137), annotations={names.DEADLINE: "60"}, status={"conditions": [disrupted(STARTED)]}),
+        End.LOST,
+        None,
+    ),
+    "a deadline that is no number": (pod(main=terminated(3), annotations={names.DEADLINE: "soon"}), End.EXITED, 3),
     "deadline": (
         pod(main=terminated(143), status=failed("DeadlineExceeded", "too long"), spec={"activeDeadlineSeconds": 60}),
         End.DEADLINE,
@@ -125,6 +153,18 @@ ENDS: dict[str, tuple[Pod, End, int | None]] = {
     ),
     "deleted while it ran": (pod(main=terminated(143), **deleted(ENDED, 0)), End.STOPPED, None),
     "deleted and killed after its grace": (pod(main=terminated(137), **deleted(ENDED, 30)), End.STOPPED, None),
+    "deleted while it ran, and its kubelet has said its last word since": (
+        pod(main=terminated(143), **deleted(LATER, 0)),
+        End.STOPPED,
+        None,
+    ),
+    "deleted and killed after its grace, and the grace was shortened since": (
+        pod(main=terminated(137), **deleted(LATER, 1)),
+        End.STOPPED,
+        None,
+    ),
+    "failed before somebody deleted it for good": (pod(main=terminated(3), **deleted(LATER, 0)), End.EXITED, 3),
+    "ended by TERM before somebody deleted it": (pod(main=terminated(143), **deleted(LATER, 30)), End.EXITED, 143),
     "deleted and exit 0": (pod(main=terminated(0), **deleted(ENDED, 30)), End.STOPPED, None),
     "ended before somebody deleted it": (pod(main=terminated(3), **deleted(LATER, 30)), End.EXITED, 3),
     "deleted before it was placed": (pod(node="", **deleted(ENDED, 0)), End.NEVER_STARTED, None),

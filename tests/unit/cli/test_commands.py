@@ -1,0 +1,84 @@
+"""Commands against a platform behind a real socket: what they print, and what they ask before they act."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mainstay.api.app import create_api
+from mainstay.cli.exits import Exit
+from mainstay.cli.main import main
+from mainstay.domain.capacity import NodeState
+from mainstay.domain.plan import ObserveNodes
+from mainstay.domain.workload import Phase
+from tests.stores import SECOND, WHY
+from tests.unit.api.conftest import PEOPLE, site_of
+from tests.unit.web.site import LogCluster, Server, Site, services_of, size
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with services_of(tmp_path, url=f"http://127.0.0.1:{port}") as given:
+        services = replace(given, authenticate=PEOPLE.get, clusters={"local": LogCluster()})
+        app = create_api(services)
+        server = Server(port=port)
+        server.start(app)
+        monkeypatch.setenv("MAINSTAY_SERVER", services.url)
+        monkeypatch.setenv("MAINSTAY_TOKEN", "admin-token")
+        made = site_of(services, app)
+        made.fleet()
+        made.prices()
+        yield made
+        server.stop()
+
+
+def mainstay(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def test_gpus_that_are_unhealthy_get_a_column_only_where_there_are_any(site: Site) -> None:
+    assert "UNHEALTHY" not in mainstay("gpus").stdout
+    sick = NodeState(
+        name="boreas", capacity=size(cpus=64, gib=512, gpus=7, gpu_model="H100"), ready=True, unhealthy=(("H100", 1),)
+    )
+    site.scene.applied(ObserveNodes(cluster="local", nodes=(sick,), reason=WHY))
+    head, row, *_ = mainstay("gpus").stdout.splitlines()
+    assert head.split() == ["MODEL", "CLUSTER", "USED", "TOTAL", "UNHEALTHY", "PRICE"]
+    assert row.split()[:5] == ["H100", "local", "0", "7", "1"]
+
+
+def test_what_has_ended_runs_no_longer_also_before_the_conclusion_is_drawn(site: Site) -> None:
+    work = site.at(100).scene.submit(name="short", choices=(size(cpus=1, gib=1),))
+    site.place(work, "atlas")
+    site.running(work)
+    (pod,) = site.pods(work)
+    site.ended(work)
+    assert site.scene.workload(work.id).phase is Phase.RUNNING
+    assert site.pods(work)[0].ended_at - pod.started_at < 10 * SECOND
+    shown = mainstay("show", work.id).stdout
+    ran = next(line.split()[1] for line in shown.splitlines() if line.startswith("ran "))
+    assert float(ran.removesuffix("s")) < 10, shown
+
+
+def test_a_node_with_pods_is_drained_only_by_who_says_so(site: Site) -> None:
+    work = site.scene.submit(name="train", choices=(size(cpus=1, gib=1),))
+    site.place(work, "atlas")
+    site.running(work)
+    asked = mainstay("node", "drain", "atlas", "-d")
+    assert asked.exit_code == Exit.USAGE
+    assert "1 pod on atlas will be ended" in asked.stderr
+    assert "add -y" in asked.stderr
+    assert site.services.store.closed_nodes("local") == {}
+    assert mainstay("node", "drain", "atlas", "-d", "-y").exit_code == Exit.OK
+    assert list(site.services.store.closed_nodes("local")) == ["atlas"]
+
+
+def test_a_node_without_pods_is_drained_without_a_question(site: Site) -> None:
+    assert mainstay("node", "drain", "atlas", "-d").exit_code == Exit.OK
