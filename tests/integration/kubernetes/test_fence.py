@@ -136,7 +136,7 @@ async def test_the_api_server_refuses_whatever_else_a_leader_of_the_past_writes(
     for action in writes:
         await acted(new, action)
     assert control_plane.ask(f"/api/v1/nodes/{NODE}")["spec"]["unschedulable"]
-    until(lambda: not control_plane.ask(guests)["items"])
+    assert all("deletionTimestamp" in one["metadata"] for one in control_plane.ask(guests)["items"])
 
 
 async def seen(cluster: KubernetesCluster, name: str) -> PodRef:
