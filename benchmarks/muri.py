@@ -101,7 +101,9 @@ def main() -> int:
             ours, theirs = played(trace, policy), published(trace, policy)
             for name, tolerance in TOLERANCES.items():
                 percent = 100 * (ours[name] / theirs[name] - 1)
-                print(f"  {trace:<10} {policy:<6} {name:<9} {ours[name]:>16,.1f} {theirs[name]:>16,.1f} {percent:>+10.3f}%")
+                print(
+                    f"  {trace:<10} {policy:<6} {name:<9} {ours[name]:>16,.1f} {theirs[name]:>16,.1f} {percent:>+10.3f}%"
+                )
                 rows.append(
                     figure(f"{trace} {policy} {name}", "% off", [abs(percent)], goal=tolerance, higher_is_better=False)
                 )

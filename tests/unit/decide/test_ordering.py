@@ -16,7 +16,10 @@ ROW = st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 3))
 def contenders(rows, keys):
     table = np.array(rows, dtype=float).reshape(-1, 3)
     return Contenders(
-        key=np.array(keys, dtype=int), arrived_at=table[:, 0], remaining_seconds=table[:, 1], gpus=table[:, 2].astype(int)
+        key=np.array(keys, dtype=int),
+        arrived_at=table[:, 0],
+        remaining_seconds=table[:, 1],
+        gpus=table[:, 2].astype(int),
     )
 
 

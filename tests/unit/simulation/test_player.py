@@ -28,9 +28,7 @@ def jobs(*rows, startup=0):
 
 
 def played(*rows, nodes=(8,), order="fifo", preempts=True, startup=0, place=consolidated):
-    return play(
-        jobs(*rows, startup=startup), np.array(nodes), order=ORDERS[order], place=place, preempts=preempts
-    )
+    return play(jobs(*rows, startup=startup), np.array(nodes), order=ORDERS[order], place=place, preempts=preempts)
 
 
 def test_a_job_alone_runs_as_long_as_its_work():
