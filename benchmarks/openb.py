@@ -99,12 +99,13 @@ class Random:
         self.fleet, self.rng = fleet, rng
 
     def pick(self, pod: Pod, rows: Ints) -> tuple[int, Ints]:
+        """See Policy."""
         row = int(self.rng.choice(rows))
         cards = np.flatnonzero(self.fleet.cards.gpu_milli[row] >= pod.request.gpu_milli)
         return row, self.rng.permutation(cards)[: pod.request.gpus]
 
     def changed(self, row: int) -> None:
-        pass
+        """See Policy."""
 
 
 class BestFit:
@@ -116,6 +117,7 @@ class BestFit:
         self.gpu_milli_max = fleet.cards.gpu_milli.sum(axis=1).max()
 
     def pick(self, pod: Pod, rows: Ints) -> tuple[int, Ints]:
+        """See Policy."""
         cards = self.fleet.cards
         cpu_left = (cards.cpu_milli[rows] - pod.request.cpu_milli) / self.cpu_milli_max
         gpu_left = (cards.gpu_milli[rows].sum(axis=1) - pod.gpu_milli) / self.gpu_milli_max
@@ -129,7 +131,19 @@ class BestFit:
         return row, ranking[: pod.request.gpus]
 
     def changed(self, row: int) -> None:
-        pass
+        """See Policy."""
+
+
+class Published(Fragmentation):
+    """F as published."""
+
+    def rest(self, free: Ints, amounts: Ints) -> Ints:
+        """Nothing of a card on which one fits."""
+        return np.where(free < amounts, free, 0)
+
+    def beyond_cpus(self, idle: Ints, cpu_milli: Ints) -> Ints:  # noqa: ARG002
+        """CPUs serve what they are asked for."""
+        return np.zeros_like(idle)
 
 
 class Fgd:
@@ -139,42 +153,39 @@ class Fgd:
     """
 
     def __init__(self, fleet: Fleet, mix: Mix, rng: np.random.Generator) -> None:  # noqa: ARG002
-        self.fragmentation = Fragmentation(fleet.cards, mix, unusable=_too_small)
-        self.nodes = fleet.memory_mib.size
-        self.log: list[int] = []
-        self.kept: dict[CardRequest, tuple[Ints, Ints, int]] = {}
+        self.fragmentation = Published(fleet.cards, mix)
+        self.changes = 0
+        self.changed_after = np.zeros(fleet.memory_mib.size, dtype=np.int64)
+        self.kept: dict[CardRequest, tuple[Ints, Ints, Ints]] = {}
 
     def pick(self, pod: Pod, rows: Ints) -> tuple[int, Ints]:
-        score, cards = self._scores(pod.request)
+        """See Policy."""
+        score, cards = self._scores(pod.request, rows)
         feasible = score[rows]
         row = int(rows[np.flatnonzero(feasible == feasible.max())[-1]])
         return row, cards[row]
 
     def changed(self, row: int) -> None:
+        """See Policy."""
         self.fragmentation.changed(np.array([row]))
-        self.log.append(row)
+        self.changes += 1
+        self.changed_after[row] = self.changes
 
-    def _scores(self, request: CardRequest) -> tuple[Ints, Ints]:
-        score, cards, seen = self.kept.get(request) or (
-            np.full(self.nodes, -1),
-            np.zeros((self.nodes, request.gpus), dtype=np.int64),
-            -1,
+    def _scores(self, request: CardRequest, rows: Ints) -> tuple[Ints, Ints]:
+        nodes = self.changed_after.size
+        score, cards, found_after = self.kept.setdefault(
+            request, (np.zeros(nodes, int), np.zeros((nodes, request.gpus), int), np.full(nodes, -1))
         )
-        rows = np.arange(self.nodes) if seen < 0 else np.unique(np.array(self.log[seen:], dtype=np.int64))
-        if rows.size:
-            options = self.fragmentation.options(request, rows)
+        stale = rows[found_after[rows] < self.changed_after[rows]]
+        if stale.size:
+            options = self.fragmentation.options(request, stale)
             of_option = np.floor(100 / (1 + np.exp(options.growth)) + 1e-9).astype(np.int64)
             first_card = options.cards[:, 0] if request.gpus else np.zeros_like(options.row)
             ranking = np.lexsort((first_card, -of_option, options.row))
-            first = ranking[np.diff(options.row[ranking], prepend=-1) > 0]
-            score[rows] = -1
-            score[options.row[first]], cards[options.row[first]] = of_option[first], options.cards[first]
-        self.kept[request] = (score, cards, len(self.log))
+            best = ranking[np.diff(options.row[ranking], prepend=-1) > 0]
+            score[options.row[best]], cards[options.row[best]] = of_option[best], options.cards[best]
+            found_after[stale] = self.changes
         return score, cards
-
-
-def _too_small(free: Ints, amounts: Ints) -> Ints:
-    return np.where(free < amounts, free, 0)
 
 
 class Default:
@@ -184,10 +195,12 @@ class Default:
         self.score = GpuScore(fleet.cards, mix)
 
     def pick(self, pod: Pod, rows: Ints) -> tuple[int, Ints]:
+        """See Policy."""
         row = int(rows[self.score.scores(pod.request, rows).argmin()])
         return row, self.score.cards(pod.request, row)
 
     def changed(self, row: int) -> None:
+        """See Policy."""
         self.score.changed(np.array([row]))
 
 

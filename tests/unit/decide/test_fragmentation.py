@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -66,8 +67,16 @@ def fragmentation_of(node, mix):
     lost = 0
     for request, count in mix.counts.items():
         usable = request.gpus and fits(node, request)
-        lost += count * sum(free % request.gpu_milli if usable else free for free in node.cards)
+        rest = sum(free % request.gpu_milli if usable else free for free in node.cards)
+        lost += count * (max(rest, beyond_cpus(node, mix)) if usable else rest)
     return Fraction(lost, 1_000 * max(1, mix.total))
+
+
+def beyond_cpus(node, mix):
+    """Milli-GPUs that the CPUs of the node could not serve at the rate of the mix, in whole ones of what they could."""
+    cpu = sum(count * request.cpu_milli for request, count in mix.counts.items() if request.gpus)
+    gpu = sum(count * request.gpus * request.gpu_milli for request, count in mix.counts.items())
+    return sum(node.cards) - math.floor(Fraction(node.cpu_milli * gpu, cpu)) if cpu else 0
 
 
 def placed(node, request, cards):
@@ -115,16 +124,20 @@ def test_there_is_an_option_for_every_way_that_is_different(nodes, mix, request)
 
 
 @given(
-    counts=st.dictionaries(REQUEST, st.integers(1, 9), max_size=6), covered=st.floats(0, 1), seed=st.randoms(use_true_random=False)
+    counts=st.dictionaries(REQUEST, st.integers(1, 9), max_size=6),
+    covered=st.floats(0, 1),
+    seed=st.randoms(use_true_random=False),
 )
 def test_the_mix_is_the_fewest_that_cover_it_whatever_order_they_come_in(counts, covered, seed):
     mix = usual(counts, covered=covered)
     total = sum(counts.values())
     assert mix.total >= covered * total
     assert all(mix.total - count < covered * total for count in mix.counts.values())
-    assert min(mix.counts.values(), default=0) >= max(
-        (count for request, count in counts.items() if request not in mix.counts), default=0
-    ) or not mix.counts
+    assert (
+        min(mix.counts.values(), default=0)
+        >= max((count for request, count in counts.items() if request not in mix.counts), default=0)
+        or not mix.counts
+    )
     shuffled = list(counts.items())
     seed.shuffle(shuffled)
     assert list(usual(dict(shuffled), covered=covered).counts.items()) == list(mix.counts.items())
@@ -148,10 +161,11 @@ def scarcity_of(nodes, mix, model):
 def score_of(nodes, mix, request, row):
     node = nodes[row]
     growth = min(fragmentation_of(placed(node, request, cards), mix) for cards in ways(node, request))
-    idle_gpus, idle_cpus = sum(node.cards) / 1_000, node.cpu_milli / 1_000
-    score = float(growth - fragmentation_of(node, mix)) + gpu_score.IDLE_CPU * idle_cpus
+    idle_gpus = sum(node.cards) / 1_000
+    score = float(growth - fragmentation_of(node, mix))
     if not request.gpus:
-        return score + gpu_score.IDLE_GPU_FOR_CPU_WORK * idle_gpus
+        idle_cpus = node.cpu_milli / 1_000
+        return score + gpu_score.IDLE_GPU_FOR_CPU_WORK * idle_gpus + gpu_score.IDLE_CPU_FOR_CPU_WORK * idle_cpus
     gpus = request.gpus * request.gpu_milli / 1_000
     return score + gpu_score.IDLE_GPU * idle_gpus + gpu_score.SCARCITY * gpus * scarcity_of(nodes, mix, node.model)
 
@@ -242,7 +256,9 @@ def test_without_usual_requests_the_fullest_node_is_best():
 
 def test_a_fleet_without_cards_takes_work_without_gpus():
     nodes = NodeCards(
-        gpu_milli=np.zeros((2, 0), dtype=np.int64), cpu_milli=np.array([8_000, 4_000]), model=np.zeros(2, dtype=np.int64)
+        gpu_milli=np.zeros((2, 0), dtype=np.int64),
+        cpu_milli=np.array([8_000, 4_000]),
+        model=np.zeros(2, dtype=np.int64),
     )
     score = GpuScore(nodes, Mix(counts={CardRequest(cpu_milli=1_000): 1}))
     assert score.scores(CardRequest(cpu_milli=1_000), np.arange(2)).argmin() == 1

@@ -1,15 +1,19 @@
 """Fragmentation: how much of what is idle on a node the usual requests could not use, and what a placement adds.
 
-The measure is that of FGD (Weng et al., "Beware of Fragmentation", USENIX ATC 2023): a request is drawn from the mix of
-those that are usual here, and F of a node is the expected idle milli-GPUs that such requests could not use. A request
-that does not fit on the node can use nothing, and one without GPUs neither. One that fits cannot use the rest that is
-left of each card when as many of it as fit are there. (As published, it can use every card on which one fits, whole. That
-overrates cards of which large parts are asked for: 0.81 of a card leave 0.19.)
+The measure goes back to FGD (Weng et al., "Beware of Fragmentation", USENIX ATC 2023): a request is drawn from the mix of
+those that are usual here, and F of a node is the expected idle milli-GPUs that it could not use.
+
+- A request that does not fit on the node can use nothing, and one without GPUs neither.
+- One that fits cannot use the rest that is left of each card when as many of it as fit are there: 0.81 of a card leave
+  0.19. (As published, it can use every card on which one fits, whole.)
+- Nor can it use GPUs beyond those that the free CPUs could serve at the usual rate. (As published, CPUs count only where
+  they do not suffice for a single request, when it is too late.)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -74,16 +78,6 @@ def usual(counts: Mapping[CardRequest, int], *, covered: float = COVERED) -> Mix
     return Mix(counts=chosen)
 
 
-Rest: TypeAlias = Callable[[Ints, Ints], Ints]
-"""(free on cards, amounts asked for) -> what requests of each amount cannot use of each card."""
-
-
-def rest(free: Ints, amounts: Ints) -> Ints:
-    """What is left when as many as fit are on the card."""
-    left: Ints = free % amounts
-    return left
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """Ways to place one pod: option i takes `cards[i]` of the node in row `row[i]`. Rows ascend."""
@@ -102,13 +96,14 @@ class Fragmentation:
     order sums are made or how many rows are computed at once, and equal nodes have equal F to the last bit.
     """
 
-    def __init__(self, nodes: NodeCards, mix: Mix, *, unusable: Rest = rest) -> None:
-        self.nodes, self._unusable = nodes, unusable
+    def __init__(self, nodes: NodeCards, mix: Mix) -> None:
+        self.nodes = nodes
         with_cards = [request for request in mix.counts if request.gpus]
         self._count = np.array([mix.counts[request] for request in with_cards], dtype=np.float64)
         self._cpu_only = float(mix.total - self._count.sum())
         self._cpu_milli = np.array([request.cpu_milli for request in with_cards], dtype=np.int64)
         self._gpus = np.array([request.gpus for request in with_cards], dtype=np.int64)
+        self._cpus_per_gpu = _usual_rate(mix)
         self._allowed = allowed(with_cards, models=int(nodes.model.max(initial=0)) + 1)
         # Requests differ in few amounts per card: what depends on the amount alone is computed once for each.
         milli = np.array([request.gpu_milli for request in with_cards], dtype=np.int64)
@@ -154,17 +149,29 @@ class Fragmentation:
         )
         return Options(row=row, cards=cards, growth=(after - self._value[row]) / self._gpus_of_mix)
 
+    def rest(self, free: Ints, amounts: Ints) -> Ints:
+        """What requests of each amount cannot use of each card, where one of them fits."""
+        left: Ints = free % amounts
+        return left
+
+    def beyond_cpus(self, idle: Ints, cpu_milli: Ints) -> Ints:
+        """What idle milli-GPUs the free CPUs of a node could not serve at the usual rate; negative if they could more."""
+        cpu_share, gpu_share = self._cpus_per_gpu
+        beyond: Ints = idle - cpu_milli * gpu_share // cpu_share if cpu_share else np.zeros_like(idle)
+        return beyond
+
     def _cards_by_amount(self, free: Ints) -> tuple[Ints, Ints]:
         """Per amount: how many of the cards have it free, and what cannot be used of all of them."""
         each = free[:, :, None]
-        return (each >= self._amounts).sum(axis=1), self._unusable(each, self._amounts).sum(axis=1)
+        return (each >= self._amounts).sum(axis=1), self.rest(each, self._amounts).sum(axis=1)
 
     def _expected(self, rows: Ints, cpu_milli: Ints, large: Ints, crumbs: Ints, idle: Ints) -> Floats:
         """F of nodes in such a state: what a request that fits cannot use, and all that is idle for one that does not."""
         fits = cpu_milli[:, None] >= self._cpu_milli
         fits &= large[:, self._amount_of] >= self._gpus
         fits &= self._allowed[self.nodes.model[rows]]
-        lost = np.where(fits, crumbs[:, self._amount_of], idle[:, None])
+        beyond = self.beyond_cpus(idle, cpu_milli)
+        lost = np.where(fits, np.maximum(crumbs[:, self._amount_of], beyond[:, None]), idle[:, None])
         expected: Floats = self._cpu_only * idle + lost @ self._count
         return expected
 
@@ -175,6 +182,14 @@ def allowed(requests: list[CardRequest], *, models: int) -> Bools:
     for index, request in enumerate(requests):
         will_do[[model for model in request.models if model < models] if request.models else slice(None), index] = True
     return will_do
+
+
+def _usual_rate(mix: Mix) -> tuple[int, int]:
+    """Milli-CPUs to milli-GPUs over all requests with GPUs, in lowest terms."""
+    cpu = sum(count * request.cpu_milli for request, count in mix.counts.items() if request.gpus)
+    gpu = sum(count * request.gpus * request.gpu_milli for request, count in mix.counts.items())
+    divisor = math.gcd(cpu, gpu) or 1
+    return cpu // divisor, gpu // divisor
 
 
 def _choices(free: Ints, request: CardRequest) -> tuple[Ints, Ints]:

@@ -1,9 +1,10 @@
 """The default score of nodes: keep what is idle of use to the usual requests, keep nodes full, save scarce models.
 
-    score = growth of F + a x idle GPUs + b x idle CPUs + c x GPUs asked for x scarcity of the node's model      (in GPUs)
+    with GPUs:    score = growth of F + a x idle GPUs + b x GPUs asked for x scarcity of the model      (in GPUs)
+    without:      score = growth of F + c x idle GPUs + d x idle CPUs
 
-The growth of F (fragmentation.py) alone is blind where it is zero, which is often. What is idle on the node is best-fit,
-so weak that it decides only where F hardly does.
+The growth of F (fragmentation.py) alone is blind where it is zero. What is idle on the node is best-fit, so weak that it
+decides only where F hardly does.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from mainstay.domain.snapshot import Ints
 
 IDLE_GPU = 0.0025
 """What an idle GPU of the node weighs for a pod with GPUs."""
-IDLE_CPU = IDLE_GPU / 16
-"""What an idle CPU weighs: 16 as much as a GPU."""
 IDLE_GPU_FOR_CPU_WORK = 5 * IDLE_GPU
 """For a pod without GPUs: it belongs where hardly a GPU is left that would need the CPUs."""
+IDLE_CPU_FOR_CPU_WORK = IDLE_GPU / 16
+"""For such a pod 16 CPUs weigh as much as a GPU does for others. With GPUs, F knows better what CPUs are worth."""
 SCARCITY = 0.1
 SCARCITY_MAX = 5.0
 """A model that is used up does not outweigh everything else."""
@@ -37,20 +38,20 @@ REQUESTS_KEPT = 512
 """Requests whose growth is kept, 150 kB each at 15,000 nodes. The one that was asked for longest ago goes first."""
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Growth:
-    """Of one request: the least growth on each node, and the cards that have it, as they were after `changes`."""
+    """Of one request: the least growth on each node, the cards that have it, and after which change they were found."""
 
     growth: Floats
     cards: Ints
-    changes: int
+    found_after: Ints
 
 
 class GpuScore:
     """Scores under one mix, for as long as it is the mix.
 
-    The least growth on every node is kept per request; asked again, only nodes that have changed since are computed.
-    That is the same as computing all of them, since the growth on a node depends on nothing but this node and the mix.
+    The least growth on a node is kept per request; asked again, only nodes that have changed since are computed. That
+    is the same as computing all of them, since the growth on a node depends on nothing but this node and the mix.
     """
 
     def __init__(self, nodes: NodeCards, mix: Mix) -> None:
@@ -64,17 +65,17 @@ class GpuScore:
 
     def scores(self, request: CardRequest, rows: Ints) -> Floats:
         """A number for each of `rows`, nodes that can take the request; the lowest is the best place. In GPUs."""
-        idle_gpus, idle_cpus = self._idle[rows] / GPU_MILLI, self._nodes.cpu_milli[rows] / 1_000
-        growth = self._current(request).growth[rows]
+        growth, idle_gpus = self._current(request, rows).growth[rows], self._idle[rows] / GPU_MILLI
         if not request.gpus:
-            return growth + IDLE_GPU_FOR_CPU_WORK * idle_gpus + IDLE_CPU * idle_cpus
+            idle_cpus = self._nodes.cpu_milli[rows] / 1_000
+            return growth + IDLE_GPU_FOR_CPU_WORK * idle_gpus + IDLE_CPU_FOR_CPU_WORK * idle_cpus
         gpus = request.gpus * request.gpu_milli / GPU_MILLI
         scarcity = self._scarcity.of_models(self._idle)[self._nodes.model[rows]]
-        return growth + IDLE_GPU * idle_gpus + IDLE_CPU * idle_cpus + SCARCITY * gpus * scarcity
+        return growth + IDLE_GPU * idle_gpus + SCARCITY * gpus * scarcity
 
     def cards(self, request: CardRequest, row: int) -> Ints:
         """The cards of this node to take, for the score that it was given."""
-        cards: Ints = self._current(request).cards[row]
+        cards: Ints = self._current(request, np.array([row])).cards[row]
         return cards
 
     def changed(self, rows: Ints) -> None:
@@ -84,33 +85,36 @@ class GpuScore:
         self._changes += 1
         self._changed_after[rows] = self._changes
 
-    def _current(self, request: CardRequest) -> _Growth:
-        kept = self._kept.get(request)
-        if kept is None:
-            nodes = self._idle.size
-            kept = _Growth(
-                growth=np.full(nodes, np.inf), cards=np.zeros((nodes, request.gpus), dtype=np.int64), changes=-1
-            )
-            self._kept[request] = kept
-            if len(self._kept) > REQUESTS_KEPT:
-                self._kept.popitem(last=False)
-        if kept.changes < self._changes:
-            self._bring_up_to_date(kept, request)
+    def _current(self, request: CardRequest, rows: Ints) -> _Growth:
+        kept = self._kept.get(request) or self._nothing_found(request)
+        self._kept[request] = kept
         self._kept.move_to_end(request)
+        if len(self._kept) > REQUESTS_KEPT:
+            self._kept.popitem(last=False)
+        stale = rows[kept.found_after[rows] < self._changed_after[rows]]
+        if stale.size:
+            self._find(kept, request, stale)
         return kept
 
-    def _bring_up_to_date(self, kept: _Growth, request: CardRequest) -> None:
-        rows = np.flatnonzero(self._changed_after > kept.changes)
+    def _nothing_found(self, request: CardRequest) -> _Growth:
+        nodes = self._idle.size
+        return _Growth(
+            growth=np.full(nodes, np.inf),
+            cards=np.zeros((nodes, request.gpus), dtype=np.int64),
+            found_after=np.full(nodes, -1, dtype=np.int64),
+        )
+
+    def _find(self, kept: _Growth, request: CardRequest, rows: Ints) -> None:
         options = self._fragmentation.options(request, rows)
         ranking = np.lexsort((options.growth, options.row))
         row = options.row[ranking]
         is_first = np.ones(row.size, dtype=np.bool_)
         is_first[1:] = row[1:] != row[:-1]
-        first = ranking[is_first]
+        best = ranking[is_first]
         kept.growth[rows] = np.inf
-        kept.growth[options.row[first]] = options.growth[first]
-        kept.cards[options.row[first]] = options.cards[first]
-        kept.changes = self._changes
+        kept.growth[options.row[best]] = options.growth[best]
+        kept.cards[options.row[best]] = options.cards[best]
+        kept.found_after[rows] = self._changes
 
 
 class Scarcity:
