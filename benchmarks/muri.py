@@ -30,7 +30,7 @@ SLOWDOWN = 1.015
 STARTUP_SECONDS = 10.0
 """Of models that the table of start-up times does not name."""
 CORRECTED = {(2, "shufflenet_v2_x1_0"): 4.0}
-"""Start-up seconds by GPUs and model where the table of the shared data (5) differs from the authors' simulator."""
+"""Start-up seconds where the table beside the traces, with 5, differs from the simulator of the authors."""
 TOLERANCES = {"JCT": 0.1, "Makespan": 0.5, "99JCT": 0.5}
 """Percent."""
 

@@ -24,8 +24,9 @@ from typing import Protocol
 import numpy as np
 
 from benchmarks.report import Figure, figure, progress, report
-from mainstay.decide.placement.fragmentation import GPU_MILLI, CardRequest, Fragmentation, Mix, NodeCards, usual
+from mainstay.decide.placement.fragmentation import Fragmentation, NodeCards
 from mainstay.decide.placement.gpu_score import GpuScore
+from mainstay.decide.placement.mix import GPU_MILLI, CardRequest, Mix, usual
 from mainstay.domain.snapshot import Ints
 
 DATA = Path(os.environ.get("MAINSTAY_DATA", "../shared/data")) / "traces" / "openb"

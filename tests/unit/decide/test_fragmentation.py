@@ -12,8 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstay.decide.placement import gpu_score
-from mainstay.decide.placement.fragmentation import CardRequest, Fragmentation, Mix, NodeCards, usual
+from mainstay.decide.placement.fragmentation import Fragmentation, NodeCards
 from mainstay.decide.placement.gpu_score import GpuScore
+from mainstay.decide.placement.mix import CardRequest, Mix, mix_of, usual
+from mainstay.domain.workload import Phase
+from tests import worlds
 
 CARDS = 3
 MILLI = st.sampled_from([0, 100, 250, 300, 500, 750, 1_000])
@@ -141,6 +144,27 @@ def test_the_mix_is_the_fewest_that_cover_it_whatever_order_they_come_in(counts,
     shuffled = list(counts.items())
     seed.shuffle(shuffled)
     assert list(usual(dict(shuffled), covered=covered).counts.items()) == list(mix.counts.items())
+
+
+def test_the_mix_is_of_all_pods_that_wait_or_run():
+    asked = [
+        worlds.workload(1, nodes=3, cpus=2, gpus=1),
+        worlds.workload(2, phase=Phase.RUNNING, cpus=2, gpus=1),
+        worlds.workload(3, cpus=2, gpus=4, gpu_model="L4"),
+        worlds.workload(4, cpus=2, gpus=1, gpu_model="1g.10gb"),
+        worlds.workload(5, cpus=2),
+    ]
+    snapshot = worlds.world(nodes=[worlds.node(gpus=8, gpu_model="L4")], workloads=asked)
+    model = snapshot.gpu_models.index("L4")
+    assert mix_of(snapshot).counts == {
+        CardRequest(cpu_milli=2_000, gpus=1, gpu_milli=1_000): 4,
+        CardRequest(cpu_milli=2_000): 2,
+        CardRequest(cpu_milli=2_000, gpus=4, gpu_milli=1_000, models=(model,)): 1,
+    }
+
+
+def test_without_work_there_is_no_mix():
+    assert mix_of(worlds.world()).counts == {}
 
 
 def scarcity_of(nodes, mix, model):

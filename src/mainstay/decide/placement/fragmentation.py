@@ -13,34 +13,16 @@ those that are usual here, and F of a node is the expected idle milli-GPUs that 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from mainstay.decide.placement.mix import GPU_MILLI, CardRequest, Mix
 from mainstay.domain.snapshot import Bools, Ints
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-
-GPU_MILLI = 1_000
-"""Milli-GPUs of one card."""
-COVERED = 0.95
-"""Share of all requests that the mix covers, the most frequent first (as published): rare ones cost time, not quality."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class CardRequest:
-    """What one pod asks of the CPUs and cards of a node."""
-
-    cpu_milli: int
-    gpus: int = 0
-    """Cards; 0: the pod needs none."""
-    gpu_milli: int = 0
-    """Of each of the cards, 1 to 1,000."""
-    models: tuple[int, ...] = ()
-    """The only models of GPUs that will do, ascending; empty: any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,29 +35,6 @@ class NodeCards:
     """[nodes]"""
     model: Ints
     """[nodes]: the number of the model of the node's GPUs, from 0; means nothing where it has no cards."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mix:
-    """The usual requests, and how many of the workloads that wait or run make each of them."""
-
-    counts: Mapping[CardRequest, int]
-
-    @property
-    def total(self) -> int:
-        """Over all requests."""
-        return sum(self.counts.values())
-
-
-def usual(counts: Mapping[CardRequest, int], *, covered: float = COVERED) -> Mix:
-    """The most frequent requests, as few as make up this share of all. Of equal ones the smaller go first."""
-    ranking = sorted(counts, key=lambda request: (-counts[request], request))
-    wanted, chosen = covered * sum(counts.values()), dict[CardRequest, int]()
-    for request in ranking:
-        if sum(chosen.values()) >= wanted:
-            break
-        chosen[request] = counts[request]
-    return Mix(counts=chosen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +69,8 @@ class Fragmentation:
         self._amounts, self._amount_of = np.unique(milli, return_inverse=True)
         self._gpus_of_mix = float(max(1, mix.total) * GPU_MILLI)
         rows = nodes.cpu_milli.size
-        self._large = np.zeros((rows, self._amounts.size), dtype=np.int64)
-        self._crumbs = np.zeros_like(self._large)
+        self._with_room = np.zeros((rows, self._amounts.size), dtype=np.int64)
+        self._rest = np.zeros_like(self._with_room)
         self._idle = np.zeros(rows, dtype=np.int64)
         self._value = np.zeros(rows)
         self.changed(np.arange(rows))
@@ -119,9 +78,9 @@ class Fragmentation:
     def changed(self, rows: Ints) -> None:
         """The columns of these nodes have changed."""
         free = self.nodes.gpu_milli[rows]
-        large, crumbs = self._cards_by_amount(free)
-        self._large[rows], self._crumbs[rows], self._idle[rows] = large, crumbs, free.sum(axis=1)
-        self._value[rows] = self._expected(rows, self.nodes.cpu_milli[rows], large, crumbs, self._idle[rows])
+        with_room, rest = self._cards_by_amount(free)
+        self._with_room[rows], self._rest[rows], self._idle[rows] = with_room, rest, free.sum(axis=1)
+        self._value[rows] = self._expected(rows, self.nodes.cpu_milli[rows], with_room, rest, self._idle[rows])
 
     def values(self, rows: Ints) -> Floats:
         """F of these nodes, in GPUs."""
@@ -138,13 +97,13 @@ class Fragmentation:
         ascending = free[np.arange(rows.size)[:, None], ranking]
         at, chosen = _choices(ascending, request)
         row, cards, before = rows[at], ranking[at[:, None], chosen], ascending[at[:, None], chosen]
-        large, crumbs = self._cards_by_amount(before)
-        large_after, crumbs_after = self._cards_by_amount(before - request.gpu_milli)
+        with_room, rest = self._cards_by_amount(before)
+        with_room_after, rest_after = self._cards_by_amount(before - request.gpu_milli)
         after = self._expected(
             row,
             self.nodes.cpu_milli[row] - request.cpu_milli,
-            self._large[row] - large + large_after,
-            self._crumbs[row] - crumbs + crumbs_after,
+            self._with_room[row] - with_room + with_room_after,
+            self._rest[row] - rest + rest_after,
             self._idle[row] - request.gpus * request.gpu_milli,
         )
         return Options(row=row, cards=cards, growth=(after - self._value[row]) / self._gpus_of_mix)
@@ -165,13 +124,13 @@ class Fragmentation:
         each = free[:, :, None]
         return (each >= self._amounts).sum(axis=1), self.rest(each, self._amounts).sum(axis=1)
 
-    def _expected(self, rows: Ints, cpu_milli: Ints, large: Ints, crumbs: Ints, idle: Ints) -> Floats:
+    def _expected(self, rows: Ints, cpu_milli: Ints, with_room: Ints, rest: Ints, idle: Ints) -> Floats:
         """F of nodes in such a state: what a request that fits cannot use, and all that is idle for one that does not."""
         fits = cpu_milli[:, None] >= self._cpu_milli
-        fits &= large[:, self._amount_of] >= self._gpus
+        fits &= with_room[:, self._amount_of] >= self._gpus
         fits &= self._allowed[self.nodes.model[rows]]
         beyond = self.beyond_cpus(idle, cpu_milli)
-        lost = np.where(fits, np.maximum(crumbs[:, self._amount_of], beyond[:, None]), idle[:, None])
+        lost = np.where(fits, np.maximum(rest[:, self._amount_of], beyond[:, None]), idle[:, None])
         expected: Floats = self._cpu_only * idle + lost @ self._count
         return expected
 

@@ -13,16 +13,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from mainstay.decide.placement.fragmentation import (
-    GPU_MILLI,
-    CardRequest,
-    Floats,
-    Fragmentation,
-    Mix,
-    NodeCards,
-    allowed,
-)
+from mainstay.decide.placement.fragmentation import Floats, Fragmentation, NodeCards, allowed
+from mainstay.decide.placement.mix import GPU_MILLI, CardRequest, Mix
 from mainstay.domain.snapshot import Ints
 
 IDLE_GPU = 0.0025
@@ -34,8 +28,8 @@ IDLE_CPU_FOR_CPU_WORK = IDLE_GPU / 16
 SCARCITY = 0.1
 SCARCITY_MAX = 5.0
 """A model that is used up does not outweigh everything else."""
-REQUESTS_KEPT = 512
-"""Requests whose growth is kept, 150 kB each at 15,000 nodes. The one that was asked for longest ago goes first."""
+REQUESTS_KEPT = 256
+"""Requests whose growth is kept, up to 0.4 MB each at 15,000 nodes. The one that was asked for longest ago goes first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +37,7 @@ class _Growth:
     """Of one request: the least growth on each node, the cards that have it, and after which change they were found."""
 
     growth: Floats
-    cards: Ints
+    cards: npt.NDArray[np.int8]
     found_after: Ints
 
 
@@ -75,8 +69,7 @@ class GpuScore:
 
     def cards(self, request: CardRequest, row: int) -> Ints:
         """The cards of this node to take, for the score that it was given."""
-        cards: Ints = self._current(request, np.array([row])).cards[row]
-        return cards
+        return self._current(request, np.array([row])).cards[row].astype(np.int64)
 
     def changed(self, rows: Ints) -> None:
         """The columns of these nodes have changed."""
@@ -100,7 +93,7 @@ class GpuScore:
         nodes = self._idle.size
         return _Growth(
             growth=np.full(nodes, np.inf),
-            cards=np.zeros((nodes, request.gpus), dtype=np.int64),
+            cards=np.zeros((nodes, request.gpus), dtype=np.int8),
             found_after=np.full(nodes, -1, dtype=np.int64),
         )
 
