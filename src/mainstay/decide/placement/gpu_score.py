@@ -60,16 +60,20 @@ class GpuScore:
     def scores(self, request: CardRequest, rows: Ints) -> Floats:
         """A number for each of `rows`, nodes that can take the request; the lowest is the best place. In GPUs."""
         growth, idle_gpus = self._current(request, rows).growth[rows], self._idle[rows] / GPU_MILLI
+        score: Floats
         if not request.gpus:
             idle_cpus = self._nodes.cpu_milli[rows] / 1_000
-            return growth + IDLE_GPU_FOR_CPU_WORK * idle_gpus + IDLE_CPU_FOR_CPU_WORK * idle_cpus
+            score = growth + IDLE_GPU_FOR_CPU_WORK * idle_gpus + IDLE_CPU_FOR_CPU_WORK * idle_cpus
+            return score
         gpus = request.gpus * request.gpu_milli / GPU_MILLI
         scarcity = self._scarcity.of_models(self._idle)[self._nodes.model[rows]]
-        return growth + IDLE_GPU * idle_gpus + SCARCITY * gpus * scarcity
+        score = growth + IDLE_GPU * idle_gpus + SCARCITY * gpus * scarcity
+        return score
 
     def cards(self, request: CardRequest, row: int) -> Ints:
         """The cards of this node to take, for the score that it was given."""
-        return self._current(request, np.array([row])).cards[row].astype(np.int64)
+        cards: Ints = self._current(request, np.array([row])).cards[row].astype(np.int64)
+        return cards
 
     def changed(self, rows: Ints) -> None:
         """The columns of these nodes have changed."""
