@@ -67,7 +67,7 @@ async def test_paths_parameters_and_documents() -> None:
         await api.delete(PODS, "a", "x", uid="u", grace_seconds=0)
     assert server.asked == [
         "GET /api/v1/nodes/n%2F..%2F..%2Fsecrets",
-        "POST /api/v1/namespaces/a/pods?fieldManager=mainstay-0/7",
+        "POST /api/v1/namespaces/a/pods?fieldManager=mainstay-0%2F7",
         "POST /api/v1/namespaces/a/pods/x/binding?fieldManager=mainstay",
         "POST /api/v1/namespaces/a/pods/x/eviction?fieldManager=mainstay",
         "PATCH /api/v1/namespaces/a/pods/x?fieldManager=mainstay",
