@@ -22,6 +22,7 @@ from mainstay.domain.plan import (
     DropCandidate,
     EnterPod,
     HandSecrets,
+    HoldWorkload,
     IdentifyCluster,
     MoveEndpoint,
     ObserveCluster,
@@ -33,12 +34,18 @@ from mainstay.domain.plan import (
     RedeployEndpoint,
     RegisterModel,
     ReleaseNode,
+    ReleaseWorkload,
     RemoveCluster,
     RemoveEndpoint,
+    RemovePriorityClass,
+    RemoveQueue,
     RemoveSecret,
+    Reprioritize,
     RequestStop,
     ResumeCluster,
     SetPrice,
+    SetPriorityClass,
+    SetQueue,
     SetSecret,
     StopPod,
     Submit,
@@ -47,7 +54,17 @@ from mainstay.domain.plan import (
 )
 from mainstay.store import codec, queries, tables
 from mainstay.store.apply import AnyAction, known
-from mainstay.store.rows import AllocationRow, ClusterRow, EndpointRow, NodeRow, PriceRow, SecretRow, WorkloadRow
+from mainstay.store.rows import (
+    AllocationRow,
+    ClusterRow,
+    EndpointRow,
+    NodeRow,
+    PriceRow,
+    PriorityClassRow,
+    QueueRow,
+    SecretRow,
+    WorkloadRow,
+)
 from mainstay.store.world import World
 
 
@@ -64,6 +81,7 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
     _load_workloads(connection, world, needs)
     _load_model_versions(connection, world, needs)
     _load_secrets(connection, world, needs)
+    _load_queues(connection, world, needs)
     if needs.prices:
         rows = cast("list[PriceRow]", _rows(connection, sa.select(tables.prices)))
         world.prices = {(row["sku"], row["effective_from"]): row for row in rows}
@@ -94,6 +112,9 @@ class Needs:
     models: set[tuple[str, str]] = field(default_factory=set)
     prices: bool = False
     secrets: set[tuple[str, str]] = field(default_factory=set)
+    queues: set[str] = field(default_factory=set)
+    """Queues of which the open workloads are counted. If there are any, the whole tree is read."""
+    priority_classes: bool = False
 
     def guards_of(self, action: Action) -> None:
         """What the guards compare."""
@@ -105,6 +126,8 @@ class Needs:
                 self.workloads.add(int(guard.key))
             elif guard.kind == "allocation":
                 self.allocations.add(int(guard.key))
+            elif guard.kind == "queue":
+                self.queues.add(str(guard.key))
             else:
                 self.endpoints.add(str(guard.key))
 
@@ -113,7 +136,9 @@ class Needs:
         match action:
             case Submit(workload=new):
                 self.workload_ids.add(new.id)
-            case RequestStop(workload_key=key):
+            case RequestStop(workload_key=key) | HoldWorkload(workload_key=key) | ReleaseWorkload(workload_key=key):
+                self.workloads.add(int(key))
+            case Reprioritize(workload_key=key):
                 self.workloads.add(int(key))
             case Allocate(workload_key=key, slots=slots):
                 self.workloads.add(int(key))
@@ -150,6 +175,12 @@ class Needs:
                 self.prices = True
             case SetSecret(tenant=tenant, name=name) | RemoveSecret(tenant=tenant, name=name):
                 self.secrets.add((tenant, name))
+            case SetQueue(queue=queue):
+                self.queues.add(queue.name)
+            case RemoveQueue(queue=name):
+                self.queues.add(name)
+            case SetPriorityClass() | RemovePriorityClass():
+                self.priority_classes = True
             case RegisterModel(tenant=tenant, model=model):
                 self.models.add((tenant, model))
             case Deploy(endpoint=name, workload=new):
@@ -241,6 +272,20 @@ def _load_secrets(connection: sa.Connection, world: World, needs: Needs) -> None
         query = sa.select(table).where(table.c.tenant == tenant, table.c.name == name)
         for row in _rows(connection, query):
             world.secrets[tenant, name] = cast("SecretRow", row)
+
+
+def _load_queues(connection: sa.Connection, world: World, needs: Needs) -> None:
+    """All of them, since they are one tree."""
+    if needs.queues:
+        rows = cast("list[QueueRow]", _rows(connection, sa.select(tables.queues).order_by(tables.queues.c.name)))
+        world.queues = {row["name"]: row for row in rows}
+    table = tables.workloads
+    for name in sorted(needs.queues):
+        open_ = sa.select(sa.func.count()).where(table.c.queue == codec.storable(name), sa.text("phase < 10"))
+        world.open_workloads_of[name] = connection.execute(open_).scalar() or 0
+    if needs.priority_classes:
+        classes = cast("list[PriorityClassRow]", _rows(connection, sa.select(tables.priority_classes)))
+        world.priority_classes = {row["name"]: row for row in classes}
 
 
 def _where_in(

@@ -28,13 +28,15 @@ from mainstay.store.rows import (
     ModelRow,
     NodeRow,
     PriceRow,
+    PriorityClassRow,
+    QueueRow,
     SecretRow,
     SpecifiedWorkloadRow,
     UsageRow,
     WorkloadRow,
 )
 
-EventKind = Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret"]
+EventKind = Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "queue", "priority_class"]
 
 
 class World:
@@ -56,6 +58,10 @@ class World:
         self.last_model_version: dict[tuple[str, str], int] = {}
         self.prices: dict[tuple[str, int], PriceRow] = {}
         self.secrets: dict[tuple[str, str], SecretRow] = {}
+        self.queues: dict[str, QueueRow] = {}
+        self.open_workloads_of: dict[str, int] = {}
+        """Queue -> how many workloads that are not final name it; known only for those that the plan names."""
+        self.priority_classes: dict[str, PriorityClassRow] = {}
         self.changes = Changes()
         self._pods: dict[int, list[AllocationRow]] = defaultdict(list)
         self._node_keys: dict[tuple[str, str], int] = {}
@@ -172,6 +178,24 @@ class World:
         del self.secrets[key]
         self.changes.secrets[key] = None
 
+    def put_queue(self, row: QueueRow) -> None:
+        """A new row, or another one in its place."""
+        self.queues[row["name"]] = self.changes.queues[row["name"]] = row
+
+    def drop_queue(self, name: str) -> None:
+        """The row goes."""
+        del self.queues[name]
+        self.changes.queues[name] = None
+
+    def put_priority_class(self, row: PriorityClassRow) -> None:
+        """A new row, or another one in its place."""
+        self.priority_classes[row["name"]] = self.changes.priority_classes[row["name"]] = row
+
+    def drop_priority_class(self, name: str) -> None:
+        """The row goes."""
+        del self.priority_classes[name]
+        self.changes.priority_classes[name] = None
+
     def touch_endpoint(self, row: EndpointRow) -> None:
         """The row was changed."""
         row["version"] = self.version
@@ -257,6 +281,8 @@ class Changes:
         self.charges: list[ChargeRow] = []
         self.prices: list[PriceRow] = []
         self.secrets: dict[tuple[str, str], SecretRow | None] = {}
+        self.queues: dict[str, QueueRow | None] = {}
+        self.priority_classes: dict[str, PriorityClassRow | None] = {}
         self.events: list[EventRow] = []
         self.audit: list[AuditTableRow] = []
 

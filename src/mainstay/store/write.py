@@ -24,6 +24,8 @@ def write(connection: sa.Connection, world: World) -> None:
     _insert(connection, tables.charges, changes.charges)
     _insert(connection, tables.prices, changes.prices)
     _write_secrets(connection, world)
+    _write_by_name(connection, tables.queues, changes.queues)
+    _write_by_name(connection, tables.priority_classes, changes.priority_classes)
     _update(connection, _UPDATE_NODE, changes.nodes.values())
     _update(connection, _UPDATE_CLUSTER, changes.clusters.values())
     _update(connection, _UPDATE_WORKLOAD, changes.workloads.values())
@@ -39,6 +41,15 @@ def _write_secrets(connection: sa.Connection, world: World) -> None:
     table, changed = tables.secrets, world.changes.secrets
     for tenant, name in changed:
         connection.execute(sa.delete(table).where(table.c.tenant == tenant, table.c.name == name))
+    _insert(connection, table, [row for row in changed.values() if row is not None])
+
+
+def _write_by_name(
+    connection: sa.Connection, table: sa.Table, changed: Mapping[str, Mapping[str, Any] | None]
+) -> None:
+    """As secrets: each is written whole, or goes. `Any`: a row of either table."""
+    for name in changed:
+        connection.execute(sa.delete(table).where(table.c.name == name))
     _insert(connection, table, [row for row in changed.values() if row is not None])
 
 
@@ -76,6 +87,7 @@ _UPDATE_WORKLOAD = _Update(
     tables.workloads,
     "key",
     *("phase", "attempt", "infrastructure_failures", "user_failures", "stop_requested"),
+    *("held", "priority", "preemptible"),
     *("not_before", "started_at", "finished_at", "output", "reason", "version"),
 )
 _UPDATE_ALLOCATION = _Update(
@@ -94,7 +106,7 @@ _UPDATE_HEAD = _Update(
     tables.head,
     "one",
     *("version", "event_seq", "audit_seq", "next_key"),
-    *("nodes_at", "workloads_at", "allocations_at", "endpoints_at", "prices_at"),
+    *("nodes_at", "workloads_at", "allocations_at", "endpoints_at", "prices_at", "queues_at"),
 )
 
 
@@ -122,6 +134,8 @@ def _write_head(connection: sa.Connection, world: World) -> None:
         head["allocations_at"] = version
     if changes.endpoints or changes.new_endpoints:
         head["endpoints_at"] = version
+    if changes.queues:
+        head["queues_at"] = version
     if changes.prices:
         head["prices_at"] = version
     _update(connection, _UPDATE_HEAD, [head])
