@@ -16,9 +16,10 @@ from mainstay.domain.allocation import ENDS, End, Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_HOUR, Resources, is_shape
+from mainstay.domain.queue import DEFAULT_QUEUE, QueueSpec, QueueTree
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint
-from mainstay.domain.snapshot import AllocationTable, NodeTable, Snapshot, WorkloadTable
+from mainstay.domain.snapshot import ONE_QUEUE, AllocationTable, NodeTable, Snapshot, WorkloadTable
 from mainstay.domain.workload import Phase
 
 SECOND = 1_000_000
@@ -62,8 +63,7 @@ class AWorkload:
     kind: int = 0
     phase: Phase = Phase.PENDING
     priority: int = 0
-    queue: int = 0
-    """Row in the tree of queues."""
+    queue: str = DEFAULT_QUEUE
     attempt: int = 1
     submitted_at: int = NOON
     not_before: int = 0
@@ -151,11 +151,13 @@ def world(
     closed: Mapping[str, Reason] | None = None,
     now: int = NOON,
     seed: int = 0,
+    queues: Sequence[QueueSpec] = (),
 ) -> Snapshot:
     """The snapshot of this world; rows are put in the order of their keys."""
     nodes = [replace(row, key=row.key or place) for place, row in enumerate(nodes, 1)]
     allocations = [replace(row, key=row.key or place) for place, row in enumerate(allocations, 1)]
     models = _models(nodes, workloads, allocations)
+    tree = QueueTree.of([QueueSpec(name=DEFAULT_QUEUE), *queues]) if queues else ONE_QUEUE
     clusters = ("", *sorted({row.cluster for row in workloads} - {""}))
     restrictions = ("", *sorted({row.restriction for row in workloads} - {""}))
     return Snapshot(
@@ -164,13 +166,14 @@ def world(
         version=1,
         gpu_models=models,
         nodes=_node_table(sorted(nodes, key=_key), allocations, models),
-        workloads=_workload_table(sorted(workloads, key=_key), models, clusters, restrictions),
+        workloads=_workload_table(sorted(workloads, key=_key), models, clusters, restrictions, tree),
         allocations=_allocation_table(sorted(allocations, key=_key), models),
         endpoints=endpoints,
         prices=prices,
         owners=owners or {row.workload_key: ("acme", "vision", f"w-{row.workload_key}") for row in allocations},
         addresses={row.key: row.address for row in allocations if row.address},
         observed=observed or {},
+        queues=tree,
         cluster_names=clusters,
         restrictions=restrictions,
         closed_clusters=closed or {},
@@ -258,7 +261,11 @@ def _used(row: ANode, shape: str, allocations: Iterable[AnAllocation]) -> int:
 
 
 def _workload_table(
-    rows: list[AWorkload], models: tuple[str, ...], clusters: tuple[str, ...], restrictions: tuple[str, ...]
+    rows: list[AWorkload],
+    models: tuple[str, ...],
+    clusters: tuple[str, ...],
+    restrictions: tuple[str, ...],
+    queues: QueueTree,
 ) -> WorkloadTable:
     first = [row.choices[0] if row.choices else _request(row) for row in rows]
     return WorkloadTable(
@@ -267,7 +274,7 @@ def _workload_table(
         kind=_ints(row.kind for row in rows),
         phase=_ints(int(row.phase) for row in rows),
         priority=_ints(row.priority for row in rows),
-        queue=_ints(row.queue for row in rows),
+        queue=_ints(queues.names.index(row.queue) for row in rows),
         attempt=_ints(row.attempt for row in rows),
         submitted_at=_ints(row.submitted_at for row in rows),
         not_before=_ints(row.not_before for row in rows),

@@ -8,23 +8,26 @@ not fit is not tried again, since capacity only shrinks in a cycle, and the cycl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
 
 import numpy as np
 
 from mainstay.decide import admission
+from mainstay.decide.allowance import Allowance
 from mainstay.decide.placement.fill import Policy, fill
 from mainstay.decide.placement.fit import Request, feasible, free_of
 from mainstay.decide.placement.gang import place
 from mainstay.decide.shapes import Shape, shape_numbers, shape_of
 from mainstay.decide.turns import Ledger, Line
 from mainstay.domain.allocation import Seen
-from mainstay.domain.arrays import Floats, Ints
+from mainstay.domain.arrays import Ints
 from mainstay.domain.snapshot import Snapshot
 
 WINDOW = 1 << 16
 """So many turns at once at most."""
+ANY_QUEUE = -1
 MISSES = 0.02
 """Where windows need not be exact, one of which no larger part than this does not fit is not undone."""
 
@@ -41,6 +44,29 @@ class Placed:
     """The choice that fitted."""
 
 
+class Miss(Enum):
+    """What a workload lacked."""
+
+    CAPACITY = auto()
+    QUOTA = auto()
+    """Of one of its choices at least: other queues may still place the like."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Window:
+    """What has been tried with a window of turns."""
+
+    free: tuple[Ints, ...]
+    """As it was before."""
+    missed: int
+    """So many of its turns found no place."""
+    placed: list[Placed] = field(default_factory=list)
+    used: list[tuple[int, Request, int]] = field(default_factory=list)
+    """(queue, request, pods), in the order in which they were counted."""
+    failed: set[tuple[int, int]] = field(default_factory=set)
+    """(queue, number) of those of which some found no place: of that queue for its quota, or of any."""
+
+
 class Cycle:
     """One cycle over a snapshot. `free` is lowered and the queues' shares are raised as workloads are placed."""
 
@@ -50,8 +76,11 @@ class Cycle:
         self.free = free_of(snapshot)
         self.order = admission.order(snapshot)
         self.numbers = shape_numbers(snapshot, self.order)
-        self.failed: set[int] = set()
-        """Numbers of the shapes of which one did not fit."""
+        self.allowance = Allowance(snapshot)
+        self.failed: set[tuple[int, int]] = set()
+        """(queue, number) of what was given up: shapes of which one did not fit, of ANY_QUEUE or over the quota of one."""
+        self.started = np.zeros(snapshot.workloads.key.size, dtype=np.bool_)
+        """[workloads] Those that have been placed."""
         self._policy = policy
         self._exact = exact
         self._misses = MISSES if exact > 1 else 0.0
@@ -59,38 +88,22 @@ class Cycle:
 
     def placements(self, *, ahead: int | None = None, limit: int | None = None) -> Iterator[Placed]:
         """What finds a place: of the first `ahead` in the order of admission, or of all; at most `limit` workloads."""
-        rows, numbers = self.order[:ahead], self.numbers[:ahead]
-        asked = asked_by(self.snapshot, rows)
-        queue = self.snapshot.workloads.queue[rows]
-        line = Line(ledger_of(self.snapshot), rows, queue=queue, amounts=asked, numbers=numbers)
-        number_of = np.empty(self.snapshot.workloads.key.size, dtype=np.int64)
-        number_of[rows] = numbers
-        size = np.zeros(int(numbers.max(initial=-1)) + 1)
-        size[numbers] = asked.max(axis=1, initial=0.0)
-        started = np.zeros(number_of.size, dtype=np.bool_)
-        window, left = WINDOW, rows.size if limit is None else limit
+        line = self._line(self.order[:ahead], self.numbers[:ahead])
+        window, left = WINDOW, line.waiting if limit is None else limit
         while line.waiting and left:
             turns = line.upcoming(min(window, left))
-            saved = self.free.copies() if turns.size > 1 else ()
-            placed, failed = self._place(line.rows[turns], number_of, size)
-            count = sum(batch.rows.size for batch in placed)
-            if turns.size > self._exact and turns.size - count > self._misses * turns.size:
-                self.free.restore(saved)
+            found = self._place(line, turns, urgent_first=False)
+            if turns.size > self._exact and found.missed > self._misses * turns.size:
+                self._undo(found)
                 window = max(self._exact, turns.size // 4)
                 continue
-            if count < turns.size > 1:
-                self.free.restore(saved)
-                placed, failed = self._place(line.rows[turns], number_of, size, urgent_first=True)
-                count = sum(batch.rows.size for batch in placed)
-            yield from placed
-            for batch in placed:
-                started[batch.rows] = True
-            line.take(turns[started[line.rows[turns]]])
-            for number in failed:
-                line.drop(number)
-            self.failed |= failed
-            left -= count
-            window = min(WINDOW, 2 * window) if count == turns.size else window
+            if found.missed and turns.size > 1:
+                self._undo(found)
+                found = self._place(line, turns, urgent_first=True)
+            yield from found.placed
+            self._close(line, turns, found)
+            left -= turns.size - found.missed
+            window = window if found.missed else min(WINDOW, 2 * window)
 
     def place(self, shape: Shape) -> tuple[tuple[int, ...], Request] | None:
         """Node row of each rank for the first choice that fits what is left, or None. Changes nothing."""
@@ -106,73 +119,112 @@ class Cycle:
             self._shapes[number] = shape_of(self.snapshot, row)
         return self._shapes[number]
 
-    def _place(
-        self, rows: Ints, number_of: Ints, size: Floats, *, urgent_first: bool = False
-    ) -> tuple[list[Placed], set[int]]:
-        """What of a window finds a place, and the numbers of the shapes of which some did not."""
-        numbers = number_of[rows]
+    def _line(self, rows: Ints, numbers: Ints) -> Line:
+        asked = asked_by(self.snapshot, rows)
+        self._size = np.zeros(int(numbers.max(initial=-1)) + 1)
+        self._size[numbers] = (asked / whole_fleet(self.snapshot)).max(axis=1, initial=0.0)
+        queue = self.snapshot.workloads.queue[rows]
+        return Line(ledger_of(self.snapshot), rows, queue=queue, amounts=asked, numbers=numbers)
+
+    def _place(self, line: Line, turns: Ints, *, urgent_first: bool) -> Window:
+        """Look for a place for each of a window, larger requests first, and take it."""
+        rows, numbers = line.rows[turns], line.numbers[turns]
         priority = self.snapshot.workloads.priority[rows] * urgent_first
-        ranking = np.lexsort((numbers, -size[numbers], -priority))
+        ranking = np.lexsort((numbers, -self._size[numbers], -priority))
         rows, numbers, priority = rows[ranking], numbers[ranking], priority[ranking]
         begins = np.flatnonzero((np.diff(numbers, prepend=-1) != 0) | (np.diff(priority, prepend=priority[0]) != 0))
-        placed: list[Placed] = []
-        failed: set[int] = set()
+        window = Window(free=self.free.copies(), missed=turns.size)
         for number, group in zip(numbers[begins].tolist(), np.split(rows, begins[1:]), strict=True):
-            if number in failed:
-                continue
-            shape, found = self.shape(int(group[0]), number), 0
-            for batch in self._gangs(shape, group) if shape.nodes > 1 else self._singles(shape, group):
-                placed.append(batch)
-                found += batch.rows.size
-            if found < group.size:
-                failed.add(number)
-        return placed, failed
+            shape = self.shape(int(group[0]), number)
+            for queue, part in self._by_queue(group):
+                if (ANY_QUEUE, number) in window.failed or (queue, number) in window.failed:
+                    continue
+                miss = self._place_alike(window, shape, queue, part)
+                if miss:
+                    window.failed.add((queue if miss is Miss.QUOTA else ANY_QUEUE, number))
+        return window
 
-    def _singles(self, shape: Shape, rows: Ints) -> Iterator[Placed]:
-        for request in shape.requests:
-            nodes, pods = fill(
-                self.free, request, self._policy, np.flatnonzero(feasible(self.free, request)), rows.size
-            )
-            if nodes.size:
-                self.free.take(nodes, pods, request)
-                where = np.repeat(nodes, pods)
-                yield Placed(rows=rows[: where.size], nodes=where[:, np.newaxis], request=request)
-                rows = rows[where.size :]
-            if not rows.size:
-                return
+    def _by_queue(self, rows: Ints) -> Iterable[tuple[int, Ints]]:
+        """Where there are quotas, the workloads of each queue by themselves."""
+        if not self.allowance.limits:
+            return ((0, rows),)
+        queue = self.snapshot.workloads.queue[rows]
+        return [(number, rows[queue == number]) for number in dict.fromkeys(queue.tolist())]
 
-    def _gangs(self, shape: Shape, rows: Ints) -> Iterator[Placed]:
-        for row in range(rows.size):
-            found = self.place(shape)
+    def _place_alike(self, window: Window, shape: Shape, queue: int, rows: Ints) -> Miss | None:
+        """Place workloads of one shape and queue, in order; what some of them lacked, if that is so."""
+        miss = Miss.CAPACITY
+        for choice in shape.requests:
+            for request in self.allowance.flavors(queue, choice):
+                allowed = self.allowance.most(queue, request, shape.nodes, times=rows.size)
+                nodes = self._take(shape, request, allowed)
+                self.allowance.use(queue, request, shape.nodes * len(nodes))
+                if len(nodes):
+                    window.placed.append(Placed(rows=rows[: len(nodes)], nodes=nodes, request=request))
+                    window.used.append((queue, request, shape.nodes * len(nodes)))
+                    window.missed -= len(nodes)
+                    rows = rows[len(nodes) :]
+                if not rows.size:
+                    return None
+                if len(nodes) == allowed:
+                    miss = Miss.QUOTA
+        return miss
+
+    def _take(self, shape: Shape, request: Request, count: int) -> Ints:
+        """[workloads, ranks] Node rows for up to `count` workloads of one shape, lowered in what is left."""
+        if shape.nodes == 1:
+            rows = np.flatnonzero(feasible(self.free, request)) if count else np.empty(0, dtype=np.int64)
+            nodes, pods = fill(self.free, request, self._policy, rows, count)
+            self.free.take(nodes, pods, request)
+            return np.repeat(nodes, pods)[:, np.newaxis]
+        gangs: list[Ints] = []
+        while len(gangs) < count:
+            found = place(self.free, request, count=shape.nodes, policy=self._policy)
             if found is None:
-                return
-            nodes, request = found
-            where, pods = np.unique(nodes, return_counts=True)
-            self.free.take(where, pods, request)
-            yield Placed(rows=rows[row : row + 1], nodes=np.array([nodes]), request=request)
+                break
+            nodes, pods = np.unique(found, return_counts=True)
+            self.free.take(nodes, pods, request)
+            gangs.append(found)
+        return np.array(gangs, dtype=np.int64).reshape(len(gangs), shape.nodes)
+
+    def _undo(self, window: Window) -> None:
+        self.free.restore(window.free)
+        for queue, request, pods in reversed(window.used):
+            self.allowance.use(queue, request, -pods)
+
+    def _close(self, line: Line, turns: Ints, window: Window) -> None:
+        """Whoever has a place leaves the line, and whoever asks for what there is no more of."""
+        for batch in window.placed:
+            self.started[batch.rows] = True
+        line.take(turns[self.started[line.rows[turns]]])
+        for queue, number in window.failed:
+            line.drop(number, queue)
+        self.failed |= window.failed
 
 
-def asked_by(snapshot: Snapshot, rows: Ints) -> Floats:
-    """What each of these workloads asks for, all its pods together, in the resources of a ledger."""
+def asked_by(snapshot: Snapshot, rows: Ints) -> Ints:
+    """What each of these workloads asks for, all its pods together, in the resources of a ledger: [rows, resources]."""
     table = snapshot.workloads
-    pods = table.nodes[rows]
-    return np.stack([column[rows] * pods for column in (table.cpu_milli, table.memory_bytes, table.gpus)], axis=1) * 1.0
+    columns = table.cpu_milli, table.memory_bytes, table.gpus
+    return np.stack([column[rows] * table.nodes[rows] for column in columns], axis=1)
+
+
+def whole_fleet(snapshot: Snapshot) -> Ints:
+    """All nodes together, in the resources of a ledger: CPU, memory, GPUs and slices of them. At least 1 of each."""
+    nodes = snapshot.nodes
+    columns = nodes.cpu_milli, nodes.memory_bytes, sum(nodes.shapes.values(), start=nodes.gpus)
+    return np.maximum([column.sum() for column in columns], 1)
 
 
 def ledger_of(snapshot: Snapshot) -> Ledger:
     """The queues with what their workloads hold now."""
-    nodes, held, tree = snapshot.nodes, snapshot.allocations, snapshot.queues
-    whole = np.array([column.sum() for column in (nodes.cpu_milli, nodes.memory_bytes, nodes.gpus)], dtype=np.float64)
+    held, tree, workloads, whole = snapshot.allocations, snapshot.queues, snapshot.workloads, whole_fleet(snapshot)
     shape = len(tree.names), whole.size
-    ledger = Ledger(
-        tree=tree,
-        own=np.zeros(shape),
-        lendable=np.broadcast_to(np.maximum(whole, 1.0), shape),
-        held=np.zeros(shape),
-    )
-    if tree.parent.size > 1 and snapshot.workloads.key.size:
-        rows = np.minimum(np.searchsorted(snapshot.workloads.key, held.workload_key), snapshot.workloads.key.size - 1)
-        lives = (held.seen != Seen.ENDED) & (snapshot.workloads.key[rows] == held.workload_key)
-        amounts = np.stack([held.cpu_milli, held.memory_bytes, held.gpus], axis=1)[lives] * 1.0
-        ledger.hold(snapshot.workloads.queue[rows[lives]], amounts)
+    nothing = np.zeros(shape, dtype=np.int64)
+    ledger = Ledger(tree=tree, own=nothing, lendable=np.broadcast_to(whole, shape), held=nothing.copy())
+    if tree.parent.size > 1 and workloads.key.size:
+        rows = np.minimum(np.searchsorted(workloads.key, held.workload_key), workloads.key.size - 1)
+        lives = (held.seen != Seen.ENDED) & (workloads.key[rows] == held.workload_key)
+        amounts = np.stack([held.cpu_milli, held.memory_bytes, held.gpus], axis=1)[lives]
+        ledger.hold(workloads.queue[rows[lives]], amounts)
     return ledger

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from mainstay.decide.cycle import Cycle
+from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_in, whole_of
 from mainstay.decide.placement.gang import room_per_cluster
-from mainstay.decide.shapes import Shape, words_of
+from mainstay.decide.shapes import Shape, amount_words, words_of
 from mainstay.domain.plan import Action, Advance, Allocate, CapacityLeft, Guard, RowVersion, Slot
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
@@ -43,14 +43,42 @@ def _queued(cycle: Cycle, *, limit: int) -> Iterator[Advance]:
     if limit <= 0 or not cycle.failed:
         return
     snapshot = cycle.snapshot
-    pending = snapshot.workloads.phase[cycle.order] == Phase.PENDING
-    missed = pending & np.isin(cycle.numbers, np.fromiter(cycle.failed, dtype=np.int64))
-    reasons: dict[int, Reason] = {}
-    for position in np.flatnonzero(missed)[:limit].tolist():
+    table = snapshot.workloads
+    pending = np.flatnonzero((table.phase[cycle.order] == Phase.PENDING) & ~cycle.started[cycle.order])
+    reasons: dict[tuple[int, int], Reason] = {}
+    for position in pending.tolist():
         row, number = int(cycle.order[position]), int(cycle.numbers[position])
-        if number not in reasons:
-            reasons[number] = refusal(snapshot, cycle.shape(row, number), cycle.free)
-        yield _advance_to_queued(snapshot, row, reasons[number])
+        gave_up = next((queue for queue in (int(table.queue[row]), ANY_QUEUE) if (queue, number) in cycle.failed), None)
+        if gave_up is None:
+            continue
+        if (gave_up, number) not in reasons:
+            reasons[gave_up, number] = waits_for(cycle, row, number, gave_up)
+        yield _advance_to_queued(snapshot, row, reasons[gave_up, number])
+        limit -= 1
+        if not limit:
+            return
+
+
+def waits_for(cycle: Cycle, row: int, number: int, queue: int) -> Reason:
+    """Why the cycle gave up a workload: for the quota of its queue, or (ANY_QUEUE) since nothing has room for it."""
+    shape = cycle.shape(row, number)
+    if queue == ANY_QUEUE:
+        return refusal(cycle.snapshot, shape, cycle.free)
+    return quota_refusal(cycle, shape, queue)
+
+
+def quota_refusal(cycle: Cycle, shape: Shape, queue: int) -> Reason:
+    """What the queue lacks for the first choice, with the figures."""
+    name = cycle.snapshot.queues.names[queue]
+    needs: dict[str, int | float | str] = {"needs": shape.words}
+    short = cycle.allowance.short(queue, shape.requests[0], shape.nodes)
+    if short is None:
+        return Reason(code=Code.NO_QUOTA, object=name, numbers=needs)
+    figures = {"resource": short.resource, "flavor": short.flavor, "left": amount_words(short.resource, short.left)}
+    used, nominal = amount_words(short.resource, short.used), amount_words(short.resource, short.nominal)
+    return Reason(
+        code=Code.WAITS_FOR_QUOTA, object=name, numbers={**needs, **figures, "used": used, "nominal": nominal}
+    )
 
 
 def refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:

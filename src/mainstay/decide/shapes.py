@@ -9,6 +9,7 @@ import numpy as np
 from mainstay.decide.placement.fit import Request, cluster_number, request_of
 from mainstay.domain.arrays import Ints
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from mainstay.domain.queue import Resource
 from mainstay.domain.snapshot import Snapshot
 
 MEMORY_UNITS = (("GiB", BYTES_PER_GIB), ("GB", 10**9), ("MiB", 1 << 20), ("MB", 10**6))
@@ -79,6 +80,13 @@ def words_of(resources: Resources) -> str:
     if resources.gpus:
         parts.append(f"{resources.gpus} x {resources.gpu_model or 'GPU'}")
     return ", ".join(parts)
+
+
+def amount_words(resource: str, amount: int) -> str:
+    """So much of what quotas are of, in words: `2.5 CPUs`, `16 GiB`, `8`."""
+    if resource == Resource.CPU:
+        return f"{amount / 1000:g} CPUs"
+    return memory_words_of(amount) if resource == Resource.MEMORY else str(amount)
 
 
 def memory_words_of(size: int) -> str:

@@ -23,17 +23,20 @@ LOOKAHEAD = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """What counts towards the share of each queue and cohort; arrays are [queues, resources]."""
+    """What counts towards the share of each queue and cohort; arrays are [queues, resources].
+
+    All of it in whole numbers: sums do not depend on their order, so equal shares are equal.
+    """
 
     tree: QueueTree
-    own: Floats
+    own: Ints
     """What it has as its own: no share is counted below that."""
-    lendable: Floats
+    lendable: Ints
     """What it could have at most; all shares are parts of it."""
-    held: Floats
+    held: Ints
     """What its workloads hold now. Grows as a cycle places more."""
 
-    def hold(self, queue: Ints, amounts: Floats) -> None:
+    def hold(self, queue: Ints, amounts: Ints) -> None:
         """So much more for each workload of these queues, and for all cohorts above them."""
         at = queue
         while at.size:
@@ -42,16 +45,16 @@ class Ledger:
             inner = above >= 0
             at, amounts = above[inner], amounts[inner]
 
-    def shares(self, queue: Ints, held: Floats) -> Floats:
+    def shares(self, queue: Ints, held: Ints) -> Floats:
         """The weighted dominant share of these queues, would they hold so much: [n] for [n] and [n, resources]."""
-        borrowed = np.maximum(0.0, held - self.own[queue])
+        borrowed = np.maximum(0, held - self.own[queue])
         ratio = (borrowed / self.lendable[queue]).max(axis=1)
         weight = self.tree.weight[queue]
         share: Floats = np.divide(ratio, weight, out=np.where(ratio > 0, np.inf, 0.0), where=weight > 0)
         return share
 
 
-def merged(ledger: Ledger, queue: Ints, rank: Ints, amounts: Floats) -> Ints:
+def merged(ledger: Ledger, queue: Ints, rank: Ints, amounts: Ints) -> Ints:
     """Positions of these workloads in the order of their turns.
 
     They are given by queue and in the order of each; `rank` [n] decides between equal shares (the lower first), and
@@ -85,7 +88,7 @@ def _running_max(values: Ints, first: Ints) -> Ints:
 class Line:
     """Those who wait and may have their turn: by queue, and in the order of each. Those who leave are only marked."""
 
-    def __init__(self, ledger: Ledger, rows: Ints, *, queue: Ints, amounts: Floats, numbers: Ints) -> None:
+    def __init__(self, ledger: Ledger, rows: Ints, *, queue: Ints, amounts: Ints, numbers: Ints) -> None:
         """`rows` of workloads in the order of all; of each its queue, its amounts [n, resources], and its shape's number."""
         by_queue = queue.argsort(kind="stable")
         self.rows = rows[by_queue]
@@ -99,9 +102,10 @@ class Line:
         self._next = np.flatnonzero(np.diff(self._queue, prepend=-1))
         """The first of each queue that has not left, or its end."""
         self._end = np.append(self._next[1:], rows.size)
-        numbers = numbers[by_queue]
-        self._by_shape = numbers.argsort(kind="stable")
-        self._shape_begins = np.searchsorted(numbers[self._by_shape], np.arange(int(numbers.max(initial=-1)) + 2))
+        self.numbers = numbers[by_queue]
+        self._by_shape = self.numbers.argsort(kind="stable")
+        most = int(numbers.max(initial=-1))
+        self._shape_begins = np.searchsorted(self.numbers[self._by_shape], np.arange(most + 2))
 
     def upcoming(self, count: int) -> Ints:
         """Positions in `rows` of those whose turn comes next, in order: at most `count`, and one at least if any waits."""
@@ -112,7 +116,7 @@ class Line:
         while True:
             known = np.minimum(end - first, ahead)
             owner = np.repeat(np.arange(first.size), known)
-            seen = np.arange(owner.size) + (first - np.cumsum(known) + known)[owner]
+            seen: Ints = np.arange(owner.size) + (first - np.cumsum(known) + known)[owner]
             stay = ~self._gone[seen]
             seen, owner = seen[stay], owner[stay]
             if first.size <= 1:
@@ -131,9 +135,10 @@ class Line:
             self._ledger.hold(self._queue[turns], self._amounts[turns])
         self._leave(turns)
 
-    def drop(self, number: int) -> None:
-        """Those of this shape wait no longer."""
-        self._leave(self._by_shape[self._shape_begins[number] : self._shape_begins[number + 1]])
+    def drop(self, number: int, queue: int) -> None:
+        """Those of this shape wait no longer: of one queue, or if it is negative of all."""
+        alike = self._by_shape[self._shape_begins[number] : self._shape_begins[number + 1]]
+        self._leave(alike if queue < 0 else alike[self._queue[alike] == queue])
 
     def _leave(self, positions: Ints) -> None:
         self.waiting -= positions.size - int(np.count_nonzero(self._gone[positions]))

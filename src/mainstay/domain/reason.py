@@ -13,6 +13,8 @@ class Code(StrEnum):
 
     SUBMITTED = "Submitted"
     WAITS_FOR_CAPACITY = "WaitsForCapacity"
+    WAITS_FOR_QUOTA = "WaitsForQuota"
+    NO_QUOTA = "NoQuota"
     WAITS_BEHIND = "WaitsBehind"
     NEVER_FITS = "NeverFits"
     BACKING_OFF = "BackingOff"
@@ -108,6 +110,11 @@ class Code(StrEnum):
 SENTENCES: Mapping[Code, str] = MappingProxyType(
     {
         Code.SUBMITTED: "accepted; waits for its first scheduling cycle",
+        Code.WAITS_FOR_QUOTA: (
+            "waits for the quota of queue {object}: needs {needs}, and may use {left} more of {resource} ({flavor}): it uses"
+            " {used}, {nominal} are its own"
+        ),
+        Code.NO_QUOTA: "queue {object} has no quota for what it needs: {needs}",
         Code.WAITS_FOR_CAPACITY: "waits for capacity: needs {needs}, the most that is free on one node is {free}",
         Code.WAITS_BEHIND: "waits behind {ahead} workloads of higher priority or age",
         Code.NEVER_FITS: "cannot run on this fleet: needs {needs}, the largest node has {largest}",
