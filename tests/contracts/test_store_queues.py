@@ -258,5 +258,7 @@ def test_a_priority_is_changed_with_an_event_and_an_audit_row(scene: Scene) -> N
 
 
 def test_what_is_not_preemptible_says_so_from_its_submission_on(scene: Scene) -> None:
-    scene.applied(Submit(workload=replace(scene.new(id="sure-1"), preemptible=False), reason=Reason(code=Code.SUBMITTED)))
+    scene.applied(
+        Submit(workload=replace(scene.new(id="sure-1"), preemptible=False), reason=Reason(code=Code.SUBMITTED))
+    )
     assert not scene.workload("sure-1").preemptible

@@ -488,7 +488,9 @@ class Event:
     seq: int
     at: int
     actor: str
-    kind: Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "queue", "priority_class"]
+    kind: Literal[
+        "workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "queue", "priority_class"
+    ]
     object: str
     """Workload id, pod name, or the name of a node, cluster, endpoint, model, secret, queue or priority class."""
     tenant: str

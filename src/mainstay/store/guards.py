@@ -215,6 +215,16 @@ def cluster_may_leave(world: World, action: RemoveCluster) -> Reason | None:
     return None
 
 
+def may_be_held(row: WorkloadRow) -> Reason | None:
+    """It waits. The only line: a user states nothing that they read."""
+    return None if row["phase"] in WAITING else _not_waiting(row)
+
+
+def may_be_reprioritized(row: WorkloadRow) -> Reason | None:
+    """It is not over: what it was charged as stays on record. The only line."""
+    return _not_waiting(row) if Phase(row["phase"]).final else None
+
+
 def queue_may_be(world: World, queue: QueueSpec) -> Reason | None:
     """With it all queues are still one tree, and no open workload is in what becomes a cohort. The only line."""
     if queue.cohort and world.open_workloads_of.get(queue.name):
@@ -264,6 +274,10 @@ def no_such_cluster(name: str) -> Reason:
 
 def _cluster_in_use(world: World, name: str) -> Reason:
     return Reason(code=Code.CLUSTER_IN_USE, object=name, numbers={"pods": world.open_pods_of[name]})
+
+
+def _not_waiting(row: WorkloadRow) -> Reason:
+    return Reason(code=Code.NOT_WAITING, object=row["id"], numbers={"phase": Phase(row["phase"]).word})
 
 
 def _queue_in_use(world: World, name: str) -> Reason:

@@ -88,7 +88,17 @@ _NODE = (
 )
 _WORKLOAD = (
     *("key", "version", "kind", "phase", "priority", "attempt", "submitted_at", "not_before", "started_at"),
-    *("stop_requested", "held", "preemptible", "nodes", "cpu_milli", "memory_bytes", "gpus", "max_duration_seconds", "stop_grace_seconds"),
+    *(
+        "stop_requested",
+        "held",
+        "preemptible",
+        "nodes",
+        "cpu_milli",
+        "memory_bytes",
+        "gpus",
+        "max_duration_seconds",
+        "stop_grace_seconds",
+    ),
     *("infrastructure_failures", "user_failures", "infrastructure_max", "user_max"),
     *("backoff_seconds", "backoff_seconds_max", "retry_always"),
 )

@@ -20,7 +20,9 @@ Real: Final = sa.Double().with_variant(sa.REAL(), "sqlite")
 metadata = sa.MetaData()
 
 
-def _table(name: str, *parts: sa.Column[int] | sa.Column[str] | sa.Column[float] | sa.Constraint | sa.Index) -> sa.Table:
+def _table(
+    name: str, *parts: sa.Column[int] | sa.Column[str] | sa.Column[float] | sa.Constraint | sa.Index
+) -> sa.Table:
     """Strict, so that a value of a foreign type (a NumPy integer, bytes) is refused and not stored as a blob."""
     return sa.Table(name, metadata, *parts, sqlite_strict=True)
 

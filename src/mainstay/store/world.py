@@ -36,7 +36,9 @@ from mainstay.store.rows import (
     WorkloadRow,
 )
 
-EventKind = Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "queue", "priority_class"]
+EventKind = Literal[
+    "workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "queue", "priority_class"
+]
 
 
 class World:

@@ -44,9 +44,7 @@ def _write_secrets(connection: sa.Connection, world: World) -> None:
     _insert(connection, table, [row for row in changed.values() if row is not None])
 
 
-def _write_by_name(
-    connection: sa.Connection, table: sa.Table, changed: Mapping[str, Mapping[str, Any] | None]
-) -> None:
+def _write_by_name(connection: sa.Connection, table: sa.Table, changed: Mapping[str, Mapping[str, Any] | None]) -> None:
     """As secrets: each is written whole, or goes. `Any`: a row of either table."""
     for name in changed:
         connection.execute(sa.delete(table).where(table.c.name == name))

@@ -66,8 +66,8 @@ def hold_workload(world: World, action: HoldWorkload) -> Reason | None:
     row = world.workloads.get(action.workload_key)
     if row is None:
         return guards.missing("workload", action.workload_key)
-    if row["phase"] not in WAITING:
-        return Reason(code=Code.NOT_WAITING, object=row["id"], numbers={"phase": Phase(row["phase"]).word})
+    if refusal := guards.may_be_held(row):
+        return refusal
     if not row["held"]:
         row["held"], row["reason"] = 1, codec.reason_text(action.reason)
         world.touch_workload(row)
@@ -99,8 +99,8 @@ def reprioritize(world: World, action: Reprioritize) -> Reason | None:
     row = world.workloads.get(action.workload_key)
     if row is None:
         return guards.missing("workload", action.workload_key)
-    if Phase(row["phase"]).final:
-        return Reason(code=Code.NOT_WAITING, object=row["id"], numbers={"phase": Phase(row["phase"]).word})
+    if refusal := guards.may_be_reprioritized(row):
+        return refusal
     wanted = (int(action.priority), int(action.preemptible))
     if (row["priority"], row["preemptible"]) != wanted:
         row["priority"], row["preemptible"] = wanted
