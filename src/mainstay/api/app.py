@@ -20,6 +20,8 @@ from mainstay.api import (
     gateway,
     inside,
     logs,
+    priorities,
+    queues,
     secrets,
     server,
     trees,
@@ -47,6 +49,8 @@ TOPICS: tuple[Routes, ...] = (
     clusters.routes,
     agents.routes,
     secrets.routes,
+    queues.routes,
+    priorities.routes,
     server.routes,
 )
 DESCRIPTION = (

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from mainstay.decide import explain as explaining
 from mainstay.domain.workload import STARTING
+from mainstay.operations import priorities
 from mainstay.operations.principal import Permission, Principal
 from mainstay.operations.submit import JobRequest, check, require_possible
 from mainstay.ports import Store
@@ -16,7 +17,9 @@ def preview(store: Store, principal: Principal, job: JobRequest, *, now: int) ->
     principal.require(Permission.READ)
     check(job)
     require_possible(store, principal.tenant, [job])
-    return explaining.preview(store.snapshot(now=now, seed=0), spec=job.spec, priority=job.priority)
+    return explaining.preview(
+        store.snapshot(now=now, seed=0), spec=job.spec, priority=priorities.resolved(store, job.priority).priority
+    )
 
 
 def explain(store: Store, principal: Principal, reference: str, *, now: int) -> explaining.Explanation | None:
@@ -26,6 +29,8 @@ def explain(store: Store, principal: Principal, reference: str, *, now: int) -> 
     if workload.phase.final:
         return None
     found = explaining.explain(store.snapshot(now=now, seed=0), workload.key)
+    if workload.held and workload.phase is found.phase:
+        return replace(found, reason=workload.reason)
     # What its cluster says of pods that are starting stands with the workload; the columns of a snapshot know no words.
     starting = workload.phase is found.phase and workload.phase in STARTING
     return replace(found, reason=workload.reason) if starting else found
