@@ -120,7 +120,7 @@ def _priority(value: Any) -> Any:
         value = PRIORITIES.get(value, int(value) if value.isdecimal() and len(value) < 9 else value)
     number = isinstance(value, int) and 0 <= value <= PRIORITY_MAX
     if not number and not (isinstance(value, str) and re.match(NAME, value)):
-        msg = f"{value!r} is neither a number nor a name"
+        msg = f"{value!r} is no priority"
         raise ValueError(msg)
     return value
 

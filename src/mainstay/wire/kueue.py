@@ -247,7 +247,9 @@ class _Objects:
                         continue
                     cell = (quota.resource, quota.flavor)
                     if cell in said:
-                        words = f"{quota.resource} of {quota.flavor} is there twice, for {said[cell]} too: one flavor here"
+                        words = (
+                            f"{quota.resource} of {quota.flavor} is there twice, for {said[cell]} too: one flavor here"
+                        )
                         self._fault(one.document, at, words)
                         continue
                     said[cell] = str(flavor.get("name", ""))

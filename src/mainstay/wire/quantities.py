@@ -109,7 +109,11 @@ def amount(resource: str, text: str) -> int:
 
 def flavor(text: str) -> str:
     """A flavor of a quota as nodes call it: the model of GPUs, the shape of slices, or `default`."""
-    return text if text == "default" else gpu(f"{text}:1").model
+    try:
+        return text if text == "default" else gpu(f"{text}:1").model or "default"
+    except ValueError:
+        msg = f"{text!r} is not a flavor such as H100, 1g.10gb or default"
+        raise ValueError(msg) from None
 
 
 def duration(text: str) -> int:
