@@ -105,6 +105,7 @@ class EffectLoop:
         self._unmatched: Mapping[str, int] = {}
         self._told: Mapping[str, int] = {}
         self._unheard: Mapping[tuple[str, bool], int] = {}
+        self._calm: Mapping[str, tuple[Wanted, PodState]] = {}
         self._memory = Memory()
         self._suspected: dict[str, int] = {}
         """Node -> up to which refusal (its cluster's time) it was suspected by us."""
@@ -159,7 +160,9 @@ class EffectLoop:
             told_at=self._told,
             unheard_since=self._unheard,
             made=self._made,
+            calm=self._calm,
         )
+        self._calm = found.calm
         self._unmatched, self._told, self._unheard = found.unmatched, found.told, found.unheard
         hosted = host(name, seen.guests, wanted, adopted, now=now, tick=tick, memory=self._memory)
         self._memory = hosted.memory

@@ -59,9 +59,21 @@ def compare(
     tick: int = NOON,
     since: Mapping[str, int] | None = None,
     told_at: Mapping[str, int] | None = None,
+    before: Reconciliation | None = None,
+    calm: Mapping[str, tuple[Wanted, PodState]] | None = None,
 ) -> Reconciliation:
-    state = ClusterState(nodes=(), pods=tuple(pods))
-    return reconcile("c", tuple(rows), state, now=now, tick=tick, unmatched_since=since or {}, told_at=told_at or {})
+    """`before`: the last round, of which all but `calm` is taken over."""
+    return reconcile(
+        "c",
+        tuple(rows),
+        ClusterState(nodes=(), pods=tuple(pods)),
+        now=now,
+        tick=tick,
+        unmatched_since=(before.unmatched if before else since) or {},
+        told_at=(before.told if before else told_at) or {},
+        unheard_since=before.unheard if before else {},
+        calm=calm or {},
+    )
 
 
 def told(found: Reconciliation) -> list[Action]:
@@ -398,3 +410,23 @@ def test_the_order_of_a_report_does_not_matter(before, pods, since, random):
     shuffled = list(pods)
     random.shuffle(shuffled)
     assert compare(before, pods, since=since) == compare(before, shuffled, since=since)
+
+
+@given(rows(), reports(), reports(), SINCE, st.tuples(st.integers(0, 100), st.sets(st.sampled_from(NAMES))))
+def test_what_is_calm_need_not_be_compared_again(before, pods, others, since, later_on):
+    seconds, changed = later_on
+    first = compare(before, pods, since=since)
+    names = {f"{name}-1-0" for name in changed}
+    reported = [one for one in pods if one.name not in names] + [one for one in others if one.name in names]
+    later = {"tick": NOON + seconds * SECOND, "now": NOON + seconds * SECOND}
+    rows_now = after(before, first)
+    assert compare(rows_now, reported, before=first, calm=first.calm, **later) == compare(
+        rows_now, reported, before=first, **later
+    )
+
+
+def test_of_pods_that_run_nothing_is_compared_again():
+    row, report = running(), pod(Seen.RUNNING, started_at=START)
+    found = compare([row], [report])
+    assert found.calm == {"w-1-0": (row, report)}
+    assert compare([row], [pod(Seen.UNKNOWN)], before=found, calm=found.calm).calm == {}

@@ -203,7 +203,7 @@ class KubernetesCluster:
         await self._api.close()
 
     async def _create(self, action: CreatePod, epoch: int) -> None:
-        known = self._picture.ours.get(action.name)
+        known, identity = self._picture.ours.get(action.name), ""
         if known is None:
             self._require_room(action)
             namespace = pods.namespace_of(action.name, action.spec.owner, self._settings)
@@ -220,9 +220,10 @@ class KubernetesCluster:
                 )
                 document = pods.pod(action, self._settings, device=device)
                 known = await self._in_namespace(namespace, action.spec.owner, document, epoch)
+                identity = document["metadata"]["annotations"][names.IDENTITY]
             finally:
                 del self._under_way[action.name]
-        _require_same(action, known)
+        _require_same(action, known, identity or pods.identity(action))
 
     async def _in_namespace(self, namespace: str, owner: Owner, document: pods.Document, epoch: int) -> View:
         """The pod of this name: the one that was asked for, or the one that has the name already.
@@ -419,12 +420,12 @@ class KubernetesCluster:
         self._known_until = now + KNOWN_SECONDS
 
 
-def _require_same(action: CreatePod, known: View) -> None:
+def _require_same(action: CreatePod, known: View, identity: str) -> None:
     """Raises Gone if it has ended, Conflict if it is another one."""
     assert known.state is not None
     if known.tombstone or known.deleting or known.state.seen is Seen.ENDED:
         msg = f"pod {action.name} has ended; its name is not used again"
         raise Gone(msg, object_=action.name)
-    if known.identity != pods.identity(action):
+    if known.identity != identity:
         msg = f"pod {action.name} exists with another specification"
         raise Conflict(msg, object_=action.name)

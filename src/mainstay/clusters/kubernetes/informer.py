@@ -88,8 +88,8 @@ class Informer(Generic[T, U]):
         self._relist_seconds, self._dice = relist_seconds, dice or random.Random()
         self._objects: dict[Key, U] = {}
         self._uids: dict[Key, str] = {}
-        self._learnt: set[Key] = set()
-        """Since the last list began: whether they are in it depends on which was first."""
+        self._learnt: dict[Key, str] = {}
+        """Since the last list began, with the version: whether they are in it depends on which was first."""
         self._version = ""
         self._failures_in_a_row = 0
         self.objects: Mapping[Key, U] = MappingProxyType(self._objects)
@@ -113,7 +113,7 @@ class Informer(Generic[T, U]):
         key = item.metadata.key
         if key not in self._objects or looks_newer(item.metadata.resource_version, self._version):
             self._put(item)
-            self._learnt.add(key)
+            self._learnt[key] = item.metadata.resource_version
         return self._objects.get(key)
 
     async def run(self) -> Never:
@@ -211,7 +211,8 @@ class Informer(Generic[T, U]):
         self.counters.bytes += event.size
         match event.change:
             case Change.ADDED | Change.MODIFIED:
-                self._put(event.object)
+                if not self._is_known(event.object):
+                    self._put(event.object)
             case Change.DELETED:
                 self._drop(event.object)
             case Change.UNREADABLE:
@@ -224,6 +225,11 @@ class Informer(Generic[T, U]):
         if event.change is not Change.BOOKMARK:
             self.counters.events += 1
         self._version = event.resource_version or self._version
+
+    def _is_known(self, item: T) -> bool:
+        """Whether the answer to a request has shown just this already."""
+        meta = item.metadata
+        return self._learnt.get(meta.key) == meta.resource_version != "" and self._uids.get(meta.key) == meta.uid
 
     def _put(self, item: T) -> None:
         key, new = item.metadata.key, self._project(item)
@@ -253,7 +259,7 @@ class Informer(Generic[T, U]):
             listed.add((odd.namespace, odd.name))
             self._report_unreadable(odd.name)
         if all(odd.name for odd in unreadable):
-            kept = listed | self._learnt
+            kept = listed | self._learnt.keys()
             for key in [key for key in self._objects if key not in kept]:
                 self._forget(key)
 

@@ -124,6 +124,7 @@ def gang_service(gang: str) -> str:
     return f"g-{gang}"
 
 
+@functools.lru_cache(maxsize=64)
 def short(system: str) -> str:
     """The platform as the value of a label and in names."""
     return hashlib.sha256(system.encode()).hexdigest()[:12]

@@ -110,6 +110,7 @@ class Picture:
         """Pods of others that ask us for a place."""
         self._used: dict[str, Used] = {}
         self._states: dict[str, NodeState] = {}
+        self._silent: set[str] = set()
         self._back: dict[str, int] = {}
         """Nodes that were silent, and when they reported again (server's time, UTC microseconds)."""
         self._ours: dict[str, View] = {}
@@ -206,7 +207,8 @@ class Picture:
 
     def free(self, node: str) -> Resources:
         """What is left of a node beside all that still runs there, ended pods whose helpers linger included."""
-        return _less(self._state_of(node).capacity, self._used_on(node).ours)
+        state = self._states.get(node) or self._state_of(node)
+        return _less(state.capacity, self._used_on(node).ours)
 
     def slices_free(self, node: str, shape: str) -> int:
         """Likewise of slices of GPUs."""
@@ -242,7 +244,7 @@ class Picture:
     def pods(self) -> tuple[PodState, ...]:
         """What we report of our pods: as their kubelets say, unless those are silent."""
         silent = self.silent()
-        return tuple(self._reported(known, silent) for known in self._ours.values() if known.state is not None)
+        return tuple([self._reported(known, silent) for known in self._ours.values() if known.state is not None])
 
     def _reported(self, known: View, silent: Mapping[str, int]) -> PodState:
         state = known.state
@@ -277,7 +279,7 @@ class Picture:
         """The nodes that do not report: 0; and those that have begun to again a moment ago: when."""
         now = self._api.server_time()
         self._back = {name: at for name, at in self._back.items() if now - at < SETTLED_SECONDS * 1_000_000}
-        return {**{name: 0 for _, name in self._nodes.objects if is_silent(self._node(name))}, **self._back}
+        return {**dict.fromkeys(self._silent, 0), **self._back}
 
     def _state_of(self, node: str) -> NodeState:
         used = self._used_on(node)
@@ -313,6 +315,10 @@ class Picture:
 
     def _node_changed(self, key: Key, old: Node | None, new: Node | None) -> None:
         self._states.pop(key[1], None)
+        if new is not None and is_silent(new):
+            self._silent.add(key[1])
+        else:
+            self._silent.discard(key[1])
         self._trust.forgive(key[1], let_in_at(new) if new is not None else 0)
         ready = ready_condition(new) if new is not None and not is_silent(new) else None
         if ready is None:

@@ -6,11 +6,12 @@ the restricted profile of the Pod Security Standards whatever they say (A2, A4).
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+import msgspec
 
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.devices import GPU_RESOURCE
@@ -64,7 +65,7 @@ _NO_PRIVILEGES: Mapping[str, Any] = {
 
 def identity(action: CreatePod) -> str:
     """The same for the same request."""
-    spec = dataclasses.asdict(action.spec)
+    spec = msgspec.to_builtins(action.spec)
     if not action.spec.dead_man_seconds:
         del spec["dead_man_seconds"]  # pods that were made before there was one are still the same
     document = [action.node, spec]

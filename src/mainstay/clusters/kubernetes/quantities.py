@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from types import MappingProxyType
 
 from mainstay.clusters.kubernetes.objects import Quantity
@@ -31,16 +32,19 @@ WHOLE_MAX = 1 << 60
 """Beyond it a figure is a lie, and no column could hold it."""
 
 
+@lru_cache(maxsize=4_096)
 def milli(quantity: Quantity | None) -> int:
     """Thousandths, rounded up; 0 for nonsense and for less than nothing."""
     return _bounded(_value(quantity) * 1_000)
 
 
+@lru_cache(maxsize=4_096)
 def whole(quantity: Quantity | None) -> int:
     """Units (bytes, devices, pods), rounded up; 0 for nonsense and for less than nothing."""
     return _bounded(_value(quantity))
 
 
+@lru_cache(maxsize=4_096)
 def instant(text: str | None) -> int:
     """UTC microseconds of an RFC 3339 time; 0 for none and for nonsense."""
     if not text:
