@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -208,8 +208,8 @@ def _at_its_line(source: str, wanted: Import) -> Iterator[None]:
     try:
         yield
     except ApiError as error:
-        said: Any = set(re.findall(r"[a-z0-9-]+", error.message)) | {error.problem.object}
-        place = next((place for name, place in wanted.places.items() if name in said), None)
+        said = [error.problem.object, *re.findall(r"[a-z0-9-]+", error.message)]
+        place = next((wanted.places[name] for name in said if name in wanted.places), None)
         if place is None:
             raise
         detail = f"{source}:{place[0]}:{place[1]}: {error.message}"
