@@ -118,7 +118,7 @@ def _priority(value: Any) -> Any:
     if isinstance(value, str):
         value = value.strip()
         value = PRIORITIES.get(value, int(value) if value.isdecimal() and len(value) < 9 else value)
-    number = isinstance(value, int) and 0 <= value <= PRIORITY_MAX
+    number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= PRIORITY_MAX
     if not number and not (isinstance(value, str) and re.match(NAME, value)):
         msg = f"{value!r} is no priority"
         raise ValueError(msg)

@@ -121,7 +121,11 @@ def _amount(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Amount = Annotated[str, BeforeValidator(_amount), Field(max_length=30, examples=["8", "500m", "1TB"])]
+Amount = Annotated[
+    str,
+    BeforeValidator(_amount, json_schema_input_type=str | int | float),
+    Field(max_length=30, examples=["8", "500m", "1TB"]),
+]
 """As in a job: cores (`64`, `500m`), memory (`1TB`; a plain number is in GB), a count of GPUs or pods. 0 is an amount."""
 
 
