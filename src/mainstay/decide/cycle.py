@@ -2,8 +2,8 @@
 
 Simple meaning: whoever's turn it is takes the best place that its predecessors left. The shortcut: workloads that ask
 for the same are placed together, a window of turns at a time. Where all of a window fit, it does not matter who came
-first; where one does not, the window is undone and a quarter of it tried, down to a single turn. A shape of which one did
-not fit is not tried again, since capacity only shrinks in a cycle, and the cycle ends with its last shape.
+first; where one does not, the window is undone and tried up to that one. A shape of which one did not fit is not tried
+again, since capacity only shrinks in a cycle, and the cycle ends with its last shape.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from enum import Enum, auto
 
 import numpy as np
 
-from mainstay.decide import admission
+from mainstay.decide import admission, quota
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.placement.fill import Policy, fill
 from mainstay.decide.placement.fit import Request, feasible, free_of
@@ -23,6 +23,7 @@ from mainstay.decide.shapes import Shape, shape_numbers, shape_of
 from mainstay.decide.turns import Ledger, Line
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
+from mainstay.domain.queue import QueueTree, Resource
 from mainstay.domain.snapshot import Snapshot
 
 WINDOW = 1 << 16
@@ -58,8 +59,8 @@ class Window:
 
     free: tuple[Ints, ...]
     """As it was before."""
-    missed: int
-    """So many of its turns found no place."""
+    missed: Ints
+    """Rows of the workloads that found no place."""
     placed: list[Placed] = field(default_factory=list)
     used: list[tuple[int, Request, int]] = field(default_factory=list)
     """(queue, request, pods), in the order in which they were counted."""
@@ -89,21 +90,31 @@ class Cycle:
     def placements(self, *, ahead: int | None = None, limit: int | None = None) -> Iterator[Placed]:
         """What finds a place: of the first `ahead` in the order of admission, or of all; at most `limit` workloads."""
         line = self._line(self.order[:ahead], self.numbers[:ahead])
-        window, left = WINDOW, line.waiting if limit is None else limit
+        window, later, left = WINDOW, 0, line.waiting if limit is None else limit
         while line.waiting and left:
             turns = line.upcoming(min(window, left))
-            found = self._place(line, turns, urgent_first=False)
-            if turns.size > self._exact and found.missed > self._misses * turns.size:
-                self._undo(found)
-                window = max(self._exact, turns.size // 4)
-                continue
-            if found.missed and turns.size > 1:
-                self._undo(found)
-                found = self._place(line, turns, urgent_first=True)
+            taken, found = self._place_prefix(line, turns)
             yield from found.placed
-            self._close(line, turns, found)
-            left -= turns.size - found.missed
-            window = window if found.missed else min(WINDOW, 2 * window)
+            self._close(line, taken, found)
+            left -= taken.size - found.missed.size
+            if taken.size < turns.size:
+                window, later = self._exact, 2 * taken.size  # whoever found no place is next
+            else:
+                window, later = later or min(WINDOW, 2 * window), 0
+
+    def _place_prefix(self, line: Line, turns: Ints) -> tuple[Ints, Window]:
+        """So many of these turns as all find a place, or as need not be exact; what became of them."""
+        while True:
+            found = self._place(line, turns, urgent_first=False)
+            if turns.size <= self._exact or found.missed.size <= self._misses * turns.size:
+                break
+            self._undo(found)
+            first = int(np.isin(line.rows[turns], found.missed).argmax())
+            turns = turns[: max(self._exact, min(first, turns.size - 1))]
+        if found.missed.size and turns.size > 1:
+            self._undo(found)
+            found = self._place(line, turns, urgent_first=True)
+        return turns, found
 
     def place(self, shape: Shape) -> tuple[tuple[int, ...], Request] | None:
         """Node row of each rank for the first choice that fits what is left, or None. Changes nothing."""
@@ -133,15 +144,20 @@ class Cycle:
         ranking = np.lexsort((numbers, -self._size[numbers], -priority))
         rows, numbers, priority = rows[ranking], numbers[ranking], priority[ranking]
         begins = np.flatnonzero((np.diff(numbers, prepend=-1) != 0) | (np.diff(priority, prepend=priority[0]) != 0))
-        window = Window(free=self.free.copies(), missed=turns.size)
+        window = Window(free=self.free.copies(), missed=rows[:0])
+        missed: list[Ints] = []
         for number, group in zip(numbers[begins].tolist(), np.split(rows, begins[1:]), strict=True):
             shape = self.shape(int(group[0]), number)
             for queue, part in self._by_queue(group):
                 if (ANY_QUEUE, number) in window.failed or (queue, number) in window.failed:
+                    missed.append(part)
                     continue
-                miss = self._place_alike(window, shape, queue, part)
+                miss, rest = self._place_alike(window, shape, queue, part)
                 if miss:
+                    missed.append(rest)
                     window.failed.add((queue if miss is Miss.QUOTA else ANY_QUEUE, number))
+        if missed:
+            window.missed = np.concatenate(missed)
         return window
 
     def _by_queue(self, rows: Ints) -> Iterable[tuple[int, Ints]]:
@@ -151,8 +167,8 @@ class Cycle:
         queue = self.snapshot.workloads.queue[rows]
         return [(number, rows[queue == number]) for number in dict.fromkeys(queue.tolist())]
 
-    def _place_alike(self, window: Window, shape: Shape, queue: int, rows: Ints) -> Miss | None:
-        """Place workloads of one shape and queue, in order; what some of them lacked, if that is so."""
+    def _place_alike(self, window: Window, shape: Shape, queue: int, rows: Ints) -> tuple[Miss | None, Ints]:
+        """Place workloads of one shape and queue, in order; which of them lacked what."""
         miss = Miss.CAPACITY
         for choice in shape.requests:
             for request in self.allowance.flavors(queue, choice):
@@ -162,13 +178,12 @@ class Cycle:
                 if len(nodes):
                     window.placed.append(Placed(rows=rows[: len(nodes)], nodes=nodes, request=request))
                     window.used.append((queue, request, shape.nodes * len(nodes)))
-                    window.missed -= len(nodes)
                     rows = rows[len(nodes) :]
                 if not rows.size:
-                    return None
+                    return None, rows
                 if len(nodes) == allowed:
                     miss = Miss.QUOTA
-        return miss
+        return miss, rows
 
     def _take(self, shape: Shape, request: Request, count: int) -> Ints:
         """[workloads, ranks] Node rows for up to `count` workloads of one shape, lowered in what is left."""
@@ -217,14 +232,30 @@ def whole_fleet(snapshot: Snapshot) -> Ints:
 
 
 def ledger_of(snapshot: Snapshot) -> Ledger:
-    """The queues with what their workloads hold now."""
+    """The queues with what is their own, and with what their workloads hold now."""
     held, tree, workloads, whole = snapshot.allocations, snapshot.queues, snapshot.workloads, whole_fleet(snapshot)
-    shape = len(tree.names), whole.size
-    nothing = np.zeros(shape, dtype=np.int64)
-    ledger = Ledger(tree=tree, own=nothing, lendable=np.broadcast_to(whole, shape), held=nothing.copy())
+    own, lendable = _own_and_lendable(tree, whole)
+    ledger = Ledger(tree=tree, own=own, lendable=lendable, held=np.zeros_like(own))
     if tree.parent.size > 1 and workloads.key.size:
         rows = np.minimum(np.searchsorted(workloads.key, held.workload_key), workloads.key.size - 1)
         lives = (held.seen != Seen.ENDED) & (workloads.key[rows] == held.workload_key)
         amounts = np.stack([held.cpu_milli, held.memory_bytes, held.gpus], axis=1)[lives]
         ledger.hold(workloads.queue[rows[lives]], amounts)
     return ledger
+
+
+def _own_and_lendable(tree: QueueTree, whole: Ints) -> tuple[Ints, Ints]:
+    """Of each queue and resource of a ledger, all flavors together: its quota, and the most that its cohort could have.
+
+    Where there are no quotas of a resource, nothing is anybody's own, and all of the fleet could be had.
+    """
+    own = np.zeros((len(tree.names), whole.size), dtype=np.int64)
+    lendable = np.broadcast_to(whole, own.shape).copy()
+    if tree.cells:
+        quotas, inner = quota.quotas_of(tree), tree.parent >= 0
+        for column, resource in enumerate((Resource.CPU, Resource.MEMORY, Resource.GPU)):
+            cells = [cell for cell, (_, one) in enumerate(tree.cells) if one == resource]
+            own[:, column] = quotas.subtree[:, cells].sum(axis=1)
+            cohort = np.where(inner, quotas.potential[:, cells].sum(axis=1)[tree.parent], 0)
+            lendable[cohort > 0, column] = cohort[cohort > 0]
+    return own, lendable

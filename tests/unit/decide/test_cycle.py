@@ -102,6 +102,12 @@ def test_idle_quota_is_borrowed_up_to_the_limits():
     assert by_queue(snapshot) == {"a": 5}
 
 
+def test_what_is_borrowed_is_shared_not_what_is_a_queues_own():
+    rows = [team("a", parent="all", cpus=4), team("b", parent="all", cpus=0), team("c", parent="all", cpus=4)]
+    snapshot = world(nodes=[node(cpus=8)], queues=rows, workloads=jobs(a=16, b=16))
+    assert by_queue(snapshot) == {"a": 6, "b": 2}
+
+
 def test_a_gang_counts_whole_against_the_quota():
     gang = workload(1, queue="a", nodes=4)
     assert started(world(nodes=[node(cpus=16)], queues=[team("a", cpus=3)], workloads=[gang])) == set()
