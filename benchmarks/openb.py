@@ -27,7 +27,7 @@ from benchmarks.report import Figure, figure, progress, report
 from mainstay.decide.placement.fragmentation import Fragmentation, NodeCards
 from mainstay.decide.placement.gpu_score import GpuScore
 from mainstay.decide.placement.mix import GPU_MILLI, CardRequest, Mix, usual
-from mainstay.domain.snapshot import Ints
+from mainstay.domain.arrays import Ints
 
 DATA = Path(os.environ.get("MAINSTAY_DATA", "../shared/data")) / "traces" / "openb"
 LISTS = (

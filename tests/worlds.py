@@ -72,6 +72,8 @@ class AWorkload:
     not_before: int = 0
     started_at: int = 0
     stop_requested: bool = False
+    held: bool = False
+    preemptible: bool = True
     nodes: int = 1
     cpus: float = 1
     gib: float = 1
@@ -300,6 +302,8 @@ def _workload_table(
         not_before=_ints(row.not_before for row in rows),
         started_at=_ints(row.started_at for row in rows),
         stop_requested=_bools(row.stop_requested for row in rows),
+        held=_bools(row.held for row in rows),
+        preemptible=_bools(row.preemptible for row in rows),
         nodes=_ints(row.nodes for row in rows),
         cpu_milli=_ints(request.cpu_milli for request in first),
         memory_bytes=_ints(request.memory_bytes for request in first),

@@ -14,6 +14,7 @@ from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Closure, ClusterState, LogChunk, Node
 from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan
+from mainstay.domain.queue import PriorityClass, QueueRecord
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import Handed, SecretRecord
 from mainstay.domain.snapshot import Snapshot
@@ -175,6 +176,15 @@ class Store(LoopStore, Protocol):
         self, *, tenant: str, after: tuple[str, str, str] = ("", "", ""), limit: int = 0
     ) -> tuple[VolumeRecord, ...]:
         """Of a tenant, by (cluster, project, name), those that follow `after`; every one where `limit` is 0."""
+
+    def queues(self) -> tuple[QueueRecord, ...]:
+        """All queues and cohorts that somebody has set, by name."""
+
+    def queue_counts(self, *, tenant: str = "") -> Mapping[str, tuple[int, int]]:
+        """Queue, as workloads name it -> how many of the open ones wait, and how many have a place. Empty: of all tenants."""
+
+    def priority_classes(self) -> tuple[PriorityClass, ...]:
+        """The most urgent first, then by name."""
 
     def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """Nodes by cluster and name, those that follow `after`; every one where `limit` is 0."""

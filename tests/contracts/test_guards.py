@@ -19,14 +19,19 @@ from mainstay.domain.plan import (
     AddCluster,
     CordonNode,
     DrainCluster,
+    HoldWorkload,
     IdentifyCluster,
     OfCluster,
     QuarantineNode,
     RemoveCluster,
+    RemoveQueue,
+    Reprioritize,
     ResumeCluster,
     RowVersion,
+    SetQueue,
     UncordonNode,
 )
+from mainstay.domain.queue import QueueSpec
 from mainstay.domain.workload import Kind, Phase, Workload
 from mainstay.store import guards
 from tests.stores import SECOND, WHY, Scene, one_cpu, scene, store
@@ -236,6 +241,48 @@ def its_agent_found_one_that_the_fleet_has(scene: Scene) -> Action:
     return IdentifyCluster(cluster="west", identity="one", reason=WHY)
 
 
+def it_is_held(scene: Scene) -> Action:
+    scene.fleet()
+    work = scene.submit()
+    scene.applied(HoldWorkload(workload_key=work.key, reason=WHY))
+    return scene.allocate(scene.workload(work.id))
+
+
+def it_has_a_place(scene: Scene) -> Action:
+    scene.fleet()
+    work = scene.submit()
+    scene.place(work)
+    return HoldWorkload(workload_key=work.key, reason=WHY)
+
+
+def it_is_over(scene: Scene) -> Action:
+    work = scene.submit()
+    scene.applied(scene.advance(work, Phase.STOPPED))
+    return Reprioritize(workload_key=work.key, priority=99, preemptible=True, reason=WHY)
+
+
+def a_cohort_would_hold_work(scene: Scene) -> Action:
+    scene.submit(queue="ml")
+    return SetQueue(queue=QueueSpec(name="ml", cohort=True), reason=WHY)
+
+
+def a_queue_would_have_children(scene: Scene) -> Action:
+    scene.applied(SetQueue(queue=QueueSpec(name="research"), reason=WHY))
+    return SetQueue(queue=QueueSpec(name="below", parent="research"), reason=WHY)
+
+
+def work_is_in_the_queue(scene: Scene) -> Action:
+    scene.applied(SetQueue(queue=QueueSpec(name="research"), reason=WHY))
+    scene.submit(queue="research")
+    return RemoveQueue(queue="research", reason=WHY)
+
+
+def a_queue_is_below_it(scene: Scene) -> Action:
+    scene.applied(SetQueue(queue=QueueSpec(name="ml", cohort=True), reason=WHY))
+    scene.applied(SetQueue(queue=QueueSpec(name="research", parent="ml"), reason=WHY))
+    return RemoveQueue(queue="ml", reason=WHY)
+
+
 REFUSED: tuple[tuple[str, Contradiction], ...] = (
     ("row_version_holds", what_was_read_has_changed),
     ("capacity_left", the_node_is_full),
@@ -271,6 +318,13 @@ REFUSED: tuple[tuple[str, Contradiction], ...] = (
     ("of_cluster", it_withdraws_a_job_of_a_user),
     ("cluster_may_be", its_agent_found_another_one),
     ("cluster_may_be", its_agent_found_one_that_the_fleet_has),
+    ("attempt_may_start", it_is_held),
+    ("may_be_held", it_has_a_place),
+    ("may_be_reprioritized", it_is_over),
+    ("queue_may_be", a_cohort_would_hold_work),
+    ("queue_may_be", a_queue_would_have_children),
+    ("queue_may_leave", work_is_in_the_queue),
+    ("queue_may_leave", a_queue_is_below_it),
 )
 each = pytest.mark.parametrize(("guard", "contradiction"), REFUSED, ids=[row.__name__ for _, row in REFUSED])
 
@@ -305,7 +359,7 @@ def test_a_slot_is_not_given_out_again_even_if_the_workload_waits_for_the_same_a
 
 def test_every_guard_is_held_to_this() -> None:
     answers = {name for name, value in inspect.getmembers(guards, inspect.isfunction) if not name.startswith("_")}
-    words = {"changed", "missing", "no_such_cluster", "no_such_node", "pod_of", "is_shape"}
+    words = {"changed", "missing", "no_such_cluster", "no_such_node", "pod_of", "is_shape", "tree_of"}
     assert answers - words == {guard for guard, _ in REFUSED} | {"epoch_holds"}, "epoch_holds: see the simulation"
 
 

@@ -20,6 +20,8 @@ from mainstay.api import (
     gateway,
     inside,
     logs,
+    priorities,
+    queues,
     secrets,
     server,
     trees,
@@ -49,6 +51,8 @@ TOPICS: tuple[Routes, ...] = (
     agents.routes,
     secrets.routes,
     volumes.routes,
+    queues.routes,
+    priorities.routes,
     server.routes,
 )
 DESCRIPTION = (

@@ -10,16 +10,17 @@ from pydantic import TypeAdapter
 
 from mainstay.api import convert
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit, cursor_key
-from mainstay.api.routes import Caller, Routes, done, json_response
+from mainstay.api.routes import Call, Caller, Routes, done, json_response
 from mainstay.domain.errors import Invalid, NotFound
 from mainstay.domain.workload import ACTIVE, WAITING, Phase, Workload
 from mainstay.operations import files as keeping
 from mainstay.operations import preview as previewing
 from mainstay.operations import stop as stopping
 from mainstay.operations import submit as submitting
+from mainstay.operations import turns
 from mainstay.operations.principal import Done, Permission
 from mainstay.ports import WorkloadFilter
-from mainstay.wire.requests import BulkSubmission, PlanRequest, Submission
+from mainstay.wire.requests import BulkSubmission, PlanRequest, PriorityRequest, Submission
 from mainstay.wire.views import BulkView, ExplanationView, Page, PlanView, TreeView, WorkloadView
 
 routes = Routes("workloads")
@@ -140,6 +141,40 @@ async def stop(call: Caller, ref: str) -> Response:
         ),
     )
     call.services.pulse.beat()
+    return done(result, status=200)
+
+
+@routes.add("POST", "/v1/workloads/{ref}/hold", needs=Permission.SUBMIT, answers=WorkloadView, keyed=True)
+async def hold(call: Caller, ref: str) -> Response:
+    """Let a workload wait, whatever is free, until it is released. Refused for one that has a place or is over."""
+    return await _changed(call, turns.hold, ref)
+
+
+@routes.add("POST", "/v1/workloads/{ref}/release", needs=Permission.SUBMIT, answers=WorkloadView, keyed=True)
+async def release(call: Caller, ref: str) -> Response:
+    """Let a workload that was held have its turn. Nothing happens to one that was not."""
+    return await _changed(call, turns.release, ref)
+
+
+@routes.add("POST", "/v1/workloads/{ref}/priority", needs=Permission.SUBMIT, answers=WorkloadView, keyed=True)
+async def reprioritize(call: Caller, ref: str, body: PriorityRequest) -> Response:
+    """Give a workload another priority; it keeps its age. Refused for one that is over."""
+    return await _changed(call, turns.reprioritize, ref, body.priority)
+
+
+async def _changed(call: Call, change: Callable[..., Done], ref: str, *more: int | str) -> Response:
+    services = call.services
+    result = await services.offload(
+        change,
+        services.store,
+        call.principal,
+        ref,
+        *more,
+        now=services.clock.now(),
+        request=call.key,
+        reply=lambda workload: convert.workload_view(workload).model_dump_json(),
+    )
+    services.pulse.beat()
     return done(result, status=200)
 
 

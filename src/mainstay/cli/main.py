@@ -24,6 +24,9 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "logs": ("runs", "Print the log of a run."),
         "show": ("runs", "Show one run with its pods and reasons."),
         "stop": ("runs", "Ask runs to end."),
+        "hold": ("runs", "Let runs that wait wait on, whatever is free."),
+        "release": ("runs", "Let runs that were held have their turn."),
+        "reprioritize": ("runs", "Give a run another priority."),
         "exec": ("inside", "Run a command in a pod of a run."),
         "shell": ("inside", "Open a shell in a pod of a run."),
         "port-forward": ("inside", "Reach ports of a run from this machine."),
@@ -37,6 +40,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "nodes": ("nodes", "List nodes: the same as `node list`."),
         "node": ("nodes", "List, cordon, drain and quarantine nodes."),
         "cluster": ("clusters", "Add, list, drain and remove clusters."),
+        "queue": ("queues", "List, show, set and remove queues."),
+        "priority": ("queues", "List, set and remove names for priorities."),
         "secret": ("secrets", "Set, list and remove secrets."),
         "volume": ("volumes", "List and remove volumes that outlive runs."),
         "gpus": ("fleet", "List GPUs by model, with prices."),
@@ -58,7 +63,7 @@ SERVERS: Mapping[str, str] = MappingProxyType(
 
 
 ALIASES: Mapping[str, str] = MappingProxyType(
-    {"status": "ps", "queue": "ps", "cancel": "stop", "down": "stop", "launch": "run", "ssh": "shell"}
+    {"status": "ps", "cancel": "stop", "down": "stop", "launch": "run", "ssh": "shell"}
 )
 """The words of other platforms' command lines."""
 

@@ -110,7 +110,7 @@ def show(ref: str, *, as_json: bool) -> None:
     facts = {
         "id": run.id,
         "name": run.name,
-        "project": f"{run.project}, queue {run.queue}, priority {run.priority}",
+        "project": f"{run.project}, queue {run.queue}, priority {run.priority}" + _standing(run),
         "by": run.submitted_by,
         "phase": f"{run.phase}: {run.reason.sentence}",
         "asked for": resources(run.resources, run.nodes),
@@ -134,6 +134,10 @@ def show(ref: str, *, as_json: bool) -> None:
         print_table(columns, (_pod_row(run, number) for number in range(len(run.pods))))
 
 
+def _standing(run: WorkloadView) -> str:
+    return ("" if run.preemptible else ", not preemptible") + (", held" if run.held else "")
+
+
 def _volume(volume: VolumeView) -> str:
     """`ckpt at /ckpt`, `scratch at data from s3://...`."""
     source = f" from {volume.source}" if volume.source else ""
@@ -155,6 +159,55 @@ def stop(refs: tuple[str, ...], *, as_json: bool) -> None:
         return
     for run in stopped:
         out(f"{run.id} {'is stopping' if run.stop_requested and not run.finished_at else f'is {run.phase}'}")
+
+
+@click.command()
+@click.argument("refs", metavar="RUN...", nargs=-1, required=True)
+@json_option
+def hold(refs: tuple[str, ...], *, as_json: bool) -> None:
+    """Let runs that wait wait on, whatever is free, until they are released."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        held = [client.hold(ref).view for ref in refs]
+    if as_json:
+        print_json(held)
+        return
+    for run in held:
+        out(f"{run.id} is held")
+    say(f"  next: mainstay release {' '.join(refs)}")
+
+
+@click.command()
+@click.argument("refs", metavar="RUN...", nargs=-1, required=True)
+@json_option
+def release(refs: tuple[str, ...], *, as_json: bool) -> None:
+    """Let runs that were held have their turn."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        free = [client.release(ref).view for ref in refs]
+    if as_json:
+        print_json(free)
+        return
+    for run in free:
+        out(f"{run.id} is {run.phase}: {run.reason.sentence}")
+
+
+@click.command()
+@click.argument("ref", metavar="RUN")
+@click.argument("priority", metavar="PRIORITY")
+@json_option
+def reprioritize(ref: str, priority: str, *, as_json: bool) -> None:
+    """Give a run another priority: 0 to 100, or a name such as high; a higher number is more urgent. It keeps its age."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        run = client.reprioritize(ref, priority).view
+    if as_json:
+        print_json(run)
+        return
+    out(f"{run.id} has priority {run.priority}")
 
 
 @click.command()

@@ -85,11 +85,19 @@ def run(
 @bound
 @submitting
 def apply(file: str, *, name: str | None, infra: str | None, yes: bool, detach: bool, as_json: bool) -> int:
-    """Submit a job file, and follow the run.
+    """Submit a job file, and follow the run. A file of Kueue's queues is shown with what it changes, and set.
 
-    The smallest file is one line: `run: python train.py`. Every field: docs/reference/job-file.md.
+    The smallest job file is one line: `run: python train.py`. Every field: docs/reference/job-file.md.
     """
-    job, base = _read(file, name=name, infra=infra)
+    from mainstay.wire.kueue import is_kueue
+
+    content = _content(file)
+    if is_kueue(content):
+        from mainstay.cli.imports import set_all
+
+        _no_job(name, infra, "-d" if detach else None)
+        return set_all(content, source=_source(file), yes=yes, as_json=as_json)
+    job, base = _read(file, content, name=name, infra=infra)
     with _at_its_line(file, but={"name": name, "infra": infra}):
         return _submit(job, base, yes=yes, detach=detach, as_json=as_json)
 
@@ -99,10 +107,18 @@ def apply(file: str, *, name: str | None, infra: str | None, yes: bool, detach: 
 @bound
 @json_option
 def plan(file: str, *, infra: str | None, as_json: bool) -> None:
-    """Show where a job would run, when, and at what price. Nothing is submitted."""
+    """Show where a job would run, when, and at what price, or what a file of Kueue's queues would change. Nothing is done."""
     from mainstay.sdk.client import Client
+    from mainstay.wire.kueue import is_kueue
 
-    job, _ = _read(file, infra=infra)
+    content = _content(file)
+    if is_kueue(content):
+        from mainstay.cli.imports import preview
+
+        _no_job(infra)
+        preview(content, source=_source(file), as_json=as_json)
+        return
+    job, _ = _read(file, content, infra=infra)
     with _at_its_line(file, but={"infra": infra}), Client() as client:
         found = client.plan(job)
     if as_json:
@@ -119,7 +135,7 @@ def _submit(job: Job, base: Path, *, yes: bool, detach: bool, as_json: bool) -> 
     with Client() as client:
         if not as_json:
             say(_plan_text(client.plan(job)), end=False)
-            if not yes and not _confirmed():
+            if not yes and not confirmed("Submit?", instead="add -y to submit without asking"):
                 say("nothing was submitted")
                 return Exit.INTERRUPTED
         made = client.submit(job, base=base)
@@ -133,11 +149,12 @@ def _submit(job: Job, base: Path, *, yes: bool, detach: bool, as_json: bool) -> 
         return follow(client, made)
 
 
-def _confirmed() -> bool:
+def confirmed(question: str, *, instead: str) -> bool:
+    """What somebody at a terminal answers. Raises UsageError where nobody is."""
     if not sys.stdin.isatty():
-        msg = "nobody is there to be asked; add -y to submit without asking"
+        msg = f"nobody is there to be asked; {instead}"
         raise click.UsageError(msg)
-    return click.confirm("Submit?", default=True, err=True)
+    return click.confirm(question, default=True, err=True)
 
 
 def _plan_text(plan: PlanView) -> str:
@@ -160,19 +177,23 @@ def _plan_text(plan: PlanView) -> str:
     return text
 
 
-def _read(file: str, **instead: str | None) -> tuple[Job, Path]:
-    """The job, with what options say `instead` of the file, and the folder that its paths are relative to."""
-    from mainstay.wire.jobfile import JobFileError
+def _no_job(*options: str | None) -> None:
+    if any(options):
+        msg = "the file holds queues: what is said of a job means nothing for them"
+        raise click.UsageError(msg)
 
+
+def _read(file: str, content: bytes, **instead: str | None) -> tuple[Job, Path]:
+    """The job, with what options say `instead` of the file, and the folder that its paths are relative to."""
+    from mainstay.wire.jobfile import JobFileError, name_of, parse
+
+    base = Path.cwd() if file == "-" else Path(file).resolve().parent
     try:
-        job, base = _in_file(file)
+        job = parse(content, source=_source(file), name=name_of(base))
     except JobFileError as error:
         for fault in error.faults:
             say(fault.sentence(error.source))
         raise click.exceptions.Exit(Exit.USAGE) from None
-    except OSError as error:
-        msg = f"cannot read {file}: {error.strerror}"
-        raise click.UsageError(msg) from error
     said = {name: value for name, value in instead.items() if value is not None}
     return (_job({**job.model_dump(), **said}) if said else job), base
 
@@ -195,12 +216,22 @@ def _at_its_line(file: str, *, but: Mapping[str, str | None]) -> Iterator[None]:
         raise ApiError(error.problem.model_copy(update={"detail": detail})) from error
 
 
-def _in_file(file: str) -> tuple[Job, Path]:
-    from mainstay.wire.jobfile import name_of, parse, read
+def _content(file: str) -> bytes:
+    """No more than a file may have, and a little: what has no end would fill the memory."""
+    from mainstay.wire.jobfile import SIZE_MAX
 
     if file == "-":
-        return parse(sys.stdin.buffer.read(), source="stdin", name=name_of(Path.cwd())), Path.cwd()
-    return read(Path(file)), Path(file).resolve().parent
+        return sys.stdin.buffer.read(4 * SIZE_MAX + 1)
+    try:
+        with Path(file).open("rb") as opened:
+            return opened.read(4 * SIZE_MAX + 1)
+    except OSError as error:
+        msg = f"cannot read {file}: {error.strerror}"
+        raise click.UsageError(msg) from error
+
+
+def _source(file: str) -> str:
+    return "stdin" if file == "-" else file
 
 
 def _job(document: dict[str, Any]) -> Job:

@@ -45,5 +45,5 @@ def _may_start(snapshot: Snapshot) -> Bools:
     table = snapshot.workloads
     # A pod that is not proven dead may still run: no later attempt starts beside it (R5).
     alive = snapshot.allocations.workload_key[snapshot.allocations.seen != Seen.ENDED]
-    may_start = waiting(snapshot) & ~table.stop_requested & due(snapshot)
+    may_start = waiting(snapshot) & ~table.stop_requested & ~table.held & due(snapshot)
     return may_start & ~np.isin(table.key, alive) if alive.size else may_start

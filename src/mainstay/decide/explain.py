@@ -117,6 +117,8 @@ def _held_back(snapshot: Snapshot, row: int, phase: Phase) -> Reason | None:
     if not admission.waiting(snapshot)[row]:
         codes = {Phase.RUNNING: Code.POD_RUNNING, Phase.UNKNOWN: Code.POD_LOST}
         return Reason(code=codes.get(phase, Code.POD_STARTING))
+    if table.held[row]:
+        return Reason(code=Code.HELD)
     if not admission.due(snapshot)[row]:
         wait_us = int(table.not_before[row]) - snapshot.now
         numbers = {"attempt": int(table.attempt[row]), "seconds": -(-wait_us // MICROSECONDS_PER_SECOND)}

@@ -14,6 +14,7 @@ from mainstay.domain.billing import Charge, Price, UsageRecord
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.fleet import Contact, NewCluster
 from mainstay.domain.quantity import Resources
+from mainstay.domain.queue import PriorityClass, QueueSpec
 from mainstay.domain.reason import Reason
 from mainstay.domain.volume import VolumeRef, VolumeState
 from mainstay.domain.workload import Phase, WorkloadSpec
@@ -23,7 +24,7 @@ from mainstay.domain.workload import Phase, WorkloadSpec
 class RowVersion:
     """The row must still be at the version that was read."""
 
-    kind: Literal["workload", "allocation", "endpoint"]
+    kind: Literal["workload", "allocation", "endpoint", "queue"]
     key: int | str
     version: int
 
@@ -68,6 +69,7 @@ class NewWorkload:
     submitted_by: str
     priority: int
     spec: WorkloadSpec
+    preemptible: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,57 @@ class RequestStop(Action):
     """Mark a workload as no longer wanted. Does nothing if it is final."""
 
     workload_key: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldWorkload(Action):
+    """Let a workload wait, whatever is free, until it is released. Refused for one that does not wait."""
+
+    workload_key: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseWorkload(Action):
+    """Let a workload that was held have its turn. Does nothing for one that was not."""
+
+    workload_key: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reprioritize(Action):
+    """Give a workload another priority; it keeps its age. Refused for one that is final."""
+
+    workload_key: int
+    priority: int
+    preemptible: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetQueue(Action):
+    """Put a queue or cohort on record, or say anew all that it is. Refused where the tree would not be one."""
+
+    queue: QueueSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveQueue(Action):
+    """Forget a queue or cohort. Refused while open workloads are in it or others are below it."""
+
+    queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPriorityClass(Action):
+    """Give a priority a name. Workloads keep the number that they were submitted with."""
+
+    priority_class: PriorityClass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovePriorityClass(Action):
+    """Forget a name. Refused if it is not there."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -452,9 +505,21 @@ class Event:
     seq: int
     at: int
     actor: str
-    kind: Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "volume"]
+    kind: Literal[
+        "workload",
+        "allocation",
+        "node",
+        "cluster",
+        "endpoint",
+        "model",
+        "price",
+        "secret",
+        "queue",
+        "priority_class",
+        "volume",
+    ]
     object: str
-    """Workload id, pod name, node, cluster, endpoint, model, secret or volume name."""
+    """Workload id, pod name, or the name of a node, cluster, endpoint, model, secret, queue, priority class or volume."""
     tenant: str
     workload: str
     """The workload it belongs to; empty if none."""

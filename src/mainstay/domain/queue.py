@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TypeAlias
 
 import numpy as np
@@ -67,6 +68,36 @@ class QueueSpec:
     weight: float = 1.0
     """Of its fair share among its siblings; 0: it borrows only what nobody else wants."""
     quotas: Mapping[Cell, Quota] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueRecord:
+    """A queue or cohort on record. Times in UTC microseconds."""
+
+    queue: QueueSpec
+    set_at: int
+    set_by: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorityClass:
+    """A name for a priority. Urgency is one thing, whether a more urgent workload may take its place another."""
+
+    name: str
+    priority: int
+    """0 to 100."""
+    preemptible: bool = True
+
+
+BUILT_IN_PRIORITIES: Mapping[str, int] = MappingProxyType({"low": 25, "normal": 50, "high": 75, "urgent": 100})
+"""Names that are always there."""
+
+
+def tree_of(queues: Iterable[QueueSpec]) -> QueueTree:
+    """The tree of what is on record, with the queue that is always there. Raises Invalid as `QueueTree.of`."""
+    rows = {spec.name: spec for spec in queues}
+    return QueueTree.of([*rows.values(), *([] if DEFAULT_QUEUE in rows else [QueueSpec(name=DEFAULT_QUEUE)])])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,6 +36,18 @@ class Code(StrEnum):
     GANG_MEMBER_ENDED = "GangMemberEnded"
     STOP_REQUESTED = "StopRequested"
     STOPPED = "Stopped"
+    HELD = "Held"
+    RELEASED = "Released"
+    NOT_WAITING = "NotWaiting"
+    REPRIORITIZED = "Reprioritized"
+    QUEUE_SET = "QueueSet"
+    QUEUE_REMOVED = "QueueRemoved"
+    QUEUE_IN_USE = "QueueInUse"
+    QUEUE_IMPOSSIBLE = "QueueImpossible"
+    NO_SUCH_QUEUE = "NoSuchQueue"
+    PRIORITY_CLASS_SET = "PriorityClassSet"
+    PRIORITY_CLASS_REMOVED = "PriorityClassRemoved"
+    NO_SUCH_PRIORITY_CLASS = "NoSuchPriorityClass"
     COMMAND_RUN = "CommandRun"
     SECRET_SET = "SecretSet"  # noqa: S105 the name of a reason
     SECRET_REMOVED = "SecretRemoved"  # noqa: S105 the name of a reason
@@ -133,6 +145,18 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.GANG_MEMBER_ENDED: "stopped because rank {rank} of its gang ended",
         Code.STOP_REQUESTED: "stop requested by {by}",
         Code.STOPPED: "stopped on request",
+        Code.HELD: "held by {by}: waits until it is released",
+        Code.RELEASED: "released by {by}; waits for its next scheduling cycle",
+        Code.NOT_WAITING: "{object} does not wait: it is {phase}",
+        Code.REPRIORITIZED: "priority {priority} instead of {before}, by {by}",
+        Code.QUEUE_SET: "queue {object} set by {by}",
+        Code.QUEUE_REMOVED: "queue {object} removed by {by}",
+        Code.QUEUE_IN_USE: "queue {object} is in use: {workloads} open workloads are in it, {children} queues below it",
+        Code.QUEUE_IMPOSSIBLE: "{detail}",
+        Code.NO_SUCH_QUEUE: "no such queue: {object}",
+        Code.PRIORITY_CLASS_SET: "priority class {object} set by {by}",
+        Code.PRIORITY_CLASS_REMOVED: "priority class {object} removed by {by}",
+        Code.NO_SUCH_PRIORITY_CLASS: "no such priority class: {object}",
         Code.COMMAND_RUN: "{by} runs a command in it: {command}",
         Code.SECRET_SET: "secret {object} set by {by}",
         Code.SECRET_REMOVED: "secret {object} removed by {by}",

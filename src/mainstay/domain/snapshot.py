@@ -71,6 +71,8 @@ class WorkloadTable:
     not_before: Ints
     started_at: Ints
     stop_requested: Bools
+    held: Bools
+    preemptible: Bools
     nodes: Ints
     cpu_milli: Ints
     memory_bytes: Ints

@@ -185,6 +185,10 @@ class Workload:
     infrastructure_failures: int
     user_failures: int
     stop_requested: bool
+    held: bool = False
+    """It waits until somebody releases it, whatever is free."""
+    preemptible: bool = True
+    """More urgent work may take its place."""
     submitted_at: int
     not_before: int
     started_at: int

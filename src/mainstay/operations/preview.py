@@ -8,6 +8,7 @@ from mainstay.decide import explain as explaining
 from mainstay.domain.allocation import Owner
 from mainstay.domain.volume import VolumeNeed, named
 from mainstay.domain.workload import STARTING
+from mainstay.operations import priorities
 from mainstay.operations.principal import Permission, Principal
 from mainstay.operations.submit import JobRequest, check, require_possible
 from mainstay.ports import Store
@@ -21,7 +22,8 @@ def preview(store: Store, principal: Principal, job: JobRequest, *, now: int) ->
     names = named(job.spec.volumes)
     owner = Owner(tenant=principal.tenant, project=job.project)
     volumes = VolumeNeed(owner=owner, names=names) if names else None
-    return explaining.preview(store.snapshot(now=now, seed=0), spec=job.spec, priority=job.priority, volumes=volumes)
+    priority = priorities.resolved(store, job.priority).priority
+    return explaining.preview(store.snapshot(now=now, seed=0), spec=job.spec, priority=priority, volumes=volumes)
 
 
 def explain(store: Store, principal: Principal, reference: str, *, now: int) -> explaining.Explanation | None:
@@ -31,6 +33,8 @@ def explain(store: Store, principal: Principal, reference: str, *, now: int) -> 
     if workload.phase.final:
         return None
     found = explaining.explain(store.snapshot(now=now, seed=0), workload.key)
+    if workload.held and workload.phase is found.phase:
+        return replace(found, reason=workload.reason)
     # What its cluster says of pods that are starting stands with the workload; the columns of a snapshot know no words.
     starting = workload.phase is found.phase and workload.phase in STARTING
     return replace(found, reason=workload.reason) if starting else found

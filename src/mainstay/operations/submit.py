@@ -11,10 +11,11 @@ from mainstay.domain.artifact import safe_path
 from mainstay.domain.errors import Conflict, Invalid
 from mainstay.domain.plan import NewWorkload, Plan, Submit
 from mainstay.domain.quantity import Resources
+from mainstay.domain.queue import DEFAULT_QUEUE, PriorityClass
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SECRET_NAME, SECRET_NAME_RULE
 from mainstay.domain.workload import Phase, Workload, WorkloadSpec
-from mainstay.operations import secrets
+from mainstay.operations import priorities, queues, secrets
 from mainstay.operations.infra import require_known, require_one_home
 from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
 from mainstay.ports import Store
@@ -50,7 +51,8 @@ class JobRequest:
     spec: WorkloadSpec
     project: str
     queue: str
-    priority: int
+    priority: int | str
+    """0 to 100, or the name of a class."""
 
 
 def submit(
@@ -67,12 +69,13 @@ def submit(
     principal.require(Permission.SUBMIT)
     for job in jobs:
         check(job)
-    if any(job.spec.cluster or job.spec.secrets or job.spec.volumes for job in jobs):
+    if any(map(_asks_for_something, jobs)):
         if done := replayed(store, principal, request):
             return done
         require_possible(store, principal.tenant, jobs)
+    meanings = [priorities.resolved(store, job.priority) for job in jobs]
     for last in (False,) * (MINT_ATTEMPTS - 1) + (True,):
-        workloads = tuple(_new_workload(job, principal, draw) for job in jobs)
+        workloads = tuple(_new_workload(job, principal, draw, meant) for job, meant in zip(jobs, meanings, strict=True))
         text = reply([as_pending(workload, now=now) for workload in workloads])
         plan = Plan(
             actor=principal.name,
@@ -92,7 +95,14 @@ def submit(
 
 
 def new_workload(
-    spec: WorkloadSpec, principal: Principal, *, project: str, queue: str, priority: int, draw: Draw
+    spec: WorkloadSpec,
+    principal: Principal,
+    *,
+    project: str,
+    queue: str,
+    priority: int,
+    draw: Draw,
+    preemptible: bool = True,
 ) -> NewWorkload:
     """A workload with a freshly minted id, `NAME-xxxxxxxx`."""
     letters = "".join(draw(ID_ALPHABET) for _ in range(ID_LETTERS))
@@ -104,6 +114,7 @@ def new_workload(
         submitted_by=principal.name,
         priority=priority,
         spec=spec,
+        preemptible=preemptible,
     )
 
 
@@ -124,6 +135,7 @@ def as_pending(new: NewWorkload, *, now: int) -> Workload:
         infrastructure_failures=0,
         user_failures=0,
         stop_requested=False,
+        preemptible=new.preemptible,
         submitted_at=now,
         not_before=0,
         started_at=0,
@@ -134,7 +146,8 @@ def as_pending(new: NewWorkload, *, now: int) -> Workload:
 
 
 def require_possible(store: Store, tenant: str, jobs: Sequence[JobRequest]) -> None:
-    """Raises Invalid for a cluster or a secret that is not there, or a volume that could be any of several."""
+    """Raises Invalid for a queue, a cluster or a secret that is not there, or a volume that could be any of several."""
+    queues.require_known(store, (job.queue for job in jobs))
     require_known(store, (job.spec.cluster for job in jobs))
     require_one_home(store, tenant, ((job.project, job.spec) for job in jobs))
     secrets.require_known(store, tenant, (use.name for job in jobs for use in job.spec.secrets))
@@ -147,7 +160,8 @@ def check(job: JobRequest) -> None:
         if not NAME.match(name):
             _refuse(field, name, "lower-case letters, digits and dashes, 1 to 40, a letter or digit first and last")
     _within("nodes", spec.nodes, 1, NODES_MAX)
-    _within("priority", job.priority, 0, PRIORITY_MAX)
+    if isinstance(job.priority, int):
+        _within("priority", job.priority, 0, PRIORITY_MAX)
     _within("max_duration", spec.max_duration_seconds, 0, DURATION_SECONDS_MAX)
     _within("stop_grace", spec.stop_grace_seconds, 0, 86_400)
     if not spec.choices:
@@ -162,8 +176,21 @@ def check(job: JobRequest) -> None:
         _refuse("image", spec.image, "a container image such as python:3.12-slim")
 
 
-def _new_workload(job: JobRequest, principal: Principal, draw: Draw) -> NewWorkload:
-    return new_workload(job.spec, principal, project=job.project, queue=job.queue, priority=job.priority, draw=draw)
+def _asks_for_something(job: JobRequest) -> bool:
+    """That might not be there."""
+    return bool(job.spec.cluster or job.spec.secrets or job.spec.volumes or job.queue != DEFAULT_QUEUE)
+
+
+def _new_workload(job: JobRequest, principal: Principal, draw: Draw, meant: PriorityClass) -> NewWorkload:
+    return new_workload(
+        job.spec,
+        principal,
+        project=job.project,
+        queue=job.queue,
+        priority=meant.priority,
+        draw=draw,
+        preemptible=meant.preemptible,
+    )
 
 
 def _check_resources(resources: Resources) -> None:

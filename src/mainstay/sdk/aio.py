@@ -31,7 +31,7 @@ from mainstay.sdk.runs import FINAL, RunView
 from mainstay.sdk.sockets import AsyncSocket, opening
 from mainstay.sdk.streams import SILENCE_SECONDS, FollowEvents, Following, FollowLog, Parser
 from mainstay.wire.job import Job
-from mainstay.wire.requests import ClusterRequest, DeployRequest
+from mainstay.wire.requests import ClusterRequest, DeployRequest, NamedQueueRequest, QueueRequest
 from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL
 from mainstay.wire.views import (
     AgentTokenView,
@@ -46,6 +46,8 @@ from mainstay.wire.views import (
     NamedVolumeView,
     NodeView,
     PlanView,
+    PriorityClassView,
+    QueueView,
     SecretView,
     ServerView,
     SignInView,
@@ -133,6 +135,18 @@ class AsyncClient:
     async def stop(self, ref: str) -> AsyncRun:
         """Ask for the end of a run."""
         return AsyncRun(self, await self._run(calls.stop(ref)))
+
+    async def hold(self, ref: str) -> AsyncRun:
+        """Let a run that waits wait on, whatever is free, until it is released."""
+        return AsyncRun(self, await self._run(calls.hold(ref)))
+
+    async def release(self, ref: str) -> AsyncRun:
+        """Let a run that was held have its turn."""
+        return AsyncRun(self, await self._run(calls.release(ref)))
+
+    async def reprioritize(self, ref: str, priority: int | str) -> AsyncRun:
+        """Give a run another priority: 0 to 100, or a name; it keeps its age."""
+        return AsyncRun(self, await self._run(calls.reprioritize(ref, priority)))
 
     async def explain(self, ref: str) -> ExplanationView:
         """Why a run is where it is and what would let it start."""
@@ -252,6 +266,38 @@ class AsyncClient:
     async def remove_volume(self, name: str, *, project: str = "", cluster: str = "") -> None:
         """Have its cluster delete a volume with all that is in it. Refused (409) while a workload uses it."""
         await self._run(calls.remove_volume(name, project=project, cluster=cluster))
+
+    async def queues(self) -> builtins.list[QueueView]:
+        """Every queue and cohort with its quotas and what is used of them, parents before their children."""
+        return await self._run(calls.queues())
+
+    async def queue(self, name: str) -> QueueView:
+        """A queue or cohort."""
+        return await self._run(calls.queue(name))
+
+    async def set_queue(self, name: str, request: QueueRequest) -> QueueView:
+        """Set a queue or cohort, or change one that is there: what the request leaves out stays as it is."""
+        return await self._run(calls.set_queue(name, request))
+
+    async def set_queues(self, requests: Sequence[NamedQueueRequest]) -> builtins.list[QueueView]:
+        """Set several together or none; those that are not named stay as they are."""
+        return await self._run(calls.set_queues(requests))
+
+    async def remove_queue(self, name: str) -> None:
+        """Forget a queue or cohort. Refused while open runs are in it or others are below it."""
+        await self._run(calls.remove_queue(name))
+
+    async def priorities(self) -> builtins.list[PriorityClassView]:
+        """Every priority class, the most urgent first."""
+        return await self._run(calls.priorities())
+
+    async def set_priority(self, name: str, priority: int, *, preemptible: bool = True) -> PriorityClassView:
+        """Give a priority a name. Runs keep the number that they were submitted with."""
+        return await self._run(calls.set_priority(name, priority, preemptible=preemptible))
+
+    async def remove_priority(self, name: str) -> None:
+        """Forget a name. Job files that give it are refused from now on."""
+        await self._run(calls.remove_priority(name))
 
     async def secrets(self) -> builtins.list[SecretView]:
         """The secrets of the tenant: their names, never their values."""
@@ -489,6 +535,21 @@ class AsyncRun(RunView):
     async def stop(self) -> Self:
         """Ask for its end."""
         self.view = (await self._client.stop(self.id)).view
+        return self
+
+    async def hold(self) -> Self:
+        """Let it wait on until it is released."""
+        self.view = (await self._client.hold(self.id)).view
+        return self
+
+    async def release(self) -> Self:
+        """Let it have its turn."""
+        self.view = (await self._client.release(self.id)).view
+        return self
+
+    async def reprioritize(self, priority: int | str) -> Self:
+        """Give it another priority: 0 to 100, or a name."""
+        self.view = (await self._client.reprioritize(self.id, priority)).view
         return self
 
     async def explain(self) -> ExplanationView:

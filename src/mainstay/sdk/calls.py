@@ -21,8 +21,13 @@ from mainstay.wire.requests import (
     CordonRequest,
     DeployRequest,
     DrainRequest,
+    NamedQueueRequest,
     PlanRequest,
+    PriorityClassRequest,
+    PriorityRequest,
     QuarantineRequest,
+    QueueRequest,
+    QueuesRequest,
     Submission,
 )
 from mainstay.wire.views import (
@@ -41,6 +46,8 @@ from mainstay.wire.views import (
     NodeView,
     Page,
     PlanView,
+    PriorityClassView,
+    QueueView,
     SecretView,
     ServerView,
     SignInView,
@@ -143,6 +150,22 @@ def workload(ref: str) -> Flow[WorkloadView]:
 def stop(ref: str) -> Flow[WorkloadView]:
     """Ask for its end."""
     return (yield write("POST", f"/v1/workloads/{segment(ref)}/stop")).read(WorkloadView)
+
+
+def hold(ref: str) -> Flow[WorkloadView]:
+    """Let it wait until it is released."""
+    return (yield write("POST", f"/v1/workloads/{segment(ref)}/hold")).read(WorkloadView)
+
+
+def release(ref: str) -> Flow[WorkloadView]:
+    """Let it have its turn."""
+    return (yield write("POST", f"/v1/workloads/{segment(ref)}/release")).read(WorkloadView)
+
+
+def reprioritize(ref: str, priority: int | str) -> Flow[WorkloadView]:
+    """Give it another priority."""
+    body = _json(PriorityRequest(priority=priority))
+    return (yield write("POST", f"/v1/workloads/{segment(ref)}/priority", json=body)).read(WorkloadView)
 
 
 def explain(ref: str) -> Flow[ExplanationView]:
@@ -273,6 +296,48 @@ def remove_volume(name: str, *, project: str, cluster: str) -> Flow[None]:
     yield write("DELETE", f"/v1/volumes/{segment(name)}", params=params)
 
 
+def queues() -> Flow[list[QueueView]]:
+    """Every queue and cohort."""
+    return (yield from _pages("/v1/queues", Page[QueueView], {}))
+
+
+def queue(name: str) -> Flow[QueueView]:
+    """One queue or cohort."""
+    return (yield Request(method="GET", path=f"/v1/queues/{segment(name)}")).read(QueueView)
+
+
+def set_queue(name: str, request: QueueRequest) -> Flow[QueueView]:
+    """Set it, or change it. Without a key: twice is once anyway."""
+    return (yield Request(method="PUT", path=f"/v1/queues/{segment(name)}", json=_json(request))).read(QueueView)
+
+
+def set_queues(requests: Sequence[NamedQueueRequest]) -> Flow[list[QueueView]]:
+    """Set several together, or none."""
+    body = _json(QueuesRequest(queues=list(requests)))
+    return (yield Request(method="PUT", path="/v1/queues", json=body)).read(Page[QueueView]).items
+
+
+def remove_queue(name: str) -> Flow[None]:
+    """Forget it."""
+    yield write("DELETE", f"/v1/queues/{segment(name)}")
+
+
+def priorities() -> Flow[list[PriorityClassView]]:
+    """Every priority class."""
+    return (yield Request(method="GET", path="/v1/priorities")).read(Page[PriorityClassView]).items
+
+
+def set_priority(name: str, priority: int, *, preemptible: bool = True) -> Flow[PriorityClassView]:
+    """Give a priority a name. Without a key: twice is once anyway."""
+    body = _json(PriorityClassRequest(priority=priority, preemptible=preemptible))
+    return (yield Request(method="PUT", path=f"/v1/priorities/{segment(name)}", json=body)).read(PriorityClassView)
+
+
+def remove_priority(name: str) -> Flow[None]:
+    """Forget a name."""
+    yield write("DELETE", f"/v1/priorities/{segment(name)}")
+
+
 def secrets() -> Flow[list[SecretView]]:
     """The names of all secrets."""
     return (yield from _pages("/v1/secrets", Page[SecretView], {}))
@@ -359,6 +424,10 @@ Body = (
     | CordonRequest
     | DrainRequest
     | QuarantineRequest
+    | QueueRequest
+    | QueuesRequest
+    | PriorityClassRequest
+    | PriorityRequest
 )
 
 

@@ -30,7 +30,7 @@ from mainstay.sdk.runs import FINAL, RunView
 from mainstay.sdk.sockets import Socket, opening
 from mainstay.sdk.streams import SILENCE_SECONDS, FollowEvents, Following, FollowLog, Parser
 from mainstay.wire.job import Job
-from mainstay.wire.requests import ClusterRequest, DeployRequest
+from mainstay.wire.requests import ClusterRequest, DeployRequest, NamedQueueRequest, QueueRequest
 from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL
 from mainstay.wire.views import (
     AgentTokenView,
@@ -45,6 +45,8 @@ from mainstay.wire.views import (
     NamedVolumeView,
     NodeView,
     PlanView,
+    PriorityClassView,
+    QueueView,
     SecretView,
     ServerView,
     SignInView,
@@ -135,6 +137,18 @@ class Client:
     def stop(self, ref: str) -> Run:
         """Ask for the end of a run."""
         return Run(self, self._run(calls.stop(ref)))
+
+    def hold(self, ref: str) -> Run:
+        """Let a run that waits wait on, whatever is free, until it is released."""
+        return Run(self, self._run(calls.hold(ref)))
+
+    def release(self, ref: str) -> Run:
+        """Let a run that was held have its turn."""
+        return Run(self, self._run(calls.release(ref)))
+
+    def reprioritize(self, ref: str, priority: int | str) -> Run:
+        """Give a run another priority: 0 to 100, or a name; it keeps its age."""
+        return Run(self, self._run(calls.reprioritize(ref, priority)))
 
     def explain(self, ref: str) -> ExplanationView:
         """Why a run is where it is and what would let it start."""
@@ -253,6 +267,38 @@ class Client:
     def remove_volume(self, name: str, *, project: str = "", cluster: str = "") -> None:
         """Have its cluster delete a volume with all that is in it. Refused (409) while a workload uses it."""
         self._run(calls.remove_volume(name, project=project, cluster=cluster))
+
+    def queues(self) -> builtins.list[QueueView]:
+        """Every queue and cohort with its quotas and what is used of them, parents before their children."""
+        return self._run(calls.queues())
+
+    def queue(self, name: str) -> QueueView:
+        """A queue or cohort."""
+        return self._run(calls.queue(name))
+
+    def set_queue(self, name: str, request: QueueRequest) -> QueueView:
+        """Set a queue or cohort, or change one that is there: what the request leaves out stays as it is."""
+        return self._run(calls.set_queue(name, request))
+
+    def set_queues(self, requests: Sequence[NamedQueueRequest]) -> builtins.list[QueueView]:
+        """Set several together or none; those that are not named stay as they are."""
+        return self._run(calls.set_queues(requests))
+
+    def remove_queue(self, name: str) -> None:
+        """Forget a queue or cohort. Refused while open runs are in it or others are below it."""
+        self._run(calls.remove_queue(name))
+
+    def priorities(self) -> builtins.list[PriorityClassView]:
+        """Every priority class, the most urgent first."""
+        return self._run(calls.priorities())
+
+    def set_priority(self, name: str, priority: int, *, preemptible: bool = True) -> PriorityClassView:
+        """Give a priority a name. Runs keep the number that they were submitted with."""
+        return self._run(calls.set_priority(name, priority, preemptible=preemptible))
+
+    def remove_priority(self, name: str) -> None:
+        """Forget a name. Job files that give it are refused from now on."""
+        self._run(calls.remove_priority(name))
 
     def secrets(self) -> builtins.list[SecretView]:
         """The secrets of the tenant: their names, never their values."""
@@ -485,6 +531,21 @@ class Run(RunView):
     def stop(self) -> Self:
         """Ask for its end."""
         self.view = self._client.stop(self.id).view
+        return self
+
+    def hold(self) -> Self:
+        """Let it wait on until it is released."""
+        self.view = self._client.hold(self.id).view
+        return self
+
+    def release(self) -> Self:
+        """Let it have its turn."""
+        self.view = self._client.release(self.id).view
+        return self
+
+    def reprioritize(self, priority: int | str) -> Self:
+        """Give it another priority: 0 to 100, or a name."""
+        self.view = self._client.reprioritize(self.id, priority).view
         return self
 
     def explain(self) -> ExplanationView:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mainstay.decide.ordering.contenders import Contenders, Order
-from mainstay.domain.snapshot import Bools, Ints
+from mainstay.domain.arrays import Bools, Ints
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 

@@ -15,6 +15,7 @@ from mainstay.domain.errors import Invalid
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, ClusterSettings, Contact, NewCluster, Stay, not_called
 from mainstay.domain.plan import AuditRow, Event, IdentifyCluster, NewWorkload
 from mainstay.domain.quantity import Money, Resources
+from mainstay.domain.queue import PriorityClass, QueueRecord, QueueSpec, Quota
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.volume import VolumeRecord, VolumeState, named
@@ -29,6 +30,8 @@ from mainstay.store.rows import (
     ModelRow,
     NodeRow,
     PriceRow,
+    PriorityClassRow,
+    QueueRow,
     SpecifiedWorkloadRow,
     UsageRow,
     VolumeRow,
@@ -100,6 +103,8 @@ def new_workload_row(new: NewWorkload, reason: Reason, *, key: int, now: int, ve
         infrastructure_failures=0,
         user_failures=0,
         stop_requested=0,
+        held=0,
+        preemptible=int(new.preemptible),
         submitted_at=now,
         not_before=0,
         started_at=0,
@@ -144,6 +149,8 @@ def workload_of(row: SpecifiedWorkloadRow) -> Workload:
         infrastructure_failures=row["infrastructure_failures"],
         user_failures=row["user_failures"],
         stop_requested=bool(row["stop_requested"]),
+        held=bool(row["held"]),
+        preemptible=bool(row["preemptible"]),
         submitted_at=row["submitted_at"],
         not_before=row["not_before"],
         started_at=row["started_at"],
@@ -232,6 +239,49 @@ def closure_of(row: NodeRow) -> Closure | None:
         drains=bool(row["drains"]),
         wait_seconds=row["wait_seconds"],
     )
+
+
+def queue_row(queue: QueueSpec, *, actor: str, now: int, version: int) -> QueueRow:
+    """The row of a queue or cohort as it is set now."""
+    quotas = [
+        (*cell, quota.nominal, quota.borrowing_limit, quota.lending_limit)
+        for cell, quota in sorted(queue.quotas.items())
+    ]
+    return QueueRow(
+        name=queue.name,
+        parent=queue.parent,
+        cohort=int(queue.cohort),
+        weight=float(queue.weight),
+        quotas=_ENCODER.encode(quotas).decode(),
+        set_at=now,
+        set_by=storable(actor),
+        version=version,
+    )
+
+
+def queue_of(row: QueueRow) -> QueueRecord:
+    """The queue of a row."""
+    quotas = {
+        (flavor, resource): Quota(nominal=nominal, borrowing_limit=borrowing, lending_limit=lending)
+        for flavor, resource, nominal, borrowing, lending in _QUOTAS.decode(row["quotas"])
+    }
+    return QueueRecord(
+        queue=QueueSpec(
+            name=row["name"],
+            parent=row["parent"],
+            cohort=bool(row["cohort"]),
+            weight=row["weight"],
+            quotas=quotas,
+        ),
+        set_at=row["set_at"],
+        set_by=row["set_by"],
+        version=row["version"],
+    )
+
+
+def priority_class_of(row: PriorityClassRow) -> PriorityClass:
+    """The priority class of a row."""
+    return PriorityClass(name=row["name"], priority=row["priority"], preemptible=bool(row["preemptible"]))
 
 
 def counts_text(counts: Mapping[str, int]) -> str:
@@ -474,6 +524,7 @@ _ENCODER = msgspec.json.Encoder(enc_hook=_plain)
 _SPEC = msgspec.json.Decoder(WorkloadSpec)
 _CHOICES = msgspec.json.Decoder(_Choices)
 _SETTINGS = msgspec.json.Decoder(ClusterSettings)
+_QUOTAS = msgspec.json.Decoder(list[tuple[str, str, int, int | None, int | None]])
 _COUNTS = msgspec.json.Decoder(dict[str, int])
 _REASON = msgspec.json.Decoder(tuple[Code, str, dict[str, int | float | str]])
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from mainstay.domain.allocation import Seen
 from mainstay.domain.capacity import Keeping
+from mainstay.domain.errors import Invalid
 from mainstay.domain.fleet import ClusterKind, NewCluster, Stay
 from mainstay.domain.plan import (
     Advance,
@@ -25,11 +26,12 @@ from mainstay.domain.plan import (
     RowVersion,
 )
 from mainstay.domain.quantity import Resources, is_shape
+from mainstay.domain.queue import QueueSpec, tree_of
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import ACTIVE, LEGAL_TRANSITIONS, WAITING, Kind, Phase
 from mainstay.store import codec
 from mainstay.store.codec import KINDS
-from mainstay.store.rows import AllocationRow, EndpointRow, NodeRow, PriceRow, WorkloadRow
+from mainstay.store.rows import AllocationRow, EndpointRow, NodeRow, PriceRow, QueueRow, WorkloadRow
 from mainstay.store.world import World, pod_of
 
 
@@ -72,8 +74,9 @@ def of_cluster(world: World, guard: OfCluster) -> Reason | None:
 
 
 def attempt_may_start(row: WorkloadRow, action: Allocate) -> Reason | None:
-    """The workload waits, for this attempt, and nobody asked for its stop. Second line to the row version."""
-    if row["phase"] in WAITING and row["attempt"] == action.attempt and not row["stop_requested"]:
+    """The workload waits, for this attempt, and nobody holds it or asked for its stop. Second line to the row version."""
+    wanted = not row["stop_requested"] and not row["held"]
+    if row["phase"] in WAITING and row["attempt"] == action.attempt and wanted:
         return None
     return changed(row["id"], read=action.attempt, now=row["attempt"])
 
@@ -212,6 +215,37 @@ def cluster_may_leave(world: World, action: RemoveCluster) -> Reason | None:
     return None
 
 
+def may_be_held(row: WorkloadRow) -> Reason | None:
+    """It waits. The only line: a user states nothing that they read."""
+    return None if row["phase"] in WAITING else _not_waiting(row)
+
+
+def may_be_reprioritized(row: WorkloadRow) -> Reason | None:
+    """It is not over: what it was charged as stays on record. The only line."""
+    return _not_waiting(row) if Phase(row["phase"]).final else None
+
+
+def queue_may_be(world: World, queue: QueueSpec) -> Reason | None:
+    """With it all queues are still one tree, and no open workload is in what becomes a cohort. The only line."""
+    if queue.cohort and world.open_workloads_of.get(queue.name):
+        return _queue_in_use(world, queue.name)
+    others = [codec.queue_of(row).queue for name, row in world.queues.items() if name != queue.name]
+    try:
+        tree_of([*others, queue])
+    except Invalid as error:
+        return Reason(code=Code.QUEUE_IMPOSSIBLE, object=queue.name, numbers={"detail": error.message})
+    return None
+
+
+def queue_may_leave(world: World, name: str) -> Reason | None:
+    """Nothing is in it and nothing below it. The only line."""
+    if name not in world.queues:
+        return Reason(code=Code.NO_SUCH_QUEUE, object=name)
+    if world.open_workloads_of.get(name) or any(row["parent"] == name for row in world.queues.values()):
+        return _queue_in_use(world, name)
+    return None
+
+
 def node_is_kept_as(row: NodeRow, keeping: Keeping) -> Reason | None:
     """Whoever takes a word back takes back no other: no suspicion is forgotten with a cordon. The only line."""
     if row["closure"] in {"", keeping.value}:
@@ -242,6 +276,16 @@ def _cluster_in_use(world: World, name: str) -> Reason:
     return Reason(code=Code.CLUSTER_IN_USE, object=name, numbers={"pods": world.open_pods_of[name]})
 
 
+def _not_waiting(row: WorkloadRow) -> Reason:
+    return Reason(code=Code.NOT_WAITING, object=row["id"], numbers={"phase": Phase(row["phase"]).word})
+
+
+def _queue_in_use(world: World, name: str) -> Reason:
+    children = sum(row["parent"] == name for row in world.queues.values())
+    numbers = {"workloads": world.open_workloads_of.get(name, 0), "children": children}
+    return Reason(code=Code.QUEUE_IN_USE, object=name, numbers=numbers)
+
+
 def changed(object_: str, *, read: int, now: int) -> Reason:
     """The refusal of whoever acted on what is no longer so."""
     return Reason(code=Code.GUARD_FAILED, object=object_, numbers={"read": read, "now": now})
@@ -252,7 +296,7 @@ def missing(kind: str, key: int | str) -> Reason:
     return Reason(code=Code.GUARD_FAILED, object=f"{kind} {key}", numbers={"now": 0})
 
 
-def _row(world: World, guard: RowVersion) -> WorkloadRow | AllocationRow | EndpointRow | None:
+def _row(world: World, guard: RowVersion) -> WorkloadRow | AllocationRow | EndpointRow | QueueRow | None:
     match guard.kind:
         case "workload":
             return world.workloads.get(int(guard.key))
@@ -260,6 +304,8 @@ def _row(world: World, guard: RowVersion) -> WorkloadRow | AllocationRow | Endpo
             return world.allocations.get(int(guard.key))
         case "endpoint":
             return world.endpoints.get(str(guard.key))
+        case "queue":
+            return world.queues.get(str(guard.key))
 
 
 def _open(world: World, node: NodeRow, restriction: str) -> bool:

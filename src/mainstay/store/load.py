@@ -22,6 +22,7 @@ from mainstay.domain.plan import (
     DropCandidate,
     EnterPod,
     HandSecrets,
+    HoldWorkload,
     IdentifyCluster,
     MoveEndpoint,
     ObserveCluster,
@@ -34,13 +35,19 @@ from mainstay.domain.plan import (
     RedeployEndpoint,
     RegisterModel,
     ReleaseNode,
+    ReleaseWorkload,
     RemoveCluster,
     RemoveEndpoint,
+    RemovePriorityClass,
+    RemoveQueue,
     RemoveSecret,
     RemoveVolume,
+    Reprioritize,
     RequestStop,
     ResumeCluster,
     SetPrice,
+    SetPriorityClass,
+    SetQueue,
     SetSecret,
     StopPod,
     Submit,
@@ -55,6 +62,8 @@ from mainstay.store.rows import (
     EndpointRow,
     NodeRow,
     PriceRow,
+    PriorityClassRow,
+    QueueRow,
     SecretRow,
     VolumeRow,
     WorkloadRow,
@@ -76,6 +85,7 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
     _load_model_versions(connection, world, needs)
     _load_secrets(connection, world, needs)
     _load_volumes(connection, world, needs)
+    _load_queues(connection, world, needs)
     if needs.prices:
         rows = cast("list[PriceRow]", _rows(connection, sa.select(tables.prices)))
         world.prices = {(row["sku"], row["effective_from"]): row for row in rows}
@@ -110,6 +120,9 @@ class Needs:
     """Clusters of which every volume is touched."""
     volumes: set[VolumeKey] = field(default_factory=set)
     """Those of which is asked who uses them."""
+    queues: set[str] = field(default_factory=set)
+    """Queues of which the open workloads are counted. If there are any, the whole tree is read."""
+    priority_classes: bool = False
 
     def guards_of(self, action: Action) -> None:
         """What the guards compare."""
@@ -121,6 +134,8 @@ class Needs:
                 self.workloads.add(int(guard.key))
             elif guard.kind == "allocation":
                 self.allocations.add(int(guard.key))
+            elif guard.kind == "queue":
+                self.queues.add(str(guard.key))
             else:
                 self.endpoints.add(str(guard.key))
 
@@ -129,7 +144,9 @@ class Needs:
         match action:
             case Submit(workload=new):
                 self.workload_ids.add(new.id)
-            case RequestStop(workload_key=key):
+            case RequestStop(workload_key=key) | HoldWorkload(workload_key=key) | ReleaseWorkload(workload_key=key):
+                self.workloads.add(int(key))
+            case Reprioritize(workload_key=key):
                 self.workloads.add(int(key))
             case Allocate(workload_key=key, slots=slots):
                 self.workloads.add(int(key))
@@ -174,6 +191,12 @@ class Needs:
                 self.prices = True
             case SetSecret(tenant=tenant, name=name) | RemoveSecret(tenant=tenant, name=name):
                 self.secrets.add((tenant, name))
+            case SetQueue(queue=queue):
+                self.queues.add(queue.name)
+            case RemoveQueue(queue=name):
+                self.queues.add(name)
+            case SetPriorityClass() | RemovePriorityClass():
+                self.priority_classes = True
             case RegisterModel(tenant=tenant, model=model):
                 self.models.add((tenant, model))
             case Deploy(endpoint=name, workload=new):
@@ -278,6 +301,20 @@ def _load_volumes(connection: sa.Connection, world: World, needs: Needs) -> None
         world.volume_users[cluster, tenant, project, name] = queries.users_of(
             users, cluster=cluster, project=project, name=name
         )
+
+
+def _load_queues(connection: sa.Connection, world: World, needs: Needs) -> None:
+    """All of them, since they are one tree."""
+    if needs.queues:
+        rows = cast("list[QueueRow]", _rows(connection, sa.select(tables.queues).order_by(tables.queues.c.name)))
+        world.queues = {row["name"]: row for row in rows}
+    table = tables.workloads
+    for name in sorted(needs.queues):
+        open_ = sa.select(sa.func.count()).where(table.c.queue == codec.storable(name), sa.text("phase < 10"))
+        world.open_workloads_of[name] = connection.execute(open_).scalar() or 0
+    if needs.priority_classes:
+        classes = cast("list[PriorityClassRow]", _rows(connection, sa.select(tables.priority_classes)))
+        world.priority_classes = {row["name"]: row for row in classes}
 
 
 def _where_in(

@@ -15,11 +15,12 @@ from mainstay.domain.capacity import Closure, Node
 from mainstay.domain.errors import Conflict, NotFound
 from mainstay.domain.fleet import ClusterRecord, Stay
 from mainstay.domain.plan import AuditRow, Event
+from mainstay.domain.queue import PriorityClass, QueueRecord
 from mainstay.domain.reason import Code
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
 from mainstay.domain.volume import VolumeRecord, VolumeRef
-from mainstay.domain.workload import STARTING, Kind, Phase, Workload
+from mainstay.domain.workload import STARTING, WAITING, Kind, Phase, Workload
 from mainstay.ports import EventFilter, WorkloadFilter
 from mainstay.store import codec, tables
 from mainstay.store.rows import (
@@ -31,6 +32,8 @@ from mainstay.store.rows import (
     HeadRow,
     ModelRow,
     NodeRow,
+    PriorityClassRow,
+    QueueRow,
     SpecifiedWorkloadRow,
     VolumeRow,
 )
@@ -243,6 +246,30 @@ def audit(connection: sa.Connection, *, after: int, limit: int) -> tuple[AuditRo
     table = tables.audit
     query = sa.select(table).where(table.c.seq > after).order_by(table.c.seq).limit(limit)
     return tuple(codec.audit_of(cast("AuditTableRow", row)) for row in fetch(connection, query))
+
+
+def queues(connection: sa.Connection) -> tuple[QueueRecord, ...]:
+    """By name."""
+    query = sa.select(tables.queues).order_by(tables.queues.c.name)
+    return tuple(codec.queue_of(cast("QueueRow", row)) for row in fetch(connection, query))
+
+
+def queue_counts(connection: sa.Connection, *, tenant: str) -> dict[str, tuple[int, int]]:
+    """Queue -> how many of its workloads wait, and how many have a place. An empty tenant: everybody's."""
+    table = tables.workloads
+    waits = sa.case((table.c.phase.in_([int(phase) for phase in WAITING]), 1), else_=0)
+    query = sa.select(table.c.queue, sa.func.sum(waits), sa.func.count()).where(sa.text("phase < 10"))
+    if tenant:
+        query = query.where(table.c.tenant == codec.storable(tenant))
+    found = connection.execute(query.group_by(table.c.queue))
+    return {name: (int(waiting), int(all_) - int(waiting)) for name, waiting, all_ in found}
+
+
+def priority_classes(connection: sa.Connection) -> tuple[PriorityClass, ...]:
+    """The most urgent first, then by name."""
+    table = tables.priority_classes
+    query = sa.select(table).order_by(table.c.priority.desc(), table.c.name)
+    return tuple(codec.priority_class_of(cast("PriorityClassRow", row)) for row in fetch(connection, query))
 
 
 def model_versions(

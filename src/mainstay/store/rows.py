@@ -20,6 +20,7 @@ class HeadRow(TypedDict):
     endpoints_at: int
     prices_at: int
     volumes_at: int
+    queues_at: int
 
 
 class WorkloadRow(TypedDict):
@@ -39,6 +40,8 @@ class WorkloadRow(TypedDict):
     infrastructure_failures: int
     user_failures: int
     stop_requested: int
+    held: int
+    preemptible: int
     submitted_at: int
     not_before: int
     started_at: int
@@ -101,6 +104,29 @@ class AllocationRow(TypedDict):
     detail: str
     closed: int
     version: int
+
+
+class QueueRow(TypedDict):
+    """A row of `queues`."""
+
+    name: str
+    parent: str
+    cohort: int
+    weight: float
+    quotas: str
+    set_at: int
+    set_by: str
+    version: int
+
+
+class PriorityClassRow(TypedDict):
+    """A row of `priority_classes`."""
+
+    name: str
+    priority: int
+    preemptible: int
+    set_at: int
+    set_by: str
 
 
 class NodeRow(TypedDict):

@@ -22,9 +22,10 @@ from mainstay.domain.billing import Price
 from mainstay.domain.capacity import not_ready
 from mainstay.domain.fleet import ClusterRecord
 from mainstay.domain.quantity import ANY_GPU, Resources
+from mainstay.domain.queue import DEFAULT_QUEUE, QueueTree, tree_of
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
-from mainstay.domain.snapshot import AllocationTable, NodeTable, Snapshot, WorkloadTable
+from mainstay.domain.snapshot import ONE_QUEUE, AllocationTable, NodeTable, Snapshot, WorkloadTable
 from mainstay.domain.volume import REACH_PREFIX, VolumeNeed, VolumeRecord, VolumeRef
 from mainstay.domain.workload import Phase
 from mainstay.store import bills, codec, queries, tables
@@ -70,6 +71,10 @@ class SnapshotCache:
             state = replace(state, volumes=_volumes(queries.all_volumes(connection)))
         if head["prices_at"] > state.version:
             state = replace(state, prices=bills.prices(connection))
+        if head["queues_at"] > state.version:
+            state = replace(state, queues=tree_of(row.queue for row in queries.queues(connection)))
+        if max(head["workloads_at"], head["queues_at"]) > state.version:
+            state = _with_queues(state, reader.queue_names)
         self.rows_read += reader.rows_read
         return replace(
             state,
@@ -78,6 +83,7 @@ class SnapshotCache:
             cluster_names=tuple(reader.cluster_names),
             restrictions=tuple(reader.restrictions),
             volume_needs=tuple(reader.volume_needs),
+            queue_names=tuple(reader.queue_names),
         )
 
 
@@ -88,17 +94,27 @@ _NODE = (
 )
 _WORKLOAD = (
     *("key", "version", "kind", "phase", "priority", "attempt", "submitted_at", "not_before", "started_at"),
-    *("stop_requested", "nodes", "cpu_milli", "memory_bytes", "gpus", "max_duration_seconds", "stop_grace_seconds"),
+    *(
+        "stop_requested",
+        "held",
+        "preemptible",
+        "nodes",
+        "cpu_milli",
+        "memory_bytes",
+        "gpus",
+        "max_duration_seconds",
+        "stop_grace_seconds",
+    ),
     *("infrastructure_failures", "user_failures", "infrastructure_max", "user_max"),
     *("backoff_seconds", "backoff_seconds_max", "retry_always"),
 )
-_NUMBERED = ("gpu_model", "cluster", "restriction", "volumes")
+_NUMBERED = ("gpu_model", "cluster", "restriction", "queue", "volumes")
 """Text of workloads that the columns show by its number in a vocabulary."""
 _ALLOCATION = (
     *("key", "version", "workload_key", "attempt", "rank", "node_key", "cpu_milli", "memory_bytes", "gpus"),
     *("stop", "moves", "seen", "ready", "created_at", "started_at", "ended_at", "metered_until", "ending", "exit_code"),
 )
-_FLAGS = frozenset({"ready", "stop_requested", "retry_always", "stop", "moves", "drains"})
+_FLAGS = frozenset({"ready", "stop_requested", "held", "preemptible", "retry_always", "stop", "moves", "drains"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +157,11 @@ class State:
     cluster_names: tuple[str, ...] = ("",)
     restrictions: tuple[str, ...] = ("",)
     volume_needs: tuple[VolumeNeed | None, ...] = (None,)
+    queues: QueueTree = ONE_QUEUE
+    queue_names: tuple[str, ...] = ()
+    """Those that workloads have named, by the number in their column, whether anybody has defined them or not."""
+    queue: Column = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """Row of each workload's queue in the tree."""
 
     def snapshot(self, *, now: int, seed: int) -> Snapshot:
         """This state as a decision reads it. No copy."""
@@ -158,7 +179,7 @@ class State:
                 names=self.names,
                 clusters=self.clusters,
             ),
-            workloads=WorkloadTable(**self.workloads, choices=self.choices),
+            workloads=WorkloadTable(**{**self.workloads, "queue": self.queue}, choices=self.choices),
             allocations=AllocationTable(
                 **{"end" if name == "ending" else name: column for name, column in self.allocations.items()}
             ),
@@ -167,6 +188,7 @@ class State:
             owners=self.owners,
             addresses=self.addresses,
             observed=self.observed,
+            queues=self.queues,
             cluster_names=self.cluster_names,
             restrictions=self.restrictions,
             volume_needs=self.volume_needs,
@@ -186,9 +208,11 @@ class _Reader:
         self.cluster_names = list(state.cluster_names)
         self.restrictions = list(state.restrictions)
         self.volume_needs = list(state.volume_needs)
+        self.queue_names = list(state.queue_names)
         self.rows_read = 0
         self._numbers = {model: number for number, model in enumerate(self.gpu_models)}
         self._cluster_numbers = {name: number for number, name in enumerate(self.cluster_names)}
+        self._queue_numbers = {name: number for number, name in enumerate(self.queue_names)}
         self._restriction_numbers = {name: number for number, name in enumerate(self.restrictions)}
         self._need_numbers = {need: number for number, need in enumerate(self.volume_needs)}
 
@@ -230,6 +254,10 @@ class _Reader:
     def needs_numbered(self, needs: Sequence[VolumeNeed | None]) -> Column:
         """The volumes that workloads name, likewise."""
         return _numbered(needs, self.volume_needs, self._need_numbers)
+
+    def queues_numbered(self, names: Sequence[str]) -> Column:
+        """The queues that workloads name, likewise."""
+        return _numbered(names, self.queue_names, self._queue_numbers)
 
 
 def _numbered(words: Sequence[T], vocabulary: list[T], numbers: dict[T, int]) -> Column:
@@ -354,9 +382,10 @@ def _with_workloads(state: State, reader: _Reader) -> State:
     parts = [columns_of((), (*_WORKLOAD, "choices_count", *_NUMBERED), flags=_FLAGS)]
     for rows in reader.chunks(query, open_=table.c.phase < int(Phase.SUCCEEDED)):
         part = columns_of(rows, (*_WORKLOAD, "choices_count"), flags=_FLAGS)
-        part["gpu_model"] = reader.numbered([row[-6] for row in rows])
-        part["cluster"] = reader.clusters_numbered([row[-5] for row in rows])
-        part["restriction"] = reader.restrictions_numbered([row[-4] for row in rows])
+        part["gpu_model"] = reader.numbered([row[-7] for row in rows])
+        part["cluster"] = reader.clusters_numbered([row[-6] for row in rows])
+        part["restriction"] = reader.restrictions_numbered([row[-5] for row in rows])
+        part["queue"] = reader.queues_numbered([row[-4] for row in rows])
         part["volumes"] = reader.needs_numbered([_need(*row[-3:]) for row in rows])
         parts.append(part)
     columns = joined(parts)
@@ -377,6 +406,16 @@ def _volumes(records: Sequence[VolumeRecord]) -> Mapping[VolumeRef, tuple[Volume
         volume = VolumeRef(owner=record.state.owner, name=record.state.name)
         found[volume] = (*found.get(volume, ()), record)
     return found
+
+
+def _with_queues(state: State, names: Sequence[str]) -> State:
+    """The queue of each workload. What nobody has defined, or what has become a cohort, counts in the default queue."""
+    tree = state.queues
+    row_of = {name: row for row, name in enumerate(tree.names) if not tree.cohort[row]}
+    rows = np.array([row_of.get(name, row_of[DEFAULT_QUEUE]) for name in names], dtype=np.int64)
+    queue = rows[state.workloads["queue"]]
+    queue.flags.writeable = False
+    return replace(state, queue=queue)
 
 
 def _choices(state: State, reader: _Reader, delta: Delta, *, several: Column) -> Mapping[int, tuple[Resources, ...]]:

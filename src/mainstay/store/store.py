@@ -15,6 +15,7 @@ from mainstay.domain.errors import StateUnusable
 from mainstay.domain.fleet import ClusterRecord
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan, Refused
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
+from mainstay.domain.queue import PriorityClass, QueueRecord
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
@@ -263,6 +264,18 @@ class SqlStore:
     def endpoint(self, name: str, *, tenant: str) -> Endpoint:
         """One by its name."""
         return self._database.read(lambda connection: queries.endpoint(connection, name, tenant=tenant))
+
+    def queues(self) -> tuple[QueueRecord, ...]:
+        """By name."""
+        return self._database.read(queries.queues)
+
+    def queue_counts(self, *, tenant: str = "") -> Mapping[str, tuple[int, int]]:
+        """By queue."""
+        return self._database.read(lambda connection: queries.queue_counts(connection, tenant=tenant))
+
+    def priority_classes(self) -> tuple[PriorityClass, ...]:
+        """The most urgent first."""
+        return self._database.read(queries.priority_classes)
 
     def close(self) -> None:
         """Release the database."""

@@ -15,11 +15,14 @@ from sqlalchemy.dialects import sqlite
 Whole: Final = sa.BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
 """64 bits. Strict tables of SQLite know the type only as INTEGER."""
 Text: Final = sa.Text()
+Real: Final[sa.types.TypeEngine[float]] = sa.Double().with_variant(sa.REAL(), "sqlite")
 
 metadata = sa.MetaData()
 
 
-def _table(name: str, *parts: sa.Column[int] | sa.Column[str] | sa.Constraint | sa.Index) -> sa.Table:
+def _table(
+    name: str, *parts: sa.Column[int] | sa.Column[str] | sa.Column[float] | sa.Constraint | sa.Index
+) -> sa.Table:
     """Strict, so that a value of a foreign type (a NumPy integer, bytes) is refused and not stored as a blob."""
     return sa.Table(name, metadata, *parts, sqlite_strict=True)
 
@@ -46,6 +49,7 @@ head = _table(
     _whole("endpoints_at"),
     _whole("prices_at"),
     _whole("volumes_at"),
+    _whole("queues_at"),
     sa.CheckConstraint("one = 1", name="head_is_one_row"),
 )
 """One row. Locking it serialises the writers, so versions become visible in their order and sequences have no gap.
@@ -85,6 +89,8 @@ workloads = _table(
     _whole("infrastructure_failures"),
     _whole("user_failures"),
     _whole("stop_requested"),
+    _whole("held"),
+    _whole("preemptible"),
     _whole("submitted_at"),
     _whole("not_before"),
     _whole("started_at"),
@@ -252,6 +258,29 @@ secrets = _table(
     _text("set_by"),
 )
 """`sealed` is the encrypted value. No snapshot shows this table: decisions know nothing of it."""
+
+queues = _table(
+    "queues",
+    _text("name", key=True),
+    _text("parent"),
+    _whole("cohort"),
+    sa.Column("weight", Real, nullable=False),
+    _text("quotas"),
+    _whole("set_at"),
+    _text("set_by"),
+    _whole("version"),
+)
+"""Queues and cohorts. `quotas` is a JSON list of [flavor, resource, nominal, borrowing limit, lending limit]."""
+
+priority_classes = _table(
+    "priority_classes",
+    _text("name", key=True),
+    _whole("priority"),
+    _whole("preemptible"),
+    _whole("set_at"),
+    _text("set_by"),
+)
+"""Names for priorities. No snapshot shows this table: a workload has the number from its submission on."""
 
 endpoints = _table(
     "endpoints",

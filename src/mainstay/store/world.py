@@ -28,6 +28,8 @@ from mainstay.store.rows import (
     ModelRow,
     NodeRow,
     PriceRow,
+    PriorityClassRow,
+    QueueRow,
     SecretRow,
     SpecifiedWorkloadRow,
     UsageRow,
@@ -35,7 +37,19 @@ from mainstay.store.rows import (
     WorkloadRow,
 )
 
-EventKind = Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "volume"]
+EventKind = Literal[
+    "workload",
+    "allocation",
+    "node",
+    "cluster",
+    "endpoint",
+    "model",
+    "price",
+    "secret",
+    "queue",
+    "priority_class",
+    "volume",
+]
 VolumeKey: TypeAlias = tuple[str, str, str, str]
 """(cluster, tenant, project, name)"""
 
@@ -62,6 +76,10 @@ class World:
         self.volumes: dict[VolumeKey, VolumeRow] = {}
         self.volume_users: dict[VolumeKey, tuple[str, ...]] = {}
         """Of the volumes that are to be removed: the ids of the workloads that use them."""
+        self.queues: dict[str, QueueRow] = {}
+        self.open_workloads_of: dict[str, int] = {}
+        """Queue -> how many workloads that are not final name it; known only for those that the plan names."""
+        self.priority_classes: dict[str, PriorityClassRow] = {}
         self.changes = Changes()
         self._pods: dict[int, list[AllocationRow]] = defaultdict(list)
         self._node_keys: dict[tuple[str, str], int] = {}
@@ -187,6 +205,24 @@ class World:
         del self.volumes[key]
         self.changes.volumes[key] = None
 
+    def put_queue(self, row: QueueRow) -> None:
+        """A new row, or another one in its place."""
+        self.queues[row["name"]] = self.changes.queues[row["name"]] = row
+
+    def drop_queue(self, name: str) -> None:
+        """The row goes."""
+        del self.queues[name]
+        self.changes.queues[name] = None
+
+    def put_priority_class(self, row: PriorityClassRow) -> None:
+        """A new row, or another one in its place."""
+        self.priority_classes[row["name"]] = self.changes.priority_classes[row["name"]] = row
+
+    def drop_priority_class(self, name: str) -> None:
+        """The row goes."""
+        del self.priority_classes[name]
+        self.changes.priority_classes[name] = None
+
     def touch_endpoint(self, row: EndpointRow) -> None:
         """The row was changed."""
         row["version"] = self.version
@@ -273,6 +309,8 @@ class Changes:
         self.prices: list[PriceRow] = []
         self.secrets: dict[tuple[str, str], SecretRow | None] = {}
         self.volumes: dict[VolumeKey, VolumeRow | None] = {}
+        self.queues: dict[str, QueueRow | None] = {}
+        self.priority_classes: dict[str, PriorityClassRow | None] = {}
         self.events: list[EventRow] = []
         self.audit: list[AuditTableRow] = []
 

@@ -25,6 +25,8 @@ def write(connection: sa.Connection, world: World) -> None:
     _insert(connection, tables.prices, changes.prices)
     _write_secrets(connection, world)
     _write_volumes(connection, world)
+    _write_by_name(connection, tables.queues, changes.queues)
+    _write_by_name(connection, tables.priority_classes, changes.priority_classes)
     _update(connection, _UPDATE_NODE, changes.nodes.values())
     _update(connection, _UPDATE_CLUSTER, changes.clusters.values())
     _update(connection, _UPDATE_WORKLOAD, changes.workloads.values())
@@ -49,6 +51,13 @@ def _write_volumes(connection: sa.Connection, world: World) -> None:
     for cluster, tenant, project, name in changed:
         of = (table.c.cluster == cluster, table.c.tenant == tenant, table.c.project == project, table.c.name == name)
         connection.execute(sa.delete(table).where(*of))
+    _insert(connection, table, [row for row in changed.values() if row is not None])
+
+
+def _write_by_name(connection: sa.Connection, table: sa.Table, changed: Mapping[str, Mapping[str, Any] | None]) -> None:
+    """As secrets: each is written whole, or goes. `Any`: a row of either table."""
+    for name in changed:
+        connection.execute(sa.delete(table).where(table.c.name == name))
     _insert(connection, table, [row for row in changed.values() if row is not None])
 
 
@@ -86,6 +95,7 @@ _UPDATE_WORKLOAD = _Update(
     tables.workloads,
     "key",
     *("phase", "attempt", "infrastructure_failures", "user_failures", "stop_requested"),
+    *("held", "priority", "preemptible"),
     *("not_before", "started_at", "finished_at", "output", "reason", "version"),
 )
 _UPDATE_ALLOCATION = _Update(
@@ -104,7 +114,7 @@ _UPDATE_HEAD = _Update(
     tables.head,
     "one",
     *("version", "event_seq", "audit_seq", "next_key"),
-    *("nodes_at", "workloads_at", "allocations_at", "endpoints_at", "prices_at", "volumes_at"),
+    *("nodes_at", "workloads_at", "allocations_at", "endpoints_at", "prices_at", "volumes_at", "queues_at"),
 )
 
 
@@ -132,6 +142,8 @@ def _write_head(connection: sa.Connection, world: World) -> None:
         head["allocations_at"] = version
     if changes.endpoints or changes.new_endpoints:
         head["endpoints_at"] = version
+    if changes.queues:
+        head["queues_at"] = version
     if changes.prices:
         head["prices_at"] = version
     if changes.volumes:

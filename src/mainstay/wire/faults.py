@@ -16,6 +16,7 @@ from mainstay.wire.job import (
     NOT_YET,
     OBJECTS,
     PRIORITIES,
+    PRIORITY_MAX,
     SECRET_NAME,
     SECRET_OR_NONE,
     SECRET_VARIABLE,
@@ -145,9 +146,10 @@ def _allowed(fault: Mapping[str, Any], job: Sequence[str] | None) -> tuple[list[
         # The empty one is what a field has that is left out: nothing to write down.
         values = [name for part in expected.replace(" or ", ",").split(",") if (name := part.strip("' "))]
         return values, nearest_of(str(fault.get("input", "")), values)
+    if job and job[-1] == "priority":
+        return [f"0 to {PRIORITY_MAX}", *PRIORITIES], nearest_of(str(fault.get("input", "")), PRIORITIES)
     if job and (limits := _range(job)):
-        words = PRIORITIES if job[-1] == "priority" else {}
-        return [limits, *words], nearest_of(str(fault.get("input", "")), words)
+        return [limits], ""
     return [], ""
 
 

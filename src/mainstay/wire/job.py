@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -28,6 +29,7 @@ from pydantic_core import PydanticSerializationError
 
 from mainstay.wire import images, quantities
 
+PRIORITY_MAX = 100
 PRIORITIES: Mapping[str, int] = MappingProxyType({"low": 25, "normal": 50, "high": 75, "urgent": 100})
 TYPES: Mapping[str, str] = MappingProxyType({"task": "job"})
 NODES_MAX = 1_000
@@ -114,7 +116,15 @@ def _image(text: str) -> str:
 
 
 def _priority(value: Any) -> Any:
-    return PRIORITIES.get(value, value) if isinstance(value, str) else value
+    """A number, or a name: one of those that are always there, or of a class that the platform may have."""
+    if isinstance(value, str):
+        value = value.strip()
+        value = PRIORITIES.get(value, int(value) if value.isdecimal() and len(value) < 9 else value)
+    number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= PRIORITY_MAX
+    if not number and not (isinstance(value, str) and re.match(NAME, value)):
+        msg = f"{value!r} is no priority"
+        raise ValueError(msg)
+    return value
 
 
 def _partition(value: Any) -> Any:
@@ -215,6 +225,11 @@ Duration = Annotated[
     str, BeforeValidator(_as_text), AfterValidator(_duration), Field(examples=["90s", "30m", "12h", "1h30m"])
 ]
 Name = Annotated[str, Field(pattern=NAME)]
+Priority = Annotated[
+    int | str,
+    BeforeValidator(_priority),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0, "maximum": 100}, {"type": "string", "pattern": NAME}]}),
+]
 Image = Annotated[
     str, AfterValidator(_image), Field(examples=["python:3.12-slim", "ghcr.io/acme/train:1.4", "acme/train@sha256:..."])
 ]
@@ -418,8 +433,9 @@ class Job(JobPart):
         description="on Kubernetes clusters that hand out devices by claims: devices of a DeviceClass as CLASS:COUNT, or "
         "ResourceClaimTemplates of its namespace",
     )
-    priority: Annotated[int, BeforeValidator(_priority), Field(ge=0, le=100)] = Field(
-        default=50, description="0 to 100 or low, normal, high, urgent; higher is more urgent"
+    priority: Priority = Field(
+        default=50,
+        description="0 to 100, or low, normal, high, urgent, or a class of the platform; higher is more urgent",
     )
     retry: Retry = Field(default=Retry(), description="how many failures it survives")
     max_duration: Duration = Field(default="", description="it is stopped after so long; empty: no limit")

@@ -7,7 +7,7 @@ Plain scalars keep the text they were written with, so that nothing of YAML 1.1'
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -51,6 +51,21 @@ class Fault:
         return f"{source}:{self.line}:{self.column}: {words}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """One document of a file, and where each of its values stands."""
+
+    value: Value
+    faults: tuple[Fault, ...]
+    places: Mapping[Place, tuple[int, int]]
+
+    def at(self, place: Place) -> tuple[int, int]:
+        """Line and column of a value, or of what is around it."""
+        while place and place not in self.places:
+            place = place[:-1]
+        return self.places.get(place, (1, 1))
+
+
 class JobFileError(Exception):
     """A file that is no job. All faults are there, in the order of the lines."""
 
@@ -71,7 +86,8 @@ def place_of(path: Path, field: str) -> tuple[int, int] | None:
     """Line and column of a field, by its dotted name, in a file that was read before; None if it is not written there."""
     reading = _Reading()
     try:
-        reading.document(_compose(path.read_text("utf-8-sig"), str(path)))
+        nodes = _compose(path.read_text("utf-8-sig"), str(path))
+        reading.document(nodes[0] if nodes else None)
     except (JobFileError, OSError, UnicodeDecodeError):
         return None
     written = _written(tuple(field.split(".")), reading.places)
@@ -86,16 +102,12 @@ def name_of(folder: Path) -> str:
 
 def parse(content: bytes, *, source: str, name: str = "") -> Job:
     """The job that the text describes; `name` if it has none. Raises JobFileError."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = content[: error.start]
-        line = before.count(b"\n") + 1
-        raise JobFileError(source, [_fault(line, 1, "not UTF-8 text; save the file as UTF-8")]) from None
-    if len(text) > SIZE_MAX:
-        raise JobFileError(source, [_fault(1, 1, f"too large: a job file has at most {SIZE_MAX:,} characters")])
+    nodes = _compose(_text(content, source), source)
+    if len(nodes) > 1:
+        line = nodes[1].start_mark.line + 1
+        raise JobFileError(source, [_fault(line, 1, "a second document; a file holds one job")])
     reading = _Reading()
-    document = reading.document(_compose(text, source))
+    document = reading.document(nodes[0] if nodes else None)
     if not reading.faults and not isinstance(document, dict):
         reading.faults.append(
             _fault(1, 1, "no job: write `run: ...`, or the fields that `mainstay apply --help` names")
@@ -110,9 +122,31 @@ def parse(content: bytes, *, source: str, name: str = "") -> Job:
         raise JobFileError(source, list(_located(error, reading.places))) from None
 
 
-def _compose(text: str, source: str) -> Node | None:
+def documents(content: bytes, *, source: str) -> list[Document]:
+    """Every document of a file. Raises JobFileError for what is no YAML at all."""
+    found = []
+    for node in _compose(_text(content, source), source):
+        reading = _Reading()
+        value = reading.document(node)
+        found.append(Document(value=value, faults=tuple(reading.faults), places=reading.places))
+    return found
+
+
+def _text(content: bytes, source: str) -> str:
     try:
-        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line = before.count(b"\n") + 1
+        raise JobFileError(source, [_fault(line, 1, "not UTF-8 text; save the file as UTF-8")]) from None
+    if len(text) > SIZE_MAX:
+        raise JobFileError(source, [_fault(1, 1, f"too large: a job file has at most {SIZE_MAX:,} characters")])
+    return text
+
+
+def _compose(text: str, source: str) -> list[Node]:
+    try:
+        return list(yaml.compose_all(text, Loader=yaml.SafeLoader))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -124,10 +158,6 @@ def _compose(text: str, source: str) -> Node | None:
         raise JobFileError(source, [_fault(line, 1, f"not valid YAML: {getattr(error, 'reason', error)}")]) from None
     except RecursionError:
         raise JobFileError(source, [_fault(1, 1, f"nested deeper than {DEPTH_MAX} levels")]) from None
-    if len(nodes) > 1:
-        line = nodes[1].start_mark.line + 1
-        raise JobFileError(source, [_fault(line, 1, "a second document; a file holds one job")])
-    return nodes[0] if nodes else None
 
 
 def _fault(line: int, column: int, message: str, field: str = "") -> Fault:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 from typing import NamedTuple
 
 CPU_MILLI_MAX = 10**9
 MEMORY_BYTES_MAX = 1 << 50
 GPUS_MAX = 100_000
+AMOUNT_MAX = 1 << 50
 SECONDS_MAX = 10 * 366 * 86_400
 
 _NUMBER = r"\d{1,15}(?:\.\d{1,6})?"
@@ -95,6 +97,25 @@ def gpu(text: str) -> Gpus:
     return Gpus(model=(model.upper() if model.islower() else model) + dot + share, count=count)
 
 
+def amount(resource: str, text: str) -> int:
+    """Of a quota, in the unit of its resource: thousandths of a core, bytes, or a count. 0 is an amount."""
+    parse, allowed = _AMOUNTS[resource]
+    found = parse(text)
+    if found is None or not 0 <= found <= AMOUNT_MAX:
+        msg = f"{text!r} is not {allowed}"
+        raise ValueError(msg)
+    return found
+
+
+def flavor(text: str) -> str:
+    """A flavor of a quota as nodes call it: the model of GPUs, the shape of slices, or `default`."""
+    try:
+        return text if text == "default" else gpu(f"{text}:1").model or "default"
+    except ValueError:
+        msg = f"{text!r} is not a flavor such as H100, 1g.10gb or default"
+        raise ValueError(msg) from None
+
+
 def duration(text: str) -> int:
     """Seconds: `90s`, `30m`, `12h`, `2d`, `1h30m`, or a plain number of seconds."""
     plain = text.strip()
@@ -147,7 +168,22 @@ def _cpu_milli(text: str) -> int | None:
     return int(number) if found["milli"] else int(number * 1_000)
 
 
+def _count(text: str) -> int | None:
+    plain = text.strip()
+    return int(plain) if plain.isdecimal() and len(plain) < 12 else None
+
+
 def _memory_bytes(text: str) -> int | None:
     found = _MEMORY.match(text.strip())
     unit = _BYTES.get(found["unit"].upper()) if found else None
     return int(Decimal(found["number"]) * unit) if found and unit else None
+
+
+_AMOUNTS: Mapping[str, tuple[Callable[[str], int | None], str]] = MappingProxyType(
+    {
+        "cpu": (_cpu_milli, "a number of cores such as 64 or 500m"),
+        "memory": (_memory_bytes, "an amount such as 1TB, 500GB or 64Gi"),
+        "gpu": (_count, "a number of GPUs such as 8"),
+        "pods": (_count, "a number of pods such as 100"),
+    }
+)

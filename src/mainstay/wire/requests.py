@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Base64Encoder, BaseModel, ConfigDict, EncodedBytes, Field
+from pydantic import Base64Encoder, BaseModel, BeforeValidator, ConfigDict, EncodedBytes, Field
 
-from mainstay.wire.job import NAME, Cpu, Duration, Gpu, Job, Memory
+from mainstay.wire.job import NAME, Cpu, Duration, Gpu, Job, Memory, Priority
 from mainstay.wire.views import TreeEntry
 
 
@@ -115,6 +115,69 @@ class QuarantineRequest(Request):
     reason: Why = ""
     duration: Duration = ""
     """It is released after so long; empty: when somebody says so."""
+
+
+def _amount(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Amount = Annotated[
+    str,
+    BeforeValidator(_amount, json_schema_input_type=str | int | float),
+    Field(max_length=30, examples=["8", "500m", "1TB"]),
+]
+"""As in a job: cores (`64`, `500m`), memory (`1TB`; a plain number is in GB), a count of GPUs or pods. 0 is an amount."""
+
+
+class QuotaRequest(Request):
+    """What a queue or cohort has of one resource of one flavor."""
+
+    resource: Literal["cpu", "memory", "gpu", "pods"]
+    flavor: Annotated[str, Field(min_length=1, max_length=63)] = "default"
+    """A GPU model or the shape of slices: what pods with such GPUs use. `default`: what all others use."""
+    nominal: Amount
+    borrowing_limit: Amount | None = None
+    """How much above its own it may use while others leave it idle; null: all that is left."""
+    lending_limit: Amount | None = None
+    """How much of its own others may use while it leaves it idle; null: all of it."""
+
+
+class QueueRequest(Request):
+    """A queue, or what is to change of it: what is left out, or null, stays as it is."""
+
+    parent: Annotated[str, Field(max_length=40)] | None = None
+    """The cohort that it belongs to; empty: none. One that is not there is made without a quota of its own."""
+    cohort: bool | None = None
+    """An inner node: it takes no workloads, and shares what those below it leave."""
+    weight: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
+    quotas: Annotated[list[QuotaRequest], Field(max_length=500)] | None = None
+    """All of them."""
+
+
+class NamedQueueRequest(QueueRequest):
+    """A queue of several."""
+
+    name: Annotated[str, Field(max_length=40)]
+
+
+class QueuesRequest(Request):
+    """Queues and cohorts that are set together or not at all."""
+
+    queues: Annotated[list[NamedQueueRequest], Field(min_length=1, max_length=2_048)]
+
+
+class PriorityClassRequest(Request):
+    """What a name for a priority stands for."""
+
+    priority: Annotated[int, Field(ge=0, le=100)]
+    preemptible: bool = True
+    """More urgent work may take the place of what has it."""
+
+
+class PriorityRequest(Request):
+    """The priority that a workload is to have: a number or a name."""
+
+    priority: Priority
 
 
 class SecretRequest(Request):

@@ -136,6 +136,10 @@ class WorkloadView(View):
     queue: str
     submitted_by: str
     priority: int
+    preemptible: bool = True
+    """More urgent work may take its place."""
+    held: bool = False
+    """It waits until it is released, whatever is free."""
     phase: str
     reason: ReasonView
     attempt: int
@@ -164,6 +168,58 @@ class Page(View, Generic[Item]):
 
     items: list[Item]
     next: str = ""
+
+
+class QuotaView(View):
+    """A quota of a queue or cohort, and what is used of it. Amounts are in `unit`."""
+
+    resource: str
+    flavor: str
+    unit: str
+    """cores, bytes, gpus or pods"""
+    nominal: float
+    borrowing_limit: float | None = None
+    """None: as much as is left."""
+    lending_limit: float | None = None
+    """None: all of it."""
+    used: float
+    """By the workloads that you may see: all of them, for an administrator, or those of your own tenant."""
+    available: float
+    """What it may still use now, borrowing included."""
+    borrowed: float | None = None
+    """Above what is its own. Only for administrators, as `lent`."""
+    lent: float | None = None
+    """Of its own, what it could not have now because others use it."""
+
+
+class QueueView(View):
+    """A queue or cohort. Rows of the tree: a parent comes before its children."""
+
+    name: str
+    parent: str = ""
+    cohort: bool = False
+    weight: float = 1
+    quotas: list[QuotaView] = Field(default_factory=list)
+    share: float | None = None
+    """Weighted dominant share: the largest part of what it could borrow that it does, 0 to 1 at weight 1. Only for
+    administrators.
+    """
+    waiting: int
+    """Workloads that you may see, as `used`; a cohort counts all below it."""
+    running: int
+    """Those that have a place."""
+    set_at: datetime | None = None
+    """None: nobody has set it; it is the default queue, or a cohort that others name."""
+    set_by: str = ""
+    warnings: list[str] = Field(default_factory=list)
+
+
+class PriorityClassView(View):
+    """A name for a priority."""
+
+    name: str
+    priority: int
+    preemptible: bool = True
 
 
 class EventView(View):

@@ -71,7 +71,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_lines():
         ("num_nodes: 1001", "; allowed: 1 to 1000"),
         ("retry: {user: -1}", "; allowed: 0 to 100"),
         ("priority: 101", "; allowed: 0 to 100, low, normal, high, urgent"),
-        ("priority: urgnt", "; did you mean `urgent`?"),
+        ("priority: Urgent", "; did you mean `urgent`?"),
         ("cpus: 4", "; did you mean `resources.cpu`?"),
         ("accelerators: H100", "; did you mean `resources.gpu`?"),
         ("spot: auto", "; did you mean `resources.spot`?"),

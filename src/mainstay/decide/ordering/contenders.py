@@ -9,7 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from mainstay.domain.snapshot import Ints
+from mainstay.domain.arrays import Ints
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mainstay.decide.ordering.contenders import Contenders
-from mainstay.domain.snapshot import Ints
+from mainstay.domain.arrays import Ints
 
 
 def srtf(contenders: Contenders) -> Ints:

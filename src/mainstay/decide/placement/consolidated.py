@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mainstay.domain.snapshot import Ints
+from mainstay.domain.arrays import Ints
 
 
 def consolidated(free: Ints, size: Ints, gpus: int) -> Ints | None:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mainstay.decide.placement.mix import GPU_MILLI, CardRequest, Mix
-from mainstay.domain.snapshot import Bools, Ints
+from mainstay.domain.arrays import Bools, Ints
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 

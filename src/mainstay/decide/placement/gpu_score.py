@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from mainstay.decide.placement.fragmentation import Floats, Fragmentation, NodeCards, allowed
 from mainstay.decide.placement.mix import GPU_MILLI, CardRequest, Mix
-from mainstay.domain.snapshot import Ints
+from mainstay.domain.arrays import Ints
 
 IDLE_GPU = 0.0025
 """What an idle GPU of the node weighs for a pod with GPUs."""

@@ -24,6 +24,7 @@ from mainstay.domain.plan import (
     EnterPod,
     Guard,
     HandSecrets,
+    HoldWorkload,
     IdentifyCluster,
     MoveEndpoint,
     ObserveCluster,
@@ -37,14 +38,20 @@ from mainstay.domain.plan import (
     RedeployEndpoint,
     RegisterModel,
     ReleaseNode,
+    ReleaseWorkload,
     RemoveCluster,
     RemoveEndpoint,
+    RemovePriorityClass,
+    RemoveQueue,
     RemoveSecret,
     RemoveVolume,
+    Reprioritize,
     RequestStop,
     ResumeCluster,
     RowVersion,
     SetPrice,
+    SetPriorityClass,
+    SetQueue,
     SetSecret,
     StopPod,
     Submit,
@@ -53,7 +60,7 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.reason import Reason
 from mainstay.store import guards
-from mainstay.store.apply import clusters, endpoints, ledger, nodes, pods, secrets, volumes, workloads
+from mainstay.store.apply import clusters, endpoints, ledger, nodes, pods, queues, secrets, volumes, workloads
 from mainstay.store.world import World
 
 AnyAction = (
@@ -92,6 +99,13 @@ AnyAction = (
     | DropCandidate
     | MoveEndpoint
     | RemoveEndpoint
+    | HoldWorkload
+    | ReleaseWorkload
+    | Reprioritize
+    | SetQueue
+    | RemoveQueue
+    | SetPriorityClass
+    | RemovePriorityClass
 )
 
 
@@ -200,5 +214,19 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return endpoints.move_endpoint(world, action)
         case RemoveEndpoint():
             return endpoints.remove_endpoint(world, action)
+        case HoldWorkload():
+            return workloads.hold_workload(world, action)
+        case ReleaseWorkload():
+            return workloads.release_workload(world, action)
+        case Reprioritize():
+            return workloads.reprioritize(world, action)
+        case SetQueue():
+            return queues.set_queue(world, action)
+        case RemoveQueue():
+            return queues.remove_queue(world, action)
+        case SetPriorityClass():
+            return queues.set_priority_class(world, action)
+        case RemovePriorityClass():
+            return queues.remove_priority_class(world, action)
         case _:
             assert_never(action)

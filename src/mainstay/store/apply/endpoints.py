@@ -85,6 +85,7 @@ def redeploy_endpoint(world: World, action: RedeployEndpoint) -> Reason | None:
         queue=serving["queue"],
         submitted_by=serving["submitted_by"],
         priority=serving["priority"],
+        preemptible=bool(serving["preemptible"]),
         spec=codec.spec_of(world.specifications[serving["key"]]),
     )
     refusal = id_is_free(new, world)

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from mainstay.domain.allocation import ENDS, End, Seen
-from mainstay.domain.plan import Advance, Allocate, CapacityLeft, NewWorkload, RequestStop, Slot, Submit
+from mainstay.domain.plan import (
+    Advance,
+    Allocate,
+    CapacityLeft,
+    HoldWorkload,
+    NewWorkload,
+    ReleaseWorkload,
+    Reprioritize,
+    RequestStop,
+    Slot,
+    Submit,
+)
 from mainstay.domain.quantity import Resources, is_shape
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import Phase
+from mainstay.domain.workload import WAITING, Phase
 from mainstay.store import codec, guards
 from mainstay.store.rows import AllocationRow, NodeRow, WorkloadRow
 from mainstay.store.world import World
@@ -48,6 +59,54 @@ def stop_workload(world: World, row: WorkloadRow, reason: Reason) -> None:
         row["stop_requested"] = 1
         world.touch_workload(row)
         world.log_workload(row, reason)
+
+
+def hold_workload(world: World, action: HoldWorkload) -> Reason | None:
+    """Twice is once."""
+    row = world.workloads.get(action.workload_key)
+    if row is None:
+        return guards.missing("workload", action.workload_key)
+    if refusal := guards.may_be_held(row):
+        return refusal
+    if not row["held"]:
+        row["held"], row["reason"] = 1, codec.reason_text(action.reason)
+        world.touch_workload(row)
+        world.log_workload(row, action.reason)
+    return None
+
+
+def release_workload(world: World, action: ReleaseWorkload) -> Reason | None:
+    """It is PENDING again, so that the next cycle says anew why it waits."""
+    row = world.workloads.get(action.workload_key)
+    if row is None:
+        return guards.missing("workload", action.workload_key)
+    if row["held"]:
+        before = Phase(row["phase"])
+        row["held"] = 0
+        if before in WAITING:
+            row["phase"], row["reason"] = int(Phase.PENDING), codec.reason_text(action.reason)
+        world.touch_workload(row)
+        after = Phase(row["phase"])
+        if before is after:
+            world.log_workload(row, action.reason)
+        else:
+            world.log_workload(row, action.reason, before=before, after=after)
+    return None
+
+
+def reprioritize(world: World, action: Reprioritize) -> Reason | None:
+    """The same once more writes nothing. Its own reason stays: it says why it is where it is."""
+    row = world.workloads.get(action.workload_key)
+    if row is None:
+        return guards.missing("workload", action.workload_key)
+    if refusal := guards.may_be_reprioritized(row):
+        return refusal
+    wanted = (int(action.priority), int(action.preemptible))
+    if (row["priority"], row["preemptible"]) != wanted:
+        row["priority"], row["preemptible"] = wanted
+        world.touch_workload(row)
+        world.log_workload(row, action.reason)
+    return None
 
 
 def allocate(world: World, action: Allocate) -> Reason | None:

@@ -1,0 +1,325 @@
+"""`queue list|show|set|remove` and `priority list|set|remove`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+import click
+
+from mainstay.cli.show import MEMORY_UNITS, ago, json_option, out, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from mainstay.wire.requests import QuotaRequest
+    from mainstay.wire.views import QueueView, QuotaView
+
+ALIASES: Mapping[str, str] = MappingProxyType({"ls": "list"})
+NONE = "none"
+"""Instead of a parent or of quotas: it is to have none."""
+Cell = tuple[str, str]
+
+
+class Group(click.Group):
+    """Knows the short names."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """By name or short name."""
+        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+
+
+@click.group(cls=Group)
+def queue() -> None:
+    """Share a fleet: list queues, show how they stand, set and remove them."""
+
+
+@queue.command(name="list")
+@json_option
+def list_(*, as_json: bool) -> None:
+    """List queues and cohorts as a tree, with what they use of what they have.
+
+    An administrator sees what everybody uses, others what their own tenant does.
+    """
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.queues()
+    if as_json:
+        print_json(found)
+        return
+    columns = ("QUEUE", "WEIGHT", "SHARE", "WAITING", "RUNNING", "USED")
+    print_table(columns, _tree_rows(found), right=("WEIGHT", "SHARE", "WAITING", "RUNNING"))
+
+
+@queue.command()
+@click.argument("name", metavar="QUEUE")
+@json_option
+def show(name: str, *, as_json: bool) -> None:
+    """Show a queue: its quotas, what is used, borrowed and lent of them, its share, and how many wait and run."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.queue(name)
+    if as_json:
+        print_json(found)
+        return
+    facts = {
+        "name": found.name + (" (cohort)" if found.cohort else ""),
+        "parent": found.parent,
+        "weight": f"{found.weight:g}",
+        "share": "" if found.share is None else f"{found.share:.3g}",
+        "waiting": str(found.waiting),
+        "running": str(found.running),
+        "set": f"{ago(found.set_at)} ago by {found.set_by}" if found.set_at else "",
+        "warning": "; ".join(found.warnings),
+    }
+    for word, value in facts.items():
+        if value:
+            out(f"{word:<9}{value}")
+    out("")
+    if not found.quotas:
+        say("it has no quota: what it may use is not limited, and nothing of it is lent")
+        return
+    columns = ("QUOTA", "OWN", "USED", "MAY USE", "BORROWED", "LENT", "BORROWS AT MOST", "LENDS AT MOST")
+    print_table(columns, map(_quota_row, found.quotas), right=columns[1:])
+
+
+@queue.command(name="set")
+@click.argument("name", metavar="QUEUE")
+@click.option("--parent", metavar="COHORT", help="The cohort it belongs to, made if it is not there; `none`: none.")
+@click.option("--cohort/--no-cohort", default=None, help="An inner node: takes no runs, shares what those below leave.")
+@click.option(
+    "--weight", type=click.FloatRange(0), metavar="NUMBER", help="Of its share among its siblings. At first 1."
+)
+@click.option(
+    "--quota",
+    multiple=True,
+    metavar="WHAT=AMOUNT,...",
+    help="What is its own, e.g. gpu=H100:8,cpu=64,memory=1TB,pods=100. All quotas are said together; `none`: none.",
+)
+@click.option(
+    "--borrow", multiple=True, metavar="WHAT=AMOUNT,...", help="How much above it at most. Default: all left."
+)
+@click.option("--lend", multiple=True, metavar="WHAT=AMOUNT,...", help="How much of it others may use. Default: all.")
+@json_option
+def set_(
+    name: str,
+    *,
+    parent: str | None,
+    cohort: bool | None,
+    weight: float | None,
+    quota: tuple[str, ...],
+    borrow: tuple[str, ...],
+    lend: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Set a queue or cohort, or change one that is there: what is not given stays as it is. For administrators.
+
+    \b
+    mainstay queue set ml --cohort
+    mainstay queue set research --parent ml --weight 2 --quota gpu=H100:8,cpu=64,memory=1TB --borrow gpu=H100:4
+    """  # noqa: D301 click keeps the lines after a backspace as they are
+    from mainstay.sdk.client import Client
+    from mainstay.wire.requests import QueueRequest
+
+    request = QueueRequest(
+        parent="" if parent == NONE else parent, cohort=cohort, weight=weight, quotas=_quotas(quota, borrow, lend)
+    )
+    with Client() as client:
+        found = client.set_queue(name, request)
+    if as_json:
+        print_json(found)
+    what = "cohort" if found.cohort else "queue"
+    say(f"✓ {what} {found.name} is set" + (f", below {found.parent}" if found.parent else ""), colour="green")
+    for warning in found.warnings:
+        say(f"  warning: {warning}")
+    following = f"mainstay run --queue {found.name} -- COMMAND" if not found.cohort else "mainstay queue list"
+    say(f"  next: mainstay queue show {found.name} | {following}")
+
+
+@queue.command()
+@click.argument("name", metavar="QUEUE")
+@json_option
+def remove(name: str, *, as_json: bool) -> None:
+    """Forget a queue or cohort. Refused while runs wait or run in it, or others are below it. For administrators."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        client.remove_queue(name)
+    if as_json:
+        print_json({"removed": name})
+    say(f"queue {name} is removed")
+
+
+@click.group(cls=Group)
+def priority() -> None:
+    """List, set and remove names for priorities. A higher number is more urgent."""
+
+
+@priority.command(name="list")
+@json_option
+def list_priorities(*, as_json: bool) -> None:
+    """List the names that jobs may give as their priority, the most urgent first."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.priorities()
+    if as_json:
+        print_json(found)
+        return
+    rows = ((one.name, str(one.priority), "yes" if one.preemptible else "no") for one in found)
+    print_table(("NAME", "PRIORITY", "PREEMPTIBLE"), rows, right=("PRIORITY",))
+
+
+@priority.command(name="set")
+@click.argument("name")
+@click.argument("number", metavar="0-100", type=click.IntRange(0, 100))
+@click.option(
+    "--preemptible/--no-preemptible",
+    default=True,
+    show_default=True,
+    help="Whether more urgent work may take the place of what has it.",
+)
+@json_option
+def set_priority(name: str, number: int, *, preemptible: bool, as_json: bool) -> None:
+    """Give a priority a name. Runs keep the number that they were submitted with. For administrators."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        made = client.set_priority(name, number, preemptible=preemptible)
+    if as_json:
+        print_json(made)
+    say(f"✓ priority {made.name} is {made.priority}", colour="green")
+    say(f"  next: `priority: {made.name}` in a job file, or mainstay run --priority {made.name} -- COMMAND")
+
+
+@priority.command(name="remove")
+@click.argument("name")
+@json_option
+def remove_priority(name: str, *, as_json: bool) -> None:
+    """Forget a name. Job files that give it are refused from now on. For administrators."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        client.remove_priority(name)
+    if as_json:
+        print_json({"removed": name})
+    say(f"priority {name} is removed")
+
+
+def _quotas(quota: Sequence[str], borrow: Sequence[str], lend: Sequence[str]) -> list[QuotaRequest] | None:
+    """All quotas, or None where none of the options was given. Raises UsageError for what cannot be read."""
+    from pydantic import ValidationError
+
+    from mainstay.wire.requests import QuotaRequest
+
+    if not quota and not borrow and not lend:
+        return None
+    own = {} if quota == (NONE,) else _amounts("--quota", quota)
+    above, out_of_it = _amounts("--borrow", borrow), _amounts("--lend", lend)
+    for option, limits in (("--borrow", above), ("--lend", out_of_it)):
+        for resource, flavor in limits.keys() - own.keys():
+            word = resource if flavor == "default" else f"{resource}={flavor}:..."
+            msg = f"{option} says {word}, of which no --quota is given; quotas are said together with their limits"
+            raise click.UsageError(msg)
+    try:
+        return [
+            QuotaRequest.model_validate(
+                {
+                    "resource": resource,
+                    "flavor": flavor,
+                    "nominal": amount,
+                    "borrowing_limit": above.get((resource, flavor)),
+                    "lending_limit": out_of_it.get((resource, flavor)),
+                }
+            )
+            for (resource, flavor), amount in own.items()
+        ]
+    except ValidationError as error:
+        fault = error.errors()[0]
+        msg = f"--quota {fault['input']}: {fault['msg']}"
+        raise click.UsageError(msg) from error
+
+
+def _amounts(option: str, texts: Iterable[str]) -> dict[Cell, str]:
+    """`gpu=H100:8,cpu=64` as (resource, flavor) -> amount."""
+    from mainstay.wire import quantities
+
+    found: dict[Cell, str] = {}
+    for part in (part.strip() for text in texts for part in text.split(",") if part.strip()):
+        resource, given, amount = (word.strip() for word in part.partition("="))
+        flavor, _, amount = amount.rpartition(":")
+        example = "e.g. gpu=H100:8, cpu=64 or memory=1TB"
+        if not given or not amount:
+            msg = f"{option} {part}: say what, and how much of it; {example}"
+            raise click.UsageError(msg)
+        try:
+            quantities.amount(resource, amount)
+            cell = (resource, quantities.flavor(flavor or "default"))
+        except KeyError:
+            msg = f"{option} {part}: there is no resource {resource!r}; there are cpu, memory, gpu and pods"
+            raise click.UsageError(msg) from None
+        except ValueError as error:
+            msg = f"{option} {part}: {error}; {example}"
+            raise click.UsageError(msg) from error
+        if cell in found:
+            msg = f"{option} {part}: {resource} is there twice"
+            raise click.UsageError(msg)
+        found[cell] = amount
+    return found
+
+
+def _tree_rows(found: Sequence[QueueView]) -> Iterable[Sequence[str]]:
+    """Each below its parent, indented."""
+    children: dict[str, list[QueueView]] = {}
+    names = {one.name for one in found}
+    for one in found:
+        children.setdefault(one.parent if one.parent in names else "", []).append(one)
+
+    def rows(parent: str, depth: int) -> Iterable[Sequence[str]]:
+        for one in children.get(parent, ()):
+            yield (
+                "  " * depth + one.name + ("/" if one.cohort else ""),
+                f"{one.weight:g}",
+                "" if one.share is None else f"{one.share:.3g}",
+                str(one.waiting),
+                str(one.running),
+                ", ".join(
+                    f"{_name(quota)} {_of(quota, quota.used)} of {_of(quota, quota.nominal)}" for quota in one.quotas
+                ),
+            )
+            yield from rows(one.name, depth + 1)
+
+    return rows("", 0)
+
+
+def _quota_row(quota: QuotaView) -> Sequence[str]:
+    def limit(amount: float | None) -> str:
+        return "all" if amount is None else _of(quota, amount)
+
+    def told(amount: float | None) -> str:
+        return "" if amount is None else _of(quota, amount)
+
+    return (
+        _name(quota),
+        _of(quota, quota.nominal),
+        _of(quota, quota.used),
+        _of(quota, quota.available),
+        told(quota.borrowed),
+        told(quota.lent),
+        limit(quota.borrowing_limit),
+        limit(quota.lending_limit),
+    )
+
+
+def _name(quota: QuotaView) -> str:
+    return quota.resource if quota.flavor == "default" else f"{quota.resource} {quota.flavor}"
+
+
+def _of(quota: QuotaView, amount: float) -> str:
+    """In the largest unit that says it exactly, else in GB."""
+    if quota.unit != "bytes":
+        return f"{amount:g}" if amount < 1e6 else f"{amount:.0f}"
+    whole = int(amount)
+    unit, size = next(((unit, size) for unit, size in MEMORY_UNITS if whole and whole % size == 0), ("GB", 10**9))
+    return f"{whole / size:.6g} {unit}"

@@ -1,0 +1,215 @@
+"""Queues and cohorts: set, remove, see how each stands; and whether the queue that a job names is there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import numpy as np
+
+from mainstay.decide import standing
+from mainstay.decide.standing import Standing
+from mainstay.domain.errors import Conflict, Invalid, NotFound
+from mainstay.domain.plan import Plan, RemoveQueue, RowVersion, SetQueue
+from mainstay.domain.queue import DEFAULT_QUEUE, OTHER_FLAVOR, Cell, QueueRecord, QueueSpec, Quota, Resource, tree_of
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.snapshot import Snapshot
+from mainstay.operations.principal import ROLES, Done, Permission, Principal, RequestKey, replayed
+from mainstay.ports import Store
+
+QUEUE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
+FLAVOR_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueChange:
+    """What is to be different of a queue or cohort, new or not. None: as it is, or as it is by default."""
+
+    name: str
+    parent: str | None = None
+    """Empty: no cohort."""
+    cohort: bool | None = None
+    weight: float | None = None
+    quotas: Mapping[Cell, Quota] | None = None
+    """All of them."""
+
+    def of(self, known: QueueSpec | None) -> QueueSpec:
+        """The queue as it is to be."""
+        queue = known or QueueSpec(name=self.name)
+        return QueueSpec(
+            name=self.name,
+            parent=queue.parent if self.parent is None else self.parent,
+            cohort=queue.cohort if self.cohort is None else self.cohort,
+            weight=queue.weight if self.weight is None else self.weight,
+            quotas=queue.quotas if self.quotas is None else self.quotas,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueState:
+    """A queue or cohort, and how it stands. Of other tenants' use an administrator alone is told."""
+
+    queue: QueueSpec
+    record: QueueRecord | None
+    """None for the default queue and for cohorts that nobody has set."""
+    standing: Standing
+    everybody: bool
+    """Whether what is used, and how many wait and run, is that of all tenants, or that of the caller's own."""
+    waiting: int
+    running: int
+    warnings: tuple[str, ...]
+
+
+def put(store: Store, principal: Principal, changes: Iterable[QueueChange], *, now: int) -> None:
+    """Set queues and cohorts, all of them or none. Raises Invalid in the words of the tree, Conflict if one is in use."""
+    principal.require(Permission.MANAGE)
+    records = {row.queue.name: row for row in store.queues()}
+    wanted: dict[str, QueueSpec] = {name: row.queue for name, row in records.items()}
+    actions = []
+    for change in changes:
+        queue = change.of(wanted.get(change.name))
+        _check(queue)
+        wanted[queue.name] = queue
+        read = records[queue.name].version if queue.name in records else 0
+        actions.append(
+            SetQueue(
+                queue=queue,
+                guards=(RowVersion(kind="queue", key=queue.name, version=read),),
+                reason=Reason(code=Code.QUEUE_SET, object=queue.name, numbers={"by": principal.name}),
+            )
+        )
+    tree_of(wanted.values())
+    # What is above comes first, so that the tree is one after each of them.
+    actions.sort(key=lambda action: not action.queue.cohort)
+    try:
+        store.commit(Plan(actor=principal.name, now=now, actions=tuple(actions), atomic=True))
+    except Conflict as error:
+        hint = "look at it again, and say again what is to change: mainstay queue list"
+        raise Conflict(error.message, object_=error.object, hint=hint, numbers=error.numbers) from error
+
+
+def remove(store: Store, principal: Principal, name: str, *, now: int, request: RequestKey | None) -> Done:
+    """Forget a queue or cohort. Raises NotFound, and Conflict while it is in use."""
+    principal.require(Permission.MANAGE)
+    if done := replayed(store, principal, request):
+        return done
+    here = [row.queue.name for row in store.queues()]
+    if name not in here:
+        msg = f"no such queue: {name}"
+        near = get_close_matches(name, here, n=1)
+        hint = (
+            f"did you mean {near[0]}?" if near else "nobody has set it; list those that there are: mainstay queue list"
+        )
+        raise NotFound(msg, object_=name, hint=hint)
+    reason = Reason(code=Code.QUEUE_REMOVED, object=name, numbers={"by": principal.name})
+    kept = request.with_reply("", tenant=principal.tenant) if request else None
+    action = RemoveQueue(queue=name, reason=reason)
+    try:
+        store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=kept))
+    except Conflict as error:
+        hint = "let what is in it end, or stop it; set another parent for what is below it"
+        raise Conflict(error.message, object_=name, hint=hint, numbers=error.numbers) from error
+    return Done(reply="", replayed=False)
+
+
+def states(store: Store, principal: Principal, *, now: int) -> tuple[QueueState, ...]:
+    """Every queue and cohort, parents before their children."""
+    principal.require(Permission.READ)
+    everybody = Permission.MANAGE in ROLES.get(principal.role, frozenset())
+    snapshot = store.snapshot(now=now, seed=0)
+    counts = _counts(snapshot, store.queue_counts(tenant="" if everybody else principal.tenant))
+    records = {row.queue.name: row for row in store.queues()}
+    models = _flavors(snapshot)
+    found = []
+    for row, stands in enumerate(standing.standings(snapshot, tenant=None if everybody else principal.tenant)):
+        name = snapshot.queues.names[row]
+        record = records.get(name)
+        queue = record.queue if record else QueueSpec(name=name, cohort=bool(snapshot.queues.cohort[row]))
+        waiting, running = counts[row]
+        found.append(
+            QueueState(
+                queue=queue,
+                record=record,
+                standing=stands,
+                everybody=everybody,
+                waiting=waiting,
+                running=running,
+                warnings=tuple(_warnings(queue, models)),
+            )
+        )
+    return tuple(found)
+
+
+def state(store: Store, principal: Principal, name: str, *, now: int) -> QueueState:
+    """One of them. Raises NotFound."""
+    all_ = {one.queue.name: one for one in states(store, principal, now=now)}
+    if name not in all_:
+        msg = f"no such queue: {name}"
+        near = get_close_matches(name, all_, n=1)
+        hint = f"did you mean {near[0]}?" if near else "list them with: mainstay queue list"
+        raise NotFound(msg, object_=name, hint=hint)
+    return all_[name]
+
+
+def require_known(store: Store, names: Iterable[str]) -> None:
+    """Raises Invalid for a queue that nobody has set, naming those that there are, the nearest spelling first."""
+    asked = sorted(set(names) - {DEFAULT_QUEUE})
+    if not asked:
+        return
+    tree = tree_of(row.queue for row in store.queues())
+    known = [name for name, cohort in zip(tree.names, tree.cohort.tolist(), strict=True) if not cohort]
+    for name in asked:
+        if name not in known:
+            near = get_close_matches(name, known, n=len(known), cutoff=0.0)
+            cohort = name in tree.names
+            msg = (
+                f"queue: {name} is a cohort, which takes no workloads"
+                if cohort
+                else f"queue: there is no queue {name!r}"
+            )
+            raise Invalid(msg, object_="queue", hint=f"the queues are: {', '.join(near)}")
+
+
+def _check(queue: QueueSpec) -> None:
+    for field, name in (("name", queue.name), ("parent", queue.parent)):
+        if not QUEUE_NAME.match(name) and (name or field == "name"):
+            msg = f"{field}: {name!r} is not allowed"
+            hint = "allowed: lower-case letters, digits and dashes, 1 to 40, a letter or digit first and last"
+            raise Invalid(msg, object_=field, hint=hint)
+    if queue.name == DEFAULT_QUEUE and queue.cohort:
+        msg = f"{DEFAULT_QUEUE} is where workloads wait that name no queue; it cannot be a cohort"
+        raise Invalid(msg, object_="cohort", hint="give the cohort another name")
+    for flavor, resource in queue.quotas:
+        if resource not in set(Resource):
+            msg = f"quotas: there is no resource {resource!r}"
+            raise Invalid(msg, object_="quotas", hint=f"there are: {', '.join(Resource)}")
+        if not FLAVOR_NAME.match(flavor):
+            msg = f"quotas: {flavor!r} is not the name of a flavor"
+            raise Invalid(msg, object_="quotas", hint=f"a model of GPUs such as H100, or {OTHER_FLAVOR}")
+
+
+def _counts(snapshot: Snapshot, by_name: Mapping[str, tuple[int, int]]) -> list[tuple[int, int]]:
+    """By row of the tree: a cohort has those of all below it, and the default queue those of queues nobody has set."""
+    tree = snapshot.queues
+    row_of = {name: row for row, name in enumerate(tree.names) if not tree.cohort[row]}
+    counts = np.zeros((len(tree.names), 2), dtype=np.int64)
+    for name, pair in by_name.items():
+        at = row_of.get(name, row_of[DEFAULT_QUEUE])
+        while at >= 0:
+            counts[at] += pair
+            at = int(tree.parent[at])
+    return [(int(waiting), int(running)) for waiting, running in counts]
+
+
+def _flavors(snapshot: Snapshot) -> frozenset[str]:
+    """Models and shapes that nodes have."""
+    models = {snapshot.gpu_models[model] for model in np.unique(snapshot.nodes.gpu_model).tolist()}
+    return frozenset(models | snapshot.nodes.shapes.keys()) - {""}
+
+
+def _warnings(queue: QueueSpec, models: frozenset[str]) -> Iterable[str]:
+    for flavor in sorted({flavor for flavor, _ in queue.quotas} - models - {OTHER_FLAVOR}):
+        near = get_close_matches(flavor, models, n=1)
+        yield f"no node has {flavor} now" + (f"; did you mean {near[0]}?" if near else "")

@@ -1,0 +1,123 @@
+"""Queues and the turn of runs, typed as an administrator and a user type them, on a platform of this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.platform import Platform, platform, until
+
+pytestmark = pytest.mark.xdist_group("command-line")
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "04-share-with-queues"
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with platform(tmp_path_factory.mktemp("platform") / "state") as running:
+        yield running
+
+
+def done(up: Platform, *arguments: str, code: int = 0) -> str:
+    found = up.mainstay(*arguments)
+    assert found.returncode == code, found.stdout + found.stderr
+    return found.stdout + found.stderr
+
+
+def test_the_example_is_shown_set_and_run_and_the_same_once_more_changes_nothing(up: Platform) -> None:
+    queues, job = str(EXAMPLE / "queues.yaml"), str(EXAMPLE / "job.yaml")
+    shown = up.json("plan", "-f", queues)["changes"]
+    assert [(one["name"], one["change"]) for one in shown] == [
+        ("ml", "new"),
+        ("research", "new"),
+        ("production", "new"),
+        ("paper-deadline", "new"),
+    ]
+    assert "✓ 4 set" in done(up, "apply", "-y", "-f", queues)
+    assert "the work of research is done" in done(up, "apply", "-y", "-f", job)
+    run = up.json("show", "count")
+    assert (run["queue"], run["priority"], run["phase"]) == ("research", 90, "succeeded")
+    assert "nothing to change" in done(up, "apply", "-f", queues)
+    assert {one["change"] for one in up.json("plan", "-f", queues)["changes"]} == {"same"}
+    assert "lends at most" in done(up, "queue", "show", "production").lower()
+
+
+def test_a_fault_of_a_file_is_told_at_its_line_and_nothing_is_set(up: Platform, tmp_path: Path) -> None:
+    file = tmp_path / "queues.yaml"
+    text = "apiVersion: kueue.x-k8s.io/v1beta2\nkind: ClusterQueue\nmetadata: {name: %s}\nspec:\n  %s\n"
+    file.write_text(text % ("strict", "queueingStrategy: StrictFIFO"))
+    assert f"{file}:5:3: spec.queueingStrategy: not supported" in done(up, "apply", "-y", "-f", str(file), code=2)
+    file.write_text(text % ("first", "cohortName: team") + "---\n" + text % ("second", "cohortName: first"))
+    assert f"{file}:7:1: second is below first, which is a queue" in done(up, "apply", "-y", "-f", str(file), code=3)
+    assert {"strict", "first", "second"}.isdisjoint(
+        one["name"] for one in json.loads(done(up, "queue", "list", "--json"))
+    )
+
+
+def test_a_queue_is_set_and_changed_from_the_command_line(up: Platform) -> None:
+    done(up, "queue", "set", "teams", "--cohort")
+    words = ("--parent", "teams", "--weight", "2", "--quota", "gpu=h100:8,cpu=64", "--quota", "memory=1TB")
+    said = done(up, "queue", "set", "vision", *words, "--borrow", "gpu=H100:4", "--lend", "cpu=0")
+    assert "warning: no node has H100 now" in said
+    found = json.loads(done(up, "queue", "show", "vision", "--json"))
+    assert {one["resource"]: (one["flavor"], one["nominal"]) for one in found["quotas"]} == {
+        "cpu": ("default", 64),
+        "memory": ("default", 1e12),
+        "gpu": ("H100", 8),
+    }
+    done(up, "queue", "set", "vision", "--weight", "3")
+    table = done(up, "queue", "list")
+    assert "  vision" in table
+    assert "gpu H100 0 of 8" in table
+    done(up, "queue", "set", "vision", "--quota", "none", "--parent", "none")
+    assert json.loads(done(up, "queue", "show", "vision", "--json"))["quotas"] == []
+    done(up, "queue", "remove", "vision")
+    assert "no such queue: vision" in done(up, "queue", "show", "vision", code=4)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--quota", "gpu"), "say what, and how much of it"),
+        (("--quota", "gpu=H100"), "'H100' is not a number of GPUs"),
+        (("--quota", "tpu=4"), "there is no resource 'tpu'"),
+        (("--quota", "cpu=many"), "is not a number of cores"),
+        (("--quota", "cpu=1,cpu=2"), "cpu is there twice"),
+        (("--borrow", "cpu=1"), "of which no --quota is given"),
+    ],
+)
+def test_a_quota_that_cannot_be_read_is_refused_with_an_example(
+    up: Platform, words: tuple[str, ...], said: str
+) -> None:
+    assert said in done(up, "queue", "set", "vision", *words, code=2)
+
+
+def test_a_run_is_held_reprioritized_and_released(up: Platform) -> None:
+    blocker = up.json("run", "-n", "wait", "--cpus", "100", "--", sys.executable, "-c", "print(1)")["id"]
+    until(lambda: up.json("show", blocker)["phase"] == "queued")
+    assert f"{blocker} is held" in done(up, "hold", blocker)
+    assert "held by" in done(up, "explain", blocker)
+    assert "has priority 75" in done(up, "reprioritize", blocker, "high")
+    assert "priority 75, held" in done(up, "show", blocker)
+    assert "released by" in done(up, "release", blocker)
+    done(up, "stop", blocker)
+    assert "there is no class 'hgih'" in done(up, "reprioritize", blocker, "hgih", code=3)
+
+
+def test_a_priority_is_named_and_forgotten(up: Platform) -> None:
+    done(up, "priority", "set", "soon", "60", "--no-preemptible")
+    assert {"name": "soon", "priority": 60, "preemptible": False} in json.loads(done(up, "priority", "list", "--json"))
+    run = up.json("run", "--priority", "soon", "--", "true")
+    assert (run["priority"], run["preemptible"]) == (60, False)
+    done(up, "priority", "remove", "soon")
+    assert "no such priority class: soon" in done(up, "priority", "remove", "soon", code=4)
+
+
+def test_a_job_of_a_queue_that_is_not_there_is_refused_at_its_line(up: Platform, tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("run: 'true'\nqueue: defualt\n")
+    said = done(up, "apply", "-y", "-f", str(tmp_path / "job.yaml"), code=3)
+    assert "job.yaml:2:1: queue: there is no queue 'defualt'" in said
+    assert "the queues are: default" in said

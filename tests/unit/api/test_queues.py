@@ -1,0 +1,266 @@
+"""Queues, priorities and the turn of runs over the API: set by those who may, seen as far as it is theirs, refused in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mainstay.domain.capacity import NodeState
+from mainstay.domain.plan import ObserveNodes
+from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from mainstay.domain.workload import Phase
+from mainstay.wire.views import QueueView
+from tests.stores import WHY, Scene, one_cpu
+from tests.unit.api.conftest import Api
+from tests.unit.api.test_routes import is_problem
+
+RESEARCH = {
+    "parent": "ml",
+    "weight": 2,
+    "quotas": [
+        {"resource": "gpu", "flavor": "h100", "nominal": 4, "borrowing_limit": 2, "lending_limit": 0},
+        {"resource": "cpu", "nominal": "64"},
+        {"resource": "memory", "nominal": "1TB"},
+    ],
+}
+PRODUCTION = {"parent": "ml", "quotas": [{"resource": "gpu", "flavor": "H100", "nominal": 4}]}
+
+
+@pytest.fixture
+def scene(api: Api) -> Scene:
+    """A node with eight GPUs."""
+    made = Scene(api.services.store, now=api.services.clock.now())
+    size = Resources(cpu_milli=64_000, memory_bytes=64 * BYTES_PER_GIB, gpus=8, gpu_model="H100")
+    made.applied(ObserveNodes(cluster="east", nodes=(NodeState(name="gpu-1", capacity=size, ready=True),), reason=WHY))
+    return made
+
+
+async def put(api: Api, name: str, body: dict[str, Any], *, token: str = "admin-token") -> QueueView:
+    answer = await api.ask("PUT", f"/v1/queues/{name}", token=token, json=body)
+    assert answer.status_code == 200, answer.text
+    return QueueView.model_validate(answer.json())
+
+
+async def queues(api: Api, *, token: str = "admin-token") -> dict[str, QueueView]:
+    items = (await api.ask("GET", "/v1/queues", token=token)).json()["items"]
+    return {one["name"]: QueueView.model_validate(one) for one in items}
+
+
+def run(scene: Scene, queue: str, gpus: int, tenant: str = "physics") -> None:
+    scene.run(scene.submit(queue=queue, tenant=tenant, choices=(one_cpu(gpus=gpus, gpu_model="H100"),)))
+
+
+async def test_there_is_one_queue_before_anybody_has_set_one(api: Api):
+    only = (await queues(api))["default"]
+    assert (only.cohort, only.quotas, only.set_at, only.waiting) == (False, [], None, 0)
+
+
+async def test_a_queue_is_set_changed_and_removed(api: Api, scene: Scene):
+    made = await put(api, "research", RESEARCH)
+    assert (made.parent, made.weight, made.set_by, made.warnings) == ("ml", 2, "root", [])
+    gpu = next(one for one in made.quotas if one.resource == "gpu")
+    assert (gpu.flavor, gpu.unit, gpu.nominal, gpu.borrowing_limit, gpu.lending_limit) == ("H100", "gpus", 4, 2, 0)
+    assert {one.resource: (one.unit, one.nominal) for one in made.quotas} == {
+        "cpu": ("cores", 64),
+        "memory": ("bytes", 1e12),
+        "gpu": ("gpus", 4),
+    }
+    assert list(await queues(api)) == ["default", "ml", "research"]
+    changed = await put(api, "research", {"weight": 3})
+    assert (changed.weight, changed.parent, changed.quotas) == (3, "ml", made.quotas)
+    assert (await put(api, "research", {"quotas": []})).quotas == []
+    assert (await put(api, "research", {"parent": ""})).parent == ""
+    assert (await api.ask("DELETE", "/v1/queues/research", token="admin-token")).status_code == 204
+    assert list(await queues(api)) == ["default"]
+    is_problem(await api.ask("DELETE", "/v1/queues/research", token="admin-token"), 404)
+
+
+async def test_several_are_set_together_or_none(api: Api):
+    body = {"queues": [{"name": "a", "parent": "ml"}, {"name": "ml", "cohort": True}, {"name": "b", "parent": "a"}]}
+    problem = is_problem(await api.ask("PUT", "/v1/queues", token="admin-token", json=body), 422)
+    assert "b is below a, which is a queue" in problem["detail"]
+    assert list(await queues(api)) == ["default"]
+    body["queues"][2]["parent"] = "ml"
+    answer = await api.ask("PUT", "/v1/queues", token="admin-token", json=body)
+    assert [one["name"] for one in answer.json()["items"]] == ["ml", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "words"),
+    [
+        ("UPPER", {}, "name: 'UPPER' is not allowed"),
+        ("a", {"parent": "b c"}, "parent: 'b c' is not allowed"),
+        ("a", {"parent": "a", "cohort": True}, "cohorts in a circle"),
+        ("a", {"weight": -1}, ""),
+        ("a", {"quotas": [{"resource": "tpu", "nominal": "1"}]}, ""),
+        ("a", {"quotas": [{"resource": "cpu", "nominal": "many"}]}, "'many' is not a number of cores"),
+        ("a", {"quotas": [{"resource": "gpu", "flavor": "..", "nominal": "1"}]}, "'..' is not a flavor"),
+        ("a", {"quotas": [{"resource": "cpu", "nominal": "1"}] * 2}, "cpu of default is there twice"),
+        ("a", {"quotas": [{"resource": "cpu", "nominal": "1", "borrowing_limit": "1"}]}, "in no cohort"),
+        (
+            "a",
+            {"parent": "ml", "quotas": [{"resource": "cpu", "nominal": "1", "lending_limit": "2"}]},
+            "nobody lends what they do not have",
+        ),
+        ("default", {"cohort": True}, "it cannot be a cohort"),
+        ("a", {"parent": "default"}, "which is a queue"),
+    ],
+)
+async def test_what_cannot_be_is_refused_and_nothing_is_set(api: Api, name: str, body: dict[str, Any], words: str):
+    problem = is_problem(await api.ask("PUT", f"/v1/queues/{name}", token="admin-token", json=body), 422)
+    assert words in problem["detail"]
+    assert list(await queues(api)) == ["default"]
+
+
+async def test_how_a_queue_stands_is_told_in_full_to_an_administrator(api: Api, scene: Scene):
+    await put(api, "research", RESEARCH)
+    await put(api, "production", PRODUCTION)
+    run(scene, "research", 4)
+    run(scene, "research", 2)
+    scene.submit(queue="research")
+    found = await queues(api)
+    (gpu,) = (one for one in found["research"].quotas if one.resource == "gpu")
+    assert (gpu.used, gpu.borrowed, gpu.lent, gpu.available) == (6, 2, 0, 0)
+    (gpu,) = found["production"].quotas
+    assert (gpu.used, gpu.borrowed, gpu.lent, gpu.available) == (0, 0, 2, 2)
+    assert (found["research"].waiting, found["research"].running) == (1, 2)
+    assert (found["ml"].waiting, found["ml"].running) == (1, 2)
+    assert found["research"].share == pytest.approx(2 / 4 / 2)
+    assert found["production"].share == 0
+
+
+async def test_others_see_their_own_use_and_no_more(api: Api, scene: Scene):
+    await put(api, "research", RESEARCH)
+    run(scene, "research", 3)
+    run(scene, "research", 1, tenant="chemistry")
+    scene.submit(queue="research", tenant="chemistry")
+    mine = (await queues(api, token="viewer-token"))["research"]
+    (gpu,) = (one for one in mine.quotas if one.resource == "gpu")
+    assert (gpu.used, gpu.borrowed, gpu.lent, mine.share) == (3, None, None, None)
+    assert (mine.waiting, mine.running) == (0, 1)
+    assert (await queues(api))["research"].running == 2
+
+
+async def test_a_flavor_that_no_node_has_is_warned_of_with_the_nearest(api: Api, scene: Scene):
+    body = {"quotas": [{"resource": "gpu", "flavor": "H10", "nominal": 1}, {"resource": "cpu", "nominal": 1}]}
+    assert (await put(api, "research", body)).warnings == ["no node has H10 now; did you mean H100?"]
+
+
+async def test_a_queue_in_use_is_not_removed(api: Api, scene: Scene):
+    await put(api, "research", RESEARCH)
+    await put(api, "ml", {"cohort": True})
+    scene.submit(queue="research")
+    problem = is_problem(await api.ask("DELETE", "/v1/queues/research", token="admin-token"), 409)
+    assert "1 open workloads are in it" in problem["detail"]
+    problem = is_problem(await api.ask("DELETE", "/v1/queues/ml", token="admin-token"), 409)
+    assert "1 queues below it" in problem["detail"]
+    problem = is_problem(await api.ask("PUT", "/v1/queues/research", token="admin-token", json={"cohort": True}), 409)
+    assert "is in use" in problem["detail"]
+
+
+async def test_a_job_of_a_queue_that_is_not_there_is_refused_with_the_nearest_first(api: Api):
+    await put(api, "research", RESEARCH)
+    problem = is_problem(await api.submit(queue="reserch"), 422)
+    assert (problem["object"], problem["hint"]) == ("queue", "the queues are: research, default")
+    problem = is_problem(await api.submit(queue="ml"), 422)
+    assert "ml is a cohort" in problem["detail"]
+    problem = is_problem(await api.ask("POST", "/v1/plan", json={"job": {"run": "true", "queue": "reserch"}}), 422)
+    assert problem["object"] == "queue"
+    assert (await api.submit(queue="research")).json()["queue"] == "research"
+    assert (await api.submit()).json()["queue"] == "default"
+
+
+async def test_a_repeated_submission_is_answered_also_once_its_queue_is_gone(api: Api, scene: Scene):
+    await put(api, "research", {})
+    first = await api.submit(queue="research", key="k")
+    work = scene.workload(first.json()["id"])
+    scene.applied(scene.advance(work, Phase.STOPPED))
+    assert (await api.ask("DELETE", "/v1/queues/research", token="admin-token")).status_code == 204
+    assert (await api.submit(queue="research", key="k")).json() == first.json()
+
+
+async def test_pages_of_queues_follow_each_other(api: Api):
+    for name in ("a", "b", "c"):
+        await put(api, name, {})
+    first = (await api.ask("GET", "/v1/queues?limit=3")).json()
+    rest = (await api.ask("GET", f"/v1/queues?limit=3&cursor={first['next']}")).json()
+    assert [one["name"] for one in first["items"] + rest["items"]] == ["a", "b", "c", "default"]
+    assert rest["next"] == ""
+    is_problem(await api.ask("GET", "/v1/queues?cursor=gone"), 422)
+
+
+async def test_a_priority_has_a_name_until_it_is_removed(api: Api):
+    answer = await api.ask(
+        "PUT", "/v1/priorities/paper", token="admin-token", json={"priority": 90, "preemptible": False}
+    )
+    assert answer.json() == {"name": "paper", "priority": 90, "preemptible": False}
+    items = (await api.ask("GET", "/v1/priorities")).json()["items"]
+    assert [(one["name"], one["priority"]) for one in items] == [
+        ("urgent", 100),
+        ("paper", 90),
+        ("high", 75),
+        ("normal", 50),
+        ("low", 25),
+    ]
+    made = (await api.submit(priority="paper")).json()
+    assert (made["priority"], made["preemptible"]) == (90, False)
+    assert (await api.submit(priority="high")).json()["priority"] == 75
+    assert (await api.ask("DELETE", "/v1/priorities/paper", token="admin-token")).status_code == 204
+    problem = is_problem(await api.submit(priority="papr"), 422)
+    assert problem["object"] == "priority"
+    is_problem(await api.ask("DELETE", "/v1/priorities/paper", token="admin-token"), 404)
+
+
+@pytest.mark.parametrize("name", ["high", "50", "A", "a" * 41])
+async def test_a_name_that_would_mean_something_else_is_refused(api: Api, name: str):
+    is_problem(await api.ask("PUT", f"/v1/priorities/{name}", token="admin-token", json={"priority": 1}), 422)
+
+
+async def test_a_run_is_held_and_released(api: Api, scene: Scene):
+    ref = (await api.submit()).json()["id"]
+    held = (await api.ask("POST", f"/v1/workloads/{ref}/hold")).json()
+    assert (held["held"], held["reason"]["sentence"]) == (True, "held by alice: waits until it is released")
+    assert (await api.ask("GET", f"/v1/workloads/{ref}")).json() == held
+    explained = (await api.ask("GET", f"/v1/workloads/{ref}/explain")).json()
+    assert "held by alice" in explained["sentence"]
+    free = (await api.ask("POST", f"/v1/workloads/{ref}/release")).json()
+    assert (free["held"], free["phase"], free["reason"]["code"]) == (False, "pending", "Released")
+    assert (await api.ask("GET", f"/v1/workloads/{ref}")).json() == free
+
+
+async def test_what_runs_is_not_held_and_says_what_to_do_instead(api: Api, scene: Scene):
+    work = scene.submit()
+    scene.run(work)
+    problem = is_problem(await api.ask("POST", f"/v1/workloads/{work.id}/hold"), 409)
+    assert problem["detail"] == f"{work.id} does not wait: it is running"
+    assert f"mainstay stop {work.id}" in problem["hint"]
+
+
+async def test_a_run_is_reprioritized_by_number_and_by_name(api: Api):
+    ref = (await api.submit()).json()["id"]
+    for given, number in ((80, 80), ("low", 25)):
+        answer = await api.ask("POST", f"/v1/workloads/{ref}/priority", json={"priority": given})
+        assert answer.json()["priority"] == number
+        assert (await api.ask("GET", f"/v1/workloads/{ref}")).json()["priority"] == number
+    for wrong in (101, -1, "nope", "", None):
+        is_problem(await api.ask("POST", f"/v1/workloads/{ref}/priority", json={"priority": wrong}), 422)
+
+
+@pytest.mark.parametrize("verb", ["hold", "release", "priority"])
+async def test_the_turn_of_what_belongs_to_others_is_not_theirs_to_change(api: Api, verb: str):
+    ref = (await api.submit()).json()["id"]
+    body = {"json": {"priority": 1}} if verb == "priority" else {}
+    is_problem(await api.ask("POST", f"/v1/workloads/{ref}/{verb}", token="other-token", **body), 404)
+    is_problem(await api.ask("POST", f"/v1/workloads/{ref}/{verb}", token="viewer-token", **body), 403)
+
+
+@pytest.mark.parametrize("verb", ["hold", "release", "priority"])
+async def test_a_repetition_is_answered_as_the_first_time(api: Api, scene: Scene, verb: str):
+    ref = (await api.submit()).json()["id"]
+    body = {"json": {"priority": 1}} if verb == "priority" else {}
+    headers = {"Idempotency-Key": "k"}
+    first = await api.ask("POST", f"/v1/workloads/{ref}/{verb}", headers=headers, **body)
+    scene.applied(scene.advance(scene.workload(ref), Phase.STOPPED))
+    again = await api.ask("POST", f"/v1/workloads/{ref}/{verb}", headers=headers, **body)
+    assert (first.status_code, again.status_code, again.json()) == (200, 200, first.json())
