@@ -116,12 +116,18 @@ class Cycle:
             found = self._place(line, turns, urgent_first=True)
         return turns, found
 
-    def place(self, shape: Shape) -> tuple[tuple[int, ...], Request] | None:
-        """Node row of each rank for the first choice that fits what is left, or None. Changes nothing."""
-        for request in shape.requests:
-            rows = place(self.free, request, count=shape.nodes, policy=self._policy)
-            if rows is not None:
-                return tuple(rows.tolist()), request
+    def place(self, shape: Shape, queue: int = ANY_QUEUE) -> tuple[tuple[int, ...], Request] | None:
+        """Node row of each rank for the first choice that fits what is left, or None. Changes nothing.
+
+        With a queue, only what it may use of its quotas counts.
+        """
+        for choice in shape.requests:
+            for request in (choice,) if queue == ANY_QUEUE else self.allowance.flavors(queue, choice):
+                if queue != ANY_QUEUE and not self.allowance.most(queue, request, shape.nodes, times=1):
+                    continue
+                rows = place(self.free, request, count=shape.nodes, policy=self._policy)
+                if rows is not None:
+                    return tuple(rows.tolist()), request
         return None
 
     def shape(self, row: int, number: int) -> Shape:

@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mainstay.decide import admission, billing
-from mainstay.decide.cycle import Cycle
+from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.placement import POLICIES
-from mainstay.decide.placement.fit import Request, free_of
-from mainstay.decide.schedule import refusal, slot_resources
+from mainstay.decide.placement.fit import Request
+from mainstay.decide.schedule import quota_refusal, refusal, slot_resources
 from mainstay.decide.shapes import Shape, make_shape, memory_words_of, shape_of
+from mainstay.domain.arrays import Ints
 from mainstay.domain.errors import NotFound
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_SECOND, Money, Resources
+from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeNeed
@@ -81,10 +83,17 @@ def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
     )
 
 
-def preview(snapshot: Snapshot, *, spec: WorkloadSpec, priority: int, volumes: VolumeNeed | None = None) -> Preview:
+def preview(
+    snapshot: Snapshot,
+    *,
+    spec: WorkloadSpec,
+    priority: int,
+    queue: str = DEFAULT_QUEUE,
+    volumes: VolumeNeed | None = None,
+) -> Preview:
     """What submitting this now would do, with its price. Costs one scheduling cycle; changes nothing."""
     shape = make_shape(snapshot, nodes=spec.nodes, choices=spec.choices, cluster=spec.cluster, volumes=volumes)
-    answer = _answer(snapshot, shape, priority=priority)
+    answer = _answer(snapshot, shape, priority=priority, queue=snapshot.queues.names.index(queue))
     resources = answer.resources or spec.choices[0]
     per_pod = billing.price_per_hour(resources, snapshot.now, snapshot.prices)
     hourly = replace(per_pod, micros=per_pod.micros * spec.nodes)
@@ -128,22 +137,25 @@ def _held_back(snapshot: Snapshot, row: int, phase: Phase) -> Reason | None:
     return None
 
 
-def _answer(snapshot: Snapshot, shape: Shape, *, row: int = -1, priority: int = 0) -> _Answer:
+def _answer(snapshot: Snapshot, shape: Shape, *, row: int = -1, priority: int = 0, queue: int = 0) -> _Answer:
     """What a cycle does with the workload in this row; without one, with the shape as the newest of its priority."""
     policy = next(iter(POLICIES.values()))
-    order = Cycle(snapshot, policy).order
-    ahead = int(np.argmax(order == row)) if row >= 0 else int((snapshot.workloads.priority[order] >= priority).sum())
-    if row >= 0 and (found := _placed(Cycle(snapshot, policy), row)):
-        return _starts(snapshot, *found, ahead=ahead)
     cycle = Cycle(snapshot, policy)
+    if row >= 0:
+        queue, ahead = int(snapshot.workloads.queue[row]), int(np.argmax(cycle.order == row))
+        if found := _placed(cycle, row):
+            return _starts(snapshot, *found, ahead=ahead)
+        cycle = Cycle(snapshot, policy)
+    else:
+        ahead = int((snapshot.workloads.priority[cycle.order] >= priority).sum())
     for _ in cycle.placements(ahead=ahead):
         pass  # Only what it leaves is of interest.
-    if row < 0 and (found := cycle.place(shape)):
+    if row < 0 and (found := cycle.place(shape, queue)):
         return _starts(snapshot, *found, ahead=ahead)
     return _Answer(
-        reason=_waits(snapshot, shape, ahead),
+        reason=_waits(snapshot, shape, queue=queue, ahead=ahead),
         position=ahead + 1,
-        alternatives=tuple(_alternatives(snapshot, shape, cycle)),
+        alternatives=tuple(_alternatives(snapshot, shape, cycle, row=row, queue=queue)),
     )
 
 
@@ -166,20 +178,24 @@ def _starts(snapshot: Snapshot, node_rows: tuple[int, ...], request: Request, *,
     )
 
 
-def _waits(snapshot: Snapshot, shape: Shape, ahead: int) -> Reason:
+def _waits(snapshot: Snapshot, shape: Shape, *, queue: int, ahead: int) -> Reason:
     alone = Cycle(snapshot, next(iter(POLICIES.values())))
-    if ahead and alone.place(shape):
+    if alone.place(shape, queue):
         return Reason(code=Code.WAITS_BEHIND, numbers={"ahead": ahead, "needs": shape.words})
-    reason = refusal(snapshot, shape, free_of(snapshot))
+    short = alone.place(shape, ANY_QUEUE) is not None
+    reason = quota_refusal(alone, shape, queue) if short else refusal(snapshot, shape, alone.free)
     return replace(reason, numbers={**reason.numbers, "ahead": ahead})
 
 
-def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle) -> Iterator[Alternative]:
-    """The first choice relaxed in one respect at a time, each as little as starts now."""
+def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, row: int, queue: int) -> Iterator[Alternative]:
+    """The first choice relaxed in one respect at a time, each as little as starts now.
+
+    `cycle` is as those leave it who go first. For the workload in `row` it is tried once more what a cycle makes of the change.
+    """
     first = shape.choices[0]
 
-    def placed(resources: Resources, *, nodes: int = shape.nodes, cluster: str = shape.cluster) -> tuple[int, ...]:
-        relaxed = make_shape(
+    def relaxed(resources: Resources, *, nodes: int = shape.nodes, cluster: str = shape.cluster) -> Shape:
+        return make_shape(
             snapshot,
             nodes=nodes,
             choices=(resources,),
@@ -187,31 +203,59 @@ def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle) -> Iterator[Al
             restriction=shape.restriction,
             volumes=shape.volumes,
         )
-        found = cycle.place(relaxed)
+
+    def starts(one: Shape) -> tuple[int, ...]:
+        found = cycle.place(one, queue)
+        if found and row >= 0:
+            found = _placed(Cycle(_changed(snapshot, row, one), next(iter(POLICIES.values()))), row)
         return found[0] if found else ()
 
-    if shape.cluster and not shape.restriction and (rows := placed(first, cluster="")):
+    def most(upto: int, with_: Callable[[int], Shape]) -> int:
+        """The most that starts, less than what was asked for; 0 if nothing does."""
+        found = _largest(upto, lambda n: cycle.place(with_(n), queue) is not None)
+        return found if found and starts(with_(found)) else 0
+
+    if shape.cluster and not shape.restriction and (rows := starts(relaxed(first, cluster=""))):
         yield Alternative(change="infra", before=shape.cluster, after=snapshot.nodes.clusters[rows[0]])
-    if first.gpus and first.gpu_model and (rows := placed(replace(first, gpu_model=""))):
+    if first.gpus and first.gpu_model and (rows := starts(relaxed(replace(first, gpu_model="")))):
         model = snapshot.gpu_models[int(snapshot.nodes.gpu_model[rows[0]])]
         yield Alternative(change="gpu_model", before=first.gpu_model, after=model)
-    gpus = _largest(first.gpus - 1, lambda n: bool(placed(replace(first, gpus=n))))
-    if gpus:
-        yield Alternative(change="gpus", before=str(first.gpus), after=str(gpus))
-    nodes = _largest(shape.nodes - 1, lambda n: bool(placed(first, nodes=n)))
-    if nodes:
-        yield Alternative(change="nodes", before=str(shape.nodes), after=str(nodes))
-    cores = _largest((first.cpu_milli - 1) // 1000, lambda n: bool(placed(replace(first, cpu_milli=n * 1000))))
-    if cores:
-        yield Alternative(change="cpus", before=f"{first.cpu_milli / 1000:g}", after=str(cores))
-    gib = _largest(
-        (first.memory_bytes - 1) // BYTES_PER_GIB,
-        lambda n: bool(placed(replace(first, memory_bytes=n * BYTES_PER_GIB))),
+    cores, gib = (first.cpu_milli - 1) // 1000, (first.memory_bytes - 1) // BYTES_PER_GIB
+    less: tuple[tuple[str, int, Callable[[int], Shape], str, str], ...] = (
+        ("gpus", first.gpus - 1, lambda n: relaxed(replace(first, gpus=n)), str(first.gpus), "{}"),
+        ("nodes", shape.nodes - 1, lambda n: relaxed(first, nodes=n), str(shape.nodes), "{}"),
+        ("cpus", cores, lambda n: relaxed(replace(first, cpu_milli=n * 1000)), f"{first.cpu_milli / 1000:g}", "{}"),
+        ("memory", gib, lambda n: relaxed(replace(first, memory_bytes=n << 30)), _memory_words(first), "{}GiB"),
     )
-    if gib:
-        yield Alternative(
-            change="memory", before=memory_words_of(first.memory_bytes).replace(" ", ""), after=f"{gib}GiB"
-        )
+    for change, upto, with_, before, after in less:
+        if found := most(upto, with_):
+            yield Alternative(change=change, before=before, after=after.format(found))
+
+
+def _memory_words(resources: Resources) -> str:
+    return memory_words_of(resources.memory_bytes).replace(" ", "")
+
+
+def _changed(snapshot: Snapshot, row: int, shape: Shape) -> Snapshot:
+    """The same world, in which the workload in this row asks for another shape."""
+    table, (choice,) = snapshot.workloads, shape.choices
+
+    def other(column: Ints, value: int) -> Ints:
+        changed = column.copy()
+        changed[row] = value
+        return changed
+
+    workloads = replace(
+        table,
+        nodes=other(table.nodes, shape.nodes),
+        cpu_milli=other(table.cpu_milli, choice.cpu_milli),
+        memory_bytes=other(table.memory_bytes, choice.memory_bytes),
+        gpus=other(table.gpus, choice.gpus),
+        gpu_model=other(table.gpu_model, snapshot.gpu_models.index(choice.gpu_model)),
+        cluster=other(table.cluster, snapshot.cluster_names.index(shape.cluster)),
+        choices={key: choices for key, choices in table.choices.items() if key != table.key[row]},
+    )
+    return replace(snapshot, workloads=workloads)
 
 
 def _largest(most: int, fits: Callable[[int], bool]) -> int:

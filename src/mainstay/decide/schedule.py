@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from mainstay.decide import admission
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_in, whole_of
@@ -28,7 +29,7 @@ def schedule(snapshot: Snapshot, *, policy: str = "best-fit", changes_max: int =
     Known limit: smaller work behind a large gang may start before it for ever, because nothing is reserved for what
     must wait. Reservations and backfill are their own module, to come.
     """
-    if not snapshot.workloads.key.size:
+    if not admission.waiting(snapshot).any():
         return ()
     cycle = Cycle(snapshot, POLICIES[policy])
     actions: list[Action] = []

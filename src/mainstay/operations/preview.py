@@ -23,7 +23,8 @@ def preview(store: Store, principal: Principal, job: JobRequest, *, now: int) ->
     owner = Owner(tenant=principal.tenant, project=job.project)
     volumes = VolumeNeed(owner=owner, names=names) if names else None
     priority = priorities.resolved(store, job.priority).priority
-    return explaining.preview(store.snapshot(now=now, seed=0), spec=job.spec, priority=priority, volumes=volumes)
+    snapshot = store.snapshot(now=now, seed=0)
+    return explaining.preview(snapshot, spec=job.spec, priority=priority, queue=job.queue, volumes=volumes)
 
 
 def explain(store: Store, principal: Principal, reference: str, *, now: int) -> explaining.Explanation | None:

@@ -15,6 +15,7 @@ from mainstay.domain.billing import Price
 from mainstay.domain.errors import NotFound
 from mainstay.domain.plan import Allocate
 from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources
+from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Kind, Phase, WorkloadSpec
 from tests.worlds import NOON, SECOND, allocation, node, workload, world
@@ -155,3 +156,41 @@ def test_what_is_bound_to_a_full_cluster_hears_where_it_would_start_now():
 def test_a_preview_keeps_to_the_cluster_that_is_asked_for():
     snapshot = world(nodes=[node(name="e", cluster="east"), node(name="w", cluster="west")])
     assert preview(snapshot, spec=replace(spec(), cluster="west"), priority=50).nodes == ("w",)
+
+
+def quota_of(**cpus: int) -> list[QueueSpec]:
+    return [QueueSpec(name=name, quotas={("default", "cpu"): Quota(nominal=1000 * n)}) for name, n in cpus.items()]
+
+
+def test_what_waits_for_its_quota_says_so_and_what_it_could_have():
+    snapshot = world(nodes=[node(cpus=16)], queues=quota_of(a=3), workloads=[workload(1, queue="a", cpus=5)])
+    found = explain(snapshot, 1)
+    assert found.reason.code is Code.WAITS_FOR_QUOTA
+    assert found.alternatives == (Alternative(change="cpus", before="5", after="3"),)
+
+
+def test_a_preview_minds_the_quota_of_the_queue():
+    snapshot = world(nodes=[node(cpus=16)], queues=quota_of(a=3))
+    assert preview(snapshot, spec=spec(cpus=3), priority=0, queue="a").starts_now
+    assert preview(snapshot, spec=spec(cpus=4), priority=0, queue="a").reason.code is Code.WAITS_FOR_QUOTA
+    assert preview(snapshot, spec=spec(cpus=4), priority=0).starts_now
+
+
+@given(
+    st.lists(st.builds(node, cpus=st.integers(0, 6), gib=st.integers(1, 4)), min_size=1, max_size=3),
+    st.lists(st.tuples(st.integers(1, 6), st.integers(1, 3), st.sampled_from("ab")), min_size=1, max_size=5),
+    st.integers(0, 8),
+)
+def test_what_is_said_to_start_now_does_when_it_is_done(nodes, jobs, quota):
+    waiting = [workload(key, cpus=cpus, nodes=n, queue=queue) for key, (cpus, n, queue) in enumerate(jobs, 1)]
+
+    def starts(rows: list) -> set[int]:
+        actions = schedule(world(nodes=nodes, queues=quota_of(a=quota, b=4), workloads=rows))
+        return {action.workload_key for action in actions if isinstance(action, Allocate)}
+
+    snapshot = world(nodes=nodes, queues=quota_of(a=quota, b=4), workloads=waiting)
+    for place, job in enumerate(waiting):
+        for one in explain(snapshot, job.key).alternatives:
+            field = {"cpus": "cpus", "nodes": "nodes", "memory": "gib"}[one.change]
+            changed = replace(job, **{field: int(one.after.removesuffix("GiB"))})
+            assert job.key in starts([*waiting[:place], changed, *waiting[place + 1 :]])
