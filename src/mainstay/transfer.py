@@ -116,7 +116,7 @@ async def store(url: str, folder: Path, access: str) -> tuple[int, int]:
 
     try:
         await _each(_regular_files(folder), copy)
-    except BaseError as error:
+    except (BaseError, FileNotFoundError) as error:
         raise _refused(url, error) from None
     return copied.files, copied.bytes
 
