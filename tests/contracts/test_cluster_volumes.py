@@ -37,7 +37,8 @@ async def rig_of(kind: str, request: pytest.FixtureRequest, folder: Path) -> Rig
         case "simulated":
             return simulated_rig(folder)
         case _:
-            return await kubernetes_rig(request.getfixturevalue("bound"), folder)
+            # A claim goes only once no pod names it any more, and the tombstone of one still does.
+            return await kubernetes_rig(request.getfixturevalue("bound"), folder, tombstone_seconds=1)
 
 
 @pytest.fixture(params=["local", "simulated", KUBERNETES])
