@@ -164,7 +164,7 @@ async def test_creates_of_which_every_reply_is_lost_make_one_pod_each(
 ) -> None:
     """F9."""
     async with arena(plane, tmp_path, seed=1) as world:
-        lost = world.proxy.fail(Rule(fault=LoseReply(), method="POST", path="/pods$", times=10))
+        lost = world.proxy.fail(Rule(fault=LoseReply(), method="POST", path=r"/pods(\?|$)", times=10))
         jobs = world.submit(*[Life(seconds=1)] * 10)
         settled = await world.settle()
         assert await world.violations(settled=settled) == []
@@ -178,7 +178,7 @@ async def test_an_api_server_that_refuses_every_write_is_not_hammered(
 ) -> None:
     """F9: the budget of retries. Twenty pods, six seconds: each is asked for a few times."""
     async with arena(plane, tmp_path, seed=1) as world:
-        refused = world.proxy.fail(Rule(fault=Answer(status=status), method="POST", path="/pods$"))
+        refused = world.proxy.fail(Rule(fault=Answer(status=status), method="POST", path=r"/pods(\?|$)"))
         world.submit(*[Life(seconds=0.5)] * 20)
         await asyncio.sleep(6.0)
         assert 20 <= refused.happened <= 20 * RETRIES_MAX

@@ -102,7 +102,7 @@ def test_where_a_real_node_cannot_be_it_is_said_in_a_sentence_that_helps(monkeyp
 
 
 def test_a_pod_under_the_restricted_profile_runs_logs_and_fails_with_its_exit_code(pods: Pods):
-    pods.make("one", "sh", "-c", "id -u; grep -E 'NoNewPrivs|Seccomp:|CapBnd' /proc/self/status; touch /x; exit 3")
+    pods.make("one", "sh", "-c", "id -u; grep -E 'NoNewPrivs|Seccomp:|CapBnd' /proc/self/status; touch /x 2>&1; exit 3")
     status = pods.reaches("one", "Succeeded", "Failed")
     assert status["phase"] == "Failed"
     assert status["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 3
