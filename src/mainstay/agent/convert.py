@@ -298,6 +298,8 @@ def adopted(workload: Workload) -> wire.Adopted:
         started_at=workload.started_at,
         finished_at=workload.finished_at,
         output=workload.output,
+        held=workload.held,
+        preemptible=workload.preemptible,
         version=workload.version,
     )
 
@@ -323,6 +325,8 @@ def _workload(said: wire.Adopted, specs: Mapping[int, WorkloadSpec]) -> Workload
         started_at=said.started_at,
         finished_at=said.finished_at,
         output=said.output,
+        held=said.held,
+        preemptible=said.preemptible,
         version=said.version,
     )
 

@@ -199,6 +199,8 @@ class Adopted(Message, frozen=True):
     started_at: int = 0
     finished_at: int = 0
     output: str = ""
+    held: bool = False
+    preemptible: bool = True
 
 
 class KeptOut(Message, frozen=True):

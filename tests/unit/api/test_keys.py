@@ -92,6 +92,21 @@ WRITES = [
             ("release", {"force": True}),
         )
     ),
+    *(
+        Write("POST", f"/v1/workloads/train/{verb}", f"/v1/workloads/{{ref}}/{verb}", body, other, "/v1/events")
+        for verb, body, other in (
+            ("hold", None, {"force": True}),
+            ("release", None, {"force": True}),
+            ("priority", {"priority": 80}, {"priority": 20}),
+        )
+    ),
+    *(
+        Write("DELETE", path, route, None, {"force": True}, "/v1/events", token="admin-token")
+        for path, route in (
+            ("/v1/queues/research", "/v1/queues/{name}"),
+            ("/v1/priorities/paper", "/v1/priorities/{name}"),
+        )
+    ),
     Write("DELETE", "/v1/secrets/hf-token", "/v1/secrets/{name}", None, {"force": True}, "/v1/events"),
     Write("DELETE", "/v1/volumes/data", "/v1/volumes/{name}", None, {"force": True}, "/v1/events"),
     Write(
@@ -104,7 +119,10 @@ WRITES = [
         token="admin-token",
     ),
 ]
-BY_CONTENT = {"POST /v1/plan", "POST /v1/sign-in", "POST /v1/trees", "PUT /v1/blobs/{digest}", "PUT /v1/secrets/{name}"}
+BY_CONTENT = {
+    *("POST /v1/plan", "POST /v1/sign-in", "POST /v1/trees", "PUT /v1/blobs/{digest}", "PUT /v1/secrets/{name}"),
+    *("PUT /v1/queues", "PUT /v1/queues/{name}", "PUT /v1/priorities/{name}"),
+}
 """They change nothing, or what they make is named by its content or takes the place of what was there, or (a sign-in) is
 worthless when doubled.
 """
@@ -130,6 +148,9 @@ async def furnished(api: Api) -> Api:
     assert answer.status_code == 202, answer.text
     secret = await api.ask("PUT", "/v1/secrets/hf-token", json={"value": "aGY="})
     assert secret.status_code == 200, secret.text
+    for path, body in (("/v1/queues/research", {"weight": 2}), ("/v1/priorities/paper", {"priority": 90})):
+        put = await api.ask("PUT", path, json=body, token="admin-token")
+        assert put.status_code == 200, put.text
     cluster = await api.ask("POST", "/v1/clusters", json={**SIMULATED, "name": "east"}, token="admin-token")
     assert cluster.status_code == 201, cluster.text
     return api
