@@ -10,6 +10,7 @@ from typing import Any
 from mainstay.api.events import _frames
 from mainstay.api.routes import Call
 from mainstay.operations.principal import Principal
+from mainstay.ports import ALL_EVENTS
 from tests.stores import TENANT, USER, Scene
 from tests.unit.web.site import services_of
 
@@ -36,7 +37,7 @@ async def test_an_event_that_is_committed_during_a_look_is_not_slept_through(tmp
     with services_of(tmp_path, url="http://platform.test") as services:
         racing = replace(services, store=CommitsAfterTheFirstLook(Scene(services.store)))
         call = Call(services=racing, principal=Principal(name=USER, tenant=TENANT, role="user"), key=None)
-        frames = _frames(call, "", 0)
+        frames = _frames(call, "", 0, ALL_EVENTS)
         async with asyncio.timeout(5):
             assert b"Submitted" in await anext(frames)
         await frames.aclose()
