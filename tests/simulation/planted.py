@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from mainstay.clusters.simulated import Lodgers, lodgers, machines
 from mainstay.clusters.simulated.machines import Machines
 from mainstay.control import effects
-from mainstay.decide import delivery, guests, metering, reconcile, schedule
+from mainstay.decide import cycle, delivery, guests, metering, reconcile, schedule
 from mainstay.decide.placement.fit import Free
 from mainstay.domain.allocation import CreatePod, End, ForgetPod, PodState, Seen
 from mainstay.domain.plan import Deploy, Epoch, RecordUsage, RemoveEndpoint, SwitchEndpoint
@@ -48,14 +48,14 @@ def a_key_is_not_remembered(patch: pytest.MonkeyPatch) -> None:
 def capacity_is_not_checked(patch: pytest.MonkeyPatch) -> None:
     """Neither when deciding, nor in the commit, nor on the machine."""
     patch.setattr(Free, "take", holds)
-    free_of = schedule.free_of
+    free_of = cycle.free_of
 
     def all_free(snapshot: Snapshot) -> Free:
         unused = np.zeros_like(snapshot.nodes.used_cpu_milli)
         nodes = dataclasses.replace(snapshot.nodes, used_cpu_milli=unused, used_memory_bytes=unused, used_gpus=unused)
         return free_of(dataclasses.replace(snapshot, nodes=nodes))
 
-    patch.setattr(schedule, "free_of", all_free)
+    patch.setattr(cycle, "free_of", all_free)
     patch.setattr(schedule, "_capacity_guards", lambda *_: [])
     patch.setattr(workloads, "_capacity_left", holds)
     patch.setattr(Machines, "require_room", holds)
@@ -122,8 +122,8 @@ def running_time_is_charged_by_our_own_clock(patch: pytest.MonkeyPatch) -> None:
 def a_gang_starts_with_a_rank_missing(patch: pytest.MonkeyPatch) -> None:
     known = schedule._allocation
 
-    def without_the_last(snapshot: Any, placed: Any) -> Any:
-        action = known(snapshot, placed)
+    def without_the_last(*placed: Any) -> Any:
+        action = known(*placed)
         return dataclasses.replace(action, slots=action.slots[:-1]) if len(action.slots) > 1 else action
 
     patch.setattr(schedule, "_allocation", without_the_last)
