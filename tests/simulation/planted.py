@@ -310,7 +310,7 @@ BUGS: tuple[tuple[Plant, int, int], ...] = (
     (an_event_is_lost, 1, 800),
     (two_hold_one_lease, 1, 800),
     (a_usage_record_is_written_twice, 1, 800),
-    (a_late_report_revives_an_ended_pod, 72, 800),
+    (a_late_report_revives_an_ended_pod, 120, 800),
     (what_was_read_may_have_changed, 40, 2_500),
     (an_endpoint_of_another_tenant_is_taken_over, 6, 800),
     (an_endpoint_of_another_tenant_is_removed, 4, 800),
