@@ -498,6 +498,21 @@ class CommitResult:
     reply: str | None = None
 
 
+EventKind: TypeAlias = Literal[
+    "workload",
+    "allocation",
+    "node",
+    "cluster",
+    "endpoint",
+    "model",
+    "price",
+    "secret",
+    "queue",
+    "priority_class",
+    "volume",
+]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One line of the append-only log; `seq` is gapless. The phases of a workload are the fold of its events (I6)."""
@@ -505,19 +520,7 @@ class Event:
     seq: int
     at: int
     actor: str
-    kind: Literal[
-        "workload",
-        "allocation",
-        "node",
-        "cluster",
-        "endpoint",
-        "model",
-        "price",
-        "secret",
-        "queue",
-        "priority_class",
-        "volume",
-    ]
+    kind: EventKind
     object: str
     """Workload id, pod name, or the name of a node, cluster, endpoint, model, secret, queue, priority class or volume."""
     tenant: str

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from mainstay.domain.fleet import Stay
-from mainstay.domain.plan import Plan
+from mainstay.domain.plan import EventKind, Plan
 from mainstay.domain.reason import Reason
 from mainstay.domain.workload import Phase
 from mainstay.store import codec
@@ -37,19 +37,6 @@ from mainstay.store.rows import (
     WorkloadRow,
 )
 
-EventKind = Literal[
-    "workload",
-    "allocation",
-    "node",
-    "cluster",
-    "endpoint",
-    "model",
-    "price",
-    "secret",
-    "queue",
-    "priority_class",
-    "volume",
-]
 VolumeKey: TypeAlias = tuple[str, str, str, str]
 """(cluster, tenant, project, name)"""
 
