@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from fastapi import Depends, Query, Request, Response
 from pydantic import TypeAdapter
@@ -12,6 +12,7 @@ from mainstay.api import convert
 from mainstay.api.limits import PAGE_DEFAULT, PAGE_MAX, Cursor, PageLimit, cursor_key
 from mainstay.api.routes import Call, Caller, Routes, json_response
 from mainstay.api.streams import HEARTBEAT, HEARTBEAT_SECONDS, MEDIA_TYPE, EventStream, frame, resume_after
+from mainstay.domain.plan import EventKind
 from mainstay.operations.principal import Permission
 from mainstay.ports import EventFilter
 from mainstay.wire.views import EventView, Page
@@ -22,20 +23,22 @@ LOOK_SECONDS = 0.25
 _PAGE = TypeAdapter(Page[EventView])
 
 Workload = Annotated[str, Query(max_length=120, description="Only events of this workload (id or name).")]
-Kind = Literal["workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "volume"]
-OF_PLATFORM: Final = frozenset({"node", "cluster", "price"})
+OF_PLATFORM: Final = frozenset({"node", "cluster", "price", "queue", "priority_class"})
 """What belongs to no tenant, and is shown to who may manage the platform."""
 
 
 async def event_filter(
     call: Caller,
     kind: Annotated[
-        list[Kind] | None,
-        Query(description="Only events of these kinds; those of node, cluster and price need `manage`."),
+        list[EventKind] | None,
+        Query(description="Only events of these kinds; `manage` sees those of the platform too."),
     ] = None,
     object: Annotated[  # noqa: A002 its public name
         str,
-        Query(max_length=260, description="Only about the node, cluster, endpoint, model, secret or volume so called."),
+        Query(
+            max_length=260,
+            description="Only about what is so called: a node, a queue, a volume and so on.",
+        ),
     ] = "",
 ) -> EventFilter:
     """Who may not see the events of the platform is not shown them, and is refused where they are asked for by kind."""
@@ -57,7 +60,8 @@ async def list_events(
     limit: PageLimit = PAGE_DEFAULT,
     newest: Annotated[bool, Query(description="The last `limit` events instead, in one page.")] = False,  # noqa: FBT002 its public name
 ) -> Response:
-    """Events, oldest first: of the caller's tenant, and for who may `manage` the platform those of nodes, clusters and prices.
+    """Events, oldest first: of the caller's tenant, and for who may `manage` the platform those of nodes, clusters,
+    prices, queues and priority classes.
 
     A `seq` is a cursor too: that of the last event is where to ask again later.
     """

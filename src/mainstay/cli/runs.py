@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from mainstay.sdk.client import Client, Run
     from mainstay.wire.views import EventView, VolumeView, WorkloadView
 
-EVENT_KINDS = ("workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "volume")
+EVENT_KINDS = (
+    *("workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "volume"),
+    *("queue", "priority_class"),
+)
 COLUMNS = ("ID", "NAME", "KIND", "PHASE", "RESOURCES", "AGE", "RAN", "REASON")
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import get_args
 
 import click
 import pytest
 
+from mainstay.cli.runs import EVENT_KINDS
 from mainstay.cli.show import SENTENCE_WIDTH, table_text
+from mainstay.domain.plan import EventKind
 
 COLUMNS = ("SEQ", "OF", "TOTAL", "WHY")
 ROW = ("207", "digits-parallel-0j94m7g6-1-0", "1234567.000204", "gave up after 3 attempts; the last: rank 0 was lost")
@@ -40,3 +43,7 @@ def test_a_bill_of_usual_names_fits_on_80_columns(monkeypatch):
     columns = ("WORKLOAD", "CORE HOURS", "GIB HOURS", "GPU HOURS", "CHARGED", "ACCRUING", "TOTAL")
     row = ("digits-erj9xtpn", "0.0054", "0.0050", "0.0000", "0.000204", "0.000000", "0.000204")
     assert max(map(len, table(monkeypatch, 80, columns=columns, row=row))) <= 80
+
+
+def test_events_can_be_asked_for_by_every_kind_that_there_is():
+    assert set(EVENT_KINDS) == set(get_args(EventKind))
