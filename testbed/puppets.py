@@ -389,15 +389,20 @@ class Puppets:
             )
             return False
         await self._report(pod, {"phase": "Pending", "startTime": _stamp()})
-        await asyncio.sleep(life.starts_after)
-        current = self._pods.get(uid)
-        if current is None or "deletionTimestamp" in current["metadata"]:
+        due = time.monotonic() + life.starts_after
+        while time.monotonic() < due and self._is_wanted(uid):
+            await asyncio.sleep(min(0.05, life.starts_after))
+        if not self._is_wanted(uid):
             return True
         process = Process(node=machine.name, pod=pod["metadata"]["name"], uid=uid)
         process.started, process.started_at = time.monotonic(), _stamp()
         machine.processes[uid] = process
         self.history.append(process)
         return True
+
+    def _is_wanted(self, uid: str) -> bool:
+        pod = self._pods.get(uid)
+        return pod is not None and "deletionTimestamp" not in pod["metadata"]
 
     async def _report(self, pod: Document, status: Document) -> None:
         """Its status, if that is news."""

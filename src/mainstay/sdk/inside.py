@@ -95,7 +95,7 @@ class Command(_Ended):
 
 
 class AsyncCommand(_Ended):
-    """A command that runs in a pod. One task may send while another receives."""
+    """A command that runs in a pod. Any task may send while another receives."""
 
     def __init__(self, socket: AsyncSocket) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class PortConnection:
 
 
 class AsyncPortConnection:
-    """A connection to a port of a pod. One task may send while another receives."""
+    """A connection to a port of a pod. Any task may send while another receives."""
 
     def __init__(self, socket: AsyncSocket) -> None:
         self._socket = socket

@@ -6,6 +6,7 @@ for one, so whoever reads slowly slows the other side down instead of filling ou
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import secrets
 import threading
@@ -152,11 +153,12 @@ class Socket:
 
 
 class AsyncSocket:
-    """A WebSocket for `async` code: one task may send while another receives."""
+    """A WebSocket for `async` code: any task may send while another receives."""
 
     def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
         self._stream = stream
         self._dialogue = Dialogue()
+        self._sending = asyncio.Lock()
 
     async def send(self, data: bytes) -> None:
         """A message."""
@@ -177,12 +179,15 @@ class AsyncSocket:
     async def close(self) -> None:
         """Say goodbye, once."""
         try:
-            await self._stream.write(self._dialogue.close(), timeout=1.0)
-        except FAILURES:
+            async with asyncio.timeout(1.0), self._sending:
+                await self._stream.write(self._dialogue.close())
+        except (*FAILURES, TimeoutError):
             return
 
     async def _write(self, data: bytes) -> None:
+        """The stream refuses who writes while somebody else does."""
         try:
-            await self._stream.write(data)
+            async with self._sending:
+                await self._stream.write(data)
         except FAILURES as error:
             raise broken(error) from error

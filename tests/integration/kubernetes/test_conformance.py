@@ -55,7 +55,7 @@ async def it_is_stopped_while_it_runs(play: Play) -> None:
 
 
 async def it_is_stopped_while_it_starts(play: Play) -> None:
-    play.submit(Life(seconds=60, starts_after=1.5))
+    play.submit(Life(seconds=60, starts_after=60))
     await play.until_seen(Seen.STARTING)
     play.stop()
 

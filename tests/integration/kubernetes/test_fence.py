@@ -59,7 +59,7 @@ def policy(control_plane: ControlPlane, tmp_path: Path) -> Iterator[None]:
 @pytest.fixture
 async def replica(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Replica]:
     """Another process of a platform, on the cluster with one node."""
-    puppets = Puppets(control_plane, [Machine(name=NODE)], life=lambda _: Life(seconds=60))
+    puppets = Puppets(control_plane, [Machine(name=NODE, cpu=1000)], life=lambda _: Life(seconds=60))
     await puppets.start()
     made: list[KubernetesCluster] = []
     systems: set[str] = set()
