@@ -10,6 +10,7 @@ import pytest
 from _pytest.nodeid import NodeId
 from hypothesis import HealthCheck, settings
 
+from mainstay.store import open_postgresql
 from testbed import images
 from testbed.control_plane import ControlPlane
 from testbed.fixtures import (
@@ -64,6 +65,23 @@ def postgres_url(postgres_server: postgres.Server) -> Iterator[str]:
     """A fresh, empty database as an SQLAlchemy URL."""
     name = f"test_{next(_numbers)}"
     postgres_server.create_database(name)
+    yield postgres_server.url(name)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def postgres_with_schema(postgres_server: postgres.Server) -> str:
+    """The name of a database that has our schema and nothing else, to be copied: making it takes ten times as long."""
+    postgres_server.create_database("with_schema")
+    open_postgresql(postgres_server.url("with_schema")).close()
+    return "with_schema"
+
+
+@pytest.fixture
+def postgres_schema_url(postgres_server: postgres.Server, postgres_with_schema: str) -> Iterator[str]:
+    """A fresh database with our schema."""
+    name = f"test_{next(_numbers)}"
+    postgres_server.create_database(name, like=postgres_with_schema)
     yield postgres_server.url(name)
     postgres_server.drop_database(name)
 

@@ -33,10 +33,10 @@ class Server:
         """For SQLAlchemy."""
         return f"postgresql+psycopg://postgres@/{database}?host={self.socket}"
 
-    def create_database(self, name: str) -> None:
-        """An empty database."""
+    def create_database(self, name: str, *, like: str = "template0") -> None:
+        """An empty database, or a copy of another one to which nobody is connected."""
         with psycopg.connect(host=str(self.socket), user="postgres", dbname="postgres", autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[call-overload]
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{like}" STRATEGY FILE_COPY')  # type: ignore[call-overload]
 
     def drop_database(self, name: str) -> None:
         """With its connections."""

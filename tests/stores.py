@@ -39,7 +39,8 @@ from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec
 from mainstay.ports import Store, WorkloadFilter
-from mainstay.store import SqlStore, open_postgresql, open_sqlite
+from mainstay.store import SqlStore, open_postgresql
+from tests.databases import empty_sqlite
 
 TENANT = "physics"
 USER = "ada"
@@ -233,9 +234,9 @@ class Scene:
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlStore]:
     """An empty store, on each database in turn."""
     if request.param == "sqlite":
-        opened = open_sqlite(tmp_path / "mainstay.db")
+        opened = empty_sqlite(tmp_path / "mainstay.db")
     else:
-        opened = open_postgresql(request.getfixturevalue("postgres_url"))
+        opened = open_postgresql(request.getfixturevalue("postgres_schema_url"))
     yield opened
     opened.close()
 

@@ -18,9 +18,9 @@ from mainstay.operations.principal import Principal
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.secrets import Handing
 from mainstay.ports import Secrets
-from mainstay.store import open_sqlite
 from tests.agents import world
 from tests.clock import ManualClock
+from tests.databases import empty_sqlite
 from tests.drawer import Drawer
 from tests.stores import ALL, TENANT, Scene
 
@@ -57,7 +57,7 @@ async def case(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
             )
             await made.close()
         return
-    store, sealing, offload = open_sqlite(tmp_path / "db"), Sealing(key=b"k" * KEY_BYTES), Offload(threads=1)
+    store, sealing, offload = empty_sqlite(tmp_path / "db"), Sealing(key=b"k" * KEY_BYTES), Offload(threads=1)
     scene = Scene(store)
     scene.fleet(cpus=64)
     yield handing_case(scene, sealing, offload)
@@ -137,7 +137,7 @@ async def test_a_pod_that_has_ended_gets_nothing(case: Case) -> None:
 
 
 async def test_every_handing_is_on_record_before_it_happens(tmp_path: Path) -> None:
-    store, sealing, offload = open_sqlite(tmp_path / "db"), Sealing(key=b"k" * KEY_BYTES), Offload(threads=1)
+    store, sealing, offload = empty_sqlite(tmp_path / "db"), Sealing(key=b"k" * KEY_BYTES), Offload(threads=1)
     scene = Scene(store)
     scene.fleet()
     case = handing_case(scene, sealing, offload)
@@ -155,7 +155,7 @@ async def test_every_handing_is_on_record_before_it_happens(tmp_path: Path) -> N
 
 
 async def test_a_replica_without_the_key_says_which_one_it_lacks(tmp_path: Path) -> None:
-    store, offload = open_sqlite(tmp_path / "db"), Offload(threads=1)
+    store, offload = empty_sqlite(tmp_path / "db"), Offload(threads=1)
     scene = Scene(store)
     scene.fleet()
     ours, theirs = Sealing(key=b"k" * KEY_BYTES), Sealing(key=b"o" * KEY_BYTES)

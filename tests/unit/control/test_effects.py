@@ -15,8 +15,8 @@ from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, Owner, P
 from mainstay.domain.capacity import ClusterState
 from mainstay.domain.errors import Fenced, Gone, Invalid, MainstayError, NoCapacity, Unavailable
 from mainstay.domain.workload import Phase
-from mainstay.store import open_sqlite
 from tests.clock import ManualClock
+from tests.databases import empty_sqlite
 from tests.stores import Scene
 
 
@@ -171,7 +171,7 @@ class Counting:
 
 
 def test_pods_that_come_back_after_their_end_are_ended_and_let_go_of_at_once(tmp_path: Path) -> None:
-    scene = Scene(open_sqlite(tmp_path / "mainstay.db", durable=False))
+    scene = Scene(empty_sqlite(tmp_path / "mainstay.db"))
     scene.fleet()
     names = []
     for _ in range(5):

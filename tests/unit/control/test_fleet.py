@@ -24,9 +24,10 @@ from mainstay.domain.plan import AddCluster, DrainCluster, ObserveCluster, Plan,
 from mainstay.domain.workload import Phase
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
-from mainstay.store import SqlStore, open_sqlite
+from mainstay.store import SqlStore
 from tests.clock import ManualClock
 from tests.connectors import MemoryConnector
+from tests.databases import empty_sqlite
 from tests.stores import WHY, Scene
 
 KEY = Sealing(key=bytes(KEY_BYTES))
@@ -107,7 +108,7 @@ class Replica:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlStore]:
-    store = open_sqlite(tmp_path / "mainstay.db", durable=False)
+    store = empty_sqlite(tmp_path / "mainstay.db")
     yield store
     store.close()
 

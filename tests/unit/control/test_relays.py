@@ -27,9 +27,10 @@ from mainstay.operations.lines import Line, Lines
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.ports import LineRecord
-from mainstay.store import SqlStore, open_sqlite
+from mainstay.store import SqlStore
 from mainstay.wire import agent as wire
 from tests.clock import ManualClock
+from tests.databases import empty_sqlite
 from tests.unit.web.site import LogCluster
 
 KEY, OTHER_KEY = Sealing(key=b"k" * KEY_BYTES), Sealing(key=b"o" * KEY_BYTES)
@@ -120,7 +121,7 @@ class Replica:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlStore]:
-    made = open_sqlite(tmp_path / "mainstay.db")
+    made = empty_sqlite(tmp_path / "mainstay.db")
     yield made
     made.close()
 

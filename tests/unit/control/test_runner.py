@@ -18,8 +18,9 @@ from mainstay.domain.errors import DiskFailed, StorageFull, Unavailable
 from mainstay.domain.plan import ObserveNodes, Plan
 from mainstay.domain.quantity import Resources
 from mainstay.operations.pulse import Pulse
-from mainstay.store import SqlStore, open_sqlite
+from mainstay.store import SqlStore
 from tests.clock import ManualClock
+from tests.databases import empty_sqlite
 from tests.stores import WHY
 
 NODE = NodeState(name="n", capacity=Resources(cpu_milli=1_000, memory_bytes=1), ready=True)
@@ -37,7 +38,7 @@ class OneNode:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlStore]:
-    store = open_sqlite(tmp_path / "mainstay.db", durable=False)
+    store = empty_sqlite(tmp_path / "mainstay.db")
     yield store
     store.close()
 

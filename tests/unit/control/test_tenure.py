@@ -10,14 +10,14 @@ import pytest
 from mainstay.control.tenure import LEASE_SECONDS, Tenure
 from mainstay.domain.errors import Fenced
 from mainstay.domain.plan import Plan
-from mainstay.store import open_sqlite
 from mainstay.store.store import SqlStore
 from tests.clock import ManualClock
+from tests.databases import empty_sqlite
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqlStore]:
-    store = open_sqlite(tmp_path / "mainstay.db", durable=False)
+    store = empty_sqlite(tmp_path / "mainstay.db")
     yield store
     store.close()
 

@@ -17,9 +17,10 @@ from mainstay.domain.capacity import ClusterState
 from mainstay.domain.errors import Denied, Invalid, MainstayError, Unavailable
 from mainstay.domain.plan import Epoch, RemoveVolume
 from mainstay.domain.volume import VolumeRef, VolumeState
-from mainstay.store import SqlStore, open_sqlite
+from mainstay.store import SqlStore
 from tests.agents import World, world
 from tests.clock import ManualClock
+from tests.databases import empty_sqlite
 from tests.stores import TENANT, WHY, Scene
 
 OWNER = Owner(tenant=TENANT, project="default")
@@ -84,7 +85,7 @@ class Rig:
 
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Rig]:
-    store = open_sqlite(tmp_path / "mainstay.db", durable=False)
+    store = empty_sqlite(tmp_path / "mainstay.db")
     assert store.acquire("cluster/local", holder="us", now=0, seconds=100)
     yield Rig(store, Shelf("a", "b"))
     store.close()

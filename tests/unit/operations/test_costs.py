@@ -12,7 +12,7 @@ from mainstay.decide.metering import meter
 from mainstay.domain.quantity import MICROSECONDS_PER_HOUR, Money
 from mainstay.operations.costs import Bill, bill
 from mainstay.operations.principal import Principal
-from mainstay.store import open_sqlite
+from tests.databases import empty_sqlite
 from tests.stores import ALL, SECOND, TENANT, USER, Scene
 
 ADA = Principal(name=USER, tenant=TENANT, role="user")
@@ -20,7 +20,7 @@ ADA = Principal(name=USER, tenant=TENANT, role="user")
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    store = open_sqlite(tmp_path / "mainstay.db", durable=False)
+    store = empty_sqlite(tmp_path / "mainstay.db")
     yield Scene(store)
     store.close()
 

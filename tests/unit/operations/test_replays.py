@@ -12,7 +12,7 @@ from mainstay.domain.workload import Phase
 from mainstay.operations.deploy import remove
 from mainstay.operations.principal import Done, Principal, RequestKey
 from mainstay.operations.stop import stop
-from mainstay.store import open_sqlite
+from tests.databases import empty_sqlite
 from tests.stores import TENANT, USER, Scene
 
 ADA = Principal(name=USER, tenant=TENANT, role="user")
@@ -21,7 +21,7 @@ KEY = RequestKey(route="DELETE /v1/things", key="k", body_hash="h")
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    store = open_sqlite(tmp_path / "mainstay.db", durable=False)
+    store = empty_sqlite(tmp_path / "mainstay.db")
     yield Scene(store)
     store.close()
 

@@ -15,14 +15,15 @@ from mainstay.domain.plan import Submit
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import ACTIVE, WAITING, Phase
 from mainstay.ports import WorkloadFilter
-from mainstay.store import SqlStore, open_sqlite
+from mainstay.store import SqlStore
+from tests.databases import empty_sqlite
 from tests.stores import TENANT, WHY, Scene, idempotency, one_cpu
 
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
     """A platform with 1,000 workloads waiting, some running and some done."""
-    store = open_sqlite(tmp_path / "mainstay.db", durable=False)
+    store = empty_sqlite(tmp_path / "mainstay.db")
     scene = Scene(store)
     scene.fleet(cpus=64)
     for _ in range(4):

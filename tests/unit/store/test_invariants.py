@@ -22,6 +22,7 @@ from mainstay.domain.quantity import Resources
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import LEGAL_TRANSITIONS, Phase, Workload
 from mainstay.store import SqlStore, guards, open_sqlite
+from tests.databases import empty_sqlite
 from tests.stores import ALL, WHY, Scene, one_cpu
 
 WORKS = 4
@@ -44,7 +45,7 @@ STEPS = st.lists(
 def test_whatever_is_asked_the_invariants_hold(steps: list[Step], batch: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "mainstay.db"
-        store = open_sqlite(path, durable=False)
+        store = empty_sqlite(path)
         scene = Scene(store)
         kept: list[tuple[Snapshot, list[bytes]]] = []
         mirrors = [Mirror(), Mirror()]
@@ -73,7 +74,7 @@ def test_whatever_is_asked_the_invariants_hold(steps: list[Step], batch: int) ->
 @pytest.mark.parametrize("guard", ["capacity_left", "no_attempt_lives", "phase_may_follow", "usage_is_next"])
 def test_without_a_guard_its_invariant_breaks(guard: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The guards are looked up at every use, so the simulation can take one away; and each is needed."""
-    scene = Scene(open_sqlite(tmp_path / "mainstay.db", durable=False))
+    scene = Scene(empty_sqlite(tmp_path / "mainstay.db"))
     scene.fleet(cpus=CPUS_MAX)
     work = scene.submit(nodes=2)
     pod = scene.run(work)

@@ -41,9 +41,10 @@ from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.ports import Process, Stream
-from mainstay.store import SqlStore, open_sqlite
+from mainstay.store import SqlStore
 from mainstay.web import mount_pages
 from mainstay.wire.sockets import MESSAGE_BYTES_MAX
+from tests.databases import empty_sqlite
 from tests.stores import SECOND, TENANT, USER, Scene
 
 TOKEN = "mst_test"
@@ -254,7 +255,7 @@ async def _once(content: bytes) -> AsyncIterator[bytes]:
 def services_of(folder: Path, *, url: str) -> Iterator[Services]:
     """Everything but a server, opened in a folder."""
     clock, cluster, offload = WallClock(), LogCluster(), Offload()
-    store = open_sqlite(folder / "mainstay.db")
+    store = empty_sqlite(folder / "mainstay.db")
     yield Services(
         store=store,
         artifacts=open_artifacts(str(folder / "artifacts")),
