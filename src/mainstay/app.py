@@ -59,7 +59,8 @@ from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.ports import Artifacts, Clock, Cluster, Connector, Secrets, Store
 from mainstay.sdk.config import process_start, write_private
-from mainstay.store import open_postgresql, open_sqlite
+from mainstay.start.database import open_when_it_answers
+from mainstay.store import SqlStore, open_postgresql, open_sqlite
 from mainstay.web import mount_pages
 from mainstay.wire.sockets import MESSAGE_BYTES_MAX
 
@@ -203,7 +204,7 @@ def opened(settings: Settings) -> Iterator[Parts]:
     prepare_directory(settings.state)
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock_state_directory(settings.state))
-        store = open_postgresql(settings.database) if settings.database else open_sqlite(settings.state / "mainstay.db")
+        store = _open_store(settings)
         stack.callback(store.close)
         artifacts_url = settings.artifacts or str(settings.state / "artifacts")
         clusters: dict[str, Cluster] = {}
@@ -227,6 +228,23 @@ def opened(settings: Settings) -> Iterator[Parts]:
             token=administrator_token(settings.state),
             artifacts_url=artifacts_url,
         )
+
+
+def _open_store(settings: Settings) -> SqlStore:
+    if settings.database:
+        with _ended_by_sigterm():
+            return open_when_it_answers(lambda: open_postgresql(settings.database))
+    return open_sqlite(settings.state / "mainstay.db")
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """As by Ctrl-C: the kernel spares the first process of a container a signal that it does not handle."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | None = None) -> App:
