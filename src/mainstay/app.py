@@ -217,7 +217,11 @@ def opened(settings: Settings) -> Iterator[Parts]:
             directory = settings.state / "clusters" / "local"
             name = cluster_name(directory, system=store.system(), shared=bool(settings.database))
             clusters[name] = LocalCluster(
-                directory, artifacts=open_artifacts(artifacts_url), secrets=handing, name=name
+                directory,
+                artifacts=open_artifacts(artifacts_url),
+                secrets=handing,
+                name=name,
+                tunnelled=bool(settings.database),
             )
         yield Parts(
             store=store,
@@ -290,8 +294,11 @@ def _replicas(settings: Settings, parts: Parts, lines: Lines, *, holder: str, li
     asked, asking = contexts(parts.sealing, system=parts.store.system(), folder=settings.state)
     host, port = listener.getsockname()[:2]
     address = f"{_host_in_url(host)}:{port}"
-    relays = Relays(lines, parts.store, SystemClock(), parts.offload, replica=holder, address=address, tls=asking)
-    return Replicas(listener=listener, door=Door(lines, tls=asked), relays=relays)
+    brought = dict(parts.clusters)
+    relays = Relays(
+        lines, parts.store, SystemClock(), parts.offload, replica=holder, address=address, tls=asking, brought=brought
+    )
+    return Replicas(listener=listener, door=Door(lines, tls=asked, brought=brought), relays=relays)
 
 
 async def serve(app: App, settings: Settings, listener: socket.socket, ready: Callable[[App], None]) -> None:

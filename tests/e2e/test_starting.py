@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import sqlite3
@@ -196,7 +197,8 @@ def test_two_machines_on_one_database_are_two_clusters_and_a_job_runs_on_one(tmp
     with ExitStack() as stack:
         first = stack.enter_context(replica(tmp_path / "first", postgres_url, *artifacts))
         (tmp_path / "second").mkdir(mode=0o700)
-        (tmp_path / "second" / "token").write_text((tmp_path / "first" / "token").read_text())
+        for name in ("token", "secrets-key"):
+            shutil.copy(tmp_path / "first" / name, tmp_path / "second" / name)
         second = stack.enter_context(replica(tmp_path / "second", postgres_url, *artifacts))
         until(lambda: len(second.json("nodes")) == 2)
         names = {node["cluster"] for node in first.json("nodes")}
@@ -206,6 +208,21 @@ def test_two_machines_on_one_database_are_two_clusters_and_a_job_runs_on_one(tmp
         refs = [second.json("run", "--", "/bin/sh", "-c", f"echo once >> {ran}")["id"] for _ in range(6)]
         until(lambda: all(first.json("show", ref)["phase"] == "succeeded" for ref in refs))
         assert ran.read_text().count("once") == 6
+        # Each serves what runs on the machine of the other, until that replica is gone.
+        home = min(names)
+        serves = f"echo on {home}; while [ ! -e {tmp_path}/enough ]; do sleep 0.1; done"
+        stack.callback((tmp_path / "enough").touch)
+        ref = first.json("run", "--infra", home, "--", "/bin/sh", "-c", serves)["id"]
+        for asked in (first, second):
+            until(lambda: asked.mainstay("logs", ref).stdout == f"on {home}\n")  # noqa: B023 called at once
+            done = asked.mainstay("exec", ref, "--", "/bin/sh", "-c", "echo inside")
+            assert (done.returncode, done.stdout) == (0, "inside\n"), done.stderr
+        mine = json.loads((tmp_path / "first" / "clusters" / "local" / "cluster.json").read_text())["name"]
+        gone, left = (first, second) if mine == home else (second, first)
+        gone.process.kill()
+        gone.process.wait()
+        (gone.state / "server.json").unlink()
+        until(lambda: "the replica that reaches cluster" in left.mainstay("logs", ref).stderr)
 
 
 @pytest.mark.parametrize("url", ["mysql://user:s3cret@host/mainstay", "s3cret", "postgresql://u:s3cret@host:port/x"])
