@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from mainstay.api.convert import job_request
+from mainstay.api.convert_jobs import job_request
 from mainstay.domain.workload import OnPartition
 from mainstay.wire import quantities
 from mainstay.wire.job import Job
