@@ -16,8 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+import sqlalchemy as sa
+from psycopg import sql
 
 START_SECONDS_MAX = 30
+GUARDED = "guarded"
+"""A user that has to give a password, once a test has made it."""
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 """For contract tests; a durability experiment starts its own server without them."""
 
@@ -37,6 +41,20 @@ class Server:
         """An empty database, or a copy of another one to which nobody is connected."""
         with psycopg.connect(host=str(self.socket), user="postgres", dbname="postgres", autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{like}" STRATEGY FILE_COPY')  # type: ignore[call-overload]
+
+    @contextlib.contextmanager
+    def closed(self, url: str) -> Iterator[None]:
+        """A database that throws everybody out and takes nobody, for the block."""
+        name = sql.Identifier(sa.make_url(url).database or "")
+        with psycopg.connect(host=str(self.socket), user="postgres", dbname="postgres", autocommit=True) as connection:
+            connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [sa.make_url(url).database]
+            )
+            try:
+                yield
+            finally:
+                connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))
 
     def drop_database(self, name: str) -> None:
         """With its connections."""
@@ -87,6 +105,8 @@ def _unprivileged_user() -> str | None:
 def _initialise(data: Path, owner: str | None) -> None:
     command = [str(programs() / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8"]
     subprocess.run([*command, "--locale=C"], check=True, stdout=subprocess.DEVNULL, user=owner, cwd="/")
+    rules = data / "pg_hba.conf"
+    rules.write_text(f"local all {GUARDED} scram-sha-256\n{rules.read_text()}")
 
 
 def _start(folder: Path, owner: str | None, settings: tuple[str, ...]) -> subprocess.Popen[bytes]:

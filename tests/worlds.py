@@ -329,9 +329,9 @@ def _need(row: AWorkload) -> VolumeNeed | None:
     return VolumeNeed(owner=OWNER, names=row.volumes) if row.volumes else None
 
 
-def lies(name: str, cluster: str, *, reach: str = "", place: str = "", removed: bool = False) -> VolumeRecord:
+def lies(name: str, cluster: str, *, removed: bool = False, **state_: object) -> VolumeRecord:
     """A volume of the project OWNER."""
-    state = VolumeState(owner=OWNER, name=name, reach=reach, place=place)
+    state = VolumeState(owner=OWNER, name=name, **state_)  # type: ignore[arg-type]
     return VolumeRecord(cluster=cluster, state=state, removed=removed)
 
 

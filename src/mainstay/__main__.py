@@ -25,7 +25,7 @@ def state_directory() -> Path:
 
 
 def listening(command: F) -> F:
-    """Options of both platforms: the fields of `app.Settings`."""
+    """Options of both platforms: the fields of `start.settings.Settings`."""
     file = click.Path(path_type=Path, exists=True, dir_okay=False)
     for option in (
         click.option(
@@ -54,7 +54,8 @@ def up(**settings: Any) -> int:
 
     Everything is kept in the state directory. One platform per directory.
     """
-    from mainstay.app import Settings, run
+    from mainstay.app import run
+    from mainstay.start.settings import Settings
 
     return run(Settings(**settings), ready=_say_where)
 
@@ -87,7 +88,8 @@ def server(**settings: Any) -> int:
     All replicas need the same token and key: copy the files `token` and `secrets-key` of the first one's state directory
     to the others.
     """
-    from mainstay.app import Settings, run
+    from mainstay.app import run
+    from mainstay.start.settings import Settings
 
     return run(Settings(**settings), ready=_say_where)
 

@@ -11,21 +11,17 @@ import contextlib
 import functools
 import hashlib
 import hmac
-import ipaddress
 import json
 import os
 import secrets
 import signal
 import socket
-import ssl
-import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
 
 import structlog
 import uvicorn
@@ -37,7 +33,7 @@ from mainstay.clusters.local import LocalCluster, lock_state_directory
 from mainstay.clusters.simulated import SimulatedConnector
 from mainstay.control import runner
 from mainstay.decide.billing import default_price_book
-from mainstay.domain.errors import MainstayError, StateUnusable, Unavailable
+from mainstay.domain.errors import MainstayError, Unavailable
 from mainstay.domain.fleet import (
     ClusterFacts,
     ClusterKind,
@@ -53,59 +49,31 @@ from mainstay.operations.lines import Lines
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
-from mainstay.operations.sealing import KEY_BYTES, Sealing
+from mainstay.operations.sealing import Sealing
 from mainstay.operations.secrets import Handing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.ports import Artifacts, Clock, Cluster, Connector, Secrets, Store
 from mainstay.sdk.config import process_start, write_private
-from mainstay.store import open_postgresql, open_sqlite
+from mainstay.start.database import open_when_it_answers
+from mainstay.start.settings import Settings
+from mainstay.start.sockets import check_certificate, check_public_url, host_in_url, listening, listening_for_replicas
+from mainstay.start.state import KEY_FILE, administrator_token, cluster_name, prepare_directory, sealing_key
+from mainstay.store import SqlStore, open_postgresql, open_sqlite
 from mainstay.web import mount_pages
 from mainstay.wire.sockets import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
     from mainstay.control.relays import Door, Relays
 
-log = structlog.get_logger()
 
-PORT = 8650
+log = structlog.get_logger()
 DEFAULT_TENANT = "default"
 SHUTDOWN_SECONDS = 5
 PING_SECONDS = 20.0
 SQLITE_THREADS = 2
 """One writes while one reads. There is one writer anyway; more threads take a third of its speed by waiting for it."""
 POSTGRESQL_THREADS = 8
-TOKEN_PREFIX = "mst_"  # noqa: S105 what every token begins with
-TOKEN_BYTES = 32
-"""256 bits of randomness (security.md C3)."""
-KEY_FILE = "secrets-key"
-KEY_PREFIX = "msk_"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Everything that can be chosen at start. `database` empty: SQLite in the state directory."""
-
-    state: Path
-    host: str = "127.0.0.1"
-    port: int = PORT
-    database: str = ""
-    artifacts: str = ""
-    tls_certificate: Path | None = None
-    tls_key: Path | None = None
-    secrets_key: Path | None = None
-    """The key that seals credentials of clusters, where replicas share one; else it lies in the state directory."""
-    public_url: str = ""
-    """Where users reach the platform, if that is another address than it listens on: a proxy stands in front of it."""
-    replica_address: str = ""
-    """host:port where other replicas reach this one. Empty: a free port of `host`, if that is one address."""
-    local_cluster: bool = True
-    log_level: str = "info"
-
-    @property
-    def scheme(self) -> str:
-        """https where there is a certificate."""
-        return "https" if self.tls_certificate else "http"
 
 
 class SystemClock:
@@ -203,7 +171,7 @@ def opened(settings: Settings) -> Iterator[Parts]:
     prepare_directory(settings.state)
     with contextlib.ExitStack() as stack:
         stack.enter_context(lock_state_directory(settings.state))
-        store = open_postgresql(settings.database) if settings.database else open_sqlite(settings.state / "mainstay.db")
+        store = _open_store(settings)
         stack.callback(store.close)
         artifacts_url = settings.artifacts or str(settings.state / "artifacts")
         clusters: dict[str, Cluster] = {}
@@ -216,7 +184,11 @@ def opened(settings: Settings) -> Iterator[Parts]:
             directory = settings.state / "clusters" / "local"
             name = cluster_name(directory, system=store.system(), shared=bool(settings.database))
             clusters[name] = LocalCluster(
-                directory, artifacts=open_artifacts(artifacts_url), secrets=handing, name=name
+                directory,
+                artifacts=open_artifacts(artifacts_url),
+                secrets=handing,
+                name=name,
+                tunnelled=bool(settings.database),
             )
         yield Parts(
             store=store,
@@ -229,9 +201,26 @@ def opened(settings: Settings) -> Iterator[Parts]:
         )
 
 
+def _open_store(settings: Settings) -> SqlStore:
+    if settings.database:
+        with _ended_by_sigterm():
+            return open_when_it_answers(lambda: open_postgresql(settings.database))
+    return open_sqlite(settings.state / "mainstay.db")
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """As by Ctrl-C: the kernel spares the first process of a container a signal that it does not handle."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | None = None) -> App:
     """Put the adapters together. Writes the default price book into a new database. `door`: where other replicas ask."""
-    here = f"{settings.scheme}://{_host_in_url(settings.host)}:{port}"
+    here = f"{settings.scheme}://{host_in_url(settings.host)}:{port}"
     clock = SystemClock()
     if not parts.store.prices():
         set_prices(parts.store, now=clock.now())
@@ -271,9 +260,12 @@ def _replicas(settings: Settings, parts: Parts, lines: Lines, *, holder: str, li
 
     asked, asking = contexts(parts.sealing, system=parts.store.system(), folder=settings.state)
     host, port = listener.getsockname()[:2]
-    address = f"{_host_in_url(host)}:{port}"
-    relays = Relays(lines, parts.store, SystemClock(), parts.offload, replica=holder, address=address, tls=asking)
-    return Replicas(listener=listener, door=Door(lines, tls=asked), relays=relays)
+    address = f"{host_in_url(host)}:{port}"
+    brought = dict(parts.clusters)
+    relays = Relays(
+        lines, parts.store, SystemClock(), parts.offload, replica=holder, address=address, tls=asking, brought=brought
+    )
+    return Replicas(listener=listener, door=Door(lines, tls=asked, brought=brought), relays=relays)
 
 
 async def serve(app: App, settings: Settings, listener: socket.socket, ready: Callable[[App], None]) -> None:
@@ -344,210 +336,6 @@ async def _written(path: Path, app: App) -> AsyncIterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def listening(settings: Settings) -> Iterator[socket.socket]:
-    """The bound socket. Raises StateUnusable if the port is taken or the address may not be served without TLS."""
-    if not is_loopback(settings.host) and not (settings.tls_certificate and settings.tls_key):
-        msg = f"refusing to listen on {settings.host} without TLS"
-        raise StateUnusable(
-            msg, hint="give --tls-cert and --tls-key, or listen on 127.0.0.1 and put a TLS proxy in front of it"
-        )
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Accepted sockets inherit it. Without it a small answer waits 40 ms for the client's delayed acknowledgement.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            listener.bind((settings.host, settings.port))
-        except OSError as error:
-            msg = f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
-            raise StateUnusable(msg, hint="choose another with --port, or 0 for a free one") from error
-        listener.listen(2048)
-        yield listener
-
-
-@contextlib.contextmanager
-def listening_for_replicas(settings: Settings) -> Iterator[socket.socket | None]:
-    """Where other replicas ask, None where there can be none or we have no address for them. Raises StateUnusable."""
-    given = settings.replica_address
-    host, port = _host_and_port(given) if given else (settings.host, 0)
-    if not settings.database:
-        yield None
-        return
-    if not given and is_anywhere(host):
-        log.warning(
-            "replicas_apart", hint="give --replica-address, so that other replicas reach the agents that call here"
-        )
-        yield None
-        return
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            msg = f"cannot listen for other replicas on {given or host}: {error.strerror or error}"
-            hint = "let --replica-address name an address of this machine and a free port, e.g. 10.0.0.7:8651"
-            raise StateUnusable(msg, hint=hint) from error
-        listener.listen(128)
-        yield listener
-
-
-def _host_and_port(address: str) -> tuple[str, int]:
-    """IPv6 with or without brackets. Raises StateUnusable."""
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or is_anywhere(host) or not (port.isascii() and port.isdecimal() and 0 < int(port) < 1 << 16):
-        msg = f"not an address where other replicas reach this one: {address}"
-        raise StateUnusable(msg, hint="give host and port, e.g. --replica-address 10.0.0.7:8651")
-    return host, int(port)
-
-
-def check_certificate(settings: Settings) -> None:
-    """Raises StateUnusable if the certificate and its key cannot be used together."""
-    if not settings.tls_certificate:
-        return
-    try:
-        # An encrypted key is refused by its empty password, where there may be nobody to type one.
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-            settings.tls_certificate, settings.tls_key, password=lambda: ""
-        )
-    except OSError as error:
-        files = f"the certificate {settings.tls_certificate} with the key {settings.tls_key or 'in the same file'}"
-        msg = f"cannot use {files}: {error.strerror or error}"
-        raise StateUnusable(
-            msg, hint="give a certificate and its own key, both as PEM and without a password"
-        ) from error
-
-
-def check_public_url(url: str) -> None:
-    """Raises StateUnusable for one that is no origin: cookies, links and the check of who sent a form depend on it."""
-    parts = urlsplit(url)
-    if url and not (parts.scheme in {"http", "https"} and parts.hostname and url.rstrip("/") == _origin(parts)):
-        msg = f"not the public address of a platform: {url}"
-        raise StateUnusable(msg, hint="give scheme and host only, e.g. --public-url https://mainstay.example.com")
-
-
-def _origin(parts: SplitResult) -> str:
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address. A name other than localhost counts as reachable."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def is_anywhere(host: str) -> bool:
-    """Whether it stands for every address of this machine."""
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return not host
-
-
-def prepare_directory(state: Path) -> None:
-    """Make the state directory, for its owner only. Raises StateUnusable.
-
-    One that is there already is closed to others if it is empty or holds a state; else it is somebody's for other things.
-    """
-    try:
-        state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        found = state.stat()
-        if found.st_uid != os.geteuid():
-            msg = f"the state directory {state} belongs to another user"
-            raise StateUnusable(msg, hint="choose another with --state: it holds tokens and everybody's files")
-        if stat.S_IMODE(found.st_mode) & 0o077:
-            if any(state.iterdir()) and not (state / "token").exists():
-                msg = f"others than its owner may use {state}, and it holds other things than a state"
-                raise StateUnusable(msg, hint="choose another with --state, one of its own")
-            state.chmod(0o700)
-        probe = state / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        msg = f"cannot write to the state directory {state}: {error.strerror}"
-        raise StateUnusable(msg, hint="choose another with --state, or make this one writable") from error
-
-
-def cluster_name(directory: Path, *, system: str, shared: bool) -> str:
-    """The name of the machine as a cluster, given once and kept in the directory of its runs. Raises StateUnusable.
-
-    In a `shared` database every machine needs a name of its own: two that led one cluster would run its jobs twice.
-    And the runs of a directory belong to one database: for another one they are strangers, to be ended as orphans.
-    """
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = directory / "cluster.json"
-    try:
-        owner = json.loads(path.read_text())
-        known = str(owner["system"]), str(owner["name"])
-    except FileNotFoundError:
-        known = system, f"local-{secrets.token_hex(3)}" if shared else "local"
-        write_private(path, json.dumps({"system": system, "name": known[1]}))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        msg = f"cannot read whose runs lie in {directory}: {path.name} is damaged"
-        raise StateUnusable(
-            msg, hint="restore the state directory from a backup, or choose another with --state"
-        ) from error
-    if known[0] != system:
-        msg = f"the runs in {directory} belong to another database"
-        raise StateUnusable(msg, hint="start with that database again, or choose another directory with --state")
-    return known[1]
-
-
-def administrator_token(state: Path) -> str:
-    """The token of the local administrator, made at the first start, in a file that only its owner reads.
-
-    Raises StateUnusable for a file that holds none: an empty token would let everybody in.
-    """
-    path = state / "token"
-    try:
-        token = path.read_text().strip()
-    except FileNotFoundError:
-        token = f"{TOKEN_PREFIX}{secrets.token_urlsafe(TOKEN_BYTES)}"
-        write_private(path, token)
-        return token
-    if not token.startswith(TOKEN_PREFIX) or len(token) < len(TOKEN_PREFIX) + TOKEN_BYTES:
-        msg = f"there is no token in {path}"
-        raise StateUnusable(msg, hint="remove the file: the next start makes a new token")
-    return token
-
-
-def sealing_key(path: Path, *, given: bool) -> bytes:
-    """The key that seals credentials, made at the first start, in a file that only its owner reads.
-
-    One that was `given` must be there: a new key could not open what the other replicas have sealed. Raises StateUnusable.
-    """
-    try:
-        mode, text = stat.S_IMODE(path.stat().st_mode), path.read_text().strip()
-    except FileNotFoundError as error:
-        if given:
-            msg = f"there is no key in {path}"
-            raise StateUnusable(msg, hint=f"copy the file `{KEY_FILE}` of another replica's state directory") from error
-        key = secrets.token_bytes(KEY_BYTES)
-        write_private(path, KEY_PREFIX + key.hex())
-        return key
-    except OSError as error:
-        msg = f"cannot read the key in {path}: {error.strerror}"
-        raise StateUnusable(msg, hint="make it readable for the user who runs the platform") from error
-    if mode & 0o077:
-        msg = f"others than its owner may read the key in {path}"
-        raise StateUnusable(msg, hint=f"close it to them: chmod 600 {path}")
-    try:
-        key = bytes.fromhex(text.removeprefix(KEY_PREFIX))
-    except ValueError:
-        key = b""
-    if len(key) != KEY_BYTES or not text.startswith(KEY_PREFIX):
-        msg = f"there is no key in {path}"
-        raise StateUnusable(
-            msg, hint="restore it from a backup; without it the clusters must be added again, with a new file"
-        )
-    return key
 
 
 def connectors(
@@ -622,7 +410,3 @@ def configure_log(level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(numbers[level]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-
-
-def _host_in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -29,7 +29,7 @@ from mainstay.agent.health import answering
 from mainstay.agent.line import Answering
 from mainstay.agent.secrets import RemoteSecrets
 from mainstay.agent.store import RemoteStore
-from mainstay.app import SystemClock, configure_log, first_of, prepare_directory
+from mainstay.app import SystemClock, configure_log, first_of
 from mainstay.clusters.local import LocalCluster, lock_state_directory
 from mainstay.control.loop import Due, Loop, backoff_seconds, forever
 from mainstay.control.member import Member
@@ -41,6 +41,7 @@ from mainstay.operations.pulse import Pulse
 from mainstay.ports import Clock, Cluster, Connector
 from mainstay.sdk.config import Server, checked, write_private
 from mainstay.sdk.errors import NotConfigured
+from mainstay.start.state import prepare_directory
 from mainstay.wire import agent as wire
 
 log = structlog.get_logger()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -194,7 +197,8 @@ def test_two_machines_on_one_database_are_two_clusters_and_a_job_runs_on_one(tmp
     with ExitStack() as stack:
         first = stack.enter_context(replica(tmp_path / "first", postgres_url, *artifacts))
         (tmp_path / "second").mkdir(mode=0o700)
-        (tmp_path / "second" / "token").write_text((tmp_path / "first" / "token").read_text())
+        for name in ("token", "secrets-key"):
+            shutil.copy(tmp_path / "first" / name, tmp_path / "second" / name)
         second = stack.enter_context(replica(tmp_path / "second", postgres_url, *artifacts))
         until(lambda: len(second.json("nodes")) == 2)
         names = {node["cluster"] for node in first.json("nodes")}
@@ -204,6 +208,21 @@ def test_two_machines_on_one_database_are_two_clusters_and_a_job_runs_on_one(tmp
         refs = [second.json("run", "--", "/bin/sh", "-c", f"echo once >> {ran}")["id"] for _ in range(6)]
         until(lambda: all(first.json("show", ref)["phase"] == "succeeded" for ref in refs))
         assert ran.read_text().count("once") == 6
+        # Each serves what runs on the machine of the other, until that replica is gone.
+        home = min(names)
+        serves = f"echo on {home}; while [ ! -e {tmp_path}/enough ]; do sleep 0.1; done"
+        stack.callback((tmp_path / "enough").touch)
+        ref = first.json("run", "--infra", home, "--", "/bin/sh", "-c", serves)["id"]
+        for asked in (first, second):
+            until(lambda: asked.mainstay("logs", ref).stdout == f"on {home}\n")  # noqa: B023 called at once
+            done = asked.mainstay("exec", ref, "--", "/bin/sh", "-c", "echo inside")
+            assert (done.returncode, done.stdout) == (0, "inside\n"), done.stderr
+        mine = json.loads((tmp_path / "first" / "clusters" / "local" / "cluster.json").read_text())["name"]
+        gone, left = (first, second) if mine == home else (second, first)
+        gone.process.kill()
+        gone.process.wait()
+        (gone.state / "server.json").unlink()
+        until(lambda: "the replica that reaches cluster" in left.mainstay("logs", ref).stderr)
 
 
 @pytest.mark.parametrize("url", ["mysql://user:s3cret@host/mainstay", "s3cret", "postgresql://u:s3cret@host:port/x"])
@@ -213,14 +232,72 @@ def test_an_address_that_is_no_database_is_told_without_its_password(tmp_path, u
     assert "hint: give one such as postgresql://" in done.stderr
 
 
-def test_a_database_that_does_not_answer_is_named_without_its_password(tmp_path):
-    environment = environment_of(tmp_path / "state")
-    url = "postgresql://user:s3cret@127.0.0.1:1/mainstay"
-    done = mainstay("server", "--port", "0", "--database", url, environment=environment)
-    assert done.returncode == 1
-    assert "s3cret" not in done.stderr + done.stdout
-    assert "hint:" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_database_that_comes_late_is_waited_for_in_words_without_its_password_and_a_signal_ends_the_wait(
+    tmp_path, postgres_server, postgres_url
+):
+    place, state = tmp_path / "place", tmp_path / "state"
+    url = postgres_url.replace(str(postgres_server.socket), str(place)).replace("postgres@", "postgres:s3cret@")
+    command = [sys.executable, "-m", "mainstay", "server", "--port", "0", "--database", url, "--state", str(state)]
+    said = tmp_path / "said"
+
+    def start() -> subprocess.Popen[bytes]:
+        with said.open("wb") as log:
+            process = subprocess.Popen(command, env=environment_of(state), stdout=subprocess.DEVNULL, stderr=log)
+        until(lambda: "waiting_for_database" in said.read_text())
+        assert process.poll() is None
+        return process
+
+    waiting = start()
+    waiting.send_signal(signal.SIGTERM)
+    assert waiting.wait(PATIENCE_SECONDS) == 130
+    assert "Traceback" not in said.read_text()
+    waiting = start()
+    try:
+        place.symlink_to(postgres_server.socket)
+        until((state / "server.json").exists)
+        assert Platform(state=state, process=waiting, environment=environment_of(state)).json("ps") == []
+    finally:
+        waiting.send_signal(signal.SIGTERM)
+        assert waiting.wait(PATIENCE_SECONDS) == 0
+    assert "s3cret" not in said.read_text()
+
+
+def test_a_database_that_is_none_of_the_server_ends_the_start_in_words(tmp_path, postgres_url):
+    url = postgres_url.replace("?host", "_other?host")
+    done = mainstay("server", "--port", "0", "--database", url, environment=environment_of(tmp_path / "state"))
+    assert (done.returncode, "Traceback" in done.stderr) == (1, False)
+    assert "the server has no such database" in done.stderr
+    assert "hint: create it" in done.stderr
+
+
+def test_a_replica_outlives_a_pause_of_its_database_and_the_job_that_ran_meanwhile_counts_once(
+    tmp_path, postgres_server, postgres_url
+):
+    ran, artifacts = tmp_path / "ran", ("--local-cluster", "--artifacts", str(tmp_path / "artifacts"))
+    with replica(tmp_path / "state", postgres_url, *artifacts) as up:
+        command = f"echo once >> {ran}; while [ ! -e {tmp_path}/go ]; do sleep 0.1; done"
+        ref = up.json("run", "--", "/bin/sh", "-c", command)["id"]
+        until(ran.exists)
+        with postgres_server.closed(postgres_url):
+            until(lambda: _status(up, "/readyz") == 503)
+            assert _status(up, "/healthz") == 200
+            (tmp_path / "go").touch()
+            refused_meanwhile = up.mainstay("run", "-d", "--", "true")
+            assert "the database cannot be reached" in refused_meanwhile.stderr
+        until(lambda: _status(up, "/readyz") == 200)
+        until(lambda: up.json("show", ref)["phase"] == "succeeded")
+        assert up.mainstay("run", "-y", "--", "echo", "after").stdout == "after\n"
+        assert ran.read_text() == "once\n"
+        assert up.process.poll() is None
+
+
+def _status(plane: Platform, path: str) -> int:
+    try:
+        with urllib.request.urlopen(plane.url + path, timeout=PATIENCE_SECONDS) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
 
 
 def test_what_server_json_says_is_where_the_platform_is(tmp_path):

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from mainstay.app import Settings, run
+from mainstay.app import run
 from mainstay.control import runner
 from mainstay.control.loop import Due, Loop
 from mainstay.domain.errors import DiskFailed
+from mainstay.start.settings import Settings
 
 
 @pytest.fixture

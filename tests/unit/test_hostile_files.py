@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from mainstay.api.auth import needs_token
-from mainstay.app import StateUnusable, administrator_token
 from mainstay.cli.show import plain
 from mainstay.clusters.local.files import read_json
+from mainstay.domain.errors import StateUnusable
+from mainstay.start.state import administrator_token
 
 STRANGE: list[Callable[[Path], object]] = [
     Path.mkdir,

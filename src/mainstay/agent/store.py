@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import structlog
 
-from mainstay.agent import convert
+from mainstay.agent import convert_plan, convert_wanted
 from mainstay.agent.connection import Connection
 from mainstay.domain.allocation import Wanted
 from mainstay.domain.capacity import Closure
@@ -110,7 +110,7 @@ class RemoteStore:
         self._require_ours(f"cluster/{cluster}")
         body = wire.ClosedAsked(pods=tuple(sorted(pods)))
         said = self._connection.call("POST", "closed", wire.WantedSaid, body=body)
-        return convert.closed_rows(said, cluster=cluster)
+        return convert_wanted.closed_rows(said, cluster=cluster)
 
     def _good(self, part: Callable[[Mirror], T]) -> T:
         for _ in range(ASKED_MAX):
@@ -129,9 +129,9 @@ class RemoteStore:
         """A lost connection leaves the outcome unknown: the mirror is asked for anew before anything is concluded."""
         assert plan.epoch is not None, "an effect loop commits under its epoch"
         self._require_ours(plan.epoch.name)
-        body = convert.plan_said(plan.epoch.number, plan.actions)
+        body = convert_plan.plan_said(plan.epoch.number, plan.actions)
         try:
-            result = convert.commit_result(self._connection.call("POST", "plans", wire.CommitSaid, body=body))
+            result = convert_plan.commit_result(self._connection.call("POST", "plans", wire.CommitSaid, body=body))
         except MainstayError:
             with self._turn:
                 self._confirmed_at = float("-inf")
@@ -159,7 +159,7 @@ class RemoteStore:
 
     def _take_over(self, mirror: Mirror, since: int, said: wire.WantedSaid, began: float) -> bool:
         """An answer to a question that we have gone beyond is dropped: it is a stale one, or came twice."""
-        changes = convert.wanted_changes(said, cluster=self._cluster)
+        changes = convert_wanted.wanted_changes(said, cluster=self._cluster)
         with self._turn:
             if mirror is not self._mirror or since != mirror.version:
                 return False

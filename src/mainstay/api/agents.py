@@ -17,7 +17,7 @@ from fastapi.responses import StreamingResponse
 from starlette.requests import HTTPConnection
 
 from mainstay import __version__
-from mainstay.agent import convert
+from mainstay.agent import convert, convert_plan, convert_wanted
 from mainstay.api.denials import note_denial
 from mainstay.api.routes import Call, Caller, Routes
 from mainstay.api.sockets import GONE
@@ -106,7 +106,7 @@ async def get_wanted(call: Caller, request: Request, since: Since = -1, wait: Wa
     """What has changed of what is wanted since a version: at once if anything has, or when `wait` seconds are over."""
     _require_protocol(request)
     with call.services.agents.polling(call.principal.cluster) if wait else contextlib.nullcontext():
-        return _said(convert.wanted_said(await _changes(call, since, wait)))
+        return _said(convert_wanted.wanted_said(await _changes(call, since, wait)))
 
 
 async def _changes(call: Call, since: int, wait: float) -> WantedChanges:
@@ -130,7 +130,7 @@ async def get_closed(call: Caller, request: Request) -> Response:
     asked = await _body(request, wire.ClosedAsked)
     services = call.services
     rows = await services.offload(services.store.closed, call.principal.cluster, asked.pods)
-    return _said(convert.wanted_said(WantedChanges(version=0, whole=False, rows=rows)))
+    return _said(convert_wanted.wanted_said(WantedChanges(version=0, whole=False, rows=rows)))
 
 
 @routes.add("POST", "/v1/agent/plans", needs=Permission.CARRY, listed=False)
@@ -139,7 +139,7 @@ async def commit_plan(call: Caller, request: Request) -> Response:
     services, principal = call.services, call.principal
     async with _noted(call):
         said = _plan(await request.body(), request)
-        actions = convert.actions(said, cluster=principal.cluster)
+        actions = convert_plan.actions(said, cluster=principal.cluster)
         rows = await services.offload(services.store.wanted, principal.cluster)
         await operations.require_output(services.artifacts, rows, actions)
         result = await services.offload(
@@ -152,7 +152,7 @@ async def commit_plan(call: Caller, request: Request) -> Response:
             now=services.clock.now(),
         )
     services.pulse.beat()
-    return _said(convert.commit_said(result))
+    return _said(convert_plan.commit_said(result))
 
 
 def _plan(content: bytes, request: Request) -> wire.PlanSaid:

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Query, Response
 from pydantic import TypeAdapter
 
-from mainstay.api import convert
+from mainstay.api import convert_fleet
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit
 from mainstay.api.routes import Call, Caller, Routes, done, json_response
 from mainstay.domain.capacity import Node
@@ -36,9 +36,9 @@ async def add_cluster(call: Caller, body: ClusterRequest) -> Response:
     def reply(cluster: ClusterRecord, facts: ClusterFacts) -> str:
         if token and cluster.settings.agent_token == digest:
             tokens.append(token)
-        return convert.cluster_view(cluster, warnings=facts.warnings).model_dump_json()
+        return convert_fleet.cluster_view(cluster, warnings=facts.warnings).model_dump_json()
 
-    wish = convert.cluster_wish(body, agent_token=digest)
+    wish = convert_fleet.cluster_wish(body, agent_token=digest)
     result = await operations.add(call.services, call.principal, wish, request=call.key, reply=reply)
     call.services.pulse.beat()
     if tokens and not result.replayed:
@@ -149,4 +149,6 @@ def _view(services: Services, cluster: ClusterRecord, nodes: tuple[Node, ...]) -
     heard = None
     if cluster.kind is ClusterKind.AGENT:
         heard = agents.is_heard(services.store, cluster.name, now=services.clock.now())
-    return convert.cluster_view(cluster, [node for node in nodes if node.cluster == cluster.name], agent_heard=heard)
+    return convert_fleet.cluster_view(
+        cluster, [node for node in nodes if node.cluster == cluster.name], agent_heard=heard
+    )

@@ -2,113 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal
 
 from mainstay.decide.explain import Alternative, Explanation, Preview
-from mainstay.decide.standing import CellUse
 from mainstay.domain.allocation import Allocation
 from mainstay.domain.artifact import Entry, Tree
-from mainstay.domain.capacity import Node
-from mainstay.domain.errors import Invalid
-from mainstay.domain.fleet import ClusterKind, ClusterRecord, ClusterSettings, Credentials, NodeGroup
 from mainstay.domain.plan import Event
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROS_PER_UNIT, MICROSECONDS_PER_HOUR, Resources
-from mainstay.domain.queue import Cell, PriorityClass, Quota, Resource
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
-from mainstay.domain.secret import SecretRecord, SecretUse
+from mainstay.domain.secret import SecretRecord
 from mainstay.domain.volume import VolumeRecord
-from mainstay.domain.workload import Kind, Mount, OnPartition, RetryPolicy, Volume, Workload, WorkloadSpec
-from mainstay.operations.clusters import ClusterWish
+from mainstay.domain.workload import Volume, Workload
 from mainstay.operations.costs import Bill, BillLine
-from mainstay.operations.nodes import Resident
-from mainstay.operations.queues import QueueChange, QueueState
 from mainstay.operations.submit import JobRequest
-from mainstay.wire import job as wire
-from mainstay.wire import quantities, requests, views
+from mainstay.wire import views
 
-WORKDIR = "."
-"""Where the code of a job is put: into the directory that its command starts in."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-Parsed = TypeVar("Parsed")
-
-
-def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest:
-    """What to submit; `code` and `files` are trees that are stored. Raises Invalid, naming the field, for a quantity that cannot
-    be read.
-    """
-    cpu = _parse("resources.cpu", quantities.cpu, job.resources.cpu)
-    memory = _parse("resources.memory", quantities.memory, job.resources.memory)
-    policy, after = _on_partition(job.on_partition)
-    spec = WorkloadSpec(
-        kind=Kind(job.type),
-        name=job.name or job.type,
-        run=job.arguments,
-        setup=job.setup,
-        image=job.image,
-        env=tuple(sorted(job.env.items())),
-        mounts=tuple(Mount(path=WORKDIR, tree=tree) for tree in (code, files) if tree),
-        secrets=tuple(_secrets(job)),
-        volumes=tuple(_volume(volume, f"volumes.{number}") for number, volume in enumerate(job.volumes)),
-        devices=tuple(job.devices),
-        nodes=job.nodes,
-        choices=tuple(_choices(job.resources)),
-        cpu_limit_milli=cpu.high or 0,
-        memory_limit_bytes=memory.high or 0,
-        retry=_retry(job),
-        max_duration_seconds=_parse("max_duration", quantities.duration, job.max_duration) if job.max_duration else 0,
-        stop_grace_seconds=_parse("stop_grace", quantities.duration, job.stop_grace),
-        port=Kind(job.type) is Kind.SERVICE,
-        on_partition=policy,
-        partition_seconds=after,
-        cluster=job.infra,
-    )
-    return JobRequest(spec=spec, project=job.project, queue=job.queue, priority=job.priority)
-
-
-def resources(*, cpu: str, memory: str, gpu: str = "0", where: str = "resources") -> Resources:
-    """The low ends: what is reserved. Raises Invalid."""
-    gpus = _parse(f"{where}.gpu", quantities.gpu, gpu)
-    return Resources(
-        cpu_milli=_parse(f"{where}.cpu", quantities.cpu, cpu).low,
-        memory_bytes=_parse(f"{where}.memory", quantities.memory, memory).low,
-        gpus=gpus.count,
-        gpu_model=gpus.model if gpus.count else "",
-    )
-
-
-def _volume(volume: wire.Volume, where: str) -> Volume:
-    return Volume(
-        path=volume.path,
-        name=volume.name,
-        size_bytes=_parse(f"{where}.size", quantities.size, volume.size) if volume.size else 0,
-        storage_class=volume.storage_class,
-        access=volume.access,
-        read_only=volume.read_only,
-        source=volume.source,
-        target=volume.target,
-        secret=volume.secret,
-    )
-
-
-def _secrets(job: wire.Job) -> Iterable[SecretUse]:
-    """Those that the job itself sees, then those that open stores for it."""
-    yield from (SecretUse(name=use.name, env=use.env) for use in job.secrets)
-    openers = dict.fromkeys(volume.secret for volume in job.volumes if volume.secret)
-    yield from (SecretUse(name=name, file=False) for name in openers)
-
-
-def files_tree(job: wire.Job) -> tuple[Tree, dict[str, bytes]]:
-    """The files that stand in the job itself: their tree, and the content of each digest."""
-    blobs = {path: text.encode() for path, text in job.files.items()}
-    digests = {path: hashlib.sha256(blob).hexdigest() for path, blob in blobs.items()}
-    entries = tuple(Entry(path=path, size=len(blobs[path]), digest=digests[path]) for path in sorted(blobs))
-    return Tree(entries=entries), {digests[path]: blob for path, blob in blobs.items()}
 
 
 def named_volume_view(volume: VolumeRecord) -> views.NamedVolumeView:
@@ -130,48 +42,6 @@ def named_volume_view(volume: VolumeRecord) -> views.NamedVolumeView:
 def secret_view(secret: SecretRecord) -> views.SecretView:
     """Its name, and who set it when: never its value."""
     return views.SecretView(name=secret.name, set_at=instant(secret.set_at), set_by=secret.set_by)
-
-
-def _choices(wanted: wire.Resources) -> Iterable[Resources]:
-    """The request itself, then its alternatives, each with what it leaves out taken from the request."""
-    yield resources(cpu=wanted.cpu, memory=wanted.memory, gpu=wanted.gpu)
-    for field, alternatives in (("any_of", wanted.any_of), ("ordered", wanted.ordered)):
-        for number, choice in enumerate(alternatives):
-            yield resources(
-                cpu=choice.cpu or wanted.cpu,
-                memory=choice.memory or wanted.memory,
-                gpu=choice.gpu or wanted.gpu,
-                where=f"resources.{field}.{number}",
-            )
-
-
-def _on_partition(given: wire.Partition) -> tuple[OnPartition, int]:
-    if given.requeue_after:
-        after = _parse("on_partition.requeue_after", quantities.duration, given.requeue_after)
-        return OnPartition.REQUEUE_AFTER, after
-    if given.allow_duplicates:
-        after = _parse("on_partition.allow_duplicates", quantities.duration, given.allow_duplicates)
-        return OnPartition.ALLOW_DUPLICATES, after
-    return OnPartition.WAIT, 0
-
-
-def _retry(job: wire.Job) -> RetryPolicy:
-    backoff = _parse("retry.backoff", quantities.duration, job.retry.backoff)
-    return RetryPolicy(
-        infrastructure_max=job.retry.infra,
-        user_max=job.retry.user,
-        backoff_seconds=backoff,
-        backoff_seconds_max=max(backoff, RetryPolicy().backoff_seconds_max),
-        always=Kind(job.type) is Kind.SERVICE,
-    )
-
-
-def _parse(field: str, parse: Callable[[str], Parsed], text: str) -> Parsed:
-    try:
-        return parse(text)
-    except ValueError as error:
-        msg = f"{field}: {error}"
-        raise Invalid(msg, object_=field) from error
 
 
 def tree(entries: Iterable[views.TreeEntry]) -> Tree:
@@ -268,86 +138,6 @@ def workload_view(workload: Workload, allocations: Iterable[Allocation] = ()) ->
     )
 
 
-def queue_change(name: str, body: requests.QueueRequest) -> QueueChange:
-    """What is to change of a queue. Raises Invalid for an amount that cannot be read, and for a quota that is there twice."""
-    quotas: dict[Cell, Quota] | None = None
-    for number, one in enumerate(body.quotas or ()):
-        where = f"quotas.{number}"
-        cell = _parse(f"{where}.flavor", quantities.flavor, one.flavor), one.resource
-        if quotas and cell in quotas:
-            msg = f"{where}: {cell[1]} of {cell[0]} is there twice"
-            raise Invalid(msg, object_="quotas", hint="say each quota once")
-        quotas = {**(quotas or {}), cell: _quota(where, one)}
-    if body.quotas == []:
-        quotas = {}
-    return QueueChange(name=name, parent=body.parent, cohort=body.cohort, weight=body.weight, quotas=quotas)
-
-
-def _quota(where: str, given: requests.QuotaRequest) -> Quota:
-    def read(field: str, text: str | None) -> int | None:
-        return None if text is None else _parse(f"{where}.{field}", partial(quantities.amount, given.resource), text)
-
-    return Quota(
-        nominal=read("nominal", given.nominal) or 0,
-        borrowing_limit=read("borrowing_limit", given.borrowing_limit),
-        lending_limit=read("lending_limit", given.lending_limit),
-    )
-
-
-def queue_view(state: QueueState) -> views.QueueView:
-    """A queue as it stands, with no more of others than the caller may see."""
-    queue, record = state.queue, state.record
-    return views.QueueView(
-        name=queue.name,
-        parent=queue.parent,
-        cohort=queue.cohort,
-        weight=queue.weight,
-        quotas=[_quota_view(state, cell, quota) for cell, quota in sorted(queue.quotas.items())],
-        share=round(state.standing.share / 1_000, 6) if state.everybody else None,
-        waiting=state.waiting,
-        running=state.running,
-        set_at=instant(record.set_at) if record else None,
-        set_by=record.set_by if record else "",
-        warnings=list(state.warnings),
-    )
-
-
-_UNITS = {
-    Resource.CPU: ("cores", 1_000),
-    Resource.MEMORY: ("bytes", 1),
-    Resource.GPU: ("gpus", 1),
-    Resource.PODS: ("pods", 1),
-}
-"""Of each resource its unit outside, and how many of ours that is."""
-
-
-def _quota_view(state: QueueState, cell: Cell, quota: Quota) -> views.QuotaView:
-    unit, scale = _UNITS[Resource(cell[1])]
-    # What was set in the same moment is not in the columns yet.
-    use = state.standing.cells.get(cell, CellUse(used=0, borrowed=0, lent=0, available=0))
-
-    def outside(amount: int | None) -> float | None:
-        return None if amount is None else amount / scale
-
-    return views.QuotaView(
-        resource=cell[1],
-        flavor=cell[0],
-        unit=unit,
-        nominal=quota.nominal / scale,
-        borrowing_limit=outside(quota.borrowing_limit),
-        lending_limit=outside(quota.lending_limit),
-        used=use.used / scale,
-        available=use.available / scale,
-        borrowed=outside(use.borrowed) if state.everybody else None,
-        lent=outside(use.lent) if state.everybody else None,
-    )
-
-
-def priority_class_view(found: PriorityClass) -> views.PriorityClassView:
-    """A name for a priority."""
-    return views.PriorityClassView(name=found.name, priority=found.priority, preemptible=found.preemptible)
-
-
 def volume_view(volume: Volume) -> views.VolumeView:
     """A volume as it was asked for."""
     return views.VolumeView(
@@ -396,119 +186,6 @@ def event_view(event: Event) -> views.EventView:
         reason=reason_view(event.reason),
         phase_before=event.phase_before.word if event.phase_before is not None else "",
         phase_after=event.phase_after.word if event.phase_after is not None else "",
-    )
-
-
-def node_view(
-    node: Node, *, cluster_state: str = "ready", residents: Iterable[Resident] = (), pods_left: int = 0
-) -> views.NodeView:
-    """A node and what of it is used; with its pods, if they are given."""
-    closure = node.closure
-    return views.NodeView(
-        name=node.name,
-        cluster=node.cluster,
-        cluster_state=cluster_state,
-        ready=node.ready,
-        state=node.state,
-        reason=reason_view(node.reason) if node.reason else None,
-        since=instant(closure.since) if closure else None,
-        until=instant_or_none(closure.until) if closure else None,
-        complaints=list(node.complaints),
-        capacity=resources_view(node.capacity),
-        used=resources_view(node.used),
-        devices=list(device_views(node)),
-        pods=[_resident_view(resident) for resident in residents],
-        pods_left=pods_left,
-    )
-
-
-def device_views(node: Node) -> Iterable[views.DeviceView]:
-    """Whole GPUs first, then slices by shape."""
-    whole = node.capacity.gpu_model
-    amounts = {whole: (node.capacity.gpus, node.used.gpus)} if node.capacity.gpus or node.used.gpus else {}
-    amounts |= {shape: (count, node.used_shapes.get(shape, 0)) for shape, count in sorted(node.shapes.items())}
-    for model in (*amounts, *(name for name in sorted(node.unhealthy) if name not in amounts)):
-        total, used = amounts.get(model, (0, 0))
-        unhealthy = node.unhealthy.get(model or "GPU", 0)
-        yield views.DeviceView(model=model, total=total, used=used, unhealthy=unhealthy)
-
-
-def _resident_view(resident: Resident) -> views.ResidentView:
-    pod = resident.allocation
-    return views.ResidentView(
-        pod=pod.pod, workload=pod.workload, tenant=pod.tenant, state=pod.seen.name.lower(), detail=resident.words
-    )
-
-
-def cluster_wish(request: requests.ClusterRequest, *, agent_token: str = "") -> ClusterWish:
-    """`agent_token`: what is kept of one. Raises Invalid for a quantity that cannot be read."""
-    settings = ClusterSettings(
-        context=request.context,
-        in_cluster=request.in_cluster,
-        namespaces_per_project=request.namespaces_per_project,
-        helper_image=request.helper_image,
-        image=request.image,
-        nodes=tuple(
-            NodeGroup(count=group.count, capacity=resources(cpu=group.cpu, memory=group.memory, gpu=group.gpu))
-            for group in request.simulated
-        ),
-        agent_token=agent_token,
-    )
-    return ClusterWish(
-        name=request.name,
-        kind=_cluster_kind(request),
-        settings=settings,
-        credentials=Credentials(kubeconfig=request.kubeconfig),
-    )
-
-
-def _cluster_kind(request: requests.ClusterRequest) -> ClusterKind:
-    if request.agent:
-        return ClusterKind.AGENT
-    return ClusterKind.SIMULATED if request.simulated else ClusterKind.KUBERNETES
-
-
-def cluster_view(
-    cluster: ClusterRecord,
-    nodes: Iterable[Node] = (),
-    *,
-    warnings: Iterable[str] = (),
-    agent_heard: bool | None = None,
-) -> views.ClusterView:
-    """With the sum of its nodes."""
-    nodes = tuple(nodes)
-    settings = cluster.settings
-    return views.ClusterView(
-        name=cluster.name,
-        kind=cluster.kind.value,
-        state=cluster.state,
-        reason=reason_view(cluster.reason),
-        server=settings.server,
-        context=settings.context,
-        in_cluster=settings.in_cluster,
-        namespaces_per_project=settings.namespaces_per_project,
-        helper_image=settings.helper_image,
-        image=settings.image,
-        identity=cluster.identity,
-        nodes=len(nodes),
-        nodes_ready=sum(node.ready for node in nodes),
-        capacity=resources_view(_sum(node.capacity for node in nodes)),
-        used=resources_view(_sum(node.used for node in nodes)),
-        added_at=instant_or_none(cluster.added_at),
-        added_by=cluster.added_by,
-        warnings=list(warnings),
-        agent_heard=agent_heard,
-    )
-
-
-def _sum(parts: Iterable[Resources]) -> Resources:
-    parts = tuple(parts)
-    models = {part.gpu_model for part in parts if part.gpus}
-    return Resources(
-        cpu_milli=sum(part.cpu_milli for part in parts),
-        memory_bytes=sum(part.memory_bytes for part in parts),
-        gpus=sum(part.gpus for part in parts),
-        gpu_model=models.pop() if len(models) == 1 else "",
     )
 
 

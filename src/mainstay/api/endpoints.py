@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Query, Response
 from pydantic import TypeAdapter
 
-from mainstay.api import convert
+from mainstay.api import convert, convert_jobs
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit, cursor_key
 from mainstay.api.routes import Caller, Routes, done, json_response
 from mainstay.domain.registry import ModelVersion
@@ -69,7 +69,7 @@ async def deploy(call: Caller, body: DeployRequest) -> Response:
             model=body.model or "",
             path=body.path,
             cluster=body.infra,
-            resources=convert.resources(cpu=body.cpu, memory=body.memory, where="deploy"),
+            resources=convert_jobs.resources(cpu=body.cpu, memory=body.memory, where="deploy"),
         ),
         request=call.key,
         reply=lambda endpoint: convert.endpoint_view(endpoint, url=services.url).model_dump_json(),

@@ -8,7 +8,7 @@ from functools import partial
 from fastapi import Response
 from pydantic import TypeAdapter
 
-from mainstay.api import convert
+from mainstay.api import convert, convert_fleet
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit
 from mainstay.api.routes import Caller, Routes, done, json_response
 from mainstay.decide.billing import price_per_hour
@@ -37,7 +37,9 @@ async def list_nodes(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_
     )
     states = {row.name: row.state for row in clusters}
     page = Page[NodeView](
-        items=[convert.node_view(node, cluster_state=states.get(node.cluster, "ready")) for node in found[:limit]],
+        items=[
+            convert_fleet.node_view(node, cluster_state=states.get(node.cluster, "ready")) for node in found[:limit]
+        ],
         next=f"{found[limit - 1].cluster}/{found[limit - 1].name}" if len(found) > limit else "",
     )
     return json_response(_NODES.dump_json(page))
@@ -50,7 +52,7 @@ async def list_gpus(call: Caller) -> Response:
     rows, prices = await call.services.offload(lambda: (store.nodes(), store.prices()))
     kinds: dict[tuple[str, str], list[DeviceView]] = {}
     for node in rows:
-        for device in convert.device_views(node):
+        for device in convert_fleet.device_views(node):
             kinds.setdefault((device.model, node.cluster), []).append(device)
     items = [_gpus(*kind, kinds[kind], prices, now=call.services.clock.now()) for kind in sorted(kinds)]
     return json_response(_GPUS.dump_json(Page[GpuView](items=items)))
@@ -67,7 +69,7 @@ async def get_node(call: Caller, cluster: str, name: str) -> Response:
         residents = nodes.residents(store, node)
         manages = Permission.MANAGE in ROLES.get(principal.role, frozenset())
         seen = [one for one in residents if manages or one.allocation.tenant == principal.tenant]
-        view = convert.node_view(
+        view = convert_fleet.node_view(
             node,
             cluster_state=states.get(node.cluster, "ready"),
             residents=seen,
@@ -122,7 +124,7 @@ async def _changed(call: Caller, change: Callable[..., Done], cluster: str, name
         _place(cluster, name),
         now=services.clock.now(),
         request=call.key,
-        reply=lambda node: convert.node_view(node).model_dump_json(),
+        reply=lambda node: convert_fleet.node_view(node).model_dump_json(),
     )
     services.pulse.beat()
     return done(result, status=200)

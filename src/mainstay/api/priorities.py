@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Response
 from pydantic import TypeAdapter
 
-from mainstay.api import convert
+from mainstay.api import convert_queues
 from mainstay.api.routes import Caller, Routes, done, json_response
 from mainstay.domain.queue import PriorityClass
 from mainstay.operations import priorities as operations
@@ -21,7 +21,7 @@ _CLASSES = TypeAdapter(Page[PriorityClassView])
 async def list_priorities(call: Caller) -> Response:
     """Every priority class, the most urgent first; those that are always there too."""
     found = await call.services.offload(operations.classes, call.services.store)
-    page = Page[PriorityClassView](items=[convert.priority_class_view(one) for one in found])
+    page = Page[PriorityClassView](items=[convert_queues.priority_class_view(one) for one in found])
     return json_response(_CLASSES.dump_json(page))
 
 
@@ -31,7 +31,7 @@ async def set_priority(call: Caller, name: str, body: PriorityClassRequest) -> R
     services = call.services
     wanted = PriorityClass(name=name, priority=body.priority, preemptible=body.preemptible)
     await services.offload(operations.put, services.store, call.principal, (wanted,), now=services.clock.now())
-    return json_response(convert.priority_class_view(wanted).model_dump_json())
+    return json_response(convert_queues.priority_class_view(wanted).model_dump_json())
 
 
 @routes.add("DELETE", "/v1/priorities/{name}", needs=Permission.MANAGE, status=204, keyed=True)

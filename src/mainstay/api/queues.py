@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Response
 from pydantic import TypeAdapter
 
-from mainstay.api import convert
+from mainstay.api import convert_queues
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit
 from mainstay.api.routes import Caller, Routes, done, json_response
 from mainstay.domain.errors import Invalid
@@ -29,7 +29,7 @@ async def list_queues(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE
         raise Invalid(msg, object_="cursor", hint="list them from the beginning")
     begin = names.index(cursor) + 1 if cursor else 0
     page = Page[QueueView](
-        items=[convert.queue_view(state) for state in found[begin : begin + limit]],
+        items=[convert_queues.queue_view(state) for state in found[begin : begin + limit]],
         next=names[begin + limit - 1] if len(found) > begin + limit else "",
     )
     return json_response(_QUEUES.dump_json(page))
@@ -40,7 +40,7 @@ async def get_queue(call: Caller, name: str) -> Response:
     """One queue or cohort."""
     services = call.services
     found = await services.offload(operations.state, services.store, call.principal, name, now=services.clock.now())
-    return json_response(convert.queue_view(found).model_dump_json())
+    return json_response(convert_queues.queue_view(found).model_dump_json())
 
 
 @routes.add("PUT", "/v1/queues", needs=Permission.MANAGE, answers=Page[QueueView])
@@ -49,11 +49,11 @@ async def set_queues(call: Caller, body: QueuesRequest) -> Response:
     services = call.services
 
     def work() -> Page[QueueView]:
-        changes = [convert.queue_change(one.name, one) for one in body.queues]
+        changes = [convert_queues.queue_change(one.name, one) for one in body.queues]
         operations.put(services.store, call.principal, changes, now=services.clock.now())
         names = {one.name for one in body.queues}
         found = operations.states(services.store, call.principal, now=services.clock.now())
-        return Page[QueueView](items=[convert.queue_view(state) for state in found if state.queue.name in names])
+        return Page[QueueView](items=[convert_queues.queue_view(state) for state in found if state.queue.name in names])
 
     page = await services.offload(work)
     services.pulse.beat()
@@ -66,9 +66,11 @@ async def set_queue(call: Caller, name: str, body: QueueRequest) -> Response:
     services = call.services
 
     def work() -> QueueView:
-        change = convert.queue_change(name, body)
+        change = convert_queues.queue_change(name, body)
         operations.put(services.store, call.principal, [change], now=services.clock.now())
-        return convert.queue_view(operations.state(services.store, call.principal, name, now=services.clock.now()))
+        return convert_queues.queue_view(
+            operations.state(services.store, call.principal, name, now=services.clock.now())
+        )
 
     view = await services.offload(work)
     services.pulse.beat()

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Query, Response
 from pydantic import TypeAdapter
 
-from mainstay.api import convert
+from mainstay.api import convert, convert_jobs
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit, cursor_key
 from mainstay.api.routes import Call, Caller, Routes, done, json_response
 from mainstay.domain.errors import Invalid, NotFound
@@ -54,7 +54,7 @@ async def _submit(call: Caller, submissions: Sequence[Submission], reply: Reply)
 
 async def _kept_files(call: Caller, submission: Submission) -> str:
     """The tree of the files that stand in the job."""
-    tree, blobs = convert.files_tree(submission.job)
+    tree, blobs = convert_jobs.files_tree(submission.job)
     volumes = [volume.path for volume in submission.job.volumes]
     return await keeping.keep(call.services.artifacts, tree, blobs, code=submission.code, volumes=volumes)
 
@@ -64,7 +64,10 @@ def _convert_and_submit(call: Caller, submissions: Sequence[tuple[Submission, st
     return submitting.submit(
         call.services.store,
         call.principal,
-        [convert.job_request(submission.job, code=submission.code, files=files) for submission, files in submissions],
+        [
+            convert_jobs.job_request(submission.job, code=submission.code, files=files)
+            for submission, files in submissions
+        ],
         now=now,
         draw=call.services.draw,
         request=call.key,
@@ -207,7 +210,7 @@ async def plan(call: Caller, body: PlanRequest) -> Response:
     now = call.services.clock.now()
 
     def think() -> PlanView:
-        job = convert.job_request(body.job)
+        job = convert_jobs.job_request(body.job)
         return convert.plan_view(job, previewing.preview(call.services.store, call.principal, job, now=now))
 
     return json_response((await call.services.offload(think)).model_dump_json())

@@ -18,6 +18,7 @@ from mainstay.control.listener import Listener
 from mainstay.control.loop import Due, Loop
 from mainstay.control.lost import LostCluster
 from mainstay.control.member import Member
+from mainstay.control.remote import RemoteCluster
 from mainstay.domain.errors import Denied
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, Stay
 from mainstay.operations.services import Services
@@ -42,6 +43,7 @@ class Fleet:
         self._holder = holder
         self._start = start
         self._running: dict[str, _Running] = {}
+        self._brought = tuple(services.clusters)
 
     def loop(self) -> Loop:
         """What the runner runs."""
@@ -52,7 +54,12 @@ class Fleet:
         for running in self._running.values():
             if running.task.done() and not running.task.cancelled():
                 running.task.result()
-        wanted = await self._services.offload(self._wanted)
+        for name in self._brought:
+            await self._services.agents.ways.keep(name)
+        wanted, elsewhere = await self._services.offload(self._table)
+        for name in elsewhere:
+            # Their own replicas run their loops; what users ask of their pods goes through these.
+            self._services.clusters.setdefault(name, RemoteCluster(name, self._services.agents.ways))
         for name, running in list(self._running.items()):
             if name not in wanted or not running.serves(wanted[name]):
                 await self._end(name, running)
@@ -65,14 +72,19 @@ class Fleet:
         """End all loops."""
         await asyncio.gather(*(self._end(name, running) for name, running in list(self._running.items())))
 
-    def _wanted(self) -> dict[str, ClusterRecord]:
-        """Those that stay, and those removed as lost until the last of their allocations is closed."""
+    def _table(self) -> tuple[dict[str, ClusterRecord], tuple[str, ...]]:
+        """Those that stay, and those removed as lost until the last of their allocations is closed; and the machines that other
+        replicas brought along.
+        """
         store = self._services.store
-        return {
+        rows = store.clusters()
+        wanted = {
             row.name: row
-            for row in store.clusters()
+            for row in rows
             if row.kind is not ClusterKind.LOCAL and (row.wanted is not Stay.REMOVED or store.wanted(row.name))
         }
+        machines = (row.name for row in rows if row.kind is ClusterKind.LOCAL)
+        return wanted, tuple(name for name in machines if name not in self._brought)
 
     def _begin(self, record: ClusterRecord) -> None:
         log.info("cluster_begins", cluster=record.name, kind=record.kind.value)

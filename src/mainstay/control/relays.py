@@ -1,7 +1,8 @@
-"""From one replica to another: questions for the agent of a cluster, whose line ends there (docs/decisions/0010).
+"""From one replica to another: questions for a cluster that only the other one reaches (docs/decisions/0010).
 
-Both ends prove that they have the key which the replicas share, by TLS with a certificate made of it. A replica that is asked
-answers from its own lines alone: nothing is ever passed on twice.
+It is its own machine, or the line of the cluster's agent ends there. Both ends prove that they have the key which the replicas
+share, by TLS with a certificate made of it. A replica that is asked answers from its own machine and lines alone: nothing is ever
+passed on twice.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import contextlib
 import socket
 import ssl
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
 import aiohttp
@@ -23,7 +24,7 @@ from mainstay.control.remote import RemoteCluster
 from mainstay.domain.errors import Invalid, MainstayError, Unavailable
 from mainstay.operations.lines import Line, Lines
 from mainstay.operations.offload import Offload
-from mainstay.ports import Clock, LineRecord, Store
+from mainstay.ports import Clock, Cluster, LineRecord, Store
 from mainstay.wire import agent as wire
 
 log = structlog.get_logger()
@@ -37,13 +38,16 @@ REFUSED_SECONDS = 5.0
 """A replica that did not answer is passed over for so long."""
 CLOSE_SECONDS = 1.0
 _WHY = {
-    404: "it has no line of that agent any more",
+    404: "it does not reach that cluster any more",
     426: "it speaks another protocol: give all replicas the same version of mainstay",
 }
 
 
+NO_CLUSTERS: Mapping[str, Cluster] = {}
+
+
 class Relays:
-    """The lines of agents that end here, and ways to those that end elsewhere. Implements `operations.lines.Ways`.
+    """The lines that end here, and ways to those that end elsewhere. Implements `operations.lines.Ways`.
 
     Where they end is on record; a record is a hint, and only who answers counts. The newest is asked first.
     """
@@ -58,9 +62,13 @@ class Relays:
         replica: str,
         address: str,
         tls: ssl.SSLContext,
+        brought: Mapping[str, Cluster] = NO_CLUSTERS,
     ) -> None:
-        """`replica`, `address`: how this one is known to the others. `tls`: for connections to them."""
+        """`replica`, `address`: how this one is known to the others. `tls`: for connections to them. `brought`: the machine that
+        it runs on, where that is a cluster.
+        """
         self._lines = lines
+        self._brought = brought
         self._store = store
         self._clock = clock
         self._offload = offload
@@ -97,7 +105,7 @@ class Relays:
     async def changed(self, cluster: str) -> None:
         """Put on record whether a line ends here; what fails is done by `keep`."""
         try:
-            await self._offload(self._record, cluster, self._lines.any(cluster))
+            await self._offload(self._record, cluster, self._ends_here(cluster))
         except MainstayError as error:
             log.warning("line_not_recorded", cluster=cluster, reason=error.message)
 
@@ -105,16 +113,22 @@ class Relays:
         """The record of our own line, as it ought to be. Raises Unavailable."""
         records = await self._offload(self._store.lines, cluster)
         there = any(record.replica == self._replica for record in records)
-        if there != self._lines.any(cluster):
+        if there != self._ends_here(cluster):
             await self._offload(self._record, cluster, not there)
 
     async def close(self) -> None:
-        """Let go of all."""
+        """Let go of all, and take back that our own machine is reached here."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
+        for cluster in self._brought:
+            with contextlib.suppress(MainstayError):
+                await self._offload(self._record, cluster, False)
+
+    def _ends_here(self, cluster: str) -> bool:
+        return cluster in self._brought or self._lines.any(cluster)
 
     def _record(self, cluster: str, there: bool) -> None:  # noqa: FBT001 one of two
         if there:
@@ -145,8 +159,10 @@ class Relays:
             return self._lines.of(cluster)
         if refusals:
             raise refusals[0]
-        msg = f"the agent of cluster {cluster} has no line to any replica"
-        raise Unavailable(msg, object_=cluster, hint="is it running? It calls again by itself")
+        msg = f"no replica reaches cluster {cluster}: its agent has no line to any, or its machine is away"
+        raise Unavailable(
+            msg, object_=cluster, hint="is the agent, or the replica there, running? It comes back by itself"
+        )
 
     async def _dial(self, record: LineRecord) -> Line:
         if error := self._refusal(record):
@@ -208,11 +224,12 @@ class Relays:
 
 
 class Door:
-    """Answers the other replicas, over the lines that end here, and over no others."""
+    """Answers the other replicas, from our own machine and over the lines that end here, and over no others."""
 
-    def __init__(self, lines: Lines, *, tls: ssl.SSLContext) -> None:
+    def __init__(self, lines: Lines, *, tls: ssl.SSLContext, brought: Mapping[str, Cluster] = NO_CLUSTERS) -> None:
         """`tls` lets in whoever has the key of the replicas."""
         self._lines = lines
+        self._brought = brought
         self._tls = tls
 
     @asynccontextmanager
@@ -232,7 +249,7 @@ class Door:
         cluster, given = request.match_info["cluster"], request.headers.get(wire.PROTOCOL_HEADER, "")
         if given not in {str(number) for number in range(wire.PROTOCOL_OLDEST, wire.PROTOCOL + 1)}:
             return web.Response(status=426)
-        if not self._lines.any(cluster):
+        if cluster not in self._brought and not self._lines.any(cluster):
             return web.Response(status=404)
         socket = web.WebSocketResponse(
             heartbeat=HEARTBEAT_SECONDS,
@@ -241,9 +258,9 @@ class Door:
             compress=False,
         )
         await socket.prepare(request)
-        here = RemoteCluster(cluster, self._lines)
+        here = self._brought.get(cluster) or RemoteCluster(cluster, self._lines)
         answering = asyncio.create_task(Answers(socket, lambda: here).answer())
-        ended = asyncio.create_task(self._lines.until_none(cluster))
+        ended = asyncio.create_task(self._until_out_of_reach(cluster))
         try:
             await asyncio.wait((answering, ended), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -252,6 +269,12 @@ class Door:
             await asyncio.gather(answering, ended, return_exceptions=True)
             await socket.close()
         return socket
+
+    async def _until_out_of_reach(self, cluster: str) -> None:
+        """Never, of our own machine."""
+        if cluster in self._brought:
+            await asyncio.Event().wait()
+        await self._lines.until_none(cluster)
 
 
 async def _hear(socket: aiohttp.ClientWebSocketResponse[bool], line: Line) -> None:
@@ -281,5 +304,5 @@ def _unreached(record: LineRecord, failure: Exception) -> Unavailable:
         why = _WHY.get(failure.status, f"it refused with status {failure.status}")
     elif isinstance(failure, (aiohttp.ClientSSLError, ssl.SSLError)):
         why = "it has another key: start all replicas with the same file for --secrets-key"
-    msg = f"the replica that hears the agent of cluster {record.cluster} cannot be asked: {why}"
+    msg = f"the replica that reaches cluster {record.cluster} cannot be asked: {why}"
     return Unavailable(msg, object_=record.cluster, hint="try again in a moment")

@@ -1,4 +1,4 @@
-"""A cluster that an agent carries, as the control plane has it: the loop runs beside it, and the rest is asked over its line."""
+"""A cluster whose loop runs beside it, in an agent or another replica, as this one has it: the rest is asked over its line."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class RemoteCluster:
             await opened.close()
 
     def _beyond_reach(self) -> MainstayError:
-        msg = f"cluster {self.name} is carried by its agent"
+        msg = f"cluster {self.name} is carried elsewhere: by its agent, or by the replica on its machine"
         return Unavailable(msg, object_=self.name)
 
 

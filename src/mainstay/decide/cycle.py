@@ -17,14 +17,16 @@ import numpy as np
 from mainstay.decide import admission, quota
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.placement.fill import Policy, fill
-from mainstay.decide.placement.fit import Request, feasible, free_of
+from mainstay.decide.placement.fit import Request, feasible, free_of, room_on
 from mainstay.decide.placement.gang import place
+from mainstay.decide.placement.reach import Users, users_of
 from mainstay.decide.shapes import Shape, shape_numbers, shape_of
 from mainstay.decide.turns import Ledger, Line
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
 from mainstay.domain.queue import QueueTree, Resource
 from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.volume import Sharing, VolumeNeed
 
 WINDOW = 1 << 16
 """So many turns at once at most."""
@@ -64,6 +66,8 @@ class Window:
     placed: list[Placed] = field(default_factory=list)
     used: list[tuple[int, Request, int]] = field(default_factory=list)
     """(queue, request, pods), in the order in which they were counted."""
+    volumes: list[VolumeNeed] = field(default_factory=list)
+    """In the order in which they got a user."""
     failed: set[tuple[int, int]] = field(default_factory=set)
     """(queue, number) of those of which some found no place: of that queue for its quota, or of any."""
 
@@ -86,6 +90,8 @@ class Cycle:
         self._exact = exact
         self._misses = MISSES if exact > 1 else 0.0
         self._shapes: dict[int, Shape] = {}
+        self._users: Users | None = None
+        """Of volumes; None until somebody needs them."""
 
     def placements(self, *, ahead: int | None = None, limit: int | None = None) -> Iterator[Placed]:
         """What finds a place: of the first `ahead` in the order of admission, or of all; at most `limit` workloads."""
@@ -131,10 +137,13 @@ class Cycle:
         return None
 
     def shape(self, row: int, number: int) -> Shape:
-        """The shape with this number, which the workload in this row has."""
-        if number not in self._shapes:
-            self._shapes[number] = shape_of(self.snapshot, row)
-        return self._shapes[number]
+        """The shape with this number, which the workload in this row has. Where its volumes let it run may change in a cycle."""
+        shape = self._shapes.get(number)
+        if shape is None or shape.one_node:
+            if self._users is None and self.snapshot.workloads.volumes[row]:
+                self._users = users_of(self.snapshot)
+            shape = self._shapes[number] = shape_of(self.snapshot, row, users=self._users)
+        return shape
 
     def _line(self, rows: Ints, numbers: Ints) -> Line:
         asked = asked_by(self.snapshot, rows)
@@ -153,12 +162,11 @@ class Cycle:
         window = Window(free=self.free.copies(), missed=rows[:0])
         missed: list[Ints] = []
         for number, group in zip(numbers[begins].tolist(), np.split(rows, begins[1:]), strict=True):
-            shape = self.shape(int(group[0]), number)
             for queue, part in self._by_queue(group):
                 if (ANY_QUEUE, number) in window.failed or (queue, number) in window.failed:
                     missed.append(part)
                     continue
-                miss, rest = self._place_alike(window, shape, queue, part)
+                miss, rest = self._place_alike(window, self.shape(int(part[0]), number), queue, part)
                 if miss:
                     missed.append(rest)
                     window.failed.add((queue if miss is Miss.QUOTA else ANY_QUEUE, number))
@@ -184,15 +192,20 @@ class Cycle:
                 if len(nodes):
                     window.placed.append(Placed(rows=rows[: len(nodes)], nodes=nodes, request=request))
                     window.used.append((queue, request, shape.nodes * len(nodes)))
+                    self._share(window, shape, int(nodes[0, 0]))
                     rows = rows[len(nodes) :]
                 if not rows.size:
                     return None, rows
                 if len(nodes) == allowed:
                     miss = Miss.QUOTA
+                if len(nodes) and request.one_node:
+                    return miss, rows  # the rest may go where these are, and nowhere else
         return miss, rows
 
     def _take(self, shape: Shape, request: Request, count: int) -> Ints:
         """[workloads, ranks] Node rows for up to `count` workloads of one shape, lowered in what is left."""
+        if request.one_node:
+            return self._take_one(shape, request, count)
         if shape.nodes == 1:
             rows = np.flatnonzero(feasible(self.free, request)) if count else np.empty(0, dtype=np.int64)
             nodes, pods = fill(self.free, request, self._policy, rows, count)
@@ -208,8 +221,28 @@ class Cycle:
             gangs.append(found)
         return np.array(gangs, dtype=np.int64).reshape(len(gangs), shape.nodes)
 
+    def _take_one(self, shape: Shape, request: Request, count: int) -> Ints:
+        """As `_take`, all of them on one node."""
+        alone = shape.reach is not None and shape.reach.sharing is Sharing.POD
+        found = place(self.free, request, count=shape.nodes, policy=self._policy) if count else None
+        if found is None:
+            return np.empty((0, shape.nodes), dtype=np.int64)
+        node = found[:1]
+        fits = 1 if alone else min(count, int(room_on(self.free, request, node)[0]) // shape.nodes)
+        self.free.take(node, fits * shape.nodes, request)
+        return np.full((fits, shape.nodes), node[0])
+
+    def _share(self, window: Window, shape: Shape, node: int) -> None:
+        """Its volumes are in use on this node from here on."""
+        if shape.one_node and shape.volumes is not None and self._users is not None:
+            self._users.add(shape.volumes, node)
+            window.volumes.append(shape.volumes)
+
     def _undo(self, window: Window) -> None:
         self.free.restore(window.free)
+        for need in window.volumes:
+            assert self._users is not None
+            self._users.take_back(need)
         for queue, request, pods in reversed(window.used):
             self.allowance.use(queue, request, -pods)
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mainstay.decide.placement.fit import Request, cluster_number, request_of
-from mainstay.decide.placement.reach import Reach, reach_of
+from mainstay.decide.placement.reach import Reach, Users, reach_of
 from mainstay.domain.arrays import Ints
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.queue import Resource
 from mainstay.domain.snapshot import Snapshot
-from mainstay.domain.volume import VolumeNeed
+from mainstay.domain.volume import Sharing, VolumeNeed
 
 MEMORY_UNITS = (("GiB", BYTES_PER_GIB), ("GB", 10**9), ("MiB", 1 << 20), ("MB", 10**6))
 
@@ -33,6 +33,11 @@ class Shape:
     """Where its volumes let it run."""
 
     @property
+    def one_node(self) -> bool:
+        """Whether all pods with these volumes must be on one node."""
+        return self.requests[0].one_node
+
+    @property
     def words(self) -> str:
         """The shape as a reason says it."""
         either = " or ".join(words_of(resources) for resources in self.choices)
@@ -40,8 +45,8 @@ class Shape:
         return f"{words} in cluster {self.cluster}" if self.cluster else words
 
 
-def shape_of(snapshot: Snapshot, row: int) -> Shape:
-    """The shape of the workload in this row."""
+def shape_of(snapshot: Snapshot, row: int, *, users: Users | None = None) -> Shape:
+    """The shape of the workload in this row. `users` of volumes as in `make_shape`."""
     table = snapshot.workloads
     choices = table.choices.get(int(table.key[row]), ())
     return make_shape(
@@ -51,6 +56,7 @@ def shape_of(snapshot: Snapshot, row: int) -> Shape:
         cluster=snapshot.cluster_names[int(table.cluster[row])],
         restriction=snapshot.restrictions[int(table.restriction[row])],
         volumes=snapshot.volume_needs[int(table.volumes[row])],
+        users=users,
     )
 
 
@@ -62,13 +68,17 @@ def make_shape(
     cluster: str = "",
     restriction: str = "",
     volumes: VolumeNeed | None = None,
+    users: Users | None = None,
 ) -> Shape:
-    """A shape in the numbers of this snapshot."""
+    """A shape in the numbers of this snapshot. `users` of volumes: None for those that the snapshot knows."""
     number = cluster_number(cluster, snapshot.nodes.clusters)
-    reach = reach_of(snapshot, volumes, cluster=cluster) if volumes else None
+    reach = reach_of(snapshot, volumes, cluster=cluster, pods=nodes, users=users) if volumes else None
     mask = reach.mask if reach else None
+    one_node = reach is not None and reach.sharing is not Sharing.ANY
     requests = tuple(
-        request_of(resources, snapshot.gpu_models, cluster=number, restriction=restriction, reach=mask)
+        request_of(
+            resources, snapshot.gpu_models, cluster=number, restriction=restriction, reach=mask, one_node=one_node
+        )
         for resources in choices
     )
     return Shape(

@@ -105,6 +105,12 @@ class DiskFailed(Unavailable):
     code = "disk_failed"
 
 
+class ShutOut(Unavailable):
+    """The database does not let us in as we come: waiting helps nobody, another address, password or permission does."""
+
+    code = "shut_out"
+
+
 class StateUnusable(MainstayError):
     """The state cannot be opened (read-only, in use by another platform, written by a newer version)."""
 

@@ -14,17 +14,23 @@ ANY_GPU = ""
 
 
 SHAPE_MARK = "."
-"""In the name of a slice of a GPU (`1g.10gb`, `T4.shared`), and in that of no model."""
+"""In the name of a slice of a GPU (`1g.10gb`, `T4.shared`) or of another device (`amd.com/gpu`), and in that of no model."""
 
 
 def is_shape(gpu_model: str) -> bool:
-    """Whether it names slices of GPUs. They are counted apart from whole ones, and never given where any GPU is asked for."""
+    """Whether it names slices of GPUs or other devices.
+
+    They are counted apart from whole GPUs, and never given where any GPU is asked for.
+    """
     return SHAPE_MARK in gpu_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """An amount of compute: thousandths of a core, bytes of memory, GPUs of one model or slices of one shape. Never negative."""
+    """An amount of compute: thousandths of a core, bytes of memory, and GPUs of one model, or slices or devices of one shape.
+
+    Never negative.
+    """
 
     cpu_milli: int = 0
     memory_bytes: int = 0

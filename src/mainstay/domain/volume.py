@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Literal
 
 from mainstay.domain.allocation import Owner
@@ -11,6 +12,16 @@ from mainstay.domain.workload import Volume
 
 REACH_PREFIX = "volume/"
 """How what a volume asks of nodes begins in `NodeState.admits`: no restriction of guests does."""
+
+
+class Sharing(IntEnum):
+    """How far a volume can be shared; the higher, the less."""
+
+    ANY = 0
+    NODE = 1
+    """All its users are on one node."""
+    POD = 2
+    """One pod uses it at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +43,14 @@ class VolumeState:
     """Only nodes that say so in `NodeState.admits` reach it; empty: all of its cluster do."""
     place: str = ""
     """Where in its cluster it lies, in words; empty: everywhere."""
+
+    @property
+    def sharing(self) -> Sharing:
+        """By the widest of its access modes. One that names none, as on this machine, is anybody's."""
+        return min((_SHARING.get(mode, Sharing.ANY) for mode in self.access), default=Sharing.ANY)
+
+
+_SHARING = {"ReadWriteOnce": Sharing.NODE, "ReadWriteOncePod": Sharing.POD}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -160,8 +160,9 @@ class Lines:
         """The newest: an older one may be half dead. Raises Unavailable."""
         lines = self._open.get(cluster)
         if not lines:
-            msg = f"the agent of cluster {cluster} has no line to this replica"
-            raise Unavailable(msg, object_=cluster, hint="is it running? It calls again by itself")
+            msg = f"this replica does not reach cluster {cluster}: its agent has no line here, or it is the machine of another"
+            hint = "is the agent running? Replicas that are to reach each other's need --replica-address"
+            raise Unavailable(msg, object_=cluster, hint=hint)
         return lines[-1]
 
     async def until_none(self, cluster: str) -> None:

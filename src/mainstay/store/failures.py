@@ -2,18 +2,64 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 
 import sqlalchemy as sa
 
-from mainstay.domain.errors import Conflict, DiskFailed, MainstayError, StateUnusable, StorageFull, Unavailable
+from mainstay.domain.errors import (
+    Conflict,
+    DiskFailed,
+    MainstayError,
+    ShutOut,
+    StateUnusable,
+    StorageFull,
+    Unavailable,
+)
 
 WAIT_SECONDS = 5.0
 """How long a write waits for another writer before it is told to come back."""
 
+WORDS_MAX = 400
 SERIALIZATION_FAILURES = frozenset({"40001", "40P01"})
 """PostgreSQL: serialization failure, deadlock detected. The only errors after which the same transaction may be tried
 again by itself."""
+
+_ADDRESS = "correct the address of the database: --database, or $MAINSTAY_DATABASE"
+_REFUSALS: tuple[tuple[str, str, str], ...] = (
+    (
+        r"authentication failed|no password supplied|role .* does not exist|not permitted to log in|no such user",
+        "the database does not accept this user or its password",
+        _ADDRESS,
+    ),
+    (
+        r"database .* does not exist|no such database",
+        "the server has no such database",
+        f"create it (CREATE DATABASE mainstay OWNER mainstay), or {_ADDRESS}",
+    ),
+    (
+        r"pg_hba\.conf",
+        "the server lets this user in from elsewhere only, or only with TLS",
+        "let pg_hba.conf of the server allow it, or give sslmode in the address of the database",
+    ),
+    (
+        r"does not support SSL|certificate|SSL error",
+        "the server and we cannot agree on TLS",
+        "look at sslmode and sslrootcert in the address of the database, and at the certificate of the server",
+    ),
+    (
+        r"invalid (connection option|[\w ]*(value|number))",
+        "the address of the database says what there is not",
+        _ADDRESS,
+    ),
+    (
+        r"permission denied for database",
+        "this user may not connect to the database",
+        "let it own the database: ALTER DATABASE mainstay OWNER TO mainstay",
+    ),
+)
+"""By the words of libpq, which names no SQLSTATE while it connects. What a server says in another language is in none of them
+and passes for one that is away: waited for in vain, but with its words in the log."""
 
 
 class Contradiction(Conflict):
@@ -80,6 +126,12 @@ def may_repeat(error: sa.exc.SQLAlchemyError) -> bool:
     return _sqlstate(error) in SERIALIZATION_FAILURES
 
 
+def words_of_driver(error: BaseException | None) -> str:
+    """What the driver said when it failed to connect, in one line. It names hosts and users: only for who runs the platform."""
+    original = getattr(error, "orig", None)
+    return " ".join(str(original or "").split())[:WORDS_MAX]
+
+
 def _disk_full() -> StorageFull:
     return StorageFull("the disk under the state is full", hint="free some space; nothing that is stored is lost")
 
@@ -93,9 +145,21 @@ def _of_postgresql(error: sa.exc.SQLAlchemyError) -> MainstayError:
         case "25006":
             return Unavailable("the database is a read-only standby", hint="connect to the primary")
         case "":
-            return Unavailable("the database cannot be reached", hint="check that PostgreSQL runs, then try again")
+            return _not_connected(words_of_driver(error))
+        case "42501":
+            return ShutOut(
+                "this user may not do in the database what is needed",
+                hint="let it own the database: ALTER DATABASE mainstay OWNER TO mainstay",
+            )
         case state:
             return Unavailable(f"the database failed ({state})", hint="look at the log of PostgreSQL, then try again")
+
+
+def _not_connected(words: str) -> Unavailable:
+    for pattern, message, hint in _REFUSALS:
+        if re.search(pattern, words):
+            return ShutOut(message, hint=hint)
+    return Unavailable("the database cannot be reached", hint="check that PostgreSQL runs, then try again")
 
 
 def _sqlstate(error: sa.exc.SQLAlchemyError) -> str:

@@ -261,7 +261,8 @@ class Resources(JobPart):
     gpu: Gpu = Field(
         default="0",
         validation_alias=AliasChoices("gpu", "gpus", "accelerators"),
-        description="GPUs: count, model, or model:count; slices of them by shape, e.g. `1g.10gb:2`",
+        description="GPUs: count, model, or model:count; slices of them by shape, e.g. `1g.10gb:2`; "
+        "other devices by resource, e.g. `amd.com/gpu:8`",
     )
     any_of: list[Choice] = Field(default_factory=list, max_length=20, description="alternatives, in any order")
     ordered: list[Choice] = Field(default_factory=list, max_length=20, description="alternatives, the first that fits")

@@ -21,8 +21,11 @@ _MEMORY = re.compile(rf"(?P<number>{_NUMBER})\s*(?P<unit>[A-Za-z]*)\Z")
 _DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,7})m)?(?:(\d{1,9})s)?\Z")
 _MIG = r"\d{1,2}g\.\d{1,4}gb(?:[.+][a-z0-9]{1,10}){0,3}"
 """A slice as NVIDIA names its MIG profiles: 1g.10gb, 1g.10gb+me."""
+_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_RESOURCE = rf"(?=.{{1,110}}\Z){_LABEL}(?:\.{_LABEL})+/[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
+"""An extended resource of Kubernetes, of other devices than GPUs of NVIDIA: amd.com/gpu, google.com/tpu."""
 _GPU = re.compile(
-    rf"(?:(?P<shape>{_MIG})|(?P<model>[A-Za-z][A-Za-z0-9-]{{0,40}}(?:\.shared)?))?(?::?(?P<count>\d{{1,9}}))?\Z"
+    rf"(?:(?P<shape>{_MIG})|(?P<resource>{_RESOURCE})|(?P<model>[A-Za-z][A-Za-z0-9-]{{0,40}}(?:\.shared)?))?(?::?(?P<count>\d{{1,9}}))?\Z"
 )
 
 _BYTES = {
@@ -82,10 +85,13 @@ def size(text: str) -> int:
 
 
 def gpu(text: str) -> Gpus:
-    """GPUs: `8`, `H100` (one), `H100:8`; slices of them: `1g.10gb:2` (MIG), `T4.shared` (a share in time)."""
+    """GPUs: `8`, `H100` (one), `H100:8`; slices: `1g.10gb:2` (MIG), `T4.shared` (a share in time); others: `amd.com/gpu:8`."""
     found = _GPU.match(text.strip())
     if not found or not text.strip():
-        msg = f"{text!r} is not a number of GPUs such as 8, H100 or H100:8, nor of slices such as 1g.10gb:2"
+        allowed = (
+            "GPUs such as 8, H100 or H100:8, nor of slices such as 1g.10gb:2 or other devices such as amd.com/gpu:8"
+        )
+        msg = f"{text!r} is not a number of {allowed}"
         raise ValueError(msg)
     count = int(found["count"] or 1)
     if count > GPUS_MAX:
@@ -93,6 +99,8 @@ def gpu(text: str) -> Gpus:
         raise ValueError(msg)
     if found["shape"]:
         return Gpus(model=found["shape"].replace("+", "."), count=count)
+    if found["resource"]:
+        return Gpus(model=found["resource"], count=count)
     model, dot, share = (found["model"] or "").partition(".")
     return Gpus(model=(model.upper() if model.islower() else model) + dot + share, count=count)
 
@@ -112,7 +120,7 @@ def flavor(text: str) -> str:
     try:
         return text if text == "default" else gpu(f"{text}:1").model or "default"
     except ValueError:
-        msg = f"{text!r} is not a flavor such as H100, 1g.10gb or default"
+        msg = f"{text!r} is not a flavor such as H100, 1g.10gb, amd.com/gpu or default"
         raise ValueError(msg) from None
 
 

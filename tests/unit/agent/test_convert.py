@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mainstay.agent import convert
+from mainstay.agent import convert, convert_plan, convert_wanted
 from mainstay.decide.guests import new_workload, workload_id
 from mainstay.domain import errors
 from mainstay.domain.allocation import Allocation, Owner, PodState, Seen, Wanted
@@ -205,21 +205,21 @@ def travelled(message: wire.Message) -> Any:
 
 @given(changes())
 def test_what_is_wanted_arrives_as_it_was(before: WantedChanges):
-    assert convert.wanted_changes(travelled(convert.wanted_said(before)), cluster="edge") == before
+    assert convert_wanted.wanted_changes(travelled(convert_wanted.wanted_said(before)), cluster="edge") == before
 
 
 @given(st.lists(observations(), max_size=3).map(tuple))
 def test_what_an_effect_loop_commits_arrives_as_it_was(before: tuple[Any, ...]):
-    said = travelled(convert.plan_said(7, before))
+    said = travelled(convert_plan.plan_said(7, before))
     assert said.epoch == 7
-    assert convert.actions(said, cluster="edge") == before
+    assert convert_plan.actions(said, cluster="edge") == before
 
 
 @given(st.lists(REASONS, max_size=3))
 def test_what_became_of_a_plan_arrives_as_it_was(reasons: list[Reason]):
     refused = tuple(Refused(index=index, reason=reason) for index, reason in enumerate(reasons))
     before = CommitResult(version=9, applied=2, refused=refused)
-    assert convert.commit_result(travelled(convert.commit_said(before))) == before
+    assert convert_plan.commit_result(travelled(convert_plan.commit_said(before))) == before
 
 
 @given(st.binary(max_size=50), st.binary(max_size=50))
@@ -249,7 +249,7 @@ def test_every_error_that_a_port_may_raise_arrives_under_its_own_name():
 
 
 def test_a_newer_neighbour_may_say_more_than_we_know():
-    said = msgspec.to_builtins(convert.plan_said(1, ()))
+    said = msgspec.to_builtins(convert_plan.plan_said(1, ()))
     assert convert.decoded(msgspec.json.encode({**said, "new": 1}), wire.PlanSaid) == wire.PlanSaid(epoch=1, actions=())
 
 
@@ -274,14 +274,14 @@ def test_what_this_version_does_not_know_is_refused_in_words(changed: dict[str, 
     spec = {"kind": "job", "name": "w", "run": ["true"]}
     content = msgspec.json.encode({"version": 3, "rows": [row], "specifications": {"2": spec}})
     with pytest.raises(Invalid):
-        convert.wanted_changes(convert.decoded(content, wire.WantedSaid), cluster="edge")
+        convert_wanted.wanted_changes(convert.decoded(content, wire.WantedSaid), cluster="edge")
 
 
 def test_a_text_of_any_length_and_kind_can_be_reported():
     state = PodState(name="p", node="n", seen=Seen.ENDED, detail="x" * 100_000 + "\ud800")
     reason = Reason(code=Code.POD_ENDED, object="o" * 9_000, numbers={"detail": "\ud800" * 9_000})
-    said = travelled(convert.plan_said(1, (ObservePod(allocation_key=1, state=state, reason=reason),)))
-    (found,) = convert.actions(said, cluster="edge")
+    said = travelled(convert_plan.plan_said(1, (ObservePod(allocation_key=1, state=state, reason=reason),)))
+    (found,) = convert_plan.actions(said, cluster="edge")
     assert isinstance(found, ObservePod)
     assert len(found.state.detail) == len(found.reason.object) == wire.TEXT_MAX
 
@@ -304,7 +304,7 @@ def test_a_pod_that_asks_for_anything_at_all_refuses_no_plan():
     node = NodeState(name="n", capacity=guest.resources, ready=True)
     why = Reason(code=Code.NODE_CHANGED)
     plan = (Submit(workload=new, reason=why), ObserveNodes(cluster="edge", nodes=(node,), at=1, reason=why))
-    submitted, observed = convert.actions(travelled(convert.plan_said(1, plan)), cluster="edge")
+    submitted, observed = convert_plan.actions(travelled(convert_plan.plan_said(1, plan)), cluster="edge")
     assert isinstance(submitted, Submit)
     assert isinstance(observed, ObserveNodes)
     spec = submitted.workload.spec
@@ -315,4 +315,4 @@ def test_a_pod_that_asks_for_anything_at_all_refuses_no_plan():
 
 def test_nothing_can_be_said_but_what_an_effect_loop_commits():
     with pytest.raises(TypeError):
-        convert.plan_said(1, (StopPod(allocation_key=1, reason=Reason(code=Code.STOPPED)),))
+        convert_plan.plan_said(1, (StopPod(allocation_key=1, reason=Reason(code=Code.STOPPED)),))

@@ -22,6 +22,7 @@ from mainstay.domain.errors import Denied, DiskFailed, Fenced, MainstayError, Un
 from mainstay.domain.fleet import ClusterKind, ClusterSettings, Contact, Credentials, NewCluster
 from mainstay.domain.plan import AddCluster, DrainCluster, ObserveCluster, Plan, RemoveCluster
 from mainstay.domain.workload import Phase
+from mainstay.operations.agents import Agents
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.store import SqlStore
@@ -60,6 +61,7 @@ class Replica:
             sealing=self.sealing,
             connectors=self.connectors,
             clusters=self.clusters,
+            agents=Agents(self.clock),
         )
         self.fleet = Fleet(self.services, holder=self.name, start=self._start)
 
@@ -422,3 +424,13 @@ async def test_credentials_stand_nowhere_in_the_clear(
     out = capsys.readouterr()
     assert CANARY not in seen + out.out + out.err
     assert not any(CANARY.encode() in path.read_bytes() for path in tmp_path.iterdir())
+
+
+async def test_the_machine_of_another_replica_is_asked_there_and_its_loop_is_not_run_here(store, clock):
+    machine = NewCluster(name="local-other", kind=ClusterKind.LOCAL)
+    store.commit(Plan(actor="other", now=1, actions=(AddCluster(cluster=machine, reason=WHY),)))
+    ours = Replica(store, clock)
+    await ours.turn()
+    assert not ours.loops
+    with pytest.raises(Unavailable, match="does not reach cluster local-other"):
+        await ours.clusters["local-other"].read_log("p-1-0", offset=0, limit=1)

@@ -79,6 +79,7 @@ class Replica:
     sealing: Sealing = KEY
     lines: Lines = field(default_factory=Lines)
     agents: list[tuple[Line, asyncio.Task[None]]] = field(default_factory=list)
+    brought: dict[str, Any] = field(default_factory=dict)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Replica]:
@@ -88,10 +89,11 @@ class Replica:
             listener.listen()
             self.address = f"127.0.0.1:{listener.getsockname()[1]}"
             self.relays = Relays(
-                self.lines, self.store, self.clock, here, replica=self.name, address=self.address, tls=asking
-            )
+                self.lines, self.store, self.clock, here, replica=self.name, address=self.address, tls=asking,
+                brought=self.brought,
+            )  # fmt: skip
             self.cluster = RemoteCluster(NAME, self.relays)
-            async with Door(self.lines, tls=asked).opened(listener):
+            async with Door(self.lines, tls=asked, brought=self.brought).opened(listener):
                 try:
                     yield self
                 finally:
@@ -142,7 +144,7 @@ def logs() -> LogCluster:
 async def test_every_replica_answers_for_an_agent_whose_line_ends_at_one_of_them(
     three: list[Replica], logs: LogCluster
 ) -> None:
-    with pytest.raises(Unavailable, match="no line to any replica"):
+    with pytest.raises(Unavailable, match="no replica reaches cluster edge"):
         await three[1].read()
     await three[0].agent_calls(logs)
     for replica in three:
@@ -163,6 +165,28 @@ async def test_many_who_ask_at_once_share_one_socket_between_two_replicas(
     found = await asyncio.gather(*(three[1].read(f"p-{number}-0") for number in range(50)))
     assert found == list(logs.logs.values())
     assert len(three[1].relays._open) == 1
+
+
+async def test_the_machine_that_a_replica_brought_along_is_asked_through_it_until_it_is_gone(
+    three: list[Replica], store: SqlStore, tmp_path: Path
+) -> None:
+    echo, logs = Echo(), LogCluster(name=NAME, logs={"p-1-0": b"from its machine"})
+    logs.connect = echo.connect  # type: ignore[attr-defined]
+    async with Replica("four", store, three[0].clock, tmp_path, brought={NAME: logs}).running() as four:
+        await four.relays.keep(NAME)
+        await four.relays.keep(NAME)
+        assert [(row.replica, row.address) for row in store.lines(NAME)] == [("four", four.address)]
+        assert await three[0].read() == b"from its machine"
+        async with three[1].cluster.connect("p-1-0", 80) as stream:
+            echo.more.set()
+            await stream.send(b"said")
+            assert await stream.receive() == b"said"
+        await until(lambda: echo.open == 0)
+    assert store.lines(NAME) == ()
+    three[0].clock.advance(2)
+    await until(lambda: not three[0].relays._open)
+    with pytest.raises(Unavailable, match="no replica reaches cluster edge"):
+        await three[0].read()
 
 
 class Echo:
@@ -300,7 +324,7 @@ async def test_a_replica_answers_from_its_own_lines_and_passes_nothing_on(
     for replica in three:
         store.open_line(LineRecord(cluster=NAME, replica=replica.name, address=replica.address))
     for replica in three:
-        with pytest.raises(Unavailable, match="no line of that agent any more"):
+        with pytest.raises(Unavailable, match="does not reach that cluster any more"):
             await replica.read()
 
 

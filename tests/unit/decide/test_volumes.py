@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mainstay.decide.explain import explain, preview
 from mainstay.decide.removals import drops
 from mainstay.decide.schedule import schedule
-from mainstay.domain.allocation import Owner
+from mainstay.domain.allocation import Owner, Seen
 from mainstay.domain.capacity import ClusterState
 from mainstay.domain.plan import Advance, Allocate
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
-from mainstay.domain.volume import VolumeNeed, VolumeRef, VolumeState
+from mainstay.domain.volume import VolumeNeed, VolumeRecord, VolumeRef, VolumeState
+from mainstay.domain.workload import Phase
 from tests.stores import spec
-from tests.worlds import OWNER, lies, node, workload, world
+from tests.worlds import OWNER, allocation, lies, node, workload, world
 
 EAST, WEST = {"cluster": "east"}, {"cluster": "west"}
 AWAY = {"east": Reason(code=Code.CLUSTER_UNREACHABLE, numbers={"detail": "no answer"})}
@@ -125,6 +128,97 @@ def test_explain_and_preview_say_the_same_and_never_advise_another_cluster() -> 
     need = VolumeNeed(owner=OWNER, names=("data",))
     asked = preview(world(nodes=nodes(used_cpus=16), volumes=volumes), spec=spec(), priority=0, volumes=need)
     assert (asked.starts_now, asked.reason.code) == (False, Code.WAITS_FOR_VOLUME)
+
+
+RWO, ALONE, SHARED = ("ReadWriteOnce",), ("ReadWriteOncePod",), ("ReadWriteOnce", "ReadWriteMany")
+THREE = [node(name=name, used_cpus=used, **WEST) for name, used in (("a", 2), ("b", 0), ("c", 0))]
+"""The first one is the fullest, and taken first where any will do."""
+
+
+def used(volume: VolumeRecord, *more: Any, node: int = 2, **values: Any) -> Snapshot:
+    """Run 1 uses the volume on a node, and these wait."""
+    first = workload(1, phase=Phase.RUNNING, volumes=("data",))
+    return world(
+        nodes=THREE, workloads=[first, *more], allocations=[allocation(1, node_key=node, **values)], volumes=[volume]
+    )
+
+
+def asks(key: int, **values: Any) -> Any:
+    return workload(key, **{"volumes": ("data",), **values})
+
+
+def test_who_shares_a_volume_of_one_node_goes_where_it_is_in_use() -> None:
+    assert places(used(lies("data", "west", access=RWO), asks(2))) == ["b"]
+    assert places(used(lies("data", "west", access=SHARED), asks(2))) == ["a"]
+    assert places(used(lies("data", "west"), asks(2))) == ["a"]
+    assert places(used(lies("data", "west", access=RWO), asks(2, volumes=()))) == ["a"]
+    # One that has ended uses it no more, and one that is only asked to stop does.
+    assert places(used(lies("data", "west", access=RWO), asks(2), seen=Seen.ENDED)) == ["a"]
+    assert places(used(lies("data", "west", access=RWO), asks(2), stop=True)) == ["b"]
+
+
+def test_who_finds_no_room_where_a_volume_is_in_use_hears_where_that_is_and_by_whom() -> None:
+    reason = why(used(lies("data", "west", access=RWO), asks(2, cpus=16)))
+    assert (reason.code, reason.object) == (Code.WAITS_FOR_VOLUME, "data")
+    assert "in use on node b by run " in reason.sentence
+    assert "others may use it only there (ReadWriteOnce); waits for capacity: needs 16 CPUs" in reason.sentence
+    assert "15 CPUs" in reason.sentence
+
+
+def test_a_volume_for_one_pod_lets_nobody_in_while_it_has_one() -> None:
+    alone = lies("data", "west", access=ALONE)
+    reason = why(used(alone, asks(2)))
+    assert "one pod at a time may use it (ReadWriteOncePod), and run " in reason.sentence
+    assert "waits for capacity" not in reason.sentence
+    assert len(schedule(used(alone, asks(2), seen=Seen.ENDED))) == 1
+    gang = world(nodes=THREE, workloads=[asks(2, nodes=2)], volumes=[alone])
+    assert "and 2 are asked for" in why(gang).sentence
+    both = schedule(world(nodes=THREE, workloads=[asks(2), asks(3)], volumes=[alone]))
+    assert [type(action) for action in both] == [Allocate, Advance]
+    assert "and another one does" in both[1].reason.sentence
+
+
+@pytest.mark.parametrize("cpus", [(6, 6, 6, 6), (4, 5, 6, 7)])
+def test_those_that_start_together_start_on_one_node(cpus: tuple[int, ...]) -> None:
+    waiting = [asks(key, cpus=count) for key, count in enumerate(cpus, 2)]
+    actions = schedule(world(nodes=THREE, workloads=waiting, volumes=[lies("data", "west", access=RWO)]))
+    placed = [action for action in actions if isinstance(action, Allocate)]
+    assert len(placed) >= 2
+    assert len({slot.node_key for action in placed for slot in action.slots}) == 1
+    for action in actions[len(placed) :]:
+        assert "in use on node " in action.reason.sentence
+        assert "may use it only there" in action.reason.sentence
+
+
+def test_a_gang_that_shares_a_volume_of_one_node_is_whole_there_or_waits() -> None:
+    volume = lies("data", "west", access=RWO)
+    assert places(world(nodes=THREE, workloads=[asks(2, nodes=4, cpus=4)], volumes=[volume])) == ["b"] * 4
+    sentence = why(world(nodes=THREE, workloads=[asks(2, nodes=4, cpus=5)], volumes=[volume])).sentence
+    assert "all pods that use it must be on one node (ReadWriteOnce)" in sentence
+
+
+@given(
+    asked=st.lists(
+        st.tuples(st.integers(1, 16), st.integers(1, 3), st.sampled_from(["", "data", "more"])), max_size=12
+    ),
+    taken=st.sampled_from([0, 1, 2, 3]),
+)
+def test_whatever_waits_a_volume_of_one_node_is_never_on_two(asked: list[tuple[int, int, str]], taken: int) -> None:
+    waiting = [
+        workload(key, cpus=cpus, nodes=nodes, volumes=(name,) if name else ())
+        for key, (cpus, nodes, name) in enumerate(asked, 2)
+    ]
+    running = [workload(1, phase=Phase.RUNNING, volumes=("data",))] if taken else []
+    snapshot = world(
+        nodes=THREE, workloads=[*running, *waiting], allocations=[allocation(1, node_key=taken)] if taken else [],
+        volumes=[lies("data", "west", access=RWO), lies("more", "west", access=RWO)],
+    )  # fmt: skip
+    on: dict[str, set[int]] = {"data": {taken} - {0}, "more": set(), "": set()}
+    for action in schedule(snapshot):
+        if isinstance(action, Allocate):
+            on[asked[action.workload_key - 2][2]] |= {slot.node_key for slot in action.slots}
+    assert len(on["data"]) <= 1
+    assert len(on["more"]) <= 1
 
 
 def test_only_what_is_there_and_not_going_yet_is_dropped() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from mainstay.api.convert import job_request
+from mainstay.api.convert_jobs import job_request
 from mainstay.domain.workload import OnPartition
 from mainstay.wire import quantities
 from mainstay.wire.job import Job
@@ -51,6 +51,9 @@ def test_a_policy_that_is_none_is_refused(given):
         ("1g.10gb.shared:2", "1g.10gb.shared", 2),
         ("h100:8", "H100", 8),
         ("8", "", 8),
+        ("amd.com/gpu", "amd.com/gpu", 1),
+        ("aws.amazon.com/neuroncore:16", "aws.amazon.com/neuroncore", 16),
+        ("huawei.com/Ascend910:8", "huawei.com/Ascend910", 8),
     ],
 )
 def test_slices_of_gpus_are_written_by_shape(text, model, count):
@@ -59,7 +62,21 @@ def test_slices_of_gpus_are_written_by_shape(text, model, count):
 
 
 @pytest.mark.parametrize(
-    "text", ["1g.10gb:", "1g.10", "g.10gb", "1g..10gb", "T4.half", "T4.shared.shared", "../1g.10gb"]
+    "text",
+    [
+        "1g.10gb:",
+        "1g.10",
+        "g.10gb",
+        "1g..10gb",
+        "T4.half",
+        "T4.shared.shared",
+        "../1g.10gb",
+        "amd/gpu",
+        "/gpu",
+        "amd.com/",
+        "AMD.com/gpu",
+        "a..b/c",
+    ],
 )
 def test_what_is_no_shape_is_refused(text):
     with pytest.raises(ValueError, match=r"such as 1g\.10gb:2"):

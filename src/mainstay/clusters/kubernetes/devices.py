@@ -1,8 +1,9 @@
-"""The GPUs of a node, and slices of them: under which resource they are asked for, how many it has and how many it can give.
+"""The GPUs of a node, slices of them and other devices: by which resource they are asked for, how many it has and can give.
 
 Sources: the labels of NVIDIA's GPU feature discovery and the resources of its device plugin
 (https://github.com/NVIDIA/k8s-device-plugin: MIG strategies, time-slicing, MPS). Where a label says that the devices of a
-resource are slices, they are none of the whole GPUs that users ask for by model.
+resource are slices, they are none of the whole GPUs that users ask for by model. Any other extended resource, such as
+`amd.com/gpu` or `google.com/tpu`, is a kind of its own, called as the resource is.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from mainstay.clusters.kubernetes.quantities import whole
 
 GPU_RESOURCE = "nvidia.com/gpu"
 MIG_PREFIX = "nvidia.com/mig-"
+OTHER_CHARACTERS = 100
+"""The longest name of an extended resource that counts."""
 SHARED_SUFFIX = ".shared"
 """Of a resource that the device plugin renames where it is shared, and of the name of such a slice."""
 PRODUCT = "nvidia.com/gpu.product"
@@ -34,6 +37,10 @@ _MODEL = re.compile(
     r"(?:^|[^a-z0-9])(?P<model>[abhlptvkgm]\d{1,4}[a-z]{0,2}|rtx-?\d{4}|gb\d{3}|gh\d{3}|mi\d{3}[a-z]?)(?:[^a-z0-9]|$)"
 )
 _MIG_PRODUCT = re.compile(r"-mig-(?P<shape>\d+g\.\d+gb[a-z0-9.+]*)", re.IGNORECASE)
+_OTHER = re.compile(
+    rf"(?!nvidia\.com/(?:gpu|mig-))(?!(?:[a-z0-9.-]+\.)?(?:kubernetes|k8s)\.io/)(?=.{{1,{OTHER_CHARACTERS}}}\Z)"
+    r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)+/[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?\Z"
+)
 _SHAPE = re.compile(r"\d{1,2}g\.\d{1,4}gb(?:\.[a-z0-9]{1,10}){0,3}\Z")
 
 
@@ -53,7 +60,7 @@ class Devices:
 
 def devices(node: Node) -> tuple[Devices, ...]:
     """All kinds that a node has, by resource; what the cluster says of them that cannot be counts as nothing."""
-    names = sorted({name for name in (*node.status.capacity, *node.status.allocatable) if _is_gpu(name)})
+    names = sorted({name for name in (*node.status.capacity, *node.status.allocatable) if _is_device(name)})
     found: dict[str, Devices] = {}
     for name in names:
         gives = whole(node.status.allocatable.get(name))
@@ -65,14 +72,16 @@ def devices(node: Node) -> tuple[Devices, ...]:
 
 
 def shape_of(resource: str) -> str:
-    """The shape of the slices that a resource stands for on every node; empty if that is for the node to say."""
+    """What users call the slices or devices that a resource stands for on every node; empty if that is for the node to say."""
+    if _OTHER.match(resource):
+        return resource
     shape = resource.removeprefix(MIG_PREFIX)
     return shape if shape != resource and _SHAPE.match(shape) else ""
 
 
 def device_names(amounts: Iterable[str]) -> Iterator[str]:
-    """Of the names of amounts those of slices of GPUs, whole ones apart."""
-    return (name for name in amounts if "/" in name and name != GPU_RESOURCE and _is_gpu(name))
+    """Of the names of amounts those of slices of GPUs and of other devices, whole GPUs apart."""
+    return (name for name in amounts if "/" in name and name != GPU_RESOURCE and _is_device(name))
 
 
 def gpu_model(node: Node) -> str:
@@ -93,7 +102,7 @@ def slice_shape(profile: str) -> str:
     return shape if _SHAPE.match(shape) else ""
 
 
-def _is_gpu(resource: str) -> bool:
+def _is_device(resource: str) -> bool:
     return resource in {GPU_RESOURCE, GPU_RESOURCE + SHARED_SUFFIX} or bool(shape_of(resource))
 
 

@@ -17,7 +17,7 @@ from mainstay.domain.quantity import Resources, is_shape
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 """The taint that a cluster puts on a cordoned node: it says nothing that the node itself does not say."""
 BORNE_TAINTS = frozenset({GPU_RESOURCE, UNSCHEDULABLE})
-"""Our pods put up with these: the one only says what the node is for."""
+"""Our pods put up with these, and with the names of devices that the node has: they only say what it is for."""
 NONE: Mapping[str, Restriction] = MappingProxyType({})
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 """An administrator says that the machine is off: nothing runs there any more."""
@@ -123,7 +123,7 @@ def why_not(node: Node, system: str = "") -> str:
     if why := why_not_any(node, system):
         return why
     taints = [taint for taint in node.spec.taints if taint.effect in HARD_EFFECTS]
-    strange = sorted({taint.key for taint in taints} - BORNE_TAINTS)
+    strange = sorted({taint.key for taint in taints} - BORNE_TAINTS - set(device_names(node.status.capacity)))
     return f"tainted: {', '.join(strange)}"[:PROBLEM_CHARACTERS] if strange else ""
 
 

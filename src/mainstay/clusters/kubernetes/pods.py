@@ -119,7 +119,7 @@ def pod(action: CreatePod, settings: Settings, *, device: Devices = PLUGIN) -> D
             "hostname": action.name,
             **({"subdomain": names.gang_service(spec.gang)} if spec.size > 1 else {}),
             "terminationGracePeriodSeconds": max(1, spec.stop_grace_seconds),
-            "tolerations": list(_tolerations(action, binds=binds)),
+            "tolerations": list(_tolerations(action, device, binds=binds)),
             "initContainers": [_files(action, settings)] if waits_to_be_handed_something(spec) else [],
             "containers": [
                 _main(action, settings, device, claimed),
@@ -551,13 +551,15 @@ def _bounded(helper: Document, action: CreatePod, amount: Resources) -> Document
     return {**helper, "resources": {"requests": _amounts(amount), "limits": _amounts(amount)}}
 
 
-def _tolerations(action: CreatePod, *, binds: bool) -> Iterator[Document]:
+def _tolerations(action: CreatePod, device: Devices, *, binds: bool) -> Iterator[Document]:
     """A node that is away for a while keeps its pods: whether they are dead is for us to find out (R5)."""
     for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
         yield {"key": key, "operator": "Exists", "effect": "NoExecute"}
     # A scheduler looks at taints that a pod which names its node need not put up with. We only give a pod such a node if it may.
     if action.spec.resources.gpus or binds:
         yield {"key": GPU_RESOURCE, "operator": "Exists"}
+    if action.spec.resources.gpus and device.resource not in {"", GPU_RESOURCE}:
+        yield {"key": device.resource, "operator": "Exists"}
 
 
 def _keeps_output(action: CreatePod) -> bool:

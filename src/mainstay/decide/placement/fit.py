@@ -36,6 +36,8 @@ class Request:
     """Only nodes that admit it will do."""
     reach: Bools | None = field(default=None, compare=False)
     """Only these nodes will do; None: all."""
+    one_node: bool = False
+    """All pods that ask for it must be on one node, since they share a volume that cannot be on two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +218,7 @@ def request_of(
     cluster: int = ANY_CLUSTER,
     restriction: str = "",
     reach: Bools | None = None,
+    one_node: bool = False,
 ) -> Request:
     """The request in the numbers of the columns. Without GPUs a model means nothing."""
     shape = resources.gpu_model if resources.gpus and is_shape(resources.gpu_model) else ""
@@ -228,6 +231,7 @@ def request_of(
         cluster=cluster,
         restriction=restriction,
         reach=reach,
+        one_node=one_node,
     )
 
 

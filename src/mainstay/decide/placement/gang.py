@@ -18,6 +18,9 @@ def place(free: Free, request: Request, *, count: int, policy: Policy) -> Ints |
     rows = np.flatnonzero(feasible(free, request))
     if not rows.size:
         return None
+    if request.one_node:
+        node, _ = fill(free, request, policy, rows[room_on(free, request, rows) >= count], 1)
+        return np.repeat(node, count) if node.size else None
     if count > 1:
         per_cluster = room_per_cluster(free, request, rows)
         holds = np.flatnonzero(per_cluster >= count)
@@ -28,5 +31,9 @@ def place(free: Free, request: Request, *, count: int, policy: Policy) -> Ints |
 
 
 def room_per_cluster(free: Free, request: Request, rows: Ints) -> Ints:
-    """How many pods each cluster can take on these feasible nodes, by its number."""
+    """How many pods of one gang each cluster can take on these feasible nodes, by its number."""
+    if request.one_node:
+        most = np.zeros(int(free.cluster.max()) + 1, dtype=np.int64)
+        np.maximum.at(most, free.cluster[rows], room_on(free, request, rows))
+        return most
     return np.bincount(free.cluster[rows], weights=room_on(free, request, rows)).astype(np.int64)

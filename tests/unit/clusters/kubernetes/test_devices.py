@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mainstay.clusters.kubernetes import pods
 from mainstay.clusters.kubernetes.devices import devices, shape_of
 from mainstay.clusters.kubernetes.nodes import complaints, node_state, slices, why_not
 from mainstay.clusters.kubernetes.objects import Node, Pod
 from mainstay.domain.quantity import Resources
+from tests.clusters import create
+from tests.unit.clusters.kubernetes.objects import SETTINGS
 
 GPU = "nvidia.com/gpu"
 H100 = {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3"}
@@ -26,10 +29,12 @@ def shown(
     labels: dict[str, str] | None = None,
     conditions: dict[str, str] | None = None,
     words: str = "in words",
+    taints: tuple[str, ...] = (),
 ) -> Node:
     said = [{"type": kind, "status": status, "message": words} for kind, status in (conditions or {}).items()]
     document = {
         "metadata": {"name": "n", "labels": labels or H100},
+        "spec": {"taints": [{"key": key, "effect": "NoSchedule"} for key in taints]},
         "status": {
             "allocatable": allocatable,
             "capacity": capacity or {},
@@ -54,7 +59,10 @@ def shown(
         ({GPU: "8"}, {"nvidia.com/gpu.replicas": "many"}, {"H100": 8}),
         ({"nvidia.com/gpu.shared": "8"}, {}, {"H100.shared": 8}),
         ({"nvidia.com/mig-1g.10gb": "14"}, {"nvidia.com/mig-1g.10gb.replicas": "2"}, {"1g.10gb.shared": 14}),
-        ({"nvidia.com/mig-nonsense": "7", "example.com/mig-1g.10gb": "1", "cpu": "4"}, {}, {}),
+        ({"nvidia.com/mig-nonsense": "7", "cpu": "4", "x/y": "2"}, {}, {}),
+        ({"amd.com/gpu": "8"}, {}, {"amd.com/gpu": 8}),
+        ({"google.com/tpu": "4", GPU: "1", "habana.ai/gaudi": "0"}, {}, {"H100": 1, "google.com/tpu": 4}),
+        ({"kubernetes.io/batch": "1", "a.k8s.io/b": "1", "no.slash": "1", "nvidia.com/gpu-x": "1", "Bad.com/x": "1"}, {}, {}),
         ({GPU: "0"}, {}, {}),
     ],
 )  # fmt: skip
@@ -185,7 +193,24 @@ def test_slices_of_a_pod_are_counted_like_all_it_asks_for():
         ("nvidia.com/mig-", ""),
         ("nvidia.com/mig-../..", ""),
         ("nvidia.com/gpu", ""),
+        ("amd.com/gpu", "amd.com/gpu"),
+        ("cpu", ""),
     ],
 )
 def test_only_what_is_the_name_of_a_shape_is_one(resource, shape):
     assert shape_of(resource) == shape
+
+
+def test_other_devices_are_asked_for_and_given_by_the_name_of_their_resource():
+    tainted = shown({"google.com/tpu": "4", "cpu": "8"}, capacity={"google.com/tpu": "4"}, taints=("google.com/tpu",))
+    state = node_state(tainted, Resources(), taken_devices={"google.com/tpu": 1})
+    assert (state.ready, state.shapes, state.capacity.gpus) == (True, (("google.com/tpu", 3),), 0)
+    strange = node_state(shown({"google.com/tpu": "4"}, taints=("amd.com/gpu",)), Resources())
+    assert (strange.ready, strange.problem) == (False, "tainted: amd.com/gpu")
+    (device,) = devices(tainted)
+    wanted = Resources(cpu_milli=1_000, memory_bytes=1 << 30, gpus=2, gpu_model="google.com/tpu")
+    document = pods.pod(create("p-1-0", "n", script="true", resources=wanted), SETTINGS, device=device)
+    main = document["spec"]["containers"][0]
+    assert main["resources"]["limits"]["google.com/tpu"] == main["resources"]["requests"]["google.com/tpu"] == "2"
+    assert "nvidia.com/gpu" not in main["resources"]["limits"]
+    assert "google.com/tpu" in {one["key"] for one in document["spec"]["tolerations"]}

@@ -1,0 +1,135 @@
+"""From the job file to what is asked for: resources, retries, volumes, files."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from mainstay.domain.artifact import Entry, Tree
+from mainstay.domain.errors import Invalid
+from mainstay.domain.quantity import Resources
+from mainstay.domain.secret import SecretUse
+from mainstay.domain.workload import Kind, Mount, OnPartition, RetryPolicy, Volume, WorkloadSpec
+from mainstay.operations.submit import JobRequest
+from mainstay.wire import job as wire
+from mainstay.wire import quantities
+
+WORKDIR = "."
+"""Where the code of a job is put: into the directory that its command starts in."""
+Parsed = TypeVar("Parsed")
+
+
+def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest:
+    """What to submit; `code` and `files` are trees that are stored. Raises Invalid, naming the field, for a quantity that cannot
+    be read.
+    """
+    cpu = _parse("resources.cpu", quantities.cpu, job.resources.cpu)
+    memory = _parse("resources.memory", quantities.memory, job.resources.memory)
+    policy, after = _on_partition(job.on_partition)
+    spec = WorkloadSpec(
+        kind=Kind(job.type),
+        name=job.name or job.type,
+        run=job.arguments,
+        setup=job.setup,
+        image=job.image,
+        env=tuple(sorted(job.env.items())),
+        mounts=tuple(Mount(path=WORKDIR, tree=tree) for tree in (code, files) if tree),
+        secrets=tuple(_secrets(job)),
+        volumes=tuple(_volume(volume, f"volumes.{number}") for number, volume in enumerate(job.volumes)),
+        devices=tuple(job.devices),
+        nodes=job.nodes,
+        choices=tuple(_choices(job.resources)),
+        cpu_limit_milli=cpu.high or 0,
+        memory_limit_bytes=memory.high or 0,
+        retry=_retry(job),
+        max_duration_seconds=_parse("max_duration", quantities.duration, job.max_duration) if job.max_duration else 0,
+        stop_grace_seconds=_parse("stop_grace", quantities.duration, job.stop_grace),
+        port=Kind(job.type) is Kind.SERVICE,
+        on_partition=policy,
+        partition_seconds=after,
+        cluster=job.infra,
+    )
+    return JobRequest(spec=spec, project=job.project, queue=job.queue, priority=job.priority)
+
+
+def resources(*, cpu: str, memory: str, gpu: str = "0", where: str = "resources") -> Resources:
+    """The low ends: what is reserved. Raises Invalid."""
+    gpus = _parse(f"{where}.gpu", quantities.gpu, gpu)
+    return Resources(
+        cpu_milli=_parse(f"{where}.cpu", quantities.cpu, cpu).low,
+        memory_bytes=_parse(f"{where}.memory", quantities.memory, memory).low,
+        gpus=gpus.count,
+        gpu_model=gpus.model if gpus.count else "",
+    )
+
+
+def _volume(volume: wire.Volume, where: str) -> Volume:
+    return Volume(
+        path=volume.path,
+        name=volume.name,
+        size_bytes=_parse(f"{where}.size", quantities.size, volume.size) if volume.size else 0,
+        storage_class=volume.storage_class,
+        access=volume.access,
+        read_only=volume.read_only,
+        source=volume.source,
+        target=volume.target,
+        secret=volume.secret,
+    )
+
+
+def _secrets(job: wire.Job) -> Iterable[SecretUse]:
+    """Those that the job itself sees, then those that open stores for it."""
+    yield from (SecretUse(name=use.name, env=use.env) for use in job.secrets)
+    openers = dict.fromkeys(volume.secret for volume in job.volumes if volume.secret)
+    yield from (SecretUse(name=name, file=False) for name in openers)
+
+
+def files_tree(job: wire.Job) -> tuple[Tree, dict[str, bytes]]:
+    """The files that stand in the job itself: their tree, and the content of each digest."""
+    blobs = {path: text.encode() for path, text in job.files.items()}
+    digests = {path: hashlib.sha256(blob).hexdigest() for path, blob in blobs.items()}
+    entries = tuple(Entry(path=path, size=len(blobs[path]), digest=digests[path]) for path in sorted(blobs))
+    return Tree(entries=entries), {digests[path]: blob for path, blob in blobs.items()}
+
+
+def _choices(wanted: wire.Resources) -> Iterable[Resources]:
+    """The request itself, then its alternatives, each with what it leaves out taken from the request."""
+    yield resources(cpu=wanted.cpu, memory=wanted.memory, gpu=wanted.gpu)
+    for field, alternatives in (("any_of", wanted.any_of), ("ordered", wanted.ordered)):
+        for number, choice in enumerate(alternatives):
+            yield resources(
+                cpu=choice.cpu or wanted.cpu,
+                memory=choice.memory or wanted.memory,
+                gpu=choice.gpu or wanted.gpu,
+                where=f"resources.{field}.{number}",
+            )
+
+
+def _on_partition(given: wire.Partition) -> tuple[OnPartition, int]:
+    if given.requeue_after:
+        after = _parse("on_partition.requeue_after", quantities.duration, given.requeue_after)
+        return OnPartition.REQUEUE_AFTER, after
+    if given.allow_duplicates:
+        after = _parse("on_partition.allow_duplicates", quantities.duration, given.allow_duplicates)
+        return OnPartition.ALLOW_DUPLICATES, after
+    return OnPartition.WAIT, 0
+
+
+def _retry(job: wire.Job) -> RetryPolicy:
+    backoff = _parse("retry.backoff", quantities.duration, job.retry.backoff)
+    return RetryPolicy(
+        infrastructure_max=job.retry.infra,
+        user_max=job.retry.user,
+        backoff_seconds=backoff,
+        backoff_seconds_max=max(backoff, RetryPolicy().backoff_seconds_max),
+        always=Kind(job.type) is Kind.SERVICE,
+    )
+
+
+def _parse(field: str, parse: Callable[[str], Parsed], text: str) -> Parsed:
+    try:
+        return parse(text)
+    except ValueError as error:
+        msg = f"{field}: {error}"
+        raise Invalid(msg, object_=field) from error

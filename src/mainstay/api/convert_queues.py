@@ -1,0 +1,93 @@
+"""Queues, quotas and priority classes, in and out."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from mainstay.api.convert import instant
+from mainstay.api.convert_jobs import _parse
+from mainstay.decide.standing import CellUse
+from mainstay.domain.errors import Invalid
+from mainstay.domain.queue import Cell, PriorityClass, Quota, Resource
+from mainstay.operations.queues import QueueChange, QueueState
+from mainstay.wire import quantities, requests, views
+
+
+def queue_change(name: str, body: requests.QueueRequest) -> QueueChange:
+    """What is to change of a queue. Raises Invalid for an amount that cannot be read, and for a quota that is there twice."""
+    quotas: dict[Cell, Quota] | None = None
+    for number, one in enumerate(body.quotas or ()):
+        where = f"quotas.{number}"
+        cell = _parse(f"{where}.flavor", quantities.flavor, one.flavor), one.resource
+        if quotas and cell in quotas:
+            msg = f"{where}: {cell[1]} of {cell[0]} is there twice"
+            raise Invalid(msg, object_="quotas", hint="say each quota once")
+        quotas = {**(quotas or {}), cell: _quota(where, one)}
+    if body.quotas == []:
+        quotas = {}
+    return QueueChange(name=name, parent=body.parent, cohort=body.cohort, weight=body.weight, quotas=quotas)
+
+
+def _quota(where: str, given: requests.QuotaRequest) -> Quota:
+    def read(field: str, text: str | None) -> int | None:
+        return None if text is None else _parse(f"{where}.{field}", partial(quantities.amount, given.resource), text)
+
+    return Quota(
+        nominal=read("nominal", given.nominal) or 0,
+        borrowing_limit=read("borrowing_limit", given.borrowing_limit),
+        lending_limit=read("lending_limit", given.lending_limit),
+    )
+
+
+def queue_view(state: QueueState) -> views.QueueView:
+    """A queue as it stands, with no more of others than the caller may see."""
+    queue, record = state.queue, state.record
+    return views.QueueView(
+        name=queue.name,
+        parent=queue.parent,
+        cohort=queue.cohort,
+        weight=queue.weight,
+        quotas=[_quota_view(state, cell, quota) for cell, quota in sorted(queue.quotas.items())],
+        share=round(state.standing.share / 1_000, 6) if state.everybody else None,
+        waiting=state.waiting,
+        running=state.running,
+        set_at=instant(record.set_at) if record else None,
+        set_by=record.set_by if record else "",
+        warnings=list(state.warnings),
+    )
+
+
+_UNITS = {
+    Resource.CPU: ("cores", 1_000),
+    Resource.MEMORY: ("bytes", 1),
+    Resource.GPU: ("gpus", 1),
+    Resource.PODS: ("pods", 1),
+}
+"""Of each resource its unit outside, and how many of ours that is."""
+
+
+def _quota_view(state: QueueState, cell: Cell, quota: Quota) -> views.QuotaView:
+    unit, scale = _UNITS[Resource(cell[1])]
+    # What was set in the same moment is not in the columns yet.
+    use = state.standing.cells.get(cell, CellUse(used=0, borrowed=0, lent=0, available=0))
+
+    def outside(amount: int | None) -> float | None:
+        return None if amount is None else amount / scale
+
+    return views.QuotaView(
+        resource=cell[1],
+        flavor=cell[0],
+        unit=unit,
+        nominal=quota.nominal / scale,
+        borrowing_limit=outside(quota.borrowing_limit),
+        lending_limit=outside(quota.lending_limit),
+        used=use.used / scale,
+        available=use.available / scale,
+        borrowed=outside(use.borrowed) if state.everybody else None,
+        lent=outside(use.lent) if state.everybody else None,
+    )
+
+
+def priority_class_view(found: PriorityClass) -> views.PriorityClassView:
+    """A name for a priority."""
+    return views.PriorityClassView(name=found.name, priority=found.priority, preemptible=found.preemptible)

@@ -1,0 +1,1 @@
+"""What must hold before a platform runs: its database, its state directory, its sockets."""

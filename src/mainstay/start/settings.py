@@ -1,0 +1,34 @@
+"""Everything that can be chosen at the start of a platform."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PORT = 8650
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be chosen at start. `database` empty: SQLite in the state directory."""
+
+    state: Path
+    host: str = "127.0.0.1"
+    port: int = PORT
+    database: str = ""
+    artifacts: str = ""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    secrets_key: Path | None = None
+    """The key that seals credentials of clusters, where replicas share one; else it lies in the state directory."""
+    public_url: str = ""
+    """Where users reach the platform, if that is another address than it listens on: a proxy stands in front of it."""
+    replica_address: str = ""
+    """host:port where other replicas reach this one. Empty: a free port of `host`, if that is one address."""
+    local_cluster: bool = True
+    log_level: str = "info"
+
+    @property
+    def scheme(self) -> str:
+        """https where there is a certificate."""
+        return "https" if self.tls_certificate else "http"
