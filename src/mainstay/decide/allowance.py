@@ -5,22 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
 from mainstay.decide import quota
+from mainstay.decide.compiled import compiled
 from mainstay.decide.placement.fit import Request
 from mainstay.domain.allocation import Seen
-from mainstay.domain.arrays import Ints
+from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.queue import NO_LIMIT, OTHER_FLAVOR, QueueTree, Resource
 from mainstay.domain.snapshot import Snapshot
-
-Cells: TypeAlias = Mapping[int, int]
-"""Column of a cell -> how much of it."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortage:
@@ -34,6 +31,27 @@ class Shortage:
     nominal: int
 
 
+class Quota(NamedTuple):
+    """Quotas and what is used of them, as `use` writes it. Arrays are [queues, cells] unless said otherwise."""
+
+    used: Ints
+    subtree: Ints
+    local: Ints
+    borrowing: Ints
+    parent: Ints
+    """[queues]"""
+    cell: Ints
+    """[resources, queues, models] Column of the cell that such pods count against; -1: none."""
+    limited: Bools
+    """[resources, queues] Whether the queue has any quota of it."""
+    models: Ints
+    """[queues, models] In which order models are tried where any will do, if quotas tell them apart; else 0 comes first."""
+
+
+RESOURCES = tuple(Resource)
+GPU = RESOURCES.index(Resource.GPU)
+
+
 class Allowance:
     """Quotas and what is used of them. A resource of which a queue has no quota at all is not limited in it."""
 
@@ -43,95 +61,110 @@ class Allowance:
         self.limits = bool(tree.cells)
         """Whether there are any quotas."""
         quotas = quota.quotas_of(tree)
-        self._cell = {resource: cell_of(tree, self._models, resource).tolist() for resource in Resource}
-        self._limited = [
-            frozenset(resource for (_, resource), defined in zip(tree.cells, row, strict=True) if defined)
-            for row in tree.defined.tolist()
-        ]
-        """Of each queue, the resources of which it has any quota."""
-        self._used: list[list[int]] = quota.usage(quotas, held_by_queue(snapshot)).tolist()
-        self._subtree: list[list[int]] = quotas.subtree.tolist()
-        self._local: list[list[int]] = quotas.local.tolist()
-        self._borrowing: list[list[int]] = tree.borrowing_limit.tolist()
-        self._parent: list[int] = tree.parent.tolist()
+        cell = np.stack([cell_of(tree, self._models, resource) for resource in RESOURCES])
+        of_resource = np.array([[resource == one for _, one in tree.cells] for resource in RESOURCES], dtype=np.bool_)
+        self.quota = Quota(
+            used=quota.usage(quotas, held_by_queue(snapshot)),
+            subtree=quotas.subtree,
+            local=quotas.local,
+            borrowing=tree.borrowing_limit,
+            parent=tree.parent,
+            cell=cell,
+            limited=(of_resource[:, np.newaxis, :] & tree.defined).any(axis=2),
+            models=self._order_of_models(cell[GPU]),
+        )
+
+    def _order_of_models(self, cell: Ints) -> Ints:
+        """[queues, models]: those that have a quota of their own first, then by name."""
+        by_name = np.array(sorted(range(1, len(self._models)), key=self._models.__getitem__), dtype=np.int64)
+        order = np.zeros_like(cell)
+        for queue in np.flatnonzero((cell != cell[:, :1]).any(axis=1)).tolist():
+            other = cell[queue, by_name] == cell[queue, 0]
+            order[queue, :-1] = by_name[other.argsort(kind="stable")]
+        return order
 
     def flavors(self, queue: int, request: Request) -> tuple[Request, ...]:
         """The request itself, or where any model will do and quotas tell models apart, once for each model, those first."""
-        if not request.gpus or request.shape or request.gpu_model:
+        if not request.gpus or request.shape or request.gpu_model or not self.quota.models[queue, 0]:
             return (request,)
-        cells = self._cell[Resource.GPU][queue]
-        if all(cell == cells[0] for cell in cells):
-            return (request,)
-        models = sorted(range(1, len(cells)), key=lambda model: (cells[model] == cells[0], self._models[model]))
-        return tuple(replace(request, gpu_model=model) for model in models)
+        return tuple(replace(request, gpu_model=model) for model in self.quota.models[queue, :-1].tolist())
 
-    def cells(self, queue: int, request: Request) -> Cells | None:
-        """What one pod uses of the quotas of the queue; None if it has some of a resource, but none for such pods."""
-        if not self.limits:
-            return {}
-        asked = {Resource.CPU: request.cpu_milli, Resource.MEMORY: request.memory_bytes, Resource.PODS: 1}
-        if request.gpus:
-            asked[Resource.GPU] = request.gpus
-        flavor = self._flavor(request)
-        found: dict[int, int] = {}
-        for resource, amount in asked.items():
-            cell = self._cell[resource][queue][flavor]
-            if cell >= 0:
-                found[cell] = amount
-            elif amount and resource in self._limited[queue]:
-                return None
-        return found
-
-    def _flavor(self, request: Request) -> int:
+    def asked(self, request: Request) -> tuple[Ints, int]:
+        """What one pod uses of quotas [resources], and of which flavor: the number of a model or shape; 0: of none in particular."""
+        amount = {Resource.CPU: request.cpu_milli, Resource.MEMORY: request.memory_bytes, Resource.GPU: request.gpus}
+        flavor = max(0, request.gpu_model)
         if request.shape:
-            return self._models.index(request.shape) if request.shape in self._models else 0
-        return max(0, request.gpu_model)
+            flavor = self._models.index(request.shape) if request.shape in self._models else 0
+        return np.array([amount.get(resource, 1) for resource in RESOURCES], dtype=np.int64), flavor
 
     def most(self, queue: int, request: Request, pods: int, *, times: int) -> int:
         """How many times, at most `times`, the queue may start so many pods of this request now."""
-        cells = self.cells(queue, request)
-        if cells is None:
-            return 0
-        for column, amount in cells.items():
-            if amount:
-                times = min(times, max(0, self._available(queue, column)) // (amount * pods))
-        return times
+        return most(self.quota, queue, *self.asked(request), pods, times)
 
     def short(self, queue: int, request: Request, pods: int) -> Shortage | None:
         """The first cell of which the queue may not use enough for so many pods; None if it has no quota for such pods."""
-        for column, amount in (self.cells(queue, request) or {}).items():
-            left = max(0, self._available(queue, column))
-            if left < amount * pods:
-                flavor, resource = self._tree.cells[column]
-                used, nominal = self._used[queue][column], int(self._tree.nominal[queue, column])
-                return Shortage(flavor=flavor, resource=resource, left=left, used=used, nominal=nominal)
+        amounts, flavor = self.asked(request)
+        if not most(self.quota, queue, amounts, flavor, 0, 1):  # Not even none of them.
+            return None
+        for resource, amount in enumerate(amounts.tolist()):
+            column = int(self.quota.cell[resource, queue, flavor])
+            if column >= 0:
+                left = max(0, available(self.quota, queue, column))
+                if left < amount * pods:
+                    flavor_name, name = self._tree.cells[column]
+                    used, nominal = int(self.quota.used[queue, column]), int(self._tree.nominal[queue, column])
+                    return Shortage(flavor=flavor_name, resource=name, left=int(left), used=used, nominal=nominal)
         return None
 
     def use(self, queue: int, request: Request, pods: int) -> None:
-        """Count pods against the queue, and what goes beyond what it keeps to itself against the cohorts above it.
+        """Count pods against the queue, and what goes beyond what it keeps to itself against the cohorts above it."""
+        use(self.quota, queue, *self.asked(request), pods)
 
-        Fewer than none take back what was counted last.
-        """
-        for column, amount in (self.cells(queue, request) or {}).items():
-            at, more = queue, amount * pods
+
+@compiled
+def most(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int, times: int) -> int:
+    """How many times, at most `times`, a queue may start so many pods that ask for such amounts [resources]."""
+    if not quota.used.shape[1]:
+        return times
+    for resource in range(amounts.size):
+        amount, column = amounts[resource], quota.cell[resource, queue, flavor]
+        if column < 0:
+            if amount > 0 and quota.limited[resource, queue]:
+                return 0  # It has a quota of the resource, but none for such pods.
+        elif amount * pods > 0:
+            times = min(times, max(0, available(quota, queue, column)) // (amount * pods))
+    return times
+
+
+@compiled
+def use(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int) -> None:
+    """Count so many pods against the queue, and what goes beyond what it keeps to itself against the cohorts above it."""
+    if not quota.used.shape[1]:
+        return
+    for resource in range(amounts.size):
+        column = quota.cell[resource, queue, flavor]
+        if column >= 0:
+            at, more = queue, amounts[resource] * pods
             while at >= 0 and more:
-                before = max(0, self._used[at][column] - self._local[at][column])
-                self._used[at][column] += more
-                more = max(0, self._used[at][column] - self._local[at][column]) - before
-                at = self._parent[at]
+                before = max(0, quota.used[at, column] - quota.local[at, column])
+                quota.used[at, column] += more
+                more = max(0, quota.used[at, column] - quota.local[at, column]) - before
+                at = quota.parent[at]
 
-    def _available(self, queue: int, column: int) -> int:
-        """As `quota.available`, of one cell."""
-        left = self._subtree[queue][column] - self._used[queue][column]
-        parent = self._parent[queue]
-        if parent < 0:
-            return left
-        local = self._local[queue][column]
-        above = self._available(parent, column)
-        if (limit := self._borrowing[queue][column]) < NO_LIMIT:
-            taken = max(0, self._used[queue][column] - local)
-            above = min(above, self._subtree[queue][column] - local - taken + limit)
-        return max(0, local - self._used[queue][column]) + above
+
+@compiled
+def available(quota: Quota, queue: int, column: int) -> int:
+    """As `quota.available`, of one cell: what it has idle itself, and what each cohort above lets through."""
+    at, idle, bound = queue, 0, NO_LIMIT
+    while quota.parent[at] >= 0:
+        used, local = quota.used[at, column], quota.local[at, column]
+        idle_here = max(0, local - used)
+        if quota.borrowing[at, column] < NO_LIMIT:
+            stored = quota.subtree[at, column] - local
+            bound = min(bound, idle + idle_here + stored - max(0, used - local) + quota.borrowing[at, column])
+        idle += idle_here
+        at = quota.parent[at]
+    return min(bound, idle + quota.subtree[at, column] - quota.used[at, column])
 
 
 def held_by_queue(snapshot: Snapshot) -> Ints:

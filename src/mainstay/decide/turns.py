@@ -4,31 +4,32 @@ Every queue has an order of its own: higher priority first, then the older. Betw
 its weight is next, counting what it would hold *with* its next workload (Ghodsi et al., Dominant Resource Fairness, NSDI
 2011; hierarchical as in scheduling.md rows 11 and 14). What a queue has as its own does not count, only what it borrows.
 
-Nothing here walks workload by workload: the share that a queue reaches with each of its workloads is a running sum, and
-sorting by it merges all queues at once, level by level of the tree.
+A turn changes the share of one queue and of the cohorts above it, so that is all that is worked out again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from mainstay.domain.arrays import Floats, Ints
+from mainstay.decide.compiled import compiled
+from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.queue import QueueTree
 
-LOOKAHEAD = 4
-"""So many times its equal part of a window is looked at of each queue, before more of it is."""
+NOBODY = -1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ledger:
-    """What counts towards the share of each queue and cohort; arrays are [queues, resources].
+class Ledger(NamedTuple):
+    """What counts towards the share of each queue and cohort. Arrays are [queues, resources] unless said otherwise.
 
     All of it in whole numbers: sums do not depend on their order, so equal shares are equal.
     """
 
-    tree: QueueTree
+    parent: Ints
+    """[queues] -1 for a root."""
+    weight: Floats
+    """[queues]"""
     own: Ints
     """What it has as its own: no share is counted below that."""
     lendable: Ints
@@ -36,118 +37,163 @@ class Ledger:
     held: Ints
     """What its workloads hold now. Grows as a cycle places more."""
 
-    def hold(self, queue: Ints, amounts: Ints) -> None:
-        """So much more for each workload of these queues, and for all cohorts above them."""
-        at = queue
-        while at.size:
-            np.add.at(self.held, at, amounts)
-            above = self.tree.parent[at]
-            inner = above >= 0
-            at, amounts = above[inner], amounts[inner]
 
-    def shares(self, queue: Ints, held: Ints) -> Floats:
-        """The weighted dominant share of these queues, would they hold so much: [n] for [n] and [n, resources]."""
-        borrowed = np.maximum(0, held - self.own[queue])
-        ratio = (borrowed / self.lendable[queue]).max(axis=1)
-        weight = self.tree.weight[queue]
-        share: Floats = np.divide(ratio, weight, out=np.where(ratio > 0, np.inf, 0.0), where=weight > 0)
-        return share
+@compiled
+def hold(ledger: Ledger, queue: int, amounts: Ints) -> None:
+    """So much more [resources] for a queue, and for all cohorts above it."""
+    while queue >= 0:
+        for resource in range(amounts.size):
+            ledger.held[queue, resource] += amounts[resource]
+        queue = ledger.parent[queue]
 
 
-def merged(ledger: Ledger, queue: Ints, rank: Ints, amounts: Ints) -> Ints:
-    """Positions of these workloads in the order of their turns.
-
-    They are given by queue and in the order of each; `rank` [n] decides between equal shares (the lower first), and
-    `amounts` [n, resources] is what each asks for. O(depth × n log n).
-    """
-    owner, place, rank = queue.copy(), np.arange(queue.size), rank.copy()
-    for depth in range(int(ledger.tree.depth[queue].max(initial=0)), -1, -1):
-        mine = np.flatnonzero((owner >= 0) & (ledger.tree.depth[owner] == depth))
-        mine = mine[np.lexsort((place[mine], owner[mine]))]
-        at = owner[mine]
-        first = np.flatnonzero(np.diff(at, prepend=-1))
-        total = np.cumsum(amounts[mine], axis=0)
-        before = (total[first] - amounts[mine][first]).repeat(np.diff(first, append=at.size), axis=0)
-        share = ledger.shares(at, ledger.held[at] + total - before)
-        # No workload overtakes an earlier one of its own queue: of equals, the worst rank so far counts.
-        worst = _running_max(rank[mine], first)
-        parent = ledger.tree.parent[at]
-        ranking = np.lexsort((worst, share, parent))
-        place[mine[ranking]], owner[mine], rank[mine] = np.arange(mine.size), parent, worst
-    return place.argsort(kind="stable")
+@compiled
+def share(ledger: Ledger, queue: int, amounts: Ints) -> float:
+    """The weighted dominant share of a queue or cohort, would it hold so much more [resources]."""
+    dominant = 0.0
+    for resource in range(amounts.size):
+        borrowed = ledger.held[queue, resource] + amounts[resource] - ledger.own[queue, resource]
+        if borrowed > 0:
+            dominant = max(dominant, borrowed / ledger.lendable[queue, resource])
+    if ledger.weight[queue] > 0:
+        return dominant / ledger.weight[queue]
+    return np.inf if dominant > 0 else 0.0
 
 
-def _running_max(values: Ints, first: Ints) -> Ints:
-    """The largest so far within each segment, whose positions `first` begin them."""
-    lift = np.zeros(values.size, dtype=np.int64)
-    lift[first] = 1
-    lift = lift.cumsum() * (int(values.max(initial=0)) + 1)
-    return np.maximum.accumulate(values + lift) - lift
+class Line(NamedTuple):
+    """Those who wait, by queue and in the order of each. A position is an index into arrays of [waiting]."""
+
+    row: Ints
+    """[waiting] Of the workload table."""
+    queue: Ints
+    """[waiting]"""
+    rank: Ints
+    """[waiting] Place in the order of all; decides between equal shares, the lower first."""
+    asked: Ints
+    """[waiting, resources]"""
+    shape: Ints
+    """[waiting] Number of its shape."""
+    kind: Ints
+    """[waiting] Number of its queue and shape together."""
+    begin: Ints
+    """[queues] Position of the next of each queue; its end if there is none."""
+    end: Ints
+    """[queues]"""
+    shape_failed: Bools
+    """[shapes] One found no place, so none of them is tried again: what is free only shrinks in a cycle."""
+    kind_failed: Bools
+    """[kinds] One is over the quota of its queue; those of other queues are still tried."""
+    children: Ints
+    """[queues] By parent, roots last."""
+    first_child: Ints
+    """[queues + 2] Index into `children` of the first child; those of number `queues` are the roots."""
+    head: Ints
+    """[queues + 1] Position of who is next of each queue or cohort, and of all; NOBODY."""
+    share: Floats
+    """[queues] What it would be with its head."""
 
 
-class Line:
-    """Those who wait and may have their turn: by queue, and in the order of each. Those who leave are only marked."""
+def line_up(tree: QueueTree, ledger: Ledger, rows: Ints, *, queue: Ints, asked: Ints, shape: Ints) -> Line:
+    """All `rows` of workloads, which are in the order of all; of each its queue, what it asks for and its shape's number."""
+    count = len(tree.names)
+    by_queue = queue.argsort(kind="stable")
+    queue, shape = queue[by_queue], shape[by_queue]
+    shapes, kind = int(shape.max(initial=-1)) + 1, shape
+    if tree.cells:
+        _, kind = np.unique(queue * shapes + shape, return_inverse=True)
+    above = np.where(tree.parent < 0, count, tree.parent)
+    line = Line(
+        row=rows[by_queue],
+        queue=queue,
+        rank=by_queue,
+        asked=asked[by_queue],
+        shape=shape,
+        kind=kind.astype(np.int64),
+        begin=np.searchsorted(queue, np.arange(count)),
+        end=np.searchsorted(queue, np.arange(count), side="right"),
+        shape_failed=np.zeros(shapes, dtype=np.bool_),
+        kind_failed=np.zeros(int(kind.max(initial=-1)) + 1, dtype=np.bool_),
+        children=above.argsort(kind="stable"),
+        first_child=np.searchsorted(np.sort(above), np.arange(count + 2)),
+        head=np.full(count + 1, NOBODY, dtype=np.int64),
+        share=np.zeros(count),
+    )
+    _look_up_all(ledger, line)
+    return line
 
-    def __init__(self, ledger: Ledger, rows: Ints, *, queue: Ints, amounts: Ints, numbers: Ints) -> None:
-        """`rows` of workloads in the order of all; of each its queue, its amounts [n, resources], and its shape's number."""
-        by_queue = queue.argsort(kind="stable")
-        self.rows = rows[by_queue]
-        self.waiting = rows.size
-        """How many have not left."""
-        self._ledger = ledger
-        self._queue = queue[by_queue]
-        self._rank = by_queue
-        self._amounts = amounts[by_queue]
-        self._gone = np.zeros(rows.size, dtype=np.bool_)
-        self._next = np.flatnonzero(np.diff(self._queue, prepend=-1))
-        """The first of each queue that has not left, or its end."""
-        self._end = np.append(self._next[1:], rows.size)
-        self.numbers = numbers[by_queue]
-        self._by_shape = self.numbers.argsort(kind="stable")
-        most = int(numbers.max(initial=-1))
-        self._shape_begins = np.searchsorted(self.numbers[self._by_shape], np.arange(most + 2))
 
-    def upcoming(self, count: int) -> Ints:
-        """Positions in `rows` of those whose turn comes next, in order: at most `count`, and one at least if any waits."""
-        self._go_on()
-        open_ = self._next < self._end
-        first, end = self._next[open_], self._end[open_]
-        ahead = -(-LOOKAHEAD * count // max(1, first.size)) if first.size > 1 else count
-        while True:
-            known = np.minimum(end - first, ahead)
-            owner = np.repeat(np.arange(first.size), known)
-            seen: Ints = np.arange(owner.size) + (first - np.cumsum(known) + known)[owner]
-            stay = ~self._gone[seen]
-            seen, owner = seen[stay], owner[stay]
-            if first.size <= 1:
-                return seen
-            turns = merged(self._ledger, self._queue[seen], self._rank[seen], self._amounts[seen])
-            # Beyond the last known of a queue that has more, its next one is missing from the order.
-            ends = ((np.diff(owner, append=-1) != 0) & (first + known < end)[owner])[turns]
-            sure = int(ends.argmax()) + 1 if ends.any() else turns.size
-            if sure >= min(count, first.size) or sure == turns.size:
-                return seen[turns[: min(sure, count)]]
-            ahead *= LOOKAHEAD
+@compiled
+def _look_up_all(ledger: Ledger, line: Line) -> None:
+    for queue in range(ledger.parent.size - 1, -1, -1):  # Children come after their parents.
+        _look_up(ledger, line, queue)
+    _look_up(ledger, line, ledger.parent.size)
 
-    def take(self, turns: Ints) -> None:
-        """Those at these positions have their place, and hold it."""
-        if self._next.size > 1:
-            self._ledger.hold(self._queue[turns], self._amounts[turns])
-        self._leave(turns)
 
-    def drop(self, number: int, queue: int) -> None:
-        """Those of this shape wait no longer: of one queue, or if it is negative of all."""
-        alike = self._by_shape[self._shape_begins[number] : self._shape_begins[number + 1]]
-        self._leave(alike if queue < 0 else alike[self._queue[alike] == queue])
+@compiled
+def look_up(ledger: Ledger, line: Line, queue: int) -> None:
+    """Whoever is next of this queue has changed, or what it holds: find out who is next of it and of all above it."""
+    while queue >= 0:
+        _look_up(ledger, line, queue)
+        queue = ledger.parent[queue]
+    _look_up(ledger, line, ledger.parent.size)
 
-    def _leave(self, positions: Ints) -> None:
-        self.waiting -= positions.size - int(np.count_nonzero(self._gone[positions]))
-        self._gone[positions] = True
 
-    def _go_on(self) -> None:
-        """Set `_next` to the first of each queue that is still there."""
-        at = np.minimum(self._next, self._gone.size - 1)
-        for queue in np.flatnonzero(self._gone[at] & (self._next < self._end)).tolist():
-            rest = self._gone[self._next[queue] : self._end[queue]]
-            step = int(rest.argmin())
-            self._next[queue] += rest.size if rest[step] else step
+@compiled
+def _look_up(ledger: Ledger, line: Line, queue: int) -> None:
+    """The same of one queue, of one cohort, or of everybody, whose number follows theirs."""
+    if line.first_child[queue] < line.first_child[queue + 1]:
+        head = _least(line, queue)
+    else:
+        head = NOBODY if queue == ledger.parent.size else _next(line, queue)
+    line.head[queue] = head
+    if head != NOBODY and queue < ledger.parent.size:
+        line.share[queue] = share(ledger, queue, line.asked[head])
+
+
+@compiled
+def _next(line: Line, queue: int) -> int:
+    """The first of a queue that still waits."""
+    at = line.begin[queue]
+    while at < line.end[queue] and (line.shape_failed[line.shape[at]] or line.kind_failed[line.kind[at]]):
+        at += 1
+    line.begin[queue] = at
+    return at if at < line.end[queue] else NOBODY
+
+
+@compiled
+def _least(line: Line, cohort: int) -> int:
+    """The head of the child with the least share."""
+    head, least = NOBODY, np.inf
+    for index in range(line.first_child[cohort], line.first_child[cohort + 1]):
+        child = line.children[index]
+        other = line.head[child]
+        if other != NOBODY and (
+            head == NOBODY
+            or line.share[child] < least
+            or (line.share[child] == least and line.rank[other] < line.rank[head])
+        ):
+            head, least = other, line.share[child]
+    return head
+
+
+@compiled
+def leave(ledger: Ledger, line: Line, at: int) -> None:
+    """This one, who is next of its queue, has its place, and holds it."""
+    queue = line.queue[at]
+    hold(ledger, queue, line.asked[at])
+    line.begin[queue] = at + 1
+    look_up(ledger, line, queue)
+
+
+@compiled
+def give_up(ledger: Ledger, line: Line, at: int, of_all: bool) -> None:
+    """Those like this one, who is next of its queue, wait no longer: those `of_all` queues, or of its own."""
+    if not of_all:
+        line.kind_failed[line.kind[at]] = True
+        look_up(ledger, line, line.queue[at])
+        return
+    shape = line.shape[at]
+    line.shape_failed[shape] = True
+    for queue in range(line.begin.size):
+        if line.begin[queue] < line.end[queue] and line.shape[line.begin[queue]] == shape:
+            look_up(ledger, line, queue)
