@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
-from mainstay.decide import quota
-from mainstay.decide.compiled import compiled
+from mainstay.decide import kernel, quota
+from mainstay.decide.kernel import Quota
 from mainstay.decide.placement.fit import Request
 from mainstay.domain.allocation import Seen
-from mainstay.domain.arrays import Bools, Ints
-from mainstay.domain.queue import NO_LIMIT, OTHER_FLAVOR, QueueTree, Resource
+from mainstay.domain.arrays import Ints
+from mainstay.domain.queue import OTHER_FLAVOR, QueueTree, Resource
 from mainstay.domain.snapshot import Snapshot
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortage:
@@ -29,23 +29,6 @@ class Shortage:
     """What it may use now, borrowing included."""
     used: int
     nominal: int
-
-
-class Quota(NamedTuple):
-    """Quotas and what is used of them, as `use` writes it. Arrays are [queues, cells] unless said otherwise."""
-
-    used: Ints
-    subtree: Ints
-    local: Ints
-    borrowing: Ints
-    parent: Ints
-    """[queues]"""
-    cell: Ints
-    """[resources, queues, models] Column of the cell that such pods count against; -1: none."""
-    limited: Bools
-    """[resources, queues] Whether the queue has any quota of it."""
-    models: Ints
-    """[queues, models] In which order models are tried where any will do, if quotas tell them apart; else 0 comes first."""
 
 
 RESOURCES = tuple(Resource)
@@ -70,7 +53,7 @@ class Allowance:
             borrowing=tree.borrowing_limit,
             parent=tree.parent,
             cell=cell,
-            limited=(of_resource[:, np.newaxis, :] & tree.defined).any(axis=2),
+            limited=np.any(of_resource[:, np.newaxis, :] & tree.defined, axis=2),
             models=self._order_of_models(cell[GPU]),
         )
 
@@ -90,26 +73,24 @@ class Allowance:
         return tuple(replace(request, gpu_model=model) for model in self.quota.models[queue, :-1].tolist())
 
     def asked(self, request: Request) -> tuple[Ints, int]:
-        """What one pod uses of quotas [resources], and of which flavor: the number of a model or shape; 0: of none in particular."""
+        """What one pod uses of quotas [resources], and the number of its flavor (a model or a slice; 0: none in particular)."""
         amount = {Resource.CPU: request.cpu_milli, Resource.MEMORY: request.memory_bytes, Resource.GPU: request.gpus}
         flavor = max(0, request.gpu_model)
         if request.shape:
             flavor = self._models.index(request.shape) if request.shape in self._models else 0
         return np.array([amount.get(resource, 1) for resource in RESOURCES], dtype=np.int64), flavor
 
-    def most(self, queue: int, request: Request, pods: int, *, times: int) -> int:
-        """How many times, at most `times`, the queue may start so many pods of this request now."""
-        return most(self.quota, queue, *self.asked(request), pods, times)
+    def may_use(self, queue: int, request: Request, pods: int) -> bool:
+        """Whether the queue may start so many pods of this request now."""
+        return kernel.may_use(self.quota, queue, *self.asked(request), pods)
 
     def short(self, queue: int, request: Request, pods: int) -> Shortage | None:
         """The first cell of which the queue may not use enough for so many pods; None if it has no quota for such pods."""
         amounts, flavor = self.asked(request)
-        if not most(self.quota, queue, amounts, flavor, 0, 1):  # Not even none of them.
-            return None
         for resource, amount in enumerate(amounts.tolist()):
             column = int(self.quota.cell[resource, queue, flavor])
             if column >= 0:
-                left = max(0, available(self.quota, queue, column))
+                left = max(0, kernel.available(self.quota, queue, column))
                 if left < amount * pods:
                     flavor_name, name = self._tree.cells[column]
                     used, nominal = int(self.quota.used[queue, column]), int(self._tree.nominal[queue, column])
@@ -118,53 +99,7 @@ class Allowance:
 
     def use(self, queue: int, request: Request, pods: int) -> None:
         """Count pods against the queue, and what goes beyond what it keeps to itself against the cohorts above it."""
-        use(self.quota, queue, *self.asked(request), pods)
-
-
-@compiled
-def most(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int, times: int) -> int:
-    """How many times, at most `times`, a queue may start so many pods that ask for such amounts [resources]."""
-    if not quota.used.shape[1]:
-        return times
-    for resource in range(amounts.size):
-        amount, column = amounts[resource], quota.cell[resource, queue, flavor]
-        if column < 0:
-            if amount > 0 and quota.limited[resource, queue]:
-                return 0  # It has a quota of the resource, but none for such pods.
-        elif amount * pods > 0:
-            times = min(times, max(0, available(quota, queue, column)) // (amount * pods))
-    return times
-
-
-@compiled
-def use(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int) -> None:
-    """Count so many pods against the queue, and what goes beyond what it keeps to itself against the cohorts above it."""
-    if not quota.used.shape[1]:
-        return
-    for resource in range(amounts.size):
-        column = quota.cell[resource, queue, flavor]
-        if column >= 0:
-            at, more = queue, amounts[resource] * pods
-            while at >= 0 and more:
-                before = max(0, quota.used[at, column] - quota.local[at, column])
-                quota.used[at, column] += more
-                more = max(0, quota.used[at, column] - quota.local[at, column]) - before
-                at = quota.parent[at]
-
-
-@compiled
-def available(quota: Quota, queue: int, column: int) -> int:
-    """As `quota.available`, of one cell: what it has idle itself, and what each cohort above lets through."""
-    at, idle, bound = queue, 0, NO_LIMIT
-    while quota.parent[at] >= 0:
-        used, local = quota.used[at, column], quota.local[at, column]
-        idle_here = max(0, local - used)
-        if quota.borrowing[at, column] < NO_LIMIT:
-            stored = quota.subtree[at, column] - local
-            bound = min(bound, idle + idle_here + stored - max(0, used - local) + quota.borrowing[at, column])
-        idle += idle_here
-        at = quota.parent[at]
-    return min(bound, idle + quota.subtree[at, column] - quota.used[at, column])
+        kernel.use(self.quota, queue, *self.asked(request), pods)
 
 
 def held_by_queue(snapshot: Snapshot) -> Ints:

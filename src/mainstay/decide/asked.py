@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from mainstay.decide.allowance import Allowance
+from mainstay.decide.kernel import NONE, Requests
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import CPU, GPUS, MEMORY, Free, Request, cluster_number
-from mainstay.decide.placement.search import Memory
-from mainstay.decide.rounds import Requests
 from mainstay.decide.shapes import Shape
 from mainstay.domain.arrays import Ints
 from mainstay.domain.quantity import is_shape
@@ -48,12 +47,16 @@ class Asked:
         model = np.where(gpus > 0, table.gpu_model[row], 0)
         amounts = np.zeros((row.size, free.nodes.weight.size), dtype=np.int64)
         amounts[:, CPU], amounts[:, MEMORY], amounts[:, GPUS] = table.cpu_milli[row], table.memory_bytes[row], gpus
+        blocks = free.nodes.changes.size
+        slot = _slots(numbers, shapes=row.size, slots=REMEMBERED_MAX // max(1, blocks))
         masks = [free.allowed(_nothing(*where)) for where in self._where]
         self.requests = Requests(
             begin=np.where(known, shapes, -1),
             end=shapes + 1,
             ranks=table.nodes[row],
-            asks=(table.volumes[row] > 0) | (table.nodes[row] > (RANKS_MAX if policy.stacks else 1)) | (not policy.sign),
+            asks=(table.volumes[row] > 0)
+            | (table.nodes[row] > (RANKS_MAX if policy.stacks else 1))
+            | (not policy.sign),
             amounts=amounts,
             without_gpus=(gpus == 0).astype(np.int64),
             model=model,
@@ -62,19 +65,9 @@ class Asked:
             flavor=model,
             mask=mask.reshape(-1),
             masks=np.array(masks, dtype=np.bool_).reshape(len(masks), free.key.size),
-        )
-        self.memory = self._remembering(numbers)
-
-    def _remembering(self, numbers: Ints) -> Memory:
-        """Memory of the shapes that most workloads have."""
-        shapes, blocks = self.requests.begin.size, self._free.nodes.changes.size
-        slots = min(shapes, REMEMBERED_MAX // max(1, blocks))
-        slot = np.full(shapes, -1, dtype=np.int64)
-        slot[np.bincount(numbers, minlength=shapes).argsort(kind="stable")[::-1][:slots]] = np.arange(slots)
-        return Memory(
             slot=slot,
-            score=np.zeros((slots, blocks)),
-            after=np.full((slots, blocks), -1, dtype=np.int64),
+            score=np.zeros((int(slot.max(initial=NONE)) + 1, blocks)),
+            after=np.full((int(slot.max(initial=NONE)) + 1, blocks), NONE, dtype=np.int64),
         )
 
     def request(self, number: int, *, model: int) -> Request:
@@ -113,19 +106,25 @@ class Asked:
     def _grow(self) -> None:
         """Room for twice as many requests."""
         asked = self.requests
-        self.memory = self.memory._replace(slot=np.concatenate((self.memory.slot, np.full_like(self.memory.slot, -1))))
-        columns = (asked.amounts, asked.without_gpus, asked.model, asked.any_model, asked.quota, asked.flavor, asked.mask)
-        amounts, without_gpus, model, any_model, quota, flavor, mask = (np.concatenate((one, one)) for one in columns)
         self.requests = asked._replace(
-            amounts=amounts,
-            without_gpus=without_gpus,
-            model=model,
-            any_model=any_model,
-            quota=quota,
-            flavor=flavor,
-            mask=mask,
+            amounts=np.concatenate((asked.amounts, asked.amounts)),
+            without_gpus=np.concatenate((asked.without_gpus, asked.without_gpus)),
+            model=np.concatenate((asked.model, asked.model)),
+            any_model=np.concatenate((asked.any_model, asked.any_model)),
+            quota=np.concatenate((asked.quota, asked.quota)),
+            flavor=np.concatenate((asked.flavor, asked.flavor)),
+            mask=np.concatenate((asked.mask, asked.mask)),
+            slot=np.concatenate((asked.slot, np.full_like(asked.slot, NONE))),
         )
 
 
 def _nothing(restriction: str, cluster: int) -> Request:
     return Request(cpu_milli=0, memory_bytes=0, gpus=0, gpu_model=0, restriction=restriction, cluster=cluster)
+
+
+def _slots(numbers: Ints, *, shapes: int, slots: int) -> Ints:
+    """A slot for each of the shapes that most workloads have, NONE for the others."""
+    slot = np.full(shapes, NONE, dtype=np.int64)
+    often = np.bincount(numbers, minlength=shapes).argsort(kind="stable")[::-1][:slots]
+    slot[often] = np.arange(often.size)
+    return slot

@@ -1,6 +1,6 @@
 """The working state of one scheduling cycle: who waits, what is left on the nodes, and what has been given away.
 
-Whoever's turn it is takes the best place that its predecessors left (rounds.py). A shape of which one did not fit is not
+Whoever's turn it is takes the best place that its predecessors left (kernel.py). A shape of which one did not fit is not
 tried again, since capacity only shrinks in a cycle, and the cycle ends with its last shape.
 """
 
@@ -11,18 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mainstay.decide import admission, quota, rounds
+from mainstay.decide import admission, kernel
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.asked import Asked
+from mainstay.decide.kernel import Found, Ledger, Line, give_up, leave
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.placement.gang import place
-from mainstay.decide.rounds import Found
 from mainstay.decide.shapes import Shape, shape_numbers, shape_of
-from mainstay.decide.turns import Ledger, Line, give_up, leave, line_up
-from mainstay.domain.allocation import Seen
+from mainstay.decide.turns import asked_by, ledger_of, line_up
 from mainstay.domain.arrays import Ints
-from mainstay.domain.queue import QueueTree, Resource
 from mainstay.domain.snapshot import Snapshot
 
 AT_ONCE = 1 << 16
@@ -83,29 +81,26 @@ class Cycle:
             shape=numbers,
         )
         left = rows.size if limit is None else limit
-        found = _nothing_found(min(left, AT_ONCE))
-        room_of = np.zeros(int(self.free.cluster.max(initial=-1)) + 1, dtype=np.int64)
+        found = _nothing_found(min(left, AT_ONCE), clusters=int(self.free.cluster.max(initial=-1)) + 1)
         while left:
-            status = rounds.go_on(
+            status = kernel.go_on(
                 ledger,
                 line,
                 self.allowance.quota,
                 self.free.nodes,
-                self._asked.memory,
                 self._asked.requests,
                 found,
-                room_of,
                 min(left, found.at.size),
             )
-            left -= int(found.count[0])
+            left -= int(found.size[0])
             yield from self._read(line, found)
-            if status == rounds.DONE:
+            if status == kernel.DONE:
                 return
             at = int(line.head[-1])
             row, number = int(line.row[at]), int(line.shape[at])
-            if status == rounds.UNKNOWN:
+            if status == kernel.UNKNOWN:
                 self._asked.learn(number, self.shape(row, number))
-            elif status == rounds.ASKS and left:
+            elif status == kernel.ASKS and left:
                 placed = self._place_alone(ledger, line, at, self.shape(row, number))
                 if placed:
                     left -= 1
@@ -118,7 +113,7 @@ class Cycle:
         """
         for choice in shape.requests:
             for request in (choice,) if queue == ANY_QUEUE else self.allowance.flavors(queue, choice):
-                if queue != ANY_QUEUE and not self.allowance.most(queue, request, shape.nodes, times=1):
+                if queue != ANY_QUEUE and not self.allowance.may_use(queue, request, shape.nodes):
                     continue
                 rows = place(self.free, request, count=shape.nodes, policy=self._policy)
                 if rows is not None:
@@ -133,8 +128,8 @@ class Cycle:
 
     def _read(self, line: Line, found: Found) -> Iterator[Placed]:
         """What has been found, request by request."""
-        count = int(found.count[0])
-        found.count[:] = 0
+        count = int(found.size[0])
+        found.size[:] = 0
         request, model, end = found.request[:count], found.model[:count], found.end[:count]
         begin, rows = np.append(0, end)[:count], line.row[found.at[:count]]
         self.started[rows] = True
@@ -155,7 +150,7 @@ class Cycle:
         found = self.place(shape, queue)
         if found is None:
             choices = (one for choice in shape.requests for one in self.allowance.flavors(queue, choice))
-            give_up(ledger, line, at, all(self.allowance.most(queue, one, shape.nodes, times=1) for one in choices))
+            give_up(ledger, line, at, all(self.allowance.may_use(queue, one, shape.nodes) for one in choices))
             return None
         nodes, request = found
         self.free.take(*np.unique(nodes, return_counts=True), request)
@@ -165,54 +160,15 @@ class Cycle:
         return Placed(rows=line.row[at : at + 1], nodes=np.array([nodes], dtype=np.int64), request=request)
 
 
-def _nothing_found(count: int) -> Found:
+def _nothing_found(count: int, *, clusters: int) -> Found:
     """Room for so many workloads."""
     at, request, model, end = np.zeros((4, count), dtype=np.int64)
-    return Found(at=at, request=request, model=model, end=end, node=np.zeros(AT_ONCE, np.int64), count=np.zeros(2, np.int64))
-
-
-def asked_by(snapshot: Snapshot, rows: Ints) -> Ints:
-    """What each of these workloads asks for, all its pods together, in the resources of a ledger: [rows, resources]."""
-    table = snapshot.workloads
-    columns = table.cpu_milli, table.memory_bytes, table.gpus
-    return np.stack([column[rows] * table.nodes[rows] for column in columns], axis=1)
-
-
-def whole_fleet(snapshot: Snapshot) -> Ints:
-    """All nodes together, in the resources of a ledger: CPU, memory, GPUs and slices of them. At least 1 of each."""
-    nodes = snapshot.nodes
-    columns = nodes.cpu_milli, nodes.memory_bytes, sum(nodes.shapes.values(), start=nodes.gpus)
-    return np.maximum([column.sum() for column in columns], 1)
-
-
-def ledger_of(snapshot: Snapshot) -> Ledger:
-    """The queues with what is their own, and with what their workloads hold now."""
-    held, tree, workloads, whole = snapshot.allocations, snapshot.queues, snapshot.workloads, whole_fleet(snapshot)
-    own, lendable = _own_and_lendable(tree, whole)
-    ledger = Ledger(parent=tree.parent, weight=tree.weight, own=own, lendable=lendable, held=np.zeros_like(own))
-    if tree.parent.size > 1 and workloads.key.size:
-        rows = np.minimum(np.searchsorted(workloads.key, held.workload_key), workloads.key.size - 1)
-        lives = (held.seen != Seen.ENDED) & (workloads.key[rows] == held.workload_key)
-        amounts = np.stack([held.cpu_milli, held.memory_bytes, held.gpus], axis=1)[lives]
-        np.add.at(ledger.held, workloads.queue[rows[lives]], amounts)
-        for queue in range(tree.parent.size - 1, -1, -1):  # Children come after their parents.
-            if tree.parent[queue] >= 0:
-                ledger.held[tree.parent[queue]] += ledger.held[queue]
-    return ledger
-
-
-def _own_and_lendable(tree: QueueTree, whole: Ints) -> tuple[Ints, Ints]:
-    """Of each queue and resource of a ledger, all flavors together: its quota, and the most that its cohort could have.
-
-    Where there are no quotas of a resource, nothing is anybody's own, and all of the fleet could be had.
-    """
-    own = np.zeros((len(tree.names), whole.size), dtype=np.int64)
-    lendable = np.broadcast_to(whole, own.shape).copy()
-    if tree.cells:
-        quotas, inner = quota.quotas_of(tree), tree.parent >= 0
-        for column, resource in enumerate((Resource.CPU, Resource.MEMORY, Resource.GPU)):
-            cells = [cell for cell, (_, one) in enumerate(tree.cells) if one == resource]
-            own[:, column] = quotas.subtree[:, cells].sum(axis=1)
-            cohort = np.where(inner, quotas.potential[:, cells].sum(axis=1)[tree.parent], 0)
-            lendable[cohort > 0, column] = cohort[cohort > 0]
-    return own, lendable
+    return Found(
+        at=at,
+        request=request,
+        model=model,
+        end=end,
+        node=np.zeros(AT_ONCE, dtype=np.int64),
+        size=np.zeros(2, dtype=np.int64),
+        room_of=np.zeros(clusters, dtype=np.int64),
+    )

@@ -9,88 +9,14 @@ A turn changes the share of one queue and of the cohorts above it, so that is al
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from mainstay.decide.compiled import compiled
-from mainstay.domain.arrays import Bools, Floats, Ints
-from mainstay.domain.queue import QueueTree
-
-NOBODY = -1
-
-
-class Ledger(NamedTuple):
-    """What counts towards the share of each queue and cohort. Arrays are [queues, resources] unless said otherwise.
-
-    All of it in whole numbers: sums do not depend on their order, so equal shares are equal.
-    """
-
-    parent: Ints
-    """[queues] -1 for a root."""
-    weight: Floats
-    """[queues]"""
-    own: Ints
-    """What it has as its own: no share is counted below that."""
-    lendable: Ints
-    """What it could have at most; all shares are parts of it."""
-    held: Ints
-    """What its workloads hold now. Grows as a cycle places more."""
-
-
-@compiled
-def hold(ledger: Ledger, queue: int, amounts: Ints) -> None:
-    """So much more [resources] for a queue, and for all cohorts above it."""
-    while queue >= 0:
-        for resource in range(amounts.size):
-            ledger.held[queue, resource] += amounts[resource]
-        queue = ledger.parent[queue]
-
-
-@compiled
-def share(ledger: Ledger, queue: int, amounts: Ints) -> float:
-    """The weighted dominant share of a queue or cohort, would it hold so much more [resources]."""
-    dominant = 0.0
-    for resource in range(amounts.size):
-        borrowed = ledger.held[queue, resource] + amounts[resource] - ledger.own[queue, resource]
-        if borrowed > 0:
-            dominant = max(dominant, borrowed / ledger.lendable[queue, resource])
-    if ledger.weight[queue] > 0:
-        return dominant / ledger.weight[queue]
-    return np.inf if dominant > 0 else 0.0
-
-
-class Line(NamedTuple):
-    """Those who wait, by queue and in the order of each. A position is an index into arrays of [waiting]."""
-
-    row: Ints
-    """[waiting] Of the workload table."""
-    queue: Ints
-    """[waiting]"""
-    rank: Ints
-    """[waiting] Place in the order of all; decides between equal shares, the lower first."""
-    asked: Ints
-    """[waiting, resources]"""
-    shape: Ints
-    """[waiting] Number of its shape."""
-    kind: Ints
-    """[waiting] Number of its queue and shape together."""
-    begin: Ints
-    """[queues] Position of the next of each queue; its end if there is none."""
-    end: Ints
-    """[queues]"""
-    shape_failed: Bools
-    """[shapes] One found no place, so none of them is tried again: what is free only shrinks in a cycle."""
-    kind_failed: Bools
-    """[kinds] One is over the quota of its queue; those of other queues are still tried."""
-    children: Ints
-    """[queues] By parent, roots last."""
-    first_child: Ints
-    """[queues + 2] Index into `children` of the first child; those of number `queues` are the roots."""
-    head: Ints
-    """[queues + 1] Position of who is next of each queue or cohort, and of all; NOBODY."""
-    share: Floats
-    """[queues] What it would be with its head."""
+from mainstay.decide import quota
+from mainstay.decide.kernel import NONE, Ledger, Line, look_up_all
+from mainstay.domain.allocation import Seen
+from mainstay.domain.arrays import Ints
+from mainstay.domain.queue import QueueTree, Resource
+from mainstay.domain.snapshot import Snapshot
 
 
 def line_up(tree: QueueTree, ledger: Ledger, rows: Ints, *, queue: Ints, asked: Ints, shape: Ints) -> Line:
@@ -115,85 +41,55 @@ def line_up(tree: QueueTree, ledger: Ledger, rows: Ints, *, queue: Ints, asked: 
         kind_failed=np.zeros(int(kind.max(initial=-1)) + 1, dtype=np.bool_),
         children=above.argsort(kind="stable"),
         first_child=np.searchsorted(np.sort(above), np.arange(count + 2)),
-        head=np.full(count + 1, NOBODY, dtype=np.int64),
+        head=np.full(count + 1, NONE, dtype=np.int64),
         share=np.zeros(count),
     )
-    _look_up_all(ledger, line)
+    look_up_all(ledger, line)
     return line
 
 
-@compiled
-def _look_up_all(ledger: Ledger, line: Line) -> None:
-    for queue in range(ledger.parent.size - 1, -1, -1):  # Children come after their parents.
-        _look_up(ledger, line, queue)
-    _look_up(ledger, line, ledger.parent.size)
+def asked_by(snapshot: Snapshot, rows: Ints) -> Ints:
+    """What each of these workloads asks for, all its pods together, in the resources of a ledger: [rows, resources]."""
+    table = snapshot.workloads
+    columns = table.cpu_milli, table.memory_bytes, table.gpus
+    return np.stack([column[rows] * table.nodes[rows] for column in columns], axis=1)
 
 
-@compiled
-def look_up(ledger: Ledger, line: Line, queue: int) -> None:
-    """Whoever is next of this queue has changed, or what it holds: find out who is next of it and of all above it."""
-    while queue >= 0:
-        _look_up(ledger, line, queue)
-        queue = ledger.parent[queue]
-    _look_up(ledger, line, ledger.parent.size)
+def whole_fleet(snapshot: Snapshot) -> Ints:
+    """All nodes together, in the resources of a ledger: CPU, memory, GPUs and slices of them. At least 1 of each."""
+    nodes = snapshot.nodes
+    columns = nodes.cpu_milli, nodes.memory_bytes, sum(nodes.shapes.values(), start=nodes.gpus)
+    return np.maximum([column.sum() for column in columns], 1)
 
 
-@compiled
-def _look_up(ledger: Ledger, line: Line, queue: int) -> None:
-    """The same of one queue, of one cohort, or of everybody, whose number follows theirs."""
-    if line.first_child[queue] < line.first_child[queue + 1]:
-        head = _least(line, queue)
-    else:
-        head = NOBODY if queue == ledger.parent.size else _next(line, queue)
-    line.head[queue] = head
-    if head != NOBODY and queue < ledger.parent.size:
-        line.share[queue] = share(ledger, queue, line.asked[head])
+def ledger_of(snapshot: Snapshot) -> Ledger:
+    """The queues with what is their own, and with what their workloads hold now."""
+    held, tree, workloads, whole = snapshot.allocations, snapshot.queues, snapshot.workloads, whole_fleet(snapshot)
+    own, lendable = _own_and_lendable(tree, whole)
+    ledger = Ledger(parent=tree.parent, weight=tree.weight, own=own, lendable=lendable, held=np.zeros_like(own))
+    if tree.parent.size > 1 and workloads.key.size:
+        rows = np.minimum(np.searchsorted(workloads.key, held.workload_key), workloads.key.size - 1)
+        lives = (held.seen != Seen.ENDED) & (workloads.key[rows] == held.workload_key)
+        amounts = np.stack([held.cpu_milli, held.memory_bytes, held.gpus], axis=1)[lives]
+        np.add.at(ledger.held, workloads.queue[rows[lives]], amounts)
+        for queue in range(tree.parent.size - 1, -1, -1):  # Children come after their parents.
+            if tree.parent[queue] >= 0:
+                ledger.held[tree.parent[queue]] += ledger.held[queue]
+    return ledger
 
 
-@compiled
-def _next(line: Line, queue: int) -> int:
-    """The first of a queue that still waits."""
-    at = line.begin[queue]
-    while at < line.end[queue] and (line.shape_failed[line.shape[at]] or line.kind_failed[line.kind[at]]):
-        at += 1
-    line.begin[queue] = at
-    return at if at < line.end[queue] else NOBODY
+def _own_and_lendable(tree: QueueTree, whole: Ints) -> tuple[Ints, Ints]:
+    """Of each queue and resource of a ledger, all flavors together: its quota, and the most that its cohort could have.
 
-
-@compiled
-def _least(line: Line, cohort: int) -> int:
-    """The head of the child with the least share."""
-    head, least = NOBODY, np.inf
-    for index in range(line.first_child[cohort], line.first_child[cohort + 1]):
-        child = line.children[index]
-        other = line.head[child]
-        if other != NOBODY and (
-            head == NOBODY
-            or line.share[child] < least
-            or (line.share[child] == least and line.rank[other] < line.rank[head])
-        ):
-            head, least = other, line.share[child]
-    return head
-
-
-@compiled
-def leave(ledger: Ledger, line: Line, at: int) -> None:
-    """This one, who is next of its queue, has its place, and holds it."""
-    queue = line.queue[at]
-    hold(ledger, queue, line.asked[at])
-    line.begin[queue] = at + 1
-    look_up(ledger, line, queue)
-
-
-@compiled
-def give_up(ledger: Ledger, line: Line, at: int, of_all: bool) -> None:
-    """Those like this one, who is next of its queue, wait no longer: those `of_all` queues, or of its own."""
-    if not of_all:
-        line.kind_failed[line.kind[at]] = True
-        look_up(ledger, line, line.queue[at])
-        return
-    shape = line.shape[at]
-    line.shape_failed[shape] = True
-    for queue in range(line.begin.size):
-        if line.begin[queue] < line.end[queue] and line.shape[line.begin[queue]] == shape:
-            look_up(ledger, line, queue)
+    Where there are no quotas of a resource, nothing is anybody's own, and all of the fleet could be had.
+    """
+    own = np.zeros((len(tree.names), whole.size), dtype=np.int64)
+    lendable = np.broadcast_to(whole, own.shape).copy()
+    if tree.cells:
+        quotas, inner = quota.quotas_of(tree), tree.parent >= 0
+        for column, resource in enumerate((Resource.CPU, Resource.MEMORY, Resource.GPU)):
+            cells = [cell for cell, (_, one) in enumerate(tree.cells) if one == resource]
+            own[:, column] = quotas.subtree[:, cells].sum(axis=1)
+            cohort = np.where(inner, quotas.potential[:, cells].sum(axis=1)[tree.parent], 0)
+            lendable[cohort > 0, column] = cohort[cohort > 0]
+    return own, lendable

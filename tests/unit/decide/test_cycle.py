@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from mainstay.decide import admission
 from mainstay.decide.allowance import held_by_queue
-from mainstay.decide.cycle import Cycle, asked_by, ledger_of
+from mainstay.decide.cycle import Cycle
+from mainstay.decide.kernel import share as share_of
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.quota import available, quotas_of, usage
 from mainstay.decide.schedule import schedule
-from mainstay.decide.turns import hold
-from mainstay.decide.turns import share as share_of
+from mainstay.decide.turns import asked_by, ledger_of
 from mainstay.domain.plan import Advance, Allocate
 from mainstay.domain.queue import NO_LIMIT, QueueSpec, Quota
 from mainstay.domain.reason import Code
@@ -254,7 +254,10 @@ def one_by_one(contest: Contest) -> set[int]:
             left -= cpus
             if limited:
                 own[queue, column] += cpus
-            hold(ledger, queue, asked[row])
+            at = queue
+            while at >= 0:
+                ledger.held[at] += asked[row]
+                at = int(tree.parent[at])
             line.remove(row)
         else:
             line = [

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mainstay.decide.placement.search import ANY_CLUSTER, ROOM_MAX, Nodes, nodes_of, take
-from mainstay.domain.arrays import Bools, Ints
+from mainstay.decide.kernel import BLOCK, NONE, ROOM_MAX, Nodes, take
+from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.quantity import Resources, is_shape
 from mainstay.domain.snapshot import NodeTable, Snapshot
 
+ANY_CLUSTER = NONE
 CPU, MEMORY, GPUS = 0, 1, 2
 """The first columns of what is free."""
 LACKING = 1 << 62
@@ -77,10 +78,10 @@ class Free:
         weight = (1, 1, *(4 for _ in columns[GPUS:]))
         return cls(
             key=nodes.key,
-            nodes=nodes_of(
+            nodes=_nodes_of(
                 columns,
                 weight=np.array([w / max(1, int(c.max(initial=0))) for w, c in zip(weight, most, strict=True)]),
-                apart=(installed > 0) * GPU_NODE,
+                apart=np.where(installed > 0, GPU_NODE, 0.0),
                 gpu_model=nodes.gpu_model,
                 cluster=_cluster_numbers(nodes.clusters),
                 sign=sign,
@@ -93,27 +94,30 @@ class Free:
 
     @property
     def cpu_milli(self) -> Ints:
-        """[nodes]"""
-        return self.nodes.free[CPU]
+        """Of each node."""
+        column: Ints = self.nodes.free[CPU]
+        return column
 
     @property
     def memory_bytes(self) -> Ints:
-        """[nodes]"""
-        return self.nodes.free[MEMORY]
+        """Of each node."""
+        column: Ints = self.nodes.free[MEMORY]
+        return column
 
     @property
     def gpus(self) -> Ints:
-        """[nodes] Whole ones."""
-        return self.nodes.free[GPUS]
+        """Whole ones."""
+        column: Ints = self.nodes.free[GPUS]
+        return column
 
     @property
     def gpu_model(self) -> Ints:
-        """[nodes]"""
+        """Of each node."""
         return self.nodes.gpu_model
 
     @property
     def cluster(self) -> Ints:
-        """[nodes] A number per cluster, in the order of their names."""
+        """A number per cluster, in the order of their names."""
         return self.nodes.cluster
 
     def usable(self, request: Request) -> Bools:
@@ -270,3 +274,24 @@ def room(free: Free, request: Request) -> Ints:
 def _cluster_numbers(clusters: tuple[str, ...]) -> Ints:
     number = {name: index for index, name in enumerate(sorted(set(clusters)))}
     return np.fromiter((number[name] for name in clusters), dtype=np.int64, count=len(clusters))
+
+
+def _nodes_of(free: Ints, weight: Floats, apart: Floats, *, gpu_model: Ints, cluster: Ints, sign: int) -> Nodes:
+    """The nodes with such columns, which are lowered in place from now on. O(resources × nodes)."""
+    left = np.zeros(apart.size)
+    for column, each in zip(free, weight, strict=True):
+        left += column * each
+    begins = np.arange(0, apart.size, BLOCK)
+    score = np.stack((sign * left, sign * left + apart))
+    return Nodes(
+        free=free,
+        weight=weight,
+        left=left,
+        apart=apart,
+        sign=np.array([float(sign)]),
+        gpu_model=gpu_model,
+        cluster=cluster,
+        peak=np.maximum.reduceat(free, begins, axis=1) if begins.size else free.copy(),
+        lowest=np.minimum.reduceat(score, begins, axis=1) if begins.size else score,
+        changes=np.zeros(begins.size, dtype=np.int64),
+    )
