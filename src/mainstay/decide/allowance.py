@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,6 +18,10 @@ from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
 from mainstay.domain.queue import OTHER_FLAVOR, QueueTree, Resource
 from mainstay.domain.snapshot import Snapshot
+
+
+Cells: TypeAlias = Mapping[int, int]
+"""Column of a cell -> how much of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +55,8 @@ class Allowance:
             used=quota.usage(quotas, held_by_queue(snapshot)),
             subtree=quotas.subtree,
             local=quotas.local,
-            borrowing=tree.borrowing_limit,
-            parent=tree.parent,
+            borrowing=tree.borrowing_limit.copy(),
+            parent=tree.parent.copy(),
             cell=cell,
             limited=np.any(of_resource[:, np.newaxis, :] & tree.defined, axis=2),
             models=self._order_of_models(cell[GPU]),
@@ -72,6 +77,14 @@ class Allowance:
             return (request,)
         return tuple(replace(request, gpu_model=model) for model in self.quota.models[queue, :-1].tolist())
 
+    def cells(self, queue: int, request: Request) -> Cells | None:
+        """What one pod uses of the quotas of the queue; None if it has some of a resource, but none for such pods."""
+        amounts, flavor = self.asked(request)
+        if not kernel.may_use(self.quota, queue, amounts, flavor, 0):
+            return None
+        columns = self.quota.cell[:, queue, flavor].tolist()
+        return {column: amount for column, amount in zip(columns, amounts.tolist(), strict=True) if column >= 0}
+
     def asked(self, request: Request) -> tuple[Ints, int]:
         """What one pod uses of quotas [resources], and the number of its flavor (a model or a slice; 0: none in particular)."""
         amount = {Resource.CPU: request.cpu_milli, Resource.MEMORY: request.memory_bytes, Resource.GPU: request.gpus}
@@ -86,15 +99,12 @@ class Allowance:
 
     def short(self, queue: int, request: Request, pods: int) -> Shortage | None:
         """The first cell of which the queue may not use enough for so many pods; None if it has no quota for such pods."""
-        amounts, flavor = self.asked(request)
-        for resource, amount in enumerate(amounts.tolist()):
-            column = int(self.quota.cell[resource, queue, flavor])
-            if column >= 0:
-                left = max(0, kernel.available(self.quota, queue, column))
-                if left < amount * pods:
-                    flavor_name, name = self._tree.cells[column]
-                    used, nominal = int(self.quota.used[queue, column]), int(self._tree.nominal[queue, column])
-                    return Shortage(flavor=flavor_name, resource=name, left=int(left), used=used, nominal=nominal)
+        for column, amount in (self.cells(queue, request) or {}).items():
+            left = max(0, kernel.available(self.quota, queue, column))
+            if left < amount * pods:
+                flavor, resource = self._tree.cells[column]
+                used, nominal = int(self.quota.used[queue, column]), int(self._tree.nominal[queue, column])
+                return Shortage(flavor=flavor, resource=resource, left=left, used=used, nominal=nominal)
         return None
 
     def use(self, queue: int, request: Request, pods: int) -> None:

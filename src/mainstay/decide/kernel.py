@@ -19,6 +19,7 @@ from mainstay.decide.compiled import compiled, inner
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.queue import NO_LIMIT
 
+# All arrays are contiguous and may be written: those of a snapshot are copied, or another kernel is compiled for them.
 NONE = -1
 """Nobody is next, no node has room, any cluster will do."""
 BLOCK = 32
@@ -49,6 +50,14 @@ class Ledger(NamedTuple):
     """What it could have at most; all shares are parts of it."""
     held: Ints
     """What its workloads hold now."""
+
+    def shares(self, queue: Ints, held: Ints) -> Floats:
+        """As `share`, of many: [n] for queues [n] that would hold so much [n, resources]."""
+        borrowed = np.maximum(0, held - self.own[queue])
+        ratio = (borrowed / self.lendable[queue]).max(axis=1)
+        weight = self.weight[queue]
+        found: Floats = np.divide(ratio, weight, out=np.where(ratio > 0, np.inf, 0.0), where=weight > 0)
+        return found
 
 
 class Line(NamedTuple):
@@ -374,11 +383,11 @@ def may_use(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int) -> 
     if not quota.used.shape[1]:
         return True
     for resource in range(amounts.size):
-        asked, column = pods * amounts[resource], quota.cell[resource, queue, flavor]
+        asked, column = amounts[resource], quota.cell[resource, queue, flavor]
         if column == NONE:
             if asked > 0 and quota.limited[resource, queue]:
                 return False  # It has a quota of the resource, but none for such pods.
-        elif asked > max(0, available(quota, queue, column)):
+        elif pods * asked > max(0, available(quota, queue, column)):
             return False
     return True
 

@@ -66,7 +66,9 @@ def ledger_of(snapshot: Snapshot) -> Ledger:
     """The queues with what is their own, and with what their workloads hold now."""
     held, tree, workloads, whole = snapshot.allocations, snapshot.queues, snapshot.workloads, whole_fleet(snapshot)
     own, lendable = _own_and_lendable(tree, whole)
-    ledger = Ledger(parent=tree.parent, weight=tree.weight, own=own, lendable=lendable, held=np.zeros_like(own))
+    ledger = Ledger(
+        parent=tree.parent.copy(), weight=tree.weight.copy(), own=own, lendable=lendable, held=np.zeros_like(own)
+    )
     if tree.parent.size > 1 and workloads.key.size:
         rows = np.minimum(np.searchsorted(workloads.key, held.workload_key), workloads.key.size - 1)
         lives = (held.seen != Seen.ENDED) & (workloads.key[rows] == held.workload_key)

@@ -29,7 +29,11 @@ def plan(snapshot: Snapshot, policy: str = "best-fit", *, by_numpy: bool = False
     chosen = POLICIES[policy]
     one = Cycle(snapshot, replace(chosen, sign=0) if by_numpy else chosen)
     found = [
-        (int(snapshot.workloads.key[row]), tuple(nodes), placed.request.shape or snapshot.gpu_models[placed.request.gpu_model])
+        (
+            int(snapshot.workloads.key[row]),
+            tuple(nodes),
+            placed.request.shape or snapshot.gpu_models[placed.request.gpu_model],
+        )
         for placed in one.placements(**options)
         for row, nodes in zip(placed.rows.tolist(), placed.nodes.tolist(), strict=True)
     ]
@@ -157,3 +161,27 @@ def test_blocks_know_what_their_nodes_have():
     )
     for name in ("left", "peak", "lowest"):
         np.testing.assert_array_equal(getattr(free.nodes, name), getattr(again, name))
+
+
+def test_one_kernel_is_compiled_whatever_the_columns_of_a_snapshot_are_like():
+    snapshot = a_world(14)
+    plan(snapshot)
+    before = len(getattr(kernel.go_on, "signatures", ()))
+    for table in (snapshot.nodes, snapshot.workloads, snapshot.allocations, snapshot.queues):
+        for name in table.__dataclass_fields__:
+            column = getattr(table, name)
+            if isinstance(column, np.ndarray):
+                spread = np.repeat(column, 2, axis=0)[::2]
+                spread.flags.writeable = False
+                object.__setattr__(table, name, spread)
+    plan(snapshot)
+    assert len(getattr(kernel.go_on, "signatures", ())) == before
+
+
+@given(st.integers(0, 2**32))
+def test_a_share_is_the_same_asked_of_one_queue_or_of_all(seed):
+    ledger = turns.ledger_of(a_world(seed, nodes=3, jobs=3))
+    rng = np.random.default_rng(seed)
+    queue, more = np.arange(ledger.weight.size), rng.integers(0, 1 << 40, ledger.held.shape)
+    expected = ledger.shares(queue, ledger.held + more)
+    assert [kernel.share(ledger, number, more[number]) for number in queue.tolist()] == expected.tolist()

@@ -82,7 +82,7 @@ class Free:
                 columns,
                 weight=np.array([w / max(1, int(c.max(initial=0))) for w, c in zip(weight, most, strict=True)]),
                 apart=np.where(installed > 0, GPU_NODE, 0.0),
-                gpu_model=nodes.gpu_model,
+                gpu_model=nodes.gpu_model.copy(),
                 cluster=_cluster_numbers(nodes.clusters),
                 sign=sign,
             ),
