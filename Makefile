@@ -61,7 +61,7 @@ lock: $(STAMP)  ## compile pyproject.toml into requirements/
 	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
 		--all-extras --group dev pyproject.toml -o requirements/all.txt
 	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
-		--extra postgres --extra serving -c requirements/all.txt pyproject.toml -o requirements/image.txt
+		--extra fast --extra postgres --extra serving -c requirements/all.txt pyproject.toml -o requirements/image.txt
 
 clean:  ## remove the virtual environment and all caches
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -4,9 +4,9 @@ A fleet of 15,000 nodes of six types and 100,000 pods in 2,000 shapes, few of wh
 clusters. What is measured:
 
 (a) all of them fit: placements a second of one cycle;
-(b) 380,000 pods of 1,000 queues that ask for two to four times the fleet: placements a second, and how far the shares
-    of the queues are from those of a cycle that goes turn by turn;
-(c) that cycle itself, which is what runs by default.
+(b) 380,000 pods of 1,000 queues that ask for two to four times the fleet: placements a second. The cycle goes turn by turn,
+    so its shares are those of the strictly sequential order; they are compared with those of the loop without Numba;
+(c) a gang of 512 nodes on a fleet that is half full.
 
     python -m benchmarks.decide --repetitions 5
 """

@@ -11,11 +11,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-from mainstay.decide import quota
+from mainstay.decide import kernel, quota
+from mainstay.decide.kernel import Quota
 from mainstay.decide.placement.fit import Request
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
-from mainstay.domain.queue import NO_LIMIT, OTHER_FLAVOR, QueueTree, Resource
+from mainstay.domain.queue import OTHER_FLAVOR, QueueTree, Resource
 from mainstay.domain.snapshot import Snapshot
 
 Cells: TypeAlias = Mapping[int, int]
@@ -34,6 +35,10 @@ class Shortage:
     nominal: int
 
 
+RESOURCES = tuple(Resource)
+GPU = RESOURCES.index(Resource.GPU)
+
+
 class Allowance:
     """Quotas and what is used of them. A resource of which a queue has no quota at all is not limited in it."""
 
@@ -43,95 +48,67 @@ class Allowance:
         self.limits = bool(tree.cells)
         """Whether there are any quotas."""
         quotas = quota.quotas_of(tree)
-        self._cell = {resource: cell_of(tree, self._models, resource).tolist() for resource in Resource}
-        self._limited = [
-            frozenset(resource for (_, resource), defined in zip(tree.cells, row, strict=True) if defined)
-            for row in tree.defined.tolist()
-        ]
-        """Of each queue, the resources of which it has any quota."""
-        self._used: list[list[int]] = quota.usage(quotas, held_by_queue(snapshot)).tolist()
-        self._subtree: list[list[int]] = quotas.subtree.tolist()
-        self._local: list[list[int]] = quotas.local.tolist()
-        self._borrowing: list[list[int]] = tree.borrowing_limit.tolist()
-        self._parent: list[int] = tree.parent.tolist()
+        cell = np.stack([cell_of(tree, self._models, resource) for resource in RESOURCES])
+        of_resource = np.array([[resource == one for _, one in tree.cells] for resource in RESOURCES], dtype=np.bool_)
+        self.quota = Quota(
+            used=quota.usage(quotas, held_by_queue(snapshot)),
+            subtree=quotas.subtree,
+            local=quotas.local,
+            borrowing=tree.borrowing_limit.copy(),
+            parent=tree.parent.copy(),
+            cell=cell,
+            limited=np.any(of_resource[:, np.newaxis, :] & tree.defined, axis=2),
+            models=self._order_of_models(cell[GPU]),
+        )
+
+    def _order_of_models(self, cell: Ints) -> Ints:
+        """[queues, models]: those that have a quota of their own first, then by name."""
+        by_name = np.array(sorted(range(1, len(self._models)), key=self._models.__getitem__), dtype=np.int64)
+        order = np.zeros_like(cell)
+        for queue in np.flatnonzero((cell != cell[:, :1]).any(axis=1)).tolist():
+            other = cell[queue, by_name] == cell[queue, 0]
+            order[queue, :-1] = by_name[other.argsort(kind="stable")]
+        return order
 
     def flavors(self, queue: int, request: Request) -> tuple[Request, ...]:
         """The request itself, or where any model will do and quotas tell models apart, once for each model, those first."""
-        if not request.gpus or request.shape or request.gpu_model:
+        if not request.gpus or request.shape or request.gpu_model or not self.quota.models[queue, 0]:
             return (request,)
-        cells = self._cell[Resource.GPU][queue]
-        if all(cell == cells[0] for cell in cells):
-            return (request,)
-        models = sorted(range(1, len(cells)), key=lambda model: (cells[model] == cells[0], self._models[model]))
-        return tuple(replace(request, gpu_model=model) for model in models)
+        return tuple(replace(request, gpu_model=model) for model in self.quota.models[queue, :-1].tolist())
 
     def cells(self, queue: int, request: Request) -> Cells | None:
         """What one pod uses of the quotas of the queue; None if it has some of a resource, but none for such pods."""
-        if not self.limits:
-            return {}
-        asked = {Resource.CPU: request.cpu_milli, Resource.MEMORY: request.memory_bytes, Resource.PODS: 1}
-        if request.gpus:
-            asked[Resource.GPU] = request.gpus
-        flavor = self._flavor(request)
-        found: dict[int, int] = {}
-        for resource, amount in asked.items():
-            cell = self._cell[resource][queue][flavor]
-            if cell >= 0:
-                found[cell] = amount
-            elif amount and resource in self._limited[queue]:
-                return None
-        return found
+        amounts, flavor = self.asked(request)
+        if not kernel.may_use(self.quota, queue, amounts, flavor, 0):
+            return None
+        columns = self.quota.cell[:, queue, flavor].tolist()
+        return {column: amount for column, amount in zip(columns, amounts.tolist(), strict=True) if column >= 0}
 
-    def _flavor(self, request: Request) -> int:
+    def asked(self, request: Request) -> tuple[Ints, int]:
+        """What one pod uses of quotas [resources], and the number of its flavor (a model or a slice; 0: none in particular)."""
+        amount = {Resource.CPU: request.cpu_milli, Resource.MEMORY: request.memory_bytes, Resource.GPU: request.gpus}
+        flavor = max(0, request.gpu_model)
         if request.shape:
-            return self._models.index(request.shape) if request.shape in self._models else 0
-        return max(0, request.gpu_model)
+            flavor = self._models.index(request.shape) if request.shape in self._models else 0
+        return np.array([amount.get(resource, 1) for resource in RESOURCES], dtype=np.int64), flavor
 
-    def most(self, queue: int, request: Request, pods: int, *, times: int) -> int:
-        """How many times, at most `times`, the queue may start so many pods of this request now."""
-        cells = self.cells(queue, request)
-        if cells is None:
-            return 0
-        for column, amount in cells.items():
-            if amount:
-                times = min(times, max(0, self._available(queue, column)) // (amount * pods))
-        return times
+    def may_use(self, queue: int, request: Request, pods: int) -> bool:
+        """Whether the queue may start so many pods of this request now."""
+        return kernel.may_use(self.quota, queue, *self.asked(request), pods)
 
     def short(self, queue: int, request: Request, pods: int) -> Shortage | None:
         """The first cell of which the queue may not use enough for so many pods; None if it has no quota for such pods."""
         for column, amount in (self.cells(queue, request) or {}).items():
-            left = max(0, self._available(queue, column))
+            left = max(0, kernel.available(self.quota, queue, column))
             if left < amount * pods:
                 flavor, resource = self._tree.cells[column]
-                used, nominal = self._used[queue][column], int(self._tree.nominal[queue, column])
+                used, nominal = int(self.quota.used[queue, column]), int(self._tree.nominal[queue, column])
                 return Shortage(flavor=flavor, resource=resource, left=left, used=used, nominal=nominal)
         return None
 
     def use(self, queue: int, request: Request, pods: int) -> None:
-        """Count pods against the queue, and what goes beyond what it keeps to itself against the cohorts above it.
-
-        Fewer than none take back what was counted last.
-        """
-        for column, amount in (self.cells(queue, request) or {}).items():
-            at, more = queue, amount * pods
-            while at >= 0 and more:
-                before = max(0, self._used[at][column] - self._local[at][column])
-                self._used[at][column] += more
-                more = max(0, self._used[at][column] - self._local[at][column]) - before
-                at = self._parent[at]
-
-    def _available(self, queue: int, column: int) -> int:
-        """As `quota.available`, of one cell."""
-        left = self._subtree[queue][column] - self._used[queue][column]
-        parent = self._parent[queue]
-        if parent < 0:
-            return left
-        local = self._local[queue][column]
-        above = self._available(parent, column)
-        if (limit := self._borrowing[queue][column]) < NO_LIMIT:
-            taken = max(0, self._used[queue][column] - local)
-            above = min(above, self._subtree[queue][column] - local - taken + limit)
-        return max(0, local - self._used[queue][column]) + above
+        """Count pods against the queue, and what goes beyond what it keeps to itself against the cohorts above it."""
+        kernel.use(self.quota, queue, *self.asked(request), pods)
 
 
 def held_by_queue(snapshot: Snapshot) -> Ints:

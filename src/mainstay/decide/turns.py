@@ -4,150 +4,94 @@ Every queue has an order of its own: higher priority first, then the older. Betw
 its weight is next, counting what it would hold *with* its next workload (Ghodsi et al., Dominant Resource Fairness, NSDI
 2011; hierarchical as in scheduling.md rows 11 and 14). What a queue has as its own does not count, only what it borrows.
 
-Nothing here walks workload by workload: the share that a queue reaches with each of its workloads is a running sum, and
-sorting by it merges all queues at once, level by level of the tree.
+A turn changes the share of one queue and of the cohorts above it, so that is all that is worked out again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from mainstay.domain.arrays import Floats, Ints
-from mainstay.domain.queue import QueueTree
+from mainstay.decide import quota
+from mainstay.decide.kernel import NONE, Ledger, Line, look_up_all
+from mainstay.domain.allocation import Seen
+from mainstay.domain.arrays import Ints
+from mainstay.domain.queue import QueueTree, Resource
+from mainstay.domain.snapshot import Snapshot
 
-LOOKAHEAD = 4
-"""So many times its equal part of a window is looked at of each queue, before more of it is."""
+
+def line_up(tree: QueueTree, ledger: Ledger, rows: Ints, *, queue: Ints, asked: Ints, shape: Ints) -> Line:
+    """All `rows` of workloads, which are in the order of all; of each its queue, what it asks for and its shape's number."""
+    count = len(tree.names)
+    by_queue = queue.argsort(kind="stable")
+    queue, shape = queue[by_queue], shape[by_queue]
+    shapes, kind = int(shape.max(initial=-1)) + 1, shape
+    if tree.cells:
+        _, kind = np.unique(queue * shapes + shape, return_inverse=True)
+    above = np.where(tree.parent < 0, count, tree.parent)
+    line = Line(
+        row=rows[by_queue],
+        queue=queue,
+        rank=by_queue,
+        asked=asked[by_queue],
+        shape=shape,
+        kind=kind.astype(np.int64),
+        begin=np.searchsorted(queue, np.arange(count)),
+        end=np.searchsorted(queue, np.arange(count), side="right"),
+        shape_failed=np.zeros(shapes, dtype=np.bool_),
+        kind_failed=np.zeros(int(kind.max(initial=-1)) + 1, dtype=np.bool_),
+        children=above.argsort(kind="stable"),
+        first_child=np.searchsorted(np.sort(above), np.arange(count + 2)),
+        head=np.full(count + 1, NONE, dtype=np.int64),
+        share=np.zeros(count),
+    )
+    look_up_all(ledger, line)
+    return line
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ledger:
-    """What counts towards the share of each queue and cohort; arrays are [queues, resources].
+def asked_by(snapshot: Snapshot, rows: Ints) -> Ints:
+    """What each of these workloads asks for, all its pods together, in the resources of a ledger: [rows, resources]."""
+    table = snapshot.workloads
+    columns = table.cpu_milli, table.memory_bytes, table.gpus
+    return np.stack([column[rows] * table.nodes[rows] for column in columns], axis=1)
 
-    All of it in whole numbers: sums do not depend on their order, so equal shares are equal.
+
+def whole_fleet(snapshot: Snapshot) -> Ints:
+    """All nodes together, in the resources of a ledger: CPU, memory, GPUs and slices of them. At least 1 of each."""
+    nodes = snapshot.nodes
+    columns = nodes.cpu_milli, nodes.memory_bytes, sum(nodes.shapes.values(), start=nodes.gpus)
+    return np.maximum([column.sum() for column in columns], 1)
+
+
+def ledger_of(snapshot: Snapshot) -> Ledger:
+    """The queues with what is their own, and with what their workloads hold now."""
+    held, tree, workloads, whole = snapshot.allocations, snapshot.queues, snapshot.workloads, whole_fleet(snapshot)
+    own, lendable = _own_and_lendable(tree, whole)
+    ledger = Ledger(
+        parent=tree.parent.copy(), weight=tree.weight.copy(), own=own, lendable=lendable, held=np.zeros_like(own)
+    )
+    if tree.parent.size > 1 and workloads.key.size:
+        rows = np.minimum(np.searchsorted(workloads.key, held.workload_key), workloads.key.size - 1)
+        lives = (held.seen != Seen.ENDED) & (workloads.key[rows] == held.workload_key)
+        amounts = np.stack([held.cpu_milli, held.memory_bytes, held.gpus], axis=1)[lives]
+        np.add.at(ledger.held, workloads.queue[rows[lives]], amounts)
+        for queue in range(tree.parent.size - 1, -1, -1):  # Children come after their parents.
+            if tree.parent[queue] >= 0:
+                ledger.held[tree.parent[queue]] += ledger.held[queue]
+    return ledger
+
+
+def _own_and_lendable(tree: QueueTree, whole: Ints) -> tuple[Ints, Ints]:
+    """Of each queue and resource of a ledger, all flavors together: its quota, and the most that its cohort could have.
+
+    Where there are no quotas of a resource, nothing is anybody's own, and all of the fleet could be had.
     """
-
-    tree: QueueTree
-    own: Ints
-    """What it has as its own: no share is counted below that."""
-    lendable: Ints
-    """What it could have at most; all shares are parts of it."""
-    held: Ints
-    """What its workloads hold now. Grows as a cycle places more."""
-
-    def hold(self, queue: Ints, amounts: Ints) -> None:
-        """So much more for each workload of these queues, and for all cohorts above them."""
-        at = queue
-        while at.size:
-            np.add.at(self.held, at, amounts)
-            above = self.tree.parent[at]
-            inner = above >= 0
-            at, amounts = above[inner], amounts[inner]
-
-    def shares(self, queue: Ints, held: Ints) -> Floats:
-        """The weighted dominant share of these queues, would they hold so much: [n] for [n] and [n, resources]."""
-        borrowed = np.maximum(0, held - self.own[queue])
-        ratio = (borrowed / self.lendable[queue]).max(axis=1)
-        weight = self.tree.weight[queue]
-        share: Floats = np.divide(ratio, weight, out=np.where(ratio > 0, np.inf, 0.0), where=weight > 0)
-        return share
-
-
-def merged(ledger: Ledger, queue: Ints, rank: Ints, amounts: Ints) -> Ints:
-    """Positions of these workloads in the order of their turns.
-
-    They are given by queue and in the order of each; `rank` [n] decides between equal shares (the lower first), and
-    `amounts` [n, resources] is what each asks for. O(depth × n log n).
-    """
-    owner, place, rank = queue.copy(), np.arange(queue.size), rank.copy()
-    for depth in range(int(ledger.tree.depth[queue].max(initial=0)), -1, -1):
-        mine = np.flatnonzero((owner >= 0) & (ledger.tree.depth[owner] == depth))
-        mine = mine[np.lexsort((place[mine], owner[mine]))]
-        at = owner[mine]
-        first = np.flatnonzero(np.diff(at, prepend=-1))
-        total = np.cumsum(amounts[mine], axis=0)
-        before = (total[first] - amounts[mine][first]).repeat(np.diff(first, append=at.size), axis=0)
-        share = ledger.shares(at, ledger.held[at] + total - before)
-        # No workload overtakes an earlier one of its own queue: of equals, the worst rank so far counts.
-        worst = _running_max(rank[mine], first)
-        parent = ledger.tree.parent[at]
-        ranking = np.lexsort((worst, share, parent))
-        place[mine[ranking]], owner[mine], rank[mine] = np.arange(mine.size), parent, worst
-    return place.argsort(kind="stable")
-
-
-def _running_max(values: Ints, first: Ints) -> Ints:
-    """The largest so far within each segment, whose positions `first` begin them."""
-    lift = np.zeros(values.size, dtype=np.int64)
-    lift[first] = 1
-    lift = lift.cumsum() * (int(values.max(initial=0)) + 1)
-    return np.maximum.accumulate(values + lift) - lift
-
-
-class Line:
-    """Those who wait and may have their turn: by queue, and in the order of each. Those who leave are only marked."""
-
-    def __init__(self, ledger: Ledger, rows: Ints, *, queue: Ints, amounts: Ints, numbers: Ints) -> None:
-        """`rows` of workloads in the order of all; of each its queue, its amounts [n, resources], and its shape's number."""
-        by_queue = queue.argsort(kind="stable")
-        self.rows = rows[by_queue]
-        self.waiting = rows.size
-        """How many have not left."""
-        self._ledger = ledger
-        self._queue = queue[by_queue]
-        self._rank = by_queue
-        self._amounts = amounts[by_queue]
-        self._gone = np.zeros(rows.size, dtype=np.bool_)
-        self._next = np.flatnonzero(np.diff(self._queue, prepend=-1))
-        """The first of each queue that has not left, or its end."""
-        self._end = np.append(self._next[1:], rows.size)
-        self.numbers = numbers[by_queue]
-        self._by_shape = self.numbers.argsort(kind="stable")
-        most = int(numbers.max(initial=-1))
-        self._shape_begins = np.searchsorted(self.numbers[self._by_shape], np.arange(most + 2))
-
-    def upcoming(self, count: int) -> Ints:
-        """Positions in `rows` of those whose turn comes next, in order: at most `count`, and one at least if any waits."""
-        self._go_on()
-        open_ = self._next < self._end
-        first, end = self._next[open_], self._end[open_]
-        ahead = -(-LOOKAHEAD * count // max(1, first.size)) if first.size > 1 else count
-        while True:
-            known = np.minimum(end - first, ahead)
-            owner = np.repeat(np.arange(first.size), known)
-            seen: Ints = np.arange(owner.size) + (first - np.cumsum(known) + known)[owner]
-            stay = ~self._gone[seen]
-            seen, owner = seen[stay], owner[stay]
-            if first.size <= 1:
-                return seen
-            turns = merged(self._ledger, self._queue[seen], self._rank[seen], self._amounts[seen])
-            # Beyond the last known of a queue that has more, its next one is missing from the order.
-            ends = ((np.diff(owner, append=-1) != 0) & (first + known < end)[owner])[turns]
-            sure = int(ends.argmax()) + 1 if ends.any() else turns.size
-            if sure >= min(count, first.size) or sure == turns.size:
-                return seen[turns[: min(sure, count)]]
-            ahead *= LOOKAHEAD
-
-    def take(self, turns: Ints) -> None:
-        """Those at these positions have their place, and hold it."""
-        if self._next.size > 1:
-            self._ledger.hold(self._queue[turns], self._amounts[turns])
-        self._leave(turns)
-
-    def drop(self, number: int, queue: int) -> None:
-        """Those of this shape wait no longer: of one queue, or if it is negative of all."""
-        alike = self._by_shape[self._shape_begins[number] : self._shape_begins[number + 1]]
-        self._leave(alike if queue < 0 else alike[self._queue[alike] == queue])
-
-    def _leave(self, positions: Ints) -> None:
-        self.waiting -= positions.size - int(np.count_nonzero(self._gone[positions]))
-        self._gone[positions] = True
-
-    def _go_on(self) -> None:
-        """Set `_next` to the first of each queue that is still there."""
-        at = np.minimum(self._next, self._gone.size - 1)
-        for queue in np.flatnonzero(self._gone[at] & (self._next < self._end)).tolist():
-            rest = self._gone[self._next[queue] : self._end[queue]]
-            step = int(rest.argmin())
-            self._next[queue] += rest.size if rest[step] else step
+    own = np.zeros((len(tree.names), whole.size), dtype=np.int64)
+    lendable = np.broadcast_to(whole, own.shape).copy()
+    if tree.cells:
+        quotas, inner = quota.quotas_of(tree), tree.parent >= 0
+        for column, resource in enumerate((Resource.CPU, Resource.MEMORY, Resource.GPU)):
+            cells = [cell for cell, (_, one) in enumerate(tree.cells) if one == resource]
+            own[:, column] = quotas.subtree[:, cells].sum(axis=1)
+            cohort = np.where(inner, quotas.potential[:, cells].sum(axis=1)[tree.parent], 0)
+            lendable[cohort > 0, column] = cohort[cohort > 0]
+    return own, lendable

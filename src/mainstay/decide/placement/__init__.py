@@ -10,6 +10,6 @@ from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.spread import spread
 
 POLICIES: Mapping[str, Policy] = MappingProxyType(
-    {"best-fit": Policy(best_fit), "spread": Policy(spread, stacks=False)}
+    {"best-fit": Policy(best_fit, sign=1), "spread": Policy(spread, stacks=False, sign=-1)}
 )
 """Every placement policy; the first is the default."""

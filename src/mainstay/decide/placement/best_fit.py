@@ -11,4 +11,5 @@ from mainstay.domain.arrays import Floats, Ints
 
 def best_fit(free: Free, request: Request, rows: Ints) -> Floats:
     """Score of each of the feasible `rows`."""
-    return (free.left if request.gpus else free.left_apart)[rows]
+    left = free.nodes.left[rows]
+    return left if request.gpus else left + free.nodes.apart[rows]

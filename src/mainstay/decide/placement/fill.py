@@ -25,6 +25,8 @@ class Policy:
     scores: Scores
     stacks: bool = True
     """The best node takes all that it can before the next takes any; else each takes one in turn."""
+    sign: int = 0
+    """1 or -1: `scores` are those that `Nodes` keep with this sign, and places are found by these; 0: they are not."""
 
 
 def fill(free: Free, request: Request, policy: Policy, rows: Ints, count: int) -> tuple[Ints, Ints]:

@@ -7,17 +7,20 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from mainstay.decide.kernel import BLOCK, NONE, ROOM_MAX, Nodes, take
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.quantity import Resources, is_shape
 from mainstay.domain.snapshot import NodeTable, Snapshot
 
-ANY_CLUSTER = -1
+ANY_CLUSTER = NONE
+CPU, MEMORY, GPUS = 0, 1, 2
+"""The first columns of what is free."""
+LACKING = 1 << 62
+"""More of anything than a node has."""
 NO_CLUSTER = -2
 """One that has no node."""
 GPU_NODE = 1e3
 """More than anything that is left on a node weighs."""
-ROOM_MAX = 1 << 20
-"""More pods of one request than any gang has ranks; stands for "no limit" where a request asks for nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,29 +45,19 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Free:
-    """What is free on each node. The columns belong to one cycle, which lowers them as it places pods."""
+    """What is free on each node. It belongs to one cycle, which lowers it as it places pods."""
 
     key: Ints
-    cpu_milli: Ints
-    memory_bytes: Ints
-    gpus: Ints
-    gpu_model: Ints
+    nodes: Nodes
+    """What is left as columns: CPU, memory, GPUs, and each of `shapes`; and what is searched by."""
+    shapes: Mapping[str, int]
+    """Shape of slices of GPUs -> its column; those that no node has are not there."""
     gpus_installed: Ints
     """Slices of them too."""
-    shapes: Mapping[str, Ints]
-    """Slices of GPUs by shape; those that no node has are not there."""
-    cluster: Ints
-    """A number per cluster, in the order of their names."""
     open_: Bools
     """Nodes that may be used for what has no restriction."""
     admits: Mapping[str, Bools]
     """Restriction -> the nodes that may be used for what has it; none for one that is not there."""
-    left: Floats
-    """How much is left on each node, as a score: the less, the fuller it is. A GPU of the largest node weighs four
-    times what a core of the largest does."""
-    left_apart: Floats
-    """The same for work without GPUs: nodes with GPUs come after all others."""
-    _scale: tuple[float, float, float]
     _allowed: dict[tuple[str, int, int], Bools] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -77,30 +70,57 @@ class Free:
         gpus: Ints,
         shapes: Mapping[str, Ints],
         open_: Bools,
+        sign: int = 1,
     ) -> Free:
-        """So much of these nodes. The amounts are the caller's to give: they are lowered in place."""
+        """So much of these nodes. `sign` -1: the emptiest node has the lowest score, not the fullest."""
         installed = sum(nodes.shapes.values(), start=nodes.gpus) if nodes.shapes else nodes.gpus
-        most = nodes.cpu_milli, nodes.memory_bytes, installed
-        scale = tuple(
-            weight / max(1, int(column.max(initial=0))) for column, weight in zip(most, (1, 1, 4), strict=True)
-        )
-        free = cls(
+        columns = np.stack((cpu_milli, memory_bytes, gpus, *shapes.values()))
+        # A GPU of the largest node weighs four times what a core of the largest does.
+        most = nodes.cpu_milli, nodes.memory_bytes, *(installed for _ in columns[GPUS:])
+        weight = (1, 1, *(4 for _ in columns[GPUS:]))
+        return cls(
             key=nodes.key,
-            cpu_milli=cpu_milli,
-            memory_bytes=memory_bytes,
-            gpus=gpus,
-            gpu_model=nodes.gpu_model,
+            nodes=_nodes_of(
+                columns,
+                weight=np.array([w / max(1, int(c.max(initial=0))) for w, c in zip(weight, most, strict=True)]),
+                apart=np.where(installed > 0, GPU_NODE, 0.0),
+                gpu_model=nodes.gpu_model.copy(),
+                cluster=_cluster_numbers(nodes.clusters),
+                sign=sign,
+            ),
+            shapes={shape: GPUS + 1 + number for number, shape in enumerate(shapes)},
             gpus_installed=installed,
-            shapes=shapes,
-            cluster=_cluster_numbers(nodes.clusters),
             open_=open_,
             admits=nodes.admits,
-            left=np.empty(nodes.key.size),
-            left_apart=np.empty(nodes.key.size),
-            _scale=(scale[0], scale[1], scale[2]),
         )
-        free._weigh(np.arange(nodes.key.size))
-        return free
+
+    @property
+    def cpu_milli(self) -> Ints:
+        """Of each node."""
+        column: Ints = self.nodes.free[CPU]
+        return column
+
+    @property
+    def memory_bytes(self) -> Ints:
+        """Of each node."""
+        column: Ints = self.nodes.free[MEMORY]
+        return column
+
+    @property
+    def gpus(self) -> Ints:
+        """Whole ones."""
+        column: Ints = self.nodes.free[GPUS]
+        return column
+
+    @property
+    def gpu_model(self) -> Ints:
+        """Of each node."""
+        return self.nodes.gpu_model
+
+    @property
+    def cluster(self) -> Ints:
+        """A number per cluster, in the order of their names."""
+        return self.nodes.cluster
 
     def usable(self, request: Request) -> Bools:
         """Nodes that may be used at all, whether or not there is room."""
@@ -129,46 +149,36 @@ class Free:
         amounts += [(self.cpu_milli, request.cpu_milli), (self.memory_bytes, request.memory_bytes)]
         return [(column, amount) for column, amount in amounts if amount]
 
+    def amounts(self, request: Request) -> Ints:
+        """[resources] What one pod asks for of each column. More than there is, where no node has the slices it asks for."""
+        amounts = np.zeros(self.nodes.weight.size, dtype=np.int64)
+        amounts[CPU], amounts[MEMORY] = request.cpu_milli, request.memory_bytes
+        if request.gpus:
+            lacks = request.shape and request.shape not in self.shapes
+            amounts[self.shapes.get(request.shape, GPUS)] = LACKING if lacks else request.gpus
+        return amounts
+
     def take(self, rows: Ints, pods: Ints | int, request: Request) -> None:
         """Lower the free columns by so many pods on each of `rows`, none of which occurs twice."""
-        for column, amount in self.asked(request):
-            column[rows] -= pods * amount
-        self._weigh(rows)
+        amounts = self.amounts(request)
+        for row, count in zip(rows.tolist(), np.broadcast_to(pods, rows.shape).tolist(), strict=True):
+            take(self.nodes, row, count, amounts)
 
     def opened(self, open_: Bools) -> Free:
         """The same, if these were the nodes that may be used for what has no restriction."""
         return replace(self, open_=open_, _allowed={})
 
-    def copies(self) -> tuple[Ints, ...]:
-        """What is left now, to be restored."""
-        return tuple(column.copy() for column in self._lowered())
-
-    def restore(self, copies: tuple[Ints, ...]) -> None:
-        """As it was when the copies were made."""
-        for column, copy in zip(self._lowered(), copies, strict=True):
-            column[:] = copy
-        self._weigh(np.arange(self.key.size))
-
-    def _lowered(self) -> tuple[Ints, ...]:
-        return self.cpu_milli, self.memory_bytes, self.gpus, *self.shapes.values()
-
-    def _weigh(self, rows: Ints) -> None:
-        cpu, memory, gpu = self._scale
-        slices = sum((column[rows] for column in self.shapes.values()), start=self.gpus[rows])
-        left = self.cpu_milli[rows] * cpu + self.memory_bytes[rows] * memory + slices * gpu
-        self.left[rows] = left
-        self.left_apart[rows] = left + (self.gpus_installed[rows] > 0) * GPU_NODE
-
     def devices(self, request: Request) -> Ints:
         """Of the kind that is asked for, how many are free on each node, whatever their model."""
         if not request.shape:
             return self.gpus
-        return self.shapes[request.shape] if request.shape in self.shapes else np.zeros(self.key.size, dtype=np.int64)
+        there = request.shape in self.shapes
+        return self.nodes.free[self.shapes[request.shape]] if there else np.zeros(self.key.size, dtype=np.int64)
 
 
-def free_of(snapshot: Snapshot) -> Free:
-    """What is free now, on nodes that are ready or admit what has a restriction."""
-    return _left(snapshot, open_=snapshot.nodes.ready)
+def free_of(snapshot: Snapshot, *, sign: int = 1) -> Free:
+    """What is free now, on nodes that are ready or admit what has a restriction; `sign` as in `Free.of`."""
+    return _left(snapshot, open_=snapshot.nodes.ready, sign=sign)
 
 
 def whole_of(snapshot: Snapshot) -> Free:
@@ -176,10 +186,10 @@ def whole_of(snapshot: Snapshot) -> Free:
     nodes = snapshot.nodes
     return Free.of(
         nodes,
-        cpu_milli=nodes.cpu_milli.copy(),
-        memory_bytes=nodes.memory_bytes.copy(),
-        gpus=nodes.gpus.copy(),
-        shapes={shape: count.copy() for shape, count in nodes.shapes.items()},
+        cpu_milli=nodes.cpu_milli,
+        memory_bytes=nodes.memory_bytes,
+        gpus=nodes.gpus,
+        shapes=nodes.shapes,
         open_=np.ones(nodes.key.size, dtype=np.bool_),
     )
 
@@ -191,7 +201,7 @@ def free_in(snapshot: Snapshot, cluster: str) -> Free:
     return _left(snapshot, open_=inside)
 
 
-def _left(snapshot: Snapshot, *, open_: Bools) -> Free:
+def _left(snapshot: Snapshot, *, open_: Bools, sign: int = 1) -> Free:
     nodes = snapshot.nodes
     return Free.of(
         nodes,
@@ -200,6 +210,7 @@ def _left(snapshot: Snapshot, *, open_: Bools) -> Free:
         gpus=nodes.gpus - nodes.used_gpus,
         shapes={shape: count - nodes.used_shapes[shape] for shape, count in nodes.shapes.items()},
         open_=open_,
+        sign=sign,
     )
 
 
@@ -267,3 +278,24 @@ def room(free: Free, request: Request) -> Ints:
 def _cluster_numbers(clusters: tuple[str, ...]) -> Ints:
     number = {name: index for index, name in enumerate(sorted(set(clusters)))}
     return np.fromiter((number[name] for name in clusters), dtype=np.int64, count=len(clusters))
+
+
+def _nodes_of(free: Ints, weight: Floats, apart: Floats, *, gpu_model: Ints, cluster: Ints, sign: int) -> Nodes:
+    """The nodes with such columns, which are lowered in place from now on. O(resources × nodes)."""
+    left = np.zeros(apart.size)
+    for column, each in zip(free, weight, strict=True):
+        left += column * each
+    begins = np.arange(0, apart.size, BLOCK)
+    score = np.stack((sign * left, sign * left + apart))
+    return Nodes(
+        free=free,
+        weight=weight,
+        left=left,
+        apart=apart,
+        sign=np.array([float(sign)]),
+        gpu_model=gpu_model,
+        cluster=cluster,
+        peak=np.maximum.reduceat(free, begins, axis=1) if begins.size else free.copy(),
+        lowest=np.minimum.reduceat(score, begins, axis=1) if begins.size else score,
+        changes=np.zeros(begins.size, dtype=np.int64),
+    )

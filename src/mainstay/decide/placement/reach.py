@@ -28,11 +28,6 @@ class Users:
         for name in need.names:
             self.of.setdefault(VolumeRef(owner=need.owner, name=name), []).append((node, run))
 
-    def take_back(self, need: VolumeNeed) -> None:
-        """The newest user of all of these does not use them after all."""
-        for name in need.names:
-            self.of[VolumeRef(owner=need.owner, name=name)].pop()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:

@@ -11,5 +11,5 @@ from mainstay.domain.arrays import Floats, Ints
 
 def spread(free: Free, request: Request, rows: Ints) -> Floats:
     """Score of each of the feasible `rows`."""
-    left = free.left[rows]
-    return -left if request.gpus else (free.left_apart[rows] - left) - left
+    left = free.nodes.left[rows]
+    return -left if request.gpus else free.nodes.apart[rows] - left

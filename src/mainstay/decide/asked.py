@@ -1,0 +1,130 @@
+"""What the shapes of a cycle ask for, as columns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from mainstay.decide.allowance import Allowance
+from mainstay.decide.kernel import NONE, Requests
+from mainstay.decide.placement.fill import Policy
+from mainstay.decide.placement.fit import CPU, GPUS, MEMORY, Free, Request, cluster_number
+from mainstay.decide.shapes import Shape
+from mainstay.domain.arrays import Ints
+from mainstay.domain.quantity import is_shape
+from mainstay.domain.snapshot import Snapshot
+
+RANKS_MAX = 1 << 16
+"""Larger gangs are placed one by one."""
+REMEMBERED_MAX = 1 << 21
+"""Requests times blocks of nodes: 32 MiB."""
+
+
+class Asked:
+    """The requests of all shapes; those of shapes with choices or slices of GPUs once they are learned."""
+
+    def __init__(
+        self, snapshot: Snapshot, free: Free, allowance: Allowance, policy: Policy, *, rows: Ints, numbers: Ints
+    ) -> None:
+        """`numbers` are those of the shapes of these rows of workloads, from 0."""
+        self._free, self._allowance = free, allowance
+        table = snapshot.workloads
+        _, first = np.unique(numbers, return_index=True)
+        row = rows[first]
+        slices = np.array([is_shape(model) for model in snapshot.gpu_models], dtype=np.bool_)
+        known = ~np.isin(table.key[row], np.fromiter(table.choices, dtype=np.int64, count=len(table.choices)))
+        known &= ~slices[table.gpu_model[row]]
+        where, mask = np.unique(np.stack((table.restriction[row], table.cluster[row])), axis=1, return_inverse=True)
+        names, clusters = snapshot.cluster_names, snapshot.nodes.clusters
+        self._where = [
+            (snapshot.restrictions[restriction], cluster_number(names[cluster], clusters))
+            for restriction, cluster in where.T.tolist()
+        ]
+        self._learned: dict[int, Request] = {}
+        self._count = row.size
+        shapes, gpus = np.arange(row.size), table.gpus[row]
+        model = np.where(gpus > 0, table.gpu_model[row], 0)
+        amounts = np.zeros((row.size, free.nodes.weight.size), dtype=np.int64)
+        amounts[:, CPU], amounts[:, MEMORY], amounts[:, GPUS] = table.cpu_milli[row], table.memory_bytes[row], gpus
+        blocks = free.nodes.changes.size
+        slot = _slots(numbers, shapes=row.size, slots=REMEMBERED_MAX // max(1, blocks))
+        masks = [free.allowed(_nothing(*where)) for where in self._where]
+        self.requests = Requests(
+            begin=np.where(known, shapes, -1),
+            end=shapes + 1,
+            ranks=table.nodes[row],
+            asks=(table.volumes[row] > 0)
+            | (table.nodes[row] > (RANKS_MAX if policy.stacks else 1))
+            | (not policy.sign),
+            amounts=amounts,
+            without_gpus=(gpus == 0).astype(np.int64),
+            model=model,
+            any_model=(gpus > 0) & (model == 0),
+            quota=np.stack((table.cpu_milli[row], table.memory_bytes[row], gpus, np.ones_like(gpus)), axis=1),
+            flavor=model,
+            mask=mask.reshape(-1),
+            masks=np.array(masks, dtype=np.bool_).reshape(len(masks), free.key.size),
+            slot=slot,
+            score=np.zeros((int(slot.max(initial=NONE)) + 1, blocks)),
+            after=np.full((int(slot.max(initial=NONE)) + 1, blocks), NONE, dtype=np.int64),
+        )
+
+    def request(self, number: int, *, model: int) -> Request:
+        """The request with this number, of this model of GPUs."""
+        if number in self._learned:
+            return replace(self._learned[number], gpu_model=model)
+        asked = self.requests
+        restriction, cluster = self._where[int(asked.mask[number])]
+        cpu_milli, memory_bytes, gpus = asked.amounts[number, : GPUS + 1].tolist()
+        return Request(
+            cpu_milli=cpu_milli,
+            memory_bytes=memory_bytes,
+            gpus=gpus,
+            gpu_model=model,
+            cluster=cluster,
+            restriction=restriction,
+        )
+
+    def learn(self, number: int, shape: Shape) -> None:
+        """The choices of the shape with this number."""
+        begin, mask = self._count, self.requests.mask[number]
+        self._count += len(shape.requests)
+        while self._count > self.requests.model.size:
+            self._grow()
+        asked = self.requests
+        for at, request in enumerate(shape.requests, begin):
+            self._learned[at] = request
+            asked.amounts[at] = self._free.amounts(request)
+            asked.without_gpus[at] = not request.gpus
+            asked.model[at] = request.gpu_model
+            asked.any_model[at] = request.gpus and not request.gpu_model and not request.shape
+            asked.quota[at], asked.flavor[at] = self._allowance.asked(request)
+            asked.mask[at] = mask
+        asked.begin[number], asked.end[number] = begin, self._count
+
+    def _grow(self) -> None:
+        """Room for twice as many requests."""
+        asked = self.requests
+        self.requests = asked._replace(
+            amounts=np.concatenate((asked.amounts, asked.amounts)),
+            without_gpus=np.concatenate((asked.without_gpus, asked.without_gpus)),
+            model=np.concatenate((asked.model, asked.model)),
+            any_model=np.concatenate((asked.any_model, asked.any_model)),
+            quota=np.concatenate((asked.quota, asked.quota)),
+            flavor=np.concatenate((asked.flavor, asked.flavor)),
+            mask=np.concatenate((asked.mask, asked.mask)),
+            slot=np.concatenate((asked.slot, np.full_like(asked.slot, NONE))),
+        )
+
+
+def _nothing(restriction: str, cluster: int) -> Request:
+    return Request(cpu_milli=0, memory_bytes=0, gpus=0, gpu_model=0, restriction=restriction, cluster=cluster)
+
+
+def _slots(numbers: Ints, *, shapes: int, slots: int) -> Ints:
+    """A slot for each of the shapes that most workloads have, NONE for the others."""
+    slot = np.full(shapes, NONE, dtype=np.int64)
+    often = np.bincount(numbers, minlength=shapes).argsort(kind="stable")[::-1][:slots]
+    slot[often] = np.arange(often.size)
+    return slot

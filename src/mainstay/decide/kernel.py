@@ -1,0 +1,504 @@
+"""Whose turn it is takes the best place that its predecessors left, turn after turn: the inner loop of a cycle, over arrays.
+
+Compiled where Numba is installed (compiled.py); Python runs the same lines without it. It stands in one file, since what is
+kept compiled is known by its file. `queue`, `shape`, `request` and `node` are numbers of rows of the tuples below; `at` is a
+position in the line of those who wait.
+
+Three things keep a turn short. Only the queue whose turn it was has another share, and the cohorts above it. Nodes are looked
+at in blocks: of each it is known how much the roomiest of its nodes has of each resource. And what is free only shrinks: what was
+found for a request in a block holds until something is taken in that block, and where nothing was found, nothing ever will.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mainstay.decide.compiled import compiled, inner
+from mainstay.domain.arrays import Bools, Floats, Ints
+from mainstay.domain.queue import NO_LIMIT
+
+# All arrays are contiguous and may be written: those of a snapshot are copied, or another kernel is compiled for them.
+NONE = -1
+"""Nobody is next, no node has room, any cluster will do."""
+BLOCK = 32
+"""Nodes."""
+ROOM_MAX = 1 << 20
+"""More pods of one request than any gang has ranks; stands for "no limit" where a request asks for nothing."""
+
+DONE, FULL, UNKNOWN, ASKS = range(4)
+"""Why `go_on` returned: nobody waits; what was found must be read; the requests of a shape are not known yet; a shape
+must be placed by the caller.
+"""
+NO_ROOM, NO_QUOTA, PLACED = range(3)
+
+
+class Ledger(NamedTuple):
+    """What counts towards the share of each queue and cohort. Arrays are [queues, resources] unless said otherwise.
+
+    All of it in whole numbers: sums do not depend on their order, so equal shares are equal.
+    """
+
+    parent: Ints
+    """[queues] NONE for a root. Parents come before their children."""
+    weight: Floats
+    """[queues]"""
+    own: Ints
+    """What it has as its own: no share is counted below that."""
+    lendable: Ints
+    """What it could have at most; all shares are parts of it."""
+    held: Ints
+    """What its workloads hold now."""
+
+    def shares(self, queue: Ints, held: Ints) -> Floats:
+        """As `share`, of many: [n] for queues [n] that would hold so much [n, resources]."""
+        borrowed = np.maximum(0, held - self.own[queue])
+        ratio = (borrowed / self.lendable[queue]).max(axis=1)
+        weight = self.weight[queue]
+        found: Floats = np.divide(ratio, weight, out=np.where(ratio > 0, np.inf, 0.0), where=weight > 0)
+        return found
+
+
+class Line(NamedTuple):
+    """Those who wait, by queue and in the order of each."""
+
+    row: Ints
+    """[waiting] Of the workload table."""
+    rank: Ints
+    """[waiting] Place in the order of all; decides between equal shares, the lower first."""
+    asked: Ints
+    """[waiting, resources] As `Ledger`."""
+    queue: Ints
+    """[waiting]"""
+    shape: Ints
+    """[waiting] Number of its shape."""
+    kind: Ints
+    """[waiting] Number of its queue and shape together."""
+    begin: Ints
+    """[queues] Position of the next of each queue; its end if there is none."""
+    end: Ints
+    """[queues]"""
+    shape_failed: Bools
+    """[shapes] One found no place, so none is tried again."""
+    kind_failed: Bools
+    """[kinds] One is over the quota of its queue; those of other queues are still tried."""
+    children: Ints
+    """[queues] By parent, roots last."""
+    first_child: Ints
+    """[queues + 2] Index into `children` of the first child; those of number `queues` are the roots."""
+    head: Ints
+    """[queues + 1] Position of who is next of each queue or cohort, and of all."""
+    share: Floats
+    """[queues] What it would be with its head."""
+
+
+class Quota(NamedTuple):
+    """Quotas and what is used of them. Arrays are [queues, cells] unless said otherwise."""
+
+    used: Ints
+    subtree: Ints
+    local: Ints
+    borrowing: Ints
+    parent: Ints
+    """[queues]"""
+    cell: Ints
+    """[resources, queues, models] Column of the cell that such pods count against; NONE."""
+    limited: Bools
+    """[resources, queues] Whether the queue has any quota of it."""
+    models: Ints
+    """[queues, models] In which order models are tried where any will do, if quotas tell them apart; else 0 comes first."""
+
+
+class Nodes(NamedTuple):
+    """What is left on each node, and what blocks of nodes have in common. `take` alone writes it."""
+
+    free: Ints
+    """[resources, nodes]"""
+    weight: Floats
+    """[resources] What a unit of it weighs in `left`."""
+    left: Floats
+    """[nodes] All that is left, weighed and summed: the less, the fuller the node."""
+    apart: Floats
+    """[nodes] What is added to the score of a node for work without GPUs."""
+    sign: Floats
+    """[1] 1: the fullest node has the lowest score; -1: the emptiest."""
+    gpu_model: Ints
+    cluster: Ints
+    peak: Ints
+    """[resources, blocks] The most that a node of the block has free."""
+    lowest: Floats
+    """[(with GPUs, without), blocks] The lowest score in the block."""
+    changes: Ints
+    """[blocks] How often something was taken in the block."""
+
+
+class Requests(NamedTuple):
+    """What shapes ask for. A request is one choice of a shape, for one pod."""
+
+    begin: Ints
+    """[shapes] First request of the shape; NONE: not known."""
+    end: Ints
+    """[shapes]"""
+    ranks: Ints
+    """[shapes] Pods of one workload."""
+    asks: Bools
+    """[shapes] Such workloads are placed by the caller."""
+    amounts: Ints
+    """[requests, resources] As `Nodes.free`."""
+    without_gpus: Ints
+    """[requests] 1 for work without GPUs, else 0."""
+    model: Ints
+    """[requests] The only model of GPUs that will do; 0: any."""
+    any_model: Bools
+    """[requests] It asks for whole GPUs of any model."""
+    quota: Ints
+    """[requests, resources] As `Quota.cell`."""
+    flavor: Ints
+    """[requests] The number of a model, or of a slice; 0: of none in particular."""
+    mask: Ints
+    """[requests] Row of `masks`."""
+    masks: Bools
+    """[masks, nodes] Nodes that may be used."""
+    slot: Ints
+    """[requests] Row of `score` and `after`, for those that are asked again and again; NONE."""
+    score: Floats
+    """[slots, blocks] The lowest of a node of the block with room; infinite if there is none any more."""
+    after: Ints
+    """[slots, blocks] After how many changes of the block it was so; NONE: it was not looked at."""
+
+
+class Found(NamedTuple):
+    """Places that have been found, in the order of turns."""
+
+    at: Ints
+    """[workloads]"""
+    request: Ints
+    """[workloads]"""
+    model: Ints
+    """[workloads] Of GPUs, also where any would have done and quotas tell models apart."""
+    end: Ints
+    """[workloads] Of its ranks in `node`; they begin where those of the one before end."""
+    node: Ints
+    """[ranks of all]"""
+    size: Ints
+    """[2] Of workloads and of ranks."""
+    room_of: Ints
+    """[clusters] To work with."""
+
+
+@compiled
+def go_on(ledger: Ledger, line: Line, quota: Quota, nodes: Nodes, requests: Requests, found: Found, limit: int) -> int:
+    """Take turns until `limit` workloads are found, or the caller must do something: which."""
+    while True:
+        at = line.head[ledger.parent.size]
+        if at == NONE:
+            return DONE
+        shape = line.shape[at]
+        if requests.asks[shape]:
+            return ASKS
+        if requests.begin[shape] == NONE:
+            return UNKNOWN
+        if found.size[0] == limit or found.size[1] + requests.ranks[shape] > found.node.size:
+            return FULL
+        outcome = _place(quota, nodes, requests, found, line.queue[at], shape)
+        if outcome == PLACED:
+            found.at[found.size[0]] = at
+            found.size[0] += 1
+            leave(ledger, line, at)
+        else:
+            give_up(ledger, line, at, outcome == NO_ROOM)
+
+
+@inner
+def _place(quota: Quota, nodes: Nodes, requests: Requests, found: Found, queue: int, shape: int) -> int:
+    """A place for one workload, by the first of its requests that has one; of what it lacks, quota counts first."""
+    ranks, outcome = requests.ranks[shape], NO_ROOM
+    for request in range(requests.begin[shape], requests.end[shape]):
+        model, flavor = requests.model[request], requests.flavor[request]
+        by_model = requests.any_model[request] and quota.models[queue, 0] > 0
+        for index in range(quota.models.shape[1] - 1 if by_model else 1):
+            if by_model:
+                model = flavor = quota.models[queue, index]
+            if not may_use(quota, queue, requests.quota[request], flavor, ranks):
+                outcome = NO_QUOTA
+            elif _take_all(nodes, requests, found, request, model, ranks):
+                use(quota, queue, requests.quota[request], flavor, ranks)
+                return PLACED
+    return outcome
+
+
+@inner
+def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, model: int, ranks: int) -> bool:
+    """Nodes for all ranks, within one cluster, or for none."""
+    amounts, mask = requests.amounts[request], requests.masks[requests.mask[request]]
+    slot, cluster = requests.slot[request], NONE
+    if ranks > 1:
+        cluster = _cluster(nodes, amounts, mask, model, ranks, found.room_of)
+        if cluster == NONE:
+            return False
+    if ranks > 1 or model != requests.model[request]:
+        slot = NONE  # What is remembered is of any cluster, and of any model that will do.
+    left, last = ranks, found.size[1]
+    while left:
+        node = _best(nodes, requests, slot, amounts, mask, requests.without_gpus[request], model, cluster)
+        if node == NONE:
+            return False  # Only of a single rank: a cluster has been found for many.
+        pods = min(left, _room(nodes, amounts, node))
+        take(nodes, node, pods, amounts)
+        found.node[last : last + pods] = node
+        last += pods
+        left -= pods
+    count = found.size[0]
+    found.request[count], found.model[count], found.end[count] = request, model, last
+    found.size[1] = last
+    return True
+
+
+@inner
+def _cluster(nodes: Nodes, amounts: Ints, mask: Bools, model: int, ranks: int, room_of: Ints) -> int:
+    """The cluster with the least room that holds so many pods; NONE if none does."""
+    room_of[:] = 0
+    for block in range(nodes.changes.size):
+        if _is_roomy(nodes, amounts, block):
+            for node in range(block * BLOCK, min(block * BLOCK + BLOCK, mask.size)):
+                if mask[node] and _fits(nodes, amounts, node, model):
+                    room_of[nodes.cluster[node]] += _room(nodes, amounts, node)
+    found = NONE
+    for cluster in range(room_of.size):
+        if room_of[cluster] >= ranks and (found == NONE or room_of[cluster] < room_of[found]):
+            found = cluster
+    return found
+
+
+@inner
+def _best(
+    nodes: Nodes, requests: Requests, slot: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int
+) -> int:
+    """The node with the lowest score, of equals the first, among those that have so much left; NONE if none has."""
+    blocks, lowest = nodes.changes.size, np.inf
+    found = blocks
+    for block in range(blocks):
+        if nodes.lowest[without_gpus, block] >= lowest:
+            continue
+        if slot == NONE:
+            score = _best_score_in(nodes, block, amounts, mask, without_gpus, model, cluster)
+        else:
+            score = requests.score[slot, block]
+            if score < np.inf and requests.after[slot, block] != nodes.changes[block]:
+                score = _best_score_in(nodes, block, amounts, mask, without_gpus, model, cluster)
+                requests.score[slot, block], requests.after[slot, block] = score, nodes.changes[block]
+        if score < lowest:
+            found, lowest = block, score
+    if found == blocks:
+        return NONE
+    return _best_in(nodes, found, amounts, mask, without_gpus, model, cluster)
+
+
+@inner
+def _best_score_in(
+    nodes: Nodes, block: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int
+) -> float:
+    """The lowest score in a block; infinite if no node of it has room."""
+    if _is_roomy(nodes, amounts, block):
+        node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster)
+        if node != NONE:
+            return _score(nodes, node, without_gpus)
+    return np.inf
+
+
+@inner
+def _best_in(nodes: Nodes, block: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int) -> int:
+    found, lowest = NONE, np.inf
+    for node in range(block * BLOCK, min(block * BLOCK + BLOCK, mask.size)):
+        score = _score(nodes, node, without_gpus)
+        here = mask[node] and (cluster == NONE or nodes.cluster[node] == cluster)
+        if score < lowest and here and _fits(nodes, amounts, node, model):
+            found, lowest = node, score
+    return found
+
+
+@inner
+def _score(nodes: Nodes, node: int, without_gpus: int) -> float:
+    score = nodes.sign[0] * nodes.left[node]
+    return float(score + nodes.apart[node] if without_gpus else score)
+
+
+@inner
+def _is_roomy(nodes: Nodes, amounts: Ints, block: int) -> bool:
+    """Whether the block has enough of each resource, be it on different nodes."""
+    for resource in range(amounts.size):
+        if 0 < amounts[resource] > nodes.peak[resource, block]:
+            return False
+    return True
+
+
+@inner
+def _fits(nodes: Nodes, amounts: Ints, node: int, model: int) -> bool:
+    """Whether a node of this model has so much left."""
+    if model > 0 and nodes.gpu_model[node] != model:
+        return False
+    for resource in range(amounts.size):
+        if 0 < amounts[resource] > nodes.free[resource, node]:
+            return False
+    return True
+
+
+@inner
+def _room(nodes: Nodes, amounts: Ints, node: int) -> int:
+    """How many such pods a node can take, at most ROOM_MAX."""
+    most = ROOM_MAX
+    for resource in range(amounts.size):
+        if amounts[resource] > 0:
+            most = min(most, nodes.free[resource, node] // amounts[resource])
+    return most
+
+
+@compiled
+def take(nodes: Nodes, node: int, pods: int, amounts: Ints) -> None:
+    """Lower what is left on a node by so many pods of such amounts [resources]."""
+    left = 0.0
+    for resource in range(amounts.size):
+        nodes.free[resource, node] -= pods * amounts[resource]
+        left += nodes.free[resource, node] * nodes.weight[resource]
+    nodes.left[node] = left
+    block = node // BLOCK
+    begin, end = block * BLOCK, min(block * BLOCK + BLOCK, nodes.left.size)
+    for resource in range(amounts.size):
+        most = nodes.free[resource, begin]
+        for other in range(begin + 1, end):
+            most = max(most, nodes.free[resource, other])
+        nodes.peak[resource, block] = most
+    for without_gpus in range(2):
+        lowest = np.inf
+        for other in range(begin, end):
+            lowest = min(lowest, _score(nodes, other, without_gpus))
+        nodes.lowest[without_gpus, block] = lowest
+    nodes.changes[block] += 1
+
+
+@compiled
+def may_use(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int) -> bool:
+    """Whether a queue may start so many pods that ask for such amounts [resources] now."""
+    if not quota.used.shape[1]:
+        return True
+    for resource in range(amounts.size):
+        asked, column = amounts[resource], quota.cell[resource, queue, flavor]
+        if column == NONE:
+            if asked > 0 and quota.limited[resource, queue]:
+                return False  # It has a quota of the resource, but none for such pods.
+        elif pods * asked > max(0, available(quota, queue, column)):
+            return False
+    return True
+
+
+@compiled
+def use(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int) -> None:
+    """Count so many pods against the queue, and what goes beyond what it keeps to itself against the cohorts above it."""
+    if not quota.used.shape[1]:
+        return
+    for resource in range(amounts.size):
+        column = quota.cell[resource, queue, flavor]
+        if column != NONE:
+            at, more = queue, pods * amounts[resource]
+            while at != NONE and more > 0:
+                before = max(0, quota.used[at, column] - quota.local[at, column])
+                quota.used[at, column] += more
+                more = max(0, quota.used[at, column] - quota.local[at, column]) - before
+                at = quota.parent[at]
+
+
+@compiled
+def available(quota: Quota, queue: int, column: int) -> int:
+    """As `quota.available`, of one cell: what it has idle itself, and what each cohort above lets through."""
+    at, idle, bound = queue, 0, NO_LIMIT
+    while quota.parent[at] != NONE:
+        used, local = quota.used[at, column], quota.local[at, column]
+        idle_here = max(0, local - used)
+        if quota.borrowing[at, column] < NO_LIMIT:
+            stored = quota.subtree[at, column] - local
+            bound = min(bound, idle + idle_here + stored - max(0, used - local) + quota.borrowing[at, column])
+        idle += idle_here
+        at = quota.parent[at]
+    return int(min(bound, idle + quota.subtree[at, column] - quota.used[at, column]))
+
+
+@compiled
+def leave(ledger: Ledger, line: Line, at: int) -> None:
+    """This one, who is next of its queue, has its place, and holds it."""
+    queue = line.queue[at]
+    line.begin[queue] = at + 1
+    above = queue
+    while above != NONE:
+        for resource in range(line.asked.shape[1]):
+            ledger.held[above, resource] += line.asked[at, resource]
+        above = ledger.parent[above]
+    _look_up(ledger, line, queue)
+
+
+@compiled
+def give_up(ledger: Ledger, line: Line, at: int, of_all: bool) -> None:
+    """Those like this one, who is next of its queue, wait no longer: those `of_all` queues, or of its own."""
+    shape = line.shape[at]
+    if of_all:
+        line.shape_failed[shape] = True
+    else:
+        line.kind_failed[line.kind[at]] = True
+    for queue in range(line.begin.size):
+        if line.begin[queue] < line.end[queue] and line.shape[line.begin[queue]] == shape:
+            _look_up(ledger, line, queue)
+
+
+@compiled
+def look_up_all(ledger: Ledger, line: Line) -> None:
+    """Find out who is next of each queue and cohort, and of all."""
+    for queue in range(ledger.parent.size - 1, -1, -1):
+        _look_up_one(ledger, line, queue)
+    _look_up_one(ledger, line, ledger.parent.size)
+
+
+@inner
+def _look_up(ledger: Ledger, line: Line, queue: int) -> None:
+    """The same of a queue of which that has changed, and of all above it."""
+    while queue != NONE:
+        _look_up_one(ledger, line, queue)
+        queue = ledger.parent[queue]
+    _look_up_one(ledger, line, ledger.parent.size)
+
+
+@inner
+def _look_up_one(ledger: Ledger, line: Line, queue: int) -> None:
+    """The same of one; all together have the number that follows the last."""
+    head, everybody = NONE, ledger.parent.size
+    if line.first_child[queue] < line.first_child[queue + 1]:
+        least = np.inf
+        for index in range(line.first_child[queue], line.first_child[queue + 1]):
+            child = line.children[index]
+            other, reached = line.head[child], line.share[child]
+            if other != NONE and (
+                head == NONE or reached < least or (reached == least and line.rank[other] < line.rank[head])
+            ):
+                head, least = other, reached
+    elif queue != everybody:
+        at = line.begin[queue]
+        while at < line.end[queue] and (line.shape_failed[line.shape[at]] or line.kind_failed[line.kind[at]]):
+            at += 1
+        line.begin[queue] = at
+        if at < line.end[queue]:
+            head = at
+    line.head[queue] = head
+    if head != NONE and queue != everybody:
+        line.share[queue] = share(ledger, queue, line.asked[head])
+
+
+@compiled
+def share(ledger: Ledger, queue: int, amounts: Ints) -> float:
+    """The weighted dominant share of a queue or cohort, would it hold so much more [resources]."""
+    dominant = 0.0
+    for resource in range(amounts.size):
+        borrowed = ledger.held[queue, resource] + amounts[resource] - ledger.own[queue, resource]
+        if borrowed > 0:
+            dominant = max(dominant, borrowed / ledger.lendable[queue, resource])
+    if ledger.weight[queue] > 0:
+        return float(dominant / ledger.weight[queue])
+    return np.inf if dominant > 0 else 0.0

@@ -1,0 +1,187 @@
+"""The compiled loop of a cycle: against NumPy, which looks at all nodes each time, and against the same lines in Python."""
+
+from __future__ import annotations
+
+import importlib.util
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mainstay.decide import allowance, compiled, cycle, kernel, turns
+from mainstay.decide.cycle import Cycle
+from mainstay.decide.placement import POLICIES, fit
+from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from mainstay.domain.queue import QueueSpec, Quota
+from mainstay.domain.snapshot import Snapshot
+from tests.worlds import NOON, node, workload, world
+
+Plan = list[tuple[int, tuple[int, ...], str]]
+MODELS = ("", "A100", "L4")
+SLICE = "1g.10gb"
+
+
+def plan(snapshot: Snapshot, policy: str = "best-fit", *, by_numpy: bool = False, **options: int) -> tuple[Plan, set]:
+    """(workload key, node row of each rank, model or slice) of all that a cycle places; and what it gave up."""
+    chosen = POLICIES[policy]
+    one = Cycle(snapshot, replace(chosen, sign=0) if by_numpy else chosen)
+    found = [
+        (
+            int(snapshot.workloads.key[row]),
+            tuple(nodes),
+            placed.request.shape or snapshot.gpu_models[placed.request.gpu_model],
+        )
+        for placed in one.placements(**options)
+        for row, nodes in zip(placed.rows.tolist(), placed.nodes.tolist(), strict=True)
+    ]
+    return sorted(found), one.failed
+
+
+def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
+    """Anything that a request may ask for, on a fleet of several blocks that cannot hold it all."""
+    rng = random.Random(seed)
+    fleet = [
+        node(
+            cpus=rng.choice((0, 2, 4, 8)),
+            gib=rng.choice((4, 8, 32)),
+            gpus=(gpus := rng.choice((0, 0, 0, 1, 4))),
+            gpu_model=rng.choice(MODELS[1:]) if gpus else "",
+            shapes={SLICE: 2} if rng.random() < 0.1 else {},
+            used_cpus=rng.choice((0, 0, 1, 5)),
+            cluster=rng.choice(("east", "west")),
+            ready=rng.random() < 0.9,
+            admits=("guest",) if rng.random() < 0.3 else (),
+        )
+        for _ in range(rng.randint(1, nodes))
+    ]
+    limits = {} if rng.random() < 0.5 else {("default", "cpu"): Quota(nominal=rng.randint(0, 60) * 1000)}
+    if rng.random() < 0.5:
+        limits[rng.choice(("default", "L4")), "gpu"] = Quota(nominal=rng.randint(0, 8))
+    queues = [
+        QueueSpec(name="a", parent="all", weight=rng.choice((0, 1, 2)), quotas=limits),
+        QueueSpec(name="b", parent="all", quotas=limits if rng.random() < 0.5 else {}),
+        QueueSpec(name="c"),
+    ]
+    asked = [
+        {
+            "nodes": rng.choice((1, 1, 1, 2, 5, 40)),
+            "cpus": rng.choice((0, 1, 2, 3)),
+            "gib": rng.choice((0, 1, 6)),
+            "gpus": (gpus := rng.choice((0, 0, 1, 2))),
+            "gpu_model": rng.choice((*MODELS, SLICE)) if gpus else "",
+            "cluster": rng.choice(("", "", "west")),
+            "restriction": rng.choice(("", "", "", "guest")),
+            "choices": tuple(
+                Resources(cpu_milli=1000 * rng.randint(1, 4), memory_bytes=BYTES_PER_GIB, gpus=gpus) for _ in range(2)
+            )
+            if rng.random() < 0.2
+            else (),
+        }
+        for _ in range(8)
+    ]
+    waiting = [
+        workload(
+            key,
+            queue=rng.choice("abc"),
+            priority=rng.choice((0, 0, 1)),
+            submitted_at=NOON + rng.randint(0, 9),
+            **rng.choice(asked),
+        )
+        for key in range(1, jobs + 1)
+    ]
+    return world(nodes=fleet, queues=queues, workloads=waiting)
+
+
+@settings(max_examples=100)
+@given(st.integers(0, 2**32), st.sampled_from(sorted(POLICIES)))
+def test_places_are_those_that_a_look_at_all_nodes_finds(seed, policy):
+    snapshot = a_world(seed)
+    assert plan(snapshot, policy) == plan(snapshot, policy, by_numpy=True)
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 2**32))
+def test_compiled_or_not_the_plan_is_the_same(seed):
+    snapshot = a_world(seed)
+    compiled_plan = plan(snapshot)
+    with pytest.MonkeyPatch.context() as patch:
+        run_in_python(patch)
+        assert plan(snapshot) == compiled_plan
+
+
+def run_in_python(patch: pytest.MonkeyPatch) -> None:
+    """The kernel as it is without Numba."""
+    with pytest.MonkeyPatch.context() as without:
+        without.setattr(compiled, "numba", None)
+        spec = importlib.util.spec_from_file_location("kernel_in_python", kernel.__file__)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    assert type(module.go_on).__name__ == "function"
+    for user in (allowance, cycle):
+        patch.setattr(user, "kernel", module)
+    for user, names in ((cycle, ("give_up", "leave")), (turns, ("look_up_all",)), (fit, ("take",))):
+        for name in names:
+            patch.setattr(user, name, getattr(module, name))
+
+
+@given(st.integers(0, 2**32), st.integers(1, 30))
+def test_a_limit_ends_a_cycle_early_and_changes_nothing_before(seed, limit):
+    snapshot = a_world(seed, nodes=40, jobs=30)
+    whole, _ = plan(snapshot)
+    part, _ = plan(snapshot, limit=limit)
+    assert set(part) <= set(whole)
+    assert len(part) == min(limit, len(whole))
+
+
+def test_what_does_not_fit_into_memory_is_found_all_the_same(monkeypatch):
+    snapshot = a_world(11)
+    known = plan(snapshot)
+    monkeypatch.setattr("mainstay.decide.asked.REMEMBERED_MAX", 0)
+    assert plan(snapshot) == known
+
+
+def test_what_is_found_is_read_whenever_there_is_no_room_for_more(monkeypatch):
+    snapshot = a_world(12)
+    known = plan(snapshot)
+    monkeypatch.setattr(cycle, "AT_ONCE", 41)
+    assert plan(snapshot) == known
+
+
+def test_blocks_know_what_their_nodes_have():
+    free = Cycle(a_world(13), POLICIES["best-fit"]).free
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        row = int(rng.integers(free.key.size))
+        kernel.take(free.nodes, row, 1, rng.integers(0, 2, free.nodes.weight.size))
+    again = fit._nodes_of(
+        free.nodes.free, free.nodes.weight, free.nodes.apart, gpu_model=free.gpu_model, cluster=free.cluster, sign=1
+    )
+    for name in ("left", "peak", "lowest"):
+        np.testing.assert_array_equal(getattr(free.nodes, name), getattr(again, name))
+
+
+def test_one_kernel_is_compiled_whatever_the_columns_of_a_snapshot_are_like():
+    snapshot = a_world(14)
+    plan(snapshot)
+    before = len(getattr(kernel.go_on, "signatures", ()))
+    for table in (snapshot.nodes, snapshot.workloads, snapshot.allocations, snapshot.queues):
+        for name in table.__dataclass_fields__:
+            column = getattr(table, name)
+            if isinstance(column, np.ndarray):
+                spread = np.repeat(column, 2, axis=0)[::2]
+                spread.flags.writeable = False
+                object.__setattr__(table, name, spread)
+    plan(snapshot)
+    assert len(getattr(kernel.go_on, "signatures", ())) == before
+
+
+@given(st.integers(0, 2**32))
+def test_a_share_is_the_same_asked_of_one_queue_or_of_all(seed):
+    ledger = turns.ledger_of(a_world(seed, nodes=3, jobs=3))
+    rng = np.random.default_rng(seed)
+    queue, more = np.arange(ledger.weight.size), rng.integers(0, 1 << 40, ledger.held.shape)
+    expected = ledger.shares(queue, ledger.held + more)
+    assert [kernel.share(ledger, number, more[number]) for number in queue.tolist()] == expected.tolist()
