@@ -52,7 +52,8 @@ async def collect(outputs: Outputs, clock: ManualClock, *, seconds: float = 0.0)
     while clock.monotonic() <= until:
         outputs.collected(POD)
         fetching = [fetch.task for fetch in outputs._fetches.values() if fetch.task]
-        await asyncio.wait_for(asyncio.gather(*fetching, return_exceptions=True), 60)
+        async with asyncio.timeout(60):
+            await asyncio.gather(*fetching, return_exceptions=True)
         if found := outputs.collected(POD):
             return found
         clock.advance(10)
