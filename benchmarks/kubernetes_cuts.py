@@ -4,7 +4,12 @@ F8 and F14 of the fault experiments, at their full length and with the graces of
 proxy that refuses or falls silent; the nodes are played (testbed/puppets.py) and write down what truly ran.
 
     python -m benchmarks.kubernetes_cuts                        # 10 s, 5 minutes and an hour: 70 minutes
-    python -m benchmarks.kubernetes_cuts --seconds 10 300
+    python -m benchmarks.kubernetes_cuts --seconds 10 300       # 9 minutes
+
+Measured once, on 2 cores that did other work too (load 10), with cuts of 10 s and 300 s and 140 jobs: all succeeded, none lost
+an attempt, no promise was broken, and no two attempts of one job ran at once. Counted from when the API server answered again,
+everything was seen as it is after 0.05 s (restart), 0.4 s (set back), 0.6 s (10 s, hung) and 1.2 s (300 s, refused); jobs of
+`requeue_after` whose pods had ended themselves in the long cut ran again after 28 to 30 s. The cut of an hour was not run here.
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.report import figure, progress, report
+from mainstay.app import configure_log
 from mainstay.clusters.kubernetes.pods import DEAD_MAN_WORDS
 from mainstay.domain.workload import OnPartition, Phase
 from testbed.control_plane import ControlPlane, running
@@ -156,6 +162,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, nargs="+", default=[10.0, 300.0, 3_600.0])
     options = parser.parse_args()
+    configure_log("error")  # that the cluster does not answer is no news here
     with contextlib.ExitStack() as parts:
         folder = Path(parts.enter_context(tempfile.TemporaryDirectory()))
         plane = parts.enter_context(running())

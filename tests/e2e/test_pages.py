@@ -469,6 +469,52 @@ def test_nodes_show_what_is_used_of_what_there_is(page, site):
     site.advance(work, Phase.SUCCEEDED, Code.COMPLETED)
 
 
+def test_queues_are_a_tree_with_what_each_uses_borrows_and_lends(page, site, world):
+    page.goto(f"{site.url}/queues")
+    cohort, nlp, vision = (
+        page.get_by_label(name, exact=True) for name in ("Cohort research", "Queue nlp", "Queue vision")
+    )
+    expect(nlp).to_contain_text("1 running")
+    expect(nlp).to_contain_text("10 cores used · quota 4 · 6 borrowed · borrows at most 8 · 2 more to be had now")
+    expect(vision).to_contain_text("6 lent")
+    expect(vision).to_contain_text("weight 2")
+    meter = nlp.get_by_role("meter", name="CPU")
+    parts = meter.evaluate("bar => [...bar.children].map(part => [part.className, part.offsetLeft, part.offsetWidth])")
+    whole = meter.evaluate("bar => bar.offsetWidth")
+    assert [name for name, *_ in parts] == ["part part-own", "part part-borrowed", "part part-mark"]
+    assert [width / whole for _, _, width in parts[:2]] == pytest.approx([4 / 12, 6 / 12], abs=0.02)
+    assert [left / whole for _, left, _ in parts[1:]] == pytest.approx([4 / 12, 4 / 12], abs=0.02)
+    inset = [each.bounding_box()["x"] for each in (cohort, nlp)]
+    assert inset[0] < inset[1]
+    waits = site.at(0).scene.submit(name="patient", queue="vision", choices=(size(cpus=1, gib=1),))
+    expect(vision).to_contain_text("1 waiting")
+    site.scene.applied(site.scene.stop(waits))
+
+
+def test_volumes_say_where_they_lie_and_what_uses_them_and_are_removed_after_a_question(browser, site, world):
+    with opened(browser, site) as page:
+        page.goto(f"{site.url}/volumes")
+        rows = page.locator("#volumes tbody tr")
+        expect(rows).to_have_count(3)
+        used = rows.filter(has_text="datasets")
+        expect(used).to_contain_text("1 TiB")
+        expect(used.get_by_role("link")).to_contain_text("reads")
+        expect(used.get_by_role("button")).to_have_count(0)
+        expect(rows.filter(has_text="scratchpad")).to_contain_text("no storage yet")
+        lone = rows.filter(has_text="bert-ckpt")
+        expect(lone).to_contain_text("on node boreas")
+        lone.get_by_role("button", name="Remove bert-ckpt").click()
+        page.get_by_role("dialog").get_by_role("button", name="Leave it").click()
+        expect(lone).to_contain_text("ready")
+        lone.get_by_role("button", name="Remove bert-ckpt").click()
+        page.get_by_role("dialog").get_by_role("button", name="Remove it").click()
+        expect(lone).to_contain_text("being removed")
+    with opened(browser, site, role="viewer") as page:
+        page.goto(f"{site.url}/volumes")
+        expect(page.locator("#volumes tbody tr")).to_have_count(3)
+        expect(page.get_by_role("button", name="Remove", exact=False)).to_have_count(0)
+
+
 def test_clusters_say_whether_they_take_work_and_why_not(browser, tmp_path):
     with running_site(tmp_path) as fleet, opened(browser, fleet) as page:
         fleet.scene.applied(add("east"), add("west"), see(Contact.REFUSED, "the token has expired", "west"))
@@ -590,8 +636,10 @@ def paths(world: World) -> dict[str, str]:
         "runs": "/runs?all=true",
         **{f"run-{name}": path for name, path in runs.items()},
         "endpoints": "/endpoints",
+        "queues": "/queues",
         "clusters": "/clusters",
         "nodes": "/nodes",
+        "volumes": "/volumes",
         "cost": "/cost",
         "events": "/events",
         "sign-in": "/sign-in",

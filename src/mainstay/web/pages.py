@@ -39,9 +39,11 @@ class Page:
 PAGES: Final = (
     Page(path="/runs", name="runs", title="Runs"),
     Page(path="/runs/{reference}", name="run", title="Run", tab="/runs"),
+    Page(path="/queues", name="queues", title="Queues"),
     Page(path="/endpoints", name="endpoints", title="Endpoints"),
     Page(path="/clusters", name="clusters", title="Clusters", needs=Permission.MANAGE),
     Page(path="/nodes", name="nodes", title="Nodes"),
+    Page(path="/volumes", name="volumes", title="Volumes"),
     Page(path="/cost", name="cost", title="Cost"),
     Page(path="/events", name="events", title="Events"),
 )

@@ -47,14 +47,17 @@ async def _content(data: bytes) -> AsyncIterator[bytes]:
 
 
 async def collect(outputs: Outputs, clock: ManualClock, *, seconds: float = 0.0) -> Output | None:
-    """As turns do: ask, let the fetch go on, ask again; time passes in between."""
-    found, until = None, clock.monotonic() + seconds
-    while found is None and clock.monotonic() <= until:
-        for _ in range(50):
-            found = found or outputs.collected(POD)
-            await asyncio.sleep(0.001)
+    """As turns do: ask, let the fetch come to its end, ask again; time passes in between."""
+    until = clock.monotonic() + seconds
+    while clock.monotonic() <= until:
+        outputs.collected(POD)
+        fetching = [fetch.task for fetch in outputs._fetches.values() if fetch.task]
+        async with asyncio.timeout(60):
+            await asyncio.gather(*fetching, return_exceptions=True)
+        if found := outputs.collected(POD):
+            return found
         clock.advance(10)
-    return found
+    return None
 
 
 @pytest.fixture

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mainstay.domain.allocation import End, Seen
-from mainstay.domain.plan import Deploy, DropCandidate, RegisterModel, SwitchEndpoint
+from mainstay.domain.allocation import End, Owner, Seen
+from mainstay.domain.plan import Deploy, DropCandidate, ObserveVolumes, RegisterModel, SetQueue, SwitchEndpoint
+from mainstay.domain.queue import QueueSpec, Quota, Resource
 from mainstay.domain.reason import Code
-from mainstay.domain.workload import Kind, Phase, Workload
+from mainstay.domain.volume import VolumeState
+from mainstay.domain.workload import Kind, Phase, Volume, Workload
 from tests.stores import TENANT
 from tests.unit.web.site import Site, size, why
 
@@ -46,6 +48,8 @@ def furnish(site: Site) -> World:
     failed = _failed(site)
     stopped = _stopped(site)
     running = _running(site)
+    _queues(site)
+    _volumes(site)
     waiting = site.at(420).scene.submit(
         name="sweep", choices=(size(cpus=8, gib=64, gpus=8, gpu_model="H100"),), project="vision", priority=60
     )
@@ -67,6 +71,37 @@ def furnish(site: Site) -> World:
         stopped=read(stopped.id),
         service=read(service.id),
     )
+
+
+def _queues(site: Site) -> None:
+    """A cohort of two; one of them borrows CPUs of the other, which has little left of its own."""
+    cores = ("default", Resource.CPU)
+    rows = (
+        QueueSpec(name="research", cohort=True),
+        QueueSpec(name="nlp", parent="research", quotas={cores: Quota(nominal=4_000, borrowing_limit=8_000)}),
+        QueueSpec(name="vision", parent="research", weight=2.0, quotas={cores: Quota(nominal=8_000)}),
+    )
+    site.at(900).scene.applied(*(SetQueue(queue=row, reason=why(Code.QUEUE_SET, by="ada")) for row in rows))
+    work = site.at(890).scene.submit(name="corpus", queue="nlp", choices=(size(cpus=10, gib=8),))
+    site.place(work, "atlas")
+    site.running(work)
+
+
+def _volumes(site: Site) -> None:
+    """One that a run uses, one that nobody does, and one without storage."""
+    project = Owner(tenant=TENANT, project="default")
+    once = ("ReadWriteOnce",)
+    states = (
+        VolumeState(owner=project, name="bert-ckpt", size_bytes=100 * 10**9, access=once, place="on node boreas"),
+        VolumeState(owner=project, name="datasets", size_bytes=1 << 40, access=("ReadWriteMany",), storage_class="nfs"),
+        VolumeState(owner=project, name="scratchpad", access=once, bound=False),
+    )
+    site.at(800).scene.applied(ObserveVolumes(cluster="local", volumes=states, reason=why(Code.VOLUME_FOUND)))
+    work = site.scene.submit(
+        name="reads", volumes=(Volume(path="data", name="datasets"),), choices=(size(cpus=1, gib=1),)
+    )
+    site.place(work, "atlas")
+    site.running(work)
 
 
 def _history(site: Site) -> None:

@@ -25,6 +25,7 @@ export function age(milliseconds) {
 export const since = (instant, until) => (until ? Date.parse(until) : Date.now()) - Date.parse(instant);
 
 export function bytes(count) {
+  if (count >= 1024 * GIB) return `${trim(count / (1024 * GIB))} TiB`;
   if (count >= GIB) return `${trim(count / GIB)} GiB`;
   if (count >= 2 ** 20) return `${trim(count / 2 ** 20)} MiB`;
   if (count >= 1024) return `${trim(count / 1024)} KiB`;
@@ -34,7 +35,7 @@ export function bytes(count) {
 export const trim = (value, digits = 1) => String(Number(value.toFixed(digits)));
 export const cores = (count) => `${trim(count, 2)} CPU`;
 
-const MEMORY_UNITS = [["GiB", GIB], ["GB", 1e9], ["MiB", 2 ** 20], ["MB", 1e6]];
+const MEMORY_UNITS = [["TiB", 1024 * GIB], ["TB", 1e12], ["GiB", GIB], ["GB", 1e9], ["MiB", 2 ** 20], ["MB", 1e6]];
 
 /** In the unit it was most likely written in: "1 GB", "16 GiB", "512 MiB". */
 export function memory(count) {
