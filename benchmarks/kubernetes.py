@@ -52,6 +52,8 @@ BULK = 1_000
 NAMESPACES = 16
 PATIENCE_SECONDS = 900.0
 WARM_PODS = 300
+RATE, SERVERS = 0, 1
+"""Where a measurement has its pods a second, and the CPU seconds of the servers for a thousand."""
 CLUSTER = "hollow"
 OWNER = Owner(tenant="default", project="default")
 LISTED_SECONDS = 5.0
@@ -373,6 +375,9 @@ async def measure(control_plane: ControlPlane, folder: Path, options: argparse.N
                     ("(c)", [used for _, used, _ in mine]),
                 )
             ),
+            # Where the servers are what limits all of them, nobody gets further than by this.
+            figure("(c) of (a), by CPU of the servers", "share", _ratios(raws, mine, of=SERVERS)),
+            figure("(c) of (b), by CPU of the servers", "times", _ratios(peers, mine, of=SERVERS)),
             figure("CPU of the platform for 1,000 pods", "s", [used for *_, used in mine], higher_is_better=False),
             figure("submit to bound, single, p50", "ms", [percentile(singles, 0.5) * 1e3], higher_is_better=False),
             figure("submit to bound, single, p99", "ms", [percentile(singles, 0.99) * 1e3], higher_is_better=False),
@@ -391,9 +396,9 @@ async def measure(control_plane: ControlPlane, folder: Path, options: argparse.N
     )
 
 
-def _ratios(ours: Sequence[tuple[float, ...]], others: Sequence[tuple[float, ...]]) -> list[float]:
+def _ratios(above: Sequence[tuple[float, ...]], below: Sequence[tuple[float, ...]], *, of: int = RATE) -> list[float]:
     """Round by round: what slows the machine down slows both."""
-    return [mine[0] / other[0] for mine, other in zip(ours, others, strict=False)]
+    return [one[of] / other[of] for one, other in zip(above, below, strict=False)]
 
 
 @contextlib.contextmanager
