@@ -1,9 +1,12 @@
 """Pods a second from submitted to bound on thousands of hollow nodes, beside the bare API server and kube-scheduler.
 
-Everything runs on the same cores: etcd, the API server, the platform, the measuring client. All three make the same pods:
+All three make the same pods, in namespaces of the same kind, with the same bystander that counts them, and in turns:
 (a) raw: the documents that we would create, written by a bare client with their nodes named;
 (b) kube-scheduler: the same without a node, counted when all are bound;
 (c) ours: jobs submitted in bulk to `mainstay up`, counted when their pods are bound.
+The platform does not run while the others are measured, nor they while it is. etcd and the API server have one half of the cores,
+and whoever asks them (bare client, kube-scheduler, platform, counting) the other half, as on a cluster whose control plane has
+machines of its own. With `--shared` all have all cores: then what is measured is how much CPU each takes.
 Bound and Running are counted apart: a simulator of nodes (KWOK) moves pods to Running and limits that rate. Where only binding is
 counted, no controller and no simulator runs, and nodes are Ready because they were made so.
 
@@ -15,23 +18,25 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import msgspec
+import uvloop
 
-from benchmarks.kubeapi import SystemClock, by_aiohttp, make_namespace
+from benchmarks.kubeapi import SystemClock, by_aiohttp
 from benchmarks.platform import Platform
 from benchmarks.report import figure, percentile, progress, report
+from mainstay.clusters.kubernetes import kinds
 from mainstay.clusters.kubernetes import pods as documents
 from mainstay.clusters.kubernetes.connection import Connection
 from mainstay.clusters.kubernetes.credentials import Credentials
 from mainstay.clusters.kubernetes.informer import Informer, Key
-from mainstay.clusters.kubernetes.kinds import NODES, PODS
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.sources import Fixed
@@ -46,7 +51,13 @@ IN_FLIGHT = 64
 BULK = 1_000
 NAMESPACES = 16
 PATIENCE_SECONDS = 900.0
+WARM_PODS = 300
+RATE, SERVERS = 0, 1
+"""Where a measurement has its pods a second, and the CPU seconds of the servers for a thousand."""
 CLUSTER = "hollow"
+OWNER = Owner(tenant="default", project="default")
+LISTED_SECONDS = 5.0
+"""kube-scheduler has listed what is there by then."""
 
 
 def node(number: int) -> dict[str, Any]:
@@ -58,8 +69,8 @@ def node(number: int) -> dict[str, Any]:
 
 async def make_node(api: Connection, document: dict[str, Any]) -> None:
     """The API server taints every new node, and no controller is there to take that off."""
-    await api.create(NODES, "", document)
-    await api.patch(NODES, "", document["metadata"]["name"], {"spec": {"taints": None}})
+    await api.create(kinds.NODES, "", document)
+    await api.patch(kinds.NODES, "", document["metadata"]["name"], {"spec": {"taints": None}})
 
 
 async def each(items: Sequence[Any], call: Callable[[Any], Awaitable[object]], *, what: str) -> float:
@@ -83,7 +94,7 @@ async def each(items: Sequence[Any], call: Callable[[Any], Awaitable[object]], *
 def wanted(name: str, number: int, *, nodes: int) -> CreatePod:
     """What the platform asks of its cluster for one of these jobs."""
     spec = PodSpec(
-        owner=Owner(tenant="default", project="default"),
+        owner=OWNER,
         image="",
         argv=("/bin/sh", "-c", "sleep 3600"),
         env=(("MAINSTAY_RUN", name), ("RANK", "0"), ("WORLD_SIZE", "1")),
@@ -110,7 +121,7 @@ class Counted:
         self.running: dict[Key, float] = {}
         self._informer: Informer[Pod, tuple[str, str]] = Informer(
             api,
-            PODS,
+            kinds.PODS,
             clock=SystemClock(),
             project=lambda pod: (pod.spec.node_name, pod.status.phase),
             on_change=self._changed,
@@ -146,50 +157,89 @@ class Counted:
             self.running.setdefault(key, now)
 
 
-async def raw(api: Connection, control_plane: ControlPlane, *, count: int, nodes: int, round_: int) -> float:
-    """(a) Creates a second by a bare client."""
-    settings = Settings(system="raw")
-    names = [f"raw-{round_}-{number}" for number in range(NAMESPACES)]
+class Used:
+    """CPU seconds that processes have used since it was made."""
+
+    def __init__(self, *pids: int) -> None:
+        self._pids = pids
+        self._before = sum(map(cpu_seconds, pids))
+
+    def of(self, count: int) -> float:
+        """For a thousand of these."""
+        return (sum(map(cpu_seconds, self._pids)) - self._before) / count * 1_000
+
+
+def cpu_seconds(pid: int) -> float:
+    """That a process has used so far. Source: /proc/PID/stat, fields 14 and 15."""
+    words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def servers(control_plane: ControlPlane) -> Used:
+    """What etcd and the API server use from now on."""
+    return Used(control_plane.etcd.pid, control_plane.api_server.pid)
+
+
+async def make_namespaces(api: Connection, settings: Settings, *, round_: int) -> list[str]:
+    """Such as the platform makes for a project."""
+    names = [f"{settings.system}-{round_}-{number}" for number in range(NAMESPACES)]
     for name in names:
-        await make_namespace(api, name)
+        await api.create(kinds.NAMESPACES, "", documents.namespace(name, OWNER, settings))
+        await api.create(kinds.SERVICE_ACCOUNTS, name, documents.account(OWNER, settings))
+    return names
+
+
+async def raw(
+    api: Connection, control_plane: ControlPlane, *, count: int, nodes: int, round_: int
+) -> tuple[float, float]:
+    """(a) Creates a second by a bare client, and CPU seconds of the servers for a thousand."""
+    settings = Settings(system="raw")
+    names = await make_namespaces(api, settings, round_=round_)
     bodies = []
     for number in range(count):
         document = documents.pod(wanted(f"r{round_}-{number}", number, nodes=nodes), settings)
-        del document["metadata"]["finalizers"], document["spec"]["serviceAccountName"]
         bodies.append((names[number % NAMESPACES], msgspec.json.encode(document)))
 
     async def measure(create: Callable[[str, bytes], Awaitable[None]]) -> tuple[float, float]:
-        return await each(bodies, lambda pair: create(*pair), what="raw"), 0.0
+        used = servers(control_plane)
+        return await each(bodies, lambda pair: create(*pair), what="raw"), used.of(count)
 
-    return (await by_aiohttp(control_plane, measure))[0]
+    async with Counted(api):
+        return await by_aiohttp(control_plane, measure)
 
 
-async def by_kube_scheduler(api: Connection, *, count: int, nodes: int, round_: int) -> float:
-    """(b) The same pods without a node, from the first create until all are bound."""
+async def by_kube_scheduler(
+    api: Connection, control_plane: ControlPlane, *, count: int, nodes: int, round_: int
+) -> tuple[float, float]:
+    """(b) The same pods without a node, from the first create until all are bound; CPU likewise."""
     settings = Settings(system="peer")
-    names = [f"peer-{round_}-{number}" for number in range(NAMESPACES)]
-    for name in names:
-        await make_namespace(api, name)
+    names = await make_namespaces(api, settings, round_=round_)
     bodies = []
     for number in range(count):
         document = documents.pod(wanted(f"k{round_}-{number}", number, nodes=nodes), settings)
-        del document["metadata"]["finalizers"], document["spec"]["serviceAccountName"], document["spec"]["nodeName"]
+        del document["spec"]["nodeName"]
         bodies.append((names[number % NAMESPACES], msgspec.json.encode(document)))
-    async with Counted(api) as counted:
-        before = len(counted.bound)
-        began = time.monotonic()
-        await each(bodies, lambda pair: api.create(PODS, *pair), what="kube-scheduler, created")
-        ended = await counted.until(counted.bound, before + count, what="kube-scheduler, bound")
-    return count / (ended - began)
+    control_plane.scheduler.start()
+    try:
+        await asyncio.sleep(LISTED_SECONDS)
+        async with Counted(api) as counted:
+            before, used = len(counted.bound), servers(control_plane)
+            began = time.monotonic()
+            await each(bodies, lambda pair: api.create(kinds.PODS, *pair), what="kube-scheduler, created")
+            ended = await counted.until(counted.bound, before + count, what="kube-scheduler, bound")
+            return count / (ended - began), used.of(count)
+    finally:
+        control_plane.scheduler.stop()
 
 
 class Ours:
-    """(c) `mainstay up` with the cluster in its fleet, on a fresh state."""
+    """(c) `mainstay up` with the cluster in its fleet. It keeps its state from one round to the next."""
 
     def __init__(self, folder: Path, control_plane: ControlPlane, *, nodes: int) -> None:
         self.platform = Platform(folder / "state")
         self._control_plane = control_plane
         self._nodes = nodes
+        self._joined = False
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Ours]:
@@ -203,15 +253,17 @@ class Ours:
 
     def _join(self) -> None:
         with self.platform.client() as client:
-            client.add_cluster(
-                ClusterRequest.model_validate(
-                    {
-                        "name": CLUSTER,
-                        "kubeconfig": self._control_plane.kubeconfig.read_text(),
-                        "namespaces_per_project": NAMESPACES,
-                    }
+            if not self._joined:
+                client.add_cluster(
+                    ClusterRequest.model_validate(
+                        {
+                            "name": CLUSTER,
+                            "kubeconfig": self._control_plane.kubeconfig.read_text(),
+                            "namespaces_per_project": NAMESPACES,
+                        }
+                    )
                 )
-            )
+                self._joined = True
             deadline = time.monotonic() + PATIENCE_SECONDS
             while sum(one.cluster == CLUSTER and one.ready for one in client.nodes()) < self._nodes:
                 assert time.monotonic() < deadline
@@ -227,28 +279,31 @@ class Ours:
                 progress(f"ours, submitted: {first} of {count}")
         return began
 
+    async def bound(self, api: Connection, count: int) -> float:
+        """Submit so many, and wait until the last one is bound; the seconds that took."""
+        async with Counted(api) as counted:
+            before = len(counted.bound)
+            began = await asyncio.to_thread(self.submit, count)
+            return await counted.until(counted.bound, before + count, what="ours, bound") - began
+
     @property
     def resident_mib(self) -> float:
         """Of the platform's process, now."""
-        assert self.platform.process is not None
-        status = Path(f"/proc/{self.platform.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1_024
+        return self.platform.rss_bytes() / (1 << 20)
 
     @property
-    def cpu_seconds(self) -> float:
-        """That it has used so far."""
+    def pid(self) -> int:
+        """Of the platform."""
         assert self.platform.process is not None
-        words = Path(f"/proc/{self.platform.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(words[11]) + int(words[12])) / 100
+        return self.platform.process.pid
 
 
-async def by_us(api: Connection, ours: Ours, *, count: int) -> tuple[float, float]:
-    """(bound pods a second, CPU seconds of the platform for a thousand)."""
-    async with Counted(api) as counted:
-        before, cpu = len(counted.bound), ours.cpu_seconds
-        began = await asyncio.to_thread(ours.submit, count)
-        ended = await counted.until(counted.bound, before + count, what="ours, bound")
-    return count / (ended - began), (ours.cpu_seconds - cpu) / count * 1_000
+async def by_us(api: Connection, control_plane: ControlPlane, ours: Ours, *, count: int) -> tuple[float, float, float]:
+    """(bound pods a second, CPU seconds of the servers for a thousand, of the platform)."""
+    await ours.bound(api, 1)  # it has seen by then what the others have made meanwhile
+    by_servers, by_platform = servers(control_plane), Used(ours.pid)
+    seconds = await ours.bound(api, count)
+    return count / seconds, by_servers.of(count), by_platform.of(count)
 
 
 async def one_by_one(api: Connection, ours: Ours, *, count: int) -> list[float]:
@@ -277,50 +332,53 @@ async def measure(control_plane: ControlPlane, folder: Path, options: argparse.N
     api = Connection(Fixed(credentials), clock=SystemClock())
     nodes, count = options.nodes, options.pods
     made = await each([node(number) for number in range(nodes)], partial(make_node, api), what="nodes")
-    raws, peers, ours_rates, costs = [], [], [], []
     ours = Ours(folder, control_plane, nodes=nodes)
     async with ours.running():
         idle = ours.resident_mib
-        for round_ in range(options.rounds):
-            raws.append(await raw(api, control_plane, count=count, nodes=nodes, round_=round_))
-            rate, cost = await by_us(api, ours, count=count)
-            ours_rates.append(rate)
-            costs.append(cost)
-            if round_ < options.peer_rounds:
-                control_plane.scheduler.start()
-                await asyncio.sleep(5.0)  # it lists first
-                peers.append(await by_kube_scheduler(api, count=count, nodes=nodes, round_=round_))
-                control_plane.scheduler.stop()
+        await ours.bound(api, WARM_PODS)
+    raws, peers, mine = [], [], []
+    for round_ in range(options.rounds):
+        raws.append(await raw(api, control_plane, count=count, nodes=nodes, round_=round_))
+        async with ours.running():
+            mine.append(await by_us(api, control_plane, ours, count=count))
+        if round_ < options.peer_rounds:
+            peers.append(await by_kube_scheduler(api, control_plane, count=count, nodes=nodes, round_=round_))
+    async with ours.running():
         singles = await one_by_one(api, ours, count=options.singles)
-        busy = ours.resident_mib
-        held = options.rounds * count + options.singles
+        held = WARM_PODS + options.rounds * (count + 1) + options.singles
         if options.kept > held:
-            async with Counted(api) as counted:
-                before = len(counted.bound)
-                await asyncio.to_thread(ours.submit, options.kept - held)
-                await counted.until(counted.bound, before + options.kept - held, what="ours, kept")
-            busy, held = ours.resident_mib, options.kept
+            await ours.bound(api, options.kept - held)
+            held = options.kept
+        busy = ours.resident_mib
         ours.platform.kill()
         began = time.monotonic()
         ours.platform.start()
         answered = time.monotonic() - began
-        async with Counted(api) as counted:
-            before = len(counted.bound)
-            await asyncio.to_thread(ours.submit, 1)
-            decided = await counted.until(counted.bound, before + 1, what="after the restart") - began
+        await ours.bound(api, 1)
+        decided = time.monotonic() - began
         again = ours.resident_mib
     await api.close()
-    share = [mine / bare for mine, bare in zip(ours_rates, raws, strict=True)]
     report(
         "kubernetes",
         [
             figure("nodes made", "nodes/s", [made]),
-            figure("(a) raw creates by a bare client", "pods/s", raws),
-            figure("(b) kube-scheduler, created to bound", "pods/s", peers),
-            figure("(c) ours, submitted to bound", "pods/s", ours_rates),
-            figure("(c) of (a)", "share", share, goal=0.9),
-            figure("(c) of (b)", "times", [mine / peer for mine, peer in zip(ours_rates, peers, strict=False)], goal=3),
-            figure("CPU of the platform for 1,000 pods", "s", costs, higher_is_better=False),
+            figure("(a) raw creates by a bare client", "pods/s", [rate for rate, _ in raws]),
+            figure("(b) kube-scheduler, created to bound", "pods/s", [rate for rate, _ in peers]),
+            figure("(c) ours, submitted to bound", "pods/s", [rate for rate, *_ in mine]),
+            figure("(c) of (a)", "share", _ratios(mine, raws), goal=0.9),
+            figure("(c) of (b)", "times", _ratios(mine, peers), goal=3),
+            *(
+                figure(f"CPU of the servers for 1,000 pods, {name}", "s", found, higher_is_better=False)
+                for name, found in (
+                    ("(a)", [used for _, used in raws]),
+                    ("(b)", [used for _, used in peers]),
+                    ("(c)", [used for _, used, _ in mine]),
+                )
+            ),
+            # Where the servers are what limits all of them, nobody gets further than by this.
+            figure("(c) of (a), by CPU of the servers", "share", _ratios(raws, mine, of=SERVERS)),
+            figure("(c) of (b), by CPU of the servers", "times", _ratios(peers, mine, of=SERVERS)),
+            figure("CPU of the platform for 1,000 pods", "s", [used for *_, used in mine], higher_is_better=False),
             figure("submit to bound, single, p50", "ms", [percentile(singles, 0.5) * 1e3], higher_is_better=False),
             figure("submit to bound, single, p99", "ms", [percentile(singles, 0.99) * 1e3], higher_is_better=False),
             figure(f"resident with {nodes} nodes", "MiB", [idle], higher_is_better=False),
@@ -329,8 +387,29 @@ async def measure(control_plane: ControlPlane, folder: Path, options: argparse.N
             figure("restart to first answer", "s", [answered], higher_is_better=False),
             figure("restart to first pod bound", "s", [decided], higher_is_better=False),
         ],
-        notes=["etcd without fsync; API server, platform, peer and client on the same cores; no node simulator"],
+        notes=[
+            "etcd without fsync; no node simulator; platform stopped in (a) and (b)",
+            "all share all cores"
+            if options.shared
+            else "servers on one half of the cores, whoever asks them on the other",
+        ],
     )
+
+
+def _ratios(above: Sequence[tuple[float, ...]], below: Sequence[tuple[float, ...]], *, of: int = RATE) -> list[float]:
+    """Round by round: what slows the machine down slows both."""
+    return [one[of] / other[of] for one, other in zip(above, below, strict=False)]
+
+
+@contextlib.contextmanager
+def only_on(cores: set[int]) -> Iterator[None]:
+    """What is started in the block, and what that starts, runs on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def main() -> None:
@@ -342,10 +421,18 @@ def main() -> None:
     parser.add_argument("--peer-rounds", type=int, default=2)
     parser.add_argument("--singles", type=int, default=100)
     parser.add_argument("--kept", type=int, default=50_000)
+    parser.add_argument("--shared", action="store_true")
     options = parser.parse_args()
-    with running() as control_plane, tempfile.TemporaryDirectory(prefix="mainstay-bench-") as folder:
+    cores = sorted(os.sched_getaffinity(0))
+    half = len(cores) // 2
+    of_servers, of_clients = (cores, cores) if options.shared or not half else (cores[:half], cores[half:])
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mainstay-bench-"))
+        with only_on(set(of_servers)):
+            control_plane = stack.enter_context(running())
         control_plane.controllers.stop()  # they would call the nodes lost, and delete their pods
-        asyncio.run(measure(control_plane, Path(folder), options))
+        stack.enter_context(only_on(set(of_clients)))
+        uvloop.run(measure(control_plane, Path(folder), options))
 
 
 if __name__ == "__main__":

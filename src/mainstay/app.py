@@ -31,7 +31,7 @@ from mainstay.api.app import create_api
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.local import LocalCluster, lock_state_directory
 from mainstay.clusters.simulated import SimulatedConnector
-from mainstay.control import runner
+from mainstay.control import event_loop, runner
 from mainstay.decide.billing import default_price_book
 from mainstay.domain.errors import MainstayError, Unavailable
 from mainstay.domain.fleet import (
@@ -136,7 +136,7 @@ def run(settings: Settings, *, ready: Callable[[App], None] = lambda _: None) ->
         check_public_url(settings.public_url)
         with listening(settings) as listener, listening_for_replicas(settings) as door, opened(settings) as parts:
             app = wire(settings, parts, port=listener.getsockname()[1], door=door)
-            asyncio.run(serve(app, settings, listener, ready))
+            event_loop.run(serve(app, settings, listener, ready))
     except* MainstayError as refusals:
         code = 1
         error = first_of(refusals)

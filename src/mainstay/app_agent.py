@@ -31,6 +31,7 @@ from mainstay.agent.secrets import RemoteSecrets
 from mainstay.agent.store import RemoteStore
 from mainstay.app import SystemClock, configure_log, first_of
 from mainstay.clusters.local import LocalCluster, lock_state_directory
+from mainstay.control import event_loop
 from mainstay.control.loop import Due, Loop, backoff_seconds, forever
 from mainstay.control.member import Member
 from mainstay.domain.errors import Denied, MainstayError, StateUnusable, Unavailable
@@ -98,7 +99,7 @@ def run_agent(settings: AgentSettings, *, ready: Callable[[str], None] = lambda 
     try:
         way = way_of(settings)
         with held(settings):
-            asyncio.run(until_stopped(carry(settings, way, ready)))
+            event_loop.run(until_stopped(carry(settings, way, ready)))
     except* MainstayError as refusals:
         code = 1
         error = first_of(refusals)

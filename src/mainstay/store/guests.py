@@ -57,4 +57,4 @@ def changed(connection: sa.Connection, *, since: int, cluster: str = "") -> list
     query = _GUESTS.where(table.c.phase < int(Phase.SUCCEEDED) if since < 0 else table.c.version > since)
     if cluster:
         query = query.where(table.c.cluster == cluster)
-    return [cast("SpecifiedWorkloadRow", dict(row)) for row in connection.execute(query).mappings()]
+    return cast("list[SpecifiedWorkloadRow]", queries.fetch(connection, query))

@@ -87,7 +87,7 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
     _load_volumes(connection, world, needs)
     _load_queues(connection, world, needs)
     if needs.prices:
-        rows = cast("list[PriceRow]", _rows(connection, sa.select(tables.prices)))
+        rows = cast("list[PriceRow]", queries.fetch(connection, sa.select(tables.prices)))
         world.prices = {(row["sku"], row["effective_from"]): row for row in rows}
 
 
@@ -250,14 +250,14 @@ def _load_nodes(connection: sa.Connection, world: World, needs: Needs) -> None:
     world.know_nodes(cast("Iterator[NodeRow]", _where_in(connection, _NODES, table.c.key, rest)))
     for cluster, name in sorted(needs.node_names):
         query = _NODES.where(table.c.cluster == codec.storable(cluster), table.c.name == codec.storable(name))
-        found = cast("list[NodeRow]", _rows(connection, query))
+        found = cast("list[NodeRow]", queries.fetch(connection, query))
         world.know_nodes(row for row in found if row["key"] not in world.nodes)
 
 
 def _load_clusters(connection: sa.Connection, world: World, needs: Needs) -> None:
     """All of them, since each is compared with all others; they are few."""
     if needs.clusters:
-        rows = cast("list[ClusterRow]", _rows(connection, _CLUSTERS))
+        rows = cast("list[ClusterRow]", queries.fetch(connection, _CLUSTERS))
         world.clusters = {row["name"]: row for row in rows}
     table = tables.allocations
     for name in sorted(needs.open_pods_of):
@@ -286,14 +286,14 @@ def _load_secrets(connection: sa.Connection, world: World, needs: Needs) -> None
     table = tables.secrets
     for tenant, name in sorted(needs.secrets):
         query = sa.select(table).where(table.c.tenant == tenant, table.c.name == name)
-        for row in _rows(connection, query):
+        for row in queries.fetch(connection, query):
             world.secrets[tenant, name] = cast("SecretRow", row)
 
 
 def _load_volumes(connection: sa.Connection, world: World, needs: Needs) -> None:
     table = tables.volumes
     for cluster in sorted(needs.volumes_of):
-        for row in _rows(connection, sa.select(table).where(table.c.cluster == codec.storable(cluster))):
+        for row in queries.fetch(connection, sa.select(table).where(table.c.cluster == codec.storable(cluster))):
             key = (row["cluster"], row["tenant"], row["project"], row["name"])
             world.volumes[key] = cast("VolumeRow", row)
     for cluster, tenant, project, name in sorted(needs.volumes):
@@ -306,14 +306,16 @@ def _load_volumes(connection: sa.Connection, world: World, needs: Needs) -> None
 def _load_queues(connection: sa.Connection, world: World, needs: Needs) -> None:
     """All of them, since they are one tree."""
     if needs.queues:
-        rows = cast("list[QueueRow]", _rows(connection, sa.select(tables.queues).order_by(tables.queues.c.name)))
+        rows = cast(
+            "list[QueueRow]", queries.fetch(connection, sa.select(tables.queues).order_by(tables.queues.c.name))
+        )
         world.queues = {row["name"]: row for row in rows}
     table = tables.workloads
     for name in sorted(needs.queues):
         open_ = sa.select(sa.func.count()).where(table.c.queue == codec.storable(name), sa.text("phase < 10"))
         world.open_workloads_of[name] = connection.execute(open_).scalar() or 0
     if needs.priority_classes:
-        classes = cast("list[PriorityClassRow]", _rows(connection, sa.select(tables.priority_classes)))
+        classes = cast("list[PriorityClassRow]", queries.fetch(connection, sa.select(tables.priority_classes)))
         world.priority_classes = {row["name"]: row for row in classes}
 
 
@@ -324,11 +326,4 @@ def _where_in(
     values: Collection[queries.T],
 ) -> Iterator[dict[str, Any]]:
     for batch in queries.batches(values):
-        yield from _rows(connection, query.where(column.in_(batch)))
-
-
-def _rows(connection: sa.Connection, query: sa.Select[Any]) -> list[dict[str, Any]]:
-    """Rows as dictionaries of their columns. `Any`: the border to the driver; callers cast to their row type."""
-    result = connection.execute(query)
-    names = tuple(result.keys())
-    return [dict(zip(names, row, strict=True)) for row in result]
+        yield from queries.fetch(connection, query.where(column.in_(batch)))

@@ -61,7 +61,7 @@ def specifications(connection: sa.Connection, keys: Collection[int]) -> Iterator
     table = tables.workloads
     query = sa.select(table.c.key, table.c.spec)
     for batch in batches(keys):
-        yield from ((key, text) for key, text in connection.execute(query.where(table.c.key.in_(batch))))
+        yield from ((key, text) for key, text in connection.execute(query.where(table.c.key.in_(batch))).all())
 
 
 def batches(values: Collection[T]) -> Iterator[list[T]]:
@@ -426,4 +426,6 @@ def allocations_of(connection: sa.Connection, query: sa.Select[Any]) -> tuple[Al
 
 def fetch(connection: sa.Connection, query: sa.Select[Any]) -> list[dict[str, Any]]:
     """Rows as dictionaries. `Any`: the border to the driver; callers cast to the row type of the table that they asked."""
-    return [dict(row) for row in connection.execute(query).mappings()]
+    result = connection.execute(query)
+    names = tuple(result.keys())
+    return [dict(zip(names, row, strict=True)) for row in result.all()]

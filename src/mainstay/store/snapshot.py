@@ -234,7 +234,7 @@ class _Reader:
                 self.rows_read += len(rows)
                 yield rows
             return
-        changed = sorted(self.connection.execute(query.where(table.c.version > self.since)), key=itemgetter(0))
+        changed = sorted(self.connection.execute(query.where(table.c.version > self.since)).all(), key=itemgetter(0))
         self.rows_read += len(changed)
         if changed:
             yield changed

@@ -147,8 +147,7 @@ def closed(connection: sa.Connection, cluster: str, pods: Collection[str]) -> tu
     ids = {codec.storable(pod.rsplit("-", 2)[0]) for pod in pods}
     rows: list[AllocationRow] = []
     for batch in queries.batches(ids):
-        found = connection.execute(query.where(workloads.c.id.in_(batch))).mappings()
-        rows += [cast("AllocationRow", dict(row)) for row in found]
+        rows += cast("list[AllocationRow]", queries.fetch(connection, query.where(workloads.c.id.in_(batch))))
     specs = _specs(connection, {row["workload_key"] for row in rows})
     named = frozenset(pods)
     ended = (
@@ -187,7 +186,7 @@ def _changed(connection: sa.Connection, *, since: int, cluster: str = "") -> lis
     query = sa.select(table).where(table.c.closed == 0 if since < 0 else table.c.version > since)
     if cluster:
         query = query.where(table.c.cluster == cluster)
-    rows = [cast("AllocationRow", dict(row)) for row in connection.execute(query).mappings()]
+    rows = cast("list[AllocationRow]", queries.fetch(connection, query))
     return sorted(rows, key=itemgetter("key"))
 
 
@@ -199,8 +198,8 @@ def _open_of(
     query = sa.select(table).where(table.c.closed == 0, table.c.cluster == cluster)
     rows: list[AllocationRow] = []
     for batch in queries.batches(workload_keys):
-        found = connection.execute(query.where(table.c.workload_key.in_(batch))).mappings()
-        rows += [cast("AllocationRow", dict(row)) for row in found if row["key"] not in but]
+        found = cast("list[AllocationRow]", queries.fetch(connection, query.where(table.c.workload_key.in_(batch))))
+        rows += [row for row in found if row["key"] not in but]
     return rows
 
 
@@ -227,5 +226,6 @@ def _judgements(connection: sa.Connection, keys: Collection[int]) -> dict[int, J
 
 def _judgements_of(connection: sa.Connection, query: sa.Select[int, int, int]) -> dict[int, Judgement]:
     return {
-        key: Judgement(final=Phase(phase).final, attempt=attempt) for key, phase, attempt in connection.execute(query)
+        key: Judgement(final=Phase(phase).final, attempt=attempt)
+        for key, phase, attempt in connection.execute(query).all()
     }

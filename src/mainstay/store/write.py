@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from operator import itemgetter
+from typing import Any, cast
 
 import sqlalchemy as sa
+from sqlalchemy.engine.default import DefaultDialect
 
 from mainstay.store import tables
 from mainstay.store.world import World
@@ -27,11 +29,11 @@ def write(connection: sa.Connection, world: World) -> None:
     _write_volumes(connection, world)
     _write_by_name(connection, tables.queues, changes.queues)
     _write_by_name(connection, tables.priority_classes, changes.priority_classes)
-    _update(connection, _UPDATE_NODE, changes.nodes.values())
-    _update(connection, _UPDATE_CLUSTER, changes.clusters.values())
-    _update(connection, _UPDATE_WORKLOAD, changes.workloads.values())
-    _update(connection, _UPDATE_ALLOCATION, changes.allocations.values())
-    _update(connection, _UPDATE_ENDPOINT, changes.endpoints.values())
+    _UPDATE_NODE.run(connection, changes.nodes.values())
+    _UPDATE_CLUSTER.run(connection, changes.clusters.values())
+    _UPDATE_WORKLOAD.run(connection, changes.workloads.values())
+    _UPDATE_ALLOCATION.run(connection, changes.allocations.values())
+    _UPDATE_ENDPOINT.run(connection, changes.endpoints.values())
     _insert(connection, tables.events, changes.events)
     _insert(connection, tables.audit, changes.audit)
     _write_head(connection, world)
@@ -61,23 +63,49 @@ def _write_by_name(connection: sa.Connection, table: sa.Table, changed: Mapping[
     _insert(connection, table, [row for row in changed.values() if row is not None])
 
 
-class _Update:
-    """An update of the columns of a table that may change, for one row by its key."""
+class _Batch:
+    """One statement for many rows, which the driver gets as they are.
 
-    def __init__(self, table: sa.Table, key: str, *columns: str) -> None:
-        self.key = key
-        self.columns = columns
-        assignments: dict[str, sa.BindParameter[Any]] = {column: sa.bindparam(f"new_{column}") for column in columns}
-        self.statement = sa.update(table).where(table.c[key] == sa.bindparam("of_key")).values(assignments)
+    The simple meaning is `connection.execute(statement, rows)`. There SQLAlchemy looks at every value of every row, which costs
+    more than SQLite takes to write them. Our values need no conversion: every column is a number or text.
+    """
 
-    def parameters(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        """`Any`: a row of any table."""
-        parameters = {f"new_{column}": row[column] for column in self.columns}
-        parameters["of_key"] = row[self.key]
-        return parameters
+    def __init__(self, statement: sa.Insert | sa.Update, columns: Mapping[str, str]) -> None:
+        """`columns`: of which column of a row each parameter takes its value. There are two at least."""
+        self._statement = statement
+        self._columns = columns
+        self._compiled: dict[str, tuple[str, Callable[[Mapping[str, Any]], tuple[Any, ...]]]] = {}
+
+    def run(self, connection: sa.Connection, rows: Collection[Mapping[str, Any]]) -> None:
+        """For each of the rows; `Any`: rows of any table."""
+        if rows:
+            text, values = self._compiled.get(connection.dialect.name) or self._compile(connection.dialect)
+            connection.exec_driver_sql(text, list(map(values, rows)))
+
+    def _compile(self, dialect: sa.Dialect) -> tuple[str, Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
+        """For this kind of database: the text, with parameters by position, and what takes their values out of a row."""
+        by_position = cast("type[DefaultDialect]", type(dialect))(
+            paramstyle="format" if dialect.paramstyle == "pyformat" else "qmark"
+        )
+        compiled = self._statement.compile(dialect=by_position, column_keys=list(self._columns))
+        values = itemgetter(*(self._columns[name] for name in compiled.positiontup or ()))
+        self._compiled[dialect.name] = str(compiled), values
+        return self._compiled[dialect.name]
 
 
-_UPDATE_NODE = _Update(
+def _insert_into(table: sa.Table) -> _Batch:
+    """Whole rows."""
+    return _Batch(sa.insert(table), {column.name: column.name for column in table.c})
+
+
+def _update_of(table: sa.Table, key: str, *columns: str) -> _Batch:
+    """The columns that may change, of one row by its key."""
+    assignments: dict[str, sa.BindParameter[Any]] = {column: sa.bindparam(f"new_{column}") for column in columns}
+    statement = sa.update(table).where(table.c[key] == sa.bindparam("of_key")).values(assignments)
+    return _Batch(statement, {**{f"new_{column}": column for column in columns}, "of_key": key})
+
+
+_UPDATE_NODE = _update_of(
     tables.nodes,
     "key",
     *("ready", "cpu_milli", "memory_bytes", "gpus", "gpu_model"),
@@ -85,32 +113,32 @@ _UPDATE_NODE = _Update(
     *("problem", "complaints", "cordoned", "strangers", "shapes", "used_shapes", "unhealthy"),
     *("closure", "closure_reason", "closed_at", "closed_until", "drains", "wait_seconds", "version"),
 )
-_UPDATE_CLUSTER = _Update(
+_UPDATE_CLUSTER = _update_of(
     tables.clusters,
     "name",
     *("observed_at", "kind", "settings", "sealed", "identity", "wanted", "wanted_reason", "seen", "seen_reason"),
     *("added_at", "added_by", "version"),
 )
-_UPDATE_WORKLOAD = _Update(
+_UPDATE_WORKLOAD = _update_of(
     tables.workloads,
     "key",
     *("phase", "attempt", "infrastructure_failures", "user_failures", "stop_requested"),
     *("held", "priority", "preemptible"),
     *("not_before", "started_at", "finished_at", "output", "reason", "version"),
 )
-_UPDATE_ALLOCATION = _Update(
+_UPDATE_ALLOCATION = _update_of(
     tables.allocations,
     "key",
     *("stop", "moves", "seen", "ready", "address", "started_at", "ended_at", "metered_until"),
     *("ending", "exit_code", "detail", "closed", "version"),
 )
-_UPDATE_ENDPOINT = _Update(
+_UPDATE_ENDPOINT = _update_of(
     tables.endpoints,
     "name",
     *("tenant", "project", "model", "serving_version", "serving", "serving_key"),
     *("candidate_version", "candidate", "candidate_key", "address", "removed", "updated_at", "version"),
 )
-_UPDATE_HEAD = _Update(
+_UPDATE_HEAD = _update_of(
     tables.head,
     "one",
     *("version", "event_seq", "audit_seq", "next_key"),
@@ -119,16 +147,10 @@ _UPDATE_HEAD = _Update(
 
 
 def _insert(connection: sa.Connection, table: sa.Table, rows: Collection[Mapping[str, Any]]) -> None:
-    if rows:
-        connection.execute(_INSERTS[table.name], list(rows))
+    _INSERTS[table.name].run(connection, rows)
 
 
-_INSERTS = {name: sa.insert(table) for name, table in tables.metadata.tables.items()}
-
-
-def _update(connection: sa.Connection, update: _Update, rows: Collection[Mapping[str, Any]]) -> None:
-    if rows:
-        connection.execute(update.statement, [update.parameters(row) for row in rows])
+_INSERTS = {name: _insert_into(table) for name, table in tables.metadata.tables.items()}
 
 
 def _write_head(connection: sa.Connection, world: World) -> None:
@@ -148,4 +170,4 @@ def _write_head(connection: sa.Connection, world: World) -> None:
         head["prices_at"] = version
     if changes.volumes:
         head["volumes_at"] = version
-    _update(connection, _UPDATE_HEAD, [head])
+    _UPDATE_HEAD.run(connection, [head])

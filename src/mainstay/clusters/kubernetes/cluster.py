@@ -105,8 +105,8 @@ class KubernetesCluster:
         self._known_until = float("-inf")
         self._marked: dict[str, tuple[bool, float]] = {}
         """What nodes were marked as last, and when (monotonic seconds)."""
-        self._under_way: dict[str, tuple[str, Resources]] = {}
-        """Pods that the API server is just asked to make: on which node, and what they hold there."""
+        self._under_way: dict[str, dict[str, Resources]] = {}
+        """Pods that the API server is just asked to make: by node and name, what they hold there."""
 
     async def observe(self) -> ClusterState:
         """As the informers have it. Whoever looks leads: the chores of the cluster are done on the way."""
@@ -227,7 +227,8 @@ class KubernetesCluster:
             self._require_room(action)
             namespace = pods.namespace_of(action.name, action.spec.owner, self._settings)
             # Counted before it is asked for: others are created beside it, and must not be given its room.
-            self._under_way[action.name] = (action.node, action.spec.resources)
+            under_way = self._under_way.setdefault(action.node, {})
+            under_way[action.name] = action.spec.resources
             try:
                 device = self._picture.device(action.node, action.spec.resources.gpu_model)
                 await claims.ensure(
@@ -241,7 +242,9 @@ class KubernetesCluster:
                 known = await self._in_namespace(namespace, action.spec.owner, document, epoch)
                 identity = document["metadata"]["annotations"][names.IDENTITY]
             finally:
-                del self._under_way[action.name]
+                del under_way[action.name]
+                if not under_way:
+                    self._under_way.pop(action.node, None)
         _require_same(action, known, identity or pods.identity(action))
 
     async def _in_namespace(self, namespace: str, owner: Owner, document: pods.Document, epoch: int) -> View:
@@ -298,8 +301,8 @@ class KubernetesCluster:
 
     def _require_room(self, action: CreatePod) -> None:
         """Raises NoCapacity. Its kubelet would refuse it too, but only after the pod was made."""
-        coming = sum(node == action.node for node, _ in self._under_way.values())
-        if why := self._picture.why_not(action.node, coming=coming):
+        coming = self._under_way.get(action.node, ())
+        if why := self._picture.why_not(action.node, coming=len(coming)):
             msg = f"node {action.node} takes nothing: {why}"
             raise NoCapacity(msg, object_=action.node)
         self._require_free(action.name, action.node, action.spec.resources)
@@ -307,7 +310,7 @@ class KubernetesCluster:
     def _require_free(self, pod: str, node: str, wanted: Resources) -> None:
         """Raises NoCapacity."""
         free = self._picture.free(node)
-        coming = [held for where, held in self._under_way.values() if where == node]
+        coming = [*self._under_way.get(node, {}).values()]
         coming += [bound.holds for bound in self._hosting.bound.values() if bound.node == node]
         shape = wanted.gpu_model if is_shape(wanted.gpu_model) else ""
         devices = self._picture.slices_free(node, shape) if shape else free.gpus

@@ -31,6 +31,10 @@ T = TypeVar("T", bound=Object)
 
 WATCH_SECONDS = 540
 """The server ends a watch after this; a little under the relist, so that no watch lives for ever on one connection."""
+UNCHECKED = ("fieldValidation", "Ignore")
+"""The API server is not to look for fields that it does not know, only to warn of them: nobody reads that, and it costs it time
+with every pod. What is wrong with known fields is refused all the same.
+"""
 LINE_BYTES_MAX = 16 << 20
 """etcd takes objects of 1.5 MB; their JSON is larger, never ten times."""
 
@@ -96,8 +100,9 @@ class Connection:
         self, kind: Kind[T], namespace: str, document: Document, *, not_after: float = inf, by: str = FIELD_MANAGER
     ) -> T:
         """As in `KubeApi`."""
-        path, who = kind.path(namespace=namespace), (("fieldManager", by),)
-        content = await self._transport.request("POST", path, parameters=who, body=_json(document), not_after=not_after)
+        path = kind.path(namespace=namespace)
+        how = (("fieldManager", by), UNCHECKED)
+        content = await self._transport.request("POST", path, parameters=how, body=_json(document), not_after=not_after)
         return _object(kind, content)
 
     async def bind(

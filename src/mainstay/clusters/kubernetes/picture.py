@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TypeAlias
 
 import structlog
 
@@ -50,6 +51,8 @@ from mainstay.domain.volume import VolumeState
 from mainstay.ports import Clock
 
 log = structlog.get_logger()
+
+AnyInformer: TypeAlias = Informer[Node, Node] | Informer[Pod, View] | Informer[Namespace, Landlord]
 
 SYNC_SECONDS_MAX = 15.0
 """A look waits so long for the first list; then the turn fails and the next one goes on waiting."""
@@ -162,12 +165,8 @@ class Picture:
             self._tasks = [asyncio.create_task(informer.run()) for informer in everything]
             self.storage.start()
         for informer in self._informers:
-            try:
-                # `asyncio.wait_for` would swallow a cancellation that meets the news (CPython issue 86296, until 3.12).
-                async with asyncio.timeout(SYNC_SECONDS_MAX):
-                    await informer.synced.wait()
-            except TimeoutError:
-                raise self._unheard(informer) from None
+            if not informer.synced.is_set():
+                await self._first_list(informer)
             if self._clock.monotonic() - informer.last_contact > SILENT_SECONDS_MAX:
                 raise self._unheard(informer)
         # Older API servers have neither, and older roles do not let us see them: then nothing is offered to claims.
@@ -175,6 +174,14 @@ class Picture:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SYNC_SECONDS_MAX):
                     await one.tried.wait()
+
+    async def _first_list(self, informer: AnyInformer) -> None:
+        try:
+            # `asyncio.wait_for` would swallow a cancellation that meets the news (CPython issue 86296, until 3.12).
+            async with asyncio.timeout(SYNC_SECONDS_MAX):
+                await informer.synced.wait()
+        except TimeoutError:
+            raise self._unheard(informer) from None
 
     async def close(self) -> None:
         """Stop watching."""
@@ -379,7 +386,7 @@ class Picture:
         return tuple(names_[:STRANGERS_MAX])
 
     @property
-    def _informers(self) -> tuple[Informer[Node, Node] | Informer[Pod, View] | Informer[Namespace, Landlord], ...]:
+    def _informers(self) -> tuple[AnyInformer, ...]:
         return self._nodes, self._pods, self._namespaces
 
     def _used_on(self, node: str) -> Used:
@@ -472,9 +479,7 @@ class Picture:
             msg = "another cluster answers at its address"
             raise Unreachable(msg)
 
-    def _unheard(
-        self, informer: Informer[Node, Node] | Informer[Pod, View] | Informer[Namespace, Landlord]
-    ) -> MainstayError:
+    def _unheard(self, informer: AnyInformer) -> MainstayError:
         error = informer.last_error
         kind = Denied if isinstance(error, Denied) else Unavailable
         said = error.message if error else "it does not answer"

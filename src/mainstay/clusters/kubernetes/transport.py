@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -252,8 +253,14 @@ def _tls_parts(credentials: Credentials) -> tuple[str, str, str]:
 
 def _url(server: str, path: str, parameters: Parameters) -> URL:
     """Encoded already: parsing it again would cost more than the rest of the request."""
-    query = urlencode([(name, value) for name, value in parameters if value])
+    query = _query(tuple(parameters))
     return URL(f"{server}{path}?{query}" if query else f"{server}{path}", encoded=True)
+
+
+@functools.lru_cache(maxsize=64)
+def _query(parameters: tuple[tuple[str, str], ...]) -> str:
+    """What creates and changes pods asks for the same again and again."""
+    return urlencode([(name, value) for name, value in parameters if value])
 
 
 async def _content(answer: aiohttp.ClientResponse, bytes_max: int) -> bytes:

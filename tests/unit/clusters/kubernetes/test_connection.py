@@ -67,7 +67,7 @@ async def test_paths_parameters_and_documents() -> None:
         await api.delete(PODS, "a", "x", uid="u", grace_seconds=0)
     assert server.asked == [
         "GET /api/v1/nodes/n%2F..%2F..%2Fsecrets",
-        "POST /api/v1/namespaces/a/pods?fieldManager=mainstay-0%2F7",
+        "POST /api/v1/namespaces/a/pods?fieldManager=mainstay-0%2F7&fieldValidation=Ignore",
         "POST /api/v1/namespaces/a/pods/x/binding?fieldManager=mainstay",
         "POST /api/v1/namespaces/a/pods/x/eviction?fieldManager=mainstay",
         "PATCH /api/v1/namespaces/a/pods/x?fieldManager=mainstay",
@@ -142,7 +142,10 @@ async def test_what_is_too_late_is_not_sent_and_the_connection_is_not_used_again
         with pytest.raises(errors.OutcomeUnknown):
             await api.create(PODS, "a", {"metadata": {"name": "y"}}, not_after=now - 1)
         await api.get(PODS, "a", "x")
-    assert server.asked == ["POST /api/v1/namespaces/a/pods?fieldManager=mainstay", "GET /api/v1/namespaces/a/pods/x"]
+    assert server.asked == [
+        "POST /api/v1/namespaces/a/pods?fieldManager=mainstay&fieldValidation=Ignore",
+        "GET /api/v1/namespaces/a/pods/x",
+    ]
 
 
 async def test_a_lost_answer_to_a_question_is_no_contact() -> None:
