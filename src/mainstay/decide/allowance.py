@@ -19,7 +19,6 @@ from mainstay.domain.arrays import Ints
 from mainstay.domain.queue import OTHER_FLAVOR, QueueTree, Resource
 from mainstay.domain.snapshot import Snapshot
 
-
 Cells: TypeAlias = Mapping[int, int]
 """Column of a cell -> how much of it."""
 
