@@ -54,6 +54,8 @@ class ANode:
     """Why it takes nothing, for one that is closed or not ready."""
     shapes: Mapping[str, int] = field(default_factory=dict)
     used_shapes: Mapping[str, int] = field(default_factory=dict)
+    others: Mapping[str, int] = field(default_factory=dict)
+    used_others: Mapping[str, int] = field(default_factory=dict)
     version: int = 1
 
 
@@ -79,6 +81,7 @@ class AWorkload:
     gib: float = 1
     gpus: int = 0
     gpu_model: str = ""
+    others: Mapping[str, int] = field(default_factory=dict)
     choices: tuple[Resources, ...] = ()
     max_duration_seconds: int = 0
     stop_grace_seconds: int = 30
@@ -268,11 +271,17 @@ def _node_table(rows: list[ANode], allocations: Sequence[AnAllocation], models: 
         },
         shapes={shape: _ints(row.shapes.get(shape, 0) for row in rows) for shape in _shapes(rows)},
         used_shapes={shape: _ints(_used(row, shape, allocations) for row in rows) for shape in _shapes(rows)},
+        others={name: _ints(row.others.get(name, 0) for row in rows) for name in _others(rows)},
+        used_others={name: _ints(row.used_others.get(name, 0) for row in rows) for name in _others(rows)},
     )
 
 
 def _shapes(rows: Iterable[ANode]) -> list[str]:
     return sorted({shape for row in rows for shape in row.shapes})
+
+
+def _others(rows: Iterable[ANode] | Iterable[AWorkload]) -> list[str]:
+    return sorted({name for row in rows for name in row.others})
 
 
 def _used(row: ANode, shape: str, allocations: Iterable[AnAllocation]) -> int:
@@ -291,6 +300,7 @@ def _workload_table(
 ) -> WorkloadTable:
     first = [row.choices[0] if row.choices else _request(row) for row in rows]
     return WorkloadTable(
+        others={name: _ints(row.others.get(name, 0) for row in rows) for name in _others(rows)},
         key=_ints(row.key for row in rows),
         version=_ints(row.version for row in rows),
         kind=_ints(row.kind for row in rows),

@@ -9,11 +9,11 @@ import numpy as np
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.kernel import NONE, Requests
 from mainstay.decide.placement.fill import Policy
-from mainstay.decide.placement.fit import CPU, GPUS, MEMORY, Free, Request, cluster_number
+from mainstay.decide.placement.fit import CPU, GPUS, LACKING, MEMORY, Free, Request, cluster_number
 from mainstay.decide.shapes import Shape
 from mainstay.domain.arrays import Ints
 from mainstay.domain.quantity import is_shape
-from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.snapshot import PODS, Snapshot
 
 RANKS_MAX = 1 << 16
 """Larger gangs are placed one by one."""
@@ -49,6 +49,15 @@ class Asked:
         amounts[:, CPU], amounts[:, MEMORY], amounts[:, GPUS] = table.cpu_milli[row], table.memory_bytes[row], gpus
         blocks = free.nodes.changes.size
         slot = _slots(numbers, shapes=row.size, slots=REMEMBERED_MAX // max(1, blocks))
+        lacking = np.zeros(row.size, dtype=np.bool_)
+        for name, column in table.others.items():
+            if name in free.others:
+                amounts[:, free.others[name]] = column[row]
+            else:
+                lacking |= column[row] > 0
+        if PODS in free.others:
+            amounts[:, free.others[PODS]] = 1
+        amounts[lacking, CPU] = LACKING
         masks = [free.allowed(_nothing(*where)) for where in self._where]
         self.requests = Requests(
             begin=np.where(known, shapes, -1),
@@ -77,11 +86,13 @@ class Asked:
         asked = self.requests
         restriction, cluster = self._where[int(asked.mask[number])]
         cpu_milli, memory_bytes, gpus = asked.amounts[number, : GPUS + 1].tolist()
+        others = ((name, int(asked.amounts[number, column])) for name, column in self._free.others.items())
         return Request(
             cpu_milli=cpu_milli,
             memory_bytes=memory_bytes,
             gpus=gpus,
             gpu_model=model,
+            others=tuple((name, amount) for name, amount in sorted(others) if amount and name != PODS),
             cluster=cluster,
             restriction=restriction,
         )

@@ -148,6 +148,7 @@ def slot_resources(snapshot: Snapshot, node_row: int, request: Request) -> Resou
         memory_bytes=request.memory_bytes,
         gpus=request.gpus,
         gpu_model=request.shape or snapshot.gpu_models[model],
+        others=request.others,
     )
 
 
@@ -237,4 +238,7 @@ def _left_on(snapshot: Snapshot, free: Free, row: int, request: Request) -> Reso
         memory_bytes=max(0, int(free.memory_bytes[row])),
         gpus=gpus,
         gpu_model=model if gpus else "",
+        others=tuple(
+            (name, int(free.nodes.free[free.others[name], row])) for name, _ in request.others if name in free.others
+        ),
     )

@@ -102,6 +102,7 @@ def shape_numbers(snapshot: Snapshot, rows: Ints) -> Ints:
             *(table.cluster, table.restriction, table.volumes),
         )
     ]
+    columns += [column[rows] for column in table.others.values()]
     if table.choices:
         columns.append(_choice_numbers(snapshot, rows))
     return _numbers(columns)
@@ -112,6 +113,7 @@ def words_of(resources: Resources) -> str:
     parts = [f"{resources.cpu_milli / 1000:g} CPUs", memory_words_of(resources.memory_bytes)]
     if resources.gpus:
         parts.append(f"{resources.gpus} x {resources.gpu_model or 'GPU'}")
+    parts += [f"{amount} {name}" for name, amount in resources.others]
     return ", ".join(parts)
 
 
@@ -137,6 +139,7 @@ def _first_choice(snapshot: Snapshot, row: int) -> Resources:
         memory_bytes=int(table.memory_bytes[row]),
         gpus=int(table.gpus[row]),
         gpu_model=snapshot.gpu_models[int(table.gpu_model[row])],
+        others=tuple((name, int(table.others[name][row])) for name in sorted(table.others) if table.others[name][row]),
     )
 
 

@@ -9,12 +9,9 @@ from typing import Literal
 
 from mainstay.domain.allocation import PodState
 from mainstay.domain.guest import Guest
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import Counts, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.volume import VolumeState
-
-Counts = tuple[tuple[str, int], ...]
-"""So many of each, by name; sorted, and none of 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

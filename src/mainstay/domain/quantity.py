@@ -13,6 +13,9 @@ ANY_GPU = ""
 """The GPU model of a request that does not mind which, and of a node that has none."""
 
 
+Counts = tuple[tuple[str, int], ...]
+"""So many of each, by name; sorted, and none of 0."""
+
 SHAPE_MARK = "."
 """In the name of a slice of a GPU (`1g.10gb`, `T4.shared`) or of another device (`amd.com/gpu`), and in that of no model."""
 
@@ -36,9 +39,11 @@ class Resources:
     memory_bytes: int = 0
     gpus: int = 0
     gpu_model: str = ANY_GPU
+    others: Counts = ()
+    """What else a node has so much of: disk, network cards."""
 
     def __post_init__(self) -> None:
-        if self.cpu_milli < 0 or self.memory_bytes < 0 or self.gpus < 0:
+        if min(self.cpu_milli, self.memory_bytes, self.gpus, *(amount for _, amount in self.others)) < 0:
             msg = f"resources are never negative: {self}"
             raise ValueError(msg)
 
@@ -49,6 +54,7 @@ class Resources:
             memory_bytes=self.memory_bytes * count,
             gpus=self.gpus * count,
             gpu_model=self.gpu_model,
+            others=tuple((name, amount * count) for name, amount in self.others) if count else (),
         )
 
 

@@ -18,6 +18,9 @@ from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
 from mainstay.domain.volume import VolumeNeed, VolumeRecord, VolumeRef
 
+PODS = "pods"
+"""Of `NodeTable.others`."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeTable:
@@ -51,6 +54,9 @@ class NodeTable:
     reaches: Mapping[str, Bools] = field(default_factory=dict)
     """`VolumeState.reach` -> whether the node reaches such volumes, ready or not."""
     used_shapes: Mapping[str, Ints] = field(default_factory=dict)
+    others: Mapping[str, Ints] = field(default_factory=dict)
+    """Name of what else nodes have so much of -> how much; PODS: how many pods a node takes."""
+    used_others: Mapping[str, Ints] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +102,8 @@ class WorkloadTable:
     backoff_seconds: Ints
     backoff_seconds_max: Ints
     retry_always: Bools
+    others: Mapping[str, Ints] = field(default_factory=dict)
+    """What else one pod asks for, by name, as `Resources.others`. One of PODS is asked for by every pod, and stands nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

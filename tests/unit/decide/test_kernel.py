@@ -43,6 +43,7 @@ def plan(snapshot: Snapshot, policy: str = "best-fit", *, by_numpy: bool = False
 def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
     """Anything that a request may ask for, on a fleet of several blocks that cannot hold it all."""
     rng = random.Random(seed)
+    others = rng.random() < 0.5
     fleet = [
         node(
             cpus=rng.choice((0, 2, 4, 8)),
@@ -51,6 +52,7 @@ def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
             gpu_model=rng.choice(MODELS[1:]) if gpus else "",
             shapes={SLICE: 2} if rng.random() < 0.1 else {},
             used_cpus=rng.choice((0, 0, 1, 5)),
+            others={"disk": rng.choice((0, 5, 20)), "pods": rng.choice((1, 3, 20))} if others else {},
             cluster=rng.choice(("east", "west")),
             ready=rng.random() < 0.9,
             admits=("guest",) if rng.random() < 0.3 else (),
@@ -72,6 +74,7 @@ def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
             "gib": rng.choice((0, 1, 6)),
             "gpus": (gpus := rng.choice((0, 0, 1, 2))),
             "gpu_model": rng.choice((*MODELS, SLICE)) if gpus else "",
+            "others": rng.choice(({}, {"disk": 4}, {"disk": 1}, {"nothing has it": 1})) if rng.random() < 0.3 else {},
             "cluster": rng.choice(("", "", "west")),
             "restriction": rng.choice(("", "", "", "guest")),
             "choices": tuple(

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from mainstay.decide.kernel import BLOCK, NONE, ROOM_MAX, Nodes, take
 from mainstay.domain.arrays import Bools, Floats, Ints
-from mainstay.domain.quantity import Resources, is_shape
-from mainstay.domain.snapshot import NodeTable, Snapshot
+from mainstay.domain.quantity import Counts, Resources, is_shape
+from mainstay.domain.snapshot import PODS, NodeTable, Snapshot
 
 ANY_CLUSTER = NONE
 CPU, MEMORY, GPUS = 0, 1, 2
 """The first columns of what is free."""
 LACKING = 1 << 62
 """More of anything than a node has."""
+NOTHING: Mapping[str, Ints] = MappingProxyType({})
 NO_CLUSTER = -2
 """One that has no node."""
 GPU_NODE = 1e3
@@ -31,6 +33,8 @@ class Request:
     memory_bytes: int
     gpus: int
     gpu_model: int
+    others: Counts = ()
+    """As `Resources.others`."""
     shape: str = ""
     """Slices of GPUs of this shape are asked for instead of whole ones; then `gpu_model` means nothing."""
     cluster: int = ANY_CLUSTER
@@ -49,9 +53,11 @@ class Free:
 
     key: Ints
     nodes: Nodes
-    """What is left as columns: CPU, memory, GPUs, and each of `shapes`; and what is searched by."""
+    """What is left as columns: CPU, memory, GPUs, each of `shapes`, each of `others`; and what is searched by."""
     shapes: Mapping[str, int]
     """Shape of slices of GPUs -> its column; those that no node has are not there."""
+    others: Mapping[str, int]
+    """Name of another resource -> its column."""
     gpus_installed: Ints
     """Slices of them too."""
     open_: Bools
@@ -70,25 +76,28 @@ class Free:
         gpus: Ints,
         shapes: Mapping[str, Ints],
         open_: Bools,
+        others: Mapping[str, Ints] = NOTHING,
         sign: int = 1,
     ) -> Free:
         """So much of these nodes. `sign` -1: the emptiest node has the lowest score, not the fullest."""
         installed = sum(nodes.shapes.values(), start=nodes.gpus) if nodes.shapes else nodes.gpus
-        columns = np.stack((cpu_milli, memory_bytes, gpus, *shapes.values()))
-        # A GPU of the largest node weighs four times what a core of the largest does.
-        most = nodes.cpu_milli, nodes.memory_bytes, *(installed for _ in columns[GPUS:])
-        weight = (1, 1, *(4 for _ in columns[GPUS:]))
+        columns = np.stack((cpu_milli, memory_bytes, gpus, *shapes.values(), *others.values()))
+        # A GPU of the largest node weighs four times what a core of the largest does, and other resources nothing.
+        devices = 1 + len(shapes)
+        most = [int(column.max(initial=1)) for column in (nodes.cpu_milli, nodes.memory_bytes, installed)]
+        weight = [1 / most[CPU], 1 / most[MEMORY], *[4 / most[GPUS]] * devices, *[0.0] * len(others)]
         return cls(
             key=nodes.key,
             nodes=_nodes_of(
                 columns,
-                weight=np.array([w / max(1, int(c.max(initial=0))) for w, c in zip(weight, most, strict=True)]),
+                weight=np.array(weight),
                 apart=np.where(installed > 0, GPU_NODE, 0.0),
                 gpu_model=nodes.gpu_model.copy(),
                 cluster=_cluster_numbers(nodes.clusters),
                 sign=sign,
             ),
             shapes={shape: GPUS + 1 + number for number, shape in enumerate(shapes)},
+            others={name: GPUS + 1 + len(shapes) + number for number, name in enumerate(others)},
             gpus_installed=installed,
             open_=open_,
             admits=nodes.admits,
@@ -147,6 +156,7 @@ class Free:
         """The columns that the request lowers, and by how much. Scarce resources first: they rule out most nodes."""
         amounts = [(self.devices(request), request.gpus)] if request.gpus else []
         amounts += [(self.cpu_milli, request.cpu_milli), (self.memory_bytes, request.memory_bytes)]
+        amounts += [(self.nodes.free[column], amount) for column, amount in self._amounts_of_others(request)]
         return [(column, amount) for column, amount in amounts if amount]
 
     def amounts(self, request: Request) -> Ints:
@@ -156,13 +166,36 @@ class Free:
         if request.gpus:
             lacks = request.shape and request.shape not in self.shapes
             amounts[self.shapes.get(request.shape, GPUS)] = LACKING if lacks else request.gpus
+        for column, amount in self._amounts_of_others(request):
+            amounts[column] = amount
         return amounts
+
+    def _amounts_of_others(self, request: Request) -> list[tuple[int, int]]:
+        """(column, amount). What no node has makes the first column ask for more than there is."""
+        asked = [
+            (self.others.get(name, CPU), amount if name in self.others else LACKING) for name, amount in request.others
+        ]
+        return [*asked, (self.others[PODS], 1)] if PODS in self.others else asked
 
     def take(self, rows: Ints, pods: Ints | int, request: Request) -> None:
         """Lower the free columns by so many pods on each of `rows`, none of which occurs twice."""
         amounts = self.amounts(request)
         for row, count in zip(rows.tolist(), np.broadcast_to(pods, rows.shape).tolist(), strict=True):
             take(self.nodes, row, count, amounts)
+
+    def copy(self) -> Free:
+        """What is left now, to try something out on."""
+        nodes = self.nodes
+        return replace(
+            self,
+            nodes=nodes._replace(
+                free=nodes.free.copy(),
+                left=nodes.left.copy(),
+                peak=nodes.peak.copy(),
+                lowest=nodes.lowest.copy(),
+                changes=nodes.changes.copy(),
+            ),
+        )
 
     def opened(self, open_: Bools) -> Free:
         """The same, if these were the nodes that may be used for what has no restriction."""
@@ -190,6 +223,7 @@ def whole_of(snapshot: Snapshot) -> Free:
         memory_bytes=nodes.memory_bytes,
         gpus=nodes.gpus,
         shapes=nodes.shapes,
+        others=nodes.others,
         open_=np.ones(nodes.key.size, dtype=np.bool_),
     )
 
@@ -209,6 +243,7 @@ def _left(snapshot: Snapshot, *, open_: Bools, sign: int = 1) -> Free:
         memory_bytes=nodes.memory_bytes - nodes.used_memory_bytes,
         gpus=nodes.gpus - nodes.used_gpus,
         shapes={shape: count - nodes.used_shapes[shape] for shape, count in nodes.shapes.items()},
+        others={name: count - nodes.used_others[name] for name, count in nodes.others.items()},
         open_=open_,
         sign=sign,
     )
@@ -238,6 +273,7 @@ def request_of(
         memory_bytes=resources.memory_bytes,
         gpus=resources.gpus,
         gpu_model=model_number(resources.gpu_model, gpu_models) if resources.gpus and not shape else 0,
+        others=resources.others,
         shape=shape,
         cluster=cluster,
         restriction=restriction,
