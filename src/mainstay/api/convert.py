@@ -16,6 +16,7 @@ from mainstay.domain.capacity import Node
 from mainstay.domain.errors import Invalid
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, ClusterSettings, Credentials, NodeGroup
 from mainstay.domain.plan import Event
+from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, WithinQueue
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROS_PER_UNIT, MICROSECONDS_PER_HOUR, Resources
 from mainstay.domain.queue import Cell, PriorityClass, Quota, Resource
 from mainstay.domain.reason import Reason
@@ -63,6 +64,9 @@ def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest
         retry=_retry(job),
         max_duration_seconds=_parse("max_duration", quantities.duration, job.max_duration) if job.max_duration else 0,
         stop_grace_seconds=_parse("stop_grace", quantities.duration, job.stop_grace),
+        checkpoint_seconds=_parse("checkpoint_every", quantities.duration, job.checkpoint_every)
+        if job.checkpoint_every
+        else 0,
         port=Kind(job.type) is Kind.SERVICE,
         on_partition=policy,
         partition_seconds=after,
@@ -280,7 +284,37 @@ def queue_change(name: str, body: requests.QueueRequest) -> QueueChange:
         quotas = {**(quotas or {}), cell: _quota(where, one)}
     if body.quotas == []:
         quotas = {}
-    return QueueChange(name=name, parent=body.parent, cohort=body.cohort, weight=body.weight, quotas=quotas)
+    return QueueChange(
+        name=name,
+        parent=body.parent,
+        cohort=body.cohort,
+        weight=body.weight,
+        quotas=quotas,
+        preemption=None if body.preemption is None else _preemption(body.preemption),
+    )
+
+
+def _preemption(given: requests.PreemptionRequest) -> PreemptionPolicy:
+    least = given.min_runtime
+    return PreemptionPolicy(
+        within_queue=WithinQueue(given.within_queue),
+        reclaim=Reclaim(given.reclaim),
+        borrow=Borrow(given.borrow),
+        borrow_priority_max=given.borrow_priority_max,
+        fair_share=FairShare(given.fair_share),
+        min_runtime_seconds=_parse("preemption.min_runtime", quantities.duration, least) if least else 0,
+    )
+
+
+def _preemption_view(policy: PreemptionPolicy) -> views.PreemptionView:
+    return views.PreemptionView(
+        within_queue=policy.within_queue.value,
+        reclaim=policy.reclaim.value,
+        borrow=policy.borrow.value,
+        borrow_priority_max=policy.borrow_priority_max,
+        fair_share=policy.fair_share.value,
+        min_runtime_seconds=policy.min_runtime_seconds,
+    )
 
 
 def _quota(where: str, given: requests.QuotaRequest) -> Quota:
@@ -303,6 +337,7 @@ def queue_view(state: QueueState) -> views.QueueView:
         cohort=queue.cohort,
         weight=queue.weight,
         quotas=[_quota_view(state, cell, quota) for cell, quota in sorted(queue.quotas.items())],
+        preemption=_preemption_view(queue.preemption),
         share=round(state.standing.share / 1_000, 6) if state.everybody else None,
         waiting=state.waiting,
         running=state.running,

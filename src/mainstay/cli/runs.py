@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EVENT_KINDS = (
     *("workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "volume"),
-    *("queue", "priority_class"),
+    *("queue", "priority_class", "preemption"),
 )
 COLUMNS = ("ID", "NAME", "KIND", "PHASE", "RESOURCES", "AGE", "RAN", "REASON")
 

@@ -192,6 +192,17 @@ class QuotaView(View):
     """Of its own, what it could not have now because others use it."""
 
 
+class PreemptionView(View):
+    """Whose place the work of a queue may take, in the words of `PreemptionRequest`."""
+
+    within_queue: str = "never"
+    reclaim: str = "never"
+    borrow: str = "never"
+    borrow_priority_max: int | None = None
+    fair_share: str = "never"
+    min_runtime_seconds: int = 0
+
+
 class QueueView(View):
     """A queue or cohort. Rows of the tree: a parent comes before its children."""
 
@@ -200,6 +211,7 @@ class QueueView(View):
     cohort: bool = False
     weight: float = 1
     quotas: list[QuotaView] = Field(default_factory=list)
+    preemption: PreemptionView = PreemptionView()
     share: float | None = None
     """Weighted dominant share: the largest part of what it could borrow that it does, 0 to 1 at weight 1. Only for
     administrators.
