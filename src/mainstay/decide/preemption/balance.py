@@ -7,10 +7,14 @@ is its turn, is the same for the scheduler and for who displaces.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
 
 from mainstay.decide import quota
 from mainstay.decide.allowance import cell_of, held_by_queue
 from mainstay.decide.cycle import ledger_of
+from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.queue import NO_LIMIT, Resource
 from mainstay.domain.snapshot import Snapshot
 
@@ -22,6 +26,16 @@ Amounts = tuple[int, int, int]
 """CPU, memory and GPUs, slices of them too: the resources of a share."""
 Share = tuple[float, float]
 """The weighted dominant share, and of equal ones the sum of all ratios: it grows with everything that is borrowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """Where a queue and each other one meet: in the lowest cohort that both are in, or above all roots. Arrays are [queues]."""
+
+    ours: Ints
+    """The row just below that on the side of the one queue."""
+    theirs: Ints
+    """And on that of the other."""
 
 
 class Balance:
@@ -38,10 +52,15 @@ class Balance:
         self._subtree: list[list[int]] = quotas.subtree.tolist()
         self._local: list[list[int]] = quotas.local.tolist()
         self._borrowing: list[list[int]] = tree.borrowing_limit.tolist()
+        self._tree, self._ledger, self._levels = tree, ledger, quotas.levels
         self._held: list[list[int]] = ledger.held.tolist()
         self._own: list[list[int]] = ledger.own.tolist()
         self._lendable: list[list[int]] = ledger.lendable.tolist()
         self._weight: list[float] = tree.weight.tolist()
+        self._limited = {
+            resource: [self._is_limited(row, resource) for row in range(len(tree.names))]
+            for resource in dict.fromkeys(self._resource_of)
+        }
 
     def cells(self, queue: int, model: int, asked: Mapping[Resource, int]) -> dict[int, int]:
         """What so much, with GPUs of that model (0: none), counts against the quotas of the queue."""
@@ -117,24 +136,46 @@ class Balance:
             return (float("inf"), total) if total > 0 else (0.0, 0.0)
         return max(ratios) / weight, total / weight
 
-    def path(self, queue: int) -> list[int]:
-        """The queue and the cohorts above it, up to ROOTS."""
-        found = [queue]
-        while found[-1] != ROOTS:
+    def shares(self) -> Floats:
+        """[queues] The first part of `share`, of all at once."""
+        rows = np.arange(len(self._held))
+        return self._ledger.shares(rows, np.array(self._held, dtype=np.int64).reshape(rows.size, -1))
+
+    def over_up_to(self, sides: Sides, cells: Cells) -> Bools:
+        """[queues] Whether each row, with all above it on its side, is `over`."""
+        found = np.array([self.over(row, cells) for row in range(len(self.parent))], dtype=np.bool_)
+        for level in self._levels[1:]:
+            below = sides.theirs[level] != np.arange(level.start, level.stop)
+            found[level] &= found[self._tree.parent[level]] | ~below
+        return found
+
+    def sides(self, queue: int) -> Sides:
+        """Of this queue and every other."""
+        parent, rows = self._tree.parent, np.arange(len(self.parent))
+        path = [queue]
+        while self.parent[path[-1]] != ROOTS:
+            path.append(self.parent[path[-1]])
+        on_path = np.isin(rows, path)
+        theirs = rows.copy()
+        for level in self._levels[1:]:
+            theirs[level] = np.where(on_path[parent[level]], rows[level], theirs[parent[level]])
+        side = np.zeros(rows.size + 1, dtype=np.int64)
+        for row in path:
+            side[self.parent[row]] = row  # ROOTS is the last
+        return Sides(ours=side[parent[theirs]], theirs=theirs)
+
+    def up_to(self, row: int, top: int) -> list[int]:
+        """The row and all above it up to `top`."""
+        found = [row]
+        while found[-1] != top:
             found.append(self.parent[found[-1]])
         return found
 
-    def sides(self, queue: int, other: int) -> tuple[int, tuple[int, ...]]:
-        """Below the lowest that both are in: the row on the side of `queue`, and all rows on that of `other`, the queue first."""
-        ours = self.path(queue)
-        theirs = [other]
-        while self.parent[theirs[-1]] not in ours:
-            theirs.append(self.parent[theirs[-1]])
-        meet = self.parent[theirs[-1]]
-        return ours[ours.index(meet) - 1], tuple(theirs)
-
     def _unlimited(self, row: int, resource: str) -> bool:
-        return not any(
+        return not self._limited[resource][row]
+
+    def _is_limited(self, row: int, resource: str) -> bool:
+        return any(
             one == resource and (defined or own)
             for one, defined, own in zip(self._resource_of, self._defined[row], self._subtree[row], strict=True)
         )

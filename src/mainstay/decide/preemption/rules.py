@@ -10,15 +10,15 @@ In this order, the first that allows it counts:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from mainstay.decide.preemption.balance import Amounts, Balance, Cells, Share
+from mainstay.decide.preemption.balance import Amounts, Balance, Cells, Share, Sides
 from mainstay.decide.preemption.holders import Holders
-from mainstay.domain.arrays import Ints
-from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, Rule, WithinQueue
+from mainstay.domain.arrays import Bools, Floats, Ints
+from mainstay.domain.preemption import FairShare, PreemptionPolicy, Reclaim, Rule, WithinQueue
 from mainstay.domain.queue import Resource
 
 
@@ -96,9 +96,9 @@ class Rules:
     load: Load
     """Of all its pods."""
     allowed: frozenset[Rule]
+    sides: Sides
     _seen: dict[int, Share] = field(default_factory=dict)
     """Row on the other side -> the least share that it had before a victim of it was taken."""
-    _sides: dict[int, tuple[int, tuple[int, ...]]] = field(default_factory=dict)
 
     def by_unit(self, holders: Holders, queues: int) -> Ints:
         """[units] The rule by which each may yield, as things are before anybody has; 0: none."""
@@ -111,9 +111,9 @@ class Rules:
             WithinQueue.LOWER_OR_NEWER_EQUAL_PRIORITY: lower | newer,
         }[self.policy.within_queue]
         found = np.where(here & within, int(Rule.WITHIN_QUEUE), 0)
-        lent, fair = self._by_queue(holders, queues)
+        lent, fair = self._by_queue(queues)
         most = self.wish.priority if self.policy.borrow_priority_max is None else self.policy.borrow_priority_max
-        others: tuple[tuple[Rule, np.typing.NDArray[np.bool_]], ...] = (
+        others: tuple[tuple[Rule, Bools], ...] = (
             (Rule.RECLAIM, (lent == int(Rule.RECLAIM))[holders.queue] & (lower | (self.policy.reclaim is Reclaim.ANY))),
             (Rule.BORROW, (lent > 0)[holders.queue] & lower & (holders.priority <= most)),
             (Rule.FAIR_SHARE, fair[holders.queue]),
@@ -127,20 +127,20 @@ class Rules:
         """Whether it may yield now, others having yielded before it."""
         if rule is Rule.WITHIN_QUEUE:
             return True
-        ours, theirs = self.sides(queue)
+        ours, theirs = int(self.sides.ours[queue]), int(self.sides.theirs[queue])
         if rule is Rule.FAIR_SHARE:
-            share = self.balance.share(theirs[-1])
+            share = self.balance.share(theirs)
             if self.policy.fair_share is FairShare.FINAL_SHARE:
                 less = (-yields.amounts[0], -yields.amounts[1], -yields.amounts[2])
-                fair = self.balance.share(ours, self.load.amounts) <= self.balance.share(theirs[-1], less)
+                fair = self.balance.share(ours, self.load.amounts) <= self.balance.share(theirs, less)
             else:
                 fair = self.balance.share(ours, self.load.amounts) < share
             if fair:
-                self._seen[theirs[-1]] = min(share, self._seen.get(theirs[-1], share))
+                self._seen[theirs] = min(share, self._seen.get(theirs, share))
             return fair
         if rule is Rule.RECLAIM and not self.balance.within(ours, self.wish.queue, self.load.cells):
             return False
-        lent = all(self.balance.over(row, self.load.cells) for row in theirs)
+        lent = all(self.balance.over(row, self.load.cells) for row in self.balance.up_to(queue, theirs))
         return lent and self.balance.lends(queue, self.load.cells, yields.cells)
 
     def lawful(self, taken: list[tuple[int, Rule]]) -> bool:
@@ -150,51 +150,38 @@ class Rules:
         the queue of the wish, or a cohort above it, holds. `taken`: (queue, rule) of those that yield.
         """
         for queue, rule in dict.fromkeys(taken):
-            if rule in {Rule.WITHIN_QUEUE, Rule.BORROW}:
-                continue
-            ours, theirs = self.sides(queue)
+            ours, theirs = int(self.sides.ours[queue]), int(self.sides.theirs[queue])
             if rule is Rule.RECLAIM and not self.balance.within(ours, self.wish.queue, self.load.cells):
                 return False
             if rule is Rule.FAIR_SHARE:
                 share = self.balance.share(ours, self.load.amounts)
                 if self.policy.fair_share is FairShare.FINAL_SHARE:
-                    fair = share <= self.balance.share(theirs[-1])
+                    fair = share <= self.balance.share(theirs)
                 else:
-                    fair = share < self._seen.get(theirs[-1], (float("inf"), 0.0))
+                    fair = share < self._seen.get(theirs, (float("inf"), 0.0))
                 if not fair:
                     return False
         return True
 
-    def sides(self, queue: int) -> tuple[int, tuple[int, ...]]:
-        """As `Balance.sides`, of the queue of the wish and this one."""
-        if queue not in self._sides:
-            self._sides[queue] = self.balance.sides(self.wish.queue, queue)
-        return self._sides[queue]
-
-    def _by_queue(self, holders: Holders, queues: int) -> tuple[Ints, np.typing.NDArray[np.bool_]]:
+    def _by_queue(self, queues: int) -> tuple[Ints, Bools]:
         """[queues] RECLAIM or BORROW where the queue has borrowed what is needed; whether fairness may take from it."""
         lent, fair = np.zeros(queues, dtype=np.int64), np.zeros(queues, dtype=np.bool_)
-        reclaims = Rule.RECLAIM in self.allowed and self.policy.reclaim is not Reclaim.NEVER
-        borrows = Rule.BORROW in self.allowed and self.policy.borrow is not Borrow.NEVER
-        shares = Rule.FAIR_SHARE in self.allowed and self.policy.fair_share is not FairShare.NEVER
-        if not (reclaims or borrows or shares):
-            return lent, fair
-        within: dict[int, bool] = {}
-        share: dict[int, Share] = {}
-        held = np.bincount(holders.queue[holders.may_yield], minlength=queues)
-        for queue in np.flatnonzero(held).tolist():
-            if queue == self.wish.queue:
-                continue
-            ours, theirs = self.sides(queue)
-            if (reclaims or borrows) and all(self.balance.over(row, self.load.cells) for row in theirs):
-                if ours not in within:
-                    within[ours] = self.balance.within(ours, self.wish.queue, self.load.cells)
-                if reclaims and within[ours]:
-                    lent[queue] = int(Rule.RECLAIM)
-                elif borrows:
-                    lent[queue] = int(Rule.BORROW)
-            if shares:
-                if ours not in share:
-                    share[ours] = self.balance.share(ours, self.load.amounts)
-                fair[queue] = share[ours] < self.balance.share(theirs[-1])
+        if self.allowed & {Rule.RECLAIM, Rule.BORROW} and self.load.cells:
+            over = self.balance.over_up_to(self.sides, self.load.cells)
+            within = self._per_side(lambda ours: self.balance.within(ours, self.wish.queue, self.load.cells))
+            if Rule.BORROW in self.allowed:
+                lent[over] = int(Rule.BORROW)
+            if Rule.RECLAIM in self.allowed:
+                lent[over & (within[self.sides.ours] > 0)] = int(Rule.RECLAIM)
+        if Rule.FAIR_SHARE in self.allowed:
+            share = self._per_side(lambda ours: self.balance.share(ours, self.load.amounts)[0])
+            # Of equal first parts of shares the rule itself decides, one by one.
+            fair = share[self.sides.ours] <= self.balance.shares()[self.sides.theirs]
         return lent, fair
+
+    def _per_side(self, answer: Callable[[int], float]) -> Floats:
+        """[queues] The answer for each row that is on the side of the wish; of others nothing that matters."""
+        found = np.zeros(len(self.balance.parent))
+        for ours in np.unique(self.sides.ours).tolist():
+            found[ours] = answer(ours)
+        return found

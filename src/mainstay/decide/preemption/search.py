@@ -23,7 +23,7 @@ from mainstay.decide.placement.gang import place, room_per_cluster
 from mainstay.decide.preemption.balance import Balance
 from mainstay.decide.preemption.holders import Holders, holders_of
 from mainstay.decide.preemption.rules import Load, Loads, Rules, Wish, displacers
-from mainstay.decide.preemption.steps import eagerness, freed_by, steps_of
+from mainstay.decide.preemption.steps import eagerness, freed_by, ranked, steps_of
 from mainstay.decide.shapes import Shape
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, Rule, WithinQueue
@@ -63,6 +63,8 @@ class Search:
         self.free = _free(snapshot, self.holders)
         self._slices = tuple(model if is_shape(model) else "" for model in snapshot.gpu_models)
         self._policy = next(iter(POLICIES.values()))
+        self._freed: tuple[Request, list[tuple[Ints, int]]] | None = None
+        """Of the last request; those of one workload are asked again and again."""
 
     def wish(self, row: int) -> Wish:
         """Of the workload in this row."""
@@ -76,14 +78,16 @@ class Search:
 
     def displace(self, wish: Wish, shape: Shape) -> Displacement | None:
         """Who yields for it, and where it is placed; then all of that is so. None: nobody may, or it would not fit."""
-        policy = self.snapshot.queues.policies[wish.queue]
+        policy, sides = self.snapshot.queues.policies[wish.queue], self.balance.sides(wish.queue)
         for choice in shape.requests:
             for request in self._allowance.flavors(wish.queue, choice):
                 load = self.load(wish.queue, request, shape.nodes)
                 if load is None:
                     continue
                 for allowed in stages(policy):
-                    rules = Rules(balance=self.balance, policy=policy, wish=wish, load=load, allowed=allowed)
+                    rules = Rules(
+                        balance=self.balance, policy=policy, wish=wish, load=load, allowed=allowed, sides=sides
+                    )
                     found = _Attempt(self, rules, request, shape.nodes).made()
                     if found is not None:
                         return found
@@ -132,7 +136,10 @@ class Search:
 
     def freed(self, request: Request) -> list[tuple[Ints, int]]:
         """As `steps.freed_by`."""
-        return freed_by(self.holders, request, self._slices)
+        asked = replace(request, cluster=0)
+        if self._freed is None or self._freed[0] != asked:
+            self._freed = asked, freed_by(self.holders, request, self._slices)
+        return self._freed[1]
 
     def places(self, request: Request, ranks: int) -> Ints | None:
         """Node row of each rank in what is free now."""
@@ -200,16 +207,44 @@ class _Attempt:
         return [replace(request, cluster=int(cluster)) for cluster in order.tolist()]
 
     def _find_room(self, by_unit: Ints) -> bool:
+        """First among those who yield most readily of all with whom it would fit: the mildest step is one of theirs."""
         if self._fits():
             return True
+        may_yield = by_unit > 0
+        mild = self._mildest(may_yield)
+        if self._walk(by_unit, mild):
+            return True
+        self._put_back()
+        return bool((mild != may_yield).any()) and self._walk(by_unit, may_yield)
+
+    def _mildest(self, may_yield: Bools) -> Bools:
+        """[units] Of those that may yield, the ones of the lowest priorities that suffice, other queues first. By bisection."""
+        kinds = ranked(self._search.holders, self._rules.wish.queue)
+        found = np.flatnonzero(np.bincount(kinds[may_yield]))
+        low, high = 0, found.size - 1
+        while low < high:
+            middle = (low + high) // 2
+            enough = self._would_fit(may_yield & (kinds <= found[middle]))
+            low, high = (low, middle) if enough else (middle + 1, high)
+        return may_yield & (kinds <= found[low])
+
+    def _would_fit(self, may_yield: Bools) -> bool:
+        could = _with_all(self._search, self._request, may_yield)
+        rows = np.flatnonzero(feasible(could, self._request))
+        if self._ranks == 1 or not rows.size:
+            return bool(rows.size)
+        return int(room_on(could, self._request, rows).sum()) >= self._ranks
+
+    def _walk(self, by_unit: Ints, may_yield: Bools) -> bool:
+        """Step by step, until it fits."""
         search, request = self._search, self._request
-        could = feasible(_with_all(search, request, by_unit > 0), request)
+        could = feasible(_with_all(search, request, may_yield), request)
         steps = steps_of(
             search.free,
             request,
             search.holders,
             search.freed(request),
-            may_yield=by_unit > 0,
+            may_yield=may_yield,
             nodes=could,
             queue=self._rules.wish.queue,
             ranks=self._ranks,
@@ -335,10 +370,11 @@ def _free(snapshot: Snapshot, holders: Holders) -> Free:
 def _with_all(search: Search, request: Request, may_yield: Bools) -> Free:
     """What would be free of what is asked for, if all yielded that may. Of nothing else it says anything."""
     free, holders = search.free, search.holders
-    pods = may_yield[holders.unit] & (holders.node >= 0)
+    pods = np.flatnonzero(may_yield[holders.unit] & (holders.node >= 0))
     where = holders.node[pods]
     could = []
     for (column, _), (gives, _) in zip(free.asked(request), search.freed(request), strict=True):
+        # A double holds every sum of what one node has exactly.
         more = np.bincount(where, weights=gives[pods], minlength=column.size)
         could.append(column + more.astype(np.int64))
     columns = iter(could)

@@ -38,10 +38,15 @@ class Steps:
         return list(dict.fromkeys(self.unit[self.begin[step] : self.end[step]].tolist()))
 
 
+def ranked(holders: Holders, queue: int) -> Ints:
+    """[units] Other queues before this one, then the less urgent: who is ranked lower yields sooner, whatever it costs."""
+    kinds: Ints = (holders.queue == queue) * np.int64(PRIORITIES) + holders.priority
+    return kinds
+
+
 def eagerness(holders: Holders, queue: int) -> Ints:
     """[units] The lower, the sooner it yields; of equals the newer goes first."""
-    own = (holders.queue == queue).astype(np.int64)
-    eager: Ints = (own * PRIORITIES + holders.priority) * (COST_MAX + 1) + holders.cost
+    eager: Ints = ranked(holders, queue) * (COST_MAX + 1) + holders.cost
     return eager
 
 
