@@ -23,6 +23,7 @@ import numpy as np
 from benchmarks.decide import fleet
 from benchmarks.report import Figure, figure, progress, report
 from mainstay.decide.preemption import preempt
+from mainstay.decide.preemption.rules import wish_of
 from mainstay.decide.preemption.search import Search
 from mainstay.decide.shapes import shape_of
 from mainstay.domain.allocation import Seen
@@ -69,7 +70,7 @@ def victims(snapshot: Snapshot) -> float:
     search, row = Search(snapshot), snapshot.workloads.key.size - 1
     gc.collect()
     began = time.perf_counter()
-    found = search.displace(search.wish(row), shape_of(snapshot, row))
+    found = search.displace(wish_of(snapshot, row), shape_of(snapshot, row))
     seconds = time.perf_counter() - began
     assert found is not None
     progress(f"{len(found.units)} yield after {1_000 * seconds:.1f} ms")

@@ -196,7 +196,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.MOVED: "moved: node {object} is being drained",
         Code.WAITS_AFTER_MOVE: "its node was drained; waits for another place",
         Code.EVICTED: "its pod was evicted: its node was drained",
-        Code.PREEMPTS: "preempts {pods} pods of {runs} runs: waits for them to end on {nodes}, which are kept for it",
+        Code.PREEMPTS: "waits for {pods} pods of {runs} runs that yield to it: its places on {nodes} are kept",
         Code.PREEMPTED: "preempted for {object}: {why}",
         Code.WAITS_AFTER_PREEMPTION: "was preempted: {why}; waits for another place with its age",
         Code.NOMINATION_DROPPED: "nothing is kept for it any more: {detail}",

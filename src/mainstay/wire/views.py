@@ -402,6 +402,8 @@ class PlanView(View):
     position: int
     """Place in the order of what waits, from 1; 0 if it would start at once."""
     would_start_if: list[AlternativeView] = Field(default_factory=list)
+    preemption: str = ""
+    """Whom it could displace, or why nobody would yield for it; empty where that is not the question."""
 
 
 class ExplanationView(View):
@@ -413,6 +415,8 @@ class ExplanationView(View):
     position: int = 0
     """Place in the order, from 1; 0 if it does not wait."""
     would_start_if: list[AlternativeView] = Field(default_factory=list)
+    preemption: str = ""
+    """Whom it could displace, or why nobody yields for it; empty where that is not the question."""
     sentence: str
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mainstay.decide.explain import explain
 from mainstay.decide.preemption import preempt
 from mainstay.domain.preemption import (
     DISPLACED_MAX,
@@ -409,3 +410,37 @@ def test_who_displaced_it_is_not_displaced_by_it_nor_by_those_whom_it_displaced(
 def test_what_was_displaced_very_often_is_left_alone() -> None:
     snapshot = full((runs(1, cpus=16), holds(1, cpus=16)), waiting=waits(9, priority=50))
     assert not victims(replace(snapshot, displaced_by={1: tuple(range(100, 100 + DISPLACED_MAX))}))
+
+
+def said(snapshot: Snapshot, key: int = 9) -> str:
+    return explain(snapshot, key).preemption
+
+
+def test_it_is_told_whom_it_could_displace_by_queue() -> None:
+    snapshot, _ = CASES["fair share: who holds more yields until both hold as much"]
+    assert said(snapshot) == "could take the place of 2 runs (2 pods): 2 in queue b"
+
+
+def test_it_is_told_why_nobody_yields() -> None:
+    full_of_equals = full((runs(1, priority=10, cpus=16), holds(1, cpus=16)), waiting=waits(9, priority=0))
+    assert said(full_of_equals) == "nobody yields for it: in queue a that needs a priority above 10; yours is 0"
+    young = runs(1, cpus=16), holds(1, cpus=16, created_at=NOON)
+    policy = replace(LOWER, min_runtime_seconds=60)
+    assert "1 run is within its minimum run time" in said(full(young, waiting=waits(9, priority=50), policy=policy))
+
+
+def test_where_no_queue_displaces_anything_nothing_is_said_of_it() -> None:
+    held = runs(1, cpus=16), holds(1, cpus=16)
+    assert not said(full(held, waiting=waits(9, priority=50), policy=PreemptionPolicy()))
+
+
+def test_whoever_waits_for_those_that_yield_is_told_so() -> None:
+    slot = Slot(rank=0, node_key=1, resources=Resources(cpu_milli=16_000, memory_bytes=BYTES_PER_GIB))
+    snapshot = replace(
+        full((runs(1, cpus=16), holds(1, cpus=16, stop=True, moves=True)), waiting=waits(9, priority=50, cpus=16)),
+        nominations={9: Nomination(slots=(slot,), until=NOON + HOUR)},
+        displaced_by={1: (9,)},
+    )
+    assert explain(snapshot, 9).reason.sentence == (
+        "waits for 1 pods of 1 runs that yield to it: its places on node-1 are kept"
+    )

@@ -11,15 +11,15 @@ in turn. So who displaced whom never goes in a circle, whatever the rules and wh
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from mainstay.decide import admission, nomination
 from mainstay.decide.preemption.holders import Holders
+from mainstay.decide.preemption.rules import wish_of
 from mainstay.decide.preemption.search import Displacement, Search
 from mainstay.decide.schedule import node_names, slot_resources
-from mainstay.decide.shapes import Shape, shape_numbers, shape_of
+from mainstay.decide.shapes import shape_numbers, shape_of
 from mainstay.domain.arrays import Ints
 from mainstay.domain.plan import Preempt, RowVersion
 from mainstay.domain.preemption import Slot, Victim
@@ -48,7 +48,7 @@ def preempt(snapshot: Snapshot, *, changes_max: int = 500) -> tuple[Preempt, ...
             shape = shape_of(snapshot, row)
             if search.places_now(int(snapshot.workloads.queue[row]), shape):
                 break  # the scheduler has a place for it, or has once those have ended that have been told to
-            displaced = search.displace(search.wish(row), shape)
+            displaced = search.displace(wish_of(snapshot, row), shape)
             if displaced is None:
                 break
             if displaced.units:
@@ -57,35 +57,6 @@ def preempt(snapshot: Snapshot, *, changes_max: int = 500) -> tuple[Preempt, ...
             if stopped >= changes_max:
                 return tuple(found)
     return tuple(found)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prospect:
-    """Who could yield for a workload that waits."""
-
-    pods: int
-    runs: int
-    queues: tuple[tuple[str, int], ...]
-    """(queue, runs), by name."""
-
-
-def prospect(snapshot: Snapshot, search: Search, row: int, shape: Shape) -> Prospect | None:
-    """What `preempt` would do for it if it were the first. None: nobody may yield, or it would not fit then."""
-    displaced = search.displace(search.wish(row), shape)
-    if displaced is None:
-        return None
-    return told(snapshot, search.holders, displaced)
-
-
-def told(snapshot: Snapshot, holders: Holders, displaced: Displacement) -> Prospect:
-    """Who yields, in numbers."""
-    units = [unit for unit, _ in displaced.units]
-    names = [snapshot.queues.names[int(holders.queue[unit])] for unit in units]
-    return Prospect(
-        pods=sum(int(holders.first[unit + 1] - holders.first[unit]) for unit in units),
-        runs=len(units),
-        queues=tuple((name, names.count(name)) for name in sorted(set(names))),
-    )
 
 
 def _waiting(snapshot: Snapshot) -> Ints:
@@ -146,9 +117,11 @@ def _action(snapshot: Snapshot, holders: Holders, row: int, displaced: Displacem
         )
         for rank, node in enumerate(displaced.nodes.tolist())
     )
-    who = told(snapshot, holders, displaced)
-    numbers: dict[str, int | float | str] = {"pods": who.pods, "runs": who.runs}
-    numbers["nodes"] = node_names(snapshot, displaced.nodes.tolist())
+    numbers: dict[str, int | float | str] = {
+        "pods": sum(len(victim.allocation_keys) for victim in victims),
+        "runs": len(victims),
+        "nodes": node_names(snapshot, displaced.nodes.tolist()),
+    }
     return Preempt(
         guards=tuple(guards),
         reason=Reason(code=Code.PREEMPTS, numbers=numbers),

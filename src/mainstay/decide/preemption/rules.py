@@ -20,6 +20,7 @@ from mainstay.decide.preemption.holders import Holders
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.preemption import FairShare, PreemptionPolicy, Reclaim, Rule, WithinQueue
 from mainstay.domain.queue import Resource
+from mainstay.domain.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +32,17 @@ class Wish:
     submitted_at: int
     displacers: frozenset[int] = frozenset()
     """Keys of those that it may not displace: who has displaced it, and whom those were displaced by in turn."""
+
+
+def wish_of(snapshot: Snapshot, row: int) -> Wish:
+    """Of the workload in this row."""
+    table = snapshot.workloads
+    return Wish(
+        queue=int(table.queue[row]),
+        priority=int(table.priority[row]),
+        submitted_at=int(table.submitted_at[row]),
+        displacers=displacers(snapshot.displaced_by, int(table.key[row])),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,7 +22,7 @@ from mainstay.decide.placement.fit import Free, Request, feasible, room, room_on
 from mainstay.decide.placement.gang import place, room_per_cluster
 from mainstay.decide.preemption.balance import Balance
 from mainstay.decide.preemption.holders import Holders, holders_of
-from mainstay.decide.preemption.rules import Load, Loads, Rules, Wish, displacers
+from mainstay.decide.preemption.rules import Load, Loads, Rules, Wish
 from mainstay.decide.preemption.steps import eagerness, freed_by, ranked, steps_of
 from mainstay.decide.shapes import Shape
 from mainstay.domain.arrays import Bools, Ints
@@ -65,16 +65,6 @@ class Search:
         self._policy = next(iter(POLICIES.values()))
         self._freed: tuple[Request, list[tuple[Ints, int]]] | None = None
         """Of the last request; those of one workload are asked again and again."""
-
-    def wish(self, row: int) -> Wish:
-        """Of the workload in this row."""
-        table = self.snapshot.workloads
-        return Wish(
-            queue=int(table.queue[row]),
-            priority=int(table.priority[row]),
-            submitted_at=int(table.submitted_at[row]),
-            displacers=displacers(self.snapshot.displaced_by, int(table.key[row])),
-        )
 
     def displace(self, wish: Wish, shape: Shape) -> Displacement | None:
         """Who yields for it, and where it is placed; then all of that is so. None: nobody may, or it would not fit."""
@@ -215,7 +205,7 @@ class _Attempt:
         if self._walk(by_unit, mild):
             return True
         self._put_back()
-        return bool((mild != may_yield).any()) and self._walk(by_unit, may_yield)
+        return not np.array_equal(mild, may_yield) and self._walk(by_unit, may_yield)
 
     def _mildest(self, may_yield: Bools) -> Bools:
         """[units] Of those that may yield, the ones of the lowest priorities that suffice, other queues first. By bisection."""
@@ -226,7 +216,8 @@ class _Attempt:
             middle = (low + high) // 2
             enough = self._would_fit(may_yield & (kinds <= found[middle]))
             low, high = (low, middle) if enough else (middle + 1, high)
-        return may_yield & (kinds <= found[low])
+        mildest: Bools = may_yield & (kinds <= found[low])
+        return mildest
 
     def _would_fit(self, may_yield: Bools) -> bool:
         could = _with_all(self._search, self._request, may_yield)
