@@ -63,13 +63,22 @@ def quieten() -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
-def run_all(seeds: range, *, events: int, processes: int, **others: bool) -> Iterator[Outcome]:
-    """The outcomes in the order of the seeds. `others`: as of `simulate`."""
+def run_all(
+    seeds: range,
+    *,
+    events: int,
+    processes: int,
+    guests: bool = False,
+    partitions: bool = False,
+    preemption: bool = False,
+) -> Iterator[Outcome]:
+    """The outcomes in the order of the seeds."""
+    one = partial(simulate, events=events, guests=guests, partitions=partitions, preemption=preemption)
     if processes <= 1:
-        yield from (simulate(seed, events=events, **others) for seed in seeds)
+        yield from map(one, seeds)
         return
     with ProcessPoolExecutor(processes) as pool:
-        yield from pool.map(partial(simulate, events=events, **others), seeds, chunksize=4)
+        yield from pool.map(one, seeds, chunksize=4)
 
 
 def _show(outcome: Outcome, *, command: str, number: int, count: int) -> None:

@@ -45,7 +45,7 @@ CALM_USER_SECONDS = (1.0, 6.0)
 WORLD_SECONDS = (1.0, 8.0)
 CONNECTED_SECONDS, CUT_OFF_SECONDS = (0.5, 8.0), (5.0, 90.0)
 LONGER = 4
-"""So many times as long do pods run where nodes are cut off, so that most cuts meet some."""
+"""So many times as long do pods run where nodes are cut off, so that most cuts meet some; and where work displaces other."""
 ADMINISTRATOR_SECONDS = (2.0, 20.0)
 COMMITS_CHECKED_EVERY = 25
 """Events between two looks at the rows; the witness is looked at after every event."""
@@ -119,7 +119,9 @@ class World:
         self.machines = Machines(
             VirtualClock(self._time),
             NODES,
-            behaviour=lambda action: _behaviour(action, behaviours, longer=LONGER if partitions else 1),
+            behaviour=lambda action: _behaviour(
+                action, behaviours, longer=LONGER if partitions or others.preemption else 1
+            ),
         )
         self.lodgers = Lodgers(self.machines)
         self._owners = Owners(self.machines, self.lodgers, random.Random(f"owners/{seed}")) if guests else None
