@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from mainstay.decide.explain import explain
+from mainstay.decide.lifecycle import lifecycle
 from mainstay.decide.preemption import preempt
+from mainstay.domain.allocation import End, Seen
+from mainstay.domain.plan import Advance
 from mainstay.domain.preemption import (
     DISPLACED_MAX,
     Borrow,
@@ -24,7 +27,7 @@ from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
-from tests.worlds import NOON, SECOND, AnAllocation, AWorkload, allocation, node, workload, world
+from tests.worlds import NOON, SECOND, AnAllocation, AWorkload, allocation, ended, node, workload, world
 
 HOUR = 3_600 * SECOND
 LOWER = PreemptionPolicy(within_queue=WithinQueue.LOWER_PRIORITY)
@@ -410,6 +413,33 @@ def test_who_displaced_it_is_not_displaced_by_it_nor_by_those_whom_it_displaced(
 def test_what_was_displaced_very_often_is_left_alone() -> None:
     snapshot = full((runs(1, cpus=16), holds(1, cpus=16)), waiting=waits(9, priority=50))
     assert not victims(replace(snapshot, displaced_by={1: tuple(range(100, 100 + DISPLACED_MAX))}))
+
+
+def test_pods_of_others_yield_once_they_are_bound() -> None:
+    wish = waits(9, priority=50)
+    assert victims(full((runs(1, cpus=16, kind=2), holds(1, cpus=16)), waiting=wish)) == [(1,)]
+    unbound = runs(1, cpus=16, kind=2, phase=Phase.STARTING), holds(1, cpus=16, seen=Seen.NOTHING)
+    assert not victims(full(unbound, waiting=wish))
+
+
+def test_what_was_displaced_waits_again_and_pods_of_others_are_over() -> None:
+    """Neither counts as a failure. To make those pods anew is their owner's business."""
+    given = {"stop": True, "moves": True, "preempted": int(Rule.RECLAIM)}
+    snapshot = world(
+        nodes=[node()],
+        workloads=[runs(1), runs(2, kind=2, nodes=1)],
+        allocations=[ended(1, End.STOPPED, **given), ended(2, End.STOPPED, **given)],
+        queues=[queue("a")],
+    )
+    ours, theirs = lifecycle(snapshot)
+    assert isinstance(ours, Advance)
+    assert isinstance(theirs, Advance)
+    assert (ours.phase, ours.attempt, ours.infrastructure_failures) == (Phase.PENDING, 2, 0)
+    assert ours.reason.sentence == (
+        "was preempted: its queue had borrowed what another queue now needs of its own quota;"
+        " waits for another place with its age"
+    )
+    assert (theirs.phase, theirs.infrastructure_failures) == (Phase.PREEMPTED, 0)
 
 
 def said(snapshot: Snapshot, key: int = 9) -> str:

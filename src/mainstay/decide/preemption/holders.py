@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mainstay.decide import billing
+from mainstay.decide.attempt import POD
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
@@ -113,11 +114,11 @@ def _may_yield(snapshot: Snapshot, *, pod: Ints, first: Ints, units: Ints, leavi
     fine = active & workloads.preemptible[units] & ~workloads.stop_requested[units]
     if not units.size:
         return fine, fine
-    bad = (
-        leaving
-        | (held.seen[pod] == Seen.UNKNOWN)
-        | (held.attempt[pod] != np.repeat(workloads.attempt[units], np.diff(first)))
-    )
+    pods = np.diff(first)
+    # A guest that has not been bound yet has nothing to evict: whoever made it would only lose its pod.
+    unbound = np.repeat(workloads.kind[units] == POD, pods) & (held.seen[pod] == Seen.NOTHING)
+    other = held.attempt[pod] != np.repeat(workloads.attempt[units], pods)
+    bad = leaving | other | unbound | (held.seen[pod] == Seen.UNKNOWN)
     fine &= ~np.logical_or.reduceat(bad, first[:-1])
     often = [key for key, by in snapshot.displaced_by.items() if len(by) >= DISPLACED_MAX]
     if often:
