@@ -1,7 +1,7 @@
 """The decision core by itself: columns in, places out. No database, no API server, one core.
 
-A fleet of 15,000 nodes of six types with six resources and 100,000 pods in 2,000 shapes, few of which are common (Zipf), as in published
-clusters. What is measured:
+A fleet of 15,000 nodes of six types with six resources and 100,000 pods in 2,000 shapes, few of which are common (Zipf), as
+in published clusters. What is measured:
 
 (a) all of them fit: placements a second of one cycle;
 (b) 380,000 pods of 1,000 queues that ask for two to four times the fleet: placements a second, and how far the shares

@@ -32,9 +32,9 @@ from mainstay.domain.plan import (
     RecordUsage,
     RequestStop,
     SetPrice,
-    Slot,
     Submit,
 )
+from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec

@@ -15,6 +15,7 @@ import numpy as np
 from mainstay.domain.allocation import ENDS, End, Owner, Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
+from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_HOUR, Resources, is_shape
 from mainstay.domain.queue import DEFAULT_QUEUE, QueueSpec, QueueTree
 from mainstay.domain.reason import Code, Reason
@@ -85,6 +86,7 @@ class AWorkload:
     choices: tuple[Resources, ...] = ()
     max_duration_seconds: int = 0
     stop_grace_seconds: int = 30
+    checkpoint_seconds: int = 0
     infrastructure_failures: int = 0
     user_failures: int = 0
     infrastructure_max: int = 3
@@ -114,6 +116,7 @@ class AnAllocation:
     gpu_model: str = ""
     stop: bool = False
     moves: bool = False
+    preempted: int = 0
     seen: Seen = Seen.RUNNING
     ready: bool = False
     created_at: int = NOON
@@ -161,6 +164,8 @@ def world(
     now: int = NOON,
     seed: int = 0,
     queues: Sequence[QueueSpec] = (),
+    nominations: Mapping[int, Nomination] | None = None,
+    displaced_by: Mapping[int, tuple[int, ...]] | None = None,
 ) -> Snapshot:
     """The snapshot of this world; rows are put in the order of their keys."""
     nodes = [replace(row, key=row.key or place) for place, row in enumerate(nodes, 1)]
@@ -195,6 +200,8 @@ def world(
             )
             for one in volumes
         },
+        nominations=nominations or {},
+        displaced_by=displaced_by or {},
         closed_clusters=closed or {},
         closed_nodes={
             row.key: Reason(code=Code.NODE_NOT_READY, object=row.name, numbers={"detail": row.why})
@@ -322,6 +329,7 @@ def _workload_table(
         choices={row.key: row.choices for row in rows if len(row.choices) > 1},
         max_duration_seconds=_ints(row.max_duration_seconds for row in rows),
         stop_grace_seconds=_ints(row.stop_grace_seconds for row in rows),
+        checkpoint_seconds=_ints(row.checkpoint_seconds for row in rows),
         infrastructure_failures=_ints(row.infrastructure_failures for row in rows),
         user_failures=_ints(row.user_failures for row in rows),
         infrastructure_max=_ints(row.infrastructure_max for row in rows),
@@ -363,6 +371,7 @@ def _allocation_table(rows: list[AnAllocation], models: tuple[str, ...]) -> Allo
         gpu_model=_ints(models.index(row.gpu_model) for row in rows),
         stop=_bools(row.stop for row in rows),
         moves=_bools(row.moves for row in rows),
+        preempted=_ints(row.preempted for row in rows),
         seen=_ints(int(row.seen) for row in rows),
         ready=_bools(row.ready for row in rows),
         created_at=_ints(row.created_at for row in rows),

@@ -22,6 +22,7 @@ from mainstay.domain.plan import (
     HoldWorkload,
     IdentifyCluster,
     OfCluster,
+    Preempt,
     QuarantineNode,
     RemoveCluster,
     RemoveQueue,
@@ -31,6 +32,7 @@ from mainstay.domain.plan import (
     SetQueue,
     UncordonNode,
 )
+from mainstay.domain.preemption import Rule, Slot, Victim
 from mainstay.domain.queue import QueueSpec
 from mainstay.domain.workload import Kind, Phase, Workload
 from mainstay.store import guards
@@ -283,7 +285,55 @@ def a_queue_is_below_it(scene: Scene) -> Action:
     return RemoveQueue(queue="ml", reason=WHY)
 
 
+def _displaces(scene: Scene, work: Workload, *pods: Allocation) -> Preempt:
+    """All these pods, of one workload, for another."""
+    node = scene.store.nodes()[0]
+    slots = tuple(Slot(rank=rank, node_key=node.key, resources=work.spec.choices[0]) for rank in range(work.spec.nodes))
+    keys = tuple(pod.key for pod in pods)
+    victim = Victim(workload_key=pods[0].workload_key, allocation_keys=keys, rule=Rule.WITHIN_QUEUE)
+    until = scene.now + 60 * SECOND
+    return Preempt(workload_key=work.key, attempt=1, slots=slots, until=until, victims=(victim,), reason=WHY)
+
+
+def a_place_is_kept_for_it_already(scene: Scene) -> Action:
+    scene.fleet()
+    one, other, work = scene.run(scene.submit()), scene.run(scene.submit()), scene.submit()
+    scene.applied(_displaces(scene, work, one))
+    return _displaces(scene, work, other)
+
+
+def a_rank_would_have_no_place(scene: Scene) -> Action:
+    scene.fleet()
+    action = _displaces(scene, scene.submit(nodes=2), scene.run(scene.submit()))
+    return replace(action, slots=action.slots[:1])
+
+
+def half_a_gang_would_yield(scene: Scene) -> Action:
+    scene.fleet()
+    return _displaces(scene, scene.submit(), scene.run(scene.submit(nodes=2)))
+
+
+def it_may_not_be_displaced(scene: Scene) -> Action:
+    scene.fleet()
+    low = scene.submit()
+    pod = scene.run(low)
+    scene.applied(Reprioritize(workload_key=low.key, priority=50, preemptible=False, reason=WHY))
+    return _displaces(scene, scene.submit(), pod)
+
+
+def it_yields_already(scene: Scene) -> Action:
+    scene.fleet()
+    pod = scene.run(scene.submit())
+    scene.applied(_displaces(scene, scene.submit(), pod))
+    return _displaces(scene, scene.submit(), pod)
+
+
 REFUSED: tuple[tuple[str, Contradiction], ...] = (
+    ("may_preempt", a_place_is_kept_for_it_already),
+    ("may_preempt", a_rank_would_have_no_place),
+    ("may_preempt", half_a_gang_would_yield),
+    ("may_preempt", it_may_not_be_displaced),
+    ("may_preempt", it_yields_already),
     ("row_version_holds", what_was_read_has_changed),
     ("capacity_left", the_node_is_full),
     ("capacity_left", the_node_is_down),

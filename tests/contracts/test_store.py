@@ -21,11 +21,11 @@ from mainstay.domain.plan import (
     ObserveNodes,
     RemoveEndpoint,
     RowVersion,
-    Slot,
     StopPod,
     Submit,
     SwitchEndpoint,
 )
+from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Kind, Phase, RetryPolicy

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mainstay.domain.capacity import NodeState
-from mainstay.domain.plan import Advance, Allocate, CapacityLeft, Epoch, ObserveNodes, Plan, RequestStop, Slot, Submit
+from mainstay.domain.plan import Advance, Allocate, CapacityLeft, Epoch, ObserveNodes, Plan, RequestStop, Submit
+from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Kind, Phase, PodRef, Workload

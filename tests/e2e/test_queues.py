@@ -107,6 +107,35 @@ def test_a_run_is_held_reprioritized_and_released(up: Platform) -> None:
     assert "there is no class 'hgih'" in done(up, "reprioritize", blocker, "hgih", code=3)
 
 
+def test_urgent_work_takes_the_place_of_other_work_which_runs_again_after_it(up: Platform) -> None:
+    """One pod at a time: the urgent one is placed as soon as the other has ended, and that one then starts anew."""
+    done(up, "queue", "set", "narrow", "--quota", "pods=1", "--preempt", "within-queue=lower-priority,min-runtime=0s")
+    assert "within-queue=lower-priority" in done(up, "queue", "show", "narrow")
+    long = ("--", sys.executable, "-c", "import time; time.sleep(600)")
+    low = up.json("run", "--queue", "narrow", "--priority", "10", "-n", "low", *long)["id"]
+    until(lambda: up.json("show", low)["phase"] == "running")
+    high = up.json("run", "--queue", "narrow", "--priority", "90", "-n", "high", "--", "true")["id"]
+    until(lambda: up.json("show", high)["phase"] == "succeeded")
+    until(lambda: up.json("show", low)["phase"] == "running" and up.json("show", low)["attempt"] == 2)
+    events = up.json("events", "--kind", "preemption")
+    assert [(one["object"], one["reason"]["code"]) for one in events] == [(low, "Preempted"), (high, "Preempts")]
+    assert f"preempted for {high}: more urgent or older work of its queue" in events[0]["reason"]["sentence"]
+    done(up, "stop", low)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("within=lower-priority", "there are within-queue, reclaim"),
+        ("reclaim=all", "it is never, lower-priority or any"),
+        ("min-runtime=soon", "it is a time such as 10m"),
+        ("reclaim=any,reclaim=never", "reclaim is there twice"),
+    ],
+)
+def test_a_rule_that_cannot_be_read_is_refused_with_what_there_is(up: Platform, words: str, said: str) -> None:
+    assert said in done(up, "queue", "set", "vision", "--preempt", words, code=2)
+
+
 def test_a_priority_is_named_and_forgotten(up: Platform) -> None:
     done(up, "priority", "set", "soon", "60", "--no-preemptible")
     assert {"name": "soon", "priority": 60, "preemptible": False} in json.loads(done(up, "priority", "list", "--json"))

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from mainstay.clusters.simulated import Lodgers, lodgers, machines
 from mainstay.clusters.simulated.machines import Machines
 from mainstay.control import effects
-from mainstay.decide import cycle, delivery, guests, metering, reconcile, schedule
+from mainstay.decide import cycle, delivery, guests, metering, nomination, reconcile, schedule
 from mainstay.decide.placement.fit import Free
 from mainstay.domain.allocation import CreatePod, End, ForgetPod, PodState, Seen
 from mainstay.domain.plan import Deploy, Epoch, RecordUsage, RemoveEndpoint, SwitchEndpoint
@@ -296,6 +296,16 @@ def a_mark_is_not_taken_back(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(effects, "marks", lambda *given, **named: (one for one in known(*given, **named) if one.closed))
 
 
+def what_is_kept_is_given_away(patch: pytest.MonkeyPatch) -> None:
+    """The scheduler does not know of places that are kept."""
+    patch.setattr(nomination, "reserved", lambda snapshot: snapshot)
+
+
+def a_kept_place_outlives_its_use(patch: pytest.MonkeyPatch) -> None:
+    """Who was placed has another place kept for it."""
+    patch.setattr(workloads, "nothing_kept_for", holds)
+
+
 BUGS: tuple[tuple[Plant, int, int], ...] = (
     (an_old_leader_may_commit, 1, 800),
     (an_old_leader_may_act, 1, 800),
@@ -324,6 +334,12 @@ BUGS: tuple[tuple[Plant, int, int], ...] = (
 
 PARTITION_BUGS: tuple[tuple[Plant, int, int], ...] = ((a_pod_is_given_up_before_it_can_have_ended, 4, 3_000),)
 """Likewise, in worlds where nodes are cut off."""
+
+PREEMPTION_BUGS: tuple[tuple[Plant, int, int], ...] = (
+    (what_is_kept_is_given_away, 1, 800),
+    (a_kept_place_outlives_its_use, 1, 800),
+)
+"""Likewise, in worlds where urgent and older work displaces other."""
 
 GUEST_BUGS: tuple[tuple[Plant, int, int], ...] = (
     (a_guest_that_was_let_go_of_may_still_be_bound, 131, 800),

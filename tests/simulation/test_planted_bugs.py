@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mainstay.simulation.run import simulate
-from tests.simulation.planted import BUGS, GUEST_BUGS, PARTITION_BUGS, Plant
+from tests.simulation.planted import BUGS, GUEST_BUGS, PARTITION_BUGS, PREEMPTION_BUGS, Plant
 
 SEEDS = 12
 """The first of them finds it; the others are for when another change has made it another world."""
@@ -33,3 +33,13 @@ def test_a_planted_bug_about_partitions_is_found(
 ) -> None:
     plant(monkeypatch)
     assert any(simulate(seed, events=events, partitions=True).violations for seed in range(first, first + SEEDS))
+
+
+@pytest.mark.parametrize(
+    ("plant", "first", "events"), PREEMPTION_BUGS, ids=[plant.__name__ for plant, _, _ in PREEMPTION_BUGS]
+)
+def test_a_planted_bug_about_preemption_is_found(
+    plant: Plant, first: int, events: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    assert any(simulate(seed, events=events, preemption=True).violations for seed in range(first, first + SEEDS))

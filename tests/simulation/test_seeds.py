@@ -61,6 +61,15 @@ def test_a_world_in_which_nodes_are_cut_off_keeps_every_promise(seed, monkeypatc
     assert outcome.faults["node_cut_off"]
 
 
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_a_world_in_which_work_is_displaced_keeps_every_promise(seed):
+    """Among them that what is kept for one is given to nobody else (I16), over crashes before and after each commit."""
+    outcome = simulate(seed, events=EVENTS, preemption=True)
+    command = f"python -m mainstay.simulation --preemption --seed {seed} --events {EVENTS}"
+    assert not outcome.violations, f"{outcome.violations[0]}\n  replay: {command}"
+    assert outcome.displaced
+
+
 @pytest.mark.parametrize("line", [line for line in KEPT.read_text().splitlines() if line and line[0] != "#"])
 def test_a_seed_that_has_found_something_finds_nothing_any_more(line):
     seed, events, *_ = line.split()

@@ -17,7 +17,7 @@ from mainstay.agent.convert import (
 )
 from mainstay.decide.guests import new_workload, workload_id
 from mainstay.domain.allocation import Owner, PodState
-from mainstay.domain.capacity import Counts, NodeState
+from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import (
     Invalid,
 )
@@ -38,6 +38,7 @@ from mainstay.domain.plan import (
     RowVersion,
     Submit,
 )
+from mainstay.domain.quantity import Counts
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.volume import VolumeState
 from mainstay.domain.workload import (

@@ -240,6 +240,7 @@ def plan_view(job: JobRequest, answer: Preview) -> views.PlanView:
         options=[option],
         position=0 if answer.starts_now else answer.position,
         would_start_if=[_alternative_view(alternative) for alternative in answer.alternatives],
+        preemption=answer.preemption,
     )
 
 
@@ -264,6 +265,7 @@ def explanation_view(workload: Workload, answer: Explanation | None) -> views.Ex
         reason=reason_view(answer.reason),
         position=answer.position,
         would_start_if=changes,
+        preemption=answer.preemption,
         sentence=sentence,
     )
 

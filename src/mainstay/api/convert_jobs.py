@@ -24,8 +24,8 @@ def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest
     """What to submit; `code` and `files` are trees that are stored. Raises Invalid, naming the field, for a quantity that cannot
     be read.
     """
-    cpu = _parse("resources.cpu", quantities.cpu, job.resources.cpu)
-    memory = _parse("resources.memory", quantities.memory, job.resources.memory)
+    cpu = parsed("resources.cpu", quantities.cpu, job.resources.cpu)
+    memory = parsed("resources.memory", quantities.memory, job.resources.memory)
     policy, after = _on_partition(job.on_partition)
     spec = WorkloadSpec(
         kind=Kind(job.type),
@@ -43,8 +43,11 @@ def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest
         cpu_limit_milli=cpu.high or 0,
         memory_limit_bytes=memory.high or 0,
         retry=_retry(job),
-        max_duration_seconds=_parse("max_duration", quantities.duration, job.max_duration) if job.max_duration else 0,
-        stop_grace_seconds=_parse("stop_grace", quantities.duration, job.stop_grace),
+        max_duration_seconds=parsed("max_duration", quantities.duration, job.max_duration) if job.max_duration else 0,
+        stop_grace_seconds=parsed("stop_grace", quantities.duration, job.stop_grace),
+        checkpoint_seconds=parsed("checkpoint_every", quantities.duration, job.checkpoint_every)
+        if job.checkpoint_every
+        else 0,
         port=Kind(job.type) is Kind.SERVICE,
         on_partition=policy,
         partition_seconds=after,
@@ -55,10 +58,10 @@ def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest
 
 def resources(*, cpu: str, memory: str, gpu: str = "0", where: str = "resources") -> Resources:
     """The low ends: what is reserved. Raises Invalid."""
-    gpus = _parse(f"{where}.gpu", quantities.gpu, gpu)
+    gpus = parsed(f"{where}.gpu", quantities.gpu, gpu)
     return Resources(
-        cpu_milli=_parse(f"{where}.cpu", quantities.cpu, cpu).low,
-        memory_bytes=_parse(f"{where}.memory", quantities.memory, memory).low,
+        cpu_milli=parsed(f"{where}.cpu", quantities.cpu, cpu).low,
+        memory_bytes=parsed(f"{where}.memory", quantities.memory, memory).low,
         gpus=gpus.count,
         gpu_model=gpus.model if gpus.count else "",
     )
@@ -68,7 +71,7 @@ def _volume(volume: wire.Volume, where: str) -> Volume:
     return Volume(
         path=volume.path,
         name=volume.name,
-        size_bytes=_parse(f"{where}.size", quantities.size, volume.size) if volume.size else 0,
+        size_bytes=parsed(f"{where}.size", quantities.size, volume.size) if volume.size else 0,
         storage_class=volume.storage_class,
         access=volume.access,
         read_only=volume.read_only,
@@ -108,16 +111,16 @@ def _choices(wanted: wire.Resources) -> Iterable[Resources]:
 
 def _on_partition(given: wire.Partition) -> tuple[OnPartition, int]:
     if given.requeue_after:
-        after = _parse("on_partition.requeue_after", quantities.duration, given.requeue_after)
+        after = parsed("on_partition.requeue_after", quantities.duration, given.requeue_after)
         return OnPartition.REQUEUE_AFTER, after
     if given.allow_duplicates:
-        after = _parse("on_partition.allow_duplicates", quantities.duration, given.allow_duplicates)
+        after = parsed("on_partition.allow_duplicates", quantities.duration, given.allow_duplicates)
         return OnPartition.ALLOW_DUPLICATES, after
     return OnPartition.WAIT, 0
 
 
 def _retry(job: wire.Job) -> RetryPolicy:
-    backoff = _parse("retry.backoff", quantities.duration, job.retry.backoff)
+    backoff = parsed("retry.backoff", quantities.duration, job.retry.backoff)
     return RetryPolicy(
         infrastructure_max=job.retry.infra,
         user_max=job.retry.user,
@@ -127,7 +130,8 @@ def _retry(job: wire.Job) -> RetryPolicy:
     )
 
 
-def _parse(field: str, parse: Callable[[str], Parsed], text: str) -> Parsed:
+def parsed(field: str, parse: Callable[[str], Parsed], text: str) -> Parsed:
+    """What a field says in words. Raises Invalid at the field."""
     try:
         return parse(text)
     except ValueError as error:

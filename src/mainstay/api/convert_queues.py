@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 from mainstay.api.convert import instant
-from mainstay.api.convert_jobs import _parse
+from mainstay.api.convert_jobs import parsed
 from mainstay.decide.standing import CellUse
 from mainstay.domain.errors import Invalid
+from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, WithinQueue
 from mainstay.domain.queue import Cell, PriorityClass, Quota, Resource
 from mainstay.operations.queues import QueueChange, QueueState
 from mainstay.wire import quantities, requests, views
@@ -18,19 +19,49 @@ def queue_change(name: str, body: requests.QueueRequest) -> QueueChange:
     quotas: dict[Cell, Quota] | None = None
     for number, one in enumerate(body.quotas or ()):
         where = f"quotas.{number}"
-        cell = _parse(f"{where}.flavor", quantities.flavor, one.flavor), one.resource
+        cell = parsed(f"{where}.flavor", quantities.flavor, one.flavor), one.resource
         if quotas and cell in quotas:
             msg = f"{where}: {cell[1]} of {cell[0]} is there twice"
             raise Invalid(msg, object_="quotas", hint="say each quota once")
         quotas = {**(quotas or {}), cell: _quota(where, one)}
     if body.quotas == []:
         quotas = {}
-    return QueueChange(name=name, parent=body.parent, cohort=body.cohort, weight=body.weight, quotas=quotas)
+    return QueueChange(
+        name=name,
+        parent=body.parent,
+        cohort=body.cohort,
+        weight=body.weight,
+        quotas=quotas,
+        preemption=None if body.preemption is None else _preemption(body.preemption),
+    )
+
+
+def _preemption(given: requests.PreemptionRequest) -> PreemptionPolicy:
+    least = given.min_runtime
+    return PreemptionPolicy(
+        within_queue=WithinQueue(given.within_queue),
+        reclaim=Reclaim(given.reclaim),
+        borrow=Borrow(given.borrow),
+        borrow_priority_max=given.borrow_priority_max,
+        fair_share=FairShare(given.fair_share),
+        min_runtime_seconds=parsed("preemption.min_runtime", quantities.duration, least) if least else 0,
+    )
+
+
+def _preemption_view(policy: PreemptionPolicy) -> views.PreemptionView:
+    return views.PreemptionView(
+        within_queue=policy.within_queue.value,
+        reclaim=policy.reclaim.value,
+        borrow=policy.borrow.value,
+        borrow_priority_max=policy.borrow_priority_max,
+        fair_share=policy.fair_share.value,
+        min_runtime_seconds=policy.min_runtime_seconds,
+    )
 
 
 def _quota(where: str, given: requests.QuotaRequest) -> Quota:
     def read(field: str, text: str | None) -> int | None:
-        return None if text is None else _parse(f"{where}.{field}", partial(quantities.amount, given.resource), text)
+        return None if text is None else parsed(f"{where}.{field}", partial(quantities.amount, given.resource), text)
 
     return Quota(
         nominal=read("nominal", given.nominal) or 0,
@@ -48,6 +79,7 @@ def queue_view(state: QueueState) -> views.QueueView:
         cohort=queue.cohort,
         weight=queue.weight,
         quotas=[_quota_view(state, cell, quota) for cell, quota in sorted(queue.quotas.items())],
+        preemption=_preemption_view(queue.preemption),
         share=round(state.standing.share / 1_000, 6) if state.everybody else None,
         waiting=state.waiting,
         running=state.running,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mainstay.cli.exits import Exit
+from mainstay.cli.queues import preemption_words
 from mainstay.cli.show import print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ def _queue_change(wanted: NamedQueueRequest, known: QueueView | None) -> Change:
         detail.append(f"parent {known.parent or 'none'} -> {wanted.parent or 'none'}")
     if known.weight != wanted.weight:
         detail.append(f"weight {known.weight:g} -> {wanted.weight or 0:g}")
+    if (old := preemption_words(known.preemption)) != (new := preemption_words(wanted.preemption or known.preemption)):
+        detail.append(f"preempts {old or 'nothing'} -> {new or 'nothing'}")
     before: dict[tuple[str, str], Limits] = {(one.resource, one.flavor): _viewed(one) for one in known.quotas}
     after: dict[tuple[str, str], Limits] = {(one.resource, one.flavor): _asked(one) for one in wanted.quotas or ()}
     for cell in sorted(before.keys() | after.keys()):
@@ -144,6 +147,8 @@ def _all_of(wanted: NamedQueueRequest) -> Iterator[str]:
         yield f"parent {wanted.parent}"
     if wanted.weight != 1:
         yield f"weight {wanted.weight:g}"
+    if wanted.preemption and (words := preemption_words(wanted.preemption)):
+        yield f"preempts {words}"
     for one in wanted.quotas or ():
         name = one.resource if one.flavor == "default" else f"{one.resource} {one.flavor}"
         yield f"{name} {_words(one.resource, _asked(one))}"

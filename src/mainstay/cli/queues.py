@@ -11,8 +11,8 @@ import click
 from mainstay.cli.show import MEMORY_UNITS, ago, json_option, out, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from mainstay.wire.requests import QuotaRequest
-    from mainstay.wire.views import QueueView, QuotaView
+    from mainstay.wire.requests import PreemptionRequest, QuotaRequest
+    from mainstay.wire.views import PreemptionView, QueueView, QuotaView
 
 ALIASES: Mapping[str, str] = MappingProxyType({"ls": "list"})
 NONE = "none"
@@ -71,6 +71,7 @@ def show(name: str, *, as_json: bool) -> None:
         "waiting": str(found.waiting),
         "running": str(found.running),
         "set": f"{ago(found.set_at)} ago by {found.set_by}" if found.set_at else "",
+        "preempts": preemption_words(found.preemption),
         "warning": "; ".join(found.warnings),
     }
     for word, value in facts.items():
@@ -101,6 +102,13 @@ def show(name: str, *, as_json: bool) -> None:
     "--borrow", multiple=True, metavar="WHAT=AMOUNT,...", help="How much above it at most. Default: all left."
 )
 @click.option("--lend", multiple=True, metavar="WHAT=AMOUNT,...", help="How much of it others may use. Default: all.")
+@click.option(
+    "--preempt",
+    multiple=True,
+    metavar="RULE=WHOM,...",
+    help="Whose place its work may take, e.g. within-queue=lower-priority,reclaim=any,fair-share=final-share,"
+    "min-runtime=10m. All rules are said together; `none`: nobody's, as at first.",
+)
 @json_option
 def set_(
     name: str,
@@ -111,6 +119,7 @@ def set_(
     quota: tuple[str, ...],
     borrow: tuple[str, ...],
     lend: tuple[str, ...],
+    preempt: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Set a queue or cohort, or change one that is there: what is not given stays as it is. For administrators.
@@ -123,7 +132,11 @@ def set_(
     from mainstay.wire.requests import QueueRequest
 
     request = QueueRequest(
-        parent="" if parent == NONE else parent, cohort=cohort, weight=weight, quotas=_quotas(quota, borrow, lend)
+        parent="" if parent == NONE else parent,
+        cohort=cohort,
+        weight=weight,
+        quotas=_quotas(quota, borrow, lend),
+        preemption=_preemption(preempt),
     )
     with Client() as client:
         found = client.set_queue(name, request)
@@ -239,6 +252,56 @@ def _quotas(quota: Sequence[str], borrow: Sequence[str], lend: Sequence[str]) ->
         fault = error.errors()[0]
         msg = f"--quota {fault['input']}: {fault['msg']}"
         raise click.UsageError(msg) from error
+
+
+RULES: Mapping[str, str] = MappingProxyType(
+    {
+        "within-queue": "never, lower-priority or lower-or-newer-equal-priority",
+        "reclaim": "never, lower-priority or any",
+        "borrow": "never or lower-priority",
+        "borrow-priority-max": "0 to 100",
+        "fair-share": "never, final-share or initial-share",
+        "min-runtime": "a time such as 10m",
+    }
+)
+"""Of `--preempt`, each with what it may be."""
+
+
+def _preemption(texts: Sequence[str]) -> PreemptionRequest | None:
+    """All rules, or None where the option was not given. Raises UsageError for what cannot be read."""
+    from pydantic import ValidationError
+
+    from mainstay.wire.requests import PreemptionRequest
+
+    if not texts:
+        return None
+    said: dict[str, str] = {}
+    for part in (part.strip() for text in texts for part in text.split(",") if part.strip() not in {"", NONE}):
+        rule, _, whom = (word.strip() for word in part.partition("="))
+        if rule not in RULES or not whom:
+            msg = f"--preempt {part}: there are {', '.join(RULES)}; e.g. within-queue=lower-priority"
+            raise click.UsageError(msg)
+        if rule in said:
+            msg = f"--preempt {part}: {rule} is there twice"
+            raise click.UsageError(msg)
+        said[rule] = whom
+    try:
+        return PreemptionRequest.model_validate({rule.replace("-", "_"): whom for rule, whom in said.items()})
+    except ValidationError as error:
+        rule = str(error.errors()[0]["loc"][0]).replace("_", "-")
+        msg = f"--preempt {rule}={said[rule]}: it is {RULES[rule]}"
+        raise click.UsageError(msg) from error
+
+
+def preemption_words(policy: PreemptionView | PreemptionRequest) -> str:
+    """As `--preempt` takes it; empty where nothing is displaced and nothing protected."""
+    said = policy.model_dump()
+    if seconds := said.pop("min_runtime_seconds", 0):
+        said["min_runtime"] = f"{seconds}s"
+    names = (rule.replace("-", "_") for rule in RULES)
+    return ",".join(
+        f"{name.replace('_', '-')}={said[name]}" for name in names if said.get(name) not in {None, "", "never"}
+    )
 
 
 def _amounts(option: str, texts: Iterable[str]) -> dict[Cell, str]:

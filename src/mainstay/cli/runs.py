@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EVENT_KINDS = (
     *("workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "volume"),
-    *("queue", "priority_class"),
+    *("queue", "priority_class", "preemption"),
 )
 COLUMNS = ("ID", "NAME", "KIND", "PHASE", "RESOURCES", "AGE", "RAN", "REASON")
 
@@ -272,6 +272,8 @@ def explain(ref: str, *, as_json: bool) -> None:
     out(f"{found.id}: {found.sentence}")
     if found.position:
         out(f"  place {found.position} of those that wait")
+    if found.preemption:
+        out(f"  {found.preemption}")
 
 
 @click.command()

@@ -172,6 +172,8 @@ def _plan_text(plan: PlanView) -> str:
     text = table_text(("#", "WHERE", "RESOURCES", "PRICE", "START", "WHY"), rows)
     if plan.position:
         text += f"  place {plan.position} of those that wait\n"
+    if plan.preemption:
+        text += f"  {plan.preemption}\n"
     for other in plan.would_start_if:
         text += f"  would start now with {other.change} {other.after} instead of {other.before}\n"
     return text

@@ -51,6 +51,8 @@ class Pod:
     stop: bool
     moves: bool
     """It was stopped so that its workload goes on elsewhere."""
+    preempted: int
+    """The rule by which it was stopped for other work; 0: it was not."""
     seen: Seen
     started_at: int
     ended_at: int
@@ -107,6 +109,7 @@ def pod_of(snapshot: Snapshot, row: int) -> Pod:
         memory_bytes=int(table.memory_bytes[row]),
         stop=bool(table.stop[row]),
         moves=bool(table.moves[row]),
+        preempted=int(table.preempted[row]),
         seen=Seen(int(table.seen[row])),
         started_at=int(table.started_at[row]),
         ended_at=int(table.ended_at[row]),

@@ -7,14 +7,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mainstay.decide import admission, billing
+from mainstay.decide import admission, billing, nomination
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.placement.fit import Request
+from mainstay.decide.preemption.outlook import outlook
+from mainstay.decide.preemption.rules import Wish, wish_of
 from mainstay.decide.schedule import quota_refusal, refusal, slot_resources
 from mainstay.decide.shapes import Shape, make_shape, memory_words_of, shape_of
+from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
 from mainstay.domain.errors import NotFound
+from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_SECOND, Money, Resources
 from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.reason import Code, Reason
@@ -43,6 +47,8 @@ class Explanation:
     position: int
     """Place in the order of what may start, from 1; 0: not in it."""
     alternatives: tuple[Alternative, ...]
+    preemption: str = ""
+    """Whom it could displace, or why nobody yields for it, in words; empty where that is not the question."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +67,8 @@ class Preview:
     reason: Reason
     position: int
     alternatives: tuple[Alternative, ...]
+    preemption: str = ""
+    """As of an explanation."""
 
 
 def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
@@ -73,13 +81,16 @@ def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
     held = _held_back(snapshot, row, phase)
     if held:
         return Explanation(workload_key=workload_key, phase=phase, reason=held, position=0, alternatives=())
-    answer = _answer(snapshot, shape_of(snapshot, row), row=row)
+    shape = shape_of(snapshot, row)
+    answer = _answer(nomination.reserved(snapshot), shape, row=row)
+    waits = not answer.node_rows
     return Explanation(
         workload_key=workload_key,
         phase=phase,
         reason=answer.reason,
         position=answer.position,
         alternatives=answer.alternatives,
+        preemption=outlook(snapshot, wish_of(snapshot, row), shape) if waits else "",
     )
 
 
@@ -93,7 +104,9 @@ def preview(
 ) -> Preview:
     """What submitting this now would do, with its price. Costs one scheduling cycle; changes nothing."""
     shape = make_shape(snapshot, nodes=spec.nodes, choices=spec.choices, cluster=spec.cluster, volumes=volumes)
-    answer = _answer(snapshot, shape, priority=priority, queue=snapshot.queues.names.index(queue))
+    at = snapshot.queues.names.index(queue)
+    answer = _answer(nomination.reserved(snapshot), shape, priority=priority, queue=at)
+    wish = Wish(queue=at, priority=priority, submitted_at=snapshot.now)
     resources = answer.resources or spec.choices[0]
     per_pod = billing.price_per_hour(resources, snapshot.now, snapshot.prices)
     hourly = replace(per_pod, micros=per_pod.micros * spec.nodes)
@@ -106,6 +119,7 @@ def preview(
         reason=answer.reason,
         position=answer.position,
         alternatives=answer.alternatives,
+        preemption="" if answer.node_rows else outlook(snapshot, wish, shape),
     )
 
 
@@ -132,9 +146,22 @@ def _held_back(snapshot: Snapshot, row: int, phase: Phase) -> Reason | None:
         wait_us = int(table.not_before[row]) - snapshot.now
         numbers = {"attempt": int(table.attempt[row]), "seconds": -(-wait_us // MICROSECONDS_PER_SECOND)}
         return Reason(code=Code.BACKING_OFF, numbers=numbers)
+    if (kept := snapshot.nominations.get(int(table.key[row]))) is not None:
+        return _keeps(snapshot, int(table.key[row]), kept)
     if row not in admission.order(snapshot):
         return Reason(code=Code.POD_LOST, numbers={"detail": "a pod of an earlier attempt is not proven dead"})
     return None
+
+
+def _keeps(snapshot: Snapshot, key: int, kept: Nomination) -> Reason:
+    """It waits for those who were displaced for it, whose places are kept for it."""
+    held = snapshot.allocations
+    yields = [one for one, by in sorted(snapshot.displaced_by.items()) if by[-1] == key]
+    pods = np.isin(held.workload_key, np.array(yields, dtype=np.int64)) & held.stop & (held.seen != Seen.ENDED)
+    runs = int(np.unique(held.workload_key[pods]).size)
+    nodes = nomination.node_names(snapshot, kept)
+    numbers: dict[str, int | float | str] = {"pods": int(pods.sum()), "runs": runs, "nodes": nodes}
+    return Reason(code=Code.PREEMPTS, numbers=numbers)
 
 
 def _answer(snapshot: Snapshot, shape: Shape, *, row: int = -1, priority: int = 0, queue: int = 0) -> _Answer:

@@ -1,8 +1,8 @@
 """What becomes of a workload whose pods have all ended: a verdict with its reason.
 
 The checks, in this order: stop requested; every rank ended well; the first cause in time, where a rank that we
-stopped is no cause; a deadline is final; one that was stopped to be moved goes on elsewhere; then the budget of the
-cause's class.
+stopped is no cause; a deadline is final; one that was stopped to be moved, or for other work, goes on elsewhere; then
+the budget of the cause's class.
 Source of the classes and of the back-off: reliability.md R12.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from mainstay.decide.attempt import Pod, Run
 from mainstay.domain.allocation import End
+from mainstay.domain.preemption import Rule
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Phase
@@ -52,7 +53,7 @@ def verdict(run: Run, pods: Sequence[Pod], *, now: int, seed: int) -> Verdict:
     if cause is not None and cause.end is End.DEADLINE:
         return _final(run, Phase.FAILED, _out_of_time_reason(run))
     if cause is None and any(pod.moves for pod in pods):
-        return _moved(run)
+        return _moved(run, pods)
     return _after_failure(run, pods, cause, now=now, seed=seed)
 
 
@@ -62,6 +63,8 @@ def _of_guests(run: Run, pods: Sequence[Pod], *, now: int, seed: int) -> Verdict
     One of a group that alone got no place is let go, and waits by itself (`decide.guests`).
     """
     cause = _first_cause(run, pods)
+    if cause is None and (why := _why_preempted(pods)):
+        return _final(run, Phase.PREEMPTED, Reason(code=Code.PREEMPTED, object="other work", numbers={"why": why}))
     if cause is None and any(pod.moves for pod in pods):
         return _final(run, Phase.STOPPED, Reason(code=Code.EVICTED))
     if cause is not None and cause.end is End.NEVER_STARTED:
@@ -137,15 +140,23 @@ def _after_failure(run: Run, pods: Sequence[Pod], cause: Pod | None, *, now: int
     )
 
 
-def _moved(run: Run) -> Verdict:
+def _moved(run: Run, pods: Sequence[Pod]) -> Verdict:
     """Back to its queue, with its age and without a failure: it may be placed at once."""
+    why = _why_preempted(pods)
+    reason = Reason(code=Code.WAITS_AFTER_PREEMPTION, numbers={"why": why}) if why else None
     return Verdict(
         phase=Phase.PENDING,
-        reason=Reason(code=Code.WAITS_AFTER_MOVE),
+        reason=reason or Reason(code=Code.WAITS_AFTER_MOVE),
         attempt=run.attempt + 1,
         infrastructure_failures=run.infrastructure_failures,
         user_failures=run.user_failures,
     )
+
+
+def _why_preempted(pods: Sequence[Pod]) -> str:
+    """In words; empty if it was not."""
+    rule = max((pod.preempted for pod in pods), default=0)
+    return Rule(rule).words if rule else ""
 
 
 def _wait_us(run: Run, failures: int, *, seed: int) -> int:

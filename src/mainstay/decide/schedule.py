@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from mainstay.decide import admission
+from mainstay.decide import admission, nomination
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_in, whole_of
 from mainstay.decide.placement.gang import room_per_cluster
 from mainstay.decide.shapes import Shape, amount_words, words_of
-from mainstay.domain.plan import Action, Advance, Allocate, CapacityLeft, Guard, RowVersion, Slot
+from mainstay.domain.plan import Action, Advance, Allocate, CapacityLeft, Guard, RowVersion
+from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
@@ -31,9 +32,9 @@ def schedule(snapshot: Snapshot, *, policy: str = "best-fit", changes_max: int =
     """
     if not admission.waiting(snapshot).any():
         return ()
-    cycle = Cycle(snapshot, POLICIES[policy])
-    actions: list[Action] = []
-    for placed in cycle.placements(limit=changes_max):
+    actions: list[Action] = list(nomination.settle(snapshot))
+    cycle = Cycle(nomination.reserved(snapshot), POLICIES[policy])
+    for placed in cycle.placements(limit=max(0, changes_max - len(actions))):
         for row, nodes in zip(placed.rows.tolist(), placed.nodes.tolist(), strict=True):
             actions.append(_allocation(snapshot, row, nodes, placed.request))
     return (*actions, *_queued(cycle, limit=changes_max - len(actions)))

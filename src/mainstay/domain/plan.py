@@ -13,6 +13,7 @@ from mainstay.domain.allocation import PodState
 from mainstay.domain.billing import Charge, Price, UsageRecord
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.fleet import Contact, NewCluster
+from mainstay.domain.preemption import Slot, Victim
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import PriorityClass, QueueSpec
 from mainstay.domain.reason import Reason
@@ -24,7 +25,7 @@ from mainstay.domain.workload import Phase, WorkloadSpec
 class RowVersion:
     """The row must still be at the version that was read."""
 
-    kind: Literal["workload", "allocation", "endpoint", "queue"]
+    kind: Literal["workload", "allocation", "node", "endpoint", "queue"]
     key: int | str
     version: int
 
@@ -146,21 +147,34 @@ class RemovePriorityClass(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slot:
-    """The place of one rank."""
-
-    rank: int
-    node_key: int
-    resources: Resources
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Allocate(Action):
     """Give a workload its slots, all or none, and move it to STARTING. Key of a slot: (workload, attempt, rank)."""
 
     workload_key: int
     attempt: int
     slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preempt(Action):
+    """Stop all victims and keep these places for the workload until they have ended: all of it or nothing.
+
+    What is stopped goes back to its queue with its age. The reason is what the workload waits for.
+    """
+
+    workload_key: int
+    attempt: int
+    slots: tuple[Slot, ...]
+    until: int
+    """UTC microseconds: for so long at most."""
+    victims: tuple[Victim, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropNomination(Action):
+    """Keep nothing for this workload any more: it waits like all others. Does nothing where nothing is kept."""
+
+    workload_key: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -510,6 +524,7 @@ EventKind: TypeAlias = Literal[
     "queue",
     "priority_class",
     "volume",
+    "preemption",
 ]
 
 
@@ -522,7 +537,8 @@ class Event:
     actor: str
     kind: EventKind
     object: str
-    """Workload id, pod name, or the name of a node, cluster, endpoint, model, secret, queue, priority class or volume."""
+    """Workload id, pod name, or the name of a node, cluster, endpoint, model, secret, queue, priority class or volume. Of a
+    preemption: the id of who yields, or of who waits for that."""
     tenant: str
     workload: str
     """The workload it belongs to; empty if none."""

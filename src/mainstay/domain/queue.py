@@ -16,6 +16,7 @@ import numpy as np
 
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.errors import Invalid
+from mainstay.domain.preemption import NOBODY_YIELDS, Borrow, PreemptionPolicy, Reclaim
 
 
 class Resource(StrEnum):
@@ -68,6 +69,8 @@ class QueueSpec:
     weight: float = 1.0
     """Of its fair share among its siblings; 0: it borrows only what nobody else wants."""
     quotas: Mapping[Cell, Quota] = field(default_factory=dict)
+    preemption: PreemptionPolicy = NOBODY_YIELDS
+    """Whose place its work may take; of a cohort it is not asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +122,8 @@ class QueueTree:
     """[queues, cells] NO_LIMIT where there is none."""
     defined: Bools
     """[queues, cells] A queue may use a cell only if it has a quota of it, be it 0."""
+    policies: tuple[PreemptionPolicy, ...]
+    """By row."""
 
     @classmethod
     def of(cls, specs: Iterable[QueueSpec]) -> QueueTree:
@@ -157,6 +162,7 @@ class QueueTree:
             borrowing_limit=borrowing,
             lending_limit=lending,
             defined=defined,
+            policies=tuple(spec.preemption for spec in specs_in_order),
         )
 
 
@@ -180,6 +186,15 @@ def _with_parents(specs: Iterable[QueueSpec]) -> dict[str, QueueSpec]:
 def _check(spec: QueueSpec) -> None:
     if not 0 <= spec.weight < float("inf"):
         msg = f"the weight of {spec.name} is {spec.weight:g}; it is 0 or any finite number above"
+        raise Invalid(msg)
+    if spec.cohort and spec.preemption != NOBODY_YIELDS:
+        msg = f"{spec.name} is a cohort, which takes no work that could preempt; set it on the queues below it"
+        raise Invalid(msg)
+    if spec.preemption.borrow is not Borrow.NEVER and spec.preemption.reclaim is Reclaim.NEVER:
+        msg = f"{spec.name} is to displace work while it borrows, but not to get back its own: set reclaim, too"
+        raise Invalid(msg)
+    if spec.preemption.min_runtime_seconds < 0:
+        msg = f"the minimum run time of {spec.name} is {spec.preemption.min_runtime_seconds} s; it is 0 or more"
         raise Invalid(msg)
     for (flavor, resource), quota in spec.quotas.items():
         cell = f"{resource} of {flavor} in {spec.name}"

@@ -83,6 +83,10 @@ class Code(StrEnum):
     MOVED = "Moved"
     WAITS_AFTER_MOVE = "WaitsAfterMove"
     EVICTED = "Evicted"
+    PREEMPTS = "Preempts"
+    PREEMPTED = "Preempted"
+    WAITS_AFTER_PREEMPTION = "WaitsAfterPreemption"
+    NOMINATION_DROPPED = "NominationDropped"
     ENDPOINT_MOVES = "EndpointMoves"
     CLUSTER_ADDED = "ClusterAdded"
     CLUSTER_CHANGED = "ClusterChanged"
@@ -192,6 +196,10 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.MOVED: "moved: node {object} is being drained",
         Code.WAITS_AFTER_MOVE: "its node was drained; waits for another place",
         Code.EVICTED: "its pod was evicted: its node was drained",
+        Code.PREEMPTS: "waits for {pods} pods of {runs} runs that yield to it: its places on {nodes} are kept",
+        Code.PREEMPTED: "preempted for {object}: {why}",
+        Code.WAITS_AFTER_PREEMPTION: "was preempted: {why}; waits for another place with its age",
+        Code.NOMINATION_DROPPED: "nothing is kept for it any more: {detail}",
         Code.ENDPOINT_MOVES: "endpoint {endpoint} comes up elsewhere: node {object} is being drained",
         Code.CLUSTER_ADDED: "cluster {object} added by {by}",
         Code.CLUSTER_CHANGED: "settings of cluster {object} changed by {by}",

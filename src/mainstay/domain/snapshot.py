@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
+from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE, QueueSpec, QueueTree
 from mainstay.domain.reason import Reason
@@ -95,6 +96,8 @@ class WorkloadTable:
     """All choices in order, by key, only for workloads that have more than one."""
     max_duration_seconds: Ints
     stop_grace_seconds: Ints
+    checkpoint_seconds: Ints
+    """It saves its state so often while it runs; 0: it does not say."""
     infrastructure_failures: Ints
     user_failures: Ints
     infrastructure_max: Ints
@@ -123,6 +126,8 @@ class AllocationTable:
     stop: Bools
     moves: Bools
     """Stopped so that its workload goes on elsewhere."""
+    preempted: Ints
+    """The rule by which it was stopped for other work; 0: it was not."""
     seen: Ints
     ready: Bools
     created_at: Ints
@@ -171,6 +176,10 @@ class Snapshot:
     """Vocabulary of `WorkloadTable.volumes`."""
     volumes: Mapping[VolumeRef, tuple[VolumeRecord, ...]] = field(default_factory=dict)
     """Where each volume lies: one of a name in several clusters is as many volumes. Users of them are not listed here."""
+    nominations: Mapping[int, Nomination] = field(default_factory=dict)
+    """Workload key -> the places that are kept for it until those who were displaced for it have ended."""
+    displaced_by: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    """Workload key -> keys of those for whom it was displaced, the first one first; only of those that ever were."""
     closed_clusters: Mapping[str, Reason] = field(default_factory=dict)
     """Cluster -> why nothing new is placed there, for those of which that is so."""
     closed_nodes: Mapping[int, Reason] = field(default_factory=dict)

@@ -152,6 +152,8 @@ class WorkloadSpec:
     max_duration_seconds: int = 0
     """0: no limit."""
     stop_grace_seconds: int = 30
+    checkpoint_seconds: int = 0
+    """It saves its state so often while it runs, and goes on from there in its next attempt; 0: it does not say."""
     port: bool = False
     """The pod listens on a port that the cluster assigns (`$PORT`)."""
     ready_path: str = ""

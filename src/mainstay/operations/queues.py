@@ -13,6 +13,7 @@ from mainstay.decide import standing
 from mainstay.decide.standing import Standing
 from mainstay.domain.errors import Conflict, Invalid, NotFound
 from mainstay.domain.plan import Plan, RemoveQueue, RowVersion, SetQueue
+from mainstay.domain.preemption import PreemptionPolicy
 from mainstay.domain.queue import DEFAULT_QUEUE, OTHER_FLAVOR, Cell, QueueRecord, QueueSpec, Quota, Resource, tree_of
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
@@ -20,6 +21,7 @@ from mainstay.operations.principal import ROLES, Done, Permission, Principal, Re
 from mainstay.ports import Store
 
 QUEUE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
+MIN_RUNTIME_SECONDS_MAX = 30 * 86_400
 FLAVOR_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}\Z")
 
 
@@ -34,6 +36,8 @@ class QueueChange:
     weight: float | None = None
     quotas: Mapping[Cell, Quota] | None = None
     """All of them."""
+    preemption: PreemptionPolicy | None = None
+    """All of it."""
 
     def of(self, known: QueueSpec | None) -> QueueSpec:
         """The queue as it is to be."""
@@ -44,6 +48,7 @@ class QueueChange:
             cohort=queue.cohort if self.cohort is None else self.cohort,
             weight=queue.weight if self.weight is None else self.weight,
             quotas=queue.quotas if self.quotas is None else self.quotas,
+            preemption=queue.preemption if self.preemption is None else self.preemption,
         )
 
 
@@ -181,6 +186,9 @@ def _check(queue: QueueSpec) -> None:
     if queue.name == DEFAULT_QUEUE and queue.cohort:
         msg = f"{DEFAULT_QUEUE} is where workloads wait that name no queue; it cannot be a cohort"
         raise Invalid(msg, object_="cohort", hint="give the cohort another name")
+    if queue.preemption.min_runtime_seconds > MIN_RUNTIME_SECONDS_MAX:
+        msg = f"min_runtime: {queue.preemption.min_runtime_seconds} s is too long"
+        raise Invalid(msg, object_="min_runtime", hint="at most 30 days; a class that is not preemptible never yields")
     for flavor, resource in queue.quotas:
         if resource not in set(Resource):
             msg = f"quotas: there is no resource {resource!r}"

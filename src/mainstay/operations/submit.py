@@ -164,6 +164,7 @@ def check(job: JobRequest) -> None:
         _within("priority", job.priority, 0, PRIORITY_MAX)
     _within("max_duration", spec.max_duration_seconds, 0, DURATION_SECONDS_MAX)
     _within("stop_grace", spec.stop_grace_seconds, 0, 86_400)
+    _within("checkpoint_every", spec.checkpoint_seconds, 0, DURATION_SECONDS_MAX)
     if not spec.choices:
         _refuse("resources", "none", "at least one choice")
     for choice in spec.choices:

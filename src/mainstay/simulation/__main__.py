@@ -25,11 +25,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--events", type=int, default=2_000, help="events under faults, for each seed")
     parser.add_argument("--guests", action="store_true", help="others make pods in the cluster too")
     parser.add_argument("--partitions", action="store_true", help="nodes are cut off, and hear of the world again")
+    parser.add_argument("--preemption", action="store_true", help="urgent and older work displaces other")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args(arguments)
     quieten()
     first, count = (options.seed, 1) if options.seed is not None else (options.first, options.seeds)
-    kinds = "".join(f" --{kind}" for kind in ("guests", "partitions") if getattr(options, kind))
+    kinds = "".join(f" --{kind}" for kind in ("guests", "partitions", "preemption") if getattr(options, kind))
     command = f"python -m mainstay.simulation{kinds} --events {options.events}"
     began = time.monotonic()
     outcomes = []
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         processes=options.processes,
         guests=options.guests,
         partitions=options.partitions,
+        preemption=options.preemption,
     ):
         outcomes.append(outcome)
         _show(outcome, command=command, number=len(outcomes), count=count)
@@ -62,14 +64,21 @@ def quieten() -> None:
 
 
 def run_all(
-    seeds: range, *, events: int, processes: int, guests: bool = False, partitions: bool = False
+    seeds: range,
+    *,
+    events: int,
+    processes: int,
+    guests: bool = False,
+    partitions: bool = False,
+    preemption: bool = False,
 ) -> Iterator[Outcome]:
     """The outcomes in the order of the seeds."""
+    one = partial(simulate, events=events, guests=guests, partitions=partitions, preemption=preemption)
     if processes <= 1:
-        yield from (simulate(seed, events=events, guests=guests, partitions=partitions) for seed in seeds)
+        yield from map(one, seeds)
         return
     with ProcessPoolExecutor(processes) as pool:
-        yield from pool.map(partial(simulate, events=events, guests=guests, partitions=partitions), seeds, chunksize=4)
+        yield from pool.map(one, seeds, chunksize=4)
 
 
 def _show(outcome: Outcome, *, command: str, number: int, count: int) -> None:

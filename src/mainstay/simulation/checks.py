@@ -12,6 +12,7 @@ import numpy as np
 
 from mainstay.clusters.simulated import Lodgers, Machines, Witnessed
 from mainstay.decide.billing import charges
+from mainstay.decide.preemption.rules import displacers
 from mainstay.domain.allocation import End, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.billing import GroupBy, Price, UsageRecord
@@ -72,6 +73,29 @@ class Checks:
             if np.any(used > capacity):
                 self.violations.append(f"I5: {name} used {used.tolist()} of {capacity.tolist()}")
         self._kept_out(snapshot)
+        self._kept_places(snapshot)
+
+    def _kept_places(self, snapshot: Snapshot) -> None:
+        """I16: what is kept for one was given to nobody else, and who displaced whom does not go in a circle."""
+        nodes, held = snapshot.nodes, snapshot.allocations
+        stays = (held.seen != Seen.ENDED) & ~held.stop
+        for key, nomination in snapshot.nominations.items():
+            if np.any(held.workload_key[held.seen != Seen.ENDED] == key):
+                self.violations.append(f"I16: workload {key} has a place, and another one is kept for it")
+            for slot in nomination.slots:
+                row = int(np.searchsorted(nodes.key, slot.node_key))
+                here = stays & (held.node_key == slot.node_key)
+                kept = sum(
+                    other.resources.cpu_milli
+                    for one in snapshot.nominations.values()
+                    for other in one.slots
+                    if other.node_key == slot.node_key
+                )
+                if int(held.cpu_milli[here].sum()) + kept > int(nodes.cpu_milli[row]):
+                    self.violations.append(f"I16: what is kept for workload {key} on {nodes.names[row]} was given away")
+        for key in snapshot.displaced_by:
+            if key in displacers(snapshot.displaced_by, key):
+                self.violations.append(f"I16: workload {key} was displaced by one that it had displaced in turn")
 
     def _kept_out(self, snapshot: Snapshot) -> None:
         """I15: since a node is kept out, nothing new was placed there. Keys ascend in the order of commits."""

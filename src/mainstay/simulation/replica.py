@@ -42,7 +42,10 @@ class Outside:
 class Replica:
     """A process: its own store handle, leases and loops. Thrown away when it crashes."""
 
-    def __init__(self, name: str, outside: Outside, clock: VirtualClock, dice: Dice) -> None:
+    def __init__(
+        self, name: str, outside: Outside, clock: VirtualClock, dice: Dice, *, without: frozenset[str] = frozenset()
+    ) -> None:
+        """`without`: names of decisions that have nothing to do in this world, and so draw nothing."""
         self.name = name
         self.clock = clock
         self.services = Services(
@@ -62,12 +65,13 @@ class Replica:
             url="",
         )
         self._dice = dice
+        self._decisions = [one for one in DECISIONS if one.name not in without]
         loops = runner.loops(self.services, holder=name)
         self._effects = [loop for loop in loops if loop.name.startswith("cluster/")]
 
     def loops(self) -> list[Steps]:
         """Every loop of the process, as `control.runner.loops` has them, but the one that follows the table of clusters."""
-        return [*map(self._decision, DECISIONS), *map(self._effect, self._effects)]
+        return [*map(self._decision, self._decisions), *map(self._effect, self._effects)]
 
     async def close(self) -> None:
         """The process is gone: what it had under way is cut off."""

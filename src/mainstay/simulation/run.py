@@ -19,8 +19,10 @@ from mainstay.decide.billing import default_price_book
 from mainstay.domain.allocation import CreatePod
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import MainstayError
-from mainstay.domain.plan import Plan, SetPrice
+from mainstay.domain.plan import Plan, SetPrice, SetQueue
+from mainstay.domain.preemption import PreemptionPolicy, WithinQueue
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from mainstay.domain.queue import DEFAULT_QUEUE, QueueSpec
 from mainstay.domain.reason import Code, Reason
 from mainstay.ports import Cluster, Store
 from mainstay.simulation.administrators import Administrator
@@ -43,7 +45,7 @@ CALM_USER_SECONDS = (1.0, 6.0)
 WORLD_SECONDS = (1.0, 8.0)
 CONNECTED_SECONDS, CUT_OFF_SECONDS = (0.5, 8.0), (5.0, 90.0)
 LONGER = 4
-"""So many times as long do pods run where nodes are cut off, so that most cuts meet some."""
+"""So many times as long do pods run where nodes are cut off, so that most cuts meet some; and where work displaces other."""
 ADMINISTRATOR_SECONDS = (2.0, 20.0)
 COMMITS_CHECKED_EVERY = 25
 """Events between two looks at the rows; the witness is looked at after every event."""
@@ -86,6 +88,8 @@ class Outcome:
     faults: Counter[str] = field(default_factory=Counter)
     workloads: int = 0
     pods: int = 0
+    displaced: int = 0
+    """How often work was displaced for other."""
     trace: str = ""
     """Hash over everything that happened, in order."""
 
@@ -102,8 +106,10 @@ class _Process:
 class World:
     """Everything of one seed."""
 
-    def __init__(self, seed: int, *, profile: Profile, folder: Path, guests: bool, partitions: bool) -> None:
+    def __init__(self, seed: int, *, profile: Profile, folder: Path, others: Others) -> None:
+        guests, partitions = others.guests, others.partitions
         self._partitions = partitions
+        self._preemption = others.preemption
         self.outcome = Outcome(seed=seed)
         self._rng = random.Random(seed)
         self._time = VirtualTime()
@@ -113,7 +119,9 @@ class World:
         self.machines = Machines(
             VirtualClock(self._time),
             NODES,
-            behaviour=lambda action: _behaviour(action, behaviours, longer=LONGER if partitions else 1),
+            behaviour=lambda action: _behaviour(
+                action, behaviours, longer=LONGER if partitions or others.preemption else 1
+            ),
         )
         self.lodgers = Lodgers(self.machines)
         self._owners = Owners(self.machines, self.lodgers, random.Random(f"owners/{seed}")) if guests else None
@@ -132,6 +140,8 @@ class World:
     async def run(self, events: int) -> Outcome:
         """So many events under faults, then a calm until all is settled, then the last checks."""
         self._set_prices()
+        if self._preemption:
+            self._let_urgent_work_displace()
         for number, process in enumerate(self._processes):
             self._begin(number, process)
         for user in self._users:
@@ -190,6 +200,7 @@ class World:
         for line in self.machines.witness:
             self._note(f"{line.at} {line.pod} {line.running}")
         for event in all_events(self._observer):
+            self.outcome.displaced += event.reason.code is Code.PREEMPTED and event.kind == "preemption"
             self._note(f"{event.seq} {event.at} {event.object} {event.reason}")
         self.outcome.trace = self._trace.hexdigest()
 
@@ -311,7 +322,8 @@ class World:
             "Cluster", FaultyCluster(SimulatedCluster("sim", self.machines, self.lodgers), self._dice, self._leaders)
         )
         outside = Outside(store=store, clusters={cluster.name: cluster}, artifacts=self._artifacts)
-        replica = Replica(f"replica-{number}", outside, clock, self._dice)
+        without = frozenset() if self._preemption else frozenset({"preemption"})
+        replica = Replica(f"replica-{number}", outside, clock, self._dice, without=without)
         return _Process(replica=replica, clock=clock)
 
     def _open(self) -> SqlStore:
@@ -325,6 +337,12 @@ class World:
         )
         self._observer.commit(Plan(actor="simulation", now=1, actions=actions, atomic=True))
 
+    def _let_urgent_work_displace(self) -> None:
+        policy = PreemptionPolicy(within_queue=WithinQueue.LOWER_OR_NEWER_EQUAL_PRIORITY)
+        queue = QueueSpec(name=DEFAULT_QUEUE, preemption=policy)
+        action = SetQueue(queue=queue, reason=Reason(code=Code.QUEUE_SET, object=queue.name))
+        self._observer.commit(Plan(actor="simulation", now=1, actions=(action,), atomic=True))
+
     def _push(self, due: float, number: int, life: int, steps: Any) -> None:
         heapq.heappush(self._queue, (due, next(self._numbers), number, life, steps))
 
@@ -332,25 +350,41 @@ class World:
         self._trace.update(line.encode())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Others:
+    """What else there is in a world."""
+
+    guests: bool = False
+    """Others make pods there too."""
+    partitions: bool = False
+    """Nodes are cut off."""
+    preemption: bool = False
+    """Urgent and older work displaces other."""
+
+
 def simulate(
-    seed: int, *, events: int, profile: Profile | None = None, guests: bool = False, partitions: bool = False
+    seed: int,
+    *,
+    events: int,
+    profile: Profile | None = None,
+    guests: bool = False,
+    partitions: bool = False,
+    preemption: bool = False,
 ) -> Outcome:
-    """Run one seed in a scratch directory in memory. `guests`: others make pods there too. `partitions`: nodes are cut off."""
+    """Run one seed in a scratch directory in memory, in a world with `Others`."""
     shared = Path("/dev/shm")  # noqa: S108 the point is that it is memory
     parent = shared if shared.is_dir() else None
     folder = Path(tempfile.mkdtemp(prefix="mainstay-sim-", dir=parent))
     try:
         given = profile or (STEADY if partitions else Profile())
-        world = _simulate(seed, events=events, profile=given, folder=folder, guests=guests, partitions=partitions)
-        return asyncio.run(world)
+        others = Others(guests=guests, partitions=partitions, preemption=preemption)
+        return asyncio.run(_simulate(seed, events=events, profile=given, folder=folder, others=others))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _simulate(
-    seed: int, *, events: int, profile: Profile, folder: Path, guests: bool, partitions: bool
-) -> Outcome:
-    return await World(seed, profile=profile, folder=folder, guests=guests, partitions=partitions).run(events)
+async def _simulate(seed: int, *, events: int, profile: Profile, folder: Path, others: Others) -> Outcome:
+    return await World(seed, profile=profile, folder=folder, others=others).run(events)
 
 
 def _behaviour(action: CreatePod, rng: random.Random, *, longer: int) -> Behaviour:

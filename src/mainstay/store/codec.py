@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 
@@ -14,6 +14,7 @@ from mainstay.domain.capacity import Closure, Keeping, Node
 from mainstay.domain.errors import Invalid
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, ClusterSettings, Contact, NewCluster, Stay, not_called
 from mainstay.domain.plan import AuditRow, Event, IdentifyCluster, NewWorkload
+from mainstay.domain.preemption import Nomination, PreemptionPolicy, Slot
 from mainstay.domain.quantity import Money, Resources
 from mainstay.domain.queue import PriorityClass, QueueRecord, QueueSpec, Quota
 from mainstay.domain.reason import Code, Reason
@@ -105,6 +106,9 @@ def new_workload_row(new: NewWorkload, reason: Reason, *, key: int, now: int, ve
         stop_requested=0,
         held=0,
         preemptible=int(new.preemptible),
+        nominated="",
+        nominated_until=0,
+        displaced_by="",
         submitted_at=now,
         not_before=0,
         started_at=0,
@@ -120,6 +124,7 @@ def new_workload_row(new: NewWorkload, reason: Reason, *, key: int, now: int, ve
         choices_count=len(spec.choices),
         max_duration_seconds=spec.max_duration_seconds,
         stop_grace_seconds=spec.stop_grace_seconds,
+        checkpoint_seconds=spec.checkpoint_seconds,
         infrastructure_max=spec.retry.infrastructure_max,
         user_max=spec.retry.user_max,
         backoff_seconds=spec.retry.backoff_seconds,
@@ -253,6 +258,7 @@ def queue_row(queue: QueueSpec, *, actor: str, now: int, version: int) -> QueueR
         cohort=int(queue.cohort),
         weight=float(queue.weight),
         quotas=_ENCODER.encode(quotas).decode(),
+        preemption="" if queue.preemption == PreemptionPolicy() else _ENCODER.encode(queue.preemption).decode(),
         set_at=now,
         set_by=storable(actor),
         version=version,
@@ -272,11 +278,27 @@ def queue_of(row: QueueRow) -> QueueRecord:
             cohort=bool(row["cohort"]),
             weight=row["weight"],
             quotas=quotas,
+            preemption=_POLICY.decode(row["preemption"]) if row["preemption"] else PreemptionPolicy(),
         ),
         set_at=row["set_at"],
         set_by=row["set_by"],
         version=row["version"],
     )
+
+
+def nomination_text(slots: Sequence[Slot]) -> str:
+    """The places that are kept for a workload."""
+    return _ENCODER.encode(slots).decode()
+
+
+def nomination_of(text: str, until: int) -> Nomination:
+    """Inverse of `nomination_text`, with its end."""
+    return Nomination(slots=_SLOTS.decode(text), until=until)
+
+
+def keys_of(text: str) -> tuple[int, ...]:
+    """Keys that are written one after the other."""
+    return tuple(map(int, text.split()))
 
 
 def priority_class_of(row: PriorityClassRow) -> PriorityClass:
@@ -521,6 +543,8 @@ def _plain(value: object) -> object:
 
 
 _ENCODER = msgspec.json.Encoder(enc_hook=_plain)
+_POLICY = msgspec.json.Decoder(PreemptionPolicy)
+_SLOTS = msgspec.json.Decoder(tuple[Slot, ...])
 _SPEC = msgspec.json.Decoder(WorkloadSpec)
 _CHOICES = msgspec.json.Decoder(_Choices)
 _SETTINGS = msgspec.json.Decoder(ClusterSettings)

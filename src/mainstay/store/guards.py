@@ -21,10 +21,12 @@ from mainstay.domain.plan import (
     Epoch,
     IdentifyCluster,
     OfCluster,
+    Preempt,
     RecordUsage,
     RemoveCluster,
     RowVersion,
 )
+from mainstay.domain.preemption import DISPLACED_MAX
 from mainstay.domain.quantity import Resources, is_shape
 from mainstay.domain.queue import QueueSpec, tree_of
 from mainstay.domain.reason import Code, Reason
@@ -99,6 +101,29 @@ def slot_is_new(world: World, row: WorkloadRow, action: Allocate) -> Reason | No
         return changed(row["id"], read=len(action.slots), now=row["nodes"])
     taken = any(pod["attempt"] == action.attempt for pod in world.open_pods(row["key"]))
     return Reason(code=Code.DUPLICATE, object=row["id"]) if taken else None
+
+
+def may_preempt(world: World, row: WorkloadRow, action: Preempt) -> Reason | None:
+    """It waits and nothing is kept for it; whoever yields runs, may be displaced, and yields whole. What has displaced a
+    workload is not displaced by it. Second line to the row versions and to the decision.
+    """
+    wanted = not row["stop_requested"] and not row["held"] and not row["nominated"]
+    if row["phase"] not in WAITING or row["attempt"] != action.attempt or not wanted:
+        return changed(row["id"], read=action.attempt, now=row["attempt"])
+    if sorted(slot.rank for slot in action.slots) != list(range(row["nodes"])):
+        return changed(row["id"], read=len(action.slots), now=row["nodes"])
+    displacers = row["displaced_by"].split()
+    for victim in action.victims:
+        yields = world.workloads.get(victim.workload_key)
+        if yields is None:
+            return missing("workload", victim.workload_key)
+        living = [pod for pod in world.open_pods(yields["key"]) if pod["seen"] != Seen.ENDED]
+        whole = sorted(pod["key"] for pod in living) == sorted(victim.allocation_keys)
+        stays = any(pod["stop"] for pod in living) or not yields["preemptible"] or yields["stop_requested"]
+        often = len(yields["displaced_by"].split()) >= DISPLACED_MAX
+        if not whole or stays or often or yields["key"] == row["key"] or str(yields["key"]) in displacers:
+            return changed(yields["id"], read=len(victim.allocation_keys), now=len(living))
+    return None
 
 
 def phase_may_follow(row: WorkloadRow, action: Advance) -> Reason | None:
@@ -296,12 +321,14 @@ def missing(kind: str, key: int | str) -> Reason:
     return Reason(code=Code.GUARD_FAILED, object=f"{kind} {key}", numbers={"now": 0})
 
 
-def _row(world: World, guard: RowVersion) -> WorkloadRow | AllocationRow | EndpointRow | QueueRow | None:
+def _row(world: World, guard: RowVersion) -> WorkloadRow | AllocationRow | NodeRow | EndpointRow | QueueRow | None:
     match guard.kind:
         case "workload":
             return world.workloads.get(int(guard.key))
         case "allocation":
             return world.allocations.get(int(guard.key))
+        case "node":
+            return world.nodes.get(int(guard.key))
         case "endpoint":
             return world.endpoints.get(str(guard.key))
         case "queue":

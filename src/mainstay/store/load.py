@@ -20,6 +20,7 @@ from mainstay.domain.plan import (
     DrainCluster,
     DrainNode,
     DropCandidate,
+    DropNomination,
     EnterPod,
     HandSecrets,
     HoldWorkload,
@@ -29,6 +30,7 @@ from mainstay.domain.plan import (
     ObserveNodes,
     ObservePod,
     ObserveVolumes,
+    Preempt,
     QuarantineNode,
     RecordDenial,
     RecordUsage,
@@ -134,6 +136,8 @@ class Needs:
                 self.workloads.add(int(guard.key))
             elif guard.kind == "allocation":
                 self.allocations.add(int(guard.key))
+            elif guard.kind == "node":
+                self.nodes.add(int(guard.key))
             elif guard.kind == "queue":
                 self.queues.add(str(guard.key))
             else:
@@ -153,6 +157,13 @@ class Needs:
                 self.pods_of.add(int(key))
                 self.nodes.update(int(slot.node_key) for slot in slots)
                 self.clusters = True
+            case Preempt(workload_key=key, victims=victims):
+                self.workloads.add(int(key))
+                for victim in victims:
+                    self.workloads.add(int(victim.workload_key))
+                    self.pods_of.add(int(victim.workload_key))
+            case DropNomination(workload_key=key):
+                self.workloads.add(int(key))
             case Advance(workload_key=key):
                 self.workloads.add(int(key))
                 self.pods_of.add(int(key))

@@ -42,6 +42,9 @@ class WorkloadRow(TypedDict):
     stop_requested: int
     held: int
     preemptible: int
+    nominated: str
+    nominated_until: int
+    displaced_by: str
     submitted_at: int
     not_before: int
     started_at: int
@@ -57,6 +60,7 @@ class WorkloadRow(TypedDict):
     choices_count: int
     max_duration_seconds: int
     stop_grace_seconds: int
+    checkpoint_seconds: int
     infrastructure_max: int
     user_max: int
     backoff_seconds: int
@@ -92,6 +96,7 @@ class AllocationRow(TypedDict):
     gpu_model: str
     stop: int
     moves: int
+    preempted: int
     seen: int
     ready: int
     address: str
@@ -114,6 +119,7 @@ class QueueRow(TypedDict):
     cohort: int
     weight: float
     quotas: str
+    preemption: str
     set_at: int
     set_by: str
     version: int

@@ -21,6 +21,7 @@ from mainstay.domain.arrays import Bools
 from mainstay.domain.billing import Price
 from mainstay.domain.capacity import not_ready
 from mainstay.domain.fleet import ClusterRecord
+from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import ANY_GPU, Resources
 from mainstay.domain.queue import DEFAULT_QUEUE, QueueTree, tree_of
 from mainstay.domain.reason import Reason
@@ -104,6 +105,7 @@ _WORKLOAD = (
         "gpus",
         "max_duration_seconds",
         "stop_grace_seconds",
+        "checkpoint_seconds",
     ),
     *("infrastructure_failures", "user_failures", "infrastructure_max", "user_max"),
     *("backoff_seconds", "backoff_seconds_max", "retry_always"),
@@ -112,7 +114,19 @@ _NUMBERED = ("gpu_model", "cluster", "restriction", "queue", "volumes")
 """Text of workloads that the columns show by its number in a vocabulary."""
 _ALLOCATION = (
     *("key", "version", "workload_key", "attempt", "rank", "node_key", "cpu_milli", "memory_bytes", "gpus"),
-    *("stop", "moves", "seen", "ready", "created_at", "started_at", "ended_at", "metered_until", "ending", "exit_code"),
+    *(
+        "stop",
+        "moves",
+        "preempted",
+        "seen",
+        "ready",
+        "created_at",
+        "started_at",
+        "ended_at",
+        "metered_until",
+        "ending",
+        "exit_code",
+    ),
 )
 _FLAGS = frozenset({"ready", "stop_requested", "held", "preemptible", "retry_always", "stop", "moves", "drains"})
 
@@ -138,6 +152,8 @@ class State:
     """Keys of the nodes that somebody keeps out."""
     workloads: Mapping[str, Column] = field(default_factory=lambda: empty((*_WORKLOAD, *_NUMBERED), flags=_FLAGS))
     choices: Mapping[int, tuple[Resources, ...]] = field(default_factory=dict)
+    nominations: Mapping[int, Nomination] = field(default_factory=dict)
+    displaced_by: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     allocations: Mapping[str, Column] = field(default_factory=lambda: empty((*_ALLOCATION, "gpu_model"), flags=_FLAGS))
     owners: Mapping[int, tuple[str, str, str]] = field(default_factory=dict)
     addresses: Mapping[int, str] = field(default_factory=dict)
@@ -176,10 +192,12 @@ class State:
                 reaches=self.reaches,
                 shapes=self.shapes,
                 used_shapes=self.used_shapes,
+                others={},
+                used_others={},
                 names=self.names,
                 clusters=self.clusters,
             ),
-            workloads=WorkloadTable(**{**self.workloads, "queue": self.queue}, choices=self.choices),
+            workloads=WorkloadTable(**{**self.workloads, "queue": self.queue}, choices=self.choices, others={}),
             allocations=AllocationTable(
                 **{"end" if name == "ending" else name: column for name, column in self.allocations.items()}
             ),
@@ -193,6 +211,8 @@ class State:
             restrictions=self.restrictions,
             volume_needs=self.volume_needs,
             volumes=self.volumes,
+            nominations=self.nominations,
+            displaced_by=self.displaced_by,
             closed_clusters=self.closed,
             closed_nodes=self.closed_nodes,
         )
@@ -378,7 +398,10 @@ def _with_names(state: State, new: Mapping[int, tuple[str, str]]) -> State:
 
 def _with_workloads(state: State, reader: _Reader) -> State:
     table = tables.workloads
-    query = _select(table, _WORKLOAD, "choices_count", *_NUMBERED, "tenant", "project")
+    yielding = ("nominated", "nominated_until", "displaced_by")
+    query = _select(table, _WORKLOAD, "choices_count", *yielding, *_NUMBERED, "tenant", "project")
+    nominations, displaced_by = dict(state.nominations), dict(state.displaced_by)
+    at = len(_WORKLOAD) + 1
     parts = [columns_of((), (*_WORKLOAD, "choices_count", *_NUMBERED), flags=_FLAGS)]
     for rows in reader.chunks(query, open_=table.c.phase < int(Phase.SUCCEEDED)):
         part = columns_of(rows, (*_WORKLOAD, "choices_count"), flags=_FLAGS)
@@ -387,13 +410,37 @@ def _with_workloads(state: State, reader: _Reader) -> State:
         part["restriction"] = reader.restrictions_numbered([row[-5] for row in rows])
         part["queue"] = reader.queues_numbered([row[-4] for row in rows])
         part["volumes"] = reader.needs_numbered([_need(*row[-3:]) for row in rows])
+        _yielding(rows, at, nominations, displaced_by)
         parts.append(part)
     columns = joined(parts)
     several = columns.pop("choices_count") > 1
     delta = Delta(columns=columns, keep=columns["phase"] < int(Phase.SUCCEEDED))
+    gone = delta.key[~delta.keep].tolist()
+    for key in gone:
+        nominations.pop(key, None)
+        displaced_by.pop(key, None)
     return replace(
-        state, workloads=merged(state.workloads, delta), choices=_choices(state, reader, delta, several=several)
+        state,
+        workloads=merged(state.workloads, delta),
+        choices=_choices(state, reader, delta, several=several),
+        nominations=nominations if nominations != state.nominations else state.nominations,
+        displaced_by=displaced_by if displaced_by != state.displaced_by else state.displaced_by,
     )
+
+
+def _yielding(
+    rows: Sequence[Sequence[Any]], at: int, nominations: dict[int, Nomination], displaced_by: dict[int, tuple[int, ...]]
+) -> None:
+    """Of those that changed: what is kept for them, and for whom they were displaced. `at`: the first of these columns."""
+    for row in rows:
+        key, (nominated, until, displaced) = row[0], row[at : at + 3]
+        nominations.pop(key, None)
+        if nominated:
+            nominations[key] = codec.nomination_of(nominated, until)
+        if displaced:
+            displaced_by[key] = codec.keys_of(displaced)
+        else:
+            displaced_by.pop(key, None)
 
 
 def _need(names: str, tenant: str, project: str) -> VolumeNeed | None:

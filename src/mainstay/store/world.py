@@ -223,6 +223,10 @@ class World:
         """An event about a workload; with phases if its phase changed."""
         self._log("workload", row["id"], reason, row["tenant"], row["id"], before=before, after=after)
 
+    def log_preemption(self, row: WorkloadRow, reason: Reason) -> None:
+        """An event about who yields, or about who waits for that."""
+        self._log("preemption", row["id"], reason, row["tenant"], row["id"])
+
     def log_allocation(self, row: AllocationRow, reason: Reason) -> None:
         """An event about the pod of an allocation."""
         self._log("allocation", pod_of(row), reason, row["tenant"], row["workload"])

@@ -123,13 +123,13 @@ _UPDATE_WORKLOAD = _update_of(
     tables.workloads,
     "key",
     *("phase", "attempt", "infrastructure_failures", "user_failures", "stop_requested"),
-    *("held", "priority", "preemptible"),
+    *("held", "priority", "preemptible", "nominated", "nominated_until", "displaced_by"),
     *("not_before", "started_at", "finished_at", "output", "reason", "version"),
 )
 _UPDATE_ALLOCATION = _update_of(
     tables.allocations,
     "key",
-    *("stop", "moves", "seen", "ready", "address", "started_at", "ended_at", "metered_until"),
+    *("stop", "moves", "preempted", "seen", "ready", "address", "started_at", "ended_at", "metered_until"),
     *("ending", "exit_code", "detail", "closed", "version"),
 )
 _UPDATE_ENDPOINT = _update_of(

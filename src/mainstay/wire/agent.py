@@ -139,6 +139,7 @@ class Specified(Message, frozen=True):
     always: bool = False
     max_duration_seconds: int = 0
     stop_grace_seconds: int = 30
+    checkpoint_seconds: int = 0
     port: bool = False
     ready_path: str = ""
     cluster: str = ""

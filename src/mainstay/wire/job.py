@@ -60,7 +60,7 @@ NOT_YET: Mapping[str, str] = MappingProxyType(
         "runtime": "name a container image in `image`, or prepare the environment in `setup`",
         "file_mounts": "put the files into `workdir`, or into `files`; larger ones into `volumes`",
         "repos": "check the code out and name the folder in `workdir`",
-        "checkpoint": "write checkpoints to a path of your own; nothing is preempted yet",
+        "checkpoint": "write checkpoints to a volume, and say in `checkpoint_every` how often",
         "max_cost": "bound the run with `max_duration`",
         "idle": "bound the run with `max_duration`",
         "pod_spec": "use the fields of the job file; or make pods of your own with `schedulerName: mainstay`",
@@ -441,6 +441,9 @@ class Job(JobPart):
     retry: Retry = Field(default=Retry(), description="how many failures it survives")
     max_duration: Duration = Field(default="", description="it is stopped after so long; empty: no limit")
     stop_grace: Duration = Field(default="30s", description="time between the request to stop and the kill")
+    checkpoint_every: Duration = Field(
+        default="", description="it saves its state so often and goes on from there; if work must yield, it costs less"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -533,7 +536,7 @@ class Job(JobPart):
                 raise ValueError(msg)
         return volumes
 
-    @field_validator("max_duration")
+    @field_validator("max_duration", "checkpoint_every")
     @classmethod
     def _some_time(cls, text: str) -> str:
         if text and not quantities.duration(text):

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from mainstay.wire.faults import NAME_IN_WORDS
 from mainstay.wire.job import NAME, PRIORITIES, PRIORITY_MAX
 from mainstay.wire.jobfile import Document, Fault, JobFileError, Place, Value, documents
-from mainstay.wire.requests import NamedQueueRequest, QuotaRequest
+from mainstay.wire.requests import NamedQueueRequest, PreemptionRequest, QuotaRequest
 
 GROUP = "kueue.x-k8s.io"
 VERSIONS = ("v1beta1", "v1beta2")
@@ -54,21 +54,29 @@ UNCHANGED: Mapping[str, tuple[Value, ...]] = MappingProxyType(
         "stopPolicy": ("", "None"),
         "namespaceSelector": ({},),
         "admissionChecks": ([],),
-        "preemption.withinClusterQueue": ("", "Never"),
-        "preemption.reclaimWithinCohort": ("", "Never"),
-        "preemption.borrowWithinCohort.policy": ("", "Never"),
         "flavorFungibility.whenCanBorrow": ("", "Borrow", "MayStopSearch"),
         "flavorFungibility.whenCanPreempt": ("", "TryNextFlavor"),
     }
 )
 """Fields of a ClusterQueue that may stand there, with the values that say what happens here anyway."""
+PREEMPTION: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "withinClusterQueue": {
+            "Never": "never",
+            "LowerPriority": "lower-priority",
+            "LowerOrNewerEqualPriority": "lower-or-newer-equal-priority",
+        },
+        "reclaimWithinCohort": {"Never": "never", "LowerPriority": "lower-priority", "Any": "any"},
+        "borrowWithinCohort": {"Never": "never", "LowerPriority": "lower-priority"},
+    }
+)
+"""What a ClusterQueue says of whom its work may displace, in our words."""
 INSTEAD: Mapping[str, str] = MappingProxyType(
     {
         "queueingStrategy": "work behind what does not fit may start before it",
         "stopPolicy": "hold its runs: mainstay hold RUN",
         "namespaceSelector": "every tenant may submit to every queue; write `{}`",
         "admissionChecks": "nothing but capacity and quota is checked",
-        "preemption": "nothing is preempted yet; write `Never`, or leave it out",
         "flavorFungibility": "whatever is free and within the quotas is taken; leave it out",
     }
 )
@@ -200,7 +208,7 @@ class _Objects:
         parent_field = self._parent_field(one)
         known = {parent_field, "resourceGroups", "fairSharing"}
         if not cohort:
-            known |= {name.partition(".")[0] for name in UNCHANGED}
+            known |= {name.partition(".")[0] for name in UNCHANGED} | {"preemption"}
             self._unchanged(one)
         self._only(one.document, ("spec",), one.spec, known)
         self._name(one.document, ("metadata", "name"), one.name)
@@ -209,8 +217,11 @@ class _Objects:
             self._name(one.document, ("spec", parent_field), parent)
         quotas = list(self._quotas(one))
         weight = self._weight(one)
+        preemption = PreemptionRequest() if cohort else self._preemption(one)
         try:
-            return NamedQueueRequest(name=one.name, parent=parent, cohort=cohort, weight=weight, quotas=quotas)
+            return NamedQueueRequest(
+                name=one.name, parent=parent, cohort=cohort, weight=weight, quotas=quotas, preemption=preemption
+            )
         except ValidationError:
             return None  # its name is a fault that was found already
 
@@ -227,11 +238,42 @@ class _Objects:
                 value = value.get(part) if isinstance(value, Mapping) else None
             if value is not None and value not in values:
                 self._fault(one.document, ("spec", *path), f"not supported: {INSTEAD[path[0]]}")
-        for outer in ("preemption", "flavorFungibility"):
-            inner = {name.split(".")[1] for name in UNCHANGED if name.startswith(outer)}
-            value = one.spec.get(outer)
-            if isinstance(value, dict):
-                self._only(one.document, ("spec", outer), value, inner)
+        value = one.spec.get("flavorFungibility")
+        if isinstance(value, dict):
+            self._only(one.document, ("spec", "flavorFungibility"), value, {"whenCanBorrow", "whenCanPreempt"})
+
+    def _preemption(self, one: _Object) -> PreemptionRequest:
+        given = one.spec.get("preemption") or {}
+        place = ("spec", "preemption")
+        if not isinstance(given, dict):
+            self._fault(one.document, place, "should be a map of fields")
+            return PreemptionRequest()
+        self._only(one.document, place, given, set(PREEMPTION))
+        borrow = given.get("borrowWithinCohort") or {}
+        if not isinstance(borrow, dict):
+            self._fault(one.document, (*place, "borrowWithinCohort"), "should be a map of fields")
+            borrow = {}
+        self._only(one.document, (*place, "borrowWithinCohort"), borrow, {"policy", "maxPriorityThreshold"})
+        most = str(borrow.get("maxPriorityThreshold") or "")
+        if most and not (re.fullmatch(r"\d{1,9}", most) and int(most) <= PRIORITY_MAX):
+            words = f"{most} is not allowed: a priority here is 0 to {PRIORITY_MAX}"
+            self._fault(one.document, (*place, "borrowWithinCohort", "maxPriorityThreshold"), words)
+            most = ""
+        said = {
+            "within_queue": self._whom(one, "withinClusterQueue", given.get("withinClusterQueue"), ()),
+            "reclaim": self._whom(one, "reclaimWithinCohort", given.get("reclaimWithinCohort"), ()),
+            "borrow": self._whom(one, "borrowWithinCohort", borrow.get("policy"), ("policy",)),
+            "borrow_priority_max": int(most) if most else None,
+        }
+        return PreemptionRequest.model_validate(said)
+
+    def _whom(self, one: _Object, name: str, value: Value, below: Place) -> str:
+        known = PREEMPTION[name]
+        word = str(value or "Never")
+        if word not in known:
+            words = f"{word!r} is not one of {', '.join(known)}"
+            self._fault(one.document, ("spec", "preemption", name, *below), words)
+        return known.get(word, "never")
 
     def _quotas(self, one: _Object) -> Iterator[QuotaRequest]:
         said: dict[tuple[str, str], str] = {}

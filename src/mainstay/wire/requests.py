@@ -142,6 +142,24 @@ class QuotaRequest(Request):
     """How much of its own others may use while it leaves it idle; null: all of it."""
 
 
+class PreemptionRequest(Request):
+    """Whose place the work of a queue may take. All of it is said together: what is left out is as in a new queue."""
+
+    within_queue: Literal["never", "lower-priority", "lower-or-newer-equal-priority"] = "never"
+    """Within the queue itself: that of less urgent work, or also of work that is as urgent and newer."""
+    reclaim: Literal["never", "lower-priority", "any"] = "never"
+    """That of others who have borrowed what is this queue's own."""
+    borrow: Literal["never", "lower-priority"] = "never"
+    """That of less urgent others who have borrowed, also where it borrows itself. Needs `reclaim`."""
+    borrow_priority_max: Annotated[int, Field(ge=0, le=100)] | None = None
+    """With `borrow`: no work above this priority; null: any that is less urgent."""
+    fair_share: Literal["never", "final-share", "initial-share"] = "never"
+    """That of queues which hold more for their weight: where this one then holds no more than the other is left with
+    (`final-share`), or less than the other did before (`initial-share`)."""
+    min_runtime: Duration = ""
+    """So long after it has been placed, work of this queue is left alone."""
+
+
 class QueueRequest(Request):
     """A queue, or what is to change of it: what is left out, or null, stays as it is."""
 
@@ -152,6 +170,7 @@ class QueueRequest(Request):
     weight: Annotated[float, Field(ge=0, le=1_000_000)] | None = None
     quotas: Annotated[list[QuotaRequest], Field(max_length=500)] | None = None
     """All of them."""
+    preemption: PreemptionRequest | None = None
 
 
 class NamedQueueRequest(QueueRequest):

@@ -192,6 +192,17 @@ class QuotaView(View):
     """Of its own, what it could not have now because others use it."""
 
 
+class PreemptionView(View):
+    """Whose place the work of a queue may take, in the words of `PreemptionRequest`."""
+
+    within_queue: str = "never"
+    reclaim: str = "never"
+    borrow: str = "never"
+    borrow_priority_max: int | None = None
+    fair_share: str = "never"
+    min_runtime_seconds: int = 0
+
+
 class QueueView(View):
     """A queue or cohort. Rows of the tree: a parent comes before its children."""
 
@@ -200,6 +211,7 @@ class QueueView(View):
     cohort: bool = False
     weight: float = 1
     quotas: list[QuotaView] = Field(default_factory=list)
+    preemption: PreemptionView = PreemptionView()
     share: float | None = None
     """Weighted dominant share: the largest part of what it could borrow that it does, 0 to 1 at weight 1. Only for
     administrators.
@@ -390,6 +402,8 @@ class PlanView(View):
     position: int
     """Place in the order of what waits, from 1; 0 if it would start at once."""
     would_start_if: list[AlternativeView] = Field(default_factory=list)
+    preemption: str = ""
+    """Whom it could displace, or why nobody would yield for it; empty where that is not the question."""
 
 
 class ExplanationView(View):
@@ -401,6 +415,8 @@ class ExplanationView(View):
     position: int = 0
     """Place in the order, from 1; 0 if it does not wait."""
     would_start_if: list[AlternativeView] = Field(default_factory=list)
+    preemption: str = ""
+    """Whom it could displace, or why nobody yields for it; empty where that is not the question."""
     sentence: str
 
 

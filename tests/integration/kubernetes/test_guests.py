@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 
 from mainstay.domain.allocation import End, Seen
-from mainstay.domain.workload import Phase
+from mainstay.domain.plan import NewWorkload, Plan, SetQueue, Submit
+from mainstay.domain.preemption import PreemptionPolicy, WithinQueue
+from mainstay.domain.queue import QueueSpec, Quota
+from mainstay.domain.workload import WAITING, Kind, Phase, WorkloadSpec
 from testbed.control_plane import ControlPlane
 from tests.integration.kubernetes.guests import Platform, container, platform
+from tests.stores import WHY, one_cpu
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
@@ -202,6 +206,33 @@ async def test_stopping_evicts_and_a_disruption_budget_is_respected(ours: Platfo
     assert "deletionTimestamp" not in found["metadata"]
     ours.control_plane.ask(budget, method="DELETE")
     await ours.until(lambda: ours.phases()["web"] is Phase.STOPPED and ours.pod("web") is None)
+
+
+async def test_a_pod_of_others_yields_to_urgent_work_by_its_eviction(ours: Platform) -> None:
+    """One pod at a time in the queue: the guest is evicted, is over as preempted, and the job has its place."""
+    ours.make_pod("web")
+    await ours.until(lambda: ours.phases().get("web") is Phase.RUNNING)
+    queue = QueueSpec(
+        name="default",
+        quotas={("default", "pods"): Quota(nominal=1)},
+        preemption=PreemptionPolicy(within_queue=WithinQueue.LOWER_PRIORITY),
+    )
+    spec = WorkloadSpec(kind=Kind.JOB, name="urgent", run=("true",), choices=(one_cpu(),), cluster="k8s")
+    job = NewWorkload(
+        id="urgent-1",
+        tenant="default",
+        project="default",
+        queue="default",
+        submitted_by="test",
+        priority=100,
+        spec=spec,
+    )
+    actions = (SetQueue(queue=queue, reason=WHY), Submit(workload=job, reason=WHY))
+    ours.store.commit(Plan(actor="test", now=ours.clock.now(), actions=actions, atomic=True))
+    await ours.until(lambda: ours.phases()["web"] is Phase.PREEMPTED and ours.pod("web") is None)
+    await ours.until(lambda: ours.phases()["urgent"] not in WAITING)
+    (held,) = ours.allocations("web")
+    assert (held.stop, held.moves, held.seen) == (True, True, Seen.ENDED)
 
 
 async def test_stopping_what_waits_deletes_its_pod(ours: Platform) -> None:

@@ -56,6 +56,39 @@ async def test_there_is_one_queue_before_anybody_has_set_one(api: Api):
     assert (only.cohort, only.quotas, only.set_at, only.waiting) == (False, [], None, 0)
 
 
+async def test_whose_place_its_work_may_take_is_said_together_and_stays_until_it_is_said_anew(api: Api):
+    rules = {"within_queue": "lower-priority", "reclaim": "any", "fair_share": "final-share", "min_runtime": "10m"}
+    made = (await put(api, "research", {"preemption": rules})).preemption
+    assert (made.within_queue, made.reclaim, made.borrow, made.fair_share, made.min_runtime_seconds) == (
+        *("lower-priority", "any", "never", "final-share"),
+        600,
+    )
+    assert (await put(api, "research", {"weight": 2})).preemption == made
+    assert (await put(api, "research", {"preemption": {}})).preemption == (await queues(api))["default"].preemption
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"preemption": {"borrow": "lower-priority"}}, "set reclaim, too"),
+        ({"cohort": True, "preemption": {"reclaim": "any"}}, "set it on the queues below it"),
+        ({"preemption": {"min_runtime": "60d"}}, "is too long"),
+    ],
+)
+async def test_what_cannot_be_a_rule_is_refused(api: Api, body: dict[str, Any], words: str):
+    answer = await api.ask("PUT", "/v1/queues/research", token="admin-token", json=body)
+    problem = is_problem(answer, 422)
+    assert words in problem["detail"]
+
+
+async def test_a_run_that_waits_is_told_whom_it_could_displace(api: Api, scene: Scene):
+    await put(api, "research", {"preemption": {"within_queue": "lower-priority"}})
+    run(scene, "research", 8)
+    body = {"run": "train", "queue": "research", "priority": 90, "resources": {"gpu": "H100:8"}}
+    plan = (await api.ask("POST", "/v1/plan", json={"job": body})).json()
+    assert plan["preemption"] == "could take the place of 1 run (1 pod): 1 in queue research"
+
+
 async def test_a_queue_is_set_changed_and_removed(api: Api, scene: Scene):
     made = await put(api, "research", RESEARCH)
     assert (made.parent, made.weight, made.set_by, made.warnings) == ("ml", 2, "root", [])

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from mainstay.agent.store import Mirror
 from mainstay.domain.allocation import Allocation, End, Seen
 from mainstay.domain.capacity import NodeState
-from mainstay.domain.plan import Action, Allocate, CapacityLeft, ObserveNodes, RowVersion, Slot, StopPod, Submit
+from mainstay.domain.plan import Action, Allocate, CapacityLeft, ObserveNodes, RowVersion, StopPod, Submit
+from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import LEGAL_TRANSITIONS, Phase, Workload

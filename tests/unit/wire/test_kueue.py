@@ -50,7 +50,10 @@ def test_a_queue_is_read_with_its_quotas_limits_weight_and_cohort() -> None:
     text = f"""{FLAVORS}{QUEUE}  cohort: ml
   namespaceSelector: {{}}
   queueingStrategy: BestEffortFIFO
-  preemption: {{withinClusterQueue: Never}}
+  preemption:
+    withinClusterQueue: LowerOrNewerEqualPriority
+    reclaimWithinCohort: Any
+    borrowWithinCohort: {{policy: LowerPriority, maxPriorityThreshold: 40}}
   fairSharing: {{weight: "2500m"}}
   resourceGroups:
     - coveredResources: [cpu, memory, pods]
@@ -69,6 +72,13 @@ def test_a_queue_is_read_with_its_quotas_limits_weight_and_cohort() -> None:
 """
     (queue,) = parsed(text).queues
     assert (queue.name, queue.parent, queue.cohort, queue.weight) == ("research", "ml", False, 2.5)
+    assert queue.preemption is not None
+    assert queue.preemption.model_dump(exclude_defaults=True) == {
+        "within_queue": "lower-or-newer-equal-priority",
+        "reclaim": "any",
+        "borrow": "lower-priority",
+        "borrow_priority_max": 40,
+    }
     assert [
         (one.resource, one.flavor, one.nominal, one.borrowing_limit, one.lending_limit) for one in queue.quotas or ()
     ] == [
@@ -122,7 +132,12 @@ spec: {clusterQueue: research}
         ("  stopPolicy: Hold\n", 5, "spec.stopPolicy: not supported"),
         ("  namespaceSelector: {matchLabels: {a: b}}\n", 5, "every tenant may submit to every queue"),
         ("  admissionChecks: [dws]\n", 5, "spec.admissionChecks: not supported"),
-        ("  preemption:\n    reclaimWithinCohort: Any\n", 6, "nothing is preempted yet"),
+        ("  preemption:\n    reclaimWithinCohort: Some\n", 6, "'Some' is not one of Never, LowerPriority, Any"),
+        (
+            "  preemption:\n    borrowWithinCohort: {policy: LowerPriority, maxPriorityThreshold: 1000}\n",
+            6,
+            "1000 is not allowed: a priority here is 0 to 100",
+        ),
         ("  preemption:\n    other: Any\n", 6, "spec.preemption.other: not supported"),
         ("  flavorFungibility:\n    whenCanBorrow: TryNextFlavor\n", 6, "not supported"),
         ("  admissionScope: {}\n", 5, "spec.admissionScope: not supported; there are"),

@@ -21,6 +21,7 @@ from mainstay.domain.plan import (
     DrainCluster,
     DrainNode,
     DropCandidate,
+    DropNomination,
     EnterPod,
     Guard,
     HandSecrets,
@@ -32,6 +33,7 @@ from mainstay.domain.plan import (
     ObservePod,
     ObserveVolumes,
     OfCluster,
+    Preempt,
     QuarantineNode,
     RecordDenial,
     RecordUsage,
@@ -60,13 +62,26 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.reason import Reason
 from mainstay.store import guards
-from mainstay.store.apply import clusters, endpoints, ledger, nodes, pods, queues, secrets, volumes, workloads
+from mainstay.store.apply import (
+    clusters,
+    endpoints,
+    ledger,
+    nodes,
+    pods,
+    preemption,
+    queues,
+    secrets,
+    volumes,
+    workloads,
+)
 from mainstay.store.world import World
 
 AnyAction = (
     Submit
     | RequestStop
     | Allocate
+    | Preempt
+    | DropNomination
     | Advance
     | StopPod
     | EnterPod
@@ -152,6 +167,10 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return workloads.request_stop(world, action)
         case Allocate():
             return workloads.allocate(world, action)
+        case Preempt():
+            return preemption.preempt(world, action)
+        case DropNomination():
+            return preemption.drop_nomination(world, action)
         case Advance():
             return workloads.advance(world, action)
         case StopPod():

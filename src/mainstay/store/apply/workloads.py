@@ -12,9 +12,9 @@ from mainstay.domain.plan import (
     ReleaseWorkload,
     Reprioritize,
     RequestStop,
-    Slot,
     Submit,
 )
+from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources, is_shape
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import WAITING, Phase
@@ -70,6 +70,7 @@ def hold_workload(world: World, action: HoldWorkload) -> Reason | None:
         return refusal
     if not row["held"]:
         row["held"], row["reason"] = 1, codec.reason_text(action.reason)
+        nothing_kept_for(row)
         world.touch_workload(row)
         world.log_workload(row, action.reason)
     return None
@@ -104,6 +105,7 @@ def reprioritize(world: World, action: Reprioritize) -> Reason | None:
     wanted = (int(action.priority), int(action.preemptible))
     if (row["priority"], row["preemptible"]) != wanted:
         row["priority"], row["preemptible"] = wanted
+        row["displaced_by"] = ""  # somebody has said anew whom it may displace
         world.touch_workload(row)
         world.log_workload(row, action.reason)
     return None
@@ -124,6 +126,7 @@ def allocate(world: World, action: Allocate) -> Reason | None:
         return refusal
     for slot in action.slots:
         _take(world, row, slot)
+    nothing_kept_for(row)
     before = Phase(row["phase"])
     row["phase"] = int(Phase.STARTING)
     row["reason"] = codec.reason_text(action.reason)
@@ -144,6 +147,8 @@ def advance(world: World, action: Advance) -> Reason | None:
     counts = action.phase is Phase.SUCCEEDED or _was_not_copied(world, row)
     if action.attempt > row["attempt"] or (action.phase.final and not counts):
         row["output"] = ""  # it was what an attempt left that does not count
+    if action.phase not in WAITING:
+        nothing_kept_for(row)
     row["phase"] = int(action.phase)
     row["attempt"] = int(action.attempt)
     row["not_before"] = int(action.not_before)
@@ -155,6 +160,11 @@ def advance(world: World, action: Advance) -> Reason | None:
     world.touch_workload(row)
     world.log_workload(row, action.reason, before=before, after=action.phase)
     return None
+
+
+def nothing_kept_for(row: WorkloadRow) -> None:
+    """It has its place, or wants none now."""
+    row["nominated"], row["nominated_until"] = "", 0
 
 
 def _was_not_copied(world: World, row: WorkloadRow) -> bool:
@@ -224,6 +234,7 @@ def _allocation_row(world: World, workload: WorkloadRow, node: NodeRow, slot: Sl
         gpu_model=slot.resources.gpu_model,
         stop=0,
         moves=0,
+        preempted=0,
         seen=int(Seen.NOTHING),
         ready=0,
         address="",

@@ -59,7 +59,9 @@ function phaseLane(run, events, now) {
     }
     spans.push({ ...current, to: at });
     if (!["pending", "queued"].includes(step.phase_before) && ["pending", "queued"].includes(step.phase_after)) {
-      marks.push({ at, kind: "bad", text: `attempt ${attempt} failed: ${step.reason.sentence}` });
+      const yielded = ["WaitsAfterPreemption", "WaitsAfterMove"].includes(step.reason.code);
+      const what = yielded ? "ended" : "failed";
+      marks.push({ at, kind: yielded ? "idle" : "bad", text: `attempt ${attempt} ${what}: ${step.reason.sentence}` });
       attempt += 1;
     }
     current = { phase: step.phase_after, from: at, attempt };

@@ -1,0 +1,205 @@
+"""Places that are kept for a workload until those who were displaced for it have ended.
+
+To everybody else they are taken: `reserved` shows a world in which the workload holds them already, so that no decision
+needs to know of them. Who holds one is placed there as soon as there is room, and goes back to wait like all others when its
+time is over or a node of it takes nothing any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, replace
+
+import numpy as np
+
+from mainstay.decide import admission
+from mainstay.domain.allocation import Seen
+from mainstay.domain.arrays import Ints
+from mainstay.domain.plan import Action, Allocate, CapacityLeft, DropNomination, RowVersion
+from mainstay.domain.preemption import Nomination, Slot
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, is_shape
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.snapshot import AllocationTable, Snapshot
+
+KEPT_SECONDS_MAX = 24 * 3_600
+"""Longer than any grace. One that seems to be kept for longer was written before the clock was set back."""
+
+Amounts = dict[str, Ints]
+"""Column of `NodeTable` or shape of slices -> how much of each node: [nodes]."""
+
+
+def reserved(snapshot: Snapshot) -> Snapshot:
+    """The same world, in which every workload holds what is kept for it. The same snapshot if nothing is."""
+    kept = _kept(snapshot)
+    if not kept:
+        return snapshot
+    nodes, amounts = snapshot.nodes, spoken_for(snapshot)
+
+    def used(name: str, before: Ints, capacity: Ints) -> Ints:
+        # No more than there is: who is displaced still holds it, too.
+        return np.maximum(before, np.minimum(before + amounts[name], capacity)) if name in amounts else before
+
+    return replace(
+        snapshot,
+        nodes=replace(
+            nodes,
+            used_cpu_milli=used("cpu_milli", nodes.used_cpu_milli, nodes.cpu_milli),
+            used_memory_bytes=used("memory_bytes", nodes.used_memory_bytes, nodes.memory_bytes),
+            used_gpus=used("gpus", nodes.used_gpus, nodes.gpus),
+            used_shapes={shape: used(shape, count, nodes.shapes[shape]) for shape, count in nodes.used_shapes.items()},
+        ),
+        allocations=_with_slots(snapshot, kept),
+    )
+
+
+def spoken_for(snapshot: Snapshot) -> Amounts:
+    """What is kept on each node, of what there is any."""
+    nodes = snapshot.nodes
+    found: Amounts = {}
+    for nomination in _kept(snapshot).values():
+        for slot in nomination.slots:
+            row = _row(nodes.key, slot.node_key)
+            held = slot.resources
+            gpus = held.gpu_model if is_shape(held.gpu_model) else "gpus"
+            amounts = {"cpu_milli": held.cpu_milli, "memory_bytes": held.memory_bytes, gpus: held.gpus}
+            for name, amount in amounts.items():
+                if amount and row >= 0:
+                    found.setdefault(name, np.zeros(nodes.key.size, dtype=np.int64))[row] += amount
+    return found
+
+
+def settle(snapshot: Snapshot) -> Iterator[Action]:
+    """Place those whose places are free now, the most urgent first; drop what is kept in vain."""
+    kept = _kept(snapshot)
+    if not kept:
+        return
+    table = snapshot.workloads
+    rows = np.array([_row(table.key, key) for key in kept], dtype=np.int64)
+    left = _Left(snapshot)
+    for row in rows[np.lexsort((table.key[rows], table.submitted_at[rows], -table.priority[rows]))].tolist():
+        key = int(table.key[row])
+        nomination = kept[key]
+        if table.stop_requested[row] or table.held[row]:
+            continue  # whoever has said so lets go of it
+        guard = RowVersion(kind="workload", key=key, version=int(table.version[row]))
+        restriction = snapshot.restrictions[int(table.restriction[row])]
+        if words := left.why_in_vain(nomination, restriction):
+            reason = Reason(code=Code.NOMINATION_DROPPED, numbers={"detail": words})
+            yield DropNomination(guards=(guard,), reason=reason, workload_key=key)
+        elif left.takes(nomination):
+            yield Allocate(
+                guards=(guard, *_capacity_guards(nomination, restriction)),
+                reason=Reason(code=Code.PLACED, numbers={"nodes": node_names(snapshot, nomination)}),
+                workload_key=key,
+                attempt=int(table.attempt[row]),
+                slots=nomination.slots,
+            )
+
+
+def node_names(snapshot: Snapshot, nomination: Nomination) -> str:
+    """Its nodes in words, at most three by name."""
+    rows = dict.fromkeys(_row(snapshot.nodes.key, slot.node_key) for slot in nomination.slots)
+    names = [snapshot.nodes.names[row] for row in rows]
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+
+
+def _kept(snapshot: Snapshot) -> Mapping[int, Nomination]:
+    """Of those that wait, by key."""
+    if not snapshot.nominations:
+        return {}
+    keys, waits = snapshot.workloads.key, admission.waiting(snapshot)
+    rows = {key: _row(keys, key) for key in sorted(snapshot.nominations)}
+    return {key: snapshot.nominations[key] for key, row in rows.items() if row >= 0 and waits[row]}
+
+
+class _Left:
+    """What is free on the nodes, as places are taken one after the other."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self._taken: dict[int, list[Resources]] = {}
+
+    def why_in_vain(self, nomination: Nomination, restriction: str) -> str:
+        """Why nothing need be kept any more, in words; empty if it need."""
+        now, nodes = self._snapshot.now, self._snapshot.nodes
+        if nomination.until <= now or nomination.until - now > KEPT_SECONDS_MAX * MICROSECONDS_PER_SECOND:
+            return "who was displaced for it has not ended in time"
+        admits = nodes.admits.get(restriction, np.zeros_like(nodes.ready)) if restriction else nodes.ready
+        for slot in nomination.slots:
+            row = _row(nodes.key, slot.node_key)
+            if row < 0 or not (admits[row] and nodes.closed_at[row] == 0):
+                return f"node {nodes.names[row] if row >= 0 else slot.node_key} takes nothing new now"
+        return ""
+
+    def takes(self, nomination: Nomination) -> bool:
+        """Whether all of it fits now; then it is taken."""
+        wanted: dict[int, list[Resources]] = {}
+        for slot in nomination.slots:
+            wanted.setdefault(_row(self._snapshot.nodes.key, slot.node_key), []).append(slot.resources)
+        if not all(self._fits(row, [*self._taken.get(row, ()), *pods]) for row, pods in wanted.items()):
+            return False
+        for row, pods in wanted.items():
+            self._taken.setdefault(row, []).extend(pods)
+        return True
+
+    def _fits(self, row: int, pods: list[Resources]) -> bool:
+        nodes = self._snapshot.nodes
+        gpus = sum(pod.gpus for pod in pods if not is_shape(pod.gpu_model))
+        whole = (
+            nodes.used_cpu_milli[row] + sum(pod.cpu_milli for pod in pods) <= nodes.cpu_milli[row]
+            and nodes.used_memory_bytes[row] + sum(pod.memory_bytes for pod in pods) <= nodes.memory_bytes[row]
+            and (not gpus or nodes.used_gpus[row] + gpus <= nodes.gpus[row])
+        )
+        shapes = {pod.gpu_model for pod in pods if is_shape(pod.gpu_model)}
+        return bool(whole) and all(self._slices_fit(row, shape, pods) for shape in sorted(shapes))
+
+    def _slices_fit(self, row: int, shape: str, pods: list[Resources]) -> bool:
+        nodes = self._snapshot.nodes
+        wanted = sum(pod.gpus for pod in pods if pod.gpu_model == shape)
+        return shape in nodes.shapes and bool(nodes.used_shapes[shape][row] + wanted <= nodes.shapes[shape][row])
+
+
+def _capacity_guards(nomination: Nomination, restriction: str) -> list[CapacityLeft]:
+    """One guard per node, for the sum of what is taken there; all pods of a workload hold the same."""
+    pods: dict[int, list[Slot]] = {}
+    for slot in nomination.slots:
+        pods.setdefault(slot.node_key, []).append(slot)
+    return [
+        CapacityLeft(node_key=key, resources=slots[0].resources.times(len(slots)), restriction=restriction)
+        for key, slots in pods.items()
+    ]
+
+
+def _with_slots(snapshot: Snapshot, kept: Mapping[int, Nomination]) -> AllocationTable:
+    """The allocations, and behind them those that are to come."""
+    table = snapshot.allocations
+    slots = [(key, slot) for key, nomination in kept.items() for slot in nomination.slots]
+    highest = int(table.key.max(initial=0))
+    models = {model: number for number, model in enumerate(snapshot.gpu_models)}
+    columns: dict[str, list[int]] = {
+        "key": [highest + number for number in range(1, len(slots) + 1)],
+        "workload_key": [key for key, _ in slots],
+        "rank": [slot.rank for _, slot in slots],
+        "node_key": [slot.node_key for _, slot in slots],
+        "cpu_milli": [slot.resources.cpu_milli for _, slot in slots],
+        "memory_bytes": [slot.resources.memory_bytes for _, slot in slots],
+        "gpus": [slot.resources.gpus for _, slot in slots],
+        "gpu_model": [models.get(slot.resources.gpu_model, 0) for _, slot in slots],
+        "seen": [int(Seen.NOTHING)] * len(slots),
+        "created_at": [snapshot.now] * len(slots),
+        "end": [-1] * len(slots),
+        "exit_code": [-1] * len(slots),
+    }
+
+    def extended(name: str) -> Ints:
+        before: Ints = getattr(table, name)
+        more = np.array(columns.get(name, [0] * len(slots)), dtype=np.int64).astype(before.dtype)
+        return np.concatenate((before, more))
+
+    return AllocationTable(**{one.name: extended(one.name) for one in fields(AllocationTable)})  # type: ignore[arg-type]
+
+
+def _row(keys: Ints, key: int) -> int:
+    row = int(np.searchsorted(keys, key))
+    return row if row < keys.size and keys[row] == key else -1

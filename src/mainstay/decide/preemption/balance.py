@@ -1,0 +1,194 @@
+"""What the queues hold and may use, kept current as work is displaced, put back and placed: the questions of the rules.
+
+Quotas are counted by cell as `quota.usage` does, shares by resource as `turns.Ledger` does: what a queue may not take, and what
+is its turn, is the same for the scheduler and for who displaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from mainstay.decide import quota
+from mainstay.decide.allowance import cell_of, held_by_queue
+from mainstay.decide.turns import ledger_of
+from mainstay.domain.arrays import Bools, Floats, Ints
+from mainstay.domain.queue import NO_LIMIT, Resource
+from mainstay.domain.snapshot import Snapshot
+
+ROOTS = -1
+"""Instead of a cohort: above all roots."""
+Cells = Mapping[int, int]
+"""Column of a cell -> how much of it."""
+Amounts = tuple[int, int, int]
+"""CPU, memory and GPUs, slices of them too: the resources of a share."""
+Share = tuple[float, float]
+"""The weighted dominant share, and of equal ones the sum of all ratios: it grows with everything that is borrowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sides:
+    """Where a queue and each other one meet: in the lowest cohort that both are in, or above all roots. Arrays are [queues]."""
+
+    ours: Ints
+    """The row just below that on the side of the one queue."""
+    theirs: Ints
+    """And on that of the other."""
+
+
+class Balance:
+    """Of all queues and cohorts. Rows are those of the tree."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        tree = snapshot.queues
+        quotas, ledger = quota.quotas_of(tree), ledger_of(snapshot)
+        self.parent: list[int] = tree.parent.tolist()
+        self._cells = {one: cell_of(tree, snapshot.gpu_models, one).tolist() for one in Resource}
+        self._resource_of = [resource for _, resource in tree.cells]
+        self._defined: list[list[bool]] = tree.defined.tolist()
+        self._used: list[list[int]] = quota.usage(quotas, held_by_queue(snapshot)).tolist()
+        self._subtree: list[list[int]] = quotas.subtree.tolist()
+        self._local: list[list[int]] = quotas.local.tolist()
+        self._borrowing: list[list[int]] = tree.borrowing_limit.tolist()
+        self._tree, self._ledger, self._levels = tree, ledger, quotas.levels
+        self._held: list[list[int]] = ledger.held.tolist()
+        self._own: list[list[int]] = ledger.own.tolist()
+        self._lendable: list[list[int]] = ledger.lendable.tolist()
+        self._weight: list[float] = tree.weight.tolist()
+        self._limited = {
+            resource: [self._is_limited(row, resource) for row in range(len(tree.names))]
+            for resource in dict.fromkeys(self._resource_of)
+        }
+
+    def cells(self, queue: int, model: int, asked: Mapping[Resource, int]) -> dict[int, int]:
+        """What so much, with GPUs of that model (0: none), counts against the quotas of the queue."""
+        found: dict[int, int] = {}
+        for resource, amount in asked.items():
+            cell = self._cells[resource][queue][model]
+            if cell >= 0 and amount:
+                found[cell] = found.get(cell, 0) + amount
+        return found
+
+    def hold(self, queue: int, cells: Cells, amounts: Amounts, *, sign: int = 1) -> None:
+        """So much more is held in this queue, or with `sign` -1 so much less."""
+        for column, amount in cells.items():
+            at, more = queue, sign * amount
+            while at >= 0 and more:
+                before = max(0, self._used[at][column] - self._local[at][column])
+                self._used[at][column] += more
+                more = max(0, self._used[at][column] - self._local[at][column]) - before
+                at = self.parent[at]
+        at = queue
+        while at >= 0:
+            held = self._held[at]
+            for number, amount in enumerate(amounts):
+                held[number] += sign * amount
+            at = self.parent[at]
+
+    def allows(self, queue: int, cells: Cells) -> bool:
+        """Whether the queue may use so much more, borrowing what it may."""
+        return not self.short(queue, cells)
+
+    def short(self, queue: int, cells: Cells) -> frozenset[int]:
+        """Columns of the cells of which it may not use so much more."""
+        return frozenset(column for column, amount in cells.items() if self._available(queue, column) < amount)
+
+    def within(self, row: int, queue: int, cells: Cells) -> bool:
+        """Whether with so much more in the queue, it or this cohort above it uses no more than is its own.
+
+        Without any quota: no.
+        """
+        for column, amount in cells.items():
+            at, more = queue, amount
+            while at != row:
+                used, local = self._used[at][column], self._local[at][column]
+                more = max(0, used + more - local) - max(0, used - local)
+                at = self.parent[at]
+            if self._used[row][column] + more > self._subtree[row][column]:
+                return False
+        return bool(cells)
+
+    def over(self, row: int, cells: Cells) -> bool:
+        """Whether it uses more than is its own of any of these, or has no quota of one of their resources at all."""
+        return any(
+            self._used[row][column] > self._subtree[row][column] or self._unlimited(row, self._resource_of[column])
+            for column in cells
+        )
+
+    def lends(self, row: int, cells: Cells, yields: Cells) -> bool:
+        """Whether what yields holds some of what this queue has borrowed, out of these."""
+        return any(
+            (column in yields and self._used[row][column] > self._subtree[row][column])
+            or self._unlimited(row, self._resource_of[column])
+            for column in cells
+        )
+
+    def share(self, row: int, more: Amounts = (0, 0, 0)) -> Share:
+        """What it would hold of what it could borrow, divided by its weight, with so much more."""
+        weight, ratios = self._weight[row], []
+        for number, amount in enumerate(more):
+            borrowed = max(0, self._held[row][number] + amount - self._own[row][number])
+            ratios.append(borrowed / self._lendable[row][number])
+        total = sum(ratios)
+        if weight <= 0:
+            return (float("inf"), total) if total > 0 else (0.0, 0.0)
+        return max(ratios) / weight, total / weight
+
+    def shares(self) -> Floats:
+        """[queues] The first part of `share`, of all at once."""
+        rows = np.arange(len(self._held))
+        return self._ledger.shares(rows, np.array(self._held, dtype=np.int64).reshape(rows.size, -1))
+
+    def over_up_to(self, sides: Sides, cells: Cells) -> Bools:
+        """[queues] Whether each row, with all above it on its side, is `over`."""
+        found = np.array([self.over(row, cells) for row in range(len(self.parent))], dtype=np.bool_)
+        for level in self._levels[1:]:
+            below = sides.theirs[level] != np.arange(level.start, level.stop)
+            found[level] &= found[self._tree.parent[level]] | ~below
+        return found
+
+    def sides(self, queue: int) -> Sides:
+        """Of this queue and every other."""
+        parent, rows = self._tree.parent, np.arange(len(self.parent))
+        path = [queue]
+        while self.parent[path[-1]] != ROOTS:
+            path.append(self.parent[path[-1]])
+        on_path = np.isin(rows, path)
+        theirs = rows.copy()
+        for level in self._levels[1:]:
+            theirs[level] = np.where(on_path[parent[level]], rows[level], theirs[parent[level]])
+        side = np.zeros(rows.size + 1, dtype=np.int64)
+        for row in path:
+            side[self.parent[row]] = row  # ROOTS is the last
+        return Sides(ours=side[parent[theirs]], theirs=theirs)
+
+    def up_to(self, row: int, top: int) -> list[int]:
+        """The row and all above it up to `top`."""
+        found = [row]
+        while found[-1] != top:
+            found.append(self.parent[found[-1]])
+        return found
+
+    def _unlimited(self, row: int, resource: str) -> bool:
+        return not self._limited[resource][row]
+
+    def _is_limited(self, row: int, resource: str) -> bool:
+        return any(
+            one == resource and (defined or own)
+            for one, defined, own in zip(self._resource_of, self._defined[row], self._subtree[row], strict=True)
+        )
+
+    def _available(self, queue: int, column: int) -> int:
+        """As `quota.available`, of one cell."""
+        left = self._subtree[queue][column] - self._used[queue][column]
+        parent = self.parent[queue]
+        if parent < 0:
+            return left
+        local = self._local[queue][column]
+        above = self._available(parent, column)
+        if (limit := self._borrowing[queue][column]) < NO_LIMIT:
+            taken = max(0, self._used[queue][column] - local)
+            above = min(above, self._subtree[queue][column] - local - taken + limit)
+        return max(0, local - self._used[queue][column]) + above

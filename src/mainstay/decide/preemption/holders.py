@@ -1,0 +1,187 @@
+"""Who holds a place now, as columns: workloads with their pods, and what displacing each would cost.
+
+A workload yields whole or not at all, so it is the unit of everything here: a gang is never half displaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mainstay.decide import billing
+from mainstay.decide.attempt import POD
+from mainstay.domain.allocation import Seen
+from mainstay.domain.arrays import Bools, Ints
+from mainstay.domain.billing import Price
+from mainstay.domain.preemption import DISPLACED_MAX
+from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_SECOND, Resources, is_shape
+from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.workload import ACTIVE, Phase
+
+COST_MAX = 1 << 50
+"""Millionths of a currency; more than anybody's work is worth."""
+
+TABLE_MAX = 1 << 20
+"""Entries of a table from keys to rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holders:
+    """Units are workloads that hold a place, by key; pods are by unit."""
+
+    row: Ints
+    """[units] Of the workload table."""
+    queue: Ints
+    priority: Ints
+    submitted_at: Ints
+    cost: Ints
+    """[units] Millionths of a currency: what its pods have cost since it last saved its state, which is lost with them."""
+    may_yield: Bools
+    """[units] Whoever asks: it may be displaced at all. Lowered in place as some are."""
+    protected: Bools
+    """[units] Only its minimum run time keeps it from yielding."""
+    first: Ints
+    """[units + 1] Where the pods of each begin."""
+    pod: Ints
+    """[pods] Of the allocation table."""
+    unit: Ints
+    node: Ints
+    """[pods] Of the node table; -1: of none that is there."""
+    cpu_milli: Ints
+    memory_bytes: Ints
+    gpus: Ints
+    gpu_model: Ints
+    leaving: Bools
+    """[pods] It has been told to stop and will end by itself."""
+
+    def pods_of(self, unit: int) -> slice[int, int, None]:
+        """Its part of the columns of pods."""
+        return slice(int(self.first[unit]), int(self.first[unit + 1]))
+
+
+def holders_of(snapshot: Snapshot) -> Holders:
+    """O(allocations)."""
+    held, workloads = snapshot.allocations, snapshot.workloads
+    pod = np.flatnonzero(held.seen != Seen.ENDED)
+    owner = held.workload_key[pod]
+    row = np.minimum(np.searchsorted(workloads.key, owner), max(0, workloads.key.size - 1))
+    if workloads.key.size:
+        known = workloads.key[row] == owner
+        pod, row = pod[known], row[known]
+    else:
+        pod, row = pod[:0], row[:0]
+    if pod.size and bool((np.diff(row) < 0).any()):
+        by_workload = np.argsort(row, kind="stable")
+        pod, row = pod[by_workload], row[by_workload]
+    first = np.flatnonzero(np.diff(row, prepend=-1))
+    units, unit = row[first], np.repeat(np.arange(first.size), np.diff(first, append=pod.size))
+    first = np.append(first, pod.size)
+    leaving = held.stop[pod]
+    cost = _cost(snapshot, pod, unit, units)
+    free_to_yield, protected = _may_yield(snapshot, pod=pod, first=first, units=units, leaving=leaving)
+    return Holders(
+        row=units,
+        queue=workloads.queue[units],
+        priority=workloads.priority[units],
+        submitted_at=workloads.submitted_at[units],
+        cost=cost,
+        may_yield=free_to_yield & ~protected,
+        protected=protected & free_to_yield,
+        first=first,
+        pod=pod,
+        unit=unit,
+        node=_rows(snapshot.nodes.key, held.node_key[pod]),
+        cpu_milli=held.cpu_milli[pod],
+        memory_bytes=held.memory_bytes[pod],
+        gpus=held.gpus[pod],
+        gpu_model=held.gpu_model[pod],
+        leaving=leaving,
+    )
+
+
+def slices(snapshot: Snapshot) -> Bools:
+    """[models] Whether that model is the shape of a slice of a GPU."""
+    return np.array([is_shape(model) for model in snapshot.gpu_models], dtype=np.bool_)
+
+
+def _may_yield(snapshot: Snapshot, *, pod: Ints, first: Ints, units: Ints, leaving: Bools) -> tuple[Bools, Bools]:
+    """Of each unit: whether it may be displaced at all, and whether its minimum run time is not over."""
+    held, workloads = snapshot.allocations, snapshot.workloads
+    phase = workloads.phase[units]
+    active = np.isin(phase, [int(one) for one in ACTIVE if one is not Phase.UNKNOWN])
+    fine = active & workloads.preemptible[units] & ~workloads.stop_requested[units]
+    if not units.size:
+        return fine, fine
+    pods = np.diff(first)
+    # A guest that has not been bound yet has nothing to evict: whoever made it would only lose its pod.
+    unbound = np.repeat(workloads.kind[units] == POD, pods) & (held.seen[pod] == Seen.NOTHING)
+    other = held.attempt[pod] != np.repeat(workloads.attempt[units], pods)
+    bad = leaving | other | unbound | (held.seen[pod] == Seen.UNKNOWN)
+    fine &= ~np.logical_or.reduceat(bad, first[:-1])
+    often = [key for key, by in snapshot.displaced_by.items() if len(by) >= DISPLACED_MAX]
+    if often:
+        fine &= ~np.isin(workloads.key[units], np.array(often, dtype=np.int64))
+    minimum = np.array([policy.min_runtime_seconds for policy in snapshot.queues.policies], dtype=np.int64)
+    least = minimum[workloads.queue[units]] * MICROSECONDS_PER_SECOND
+    age = snapshot.now - np.minimum.reduceat(held.created_at[pod], first[:-1])
+    # Of what seems to have been placed in the future, the clock was set back: it is not protected for as long as that lasts.
+    return fine, (age >= 0) & (age < least)
+
+
+def _cost(snapshot: Snapshot, pod: Ints, unit: Ints, units: Ints) -> Ints:
+    """Seconds since each saved its state last, as far as its own word goes, at the price of its pods."""
+    held = snapshot.allocations
+    if not units.size:
+        return np.zeros(0, dtype=np.int64)
+    price = _prices(snapshot.prices or billing.default_price_book(), snapshot)
+    micros_per_hour = (
+        held.cpu_milli[pod] * price.cpu // 1000
+        + (held.memory_bytes[pod] >> 20) * price.memory // 1024
+        + held.gpus[pod] * price.gpu[held.gpu_model[pod]]
+    )
+    started = held.started_at[pod]
+    seconds = np.where(started > 0, np.maximum(0, snapshot.now - started), 0) // MICROSECONDS_PER_SECOND
+    saves = snapshot.workloads.checkpoint_seconds[units][unit]
+    lost = np.where(saves > 0, seconds % np.maximum(saves, 1), seconds)
+    total = np.bincount(unit, weights=micros_per_hour * (lost / 3_600), minlength=units.size)
+    return np.minimum(total, COST_MAX).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prices:
+    """Millionths of a currency per core, GiB and GPU (by model), and hour."""
+
+    cpu: int
+    memory: int
+    gpu: Ints
+
+
+def _prices(book: Sequence[Price], snapshot: Snapshot) -> _Prices:
+    def price(resources: Resources) -> int:
+        return billing.price_per_hour(resources, snapshot.now, book).micros
+
+    return _Prices(
+        cpu=price(Resources(cpu_milli=1_000, memory_bytes=0)),
+        memory=price(Resources(cpu_milli=0, memory_bytes=BYTES_PER_GIB)),
+        gpu=np.array(
+            [price(Resources(cpu_milli=0, memory_bytes=0, gpus=1, gpu_model=one)) for one in snapshot.gpu_models],
+            dtype=np.int64,
+        ),
+    )
+
+
+def _rows(keys: Ints, wanted: Ints) -> Ints:
+    """Row of each key, -1 where it is not there."""
+    if not keys.size:
+        return np.full(wanted.size, -1, dtype=np.int64)
+    least, most = int(keys[0]), int(keys[-1])
+    if most - least < TABLE_MAX:
+        # Keys lie close together where nodes were there from the start: a table is five times faster than a search.
+        table = np.full(most - least + 2, -1, dtype=np.int64)
+        table[keys - least] = np.arange(keys.size)
+        inside = (wanted >= least) & (wanted <= most)
+        return table[np.where(inside, wanted - least, most - least + 1)]
+    row = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
+    return np.where(keys[row] == wanted, row, -1)

@@ -1,0 +1,68 @@
+"""Whom a workload that waits could displace, or why nobody yields for it: in words, which name no run of anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mainstay.decide.preemption.holders import Holders
+from mainstay.decide.preemption.rules import Wish
+from mainstay.decide.preemption.search import Displacement, Search
+from mainstay.decide.shapes import Shape
+from mainstay.domain.preemption import FairShare, PreemptionPolicy, Reclaim, WithinQueue
+from mainstay.domain.snapshot import Snapshot
+
+
+def outlook(snapshot: Snapshot, wish: Wish, shape: Shape) -> str:
+    """A sentence without its full stop; empty where it needs nobody to yield, or no queue here displaces anything.
+
+    Costs one turn of the decision.
+    """
+    if not any(policy.displaces for policy in snapshot.queues.policies):
+        return ""
+    name, policy = snapshot.queues.names[wish.queue], snapshot.queues.policies[wish.queue]
+    if not policy.displaces:
+        return f"nobody yields for it: work of queue {name} displaces none"
+    search = Search(snapshot)
+    if search.places_now(wish.queue, shape):
+        return ""
+    displaced = search.displace(wish, shape)
+    if displaced is not None:
+        return _who(snapshot, search.holders, displaced)
+    why = "; ".join(_why_nobody(search.holders, wish, name, policy))
+    return f"nobody yields for it: {why}"
+
+
+def _who(snapshot: Snapshot, holders: Holders, displaced: Displacement) -> str:
+    units = [unit for unit, _ in displaced.units]
+    if not units:
+        return ""
+    pods = sum(int(holders.first[unit + 1] - holders.first[unit]) for unit in units)
+    names = [snapshot.queues.names[int(holders.queue[unit])] for unit in units]
+    by_queue = ", ".join(f"{names.count(name)} in queue {name}" for name in sorted(set(names)))
+    return f"could take the place of {_counted(len(units), 'run')} ({_counted(pods, 'pod')}): {by_queue}"
+
+
+def _why_nobody(holders: Holders, wish: Wish, name: str, policy: PreemptionPolicy) -> Iterator[str]:
+    here = holders.queue == wish.queue
+    own = holders.priority[here & (holders.may_yield | holders.protected)]
+    if policy.within_queue is WithinQueue.NEVER:
+        yield f"work of queue {name} does not displace work of its own queue"
+    elif own.size and int(own.min()) >= wish.priority and policy.within_queue is WithinQueue.LOWER_PRIORITY:
+        yield f"in queue {name} that needs a priority above {int(own.min())}; yours is {wish.priority}"
+    elif not own.size:
+        yield f"nothing runs in queue {name} that may yield"
+    if protected := int(np.count_nonzero(holders.protected)):
+        be = "is within its" if protected == 1 else "are within their"
+        yield f"{_counted(protected, 'run')} {be} minimum run time"
+    if policy.reclaim is not Reclaim.NEVER:
+        yield f"queue {name} has nothing of its own that others hold and that would suffice"
+    if policy.fair_share is not FairShare.NEVER:
+        yield "no other queue holds so much more than its fair share"
+    if wish.displacers:
+        yield "it does not displace those for whom it was displaced itself"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,199 @@
+"""By which rule whom may yield for whom. Source: Kueue, preemption and fair sharing; scheduling.md rows 7 to 12 and 18.
+
+In this order, the first that allows it counts:
+1. within the queue, by its policy: of a lower priority, or as urgent and newer;
+2. reclaim: the one who waits asks for no more than is its queue's own (or its cohort's, against queues outside of that), and the
+   other queue, with all cohorts up to where both meet, holds more than its own of what is needed;
+3. borrow: the other queue likewise, and its work is less urgent, also where the one who waits borrows itself;
+4. fair share: the queue that waits then holds no more, for its weight, than the other one is left with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mainstay.decide.preemption.balance import Amounts, Balance, Cells, Share, Sides
+from mainstay.decide.preemption.holders import Holders
+from mainstay.domain.arrays import Bools, Floats, Ints
+from mainstay.domain.preemption import FairShare, PreemptionPolicy, Reclaim, Rule, WithinQueue
+from mainstay.domain.queue import Resource
+from mainstay.domain.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """Who wants a place."""
+
+    queue: int
+    priority: int
+    submitted_at: int
+    displacers: frozenset[int] = frozenset()
+    """Keys of those that it may not displace: who has displaced it, and whom those were displaced by in turn."""
+
+
+def wish_of(snapshot: Snapshot, row: int) -> Wish:
+    """Of the workload in this row."""
+    table = snapshot.workloads
+    return Wish(
+        queue=int(table.queue[row]),
+        priority=int(table.priority[row]),
+        submitted_at=int(table.submitted_at[row]),
+        displacers=displacers(snapshot.displaced_by, int(table.key[row])),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What something counts against its queue."""
+
+    cells: Cells
+    amounts: Amounts
+
+
+def displacers(displaced_by: Mapping[int, tuple[int, ...]], key: int) -> frozenset[int]:
+    """All for whom this workload was displaced, directly or in turn. O(displacements)."""
+    found: set[int] = set()
+    left = [key]
+    while left:
+        for other in displaced_by.get(left.pop(), ()):
+            if other not in found:
+                found.add(other)
+                left.append(other)
+    return frozenset(found)
+
+
+class Loads:
+    """What each unit counts against its queue, worked out when it is asked for."""
+
+    def __init__(self, holders: Holders, balance: Balance) -> None:
+        self._holders, self._balance = holders, balance
+        self._known: dict[int, Load] = {}
+
+    def of(self, unit: int) -> Load:
+        """Of all its pods together."""
+        load = self._known.get(unit)
+        if load is None:
+            holders, pods = self._holders, self._holders.pods_of(unit)
+            queue = int(holders.queue[unit])
+            cells: dict[int, int] = {}
+            columns = zip(
+                holders.cpu_milli[pods].tolist(),
+                holders.memory_bytes[pods].tolist(),
+                holders.gpus[pods].tolist(),
+                holders.gpu_model[pods].tolist(),
+                strict=True,
+            )
+            totals = [0, 0, 0]
+            for cpu, memory, gpus, model in columns:
+                asked = {Resource.CPU: cpu, Resource.MEMORY: memory, Resource.GPU: gpus, Resource.PODS: 1}
+                for column, amount in self._balance.cells(queue, model if gpus else 0, asked).items():
+                    cells[column] = cells.get(column, 0) + amount
+                totals[0] += cpu
+                totals[1] += memory
+                totals[2] += gpus
+            load = self._known[unit] = Load(cells=cells, amounts=(totals[0], totals[1], totals[2]))
+        return load
+
+
+@dataclass(slots=True, kw_only=True)
+class Rules:
+    """The rules for one wish and one request. `balance` is without the wish's own load."""
+
+    balance: Balance
+    policy: PreemptionPolicy
+    wish: Wish
+    load: Load
+    """Of all its pods."""
+    allowed: frozenset[Rule]
+    sides: Sides
+    _seen: dict[int, Share] = field(default_factory=dict)
+    """Row on the other side -> the least share that it had before a victim of it was taken."""
+
+    def by_unit(self, holders: Holders, queues: int) -> Ints:
+        """[units] The rule by which each may yield, as things are before anybody has; 0: none."""
+        here = holders.queue == self.wish.queue
+        lower = holders.priority < self.wish.priority
+        newer = (holders.priority == self.wish.priority) & (holders.submitted_at > self.wish.submitted_at)
+        within = {
+            WithinQueue.NEVER: np.zeros_like(lower),
+            WithinQueue.LOWER_PRIORITY: lower,
+            WithinQueue.LOWER_OR_NEWER_EQUAL_PRIORITY: lower | newer,
+        }[self.policy.within_queue]
+        found = np.where(here & within, int(Rule.WITHIN_QUEUE), 0)
+        lent, fair = self._by_queue(queues)
+        most = self.wish.priority if self.policy.borrow_priority_max is None else self.policy.borrow_priority_max
+        others: tuple[tuple[Rule, Bools], ...] = (
+            (Rule.RECLAIM, (lent == int(Rule.RECLAIM))[holders.queue] & (lower | (self.policy.reclaim is Reclaim.ANY))),
+            (Rule.BORROW, (lent > 0)[holders.queue] & lower & (holders.priority <= most)),
+            (Rule.FAIR_SHARE, fair[holders.queue]),
+        )
+        for rule, units in others:
+            if rule in self.allowed:
+                found = np.where(~here & units & (found == 0), int(rule), found)
+        return np.where(holders.may_yield, found, 0)
+
+    def may_take(self, queue: int, rule: Rule, yields: Load) -> bool:
+        """Whether it may yield now, others having yielded before it."""
+        if rule is Rule.WITHIN_QUEUE:
+            return True
+        ours, theirs = int(self.sides.ours[queue]), int(self.sides.theirs[queue])
+        if rule is Rule.FAIR_SHARE:
+            share = self.balance.share(theirs)
+            if self.policy.fair_share is FairShare.FINAL_SHARE:
+                less = (-yields.amounts[0], -yields.amounts[1], -yields.amounts[2])
+                fair = self.balance.share(ours, self.load.amounts) <= self.balance.share(theirs, less)
+            else:
+                fair = self.balance.share(ours, self.load.amounts) < share
+            if fair:
+                self._seen[theirs] = min(share, self._seen.get(theirs, share))
+            return fair
+        if rule is Rule.RECLAIM and not self.balance.within(ours, self.wish.queue, self.load.cells):
+            return False
+        lent = all(self.balance.over(row, self.load.cells) for row in self.balance.up_to(queue, theirs))
+        return lent and self.balance.lends(queue, self.load.cells, yields.cells)
+
+    def lawful(self, taken: list[tuple[int, Rule]]) -> bool:
+        """Whether all of this still holds once fewer yield than were taken: checked anew after the victims are minimised.
+
+        Who is put back makes its own queue hold more: that breaks no rule by which others of it yield, but it may raise what
+        the queue of the wish, or a cohort above it, holds. `taken`: (queue, rule) of those that yield.
+        """
+        for queue, rule in dict.fromkeys(taken):
+            ours, theirs = int(self.sides.ours[queue]), int(self.sides.theirs[queue])
+            if rule is Rule.RECLAIM and not self.balance.within(ours, self.wish.queue, self.load.cells):
+                return False
+            if rule is Rule.FAIR_SHARE:
+                share = self.balance.share(ours, self.load.amounts)
+                if self.policy.fair_share is FairShare.FINAL_SHARE:
+                    fair = share <= self.balance.share(theirs)
+                else:
+                    fair = share < self._seen.get(theirs, (float("inf"), 0.0))
+                if not fair:
+                    return False
+        return True
+
+    def _by_queue(self, queues: int) -> tuple[Ints, Bools]:
+        """[queues] RECLAIM or BORROW where the queue has borrowed what is needed; whether fairness may take from it."""
+        lent, fair = np.zeros(queues, dtype=np.int64), np.zeros(queues, dtype=np.bool_)
+        if self.allowed & {Rule.RECLAIM, Rule.BORROW} and self.load.cells:
+            over = self.balance.over_up_to(self.sides, self.load.cells)
+            within = self._per_side(lambda ours: self.balance.within(ours, self.wish.queue, self.load.cells))
+            if Rule.BORROW in self.allowed:
+                lent[over] = int(Rule.BORROW)
+            if Rule.RECLAIM in self.allowed:
+                lent[over & (within[self.sides.ours] > 0)] = int(Rule.RECLAIM)
+        if Rule.FAIR_SHARE in self.allowed:
+            share = self._per_side(lambda ours: self.balance.share(ours, self.load.amounts)[0])
+            # Of equal first parts of shares the rule itself decides, one by one.
+            fair = share[self.sides.ours] <= self.balance.shares()[self.sides.theirs]
+        return lent, fair
+
+    def _per_side(self, answer: Callable[[int], float]) -> Floats:
+        """[queues] The answer for each row that is on the side of the wish; of others nothing that matters."""
+        found = np.zeros(len(self.balance.parent))
+        for ours in np.unique(self.sides.ours).tolist():
+            found[ours] = answer(ours)
+        return found

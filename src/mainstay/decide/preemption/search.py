@@ -1,0 +1,381 @@
+"""Who yields for one workload, and where it is placed then: the fewest, whose lost work is worth the least.
+
+1. By each rule who may yield, and on which nodes it would fit without them (`rules`, `steps`).
+2. Step by step they are taken, each only if the rules allow it now that those before have yielded, until all pods fit.
+3. Where the quota is still short, others of the same tree, wherever they run.
+4. In reverse order everybody is put back without whom it fits as well, and the rules are checked anew.
+5. The places are chosen as for any other workload.
+
+If any of this fails, everything is as it was before. Nobody yields for a workload that then would not fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mainstay.decide.allowance import Allowance
+from mainstay.decide.nomination import reserved, spoken_for
+from mainstay.decide.placement import POLICIES
+from mainstay.decide.placement.fit import Free, Request, feasible, room, room_on
+from mainstay.decide.placement.gang import place, room_per_cluster
+from mainstay.decide.preemption.balance import Balance
+from mainstay.decide.preemption.holders import Holders, holders_of
+from mainstay.decide.preemption.rules import Load, Loads, Rules, Wish
+from mainstay.decide.preemption.steps import eagerness, freed_by, ranked, steps_of
+from mainstay.decide.shapes import Shape
+from mainstay.domain.arrays import Bools, Ints
+from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, Rule, WithinQueue
+from mainstay.domain.quantity import is_shape
+from mainstay.domain.snapshot import AllocationTable, Snapshot
+
+STEPS_MAX = 4_096
+"""So many nodes are tried at most for one workload."""
+FOR_QUOTA_MAX = 2_048
+"""So many of other nodes are tried at most where the quota is short."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Displacement:
+    """What is to happen for one workload."""
+
+    units: tuple[tuple[int, Rule], ...]
+    """Who yields, by `Holders`; none: it fits once those have ended that have been told to."""
+    nodes: Ints
+    """[ranks] Node row of each."""
+    request: Request
+    cost: int
+    """Of the work that is lost, in millionths of a currency."""
+
+
+class Search:
+    """The world without those who are leaving it. What is found is taken at once, so that nobody yields twice."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.holders: Holders = holders_of(snapshot)
+        stay = ~snapshot.allocations.stop
+        staying = reserved(snapshot if stay.all() else _with_allocations(snapshot, stay))
+        self.balance = Balance(staying)
+        self._allowance = Allowance(staying)
+        self._loads = Loads(self.holders, self.balance)
+        self.free = _free(snapshot, self.holders)
+        self._slices = tuple(model if is_shape(model) else "" for model in snapshot.gpu_models)
+        self._policy = next(iter(POLICIES.values()))
+        self._freed: tuple[Request, list[tuple[Ints, int]]] | None = None
+        """Of the last request; those of one workload are asked again and again."""
+
+    def displace(self, wish: Wish, shape: Shape) -> Displacement | None:
+        """Who yields for it, and where it is placed; then all of that is so. None: nobody may, or it would not fit."""
+        policy, sides = self.snapshot.queues.policies[wish.queue], self.balance.sides(wish.queue)
+        for choice in shape.requests:
+            for request in self._allowance.flavors(wish.queue, choice):
+                load = self.load(wish.queue, request, shape.nodes)
+                if load is None:
+                    continue
+                for allowed in stages(policy):
+                    rules = Rules(
+                        balance=self.balance, policy=policy, wish=wish, load=load, allowed=allowed, sides=sides
+                    )
+                    found = _Attempt(self, rules, request, shape.nodes).made()
+                    if found is not None:
+                        return found
+        return None
+
+    def places_now(self, queue: int, shape: Shape) -> bool:
+        """Whether it fits without anybody who would not leave anyway."""
+        for choice in shape.requests:
+            for request in self._allowance.flavors(queue, choice):
+                load = self.load(queue, request, shape.nodes)
+                allowed = load is not None and self.balance.allows(queue, load.cells)
+                if allowed and self.places(request, shape.nodes) is not None:
+                    return True
+        return False
+
+    def load(self, queue: int, request: Request, ranks: int) -> Load | None:
+        """What so many pods count against the queue; None if it has no quota for such pods."""
+        cells = self._allowance.cells(queue, request)
+        if cells is None:
+            return None
+        return Load(
+            cells={column: amount * ranks for column, amount in cells.items() if amount},
+            amounts=(request.cpu_milli * ranks, request.memory_bytes * ranks, request.gpus * ranks),
+        )
+
+    def of_unit(self, unit: int) -> Load:
+        """What a holder counts against its queue."""
+        return self._loads.of(unit)
+
+    def rules_of(self, rules: Rules) -> Ints:
+        """[units] By which rule each may yield for this wish; 0: not at all."""
+        by_unit = rules.by_unit(self.holders, len(self.snapshot.queues.names))
+        if rules.wish.displacers:
+            keys = self.snapshot.workloads.key[self.holders.row]
+            by_unit = np.where(np.isin(keys, np.array(sorted(rules.wish.displacers))), 0, by_unit)
+        return by_unit
+
+    def move(self, unit: int, *, sign: int) -> None:
+        """Let a unit go (-1), or put it back (1)."""
+        holders, load = self.holders, self.of_unit(unit)
+        self.balance.hold(int(holders.queue[unit]), load.cells, load.amounts, sign=sign)
+        pods = holders.pods_of(unit)
+        for pod in range(pods.start, pods.stop):
+            if holders.node[pod] >= 0:
+                self.free.take(holders.node[pod : pod + 1], sign, self._holds(pod))
+
+    def freed(self, request: Request) -> list[tuple[Ints, int]]:
+        """As `steps.freed_by`."""
+        asked = replace(request, cluster=0)
+        if self._freed is None or self._freed[0] != asked:
+            freed = freed_by(self.holders, request, self._slices)
+            # What else they hold is not on record, so nothing of it is counted on.
+            nothing = np.zeros(self.holders.node.size, dtype=np.int64)
+            freed += [(nothing, amount) for _, amount in self.free.asked(request)[len(freed) :]]
+            self._freed = asked, freed
+        return self._freed[1]
+
+    def places(self, request: Request, ranks: int) -> Ints | None:
+        """Node row of each rank in what is free now."""
+        return place(self.free, request, count=ranks, policy=self._policy)
+
+    def take(self, wish: Wish, load: Load, request: Request, nodes: Ints) -> None:
+        """The workload holds its places from now on."""
+        rows, pods = np.unique(nodes, return_counts=True)
+        self.free.take(rows, pods, request)
+        self.balance.hold(wish.queue, load.cells, load.amounts)
+
+    def _holds(self, pod: int) -> Request:
+        holders = self.holders
+        model = int(holders.gpu_model[pod])
+        return Request(
+            cpu_milli=int(holders.cpu_milli[pod]),
+            memory_bytes=int(holders.memory_bytes[pod]),
+            gpus=int(holders.gpus[pod]),
+            gpu_model=model,
+            shape=self._slices[model],
+        )
+
+
+class _Attempt:
+    """One request under one set of rules. Whoever is taken is let go in the world of the search, and put back if it fails."""
+
+    def __init__(self, search: Search, rules: Rules, request: Request, ranks: int) -> None:
+        self._search, self._rules, self._request, self._ranks = search, rules, request, ranks
+        self._taken: list[tuple[int, Rule]] = []
+
+    def made(self) -> Displacement | None:
+        """Who yields and where it is placed; None, and all as it was before."""
+        by_unit = self._search.rules_of(self._rules)
+        for request in self._requests(by_unit):
+            self._request = request
+            if self._find_room(by_unit) and self._find_quota(by_unit) and self._minimised():
+                nodes = self._search.places(request, self._ranks)
+                assert nodes is not None
+                return self._found(nodes)
+            self._put_back()
+        return None
+
+    def _found(self, nodes: Ints) -> Displacement:
+        search, holders = self._search, self._search.holders
+        units = [unit for unit, _ in self._taken]
+        search.take(self._rules.wish, self._rules.load, self._request, nodes)
+        holders.may_yield[units] = False
+        cost = int(holders.cost[units].sum()) if units else 0
+        return Displacement(units=tuple(self._taken), nodes=nodes, request=self._request, cost=cost)
+
+    def _requests(self, by_unit: Ints) -> list[Request]:
+        """The request where it would fit if all yielded that may: as it is, or, of a gang, in each cluster, the best first."""
+        search, request = self._search, self._request
+        could = _with_all(search, request, by_unit > 0)
+        rows = np.flatnonzero(feasible(could, request))
+        if not rows.size:
+            return []
+        if self._ranks == 1:
+            return [request]
+        most, now = room_per_cluster(could, request, rows), room(search.free, request)
+        here = np.bincount(search.free.cluster, weights=now, minlength=most.size)[: most.size]
+        holds = np.flatnonzero(most >= self._ranks)
+        # Where most of it fits already, the fewest have to yield.
+        order = holds[np.lexsort((holds, -np.minimum(here[holds], self._ranks)))]
+        return [replace(request, cluster=int(cluster)) for cluster in order.tolist()]
+
+    def _find_room(self, by_unit: Ints) -> bool:
+        """First among those who yield most readily of all with whom it would fit: the mildest step is one of theirs."""
+        if self._fits():
+            return True
+        may_yield = by_unit > 0
+        mild = self._mildest(may_yield)
+        if self._walk(by_unit, mild):
+            return True
+        self._put_back()
+        return not np.array_equal(mild, may_yield) and self._walk(by_unit, may_yield)
+
+    def _mildest(self, may_yield: Bools) -> Bools:
+        """[units] Of those that may yield, the ones of the lowest priorities that suffice, other queues first. By bisection."""
+        kinds = ranked(self._search.holders, self._rules.wish.queue)
+        found = np.flatnonzero(np.bincount(kinds[may_yield]))
+        low, high = 0, found.size - 1
+        while low < high:
+            middle = (low + high) // 2
+            enough = self._would_fit(may_yield & (kinds <= found[middle]))
+            low, high = (low, middle) if enough else (middle + 1, high)
+        mildest: Bools = may_yield & (kinds <= found[low])
+        return mildest
+
+    def _would_fit(self, may_yield: Bools) -> bool:
+        could = _with_all(self._search, self._request, may_yield)
+        rows = np.flatnonzero(feasible(could, self._request))
+        if self._ranks == 1 or not rows.size:
+            return bool(rows.size)
+        return int(room_on(could, self._request, rows).sum()) >= self._ranks
+
+    def _walk(self, by_unit: Ints, may_yield: Bools) -> bool:
+        """Step by step, until it fits."""
+        search, request = self._search, self._request
+        could = feasible(_with_all(search, request, may_yield), request)
+        steps = steps_of(
+            search.free,
+            request,
+            search.holders,
+            search.freed(request),
+            may_yield=may_yield,
+            nodes=could,
+            queue=self._rules.wish.queue,
+            ranks=self._ranks,
+        )
+        there = np.minimum(room(search.free, request), self._ranks)
+        missing = self._ranks - int(there.sum())
+        for step in range(min(steps.node.size, STEPS_MAX * self._ranks)):
+            if not self._take_all(steps.units(step), by_unit):
+                continue
+            node = int(steps.node[step])
+            gained = max(0, int(steps.pods[step]) - int(there[node]))
+            there[node] += gained
+            missing -= gained
+            if missing <= 0 and self._fits():
+                return True
+        return False
+
+    def _find_quota(self, by_unit: Ints) -> bool:
+        rules, search = self._rules, self._search
+        cells, queue = rules.load.cells, rules.wish.queue
+        if search.balance.allows(queue, cells):
+            return True
+        units = np.flatnonzero(by_unit)
+        taken = {unit for unit, _ in self._taken}
+        eager = eagerness(search.holders, queue)[units]
+        tried = 0
+        for unit in units[np.lexsort((-search.holders.submitted_at[units], eager))].tolist():
+            short = search.balance.short(queue, cells)
+            if not short:
+                return True
+            if unit in taken or short.isdisjoint(search.of_unit(unit).cells):
+                continue
+            tried += 1
+            if tried > FOR_QUOTA_MAX:
+                break
+            self._take_all([unit], by_unit)
+        return search.balance.allows(queue, cells)
+
+    def _minimised(self) -> bool:
+        """Put back everybody without whom it fits as well, the last one first. Whether the rules still hold at the end."""
+        if not self._lawful():
+            return False
+        for unit, rule in self._taken[::-1]:
+            self._search.move(unit, sign=1)
+            self._taken.remove((unit, rule))
+            if not (self._fits() and self._search.balance.allows(self._rules.wish.queue, self._rules.load.cells)) or (
+                not self._lawful()
+            ):
+                self._search.move(unit, sign=-1)
+                self._taken.append((unit, rule))
+        return True
+
+    def _take_all(self, units: list[int], by_unit: Ints) -> bool:
+        """All of them that have not been taken yet, or none."""
+        taken = {unit for unit, _ in self._taken}
+        before = len(self._taken)
+        for unit in units:
+            if unit in taken:
+                continue
+            rule, queue = Rule(int(by_unit[unit])), int(self._search.holders.queue[unit])
+            if not self._rules.may_take(queue, rule, self._search.of_unit(unit)):
+                self._put_back(before)
+                return False
+            self._search.move(unit, sign=-1)
+            self._taken.append((unit, rule))
+        return True
+
+    def _put_back(self, but: int = 0) -> None:
+        for unit, _ in self._taken[but:]:
+            self._search.move(unit, sign=1)
+        del self._taken[but:]
+
+    def _fits(self) -> bool:
+        free, request = self._search.free, self._request
+        rows = np.flatnonzero(feasible(free, request))
+        if self._ranks == 1 or not rows.size:
+            return bool(rows.size)
+        return int(room_on(free, request, rows).sum()) >= self._ranks
+
+    def _lawful(self) -> bool:
+        queue = self._search.holders.queue
+        return self._rules.lawful([(int(queue[unit]), rule) for unit, rule in self._taken])
+
+
+def stages(policy: PreemptionPolicy) -> list[frozenset[Rule]]:
+    """The rules that are tried together: first what is the queue's own, then also what it would borrow."""
+    first = {Rule.WITHIN_QUEUE} if policy.within_queue is not WithinQueue.NEVER else set()
+    if policy.reclaim is not Reclaim.NEVER:
+        first.add(Rule.RECLAIM)
+    more = {Rule.BORROW} if policy.borrow is not Borrow.NEVER else set()
+    if policy.fair_share is not FairShare.NEVER:
+        more.add(Rule.FAIR_SHARE)
+    found = [frozenset(first)] if first else []
+    return [*found, frozenset(first | more)] if more else found
+
+
+def _free(snapshot: Snapshot, holders: Holders) -> Free:
+    """What is free once all have ended that have been told to, less what is kept for others."""
+    nodes, kept = snapshot.nodes, spoken_for(snapshot)
+    leaves = holders.leaving & (holders.node >= 0)
+    where, models = holders.node[leaves], holders.gpu_model[leaves]
+
+    def left(capacity: Ints, used: Ints, gone: Ints, name: str) -> Ints:
+        found = capacity - used
+        np.add.at(found, where, gone)
+        return found - kept[name] if name in kept else found
+
+    names = np.array(snapshot.gpu_models)
+    whole = np.array([not is_shape(name) for name in snapshot.gpu_models], dtype=np.bool_)[models]
+    return Free.of(
+        nodes,
+        cpu_milli=left(nodes.cpu_milli, nodes.used_cpu_milli, holders.cpu_milli[leaves], "cpu_milli"),
+        memory_bytes=left(nodes.memory_bytes, nodes.used_memory_bytes, holders.memory_bytes[leaves], "memory_bytes"),
+        gpus=left(nodes.gpus, nodes.used_gpus, holders.gpus[leaves] * whole, "gpus"),
+        shapes={
+            shape: left(count, nodes.used_shapes[shape], holders.gpus[leaves] * (names[models] == shape), shape)
+            for shape, count in nodes.shapes.items()
+        },
+        others={name: count - nodes.used_others[name] for name, count in nodes.others.items()},
+        open_=nodes.ready,
+    )
+
+
+def _with_all(search: Search, request: Request, may_yield: Bools) -> Free:
+    """What would be free of what is asked for, if all yielded that may. Of nothing else it says anything."""
+    free, holders = search.free.copy().opened(search.free.open_), search.holders
+    pods = np.flatnonzero(may_yield[holders.unit] & (holders.node >= 0))
+    where = holders.node[pods]
+    for (column, _), (gives, _) in zip(free.asked(request), search.freed(request), strict=True):
+        # A double holds every sum of what one node has exactly.
+        more = np.bincount(where, weights=gives[pods], minlength=column.size)
+        np.add(column, more.astype(np.int64), out=column)
+    return free
+
+
+def _with_allocations(snapshot: Snapshot, rows: Bools) -> Snapshot:
+    table = snapshot.allocations
+    columns = {name: getattr(table, name)[rows] for name in AllocationTable.__dataclass_fields__}
+    return replace(snapshot, allocations=AllocationTable(**columns))

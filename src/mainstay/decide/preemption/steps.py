@@ -1,0 +1,131 @@
+"""On which node whom would have to yield: all nodes at once, by running sums.
+
+On each node those who may yield are put in the order in which they do: those of other queues first, then the less urgent, then
+those whose work is worth less, then the newer. The first place in that order at which a pod fits (or one more pod) is a step;
+the steps of all nodes, the mildest first, are what the search goes through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mainstay.decide.placement.fit import Free, Request, room
+from mainstay.decide.preemption.holders import COST_MAX, Holders
+from mainstay.domain.arrays import Bools, Ints
+
+PRIORITIES = 128
+"""More than there are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """[steps] In the order in which they are tried."""
+
+    node: Ints
+    begin: Ints
+    """Where those of its node begin, in `unit`."""
+    end: Ints
+    """Just behind the last of them who must yield."""
+    pods: Ints
+    """So many pods of the request find room on its node then."""
+    unit: Ints
+    """[pods that may yield] By node, in the order in which they do."""
+
+    def units(self, step: int) -> list[int]:
+        """Who must yield, in that order."""
+        return list(dict.fromkeys(self.unit[self.begin[step] : self.end[step]].tolist()))
+
+
+def ranked(holders: Holders, queue: int) -> Ints:
+    """[units] Other queues before this one, then the less urgent: who is ranked lower yields sooner, whatever it costs."""
+    kinds: Ints = (holders.queue == queue) * np.int64(PRIORITIES) + holders.priority
+    return kinds
+
+
+def eagerness(holders: Holders, queue: int) -> Ints:
+    """[units] The lower, the sooner it yields; of equals the newer goes first."""
+    eager: Ints = ranked(holders, queue) * (COST_MAX + 1) + holders.cost
+    return eager
+
+
+def freed_by(holders: Holders, request: Request, slice_shapes: tuple[str, ...]) -> list[tuple[Ints, int]]:
+    """[pods] What each makes free of what the request asks for, in the order of `Free.asked`, and how much is asked.
+
+    `slice_shapes` [models]: its name where a model is the shape of a slice, else empty.
+    """
+    alike = np.array([shape == request.shape for shape in slice_shapes], dtype=np.bool_)
+    devices = [(holders.gpus * alike[holders.gpu_model], request.gpus)] if request.gpus else []
+    all_of_it = [*devices, (holders.cpu_milli, request.cpu_milli), (holders.memory_bytes, request.memory_bytes)]
+    return [(column, amount) for column, amount in all_of_it if amount]
+
+
+def steps_of(
+    free: Free,
+    request: Request,
+    holders: Holders,
+    freed: list[tuple[Ints, int]],
+    *,
+    may_yield: Bools,
+    nodes: Bools,
+    queue: int,
+    ranks: int,
+) -> Steps:
+    """`may_yield` [units], `nodes` [nodes] those to look at; so many `ranks` want a place.
+
+    O(n log n) in the pods that may yield.
+    """
+    pods = np.flatnonzero(may_yield[holders.unit] & (holders.node >= 0))
+    pods = pods[nodes[holders.node[pods]]]
+    eager = eagerness(holders, queue)
+    units = np.flatnonzero(may_yield)
+    rank = np.zeros(may_yield.size, dtype=np.int64)
+    rank[units[np.lexsort((-holders.submitted_at[units], eager[units]))]] = np.arange(units.size)
+    pods = pods[np.argsort(holders.node[pods] * np.int64(units.size + 1) + rank[holders.unit[pods]], kind="stable")]
+    node, unit = holders.node[pods], holders.unit[pods]
+    begin = _begins(node)
+    fits, before = _room_after(free, request, [(gives[pods], amount) for gives, amount in freed], node, most=ranks)
+    total = np.cumsum(_costs(holders, node, unit, whole=ranks == 1))
+    cost = total - np.append(0, total)[begin]
+    at = np.flatnonzero(fits > before)
+    if ranks == 1:
+        at = at[np.flatnonzero(np.diff(node[at], prepend=-1))]
+    gain = fits[at] - room(free, request)[node[at]]
+    order = np.lexsort((node[at], cost[at] // np.maximum(gain, 1), eager[unit[at]] // (COST_MAX + 1)))
+    at = at[order]
+    return Steps(node=node[at], begin=begin[at], end=at + 1, pods=fits[at], unit=unit)
+
+
+def _costs(holders: Holders, node: Ints, unit: Ints, *, whole: bool) -> Ints:
+    """[pods] A gang that yields is lost as a whole; where many places are wanted, each of its pods counts as its part."""
+    if not whole:
+        pods = np.diff(holders.first)
+        return holders.cost[unit] // pods[unit]
+    again = (np.diff(unit, prepend=-1) == 0) & (np.diff(node, prepend=-1) == 0)
+    return np.where(again, 0, holders.cost[unit])
+
+
+def _room_after(
+    free: Free, request: Request, freed: list[tuple[Ints, int]], node: Ints, *, most: int
+) -> tuple[Ints, Ints]:
+    """[pods] How many of the request find room on its node once it and those before it have yielded; and without itself."""
+    begin = _begins(node)
+    fits = np.full(node.size, most, dtype=np.int64)
+    for (column, _), (gives, amount) in zip(free.asked(request), freed, strict=True):
+        total = np.cumsum(gives)
+        left = column[node] + total - np.append(0, total)[begin]
+        if most == 1:
+            fits &= left >= amount
+        else:
+            np.minimum(fits, np.maximum(left, 0) // amount, out=fits)
+    before = np.append(0, fits[:-1])
+    firsts = np.flatnonzero(begin == np.arange(begin.size))
+    before[firsts] = np.minimum(room(free, request)[node[firsts]], most)
+    return fits, before
+
+
+def _begins(node: Ints) -> Ints:
+    """[pods] Where the pods of the same node begin."""
+    firsts = np.flatnonzero(np.diff(node, prepend=-1))
+    return np.repeat(firsts, np.diff(firsts, append=node.size))

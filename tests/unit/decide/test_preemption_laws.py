@@ -1,0 +1,349 @@
+"""What must hold of every displacement, in worlds that are drawn: YuniKorn's laws, gangs whole, no circle, and an end of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+
+from mainstay.decide.allowance import held_by_queue
+from mainstay.decide.preemption import preempt
+from mainstay.decide.preemption.search import Search
+from mainstay.decide.quota import quotas_of, usage
+from mainstay.decide.schedule import schedule
+from mainstay.decide.shapes import shape_of
+from mainstay.domain.allocation import Seen
+from mainstay.domain.plan import Allocate, Preempt
+from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, Rule, Slot, WithinQueue
+from mainstay.domain.queue import QueueSpec, Quota
+from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.workload import Phase
+from tests.worlds import NOON, SECOND, AnAllocation, ANode, AWorkload, node, world
+
+SEEDS = range(60)
+ROUNDS_MAX = 400
+"""More than any of these worlds needs until nobody displaces anybody; a circle never ends."""
+
+
+@dataclass
+class Play:
+    """A world in which whoever is told to stop ends at once; nothing comes or goes by itself."""
+
+    nodes: list[ANode]
+    queues: list[QueueSpec]
+    workloads: dict[int, AWorkload]
+    pods: dict[int, list[AnAllocation]] = field(default_factory=dict)
+    displaced_by: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    now: int = NOON
+    displacements: list[tuple[int, int]] = field(default_factory=list)
+    """(who, whom), in the order in which it happened."""
+
+    def snapshot(self) -> Snapshot:
+        pods = [pod for held in self.pods.values() for pod in held]
+        numbered = [replace(pod, key=1_000 + number) for number, pod in enumerate(pods)]
+        return world(
+            nodes=self.nodes,
+            workloads=list(self.workloads.values()),
+            allocations=numbered,
+            queues=self.queues,
+            displaced_by=self.displaced_by,
+            now=self.now,
+        )
+
+    def fill(self) -> bool:
+        """One turn of the scheduler. Whether it did anything."""
+        self.now += 60 * SECOND
+        actions = schedule(self.snapshot(), changes_max=10_000)
+        for action in actions:
+            if isinstance(action, Allocate):
+                self.place(action.workload_key, action.slots)
+            else:
+                self.change(action.workload_key, phase=Phase.QUEUED)  # type: ignore[attr-defined]
+        return bool(actions)
+
+    def place(self, key: int, slots: tuple[Slot, ...]) -> None:
+        work = self.workloads[key]
+        self.change(key, phase=Phase.RUNNING)
+        self.pods[key] = [
+            AnAllocation(
+                workload_key=key,
+                rank=slot.rank,
+                node_key=slot.node_key,
+                cpus=slot.resources.cpu_milli / 1_000,
+                gib=work.gib,
+                gpus=slot.resources.gpus,
+                gpu_model=slot.resources.gpu_model,
+                seen=Seen.RUNNING,
+                created_at=self.now,
+                started_at=self.now,
+            )
+            for slot in slots
+        ]
+
+    def yield_(self, action: Preempt) -> None:
+        """All victims end, and the one they yield for has its places."""
+        for victim in action.victims:
+            del self.pods[victim.workload_key]
+            self.change(victim.workload_key, phase=Phase.QUEUED)
+            by = self.displaced_by.get(victim.workload_key, ())
+            self.displaced_by[victim.workload_key] = (*by, action.workload_key)
+            self.displacements.append((action.workload_key, victim.workload_key))
+        self.place(action.workload_key, action.slots)
+
+    def change(self, key: int, **values: object) -> None:
+        self.workloads[key] = replace(self.workloads[key], **values)  # type: ignore[arg-type]
+
+
+def drawn(seed: int, *, share: FairShare | None = None) -> Play:
+    """A small fleet of two kinds of nodes, a tree of queues with and without quotas, and more work than fits."""
+    rng = random.Random(seed)
+    nodes = [
+        node(
+            f"n{number}",
+            key=number + 1,
+            cpus=8,
+            gib=64,
+            gpus=rng.choice((0, 4)),
+            gpu_model="",
+            cluster=rng.choice(("x", "y")),
+        )
+        for number in range(rng.randint(2, 5))
+    ]
+    nodes = [replace(one, gpu_model="H100" if one.gpus else "") for one in nodes]
+    quotas = rng.random() < 0.7
+
+    def policy() -> PreemptionPolicy:
+        reclaim = rng.choice(list(Reclaim))
+        return PreemptionPolicy(
+            within_queue=rng.choice(list(WithinQueue)),
+            reclaim=reclaim,
+            borrow=Borrow.NEVER if reclaim is Reclaim.NEVER else rng.choice(list(Borrow)),
+            fair_share=share or rng.choice(list(FairShare)),
+            min_runtime_seconds=rng.choice((0, 0, 100)),
+        )
+
+    def own() -> dict[tuple[str, str], Quota]:
+        if not quotas:
+            return {}
+        return {
+            ("default", "cpu"): Quota(nominal=1_000 * rng.randint(0, 12)),
+            ("default", "gpu"): Quota(nominal=rng.randint(0, 4), lending_limit=None),
+        }
+
+    queues = [QueueSpec(name="root", cohort=True), QueueSpec(name="inner", cohort=True, parent="root")]
+    queues += [
+        QueueSpec(
+            name=name,
+            parent=rng.choice(("root", "inner")),
+            weight=rng.choice((0.5, 1.0, 1.0, 2.0)),
+            quotas=own(),
+            preemption=policy(),
+        )
+        for name in "abc"
+    ]
+    workloads = {
+        key: AWorkload(
+            key=key,
+            queue=rng.choice("abc"),
+            priority=rng.choice((10, 50, 50, 90)),
+            nodes=rng.choice((1, 1, 1, 2, 3)),
+            cpus=rng.choice((1, 2, 4, 8)),
+            gpus=rng.choice((0, 0, 1, 2)),
+            preemptible=rng.random() < 0.9,
+            checkpoint_seconds=rng.choice((0, 60)),
+            submitted_at=NOON - rng.randint(0, 1_000) * SECOND,
+        )
+        for key in range(1, rng.randint(12, 26))
+    }
+    return Play(nodes=nodes, queues=queues, workloads=workloads)
+
+
+def played(play: Play, *, late: int = 6) -> Iterator[tuple[Snapshot, Preempt]]:
+    """Every displacement, with the world before it. Some of the work comes only once the fleet is full."""
+    coming = sorted(play.workloads)[-late:]
+    waiting = {key: play.workloads.pop(key) for key in coming}
+    while play.fill():
+        pass
+    play.workloads |= waiting
+    for _ in range(ROUNDS_MAX):
+        while play.fill():
+            pass
+        play.now += 200 * SECOND  # every minimum run time is over
+        snapshot = play.snapshot()
+        actions = preempt(snapshot)
+        if not actions:
+            return
+        yield snapshot, actions[0]
+        play.yield_(actions[0])
+    pytest.fail(f"it did not end within {ROUNDS_MAX} displacements: {play.displacements[-12:]}")
+
+
+def over_capacity(snapshot: Snapshot) -> bool:
+    nodes = snapshot.nodes
+    return bool((nodes.used_cpu_milli > nodes.cpu_milli).any() or (nodes.used_gpus > nodes.gpus).any())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_it_ends_and_never_goes_in_a_circle(seed: int) -> None:
+    play = drawn(seed)
+    for _ in played(play):
+        assert not over_capacity(play.snapshot())
+    assert not circle(play.displacements)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_displacement_keeps_the_laws(seed: int) -> None:
+    play = drawn(seed + 1_000)
+    for snapshot, action in played(play):
+        keeps_the_laws(snapshot, action)
+
+
+def circle(displacements: list[tuple[int, int]]) -> bool:
+    """Whether somebody was displaced by whom it had displaced, directly or in turn."""
+    after: dict[int, set[int]] = {}
+    for who, whom in displacements:
+        if reaches(after, whom, who):
+            return True
+        after.setdefault(who, set()).add(whom)
+    return False
+
+
+def reaches(after: dict[int, set[int]], begin: int, end: int) -> bool:
+    seen, left = {begin}, [begin]
+    while left:
+        for other in after.get(left.pop(), ()):
+            if other == end:
+                return True
+            if other not in seen:
+                seen.add(other)
+                left.append(other)
+    return False
+
+
+def keeps_the_laws(snapshot: Snapshot, action: Preempt) -> None:
+    table, held, tree = snapshot.workloads, snapshot.allocations, snapshot.queues
+    row = table.key.tolist().index(action.workload_key)
+    quotas = quotas_of(tree)
+    used = usage(quotas, held_by_queue(snapshot))
+    assert action.victims, "somebody yields, or nothing is done"
+    assert len(action.slots) == table.nodes[row]
+    assert (
+        len({snapshot.nodes.clusters[snapshot.nodes.key.tolist().index(slot.node_key)] for slot in action.slots}) == 1
+    )
+    for victim in action.victims:
+        yields = table.key.tolist().index(victim.workload_key)
+        assert table.preemptible[yields]
+        assert sorted(victim.allocation_keys) == held.key[held.workload_key == victim.workload_key].tolist()
+        age = snapshot.now - held.created_at[held.workload_key == victim.workload_key].min()
+        assert age >= tree.policies[table.queue[yields]].min_runtime_seconds * SECOND
+        same = table.queue[yields] == table.queue[row]
+        assert same == (victim.rule is Rule.WITHIN_QUEUE)
+        if victim.rule is Rule.WITHIN_QUEUE:
+            newer = table.submitted_at[yields] > table.submitted_at[row]
+            assert (-table.priority[yields], newer) > (-table.priority[row], False)
+        if victim.rule in {Rule.RECLAIM, Rule.BORROW}:
+            queue = table.queue[yields]
+            unlimited = not tree.defined[queue].any()
+            assert unlimited or (used[queue] > quotas.subtree[queue]).any(), "nobody within its own is reclaimed"
+    search = Search(snapshot)
+    units = {int(table.key[one]): number for number, one in enumerate(search.holders.row.tolist())}
+    for victim in action.victims:
+        search.move(units[victim.workload_key], sign=-1)
+    shape = shape_of(snapshot, row)
+    assert search.places_now(int(table.queue[row]), shape), "it fits then"
+    if all(victim.rule is Rule.WITHIN_QUEUE for victim in action.victims):
+        for victim in action.victims:
+            search.move(units[victim.workload_key], sign=1)
+            assert not search.places_now(int(table.queue[row]), shape), "and not without any one of them"
+            search.move(units[victim.workload_key], sign=-1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_plan_does_not_depend_on_the_order_of_rows(seed: int) -> None:
+    """A world that lists its nodes, work and pods the other way round has the same columns, and so the same plan."""
+    play = drawn(seed)
+    for _ in range(2):
+        play.fill()
+    play.now += 200 * SECOND
+    snapshot = play.snapshot()
+    other = replace(play, nodes=play.nodes[::-1], workloads=dict(sorted(play.workloads.items(), reverse=True)))
+    assert preempt(other.snapshot()) == preempt(snapshot)
+
+
+def test_without_the_memory_of_who_displaced_whom_initial_shares_go_in_a_circle() -> None:
+    """B holds 4 in one run, A holds 2; a run of 1 takes the place, the scheduler fills it up with A, and B takes it back."""
+
+    def begun(displaced_by: dict[int, tuple[int, ...]]) -> Play:
+        play = Play(
+            nodes=[node("n1", key=1, cpus=4), node("n2", key=2, cpus=2)],
+            queues=[
+                QueueSpec(name=name, preemption=PreemptionPolicy(fair_share=FairShare.INITIAL_SHARE)) for name in "ab"
+            ],
+            workloads={1: AWorkload(key=1, queue="b", cpus=4)},
+            displaced_by=displaced_by,
+        )
+        play.fill()
+        play.workloads |= {2 + size: AWorkload(key=2 + size, queue="a", cpus=size) for size in (1, 2, 3)}
+        play.workloads[3] = replace(play.workloads[3], submitted_at=NOON + 1)
+        return play
+
+    forgetful, play = begun(Forgetful()), begun({})
+    for _ in range(20):
+        while forgetful.fill():
+            pass
+        for action in preempt(forgetful.snapshot())[:1]:
+            forgetful.yield_(action)
+    assert circle(forgetful.displacements)
+    for _ in played(play, late=0):
+        pass
+    assert play.displacements
+    assert not circle(play.displacements)
+
+
+class Forgetful(dict[int, tuple[int, ...]]):
+    """Remembers nothing."""
+
+    def __setitem__(self, key: int, value: tuple[int, ...]) -> None:
+        pass
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_final_shares_alone_never_go_in_a_circle(seed: int) -> None:
+    """Whatever the scheduler fills in between, and although nobody remembers who displaced whom: the proof of decision 0014."""
+    rng = random.Random(seed)
+    policy = PreemptionPolicy(fair_share=FairShare.FINAL_SHARE)
+    play = Play(
+        nodes=[node(f"n{number}", key=number + 1, cpus=rng.randint(4, 12)) for number in range(3)],
+        queues=[QueueSpec(name=name, preemption=policy, weight=rng.choice((1.0, 2.0))) for name in "abc"],
+        workloads={
+            key: AWorkload(key=key, queue=rng.choice("abc"), cpus=rng.choice((1, 2, 4)), submitted_at=NOON + key)
+            for key in range(1, 30)
+        },
+        displaced_by=Forgetful(),
+    )
+    for _ in played(play, late=10):
+        pass
+    assert len(play.displacements) < ROUNDS_MAX
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_is_held_is_conserved(seed: int) -> None:
+    """After a displacement exactly what its victims held is free, but for what was placed."""
+    play = drawn(seed)
+    displacements = played(play)
+    for snapshot, action in displacements:
+        keys = [key for victim in action.victims for key in victim.allocation_keys]
+        freed = int(snapshot.allocations.cpu_milli[np.isin(snapshot.allocations.key, keys)].sum())
+        placed = sum(slot.resources.cpu_milli for slot in action.slots)
+        before = int(snapshot.nodes.used_cpu_milli.sum())
+        next_ = replace(play, pods=dict(play.pods), workloads=dict(play.workloads), displaced_by={}, displacements=[])
+        next_.yield_(action)
+        assert int(next_.snapshot().nodes.used_cpu_milli.sum()) == before - freed + placed
+
+
+def test_the_drawn_worlds_try_every_rule() -> None:
+    rules = [victim.rule for seed in range(25) for _, action in played(drawn(seed)) for victim in action.victims]
+    assert set(rules) == set(Rule)
