@@ -161,7 +161,7 @@ class Lines:
         lines = self._open.get(cluster)
         if not lines:
             msg = f"this replica does not reach cluster {cluster}: its agent has no line here, or it is the machine of another"
-            hint = "is the agent running? Replicas that are to reach each other's need --replica-address"
+            hint = "is the agent running? It calls again by itself; for each other's machines replicas need --replica-address"
             raise Unavailable(msg, object_=cluster, hint=hint)
         return lines[-1]
 
