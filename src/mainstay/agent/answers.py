@@ -16,7 +16,7 @@ import structlog
 from mainstay.agent import convert
 from mainstay.domain.errors import Gone, Invalid, MainstayError, Unavailable
 from mainstay.ports import Cluster, Process, Stream
-from mainstay.wire import agent as wire
+from mainstay.wire import agent_line
 
 if TYPE_CHECKING:
     from aiohttp.web import WebSocketResponse
@@ -30,7 +30,7 @@ LOGS_AT_ONCE = 32
 """Logs that are read at the same time; more wait."""
 STREAMS_MAX = 1_000
 T = TypeVar("T")
-Answer = tuple[wire.Said, bytes]
+Answer = tuple[agent_line.Said, bytes]
 Socket: TypeAlias = "aiohttp.ClientWebSocketResponse[bool] | WebSocketResponse[bool]"
 
 
@@ -62,21 +62,21 @@ class Answers:
                     task.cancel()
 
     def _take(self, group: asyncio.TaskGroup, message: bytes) -> None:
-        header, data = wire.parts(message)
+        header, data = agent_line.parts(message)
         try:
-            number = convert.decoded(header, wire.Numbered).id
+            number = convert.decoded(header, agent_line.Numbered).id
         except Invalid:
             return
         try:
-            what = convert.decoded(header, wire.Asked).what
+            what = convert.decoded(header, agent_line.Asked).what
         except Invalid as error:
             self._start(group, self._say(number, convert.failed(error)))
             return
         match what:
-            case wire.Close(stream=stream):
+            case agent_line.Close(stream=stream):
                 if stream in self._held:
                     self._held[stream].cancel()
-            case wire.Connect() | wire.Exec():
+            case agent_line.Connect() | agent_line.Exec():
                 held = self._start(group, self._reply(number, lambda: self._kept_open(number, what)))
                 self._held[number] = held
                 held.add_done_callback(lambda _: self._let_go(number))
@@ -89,20 +89,20 @@ class Answers:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _kept_open(self, number: int, what: wire.Connect | wire.Exec) -> Answer:
+    async def _kept_open(self, number: int, what: agent_line.Connect | agent_line.Exec) -> Answer:
         """Open it, say so, and keep it open until this task is cancelled."""
         if len(self._held) > STREAMS_MAX:
             msg = f"too many connections into pods are open: {STREAMS_MAX}"
             raise Unavailable(msg, object_=what.pod, hint="try again in a moment")
-        if isinstance(what, wire.Connect):
+        if isinstance(what, agent_line.Connect):
             async with self._cluster().connect(what.pod, what.port) as stream:
                 self._ports[number] = stream
-                await self._say(number, wire.Done())
+                await self._say(number, agent_line.Done())
                 await asyncio.Event().wait()
         else:
             async with self._cluster().exec(what.pod, what.argv, stdin=what.stdin, tty=what.tty) as process:
                 self._processes[number] = process
-                await self._say(number, wire.Done())
+                await self._say(number, agent_line.Done())
                 await asyncio.Event().wait()
         raise AssertionError
 
@@ -110,44 +110,44 @@ class Answers:
         for known in (self._held, self._ports, self._processes, self._rest):
             known.pop(number, None)
 
-    async def _said(self, what: wire.Question, data: bytes) -> Answer:
+    async def _said(self, what: agent_line.Question, data: bytes) -> Answer:
         match what:
-            case wire.ReadLog(pod=pod, offset=offset, limit=limit):
+            case agent_line.ReadLog(pod=pod, offset=offset, limit=limit):
                 async with self._logs:
-                    chunk = await self._cluster().read_log(pod, offset=offset, limit=min(limit, wire.CHUNK_BYTES))
-                said = wire.LogSaid(next_offset=chunk.next_offset, dropped=chunk.dropped, ended=chunk.ended)
+                    chunk = await self._cluster().read_log(pod, offset=offset, limit=min(limit, agent_line.CHUNK_BYTES))
+                said = agent_line.LogSaid(next_offset=chunk.next_offset, dropped=chunk.dropped, ended=chunk.ended)
                 return said, chunk.data
-            case wire.Receive(stream=number):
+            case agent_line.Receive(stream=number):
                 return await self._received(number)
-            case wire.Send(stream=number):
+            case agent_line.Send(stream=number):
                 await self._open(number).send(data)
-            case wire.EndInput(stream=number) if number in self._ports:
+            case agent_line.EndInput(stream=number) if number in self._ports:
                 await self._ports[number].end()
-            case wire.EndInput(stream=number):
+            case agent_line.EndInput(stream=number):
                 await _known(self._processes, number).end_input()
-            case wire.Resize(stream=number, columns=columns, rows=rows):
+            case agent_line.Resize(stream=number, columns=columns, rows=rows):
                 await _known(self._processes, number).resize(columns=columns, rows=rows)
-        return wire.Done(), b""
+        return agent_line.Done(), b""
 
     def _open(self, number: int) -> Stream | Process:
         return self._ports[number] if number in self._ports else _known(self._processes, number)
 
     async def _received(self, number: int) -> Answer:
         said, data = self._rest.pop(number) if number in self._rest else await self._next(number)
-        if len(data) > wire.CHUNK_BYTES:
-            self._rest[number] = said, data[wire.CHUNK_BYTES :]
-        return said, data[: wire.CHUNK_BYTES]
+        if len(data) > agent_line.CHUNK_BYTES:
+            self._rest[number] = said, data[agent_line.CHUNK_BYTES :]
+        return said, data[: agent_line.CHUNK_BYTES]
 
     async def _next(self, number: int) -> Answer:
         if number in self._ports:
             heard = await self._ports[number].receive()
-            return wire.Received(ended=heard is None), heard or b""
+            return agent_line.Received(ended=heard is None), heard or b""
         process = _known(self._processes, number)
         message = await process.receive()
         if message is None:
-            return wire.Received(ended=True, exit_status=process.exit_status, failure=process.failure), b""
+            return agent_line.Received(ended=True, exit_status=process.exit_status, failure=process.failure), b""
         channel, data = message
-        return wire.Received(channel=channel.value), data
+        return agent_line.Received(channel=channel.value), data
 
     async def _reply(self, number: int, answer: Callable[[], Awaitable[Answer]]) -> None:
         try:
@@ -159,9 +159,11 @@ class Answers:
             said, data = convert.failed(Unavailable(f"the agent failed: {type(error).__name__}")), b""
         await self._say(number, said, data)
 
-    async def _say(self, number: int, said: wire.Said, data: bytes = b"") -> None:
+    async def _say(self, number: int, said: agent_line.Said, data: bytes = b"") -> None:
         try:
-            await self._socket.send_bytes(wire.frame(convert.encoded(wire.Answered(id=number, what=said)), data))
+            await self._socket.send_bytes(
+                agent_line.frame(convert.encoded(agent_line.Answered(id=number, what=said)), data)
+            )
         except (aiohttp.ClientError, OSError):
             return  # whoever reads from it finds out
 

@@ -32,6 +32,7 @@ from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import Handed
 from mainstay.wire import agent as wire
+from mainstay.wire import agent_line
 
 ERRORS: Mapping[str, type[MainstayError]] = MappingProxyType(
     {
@@ -126,7 +127,7 @@ def raised(
     return ERRORS.get(code, Unavailable)(message, object_=object_, hint=hint, numbers=numbers)
 
 
-def raised_by_cluster(said: wire.Failed) -> MainstayError:
+def raised_by_cluster(said: agent_line.Failed) -> MainstayError:
     """What an agent was refused by its cluster. Nothing that it says tells anybody who he is or what he may do."""
     error = raised(said.code, said.message, object_=said.object, hint=said.hint, numbers=said.numbers)
     if isinstance(error, Unauthenticated | Forbidden):
@@ -134,9 +135,9 @@ def raised_by_cluster(said: wire.Failed) -> MainstayError:
     return error
 
 
-def failed(error: MainstayError) -> wire.Failed:
+def failed(error: MainstayError) -> agent_line.Failed:
     """An error, to be raised at the other end."""
-    return wire.Failed(
+    return agent_line.Failed(
         code=error.code, message=error.message, object=error.object, hint=error.hint, numbers=error.numbers
     )
 

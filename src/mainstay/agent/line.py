@@ -12,7 +12,7 @@ from mainstay.agent.answers import HEARTBEAT_SECONDS, MESSAGE_BYTES_MAX, Answers
 from mainstay.agent.connection import CONNECT_SECONDS, Way
 from mainstay.domain.errors import Unavailable
 from mainstay.ports import Cluster
-from mainstay.wire import agent as wire
+from mainstay.wire import agent_line
 
 log = structlog.get_logger()
 
@@ -35,9 +35,9 @@ class Answering:
         async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session:
             try:
                 socket = await session.ws_connect(
-                    self._way.url + wire.LINE_PATH,
+                    self._way.url + agent_line.LINE_PATH,
                     headers=self._way.headers(),
-                    protocols=(wire.LINE_PROTOCOL,),
+                    protocols=(agent_line.LINE_PROTOCOL,),
                     heartbeat=HEARTBEAT_SECONDS,
                     max_msg_size=MESSAGE_BYTES_MAX,
                     ssl=tls,

@@ -31,6 +31,7 @@ from mainstay.operations.principal import Permission
 from mainstay.operations.secrets import Handing
 from mainstay.ports import WantedChanges
 from mainstay.wire import agent as wire
+from mainstay.wire import agent_line
 
 log = structlog.get_logger()
 routes = Routes("agents")
@@ -260,11 +261,11 @@ async def hand_secrets(call: Caller, request: Request) -> Response:
     return _said(convert.secrets_said(handed))
 
 
-@routes.socket(wire.LINE_PATH, needs=Permission.CARRY, speaks=wire.LINE_PROTOCOL)
+@routes.socket(agent_line.LINE_PATH, needs=Permission.CARRY, speaks=agent_line.LINE_PROTOCOL)
 async def hold_line(call: Caller, socket: WebSocket) -> None:
     """The line over which an agent is asked, for as long as it holds."""
     _require_protocol(socket)
-    await socket.accept(wire.LINE_PROTOCOL)
+    await socket.accept(agent_line.LINE_PROTOCOL)
     agents, cluster = call.services.agents, call.principal.cluster
     line = Line(cluster, _sending(socket))
     tasks = asyncio.create_task(_hear(socket, line)), asyncio.create_task(line.watch())

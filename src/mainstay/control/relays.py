@@ -26,6 +26,7 @@ from mainstay.operations.lines import Line, Lines
 from mainstay.operations.offload import Offload
 from mainstay.ports import Clock, Cluster, LineRecord, Store
 from mainstay.wire import agent as wire
+from mainstay.wire import agent_line
 
 log = structlog.get_logger()
 
@@ -202,7 +203,7 @@ class Relays:
         return await self._session.ws_connect(
             f"https://{record.address}{PATH}/{record.cluster}",
             headers={wire.PROTOCOL_HEADER: str(wire.PROTOCOL)},
-            protocols=(wire.LINE_PROTOCOL,),
+            protocols=(agent_line.LINE_PROTOCOL,),
             heartbeat=HEARTBEAT_SECONDS,
             max_msg_size=MESSAGE_BYTES_MAX,
         )
@@ -254,7 +255,7 @@ class Door:
         socket = web.WebSocketResponse(
             heartbeat=HEARTBEAT_SECONDS,
             max_msg_size=MESSAGE_BYTES_MAX,
-            protocols=(wire.LINE_PROTOCOL,),
+            protocols=(agent_line.LINE_PROTOCOL,),
             compress=False,
         )
         await socket.prepare(request)

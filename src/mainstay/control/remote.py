@@ -10,7 +10,7 @@ from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import MainstayError, Unavailable
 from mainstay.operations.lines import Line, Ways
 from mainstay.ports import Channel, Process, Stream
-from mainstay.wire import agent as wire
+from mainstay.wire import agent_line
 
 OPEN_SECONDS = 70.0
 """No cluster waits longer than a minute for whoever is behind it (`ports.Cluster`)."""
@@ -34,9 +34,9 @@ class RemoteCluster:
 
     async def read_log(self, pod: str, *, offset: int, limit: int) -> LogChunk:
         """Asked of the agent. Raises Unavailable while it has no line, and whatever it raises there."""
-        asked = wire.ReadLog(pod=pod, offset=offset, limit=limit)
+        asked = agent_line.ReadLog(pod=pod, offset=offset, limit=limit)
         line = await self._ways.reach(self.name)
-        said, data = await line.ask(asked, answer=wire.LogSaid)
+        said, data = await line.ask(asked, answer=agent_line.LogSaid)
         return LogChunk(data=data, next_offset=said.next_offset, dropped=said.dropped, ended=said.ended)
 
     async def copy_out(self, pod: str) -> None:  # noqa: ARG002
@@ -53,7 +53,7 @@ class RemoteCluster:
     @asynccontextmanager
     async def connect(self, pod: str, port: int) -> AsyncIterator[Stream]:
         """Through the agent."""
-        async with self._opened(wire.Connect(pod=pod, port=port)) as opened:
+        async with self._opened(agent_line.Connect(pod=pod, port=port)) as opened:
             yield RemoteStream(opened)
 
     @asynccontextmanager
@@ -61,7 +61,7 @@ class RemoteCluster:
         self, pod: str, argv: Sequence[str], *, stdin: bool = False, tty: bool = False
     ) -> AsyncIterator[Process]:
         """Through the agent."""
-        async with self._opened(wire.Exec(pod=pod, argv=tuple(argv), stdin=stdin, tty=tty)) as opened:
+        async with self._opened(agent_line.Exec(pod=pod, argv=tuple(argv), stdin=stdin, tty=tty)) as opened:
             yield RemoteProcess(opened)
 
     async def close(self) -> None:
@@ -69,11 +69,11 @@ class RemoteCluster:
         self._ways.hang_up(self.name)
 
     @asynccontextmanager
-    async def _opened(self, what: wire.Connect | wire.Exec) -> AsyncIterator[Opened]:
+    async def _opened(self, what: agent_line.Connect | agent_line.Exec) -> AsyncIterator[Opened]:
         line = await self._ways.reach(self.name)
         opened = Opened(line)
         try:
-            await line.ask(what, answer=wire.Done, number=opened.number, seconds=OPEN_SECONDS)
+            await line.ask(what, answer=agent_line.Done, number=opened.number, seconds=OPEN_SECONDS)
             yield opened
         finally:
             await opened.close()
@@ -92,26 +92,26 @@ class Opened:
 
     async def send(self, data: bytes) -> None:
         """In parts, each of which is handed on before the next is sent."""
-        for start in range(0, len(data), wire.CHUNK_BYTES):
-            part = data[start : start + wire.CHUNK_BYTES]
-            await self._line.ask(wire.Send(stream=self.number), part, answer=wire.Done, seconds=None)
+        for start in range(0, len(data), agent_line.CHUNK_BYTES):
+            part = data[start : start + agent_line.CHUNK_BYTES]
+            await self._line.ask(agent_line.Send(stream=self.number), part, answer=agent_line.Done, seconds=None)
 
     async def end_input(self) -> None:
         """No more will be sent."""
-        await self._line.ask(wire.EndInput(stream=self.number), answer=wire.Done, seconds=None)
+        await self._line.ask(agent_line.EndInput(stream=self.number), answer=agent_line.Done, seconds=None)
 
-    async def receive(self) -> tuple[wire.Received, bytes]:
+    async def receive(self) -> tuple[agent_line.Received, bytes]:
         """What comes next. Who gives up waiting for it has lost it."""
-        return await self._line.ask(wire.Receive(stream=self.number), answer=wire.Received, seconds=None)
+        return await self._line.ask(agent_line.Receive(stream=self.number), answer=agent_line.Received, seconds=None)
 
     async def resize(self, *, columns: int, rows: int) -> None:
         """Of a terminal."""
-        asked = wire.Resize(stream=self.number, columns=columns, rows=rows)
-        await self._line.ask(asked, answer=wire.Done, seconds=None)
+        asked = agent_line.Resize(stream=self.number, columns=columns, rows=rows)
+        await self._line.ask(asked, answer=agent_line.Done, seconds=None)
 
     async def close(self) -> None:
         """Let go, also of what is still being opened."""
-        await self._line.tell(wire.Close(stream=self.number))
+        await self._line.tell(agent_line.Close(stream=self.number))
 
 
 class RemoteStream:
@@ -132,7 +132,7 @@ class RemoteProcess:
 
     def __init__(self, opened: Opened) -> None:
         self._opened = opened
-        self._ended = wire.Received()
+        self._ended = agent_line.Received()
         self.send, self.end_input = opened.send, opened.end_input
         self.resize, self.close = opened.resize, opened.close
 

@@ -13,7 +13,7 @@ from typing import Protocol, TypeVar
 
 from mainstay.agent import convert
 from mainstay.domain.errors import Invalid, Unavailable
-from mainstay.wire import agent as wire
+from mainstay.wire import agent_line
 
 ANSWER_SECONDS = 15.0
 QUESTIONS_MAX = 2_048
@@ -22,7 +22,7 @@ LINES_MAX = 4
 """Of one cluster: of two agents, one of which is being replaced, and some that are not known to be dead yet."""
 WATCH_SECONDS = 10.0
 """So often a line is asked whether anybody is there: a machine that lost its power says nothing, and ends nothing."""
-A = TypeVar("A", bound=wire.Said)
+A = TypeVar("A", bound=agent_line.Said)
 
 
 class Line:
@@ -33,7 +33,7 @@ class Line:
         self._cluster = cluster
         self._send = send
         self._number = 0
-        self._waiting: dict[int, asyncio.Future[tuple[wire.Said, bytes]]] = {}
+        self._waiting: dict[int, asyncio.Future[tuple[agent_line.Said, bytes]]] = {}
         self._hung_up = asyncio.Event()
         self.ended = asyncio.Event()
         """Nothing will be answered any more."""
@@ -45,7 +45,7 @@ class Line:
 
     async def ask(
         self,
-        what: wire.Question,
+        what: agent_line.Question,
         data: bytes = b"",
         *,
         answer: type[A],
@@ -57,7 +57,7 @@ class Line:
             msg = f"too many questions to the agent of {self._cluster} are under way"
             raise Unavailable(msg, object_=self._cluster, hint="ask again in a moment")
         number = number or self.new_number()
-        waiting: asyncio.Future[tuple[wire.Said, bytes]] = asyncio.get_running_loop().create_future()
+        waiting: asyncio.Future[tuple[agent_line.Said, bytes]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = waiting
         try:
             # An agent always reads: where nothing can be sent any more, nobody is there.
@@ -71,14 +71,14 @@ class Line:
             raise Unavailable(msg, object_=self._cluster, hint=hint) from error
         finally:
             del self._waiting[number]
-        if isinstance(said, wire.Failed):
+        if isinstance(said, agent_line.Failed):
             raise convert.raised_by_cluster(said)
         if not isinstance(said, answer):
             msg = f"the agent of {self._cluster} answers something else than it was asked"
             raise Unavailable(msg, object_=self._cluster)
         return said, content
 
-    async def tell(self, what: wire.Close) -> None:
+    async def tell(self, what: agent_line.Close) -> None:
         """Nobody waits for an answer. Nothing happens on a line that has ended: all that was open there has ended with it."""
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(ANSWER_SECONDS):
@@ -86,8 +86,8 @@ class Line:
 
     def heard(self, message: bytes) -> None:
         """An answer; nobody waits for one that comes late or twice. Raises Invalid for what is none."""
-        header, data = wire.parts(message)
-        said = convert.decoded(header, wire.Answered)
+        header, data = agent_line.parts(message)
+        said = convert.decoded(header, agent_line.Answered)
         waiting = self._waiting.get(said.id)
         if waiting is not None and not waiting.done():
             waiting.set_result((said.what, data))
@@ -100,7 +100,7 @@ class Line:
                     await self._hung_up.wait()
                     return
             try:
-                await self.ask(wire.Ping(), answer=wire.Done)
+                await self.ask(agent_line.Ping(), answer=agent_line.Done)
             except Unavailable:
                 return
             except Invalid:
@@ -161,7 +161,7 @@ class Lines:
         lines = self._open.get(cluster)
         if not lines:
             msg = f"this replica does not reach cluster {cluster}: its agent has no line here, or it is the machine of another"
-            hint = "is the agent running? Replicas that are to reach each other's need --replica-address"
+            hint = "is the agent running? It calls again by itself; for each other's machines replicas need --replica-address"
             raise Unavailable(msg, object_=cluster, hint=hint)
         return lines[-1]
 
@@ -186,5 +186,5 @@ class Lines:
         """As `changed`."""
 
 
-def _asked(number: int, what: wire.Question, data: bytes = b"") -> bytes:
-    return wire.frame(convert.encoded(wire.Asked(id=number, what=what)), data)
+def _asked(number: int, what: agent_line.Question, data: bytes = b"") -> bytes:
+    return agent_line.frame(convert.encoded(agent_line.Asked(id=number, what=what)), data)

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from mainstay.app import SystemClock
@@ -188,6 +189,46 @@ async def test_gpus_that_a_driver_offers_are_counted_claimed_given_and_free_agai
     finally:
         plane.ask(f"{DEVICES}/resourceslices/{driver}", method="DELETE")
     await until_gpus(rig, node, 0)
+
+
+async def test_devices_of_other_makers_are_counted_and_given_by_the_name_of_their_resource(
+    rig: Rig, plane: ControlPlane, hollow_nodes: tuple[str, ...], home: str
+):
+    node, asked = hollow_nodes[2], Resources(cpu_milli=200, memory_bytes=128 << 20, gpus=2, gpu_model="example.com/tpu")
+    rig.node = node
+    give_devices(plane, node, "3")
+    try:
+        await until_shapes(rig, node, (("example.com/tpu", 3),))
+        await rig.create("p-1-0", Program(runs_for=600), resources=asked)
+        await rig.seen("p-1-0", Seen.RUNNING)
+        pod = plane.ask(f"/api/v1/namespaces/{home}/pods/p-1-0")
+        assert pod["spec"]["containers"][0]["resources"]["limits"]["example.com/tpu"] == "2"
+        with pytest.raises(NoCapacity, match=r"needs 2 example\.com/tpu, 1 are free"):
+            await rig.act(rig.creation("q-1-0", Program(), resources=asked))
+    finally:
+        give_devices(plane, node, "0")
+    await until_shapes(rig, node, ())
+
+
+def give_devices(plane: ControlPlane, node: str, count: str) -> None:
+    """As its device plugin would have its kubelet say."""
+    while True:
+        found = plane.ask(f"/api/v1/nodes/{node}")
+        for amounts in ("capacity", "allocatable"):
+            found["status"][amounts]["example.com/tpu"] = count
+        try:
+            plane.ask(f"/api/v1/nodes/{node}/status", method="PUT", body=found)
+        except httpx2.HTTPStatusError as error:
+            if error.response.status_code != 409:  # the simulator of its kubelet was faster
+                raise
+        else:
+            return
+
+
+async def until_shapes(rig: Rig, node: str, shapes: tuple[tuple[str, int], ...]) -> None:
+    async with asyncio.timeout(60):
+        while next(one.shapes for one in (await rig.cluster.observe()).nodes if one.name == node) != shapes:
+            await rig.let_pass(0.1)
 
 
 async def test_a_claim_that_no_device_class_can_serve_is_told(

@@ -41,6 +41,7 @@ from mainstay.domain.volume import VolumeRef, VolumeState
 from mainstay.domain.workload import Mount, Phase, PodRef, RetryPolicy, Volume, Workload, WorkloadSpec
 from mainstay.ports import WantedChanges
 from mainstay.wire import agent as wire
+from mainstay.wire import agent_line
 
 WHOLE = st.integers(0, (1 << 62) - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -224,14 +225,14 @@ def test_what_became_of_a_plan_arrives_as_it_was(reasons: list[Reason]):
 
 @given(st.binary(max_size=50), st.binary(max_size=50))
 def test_a_frame_of_the_line_comes_apart_as_it_was_put_together(header: bytes, data: bytes):
-    assert wire.parts(wire.frame(header, data)) == (header, data)
+    assert agent_line.parts(agent_line.frame(header, data)) == (header, data)
 
 
 @given(st.binary(max_size=50))
 def test_what_is_no_frame_is_refused_and_nothing_else_happens(message: bytes):
-    header, _ = wire.parts(message)
+    header, _ = agent_line.parts(message)
     try:
-        convert.decoded(header, wire.Answered)
+        convert.decoded(header, agent_line.Answered)
     except Invalid:
         return
     raise AssertionError

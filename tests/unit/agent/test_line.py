@@ -25,6 +25,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Phase
 from mainstay.operations.lines import Line, Lines
 from mainstay.wire import agent as wire
+from mainstay.wire import agent_line
 from tests.agents import ControlPlane, control_plane
 from tests.stores import WHY
 from tests.unit.api.conftest import PEOPLE
@@ -90,7 +91,7 @@ async def test_a_log_is_read_over_the_line_byte_for_byte(plane: ControlPlane, se
     assert chunk == LogChunk(data=held.logs["p-1-0"][4:], next_offset=8_000, dropped=0, ended=True)
     held.logs["binary-1-0"], found = bytes(range(256)) * 8_000, b""
     while part := (await read(plane, server, "binary-1-0", offset=len(found), limit=1 << 20)).data:
-        assert len(part) <= wire.CHUNK_BYTES  # with its header, it must fit a message
+        assert len(part) <= agent_line.CHUNK_BYTES  # with its header, it must fit a message
         found += part
     assert found == held.logs["binary-1-0"]
 
@@ -123,7 +124,7 @@ async def test_a_line_that_breaks_is_opened_again(plane: ControlPlane, server: S
     assert before is not None
     server.stop()
     await until(lambda: line_of(plane) is None)
-    with pytest.raises(Unavailable, match="no line to this replica") as raised:
+    with pytest.raises(Unavailable, match="its agent has no line here") as raised:
         await RemoteCluster("edge", plane.services.agents.lines).read_log("p-1-0", offset=0, limit=1)
     assert "calls again by itself" in raised.value.hint
     server.start(plane.app)
@@ -148,7 +149,7 @@ async def test_a_question_that_this_version_does_not_know_is_answered(
 ) -> None:
     line = line_of(plane)
     assert line is not None
-    asking = line.ask(Dance(), answer=wire.Done)  # type: ignore[arg-type]
+    asking = line.ask(Dance(), answer=agent_line.Done)  # type: ignore[arg-type]
     with pytest.raises(Invalid, match="not a message that this version knows"):
         await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asking, server.loop))
 
@@ -157,30 +158,30 @@ class Socket:
     """The end of a line that is in the hand of a test."""
 
     def __init__(self) -> None:
-        self.sent: list[wire.Asked] = []
+        self.sent: list[agent_line.Asked] = []
         self.line = Line("edge", self.send)
 
     async def send(self, data: bytes) -> None:
-        self.sent.append(convert.decoded(wire.parts(data)[0], wire.Asked))
+        self.sent.append(convert.decoded(agent_line.parts(data)[0], agent_line.Asked))
 
-    def say(self, number: int, what: wire.Said, data: bytes = b"") -> None:
-        self.line.heard(wire.frame(convert.encoded(wire.Answered(id=number, what=what)), data))
+    def say(self, number: int, what: agent_line.Said, data: bytes = b"") -> None:
+        self.line.heard(agent_line.frame(convert.encoded(agent_line.Answered(id=number, what=what)), data))
 
 
-LOG = wire.ReadLog(pod="p-1-0", offset=0, limit=1)
-SAID = wire.LogSaid(next_offset=1)
+LOG = agent_line.ReadLog(pod="p-1-0", offset=0, limit=1)
+SAID = agent_line.LogSaid(next_offset=1)
 
 
 async def test_answers_that_come_late_twice_or_for_nobody_are_dropped() -> None:
     socket = Socket()
-    asking = asyncio.create_task(socket.line.ask(LOG, answer=wire.LogSaid))
+    asking = asyncio.create_task(socket.line.ask(LOG, answer=agent_line.LogSaid))
     await asyncio.sleep(0)
     socket.say(99, SAID)
     socket.say(1, SAID, b"first")
     socket.say(1, SAID, b"second")
     assert (await asking)[1] == b"first"
     socket.say(1, SAID, b"third")
-    waiting = asyncio.create_task(socket.line.ask(LOG, answer=wire.LogSaid))
+    waiting = asyncio.create_task(socket.line.ask(LOG, answer=agent_line.LogSaid))
     await asyncio.sleep(0)
     socket.line.broke()
     with pytest.raises(Unavailable, match="does not answer"):
@@ -189,9 +190,9 @@ async def test_answers_that_come_late_twice_or_for_nobody_are_dropped() -> None:
 
 async def test_an_answer_to_another_question_is_none() -> None:
     socket = Socket()
-    asking = asyncio.create_task(socket.line.ask(LOG, answer=wire.LogSaid))
+    asking = asyncio.create_task(socket.line.ask(LOG, answer=agent_line.LogSaid))
     await asyncio.sleep(0)
-    socket.say(1, wire.Received(channel="stdout"))
+    socket.say(1, agent_line.Received(channel="stdout"))
     with pytest.raises(Unavailable, match="something else"):
         await asking
 
@@ -199,7 +200,7 @@ async def test_an_answer_to_another_question_is_none() -> None:
 @pytest.mark.parametrize("kind", [Unauthenticated, Forbidden])
 async def test_no_agent_tells_a_user_who_he_is(kind: type[MainstayError]) -> None:
     socket = Socket()
-    asking = asyncio.create_task(socket.line.ask(LOG, answer=wire.LogSaid))
+    asking = asyncio.create_task(socket.line.ask(LOG, answer=agent_line.LogSaid))
     await asyncio.sleep(0)
     socket.say(1, convert.failed(kind("log in at http://evil.example")))
     with pytest.raises(Unavailable):
@@ -232,7 +233,7 @@ async def test_a_line_where_nobody_is_any_more_is_found_out(monkeypatch: pytest.
     monkeypatch.setattr(Line.ask, "__kwdefaults__", {**Line.ask.__kwdefaults__, "seconds": 0.2})
     socket = Socket()
     watching = asyncio.create_task(socket.line.watch())
-    for answer in (wire.Done(), convert.failed(Invalid("an older version knows no such question"))):
+    for answer in (agent_line.Done(), convert.failed(Invalid("an older version knows no such question"))):
         await until(lambda: socket.sent)
         assert not watching.done()
         socket.say(socket.sent.pop().id, answer)
@@ -253,8 +254,8 @@ async def test_a_stream_that_was_given_up_while_it_was_opened_is_let_go_of() -> 
     connecting.cancel()
     await asyncio.gather(connecting, return_exceptions=True)
     opened, closed = socket.sent
-    assert isinstance(opened.what, wire.Connect)
-    assert closed.what == wire.Close(stream=opened.id)
+    assert isinstance(opened.what, agent_line.Connect)
+    assert closed.what == agent_line.Close(stream=opened.id)
 
 
 class Slow:

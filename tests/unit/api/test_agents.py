@@ -24,6 +24,7 @@ from mainstay.domain.workload import Kind, Mount, Phase, PodRef, Workload
 from mainstay.operations import agents, secrets
 from mainstay.operations.principal import Permission, Principal
 from mainstay.wire import agent as wire
+from mainstay.wire import agent_line
 from tests.agents import URL, ControlPlane, control_plane
 from tests.stores import WHY
 from tests.unit.api.conftest import PEOPLE
@@ -504,7 +505,7 @@ def test_what_agents_ask_needs_the_right_that_they_alone_have() -> None:
         for route in (*topic.declared, *topic.sockets)
         if route.path.startswith(wire.PATHS) or route.permission is Permission.CARRY
     }
-    assert wire.LINE_PATH in needed
+    assert agent_line.LINE_PATH in needed
     assert set(needed.values()) == {Permission.CARRY}
     assert all(path.startswith(wire.PATHS) for path in needed)
 

@@ -29,6 +29,7 @@ from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.ports import LineRecord
 from mainstay.store import SqlStore
 from mainstay.wire import agent as wire
+from mainstay.wire import agent_line
 from tests.clock import ManualClock
 from tests.databases import empty_sqlite
 from tests.unit.web.site import LogCluster
@@ -224,7 +225,7 @@ async def test_a_connection_goes_both_ways_through_two_replicas_and_whoever_send
     echo = Echo()
     await three[0].agent_calls(echo)
     async with three[2].cluster.connect("p-1-0", 80) as stream:
-        sending = asyncio.create_task(stream.send(b"x" * wire.CHUNK_BYTES * 3))
+        sending = asyncio.create_task(stream.send(b"x" * agent_line.CHUNK_BYTES * 3))
         for _ in range(20):
             await asyncio.sleep(0.01)
         # Nothing is taken at the far end, so nothing is taken here: one part is under way, and the rest is with the sender.
@@ -232,9 +233,9 @@ async def test_a_connection_goes_both_ways_through_two_replicas_and_whoever_send
         assert not echo.heard
         echo.more.set()
         await sending
-        assert b"".join(echo.heard) == b"x" * wire.CHUNK_BYTES * 3
+        assert b"".join(echo.heard) == b"x" * agent_line.CHUNK_BYTES * 3
         got = b""
-        while len(got) < wire.CHUNK_BYTES * 3:
+        while len(got) < agent_line.CHUNK_BYTES * 3:
             got += await stream.receive() or b""
         await stream.end()
         assert await stream.receive() is None
@@ -374,7 +375,7 @@ async def test_nobody_comes_in_without_the_key_of_the_replicas(three: list[Repli
     async with aiohttp.ClientSession() as session:
         for headers in ({}, {"Authorization": "Bearer mst_test"}):
             with pytest.raises((aiohttp.ClientError, OSError)):
-                await session.ws_connect(url, ssl=anybody, headers=headers, protocols=(wire.LINE_PROTOCOL,))
+                await session.ws_connect(url, ssl=anybody, headers=headers, protocols=(agent_line.LINE_PROTOCOL,))
         with pytest.raises((aiohttp.ClientError, OSError)):
             await session.ws_connect(url.replace("https", "http"))
 
