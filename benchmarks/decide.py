@@ -4,8 +4,9 @@ A fleet of 15,000 nodes of six types with six resources, and 100,000 pods in 2,0
 in published clusters. Time is that of the core which the decision had, so other work on the machine counts little. Measured:
 
 (a) all of them fit: placements a second of one cycle;
-(b) 380,000 pods of 1,000 queues that ask for twice the cores and 20 times the GPUs of the fleet: placements a second, and how far the shares
-    of the queues are from those of an order that is worked out one by one, with a heap of queues and a look at all nodes;
+(b) 380,000 pods of 1,000 queues that ask for twice the cores and 20 times the GPUs of the fleet: placements a second, and how
+    far the shares of the queues are from those of an order that is worked out one by one, with a heap of queues and a look
+    at all nodes;
 (c) a gang of 512 nodes with 8 GPUs each finds its places, on a fleet that is half full;
 (d) a copy of what is left on the fleet, to try something out.
 

@@ -14,7 +14,7 @@ import msgspec
 
 from mainstay.decide.guests import new_workload, workload_id
 from mainstay.domain.allocation import Allocation, End, Owner, PodState, Seen, Wanted
-from mainstay.domain.capacity import Closure, Counts, Keeping, NodeState
+from mainstay.domain.capacity import Closure, Keeping, NodeState
 from mainstay.domain.errors import (
     Conflict,
     Denied,
@@ -47,7 +47,7 @@ from mainstay.domain.plan import (
     RowVersion,
     Submit,
 )
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import Counts, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import Handed, SecretUse
 from mainstay.domain.volume import VolumeRef, VolumeState

@@ -176,10 +176,12 @@ class State:
                 reaches=self.reaches,
                 shapes=self.shapes,
                 used_shapes=self.used_shapes,
+                others={},
+                used_others={},
                 names=self.names,
                 clusters=self.clusters,
             ),
-            workloads=WorkloadTable(**{**self.workloads, "queue": self.queue}, choices=self.choices),
+            workloads=WorkloadTable(**{**self.workloads, "queue": self.queue}, choices=self.choices, others={}),
             allocations=AllocationTable(
                 **{"end" if name == "ending" else name: column for name, column in self.allocations.items()}
             ),

@@ -11,8 +11,8 @@ from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, Devices, device_n
 from mainstay.clusters.kubernetes.objects import Condition, Node, Pod, Quantity, Requirements
 from mainstay.clusters.kubernetes.quantities import milli, whole
 from mainstay.clusters.kubernetes.restrictions import HARD_EFFECTS, Restriction, admits
-from mainstay.domain.capacity import Counts, NodeState
-from mainstay.domain.quantity import Resources, is_shape
+from mainstay.domain.capacity import NodeState
+from mainstay.domain.quantity import Counts, Resources, is_shape
 
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 """The taint that a cluster puts on a cordoned node: it says nothing that the node itself does not say."""

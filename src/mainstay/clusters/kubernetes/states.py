@@ -18,8 +18,7 @@ from mainstay.clusters.kubernetes.pods import DEAD_MAN_WORDS
 from mainstay.clusters.kubernetes.quantities import instant
 from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import End, Owner, PodState, Seen
-from mainstay.domain.capacity import Counts
-from mainstay.domain.quantity import Resources, is_shape
+from mainstay.domain.quantity import Counts, Resources, is_shape
 
 NOTHING = Resources()
 PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"})
