@@ -47,13 +47,14 @@ def a_key_is_not_remembered(patch: pytest.MonkeyPatch) -> None:
 
 def capacity_is_not_checked(patch: pytest.MonkeyPatch) -> None:
     """Neither when deciding, nor in the commit, nor on the machine."""
-    patch.setattr(Free, "take", holds)
     free_of = cycle.free_of
 
-    def all_free(snapshot: Snapshot) -> Free:
-        unused = np.zeros_like(snapshot.nodes.used_cpu_milli)
-        nodes = dataclasses.replace(snapshot.nodes, used_cpu_milli=unused, used_memory_bytes=unused, used_gpus=unused)
-        return free_of(dataclasses.replace(snapshot, nodes=nodes))
+    def all_free(snapshot: Snapshot, **options: int) -> Free:
+        nodes = snapshot.nodes
+        endless = dataclasses.replace(
+            nodes, cpu_milli=nodes.cpu_milli << 20, memory_bytes=nodes.memory_bytes << 20, gpus=nodes.gpus << 20
+        )
+        return free_of(dataclasses.replace(snapshot, nodes=endless), **options)
 
     patch.setattr(cycle, "free_of", all_free)
     patch.setattr(schedule, "_capacity_guards", lambda *_: [])

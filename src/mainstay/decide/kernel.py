@@ -276,20 +276,24 @@ def _best(
     nodes: Nodes, requests: Requests, slot: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int
 ) -> int:
     """The node with the lowest score, of equals the first, among those that have so much left; NONE if none has."""
-    blocks, lowest = nodes.changes.size, np.inf
-    found = blocks
-    for block in range(blocks):
-        if nodes.lowest[without_gpus, block] >= lowest:
-            continue
-        if slot == NONE:
-            score = _best_score_in(nodes, block, amounts, mask, without_gpus, model, cluster)
-        else:
-            score = requests.score[slot, block]
-            if score < np.inf and requests.after[slot, block] != nodes.changes[block]:
+    blocks, least = nodes.changes.size, np.inf
+    found, lowest = blocks, nodes.lowest[without_gpus]
+    if slot == NONE:
+        for block in range(blocks):
+            if lowest[block] < least:
                 score = _best_score_in(nodes, block, amounts, mask, without_gpus, model, cluster)
-                requests.score[slot, block], requests.after[slot, block] = score, nodes.changes[block]
-        if score < lowest:
-            found, lowest = block, score
+                if score < least:
+                    found, least = block, score
+    else:
+        known, after = requests.score[slot], requests.after[slot]
+        for block in range(blocks):
+            if known[block] == np.inf or lowest[block] >= least:
+                continue
+            if after[block] != nodes.changes[block]:
+                known[block] = _best_score_in(nodes, block, amounts, mask, without_gpus, model, cluster)
+                after[block] = nodes.changes[block]
+            if known[block] < least:
+                found, least = block, known[block]
     if found == blocks:
         return NONE
     return _best_in(nodes, found, amounts, mask, without_gpus, model, cluster)
