@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 
-from mainstay.domain.allocation import Allocation, Seen
+from mainstay.domain.allocation import Allocation, End, Seen
 from mainstay.domain.fleet import ClusterKind, NewCluster
 from mainstay.domain.plan import (
     Action,
@@ -328,7 +328,17 @@ def it_yields_already(scene: Scene) -> Action:
     return _displaces(scene, scene.submit(), pod)
 
 
+def its_place_is_kept_for_another(scene: Scene) -> Action:
+    """Who yields has ended, so that there is room; but not for anybody."""
+    scene.fleet(cpus=1)
+    pod, late = scene.run(scene.submit()), scene.submit()
+    scene.applied(_displaces(scene, scene.submit(), pod))
+    scene.end(pod, end=End.STOPPED, exit_code=None)
+    return scene.allocate(late)
+
+
 REFUSED: tuple[tuple[str, Contradiction], ...] = (
+    ("place_is_not_kept", its_place_is_kept_for_another),
     ("may_preempt", a_place_is_kept_for_it_already),
     ("may_preempt", a_rank_would_have_no_place),
     ("may_preempt", half_a_gang_would_yield),

@@ -298,8 +298,9 @@ def a_mark_is_not_taken_back(patch: pytest.MonkeyPatch) -> None:
 
 
 def what_is_kept_is_given_away(patch: pytest.MonkeyPatch) -> None:
-    """The scheduler does not know of places that are kept."""
+    """Neither the scheduler nor the commit knows of places that are kept."""
     patch.setattr(nomination, "reserved", lambda snapshot: snapshot)
+    patch.setattr(guards, "place_is_not_kept", holds)
 
 
 def a_kept_place_outlives_its_use(patch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import random
 import shutil
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -118,7 +118,7 @@ class World:
         behaviours = random.Random(self._rng.random())
         self.machines = Machines(
             VirtualClock(self._time),
-            NODES,
+            tuple(map(_narrow, NODES)) if others.preemption else NODES,
             behaviour=lambda action: _behaviour(
                 action, behaviours, longer=LONGER if partitions or others.preemption else 1
             ),
@@ -385,6 +385,11 @@ def simulate(
 
 async def _simulate(seed: int, *, events: int, profile: Profile, folder: Path, others: Others) -> Outcome:
     return await World(seed, profile=profile, folder=folder, others=others).run(events)
+
+
+def _narrow(node: NodeState) -> NodeState:
+    """With a quarter of its CPUs: little of the work fits beside other."""
+    return replace(node, capacity=replace(node.capacity, cpu_milli=node.capacity.cpu_milli // 4))
 
 
 def _behaviour(action: CreatePod, rng: random.Random, *, longer: int) -> Behaviour:

@@ -62,6 +62,20 @@ def capacity_left(world: World, guard: CapacityLeft) -> Reason | None:
     return Reason(code=Code.CAPACITY_TAKEN, object=name, numbers={"node": name})
 
 
+def place_is_not_kept(world: World, workload_key: int, guard: CapacityLeft) -> Reason | None:
+    """So much is left beside what is kept on the node for other workloads. The only line: who places and who keeps places
+    are decisions of their own, and each acts on a view that the other may have changed.
+    """
+    node = world.nodes.get(guard.node_key)
+    for key, held in world.kept.get(guard.node_key, ()) if node is not None else ():
+        row = world.workloads.get(key)
+        if key != workload_key and (row is None or row["nominated"]):
+            node = _with(node, held)
+    if node is None or _free(node, guard.resources):
+        return None
+    return Reason(code=Code.CAPACITY_TAKEN, object=node["name"], numbers={"node": node["name"]})
+
+
 def of_cluster(world: World, guard: OfCluster) -> Reason | None:
     """The only line: an agent names allocations and guests by their keys, and may know any number."""
     if guard.kind == "allocation":
@@ -338,6 +352,21 @@ def _row(world: World, guard: RowVersion) -> WorkloadRow | AllocationRow | NodeR
 def _open(world: World, node: NodeRow, restriction: str) -> bool:
     admitted = restriction in node["admits"].split() if restriction else bool(node["ready"])
     return admitted and not node["closure"] and world.takes_work(node["cluster"])
+
+
+def _with(node: NodeRow | None, held: Resources) -> NodeRow | None:
+    """The node, if that were held there too."""
+    if node is None:
+        return None
+    fuller = node.copy()
+    fuller["used_cpu_milli"] += held.cpu_milli
+    fuller["used_memory_bytes"] += held.memory_bytes
+    if is_shape(held.gpu_model):
+        used = codec.counts_of(node["used_shapes"])
+        fuller["used_shapes"] = codec.counts_text({**used, held.gpu_model: used.get(held.gpu_model, 0) + held.gpus})
+    else:
+        fuller["used_gpus"] += held.gpus
+    return fuller
 
 
 def _free(node: NodeRow, wish: Resources) -> bool:

@@ -88,6 +88,8 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
     _load_secrets(connection, world, needs)
     _load_volumes(connection, world, needs)
     _load_queues(connection, world, needs)
+    if needs.kept:
+        _load_kept(connection, world)
     if needs.prices:
         rows = cast("list[PriceRow]", queries.fetch(connection, sa.select(tables.prices)))
         world.prices = {(row["sku"], row["effective_from"]): row for row in rows}
@@ -111,6 +113,8 @@ class Needs:
     open_pods_of: set[str] = field(default_factory=set)
     """Clusters whose allocations that are not closed are counted."""
     clusters: bool = False
+    kept: bool = False
+    """Whether it matters what is kept for whom."""
     endpoints: set[str] = field(default_factory=set)
     copied: set[str] = field(default_factory=set)
     """Endpoints of which what serves is copied: its specification is read too."""
@@ -156,7 +160,7 @@ class Needs:
                 self.workloads.add(int(key))
                 self.pods_of.add(int(key))
                 self.nodes.update(int(slot.node_key) for slot in slots)
-                self.clusters = True
+                self.clusters = self.kept = True
             case Preempt(workload_key=key, victims=victims):
                 self.workloads.add(int(key))
                 for victim in victims:
@@ -284,6 +288,15 @@ def _load_workloads(connection: sa.Connection, world: World, needs: Needs) -> No
     for row in _where_in(connection, _IDS, table.c.id, needs.workload_ids):
         world.taken_ids.add(row["id"])
     world.specifications = dict(queries.specifications(connection, needs.specifications))
+
+
+def _load_kept(connection: sa.Connection, world: World) -> None:
+    """Of all workloads, since anybody may be placed where it is; they are few."""
+    table = tables.workloads
+    query = sa.select(table.c.key, table.c.nominated, table.c.nominated_until).where(sa.text("nominated <> ''"))
+    for key, nominated, until in connection.execute(query.order_by(table.c.key)):
+        for slot in codec.nomination_of(nominated, until).slots:
+            world.kept.setdefault(slot.node_key, []).append((key, slot.resources))
 
 
 def _load_model_versions(connection: sa.Connection, world: World, needs: Needs) -> None:

@@ -124,6 +124,12 @@ workloads = _table(
     sa.Index("workloads_by_project", "tenant", "project", "key"),
     sa.Index("workloads_by_tenant", "tenant", "key"),
     sa.Index("workloads_by_version", "version"),
+    sa.Index(
+        "workloads_nominated",
+        "key",
+        sqlite_where=sa.text("nominated <> ''"),
+        postgresql_where=sa.text("nominated <> ''"),
+    ),
     sa.Index("workloads_open", "key", sqlite_where=sa.text("phase < 10"), postgresql_where=sa.text("phase < 10")),
     sa.Index(
         "workloads_open_of_tenant",

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from mainstay.domain.fleet import Stay
 from mainstay.domain.plan import EventKind, Plan
+from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Reason
 from mainstay.domain.workload import Phase
 from mainstay.store import codec
@@ -67,6 +68,8 @@ class World:
         self.open_workloads_of: dict[str, int] = {}
         """Queue -> how many workloads that are not final name it; known only for those that the plan names."""
         self.priority_classes: dict[str, PriorityClassRow] = {}
+        self.kept: dict[int, list[tuple[int, Resources]]] = {}
+        """Key of a node -> what is kept on it, and the key of the workload for which it is; known only if the plan places any."""
         self.changes = Changes()
         self._pods: dict[int, list[AllocationRow]] = defaultdict(list)
         self._node_keys: dict[tuple[str, str], int] = {}

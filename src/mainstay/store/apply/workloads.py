@@ -120,7 +120,7 @@ def allocate(world: World, action: Allocate) -> Reason | None:
         guards.attempt_may_start(row, action)
         or guards.no_attempt_lives(world, row)
         or guards.slot_is_new(world, row, action)
-        or _capacity_left(world, action.slots, row["restriction"])
+        or _capacity_left(world, row, action.slots)
     )
     if refusal:
         return refusal
@@ -176,13 +176,13 @@ def _was_not_copied(world: World, row: WorkloadRow) -> bool:
     )
 
 
-def _capacity_left(world: World, slots: tuple[Slot, ...], restriction: str) -> Reason | None:
+def _capacity_left(world: World, row: WorkloadRow, slots: tuple[Slot, ...]) -> Reason | None:
     wishes: dict[int, list[Resources]] = {}
     for slot in slots:
         wishes.setdefault(slot.node_key, []).append(slot.resources)
     for node_key, wish in wishes.items():
-        guard = CapacityLeft(node_key=node_key, resources=_sum(wish), restriction=restriction)
-        refusal = guards.capacity_left(world, guard)
+        guard = CapacityLeft(node_key=node_key, resources=_sum(wish), restriction=row["restriction"])
+        refusal = guards.capacity_left(world, guard) or guards.place_is_not_kept(world, row["key"], guard)
         if refusal:
             return refusal
     return None

@@ -20,5 +20,7 @@ def upgrade() -> None:
         op.add_column("workloads", sa.Column(name, sa.Text(), nullable=False, server_default=""))
     for name in ("nominated_until", "checkpoint_seconds"):
         op.add_column("workloads", sa.Column(name, whole, nullable=False, server_default="0"))
+    some = sa.text("nominated <> ''")
+    op.create_index("workloads_nominated", "workloads", ["key"], sqlite_where=some, postgresql_where=some)
     op.add_column("allocations", sa.Column("preempted", whole, nullable=False, server_default="0"))
     op.add_column("queues", sa.Column("preemption", sa.Text(), nullable=False, server_default=""))
