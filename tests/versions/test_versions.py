@@ -38,6 +38,12 @@ def test_the_oldest_one_is_the_oldest_that_is_supported():
     assert programs.OTHERS["oldest"].startswith(f"v{OLDEST[0]}.{OLDEST[1]}.")
 
 
+def test_the_range_that_users_are_told_is_the_one_that_is_tried():
+    told = (Path(__file__).parents[2] / "docs/how-to/add-a-cluster.md").read_text()
+    oldest, newest = (programs.OTHERS[which].lstrip("v").rpartition(".")[0] for which in ("oldest", "newest"))
+    assert f"Clusters of Kubernetes {oldest} to {newest} are supported." in told
+
+
 async def test_it_says_its_version_and_lets_us_do_all_that_we_need(plane: ControlPlane, tmp_path: Path) -> None:
     connector = KubernetesConnector(open_artifacts(str(tmp_path)), Drawer(), SystemClock(), system="versions")
     document = json.loads(plane.kubeconfig.read_text())
