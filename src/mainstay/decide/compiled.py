@@ -1,39 +1,48 @@
-"""Inner loops over arrays, compiled where Numba is installed (`pip install mainstay[fast]`); else Python runs the same lines.
+"""The kernel as machine code where there is much to do, and as the plain lines that it is where there is little.
 
-What is compiled here keeps to whole numbers, floats and arrays, walks them in plain loops, and is tested both ways.
+Numba (`pip install mainstay[fast]`) takes a second and 60 MiB to be there at all, so a small fleet never loads it. The kernel
+keeps to whole numbers, floats and arrays, walks them in plain loops, and is tested both ways.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+import functools
+import importlib.util
+import inspect
+from types import ModuleType
 
-try:
-    import numba
-except ImportError:
-    numba = None
+from mainstay.decide import kernel
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def compiled(function: Callable[P, T]) -> Callable[P, T]:
-    """The same function as machine code, made at its first call and kept on disk, where a directory for that can be written."""
-    return _compiled(function, called_by_python=True)
+STEPS_MAX = 300_000
+"""Nodes looked at, as plain lines: about as long as machine code takes to be read from disk."""
 
 
-def inner(function: Callable[P, T]) -> Callable[P, T]:
-    """The same for a function that is called by compiled ones only."""
-    return _compiled(function, called_by_python=False)
+def lines_for(steps: int) -> ModuleType:
+    """The kernel for so many steps: as machine code if they are many, or if it is there anyway."""
+    return machine_code() if steps > STEPS_MAX or machine_code.cache_info().currsize else kernel
 
 
-def _compiled(function: Callable[P, T], *, called_by_python: bool) -> Callable[P, T]:
-    if numba is None:
-        return function
-    options = {"no_cpython_wrapper": not called_by_python, "no_cfunc_wrapper": True}
-    fast: Callable[P, T]
+@functools.cache
+def machine_code() -> ModuleType:
+    """The same functions, each compiled at its first call and kept on disk, where a directory for that can be written.
+
+    Without Numba it is the kernel itself.
+    """
     try:
-        fast = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # There is no such directory: each process compiles for itself.
-        fast = numba.njit(**options)(function)
-    return fast
+        import numba
+    except ImportError:
+        return kernel
+    spec = importlib.util.spec_from_file_location(f"{kernel.__name__}_compiled", kernel.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name, function in inspect.getmembers(module, inspect.isfunction):
+        if function.__module__ == module.__name__:
+            options = {"no_cpython_wrapper": name.startswith("_"), "no_cfunc_wrapper": True}
+            try:
+                fast = numba.njit(cache=True, **options)(function)
+            except RuntimeError:  # There is no such directory: each process compiles for itself.
+                fast = numba.njit(**options)(function)
+            setattr(module, name, fast)
+    return module

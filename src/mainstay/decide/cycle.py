@@ -14,7 +14,8 @@ import numpy as np
 from mainstay.decide import admission, kernel
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.asked import Asked
-from mainstay.decide.kernel import Found, Ledger, Line, give_up, leave
+from mainstay.decide.compiled import lines_for
+from mainstay.decide.kernel import BLOCK, Found, Ledger, Line, give_up, leave
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.placement.gang import place
@@ -77,16 +78,17 @@ class Cycle:
         ledger = ledger_of(self.snapshot)
         line = self._line = line_up(
             self.snapshot.queues,
-            ledger,
             rows,
             queue=self.snapshot.workloads.queue[rows],
             asked=asked_by(self.snapshot, rows),
             shape=numbers,
         )
+        lines = lines_for(rows.size * (self.free.nodes.changes.size + BLOCK))
+        lines.look_up_all(ledger, line)
         left = rows.size if limit is None else limit
         found = _nothing_found(min(left, AT_ONCE), clusters=int(self.free.cluster.max(initial=-1)) + 1)
         while left:
-            status = kernel.go_on(
+            status = lines.go_on(
                 ledger,
                 line,
                 self.allowance.quota,

@@ -1,8 +1,8 @@
 """Whose turn it is takes the best place that its predecessors left, turn after turn: the inner loop of a cycle, over arrays.
 
-Compiled where Numba is installed (compiled.py); Python runs the same lines without it. It stands in one file, since what is
-kept compiled is known by its file. `queue`, `shape`, `request` and `node` are numbers of rows of the tuples below; `at` is a
-position in the line of those who wait.
+Compiled where there is much to do (compiled.py); Python runs the same lines where there is little. It stands in one file, since
+what is kept compiled is known by its file. `queue`, `shape`, `request` and `node` are numbers of rows of the tuples below; `at`
+is a position in the line of those who wait.
 
 Three things keep a turn short. Only the queue whose turn it was has another share, and the cohorts above it. Nodes are looked
 at in blocks: of each it is known how much the roomiest of its nodes has of each resource. And what is free only shrinks: what was
@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mainstay.decide.compiled import compiled, inner
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.queue import NO_LIMIT
 
@@ -187,7 +186,6 @@ class Found(NamedTuple):
     """[clusters] To work with."""
 
 
-@compiled
 def go_on(ledger: Ledger, line: Line, quota: Quota, nodes: Nodes, requests: Requests, found: Found, limit: int) -> int:
     """Take turns until `limit` workloads are found, or the caller must do something: which."""
     while True:
@@ -210,7 +208,6 @@ def go_on(ledger: Ledger, line: Line, quota: Quota, nodes: Nodes, requests: Requ
             give_up(ledger, line, at, outcome == NO_ROOM)
 
 
-@inner
 def _place(quota: Quota, nodes: Nodes, requests: Requests, found: Found, queue: int, shape: int) -> int:
     """A place for one workload, by the first of its requests that has one; of what it lacks, quota counts first."""
     ranks, outcome = requests.ranks[shape], NO_ROOM
@@ -228,7 +225,6 @@ def _place(quota: Quota, nodes: Nodes, requests: Requests, found: Found, queue: 
     return outcome
 
 
-@inner
 def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, model: int, ranks: int) -> bool:
     """Nodes for all ranks, within one cluster, or for none."""
     amounts, mask = requests.amounts[request], requests.masks[requests.mask[request]]
@@ -255,7 +251,6 @@ def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, mode
     return True
 
 
-@inner
 def _cluster(nodes: Nodes, amounts: Ints, mask: Bools, model: int, ranks: int, room_of: Ints) -> int:
     """The cluster with the least room that holds so many pods; NONE if none does."""
     room_of[:] = 0
@@ -271,7 +266,6 @@ def _cluster(nodes: Nodes, amounts: Ints, mask: Bools, model: int, ranks: int, r
     return found
 
 
-@inner
 def _best(
     nodes: Nodes, requests: Requests, slot: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int
 ) -> int:
@@ -299,7 +293,6 @@ def _best(
     return _best_in(nodes, found, amounts, mask, without_gpus, model, cluster)
 
 
-@inner
 def _best_score_in(
     nodes: Nodes, block: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int
 ) -> float:
@@ -311,7 +304,6 @@ def _best_score_in(
     return np.inf
 
 
-@inner
 def _best_in(nodes: Nodes, block: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int) -> int:
     found, lowest = NONE, np.inf
     for node in range(block * BLOCK, min(block * BLOCK + BLOCK, mask.size)):
@@ -322,13 +314,11 @@ def _best_in(nodes: Nodes, block: int, amounts: Ints, mask: Bools, without_gpus:
     return found
 
 
-@inner
 def _score(nodes: Nodes, node: int, without_gpus: int) -> float:
     score = nodes.sign[0] * nodes.left[node]
     return float(score + nodes.apart[node] if without_gpus else score)
 
 
-@inner
 def _is_roomy(nodes: Nodes, amounts: Ints, block: int) -> bool:
     """Whether the block has enough of each resource, be it on different nodes."""
     for resource in range(amounts.size):
@@ -337,7 +327,6 @@ def _is_roomy(nodes: Nodes, amounts: Ints, block: int) -> bool:
     return True
 
 
-@inner
 def _fits(nodes: Nodes, amounts: Ints, node: int, model: int) -> bool:
     """Whether a node of this model has so much left."""
     if model > 0 and nodes.gpu_model[node] != model:
@@ -348,7 +337,6 @@ def _fits(nodes: Nodes, amounts: Ints, node: int, model: int) -> bool:
     return True
 
 
-@inner
 def _room(nodes: Nodes, amounts: Ints, node: int) -> int:
     """How many such pods a node can take, at most ROOM_MAX."""
     most = ROOM_MAX
@@ -358,7 +346,6 @@ def _room(nodes: Nodes, amounts: Ints, node: int) -> int:
     return most
 
 
-@compiled
 def take(nodes: Nodes, node: int, pods: int, amounts: Ints) -> None:
     """Lower what is left on a node by so many pods of such amounts [resources]."""
     left = 0.0
@@ -381,7 +368,6 @@ def take(nodes: Nodes, node: int, pods: int, amounts: Ints) -> None:
     nodes.changes[block] += 1
 
 
-@compiled
 def may_use(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int) -> bool:
     """Whether a queue may start so many pods that ask for such amounts [resources] now."""
     if not quota.used.shape[1]:
@@ -396,7 +382,6 @@ def may_use(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int) -> 
     return True
 
 
-@compiled
 def use(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int) -> None:
     """Count so many pods against the queue, and what goes beyond what it keeps to itself against the cohorts above it."""
     if not quota.used.shape[1]:
@@ -412,7 +397,6 @@ def use(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int) -> None
                 at = quota.parent[at]
 
 
-@compiled
 def available(quota: Quota, queue: int, column: int) -> int:
     """As `quota.available`, of one cell: what it has idle itself, and what each cohort above lets through."""
     at, idle, bound = queue, 0, NO_LIMIT
@@ -427,7 +411,6 @@ def available(quota: Quota, queue: int, column: int) -> int:
     return int(min(bound, idle + quota.subtree[at, column] - quota.used[at, column]))
 
 
-@compiled
 def leave(ledger: Ledger, line: Line, at: int) -> None:
     """This one, who is next of its queue, has its place, and holds it."""
     queue = line.queue[at]
@@ -440,7 +423,6 @@ def leave(ledger: Ledger, line: Line, at: int) -> None:
     _look_up(ledger, line, queue)
 
 
-@compiled
 def give_up(ledger: Ledger, line: Line, at: int, of_all: bool) -> None:
     """Those like this one, who is next of its queue, wait no longer: those `of_all` queues, or of its own."""
     shape = line.shape[at]
@@ -453,7 +435,6 @@ def give_up(ledger: Ledger, line: Line, at: int, of_all: bool) -> None:
             _look_up(ledger, line, queue)
 
 
-@compiled
 def look_up_all(ledger: Ledger, line: Line) -> None:
     """Find out who is next of each queue and cohort, and of all."""
     for queue in range(ledger.parent.size - 1, -1, -1):
@@ -461,7 +442,6 @@ def look_up_all(ledger: Ledger, line: Line) -> None:
     _look_up_one(ledger, line, ledger.parent.size)
 
 
-@inner
 def _look_up(ledger: Ledger, line: Line, queue: int) -> None:
     """The same of a queue of which that has changed, and of all above it."""
     while queue != NONE:
@@ -470,7 +450,6 @@ def _look_up(ledger: Ledger, line: Line, queue: int) -> None:
     _look_up_one(ledger, line, ledger.parent.size)
 
 
-@inner
 def _look_up_one(ledger: Ledger, line: Line, queue: int) -> None:
     """The same of one; all together have the number that follows the last."""
     head, everybody = NONE, ledger.parent.size
@@ -495,7 +474,6 @@ def _look_up_one(ledger: Ledger, line: Line, queue: int) -> None:
         line.share[queue] = share(ledger, queue, line.asked[head])
 
 
-@compiled
 def share(ledger: Ledger, queue: int, amounts: Ints) -> float:
     """The weighted dominant share of a queue or cohort, would it hold so much more [resources]."""
     dominant = 0.0

@@ -12,15 +12,18 @@ from __future__ import annotations
 import numpy as np
 
 from mainstay.decide import quota
-from mainstay.decide.kernel import NONE, Ledger, Line, look_up_all
+from mainstay.decide.kernel import NONE, Ledger, Line
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
 from mainstay.domain.queue import QueueTree, Resource
 from mainstay.domain.snapshot import Snapshot
 
 
-def line_up(tree: QueueTree, ledger: Ledger, rows: Ints, *, queue: Ints, asked: Ints, shape: Ints) -> Line:
-    """All `rows` of workloads, which are in the order of all; of each its queue, what it asks for and its shape's number."""
+def line_up(tree: QueueTree, rows: Ints, *, queue: Ints, asked: Ints, shape: Ints) -> Line:
+    """All `rows` of workloads, which are in the order of all; of each its queue, what it asks for and its shape's number.
+
+    Nobody has been looked up yet: `kernel.look_up_all` is next.
+    """
     count = len(tree.names)
     by_queue = queue.argsort(kind="stable")
     queue, shape = queue[by_queue], shape[by_queue]
@@ -28,7 +31,7 @@ def line_up(tree: QueueTree, ledger: Ledger, rows: Ints, *, queue: Ints, asked: 
     if tree.cells:
         _, kind = np.unique(queue * shapes + shape, return_inverse=True)
     above = np.where(tree.parent < 0, count, tree.parent)
-    line = Line(
+    return Line(
         row=rows[by_queue],
         queue=queue,
         rank=by_queue,
@@ -44,8 +47,6 @@ def line_up(tree: QueueTree, ledger: Ledger, rows: Ints, *, queue: Ints, asked: 
         head=np.full(count + 1, NONE, dtype=np.int64),
         share=np.zeros(count),
     )
-    look_up_all(ledger, line)
-    return line
 
 
 def asked_by(snapshot: Snapshot, rows: Ints) -> Ints:

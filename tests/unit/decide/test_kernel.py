@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
+import functools
 import random
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mainstay.decide import allowance, compiled, cycle, kernel, turns
+from mainstay.decide import compiled, cycle, kernel, turns
 from mainstay.decide.cycle import Cycle
 from mainstay.decide.placement import POLICIES, fit
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
@@ -109,25 +111,29 @@ def test_places_are_those_that_a_look_at_all_nodes_finds(seed, policy):
 @given(st.integers(0, 2**32))
 def test_compiled_or_not_the_plan_is_the_same(seed):
     snapshot = a_world(seed)
-    compiled_plan = plan(snapshot)
     with pytest.MonkeyPatch.context() as patch:
-        run_in_python(patch)
-        assert plan(snapshot) == compiled_plan
+        patch.setattr(cycle, "lines_for", lambda _: compiled.machine_code())
+        by_machine_code = plan(snapshot)
+        patch.setattr(cycle, "lines_for", lambda _: kernel)
+        assert plan(snapshot) == by_machine_code
 
 
-def run_in_python(patch: pytest.MonkeyPatch) -> None:
-    """The kernel as it is without Numba."""
-    with pytest.MonkeyPatch.context() as without:
-        without.setattr(compiled, "numba", None)
-        spec = importlib.util.spec_from_file_location("kernel_in_python", kernel.__file__)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    assert type(module.go_on).__name__ == "function"
-    for user in (allowance, cycle):
-        patch.setattr(user, "kernel", module)
-    for user, names in ((cycle, ("give_up", "leave")), (turns, ("look_up_all",)), (fit, ("take",))):
-        for name in names:
-            patch.setattr(user, name, getattr(module, name))
+def test_machine_code_is_made_for_many_steps_and_used_once_it_is_there(monkeypatch):
+    made = functools.cache(lambda: "machine code")
+    monkeypatch.setattr(compiled, "machine_code", made)
+    assert compiled.lines_for(compiled.STEPS_MAX) is kernel
+    assert compiled.lines_for(compiled.STEPS_MAX + 1) == "machine code"
+    assert compiled.lines_for(1) == "machine code"
+
+
+def test_without_numba_plain_lines_do_it_all(monkeypatch):
+    monkeypatch.setitem(sys.modules, "numba", None)
+    assert compiled.machine_code.__wrapped__() is kernel
+
+
+def test_a_small_fleet_loads_no_compiler():
+    lines = "import sys; import mainstay.decide.schedule; assert 'numba' not in sys.modules"
+    subprocess.run([sys.executable, "-c", lines], check=True)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 30))
@@ -166,10 +172,12 @@ def test_blocks_know_what_their_nodes_have():
         np.testing.assert_array_equal(getattr(free.nodes, name), getattr(again, name))
 
 
-def test_one_kernel_is_compiled_whatever_the_columns_of_a_snapshot_are_like():
+def test_one_kernel_is_compiled_whatever_the_columns_of_a_snapshot_are_like(monkeypatch):
+    monkeypatch.setattr(cycle, "lines_for", lambda _: compiled.machine_code())
     snapshot = a_world(14)
     plan(snapshot)
-    before = len(getattr(kernel.go_on, "signatures", ()))
+    go_on = compiled.machine_code().go_on
+    before = len(go_on.signatures)
     for table in (snapshot.nodes, snapshot.workloads, snapshot.allocations, snapshot.queues):
         for name in table.__dataclass_fields__:
             column = getattr(table, name)
@@ -178,7 +186,7 @@ def test_one_kernel_is_compiled_whatever_the_columns_of_a_snapshot_are_like():
                 spread.flags.writeable = False
                 object.__setattr__(table, name, spread)
     plan(snapshot)
-    assert len(getattr(kernel.go_on, "signatures", ())) == before
+    assert len(go_on.signatures) == before
 
 
 @given(st.integers(0, 2**32))

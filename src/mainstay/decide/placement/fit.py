@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mainstay.decide.kernel import BLOCK, NONE, ROOM_MAX, Nodes, take
+from mainstay.decide.compiled import lines_for
+from mainstay.decide.kernel import BLOCK, NONE, ROOM_MAX, Nodes
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.quantity import Counts, Resources, is_shape
 from mainstay.domain.snapshot import PODS, NodeTable, Snapshot
@@ -179,9 +180,9 @@ class Free:
 
     def take(self, rows: Ints, pods: Ints | int, request: Request) -> None:
         """Lower the free columns by so many pods on each of `rows`, none of which occurs twice."""
-        amounts = self.amounts(request)
+        amounts, lines = self.amounts(request), lines_for(rows.size * BLOCK)
         for row, count in zip(rows.tolist(), np.broadcast_to(pods, rows.shape).tolist(), strict=True):
-            take(self.nodes, row, count, amounts)
+            lines.take(self.nodes, row, count, amounts)
 
     def copy(self) -> Free:
         """What is left now, to try something out on."""
