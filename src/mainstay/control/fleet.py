@@ -44,6 +44,7 @@ class Fleet:
         self._start = start
         self._running: dict[str, _Running] = {}
         self._brought = tuple(services.clusters)
+        self._elsewhere: tuple[str, ...] = ()
 
     def loop(self) -> Loop:
         """What the runner runs."""
@@ -57,6 +58,10 @@ class Fleet:
         for name in self._brought:
             await self._services.agents.ways.keep(name)
         wanted, elsewhere = await self._services.offload(self._table)
+        for name in self._elsewhere:
+            if name not in elsewhere:
+                self._services.clusters.pop(name, None)
+        self._elsewhere = elsewhere
         for name in elsewhere:
             # Their own replicas run their loops; what users ask of their pods goes through these.
             self._services.clusters.setdefault(name, RemoteCluster(name, self._services.agents.ways))
@@ -83,7 +88,7 @@ class Fleet:
             for row in rows
             if row.kind is not ClusterKind.LOCAL and (row.wanted is not Stay.REMOVED or store.wanted(row.name))
         }
-        machines = (row.name for row in rows if row.kind is ClusterKind.LOCAL)
+        machines = (row.name for row in rows if row.kind is ClusterKind.LOCAL and row.wanted is not Stay.REMOVED)
         return wanted, tuple(name for name in machines if name not in self._brought)
 
     def _begin(self, record: ClusterRecord) -> None:

@@ -43,7 +43,7 @@ _REFUSALS: tuple[tuple[str, str, str], ...] = (
         "let pg_hba.conf of the server allow it, or give sslmode in the address of the database",
     ),
     (
-        r"does not support SSL|certificate|SSL error",
+        r"does not support SSL|certificate verify failed|certificate .*(expired|does not match|not exist)|root certificate file",
         "the server and we cannot agree on TLS",
         "look at sslmode and sslrootcert in the address of the database, and at the certificate of the server",
     ),

@@ -434,3 +434,6 @@ async def test_the_machine_of_another_replica_is_asked_there_and_its_loop_is_not
     assert not ours.loops
     with pytest.raises(Unavailable, match="does not reach cluster local-other"):
         await ours.clusters["local-other"].read_log("p-1-0", offset=0, limit=1)
+    commit(store, DrainCluster(cluster="local-other", reason=WHY), RemoveCluster(cluster="local-other", reason=WHY))
+    await ours.turn()
+    assert "local-other" not in ours.clusters
