@@ -28,7 +28,7 @@ from testbed.puppets import Life
 from tests.arena import CLUSTER, SOMEBODY, Arena, arena, life_of, services, submitted
 from tests.promises import workload_of
 
-PATIENCE_SECONDS = 45.0
+PATIENCE_SECONDS = 90.0
 MACHINES = 3
 START_SECONDS = 1.0
 PHASES = {Seen.STARTING: Phase.STARTING, Seen.RUNNING: Phase.RUNNING, Seen.UNKNOWN: Phase.UNKNOWN}

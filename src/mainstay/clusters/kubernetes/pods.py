@@ -558,7 +558,7 @@ def _tolerations(action: CreatePod, device: Devices, *, binds: bool) -> Iterator
     # A scheduler looks at taints that a pod which names its node need not put up with. We only give a pod such a node if it may.
     if action.spec.resources.gpus or binds:
         yield {"key": GPU_RESOURCE, "operator": "Exists"}
-    if action.spec.resources.gpus and device.resource not in {"", GPU_RESOURCE}:
+    if action.spec.resources.gpus and not device.device_class and device.resource not in {"", GPU_RESOURCE}:
         yield {"key": device.resource, "operator": "Exists"}
 
 

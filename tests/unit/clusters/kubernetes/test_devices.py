@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstay.clusters.kubernetes import pods
-from mainstay.clusters.kubernetes.devices import devices, shape_of
+from mainstay.clusters.kubernetes.devices import Devices, devices, shape_of
 from mainstay.clusters.kubernetes.nodes import complaints, node_state, slices, why_not
 from mainstay.clusters.kubernetes.objects import Node, Pod
 from mainstay.domain.quantity import Resources
@@ -214,3 +214,10 @@ def test_other_devices_are_asked_for_and_given_by_the_name_of_their_resource():
     assert main["resources"]["limits"]["google.com/tpu"] == main["resources"]["requests"]["google.com/tpu"] == "2"
     assert "nvidia.com/gpu" not in main["resources"]["limits"]
     assert "google.com/tpu" in {one["key"] for one in document["spec"]["tolerations"]}
+
+
+def test_what_is_claimed_is_no_resource_whose_taint_is_put_up_with():
+    claimed = Devices(model="H100", resource="gpu.example.com/gpu.example.com/H100", has=1, gives=1, device_class="gpu")
+    wanted = Resources(cpu_milli=1_000, memory_bytes=1 << 30, gpus=1, gpu_model="H100")
+    document = pods.pod(create("p-1-0", "n", script="true", resources=wanted), SETTINGS, device=claimed)
+    assert all(one["key"].count("/") == 1 for one in document["spec"]["tolerations"])
