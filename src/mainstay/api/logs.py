@@ -138,7 +138,16 @@ async def _frames(call: Call, place: _Place, *, rank: int, offset: int) -> Async
                 await listener.wait(WAIT_SECONDS)
                 place = await _again(call, place, rank=rank)
             else:
-                view = await piece(services, place.allocation, offset=offset, limit=LOG_BYTES_DEFAULT)
+                try:
+                    view = await piece(services, place.allocation, offset=offset, limit=LOG_BYTES_DEFAULT)
+                except Unavailable:
+                    # Whoever reaches its cluster is away: what it has said meanwhile comes once somebody is back.
+                    await clock.sleep(LOOK_SECONDS)
+                    looked_up, place = clock.monotonic(), await _again(call, place, rank=rank)
+                    if clock.monotonic() - silent_since >= HEARTBEAT_SECONDS:
+                        silent_since = clock.monotonic()
+                        yield HEARTBEAT
+                    continue
                 if view.text or view.dropped or view.next_offset > offset:
                     offset, silent_since, pause = view.next_offset, clock.monotonic(), POLL_SECONDS
                     yield frame("log", view.model_dump_json(), id_=f"{place.attempt}:{offset}")

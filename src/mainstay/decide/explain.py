@@ -209,9 +209,17 @@ def _waits(snapshot: Snapshot, shape: Shape, *, queue: int, ahead: int) -> Reaso
     alone = Cycle(snapshot, next(iter(POLICIES.values())))
     if alone.place(shape, queue):
         return Reason(code=Code.WAITS_BEHIND, numbers={"ahead": ahead, "needs": shape.words})
-    short = alone.place(shape, ANY_QUEUE) is not None
-    reason = quota_refusal(alone, shape, queue) if short else refusal(snapshot, shape, alone.free)
+    reason = refusal(snapshot, shape, alone.free)
+    if reason.code is not Code.NEVER_FITS and _is_short_of_quota(alone, shape, queue):
+        reason = quota_refusal(alone, shape, queue)
     return replace(reason, numbers={**reason.numbers, "ahead": ahead})
+
+
+def _is_short_of_quota(cycle: Cycle, shape: Shape, queue: int) -> bool:
+    """Whether the queue may not have it, be there room or not: a cycle looks at that first."""
+    choices = (one for choice in shape.requests for one in cycle.allowance.flavors(queue, choice))
+    may = any(cycle.allowance.may_use(queue, one, shape.nodes) for one in choices)
+    return not may or cycle.place(shape, ANY_QUEUE) is not None
 
 
 def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, row: int, queue: int) -> Iterator[Alternative]:

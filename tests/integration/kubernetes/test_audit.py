@@ -466,7 +466,9 @@ def test_the_api_server_takes_every_pod_that_we_may_make(real: RealCluster) -> N
     def holds(action: Any) -> None:
         document = pods.pod(action, setting)
         spec = action.spec
-        answer = plane.ask(f"/api/v1/namespaces/{name}/pods?dryRun=All&fieldValidation=Strict", method="POST", body=document)
+        answer = plane.ask(
+            f"/api/v1/namespaces/{name}/pods?dryRun=All&fieldValidation=Strict", method="POST", body=document
+        )
         assert not faults(answer)
         if spec.resources.gpus:
             assert answer["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]

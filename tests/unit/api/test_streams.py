@@ -13,6 +13,8 @@ import httpx2
 import pytest
 
 from mainstay.api import events, limits, logs
+from mainstay.domain.capacity import LogChunk
+from mainstay.domain.errors import Unavailable
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Phase, Workload
 from tests.unit.api.test_routes import is_problem
@@ -144,6 +146,31 @@ async def test_a_followed_log_comes_whole_and_says_how_it_ended(site: Site, http
     assert [frame["id"] for frame in (first, second, last)] == ["1:4", "1:8", "1:8"]
     assert last["event"] == "end"
     assert (last["data"]["phase"], last["data"]["next_attempt"]) == ("succeeded", 0)
+
+
+async def test_a_followed_log_goes_on_once_who_reaches_its_cluster_is_back(
+    site: Site, http: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[int] = []
+
+    async def away(pod: str, *, offset: int, limit: int) -> LogChunk:
+        asked.append(offset)
+        msg = f"the agent of {pod} is away"
+        raise Unavailable(msg)
+
+    monkeypatch.setattr(logs, "LOOK_SECONDS", 0.05)
+    work = running(site, "away", b"one\n")
+    async with stream(http, f"/v1/workloads/{work.id}/logs/stream") as given:
+        first = await anext(given)
+        with monkeypatch.context() as patch:
+            patch.setattr(site.cluster, "read_log", away)
+            waiting = asyncio.create_task(anext(given))
+            while len(asked) < 3:
+                await asyncio.sleep(0.01)
+            site.cluster.logs[f"{work.id}-1-0"] += b"two\n"
+        second = await waiting
+    assert [frame["data"]["text"] for frame in (first, second)] == ["one\n", "two\n"]
+    assert set(asked) == {4}
 
 
 @pytest.mark.parametrize("by_header", [True, False], ids=["Last-Event-ID", "offset"])

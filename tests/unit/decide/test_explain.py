@@ -194,3 +194,13 @@ def test_what_is_said_to_start_now_does_when_it_is_done(nodes, jobs, quota):
             field = {"cpus": "cpus", "nodes": "nodes", "memory": "gib"}[one.change]
             changed = replace(job, **{field: int(one.after.removesuffix("GiB"))})
             assert job.key in starts([*waiting[:place], changed, *waiting[place + 1 :]])
+
+
+def test_who_lacks_quota_hears_of_that_also_where_a_node_is_closed_or_full():
+    """As the run has it on record: opening the node would not help."""
+    nodes = [node(cpus=16, ready=False), node(cpus=16, used_cpus=14)]
+    snapshot = world(nodes=nodes, queues=quota_of(a=3), workloads=[workload(1, queue="a", cpus=5)])
+    (on_record,) = schedule(snapshot)
+    assert on_record.reason.code is explain(snapshot, 1).reason.code is Code.WAITS_FOR_QUOTA
+    never = world(nodes=nodes, queues=quota_of(a=3), workloads=[workload(1, queue="a", cpus=500)])
+    assert explain(never, 1).reason.code is Code.NEVER_FITS
