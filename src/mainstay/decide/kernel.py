@@ -1,8 +1,8 @@
 """Whose turn it is takes the best place that its predecessors left, turn after turn: the inner loop of a cycle, over arrays.
 
 Compiled where there is much to do (compiled.py); Python runs the same lines where there is little. It stands in one file, since
-what is kept compiled is known by its file. `queue`, `shape`, `request` and `node` are numbers of rows of the tuples below; `at`
-is a position in the line of those who wait.
+what is kept compiled is known by its file, and names its module. `queue`, `shape`, `request` and `node` are numbers of rows of
+the tuples below; `at` is a position in the line of those who wait.
 
 Three things keep a turn short. Only the queue whose turn it was has another share, and the cohorts above it. Nodes are looked
 at in blocks: of each it is known how much the roomiest of its nodes has of each resource. And what is free only shrinks: what was
