@@ -112,7 +112,8 @@ def rows_of(setup: Setup, published: Published, played: Sequence[tuple[Work, Out
     whole = work_of(setup, tree_of(setup))
     core = [sum(one.cycles) + sum(one.turns) for _, one in played]
     rates = [one.admissions / seconds for (_, one), seconds in zip(played, core, strict=True)]
-    calls = [1_000 * seconds for _, one in played for seconds in (*one.cycles, *one.turns)]
+    cycles = [1_000 * seconds for _, one in played for seconds in one.cycles]
+    turns = [1_000 * seconds for _, one in played for seconds in one.turns]
     waited = (outcome.admitted_at - work.arrives_at) / SECOND
     makespan = int(outcome.ended_at.max()) - BEGIN
     use = 100 * outcome.used / (makespan * NOMINAL * setup.cohorts * setup.queues)
@@ -123,8 +124,11 @@ def rows_of(setup: Setup, published: Published, played: Sequence[tuple[Work, Out
             published=whole.queue.size / published.seconds,
         ),
         Row(here=figure("the core, all of it", "CPU s", core, higher_is_better=False)),
-        Row(here=figure("one decision, median", "ms", [percentile(calls, 0.5)], higher_is_better=False)),
-        Row(here=figure("one decision, p99", "ms", [percentile(calls, 0.99)], higher_is_better=False)),
+        *(
+            Row(here=figure(f"{what}, {word}", "ms", [percentile(calls, share)], higher_is_better=False))
+            for what, calls in (("one cycle", cycles), ("one look for who yields", turns))
+            for word, share in (("median", 0.5), ("p99", 0.99))
+        ),
         *(
             Row(
                 here=figure(
