@@ -426,10 +426,11 @@ def leave(ledger: Ledger, line: Line, at: int) -> None:
 def give_up(ledger: Ledger, line: Line, at: int, of_all: bool) -> None:
     """Those like this one, who is next of its queue, wait no longer: those `of_all` queues, or of its own."""
     shape = line.shape[at]
-    if of_all:
-        line.shape_failed[shape] = True
-    else:
+    if not of_all:
         line.kind_failed[line.kind[at]] = True
+        _look_up(ledger, line, line.queue[at])
+        return
+    line.shape_failed[shape] = True
     for queue in range(line.begin.size):
         if line.begin[queue] < line.end[queue] and line.shape[line.begin[queue]] == shape:
             _look_up(ledger, line, queue)
