@@ -16,7 +16,10 @@ what the decisions make of the queues. What deciding costs is its CPU time.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
+import os
+import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -178,7 +181,16 @@ def run(names: Sequence[str], *, part: float = 1.0, repetitions: int = 1) -> Non
     for note in notes:
         print(f"\n  {note}")
     print()
-    print(json.dumps({"benchmark": "fairness", "part": part, "figures": found, "notes": notes}), flush=True)
+    document = {
+        "benchmark": "fairness",
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "compiled": importlib.util.find_spec("numba") is not None,
+        "part": part,
+        "figures": found,
+        "notes": notes,
+    }
+    print(json.dumps(document), flush=True)
 
 
 NOTES = (
