@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import sys
 from types import ModuleType
 
 from mainstay.decide import kernel
@@ -36,6 +37,9 @@ def machine_code() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = (
+        module  # What is kept on disk names the module that it belongs to; without, it cannot be read.
+    )
     spec.loader.exec_module(module)
     for name, function in inspect.getmembers(module, inspect.isfunction):
         if function.__module__ == module.__name__:

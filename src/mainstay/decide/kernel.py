@@ -1,8 +1,8 @@
 """Whose turn it is takes the best place that its predecessors left, turn after turn: the inner loop of a cycle, over arrays.
 
 Compiled where there is much to do (compiled.py); Python runs the same lines where there is little. It stands in one file, since
-what is kept compiled is known by its file. `queue`, `shape`, `request` and `node` are numbers of rows of the tuples below; `at`
-is a position in the line of those who wait.
+what is kept compiled is known by its file, and names its module. `queue`, `shape`, `request` and `node` are numbers of rows of
+the tuples below; `at` is a position in the line of those who wait.
 
 Three things keep a turn short. Only the queue whose turn it was has another share, and the cohorts above it. Nodes are looked
 at in blocks: of each it is known how much the roomiest of its nodes has of each resource. And what is free only shrinks: what was
@@ -426,10 +426,11 @@ def leave(ledger: Ledger, line: Line, at: int) -> None:
 def give_up(ledger: Ledger, line: Line, at: int, of_all: bool) -> None:
     """Those like this one, who is next of its queue, wait no longer: those `of_all` queues, or of its own."""
     shape = line.shape[at]
-    if of_all:
-        line.shape_failed[shape] = True
-    else:
+    if not of_all:
         line.kind_failed[line.kind[at]] = True
+        _look_up(ledger, line, line.queue[at])
+        return
+    line.shape_failed[shape] = True
     for queue in range(line.begin.size):
         if line.begin[queue] < line.end[queue] and line.shape[line.begin[queue]] == shape:
             _look_up(ledger, line, queue)

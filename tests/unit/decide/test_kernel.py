@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import random
 import subprocess
 import sys
@@ -129,6 +130,25 @@ def test_machine_code_is_made_for_many_steps_and_used_once_it_is_there(monkeypat
 def test_without_numba_plain_lines_do_it_all(monkeypatch):
     monkeypatch.setitem(sys.modules, "numba", None)
     assert compiled.machine_code.__wrapped__() is kernel
+
+
+def test_machine_code_that_one_process_kept_is_read_by_the_next(tmp_path):
+    lines = """
+from mainstay.decide import compiled, turns
+from tests.worlds import world
+ledger = turns.ledger_of(world())
+share = compiled.machine_code().share
+assert share(ledger, 0, ledger.held[0]) == 0
+print(sum(share.stats.cache_hits.values()))
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    read = [
+        subprocess.run(
+            [sys.executable, "-c", lines], check=True, env=environment, capture_output=True, text=True
+        ).stdout
+        for _ in range(2)
+    ]
+    assert read == ["0\n", "1\n"]
 
 
 def test_a_small_fleet_loads_no_compiler():
