@@ -17,6 +17,7 @@ from mainstay.domain.plan import Allocate
 from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.reason import Code
+from mainstay.domain.snapshot import PODS
 from mainstay.domain.workload import Kind, Phase, WorkloadSpec
 from tests.worlds import NOON, SECOND, allocation, node, workload, world
 
@@ -194,3 +195,29 @@ def test_what_is_said_to_start_now_does_when_it_is_done(nodes, jobs, quota):
             field = {"cpus": "cpus", "nodes": "nodes", "memory": "gib"}[one.change]
             changed = replace(job, **{field: int(one.after.removesuffix("GiB"))})
             assert job.key in starts([*waiting[:place], changed, *waiting[place + 1 :]])
+
+
+def test_where_only_places_for_pods_are_lacking_their_numbers_are_told():
+    full = node(name="a", others={PODS: 110}, used_others={PODS: 110})
+    found = explain(world(nodes=[full], workloads=[workload(1)]), 1)
+    assert found.reason.code is Code.WAITS_FOR_CAPACITY
+    assert found.reason.sentence == (
+        "waits for capacity: needs 1 CPUs, 1 GiB, the most that is free on one node is 16 CPUs, 64 GiB, "
+        "but no node has room for one more pod (a has 110 of 110)"
+    )
+
+
+def test_a_gang_is_told_how_many_pods_there_is_room_for():
+    nodes = [node(others={PODS: 4}, used_others={PODS: 2}), node(others={PODS: 3}, used_others={PODS: 2})]
+    found = explain(world(nodes=nodes, workloads=[workload(1, nodes=5)]), 1)
+    assert found.reason.code is Code.WAITS_FOR_CAPACITY
+    assert found.reason.sentence.endswith("16 CPUs, 64 GiB, but its nodes take no more than 3 such pods")
+    assert found.alternatives == (Alternative(change="nodes", before="5", after="3"),)
+    never = explain(world(nodes=nodes, workloads=[workload(1, nodes=8)]), 1)
+    assert never.reason.code is Code.NEVER_FITS
+    assert never.reason.sentence.endswith("16 CPUs, 64 GiB, but its nodes take no more than 7 such pods")
+
+
+def test_of_places_for_pods_nothing_is_said_where_something_else_is_lacking():
+    found = explain(world(nodes=[node(cpus=8, used_cpus=5, others={PODS: 9})], workloads=[workload(1, cpus=6)]), 1)
+    assert "pod" not in found.reason.sentence
