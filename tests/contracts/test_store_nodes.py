@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from mainstay.decide.explain import explain
+from mainstay.decide.schedule import schedule
 from mainstay.domain.allocation import End, Seen
 from mainstay.domain.capacity import Closure, Keeping, Node, NodeState
 from mainstay.domain.errors import Conflict, NotFound
@@ -24,6 +26,7 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.reason import Code, Reason
+from mainstay.domain.snapshot import NO_LIMIT, PODS
 from mainstay.domain.workload import Phase
 from tests.stores import SECOND, USER, WHY, Scene, one_cpu, scene, store
 
@@ -311,3 +314,63 @@ def test_an_atomic_plan_with_a_word_that_does_not_hold_is_refused_whole(scene: S
         scene.commit(*actions, atomic=True)
     assert ready(scene) == [True, True]
     assert scene.store.node("", "local-1").closure is None
+
+
+def test_a_node_takes_so_many_pods_and_no_more(scene: Scene) -> None:
+    report(scene, seen(pods_max=3))
+    (node,) = scene.store.nodes()
+    pod = scene.run(scene.submit())
+    (refused,) = scene.commit(scene.allocate(scene.submit(nodes=3))).refused
+    assert refused.reason.code is Code.CAPACITY_TAKEN
+    guard = CapacityLeft(node_key=node.key, resources=one_cpu(cpu_milli=300), pods=3)
+    assert scene.commit(scene.advance(scene.submit(), Phase.QUEUED, guards=(guard,))).refused
+    both = scene.allocate(scene.submit(nodes=2))
+    scene.applied(both)
+    (node,) = scene.store.nodes()
+    assert (node.used_pods, node.pods_max) == (3, 3)
+    waits = scene.submit()
+    assert scene.commit(scene.allocate(waits)).refused
+    scene.end(pod)
+    assert scene.store.nodes()[0].used_pods == 2
+    scene.applied(scene.allocate(waits))
+    assert scene.store.nodes()[0].used_pods == 3
+
+
+def test_a_node_of_which_no_limit_is_known_takes_any_number_of_pods(scene: Scene) -> None:
+    report(scene, seen())
+    scene.applied(scene.allocate(scene.submit(nodes=8)))
+    (node,) = scene.store.nodes()
+    assert (node.used_pods, node.pods_max) == (8, None)
+    nodes = scene.store.snapshot(now=0, seed=0).nodes
+    assert (nodes.others, nodes.used_others) == ({}, {})
+
+
+def test_a_snapshot_shows_places_for_pods_as_soon_as_one_node_has_a_limit(scene: Scene) -> None:
+    report(scene, seen(), seen("local-1", pods_max=0))
+    nodes = scene.store.snapshot(now=0, seed=0).nodes
+    assert {name: column.tolist() for name, column in nodes.others.items()} == {PODS: [NO_LIMIT, 0]}
+    assert nodes.used_others[PODS].tolist() == [0, 0]
+    scene.applied(scene.allocate(scene.submit(nodes=2), node=scene.store.node("", "local-0")))
+    assert scene.store.snapshot(now=0, seed=0).nodes.used_others[PODS].tolist() == [2, 0]
+    report(scene, seen(), seen("local-1"))
+    assert scene.store.snapshot(now=0, seed=0).nodes.others == {}
+
+
+def test_pods_of_others_that_come_and_go_are_no_event_of_the_node(scene: Scene) -> None:
+    report(scene, seen(pods_max=110))
+    before = len(scene.store.events(tenant="", workload="", after=0, limit=99))
+    report(scene, seen(pods_max=109))
+    assert scene.store.nodes()[0].pods_max == 109
+    assert len(scene.store.events(tenant="", workload="", after=0, limit=99)) == before
+
+
+def test_what_the_scheduler_places_on_a_node_with_a_limit_is_not_refused(scene: Scene) -> None:
+    report(scene, seen(pods_max=2), seen("local-1", pods_max=1))
+    for _ in range(5):
+        scene.submit(choices=(one_cpu(cpu_milli=100),))
+    assert scene.commit(*schedule(scene.store.snapshot(now=scene.now, seed=0))).refused == ()
+    assert [node.used_pods for node in scene.store.nodes()] == [2, 1]
+    waits = next(work for work in scene.all() if work.phase is Phase.QUEUED)
+    assert explain(scene.store.snapshot(now=scene.now, seed=0), waits.key).reason.sentence.endswith(
+        "but no node has room for one more pod (local-0 has 2 of 2)"
+    )

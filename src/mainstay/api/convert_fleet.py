@@ -32,6 +32,8 @@ def node_view(
         capacity=resources_view(node.capacity),
         used=resources_view(node.used),
         devices=list(device_views(node)),
+        pods_used=node.used_pods,
+        pods_max=node.pods_max,
         pods=[_resident_view(resident) for resident in residents],
         pods_left=pods_left,
     )

@@ -125,6 +125,21 @@ async def piece(services: Services, allocation: Allocation, *, offset: int, limi
     )
 
 
+async def _next_piece(services: Services, allocation: Allocation, *, offset: int) -> LogView:
+    """An empty one while whoever reaches its cluster is away: what it has said meanwhile comes once somebody is back."""
+    try:
+        return await piece(services, allocation, offset=offset, limit=LOG_BYTES_DEFAULT)
+    except Unavailable:
+        return LogView(
+            pod=allocation.pod,
+            rank=allocation.rank,
+            attempt=allocation.attempt,
+            text="",
+            next_offset=offset,
+            ended=False,
+        )
+
+
 async def _frames(call: Call, place: _Place, *, rank: int, offset: int) -> AsyncIterator[bytes]:
     services, clock = call.services, call.services.clock
     silent_since = looked_up = clock.monotonic()
@@ -138,16 +153,7 @@ async def _frames(call: Call, place: _Place, *, rank: int, offset: int) -> Async
                 await listener.wait(WAIT_SECONDS)
                 place = await _again(call, place, rank=rank)
             else:
-                try:
-                    view = await piece(services, place.allocation, offset=offset, limit=LOG_BYTES_DEFAULT)
-                except Unavailable:
-                    # Whoever reaches its cluster is away: what it has said meanwhile comes once somebody is back.
-                    await clock.sleep(LOOK_SECONDS)
-                    looked_up, place = clock.monotonic(), await _again(call, place, rank=rank)
-                    if clock.monotonic() - silent_since >= HEARTBEAT_SECONDS:
-                        silent_since = clock.monotonic()
-                        yield HEARTBEAT
-                    continue
+                view = await _next_piece(services, place.allocation, offset=offset)
                 if view.text or view.dropped or view.next_offset > offset:
                     offset, silent_since, pause = view.next_offset, clock.monotonic(), POLL_SECONDS
                     yield frame("log", view.model_dump_json(), id_=f"{place.attempt}:{offset}")

@@ -47,7 +47,7 @@ def nodes(*, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    columns = ("NODE", "CLUSTER", "STATE", "CPU", "MEMORY (GIB)", "GPUS", "REASON")
+    columns = ("NODE", "CLUSTER", "STATE", "CPU", "MEMORY (GIB)", "GPUS", "PODS", "REASON")
     print_table(columns, map(_row, found))
 
 
@@ -231,6 +231,7 @@ def _row(found: NodeView) -> Sequence[str]:
         f"{found.used.cpu:g} of {found.capacity.cpu:g}",
         f"{found.used.memory_bytes / BYTES_PER_GIB:.3g} of {found.capacity.memory_bytes / BYTES_PER_GIB:.3g}",
         _devices(found),
+        _pods(found),
         "; ".join([*said, *found.complaints]),
     )
 
@@ -241,6 +242,10 @@ def _devices(found: NodeView) -> str:
         for one in found.devices
     )
     return ", ".join(words) or "none"
+
+
+def _pods(found: NodeView) -> str:
+    return str(found.pods_used) if found.pods_max is None else f"{found.pods_used} of {found.pods_max}"
 
 
 def _facts(found: NodeView) -> Sequence[tuple[str, str]]:
@@ -258,6 +263,6 @@ def _facts(found: NodeView) -> Sequence[tuple[str, str]]:
             f"{found.used.memory_bytes / BYTES_PER_GIB:.3g} of {found.capacity.memory_bytes / BYTES_PER_GIB:.3g} GiB",
         ),
         ("gpus", _devices(found)),
-        ("pods", f"{found.pods_left}" if found.pods_left else "none"),
+        ("pods", _pods(found)),
         ("others", ", ".join(found.strangers)),
     )

@@ -58,13 +58,7 @@ class Fleet:
         for name in self._brought:
             await self._services.agents.ways.keep(name)
         wanted, elsewhere = await self._services.offload(self._table)
-        for name in self._elsewhere:
-            if name not in elsewhere:
-                self._services.clusters.pop(name, None)
-        self._elsewhere = elsewhere
-        for name in elsewhere:
-            # Their own replicas run their loops; what users ask of their pods goes through these.
-            self._services.clusters.setdefault(name, RemoteCluster(name, self._services.agents.ways))
+        self._know_machines(elsewhere)
         for name, running in list(self._running.items()):
             if name not in wanted or not running.serves(wanted[name]):
                 await self._end(name, running)
@@ -72,6 +66,14 @@ class Fleet:
             if name not in self._running:
                 self._begin(record)
         return Due(wait=FOLLOW_SECONDS)
+
+    def _know_machines(self, elsewhere: tuple[str, ...]) -> None:
+        """Of other replicas, which run their loops; what users ask of their pods goes through those."""
+        for name in set(self._elsewhere) - set(elsewhere):
+            self._services.clusters.pop(name, None)
+        self._elsewhere = elsewhere
+        for name in elsewhere:
+            self._services.clusters.setdefault(name, RemoteCluster(name, self._services.agents.ways))
 
     async def close(self) -> None:
         """End all loops."""

@@ -16,7 +16,7 @@ from mainstay.domain.plan import Action, Advance, Allocate, CapacityLeft, Guard,
 from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.snapshot import PODS, Snapshot
 from mainstay.domain.workload import Phase
 
 
@@ -184,7 +184,7 @@ def _capacity_guards(slots: tuple[Slot, ...], restriction: str) -> list[Guard]:
         pods[slot.node_key] = pods.get(slot.node_key, 0) + 1
         each[slot.node_key] = slot.resources
     return [
-        CapacityLeft(node_key=key, resources=each[key].times(count), restriction=restriction)
+        CapacityLeft(node_key=key, resources=each[key].times(count), restriction=restriction, pods=count)
         for key, count in pods.items()
     ]
 
@@ -227,7 +227,24 @@ def _most(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     model_fits = (free.gpu_model == request.gpu_model) if request.gpu_model else np.ones(free.key.size, dtype=np.bool_)
     gpus = np.minimum(free.devices(request), request.gpus)
     row = int(np.lexsort((-free.key, free.memory_bytes, free.cpu_milli, gpus, model_fits, here))[-1])
-    return words_of(_left_on(snapshot, free, row, request))
+    return words_of(_left_on(snapshot, free, row, request)) + _pods_words(snapshot, free, shape)
+
+
+def _pods_words(snapshot: Snapshot, free: Free, shape: Shape) -> str:
+    """That there is all it needs but places for pods, in numbers; empty if that is not so."""
+    if PODS not in free.others:
+        return ""
+    endless = free.without(PODS)
+    request = next((one for one in shape.requests if _holds(endless, one, shape.nodes)), None)
+    if request is None:
+        return ""
+    rows = np.flatnonzero(feasible(free, request))
+    if rows.size:
+        return f", but its nodes take no more than {room_per_cluster(free, request, rows).max()} such pods"
+    row = int(np.flatnonzero(feasible(endless, request))[0])
+    most = int(snapshot.nodes.others[PODS][row])
+    there = most - int(free.nodes.free[free.others[PODS], row])
+    return f", but no node has room for one more pod ({snapshot.nodes.names[row]} has {there} of {most})"
 
 
 def _left_on(snapshot: Snapshot, free: Free, row: int, request: Request) -> Resources:

@@ -27,6 +27,8 @@ class NodeState:
     """
     shapes: Counts = ()
     """Slices of GPUs that pods may use, by shape, beside the whole ones of `capacity`."""
+    pods_max: int | None = None
+    """So many pods of ours it takes at most, as `capacity` without those of others; None where no limit is known."""
     unhealthy: Counts = ()
     """Devices that it has and cannot give, by model or shape; they are not in `capacity` and `shapes`."""
     problem: str = ""
@@ -78,7 +80,7 @@ class Closure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A node as we hold it: `used` is the sum of the allocations on it that have not ended."""
+    """A node as we hold it: `used` is the sum of the allocations on it that have not ended, `used_pods` how many they are."""
 
     key: int
     cluster: str
@@ -89,6 +91,9 @@ class Node:
     version: int
     shapes: Mapping[str, int] = field(default_factory=dict)
     used_shapes: Mapping[str, int] = field(default_factory=dict)
+    pods_max: int | None = None
+    """As of `NodeState`."""
+    used_pods: int = 0
     unhealthy: Mapping[str, int] = field(default_factory=dict)
     problem: str = ""
     complaints: tuple[str, ...] = ()

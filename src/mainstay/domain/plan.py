@@ -36,7 +36,9 @@ class CapacityLeft:
 
     node_key: int
     resources: Resources
+    """Of all `pods` together."""
     restriction: str = ""
+    pods: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,8 @@ from mainstay.domain.volume import VolumeNeed, VolumeRecord, VolumeRef
 
 PODS = "pods"
 """Of `NodeTable.others`."""
+NO_LIMIT = 1 << 40
+"""So many pods takes a node of which no limit is known, where others have one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

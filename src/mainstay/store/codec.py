@@ -42,6 +42,8 @@ KINDS = tuple(Kind)
 NO_PHASE = -1
 NO_EXIT_CODE = -1
 NOT_ENDED = -1
+NO_LIMIT = -1
+"""Of `pods_max` of a node, where none is known."""
 
 
 def storable(text: str) -> str:
@@ -223,6 +225,8 @@ def node_of(row: NodeRow) -> Node:
         version=row["version"],
         shapes=counts_of(row["shapes"]),
         used_shapes=counts_of(row["used_shapes"]),
+        pods_max=None if row["pods_max"] == NO_LIMIT else row["pods_max"],
+        used_pods=row["used_pods"],
         unhealthy=counts_of(row["unhealthy"]),
         problem=row["problem"],
         complaints=tuple(row["complaints"].splitlines()),
@@ -230,6 +234,11 @@ def node_of(row: NodeRow) -> Node:
         strangers=tuple(row["strangers"].splitlines()),
         closure=closure_of(row),
     )
+
+
+def limit(pods_max: int | None) -> int:
+    """How many pods a node takes, as its row has it."""
+    return NO_LIMIT if pods_max is None else pods_max
 
 
 def closure_of(row: NodeRow) -> Closure | None:

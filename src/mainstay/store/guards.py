@@ -50,21 +50,21 @@ def row_version_holds(world: World, guard: RowVersion) -> Reason | None:
 
 
 def capacity_left(world: World, guard: CapacityLeft) -> Reason | None:
-    """The node is ready, or admits the guest that is to be put there; nobody keeps it out, its cluster takes work, and so
-    much is free now.
+    """The node is ready, or admits the guest that is to be put there; nobody keeps it out, its cluster takes work, so much
+    is free now, and it takes so many pods more.
 
     Second line to the epoch: only one leader gives capacity away.
     """
     node = world.nodes.get(guard.node_key)
-    if node is not None and _open(world, node, guard.restriction) and _free(node, guard.resources):
+    if node is not None and _open(world, node, guard.restriction) and _has_room(node, guard):
         return None
     name = node["name"] if node else str(guard.node_key)
     return Reason(code=Code.CAPACITY_TAKEN, object=name, numbers={"node": name})
 
 
 def place_is_not_kept(world: World, workload_key: int, guard: CapacityLeft) -> Reason | None:
-    """So much is left beside what is kept on the node for other workloads. The only line: who places and who keeps places
-    are decisions of their own, and each acts on a view that the other may have changed.
+    """So much is left beside what is kept on the node for other workloads; of pods nothing is kept, as in decisions. The only
+    line: who places and who keeps places are decisions of their own, and each acts on a view that the other may have changed.
     """
     node = world.nodes.get(guard.node_key)
     for key, held in world.kept.get(guard.node_key, ()) if node is not None else ():
@@ -375,6 +375,11 @@ def _free(node: NodeRow, wish: Resources) -> bool:
         and node["used_cpu_milli"] + wish.cpu_milli <= node["cpu_milli"]
         and node["used_memory_bytes"] + wish.memory_bytes <= node["memory_bytes"]
     )
+
+
+def _has_room(node: NodeRow, guard: CapacityLeft) -> bool:
+    takes_pods = node["pods_max"] == codec.NO_LIMIT or node["used_pods"] + guard.pods <= node["pods_max"]
+    return takes_pods and _free(node, guard.resources)
 
 
 def _devices_free(node: NodeRow, wish: Resources) -> bool:

@@ -156,6 +156,8 @@ class NodeRow(TypedDict):
     strangers: str
     shapes: str
     used_shapes: str
+    pods_max: int
+    used_pods: int
     unhealthy: str
     closure: str
     closure_reason: str

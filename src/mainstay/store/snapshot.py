@@ -26,7 +26,7 @@ from mainstay.domain.quantity import ANY_GPU, Resources
 from mainstay.domain.queue import DEFAULT_QUEUE, QueueTree, tree_of
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
-from mainstay.domain.snapshot import ONE_QUEUE, AllocationTable, NodeTable, Snapshot, WorkloadTable
+from mainstay.domain.snapshot import NO_LIMIT, ONE_QUEUE, PODS, AllocationTable, NodeTable, Snapshot, WorkloadTable
 from mainstay.domain.volume import REACH_PREFIX, VolumeNeed, VolumeRecord, VolumeRef
 from mainstay.domain.workload import Phase
 from mainstay.store import bills, codec, queries, tables
@@ -93,6 +93,7 @@ _NODE = (
     *("used_cpu_milli", "used_memory_bytes", "used_gpus"),
     *("closed_at", "closed_until", "drains", "wait_seconds"),
 )
+_OF_PODS = ("pods_max", "used_pods")
 _WORKLOAD = (
     *("key", "version", "kind", "phase", "priority", "attempt", "submitted_at", "not_before", "started_at"),
     *(
@@ -137,7 +138,7 @@ class State:
 
     version: int = -1
     gpu_models: tuple[str, ...] = (ANY_GPU,)
-    nodes: Mapping[str, Column] = field(default_factory=lambda: empty((*_NODE, "gpu_model"), flags=_FLAGS))
+    nodes: Mapping[str, Column] = field(default_factory=lambda: empty((*_NODE, *_OF_PODS, "gpu_model"), flags=_FLAGS))
     node_names: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     """Key -> (name, cluster), in the order of the rows."""
     names: tuple[str, ...] = ()
@@ -170,6 +171,8 @@ class State:
     volumes: Mapping[VolumeRef, tuple[VolumeRecord, ...]] = field(default_factory=dict)
     shapes: Mapping[str, Column] = field(default_factory=dict)
     used_shapes: Mapping[str, Column] = field(default_factory=dict)
+    node_others: Mapping[str, Column] = field(default_factory=dict)
+    used_others: Mapping[str, Column] = field(default_factory=dict)
     cluster_names: tuple[str, ...] = ("",)
     restrictions: tuple[str, ...] = ("",)
     volume_needs: tuple[VolumeNeed | None, ...] = (None,)
@@ -187,13 +190,14 @@ class State:
             version=self.version,
             gpu_models=self.gpu_models,
             nodes=NodeTable(
-                **{**self.nodes, "ready": self.open_, "closed_at": self.closed_at},
+                **{name: column for name, column in self.nodes.items() if name not in _OF_PODS}
+                | {"ready": self.open_, "closed_at": self.closed_at},
                 admits=self.admits,
                 reaches=self.reaches,
                 shapes=self.shapes,
                 used_shapes=self.used_shapes,
-                others={},
-                used_others={},
+                others=self.node_others,
+                used_others=self.used_others,
                 names=self.names,
                 clusters=self.clusters,
             ),
@@ -291,10 +295,11 @@ def _numbered(words: Sequence[T], vocabulary: list[T], numbers: dict[T, int]) ->
 def _with_nodes(state: State, reader: _Reader) -> State:
     table = tables.nodes
     texts = ("gpu_model", "name", "cluster", "admits", "shapes", "used_shapes", "closure", "closure_reason", "problem")
-    query = _select(table, _NODE, *texts)
+    whole = (*_NODE, *_OF_PODS)
+    query = _select(table, whole, *texts)
     rows = [row for chunk in reader.chunks(query, open_=sa.true()) for row in chunk]
-    gpu_model, name, cluster, admits, shapes, used_shapes, *_ = (len(_NODE) + offset for offset in range(len(texts)))
-    columns = columns_of(rows, _NODE, flags=_FLAGS)
+    gpu_model, name, cluster, admits, shapes, used_shapes, *_ = (len(whole) + offset for offset in range(len(texts)))
+    columns = columns_of(rows, whole, flags=_FLAGS)
     columns["gpu_model"] = reader.numbered([row[gpu_model] for row in rows])
     delta = Delta(columns=columns, keep=np.ones(len(rows), dtype=np.bool_))
     node_admits = {
@@ -319,7 +324,7 @@ def _with_nodes(state: State, reader: _Reader) -> State:
 def _closures(state: State, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """Why nodes that changed take nothing new by themselves, and which of them somebody keeps out. `Any`: two kinds of fields."""
     why, kept_out = dict(state.closed_nodes), set(state.kept_out)
-    ready, name = _NODE.index("ready"), len(_NODE) + 1
+    ready, name = _NODE.index("ready"), len(_NODE) + len(_OF_PODS) + 1
     for row in rows:
         key, (closure, reason, problem) = row[0], row[-3:]
         why.pop(key, None)
@@ -345,6 +350,7 @@ def _with_clusters(state: State, rows: Sequence[ClusterRecord]) -> State:
         ready = ready & takes
         ready.flags.writeable = False
     shapes, used_shapes = _shapes(state)
+    others, used_others = _others(state)
     met = _admits(state)
     return replace(
         state,
@@ -352,6 +358,8 @@ def _with_clusters(state: State, rows: Sequence[ClusterRecord]) -> State:
         closed_at=np.where(kept_out, state.nodes["closed_at"], 0),
         shapes=shapes,
         used_shapes=used_shapes,
+        node_others=others,
+        used_others=used_others,
         admits={name: mask & takes for name, mask in met.items() if not name.startswith(REACH_PREFIX)},
         reaches={name: mask for name, mask in met.items() if name.startswith(REACH_PREFIX)},
         closed=closed,
@@ -382,6 +390,13 @@ def _shapes(state: State) -> tuple[dict[str, Column], dict[str, Column]]:
                 columns.setdefault(shape, np.zeros(keys.size, dtype=np.int64))[row] = count
     nothing = np.zeros(keys.size, dtype=np.int64)
     return have, {shape: used.get(shape, nothing) for shape in have}
+
+
+def _others(state: State) -> tuple[dict[str, Column], dict[str, Column]]:
+    """How many pods each node takes and has; nothing where no node has a limit. O(nodes)."""
+    most, used = (state.nodes[name] for name in _OF_PODS)
+    known = most != codec.NO_LIMIT
+    return ({PODS: np.where(known, most, NO_LIMIT)}, {PODS: used}) if known.any() else ({}, {})
 
 
 def _with_names(state: State, new: Mapping[int, tuple[str, str]]) -> State:

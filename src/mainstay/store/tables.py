@@ -200,6 +200,8 @@ nodes = _table(
     _text("strangers"),
     _text("shapes"),
     _text("used_shapes"),
+    _whole("pods_max"),
+    _whole("used_pods"),
     _text("unhealthy"),
     _text("closure"),
     _text("closure_reason"),
@@ -217,9 +219,10 @@ nodes = _table(
         postgresql_where=sa.text("closure <> ''"),
     ),
 )
-"""`used_*` is the sum over the allocations on the node that have not ended, kept by the commits that change it.
-`admits`: the restrictions that the node meets, with a space between two. `shapes`, `used_shapes` and `unhealthy` are JSON
-objects of counts by name, or empty. `closure` is `cordoned`, `quarantined` or empty; `closed_at` is when it changed last."""
+"""`used_*` is the sum over the allocations on the node that have not ended (`used_pods`: how many), kept by the commits that
+change it. `admits`: the restrictions that the node meets, with a space between two. `shapes`, `used_shapes` and `unhealthy` are
+JSON objects of counts by name, or empty. `pods_max` is -1 where no limit is known. `closure` is `cordoned`, `quarantined` or
+empty; `closed_at` is when it changed last."""
 
 clusters = _table(
     "clusters",

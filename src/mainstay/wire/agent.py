@@ -266,6 +266,8 @@ class NodeSaid(Message, frozen=True):
     ready: bool = False
     admits: tuple[Text, ...] = ()
     shapes: tuple[tuple[Text, Number], ...] = ()
+    pods_max: Number | None = None
+    """How many of ours it takes; None: no limit is known, as from agents that do not tell it yet."""
     unhealthy: tuple[tuple[Text, Number], ...] = ()
     problem: Text = ""
     complaints: tuple[Text, ...] = ()

@@ -313,6 +313,10 @@ class NodeView(View):
     capacity: ResourcesView
     used: ResourcesView
     devices: list[DeviceView] = Field(default_factory=list)
+    pods_used: int = 0
+    """How many pods of this platform are there."""
+    pods_max: int | None = None
+    """How many it takes at most, without those of others; none: no limit is known."""
     pods: list[ResidentView] = Field(default_factory=list)
     """Those that the caller may see."""
     pods_left: int = 0

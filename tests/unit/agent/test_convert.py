@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import typing
 from operator import attrgetter
 from typing import Any
@@ -94,6 +95,7 @@ NODES = fields(
     complaints=TEXTS,
     strangers=TEXTS,
     marked=st.none() | st.booleans(),
+    pods_max=st.none() | WHOLE,
 )
 CLOSURES = fields(Closure, keeping=enum(Closure, "keeping"), reason=REASONS)
 ALLOCATIONS = fields(
@@ -317,3 +319,12 @@ def test_a_pod_that_asks_for_anything_at_all_refuses_no_plan():
 def test_nothing_can_be_said_but_what_an_effect_loop_commits():
     with pytest.raises(TypeError):
         convert_plan.plan_said(1, (StopPod(allocation_key=1, reason=Reason(code=Code.STOPPED)),))
+
+
+def test_of_an_agent_that_does_not_tell_how_many_pods_a_node_takes_no_limit_is_known():
+    said = wire.NodeSaid(name="n", capacity=convert.amount(Resources()), pods_max=7)
+    older = {name: value for name, value in json.loads(convert.encoded(said)).items() if name != "pods_max"}
+    known, unknown = (
+        convert.decoded(json.dumps(one).encode(), wire.NodeSaid) for one in ({**older, "pods_max": -1}, older)
+    )
+    assert [convert_plan._node_state(one).pods_max for one in (known, unknown)] == [0, None]

@@ -190,3 +190,12 @@ async def test_events_of_nodes_are_for_who_may_manage_and_are_found_by_kind_and_
         assert answer.status_code == 403
         assert "administrator" in answer.json()["hint"]
     assert (await api.ask("GET", "/v1/events?kind=nonsense")).status_code == 422
+
+
+async def test_a_node_shows_how_many_pods_it_has_and_takes(api: Api, scene: Scene):
+    assert (await node(api)).pods_max is None
+    state = NodeState(name="gpu-1", capacity=SIZE, ready=True, pods_max=107)
+    scene.applied(ObserveNodes(cluster="east", nodes=(state,), reason=WHY))
+    scene.place(scene.submit())
+    shown = await node(api)
+    assert (shown.pods_used, shown.pods_max) == (1, 107)

@@ -158,7 +158,6 @@ async def test_a_followed_log_goes_on_once_who_reaches_its_cluster_is_back(
         msg = f"the agent of {pod} is away"
         raise Unavailable(msg)
 
-    monkeypatch.setattr(logs, "LOOK_SECONDS", 0.05)
     work = running(site, "away", b"one\n")
     async with stream(http, f"/v1/workloads/{work.id}/logs/stream") as given:
         first = await anext(given)

@@ -17,6 +17,7 @@ from mainstay.domain.plan import Allocate
 from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.reason import Code
+from mainstay.domain.snapshot import PODS
 from mainstay.domain.workload import Kind, Phase, WorkloadSpec
 from tests.worlds import NOON, SECOND, allocation, node, workload, world
 
@@ -204,3 +205,29 @@ def test_who_lacks_quota_hears_of_that_also_where_a_node_is_closed_or_full():
     assert on_record.reason.code is explain(snapshot, 1).reason.code is Code.WAITS_FOR_QUOTA
     never = world(nodes=nodes, queues=quota_of(a=3), workloads=[workload(1, queue="a", cpus=500)])
     assert explain(never, 1).reason.code is Code.NEVER_FITS
+
+
+def test_where_only_places_for_pods_are_lacking_their_numbers_are_told():
+    full = node(name="a", others={PODS: 110}, used_others={PODS: 110})
+    found = explain(world(nodes=[full], workloads=[workload(1)]), 1)
+    assert found.reason.code is Code.WAITS_FOR_CAPACITY
+    assert found.reason.sentence == (
+        "waits for capacity: needs 1 CPUs, 1 GiB, the most that is free on one node is 16 CPUs, 64 GiB, "
+        "but no node has room for one more pod (a has 110 of 110)"
+    )
+
+
+def test_a_gang_is_told_how_many_pods_there_is_room_for():
+    nodes = [node(others={PODS: 4}, used_others={PODS: 2}), node(others={PODS: 3}, used_others={PODS: 2})]
+    found = explain(world(nodes=nodes, workloads=[workload(1, nodes=5)]), 1)
+    assert found.reason.code is Code.WAITS_FOR_CAPACITY
+    assert found.reason.sentence.endswith("16 CPUs, 64 GiB, but its nodes take no more than 3 such pods")
+    assert found.alternatives == (Alternative(change="nodes", before="5", after="3"),)
+    never = explain(world(nodes=nodes, workloads=[workload(1, nodes=8)]), 1)
+    assert never.reason.code is Code.NEVER_FITS
+    assert never.reason.sentence.endswith("16 CPUs, 64 GiB, but its nodes take no more than 7 such pods")
+
+
+def test_of_places_for_pods_nothing_is_said_where_something_else_is_lacking():
+    found = explain(world(nodes=[node(cpus=8, used_cpus=5, others={PODS: 9})], workloads=[workload(1, cpus=6)]), 1)
+    assert "pod" not in found.reason.sentence

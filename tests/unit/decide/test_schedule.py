@@ -85,7 +85,7 @@ def test_an_allocation_states_what_it_read():
     both = Resources(cpu_milli=4_000, memory_bytes=8 * BYTES_PER_GIB)
     assert action.guards == (
         RowVersion(kind="workload", key=7, version=3),
-        CapacityLeft(node_key=1, resources=both),
+        CapacityLeft(node_key=1, resources=both, pods=2),
     )
 
 

@@ -19,7 +19,7 @@ from mainstay.domain.volume import VolumeRecord, VolumeState
 from mainstay.domain.workload import Phase, Volume
 from mainstay.store import SqlStore, migrations, open_postgresql, open_sqlite, tables
 from mainstay.store.engine import APPLICATION_ID, Database, Postgresql, Sqlite
-from mainstay.store.migrations.versions import v0008_lines_and_volumes
+from mainstay.store.migrations.versions import v0008_lines_and_volumes, v0011_pods_of_nodes
 from tests.stores import TENANT, WHY, Scene
 
 OLDEST = Path(__file__).parent / "schema_0001"
@@ -64,6 +64,7 @@ def test_the_rows_of_the_oldest_schema_are_all_there(oldest: SqlStore) -> None:
     (pod,) = oldest.allocations(work.key)
     assert (pod.pod, pod.address) == ("train-0001-1-0", "127.0.0.1:9000")
     assert oldest.nodes()[0].used.cpu_milli == 1_000
+    assert (oldest.nodes()[0].used_pods, oldest.nodes()[0].pods_max) == (1, None)
     assert [row.allocation for row in oldest.wanted("local")] == [pod]
     assert [event.seq for event in oldest.events(tenant="physics", workload="", after=0, limit=9)] == [1, 2]
     assert oldest.snapshot(now=0, seed=0).workloads.key.tolist() == [work.key]
@@ -116,7 +117,7 @@ def test_a_schema_newer_than_this_code_is_refused_and_left_alone(database: Datab
 def test_latest_is_the_newest_file_and_the_history_is_one_line() -> None:
     scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
     assert scripts.get_heads() == [migrations.LATEST]
-    assert sorted(script.revision for script in scripts.walk_revisions()) == [f"{n:04}" for n in range(1, 11)]
+    assert sorted(script.revision for script in scripts.walk_revisions()) == [f"{n:04}" for n in range(1, 12)]
 
 
 def test_opening_a_current_schema_does_not_load_the_migrations(tmp_path: Path) -> None:
@@ -144,6 +145,23 @@ def test_what_waits_and_runs_is_found_by_the_volumes_that_it_names(oldest: SqlSt
 
     oldest._database.write(anew)
     assert [row.used_by for row in _volumes(scene)] == expected
+
+
+def test_pods_that_have_not_ended_are_counted_on_their_nodes(oldest: SqlStore) -> None:
+    scene = Scene(oldest)
+    scene.fleet(nodes=2)
+    first, _ = oldest.nodes()
+    scene.end(scene.run(scene.submit()))
+    scene.applied(scene.allocate(scene.submit(nodes=2), node=first))
+    expected = [node.used_pods for node in oldest.nodes()]
+    assert expected == [3, 0]
+
+    def anew(connection: sa.Connection) -> None:
+        connection.execute(sa.update(tables.nodes).values(used_pods=0))
+        v0011_pods_of_nodes._count(connection)
+
+    oldest._database.write(anew)
+    assert [node.used_pods for node in oldest.nodes()] == expected
 
 
 def _volumes(scene: Scene) -> tuple[VolumeRecord, ...]:

@@ -309,7 +309,7 @@ class KubernetesCluster:
 
     def _require_free(self, pod: str, node: str, wanted: Resources) -> None:
         """Raises NoCapacity."""
-        free = self._picture.free(node)
+        free, pods_free = self._picture.free(node), self._picture.pods_free(node)
         coming = [*self._under_way.get(node, {}).values()]
         coming += [bound.holds for bound in self._hosting.bound.values() if bound.node == node]
         shape = wanted.gpu_model if is_shape(wanted.gpu_model) else ""
@@ -319,6 +319,7 @@ class KubernetesCluster:
             ("thousandths of a core", wanted.cpu_milli, free.cpu_milli - sum(held.cpu_milli for held in coming)),
             ("bytes of memory", wanted.memory_bytes, free.memory_bytes - sum(held.memory_bytes for held in coming)),
             (shape or "GPUs", wanted.gpus, devices - alike),
+            *([] if pods_free is None else [("place among its pods", 1, pods_free - len(coming))]),
         ):
             if needed > left:
                 msg = f"node {node} has no room for {pod}: needs {needed} {what}, {left} are free"

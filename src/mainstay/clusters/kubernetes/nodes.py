@@ -58,6 +58,7 @@ def node_state(
     restrictions: Mapping[str, Restriction] = NONE,
     *,
     taken_devices: Mapping[str, int] | None = None,
+    taken_pods: int = 0,
     offered: tuple[Devices, ...] = (),
     system: str = "",
 ) -> NodeState:
@@ -81,6 +82,7 @@ def node_state(
             gpu_model=model,
         ),
         shapes=_counts({kind: count for kind, count in left.items() if is_shape(kind)}),
+        pods_max=max(0, _given(node, "pods", whole) - taken_pods) if "pods" in node.status.allocatable else None,
         unhealthy=_counts({one.model or "GPU": one.has - one.gives for one in kinds}),
         problem=problem,
         complaints=tuple(complaints(node, offered)),

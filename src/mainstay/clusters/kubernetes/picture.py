@@ -79,6 +79,8 @@ class Used:
     slices_of_others: Counter[str] = field(default_factory=Counter)
     """Of GPUs, by resource."""
     slices_of_ours: Counter[str] = field(default_factory=Counter)
+    pods_of_others: int = 0
+    pods_of_ours: int = 0
 
 
 _NOTHING_USED = Used()
@@ -288,6 +290,11 @@ class Picture:
         state = self._states.get(node) or self._state_of(node)
         return _less(state.capacity, self._used_on(node).ours)
 
+    def pods_free(self, node: str) -> int | None:
+        """So many more pods it takes; None where no limit is known. Pods of ours that linger count, as its kubelet has it."""
+        state = self._states.get(node) or self._state_of(node)
+        return None if state.pods_max is None else state.pods_max - self._used_on(node).pods_of_ours
+
     def slices_free(self, node: str, shape: str) -> int:
         """Likewise of slices of GPUs."""
         used, found = self._used_on(node), self._devices(node, shape)
@@ -370,6 +377,7 @@ class Picture:
             used.others,
             self.lodgings.restrictions,
             taken_devices=used.slices_of_others + self._offered.taken(node),
+            taken_pods=used.pods_of_others,
             offered=self._offered.devices(node),
             system=self._mark,
         )
@@ -432,7 +440,7 @@ class Picture:
         for known, sign in ((old, -1), (new, 1)):
             if known is None or not known.node:
                 continue
-            if known.holds != NOTHING or known.slices:
+            if not known.is_over:
                 self._hold(known, sign)
             state = self._states.get(known.node)
             if state is not None and state.marked and not known.is_ours:
@@ -463,9 +471,11 @@ class Picture:
         used = self._used.setdefault(known.node, Used())
         if not known.is_ours:
             used.others = _sum(used.others, known.holds, sign)
+            used.pods_of_others += sign
             self._states.pop(known.node, None)
         else:
             used.ours = _sum(used.ours, known.holds, sign)
+            used.pods_of_ours += sign
         slices = used.slices_of_ours if known.is_ours else used.slices_of_others
         for resource, count in known.slices:
             slices[resource] += sign * count

@@ -50,7 +50,7 @@ class View:
     slices: Counts = ()
     """Of GPUs, by resource: as `holds`."""
     is_over: bool = False
-    """Nothing of it runs any more."""
+    """Nothing of it runs any more: it is none of the pods that its node takes, either."""
     state: PodState | None = None
     """What we report of it; None if it is not ours."""
     identity: str = ""

@@ -202,6 +202,10 @@ class Free:
         """The same, if these were the nodes that may be used for what has no restriction."""
         return replace(self, open_=open_, _allowed={})
 
+    def without(self, name: str) -> Free:
+        """The same, if every node had as much of this other resource as anybody asks for."""
+        return replace(self, others={other: column for other, column in self.others.items() if other != name})
+
     def devices(self, request: Request) -> Ints:
         """Of the kind that is asked for, how many are free on each node, whatever their model."""
         if not request.shape:

@@ -143,6 +143,8 @@ def _new_row(world: World, cluster: str, state: NodeState) -> NodeRow:
         strangers="",
         shapes="",
         used_shapes="",
+        pods_max=codec.NO_LIMIT,
+        used_pods=0,
         unhealthy="",
         closure="",
         closure_reason="",
@@ -163,8 +165,8 @@ def _differs(row: NodeRow, state: NodeState) -> bool:
 
 
 def _is_news(row: NodeRow, state: NodeState) -> bool:
-    """Which guests it admits and which strangers live there changes all the time: that is no event of the node."""
-    passing = {"admits": _admits(state), "strangers": _lines(state.strangers)}
+    """Which guests it admits, which strangers live there and how many changes all the time: that is no event of the node."""
+    passing = {"admits": _admits(state), "strangers": _lines(state.strangers), "pods_max": codec.limit(state.pods_max)}
     return _differs({**row, **passing}, state)  # type: ignore[typeddict-item]
 
 
@@ -180,6 +182,7 @@ def _take_over(row: NodeRow, state: NodeState) -> None:
     row["cordoned"] = int(state.cordoned)
     row["strangers"] = codec.storable(_lines(state.strangers))
     row["shapes"] = codec.counts_text(dict(state.shapes))
+    row["pods_max"] = codec.limit(state.pods_max)
     row["unhealthy"] = codec.counts_text(dict(state.unhealthy))
 
 

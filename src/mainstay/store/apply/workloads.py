@@ -181,7 +181,7 @@ def _capacity_left(world: World, row: WorkloadRow, slots: tuple[Slot, ...]) -> R
     for slot in slots:
         wishes.setdefault(slot.node_key, []).append(slot.resources)
     for node_key, wish in wishes.items():
-        guard = CapacityLeft(node_key=node_key, resources=_sum(wish), restriction=row["restriction"])
+        guard = CapacityLeft(node_key=node_key, resources=_sum(wish), restriction=row["restriction"], pods=len(wish))
         refusal = guards.capacity_left(world, guard) or guards.place_is_not_kept(world, row["key"], guard)
         if refusal:
             return refusal
@@ -198,9 +198,10 @@ def _sum(wishes: list[Resources]) -> Resources:
 
 
 def hold(world: World, node: NodeRow, amount: Resources, *, sign: int = 1) -> None:
-    """So much more of a node is used, or with `sign` -1 so much less."""
+    """One pod more is on a node and uses so much of it, or with `sign` -1 one less."""
     node["used_cpu_milli"] += sign * amount.cpu_milli
     node["used_memory_bytes"] += sign * amount.memory_bytes
+    node["used_pods"] += sign
     if is_shape(amount.gpu_model):
         used = codec.counts_of(node["used_shapes"])
         used[amount.gpu_model] = used.get(amount.gpu_model, 0) + sign * amount.gpus

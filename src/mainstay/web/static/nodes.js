@@ -49,6 +49,7 @@ function card(node) {
     meter("Memory", used.memory_bytes, capacity.memory_bytes, bytes),
   ];
   for (const device of node.devices) meters.push(meter(`GPU ${device.model}`, device.used, device.total, String));
+  if (node.pods_max !== null) meters.push(meter("Pods", node.pods_used, node.pods_max, String));
   const waitsForCluster = node.state === "ready" && node.cluster_state !== "ready";
   const mark = waitsForCluster ? badge("stopped", `cluster ${node.cluster_state}`) : badge(SYMBOLS[node.state], node.state);
   return el(

@@ -181,12 +181,14 @@ class Server:
         self._change(plural, namespace, made, change="ADDED")
         return made
 
-    def node(self, name: str, *, ready: str = "True", cpu: str = "64", kubelet: str = "v1.34.4", **meta: Any) -> None:
+    def node(
+        self, name: str, *, ready: str = "True", cpu: str = "64", pods: str = "", kubelet: str = "v1.34.4", **meta: Any
+    ) -> None:
         """Make a node, or change it."""
         document = {
             "metadata": {"name": name, **meta},
             "status": {
-                "allocatable": {"cpu": cpu, "memory": "64Gi"},
+                "allocatable": {"cpu": cpu, "memory": "64Gi", **({"pods": pods} if pods else {})},
                 "conditions": [{"type": "Ready", "status": ready, "message": "in words"}],
                 "nodeInfo": {"kubeletVersion": kubelet},
             },

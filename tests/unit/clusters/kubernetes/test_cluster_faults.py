@@ -505,3 +505,12 @@ async def test_a_claim_in_a_project_of_several_namespaces_is_refused_in_words(be
     scratch = (Volume(path="/tmp2", size_bytes=1),)
     await ensure(bed.server, creation(volumes=scratch), spread, namespace=HOME, make_namespace=make_namespace)
     assert claims(bed) == []
+
+
+async def test_a_node_gets_no_more_pods_than_it_takes_also_at_once(bed):
+    bed.server.node("n1", pods="2")
+    await bed.settle()
+    found = await asyncio.gather(*[bed.act(creation(f"w{number}-1-0")) for number in range(3)], return_exceptions=True)
+    (refused,) = [one for one in found if one is not None]
+    assert isinstance(refused, NoCapacity)
+    assert "needs 1 place among its pods, 0 are free" in str(refused)

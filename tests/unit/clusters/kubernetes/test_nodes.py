@@ -166,3 +166,17 @@ def test_what_is_asked_for_the_pod_as_a_whole_counts_instead_of_its_containers()
     assert held(containers=[container("1", gpus="1"), container("1")], resources=whole) == (6_000, 1)
     assert held(containers=[container("1")], resources=whole, overhead={"cpu": "1"}) == (7_000, 0)
     assert held(containers=[container("1")], resources={"limits": {"cpu": "8"}}) == (8_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("allocatable", "taken", "left"),
+    [
+        ({}, 3, None),
+        ({"pods": "110"}, 0, 110),
+        ({"pods": "110"}, 3, 107),
+        ({"pods": "2"}, 3, 0),
+        ({"pods": "many"}, 0, 0),
+    ],
+)
+def test_a_node_takes_so_many_pods_of_ours_as_others_leave(allocatable, taken, left):
+    assert node_state(node(allocatable=allocatable), NOTHING, taken_pods=taken).pods_max == left

@@ -329,3 +329,18 @@ def test_uids_of_pods_that_do_not_concern_us_are_their_own_matter():
         watched.pod(with_cpu(name, "1", on="n1", ours=False))
         watched.pod(pod(name, labels={names.SYSTEM: "another"}, uid="same"))
     watched.picture.require_sane()
+
+
+def test_every_pod_that_is_not_over_is_one_of_those_that_its_node_takes():
+    watched = Watched()
+    assert watched.picture.pods_free("n1") is None
+    watched.node(node("n1", allocatable={"cpu": "16", "memory": "64Gi", "pods": "5"}))
+    watched.pod(pod("a", labels={names.SYSTEM: "another"}))  # asks for nothing, and is one all the same
+    watched.pod(with_cpu("b", "1", on="n1", ours=True))
+    assert (watched.picture.nodes()[0].pods_max, watched.picture.pods_free("n1")) == (4, 3)
+    watched.pod(with_cpu("c", "1", on="n1", ours=True))
+    watched.pod(with_cpu("b", "1", on="n1", ours=True, phase="Succeeded"))
+    assert (watched.picture.nodes()[0].pods_max, watched.picture.pods_free("n1")) == (4, 3)
+    watched.gone(pod("a", labels={names.SYSTEM: "another"}))
+    watched.gone(with_cpu("c", "1", on="n1", ours=True))
+    assert (watched.picture.nodes()[0].pods_max, watched.picture.pods_free("n1")) == (5, 5)
