@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +28,7 @@ from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
-from tests.worlds import NOON, SECOND, AnAllocation, AWorkload, allocation, ended, node, workload, world
+from tests.worlds import NOON, SECOND, AnAllocation, AWorkload, allocation, ended, lies, node, workload, world
 
 HOUR = 3_600 * SECOND
 LOWER = PreemptionPolicy(within_queue=WithinQueue.LOWER_PRIORITY)
@@ -365,6 +366,45 @@ def test_a_gang_takes_what_is_free_already_and_only_the_rest_yields() -> None:
         queues=[queue("a")],
     )
     assert victims(snapshot) == [(2,)]
+
+
+RWO = ("ReadWriteOnce",)
+
+
+def shares_a_volume(*held: tuple[AWorkload, AnAllocation], waiting: Sequence[AWorkload] = ()) -> Snapshot:
+    """Two nodes of 8 CPUs; a gang of two times four whose volume cannot be on both, unless others wait."""
+    gang = waits(9, priority=50, cpus=4, nodes=2, volumes=("data",))
+    return world(
+        nodes=[node(cpus=8), node(cpus=8)],
+        workloads=[*(work for work, _ in held), *(waiting or [gang])],
+        allocations=[pod for _, pod in held],
+        queues=[queue("a")],
+        volumes=[lies("data", "local", access=RWO)],
+    )
+
+
+def test_a_gang_that_shares_a_volume_of_one_node_finds_all_its_room_there() -> None:
+    stays = [(runs(3, cpus=4, preemptible=False), holds(3, cpus=4))]
+    low = [(runs(key, cpus=4), holds(key, cpus=4, node_key=2)) for key in (1, 2)]
+    (action,) = preempt(shares_a_volume(*stays, *low))
+    assert {slot.node_key for slot in action.slots} == {2}
+    assert sorted(one.workload_key for one in action.victims) == [1, 2]
+
+
+def test_a_gang_that_would_fit_on_two_nodes_but_on_no_single_one_displaces_nobody() -> None:
+    stays = [(runs(2 + key, cpus=4, preemptible=False), holds(2 + key, cpus=4, node_key=key)) for key in (1, 2)]
+    low = [(runs(key, cpus=4), holds(key, cpus=4, node_key=key)) for key in (1, 2)]
+    snapshot = shares_a_volume(*stays, *low)
+    assert not preempt(snapshot)
+    assert said(snapshot).startswith("nobody yields for it: ")
+
+
+def test_two_that_share_a_volume_of_one_node_displace_on_one_node() -> None:
+    low = [(runs(key, cpus=cpus), holds(key, cpus=cpus, node_key=at)) for key, at, cpus in ((1, 1, 8), (2, 2, 8))]
+    both = [waits(key, priority=50, cpus=key, volumes=("data",)) for key in (5, 6)]
+    first, *others = preempt(shares_a_volume(*low, waiting=both))
+    assert not others, "who comes second finds no room where the first one will be"
+    assert {slot.node_key for slot in first.slots} == {first.victims[0].workload_key}
 
 
 def test_those_who_yield_for_the_quota_yield_where_it_fits() -> None:

@@ -171,8 +171,8 @@ class _Attempt:
             self._request = request
             if self._find_room(by_unit) and self._find_quota(by_unit) and self._minimised():
                 nodes = self._search.places(request, self._ranks)
-                assert nodes is not None
-                return self._found(nodes)
+                if nodes is not None:
+                    return self._found(nodes)
             self._put_back()
         return None
 
@@ -224,36 +224,32 @@ class _Attempt:
         return mildest
 
     def _would_fit(self, may_yield: Bools) -> bool:
-        could = _with_all(self._search, self._request, may_yield)
-        rows = np.flatnonzero(feasible(could, self._request))
-        if self._ranks == 1 or not rows.size:
-            return bool(rows.size)
-        return int(room_on(could, self._request, rows).sum()) >= self._ranks
+        return self._holds(_with_all(self._search, self._request, may_yield))
 
     def _walk(self, by_unit: Ints, may_yield: Bools) -> bool:
         """Step by step, until it fits."""
         search, request = self._search, self._request
-        could = feasible(_with_all(search, request, may_yield), request)
+        could = _with_all(search, request, may_yield)
         steps = steps_of(
             search.free,
             request,
             search.holders,
             search.freed(request),
             may_yield=may_yield,
-            nodes=could,
+            nodes=room(could, request) >= (self._ranks if request.one_node else 1),
             queue=self._rules.wish.queue,
             ranks=self._ranks,
         )
         there = np.minimum(room(search.free, request), self._ranks)
-        missing = self._ranks - int(there.sum())
+        found = int(there.max(initial=0) if request.one_node else there.sum())
         for step in range(min(steps.node.size, STEPS_MAX * self._ranks)):
             if not self._take_all(steps.units(step), by_unit):
                 continue
             node = int(steps.node[step])
             gained = max(0, int(steps.pods[step]) - int(there[node]))
             there[node] += gained
-            missing -= gained
-            if missing <= 0 and self._fits():
+            found = max(found, int(there[node])) if request.one_node else found + gained
+            if found >= self._ranks and self._fits():
                 return True
         return False
 
@@ -313,11 +309,16 @@ class _Attempt:
         del self._taken[but:]
 
     def _fits(self) -> bool:
-        free, request = self._search.free, self._request
+        return self._holds(self._search.free)
+
+    def _holds(self, free: Free) -> bool:
+        """Whether all ranks find room: on one node, where they share a volume that cannot be on two."""
+        request = self._request
         rows = np.flatnonzero(feasible(free, request))
         if self._ranks == 1 or not rows.size:
             return bool(rows.size)
-        return int(room_on(free, request, rows).sum()) >= self._ranks
+        most = room_on(free, request, rows)
+        return int(most.max() if request.one_node else most.sum()) >= self._ranks
 
     def _lawful(self) -> bool:
         queue = self._search.holders.queue
