@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mainstay.decide.explain import explain
 from mainstay.decide.lifecycle import lifecycle
+from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.preemption import preempt
+from mainstay.decide.preemption.search import Search
 from mainstay.domain.allocation import End, Seen
 from mainstay.domain.plan import Advance
 from mainstay.domain.preemption import (
@@ -440,6 +443,37 @@ def test_what_is_kept_for_another_is_not_given_away_twice() -> None:
         nominations={8: Nomination(slots=(slot,), until=NOON + HOUR)},
     )
     assert victims(snapshot) == [(2,)]
+
+
+def test_slices_of_a_shape_that_no_node_lists_any_more_are_no_whole_gpus() -> None:
+    """Who holds one yields its CPUs; nobody finds a GPU in it."""
+    snapshot = world(
+        nodes=[node(gpus=2, gpu_model="A100")],
+        workloads=[
+            runs(1, gpus=1, gpu_model="1g.10gb", cpus=10),
+            runs(2, gpus=2, gpu_model="A100", preemptible=False),
+            waits(9, priority=50, cpus=8, gpus=1),
+        ],
+        allocations=[holds(1, gpus=1, gpu_model="1g.10gb", cpus=10), holds(2, gpus=2, gpu_model="A100")],
+        queues=[queue("a")],
+    )
+    assert not preempt(snapshot)
+    search = Search(snapshot)
+    before = search.free.nodes.free.copy()
+    search.move(0, sign=-1)
+    assert search.free.gpus.tolist() == [0]
+    assert search.free.cpu_milli.tolist() == [15_000]
+    search.move(0, sign=1)
+    np.testing.assert_array_equal(search.free.nodes.free, before)
+    without_gpus = replace(snapshot, workloads=replace(snapshot.workloads, gpus=np.array([1, 2, 0])))
+    assert victims(without_gpus) == [(1,)]
+
+
+def test_what_no_node_has_is_never_taken_from_one() -> None:
+    free = free_of(world(nodes=[node(gpus=2, gpu_model="A100")]))
+    request = Request(cpu_milli=1, memory_bytes=1, gpus=1, gpu_model=0, shape="1g.10gb")
+    with pytest.raises(AssertionError, match="where what it asks for is not"):
+        free.take(np.array([0]), 1, request)
 
 
 def test_who_displaced_it_is_not_displaced_by_it_nor_by_those_whom_it_displaced() -> None:

@@ -181,8 +181,22 @@ class Free:
     def take(self, rows: Ints, pods: Ints | int, request: Request) -> None:
         """Lower the free columns by so many pods on each of `rows`, none of which occurs twice."""
         amounts, lines = self.amounts(request), lines_for(rows.size * BLOCK)
+        assert int(amounts.max(initial=0)) < LACKING, "nobody is placed where what it asks for is not"
         for row, count in zip(rows.tolist(), np.broadcast_to(pods, rows.shape).tolist(), strict=True):
             lines.take(self.nodes, row, count, amounts)
+
+    def give_back(self, row: int, held: Request) -> None:
+        """What a pod held on this node is free again. What no node has a column for was not counted, and is not now."""
+        self._move(row, held, sign=-1)
+
+    def take_again(self, row: int, held: Request) -> None:
+        """The other way round: it holds it after all, whether or not there is so much."""
+        self._move(row, held, sign=1)
+
+    def _move(self, row: int, held: Request, *, sign: int) -> None:
+        known = not held.shape or held.shape in self.shapes
+        amounts = self.amounts(held if known else replace(held, gpus=0, shape=""))
+        lines_for(BLOCK).take(self.nodes, row, sign, amounts)
 
     def copy(self) -> Free:
         """What is left now, to try something out on."""

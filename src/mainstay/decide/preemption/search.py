@@ -119,10 +119,10 @@ class Search:
         """Let a unit go (-1), or put it back (1)."""
         holders, load = self.holders, self.of_unit(unit)
         self.balance.hold(int(holders.queue[unit]), load.cells, load.amounts, sign=sign)
-        pods = holders.pods_of(unit)
+        pods, move = holders.pods_of(unit), self.free.take_again if sign > 0 else self.free.give_back
         for pod in range(pods.start, pods.stop):
             if holders.node[pod] >= 0:
-                self.free.take(holders.node[pod : pod + 1], sign, self._holds(pod))
+                move(int(holders.node[pod]), self._holds(pod))
 
     def freed(self, request: Request) -> list[tuple[Ints, int]]:
         """As `steps.freed_by`."""
