@@ -70,6 +70,7 @@ def test_who_yields_is_told_to_stop_and_the_place_is_kept_in_one_commit(scene: S
     assert snapshot.nominations[high.key].slots[0].resources == one_cpu()
     assert snapshot.displaced_by == {low.key: (high.key,)}
     assert snapshot.allocations.preempted.tolist() == [int(Rule.WITHIN_QUEUE)]
+    assert snapshot.allocations.stop_asked_at.tolist() == [scene.now]
     events = scene.store.events(tenant=TENANT, workload="", after=0, limit=100)
     assert [(event.object, event.reason.code) for event in events if event.kind == "preemption"] == [
         (low.id, Code.PREEMPTED),

@@ -158,6 +158,7 @@ allocations = _table(
     _whole("gpus"),
     _text("gpu_model"),
     _whole("stop"),
+    _whole("stop_asked_at"),
     _whole("moves"),
     _whole("preempted"),
     _whole("seen"),

@@ -433,6 +433,24 @@ def test_what_leaves_anyway_counts_as_free_and_nobody_else_yields() -> None:
     assert not victims(full(leaving, waiting=waits(9, priority=50, cpus=16)))
 
 
+@pytest.mark.parametrize(("seconds", "others"), [(0, []), (-5, []), (329, []), (330, [(2,)]), (-90_000, [(2,)])])
+def test_what_does_not_end_in_time_counts_as_free_no_longer(seconds: int, others: list[tuple[int, ...]]) -> None:
+    """A grace of 30 seconds and five minutes. A clock that was set back by more than that keeps nobody waiting for it."""
+    told = {"stop": True, "moves": True, "stop_asked_at": NOON - seconds * SECOND}
+    snapshot = world(
+        nodes=[node(), node()],
+        workloads=[runs(1, cpus=16), runs(2, cpus=16), waits(9, priority=50, cpus=16)],
+        allocations=[holds(1, cpus=16, **told), holds(2, node_key=2, cpus=16)],
+        queues=[queue("a")],
+        displaced_by={1: (9,)},
+    )
+    assert victims(snapshot) == others
+    late = "it would have room if those had ended that were told to: 1 pod has not in time"
+    assert said(snapshot) == (f"could take the place of 1 run (1 pod): 1 in queue a; {late}" if others else "")
+    no_other = replace(snapshot, workloads=replace(snapshot.workloads, preemptible=np.zeros(3, dtype=np.bool_)))
+    assert said(no_other).startswith(f"nobody yields for it: {late}; " if others else "")
+
+
 def test_what_is_kept_for_another_is_not_given_away_twice() -> None:
     slot = Slot(rank=0, node_key=1, resources=Resources(cpu_milli=16_000, memory_bytes=BYTES_PER_GIB))
     snapshot = world(

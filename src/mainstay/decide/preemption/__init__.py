@@ -16,7 +16,7 @@ import numpy as np
 
 from mainstay.decide import admission, nomination
 from mainstay.decide.placement.reach import users_of
-from mainstay.decide.preemption.holders import Holders
+from mainstay.decide.preemption.holders import PATIENCE_SECONDS, Holders
 from mainstay.decide.preemption.rules import wish_of
 from mainstay.decide.preemption.search import Displacement, Search
 from mainstay.decide.schedule import node_names, slot_resources
@@ -31,8 +31,6 @@ from mainstay.domain.workload import Phase
 
 SEARCHES_MAX = 16
 """So many kinds of workloads are looked after in one turn; those that found nobody take turns."""
-PATIENCE_SECONDS = 300
-"""So much longer than the grace of those who yield are places kept: for their last words, and for a node that is slow."""
 TURNS_SECONDS = 10
 
 

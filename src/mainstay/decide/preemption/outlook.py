@@ -27,11 +27,21 @@ def outlook(snapshot: Snapshot, wish: Wish, shape: Shape) -> str:
     search = Search(snapshot)
     if search.places_now(wish.queue, shape):
         return ""
+    late = _late(search, shape)
     displaced = search.displace(wish, shape)
     if displaced is not None:
-        return _who(snapshot, search.holders, displaced)
-    why = "; ".join(_why_nobody(search.holders, wish, name, policy))
+        return "; ".join(filter(None, (_who(snapshot, search.holders, displaced), *late)))
+    why = "; ".join((*late, *_why_nobody(search.holders, wish, name, policy)))
     return f"nobody yields for it: {why}"
+
+
+def _late(search: Search, shape: Shape) -> tuple[str, ...]:
+    """Whoever should have made room and has not, if that would be enough."""
+    if not search.places_without_stuck(shape):
+        return ()
+    stuck = int(np.count_nonzero(search.holders.stuck))
+    have = "has" if stuck == 1 else "have"
+    return (f"it would have room if those had ended that were told to: {_counted(stuck, 'pod')} {have} not in time",)
 
 
 def _who(snapshot: Snapshot, holders: Holders, displaced: Displacement) -> str:

@@ -50,12 +50,13 @@ class Displacement:
 
 
 class Search:
-    """The world without those who are leaving it. What is found is taken at once, so that nobody yields twice."""
+    """The world without those who are leaving it in time. What is found is taken at once, so that nobody yields twice."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.holders: Holders = holders_of(snapshot)
-        stay = ~snapshot.allocations.stop
+        stay = np.ones(snapshot.allocations.key.size, dtype=np.bool_)
+        stay[self.holders.pod[self.holders.leaving]] = False
         staying = reserved(snapshot if stay.all() else _with_allocations(snapshot, stay))
         self.balance = Balance(staying)
         self._allowance = Allowance(staying)
@@ -92,6 +93,19 @@ class Search:
                 if allowed and self.places(request, shape.nodes) is not None:
                     return True
         return False
+
+    def places_without_stuck(self, shape: Shape) -> bool:
+        """Whether there would be room if those had ended that were told to stop and have not in time."""
+        holders = self.holders
+        pods = np.flatnonzero(holders.stuck & (holders.node >= 0)).tolist()
+        if not pods:
+            return False
+        free = self.free.copy()
+        for pod in pods:
+            free.give_back(int(holders.node[pod]), self._holds(pod))
+        return any(
+            place(free, request, count=shape.nodes, policy=self._policy) is not None for request in shape.requests
+        )
 
     def load(self, queue: int, request: Request, ranks: int) -> Load | None:
         """What so many pods count against the queue; None if it has no quota for such pods."""
@@ -338,7 +352,7 @@ def stages(policy: PreemptionPolicy) -> list[frozenset[Rule]]:
 
 
 def _free(snapshot: Snapshot, holders: Holders) -> Free:
-    """What is free once all have ended that have been told to, less what is kept for others."""
+    """What is free once all have ended that have been told to and still may in time, less what is kept for others."""
     nodes, kept = snapshot.nodes, spoken_for(snapshot)
     leaves = holders.leaving & (holders.node >= 0)
     where, models = holders.node[leaves], holders.gpu_model[leaves]
