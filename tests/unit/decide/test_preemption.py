@@ -410,6 +410,37 @@ def test_two_that_share_a_volume_of_one_node_displace_on_one_node() -> None:
     assert {slot.node_key for slot in first.slots} == {first.victims[0].workload_key}
 
 
+def test_a_node_that_shrank_under_its_work_is_used_again_once_enough_have_yielded() -> None:
+    """8 CPUs, of which 9 are in use: the first finds its place there, and so does the next one, beside it."""
+    snapshot = world(
+        nodes=[node(cpus=8, used_cpus=2)],
+        workloads=[runs(1, cpus=7), waits(8, priority=50, cpus=4), waits(9, priority=50, cpus=1)],
+        allocations=[holds(1, cpus=7)],
+        queues=[queue("a")],
+    )
+    assert victims(snapshot) == [(1,)]
+    assert said(snapshot) == "could take the place of 1 run (1 pod): 1 in queue a"
+
+
+def test_where_nobody_may_yield_on_a_node_that_shrank_nobody_does() -> None:
+    stays = runs(1, cpus=16, preemptible=False), holds(1, cpus=16)
+    snapshot = full(stays, waiting=waits(9, priority=50, cpus=1))
+    shrunk = replace(snapshot, nodes=replace(snapshot.nodes, cpu_milli=np.array([12_000])))
+    assert not preempt(shrunk)
+    assert said(shrunk) == "nobody yields for it: nothing runs in queue a that may yield"
+
+
+@pytest.mark.parametrize("borrow", list(Borrow))
+@pytest.mark.parametrize("within", list(WithinQueue))
+def test_something_is_always_said_of_why_nobody_yields(within: WithinQueue, borrow: Borrow) -> None:
+    policy = PreemptionPolicy(within_queue=within, reclaim=Reclaim(borrow.value), borrow=borrow)
+    if policy.displaces:
+        low = runs(1, cpus=4), holds(1, cpus=4)
+        stays = runs(2, cpus=12, preemptible=False), holds(2, cpus=12)
+        words = said(full(low, stays, waiting=waits(9, priority=50, cpus=16), policy=policy))
+        assert words.removeprefix("nobody yields for it: ").strip()
+
+
 def test_those_who_yield_for_the_quota_yield_where_it_fits() -> None:
     """Kueue #5243: victims spread over nodes, so that the preemptor still did not fit."""
     snapshot = world(

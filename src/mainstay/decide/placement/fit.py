@@ -144,8 +144,7 @@ class Free:
         asked = request.restriction, request.cluster, request.gpu_model
         mask = self._allowed.get(asked)
         if mask is None:
-            # A node that shrank under its work takes nothing, whatever is asked of it.
-            mask = self.usable(replace(request, reach=None)) & (self.cpu_milli >= 0) & (self.memory_bytes >= 0)
+            mask = self.usable(replace(request, reach=None))
             if request.cluster != ANY_CLUSTER:
                 mask = mask & (self.cluster == request.cluster)
             if request.gpu_model:
@@ -304,7 +303,8 @@ def model_number(model: str, gpu_models: Sequence[str]) -> int:
 
 def feasible(free: Free, request: Request) -> Bools:
     """Nodes that can take one pod now. A named GPU model or cluster is a hard condition."""
-    mask = free.allowed(request)
+    # A node that shrank under its work takes nothing, whatever is asked of it.
+    mask = free.allowed(request) & (free.cpu_milli >= 0) & (free.memory_bytes >= 0)
     for column, amount in free.asked(request):
         mask = mask & (column >= amount)
     return mask

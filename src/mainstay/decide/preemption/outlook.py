@@ -10,7 +10,7 @@ from mainstay.decide.preemption.holders import Holders
 from mainstay.decide.preemption.rules import Wish
 from mainstay.decide.preemption.search import Displacement, Search
 from mainstay.decide.shapes import Shape
-from mainstay.domain.preemption import FairShare, PreemptionPolicy, Reclaim, WithinQueue
+from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, WithinQueue
 from mainstay.domain.snapshot import Snapshot
 
 
@@ -63,11 +63,15 @@ def _why_nobody(holders: Holders, wish: Wish, name: str, policy: PreemptionPolic
         yield f"in queue {name} that needs a priority above {int(own.min())}; yours is {wish.priority}"
     elif not own.size:
         yield f"nothing runs in queue {name} that may yield"
+    else:
+        yield f"all that may yield in queue {name} would not make room enough"
     if protected := int(np.count_nonzero(holders.protected)):
         be = "is within its" if protected == 1 else "are within their"
         yield f"{_counted(protected, 'run')} {be} minimum run time"
     if policy.reclaim is not Reclaim.NEVER:
         yield f"queue {name} has nothing of its own that others hold and that would suffice"
+    if policy.borrow is not Borrow.NEVER:
+        yield "no less urgent work of other queues holds so much that they have borrowed"
     if policy.fair_share is not FairShare.NEVER:
         yield "no other queue holds so much more than its fair share"
     if wish.displacers:

@@ -219,6 +219,8 @@ class _Attempt:
         if self._fits():
             return True
         may_yield = by_unit > 0
+        if not may_yield.any():
+            return False
         mild = self._mildest(may_yield)
         if self._walk(by_unit, mild):
             return True
