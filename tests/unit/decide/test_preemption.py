@@ -11,11 +11,13 @@ import pytest
 
 from mainstay.decide.explain import explain
 from mainstay.decide.lifecycle import lifecycle
+from mainstay.decide.nomination import reserved
 from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.preemption import preempt
 from mainstay.decide.preemption.search import Search
+from mainstay.decide.schedule import schedule
 from mainstay.domain.allocation import End, Seen
-from mainstay.domain.plan import Advance
+from mainstay.domain.plan import Advance, Allocate
 from mainstay.domain.preemption import (
     DISPLACED_MAX,
     Borrow,
@@ -523,6 +525,43 @@ def test_what_no_node_has_is_never_taken_from_one() -> None:
     request = Request(cpu_milli=1, memory_bytes=1, gpus=1, gpu_model=0, shape="1g.10gb")
     with pytest.raises(AssertionError, match="where what it asks for is not"):
         free.take(np.array([0]), 1, request)
+
+
+def two_for_one_node(*, ended_for: int) -> Snapshot:
+    """16 CPUs: 12 are kept for run 8 and 4 for run 9; those who yield for one of them have ended. Another asks for 4."""
+    cpus = {8: 12, 9: 4}
+
+    def slot(key: int) -> Slot:
+        resources = Resources(cpu_milli=1_000 * cpus[key], memory_bytes=BYTES_PER_GIB)
+        return Slot(rank=0, node_key=1, resources=resources)
+
+    told = {"stop": True, "moves": True, "preempted": int(Rule.WITHIN_QUEUE)}
+    return world(
+        nodes=[node()],
+        workloads=[
+            *(runs(key - 7, cpus=cpus[key]) for key in cpus),
+            *(waits(key, cpus=cpus[key], priority=90 - key) for key in cpus),
+            waits(10, cpus=4, priority=100),
+        ],
+        allocations=[holds(key - 7, cpus=cpus[key], **told) for key in cpus if key != ended_for],
+        queues=[queue("a")],
+        nominations={key: Nomination(slots=(slot(key),), until=NOON + HOUR) for key in cpus},
+        displaced_by={1: (8,), 2: (9,)},
+    )
+
+
+@pytest.mark.parametrize("key", [8, 9])
+def test_whose_place_is_free_has_it_though_others_on_its_node_still_wait_for_theirs(key: int) -> None:
+    """And nobody else has anything of it, however urgent."""
+    snapshot = two_for_one_node(ended_for=key)
+    assert [action.workload_key for action in schedule(snapshot) if isinstance(action, Allocate)] == [key]
+
+
+def test_what_is_kept_is_taken_off_once_where_those_who_yield_still_hold_it() -> None:
+    for key, cpus in ((8, 12_000), (9, 4_000)):
+        snapshot = two_for_one_node(ended_for=key)
+        assert snapshot.nodes.used_cpu_milli.tolist() == [16_000 - cpus]
+        assert reserved(snapshot).nodes.used_cpu_milli.tolist() == [16_000]
 
 
 def test_who_displaced_it_is_not_displaced_by_it_nor_by_those_whom_it_displaced() -> None:
