@@ -115,6 +115,7 @@ class AnAllocation:
     gpus: int = 0
     gpu_model: str = ""
     stop: bool = False
+    stop_asked_at: int = NOON
     moves: bool = False
     preempted: int = 0
     seen: Seen = Seen.RUNNING
@@ -370,6 +371,7 @@ def _allocation_table(rows: list[AnAllocation], models: tuple[str, ...]) -> Allo
         gpus=_ints(row.gpus for row in rows),
         gpu_model=_ints(models.index(row.gpu_model) for row in rows),
         stop=_bools(row.stop for row in rows),
+        stop_asked_at=_ints(row.stop_asked_at if row.stop else 0 for row in rows),
         moves=_bools(row.moves for row in rows),
         preempted=_ints(row.preempted for row in rows),
         seen=_ints(int(row.seen) for row in rows),

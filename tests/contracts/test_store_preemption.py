@@ -70,6 +70,7 @@ def test_who_yields_is_told_to_stop_and_the_place_is_kept_in_one_commit(scene: S
     assert snapshot.nominations[high.key].slots[0].resources == one_cpu()
     assert snapshot.displaced_by == {low.key: (high.key,)}
     assert snapshot.allocations.preempted.tolist() == [int(Rule.WITHIN_QUEUE)]
+    assert snapshot.allocations.stop_asked_at.tolist() == [scene.now]
     events = scene.store.events(tenant=TENANT, workload="", after=0, limit=100)
     assert [(event.object, event.reason.code) for event in events if event.kind == "preemption"] == [
         (low.id, Code.PREEMPTED),
@@ -109,6 +110,51 @@ def test_a_place_is_kept_no_longer_than_was_said(scene: Scene) -> None:
     decide(scene, "schedule")
     assert scene.workload(high.id).reason.code is Code.NOMINATION_DROPPED
     assert not scene.store.snapshot(now=scene.now, seed=0).nominations
+
+
+def two_for_one_node(scene: Scene) -> tuple[Workload, Workload, tuple[Allocation, Allocation]]:
+    """A node of 16 CPUs: places for 12 and 4 are kept for two, and who yields to each holds as much."""
+    scene.fleet(cpus=16)
+    sizes = {"va": 12, "vb": 4, "a": 12, "b": 4}
+    urgent = {"va": 1, "vb": 1, "a": 50, "b": 40}
+
+    def submit(name: str) -> Workload:
+        return scene.submit(
+            name=name, choices=(one_cpu(cpu_milli=1_000 * sizes[name], memory_bytes=0),), priority=urgent[name]
+        )
+
+    pods = scene.run(submit("va")), scene.run(submit("vb"))
+    a, b = submit("a"), submit("b")
+    scene.applied(displaces(scene, a, pods[0], until=scene.now + 86_400 * SECOND))
+    scene.applied(displaces(scene, b, pods[1], until=scene.now + 330 * SECOND))
+    return a, b, pods
+
+
+def test_whose_place_is_free_has_it_though_others_on_its_node_still_wait_for_theirs(scene: Scene) -> None:
+    a, b, (of_a, of_b) = two_for_one_node(scene)
+    scene.end(of_b, end=End.STOPPED, exit_code=None)
+    other = scene.submit(name="other", choices=(one_cpu(cpu_milli=4_000, memory_bytes=0),), priority=90)
+    decide(scene, "schedule")
+    assert scene.workload(b.id).phase is Phase.STARTING
+    assert scene.workload(a.id).phase is Phase.PENDING
+    assert scene.workload(other.id).phase is Phase.QUEUED, "nobody else takes what is kept, however urgent"
+    scene.end(of_a, end=End.STOPPED, exit_code=None)
+    decide(scene, "schedule")
+    assert scene.workload(a.id).phase is Phase.STARTING
+
+
+def test_what_is_kept_for_one_is_not_taken_by_another_for_whom_a_place_is_kept(scene: Scene) -> None:
+    """The store refuses it: A's place is free, B's is not, and B would sit on A's."""
+    a, b, (of_a, _) = two_for_one_node(scene)
+    scene.end(of_a, end=End.STOPPED, exit_code=None)
+    (refused,) = scene.commit(scene.allocate(b)).refused
+    assert refused.reason.code is Code.CAPACITY_TAKEN
+    scene.applied(scene.allocate(a))
+
+
+def test_a_pod_that_asks_for_nothing_is_not_refused_for_what_is_kept(scene: Scene) -> None:
+    two_for_one_node(scene)
+    scene.applied(scene.allocate(scene.submit(name="none", choices=(one_cpu(cpu_milli=0, memory_bytes=0),))))
 
 
 @pytest.mark.parametrize("how", ["stop", "hold"])

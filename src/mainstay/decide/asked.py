@@ -9,7 +9,7 @@ import numpy as np
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.kernel import NONE, Requests
 from mainstay.decide.placement.fill import Policy
-from mainstay.decide.placement.fit import CPU, GPUS, LACKING, MEMORY, Free, Request, cluster_number
+from mainstay.decide.placement.fit import CPU, GPUS, LACKING, MEMORY, Free, Request, cluster_number, feasible
 from mainstay.decide.shapes import Shape
 from mainstay.domain.arrays import Ints
 from mainstay.domain.quantity import is_shape
@@ -58,7 +58,7 @@ class Asked:
         if PODS in free.others:
             amounts[:, free.others[PODS]] = 1
         amounts[lacking, CPU] = LACKING
-        masks = [free.allowed(_nothing(*where)) for where in self._where]
+        masks = [feasible(free, _nothing(*where)) for where in self._where]
         self.requests = Requests(
             begin=np.where(known, shapes, -1),
             end=shapes + 1,

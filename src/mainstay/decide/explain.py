@@ -81,8 +81,9 @@ def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
     held = _held_back(snapshot, row, phase)
     if held:
         return Explanation(workload_key=workload_key, phase=phase, reason=held, position=0, alternatives=())
-    shape = shape_of(snapshot, row)
-    answer = _answer(nomination.reserved(snapshot), shape, row=row)
+    reserved = nomination.reserved(snapshot)
+    shape = shape_of(reserved, row)
+    answer = _answer(reserved, shape, row=row)
     waits = not answer.node_rows
     return Explanation(
         workload_key=workload_key,
@@ -103,9 +104,10 @@ def preview(
     volumes: VolumeNeed | None = None,
 ) -> Preview:
     """What submitting this now would do, with its price. Costs one scheduling cycle; changes nothing."""
-    shape = make_shape(snapshot, nodes=spec.nodes, choices=spec.choices, cluster=spec.cluster, volumes=volumes)
+    reserved = nomination.reserved(snapshot)
+    shape = make_shape(reserved, nodes=spec.nodes, choices=spec.choices, cluster=spec.cluster, volumes=volumes)
     at = snapshot.queues.names.index(queue)
-    answer = _answer(nomination.reserved(snapshot), shape, priority=priority, queue=at)
+    answer = _answer(reserved, shape, priority=priority, queue=at)
     wish = Wish(queue=at, priority=priority, submitted_at=snapshot.now)
     resources = answer.resources or spec.choices[0]
     per_pod = billing.price_per_hour(resources, snapshot.now, snapshot.prices)

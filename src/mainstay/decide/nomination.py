@@ -7,7 +7,7 @@ time is over or a node of it takes nothing any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 
 import numpy as np
@@ -26,6 +26,8 @@ KEPT_SECONDS_MAX = 24 * 3_600
 
 Amounts = dict[str, Ints]
 """Column of `NodeTable` or shape of slices -> how much of each node: [nodes]."""
+Places = dict[tuple[str, int], int]
+"""The same, of few nodes: (column or shape, row of the node) -> how much."""
 
 
 def reserved(snapshot: Snapshot) -> Snapshot:
@@ -33,10 +35,10 @@ def reserved(snapshot: Snapshot) -> Snapshot:
     kept = _kept(snapshot)
     if not kept:
         return snapshot
-    nodes, amounts = snapshot.nodes, spoken_for(snapshot)
+    nodes, amounts = snapshot.nodes, still_to_come(snapshot)
 
     def used(name: str, before: Ints, capacity: Ints) -> Ints:
-        # No more than there is: who is displaced still holds it, too.
+        # No more than there is: a node may have shrunk, and others may leave than those who yield.
         return np.maximum(before, np.minimum(before + amounts[name], capacity)) if name in amounts else before
 
     return replace(
@@ -54,18 +56,58 @@ def reserved(snapshot: Snapshot) -> Snapshot:
 
 def spoken_for(snapshot: Snapshot) -> Amounts:
     """What is kept on each node, of what there is any."""
-    nodes = snapshot.nodes
-    found: Amounts = {}
-    for nomination in _kept(snapshot).values():
-        for slot in nomination.slots:
-            row = _row(nodes.key, slot.node_key)
-            held = slot.resources
-            gpus = held.gpu_model if is_shape(held.gpu_model) else "gpus"
-            amounts = {"cpu_milli": held.cpu_milli, "memory_bytes": held.memory_bytes, gpus: held.gpus}
-            for name, amount in amounts.items():
-                if amount and row >= 0:
-                    found.setdefault(name, np.zeros(nodes.key.size, dtype=np.int64))[row] += amount
+    return _sum((_places(snapshot, nomination) for nomination in _kept(snapshot).values()), snapshot.nodes.key.size)
+
+
+def still_to_come(snapshot: Snapshot) -> Amounts:
+    """What is kept on each node and is not held there by those who yield to whom it is kept for: they will make room for that."""
+    return _sum(_unheld(snapshot, _kept(snapshot)).values(), snapshot.nodes.key.size)
+
+
+def _unheld(snapshot: Snapshot, kept: Mapping[int, Nomination]) -> dict[int, Places]:
+    """By key of the workload for which it is kept."""
+    yielding = _yielding(snapshot, kept)
+    return {
+        key: {
+            place: max(0, amount - yielding.get(key, {}).get(place, 0))
+            for place, amount in _places(snapshot, nomination).items()
+        }
+        for key, nomination in kept.items()
+    }
+
+
+def _yielding(snapshot: Snapshot, kept: Mapping[int, Nomination]) -> dict[int, Places]:
+    """What the pods hold that were displaced for each of these and have not ended."""
+    held, found = snapshot.allocations, dict[int, Places]()
+    for pod in np.flatnonzero((held.preempted > 0) & held.stop & (held.seen != Seen.ENDED)).tolist():
+        by = snapshot.displaced_by.get(int(held.workload_key[pod]), ())
+        row = _row(snapshot.nodes.key, int(held.node_key[pod]))
+        if by and by[-1] in kept and row >= 0:
+            holds = Resources(
+                cpu_milli=int(held.cpu_milli[pod]),
+                memory_bytes=int(held.memory_bytes[pod]),
+                gpus=int(held.gpus[pod]),
+                gpu_model=snapshot.gpu_models[int(held.gpu_model[pod])],
+            )
+            _add(found.setdefault(by[-1], {}), row, holds)
     return found
+
+
+def _places(snapshot: Snapshot, nomination: Nomination) -> Places:
+    """What is kept for one; nothing on nodes that are gone."""
+    found: Places = {}
+    for slot in nomination.slots:
+        row = _row(snapshot.nodes.key, slot.node_key)
+        if row >= 0:
+            _add(found, row, slot.resources)
+    return found
+
+
+def _add(places: Places, row: int, held: Resources) -> None:
+    gpus = held.gpu_model if is_shape(held.gpu_model) else "gpus"
+    for name, amount in (("cpu_milli", held.cpu_milli), ("memory_bytes", held.memory_bytes), (gpus, held.gpus)):
+        if amount:
+            places[name, row] = places.get((name, row), 0) + amount
 
 
 def settle(snapshot: Snapshot) -> Iterator[Action]:
@@ -75,7 +117,7 @@ def settle(snapshot: Snapshot) -> Iterator[Action]:
         return
     table = snapshot.workloads
     rows = np.array([_row(table.key, key) for key in kept], dtype=np.int64)
-    left = _Left(snapshot)
+    left = _Left(snapshot, kept)
     for row in rows[np.lexsort((table.key[rows], table.submitted_at[rows], -table.priority[rows]))].tolist():
         key = int(table.key[row])
         nomination = kept[key]
@@ -85,8 +127,9 @@ def settle(snapshot: Snapshot) -> Iterator[Action]:
         restriction = snapshot.restrictions[int(table.restriction[row])]
         if words := left.why_in_vain(nomination, restriction):
             reason = Reason(code=Code.NOMINATION_DROPPED, numbers={"detail": words})
+            left.forget(key)
             yield DropNomination(guards=(guard,), reason=reason, workload_key=key)
-        elif left.takes(nomination):
+        elif left.takes(key, nomination):
             yield Allocate(
                 guards=(guard, *_capacity_guards(nomination, restriction)),
                 reason=Reason(code=Code.PLACED, numbers={"nodes": node_names(snapshot, nomination)}),
@@ -114,11 +157,18 @@ def _kept(snapshot: Snapshot) -> Mapping[int, Nomination]:
 
 
 class _Left:
-    """What is free on the nodes, as places are taken one after the other."""
+    """What is free on the nodes beside what is kept for others, as places are taken one after the other."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, kept: Mapping[int, Nomination]) -> None:
+        nodes = snapshot.nodes
         self._snapshot = snapshot
-        self._taken: dict[int, list[Resources]] = {}
+        self._unheld = _unheld(snapshot, kept)
+        self._free = {
+            "cpu_milli": nodes.cpu_milli - nodes.used_cpu_milli,
+            "memory_bytes": nodes.memory_bytes - nodes.used_memory_bytes,
+            "gpus": nodes.gpus - nodes.used_gpus,
+            **{shape: count - nodes.used_shapes[shape] for shape, count in nodes.shapes.items()},
+        }
 
     def why_in_vain(self, nomination: Nomination, restriction: str) -> str:
         """Why nothing need be kept any more, in words; empty if it need."""
@@ -132,32 +182,22 @@ class _Left:
                 return f"node {nodes.names[row] if row >= 0 else slot.node_key} takes nothing new now"
         return ""
 
-    def takes(self, nomination: Nomination) -> bool:
-        """Whether all of it fits now; then it is taken."""
-        wanted: dict[int, list[Resources]] = {}
-        for slot in nomination.slots:
-            wanted.setdefault(_row(self._snapshot.nodes.key, slot.node_key), []).append(slot.resources)
-        if not all(self._fits(row, [*self._taken.get(row, ()), *pods]) for row, pods in wanted.items()):
-            return False
-        for row, pods in wanted.items():
-            self._taken.setdefault(row, []).extend(pods)
+    def takes(self, key: int, nomination: Nomination) -> bool:
+        """Whether all of it fits now; then it is taken, and kept no longer."""
+        wanted = _places(self._snapshot, nomination)
+        others = [places for other, places in self._unheld.items() if other != key]
+        for (name, row), amount in wanted.items():
+            beside = sum(places.get((name, row), 0) for places in others)
+            if name not in self._free or int(self._free[name][row]) < beside + amount:
+                return False
+        for (name, row), amount in wanted.items():
+            self._free[name][row] -= amount
+        self.forget(key)
         return True
 
-    def _fits(self, row: int, pods: list[Resources]) -> bool:
-        nodes = self._snapshot.nodes
-        gpus = sum(pod.gpus for pod in pods if not is_shape(pod.gpu_model))
-        whole = (
-            nodes.used_cpu_milli[row] + sum(pod.cpu_milli for pod in pods) <= nodes.cpu_milli[row]
-            and nodes.used_memory_bytes[row] + sum(pod.memory_bytes for pod in pods) <= nodes.memory_bytes[row]
-            and (not gpus or nodes.used_gpus[row] + gpus <= nodes.gpus[row])
-        )
-        shapes = {pod.gpu_model for pod in pods if is_shape(pod.gpu_model)}
-        return bool(whole) and all(self._slices_fit(row, shape, pods) for shape in sorted(shapes))
-
-    def _slices_fit(self, row: int, shape: str, pods: list[Resources]) -> bool:
-        nodes = self._snapshot.nodes
-        wanted = sum(pod.gpus for pod in pods if pod.gpu_model == shape)
-        return shape in nodes.shapes and bool(nodes.used_shapes[shape][row] + wanted <= nodes.shapes[shape][row])
+    def forget(self, key: int) -> None:
+        """Nothing is kept for it any more."""
+        del self._unheld[key]
 
 
 def _capacity_guards(nomination: Nomination, restriction: str) -> list[CapacityLeft]:
@@ -198,6 +238,14 @@ def _with_slots(snapshot: Snapshot, kept: Mapping[int, Nomination]) -> Allocatio
         return np.concatenate((before, more))
 
     return AllocationTable(**{one.name: extended(one.name) for one in fields(AllocationTable)})  # type: ignore[arg-type]
+
+
+def _sum(all_places: Iterable[Places], nodes: int) -> Amounts:
+    found: Amounts = {}
+    for places in all_places:
+        for (name, row), amount in places.items():
+            found.setdefault(name, np.zeros(nodes, dtype=np.int64))[row] += amount
+    return found
 
 
 def _row(keys: Ints, key: int) -> int:

@@ -126,6 +126,8 @@ class AllocationTable:
     gpus: Ints
     gpu_model: Ints
     stop: Bools
+    stop_asked_at: Ints
+    """When it was told to stop; 0: before that was on record, or never."""
     moves: Bools
     """Stopped so that its workload goes on elsewhere."""
     preempted: Ints

@@ -10,6 +10,8 @@ missing (tests/simulation/planted.py), tests/contracts/test_guards.py each of th
 
 from __future__ import annotations
 
+from collections import Counter
+
 from mainstay.domain.allocation import Seen
 from mainstay.domain.capacity import Keeping
 from mainstay.domain.errors import Invalid
@@ -63,15 +65,15 @@ def capacity_left(world: World, guard: CapacityLeft) -> Reason | None:
 
 
 def place_is_not_kept(world: World, workload_key: int, guard: CapacityLeft) -> Reason | None:
-    """So much is left beside what is kept on the node for other workloads; of pods nothing is kept, as in decisions. The only
-    line: who places and who keeps places are decisions of their own, and each acts on a view that the other may have changed.
+    """So much of what it asks for is left beside what is kept on the node for other workloads, less what those still hold
+    there that yield to them (`nomination.still_to_come`); of pods nothing is kept, as in decisions. The only line: who places
+    and who keeps places are decisions of their own, and each acts on a view that the other may have changed.
     """
-    node = world.nodes.get(guard.node_key)
-    for key, held in world.kept.get(guard.node_key, ()) if node is not None else ():
-        row = world.workloads.get(key)
-        if key != workload_key and (row is None or row["nominated"]):
-            node = _with(node, held)
-    if node is None or _free(node, guard.resources):
+    node, kept = world.nodes.get(guard.node_key), _still_to_come(world, guard.node_key, but=workload_key)
+    if node is None or not kept:
+        return None
+    wish = _columns(guard.resources)
+    if all(_used(node, name) + kept[name] + amount <= _capacity(node, name) for name, amount in wish.items() if amount):
         return None
     return Reason(code=Code.CAPACITY_TAKEN, object=node["name"], numbers={"node": node["name"]})
 
@@ -354,19 +356,37 @@ def _open(world: World, node: NodeRow, restriction: str) -> bool:
     return admitted and not node["closure"] and world.takes_work(node["cluster"])
 
 
-def _with(node: NodeRow | None, held: Resources) -> NodeRow | None:
-    """The node, if that were held there too."""
-    if node is None:
-        return None
-    fuller = node.copy()
-    fuller["used_cpu_milli"] += held.cpu_milli
-    fuller["used_memory_bytes"] += held.memory_bytes
-    if is_shape(held.gpu_model):
-        used = codec.counts_of(node["used_shapes"])
-        fuller["used_shapes"] = codec.counts_text({**used, held.gpu_model: used.get(held.gpu_model, 0) + held.gpus})
-    else:
-        fuller["used_gpus"] += held.gpus
-    return fuller
+def _still_to_come(world: World, node_key: int, *, but: int) -> Counter[str]:
+    """By column what is kept on a node for all other workloads and is not held there by those who yield to them."""
+    found: Counter[str] = Counter()
+    kept: dict[int, Counter[str]] = {}
+    for key, held in world.kept.get(node_key, ()):
+        row = world.workloads.get(key)
+        if key != but and (row is None or row["nominated"]):
+            kept.setdefault(key, Counter()).update(_columns(held))
+    for key, amounts in kept.items():
+        for pod, held in world.yielding.get((node_key, key), ()):
+            seen = world.allocations.get(pod)
+            if seen is None or seen["seen"] != Seen.ENDED:
+                amounts.subtract(_columns(held))
+        found.update(+amounts)
+    return found
+
+
+def _columns(held: Resources) -> dict[str, int]:
+    """By the name of what a node has so much of: a shape, or `gpus`."""
+    gpus = held.gpu_model if is_shape(held.gpu_model) else "gpus"
+    return {"cpu_milli": held.cpu_milli, "memory_bytes": held.memory_bytes, gpus: held.gpus}
+
+
+def _used(node: NodeRow, name: str) -> int:
+    used = {"cpu_milli": node["used_cpu_milli"], "memory_bytes": node["used_memory_bytes"], "gpus": node["used_gpus"]}
+    return used[name] if name in used else codec.counts_of(node["used_shapes"]).get(name, 0)
+
+
+def _capacity(node: NodeRow, name: str) -> int:
+    there = {"cpu_milli": node["cpu_milli"], "memory_bytes": node["memory_bytes"], "gpus": node["gpus"]}
+    return there[name] if name in there else codec.counts_of(node["shapes"]).get(name, 0)
 
 
 def _free(node: NodeRow, wish: Resources) -> bool:

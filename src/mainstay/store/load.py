@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
+from mainstay.domain.allocation import Seen
 from mainstay.domain.plan import (
     Action,
     AddCluster,
@@ -56,6 +57,7 @@ from mainstay.domain.plan import (
     SwitchEndpoint,
     UncordonNode,
 )
+from mainstay.domain.quantity import Resources
 from mainstay.store import codec, queries, tables
 from mainstay.store.apply import AnyAction, known
 from mainstay.store.rows import (
@@ -297,6 +299,21 @@ def _load_kept(connection: sa.Connection, world: World) -> None:
     for key, nominated, until in connection.execute(query.order_by(table.c.key)):
         for slot in codec.nomination_of(nominated, until).slots:
             world.kept.setdefault(slot.node_key, []).append((key, slot.resources))
+    pods = tables.allocations
+    columns = (pods.c.node_key, pods.c.cpu_milli, pods.c.memory_bytes, pods.c.gpus, pods.c.gpu_model)
+    yielding = (
+        sa.select(table.c.displaced_by, pods.c.key, *columns)
+        .join_from(pods, table, table.c.key == pods.c.workload_key)
+        .where(sa.text("allocations.preempted > 0 AND allocations.closed = 0"), pods.c.seen != int(Seen.ENDED))
+        .order_by(pods.c.key)
+    )
+    for displaced_by, key, node_key, cpu_milli, memory_bytes, gpus, gpu_model in (
+        connection.execute(yielding) if world.kept else ()
+    ):
+        held = Resources(cpu_milli=cpu_milli, memory_bytes=memory_bytes, gpus=gpus, gpu_model=gpu_model)
+        displacers = codec.keys_of(displaced_by)
+        if displacers:
+            world.yielding.setdefault((node_key, displacers[-1]), []).append((key, held))
 
 
 def _load_model_versions(connection: sa.Connection, world: World, needs: Needs) -> None:

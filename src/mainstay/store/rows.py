@@ -95,6 +95,7 @@ class AllocationRow(TypedDict):
     gpus: int
     gpu_model: str
     stop: int
+    stop_asked_at: int
     moves: int
     preempted: int
     seen: int

@@ -117,6 +117,7 @@ _ALLOCATION = (
     *("key", "version", "workload_key", "attempt", "rank", "node_key", "cpu_milli", "memory_bytes", "gpus"),
     *(
         "stop",
+        "stop_asked_at",
         "moves",
         "preempted",
         "seen",

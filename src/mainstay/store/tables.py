@@ -158,6 +158,7 @@ allocations = _table(
     _whole("gpus"),
     _text("gpu_model"),
     _whole("stop"),
+    _whole("stop_asked_at"),
     _whole("moves"),
     _whole("preempted"),
     _whole("seen"),
@@ -176,6 +177,12 @@ allocations = _table(
     sa.ForeignKeyConstraint(["node_key"], ["nodes.key"], name="allocation_on_node"),
     sa.Index("allocations_by_slot", "workload_key", "attempt", "rank", unique=True),
     sa.Index("allocations_by_version", "version"),
+    sa.Index(
+        "allocations_yielding",
+        "node_key",
+        sqlite_where=sa.text("preempted > 0 AND closed = 0"),
+        postgresql_where=sa.text("preempted > 0 AND closed = 0"),
+    ),
     sa.Index("allocations_open", "key", sqlite_where=sa.text("closed = 0"), postgresql_where=sa.text("closed = 0")),
 )
 """`ending` is an index into `ENDS`, -1 while it has not ended; `exit_code` is -1 where there is none."""

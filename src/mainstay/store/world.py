@@ -70,6 +70,9 @@ class World:
         self.priority_classes: dict[str, PriorityClassRow] = {}
         self.kept: dict[int, list[tuple[int, Resources]]] = {}
         """Key of a node -> what is kept on it, and the key of the workload for which it is; known only if the plan places any."""
+        self.yielding: dict[tuple[int, int], list[tuple[int, Resources]]] = {}
+        """Key of a node and of a workload for which places are kept -> key of each pod there that has not ended and was displaced
+        for it, and what that holds."""
         self.changes = Changes()
         self._pods: dict[int, list[AllocationRow]] = defaultdict(list)
         self._node_keys: dict[tuple[str, str], int] = {}

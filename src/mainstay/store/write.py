@@ -129,8 +129,8 @@ _UPDATE_WORKLOAD = _update_of(
 _UPDATE_ALLOCATION = _update_of(
     tables.allocations,
     "key",
-    *("stop", "moves", "preempted", "seen", "ready", "address", "started_at", "ended_at", "metered_until"),
-    *("ending", "exit_code", "detail", "closed", "version"),
+    *("stop", "stop_asked_at", "moves", "preempted", "seen", "ready", "address", "started_at", "ended_at"),
+    *("metered_until", "ending", "exit_code", "detail", "closed", "version"),
 )
 _UPDATE_ENDPOINT = _update_of(
     tables.endpoints,

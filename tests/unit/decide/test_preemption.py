@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mainstay.decide.explain import explain
 from mainstay.decide.lifecycle import lifecycle
+from mainstay.decide.nomination import reserved
+from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.preemption import preempt
+from mainstay.decide.preemption.search import Search
+from mainstay.decide.schedule import schedule
 from mainstay.domain.allocation import End, Seen
-from mainstay.domain.plan import Advance
+from mainstay.domain.plan import Advance, Allocate
 from mainstay.domain.preemption import (
     DISPLACED_MAX,
     Borrow,
@@ -27,7 +33,7 @@ from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
-from tests.worlds import NOON, SECOND, AnAllocation, AWorkload, allocation, ended, node, workload, world
+from tests.worlds import NOON, SECOND, AnAllocation, AWorkload, allocation, ended, lies, node, workload, world
 
 HOUR = 3_600 * SECOND
 LOWER = PreemptionPolicy(within_queue=WithinQueue.LOWER_PRIORITY)
@@ -367,6 +373,76 @@ def test_a_gang_takes_what_is_free_already_and_only_the_rest_yields() -> None:
     assert victims(snapshot) == [(2,)]
 
 
+RWO = ("ReadWriteOnce",)
+
+
+def shares_a_volume(*held: tuple[AWorkload, AnAllocation], waiting: Sequence[AWorkload] = ()) -> Snapshot:
+    """Two nodes of 8 CPUs; a gang of two times four whose volume cannot be on both, unless others wait."""
+    gang = waits(9, priority=50, cpus=4, nodes=2, volumes=("data",))
+    return world(
+        nodes=[node(cpus=8), node(cpus=8)],
+        workloads=[*(work for work, _ in held), *(waiting or [gang])],
+        allocations=[pod for _, pod in held],
+        queues=[queue("a")],
+        volumes=[lies("data", "local", access=RWO)],
+    )
+
+
+def test_a_gang_that_shares_a_volume_of_one_node_finds_all_its_room_there() -> None:
+    stays = [(runs(3, cpus=4, preemptible=False), holds(3, cpus=4))]
+    low = [(runs(key, cpus=4), holds(key, cpus=4, node_key=2)) for key in (1, 2)]
+    (action,) = preempt(shares_a_volume(*stays, *low))
+    assert {slot.node_key for slot in action.slots} == {2}
+    assert sorted(one.workload_key for one in action.victims) == [1, 2]
+
+
+def test_a_gang_that_would_fit_on_two_nodes_but_on_no_single_one_displaces_nobody() -> None:
+    stays = [(runs(2 + key, cpus=4, preemptible=False), holds(2 + key, cpus=4, node_key=key)) for key in (1, 2)]
+    low = [(runs(key, cpus=4), holds(key, cpus=4, node_key=key)) for key in (1, 2)]
+    snapshot = shares_a_volume(*stays, *low)
+    assert not preempt(snapshot)
+    assert said(snapshot).startswith("nobody yields for it: ")
+
+
+def test_two_that_share_a_volume_of_one_node_displace_on_one_node() -> None:
+    low = [(runs(key, cpus=cpus), holds(key, cpus=cpus, node_key=at)) for key, at, cpus in ((1, 1, 8), (2, 2, 8))]
+    both = [waits(key, priority=50, cpus=key, volumes=("data",)) for key in (5, 6)]
+    first, *others = preempt(shares_a_volume(*low, waiting=both))
+    assert not others, "who comes second finds no room where the first one will be"
+    assert {slot.node_key for slot in first.slots} == {first.victims[0].workload_key}
+
+
+def test_a_node_that_shrank_under_its_work_is_used_again_once_enough_have_yielded() -> None:
+    """8 CPUs, of which 9 are in use: the first finds its place there, and so does the next one, beside it."""
+    snapshot = world(
+        nodes=[node(cpus=8, used_cpus=2)],
+        workloads=[runs(1, cpus=7), waits(8, priority=50, cpus=4), waits(9, priority=50, cpus=1)],
+        allocations=[holds(1, cpus=7)],
+        queues=[queue("a")],
+    )
+    assert victims(snapshot) == [(1,)]
+    assert said(snapshot) == "could take the place of 1 run (1 pod): 1 in queue a"
+
+
+def test_where_nobody_may_yield_on_a_node_that_shrank_nobody_does() -> None:
+    stays = runs(1, cpus=16, preemptible=False), holds(1, cpus=16)
+    snapshot = full(stays, waiting=waits(9, priority=50, cpus=1))
+    shrunk = replace(snapshot, nodes=replace(snapshot.nodes, cpu_milli=np.array([12_000])))
+    assert not preempt(shrunk)
+    assert said(shrunk) == "nobody yields for it: nothing runs in queue a that may yield"
+
+
+@pytest.mark.parametrize("borrow", list(Borrow))
+@pytest.mark.parametrize("within", list(WithinQueue))
+def test_something_is_always_said_of_why_nobody_yields(within: WithinQueue, borrow: Borrow) -> None:
+    policy = PreemptionPolicy(within_queue=within, reclaim=Reclaim(borrow.value), borrow=borrow)
+    if policy.displaces:
+        low = runs(1, cpus=4), holds(1, cpus=4)
+        stays = runs(2, cpus=12, preemptible=False), holds(2, cpus=12)
+        words = said(full(low, stays, waiting=waits(9, priority=50, cpus=16), policy=policy))
+        assert words.removeprefix("nobody yields for it: ").strip()
+
+
 def test_those_who_yield_for_the_quota_yield_where_it_fits() -> None:
     """Kueue #5243: victims spread over nodes, so that the preemptor still did not fit."""
     snapshot = world(
@@ -390,6 +466,24 @@ def test_what_leaves_anyway_counts_as_free_and_nobody_else_yields() -> None:
     assert not victims(full(leaving, waiting=waits(9, priority=50, cpus=16)))
 
 
+@pytest.mark.parametrize(("seconds", "others"), [(0, []), (-5, []), (329, []), (330, [(2,)]), (-90_000, [(2,)])])
+def test_what_does_not_end_in_time_counts_as_free_no_longer(seconds: int, others: list[tuple[int, ...]]) -> None:
+    """A grace of 30 seconds and five minutes. A clock that was set back by more than that keeps nobody waiting for it."""
+    told = {"stop": True, "moves": True, "stop_asked_at": NOON - seconds * SECOND}
+    snapshot = world(
+        nodes=[node(), node()],
+        workloads=[runs(1, cpus=16), runs(2, cpus=16), waits(9, priority=50, cpus=16)],
+        allocations=[holds(1, cpus=16, **told), holds(2, node_key=2, cpus=16)],
+        queues=[queue("a")],
+        displaced_by={1: (9,)},
+    )
+    assert victims(snapshot) == others
+    late = "it would have room if those had ended that were told to: 1 pod has not in time"
+    assert said(snapshot) == (f"could take the place of 1 run (1 pod): 1 in queue a; {late}" if others else "")
+    no_other = replace(snapshot, workloads=replace(snapshot.workloads, preemptible=np.zeros(3, dtype=np.bool_)))
+    assert said(no_other).startswith(f"nobody yields for it: {late}; " if others else "")
+
+
 def test_what_is_kept_for_another_is_not_given_away_twice() -> None:
     slot = Slot(rank=0, node_key=1, resources=Resources(cpu_milli=16_000, memory_bytes=BYTES_PER_GIB))
     snapshot = world(
@@ -400,6 +494,74 @@ def test_what_is_kept_for_another_is_not_given_away_twice() -> None:
         nominations={8: Nomination(slots=(slot,), until=NOON + HOUR)},
     )
     assert victims(snapshot) == [(2,)]
+
+
+def test_slices_of_a_shape_that_no_node_lists_any_more_are_no_whole_gpus() -> None:
+    """Who holds one yields its CPUs; nobody finds a GPU in it."""
+    snapshot = world(
+        nodes=[node(gpus=2, gpu_model="A100")],
+        workloads=[
+            runs(1, gpus=1, gpu_model="1g.10gb", cpus=10),
+            runs(2, gpus=2, gpu_model="A100", preemptible=False),
+            waits(9, priority=50, cpus=8, gpus=1),
+        ],
+        allocations=[holds(1, gpus=1, gpu_model="1g.10gb", cpus=10), holds(2, gpus=2, gpu_model="A100")],
+        queues=[queue("a")],
+    )
+    assert not preempt(snapshot)
+    search = Search(snapshot)
+    before = search.free.nodes.free.copy()
+    search.move(0, sign=-1)
+    assert search.free.gpus.tolist() == [0]
+    assert search.free.cpu_milli.tolist() == [15_000]
+    search.move(0, sign=1)
+    np.testing.assert_array_equal(search.free.nodes.free, before)
+    without_gpus = replace(snapshot, workloads=replace(snapshot.workloads, gpus=np.array([1, 2, 0])))
+    assert victims(without_gpus) == [(1,)]
+
+
+def test_what_no_node_has_is_never_taken_from_one() -> None:
+    free = free_of(world(nodes=[node(gpus=2, gpu_model="A100")]))
+    request = Request(cpu_milli=1, memory_bytes=1, gpus=1, gpu_model=0, shape="1g.10gb")
+    with pytest.raises(AssertionError, match="where what it asks for is not"):
+        free.take(np.array([0]), 1, request)
+
+
+def two_for_one_node(*, ended_for: int) -> Snapshot:
+    """16 CPUs: 12 are kept for run 8 and 4 for run 9; those who yield for one of them have ended. Another asks for 4."""
+    cpus = {8: 12, 9: 4}
+
+    def slot(key: int) -> Slot:
+        resources = Resources(cpu_milli=1_000 * cpus[key], memory_bytes=BYTES_PER_GIB)
+        return Slot(rank=0, node_key=1, resources=resources)
+
+    told = {"stop": True, "moves": True, "preempted": int(Rule.WITHIN_QUEUE)}
+    return world(
+        nodes=[node()],
+        workloads=[
+            *(runs(key - 7, cpus=cpus[key]) for key in cpus),
+            *(waits(key, cpus=cpus[key], priority=90 - key) for key in cpus),
+            waits(10, cpus=4, priority=100),
+        ],
+        allocations=[holds(key - 7, cpus=cpus[key], **told) for key in cpus if key != ended_for],
+        queues=[queue("a")],
+        nominations={key: Nomination(slots=(slot(key),), until=NOON + HOUR) for key in cpus},
+        displaced_by={1: (8,), 2: (9,)},
+    )
+
+
+@pytest.mark.parametrize("key", [8, 9])
+def test_whose_place_is_free_has_it_though_others_on_its_node_still_wait_for_theirs(key: int) -> None:
+    """And nobody else has anything of it, however urgent."""
+    snapshot = two_for_one_node(ended_for=key)
+    assert [action.workload_key for action in schedule(snapshot) if isinstance(action, Allocate)] == [key]
+
+
+def test_what_is_kept_is_taken_off_once_where_those_who_yield_still_hold_it() -> None:
+    for key, cpus in ((8, 12_000), (9, 4_000)):
+        snapshot = two_for_one_node(ended_for=key)
+        assert snapshot.nodes.used_cpu_milli.tolist() == [16_000 - cpus]
+        assert reserved(snapshot).nodes.used_cpu_milli.tolist() == [16_000]
 
 
 def test_who_displaced_it_is_not_displaced_by_it_nor_by_those_whom_it_displaced() -> None:

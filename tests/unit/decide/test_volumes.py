@@ -13,13 +13,15 @@ from mainstay.decide.removals import drops
 from mainstay.decide.schedule import schedule
 from mainstay.domain.allocation import Owner, Seen
 from mainstay.domain.capacity import ClusterState
-from mainstay.domain.plan import Advance, Allocate
+from mainstay.domain.plan import Advance, Allocate, DropNomination
+from mainstay.domain.preemption import Nomination, Slot
+from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeNeed, VolumeRecord, VolumeRef, VolumeState
 from mainstay.domain.workload import Phase
 from tests.stores import spec
-from tests.worlds import OWNER, allocation, lies, node, workload, world
+from tests.worlds import NOON, OWNER, SECOND, allocation, lies, node, workload, world
 
 EAST, WEST = {"cluster": "east"}, {"cluster": "west"}
 AWAY = {"east": Reason(code=Code.CLUSTER_UNREACHABLE, numbers={"detail": "no answer"})}
@@ -219,6 +221,44 @@ def test_whatever_waits_a_volume_of_one_node_is_never_on_two(asked: list[tuple[i
             on[asked[action.workload_key - 2][2]] |= {slot.node_key for slot in action.slots}
     assert len(on["data"]) <= 1
     assert len(on["more"]) <= 1
+
+
+def kept(*, node_key: int = 1, until: int = NOON + 60 * SECOND) -> Snapshot:
+    """A place is kept for run 2, which uses `data`; run 3 wants `data` too, and run 4 another volume of one node."""
+    slot = Slot(rank=0, node_key=node_key, resources=Resources(cpu_milli=16_000, memory_bytes=BYTES_PER_GIB))
+    return world(
+        nodes=[node(name="n1"), node(name="n2")],
+        workloads=[
+            workload(1, phase=Phase.RUNNING, cpus=16),
+            *(workload(2, phase=Phase.QUEUED, cpus=16, volumes=("data",)), workload(3, volumes=("data",))),
+            workload(4, volumes=("more",)),
+        ],
+        allocations=[allocation(1, cpus=16, stop=True)],
+        volumes=[lies("data", "local", access=RWO), lies("more", "local", access=RWO)],
+        nominations={2: Nomination(slots=(slot,), until=until)},
+    )
+
+
+def test_for_whom_a_place_is_kept_uses_its_volumes_there_already() -> None:
+    told = {action.workload_key: action for action in schedule(kept()) if isinstance(action, Advance | Allocate)}
+    assert isinstance(told[4], Allocate)
+    assert "in use on node n1, and others may use it only there" in told[3].reason.sentence
+    assert "in use on node n1" in explain(kept(), 3).reason.sentence
+    assert explain(kept(), 2).reason.code is Code.PREEMPTS
+    assert explain(kept(), 4).reason.code is Code.PLACED
+
+
+def test_a_place_that_is_kept_on_a_node_that_is_gone_is_dropped_and_stops_nobody_else() -> None:
+    actions = {action.workload_key: action for action in schedule(kept(node_key=7))}  # type: ignore[attr-defined]
+    assert isinstance(actions[2], DropNomination)
+    assert isinstance(actions[4], Allocate)
+
+
+def test_a_place_whose_time_is_over_is_dropped_before_anybody_is_placed() -> None:
+    first, *others = schedule(kept(until=NOON))
+    assert isinstance(first, DropNomination)
+    assert first.workload_key == 2
+    assert [one.workload_key for one in others if isinstance(one, Allocate)] == [4]
 
 
 def test_only_what_is_there_and_not_going_yet_is_dropped() -> None:

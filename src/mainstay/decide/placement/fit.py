@@ -144,8 +144,7 @@ class Free:
         asked = request.restriction, request.cluster, request.gpu_model
         mask = self._allowed.get(asked)
         if mask is None:
-            # A node that shrank under its work takes nothing, whatever is asked of it.
-            mask = self.usable(replace(request, reach=None)) & (self.cpu_milli >= 0) & (self.memory_bytes >= 0)
+            mask = self.usable(replace(request, reach=None))
             if request.cluster != ANY_CLUSTER:
                 mask = mask & (self.cluster == request.cluster)
             if request.gpu_model:
@@ -181,8 +180,22 @@ class Free:
     def take(self, rows: Ints, pods: Ints | int, request: Request) -> None:
         """Lower the free columns by so many pods on each of `rows`, none of which occurs twice."""
         amounts, lines = self.amounts(request), lines_for(rows.size * BLOCK)
+        assert int(amounts.max(initial=0)) < LACKING, "nobody is placed where what it asks for is not"
         for row, count in zip(rows.tolist(), np.broadcast_to(pods, rows.shape).tolist(), strict=True):
             lines.take(self.nodes, row, count, amounts)
+
+    def give_back(self, row: int, held: Request) -> None:
+        """What a pod held on this node is free again. What no node has a column for was not counted, and is not now."""
+        self._move(row, held, sign=-1)
+
+    def take_again(self, row: int, held: Request) -> None:
+        """The other way round: it holds it after all, whether or not there is so much."""
+        self._move(row, held, sign=1)
+
+    def _move(self, row: int, held: Request, *, sign: int) -> None:
+        known = not held.shape or held.shape in self.shapes
+        amounts = self.amounts(held if known else replace(held, gpus=0, shape=""))
+        lines_for(BLOCK).take(self.nodes, row, sign, amounts)
 
     def copy(self) -> Free:
         """What is left now, to try something out on."""
@@ -294,7 +307,8 @@ def model_number(model: str, gpu_models: Sequence[str]) -> int:
 
 def feasible(free: Free, request: Request) -> Bools:
     """Nodes that can take one pod now. A named GPU model or cluster is a hard condition."""
-    mask = free.allowed(request)
+    # A node that shrank under its work takes nothing, whatever is asked of it.
+    mask = free.allowed(request) & (free.cpu_milli >= 0) & (free.memory_bytes >= 0)
     for column, amount in free.asked(request):
         mask = mask & (column >= amount)
     return mask

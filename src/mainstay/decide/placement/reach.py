@@ -19,7 +19,7 @@ from mainstay.domain.volume import Sharing, VolumeNeed, VolumeRecord, VolumeRef
 
 @dataclass(frozen=True, slots=True)
 class Users:
-    """Who uses volumes: (node row, id of the run or an empty word) of each pod, the newest last."""
+    """Who uses volumes: (node row, id of the run or an empty word) of each pod, the newest last. Row -1: a node that is gone."""
 
     of: dict[VolumeRef, list[tuple[int, str]]]
 
@@ -86,26 +86,32 @@ def _shared(
         return np.zeros_like(there), f", one pod at a time may use it (ReadWriteOncePod), and {why}"
     if not users:
         return there, ", and all pods that use it must be on one node (ReadWriteOnce)" if pods > 1 else ""
-    rows = list(dict.fromkeys(row for row, _ in users))
+    rows = [row for row in dict.fromkeys(row for row, _ in users) if row >= 0]
     only = np.zeros_like(there)
     only[rows] = True
-    names = ", ".join(snapshot.nodes.names[row] for row in rows)
+    names = ", ".join(snapshot.nodes.names[row] for row in rows) or "that is gone"
     by = f" by run {runs}" if runs else ""
     return there & only, f", in use on node {names}{by}, and others may use it only there (ReadWriteOnce)"
 
 
 def users_of(snapshot: Snapshot) -> Users:
-    """Of each volume the pods that use it and have not ended. O(allocations)."""
+    """Of each volume the pods that use it and have not ended. O(allocations).
+
+    For whom a place is kept uses them already (`nomination.reserved`), and no run of it is on record as an owner.
+    """
     held, table, users = snapshot.allocations, snapshot.workloads, Users({})
     if len(snapshot.volume_needs) == 1 or not table.key.size:
         return users
     works = np.minimum(np.searchsorted(table.key, held.workload_key), table.key.size - 1)
     using = (held.seen != Seen.ENDED) & (table.key[works] == held.workload_key) & (table.volumes[works] > 0)
-    nodes = np.searchsorted(snapshot.nodes.key, held.node_key[using])
+    keys, wanted = snapshot.nodes.key, held.node_key[using]
+    nodes = np.searchsorted(keys, wanted)
+    nodes = np.where(np.isin(wanted, keys), nodes, -1)
     for node, work in zip(nodes.tolist(), works[using].tolist(), strict=True):
         need = snapshot.volume_needs[int(table.volumes[work])]
         assert need is not None
-        users.add(need, node, run=snapshot.owners[int(table.key[work])][2])
+        _, _, run = snapshot.owners.get(int(table.key[work]), ("", "", ""))
+        users.add(need, node, run=run)
     return users
 
 

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from mainstay.decide import admission, nomination
-from mainstay.decide.preemption.holders import Holders
+from mainstay.decide.placement.reach import users_of
+from mainstay.decide.preemption.holders import PATIENCE_SECONDS, Holders
 from mainstay.decide.preemption.rules import wish_of
 from mainstay.decide.preemption.search import Displacement, Search
 from mainstay.decide.schedule import node_names, slot_resources
@@ -30,8 +31,6 @@ from mainstay.domain.workload import Phase
 
 SEARCHES_MAX = 16
 """So many kinds of workloads are looked after in one turn; those that found nobody take turns."""
-PATIENCE_SECONDS = 300
-"""So much longer than the grace of those who yield are places kept: for their last words, and for a node that is slow."""
 TURNS_SECONDS = 10
 
 
@@ -41,11 +40,13 @@ def preempt(snapshot: Snapshot, *, changes_max: int = 500) -> tuple[Preempt, ...
     if not rows.size:
         return ()
     search = Search(snapshot)
+    reserved = nomination.reserved(snapshot)
+    users = users_of(reserved)
     found: list[Preempt] = []
     stopped = 0
     for group in _groups(snapshot, rows):
         for row in group:
-            shape = shape_of(snapshot, row)
+            shape = shape_of(reserved, row, users=users)
             if search.places_now(int(snapshot.workloads.queue[row]), shape):
                 break  # the scheduler has a place for it, or has once those have ended that have been told to
             displaced = search.displace(wish_of(snapshot, row), shape)
@@ -54,6 +55,8 @@ def preempt(snapshot: Snapshot, *, changes_max: int = 500) -> tuple[Preempt, ...
             if displaced.units:
                 found.append(_action(snapshot, search.holders, row, displaced))
                 stopped += sum(len(victim.allocation_keys) for victim in found[-1].victims)
+                if shape.one_node and shape.volumes is not None:
+                    users.add(shape.volumes, int(displaced.nodes[0]))
             if stopped >= changes_max:
                 return tuple(found)
     return tuple(found)

@@ -23,6 +23,10 @@ from mainstay.domain.workload import ACTIVE, Phase
 COST_MAX = 1 << 50
 """Millionths of a currency; more than anybody's work is worth."""
 
+PATIENCE_SECONDS = 300
+"""So much longer than its grace a pod that was told to stop counts as one that ends, and so long are places kept for those
+for whom others yield: for last words, and for a node that is slow."""
+
 TABLE_MAX = 1 << 20
 """Entries of a table from keys to rows."""
 
@@ -54,7 +58,9 @@ class Holders:
     gpus: Ints
     gpu_model: Ints
     leaving: Bools
-    """[pods] It has been told to stop and will end by itself."""
+    """[pods] It has been told to stop, and is still to end in time."""
+    stuck: Bools
+    """[pods] It has been told to stop and has not ended in time: nobody knows when it will."""
 
     def pods_of(self, unit: int) -> slice[int, int, None]:
         """Its part of the columns of pods."""
@@ -78,9 +84,10 @@ def holders_of(snapshot: Snapshot) -> Holders:
     first = np.flatnonzero(np.diff(row, prepend=-1))
     units, unit = row[first], np.repeat(np.arange(first.size), np.diff(first, append=pod.size))
     first = np.append(first, pod.size)
-    leaving = held.stop[pod]
+    told = held.stop[pod]
+    leaving = told & _in_time(snapshot, pod, row)
     cost = _cost(snapshot, pod, unit, units)
-    free_to_yield, protected = _may_yield(snapshot, pod=pod, first=first, units=units, leaving=leaving)
+    free_to_yield, protected = _may_yield(snapshot, pod=pod, first=first, units=units, told=told)
     return Holders(
         row=units,
         queue=workloads.queue[units],
@@ -98,6 +105,7 @@ def holders_of(snapshot: Snapshot) -> Holders:
         gpus=held.gpus[pod],
         gpu_model=held.gpu_model[pod],
         leaving=leaving,
+        stuck=told & ~leaving,
     )
 
 
@@ -106,7 +114,15 @@ def slices(snapshot: Snapshot) -> Bools:
     return np.array([is_shape(model) for model in snapshot.gpu_models], dtype=np.bool_)
 
 
-def _may_yield(snapshot: Snapshot, *, pod: Ints, first: Ints, units: Ints, leaving: Bools) -> tuple[Bools, Bools]:
+def _in_time(snapshot: Snapshot, pod: Ints, row: Ints) -> Bools:
+    """[pods] Whether what was told to stop may still take its time. `row` [pods]: of the workload table."""
+    limit = (snapshot.workloads.stop_grace_seconds[row] + PATIENCE_SECONDS) * MICROSECONDS_PER_SECOND
+    # A clock that was set back makes nothing wait for longer, and one that is a little behind another displaces nobody.
+    in_time: Bools = np.abs(snapshot.now - snapshot.allocations.stop_asked_at[pod]) < limit
+    return in_time
+
+
+def _may_yield(snapshot: Snapshot, *, pod: Ints, first: Ints, units: Ints, told: Bools) -> tuple[Bools, Bools]:
     """Of each unit: whether it may be displaced at all, and whether its minimum run time is not over."""
     held, workloads = snapshot.allocations, snapshot.workloads
     phase = workloads.phase[units]
@@ -118,7 +134,7 @@ def _may_yield(snapshot: Snapshot, *, pod: Ints, first: Ints, units: Ints, leavi
     # A guest that has not been bound yet has nothing to evict: whoever made it would only lose its pod.
     unbound = np.repeat(workloads.kind[units] == POD, pods) & (held.seen[pod] == Seen.NOTHING)
     other = held.attempt[pod] != np.repeat(workloads.attempt[units], pods)
-    bad = leaving | other | unbound | (held.seen[pod] == Seen.UNKNOWN)
+    bad = told | other | unbound | (held.seen[pod] == Seen.UNKNOWN)
     fine &= ~np.logical_or.reduceat(bad, first[:-1])
     often = [key for key, by in snapshot.displaced_by.items() if len(by) >= DISPLACED_MAX]
     if often:

@@ -10,7 +10,7 @@ from mainstay.decide.preemption.holders import Holders
 from mainstay.decide.preemption.rules import Wish
 from mainstay.decide.preemption.search import Displacement, Search
 from mainstay.decide.shapes import Shape
-from mainstay.domain.preemption import FairShare, PreemptionPolicy, Reclaim, WithinQueue
+from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, WithinQueue
 from mainstay.domain.snapshot import Snapshot
 
 
@@ -27,11 +27,21 @@ def outlook(snapshot: Snapshot, wish: Wish, shape: Shape) -> str:
     search = Search(snapshot)
     if search.places_now(wish.queue, shape):
         return ""
+    late = _late(search, shape)
     displaced = search.displace(wish, shape)
     if displaced is not None:
-        return _who(snapshot, search.holders, displaced)
-    why = "; ".join(_why_nobody(search.holders, wish, name, policy))
+        return "; ".join(filter(None, (_who(snapshot, search.holders, displaced), *late)))
+    why = "; ".join((*late, *_why_nobody(search.holders, wish, name, policy)))
     return f"nobody yields for it: {why}"
+
+
+def _late(search: Search, shape: Shape) -> tuple[str, ...]:
+    """Whoever should have made room and has not, if that would be enough."""
+    if not search.places_without_stuck(shape):
+        return ()
+    stuck = int(np.count_nonzero(search.holders.stuck))
+    have = "has" if stuck == 1 else "have"
+    return (f"it would have room if those had ended that were told to: {_counted(stuck, 'pod')} {have} not in time",)
 
 
 def _who(snapshot: Snapshot, holders: Holders, displaced: Displacement) -> str:
@@ -53,11 +63,15 @@ def _why_nobody(holders: Holders, wish: Wish, name: str, policy: PreemptionPolic
         yield f"in queue {name} that needs a priority above {int(own.min())}; yours is {wish.priority}"
     elif not own.size:
         yield f"nothing runs in queue {name} that may yield"
+    else:
+        yield f"all that may yield in queue {name} would not make room enough"
     if protected := int(np.count_nonzero(holders.protected)):
         be = "is within its" if protected == 1 else "are within their"
         yield f"{_counted(protected, 'run')} {be} minimum run time"
     if policy.reclaim is not Reclaim.NEVER:
         yield f"queue {name} has nothing of its own that others hold and that would suffice"
+    if policy.borrow is not Borrow.NEVER:
+        yield "no less urgent work of other queues holds so much that they have borrowed"
     if policy.fair_share is not FairShare.NEVER:
         yield "no other queue holds so much more than its fair share"
     if wish.displacers:

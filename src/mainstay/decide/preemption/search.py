@@ -50,12 +50,13 @@ class Displacement:
 
 
 class Search:
-    """The world without those who are leaving it. What is found is taken at once, so that nobody yields twice."""
+    """The world without those who are leaving it in time. What is found is taken at once, so that nobody yields twice."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.holders: Holders = holders_of(snapshot)
-        stay = ~snapshot.allocations.stop
+        stay = np.ones(snapshot.allocations.key.size, dtype=np.bool_)
+        stay[self.holders.pod[self.holders.leaving]] = False
         staying = reserved(snapshot if stay.all() else _with_allocations(snapshot, stay))
         self.balance = Balance(staying)
         self._allowance = Allowance(staying)
@@ -93,6 +94,19 @@ class Search:
                     return True
         return False
 
+    def places_without_stuck(self, shape: Shape) -> bool:
+        """Whether there would be room if those had ended that were told to stop and have not in time."""
+        holders = self.holders
+        pods = np.flatnonzero(holders.stuck & (holders.node >= 0)).tolist()
+        if not pods:
+            return False
+        free = self.free.copy()
+        for pod in pods:
+            free.give_back(int(holders.node[pod]), self._holds(pod))
+        return any(
+            place(free, request, count=shape.nodes, policy=self._policy) is not None for request in shape.requests
+        )
+
     def load(self, queue: int, request: Request, ranks: int) -> Load | None:
         """What so many pods count against the queue; None if it has no quota for such pods."""
         cells = self._allowance.cells(queue, request)
@@ -119,10 +133,10 @@ class Search:
         """Let a unit go (-1), or put it back (1)."""
         holders, load = self.holders, self.of_unit(unit)
         self.balance.hold(int(holders.queue[unit]), load.cells, load.amounts, sign=sign)
-        pods = holders.pods_of(unit)
+        pods, move = holders.pods_of(unit), self.free.take_again if sign > 0 else self.free.give_back
         for pod in range(pods.start, pods.stop):
             if holders.node[pod] >= 0:
-                self.free.take(holders.node[pod : pod + 1], sign, self._holds(pod))
+                move(int(holders.node[pod]), self._holds(pod))
 
     def freed(self, request: Request) -> list[tuple[Ints, int]]:
         """As `steps.freed_by`."""
@@ -171,8 +185,8 @@ class _Attempt:
             self._request = request
             if self._find_room(by_unit) and self._find_quota(by_unit) and self._minimised():
                 nodes = self._search.places(request, self._ranks)
-                assert nodes is not None
-                return self._found(nodes)
+                if nodes is not None:
+                    return self._found(nodes)
             self._put_back()
         return None
 
@@ -205,6 +219,8 @@ class _Attempt:
         if self._fits():
             return True
         may_yield = by_unit > 0
+        if not may_yield.any():
+            return False
         mild = self._mildest(may_yield)
         if self._walk(by_unit, mild):
             return True
@@ -224,36 +240,32 @@ class _Attempt:
         return mildest
 
     def _would_fit(self, may_yield: Bools) -> bool:
-        could = _with_all(self._search, self._request, may_yield)
-        rows = np.flatnonzero(feasible(could, self._request))
-        if self._ranks == 1 or not rows.size:
-            return bool(rows.size)
-        return int(room_on(could, self._request, rows).sum()) >= self._ranks
+        return self._holds(_with_all(self._search, self._request, may_yield))
 
     def _walk(self, by_unit: Ints, may_yield: Bools) -> bool:
         """Step by step, until it fits."""
         search, request = self._search, self._request
-        could = feasible(_with_all(search, request, may_yield), request)
+        could = _with_all(search, request, may_yield)
         steps = steps_of(
             search.free,
             request,
             search.holders,
             search.freed(request),
             may_yield=may_yield,
-            nodes=could,
+            nodes=room(could, request) >= (self._ranks if request.one_node else 1),
             queue=self._rules.wish.queue,
             ranks=self._ranks,
         )
         there = np.minimum(room(search.free, request), self._ranks)
-        missing = self._ranks - int(there.sum())
+        found = int(there.max(initial=0) if request.one_node else there.sum())
         for step in range(min(steps.node.size, STEPS_MAX * self._ranks)):
             if not self._take_all(steps.units(step), by_unit):
                 continue
             node = int(steps.node[step])
             gained = max(0, int(steps.pods[step]) - int(there[node]))
             there[node] += gained
-            missing -= gained
-            if missing <= 0 and self._fits():
+            found = max(found, int(there[node])) if request.one_node else found + gained
+            if found >= self._ranks and self._fits():
                 return True
         return False
 
@@ -313,11 +325,16 @@ class _Attempt:
         del self._taken[but:]
 
     def _fits(self) -> bool:
-        free, request = self._search.free, self._request
+        return self._holds(self._search.free)
+
+    def _holds(self, free: Free) -> bool:
+        """Whether all ranks find room: on one node, where they share a volume that cannot be on two."""
+        request = self._request
         rows = np.flatnonzero(feasible(free, request))
         if self._ranks == 1 or not rows.size:
             return bool(rows.size)
-        return int(room_on(free, request, rows).sum()) >= self._ranks
+        most = room_on(free, request, rows)
+        return int(most.max() if request.one_node else most.sum()) >= self._ranks
 
     def _lawful(self) -> bool:
         queue = self._search.holders.queue
@@ -337,7 +354,7 @@ def stages(policy: PreemptionPolicy) -> list[frozenset[Rule]]:
 
 
 def _free(snapshot: Snapshot, holders: Holders) -> Free:
-    """What is free once all have ended that have been told to, less what is kept for others."""
+    """What is free once all have ended that have been told to and still may in time, less what is kept for others."""
     nodes, kept = snapshot.nodes, spoken_for(snapshot)
     leaves = holders.leaving & (holders.node >= 0)
     where, models = holders.node[leaves], holders.gpu_model[leaves]

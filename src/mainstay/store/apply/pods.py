@@ -17,7 +17,7 @@ def stop_pod(world: World, action: StopPod) -> Reason | None:
     if row is None:
         return guards.missing("allocation", action.allocation_key)
     if not row["stop"] and row["seen"] != Seen.ENDED:
-        row["stop"], row["moves"] = 1, int(action.moves)
+        row["stop"], row["stop_asked_at"], row["moves"] = 1, world.now, int(action.moves)
         world.touch_allocation(row)
         world.log_allocation(row, action.reason)
     return None

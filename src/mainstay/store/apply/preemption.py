@@ -50,7 +50,7 @@ def _displace(world: World, preemptor: WorkloadRow, victim: Victim) -> None:
     reason = _told(row, preemptor, victim.rule)
     for key in victim.allocation_keys:
         pod = world.allocations[key]
-        pod["stop"], pod["moves"], pod["preempted"] = 1, 1, int(victim.rule)
+        pod["stop"], pod["stop_asked_at"], pod["moves"], pod["preempted"] = 1, world.now, 1, int(victim.rule)
         world.touch_allocation(pod)
     row["displaced_by"] = " ".join([*row["displaced_by"].split(), str(preemptor["key"])])
     row["reason"] = codec.reason_text(reason)

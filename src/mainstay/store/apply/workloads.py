@@ -234,6 +234,7 @@ def _allocation_row(world: World, workload: WorkloadRow, node: NodeRow, slot: Sl
         gpus=slot.resources.gpus,
         gpu_model=slot.resources.gpu_model,
         stop=0,
+        stop_asked_at=0,
         moves=0,
         preempted=0,
         seen=int(Seen.NOTHING),
