@@ -142,7 +142,9 @@ class Site:
         """Three machines, one of them with GPUs, one not ready."""
         states = (
             NodeState(name="atlas", capacity=size(cpus=32, gib=128), ready=True),
-            NodeState(name="boreas", capacity=size(cpus=64, gib=512, gpus=8, gpu_model="H100"), ready=True),
+            NodeState(
+                name="boreas", capacity=size(cpus=64, gib=512, gpus=8, gpu_model="H100"), ready=True, pods_max=104
+            ),
             NodeState(name="calypso", capacity=size(cpus=16, gib=64), ready=False),
         )
         self.scene.applied(ObserveNodes(cluster="local", nodes=states, reason=why(Code.NODE_CHANGED)))
