@@ -13,10 +13,11 @@ from dataclasses import fields, replace
 import numpy as np
 
 from mainstay.decide import admission
+from mainstay.decide.places import capacity_guards, node_names
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
-from mainstay.domain.plan import Action, Allocate, CapacityLeft, DropNomination, RowVersion
-from mainstay.domain.preemption import Nomination, Slot
+from mainstay.domain.plan import Action, Allocate, DropNomination, RowVersion
+from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, is_shape
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import AllocationTable, Snapshot
@@ -131,20 +132,19 @@ def settle(snapshot: Snapshot) -> Iterator[Action]:
             yield DropNomination(guards=(guard,), reason=reason, workload_key=key)
         elif left.takes(key, nomination):
             yield Allocate(
-                guards=(guard, *_capacity_guards(nomination, restriction)),
-                reason=Reason(code=Code.PLACED, numbers={"nodes": node_names(snapshot, nomination)}),
+                guards=(guard, *capacity_guards(nomination.slots, restriction)),
+                reason=Reason(
+                    code=Code.PLACED, numbers={"nodes": node_names(snapshot, node_rows(snapshot, nomination))}
+                ),
                 workload_key=key,
                 attempt=int(table.attempt[row]),
                 slots=nomination.slots,
             )
 
 
-def node_names(snapshot: Snapshot, nomination: Nomination) -> str:
-    """Its nodes in words, at most three by name."""
-    rows = dict.fromkeys(_row(snapshot.nodes.key, slot.node_key) for slot in nomination.slots)
-    names = [snapshot.nodes.names[row] for row in rows]
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+def node_rows(snapshot: Snapshot, nomination: Nomination) -> list[int]:
+    """Of each rank; -1: of a node that is gone."""
+    return [_row(snapshot.nodes.key, slot.node_key) for slot in nomination.slots]
 
 
 def _kept(snapshot: Snapshot) -> Mapping[int, Nomination]:
@@ -198,17 +198,6 @@ class _Left:
     def forget(self, key: int) -> None:
         """Nothing is kept for it any more."""
         del self._unheld[key]
-
-
-def _capacity_guards(nomination: Nomination, restriction: str) -> list[CapacityLeft]:
-    """One guard per node, for the sum of what is taken there; all pods of a workload hold the same."""
-    pods: dict[int, list[Slot]] = {}
-    for slot in nomination.slots:
-        pods.setdefault(slot.node_key, []).append(slot)
-    return [
-        CapacityLeft(node_key=key, resources=slots[0].resources.times(len(slots)), restriction=restriction)
-        for key, slots in pods.items()
-    ]
 
 
 def _with_slots(snapshot: Snapshot, kept: Mapping[int, Nomination]) -> AllocationTable:
