@@ -7,7 +7,7 @@ time is over or a node of it takes nothing any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 
 import numpy as np
@@ -31,12 +31,15 @@ Places = dict[tuple[str, int], int]
 """The same, of few nodes: (column or shape, row of the node) -> how much."""
 
 
-def reserved(snapshot: Snapshot) -> Snapshot:
-    """The same world, in which every workload holds what is kept for it. The same snapshot if nothing is."""
+def reserved(snapshot: Snapshot, placed: Container[int] = ()) -> Snapshot:
+    """The same world, in which every workload holds what is kept for it. The same snapshot if nothing is.
+
+    `placed`: those that have been given their places since, beside whoever still yields to them.
+    """
     kept = _kept(snapshot)
     if not kept:
         return snapshot
-    nodes, amounts = snapshot.nodes, still_to_come(snapshot)
+    nodes, amounts = snapshot.nodes, still_to_come(snapshot, placed)
 
     def used(name: str, before: Ints, capacity: Ints) -> Ints:
         # No more than there is: a node may have shrunk, and others may leave than those who yield.
@@ -60,9 +63,15 @@ def spoken_for(snapshot: Snapshot) -> Amounts:
     return _sum((_places(snapshot, nomination) for nomination in _kept(snapshot).values()), snapshot.nodes.key.size)
 
 
-def still_to_come(snapshot: Snapshot) -> Amounts:
-    """What is kept on each node and is not held there by those who yield to whom it is kept for: they will make room for that."""
-    return _sum(_unheld(snapshot, _kept(snapshot)).values(), snapshot.nodes.key.size)
+def still_to_come(snapshot: Snapshot, placed: Container[int] = ()) -> Amounts:
+    """What is kept on each node and is not held there by those who yield to whom it is kept for: they will make room for that.
+
+    For those that are `placed` nobody needs to make room any more.
+    """
+    kept = _kept(snapshot)
+    unheld = _unheld(snapshot, {key: one for key, one in kept.items() if key not in placed})
+    there = [_places(snapshot, one) for key, one in kept.items() if key in placed]
+    return _sum([*unheld.values(), *there], snapshot.nodes.key.size)
 
 
 def _unheld(snapshot: Snapshot, kept: Mapping[int, Nomination]) -> dict[int, Places]:

@@ -34,7 +34,8 @@ def schedule(snapshot: Snapshot, *, policy: str = "best-fit", changes_max: int =
     if not admission.waiting(snapshot).any():
         return ()
     actions: list[Action] = list(nomination.settle(snapshot))
-    cycle = Cycle(nomination.reserved(snapshot), POLICIES[policy])
+    settled = {action.workload_key for action in actions if isinstance(action, Allocate)}
+    cycle = Cycle(nomination.reserved(snapshot, placed=settled), POLICIES[policy])
     for placed in cycle.placements(limit=max(0, changes_max - len(actions))):
         for row, nodes in zip(placed.rows.tolist(), placed.nodes.tolist(), strict=True):
             actions.append(_allocation(snapshot, row, nodes, placed.request))
