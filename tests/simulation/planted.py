@@ -57,7 +57,7 @@ def capacity_is_not_checked(patch: pytest.MonkeyPatch) -> None:
         return free_of(dataclasses.replace(snapshot, nodes=endless), **options)
 
     patch.setattr(cycle, "free_of", all_free)
-    patch.setattr(schedule, "_capacity_guards", lambda *_: [])
+    patch.setattr(schedule, "capacity_guards", lambda *_: [])
     patch.setattr(workloads, "_capacity_left", holds)
     patch.setattr(Machines, "require_room", holds)
 

@@ -11,6 +11,7 @@ from mainstay.decide import admission, billing, nomination
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.placement.fit import Request
+from mainstay.decide.places import node_names
 from mainstay.decide.preemption.outlook import outlook
 from mainstay.decide.preemption.rules import Wish, wish_of
 from mainstay.decide.schedule import quota_refusal, refusal, slot_resources
@@ -161,7 +162,7 @@ def _keeps(snapshot: Snapshot, key: int, kept: Nomination) -> Reason:
     yields = [one for one, by in sorted(snapshot.displaced_by.items()) if by[-1] == key]
     pods = np.isin(held.workload_key, np.array(yields, dtype=np.int64)) & held.stop & (held.seen != Seen.ENDED)
     runs = int(np.unique(held.workload_key[pods]).size)
-    nodes = nomination.node_names(snapshot, kept)
+    nodes = node_names(snapshot, nomination.node_rows(snapshot, kept))
     numbers: dict[str, int | float | str] = {"pods": int(pods.sum()), "runs": runs, "nodes": nodes}
     return Reason(code=Code.PREEMPTS, numbers=numbers)
 

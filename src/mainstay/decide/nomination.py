@@ -7,16 +7,17 @@ time is over or a node of it takes nothing any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import fields, replace
 
 import numpy as np
 
 from mainstay.decide import admission
+from mainstay.decide.places import capacity_guards, node_names
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
-from mainstay.domain.plan import Action, Allocate, CapacityLeft, DropNomination, RowVersion
-from mainstay.domain.preemption import Nomination, Slot
+from mainstay.domain.plan import Action, Allocate, DropNomination, RowVersion
+from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, is_shape
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import AllocationTable, Snapshot
@@ -30,12 +31,15 @@ Places = dict[tuple[str, int], int]
 """The same, of few nodes: (column or shape, row of the node) -> how much."""
 
 
-def reserved(snapshot: Snapshot) -> Snapshot:
-    """The same world, in which every workload holds what is kept for it. The same snapshot if nothing is."""
+def reserved(snapshot: Snapshot, placed: Container[int] = ()) -> Snapshot:
+    """The same world, in which every workload holds what is kept for it. The same snapshot if nothing is.
+
+    `placed`: those that have been given their places since, beside whoever still yields to them.
+    """
     kept = _kept(snapshot)
     if not kept:
         return snapshot
-    nodes, amounts = snapshot.nodes, still_to_come(snapshot)
+    nodes, amounts = snapshot.nodes, still_to_come(snapshot, placed)
 
     def used(name: str, before: Ints, capacity: Ints) -> Ints:
         # No more than there is: a node may have shrunk, and others may leave than those who yield.
@@ -59,9 +63,15 @@ def spoken_for(snapshot: Snapshot) -> Amounts:
     return _sum((_places(snapshot, nomination) for nomination in _kept(snapshot).values()), snapshot.nodes.key.size)
 
 
-def still_to_come(snapshot: Snapshot) -> Amounts:
-    """What is kept on each node and is not held there by those who yield to whom it is kept for: they will make room for that."""
-    return _sum(_unheld(snapshot, _kept(snapshot)).values(), snapshot.nodes.key.size)
+def still_to_come(snapshot: Snapshot, placed: Container[int] = ()) -> Amounts:
+    """What is kept on each node and is not held there by those who yield to whom it is kept for: they will make room for that.
+
+    For those that are `placed` nobody needs to make room any more.
+    """
+    kept = _kept(snapshot)
+    unheld = _unheld(snapshot, {key: one for key, one in kept.items() if key not in placed})
+    there = [_places(snapshot, one) for key, one in kept.items() if key in placed]
+    return _sum([*unheld.values(), *there], snapshot.nodes.key.size)
 
 
 def _unheld(snapshot: Snapshot, kept: Mapping[int, Nomination]) -> dict[int, Places]:
@@ -131,20 +141,19 @@ def settle(snapshot: Snapshot) -> Iterator[Action]:
             yield DropNomination(guards=(guard,), reason=reason, workload_key=key)
         elif left.takes(key, nomination):
             yield Allocate(
-                guards=(guard, *_capacity_guards(nomination, restriction)),
-                reason=Reason(code=Code.PLACED, numbers={"nodes": node_names(snapshot, nomination)}),
+                guards=(guard, *capacity_guards(nomination.slots, restriction)),
+                reason=Reason(
+                    code=Code.PLACED, numbers={"nodes": node_names(snapshot, node_rows(snapshot, nomination))}
+                ),
                 workload_key=key,
                 attempt=int(table.attempt[row]),
                 slots=nomination.slots,
             )
 
 
-def node_names(snapshot: Snapshot, nomination: Nomination) -> str:
-    """Its nodes in words, at most three by name."""
-    rows = dict.fromkeys(_row(snapshot.nodes.key, slot.node_key) for slot in nomination.slots)
-    names = [snapshot.nodes.names[row] for row in rows]
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+def node_rows(snapshot: Snapshot, nomination: Nomination) -> list[int]:
+    """Of each rank; -1: of a node that is gone."""
+    return [_row(snapshot.nodes.key, slot.node_key) for slot in nomination.slots]
 
 
 def _kept(snapshot: Snapshot) -> Mapping[int, Nomination]:
@@ -198,17 +207,6 @@ class _Left:
     def forget(self, key: int) -> None:
         """Nothing is kept for it any more."""
         del self._unheld[key]
-
-
-def _capacity_guards(nomination: Nomination, restriction: str) -> list[CapacityLeft]:
-    """One guard per node, for the sum of what is taken there; all pods of a workload hold the same."""
-    pods: dict[int, list[Slot]] = {}
-    for slot in nomination.slots:
-        pods.setdefault(slot.node_key, []).append(slot)
-    return [
-        CapacityLeft(node_key=key, resources=slots[0].resources.times(len(slots)), restriction=restriction)
-        for key, slots in pods.items()
-    ]
 
 
 def _with_slots(snapshot: Snapshot, kept: Mapping[int, Nomination]) -> AllocationTable:

@@ -11,8 +11,9 @@ from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_in, whole_of
 from mainstay.decide.placement.gang import room_per_cluster
+from mainstay.decide.places import capacity_guards, node_names
 from mainstay.decide.shapes import Shape, amount_words, words_of
-from mainstay.domain.plan import Action, Advance, Allocate, CapacityLeft, Guard, RowVersion
+from mainstay.domain.plan import Action, Advance, Allocate, RowVersion
 from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
@@ -33,7 +34,8 @@ def schedule(snapshot: Snapshot, *, policy: str = "best-fit", changes_max: int =
     if not admission.waiting(snapshot).any():
         return ()
     actions: list[Action] = list(nomination.settle(snapshot))
-    cycle = Cycle(nomination.reserved(snapshot), POLICIES[policy])
+    settled = {action.workload_key for action in actions if isinstance(action, Allocate)}
+    cycle = Cycle(nomination.reserved(snapshot, placed=settled), POLICIES[policy])
     for placed in cycle.placements(limit=max(0, changes_max - len(actions))):
         for row, nodes in zip(placed.rows.tolist(), placed.nodes.tolist(), strict=True):
             actions.append(_allocation(snapshot, row, nodes, placed.request))
@@ -153,13 +155,6 @@ def slot_resources(snapshot: Snapshot, node_row: int, request: Request) -> Resou
     )
 
 
-def node_names(snapshot: Snapshot, node_rows: Sequence[int]) -> str:
-    """The nodes in words, at most three by name."""
-    names = [snapshot.nodes.names[row] for row in dict.fromkeys(node_rows)]
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
-
-
 def _allocation(snapshot: Snapshot, row: int, nodes: Sequence[int], request: Request) -> Allocate:
     """A place for each rank of the workload in this row."""
     table, node_keys = snapshot.workloads, snapshot.nodes.key
@@ -168,25 +163,12 @@ def _allocation(snapshot: Snapshot, row: int, nodes: Sequence[int], request: Req
         for rank, node in enumerate(nodes)
     )
     return Allocate(
-        guards=(_unchanged(snapshot, row), *_capacity_guards(slots, request.restriction)),
+        guards=(_unchanged(snapshot, row), *capacity_guards(slots, request.restriction)),
         reason=Reason(code=Code.PLACED, numbers={"nodes": node_names(snapshot, nodes)}),
         workload_key=int(table.key[row]),
         attempt=int(table.attempt[row]),
         slots=slots,
     )
-
-
-def _capacity_guards(slots: tuple[Slot, ...], restriction: str) -> list[Guard]:
-    """One guard per node, for the sum of what it is to take."""
-    pods: dict[int, int] = {}
-    each: dict[int, Resources] = {}
-    for slot in slots:
-        pods[slot.node_key] = pods.get(slot.node_key, 0) + 1
-        each[slot.node_key] = slot.resources
-    return [
-        CapacityLeft(node_key=key, resources=each[key].times(count), restriction=restriction, pods=count)
-        for key, count in pods.items()
-    ]
 
 
 def _advance_to_queued(snapshot: Snapshot, row: int, reason: Reason) -> Advance:

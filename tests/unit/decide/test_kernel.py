@@ -8,20 +8,24 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mainstay.decide import compiled, cycle, kernel, turns
+from mainstay.decide import compiled, cycle, kernel, quota, turns
+from mainstay.decide.allowance import Allowance
 from mainstay.decide.cycle import Cycle
 from mainstay.decide.placement import POLICIES, fit
+from mainstay.decide.preemption.balance import Balance
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.snapshot import Snapshot
 from tests.worlds import NOON, node, workload, world
 
+ROOT = Path(__file__).parents[3]
 Plan = list[tuple[int, tuple[int, ...], str]]
 MODELS = ("", "A100", "L4")
 SLICE = "1g.10gb"
@@ -152,8 +156,16 @@ print(sum(share.stats.cache_hits.values()))
 
 
 def test_a_small_fleet_loads_no_compiler():
-    lines = "import sys; import mainstay.decide.schedule; assert 'numba' not in sys.modules"
-    subprocess.run([sys.executable, "-c", lines], check=True)
+    """Although it decides: a whole cycle."""
+    lines = """
+import sys
+from mainstay.decide.schedule import schedule
+from tests.worlds import node, workload, world
+actions = schedule(world(nodes=[node(), node()], workloads=[workload(1), workload(2, nodes=2, cpus=12), workload(3, cpus=64)]))
+assert [type(action).__name__ for action in actions] == ["Allocate", "Allocate", "Advance"], actions
+assert "numba" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", lines], check=True, cwd=ROOT)
 
 
 @given(st.integers(0, 2**32), st.integers(1, 30))
@@ -216,3 +228,44 @@ def test_a_share_is_the_same_asked_of_one_queue_or_of_all(seed):
     queue, more = np.arange(ledger.weight.size), rng.integers(0, 1 << 40, ledger.held.shape)
     expected = ledger.shares(queue, ledger.held + more)
     assert [kernel.share(ledger, number, more[number]) for number in queue.tolist()] == expected.tolist()
+
+
+@given(st.integers(0, 2**32))
+def test_what_a_queue_may_use_is_the_same_asked_of_all_of_one_and_of_the_balance(seed):
+    """`quota.available` of all, the kernel's of one queue, and that of preemption, which is kept current by hand."""
+    rng = random.Random(seed)
+
+    def quotas(*, root: bool) -> dict[tuple[str, str], Quota]:
+        own = {("default", resource): rng.randint(0, 9) for resource in ("cpu", "pods") if rng.random() < 0.8}
+        return {
+            cell: Quota(
+                nominal=nominal,
+                borrowing_limit=None if root else rng.choice((None, 0, 3)),
+                lending_limit=None if root else rng.choice((None, 0, nominal // 2)),
+            )
+            for cell, nominal in own.items()
+        }
+
+    names = [f"cohort{number}" for number in range(rng.randint(1, 5))]
+    parents = {name: rng.choice(("", *names[:at])) for at, name in enumerate(names)}
+    parents |= {f"queue{at}": rng.choice(("", *names)) for at in range(3)}
+    queues = [
+        QueueSpec(name=name, parent=parent, cohort=name in names, quotas=quotas(root=not parent))
+        for name, parent in parents.items()
+    ]
+    snapshot = world(nodes=[node()], queues=queues)
+    balance, tree, quotas_ = Balance(snapshot), Allowance(snapshot).quota, quota.quotas_of(snapshot.queues)
+    rows = [snapshot.queues.names.index(f"queue{at}") for at in range(3)]
+    own = np.zeros_like(quotas_.subtree)
+    for _ in range(6):
+        row, amount = rng.choice(rows), rng.randint(0, 6)
+        for column in range(own.shape[1]):
+            own[row, column] += amount
+            balance.hold(row, {column: amount}, (0, 0, 0))
+        used = quota.usage(quotas_, own)
+        expected = quota.available(quotas_, used)
+        tree.used[:] = used
+        for queue in range(own.shape[0]):
+            for column in range(own.shape[1]):
+                assert kernel.available(tree, queue, column) == expected[queue, column]
+                assert balance._available(queue, column) == expected[queue, column]

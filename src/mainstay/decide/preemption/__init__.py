@@ -16,10 +16,11 @@ import numpy as np
 
 from mainstay.decide import admission, nomination
 from mainstay.decide.placement.reach import users_of
+from mainstay.decide.places import node_names
 from mainstay.decide.preemption.holders import PATIENCE_SECONDS, Holders
 from mainstay.decide.preemption.rules import wish_of
 from mainstay.decide.preemption.search import Displacement, Search
-from mainstay.decide.schedule import node_names, slot_resources
+from mainstay.decide.schedule import slot_resources
 from mainstay.decide.shapes import shape_numbers, shape_of
 from mainstay.domain.arrays import Ints
 from mainstay.domain.plan import Preempt, RowVersion

@@ -1,0 +1,27 @@
+"""The places that a workload is given: what must hold for a commit of them, and how they are told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from mainstay.domain.plan import CapacityLeft
+from mainstay.domain.preemption import Slot
+from mainstay.domain.snapshot import Snapshot
+
+
+def capacity_guards(slots: Sequence[Slot], restriction: str) -> list[CapacityLeft]:
+    """One per node, for the sum of what is taken there; all pods of a workload on one node hold the same."""
+    pods = Counter(slot.node_key for slot in slots)
+    each = {slot.node_key: slot.resources for slot in slots}
+    return [
+        CapacityLeft(node_key=key, resources=each[key].times(count), restriction=restriction, pods=count)
+        for key, count in pods.items()
+    ]
+
+
+def node_names(snapshot: Snapshot, node_rows: Sequence[int]) -> str:
+    """The nodes in words, at most three by name. Row -1: one that is gone."""
+    names = [snapshot.nodes.names[row] if row >= 0 else "one that is gone" for row in dict.fromkeys(node_rows)]
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
