@@ -35,7 +35,7 @@ test: $(STAMP)  ## all tests, PostgreSQL and a browser included
 	@scripts/ensure-chromium
 	@if [ "$(CI)" = true ]; then $(MAKE) --no-print-directory testbed-programs; \
 	elif $(PY) -m testbed is-built; then scripts/ensure-containerd; fi
-	@$(PY) -m pytest -q -n 4 --dist loadgroup $(TESTS)
+	@$(PY) -m pytest -q -n 2 --dist loadgroup $(TESTS)
 
 test-versions: $(STAMP)  ## the adapter on the oldest and the newest API server that is supported, built once in about ten minutes
 	@$(PY) -m testbed build --others

@@ -382,7 +382,7 @@ def test_help_is_instant_because_it_loads_nothing(up):
 def test_the_platform_ends_in_order_and_pods_outlive_it(tmp_path):
     state = tmp_path / "state"
     with platform(state) as first:
-        ref = submitted(first, "--name", "outlives", "--", "/bin/sh", "-c", "sleep 1.5; echo done")
+        ref = submitted(first, "--name", "outlives", "--", "/bin/sh", "-c", "sleep 6; echo done")
         until(lambda: first.json("show", ref)["phase"] == "running")
         began = time.monotonic()
         first.process.send_signal(signal.SIGTERM)

@@ -180,6 +180,9 @@ async def test_an_api_server_that_refuses_every_write_is_not_hammered(
     async with arena(plane, tmp_path, seed=1) as world:
         refused = world.proxy.fail(Rule(fault=Answer(status=status), method="POST", path=r"/pods(\?|$)"))
         world.submit(*[Life(seconds=0.5)] * 20)
+        async with asyncio.timeout(120):
+            while refused.happened < 20:
+                await asyncio.sleep(0.05)
         await asyncio.sleep(6.0)
         assert 20 <= refused.happened <= 20 * RETRIES_MAX
         await asyncio.to_thread(world.proxy.heal)
