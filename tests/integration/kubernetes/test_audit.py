@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 
 from mainstay.app import SystemClock
 from mainstay.artifacts.objects import open_artifacts
-from mainstay.clusters.kubernetes import KubernetesConnector, chores, fence, names, pods
+from mainstay.clusters.kubernetes import KubernetesConnector, chores, fence, names, pods, surroundings
 from mainstay.clusters.kubernetes.cluster import KubernetesCluster
 from mainstay.clusters.kubernetes.connection import Connection
 from mainstay.clusters.kubernetes.permissions import PERMISSIONS
@@ -349,11 +349,13 @@ async def mark_for_too_long(cluster: Cluster, node: str, *, epoch: int) -> None:
 def test_the_namespace_of_a_project_refuses_what_the_restricted_profile_forbids(real: RealCluster) -> None:
     """By the API server itself, whoever asks for it."""
     plane, name = real.control_plane, names.namespace(OWNER, system="enforced")
-    plane.ask("/api/v1/namespaces", method="POST", body=pods.namespace(name, OWNER, Settings(system="enforced")))
+    plane.ask(
+        "/api/v1/namespaces", method="POST", body=surroundings.namespace(name, OWNER, Settings(system="enforced"))
+    )
     plane.ask(
         f"/api/v1/namespaces/{name}/serviceaccounts",
         method="POST",
-        body=pods.account(OWNER, Settings(system="enforced")),
+        body=surroundings.account(OWNER, Settings(system="enforced")),
     )
     good = pods.pod(create("x-1-0", real.node.name, script="true"), Settings(system="enforced"))
     bad = json.loads(json.dumps(good))
@@ -458,8 +460,8 @@ def test_the_api_server_takes_every_pod_that_we_may_make(real: RealCluster) -> N
     plane = real.control_plane
     setting = Settings(system=SYSTEM)
     name = names.namespace(OWNER, system="dry-run")
-    plane.ask("/api/v1/namespaces", method="POST", body=pods.namespace(name, OWNER, setting))
-    plane.ask(f"/api/v1/namespaces/{name}/serviceaccounts", method="POST", body=pods.account(OWNER, setting))
+    plane.ask("/api/v1/namespaces", method="POST", body=surroundings.namespace(name, OWNER, setting))
+    plane.ask(f"/api/v1/namespaces/{name}/serviceaccounts", method="POST", body=surroundings.account(OWNER, setting))
 
     @settings(max_examples=40, suppress_health_check=list(HealthCheck), deadline=None)
     @given(action=creations())

@@ -14,7 +14,7 @@ from functools import partial
 
 import structlog
 
-from mainstay.clusters.kubernetes import handover, names, pods
+from mainstay.clusters.kubernetes import handover, names, pods, surroundings
 from mainstay.clusters.kubernetes.api import KubeApi, Patch
 from mainstay.clusters.kubernetes.errors import AlreadyExists, Conflict, NotFound
 from mainstay.clusters.kubernetes.kinds import PODS, RESOURCE_CLAIMS, SERVICES
@@ -204,7 +204,7 @@ class Chores:
         """Not when the pod is made: whoever makes one may not live to see the answer."""
         first = await self._api.get(PODS, known.namespace, pod)
         with contextlib.suppress(AlreadyExists):
-            await self._api.create(SERVICES, known.namespace, pods.gang_service(first))
+            await self._api.create(SERVICES, known.namespace, surroundings.gang_service(first))
         self._callable.add(pod)
 
     async def _make_claim(self, pod: str, known: View) -> None:

@@ -10,7 +10,7 @@ from typing import assert_never
 
 import structlog
 
-from mainstay.clusters.kubernetes import claims, handover, names, pods
+from mainstay.clusters.kubernetes import claims, handover, names, pods, surroundings
 from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.chores import PATIENCE_SECONDS, Chores
 from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound, Rejected
@@ -283,9 +283,9 @@ class KubernetesCluster:
 
     async def _make_namespace(self, name: str, owner: Owner) -> None:
         for kind, where, document in (
-            (NAMESPACES, "", pods.namespace(name, owner, self._settings)),
-            (SERVICE_ACCOUNTS, name, pods.account(owner, self._settings)),
-            (NETWORK_POLICIES, name, pods.default_deny(owner, self._settings)),
+            (NAMESPACES, "", surroundings.namespace(name, owner, self._settings)),
+            (SERVICE_ACCOUNTS, name, surroundings.account(owner, self._settings)),
+            (NETWORK_POLICIES, name, surroundings.default_deny(owner, self._settings)),
         ):
             try:
                 await self._api.create(kind, where, document)

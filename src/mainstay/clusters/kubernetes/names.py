@@ -148,3 +148,8 @@ def short(system: str) -> str:
 
 def _readable(name: str) -> str:
     return re.sub(r"[^a-z0-9-]", "-", name.lower())[:_READABLE].strip("-")
+
+
+def labels(owner: Owner, *, system: str) -> dict[str, str]:
+    """On everything that we make for a project."""
+    return {MANAGED_BY: "mainstay", SYSTEM: short(system), TENANT: owner.tenant, PROJECT: owner.project}

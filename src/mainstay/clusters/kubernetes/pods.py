@@ -50,8 +50,6 @@ PORT = 8_080
 """Where a service listens: every pod has an address of its own."""
 GANG_PORT = 29_500
 READ_WRITE_ONCE = "ReadWriteOnce"
-POD_SECURITY_VERSION = "v1.34"
-"""Of the restricted profile; an older API server takes its own newest."""
 
 ALIVE, PULSE = "/mainstay/alive", "/mainstay/pulse"
 """Where a pod hears that it was renewed, and remembers when it did."""
@@ -106,7 +104,7 @@ def pod(action: CreatePod, settings: Settings, *, device: Devices = PLUGIN) -> D
         "metadata": {
             "name": action.name,
             "labels": {
-                **_labels(spec.owner, settings),
+                **names.labels(spec.owner, system=settings.system),
                 names.GANG: spec.gang,
                 names.RANK: str(spec.rank),
             },
@@ -151,7 +149,7 @@ def claim(volume: Volume, owner: Owner, settings: Settings) -> Document:
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": {"name": volume.name, "labels": _labels(owner, settings)},
+        "metadata": {"name": volume.name, "labels": names.labels(owner, system=settings.system)},
         "spec": _claim_spec(volume),
     }
 
@@ -244,7 +242,7 @@ def tombstone(action: DeletePod, settings: Settings, *, image: str) -> Document:
         "kind": "Pod",
         "metadata": {
             "name": action.name,
-            "labels": {**_labels(action.owner, settings), names.TOMBSTONE: "true"},
+            "labels": {**names.labels(action.owner, system=settings.system), names.TOMBSTONE: "true"},
             "annotations": {names.LAST_NODE: action.node} if action.node else {},
             "finalizers": [names.RECORDED],
         },
@@ -253,81 +251,6 @@ def tombstone(action: DeletePod, settings: Settings, *, image: str) -> Document:
             "schedulingGates": [{"name": names.TOMBSTONE}],
             "terminationGracePeriodSeconds": max(1, action.grace_seconds),
             "containers": [container],
-        },
-    }
-
-
-def namespace(name: str, owner: Owner, settings: Settings) -> Document:
-    """A namespace of a project. What is created in it must be harmless, whoever creates it (A2).
-
-    What is enforced is pinned: an upgrade of the cluster refuses no pod that ran before. Newer rules only warn.
-    """
-    levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
-    levels["pod-security.kubernetes.io/enforce-version"] = POD_SECURITY_VERSION
-    return {
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {"name": name, "labels": {**_labels(owner, settings), **levels}},
-    }
-
-
-def account(owner: Owner, settings: Settings) -> Document:
-    """Who the pods of a namespace are to the API server: nobody who may do anything (A7)."""
-    return {
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": {"name": names.ACCOUNT, "labels": _labels(owner, settings)},
-        "automountServiceAccountToken": False,
-    }
-
-
-def default_deny(owner: Owner, settings: Settings) -> Document:
-    """Pods of a project reach each other, DNS and the world, but neither other projects nor the cluster's own (A5)."""
-    private = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10"]
-    same_project = {
-        "namespaceSelector": {
-            "matchLabels": {
-                names.SYSTEM: names.short(settings.system),
-                names.TENANT: owner.tenant,
-                names.PROJECT: owner.project,
-            }
-        }
-    }
-    dns = {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}
-    return {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": "mainstay", "labels": _labels(owner, settings)},
-        "spec": {
-            "podSelector": {},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"from": [same_project]}, {"ports": [{"protocol": "TCP", "port": PORT}]}],
-            "egress": [
-                {"to": [same_project]},
-                dns,
-                {"to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": private}}]},
-            ],
-        },
-    }
-
-
-def gang_service(first: Pod) -> Document:
-    """By it the ranks of a gang find each other, also before they are ready. It goes with the pod of rank 0, the `first`."""
-    meta = first.metadata
-    kept = (names.MANAGED_BY, names.SYSTEM, names.TENANT, names.PROJECT, names.GANG)
-    labels = {name: meta.labels[name] for name in kept}
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "name": first.spec.subdomain,
-            "labels": labels,
-            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": meta.name, "uid": meta.uid}],
-        },
-        "spec": {
-            "clusterIP": "None",
-            "publishNotReadyAddresses": True,
-            "selector": {name: labels[name] for name in (names.SYSTEM, names.GANG)},
         },
     }
 
@@ -347,15 +270,6 @@ _POD_DEFAULTS: Mapping[str, Any] = {
         "seccompProfile": {"type": "RuntimeDefault"},
     },
 }
-
-
-def _labels(owner: Owner, settings: Settings) -> dict[str, str]:
-    return {
-        names.MANAGED_BY: "mainstay",
-        names.SYSTEM: names.short(settings.system),
-        names.TENANT: owner.tenant,
-        names.PROJECT: owner.project,
-    }
 
 
 def _annotations(action: CreatePod, *, binds: bool) -> Iterator[tuple[str, str]]:

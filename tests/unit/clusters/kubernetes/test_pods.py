@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from pydantic import ValidationError
 
-from mainstay.clusters.kubernetes import names, pods
+from mainstay.clusters.kubernetes import names, pods, surroundings
 from mainstay.clusters.kubernetes.names import FILES, MAIN, OUTPUTS
 from mainstay.clusters.kubernetes.nodes import requests
 from mainstay.clusters.kubernetes.objects import Pod
@@ -218,7 +218,7 @@ def service_of(action: CreatePod) -> dict[str, Any]:
     """As the cluster shows its pod, so is its service."""
     shown = copy.deepcopy(pods.pod(action, SETTINGS))
     shown["metadata"]["uid"] = "uid"
-    return pods.gang_service(msgspec.convert(shown, Pod))
+    return surroundings.gang_service(msgspec.convert(shown, Pod))
 
 
 @given(action=creations())
@@ -228,8 +228,8 @@ def test_every_object_says_whose_it_is(action):
     for document in (
         pods.pod(action, SETTINGS),
         service_of(action),
-        pods.namespace("ms-x", owner, SETTINGS),
-        pods.default_deny(owner, SETTINGS),
+        surroundings.namespace("ms-x", owner, SETTINGS),
+        surroundings.default_deny(owner, SETTINGS),
         pods.tombstone(tombstone, SETTINGS, image="busybox"),
     ):
         labels = document["metadata"]["labels"]
@@ -313,14 +313,14 @@ def test_the_service_of_a_gang_goes_with_its_first_rank_and_finds_all_of_them():
 
 
 def test_a_namespace_enforces_the_restricted_profile_of_a_version_that_is_pinned():
-    labels = pods.namespace("ms-x", OWNER, SETTINGS)["metadata"]["labels"]
+    labels = surroundings.namespace("ms-x", OWNER, SETTINGS)["metadata"]["labels"]
     for mode in ("enforce", "audit", "warn"):
         assert labels[f"pod-security.kubernetes.io/{mode}"] == "restricted"
     assert labels["pod-security.kubernetes.io/enforce-version"].startswith("v1.")
 
 
 def test_a_project_is_closed_to_others_and_to_the_addresses_of_clouds_and_clusters():
-    policy = pods.default_deny(OWNER, SETTINGS)["spec"]
+    policy = surroundings.default_deny(OWNER, SETTINGS)["spec"]
     assert (policy["podSelector"], policy["policyTypes"]) == ({}, ["Ingress", "Egress"])
     (outside,) = [block["ipBlock"] for rule in policy["egress"] for block in rule.get("to", []) if "ipBlock" in block]
     assert {"169.254.0.0/16", "10.0.0.0/8"} <= set(outside["except"])
