@@ -93,6 +93,8 @@ class PriorityClass:
     preemptible: bool = True
 
 
+PRIORITY_MAX = 100
+"""As urgent as can be; 0 is the least."""
 BUILT_IN_PRIORITIES: Mapping[str, int] = MappingProxyType({"low": 25, "normal": 50, "high": 75, "urgent": 100})
 """Names that are always there."""
 

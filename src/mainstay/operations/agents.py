@@ -40,13 +40,14 @@ from mainstay.domain.plan import (
     Submit,
 )
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
+from mainstay.domain.queue import PRIORITY_MAX
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.volume import REACH_PREFIX, VolumeState
 from mainstay.domain.workload import Kind, Phase
 from mainstay.operations.lines import Lines, Ways
 from mainstay.operations.principal import Permission, Principal, RequestKey, replayed
 from mainstay.operations.sealing import Sealing
-from mainstay.operations.submit import NAME, PRIORITY_MAX
+from mainstay.operations.submit import NAME
 from mainstay.ports import Artifacts, Clock, Held, Store
 from mainstay.wire.agent import HOLDER, TOKEN_PREFIX
 

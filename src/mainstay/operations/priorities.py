@@ -7,13 +7,12 @@ from difflib import get_close_matches
 
 from mainstay.domain.errors import Conflict, Invalid, NotFound
 from mainstay.domain.plan import Plan, RemovePriorityClass, SetPriorityClass
-from mainstay.domain.queue import BUILT_IN_PRIORITIES, PriorityClass
+from mainstay.domain.queue import BUILT_IN_PRIORITIES, PRIORITY_MAX, PriorityClass
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
 from mainstay.ports import Store
 
 CLASS_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
-PRIORITY_MAX = 100
 CLASSES_MAX = 200
 
 

@@ -11,7 +11,7 @@ from mainstay.domain.artifact import safe_path
 from mainstay.domain.errors import Conflict, Invalid
 from mainstay.domain.plan import NewWorkload, Plan, Submit
 from mainstay.domain.quantity import Resources
-from mainstay.domain.queue import DEFAULT_QUEUE, PriorityClass
+from mainstay.domain.queue import DEFAULT_QUEUE, PRIORITY_MAX, PriorityClass
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SECRET_NAME, SECRET_NAME_RULE
 from mainstay.domain.workload import Phase, Workload, WorkloadSpec
@@ -32,7 +32,6 @@ CPU_MILLI_MAX = 1_000_000_000
 MEMORY_BYTES_MAX = 1 << 50
 GPUS_MAX = 100_000
 NODES_MAX = 1_000
-PRIORITY_MAX = 100
 ENV_BYTES_MAX = 64 * 1024
 COMMAND_BYTES_MAX = 256 * 1024
 """Linux takes at most 128 KiB per argument and about 2 MiB in all; a longer script belongs into the workdir."""

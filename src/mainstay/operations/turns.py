@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from mainstay.domain.errors import Conflict, Invalid
 from mainstay.domain.plan import Action, HoldWorkload, Plan, ReleaseWorkload, Reprioritize
+from mainstay.domain.queue import PRIORITY_MAX
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import WAITING, Phase, Workload
 from mainstay.operations import priorities
@@ -64,9 +65,9 @@ def reprioritize(
     if done := replayed(store, principal, request):
         return done
     wanted = priorities.resolved(store, priority)
-    if not 0 <= wanted.priority <= priorities.PRIORITY_MAX:
+    if not 0 <= wanted.priority <= PRIORITY_MAX:
         msg = f"priority: {wanted.priority} is not allowed"
-        raise Invalid(msg, object_="priority", hint=f"allowed: 0 to {priorities.PRIORITY_MAX}")
+        raise Invalid(msg, object_="priority", hint=f"allowed: 0 to {PRIORITY_MAX}")
     workload = store.workload(reference, tenant=principal.tenant)
     numbers: dict[str, int | float | str] = {
         "by": principal.name,

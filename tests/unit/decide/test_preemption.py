@@ -616,6 +616,8 @@ def test_it_is_told_whom_it_could_displace_by_queue() -> None:
 def test_it_is_told_why_nobody_yields() -> None:
     full_of_equals = full((runs(1, priority=10, cpus=16), holds(1, cpus=16)), waiting=waits(9, priority=0))
     assert said(full_of_equals) == "nobody yields for it: in queue a that needs a priority above 10; yours is 0"
+    urgent = full((runs(1, priority=100, cpus=16), holds(1, cpus=16)), waiting=waits(9, priority=25))
+    assert said(urgent) == "nobody yields for it: what runs in queue a is as urgent as can be"
     young = runs(1, cpus=16), holds(1, cpus=16, created_at=NOON)
     policy = replace(LOWER, min_runtime_seconds=60)
     assert "1 run is within its minimum run time" in said(full(young, waiting=waits(9, priority=50), policy=policy))

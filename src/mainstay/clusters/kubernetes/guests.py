@@ -19,9 +19,10 @@ from mainstay.clusters.kubernetes.quantities import whole
 from mainstay.clusters.kubernetes.restrictions import Restriction, restriction
 from mainstay.domain.guest import plain_name
 from mainstay.domain.quantity import Resources
+from mainstay.domain.queue import PRIORITY_MAX
 
 DEFAULT_QUEUE = DEFAULT_TENANT = "default"
-PRIORITY, PRIORITY_MAX = 50, 100
+PRIORITY = 50
 """Ours: of what says nothing, and the highest."""
 SYSTEM_CLASS = 2_000_001_000
 """The highest priority class of Kubernetes, `system-node-critical`."""

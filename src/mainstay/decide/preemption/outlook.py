@@ -11,6 +11,7 @@ from mainstay.decide.preemption.rules import Wish
 from mainstay.decide.preemption.search import Displacement, Search
 from mainstay.decide.shapes import Shape
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, WithinQueue
+from mainstay.domain.queue import PRIORITY_MAX
 from mainstay.domain.snapshot import Snapshot
 
 
@@ -60,7 +61,7 @@ def _why_nobody(holders: Holders, wish: Wish, name: str, policy: PreemptionPolic
     if policy.within_queue is WithinQueue.NEVER:
         yield f"work of queue {name} does not displace work of its own queue"
     elif own.size and int(own.min()) >= wish.priority and policy.within_queue is WithinQueue.LOWER_PRIORITY:
-        yield f"in queue {name} that needs a priority above {int(own.min())}; yours is {wish.priority}"
+        yield _lacks_priority(name, int(own.min()), wish.priority)
     elif not own.size:
         yield f"nothing runs in queue {name} that may yield"
     else:
@@ -76,6 +77,13 @@ def _why_nobody(holders: Holders, wish: Wish, name: str, policy: PreemptionPolic
         yield "no other queue holds so much more than its fair share"
     if wish.displacers:
         yield "it does not displace those for whom it was displaced itself"
+
+
+def _lacks_priority(queue: str, least: int, priority: int) -> str:
+    """`least`: of all that may yield."""
+    if least >= PRIORITY_MAX:
+        return f"what runs in queue {queue} is as urgent as can be"
+    return f"in queue {queue} that needs a priority above {least}; yours is {priority}"
 
 
 def _counted(number: int, noun: str) -> str:
