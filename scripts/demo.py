@@ -177,6 +177,7 @@ Go on with:
 def wait_for_interrupt() -> None:
     """Keep the platform running until Ctrl-C, where there is a terminal to type it at."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        print("\nHere is no terminal to wait at: it ends now. `mainstay up` starts a platform that stays.", flush=True)
         return
     print("\nThe platform keeps running. Ctrl-C ends it and what it serves.", flush=True)
     with contextlib.suppress(KeyboardInterrupt):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,7 +59,7 @@ def up(**settings: Any) -> int:
     from mainstay.app import run
     from mainstay.start.settings import Settings
 
-    return run(Settings(**settings), ready=_say_where)
+    return run(Settings(**settings), ready=partial(_say_where, settings["state"]))
 
 
 @group.command()
@@ -91,7 +93,7 @@ def server(**settings: Any) -> int:
     from mainstay.app import run
     from mainstay.start.settings import Settings
 
-    return run(Settings(**settings), ready=_say_where)
+    return run(Settings(**settings), ready=partial(_say_where, settings["state"]))
 
 
 @group.command()
@@ -140,8 +142,10 @@ def _say_carried(cluster: str) -> None:
     click.echo(f"mainstay agent: carries cluster {cluster} (Ctrl-C ends it; its pods run on)")
 
 
-def _say_where(app: App) -> None:
+def _say_where(state: Path, app: App) -> None:
     click.echo(f"mainstay is up: {app.services.url}   (API: {app.services.url}/v1; Ctrl-C ends it)")
+    if state != state_directory().resolve():
+        click.echo(f"first: export MAINSTAY_STATE={shlex.quote(str(state))}")
     click.echo("next: mainstay login --page | mainstay run -- python -c 'print(6 * 7)'")
 
 
