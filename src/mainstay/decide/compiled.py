@@ -7,9 +7,11 @@ keeps to whole numbers, floats and arrays, walks them in plain loops, and is tes
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
 import inspect
 import sys
+from pathlib import Path
 from types import ModuleType
 
 from mainstay.decide import kernel
@@ -18,7 +20,7 @@ STEPS_MAX = 300_000
 """Nodes looked at, as plain lines: about as long as machine code takes to be read from disk."""
 
 
-def lines_for(steps: int) -> ModuleType:
+def kernel_for(steps: int) -> ModuleType:
     """The kernel for so many steps: as machine code if they are many, or if it is there anyway."""
     return machine_code() if steps > STEPS_MAX or machine_code.cache_info().currsize else kernel
 
@@ -37,12 +39,14 @@ def machine_code() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = (
-        module  # What is kept on disk names the module that it belongs to; without, it cannot be read.
-    )
+    # What is kept on disk names the module that it belongs to; without, it cannot be read.
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
+    digest = hashlib.sha256(Path(kernel.__file__).read_bytes()).hexdigest()[:16]
     for name, function in inspect.getmembers(module, inspect.isfunction):
         if function.__module__ == module.__name__:
+            # And is found by this name: what another version kept speaks of tuples that may not be there any more.
+            function.__qualname__ = f"{name}_{digest}"
             options = {"no_cpython_wrapper": name.startswith("_"), "no_cfunc_wrapper": True}
             try:
                 fast = numba.njit(cache=True, **options)(function)

@@ -14,14 +14,14 @@ import numpy as np
 from mainstay.decide import admission, kernel
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.asked import Asked
-from mainstay.decide.compiled import lines_for
-from mainstay.decide.kernel import BLOCK, Found, Ledger, Line, give_up, leave
+from mainstay.decide.compiled import kernel_for
+from mainstay.decide.kernel import BLOCK, Found, Ledger, Waiting, give_up, leave
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.placement.gang import place
 from mainstay.decide.placement.reach import Users, users_of
 from mainstay.decide.shapes import Shape, shape_numbers, shape_of
-from mainstay.decide.turns import asked_by, ledger_of, line_up
+from mainstay.decide.turns import asked_by, ledger_of, waiting_of
 from mainstay.domain.arrays import Ints
 from mainstay.domain.snapshot import Snapshot
 
@@ -55,7 +55,7 @@ class Cycle:
         """[workloads] Those that have been placed."""
         self._policy = policy
         self._asked = Asked(snapshot, self.free, self.allowance, policy, rows=self.order, numbers=self.numbers)
-        self._line: Line | None = None
+        self._waiting: Waiting | None = None
         self._shapes: dict[int, Shape] = {}
         self._users: Users | None = None
         """Of volumes; None until somebody needs them."""
@@ -63,34 +63,37 @@ class Cycle:
     @property
     def failed(self) -> set[tuple[int, int]]:
         """(queue, number) of what was given up: shapes of which one did not fit, of ANY_QUEUE or over the quota of one."""
-        if self._line is None:
+        if self._waiting is None:
             return set()
-        line, failed = self._line, {(ANY_QUEUE, number) for number in np.flatnonzero(self._line.shape_failed).tolist()}
-        if line.kind_failed.any():
-            _, first = np.unique(line.kind, return_index=True)
-            at = first[line.kind_failed]
-            failed |= set(zip(line.queue[at].tolist(), line.shape[at].tolist(), strict=True))
+        waiting, failed = (
+            self._waiting,
+            {(ANY_QUEUE, number) for number in np.flatnonzero(self._waiting.shape_failed).tolist()},
+        )
+        if waiting.kind_failed.any():
+            _, first = np.unique(waiting.kind, return_index=True)
+            at = first[waiting.kind_failed]
+            failed |= set(zip(waiting.queue[at].tolist(), waiting.shape[at].tolist(), strict=True))
         return failed
 
     def placements(self, *, ahead: int | None = None, limit: int | None = None) -> Iterator[Placed]:
         """What finds a place: of the first `ahead` in the order of admission, or of all; at most `limit` workloads."""
         rows, numbers = self.order[:ahead], self.numbers[:ahead]
         ledger = ledger_of(self.snapshot)
-        line = self._line = line_up(
+        waiting = self._waiting = waiting_of(
             self.snapshot.queues,
             rows,
             queue=self.snapshot.workloads.queue[rows],
             asked=asked_by(self.snapshot, rows),
             shape=numbers,
         )
-        lines = lines_for(rows.size * (self.free.nodes.changes.size + BLOCK))
-        lines.look_up_all(ledger, line)
+        compiled = kernel_for(rows.size * (self.free.nodes.changes.size + BLOCK))
+        compiled.look_up_all(ledger, waiting)
         left = rows.size if limit is None else limit
         found = _nothing_found(min(left, AT_ONCE), clusters=int(self.free.cluster.max(initial=-1)) + 1)
         while left:
-            status = lines.go_on(
+            status = compiled.go_on(
                 ledger,
-                line,
+                waiting,
                 self.allowance.quota,
                 self.free.nodes,
                 self._asked.requests,
@@ -98,15 +101,15 @@ class Cycle:
                 min(left, found.at.size),
             )
             left -= int(found.size[0])
-            yield from self._read(line, found)
+            yield from self._read(waiting, found)
             if status == kernel.DONE:
                 return
-            at = int(line.head[-1])
-            row, number = int(line.row[at]), int(line.shape[at])
+            at = int(waiting.head[-1])
+            row, number = int(waiting.row[at]), int(waiting.shape[at])
             if status == kernel.UNKNOWN:
                 self._asked.learn(number, self.shape(row, number))
             elif status == kernel.ASKS and left:
-                placed = self._place_alone(ledger, line, at, self.shape(row, number))
+                placed = self._place_alone(ledger, waiting, at, self.shape(row, number))
                 if placed:
                     left -= 1
                     yield placed
@@ -134,12 +137,12 @@ class Cycle:
             shape = self._shapes[number] = shape_of(self.snapshot, row, users=self._users)
         return shape
 
-    def _read(self, line: Line, found: Found) -> Iterator[Placed]:
+    def _read(self, waiting: Waiting, found: Found) -> Iterator[Placed]:
         """What has been found, request by request."""
         count = int(found.size[0])
         found.size[:] = 0
         request, model, end = found.request[:count], found.model[:count], found.end[:count]
-        begin, rows = np.append(0, end)[:count], line.row[found.at[:count]]
+        begin, rows = np.append(0, end)[:count], waiting.row[found.at[:count]]
         self.started[rows] = True
         ranking = np.lexsort((model, request))
         splits = np.flatnonzero((np.diff(request[ranking]) != 0) | (np.diff(model[ranking]) != 0)) + 1
@@ -152,22 +155,22 @@ class Cycle:
                 request=self._asked.request(int(request[first]), model=int(model[first])),
             )
 
-    def _place_alone(self, ledger: Ledger, line: Line, at: int, shape: Shape) -> Placed | None:
+    def _place_alone(self, ledger: Ledger, waiting: Waiting, at: int, shape: Shape) -> Placed | None:
         """The turn of one workload whose nodes are not found by what is left on them alone."""
-        queue = int(line.queue[at])
+        queue = int(waiting.queue[at])
         found = self.place(shape, queue)
         if found is None:
             choices = (one for choice in shape.requests for one in self.allowance.flavors(queue, choice))
-            give_up(ledger, line, at, all(self.allowance.may_use(queue, one, shape.nodes) for one in choices))
+            give_up(ledger, waiting, at, all(self.allowance.may_use(queue, one, shape.nodes) for one in choices))
             return None
         nodes, request = found
         self.free.take(*np.unique(nodes, return_counts=True), request)
         self.allowance.use(queue, request, shape.nodes)
-        self.started[line.row[at]] = True
+        self.started[waiting.row[at]] = True
         if shape.one_node and shape.volumes is not None and self._users is not None:
             self._users.add(shape.volumes, nodes[0])
-        leave(ledger, line, at)
-        return Placed(rows=line.row[at : at + 1], nodes=np.array([nodes], dtype=np.int64), request=request)
+        leave(ledger, waiting, at)
+        return Placed(rows=waiting.row[at : at + 1], nodes=np.array([nodes], dtype=np.int64), request=request)
 
 
 def _nothing_found(count: int, *, clusters: int) -> Found:

@@ -2,7 +2,7 @@
 
 Compiled where there is much to do (compiled.py); Python runs the same lines where there is little. It stands in one file, since
 what is kept compiled is known by its file, and names its module. `queue`, `shape`, `request` and `node` are numbers of rows of
-the tuples below; `at` is a position in the line of those who wait.
+the tuples below; `at` is a position among those who wait.
 
 Three things keep a turn short. Only the queue whose turn it was has another share, and the cohorts above it. Nodes are looked
 at in blocks: of each it is known how much the roomiest of its nodes has of each resource. And what is free only shrinks: what was
@@ -59,7 +59,7 @@ class Ledger(NamedTuple):
         return found
 
 
-class Line(NamedTuple):
+class Waiting(NamedTuple):
     """Those who wait, by queue and in the order of each."""
 
     row: Ints
@@ -186,26 +186,28 @@ class Found(NamedTuple):
     """[clusters] To work with."""
 
 
-def go_on(ledger: Ledger, line: Line, quota: Quota, nodes: Nodes, requests: Requests, found: Found, limit: int) -> int:
+def go_on(
+    ledger: Ledger, waiting: Waiting, quota: Quota, nodes: Nodes, requests: Requests, found: Found, limit: int
+) -> int:
     """Take turns until `limit` workloads are found, or the caller must do something: which."""
     while True:
-        at = line.head[ledger.parent.size]
+        at = waiting.head[ledger.parent.size]
         if at == NONE:
             return DONE
-        shape = line.shape[at]
+        shape = waiting.shape[at]
         if requests.asks[shape]:
             return ASKS
         if requests.begin[shape] == NONE:
             return UNKNOWN
         if found.size[0] == limit or found.size[1] + requests.ranks[shape] > found.node.size:
             return FULL
-        outcome = _place(quota, nodes, requests, found, line.queue[at], shape)
+        outcome = _place(quota, nodes, requests, found, waiting.queue[at], shape)
         if outcome == PLACED:
             found.at[found.size[0]] = at
             found.size[0] += 1
-            leave(ledger, line, at)
+            leave(ledger, waiting, at)
         else:
-            give_up(ledger, line, at, outcome == NO_ROOM)
+            give_up(ledger, waiting, at, outcome == NO_ROOM)
 
 
 def _place(quota: Quota, nodes: Nodes, requests: Requests, found: Found, queue: int, shape: int) -> int:
@@ -411,68 +413,70 @@ def available(quota: Quota, queue: int, column: int) -> int:
     return int(min(bound, idle + quota.subtree[at, column] - quota.used[at, column]))
 
 
-def leave(ledger: Ledger, line: Line, at: int) -> None:
+def leave(ledger: Ledger, waiting: Waiting, at: int) -> None:
     """This one, who is next of its queue, has its place, and holds it."""
-    queue = line.queue[at]
-    line.begin[queue] = at + 1
+    queue = waiting.queue[at]
+    waiting.begin[queue] = at + 1
     above = queue
     while above != NONE:
-        for resource in range(line.asked.shape[1]):
-            ledger.held[above, resource] += line.asked[at, resource]
+        for resource in range(waiting.asked.shape[1]):
+            ledger.held[above, resource] += waiting.asked[at, resource]
         above = ledger.parent[above]
-    _look_up(ledger, line, queue)
+    _look_up(ledger, waiting, queue)
 
 
-def give_up(ledger: Ledger, line: Line, at: int, of_all: bool) -> None:
+def give_up(ledger: Ledger, waiting: Waiting, at: int, of_all: bool) -> None:
     """Those like this one, who is next of its queue, wait no longer: those `of_all` queues, or of its own."""
-    shape = line.shape[at]
+    shape = waiting.shape[at]
     if not of_all:
-        line.kind_failed[line.kind[at]] = True
-        _look_up(ledger, line, line.queue[at])
+        waiting.kind_failed[waiting.kind[at]] = True
+        _look_up(ledger, waiting, waiting.queue[at])
         return
-    line.shape_failed[shape] = True
-    for queue in range(line.begin.size):
-        if line.begin[queue] < line.end[queue] and line.shape[line.begin[queue]] == shape:
-            _look_up(ledger, line, queue)
+    waiting.shape_failed[shape] = True
+    for queue in range(waiting.begin.size):
+        if waiting.begin[queue] < waiting.end[queue] and waiting.shape[waiting.begin[queue]] == shape:
+            _look_up(ledger, waiting, queue)
 
 
-def look_up_all(ledger: Ledger, line: Line) -> None:
+def look_up_all(ledger: Ledger, waiting: Waiting) -> None:
     """Find out who is next of each queue and cohort, and of all."""
     for queue in range(ledger.parent.size - 1, -1, -1):
-        _look_up_one(ledger, line, queue)
-    _look_up_one(ledger, line, ledger.parent.size)
+        _look_up_one(ledger, waiting, queue)
+    _look_up_one(ledger, waiting, ledger.parent.size)
 
 
-def _look_up(ledger: Ledger, line: Line, queue: int) -> None:
+def _look_up(ledger: Ledger, waiting: Waiting, queue: int) -> None:
     """The same of a queue of which that has changed, and of all above it."""
     while queue != NONE:
-        _look_up_one(ledger, line, queue)
+        _look_up_one(ledger, waiting, queue)
         queue = ledger.parent[queue]
-    _look_up_one(ledger, line, ledger.parent.size)
+    _look_up_one(ledger, waiting, ledger.parent.size)
 
 
-def _look_up_one(ledger: Ledger, line: Line, queue: int) -> None:
+def _look_up_one(ledger: Ledger, waiting: Waiting, queue: int) -> None:
     """The same of one; all together have the number that follows the last."""
     head, everybody = NONE, ledger.parent.size
-    if line.first_child[queue] < line.first_child[queue + 1]:
+    if waiting.first_child[queue] < waiting.first_child[queue + 1]:
         least = np.inf
-        for index in range(line.first_child[queue], line.first_child[queue + 1]):
-            child = line.children[index]
-            other, reached = line.head[child], line.share[child]
+        for index in range(waiting.first_child[queue], waiting.first_child[queue + 1]):
+            child = waiting.children[index]
+            other, reached = waiting.head[child], waiting.share[child]
             if other != NONE and (
-                head == NONE or reached < least or (reached == least and line.rank[other] < line.rank[head])
+                head == NONE or reached < least or (reached == least and waiting.rank[other] < waiting.rank[head])
             ):
                 head, least = other, reached
     elif queue != everybody:
-        at = line.begin[queue]
-        while at < line.end[queue] and (line.shape_failed[line.shape[at]] or line.kind_failed[line.kind[at]]):
+        at = waiting.begin[queue]
+        while at < waiting.end[queue] and (
+            waiting.shape_failed[waiting.shape[at]] or waiting.kind_failed[waiting.kind[at]]
+        ):
             at += 1
-        line.begin[queue] = at
-        if at < line.end[queue]:
+        waiting.begin[queue] = at
+        if at < waiting.end[queue]:
             head = at
-    line.head[queue] = head
+    waiting.head[queue] = head
     if head != NONE and queue != everybody:
-        line.share[queue] = share(ledger, queue, line.asked[head])
+        waiting.share[queue] = share(ledger, queue, waiting.asked[head])
 
 
 def share(ledger: Ledger, queue: int, amounts: Ints) -> float:

@@ -12,14 +12,14 @@ from __future__ import annotations
 import numpy as np
 
 from mainstay.decide import quota
-from mainstay.decide.kernel import NONE, Ledger, Line
+from mainstay.decide.kernel import NONE, Ledger, Waiting
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
 from mainstay.domain.queue import QueueTree, Resource
 from mainstay.domain.snapshot import Snapshot
 
 
-def line_up(tree: QueueTree, rows: Ints, *, queue: Ints, asked: Ints, shape: Ints) -> Line:
+def waiting_of(tree: QueueTree, rows: Ints, *, queue: Ints, asked: Ints, shape: Ints) -> Waiting:
     """All `rows` of workloads, which are in the order of all; of each its queue, what it asks for and its shape's number.
 
     Nobody has been looked up yet: `kernel.look_up_all` is next.
@@ -31,7 +31,7 @@ def line_up(tree: QueueTree, rows: Ints, *, queue: Ints, asked: Ints, shape: Int
     if tree.cells:
         _, kind = np.unique(queue * shapes + shape, return_inverse=True)
     above = np.where(tree.parent < 0, count, tree.parent)
-    return Line(
+    return Waiting(
         row=rows[by_queue],
         queue=queue,
         rank=by_queue,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import random
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -117,18 +119,18 @@ def test_places_are_those_that_a_look_at_all_nodes_finds(seed, policy):
 def test_compiled_or_not_the_plan_is_the_same(seed):
     snapshot = a_world(seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cycle, "lines_for", lambda _: compiled.machine_code())
+        patch.setattr(cycle, "kernel_for", lambda _: compiled.machine_code())
         by_machine_code = plan(snapshot)
-        patch.setattr(cycle, "lines_for", lambda _: kernel)
+        patch.setattr(cycle, "kernel_for", lambda _: kernel)
         assert plan(snapshot) == by_machine_code
 
 
 def test_machine_code_is_made_for_many_steps_and_used_once_it_is_there(monkeypatch):
     made = functools.cache(lambda: "machine code")
     monkeypatch.setattr(compiled, "machine_code", made)
-    assert compiled.lines_for(compiled.STEPS_MAX) is kernel
-    assert compiled.lines_for(compiled.STEPS_MAX + 1) == "machine code"
-    assert compiled.lines_for(1) == "machine code"
+    assert compiled.kernel_for(compiled.STEPS_MAX) is kernel
+    assert compiled.kernel_for(compiled.STEPS_MAX + 1) == "machine code"
+    assert compiled.kernel_for(1) == "machine code"
 
 
 def test_without_numba_plain_lines_do_it_all(monkeypatch):
@@ -153,6 +155,40 @@ print(sum(share.stats.cache_hits.values()))
         for _ in range(2)
     ]
     assert read == ["0\n", "1\n"]
+
+
+def test_machine_code_that_another_version_kept_is_not_read(tmp_path):
+    """Its tuples may have other names: to read it would fail, and with it every cycle of a large fleet."""
+    package, program = tmp_path / "mainstay", Path(compiled.__file__).parents[1]
+    for part in ("domain", "decide"):
+        shutil.copytree(program / part, package / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "__init__.py").touch()
+    lines = """
+from mainstay.decide import compiled, kernel
+import numpy as np
+rows = np.ones((1, 3), dtype=np.int64)
+ledger = kernel.{tuple}(np.zeros(1, dtype=np.int64), np.ones(1), rows, rows, rows)
+share = compiled.machine_code().share
+share(ledger, 0, rows[0])
+print(sum(share.stats.cache_hits.values()))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    read = []
+    for name in ("Ledger", "Account"):
+        kernel_file = package / "decide" / "kernel.py"
+        kernel_file.write_text(re.sub(r"\bLedger\b", name, kernel_file.read_text()))
+        command = [
+            sys.executable,
+            "-S",
+            "-c",
+            "import sys; sys.path += sys.argv[1:]\n" + lines.replace("{tuple}", name),
+        ]
+        numpy = str(Path(np.__file__).parents[1])
+        done = subprocess.run(
+            [*command, numpy], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        read.append((done.returncode, done.stdout, done.stderr[-300:]))
+    assert read == [(0, "0\n", "")] * 2
 
 
 def test_a_small_fleet_loads_no_compiler():
@@ -205,7 +241,7 @@ def test_blocks_know_what_their_nodes_have():
 
 
 def test_one_kernel_is_compiled_whatever_the_columns_of_a_snapshot_are_like(monkeypatch):
-    monkeypatch.setattr(cycle, "lines_for", lambda _: compiled.machine_code())
+    monkeypatch.setattr(cycle, "kernel_for", lambda _: compiled.machine_code())
     snapshot = a_world(14)
     plan(snapshot)
     go_on = compiled.machine_code().go_on

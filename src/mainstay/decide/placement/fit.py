@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from mainstay.decide.compiled import lines_for
+from mainstay.decide.compiled import kernel_for
 from mainstay.decide.kernel import BLOCK, NONE, ROOM_MAX, Nodes
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.quantity import Counts, Resources, is_shape
@@ -179,10 +179,10 @@ class Free:
 
     def take(self, rows: Ints, pods: Ints | int, request: Request) -> None:
         """Lower the free columns by so many pods on each of `rows`, none of which occurs twice."""
-        amounts, lines = self.amounts(request), lines_for(rows.size * BLOCK)
+        amounts, compiled = self.amounts(request), kernel_for(rows.size * BLOCK)
         assert int(amounts.max(initial=0)) < LACKING, "nobody is placed where what it asks for is not"
         for row, count in zip(rows.tolist(), np.broadcast_to(pods, rows.shape).tolist(), strict=True):
-            lines.take(self.nodes, row, count, amounts)
+            compiled.take(self.nodes, row, count, amounts)
 
     def give_back(self, row: int, held: Request) -> None:
         """What a pod held on this node is free again. What no node has a column for was not counted, and is not now."""
@@ -195,7 +195,7 @@ class Free:
     def _move(self, row: int, held: Request, *, sign: int) -> None:
         known = not held.shape or held.shape in self.shapes
         amounts = self.amounts(held if known else replace(held, gpus=0, shape=""))
-        lines_for(BLOCK).take(self.nodes, row, sign, amounts)
+        kernel_for(BLOCK).take(self.nodes, row, sign, amounts)
 
     def copy(self) -> Free:
         """What is left now, to try something out on."""
