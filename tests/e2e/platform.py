@@ -6,13 +6,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.e2e import warm
 
 PATIENCE_SECONDS = 120
 
@@ -42,14 +43,12 @@ class Platform:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command and let it run."""
         return subprocess.Popen(
-            [sys.executable, "-m", "mainstay", *arguments],
+            warm.command(*arguments),
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            # Whoever runs the tests in the background ignores Ctrl-C, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 no threads here
         )
 
 
@@ -63,7 +62,7 @@ def mainstay(*arguments: str, environment: dict[str, str], **options: Any) -> su
     """The command line, without a terminal."""
     options.setdefault("stdin", subprocess.DEVNULL) if "input" not in options else None
     return subprocess.run(
-        [sys.executable, "-m", "mainstay", *arguments],
+        warm.command(*arguments),
         env=environment,
         capture_output=True,
         text=True,
@@ -76,7 +75,7 @@ def mainstay(*arguments: str, environment: dict[str, str], **options: Any) -> su
 def platform(state: Path, *arguments: str) -> Iterator[Platform]:
     """`mainstay up` on a state directory, ended in order; no pod of it is left behind."""
     environment = environment_of(state)
-    command = [sys.executable, "-m", "mainstay", "up", "--port", "0", "--state", str(state), *arguments]
+    command = warm.command("up", "--port", "0", "--state", str(state), *arguments)
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     running = Platform(state=state, process=process, environment=environment)
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import pytest
 
 from testbed import images
 from tests.clusters import RealCluster
+from tests.e2e import warm
 from tests.e2e.platform import PATIENCE_SECONDS, Platform, platform, until
 
 pytestmark = pytest.mark.xdist_group("local-cluster")
@@ -33,7 +33,7 @@ class Carrier:
     process: subprocess.Popen[bytes] | None = field(default=None)
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "mainstay", "agent", "--server", self.plane.url, "--cluster", NAME]
+        command = warm.command("agent", "--server", self.plane.url, "--cluster", NAME)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--token-file", str(self.token), *self.way],

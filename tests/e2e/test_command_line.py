@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from mainstay.cli.main import ALIASES
+from tests.e2e import warm
 from tests.e2e.platform import Platform, environment_of, mainstay, platform, until
 
 pytestmark = pytest.mark.xdist_group("command-line")
@@ -72,7 +73,7 @@ def test_at_a_terminal_the_plan_is_shown_and_no_means_no(up):
     before = len(up.json("ps", "-a"))
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "mainstay", "run", "--", "true"],
+        warm.command("run", "--", "true"),
         env=up.environment,
         stdin=theirs,
         stdout=subprocess.PIPE,

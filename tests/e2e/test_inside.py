@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import warm
 from tests.e2e.platform import PATIENCE_SECONDS, Platform, platform, until
 
 pytestmark = pytest.mark.xdist_group("command-line")
@@ -91,7 +92,7 @@ def at_terminal(up: Platform) -> Iterator[object]:
         fcntl.ioctl(ours, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         before = termios.tcgetattr(theirs)
         process = subprocess.Popen(
-            [sys.executable, "-m", "mainstay", *arguments],
+            warm.command(*arguments),
             env=up.environment,
             stdin=theirs,
             stdout=theirs,
@@ -133,7 +134,7 @@ def test_input_is_passed_on_if_asked_for_and_only_then(up, run):
 def test_input_from_a_file_and_output_into_one(up, run, tmp_path):
     (tmp_path / "in").write_bytes(os.urandom(3_000_000))
     with (tmp_path / "in").open("rb") as given, (tmp_path / "out").open("wb") as taken:
-        command = [sys.executable, "-m", "mainstay", "exec", "-i", run, "--", "cat"]
+        command = warm.command("exec", "-i", run, "--", "cat")
         subprocess.run(command, env=up.environment, stdin=given, stdout=taken, check=True, timeout=PATIENCE_SECONDS)
     assert (tmp_path / "out").read_bytes() == (tmp_path / "in").read_bytes()
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from mainstay.store import SqlStore, open_postgresql
+from tests.e2e import warm
 from tests.e2e.platform import PATIENCE_SECONDS, Platform, environment_of, until
 from tests.e2e.test_agent import NAME, Carrier
 
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.xdist_group("local-cluster")
 def replica(state: Path, database: str, artifacts: Path, *, port: int = 0) -> Iterator[Platform]:
     """`mainstay server`, without a cluster of its own."""
     environment = {**environment_of(state), "MAINSTAY_DATABASE": database}
-    command = [sys.executable, "-m", "mainstay", "server", "--port", str(port), "--state", str(state)]
+    command = warm.command("server", "--port", str(port), "--state", str(state))
     with (state.parent / f"{state.name}.log").open("ab") as log:
         process = subprocess.Popen(
             [*command, "--artifacts", str(artifacts)], env=environment, stdout=subprocess.DEVNULL, stderr=log

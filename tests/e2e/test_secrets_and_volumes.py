@@ -6,7 +6,6 @@ import json
 import os
 import pty
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from mainstay.cli.secrets import BYTES_MAX
 from mainstay.domain.secret import SECRET_BYTES_MAX
+from tests.e2e import warm
 from tests.e2e.platform import Platform, platform, until
 
 pytestmark = pytest.mark.xdist_group("command-line")
@@ -94,7 +94,7 @@ def test_a_secret_comes_from_a_file_or_a_terminal_and_never_from_the_command_lin
     assert up.mainstay("secret", "set", "binary", "a-value").returncode == 2
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "mainstay", "secret", "set", "typed"],
+        warm.command("secret", "set", "typed"),
         env=up.environment,
         stdin=theirs,
         stdout=subprocess.PIPE,

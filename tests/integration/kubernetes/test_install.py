@@ -22,6 +22,7 @@ from testbed.control_plane import ControlPlane
 from testbed.fixtures import unavailable, until
 from testbed.node import Node
 from tests import postgres
+from tests.e2e import warm
 from tests.integration.kubernetes.installed import MANIFESTS, kubectl, objects
 from tests.unit.clusters.kubernetes.restricted import faults
 
@@ -104,7 +105,7 @@ class Installed:
     environment: dict[str, str]
 
     def mainstay(self, *arguments: str, seconds: float = 300) -> str:
-        command = [sys.executable, "-m", "mainstay", *arguments]
+        command = warm.command(*arguments)
         done = subprocess.run(
             command,
             env=self.environment,
