@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -234,7 +234,7 @@ def _check_ledger(outcome: Outcome, platform: Platform, runs: Sequence[Run]) -> 
         prices = store.prices()
     finally:
         store.close()
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
     for usage, charges in ledger:
         seconds[usage.workload] += (usage.end - usage.start) / 1e6
         if charges != charges_of(usage, since_start=usage.start, prices=prices):

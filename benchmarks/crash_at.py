@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -54,11 +53,11 @@ def arm(point: str) -> None:
         await act(cluster, action, epoch=epoch)
         acts.burn("after", now=now)
 
-    SqlStore.commit = commit_or_die  # type: ignore[method-assign]
-    LocalCluster.act = act_or_die  # type: ignore[method-assign]
+    SqlStore.commit = commit_or_die  # type: ignore[method-assign, assignment]
+    LocalCluster.act = act_or_die  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":
     if point := os.environ.get("CRASH_AT"):
         arm(point)
-    sys.exit(main())
+    main()

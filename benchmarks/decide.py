@@ -191,7 +191,8 @@ def shares(world: Snapshot, rows: Ints) -> Floats:
         np.bincount(table.queue[rows], weights=asked[rows], minlength=len(world.queues.names)) / whole.sum()
         for asked, whole in pairs
     ]
-    return np.max(parts, axis=0)
+    most: Floats = np.max(parts, axis=0)
+    return most
 
 
 def fleet(pods: int, *, queues: int, gpus_in: int) -> Snapshot:
@@ -276,8 +277,9 @@ def _shapes(rng: np.random.Generator, gpus_in: int) -> Ints:
 
 
 def _zipf(count: int, power: float) -> Floats:
-    weight: Floats = 1 / np.arange(1, count + 1) ** power
-    return weight / weight.sum()
+    weight = 1 / np.arange(1, count + 1) ** power
+    shares: Floats = weight / weight.sum()
+    return shares
 
 
 if __name__ == "__main__":

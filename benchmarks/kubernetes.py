@@ -7,8 +7,9 @@ All three make the same pods, in namespaces of the same kind, with the same byst
 The platform does not run while the others are measured, nor they while it is. etcd and the API server have one half of the cores,
 and whoever asks them (bare client, kube-scheduler, platform, counting) the other half, as on a cluster whose control plane has
 machines of its own. With `--shared` all have all cores: then what is measured is how much CPU each takes.
-Bound and Running are counted apart: a simulator of nodes (KWOK) moves pods to Running and limits that rate. Where only binding is
-counted, no controller and no simulator runs, and nodes are Ready because they were made so.
+Bound and Running are counted apart: a simulator of nodes (KWOK) moves pods to Running and limits that rate. It runs for one round
+of (b) and of (c), before all others. Where only binding is counted, no controller and no simulator runs, and nodes are Ready
+because they were made so.
 
     python -m benchmarks.kubernetes --nodes 5000 --pods 5000 --kept 50000
 """
@@ -32,7 +33,7 @@ import uvloop
 from benchmarks.kubeapi import SystemClock, by_aiohttp
 from benchmarks.platform import Platform
 from benchmarks.report import figure, percentile, progress, report
-from mainstay.clusters.kubernetes import kinds
+from mainstay.clusters.kubernetes import kinds, surroundings
 from mainstay.clusters.kubernetes import pods as documents
 from mainstay.clusters.kubernetes.connection import Connection
 from mainstay.clusters.kubernetes.credentials import Credentials
@@ -45,7 +46,7 @@ from mainstay.domain.quantity import Resources as Amount
 from mainstay.sdk import Job, Resources
 from mainstay.wire.requests import ClusterRequest
 from testbed.control_plane import ControlPlane, running
-from testbed.hollow import HollowNode
+from testbed.hollow import HollowNode, simulated
 
 IN_FLIGHT = 64
 BULK = 1_000
@@ -56,6 +57,8 @@ RATE, SERVERS = 0, 1
 """Where a measurement has its pods a second, and the CPU seconds of the servers for a thousand."""
 CLUSTER = "hollow"
 OWNER = Owner(tenant="default", project="default")
+RUNNING_ROUND = 99
+"""Of the pods that a simulator lets run."""
 LISTED_SECONDS = 5.0
 """kube-scheduler has listed what is there by then."""
 
@@ -184,8 +187,8 @@ async def make_namespaces(api: Connection, settings: Settings, *, round_: int) -
     """Such as the platform makes for a project."""
     names = [f"{settings.system}-{round_}-{number}" for number in range(NAMESPACES)]
     for name in names:
-        await api.create(kinds.NAMESPACES, "", documents.namespace(name, OWNER, settings))
-        await api.create(kinds.SERVICE_ACCOUNTS, name, documents.account(OWNER, settings))
+        await api.create(kinds.NAMESPACES, "", surroundings.namespace(name, OWNER, settings))
+        await api.create(kinds.SERVICE_ACCOUNTS, name, surroundings.account(OWNER, settings))
     return names
 
 
@@ -208,10 +211,8 @@ async def raw(
         return await by_aiohttp(control_plane, measure)
 
 
-async def by_kube_scheduler(
-    api: Connection, control_plane: ControlPlane, *, count: int, nodes: int, round_: int
-) -> tuple[float, float]:
-    """(b) The same pods without a node, from the first create until all are bound; CPU likewise."""
+async def to_create(api: Connection, *, count: int, nodes: int, round_: int) -> Callable[[], Awaitable[float]]:
+    """Creates so many pods for kube-scheduler: the same as ours, without a node."""
     settings = Settings(system="peer")
     names = await make_namespaces(api, settings, round_=round_)
     bodies = []
@@ -219,17 +220,31 @@ async def by_kube_scheduler(
         document = documents.pod(wanted(f"k{round_}-{number}", number, nodes=nodes), settings)
         del document["spec"]["nodeName"]
         bodies.append((names[number % NAMESPACES], msgspec.json.encode(document)))
+    return lambda: each(bodies, lambda pair: api.create(kinds.PODS, *pair), what="kube-scheduler, created")
+
+
+@contextlib.asynccontextmanager
+async def kube_scheduler(control_plane: ControlPlane) -> AsyncIterator[None]:
+    """It runs, and has seen what is there."""
     control_plane.scheduler.start()
     try:
         await asyncio.sleep(LISTED_SECONDS)
-        async with Counted(api) as counted:
-            before, used = len(counted.bound), servers(control_plane)
-            began = time.monotonic()
-            await each(bodies, lambda pair: api.create(kinds.PODS, *pair), what="kube-scheduler, created")
-            ended = await counted.until(counted.bound, before + count, what="kube-scheduler, bound")
-            return count / (ended - began), used.of(count)
+        yield
     finally:
         control_plane.scheduler.stop()
+
+
+async def by_kube_scheduler(
+    api: Connection, control_plane: ControlPlane, *, count: int, nodes: int, round_: int
+) -> tuple[float, float]:
+    """(b) The same pods without a node, from the first create until all are bound; CPU likewise."""
+    create = await to_create(api, count=count, nodes=nodes, round_=round_)
+    async with kube_scheduler(control_plane), Counted(api) as counted:
+        before, used = len(counted.bound), servers(control_plane)
+        began = time.monotonic()
+        await create()
+        ended = await counted.until(counted.bound, before + count, what="kube-scheduler, bound")
+        return count / (ended - began), used.of(count)
 
 
 class Ours:
@@ -306,6 +321,28 @@ async def by_us(api: Connection, control_plane: ControlPlane, ours: Ours, *, cou
     return count / seconds, by_servers.of(count), by_platform.of(count)
 
 
+async def to_running(
+    api: Connection, submit: Callable[[], Awaitable[object]], *, count: int, whose: str
+) -> tuple[float, float]:
+    """Submit so many while a simulator keeps the nodes: bound a second, and Running a second."""
+    async with Counted(api) as counted:
+        bound, ran = len(counted.bound), len(counted.running)
+        began = time.monotonic()
+        await submit()
+        last_bound = await counted.until(counted.bound, bound + count, what=f"{whose}, bound")
+        last_ran = await counted.until(counted.running, ran + count, what=f"{whose}, Running")
+    return count / (last_bound - began), count / (last_ran - began)
+
+
+async def relisted(api: Connection, control_plane: ControlPlane, *, held: int) -> tuple[int, float, float, float]:
+    """List all pods in pages, as an informer does after a gap: how many, seconds, CPU seconds of the servers, and ours."""
+    by_servers, by_us = servers(control_plane), Used(os.getpid())
+    began = time.monotonic()
+    async with Counted(api) as counted:
+        assert len(counted.bound) >= held
+        return len(counted.bound), time.monotonic() - began, by_servers.of(1_000), by_us.of(1_000)
+
+
 async def one_by_one(api: Connection, ours: Ours, *, count: int) -> list[float]:
     """Seconds from submit to bound of single jobs, ten a second: what a user waits for."""
     job = Job(name="single", run="sleep 3600", infra=CLUSTER, resources=Resources(cpu="0.1", memory="64MB"))
@@ -336,6 +373,13 @@ async def measure(control_plane: ControlPlane, folder: Path, options: argparse.N
     async with ours.running():
         idle = ours.resident_mib
         await ours.bound(api, WARM_PODS)
+    with simulated(control_plane):
+        create = await to_create(api, count=count, nodes=nodes, round_=RUNNING_ROUND)
+        async with kube_scheduler(control_plane):
+            their_bound, their_running = await to_running(api, create, count=count, whose="kube-scheduler")
+        async with ours.running():
+            submit = partial(asyncio.to_thread, ours.submit, count)
+            our_bound, our_running = await to_running(api, submit, count=count, whose="ours")
     raws, peers, mine = [], [], []
     for round_ in range(options.rounds):
         raws.append(await raw(api, control_plane, count=count, nodes=nodes, round_=round_))
@@ -345,7 +389,7 @@ async def measure(control_plane: ControlPlane, folder: Path, options: argparse.N
             peers.append(await by_kube_scheduler(api, control_plane, count=count, nodes=nodes, round_=round_))
     async with ours.running():
         singles = await one_by_one(api, ours, count=options.singles)
-        held = WARM_PODS + options.rounds * (count + 1) + options.singles
+        held = WARM_PODS + count + options.rounds * (count + 1) + options.singles
         if options.kept > held:
             await ours.bound(api, options.kept - held)
             held = options.kept
@@ -357,6 +401,7 @@ async def measure(control_plane: ControlPlane, folder: Path, options: argparse.N
         await ours.bound(api, 1)
         decided = time.monotonic() - began
         again = ours.resident_mib
+        listed, *costs = await relisted(api, control_plane, held=held)
     await api.close()
     report(
         "kubernetes",
@@ -367,6 +412,10 @@ async def measure(control_plane: ControlPlane, folder: Path, options: argparse.N
             figure("(c) ours, submitted to bound", "pods/s", [rate for rate, *_ in mine]),
             figure("(c) of (a)", "share", _ratios(mine, raws), goal=0.9),
             figure("(c) of (b)", "times", _ratios(mine, peers), goal=3),
+            figure("(b) with a simulator of nodes, to bound", "pods/s", [their_bound]),
+            figure("(b) with a simulator of nodes, to Running", "pods/s", [their_running]),
+            figure("(c) with a simulator of nodes, to bound", "pods/s", [our_bound]),
+            figure("(c) with a simulator of nodes, to Running", "pods/s", [our_running]),
             *(
                 figure(f"CPU of the servers for 1,000 pods, {name}", "s", found, higher_is_better=False)
                 for name, found in (
@@ -384,11 +433,15 @@ async def measure(control_plane: ControlPlane, folder: Path, options: argparse.N
             figure(f"resident with {nodes} nodes", "MiB", [idle], higher_is_better=False),
             figure(f"resident with {held} pods more", "MiB", [busy], higher_is_better=False),
             figure("resident after a restart", "MiB", [again], higher_is_better=False),
+            *(
+                figure(f"listing {listed} pods anew{of}", "s", [cost], higher_is_better=False)
+                for of, cost in zip(("", ", CPU of the servers", ", CPU of who lists"), costs, strict=True)
+            ),
             figure("restart to first answer", "s", [answered], higher_is_better=False),
             figure("restart to first pod bound", "s", [decided], higher_is_better=False),
         ],
         notes=[
-            "etcd without fsync; no node simulator; platform stopped in (a) and (b)",
+            "etcd without fsync; platform stopped in (a) and (b)",
             "all share all cores"
             if options.shared
             else "servers on one half of the cores, whoever asks them on the other",

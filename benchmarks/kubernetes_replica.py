@@ -7,5 +7,5 @@ from mainstay.clusters.kubernetes import connector
 from tests.played import PlayedCluster
 
 if __name__ == "__main__":
-    connector.KubernetesCluster = PlayedCluster  # type: ignore[misc]
+    connector.KubernetesCluster = PlayedCluster  # type: ignore[attr-defined]
     main()

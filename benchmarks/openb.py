@@ -233,7 +233,7 @@ def stream(pods: Sequence[Pod], *, seed: int, gpu_milli: float) -> list[Pod]:
     """The list in a random order, then pods drawn from it until so many GPUs are asked for."""
     rng, asked, more = np.random.default_rng(seed), sum(pod.gpu_milli for pod in pods), list[Pod]()
     while asked < gpu_milli:
-        more.append(pods[rng.integers(len(pods))])
+        more.append(pods[int(rng.integers(len(pods)))])
         asked += more[-1].gpu_milli
     return [*(pods[index] for index in rng.permutation(len(pods))), *more]
 

@@ -69,7 +69,7 @@ class Platform:
     def client(self, **options: object) -> Client:
         """A client of the running platform."""
         where = json.loads(self.server_file.read_text())
-        return Client(server=where["url"], token=where["token"], **options)  # type: ignore[arg-type]
+        return Client(server=where["url"], token=where["token"], **options)
 
     def kill(self) -> None:
         """SIGKILL, as a power cut of the process; jobs are left alone."""

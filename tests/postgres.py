@@ -40,7 +40,7 @@ class Server:
     def create_database(self, name: str, *, like: str = "template0") -> None:
         """An empty database, or a copy of another one to which nobody is connected."""
         with psycopg.connect(host=str(self.socket), user="postgres", dbname="postgres", autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{like}" STRATEGY FILE_COPY')  # type: ignore[call-overload]
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{like}" STRATEGY FILE_COPY')
 
     @contextlib.contextmanager
     def closed(self, url: str) -> Iterator[None]:
@@ -59,7 +59,7 @@ class Server:
     def drop_database(self, name: str) -> None:
         """With its connections."""
         with psycopg.connect(host=str(self.socket), user="postgres", dbname="postgres", autocommit=True) as connection:
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')  # type: ignore[call-overload]
+            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
 @contextlib.contextmanager
