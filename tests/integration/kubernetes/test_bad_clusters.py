@@ -38,7 +38,7 @@ from tests.arena import SOMEBODY, arena, services, submitted
 from tests.drawer import Drawer
 from tests.promises import workload_of
 
-pytestmark = pytest.mark.xdist_group("kubernetes")
+pytestmark = pytest.mark.xdist_group("api-server")
 
 SMALL = Resources(cpu_milli=100, memory_bytes=BYTES_PER_GIB // 16)
 GOOD = "good"

@@ -27,7 +27,7 @@ from testbed.control_plane import ControlPlane
 from tests.clusters import OWNER, Program, Rig
 from tests.drawer import Drawer
 
-pytestmark = pytest.mark.xdist_group("kubernetes")
+pytestmark = pytest.mark.xdist_group("api-server")
 STORAGE, DEVICES = "/apis/storage.k8s.io/v1", "/apis/resource.k8s.io/v1"
 
 

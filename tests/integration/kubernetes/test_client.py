@@ -34,7 +34,7 @@ from mainstay.clusters.kubernetes.sources import Fixed
 from testbed.control_plane import ControlPlane
 from tests.integration.kubernetes.client import SystemClock, connection, credentials, pod_document
 
-pytestmark = pytest.mark.xdist_group("kubernetes")
+pytestmark = pytest.mark.xdist_group("api-server")
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from testbed.faults import Answer, Drop, Duplicate, Expire, Fault, Reorder, Rule
 from testbed.proxy import proxied
 from tests.integration.kubernetes.client import SystemClock, connection, credentials
 
-pytestmark = pytest.mark.xdist_group("kubernetes")
+pytestmark = pytest.mark.xdist_group("api-server")
 
 View = Informer[Any, dict[str, str]]
 _numbers = itertools.count(1)

@@ -36,7 +36,7 @@ from tests.drawer import Drawer
 from tests.integration.kubernetes.client import connection
 from tests.integration.kubernetes.installed import MANIFESTS, apply, kubectl
 
-pytestmark = pytest.mark.xdist_group("kubernetes")
+pytestmark = pytest.mark.xdist_group("api-server")
 
 SYSTEM, OTHER, ANEW = "fenced", "beside-it", "fenced-anew"
 NODE = "fenced-1"

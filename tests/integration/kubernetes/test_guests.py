@@ -18,7 +18,7 @@ from testbed.control_plane import ControlPlane
 from tests.integration.kubernetes.guests import Platform, container, platform
 from tests.stores import WHY, one_cpu
 
-pytestmark = pytest.mark.xdist_group("kubernetes")
+pytestmark = pytest.mark.xdist_group("api-server")
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from testbed.puppets import Life
 from tests.arena import CLUSTER, Arena, arena
 from tests.integration.kubernetes.guests import Platform, container, platform
 
-pytestmark = pytest.mark.xdist_group("kubernetes")
+pytestmark = pytest.mark.xdist_group("api-server")
 ADA = Principal(name="ada", tenant="acme", role="admin")
 
 

@@ -15,7 +15,7 @@ from testbed import folders, programs
 from testbed.control_plane import ControlPlane
 from testbed.fixtures import unavailable, until
 
-pytestmark = pytest.mark.xdist_group("kubernetes")
+pytestmark = pytest.mark.xdist_group("api-server")
 
 
 def names(control_plane: ControlPlane, path: str) -> set[str]:

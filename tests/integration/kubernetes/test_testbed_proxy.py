@@ -31,7 +31,7 @@ from testbed.faults import (
 from testbed.fixtures import until
 from testbed.proxy import Proxy, proxied
 
-pytestmark = pytest.mark.xdist_group("kubernetes")
+pytestmark = pytest.mark.xdist_group("api-server")
 
 QUIET_SECONDS = 1.0
 """As long as this nothing arrives where nothing may."""
