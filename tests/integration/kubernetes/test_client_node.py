@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -118,11 +119,21 @@ async def test_commands_terminals_and_ports(api: Connection, namespace: str, rea
     await reached(api, namespace, name)
 
 
+async def page(api: Connection, namespace: str, name: str) -> bytes:
+    """Nothing while nobody listens yet."""
+    with contextlib.suppress(errors.Unreachable):
+        async with api.port_forward(namespace, name, 8080) as stream:
+            await stream.send(b"GET /page HTTP/1.0\r\n\r\n")
+            return bytes(await answer(stream))
+    return b""
+
+
 async def reached(api: Connection, namespace: str, name: str) -> Any:
     """A page by a forwarded port; then a port where nobody listens."""
-    async with api.port_forward(namespace, name, 8080) as stream:
-        await stream.send(b"GET /page HTTP/1.0\r\n\r\n")
-        assert (await answer(stream)).endswith(PAGE.encode())
+    async with asyncio.timeout(30):
+        while not (said := await page(api, namespace, name)):
+            await asyncio.sleep(0.1)
+    assert said.endswith(PAGE.encode())
     async with api.port_forward(namespace, name, 9) as stream:
         with pytest.raises(errors.Unreachable, match="9"):
             await answer(stream)

@@ -58,7 +58,7 @@ async def test_a_cluster_that_is_set_back_ends_nothing_that_runs_and_takes_back_
 ) -> None:
     """F8: it is listed anew, nothing is killed for it, and what is seen is what there is, soon after the server is back."""
     async with arena(plane, tmp_path, seed=1) as world:
-        long, short = world.submit(*[Life(seconds=20)] * 10), world.submit(*[Life(seconds=4)] * 3)
+        long, short = world.submit(*[Life(seconds=40)] * 10), world.submit(*[Life(seconds=4)] * 3)
         await world.until_running(*long, *short)
         saved = await asyncio.to_thread(plane.saved)
         later = world.submit(Life(seconds=1))
@@ -81,7 +81,7 @@ async def test_an_api_server_that_restarts_is_seen_again_as_it_is_and_nothing_is
 ) -> None:
     """F8."""
     async with arena(plane, tmp_path, seed=1) as world:
-        jobs = world.submit(*[Life(seconds=15)] * 10)
+        jobs = world.submit(*[Life(seconds=30)] * 10)
         await world.until_running(*jobs)
         deleted = deletions(world, jobs)
         await asyncio.to_thread(plane.api_server.kill)

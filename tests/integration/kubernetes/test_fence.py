@@ -40,20 +40,22 @@ pytestmark = pytest.mark.xdist_group("api-server")
 
 SYSTEM, OTHER, ANEW = "fenced", "beside-it", "fenced-anew"
 NODE = "fenced-1"
-LAG_SECONDS_MAX = 1.0
-"""Between the Lease and its refusals: measured as 0 to 20 ms."""
+LAG_SECONDS_MAX = 20.0
+"""Between the Lease and its refusals, on a machine that is busy: measured as 0 to 20 ms where it is not."""
 
 Replica = Callable[..., KubernetesCluster]
 
 
-@pytest.fixture
-def policy(control_plane: ControlPlane, tmp_path: Path) -> Iterator[None]:
-    """The component alone."""
-    components = [os.path.relpath(MANIFESTS / "components" / "fenced", tmp_path)]
-    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump({"components": components}))
-    apply(control_plane, tmp_path)
+@pytest.fixture(scope="module")
+def policy(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The component alone, once for all: an API server that is given a policy again may take long to hear of its Leases."""
+    folder = tmp_path_factory.mktemp("policy")
+    components = [os.path.relpath(MANIFESTS / "components" / "fenced", folder)]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump({"components": components}))
+    apply(control_plane, folder)
+    until(lambda: is_in_force(control_plane))
     yield
-    kubectl(control_plane, "delete", "-k", str(tmp_path))
+    kubectl(control_plane, "delete", "-k", str(folder))
 
 
 @pytest.fixture
@@ -87,13 +89,12 @@ async def replica(control_plane: ControlPlane, tmp_path: Path) -> AsyncIterator[
 async def test_the_api_server_refuses_a_pod_of_a_leader_that_was_replaced(
     control_plane: ControlPlane, policy: None, replica: Replica
 ) -> None:
-    until(lambda: is_in_force(control_plane))
     until(lambda: not control_plane.ask(f"/api/v1/nodes/{NODE}")["spec"].get("taints"))  # a new node has one
     old, new, neighbour = replica(), replica(), replica(OTHER)
     await old.act(create("first-1-0", NODE, script="true"), epoch=1)
     await neighbour.act(create("first-1-0", NODE, script="true"), epoch=1)
     await new.act(DeletePod(name="none-1-0", grace_seconds=1, owner=OWNER), epoch=2)
-    late, refusal = await last_of(old, epoch=1, seconds=LAG_SECONDS_MAX)
+    late, refusal = await last_of(old, epoch=1)
     assert "epoch 1 has passed: the cluster has seen 2" in refusal
     assert names.FENCE_POLICY in refusal, "it was not the API server that refused it"
     await new.act(create("second-1-0", NODE, script="true"), epoch=2)
@@ -111,7 +112,6 @@ async def test_the_api_server_refuses_whatever_else_a_leader_of_the_past_writes(
 ) -> None:
     """It believes for ever that it leads: nothing but the API server stops it."""
     monkeypatch.setattr(fence, "TRUSTED_SECONDS", 1e9)
-    until(lambda: is_in_force(control_plane))
     until(lambda: not control_plane.ask(f"/api/v1/nodes/{NODE}")["spec"].get("taints"))
     old, new = replica(ANEW), replica(ANEW)
     await old.act(create("first-1-0", NODE, script="true", dead_man_seconds=60), epoch=1)
@@ -129,7 +129,7 @@ async def test_the_api_server_refuses_whatever_else_a_leader_of_the_past_writes(
         BindPod(**ours, node=NODE, attempt=1, holds=Resources(), restriction=""),
         EvictPod(**ours, node=NODE, grace_seconds=1),
     )
-    await last_of(old, epoch=1, seconds=20)  # from now on it knows of the new leader
+    await last_of(old, epoch=1)  # from now on it knows of the new leader
     for action in writes:
         with pytest.raises(Fenced, match=names.FENCE_POLICY):
             await old.act(action, epoch=1)
@@ -160,19 +160,18 @@ async def acted(cluster: KubernetesCluster, action: ClusterAction) -> None:
                 await asyncio.sleep(0.05)
 
 
-async def last_of(cluster: KubernetesCluster, *, epoch: int, seconds: float) -> tuple[str, str]:
+async def last_of(cluster: KubernetesCluster, *, epoch: int) -> tuple[str, str]:
     """The first pod that it may not make any more, and why."""
-    deadline, number = time.monotonic() + seconds, 0
+    deadline, number = time.monotonic() + LAG_SECONDS_MAX, 0
     while time.monotonic() < deadline:
         try:
             await cluster.act(create(f"late{number}-1-0", NODE, script="true"), epoch=epoch)
         except Fenced as error:
             return f"late{number}-1-0", error.message
         number += 1
-        await asyncio.sleep(
-            0.3
-        )  # an API server that is slow to hear of the new leader must not fill the node meanwhile
-    pytest.fail(f"{number} pods were made in {seconds:.0f} s after the leader was replaced")
+        # An API server that is slow to hear of the new leader must not fill the node meanwhile.
+        await asyncio.sleep(0.3)
+    pytest.fail(f"{number} pods were made in {LAG_SECONDS_MAX:.0f} s after the leader was replaced")
 
 
 def is_in_force(control_plane: ControlPlane) -> bool:
