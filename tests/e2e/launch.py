@@ -8,7 +8,10 @@ import signal
 import socket
 import sys
 
+KILL = signal.SIGRTMIN
+"""Asks for the end of the fork by SIGKILL."""
 FORWARDED = (
+    KILL,
     signal.SIGTERM,
     signal.SIGINT,
     signal.SIGHUP,
@@ -28,14 +31,15 @@ def launch(place: str, arguments: list[str]) -> int:
     sent = line.sendmsg([said], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0, 1, 2]))])
     line.sendall(said[sent:])
     for number in FORWARDED:
-        signal.signal(number, lambda number, _: line.send(bytes([number])))
+        signal.signal(number, lambda number, _: line.send(bytes([signal.SIGKILL if number == KILL else number])))
     # Let go of what the fork alone should hold: whoever reads its output waits for the end of all who could write.
     nothing = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nothing, stream)
     code = int(line.makefile().readline() or 1)
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        if code != -signal.SIGKILL:
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     return code
 

@@ -42,8 +42,8 @@ class Platform:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start a command and let it run."""
-        return subprocess.Popen(
-            warm.command(*arguments),
+        return warm.Program(
+            *arguments,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -75,8 +75,10 @@ def mainstay(*arguments: str, environment: dict[str, str], **options: Any) -> su
 def platform(state: Path, *arguments: str) -> Iterator[Platform]:
     """`mainstay up` on a state directory, ended in order; no pod of it is left behind."""
     environment = environment_of(state)
-    command = warm.command("up", "--port", "0", "--state", str(state), *arguments)
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    up = ("up", "--port", "0", "--state", str(state), *arguments)
+    process: subprocess.Popen[bytes] = warm.Program(
+        *up, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     running = Platform(state=state, process=process, environment=environment)
     try:
         until(lambda: (state / "server.json").exists() or process.poll() is not None)

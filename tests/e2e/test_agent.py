@@ -33,10 +33,10 @@ class Carrier:
     process: subprocess.Popen[bytes] | None = field(default=None)
 
     def start(self) -> None:
-        command = warm.command("agent", "--server", self.plane.url, "--cluster", NAME)
+        command = ("agent", "--server", self.plane.url, "--cluster", NAME)
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, "--token-file", str(self.token), *self.way],
+            self.process = warm.Program(
+                *(*command, "--token-file", str(self.token), *self.way),
                 env=self.plane.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

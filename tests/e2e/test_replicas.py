@@ -27,11 +27,9 @@ pytestmark = pytest.mark.xdist_group("local-cluster")
 def replica(state: Path, database: str, artifacts: Path, *, port: int = 0) -> Iterator[Platform]:
     """`mainstay server`, without a cluster of its own."""
     environment = {**environment_of(state), "MAINSTAY_DATABASE": database}
-    command = warm.command("server", "--port", str(port), "--state", str(state))
+    command = ("server", "--port", str(port), "--state", str(state), "--artifacts", str(artifacts))
     with (state.parent / f"{state.name}.log").open("ab") as log:
-        process = subprocess.Popen(
-            [*command, "--artifacts", str(artifacts)], env=environment, stdout=subprocess.DEVNULL, stderr=log
-        )
+        process = warm.Program(*command, env=environment, stdout=subprocess.DEVNULL, stderr=log)
     try:
         until(lambda: (state / "server.json").exists() or process.poll() is not None)
         yield Platform(state=state, process=process, environment=environment)

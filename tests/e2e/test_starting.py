@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e import warm
 from tests.e2e.platform import PATIENCE_SECONDS, Platform, environment_of, mainstay, platform, until
 
 pytestmark = pytest.mark.xdist_group("starting")
@@ -165,8 +166,8 @@ def test_the_runs_of_a_lost_database_are_not_taken_for_strangers(tmp_path):
 def replica(state: Path, database: str, *arguments: str) -> Iterator[Platform]:
     """`mainstay server`."""
     environment = environment_of(state) | {"MAINSTAY_DATABASE": database}
-    command = [sys.executable, "-m", "mainstay", "server", "--port", "0", "--state", str(state), *arguments]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = ("server", "--port", "0", "--state", str(state), *arguments)
+    process = warm.Program(*command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until(lambda: (state / "server.json").exists() or process.poll() is not None)
         yield Platform(state=state, process=process, environment=environment)

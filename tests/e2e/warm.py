@@ -26,10 +26,23 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, AnyStr, NoReturn
+
+from tests.e2e import launch
 
 LONGEST = 1 << 20
 """Bytes of one request: arguments and environment."""
+
+
+class Program(subprocess.Popen[AnyStr]):
+    """`mainstay` with these arguments, started warm. Whoever kills it sees it end when the fork has."""
+
+    def __init__(self, *arguments: str, **options: Any) -> None:
+        super().__init__(command(*arguments), **options)
+
+    def send_signal(self, sig: int) -> None:
+        """SIGKILL, which no process can hand on, is sent as launch.KILL."""
+        super().send_signal(launch.KILL if sig == signal.SIGKILL else sig)
 
 
 def command(*arguments: str) -> list[str]:
