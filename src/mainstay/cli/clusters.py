@@ -171,7 +171,9 @@ def resume(name: str, *, as_json: bool) -> None:
 @cluster.command()
 @click.argument("name")
 @click.option(
-    "--lost", is_flag=True, help="It is drained and its machines are off for good: what it held starts elsewhere."
+    "--lost",
+    is_flag=True,
+    help="It is drained and its machines are off for good: what it held is lost, and starts elsewhere.",
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @json_option

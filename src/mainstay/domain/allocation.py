@@ -64,6 +64,8 @@ class Allocation:
     resources: Resources
     stop: bool
     """The pod is no longer wanted."""
+    stop_asked_at: int = 0
+    """When it was told to end; 0 if it was not, or nobody knows when."""
     moves: bool = False
     """It was stopped so that its workload goes on elsewhere."""
     seen: Seen
@@ -74,6 +76,8 @@ class Allocation:
     started_at: int
     ended_at: int
     metered_until: int
+    witnessed_at: int = 0
+    """Up to when it was witnessed to run before it went out of sight, by the time of its cluster; 0 if it never did."""
     end: End | None
     exit_code: int | None
     detail: str
