@@ -7,10 +7,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from mainstay.decide.explain import Alternative, Explanation, Preview
-from mainstay.domain.allocation import Allocation
+from mainstay.domain.allocation import NO_PROGRESS, Allocation, Progress, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.plan import Event
-from mainstay.domain.quantity import BYTES_PER_GIB, MICROS_PER_UNIT, MICROSECONDS_PER_HOUR, Resources
+from mainstay.domain.quantity import (
+    BYTES_PER_GIB,
+    MICROS_PER_UNIT,
+    MICROSECONDS_PER_HOUR,
+    MICROSECONDS_PER_SECOND,
+    Resources,
+)
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
@@ -104,8 +110,10 @@ def resources_view(amount: Resources) -> views.ResourcesView:
     )
 
 
-def workload_view(workload: Workload, allocations: Iterable[Allocation] = ()) -> views.WorkloadView:
-    """With its pods, if they are given."""
+def workload_view(
+    workload: Workload, allocations: Iterable[Allocation] = (), *, progress: Progress = NO_PROGRESS
+) -> views.WorkloadView:
+    """With its pods and how far it has come, if they are given."""
     spec = workload.spec
     return views.WorkloadView(
         id=workload.id,
@@ -132,7 +140,10 @@ def workload_view(workload: Workload, allocations: Iterable[Allocation] = ()) ->
         submitted_at=instant(workload.submitted_at),
         started_at=instant_or_none(workload.started_at),
         finished_at=instant_or_none(workload.finished_at),
+        ran_seconds=progress.ran_us / MICROSECONDS_PER_SECOND,
+        running_since=instant_or_none(progress.running_since),
         stop_requested=workload.stop_requested,
+        stopping_since=instant_or_none(progress.stopping_since),
         output=workload.output,
         pods=[pod_view(allocation) for allocation in allocations],
     )
@@ -168,6 +179,7 @@ def pod_view(allocation: Allocation) -> views.PodView:
         created_at=instant(allocation.created_at),
         started_at=instant_or_none(allocation.started_at),
         ended_at=instant_or_none(allocation.ended_at),
+        stopping_since=instant_or_none(0 if allocation.seen is Seen.ENDED else allocation.stop_asked_at),
         end=allocation.end or "",
         exit_code=allocation.exit_code,
         detail=allocation.detail,

@@ -11,14 +11,17 @@ from mainstay.cli.exits import Exit
 from mainstay.cli.show import (
     ago,
     duration,
+    is_stopping,
     json_option,
     lasted,
     out,
+    phase,
     print_json,
     print_table,
     resources,
     say,
     table_text,
+    why,
 )
 
 if TYPE_CHECKING:
@@ -116,6 +119,7 @@ def show(ref: str, *, as_json: bool) -> None:
         "project": f"{run.project}, queue {run.queue}, priority {run.priority}" + _standing(run),
         "by": run.submitted_by,
         "phase": f"{run.phase}: {run.reason.sentence}",
+        "stopping": _stopping(run),
         "asked for": resources(run.resources, run.nodes),
         "runs": " ".join(run.run).replace("\n", "\\n"),
         "pods": ", ".join(run.guests),
@@ -135,6 +139,13 @@ def show(ref: str, *, as_json: bool) -> None:
         click.echo("")
         columns = ("POD", "ATTEMPT", "NODE", "STATE", "RAN", "END", "EXIT", "DETAIL")
         print_table(columns, (_pod_row(run, number) for number in range(len(run.pods))))
+
+
+def _stopping(run: WorkloadView) -> str:
+    """Since when; empty if it is not."""
+    if run.stopping_since is None:
+        return "it was asked to end" if is_stopping(run) else ""
+    return f"since {run.stopping_since:%Y-%m-%d %H:%M:%S} UTC, {ago(run.stopping_since)} ago"
 
 
 def _standing(run: WorkloadView) -> str:
@@ -324,14 +335,15 @@ def _watch(client: Client, listed: Callable[[], list[Run]], *, as_json: bool) ->
 
 def _row(run: WorkloadView) -> Sequence[str]:
     wanted = resources(run.resources, run.nodes)
-    return (run.id, run.name, run.kind, run.phase, wanted, ago(run.submitted_at), lasted(run), run.reason.sentence)
+    return (run.id, run.name, run.kind, phase(run), wanted, ago(run.submitted_at), lasted(run), why(run))
 
 
 def _pod_row(run: WorkloadView, number: int) -> Sequence[str]:
     pod = run.pods[number]
     ran = duration((pod.ended_at - pod.started_at).total_seconds()) if pod.started_at and pod.ended_at else ""
     code = "" if pod.exit_code is None else str(pod.exit_code)
-    return (pod.pod, str(pod.attempt), pod.node, pod.state, ran or ago(pod.started_at), pod.end, code, pod.detail)
+    state = "stopping" if pod.stopping_since else pod.state
+    return (pod.pod, str(pod.attempt), pod.node, state, ran or ago(pod.started_at), pod.end, code, pod.detail)
 
 
 def _event_row(event: EventView) -> Sequence[str]:

@@ -100,13 +100,28 @@ def ago(moment: datetime | None) -> str:
 
 
 def lasted(run: WorkloadView) -> str:
-    """How long it ran, or has been running: until its last pod ended, also before that has consequences for the run."""
+    """How long its attempts ran together, the one that runs included; empty if none ever did."""
     if run.started_at is None:
         return ""
-    ends = [pod.ended_at for pod in run.pods if pod.attempt == run.attempt]
-    known = [end for end in ends if end is not None]
-    ended = max(known) if known and len(known) == len(ends) else datetime.now(UTC)
-    return duration(((run.finished_at or ended) - run.started_at).total_seconds())
+    running = (datetime.now(UTC) - run.running_since).total_seconds() if run.running_since else 0.0
+    return duration(run.ran_seconds + running)
+
+
+def phase(run: WorkloadView) -> str:
+    """Its phase, or that it is stopping: from the request until its last pod has ended."""
+    return "stopping" if is_stopping(run) else run.phase
+
+
+def is_stopping(run: WorkloadView) -> bool:
+    """Whether it, or any of its pods, was told to end and has not."""
+    return run.finished_at is None and (run.stop_requested or run.stopping_since is not None)
+
+
+def why(run: WorkloadView) -> str:
+    """Why it is in its phase, and if it is stopping, since when."""
+    if not is_stopping(run):
+        return run.reason.sentence
+    return f"since {ago(run.stopping_since)}; {run.reason.sentence}" if run.stopping_since else run.reason.sentence
 
 
 def duration(seconds: float) -> str:

@@ -110,6 +110,21 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a workload has come, by the pods of all its attempts. Times in UTC microseconds, 0 = none."""
+
+    ran_us: int = 0
+    """How long the attempts that do not run any more ran, together: without what it waited between them."""
+    running_since: int = 0
+    """When the attempt that runs has begun to."""
+    stopping_since: int = 0
+    """When the first of the pods that have not ended was told to end."""
+
+
+NO_PROGRESS = Progress()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
     """Whose pod it is: where a cluster keeps tenants apart, this says in which part of it the pod lives."""
 

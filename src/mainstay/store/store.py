@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from mainstay.domain.allocation import Allocation, Wanted
+from mainstay.domain.allocation import Allocation, Progress, Wanted
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Closure, Node
 from mainstay.domain.errors import StateUnusable
@@ -172,6 +172,10 @@ class SqlStore:
     def allocations(self, workload_key: int) -> tuple[Allocation, ...]:
         """Of one workload, by attempt and rank."""
         return self._database.read(lambda connection: queries.allocations(connection, workload_key))
+
+    def progress(self, workload_keys: Sequence[int]) -> Mapping[int, Progress]:
+        """How far each of these workloads has come."""
+        return self._database.read(lambda connection: queries.progress(connection, workload_keys))
 
     def pod(self, name: str) -> Wanted:
         """By its name, of any tenant."""

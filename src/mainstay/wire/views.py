@@ -73,6 +73,8 @@ class PodView(View):
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    stopping_since: datetime | None = None
+    """When it was told to end, while it has not."""
     end: str = ""
     exit_code: int | None = None
     detail: str = ""
@@ -157,7 +159,15 @@ class WorkloadView(View):
     submitted_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    ran_seconds: float = 0
+    """How long the attempts that do not run any more ran, together; what it waited between them does not count. Only where
+    workloads were asked for, as `running_since` and `stopping_since`.
+    """
+    running_since: datetime | None = None
+    """When the attempt that runs has begun to."""
     stop_requested: bool = False
+    stopping_since: datetime | None = None
+    """When the first of its pods that have not ended was told to end: because somebody stopped it, or to be moved."""
     output: str = ""
     """Digest of the tree of output files; empty until it succeeded."""
     pods: list[PodView] = Field(default_factory=list)
