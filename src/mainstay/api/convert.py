@@ -242,7 +242,7 @@ def plan_view(job: JobRequest, answer: Preview) -> views.PlanView:
         where=", ".join(dict.fromkeys(answer.nodes)),
         resources=resources_view(answer.resources),
         nodes=job.spec.nodes,
-        starts="now" if answer.starts_now else "later",
+        starts="now" if answer.starts_now else "never" if answer.starts_never else "later",
         price_per_hour=decimal(answer.price_per_hour.micros),
         cost_max=decimal(answer.cost_max.micros) if answer.cost_max else "",
         reason=reason_view(answer.reason),
@@ -250,7 +250,7 @@ def plan_view(job: JobRequest, answer: Preview) -> views.PlanView:
     return views.PlanView(
         name=job.spec.name,
         options=[option],
-        position=0 if answer.starts_now else answer.position,
+        position=0 if answer.starts_now or answer.starts_never else answer.position,
         would_start_if=[_alternative_view(alternative) for alternative in answer.alternatives],
         preemption=answer.preemption,
     )

@@ -73,9 +73,12 @@ def ps(*, everything: bool, watch: bool, name: str, project: str, most: int, as_
 @click.argument("ref", metavar="RUN")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends. Ctrl-C ends the command, not the run.")
 @click.option("--node", type=click.IntRange(0), default=0, show_default=True, help="The rank whose log it is.")
+@click.option(
+    "--attempt", type=click.IntRange(1), default=None, help="That attempt, counted from 1; by default the newest."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one piece of the log per line.")
-def logs(ref: str, *, follow: bool, node: int, as_json: bool) -> int:
-    """Print the log of a run."""
+def logs(ref: str, *, follow: bool, node: int, attempt: int | None, as_json: bool) -> int:
+    """Print the log of a run. Those of earlier attempts are kept: --attempt; -f goes on with the attempts after it."""
     from mainstay.cli.follow import print_log, say_stages
     from mainstay.sdk.client import Client
 
@@ -83,9 +86,9 @@ def logs(ref: str, *, follow: bool, node: int, as_json: bool) -> int:
         try:
             if follow and not as_json and not (run := client.get(ref)).view.started_at:
                 say_stages(run)
-            if not print_log(client, ref, rank=node, follow=follow, as_json=as_json):
+            if not print_log(client, ref, rank=node, attempt=attempt or 0, follow=follow, as_json=as_json):
                 view = client.get(ref).view
-                say(f"{view.id} has no log yet: it is {view.phase}, {view.reason.sentence}")
+                say(_no_log(view, attempt or view.attempt))
         except KeyboardInterrupt:
             return Exit.INTERRUPTED
     return Exit.OK
@@ -97,7 +100,7 @@ def logs(ref: str, *, follow: bool, node: int, as_json: bool) -> int:
 @click.pass_context
 def attach(context: click.Context, ref: str, *, node: int) -> int:
     """Follow the log of a run to its end, as `mainstay logs -f`. Ctrl-C ends the command, not the run."""
-    code: int = context.invoke(logs, ref=ref, follow=True, node=node, as_json=False)
+    code: int = context.invoke(logs, ref=ref, follow=True, node=node, attempt=None, as_json=False)
     return code
 
 
@@ -139,6 +142,13 @@ def show(ref: str, *, as_json: bool) -> None:
         click.echo("")
         columns = ("POD", "ATTEMPT", "NODE", "STATE", "RAN", "END", "EXIT", "DETAIL")
         print_table(columns, (_pod_row(run, number) for number in range(len(run.pods))))
+
+
+def _no_log(run: WorkloadView, attempt: int) -> str:
+    """Why there is none of this attempt."""
+    if attempt < run.attempt:
+        return f"attempt {attempt} of {run.id} left no log: what ended before it started has none"
+    return f"{run.id} has no log yet: it is {run.phase}, {run.reason.sentence}"
 
 
 def _stopping(run: WorkloadView) -> str:

@@ -136,8 +136,8 @@ def duration(seconds: float) -> str:
 
 
 def resources(request: ResourcesView, nodes: int = 1) -> str:
-    """2x 4 CPU, 16 GiB, H100:8."""
-    parts = [f"{request.cpu:g} CPU", memory(request.memory_bytes)]
+    """2x 4 CPUs, 16 GiB, H100:8."""
+    parts = [counted(request.cpu, "CPU"), memory(request.memory_bytes)]
     if request.gpus:
         parts.append(f"{request.gpu_model or 'GPU'}:{request.gpus}")
     return (f"{nodes}x " if nodes > 1 else "") + ", ".join(parts)
@@ -147,8 +147,30 @@ def memory(size: int) -> str:
     """In the units it was most likely written in: 1 GB, 16 GiB, 512 MiB."""
     for unit, bytes_per_unit in MEMORY_UNITS:
         if size and size % bytes_per_unit == 0:
-            return f"{size // bytes_per_unit:,} {unit}"
-    return f"{size / BYTES_PER_GIB:.3g} GiB"
+            return f"{figure(size // bytes_per_unit)} {unit}"
+    return f"{gib(size)} GiB"
+
+
+def gib(size: int) -> str:
+    """Of a column that is in GiB throughout: `0.5`, `16`, `1,300.2`."""
+    exact = size / BYTES_PER_GIB
+    return figure(round(exact, 1) if exact >= 1 else exact)
+
+
+def figure(value: float) -> str:
+    """Up to three decimals, thousands apart, and never an exponent: `4`, `0.125`, `1,300`."""
+    text = f"{value:,.3f}".rstrip("0").rstrip(".")
+    return "<0.001" if text == "0" and value > 0 else text
+
+
+def counted(count: float, noun: str) -> str:
+    """So many of what can be counted: `1 pod`, `3 pods`, `0.5 CPUs`."""
+    return f"{figure(count)} {noun}" if count == 1 else f"{figure(count)} {noun}s"
+
+
+def used_of(used: float, capacity: float) -> str:
+    """`2.5 of 32`."""
+    return f"{figure(used)} of {figure(capacity)}"
 
 
 def money(amount: str, currency: str = "USD") -> str:

@@ -180,13 +180,13 @@ class AsyncClient:
         """A piece of a log."""
         return await self._run(calls.log_piece(ref, rank=rank, attempt=attempt, offset=offset))
 
-    async def logs(self, ref: str, *, rank: int = 0, follow: bool = False) -> AsyncIterator[LogView]:
-        """The log of one rank in pieces: what is there, or with `follow` up to the end of the run."""
+    async def logs(self, ref: str, *, rank: int = 0, attempt: int = 0, follow: bool = False) -> AsyncIterator[LogView]:
+        """The log of one rank in pieces: what there is of an attempt (0: the newest), or with `follow` all from it on."""
         if follow:
-            async for piece in self._follow(FollowLog(ref, rank=rank)):
+            async for piece in self._follow(FollowLog(ref, rank=rank, attempt=attempt)):
                 yield piece
             return
-        piece = await self.read_log(ref, rank=rank)
+        piece = await self.read_log(ref, rank=rank, attempt=attempt)
         while piece.text or piece.dropped:
             yield piece
             if piece.ended:
@@ -524,9 +524,9 @@ class AsyncRun(RunView):
             raise RunFailed(self.view)
         return self
 
-    def logs(self, *, rank: int = 0, follow: bool = False) -> AsyncIterator[LogView]:
-        """Its log in pieces."""
-        return self._client.logs(self.id, rank=rank, follow=follow)
+    def logs(self, *, rank: int = 0, attempt: int = 0, follow: bool = False) -> AsyncIterator[LogView]:
+        """Its log in pieces; `attempt` 0 is the newest."""
+        return self._client.logs(self.id, rank=rank, attempt=attempt, follow=follow)
 
     async def exec(self, argv: Sequence[str], *, input: bytes = b"", rank: int = 0) -> CommandResult:  # noqa: A002
         """Run a command in one of its pods, beside its own program, to its end."""

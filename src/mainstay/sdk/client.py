@@ -182,12 +182,12 @@ class Client:
         """A piece of a log."""
         return self._run(calls.log_piece(ref, rank=rank, attempt=attempt, offset=offset))
 
-    def logs(self, ref: str, *, rank: int = 0, follow: bool = False) -> Iterator[LogView]:
-        """The log of one rank in pieces: what is there, or with `follow` up to the end of the run."""
+    def logs(self, ref: str, *, rank: int = 0, attempt: int = 0, follow: bool = False) -> Iterator[LogView]:
+        """The log of one rank in pieces: what there is of an attempt (0: the newest), or with `follow` all from it on."""
         if follow:
-            yield from self._follow(FollowLog(ref, rank=rank))
+            yield from self._follow(FollowLog(ref, rank=rank, attempt=attempt))
             return
-        piece = self.read_log(ref, rank=rank)
+        piece = self.read_log(ref, rank=rank, attempt=attempt)
         while piece.text or piece.dropped:
             yield piece
             if piece.ended:
@@ -520,9 +520,9 @@ class Run(RunView):
             raise RunFailed(self.view)
         return self
 
-    def logs(self, *, rank: int = 0, follow: bool = False) -> Iterator[LogView]:
-        """Its log in pieces."""
-        return self._client.logs(self.id, rank=rank, follow=follow)
+    def logs(self, *, rank: int = 0, attempt: int = 0, follow: bool = False) -> Iterator[LogView]:
+        """Its log in pieces; `attempt` 0 is the newest."""
+        return self._client.logs(self.id, rank=rank, attempt=attempt, follow=follow)
 
     def exec(self, argv: Sequence[str], *, input: bytes = b"", rank: int = 0) -> CommandResult:  # noqa: A002
         """Run a command in one of its pods, beside its own program, to its end."""

@@ -392,7 +392,8 @@ class OptionView(View):
     where: str
     resources: ResourcesView
     nodes: int
-    starts: Literal["now", "later"]
+    starts: Literal["now", "later", "never"]
+    """`never`: it is more than the fleet has, busy or not; `reason` says how much more."""
     price_per_hour: str
     cost_max: str = ""
     """Cost if it ran for its whole max_duration; empty without one."""

@@ -96,6 +96,29 @@ def test_a_run_of_several_attempts_ran_without_what_it_waited_between_them(site:
     assert row.count("h ") == 1, row
 
 
+def test_a_large_cluster_is_listed_in_figures_that_can_be_read(site: Site) -> None:
+    many = tuple(NodeState(name=f"n-{number}", capacity=size(cpus=64, gib=512), ready=True) for number in range(20))
+    site.scene.applied(ObserveNodes(cluster="big", nodes=many, reason=WHY))
+    assert mainstay("cluster", "add", "big", "--simulated", "20xcpu=64,memory=512GiB").returncode == Exit.OK
+    row = next(line for line in mainstay("cluster", "list").stdout.splitlines() if line.startswith("big "))
+    assert "0 of 1,280" in row
+    assert "0 of 10,240" in row
+
+
+def test_the_log_of_an_earlier_attempt_is_asked_for_by_its_number(site: Site) -> None:
+    work = site.scene.submit(name="flaky", choices=(size(cpus=1, gib=1),))
+    for attempt in (1, 2):
+        work = site.scene.workload(work.id)
+        site.place(work, "atlas")
+        site.running(work)
+        site.cluster.logs[f"{work.id}-{attempt}-0"] = f"attempt {attempt}\n".encode()
+        site.ended(work, exit_code=1)
+        site.scene.applied(site.scene.advance(site.scene.workload(work.id), Phase.PENDING, attempt=attempt + 1))
+    assert mainstay("logs", work.id).stdout == "attempt 2\n"
+    assert mainstay("logs", "--attempt", "1", work.id).stdout == "attempt 1\n"
+    assert "there is no attempt 4" in mainstay("logs", "--attempt", "4", work.id).stderr
+
+
 def test_a_node_with_pods_is_drained_only_by_who_says_so(site: Site) -> None:
     work = site.scene.submit(name="train", choices=(size(cpus=1, gib=1),))
     site.place(work, "atlas")
