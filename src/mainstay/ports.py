@@ -217,6 +217,9 @@ class Store(LoopStore, Protocol):
     def audit(self, *, after: int, limit: int) -> tuple[AuditRow, ...]:
         """Audit rows with seq > `after`, oldest first."""
 
+    def last_audit(self, *, before: int, limit: int) -> tuple[AuditRow, ...]:
+        """Audit rows with seq < `before` (0: all), newest first."""
+
     def usage(self, *, tenant: str, since: int, until: int) -> tuple[tuple[UsageRecord, tuple[Charge, ...]], ...]:
         """Usage records that start in [since, until) with their charges, oldest first."""
 

@@ -9,7 +9,7 @@ from typing import Literal
 from mainstay.decide.explain import Alternative, Explanation, Preview
 from mainstay.domain.allocation import NO_PROGRESS, Allocation, Progress, Seen
 from mainstay.domain.artifact import Entry, Tree
-from mainstay.domain.plan import Event
+from mainstay.domain.plan import AuditRow, Event
 from mainstay.domain.quantity import (
     BYTES_PER_GIB,
     MICROS_PER_UNIT,
@@ -198,6 +198,19 @@ def event_view(event: Event) -> views.EventView:
         reason=reason_view(event.reason),
         phase_before=event.phase_before.word if event.phase_before is not None else "",
         phase_after=event.phase_after.word if event.phase_after is not None else "",
+    )
+
+
+def audit_view(row: AuditRow) -> views.AuditView:
+    """One line of the audit."""
+    return views.AuditView(
+        seq=row.seq,
+        at=instant(row.at),
+        actor=row.actor,
+        tenant=row.tenant,
+        action=row.action,
+        object=row.object,
+        detail=row.detail,
     )
 
 

@@ -35,6 +35,7 @@ from mainstay.wire.requests import ClusterRequest, DeployRequest, NamedQueueRequ
 from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL
 from mainstay.wire.views import (
     AgentTokenView,
+    AuditView,
     ClusterView,
     CostView,
     EndpointView,
@@ -286,6 +287,10 @@ class AsyncClient:
     async def remove_queue(self, name: str) -> None:
         """Forget a queue or cohort. Refused while open runs are in it or others are below it."""
         await self._run(calls.remove_queue(name))
+
+    async def audit(self, *, most: int = 0) -> builtins.list[AuditView]:
+        """Every change with who made it, newest first; `most` 0: all of them. For administrators."""
+        return await self._run(calls.audit(most=most))
 
     async def priorities(self) -> builtins.list[PriorityClassView]:
         """Every priority class, the most urgent first."""

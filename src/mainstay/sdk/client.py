@@ -34,6 +34,7 @@ from mainstay.wire.requests import ClusterRequest, DeployRequest, NamedQueueRequ
 from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL
 from mainstay.wire.views import (
     AgentTokenView,
+    AuditView,
     ClusterView,
     CostView,
     EndpointView,
@@ -287,6 +288,10 @@ class Client:
     def remove_queue(self, name: str) -> None:
         """Forget a queue or cohort. Refused while open runs are in it or others are below it."""
         self._run(calls.remove_queue(name))
+
+    def audit(self, *, most: int = 0) -> builtins.list[AuditView]:
+        """Every change with who made it, newest first; `most` 0: all of them. For administrators."""
+        return self._run(calls.audit(most=most))
 
     def priorities(self) -> builtins.list[PriorityClassView]:
         """Every priority class, the most urgent first."""

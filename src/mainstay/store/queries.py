@@ -285,6 +285,14 @@ def audit(connection: sa.Connection, *, after: int, limit: int) -> tuple[AuditRo
     return tuple(codec.audit_of(cast("AuditTableRow", row)) for row in fetch(connection, query))
 
 
+def last_audit(connection: sa.Connection, *, before: int, limit: int) -> tuple[AuditRow, ...]:
+    """Newest first; `before` 0: from the newest."""
+    table = tables.audit
+    query = sa.select(table).order_by(table.c.seq.desc()).limit(limit)
+    query = query.where(table.c.seq < before) if before else query
+    return tuple(codec.audit_of(cast("AuditTableRow", row)) for row in fetch(connection, query))
+
+
 def queues(connection: sa.Connection) -> tuple[QueueRecord, ...]:
     """By name."""
     query = sa.select(tables.queues).order_by(tables.queues.c.name)

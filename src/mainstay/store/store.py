@@ -235,6 +235,10 @@ class SqlStore:
         """Oldest first."""
         return self._database.read(lambda connection: queries.audit(connection, after=after, limit=limit))
 
+    def last_audit(self, *, before: int, limit: int) -> tuple[AuditRow, ...]:
+        """Newest first."""
+        return self._database.read(lambda connection: queries.last_audit(connection, before=before, limit=limit))
+
     def usage(self, *, tenant: str, since: int, until: int) -> tuple[tuple[UsageRecord, tuple[Charge, ...]], ...]:
         """With charges, oldest first."""
         return self._database.read(lambda connection: bills.usage(connection, tenant=tenant, since=since, until=until))

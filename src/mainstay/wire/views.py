@@ -460,6 +460,19 @@ class CostView(View):
     currency: str
 
 
+class AuditView(View):
+    """Who changed what: one row for each change that anybody or a cluster made, in the order in which they were made."""
+
+    seq: int
+    at: datetime
+    actor: str
+    tenant: str = ""
+    """Whose it was; empty: the platform's."""
+    action: str
+    object: str
+    detail: str = ""
+
+
 class ModelVersionView(View):
     """A registered version of a model."""
 

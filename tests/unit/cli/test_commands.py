@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -117,6 +118,15 @@ def test_the_log_of_an_earlier_attempt_is_asked_for_by_its_number(site: Site) ->
     assert mainstay("logs", work.id).stdout == "attempt 2\n"
     assert mainstay("logs", "--attempt", "1", work.id).stdout == "attempt 1\n"
     assert "there is no attempt 4" in mainstay("logs", "--attempt", "4", work.id).stderr
+
+
+def test_the_audit_says_who_changed_what_the_newest_last(site: Site) -> None:
+    assert mainstay("node", "cordon", "atlas", "--reason", "fans").returncode == Exit.OK
+    last = mainstay("audit", "-n", "1").stdout.splitlines()[-1].split()
+    assert "cordon_node" in last
+    assert "root" in last
+    (row,) = json.loads(mainstay("audit", "-n", "1", "--json").stdout)
+    assert (row["actor"], row["action"]) == ("root", "cordon_node")
 
 
 def test_a_node_with_pods_is_drained_only_by_who_says_so(site: Site) -> None:
