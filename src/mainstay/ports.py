@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from mainstay.domain.allocation import Allocation, ClusterAction, Owner, Wanted
+from mainstay.domain.allocation import Allocation, ClusterAction, Owner, Progress, Wanted
 from mainstay.domain.artifact import Tree
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Closure, ClusterState, LogChunk, Node
@@ -163,6 +163,9 @@ class Store(LoopStore, Protocol):
     def allocations(self, workload_key: int) -> tuple[Allocation, ...]:
         """All allocations of a workload, closed ones too, by attempt and rank."""
 
+    def progress(self, workload_keys: Sequence[int]) -> Mapping[int, Progress]:
+        """How far each of these workloads has come; none of one that never had a place."""
+
     def pod(self, name: str) -> Wanted:
         """The allocation of a pod of any tenant, with its specification. Raises NotFound, also once it is closed."""
 
@@ -213,6 +216,9 @@ class Store(LoopStore, Protocol):
 
     def audit(self, *, after: int, limit: int) -> tuple[AuditRow, ...]:
         """Audit rows with seq > `after`, oldest first."""
+
+    def last_audit(self, *, before: int, limit: int) -> tuple[AuditRow, ...]:
+        """Audit rows with seq < `before` (0: all), newest first."""
 
     def usage(self, *, tenant: str, since: int, until: int) -> tuple[tuple[UsageRecord, tuple[Charge, ...]], ...]:
         """Usage records that start in [since, until) with their charges, oldest first."""

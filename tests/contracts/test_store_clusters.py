@@ -224,7 +224,7 @@ def test_a_cluster_that_holds_pods_is_not_removed_until_they_are_closed(scene: S
     work = scene.submit()
     pod = scene.run(work)
     (refused,) = scene.commit(remove()).refused
-    assert refused.reason.sentence == ("cluster east still holds 1 pods; drain it and remove it once they have ended")
+    assert refused.reason.sentence == "cluster east still holds 1 pod"
     scene.applied(drain())
     assert scene.commit(remove()).refused
     pod = scene.end(pod)

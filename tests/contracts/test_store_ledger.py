@@ -6,11 +6,15 @@ from dataclasses import replace
 
 import pytest
 
+from mainstay.domain.allocation import Progress, Seen
 from mainstay.domain.billing import GroupBy, Ledger
+from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Conflict
+from mainstay.domain.plan import ObserveNodes, StopPod
 from mainstay.domain.quantity import Money
 from mainstay.domain.reason import Code
-from tests.stores import NOON, SECOND, TENANT, Scene, one_cpu, scene, store
+from mainstay.domain.workload import Phase
+from tests.stores import NOON, SECOND, TENANT, WHY, Scene, one_cpu, scene, store
 
 __all__ = ["scene", "store"]
 
@@ -40,6 +44,36 @@ def test_usage_does_not_go_beyond_the_end_or_before_the_start(scene: Scene) -> N
     assert scene.commit(scene.usage(ended, start=ended.started_at, end=ended.ended_at + 1)).refused
     scene.applied(scene.usage(ended, start=ended.started_at, end=ended.ended_at))
     assert bill_of(scene).accruing == ()
+
+
+def test_what_goes_out_of_sight_keeps_up_to_when_it_was_witnessed(scene: Scene) -> None:
+    (node,) = scene.fleet()
+    pod = scene.run(scene.submit())
+    seen = NodeState(name=node.name, capacity=node.capacity, ready=True)
+    scene.applied(ObserveNodes(cluster="local", nodes=(seen,), at=scene.now, reason=WHY))
+    at = scene.now - SECOND
+    assert scene.pod(pod).witnessed_at == 0
+    for detail in ("missing", "still missing"):
+        scene.applied(scene.see(pod, Seen.UNKNOWN, detail=detail))
+        scene.applied(ObserveNodes(cluster="local", nodes=(seen,), at=scene.now, reason=WHY))
+        assert scene.pod(pod).witnessed_at == at
+
+
+def test_progress_sums_what_attempts_ran_without_what_was_waited_between_them(scene: Scene) -> None:
+    scene.fleet()
+    work, waits = scene.submit(), scene.submit()
+    first = scene.run(work)
+    scene.end(first, ended_at=first.started_at + 5 * SECOND, exit_code=1)
+    scene.now += 600 * SECOND
+    scene.applied(scene.advance(scene.workload(work.id), Phase.PENDING, attempt=2))
+    second = scene.run(scene.workload(work.id))
+    found = scene.store.progress([work.key, waits.key])
+    assert found == {work.key: Progress(ran_us=5 * SECOND, running_since=second.started_at)}
+    scene.applied(StopPod(allocation_key=second.key, reason=WHY))
+    assert scene.store.progress([work.key])[work.key].stopping_since == scene.now
+    assert scene.pod(second).stop_asked_at == scene.now
+    scene.end(second, ended_at=second.started_at + 2 * SECOND)
+    assert scene.store.progress([work.key]) == {work.key: Progress(ran_us=7 * SECOND)}
 
 
 def test_usage_is_asked_for_by_tenant_and_by_its_start(scene: Scene) -> None:

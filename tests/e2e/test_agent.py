@@ -124,7 +124,7 @@ def test_an_agent_that_is_killed_in_the_middle_of_a_run_finds_it_again(
     until(marks.exists)
     assert edge.end(signal.SIGKILL) == -signal.SIGKILL
     # Whoever reads now is told so; what runs runs on.
-    until(lambda: "its agent has no line here" in plane.mainstay("logs", "long").stderr)
+    until(lambda: f"the agent of cluster {NAME} is not connected" in plane.mainstay("logs", "long").stderr)
     edge.start()
     (tmp_path / "go").touch()
     following.communicate(timeout=PATIENCE_SECONDS)

@@ -365,7 +365,7 @@ def test_a_cluster_is_drained_and_leaves_once_it_is_empty(real_cluster: RealClus
         waiting = submitted(up, "--", "true")
         refused = up.mainstay("cluster", "remove", BED)
         assert refused.returncode == 3
-        assert "still holds 1 pods" in refused.stderr
+        assert "still holds 1 pod: 1 run, " in refused.stderr
         assert up.json("show", ref)["phase"] == "running"
         assert up.json("show", waiting)["phase"] == "queued"
         for run in (ref, waiting):

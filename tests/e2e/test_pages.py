@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Playwrig
 
 from mainstay.domain.allocation import End
 from mainstay.domain.fleet import ClusterKind, Contact
-from mainstay.domain.plan import MoveEndpoint
+from mainstay.domain.plan import MoveEndpoint, StopPod
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Phase
 from mainstay.operations import agents
@@ -396,6 +396,8 @@ def test_stopping_asks_first_and_then_is_seen(page, site):
     dialog.get_by_role("button", name="Stop it").click()
     expect(page.get_by_role("button", name="Stopping…")).to_be_disabled()
     assert site.scene.workload(work.id).stop_requested
+    site.at(40).scene.applied(StopPod(allocation_key=site.pods(work)[0].key, reason=why(Code.STOP_REQUESTED)))
+    expect(page.locator("#meta")).to_contain_text("stopping for 4")
     site.at(0).ended(work, end=End.STOPPED, exit_code=None)
     site.advance(work, Phase.STOPPED, Code.STOPPED)
     expect(page.locator(".run-head")).to_contain_text("Stopped on request")

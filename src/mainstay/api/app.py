@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from mainstay import __version__
 from mainstay.api import (
     agents,
+    audit,
     clusters,
     costs,
     endpoints,
@@ -53,6 +54,7 @@ TOPICS: tuple[Routes, ...] = (
     volumes.routes,
     queues.routes,
     priorities.routes,
+    audit.routes,
     server.routes,
 )
 DESCRIPTION = (

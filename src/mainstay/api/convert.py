@@ -7,10 +7,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from mainstay.decide.explain import Alternative, Explanation, Preview
-from mainstay.domain.allocation import Allocation
+from mainstay.domain.allocation import NO_PROGRESS, Allocation, Progress, Seen
 from mainstay.domain.artifact import Entry, Tree
-from mainstay.domain.plan import Event
-from mainstay.domain.quantity import BYTES_PER_GIB, MICROS_PER_UNIT, MICROSECONDS_PER_HOUR, Resources
+from mainstay.domain.plan import AuditRow, Event
+from mainstay.domain.quantity import (
+    BYTES_PER_GIB,
+    MICROS_PER_UNIT,
+    MICROSECONDS_PER_HOUR,
+    MICROSECONDS_PER_SECOND,
+    Resources,
+)
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
@@ -104,8 +110,10 @@ def resources_view(amount: Resources) -> views.ResourcesView:
     )
 
 
-def workload_view(workload: Workload, allocations: Iterable[Allocation] = ()) -> views.WorkloadView:
-    """With its pods, if they are given."""
+def workload_view(
+    workload: Workload, allocations: Iterable[Allocation] = (), *, progress: Progress = NO_PROGRESS
+) -> views.WorkloadView:
+    """With its pods and how far it has come, if they are given."""
     spec = workload.spec
     return views.WorkloadView(
         id=workload.id,
@@ -132,7 +140,10 @@ def workload_view(workload: Workload, allocations: Iterable[Allocation] = ()) ->
         submitted_at=instant(workload.submitted_at),
         started_at=instant_or_none(workload.started_at),
         finished_at=instant_or_none(workload.finished_at),
+        ran_seconds=progress.ran_us / MICROSECONDS_PER_SECOND,
+        running_since=instant_or_none(progress.running_since),
         stop_requested=workload.stop_requested,
+        stopping_since=instant_or_none(progress.stopping_since),
         output=workload.output,
         pods=[pod_view(allocation) for allocation in allocations],
     )
@@ -168,6 +179,7 @@ def pod_view(allocation: Allocation) -> views.PodView:
         created_at=instant(allocation.created_at),
         started_at=instant_or_none(allocation.started_at),
         ended_at=instant_or_none(allocation.ended_at),
+        stopping_since=instant_or_none(0 if allocation.seen is Seen.ENDED else allocation.stop_asked_at),
         end=allocation.end or "",
         exit_code=allocation.exit_code,
         detail=allocation.detail,
@@ -186,6 +198,19 @@ def event_view(event: Event) -> views.EventView:
         reason=reason_view(event.reason),
         phase_before=event.phase_before.word if event.phase_before is not None else "",
         phase_after=event.phase_after.word if event.phase_after is not None else "",
+    )
+
+
+def audit_view(row: AuditRow) -> views.AuditView:
+    """One line of the audit."""
+    return views.AuditView(
+        seq=row.seq,
+        at=instant(row.at),
+        actor=row.actor,
+        tenant=row.tenant,
+        action=row.action,
+        object=row.object,
+        detail=row.detail,
     )
 
 
@@ -230,7 +255,7 @@ def plan_view(job: JobRequest, answer: Preview) -> views.PlanView:
         where=", ".join(dict.fromkeys(answer.nodes)),
         resources=resources_view(answer.resources),
         nodes=job.spec.nodes,
-        starts="now" if answer.starts_now else "later",
+        starts="now" if answer.starts_now else "never" if answer.starts_never else "later",
         price_per_hour=decimal(answer.price_per_hour.micros),
         cost_max=decimal(answer.cost_max.micros) if answer.cost_max else "",
         reason=reason_view(answer.reason),
@@ -238,7 +263,7 @@ def plan_view(job: JobRequest, answer: Preview) -> views.PlanView:
     return views.PlanView(
         name=job.spec.name,
         options=[option],
-        position=0 if answer.starts_now else answer.position,
+        position=0 if answer.starts_now or answer.starts_never else answer.position,
         would_start_if=[_alternative_view(alternative) for alternative in answer.alternatives],
         preemption=answer.preemption,
     )

@@ -66,7 +66,9 @@ async def connect_port(
     services, sockets = call.services, _sockets(socket)
     with sockets.one(call.principal):
         target = Target(reference=ref, rank=rank, attempt=attempt)
-        allocation = await services.offload(entering.pod_of, services.store, call.principal, target)
+        allocation = await services.offload(
+            entering.pod_of, services.store, call.principal, target, now=services.clock.now()
+        )
         async with _cluster(call, allocation).connect(allocation.pod, port) as stream:
             await socket.accept(wire.PORT_PROTOCOL)
             talk = Talk(socket, services.clock)

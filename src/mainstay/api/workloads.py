@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from mainstay.api import convert, convert_jobs
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit, cursor_key
 from mainstay.api.routes import Call, Caller, Routes, done, json_response
+from mainstay.domain.allocation import NO_PROGRESS
 from mainstay.domain.errors import Invalid, NotFound
 from mainstay.domain.workload import ACTIVE, WAITING, Phase, Workload
 from mainstay.operations import files as keeping
@@ -93,14 +94,20 @@ async def list_workloads(
     which = WorkloadFilter(
         tenant=call.principal.tenant, project=project, name=name, phases=_phases(phase, finished_too=all)
     )
-    found = await call.services.offload(
-        call.services.store.workloads, which, before=cursor_key(cursor), limit=limit + 1
-    )
-    page = Page[WorkloadView](
-        items=[convert.workload_view(workload) for workload in found[:limit]],
-        next=str(found[limit - 1].key) if len(found) > limit else "",
-    )
-    return json_response(_PAGE.dump_json(page))
+    store = call.services.store
+
+    def read() -> Page[WorkloadView]:
+        found = store.workloads(which, before=cursor_key(cursor), limit=limit + 1)
+        progress = store.progress([workload.key for workload in found[:limit]])
+        return Page[WorkloadView](
+            items=[
+                convert.workload_view(workload, progress=progress.get(workload.key, NO_PROGRESS))
+                for workload in found[:limit]
+            ],
+            next=str(found[limit - 1].key) if len(found) > limit else "",
+        )
+
+    return json_response(_PAGE.dump_json(await call.services.offload(read)))
 
 
 def _phases(words: str, *, finished_too: bool) -> tuple[Phase, ...]:
@@ -122,7 +129,8 @@ async def get_workload(call: Caller, ref: str) -> Response:
 
     def read() -> WorkloadView:
         workload = store.workload(ref, tenant=call.principal.tenant)
-        return convert.workload_view(workload, store.allocations(workload.key))
+        progress = store.progress([workload.key]).get(workload.key, NO_PROGRESS)
+        return convert.workload_view(workload, store.allocations(workload.key), progress=progress)
 
     return json_response((await call.services.offload(read)).model_dump_json())
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from mainstay.cli.exits import Exit
-from mainstay.cli.show import BYTES_PER_GIB, ago, json_option, out, print_json, print_table, say
+from mainstay.cli.show import ago, gib, json_option, out, print_json, print_table, say, used_of
 
 if TYPE_CHECKING:
     from mainstay.wire.views import ClusterView, ResourcesView
@@ -102,7 +102,9 @@ def token(name: str, *, as_json: bool) -> None:
         found = client.renew_agent_token(name)
     if as_json:
         print_json(found)
-    _say_token(name, found.token, as_json=as_json)
+    else:
+        out(found.token)
+    say("  this is its token; it is not shown again. Put it into the file that its agent reads")
 
 
 @cluster.command(name="list")
@@ -171,7 +173,9 @@ def resume(name: str, *, as_json: bool) -> None:
 @cluster.command()
 @click.argument("name")
 @click.option(
-    "--lost", is_flag=True, help="It is drained and its machines are off for good: what it held starts elsewhere."
+    "--lost",
+    is_flag=True,
+    help="It is drained and its machines are off for good: what it held is lost, and starts elsewhere.",
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @json_option
@@ -212,9 +216,9 @@ def _row(found: ClusterView) -> Sequence[str]:
 
 def _figures(used: ResourcesView, capacity: ResourcesView) -> tuple[str, str, str]:
     return (
-        f"{used.cpu:g} of {capacity.cpu:g}",
-        f"{used.memory_bytes / BYTES_PER_GIB:.3g} of {capacity.memory_bytes / BYTES_PER_GIB:.3g}",
-        f"{used.gpus} of {capacity.gpus} {capacity.gpu_model}".strip() if capacity.gpus else "none",
+        used_of(used.cpu, capacity.cpu),
+        f"{gib(used.memory_bytes)} of {gib(capacity.memory_bytes)}",
+        f"{used_of(used.gpus, capacity.gpus)} {capacity.gpu_model}".strip() if capacity.gpus else "none",
     )
 
 

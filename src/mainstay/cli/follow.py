@@ -55,10 +55,12 @@ def say_stages(run: Run) -> None:
         say(f"  the log of node 0 of {run.view.nodes}; others: mainstay logs {run.id} --node N")
 
 
-def print_log(client: Client, ref: str, *, rank: int = 0, follow: bool, as_json: bool = False) -> bool:
+def print_log(
+    client: Client, ref: str, *, rank: int = 0, attempt: int = 0, follow: bool, as_json: bool = False
+) -> bool:
     """Pieces as they come, as JSON one per line; whether there was any."""
     found = False
-    for piece in client.logs(ref, rank=rank, follow=follow):
+    for piece in client.logs(ref, rank=rank, attempt=attempt, follow=follow):
         found = True
         if as_json:
             click.echo(piece.model_dump_json())

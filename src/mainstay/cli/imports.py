@@ -12,7 +12,7 @@ import click
 
 from mainstay.cli.exits import Exit
 from mainstay.cli.queues import preemption_words
-from mainstay.cli.show import print_json, print_table, say
+from mainstay.cli.show import MEMORY_UNITS, figure, print_json, print_table, say
 
 if TYPE_CHECKING:
     from mainstay.sdk.client import Client
@@ -184,14 +184,12 @@ def _words(resource: str, limits: Limits | None) -> str:
 
 def _amount(resource: str, amount: float) -> str:
     if resource == "cpu":
-        return f"{amount / 1_000:g}"
+        return figure(amount / 1_000)
     if resource != "memory":
-        return f"{amount:.0f}"
-    from mainstay.cli.show import MEMORY_UNITS
-
+        return figure(amount)
     whole = int(amount)
     unit, size = next(((unit, size) for unit, size in MEMORY_UNITS if whole and whole % size == 0), ("GB", 10**9))
-    return f"{whole / size:.6g} {unit}"
+    return f"{figure(whole / size)} {unit}"
 
 
 def _print(changes: Sequence[Change]) -> None:

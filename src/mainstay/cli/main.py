@@ -46,6 +46,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "volume": ("volumes", "List and remove volumes that outlive runs."),
         "gpus": ("fleet", "List GPUs by model, with prices."),
         "cost": ("fleet", "Print the bill."),
+        "audit": ("audit", "Print who changed what."),
         "login": ("account", "Remember a platform, or sign a browser in."),
         "logout": ("account", "Forget the platform."),
         "completion": ("account", "Print the shell's completion script."),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mainstay.cli.exits import Exit
-from mainstay.cli.show import BYTES_PER_GIB, ago, json_option, out, print_json, print_table, say
+from mainstay.cli.show import ago, counted, gib, json_option, out, print_json, print_table, say, used_of
 
 if TYPE_CHECKING:
     from mainstay.sdk.client import Client
@@ -186,7 +186,7 @@ def drain(name: str, *, reason: str, wait: str, detach: bool, yes: bool, as_json
 
 def _confirmed(name: str, running: int) -> bool:
     """Raises UsageError where nobody can be asked."""
-    what = f"{running} {'pod' if running == 1 else 'pods'} on {name} will be ended, and started elsewhere"
+    what = f"{counted(running, 'pod')} on {name} will be ended, and started elsewhere"
     if not sys.stdin.isatty():
         msg = f"{what}; nobody is there to be asked: add -y to drain it without asking"
         raise click.UsageError(msg)
@@ -208,7 +208,7 @@ def _followed(client: Client, name: str) -> NodeView:
             say(f"  {gone} has left")
         if found.pods_left != left and found.pods_left:
             left = found.pods_left
-            say(f"  {found.name}: {left} {'pod' if left == 1 else 'pods'} left")
+            say(f"  {found.name}: {counted(left, 'pod')} left")
         if not found.pods_left or found.state not in {"draining", "quarantined"}:
             return found
         time.sleep(LOOK_SECONDS)
@@ -228,8 +228,8 @@ def _row(found: NodeView) -> Sequence[str]:
         found.name,
         found.cluster,
         state,
-        f"{found.used.cpu:g} of {found.capacity.cpu:g}",
-        f"{found.used.memory_bytes / BYTES_PER_GIB:.3g} of {found.capacity.memory_bytes / BYTES_PER_GIB:.3g}",
+        used_of(found.used.cpu, found.capacity.cpu),
+        f"{gib(found.used.memory_bytes)} of {gib(found.capacity.memory_bytes)}",
         _devices(found),
         _pods(found),
         "; ".join([*said, *found.complaints]),
@@ -257,10 +257,10 @@ def _facts(found: NodeView) -> Sequence[tuple[str, str]]:
         ("since", f"{ago(found.since)} ago" if found.since else ""),
         ("until", f"{found.until:%Y-%m-%d %H:%M} UTC" if found.until else ""),
         ("complaints", "; ".join(found.complaints)),
-        ("cpu", f"{found.used.cpu:g} of {found.capacity.cpu:g}"),
+        ("cpu", used_of(found.used.cpu, found.capacity.cpu)),
         (
             "memory",
-            f"{found.used.memory_bytes / BYTES_PER_GIB:.3g} of {found.capacity.memory_bytes / BYTES_PER_GIB:.3g} GiB",
+            f"{gib(found.used.memory_bytes)} of {gib(found.capacity.memory_bytes)} GiB",
         ),
         ("gpus", _devices(found)),
         ("pods", _pods(found)),

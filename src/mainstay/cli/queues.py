@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mainstay.cli.show import MEMORY_UNITS, ago, json_option, out, print_json, print_table, say
+from mainstay.cli.show import MEMORY_UNITS, ago, figure, json_option, out, print_json, print_table, say
 
 if TYPE_CHECKING:
     from mainstay.wire.requests import PreemptionRequest, QuotaRequest
@@ -66,8 +66,8 @@ def show(name: str, *, as_json: bool) -> None:
     facts = {
         "name": found.name + (" (cohort)" if found.cohort else ""),
         "parent": found.parent,
-        "weight": f"{found.weight:g}",
-        "share": "" if found.share is None else f"{found.share:.3g}",
+        "weight": figure(found.weight),
+        "share": "" if found.share is None else figure(found.share),
         "waiting": str(found.waiting),
         "running": str(found.running),
         "set": f"{ago(found.set_at)} ago by {found.set_by}" if found.set_at else "",
@@ -343,8 +343,8 @@ def _tree_rows(found: Sequence[QueueView]) -> Iterable[Sequence[str]]:
         for one in children.get(parent, ()):
             yield (
                 "  " * depth + one.name + ("/" if one.cohort else ""),
-                f"{one.weight:g}",
-                "" if one.share is None else f"{one.share:.3g}",
+                figure(one.weight),
+                "" if one.share is None else figure(one.share),
                 str(one.waiting),
                 str(one.running),
                 ", ".join(
@@ -382,7 +382,7 @@ def _name(quota: QuotaView) -> str:
 def _of(quota: QuotaView, amount: float) -> str:
     """In the largest unit that says it exactly, else in GB."""
     if quota.unit != "bytes":
-        return f"{amount:g}" if amount < 1e6 else f"{amount:.0f}"
+        return figure(amount)
     whole = int(amount)
     unit, size = next(((unit, size) for unit, size in MEMORY_UNITS if whole and whole % size == 0), ("GB", 10**9))
-    return f"{whole / size:.6g} {unit}"
+    return f"{figure(whole / size)} {unit}"

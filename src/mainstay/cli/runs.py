@@ -11,14 +11,17 @@ from mainstay.cli.exits import Exit
 from mainstay.cli.show import (
     ago,
     duration,
+    is_stopping,
     json_option,
     lasted,
     out,
+    phase,
     print_json,
     print_table,
     resources,
     say,
     table_text,
+    why,
 )
 
 if TYPE_CHECKING:
@@ -70,9 +73,12 @@ def ps(*, everything: bool, watch: bool, name: str, project: str, most: int, as_
 @click.argument("ref", metavar="RUN")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends. Ctrl-C ends the command, not the run.")
 @click.option("--node", type=click.IntRange(0), default=0, show_default=True, help="The rank whose log it is.")
+@click.option(
+    "--attempt", type=click.IntRange(1), default=None, help="That attempt, counted from 1; by default the newest."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one piece of the log per line.")
-def logs(ref: str, *, follow: bool, node: int, as_json: bool) -> int:
-    """Print the log of a run."""
+def logs(ref: str, *, follow: bool, node: int, attempt: int | None, as_json: bool) -> int:
+    """Print the log of a run. Those of earlier attempts are kept: --attempt; -f goes on with the attempts after it."""
     from mainstay.cli.follow import print_log, say_stages
     from mainstay.sdk.client import Client
 
@@ -80,9 +86,9 @@ def logs(ref: str, *, follow: bool, node: int, as_json: bool) -> int:
         try:
             if follow and not as_json and not (run := client.get(ref)).view.started_at:
                 say_stages(run)
-            if not print_log(client, ref, rank=node, follow=follow, as_json=as_json):
+            if not print_log(client, ref, rank=node, attempt=attempt or 0, follow=follow, as_json=as_json):
                 view = client.get(ref).view
-                say(f"{view.id} has no log yet: it is {view.phase}, {view.reason.sentence}")
+                say(_no_log(view, attempt or view.attempt))
         except KeyboardInterrupt:
             return Exit.INTERRUPTED
     return Exit.OK
@@ -94,7 +100,7 @@ def logs(ref: str, *, follow: bool, node: int, as_json: bool) -> int:
 @click.pass_context
 def attach(context: click.Context, ref: str, *, node: int) -> int:
     """Follow the log of a run to its end, as `mainstay logs -f`. Ctrl-C ends the command, not the run."""
-    code: int = context.invoke(logs, ref=ref, follow=True, node=node, as_json=False)
+    code: int = context.invoke(logs, ref=ref, follow=True, node=node, attempt=None, as_json=False)
     return code
 
 
@@ -116,6 +122,7 @@ def show(ref: str, *, as_json: bool) -> None:
         "project": f"{run.project}, queue {run.queue}, priority {run.priority}" + _standing(run),
         "by": run.submitted_by,
         "phase": f"{run.phase}: {run.reason.sentence}",
+        "stopping": _stopping(run),
         "asked for": resources(run.resources, run.nodes),
         "runs": " ".join(run.run).replace("\n", "\\n"),
         "pods": ", ".join(run.guests),
@@ -135,6 +142,20 @@ def show(ref: str, *, as_json: bool) -> None:
         click.echo("")
         columns = ("POD", "ATTEMPT", "NODE", "STATE", "RAN", "END", "EXIT", "DETAIL")
         print_table(columns, (_pod_row(run, number) for number in range(len(run.pods))))
+
+
+def _no_log(run: WorkloadView, attempt: int) -> str:
+    """Why there is none of this attempt."""
+    if attempt < run.attempt:
+        return f"attempt {attempt} of {run.id} left no log: what ended before it started has none"
+    return f"{run.id} has no log yet: it is {run.phase}, {run.reason.sentence}"
+
+
+def _stopping(run: WorkloadView) -> str:
+    """Since when; empty if it is not."""
+    if run.stopping_since is None:
+        return "it was asked to end" if is_stopping(run) else ""
+    return f"since {run.stopping_since:%Y-%m-%d %H:%M:%S} UTC, {ago(run.stopping_since)} ago"
 
 
 def _standing(run: WorkloadView) -> str:
@@ -324,14 +345,15 @@ def _watch(client: Client, listed: Callable[[], list[Run]], *, as_json: bool) ->
 
 def _row(run: WorkloadView) -> Sequence[str]:
     wanted = resources(run.resources, run.nodes)
-    return (run.id, run.name, run.kind, run.phase, wanted, ago(run.submitted_at), lasted(run), run.reason.sentence)
+    return (run.id, run.name, run.kind, phase(run), wanted, ago(run.submitted_at), lasted(run), why(run))
 
 
 def _pod_row(run: WorkloadView, number: int) -> Sequence[str]:
     pod = run.pods[number]
     ran = duration((pod.ended_at - pod.started_at).total_seconds()) if pod.started_at and pod.ended_at else ""
     code = "" if pod.exit_code is None else str(pod.exit_code)
-    return (pod.pod, str(pod.attempt), pod.node, pod.state, ran or ago(pod.started_at), pod.end, code, pod.detail)
+    state = "stopping" if pod.stopping_since else pod.state
+    return (pod.pod, str(pod.attempt), pod.node, state, ran or ago(pod.started_at), pod.end, code, pod.detail)
 
 
 def _event_row(event: EventView) -> Sequence[str]:

@@ -100,13 +100,28 @@ def ago(moment: datetime | None) -> str:
 
 
 def lasted(run: WorkloadView) -> str:
-    """How long it ran, or has been running: until its last pod ended, also before that has consequences for the run."""
+    """How long its attempts ran together, the one that runs included; empty if none ever did."""
     if run.started_at is None:
         return ""
-    ends = [pod.ended_at for pod in run.pods if pod.attempt == run.attempt]
-    known = [end for end in ends if end is not None]
-    ended = max(known) if known and len(known) == len(ends) else datetime.now(UTC)
-    return duration(((run.finished_at or ended) - run.started_at).total_seconds())
+    running = (datetime.now(UTC) - run.running_since).total_seconds() if run.running_since else 0.0
+    return duration(run.ran_seconds + running)
+
+
+def phase(run: WorkloadView) -> str:
+    """Its phase, or that it is stopping: from the request until its last pod has ended."""
+    return "stopping" if is_stopping(run) else run.phase
+
+
+def is_stopping(run: WorkloadView) -> bool:
+    """Whether it, or any of its pods, was told to end and has not."""
+    return run.finished_at is None and (run.stop_requested or run.stopping_since is not None)
+
+
+def why(run: WorkloadView) -> str:
+    """Why it is in its phase, and if it is stopping, since when."""
+    if not is_stopping(run):
+        return run.reason.sentence
+    return f"since {ago(run.stopping_since)}; {run.reason.sentence}" if run.stopping_since else run.reason.sentence
 
 
 def duration(seconds: float) -> str:
@@ -121,8 +136,8 @@ def duration(seconds: float) -> str:
 
 
 def resources(request: ResourcesView, nodes: int = 1) -> str:
-    """2x 4 CPU, 16 GiB, H100:8."""
-    parts = [f"{request.cpu:g} CPU", memory(request.memory_bytes)]
+    """2x 4 CPUs, 16 GiB, H100:8."""
+    parts = [counted(request.cpu, "CPU"), memory(request.memory_bytes)]
     if request.gpus:
         parts.append(f"{request.gpu_model or 'GPU'}:{request.gpus}")
     return (f"{nodes}x " if nodes > 1 else "") + ", ".join(parts)
@@ -132,8 +147,30 @@ def memory(size: int) -> str:
     """In the units it was most likely written in: 1 GB, 16 GiB, 512 MiB."""
     for unit, bytes_per_unit in MEMORY_UNITS:
         if size and size % bytes_per_unit == 0:
-            return f"{size // bytes_per_unit:,} {unit}"
-    return f"{size / BYTES_PER_GIB:.3g} GiB"
+            return f"{figure(size // bytes_per_unit)} {unit}"
+    return f"{gib(size)} GiB"
+
+
+def gib(size: int) -> str:
+    """Of a column that is in GiB throughout: `0.5`, `16`, `1,300.2`."""
+    exact = size / BYTES_PER_GIB
+    return figure(round(exact, 1) if exact >= 1 else exact)
+
+
+def figure(value: float) -> str:
+    """Up to three decimals, thousands apart, and never an exponent: `4`, `0.125`, `1,300`."""
+    text = f"{value:,.3f}".rstrip("0").rstrip(".")
+    return "<0.001" if text == "0" and value > 0 else text
+
+
+def counted(count: float, noun: str) -> str:
+    """So many of what can be counted: `1 pod`, `3 pods`, `0.5 CPUs`."""
+    return f"{figure(count)} {noun}" if count == 1 else f"{figure(count)} {noun}s"
+
+
+def used_of(used: float, capacity: float) -> str:
+    """`2.5 of 32`."""
+    return f"{figure(used)} of {figure(capacity)}"
 
 
 def money(amount: str, currency: str = "USD") -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import structlog
 
 from mainstay.control.loop import Due, Loop
 from mainstay.control.remote import RemoteCluster
 from mainstay.domain.fleet import Contact
 from mainstay.domain.plan import ObserveCluster, Plan
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
-from mainstay.operations.agents import lease_of
+from mainstay.operations.agents import SILENT_SINCE, lease_of
 from mainstay.operations.services import Services
 from mainstay.ports import Held
 
@@ -68,7 +71,11 @@ class Listener:
         if epoch is None:
             return False
         log.warning("agent_silent", cluster=self._name, seconds=silent_seconds)
-        numbers = {"detail": f"its agent has not been heard for {silent_seconds} s"}
+        since = datetime.fromtimestamp(now // MICROSECONDS_PER_SECOND - silent_seconds, UTC)
+        numbers = {
+            "detail": f"its agent has not been heard for {silent_seconds} s",
+            SILENT_SINCE: f"{since:%Y-%m-%d %H:%M:%S} UTC",
+        }
         reason = Reason(code=Code.CLUSTER_UNREACHABLE, object=self._name, numbers=numbers)
         action = ObserveCluster(cluster=self._name, seen=Contact.UNREACHABLE, reason=reason)
         store.commit(Plan(actor=f"cluster/{self._name}", now=now, actions=(action,), epoch=epoch))

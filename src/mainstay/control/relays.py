@@ -22,7 +22,7 @@ from aiohttp import web
 from mainstay.agent.answers import HEARTBEAT_SECONDS, MESSAGE_BYTES_MAX, Answers
 from mainstay.control.remote import RemoteCluster
 from mainstay.domain.errors import Invalid, MainstayError, Unavailable
-from mainstay.operations.lines import Line, Lines
+from mainstay.operations.lines import Line, Lines, not_reached
 from mainstay.operations.offload import Offload
 from mainstay.ports import Clock, Cluster, LineRecord, Store
 from mainstay.wire import agent as wire
@@ -160,10 +160,7 @@ class Relays:
             return self._lines.of(cluster)
         if refusals:
             raise refusals[0]
-        msg = f"no replica reaches cluster {cluster}: its agent has no line to any, or its machine is away"
-        raise Unavailable(
-            msg, object_=cluster, hint="is the agent, or the replica there, running? It comes back by itself"
-        )
+        raise not_reached(cluster)
 
     async def _dial(self, record: LineRecord) -> Line:
         if error := self._refusal(record):

@@ -15,12 +15,12 @@ from mainstay.decide.places import node_names
 from mainstay.decide.preemption.outlook import outlook
 from mainstay.decide.preemption.rules import Wish, wish_of
 from mainstay.decide.schedule import quota_refusal, refusal, slot_resources
-from mainstay.decide.shapes import Shape, make_shape, memory_words_of, shape_of
+from mainstay.decide.shapes import Shape, make_shape, shape_of
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
 from mainstay.domain.errors import NotFound
 from mainstay.domain.preemption import Nomination
-from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_SECOND, Money, Resources
+from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_SECOND, Money, Resources, figure, memory_words
 from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
@@ -57,6 +57,8 @@ class Preview:
     """What a submission would do at this instant. Nothing is promised: others may come first."""
 
     starts_now: bool
+    starts_never: bool = False
+    """It is more than all nodes of this fleet together could give, however long it waits."""
     nodes: tuple[str, ...]
     """Node of each rank; empty if it would wait."""
     resources: Resources
@@ -115,6 +117,7 @@ def preview(
     hourly = replace(per_pod, micros=per_pod.micros * spec.nodes)
     return Preview(
         starts_now=bool(answer.node_rows),
+        starts_never=answer.reason.code is Code.NEVER_FITS and snapshot.nodes.key.size > 0,
         nodes=tuple(snapshot.nodes.names[row] for row in answer.node_rows),
         resources=resources,
         price_per_hour=hourly,
@@ -262,7 +265,7 @@ def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, row: int, q
     less: tuple[tuple[str, int, Callable[[int], Shape], str, str], ...] = (
         ("gpus", first.gpus - 1, lambda n: relaxed(replace(first, gpus=n)), str(first.gpus), "{}"),
         ("nodes", shape.nodes - 1, lambda n: relaxed(first, nodes=n), str(shape.nodes), "{}"),
-        ("cpus", cores, lambda n: relaxed(replace(first, cpu_milli=n * 1000)), f"{first.cpu_milli / 1000:g}", "{}"),
+        ("cpus", cores, lambda n: relaxed(replace(first, cpu_milli=n * 1000)), figure(first.cpu_milli / 1_000), "{}"),
         ("memory", gib, lambda n: relaxed(replace(first, memory_bytes=n << 30)), _memory_words(first), "{}GiB"),
     )
     for change, upto, with_, before, after in less:
@@ -271,7 +274,7 @@ def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, row: int, q
 
 
 def _memory_words(resources: Resources) -> str:
-    return memory_words_of(resources.memory_bytes).replace(" ", "")
+    return memory_words(resources.memory_bytes).replace(" ", "")
 
 
 def _changed(snapshot: Snapshot, row: int, shape: Shape) -> Snapshot:

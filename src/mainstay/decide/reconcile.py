@@ -319,9 +319,11 @@ def _on_top_of(allocation: Allocation, pod: PodState, *, now: int, quiet: bool) 
         return None
     state = replace(pod, started_at=allocation.started_at or pod.started_at, forgotten=False)
     if pod.seen is Seen.ENDED:
-        # Of a pod that ran and that its cluster knows nothing of, nobody has witnessed for how long: it is not charged.
-        forgotten = state.started_at > 0 and pod.end is End.NEVER_STARTED
-        ended_at = 0 if forgotten else pod.ended_at or now
+        vanished = state.started_at > 0 and pod.end is End.NEVER_STARTED
+        if vanished:
+            # It ran, and its cluster knows nothing of it: it is charged as witnessed (docs/decisions/0004).
+            state = replace(state, end=End.LOST)
+        ended_at = allocation.witnessed_at if vanished else pod.ended_at or now
         return replace(state, ended_at=max(ended_at, state.started_at, allocation.metered_until), ready=False)
     if state.seen in _WAITING and allocation.seen in _WAITING:
         changed = state.seen is not allocation.seen or state.detail != allocation.detail

@@ -9,12 +9,10 @@ import numpy as np
 from mainstay.decide.placement.fit import Request, cluster_number, request_of
 from mainstay.decide.placement.reach import Reach, Users, reach_of
 from mainstay.domain.arrays import Ints
-from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from mainstay.domain.quantity import Resources, cores_words, memory_words
 from mainstay.domain.queue import Resource
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import Sharing, VolumeNeed
-
-MEMORY_UNITS = (("GiB", BYTES_PER_GIB), ("GB", 10**9), ("MiB", 1 << 20), ("MB", 10**6))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +108,7 @@ def shape_numbers(snapshot: Snapshot, rows: Ints) -> Ints:
 
 def words_of(resources: Resources) -> str:
     """An amount in words: `4 CPUs, 16 GiB, 8 x H100`."""
-    parts = [f"{resources.cpu_milli / 1000:g} CPUs", memory_words_of(resources.memory_bytes)]
+    parts = [cores_words(resources.cpu_milli), memory_words(resources.memory_bytes)]
     if resources.gpus:
         parts.append(f"{resources.gpus} x {resources.gpu_model or 'GPU'}")
     parts += [f"{amount} {name}" for name, amount in resources.others]
@@ -120,16 +118,8 @@ def words_of(resources: Resources) -> str:
 def amount_words(resource: str, amount: int) -> str:
     """So much of what quotas are of, in words: `2.5 CPUs`, `16 GiB`, `8`."""
     if resource == Resource.CPU:
-        return f"{amount / 1000:g} CPUs"
-    return memory_words_of(amount) if resource == Resource.MEMORY else str(amount)
-
-
-def memory_words_of(size: int) -> str:
-    """In the unit it was most likely written in, as commands and pages show it: `1 GB`, `16 GiB`, `512 MiB`."""
-    for unit, bytes_per_unit in MEMORY_UNITS:
-        if size and size % bytes_per_unit == 0:
-            return f"{size // bytes_per_unit} {unit}"
-    return f"{size / BYTES_PER_GIB:.4g} GiB"
+        return cores_words(amount)
+    return memory_words(amount) if resource == Resource.MEMORY else str(amount)
 
 
 def _first_choice(snapshot: Snapshot, row: int) -> Resources:

@@ -64,6 +64,8 @@ class Allocation:
     resources: Resources
     stop: bool
     """The pod is no longer wanted."""
+    stop_asked_at: int = 0
+    """When it was told to end; 0 if it was not, or nobody knows when."""
     moves: bool = False
     """It was stopped so that its workload goes on elsewhere."""
     seen: Seen
@@ -74,6 +76,8 @@ class Allocation:
     started_at: int
     ended_at: int
     metered_until: int
+    witnessed_at: int = 0
+    """Up to when it was witnessed to run before it went out of sight, by the time of its cluster; 0 if it never did."""
     end: End | None
     exit_code: int | None
     detail: str
@@ -103,6 +107,21 @@ class Wanted:
     def guest(self) -> PodRef | None:
         """The pod that others made for this rank; None where it is ours to make."""
         return self.spec.guests[self.allocation.rank] if self.spec.guests else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a workload has come, by the pods of all its attempts. Times in UTC microseconds, 0 = none."""
+
+    ran_us: int = 0
+    """How long the attempts that do not run any more ran, together: without what it waited between them."""
+    running_since: int = 0
+    """When the attempt that runs has begun to."""
+    stopping_since: int = 0
+    """When the first of the pods that have not ended was told to end."""
+
+
+NO_PROGRESS = Progress()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,6 +11,9 @@ from typing import Literal
 
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
+
+MACHINE = re.compile(r"local(-[0-9a-f]{6})?\Z")
+"""What platforms call the machines that they bring along."""
 
 
 class ClusterKind(StrEnum):

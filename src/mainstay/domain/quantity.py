@@ -77,6 +77,32 @@ class Money:
         return f"{sign}{units}.{micros:06d} {self.currency}"
 
 
+MEMORY_UNITS = (("GiB", BYTES_PER_GIB), ("GB", 10**9), ("MiB", 1 << 20), ("MB", 10**6))
+
+
+def counted(count: float, noun: str) -> str:
+    """So many of what can be counted: `1 pod`, `3 pods`, `0.5 CPUs`."""
+    return f"{figure(count)} {noun}" if count == 1 else f"{figure(count)} {noun}s"
+
+
+def cores_words(cpu_milli: int) -> str:
+    """`1 CPU`, `2.5 CPUs`."""
+    return counted(cpu_milli / 1_000, "CPU")
+
+
+def memory_words(size: int) -> str:
+    """In the unit it was most likely written in, as commands and pages show it: `1 GB`, `16 GiB`, `512 MiB`."""
+    for unit, bytes_per_unit in MEMORY_UNITS:
+        if size and size % bytes_per_unit == 0:
+            return f"{figure(size // bytes_per_unit)} {unit}"
+    return f"{figure(round(size / BYTES_PER_GIB, 2) or size / BYTES_PER_GIB)} GiB"
+
+
+def figure(value: float) -> str:
+    """Up to three decimals, and never an exponent: `4`, `0.125`, `1300`."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
+
+
 def cost_micros(*, price_per_hour_micros: int, amount: int, per_amount: int, duration_us: int) -> int:
     """Price × amount × time in micro-units, rounded half up; exact integer arithmetic, so that it never drifts.
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
+from mainstay.domain.quantity import counted
+
 
 class Code(StrEnum):
     """Every reason that mainstay gives. The sentence of each is in `SENTENCES`."""
@@ -128,7 +130,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         ),
         Code.NO_QUOTA: "queue {object} has no quota for what it needs: {needs}",
         Code.WAITS_FOR_CAPACITY: "waits for capacity: needs {needs}, the most that is free on one node is {free}",
-        Code.WAITS_BEHIND: "waits behind {ahead} workloads of higher priority or age",
+        Code.WAITS_BEHIND: "waits behind {ahead:workload} of higher priority or age",
         Code.NEVER_FITS: "cannot run on this fleet: needs {needs}, the largest node has {largest}",
         Code.BACKING_OFF: "attempt {attempt} starts in {seconds} s, after a failure",
         Code.NO_NODES: "no node is ready",
@@ -144,7 +146,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.OUTPUT_NOT_STORED: "rank {rank} ended well, but its output could not be kept: {detail}",
         Code.COPY_REFUSED: "rank {rank} ended well and its output is kept, but what it left could not be copied: {detail}",
         Code.INFRASTRUCTURE_FAILURE: "rank {rank} was lost to the infrastructure: {detail}",
-        Code.RETRIES_EXHAUSTED: "gave up after {attempts} attempts; the last: {last}",
+        Code.RETRIES_EXHAUSTED: "gave up after {attempts:attempt}; the last: {last}",
         Code.MAX_DURATION_REACHED: "stopped at its max_duration of {seconds} s",
         Code.GANG_MEMBER_ENDED: "stopped because rank {rank} of its gang ended",
         Code.STOP_REQUESTED: "stop requested by {by}",
@@ -155,7 +157,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.REPRIORITIZED: "priority {priority} instead of {before}, by {by}",
         Code.QUEUE_SET: "queue {object} set by {by}",
         Code.QUEUE_REMOVED: "queue {object} removed by {by}",
-        Code.QUEUE_IN_USE: "queue {object} is in use: {workloads} open workloads are in it, {children} queues below it",
+        Code.QUEUE_IN_USE: "queue {object} is in use: {workloads:open workload} in it, {children:queue} below it",
         Code.QUEUE_IMPOSSIBLE: "{detail}",
         Code.NO_SUCH_QUEUE: "no such queue: {object}",
         Code.PRIORITY_CLASS_SET: "priority class {object} set by {by}",
@@ -196,7 +198,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.MOVED: "moved: node {object} is being drained",
         Code.WAITS_AFTER_MOVE: "its node was drained; waits for another place",
         Code.EVICTED: "its pod was evicted: its node was drained",
-        Code.PREEMPTS: "waits for {pods} pods of {runs} runs that yield to it: its places on {nodes} are kept",
+        Code.PREEMPTS: "waits for {pods:pod} of {runs:run} to yield to it: its places on {nodes} are kept",
         Code.PREEMPTED: "preempted for {object}: {why}",
         Code.WAITS_AFTER_PREEMPTION: "was preempted: {why}; waits for another place with its age",
         Code.NOMINATION_DROPPED: "nothing is kept for it any more: {detail}",
@@ -216,12 +218,12 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.OTHER_CLUSTER: "{object} is not of cluster {cluster}",
         Code.FORBIDDEN: "refused, it may not do that: {detail}",
         Code.CLUSTER_NAME_TAKEN: "the name {object} is taken by another cluster of the fleet",
-        Code.CLUSTER_IN_USE: "cluster {object} still holds {pods} pods; drain it and remove it once they have ended",
+        Code.CLUSTER_IN_USE: "cluster {object} still holds {pods:pod}",
         Code.NO_SUCH_CLUSTER: "no such cluster: {object}",
         Code.WAITS_FOR_CLUSTER: "waits for cluster {object}: {detail}",
         Code.NO_NODE_ADMITS: "no node meets what the pod requires: its selector, affinity, tolerations and kind of devices",
         Code.WAITS_FOR_GROUP: "waits for its group {object}: {present} of {size} pods are there",
-        Code.WAITS_BEHIND_GROUP: "waits behind {ahead} pods of its group {object}, which are placed first",
+        Code.WAITS_BEHIND_GROUP: "waits behind {ahead:pod} of its group {object}, which are placed first",
         Code.CANNOT_BE_PLACED: "cannot be placed by mainstay: {detail}",
         Code.WITHDRAWN: "its pod was deleted in its cluster",
         Code.NOT_BOUND: "could not be given its place and waits for another: {detail}",
@@ -246,11 +248,24 @@ class Reason:
     def sentence(self) -> str:
         """The reason in words; a number that was not given shows as `?`. A detail that has no place in it follows."""
         template = SENTENCES[self.code]
-        words = template.format_map(_Figures({"object": self.object, **self.numbers}))
+        figures = {name: _Figure(value) for name, value in self.numbers.items()}
+        words = template.format_map(_Figures({"object": _Figure(self.object), **figures}))
         detail = self.numbers.get("detail")
         return f"{words}: {detail}" if detail and "{detail}" not in template else words
 
 
-class _Figures(dict[str, int | float | str]):
-    def __missing__(self, key: str) -> str:
-        return "?"
+class _Figure:
+    """`{pods:pod}` in a sentence is `1 pod` or `3 pods`."""
+
+    def __init__(self, value: float | str) -> None:
+        self._value = value
+
+    def __format__(self, noun: str) -> str:
+        if not noun:
+            return str(self._value)
+        return f"{self._value} {noun}s" if isinstance(self._value, str) else counted(self._value, noun)
+
+
+class _Figures(dict[str, _Figure]):
+    def __missing__(self, key: str) -> _Figure:
+        return _Figure("?")

@@ -190,10 +190,25 @@ def lead(
     return epoch, None if epoch else store.held(lease)
 
 
+SILENT_SINCE = "since"
+"""In the reason why a cluster does not answer: when its agent was heard last, as people read it."""
+
+
 def is_heard(store: Store, cluster: str, *, now: int) -> bool:
     """Whether an agent leads its cluster at this moment."""
     held = store.held(lease_of(cluster))
     return held is not None and held.holder.startswith(HOLDER) and held.until > now
+
+
+def require_heard(store: Store, cluster: str, *, now: int) -> None:
+    """Raises Unavailable, with since when, if an agent is to carry this cluster and none does."""
+    record = next((row for row in store.clusters() if row.name == cluster), None)
+    if record is None or record.kind is not ClusterKind.AGENT or is_heard(store, cluster, now=now):
+        return
+    since = record.seen_reason.numbers.get(SILENT_SINCE, "")
+    msg = f"the agent of cluster {cluster} is away" + (f" since {since}" if since else "")
+    hint = "is `mainstay agent` running beside that cluster, and does it reach the platform? Its pods run on meanwhile"
+    raise Unavailable(msg, object_=cluster, hint=hint)
 
 
 def commit(

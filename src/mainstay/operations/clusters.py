@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from mainstay.domain.errors import Conflict, Denied, Invalid, Unavailable
 from mainstay.domain.fleet import (
+    MACHINE,
     ClusterFacts,
     ClusterKind,
     ClusterRecord,
@@ -23,15 +24,15 @@ from mainstay.domain.fleet import (
     not_called,
 )
 from mainstay.domain.plan import Action, AddCluster, DrainCluster, Plan, RemoveCluster, ResumeCluster
+from mainstay.domain.quantity import counted
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
 from mainstay.operations.services import Services
 from mainstay.ports import Connector, Store
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
-MACHINE = re.compile(r"local(-[0-9a-f]{6})?\Z")
-"""What platforms call the machines that they bring along."""
 NAMESPACES_MAX = 100
+RUNS_NAMED = 5
 CHECK_SECONDS = 60.0
 
 
@@ -142,9 +143,8 @@ def remove(store: Store, principal: Principal, name: str, *, lost: bool, now: in
             store, principal, RemoveCluster(cluster=name, lost=lost, reason=reason), now=now, request=request, text=""
         )
     except Conflict as error:
-        raise Conflict(
-            error.message, object_=name, hint=_how_to_remove(cluster, lost=lost), numbers=error.numbers
-        ) from error
+        msg = f"{error.message}: {_runs_there(store, name)}"
+        raise Conflict(msg, object_=name, hint=_how_to_remove(cluster, lost=lost), numbers=error.numbers) from error
 
 
 def _check(wish: ClusterWish) -> None:
@@ -259,6 +259,13 @@ def _as_added(
         added_at=before.added_at,
         added_by=before.added_by,
     )
+
+
+def _runs_there(store: Store, cluster: str) -> str:
+    """Whose pods stand in the way: how many runs, and the first few by name."""
+    runs = list(dict.fromkeys(row.allocation.workload for row in store.wanted(cluster)))
+    more = f" and {len(runs) - RUNS_NAMED} more" if len(runs) > RUNS_NAMED else ""
+    return f"{counted(len(runs), 'run')}, {', '.join(runs[:RUNS_NAMED])}{more}"
 
 
 def _how_to_remove(cluster: ClusterRecord, *, lost: bool) -> str:

@@ -11,6 +11,7 @@ from mainstay.domain.errors import Gone, Invalid, NotFound, NotYet
 from mainstay.domain.plan import EnterPod, Plan
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Phase, Workload
+from mainstay.operations import agents
 from mainstay.operations.principal import Permission, Principal
 from mainstay.ports import Store, WorkloadFilter
 
@@ -30,8 +31,12 @@ class Target:
     attempt: int = 0
 
 
-def pod_of(store: Store, principal: Principal, target: Target) -> Allocation:
-    """The allocation of a pod that runs. Raises NotFound, NotYet before it runs, Gone once it has ended."""
+def pod_of(store: Store, principal: Principal, target: Target, *, now: int) -> Allocation:
+    """The allocation of a pod that runs and can be entered.
+
+    Raises NotFound, NotYet before it runs, Gone once it has ended, Invalid for a guest, Unavailable while the agent of its
+    cluster is away.
+    """
     principal.require(Permission.ENTER)
     workload = _workload(store, target.reference, tenant=principal.tenant)
     if target.rank >= workload.spec.nodes:
@@ -48,7 +53,20 @@ def pod_of(store: Store, principal: Principal, target: Target) -> Allocation:
     if found is None or found.seen is not Seen.RUNNING:
         msg = f"{workload.id} does not run yet: {workload.phase.word}"
         raise NotYet(msg, object_=workload.id, hint=f"why: mainstay explain {workload.id}")
+    _require_ours(workload, target.rank)
+    agents.require_heard(store, found.cluster, now=now)
     return found
+
+
+def _require_ours(workload: Workload, rank: int) -> None:
+    """Who may enter a pod that others made, its cluster decides: our account may in its own namespaces alone."""
+    if workload.spec.guests:
+        pod = workload.spec.guests[rank]
+        msg = f"{workload.id} is a pod that others made; mainstay places it and does not enter it"
+        hint = (
+            f"with your own account of its cluster: kubectl -n {pod.namespace} exec {pod.name} -- CMD, or port-forward"
+        )
+        raise Invalid(msg, object_=workload.id, hint=hint)
 
 
 def _workload(store: Store, reference: str, *, tenant: str) -> Workload:
@@ -71,7 +89,7 @@ def enter(store: Store, principal: Principal, target: Target, command: Sequence[
     if not command or not command[0] or any("\x00" in part for part in command):
         msg = "a command must not be empty or contain NUL"
         raise Invalid(msg, object_="command")
-    found = pod_of(store, principal, target)
+    found = pod_of(store, principal, target, now=now)
     words = shlex.join(command)
     shown = words if len(words) <= COMMAND_SHOWN else f"{words[:COMMAND_SHOWN]}..."
     reason = Reason(code=Code.COMMAND_RUN, object=found.pod, numbers={"by": principal.name, "command": shown})

@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 
 from mainstay.agent import convert
 from mainstay.domain.errors import Invalid, Unavailable
+from mainstay.domain.fleet import MACHINE
 from mainstay.wire import agent_line
 
 ANSWER_SECONDS = 15.0
@@ -118,6 +119,17 @@ class Line:
                 waiting.set_exception(ConnectionError("the line broke"))
 
 
+def not_reached(cluster: str) -> Unavailable:
+    """Nobody has a line to it: the agent of a cluster is away, or the replica whose machine it is."""
+    if MACHINE.match(cluster):
+        msg = f"this replica does not reach {cluster}, the machine of another one"
+        hint = "is that replica running? For each other's machines replicas need --replica-address"
+    else:
+        msg = f"the agent of cluster {cluster} is not connected"
+        hint = f"is `mainstay agent` running beside it? It calls again by itself; its state: mainstay cluster show {cluster}"
+    return Unavailable(msg, object_=cluster, hint=hint)
+
+
 class Ways(Protocol):
     """How a replica asks the agents of clusters."""
 
@@ -160,9 +172,7 @@ class Lines:
         """The newest: an older one may be half dead. Raises Unavailable."""
         lines = self._open.get(cluster)
         if not lines:
-            msg = f"this replica does not reach cluster {cluster}: its agent has no line here, or it is the machine of another"
-            hint = "is the agent running? It calls again by itself; for each other's machines replicas need --replica-address"
-            raise Unavailable(msg, object_=cluster, hint=hint)
+            raise not_reached(cluster)
         return lines[-1]
 
     async def until_none(self, cluster: str) -> None:

@@ -16,7 +16,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SECRET_NAME, SECRET_NAME_RULE
 from mainstay.domain.workload import Phase, Workload, WorkloadSpec
 from mainstay.operations import priorities, queues, secrets
-from mainstay.operations.infra import require_known, require_one_home
+from mainstay.operations.infra import require_known, require_one_home, require_volumes
 from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
 from mainstay.ports import Store
 
@@ -145,10 +145,11 @@ def as_pending(new: NewWorkload, *, now: int) -> Workload:
 
 
 def require_possible(store: Store, tenant: str, jobs: Sequence[JobRequest]) -> None:
-    """Raises Invalid for a queue, a cluster or a secret that is not there, or a volume that could be any of several."""
+    """Raises Invalid for a queue, a cluster, a secret or a volume that is not there, or a volume that could be any of several."""
     queues.require_known(store, (job.queue for job in jobs))
     require_known(store, (job.spec.cluster for job in jobs))
     require_one_home(store, tenant, ((job.project, job.spec) for job in jobs))
+    require_volumes(store, tenant, [(job.project, job.spec) for job in jobs])
     secrets.require_known(store, tenant, (use.name for job in jobs for use in job.spec.secrets))
 
 

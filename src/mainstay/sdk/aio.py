@@ -35,6 +35,7 @@ from mainstay.wire.requests import ClusterRequest, DeployRequest, NamedQueueRequ
 from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL
 from mainstay.wire.views import (
     AgentTokenView,
+    AuditView,
     ClusterView,
     CostView,
     EndpointView,
@@ -180,13 +181,13 @@ class AsyncClient:
         """A piece of a log."""
         return await self._run(calls.log_piece(ref, rank=rank, attempt=attempt, offset=offset))
 
-    async def logs(self, ref: str, *, rank: int = 0, follow: bool = False) -> AsyncIterator[LogView]:
-        """The log of one rank in pieces: what is there, or with `follow` up to the end of the run."""
+    async def logs(self, ref: str, *, rank: int = 0, attempt: int = 0, follow: bool = False) -> AsyncIterator[LogView]:
+        """The log of one rank in pieces: what there is of an attempt (0: the newest), or with `follow` all from it on."""
         if follow:
-            async for piece in self._follow(FollowLog(ref, rank=rank)):
+            async for piece in self._follow(FollowLog(ref, rank=rank, attempt=attempt)):
                 yield piece
             return
-        piece = await self.read_log(ref, rank=rank)
+        piece = await self.read_log(ref, rank=rank, attempt=attempt)
         while piece.text or piece.dropped:
             yield piece
             if piece.ended:
@@ -286,6 +287,10 @@ class AsyncClient:
     async def remove_queue(self, name: str) -> None:
         """Forget a queue or cohort. Refused while open runs are in it or others are below it."""
         await self._run(calls.remove_queue(name))
+
+    async def audit(self, *, most: int = 0) -> builtins.list[AuditView]:
+        """Every change with who made it, newest first; `most` 0: all of them. For administrators."""
+        return await self._run(calls.audit(most=most))
 
     async def priorities(self) -> builtins.list[PriorityClassView]:
         """Every priority class, the most urgent first."""
@@ -524,9 +529,9 @@ class AsyncRun(RunView):
             raise RunFailed(self.view)
         return self
 
-    def logs(self, *, rank: int = 0, follow: bool = False) -> AsyncIterator[LogView]:
-        """Its log in pieces."""
-        return self._client.logs(self.id, rank=rank, follow=follow)
+    def logs(self, *, rank: int = 0, attempt: int = 0, follow: bool = False) -> AsyncIterator[LogView]:
+        """Its log in pieces; `attempt` 0 is the newest."""
+        return self._client.logs(self.id, rank=rank, attempt=attempt, follow=follow)
 
     async def exec(self, argv: Sequence[str], *, input: bytes = b"", rank: int = 0) -> CommandResult:  # noqa: A002
         """Run a command in one of its pods, beside its own program, to its end."""

@@ -32,6 +32,7 @@ from mainstay.wire.requests import (
 )
 from mainstay.wire.views import (
     AgentTokenView,
+    AuditView,
     BulkView,
     ClusterView,
     CostView,
@@ -320,6 +321,11 @@ def set_queues(requests: Sequence[NamedQueueRequest]) -> Flow[list[QueueView]]:
 def remove_queue(name: str) -> Flow[None]:
     """Forget it."""
     yield write("DELETE", f"/v1/queues/{segment(name)}")
+
+
+def audit(*, most: int = 0) -> Flow[list[AuditView]]:
+    """Newest first, all pages; at most `most` where that is given."""
+    return (yield from _pages("/v1/audit", Page[AuditView], {}, most=most))
 
 
 def priorities() -> Flow[list[PriorityClassView]]:

@@ -72,11 +72,11 @@ class Following(Protocol[Item_co]):
 
 
 class FollowLog:
-    """The log of one rank, over all attempts of its run."""
+    """The log of one rank, over the attempts of its run from `attempt` on (0: the newest)."""
 
-    def __init__(self, ref: str, *, rank: int = 0) -> None:
+    def __init__(self, ref: str, *, rank: int = 0, attempt: int = 0) -> None:
         self._ref, self._rank = ref, rank
-        self._attempt, self._offset = 0, 0
+        self._attempt, self._offset = attempt, 0
         self.finished = False
 
     def request(self) -> Request:

@@ -177,6 +177,7 @@ class Needs:
                 self.allocations.add(int(key))
             case ObservePod(allocation_key=key) | ClosePod(allocation_key=key):
                 self.conclusions.add(int(key))
+                self.clusters = True
             case RecordUsage(usage=usage):
                 self.allocations.add(int(usage.allocation_key))
             case ObserveNodes(cluster=cluster):

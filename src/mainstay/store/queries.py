@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 
-from mainstay.domain.allocation import Allocation, Seen, Wanted
+from mainstay.domain.allocation import NO_PROGRESS, Allocation, Progress, Seen, Wanted
 from mainstay.domain.capacity import Closure, Node
 from mainstay.domain.errors import Conflict, NotFound
 from mainstay.domain.fleet import ClusterRecord, Stay
@@ -150,6 +150,43 @@ def allocations(connection: sa.Connection, workload_key: int) -> tuple[Allocatio
     return allocations_of(connection, query)
 
 
+def progress(connection: sa.Connection, workload_keys: Collection[int]) -> dict[int, Progress]:
+    """Of those that have had a place. An attempt runs from the start of its first pod to the end of its last."""
+    found: dict[int, Progress] = {}
+    for batch in batches(workload_keys):
+        for row in connection.execute(_ATTEMPTS.where(tables.allocations.c.workload_key.in_(batch))):
+            before = found.get(row.workload_key, NO_PROGRESS)
+            ran = row.ended_at - row.started_at if row.started_at and not row.runs else 0
+            found[row.workload_key] = Progress(
+                ran_us=before.ran_us + max(0, ran),
+                running_since=row.started_at if row.runs else before.running_since,
+                stopping_since=row.stopping_since or before.stopping_since,
+            )
+    return found
+
+
+def _attempts() -> sa.Select[Any]:
+    """One row for each attempt of each workload, in order; pods that never ran have no times."""
+    pod = tables.allocations.c
+    lives = pod.seen != int(Seen.ENDED)
+    return (
+        sa.select(
+            pod.workload_key,
+            sa.func.coalesce(sa.func.min(sa.case((pod.started_at > 0, pod.started_at))), 0).label("started_at"),
+            sa.func.max(sa.case((pod.started_at > 0, pod.ended_at), else_=0)).label("ended_at"),
+            sa.func.max(sa.case((lives & (pod.started_at > 0), 1), else_=0)).label("runs"),
+            sa.func.coalesce(sa.func.min(sa.case((lives & (pod.stop_asked_at > 0), pod.stop_asked_at))), 0).label(
+                "stopping_since"
+            ),
+        )
+        .group_by(pod.workload_key, pod.attempt)
+        .order_by(pod.workload_key, pod.attempt)
+    )
+
+
+_ATTEMPTS = _attempts()
+
+
 def nodes(connection: sa.Connection, *, after: tuple[str, str], limit: int) -> tuple[Node, ...]:
     """By cluster and name, without those of clusters that have left."""
     table = tables.nodes
@@ -245,6 +282,14 @@ def audit(connection: sa.Connection, *, after: int, limit: int) -> tuple[AuditRo
     """Oldest first."""
     table = tables.audit
     query = sa.select(table).where(table.c.seq > after).order_by(table.c.seq).limit(limit)
+    return tuple(codec.audit_of(cast("AuditTableRow", row)) for row in fetch(connection, query))
+
+
+def last_audit(connection: sa.Connection, *, before: int, limit: int) -> tuple[AuditRow, ...]:
+    """Newest first; `before` 0: from the newest."""
+    table = tables.audit
+    query = sa.select(table).order_by(table.c.seq.desc()).limit(limit)
+    query = query.where(table.c.seq < before) if before else query
     return tuple(codec.audit_of(cast("AuditTableRow", row)) for row in fetch(connection, query))
 
 

@@ -105,6 +105,7 @@ class AllocationRow(TypedDict):
     started_at: int
     ended_at: int
     metered_until: int
+    witnessed_at: int
     ending: int
     exit_code: int
     detail: str

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from mainstay.domain.allocation import Allocation, Wanted
+from mainstay.domain.allocation import Allocation, Progress, Wanted
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Closure, Node
 from mainstay.domain.errors import StateUnusable
@@ -173,6 +173,10 @@ class SqlStore:
         """Of one workload, by attempt and rank."""
         return self._database.read(lambda connection: queries.allocations(connection, workload_key))
 
+    def progress(self, workload_keys: Sequence[int]) -> Mapping[int, Progress]:
+        """How far each of these workloads has come."""
+        return self._database.read(lambda connection: queries.progress(connection, workload_keys))
+
     def pod(self, name: str) -> Wanted:
         """By its name, of any tenant."""
         return self._database.read(lambda connection: queries.pod(connection, name))
@@ -230,6 +234,10 @@ class SqlStore:
     def audit(self, *, after: int, limit: int) -> tuple[AuditRow, ...]:
         """Oldest first."""
         return self._database.read(lambda connection: queries.audit(connection, after=after, limit=limit))
+
+    def last_audit(self, *, before: int, limit: int) -> tuple[AuditRow, ...]:
+        """Newest first."""
+        return self._database.read(lambda connection: queries.last_audit(connection, before=before, limit=limit))
 
     def usage(self, *, tenant: str, since: int, until: int) -> tuple[tuple[UsageRecord, tuple[Charge, ...]], ...]:
         """With charges, oldest first."""

@@ -168,6 +168,7 @@ allocations = _table(
     _whole("started_at"),
     _whole("ended_at"),
     _whole("metered_until"),
+    _whole("witnessed_at"),
     _whole("ending"),
     _whole("exit_code"),
     _text("detail"),

@@ -157,6 +157,11 @@ class World:
             row["observed_at"] = at
             self._change_cluster(row)
 
+    def witnessed_at(self, cluster: str) -> int:
+        """Up to which instant of its own time the cluster has been seen; 0 if it never was."""
+        row = self.clusters.get(cluster)
+        return row["observed_at"] if row is not None else 0
+
     def takes_work(self, cluster: str) -> bool:
         """Whether anything new may be placed there. A cluster that nobody has put on record is one that does."""
         row = self.clusters.get(cluster)

@@ -130,7 +130,7 @@ _UPDATE_ALLOCATION = _update_of(
     tables.allocations,
     "key",
     *("stop", "stop_asked_at", "moves", "preempted", "seen", "ready", "address", "started_at", "ended_at"),
-    *("metered_until", "ending", "exit_code", "detail", "closed", "version"),
+    *("metered_until", "witnessed_at", "ending", "exit_code", "detail", "closed", "version"),
 )
 _UPDATE_ENDPOINT = _update_of(
     tables.endpoints,

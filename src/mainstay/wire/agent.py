@@ -159,6 +159,7 @@ class Slice(Message, frozen=True):
     version: int
     created_at: int
     stop: bool = False
+    stop_asked_at: int = 0
     moves: bool = False
     seen: int = 0
     ready: bool = False
@@ -166,6 +167,7 @@ class Slice(Message, frozen=True):
     started_at: int = 0
     ended_at: int = 0
     metered_until: int = 0
+    witnessed_at: int = 0
     end: str = ""
     exit_code: int | None = None
     detail: str = ""

@@ -73,6 +73,8 @@ class PodView(View):
     created_at: datetime
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    stopping_since: datetime | None = None
+    """When it was told to end, while it has not."""
     end: str = ""
     exit_code: int | None = None
     detail: str = ""
@@ -157,7 +159,15 @@ class WorkloadView(View):
     submitted_at: datetime
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    ran_seconds: float = 0
+    """How long the attempts that do not run any more ran, together; what it waited between them does not count. Only where
+    workloads were asked for, as `running_since` and `stopping_since`.
+    """
+    running_since: datetime | None = None
+    """When the attempt that runs has begun to."""
     stop_requested: bool = False
+    stopping_since: datetime | None = None
+    """When the first of its pods that have not ended was told to end: because somebody stopped it, or to be moved."""
     output: str = ""
     """Digest of the tree of output files; empty until it succeeded."""
     pods: list[PodView] = Field(default_factory=list)
@@ -382,7 +392,8 @@ class OptionView(View):
     where: str
     resources: ResourcesView
     nodes: int
-    starts: Literal["now", "later"]
+    starts: Literal["now", "later", "never"]
+    """`never`: it is more than the fleet has, busy or not; `reason` says how much more."""
     price_per_hour: str
     cost_max: str = ""
     """Cost if it ran for its whole max_duration; empty without one."""
@@ -447,6 +458,19 @@ class CostView(View):
     lines: list[CostLine]
     total: str
     currency: str
+
+
+class AuditView(View):
+    """Who changed what: one row for each change that anybody or a cluster made, in the order in which they were made."""
+
+    seq: int
+    at: datetime
+    actor: str
+    tenant: str = ""
+    """Whose it was; empty: the platform's."""
+    action: str
+    object: str
+    detail: str = ""
 
 
 class ModelVersionView(View):

@@ -152,7 +152,7 @@ async def test_a_group_that_does_not_fit_whole_is_not_placed_at_all_and_is_told_
         either.make_pod(name, annotations=annotations, containers=big)
     await either.until(lambda: either.told("huge-0") and either.told("huge-1"))
     (said,) = either.told("huge-0")
-    assert said.startswith("mainstay: cannot run on this fleet: needs 2 x (1 CPUs")
+    assert said.startswith("mainstay: cannot run on this fleet: needs 2 x (1 CPU,")
     assert not any(pod["spec"].get("nodeName") for pod in either.pods())
     either.control_plane.ask(either.path("pods", "huge-1"), method="DELETE")
     await either.until(lambda: either.phases()["huge"] is Phase.STOPPED)

@@ -124,7 +124,7 @@ async def test_a_line_that_breaks_is_opened_again(plane: ControlPlane, server: S
     assert before is not None
     server.stop()
     await until(lambda: line_of(plane) is None)
-    with pytest.raises(Unavailable, match="its agent has no line here") as raised:
+    with pytest.raises(Unavailable, match="the agent of cluster edge is not connected") as raised:
         await RemoteCluster("edge", plane.services.agents.lines).read_log("p-1-0", offset=0, limit=1)
     assert "calls again by itself" in raised.value.hint
     server.start(plane.app)

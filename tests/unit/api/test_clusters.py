@@ -180,11 +180,22 @@ async def test_a_cluster_that_holds_pods_says_how_to_remove_it(api: Api):
     scene.fleet(cluster="east")
     scene.place(scene.submit())
     problem = is_problem(await ask(api, "DELETE", "/east"), 409)
-    assert "still holds 1 pods" in problem["detail"]
+    assert "still holds 1 pod: 1 run, " in problem["detail"]
     assert problem["hint"].endswith("mainstay cluster drain east")
     await ask(api, "POST", "/east/drain")
     assert is_problem(await ask(api, "DELETE", "/east"), 409)["hint"].endswith("mainstay cluster remove east --lost")
     assert (await ask(api, "DELETE", "/east", params={"lost": "true"})).status_code == 204
+
+
+async def test_a_cluster_that_holds_pods_names_five_of_the_runs_in_the_way_and_how_many_there_are(api: Api):
+    await ask(api, "POST", json=EAST)
+    scene = Scene(api.services.store)
+    scene.fleet(cluster="east", cpus=16)
+    runs = [scene.submit(name=f"run-{number}") for number in range(7)]
+    for run in runs:
+        scene.place(run)
+    detail = is_problem(await ask(api, "DELETE", "/east"), 409)["detail"]
+    assert detail == f"cluster east still holds 7 pods: 7 runs, {', '.join(run.id for run in runs[:5])} and 2 more"
 
 
 async def test_clusters_are_listed_in_pages(api: Api):

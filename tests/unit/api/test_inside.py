@@ -15,9 +15,13 @@ from wsproto.events import TextMessage
 from mainstay.api import limits, sockets
 from mainstay.api.app import TOPICS, create_api
 from mainstay.cli.inside import _that_lives
+from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import NotYet, Unavailable
-from mainstay.domain.reason import Code
-from mainstay.domain.workload import Phase, Workload
+from mainstay.domain.fleet import ClusterKind, Contact, NewCluster
+from mainstay.domain.plan import AddCluster, ObserveCluster, ObserveNodes
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.workload import Kind, Phase, PodRef, Workload
+from mainstay.operations.agents import SILENT_SINCE
 from mainstay.ports import Channel
 from mainstay.sdk.aio import AsyncClient
 from mainstay.sdk.client import Client
@@ -25,6 +29,7 @@ from mainstay.sdk.errors import ApiError, CommandTooLong, Unreachable
 from mainstay.sdk.request import Request
 from mainstay.sdk.sockets import AsyncSocket
 from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL, Frame, framed
+from tests.stores import WHY
 from tests.unit.api.conftest import PEOPLE, site_of
 from tests.unit.web.site import LogCluster, Server, Site, services_of, size
 
@@ -240,6 +245,49 @@ def _cookie(world: World) -> str:
     from mainstay.operations.sessions import cookie_name
 
     return cookie_name(world.site.services.system, secure=False)
+
+
+async def test_a_pod_that_others_made_is_refused_with_their_own_way_in_and_nothing_goes_on_record(world: World):
+    scene = world.site.scene
+    pod = PodRef(namespace="research", name="web", uid="uid-1")
+    work = scene.submit(kind=Kind.POD, run=(), guests=(pod,), choices=(size(cpus=0.01, gib=0.01),))
+    world.site.place(work, "atlas")
+    world.site.running(work)
+    async with world.client() as client:
+        with pytest.raises(ApiError, match="a pod that others made") as refused:
+            await client.exec(work.id, ["ls"])
+        with pytest.raises(ApiError, match="a pod that others made"):
+            async with client.connect(work.id, 1):
+                pass
+    assert "kubectl -n research exec web -- CMD" in refused.value.problem.hint
+    assert Code.COMMAND_RUN not in recorded(world, work)
+
+
+async def test_who_enters_a_cluster_whose_agent_is_away_is_told_since_when_and_what_to_do(world: World):
+    scene = world.site.scene
+    scene.applied(AddCluster(cluster=NewCluster(name="edge", kind=ClusterKind.AGENT), reason=WHY))
+    silent = Reason(
+        code=Code.CLUSTER_UNREACHABLE, numbers={"detail": "silent", SILENT_SINCE: "2026-05-04 10:00:00 UTC"}
+    )
+    ready = NodeState(name="far", capacity=size(cpus=1, gib=1), ready=True)
+    scene.applied(ObserveCluster(cluster="edge", seen=Contact.READY, reason=WHY))
+    scene.applied(ObserveNodes(cluster="edge", nodes=(ready,), reason=WHY))
+    work = scene.submit(choices=(size(cpus=0.01, gib=0.01),))
+    world.site.place(work, "far")
+    world.site.running(work)
+    scene.applied(ObserveCluster(cluster="edge", seen=Contact.UNREACHABLE, reason=silent))
+    async with world.client() as client:
+        with pytest.raises(
+            ApiError, match="the agent of cluster edge is away since 2026-05-04 10:00:00 UTC"
+        ) as refused:
+            await client.exec(work.id, ["ls"])
+    assert "`mainstay agent`" in refused.value.problem.hint
+    assert Code.COMMAND_RUN not in recorded(world, work)
+
+
+def recorded(world: World, work: Workload) -> list[Code]:
+    events = world.site.store.events(tenant=work.tenant, workload=work.id, after=0, limit=99)
+    return [event.reason.code for event in events]
 
 
 @pytest.mark.parametrize(

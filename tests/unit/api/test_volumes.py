@@ -70,6 +70,28 @@ async def test_a_job_needs_not_say_where_a_volume_lies_that_is_on_record(fleet: 
     assert "there is a ckpt in each of east, west" in problem["detail"]
 
 
+async def test_a_volume_that_is_too_small_is_refused_with_what_it_has(fleet: Api):
+    found(fleet, "west", "ckpt")
+    assert (await fleet.submit(volumes=[CKPT])).status_code == 201
+    problem = is_problem(await fleet.submit(volumes=[{**CKPT, "size": "2GB"}]), 422)
+    assert "ckpt has 1 GB, and 2 GB are asked for" in problem["detail"]
+    assert "it lies in cluster west, on node n1" in problem["hint"]
+
+
+async def test_a_volume_that_is_not_there_and_that_nobody_makes_is_refused_where_volumes_are_known(fleet: Api):
+    asked = {"volumes": [{"path": "ckpt", "name": "ckpt"}], "infra": "west"}
+    assert (await fleet.submit(**asked)).status_code == 201, "of this cluster nobody knows which volumes it has"
+    await fleet.ask("POST", "/v1/workloads/job/stop")
+    found(fleet, "west", "other")
+    asked["volumes"] = [{"path": "data", "name": "data"}]
+    problem = is_problem(await fleet.submit(**asked), 422)
+    assert "there is no data in project default" in problem["detail"]
+    assert "say its size" in problem["hint"]
+    making = {**asked, "volumes": [{"path": "data", "name": "data", "size": "1GB"}]}
+    assert (await fleet.submit(**making)).status_code == 201
+    assert (await fleet.submit(**asked)).status_code == 201, "another run makes it"
+
+
 async def test_volumes_are_listed_in_pages_with_what_uses_them(fleet: Api):
     found(fleet, "east", "a", "b")
     found(fleet, "west", "a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from mainstay.api.app import create_api
 from mainstay.cli.exits import Exit
 from mainstay.domain.capacity import NodeState
-from mainstay.domain.plan import ObserveNodes
+from mainstay.domain.plan import ObserveNodes, StopPod
 from mainstay.domain.workload import Phase
 from tests.stores import SECOND, WHY
 from tests.unit.api.conftest import PEOPLE, site_of
@@ -67,6 +68,65 @@ def test_what_has_ended_runs_no_longer_also_before_the_conclusion_is_drawn(site:
     shown = mainstay("show", work.id).stdout
     ran = next(line.split()[1] for line in shown.splitlines() if line.startswith("ran "))
     assert float(ran.removesuffix("s")) < 10, shown
+
+
+def test_a_run_that_is_stopping_says_so_and_since_when(site: Site) -> None:
+    work = site.scene.submit(name="train", choices=(size(cpus=1, gib=1),))
+    site.place(work, "atlas")
+    site.running(work)
+    assert " running " in mainstay("ps").stdout
+    site.scene.applied(site.scene.stop(work))
+    assert " stopping " in mainstay("ps").stdout
+    site.at(90).scene.applied(StopPod(allocation_key=site.pods(work)[0].key, reason=WHY))
+    assert "since 1m 3" in mainstay("ps").stdout
+    shown = mainstay("show", work.id).stdout
+    (line,) = (line for line in shown.splitlines() if line.startswith("stopping"))
+    assert line.endswith(" ago")
+    assert " stopping " in shown.splitlines()[-1]
+
+
+def test_a_run_of_several_attempts_ran_without_what_it_waited_between_them(site: Site) -> None:
+    work = site.at(3_600).scene.submit(name="flaky", choices=(size(cpus=1, gib=1),))
+    site.place(work, "atlas")
+    site.running(work)
+    site.ended(work, exit_code=1)
+    again = site.scene.advance(site.scene.workload(work.id), Phase.PENDING, attempt=2)
+    site.at(1_800).scene.applied(again)
+    row = next(line for line in mainstay("ps").stdout.splitlines() if work.id in line)
+    assert "1h 0m" in row
+    assert row.count("h ") == 1, row
+
+
+def test_a_large_cluster_is_listed_in_figures_that_can_be_read(site: Site) -> None:
+    many = tuple(NodeState(name=f"n-{number}", capacity=size(cpus=64, gib=512), ready=True) for number in range(20))
+    site.scene.applied(ObserveNodes(cluster="big", nodes=many, reason=WHY))
+    assert mainstay("cluster", "add", "big", "--simulated", "20xcpu=64,memory=512GiB").returncode == Exit.OK
+    row = next(line for line in mainstay("cluster", "list").stdout.splitlines() if line.startswith("big "))
+    assert "0 of 1,280" in row
+    assert "0 of 10,240" in row
+
+
+def test_the_log_of_an_earlier_attempt_is_asked_for_by_its_number(site: Site) -> None:
+    work = site.scene.submit(name="flaky", choices=(size(cpus=1, gib=1),))
+    for attempt in (1, 2):
+        work = site.scene.workload(work.id)
+        site.place(work, "atlas")
+        site.running(work)
+        site.cluster.logs[f"{work.id}-{attempt}-0"] = f"attempt {attempt}\n".encode()
+        site.ended(work, exit_code=1)
+        site.scene.applied(site.scene.advance(site.scene.workload(work.id), Phase.PENDING, attempt=attempt + 1))
+    assert mainstay("logs", work.id).stdout == "attempt 2\n"
+    assert mainstay("logs", "--attempt", "1", work.id).stdout == "attempt 1\n"
+    assert "there is no attempt 4" in mainstay("logs", "--attempt", "4", work.id).stderr
+
+
+def test_the_audit_says_who_changed_what_the_newest_last(site: Site) -> None:
+    assert mainstay("node", "cordon", "atlas", "--reason", "fans").returncode == Exit.OK
+    last = mainstay("audit", "-n", "1").stdout.splitlines()[-1].split()
+    assert "cordon_node" in last
+    assert "root" in last
+    (row,) = json.loads(mainstay("audit", "-n", "1", "--json").stdout)
+    assert (row["actor"], row["action"]) == ("root", "cordon_node")
 
 
 def test_a_node_with_pods_is_drained_only_by_who_says_so(site: Site) -> None:

@@ -427,13 +427,13 @@ async def test_credentials_stand_nowhere_in_the_clear(
 
 
 async def test_the_machine_of_another_replica_is_asked_there_and_its_loop_is_not_run_here(store, clock):
-    machine = NewCluster(name="local-other", kind=ClusterKind.LOCAL)
+    machine = NewCluster(name="local-0a1b2c", kind=ClusterKind.LOCAL)
     store.commit(Plan(actor="other", now=1, actions=(AddCluster(cluster=machine, reason=WHY),)))
     ours = Replica(store, clock)
     await ours.turn()
     assert not ours.loops
-    with pytest.raises(Unavailable, match="does not reach cluster local-other"):
-        await ours.clusters["local-other"].read_log("p-1-0", offset=0, limit=1)
-    commit(store, DrainCluster(cluster="local-other", reason=WHY), RemoveCluster(cluster="local-other", reason=WHY))
+    with pytest.raises(Unavailable, match="does not reach local-0a1b2c, the machine of another one"):
+        await ours.clusters["local-0a1b2c"].read_log("p-1-0", offset=0, limit=1)
+    commit(store, DrainCluster(cluster="local-0a1b2c", reason=WHY), RemoveCluster(cluster="local-0a1b2c", reason=WHY))
     await ours.turn()
-    assert "local-other" not in ours.clusters
+    assert "local-0a1b2c" not in ours.clusters

@@ -93,7 +93,7 @@ def test_a_quota_bounds_its_queue_and_what_waits_hears_the_figures():
     reasons = [action.reason for action in actions if isinstance(action, Advance)]
     assert [reason.code for reason in reasons] == [Code.WAITS_FOR_QUOTA] * 2
     assert reasons[0].sentence == (
-        "waits for the quota of queue a: needs 1 CPUs, 1 GiB, and may use 0 CPUs more of cpu (default):"
+        "waits for the quota of queue a: needs 1 CPU, 1 GiB, and may use 0 CPUs more of cpu (default):"
         " it uses 3 CPUs, 3 CPUs are its own"
     )
 

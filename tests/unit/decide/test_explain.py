@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from mainstay.decide.explain import Alternative, explain, preview
 from mainstay.decide.schedule import schedule
-from mainstay.decide.shapes import memory_words_of
 from mainstay.domain.billing import Price
 from mainstay.domain.errors import NotFound
 from mainstay.domain.plan import Allocate
-from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources
+from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources, memory_words
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import PODS
@@ -61,7 +60,7 @@ def test_what_waits_for_capacity_says_what_is_free_and_what_would_start_now():
     ],
 )
 def test_memory_is_said_in_the_unit_it_was_written_in(size, words):
-    assert memory_words_of(size) == words
+    assert memory_words(size) == words
 
 
 def test_what_waits_behind_others_says_how_many():
@@ -128,9 +127,17 @@ def test_a_preview_counts_those_who_come_first():
     assert preview(snapshot, spec=spec(cpus=2), priority=1).starts_now
 
 
+def test_a_preview_of_more_than_any_node_has_never_starts():
+    snapshot = world(nodes=[node(1, cpus=4)])
+    assert preview(snapshot, spec=spec(cpus=400), priority=50).starts_never
+    busy = world(nodes=[node(1, cpus=4)], allocations=[allocation(1, cpus=4)])
+    found = preview(busy, spec=spec(cpus=4), priority=50)
+    assert (found.starts_now, found.starts_never) == (False, False)
+
+
 def test_a_preview_on_an_empty_fleet_waits():
     found = preview(world(), spec=spec(), priority=0)
-    assert (found.starts_now, found.reason.code) == (False, Code.NEVER_FITS)
+    assert (found.starts_now, found.starts_never, found.reason.code) == (False, False, Code.NEVER_FITS)
 
 
 @given(
@@ -149,7 +156,7 @@ def test_what_is_bound_to_a_full_cluster_hears_where_it_would_start_now():
     nodes = [node(cluster="east", used_cpus=16), node(cluster="west")]
     found = explain(world(nodes=nodes, workloads=[workload(1, cluster="east")]), 1)
     assert found.reason.sentence == (
-        "waits for capacity: needs 1 CPUs, 1 GiB in cluster east, the most that is free on one node is 0 CPUs, 64 GiB"
+        "waits for capacity: needs 1 CPU, 1 GiB in cluster east, the most that is free on one node is 0 CPUs, 64 GiB"
     )
     assert found.alternatives == (Alternative(change="infra", before="east", after="west"),)
 
@@ -212,7 +219,7 @@ def test_where_only_places_for_pods_are_lacking_their_numbers_are_told():
     found = explain(world(nodes=[full], workloads=[workload(1)]), 1)
     assert found.reason.code is Code.WAITS_FOR_CAPACITY
     assert found.reason.sentence == (
-        "waits for capacity: needs 1 CPUs, 1 GiB, the most that is free on one node is 16 CPUs, 64 GiB, "
+        "waits for capacity: needs 1 CPU, 1 GiB, the most that is free on one node is 16 CPUs, 64 GiB, "
         "but no node has room for one more pod (a has 110 of 110)"
     )
 

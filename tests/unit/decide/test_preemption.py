@@ -636,5 +636,5 @@ def test_whoever_waits_for_those_that_yield_is_told_so() -> None:
         displaced_by={1: (9,)},
     )
     assert explain(snapshot, 9).reason.sentence == (
-        "waits for 1 pods of 1 runs that yield to it: its places on node-1 are kept"
+        "waits for 1 pod of 1 run to yield to it: its places on node-1 are kept"
     )

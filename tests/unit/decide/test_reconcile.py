@@ -196,6 +196,24 @@ def test_an_end_is_never_before_what_is_already_paid():
     assert action.state.ended_at == NOON - 9
 
 
+def test_a_pod_that_ran_and_vanished_is_lost_and_charged_up_to_when_it_was_witnessed():
+    tombstone = pod(Seen.ENDED, end=End.NEVER_STARTED, detail="it vanished from the cluster", ended_at=NOON)
+    (action,) = told(compare([running(seen=Seen.UNKNOWN, witnessed_at=NOON - 9)], [tombstone]))
+    assert (action.state.end, action.state.ended_at) == (End.LOST, NOON - 9)
+    assert "it vanished from the cluster" in action.reason.sentence
+
+
+def test_a_pod_that_vanished_and_was_not_witnessed_is_charged_up_to_its_last_record():
+    tombstone = pod(Seen.ENDED, end=End.NEVER_STARTED)
+    (action,) = told(compare([running(seen=Seen.UNKNOWN, metered_until=NOON - 9)], [tombstone]))
+    assert (action.state.end, action.state.ended_at) == (End.LOST, NOON - 9)
+
+
+def test_a_pod_that_vanished_before_it_ran_never_started():
+    (action,) = told(compare([wanted(seen=Seen.UNKNOWN)], [pod(Seen.ENDED, end=End.NEVER_STARTED)]))
+    assert (action.state.end, action.state.started_at) == (End.NEVER_STARTED, 0)
+
+
 @pytest.mark.parametrize(
     ("recorded", "reported"),
     [

@@ -49,7 +49,7 @@ def test_a_shape_that_no_node_has_never_fits_and_one_that_is_taken_waits():
     found = {action.workload_key: action.reason for action in schedule(world(nodes=nodes, workloads=wanted))}
     assert found[1].code is Code.NEVER_FITS
     assert found[2].code is Code.WAITS_FOR_CAPACITY
-    assert found[2].numbers["needs"] == f"1 CPUs, 1 GiB, 1 x {SMALL}"
+    assert found[2].numbers["needs"] == f"1 CPU, 1 GiB, 1 x {SMALL}"
 
 
 def test_work_without_gpus_keeps_off_nodes_that_have_slices():

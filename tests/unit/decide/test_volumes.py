@@ -64,7 +64,7 @@ def test_a_place_that_is_full_is_told_with_what_is_free_there() -> None:
     reason = why(world(nodes=full, workloads=[workload(1, volumes=("data",), cpus=4)], volumes=[data]))
     assert reason.sentence == (
         "waits for volume data: it lies in cluster west, on node w2; waits for capacity: needs 4 CPUs, 1 GiB, "
-        "the most that is free on one node is 1 CPUs, 64 GiB"
+        "the most that is free on one node is 1 CPU, 64 GiB"
     )
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 import structlog
 
-from mainstay.clusters.kubernetes import claims, handover, names, pods, surroundings
+from mainstay.clusters.kubernetes import claims, handover, kubelet_words, names, pods, surroundings
 from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.chores import PATIENCE_SECONDS, Chores
-from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound, Rejected
+from mainstay.clusters.kubernetes.errors import AlreadyExists, ApiError, NotFound, Rejected, Unreachable
 from mainstay.clusters.kubernetes.fence import Fence
 from mainstay.clusters.kubernetes.hosting import Hosting
 from mainstay.clusters.kubernetes.kinds import CLAIMS, NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICE_ACCOUNTS
@@ -49,6 +49,7 @@ from mainstay.domain.quantity import Resources, is_shape
 from mainstay.ports import Artifacts, Clock, Process, Secrets, Stream
 
 log = structlog.get_logger()
+T = TypeVar("T")
 
 KNOWN_SECONDS = 30.0
 REASON_CHARACTERS = 500
@@ -202,7 +203,7 @@ class KubernetesCluster:
     async def connect(self, pod: str, port: int) -> AsyncIterator[Stream]:
         """Through the API server and the kubelet, to the loopback address of the pod."""
         namespace = await self._where_it_runs(pod)
-        async with self._api.port_forward(namespace, pod, port) as stream:
+        async with _opened(pod, self._api.port_forward(namespace, pod, port)) as stream:
             yield stream
 
     @asynccontextmanager
@@ -211,7 +212,7 @@ class KubernetesCluster:
     ) -> AsyncIterator[Process]:
         """In the container of the user: never in our helpers."""
         namespace = await self._where_it_runs(pod)
-        async with self._api.exec(namespace, pod, MAIN, argv, stdin=stdin, tty=tty) as process:
+        async with _opened(pod, self._api.exec(namespace, pod, MAIN, argv, stdin=stdin, tty=tty)) as process:
             yield process
 
     async def close(self) -> None:
@@ -443,6 +444,19 @@ class KubernetesCluster:
             msg = f"its clock and ours are {skew // 3_600} hours apart"
             raise Denied(msg, object_=self.name, hint="set both by NTP")
         self._known_until = now + KNOWN_SECONDS
+
+
+@asynccontextmanager
+async def _opened(pod: str, opening: AbstractAsyncContextManager[T]) -> AsyncIterator[T]:
+    """What is opened into a pod. Raises Unreachable, in our words, where its kubelet says that its container does not run."""
+    async with AsyncExitStack() as stack:
+        try:
+            found = await stack.enter_async_context(opening)
+        except ApiError as error:
+            if words := kubelet_words.of_pod(pod, error.message):
+                raise Unreachable(words, object_=pod, hint="its state: mainstay show RUN") from error
+            raise
+        yield found
 
 
 def _require_same(action: CreatePod, known: View, identity: str) -> None:

@@ -219,7 +219,7 @@ class Connection:
         )
         path = PODS.path(namespace=namespace, name=pod, subresource="exec")
         async with self._transport.websocket(path, parameters=parameters, protocols=PROCESS_PROTOCOLS) as socket:
-            yield Process(socket)
+            yield Process(socket, argv[0])
 
     @asynccontextmanager
     async def port_forward(self, namespace: str, pod: str, port: int) -> AsyncIterator[Port]:
@@ -227,7 +227,7 @@ class Connection:
         path = PODS.path(namespace=namespace, name=pod, subresource="portforward")
         parameters = (("ports", str(port)),)
         async with self._transport.websocket(path, parameters=parameters, protocols=PORT_PROTOCOLS) as socket:
-            yield Port(socket)
+            yield Port(socket, pod=pod, port=port)
 
     async def can(
         self, verb: str, kind: Kind[Any], *, namespace: str = "", subresource: str = "", name: str = ""

@@ -14,6 +14,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 
+from mainstay.clusters.kubernetes import kubelet_words
 from mainstay.clusters.kubernetes.errors import Garbled, Unreachable
 from mainstay.clusters.kubernetes.objects import Status
 from mainstay.domain.errors import Invalid
@@ -40,8 +41,10 @@ _CLOSED = {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSING, aiohttp.WSMsgType
 class Process:
     """`ports.Process` over a WebSocket."""
 
-    def __init__(self, socket: WebSocket) -> None:
+    def __init__(self, socket: WebSocket, program: str) -> None:
+        """`program` is what was to be run, for who is told that it was not."""
         self._socket = socket
+        self._program = program
         self._exit_status: int | None = None
         self._failure = ""
 
@@ -52,7 +55,7 @@ class Process:
 
     @property
     def failure(self) -> str:
-        """In the words of the kubelet."""
+        """Why it did not run, or not to its end."""
         return self._failure
 
     async def send(self, data: bytes) -> None:
@@ -71,7 +74,8 @@ class Process:
         while (message := await _receive(self._socket)) is not None:
             channel, data = message
             if channel == _RESULT:
-                self._exit_status, self._failure = _result(data)
+                self._exit_status, said = _result(data)
+                self._failure = kubelet_words.of_command(self._program, said)
                 return None
             if channel in _OUTPUT and data:
                 return _OUTPUT[channel], data
@@ -92,8 +96,9 @@ class Process:
 class Port:
     """`ports.Stream` over a WebSocket."""
 
-    def __init__(self, socket: WebSocket) -> None:
+    def __init__(self, socket: WebSocket, *, pod: str, port: int) -> None:
         self._socket = socket
+        self._pod, self._port = pod, port
         self._greeted: set[int] = set()
 
     async def send(self, data: bytes) -> None:
@@ -104,14 +109,15 @@ class Port:
         """The protocol has no word for it: the pod is not told."""
 
     async def receive(self) -> bytes | None:
-        """What came; None at the end. Raises Unreachable with the words of the kubelet."""
+        """What came; None at the end. Raises Unreachable."""
         while (message := await _receive(self._socket)) is not None:
             channel, data = message
             if channel not in self._greeted:  # the number of the port
                 self._greeted.add(channel)
                 data = data[2:]
             if channel == 1 and data:
-                msg = f"the port cannot be reached: {data.decode(errors='replace')[:WORDS_MAX]}"
+                said = " ".join(data.decode(errors="replace").split())[:WORDS_MAX]
+                msg = kubelet_words.of_port(self._pod, self._port, said)
                 raise Unreachable(msg)
             if channel == 0 and data:
                 return data

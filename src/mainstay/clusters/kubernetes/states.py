@@ -217,7 +217,9 @@ def state_of(pod: Pod, *, tunnel: str = "", asked: int | None = None) -> PodStat
     meta = pod.metadata
     forgotten = names.FORGOTTEN in meta.labels
     if names.TOMBSTONE in meta.labels:
-        return _never_started(pod, "deleted before it was created", forgotten=forgotten)
+        was_there = names.LAST_NODE in meta.annotations
+        why = "it vanished from the cluster" if was_there else "deleted before it was created"
+        return _never_started(pod, why, forgotten=forgotten)
     main = _status(pod, names.MAIN)
     if main is not None and main.state.terminated is not None:
         asked = asked_at(pod) if asked is None else asked

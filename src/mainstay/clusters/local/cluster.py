@@ -357,7 +357,8 @@ class LocalCluster:
             directory = self._directories.runs / action.name
             if not directory.exists():
                 if not (self._directories.named / action.name).exists():
-                    self._leave_tombstone(action.name, End.NEVER_STARTED, "deleted before it was created")
+                    words = "its run directory vanished" if action.node else "deleted before it was created"
+                    self._leave_tombstone(action.name, End.NEVER_STARTED, words)
             elif not (directory / "exit.json").exists():
                 self._run(action.name).stop(action.grace_seconds)
 

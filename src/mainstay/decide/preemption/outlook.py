@@ -11,6 +11,7 @@ from mainstay.decide.preemption.rules import Wish
 from mainstay.decide.preemption.search import Displacement, Search
 from mainstay.decide.shapes import Shape
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, WithinQueue
+from mainstay.domain.quantity import counted
 from mainstay.domain.queue import PRIORITY_MAX
 from mainstay.domain.snapshot import Snapshot
 
@@ -42,7 +43,7 @@ def _late(search: Search, shape: Shape) -> tuple[str, ...]:
         return ()
     stuck = int(np.count_nonzero(search.holders.stuck))
     have = "has" if stuck == 1 else "have"
-    return (f"it would have room if those had ended that were told to: {_counted(stuck, 'pod')} {have} not in time",)
+    return (f"it would have room if those had ended that were told to: {counted(stuck, 'pod')} {have} not in time",)
 
 
 def _who(snapshot: Snapshot, holders: Holders, displaced: Displacement) -> str:
@@ -52,7 +53,7 @@ def _who(snapshot: Snapshot, holders: Holders, displaced: Displacement) -> str:
     pods = sum(int(holders.first[unit + 1] - holders.first[unit]) for unit in units)
     names = [snapshot.queues.names[int(holders.queue[unit])] for unit in units]
     by_queue = ", ".join(f"{names.count(name)} in queue {name}" for name in sorted(set(names)))
-    return f"could take the place of {_counted(len(units), 'run')} ({_counted(pods, 'pod')}): {by_queue}"
+    return f"could take the place of {counted(len(units), 'run')} ({counted(pods, 'pod')}): {by_queue}"
 
 
 def _why_nobody(holders: Holders, wish: Wish, name: str, policy: PreemptionPolicy) -> Iterator[str]:
@@ -68,7 +69,7 @@ def _why_nobody(holders: Holders, wish: Wish, name: str, policy: PreemptionPolic
         yield f"all that may yield in queue {name} would not make room enough"
     if protected := int(np.count_nonzero(holders.protected)):
         be = "is within its" if protected == 1 else "are within their"
-        yield f"{_counted(protected, 'run')} {be} minimum run time"
+        yield f"{counted(protected, 'run')} {be} minimum run time"
     if policy.reclaim is not Reclaim.NEVER:
         yield f"queue {name} has nothing of its own that others hold and that would suffice"
     if policy.borrow is not Borrow.NEVER:
@@ -84,7 +85,3 @@ def _lacks_priority(queue: str, least: int, priority: int) -> str:
     if least >= PRIORITY_MAX:
         return f"what runs in queue {queue} is as urgent as can be"
     return f"in queue {queue} that needs a priority above {least}; yours is {priority}"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"1 {noun}" if number == 1 else f"{number} {noun}s"

@@ -46,6 +46,8 @@ def observe_pod(world: World, action: ObservePod) -> Reason | None:
         return refusal
     before, words = row["seen"], row["detail"]
     ended = action.state.seen is Seen.ENDED
+    if before == Seen.RUNNING and action.state.seen is Seen.UNKNOWN:
+        row["witnessed_at"] = world.witnessed_at(row["cluster"])
     if not _observe(row, action.state, now=world.now):
         return None
     world.touch_allocation(row)

@@ -244,6 +244,7 @@ def _allocation_row(world: World, workload: WorkloadRow, node: NodeRow, slot: Sl
         started_at=0,
         ended_at=0,
         metered_until=0,
+        witnessed_at=0,
         ending=codec.NOT_ENDED,
         exit_code=codec.NO_EXIT_CODE,
         detail="",

@@ -33,7 +33,7 @@ export function bytes(count) {
 }
 
 export const trim = (value, digits = 1) => String(Number(value.toFixed(digits)));
-export const cores = (count) => `${trim(count, 2)} CPU`;
+export const cores = (count) => `${trim(count, 3)} ${count === 1 ? "CPU" : "CPUs"}`;
 
 const MEMORY_UNITS = [["TiB", 1024 * GIB], ["TB", 1e12], ["GiB", GIB], ["GB", 1e9], ["MiB", 2 ** 20], ["MB", 1e6]];
 
@@ -43,7 +43,7 @@ export function memory(count) {
   return whole ? `${count / whole[1]} ${whole[0]}` : bytes(count);
 }
 
-/** What one pod gets: "2 CPU · 4 GiB · 1 × H100". */
+/** What one pod gets: "2 CPUs · 4 GiB · 1 × H100". */
 export function resources(amount) {
   const parts = [cores(amount.cpu), memory(amount.memory_bytes)];
   if (amount.gpus) parts.push(`${amount.gpus} × ${amount.gpu_model || "GPU"}`);

@@ -41,6 +41,18 @@ export function tookTime(from, until) {
   return el("span", until ? {} : { "data-took": new Date(from).toISOString() }, text);
 }
 
+/** How long the attempts of a run ran together, the one that runs included. */
+export function ranTime(run) {
+  const before = 1000 * run.ran_seconds;
+  return run.running_since ? tookTime(Date.parse(run.running_since) - before) : el("span", {}, duration(before));
+}
+
+/** That a run is stopping, and for how long; nothing if it is not. */
+export function stopping(run) {
+  if (run.finished_at || !(run.stop_requested || run.stopping_since)) return null;
+  return el("span", { class: "id" }, "stopping", run.stopping_since && [" for ", agoTime(run.stopping_since)]);
+}
+
 setInterval(() => {
   for (const node of document.querySelectorAll("[data-age]")) node.textContent = age(Date.now() - Date.parse(node.dataset.age));
   for (const node of document.querySelectorAll("[data-took]")) node.textContent = duration(Date.now() - Date.parse(node.dataset.took));

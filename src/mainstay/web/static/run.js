@@ -2,7 +2,7 @@
 
 import { all, get, may, send } from "./api.js";
 import { byId, command, el, fill } from "./dom.js";
-import { agoTime, attempt, show, tookTime } from "./frame.js";
+import { agoTime, attempt, ranTime, show, stopping, tookTime } from "./frame.js";
 import { bytes, clock, commandLine, resources } from "./format.js";
 import { afterEvent, first, follow, refresher } from "./live.js";
 import { openLog } from "./log.js";
@@ -46,9 +46,10 @@ function header() {
     `${run.kind} in project ${run.project}`,
     el("span", {}, `submitted by ${run.submitted_by} `, agoTime(run.submitted_at), " ago"),
   ];
-  if (run.started_at) meta.push(el("span", {}, run.finished_at ? "ran for " : run.attempt > 1 ? "first started " : "started ", run.finished_at ? tookTime(run.started_at, run.finished_at) : [agoTime(run.started_at), " ago"]));
+  if (run.started_at) meta.push(el("span", {}, run.running_since ? "has run for " : "ran for ", ranTime(run)));
   if (run.attempt > 1) meta.push(`attempt ${run.attempt}`);
-  if (run.stop_requested && !FINAL.has(run.phase)) meta.push("stop requested");
+  const ends = stopping(run);
+  if (ends) meta.push(ends);
   fill(byId("meta"), meta.flatMap((part, place) => (place ? [" · ", part] : [part])));
   const stoppable = !FINAL.has(run.phase) && may("stop");
   byId("stop").hidden = !stoppable;
@@ -96,7 +97,7 @@ function pods() {
       "tr",
       {},
       el("td", { class: "wide", "data-label": "Pod" }, el("span", { class: "mono" }, pod.pod)),
-      cell("State", badge(pod.state === "ended" ? endState(pod) : pod.state, endWords(pod))),
+      cell("State", badge(pod.state === "ended" ? endState(pod) : pod.state, endWords(pod)), pod.stopping_since && el("span", { class: "id" }, "stopping for ", agoTime(pod.stopping_since))),
       cell("Node", pod.node, el("span", { class: "id" }, pod.cluster)),
       cell("Took", pod.started_at ? tookTime(pod.started_at, pod.ended_at) : "–"),
       el("td", { class: "wide", "data-label": "Detail" }, pod.detail || (pod.address && el("span", { class: "mono" }, pod.address)) || "–"),

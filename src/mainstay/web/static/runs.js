@@ -2,7 +2,7 @@
 
 import { get, withQuery } from "./api.js";
 import { byId, command, el, fill, keyed } from "./dom.js";
-import { agoTime, attempt, tookTime } from "./frame.js";
+import { agoTime, attempt, ranTime, stopping } from "./frame.js";
 import { resources } from "./format.js";
 import { afterEvent, first, follow, newest, refresher } from "./live.js";
 import { badge } from "./phases.js";
@@ -32,12 +32,12 @@ function row(run) {
     "tr",
     {},
     cell("Run", { class: "wide" }, el("a", { href: `/runs/${encodeURIComponent(run.id)}`, class: "name" }, run.name), el("span", { class: "id" }, run.id)),
-    cell("State", { class: "wide state" }, badge(run.phase), run.stop_requested && !run.finished_at && el("span", { class: "id" }, "stopping"), run.reason.code !== "PodRunning" && el("span", { class: "why" }, run.reason.sentence)),
+    cell("State", { class: "wide state" }, badge(run.phase), stopping(run), run.reason.code !== "PodRunning" && el("span", { class: "why" }, run.reason.sentence)),
     cell("Kind", {}, run.kind),
     cell("Nodes", { class: "number" }, String(run.nodes)),
     cell("Resources", {}, resources(run.resources)),
     cell("Age", { class: "number" }, agoTime(run.submitted_at)),
-    cell("Duration", { class: "number" }, run.started_at ? tookTime(run.started_at, run.finished_at) : "–"),
+    cell("Duration", { class: "number" }, run.started_at ? ranTime(run) : "–"),
     cell("By", {}, run.submitted_by, run.project !== "default" && el("span", { class: "id" }, run.project)),
   );
 }

@@ -165,11 +165,49 @@ async def test_a_port_is_a_stream_of_bytes() -> None:
         assert server.asked == ["GET /api/v1/namespaces/a/pods/x/portforward?ports=80"]
 
 
-async def test_a_port_where_nobody_listens_is_told_in_the_words_of_the_kubelet() -> None:
-    refused = socket(b"\x00" + PORT, b"\x01" + PORT, b"\x01connection refused", protocol="v4.channel.k8s.io")
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            (
+                "error forwarding port 80 to pod 6f1, uid : failed to execute portforward in network namespace: failed to"
+                " connect to localhost:80 inside namespace: dial tcp4 127.0.0.1:80: connect: connection refused"
+            ),
+            "nothing of pod x listens on port 80",
+        ),
+        ("sandbox 6f1 is not running", "pod x cannot be entered: its container does not run"),
+        ("no route to host", "port 80 of pod x cannot be reached: no route to host"),
+    ],
+)
+async def test_a_port_that_is_not_reached_is_told_in_our_words(said: str, told: str) -> None:
+    refused = socket(b"\x00" + PORT, b"\x01" + PORT, b"\x01" + said.encode(), protocol="v4.channel.k8s.io")
     async with connected(refused) as (api, _), api.port_forward("a", "x", 80) as stream:
-        with pytest.raises(errors.Unreachable, match="connection refused"):
+        with pytest.raises(errors.Unreachable) as raised:
             await stream.receive()
+    assert raised.value.message == told
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            (
+                'OCI runtime exec failed: exec failed: unable to start container process: exec: "ls": executable file not found'
+                " in $PATH: unknown"
+            ),
+            "cannot run ls: no such program",
+        ),
+        ('exec: "/bin/x": stat /bin/x: no such file or directory: unknown', "cannot run ls: no such file"),
+        ('exec: "/etc": permission denied: unknown', "cannot run ls: it may not be executed"),
+        ("cannot exec in a stopped state", "its container has ended"),
+        ("something of tomorrow", "something of tomorrow"),
+    ],
+)
+async def test_a_command_that_does_not_run_is_told_in_our_words(said: str, told: str) -> None:
+    result = b"\x03" + json.dumps({"status": "Failure", "message": said}).encode()
+    async with connected(socket(result)) as (api, _), api.exec("a", "x", "main", ["ls"]) as process:
+        assert await process.receive() is None
+        assert (process.exit_status, process.failure) == (-1, told)
 
 
 async def test_what_is_sent_into_a_closed_stream_is_told() -> None:

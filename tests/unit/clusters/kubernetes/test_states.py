@@ -196,6 +196,11 @@ ENDS: dict[str, tuple[Pod, End, int | None]] = {
         None,
     ),
     "tombstone": (pod(node="", labels={names.TOMBSTONE: "true"}, status={"phase": "Pending"}), End.NEVER_STARTED, None),
+    "tombstone of what was on a node": (
+        pod(node="", labels={names.TOMBSTONE: "true"}, annotations={names.LAST_NODE: "n"}, status={"phase": "Pending"}),
+        End.NEVER_STARTED,
+        None,
+    ),
     "succeeded without a word of its container": (pod(status={"phase": "Succeeded"}), End.NEVER_STARTED, None),
 }
 
@@ -253,6 +258,7 @@ def test_the_words_of_the_cluster_are_told():
     assert "no healthy devices" in said["no device"]
     assert said["given up"] == "ErrImagePull: no such image"
     assert said["tombstone"] == "deleted before it was created"
+    assert said["tombstone of what was on a node"] == "it vanished from the cluster"
     assert state_of(LIVES["no such image"][0]).detail == "ErrImagePull: not found"
 
 
