@@ -345,5 +345,7 @@ def _nodes(held: AllocationTable) -> NodeTable:
         "used_cpu_milli": used,
     }
     names = tuple(f"node-{number}" for number in range(NODES))
-    nothing = {name: {} for name in ("admits", "shapes", "reaches", "used_shapes", "others", "used_others")}
+    nothing = {
+        name: {} for name in ("admits", "shapes", "reaches", "used_shapes", "whole_shapes", "others", "used_others")
+    }
     return NodeTable(**{**columns, **nothing, "names": names, "clusters": ("one",) * NODES})

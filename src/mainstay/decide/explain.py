@@ -185,7 +185,7 @@ def _answer(snapshot: Snapshot, shape: Shape, *, row: int = -1, priority: int = 
     return _Answer(
         reason=_waits(snapshot, shape, queue=queue, ahead=ahead),
         position=ahead + 1,
-        alternatives=tuple(_alternatives(snapshot, shape, cycle, row=row, queue=queue)),
+        alternatives=tuple(alternatives(snapshot, shape, cycle, row=row, queue=queue)),
     )
 
 
@@ -225,7 +225,7 @@ def _is_short_of_quota(cycle: Cycle, shape: Shape, queue: int) -> bool:
     return not may or cycle.place(shape, ANY_QUEUE) is not None
 
 
-def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, row: int, queue: int) -> Iterator[Alternative]:
+def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, row: int = -1) -> Iterator[Alternative]:
     """The first choice relaxed in one respect at a time, each as little as starts now.
 
     `cycle` is as those leave it who go first. For the workload in `row` it is tried once more what a cycle makes of the change.

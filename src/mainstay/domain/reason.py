@@ -15,6 +15,7 @@ class Code(StrEnum):
     WAITS_FOR_CAPACITY = "WaitsForCapacity"
     WAITS_FOR_QUOTA = "WaitsForQuota"
     NO_QUOTA = "NoQuota"
+    EXCEEDS_QUOTA = "ExceedsQuota"
     WAITS_BEHIND = "WaitsBehind"
     NEVER_FITS = "NeverFits"
     BACKING_OFF = "BackingOff"
@@ -125,6 +126,10 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.WAITS_FOR_QUOTA: (
             "waits for the quota of queue {object}: needs {needs}, and may use {left} more of {resource} ({flavor}): it uses"
             " {used}, {nominal} are its own"
+        ),
+        Code.EXCEEDS_QUOTA: (
+            "queue {object} may never use so much: needs {needs}, and may have {left} of {resource} ({flavor}) at most: {nominal}"
+            " are its own"
         ),
         Code.NO_QUOTA: "queue {object} has no quota for what it needs: {needs}",
         Code.WAITS_FOR_CAPACITY: "waits for capacity: needs {needs}, the most that is free on one node is {free}",

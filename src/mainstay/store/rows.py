@@ -160,6 +160,10 @@ class NodeRow(TypedDict):
     pods_max: int
     used_pods: int
     unhealthy: str
+    whole_cpu_milli: int
+    whole_memory_bytes: int
+    whole_gpus: int
+    whole_shapes: str
     closure: str
     closure_reason: str
     closed_at: int

@@ -210,6 +210,10 @@ nodes = _table(
     _whole("pods_max"),
     _whole("used_pods"),
     _text("unhealthy"),
+    _whole("whole_cpu_milli"),
+    _whole("whole_memory_bytes"),
+    _whole("whole_gpus"),
+    _text("whole_shapes"),
     _text("closure"),
     _text("closure_reason"),
     _whole("closed_at"),
@@ -228,7 +232,8 @@ nodes = _table(
 )
 """`used_*` is the sum over the allocations on the node that have not ended (`used_pods`: how many), kept by the commits that
 change it. `admits`: the restrictions that the node meets, with a space between two. `shapes`, `used_shapes` and `unhealthy` are
-JSON objects of counts by name, or empty. `pods_max` is -1 where no limit is known. `closure` is `cordoned`, `quarantined` or
+JSON objects of counts by name, or empty, and so is `whole_shapes`. `whole_*` is what the node could give if nobody else used it
+and all of it worked. `pods_max` is -1 where no limit is known. `closure` is `cordoned`, `quarantined` or
 empty; `closed_at` is when it changed last."""
 
 clusters = _table(

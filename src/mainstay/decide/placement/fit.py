@@ -233,14 +233,18 @@ def free_of(snapshot: Snapshot, *, sign: int = 1) -> Free:
 
 
 def whole_of(snapshot: Snapshot) -> Free:
-    """What would be free if every node were ready and empty: what the fleet could ever take."""
-    nodes = snapshot.nodes
+    """What would be free if every node were ready, sound and empty, of others too: what the fleet could ever take."""
+    nodes, nothing = snapshot.nodes, np.zeros_like(snapshot.nodes.gpus)
+    shapes = sorted(nodes.shapes.keys() | nodes.whole_shapes.keys())
     return Free.of(
         nodes,
-        cpu_milli=nodes.cpu_milli,
-        memory_bytes=nodes.memory_bytes,
-        gpus=nodes.gpus,
-        shapes=nodes.shapes,
+        cpu_milli=np.maximum(nodes.cpu_milli, nodes.whole_cpu_milli),
+        memory_bytes=np.maximum(nodes.memory_bytes, nodes.whole_memory_bytes),
+        gpus=np.maximum(nodes.gpus, nodes.whole_gpus),
+        shapes={
+            shape: np.maximum(nodes.shapes.get(shape, nothing), nodes.whole_shapes.get(shape, nothing))
+            for shape in shapes
+        },
         others=nodes.others,
         open_=np.ones(nodes.key.size, dtype=np.bool_),
     )
