@@ -17,6 +17,8 @@ class Code(StrEnum):
     NO_QUOTA = "NoQuota"
     EXCEEDS_QUOTA = "ExceedsQuota"
     WAITS_BEHIND = "WaitsBehind"
+    START_RESERVED = "StartReserved"
+    WAITS_FOR_RESERVED = "WaitsForReserved"
     NEVER_FITS = "NeverFits"
     BACKING_OFF = "BackingOff"
     NO_NODES = "NoNodes"
@@ -133,6 +135,11 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         ),
         Code.NO_QUOTA: "queue {object} has no quota for what it needs: {needs}",
         Code.WAITS_FOR_CAPACITY: "waits for capacity: needs {needs}, the most that is free on one node is {free}",
+        Code.START_RESERVED: "waits for capacity: needs {needs}; its start is reserved for {at} at the latest, on {nodes}",
+        Code.WAITS_FOR_RESERVED: (
+            "waits for capacity: what is free for {needs} is kept from {at} on for work whose turn is before; it starts now only"
+            " if its max_duration ends it by then"
+        ),
         Code.WAITS_BEHIND: "waits behind {ahead} workloads of higher priority or age",
         Code.NEVER_FITS: "cannot run on this fleet: needs {needs}, the largest node has {largest}",
         Code.BACKING_OFF: "attempt {attempt} starts in {seconds} s, after a failure",

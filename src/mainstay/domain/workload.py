@@ -123,6 +123,10 @@ class PodRef:
     uid: str
 
 
+STOP_GRACE_SECONDS = 30
+"""What a job has for its last words if it does not say."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadSpec:
     """The specification as submitted, with every default filled in. Resources are per pod; `choices` in order."""
@@ -151,7 +155,7 @@ class WorkloadSpec:
     retry: RetryPolicy = RetryPolicy()
     max_duration_seconds: int = 0
     """0: no limit."""
-    stop_grace_seconds: int = 30
+    stop_grace_seconds: int = STOP_GRACE_SECONDS
     checkpoint_seconds: int = 0
     """It saves its state so often while it runs, and goes on from there in its next attempt; 0: it does not say."""
     port: bool = False
