@@ -89,6 +89,7 @@ class AWorkload:
     others: Mapping[str, int] = field(default_factory=dict)
     choices: tuple[Resources, ...] = ()
     max_duration_seconds: int = 0
+    usual_seconds: int = 0
     stop_grace_seconds: int = 30
     checkpoint_seconds: int = 0
     infrastructure_failures: int = 0
@@ -340,6 +341,7 @@ def _workload_table(
         gpu_model=_ints(models.index(request.gpu_model) for request in first),
         choices={row.key: row.choices for row in rows if len(row.choices) > 1},
         max_duration_seconds=_ints(row.max_duration_seconds for row in rows),
+        usual_seconds=_ints(row.usual_seconds for row in rows),
         stop_grace_seconds=_ints(row.stop_grace_seconds for row in rows),
         checkpoint_seconds=_ints(row.checkpoint_seconds for row in rows),
         infrastructure_failures=_ints(row.infrastructure_failures for row in rows),

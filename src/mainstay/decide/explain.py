@@ -203,9 +203,7 @@ def _answer(snapshot: Snapshot, shape: Shape, *, row: int = -1, priority: int = 
     )
 
 
-_NO_START = (
-    "no start can be reserved for it: of what holds its places not enough has a max_duration that ends it within a week"
-)
+_NO_START = "no start can be reserved for it: of what holds its places not enough is known to end within a week"
 
 
 def _placed(cycle: Cycle, row: int) -> tuple[tuple[int, ...], Request] | None:

@@ -5,7 +5,8 @@ the places are the workload's: whoever has their turn after it may use them only
 backfill: Lifka, "The ANL/IBM SP Scheduling System", 1995; a cycle reserves a few starts, not one). Nothing of that is stored,
 every cycle finds it anew: what was started after its turn is not there any more at that instant, or is beside it.
 
-What has no limit never ends as far as anybody knows, and neither does what should have ended and has not, or is not heard of.
+What has neither a limit nor a history of runs never ends as far as anybody knows, and neither does what should have ended and
+has not, or is not heard of. Others start before a reserved start by their own limit alone: a history is no promise.
 """
 
 from __future__ import annotations
@@ -131,13 +132,17 @@ class Releases:
 
 
 def ends_of(snapshot: Snapshot) -> Ints:
-    """[allocations] When each will have ended, by the limit of its workload and its last words; NEVER if nobody knows."""
+    """[allocations] When each will have ended, by the limit of its workload, else by its history, and its last words.
+
+    NEVER if nobody knows.
+    """
     held, table = snapshot.allocations, snapshot.workloads
     if not table.key.size:
         return np.full(held.key.size, NEVER)
     row = np.minimum(np.searchsorted(table.key, held.workload_key), table.key.size - 1)
     grace = table.stop_grace_seconds[row] * MICROSECONDS_PER_SECOND
-    limit = table.max_duration_seconds[row] * MICROSECONDS_PER_SECOND
+    seconds = np.where(table.max_duration_seconds > 0, table.max_duration_seconds, table.usual_seconds)
+    limit = seconds[row] * MICROSECONDS_PER_SECOND
     started = np.where(held.started_at > 0, held.started_at, snapshot.now)
     ends_at = np.where(limit > 0, started + limit + grace, NEVER)
     told = held.stop & (held.stop_asked_at > 0)

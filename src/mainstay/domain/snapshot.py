@@ -102,6 +102,8 @@ class WorkloadTable:
     choices: Mapping[int, tuple[Resources, ...]]
     """All choices in order, by key, only for workloads that have more than one."""
     max_duration_seconds: Ints
+    usual_seconds: Ints
+    """Of what has a place and no limit: as long as it takes at most, by the history of such runs; 0: nobody knows."""
     stop_grace_seconds: Ints
     checkpoint_seconds: Ints
     """It saves its state so often while it runs; 0: it does not say."""

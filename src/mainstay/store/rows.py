@@ -59,6 +59,7 @@ class WorkloadRow(TypedDict):
     gpu_model: str
     choices_count: int
     max_duration_seconds: int
+    usual_seconds: int
     stop_grace_seconds: int
     checkpoint_seconds: int
     infrastructure_max: int

@@ -109,6 +109,7 @@ _WORKLOAD = (
         "memory_bytes",
         "gpus",
         "max_duration_seconds",
+        "usual_seconds",
         "stop_grace_seconds",
         "checkpoint_seconds",
     ),

@@ -108,6 +108,7 @@ workloads = _table(
     _text("gpu_model"),
     _whole("choices_count"),
     _whole("max_duration_seconds"),
+    _whole("usual_seconds"),
     _whole("stop_grace_seconds"),
     _whole("checkpoint_seconds"),
     _whole("infrastructure_max"),
@@ -129,6 +130,12 @@ workloads = _table(
         "key",
         sqlite_where=sa.text("nominated <> ''"),
         postgresql_where=sa.text("nominated <> ''"),
+    ),
+    sa.Index(
+        "workloads_succeeded_at_once",
+        *("tenant", "project", "name", "key"),
+        sqlite_where=sa.text("phase = 10 AND attempt = 1"),
+        postgresql_where=sa.text("phase = 10 AND attempt = 1"),
     ),
     sa.Index("workloads_open", "key", sqlite_where=sa.text("phase < 10"), postgresql_where=sa.text("phase < 10")),
     sa.Index(

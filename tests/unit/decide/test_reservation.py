@@ -105,6 +105,19 @@ def test_what_should_have_ended_counts_as_about_to_end_and_later_as_never_ending
     assert reserved(replace(at, now=NOON + (OVERDUE_SECONDS_MAX + 2) * SECOND)) == {}
 
 
+def test_what_has_no_limit_ends_by_its_history():
+    snapshot = world(
+        nodes=[node(cpus=4), node(cpus=4)],
+        workloads=[running(9, usual_seconds=70), gang()],
+        allocations=[allocation(9, cpus=4, started_at=NOON)],
+    )
+    assert reserved(snapshot) == {1: 70}
+
+
+def test_what_would_start_before_a_reserved_start_goes_by_its_own_limit_alone():
+    assert starts(two_nodes(gang(), job(2, usual_seconds=10))) == {}
+
+
 def test_what_is_not_heard_of_never_ends():
     lost = world(
         nodes=[node(cpus=4), node(cpus=4)],
