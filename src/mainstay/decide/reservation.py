@@ -63,6 +63,7 @@ class Releases:
         pods = ends_at[known], node, held.cpu_milli[known], held.memory_bytes[known], held.gpus[known], model
         self._pods: list[tuple[Ints, ...]] = [pods]
         """[pods] each: end, node row, CPU, memory, GPUs or slices, the number of the shape of slices or 0."""
+        self._in_order = False
         self._kept: list[Reservation] = []
 
     @property
@@ -76,12 +77,13 @@ class Releases:
         end, node = np.repeat(ends_at[known], nodes.shape[1]), nodes[known].reshape(-1)
         shape = self._models.index(request.shape) if request.shape else 0
         each = request.cpu_milli, request.memory_bytes, request.gpus, shape
+        self._in_order = False
         self._pods.append((end, node, *(np.full(end.size, amount, dtype=np.int64) for amount in each)))
 
     def reserve(self, free: Free, requests: Sequence[Request], *, ranks: int, policy: Policy) -> Reservation | None:
         """The first start of the requests, of equals that of the first; then it is kept. None: nobody knows of any."""
-        if len(self._pods) > 1:
-            self._pods = [tuple(np.concatenate(columns) for columns in zip(*self._pods, strict=True))]
+        if not self._in_order:
+            self._put_in_order()
         found = [one for request in requests if (one := self._first(free, request, ranks=ranks, policy=policy))]
         if not found:
             return None
@@ -89,9 +91,16 @@ class Releases:
         self._kept.append(first)
         return first
 
+    def _put_in_order(self) -> None:
+        """By their ends, so that what has ended by an instant is the first part."""
+        columns = [np.concatenate(parts) for parts in zip(*self._pods, strict=True)]
+        order = columns[0].argsort(kind="stable")
+        self._pods, self._in_order = [tuple(column[order] for column in columns)], True
+
     def _first(self, free: Free, request: Request, *, ranks: int, policy: Policy) -> Reservation | None:
         """By bisection: the more has ended, the more is free."""
-        instants = np.unique(self._pods[0][0])
+        ends_at = self._pods[0][0]
+        instants = ends_at[np.flatnonzero(np.diff(ends_at, prepend=-1))]
         low, high = 0, instants.size
 
         def placed(index: int) -> Ints | None:
@@ -114,8 +123,8 @@ class Releases:
 
     def _at(self, free: Free, instant: int) -> Free:
         """What will be free then, beside what is kept by then or later; nothing of what others make of the time between."""
-        by_then = self._pods[0][0] <= instant
-        node, cpu_milli, memory_bytes, gpus, model = (column[by_then] for column in self._pods[0][1:])
+        count = int(np.searchsorted(self._pods[0][0], instant, side="right"))
+        node, cpu_milli, memory_bytes, gpus, model = (column[:count] for column in self._pods[0][1:])
         columns, nodes = free.nodes.free[: free.own].copy(), free.key.size
         for column, amount in ((CPU, cpu_milli), (MEMORY, memory_bytes), (GPUS, np.where(model > 0, 0, gpus))):
             columns[column] += _summed(node, amount, nodes)
