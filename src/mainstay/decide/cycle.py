@@ -57,7 +57,9 @@ class Cycle:
         """Those of which nobody knows when there will be room."""
         self._long = self._has_waited_long()
         self._releases = Releases(snapshot) if self._long.any() else None
-        self.numbers = shape_numbers(snapshot, self.order, timed=self._releases is not None and self._releases.any)
+        self._placed: list[Placed] = []
+        """What was placed since a start was reserved last."""
+        self.numbers = shape_numbers(snapshot, self.order, timed=self._releases is not None)
         self.allowance = Allowance(snapshot)
         self.started = np.zeros(snapshot.workloads.key.size, dtype=np.bool_)
         """[workloads] Those that have been placed."""
@@ -175,9 +177,9 @@ class Cycle:
             )
 
     def _started(self, placed: Placed) -> Placed:
-        """What has its places now is what holds the nodes for those who come later."""
+        """What has its places now holds the nodes for those for whom a start is reserved later."""
         if self._releases is not None:
-            self._releases.started(self._ends_at(placed.rows), placed.nodes, placed.request)
+            self._placed.append(placed)
         return placed
 
     def _place_alone(self, ledger: Ledger, waiting: Waiting, at: int, shape: Shape) -> Placed | None:
@@ -221,6 +223,9 @@ class Cycle:
         usable = [one for one in choices if self.allowance.may_use(queue, one, shape.nodes)]
         found = None
         if usable and waiting.long[at] and self._releases is not None:
+            for placed in self._placed:
+                self._releases.started(self._ends_at(placed.rows), placed.nodes, placed.request)
+            self._placed.clear()
             asked = [replace(one, late=0) for one in usable]
             found = self._releases.reserve(self.free, asked, ranks=shape.nodes, policy=self._policy)
             if found is None:

@@ -66,11 +66,6 @@ class Releases:
         self._in_order = False
         self._kept: list[Reservation] = []
 
-    @property
-    def any(self) -> bool:
-        """Whether anything ends that anybody knows of."""
-        return any(pods[0].size for pods in self._pods)
-
     def started(self, ends_at: Ints, nodes: Ints, request: Request) -> None:
         """Workloads [workloads] that were given their places [workloads, ranks] just now."""
         known = ends_at <= self._until

@@ -139,6 +139,21 @@ def test_what_was_placed_before_its_turn_in_the_same_cycle_has_an_end_too():
     assert starts(snapshot) == {2: [2], 4: [2]}
 
 
+def test_what_has_just_been_placed_with_a_limit_is_enough_to_reserve_a_start():
+    """Nothing else runs: whoever asks for the same and takes longer must not hide behind it."""
+    snapshot = world(
+        nodes=[node(cpus=4), node(cpus=4)],
+        workloads=[
+            job(2, priority=90, cpus=4, max_duration_seconds=100),
+            gang(priority=50),
+            job(3),
+            job(4, max_duration_seconds=90),
+        ],
+    )
+    assert reserved(snapshot) == {1: 100}
+    assert sorted(starts(snapshot)) == [2, 4]
+
+
 def test_quota_is_kept_for_a_reserved_start():
     quotas = {("default", "cpu"): Quota(nominal=8_000)}
     rows = [QueueSpec(name="a", parent="all"), QueueSpec(name="b", parent="all"), QueueSpec(name="all", cohort=True)]
