@@ -55,6 +55,10 @@ class ANode:
     """Why it takes nothing, for one that is closed or not ready."""
     shapes: Mapping[str, int] = field(default_factory=dict)
     used_shapes: Mapping[str, int] = field(default_factory=dict)
+    whole_cpus: float = 0
+    whole_gpus: int = 0
+    """What it could give if nobody else used it and all of it worked, where that is more."""
+    whole_shapes: Mapping[str, int] = field(default_factory=dict)
     others: Mapping[str, int] = field(default_factory=dict)
     used_others: Mapping[str, int] = field(default_factory=dict)
     version: int = 1
@@ -85,6 +89,7 @@ class AWorkload:
     others: Mapping[str, int] = field(default_factory=dict)
     choices: tuple[Resources, ...] = ()
     max_duration_seconds: int = 0
+    usual_seconds: int = 0
     stop_grace_seconds: int = 30
     checkpoint_seconds: int = 0
     infrastructure_failures: int = 0
@@ -267,6 +272,13 @@ def _node_table(rows: list[ANode], allocations: Sequence[AnAllocation], models: 
         used_cpu_milli=_ints(_milli(row.used_cpus) + held[row.key][0] for row in rows),
         used_memory_bytes=_ints(_bytes(row.used_gib) + held[row.key][1] for row in rows),
         used_gpus=_ints(row.used_gpus + held[row.key][2] for row in rows),
+        whole_cpu_milli=_ints(_milli(max(row.cpus, row.whole_cpus)) for row in rows),
+        whole_memory_bytes=_ints(_bytes(row.gib) for row in rows),
+        whole_gpus=_ints(max(row.gpus, row.whole_gpus) for row in rows),
+        whole_shapes={
+            shape: _ints(row.whole_shapes.get(shape, 0) for row in rows)
+            for shape in sorted({shape for row in rows for shape in row.whole_shapes})
+        },
         names=tuple(row.name or f"node-{row.key}" for row in rows),
         clusters=tuple(row.cluster for row in rows),
         admits={
@@ -329,6 +341,7 @@ def _workload_table(
         gpu_model=_ints(models.index(request.gpu_model) for request in first),
         choices={row.key: row.choices for row in rows if len(row.choices) > 1},
         max_duration_seconds=_ints(row.max_duration_seconds for row in rows),
+        usual_seconds=_ints(row.usual_seconds for row in rows),
         stop_grace_seconds=_ints(row.stop_grace_seconds for row in rows),
         checkpoint_seconds=_ints(row.checkpoint_seconds for row in rows),
         infrastructure_failures=_ints(row.infrastructure_failures for row in rows),

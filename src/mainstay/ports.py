@@ -127,8 +127,11 @@ class Store(LoopStore, Protocol):
     Raises StorageFull or Unavailable when it cannot write, StateUnusable at opening, never a driver's own error.
     """
 
-    def snapshot(self, *, now: int, seed: int) -> Snapshot:
-        """The world as columns. Costs what changed since the last call, plus a memcpy of the tables that changed."""
+    def snapshot(self, *, now: int, seed: int, fresh: bool = True) -> Snapshot:
+        """The world as columns. Costs what changed since the last call, plus a memcpy of the tables that changed.
+
+        If it need not be `fresh`, the world as somebody looked at it last, if anybody did: that costs nothing.
+        """
 
     def replied(self, request: Idempotency) -> str | None:
         """The reply kept under the key of a request, whatever its own `reply`; None if it is new. Raises KeyReused."""

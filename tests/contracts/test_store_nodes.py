@@ -242,6 +242,26 @@ def test_why_a_node_is_not_ready_and_what_is_wrong_with_it_are_told_as_its_clust
     assert scene.store.snapshot(now=0, seed=0).closed_nodes == {}
 
 
+def test_what_others_use_and_what_is_broken_still_belongs_to_a_node(scene: Scene) -> None:
+    size = Resources(cpu_milli=2_000, memory_bytes=BYTES_PER_GIB)
+    whole = Resources(cpu_milli=8_000, memory_bytes=BYTES_PER_GIB, gpus=8, gpu_model="H100")
+    report(scene, seen(capacity=size, whole=whole, whole_shapes=((SHAPE, 7),)), seen("local-1", shapes=((SHAPE, 1),)))
+    nodes = scene.store.snapshot(now=0, seed=0).nodes
+    assert (nodes.whole_cpu_milli.tolist(), nodes.whole_gpus.tolist()) == ([8_000, 8_000], [8, 0])
+    assert (nodes.whole_shapes[SHAPE].tolist(), nodes.shapes[SHAPE].tolist()) == ([7, 1], [0, 1])
+    report(scene, seen(capacity=size), seen("local-1"))
+    assert scene.store.snapshot(now=0, seed=0).nodes.whole_cpu_milli.tolist() == [2_000, 8_000]
+
+
+def test_a_snapshot_that_need_not_be_fresh_is_that_of_the_last_look(scene: Scene) -> None:
+    assert scene.store.snapshot(now=7, seed=0, fresh=False).nodes.names == ()
+    scene.fleet()
+    assert scene.store.snapshot(now=8, seed=0, fresh=False).nodes.names == ()
+    assert scene.store.snapshot(now=8, seed=0).nodes.names == ("local-0",)
+    seen_last = scene.store.snapshot(now=9, seed=0, fresh=False)
+    assert (seen_last.nodes.names, seen_last.now) == (("local-0",), 9)
+
+
 def test_slices_are_held_and_given_back_by_shape(scene: Scene) -> None:
     report(
         scene,

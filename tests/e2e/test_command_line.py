@@ -178,15 +178,23 @@ def test_a_plan_of_what_can_never_fit_says_what_would(up, tmp_path):
 
 
 def test_what_waits_is_explained(up):
-    ref = submitted(up, "--name", "huge", "--cpus", "500", "--", "true")
+    up.mainstay("queue", "set", "shut", "--quota", "pods=1")
+    first = submitted(up, "--queue", "shut", "--", "sleep", "60")
+    ref = submitted(up, "--queue", "shut", "--name", "second", "--", "true")
     until(lambda: up.json("show", ref)["phase"] == "queued")
-    said = up.mainstay("explain", ref).stdout
-    assert "needs 500 CPUs" in said
-    assert "would start now with" in said
+    assert "waits for the quota of queue shut" in up.mainstay("explain", ref).stdout
     logs = up.mainstay("logs", ref)
     assert (logs.returncode, logs.stdout) == (0, "")
     assert "has no log yet: it is queued" in logs.stderr
     up.mainstay("stop", ref)
+    up.mainstay("stop", first)
+
+
+def test_what_could_never_run_is_refused_with_the_nearest_that_could(up):
+    done = up.mainstay("run", "-y", "--cpus", "500", "--", "true")
+    assert done.returncode == 3
+    assert "cannot run on this fleet: needs 500 CPUs" in done.stderr
+    assert "the nearest that could run: cpus" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,9 @@ def test_a_quota_that_cannot_be_read_is_refused_with_an_example(
 
 
 def test_a_run_is_held_reprioritized_and_released(up: Platform) -> None:
-    blocker = up.json("run", "-n", "wait", "--cpus", "100", "--", sys.executable, "-c", "print(1)")["id"]
+    done(up, "queue", "set", "single", "--quota", "pods=1")
+    first = up.json("run", "--queue", "single", "--", sys.executable, "-c", "import time; time.sleep(600)")["id"]
+    blocker = up.json("run", "--queue", "single", "-n", "wait", "--", sys.executable, "-c", "print(1)")["id"]
     until(lambda: up.json("show", blocker)["phase"] == "queued")
     assert f"{blocker} is held" in done(up, "hold", blocker)
     assert "held by" in done(up, "explain", blocker)
@@ -104,6 +106,7 @@ def test_a_run_is_held_reprioritized_and_released(up: Platform) -> None:
     assert "priority 75, held" in done(up, "show", blocker)
     assert "released by" in done(up, "release", blocker)
     done(up, "stop", blocker)
+    done(up, "stop", first)
     assert "there is no class 'hgih'" in done(up, "reprioritize", blocker, "hgih", code=3)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,7 @@ from mainstay.decide.allowance import Allowance
 from mainstay.decide.kernel import NONE, Requests
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import CPU, GPUS, LACKING, MEMORY, Free, Request, cluster_number, feasible
-from mainstay.decide.shapes import Shape
-from mainstay.domain.arrays import Ints
+from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import is_shape
 from mainstay.domain.snapshot import PODS, Snapshot
 
@@ -97,14 +97,28 @@ class Asked:
             restriction=restriction,
         )
 
-    def learn(self, number: int, shape: Shape) -> None:
+    def keep(self, free: Free, late: Bools) -> None:
+        """Those of `late` [shapes] may use only what is left beside the start that was reserved last, as `free` has it."""
+        self._free, before = free, self.requests
+        amounts = np.zeros((before.amounts.shape[0], free.nodes.weight.size), dtype=np.int64)
+        amounts[:, : before.amounts.shape[1]] = before.amounts
+        rows = np.flatnonzero(late)
+        learned = [
+            np.arange(before.begin[row], before.end[row]) for row in rows[before.begin[rows] >= late.size].tolist()
+        ]
+        rows = np.concatenate((rows, *learned))
+        for column, later in free.kept[-1].items():
+            amounts[rows, later] = amounts[rows, column]
+        self.requests = before._replace(amounts=amounts)
+
+    def learn(self, number: int, requests: Sequence[Request]) -> None:
         """The choices of the shape with this number."""
         begin, mask = self._count, self.requests.mask[number]
-        self._count += len(shape.requests)
+        self._count += len(requests)
         while self._count > self.requests.model.size:
             self._grow()
         asked = self.requests
-        for at, request in enumerate(shape.requests, begin):
+        for at, request in enumerate(requests, begin):
             self._learned[at] = request
             asked.amounts[at] = self._free.amounts(request)
             asked.without_gpus[at] = not request.gpus

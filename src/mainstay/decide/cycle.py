@@ -7,7 +7,7 @@ tried again, since capacity only shrinks in a cycle, and the cycle ends with its
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,9 +20,11 @@ from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.placement.gang import place
 from mainstay.decide.placement.reach import Users, users_of
+from mainstay.decide.reservation import NEVER, RESERVED_AFTER_SECONDS, TRIES_MAX, Releases, Reservation
 from mainstay.decide.shapes import Shape, shape_numbers, shape_of
 from mainstay.decide.turns import asked_by, ledger_of, waiting_of
-from mainstay.domain.arrays import Ints
+from mainstay.domain.arrays import Bools, Ints
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.snapshot import Snapshot
 
 AT_ONCE = 1 << 16
@@ -49,7 +51,15 @@ class Cycle:
         self.snapshot = snapshot
         self.free = free_of(snapshot, sign=policy.sign or 1)
         self.order = admission.order(snapshot)
-        self.numbers = shape_numbers(snapshot, self.order)
+        self.reserved: dict[int, Reservation] = {}
+        """By row of the workload table: starts that are reserved for those that have waited long and found no place."""
+        self.unreserved: set[int] = set()
+        """Those of which nobody knows when there will be room."""
+        self._long = self._has_waited_long()
+        self._releases = Releases(snapshot) if self._long.any() else None
+        self._placed: list[Placed] = []
+        """What was placed since a start was reserved last."""
+        self.numbers = shape_numbers(snapshot, self.order, timed=self._releases is not None)
         self.allowance = Allowance(snapshot)
         self.started = np.zeros(snapshot.workloads.key.size, dtype=np.bool_)
         """[workloads] Those that have been placed."""
@@ -85,6 +95,7 @@ class Cycle:
             queue=self.snapshot.workloads.queue[rows],
             asked=asked_by(self.snapshot, rows),
             shape=numbers,
+            long=self._long[:ahead],
         )
         compiled = kernel_for(rows.size * (self.free.nodes.changes.size + BLOCK))
         compiled.look_up_all(ledger, waiting)
@@ -107,19 +118,23 @@ class Cycle:
             at = int(waiting.head[-1])
             row, number = int(waiting.row[at]), int(waiting.shape[at])
             if status == kernel.UNKNOWN:
-                self._asked.learn(number, self.shape(row, number))
+                self._asked.learn(number, self._timed(self.shape(row, number)))
+            elif status == kernel.CROWDED:
+                self._reserve_or_give_up(ledger, waiting, at, self.shape(row, number))
             elif status == kernel.ASKS and left:
                 placed = self._place_alone(ledger, waiting, at, self.shape(row, number))
                 if placed:
                     left -= 1
                     yield placed
 
-    def place(self, shape: Shape, queue: int = ANY_QUEUE) -> tuple[tuple[int, ...], Request] | None:
+    def place(
+        self, shape: Shape, queue: int = ANY_QUEUE, *, delays: bool = False
+    ) -> tuple[tuple[int, ...], Request] | None:
         """Node row of each rank for the first choice that fits what is left, or None. Changes nothing.
 
-        With a queue, only what it may use of its quotas counts.
+        With a queue, only what it may use of its quotas counts. `delays`: starts that are reserved do not.
         """
-        for choice in shape.requests:
+        for choice in shape.requests if delays else self._timed(shape):
             for request in (choice,) if queue == ANY_QUEUE else self.allowance.flavors(queue, choice):
                 if queue != ANY_QUEUE and not self.allowance.may_use(queue, request, shape.nodes):
                     continue
@@ -127,6 +142,10 @@ class Cycle:
                 if rows is not None:
                     return tuple(rows.tolist()), request
         return None
+
+    def delayed_by(self, shape: Shape) -> int:
+        """The first of the reserved starts that it might delay if it started now; 0 if there is none."""
+        return min((one.starts_at for one in self.reserved.values() if self._delays(shape.seconds, one)), default=0)
 
     def shape(self, row: int, number: int) -> Shape:
         """The shape with this number, which the workload in this row has. Where its volumes let it run may change in a cycle."""
@@ -149,19 +168,26 @@ class Cycle:
         for group in np.split(ranking, splits) if count else ():
             first = int(group[0])
             ranks = np.arange(end[first] - begin[first])
-            yield Placed(
-                rows=rows[group],
-                nodes=found.node[begin[group, np.newaxis] + ranks],
-                request=self._asked.request(int(request[first]), model=int(model[first])),
+            yield self._started(
+                Placed(
+                    rows=rows[group],
+                    nodes=found.node[begin[group, np.newaxis] + ranks],
+                    request=self._asked.request(int(request[first]), model=int(model[first])),
+                )
             )
+
+    def _started(self, placed: Placed) -> Placed:
+        """What has its places now holds the nodes for those for whom a start is reserved later."""
+        if self._releases is not None:
+            self._placed.append(placed)
+        return placed
 
     def _place_alone(self, ledger: Ledger, waiting: Waiting, at: int, shape: Shape) -> Placed | None:
         """The turn of one workload whose nodes are not found by what is left on them alone."""
         queue = int(waiting.queue[at])
         found = self.place(shape, queue)
         if found is None:
-            choices = (one for choice in shape.requests for one in self.allowance.flavors(queue, choice))
-            give_up(ledger, waiting, at, all(self.allowance.may_use(queue, one, shape.nodes) for one in choices))
+            self._reserve_or_give_up(ledger, waiting, at, shape)
             return None
         nodes, request = found
         self.free.take(*np.unique(nodes, return_counts=True), request)
@@ -170,7 +196,62 @@ class Cycle:
         if shape.one_node and shape.volumes is not None and self._users is not None:
             self._users.add(shape.volumes, nodes[0])
         leave(ledger, waiting, at)
-        return Placed(rows=waiting.row[at : at + 1], nodes=np.array([nodes], dtype=np.int64), request=request)
+        placed = Placed(rows=waiting.row[at : at + 1], nodes=np.array([nodes], dtype=np.int64), request=request)
+        return self._started(placed)
+
+    def _has_waited_long(self) -> Bools:
+        """Of each in the order."""
+        waited = self.snapshot.now - self.snapshot.workloads.submitted_at[self.order]
+        long: Bools = waited >= RESERVED_AFTER_SECONDS * MICROSECONDS_PER_SECOND
+        return long
+
+    def _timed(self, shape: Shape) -> tuple[Request, ...]:
+        """Its requests, with which of the reserved starts it would delay if it used their places."""
+        late = 0
+        for number, one in enumerate(self.reserved.values()):
+            late |= self._delays(shape.seconds, one) << number
+        return tuple(replace(request, late=late) for request in shape.requests) if late else shape.requests
+
+    def _delays(self, seconds: int, reservation: Reservation) -> bool:
+        """Whether what may take so long would still run then."""
+        return not seconds or self.snapshot.now + seconds * MICROSECONDS_PER_SECOND > reservation.starts_at
+
+    def _reserve_or_give_up(self, ledger: Ledger, waiting: Waiting, at: int, shape: Shape) -> None:
+        """The turn of one for whom there is no place now. One that has waited long gets one later, and holds it from here on."""
+        queue, row = int(waiting.queue[at]), int(waiting.row[at])
+        choices = [one for choice in self._timed(shape) for one in self.allowance.flavors(queue, choice)]
+        usable = [one for one in choices if self.allowance.may_use(queue, one, shape.nodes)]
+        found = None
+        if usable and waiting.long[at] and self._releases is not None:
+            for placed in self._placed:
+                self._releases.started(self._ends_at(placed.rows), placed.nodes, placed.request)
+            self._placed.clear()
+            asked = [replace(one, late=0) for one in usable]
+            found = self._releases.reserve(self.free, asked, ranks=shape.nodes, policy=self._policy)
+            if found is None:
+                self.unreserved.add(row)
+            if len(self.reserved) + len(self.unreserved) + (found is not None) >= TRIES_MAX:
+                waiting.long[:] = False
+        if found is None:
+            give_up(ledger, waiting, at, len(usable) == len(choices))
+            return
+        self.reserved[row] = found
+        self.free = self.free.keep(found.beside, rows=found.nodes)
+        self._asked.keep(self.free, self._late(found))
+        self.allowance.use(queue, found.request, shape.nodes)
+        leave(ledger, waiting, at)
+
+    def _late(self, reservation: Reservation) -> Bools:
+        """[shapes] Which would delay it."""
+        _, first = np.unique(self.numbers, return_index=True)
+        late: Bools = self._ends_at(self.order[first]) > reservation.starts_at
+        return late
+
+    def _ends_at(self, rows: Ints) -> Ints:
+        """When each of these workloads would have ended by its limit if it started now."""
+        table = self.snapshot.workloads
+        limit, grace = table.max_duration_seconds[rows], table.stop_grace_seconds[rows]
+        return np.where(limit > 0, self.snapshot.now + (limit + grace) * MICROSECONDS_PER_SECOND, NEVER)
 
 
 def _nothing_found(count: int, *, clusters: int) -> Found:

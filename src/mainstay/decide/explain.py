@@ -14,8 +14,8 @@ from mainstay.decide.placement.fit import Request
 from mainstay.decide.places import node_names
 from mainstay.decide.preemption.outlook import outlook
 from mainstay.decide.preemption.rules import Wish, wish_of
-from mainstay.decide.schedule import quota_refusal, refusal, slot_resources
-from mainstay.decide.shapes import Shape, make_shape, shape_of
+from mainstay.decide.schedule import quota_refusal, refusal, slot_resources, start_reserved, would_delay
+from mainstay.decide.shapes import Shape, longest, make_shape, shape_of
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
 from mainstay.domain.errors import NotFound
@@ -25,7 +25,7 @@ from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeNeed
-from mainstay.domain.workload import Phase, WorkloadSpec
+from mainstay.domain.workload import STOP_GRACE_SECONDS, Phase, WorkloadSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,9 @@ class Alternative:
     """One change of the request, everything else the same, with which the workload could start at once."""
 
     change: str
-    """What is relaxed: `infra`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`."""
+    """What is relaxed: `max_duration` (with the grace of its stop it ends before a reserved start), `infra`, `gpu_model`, `gpus`,
+    `nodes`, `cpus` or `memory`.
+    """
     before: str
     after: str
 
@@ -108,7 +110,14 @@ def preview(
 ) -> Preview:
     """What submitting this now would do, with its price. Costs one scheduling cycle; changes nothing."""
     reserved = nomination.reserved(snapshot)
-    shape = make_shape(reserved, nodes=spec.nodes, choices=spec.choices, cluster=spec.cluster, volumes=volumes)
+    shape = make_shape(
+        reserved,
+        nodes=spec.nodes,
+        choices=spec.choices,
+        cluster=spec.cluster,
+        seconds=longest(spec.max_duration_seconds, spec.stop_grace_seconds),
+        volumes=volumes,
+    )
     at = snapshot.queues.names.index(queue)
     answer = _answer(reserved, shape, priority=priority, queue=at)
     wish = Wish(queue=at, priority=priority, submitted_at=snapshot.now)
@@ -172,12 +181,14 @@ def _keeps(snapshot: Snapshot, key: int, kept: Nomination) -> Reason:
 
 def _answer(snapshot: Snapshot, shape: Shape, *, row: int = -1, priority: int = 0, queue: int = 0) -> _Answer:
     """What a cycle does with the workload in this row; without one, with the shape as the newest of its priority."""
-    policy = next(iter(POLICIES.values()))
+    policy, later, unknown = next(iter(POLICIES.values())), None, False
     cycle = Cycle(snapshot, policy)
     if row >= 0:
         queue, ahead = int(snapshot.workloads.queue[row]), int(np.argmax(cycle.order == row))
         if found := _placed(cycle, row):
             return _starts(snapshot, *found, ahead=ahead)
+        later = start_reserved(cycle, row, shape) if row in cycle.reserved else None
+        unknown = row in cycle.unreserved
         cycle = Cycle(snapshot, policy)
     else:
         ahead = int((snapshot.workloads.priority[cycle.order] >= priority).sum())
@@ -185,11 +196,17 @@ def _answer(snapshot: Snapshot, shape: Shape, *, row: int = -1, priority: int = 
         pass  # Only what it leaves is of interest.
     if row < 0 and (found := cycle.place(shape, queue)):
         return _starts(snapshot, *found, ahead=ahead)
+    reason = later or would_delay(cycle, shape, queue) or _waits(snapshot, shape, queue=queue, ahead=ahead)
+    if unknown and reason.code is Code.WAITS_FOR_CAPACITY:
+        reason = replace(reason, numbers={**reason.numbers, "detail": _NO_START})
     return _Answer(
-        reason=_waits(snapshot, shape, queue=queue, ahead=ahead),
+        reason=reason,
         position=ahead + 1,
-        alternatives=tuple(_alternatives(snapshot, shape, cycle, row=row, queue=queue)),
+        alternatives=tuple(alternatives(snapshot, shape, cycle, row=row, queue=queue)),
     )
+
+
+_NO_START = "no start can be reserved for it: of what holds its places not enough is known to end within a week"
 
 
 def _placed(cycle: Cycle, row: int) -> tuple[tuple[int, ...], Request] | None:
@@ -228,20 +245,23 @@ def _is_short_of_quota(cycle: Cycle, shape: Shape, queue: int) -> bool:
     return not may or cycle.place(shape, ANY_QUEUE) is not None
 
 
-def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, row: int, queue: int) -> Iterator[Alternative]:
+def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, row: int = -1) -> Iterator[Alternative]:
     """The first choice relaxed in one respect at a time, each as little as starts now.
 
     `cycle` is as those leave it who go first. For the workload in `row` it is tried once more what a cycle makes of the change.
     """
     first = shape.choices[0]
 
-    def relaxed(resources: Resources, *, nodes: int = shape.nodes, cluster: str = shape.cluster) -> Shape:
+    def relaxed(
+        resources: Resources, *, nodes: int = shape.nodes, cluster: str = shape.cluster, seconds: int | None = None
+    ) -> Shape:
         return make_shape(
             snapshot,
             nodes=nodes,
             choices=(resources,),
             cluster=cluster,
             restriction=shape.restriction,
+            seconds=shape.seconds if seconds is None else seconds,
             volumes=shape.volumes,
         )
 
@@ -256,6 +276,11 @@ def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, row: int, q
         found = _largest(upto, lambda n: cycle.place(with_(n), queue) is not None)
         return found if found and starts(with_(found)) else 0
 
+    spare = (cycle.delayed_by(shape) - snapshot.now) // MICROSECONDS_PER_SECOND
+    grace = _grace(snapshot, row)
+    if spare > grace and starts(relaxed(first, seconds=spare)):
+        before = f"{shape.seconds - grace} s" if shape.seconds else "none"
+        yield Alternative(change="max_duration", before=before, after=f"{spare - grace} s")
     if shape.cluster and not shape.restriction and (rows := starts(relaxed(first, cluster=""))):
         yield Alternative(change="infra", before=shape.cluster, after=snapshot.nodes.clusters[rows[0]])
     if first.gpus and first.gpu_model and (rows := starts(relaxed(replace(first, gpu_model="")))):
@@ -271,6 +296,11 @@ def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, row: int, q
     for change, upto, with_, before, after in less:
         if found := most(upto, with_):
             yield Alternative(change=change, before=before, after=after.format(found))
+
+
+def _grace(snapshot: Snapshot, row: int) -> int:
+    """Seconds for last words: of what is not submitted yet, those that a job has by default."""
+    return int(snapshot.workloads.stop_grace_seconds[row]) if row >= 0 else STOP_GRACE_SECONDS
 
 
 def _memory_words(resources: Resources) -> str:
@@ -293,6 +323,9 @@ def _changed(snapshot: Snapshot, row: int, shape: Shape) -> Snapshot:
         memory_bytes=other(table.memory_bytes, choice.memory_bytes),
         gpus=other(table.gpus, choice.gpus),
         gpu_model=other(table.gpu_model, snapshot.gpu_models.index(choice.gpu_model)),
+        max_duration_seconds=other(
+            table.max_duration_seconds, max(0, shape.seconds - int(table.stop_grace_seconds[row]))
+        ),
         cluster=other(table.cluster, snapshot.cluster_names.index(shape.cluster)),
         choices={key: choices for key, choices in table.choices.items() if key != table.key[row]},
     )

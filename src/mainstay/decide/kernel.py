@@ -26,9 +26,9 @@ BLOCK = 32
 ROOM_MAX = 1 << 20
 """More pods of one request than any gang has ranks; stands for "no limit" where a request asks for nothing."""
 
-DONE, FULL, UNKNOWN, ASKS = range(4)
+DONE, FULL, UNKNOWN, ASKS, CROWDED = range(5)
 """Why `go_on` returned: nobody waits; what was found must be read; the requests of a shape are not known yet; a shape
-must be placed by the caller.
+must be placed by the caller; one that has waited long finds no place.
 """
 NO_ROOM, NO_QUOTA, PLACED = range(3)
 
@@ -74,6 +74,8 @@ class Waiting(NamedTuple):
     """[waiting] Number of its shape."""
     kind: Ints
     """[waiting] Number of its queue and shape together."""
+    long: Bools
+    """[waiting] It has waited so long that the caller is asked if it finds no place."""
     begin: Ints
     """[queues] Position of the next of each queue; its end if there is none."""
     end: Ints
@@ -206,6 +208,8 @@ def go_on(
             found.at[found.size[0]] = at
             found.size[0] += 1
             leave(ledger, waiting, at)
+        elif waiting.long[at]:
+            return CROWDED
         else:
             give_up(ledger, waiting, at, outcome == NO_ROOM)
 

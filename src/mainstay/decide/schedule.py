@@ -12,7 +12,7 @@ from mainstay.decide.placement import POLICIES
 from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_in, whole_of
 from mainstay.decide.placement.gang import room_per_cluster
 from mainstay.decide.places import capacity_guards, node_names
-from mainstay.decide.shapes import Shape, amount_words, words_of
+from mainstay.decide.shapes import Shape, amount_words, instant_words, words_of
 from mainstay.domain.plan import Action, Advance, Allocate, RowVersion
 from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources
@@ -27,9 +27,6 @@ def schedule(snapshot: Snapshot, *, policy: str = "best-fit", changes_max: int =
     At most `changes_max` actions, so that a commit stays short; the next cycle goes on where this one ended. A
     workload hears once that it is queued (PENDING -> QUEUED); after that a cycle in which nothing fits writes nothing,
     however many wait.
-
-    Known limit: smaller work behind a large gang may start before it for ever, because nothing is reserved for what
-    must wait. Reservations and backfill are their own module, to come.
     """
     if not admission.waiting(snapshot).any():
         return ()
@@ -44,7 +41,7 @@ def schedule(snapshot: Snapshot, *, policy: str = "best-fit", changes_max: int =
 
 def _queued(cycle: Cycle, *, limit: int) -> Iterator[Advance]:
     """The first `limit` of those still PENDING which did not fit, with the reason."""
-    if limit <= 0 or not cycle.failed:
+    if limit <= 0 or not (cycle.failed or cycle.reserved):
         return
     snapshot = cycle.snapshot
     table = snapshot.workloads
@@ -52,6 +49,12 @@ def _queued(cycle: Cycle, *, limit: int) -> Iterator[Advance]:
     reasons: dict[tuple[int, int], Reason] = {}
     for position in pending.tolist():
         row, number = int(cycle.order[position]), int(cycle.numbers[position])
+        if row in cycle.reserved:
+            yield _advance_to_queued(snapshot, row, start_reserved(cycle, row, cycle.shape(row, number)))
+            limit -= 1
+            if not limit:
+                return
+            continue
         gave_up = next((queue for queue in (int(table.queue[row]), ANY_QUEUE) if (queue, number) in cycle.failed), None)
         if gave_up is None:
             continue
@@ -66,9 +69,27 @@ def _queued(cycle: Cycle, *, limit: int) -> Iterator[Advance]:
 def waits_for(cycle: Cycle, row: int, number: int, queue: int) -> Reason:
     """Why the cycle gave up a workload: for the quota of its queue, or (ANY_QUEUE) since nothing has room for it."""
     shape = cycle.shape(row, number)
-    if queue == ANY_QUEUE:
-        return refusal(cycle.snapshot, shape, cycle.free)
-    return quota_refusal(cycle, shape, queue)
+    if queue != ANY_QUEUE:
+        return quota_refusal(cycle, shape, queue)
+    return would_delay(cycle, shape) or refusal(cycle.snapshot, shape, cycle.free)
+
+
+def would_delay(cycle: Cycle, shape: Shape, queue: int = ANY_QUEUE) -> Reason | None:
+    """That it has room but for a start that is reserved, if so."""
+    until = cycle.delayed_by(shape)
+    if not until or cycle.place(shape, queue, delays=True) is None:
+        return None
+    return Reason(code=Code.WAITS_FOR_RESERVED, numbers={"needs": shape.words, "at": instant_words(until)})
+
+
+def start_reserved(cycle: Cycle, row: int, shape: Shape) -> Reason:
+    """When and where the workload in this row starts at the latest."""
+    start = cycle.reserved[row]
+    nodes = node_names(cycle.snapshot, start.nodes.tolist())
+    return Reason(
+        code=Code.START_RESERVED,
+        numbers={"needs": shape.words, "at": instant_words(start.starts_at), "nodes": nodes},
+    )
 
 
 def quota_refusal(cycle: Cycle, shape: Shape, queue: int) -> Reason:

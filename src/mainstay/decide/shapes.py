@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 
 from mainstay.decide.placement.fit import Request, cluster_number, request_of
 from mainstay.decide.placement.reach import Reach, Users, reach_of
 from mainstay.domain.arrays import Ints
-from mainstay.domain.quantity import Resources, cores_words, memory_words
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, cores_words, memory_words
 from mainstay.domain.queue import Resource
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import Sharing, VolumeNeed
@@ -26,6 +27,8 @@ class Shape:
     cluster: str = ""
     """The only cluster that will do; empty: any."""
     restriction: str = ""
+    seconds: int = 0
+    """So long each may take, its last words included; 0: nobody knows."""
     volumes: VolumeNeed | None = None
     reach: Reach | None = None
     """Where its volumes let it run."""
@@ -53,6 +56,7 @@ def shape_of(snapshot: Snapshot, row: int, *, users: Users | None = None) -> Sha
         choices=choices or (_first_choice(snapshot, row),),
         cluster=snapshot.cluster_names[int(table.cluster[row])],
         restriction=snapshot.restrictions[int(table.restriction[row])],
+        seconds=longest(int(table.max_duration_seconds[row]), int(table.stop_grace_seconds[row])),
         volumes=snapshot.volume_needs[int(table.volumes[row])],
         users=users,
     )
@@ -65,6 +69,7 @@ def make_shape(
     choices: tuple[Resources, ...],
     cluster: str = "",
     restriction: str = "",
+    seconds: int = 0,
     volumes: VolumeNeed | None = None,
     users: Users | None = None,
 ) -> Shape:
@@ -85,13 +90,22 @@ def make_shape(
         requests=requests,
         cluster=cluster,
         restriction=restriction,
+        seconds=seconds,
         volumes=volumes,
         reach=reach,
     )
 
 
-def shape_numbers(snapshot: Snapshot, rows: Ints) -> Ints:
-    """A number per row, the same for rows of the same shape and different for others. O(n log n)."""
+def longest(max_duration_seconds: int, stop_grace_seconds: int) -> int:
+    """As `Shape.seconds`."""
+    return max_duration_seconds + stop_grace_seconds if max_duration_seconds else 0
+
+
+def shape_numbers(snapshot: Snapshot, rows: Ints, *, timed: bool = False) -> Ints:
+    """A number per row, the same for rows of the same shape and different for others. O(n log n).
+
+    `timed`: how long they may take is part of the shape.
+    """
     table = snapshot.workloads
     columns = [
         column[rows]
@@ -101,6 +115,9 @@ def shape_numbers(snapshot: Snapshot, rows: Ints) -> Ints:
         )
     ]
     columns += [column[rows] for column in table.others.values()]
+    if timed:
+        limit = table.max_duration_seconds[rows]
+        columns.append(np.where(limit > 0, limit + table.stop_grace_seconds[rows], 0))
     if table.choices:
         columns.append(_choice_numbers(snapshot, rows))
     return _numbers(columns)
@@ -120,6 +137,12 @@ def amount_words(resource: str, amount: int) -> str:
     if resource == Resource.CPU:
         return cores_words(amount)
     return memory_words(amount) if resource == Resource.MEMORY else str(amount)
+
+
+def instant_words(instant: int) -> str:
+    """An instant in UTC microseconds as people read it, never before it: `2026-11-27 14:10:05 UTC`."""
+    whole = -(-instant // MICROSECONDS_PER_SECOND)
+    return datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _first_choice(snapshot: Snapshot, row: int) -> Resources:

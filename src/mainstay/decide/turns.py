@@ -14,12 +14,12 @@ import numpy as np
 from mainstay.decide import quota
 from mainstay.decide.kernel import NONE, Ledger, Waiting
 from mainstay.domain.allocation import Seen
-from mainstay.domain.arrays import Ints
+from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.queue import QueueTree, Resource
 from mainstay.domain.snapshot import Snapshot
 
 
-def waiting_of(tree: QueueTree, rows: Ints, *, queue: Ints, asked: Ints, shape: Ints) -> Waiting:
+def waiting_of(tree: QueueTree, rows: Ints, *, queue: Ints, asked: Ints, shape: Ints, long: Bools) -> Waiting:
     """All `rows` of workloads, which are in the order of all; of each its queue, what it asks for and its shape's number.
 
     Nobody has been looked up yet: `kernel.look_up_all` is next.
@@ -38,6 +38,7 @@ def waiting_of(tree: QueueTree, rows: Ints, *, queue: Ints, asked: Ints, shape: 
         asked=asked[by_queue],
         shape=shape,
         kind=kind.astype(np.int64),
+        long=long[by_queue],
         begin=np.searchsorted(queue, np.arange(count)),
         end=np.searchsorted(queue, np.arange(count), side="right"),
         shape_failed=np.zeros(shapes, dtype=np.bool_),

@@ -27,6 +27,10 @@ class NodeState:
     """
     shapes: Counts = ()
     """Slices of GPUs that pods may use, by shape, beside the whole ones of `capacity`."""
+    whole: Resources | None = None
+    """What pods could use if nobody else did and all its devices worked; None: `capacity`."""
+    whole_shapes: Counts = ()
+    """The same of `shapes`, where that is more."""
     pods_max: int | None = None
     """So many pods of ours it takes at most, as `capacity` without those of others; None where no limit is known."""
     unhealthy: Counts = ()

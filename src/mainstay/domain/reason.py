@@ -17,7 +17,10 @@ class Code(StrEnum):
     WAITS_FOR_CAPACITY = "WaitsForCapacity"
     WAITS_FOR_QUOTA = "WaitsForQuota"
     NO_QUOTA = "NoQuota"
+    EXCEEDS_QUOTA = "ExceedsQuota"
     WAITS_BEHIND = "WaitsBehind"
+    START_RESERVED = "StartReserved"
+    WAITS_FOR_RESERVED = "WaitsForReserved"
     NEVER_FITS = "NeverFits"
     BACKING_OFF = "BackingOff"
     NO_NODES = "NoNodes"
@@ -128,8 +131,17 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
             "waits for the quota of queue {object}: needs {needs}, and may use {left} more of {resource} ({flavor}): it uses"
             " {used}, {nominal} are its own"
         ),
+        Code.EXCEEDS_QUOTA: (
+            "queue {object} may never use so much: needs {needs}, and may have {left} of {resource} ({flavor}) at most: {nominal}"
+            " are its own"
+        ),
         Code.NO_QUOTA: "queue {object} has no quota for what it needs: {needs}",
         Code.WAITS_FOR_CAPACITY: "waits for capacity: needs {needs}, the most that is free on one node is {free}",
+        Code.START_RESERVED: "waits for capacity: needs {needs}; its start is reserved for {at} at the latest, on {nodes}",
+        Code.WAITS_FOR_RESERVED: (
+            "waits for capacity: what is free for {needs} is kept from {at} on for work whose turn is before; it starts now only"
+            " if its max_duration ends it by then"
+        ),
         Code.WAITS_BEHIND: "waits behind {ahead:workload} of higher priority or age",
         Code.NEVER_FITS: "cannot run on this fleet: needs {needs}, the largest node has {largest}",
         Code.BACKING_OFF: "attempt {attempt} starts in {seconds} s, after a failure",

@@ -47,6 +47,10 @@ class NodeTable:
     """Since when it is kept out by the word of somebody; 0: it is not."""
     closed_until: Ints
     """0: until somebody says so."""
+    whole_cpu_milli: Ints
+    whole_memory_bytes: Ints
+    whole_gpus: Ints
+    """What it could give if nobody else used it and all of it worked; no less than what it gives."""
     drains: Bools
     wait_seconds: Ints
     """Of a drain: what reaches its own max_duration so long after its begin is left to its end."""
@@ -57,6 +61,7 @@ class NodeTable:
     reaches: Mapping[str, Bools] = field(default_factory=dict)
     """`VolumeState.reach` -> whether the node reaches such volumes, ready or not."""
     used_shapes: Mapping[str, Ints] = field(default_factory=dict)
+    whole_shapes: Mapping[str, Ints] = field(default_factory=dict)
     others: Mapping[str, Ints] = field(default_factory=dict)
     """Name of what else nodes have so much of -> how much; PODS: how many pods a node takes."""
     used_others: Mapping[str, Ints] = field(default_factory=dict)
@@ -97,6 +102,8 @@ class WorkloadTable:
     choices: Mapping[int, tuple[Resources, ...]]
     """All choices in order, by key, only for workloads that have more than one."""
     max_duration_seconds: Ints
+    usual_seconds: Ints
+    """Of what has a place and no limit: as long as it takes at most, by the history of such runs; 0: nobody knows."""
     stop_grace_seconds: Ints
     checkpoint_seconds: Ints
     """It saves its state so often while it runs; 0: it does not say."""

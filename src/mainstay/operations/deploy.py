@@ -13,6 +13,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint
 from mainstay.domain.workload import Kind, Mount, Phase, RetryPolicy, Workload, WorkloadSpec
 from mainstay.operations.infra import require_known
+from mainstay.operations.possible import require_room
 from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
 from mainstay.operations.services import Services
 from mainstay.operations.submit import Draw, JobRequest, check, new_workload
@@ -151,6 +152,7 @@ def _commit(
         draw=draw,
     )
     check(JobRequest(spec=service.spec, project=service.project, queue=service.queue, priority=service.priority))
+    require_room(store, [(service.spec, service.queue)], now=now)
     numbers: dict[str, int | float | str] = {"endpoint": endpoint_name, "model": model, "version": version}
     actions.append(
         Deploy(

@@ -17,6 +17,7 @@ from mainstay.domain.secret import SECRET_NAME, SECRET_NAME_RULE
 from mainstay.domain.workload import Phase, Workload, WorkloadSpec
 from mainstay.operations import priorities, queues, secrets
 from mainstay.operations.infra import require_known, require_one_home, require_volumes
+from mainstay.operations.possible import require_room
 from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
 from mainstay.ports import Store
 
@@ -72,6 +73,13 @@ def submit(
         if done := replayed(store, principal, request):
             return done
         require_possible(store, principal.tenant, jobs)
+    try:
+        require_room(store, ((job.spec, job.queue) for job in jobs), now=now)
+    except Invalid:
+        # Nodes may have left since this very request was accepted.
+        if done := replayed(store, principal, request):
+            return done
+        raise
     meanings = [priorities.resolved(store, job.priority) for job in jobs]
     for last in (False,) * (MINT_ATTEMPTS - 1) + (True,):
         workloads = tuple(_new_workload(job, principal, draw, meant) for job, meant in zip(jobs, meanings, strict=True))

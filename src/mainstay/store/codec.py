@@ -125,6 +125,7 @@ def new_workload_row(new: NewWorkload, reason: Reason, *, key: int, now: int, ve
         gpu_model=first.gpu_model,
         choices_count=len(spec.choices),
         max_duration_seconds=spec.max_duration_seconds,
+        usual_seconds=0,
         stop_grace_seconds=spec.stop_grace_seconds,
         checkpoint_seconds=spec.checkpoint_seconds,
         infrastructure_max=spec.retry.infrastructure_max,

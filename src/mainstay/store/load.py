@@ -57,7 +57,8 @@ from mainstay.domain.plan import (
     SwitchEndpoint,
     UncordonNode,
 )
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
+from mainstay.domain.workload import RUNS_MAX, Kind
 from mainstay.store import codec, queries, tables
 from mainstay.store.apply import AnyAction, known
 from mainstay.store.rows import (
@@ -86,6 +87,7 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
     _load_nodes(connection, world, needs)
     _load_clusters(connection, world, needs)
     _load_workloads(connection, world, needs)
+    _load_run_times(connection, world, needs.run_times_of)
     _load_model_versions(connection, world, needs)
     _load_secrets(connection, world, needs)
     _load_volumes(connection, world, needs)
@@ -103,6 +105,8 @@ class Needs:
 
     workloads: set[int] = field(default_factory=set)
     workload_ids: set[str] = field(default_factory=set)
+    run_times_of: set[int] = field(default_factory=set)
+    """Workloads of which it matters how long such runs take."""
     pods_of: set[int] = field(default_factory=set)
     allocations: set[int] = field(default_factory=set)
     conclusions: set[int] = field(default_factory=set)
@@ -159,6 +163,7 @@ class Needs:
             case Reprioritize(workload_key=key):
                 self.workloads.add(int(key))
             case Allocate(workload_key=key, slots=slots):
+                self.run_times_of.add(int(key))
                 self.workloads.add(int(key))
                 self.pods_of.add(int(key))
                 self.nodes.update(int(slot.node_key) for slot in slots)
@@ -291,6 +296,19 @@ def _load_workloads(connection: sa.Connection, world: World, needs: Needs) -> No
     for row in _where_in(connection, _IDS, table.c.id, needs.workload_ids):
         world.taken_ids.add(row["id"])
     world.specifications = dict(queries.specifications(connection, needs.specifications))
+
+
+def _load_run_times(connection: sa.Connection, world: World, keys: Iterable[int]) -> None:
+    """Of jobs without a limit: a service has no usual end, and nobody asks how long a run takes that says it."""
+    table, job = tables.workloads, codec.KINDS.index(Kind.JOB)
+    rows = (world.workloads[key] for key in keys if key in world.workloads)
+    endless = (row for row in rows if row["kind"] == job and not row["max_duration_seconds"])
+    # In these words the index of what has succeeded is taken.
+    runs = sa.select(table.c.finished_at - table.c.started_at).where(sa.text("phase = 10 AND attempt = 1"))
+    for tenant, project, name in sorted({(row["tenant"], row["project"], row["name"]) for row in endless}):
+        mine = runs.where(table.c.tenant == tenant, table.c.project == project, table.c.name == name)
+        last = connection.scalars(mine.order_by(table.c.key.desc()).limit(RUNS_MAX))
+        world.run_times[tenant, project, name] = [-(-took // MICROSECONDS_PER_SECOND) for took in last]
 
 
 def _load_kept(connection: sa.Connection, world: World) -> None:

@@ -59,6 +59,7 @@ class WorkloadRow(TypedDict):
     gpu_model: str
     choices_count: int
     max_duration_seconds: int
+    usual_seconds: int
     stop_grace_seconds: int
     checkpoint_seconds: int
     infrastructure_max: int
@@ -161,6 +162,10 @@ class NodeRow(TypedDict):
     pods_max: int
     used_pods: int
     unhealthy: str
+    whole_cpu_milli: int
+    whole_memory_bytes: int
+    whole_gpus: int
+    whole_shapes: str
     closure: str
     closure_reason: str
     closed_at: int

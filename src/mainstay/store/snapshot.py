@@ -48,8 +48,11 @@ class SnapshotCache:
         self.rows_read = 0
         """Rows fetched so far, to see that a refresh costs what changed."""
 
-    def snapshot(self, *, now: int, seed: int) -> Snapshot:
-        """The world of the last commit."""
+    def snapshot(self, *, now: int, seed: int, fresh: bool = True) -> Snapshot:
+        """The world of the last commit; if it need not be `fresh`, that of the last look, if there was one."""
+        state = self._state
+        if not fresh and state.version >= 0:
+            return state.snapshot(now=now, seed=seed)
         with self._turn:
             self._state = self._database.read(self._refreshed)
             return self._state.snapshot(now=now, seed=seed)
@@ -91,6 +94,7 @@ class SnapshotCache:
 _NODE = (
     *("key", "version", "ready", "cpu_milli", "memory_bytes", "gpus"),
     *("used_cpu_milli", "used_memory_bytes", "used_gpus"),
+    *("whole_cpu_milli", "whole_memory_bytes", "whole_gpus"),
     *("closed_at", "closed_until", "drains", "wait_seconds"),
 )
 _OF_PODS = ("pods_max", "used_pods")
@@ -105,6 +109,7 @@ _WORKLOAD = (
         "memory_bytes",
         "gpus",
         "max_duration_seconds",
+        "usual_seconds",
         "stop_grace_seconds",
         "checkpoint_seconds",
     ),
@@ -146,7 +151,7 @@ class State:
     clusters: tuple[str, ...] = ()
     node_admits: Mapping[int, str] = field(default_factory=dict)
     """Key -> the restrictions that the node meets, for those that meet any."""
-    node_shapes: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+    node_shapes: Mapping[int, tuple[str, str, str]] = field(default_factory=dict)
     """Key -> how many slices of which shape the node has, and how many are used; for those that have or had any."""
     closed_nodes: Mapping[int, Reason] = field(default_factory=dict)
     """Key -> why it takes nothing new by itself, as far as somebody says so: what is no longer reported is not among them."""
@@ -172,6 +177,7 @@ class State:
     volumes: Mapping[VolumeRef, tuple[VolumeRecord, ...]] = field(default_factory=dict)
     shapes: Mapping[str, Column] = field(default_factory=dict)
     used_shapes: Mapping[str, Column] = field(default_factory=dict)
+    whole_shapes: Mapping[str, Column] = field(default_factory=dict)
     node_others: Mapping[str, Column] = field(default_factory=dict)
     used_others: Mapping[str, Column] = field(default_factory=dict)
     cluster_names: tuple[str, ...] = ("",)
@@ -197,6 +203,7 @@ class State:
                 reaches=self.reaches,
                 shapes=self.shapes,
                 used_shapes=self.used_shapes,
+                whole_shapes=self.whole_shapes,
                 others=self.node_others,
                 used_others=self.used_others,
                 names=self.names,
@@ -295,11 +302,16 @@ def _numbered(words: Sequence[T], vocabulary: list[T], numbers: dict[T, int]) ->
 
 def _with_nodes(state: State, reader: _Reader) -> State:
     table = tables.nodes
-    texts = ("gpu_model", "name", "cluster", "admits", "shapes", "used_shapes", "closure", "closure_reason", "problem")
+    texts = (
+        *("gpu_model", "name", "cluster", "admits", "shapes", "used_shapes", "whole_shapes"),
+        *("closure", "closure_reason", "problem"),
+    )
     whole = (*_NODE, *_OF_PODS)
     query = _select(table, whole, *texts)
     rows = [row for chunk in reader.chunks(query, open_=sa.true()) for row in chunk]
-    gpu_model, name, cluster, admits, shapes, used_shapes, *_ = (len(whole) + offset for offset in range(len(texts)))
+    gpu_model, name, cluster, admits, shapes, used_shapes, whole_shapes, *_ = (
+        len(whole) + offset for offset in range(len(texts))
+    )
     columns = columns_of(rows, whole, flags=_FLAGS)
     columns["gpu_model"] = reader.numbered([row[gpu_model] for row in rows])
     delta = Delta(columns=columns, keep=np.ones(len(rows), dtype=np.bool_))
@@ -309,7 +321,11 @@ def _with_nodes(state: State, reader: _Reader) -> State:
     }
     node_shapes = {
         **state.node_shapes,
-        **{row[0]: (row[shapes], row[used_shapes]) for row in rows if row[shapes] or row[0] in state.node_shapes},
+        **{
+            row[0]: (row[shapes], row[used_shapes], row[whole_shapes])
+            for row in rows
+            if row[whole_shapes] or row[0] in state.node_shapes
+        },
     }
     state = replace(
         state,
@@ -350,7 +366,7 @@ def _with_clusters(state: State, rows: Sequence[ClusterRecord]) -> State:
         takes &= ~kept_out
         ready = ready & takes
         ready.flags.writeable = False
-    shapes, used_shapes = _shapes(state)
+    shapes, used_shapes, whole_shapes = _shapes(state)
     others, used_others = _others(state)
     met = _admits(state)
     return replace(
@@ -359,6 +375,7 @@ def _with_clusters(state: State, rows: Sequence[ClusterRecord]) -> State:
         closed_at=np.where(kept_out, state.nodes["closed_at"], 0),
         shapes=shapes,
         used_shapes=used_shapes,
+        whole_shapes=whole_shapes,
         node_others=others,
         used_others=used_others,
         admits={name: mask & takes for name, mask in met.items() if not name.startswith(REACH_PREFIX)},
@@ -379,18 +396,22 @@ def _admits(state: State) -> dict[str, Bools]:
     return masks
 
 
-def _shapes(state: State) -> tuple[dict[str, Column], dict[str, Column]]:
-    """By shape, how many slices each node has and how many are used. O(nodes x shapes), for those that have any."""
+def _shapes(state: State) -> tuple[dict[str, Column], dict[str, Column], dict[str, Column]]:
+    """By shape, how many slices each node gives, how many are used, and how many there are at all.
+
+    O(nodes x shapes), for those that have any.
+    """
     keys = state.nodes["key"]
     have: dict[str, Column] = {}
     used: dict[str, Column] = {}
+    whole: dict[str, Column] = {}
     for key, texts in state.node_shapes.items():
         row = int(np.searchsorted(keys, key))
-        for columns, text in zip((have, used), texts, strict=True):
+        for columns, text in zip((have, used, whole), texts, strict=True):
             for shape, count in codec.counts_of(text).items():
                 columns.setdefault(shape, np.zeros(keys.size, dtype=np.int64))[row] = count
     nothing = np.zeros(keys.size, dtype=np.int64)
-    return have, {shape: used.get(shape, nothing) for shape in have}
+    return have, {shape: used.get(shape, nothing) for shape in have}, whole
 
 
 def _others(state: State) -> tuple[dict[str, Column], dict[str, Column]]:

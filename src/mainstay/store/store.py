@@ -74,9 +74,9 @@ class SqlStore:
         self._wanted = WantedCache(database)
         self._guests = GuestCache(database)
 
-    def snapshot(self, *, now: int, seed: int) -> Snapshot:
+    def snapshot(self, *, now: int, seed: int, fresh: bool = True) -> Snapshot:
         """The open part of the world as columns."""
-        return self._snapshots.snapshot(now=now, seed=seed)
+        return self._snapshots.snapshot(now=now, seed=seed, fresh=fresh)
 
     def commit(self, plan: Plan) -> CommitResult:
         """Apply a plan where its guards hold.

@@ -108,6 +108,7 @@ workloads = _table(
     _text("gpu_model"),
     _whole("choices_count"),
     _whole("max_duration_seconds"),
+    _whole("usual_seconds"),
     _whole("stop_grace_seconds"),
     _whole("checkpoint_seconds"),
     _whole("infrastructure_max"),
@@ -129,6 +130,12 @@ workloads = _table(
         "key",
         sqlite_where=sa.text("nominated <> ''"),
         postgresql_where=sa.text("nominated <> ''"),
+    ),
+    sa.Index(
+        "workloads_succeeded_at_once",
+        *("tenant", "project", "name", "key"),
+        sqlite_where=sa.text("phase = 10 AND attempt = 1"),
+        postgresql_where=sa.text("phase = 10 AND attempt = 1"),
     ),
     sa.Index("workloads_open", "key", sqlite_where=sa.text("phase < 10"), postgresql_where=sa.text("phase < 10")),
     sa.Index(
@@ -211,6 +218,10 @@ nodes = _table(
     _whole("pods_max"),
     _whole("used_pods"),
     _text("unhealthy"),
+    _whole("whole_cpu_milli"),
+    _whole("whole_memory_bytes"),
+    _whole("whole_gpus"),
+    _text("whole_shapes"),
     _text("closure"),
     _text("closure_reason"),
     _whole("closed_at"),
@@ -229,7 +240,8 @@ nodes = _table(
 )
 """`used_*` is the sum over the allocations on the node that have not ended (`used_pods`: how many), kept by the commits that
 change it. `admits`: the restrictions that the node meets, with a space between two. `shapes`, `used_shapes` and `unhealthy` are
-JSON objects of counts by name, or empty. `pods_max` is -1 where no limit is known. `closure` is `cordoned`, `quarantined` or
+JSON objects of counts by name, or empty, and so is `whole_shapes`. `whole_*` is what the node could give if nobody else used it
+and all of it worked. `pods_max` is -1 where no limit is known. `closure` is `cordoned`, `quarantined` or
 empty; `closed_at` is when it changed last."""
 
 clusters = _table(

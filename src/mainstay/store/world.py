@@ -73,6 +73,9 @@ class World:
         self.yielding: dict[tuple[int, int], list[tuple[int, Resources]]] = {}
         """Key of a node and of a workload for which places are kept -> key of each pod there that has not ended and was displaced
         for it, and what that holds."""
+        self.run_times: dict[tuple[str, str, str], list[int]] = {}
+        """Tenant, project and name of what is given places and has no limit -> the seconds that its last runs took, of those that
+        succeeded at once."""
         self.changes = Changes()
         self._pods: dict[int, list[AllocationRow]] = defaultdict(list)
         self._node_keys: dict[tuple[str, str], int] = {}

@@ -111,7 +111,8 @@ _UPDATE_NODE = _update_of(
     *("ready", "cpu_milli", "memory_bytes", "gpus", "gpu_model"),
     *("used_cpu_milli", "used_memory_bytes", "used_gpus", "admits"),
     *("problem", "complaints", "cordoned", "strangers", "shapes", "used_shapes", "pods_max", "used_pods"),
-    *("unhealthy", "closure", "closure_reason", "closed_at", "closed_until", "drains", "wait_seconds", "version"),
+    *("unhealthy", "whole_cpu_milli", "whole_memory_bytes", "whole_gpus", "whole_shapes"),
+    *("closure", "closure_reason", "closed_at", "closed_until", "drains", "wait_seconds", "version"),
 )
 _UPDATE_CLUSTER = _update_of(
     tables.clusters,
@@ -124,7 +125,7 @@ _UPDATE_WORKLOAD = _update_of(
     "key",
     *("phase", "attempt", "infrastructure_failures", "user_failures", "stop_requested"),
     *("held", "priority", "preemptible", "nominated", "nominated_until", "displaced_by"),
-    *("not_before", "started_at", "finished_at", "output", "reason", "version"),
+    *("not_before", "started_at", "finished_at", "output", "reason", "usual_seconds", "version"),
 )
 _UPDATE_ALLOCATION = _update_of(
     tables.allocations,

@@ -268,6 +268,9 @@ class NodeSaid(Message, frozen=True):
     ready: bool = False
     admits: tuple[Text, ...] = ()
     shapes: tuple[tuple[Text, Number], ...] = ()
+    whole: Amount | None = None
+    whole_shapes: tuple[tuple[Text, Number], ...] = ()
+    """None and nothing: as `capacity` and `shapes`, also from agents that do not tell it yet."""
     pods_max: Number | None = None
     """How many of ours it takes; None: no limit is known, as from agents that do not tell it yet."""
     unhealthy: tuple[tuple[Text, Number], ...] = ()

@@ -404,7 +404,7 @@ class AlternativeView(View):
     """One change of the request, everything else the same, with which it could start at once."""
 
     change: str
-    """What is relaxed: `infra`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`."""
+    """What is relaxed: `max_duration`, `infra`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`."""
     before: str
     after: str
 

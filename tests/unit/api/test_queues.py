@@ -297,3 +297,47 @@ async def test_a_repetition_is_answered_as_the_first_time(api: Api, scene: Scene
     scene.applied(scene.advance(scene.workload(ref), Phase.STOPPED))
     again = await api.ask("POST", f"/v1/workloads/{ref}/{verb}", headers=headers, **body)
     assert (first.status_code, again.status_code, again.json()) == (200, 200, first.json())
+
+
+async def test_what_could_never_run_is_refused_with_the_figures_and_the_nearest_that_could(
+    api: Api, scene: Scene
+) -> None:
+    resources = {"gpu": "H100:16", "cpu": "32", "memory": "32GB"}
+    answer = await api.submit(resources=resources)
+    is_problem(answer, 422)
+    assert "needs 32 CPUs, 32 GB, 16 x H100, the largest node has 64 CPUs, 64 GiB, 8 x H100" in answer.json()["detail"]
+    scene.applied(
+        ObserveNodes(
+            cluster="west",
+            nodes=(NodeState(name="gpu-2", capacity=Resources(cpu_milli=8_000, memory_bytes=1 << 40), ready=True),),
+            reason=WHY,
+        )
+    )
+    assert (await api.submit(resources={"cpu": "64", "memory": "64GB"})).status_code == 201
+    answer = await api.submit(resources={"gpu": "H100:4", "cpu": "1", "memory": "1GB"}, nodes=3)
+    assert answer.json()["hint"] == "the nearest that could run: gpus 2 instead of 4 or nodes 2 instead of 3"
+
+
+async def test_what_exceeds_all_that_its_queue_may_use_is_refused_and_others_may_have_it(
+    api: Api, scene: Scene
+) -> None:
+    await put(api, "research", RESEARCH)
+    await put(api, "production", PRODUCTION)
+    wish = {"resources": {"gpu": "H100:5", "cpu": "1", "memory": "1GB"}}
+    answer = await api.submit(queue="production", **wish)
+    is_problem(answer, 422)
+    assert "may have 4 of gpu (H100) at most" in answer.json()["detail"]
+
+
+async def test_a_submission_that_was_accepted_is_answered_again_when_nothing_could_hold_it_any_more(
+    api: Api, scene: Scene
+) -> None:
+    accepted = await api.submit(key="once", resources={"cpu": "64", "memory": "1GB"})
+    smaller = Resources(cpu_milli=2_000, memory_bytes=BYTES_PER_GIB)
+    scene.applied(
+        ObserveNodes(cluster="east", nodes=(NodeState(name="gpu-1", capacity=smaller, ready=True),), reason=WHY)
+    )
+    api.services.store.snapshot(now=scene.now, seed=0)  # as the loops do all the time
+    again = await api.submit(key="once", resources={"cpu": "64", "memory": "1GB"})
+    assert (accepted.status_code, again.status_code, again.json()) == (201, 201, accepted.json())
+    is_problem(await api.submit(key="twice", resources={"cpu": "64", "memory": "1GB"}), 422)

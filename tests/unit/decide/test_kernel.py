@@ -22,10 +22,12 @@ from mainstay.decide.allowance import Allowance
 from mainstay.decide.cycle import Cycle
 from mainstay.decide.placement import POLICIES, fit
 from mainstay.decide.preemption.balance import Balance
+from mainstay.decide.reservation import RESERVED_AFTER_SECONDS
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.snapshot import Snapshot
-from tests.worlds import NOON, node, workload, world
+from mainstay.domain.workload import Phase
+from tests.worlds import NOON, SECOND, allocation, node, workload, world
 
 ROOT = Path(__file__).parents[3]
 Plan = list[tuple[int, tuple[int, ...], str]]
@@ -33,8 +35,10 @@ MODELS = ("", "A100", "L4")
 SLICE = "1g.10gb"
 
 
-def plan(snapshot: Snapshot, policy: str = "best-fit", *, by_numpy: bool = False, **options: int) -> tuple[Plan, set]:
-    """(workload key, node row of each rank, model or slice) of all that a cycle places; and what it gave up."""
+def plan(
+    snapshot: Snapshot, policy: str = "best-fit", *, by_numpy: bool = False, **options: int
+) -> tuple[Plan, set, dict]:
+    """(workload key, node row of each rank, model or slice) of all that a cycle places; what it gave up; starts it reserved."""
     chosen = POLICIES[policy]
     one = Cycle(snapshot, replace(chosen, sign=0) if by_numpy else chosen)
     found = [
@@ -46,7 +50,8 @@ def plan(snapshot: Snapshot, policy: str = "best-fit", *, by_numpy: bool = False
         for placed in one.placements(**options)
         for row, nodes in zip(placed.rows.tolist(), placed.nodes.tolist(), strict=True)
     ]
-    return sorted(found), one.failed
+    later = {row: (start.starts_at, tuple(start.nodes)) for row, start in one.reserved.items()}
+    return sorted(found), one.failed, later
 
 
 def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
@@ -86,6 +91,7 @@ def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
             "others": rng.choice(({}, {"disk": 4}, {"disk": 1}, {"nothing has it": 1})) if rng.random() < 0.3 else {},
             "cluster": rng.choice(("", "", "west")),
             "restriction": rng.choice(("", "", "", "guest")),
+            "max_duration_seconds": rng.choice((0, 600, 1_200, 3_000)),
             "choices": tuple(
                 Resources(cpu_milli=1000 * rng.randint(1, 4), memory_bytes=BYTES_PER_GIB, gpus=gpus) for _ in range(2)
             )
@@ -99,12 +105,22 @@ def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
             key,
             queue=rng.choice("abc"),
             priority=rng.choice((0, 0, 1)),
-            submitted_at=NOON + rng.randint(0, 9),
+            submitted_at=NOON + rng.randint(0, 9) * SECOND,
             **rng.choice(asked),
         )
         for key in range(1, jobs + 1)
     ]
-    return world(nodes=fleet, queues=queues, workloads=waiting)
+    running = [
+        allocation(1_000 + at, node_key=rng.randint(1, len(fleet)), cpus=2, gib=1, started_at=NOON, **rng.choice(held))
+        for held in [({}, {"gpus": 1, "gpu_model": "L4"}, {"gpus": 1, "gpu_model": SLICE})]
+        for at in range(rng.choice((0, 20)))
+    ]
+    holders = [
+        workload(pod.workload_key, phase=Phase.RUNNING, max_duration_seconds=rng.choice((0, 900, 2_000)))
+        for pod in running
+    ]
+    long_after = NOON + rng.choice((0, RESERVED_AFTER_SECONDS + 5)) * SECOND
+    return world(nodes=fleet, queues=queues, workloads=[*waiting, *holders], allocations=running, now=long_after)
 
 
 @settings(max_examples=100)
@@ -207,8 +223,8 @@ assert "numba" not in sys.modules
 @given(st.integers(0, 2**32), st.integers(1, 30))
 def test_a_limit_ends_a_cycle_early_and_changes_nothing_before(seed, limit):
     snapshot = a_world(seed, nodes=40, jobs=30)
-    whole, _ = plan(snapshot)
-    part, _ = plan(snapshot, limit=limit)
+    whole, *_ = plan(snapshot)
+    part, *_ = plan(snapshot, limit=limit)
     assert set(part) <= set(whole)
     assert len(part) == min(limit, len(whole))
 

@@ -68,7 +68,9 @@ def node_state(
     """
     kinds = usable_devices(node, offered)
     left = {one.model: max(0, one.gives - _taken(one.resource, taken, taken_devices or {})) for one in kinds}
-    model = next((one.model for one in kinds if not is_shape(one.model) and one.gives), "")
+    has = {one.model: one.has for one in kinds}
+    gpus = sorted((one for one in kinds if not is_shape(one.model)), key=lambda one: not one.gives)
+    model = gpus[0].model if gpus else ""
     cordon = cordon_of(node, system)
     problem = why_not(node, system)
     return NodeState(
@@ -82,6 +84,13 @@ def node_state(
             gpu_model=model,
         ),
         shapes=_counts({kind: count for kind, count in left.items() if is_shape(kind)}),
+        whole=Resources(
+            cpu_milli=_given(node, "cpu", milli),
+            memory_bytes=_given(node, "memory", whole),
+            gpus=sum(count for kind, count in has.items() if not is_shape(kind)),
+            gpu_model=model,
+        ),
+        whole_shapes=_counts({kind: count for kind, count in has.items() if is_shape(kind)}),
         pods_max=max(0, _given(node, "pods", whole) - taken_pods) if "pods" in node.status.allocatable else None,
         unhealthy=_counts({one.model or "GPU": one.has - one.gives for one in kinds}),
         problem=problem,

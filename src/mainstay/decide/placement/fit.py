@@ -44,6 +44,8 @@ class Request:
     """Only nodes that admit it will do."""
     reach: Bools | None = field(default=None, compare=False)
     """Only these nodes will do; None: all."""
+    late: int = 0
+    """Bits, by number in `Free.kept`: it would still run when that is needed, so it may use only what is beside it then."""
     one_node: bool = False
     """All pods that ask for it must be on one node, since they share a volume that cannot be on two."""
 
@@ -65,6 +67,8 @@ class Free:
     """Nodes that may be used for what has no restriction."""
     admits: Mapping[str, Bools]
     """Restriction -> the nodes that may be used for what has it; none for one that is not there."""
+    kept: tuple[Mapping[int, int], ...] = ()
+    """For each start that is reserved, column -> the column of what is left of it then. They come behind all others."""
     _allowed: dict[tuple[str, int, int], Bools] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -103,6 +107,11 @@ class Free:
             open_=open_,
             admits=nodes.admits,
         )
+
+    @property
+    def own(self) -> int:
+        """So many columns are of what is left now."""
+        return GPUS + 1 + len(self.shapes) + len(self.others)
 
     @property
     def cpu_milli(self) -> Ints:
@@ -157,6 +166,7 @@ class Free:
         amounts = [(self.devices(request), request.gpus)] if request.gpus else []
         amounts += [(self.cpu_milli, request.cpu_milli), (self.memory_bytes, request.memory_bytes)]
         amounts += [(self.nodes.free[column], amount) for column, amount in self._amounts_of_others(request)]
+        amounts += [(self.nodes.free[column], amount) for column, amount in self._amounts_later(request)]
         return [(column, amount) for column, amount in amounts if amount]
 
     def amounts(self, request: Request) -> Ints:
@@ -168,7 +178,17 @@ class Free:
             amounts[self.shapes.get(request.shape, GPUS)] = LACKING if lacks else request.gpus
         for column, amount in self._amounts_of_others(request):
             amounts[column] = amount
+        for column, amount in self._amounts_later(request):
+            amounts[column] = amount
         return amounts
+
+    def _amounts_later(self, request: Request) -> list[tuple[int, int]]:
+        """(column, amount) of what it would still hold when that is needed for others."""
+        if not request.late:
+            return []
+        now = self.amounts(replace(request, late=0)).tolist()
+        kept = (columns for number, columns in enumerate(self.kept) if request.late >> number & 1)
+        return [(later, now[column]) for columns in kept for column, later in columns.items()]
 
     def _amounts_of_others(self, request: Request) -> list[tuple[int, int]]:
         """(column, amount). What no node has makes the first column ask for more than there is."""
@@ -211,6 +231,33 @@ class Free:
             ),
         )
 
+    def with_columns(self, columns: Ints) -> Free:
+        """The same nodes with so much [resources, nodes] left, and nothing kept."""
+        nodes = self.nodes
+        fresh = _nodes_of(
+            columns,
+            nodes.weight[: self.own],
+            nodes.apart,
+            gpu_model=nodes.gpu_model,
+            cluster=nodes.cluster,
+            sign=int(nodes.sign[0]),
+        )
+        return replace(self, nodes=fresh, kept=())
+
+    def keep(self, beside: Mapping[int, Ints], *, rows: Ints) -> Free:
+        """The same, with what is left of each column beside a start that is reserved, which takes something of these nodes."""
+        nodes, first = self.nodes, self.nodes.weight.size
+        begins = np.arange(0, nodes.left.size, BLOCK)
+        more = np.stack(list(beside.values()))
+        nodes.changes[np.unique(rows // BLOCK)] += 1  # what was found there may be too much now
+        wider = nodes._replace(
+            free=np.concatenate((nodes.free, more)),
+            weight=np.append(nodes.weight, np.zeros(len(beside))),
+            peak=np.concatenate((nodes.peak, np.maximum.reduceat(more, begins, axis=1))),
+        )
+        columns = {column: first + number for number, column in enumerate(beside)}
+        return replace(self, nodes=wider, kept=(*self.kept, columns))
+
     def opened(self, open_: Bools) -> Free:
         """The same, if these were the nodes that may be used for what has no restriction."""
         return replace(self, open_=open_, _allowed={})
@@ -233,14 +280,18 @@ def free_of(snapshot: Snapshot, *, sign: int = 1) -> Free:
 
 
 def whole_of(snapshot: Snapshot) -> Free:
-    """What would be free if every node were ready and empty: what the fleet could ever take."""
-    nodes = snapshot.nodes
+    """What would be free if every node were ready, sound and empty, of others too: what the fleet could ever take."""
+    nodes, nothing = snapshot.nodes, np.zeros_like(snapshot.nodes.gpus)
+    shapes = sorted(nodes.shapes.keys() | nodes.whole_shapes.keys())
     return Free.of(
         nodes,
-        cpu_milli=nodes.cpu_milli,
-        memory_bytes=nodes.memory_bytes,
-        gpus=nodes.gpus,
-        shapes=nodes.shapes,
+        cpu_milli=np.maximum(nodes.cpu_milli, nodes.whole_cpu_milli),
+        memory_bytes=np.maximum(nodes.memory_bytes, nodes.whole_memory_bytes),
+        gpus=np.maximum(nodes.gpus, nodes.whole_gpus),
+        shapes={
+            shape: np.maximum(nodes.shapes.get(shape, nothing), nodes.whole_shapes.get(shape, nothing))
+            for shape in shapes
+        },
         others=nodes.others,
         open_=np.ones(nodes.key.size, dtype=np.bool_),
     )

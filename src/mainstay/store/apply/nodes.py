@@ -146,6 +146,10 @@ def _new_row(world: World, cluster: str, state: NodeState) -> NodeRow:
         pods_max=codec.NO_LIMIT,
         used_pods=0,
         unhealthy="",
+        whole_cpu_milli=0,
+        whole_memory_bytes=0,
+        whole_gpus=0,
+        whole_shapes="",
         closure="",
         closure_reason="",
         closed_at=0,
@@ -184,6 +188,11 @@ def _take_over(row: NodeRow, state: NodeState) -> None:
     row["shapes"] = codec.counts_text(dict(state.shapes))
     row["pods_max"] = codec.limit(state.pods_max)
     row["unhealthy"] = codec.counts_text(dict(state.unhealthy))
+    whole = state.whole or state.capacity
+    row["whole_cpu_milli"] = max(whole.cpu_milli, state.capacity.cpu_milli)
+    row["whole_memory_bytes"] = max(whole.memory_bytes, state.capacity.memory_bytes)
+    row["whole_gpus"] = max(whole.gpus, state.capacity.gpus)
+    row["whole_shapes"] = codec.counts_text({**dict(state.shapes), **dict(state.whole_shapes)})
 
 
 def _admits(state: NodeState) -> str:

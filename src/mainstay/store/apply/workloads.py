@@ -17,7 +17,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources, is_shape
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import WAITING, Phase
+from mainstay.domain.workload import WAITING, Phase, usual_seconds
 from mainstay.store import codec, guards
 from mainstay.store.rows import AllocationRow, NodeRow, WorkloadRow
 from mainstay.store.world import World
@@ -128,6 +128,7 @@ def allocate(world: World, action: Allocate) -> Reason | None:
         _take(world, row, slot)
     nothing_kept_for(row)
     before = Phase(row["phase"])
+    row["usual_seconds"] = usual_seconds(world.run_times.get((row["tenant"], row["project"], row["name"]), ()))
     row["phase"] = int(Phase.STARTING)
     row["reason"] = codec.reason_text(action.reason)
     world.touch_workload(row)

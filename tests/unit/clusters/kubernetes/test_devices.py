@@ -89,6 +89,16 @@ def test_devices_that_it_has_and_cannot_give_are_unhealthy_and_not_offered():
     assert (gone.capacity.gpus, gone.unhealthy) == (0, (("H100", 8),))
 
 
+def test_a_node_is_whole_without_others_and_with_what_is_broken():
+    mine = {GPU: "6", "cpu": "4", "memory": "8Gi", "nvidia.com/mig-1g.10gb": "2"}
+    taken = Resources(cpu_milli=3_000, memory_bytes=1 << 30, gpus=5)
+    devices = {"nvidia.com/mig-1g.10gb": 2}
+    state = node_state(shown(mine, capacity={**mine, GPU: "8"}), taken, taken_devices=devices)
+    assert (state.capacity.gpus, state.capacity.cpu_milli, state.shapes) == (1, 1_000, ())
+    assert state.whole == Resources(cpu_milli=4_000, memory_bytes=8 << 30, gpus=8, gpu_model="H100")
+    assert state.whole_shapes == (("1g.10gb", 2),)
+
+
 @pytest.mark.parametrize(
     ("condition", "status"),
     [("AcceleratedHardwareReady", "False"), ("GPUMissing", "True"), ("XIDErrors", "True"), ("NVLinkStatusInactive", "True")],

@@ -1,0 +1,153 @@
+"""What no node and no quota could ever hold, however much ends: it is refused when it is submitted, with what could be instead.
+
+It is asked of an idle world: every node whole, ready and empty, and nothing of any quota in use. What finds no place there
+never will.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
+
+import numpy as np
+
+from mainstay.decide.cycle import ANY_QUEUE, Cycle
+from mainstay.decide.explain import alternatives
+from mainstay.decide.placement import POLICIES
+from mainstay.decide.placement.fit import whole_of
+from mainstay.decide.schedule import quota_refusal, refusal
+from mainstay.decide.shapes import Shape, make_shape, words_of
+from mainstay.domain.reason import Code, Reason
+from mainstay.domain.snapshot import AllocationTable, Snapshot, WorkloadTable
+from mainstay.domain.workload import WorkloadSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Impossible:
+    """Why something can never run, and what could."""
+
+    reason: Reason
+    nearest: tuple[str, ...]
+    """Each is one change of the request, in words; empty if no single one helps."""
+
+
+def impossible(
+    snapshot: Snapshot, *, spec: WorkloadSpec, queue: str, fleet: Collection[str] | None = None
+) -> Impossible | None:
+    """Why this could never run in this queue; None if it could, or if nobody knows.
+
+    `fleet`: the clusters that there are; None: those that have nodes. Of one without nodes nobody knows yet what it will
+    have. Where volumes are is not asked, nor how many pods of others a node has: both change. Costs a look at all nodes.
+    """
+    known = set(snapshot.nodes.clusters)
+    there = known if fleet is None else set(fleet)
+    asked = {spec.cluster} if spec.cluster else there
+    if not asked or asked - known:
+        return None
+    if not snapshot.queues.cells and _fits_a_node(snapshot, spec, there):
+        return None
+    world = idle(snapshot, clusters=there)
+    shape = make_shape(world, nodes=spec.nodes, choices=spec.choices, cluster=spec.cluster)
+    row, cycle = world.queues.names.index(queue), Cycle(world, _POLICY)
+    if cycle.place(shape, row):
+        return None
+    fits = cycle.place(shape, ANY_QUEUE) is not None
+    reason = _quota_reason(cycle, shape, row) if fits else refusal(world, shape, cycle.free)
+    return Impossible(reason=reason, nearest=tuple(_nearest(world, shape, cycle, queue=row)))
+
+
+def _fits_a_node(snapshot: Snapshot, spec: WorkloadSpec, clusters: Collection[str]) -> bool:
+    """Whether some node surely holds it alone: soon found out, and so for most of what is submitted."""
+    nodes = snapshot.nodes
+    if spec.nodes > 1:
+        return False
+    for choice in spec.choices:
+        if choice.gpu_model or choice.others:
+            continue
+        holds = nodes.cpu_milli >= choice.cpu_milli
+        holds &= (nodes.memory_bytes >= choice.memory_bytes) & (nodes.gpus >= choice.gpus)
+        if any(nodes.clusters[row] in clusters for row in np.flatnonzero(holds)[:1].tolist()):
+            return spec.cluster == ""
+    return False
+
+
+_POLICY = next(iter(POLICIES.values()))
+
+
+def idle(snapshot: Snapshot, *, clusters: Collection[str]) -> Snapshot:
+    """The same world with nobody in it: the nodes of these clusters whole, ready and empty, nothing waits and nothing runs."""
+    nodes, whole = snapshot.nodes, whole_of(snapshot)
+    inside = np.fromiter((name in clusters for name in nodes.clusters), dtype=np.bool_, count=len(nodes.clusters))
+    nothing = np.zeros_like(nodes.gpus)
+    return replace(
+        snapshot,
+        nodes=replace(
+            nodes,
+            ready=np.ones_like(nodes.ready),
+            cpu_milli=whole.cpu_milli * inside,
+            memory_bytes=whole.memory_bytes * inside,
+            gpus=whole.gpus * inside,
+            used_cpu_milli=nothing,
+            used_memory_bytes=nothing,
+            used_gpus=nothing,
+            whole_cpu_milli=nothing,
+            whole_memory_bytes=nothing,
+            whole_gpus=nothing,
+            shapes={shape: whole.nodes.free[column] * inside for shape, column in whole.shapes.items()},
+            used_shapes=dict.fromkeys(whole.shapes, nothing),
+            whole_shapes={},
+            others={},
+            used_others={},
+        ),
+        workloads=no_rows(snapshot.workloads),
+        allocations=no_rows(snapshot.allocations),
+        nominations={},
+        closed_clusters={},
+        closed_nodes={},
+    )
+
+
+Table = TypeVar("Table", WorkloadTable, AllocationTable)
+
+
+def no_rows(table: Table) -> Table:
+    """The same table without a row."""
+    columns = ((one.name, getattr(table, one.name)) for one in fields(table))
+    nothing: dict[str, object] = {
+        name: column[:0] if isinstance(column, np.ndarray) else {} for name, column in columns
+    }
+    return replace(table, **nothing)  # type: ignore[arg-type]  # each as it was: an array or a mapping
+
+
+def _quota_reason(cycle: Cycle, shape: Shape, queue: int) -> Reason:
+    """In an idle world nothing is used: what is left is all that the queue may ever have."""
+    reason = quota_refusal(cycle, shape, queue)
+    return replace(reason, code=Code.EXCEEDS_QUOTA) if reason.code is Code.WAITS_FOR_QUOTA else reason
+
+
+def _nearest(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> Iterator[str]:
+    """The same amount over more nodes, else whatever single change helps, as little of it as does."""
+    if found := _spread(world, shape, cycle, queue=queue):
+        yield found
+        return
+    for one in alternatives(world, shape, cycle, queue=queue):
+        yield f"{one.change} {one.after} instead of {one.before}"
+
+
+def _spread(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> str:
+    """As many GPUs in all, on as few nodes as can be; empty if that does not help or none are asked for."""
+    first = shape.choices[0]
+    for parts in range(2, first.gpus + 1):
+        if first.gpus % parts:
+            continue
+        part = replace(
+            first,
+            cpu_milli=-(-first.cpu_milli // parts),
+            memory_bytes=-(-first.memory_bytes // parts),
+            gpus=first.gpus // parts,
+        )
+        nodes = shape.nodes * parts
+        if cycle.place(make_shape(world, nodes=nodes, choices=(part,), cluster=shape.cluster), queue):
+            return f"{nodes} nodes with {words_of(part)} each"
+    return ""
