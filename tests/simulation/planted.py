@@ -299,7 +299,7 @@ def a_mark_is_not_taken_back(patch: pytest.MonkeyPatch) -> None:
 
 def what_is_kept_is_given_away(patch: pytest.MonkeyPatch) -> None:
     """Neither the scheduler nor the commit knows of places that are kept."""
-    patch.setattr(nomination, "reserved", lambda snapshot: snapshot)
+    patch.setattr(nomination, "reserved", lambda snapshot, **_: snapshot)
     patch.setattr(guards, "place_is_not_kept", holds)
 
 
@@ -309,20 +309,20 @@ def a_kept_place_outlives_its_use(patch: pytest.MonkeyPatch) -> None:
 
 
 BUGS: tuple[tuple[Plant, int, int], ...] = (
-    (an_old_leader_may_commit, 1, 800),
-    (an_old_leader_may_act, 1, 800),
+    (an_old_leader_may_commit, 3, 800),
+    (an_old_leader_may_act, 5, 800),
     (a_key_is_not_remembered, 1, 800),
     (capacity_is_not_checked, 1, 800),
     (what_is_not_reported_is_lost, 1, 800),
     (an_end_is_forgotten_before_it_is_on_record, 1, 800),
     (a_tombstone_refuses_nothing, 1, 800),
-    (running_time_is_charged_by_our_own_clock, 1, 800),
+    (running_time_is_charged_by_our_own_clock, 3, 800),
     (a_gang_starts_with_a_rank_missing, 1, 800),
     (a_transition_is_not_logged, 1, 800),
     (an_event_is_lost, 1, 800),
     (two_hold_one_lease, 1, 800),
     (a_usage_record_is_written_twice, 1, 800),
-    (a_late_report_revives_an_ended_pod, 120, 800),
+    (a_late_report_revives_an_ended_pod, 11, 800),
     (what_was_read_may_have_changed, 40, 2_500),
     (an_endpoint_of_another_tenant_is_taken_over, 6, 800),
     (an_endpoint_of_another_tenant_is_removed, 4, 800),

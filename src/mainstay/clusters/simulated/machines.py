@@ -115,7 +115,9 @@ class Machines:
         moment = self.clock.monotonic()
         while self._due and self._due[0][0] <= moment:
             due, name = heapq.heappop(self._due)
-            process = self.processes[name]
+            process = self.processes.get(name)
+            if process is None:  # Forgotten meanwhile.
+                continue
             if process.alive and process.dead_man == due:
                 self._end(process, End.LOST, None, CUT_OFF, moment=due)
             elif process.alive and process.due == due:
