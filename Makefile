@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 TESTS ?= tests
 
-.PHONY: help setup demo demo-kubernetes testbed testbed-programs test test-versions check format lock reference clean
+.PHONY: help setup demo demo-kubernetes testbed testbed-programs test test-others check format lock reference clean
 
 help:  ## this list
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,9 +37,9 @@ test: $(STAMP)  ## all tests, PostgreSQL and a browser included
 	elif $(PY) -m testbed is-built; then scripts/ensure-containerd; fi
 	@$(PY) -m pytest -q -n 2 --dist loadgroup $(TESTS)
 
-test-versions: $(STAMP)  ## the adapter on the oldest and the newest API server that is supported, built once in about ten minutes
+test-others: $(STAMP)  ## API servers of the oldest and the newest version that is supported, and the operator of Ray; built once in about fifteen minutes
 	@$(PY) -m testbed build --others
-	@$(PY) -m pytest -q tests/versions
+	@$(PY) -m pytest -q tests/others
 
 check: $(STAMP)  ## format, lint, types, import contracts
 	@$(VENV)/bin/ruff format --check .

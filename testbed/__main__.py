@@ -24,12 +24,14 @@ def main() -> int:
     parser.add_argument("what", nargs="?", choices=["up", "build", "is-built"], default="up")
     parser.add_argument("--nodes", type=int, default=10, help="hollow nodes")
     parser.add_argument("--real-nodes", type=int, choices=[0, 1], help="by default one, where this machine can run it")
-    parser.add_argument("--others", action="store_true", help="build the oldest and the newest API server, too")
+    parser.add_argument(
+        "--others", action="store_true", help="build the API servers of other versions and an operator, too"
+    )
     parser.add_argument("--durable", action="store_true", help="wait for the disk, as outside of tests")
     options = parser.parse_args()
     if options.what == "is-built":
         return 1 if programs.missing() else 0
-    for line in programs.build(*(programs.OTHERS if options.others else ())):
+    for line in programs.build(*(programs.others() if options.others else ())):
         _say(line)
     if options.what == "build":
         _say(f"the programs of Kubernetes {programs.KUBERNETES} are in {programs.folder()}")

@@ -18,7 +18,7 @@ from pathlib import Path
 MODULES = Path(__file__).parent / "go"
 KUBERNETES = "v1.34.4"
 OTHERS = {"oldest": "v1.29.15", "newest": "v1.37.2"}
-"""API servers that are tried beside it: `make test-versions`."""
+"""API servers that are tried beside it: `make test-others`."""
 
 GO = "1.26.8"
 GO_ZIP_SHA256 = {
@@ -55,6 +55,8 @@ PROGRAMS = (
     ),
     Program(name="kwok", module="kwok", package="sigs.k8s.io/kwok/cmd/kwok"),
 )
+RAY = Program(name="ray-operator", module="operators/ray", package="github.com/ray-project/kuberay/ray-operator")
+"""An operator of others, whose pods are placed by us: `make test-others`."""
 STAGES = ("stage/node/fast", "stage/node/heartbeat-with-lease", "stage/pod/fast")
 """What the hollow nodes do, out of the module of KWOK."""
 
@@ -68,6 +70,11 @@ def api_server(which: str) -> Program:
         package="k8s.io/kubernetes/cmd/kube-apiserver",
         linked=_says(version),
     )
+
+
+def others() -> tuple[Program, ...]:
+    """What only `make test-others` needs."""
+    return (*map(api_server, OTHERS), RAY)
 
 
 def folder() -> Path:
@@ -93,19 +100,26 @@ def path(name: str) -> Path:
     return found
 
 
+def definitions() -> list[Path]:
+    """The files of the kinds of objects that the operator of Ray knows."""
+    return sorted((folder() / "definitions" / RAY.name).glob("*.yaml"))
+
+
 def stages() -> list[Path]:
     """The stage files of the hollow nodes."""
     return sorted((folder() / "stages").glob("*.yaml"))
 
 
-def build(*others: str) -> Iterator[str]:
-    """Build what is missing, one at a time for the memory; says what it does. `others`: API servers of other versions."""
-    wanted = [program for program in (*PROGRAMS, *map(api_server, others)) if not (folder() / program.name).exists()]
+def build(*more: Program) -> Iterator[str]:
+    """Build what is missing, and `more`, one at a time for the memory; says what it does."""
+    wanted = [program for program in (*PROGRAMS, *more) if not (folder() / program.name).exists()]
     if not wanted and stages():
         return
     folder().mkdir(parents=True, exist_ok=True)
     go = yield from _go()
     for program in wanted:
+        if program == RAY:
+            _copy_definitions(go)
         yield from _built(go, program)
     if not stages():
         yield from _stages(go)
@@ -144,16 +158,30 @@ def _go_process(go: str, program: Program, *words: str) -> subprocess.Popen[str]
     )
 
 
+def _source(go: str, program: Program, module: str) -> Path:
+    """Where the files of a module are, of which a program is built."""
+    with _go_process(go, program, "list", "-m", "-json", module) as listing:
+        return Path(json.loads(listing.communicate()[0])["Dir"])
+
+
+def _emptied(target: Path) -> Path:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    return target
+
+
+def _copy_definitions(go: str) -> None:
+    """Out of the module of the operator."""
+    target = _emptied(folder() / "definitions" / RAY.name)
+    for source in (_source(go, RAY, RAY.package) / "config" / "crd" / "bases").glob("*.yaml"):
+        shutil.copyfile(source, target / source.name)
+
+
 def _stages(go: str) -> Iterator[str]:
     """Copy the stage files out of the module of KWOK, one file per stage."""
-    kwok = PROGRAMS[-1]
-    with _go_process(go, kwok, "list", "-m", "-json", "sigs.k8s.io/kwok") as listing:
-        place = json.loads(listing.communicate()[0])["Dir"]
-    target = folder() / "stages"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
+    place, target = _source(go, PROGRAMS[-1], "sigs.k8s.io/kwok"), _emptied(folder() / "stages")
     for stage in STAGES:
-        for source in sorted((Path(place) / "kustomize" / stage).glob("*.yaml")):
+        for source in sorted((place / "kustomize" / stage).glob("*.yaml")):
             if source.name != "kustomization.yaml":
                 shutil.copyfile(source, target / f"{stage.replace('/', '-')}-{source.name}")
     yield f"{len(stages())} stages of hollow nodes"

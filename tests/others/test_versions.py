@@ -1,6 +1,6 @@
 """The platform on API servers of the oldest and the newest version that is supported: jobs, a stop, a crash, its permissions.
 
-Their API servers are built by `make test-versions` only; without them these tests skip.
+Their API servers are built by `make test-others` only; without them these tests skip.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.xdist_group("kubernetes")
 def plane(request: pytest.FixtureRequest) -> Iterator[ControlPlane]:
     which: str = request.param
     if programs.missing() or not (programs.folder() / programs.api_server(which).name).exists():
-        pytest.skip(f"the {which} API server is not built; hint: make test-versions")
+        pytest.skip(f"the {which} API server is not built; hint: make test-others")
     with running(version=which) as started:
         yield started
 
