@@ -142,7 +142,8 @@ def test_removing_what_is_not_there_says_so(up: Platform):
 
 
 def test_a_mount_point_that_this_machine_cannot_have_is_refused_in_words(up: Platform, tmp_path: Path):
-    (tmp_path / "job.yaml").write_text(json.dumps({"name": "abs", "run": "true", "volumes": ["data:/data"]}))
+    volume = {"path": "/data", "name": "data", "size": "1GB"}
+    (tmp_path / "job.yaml").write_text(json.dumps({"name": "abs", "run": "true", "volumes": [volume]}))
     done = up.mainstay("apply", "-y", "-f", str(tmp_path / "job.yaml"))
     assert done.returncode == 1
     assert "nothing can be mounted at /data" in up.mainstay("show", "abs").stdout

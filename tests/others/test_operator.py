@@ -51,7 +51,9 @@ def operator(control_plane: ControlPlane) -> Iterator[Running]:
 
 
 def is_established(kind: dict[str, Any]) -> bool:
-    return any(one["type"] == "Established" and one["status"] == "True" for one in kind["status"].get("conditions", ()))
+    return any(
+        one["type"] == "Established" and one["status"] == "True" for one in kind["status"].get("conditions") or ()
+    )
 
 
 @pytest.fixture
