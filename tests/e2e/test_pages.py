@@ -167,7 +167,7 @@ def test_a_run_is_listed_with_its_state_and_why(page, site, world):
     waiting = row(page, "sweep")
     expect(waiting).to_contain_text("queued")
     expect(waiting).to_contain_text("needs 8 × H100, the most that is free on one node is 4 × H100")
-    expect(waiting).to_contain_text("8\u00a0CPU · 64\u00a0GiB · 8\u00a0×\u00a0H100")
+    expect(waiting).to_contain_text("8\u00a0CPUs · 64\u00a0GiB · 8\u00a0×\u00a0H100")
     expect(waiting.locator("svg.symbol")).to_be_visible()
     running = row(page, "bert")
     expect(running).to_contain_text("running")

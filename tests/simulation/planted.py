@@ -191,10 +191,6 @@ def a_late_report_revives_an_ended_pod(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(guards, "pod_has_not_ended", holds)
 
 
-def what_was_read_may_have_changed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(guards, "row_version_holds", holds)
-
-
 def an_endpoint_of_another_tenant_is_taken_over(patch: pytest.MonkeyPatch) -> None:
     known = endpoints.deploy
 
@@ -323,7 +319,6 @@ BUGS: tuple[tuple[Plant, int, int], ...] = (
     (two_hold_one_lease, 1, 800),
     (a_usage_record_is_written_twice, 1, 800),
     (a_late_report_revives_an_ended_pod, 11, 800),
-    (what_was_read_may_have_changed, 40, 2_500),
     (an_endpoint_of_another_tenant_is_taken_over, 13, 800),
     (an_endpoint_of_another_tenant_is_removed, 10, 800),
     (what_an_endpoint_lets_go_of_runs_on, 1, 800),
