@@ -346,6 +346,6 @@ def _nodes(held: AllocationTable) -> NodeTable:
     }
     names = tuple(f"node-{number}" for number in range(NODES))
     nothing: dict[str, dict[object, object]] = {
-        name: {} for name in ("admits", "shapes", "reaches", "used_shapes", "others", "used_others")
+        name: {} for name in ("admits", "shapes", "reaches", "used_shapes", "others", "used_others", "levels")
     }
     return NodeTable(**{**columns, **nothing, "names": names, "clusters": ("one",) * NODES})

@@ -24,6 +24,7 @@ from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_SECOND, Mon
 from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.topology import LEVELS, TopologyNeed
 from mainstay.domain.volume import VolumeNeed
 from mainstay.domain.workload import Phase, WorkloadSpec
 
@@ -33,7 +34,7 @@ class Alternative:
     """One change of the request, everything else the same, with which the workload could start at once."""
 
     change: str
-    """What is relaxed: `infra`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`."""
+    """What is relaxed: `infra`, `topology`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`."""
     before: str
     after: str
 
@@ -108,7 +109,9 @@ def preview(
 ) -> Preview:
     """What submitting this now would do, with its price. Costs one scheduling cycle; changes nothing."""
     reserved = nomination.reserved(snapshot)
-    shape = make_shape(reserved, nodes=spec.nodes, choices=spec.choices, cluster=spec.cluster, volumes=volumes)
+    shape = make_shape(
+        reserved, nodes=spec.nodes, choices=spec.choices, cluster=spec.cluster, volumes=volumes, topology=spec.topology
+    )
     at = snapshot.queues.names.index(queue)
     answer = _answer(reserved, shape, priority=priority, queue=at)
     wish = Wish(queue=at, priority=priority, submitted_at=snapshot.now)
@@ -235,7 +238,13 @@ def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, row: int, q
     """
     first = shape.choices[0]
 
-    def relaxed(resources: Resources, *, nodes: int = shape.nodes, cluster: str = shape.cluster) -> Shape:
+    def relaxed(
+        resources: Resources,
+        *,
+        nodes: int = shape.nodes,
+        cluster: str = shape.cluster,
+        topology: TopologyNeed | None = shape.topology,
+    ) -> Shape:
         return make_shape(
             snapshot,
             nodes=nodes,
@@ -243,6 +252,7 @@ def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, row: int, q
             cluster=cluster,
             restriction=shape.restriction,
             volumes=shape.volumes,
+            topology=topology,
         )
 
     def starts(one: Shape) -> tuple[int, ...]:
@@ -258,6 +268,7 @@ def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, row: int, q
 
     if shape.cluster and not shape.restriction and (rows := starts(relaxed(first, cluster=""))):
         yield Alternative(change="infra", before=shape.cluster, after=snapshot.nodes.clusters[rows[0]])
+    yield from _less_near(shape.topology, lambda need: starts(relaxed(first, topology=need)))
     if first.gpus and first.gpu_model and (rows := starts(relaxed(replace(first, gpu_model="")))):
         model = snapshot.gpu_models[int(snapshot.nodes.gpu_model[rows[0]])]
         yield Alternative(change="gpu_model", before=first.gpu_model, after=model)
@@ -271,6 +282,18 @@ def _alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, row: int, q
     for change, upto, with_, before, after in less:
         if found := most(upto, with_):
             yield Alternative(change=change, before=before, after=after.format(found))
+
+
+def _less_near(need: TopologyNeed | None, starts: Callable[[TopologyNeed], tuple[int, ...]]) -> Iterator[Alternative]:
+    """The narrowest of the wider levels that would do, else that the level is preferred only."""
+    if need is None or not need.required:
+        return
+    for level in LEVELS[: LEVELS.index(need.level)][::-1]:
+        if starts(replace(need, level=level)):
+            yield Alternative(change="topology", before=need.level, after=level)
+            return
+    if starts(replace(need, required=False)):
+        yield Alternative(change="topology", before="required", after="preferred")
 
 
 def _memory_words(resources: Resources) -> str:
@@ -294,9 +317,10 @@ def _changed(snapshot: Snapshot, row: int, shape: Shape) -> Snapshot:
         gpus=other(table.gpus, choice.gpus),
         gpu_model=other(table.gpu_model, snapshot.gpu_models.index(choice.gpu_model)),
         cluster=other(table.cluster, snapshot.cluster_names.index(shape.cluster)),
+        topology=other(table.topology, len(snapshot.topologies)),
         choices={key: choices for key, choices in table.choices.items() if key != table.key[row]},
     )
-    return replace(snapshot, workloads=workloads)
+    return replace(snapshot, workloads=workloads, topologies=(*snapshot.topologies, shape.topology))
 
 
 def _largest(most: int, fits: Callable[[int], bool]) -> int:

@@ -12,6 +12,7 @@ from mainstay.domain.arrays import Ints
 from mainstay.domain.quantity import Resources, cores_words, memory_words
 from mainstay.domain.queue import Resource
 from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.volume import Sharing, VolumeNeed
 
 
@@ -29,6 +30,7 @@ class Shape:
     volumes: VolumeNeed | None = None
     reach: Reach | None = None
     """Where its volumes let it run."""
+    topology: TopologyNeed | None = None
 
     @property
     def one_node(self) -> bool:
@@ -40,6 +42,8 @@ class Shape:
         """The shape as a reason says it."""
         either = " or ".join(words_of(resources) for resources in self.choices)
         words = either if self.nodes == 1 else f"{self.nodes} x ({either})"
+        if self.topology:
+            words = f"{words} {self.topology.words}"
         return f"{words} in cluster {self.cluster}" if self.cluster else words
 
 
@@ -54,6 +58,7 @@ def shape_of(snapshot: Snapshot, row: int, *, users: Users | None = None) -> Sha
         cluster=snapshot.cluster_names[int(table.cluster[row])],
         restriction=snapshot.restrictions[int(table.restriction[row])],
         volumes=snapshot.volume_needs[int(table.volumes[row])],
+        topology=snapshot.topologies[int(table.topology[row])],
         users=users,
     )
 
@@ -66,16 +71,24 @@ def make_shape(
     cluster: str = "",
     restriction: str = "",
     volumes: VolumeNeed | None = None,
+    topology: TopologyNeed | None = None,
     users: Users | None = None,
 ) -> Shape:
     """A shape in the numbers of this snapshot. `users` of volumes: None for those that the snapshot knows."""
+    topology = topology if nodes > 1 else None
     number = cluster_number(cluster, snapshot.nodes.clusters)
     reach = reach_of(snapshot, volumes, cluster=cluster, pods=nodes, users=users) if volumes else None
     mask = reach.mask if reach else None
     one_node = reach is not None and reach.sharing is not Sharing.ANY
     requests = tuple(
         request_of(
-            resources, snapshot.gpu_models, cluster=number, restriction=restriction, reach=mask, one_node=one_node
+            resources,
+            snapshot.gpu_models,
+            cluster=number,
+            restriction=restriction,
+            reach=mask,
+            one_node=one_node,
+            topology=topology,
         )
         for resources in choices
     )
@@ -87,6 +100,7 @@ def make_shape(
         restriction=restriction,
         volumes=volumes,
         reach=reach,
+        topology=topology,
     )
 
 
@@ -97,7 +111,7 @@ def shape_numbers(snapshot: Snapshot, rows: Ints) -> Ints:
         column[rows]
         for column in (
             *(table.nodes, table.cpu_milli, table.memory_bytes, table.gpus, table.gpu_model),
-            *(table.cluster, table.restriction, table.volumes),
+            *(table.cluster, table.restriction, table.volumes, table.topology),
         )
     ]
     columns += [column[rows] for column in table.others.values()]

@@ -68,6 +68,7 @@ class WorkloadRow(TypedDict):
     retry_always: int
     cluster: str
     restriction: str
+    topology: str
     volumes: str
 
 
@@ -152,6 +153,7 @@ class NodeRow(TypedDict):
     used_memory_bytes: int
     used_gpus: int
     admits: str
+    topology: str
     problem: str
     complaints: str
     cordoned: int

@@ -140,6 +140,8 @@ class Specified(Message, frozen=True):
     guests: tuple[tuple[str, str, str], ...] = ()
     """(namespace, name, UID)."""
     restriction: str = ""
+    topology: tuple[str, bool] | None = None
+    """(level, whether it is required)."""
     on_partition: str = "wait"
     partition_seconds: int = 0
 
@@ -267,6 +269,8 @@ class NodeSaid(Message, frozen=True):
     capacity: Amount
     ready: bool = False
     admits: tuple[Text, ...] = ()
+    topology: tuple[tuple[Text, Text], ...] = ()
+    """(level, domain)."""
     shapes: tuple[tuple[Text, Number], ...] = ()
     pods_max: Number | None = None
     """How many of ours it takes; None: no limit is known, as from agents that do not tell it yet."""

@@ -13,6 +13,7 @@ from mainstay.decide.kernel import BLOCK, NONE, ROOM_MAX, Nodes
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.quantity import Counts, Resources, is_shape
 from mainstay.domain.snapshot import PODS, NodeTable, Snapshot
+from mainstay.domain.topology import Level, TopologyNeed
 
 ANY_CLUSTER = NONE
 CPU, MEMORY, GPUS = 0, 1, 2
@@ -46,6 +47,8 @@ class Request:
     """Only these nodes will do; None: all."""
     one_node: bool = False
     """All pods that ask for it must be on one node, since they share a volume that cannot be on two."""
+    topology: TopologyNeed | None = None
+    """How near to each other all pods of a gang are to lie."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,8 @@ class Free:
     """Nodes that may be used for what has no restriction."""
     admits: Mapping[str, Bools]
     """Restriction -> the nodes that may be used for what has it; none for one that is not there."""
+    levels: Mapping[str, Level]
+    """As of the nodes."""
     _allowed: dict[tuple[str, int, int], Bools] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -102,6 +107,7 @@ class Free:
             gpus_installed=installed,
             open_=open_,
             admits=nodes.admits,
+            levels=nodes.levels,
         )
 
     @property
@@ -283,6 +289,7 @@ def request_of(
     restriction: str = "",
     reach: Bools | None = None,
     one_node: bool = False,
+    topology: TopologyNeed | None = None,
 ) -> Request:
     """The request in the numbers of the columns. Without GPUs a model means nothing."""
     shape = resources.gpu_model if resources.gpus and is_shape(resources.gpu_model) else ""
@@ -297,6 +304,7 @@ def request_of(
         restriction=restriction,
         reach=reach,
         one_node=one_node,
+        topology=topology,
     )
 
 
