@@ -29,6 +29,11 @@ class TopologyNeed:
         """As what is asked for goes on: `2 x (...) in one rack`."""
         return f"in one {self.level}" if self.required else f"in one {self.level} if possible"
 
+    @property
+    def text(self) -> str:
+        """As it is kept and shown: `required rack`, `preferred block`."""
+        return f"{'required' if self.required else 'preferred'} {self.level}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
@@ -62,3 +67,11 @@ def levels_of(clusters: Sequence[str], said: Sequence[Mapping[str, str]]) -> dic
             names=tuple("/".join(filter(None, one[1:])) for one in named),
         )
     return found
+
+
+def known_levels(levels: Mapping[str, Level], clusters: Sequence[str], *, cluster: str = "") -> tuple[str, ...]:
+    """Those of which any node has a domain, of this cluster or of any; none where there are no nodes. `clusters`: by node."""
+    here = np.array([cluster in {"", name} for name in clusters], dtype=np.bool_)
+    if not here.any():
+        return ()
+    return (*(name for name, level in levels.items() if (level.number[here] < len(level.names)).any()), HOST)

@@ -247,7 +247,7 @@ def limit(pods_max: int | None) -> int:
 
 def need_text(need: TopologyNeed | None) -> str:
     """How near to each other pods are to lie, as a row has it."""
-    return f"{'required' if need.required else 'preferred'} {need.level}" if need else ""
+    return need.text if need else ""
 
 
 def need_of(text: str) -> TopologyNeed | None:

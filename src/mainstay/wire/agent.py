@@ -67,6 +67,8 @@ class ClusterSaid(Message, frozen=True):
     image: str = ""
     scheduler_name: str = ""
     """Pods of others that name it are guests; empty: none."""
+    topology: tuple[tuple[str, str], ...] = ()
+    """(level, label of nodes)."""
     now: int = 0
     """By the clock of the control plane."""
 

@@ -217,6 +217,24 @@ def test_where_most_of_the_rack_is_free_fewer_yield():
     assert {victim.workload_key for victim in action.victims} == {14}
 
 
+HELD = st.lists(st.tuples(st.sampled_from(("r1", "r2", "r3")), st.booleans()), min_size=2, max_size=9)
+
+
+@given(HELD, st.integers(2, 5), st.sampled_from(("required rack", "required block", "preferred rack")))
+def test_whoever_yields_makes_room_where_it_was_asked_for(racks, count, topology):
+    snapshot = contended(racks, count=count, topology=topology)
+    found = preempt(snapshot)
+    room = Counter(rack for rack, _ in racks) if topology == "required rack" else Counter(["all"] * len(racks))
+    fits = any(here >= count for here in room.values())
+    idle = Counter(rack if topology == "required rack" else "all" for rack, yields in racks if not yields)
+    assert bool(found) == (fits and not any(here >= count for here in idle.values()))
+    for action in found:
+        nodes = [slot.node_key - 1 for slot in action.slots]
+        victims = {victim.workload_key - 11 for victim in action.victims}
+        assert {node for node in nodes if racks[node][1]} == victims
+        assert topology != "required rack" or len({racks[node][0] for node in nodes}) == 1
+
+
 # What always holds
 
 CPUS = st.integers(0, 4)
