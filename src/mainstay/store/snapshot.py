@@ -434,9 +434,10 @@ def _with_names(state: State, new: Mapping[int, tuple[str, str]]) -> State:
 
 def _with_levels(state: State, changed: Mapping[int, str], *, grown: bool) -> State:
     """Where nodes are is worked out again only if one of them is somewhere else, or some are new: it costs O(nodes x levels)."""
-    known = {key: places for key, places in {**state.node_topology, **changed}.items() if places}
-    if known == state.node_topology and not (grown and known):
+    moved = any(places != state.node_topology.get(key, "") for key, places in changed.items())
+    if not moved and not (grown and state.node_topology):
         return state
+    known = {key: places for key, places in {**state.node_topology, **changed}.items() if places}
     said = [codec.places_of(known.get(key, "")) for key in state.nodes["key"].tolist()]
     return replace(state, node_topology=known, levels=levels_of(state.clusters, said))
 
