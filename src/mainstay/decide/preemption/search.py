@@ -32,6 +32,8 @@ from mainstay.domain.snapshot import AllocationTable, Snapshot
 
 STEPS_MAX = 4_096
 """So many nodes are tried at most for one workload."""
+DOMAINS_MAX = 32
+"""So many clusters, or domains that must hold a gang, are tried for it at most, the best first."""
 FOR_QUOTA_MAX = 2_048
 """So many of other nodes are tried at most where the quota is short."""
 
@@ -213,7 +215,7 @@ class _Attempt:
         here = np.bincount(where, weights=now, minlength=most.size)[: most.size]
         holds = np.flatnonzero(most >= self._ranks)
         # Where most of it fits already, the fewest have to yield.
-        order = holds[np.lexsort((holds, -np.minimum(here[holds], self._ranks)))]
+        order = holds[np.lexsort((holds, -np.minimum(here[holds], self._ranks)))][:DOMAINS_MAX]
         return [replace(request, reach=search.free.usable(request) & (where == number)) for number in order.tolist()]
 
     def _find_room(self, by_unit: Ints) -> bool:
