@@ -7,6 +7,7 @@ all that it did. What deciding costs is noted as CPU time.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from mainstay.domain.plan import Action, Advance, Allocate, DropNomination, Pree
 from mainstay.domain.preemption import Nomination, PreemptionPolicy, Reclaim, WithinQueue
 from mainstay.domain.queue import OTHER_FLAVOR, QueueSpec, QueueTree, Quota, Resource
 from mainstay.domain.snapshot import AllocationTable, NodeTable, Snapshot, WorkloadTable
+from mainstay.domain.topology import Level, TopologyNeed, levels_of
 from mainstay.domain.workload import Phase
 
 BEGIN = 10**15
@@ -29,6 +31,8 @@ BEGIN = 10**15
 MS, SECOND = 1_000, 1_000_000
 NODES, NODE_CPU_MILLI = 640, 96_000
 """Kueue's `tas` has so many; the others have none. More than all quotas together: it is quota that is short, never a node."""
+RACK_NODES = 64
+TOPOLOGIES = (None, TopologyNeed(level="rack", required=True), TopologyNeed(level="rack", required=False))
 NOMINAL, BORROWING = 20_000, 100_000
 """Thousandths of a core, of each queue."""
 CHANGES_MAX = 500
@@ -51,6 +55,8 @@ class Class:
     cpu_milli: int
     """Of one pod."""
     pods: int = 1
+    topology: tuple[int, ...] = ()
+    """Of each set, by its place in TOPOLOGIES; empty: none asks for any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +85,8 @@ class Work:
     cpu_milli: Ints
     """Of one pod."""
     of_class: Ints
+    topology: Ints
+    """By its place in TOPOLOGIES."""
 
     @property
     def core_us(self) -> Ints:
@@ -119,12 +127,12 @@ def work_of(setup: Setup, tree: QueueTree, *, part: float = 1.0) -> Work:
     """The workloads, or the first `part` of each set."""
     queues = np.flatnonzero(~tree.cohort)
     rows = [
-        (BEGIN + MS * one.every_ms * (number + 1), number_of_class)
+        (BEGIN + MS * one.every_ms * (number + 1), number_of_class, near)
         for number_of_class, one in enumerate(setup.classes)
-        for count in one.sets
+        for count, near in zip(one.sets, one.topology or (0,) * len(one.sets), strict=True)
         for number in range(max(1, round(part * count)))
     ]
-    arrives_at, of_class = (np.repeat(column, queues.size) for column in np.array(rows, dtype=np.int64).T)
+    arrives_at, of_class, near = (np.repeat(column, queues.size) for column in np.array(rows, dtype=np.int64).T)
     queue = np.tile(queues, len(rows))
     by_time = np.lexsort((queue, of_class, arrives_at))
     of_class, queue = of_class[by_time], queue[by_time]
@@ -139,6 +147,7 @@ def work_of(setup: Setup, tree: QueueTree, *, part: float = 1.0) -> Work:
         pods=pods,
         cpu_milli=cpu_milli,
         of_class=of_class,
+        topology=near[by_time],
     )
 
 
@@ -286,6 +295,7 @@ class _Game:
             owners={},
             addresses={},
             queues=self.tree,
+            topologies=TOPOLOGIES,
             nominations=self.nominations,
             displaced_by=self.displaced_by,
         )
@@ -302,6 +312,7 @@ class _Game:
             "submitted_at": work.arrives_at[rows],
             "nodes": work.pods[rows],
             "cpu_milli": work.cpu_milli[rows],
+            "topology": work.topology[rows],
             "preemptible": ~no,
             **dict.fromkeys(("stop_requested", "held", "retry_always"), no),
         }
@@ -348,4 +359,10 @@ def _nodes(held: AllocationTable) -> NodeTable:
     nothing: dict[str, dict[object, object]] = {
         name: {} for name in ("admits", "shapes", "reaches", "used_shapes", "whole_shapes", "others", "used_others")
     }
-    return NodeTable(**{**columns, **nothing, "names": names, "clusters": ("one",) * NODES})
+    return NodeTable(**{**columns, **nothing, "names": names, "clusters": ("one",) * NODES, "levels": _levels()})
+
+
+@functools.cache
+def _levels() -> dict[str, Level]:
+    """One block of ten racks."""
+    return levels_of(("one",) * NODES, [{"block": "b", "rack": f"r{number // RACK_NODES}"} for number in range(NODES)])

@@ -25,7 +25,7 @@ from mainstay.clusters.kubernetes.names import CONTROL_NAMESPACE
 from mainstay.clusters.kubernetes.permissions import PERMISSIONS, Permission
 from mainstay.sdk.aio import AsyncClient, AsyncRun
 from mainstay.sdk.client import Client, Run
-from mainstay.wire.job import NOT_YET, VALUES_NOT_YET, Choice, Job, Resources, Retry, schema
+from mainstay.wire.job import NOT_YET, VALUES_NOT_YET, Choice, Job, Resources, Retry, Topology, schema
 
 ROOT = Path(__file__).resolve().parent.parent
 MADE = "<!-- Made by `make reference` from the code. -->\n\n"
@@ -79,6 +79,8 @@ def job_file() -> str:
         fields(Resources),
         "## resources.any_of, resources.ordered\n\nAlternatives; what one leaves out stays as it is beside it.",
         fields(Choice),
+        "## topology\n\nOne of both. A host is one node; which racks, blocks and zones there are, the nodes of a cluster say.",
+        fields(Topology),
         "## retry",
         fields(Retry),
         "## Not supported yet\n\nThese fields are known and refused, never silently ignored.",
@@ -112,7 +114,7 @@ def _field_rows(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
 
 def _type(described: dict[str, Any]) -> str:
     if "enum" in described:
-        return ", ".join(f"`{value}`" for value in described["enum"])
+        return ", ".join(f"`{value}`" for value in described["enum"] if value != "")
     if "anyOf" in described:
         return " or ".join(_type(option) for option in described["anyOf"] if option.get("type") != "null")
     if "$ref" in described or "allOf" in described:

@@ -21,6 +21,7 @@ from mainstay.domain.queue import DEFAULT_QUEUE, QueueSpec, QueueTree
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint
 from mainstay.domain.snapshot import ONE_QUEUE, AllocationTable, NodeTable, Snapshot, WorkloadTable
+from mainstay.domain.topology import TopologyNeed, levels_of
 from mainstay.domain.volume import VolumeNeed, VolumeRecord, VolumeRef, VolumeState
 from mainstay.domain.workload import Phase
 
@@ -61,6 +62,8 @@ class ANode:
     whole_shapes: Mapping[str, int] = field(default_factory=dict)
     others: Mapping[str, int] = field(default_factory=dict)
     used_others: Mapping[str, int] = field(default_factory=dict)
+    topology: Mapping[str, str] = field(default_factory=dict)
+    """Level -> its domain."""
     version: int = 1
 
 
@@ -103,6 +106,8 @@ class AWorkload:
     restriction: str = ""
     volumes: tuple[str, ...] = ()
     """Names, of the project OWNER."""
+    topology: str = ""
+    """`required rack`, `preferred block`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,6 +186,7 @@ def world(
     clusters = ("", *sorted({row.cluster for row in workloads} - {""}))
     restrictions = ("", *sorted({row.restriction for row in workloads} - {""}))
     needs = (None, *sorted({_need(row) for row in workloads if row.volumes}, key=repr))
+    topologies = ("", *sorted({row.topology for row in workloads} - {""}))
     return Snapshot(
         now=now,
         seed=seed,
@@ -188,7 +194,7 @@ def world(
         gpu_models=models,
         nodes=_node_table(sorted(nodes, key=_key), allocations, models),
         workloads=_workload_table(
-            sorted(workloads, key=_key), models, clusters, restrictions, needs=needs, queues=tree
+            sorted(workloads, key=_key), models, clusters, restrictions, needs=needs, topologies=topologies, queues=tree
         ),
         allocations=_allocation_table(sorted(allocations, key=_key), models),
         endpoints=endpoints,
@@ -200,6 +206,7 @@ def world(
         cluster_names=clusters,
         restrictions=restrictions,
         volume_needs=needs,
+        topologies=tuple(near(text) if text else None for text in topologies),
         volumes={
             VolumeRef(owner=one.state.owner, name=one.state.name): tuple(
                 other for other in volumes if (other.state.owner, other.state.name) == (one.state.owner, one.state.name)
@@ -293,6 +300,7 @@ def _node_table(rows: list[ANode], allocations: Sequence[AnAllocation], models: 
         used_shapes={shape: _ints(_used(row, shape, allocations) for row in rows) for shape in _shapes(rows)},
         others={name: _ints(row.others.get(name, 0) for row in rows) for name in _others(rows)},
         used_others={name: _ints(row.used_others.get(name, 0) for row in rows) for name in _others(rows)},
+        levels=levels_of([row.cluster for row in rows], [row.topology for row in rows]),
     )
 
 
@@ -316,6 +324,7 @@ def _workload_table(
     restrictions: tuple[str, ...],
     *,
     needs: tuple[VolumeNeed | None, ...],
+    topologies: tuple[str, ...],
     queues: QueueTree,
 ) -> WorkloadTable:
     first = [row.choices[0] if row.choices else _request(row) for row in rows]
@@ -354,11 +363,18 @@ def _workload_table(
         cluster=_ints(clusters.index(row.cluster) for row in rows),
         restriction=_ints(restrictions.index(row.restriction) for row in rows),
         volumes=_ints(needs.index(_need(row)) for row in rows),
+        topology=_ints(topologies.index(row.topology) for row in rows),
     )
 
 
 def _need(row: AWorkload) -> VolumeNeed | None:
     return VolumeNeed(owner=OWNER, names=row.volumes) if row.volumes else None
+
+
+def near(text: str) -> TopologyNeed:
+    """`required rack` or `preferred block`."""
+    how, level = text.split()
+    return TopologyNeed(level=level, required=how == "required")
 
 
 def lies(name: str, cluster: str, *, removed: bool = False, **state_: object) -> VolumeRecord:

@@ -256,6 +256,7 @@ def settings_of(settings: AgentSettings, said: wire.ClusterSaid) -> ClusterSetti
         helper_image=said.helper_image,
         image=said.image,
         scheduler_name=said.scheduler_name,
+        topology=said.topology,
     )
 
 

@@ -27,6 +27,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import NO_LIMIT, PODS
+from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.workload import Phase
 from tests.stores import SECOND, USER, WHY, Scene, one_cpu, scene, store
 
@@ -394,3 +395,41 @@ def test_what_the_scheduler_places_on_a_node_with_a_limit_is_not_refused(scene: 
     assert explain(scene.store.snapshot(now=scene.now, seed=0), waits.key).reason.sentence.endswith(
         "but no node has room for one more pod (local-0 has 2 of 2)"
     )
+
+
+def levels(scene: Scene) -> dict[str, list[str]]:
+    """Level -> the domain of each node, in words; `?`: it is not known."""
+    found = scene.store.snapshot(now=scene.now, seed=0).nodes.levels
+    return {
+        name: [level.names[number] if number < len(level.names) else "?" for number in level.number.tolist()]
+        for name, level in found.items()
+    }
+
+
+def test_a_snapshot_shows_in_which_domain_each_node_is(scene: Scene) -> None:
+    assert levels(scene) == {}
+    report(
+        scene, seen("a", topology=(("block", "b1"), ("rack", "r1"))), seen("b", topology=(("block", "b2"),)), seen("c")
+    )
+    assert levels(scene) == {"block": ["b1", "b2", "?"], "rack": ["b1/r1", "?", "?"]}
+    scene.fleet(cluster="other")
+    assert levels(scene) == {"block": ["b1", "b2", "?", "?"], "rack": ["b1/r1", "?", "?", "?"]}
+    report(scene, seen("a"), seen("b", topology=(("block", "b1"), ("rack", "r1"))), seen("c"))
+    assert levels(scene) == {"block": ["?", "b1", "?", "?"], "rack": ["?", "b1/r1", "?", "?"]}
+
+
+def test_a_node_that_is_used_is_still_where_it_was(scene: Scene) -> None:
+    report(scene, seen(topology=(("rack", "r1"),)))
+    before = scene.store.snapshot(now=scene.now, seed=0)
+    scene.place(scene.submit())
+    after = scene.store.snapshot(now=scene.now, seed=0)
+    assert after.nodes.used_cpu_milli.tolist() != before.nodes.used_cpu_milli.tolist()
+    assert after.nodes.levels is before.nodes.levels
+
+
+def test_a_snapshot_shows_how_near_pods_are_to_lie(scene: Scene) -> None:
+    needs = TopologyNeed(level="rack", required=True), None, TopologyNeed(level="block", required=False)
+    works = [scene.submit(nodes=2, topology=need) for need in needs]
+    snapshot = scene.store.snapshot(now=scene.now, seed=0)
+    assert [snapshot.topologies[number] for number in snapshot.workloads.topology.tolist()] == list(needs)
+    assert [work.spec.topology for work in works] == list(needs)

@@ -77,6 +77,7 @@ def cluster_said(record: ClusterRecord, *, system: str, now: int) -> wire.Cluste
         helper_image=settings.helper_image,
         image=settings.image,
         scheduler_name=settings.scheduler_name,
+        topology=settings.topology,
         now=now,
     )
 

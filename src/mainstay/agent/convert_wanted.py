@@ -12,6 +12,7 @@ from mainstay.domain.errors import (
     Invalid,
 )
 from mainstay.domain.secret import SecretUse
+from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.volume import VolumeRef
 from mainstay.domain.workload import (
     Kind,
@@ -267,6 +268,7 @@ def specified(spec: WorkloadSpec) -> wire.Specified:
         cluster=spec.cluster,
         guests=tuple((guest.namespace, guest.name, guest.uid) for guest in spec.guests),
         restriction=spec.restriction,
+        topology=(spec.topology.level, spec.topology.required) if spec.topology else None,
         on_partition=spec.on_partition.value,
         partition_seconds=spec.partition_seconds,
     )
@@ -304,6 +306,7 @@ def specification(said: wire.Specified) -> WorkloadSpec:
         cluster=said.cluster,
         guests=tuple(PodRef(namespace=namespace, name=name, uid=uid) for namespace, name, uid in said.guests),
         restriction=said.restriction,
+        topology=TopologyNeed(level=said.topology[0], required=said.topology[1]) if said.topology else None,
         on_partition=known_word(OnPartition, said.on_partition),
         partition_seconds=said.partition_seconds,
     )

@@ -131,6 +131,7 @@ def workload_view(
         nodes=spec.nodes,
         resources=resources_view(spec.choices[0]),
         infra=spec.cluster,
+        topology=spec.topology.text if spec.topology else "",
         run=list(spec.run),
         guests=[f"{pod.namespace}/{pod.name}" for pod in spec.guests],
         env=dict(spec.env),

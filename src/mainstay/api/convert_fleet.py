@@ -9,6 +9,7 @@ from mainstay.api.convert_jobs import resources
 from mainstay.domain.capacity import Node
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, ClusterSettings, Credentials, NodeGroup
 from mainstay.domain.quantity import Resources
+from mainstay.domain.topology import LEVELS
 from mainstay.operations.clusters import ClusterWish
 from mainstay.operations.nodes import Resident
 from mainstay.wire import requests, views
@@ -70,6 +71,7 @@ def cluster_wish(request: requests.ClusterRequest, *, agent_token: str = "") -> 
             for group in request.simulated
         ),
         agent_token=agent_token,
+        topology=tuple((level, request.topology[level]) for level in LEVELS if level in request.topology),
     )
     return ClusterWish(
         name=request.name,
@@ -106,6 +108,7 @@ def cluster_view(
         namespaces_per_project=settings.namespaces_per_project,
         helper_image=settings.helper_image,
         image=settings.image,
+        topology=dict(settings.topology),
         identity=cluster.identity,
         nodes=len(nodes),
         nodes_ready=sum(node.ready for node in nodes),

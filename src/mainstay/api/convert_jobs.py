@@ -10,6 +10,7 @@ from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Invalid
 from mainstay.domain.quantity import Resources
 from mainstay.domain.secret import SecretUse
+from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.workload import Kind, Mount, OnPartition, RetryPolicy, Volume, WorkloadSpec
 from mainstay.operations.submit import JobRequest
 from mainstay.wire import job as wire
@@ -39,6 +40,7 @@ def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest
         volumes=tuple(_volume(volume, f"volumes.{number}") for number, volume in enumerate(job.volumes)),
         devices=tuple(job.devices),
         nodes=job.nodes,
+        topology=_topology(job.topology),
         choices=tuple(_choices(job.resources)),
         cpu_limit_milli=cpu.high or 0,
         memory_limit_bytes=memory.high or 0,
@@ -79,6 +81,11 @@ def _volume(volume: wire.Volume, where: str) -> Volume:
         target=volume.target,
         secret=volume.secret,
     )
+
+
+def _topology(asked: wire.Topology) -> TopologyNeed | None:
+    level = asked.required or asked.preferred
+    return TopologyNeed(level=level, required=bool(asked.required)) if level else None
 
 
 def _secrets(job: wire.Job) -> Iterable[SecretUse]:

@@ -62,9 +62,15 @@ class Nodes(click.ParamType[dict[str, Any]]):
 @click.option(
     "--simulated", type=Nodes(), multiple=True, metavar='COUNTx"cpu=..,memory=..,gpu=.."', help="Nodes in memory only."
 )
+@click.option(
+    "--topology",
+    multiple=True,
+    metavar="LEVEL=LABEL",
+    help="The label of nodes that says their zone, block or rack; again for more. Default: those of the large providers.",
+)
 @click.option("--agent", is_flag=True, help="An agent beside it carries it: prints the agent's token, once.")
 @json_option
-def add(*, name: str, kubeconfig: TextIO | None, as_json: bool, **settings: Any) -> None:
+def add(*, name: str, kubeconfig: TextIO | None, topology: tuple[str, ...], as_json: bool, **settings: Any) -> None:
     """Try the credentials of a cluster and add it; one that is there takes new settings and credentials."""
     from pydantic import ValidationError
 
@@ -73,7 +79,8 @@ def add(*, name: str, kubeconfig: TextIO | None, as_json: bool, **settings: Any)
 
     text = kubeconfig.read() if kubeconfig else ""
     try:
-        request = ClusterRequest.model_validate({"name": name, "kubeconfig": text, **settings})
+        labels = dict(one.partition("=")[::2] for one in topology)
+        request = ClusterRequest.model_validate({"name": name, "kubeconfig": text, "topology": labels, **settings})
     except ValidationError as error:
         # Without the values: one of them may be a kubeconfig.
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
@@ -235,6 +242,7 @@ def _facts(found: ClusterView) -> Sequence[tuple[str, str]]:
         ("in cluster", "yes" if found.in_cluster else ""),
         ("identity", found.identity),
         ("namespaces", f"{found.namespaces_per_project} per project" if found.kind == "kubernetes" else ""),
+        ("topology", ", ".join(f"{level} by {label}" for level, label in found.topology.items())),
         ("image", found.image),
         ("helper", found.helper_image),
         ("nodes", f"{found.nodes_ready} of {found.nodes} ready"),

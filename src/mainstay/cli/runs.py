@@ -124,6 +124,7 @@ def show(ref: str, *, as_json: bool) -> None:
         "phase": f"{run.phase}: {run.reason.sentence}",
         "stopping": _stopping(run),
         "asked for": resources(run.resources, run.nodes),
+        "topology": run.topology,
         "runs": " ".join(run.run).replace("\n", "\\n"),
         "pods": ", ".join(run.guests),
         "submitted": f"{run.submitted_at:%Y-%m-%d %H:%M:%S} UTC, {ago(run.submitted_at)} ago",

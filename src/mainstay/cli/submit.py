@@ -41,6 +41,11 @@ def submitting(command: F) -> F:
 @click.option("--cpus", metavar="CORES", help="E.g. 4, 500m, or 4+ for at least 4.")
 @click.option("--memory", metavar="SIZE", help="E.g. 16GB or 32Gi.")
 @click.option("--nodes", type=int, help="Ranked processes, placed together.")
+@click.option(
+    "--topology",
+    metavar="HOW=LEVEL",
+    help="How near they lie: required=rack, or preferred=block. Levels: zone, block, rack, host.",
+)
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Again for more; without a value: from here.")
 @click.option("--workdir", type=click.Path(exists=True, file_okay=False), help="Send this folder and run in it.")
 @click.option("--project")
@@ -56,6 +61,7 @@ def run(
     memory: str | None,
     env: tuple[str, ...],
     *,
+    topology: str | None,
     yes: bool,
     detach: bool,
     as_json: bool,
@@ -76,6 +82,8 @@ def run(
     document = {name: value for name, value in fields.items() if value is not None}
     document.setdefault("name", name_of(Path.cwd()))
     document |= {"command": list(command), "resources": asked, "env": dict(map(_variable, env))}
+    if topology is not None:
+        document["topology"] = dict([_topology(topology)])
     return _submit(_job(document), Path.cwd(), yes=yes, detach=detach, as_json=as_json)
 
 
@@ -254,6 +262,14 @@ def _job(document: dict[str, Any]) -> Job:
             for fault in found
         )
         raise click.UsageError(msg) from None
+
+
+def _topology(text: str) -> tuple[str, str]:
+    how, _, level = text.partition("=")
+    if how not in {"required", "preferred"} or not level:
+        msg = f"--topology {text}: say required=LEVEL or preferred=LEVEL; levels are zone, block, rack and host"
+        raise click.UsageError(msg)
+    return how, level
 
 
 def _variable(text: str) -> tuple[str, str]:

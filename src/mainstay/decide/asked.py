@@ -64,6 +64,7 @@ class Asked:
             end=shapes + 1,
             ranks=table.nodes[row],
             asks=(table.volumes[row] > 0)
+            | ((table.topology[row] > 0) & (table.nodes[row] > 1))
             | (table.nodes[row] > (RANKS_MAX if policy.stacks else 1))
             | (not policy.sign),
             amounts=amounts,

@@ -24,6 +24,7 @@ from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_SECOND, Mon
 from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.topology import LEVELS, TopologyNeed
 from mainstay.domain.volume import VolumeNeed
 from mainstay.domain.workload import STOP_GRACE_SECONDS, Phase, WorkloadSpec
 
@@ -33,8 +34,8 @@ class Alternative:
     """One change of the request, everything else the same, with which the workload could start at once."""
 
     change: str
-    """What is relaxed: `max_duration` (with the grace of its stop it ends before a reserved start), `infra`, `gpu_model`, `gpus`,
-    `nodes`, `cpus` or `memory`.
+    """What is relaxed: `max_duration` (with the grace of its stop it ends before a reserved start), `infra`, `topology`,
+    `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`.
     """
     before: str
     after: str
@@ -117,6 +118,7 @@ def preview(
         cluster=spec.cluster,
         seconds=longest(spec.max_duration_seconds, spec.stop_grace_seconds),
         volumes=volumes,
+        topology=spec.topology,
     )
     at = snapshot.queues.names.index(queue)
     answer = _answer(reserved, shape, priority=priority, queue=at)
@@ -253,7 +255,12 @@ def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, 
     first = shape.choices[0]
 
     def relaxed(
-        resources: Resources, *, nodes: int = shape.nodes, cluster: str = shape.cluster, seconds: int | None = None
+        resources: Resources,
+        *,
+        nodes: int = shape.nodes,
+        cluster: str = shape.cluster,
+        topology: TopologyNeed | None = shape.topology,
+        seconds: int | None = None,
     ) -> Shape:
         return make_shape(
             snapshot,
@@ -263,6 +270,7 @@ def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, 
             restriction=shape.restriction,
             seconds=shape.seconds if seconds is None else seconds,
             volumes=shape.volumes,
+            topology=topology,
         )
 
     def starts(one: Shape) -> tuple[int, ...]:
@@ -283,6 +291,7 @@ def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, 
         yield Alternative(change="max_duration", before=before, after=f"{spare - grace} s")
     if shape.cluster and not shape.restriction and (rows := starts(relaxed(first, cluster=""))):
         yield Alternative(change="infra", before=shape.cluster, after=snapshot.nodes.clusters[rows[0]])
+    yield from _less_near(shape.topology, lambda need: starts(relaxed(first, topology=need)))
     if first.gpus and first.gpu_model and (rows := starts(relaxed(replace(first, gpu_model="")))):
         model = snapshot.gpu_models[int(snapshot.nodes.gpu_model[rows[0]])]
         yield Alternative(change="gpu_model", before=first.gpu_model, after=model)
@@ -301,6 +310,18 @@ def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, 
 def _grace(snapshot: Snapshot, row: int) -> int:
     """Seconds for last words: of what is not submitted yet, those that a job has by default."""
     return int(snapshot.workloads.stop_grace_seconds[row]) if row >= 0 else STOP_GRACE_SECONDS
+
+
+def _less_near(need: TopologyNeed | None, starts: Callable[[TopologyNeed], tuple[int, ...]]) -> Iterator[Alternative]:
+    """The narrowest of the wider levels that would do, else that the level is preferred only."""
+    if need is None or not need.required:
+        return
+    for level in LEVELS[: LEVELS.index(need.level)][::-1]:
+        if starts(replace(need, level=level)):
+            yield Alternative(change="topology", before=need.level, after=level)
+            return
+    if starts(replace(need, required=False)):
+        yield Alternative(change="topology", before="required", after="preferred")
 
 
 def _memory_words(resources: Resources) -> str:
@@ -327,9 +348,10 @@ def _changed(snapshot: Snapshot, row: int, shape: Shape) -> Snapshot:
             table.max_duration_seconds, max(0, shape.seconds - int(table.stop_grace_seconds[row]))
         ),
         cluster=other(table.cluster, snapshot.cluster_names.index(shape.cluster)),
+        topology=other(table.topology, len(snapshot.topologies)),
         choices={key: choices for key, choices in table.choices.items() if key != table.key[row]},
     )
-    return replace(snapshot, workloads=workloads)
+    return replace(snapshot, workloads=workloads, topologies=(*snapshot.topologies, shape.topology))
 
 
 def _largest(most: int, fits: Callable[[int], bool]) -> int:

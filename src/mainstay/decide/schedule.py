@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from mainstay.decide import admission, nomination
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.placement import POLICIES
-from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_in, whole_of
-from mainstay.decide.placement.gang import room_per_cluster
+from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_in, room_on, whole_of
+from mainstay.decide.placement.gang import room_together
+from mainstay.decide.placement.near import room_per_domain
 from mainstay.decide.places import capacity_guards, node_names
 from mainstay.decide.shapes import Shape, amount_words, instant_words, words_of
 from mainstay.domain.plan import Action, Advance, Allocate, RowVersion
@@ -18,6 +20,7 @@ from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import PODS, Snapshot
+from mainstay.domain.topology import HOST
 from mainstay.domain.workload import Phase
 
 
@@ -213,7 +216,7 @@ def _unchanged(snapshot: Snapshot, row: int) -> RowVersion:
 
 def _holds(free: Free, request: Request, count: int) -> bool:
     rows = np.flatnonzero(feasible(free, request))
-    return bool(rows.size) and (count == 1 or bool((room_per_cluster(free, request, rows) >= count).any()))
+    return bool(rows.size) and (count == 1 or bool((room_together(free, request, rows) >= count).any()))
 
 
 def _nodes_fitting(free: Free, shape: Shape) -> int:
@@ -230,7 +233,8 @@ def _most(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     model_fits = (free.gpu_model == request.gpu_model) if request.gpu_model else np.ones(free.key.size, dtype=np.bool_)
     gpus = np.minimum(free.devices(request), request.gpus)
     row = int(np.lexsort((-free.key, free.memory_bytes, free.cpu_milli, gpus, model_fits, here))[-1])
-    return words_of(_left_on(snapshot, free, row, request)) + _pods_words(snapshot, free, shape)
+    words = words_of(_left_on(snapshot, free, row, request))
+    return words + (_pods_words(snapshot, free, shape) or _topology_words(snapshot, free, shape))
 
 
 def _pods_words(snapshot: Snapshot, free: Free, shape: Shape) -> str:
@@ -243,11 +247,30 @@ def _pods_words(snapshot: Snapshot, free: Free, shape: Shape) -> str:
         return ""
     rows = np.flatnonzero(feasible(free, request))
     if rows.size:
-        return f", but its nodes take no more than {room_per_cluster(free, request, rows).max()} such pods"
+        return f", but its nodes take no more than {room_together(free, request, rows).max(initial=0)} such pods"
     row = int(np.flatnonzero(feasible(endless, request))[0])
     most = int(snapshot.nodes.others[PODS][row])
     there = most - int(free.nodes.free[free.others[PODS], row])
     return f", but no node has room for one more pod ({snapshot.nodes.names[row]} has {there} of {most})"
+
+
+def _topology_words(snapshot: Snapshot, free: Free, shape: Shape) -> str:
+    """That there is all it needs, but not in one domain, in numbers; empty if that is not so."""
+    need = shape.topology
+    if need is None or not need.required or shape.one_node:
+        return ""
+    anywhere = [replace(request, topology=None) for request in shape.requests]
+    request = next((one for one in anywhere if _holds(free, one, shape.nodes)), None)
+    if request is None:
+        return ""
+    rows = np.flatnonzero(feasible(free, request))
+    most = room_per_domain(free, need.level, rows, room_on(free, request, rows))
+    if not most.size:
+        return f", but of no node is it known in which {need.level} it is"
+    roomiest = int(most.argmax())
+    names = snapshot.nodes.names if need.level == HOST else free.levels[need.level].names
+    there = f"the roomiest, {names[roomiest]}, has room for {most[roomiest]}"
+    return f", but no {need.level} has room for {shape.nodes} such pods: {there}"
 
 
 def _left_on(snapshot: Snapshot, free: Free, row: int, request: Request) -> Resources:

@@ -13,6 +13,7 @@ from mainstay.domain.arrays import Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, cores_words, memory_words
 from mainstay.domain.queue import Resource
 from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.volume import Sharing, VolumeNeed
 
 
@@ -32,6 +33,7 @@ class Shape:
     volumes: VolumeNeed | None = None
     reach: Reach | None = None
     """Where its volumes let it run."""
+    topology: TopologyNeed | None = None
 
     @property
     def one_node(self) -> bool:
@@ -43,6 +45,8 @@ class Shape:
         """The shape as a reason says it."""
         either = " or ".join(words_of(resources) for resources in self.choices)
         words = either if self.nodes == 1 else f"{self.nodes} x ({either})"
+        if self.topology:
+            words = f"{words} {self.topology.words}"
         return f"{words} in cluster {self.cluster}" if self.cluster else words
 
 
@@ -58,6 +62,7 @@ def shape_of(snapshot: Snapshot, row: int, *, users: Users | None = None) -> Sha
         restriction=snapshot.restrictions[int(table.restriction[row])],
         seconds=longest(int(table.max_duration_seconds[row]), int(table.stop_grace_seconds[row])),
         volumes=snapshot.volume_needs[int(table.volumes[row])],
+        topology=snapshot.topologies[int(table.topology[row])],
         users=users,
     )
 
@@ -71,16 +76,24 @@ def make_shape(
     restriction: str = "",
     seconds: int = 0,
     volumes: VolumeNeed | None = None,
+    topology: TopologyNeed | None = None,
     users: Users | None = None,
 ) -> Shape:
     """A shape in the numbers of this snapshot. `users` of volumes: None for those that the snapshot knows."""
+    topology = topology if nodes > 1 else None
     number = cluster_number(cluster, snapshot.nodes.clusters)
     reach = reach_of(snapshot, volumes, cluster=cluster, pods=nodes, users=users) if volumes else None
     mask = reach.mask if reach else None
     one_node = reach is not None and reach.sharing is not Sharing.ANY
     requests = tuple(
         request_of(
-            resources, snapshot.gpu_models, cluster=number, restriction=restriction, reach=mask, one_node=one_node
+            resources,
+            snapshot.gpu_models,
+            cluster=number,
+            restriction=restriction,
+            reach=mask,
+            one_node=one_node,
+            topology=topology,
         )
         for resources in choices
     )
@@ -93,6 +106,7 @@ def make_shape(
         seconds=seconds,
         volumes=volumes,
         reach=reach,
+        topology=topology,
     )
 
 
@@ -111,7 +125,7 @@ def shape_numbers(snapshot: Snapshot, rows: Ints, *, timed: bool = False) -> Int
         column[rows]
         for column in (
             *(table.nodes, table.cpu_milli, table.memory_bytes, table.gpus, table.gpu_model),
-            *(table.cluster, table.restriction, table.volumes),
+            *(table.cluster, table.restriction, table.volumes, table.topology),
         )
     ]
     columns += [column[rows] for column in table.others.values()]

@@ -25,6 +25,8 @@ class NodeState:
     """The restrictions (of guests) that it meets and takes pods of, ready or not for what has none; and what volumes ask of nodes
     that are to reach them (`VolumeState.reach`). Sorted.
     """
+    topology: tuple[tuple[str, str], ...] = ()
+    """The domains that it is in: (level, name), the widest first, for those levels of which its cluster says it."""
     shapes: Counts = ()
     """Slices of GPUs that pods may use, by shape, beside the whole ones of `capacity`."""
     whole: Resources | None = None

@@ -84,6 +84,8 @@ class ClusterSettings:
     """SHA-256 of the token of its agent, in hex: 256 bits of chance cannot be found from it."""
     scheduler_name: str = "mainstay"
     """Pods of others that name it as their scheduler are placed by us; empty: none."""
+    topology: tuple[tuple[str, str], ...] = ()
+    """(level, label of nodes that says in which domain of it they are); for others the labels that are known apply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

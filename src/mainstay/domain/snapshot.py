@@ -17,6 +17,7 @@ from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE, QueueSpec, QueueTree
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
+from mainstay.domain.topology import Level, TopologyNeed
 from mainstay.domain.volume import VolumeNeed, VolumeRecord, VolumeRef
 
 PODS = "pods"
@@ -65,6 +66,8 @@ class NodeTable:
     others: Mapping[str, Ints] = field(default_factory=dict)
     """Name of what else nodes have so much of -> how much; PODS: how many pods a node takes."""
     used_others: Mapping[str, Ints] = field(default_factory=dict)
+    levels: Mapping[str, Level] = field(default_factory=dict)
+    """Level of the topology -> the domain of each node, the widest first; hosts are not among them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +102,8 @@ class WorkloadTable:
     """Index into `Snapshot.restrictions`; 0 is "none"."""
     volumes: Ints
     """Index into `Snapshot.volume_needs`; 0 is "none"."""
+    topology: Ints
+    """Index into `Snapshot.topologies`; 0 is "none"."""
     choices: Mapping[int, tuple[Resources, ...]]
     """All choices in order, by key, only for workloads that have more than one."""
     max_duration_seconds: Ints
@@ -185,6 +190,8 @@ class Snapshot:
     """Vocabulary of `WorkloadTable.restriction`; entry 0 is the empty string."""
     volume_needs: tuple[VolumeNeed | None, ...] = (None,)
     """Vocabulary of `WorkloadTable.volumes`."""
+    topologies: tuple[TopologyNeed | None, ...] = (None,)
+    """Vocabulary of `WorkloadTable.topology`."""
     volumes: Mapping[VolumeRef, tuple[VolumeRecord, ...]] = field(default_factory=dict)
     """Where each volume lies: one of a name in several clusters is as many volumes. Users of them are not listed here."""
     nominations: Mapping[int, Nomination] = field(default_factory=dict)

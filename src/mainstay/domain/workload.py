@@ -11,6 +11,7 @@ from enum import IntEnum, StrEnum
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Reason
 from mainstay.domain.secret import SecretUse
+from mainstay.domain.topology import TopologyNeed
 
 
 class Kind(StrEnum):
@@ -189,6 +190,8 @@ class WorkloadSpec:
     """Of the kind `pod`: the pods that are there already, by rank."""
     restriction: str = ""
     """Which nodes will do, as the nodes themselves say in `NodeState.admits`; empty: every one that is ready."""
+    topology: TopologyNeed | None = None
+    """How near to each other its pods are to lie; None: anywhere in one cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

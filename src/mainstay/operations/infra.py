@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from mainstay.domain.errors import Invalid
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, Stay
 from mainstay.domain.quantity import memory_words
+from mainstay.domain.topology import known_levels
 from mainstay.domain.volume import VolumeRecord, named
 from mainstay.domain.workload import Phase, Workload, WorkloadSpec
 from mainstay.ports import Store, WorkloadFilter
@@ -28,6 +29,23 @@ def require_known(store: Store, names: Iterable[str]) -> None:
             hint = f"did you mean {near[0]}?" if near else f"the fleet has: {', '.join(sorted(known)) or 'no cluster'}"
             msg = f"infra: there is no cluster {name!r}"
             raise Invalid(msg, object_="infra", hint=hint)
+
+
+def require_levels(store: Store, specs: Iterable[WorkloadSpec]) -> None:
+    """Raises Invalid for a gang that is to lie in one domain of a level of which its clusters say nothing, with the levels of
+    which they do. Where there is no node yet, nobody knows.
+    """
+    asked = sorted({(spec.topology.level, spec.cluster) for spec in specs if spec.topology and spec.nodes > 1})
+    if not asked:
+        return
+    nodes = store.snapshot(now=0, seed=0).nodes
+    for level, cluster in asked:
+        known = known_levels(nodes.levels, nodes.clusters, cluster=cluster)
+        if known and level not in known:
+            where = f" of cluster {cluster}" if cluster else ""
+            msg = f"topology: of no node{where} is it known in which {level} it is"
+            hint = f"known{where}: {', '.join(known)}; administrators name the labels of nodes that say it"
+            raise Invalid(msg, object_="topology", hint=hint)
 
 
 def require_one_home(store: Store, tenant: str, jobs: Iterable[tuple[str, WorkloadSpec]]) -> None:

@@ -14,9 +14,10 @@ from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE, PRIORITY_MAX, PriorityClass
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SECRET_NAME, SECRET_NAME_RULE
+from mainstay.domain.topology import LEVELS
 from mainstay.domain.workload import Phase, Workload, WorkloadSpec
 from mainstay.operations import priorities, queues, secrets
-from mainstay.operations.infra import require_known, require_one_home, require_volumes
+from mainstay.operations.infra import require_known, require_levels, require_one_home, require_volumes
 from mainstay.operations.possible import require_room
 from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
 from mainstay.ports import Store
@@ -153,9 +154,12 @@ def as_pending(new: NewWorkload, *, now: int) -> Workload:
 
 
 def require_possible(store: Store, tenant: str, jobs: Sequence[JobRequest]) -> None:
-    """Raises Invalid for a queue, a cluster, a secret or a volume that is not there, or a volume that could be any of several."""
+    """Raises Invalid for a queue, a cluster, a level, a secret or a volume that is not there, or a volume that could be any of
+    several.
+    """
     queues.require_known(store, (job.queue for job in jobs))
     require_known(store, (job.spec.cluster for job in jobs))
+    require_levels(store, (job.spec for job in jobs))
     require_one_home(store, tenant, ((job.project, job.spec) for job in jobs))
     require_volumes(store, tenant, [(job.project, job.spec) for job in jobs])
     secrets.require_known(store, tenant, (use.name for job in jobs for use in job.spec.secrets))
@@ -164,6 +168,8 @@ def require_possible(store: Store, tenant: str, jobs: Sequence[JobRequest]) -> N
 def check(job: JobRequest) -> None:
     """Raises Invalid, naming the field, what was given and what is allowed."""
     spec = job.spec
+    if spec.topology and spec.topology.level not in LEVELS:
+        _refuse("topology", spec.topology.level, ", ".join(LEVELS))
     for field, name in (("name", spec.name), ("project", job.project), ("queue", job.queue)):
         if not NAME.match(name):
             _refuse(field, name, "lower-case letters, digits and dashes, 1 to 40, a letter or digit first and last")
@@ -187,7 +193,8 @@ def check(job: JobRequest) -> None:
 
 def _asks_for_something(job: JobRequest) -> bool:
     """That might not be there."""
-    return bool(job.spec.cluster or job.spec.secrets or job.spec.volumes or job.queue != DEFAULT_QUEUE)
+    spec = job.spec
+    return bool(spec.cluster or spec.topology or spec.secrets or spec.volumes or job.queue != DEFAULT_QUEUE)
 
 
 def _new_workload(job: JobRequest, principal: Principal, draw: Draw, meant: PriorityClass) -> NewWorkload:

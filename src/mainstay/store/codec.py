@@ -19,6 +19,7 @@ from mainstay.domain.quantity import Money, Resources
 from mainstay.domain.queue import PriorityClass, QueueRecord, QueueSpec, Quota
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
+from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.volume import VolumeRecord, VolumeState, named
 from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec
 from mainstay.store.rows import (
@@ -135,6 +136,7 @@ def new_workload_row(new: NewWorkload, reason: Reason, *, key: int, now: int, ve
         retry_always=int(spec.retry.always),
         cluster=spec.cluster,
         restriction=spec.restriction,
+        topology=need_text(spec.topology),
         volumes=" ".join(named(spec.volumes)),
         spec=spec_text(spec),
     )
@@ -242,6 +244,27 @@ def node_of(row: NodeRow) -> Node:
 def limit(pods_max: int | None) -> int:
     """How many pods a node takes, as its row has it."""
     return NO_LIMIT if pods_max is None else pods_max
+
+
+def need_text(need: TopologyNeed | None) -> str:
+    """How near to each other pods are to lie, as a row has it."""
+    return need.text if need else ""
+
+
+def need_of(text: str) -> TopologyNeed | None:
+    """Inverse of `need_text`."""
+    how, _, level = text.partition(" ")
+    return TopologyNeed(level=level, required=how == "required") if text else None
+
+
+def places_text(places: Sequence[tuple[str, str]]) -> str:
+    """Where a node is: level and domain, as a row has it. Neither has a space in it."""
+    return " ".join(f"{level}={storable(domain)}" for level, domain in places)
+
+
+def places_of(text: str) -> dict[str, str]:
+    """Inverse of `places_text`."""
+    return {level: domain for level, _, domain in (word.partition("=") for word in text.split(" ") if word)}
 
 
 def closure_of(row: NodeRow) -> Closure | None:

@@ -69,6 +69,7 @@ class WorkloadRow(TypedDict):
     retry_always: int
     cluster: str
     restriction: str
+    topology: str
     volumes: str
 
 
@@ -153,6 +154,7 @@ class NodeRow(TypedDict):
     used_memory_bytes: int
     used_gpus: int
     admits: str
+    topology: str
     problem: str
     complaints: str
     cordoned: int

@@ -27,6 +27,7 @@ from mainstay.domain.queue import DEFAULT_QUEUE, QueueTree, tree_of
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
 from mainstay.domain.snapshot import NO_LIMIT, ONE_QUEUE, PODS, AllocationTable, NodeTable, Snapshot, WorkloadTable
+from mainstay.domain.topology import Level, TopologyNeed, levels_of
 from mainstay.domain.volume import REACH_PREFIX, VolumeNeed, VolumeRecord, VolumeRef
 from mainstay.domain.workload import Phase
 from mainstay.store import bills, codec, queries, tables
@@ -87,6 +88,7 @@ class SnapshotCache:
             cluster_names=tuple(reader.cluster_names),
             restrictions=tuple(reader.restrictions),
             volume_needs=tuple(reader.volume_needs),
+            topologies=tuple(reader.topologies),
             queue_names=tuple(reader.queue_names),
         )
 
@@ -116,7 +118,7 @@ _WORKLOAD = (
     *("infrastructure_failures", "user_failures", "infrastructure_max", "user_max"),
     *("backoff_seconds", "backoff_seconds_max", "retry_always"),
 )
-_NUMBERED = ("gpu_model", "cluster", "restriction", "queue", "volumes")
+_NUMBERED = ("gpu_model", "cluster", "restriction", "queue", "topology", "volumes")
 """Text of workloads that the columns show by its number in a vocabulary."""
 _ALLOCATION = (
     *("key", "version", "workload_key", "attempt", "rank", "node_key", "cpu_milli", "memory_bytes", "gpus"),
@@ -151,6 +153,9 @@ class State:
     clusters: tuple[str, ...] = ()
     node_admits: Mapping[int, str] = field(default_factory=dict)
     """Key -> the restrictions that the node meets, for those that meet any."""
+    node_topology: Mapping[int, str] = field(default_factory=dict)
+    """Key -> in which domains the node is, for those of which it is known."""
+    levels: Mapping[str, Level] = field(default_factory=dict)
     node_shapes: Mapping[int, tuple[str, str, str]] = field(default_factory=dict)
     """Key -> how many slices of which shape the node has, and how many are used; for those that have or had any."""
     closed_nodes: Mapping[int, Reason] = field(default_factory=dict)
@@ -183,6 +188,7 @@ class State:
     cluster_names: tuple[str, ...] = ("",)
     restrictions: tuple[str, ...] = ("",)
     volume_needs: tuple[VolumeNeed | None, ...] = (None,)
+    topologies: tuple[TopologyNeed | None, ...] = (None,)
     queues: QueueTree = ONE_QUEUE
     queue_names: tuple[str, ...] = ()
     """Those that workloads have named, by the number in their column, whether anybody has defined them or not."""
@@ -206,6 +212,7 @@ class State:
                 whole_shapes=self.whole_shapes,
                 others=self.node_others,
                 used_others=self.used_others,
+                levels=self.levels,
                 names=self.names,
                 clusters=self.clusters,
             ),
@@ -222,6 +229,7 @@ class State:
             cluster_names=self.cluster_names,
             restrictions=self.restrictions,
             volume_needs=self.volume_needs,
+            topologies=self.topologies,
             volumes=self.volumes,
             nominations=self.nominations,
             displaced_by=self.displaced_by,
@@ -240,6 +248,7 @@ class _Reader:
         self.cluster_names = list(state.cluster_names)
         self.restrictions = list(state.restrictions)
         self.volume_needs = list(state.volume_needs)
+        self.topologies = list(state.topologies)
         self.queue_names = list(state.queue_names)
         self.rows_read = 0
         self._numbers = {model: number for number, model in enumerate(self.gpu_models)}
@@ -247,6 +256,7 @@ class _Reader:
         self._queue_numbers = {name: number for number, name in enumerate(self.queue_names)}
         self._restriction_numbers = {name: number for number, name in enumerate(self.restrictions)}
         self._need_numbers = {need: number for number, need in enumerate(self.volume_needs)}
+        self._topology_numbers = {need: number for number, need in enumerate(self.topologies)}
 
     def first(self) -> bool:
         """Nothing is known yet: what has left the tables need not be read."""
@@ -287,6 +297,10 @@ class _Reader:
         """The volumes that workloads name, likewise."""
         return _numbered(needs, self.volume_needs, self._need_numbers)
 
+    def topologies_numbered(self, needs: Sequence[TopologyNeed | None]) -> Column:
+        """How near to each other the pods of workloads are to lie, likewise."""
+        return _numbered(needs, self.topologies, self._topology_numbers)
+
     def queues_numbered(self, names: Sequence[str]) -> Column:
         """The queues that workloads name, likewise."""
         return _numbered(names, self.queue_names, self._queue_numbers)
@@ -303,13 +317,13 @@ def _numbered(words: Sequence[T], vocabulary: list[T], numbers: dict[T, int]) ->
 def _with_nodes(state: State, reader: _Reader) -> State:
     table = tables.nodes
     texts = (
-        *("gpu_model", "name", "cluster", "admits", "shapes", "used_shapes", "whole_shapes"),
+        *("gpu_model", "name", "cluster", "admits", "topology", "shapes", "used_shapes", "whole_shapes"),
         *("closure", "closure_reason", "problem"),
     )
     whole = (*_NODE, *_OF_PODS)
     query = _select(table, whole, *texts)
     rows = [row for chunk in reader.chunks(query, open_=sa.true()) for row in chunk]
-    gpu_model, name, cluster, admits, shapes, used_shapes, whole_shapes, *_ = (
+    gpu_model, name, cluster, admits, topology, shapes, used_shapes, whole_shapes, *_ = (
         len(whole) + offset for offset in range(len(texts))
     )
     columns = columns_of(rows, whole, flags=_FLAGS)
@@ -335,7 +349,8 @@ def _with_nodes(state: State, reader: _Reader) -> State:
         **_closures(state, rows),
     )
     new = {row[0]: (row[name], row[cluster]) for row in rows if row[0] not in state.node_names}
-    return _with_names(state, new) if new else state
+    state = _with_names(state, new) if new else state
+    return _with_levels(state, {row[0]: row[topology] for row in rows}, grown=bool(new))
 
 
 def _closures(state: State, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
@@ -433,6 +448,16 @@ def _with_names(state: State, new: Mapping[int, tuple[str, str]]) -> State:
     )
 
 
+def _with_levels(state: State, changed: Mapping[int, str], *, grown: bool) -> State:
+    """Where nodes are is worked out again only if one of them is somewhere else, or some are new: it costs O(nodes x levels)."""
+    moved = any(places != state.node_topology.get(key, "") for key, places in changed.items())
+    if not moved and not (grown and state.node_topology):
+        return state
+    known = {key: places for key, places in {**state.node_topology, **changed}.items() if places}
+    said = [codec.places_of(known.get(key, "")) for key in state.nodes["key"].tolist()]
+    return replace(state, node_topology=known, levels=levels_of(state.clusters, said))
+
+
 def _with_workloads(state: State, reader: _Reader) -> State:
     table = tables.workloads
     yielding = ("nominated", "nominated_until", "displaced_by")
@@ -442,10 +467,11 @@ def _with_workloads(state: State, reader: _Reader) -> State:
     parts = [columns_of((), (*_WORKLOAD, "choices_count", *_NUMBERED), flags=_FLAGS)]
     for rows in reader.chunks(query, open_=table.c.phase < int(Phase.SUCCEEDED)):
         part = columns_of(rows, (*_WORKLOAD, "choices_count"), flags=_FLAGS)
-        part["gpu_model"] = reader.numbered([row[-7] for row in rows])
-        part["cluster"] = reader.clusters_numbered([row[-6] for row in rows])
-        part["restriction"] = reader.restrictions_numbered([row[-5] for row in rows])
-        part["queue"] = reader.queues_numbered([row[-4] for row in rows])
+        part["gpu_model"] = reader.numbered([row[-8] for row in rows])
+        part["cluster"] = reader.clusters_numbered([row[-7] for row in rows])
+        part["restriction"] = reader.restrictions_numbered([row[-6] for row in rows])
+        part["queue"] = reader.queues_numbered([row[-5] for row in rows])
+        part["topology"] = reader.topologies_numbered([codec.need_of(row[-4]) for row in rows])
         part["volumes"] = reader.needs_numbered([_need(*row[-3:]) for row in rows])
         _yielding(rows, at, nominations, displaced_by)
         parts.append(part)

@@ -118,6 +118,7 @@ workloads = _table(
     _whole("retry_always"),
     _text("cluster"),
     _text("restriction"),
+    _text("topology"),
     _text("volumes"),
     _text("spec"),
     sa.Index("workloads_by_id", "id", unique=True),
@@ -146,7 +147,8 @@ workloads = _table(
     ),
 )
 """`spec` is the truth of what was submitted; the columns from `nodes` on repeat what a snapshot needs of it, so that
-no JSON is parsed for one. `volumes`: the names of those that outlive it, with a space between two."""
+no JSON is parsed for one. `volumes`: the names of those that outlive it, with a space between two.
+`topology`: `required rack`, `preferred block`, or empty."""
 
 allocations = _table(
     "allocations",
@@ -209,6 +211,7 @@ nodes = _table(
     _whole("used_memory_bytes"),
     _whole("used_gpus"),
     _text("admits"),
+    _text("topology"),
     _text("problem"),
     _text("complaints"),
     _whole("cordoned"),
@@ -239,10 +242,10 @@ nodes = _table(
     ),
 )
 """`used_*` is the sum over the allocations on the node that have not ended (`used_pods`: how many), kept by the commits that
-change it. `admits`: the restrictions that the node meets, with a space between two. `shapes`, `used_shapes` and `unhealthy` are
-JSON objects of counts by name, or empty, and so is `whole_shapes`. `whole_*` is what the node could give if nobody else used it
-and all of it worked. `pods_max` is -1 where no limit is known. `closure` is `cordoned`, `quarantined` or
-empty; `closed_at` is when it changed last."""
+change it. `admits`: the restrictions that the node meets, with a space between two. `topology`: where it is, as
+`block=b1 rack=r7`. `shapes`, `used_shapes`, `whole_shapes` and `unhealthy` are JSON objects of counts by name, or empty.
+`whole_*` is what the node could give if nobody else used it and all of it worked. `pods_max` is -1 where no limit is known.
+`closure` is `cordoned`, `quarantined` or empty; `closed_at` is when it changed last."""
 
 clusters = _table(
     "clusters",

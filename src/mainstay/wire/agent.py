@@ -67,6 +67,8 @@ class ClusterSaid(Message, frozen=True):
     image: str = ""
     scheduler_name: str = ""
     """Pods of others that name it are guests; empty: none."""
+    topology: tuple[tuple[str, str], ...] = ()
+    """(level, label of nodes)."""
     now: int = 0
     """By the clock of the control plane."""
 
@@ -140,6 +142,8 @@ class Specified(Message, frozen=True):
     guests: tuple[tuple[str, str, str], ...] = ()
     """(namespace, name, UID)."""
     restriction: str = ""
+    topology: tuple[str, bool] | None = None
+    """(level, whether it is required)."""
     on_partition: str = "wait"
     partition_seconds: int = 0
 
@@ -267,6 +271,8 @@ class NodeSaid(Message, frozen=True):
     capacity: Amount
     ready: bool = False
     admits: tuple[Text, ...] = ()
+    topology: tuple[tuple[Text, Text], ...] = ()
+    """(level, domain)."""
     shapes: tuple[tuple[Text, Number], ...] = ()
     whole: Amount | None = None
     whole_shapes: tuple[tuple[Text, Number], ...] = ()

@@ -235,6 +235,10 @@ Image = Annotated[
 ]
 
 
+Level = Literal["", "zone", "block", "rack", "host"]
+"""From the widest to the narrowest; empty: it is not asked for."""
+
+
 class JobPart(BaseModel):
     """Base of the job file's parts: unknown fields are refused."""
 
@@ -370,6 +374,20 @@ class Partition(JobPart):
         return self
 
 
+class Topology(JobPart):
+    """How near to each other the nodes of the job are to lie, one of both: in one domain of a level, or in one if possible."""
+
+    required: Level = Field(default="", description="they lie in one, or the job waits")
+    preferred: Level = Field(default="", description="they lie in one where there is room, else as near as they can")
+
+    @model_validator(mode="after")
+    def _one_level(self) -> Self:
+        if self.required and self.preferred:
+            msg = "give `required` or `preferred`, not both"
+            raise ValueError(msg)
+        return self
+
+
 class Job(JobPart):
     """A job. The canonical names are shown; the aliases of other platforms' files are accepted too."""
 
@@ -402,6 +420,9 @@ class Job(JobPart):
     )
     nodes: Annotated[int, Field(ge=1, le=NODES_MAX)] = Field(
         default=1, validation_alias=AliasChoices("nodes", "num_nodes"), description="ranked processes, placed together"
+    )
+    topology: Topology = Field(
+        default=Topology(), description="how near to each other its nodes are to lie: in one zone, block, rack or host"
     )
     resources: Resources = Field(default=Resources(), description="what one node needs")
     on_partition: Annotated[Partition, BeforeValidator(_partition)] = Field(

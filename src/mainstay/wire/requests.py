@@ -11,6 +11,9 @@ from pydantic import Base64Encoder, BaseModel, BeforeValidator, ConfigDict, Enco
 from mainstay.wire.job import NAME, Cpu, Duration, Gpu, Job, Memory, Priority
 from mainstay.wire.views import TreeEntry
 
+LABEL = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
+"""The name of a label, as Kubernetes has it."""
+
 
 class Request(BaseModel):
     """Base of all request bodies."""
@@ -74,6 +77,8 @@ class ClusterRequest(Request):
     helper_image: Annotated[str, Field(max_length=500)] = ""
     image: Annotated[str, Field(max_length=500)] = ""
     """Of jobs that name none."""
+    topology: dict[Literal["zone", "block", "rack"], Annotated[str, Field(pattern=LABEL)]] = Field(default_factory=dict)
+    """Level -> the label of its nodes that says in which one they are; of others, the labels that are known."""
     agent: bool = False
     """An agent beside the cluster carries it, and calls us."""
     simulated: Annotated[list[SimulatedNodes], Field(max_length=20)] = Field(default_factory=list)

@@ -149,6 +149,8 @@ class WorkloadView(View):
     resources: ResourcesView
     infra: str = ""
     """The cluster where it must run; empty: any."""
+    topology: str = ""
+    """How near to each other its pods are to lie: `required rack`, `preferred block`; empty: anywhere in one cluster."""
     run: list[str]
     guests: list[str] = Field(default_factory=list)
     """Of the kind `pod`: the pods that others made, as NAMESPACE/NAME by rank."""
@@ -348,6 +350,8 @@ class ClusterView(View):
     namespaces_per_project: int = 1
     helper_image: str = ""
     image: str = ""
+    topology: dict[str, str] = Field(default_factory=dict)
+    """Level -> label of nodes, where an administrator has named one."""
     identity: str = ""
     """The same for as long as it is the same cluster; empty if its kind has none."""
     nodes: int = 0
@@ -404,7 +408,7 @@ class AlternativeView(View):
     """One change of the request, everything else the same, with which it could start at once."""
 
     change: str
-    """What is relaxed: `max_duration`, `infra`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`."""
+    """What is relaxed: `max_duration`, `infra`, `topology`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`."""
     before: str
     after: str
 

@@ -38,6 +38,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SecretUse
+from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.volume import VolumeRef, VolumeState
 from mainstay.domain.workload import Mount, Phase, PodRef, RetryPolicy, Volume, Workload, WorkloadSpec
 from mainstay.ports import WantedChanges
@@ -81,6 +82,7 @@ SPECS = fields(
     secrets=st.lists(fields(SecretUse), max_size=2).map(tuple),
     volumes=st.lists(fields(Volume), max_size=2).map(tuple),
     devices=st.lists(TEXT, max_size=2).map(tuple),
+    topology=st.none() | fields(TopologyNeed),
 )
 PODS = fields(PodState, seen=enum(PodState, "seen"), end=enum(PodState, "end"), revoked=st.just(False))
 """Whether a pod has been revoked concerns the loop beside its cluster alone."""
@@ -90,6 +92,7 @@ NODES = fields(
     NodeState,
     capacity=AMOUNTS,
     admits=TEXTS,
+    topology=st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple),
     shapes=DEVICES,
     whole=st.none() | AMOUNTS,
     whole_shapes=DEVICES,
@@ -330,3 +333,10 @@ def test_of_an_agent_that_does_not_tell_how_many_pods_a_node_takes_no_limit_is_k
         convert.decoded(json.dumps(one).encode(), wire.NodeSaid) for one in ({**older, "pods_max": -1}, older)
     )
     assert [convert_plan._node_state(one).pods_max for one in (known, unknown)] == [0, None]
+
+
+def test_of_an_agent_that_does_not_tell_where_its_nodes_are_nothing_is_known():
+    said = wire.NodeSaid(name="n", capacity=convert.amount(Resources()), topology=(("rack", "r1"),))
+    older = {name: value for name, value in json.loads(convert.encoded(said)).items() if name != "topology"}
+    assert convert_plan._node_state(said).topology == (("rack", "r1"),)
+    assert convert_plan._node_state(convert.decoded(json.dumps(older).encode(), wire.NodeSaid)).topology == ()

@@ -16,6 +16,7 @@ from mainstay.api.app import create_api
 from mainstay.cli.exits import Exit
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.plan import ObserveNodes, StopPod
+from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.workload import Phase
 from tests.stores import SECOND, WHY
 from tests.unit.api.conftest import PEOPLE, site_of
@@ -144,3 +145,27 @@ def test_a_node_with_pods_is_drained_only_by_who_says_so(site: Site) -> None:
 
 def test_a_node_without_pods_is_drained_without_a_question(site: Site) -> None:
     assert mainstay("node", "drain", "atlas", "-d").returncode == Exit.OK
+
+
+def test_a_run_asks_for_one_rack(site: Site) -> None:
+    racks = tuple(
+        NodeState(name=f"n-{number}", capacity=size(cpus=2, gib=8), ready=True, topology=(("rack", f"r{number % 2}"),))
+        for number in range(4)
+    )
+    site.scene.applied(ObserveNodes(cluster="local", nodes=racks, reason=WHY))
+    run = "run", "-n", "train", "-y", "-d", "--nodes", "2", "--cpus", "2", "--topology"
+    made = mainstay(*run, "required=rack", "--", "true")
+    assert made.returncode == Exit.OK, made.stderr
+    assert "placed on n-0, n-2" in made.stderr
+    assert site.scene.all()[-1].spec.topology == TopologyNeed(level="rack", required=True)
+    assert "topology   required rack" in mainstay("show", site.scene.all()[-1].id).stdout
+    assert "known: rack, host" in mainstay(*run, "preferred=block", "--", "true").stderr
+    assert "allowed: zone, block, rack, host" in mainstay(*run, "required=row", "--", "true").stderr
+    assert "say required=LEVEL" in mainstay(*run, "rack", "--", "true").stderr
+
+
+def test_labels_of_levels_are_named_when_a_cluster_is_added(site: Site) -> None:
+    add = "cluster", "add", "sim", "--simulated", "1xcpu=4,memory=4GB", "--topology"
+    assert mainstay(*add, "rack=acme.com/rack").returncode == Exit.OK
+    assert "rack by acme.com/rack" in mainstay("cluster", "show", "sim").stdout
+    assert mainstay(*add, "rack").returncode == Exit.USAGE

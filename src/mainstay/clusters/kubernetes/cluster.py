@@ -87,7 +87,12 @@ class KubernetesCluster:
         self._fence = Fence(api, clock, system=settings.system)
         tunnel = "" if settings.reached_directly else name
         self._picture = Picture(
-            api, clock, system=settings.system, scheduler_name=settings.scheduler_name, tunnel=tunnel
+            api,
+            clock,
+            system=settings.system,
+            scheduler_name=settings.scheduler_name,
+            tunnel=tunnel,
+            topology=settings.topology,
         )
         self._hosting = Hosting(api, clock, self._picture, system=settings.system, require_room=self._require_free)
         self._logs = Logs(api, artifacts, clock, cluster=name)

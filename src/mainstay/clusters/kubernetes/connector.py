@@ -81,6 +81,7 @@ class KubernetesConnector:
                 reached_directly=settings.in_cluster and cluster.kind is ClusterKind.KUBERNETES,
                 namespaces_per_project=settings.namespaces_per_project,
                 scheduler_name=settings.scheduler_name,
+                topology=dict(settings.topology),
             ),
         )
 

@@ -11,6 +11,7 @@ from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, Devices, device_n
 from mainstay.clusters.kubernetes.objects import Condition, Node, Pod, Quantity, Requirements
 from mainstay.clusters.kubernetes.quantities import milli, whole
 from mainstay.clusters.kubernetes.restrictions import HARD_EFFECTS, Restriction, admits
+from mainstay.clusters.kubernetes.topology import domains
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.quantity import Counts, Resources, is_shape
 
@@ -19,6 +20,7 @@ UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 BORNE_TAINTS = frozenset({GPU_RESOURCE, UNSCHEDULABLE})
 """Our pods put up with these, and with the names of devices that the node has: they only say what it is for."""
 NONE: Mapping[str, Restriction] = MappingProxyType({})
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 """An administrator says that the machine is off: nothing runs there any more."""
 
@@ -61,10 +63,12 @@ def node_state(
     taken_pods: int = 0,
     offered: tuple[Devices, ...] = (),
     system: str = "",
+    topology: Mapping[str, str] = NO_LABELS,
 ) -> NodeState:
     """What our pods may use of a node: what it can give, less what pods that are not ours have taken.
 
     `taken_devices`: by resource, beside the whole GPUs in `taken`. `offered`: those that are claimed. `system` is our mark.
+    `topology`: as of the settings.
     """
     kinds = usable_devices(node, offered)
     left = {one.model: max(0, one.gives - _taken(one.resource, taken, taken_devices or {})) for one in kinds}
@@ -77,6 +81,7 @@ def node_state(
         name=node.metadata.name,
         ready=not problem,
         admits=tuple(sorted(name for name, wanted in restrictions.items() if takes_guests(node, wanted, system))),
+        topology=domains(node, topology),
         capacity=Resources(
             cpu_milli=max(0, _given(node, "cpu", milli) - taken.cpu_milli),
             memory_bytes=max(0, _given(node, "memory", whole) - taken.memory_bytes),

@@ -21,6 +21,7 @@ from mainstay.clusters.kubernetes.informer import Informer, Key
 from mainstay.clusters.kubernetes.kinds import NAMESPACES, NODES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
 from mainstay.clusters.kubernetes.lodgings import Lodgings
 from mainstay.clusters.kubernetes.nodes import (
+    NO_LABELS,
     has_kubelet,
     is_off,
     is_silent,
@@ -89,8 +90,18 @@ _NOTHING_USED = Used()
 class Picture:
     """Kept current by informers. Nothing here waits on the network but `ready`."""
 
-    def __init__(self, api: KubeApi, clock: Clock, *, system: str, scheduler_name: str = "", tunnel: str = "") -> None:
-        """`tunnel`: as for `states.view`."""
+    def __init__(
+        self,
+        api: KubeApi,
+        clock: Clock,
+        *,
+        system: str,
+        scheduler_name: str = "",
+        tunnel: str = "",
+        topology: Mapping[str, str] = NO_LABELS,
+    ) -> None:
+        """`tunnel`: as for `states.view`; `topology`: labels by level, as of the settings."""
+        self._topology = topology
         self._api, self._clock, self._mark, self._system = api, clock, names.short(system), system
         self._nodes: Informer[Node, Node] = Informer(
             api,
@@ -380,6 +391,7 @@ class Picture:
             taken_pods=used.pods_of_others,
             offered=self._offered.devices(node),
             system=self._mark,
+            topology=self._topology,
         )
         if met := reached(self._node(node), self._reaches):
             state = replace(state, admits=tuple(sorted((*state.admits, *met))))

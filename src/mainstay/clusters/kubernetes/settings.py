@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 HELPER_IMAGE = "busybox:1.36"
 DEFAULT_IMAGE = "python:3.12-slim"
@@ -23,3 +24,5 @@ class Settings:
     """The platform runs in the cluster and reaches the addresses of its pods; from elsewhere the way is a tunnel."""
     namespaces_per_project: int = 1
     """A namespace holds about 3,000 pods well (SIGSCALE); a project that runs more needs more of them."""
+    topology: Mapping[str, str] = field(default_factory=dict)
+    """Level -> the label of nodes that says in which domain of it they are; of others, `topology.LABELS`."""

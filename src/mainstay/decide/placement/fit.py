@@ -13,6 +13,7 @@ from mainstay.decide.kernel import BLOCK, NONE, ROOM_MAX, Nodes
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.quantity import Counts, Resources, is_shape
 from mainstay.domain.snapshot import PODS, NodeTable, Snapshot
+from mainstay.domain.topology import Level, TopologyNeed
 
 ANY_CLUSTER = NONE
 CPU, MEMORY, GPUS = 0, 1, 2
@@ -48,6 +49,8 @@ class Request:
     """Bits, by number in `Free.kept`: it would still run when that is needed, so it may use only what is beside it then."""
     one_node: bool = False
     """All pods that ask for it must be on one node, since they share a volume that cannot be on two."""
+    topology: TopologyNeed | None = None
+    """How near to each other all pods of a gang are to lie."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,8 @@ class Free:
     """Nodes that may be used for what has no restriction."""
     admits: Mapping[str, Bools]
     """Restriction -> the nodes that may be used for what has it; none for one that is not there."""
+    levels: Mapping[str, Level]
+    """As of the nodes."""
     kept: tuple[Mapping[int, int], ...] = ()
     """For each start that is reserved, column -> the column of what is left of it then. They come behind all others."""
     _allowed: dict[tuple[str, int, int], Bools] = field(default_factory=dict, repr=False)
@@ -106,6 +111,7 @@ class Free:
             gpus_installed=installed,
             open_=open_,
             admits=nodes.admits,
+            levels=nodes.levels,
         )
 
     @property
@@ -334,6 +340,7 @@ def request_of(
     restriction: str = "",
     reach: Bools | None = None,
     one_node: bool = False,
+    topology: TopologyNeed | None = None,
 ) -> Request:
     """The request in the numbers of the columns. Without GPUs a model means nothing."""
     shape = resources.gpu_model if resources.gpus and is_shape(resources.gpu_model) else ""
@@ -348,6 +355,7 @@ def request_of(
         restriction=restriction,
         reach=reach,
         one_node=one_node,
+        topology=topology,
     )
 
 

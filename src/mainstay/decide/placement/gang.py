@@ -6,6 +6,7 @@ import numpy as np
 
 from mainstay.decide.placement.fill import Policy, fill
 from mainstay.decide.placement.fit import Free, Request, feasible, room_on
+from mainstay.decide.placement.near import CLUSTER, numbers, place_near, room_per_domain
 from mainstay.domain.arrays import Ints
 
 
@@ -22,7 +23,9 @@ def place(free: Free, request: Request, *, count: int, policy: Policy) -> Ints |
         node, _ = fill(free, request, policy, rows[room_on(free, request, rows) >= count], 1)
         return np.repeat(node, count) if node.size else None
     if count > 1:
-        per_cluster = room_per_cluster(free, request, rows)
+        if request.topology is not None:
+            return place_near(free, request, request.topology, rows, count=count, policy=policy)
+        per_cluster = room_together(free, request, rows)
         holds = np.flatnonzero(per_cluster >= count)
         if not holds.size:
             return None
@@ -30,10 +33,22 @@ def place(free: Free, request: Request, *, count: int, policy: Policy) -> Ints |
     return np.repeat(*fill(free, request, policy, rows, count))
 
 
-def room_per_cluster(free: Free, request: Request, rows: Ints) -> Ints:
-    """How many pods of one gang each cluster can take on these feasible nodes, by its number."""
+def room_together(free: Free, request: Request, rows: Ints) -> Ints:
+    """How many pods of one gang these feasible nodes take in each cluster, or each domain that must hold it; by its number."""
+    room = room_on(free, request, rows)
     if request.one_node:
         most = np.zeros(int(free.cluster.max()) + 1, dtype=np.int64)
-        np.maximum.at(most, free.cluster[rows], room_on(free, request, rows))
+        np.maximum.at(most, free.cluster[rows], room)
         return most
-    return np.bincount(free.cluster[rows], weights=room_on(free, request, rows)).astype(np.int64)
+    return room_per_domain(free, _bound_of(request), rows, room)
+
+
+def together(free: Free, request: Request) -> Ints:
+    """[nodes] The number that `room_together` has for where each lies."""
+    return numbers(free, _bound_of(request))
+
+
+def _bound_of(request: Request) -> str:
+    """The level of which one domain must hold a gang whole."""
+    need = request.topology
+    return need.level if need is not None and need.required and not request.one_node else CLUSTER

@@ -19,7 +19,7 @@ from mainstay.decide.allowance import Allowance
 from mainstay.decide.nomination import reserved, spoken_for
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.placement.fit import Free, Request, feasible, room, room_on
-from mainstay.decide.placement.gang import place, room_per_cluster
+from mainstay.decide.placement.gang import place, room_together, together
 from mainstay.decide.preemption.balance import Balance
 from mainstay.decide.preemption.holders import Holders, holders_of
 from mainstay.decide.preemption.rules import Load, Loads, Rules, Wish
@@ -32,6 +32,8 @@ from mainstay.domain.snapshot import AllocationTable, Snapshot
 
 STEPS_MAX = 4_096
 """So many nodes are tried at most for one workload."""
+DOMAINS_MAX = 32
+"""So many clusters, or domains that must hold a gang, are tried for it at most, the best first."""
 FOR_QUOTA_MAX = 2_048
 """So many of other nodes are tried at most where the quota is short."""
 
@@ -199,7 +201,9 @@ class _Attempt:
         return Displacement(units=tuple(self._taken), nodes=nodes, request=self._request, cost=cost)
 
     def _requests(self, by_unit: Ints) -> list[Request]:
-        """The request where it would fit if all yielded that may: as it is, or, of a gang, in each cluster, the best first."""
+        """The request where it would fit if all yielded that may: as it is, or, of a gang, in each cluster (or domain that must
+        hold it), the best first.
+        """
         search, request = self._search, self._request
         could = _with_all(search, request, by_unit > 0)
         rows = np.flatnonzero(feasible(could, request))
@@ -207,12 +211,12 @@ class _Attempt:
             return []
         if self._ranks == 1:
             return [request]
-        most, now = room_per_cluster(could, request, rows), room(search.free, request)
-        here = np.bincount(search.free.cluster, weights=now, minlength=most.size)[: most.size]
+        most, now, where = room_together(could, request, rows), room(search.free, request), together(could, request)
+        here = np.bincount(where, weights=now, minlength=most.size)[: most.size]
         holds = np.flatnonzero(most >= self._ranks)
         # Where most of it fits already, the fewest have to yield.
-        order = holds[np.lexsort((holds, -np.minimum(here[holds], self._ranks)))]
-        return [replace(request, cluster=int(cluster)) for cluster in order.tolist()]
+        order = holds[np.lexsort((holds, -np.minimum(here[holds], self._ranks)))][:DOMAINS_MAX]
+        return [replace(request, reach=search.free.usable(request) & (where == number)) for number in order.tolist()]
 
     def _find_room(self, by_unit: Ints) -> bool:
         """First among those who yield most readily of all with whom it would fit: the mildest step is one of theirs."""

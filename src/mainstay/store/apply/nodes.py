@@ -137,6 +137,7 @@ def _new_row(world: World, cluster: str, state: NodeState) -> NodeRow:
         used_memory_bytes=0,
         used_gpus=0,
         admits="",
+        topology="",
         problem="",
         complaints="",
         cordoned=0,
@@ -169,8 +170,15 @@ def _differs(row: NodeRow, state: NodeState) -> bool:
 
 
 def _is_news(row: NodeRow, state: NodeState) -> bool:
-    """Which guests it admits, which strangers live there and how many changes all the time: that is no event of the node."""
-    passing = {"admits": _admits(state), "strangers": _lines(state.strangers), "pods_max": codec.limit(state.pods_max)}
+    """Which guests it admits, which strangers live there and how many changes all the time, and where it is says nothing of it:
+    that is no event of the node.
+    """
+    passing = {
+        "admits": _admits(state),
+        "topology": codec.places_text(state.topology),
+        "strangers": _lines(state.strangers),
+        "pods_max": codec.limit(state.pods_max),
+    }
     return _differs({**row, **passing}, state)  # type: ignore[typeddict-item]
 
 
@@ -181,6 +189,7 @@ def _take_over(row: NodeRow, state: NodeState) -> None:
     row["gpus"] = state.capacity.gpus
     row["gpu_model"] = state.capacity.gpu_model
     row["admits"] = _admits(state)
+    row["topology"] = codec.places_text(state.topology)
     row["problem"] = codec.storable(state.problem)
     row["complaints"] = codec.storable(_lines(state.complaints))
     row["cordoned"] = int(state.cordoned)

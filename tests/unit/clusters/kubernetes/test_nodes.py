@@ -110,6 +110,25 @@ def test_what_a_node_lies_about_is_nothing(lie):
     assert state.capacity == Resources()
 
 
+@pytest.mark.parametrize(
+    ("labels", "chosen", "found"),
+    [
+        ({"topology.kubernetes.io/zone": "eu-1"}, {}, (("zone", "eu-1"),)),
+        (
+            {"cloud.google.com/gce-topology-subblock": "s", "cloud.google.com/gce-topology-block": "b"},
+            {},
+            (("block", "b"), ("rack", "s")),
+        ),
+        ({"acme.com/rack": "r1", "topology.kubernetes.io/rack": "r2"}, {"rack": "acme.com/rack"}, (("rack", "r1"),)),
+        ({"topology.kubernetes.io/rack": "r2"}, {"rack": "acme.com/rack"}, ()),
+        ({"topology.kubernetes.io/rack": ""}, {}, ()),
+        ({}, {}, ()),
+    ],
+)
+def test_where_a_node_is_its_labels_say(labels, chosen, found):
+    assert node_state(node(labels=labels), NOTHING, topology=chosen).topology == found
+
+
 amounts = st.sampled_from(["", "0", "1", "500m", "-2", "1Gi", "4", "x"]) | st.integers(-10, 10)
 asked = st.dictionaries(st.sampled_from(["cpu", "memory", GPU, "other"]), amounts)
 containers = st.lists(

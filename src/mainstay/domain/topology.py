@@ -1,0 +1,77 @@
+"""Topology: how near to each other the pods of a gang are to lie. Levels have the same names in all clusters.
+
+What is one rack or one block, each cluster says of its nodes (`NodeState.topology`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mainstay.domain.arrays import Ints
+
+LEVELS = ("zone", "block", "rack", "host")
+"""From the widest to the narrowest. A block is several racks; a host is one node, whatever its cluster says of it."""
+HOST = LEVELS[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopologyNeed:
+    """All pods of a gang lie in one domain of this level: they must, or they do where there is room."""
+
+    level: str
+    required: bool
+
+    @property
+    def words(self) -> str:
+        """As what is asked for goes on: `2 x (...) in one rack`."""
+        return f"in one {self.level}" if self.required else f"in one {self.level} if possible"
+
+    @property
+    def text(self) -> str:
+        """As it is kept and shown: `required rack`, `preferred block`."""
+        return f"{'required' if self.required else 'preferred'} {self.level}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """In which domain of one level each node lies."""
+
+    number: Ints
+    """[nodes] Domains are numbered in the order of their names. The numbers that follow those of all `names` are for nodes of
+    which it is not known: one number for all those of a cluster and of one wider domain.
+    """
+    names: tuple[str, ...]
+    """Of each domain, with the wider ones around it: `block-1/rack-7`. A domain lies within one cluster."""
+
+
+def levels_of(clusters: Sequence[str], said: Sequence[Mapping[str, str]]) -> dict[str, Level]:
+    """The levels of which anything is said, the widest first. By node: its cluster, and the domain of each level.
+
+    The same name within two wider domains is two domains. O(nodes x levels).
+    """
+    around: list[tuple[str, ...]] = [(cluster,) for cluster in clusters]
+    found: dict[str, Level] = {}
+    for level in LEVELS[:-1]:
+        here = [one.get(level, "") for one in said]
+        if not any(here):
+            continue
+        around = [(*wider, name) for wider, name in zip(around, here, strict=True)]
+        named = sorted({one for one in around if one[-1]})
+        unknown = sorted({one for one in around if not one[-1]})
+        number = {one: place for place, one in enumerate((*named, *unknown))}
+        found[level] = Level(
+            number=np.array([number[one] for one in around], dtype=np.int64),
+            names=tuple("/".join(filter(None, one[1:])) for one in named),
+        )
+    return found
+
+
+def known_levels(levels: Mapping[str, Level], clusters: Sequence[str], *, cluster: str = "") -> tuple[str, ...]:
+    """Those of which any node has a domain, of this cluster or of any; none where there are no nodes. `clusters`: by node."""
+    here = np.array([cluster in {"", name} for name in clusters], dtype=np.bool_)
+    if not here.any():
+        return ()
+    return (*(name for name, level in levels.items() if (level.number[here] < len(level.names)).any()), HOST)
