@@ -238,7 +238,7 @@ def test_a_job_reads_from_an_object_store_and_writes_to_it(up: Platform, real_cl
 
 def test_a_claim_that_nobody_has_is_told_by_name(up: Platform, tmp_path: Path):
     """Before it is submitted, where the cluster has told what there is; and once the pod looks for it otherwise."""
-    if not up.json("volume", "list"):
+    if not json.loads(up.mainstay("volume", "list", "--json").stdout):
         view = finished(up, applied(up, tmp_path, name="claims", run="true", volumes=["nobodys:/data"]))
         assert view["phase"] == "failed"
         assert "there is no claim nobodys in namespace ms-default-default-" in view["reason"]["sentence"]
