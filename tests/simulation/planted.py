@@ -177,20 +177,6 @@ def a_usage_record_is_written_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ledger, "record_usage", twice)
 
 
-def a_late_report_revives_an_ended_pod(patch: pytest.MonkeyPatch) -> None:
-    """Neither the comparison nor the store minds that its end is on record."""
-    known = reconcile.observations
-
-    def credulous(row: Any, pod: Any, **rest: Any) -> Iterator[Any]:
-        if row.allocation.seen is Seen.ENDED and pod is not None and pod.seen is not Seen.ENDED:
-            yield reconcile._observation(row.allocation, pod)
-        else:
-            yield from known(row, pod, **rest)
-
-    patch.setattr(reconcile, "observations", credulous)
-    patch.setattr(guards, "pod_has_not_ended", holds)
-
-
 def an_endpoint_of_another_tenant_is_taken_over(patch: pytest.MonkeyPatch) -> None:
     known = endpoints.deploy
 
@@ -318,7 +304,6 @@ BUGS: tuple[tuple[Plant, int, int], ...] = (
     (an_event_is_lost, 1, 800),
     (two_hold_one_lease, 1, 800),
     (a_usage_record_is_written_twice, 1, 800),
-    (a_late_report_revives_an_ended_pod, 11, 800),
     (an_endpoint_of_another_tenant_is_taken_over, 13, 800),
     (an_endpoint_of_another_tenant_is_removed, 10, 800),
     (what_an_endpoint_lets_go_of_runs_on, 1, 800),

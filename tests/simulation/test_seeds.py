@@ -40,19 +40,19 @@ def replay(seed: int, events: int) -> None:
     assert not outcome.violations, f"{outcome.violations[0]}\n  replay: {command}\n  keep it in {KEPT.name}"
 
 
-@pytest.mark.parametrize("seed", range(1, 31))
+@pytest.mark.parametrize("seed", range(1, 16))
 def test_a_world_with_faults_keeps_every_promise(seed):
     replay(seed, EVENTS)
 
 
-@pytest.mark.parametrize("seed", range(1, 9))
+@pytest.mark.parametrize("seed", range(1, 5))
 def test_a_world_in_which_others_make_pods_keeps_every_promise(seed):
     outcome = simulate(seed, events=EVENTS, guests=True)
     command = f"python -m mainstay.simulation --guests --seed {seed} --events {EVENTS}"
     assert not outcome.violations, f"{outcome.violations[0]}\n  replay: {command}"
 
 
-@pytest.mark.parametrize("seed", range(4, 9))
+@pytest.mark.parametrize("seed", range(4, 6))
 def test_a_world_in_which_nodes_are_cut_off_keeps_every_promise(seed, monkeypatch):
     """Attempts never overlap (I3), although a pod that nobody hears of is given up before its node comes back."""
     monkeypatch.setattr(reconcile, "DEAD_MAN_SLACK_SECONDS", SLACK_SECONDS)
