@@ -78,7 +78,7 @@ def test_every_reason_has_a_sentence() -> None:
 
 @pytest.mark.parametrize("code", list(Code))
 def test_a_sentence_shows_its_numbers(code: Code) -> None:
-    names = set(re.findall(r"{(\w+)(?::\w+)?}", SENTENCES[code])) - {"object"}
+    names = set(re.findall(r"{(\w+)(?::[^}]+)?}", SENTENCES[code])) - {"object"}
     sentence = Reason(code=code, object="thing", numbers=dict.fromkeys(names, 7)).sentence
     assert "?" not in sentence
     assert "{" not in sentence
