@@ -118,10 +118,10 @@ def is_stopping(run: WorkloadView) -> bool:
 
 
 def why(run: WorkloadView) -> str:
-    """Why it is in its phase, and if it is stopping, since when."""
+    """Why it is in its phase, and if it is stopping, for how long."""
     if not is_stopping(run):
         return run.reason.sentence
-    return f"since {ago(run.stopping_since)}; {run.reason.sentence}" if run.stopping_since else run.reason.sentence
+    return f"for {ago(run.stopping_since)}; {run.reason.sentence}" if run.stopping_since else run.reason.sentence
 
 
 def duration(seconds: float) -> str:
