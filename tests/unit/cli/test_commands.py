@@ -71,7 +71,7 @@ def test_what_has_ended_runs_no_longer_also_before_the_conclusion_is_drawn(site:
     assert float(ran.removesuffix("s")) < 10, shown
 
 
-def test_a_run_that_is_stopping_says_so_and_since_when(site: Site) -> None:
+def test_a_run_that_is_stopping_says_so_and_for_how_long(site: Site) -> None:
     work = site.scene.submit(name="train", choices=(size(cpus=1, gib=1),))
     site.place(work, "atlas")
     site.running(work)
@@ -79,7 +79,7 @@ def test_a_run_that_is_stopping_says_so_and_since_when(site: Site) -> None:
     site.scene.applied(site.scene.stop(work))
     assert " stopping " in mainstay("ps").stdout
     site.at(90).scene.applied(StopPod(allocation_key=site.pods(work)[0].key, reason=WHY))
-    assert "since 1m 3" in mainstay("ps").stdout
+    assert "for 1m 3" in mainstay("ps").stdout
     shown = mainstay("show", work.id).stdout
     (line,) = (line for line in shown.splitlines() if line.startswith("stopping"))
     assert line.endswith(" ago")
