@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from enum import Enum
 
 import msgspec
 
-from mainstay.domain.allocation import ENDS, Allocation, Owner, Seen
+from mainstay.domain.allocation import ENDS, Allocation, Seen
 from mainstay.domain.billing import Charge, Price, UsageRecord
-from mainstay.domain.capacity import Closure, Keeping, Node
 from mainstay.domain.errors import Invalid
-from mainstay.domain.fleet import ClusterKind, ClusterRecord, ClusterSettings, Contact, NewCluster, Stay, not_called
-from mainstay.domain.plan import AuditRow, Event, IdentifyCluster, NewWorkload
+from mainstay.domain.plan import AuditRow, Event, NewWorkload
 from mainstay.domain.preemption import Nomination, PreemptionPolicy, Slot
 from mainstay.domain.quantity import Money, Resources
 from mainstay.domain.queue import PriorityClass, QueueRecord, QueueSpec, Quota
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.topology import TopologyNeed
-from mainstay.domain.volume import VolumeRecord, VolumeState, named
+from mainstay.domain.volume import named
 from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec
 from mainstay.store.rows import (
     AllocationRow,
     AuditTableRow,
     ChargeRow,
-    ClusterRow,
     EndpointRow,
     EventRow,
     ModelRow,
@@ -36,15 +32,12 @@ from mainstay.store.rows import (
     QueueRow,
     SpecifiedWorkloadRow,
     UsageRow,
-    VolumeRow,
 )
 
 KINDS = tuple(Kind)
 NO_PHASE = -1
 NO_EXIT_CODE = -1
 NOT_ENDED = -1
-NO_LIMIT = -1
-"""Of `pods_max` of a node, where none is known."""
 
 
 def storable(text: str) -> str:
@@ -57,7 +50,7 @@ def storable(text: str) -> str:
 def spec_text(spec: WorkloadSpec) -> str:
     """Raises Invalid if the specification holds text that is not Unicode."""
     try:
-        return _ENCODER.encode(spec).decode()
+        return ENCODER.encode(spec).decode()
     except UnicodeEncodeError as error:
         msg = "the specification holds text that is not Unicode"
         raise Invalid(msg, object_=storable(spec.name)) from error
@@ -77,10 +70,10 @@ def reason_text(reason: Reason) -> str:
     """A reason as JSON; its figures may be hostile text and NumPy numbers."""
     row = (reason.code, reason.object, dict(reason.numbers))
     try:
-        return _ENCODER.encode(row).decode()
+        return ENCODER.encode(row).decode()
     except UnicodeEncodeError:
         numbers = {name: storable(value) if isinstance(value, str) else value for name, value in row[2].items()}
-        return _ENCODER.encode((reason.code, storable(reason.object), numbers)).decode()
+        return ENCODER.encode((reason.code, storable(reason.object), numbers)).decode()
 
 
 def reason_of(text: str) -> Reason:
@@ -213,39 +206,6 @@ def resources_of(row: AllocationRow | NodeRow | UsageRow) -> Resources:
     )
 
 
-def node_of(row: NodeRow) -> Node:
-    """The node of a row."""
-    return Node(
-        key=row["key"],
-        cluster=row["cluster"],
-        name=row["name"],
-        capacity=resources_of(row),
-        used=Resources(
-            cpu_milli=row["used_cpu_milli"],
-            memory_bytes=row["used_memory_bytes"],
-            gpus=row["used_gpus"],
-            gpu_model=row["gpu_model"],
-        ),
-        ready=bool(row["ready"]),
-        version=row["version"],
-        shapes=counts_of(row["shapes"]),
-        used_shapes=counts_of(row["used_shapes"]),
-        pods_max=None if row["pods_max"] == NO_LIMIT else row["pods_max"],
-        used_pods=row["used_pods"],
-        unhealthy=counts_of(row["unhealthy"]),
-        problem=row["problem"],
-        complaints=tuple(row["complaints"].splitlines()),
-        cordoned=bool(row["cordoned"]),
-        strangers=tuple(row["strangers"].splitlines()),
-        closure=closure_of(row),
-    )
-
-
-def limit(pods_max: int | None) -> int:
-    """How many pods a node takes, as its row has it."""
-    return NO_LIMIT if pods_max is None else pods_max
-
-
 def need_text(need: TopologyNeed | None) -> str:
     """How near to each other pods are to lie, as a row has it."""
     return need.text if need else ""
@@ -255,30 +215,6 @@ def need_of(text: str) -> TopologyNeed | None:
     """Inverse of `need_text`."""
     how, _, level = text.partition(" ")
     return TopologyNeed(level=level, required=how == "required") if text else None
-
-
-def places_text(places: Sequence[tuple[str, str]]) -> str:
-    """Where a node is: level and domain, as a row has it. Neither has a space in it."""
-    return " ".join(f"{level}={storable(domain)}" for level, domain in places)
-
-
-def places_of(text: str) -> dict[str, str]:
-    """Inverse of `places_text`."""
-    return {level: domain for level, _, domain in (word.partition("=") for word in text.split(" ") if word)}
-
-
-def closure_of(row: NodeRow) -> Closure | None:
-    """Why nothing new is placed on the node of a row, if somebody has said so."""
-    if not row["closure"]:
-        return None
-    return Closure(
-        keeping=Keeping(row["closure"]),
-        reason=reason_of(row["closure_reason"]),
-        since=row["closed_at"],
-        until=row["closed_until"],
-        drains=bool(row["drains"]),
-        wait_seconds=row["wait_seconds"],
-    )
 
 
 def queue_row(queue: QueueSpec, *, actor: str, now: int, version: int) -> QueueRow:
@@ -292,8 +228,8 @@ def queue_row(queue: QueueSpec, *, actor: str, now: int, version: int) -> QueueR
         parent=queue.parent,
         cohort=int(queue.cohort),
         weight=float(queue.weight),
-        quotas=_ENCODER.encode(quotas).decode(),
-        preemption="" if queue.preemption == PreemptionPolicy() else _ENCODER.encode(queue.preemption).decode(),
+        quotas=ENCODER.encode(quotas).decode(),
+        preemption="" if queue.preemption == PreemptionPolicy() else ENCODER.encode(queue.preemption).decode(),
         set_at=now,
         set_by=storable(actor),
         version=version,
@@ -323,7 +259,7 @@ def queue_of(row: QueueRow) -> QueueRecord:
 
 def nomination_text(slots: Sequence[Slot]) -> str:
     """The places that are kept for a workload."""
-    return _ENCODER.encode(slots).decode()
+    return ENCODER.encode(slots).decode()
 
 
 def nomination_of(text: str, until: int) -> Nomination:
@@ -344,86 +280,12 @@ def priority_class_of(row: PriorityClassRow) -> PriorityClass:
 def counts_text(counts: Mapping[str, int]) -> str:
     """As JSON, in a fixed order; empty for none."""
     found = {storable(name): int(count) for name, count in sorted(counts.items()) if count}
-    return _ENCODER.encode(found).decode() if found else ""
+    return ENCODER.encode(found).decode() if found else ""
 
 
 def counts_of(text: str) -> dict[str, int]:
     """Inverse of `counts_text`."""
     return _COUNTS.decode(text) if text else {}
-
-
-def new_cluster_row(new: NewCluster, reason: Reason, *, actor: str, now: int, version: int) -> ClusterRow:
-    """The row of a cluster that has just been added: its credentials were tried, so it counts as ready.
-
-    One that is reached by an agent is not until that has called.
-    """
-    seen, seen_reason = Contact.READY, Reason(code=Code.CLUSTER_READY, object=new.name)
-    if new.kind is ClusterKind.AGENT:
-        seen, seen_reason = Contact.UNREACHABLE, not_called(new.name)
-    return ClusterRow(
-        name=new.name,
-        observed_at=0,
-        kind=new.kind.value,
-        settings=settings_text(new.settings),
-        sealed=new.sealed,
-        identity=new.identity,
-        wanted=Stay.KEPT.value,
-        wanted_reason=reason_text(reason),
-        seen=seen.value,
-        seen_reason=reason_text(seen_reason),
-        added_at=now,
-        added_by=actor,
-        version=version,
-    )
-
-
-def unregistered(name: str, *, version: int) -> ClusterRow:
-    """The row of a cluster that reports without having been added: a machine that a replica brings along."""
-    reason = Reason(code=Code.CLUSTER_READY, object=name)
-    return new_cluster_row(NewCluster(name=name, kind=ClusterKind.LOCAL), reason, actor="", now=0, version=version)
-
-
-def identified(row: ClusterRow, found: IdentifyCluster, reason: Reason) -> ClusterRow:
-    """The row once its agent has found it."""
-    settings = replace(_SETTINGS.decode(row["settings"]), server=storable(found.server))
-    fresh = row.copy()
-    fresh["settings"], fresh["identity"] = settings_text(settings), storable(found.identity)
-    if not row["identity"]:
-        fresh["seen"], fresh["seen_reason"] = Contact.READY.value, reason_text(reason)
-    return fresh
-
-
-def takes_work(row: ClusterRow) -> bool:
-    """As `ClusterRecord.takes_work`."""
-    return row["wanted"] == Stay.KEPT and row["seen"] == Contact.READY
-
-
-def settings_text(settings: ClusterSettings) -> str:
-    """As JSON. Raises Invalid if it holds text that is not Unicode."""
-    try:
-        return _ENCODER.encode(settings).decode()
-    except UnicodeEncodeError as error:
-        msg = "the settings hold text that is not Unicode"
-        raise Invalid(msg) from error
-
-
-def cluster_of(row: ClusterRow) -> ClusterRecord:
-    """The cluster of a row."""
-    return ClusterRecord(
-        name=row["name"],
-        kind=ClusterKind(row["kind"]),
-        settings=_SETTINGS.decode(row["settings"]),
-        sealed=row["sealed"],
-        identity=row["identity"],
-        wanted=Stay(row["wanted"]),
-        wanted_reason=reason_of(row["wanted_reason"]),
-        seen=Contact(row["seen"]),
-        seen_reason=reason_of(row["seen_reason"]),
-        observed_at=row["observed_at"],
-        added_at=row["added_at"],
-        added_by=row["added_by"],
-        version=row["version"],
-    )
 
 
 def endpoint_of(row: EndpointRow) -> Endpoint:
@@ -577,46 +439,11 @@ def _plain(value: object) -> object:
     raise TypeError(msg)
 
 
-_ENCODER = msgspec.json.Encoder(enc_hook=_plain)
+ENCODER = msgspec.json.Encoder(enc_hook=_plain)
 _POLICY = msgspec.json.Decoder(PreemptionPolicy)
 _SLOTS = msgspec.json.Decoder(tuple[Slot, ...])
 _SPEC = msgspec.json.Decoder(WorkloadSpec)
 _CHOICES = msgspec.json.Decoder(_Choices)
-_SETTINGS = msgspec.json.Decoder(ClusterSettings)
 _QUOTAS = msgspec.json.Decoder(list[tuple[str, str, int, int | None, int | None]])
 _COUNTS = msgspec.json.Decoder(dict[str, int])
 _REASON = msgspec.json.Decoder(tuple[Code, str, dict[str, int | float | str]])
-
-
-def volume_row(cluster: str, state: VolumeState, *, removed: int = 0) -> VolumeRow:
-    """The row of a volume that its cluster reports."""
-    return VolumeRow(
-        cluster=cluster,
-        tenant=storable(state.owner.tenant),
-        project=storable(state.owner.project),
-        name=storable(state.name),
-        size_bytes=state.size_bytes,
-        access=storable(" ".join(state.access)),
-        storage_class=storable(state.storage_class),
-        bound=int(state.bound),
-        leaving=int(state.leaving),
-        reach=storable(state.reach),
-        place=storable(state.place),
-        removed=removed,
-    )
-
-
-def volume_of(row: VolumeRow, used_by: tuple[str, ...] = ()) -> VolumeRecord:
-    """The volume of a row."""
-    state = VolumeState(
-        owner=Owner(tenant=row["tenant"], project=row["project"]),
-        name=row["name"],
-        size_bytes=row["size_bytes"],
-        access=tuple(row["access"].split()),
-        storage_class=row["storage_class"],
-        bound=bool(row["bound"]),
-        leaving=bool(row["leaving"]),
-        reach=row["reach"],
-        place=row["place"],
-    )
-    return VolumeRecord(cluster=row["cluster"], state=state, removed=bool(row["removed"]), used_by=used_by)

@@ -33,7 +33,7 @@ from mainstay.domain.quantity import Resources, is_shape
 from mainstay.domain.queue import QueueSpec, tree_of
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import ACTIVE, LEGAL_TRANSITIONS, WAITING, Kind, Phase
-from mainstay.store import codec
+from mainstay.store import codec, codec_fleet
 from mainstay.store.codec import KINDS
 from mainstay.store.rows import AllocationRow, EndpointRow, NodeRow, PriceRow, QueueRow, WorkloadRow
 from mainstay.store.world import World, pod_of
@@ -398,7 +398,7 @@ def _free(node: NodeRow, wish: Resources) -> bool:
 
 
 def _has_room(node: NodeRow, guard: CapacityLeft) -> bool:
-    takes_pods = node["pods_max"] == codec.NO_LIMIT or node["used_pods"] + guard.pods <= node["pods_max"]
+    takes_pods = node["pods_max"] == codec_fleet.NO_LIMIT or node["used_pods"] + guard.pods <= node["pods_max"]
     return takes_pods and _free(node, guard.resources)
 
 

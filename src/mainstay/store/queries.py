@@ -22,7 +22,7 @@ from mainstay.domain.secret import SecretRecord
 from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.workload import STARTING, WAITING, Kind, Phase, Workload
 from mainstay.ports import EventFilter, WorkloadFilter
-from mainstay.store import codec, tables
+from mainstay.store import codec, codec_fleet, tables
 from mainstay.store.rows import (
     AllocationRow,
     AuditTableRow,
@@ -193,7 +193,7 @@ def nodes(connection: sa.Connection, *, after: tuple[str, str], limit: int) -> t
     place = sa.tuple_(table.c.cluster, table.c.name)
     query = sa.select(table).where(place > sa.tuple_(*map(codec.storable, after)), table.c.cluster.not_in(_LEFT))
     query = query.order_by(*place).limit(limit or None)
-    return tuple(codec.node_of(cast("NodeRow", row)) for row in fetch(connection, query))
+    return tuple(codec_fleet.node_of(cast("NodeRow", row)) for row in fetch(connection, query))
 
 
 def node(connection: sa.Connection, cluster: str, name: str) -> Node:
@@ -214,7 +214,7 @@ def node(connection: sa.Connection, cluster: str, name: str) -> Node:
         places = ", ".join(f"{row['cluster']}/{text}" for row in found)
         msg = f"several clusters have a node {text}"
         raise Conflict(msg, object_=text, hint=f"name one of: {places}")
-    return codec.node_of(cast("NodeRow", found[0]))
+    return codec_fleet.node_of(cast("NodeRow", found[0]))
 
 
 def closed_nodes(connection: sa.Connection, cluster: str) -> dict[str, Closure]:
@@ -222,7 +222,7 @@ def closed_nodes(connection: sa.Connection, cluster: str) -> dict[str, Closure]:
     table = tables.nodes
     # Literally as the index of these few has it, or SQLite does not take that.
     query = sa.select(table).where(sa.text("closure <> ''"), table.c.cluster == codec.storable(cluster))
-    rows = (codec.node_of(cast("NodeRow", row)) for row in fetch(connection, query.order_by(table.c.name)))
+    rows = (codec_fleet.node_of(cast("NodeRow", row)) for row in fetch(connection, query.order_by(table.c.name)))
     return {row.name: row.closure for row in rows if row.closure is not None}
 
 
@@ -239,7 +239,7 @@ _LEFT = sa.select(tables.clusters.c.name).where(tables.clusters.c.wanted == Stay
 def clusters(connection: sa.Connection) -> tuple[ClusterRecord, ...]:
     """By name, removed ones too."""
     query = sa.select(tables.clusters).order_by(tables.clusters.c.name)
-    return tuple(codec.cluster_of(cast("ClusterRow", row)) for row in fetch(connection, query))
+    return tuple(codec_fleet.cluster_of(cast("ClusterRow", row)) for row in fetch(connection, query))
 
 
 def cluster(connection: sa.Connection, name: str) -> ClusterRecord:
@@ -406,7 +406,7 @@ def volumes(
     rows = [cast("VolumeRow", row) for row in fetch(connection, query)]
     users = volume_users(connection, tenant=tenant) if rows else []
     return tuple(
-        codec.volume_of(row, users_of(users, cluster=row["cluster"], project=row["project"], name=row["name"]))
+        codec_fleet.volume_of(row, users_of(users, cluster=row["cluster"], project=row["project"], name=row["name"]))
         for row in rows
     )
 
@@ -415,14 +415,14 @@ def all_volumes(connection: sa.Connection) -> tuple[VolumeRecord, ...]:
     """Of everybody, without who uses them."""
     table = tables.volumes
     query = sa.select(table).order_by(table.c.cluster, table.c.tenant, table.c.project, table.c.name)
-    return tuple(codec.volume_of(cast("VolumeRow", row)) for row in fetch(connection, query))
+    return tuple(codec_fleet.volume_of(cast("VolumeRow", row)) for row in fetch(connection, query))
 
 
 def removals(connection: sa.Connection, cluster: str) -> tuple[VolumeRef, ...]:
     """The volumes of a cluster that somebody wants gone."""
     table = tables.volumes
     query = sa.select(table).where(table.c.cluster == codec.storable(cluster), table.c.removed == 1)
-    found = (codec.volume_of(cast("VolumeRow", row)).state for row in fetch(connection, query))
+    found = (codec_fleet.volume_of(cast("VolumeRow", row)).state for row in fetch(connection, query))
     return tuple(VolumeRef(owner=state.owner, name=state.name) for state in found)
 
 

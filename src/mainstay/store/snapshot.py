@@ -30,7 +30,7 @@ from mainstay.domain.snapshot import NO_LIMIT, ONE_QUEUE, PODS, AllocationTable,
 from mainstay.domain.topology import Level, TopologyNeed, levels_of
 from mainstay.domain.volume import REACH_PREFIX, VolumeNeed, VolumeRecord, VolumeRef
 from mainstay.domain.workload import Phase
-from mainstay.store import bills, codec, queries, tables
+from mainstay.store import bills, codec, codec_fleet, queries, tables
 from mainstay.store.columns import Column, Delta, columns_of, empty, joined, merged
 from mainstay.store.engine import Database
 
@@ -432,7 +432,7 @@ def _shapes(state: State) -> tuple[dict[str, Column], dict[str, Column], dict[st
 def _others(state: State) -> tuple[dict[str, Column], dict[str, Column]]:
     """How many pods each node takes and has; nothing where no node has a limit. O(nodes)."""
     most, used = (state.nodes[name] for name in _OF_PODS)
-    known = most != codec.NO_LIMIT
+    known = most != codec_fleet.NO_LIMIT
     return ({PODS: np.where(known, most, NO_LIMIT)}, {PODS: used}) if known.any() else ({}, {})
 
 
@@ -454,7 +454,7 @@ def _with_levels(state: State, changed: Mapping[int, str], *, grown: bool) -> St
     if not moved and not (grown and state.node_topology):
         return state
     known = {key: places for key, places in {**state.node_topology, **changed}.items() if places}
-    said = [codec.places_of(known.get(key, "")) for key in state.nodes["key"].tolist()]
+    said = [codec_fleet.places_of(known.get(key, "")) for key in state.nodes["key"].tolist()]
     return replace(state, node_topology=known, levels=levels_of(state.clusters, said))
 
 

@@ -17,7 +17,7 @@ from mainstay.domain.plan import EventKind, Plan
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Reason
 from mainstay.domain.workload import Phase
-from mainstay.store import codec
+from mainstay.store import codec, codec_fleet
 from mainstay.store.rows import (
     AllocationRow,
     AuditTableRow,
@@ -155,7 +155,7 @@ class World:
         row = self.clusters.get(cluster)
         if row is None:
             if at > 0:
-                self.add_cluster({**codec.unregistered(cluster, version=self.version), "observed_at": at})
+                self.add_cluster({**codec_fleet.unregistered(cluster, version=self.version), "observed_at": at})
         elif at > row["observed_at"]:
             row["observed_at"] = at
             self._change_cluster(row)
@@ -168,7 +168,7 @@ class World:
     def takes_work(self, cluster: str) -> bool:
         """Whether anything new may be placed there. A cluster that nobody has put on record is one that does."""
         row = self.clusters.get(cluster)
-        return row is None or codec.takes_work(row)
+        return row is None or codec_fleet.takes_work(row)
 
     def has_left(self, cluster: str) -> bool:
         """Whether it was removed from the fleet."""

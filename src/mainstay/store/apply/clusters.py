@@ -8,7 +8,7 @@ from __future__ import annotations
 from mainstay.domain.fleet import ClusterKind, Contact, NewCluster, Stay
 from mainstay.domain.plan import AddCluster, DrainCluster, IdentifyCluster, ObserveCluster, RemoveCluster, ResumeCluster
 from mainstay.domain.reason import Reason
-from mainstay.store import codec, guards
+from mainstay.store import codec, codec_fleet, guards
 from mainstay.store.rows import ClusterRow
 from mainstay.store.world import World
 
@@ -19,7 +19,7 @@ def add_cluster(world: World, action: AddCluster) -> Reason | None:
     refusal = guards.cluster_may_join(world, new)
     if refusal:
         return refusal
-    fresh = codec.new_cluster_row(new, action.reason, actor=world.actor, now=world.now, version=world.version)
+    fresh = codec_fleet.new_cluster_row(new, action.reason, actor=world.actor, now=world.now, version=world.version)
     if row is None:
         world.add_cluster(fresh)
     elif row["wanted"] == Stay.REMOVED:
@@ -81,7 +81,7 @@ def identify_cluster(world: World, action: IdentifyCluster) -> Reason | None:
     if refusal:
         return refusal
     row = world.clusters[action.cluster]
-    fresh = codec.identified(row, action, action.reason)
+    fresh = codec_fleet.identified(row, action, action.reason)
     if fresh != row:
         row.update(fresh)
         world.touch_cluster(row)

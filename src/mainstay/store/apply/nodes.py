@@ -8,7 +8,7 @@ from __future__ import annotations
 from mainstay.domain.capacity import Keeping, NodeState
 from mainstay.domain.plan import CordonNode, DrainNode, ObserveNodes, QuarantineNode, ReleaseNode, UncordonNode
 from mainstay.domain.reason import Code, Reason
-from mainstay.store import codec, guards
+from mainstay.store import codec, codec_fleet, guards
 from mainstay.store.rows import NodeRow
 from mainstay.store.world import World
 
@@ -144,7 +144,7 @@ def _new_row(world: World, cluster: str, state: NodeState) -> NodeRow:
         strangers="",
         shapes="",
         used_shapes="",
-        pods_max=codec.NO_LIMIT,
+        pods_max=codec_fleet.NO_LIMIT,
         used_pods=0,
         unhealthy="",
         whole_cpu_milli=0,
@@ -175,9 +175,9 @@ def _is_news(row: NodeRow, state: NodeState) -> bool:
     """
     passing = {
         "admits": _admits(state),
-        "topology": codec.places_text(state.topology),
+        "topology": codec_fleet.places_text(state.topology),
         "strangers": _lines(state.strangers),
-        "pods_max": codec.limit(state.pods_max),
+        "pods_max": codec_fleet.limit(state.pods_max),
     }
     return _differs({**row, **passing}, state)  # type: ignore[typeddict-item]
 
@@ -189,13 +189,13 @@ def _take_over(row: NodeRow, state: NodeState) -> None:
     row["gpus"] = state.capacity.gpus
     row["gpu_model"] = state.capacity.gpu_model
     row["admits"] = _admits(state)
-    row["topology"] = codec.places_text(state.topology)
+    row["topology"] = codec_fleet.places_text(state.topology)
     row["problem"] = codec.storable(state.problem)
     row["complaints"] = codec.storable(_lines(state.complaints))
     row["cordoned"] = int(state.cordoned)
     row["strangers"] = codec.storable(_lines(state.strangers))
     row["shapes"] = codec.counts_text(dict(state.shapes))
-    row["pods_max"] = codec.limit(state.pods_max)
+    row["pods_max"] = codec_fleet.limit(state.pods_max)
     row["unhealthy"] = codec.counts_text(dict(state.unhealthy))
     whole = state.whole or state.capacity
     row["whole_cpu_milli"] = max(whole.cpu_milli, state.capacity.cpu_milli)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mainstay.domain.plan import ObserveVolumes, RemoveVolume
 from mainstay.domain.reason import Code, Reason
-from mainstay.store import codec, guards
+from mainstay.store import codec_fleet, guards
 from mainstay.store.rows import VolumeRow
 from mainstay.store.world import VolumeKey, World
 
@@ -17,7 +17,7 @@ def observe_volumes(world: World, action: ObserveVolumes) -> Reason | None:
         return guards.no_such_cluster(action.cluster)
     reported: dict[VolumeKey, VolumeRow] = {}
     for state in action.volumes:
-        row = codec.volume_row(action.cluster, state)
+        row = codec_fleet.volume_row(action.cluster, state)
         reported[_key(row)] = row
     for key in [key for key in world.volumes if key[0] == action.cluster and key not in reported]:
         world.drop_volume(key)
@@ -26,7 +26,7 @@ def observe_volumes(world: World, action: ObserveVolumes) -> Reason | None:
     for key, row in reported.items():
         known = world.volumes.get(key)
         if known is None:
-            numbers = {"where": codec.volume_of(row).words}
+            numbers = {"where": codec_fleet.volume_of(row).words}
             found = Reason(code=Code.VOLUME_FOUND, object=row["name"], numbers=numbers)
             world.log("volume", row["name"], found, tenant=row["tenant"])
         else:
