@@ -237,16 +237,18 @@ def test_a_job_reads_from_an_object_store_and_writes_to_it(up: Platform, real_cl
 
 
 def test_a_claim_that_nobody_has_is_told_by_name(up: Platform, tmp_path: Path):
-    """Before it is submitted, where the cluster has told what there is; and once the pod looks for it otherwise."""
-    if not json.loads(up.mainstay("volume", "list", "--json").stdout):
-        view = finished(up, applied(up, tmp_path, name="claims", run="true", volumes=["nobodys:/data"]))
+    """When it is submitted, where the cluster has told what there is, else once the pod looks for it."""
+    told = json.loads(up.mainstay("volume", "list", "--json").stdout)
+    job = {"name": "claims", "run": "true", "infra": BED, "volumes": ["nobodys:/data"]}
+    (tmp_path / "job.yaml").write_text(json.dumps(job))
+    done = up.mainstay("apply", "-y", "--json", "-f", str(tmp_path / "job.yaml"))
+    if any(volume["cluster"] == BED for volume in told):
+        assert done.returncode == 3
+        assert "there is no nobodys in project default" in done.stderr
+    else:
+        view = finished(up, json.loads(done.stdout)["id"])
         assert view["phase"] == "failed"
         assert "there is no claim nobodys in namespace ms-default-default-" in view["reason"]["sentence"]
-        return
-    (tmp_path / "job.yaml").write_text(json.dumps({"name": "claims", "run": "true", "volumes": ["nobodys:/data"]}))
-    done = up.mainstay("apply", "-y", "-f", str(tmp_path / "job.yaml"))
-    assert done.returncode == 3
-    assert "there is no nobodys in project default" in done.stderr
 
 
 def test_a_model_is_trained_served_and_asked_in_the_cluster(up: Platform, tmp_path: Path):
