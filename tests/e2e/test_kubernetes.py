@@ -239,7 +239,8 @@ def test_a_job_reads_from_an_object_store_and_writes_to_it(up: Platform, real_cl
 def test_a_claim_that_nobody_has_is_told_by_name(up: Platform, tmp_path: Path):
     """When it is submitted, where the cluster has told what there is, else once the pod looks for it."""
     told = json.loads(up.mainstay("volume", "list", "--json").stdout)
-    job = {"name": "claims", "run": "true", "infra": BED, "volumes": ["nobodys:/data"]}
+    small = {"cpu": 0.1, "memory": "64MB"}
+    job = {"name": "claims", "run": "true", "infra": BED, "resources": small, "volumes": ["nobodys:/data"]}
     (tmp_path / "job.yaml").write_text(json.dumps(job))
     done = up.mainstay("apply", "-y", "--json", "-f", str(tmp_path / "job.yaml"))
     if any(volume["cluster"] == BED for volume in told):
