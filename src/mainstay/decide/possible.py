@@ -48,7 +48,9 @@ def impossible(
     if not snapshot.queues.cells and _fits_a_node(snapshot, spec, there):
         return None
     world = idle(snapshot, clusters=there)
-    shape = make_shape(world, nodes=spec.nodes, choices=spec.choices, cluster=spec.cluster)
+    shape = make_shape(
+        world, nodes=spec.nodes, choices=spec.choices, cluster=spec.cluster, topology=spec.topology
+    )
     row, cycle = world.queues.names.index(queue), Cycle(world, _POLICY)
     if cycle.place(shape, row):
         return None
@@ -148,6 +150,7 @@ def _spread(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> str:
             gpus=first.gpus // parts,
         )
         nodes = shape.nodes * parts
-        if cycle.place(make_shape(world, nodes=nodes, choices=(part,), cluster=shape.cluster), queue):
+        spread = make_shape(world, nodes=nodes, choices=(part,), cluster=shape.cluster, topology=shape.topology)
+        if cycle.place(spread, queue):
             return f"{nodes} nodes with {words_of(part)} each"
     return ""

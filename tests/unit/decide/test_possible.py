@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.workload import Kind, WorkloadSpec
 from tests.worlds import allocation, node, workload, world
 
@@ -23,9 +26,9 @@ def asked(snapshot: Snapshot, *, queue: str = "default", fleet=None, **job) -> I
     return impossible(snapshot, spec=spec(**job), queue=queue, fleet=fleet)
 
 
-def spec(*, cpus=1, gib=1, gpus=0, gpu_model="", nodes=1, cluster="") -> WorkloadSpec:
+def spec(*, cpus=1, gib=1, gpus=0, gpu_model="", **more) -> WorkloadSpec:
     resources = Resources(cpu_milli=cpus * 1000, memory_bytes=gib * BYTES_PER_GIB, gpus=gpus, gpu_model=gpu_model)
-    return WorkloadSpec(kind=Kind.JOB, name="job", run=("true",), choices=(resources,), nodes=nodes, cluster=cluster)
+    return WorkloadSpec(kind=Kind.JOB, name="job", run=("true",), choices=(resources,), **more)
 
 
 def test_more_gpus_than_any_node_has_are_spread_over_more_nodes():
@@ -48,6 +51,17 @@ def test_a_gang_that_is_larger_than_the_fleet_is_told_how_large_it_may_be():
     found = asked(world(nodes=[node(cpus=4), node(cpus=4)]), cpus=4, nodes=3)
     assert found is not None
     assert found.nearest[0] == "nodes 2 instead of 3"
+
+
+def test_a_gang_that_no_rack_can_hold_together_is_told_what_could():
+    racks = [node(cpus=4, topology={"block": "b1", "rack": rack}) for rack in ("r1", "r1", "r2", "r2")]
+    near = TopologyNeed(level="rack", required=True)
+    assert asked(world(nodes=racks), cpus=4, nodes=2, topology=near) is None
+    assert asked(world(nodes=racks), cpus=4, nodes=4, topology=replace(near, required=False)) is None
+    found = asked(world(nodes=racks), cpus=4, nodes=4, topology=near)
+    assert found is not None
+    assert "the roomiest, b1/r1, has room for 2" in found.reason.sentence
+    assert found.nearest[:2] == ("topology block instead of rack", "nodes 2 instead of 4")
 
 
 @pytest.mark.parametrize(
