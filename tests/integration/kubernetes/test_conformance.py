@@ -208,10 +208,10 @@ SEEN_IN_PASSING = ("PodStarting", "PodRunning", "job: Started ")
 
 
 def written(trace: dict[str, list[str]]) -> str:
-    """One line each, so that a difference is seen as one; without what a look may miss."""
+    """One line each, so that a difference is seen as one; without what a look may miss, such as that it was back before it ended."""
     lines = [f"{what}: {line}" for what, lines in sorted(trace.items()) for line in lines]
     told = [line for line in lines if not any(word in line for word in SEEN_IN_PASSING)]
-    return "\n".join(re.sub(r"\b(starting|running)>", "active>", line) for line in told)
+    return "\n".join(re.sub(r"\b(starting|running)>|\bunknown>(?=stopped)", "active>", line) for line in told)
 
 
 async def answers(api: Any, namespace: str, wait: Callable[[float], Awaitable[None]]) -> list[str]:
