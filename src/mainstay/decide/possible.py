@@ -48,9 +48,7 @@ def impossible(
     if not snapshot.queues.cells and _fits_a_node(snapshot, spec, there):
         return None
     world = idle(snapshot, clusters=there)
-    shape = make_shape(
-        world, nodes=spec.nodes, choices=spec.choices, cluster=spec.cluster, topology=spec.topology
-    )
+    shape = make_shape(world, nodes=spec.nodes, choices=spec.choices, cluster=spec.cluster, topology=spec.topology)
     row, cycle = world.queues.names.index(queue), Cycle(world, _POLICY)
     if cycle.place(shape, row):
         return None

@@ -11,14 +11,15 @@ has not, or is not heard of. Others start before a reserved start by their own l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from mainstay.decide.kernel import ROOM_MAX
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import CPU, GPUS, MEMORY, Free, Request
-from mainstay.decide.placement.gang import place
+from mainstay.decide.placement.gang import domains, place
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, is_shape
@@ -63,7 +64,7 @@ class Releases:
         pods = ends_at[known], node, held.cpu_milli[known], held.memory_bytes[known], held.gpus[known], model
         self._pods: list[tuple[Ints, ...]] = [pods]
         """[pods] each: end, node row, CPU, memory, GPUs or slices, the number of the shape of slices or 0."""
-        self._in_order = False
+        self._ends: _Ends | None = None
         self._kept: list[Reservation] = []
 
     def started(self, ends_at: Ints, nodes: Ints, request: Request) -> None:
@@ -72,13 +73,13 @@ class Releases:
         end, node = np.repeat(ends_at[known], nodes.shape[1]), nodes[known].reshape(-1)
         shape = self._models.index(request.shape) if request.shape else 0
         each = request.cpu_milli, request.memory_bytes, request.gpus, shape
-        self._in_order = False
+        self._ends = None
         self._pods.append((end, node, *(np.full(end.size, amount, dtype=np.int64) for amount in each)))
 
     def reserve(self, free: Free, requests: Sequence[Request], *, ranks: int, policy: Policy) -> Reservation | None:
         """The first start of the requests, of equals that of the first; then it is kept. None: nobody knows of any."""
-        if not self._in_order:
-            self._put_in_order()
+        if self._ends is None:
+            self._ends = self._by_node(free)
         found = [one for request in requests if (one := self._first(free, request, ranks=ranks, policy=policy))]
         if not found:
             return None
@@ -86,53 +87,120 @@ class Releases:
         self._kept.append(first)
         return first
 
-    def _put_in_order(self) -> None:
-        """By their ends, so that what has ended by an instant is the first part."""
+    def _by_node(self, free: Free) -> _Ends:
+        """What is free again after each end."""
         columns = [np.concatenate(parts) for parts in zip(*self._pods, strict=True)]
-        order = columns[0].argsort(kind="stable")
-        self._pods, self._in_order = [tuple(column[order] for column in columns)], True
-
-    def _first(self, free: Free, request: Request, *, ranks: int, policy: Policy) -> Reservation | None:
-        """By bisection: the more has ended, the more is free."""
-        ends_at = self._pods[0][0]
-        instants = ends_at[np.flatnonzero(np.diff(ends_at, prepend=-1))]
-        low, high = 0, instants.size
-
-        def placed(index: int) -> Ints | None:
-            return place(self._at(free, int(instants[index])), request, count=ranks, policy=policy)
-
-        while low < high:
-            middle = (low + high) // 2
-            low, high = (low, middle) if placed(middle) is not None else (middle + 1, high)
-        if low == instants.size:
-            return None
-        then, nodes = self._at(free, int(instants[low])), placed(low)
-        assert nodes is not None, "bisection ends at an instant at which it was placed"
-        rows, pods = np.unique(nodes, return_counts=True)
-        then.take(rows, pods, request)
-        beside = {}
-        for column in np.flatnonzero(free.amounts(request)[: free.own]).tolist():
-            beside[column] = np.full(free.key.size, NEVER)
-            beside[column][rows] = then.nodes.free[column, rows]
-        return Reservation(starts_at=int(instants[low]), nodes=nodes, request=request, beside=beside)
-
-    def _at(self, free: Free, instant: int) -> Free:
-        """What will be free then, beside what is kept by then or later; nothing of what others make of the time between."""
-        count = int(np.searchsorted(self._pods[0][0], instant, side="right"))
-        node, cpu_milli, memory_bytes, gpus, model = (column[:count] for column in self._pods[0][1:])
-        columns, nodes = free.nodes.free[: free.own].copy(), free.key.size
-        for column, amount in ((CPU, cpu_milli), (MEMORY, memory_bytes), (GPUS, np.where(model > 0, 0, gpus))):
-            columns[column] += _summed(node, amount, nodes)
+        self._pods = [tuple(columns)]
+        order = np.lexsort(columns[:2])
+        end, node, cpu_milli, memory_bytes, gpus, model = (column[order] for column in columns)
+        each = {CPU: cpu_milli, MEMORY: memory_bytes, GPUS: np.where(model > 0, 0, gpus)}
         for shape, column in free.shapes.items():
             if shape in self._models:
-                of_shape = model == self._models.index(shape)
-                columns[column] += _summed(node[of_shape], gpus[of_shape], nodes)
+                each[column] = np.where(model == self._models.index(shape), gpus, 0)
         if PODS in free.others:
-            columns[free.others[PODS]] += _summed(node, np.ones_like(node), nodes)
+            each[free.others[PODS]] = np.ones_like(end)
+        first = np.diff(node, prepend=-1) > 0
+        return _Ends(
+            at=end,
+            node=node,
+            first=first,
+            order=end.argsort(kind="stable"),
+            released={column: _running_sums(amounts, first) for column, amounts in each.items()},
+        )
+
+    def _first(self, free: Free, request: Request, *, ranks: int, policy: Policy) -> Reservation | None:
+        """The instant at which a domain that must hold all ranks first has room for them; then the places within it."""
+        assert self._ends is not None, "put in order by whoever asks"
+        now = self._beside_kept(free)
+        starts_at = self._ends.first_room(free, now, request, ranks)
+        if starts_at is None:
+            return None
+        then = self._ends.released_by(starts_at, now)
+        nodes = place(free.with_columns(then), request, count=ranks, policy=policy)
+        assert nodes is not None, "there is room in one of the domains that must hold it"
+        (rows, pods), amounts, beside = np.unique(nodes, return_counts=True), free.amounts(request), {}
+        for column in np.flatnonzero(amounts[: free.own]).tolist():
+            beside[column] = np.full(free.key.size, NEVER)
+            beside[column][rows] = then[column, rows] - pods * amounts[column]
+        return Reservation(starts_at=starts_at, nodes=nodes, request=request, beside=beside)
+
+    def _beside_kept(self, free: Free) -> Ints:
+        """[resources, nodes] What is free now beside all that is kept, be it kept for later."""
+        columns = free.nodes.free[: free.own].copy()
         for kept in self._kept:
             rows, pods = np.unique(kept.nodes, return_counts=True)
             columns[:, rows] -= np.outer(free.amounts(kept.request)[: free.own], pods)
-        return free.with_columns(columns)
+        return columns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ends:
+    """The ends of pods by node, and those of a node in the order in which they come. Arrays are [pods]."""
+
+    at: Ints
+    node: Ints
+    """Row of it."""
+    first: Bools
+    """The first of its node."""
+    order: Ints
+    """Positions, the earliest end first."""
+    released: dict[int, Ints]
+    """Column of `Free` -> what is free again on the node once this pod has ended, those before it included."""
+
+    def first_room(self, free: Free, now: Ints, request: Request, ranks: int) -> int | None:
+        """When all ranks first fit, by ends alone: so much is free now [resources, nodes]. None: they never do.
+
+        Room only grows. So that of each domain is summed up over the ends in it, and the first at which it is enough counts.
+        """
+        amounts = free.amounts(request)[: free.own]
+        domain, usable = domains(free, request)
+        usable &= free.allowed(request)
+        room_now = np.where(usable, _room(dict(enumerate(now)), amounts), 0)
+        room_now_of = np.bincount(domain, weights=room_now).astype(np.int64)
+        if (room_now_of >= ranks).any():
+            return int(self.at.min(initial=NEVER)) if self.at.size else None
+        inside = np.flatnonzero(usable[self.node])
+        node, first = self.node[inside], self.first[inside]
+        room = _room({column: self._left(column, now, inside) for column in range(free.own)}, amounts)
+        grown = np.zeros(self.at.size, dtype=np.int64)
+        grown[inside] = room - np.where(first, room_now[node], np.append(0, room)[:-1])
+        pods = self.order[grown[self.order] > 0]
+        pods = pods[np.argsort(domain[self.node[pods]], kind="stable")]
+        of = domain[self.node[pods]]
+        enough = room_now_of[of] + _running_sums(grown[pods], np.diff(of, prepend=-1) != 0) >= ranks
+        return int(self.at[pods[enough]].min()) if enough.any() else None
+
+    def _left(self, column: int, now: Ints, pods: Ints) -> Ints:
+        """What is left on the node of each of these pods once it has ended."""
+        left: Ints = now[column, self.node[pods]]
+        return left + self.released[column][pods] if column in self.released else left
+
+    def released_by(self, instant: int, now: Ints) -> Ints:
+        """[resources, nodes] What is free then."""
+        columns = now.copy()
+        ended = np.flatnonzero(self.at <= instant)
+        last = ended[np.diff(self.node[ended], append=-1) != 0]
+        for column, amounts in self.released.items():
+            columns[column, self.node[last]] += amounts[last]
+        return columns
+
+
+def _room(left: Mapping[int, Ints], amounts: Ints) -> Ints:
+    """How many pods fit where so much of each column is left, of those that it is asked of. Where a node shrank: none."""
+    room = np.full(left[CPU].size, ROOM_MAX, dtype=np.int64)
+    for column in np.flatnonzero(amounts).tolist():
+        np.minimum(room, left[column] // amounts[column], out=room)
+    room[(left[CPU] < 0) | (left[MEMORY] < 0)] = 0
+    return np.maximum(room, 0, out=room)
+
+
+def _running_sums(amounts: Ints, first: Bools) -> Ints:
+    """They begin anew at each `first`."""
+    sums = np.cumsum(amounts)
+    begins = np.flatnonzero(first)
+    before = np.append(0, sums)[begins]
+    summed: Ints = sums - np.repeat(before, np.diff(np.append(begins, amounts.size)))
+    return summed
 
 
 def ends_of(snapshot: Snapshot) -> Ints:
@@ -165,8 +233,3 @@ def _is_countable(snapshot: Snapshot, row: Ints) -> Bools:
     if snapshot.nominations:
         there &= ~np.isin(held.workload_key, np.fromiter(snapshot.nominations, dtype=np.int64))
     return there
-
-
-def _summed(node: Ints, amount: Ints, nodes: int) -> Ints:
-    """[nodes] Exact: what a node has of anything is far below 2⁵³."""
-    return np.bincount(node, weights=amount, minlength=nodes).astype(np.int64)

@@ -277,6 +277,44 @@ def test_no_start_delays_a_start_that_was_reserved(nodes, wishes):
         assert fleet.started[key] <= at
 
 
+pods = st.tuples(st.integers(0, 5), st.integers(1, 3), st.integers(1, 6))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    held=st.lists(pods, min_size=1, max_size=12),
+    cpus=st.integers(1, 4),
+    ranks=st.integers(1, 6),
+    topology=st.sampled_from(["", "required rack", "required host", "preferred rack"]),
+)
+def test_the_first_instant_at_which_it_fits_is_found(held, cpus, ranks, topology):
+    """The same is asked of each instant, one after the other: what if all that has ended by then were gone?"""
+    racks = [("east", "r1"), ("east", "r1"), ("east", "r2"), ("east", ""), ("west", "r1"), ("west", "r1")]
+    nodes = [
+        node(cpus=4, cluster=cluster, topology={"block": "b", "rack": rack} if rack else {}) for cluster, rack in racks
+    ]
+    used, running_now = [0] * len(nodes), list[tuple[int, int, int]]()
+    for at, size, minutes in held:
+        if used[at] + size <= 4:
+            used[at] += size
+            running_now.append((at, size, minutes))
+
+    def after(minutes: int) -> Snapshot:
+        left = [(key, one) for key, one in enumerate(running_now, 10) if one[2] > minutes]
+        return world(
+            nodes=nodes,
+            workloads=[
+                *(running(key, seconds=60 * until) for key, (_, _, until) in left),
+                gang(cpus=cpus, nodes=ranks, topology=topology),
+            ],
+            allocations=[allocation(key, node_key=1 + at, cpus=size, started_at=NOON) for key, (at, size, _) in left],
+        )
+
+    fits = [minutes for minutes in range(7) if 1 in starts(after(minutes))]
+    if 0 not in fits[:1]:
+        assert reserved(after(0)) == ({1: 60 * fits[0]} if fits else {})
+
+
 def test_whoever_has_a_reserved_start_is_told_when_and_where():
     found = explain(two_nodes(gang()), 1)
     assert found.reason.code is Code.START_RESERVED

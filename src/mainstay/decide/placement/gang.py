@@ -6,8 +6,8 @@ import numpy as np
 
 from mainstay.decide.placement.fill import Policy, fill
 from mainstay.decide.placement.fit import Free, Request, feasible, room_on
-from mainstay.decide.placement.near import CLUSTER, numbers, place_near, room_per_domain
-from mainstay.domain.arrays import Ints
+from mainstay.decide.placement.near import CLUSTER, known, numbers, place_near, room_per_domain
+from mainstay.domain.arrays import Bools, Ints
 
 
 def place(free: Free, request: Request, *, count: int, policy: Policy) -> Ints | None:
@@ -46,6 +46,14 @@ def room_together(free: Free, request: Request, rows: Ints) -> Ints:
 def together(free: Free, request: Request) -> Ints:
     """[nodes] The number that `room_together` has for where each lies."""
     return numbers(free, _bound_of(request))
+
+
+def domains(free: Free, request: Request) -> tuple[Ints, Bools]:
+    """[nodes] The number of the domain that must hold all ranks, and whether it is known in which the node is."""
+    if request.one_node:
+        return np.arange(free.key.size), np.ones(free.key.size, dtype=np.bool_)
+    number = together(free, request)
+    return number, number < known(free, _bound_of(request))
 
 
 def _bound_of(request: Request) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 from mainstay.decide.placement.fill import Policy, fill
 from mainstay.decide.placement.fit import Free, Request, room_on
 from mainstay.domain.arrays import Ints
-from mainstay.domain.topology import HOST, LEVELS, Level, TopologyNeed
+from mainstay.domain.topology import LEVELS, Level, TopologyNeed
 
 CLUSTER = "cluster"
 LADDER = (CLUSTER, *LEVELS)
@@ -60,8 +60,17 @@ def numbers(free: Free, level: str) -> Ints:
 
 def room_per_domain(free: Free, level: str, rows: Ints, room: Ints) -> Ints:
     """How many pods each domain takes, by its number, if these rows have room for so many each. O(nodes)."""
-    known = None if level in {CLUSTER, HOST} else len(_level(free, level).names)
-    return np.bincount(numbers(free, level)[rows], weights=room)[:known].astype(np.int64)
+    return np.bincount(numbers(free, level)[rows], weights=room)[: known(free, level)].astype(np.int64)
+
+
+def known(free: Free, level: str) -> int:
+    """How many domains there are; a node with a higher number is in none of which anybody knows."""
+    match level:
+        case "cluster":
+            return int(free.cluster.max(initial=-1)) + 1
+        case "host":
+            return free.key.size
+    return len(_level(free, level).names)
 
 
 def _level(free: Free, level: str) -> Level:
