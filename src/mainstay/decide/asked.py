@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from mainstay.decide.allowance import Allowance
-from mainstay.decide.kernel import NONE, Requests
+from mainstay.decide.kernel import CPU, GPUS, MEMORY, NONE, Requests
 from mainstay.decide.placement.fill import Policy
-from mainstay.decide.placement.fit import CPU, GPUS, LACKING, MEMORY, Free, Request, cluster_number, feasible
+from mainstay.decide.placement.fit import LACKING, Free, Request, cluster_number, feasible
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import is_shape
 from mainstay.domain.snapshot import PODS, Snapshot
@@ -76,8 +76,8 @@ class Asked:
             mask=mask.reshape(-1),
             masks=np.array(masks, dtype=np.bool_).reshape(len(masks), free.key.size),
             slot=slot,
-            score=np.zeros((int(slot.max(initial=NONE)) + 1, blocks)),
-            after=np.full((int(slot.max(initial=NONE)) + 1, blocks), NONE, dtype=np.int64),
+            score=np.zeros((int(slot.max(initial=NONE)) + 2, blocks)),
+            after=np.full((int(slot.max(initial=NONE)) + 2, blocks), NONE, dtype=np.int64),
         )
 
     def request(self, number: int, *, model: int) -> Request:

@@ -26,6 +26,15 @@ BLOCK = 32
 ROOM_MAX = 1 << 20
 """More pods of one request than any gang has ranks; stands for "no limit" where a request asks for nothing."""
 
+CPU, MEMORY, GPUS = 0, 1, 2
+"""The first resources of `Nodes.free`."""
+GPU_MILLI = 1_000
+IDLE_GPU = 0.0025
+"""What an idle GPU of the node weighs for a pod with GPUs, in GPUs that are wasted: it decides where little else does."""
+SCARCITY = 0.1
+FULLNESS = 1e-5
+"""Of nodes that are as good as each other, the fullest."""
+
 DONE, FULL, UNKNOWN, ASKS, CROWDED = range(5)
 """Why `go_on` returned: nobody waits; what was found must be read; the requests of a shape are not known yet; a shape
 must be placed by the caller; one that has waited long finds no place.
@@ -111,6 +120,21 @@ class Quota(NamedTuple):
     """[queues, models] In which order models are tried where any will do, if quotas tell them apart; else 0 comes first."""
 
 
+class Usual(NamedTuple):
+    """The usual requests for whole GPUs, as a table (placement/usual.py). Empty if nobody is to be heeded."""
+
+    cpus: Ints
+    """[amounts] Thousandths of a core that one or another of them needs, ascending."""
+    fitting: Floats
+    """[models, idle GPUs, amounts there are CPUs for] How many of them a node of such a state could take one of."""
+    pods: Floats
+    """[1] All of them."""
+    rate: Ints
+    """[2] Thousandths of a core to thousandths of a GPU, as they ask for them together; 0 CPUs: any will do."""
+    scarcity: Floats
+    """[models] How much a model is needed by those for whom few will do."""
+
+
 class Nodes(NamedTuple):
     """What is left on each node, and what blocks of nodes have in common. `take` alone writes it."""
 
@@ -129,9 +153,10 @@ class Nodes(NamedTuple):
     peak: Ints
     """[resources, blocks] The most that a node of the block has free."""
     lowest: Floats
-    """[(with GPUs, without), blocks] The lowest score in the block."""
+    """[(with GPUs, without), blocks] No node of the block has a lower score."""
     changes: Ints
     """[blocks] How often something was taken in the block."""
+    usual: Usual
 
 
 class Requests(NamedTuple):
@@ -162,7 +187,7 @@ class Requests(NamedTuple):
     masks: Bools
     """[masks, nodes] Nodes that may be used."""
     slot: Ints
-    """[requests] Row of `score` and `after`, for those that are asked again and again; NONE."""
+    """[requests] Row of `score` and `after`, for those that are asked again and again; NONE. The last is of the gang at hand."""
     score: Floats
     """[slots, blocks] The lowest of a node of the block with room; infinite if there is none any more."""
     after: Ints
@@ -239,8 +264,11 @@ def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, mode
         cluster = _cluster(nodes, amounts, mask, model, ranks, found.room_of)
         if cluster == NONE:
             return False
-    if ranks > 1 or model != requests.model[request]:
-        slot = NONE  # What is remembered is of any cluster, and of any model that will do.
+    if ranks > 1:
+        slot = requests.after.shape[0] - 1
+        requests.score[slot], requests.after[slot] = 0.0, NONE
+    elif model != requests.model[request]:
+        slot = NONE  # What is remembered is of any model that will do.
     left, last = ranks, found.size[1]
     while left:
         node = _best(nodes, requests, slot, amounts, mask, requests.without_gpus[request], model, cluster)
@@ -306,23 +334,56 @@ def _best_score_in(
     if _is_roomy(nodes, amounts, block):
         node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster)
         if node != NONE:
-            return _score(nodes, node, without_gpus)
+            return _score(nodes, node, amounts, without_gpus)
     return np.inf
 
 
 def _best_in(nodes: Nodes, block: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int) -> int:
     found, lowest = NONE, np.inf
     for node in range(block * BLOCK, min(block * BLOCK + BLOCK, mask.size)):
-        score = _score(nodes, node, without_gpus)
         here = mask[node] and (cluster == NONE or nodes.cluster[node] == cluster)
-        if score < lowest and here and _fits(nodes, amounts, node, model):
-            found, lowest = node, score
+        if here and _fits(nodes, amounts, node, model):
+            score = _score(nodes, node, amounts, without_gpus)
+            if score < lowest:
+                found, lowest = node, score
     return found
 
 
-def _score(nodes: Nodes, node: int, without_gpus: int) -> float:
+def _score(nodes: Nodes, node: int, amounts: Ints, without_gpus: int) -> float:
+    """Of a node with room, for a pod that asks for such amounts [resources]."""
+    if amounts[GPUS] > 0 and nodes.usual.cpus.size:
+        return _usual_score(nodes, node, amounts)
+    return _fullness(nodes, node, without_gpus)
+
+
+def _fullness(nodes: Nodes, node: int, without_gpus: int) -> float:
     score = nodes.sign[0] * nodes.left[node]
     return float(score + nodes.apart[node] if without_gpus else score)
+
+
+def _usual_score(nodes: Nodes, node: int, amounts: Ints) -> float:
+    """As `placement.usual.scores`, of one node."""
+    usual, model, gpus, cpus = nodes.usual, nodes.gpu_model[node], nodes.free[GPUS, node], nodes.free[CPU, node]
+    after = _wasted(usual, model, gpus - amounts[GPUS], cpus - amounts[CPU])
+    growth = (after - _wasted(usual, model, gpus, cpus)) / (GPU_MILLI * usual.pods[0])
+    scarce = SCARCITY * amounts[GPUS] * usual.scarcity[model]
+    return float(growth + IDLE_GPU * gpus + scarce + FULLNESS * nodes.left[node])
+
+
+def _wasted(usual: Usual, model: int, gpus: int, cpu_milli: int) -> float:
+    """Thousandths of GPUs of such a node that those who usually ask could not use, summed over them."""
+    low, high = 0, usual.cpus.size
+    while low < high:
+        middle = (low + high) // 2
+        if usual.cpus[middle] <= cpu_milli:
+            low = middle + 1
+        else:
+            high = middle
+    idle, beyond = GPU_MILLI * gpus, 0
+    if usual.rate[0] > 0:
+        beyond = max(0, idle - cpu_milli * usual.rate[1] // usual.rate[0])
+    fitting = usual.fitting[model, min(gpus, usual.fitting.shape[1] - 1), low]
+    return float(fitting * beyond + (usual.pods[0] - fitting) * idle)
 
 
 def _is_roomy(nodes: Nodes, amounts: Ints, block: int) -> bool:
@@ -366,10 +427,10 @@ def take(nodes: Nodes, node: int, pods: int, amounts: Ints) -> None:
         for other in range(begin + 1, end):
             most = max(most, nodes.free[resource, other])
         nodes.peak[resource, block] = most
-    for without_gpus in range(2):
+    for without_gpus in range(1 if nodes.usual.cpus.size else 0, 2):
         lowest = np.inf
         for other in range(begin, end):
-            lowest = min(lowest, _score(nodes, other, without_gpus))
+            lowest = min(lowest, _fullness(nodes, other, without_gpus))
         nodes.lowest[without_gpus, block] = lowest
     nodes.changes[block] += 1
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mainstay.decide.kernel import ROOM_MAX
+from mainstay.decide.kernel import CPU, GPUS, MEMORY, ROOM_MAX
 from mainstay.decide.placement.fill import Policy
-from mainstay.decide.placement.fit import CPU, GPUS, MEMORY, Free, Request
+from mainstay.decide.placement.fit import Free, Request
 from mainstay.decide.placement.gang import domains, place
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Ints

@@ -146,7 +146,7 @@ def test_the_mix_is_the_fewest_that_cover_it_whatever_order_they_come_in(counts,
     assert list(usual(dict(shuffled), covered=covered).counts.items()) == list(mix.counts.items())
 
 
-def test_the_mix_is_of_all_pods_that_wait_or_run():
+def test_the_mix_is_of_all_pods_with_whole_gpus_that_wait_or_run():
     asked = [
         worlds.workload(1, nodes=3, cpus=2, gpus=1),
         worlds.workload(2, phase=Phase.RUNNING, cpus=2, gpus=1),
@@ -158,7 +158,6 @@ def test_the_mix_is_of_all_pods_that_wait_or_run():
     model = snapshot.gpu_models.index("L4")
     assert mix_of(snapshot).counts == {
         CardRequest(cpu_milli=2_000, gpus=1, gpu_milli=1_000): 4,
-        CardRequest(cpu_milli=2_000): 2,
         CardRequest(cpu_milli=2_000, gpus=4, gpu_milli=1_000, models=(model,)): 1,
     }
 

@@ -250,7 +250,13 @@ def test_blocks_know_what_their_nodes_have():
         row = int(rng.integers(free.key.size))
         kernel.take(free.nodes, row, 1, rng.integers(0, 2, free.nodes.weight.size))
     again = fit._nodes_of(
-        free.nodes.free, free.nodes.weight, free.nodes.apart, gpu_model=free.gpu_model, cluster=free.cluster, sign=1
+        free.nodes.free,
+        free.nodes.weight,
+        free.nodes.apart,
+        gpu_model=free.gpu_model,
+        cluster=free.cluster,
+        sign=1,
+        usual=free.nodes.usual,
     )
     for name in ("left", "peak", "lowest"):
         np.testing.assert_array_equal(getattr(free.nodes, name), getattr(again, name))

@@ -9,15 +9,14 @@ from types import MappingProxyType
 import numpy as np
 
 from mainstay.decide.compiled import kernel_for
-from mainstay.decide.kernel import BLOCK, NONE, ROOM_MAX, Nodes
+from mainstay.decide.kernel import BLOCK, CPU, GPUS, MEMORY, NONE, ROOM_MAX, Nodes, Usual
+from mainstay.decide.placement.usual import NOBODY, usual_of
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.quantity import Counts, Resources, is_shape
 from mainstay.domain.snapshot import PODS, NodeTable, Snapshot
 from mainstay.domain.topology import Level, TopologyNeed
 
 ANY_CLUSTER = NONE
-CPU, MEMORY, GPUS = 0, 1, 2
-"""The first columns of what is free."""
 LACKING = 1 << 62
 """More of anything than a node has."""
 NOTHING: Mapping[str, Ints] = MappingProxyType({})
@@ -88,6 +87,7 @@ class Free:
         open_: Bools,
         others: Mapping[str, Ints] = NOTHING,
         sign: int = 1,
+        usual: Usual = NOBODY,
     ) -> Free:
         """So much of these nodes. `sign` -1: the emptiest node has the lowest score, not the fullest."""
         installed = sum(nodes.shapes.values(), start=nodes.gpus) if nodes.shapes else nodes.gpus
@@ -105,6 +105,7 @@ class Free:
                 gpu_model=nodes.gpu_model.copy(),
                 cluster=_cluster_numbers(nodes.clusters),
                 sign=sign,
+                usual=usual,
             ),
             shapes={shape: GPUS + 1 + number for number, shape in enumerate(shapes)},
             others={name: GPUS + 1 + len(shapes) + number for number, name in enumerate(others)},
@@ -247,6 +248,7 @@ class Free:
             gpu_model=nodes.gpu_model,
             cluster=nodes.cluster,
             sign=int(nodes.sign[0]),
+            usual=nodes.usual,
         )
         return replace(self, nodes=fresh, kept=())
 
@@ -282,7 +284,8 @@ class Free:
 
 def free_of(snapshot: Snapshot, *, sign: int = 1) -> Free:
     """What is free now, on nodes that are ready or admit what has a restriction; `sign` as in `Free.of`."""
-    return _left(snapshot, open_=snapshot.nodes.ready, sign=sign)
+    usual = usual_of(snapshot) if sign > 0 else NOBODY
+    return _left(snapshot, open_=snapshot.nodes.ready, sign=sign, usual=usual)
 
 
 def whole_of(snapshot: Snapshot) -> Free:
@@ -310,7 +313,7 @@ def free_in(snapshot: Snapshot, cluster: str) -> Free:
     return _left(snapshot, open_=inside)
 
 
-def _left(snapshot: Snapshot, *, open_: Bools, sign: int = 1) -> Free:
+def _left(snapshot: Snapshot, *, open_: Bools, sign: int = 1, usual: Usual = NOBODY) -> Free:
     nodes = snapshot.nodes
     return Free.of(
         nodes,
@@ -321,6 +324,7 @@ def _left(snapshot: Snapshot, *, open_: Bools, sign: int = 1) -> Free:
         others={name: count - nodes.used_others[name] for name, count in nodes.others.items()},
         open_=open_,
         sign=sign,
+        usual=usual,
     )
 
 
@@ -394,13 +398,16 @@ def _cluster_numbers(clusters: tuple[str, ...]) -> Ints:
     return np.fromiter((number[name] for name in clusters), dtype=np.int64, count=len(clusters))
 
 
-def _nodes_of(free: Ints, weight: Floats, apart: Floats, *, gpu_model: Ints, cluster: Ints, sign: int) -> Nodes:
+def _nodes_of(
+    free: Ints, weight: Floats, apart: Floats, *, gpu_model: Ints, cluster: Ints, sign: int, usual: Usual
+) -> Nodes:
     """The nodes with such columns, which are lowered in place from now on. O(resources × nodes)."""
     left = np.zeros(apart.size)
     for column, each in zip(free, weight, strict=True):
         left += column * each
     begins = np.arange(0, apart.size, BLOCK)
-    score = np.stack((sign * left, sign * left + apart))
+    # Of work with GPUs the score depends on what is asked for, if others are heeded: no block is passed over.
+    score = np.stack((np.full(apart.size, -np.inf) if usual.cpus.size else sign * left, sign * left + apart))
     return Nodes(
         free=free,
         weight=weight,
@@ -412,4 +419,5 @@ def _nodes_of(free: Ints, weight: Floats, apart: Floats, *, gpu_model: Ints, clu
         peak=np.maximum.reduceat(free, begins, axis=1) if begins.size else free.copy(),
         lowest=np.minimum.reduceat(score, begins, axis=1) if begins.size else score,
         changes=np.zeros(begins.size, dtype=np.int64),
+        usual=usual,
     )

@@ -62,7 +62,7 @@ class Fragmentation:
         self._cpu_only = float(mix.total - self._count.sum())
         self._cpu_milli = np.array([request.cpu_milli for request in with_cards], dtype=np.int64)
         self._gpus = np.array([request.gpus for request in with_cards], dtype=np.int64)
-        self._cpus_per_gpu = _usual_rate(mix)
+        self._cpus_per_gpu = usual_rate(mix)
         self._allowed = allowed(with_cards, models=int(nodes.model.max(initial=0)) + 1)
         # Requests differ in few amounts per card: what depends on the amount alone is computed once for each.
         milli = np.array([request.gpu_milli for request in with_cards], dtype=np.int64)
@@ -143,7 +143,7 @@ def allowed(requests: list[CardRequest], *, models: int) -> Bools:
     return will_do
 
 
-def _usual_rate(mix: Mix) -> tuple[int, int]:
+def usual_rate(mix: Mix) -> tuple[int, int]:
     """Milli-CPUs to milli-GPUs over all requests with GPUs, in lowest terms."""
     cpu = sum(count * request.cpu_milli for request, count in mix.counts.items() if request.gpus)
     gpu = sum(count * request.gpus * request.gpu_milli for request, count in mix.counts.items())

@@ -15,17 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mainstay.decide.kernel import IDLE_GPU, SCARCITY
 from mainstay.decide.placement.fragmentation import Floats, Fragmentation, NodeCards, allowed
 from mainstay.decide.placement.mix import GPU_MILLI, CardRequest, Mix
 from mainstay.domain.arrays import Ints
 
-IDLE_GPU = 0.0025
-"""What an idle GPU of the node weighs for a pod with GPUs."""
 IDLE_GPU_FOR_CPU_WORK = 5 * IDLE_GPU
 """For a pod without GPUs: it belongs where hardly a GPU is left that would need the CPUs."""
 IDLE_CPU_FOR_CPU_WORK = IDLE_GPU / 16
 """For such a pod 16 CPUs weigh as much as a GPU does for others. With GPUs, F knows better what CPUs are worth."""
-SCARCITY = 0.1
 SCARCITY_MAX = 5.0
 """A model that is used up does not outweigh everything else."""
 REQUESTS_KEPT = 256

@@ -53,21 +53,26 @@ def usual(counts: Mapping[CardRequest, int], *, covered: float = COVERED) -> Mix
 
 
 def mix_of(snapshot: Snapshot) -> Mix:
-    """The mix of all pods that wait or run; a model has its number in `Snapshot.gpu_models`.
+    """The mix of all pods that wait or run with whole GPUs; a model has its number in `Snapshot.gpu_models`.
 
-    Who asks for slices of GPUs counts as asking for none: whole ones are of no use to it. O(n log n) in the workloads.
+    O(n log n) in the workloads.
     """
     table = snapshot.workloads
-    slices = [number for number, model in enumerate(snapshot.gpu_models) if is_shape(model)]
-    gpus = np.where(np.isin(table.gpu_model, slices), 0, table.gpus)
-    model = np.where(gpus > 0, table.gpu_model, 0)
-    asked, group = np.unique(np.stack((table.cpu_milli, gpus, model)), axis=1, return_inverse=True)
-    pods = np.bincount(group, weights=table.nodes, minlength=asked.shape[1])
+    slices = np.array([is_shape(model) for model in snapshot.gpu_models], dtype=np.bool_)
+    rows = np.flatnonzero((table.gpus > 0) & ~slices[table.gpu_model])
+    _, cpu = np.unique(table.cpu_milli[rows], return_inverse=True)
+    gpus, card = np.unique(table.gpus[rows], return_inverse=True)
+    alike = (cpu * gpus.size + card) * len(snapshot.gpu_models) + table.gpu_model[rows]
+    _, first, group = np.unique(alike, return_index=True, return_inverse=True)
+    pods = np.bincount(group, weights=table.nodes[rows], minlength=first.size)
     return usual(
         {
             CardRequest(
-                cpu_milli=cpu, gpus=cards, gpu_milli=GPU_MILLI if cards else 0, models=(only,) if only else ()
+                cpu_milli=int(table.cpu_milli[row]),
+                gpus=int(table.gpus[row]),
+                gpu_milli=GPU_MILLI,
+                models=(int(table.gpu_model[row]),) if table.gpu_model[row] else (),
             ): int(count)
-            for cpu, cards, only, count in zip(*asked.tolist(), pods.tolist(), strict=True)
+            for row, count in zip(rows[first].tolist(), pods.tolist(), strict=True)
         }
     )
