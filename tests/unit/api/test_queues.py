@@ -187,7 +187,7 @@ async def test_a_queue_in_use_is_not_removed(api: Api, scene: Scene):
     problem = is_problem(await api.ask("DELETE", "/v1/queues/research", token="admin-token"), 409)
     assert "1 open workload in it" in problem["detail"]
     problem = is_problem(await api.ask("DELETE", "/v1/queues/ml", token="admin-token"), 409)
-    assert "1 queues below it" in problem["detail"]
+    assert "1 queue below it" in problem["detail"]
     problem = is_problem(await api.ask("PUT", "/v1/queues/research", token="admin-token", json={"cohort": True}), 409)
     assert "is in use" in problem["detail"]
 

@@ -193,6 +193,25 @@ def test_a_queue_that_used_the_fleet_all_day_yields_to_one_that_comes_back():
     assert less == {"a": 3, "b": 7}, "it may hold 4 less, times the weight"
 
 
+def test_cohorts_are_compared_first_by_what_all_below_them_used():
+    """Of the first cohort one queue used much; the other one of it waits behind the second cohort, and before its own sibling."""
+    queues = [QueueSpec(name=name, cohort=True) for name in "xy"]
+    queues += [QueueSpec(name=name, parent=name[0]) for name in ("x1", "x2", "y1")]
+    work = [
+        workload(key, queue=name, cpus=1, gib=1, submitted_at=NOON + key)
+        for key, name in enumerate(("x1", "x2", "y1") * 10, 1)
+    ]
+    snapshot = world(
+        nodes=[node(cpus=10, gib=99)],
+        queues=queues,
+        workloads=work,
+        history_policy=HALF_LIFE,
+        history=[AHistory(queue="x1", cpus=4)],
+    )
+    queue_of = {row.key: row.queue for row in work}
+    assert Counter(queue_of[key] for key in started(snapshot)) == {"y1": 7, "x2": 3}
+
+
 @settings(max_examples=25)
 @given(st.integers(0, 2**32))
 def test_who_is_next_does_not_depend_on_the_order_of_queues_and_rows(seed):
