@@ -34,8 +34,8 @@ def used_lately(snapshot: Snapshot) -> Floats:
     held = snapshot.allocations
     begin = held.created_at[rows]
     parts = counted(policy, begin=begin, end=np.full_like(begin, snapshot.now), now=snapshot.now)
-    amounts = np.stack([held.cpu_milli, held.memory_bytes, held.gpus], axis=1)[rows]
-    np.add.at(found, queue, amounts * parts[:, np.newaxis])
+    for number, column in enumerate((held.cpu_milli, held.memory_bytes, held.gpus)):
+        found[:, number] += np.bincount(queue, weights=column[rows] * parts, minlength=found.shape[0])
     whole: Ints = np.rint(found * PARTS).astype(np.int64)
     return with_all_below(tree, whole) / PARTS
 

@@ -493,9 +493,13 @@ def share(ledger: Ledger, queue: int, amounts: Ints) -> float:
     """
     dominant, borrows = 0.0, False
     for resource in range(amounts.size):
-        borrowed = max(0, ledger.held[queue, resource] + amounts[resource] - ledger.own[queue, resource])
-        borrows = borrows or borrowed > 0
-        dominant = max(dominant, (borrowed + ledger.past[queue, resource]) / ledger.lendable[queue, resource])
+        borrowed = ledger.held[queue, resource] + amounts[resource] - ledger.own[queue, resource]
+        past = ledger.past[queue, resource]
+        if borrowed > 0:
+            borrows = True
+            dominant = max(dominant, (borrowed + past) / ledger.lendable[queue, resource])
+        elif past > 0:
+            dominant = max(dominant, past / ledger.lendable[queue, resource])
     if not borrows:
         return 0.0
     if ledger.weight[queue] > 0:

@@ -59,6 +59,7 @@ from mainstay.domain.plan import (
     UncordonNode,
 )
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
+from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.workload import RUNS_MAX, Kind
 from mainstay.store import codec, history, queries, tables
 from mainstay.store.apply import AnyAction, known
@@ -69,6 +70,7 @@ from mainstay.store.rows import (
     NodeRow,
     PriceRow,
     PriorityClassRow,
+    QueueHistoryRow,
     QueueRow,
     SecretRow,
     VolumeRow,
@@ -397,11 +399,15 @@ def _load_history(connection: sa.Connection, world: World, needs: Needs) -> None
     world.history_policy = history.history_policy(connection).policy
     if not world.history_policy.on:
         return
-    world.history = history.queue_history(connection)
-    table = tables.queues
     names = {world.workloads[key]["queue"] for key in ends if key in world.workloads}
-    leaves = sa.select(table.c.name).where(table.c.cohort == 0)
-    world.history_queues = frozenset(row["name"] for row in _where_in(connection, leaves, table.c.name, names))
+    leaves, rows = sa.select(tables.queues.c.name).where(tables.queues.c.cohort == 0), sa.select(tables.queue_history)
+    found = _where_in(connection, leaves, tables.queues.c.name, names)
+    world.history_queues = frozenset(row["name"] for row in found)
+    if needs.history:
+        world.history = history.queue_history(connection)
+        return
+    named = _where_in(connection, rows, tables.queue_history.c.name, world.history_queues | {DEFAULT_QUEUE})
+    world.history = {row["name"]: cast("QueueHistoryRow", row) for row in named}
 
 
 def _where_in(

@@ -22,7 +22,7 @@ def set_queue_history(world: World, action: SetQueueHistory) -> Reason | None:
             world.put_history(_with(row, before, world.now))
         else:
             world.drop_history(row["name"])
-    row = HistoryPolicyRow(
+    on_record = HistoryPolicyRow(
         one=1,
         half_life_seconds=wanted.half_life_seconds,
         weight=float(wanted.weight),
@@ -31,7 +31,7 @@ def set_queue_history(world: World, action: SetQueueHistory) -> Reason | None:
         set_by=world.actor,
     )
     world.history_policy = wanted
-    world.changes.history_policy = [row]
+    world.changes.history_policy = [on_record]
     world.log("queue", ALL_QUEUES, action.reason)
     return None
 
