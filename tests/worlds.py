@@ -15,6 +15,7 @@ import numpy as np
 from mainstay.domain.allocation import ENDS, End, Owner, Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
+from mainstay.domain.history import NO_HISTORY, HistoryPolicy, HistoryTable
 from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_HOUR, Resources, is_shape
 from mainstay.domain.queue import DEFAULT_QUEUE, QueueSpec, QueueTree
@@ -139,6 +140,17 @@ class AnAllocation:
     address: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AHistory:
+    """What has ended left of what a queue used lately."""
+
+    queue: str
+    cpus: float = 0
+    gib: float = 0
+    gpus: float = 0
+    at: int = NOON
+
+
 def node(name: str = "", **values: object) -> ANode:
     """A node of 16 CPUs and 64 GiB, ready and empty, unless said otherwise."""
     return ANode(name=name, **values)  # type: ignore[arg-type]
@@ -177,6 +189,8 @@ def world(
     queues: Sequence[QueueSpec] = (),
     nominations: Mapping[int, Nomination] | None = None,
     displaced_by: Mapping[int, tuple[int, ...]] | None = None,
+    history_policy: HistoryPolicy = NO_HISTORY,
+    history: Sequence[AHistory] = (),
 ) -> Snapshot:
     """The snapshot of this world; rows are put in the order of their keys."""
     nodes = [replace(row, key=row.key or place) for place, row in enumerate(nodes, 1)]
@@ -215,6 +229,14 @@ def world(
         },
         nominations=nominations or {},
         displaced_by=displaced_by or {},
+        history_policy=history_policy,
+        history=HistoryTable(
+            queue=_ints(tree.names.index(row.queue) for row in history),
+            used=np.array(
+                [(row.cpus * 1_000, row.gib * BYTES_PER_GIB, row.gpus) for row in history], dtype=np.float64
+            ).reshape(-1, 3),
+            at=_ints(row.at for row in history),
+        ),
         closed_clusters=closed or {},
         closed_nodes={
             row.key: Reason(code=Code.NODE_NOT_READY, object=row.name, numbers={"detail": row.why})

@@ -49,11 +49,14 @@ class Ledger(NamedTuple):
     """What it could have at most; all shares are parts of it."""
     held: Ints
     """What its workloads hold now."""
+    past: Floats
+    """What it has borrowed lately, times what that weighs: it counts beside what it borrows, as long as it borrows anything."""
 
     def shares(self, queue: Ints, held: Ints) -> Floats:
         """As `share`, of many: [n] for queues [n] that would hold so much [n, resources]."""
         borrowed = np.maximum(0, held - self.own[queue])
-        ratio = (borrowed / self.lendable[queue]).max(axis=1)
+        ratios = (borrowed + self.past[queue]) / self.lendable[queue]
+        ratio = np.where(borrowed.any(axis=1), ratios.max(axis=1), 0.0)
         weight = self.weight[queue]
         found: Floats = np.divide(ratio, weight, out=np.where(ratio > 0, np.inf, 0.0), where=weight > 0)
         return found
@@ -484,12 +487,21 @@ def _look_up_one(ledger: Ledger, waiting: Waiting, queue: int) -> None:
 
 
 def share(ledger: Ledger, queue: int, amounts: Ints) -> float:
-    """The weighted dominant share of a queue or cohort, would it hold so much more [resources]."""
-    dominant = 0.0
+    """The weighted dominant share of a queue or cohort, would it hold so much more [resources].
+
+    0 while it borrows nothing, whatever it has borrowed before: what is its own is not taken from it.
+    """
+    dominant, borrows = 0.0, False
     for resource in range(amounts.size):
         borrowed = ledger.held[queue, resource] + amounts[resource] - ledger.own[queue, resource]
+        past = ledger.past[queue, resource]
         if borrowed > 0:
-            dominant = max(dominant, borrowed / ledger.lendable[queue, resource])
+            borrows = True
+            dominant = max(dominant, (borrowed + past) / ledger.lendable[queue, resource])
+        elif past > 0:
+            dominant = max(dominant, past / ledger.lendable[queue, resource])
+    if not borrows:
+        return 0.0
     if ledger.weight[queue] > 0:
         return float(dominant / ledger.weight[queue])
     return np.inf if dominant > 0 else 0.0

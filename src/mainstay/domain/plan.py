@@ -13,6 +13,7 @@ from mainstay.domain.allocation import PodState
 from mainstay.domain.billing import Charge, Price, UsageRecord
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.fleet import Contact, NewCluster
+from mainstay.domain.history import HistoryPolicy
 from mainstay.domain.preemption import Slot, Victim
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import PriorityClass, QueueSpec
@@ -132,6 +133,16 @@ class RemoveQueue(Action):
     """Forget a queue or cohort. Refused while open workloads are in it or others are below it."""
 
     queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetQueueHistory(Action):
+    """Say anew whether what queues used lately counts, and how.
+
+    What is on record fades on by the new half-life; off forgets it.
+    """
+
+    policy: HistoryPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -539,8 +550,8 @@ class Event:
     actor: str
     kind: EventKind
     object: str
-    """Workload id, pod name, or the name of a node, cluster, endpoint, model, secret, queue, priority class or volume. Of a
-    preemption: the id of who yields, or of who waits for that."""
+    """Workload id, pod name, or the name of a node, cluster, endpoint, model, secret, queue (ALL_QUEUES for what is of them all),
+    priority class or volume. Of a preemption: the id of who yields, or of who waits for that."""
     tenant: str
     workload: str
     """The workload it belongs to; empty if none."""

@@ -47,6 +47,7 @@ class Code(StrEnum):
     REPRIORITIZED = "Reprioritized"
     QUEUE_SET = "QueueSet"
     QUEUE_REMOVED = "QueueRemoved"
+    QUEUE_HISTORY_SET = "QueueHistorySet"
     QUEUE_IN_USE = "QueueInUse"
     QUEUE_IMPOSSIBLE = "QueueImpossible"
     NO_SUCH_QUEUE = "NoSuchQueue"
@@ -169,6 +170,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.REPRIORITIZED: "priority {priority} instead of {before}, by {by}",
         Code.QUEUE_SET: "queue {object} set by {by}",
         Code.QUEUE_REMOVED: "queue {object} removed by {by}",
+        Code.QUEUE_HISTORY_SET: "usage history of queues set by {by}: {detail}",
         Code.QUEUE_IN_USE: "queue {object} is in use: {workloads:open workload} in it, {children:queue} below it",
         Code.QUEUE_IMPOSSIBLE: "{detail}",
         Code.NO_SUCH_QUEUE: "no such queue: {object}",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
+from mainstay.domain.history import NO_HISTORY, NOTHING_USED, HistoryPolicy, HistoryTable
 from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE, QueueSpec, QueueTree
@@ -184,6 +185,10 @@ class Snapshot:
     """Cluster -> up to which instant of its own time it has been witnessed: what is RUNNING ran until then."""
     queues: QueueTree = field(default_factory=lambda: ONE_QUEUE)
     """All queues and cohorts."""
+    history_policy: HistoryPolicy = NO_HISTORY
+    """Whether what queues have used lately counts, and how."""
+    history: HistoryTable = NOTHING_USED
+    """What they have used lately by what has ended."""
     cluster_names: tuple[str, ...] = ("",)
     """Vocabulary of `WorkloadTable.cluster`; entry 0 is the empty string."""
     restrictions: tuple[str, ...] = ("",)

@@ -129,6 +129,27 @@ class QueueRow(TypedDict):
     version: int
 
 
+class HistoryPolicyRow(TypedDict):
+    """The row of `history_policy`, if there is one."""
+
+    one: int
+    half_life_seconds: int
+    weight: float
+    entry_seconds: int
+    set_at: int
+    set_by: str
+
+
+class QueueHistoryRow(TypedDict):
+    """A row of `queue_history`."""
+
+    name: str
+    cpu_milli: float
+    memory_bytes: float
+    gpus: float
+    at: int
+
+
 class PriorityClassRow(TypedDict):
     """A row of `priority_classes`."""
 

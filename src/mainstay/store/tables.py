@@ -310,6 +310,29 @@ queues = _table(
 )
 """Queues and cohorts. `quotas` is a JSON list of [flavor, resource, nominal, borrowing limit, lending limit]."""
 
+history_policy = _table(
+    "history_policy",
+    _whole("one", key=True),
+    _whole("half_life_seconds"),
+    sa.Column("weight", Real, nullable=False),
+    _whole("entry_seconds"),
+    _whole("set_at"),
+    _text("set_by"),
+    sa.CheckConstraint("one = 1", name="history_policy_is_one_row"),
+)
+"""How what queues used lately counts. No row: nobody has asked for it. `head.queues_at` says when it changed."""
+
+queue_history = _table(
+    "queue_history",
+    _text("name", key=True),
+    sa.Column("cpu_milli", Real, nullable=False),
+    sa.Column("memory_bytes", Real, nullable=False),
+    sa.Column("gpus", Real, nullable=False),
+    _whole("at"),
+)
+"""What the allocations that have ended left of what each queue used lately, as of `at`; it fades from there. Changed in the
+commit that records an end, so `head.allocations_at` says when it changed."""
+
 priority_classes = _table(
     "priority_classes",
     _text("name", key=True),

@@ -54,6 +54,7 @@ from mainstay.domain.plan import (
     SetPrice,
     SetPriorityClass,
     SetQueue,
+    SetQueueHistory,
     SetSecret,
     StopPod,
     Submit,
@@ -65,6 +66,7 @@ from mainstay.store import guards
 from mainstay.store.apply import (
     clusters,
     endpoints,
+    history,
     ledger,
     nodes,
     pods,
@@ -119,6 +121,7 @@ AnyAction = (
     | Reprioritize
     | SetQueue
     | RemoveQueue
+    | SetQueueHistory
     | SetPriorityClass
     | RemovePriorityClass
 )
@@ -243,6 +246,8 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return queues.set_queue(world, action)
         case RemoveQueue():
             return queues.remove_queue(world, action)
+        case SetQueueHistory():
+            return history.set_queue_history(world, action)
         case SetPriorityClass():
             return queues.set_priority_class(world, action)
         case RemovePriorityClass():
