@@ -255,7 +255,7 @@ def _workloads(rng: np.random.Generator, pods: int, *, queues: int, gpus_in: int
         "queue": rng.choice(queues, size=pods, p=_zipf(queues, 0.5)),
         "attempt": zeros + 1,
         "submitted_at": np.arange(pods),
-        "nodes": zeros + 1,
+        **dict.fromkeys(("nodes", "nodes_min", "nodes_max"), zeros + 1),
         "cpu_milli": cpu_milli.copy(),
         "memory_bytes": memory_bytes.copy(),
         "gpus": gpus.copy(),

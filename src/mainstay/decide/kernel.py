@@ -145,7 +145,9 @@ class Requests(NamedTuple):
     end: Ints
     """[shapes]"""
     ranks: Ints
-    """[shapes] Pods of one workload."""
+    """[shapes] Pods of one workload; of an elastic one so many at most."""
+    least: Ints
+    """[shapes] Without so many of them it does not start; the same unless it is elastic."""
     asks: Bools
     """[shapes] Such workloads are placed by the caller."""
     amounts: Ints
@@ -208,9 +210,11 @@ def go_on(
             return FULL
         outcome = _place(quota, nodes, requests, found, waiting.queue[at], shape)
         if outcome == PLACED:
-            found.at[found.size[0]] = at
+            count = found.size[0]
+            found.at[count] = at
             found.size[0] += 1
-            leave(ledger, waiting, at)
+            begin = found.end[count - 1] if count > 0 else 0
+            leave(ledger, waiting, at, found.end[count] - begin, requests.ranks[shape])
         elif waiting.long[at]:
             return CROWDED
         else:
@@ -218,37 +222,49 @@ def go_on(
 
 
 def _place(quota: Quota, nodes: Nodes, requests: Requests, found: Found, queue: int, shape: int) -> int:
-    """A place for one workload, by the first of its requests that has one; of what it lacks, quota counts first."""
-    ranks, outcome = requests.ranks[shape], NO_ROOM
+    """A place for one workload, by the first of its requests that has one; of what it lacks, quota counts first.
+
+    An elastic one gets as many ranks as its quota and the roomiest cluster allow.
+    """
+    least, outcome = requests.least[shape], NO_ROOM
     for request in range(requests.begin[shape], requests.end[shape]):
         model, flavor = requests.model[request], requests.flavor[request]
         by_model = requests.any_model[request] and quota.models[queue, 0] > 0
         for index in range(quota.models.shape[1] - 1 if by_model else 1):
             if by_model:
                 model = flavor = quota.models[queue, index]
+            ranks = requests.ranks[shape]
             if not may_use(quota, queue, requests.quota[request], flavor, ranks):
+                ranks = most_pods(quota, queue, requests.quota[request], flavor, ranks - 1) if least < ranks else 0
+            if ranks < least:
                 outcome = NO_QUOTA
-            elif _take_all(nodes, requests, found, request, model, ranks):
-                use(quota, queue, requests.quota[request], flavor, ranks)
+                continue
+            taken = _take_all(nodes, requests, found, request, model, ranks, least)
+            if taken > 0:
+                use(quota, queue, requests.quota[request], flavor, taken)
                 return PLACED
     return outcome
 
 
-def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, model: int, ranks: int) -> bool:
-    """Nodes for all ranks, within one cluster, or for none."""
+def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, model: int, ranks: int, least: int) -> int:
+    """Nodes for so many ranks, or as many as one cluster holds, within that; for none if those are less than the `least`."""
     amounts, mask = requests.amounts[request], requests.masks[requests.mask[request]]
     slot, cluster = requests.slot[request], NONE
-    if ranks > 1:
-        cluster = _cluster(nodes, amounts, mask, model, ranks, found.room_of)
+    gang = ranks > 1
+    if gang:
+        cluster = _cluster(nodes, amounts, mask, model, ranks, least, found.room_of)
         if cluster == NONE:
-            return False
-    if ranks > 1 or model != requests.model[request]:
+            return 0
+        ranks = min(ranks, found.room_of[cluster])
+        if ranks == 1:
+            cluster = NONE  # What is alone goes to the best node of all.
+    if gang or model != requests.model[request]:
         slot = NONE  # What is remembered is of any cluster, and of any model that will do.
     left, last = ranks, found.size[1]
     while left:
         node = _best(nodes, requests, slot, amounts, mask, requests.without_gpus[request], model, cluster)
         if node == NONE:
-            return False  # Only of a single rank: a cluster has been found for many.
+            return 0  # Only of a single rank: a cluster has been found for many.
         pods = min(left, _room(nodes, amounts, node))
         take(nodes, node, pods, amounts)
         found.node[last : last + pods] = node
@@ -257,17 +273,23 @@ def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, mode
     count = found.size[0]
     found.request[count], found.model[count], found.end[count] = request, model, last
     found.size[1] = last
-    return True
+    return ranks
 
 
-def _cluster(nodes: Nodes, amounts: Ints, mask: Bools, model: int, ranks: int, room_of: Ints) -> int:
-    """The cluster with the least room that holds so many pods; NONE if none does."""
+def _cluster(nodes: Nodes, amounts: Ints, mask: Bools, model: int, ranks: int, least: int, room_of: Ints) -> int:
+    """The cluster with the least room that holds so many pods, or as many of them as any does; NONE if those are less than the
+    `least`. How much room there is in each is in `room_of` [clusters] then.
+    """
     room_of[:] = 0
     for block in range(nodes.changes.size):
         if _is_roomy(nodes, amounts, block):
             for node in range(block * BLOCK, min(block * BLOCK + BLOCK, mask.size)):
                 if mask[node] and _fits(nodes, amounts, node, model):
                     room_of[nodes.cluster[node]] += _room(nodes, amounts, node)
+    if least < ranks:
+        most, ranks = ranks, least
+        for cluster in range(room_of.size):
+            ranks = max(ranks, min(most, room_of[cluster]))
     found = NONE
     for cluster in range(room_of.size):
         if room_of[cluster] >= ranks and (found == NONE or room_of[cluster] < room_of[found]):
@@ -391,6 +413,20 @@ def may_use(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int) -> 
     return True
 
 
+def most_pods(quota: Quota, queue: int, amounts: Ints, flavor: int, most: int) -> int:
+    """How many such pods a queue may start now, at most so many."""
+    if not quota.used.shape[1]:
+        return most
+    for resource in range(amounts.size):
+        asked, column = amounts[resource], quota.cell[resource, queue, flavor]
+        if column == NONE:
+            if asked > 0 and quota.limited[resource, queue]:
+                return 0
+        elif asked > 0:
+            most = min(most, max(0, available(quota, queue, column)) // asked)
+    return most
+
+
 def use(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int) -> None:
     """Count so many pods against the queue, and what goes beyond what it keeps to itself against the cohorts above it."""
     if not quota.used.shape[1]:
@@ -420,14 +456,14 @@ def available(quota: Quota, queue: int, column: int) -> int:
     return int(min(bound, idle + quota.subtree[at, column] - quota.used[at, column]))
 
 
-def leave(ledger: Ledger, waiting: Waiting, at: int) -> None:
-    """This one, who is next of its queue, has its place, and holds it."""
+def leave(ledger: Ledger, waiting: Waiting, at: int, got: int, ranks: int) -> None:
+    """This one, who is next of its queue, has its place, and holds it: `got` of the `ranks` that it asked for."""
     queue = waiting.queue[at]
     waiting.begin[queue] = at + 1
     above = queue
     while above != NONE:
         for resource in range(waiting.asked.shape[1]):
-            ledger.held[above, resource] += waiting.asked[at, resource]
+            ledger.held[above, resource] += waiting.asked[at, resource] // ranks * got
         above = ledger.parent[above]
     _look_up(ledger, waiting, queue)
 

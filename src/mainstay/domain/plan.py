@@ -212,6 +212,30 @@ class StopPod(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shrink(Action):
+    """Let the attempt of an elastic workload go on without these ranks: those that live are stopped, and their end is no failure.
+
+    Refused where rank 0 is among them or fewer than its min count would be left.
+    """
+
+    workload_key: int
+    attempt: int
+    allocation_keys: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grow(Action):
+    """Give the attempt of an elastic workload that runs more ranks, numbered on from the last that it ever had.
+
+    Refused where it would have more than its max count.
+    """
+
+    workload_key: int
+    attempt: int
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnterPod(Action):
     """Somebody is about to run a command in the pod of this allocation: only that is put on record. Refused once it has ended."""
 

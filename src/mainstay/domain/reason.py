@@ -25,6 +25,7 @@ class Code(StrEnum):
     BACKING_OFF = "BackingOff"
     NO_NODES = "NoNodes"
     PLACED = "Placed"
+    PLACED_ELASTIC = "PlacedElastic"
     POD_STARTING = "PodStarting"
     POD_RUNNING = "PodRunning"
     POD_ENDED = "PodEnded"
@@ -91,6 +92,8 @@ class Code(StrEnum):
     EVICTED = "Evicted"
     PREEMPTS = "Preempts"
     PREEMPTED = "Preempted"
+    SHRUNK = "Shrunk"
+    GROWN = "Grown"
     WAITS_AFTER_PREEMPTION = "WaitsAfterPreemption"
     NOMINATION_DROPPED = "NominationDropped"
     ENDPOINT_MOVES = "EndpointMoves"
@@ -148,6 +151,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.BACKING_OFF: "attempt {attempt} starts in {seconds} s, after a failure",
         Code.NO_NODES: "no node is ready",
         Code.PLACED: "placed on {nodes}",
+        Code.PLACED_ELASTIC: "placed with {ranks:node} of {range} on {nodes}",
         Code.POD_STARTING: "pods are starting",
         Code.POD_RUNNING: "runs",
         Code.POD_ENDED: "pod ended: {end}, exit code {exit_code}",
@@ -213,6 +217,8 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.WAITS_AFTER_MOVE: "its node was drained; waits for another place",
         Code.EVICTED: "its pod was evicted: its node was drained",
         Code.PREEMPTS: "waits for {pods:pod} of {runs:run} to yield to it: its places on {nodes} are kept",
+        Code.GROWN: "goes on with {ranks:node} of {range}: {count} more on {nodes}",
+        Code.SHRUNK: "goes on without {count:node}: {why}",
         Code.PREEMPTED: "preempted for {object}: {why}",
         Code.WAITS_AFTER_PREEMPTION: "was preempted: {why}; waits for another place with its age",
         Code.NOMINATION_DROPPED: "nothing is kept for it any more: {detail}",

@@ -92,6 +92,11 @@ class WorkloadTable:
     held: Bools
     preemptible: Bools
     nodes: Ints
+    """Ranks that it starts with; of an elastic one its desired count: so many at most."""
+    nodes_min: Ints
+    """Without so many it does not start; the same as `nodes` unless it is elastic."""
+    nodes_max: Ints
+    """It never has more at a time; likewise."""
     cpu_milli: Ints
     memory_bytes: Ints
     gpus: Ints
@@ -145,6 +150,10 @@ class AllocationTable:
     """Stopped so that its workload goes on elsewhere."""
     preempted: Ints
     """The rule by which it was stopped for other work; 0: it was not."""
+    yields_to: Ints
+    """Key of the workload for which that was; 0: none."""
+    surplus: Bools
+    """Its attempt goes on without it: its end is no failure."""
     seen: Ints
     ready: Bools
     created_at: Ints

@@ -23,6 +23,7 @@ from mainstay.domain.plan import (
     DropCandidate,
     DropNomination,
     EnterPod,
+    Grow,
     HandSecrets,
     HoldWorkload,
     IdentifyCluster,
@@ -53,6 +54,7 @@ from mainstay.domain.plan import (
     SetQueue,
     SetQueueHistory,
     SetSecret,
+    Shrink,
     StopPod,
     Submit,
     SwitchEndpoint,
@@ -181,6 +183,14 @@ class Needs:
                 for victim in victims:
                     self.workloads.add(int(victim.workload_key))
                     self.pods_of.add(int(victim.workload_key))
+            case Grow(workload_key=key, slots=slots):
+                self.workloads.add(int(key))
+                self.pods_of.add(int(key))
+                self.nodes.update(int(slot.node_key) for slot in slots)
+                self.clusters = self.kept = True
+            case Shrink(workload_key=key):
+                self.workloads.add(int(key))
+                self.pods_of.add(int(key))
             case DropNomination(workload_key=key):
                 self.workloads.add(int(key))
             case Advance(workload_key=key):
@@ -333,18 +343,15 @@ def _load_kept(connection: sa.Connection, world: World) -> None:
     pods = tables.allocations
     columns = (pods.c.node_key, pods.c.cpu_milli, pods.c.memory_bytes, pods.c.gpus, pods.c.gpu_model)
     yielding = (
-        sa.select(table.c.displaced_by, pods.c.key, *columns)
-        .join_from(pods, table, table.c.key == pods.c.workload_key)
-        .where(sa.text("allocations.preempted > 0 AND allocations.closed = 0"), pods.c.seen != int(Seen.ENDED))
+        sa.select(pods.c.yields_to, pods.c.key, *columns)
+        .where(sa.text("preempted > 0 AND closed = 0"), pods.c.seen != int(Seen.ENDED))
         .order_by(pods.c.key)
     )
-    for displaced_by, key, node_key, cpu_milli, memory_bytes, gpus, gpu_model in (
+    for yields_to, key, node_key, cpu_milli, memory_bytes, gpus, gpu_model in (
         connection.execute(yielding) if world.kept else ()
     ):
         held = Resources(cpu_milli=cpu_milli, memory_bytes=memory_bytes, gpus=gpus, gpu_model=gpu_model)
-        displacers = codec.keys_of(displaced_by)
-        if displacers:
-            world.yielding.setdefault((node_key, displacers[-1]), []).append((key, held))
+        world.yielding.setdefault((node_key, yields_to), []).append((key, held))
 
 
 def _load_model_versions(connection: sa.Connection, world: World, needs: Needs) -> None:

@@ -53,6 +53,8 @@ class WorkloadRow(TypedDict):
     reason: str
     version: int
     nodes: int
+    nodes_min: int
+    nodes_max: int
     cpu_milli: int
     memory_bytes: int
     gpus: int
@@ -89,6 +91,7 @@ class AllocationRow(TypedDict):
     project: str
     attempt: int
     rank: int
+    ranks: int
     node_key: int
     node: str
     cluster: str
@@ -100,6 +103,8 @@ class AllocationRow(TypedDict):
     stop_asked_at: int
     moves: int
     preempted: int
+    yields_to: int
+    surplus: int
     seen: int
     ready: int
     address: str

@@ -106,6 +106,8 @@ _WORKLOAD = (
         "held",
         "preemptible",
         "nodes",
+        "nodes_min",
+        "nodes_max",
         "cpu_milli",
         "memory_bytes",
         "gpus",
@@ -126,6 +128,8 @@ _ALLOCATION = (
         "stop_asked_at",
         "moves",
         "preempted",
+        "yields_to",
+        "surplus",
         "seen",
         "ready",
         "created_at",
@@ -136,7 +140,9 @@ _ALLOCATION = (
         "exit_code",
     ),
 )
-_FLAGS = frozenset({"ready", "stop_requested", "held", "preemptible", "retry_always", "stop", "moves", "drains"})
+_FLAGS = frozenset(
+    {"ready", "stop_requested", "held", "preemptible", "retry_always", "stop", "moves", "surplus", "drains"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -139,7 +139,19 @@ _UPDATE_WORKLOAD = _update_of(
 _UPDATE_ALLOCATION = _update_of(
     tables.allocations,
     "key",
-    *("stop", "stop_asked_at", "moves", "preempted", "seen", "ready", "address", "started_at", "ended_at"),
+    *(
+        "stop",
+        "stop_asked_at",
+        "moves",
+        "preempted",
+        "yields_to",
+        "surplus",
+        "seen",
+        "ready",
+        "address",
+        "started_at",
+        "ended_at",
+    ),
     *("metered_until", "witnessed_at", "ending", "exit_code", "detail", "closed", "version"),
 )
 _UPDATE_ENDPOINT = _update_of(

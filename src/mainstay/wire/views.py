@@ -75,6 +75,8 @@ class PodView(View):
     ended_at: datetime | None = None
     stopping_since: datetime | None = None
     """When it was told to end, while it has not."""
+    surplus: bool = False
+    """The attempt goes on without it."""
     end: str = ""
     exit_code: int | None = None
     detail: str = ""
@@ -146,6 +148,12 @@ class WorkloadView(View):
     reason: ReasonView
     attempt: int
     nodes: int
+    nodes_min: int = 0
+    """Of an elastic job: without so many it does not start; 0 of any other."""
+    nodes_max: int = 0
+    """Likewise: it never has more."""
+    ranks: int = 0
+    """So many nodes its last attempt has, or had at its end; 0 before it had any. Only where workloads were asked for."""
     resources: ResourcesView
     infra: str = ""
     """The cluster where it must run; empty: any."""
@@ -418,6 +426,10 @@ class OptionView(View):
     where: str
     resources: ResourcesView
     nodes: int
+    """So many it would start with."""
+    nodes_min: int = 0
+    """Of an elastic job, as in WorkloadView."""
+    nodes_max: int = 0
     starts: Literal["now", "later", "never"]
     """`never`: it is more than the fleet has, busy or not; `reason` says how much more."""
     price_per_hour: str

@@ -84,7 +84,8 @@ def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
     ]
     asked = [
         {
-            "nodes": rng.choice((1, 1, 1, 2, 5, 40)),
+            "nodes": (ranks := rng.choice((1, 1, 1, 2, 5, 40))),
+            "nodes_min": rng.choice((0, 0, 1, (ranks + 1) // 2)),
             "cpus": rng.choice((0, 1, 2, 3)),
             "gib": rng.choice((0, 1, 6)),
             "gpus": (gpus := rng.choice((0, 0, 1, 2))),

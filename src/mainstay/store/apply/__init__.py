@@ -23,6 +23,7 @@ from mainstay.domain.plan import (
     DropCandidate,
     DropNomination,
     EnterPod,
+    Grow,
     Guard,
     HandSecrets,
     HoldWorkload,
@@ -56,6 +57,7 @@ from mainstay.domain.plan import (
     SetQueue,
     SetQueueHistory,
     SetSecret,
+    Shrink,
     StopPod,
     Submit,
     SwitchEndpoint,
@@ -65,6 +67,7 @@ from mainstay.domain.reason import Reason
 from mainstay.store import guards
 from mainstay.store.apply import (
     clusters,
+    elastic,
     endpoints,
     history,
     ledger,
@@ -86,6 +89,8 @@ AnyAction = (
     | DropNomination
     | Advance
     | StopPod
+    | Shrink
+    | Grow
     | EnterPod
     | HandSecrets
     | SetSecret
@@ -178,6 +183,10 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return workloads.advance(world, action)
         case StopPod():
             return pods.stop_pod(world, action)
+        case Shrink():
+            return elastic.shrink(world, action)
+        case Grow():
+            return elastic.grow(world, action)
         case EnterPod() | HandSecrets():
             return pods.on_record(world, action)
         case SetSecret():
