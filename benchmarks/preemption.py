@@ -128,7 +128,7 @@ def _workloads(rng: np.random.Generator, held: dict[str, Ints], *, pods: int, ra
         "queue": np.where(waits, 0, rng.integers(0, QUEUES, pods + 1)),
         "attempt": zeros + 1,
         "submitted_at": np.arange(pods + 1),
-        "nodes": np.where(waits, ranks, 1),
+        **dict.fromkeys(("nodes", "nodes_min", "nodes_max"), np.where(waits, ranks, 1)),
         "checkpoint_seconds": np.where(rng.random(pods + 1) < 0.5, 600, 0),
         "cpu_milli": np.append(held["cpu_milli"], 32_000),
         "memory_bytes": np.append(held["memory_bytes"], 64 << 30),
@@ -154,7 +154,7 @@ def _allocations(rng: np.random.Generator, held: dict[str, Ints], *, node: Ints)
         "end": zeros - 1,
         "exit_code": zeros - 1,
         **held,
-        **dict.fromkeys(("stop", "moves", "ready"), no),
+        **dict.fromkeys(("stop", "moves", "ready", "surplus"), no),
     }
     return AllocationTable(**columns)
 

@@ -310,7 +310,7 @@ class _Game:
             "queue": work.queue[rows],
             "attempt": self.attempt[rows],
             "submitted_at": work.arrives_at[rows],
-            "nodes": work.pods[rows],
+            **dict.fromkeys(("nodes", "nodes_min", "nodes_max"), work.pods[rows]),
             "cpu_milli": work.cpu_milli[rows],
             "topology": work.topology[rows],
             "preemptible": ~no,
@@ -338,7 +338,7 @@ class _Game:
             "started_at": self.outcome.admitted_at[row],
             "end": zeros - 1,
             "exit_code": zeros - 1,
-            **dict.fromkeys(("stop", "moves", "ready"), no),
+            **dict.fromkeys(("stop", "moves", "ready", "surplus"), no),
         }
         return AllocationTable(**columns)
 

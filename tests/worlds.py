@@ -15,6 +15,7 @@ import numpy as np
 from mainstay.domain.allocation import ENDS, End, Owner, Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
+from mainstay.domain.history import NO_HISTORY, HistoryPolicy, HistoryTable
 from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_HOUR, Resources, is_shape
 from mainstay.domain.queue import DEFAULT_QUEUE, QueueSpec, QueueTree
@@ -85,6 +86,9 @@ class AWorkload:
     held: bool = False
     preemptible: bool = True
     nodes: int = 1
+    nodes_min: int = 0
+    """0: as many as `nodes`."""
+    nodes_max: int = 0
     cpus: float = 1
     gib: float = 1
     gpus: int = 0
@@ -128,6 +132,9 @@ class AnAllocation:
     stop_asked_at: int = NOON
     moves: bool = False
     preempted: int = 0
+    yields_to: int = 0
+    """0: if it is preempted, for whom its workload was displaced last."""
+    surplus: bool = False
     seen: Seen = Seen.RUNNING
     ready: bool = False
     created_at: int = NOON
@@ -137,6 +144,17 @@ class AnAllocation:
     end: End | None = None
     exit_code: int | None = None
     address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AHistory:
+    """What has ended left of what a queue used lately."""
+
+    queue: str
+    cpus: float = 0
+    gib: float = 0
+    gpus: float = 0
+    at: int = NOON
 
 
 def node(name: str = "", **values: object) -> ANode:
@@ -177,10 +195,15 @@ def world(
     queues: Sequence[QueueSpec] = (),
     nominations: Mapping[int, Nomination] | None = None,
     displaced_by: Mapping[int, tuple[int, ...]] | None = None,
+    history_policy: HistoryPolicy = NO_HISTORY,
+    history: Sequence[AHistory] = (),
 ) -> Snapshot:
     """The snapshot of this world; rows are put in the order of their keys."""
     nodes = [replace(row, key=row.key or place) for place, row in enumerate(nodes, 1)]
-    allocations = [replace(row, key=row.key or place) for place, row in enumerate(allocations, 1)]
+    allocations = [
+        replace(row, key=row.key or place, yields_to=row.yields_to or _yields_to(row, displaced_by or {}))
+        for place, row in enumerate(allocations, 1)
+    ]
     models = _models(nodes, workloads, allocations)
     tree = QueueTree.of([QueueSpec(name=DEFAULT_QUEUE), *queues]) if queues else ONE_QUEUE
     clusters = ("", *sorted({row.cluster for row in workloads} - {""}))
@@ -215,6 +238,14 @@ def world(
         },
         nominations=nominations or {},
         displaced_by=displaced_by or {},
+        history_policy=history_policy,
+        history=HistoryTable(
+            queue=_ints(tree.names.index(row.queue) for row in history),
+            used=np.array(
+                [(row.cpus * 1_000, row.gib * BYTES_PER_GIB, row.gpus) for row in history], dtype=np.float64
+            ).reshape(-1, 3),
+            at=_ints(row.at for row in history),
+        ),
         closed_clusters=closed or {},
         closed_nodes={
             row.key: Reason(code=Code.NODE_NOT_READY, object=row.name, numbers={"detail": row.why})
@@ -226,6 +257,10 @@ def world(
 
 def _key(row: ANode | AWorkload | AnAllocation) -> int:
     return row.key
+
+
+def _yields_to(row: AnAllocation, displaced_by: Mapping[int, tuple[int, ...]]) -> int:
+    return displaced_by.get(row.workload_key, (0,))[-1] if row.preempted else 0
 
 
 def _models(*tables: Iterable[ANode | AWorkload | AnAllocation]) -> tuple[str, ...]:
@@ -344,6 +379,8 @@ def _workload_table(
         held=_bools(row.held for row in rows),
         preemptible=_bools(row.preemptible for row in rows),
         nodes=_ints(row.nodes for row in rows),
+        nodes_min=_ints(row.nodes_min or row.nodes for row in rows),
+        nodes_max=_ints(row.nodes_max or row.nodes for row in rows),
         cpu_milli=_ints(request.cpu_milli for request in first),
         memory_bytes=_ints(request.memory_bytes for request in first),
         gpus=_ints(request.gpus for request in first),
@@ -403,6 +440,8 @@ def _allocation_table(rows: list[AnAllocation], models: tuple[str, ...]) -> Allo
         stop_asked_at=_ints(row.stop_asked_at if row.stop else 0 for row in rows),
         moves=_bools(row.moves for row in rows),
         preempted=_ints(row.preempted for row in rows),
+        yields_to=_ints(row.yields_to for row in rows),
+        surplus=_bools(row.surplus for row in rows),
         seen=_ints(int(row.seen) for row in rows),
         ready=_bools(row.ready for row in rows),
         created_at=_ints(row.created_at for row in rows),

@@ -13,6 +13,7 @@ from mainstay.domain.artifact import Tree
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Closure, ClusterState, LogChunk, Node
 from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
+from mainstay.domain.history import HistoryRecord
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan
 from mainstay.domain.queue import PriorityClass, QueueRecord
 from mainstay.domain.registry import Endpoint, ModelVersion
@@ -185,6 +186,9 @@ class Store(LoopStore, Protocol):
 
     def queues(self) -> tuple[QueueRecord, ...]:
         """All queues and cohorts that somebody has set, by name."""
+
+    def history_policy(self) -> HistoryRecord:
+        """Whether what queues used lately counts, and how; off where nobody has said so."""
 
     def queue_counts(self, *, tenant: str = "") -> Mapping[str, tuple[int, int]]:
         """Queue, as workloads name it -> how many of the open ones wait, and how many have a place. Empty: of all tenants."""

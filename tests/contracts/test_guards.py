@@ -19,6 +19,7 @@ from mainstay.domain.plan import (
     AddCluster,
     CordonNode,
     DrainCluster,
+    Grow,
     HoldWorkload,
     IdentifyCluster,
     OfCluster,
@@ -30,11 +31,12 @@ from mainstay.domain.plan import (
     ResumeCluster,
     RowVersion,
     SetQueue,
+    Shrink,
     UncordonNode,
 )
 from mainstay.domain.preemption import Rule, Slot, Victim
 from mainstay.domain.queue import QueueSpec
-from mainstay.domain.workload import Kind, Phase, Workload
+from mainstay.domain.workload import Elastic, Kind, Phase, Workload
 from mainstay.store import guards
 from tests.stores import SECOND, WHY, Scene, one_cpu, scene, store
 
@@ -337,6 +339,37 @@ def its_place_is_kept_for_another(scene: Scene) -> Action:
     return scene.allocate(late)
 
 
+def _elastic(scene: Scene) -> tuple[Workload, tuple[Allocation, ...]]:
+    """One that has as many ranks as it may have, two, and needs one; its rank 0 runs."""
+    scene.fleet()
+    work = scene.submit(nodes=2, elastic=Elastic(nodes_min=1, nodes_max=2))
+    scene.run(work)
+    return work, scene.store.allocations(work.key)
+
+
+def too_few_ranks_would_be_left(scene: Scene) -> Action:
+    work, pods = _elastic(scene)
+    return Shrink(workload_key=work.key, attempt=1, allocation_keys=tuple(pod.key for pod in pods), reason=WHY)
+
+
+def its_first_rank_would_go(scene: Scene) -> Action:
+    work, pods = _elastic(scene)
+    return Shrink(workload_key=work.key, attempt=1, allocation_keys=(pods[0].key,), reason=WHY)
+
+
+def it_has_all_ranks_that_it_may_have(scene: Scene) -> Action:
+    work, _ = _elastic(scene)
+    slot = Slot(rank=2, node_key=scene.store.nodes()[0].key, resources=one_cpu())
+    return Grow(workload_key=work.key, attempt=1, slots=(slot,), reason=WHY)
+
+
+def a_number_would_be_left_out(scene: Scene) -> Action:
+    work, pods = _elastic(scene)
+    scene.applied(Shrink(workload_key=work.key, attempt=1, allocation_keys=(pods[1].key,), reason=WHY))
+    slot = Slot(rank=3, node_key=scene.store.nodes()[0].key, resources=one_cpu())
+    return Grow(workload_key=work.key, attempt=1, slots=(slot,), reason=WHY)
+
+
 REFUSED: tuple[tuple[str, Contradiction], ...] = (
     ("place_is_not_kept", its_place_is_kept_for_another),
     ("may_preempt", a_place_is_kept_for_it_already),
@@ -344,6 +377,10 @@ REFUSED: tuple[tuple[str, Contradiction], ...] = (
     ("may_preempt", half_a_gang_would_yield),
     ("may_preempt", it_may_not_be_displaced),
     ("may_preempt", it_yields_already),
+    ("may_go_on_without", too_few_ranks_would_be_left),
+    ("may_go_on_without", its_first_rank_would_go),
+    ("may_grow", it_has_all_ranks_that_it_may_have),
+    ("may_grow", a_number_would_be_left_out),
     ("row_version_holds", what_was_read_has_changed),
     ("capacity_left", the_node_is_full),
     ("capacity_left", the_node_is_down),

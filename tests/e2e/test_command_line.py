@@ -108,6 +108,21 @@ def test_the_log_of_every_node_can_be_read(up):
     assert up.mainstay("logs", ref, "--node", "2").returncode == 4
 
 
+def test_an_elastic_run_starts_with_as_many_nodes_as_there_is_room_for(up):
+    """Far more than this machine has: it takes what there is, and each is told what it may expect."""
+    script = "echo $MAINSTAY_NODE_RANK $MAINSTAY_NUM_NODES $MAINSTAY_NNODES"
+    ref = submitted(up, "--nodes", "1:900", "--cpus", "0.2", "--memory", "100MB", "--", "/bin/sh", "-c", script)
+    assert finished(up, ref) == "succeeded"
+    run = up.json("show", ref)
+    count = len([pod for pod in run["pods"] if pod["attempt"] == run["attempt"]])
+    assert 1 <= count < 900
+    assert (run["ranks"], run["nodes_min"], run["nodes_max"]) == (count, 1, 900)
+    last = str(count - 1)
+    assert up.mainstay("logs", ref, "--node", last).stdout == f"{last} {count} 1:900\n"
+    assert f"{count} of 1 to 900 nodes" in up.mainstay("show", ref).stdout
+    assert f"{count} of 1-900x " in up.mainstay("ps", "-a").stdout
+
+
 def test_ctrl_c_detaches_and_the_run_goes_on_until_it_is_stopped(up):
     process = up.start("run", "-y", "--name", "long", "--", "/bin/sh", "-c", "echo started; sleep 60")
     assert process.stdout is not None

@@ -484,6 +484,7 @@ def test_queues_are_a_tree_with_what_each_uses_borrows_and_lends(page, site, wor
     expect(nlp).to_contain_text("10 cores used · quota 4 · 6 borrowed · borrows at most 8 · 2 more to be had now")
     expect(vision).to_contain_text("6 lent")
     expect(vision).to_contain_text("weight 2")
+    expect(nlp).to_contain_text(re.compile(r"holds [\d.]+ % of the fleet · fair is [\d.]+ %, or [\d.]+ % by what"))
     meter = nlp.get_by_role("meter", name="CPU")
     parts = meter.evaluate("bar => [...bar.children].map(part => [part.className, part.offsetLeft, part.offsetWidth])")
     whole = meter.evaluate("bar => bar.offsetWidth")

@@ -78,6 +78,21 @@ def test_a_queue_is_set_and_changed_from_the_command_line(up: Platform) -> None:
     assert "no such queue: vision" in done(up, "queue", "show", "vision", code=4)
 
 
+def test_whether_what_was_used_lately_counts_is_said_and_shown_on_the_command_line(up: Platform) -> None:
+    assert done(up, "queue", "history").startswith("off: only what queues hold now counts")
+    said = done(up, "queue", "history", "--half-life", "7d", "--entry", "5m")
+    assert [line.split() for line in said.splitlines()[:3]] == [
+        ["half-life", "7d", "0h"],
+        ["weight", "1"],
+        ["entry", "5m", "0s"],
+    ]
+    assert "by what everybody asks for" in done(up, "queue", "show", "default")
+    assert "say the half-life too" in done(up, "queue", "history", "--weight", "2", code=2)
+    assert "--off goes alone" in done(up, "queue", "history", "--off", "--half-life", "1h", code=2)
+    assert "'soon' is not a duration" in done(up, "queue", "history", "--half-life", "soon", code=3)
+    assert "off: only" in done(up, "queue", "history", "--off")
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -58,7 +58,7 @@ def capacity_is_not_checked(patch: pytest.MonkeyPatch) -> None:
 
     patch.setattr(cycle, "free_of", all_free)
     patch.setattr(schedule, "capacity_guards", lambda *_: [])
-    patch.setattr(workloads, "_capacity_left", holds)
+    patch.setattr(workloads, "capacity_left", holds)
     patch.setattr(Machines, "require_room", holds)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mainstay.decide import reconcile
+from mainstay.decide import growth, reconcile
 from mainstay.simulation.__main__ import quieten
 from mainstay.simulation.faults import Profile
 from mainstay.simulation.run import Outcome, simulate
@@ -21,6 +21,8 @@ EVENTS = 800
 PARTITION_EVENTS = 3_000
 SLACK_SECONDS = 8
 """Simulated nodes notice sooner than real ones that their time is over."""
+PAUSE_SECONDS = 2
+"""Pods run for seconds there, so that runs grow sooner than real ones."""
 KEPT = Path(__file__).with_name("seeds.txt")
 """Seeds that have found something once, with the number of events they needed: `SEED EVENTS  what it was`."""
 
@@ -68,6 +70,17 @@ def test_a_world_in_which_work_is_displaced_keeps_every_promise(seed):
     command = f"python -m mainstay.simulation --preemption --seed {seed} --events {EVENTS}"
     assert not outcome.violations, f"{outcome.violations[0]}\n  replay: {command}"
     assert outcome.displaced
+
+
+@pytest.mark.parametrize("seed", range(6, 8))
+def test_a_world_in_which_work_is_elastic_keeps_every_promise(seed, monkeypatch):
+    """Among them that no run is left with fewer ranks than its min (I17), over lost nodes, drains, displacements and crashes."""
+    monkeypatch.setattr(growth, "PAUSE_SECONDS", PAUSE_SECONDS)
+    outcome = simulate(seed, events=EVENTS, preemption=True, elastic=True)
+    command = f"python -m mainstay.simulation --preemption --elastic --seed {seed} --events {EVENTS}"
+    assert not outcome.violations, f"{outcome.violations[0]}\n  replay: {command}"
+    assert outcome.shrunk
+    assert outcome.grown
 
 
 @pytest.mark.parametrize("line", [line for line in KEPT.read_text().splitlines() if line and line[0] != "#"])

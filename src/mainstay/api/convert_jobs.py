@@ -11,7 +11,7 @@ from mainstay.domain.errors import Invalid
 from mainstay.domain.quantity import Resources
 from mainstay.domain.secret import SecretUse
 from mainstay.domain.topology import TopologyNeed
-from mainstay.domain.workload import Kind, Mount, OnPartition, RetryPolicy, Volume, WorkloadSpec
+from mainstay.domain.workload import Elastic, Kind, Mount, OnPartition, RetryPolicy, Volume, WorkloadSpec
 from mainstay.operations.submit import JobRequest
 from mainstay.wire import job as wire
 from mainstay.wire import quantities
@@ -39,7 +39,8 @@ def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest
         secrets=tuple(_secrets(job)),
         volumes=tuple(_volume(volume, f"volumes.{number}") for number, volume in enumerate(job.volumes)),
         devices=tuple(job.devices),
-        nodes=job.nodes,
+        nodes=job.nodes.count,
+        elastic=Elastic(nodes_min=job.nodes.min, nodes_max=job.nodes.max) if job.nodes.elastic else None,
         topology=_topology(job.topology),
         choices=tuple(_choices(job.resources)),
         cpu_limit_milli=cpu.high or 0,

@@ -8,6 +8,7 @@ from mainstay.api.convert import instant
 from mainstay.api.convert_jobs import parsed
 from mainstay.decide.standing import CellUse
 from mainstay.domain.errors import Invalid
+from mainstay.domain.history import HistoryPolicy, HistoryRecord
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, WithinQueue
 from mainstay.domain.queue import Cell, PriorityClass, Quota, Resource
 from mainstay.operations.queues import QueueChange, QueueState
@@ -59,6 +60,26 @@ def _preemption_view(policy: PreemptionPolicy) -> views.PreemptionView:
     )
 
 
+def history_policy(body: requests.QueueHistoryRequest) -> HistoryPolicy:
+    """How what queues used lately is to count. Raises Invalid for a time that cannot be read."""
+    return HistoryPolicy(
+        half_life_seconds=parsed("half_life", quantities.duration, body.half_life),
+        weight=body.weight,
+        entry_seconds=parsed("entry", quantities.duration, body.entry) if body.entry else 0,
+    )
+
+
+def history_view(found: HistoryRecord) -> views.QueueHistoryView:
+    """The same as it is on record."""
+    return views.QueueHistoryView(
+        half_life_seconds=found.policy.half_life_seconds,
+        weight=found.policy.weight,
+        entry_seconds=found.policy.entry_seconds,
+        set_at=instant(found.set_at) if found.set_at else None,
+        set_by=found.set_by,
+    )
+
+
 def _quota(where: str, given: requests.QuotaRequest) -> Quota:
     def read(field: str, text: str | None) -> int | None:
         return None if text is None else parsed(f"{where}.{field}", partial(quantities.amount, given.resource), text)
@@ -72,7 +93,11 @@ def _quota(where: str, given: requests.QuotaRequest) -> Quota:
 
 def queue_view(state: QueueState) -> views.QueueView:
     """A queue as it stands, with no more of others than the caller may see."""
-    queue, record = state.queue, state.record
+    queue, record, fairness = state.queue, state.record, state.standing.fairness
+
+    def told(part: float) -> float | None:
+        return round(part, 6) if state.everybody else None
+
     return views.QueueView(
         name=queue.name,
         parent=queue.parent,
@@ -80,7 +105,11 @@ def queue_view(state: QueueState) -> views.QueueView:
         weight=queue.weight,
         quotas=[_quota_view(state, cell, quota) for cell, quota in sorted(queue.quotas.items())],
         preemption=_preemption_view(queue.preemption),
-        share=round(state.standing.share / 1_000, 6) if state.everybody else None,
+        share=told(state.standing.share / 1_000),
+        fair_share=told(fairness.fair),
+        demand_capped_share=told(fairness.capped),
+        held_share=told(fairness.held),
+        lately=told(fairness.lately),
         waiting=state.waiting,
         running=state.running,
         set_at=instant(record.set_at) if record else None,

@@ -15,6 +15,7 @@ from mainstay.domain import logtext
 from mainstay.domain.allocation import Allocation, Seen
 from mainstay.domain.errors import Invalid, NotFound, NotYet, Unavailable
 from mainstay.domain.workload import Workload
+from mainstay.operations.enter import require_rank
 from mainstay.operations.principal import Permission
 from mainstay.operations.services import Services
 from mainstay.wire.views import LogEnd, LogView
@@ -197,9 +198,7 @@ async def _place(call: Call, reference: str, *, rank: int, attempt: int) -> _Pla
         pod = workload.spec.guests[min(rank, workload.spec.nodes - 1)]
         msg = f"the output of {workload.id} is not kept by mainstay: others made its pod"
         raise Invalid(msg, object_=workload.id, hint=f"kubectl logs -n {pod.namespace} {pod.name}")
-    if rank >= workload.spec.nodes:
-        msg = f"workload {workload.id} has no rank {rank}"
-        raise NotFound(msg, object_=workload.id, hint=f"its ranks are 0 to {workload.spec.nodes - 1}")
+    require_rank(workload, allocations, rank)
     if attempt > workload.attempt:
         msg = f"workload {workload.id} is at attempt {workload.attempt}; there is no attempt {attempt}"
         raise NotFound(msg, object_=workload.id)

@@ -11,8 +11,8 @@ from mainstay.api.routes import Caller, Routes, done, json_response
 from mainstay.domain.errors import Invalid
 from mainstay.operations import queues as operations
 from mainstay.operations.principal import Permission
-from mainstay.wire.requests import QueueRequest, QueuesRequest
-from mainstay.wire.views import Page, QueueView
+from mainstay.wire.requests import QueueHistoryRequest, QueueRequest, QueuesRequest
+from mainstay.wire.views import Page, QueueHistoryView, QueueView
 
 routes = Routes("queues")
 _QUEUES = TypeAdapter(Page[QueueView])
@@ -75,6 +75,26 @@ async def set_queue(call: Caller, name: str, body: QueueRequest) -> Response:
     view = await services.offload(work)
     services.pulse.beat()
     return json_response(view.model_dump_json())
+
+
+@routes.add("GET", "/v1/queue-history", needs=Permission.READ, answers=QueueHistoryView)
+async def get_queue_history(call: Caller) -> Response:
+    """Whether what queues have used lately counts towards their turns, and how."""
+    services = call.services
+    found = await services.offload(operations.history, services.store, call.principal)
+    return json_response(convert_queues.history_view(found).model_dump_json())
+
+
+@routes.add("PUT", "/v1/queue-history", needs=Permission.MANAGE, answers=QueueHistoryView)
+async def set_queue_history(call: Caller, body: QueueHistoryRequest) -> Response:
+    """Say anew, for all queues, whether and how that counts. What is on record fades on by the new half-life; off forgets it."""
+    services = call.services
+    policy = convert_queues.history_policy(body)
+    found = await services.offload(
+        operations.set_history, services.store, call.principal, policy, now=services.clock.now()
+    )
+    services.pulse.beat()
+    return json_response(convert_queues.history_view(found).model_dump_json())
 
 
 @routes.add("DELETE", "/v1/queues/{name}", needs=Permission.MANAGE, status=204, keyed=True)

@@ -51,8 +51,8 @@ def say_stages(run: Run) -> None:
             told = run.reason.sentence
             say(f"\n  {told}   (mainstay explain {run.id})\n  {phase}", end=False)
     say("")
-    if phase == "running" and run.view.nodes > 1:
-        say(f"  the log of node 0 of {run.view.nodes}; others: mainstay logs {run.id} --node N")
+    if phase == "running" and max(run.view.nodes, run.view.ranks) > 1:
+        say(f"  the log of node 0 of {run.view.ranks or run.view.nodes}; others: mainstay logs {run.id} --node N")
 
 
 def print_log(

@@ -1,4 +1,4 @@
-"""`queue list|show|set|remove` and `priority list|set|remove`."""
+"""`queue list|show|set|remove|history` and `priority list|set|remove`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mainstay.cli.show import MEMORY_UNITS, ago, figure, json_option, out, print_json, print_table, say
+from mainstay.cli.show import MEMORY_UNITS, ago, duration, figure, json_option, out, print_json, print_table, say
 
 if TYPE_CHECKING:
     from mainstay.wire.requests import PreemptionRequest, QuotaRequest
@@ -38,7 +38,9 @@ def queue() -> None:
 def list_(*, as_json: bool) -> None:
     """List queues and cohorts as a tree, with what they use of what they have.
 
-    An administrator sees what everybody uses, others what their own tenant does.
+    An administrator sees what everybody uses, others what their own tenant does. FAIR is the part of the fleet that is its own or
+    is due to it by weight, CAPPED the same where nobody has more than they ask for, HOLDS what it has now, LATELY what it has
+    used lately.
     """
     from mainstay.sdk.client import Client
 
@@ -47,8 +49,8 @@ def list_(*, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    columns = ("QUEUE", "WEIGHT", "SHARE", "WAITING", "RUNNING", "USED")
-    print_table(columns, _tree_rows(found), right=("WEIGHT", "SHARE", "WAITING", "RUNNING"))
+    columns = ("QUEUE", "WEIGHT", "SHARE", "FAIR", "CAPPED", "HOLDS", "LATELY", "WAITING", "RUNNING", "USED")
+    print_table(columns, _tree_rows(found), right=columns[1:-1])
 
 
 @queue.command()
@@ -68,6 +70,7 @@ def show(name: str, *, as_json: bool) -> None:
         "parent": found.parent,
         "weight": figure(found.weight),
         "share": "" if found.share is None else figure(found.share),
+        "fleet": _fleet_words(found),
         "waiting": str(found.waiting),
         "running": str(found.running),
         "set": f"{ago(found.set_at)} ago by {found.set_by}" if found.set_at else "",
@@ -162,6 +165,56 @@ def remove(name: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"removed": name})
     say(f"queue {name} is removed")
+
+
+@queue.command()
+@click.option("--half-life", metavar="TIME", help="What was used so long ago counts half, e.g. 7d.")
+@click.option(
+    "--weight", type=click.FloatRange(0, 1_000), metavar="NUMBER", help="Of it, beside what is held. At first 1."
+)
+@click.option("--entry", metavar="TIME", help="Every pod counts as if it had run for so long at least, e.g. 5m.")
+@click.option("--off", is_flag=True, help="Nothing that was used before counts, and it is forgotten.")
+@json_option
+def history(*, half_life: str | None, weight: float | None, entry: str | None, off: bool, as_json: bool) -> None:
+    """Say whether what queues have used lately counts towards their turns, or show it. Setting is for administrators.
+
+    It is one setting for all queues, and all of it is said together.
+
+    \b
+    mainstay queue history --half-life 7d --entry 5m
+    mainstay queue history --off
+    """  # noqa: D301 click keeps the lines after a backspace as they are
+    from mainstay.sdk.client import Client
+
+    said = weight is not None or entry is not None
+    if off and (half_life is not None or said):
+        msg = "--off goes alone"
+        raise click.UsageError(msg)
+    if said and half_life is None:
+        msg = "say the half-life too, e.g. --half-life 7d: all of it is said together"
+        raise click.UsageError(msg)
+    with Client() as client:
+        if half_life is None and not off:
+            found = client.queue_history()
+        else:
+            given = "0" if half_life is None else half_life
+            found = client.set_queue_history(given, weight=1 if weight is None else weight, entry=entry or "")
+            say("✓ usage history of queues is set", colour="green")
+    if as_json:
+        print_json(found)
+        return
+    if not found.half_life_seconds:
+        out("off: only what queues hold now counts; turn it on with: mainstay queue history --half-life 7d")
+        return
+    facts = {
+        "half-life": duration(found.half_life_seconds),
+        "weight": figure(found.weight),
+        "entry": duration(found.entry_seconds) if found.entry_seconds else "",
+        "set": f"{ago(found.set_at)} ago by {found.set_by}" if found.set_at else "",
+    }
+    for word, value in facts.items():
+        if value:
+            out(f"{word:<11}{value}")
 
 
 @click.group(cls=Group)
@@ -345,6 +398,10 @@ def _tree_rows(found: Sequence[QueueView]) -> Iterable[Sequence[str]]:
                 "  " * depth + one.name + ("/" if one.cohort else ""),
                 figure(one.weight),
                 "" if one.share is None else figure(one.share),
+                _percent(one.fair_share),
+                _percent(one.demand_capped_share),
+                _percent(one.held_share),
+                _percent(one.lately),
                 str(one.waiting),
                 str(one.running),
                 ", ".join(
@@ -354,6 +411,20 @@ def _tree_rows(found: Sequence[QueueView]) -> Iterable[Sequence[str]]:
             yield from rows(one.name, depth + 1)
 
     return rows("", 0)
+
+
+def _percent(part: float | None) -> str:
+    return "" if part is None else f"{100 * part:.1f}".removesuffix(".0") + " %"
+
+
+def _fleet_words(found: QueueView) -> str:
+    """Its parts of the fleet; empty for whoever may not see them."""
+    if found.fair_share is None:
+        return ""
+    return (
+        f"holds {_percent(found.held_share)}, has used {_percent(found.lately)} lately; fair is"
+        f" {_percent(found.fair_share)}, or {_percent(found.demand_capped_share)} by what everybody asks for"
+    )
 
 
 def _quota_row(quota: QuotaView) -> Sequence[str]:

@@ -10,6 +10,7 @@ import click
 from mainstay.cli.exits import Exit
 from mainstay.cli.show import (
     ago,
+    asked_for,
     duration,
     is_stopping,
     json_option,
@@ -18,7 +19,6 @@ from mainstay.cli.show import (
     phase,
     print_json,
     print_table,
-    resources,
     say,
     table_text,
     why,
@@ -123,7 +123,8 @@ def show(ref: str, *, as_json: bool) -> None:
         "by": run.submitted_by,
         "phase": f"{run.phase}: {run.reason.sentence}",
         "stopping": _stopping(run),
-        "asked for": resources(run.resources, run.nodes),
+        "asked for": asked_for(run),
+        "has": f"{run.ranks} of {run.nodes_min} to {run.nodes_max} nodes" if run.nodes_max and run.ranks else "",
         "topology": run.topology,
         "runs": " ".join(run.run).replace("\n", "\\n"),
         "pods": ", ".join(run.guests),
@@ -345,7 +346,7 @@ def _watch(client: Client, listed: Callable[[], list[Run]], *, as_json: bool) ->
 
 
 def _row(run: WorkloadView) -> Sequence[str]:
-    wanted = resources(run.resources, run.nodes)
+    wanted = asked_for(run, ranks=run.ranks)
     return (run.id, run.name, run.kind, phase(run), wanted, ago(run.submitted_at), lasted(run), why(run))
 
 

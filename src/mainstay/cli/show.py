@@ -15,7 +15,7 @@ import click
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from mainstay.wire.views import ResourcesView, WorkloadView
+    from mainstay.wire.views import OptionView, ResourcesView, WorkloadView
 
 F = TypeVar("F", bound=Callable[..., Any])
 BYTES_PER_GIB = 1 << 30
@@ -133,6 +133,14 @@ def duration(seconds: float) -> str:
         if whole >= size:
             return f"{whole // size}{unit} {whole % size // below}{small}"
     return f"{whole}s"
+
+
+def asked_for(run: WorkloadView | OptionView, *, ranks: int = 0) -> str:
+    """`2x 4 CPUs, 16 GiB, H100:8`; of an elastic job `2-8x 4 CPUs, 16 GiB`, and once it has `ranks`: `6 of 2-8x ...`."""
+    if not run.nodes_max:
+        return resources(run.resources, run.nodes)
+    got = f"{ranks} of " if ranks else ""
+    return f"{got}{run.nodes_min}-{run.nodes_max}x {resources(run.resources)}"
 
 
 def resources(request: ResourcesView, nodes: int = 1) -> str:

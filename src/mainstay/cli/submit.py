@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mainstay.cli.exits import Exit
-from mainstay.cli.show import json_option, money, print_json, resources, say, table_text
+from mainstay.cli.show import asked_for, json_option, money, print_json, say, table_text
 
 if TYPE_CHECKING:
     from mainstay.wire.job import Job
@@ -40,7 +40,9 @@ def submitting(command: F) -> F:
 @click.option("--gpus", metavar="GPUS", help="Count, model, or model:count, e.g. H100:8.")
 @click.option("--cpus", metavar="CORES", help="E.g. 4, 500m, or 4+ for at least 4.")
 @click.option("--memory", metavar="SIZE", help="E.g. 16GB or 32Gi.")
-@click.option("--nodes", type=int, help="Ranked processes, placed together.")
+@click.option(
+    "--nodes", metavar="COUNT", help="Ranked processes, placed together; MIN:MAX of an elastic job, e.g. 2:8."
+)
 @click.option(
     "--topology",
     metavar="HOW=LEVEL",
@@ -170,7 +172,7 @@ def _plan_text(plan: PlanView) -> str:
         (
             str(number),
             option.where,
-            resources(option.resources, option.nodes),
+            asked_for(option, ranks=option.nodes if option.starts == "now" else 0),
             f"{money(option.price_per_hour)}/h" + (f", at most {money(option.cost_max)}" if option.cost_max else ""),
             option.starts,
             option.reason.sentence,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mainstay.control.tenure import Tenure
-from mainstay.decide import delivery, lifecycle, metering, nodes, preemption, schedule
+from mainstay.decide import delivery, growth, lifecycle, metering, nodes, preemption, schedule
 from mainstay.domain.plan import Action, CommitResult, Epoch, Plan
 from mainstay.domain.snapshot import Snapshot
 from mainstay.ports import Clock, Store
@@ -28,6 +28,7 @@ DECISIONS: tuple[Decision, ...] = (
     Decision(name="nodes", decide=nodes.tend, period_seconds=1.0, woken=False),
     Decision(name="schedule", decide=schedule.schedule, period_seconds=1.0),
     Decision(name="preemption", decide=preemption.preempt, period_seconds=1.0),
+    Decision(name="growth", decide=growth.grow, period_seconds=10.0, woken=False),
     Decision(name="delivery", decide=delivery.deliver, period_seconds=1.0),
     Decision(name="metering", decide=metering.meter, period_seconds=10.0),
 )

@@ -96,6 +96,10 @@ class Allowance:
         """Whether the queue may start so many pods of this request now."""
         return kernel.may_use(self.quota, queue, *self.asked(request), pods)
 
+    def most_pods(self, queue: int, request: Request, most: int) -> int:
+        """How many pods of this request the queue may start now, at most so many."""
+        return kernel.most_pods(self.quota, queue, *self.asked(request), most)
+
     def short(self, queue: int, request: Request, pods: int) -> Shortage | None:
         """The first cell of which the queue may not use enough for so many pods; None if it has no quota for such pods."""
         for column, amount in (self.cells(queue, request) or {}).items():

@@ -63,6 +63,7 @@ class Asked:
             begin=np.where(known, shapes, -1),
             end=shapes + 1,
             ranks=table.nodes[row],
+            least=table.nodes_min[row],
             asks=(table.volumes[row] > 0)
             | ((table.topology[row] > 0) & (table.nodes[row] > 1))
             | (table.nodes[row] > (RANKS_MAX if policy.stacks else 1))

@@ -22,6 +22,8 @@ class Run:
     phase: Phase
     attempt: int
     stop_requested: bool
+    nodes_min: int
+    nodes_max: int
     max_duration_seconds: int
     infrastructure_failures: int
     user_failures: int
@@ -32,6 +34,11 @@ class Run:
     always: bool
     adopted: bool
     """Its pods are guests: nobody but their owner makes them anew."""
+
+    @property
+    def elastic(self) -> bool:
+        """Whether an attempt of it goes on with fewer ranks."""
+        return self.nodes_min < self.nodes_max
 
     @property
     def guard(self) -> RowVersion:
@@ -53,7 +60,10 @@ class Pod:
     """It was stopped so that its workload goes on elsewhere."""
     preempted: int
     """The rule by which it was stopped for other work; 0: it was not."""
+    surplus: bool
+    """Its attempt goes on without it."""
     seen: Seen
+    created_at: int
     started_at: int
     ended_at: int
     end: End
@@ -85,6 +95,8 @@ def run_of(snapshot: Snapshot, row: int) -> Run:
         phase=Phase(int(table.phase[row])),
         attempt=int(table.attempt[row]),
         stop_requested=bool(table.stop_requested[row]),
+        nodes_min=int(table.nodes_min[row]),
+        nodes_max=int(table.nodes_max[row]),
         max_duration_seconds=int(table.max_duration_seconds[row]),
         infrastructure_failures=int(table.infrastructure_failures[row]),
         user_failures=int(table.user_failures[row]),
@@ -110,7 +122,9 @@ def pod_of(snapshot: Snapshot, row: int) -> Pod:
         stop=bool(table.stop[row]),
         moves=bool(table.moves[row]),
         preempted=int(table.preempted[row]),
+        surplus=bool(table.surplus[row]),
         seen=Seen(int(table.seen[row])),
+        created_at=int(table.created_at[row]),
         started_at=int(table.started_at[row]),
         ended_at=int(table.ended_at[row]),
         end=ENDS[end] if end >= 0 else End.LOST,

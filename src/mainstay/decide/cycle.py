@@ -49,7 +49,7 @@ class Cycle:
 
     def __init__(self, snapshot: Snapshot, policy: Policy) -> None:
         self.snapshot = snapshot
-        self.free = free_of(snapshot, sign=policy.sign or 1)
+        self.free = free_of(snapshot, sign=policy.sign or 1, heeds=policy.heeds)
         self.order = admission.order(snapshot)
         self.reserved: dict[int, Reservation] = {}
         """By row of the workload table: starts that are reserved for those that have waited long and found no place."""
@@ -136,9 +136,10 @@ class Cycle:
         """
         for choice in shape.requests if delays else self._timed(shape):
             for request in (choice,) if queue == ANY_QUEUE else self.allowance.flavors(queue, choice):
-                if queue != ANY_QUEUE and not self.allowance.may_use(queue, request, shape.nodes):
+                most = shape.nodes if queue == ANY_QUEUE else self.allowance.most_pods(queue, request, shape.nodes)
+                if most < shape.least:
                     continue
-                rows = place(self.free, request, count=shape.nodes, policy=self._policy)
+                rows = place(self.free, request, count=most, least=shape.least, policy=self._policy)
                 if rows is not None:
                     return tuple(rows.tolist()), request
         return None
@@ -158,16 +159,17 @@ class Cycle:
 
     def _read(self, waiting: Waiting, found: Found) -> Iterator[Placed]:
         """What has been found, request by request."""
-        count = int(found.size[0])
+        found_now = int(found.size[0])
         found.size[:] = 0
-        request, model, end = found.request[:count], found.model[:count], found.end[:count]
-        begin, rows = np.append(0, end)[:count], waiting.row[found.at[:count]]
+        request, model, end = found.request[:found_now], found.model[:found_now], found.end[:found_now]
+        begin, rows = np.append(0, end)[:found_now], waiting.row[found.at[:found_now]]
         self.started[rows] = True
-        ranking = np.lexsort((model, request))
-        splits = np.flatnonzero((np.diff(request[ranking]) != 0) | (np.diff(model[ranking]) != 0)) + 1
-        for group in np.split(ranking, splits) if count else ():
+        ranking, count = np.lexsort((model, request)), end - begin
+        alike = (np.diff(column[ranking]) == 0 for column in (request, model, count))
+        splits = np.flatnonzero(~np.logical_and.reduce(tuple(alike))) + 1
+        for group in np.split(ranking, splits) if found_now else ():
             first = int(group[0])
-            ranks = np.arange(end[first] - begin[first])
+            ranks = np.arange(count[first])
             yield self._started(
                 Placed(
                     rows=rows[group],
@@ -191,11 +193,11 @@ class Cycle:
             return None
         nodes, request = found
         self.free.take(*np.unique(nodes, return_counts=True), request)
-        self.allowance.use(queue, request, shape.nodes)
+        self.allowance.use(queue, request, len(nodes))
         self.started[waiting.row[at]] = True
         if shape.one_node and shape.volumes is not None and self._users is not None:
             self._users.add(shape.volumes, nodes[0])
-        leave(ledger, waiting, at)
+        leave(ledger, waiting, at, len(nodes), shape.nodes)
         placed = Placed(rows=waiting.row[at : at + 1], nodes=np.array([nodes], dtype=np.int64), request=request)
         return self._started(placed)
 
@@ -217,17 +219,19 @@ class Cycle:
         return not seconds or self.snapshot.now + seconds * MICROSECONDS_PER_SECOND > reservation.starts_at
 
     def _reserve_or_give_up(self, ledger: Ledger, waiting: Waiting, at: int, shape: Shape) -> None:
-        """The turn of one for whom there is no place now. One that has waited long gets one later, and holds it from here on."""
+        """The turn of one for whom there is no place now. One that has waited long gets one later, and holds it from here on: an
+        elastic one for as many ranks as it needs to start.
+        """
         queue, row = int(waiting.queue[at]), int(waiting.row[at])
         choices = [one for choice in self._timed(shape) for one in self.allowance.flavors(queue, choice)]
-        usable = [one for one in choices if self.allowance.may_use(queue, one, shape.nodes)]
+        usable = [one for one in choices if self.allowance.may_use(queue, one, shape.least)]
         found = None
         if usable and waiting.long[at] and self._releases is not None:
             for placed in self._placed:
                 self._releases.started(self._ends_at(placed.rows), placed.nodes, placed.request)
             self._placed.clear()
             asked = [replace(one, late=0) for one in usable]
-            found = self._releases.reserve(self.free, asked, ranks=shape.nodes, policy=self._policy)
+            found = self._releases.reserve(self.free, asked, ranks=shape.least, policy=self._policy)
             if found is None:
                 self.unreserved.add(row)
             if len(self.reserved) + len(self.unreserved) + (found is not None) >= TRIES_MAX:
@@ -238,8 +242,8 @@ class Cycle:
         self.reserved[row] = found
         self.free = self.free.keep(found.beside, rows=found.nodes)
         self._asked.keep(self.free, self._late(found))
-        self.allowance.use(queue, found.request, shape.nodes)
-        leave(ledger, waiting, at)
+        self.allowance.use(queue, found.request, shape.least)
+        leave(ledger, waiting, at, shape.least, shape.nodes)
 
     def _late(self, reservation: Reservation) -> Bools:
         """[shapes] Which would delay it."""

@@ -11,7 +11,7 @@ from mainstay.decide import admission, billing, nomination
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.placement.fit import Request
-from mainstay.decide.places import node_names
+from mainstay.decide.places import node_names, placed
 from mainstay.decide.preemption.outlook import outlook
 from mainstay.decide.preemption.rules import Wish, wish_of
 from mainstay.decide.schedule import quota_refusal, refusal, slot_resources, start_reserved, would_delay
@@ -63,7 +63,7 @@ class Preview:
     starts_never: bool = False
     """It is more than all nodes of this fleet together could give, however long it waits."""
     nodes: tuple[str, ...]
-    """Node of each rank; empty if it would wait."""
+    """Node of each rank, of as many as it would start with; empty if it would wait."""
     resources: Resources
     """What each pod would hold: of the choice that fits, else of the first."""
     price_per_hour: Money
@@ -89,7 +89,7 @@ def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
         return Explanation(workload_key=workload_key, phase=phase, reason=held, position=0, alternatives=())
     reserved = nomination.reserved(snapshot)
     shape = shape_of(reserved, row)
-    answer = _answer(reserved, shape, row=row)
+    answer = _answer(reserved, shape, row=row, most=int(reserved.workloads.nodes_max[row]))
     waits = not answer.node_rows
     return Explanation(
         workload_key=workload_key,
@@ -114,6 +114,7 @@ def preview(
     shape = make_shape(
         reserved,
         nodes=spec.nodes,
+        least=spec.nodes_min,
         choices=spec.choices,
         cluster=spec.cluster,
         seconds=longest(spec.max_duration_seconds, spec.stop_grace_seconds),
@@ -121,11 +122,11 @@ def preview(
         topology=spec.topology,
     )
     at = snapshot.queues.names.index(queue)
-    answer = _answer(reserved, shape, priority=priority, queue=at)
+    answer = _answer(reserved, shape, priority=priority, queue=at, most=spec.nodes_max)
     wish = Wish(queue=at, priority=priority, submitted_at=snapshot.now)
     resources = answer.resources or spec.choices[0]
     per_pod = billing.price_per_hour(resources, snapshot.now, snapshot.prices)
-    hourly = replace(per_pod, micros=per_pod.micros * spec.nodes)
+    hourly = replace(per_pod, micros=per_pod.micros * (len(answer.node_rows) or spec.nodes))
     return Preview(
         starts_now=bool(answer.node_rows),
         starts_never=answer.reason.code is Code.NEVER_FITS and snapshot.nodes.key.size > 0,
@@ -156,7 +157,7 @@ def _held_back(snapshot: Snapshot, row: int, phase: Phase) -> Reason | None:
         return Reason(code=Code.STOPPED)
     if not admission.waiting(snapshot)[row]:
         codes = {Phase.RUNNING: Code.POD_RUNNING, Phase.UNKNOWN: Code.POD_LOST}
-        return Reason(code=codes.get(phase, Code.POD_STARTING))
+        return Reason(code=codes.get(phase, Code.POD_STARTING), numbers=_ranks(snapshot, row))
     if table.held[row]:
         return Reason(code=Code.HELD)
     if not admission.due(snapshot)[row]:
@@ -170,25 +171,39 @@ def _held_back(snapshot: Snapshot, row: int, phase: Phase) -> Reason | None:
     return None
 
 
+def _ranks(snapshot: Snapshot, row: int) -> dict[str, int | float | str]:
+    """Of an elastic one, how many of how many its attempt has."""
+    table, held = snapshot.workloads, snapshot.allocations
+    least, most = int(table.nodes_min[row]), int(table.nodes_max[row])
+    if least == most:
+        return {}
+    mine = (held.workload_key == table.key[row]) & (held.attempt == table.attempt[row]) & ~held.surplus
+    return {"detail": f"{np.count_nonzero(mine)} nodes of {least} to {most}"}
+
+
 def _keeps(snapshot: Snapshot, key: int, kept: Nomination) -> Reason:
     """It waits for those who were displaced for it, whose places are kept for it."""
     held = snapshot.allocations
-    yields = [one for one, by in sorted(snapshot.displaced_by.items()) if by[-1] == key]
-    pods = np.isin(held.workload_key, np.array(yields, dtype=np.int64)) & held.stop & (held.seen != Seen.ENDED)
+    pods = (held.yields_to == key) & held.stop & (held.seen != Seen.ENDED)
     runs = int(np.unique(held.workload_key[pods]).size)
     nodes = node_names(snapshot, nomination.node_rows(snapshot, kept))
     numbers: dict[str, int | float | str] = {"pods": int(pods.sum()), "runs": runs, "nodes": nodes}
     return Reason(code=Code.PREEMPTS, numbers=numbers)
 
 
-def _answer(snapshot: Snapshot, shape: Shape, *, row: int = -1, priority: int = 0, queue: int = 0) -> _Answer:
-    """What a cycle does with the workload in this row; without one, with the shape as the newest of its priority."""
+def _answer(
+    snapshot: Snapshot, shape: Shape, *, row: int = -1, priority: int = 0, queue: int = 0, most: int
+) -> _Answer:
+    """What a cycle does with the workload in this row; without one, with the shape as the newest of its priority.
+
+    `most`: so many ranks it may ever have.
+    """
     policy, later, unknown = next(iter(POLICIES.values())), None, False
     cycle = Cycle(snapshot, policy)
     if row >= 0:
         queue, ahead = int(snapshot.workloads.queue[row]), int(np.argmax(cycle.order == row))
         if found := _placed(cycle, row):
-            return _starts(snapshot, *found, ahead=ahead)
+            return _starts(snapshot, *found, shape=shape, most=most, ahead=ahead)
         later = start_reserved(cycle, row, shape) if row in cycle.reserved else None
         unknown = row in cycle.unreserved
         cycle = Cycle(snapshot, policy)
@@ -197,7 +212,7 @@ def _answer(snapshot: Snapshot, shape: Shape, *, row: int = -1, priority: int = 
     for _ in cycle.placements(ahead=ahead):
         pass  # Only what it leaves is of interest.
     if row < 0 and (found := cycle.place(shape, queue)):
-        return _starts(snapshot, *found, ahead=ahead)
+        return _starts(snapshot, *found, shape=shape, most=most, ahead=ahead)
     reason = later or would_delay(cycle, shape, queue) or _waits(snapshot, shape, queue=queue, ahead=ahead)
     if unknown and reason.code is Code.WAITS_FOR_CAPACITY:
         reason = replace(reason, numbers={**reason.numbers, "detail": _NO_START})
@@ -213,17 +228,20 @@ _NO_START = "no start can be reserved for it: of what holds its places not enoug
 
 def _placed(cycle: Cycle, row: int) -> tuple[tuple[int, ...], Request] | None:
     """Where the cycle places the workload in this row, if it does."""
-    for placed in cycle.placements():
-        here = np.flatnonzero(placed.rows == row)
+    for found in cycle.placements():
+        here = np.flatnonzero(found.rows == row)
         if here.size:
-            return tuple(placed.nodes[int(here[0])].tolist()), placed.request
+            return tuple(found.nodes[int(here[0])].tolist()), found.request
     return None
 
 
-def _starts(snapshot: Snapshot, node_rows: tuple[int, ...], request: Request, *, ahead: int) -> _Answer:
+def _starts(
+    snapshot: Snapshot, node_rows: tuple[int, ...], request: Request, *, shape: Shape, most: int, ahead: int
+) -> _Answer:
+    reason = placed(snapshot, node_rows, least=shape.least, most=most)
     names = ", ".join(dict.fromkeys(snapshot.nodes.names[row] for row in node_rows))
     return _Answer(
-        reason=Reason(code=Code.PLACED, numbers={"nodes": names}),
+        reason=replace(reason, numbers={**reason.numbers, "nodes": names}),
         position=ahead + 1,
         node_rows=node_rows,
         resources=slot_resources(snapshot, node_rows[0], request),
@@ -243,7 +261,7 @@ def _waits(snapshot: Snapshot, shape: Shape, *, queue: int, ahead: int) -> Reaso
 def _is_short_of_quota(cycle: Cycle, shape: Shape, queue: int) -> bool:
     """Whether the queue may not have it, be there room or not: a cycle looks at that first."""
     choices = (one for choice in shape.requests for one in cycle.allowance.flavors(queue, choice))
-    may = any(cycle.allowance.may_use(queue, one, shape.nodes) for one in choices)
+    may = any(cycle.allowance.may_use(queue, one, shape.least) for one in choices)
     return not may or cycle.place(shape, ANY_QUEUE) is not None
 
 
@@ -257,14 +275,15 @@ def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, 
     def relaxed(
         resources: Resources,
         *,
-        nodes: int = shape.nodes,
+        nodes: int = 0,
         cluster: str = shape.cluster,
         topology: TopologyNeed | None = shape.topology,
         seconds: int | None = None,
     ) -> Shape:
         return make_shape(
             snapshot,
-            nodes=nodes,
+            nodes=nodes or shape.nodes,
+            least=nodes or shape.least,
             choices=(resources,),
             cluster=cluster,
             restriction=shape.restriction,
@@ -298,7 +317,7 @@ def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, 
     cores, gib = (first.cpu_milli - 1) // 1000, (first.memory_bytes - 1) // BYTES_PER_GIB
     less: tuple[tuple[str, int, Callable[[int], Shape], str, str], ...] = (
         ("gpus", first.gpus - 1, lambda n: relaxed(replace(first, gpus=n)), str(first.gpus), "{}"),
-        ("nodes", shape.nodes - 1, lambda n: relaxed(first, nodes=n), str(shape.nodes), "{}"),
+        ("nodes", shape.least - 1, lambda n: relaxed(first, nodes=n), str(shape.least), "{}"),
         ("cpus", cores, lambda n: relaxed(replace(first, cpu_milli=n * 1000)), figure(first.cpu_milli / 1_000), "{}"),
         ("memory", gib, lambda n: relaxed(replace(first, memory_bytes=n << 30)), _memory_words(first), "{}GiB"),
     )
@@ -340,6 +359,7 @@ def _changed(snapshot: Snapshot, row: int, shape: Shape) -> Snapshot:
     workloads = replace(
         table,
         nodes=other(table.nodes, shape.nodes),
+        nodes_min=other(table.nodes_min, shape.least),
         cpu_milli=other(table.cpu_milli, choice.cpu_milli),
         memory_bytes=other(table.memory_bytes, choice.memory_bytes),
         gpus=other(table.gpus, choice.gpus),

@@ -58,11 +58,14 @@ class Ledger(NamedTuple):
     """What it could have at most; all shares are parts of it."""
     held: Ints
     """What its workloads hold now."""
+    past: Floats
+    """What it has borrowed lately, times what that weighs: it counts beside what it borrows, as long as it borrows anything."""
 
     def shares(self, queue: Ints, held: Ints) -> Floats:
         """As `share`, of many: [n] for queues [n] that would hold so much [n, resources]."""
         borrowed = np.maximum(0, held - self.own[queue])
-        ratio = (borrowed / self.lendable[queue]).max(axis=1)
+        ratios = (borrowed + self.past[queue]) / self.lendable[queue]
+        ratio = np.where(borrowed.any(axis=1), ratios.max(axis=1), 0.0)
         weight = self.weight[queue]
         found: Floats = np.divide(ratio, weight, out=np.where(ratio > 0, np.inf, 0.0), where=weight > 0)
         return found
@@ -157,6 +160,8 @@ class Nodes(NamedTuple):
     changes: Ints
     """[blocks] How often something was taken in the block."""
     usual: Usual
+    wasted: Floats
+    """[nodes] Thousandths of idle GPUs that those who usually ask could not use, summed over them; 0 if nobody is heeded."""
 
 
 class Requests(NamedTuple):
@@ -167,7 +172,9 @@ class Requests(NamedTuple):
     end: Ints
     """[shapes]"""
     ranks: Ints
-    """[shapes] Pods of one workload."""
+    """[shapes] Pods of one workload; of an elastic one so many at most."""
+    least: Ints
+    """[shapes] Without so many of them it does not start; the same unless it is elastic."""
     asks: Bools
     """[shapes] Such workloads are placed by the caller."""
     amounts: Ints
@@ -230,9 +237,11 @@ def go_on(
             return FULL
         outcome = _place(quota, nodes, requests, found, waiting.queue[at], shape)
         if outcome == PLACED:
-            found.at[found.size[0]] = at
+            count = found.size[0]
+            found.at[count] = at
             found.size[0] += 1
-            leave(ledger, waiting, at)
+            begin = found.end[count - 1] if count > 0 else 0
+            leave(ledger, waiting, at, found.end[count] - begin, requests.ranks[shape])
         elif waiting.long[at]:
             return CROWDED
         else:
@@ -240,31 +249,42 @@ def go_on(
 
 
 def _place(quota: Quota, nodes: Nodes, requests: Requests, found: Found, queue: int, shape: int) -> int:
-    """A place for one workload, by the first of its requests that has one; of what it lacks, quota counts first."""
-    ranks, outcome = requests.ranks[shape], NO_ROOM
+    """A place for one workload, by the first of its requests that has one; of what it lacks, quota counts first.
+
+    An elastic one gets as many ranks as its quota and the roomiest cluster allow.
+    """
+    least, outcome = requests.least[shape], NO_ROOM
     for request in range(requests.begin[shape], requests.end[shape]):
         model, flavor = requests.model[request], requests.flavor[request]
         by_model = requests.any_model[request] and quota.models[queue, 0] > 0
         for index in range(quota.models.shape[1] - 1 if by_model else 1):
             if by_model:
                 model = flavor = quota.models[queue, index]
+            ranks = requests.ranks[shape]
             if not may_use(quota, queue, requests.quota[request], flavor, ranks):
+                ranks = most_pods(quota, queue, requests.quota[request], flavor, ranks - 1) if least < ranks else 0
+            if ranks < least:
                 outcome = NO_QUOTA
-            elif _take_all(nodes, requests, found, request, model, ranks):
-                use(quota, queue, requests.quota[request], flavor, ranks)
+                continue
+            taken = _take_all(nodes, requests, found, request, model, ranks, least)
+            if taken > 0:
+                use(quota, queue, requests.quota[request], flavor, taken)
                 return PLACED
     return outcome
 
 
-def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, model: int, ranks: int) -> bool:
-    """Nodes for all ranks, within one cluster, or for none."""
+def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, model: int, ranks: int, least: int) -> int:
+    """Nodes for so many ranks, or as many as one cluster holds, within that; for none if those are less than the `least`."""
     amounts, mask = requests.amounts[request], requests.masks[requests.mask[request]]
     slot, cluster = requests.slot[request], NONE
-    if ranks > 1:
-        cluster = _cluster(nodes, amounts, mask, model, ranks, found.room_of)
+    gang = ranks > 1
+    if gang:
+        cluster = _cluster(nodes, amounts, mask, model, ranks, least, found.room_of)
         if cluster == NONE:
-            return False
-    if ranks > 1:
+            return 0
+        ranks = min(ranks, found.room_of[cluster])
+        if ranks == 1:
+            cluster = NONE  # What is alone goes to the best node of all.
         slot = requests.after.shape[0] - 1
         requests.score[slot], requests.after[slot] = 0.0, NONE
     elif model != requests.model[request]:
@@ -273,7 +293,7 @@ def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, mode
     while left:
         node = _best(nodes, requests, slot, amounts, mask, requests.without_gpus[request], model, cluster)
         if node == NONE:
-            return False  # Only of a single rank: a cluster has been found for many.
+            return 0  # Only of a single rank: a cluster has been found for many.
         pods = min(left, _room(nodes, amounts, node))
         take(nodes, node, pods, amounts)
         found.node[last : last + pods] = node
@@ -282,17 +302,23 @@ def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, mode
     count = found.size[0]
     found.request[count], found.model[count], found.end[count] = request, model, last
     found.size[1] = last
-    return True
+    return ranks
 
 
-def _cluster(nodes: Nodes, amounts: Ints, mask: Bools, model: int, ranks: int, room_of: Ints) -> int:
-    """The cluster with the least room that holds so many pods; NONE if none does."""
+def _cluster(nodes: Nodes, amounts: Ints, mask: Bools, model: int, ranks: int, least: int, room_of: Ints) -> int:
+    """The cluster with the least room that holds so many pods, or as many of them as any does; NONE if those are less than the
+    `least`. How much room there is in each is in `room_of` [clusters] then.
+    """
     room_of[:] = 0
     for block in range(nodes.changes.size):
         if _is_roomy(nodes, amounts, block):
             for node in range(block * BLOCK, min(block * BLOCK + BLOCK, mask.size)):
                 if mask[node] and _fits(nodes, amounts, node, model):
                     room_of[nodes.cluster[node]] += _room(nodes, amounts, node)
+    if least < ranks:
+        most, ranks = ranks, least
+        for cluster in range(room_of.size):
+            ranks = max(ranks, min(most, room_of[cluster]))
     found = NONE
     for cluster in range(room_of.size):
         if room_of[cluster] >= ranks and (found == NONE or room_of[cluster] < room_of[found]):
@@ -340,10 +366,13 @@ def _best_score_in(
 
 def _best_in(nodes: Nodes, block: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int) -> int:
     found, lowest = NONE, np.inf
+    heeds = amounts[GPUS] > 0 and nodes.usual.cpus.size > 0
     for node in range(block * BLOCK, min(block * BLOCK + BLOCK, mask.size)):
+        score = -np.inf if heeds else _fullness(nodes, node, without_gpus)
         here = mask[node] and (cluster == NONE or nodes.cluster[node] == cluster)
-        if here and _fits(nodes, amounts, node, model):
-            score = _score(nodes, node, amounts, without_gpus)
+        if score < lowest and here and _fits(nodes, amounts, node, model):
+            if heeds:
+                score = _usual_score(nodes, node, amounts)
             if score < lowest:
                 found, lowest = node, score
     return found
@@ -364,14 +393,14 @@ def _fullness(nodes: Nodes, node: int, without_gpus: int) -> float:
 def _usual_score(nodes: Nodes, node: int, amounts: Ints) -> float:
     """As `placement.usual.scores`, of one node."""
     usual, model, gpus, cpus = nodes.usual, nodes.gpu_model[node], nodes.free[GPUS, node], nodes.free[CPU, node]
-    after = _wasted(usual, model, gpus - amounts[GPUS], cpus - amounts[CPU])
-    growth = (after - _wasted(usual, model, gpus, cpus)) / (GPU_MILLI * usual.pods[0])
+    after = wasted(usual, model, gpus - amounts[GPUS], cpus - amounts[CPU])
+    growth = (after - nodes.wasted[node]) / (GPU_MILLI * usual.pods[0])
     scarce = SCARCITY * amounts[GPUS] * usual.scarcity[model]
     return float(growth + IDLE_GPU * gpus + scarce + FULLNESS * nodes.left[node])
 
 
-def _wasted(usual: Usual, model: int, gpus: int, cpu_milli: int) -> float:
-    """Thousandths of GPUs of such a node that those who usually ask could not use, summed over them."""
+def wasted(usual: Usual, model: int, gpus: int, cpu_milli: int) -> float:
+    """As `Nodes.wasted`, of a node with so much left."""
     low, high = 0, usual.cpus.size
     while low < high:
         middle = (low + high) // 2
@@ -420,6 +449,9 @@ def take(nodes: Nodes, node: int, pods: int, amounts: Ints) -> None:
         nodes.free[resource, node] -= pods * amounts[resource]
         left += nodes.free[resource, node] * nodes.weight[resource]
     nodes.left[node] = left
+    if nodes.usual.cpus.size:
+        gpus, cpus = max(0, nodes.free[GPUS, node]), nodes.free[CPU, node]
+        nodes.wasted[node] = wasted(nodes.usual, nodes.gpu_model[node], gpus, cpus)
     block = node // BLOCK
     begin, end = block * BLOCK, min(block * BLOCK + BLOCK, nodes.left.size)
     for resource in range(amounts.size):
@@ -447,6 +479,20 @@ def may_use(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int) -> 
         elif pods * asked > max(0, available(quota, queue, column)):
             return False
     return True
+
+
+def most_pods(quota: Quota, queue: int, amounts: Ints, flavor: int, most: int) -> int:
+    """How many such pods a queue may start now, at most so many."""
+    if not quota.used.shape[1]:
+        return most
+    for resource in range(amounts.size):
+        asked, column = amounts[resource], quota.cell[resource, queue, flavor]
+        if column == NONE:
+            if asked > 0 and quota.limited[resource, queue]:
+                return 0
+        elif asked > 0:
+            most = min(most, max(0, available(quota, queue, column)) // asked)
+    return most
 
 
 def use(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int) -> None:
@@ -478,14 +524,14 @@ def available(quota: Quota, queue: int, column: int) -> int:
     return int(min(bound, idle + quota.subtree[at, column] - quota.used[at, column]))
 
 
-def leave(ledger: Ledger, waiting: Waiting, at: int) -> None:
-    """This one, who is next of its queue, has its place, and holds it."""
+def leave(ledger: Ledger, waiting: Waiting, at: int, got: int, ranks: int) -> None:
+    """This one, who is next of its queue, has its place, and holds it: `got` of the `ranks` that it asked for."""
     queue = waiting.queue[at]
     waiting.begin[queue] = at + 1
     above = queue
     while above != NONE:
         for resource in range(waiting.asked.shape[1]):
-            ledger.held[above, resource] += waiting.asked[at, resource]
+            ledger.held[above, resource] += waiting.asked[at, resource] // ranks * got
         above = ledger.parent[above]
     _look_up(ledger, waiting, queue)
 
@@ -545,12 +591,21 @@ def _look_up_one(ledger: Ledger, waiting: Waiting, queue: int) -> None:
 
 
 def share(ledger: Ledger, queue: int, amounts: Ints) -> float:
-    """The weighted dominant share of a queue or cohort, would it hold so much more [resources]."""
-    dominant = 0.0
+    """The weighted dominant share of a queue or cohort, would it hold so much more [resources].
+
+    0 while it borrows nothing, whatever it has borrowed before: what is its own is not taken from it.
+    """
+    dominant, borrows = 0.0, False
     for resource in range(amounts.size):
         borrowed = ledger.held[queue, resource] + amounts[resource] - ledger.own[queue, resource]
+        past = ledger.past[queue, resource]
         if borrowed > 0:
-            dominant = max(dominant, borrowed / ledger.lendable[queue, resource])
+            borrows = True
+            dominant = max(dominant, (borrowed + past) / ledger.lendable[queue, resource])
+        elif past > 0:
+            dominant = max(dominant, past / ledger.lendable[queue, resource])
+    if not borrows:
+        return 0.0
     if ledger.weight[queue] > 0:
         return float(dominant / ledger.weight[queue])
     return np.inf if dominant > 0 else 0.0

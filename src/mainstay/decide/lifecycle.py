@@ -15,6 +15,7 @@ import numpy as np
 from mainstay.decide import admission
 from mainstay.decide.attempt import POD, Pod, Run, pod_of, run_of
 from mainstay.decide.retry import Verdict, verdict
+from mainstay.decide.shrinking import members, without_lost
 from mainstay.domain.allocation import ENDS, End, Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.plan import Action, Advance, StopPod
@@ -41,13 +42,16 @@ def _next_step(run: Run, pods: Sequence[Pod], snapshot: Snapshot) -> Sequence[Ac
     alive = [pod for pod in pods if pod.alive]
     if run.phase in WAITING and not run.stop_requested:
         return ()
+    if (shrink := without_lost(run, pods)) is not None:
+        return (shrink,)
+    judged = members(pods)
     if not alive:
-        return (_advance(run, pods, verdict(run, pods, now=snapshot.now, seed=snapshot.seed)),)
-    why = _why_stop(run, pods)
+        return (_advance(run, pods, verdict(run, judged, now=snapshot.now, seed=snapshot.seed)),)
+    why = _why_stop(run, judged)
     stops = tuple(_stop(run, pod, why) for pod in alive if not pod.stop) if why else ()
-    if stops or run.phase in WAITING:
+    if stops or run.phase in WAITING or not any(pod.alive for pod in judged):
         return stops
-    phase, reason = _phase(alive)
+    phase, reason = _phase(run, judged)
     return () if phase is run.phase else (_advance(run, pods, _moved(run, phase, reason)),)
 
 
@@ -66,8 +70,15 @@ def _why_stop(run: Run, pods: Sequence[Pod]) -> Reason | None:
     return None
 
 
-def _phase(alive: Sequence[Pod]) -> tuple[Phase, Reason]:
-    """The phase of the least advanced rank; one that is unknown makes the whole unknown."""
+def _phase(run: Run, pods: Sequence[Pod]) -> tuple[Phase, Reason]:
+    """The phase of the least advanced rank that lives; one that is unknown makes the whole unknown.
+
+    An elastic one runs as soon as, and for as long as, rank 0 and its min count of ranks have come so far.
+    """
+    there = [pod for pod in pods if pod.seen is Seen.RUNNING or pod.ended_well]
+    if run.elastic and len(there) >= run.nodes_min and there[0].rank == 0:
+        return Phase.RUNNING, Reason(code=Code.POD_RUNNING)
+    alive = [pod for pod in pods if pod.alive]
     unknown = [pod for pod in alive if pod.seen is Seen.UNKNOWN]
     if unknown:
         rank = unknown[0].rank
@@ -142,27 +153,40 @@ def _joined(snapshot: Snapshot) -> _Pods:
 
 
 def _may_step(snapshot: Snapshot, pods: _Pods) -> Bools:
-    """Exactly the workloads for which `_next_step` can answer something; the columns of that function."""
+    """The workloads for which `_next_step` can answer something; the columns of that function. Of elastic ones that have lost or
+    finished a rank, it is asked of all.
+    """
     table, workloads = snapshot.allocations, snapshot.workloads
     waiting = admission.waiting(snapshot)
     always = workloads.retry_always[pods.workload]
     ended_well = (table.end[pods.rows] == ENDS.index(End.EXITED)) & (table.exit_code[pods.rows] == 0)
     adopted = workloads.kind[pods.workload] == POD
-    ended_badly = ~pods.alive & (always | ~ended_well) & ~adopted
+    surplus = table.surplus[pods.rows]
+    ended_badly = ~pods.alive & (always | ~ended_well) & ~adopted & ~surplus
     stoppable = _any(snapshot, pods, pods.alive & ~table.stop[pods.rows])
     must_stop = workloads.stop_requested | _any(snapshot, pods, ended_badly)
     over = ~_any(snapshot, pods, pods.alive)
-    moved = _phase_column(snapshot, pods) != workloads.phase
+    moved = (_phase_column(snapshot, pods, ended_well) != workloads.phase) & _any(snapshot, pods, pods.alive & ~surplus)
+    elastic = workloads.nodes_min < workloads.nodes_max
+    if elastic.any():
+        moved |= elastic & _any(snapshot, pods, ~pods.alive & ~surplus)
     step: Bools = np.where(waiting, workloads.stop_requested, over | moved | (stoppable & must_stop))
     return step
 
 
-def _phase_column(snapshot: Snapshot, pods: _Pods) -> Ints:
+def _phase_column(snapshot: Snapshot, pods: _Pods, ended_well: Bools) -> Ints:
     """`_phase` for all workloads at once; without live pods it says RUNNING and does not matter."""
-    seen = snapshot.allocations.seen[pods.rows]
+    table, workloads = snapshot.allocations, snapshot.workloads
+    seen, member = table.seen[pods.rows], ~table.surplus[pods.rows]
     states = [Seen.UNKNOWN, Seen.NOTHING, Seen.PULLING, Seen.STARTING]
     phases = [Phase.UNKNOWN, Phase.STARTING, Phase.PULLING, Phase.STARTING]
-    found = [_any(snapshot, pods, seen == state) for state in states]
+    found = [_any(snapshot, pods, (seen == state) & member) for state in states]
+    elastic = workloads.nodes_min < workloads.nodes_max
+    if elastic.any():
+        there = member & ((seen == Seen.RUNNING) | (~pods.alive & ended_well))
+        count = np.bincount(pods.workload[there], minlength=workloads.key.size)
+        first = _any(snapshot, pods, there & (table.rank[pods.rows] == 0))
+        found, phases = [elastic & first & (count >= workloads.nodes_min), *found], [Phase.RUNNING, *phases]
     return np.select(found, [int(phase) for phase in phases], default=int(Phase.RUNNING)).astype(np.int64)
 
 

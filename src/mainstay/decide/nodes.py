@@ -3,7 +3,8 @@
 What moves is stopped with its grace and goes back to its queue with its age; nothing counts as a failure of it. In this order:
 1. What ends by itself before the wait of the drain is over is left to its end.
 2. What serves an endpoint comes up elsewhere first, where there is room; then the old one is stopped as after any deployment.
-3. Of all else every pod of the attempt is stopped, wherever it runs: gangs move whole.
+3. An elastic attempt goes on without its ranks there, if enough are left elsewhere (`shrinking`).
+4. Of all else every pod of the attempt is stopped, wherever it runs: gangs move whole.
 Guests are evicted one by one, as far as their disruption budgets allow it: making them anew is their owner's business.
 """
 
@@ -19,6 +20,7 @@ from mainstay.decide.cycle import Cycle
 from mainstay.decide.nomination import reserved
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.shapes import shape_of
+from mainstay.decide.shrinking import without
 from mainstay.domain.allocation import Seen, Wanted
 from mainstay.domain.capacity import Closure
 from mainstay.domain.plan import Action, RedeployEndpoint, ReleaseNode, RowVersion, StopPod
@@ -86,13 +88,17 @@ def _step(snapshot: Snapshot, row: int, drained: Mapping[int, int]) -> Sequence[
     endpoint = _served(snapshot, run)
     if endpoint is not None and (steps := _replacement(snapshot, row, endpoint, node)) is not None:
         return steps
-    return _stops(run, pods, snapshot.nodes.names[node])
+    everyone = _pods(snapshot, run, ended=True)
+    there = [pod for pod in leaving if not pod.surplus]
+    shrink = without(run, everyone, there, f"node {snapshot.nodes.names[node]} is being drained")
+    return (shrink,) if shrink is not None else _stops(run, pods, snapshot.nodes.names[node])
 
 
-def _pods(snapshot: Snapshot, run: Run) -> list[Pod]:
-    """Of the attempt, those that live, by rank."""
+def _pods(snapshot: Snapshot, run: Run, *, ended: bool = False) -> list[Pod]:
+    """Of the attempt, those that live, or also those that have ended, by rank."""
     table = snapshot.allocations
-    mine = (table.workload_key == run.key) & (table.attempt == run.attempt) & (table.seen != Seen.ENDED)
+    mine = (table.workload_key == run.key) & (table.attempt == run.attempt)
+    mine &= ended | (table.seen != Seen.ENDED)
     return sorted((pod_of(snapshot, row) for row in np.flatnonzero(mine).tolist()), key=lambda pod: pod.rank)
 
 

@@ -13,7 +13,7 @@ from dataclasses import fields, replace
 import numpy as np
 
 from mainstay.decide import admission
-from mainstay.decide.places import capacity_guards, node_names
+from mainstay.decide.places import capacity_guards, placed
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
 from mainstay.domain.plan import Action, Allocate, DropNomination, RowVersion
@@ -31,15 +31,15 @@ Places = dict[tuple[str, int], int]
 """The same, of few nodes: (column or shape, row of the node) -> how much."""
 
 
-def reserved(snapshot: Snapshot, placed: Container[int] = ()) -> Snapshot:
+def reserved(snapshot: Snapshot, settled: Container[int] = ()) -> Snapshot:
     """The same world, in which every workload holds what is kept for it. The same snapshot if nothing is.
 
-    `placed`: those that have been given their places since, beside whoever still yields to them.
+    `settled`: those that have been given their places since, beside whoever still yields to them.
     """
     kept = _kept(snapshot)
     if not kept:
         return snapshot
-    nodes, amounts = snapshot.nodes, still_to_come(snapshot, placed)
+    nodes, amounts = snapshot.nodes, still_to_come(snapshot, settled)
 
     def used(name: str, before: Ints, capacity: Ints) -> Ints:
         # No more than there is: a node may have shrunk, and others may leave than those who yield.
@@ -63,14 +63,14 @@ def spoken_for(snapshot: Snapshot) -> Amounts:
     return _sum((_places(snapshot, nomination) for nomination in _kept(snapshot).values()), snapshot.nodes.key.size)
 
 
-def still_to_come(snapshot: Snapshot, placed: Container[int] = ()) -> Amounts:
+def still_to_come(snapshot: Snapshot, settled: Container[int] = ()) -> Amounts:
     """What is kept on each node and is not held there by those who yield to whom it is kept for: they will make room for that.
 
-    For those that are `placed` nobody needs to make room any more.
+    For those that are `settled` nobody needs to make room any more.
     """
     kept = _kept(snapshot)
-    unheld = _unheld(snapshot, {key: one for key, one in kept.items() if key not in placed})
-    there = [_places(snapshot, one) for key, one in kept.items() if key in placed]
+    unheld = _unheld(snapshot, {key: one for key, one in kept.items() if key not in settled})
+    there = [_places(snapshot, one) for key, one in kept.items() if key in settled]
     return _sum([*unheld.values(), *there], snapshot.nodes.key.size)
 
 
@@ -90,16 +90,16 @@ def _yielding(snapshot: Snapshot, kept: Mapping[int, Nomination]) -> dict[int, P
     """What the pods hold that were displaced for each of these and have not ended."""
     held, found = snapshot.allocations, dict[int, Places]()
     for pod in np.flatnonzero((held.preempted > 0) & held.stop & (held.seen != Seen.ENDED)).tolist():
-        by = snapshot.displaced_by.get(int(held.workload_key[pod]), ())
+        by = int(held.yields_to[pod])
         row = _row(snapshot.nodes.key, int(held.node_key[pod]))
-        if by and by[-1] in kept and row >= 0:
+        if by in kept and row >= 0:
             holds = Resources(
                 cpu_milli=int(held.cpu_milli[pod]),
                 memory_bytes=int(held.memory_bytes[pod]),
                 gpus=int(held.gpus[pod]),
                 gpu_model=snapshot.gpu_models[int(held.gpu_model[pod])],
             )
-            _add(found.setdefault(by[-1], {}), row, holds)
+            _add(found.setdefault(by, {}), row, holds)
     return found
 
 
@@ -142,8 +142,11 @@ def settle(snapshot: Snapshot) -> Iterator[Action]:
         elif left.takes(key, nomination):
             yield Allocate(
                 guards=(guard, *capacity_guards(nomination.slots, restriction)),
-                reason=Reason(
-                    code=Code.PLACED, numbers={"nodes": node_names(snapshot, node_rows(snapshot, nomination))}
+                reason=placed(
+                    snapshot,
+                    node_rows(snapshot, nomination),
+                    least=int(table.nodes_min[row]),
+                    most=int(table.nodes_max[row]),
                 ),
                 workload_key=key,
                 attempt=int(table.attempt[row]),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from mainstay.domain.plan import CapacityLeft
 from mainstay.domain.preemption import Slot
+from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
 
 
@@ -18,6 +19,15 @@ def capacity_guards(slots: Sequence[Slot], restriction: str) -> list[CapacityLef
         CapacityLeft(node_key=key, resources=each[key].times(count), restriction=restriction, pods=count)
         for key, count in pods.items()
     ]
+
+
+def placed(snapshot: Snapshot, node_rows: Sequence[int], *, least: int, most: int) -> Reason:
+    """That a workload has its places: one for each rank, or, of `least` to `most` that it could have, one for each it got."""
+    nodes = node_names(snapshot, node_rows)
+    if least == most:
+        return Reason(code=Code.PLACED, numbers={"nodes": nodes})
+    numbers: dict[str, int | float | str] = {"nodes": nodes, "ranks": len(node_rows), "range": f"{least} to {most}"}
+    return Reason(code=Code.PLACED_ELASTIC, numbers=numbers)
 
 
 def node_names(snapshot: Snapshot, node_rows: Sequence[int]) -> str:

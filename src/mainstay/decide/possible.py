@@ -48,7 +48,14 @@ def impossible(
     if not snapshot.queues.cells and _fits_a_node(snapshot, spec, there):
         return None
     world = idle(snapshot, clusters=there)
-    shape = make_shape(world, nodes=spec.nodes, choices=spec.choices, cluster=spec.cluster, topology=spec.topology)
+    shape = make_shape(
+        world,
+        nodes=spec.nodes,
+        least=spec.nodes_min,
+        choices=spec.choices,
+        cluster=spec.cluster,
+        topology=spec.topology,
+    )
     row, cycle = world.queues.names.index(queue), Cycle(world, _POLICY)
     if cycle.place(shape, row):
         return None
@@ -60,7 +67,7 @@ def impossible(
 def _fits_a_node(snapshot: Snapshot, spec: WorkloadSpec, clusters: Collection[str]) -> bool:
     """Whether some node surely holds it alone: soon found out, and so for most of what is submitted."""
     nodes = snapshot.nodes
-    if spec.nodes > 1:
+    if spec.nodes_min > 1:
         return False
     for choice in spec.choices:
         if choice.gpu_model or choice.others:
@@ -147,7 +154,7 @@ def _spread(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> str:
             memory_bytes=-(-first.memory_bytes // parts),
             gpus=first.gpus // parts,
         )
-        nodes = shape.nodes * parts
+        nodes = shape.least * parts
         spread = make_shape(world, nodes=nodes, choices=(part,), cluster=shape.cluster, topology=shape.topology)
         if cycle.place(spread, queue):
             return f"{nodes} nodes with {words_of(part)} each"

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mainstay.decide.attempt import Pod, Run
-from mainstay.domain.allocation import End
+from mainstay.domain.allocation import USER_ENDS, End
 from mainstay.domain.preemption import Rule
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
@@ -35,7 +35,7 @@ class Verdict:
 
 
 def verdict(run: Run, pods: Sequence[Pod], *, now: int, seed: int) -> Verdict:
-    """Judge an attempt of which no pod is alive.
+    """Judge an attempt of which no pod is alive, by those that it has not been left without.
 
     No pods at all means that their rows are closed, which only proven ends are: the attempt is over and what it ended
     with is no longer known, so it counts as lost to the infrastructure.
@@ -103,7 +103,6 @@ def mix(*numbers: int) -> int:
 
 
 _BITS = (1 << 64) - 1
-_USER_ENDS = frozenset({End.EXITED, End.OUT_OF_MEMORY, End.START_FAILED, End.OUTPUT_NOT_STORED, End.COPY_REFUSED})
 
 
 def _first_cause(run: Run, pods: Sequence[Pod]) -> Pod | None:
@@ -114,7 +113,7 @@ def _first_cause(run: Run, pods: Sequence[Pod]) -> Pod | None:
 
 def _after_failure(run: Run, pods: Sequence[Pod], cause: Pod | None, *, now: int, seed: int) -> Verdict:
     forgiven = run.always and _ran_seconds(pods) >= STABLE_SECONDS
-    user_class = cause is not None and cause.end in _USER_ENDS
+    user_class = cause is not None and cause.end in USER_ENDS
     infrastructure_failures = (0 if forgiven else run.infrastructure_failures) + (not user_class)
     user_failures = (0 if forgiven else run.user_failures) + user_class
     reason = _reason(cause)

@@ -13,7 +13,7 @@ from mainstay.decide.placement import POLICIES
 from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_in, room_on, whole_of
 from mainstay.decide.placement.gang import room_together
 from mainstay.decide.placement.near import room_per_domain
-from mainstay.decide.places import capacity_guards, node_names
+from mainstay.decide.places import capacity_guards, node_names, placed
 from mainstay.decide.shapes import Shape, amount_words, instant_words, words_of
 from mainstay.domain.plan import Action, Advance, Allocate, RowVersion
 from mainstay.domain.preemption import Slot
@@ -24,7 +24,7 @@ from mainstay.domain.topology import HOST
 from mainstay.domain.workload import Phase
 
 
-def schedule(snapshot: Snapshot, *, policy: str = "best-fit", changes_max: int = 500) -> tuple[Action, ...]:
+def schedule(snapshot: Snapshot, *, policy: str = "least-waste", changes_max: int = 500) -> tuple[Action, ...]:
     """Allocate what fits, in the order of admission, and tell what does not fit why it waits.
 
     At most `changes_max` actions, so that a commit stays short; the next cycle goes on where this one ended. A
@@ -35,10 +35,10 @@ def schedule(snapshot: Snapshot, *, policy: str = "best-fit", changes_max: int =
         return ()
     actions: list[Action] = list(nomination.settle(snapshot))
     settled = {action.workload_key for action in actions if isinstance(action, Allocate)}
-    cycle = Cycle(nomination.reserved(snapshot, placed=settled), POLICIES[policy])
-    for placed in cycle.placements(limit=max(0, changes_max - len(actions))):
-        for row, nodes in zip(placed.rows.tolist(), placed.nodes.tolist(), strict=True):
-            actions.append(_allocation(snapshot, row, nodes, placed.request))
+    cycle = Cycle(nomination.reserved(snapshot, settled=settled), POLICIES[policy])
+    for found in cycle.placements(limit=max(0, changes_max - len(actions))):
+        for row, nodes in zip(found.rows.tolist(), found.nodes.tolist(), strict=True):
+            actions.append(_allocation(snapshot, row, nodes, found.request))
     return (*actions, *_queued(cycle, limit=changes_max - len(actions)))
 
 
@@ -99,7 +99,7 @@ def quota_refusal(cycle: Cycle, shape: Shape, queue: int) -> Reason:
     """What the queue lacks for the first choice, with the figures."""
     name = cycle.snapshot.queues.names[queue]
     needs: dict[str, int | float | str] = {"needs": shape.words}
-    short = cycle.allowance.short(queue, shape.requests[0], shape.nodes)
+    short = cycle.allowance.short(queue, shape.requests[0], shape.least)
     if short is None:
         return Reason(code=Code.NO_QUOTA, object=name, numbers=needs)
     figures = {"resource": short.resource, "flavor": short.flavor, "left": amount_words(short.resource, short.left)}
@@ -127,11 +127,11 @@ def _refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
     whole = whole_of(snapshot)
     if shape.restriction and not whole.usable(shape.requests[0]).any():
         return Reason(code=Code.NO_NODE_ADMITS, numbers=needs)
-    if not any(_holds(whole, request, shape.nodes) for request in shape.requests):
+    if not any(_holds(whole, request, shape.least) for request in shape.requests):
         return Reason(code=Code.NEVER_FITS, numbers={**needs, "largest": _most(snapshot, whole, shape)})
     for cluster in snapshot.closed_clusters:
         alone = free_in(snapshot, cluster)
-        if any(_holds(alone, request, shape.nodes) for request in shape.requests):
+        if any(_holds(alone, request, shape.least) for request in shape.requests):
             return _waits_for_cluster(snapshot, cluster, needs)
     if reason := _waits_for_node(snapshot, shape, free, needs):
         return reason
@@ -159,7 +159,7 @@ def _waits_for_node(
     opened = free.opened(shut | nodes.ready)
     for request in shape.requests:
         rows = np.flatnonzero(feasible(opened, request) & shut)
-        if not rows.size or not _holds(opened, request, shape.nodes):
+        if not rows.size or not _holds(opened, request, shape.least):
             continue
         row = int(rows[0])
         why = snapshot.closed_nodes[int(nodes.key[row])]
@@ -188,7 +188,7 @@ def _allocation(snapshot: Snapshot, row: int, nodes: Sequence[int], request: Req
     )
     return Allocate(
         guards=(_unchanged(snapshot, row), *capacity_guards(slots, request.restriction)),
-        reason=Reason(code=Code.PLACED, numbers={"nodes": node_names(snapshot, nodes)}),
+        reason=placed(snapshot, nodes, least=int(table.nodes_min[row]), most=int(table.nodes_max[row])),
         workload_key=int(table.key[row]),
         attempt=int(table.attempt[row]),
         slots=slots,
@@ -242,7 +242,7 @@ def _pods_words(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     if PODS not in free.others:
         return ""
     endless = free.without(PODS)
-    request = next((one for one in shape.requests if _holds(endless, one, shape.nodes)), None)
+    request = next((one for one in shape.requests if _holds(endless, one, shape.least)), None)
     if request is None:
         return ""
     rows = np.flatnonzero(feasible(free, request))
@@ -260,7 +260,7 @@ def _topology_words(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     if need is None or not need.required or shape.one_node:
         return ""
     anywhere = [replace(request, topology=None) for request in shape.requests]
-    request = next((one for one in anywhere if _holds(free, one, shape.nodes)), None)
+    request = next((one for one in anywhere if _holds(free, one, shape.least)), None)
     if request is None:
         return ""
     rows = np.flatnonzero(feasible(free, request))
@@ -270,7 +270,7 @@ def _topology_words(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     roomiest = int(most.argmax())
     names = snapshot.nodes.names if need.level == HOST else free.levels[need.level].names
     there = f"the roomiest, {names[roomiest]}, has room for {most[roomiest]}"
-    return f", but no {need.level} has room for {shape.nodes} such pods: {there}"
+    return f", but no {need.level} has room for {shape.least} such pods: {there}"
 
 
 def _left_on(snapshot: Snapshot, free: Free, row: int, request: Request) -> Resources:

@@ -19,9 +19,10 @@ from mainstay.domain.volume import Sharing, VolumeNeed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """So many pods of one of these choices, tried in order."""
+    """So many pods of one of these choices, tried in order: of the first of which at least `least` fit, as many as do."""
 
     nodes: int
+    least: int
     choices: tuple[Resources, ...]
     requests: tuple[Request, ...]
     """The choices in the numbers of the columns."""
@@ -44,7 +45,8 @@ class Shape:
     def words(self) -> str:
         """The shape as a reason says it."""
         either = " or ".join(words_of(resources) for resources in self.choices)
-        words = either if self.nodes == 1 else f"{self.nodes} x ({either})"
+        count = str(self.nodes) if self.least == self.nodes else f"{self.least} to {self.nodes}"
+        words = either if self.nodes == 1 else f"{count} x ({either})"
         if self.topology:
             words = f"{words} {self.topology.words}"
         return f"{words} in cluster {self.cluster}" if self.cluster else words
@@ -57,6 +59,7 @@ def shape_of(snapshot: Snapshot, row: int, *, users: Users | None = None) -> Sha
     return make_shape(
         snapshot,
         nodes=int(table.nodes[row]),
+        least=int(table.nodes_min[row]),
         choices=choices or (_first_choice(snapshot, row),),
         cluster=snapshot.cluster_names[int(table.cluster[row])],
         restriction=snapshot.restrictions[int(table.restriction[row])],
@@ -71,6 +74,7 @@ def make_shape(
     snapshot: Snapshot,
     *,
     nodes: int,
+    least: int = 0,
     choices: tuple[Resources, ...],
     cluster: str = "",
     restriction: str = "",
@@ -79,7 +83,9 @@ def make_shape(
     topology: TopologyNeed | None = None,
     users: Users | None = None,
 ) -> Shape:
-    """A shape in the numbers of this snapshot. `users` of volumes: None for those that the snapshot knows."""
+    """A shape in the numbers of this snapshot. `least` 0: all `nodes`. `users` of volumes: None for those that the snapshot
+    knows.
+    """
     topology = topology if nodes > 1 else None
     number = cluster_number(cluster, snapshot.nodes.clusters)
     reach = reach_of(snapshot, volumes, cluster=cluster, pods=nodes, users=users) if volumes else None
@@ -99,6 +105,7 @@ def make_shape(
     )
     return Shape(
         nodes=nodes,
+        least=least or nodes,
         choices=choices,
         requests=requests,
         cluster=cluster,
@@ -128,6 +135,9 @@ def shape_numbers(snapshot: Snapshot, rows: Ints, *, timed: bool = False) -> Int
             *(table.cluster, table.restriction, table.volumes, table.topology),
         )
     ]
+    least = table.nodes_min[rows]
+    if not np.array_equal(least, columns[0]):
+        columns.append(least)
     columns += [column[rows] for column in table.others.values()]
     if timed:
         limit = table.max_duration_seconds[rows]

@@ -3,6 +3,7 @@
 Every queue has an order of its own: higher priority first, then the older. Between queues, whoever holds the least for
 its weight is next, counting what it would hold *with* its next workload (Ghodsi et al., Dominant Resource Fairness, NSDI
 2011; hierarchical as in scheduling.md rows 11 and 14). What a queue has as its own does not count, only what it borrows.
+Where a history is kept, what it has borrowed lately counts too (history.py): it is the same all through a cycle.
 
 A turn changes the share of one queue and of the cohorts above it, so that is all that is worked out again.
 """
@@ -12,8 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from mainstay.decide import quota
+from mainstay.decide.history import held_now, used_lately
 from mainstay.decide.kernel import NONE, Ledger, Waiting
-from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.queue import QueueTree, Resource
 from mainstay.domain.snapshot import Snapshot
@@ -65,20 +66,21 @@ def whole_fleet(snapshot: Snapshot) -> Ints:
 
 
 def ledger_of(snapshot: Snapshot) -> Ledger:
-    """The queues with what is their own, and with what their workloads hold now."""
-    held, tree, workloads, whole = snapshot.allocations, snapshot.queues, snapshot.workloads, whole_fleet(snapshot)
+    """The queues with what is their own, what their workloads hold now, and what they have borrowed lately."""
+    tree, whole = snapshot.queues, whole_fleet(snapshot)
     own, lendable = _own_and_lendable(tree, whole)
     ledger = Ledger(
-        parent=tree.parent.copy(), weight=tree.weight.copy(), own=own, lendable=lendable, held=np.zeros_like(own)
+        parent=tree.parent.copy(),
+        weight=tree.weight.copy(),
+        own=own,
+        lendable=lendable,
+        held=np.zeros_like(own),
+        past=np.zeros(own.shape),
     )
-    if tree.parent.size > 1 and workloads.key.size:
-        rows = np.minimum(np.searchsorted(workloads.key, held.workload_key), workloads.key.size - 1)
-        lives = (held.seen != Seen.ENDED) & (workloads.key[rows] == held.workload_key)
-        amounts = np.stack([held.cpu_milli, held.memory_bytes, held.gpus], axis=1)[lives]
-        np.add.at(ledger.held, workloads.queue[rows[lives]], amounts)
-        for queue in range(tree.parent.size - 1, -1, -1):  # Children come after their parents.
-            if tree.parent[queue] >= 0:
-                ledger.held[tree.parent[queue]] += ledger.held[queue]
+    if tree.parent.size > 1:  # Alone, a queue is always next.
+        ledger.held[:] = held_now(snapshot)
+        if snapshot.history_policy.on:
+            ledger.past[:] = snapshot.history_policy.weight * np.maximum(0, used_lately(snapshot) - own)
     return ledger
 
 

@@ -39,6 +39,8 @@ class End(StrEnum):
     """It ended well and its output is kept, but an object store did not take what it left for it."""
 
 
+USER_ENDS = frozenset({End.EXITED, End.OUT_OF_MEMORY, End.START_FAILED, End.OUTPUT_NOT_STORED, End.COPY_REFUSED})
+"""Ends that are the user's doing."""
 ENDS = tuple(End)
 """The order that `AllocationTable.end` indexes. Its numbers are stored: append, never reorder."""
 
@@ -59,6 +61,8 @@ class Allocation:
     project: str
     attempt: int
     rank: int
+    ranks: int
+    """So many its attempt had when this one was placed, itself among them."""
     node: str
     cluster: str
     resources: Resources
@@ -68,6 +72,8 @@ class Allocation:
     """When it was told to end; 0 if it was not, or nobody knows when."""
     moves: bool = False
     """It was stopped so that its workload goes on elsewhere."""
+    surplus: bool = False
+    """Its attempt goes on without it, so its end is no failure."""
     seen: Seen
     ready: bool
     address: str
@@ -119,6 +125,8 @@ class Progress:
     """When the attempt that runs has begun to."""
     stopping_since: int = 0
     """When the first of the pods that have not ended was told to end."""
+    ranks: int = 0
+    """So many its last attempt has, or had: those that ended as its attempt went on without them do not count."""
 
 
 NO_PROGRESS = Progress()
@@ -153,6 +161,7 @@ class PodSpec:
     """The same for all ranks of one attempt; members find each other by it."""
     rank: int
     size: int
+    """So many ranks there are when it is made."""
     port: bool
     ready_path: str
     dead_man_seconds: int = 0
@@ -162,6 +171,8 @@ class PodSpec:
     volumes: tuple[Volume, ...] = ()
     devices: tuple[str, ...] = ()
     """As in WorkloadSpec."""
+    elastic: bool = False
+    """Ranks may join later and others leave, so it can be found by name even where it is alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from mainstay.domain.allocation import PodState
 from mainstay.domain.billing import Charge, Price, UsageRecord
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.fleet import Contact, NewCluster
+from mainstay.domain.history import HistoryPolicy
 from mainstay.domain.preemption import Slot, Victim
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import PriorityClass, QueueSpec
@@ -135,6 +136,16 @@ class RemoveQueue(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetQueueHistory(Action):
+    """Say anew whether what queues used lately counts, and how.
+
+    What is on record fades on by the new half-life; off forgets it.
+    """
+
+    policy: HistoryPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetPriorityClass(Action):
     """Give a priority a name. Workloads keep the number that they were submitted with."""
 
@@ -198,6 +209,30 @@ class StopPod(Action):
     allocation_key: int
     moves: bool = False
     """Its workload is to go on elsewhere: this end is no failure of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shrink(Action):
+    """Let the attempt of an elastic workload go on without these ranks: those that live are stopped, and their end is no failure.
+
+    Refused where rank 0 is among them or fewer than its min count would be left.
+    """
+
+    workload_key: int
+    attempt: int
+    allocation_keys: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grow(Action):
+    """Give the attempt of an elastic workload that runs more ranks, numbered on from the last that it ever had.
+
+    Refused where it would have more than its max count.
+    """
+
+    workload_key: int
+    attempt: int
+    slots: tuple[Slot, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -539,8 +574,8 @@ class Event:
     actor: str
     kind: EventKind
     object: str
-    """Workload id, pod name, or the name of a node, cluster, endpoint, model, secret, queue, priority class or volume. Of a
-    preemption: the id of who yields, or of who waits for that."""
+    """Workload id, pod name, or the name of a node, cluster, endpoint, model, secret, queue (ALL_QUEUES for what is of them all),
+    priority class or volume. Of a preemption: the id of who yields, or of who waits for that."""
     tenant: str
     workload: str
     """The workload it belongs to; empty if none."""

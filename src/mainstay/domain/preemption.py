@@ -117,8 +117,9 @@ class Nomination:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Victim:
-    """A workload that is displaced, whole: every pod of it that lives."""
+    """A workload that is displaced, whole: every pod of it that lives. Or some of its surplus ranks, and its attempt goes on."""
 
     workload_key: int
     allocation_keys: tuple[int, ...]
     rule: Rule
+    surplus: bool = False

@@ -39,6 +39,8 @@ OTHER_FLAVOR = "default"
 
 DEFAULT_QUEUE = "default"
 """Where a workload waits that names no queue."""
+ALL_QUEUES = "all queues"
+"""The object of what is set for all of them together; no queue has such a name."""
 NO_LIMIT = 1 << 61
 """More of anything than a whole tree has."""
 AMOUNT_MAX = 1 << 50

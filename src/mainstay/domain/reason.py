@@ -25,6 +25,7 @@ class Code(StrEnum):
     BACKING_OFF = "BackingOff"
     NO_NODES = "NoNodes"
     PLACED = "Placed"
+    PLACED_ELASTIC = "PlacedElastic"
     POD_STARTING = "PodStarting"
     POD_RUNNING = "PodRunning"
     POD_ENDED = "PodEnded"
@@ -47,6 +48,7 @@ class Code(StrEnum):
     REPRIORITIZED = "Reprioritized"
     QUEUE_SET = "QueueSet"
     QUEUE_REMOVED = "QueueRemoved"
+    QUEUE_HISTORY_SET = "QueueHistorySet"
     QUEUE_IN_USE = "QueueInUse"
     QUEUE_IMPOSSIBLE = "QueueImpossible"
     NO_SUCH_QUEUE = "NoSuchQueue"
@@ -90,6 +92,8 @@ class Code(StrEnum):
     EVICTED = "Evicted"
     PREEMPTS = "Preempts"
     PREEMPTED = "Preempted"
+    SHRUNK = "Shrunk"
+    GROWN = "Grown"
     WAITS_AFTER_PREEMPTION = "WaitsAfterPreemption"
     NOMINATION_DROPPED = "NominationDropped"
     ENDPOINT_MOVES = "EndpointMoves"
@@ -147,6 +151,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.BACKING_OFF: "attempt {attempt} starts in {seconds} s, after a failure",
         Code.NO_NODES: "no node is ready",
         Code.PLACED: "placed on {nodes}",
+        Code.PLACED_ELASTIC: "placed with {ranks:node} of {range} on {nodes}",
         Code.POD_STARTING: "pods are starting",
         Code.POD_RUNNING: "runs",
         Code.POD_ENDED: "pod ended: {end}, exit code {exit_code}",
@@ -169,6 +174,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.REPRIORITIZED: "priority {priority} instead of {before}, by {by}",
         Code.QUEUE_SET: "queue {object} set by {by}",
         Code.QUEUE_REMOVED: "queue {object} removed by {by}",
+        Code.QUEUE_HISTORY_SET: "usage history of queues set by {by}: {detail}",
         Code.QUEUE_IN_USE: "queue {object} is in use: {workloads:open workload} in it, {children:queue} below it",
         Code.QUEUE_IMPOSSIBLE: "{detail}",
         Code.NO_SUCH_QUEUE: "no such queue: {object}",
@@ -211,6 +217,8 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.WAITS_AFTER_MOVE: "its node was drained; waits for another place",
         Code.EVICTED: "its pod was evicted: its node was drained",
         Code.PREEMPTS: "waits for {pods:pod} of {runs:run} to yield to it: its places on {nodes} are kept",
+        Code.GROWN: "goes on with {ranks:node} of {range}: {count} more on {nodes}",
+        Code.SHRUNK: "goes on without {count:node}: {why}",
         Code.PREEMPTED: "preempted for {object}: {why}",
         Code.WAITS_AFTER_PREEMPTION: "was preempted: {why}; waits for another place with its age",
         Code.NOMINATION_DROPPED: "nothing is kept for it any more: {detail}",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
+from mainstay.domain.history import NO_HISTORY, NOTHING_USED, HistoryPolicy, HistoryTable
 from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE, QueueSpec, QueueTree
@@ -91,6 +92,11 @@ class WorkloadTable:
     held: Bools
     preemptible: Bools
     nodes: Ints
+    """Ranks that it starts with; of an elastic one its desired count: so many at most."""
+    nodes_min: Ints
+    """Without so many it does not start; the same as `nodes` unless it is elastic."""
+    nodes_max: Ints
+    """It never has more at a time; likewise."""
     cpu_milli: Ints
     memory_bytes: Ints
     gpus: Ints
@@ -144,6 +150,10 @@ class AllocationTable:
     """Stopped so that its workload goes on elsewhere."""
     preempted: Ints
     """The rule by which it was stopped for other work; 0: it was not."""
+    yields_to: Ints
+    """Key of the workload for which that was; 0: none."""
+    surplus: Bools
+    """Its attempt goes on without it: its end is no failure."""
     seen: Ints
     ready: Bools
     created_at: Ints
@@ -184,6 +194,10 @@ class Snapshot:
     """Cluster -> up to which instant of its own time it has been witnessed: what is RUNNING ran until then."""
     queues: QueueTree = field(default_factory=lambda: ONE_QUEUE)
     """All queues and cohorts."""
+    history_policy: HistoryPolicy = NO_HISTORY
+    """Whether what queues have used lately counts, and how."""
+    history: HistoryTable = NOTHING_USED
+    """What they have used lately by what has ended."""
     cluster_names: tuple[str, ...] = ("",)
     """Vocabulary of `WorkloadTable.cluster`; entry 0 is the empty string."""
     restrictions: tuple[str, ...] = ("",)

@@ -142,6 +142,16 @@ class PodRef:
     uid: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Elastic:
+    """Its program goes on with more or fewer ranks than it was started with (PyTorch: `torchrun --nnodes=MIN:MAX`)."""
+
+    nodes_min: int
+    """Without so many it does not start, and with fewer its attempt is over."""
+    nodes_max: int
+    """It is never given more, however much lies idle."""
+
+
 STOP_GRACE_SECONDS = 30
 """What a job has for its last words if it does not say."""
 
@@ -166,6 +176,9 @@ class WorkloadSpec:
     our own accounts: the scheduler of the cluster finds out whether its node has them.
     """
     nodes: int = 1
+    """So many ranks it starts with; of an elastic one so many at most: its desired count."""
+    elastic: Elastic | None = None
+    """None: it has exactly `nodes` ranks from its start to its end."""
     choices: tuple[Resources, ...]
     cpu_limit_milli: int = 0
     """A pod may use so much even where it reserved less; 0: no limit."""
@@ -192,6 +205,16 @@ class WorkloadSpec:
     """Which nodes will do, as the nodes themselves say in `NodeState.admits`; empty: every one that is ready."""
     topology: TopologyNeed | None = None
     """How near to each other its pods are to lie; None: anywhere in one cluster."""
+
+    @property
+    def nodes_min(self) -> int:
+        """Without so many ranks it does not start."""
+        return self.elastic.nodes_min if self.elastic else self.nodes
+
+    @property
+    def nodes_max(self) -> int:
+        """It never has more ranks at a time."""
+        return self.elastic.nodes_max if self.elastic else self.nodes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

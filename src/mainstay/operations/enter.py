@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mainstay.domain.allocation import Allocation, Seen
@@ -31,6 +31,14 @@ class Target:
     attempt: int = 0
 
 
+def require_rank(workload: Workload, allocations: Iterable[Allocation], rank: int) -> None:
+    """Raises NotFound for one that the workload neither asked for nor ever had; an elastic one may have had higher ranks."""
+    highest = max((found.rank for found in allocations), default=0)
+    if rank > max(highest, workload.spec.nodes - 1):
+        msg = f"workload {workload.id} has no rank {rank}"
+        raise NotFound(msg, object_=workload.id, hint=f"its ranks are 0 to {max(highest, workload.spec.nodes - 1)}")
+
+
 def pod_of(store: Store, principal: Principal, target: Target, *, now: int) -> Allocation:
     """The allocation of a pod that runs and can be entered.
 
@@ -39,10 +47,9 @@ def pod_of(store: Store, principal: Principal, target: Target, *, now: int) -> A
     """
     principal.require(Permission.ENTER)
     workload = _workload(store, target.reference, tenant=principal.tenant)
-    if target.rank >= workload.spec.nodes:
-        msg = f"workload {workload.id} has no rank {target.rank}"
-        raise NotFound(msg, object_=workload.id, hint=f"its ranks are 0 to {workload.spec.nodes - 1}")
-    of_rank = {found.attempt: found for found in store.allocations(workload.key) if found.rank == target.rank}
+    allocations = store.allocations(workload.key)
+    require_rank(workload, allocations, target.rank)
+    of_rank = {found.attempt: found for found in allocations if found.rank == target.rank}
     found = of_rank.get(target.attempt or max(of_rank, default=0))
     if found is None and target.attempt > workload.attempt:
         msg = f"workload {workload.id} is at attempt {workload.attempt}; there is no attempt {target.attempt}"

@@ -35,7 +35,7 @@ def require_levels(store: Store, specs: Iterable[WorkloadSpec]) -> None:
     """Raises Invalid for a gang that is to lie in one domain of a level of which its clusters say nothing, with the levels of
     which they do. Where there is no node yet, nobody knows.
     """
-    asked = sorted({(spec.topology.level, spec.cluster) for spec in specs if spec.topology and spec.nodes > 1})
+    asked = sorted({(spec.topology.level, spec.cluster) for spec in specs if spec.topology and spec.nodes_max > 1})
     if not asked:
         return
     nodes = store.snapshot(now=0, seed=0).nodes

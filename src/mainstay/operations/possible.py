@@ -19,7 +19,7 @@ def require_room(store: Store, jobs: Iterable[tuple[WorkloadSpec, str]], *, now:
     What fits the world as it was seen last is possible: nodes come and are made larger, and hardly ever leave. Only for what does
     not is it looked at anew.
     """
-    different = {(spec.nodes, spec.choices, spec.cluster, queue): (spec, queue) for spec, queue in jobs}
+    different = {(spec.nodes_min, spec.choices, spec.cluster, queue): (spec, queue) for spec, queue in jobs}
     seen = store.snapshot(now=now, seed=0, fresh=False)
     doubtful = [(spec, queue) for spec, queue in different.values() if not _fitted(seen, spec, queue)]
     if not doubtful:

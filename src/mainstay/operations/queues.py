@@ -12,7 +12,8 @@ import numpy as np
 from mainstay.decide import standing
 from mainstay.decide.standing import Standing
 from mainstay.domain.errors import Conflict, Invalid, NotFound
-from mainstay.domain.plan import Plan, RemoveQueue, RowVersion, SetQueue
+from mainstay.domain.history import HALF_LIFE_SECONDS_MAX, HistoryPolicy, HistoryRecord
+from mainstay.domain.plan import Plan, RemoveQueue, RowVersion, SetQueue, SetQueueHistory
 from mainstay.domain.preemption import PreemptionPolicy
 from mainstay.domain.queue import DEFAULT_QUEUE, OTHER_FLAVOR, Cell, QueueRecord, QueueSpec, Quota, Resource, tree_of
 from mainstay.domain.reason import Code, Reason
@@ -50,6 +51,10 @@ class QueueChange:
             quotas=queue.quotas if self.quotas is None else self.quotas,
             preemption=queue.preemption if self.preemption is None else self.preemption,
         )
+
+
+HISTORY_WEIGHT_MAX = 1_000.0
+HALF_LIFE_SECONDS_MIN = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +122,44 @@ def remove(store: Store, principal: Principal, name: str, *, now: int, request: 
         hint = "let what is in it end, or stop it; set another parent for what is below it"
         raise Conflict(error.message, object_=name, hint=hint, numbers=error.numbers) from error
     return Done(reply="", replayed=False)
+
+
+def history(store: Store, principal: Principal) -> HistoryRecord:
+    """Whether what queues used lately counts, and how."""
+    principal.require(Permission.READ)
+    return store.history_policy()
+
+
+def set_history(store: Store, principal: Principal, policy: HistoryPolicy, *, now: int) -> HistoryRecord:
+    """Say it anew, all of it. What is on record fades on by the new half-life; off forgets it. Raises Invalid."""
+    principal.require(Permission.MANAGE)
+    _check_history(policy)
+    numbers: dict[str, int | float | str] = {"by": principal.name, "detail": history_words(policy)}
+    action = SetQueueHistory(policy=policy, reason=Reason(code=Code.QUEUE_HISTORY_SET, numbers=numbers))
+    store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True))
+    return store.history_policy()
+
+
+def history_words(policy: HistoryPolicy) -> str:
+    """All that it says, in figures."""
+    if not policy.on:
+        return "off"
+    return f"half-life {policy.half_life_seconds} s, weight {policy.weight:g}, entry {policy.entry_seconds} s"
+
+
+def _check_history(policy: HistoryPolicy) -> None:
+    seconds = policy.half_life_seconds
+    if seconds and not HALF_LIFE_SECONDS_MIN <= seconds <= HALF_LIFE_SECONDS_MAX:
+        msg = f"half_life: {seconds} s is not allowed"
+        raise Invalid(msg, object_="half_life", hint="1m to 366d, e.g. 7d; 0 turns the history off")
+    if not 0 <= policy.weight <= HISTORY_WEIGHT_MAX:
+        msg = f"weight: {policy.weight:g} is not allowed"
+        hint = "0 to 1,000: 1 counts what was used lately like what is held now, 0 only shows it"
+        raise Invalid(msg, object_="weight", hint=hint)
+    if not 0 <= policy.entry_seconds <= seconds:
+        msg = f"entry: {policy.entry_seconds} s is not allowed"
+        hint = f"at most the half-life, {seconds} s" if seconds else "without a half-life there is nothing to enter"
+        raise Invalid(msg, object_="entry", hint=hint)
 
 
 def states(store: Store, principal: Principal, *, now: int) -> tuple[QueueState, ...]:

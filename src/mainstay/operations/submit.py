@@ -15,7 +15,7 @@ from mainstay.domain.queue import DEFAULT_QUEUE, PRIORITY_MAX, PriorityClass
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SECRET_NAME, SECRET_NAME_RULE
 from mainstay.domain.topology import LEVELS
-from mainstay.domain.workload import Phase, Workload, WorkloadSpec
+from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec
 from mainstay.operations import priorities, queues, secrets
 from mainstay.operations.infra import require_known, require_levels, require_one_home, require_volumes
 from mainstay.operations.possible import require_room
@@ -174,6 +174,11 @@ def check(job: JobRequest) -> None:
         if not NAME.match(name):
             _refuse(field, name, "lower-case letters, digits and dashes, 1 to 40, a letter or digit first and last")
     _within("nodes", spec.nodes, 1, NODES_MAX)
+    if spec.elastic:
+        if spec.kind is not Kind.JOB:
+            _refuse("nodes", f"{spec.nodes_min}:{spec.nodes_max}", f"a number: a {spec.kind} is not elastic")
+        _within("nodes.min", spec.nodes_min, 1, spec.nodes)
+        _within("nodes.max", spec.nodes_max, spec.nodes, NODES_MAX)
     if isinstance(job.priority, int):
         _within("priority", job.priority, 0, PRIORITY_MAX)
     _within("max_duration", spec.max_duration_seconds, 0, DURATION_SECONDS_MAX)

@@ -26,6 +26,7 @@ from mainstay.wire.requests import (
     PriorityClassRequest,
     PriorityRequest,
     QuarantineRequest,
+    QueueHistoryRequest,
     QueueRequest,
     QueuesRequest,
     Submission,
@@ -48,6 +49,7 @@ from mainstay.wire.views import (
     Page,
     PlanView,
     PriorityClassView,
+    QueueHistoryView,
     QueueView,
     SecretView,
     ServerView,
@@ -323,6 +325,16 @@ def remove_queue(name: str) -> Flow[None]:
     yield write("DELETE", f"/v1/queues/{segment(name)}")
 
 
+def queue_history() -> Flow[QueueHistoryView]:
+    """As it is on record."""
+    return (yield Request(method="GET", path="/v1/queue-history")).read(QueueHistoryView)
+
+
+def set_queue_history(request: QueueHistoryRequest) -> Flow[QueueHistoryView]:
+    """Without a key: twice is once anyway."""
+    return (yield Request(method="PUT", path="/v1/queue-history", json=_json(request))).read(QueueHistoryView)
+
+
 def audit(*, most: int = 0) -> Flow[list[AuditView]]:
     """Newest first, all pages; at most `most` where that is given."""
     return (yield from _pages("/v1/audit", Page[AuditView], {}, most=most))
@@ -430,6 +442,7 @@ Body = (
     | CordonRequest
     | DrainRequest
     | QuarantineRequest
+    | QueueHistoryRequest
     | QueueRequest
     | QueuesRequest
     | PriorityClassRequest

@@ -30,7 +30,7 @@ from mainstay.sdk.runs import FINAL, RunView
 from mainstay.sdk.sockets import Socket, opening
 from mainstay.sdk.streams import SILENCE_SECONDS, FollowEvents, Following, FollowLog, Parser
 from mainstay.wire.job import Job
-from mainstay.wire.requests import ClusterRequest, DeployRequest, NamedQueueRequest, QueueRequest
+from mainstay.wire.requests import ClusterRequest, DeployRequest, NamedQueueRequest, QueueHistoryRequest, QueueRequest
 from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL
 from mainstay.wire.views import (
     AgentTokenView,
@@ -47,6 +47,7 @@ from mainstay.wire.views import (
     NodeView,
     PlanView,
     PriorityClassView,
+    QueueHistoryView,
     QueueView,
     SecretView,
     ServerView,
@@ -288,6 +289,15 @@ class Client:
     def remove_queue(self, name: str) -> None:
         """Forget a queue or cohort. Refused while open runs are in it or others are below it."""
         self._run(calls.remove_queue(name))
+
+    def queue_history(self) -> QueueHistoryView:
+        """Whether what queues have used lately counts towards their turns, and how."""
+        return self._run(calls.queue_history())
+
+    def set_queue_history(self, half_life: str, *, weight: float = 1, entry: str = "") -> QueueHistoryView:
+        """Say it anew, for all queues: what was used a half-life ago (`7d`) counts half; `0` turns it off and forgets."""
+        request = QueueHistoryRequest(half_life=half_life, weight=weight, entry=entry)
+        return self._run(calls.set_queue_history(request))
 
     def audit(self, *, most: int = 0) -> builtins.list[AuditView]:
         """Every change with who made it, newest first; `most` 0: all of them. For administrators."""

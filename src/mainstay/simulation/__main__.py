@@ -15,6 +15,9 @@ import structlog
 
 from mainstay.simulation.run import Outcome, simulate
 
+KINDS = ("guests", "partitions", "preemption", "elastic")
+"""What else there may be in a world."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 1 if anything was violated."""
@@ -26,11 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--guests", action="store_true", help="others make pods in the cluster too")
     parser.add_argument("--partitions", action="store_true", help="nodes are cut off, and hear of the world again")
     parser.add_argument("--preemption", action="store_true", help="urgent and older work displaces other")
+    parser.add_argument("--elastic", action="store_true", help="programs go on with more ranks or fewer")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args(arguments)
     quieten()
     first, count = (options.seed, 1) if options.seed is not None else (options.first, options.seeds)
-    kinds = "".join(f" --{kind}" for kind in ("guests", "partitions", "preemption") if getattr(options, kind))
+    kinds = "".join(f" --{kind}" for kind in KINDS if getattr(options, kind))
     command = f"python -m mainstay.simulation{kinds} --events {options.events}"
     began = time.monotonic()
     outcomes = []
@@ -38,9 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         range(first, first + count),
         events=options.events,
         processes=options.processes,
-        guests=options.guests,
-        partitions=options.partitions,
-        preemption=options.preemption,
+        **{kind: getattr(options, kind) for kind in KINDS},
     ):
         outcomes.append(outcome)
         _show(outcome, command=command, number=len(outcomes), count=count)
@@ -68,12 +70,10 @@ def run_all(
     *,
     events: int,
     processes: int,
-    guests: bool = False,
-    partitions: bool = False,
-    preemption: bool = False,
+    **kinds: bool,
 ) -> Iterator[Outcome]:
-    """The outcomes in the order of the seeds."""
-    one = partial(simulate, events=events, guests=guests, partitions=partitions, preemption=preemption)
+    """The outcomes in the order of the seeds. `kinds`: what else there is, as `simulate` has it."""
+    one = partial(simulate, events=events, profile=None, **kinds)
     if processes <= 1:
         yield from map(one, seeds)
         return

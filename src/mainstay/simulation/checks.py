@@ -171,7 +171,7 @@ class Checks:
                 self.violations.append(f"I1: {workload.id} is {workload.phase.word} after everything has settled")
 
     def _pods(self, store: Store, workloads: dict[str, Workload]) -> None:
-        """I4 and I7, and that nothing succeeded without having run."""
+        """I4 and I7, that nothing succeeded without having run, and that an elastic run kept its min count (I17)."""
         prices = store.prices()
         ledger: dict[int, list[tuple[UsageRecord, int]]] = defaultdict(list)
         for tenant in TENANTS:
@@ -179,15 +179,21 @@ class Checks:
                 ledger[usage.allocation_key].append((usage, sum(line.cost.micros for line in lines)))
         for name, workload in workloads.items():
             ranks: dict[int, list[int]] = defaultdict(list)
+            members: dict[int, list[str]] = defaultdict(list)
             for pod in store.allocations(workload.key):
                 ranks[pod.attempt].append(pod.rank)
+                members[pod.attempt] += [] if pod.surplus else [pod.pod]
                 given_up = pod.end is End.LOST and "without being renewed" in pod.detail
                 self._recorded(pod.pod, ledger.pop(pod.key, []), prices, given_up=given_up)
             for attempt, given in ranks.items():
-                if sorted(given) != list(range(workload.spec.nodes)):
+                least = workload.spec.nodes_min
+                whole = len(given) >= least and (workload.spec.elastic or len(given) == least)
+                if not whole or sorted(given) != list(range(len(given))):
                     self.violations.append(f"I7: attempt {attempt} of {name} has the ranks {sorted(given)}")
+                if not least <= len(members[attempt]) <= workload.spec.nodes_max:
+                    self.violations.append(f"I17: attempt {attempt} of {name} was left with {members[attempt]}")
             if workload.phase is Phase.SUCCEEDED:
-                self._ran(workload)
+                self._ran(workload, members[workload.attempt])
             self._left(workload)
         if ledger:
             self.violations.append(f"I4: usage of unknown allocations: {sorted(ledger)[:3]}")
@@ -241,8 +247,8 @@ class Checks:
         process = self._machines.processes.get(pod)
         return process is not None and process.end is End.LOST and process.ended_at == process.started_at
 
-    def _ran(self, workload: Workload) -> None:
-        pods = [f"{workload.id}-{workload.attempt}-{rank}" for rank in range(workload.spec.nodes)]
+    def _ran(self, workload: Workload, pods: list[str]) -> None:
+        """`pods`: those of its attempt that it was not left without."""
         if workload.spec.guests:
             # One that alone got no place was let go of, and is somebody else's by now.
             pods = [pod for pod in pods if pod in self._machines.processes] or pods

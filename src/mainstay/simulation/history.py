@@ -95,8 +95,9 @@ class History:
     def _fold_workload(self, event: Event) -> None:
         before, after = self.phases.get(event.workload), event.phase_after
         if after is None:
-            # The one event of a workload that leaves its phase: its stop was asked for.
-            self.unwanted.add(event.workload)
+            # What leaves a workload in its phase: other ranks of its attempt, or that its stop was asked for.
+            if event.reason.code not in {Code.SHRUNK, Code.GROWN}:
+                self.unwanted.add(event.workload)
             return
         legal = after is Phase.PENDING if before is None else before is after or (before, after) in LEGAL_TRANSITIONS
         if not legal or (before is not None and before.final):

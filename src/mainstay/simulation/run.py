@@ -90,6 +90,10 @@ class Outcome:
     pods: int = 0
     displaced: int = 0
     """How often work was displaced for other."""
+    shrunk: int = 0
+    """How often an elastic run went on with fewer ranks."""
+    grown: int = 0
+    """And how often with more."""
     trace: str = ""
     """Hash over everything that happened, in order."""
 
@@ -110,6 +114,8 @@ class World:
         guests, partitions = others.guests, others.partitions
         self._partitions = partitions
         self._preemption = others.preemption
+        loops = {"preemption": others.preemption, "growth": others.elastic}
+        self._without = frozenset(name for name, there in loops.items() if not there)
         self.outcome = Outcome(seed=seed)
         self._rng = random.Random(seed)
         self._time = VirtualTime()
@@ -128,7 +134,7 @@ class World:
         self._administrator = Administrator(sorted(self.machines.nodes), random.Random(f"administrator/{seed}"))
         self._artifacts = MemoryArtifacts()
         self._answers = Answers()
-        self._users = [User(principal, self._dice, self._answers) for principal in USERS]
+        self._users = [User(one, self._dice, self._answers, elastic=others.elastic) for one in USERS]
         self._checks = Checks(self.machines, self.lodgers)
         self._trace = hashlib.sha256()
         self._queue: list[tuple[float, int, int, int, Steps]] = []
@@ -201,6 +207,8 @@ class World:
             self._note(f"{line.at} {line.pod} {line.running}")
         for event in all_events(self._observer):
             self.outcome.displaced += event.reason.code is Code.PREEMPTED and event.kind == "preemption"
+            self.outcome.shrunk += event.reason.code is Code.SHRUNK
+            self.outcome.grown += event.reason.code is Code.GROWN
             self._note(f"{event.seq} {event.at} {event.object} {event.reason}")
         self.outcome.trace = self._trace.hexdigest()
 
@@ -322,8 +330,7 @@ class World:
             "Cluster", FaultyCluster(SimulatedCluster("sim", self.machines, self.lodgers), self._dice, self._leaders)
         )
         outside = Outside(store=store, clusters={cluster.name: cluster}, artifacts=self._artifacts)
-        without = frozenset() if self._preemption else frozenset({"preemption"})
-        replica = Replica(f"replica-{number}", outside, clock, self._dice, without=without)
+        replica = Replica(f"replica-{number}", outside, clock, self._dice, without=self._without)
         return _Process(replica=replica, clock=clock)
 
     def _open(self) -> SqlStore:
@@ -360,6 +367,8 @@ class Others:
     """Nodes are cut off."""
     preemption: bool = False
     """Urgent and older work displaces other."""
+    elastic: bool = False
+    """Programs go on with more ranks or fewer."""
 
 
 def simulate(
@@ -370,6 +379,7 @@ def simulate(
     guests: bool = False,
     partitions: bool = False,
     preemption: bool = False,
+    elastic: bool = False,
 ) -> Outcome:
     """Run one seed in a scratch directory in memory, in a world with `Others`."""
     shared = Path("/dev/shm")  # noqa: S108 the point is that it is memory
@@ -377,7 +387,7 @@ def simulate(
     folder = Path(tempfile.mkdtemp(prefix="mainstay-sim-", dir=parent))
     try:
         given = profile or (STEADY if partitions else Profile())
-        others = Others(guests=guests, partitions=partitions, preemption=preemption)
+        others = Others(guests=guests, partitions=partitions, preemption=preemption, elastic=elastic)
         return asyncio.run(_simulate(seed, events=events, profile=given, folder=folder, others=others))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -15,7 +15,17 @@ from mainstay.domain.errors import Conflict, Invalid, KeyReused, NotFound, NotYe
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.reason import Code
 from mainstay.domain.registry import Endpoint
-from mainstay.domain.workload import ACTIVE, WAITING, Kind, OnPartition, Phase, RetryPolicy, Workload, WorkloadSpec
+from mainstay.domain.workload import (
+    ACTIVE,
+    WAITING,
+    Elastic,
+    Kind,
+    OnPartition,
+    Phase,
+    RetryPolicy,
+    Workload,
+    WorkloadSpec,
+)
 from mainstay.operations import deploy, stop, submit
 from mainstay.operations.principal import Done, Principal, RequestKey
 from mainstay.operations.services import Services
@@ -87,10 +97,12 @@ class Answers:
 class User:
     """One at a time is under way; which one is drawn by the dice."""
 
-    def __init__(self, principal: Principal, dice: Dice, answers: Answers) -> None:
+    def __init__(self, principal: Principal, dice: Dice, answers: Answers, *, elastic: bool = False) -> None:
+        """`elastic`: programs go on with more ranks or fewer."""
         self.principal = principal
         self._dice = dice
         self._answers = answers
+        self._elastic = elastic
         self._submissions_left = dice.rng.randint(*SUBMISSIONS)
         self._number = 0
         self._pending: Request | None = None
@@ -205,6 +217,7 @@ class User:
     def _submission(self) -> Request:
         self._submissions_left -= 1
         jobs = [job(self._dice) for _ in range(self._dice.rng.choice((1, 1, 1, 2, 5)))]
+        jobs = [made_elastic(one) for one in jobs] if self._elastic else jobs
         return self._request("submit", partial(self._ask_submission, jobs))
 
     def _stop(self, services: Services) -> Request | None:
@@ -294,6 +307,12 @@ def job(dice: Dice) -> submit.JobRequest:
     if spec.stop_grace_seconds == REQUEUED_GRACE_SECONDS:
         spec = replace(spec, on_partition=OnPartition.REQUEUE_AFTER, partition_seconds=PARTITION_SECONDS)
     return submit.JobRequest(spec=spec, project="default", queue="default", priority=rng.choice((25, 50, 75)))
+
+
+def made_elastic(one: submit.JobRequest) -> submit.JobRequest:
+    """The same job, which goes on with one rank fewer, if it has several, and with two more."""
+    bounds = Elastic(nodes_min=max(1, one.spec.nodes - 1), nodes_max=one.spec.nodes + 2)
+    return replace(one, spec=replace(one.spec, elastic=bounds))
 
 
 def _ids(workloads: Sequence[Workload]) -> str:

@@ -11,6 +11,7 @@ missing (tests/simulation/planted.py), tests/contracts/test_guards.py each of th
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Sequence
 
 from mainstay.domain.allocation import Seen
 from mainstay.domain.capacity import Keeping
@@ -21,6 +22,7 @@ from mainstay.domain.plan import (
     Allocate,
     CapacityLeft,
     Epoch,
+    Grow,
     IdentifyCluster,
     OfCluster,
     Preempt,
@@ -28,7 +30,7 @@ from mainstay.domain.plan import (
     RemoveCluster,
     RowVersion,
 )
-from mainstay.domain.preemption import DISPLACED_MAX
+from mainstay.domain.preemption import DISPLACED_MAX, Slot
 from mainstay.domain.quantity import Resources, is_shape
 from mainstay.domain.queue import QueueSpec, tree_of
 from mainstay.domain.reason import Code, Reason
@@ -113,7 +115,7 @@ def slot_is_new(world: World, row: WorkloadRow, action: Allocate) -> Reason | No
 
     Second line to the scheduler; the third is that no two rows may have the same slot.
     """
-    if sorted(slot.rank for slot in action.slots) != list(range(row["nodes"])):
+    if not _whole(row, action.slots):
         return changed(row["id"], read=len(action.slots), now=row["nodes"])
     taken = any(pod["attempt"] == action.attempt for pod in world.open_pods(row["key"]))
     return Reason(code=Code.DUPLICATE, object=row["id"]) if taken else None
@@ -126,20 +128,53 @@ def may_preempt(world: World, row: WorkloadRow, action: Preempt) -> Reason | Non
     wanted = not row["stop_requested"] and not row["held"] and not row["nominated"]
     if row["phase"] not in WAITING or row["attempt"] != action.attempt or not wanted:
         return changed(row["id"], read=action.attempt, now=row["attempt"])
-    if sorted(slot.rank for slot in action.slots) != list(range(row["nodes"])):
+    if not _whole(row, action.slots):
         return changed(row["id"], read=len(action.slots), now=row["nodes"])
     displacers = row["displaced_by"].split()
     for victim in action.victims:
         yields = world.workloads.get(victim.workload_key)
         if yields is None:
             return missing("workload", victim.workload_key)
-        living = [pod for pod in world.open_pods(yields["key"]) if pod["seen"] != Seen.ENDED]
-        whole = sorted(pod["key"] for pod in living) == sorted(victim.allocation_keys)
+        pods = [pod for pod in world.open_pods(yields["key"]) if not pod["surplus"]]
+        living = [pod for pod in pods if pod["seen"] != Seen.ENDED]
+        if victim.surplus:
+            whole = may_go_on_without(world, yields, victim.allocation_keys) is None
+        else:
+            whole = sorted(pod["key"] for pod in living) == sorted(victim.allocation_keys)
         stays = any(pod["stop"] for pod in living) or not yields["preemptible"] or yields["stop_requested"]
         often = len(yields["displaced_by"].split()) >= DISPLACED_MAX
         if not whole or stays or often or yields["key"] == row["key"] or str(yields["key"]) in displacers:
             return changed(yields["id"], read=len(victim.allocation_keys), now=len(living))
     return None
+
+
+def may_go_on_without(world: World, row: WorkloadRow, allocation_keys: Collection[int]) -> Reason | None:
+    """It is elastic, these are ranks of its attempt, and without them rank 0 and its min count of ranks are left. Second line to
+    the row versions and to the decision.
+    """
+    members = [pod for pod in world.open_pods(row["key"]) if pod["attempt"] == row["attempt"] and not pod["surplus"]]
+    left = [pod["rank"] for pod in members if pod["key"] not in allocation_keys]
+    known = len(left) + len(allocation_keys) == len(members)
+    elastic = row["nodes_min"] < row["nodes_max"] and row["phase"] in ACTIVE and not row["stop_requested"]
+    if known and elastic and 0 in left and len(left) >= row["nodes_min"]:
+        return None
+    return changed(row["id"], read=len(allocation_keys), now=len(members))
+
+
+def may_grow(world: World, row: WorkloadRow, action: Grow) -> Reason | None:
+    """It is elastic and runs, its rank 0 with it; the new ranks are numbered on, and it has no more than its max count then.
+
+    Second line to the row versions and to the decision; the third is that no two rows may have the same slot.
+    """
+    pods = [pod for pod in world.open_pods(row["key"]) if pod["attempt"] == row["attempt"]]
+    living = [pod["rank"] for pod in pods if pod["seen"] != Seen.ENDED and not pod["stop"]]
+    begin = max((pod["rank"] for pod in pods), default=-1) + 1
+    ranks = sorted(slot.rank for slot in action.slots)
+    runs = row["phase"] == Phase.RUNNING and row["attempt"] == action.attempt and not row["stop_requested"]
+    fits = len(living) + len(ranks) <= row["nodes_max"] and ranks == list(range(begin, begin + len(ranks)))
+    if runs and row["nodes_min"] < row["nodes_max"] and 0 in living and fits:
+        return None
+    return changed(row["id"], read=len(ranks), now=len(living))
 
 
 def phase_may_follow(row: WorkloadRow, action: Advance) -> Reason | None:
@@ -298,6 +333,12 @@ def node_is_kept_as(row: NodeRow, keeping: Keeping) -> Reason | None:
 def no_such_node(name: str) -> Reason:
     """The refusal of whoever acted on a node that no cluster of the fleet has."""
     return Reason(code=Code.NO_SUCH_NODE, object=name)
+
+
+def _whole(row: WorkloadRow, slots: Sequence[Slot]) -> bool:
+    """Whether these are ranks from 0 on, without a gap, as many as the workload may start with."""
+    ranks = sorted(slot.rank for slot in slots)
+    return row["nodes_min"] <= len(ranks) <= row["nodes"] and ranks == list(range(len(ranks)))
 
 
 def _known_as_another(world: World, name: str, identity: str) -> Reason | None:

@@ -23,6 +23,7 @@ from mainstay.domain.plan import (
     DropCandidate,
     DropNomination,
     EnterPod,
+    Grow,
     HandSecrets,
     HoldWorkload,
     IdentifyCluster,
@@ -51,15 +52,18 @@ from mainstay.domain.plan import (
     SetPrice,
     SetPriorityClass,
     SetQueue,
+    SetQueueHistory,
     SetSecret,
+    Shrink,
     StopPod,
     Submit,
     SwitchEndpoint,
     UncordonNode,
 )
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
+from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.workload import RUNS_MAX, Kind
-from mainstay.store import codec, queries, tables
+from mainstay.store import codec, history, queries, tables
 from mainstay.store.apply import AnyAction, known
 from mainstay.store.rows import (
     AllocationRow,
@@ -68,6 +72,7 @@ from mainstay.store.rows import (
     NodeRow,
     PriceRow,
     PriorityClassRow,
+    QueueHistoryRow,
     QueueRow,
     SecretRow,
     VolumeRow,
@@ -92,6 +97,7 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
     _load_secrets(connection, world, needs)
     _load_volumes(connection, world, needs)
     _load_queues(connection, world, needs)
+    _load_history(connection, world, needs)
     if needs.kept:
         _load_kept(connection, world)
     if needs.prices:
@@ -134,6 +140,10 @@ class Needs:
     """Those of which is asked who uses them."""
     queues: set[str] = field(default_factory=set)
     """Queues of which the open workloads are counted. If there are any, the whole tree is read."""
+    history: bool = False
+    """Whether what all queues used lately is changed."""
+    ends: set[int] = field(default_factory=set)
+    """Allocations that end, which adds to what their queues used lately."""
     priority_classes: bool = False
 
     def guards_of(self, action: Action) -> None:
@@ -173,6 +183,14 @@ class Needs:
                 for victim in victims:
                     self.workloads.add(int(victim.workload_key))
                     self.pods_of.add(int(victim.workload_key))
+            case Grow(workload_key=key, slots=slots):
+                self.workloads.add(int(key))
+                self.pods_of.add(int(key))
+                self.nodes.update(int(slot.node_key) for slot in slots)
+                self.clusters = self.kept = True
+            case Shrink(workload_key=key):
+                self.workloads.add(int(key))
+                self.pods_of.add(int(key))
             case DropNomination(workload_key=key):
                 self.workloads.add(int(key))
             case Advance(workload_key=key):
@@ -183,6 +201,8 @@ class Needs:
             case ObservePod(allocation_key=key) | ClosePod(allocation_key=key):
                 self.conclusions.add(int(key))
                 self.clusters = True
+                if isinstance(action, ObservePod) and action.state.seen is Seen.ENDED:
+                    self.ends.add(int(key))
             case RecordUsage(usage=usage):
                 self.allocations.add(int(usage.allocation_key))
             case ObserveNodes(cluster=cluster):
@@ -218,6 +238,8 @@ class Needs:
                 self.queues.add(queue.name)
             case RemoveQueue(queue=name):
                 self.queues.add(name)
+            case SetQueueHistory():
+                self.history = True
             case SetPriorityClass() | RemovePriorityClass():
                 self.priority_classes = True
             case RegisterModel(tenant=tenant, model=model):
@@ -321,18 +343,15 @@ def _load_kept(connection: sa.Connection, world: World) -> None:
     pods = tables.allocations
     columns = (pods.c.node_key, pods.c.cpu_milli, pods.c.memory_bytes, pods.c.gpus, pods.c.gpu_model)
     yielding = (
-        sa.select(table.c.displaced_by, pods.c.key, *columns)
-        .join_from(pods, table, table.c.key == pods.c.workload_key)
-        .where(sa.text("allocations.preempted > 0 AND allocations.closed = 0"), pods.c.seen != int(Seen.ENDED))
+        sa.select(pods.c.yields_to, pods.c.key, *columns)
+        .where(sa.text("preempted > 0 AND closed = 0"), pods.c.seen != int(Seen.ENDED))
         .order_by(pods.c.key)
     )
-    for displaced_by, key, node_key, cpu_milli, memory_bytes, gpus, gpu_model in (
+    for yields_to, key, node_key, cpu_milli, memory_bytes, gpus, gpu_model in (
         connection.execute(yielding) if world.kept else ()
     ):
         held = Resources(cpu_milli=cpu_milli, memory_bytes=memory_bytes, gpus=gpus, gpu_model=gpu_model)
-        displacers = codec.keys_of(displaced_by)
-        if displacers:
-            world.yielding.setdefault((node_key, displacers[-1]), []).append((key, held))
+        world.yielding.setdefault((node_key, yields_to), []).append((key, held))
 
 
 def _load_model_versions(connection: sa.Connection, world: World, needs: Needs) -> None:
@@ -377,6 +396,25 @@ def _load_queues(connection: sa.Connection, world: World, needs: Needs) -> None:
     if needs.priority_classes:
         classes = cast("list[PriorityClassRow]", queries.fetch(connection, sa.select(tables.priority_classes)))
         world.priority_classes = {row["name"]: row for row in classes}
+
+
+def _load_history(connection: sa.Connection, world: World, needs: Needs) -> None:
+    """Of the queues in which pods end; of all if the policy changes. Without a policy nothing is read, and nothing added."""
+    ends = [world.allocations[key]["workload_key"] for key in needs.ends & world.allocations.keys()]
+    if not ends and not needs.history:
+        return
+    world.history_policy = history.history_policy(connection).policy
+    if not world.history_policy.on:
+        return
+    names = {world.workloads[key]["queue"] for key in ends if key in world.workloads}
+    leaves, rows = sa.select(tables.queues.c.name).where(tables.queues.c.cohort == 0), sa.select(tables.queue_history)
+    found = _where_in(connection, leaves, tables.queues.c.name, names)
+    world.history_queues = frozenset(row["name"] for row in found)
+    if needs.history:
+        world.history = history.queue_history(connection)
+        return
+    named = _where_in(connection, rows, tables.queue_history.c.name, world.history_queues | {DEFAULT_QUEUE})
+    world.history = {row["name"]: cast("QueueHistoryRow", row) for row in named}
 
 
 def _where_in(

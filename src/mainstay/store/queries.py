@@ -161,6 +161,7 @@ def progress(connection: sa.Connection, workload_keys: Collection[int]) -> dict[
                 ran_us=before.ran_us + max(0, ran),
                 running_since=row.started_at if row.runs else before.running_since,
                 stopping_since=row.stopping_since or before.stopping_since,
+                ranks=int(row.ranks),
             )
     return found
 
@@ -178,6 +179,7 @@ def _attempts() -> sa.Select[Any]:
             sa.func.coalesce(sa.func.min(sa.case((lives & (pod.stop_asked_at > 0), pod.stop_asked_at))), 0).label(
                 "stopping_since"
             ),
+            sa.func.sum(1 - pod.surplus).label("ranks"),
         )
         .group_by(pod.workload_key, pod.attempt)
         .order_by(pod.workload_key, pod.attempt)

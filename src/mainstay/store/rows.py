@@ -53,6 +53,8 @@ class WorkloadRow(TypedDict):
     reason: str
     version: int
     nodes: int
+    nodes_min: int
+    nodes_max: int
     cpu_milli: int
     memory_bytes: int
     gpus: int
@@ -89,6 +91,7 @@ class AllocationRow(TypedDict):
     project: str
     attempt: int
     rank: int
+    ranks: int
     node_key: int
     node: str
     cluster: str
@@ -100,6 +103,8 @@ class AllocationRow(TypedDict):
     stop_asked_at: int
     moves: int
     preempted: int
+    yields_to: int
+    surplus: int
     seen: int
     ready: int
     address: str
@@ -127,6 +132,27 @@ class QueueRow(TypedDict):
     set_at: int
     set_by: str
     version: int
+
+
+class HistoryPolicyRow(TypedDict):
+    """The row of `history_policy`, if there is one."""
+
+    one: int
+    half_life_seconds: int
+    weight: float
+    entry_seconds: int
+    set_at: int
+    set_by: str
+
+
+class QueueHistoryRow(TypedDict):
+    """A row of `queue_history`."""
+
+    name: str
+    cpu_milli: float
+    memory_bytes: float
+    gpus: float
+    at: int
 
 
 class PriorityClassRow(TypedDict):

@@ -21,18 +21,20 @@ from mainstay.domain.arrays import Bools
 from mainstay.domain.billing import Price
 from mainstay.domain.capacity import not_ready
 from mainstay.domain.fleet import ClusterRecord
+from mainstay.domain.history import NO_HISTORY, NOTHING_USED, HistoryPolicy, HistoryTable
 from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import ANY_GPU, Resources
-from mainstay.domain.queue import DEFAULT_QUEUE, QueueTree, tree_of
+from mainstay.domain.queue import QueueTree, tree_of
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
 from mainstay.domain.snapshot import NO_LIMIT, ONE_QUEUE, PODS, AllocationTable, NodeTable, Snapshot, WorkloadTable
 from mainstay.domain.topology import Level, TopologyNeed, levels_of
 from mainstay.domain.volume import REACH_PREFIX, VolumeNeed, VolumeRecord, VolumeRef
 from mainstay.domain.workload import Phase
-from mainstay.store import bills, codec, codec_fleet, queries, tables
+from mainstay.store import bills, codec, codec_fleet, history, queries, tables
 from mainstay.store.columns import Column, Delta, columns_of, empty, joined, merged
 from mainstay.store.engine import Database
+from mainstay.store.rows import HeadRow
 
 T = TypeVar("T")
 CHUNK = 10_000
@@ -76,10 +78,7 @@ class SnapshotCache:
             state = replace(state, volumes=_volumes(queries.all_volumes(connection)))
         if head["prices_at"] > state.version:
             state = replace(state, prices=bills.prices(connection))
-        if head["queues_at"] > state.version:
-            state = replace(state, queues=tree_of(row.queue for row in queries.queues(connection)))
-        if max(head["workloads_at"], head["queues_at"]) > state.version:
-            state = _with_queues(state, reader.queue_names)
+        state = _with_tree(state, reader, head)
         self.rows_read += reader.rows_read
         return replace(
             state,
@@ -107,6 +106,8 @@ _WORKLOAD = (
         "held",
         "preemptible",
         "nodes",
+        "nodes_min",
+        "nodes_max",
         "cpu_milli",
         "memory_bytes",
         "gpus",
@@ -127,6 +128,8 @@ _ALLOCATION = (
         "stop_asked_at",
         "moves",
         "preempted",
+        "yields_to",
+        "surplus",
         "seen",
         "ready",
         "created_at",
@@ -137,7 +140,9 @@ _ALLOCATION = (
         "exit_code",
     ),
 )
-_FLAGS = frozenset({"ready", "stop_requested", "held", "preemptible", "retry_always", "stop", "moves", "drains"})
+_FLAGS = frozenset(
+    {"ready", "stop_requested", "held", "preemptible", "retry_always", "stop", "moves", "surplus", "drains"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +195,8 @@ class State:
     volume_needs: tuple[VolumeNeed | None, ...] = (None,)
     topologies: tuple[TopologyNeed | None, ...] = (None,)
     queues: QueueTree = ONE_QUEUE
+    history_policy: HistoryPolicy = NO_HISTORY
+    history: HistoryTable = NOTHING_USED
     queue_names: tuple[str, ...] = ()
     """Those that workloads have named, by the number in their column, whether anybody has defined them or not."""
     queue: Column = field(default_factory=lambda: np.empty(0, dtype=np.int64))
@@ -226,6 +233,8 @@ class State:
             addresses=self.addresses,
             observed=self.observed,
             queues=self.queues,
+            history_policy=self.history_policy,
+            history=self.history,
             cluster_names=self.cluster_names,
             restrictions=self.restrictions,
             volume_needs=self.volume_needs,
@@ -518,12 +527,23 @@ def _volumes(records: Sequence[VolumeRecord]) -> Mapping[VolumeRef, tuple[Volume
     return found
 
 
+def _with_tree(state: State, reader: _Reader, head: HeadRow) -> State:
+    """The tree of queues, the queue of each workload, and what queues have used lately."""
+    connection = reader.connection
+    if head["queues_at"] > state.version:
+        queues = tree_of(row.queue for row in queries.queues(connection))
+        state = replace(state, queues=queues, history_policy=history.history_policy(connection).policy)
+    if max(head["workloads_at"], head["queues_at"]) > state.version:
+        state = _with_queues(state, reader.queue_names)
+    if max(head["allocations_at"], head["queues_at"]) > state.version:
+        past = history.history_table(connection, state.history_policy, state.queues)
+        state = replace(state, history=past)
+    return state
+
+
 def _with_queues(state: State, names: Sequence[str]) -> State:
-    """The queue of each workload. What nobody has defined, or what has become a cohort, counts in the default queue."""
-    tree = state.queues
-    row_of = {name: row for row, name in enumerate(tree.names) if not tree.cohort[row]}
-    rows = np.array([row_of.get(name, row_of[DEFAULT_QUEUE]) for name in names], dtype=np.int64)
-    queue = rows[state.workloads["queue"]]
+    """The queue of each workload."""
+    queue = history.rows_of(state.queues, names)[state.workloads["queue"]]
     queue.flags.writeable = False
     return replace(state, queue=queue)
 

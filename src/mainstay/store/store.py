@@ -13,6 +13,7 @@ from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Closure, Node
 from mainstay.domain.errors import StateUnusable
 from mainstay.domain.fleet import ClusterRecord
+from mainstay.domain.history import HistoryRecord
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan, Refused
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.queue import PriorityClass, QueueRecord
@@ -23,7 +24,7 @@ from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.workload import Workload
 from mainstay.ports import ALL_EVENTS, EventFilter, Held, LineRecord, WantedChanges, WorkloadFilter
-from mainstay.store import bills, queries, wanted
+from mainstay.store import bills, history, queries, wanted
 from mainstay.store.commit import NothingToWrite, commit_in, stored_reply
 from mainstay.store.engine import Database, Postgresql, Sqlite
 from mainstay.store.failures import WAIT_SECONDS, Contradiction
@@ -276,6 +277,10 @@ class SqlStore:
     def queues(self) -> tuple[QueueRecord, ...]:
         """By name."""
         return self._database.read(queries.queues)
+
+    def history_policy(self) -> HistoryRecord:
+        """How what queues used lately counts."""
+        return self._database.read(history.history_policy)
 
     def queue_counts(self, *, tenant: str = "") -> Mapping[str, tuple[int, int]]:
         """By queue."""

@@ -102,6 +102,8 @@ workloads = _table(
     _text("reason"),
     _whole("version"),
     _whole("nodes"),
+    _whole("nodes_min"),
+    _whole("nodes_max"),
     _whole("cpu_milli"),
     _whole("memory_bytes"),
     _whole("gpus"),
@@ -159,6 +161,7 @@ allocations = _table(
     _text("project"),
     _whole("attempt"),
     _whole("rank"),
+    _whole("ranks"),
     _whole("node_key"),
     _text("node"),
     _text("cluster"),
@@ -170,6 +173,8 @@ allocations = _table(
     _whole("stop_asked_at"),
     _whole("moves"),
     _whole("preempted"),
+    _whole("yields_to"),
+    _whole("surplus"),
     _whole("seen"),
     _whole("ready"),
     _text("address"),
@@ -309,6 +314,29 @@ queues = _table(
     _whole("version"),
 )
 """Queues and cohorts. `quotas` is a JSON list of [flavor, resource, nominal, borrowing limit, lending limit]."""
+
+history_policy = _table(
+    "history_policy",
+    _whole("one", key=True),
+    _whole("half_life_seconds"),
+    sa.Column("weight", Real, nullable=False),
+    _whole("entry_seconds"),
+    _whole("set_at"),
+    _text("set_by"),
+    sa.CheckConstraint("one = 1", name="history_policy_is_one_row"),
+)
+"""How what queues used lately counts. No row: nobody has asked for it. `head.queues_at` says when it changed."""
+
+queue_history = _table(
+    "queue_history",
+    _text("name", key=True),
+    sa.Column("cpu_milli", Real, nullable=False),
+    sa.Column("memory_bytes", Real, nullable=False),
+    sa.Column("gpus", Real, nullable=False),
+    _whole("at"),
+)
+"""What the allocations that have ended left of what each queue used lately, as of `at`; it fades from there. Changed in the
+commit that records an end, so `head.allocations_at` says when it changed."""
 
 priority_classes = _table(
     "priority_classes",

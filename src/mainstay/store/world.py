@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable
 from typing import TypeAlias
 
 from mainstay.domain.fleet import Stay
+from mainstay.domain.history import NO_HISTORY
 from mainstay.domain.plan import EventKind, Plan
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Reason
@@ -26,10 +27,12 @@ from mainstay.store.rows import (
     EndpointRow,
     EventRow,
     HeadRow,
+    HistoryPolicyRow,
     ModelRow,
     NodeRow,
     PriceRow,
     PriorityClassRow,
+    QueueHistoryRow,
     QueueRow,
     SecretRow,
     SpecifiedWorkloadRow,
@@ -68,6 +71,11 @@ class World:
         self.open_workloads_of: dict[str, int] = {}
         """Queue -> how many workloads that are not final name it; known only for those that the plan names."""
         self.priority_classes: dict[str, PriorityClassRow] = {}
+        self.history_policy = NO_HISTORY
+        """Known only where a pod may end, or the policy changes; the same of what follows."""
+        self.history: dict[str, QueueHistoryRow] = {}
+        self.history_queues: frozenset[str] = frozenset()
+        """The queues that are on record, of those in which pods end: what ends in others is of the default queue."""
         self.kept: dict[int, list[tuple[int, Resources]]] = {}
         """Key of a node -> what is kept on it, and the key of the workload for which it is; known only if the plan places any."""
         self.yielding: dict[tuple[int, int], list[tuple[int, Resources]]] = {}
@@ -215,6 +223,15 @@ class World:
         del self.queues[name]
         self.changes.queues[name] = None
 
+    def put_history(self, row: QueueHistoryRow) -> None:
+        """A new row, or another one in its place."""
+        self.history[row["name"]] = self.changes.history[row["name"]] = row
+
+    def drop_history(self, name: str) -> None:
+        """The row goes, if there is one."""
+        self.history.pop(name, None)
+        self.changes.history[name] = None
+
     def put_priority_class(self, row: PriorityClassRow) -> None:
         """A new row, or another one in its place."""
         self.priority_classes[row["name"]] = self.changes.priority_classes[row["name"]] = row
@@ -315,6 +332,8 @@ class Changes:
         self.secrets: dict[tuple[str, str], SecretRow | None] = {}
         self.volumes: dict[VolumeKey, VolumeRow | None] = {}
         self.queues: dict[str, QueueRow | None] = {}
+        self.history_policy: list[HistoryPolicyRow] = []
+        self.history: dict[str, QueueHistoryRow | None] = {}
         self.priority_classes: dict[str, PriorityClassRow | None] = {}
         self.events: list[EventRow] = []
         self.audit: list[AuditTableRow] = []

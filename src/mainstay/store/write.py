@@ -28,6 +28,7 @@ def write(connection: sa.Connection, world: World) -> None:
     _write_secrets(connection, world)
     _write_volumes(connection, world)
     _write_by_name(connection, tables.queues, changes.queues)
+    _write_history(connection, world)
     _write_by_name(connection, tables.priority_classes, changes.priority_classes)
     _UPDATE_NODE.run(connection, changes.nodes.values())
     _UPDATE_CLUSTER.run(connection, changes.clusters.values())
@@ -61,6 +62,14 @@ def _write_by_name(connection: sa.Connection, table: sa.Table, changed: Mapping[
     for name in changed:
         connection.execute(sa.delete(table).where(table.c.name == name))
     _insert(connection, table, [row for row in changed.values() if row is not None])
+
+
+def _write_history(connection: sa.Connection, world: World) -> None:
+    """The policy, and what queues used lately."""
+    if world.changes.history_policy:
+        connection.execute(sa.delete(tables.history_policy))
+        _insert(connection, tables.history_policy, world.changes.history_policy)
+    _write_by_name(connection, tables.queue_history, world.changes.history)
 
 
 class _Batch:
@@ -130,7 +139,19 @@ _UPDATE_WORKLOAD = _update_of(
 _UPDATE_ALLOCATION = _update_of(
     tables.allocations,
     "key",
-    *("stop", "stop_asked_at", "moves", "preempted", "seen", "ready", "address", "started_at", "ended_at"),
+    *(
+        "stop",
+        "stop_asked_at",
+        "moves",
+        "preempted",
+        "yields_to",
+        "surplus",
+        "seen",
+        "ready",
+        "address",
+        "started_at",
+        "ended_at",
+    ),
     *("metered_until", "witnessed_at", "ending", "exit_code", "detail", "closed", "version"),
 )
 _UPDATE_ENDPOINT = _update_of(
@@ -165,7 +186,7 @@ def _write_head(connection: sa.Connection, world: World) -> None:
         head["allocations_at"] = version
     if changes.endpoints or changes.new_endpoints:
         head["endpoints_at"] = version
-    if changes.queues:
+    if changes.queues or changes.history_policy:
         head["queues_at"] = version
     if changes.prices:
         head["prices_at"] = version

@@ -125,6 +125,8 @@ class Specified(Message, frozen=True):
     volumes: tuple[Storage, ...] = ()
     devices: tuple[str, ...] = ()
     nodes: int = 1
+    elastic: tuple[int, int] | None = None
+    """(fewest, most)."""
     choices: tuple[Amount, ...] = ()
     cpu_limit_milli: int = 0
     memory_limit_bytes: int = 0
@@ -176,6 +178,9 @@ class Slice(Message, frozen=True):
     exit_code: int | None = None
     detail: str = ""
     settled: bool = False
+    ranks: int = 0
+    """Of its attempt when it was placed; 0: as many as its specification says."""
+    surplus: bool = False
 
 
 class Adopted(Message, frozen=True):

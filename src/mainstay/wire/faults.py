@@ -13,6 +13,7 @@ from mainstay.wire.job import (
     CLAIM_NAME,
     DEVICES,
     NAME,
+    NODES_MAX,
     NOT_YET,
     OBJECTS,
     PRIORITIES,
@@ -24,6 +25,7 @@ from mainstay.wire.job import (
     VARIABLE_RULE,
     Choice,
     Job,
+    Nodes,
     Resources,
     Retry,
     SecretUse,
@@ -35,6 +37,8 @@ PARTS: Mapping[str, type[BaseModel]] = MappingProxyType(
     {
         "resources": Resources,
         "retry": Retry,
+        "nodes": Nodes,
+        "num_nodes": Nodes,
         "any_of": Choice,
         "ordered": Choice,
         "secrets": SecretUse,
@@ -148,6 +152,8 @@ def _allowed(fault: Mapping[str, Any], job: Sequence[str] | None) -> tuple[list[
         return values, nearest_of(str(fault.get("input", "")), values)
     if job and job[-1] == "priority":
         return [f"0 to {PRIORITY_MAX}", *PRIORITIES], nearest_of(str(fault.get("input", "")), PRIORITIES)
+    if job and canonical(job[:-1], job[-1]) == "nodes":
+        return [f"1 to {NODES_MAX}", "MIN:MAX"], ""
     if job and (limits := _range(job)):
         return [limits], ""
     return [], ""

@@ -11,7 +11,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -20,12 +20,16 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_serializer,
     model_validator,
 )
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticKnownError, PydanticSerializationError
 
 from mainstay.wire import images, quantities
 
@@ -388,6 +392,57 @@ class Topology(JobPart):
         return self
 
 
+_COUNT: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=1, le=NODES_MAX)])
+
+
+class Nodes(JobPart):
+    """How many ranks an elastic job may have: a number alone means exactly so many."""
+
+    min: Annotated[int, Field(ge=1, le=NODES_MAX)] = Field(description="without so many it does not start")
+    max: Annotated[int, Field(ge=1, le=NODES_MAX)] = Field(description="it never has more")
+    desired: Annotated[int, Field(ge=0, le=NODES_MAX)] = Field(
+        default=0,
+        description="it starts with as many of these as there is room for, and gets more only of what lies idle; 0: `max`",
+    )
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.min <= self.count <= self.max:
+            msg = f"`min` {self.min}, `desired` {self.count} and `max` {self.max} are not in this order"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def count(self) -> int:
+        """The desired one."""
+        return self.desired or self.max
+
+    @property
+    def elastic(self) -> bool:
+        """Whether it may have more or fewer."""
+        return self.min < self.max
+
+    @model_serializer(mode="wrap")
+    def _plain(self, whole: SerializerFunctionWrapHandler) -> Any:
+        """A number where it is one, as it was written."""
+        return whole(self) if self.elastic else self.min
+
+
+def _nodes(value: Any) -> Any:
+    """A number, a map, or MIN:MAX as torchrun takes it."""
+    if isinstance(value, str) and ":" in value:
+        low, _, high = value.partition(":")
+        return {"min": low, "max": high}
+    if isinstance(value, dict | Nodes):
+        return value
+    try:
+        count = _COUNT.validate_python(value)
+    except ValidationError as error:
+        (fault,) = error.errors()
+        raise PydanticKnownError(cast("Any", fault["type"]), fault.get("ctx")) from error
+    return {"min": count, "max": count}
+
+
 class Job(JobPart):
     """A job. The canonical names are shown; the aliases of other platforms' files are accepted too."""
 
@@ -418,8 +473,11 @@ class Job(JobPart):
         default="",
         description="folder whose files are sent and become the working directory; relative to the job file",
     )
-    nodes: Annotated[int, Field(ge=1, le=NODES_MAX)] = Field(
-        default=1, validation_alias=AliasChoices("nodes", "num_nodes"), description="ranked processes, placed together"
+    nodes: Annotated[Nodes, BeforeValidator(_nodes, json_schema_input_type=int | str | Nodes)] = Field(
+        default=Nodes(min=1, max=1),
+        validation_alias=AliasChoices("nodes", "num_nodes"),
+        examples=[4, "2:8"],
+        description="ranked processes, placed together: so many (1 if nothing is said), or MIN:MAX of an elastic job",
     )
     topology: Topology = Field(
         default=Topology(), description="how near to each other its nodes are to lie: in one zone, block, rack or host"
@@ -547,7 +605,7 @@ class Job(JobPart):
     @field_validator("volumes")
     @classmethod
     def _fit_their_job(cls, volumes: list[Volume], info: ValidationInfo) -> list[Volume]:
-        nodes = info.data.get("nodes", 1)
+        nodes = info.data["nodes"].max if "nodes" in info.data else 1
         for volume in volumes:
             if volume.target and info.data.get("type") == "service":
                 msg = f"volume {volume.path}: a service does not end well, so nothing of it is copied to `target`"

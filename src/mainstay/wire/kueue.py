@@ -77,6 +77,7 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
         "stopPolicy": "hold its runs: mainstay hold RUN",
         "namespaceSelector": "every tenant may submit to every queue; write `{}`",
         "admissionChecks": "nothing but capacity and quota is checked",
+        "admissionScope": "what was used lately counts for all queues or for none: mainstay queue history --half-life 7d",
         "flavorFungibility": "whatever is free and within the quotas is taken; leave it out",
     }
 )
@@ -377,7 +378,9 @@ class _Objects:
     def _only(self, document: Document, place: Place, given: Mapping[str, Value], known: set[str]) -> None:
         for name in given:
             if name not in known:
-                self._fault(document, (*place, name), f"not supported; there are {', '.join(sorted(known))}")
+                instead = INSTEAD.get(name)
+                words = f": {instead}" if instead else f"; there are {', '.join(sorted(known))}"
+                self._fault(document, (*place, name), f"not supported{words}")
 
     def _name(self, document: Document, place: Place, name: str) -> None:
         if not re.match(NAME, name):

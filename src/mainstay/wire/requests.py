@@ -190,6 +190,17 @@ class QueuesRequest(Request):
     queues: Annotated[list[NamedQueueRequest], Field(min_length=1, max_length=2_048)]
 
 
+class QueueHistoryRequest(Request):
+    """Whether what queues have used lately counts, and how. All of it is said together, for all queues."""
+
+    half_life: Annotated[str, Field(min_length=1, max_length=20, examples=["7d"])]
+    """What was used so long ago counts half: `7d`, `12h`. 0: no history is kept, and what there is is forgotten."""
+    weight: Annotated[float, Field(ge=0, le=1_000)] = 1
+    """How many times as much as what is held now; 0: it is kept and shown, and does not count."""
+    entry: Duration = ""
+    """Every pod counts at once as if it had run for so long, however soon it ends. At most the half-life."""
+
+
 class PriorityClassRequest(Request):
     """What a name for a priority stands for."""
 

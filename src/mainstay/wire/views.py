@@ -75,6 +75,8 @@ class PodView(View):
     ended_at: datetime | None = None
     stopping_since: datetime | None = None
     """When it was told to end, while it has not."""
+    surplus: bool = False
+    """The attempt goes on without it."""
     end: str = ""
     exit_code: int | None = None
     detail: str = ""
@@ -146,6 +148,12 @@ class WorkloadView(View):
     reason: ReasonView
     attempt: int
     nodes: int
+    nodes_min: int = 0
+    """Of an elastic job: without so many it does not start; 0 of any other."""
+    nodes_max: int = 0
+    """Likewise: it never has more."""
+    ranks: int = 0
+    """So many nodes its last attempt has, or had at its end; 0 before it had any. Only where workloads were asked for."""
     resources: ResourcesView
     infra: str = ""
     """The cluster where it must run; empty: any."""
@@ -226,8 +234,16 @@ class QueueView(View):
     preemption: PreemptionView = PreemptionView()
     share: float | None = None
     """Weighted dominant share: the largest part of what it could borrow that it does, 0 to 1 at weight 1. Only for
-    administrators.
+    administrators, as the four that follow.
     """
+    fair_share: float | None = None
+    """Part of the fleet, 0 to 1: its own, and of the rest its part by weight; what it had if everybody wanted all."""
+    demand_capped_share: float | None = None
+    """The same if nobody has more than they hold and ask for, and others share what that leaves."""
+    held_share: float | None = None
+    """What it holds now, of the resource of which that is most."""
+    lately: float | None = None
+    """What it has used lately, likewise; 0 where no history is kept."""
     waiting: int
     """Workloads that you may see, as `used`; a cohort counts all below it."""
     running: int
@@ -236,6 +252,20 @@ class QueueView(View):
     """None: nobody has set it; it is the default queue, or a cohort that others name."""
     set_by: str = ""
     warnings: list[str] = Field(default_factory=list)
+
+
+class QueueHistoryView(View):
+    """Whether what queues have used lately counts towards their turns, and how."""
+
+    half_life_seconds: int
+    """What was used so long ago counts half; 0: it is off."""
+    weight: float
+    """How many times as much as what is held now."""
+    entry_seconds: int
+    """Every pod counts as if it had run for so long at least."""
+    set_at: datetime | None = None
+    """None: nobody has set it."""
+    set_by: str = ""
 
 
 class PriorityClassView(View):
@@ -396,6 +426,10 @@ class OptionView(View):
     where: str
     resources: ResourcesView
     nodes: int
+    """So many it would start with."""
+    nodes_min: int = 0
+    """Of an elastic job, as in WorkloadView."""
+    nodes_max: int = 0
     starts: Literal["now", "later", "never"]
     """`never`: it is more than the fleet has, busy or not; `reason` says how much more."""
     price_per_hour: str

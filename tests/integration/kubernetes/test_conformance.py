@@ -208,7 +208,7 @@ SEEN_IN_PASSING = ("PodStarting", "PodRunning", "job: Started ")
 
 
 def written(trace: dict[str, list[str]]) -> str:
-    """One line each, so that a difference is seen as one; without what a look may miss, such as that it was back before it ended."""
+    """One line each, so that a difference is seen as one; without what a look may miss: a pod may be back before it ends."""
     lines = [f"{what}: {line}" for what, lines in sorted(trace.items()) for line in lines]
     told = [line for line in lines if not any(word in line for word in SEEN_IN_PASSING)]
     return "\n".join(re.sub(r"\b(starting|running)>|\bunknown>(?=stopped)", "active>", line) for line in told)

@@ -40,7 +40,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SecretUse
 from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.volume import VolumeRef, VolumeState
-from mainstay.domain.workload import Mount, Phase, PodRef, RetryPolicy, Volume, Workload, WorkloadSpec
+from mainstay.domain.workload import Elastic, Mount, Phase, PodRef, RetryPolicy, Volume, Workload, WorkloadSpec
 from mainstay.ports import WantedChanges
 from mainstay.wire import agent as wire
 from mainstay.wire import agent_line
@@ -83,6 +83,7 @@ SPECS = fields(
     volumes=st.lists(fields(Volume), max_size=2).map(tuple),
     devices=st.lists(TEXT, max_size=2).map(tuple),
     topology=st.none() | fields(TopologyNeed),
+    elastic=st.none() | fields(Elastic),
 )
 PODS = fields(PodState, seen=enum(PodState, "seen"), end=enum(PodState, "end"), revoked=st.just(False))
 """Whether a pod has been revoked concerns the loop beside its cluster alone."""
@@ -105,6 +106,7 @@ NODES = fields(
 CLOSURES = fields(Closure, keeping=enum(Closure, "keeping"), reason=REASONS)
 ALLOCATIONS = fields(
     Allocation,
+    ranks=st.integers(1, 1_000),
     resources=AMOUNTS,
     seen=enum(Allocation, "seen"),
     end=enum(Allocation, "end"),

@@ -185,9 +185,9 @@ async def test_a_queue_in_use_is_not_removed(api: Api, scene: Scene):
     await put(api, "ml", {"cohort": True})
     scene.submit(queue="research")
     problem = is_problem(await api.ask("DELETE", "/v1/queues/research", token="admin-token"), 409)
-    assert "1 open workloads are in it" in problem["detail"]
+    assert "1 open workload in it" in problem["detail"]
     problem = is_problem(await api.ask("DELETE", "/v1/queues/ml", token="admin-token"), 409)
-    assert "1 queues below it" in problem["detail"]
+    assert "1 queue below it" in problem["detail"]
     problem = is_problem(await api.ask("PUT", "/v1/queues/research", token="admin-token", json={"cohort": True}), 409)
     assert "is in use" in problem["detail"]
 
@@ -341,3 +341,53 @@ async def test_a_submission_that_was_accepted_is_answered_again_when_nothing_cou
     again = await api.submit(key="once", resources={"cpu": "64", "memory": "1GB"})
     assert (accepted.status_code, again.status_code, again.json()) == (201, 201, accepted.json())
     is_problem(await api.submit(key="twice", resources={"cpu": "64", "memory": "1GB"}), 422)
+
+
+async def test_whether_what_queues_used_lately_counts_is_seen_by_all_and_said_by_administrators(api: Api):
+    path = "/v1/queue-history"
+    assert (await api.ask("GET", path)).json() == {
+        "half_life_seconds": 0,
+        "weight": 1,
+        "entry_seconds": 0,
+        "set_at": None,
+        "set_by": "",
+    }
+    body = {"half_life": "7d", "weight": 2, "entry": "5m"}
+    is_problem(await api.ask("PUT", path, json=body), 403)
+    made = (await api.ask("PUT", path, token="admin-token", json=body)).json()
+    assert (made["half_life_seconds"], made["weight"], made["entry_seconds"]) == (604_800, 2, 300)
+    assert made["set_by"] == "root"
+    assert (await api.ask("GET", path)).json() == made
+    audit = (await api.ask("GET", "/v1/audit", token="admin-token")).json()["items"][0]
+    assert (audit["action"], audit["object"]) == ("set_queue_history", "all queues")
+    assert audit["detail"] == "usage history of queues set by root: half-life 604800 s, weight 2, entry 300 s"
+    off = (await api.ask("PUT", path, token="admin-token", json={"half_life": "0"})).json()
+    assert (off["half_life_seconds"], off["weight"], off["entry_seconds"]) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"half_life": "10s"}, "half_life: 10 s is not allowed"),
+        ({"half_life": "400d"}, "half_life: 34560000 s is not allowed"),
+        ({"half_life": "soon"}, "'soon' is not a duration"),
+        ({"half_life": "1h", "entry": "2h"}, "entry: 7200 s is not allowed"),
+        ({"half_life": "0", "entry": "1s"}, "entry: 1 s is not allowed"),
+        ({"half_life": "1h", "weight": -1}, ""),
+    ],
+)
+async def test_what_cannot_be_a_history_is_refused(api: Api, body: dict[str, Any], words: str):
+    answer = await api.ask("PUT", "/v1/queue-history", token="admin-token", json=body)
+    assert words in is_problem(answer, 422)["detail"]
+
+
+async def test_administrators_see_what_is_fair_what_is_held_and_what_was_used_lately(api: Api, scene: Scene):
+    await put(api, "research", {"weight": 2})
+    await api.ask("PUT", "/v1/queue-history", token="admin-token", json={"half_life": "1h", "entry": "1h"})
+    run(scene, "research", 4)
+    found = (await queues(api))["research"]
+    assert found.fair_share == pytest.approx(2 / 3, abs=1e-6)
+    assert (found.demand_capped_share, found.held_share) == (0.5, 0.5)
+    assert found.lately == pytest.approx(0.25, abs=0.01), "half of the fleet, as if for one half-life"
+    theirs = (await queues(api, token="user-token"))["research"]
+    assert (theirs.fair_share, theirs.demand_capped_share, theirs.held_share, theirs.lately) == (None,) * 4

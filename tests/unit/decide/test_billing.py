@@ -145,7 +145,7 @@ def test_the_order_of_the_price_book_does_not_matter(prices, random):
 def pod(**values) -> Allocation:
     given_values = {
         "key": 1, "workload_key": 1, "workload": "w", "tenant": "t", "project": "p", "attempt": 1,
-        "rank": 0, "node": "n", "cluster": "c",
+        "rank": 0, "ranks": 1, "node": "n", "cluster": "c",
         "resources": ONE_GPU, "stop": False, "seen": Seen.RUNNING, "ready": False, "address": "", "created_at": 0,
         "started_at": 0, "ended_at": 0, "metered_until": 0, "end": None, "exit_code": None, "detail": "",
         "closed": False, "version": 1, **values,

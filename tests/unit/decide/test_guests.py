@@ -77,7 +77,8 @@ def adopted(*guests: Guest, phase: Phase = Phase.PENDING, reason: Code = Code.SU
 def row(workload: Workload, rank: int = 0, *, settled: bool = False, **values) -> Wanted:
     given_ = {
         "key": 10 + rank, "workload_key": workload.key, "workload": workload.id, "tenant": "acme", "project": "nlp",
-        "attempt": workload.attempt, "rank": rank, "node": "n", "cluster": "c", "resources": AMOUNT, "stop": False,
+        "attempt": workload.attempt, "rank": rank, "ranks": 1, "node": "n", "cluster": "c", "resources": AMOUNT,
+        "stop": False,
         "seen": Seen.NOTHING, "ready": False, "address": "", "created_at": START, "started_at": 0, "ended_at": 0,
         "metered_until": 0, "end": None, "exit_code": None, "detail": "", "closed": False, "version": 5, **values,
     }  # fmt: skip

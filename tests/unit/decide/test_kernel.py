@@ -23,11 +23,12 @@ from mainstay.decide.cycle import Cycle
 from mainstay.decide.placement import POLICIES, fit
 from mainstay.decide.preemption.balance import Balance
 from mainstay.decide.reservation import RESERVED_AFTER_SECONDS
+from mainstay.domain.history import HistoryPolicy
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
-from tests.worlds import NOON, SECOND, allocation, node, workload, world
+from tests.worlds import NOON, SECOND, AHistory, allocation, node, workload, world
 
 ROOT = Path(__file__).parents[3]
 Plan = list[tuple[int, tuple[int, ...], str]]
@@ -83,7 +84,8 @@ def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
     ]
     asked = [
         {
-            "nodes": rng.choice((1, 1, 1, 2, 5, 40)),
+            "nodes": (ranks := rng.choice((1, 1, 1, 2, 5, 40))),
+            "nodes_min": rng.choice((0, 0, 1, (ranks + 1) // 2)),
             "cpus": rng.choice((0, 1, 2, 3)),
             "gib": rng.choice((0, 1, 6)),
             "gpus": (gpus := rng.choice((0, 0, 1, 2))),
@@ -120,7 +122,17 @@ def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
         for pod in running
     ]
     long_after = NOON + rng.choice((0, RESERVED_AFTER_SECONDS + 5)) * SECOND
-    return world(nodes=fleet, queues=queues, workloads=[*waiting, *holders], allocations=running, now=long_after)
+    policy = HistoryPolicy(half_life_seconds=rng.choice((0, 3_600)), weight=rng.choice((1, 3)), entry_seconds=60)
+    past = [AHistory(queue=name, cpus=rng.choice((0, 7, 90)), gpus=rng.choice((0, 0.3, 9))) for name in "abc"]
+    return world(
+        nodes=fleet,
+        queues=queues,
+        workloads=[*waiting, *holders],
+        allocations=running,
+        now=long_after,
+        history_policy=policy,
+        history=past,
+    )
 
 
 @settings(max_examples=100)
@@ -183,7 +195,7 @@ def test_machine_code_that_another_version_kept_is_not_read(tmp_path):
 from mainstay.decide import compiled, kernel
 import numpy as np
 rows = np.ones((1, 3), dtype=np.int64)
-ledger = kernel.{tuple}(np.zeros(1, dtype=np.int64), np.ones(1), rows, rows, rows)
+ledger = kernel.{tuple}(np.zeros(1, dtype=np.int64), np.ones(1), rows, rows, rows, np.zeros((1, 3)))
 share = compiled.machine_code().share
 share(ledger, 0, rows[0])
 print(sum(share.stats.cache_hits.values()))
@@ -280,12 +292,14 @@ def test_one_kernel_is_compiled_whatever_the_columns_of_a_snapshot_are_like(monk
 
 
 @given(st.integers(0, 2**32))
-def test_a_share_is_the_same_asked_of_one_queue_or_of_all(seed):
-    ledger = turns.ledger_of(a_world(seed, nodes=3, jobs=3))
+def test_a_share_is_the_same_asked_of_one_queue_of_all_or_of_the_balance(seed):
+    snapshot = a_world(seed, nodes=3, jobs=3)
+    ledger, balance = turns.ledger_of(snapshot), Balance(snapshot)
     rng = np.random.default_rng(seed)
     queue, more = np.arange(ledger.weight.size), rng.integers(0, 1 << 40, ledger.held.shape)
-    expected = ledger.shares(queue, ledger.held + more)
-    assert [kernel.share(ledger, number, more[number]) for number in queue.tolist()] == expected.tolist()
+    expected = ledger.shares(queue, ledger.held + more).tolist()
+    assert [kernel.share(ledger, number, more[number]) for number in queue.tolist()] == expected
+    assert [balance.share(number, tuple(more[number].tolist()))[0] for number in queue.tolist()] == expected
 
 
 @given(st.integers(0, 2**32))

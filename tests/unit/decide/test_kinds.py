@@ -13,14 +13,14 @@ from mainstay.domain.allocation import Allocation, Owner, Seen
 from mainstay.domain.errors import Invalid
 from mainstay.domain.quantity import Resources
 from mainstay.domain.secret import ENVIRONMENT_FILE, Handed, SecretUse, files_of
-from mainstay.domain.workload import Kind, Mount, Volume, WorkloadSpec
+from mainstay.domain.workload import Elastic, Kind, Mount, Volume, WorkloadSpec
 
 RESOURCES = Resources(cpu_milli=2_000, memory_bytes=1 << 30, gpus=4, gpu_model="H100")
 
 
-def an_allocation(rank: int = 1) -> Allocation:
+def an_allocation(rank: int = 1, ranks: int = 2) -> Allocation:
     return Allocation(
-        key=9, workload_key=3, workload="bert-7", tenant="acme", project="nlp", attempt=2, rank=rank,
+        key=9, workload_key=3, workload="bert-7", tenant="acme", project="nlp", attempt=2, rank=rank, ranks=ranks,
         node="n", cluster="c", resources=RESOURCES, stop=False, seen=Seen.NOTHING, ready=False,
         address="", created_at=0, started_at=0, ended_at=0,
         metered_until=0, end=None, exit_code=None, detail="", closed=False, version=1,
@@ -43,6 +43,7 @@ def test_every_rank_is_told_who_it_is():
         "MAINSTAY_ATTEMPT": "2",
         "MAINSTAY_NODE_RANK": "1",
         "MAINSTAY_NUM_NODES": "2",
+        "MAINSTAY_NNODES": "2",
         "MAINSTAY_GPUS_PER_NODE": "4",
         "RANK": "1",
         "WORLD_SIZE": "2",
@@ -51,6 +52,14 @@ def test_every_rank_is_told_who_it_is():
         "NODE_RANK": "1",
         "GROUP_RANK": "1",
     }
+
+
+def test_a_rank_of_an_elastic_job_is_told_how_many_there_are_and_how_many_there_may_be():
+    elastic = a_spec(nodes=8, elastic=Elastic(nodes_min=2, nodes_max=8))
+    pod = pod_spec(an_allocation(rank=5, ranks=6), elastic)
+    env = dict(pod.env)
+    assert (env["MAINSTAY_NUM_NODES"], env["WORLD_SIZE"], env["MAINSTAY_NNODES"]) == ("6", "6", "2:8")
+    assert (pod.size, pod.elastic) == (6, True)
 
 
 def test_the_users_variables_are_kept_but_do_not_change_who_a_rank_is():

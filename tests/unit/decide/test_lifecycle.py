@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +13,7 @@ from mainstay.decide import attempt
 from mainstay.decide.lifecycle import _next_step, lifecycle
 from mainstay.decide.retry import backoff_us
 from mainstay.domain.allocation import End, Seen
-from mainstay.domain.plan import Advance, RowVersion, StopPod
+from mainstay.domain.plan import Advance, RowVersion, Shrink, StopPod
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import ACTIVE, LEGAL_TRANSITIONS, WAITING, Phase
@@ -252,6 +253,8 @@ def pods_of(workload_key: int) -> st.SearchStrategy[AnAllocation]:
         attempt=st.sampled_from([1, 2]),
         rank=st.integers(0, 3),
         stop=st.booleans(),
+        surplus=st.sampled_from([False, False, True]),
+        created_at=st.sampled_from([NOON - 3_600 * SECOND, NOON]),
         seen=st.sampled_from(Seen),
         started_at=st.sampled_from([0, NOON - 3_600 * SECOND, NOON - SECOND, NOON + 3_600 * SECOND]),
         ended_at=st.sampled_from([NOON - SECOND, NOON, NOON + SECOND]),
@@ -268,6 +271,8 @@ def worlds(draw: st.DrawFn) -> Snapshot:
             phase=draw(st.sampled_from([*WAITING, *ACTIVE])),
             attempt=draw(st.sampled_from([1, 2])),
             stop_requested=draw(st.booleans()),
+            nodes=4,
+            nodes_min=draw(st.sampled_from([0, 1, 2])),
             max_duration_seconds=draw(st.sampled_from([0, 60])),
             infrastructure_failures=draw(st.integers(0, 4)),
             user_failures=draw(st.integers(0, 2)),
@@ -327,6 +332,23 @@ def test_the_columns_overlook_nothing_that_the_rule_would_do(snapshot):
         rows.sort(key=lambda pod: int(pods.rank[pod]))
         expected.extend(_next_step(run, [attempt.pod_of(snapshot, pod) for pod in rows], snapshot))
     assert list(lifecycle(snapshot)) == expected
+
+
+@given(worlds())
+def test_an_attempt_goes_on_without_ranks_only_if_its_first_one_and_enough_are_left(snapshot):
+    """And by the action alone: nothing else happens to that workload in the same turn."""
+    table, pods = snapshot.workloads, snapshot.allocations
+    actions = lifecycle(snapshot)
+    for action in actions:
+        if isinstance(action, Shrink):
+            row = table.key.tolist().index(action.workload_key)
+            mine = (pods.workload_key == action.workload_key) & (pods.attempt == table.attempt[row]) & ~pods.surplus
+            left = mine & ~np.isin(pods.key, action.allocation_keys)
+            assert pods.rank[left].min() == 0
+            assert left.sum() >= table.nodes_min[row]
+            assert not pods.stop[left].any()
+            assert not table.stop_requested[row]
+            assert sum(getattr(other, "workload_key", 0) == action.workload_key for other in actions) == 1
 
 
 @given(worlds())

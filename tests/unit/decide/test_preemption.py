@@ -630,8 +630,9 @@ def test_where_no_queue_displaces_anything_nothing_is_said_of_it() -> None:
 
 def test_whoever_waits_for_those_that_yield_is_told_so() -> None:
     slot = Slot(rank=0, node_key=1, resources=Resources(cpu_milli=16_000, memory_bytes=BYTES_PER_GIB))
+    yields = holds(1, cpus=16, stop=True, moves=True, preempted=int(Rule.WITHIN_QUEUE), yields_to=9)
     snapshot = replace(
-        full((runs(1, cpus=16), holds(1, cpus=16, stop=True, moves=True)), waiting=waits(9, priority=50, cpus=16)),
+        full((runs(1, cpus=16), yields), waiting=waits(9, priority=50, cpus=16)),
         nominations={9: Nomination(slots=(slot,), until=NOON + HOUR)},
         displaced_by={1: (9,)},
     )

@@ -16,12 +16,13 @@ from mainstay.decide.quota import quotas_of, usage
 from mainstay.decide.schedule import schedule
 from mainstay.decide.shapes import shape_of
 from mainstay.domain.allocation import Seen
+from mainstay.domain.history import NO_HISTORY, HistoryPolicy, with_ended
 from mainstay.domain.plan import Allocate, Preempt
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, Rule, Slot, WithinQueue
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
-from tests.worlds import NOON, SECOND, AnAllocation, ANode, AWorkload, node, world
+from tests.worlds import NOON, SECOND, AHistory, AnAllocation, ANode, AWorkload, node, world
 
 SEEDS = range(60)
 ROUNDS_MAX = 400
@@ -38,6 +39,8 @@ class Play:
     pods: dict[int, list[AnAllocation]] = field(default_factory=dict)
     displaced_by: dict[int, tuple[int, ...]] = field(default_factory=dict)
     now: int = NOON
+    policy: HistoryPolicy = NO_HISTORY
+    used: dict[str, AHistory] = field(default_factory=dict)
     displacements: list[tuple[int, int]] = field(default_factory=list)
     """(who, whom), in the order in which it happened."""
 
@@ -51,6 +54,8 @@ class Play:
             queues=self.queues,
             displaced_by=self.displaced_by,
             now=self.now,
+            history_policy=self.policy,
+            history=list(self.used.values()),
         )
 
     def fill(self) -> bool:
@@ -86,12 +91,28 @@ class Play:
     def yield_(self, action: Preempt) -> None:
         """All victims end, and the one they yield for has its places."""
         for victim in action.victims:
-            del self.pods[victim.workload_key]
+            self.remember(self.pods.pop(victim.workload_key))
             self.change(victim.workload_key, phase=Phase.QUEUED)
             by = self.displaced_by.get(victim.workload_key, ())
             self.displaced_by[victim.workload_key] = (*by, action.workload_key)
             self.displacements.append((action.workload_key, victim.workload_key))
         self.place(action.workload_key, action.slots)
+
+    def remember(self, pods: list[AnAllocation]) -> None:
+        """As the store does when a pod has ended."""
+        for pod in pods if self.policy.on else ():
+            queue = self.workloads[pod.workload_key].queue
+            before = self.used.get(queue, AHistory(queue=queue, at=self.now))
+            after = with_ended(
+                self.policy,
+                np.array([before.cpus, before.gib, before.gpus]),
+                at=before.at,
+                amounts=np.array([pod.cpus, pod.gib, pod.gpus]),
+                begin=pod.created_at,
+                end=self.now,
+                now=self.now,
+            )
+            self.used[queue] = AHistory(queue=queue, cpus=after[0], gib=after[1], gpus=after[2], at=self.now)
 
     def change(self, key: int, **values: object) -> None:
         self.workloads[key] = replace(self.workloads[key], **values)  # type: ignore[arg-type]
@@ -191,6 +212,16 @@ def test_it_ends_and_never_goes_in_a_circle(seed: int) -> None:
     play = drawn(seed)
     for _ in played(play):
         assert not over_capacity(play.snapshot())
+    assert not circle(play.displacements)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_it_ends_too_where_what_was_used_lately_counts_and_fades_faster_than_anybody_runs(seed: int) -> None:
+    play = drawn(seed, share=(FairShare.INITIAL_SHARE, FairShare.FINAL_SHARE)[seed % 2])
+    play.policy = HistoryPolicy(half_life_seconds=(60, 600, 6_000)[seed % 3], weight=3, entry_seconds=120)
+    for snapshot, action in played(play):
+        assert not over_capacity(snapshot)
+        keeps_the_laws(snapshot, action)
     assert not circle(play.displacements)
 
 

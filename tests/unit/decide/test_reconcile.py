@@ -31,7 +31,7 @@ SPEC = WorkloadSpec(kind=Kind.JOB, name="job", run=("true",), choices=(Resources
 def wanted(name: str = "w", *, settled: bool = False, **values) -> Wanted:
     row = {
         "key": 1, "workload_key": 1, "workload": name, "tenant": "t", "project": "p", "attempt": 1,
-        "rank": 0, "node": "n", "cluster": "c",
+        "rank": 0, "ranks": 1, "node": "n", "cluster": "c",
         "resources": Resources(), "stop": False, "seen": Seen.NOTHING, "ready": False, "address": "",
         "created_at": START, "started_at": 0, "ended_at": 0, "metered_until": 0, "end": None, "exit_code": None,
         "detail": "", "closed": False, "version": 1, **values,

@@ -14,13 +14,14 @@ from alembic.script import ScriptDirectory
 
 from mainstay.domain.allocation import Owner
 from mainstay.domain.errors import StateUnusable
-from mainstay.domain.plan import ObserveVolumes
+from mainstay.domain.plan import ObserveVolumes, Preempt
+from mainstay.domain.preemption import Rule, Slot, Victim
 from mainstay.domain.volume import VolumeRecord, VolumeState
 from mainstay.domain.workload import Phase, Volume
 from mainstay.store import SqlStore, migrations, open_postgresql, open_sqlite, tables
 from mainstay.store.engine import APPLICATION_ID, Database, Postgresql, Sqlite
-from mainstay.store.migrations.versions import v0008_lines_and_volumes, v0011_pods_of_nodes
-from tests.stores import TENANT, WHY, Scene
+from mainstay.store.migrations.versions import v0008_lines_and_volumes, v0011_pods_of_nodes, v0018_elastic
+from tests.stores import SECOND, TENANT, WHY, Scene
 
 OLDEST = Path(__file__).parent / "schema_0001"
 """The first schema and rows in it, as SQL that nobody edits any more."""
@@ -117,7 +118,7 @@ def test_a_schema_newer_than_this_code_is_refused_and_left_alone(database: Datab
 def test_latest_is_the_newest_file_and_the_history_is_one_line() -> None:
     scripts = ScriptDirectory(str(Path(migrations.__file__).parent))
     assert scripts.get_heads() == [migrations.LATEST]
-    assert sorted(script.revision for script in scripts.walk_revisions()) == [f"{n:04}" for n in range(1, 17)]
+    assert sorted(script.revision for script in scripts.walk_revisions()) == [f"{n:04}" for n in range(1, 19)]
 
 
 def test_opening_a_current_schema_does_not_load_the_migrations(tmp_path: Path) -> None:
@@ -169,3 +170,40 @@ def _volumes(scene: Scene) -> tuple[VolumeRecord, ...]:
     seen = tuple(VolumeState(owner=owner, name=name) for name in ("data", "more"))
     scene.applied(ObserveVolumes(cluster="local", volumes=seen, reason=WHY))
     return scene.store.volumes(tenant=TENANT)
+
+
+def test_gangs_have_as_many_ranks_as_they_had_and_what_yields_knows_for_whom(oldest: SqlStore) -> None:
+    scene = Scene(oldest)
+    scene.fleet(cpus=8, cluster="large")
+    node = next(row for row in oldest.nodes() if row.cluster == "large")
+    gang, high = scene.submit(nodes=3), scene.submit()
+    scene.applied(scene.allocate(gang, node=node))
+    scene.applied(scene.advance(gang, Phase.RUNNING))
+    keys = tuple(pod.key for pod in oldest.allocations(gang.key))
+    victim = Victim(workload_key=gang.key, allocation_keys=keys, rule=Rule.RECLAIM)
+    slot = Slot(rank=0, node_key=node.key, resources=high.spec.choices[0])
+    until = scene.now + 60 * SECOND
+    scene.applied(Preempt(workload_key=high.key, attempt=1, slots=(slot,), until=until, victims=(victim,), reason=WHY))
+    expected = _bounds(oldest)
+    assert {(3, 3), (1, 1)} < set(expected)
+    assert (3, high.key) in expected
+
+    def anew(connection: sa.Connection) -> None:
+        connection.execute(sa.update(tables.workloads).values(nodes_min=1, nodes_max=1))
+        connection.execute(sa.update(tables.allocations).values(ranks=1, yields_to=0))
+        v0018_elastic._fill(connection)
+
+    oldest._database.write(anew)
+    assert _bounds(oldest) == expected
+
+
+def _bounds(store: SqlStore) -> list[tuple[int, int]]:
+    """Of each workload its min and max, of each allocation its ranks and for whom it yields."""
+    works, pods = tables.workloads.c, tables.allocations.c
+
+    def read(connection: sa.Connection) -> list[tuple[int, int]]:
+        rows = connection.execute(sa.select(works.nodes_min, works.nodes_max).order_by(works.key)).all()
+        rows += connection.execute(sa.select(pods.ranks, pods.yields_to).order_by(pods.key)).all()
+        return [tuple(row) for row in rows]
+
+    return store._database.read(read)

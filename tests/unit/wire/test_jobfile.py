@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mainstay.wire.job import NOT_YET, VALUES_NOT_YET, Job
+from mainstay.wire.job import NOT_YET, VALUES_NOT_YET, Job, Nodes
 from mainstay.wire.jobfile import SIZE_MAX, Fault, JobFileError, name_of, parse, place_of, read
 
 
@@ -29,7 +29,7 @@ def test_one_line_is_a_job_named_after_its_folder(tmp_path):
     folder.mkdir()
     (folder / "job.yaml").write_text("run: python train.py\n")
     found = read(folder / "job.yaml")
-    assert (found.name, found.run, found.nodes) == ("fraud-model-v2", "python train.py", 1)
+    assert (found.name, found.run, found.nodes) == ("fraud-model-v2", "python train.py", Nodes(min=1, max=1))
 
 
 def test_the_sample_of_a_peer_s_user_is_read_with_its_aliases():
@@ -37,7 +37,7 @@ def test_the_sample_of_a_peer_s_user_is_read_with_its_aliases():
         "name: bert\nnum_nodes: 2\nenvs: {LR: 0.10}\nresources: {accelerators: 'H100:8', cpus: 4+}\n"
         "commands:\n  - pip install -r requirements.txt\n  - torchrun train.py\npriority: high\nmax_duration: 12h\n"
     )
-    assert (found.nodes, found.priority, found.env) == (2, 75, {"LR": "0.10"})
+    assert (found.nodes.max, found.priority, found.env) == (2, 75, {"LR": "0.10"})
     assert (found.resources.gpu, found.resources.cpu) == ("H100:8", "4+")
     assert found.run == "pip install -r requirements.txt\ntorchrun train.py"
 
@@ -56,7 +56,7 @@ def test_a_field_whose_lines_are_all_commented_out_is_as_if_it_were_not_there():
 def test_all_faults_are_told_at_once_in_the_order_of_the_lines():
     assert faults("run: echo\nresorces: {gpu: 1}\nnodes: zero\nresources:\n  memory: lots\ntype: jobb\n") == [
         "job.yaml:2:1: resorces: there is no such field; did you mean `resources`?",
-        "job.yaml:3:1: nodes: input should be a valid integer, unable to parse string as an integer; allowed: 1 to 1000",
+        "job.yaml:3:1: nodes: input should be a valid integer, unable to parse string as an integer; allowed: 1 to 1000, MIN:MAX",
         next(
             line for line in faults("run: echo\n\n\nresources:\n  memory: lots\n") if ":5:3: resources.memory" in line
         ),
@@ -65,10 +65,31 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_lines():
 
 
 @pytest.mark.parametrize(
+    ("given", "bounds", "written"),
+    [
+        ("4", (4, 4, 4), 4),
+        ("2:8", (2, 8, 8), {"min": 2, "max": 8, "desired": 0}),
+        ("'2:8'", (2, 8, 8), {"min": 2, "max": 8, "desired": 0}),
+        ("3:3", (3, 3, 3), 3),
+        ("{min: 2, max: 8, desired: 4}", (2, 4, 8), {"min": 2, "max": 8, "desired": 4}),
+    ],
+)
+def test_nodes_are_a_number_or_bounds(given, bounds, written):
+    job = parse(f"run: echo\nnodes: {given}\n".encode(), source="x")
+    assert (job.nodes.min, job.nodes.count, job.nodes.max) == bounds
+    assert job.model_dump(mode="json")["nodes"] == written
+    assert Job.model_validate_json(job.model_dump_json()) == job
+
+
+@pytest.mark.parametrize(
     ("line", "told"),
     [
-        ("nodes: 0", "; allowed: 1 to 1000"),
-        ("num_nodes: 1001", "; allowed: 1 to 1000"),
+        ("nodes: 0", "; allowed: 1 to 1000, MIN:MAX"),
+        ("num_nodes: 1001", "; allowed: 1 to 1000, MIN:MAX"),
+        ("nodes: 8:2", "nodes: `min` 8, `desired` 2 and `max` 2 are not in this order"),
+        ("nodes: {min: 2}", "nodes.max: field required"),
+        ("nodes: {min: 2, max: 2000}", "nodes.max: input should be less than or equal to 1000; allowed: 1 to 1000"),
+        ("nodes: {min: 2, max: 3, most: 3}", "nodes.most: there is no such field"),
         ("retry: {user: -1}", "; allowed: 0 to 100"),
         ("priority: 101", "; allowed: 0 to 100, low, normal, high, urgent"),
         ("priority: Urgent", "; did you mean `urgent`?"),
@@ -164,7 +185,7 @@ def test_aliases_of_aliases_are_refused_before_they_fill_the_memory():
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_read():
-    assert parse(b"\xef\xbb\xbfrun: echo\r\nnodes: 2\r\n", source="x").nodes == 2
+    assert parse(b"\xef\xbb\xbfrun: echo\r\nnodes: 2\r\n", source="x").nodes.count == 2
 
 
 @given(st.text(max_size=60))

@@ -140,7 +140,7 @@ spec: {clusterQueue: research}
         ),
         ("  preemption:\n    other: Any\n", 6, "spec.preemption.other: not supported"),
         ("  flavorFungibility:\n    whenCanBorrow: TryNextFlavor\n", 6, "not supported"),
-        ("  admissionScope: {}\n", 5, "spec.admissionScope: not supported; there are"),
+        ("  admissionScope: {}\n", 5, "spec.admissionScope: not supported: what was used lately"),
         ("  cohort: ML\n", 5, "'ML' is not allowed here"),
         ("  fairSharing: {weight: -1}\n", 5, "'-1' is no weight"),
         ("  resourceGroups: 4\n", 5, "should be a list"),

@@ -80,8 +80,15 @@ def identity(action: CreatePod) -> str:
     spec = msgspec.to_builtins(action.spec)
     if not action.spec.dead_man_seconds:
         del spec["dead_man_seconds"]  # pods that were made before there was one are still the same
+    if not action.spec.elastic:
+        del spec["elastic"]  # likewise
     document = [action.node, spec]
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def meets_others(spec: PodSpec) -> bool:
+    """Whether it belongs to a gang, or to one that may become one."""
+    return spec.size > 1 or spec.elastic
 
 
 def namespace_of(pod: str, owner: Owner, settings: Settings) -> str:
@@ -115,7 +122,7 @@ def pod(action: CreatePod, settings: Settings, *, device: Devices = PLUGIN) -> D
             **_POD_DEFAULTS,
             **_placed(action, binds=binds),
             "hostname": action.name,
-            **({"subdomain": names.gang_service(spec.gang)} if spec.size > 1 else {}),
+            **({"subdomain": names.gang_service(spec.gang)} if meets_others(spec) else {}),
             "terminationGracePeriodSeconds": max(1, spec.stop_grace_seconds),
             "tolerations": list(_tolerations(action, device, binds=binds)),
             "initContainers": [_files(action, settings)] if waits_to_be_handed_something(spec) else [],
@@ -410,12 +417,15 @@ def _environment(action: CreatePod, settings: Settings) -> list[tuple[str, str]]
 
 
 def _hosts(action: CreatePod, settings: Settings) -> list[str]:
-    """By rank. Ranks that have just started may not be found for a few seconds: whoever connects tries again."""
+    """By rank. Ranks that have just started may not be found for a few seconds: whoever connects tries again.
+
+    Of an elastic gang some may have left by now; rank 0 never has.
+    """
     spec = action.spec
-    if spec.size == 1:
+    if not meets_others(spec):
         return ["localhost"]
     domain = f"{names.gang_service(spec.gang)}.{namespace_of(action.name, spec.owner, settings)}.svc"
-    hosts = [f"{names.gang_of(action.name)}-{rank}.{domain}" for rank in range(spec.size)]
+    hosts = [f"{names.gang_of(action.name)}-{rank}.{domain}" for rank in range(max(spec.size, spec.rank + 1))]
     # Rank 0 listens at its name at once, and the service knows it only seconds later; its own hosts file always does.
     hosts[spec.rank] = action.name
     return hosts

@@ -87,7 +87,7 @@ def environment(action: CreatePod, place: Place) -> dict[str, str]:
     ours = {
         "MAINSTAY_OUTPUT_DIR": str(place.files / "output"),
         "MAINSTAY_MASTER_ADDR": HOST,
-        "MAINSTAY_NODE_IPS": ",".join([HOST] * spec.size),
+        "MAINSTAY_NODE_IPS": ",".join([HOST] * max(spec.size, spec.rank + 1)),
         "MASTER_ADDR": HOST,
         "MASTER_PORT": str(place.gang_port),
         "CUDA_VISIBLE_DEVICES": gpus,

@@ -15,12 +15,13 @@ def environment(allocation: Allocation, spec: WorkloadSpec) -> tuple[tuple[str, 
 
     Except for the number of threads, which is only a default.
     """
-    rank, size = str(allocation.rank), str(spec.nodes)
+    rank, size = str(allocation.rank), str(allocation.ranks)
     ours = {
         "MAINSTAY_RUN": allocation.workload,
         "MAINSTAY_ATTEMPT": str(allocation.attempt),
         "MAINSTAY_NODE_RANK": rank,
         "MAINSTAY_NUM_NODES": size,
+        "MAINSTAY_NNODES": f"{spec.nodes_min}:{spec.nodes_max}" if spec.elastic else size,
         "MAINSTAY_GPUS_PER_NODE": str(allocation.resources.gpus),
         "RANK": rank,
         "WORLD_SIZE": size,

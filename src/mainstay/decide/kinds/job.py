@@ -25,13 +25,14 @@ def pod_spec(allocation: Allocation, spec: WorkloadSpec) -> PodSpec:
         deadline_seconds=spec.max_duration_seconds,
         gang=f"{allocation.workload}-{allocation.attempt}",
         rank=allocation.rank,
-        size=spec.nodes,
+        size=allocation.ranks,
         port=spec.port,
         ready_path=spec.ready_path,
         dead_man_seconds=dead_man_seconds(spec),
         secrets=spec.secrets,
         volumes=spec.volumes,
         devices=spec.devices,
+        elastic=spec.elastic is not None,
     )
 
 

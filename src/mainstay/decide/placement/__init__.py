@@ -7,9 +7,14 @@ from types import MappingProxyType
 
 from mainstay.decide.placement.best_fit import best_fit
 from mainstay.decide.placement.fill import Policy
+from mainstay.decide.placement.least_waste import least_waste
 from mainstay.decide.placement.spread import spread
 
 POLICIES: Mapping[str, Policy] = MappingProxyType(
-    {"best-fit": Policy(best_fit, sign=1), "spread": Policy(spread, stacks=False, sign=-1)}
+    {
+        "least-waste": Policy(least_waste, sign=1, heeds=True),
+        "best-fit": Policy(best_fit, sign=1),
+        "spread": Policy(spread, stacks=False, sign=-1),
+    }
 )
 """Every placement policy; the first is the default."""

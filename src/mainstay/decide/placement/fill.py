@@ -27,6 +27,8 @@ class Policy:
     """The best node takes all that it can before the next takes any; else each takes one in turn."""
     sign: int = 0
     """1 or -1: `scores` are those that `Nodes` keep with this sign, and places are found by these; 0: they are not."""
+    heeds: bool = False
+    """Those who usually ask for GPUs are heeded: `Nodes.usual`."""
 
 
 def fill(free: Free, request: Request, policy: Policy, rows: Ints, count: int) -> tuple[Ints, Ints]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from mainstay.decide.compiled import kernel_for
 from mainstay.decide.kernel import BLOCK, CPU, GPUS, MEMORY, NONE, ROOM_MAX, Nodes, Usual
-from mainstay.decide.placement.usual import NOBODY, usual_of
+from mainstay.decide.placement.usual import NOBODY, usual_of, wasted
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.quantity import Counts, Resources, is_shape
 from mainstay.domain.snapshot import PODS, NodeTable, Snapshot
@@ -232,6 +232,7 @@ class Free:
             nodes=nodes._replace(
                 free=nodes.free.copy(),
                 left=nodes.left.copy(),
+                wasted=nodes.wasted.copy(),
                 peak=nodes.peak.copy(),
                 lowest=nodes.lowest.copy(),
                 changes=nodes.changes.copy(),
@@ -282,9 +283,9 @@ class Free:
         return self.nodes.free[self.shapes[request.shape]] if there else np.zeros(self.key.size, dtype=np.int64)
 
 
-def free_of(snapshot: Snapshot, *, sign: int = 1) -> Free:
-    """What is free now, on nodes that are ready or admit what has a restriction; `sign` as in `Free.of`."""
-    usual = usual_of(snapshot) if sign > 0 else NOBODY
+def free_of(snapshot: Snapshot, *, sign: int = 1, heeds: bool = False) -> Free:
+    """What is free now, on nodes that are ready or admit what has a restriction; `sign` as in `Free.of`, `heeds` of a policy."""
+    usual = usual_of(snapshot) if heeds else NOBODY
     return _left(snapshot, open_=snapshot.nodes.ready, sign=sign, usual=usual)
 
 
@@ -420,4 +421,7 @@ def _nodes_of(
         lowest=np.minimum.reduceat(score, begins, axis=1) if begins.size else score,
         changes=np.zeros(begins.size, dtype=np.int64),
         usual=usual,
+        wasted=wasted(usual, gpu_model, np.maximum(0, free[GPUS]), free[CPU])
+        if usual.cpus.size
+        else np.zeros(apart.size),
     )

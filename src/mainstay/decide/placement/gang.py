@@ -1,4 +1,4 @@
-"""All ranks of a gang find a place, in one cluster, or none does."""
+"""All ranks of a gang find a place, in one cluster, or none does; of an elastic one as many as there is room for."""
 
 from __future__ import annotations
 
@@ -10,15 +10,21 @@ from mainstay.decide.placement.near import CLUSTER, known, numbers, place_near, 
 from mainstay.domain.arrays import Bools, Ints
 
 
-def place(free: Free, request: Request, *, count: int, policy: Policy) -> Ints | None:
+def place(free: Free, request: Request, *, count: int, least: int = 0, policy: Policy) -> Ints | None:
     """Node row of each rank, or None if not all fit. Writes nothing.
 
     Ranks talk to each other all the time, so a gang stays within one cluster: the one with the least room that
     holds it whole, to leave the roomy ones to larger gangs; then the first by name.
+
+    With a `least`, `count` is the most: there are as many ranks as the roomiest cluster, or domain that must hold them, takes.
     """
     rows = np.flatnonzero(feasible(free, request))
     if not rows.size:
         return None
+    if count > least > 0:
+        count = min(count, int(room_together(free, request, rows).max(initial=0)))
+        if count < least:
+            return None
     if request.one_node:
         node, _ = fill(free, request, policy, rows[room_on(free, request, rows) >= count], 1)
         return np.repeat(node, count) if node.size else None

@@ -1,4 +1,4 @@
-"""Whole GPUs are placed where those who usually ask for GPUs here lose least: the score of gpu_score.py, as a table.
+"""Least waste: whole GPUs are placed where those who usually ask for GPUs here lose least: the score of gpu_score.py, as a table.
 
     score = growth of F + a x idle GPUs + b x GPUs asked for x scarcity of the model + c x fullness      (in GPUs)
 
@@ -68,8 +68,7 @@ def scores(nodes: Nodes, rows: Ints, *, gpus: int, cpu_milli: int) -> Floats:
     """A number for each of `rows`, which have room for a pod with so many GPUs and CPUs; the lowest is the best place."""
     usual, model = nodes.usual, nodes.gpu_model[rows]
     idle, cpus = nodes.free[GPUS, rows], nodes.free[CPU, rows]
-    after = wasted(usual, model, idle - gpus, cpus - cpu_milli)
-    growth = (after - wasted(usual, model, idle, cpus)) / (GPU_MILLI * usual.pods[0])
+    growth = (wasted(usual, model, idle - gpus, cpus - cpu_milli) - nodes.wasted[rows]) / (GPU_MILLI * usual.pods[0])
     scarce = SCARCITY * gpus * usual.scarcity[model]
     score: Floats = growth + IDLE_GPU * idle + scarce + FULLNESS * nodes.left[rows]
     return score

@@ -24,7 +24,7 @@ from mainstay.decide.schedule import slot_resources
 from mainstay.decide.shapes import shape_numbers, shape_of
 from mainstay.domain.arrays import Ints
 from mainstay.domain.plan import Preempt, RowVersion
-from mainstay.domain.preemption import Slot, Victim
+from mainstay.domain.preemption import Rule, Slot, Victim
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
@@ -92,6 +92,14 @@ def _groups(snapshot: Snapshot, rows: Ints) -> Iterator[list[int]]:
         yield rows[number == kind].tolist()
 
 
+def _by_workload(holders: Holders, displaced: Displacement) -> dict[int, list[tuple[int, Rule]]]:
+    """By row of the workload table, what of it yields."""
+    found: dict[int, list[tuple[int, Rule]]] = {}
+    for unit, rule in displaced.units:
+        found.setdefault(int(holders.row[unit]), []).append((unit, rule))
+    return found
+
+
 def _action(snapshot: Snapshot, holders: Holders, row: int, displaced: Displacement) -> Preempt:
     """Guarded by all that was read: who waits, and who yields with every pod."""
     table, held = snapshot.workloads, snapshot.allocations
@@ -100,15 +108,16 @@ def _action(snapshot: Snapshot, holders: Holders, row: int, displaced: Displacem
         [RowVersion(kind="workload", key=int(table.key[row]), version=int(table.version[row]))],
         0,
     )
-    for unit, rule in displaced.units:
-        yields = int(holders.row[unit])
-        pods = holders.pod[holders.pods_of(unit)].tolist()
+    for yields, units in _by_workload(holders, displaced).items():
+        pods = sorted(pod for unit, _ in units for pod in holders.pod[holders.pods_of(unit)].tolist())
+        surplus = all(int(holders.whole[unit]) != unit for unit, _ in units)
         guards.append(RowVersion(kind="workload", key=int(table.key[yields]), version=int(table.version[yields])))
         guards += [
             RowVersion(kind="allocation", key=int(held.key[pod]), version=int(held.version[pod])) for pod in pods
         ]
         keys = tuple(int(held.key[pod]) for pod in pods)
-        victims.append(Victim(workload_key=int(table.key[yields]), allocation_keys=keys, rule=rule))
+        rule = units[0][1]
+        victims.append(Victim(workload_key=int(table.key[yields]), allocation_keys=keys, rule=rule, surplus=surplus))
         grace = max(grace, int(table.stop_grace_seconds[yields]))
     nodes = snapshot.nodes
     for node in dict.fromkeys(displaced.nodes.tolist()):  # nobody else has been placed there since

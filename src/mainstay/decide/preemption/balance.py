@@ -55,6 +55,7 @@ class Balance:
         self._tree, self._ledger, self._levels = tree, ledger, quotas.levels
         self._held: list[list[int]] = ledger.held.tolist()
         self._own: list[list[int]] = ledger.own.tolist()
+        self._past: list[list[float]] = ledger.past.tolist()
         self._lendable: list[list[int]] = ledger.lendable.tolist()
         self._weight: list[float] = tree.weight.tolist()
         self._limited = {
@@ -126,11 +127,14 @@ class Balance:
         )
 
     def share(self, row: int, more: Amounts = (0, 0, 0)) -> Share:
-        """What it would hold of what it could borrow, divided by its weight, with so much more."""
-        weight, ratios = self._weight[row], []
+        """With so much more: what it would hold of what it could borrow, and has borrowed lately, divided by its weight."""
+        weight, ratios, borrows = self._weight[row], [], False
         for number, amount in enumerate(more):
             borrowed = max(0, self._held[row][number] + amount - self._own[row][number])
-            ratios.append(borrowed / self._lendable[row][number])
+            borrows = borrows or borrowed > 0
+            ratios.append((borrowed + self._past[row][number]) / self._lendable[row][number])
+        if not borrows:
+            return (0.0, 0.0)
         total = sum(ratios)
         if weight <= 0:
             return (float("inf"), total) if total > 0 else (0.0, 0.0)

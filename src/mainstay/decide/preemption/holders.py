@@ -1,6 +1,8 @@
 """Who holds a place now, as columns: workloads with their pods, and what displacing each would cost.
 
-A workload yields whole or not at all, so it is the unit of everything here: a gang is never half displaced.
+A workload yields whole or not at all, so it is the unit of everything here: a gang is never half displaced. But each surplus
+rank of an elastic one (those beside the lowest `min` that live) is a unit of its own, since its attempt goes on without it.
+Whoever takes what is left of it takes them all.
 """
 
 from __future__ import annotations
@@ -33,15 +35,19 @@ TABLE_MAX = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holders:
-    """Units are workloads that hold a place, by key; pods are by unit."""
+    """Units are workloads that hold a place, by key, each with its surplus ranks behind it; pods are by unit."""
 
     row: Ints
     """[units] Of the workload table."""
+    whole: Ints
+    """[units] Of a surplus rank the unit that is all the rest of its workload; of any other that unit itself."""
     queue: Ints
     priority: Ints
     submitted_at: Ints
     cost: Ints
-    """[units] Millionths of a currency: what its pods have cost since it last saved its state, which is lost with them."""
+    """[units] Millionths of a currency: what its pods have cost since it last saved its state, which is lost with them; of the
+    rest of a workload with surplus ranks, theirs too.
+    """
     may_yield: Bools
     """[units] Whoever asks: it may be displaced at all. Lowered in place as some are."""
     protected: Bools
@@ -62,6 +68,13 @@ class Holders:
     stuck: Bools
     """[pods] It has been told to stop and has not ended in time: nobody knows when it will."""
 
+    def surplus(self, unit: int) -> range:
+        """The units of its surplus ranks."""
+        end = unit + 1
+        while end < self.whole.size and self.whole[end] == unit:
+            end += 1
+        return range(unit + 1, end)
+
     def pods_of(self, unit: int) -> slice[int, int, None]:
         """Its part of the columns of pods."""
         return slice(int(self.first[unit]), int(self.first[unit + 1]))
@@ -81,15 +94,26 @@ def holders_of(snapshot: Snapshot) -> Holders:
     if pod.size and bool((np.diff(row) < 0).any()):
         by_workload = np.argsort(row, kind="stable")
         pod, row = pod[by_workload], row[by_workload]
-    first = np.flatnonzero(np.diff(row, prepend=-1))
+    begins, alone = np.diff(row, prepend=-1) != 0, _surplus(snapshot, pod, row)
+    if alone.any():
+        by_unit = np.lexsort((held.rank[pod], alone, row))
+        pod, row, alone = pod[by_unit], row[by_unit], alone[by_unit]
+        begins = (np.diff(row, prepend=-1) != 0) | alone
+    first = np.flatnonzero(begins)
     units, unit = row[first], np.repeat(np.arange(first.size), np.diff(first, append=pod.size))
+    whole = np.flatnonzero(np.diff(units, prepend=-1))
+    whole = np.repeat(whole, np.diff(whole, append=units.size))
     first = np.append(first, pod.size)
     told = held.stop[pod]
     leaving = told & _in_time(snapshot, pod, row)
     cost = _cost(snapshot, pod, unit, units)
+    if alone.any():
+        surplus = np.flatnonzero(whole != np.arange(whole.size))
+        np.add.at(cost, whole[surplus], cost[surplus])
     free_to_yield, protected = _may_yield(snapshot, pod=pod, first=first, units=units, told=told)
     return Holders(
         row=units,
+        whole=whole,
         queue=workloads.queue[units],
         priority=workloads.priority[units],
         submitted_at=workloads.submitted_at[units],
@@ -107,6 +131,29 @@ def holders_of(snapshot: Snapshot) -> Holders:
         leaving=leaving,
         stuck=told & ~leaving,
     )
+
+
+def _surplus(snapshot: Snapshot, pod: Ints, row: Ints) -> Bools:
+    """[pods] Whether the attempt goes on without it: it does already, or would. `row` [pods]: of the workload table, ascending.
+
+    The lowest ranks stay. Of a workload that is being stopped, that waits for word of a rank, or whose last attempt still lives,
+    none is.
+    """
+    held, workloads = snapshot.allocations, snapshot.workloads
+    out: Bools = held.surplus[pod]
+    elastic = (workloads.nodes_min < workloads.nodes_max)[row]
+    if not elastic.any():
+        return out
+    found = out.copy()
+    sound = ~held.stop[pod] & (held.seen[pod] != Seen.UNKNOWN) & (held.attempt[pod] == workloads.attempt[row])
+    unsound = np.bincount(row[~sound & ~out], minlength=workloads.key.size) > 0
+    candidates = np.flatnonzero(elastic & ~out & ~unsound[row])
+    if candidates.size:
+        candidates = candidates[np.lexsort((held.rank[pod[candidates]], row[candidates]))]
+        begin = np.flatnonzero(np.diff(row[candidates], prepend=-1))
+        place = np.arange(candidates.size) - np.repeat(begin, np.diff(begin, append=candidates.size))
+        found[candidates[place >= workloads.nodes_min[row[candidates]]]] = True
+    return found
 
 
 def slices(snapshot: Snapshot) -> Bools:

@@ -51,9 +51,16 @@ def _who(snapshot: Snapshot, holders: Holders, displaced: Displacement) -> str:
     if not units:
         return ""
     pods = sum(int(holders.first[unit + 1] - holders.first[unit]) for unit in units)
-    names = [snapshot.queues.names[int(holders.queue[unit])] for unit in units]
+    runs = dict.fromkeys(int(holders.whole[unit]) for unit in units)
+    names = [snapshot.queues.names[int(holders.queue[unit])] for unit in runs]
     by_queue = ", ".join(f"{names.count(name)} in queue {name}" for name in sorted(set(names)))
-    return f"could take the place of {counted(len(units), 'run')} ({counted(pods, 'pod')}): {by_queue}"
+    surplus = sum(int(holders.whole[unit]) not in units for unit in units)
+    what = (
+        f"{counted(pods, 'pod')}"
+        if not surplus
+        else f"{counted(pods, 'pod')}, without {surplus} of which its run goes on"
+    )
+    return f"could take the place of {counted(len(runs), 'run')} ({what}): {by_queue}"
 
 
 def _why_nobody(holders: Holders, wish: Wish, name: str, policy: PreemptionPolicy) -> Iterator[str]:

@@ -11,6 +11,7 @@ If any of this fails, everything is as it was before. Nobody yields for a worklo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,14 +75,14 @@ class Search:
         policy, sides = self.snapshot.queues.policies[wish.queue], self.balance.sides(wish.queue)
         for choice in shape.requests:
             for request in self._allowance.flavors(wish.queue, choice):
-                load = self.load(wish.queue, request, shape.nodes)
+                load = self.load(wish.queue, request, shape.least)
                 if load is None:
                     continue
                 for allowed in stages(policy):
                     rules = Rules(
                         balance=self.balance, policy=policy, wish=wish, load=load, allowed=allowed, sides=sides
                     )
-                    found = _Attempt(self, rules, request, shape.nodes).made()
+                    found = _Attempt(self, rules, request, shape.least).made()
                     if found is not None:
                         return found
         return None
@@ -90,9 +91,9 @@ class Search:
         """Whether it fits without anybody who would not leave anyway."""
         for choice in shape.requests:
             for request in self._allowance.flavors(queue, choice):
-                load = self.load(queue, request, shape.nodes)
+                load = self.load(queue, request, shape.least)
                 allowed = load is not None and self.balance.allows(queue, load.cells)
-                if allowed and self.places(request, shape.nodes) is not None:
+                if allowed and self.places(request, shape.least) is not None:
                     return True
         return False
 
@@ -106,7 +107,7 @@ class Search:
         for pod in pods:
             free.give_back(int(holders.node[pod]), self._holds(pod))
         return any(
-            place(free, request, count=shape.nodes, policy=self._policy) is not None for request in shape.requests
+            place(free, request, count=shape.least, policy=self._policy) is not None for request in shape.requests
         )
 
     def load(self, queue: int, request: Request, ranks: int) -> Load | None:
@@ -196,8 +197,11 @@ class _Attempt:
         search, holders = self._search, self._search.holders
         units = [unit for unit, _ in self._taken]
         search.take(self._rules.wish, self._rules.load, self._request, nodes)
-        holders.may_yield[units] = False
-        cost = int(holders.cost[units].sum()) if units else 0
+        # One that yields some of its ranks is left alone until that has been committed.
+        holders.may_yield[np.isin(holders.row, holders.row[units])] = False
+        cost = sum(
+            int(holders.cost[unit]) for unit in units if holders.whole[unit] not in units or holders.whole[unit] == unit
+        )
         return Displacement(units=tuple(self._taken), nodes=nodes, request=self._request, cost=cost)
 
     def _requests(self, by_unit: Ints) -> list[Request]:
@@ -298,7 +302,10 @@ class _Attempt:
         """Put back everybody without whom it fits as well, the last one first. Whether the rules still hold at the end."""
         if not self._lawful():
             return False
+        whole = self._search.holders.whole
         for unit, rule in self._taken[::-1]:
+            if whole[unit] != unit and any(other == whole[unit] for other, _ in self._taken):
+                continue  # The rest of its workload yields, and no rank is left behind.
             self._search.move(unit, sign=1)
             self._taken.remove((unit, rule))
             if not (self._fits() and self._search.balance.allows(self._rules.wish.queue, self._rules.load.cells)) or (
@@ -309,19 +316,31 @@ class _Attempt:
         return True
 
     def _take_all(self, units: list[int], by_unit: Ints) -> bool:
-        """All of them that have not been taken yet, or none."""
+        """All of them that have not been taken yet, each with what yields with it, or none."""
         taken = {unit for unit, _ in self._taken}
         before = len(self._taken)
-        for unit in units:
+        for unit, rule in self._with_surplus(units, by_unit):
             if unit in taken:
                 continue
-            rule, queue = Rule(int(by_unit[unit])), int(self._search.holders.queue[unit])
+            taken.add(unit)
+            queue = int(self._search.holders.queue[unit])
             if not self._rules.may_take(queue, rule, self._search.of_unit(unit)):
                 self._put_back(before)
                 return False
             self._search.move(unit, sign=-1)
             self._taken.append((unit, rule))
         return True
+
+    def _with_surplus(self, units: list[int], by_unit: Ints) -> Iterator[tuple[int, Rule]]:
+        """Before the rest of a workload yields, its surplus ranks do: all that have not been told to already."""
+        holders = self._search.holders
+        for unit in units:
+            rule = Rule(int(by_unit[unit]))
+            for other in holders.surplus(unit):
+                pods = holders.pods_of(other)
+                if not (holders.leaving[pods].any() or holders.stuck[pods].any()):
+                    yield other, rule
+            yield unit, rule
 
     def _put_back(self, but: int = 0) -> None:
         for unit, _ in self._taken[but:]:

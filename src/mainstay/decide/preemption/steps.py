@@ -1,8 +1,8 @@
 """On which node whom would have to yield: all nodes at once, by running sums.
 
-On each node those who may yield are put in the order in which they do: those of other queues first, then the less urgent, then
-those whose work is worth less, then the newer. The first place in that order at which a pod fits (or one more pod) is a step;
-the steps of all nodes, the mildest first, are what the search goes through.
+On each node those who may yield are put in the order in which they do: surplus ranks first, then those of other queues, then the
+less urgent, then those whose work is worth less, then the newer. The first place in that order at which a pod fits (or one more
+pod) is a step; the steps of all nodes, the mildest first, are what the search goes through.
 """
 
 from __future__ import annotations
@@ -39,8 +39,11 @@ class Steps:
 
 
 def ranked(holders: Holders, queue: int) -> Ints:
-    """[units] Other queues before this one, then the less urgent: who is ranked lower yields sooner, whatever it costs."""
-    kinds: Ints = (holders.queue == queue) * np.int64(PRIORITIES) + holders.priority
+    """[units] Surplus ranks before whole runs, other queues before this one, then the less urgent: who is ranked lower yields
+    sooner, whatever it costs.
+    """
+    whole = holders.whole == np.arange(holders.whole.size)
+    kinds: Ints = (2 * whole + (holders.queue == queue)) * np.int64(PRIORITIES) + holders.priority
     return kinds
 
 

@@ -23,6 +23,7 @@ from mainstay.domain.plan import (
     DropCandidate,
     DropNomination,
     EnterPod,
+    Grow,
     Guard,
     HandSecrets,
     HoldWorkload,
@@ -54,7 +55,9 @@ from mainstay.domain.plan import (
     SetPrice,
     SetPriorityClass,
     SetQueue,
+    SetQueueHistory,
     SetSecret,
+    Shrink,
     StopPod,
     Submit,
     SwitchEndpoint,
@@ -64,7 +67,9 @@ from mainstay.domain.reason import Reason
 from mainstay.store import guards
 from mainstay.store.apply import (
     clusters,
+    elastic,
     endpoints,
+    history,
     ledger,
     nodes,
     pods,
@@ -84,6 +89,8 @@ AnyAction = (
     | DropNomination
     | Advance
     | StopPod
+    | Shrink
+    | Grow
     | EnterPod
     | HandSecrets
     | SetSecret
@@ -119,6 +126,7 @@ AnyAction = (
     | Reprioritize
     | SetQueue
     | RemoveQueue
+    | SetQueueHistory
     | SetPriorityClass
     | RemovePriorityClass
 )
@@ -175,6 +183,10 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return workloads.advance(world, action)
         case StopPod():
             return pods.stop_pod(world, action)
+        case Shrink():
+            return elastic.shrink(world, action)
+        case Grow():
+            return elastic.grow(world, action)
         case EnterPod() | HandSecrets():
             return pods.on_record(world, action)
         case SetSecret():
@@ -243,6 +255,8 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return queues.set_queue(world, action)
         case RemoveQueue():
             return queues.remove_queue(world, action)
+        case SetQueueHistory():
+            return history.set_queue_history(world, action)
         case SetPriorityClass():
             return queues.set_priority_class(world, action)
         case RemovePriorityClass():

@@ -6,6 +6,7 @@ from mainstay.domain.allocation import ENDS, PodState, Seen
 from mainstay.domain.plan import ClosePod, EnterPod, HandSecrets, ObservePod, StopPod
 from mainstay.domain.reason import Reason
 from mainstay.store import codec, guards
+from mainstay.store.apply.history import remember
 from mainstay.store.apply.workloads import hold
 from mainstay.store.rows import AllocationRow
 from mainstay.store.world import World
@@ -53,6 +54,7 @@ def observe_pod(world: World, action: ObservePod) -> Reason | None:
     world.touch_allocation(row)
     if ended and before != Seen.ENDED:
         _release(world, row)
+        remember(world, row)
         _keep_output(world, row, action)
     waits = row["seen"] in {Seen.PULLING, Seen.STARTING}
     if before != row["seen"] or (waits and words != row["detail"]):

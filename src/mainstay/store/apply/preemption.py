@@ -50,10 +50,15 @@ def _displace(world: World, preemptor: WorkloadRow, victim: Victim) -> None:
     reason = _told(row, preemptor, victim.rule)
     for key in victim.allocation_keys:
         pod = world.allocations[key]
-        pod["stop"], pod["stop_asked_at"], pod["moves"], pod["preempted"] = 1, world.now, 1, int(victim.rule)
+        pod["stop"], pod["stop_asked_at"], pod["preempted"] = 1, world.now, int(victim.rule)
+        pod["moves"], pod["surplus"], pod["yields_to"] = int(not victim.surplus), int(victim.surplus), preemptor["key"]
         world.touch_allocation(pod)
-    row["displaced_by"] = " ".join([*row["displaced_by"].split(), str(preemptor["key"])])
-    row["reason"] = codec.reason_text(reason)
+    if victim.surplus:  # it runs on, so it is not displaced, and its own reason stays
+        numbers: dict[str, int | float | str] = {"count": len(victim.allocation_keys), "why": reason.sentence}
+        reason = Reason(code=Code.SHRUNK, object=reason.object, numbers=numbers)
+    else:
+        row["displaced_by"] = " ".join([*row["displaced_by"].split(), str(preemptor["key"])])
+        row["reason"] = codec.reason_text(reason)
     world.touch_workload(row)
     world.log_preemption(row, reason)
 

@@ -25,6 +25,7 @@ def remove_queue(world: World, action: RemoveQueue) -> Reason | None:
     if refusal := guards.queue_may_leave(world, action.queue):
         return refusal
     world.drop_queue(action.queue)
+    world.drop_history(action.queue)
     world.log("queue", action.queue, action.reason)
     return None
 

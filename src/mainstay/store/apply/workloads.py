@@ -120,12 +120,12 @@ def allocate(world: World, action: Allocate) -> Reason | None:
         guards.attempt_may_start(row, action)
         or guards.no_attempt_lives(world, row)
         or guards.slot_is_new(world, row, action)
-        or _capacity_left(world, row, action.slots)
+        or capacity_left(world, row, action.slots)
     )
     if refusal:
         return refusal
     for slot in action.slots:
-        _take(world, row, slot)
+        take(world, row, slot, ranks=len(action.slots))
     nothing_kept_for(row)
     before = Phase(row["phase"])
     row["usual_seconds"] = usual_seconds(world.run_times.get((row["tenant"], row["project"], row["name"]), ()))
@@ -177,7 +177,8 @@ def _was_not_copied(world: World, row: WorkloadRow) -> bool:
     )
 
 
-def _capacity_left(world: World, row: WorkloadRow, slots: tuple[Slot, ...]) -> Reason | None:
+def capacity_left(world: World, row: WorkloadRow, slots: tuple[Slot, ...]) -> Reason | None:
+    """Whether all these places are free, and kept for nobody else."""
     wishes: dict[int, list[Resources]] = {}
     for slot in slots:
         wishes.setdefault(slot.node_key, []).append(slot.resources)
@@ -212,13 +213,14 @@ def hold(world: World, node: NodeRow, amount: Resources, *, sign: int = 1) -> No
     world.touch_node(node)
 
 
-def _take(world: World, workload: WorkloadRow, slot: Slot) -> None:
+def take(world: World, workload: WorkloadRow, slot: Slot, *, ranks: int) -> None:
+    """Give it the place. `ranks`: so many its attempt has with all that it is given now."""
     node = world.nodes[slot.node_key]
     hold(world, node, slot.resources)
-    world.add_allocation(_allocation_row(world, workload, node, slot))
+    world.add_allocation(_allocation_row(world, workload, node, slot, ranks=ranks))
 
 
-def _allocation_row(world: World, workload: WorkloadRow, node: NodeRow, slot: Slot) -> AllocationRow:
+def _allocation_row(world: World, workload: WorkloadRow, node: NodeRow, slot: Slot, *, ranks: int) -> AllocationRow:
     return AllocationRow(
         key=world.new_key(),
         workload_key=workload["key"],
@@ -227,6 +229,7 @@ def _allocation_row(world: World, workload: WorkloadRow, node: NodeRow, slot: Sl
         project=workload["project"],
         attempt=workload["attempt"],
         rank=slot.rank,
+        ranks=ranks,
         node_key=node["key"],
         node=node["name"],
         cluster=node["cluster"],
@@ -238,6 +241,8 @@ def _allocation_row(world: World, workload: WorkloadRow, node: NodeRow, slot: Sl
         stop_asked_at=0,
         moves=0,
         preempted=0,
+        yields_to=0,
+        surplus=0,
         seen=int(Seen.NOTHING),
         ready=0,
         address="",

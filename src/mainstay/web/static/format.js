@@ -43,6 +43,13 @@ export function memory(count) {
   return whole ? `${count / whole[1]} ${whole[0]}` : bytes(count);
 }
 
+/** How many nodes a run has, or asks for: `4`, of an elastic one `2–8`, and once it has its places `6 of 2–8`. */
+export function nodes(run) {
+  if (!run.nodes_max) return String(run.nodes);
+  const range = `${run.nodes_min}–${run.nodes_max}`;
+  return run.ranks ? `${run.ranks} of ${range}` : range;
+}
+
 /** What one pod gets: "2 CPUs · 4 GiB · 1 × H100". */
 export function resources(amount) {
   const parts = [cores(amount.cpu), memory(amount.memory_bytes)];

@@ -94,9 +94,10 @@ export function openLog(path, run) {
 
 /** Offer the ranks and attempts that there are; with one of each there is nothing to choose. */
 function choices(run, chosen) {
-  const ranks = [...Array(run.nodes).keys()].map((each) => [String(each), String(each)]);
+  const count = Math.max(run.nodes, ...run.pods.map((pod) => pod.rank + 1));
+  const ranks = [...Array(count).keys()].map((each) => [String(each), String(each)]);
   const attempts = [["0", "newest"], ...[...Array(run.attempt).keys()].map((each) => [String(each + 1), String(each + 1)])];
-  offer("rank", ranks, chosen().rank, run.nodes > 1);
+  offer("rank", ranks, chosen().rank, count > 1);
   offer("attempt", attempts, chosen().attempt, run.attempt > 1);
 }
 

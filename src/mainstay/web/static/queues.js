@@ -46,6 +46,18 @@ function tiles(queues) {
   return [tile("Queues", queues.filter((queue) => !queue.cohort).length), tile("Runs that wait", sum("waiting")), tile("Runs with a place", sum("running"))];
 }
 
+/** Parts of the fleet; nothing for whoever may not see them. */
+function parts(queue) {
+  if (queue.fair_share === null) return null;
+  const percent = (part) => `${trim(part * 100, 1)} %`;
+  const words = [
+    `holds ${percent(queue.held_share)} of the fleet`,
+    queue.lately > 0 && `has used ${percent(queue.lately)} lately`,
+    `fair is ${percent(queue.fair_share)}, or ${percent(queue.demand_capped_share)} by what everybody asks for`,
+  ];
+  return el("p", { class: "reason" }, words.filter(Boolean).join(" · "));
+}
+
 function row(queue) {
   const facts = [queue.cohort && "cohort", queue.weight !== 1 && `weight ${trim(queue.weight, 3)}`, queue.share > 0 && `share ${trim(queue.share, 3)}`, queue.set_by && `set by ${queue.set_by}`].filter(Boolean);
   return el(
@@ -57,6 +69,7 @@ function row(queue) {
       el("h2", {}, queue.name, el("span", { class: "id" }, facts.join(" · "))),
       el("span", { class: "steps" }, queue.waiting > 0 && badge("queued", `${queue.waiting} waiting`), queue.running > 0 && badge("running", `${queue.running} running`)),
     ),
+    parts(queue),
     queue.warnings.map((warning) => el("p", { class: "reason" }, warning)),
     queue.quotas.map(bar),
   );

@@ -3,7 +3,7 @@
 import { all, get, may, send } from "./api.js";
 import { byId, command, el, fill } from "./dom.js";
 import { agoTime, attempt, ranTime, show, stopping, tookTime } from "./frame.js";
-import { bytes, clock, commandLine, resources } from "./format.js";
+import { bytes, clock, commandLine, nodes, resources } from "./format.js";
 import { afterEvent, first, follow, refresher } from "./live.js";
 import { openLog } from "./log.js";
 import { money } from "./money.js";
@@ -62,8 +62,8 @@ function whereItRuns() {
   const live = run.pods.filter((pod) => !pod.ended_at);
   const places = [...new Set(live.map((pod) => pod.node))];
   if (!places.length) return "Runs";
-  const nodes = places.length > 3 ? `${places.slice(0, 3).join(", ")} and ${places.length - 3} more nodes` : places.join(", ");
-  return `Runs on ${nodes}${live.length > 1 ? `, ${live.length} pods` : ""}`;
+  const where = places.length > 3 ? `${places.slice(0, 3).join(", ")} and ${places.length - 3} more nodes` : places.join(", ");
+  return `Runs on ${where}${live.length > 1 ? `, ${live.length} pods` : ""}`;
 }
 
 const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
@@ -117,7 +117,7 @@ function endWords(pod) {
 function specification() {
   const facts = [
     ["Per pod", resources(run.resources)],
-    ["Nodes", String(run.nodes)],
+    ["Nodes", nodes(run)],
     ["Queue", run.queue],
     ["Priority", String(run.priority)],
     ["Submitted", clock(run.submitted_at)],

@@ -3,7 +3,7 @@
 import { get, withQuery } from "./api.js";
 import { byId, command, el, fill, keyed } from "./dom.js";
 import { agoTime, attempt, ranTime, stopping } from "./frame.js";
-import { resources } from "./format.js";
+import { nodes, resources } from "./format.js";
 import { afterEvent, first, follow, newest, refresher } from "./live.js";
 import { badge } from "./phases.js";
 
@@ -34,7 +34,7 @@ function row(run) {
     cell("Run", { class: "wide" }, el("a", { href: `/runs/${encodeURIComponent(run.id)}`, class: "name" }, run.name), el("span", { class: "id" }, run.id)),
     cell("State", { class: "wide state" }, badge(run.phase), stopping(run), run.reason.code !== "PodRunning" && el("span", { class: "why" }, run.reason.sentence)),
     cell("Kind", {}, run.kind),
-    cell("Nodes", { class: "number" }, String(run.nodes)),
+    cell("Nodes", { class: "number" }, nodes(run)),
     cell("Resources", {}, resources(run.resources)),
     cell("Age", { class: "number" }, agoTime(run.submitted_at)),
     cell("Duration", { class: "number" }, run.started_at ? ranTime(run) : "–"),

@@ -88,8 +88,9 @@ function podLanes(run, now) {
 }
 
 function laneName(run, pod) {
-  if (run.attempt > 1) return run.nodes > 1 ? `${pod.attempt}.${pod.rank}` : `attempt ${pod.attempt}`;
-  return run.nodes > 1 ? `rank ${pod.rank}` : "pod";
+  const several = Math.max(run.nodes, run.nodes_max) > 1;
+  if (run.attempt > 1) return several ? `${pod.attempt}.${pod.rank}` : `attempt ${pod.attempt}`;
+  return several ? `rank ${pod.rank}` : "pod";
 }
 
 function drawLane(lane, y, x, room) {
