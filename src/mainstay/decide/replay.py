@@ -8,7 +8,7 @@ have started as evenly as they ended, and when the workload itself does is found
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -17,7 +17,6 @@ import numpy as np
 from mainstay.decide import admission
 from mainstay.decide.cycle import Cycle, Placed
 from mainstay.decide.placement.fill import Policy
-from mainstay.decide.placement.fit import Request
 from mainstay.decide.reservation import NEVER, OVERDUE_SECONDS_MAX, TRIES_MAX
 from mainstay.decide.rows import with_allocations
 from mainstay.decide.run_times import seconds_left
@@ -217,49 +216,42 @@ class _Stage:
             touched=touched,
         )
 
-    def with_started(self, placed: Iterable[Placed], instants: Ints, takes: Floats) -> _Stage:
+    def with_started(self, placed: Sequence[Placed], instants: Ints, takes: Floats) -> _Stage:
         """What a cycle has placed runs now. `instants`: those of what has ended since the last one; `takes` as long as drawn."""
-        stage = replace(self, touched=np.zeros_like(self.touched))
-        placed = list(placed)
-        count, done = sum(one.rows.size for one in placed), 0
-        for one in placed:
-            turn = np.arange(done + 1, done + 1 + one.rows.size)
-            done += one.rows.size
-            started_at = instants[-(-turn * instants.size // count) - 1]
-            stage = stage.with_one(one, started_at, _after(started_at, takes[one.rows]))
-        return stage
-
-    def with_one(self, placed: Placed, started_at: Ints, ends_at: Ints) -> _Stage:
-        """Workloads of one shape run in these places."""
-        world, ranks = self.snapshot, placed.nodes.shape[1]
-        row, node = np.repeat(placed.rows, ranks), placed.nodes.reshape(-1)
-        slots = _Slots.of(world, placed.request, node, self.others)
+        fresh = replace(self, touched=np.zeros_like(self.touched))
+        if not placed:
+            return fresh
+        world, rows = self.snapshot, np.concatenate([one.rows for one in placed])
+        turn, sizes = np.arange(1, rows.size + 1), [one.nodes.shape for one in placed]
+        started_at = instants[-(-turn * instants.size // rows.size) - 1]
+        of = np.repeat(turn - 1, np.concatenate([np.full(count, ranks) for count, ranks in sizes]))
+        rank = np.concatenate([np.tile(np.arange(ranks), count) for count, ranks in sizes])
+        slots = _Slots.joined([_Slots.of(world, one, self.others) for one in placed])
         columns = {
-            "workload_key": world.workloads.key[row],
-            "attempt": world.workloads.attempt[row],
-            "rank": np.tile(np.arange(ranks), placed.rows.size),
-            "node_key": world.nodes.key[node],
+            "workload_key": world.workloads.key[rows[of]],
+            "attempt": world.workloads.attempt[rows[of]],
+            "rank": rank,
+            "node_key": world.nodes.key[slots.node],
             "cpu_milli": slots.cpu_milli,
             "memory_bytes": slots.memory_bytes,
             "gpus": slots.gpus,
             "gpu_model": slots.gpu_model,
-            "seen": np.full(row.size, int(Seen.RUNNING)),
-            "created_at": np.repeat(started_at, ranks),
-            "started_at": np.repeat(started_at, ranks),
+            "seen": np.full(of.size, int(Seen.RUNNING)),
+            "created_at": started_at[of],
+            "started_at": started_at[of],
         }
         phase = world.workloads.phase.copy()
-        phase[placed.rows] = Phase.RUNNING
-        run = self.ends_at.size + np.arange(placed.rows.size)
+        phase[rows] = Phase.RUNNING
         return replace(
-            self,
+            fresh,
             snapshot=replace(
                 world,
                 nodes=slots.used_on(world.nodes, world.gpu_models, sign=1),
                 workloads=replace(world.workloads, phase=phase),
-                allocations=with_allocations(world.allocations, columns, count=row.size),
+                allocations=with_allocations(world.allocations, columns, count=of.size),
             ),
-            run=np.concatenate((self.run, np.repeat(run, ranks))),
-            ends_at=np.concatenate((self.ends_at, ends_at)),
+            run=np.concatenate((self.run, self.ends_at.size + of)),
+            ends_at=np.concatenate((self.ends_at, _after(started_at, takes[rows]))),
             others={name: np.concatenate((amount, slots.others[name])) for name, amount in self.others.items()},
         )
 
@@ -277,8 +269,9 @@ class _Slots:
     others: Mapping[str, Ints]
 
     @classmethod
-    def of(cls, snapshot: Snapshot, request: Request, node: Ints, others: Iterable[str]) -> _Slots:
-        """One pod of the request on each of these nodes."""
+    def of(cls, snapshot: Snapshot, placed: Placed, others: Iterable[str]) -> _Slots:
+        """Of one shape, workload by workload."""
+        request, node = placed.request, placed.nodes.reshape(-1)
 
         def each(amount: int) -> Ints:
             return np.full(node.size, amount, dtype=np.int64)
@@ -294,6 +287,18 @@ class _Slots:
             gpus=each(request.gpus),
             gpu_model=model,
             others={name: each(1 if name == PODS else asked.get(name, 0)) for name in others},
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[_Slots]) -> _Slots:
+        """All of them, one after the other."""
+        return cls(
+            node=np.concatenate([part.node for part in parts]),
+            cpu_milli=np.concatenate([part.cpu_milli for part in parts]),
+            memory_bytes=np.concatenate([part.memory_bytes for part in parts]),
+            gpus=np.concatenate([part.gpus for part in parts]),
+            gpu_model=np.concatenate([part.gpu_model for part in parts]),
+            others={name: np.concatenate([part.others[name] for part in parts]) for name in parts[0].others},
         )
 
     def used_on(self, nodes: NodeTable, gpu_models: tuple[str, ...], *, sign: int) -> NodeTable:
