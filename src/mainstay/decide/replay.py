@@ -26,8 +26,10 @@ from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, is_shape
 from mainstay.domain.snapshot import PODS, NodeTable, Snapshot, WorkloadTable
 from mainstay.domain.workload import Phase
 
-TOGETHER = 4
-"""One of so many of what has ended is taken at once."""
+TOGETHER, CYCLES_FEW = 4, 8
+"""One of so many of what has ended is taken at once; as many as have ended where a play has fewer cycles than that."""
+APART = 512
+"""Of all that runs, one of so many ends at once in any case: at its pace that is no time."""
 NODES_FEW = 64
 """On more, a start is reserved for the first in line only: reservations are the dear part of a cycle there."""
 PAIRS_MAX = 1 << 16
@@ -74,7 +76,8 @@ class Replay:
             self._placed, np.array([now]), takes
         )
         cycle, cycles, ended = self._cycle, 0, 0
-        while (instants := stage.next_ends(1 + ended // TOGETHER)).size:
+        together = TOGETHER if cycles_max >= CYCLES_FEW else 1
+        while (instants := stage.next_ends(1 + max(ended // together, self._runs.row.size // APART))).size:
             ended += instants.size
             later = stage.at(int(instants[-1]))
             if not (cycle.reserved or self._asked.may_start(later)):
