@@ -43,6 +43,8 @@ ROWS_FEW = 16
 """If no more wait, those behind it take part too: they fill gaps, and delay it only until its start is reserved."""
 WORK_MAX = 400_000
 """About a microsecond of one core each, without machine code."""
+CYCLE_MAX = 110_000
+"""Where one cycle is more work than that, nothing is played: the few plays that tell anything would take seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +82,16 @@ class ExpectedStart:
 def expected_start(snapshot: Snapshot, row: int, policy: Policy) -> ExpectedStart:
     """Of the workload in this row, which waits. `snapshot` as `nomination.reserved` has it.
 
-    Costs about half a second of one core at most, and on a fleet of thousands of nodes twice that. Randomness is that of the
+    Costs about half a second of one core, and two on the largest fleets that are played. Randomness is that of the
     snapshot and of the keys in it: asked twice about the same world, it says the same.
     """
     world, at, left_out = _taking_part(snapshot, row)
+    work = _work(world)
+    if work > CYCLE_MAX:
+        crowd = _crowd_started_at(snapshot, row)
+        return ExpectedStart(asked_at=snapshot.now, not_before=crowd if crowd > snapshot.now else 0, detail=_TOO_LARGE)
     replay = Replay(world, at, policy)
-    left = max(WORK_MAX // _work(world), DRAWS_FEW * CYCLES_MIN)
+    left = max(WORK_MAX // work, DRAWS_FEW * CYCLES_MIN)
     each = left // DRAWS_FEW
     starts: list[Start] = []
     for part in _parts(world):
@@ -220,6 +226,7 @@ def _mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
 
 
 _NOTHING_ENDS = "of what holds its places not enough has a time limit or a history"
+_TOO_LARGE = "so much runs that it is not played to its end"
 _TOO_MUCH = "too much goes before it to see farther"
 
 

@@ -214,6 +214,15 @@ def test_where_too_much_goes_before_it_the_answer_is_when_it_does_not_start():
     assert found.sentence.endswith(": too much goes before it to see farther")
 
 
+def test_on_a_fleet_too_large_to_be_played_nothing_is(monkeypatch):
+    monkeypatch.setattr(expected, "CYCLE_MAX", 1_000)
+    monkeypatch.setattr(expected, "Replay", None)
+    long = start(crowd(40))
+    assert (long.p50, long.p90) == (0, 0)
+    assert 18 * HOUR <= (long.not_before - NOON) / SECOND <= 22 * HOUR
+    assert start(crowd(0)).sentence == "nobody knows when it starts: so much runs that it is not played to its end"
+
+
 def test_the_work_is_bounded_and_counted(monkeypatch):
     plays = []
     play = replay.Replay.play
