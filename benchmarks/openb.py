@@ -189,6 +189,25 @@ class Fgd:
         return score, cards
 
 
+class Fullest:
+    """The fullest node, as best fit does in the cycle: CPUs, memory and four times the GPUs, as parts of the largest node's."""
+
+    def __init__(self, fleet: Fleet, mix: Mix, rng: np.random.Generator) -> None:  # noqa: ARG002
+        cards = fleet.cards
+        self.fleet = fleet
+        self.most = cards.cpu_milli.max(), fleet.memory_mib.max(), cards.gpu_milli.sum(axis=1).max()
+
+    def pick(self, pod: Pod, rows: Ints) -> tuple[int, Ints]:
+        """See Policy."""
+        cards, (cpu_milli, memory_mib, gpu_milli) = self.fleet.cards, self.most
+        left = cards.cpu_milli[rows] / cpu_milli + self.fleet.memory_mib[rows] / memory_mib
+        row = int(rows[(left + 4 * cards.gpu_milli[rows].sum(axis=1) / gpu_milli).argmin()])
+        return row, np.flatnonzero(cards.gpu_milli[row] >= pod.request.gpu_milli)[: pod.request.gpus]
+
+    def changed(self, row: int) -> None:
+        """See Policy."""
+
+
 class Default:
     """What mainstay does unless told otherwise; of equal nodes the first."""
 
@@ -313,6 +332,10 @@ def _eighths(pod: Pod, rng: np.random.Generator) -> Pod:
     return _with(pod, gpu_milli=int(rng.choice((125, 250, 375, 500, 625, 750))))
 
 
+def _whole(pod: Pod, rng: np.random.Generator) -> Pod:  # noqa: ARG001
+    return _with(pod, gpu_milli=GPU_MILLI) if pod.gpu_milli else pod
+
+
 def _pairs(pod: Pod, rng: np.random.Generator) -> Pod:
     return _with(pod, gpus=2) if pod.gpu_milli == GPU_MILLI and rng.random() < 0.3 else pod
 
@@ -328,6 +351,7 @@ UNSEEN: Mapping[str, Unseen] = {
     "multigpu20 cpu x0.5": Unseen(of=("multigpu20",), change=_fewer_cpus),
     "gpushare40 eighths": Unseen(of=("gpushare40",), change=_eighths),
     "default pairs": Unseen(of=("default",), change=_pairs),
+    **{f"{name} whole": Unseen(of=(name,), change=_whole) for name in ("default", "cpu200", "gpuspec20", "multigpu50")},
 }
 
 
@@ -335,6 +359,7 @@ POLICIES: Mapping[str, Callable[[Fleet, Mix, np.random.Generator], Policy]] = {
     "Random": Random,
     "BestFit": BestFit,
     "FGD": Fgd,
+    "fullest": Fullest,
     "default": Default,
 }
 PUBLISHED_NAMES = {"Random": "01-Random", "BestFit": "05-BestFit", "FGD": "06-FGD"}

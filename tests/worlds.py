@@ -97,6 +97,8 @@ class AWorkload:
     choices: tuple[Resources, ...] = ()
     max_duration_seconds: int = 0
     usual_seconds: int = 0
+    typical_seconds: int = 0
+    spread_permille: int = 0
     stop_grace_seconds: int = 30
     checkpoint_seconds: int = 0
     infrastructure_failures: int = 0
@@ -388,6 +390,8 @@ def _workload_table(
         choices={row.key: row.choices for row in rows if len(row.choices) > 1},
         max_duration_seconds=_ints(row.max_duration_seconds for row in rows),
         usual_seconds=_ints(row.usual_seconds for row in rows),
+        typical_seconds=_ints(row.typical_seconds for row in rows),
+        spread_permille=_ints(row.spread_permille for row in rows),
         stop_grace_seconds=_ints(row.stop_grace_seconds for row in rows),
         checkpoint_seconds=_ints(row.checkpoint_seconds for row in rows),
         infrastructure_failures=_ints(row.infrastructure_failures for row in rows),

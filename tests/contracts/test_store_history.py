@@ -1,8 +1,8 @@
-"""How long runs of a name have taken, kept for those that have no limit, over both databases."""
+"""How long runs of a name have taken, kept for the next ones, over both databases."""
 
 from __future__ import annotations
 
-from mainstay.domain.workload import Phase, usual_seconds
+from mainstay.domain.workload import Phase, Workload, typical, usual_seconds
 from tests.stores import SECOND, Scene, scene, store
 
 __all__ = ["scene", "store"]
@@ -44,3 +44,27 @@ def test_what_failed_and_what_has_a_limit_has_no_part_in_it(scene: Scene) -> Non
     assert usual(scene, name="train") == 0
     ran(scene, 120, name="train")
     assert usual(scene, name="train", max_duration_seconds=50) == 0
+
+
+def test_what_runs_of_a_name_take_is_known_of_the_next_one_that_is_queued_with_a_limit_or_without(scene: Scene) -> None:
+    scene.fleet(cpus=64)
+    for seconds in (100, 200, 400):
+        ran(scene, seconds, name="train")
+    middle, spread = typical((100, 200, 400))
+    for limit in (0, 3_600):
+        work = scene.submit(name="train", max_duration_seconds=limit)
+        assert known(scene, work) == (0, 0)
+        scene.applied(scene.advance(work, Phase.QUEUED))
+        found = known(scene, work)
+        assert abs(found[0] - middle) <= 5
+        assert abs(found[1] - spread) <= 50
+    ran(scene, 300, name="train")
+    scene.place(work)
+    assert known(scene, work)[0] > found[0]
+
+
+def known(scene: Scene, work: Workload) -> tuple[int, int]:
+    """Seconds and thousandths that its row says."""
+    table = scene.store.snapshot(now=scene.now, seed=0).workloads
+    row = table.key.tolist().index(work.key)
+    return int(table.typical_seconds[row]), int(table.spread_permille[row])

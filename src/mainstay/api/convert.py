@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from mainstay.decide.expected import ExpectedStart
 from mainstay.decide.explain import Alternative, Explanation, Preview
 from mainstay.domain.allocation import NO_PROGRESS, Allocation, Progress, Seen
 from mainstay.domain.artifact import Entry, Tree
@@ -273,6 +274,7 @@ def plan_view(job: JobRequest, answer: Preview) -> views.PlanView:
         position=0 if answer.starts_now or answer.starts_never else answer.position,
         would_start_if=[_alternative_view(alternative) for alternative in answer.alternatives],
         preemption=answer.preemption,
+        expected=_expected_view(answer.expected),
     )
 
 
@@ -298,7 +300,19 @@ def explanation_view(workload: Workload, answer: Explanation | None) -> views.Ex
         position=answer.position,
         would_start_if=changes,
         preemption=answer.preemption,
+        expected=_expected_view(answer.expected),
         sentence=sentence,
+    )
+
+
+def _expected_view(found: ExpectedStart | None) -> views.ExpectedStartView | None:
+    if found is None:
+        return None
+    return views.ExpectedStartView(
+        p50=instant(found.p50) if found.p50 else None,
+        p90=instant(found.p90) if found.p90 else None,
+        not_before=instant(found.not_before) if found.not_before else None,
+        sentence=found.sentence,
     )
 
 

@@ -99,6 +99,11 @@ def ago(moment: datetime | None) -> str:
     return duration((datetime.now(UTC) - moment).total_seconds()) if moment else ""
 
 
+def ahead(moment: datetime) -> str:
+    """In how long, in one or two units."""
+    return duration((moment - datetime.now(UTC)).total_seconds())
+
+
 def lasted(run: WorkloadView) -> str:
     """How long its attempts ran together, the one that runs included; empty if none ever did."""
     if run.started_at is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mainstay.cli.exits import Exit
-from mainstay.cli.show import asked_for, json_option, money, print_json, say, table_text
+from mainstay.cli.show import ahead, asked_for, json_option, money, print_json, say, table_text
 
 if TYPE_CHECKING:
     from mainstay.wire.job import Job
@@ -134,7 +134,7 @@ def plan(file: str, *, infra: str | None, as_json: bool) -> None:
     if as_json:
         print_json(found)
     else:
-        click.echo(_plan_text(found), nl=False)
+        click.echo(plan_text(found), nl=False)
 
 
 def _submit(job: Job, base: Path, *, yes: bool, detach: bool, as_json: bool) -> int:
@@ -144,7 +144,7 @@ def _submit(job: Job, base: Path, *, yes: bool, detach: bool, as_json: bool) -> 
 
     with Client() as client:
         if not as_json:
-            say(_plan_text(client.plan(job)), end=False)
+            say(plan_text(client.plan(job)), end=False)
             if not yes and not confirmed("Submit?", instead="add -y to submit without asking"):
                 say("nothing was submitted")
                 return Exit.INTERRUPTED
@@ -167,26 +167,41 @@ def confirmed(question: str, *, instead: str) -> bool:
     return click.confirm(question, default=True, err=True)
 
 
-def _plan_text(plan: PlanView) -> str:
+def plan_text(plan: PlanView) -> str:
+    """The table of a plan, and below it what its starts wait for."""
     rows = [
         (
             str(number),
             option.where,
             asked_for(option, ranks=option.nodes if option.starts == "now" else 0),
             f"{money(option.price_per_hour)}/h" + (f", at most {money(option.cost_max)}" if option.cost_max else ""),
-            option.starts,
+            _start(plan, option.starts),
             option.reason.sentence,
         )
         for number, option in enumerate(plan.options, 1)
     ]
-    text = table_text(("#", "WHERE", "RESOURCES", "PRICE", "START", "WHY"), rows)
+    text = table_text(("#", "WHERE", "RESOURCES", "PRICE", "START p50/p90", "WHY"), rows)
     if plan.position:
         text += f"  place {plan.position} of those that wait\n"
+    if plan.expected and plan.position:
+        text += f"  {plan.expected.sentence}\n"
     if plan.preemption:
         text += f"  {plan.preemption}\n"
     for other in plan.would_start_if:
         text += f"  would start now with {other.change} {other.after} instead of {other.before}\n"
     return text
+
+
+def _start(plan: PlanView, starts: str) -> str:
+    """`now`, `never`, or in how long, half of the time and nine times of ten: `in 5m 0s / 40m 0s`; `?` is not known."""
+    found = plan.expected
+    if starts != "later" or found is None:
+        return starts
+    if found.not_before:
+        return f"not before {ahead(found.not_before)}"
+    if not found.p50:
+        return starts
+    return f"in {ahead(found.p50)} / {ahead(found.p90) if found.p90 else '?'}"
 
 
 def _no_job(*options: str | None) -> None:

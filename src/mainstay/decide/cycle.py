@@ -47,8 +47,9 @@ class Placed:
 class Cycle:
     """One cycle over a snapshot. `free` is lowered and the queues' shares are raised as workloads are placed."""
 
-    def __init__(self, snapshot: Snapshot, policy: Policy) -> None:
-        self.snapshot = snapshot
+    def __init__(self, snapshot: Snapshot, policy: Policy, *, tries_max: int = TRIES_MAX) -> None:
+        """`tries_max`: a start is tried to be reserved for so many."""
+        self.snapshot, self._tries_max = snapshot, tries_max
         self.free = free_of(snapshot, sign=policy.sign or 1, heeds=policy.heeds)
         self.order = admission.order(snapshot)
         self.reserved: dict[int, Reservation] = {}
@@ -56,7 +57,7 @@ class Cycle:
         self.unreserved: set[int] = set()
         """Those of which nobody knows when there will be room."""
         self._long = self._has_waited_long()
-        self._releases = Releases(snapshot) if self._long.any() else None
+        self._releases = Releases(snapshot) if tries_max and self._long.any() else None
         self._placed: list[Placed] = []
         """What was placed since a start was reserved last."""
         self.numbers = shape_numbers(snapshot, self.order, timed=self._releases is not None)
@@ -234,7 +235,7 @@ class Cycle:
             found = self._releases.reserve(self.free, asked, ranks=shape.least, policy=self._policy)
             if found is None:
                 self.unreserved.add(row)
-            if len(self.reserved) + len(self.unreserved) + (found is not None) >= TRIES_MAX:
+            if len(self.reserved) + len(self.unreserved) + (found is not None) >= self._tries_max:
                 waiting.long[:] = False
         if found is None:
             give_up(ledger, waiting, at, len(usable) == len(choices))

@@ -9,6 +9,7 @@ import numpy as np
 
 from mainstay.decide import admission, billing, nomination
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
+from mainstay.decide.expected import ExpectedStart, expected_start, submitted
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.placement.fit import Request
 from mainstay.decide.places import node_names, placed
@@ -53,6 +54,8 @@ class Explanation:
     alternatives: tuple[Alternative, ...]
     preemption: str = ""
     """Whom it could displace, or why nobody yields for it, in words; empty where that is not the question."""
+    expected: ExpectedStart | None = None
+    """When it starts, if nobody yields for it; None where time alone brings no start, or it has one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,8 @@ class Preview:
     position: int
     alternatives: tuple[Alternative, ...]
     preemption: str = ""
-    """As of an explanation."""
+    expected: ExpectedStart | None = None
+    """Both as of an explanation."""
 
 
 def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
@@ -98,6 +102,7 @@ def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
         position=answer.position,
         alternatives=answer.alternatives,
         preemption=outlook(snapshot, wish_of(snapshot, row), shape) if waits else "",
+        expected=_expected(reserved, row, answer),
     )
 
 
@@ -138,6 +143,7 @@ def preview(
         position=answer.position,
         alternatives=answer.alternatives,
         preemption="" if answer.node_rows else outlook(snapshot, wish, shape),
+        expected=_expected(*submitted(reserved, spec=spec, priority=priority, queue=at, volumes=volumes), answer),
     )
 
 
@@ -224,6 +230,18 @@ def _answer(
 
 
 _NO_START = "no start can be reserved for it: of what holds its places not enough is known to end within a week"
+
+
+_TIME_DOES_NOT_HELP = frozenset({Code.NEVER_FITS, Code.NO_QUOTA, Code.NO_NODES, Code.NO_NODE_ADMITS})
+
+
+def _expected(snapshot: Snapshot, row: int, answer: _Answer) -> ExpectedStart | None:
+    """When the workload in this row starts."""
+    if answer.node_rows:
+        return ExpectedStart(asked_at=snapshot.now, p50=snapshot.now, p90=snapshot.now)
+    if answer.reason.code in _TIME_DOES_NOT_HELP:
+        return None
+    return expected_start(snapshot, row, next(iter(POLICIES.values())))
 
 
 def _placed(cycle: Cycle, row: int) -> tuple[tuple[int, ...], Request] | None:

@@ -8,12 +8,13 @@ time is over or a node of it takes nothing any more.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 
 from mainstay.decide import admission
 from mainstay.decide.places import capacity_guards, placed
+from mainstay.decide.rows import with_allocations
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
 from mainstay.domain.plan import Action, Allocate, DropNomination, RowVersion
@@ -214,12 +215,9 @@ class _Left:
 
 def _with_slots(snapshot: Snapshot, kept: Mapping[int, Nomination]) -> AllocationTable:
     """The allocations, and behind them those that are to come."""
-    table = snapshot.allocations
     slots = [(key, slot) for key, nomination in kept.items() for slot in nomination.slots]
-    highest = int(table.key.max(initial=0))
     models = {model: number for number, model in enumerate(snapshot.gpu_models)}
     columns: dict[str, list[int]] = {
-        "key": [highest + number for number in range(1, len(slots) + 1)],
         "workload_key": [key for key, _ in slots],
         "rank": [slot.rank for _, slot in slots],
         "node_key": [slot.node_key for _, slot in slots],
@@ -229,16 +227,9 @@ def _with_slots(snapshot: Snapshot, kept: Mapping[int, Nomination]) -> Allocatio
         "gpu_model": [models.get(slot.resources.gpu_model, 0) for _, slot in slots],
         "seen": [int(Seen.NOTHING)] * len(slots),
         "created_at": [snapshot.now] * len(slots),
-        "end": [-1] * len(slots),
-        "exit_code": [-1] * len(slots),
     }
-
-    def extended(name: str) -> Ints:
-        before: Ints = getattr(table, name)
-        more = np.array(columns.get(name, [0] * len(slots)), dtype=np.int64).astype(before.dtype)
-        return np.concatenate((before, more))
-
-    return AllocationTable(**{one.name: extended(one.name) for one in fields(AllocationTable)})  # type: ignore[arg-type]
+    arrays = {name: np.array(values, dtype=np.int64) for name, values in columns.items()}
+    return with_allocations(snapshot.allocations, arrays, count=len(slots))
 
 
 def _sum(all_places: Iterable[Places], nodes: int) -> Amounts:

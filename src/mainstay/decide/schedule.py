@@ -9,7 +9,7 @@ import numpy as np
 
 from mainstay.decide import admission, nomination
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
-from mainstay.decide.placement import POLICIES
+from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_in, room_on, whole_of
 from mainstay.decide.placement.gang import room_together
 from mainstay.decide.placement.near import room_per_domain
@@ -24,7 +24,7 @@ from mainstay.domain.topology import HOST
 from mainstay.domain.workload import Phase
 
 
-def schedule(snapshot: Snapshot, *, policy: str = "least-waste", changes_max: int = 500) -> tuple[Action, ...]:
+def schedule(snapshot: Snapshot, *, policy: str = DEFAULT_POLICY, changes_max: int = 500) -> tuple[Action, ...]:
     """Allocate what fits, in the order of admission, and tell what does not fit why it waits.
 
     At most `changes_max` actions, so that a commit stays short; the next cycle goes on where this one ended. A

@@ -103,6 +103,17 @@ def figure(value: float) -> str:
     return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
+def duration_words(seconds: int) -> str:
+    """In one or two units: `40 s`, `5 min`, `2 h 5 min`, `3 d 4 h`."""
+    if seconds < 60:
+        return f"{seconds} s"
+    for size, unit, below, small in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "min")):
+        if seconds >= size:
+            whole, rest = divmod(round(seconds / below), size // below)
+            return f"{whole} {unit} {rest} {small}" if rest else f"{whole} {unit}"
+    return f"{round(seconds / 60)} min"
+
+
 def cost_micros(*, price_per_hour_micros: int, amount: int, per_amount: int, duration_us: int) -> int:
     """Price × amount × time in micro-units, rounded half up; exact integer arithmetic, so that it never drifts.
 

@@ -115,6 +115,10 @@ class WorkloadTable:
     max_duration_seconds: Ints
     usual_seconds: Ints
     """Of what has a place and no limit: as long as it takes at most, by the history of such runs; 0: nobody knows."""
+    typical_seconds: Ints
+    """Of a job that has been queued: what half of such runs take longer than, by the history of its name; 0: nobody knows."""
+    spread_permille: Ints
+    """The standard deviation of the logarithm of that, in thousandths."""
     stop_grace_seconds: Ints
     checkpoint_seconds: Ints
     """It saves its state so often while it runs; 0: it does not say."""

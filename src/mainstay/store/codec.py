@@ -122,6 +122,8 @@ def new_workload_row(new: NewWorkload, reason: Reason, *, key: int, now: int, ve
         choices_count=len(spec.choices),
         max_duration_seconds=spec.max_duration_seconds,
         usual_seconds=0,
+        typical_seconds=0,
+        spread_permille=0,
         stop_grace_seconds=spec.stop_grace_seconds,
         checkpoint_seconds=spec.checkpoint_seconds,
         infrastructure_max=spec.retry.infrastructure_max,

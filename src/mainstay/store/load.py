@@ -62,7 +62,7 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
 from mainstay.domain.queue import DEFAULT_QUEUE
-from mainstay.domain.workload import RUNS_MAX, Kind
+from mainstay.domain.workload import RUNS_MAX, Kind, Phase
 from mainstay.store import codec, history, queries, tables
 from mainstay.store.apply import AnyAction, known
 from mainstay.store.rows import (
@@ -193,7 +193,9 @@ class Needs:
                 self.pods_of.add(int(key))
             case DropNomination(workload_key=key):
                 self.workloads.add(int(key))
-            case Advance(workload_key=key):
+            case Advance(workload_key=key, phase=phase):
+                if phase is Phase.QUEUED:
+                    self.run_times_of.add(int(key))
                 self.workloads.add(int(key))
                 self.pods_of.add(int(key))
             case StopPod(allocation_key=key) | EnterPod(allocation_key=key) | HandSecrets(allocation_key=key):
@@ -321,13 +323,13 @@ def _load_workloads(connection: sa.Connection, world: World, needs: Needs) -> No
 
 
 def _load_run_times(connection: sa.Connection, world: World, keys: Iterable[int]) -> None:
-    """Of jobs without a limit: a service has no usual end, and nobody asks how long a run takes that says it."""
+    """Of jobs: a service has no usual end."""
     table, job = tables.workloads, codec.KINDS.index(Kind.JOB)
     rows = (world.workloads[key] for key in keys if key in world.workloads)
-    endless = (row for row in rows if row["kind"] == job and not row["max_duration_seconds"])
+    jobs = (row for row in rows if row["kind"] == job)
     # In these words the index of what has succeeded is taken.
     runs = sa.select(table.c.finished_at - table.c.started_at).where(sa.text("phase = 10 AND attempt = 1"))
-    for tenant, project, name in sorted({(row["tenant"], row["project"], row["name"]) for row in endless}):
+    for tenant, project, name in sorted({(row["tenant"], row["project"], row["name"]) for row in jobs}):
         mine = runs.where(table.c.tenant == tenant, table.c.project == project, table.c.name == name)
         last = connection.scalars(mine.order_by(table.c.key.desc()).limit(RUNS_MAX))
         world.run_times[tenant, project, name] = [-(-took // MICROSECONDS_PER_SECOND) for took in last]

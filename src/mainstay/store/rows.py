@@ -62,6 +62,8 @@ class WorkloadRow(TypedDict):
     choices_count: int
     max_duration_seconds: int
     usual_seconds: int
+    typical_seconds: int
+    spread_permille: int
     stop_grace_seconds: int
     checkpoint_seconds: int
     infrastructure_max: int

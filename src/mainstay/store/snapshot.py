@@ -113,6 +113,8 @@ _WORKLOAD = (
         "gpus",
         "max_duration_seconds",
         "usual_seconds",
+        "typical_seconds",
+        "spread_permille",
         "stop_grace_seconds",
         "checkpoint_seconds",
     ),

@@ -111,6 +111,8 @@ workloads = _table(
     _whole("choices_count"),
     _whole("max_duration_seconds"),
     _whole("usual_seconds"),
+    _whole("typical_seconds"),
+    _whole("spread_permille"),
     _whole("stop_grace_seconds"),
     _whole("checkpoint_seconds"),
     _whole("infrastructure_max"),

@@ -134,7 +134,8 @@ _UPDATE_WORKLOAD = _update_of(
     "key",
     *("phase", "attempt", "infrastructure_failures", "user_failures", "stop_requested"),
     *("held", "priority", "preemptible", "nominated", "nominated_until", "displaced_by"),
-    *("not_before", "started_at", "finished_at", "output", "reason", "usual_seconds", "version"),
+    *("not_before", "started_at", "finished_at", "output", "reason", "version"),
+    *("usual_seconds", "typical_seconds", "spread_permille"),
 )
 _UPDATE_ALLOCATION = _update_of(
     tables.allocations,

@@ -447,6 +447,19 @@ class AlternativeView(View):
     after: str
 
 
+class ExpectedStartView(View):
+    """When it is expected to start, if nobody yields for it: by playing how long what runs and what goes before it may take."""
+
+    p50: datetime | None = None
+    """By then it has started in half of the cases."""
+    p90: datetime | None = None
+    """In nine of ten cases."""
+    not_before: datetime | None = None
+    """Where more goes before it than can be played: half of the time it has not started by then."""
+    sentence: str
+    """All of it in words, also why an instant is not known; times from now on."""
+
+
 class PlanView(View):
     """What submitting would do: nothing is changed by asking."""
 
@@ -457,6 +470,8 @@ class PlanView(View):
     would_start_if: list[AlternativeView] = Field(default_factory=list)
     preemption: str = ""
     """Whom it could displace, or why nobody would yield for it; empty where that is not the question."""
+    expected: ExpectedStartView | None = None
+    """Absent where waiting alone does not help."""
 
 
 class ExplanationView(View):
@@ -470,6 +485,8 @@ class ExplanationView(View):
     would_start_if: list[AlternativeView] = Field(default_factory=list)
     preemption: str = ""
     """Whom it could displace, or why nobody yields for it; empty where that is not the question."""
+    expected: ExpectedStartView | None = None
+    """Absent where it does not wait, or waiting alone does not help."""
     sentence: str
 
 

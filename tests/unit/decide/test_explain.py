@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mainstay.decide.explain import Alternative, explain, preview
@@ -140,6 +140,7 @@ def test_a_preview_on_an_empty_fleet_waits():
     assert (found.starts_now, found.starts_never, found.reason.code) == (False, False, Code.NEVER_FITS)
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.builds(node, cpus=st.integers(0, 6)), max_size=3),
     st.lists(st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 1)), min_size=1, max_size=5),
@@ -184,6 +185,7 @@ def test_a_preview_minds_the_quota_of_the_queue():
     assert preview(snapshot, spec=spec(cpus=4), priority=0).starts_now
 
 
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.builds(node, cpus=st.integers(0, 6), gib=st.integers(1, 4)), min_size=1, max_size=3),
     st.lists(st.tuples(st.integers(1, 6), st.integers(1, 3), st.sampled_from("ab")), min_size=1, max_size=5),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mainstay.decide.growth import PAUSE_SECONDS, RANKS_MAX, SHAPES_MAX, grow
 from mainstay.decide.preemption import preempt
 from mainstay.decide.schedule import schedule
-from mainstay.domain.allocation import Seen
+from mainstay.domain.allocation import End, Seen
 from mainstay.domain.plan import Allocate, Grow, Preempt
 from mainstay.domain.preemption import PreemptionPolicy, Reclaim, Slot, WithinQueue
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
@@ -179,6 +179,8 @@ class Play:
     queues: list[QueueSpec]
     workloads: dict[int, AWorkload]
     pods: dict[int, list[AnAllocation]] = field(default_factory=dict)
+    gone: dict[int, list[AnAllocation]] = field(default_factory=dict)
+    """What its attempt was left without. It is on record until the attempt is over."""
     ranks: Counter[int] = field(default_factory=Counter)
     """By workload, the next number of its attempt."""
     displaced_by: dict[int, tuple[int, ...]] = field(default_factory=dict)
@@ -188,7 +190,7 @@ class Play:
     happened: Counter[str] = field(default_factory=Counter)
 
     def snapshot(self) -> Snapshot:
-        pods = [pod for held in self.pods.values() for pod in held]
+        pods = [pod for held in (*self.pods.values(), *self.gone.values()) for pod in held]
         self.now += 2 * PAUSE_SECONDS * SECOND
         return world(
             nodes=self.nodes,
@@ -219,7 +221,7 @@ class Play:
         work = self.workloads[key]
         if not grows:
             self.change(key, phase=Phase.RUNNING)
-            self.pods[key], self.ranks[key] = [], 0
+            self.pods[key], self.gone[key], self.ranks[key] = [], [], 0
         for slot in slots:
             assert slot.rank == self.ranks[key]
             self.ranks[key] += 1
@@ -239,7 +241,10 @@ class Play:
             gone = [numbered[key - 1_000] for key in victim.allocation_keys]
             self.pods[victim.workload_key] = [pod for pod in self.pods[victim.workload_key] if pod not in gone]
             self.happened["shrunk" if victim.surplus else "displaced"] += 1
+            over = {"stop": True, "surplus": True, "seen": Seen.ENDED, "end": End.STOPPED, "exit_code": None}
+            self.gone[victim.workload_key] += [replace(pod, **over, ended_at=self.now) for pod in gone]
             if not victim.surplus:
+                del self.gone[victim.workload_key]
                 assert not self.pods.pop(victim.workload_key)
                 self.change(victim.workload_key, phase=Phase.QUEUED)
                 by = self.displaced_by.get(victim.workload_key, ())

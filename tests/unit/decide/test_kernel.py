@@ -37,7 +37,7 @@ SLICE = "1g.10gb"
 
 
 def plan(
-    snapshot: Snapshot, policy: str = "best-fit", *, by_numpy: bool = False, **options: int
+    snapshot: Snapshot, policy: str = "least-waste", *, by_numpy: bool = False, **options: int
 ) -> tuple[Plan, set, dict]:
     """(workload key, node row of each rank, model or slice) of all that a cycle places; what it gave up; starts it reserved."""
     chosen = POLICIES[policy]
@@ -256,7 +256,7 @@ def test_what_is_found_is_read_whenever_there_is_no_room_for_more(monkeypatch):
 
 
 def test_blocks_know_what_their_nodes_have():
-    free = Cycle(a_world(13), POLICIES["best-fit"]).free
+    free = Cycle(a_world(13), POLICIES["least-waste"]).free
     rng = np.random.default_rng(1)
     for _ in range(200):
         row = int(rng.integers(free.key.size))
@@ -270,7 +270,7 @@ def test_blocks_know_what_their_nodes_have():
         sign=1,
         usual=free.nodes.usual,
     )
-    for name in ("left", "peak", "lowest"):
+    for name in ("left", "wasted", "peak", "lowest"):
         np.testing.assert_array_equal(getattr(free.nodes, name), getattr(again, name))
 
 

@@ -20,7 +20,8 @@ from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Kind, Phase, WorkloadSpec
-from tests.worlds import NOON, SECOND, ANode, AWorkload, allocation, node, workload, world
+from tests.fleets import Fleet
+from tests.worlds import NOON, SECOND, AWorkload, allocation, node, workload, world
 
 LONG_AGO = NOON - (RESERVED_AFTER_SECONDS + 1) * SECOND
 
@@ -197,53 +198,17 @@ def test_volumes_choices_and_slices_are_bound_as_everything_else():
 
 
 @dataclass
-class Fleet:
-    """Plays the cycle in virtual time: everything runs exactly as long as its limit, and starts at once."""
+class Told(Fleet):
+    """Which start was reserved first for each, once nobody was before it, in UTC microseconds."""
 
-    nodes: list[ANode]
-    jobs: dict[int, AWorkload]
-    now: int = NOON
-    ends: dict[int, int] = field(default_factory=dict)
-    places: dict[int, list[int]] = field(default_factory=dict)
-    started: dict[int, int] = field(default_factory=dict)
-    over: set[int] = field(default_factory=set)
     told: dict[int, int] = field(default_factory=dict)
-    """The first start that was reserved for each once nobody was before it, in UTC microseconds."""
-
-    def snapshot(self) -> Snapshot:
-        rows = [one for key, one in self.jobs.items() if key not in self.over and one.submitted_at <= self.now]
-        pods = [
-            allocation(key, rank=rank, node_key=at, cpus=self.jobs[key].cpus, started_at=self.started[key])
-            for key, places in self.places.items()
-            for rank, at in enumerate(places)
-        ]
-        return world(nodes=self.nodes, workloads=rows, allocations=pods, now=self.now)
 
     def decide(self) -> None:
-        snapshot = self.snapshot()
         waiting = [key for key in self.jobs if key not in self.started and self.jobs[key].submitted_at <= self.now]
         first = min(waiting, key=lambda key: (self.jobs[key].submitted_at, key), default=0)
-        if first in (found := reserved(snapshot)):
+        if first in (found := reserved(self.snapshot())):
             self.told.setdefault(first, self.now + found[first] * SECOND)
-        for action in schedule(snapshot):
-            if isinstance(action, Advance):
-                self.jobs[action.workload_key] = replace(self.jobs[action.workload_key], phase=Phase.QUEUED)
-            elif isinstance(action, Allocate):
-                key = action.workload_key
-                self.jobs[key] = replace(self.jobs[key], phase=Phase.RUNNING)
-                self.places[key] = [slot.node_key for slot in action.slots]
-                self.started[key] = self.now
-                self.ends[key] = self.now + self.jobs[key].max_duration_seconds * SECOND
-
-    def play(self, *, until: int) -> None:
-        while self.now < until:
-            self.decide()
-            coming = [one.submitted_at for one in self.jobs.values() if one.submitted_at > self.now]
-            coming += [one.submitted_at + RESERVED_AFTER_SECONDS * SECOND for one in self.jobs.values()]
-            self.now = min((at for at in (*coming, *self.ends.values()) if at > self.now), default=until)
-            for key in [key for key, end in self.ends.items() if end <= self.now]:
-                del self.ends[key], self.places[key]
-                self.over.add(key)
+        super().decide()
 
 
 def test_small_work_fills_the_gaps_and_the_gang_starts_when_it_was_told():
@@ -251,7 +216,7 @@ def test_small_work_fills_the_gaps_and_the_gang_starts_when_it_was_told():
     for number in range(90):
         at = NOON + 20 * number * SECOND
         jobs[10 + number] = job(10 + number, cpus=1, submitted_at=at, max_duration_seconds=60 + 50 * (number % 5))
-    fleet = Fleet(nodes=[node(cpus=4), node(cpus=4)], jobs=jobs)
+    fleet = Told(nodes=[node(cpus=4), node(cpus=4)], jobs=jobs)
     fleet.play(until=NOON + 3_000 * SECOND)
     assert fleet.started[1] <= fleet.told[1] <= NOON + (5 + RESERVED_AFTER_SECONDS + 260) * SECOND
     filled = [key for key, at in fleet.started.items() if fleet.jobs[1].submitted_at < at < fleet.started[1]]
@@ -271,7 +236,7 @@ def test_no_start_delays_a_start_that_was_reserved(nodes, wishes):
         )
         for key, (cpus, ranks, minutes, after) in enumerate(wishes, 1)
     }
-    fleet = Fleet(nodes=[node(cpus=cpus) for cpus in nodes], jobs=jobs)
+    fleet = Told(nodes=[node(cpus=cpus) for cpus in nodes], jobs=jobs)
     fleet.play(until=NOON + 200_000 * SECOND)
     for key, at in fleet.told.items():
         assert fleet.started[key] <= at

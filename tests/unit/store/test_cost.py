@@ -65,8 +65,8 @@ def test_a_submission_does_not_copy_the_columns(scene: Scene) -> None:
 
 
 def test_no_statement_walks_a_table(scene: Scene) -> None:
-    """On the paths that run all the time. `head` has one row; nodes, clusters, endpoints and prices are small."""
-    store, small = scene.store, {"head", "nodes", "clusters", "endpoints", "prices"}
+    """On the paths that run all the time. `head` and `history_policy` have one row; the others of these are small."""
+    store, small = scene.store, {"head", "nodes", "clusters", "endpoints", "prices", "history_policy"}
     store.snapshot(now=0, seed=0)
     store.wanted("local")
     with statements() as seen:

@@ -18,3 +18,4 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
     }
 )
 """Every placement policy; the first is the default."""
+DEFAULT_POLICY = next(iter(POLICIES))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mainstay.domain.allocation import ENDS, End, Seen
 from mainstay.domain.plan import (
     Advance,
@@ -17,7 +19,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources, is_shape
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import WAITING, Phase, usual_seconds
+from mainstay.domain.workload import WAITING, Phase, typical, usual_seconds
 from mainstay.store import codec, guards
 from mainstay.store.rows import AllocationRow, NodeRow, WorkloadRow
 from mainstay.store.world import World
@@ -128,7 +130,9 @@ def allocate(world: World, action: Allocate) -> Reason | None:
         take(world, row, slot, ranks=len(action.slots))
     nothing_kept_for(row)
     before = Phase(row["phase"])
-    row["usual_seconds"] = usual_seconds(world.run_times.get((row["tenant"], row["project"], row["name"]), ()))
+    _write_history(world, row)
+    if not row["max_duration_seconds"]:
+        row["usual_seconds"] = usual_seconds(_run_times(world, row))
     row["phase"] = int(Phase.STARTING)
     row["reason"] = codec.reason_text(action.reason)
     world.touch_workload(row)
@@ -145,6 +149,8 @@ def advance(world: World, action: Advance) -> Reason | None:
     if refusal:
         return refusal
     before = Phase(row["phase"])
+    if action.phase is Phase.QUEUED:
+        _write_history(world, row)
     counts = action.phase is Phase.SUCCEEDED or _was_not_copied(world, row)
     if action.attempt > row["attempt"] or (action.phase.final and not counts):
         row["output"] = ""  # it was what an attempt left that does not count
@@ -161,6 +167,16 @@ def advance(world: World, action: Advance) -> Reason | None:
     world.touch_workload(row)
     world.log_workload(row, action.reason, before=before, after=action.phase)
     return None
+
+
+def _write_history(world: World, row: WorkloadRow) -> None:
+    """What it takes, as far as the last runs of its name say."""
+    row["typical_seconds"], row["spread_permille"] = typical(_run_times(world, row))
+
+
+def _run_times(world: World, row: WorkloadRow) -> Sequence[int]:
+    """Of the last runs of its name, in seconds."""
+    return world.run_times.get((row["tenant"], row["project"], row["name"]), ())
 
 
 def nothing_kept_for(row: WorkloadRow) -> None:

@@ -88,7 +88,7 @@ function podLanes(run, now) {
 }
 
 function laneName(run, pod) {
-  const several = Math.max(run.nodes, run.nodes_max) > 1;
+  const several = run.nodes > 1 || run.nodes_max > 1;
   if (run.attempt > 1) return several ? `${pod.attempt}.${pod.rank}` : `attempt ${pod.attempt}`;
   return several ? `rank ${pod.rank}` : "pod";
 }

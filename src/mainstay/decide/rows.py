@@ -1,0 +1,52 @@
+"""Other rows for the tables of a snapshot: some of them, or more than there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+import numpy as np
+
+from mainstay.domain.arrays import Bools, Ints
+from mainstay.domain.snapshot import AllocationTable, WorkloadTable
+
+
+def with_workload(table: WorkloadTable, columns: Mapping[str, int], *, others: Mapping[str, int]) -> WorkloadTable:
+    """One more, behind all others; 0 in every column that is not named. It has one choice, the columns of its resources."""
+    names = table.others.keys() | others.keys()
+    nothing = np.zeros_like(table.key)
+    more = {name: np.append(table.others.get(name, nothing), others.get(name, 0)) for name in sorted(names)}
+    values = {
+        name: np.append(column, np.array([columns.get(name, 0)]).astype(column.dtype))
+        for name, column in _columns(table).items()
+    }
+    return WorkloadTable(**values, choices=table.choices, others=more)  # type: ignore[arg-type]
+
+
+def only_workloads(table: WorkloadTable, rows: Ints) -> WorkloadTable:
+    """These rows, which are in their order."""
+    keys = set(table.key[rows].tolist()) if table.choices else set()
+    values = {name: column[rows] for name, column in _columns(table).items()}
+    return WorkloadTable(
+        **values,  # type: ignore[arg-type]
+        choices={key: choices for key, choices in table.choices.items() if key in keys},
+        others={name: column[rows] for name, column in table.others.items()},
+    )
+
+
+def with_allocations(table: AllocationTable, columns: Mapping[str, Ints], *, count: int) -> AllocationTable:
+    """So many more, behind all others, with keys that follow theirs. 0 in every column that is not named; none has ended."""
+    highest = int(table.key.max(initial=0))
+    given = {"key": np.arange(highest + 1, highest + 1 + count), **columns}
+    none, nothing = np.full(count, -1, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    given |= {"end": none, "exit_code": none}
+    values = {
+        name: np.concatenate((column, given.get(name, nothing).astype(column.dtype)))
+        for name, column in _columns(table).items()
+    }
+    return AllocationTable(**values)
+
+
+def _columns(table: WorkloadTable | AllocationTable) -> dict[str, Ints | Bools]:
+    named = ((one.name, getattr(table, one.name)) for one in fields(table))
+    return {name: column for name, column in named if isinstance(column, np.ndarray)}

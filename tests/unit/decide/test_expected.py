@@ -1,0 +1,347 @@
+"""When what waits is expected to start: half of all starts are before the one instant, nine of ten before the other."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mainstay.decide import expected, replay
+from mainstay.decide.expected import ExpectedStart
+from mainstay.decide.explain import explain, preview
+from mainstay.decide.reservation import OVERDUE_SECONDS_MAX
+from mainstay.decide.run_times import UP_TO_THE_LIMIT, seconds_left
+from mainstay.domain.allocation import Seen
+from mainstay.domain.preemption import Nomination, Slot
+from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from mainstay.domain.queue import QueueSpec, Quota
+from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.workload import Kind, Phase, WorkloadSpec
+from tests.fleets import Fleet
+from tests.worlds import NOON, SECOND, AWorkload, allocation, node, workload, world
+
+HOUR = 3_600
+
+
+def job(key: int, **values) -> AWorkload:
+    """Ends without last words."""
+    return workload(key, **{"stop_grace_seconds": 0, **values})
+
+
+def running(key: int, *, ran: int = 0, **values) -> AWorkload:
+    return job(key, phase=Phase.RUNNING, started_at=NOON - ran * SECOND, **values)
+
+
+def full(*waiting: AWorkload, ran: int = 0, pod: dict | None = None, now: int = NOON, queues=(), **values) -> Snapshot:
+    """One node, all of which run 9 holds."""
+    return world(
+        nodes=[node(cpus=4)],
+        workloads=[running(9, ran=ran, cpus=4, **values), *(waiting or (job(1, cpus=4),))],
+        allocations=[allocation(9, cpus=4, started_at=NOON - ran * SECOND, **(pod or {}))],
+        now=now,
+        queues=queues,
+    )
+
+
+def start(snapshot: Snapshot, key: int = 1) -> ExpectedStart:
+    found = explain(snapshot, key).expected
+    assert found is not None
+    return found
+
+
+def seconds(found: ExpectedStart) -> tuple[float, float]:
+    return (found.p50 - found.asked_at) / SECOND, (found.p90 - found.asked_at) / SECOND
+
+
+def test_what_fits_now_starts_now():
+    found = start(world(nodes=[node()], workloads=[job(1)]))
+    assert found == ExpectedStart(asked_at=NOON, p50=NOON, p90=NOON)
+    assert found.sentence == "expected to start now"
+
+
+def test_of_a_limit_any_part_is_as_likely_and_a_tenth_use_it_up():
+    half, most = seconds(start(full(max_duration_seconds=HOUR)))
+    assert half == pytest.approx(0.5 / (1 - UP_TO_THE_LIMIT) * HOUR, rel=0.06)
+    assert most == HOUR
+
+
+def test_what_has_run_for_long_ends_by_its_limit_and_is_not_expected_before_now():
+    half, most = seconds(start(full(max_duration_seconds=HOUR, ran=3_000)))
+    # Of those that have come so far, survivors of 1 - 0.9 x 5/6 = 1/4, two fifths use it up.
+    assert 0 < half < 600
+    assert most == 600
+
+
+def test_a_history_tells_more_than_a_limit_and_is_bounded_by_it():
+    of_history = {"typical_seconds": 1_000, "spread_permille": 300}
+    half, most = seconds(start(full(**of_history)))
+    assert half == pytest.approx(1_000, rel=0.06)
+    assert most == pytest.approx(1_000 * np.exp(1.282 * 0.3), rel=0.15)
+    assert seconds(start(full(max_duration_seconds=10 * HOUR, **of_history))) == (half, most)
+    assert seconds(start(full(max_duration_seconds=900, **of_history))) == (900, 900)
+
+
+def test_who_has_outrun_the_history_is_expected_to_go_on_for_a_while():
+    half, most = seconds(start(full(typical_seconds=1_000, spread_permille=300, ran=1_500)))
+    assert 0 < half < most < 1_500
+
+
+def test_whoever_asks_again_gets_the_same_answer_from_another_seed_about_the_same():
+    snapshot = full(typical_seconds=1_000, spread_permille=300)
+    assert start(snapshot) == start(snapshot)
+    other = start(replace(snapshot, seed=7))
+    assert other != start(snapshot)
+    assert other.p50 - NOON == pytest.approx(start(snapshot).p50 - NOON, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        {},
+        {"max_duration_seconds": 60, "ran": 61 + OVERDUE_SECONDS_MAX},
+        {"max_duration_seconds": 60, "pod": {"seen": Seen.UNKNOWN}},
+        {"kind": 1},
+    ],
+)
+def test_behind_what_nobody_knows_the_end_of_nobody_knows_a_start(held):
+    found = start(full(**held))
+    assert (found.p50, found.p90, found.not_before) == (0, 0, 0)
+    assert found.sentence == (
+        "nobody knows when it starts: of what holds its places not enough has a time limit or a history"
+    )
+
+
+def test_what_was_told_to_stop_has_ended_by_its_grace():
+    held = full(stop_grace_seconds=40, stop_requested=True, pod={"stop": True})
+    assert seconds(start(held)) == (40, 40)
+
+
+def test_what_goes_before_it_runs_first_and_what_comes_after_does_not():
+    first = job(1, cpus=4, max_duration_seconds=HOUR)
+    alone = seconds(start(full(first, max_duration_seconds=60)))
+    before = seconds(start(full(first, job(2, cpus=4), max_duration_seconds=60), 2))
+    assert alone[1] <= 60 < before[0] < before[1]
+    assert before[1] <= HOUR + 60
+    later = job(3, cpus=4, max_duration_seconds=HOUR)
+    assert seconds(start(full(first, later, max_duration_seconds=60))) == alone
+
+
+def test_small_work_after_it_fills_the_gap_as_it_will():
+    """The gang needs both nodes; until its start is reserved, the other takes what is free."""
+    gang = job(1, cpus=4, nodes=2)
+    small = job(2, cpus=4, max_duration_seconds=HOUR, submitted_at=NOON + SECOND)
+    snapshot = world(
+        nodes=[node(cpus=4), node(cpus=4)],
+        workloads=[running(9, cpus=4, max_duration_seconds=60), gang, small],
+        allocations=[allocation(9, cpus=4, started_at=NOON)],
+    )
+    assert seconds(start(snapshot))[0] > 60
+
+
+def test_a_quota_that_is_used_up_is_waited_for():
+    quotas = {("default", "cpu"): Quota(nominal=4_000)}
+    snapshot = world(
+        nodes=[node(cpus=16)],
+        workloads=[running(9, cpus=4, queue="a", max_duration_seconds=60), job(1, cpus=4, queue="a")],
+        allocations=[allocation(9, cpus=4, started_at=NOON)],
+        queues=[QueueSpec(name="a", quotas=quotas)],
+    )
+    half, most = seconds(start(snapshot))
+    assert 0 < half < most <= 60
+
+
+def test_places_that_are_kept_for_another_are_free_when_that_one_has_ended():
+    """Run 2 has displaced run 9 and takes an hour; what 9 holds is not for run 1."""
+    kept = Slot(rank=0, node_key=1, resources=Resources(cpu_milli=4_000, memory_bytes=BYTES_PER_GIB))
+    snapshot = world(
+        nodes=[node(cpus=4)],
+        workloads=[
+            running(9, cpus=4, max_duration_seconds=60),
+            job(2, cpus=4, priority=50, max_duration_seconds=HOUR),
+            job(1, cpus=4),
+        ],
+        allocations=[allocation(9, cpus=4, started_at=NOON, stop=True, preempted=1)],
+        nominations={2: Nomination(slots=(kept,), until=NOON + 600 * SECOND)},
+        displaced_by={9: (2,)},
+    )
+    assert seconds(start(snapshot))[0] > 60
+
+
+def test_what_time_alone_does_not_bring_has_no_expected_start():
+    assert explain(full(job(1, cpus=5), max_duration_seconds=60), 1).expected is None
+    assert explain(full(job(1, cpus=4, held=True), max_duration_seconds=60), 1).expected is None
+    assert explain(full(max_duration_seconds=60), 9).expected is None
+    assert explain(world(workloads=[job(1)]), 1).expected is None
+
+
+def test_half_may_be_known_where_the_rest_is_not():
+    """One of the plays in which run 8 takes longer than run 9 is never told about: it has no end that anybody knows."""
+    snapshot = world(
+        nodes=[node(cpus=4), node(cpus=4)],
+        workloads=[
+            running(9, cpus=4, typical_seconds=100, spread_permille=500),
+            running(8, cpus=4),
+            job(2, cpus=4, typical_seconds=1, spread_permille=50, priority=1),
+            job(1, cpus=4),
+        ],
+        allocations=[allocation(9, cpus=4, started_at=NOON), allocation(8, node_key=2, cpus=4, started_at=NOON)],
+    )
+    found = start(snapshot)
+    assert 0 < found.p50 < found.p90
+    untold = ExpectedStart(asked_at=NOON, p50=NOON + 60 * SECOND, detail="nobody says")
+    assert untold.sentence == (
+        "expected to start within 1 min half of the time; how much later else, nobody knows: nobody says"
+    )
+
+
+def crowd(count: int) -> Snapshot:
+    return full(
+        *(job(10 + at, cpus=4, max_duration_seconds=HOUR, submitted_at=NOON + at) for at in range(count)),
+        job(1, cpus=4, submitted_at=NOON + count),
+        max_duration_seconds=60,
+    )
+
+
+def test_where_too_much_goes_before_it_the_answer_is_when_it_does_not_start():
+    found = start(crowd(expected.ROWS_MAX + 40))
+    assert (found.p50, found.p90) == (0, 0)
+    assert found.not_before - NOON > expected.ROWS_MAX * 0.5 * HOUR * SECOND
+    assert found.sentence.startswith("not expected to start before 3 d ")
+    assert found.sentence.endswith(": too much goes before it to see farther")
+
+
+def test_on_a_fleet_too_large_to_be_played_nothing_is(monkeypatch):
+    monkeypatch.setattr(expected, "CYCLE_MAX", 1_000)
+    monkeypatch.setattr(expected, "Replay", None)
+    long = start(crowd(40))
+    assert (long.p50, long.p90) == (0, 0)
+    assert 18 * HOUR <= (long.not_before - NOON) / SECOND <= 22 * HOUR
+    assert start(crowd(0)).sentence == "nobody knows when it starts: so much runs that it is not played to its end"
+
+
+def test_the_work_is_bounded_and_counted(monkeypatch):
+    plays = []
+    play = replay.Replay.play
+
+    def counted(self, *args, **options):
+        plays.append(play(self, *args, **options))
+        return plays[-1]
+
+    monkeypatch.setattr(replay.Replay, "play", counted)
+    start(crowd(60))
+    assert sum(one.cycles for one in plays) <= expected.WORK_MAX // 5_000 + 10 * len(plays)
+
+
+def test_ends_that_are_taken_together_lead_to_the_same_start_of_the_next_in_line(monkeypatch):
+    snapshot = world(
+        nodes=[node(cpus=32)],
+        workloads=[*(running(key, max_duration_seconds=100 * key) for key in range(2, 34)), job(1, cpus=30)],
+        allocations=[allocation(key, started_at=NOON) for key in range(2, 34)],
+    )
+    monkeypatch.setattr(expected, "WORK_MAX", 1 << 40)
+    one_by_one = start(snapshot)
+    monkeypatch.setattr(replay, "TOGETHER", 1)
+    assert start(snapshot) == one_by_one
+
+
+def test_a_plan_says_what_explain_says_once_it_is_submitted():
+    resources = Resources(cpu_milli=4_000, memory_bytes=BYTES_PER_GIB)
+    spec = WorkloadSpec(kind=Kind.JOB, name="job", run=("true",), choices=(resources,), stop_grace_seconds=0)
+    other = job(3, cpus=4, max_duration_seconds=600)
+    before = full(other, max_duration_seconds=HOUR)
+    after = full(other, job(10, cpus=4, phase=Phase.QUEUED), max_duration_seconds=HOUR)
+    assert preview(before, spec=spec, priority=0).expected == start(after, 10)
+    choices = (Resources(cpu_milli=64_000, memory_bytes=BYTES_PER_GIB, gpus=1, gpu_model="H100"), resources)
+    assert preview(before, spec=replace(spec, choices=choices), priority=0).expected == start(after, 10)
+
+
+sizes = st.tuples(st.integers(1, 4), st.integers(1, 2), st.integers(0, 900), st.integers(0, 900))
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    holds=st.lists(sizes, min_size=1, max_size=4),
+    wishes=st.lists(sizes, min_size=1, max_size=4),
+    shuffle=st.randoms(use_true_random=False),
+)
+def test_never_before_now_and_half_before_most_whatever_the_order_of_the_rows(holds, wishes, shuffle):
+    runs = [
+        running(20 + at, cpus=4, max_duration_seconds=limit, typical_seconds=typical, spread_permille=300)
+        for at, (_, _, limit, typical) in enumerate(holds)
+    ]
+    jobs = [
+        job(1 + at, cpus=cpus, nodes=ranks, max_duration_seconds=limit, typical_seconds=typical, spread_permille=300)
+        for at, (cpus, ranks, limit, typical) in enumerate(wishes)
+    ]
+    pods = [allocation(run.key, key=at, node_key=at, cpus=4, started_at=NOON) for at, run in enumerate(runs, 1)]
+    nodes = [node(cpus=4) for _ in range(4)]
+    mixed = [copy.copy(one) for one in (runs + jobs, pods)]
+    for rows in mixed:
+        shuffle.shuffle(rows)
+    for one in jobs:
+        found = explain(world(nodes=nodes, workloads=runs + jobs, allocations=pods), one.key)
+        again = explain(world(nodes=nodes, workloads=mixed[0], allocations=mixed[1]), one.key)
+        assert found.expected == again.expected
+        if found.expected and found.expected.p90:
+            assert NOON <= found.expected.p50 <= found.expected.p90
+
+
+WORLDS, TIMES = 12, 10
+
+
+def test_half_of_what_really_happens_is_before_p50_and_nine_tenths_before_p90():
+    """Worlds with run times that are as they are thought to be, each lived many times by the scheduler's own decisions."""
+    before_half, before_most = 0, 0
+    for seed in range(WORLDS):
+        random = np.random.default_rng(seed)
+        fleet, key = _a_fleet(random)
+        found = start(fleet.snapshot(), key)
+        assert found.p90
+        for _ in range(TIMES):
+            lived = _as_it_may_be(fleet, random)
+            lived.play(until=NOON + 1_000 * HOUR * SECOND, key=key)
+            before_half += lived.started[key] <= found.p50
+            before_most += lived.started[key] <= found.p90
+    # Three deviations of the binomial distribution, half as wide again as lives of one world hang together by its one answer.
+    lives = WORLDS * TIMES
+    assert abs(before_half / lives - 0.5) < 4.5 * (0.25 / lives) ** 0.5
+    assert abs(before_most / lives - 0.9) < 4.5 * (0.09 / lives) ** 0.5
+
+
+def _a_fleet(random: np.random.Generator) -> tuple[Fleet, int]:
+    """Two full nodes and three that wait, the last of which is asked about."""
+
+    def one(key: int, **values) -> AWorkload:
+        known = random.random() < 0.5
+        return job(
+            key,
+            cpus=int(random.choice((2, 4))),
+            typical_seconds=int(random.integers(300, 3_000)) if known else 0,
+            spread_permille=int(random.integers(100, 700)) if known else 0,
+            max_duration_seconds=0 if known else int(random.integers(600, 6_000)),
+            **values,
+        )
+
+    jobs = {key: one(key, submitted_at=NOON - (1_000 - key) * SECOND) for key in (1, 2, 3)}
+    for key, ran in ((4, 100), (5, 500)):
+        jobs[key] = replace(one(key, started_at=NOON - ran * SECOND), cpus=4, max_duration_seconds=4_000)
+    fleet = Fleet(nodes=[node(cpus=4), node(cpus=4)], jobs=jobs)
+    fleet.run(4, [1], since=NOON - 100 * SECOND)
+    fleet.run(5, [2], since=NOON - 500 * SECOND)
+    return fleet, 3
+
+
+def _as_it_may_be(fleet: Fleet, random: np.random.Generator) -> Fleet:
+    """The same fleet, with run times of its own."""
+    table = fleet.snapshot().workloads
+    ran = np.array([(NOON - fleet.started.get(key, NOON)) / SECOND for key in table.key.tolist()])
+    left = seconds_left(table, np.arange(table.key.size), ran_seconds=ran, part=random.random(table.key.size))
+    lived = Fleet(nodes=fleet.nodes, jobs=dict(fleet.jobs))
+    lived.takes = dict(zip(table.key.tolist(), (ran + left).tolist(), strict=True))
+    for key, places in fleet.places.items():
+        lived.run(key, places, since=fleet.started[key])
+    return lived
