@@ -8,12 +8,12 @@ costs a refused submission or an event that is there already, and nothing else.
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from mainstay.decide.reconcile import MISSING_GRACE_SECONDS, observations
+from mainstay.domain import ids
 from mainstay.domain.allocation import BindPod, End, EvictPod, PodAction, PodState, SeekPod, Seen, TellPod, Wanted
 from mainstay.domain.guest import Guest, plain_name
 from mainstay.domain.plan import Action, Advance, NewWorkload, RowVersion, Submit
@@ -21,7 +21,6 @@ from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import WAITING, Kind, Phase, RetryPolicy, Workload, WorkloadSpec
 
-ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_LETTERS = 12
 """60 bits: pods of one name (a StatefulSet makes many) must not meet, for nobody mints another id."""
 SUBMISSIONS_MAX = 500
@@ -107,9 +106,7 @@ def host(
 
 def workload_id(name: str, uids: Iterable[str]) -> str:
     """A function of the UIDs: the same pods are the same workload, whoever reports them."""
-    number = int.from_bytes(hashlib.sha256("\0".join(sorted(uids)).encode()).digest()[:8], "big")
-    letters = "".join(ID_ALPHABET[(number >> 5 * place) & 31] for place in range(ID_LETTERS))
-    return f"{name}-{letters}"
+    return ids.derived(name, *sorted(uids), letters=ID_LETTERS)
 
 
 def new_workload(cluster: str, name: str, unit: tuple[Guest, ...]) -> NewWorkload:

@@ -10,7 +10,6 @@ Guests are evicted one by one, as far as their disruption budgets allow it: maki
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -21,6 +20,7 @@ from mainstay.decide.nomination import reserved
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.shapes import shape_of
 from mainstay.decide.shrinking import without
+from mainstay.domain import ids
 from mainstay.domain.allocation import Seen, Wanted
 from mainstay.domain.capacity import Closure
 from mainstay.domain.plan import Action, RedeployEndpoint, ReleaseNode, RowVersion, StopPod
@@ -30,7 +30,6 @@ from mainstay.domain.registry import Endpoint
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
 
-ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_LETTERS = 8
 
 
@@ -158,9 +157,7 @@ def _waits_in_vain(snapshot: Snapshot, workload_key: int) -> bool:
 
 def _copy_of(workload: str, version: int) -> str:
     """An id that nobody else derives: whoever plans the same copy again plans the same id."""
-    number = int.from_bytes(hashlib.sha256(f"{workload}\0{version}".encode()).digest()[:5], "big")
-    letters = "".join(ID_ALPHABET[(number >> 5 * place) & 31] for place in range(ID_LETTERS))
-    return f"{workload.rpartition('-')[0]}-{letters}"
+    return ids.derived(workload.rpartition("-")[0], workload, str(version), letters=ID_LETTERS)
 
 
 def words_of(row: Wanted, closure: Closure | None, *, serves: bool) -> str:

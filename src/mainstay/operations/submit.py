@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from mainstay.domain import ids
 from mainstay.domain.artifact import safe_path
 from mainstay.domain.errors import Conflict, Invalid
 from mainstay.domain.plan import NewWorkload, Plan, Submit
@@ -25,8 +26,6 @@ from mainstay.ports import Store
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}\Z")
 IMAGE = re.compile(r"[\w][\w./:@-]{0,511}\Z", re.ASCII)
-ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-"""Crockford's base 32: no letter that is easily taken for a digit."""
 ID_LETTERS = 8
 """32⁸ ids per name: among 100,000 runs of one name a collision has a chance of 0.5 %, and is tried again."""
 MINT_ATTEMPTS = 3
@@ -113,7 +112,7 @@ def new_workload(
     preemptible: bool = True,
 ) -> NewWorkload:
     """A workload with a freshly minted id, `NAME-xxxxxxxx`."""
-    letters = "".join(draw(ID_ALPHABET) for _ in range(ID_LETTERS))
+    letters = "".join(draw(ids.ALPHABET) for _ in range(ID_LETTERS))
     return NewWorkload(
         id=f"{spec.name}-{letters}",
         tenant=principal.tenant,
