@@ -43,7 +43,9 @@ __all__ = [
     "real_node",
 ]
 
-os.environ.setdefault("GOGC", "400")  # an API server lives for minutes here: it may have memory, and save the work of freeing it
+os.environ.setdefault(
+    "GOGC", "400"
+)  # an API server lives for minutes here: it may have memory, and save the work of freeing it
 
 _numbers = itertools.count(1)
 
