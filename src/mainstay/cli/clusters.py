@@ -42,7 +42,7 @@ class Nodes(click.ParamType[dict[str, Any]]):
         found = SIMULATED.match(value)
         parts = dict(part.split("=", 1) for part in found["parts"].split(",")) if found else {}
         if not found or parts.keys() - {"cpu", "memory", "gpu"}:
-            self.fail(f'{value!r} is no group of nodes; e.g. 100x"cpu=32,memory=128GB,gpu=H100:8"', param, ctx)
+            self.fail(f"{value!r} is no group of nodes; e.g. 100xcpu=32,memory=128GB,gpu=H100:8", param, ctx)
         return {"count": int(found["count"]), **parts}
 
 
@@ -60,7 +60,7 @@ class Nodes(click.ParamType[dict[str, Any]]):
 @click.option("--helper-image", default="", metavar="IMAGE", help="Of the helper beside each pod.")
 @click.option("--image", default="", metavar="IMAGE", help="Of jobs that name none.")
 @click.option(
-    "--simulated", type=Nodes(), multiple=True, metavar='COUNTx"cpu=..,memory=..,gpu=.."', help="Nodes in memory only."
+    "--simulated", type=Nodes(), multiple=True, metavar="COUNTxcpu=..,memory=..,gpu=..", help="Nodes in memory only."
 )
 @click.option(
     "--topology",
