@@ -32,7 +32,7 @@ class SimulatedConnector:
         count = sum(group.count for group in settings.nodes)
         if not 0 < count <= NODES_MAX:
             msg = f"a simulated cluster has 1 to {NODES_MAX} nodes, not {count}"
-            raise Invalid(msg, object_="simulated", hint='e.g. --simulated 100xcpu=32,memory=128GB,gpu=H100:8')
+            raise Invalid(msg, object_="simulated", hint="e.g. --simulated 100xcpu=32,memory=128GB,gpu=H100:8")
         warning = "nothing truly runs: each job takes 10 s, and all of it is lost when the platform ends"
         return ClusterFacts(identity="", version=__version__, warnings=(warning,))
 
