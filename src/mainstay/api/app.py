@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.routing import BaseRoute
 
 from mainstay import __version__
 from mainstay.api import (
@@ -85,14 +87,22 @@ def create_api(services: Services) -> FastAPI:
     app.add_middleware(SecurityHeaders)
     handle_errors(app)
     app.add_exception_handler(TooLarge, on_too_large)
-    for topic in TOPICS:
-        for declared in topic.declared:
-            _add(app, topic.topic, declared)
-        for socket in topic.sockets:
-            guarding = [Depends(guard(socket.permission)), Depends(spoken(socket.protocol))]
-            app.add_api_websocket_route(socket.path, socket.endpoint, dependencies=guarding)
+    app.router.routes.extend(_routes())
     app.add_api_route("/v1/openapi.json", lambda: openapi(app), include_in_schema=False)
     return app
+
+
+@functools.cache
+def _routes() -> tuple[BaseRoute, ...]:
+    """The same for every app of a process: what they need is in the state of the app through which they are asked."""
+    router = APIRouter()
+    for topic in TOPICS:
+        for declared in topic.declared:
+            _add(router, topic.topic, declared)
+        for socket in topic.sockets:
+            guarding = [Depends(guard(socket.permission)), Depends(spoken(socket.protocol))]
+            router.add_api_websocket_route(socket.path, socket.endpoint, dependencies=guarding)
+    return tuple(router.routes)
 
 
 def openapi(app: FastAPI) -> dict[str, Any]:
@@ -112,7 +122,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
 
 
-def _add(app: FastAPI, topic: str, declared: Declared) -> None:
+def _add(router: APIRouter, topic: str, declared: Declared) -> None:
     extra: dict[str, Any] = {"x-permission": declared.permission or "public"}
     if declared.permission is PUBLIC:
         extra["security"] = []
@@ -120,7 +130,7 @@ def _add(app: FastAPI, topic: str, declared: Declared) -> None:
         extra["requestBody"] = declared.body
     if declared.keyed:
         extra["parameters"] = [_IDEMPOTENCY_KEY]
-    app.add_api_route(
+    router.add_api_route(
         declared.path,
         declared.endpoint,
         methods=[declared.method],
