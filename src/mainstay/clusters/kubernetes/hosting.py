@@ -33,6 +33,8 @@ UNSEEN_SECONDS = 10.0
 """A pod that we bound and that the watch has not shown as placed is not bound again for so long."""
 GROUPS_MAX = 50
 """Looked up in one round."""
+GROUP_AGAIN_SECONDS = 10.0
+"""A group whose size is known is looked up again after so long: whoever made it may have changed it."""
 MESSAGE_CHARACTERS = 1_000
 
 
@@ -62,6 +64,8 @@ class Hosting:
         self._require_room = require_room
         self._lodgings = picture.lodgings
         self._evicted: dict[str, float] = {}
+        self._asked: dict[tuple[str, str], float] = {}
+        """When the size of a group was asked for last, by (namespace, group); monotonic seconds."""
         self.bound: dict[str, Bound] = {}
         """By UID."""
 
@@ -186,19 +190,26 @@ class Hosting:
             return
 
     async def look_up_groups(self) -> None:
-        """The sizes of groups that wait, as their PodGroup says. Who has none and no annotation goes on waiting."""
-        waiting = dict.fromkeys(
-            (namespace, ask.group, ask.of_volcano) for namespace, ask in self._lodgings.unsized_groups()
-        )
-        sizes = self._lodgings.group_sizes
-        for known in sizes.keys() - {(namespace, group) for namespace, group, _ in waiting}:
-            del sizes[known]
-        for namespace, group, of_volcano in list(waiting)[:GROUPS_MAX]:
+        """The sizes of groups that wait, as their PodGroup says. Who has none and no annotation goes on waiting.
+
+        All have their turn: first those that nobody has asked for, then those that were asked for longest ago.
+        """
+        now, sizes = self._clock.monotonic(), self._lodgings.group_sizes
+        waiting = {(namespace, ask.group): ask for namespace, ask in self._lodgings.unsized_groups()}
+        for gone in sizes.keys() - waiting.keys():
+            del sizes[gone]
+        self._asked = {group: at for group, at in self._asked.items() if group in waiting}
+        never = float("-inf")
+        due = [group for group in waiting if not sizes.get(group) or now - self._asked[group] >= GROUP_AGAIN_SECONDS]
+        for group in sorted(due, key=lambda group: self._asked.get(group, never))[:GROUPS_MAX]:
+            self._asked[group] = now
+            kind = VOLCANO_POD_GROUPS if waiting[group].of_volcano else POD_GROUPS
             try:
-                found = await self._api.get(VOLCANO_POD_GROUPS if of_volcano else POD_GROUPS, namespace, group)
+                found = await self._api.get(kind, *group)
             except (NotFound, Denied):
-                continue
-            sizes[namespace, group] = max(0, found.spec.min_member)
+                sizes.setdefault(group, 0)
+            else:
+                sizes[group] = max(0, found.spec.min_member)
 
     def forget_seen(self) -> None:
         """Those that the watch shows as placed by now, and those that it never will."""
