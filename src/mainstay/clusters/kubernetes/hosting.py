@@ -18,6 +18,7 @@ from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.errors import AlreadyExists, Conflict, NotFound, Rejected
 from mainstay.clusters.kubernetes.kinds import EVENTS, POD_GROUPS, PODS, VOLCANO_POD_GROUPS
+from mainstay.clusters.kubernetes.pace import Pace
 from mainstay.clusters.kubernetes.picture import Picture
 from mainstay.domain.allocation import BindPod, EvictPod, ReleasePod, SeekPod, TellPod
 from mainstay.domain.errors import Denied, Gone, Invalid, NotYet
@@ -55,13 +56,14 @@ class Hosting:
         api: KubeApi,
         clock: Clock,
         picture: Picture,
+        pace: Pace,
         *,
         system: str,
         require_room: Callable[[str, str, Resources], None],
     ) -> None:
         """`require_room(pod, node, amount)` raises NoCapacity."""
         self._api, self._clock, self._picture, self._system = api, clock, picture, names.short(system)
-        self._require_room = require_room
+        self._pace, self._require_room = pace, require_room
         self._lodgings = picture.lodgings
         self._evicted: dict[str, float] = {}
         self._asked: dict[tuple[str, str], float] = {}
@@ -90,14 +92,16 @@ class Hosting:
             raise Invalid(msg, object_=action.node)
         self._require_room(action.name, action.node, action.holds)
         try:
-            await self._api.bind(
-                action.pod.namespace,
-                action.pod.name,
-                node=action.node,
-                uid=uid,
-                version=known.version,
-                annotations={names.SYSTEM: self._system, names.WORKLOAD: action.name},
-                by=by,
+            await self._pace.write(
+                lambda: self._api.bind(
+                    action.pod.namespace,
+                    action.pod.name,
+                    node=action.node,
+                    uid=uid,
+                    version=known.version,
+                    annotations={names.SYSTEM: self._system, names.WORKLOAD: action.name},
+                    by=by,
+                )
             )
         except Rejected as error:
             if names.CONFINING_POLICY in error.message:
@@ -114,7 +118,9 @@ class Hosting:
         """Whatever binding is on its way finds another version from now on. Where we may not write, we may not bind either."""
         change = {"metadata": {"uid": action.pod.uid, "annotations": {names.RELEASED: str(action.attempt)}}}
         try:
-            found = await self._api.patch(PODS, action.pod.namespace, action.pod.name, change, by=by)
+            found = await self._pace.write(
+                lambda: self._api.patch(PODS, action.pod.namespace, action.pod.name, change, by=by)
+            )
         except (NotFound, Conflict):
             return  # it is no more: nothing can be bound
         except Rejected as error:
@@ -139,7 +145,9 @@ class Hosting:
             raise NotYet(msg, object_=action.name)
         self._evicted[action.pod.uid] = now
         try:
-            await self._api.evict(action.pod.namespace, action.pod.name, uid=action.pod.uid, by=by)
+            await self._pace.write(
+                lambda: self._api.evict(action.pod.namespace, action.pod.name, uid=action.pod.uid, by=by)
+            )
         except (NotFound, Conflict):
             return  # gone, or another one by now: the next look shows it
         except NotYet as error:
@@ -185,7 +193,7 @@ class Hosting:
             "reportingComponent": "mainstay",
         }
         try:
-            await self._api.create(EVENTS, action.pod.namespace, document)
+            await self._pace.write(lambda: self._api.create(EVENTS, action.pod.namespace, document))
         except (AlreadyExists, NotFound):
             return
 

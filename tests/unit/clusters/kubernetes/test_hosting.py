@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,11 +14,28 @@ from mainstay.clusters.kubernetes.errors import Unreachable
 from mainstay.clusters.kubernetes.hosting import GROUP_AGAIN_SECONDS, GROUPS_MAX, Hosting
 from mainstay.clusters.kubernetes.lodgings import Lodgings
 from mainstay.clusters.kubernetes.objects import Pod
+from mainstay.clusters.kubernetes.pace import Pace
 from mainstay.clusters.kubernetes.states import view
+from mainstay.domain.allocation import BindPod, EvictPod, ReleasePod, TellPod
+from mainstay.domain.quantity import Resources
+from mainstay.domain.workload import PodRef
 from tests.clock import ManualClock
 from tests.unit.clusters.kubernetes.server import Server
 
 SYSTEM = "1f00"
+
+
+class Host(Server):
+    """One that places and evicts as well, and says nothing of it."""
+
+    async def bind(self, namespace: str, pod: str, **_: Any) -> None:
+        self._told("bind", ("pods", namespace, pod))
+
+    async def evict(self, namespace: str, pod: str, **_: Any) -> None:
+        self._told("evict", ("pods", namespace, pod))
+
+    async def patch(self, *asked: Any, by: str) -> Any:
+        return await super().patch(*asked)
 
 
 class Groups:
@@ -25,7 +43,8 @@ class Groups:
 
     def __init__(self, count: int) -> None:
         self.clock = ManualClock()
-        self.server = Server(self.clock)
+        self.server = Host(self.clock)
+        self.pace = Pace(clock=self.clock, in_flight_max=1)
         self.lodgings = Lodgings(self.clock, now=self.clock.now)
         self.names = [f"g{number}" for number in range(count)]
         for name in self.names:
@@ -35,11 +54,12 @@ class Groups:
                 msgspec.convert({"metadata": meta, "spec": spec}, Pod), system=SYSTEM, scheduler_name="mainstay"
             )
             self.lodgings.changed(("ns", name), None, made)
-        picture: Any = SimpleNamespace(lodgings=self.lodgings)  # as much of it as groups need
+        picture: Any = SimpleNamespace(lodgings=self.lodgings, why_no_guest=lambda *_: "")  # as much as is used
         self.hosting = Hosting(
             self.server,  # type: ignore[arg-type]  # as much of it as is used
             self.clock,
             picture,
+            self.pace,
             system=SYSTEM,
             require_room=lambda _pod, _node, _amount: None,
         )
@@ -112,3 +132,29 @@ async def test_one_that_cannot_be_read_does_not_keep_the_others() -> None:
         with pytest.raises(Unreachable):  # in the second round it comes last
             await groups.round()
     assert groups.sizes() == [None, 2, 2]
+
+
+GUEST = PodRef(namespace="ns", name="g0", uid="g0")
+BIND = BindPod(name="w", node="n", pod=GUEST, attempt=1, holds=Resources(), restriction="")
+
+
+@pytest.mark.parametrize(
+    ("verb", "write"),
+    [
+        ("bind", lambda hosting: hosting.bind(BIND, by="us")),
+        ("patch", lambda hosting: hosting.release(ReleasePod(name="w", pod=GUEST, attempt=1), by="us")),
+        ("evict", lambda hosting: hosting.evict(EvictPod(name="w", node="n", pod=GUEST, grace_seconds=1), by="us")),
+        ("create", lambda hosting: hosting.tell(TellPod(name="w", pod=GUEST, words="it waits"))),
+    ],
+)
+async def test_what_is_written_for_guests_waits_for_its_turn(verb: str, write: Any) -> None:
+    groups, first = Groups(1), asyncio.Event()
+    ahead = asyncio.create_task(groups.pace.write(first.wait))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(write(groups.hosting))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert groups.server.calls == []
+    first.set()
+    await asyncio.gather(ahead, waiting)
+    assert [asked for asked, _ in groups.server.calls] == [verb]
