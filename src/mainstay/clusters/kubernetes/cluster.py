@@ -320,8 +320,7 @@ class KubernetesCluster:
     def _require_free(self, pod: str, node: str, wanted: Resources) -> None:
         """Raises NoCapacity."""
         free, pods_free = self._picture.free(node), self._picture.pods_free(node)
-        coming = [*self._under_way.get(node, {}).values()]
-        coming += [bound.holds for bound in self._hosting.bound.values() if bound.node == node]
+        coming = [*self._under_way.get(node, {}).values(), *self._hosting.coming(node)]
         shape = wanted.gpu_model if is_shape(wanted.gpu_model) else ""
         devices = self._picture.slices_free(node, shape) if shape else free.gpus
         alike = sum(held.gpus for held in coming if shape == (held.gpu_model if is_shape(held.gpu_model) else ""))

@@ -8,7 +8,7 @@ its way finds another version.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -68,7 +68,9 @@ class Hosting:
         self._evicted: dict[str, float] = {}
         self._asked: dict[tuple[str, str], float] = {}
         """When the size of a group was asked for last, by (namespace, group); monotonic seconds."""
-        self.bound: dict[str, Bound] = {}
+        self._under_way: dict[str, BindPod] = {}
+        """By UID: those that the API server is just asked to place."""
+        self._bound: dict[str, Bound] = {}
         """By UID."""
 
     async def bind(self, action: BindPod, *, by: str) -> None:
@@ -76,8 +78,11 @@ class Hosting:
         more.
         """
         uid = action.pod.uid
-        if uid in self.bound:
+        if uid in self._bound:
             return
+        if uid in self._under_way:
+            msg = f"pod {_words(action.pod)} is being given its place"
+            raise NotYet(msg, object_=action.name)
         known = self._lodgings.known(uid)
         if known is None:
             raise Gone(f"pod {_words(action.pod)} is gone") if self._lodgings.is_gone(uid) else _not_seen(action.pod)
@@ -91,28 +96,18 @@ class Hosting:
             msg = f"node {action.node} does not take {_words(action.pod)}: {why}"
             raise Invalid(msg, object_=action.node)
         self._require_room(action.name, action.node, action.holds)
+        # Counted before it is asked for: others are placed beside it, and must not be given its room.
+        self._under_way[uid] = action
         try:
-            await self._pace.write(
-                lambda: self._api.bind(
-                    action.pod.namespace,
-                    action.pod.name,
-                    node=action.node,
-                    uid=uid,
-                    version=known.version,
-                    annotations={names.SYSTEM: self._system, names.WORKLOAD: action.name},
-                    by=by,
-                )
-            )
-        except Rejected as error:
-            if names.CONFINING_POLICY in error.message:
-                self._lodgings.close_to_us(action.pod.namespace)
-            raise
-        except NotFound:
-            msg = f"pod {_words(action.pod)} is gone"
-            raise Gone(msg, object_=action.name) from None
-        except Conflict:
-            await self._look_before_again(action)
-        self.bound[uid] = Bound(at=self._clock.monotonic(), node=action.node, holds=action.holds)
+            await self._place(action, known.version, by=by)
+        finally:
+            del self._under_way[uid]
+        self._bound[uid] = Bound(at=self._clock.monotonic(), node=action.node, holds=action.holds)
+
+    def coming(self, node: str) -> Iterator[Resources]:
+        """What those hold that get their place on a node and that the watch does not show there yet."""
+        yield from (action.holds for action in self._under_way.values() if action.node == node)
+        yield from (bound.holds for bound in self._bound.values() if bound.node == node)
 
     async def release(self, action: ReleasePod, *, by: str) -> None:
         """Whatever binding is on its way finds another version from now on. Where we may not write, we may not bind either."""
@@ -222,11 +217,35 @@ class Hosting:
     def forget_seen(self) -> None:
         """Those that the watch shows as placed by now, and those that it never will."""
         now = self._clock.monotonic()
-        for uid in list(self.bound):
+        for uid in list(self._bound):
             known = self._lodgings.known(uid)
-            if (known is not None and known.node) or now - self.bound[uid].at > UNSEEN_SECONDS:
-                del self.bound[uid]
+            if (known is not None and known.node) or now - self._bound[uid].at > UNSEEN_SECONDS:
+                del self._bound[uid]
         self._evicted = {uid: at for uid, at in self._evicted.items() if now - at < EVICT_AGAIN_SECONDS}
+
+    async def _place(self, action: BindPod, version: str, *, by: str) -> None:
+        """Raises Gone, NotYet."""
+        try:
+            await self._pace.write(
+                lambda: self._api.bind(
+                    action.pod.namespace,
+                    action.pod.name,
+                    node=action.node,
+                    uid=action.pod.uid,
+                    version=version,
+                    annotations={names.SYSTEM: self._system, names.WORKLOAD: action.name},
+                    by=by,
+                )
+            )
+        except Rejected as error:
+            if names.CONFINING_POLICY in error.message:
+                self._lodgings.close_to_us(action.pod.namespace)
+            raise
+        except NotFound:
+            msg = f"pod {_words(action.pod)} is gone"
+            raise Gone(msg, object_=action.name) from None
+        except Conflict:
+            await self._look_before_again(action)
 
     async def _look_before_again(self, action: BindPod) -> None:
         """A conflict: it has its place, or it has changed. Raises Gone, NotYet."""

@@ -19,10 +19,10 @@ from mainstay.clusters.kubernetes.errors import Forbidden, Rejected, Unreachable
 from mainstay.clusters.kubernetes.pace import Pace
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.trust import REFUSALS_MAX, REFUSED_SECONDS, SAID_SECONDS
-from mainstay.domain.allocation import CreatePod, DeletePod, End, PodState, Seen
+from mainstay.domain.allocation import BindPod, CreatePod, DeletePod, End, PodState, Seen
 from mainstay.domain.errors import Denied, Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet, Unavailable
 from mainstay.domain.quantity import Resources
-from mainstay.domain.workload import Volume
+from mainstay.domain.workload import PodRef, Volume
 from tests.clock import ManualClock
 from tests.clusters import OWNER, create
 from tests.drawer import Drawer
@@ -537,3 +537,46 @@ async def test_a_node_gets_no_more_pods_than_it_takes_also_at_once(bed):
     (refused,) = [one for one in found if one is not None]
     assert isinstance(refused, NoCapacity)
     assert "needs 1 place among its pods, 0 are free" in str(refused)
+
+
+HALF = Resources(cpu_milli=40_000, memory_bytes=1)
+"""More than half of a node: there is room for one."""
+
+
+def binding(bed: Bed, name: str) -> BindPod:
+    """Of a pod of others that is there."""
+    bed.server.put("pods", "ns", {"metadata": {"name": name}, "spec": {"schedulerName": "mainstay", "containers": []}})
+    pod = PodRef(namespace="ns", name=name, uid=bed.server.pod(name)["metadata"]["uid"])
+    return BindPod(name=f"{name}-1-0", node="n1", pod=pod, attempt=1, holds=HALF, restriction="")
+
+
+@pytest.mark.parametrize("outcome", [None, Unreachable("cut"), Rejected("no"), asyncio.CancelledError()])
+async def test_a_guest_that_is_being_placed_holds_its_room_until_that_fails(bed, outcome):
+    answered, asked = asyncio.Event(), []
+
+    async def bind(_namespace: str, pod: str, **_: Any) -> None:
+        asked.append(pod)
+        if pod == "first":
+            await answered.wait()
+            if outcome is not None:
+                raise outcome
+
+    bed.server.bind = bind
+    await bed.cluster.observe()
+    first, second = binding(bed, "first"), binding(bed, "second")
+    placing = asyncio.create_task(bed.act(first))
+    await bed.until(lambda: asked)
+    for other in (second, creation(resources=HALF)):
+        with pytest.raises(NoCapacity):
+            await bed.act(other)
+    with pytest.raises(NotYet):
+        await bed.act(first)
+    answered.set()
+    await asyncio.gather(placing, return_exceptions=True)
+    if outcome is None:
+        with pytest.raises(NoCapacity):
+            await bed.act(second)
+        assert asked == ["first"]
+    else:
+        await bed.act(second)
+        assert asked == ["first", "second"]
