@@ -27,7 +27,10 @@ DISTRESS = (TooManyRequests, ServerFailed, OutcomeUnknown, Unreachable)
 
 
 class Pace:
-    """The gate that all writes to one cluster pass. `limit` is how many may be in flight now."""
+    """The gate that all writes to one cluster pass, but those of the fence: it is asked by whoever has passed.
+
+    `limit` is how many may be in flight now.
+    """
 
     def __init__(
         self,
