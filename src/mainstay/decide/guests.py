@@ -258,9 +258,10 @@ class _Arrivals:
         fewer the first; once those are on record, the next.
         """
         waiting = [guest for guest in members if guest.waits and guest.pod.uid not in taken]
-        size = max(guest.group.size if guest.group else 0 for guest in members)
-        if not waiting:
+        sizes = [guest.group.size for guest in members if guest.group and guest.group.size is not None]
+        if not waiting or not sizes:  # what nobody has read yet is nothing to tell
             return
+        size = max(sizes)
         if not size:
             detail = f"its group {name} is not there, and no annotation says how many pods it has"
             self._say(waiting, Reason(code=Code.CANNOT_BE_PLACED, numbers={"detail": detail}))

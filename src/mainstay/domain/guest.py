@@ -17,8 +17,8 @@ class Group:
     """Pods that are of use only together. The same name, in one namespace, for all of them."""
 
     name: str
-    size: int
-    """As many of them must be there before any is placed; 0: nobody says how many, so they wait."""
+    size: int | None
+    """As many of them must be there before any is placed; 0: nobody says how many, so they wait; None: not read yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

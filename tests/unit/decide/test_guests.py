@@ -55,7 +55,7 @@ def placed(name: str = "web", seen: Seen = Seen.RUNNING, node: str = "n", **valu
     return guest(name, state=PodState(name=f"uid-{name}", node=node, seen=seen, **values))
 
 
-def of_group(*names: str, size: int, **values) -> tuple[Guest, ...]:
+def of_group(*names: str, size: int | None, **values) -> tuple[Guest, ...]:
     return tuple(guest(name, group=Group(name="g", size=size), **values) for name in names)
 
 
@@ -155,6 +155,11 @@ def test_groups_of_two_namespaces_are_two():
 
 def test_a_group_whose_size_nobody_says_waits_and_says_so():
     assert "no annotation says how many" in words(look(of_group("a", "b", size=0)))["a"]
+
+
+def test_of_a_group_that_nobody_has_read_yet_nothing_is_told():
+    found = look(of_group("a", "b", size=None))
+    assert (found.actions, words(found)) == ((), {})
 
 
 @pytest.mark.parametrize("change", [{"resources": Resources(cpu_milli=2_000)}, {"restriction": "other"}])

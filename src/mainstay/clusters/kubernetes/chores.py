@@ -19,6 +19,8 @@ from mainstay.clusters.kubernetes.api import KubeApi, Patch
 from mainstay.clusters.kubernetes.errors import AlreadyExists, Conflict, NotFound
 from mainstay.clusters.kubernetes.kinds import PODS, RESOURCE_CLAIMS, SERVICES
 from mainstay.clusters.kubernetes.logs import Logs
+from mainstay.clusters.kubernetes.objects import Pod
+from mainstay.clusters.kubernetes.pace import Pace
 from mainstay.clusters.kubernetes.picture import Picture
 from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.states import HOPELESS_REASONS, View, state_of
@@ -52,6 +54,7 @@ class Chores:
         clock: Clock,
         picture: Picture,
         logs: Logs,
+        pace: Pace,
         *,
         artifacts: Artifacts,
         secrets: Secrets,
@@ -61,7 +64,7 @@ class Chores:
     ) -> None:
         self._patience_seconds = patience_seconds
         self._api, self._artifacts, self._secrets, self._clock = api, artifacts, secrets, clock
-        self._picture, self._logs, self._tombstone_seconds = picture, logs, tombstone_seconds
+        self._picture, self._logs, self._pace, self._tombstone_seconds = picture, logs, pace, tombstone_seconds
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._hopeless_since: dict[str, float] = {}
         self._log_since: dict[str, float] = {}
@@ -154,14 +157,18 @@ class Chores:
 
     async def _renew(self, pod: str, known: View) -> None:
         """Only what is as it was seen: whoever revoked it meanwhile has the last word."""
-        now = str(self._api.server_time() // 1_000_000)
-        change = [
-            {"op": "test", "path": "/metadata/uid", "value": known.uid},
-            {"op": "test", "path": f"/metadata/annotations/{_pointer(names.RENEWED)}", "value": known.renewed},
-            {"op": "replace", "path": f"/metadata/annotations/{_pointer(names.RENEWED)}", "value": now},
-        ]
+        path = f"/metadata/annotations/{_pointer(names.RENEWED)}"
+
+        async def patch() -> Pod:
+            change = [
+                {"op": "test", "path": "/metadata/uid", "value": known.uid},
+                {"op": "test", "path": path, "value": known.renewed},
+                {"op": "replace", "path": path, "value": str(self._api.server_time() // 1_000_000)},
+            ]
+            return await self._api.patch(PODS, known.namespace, pod, change, how=Patch.JSON)
+
         with contextlib.suppress(NotFound, Conflict, Invalid):
-            self._picture.learn(await self._api.patch(PODS, known.namespace, pod, change, how=Patch.JSON))
+            self._picture.learn(await self._pace.write(patch, urgent=True))
 
     def _forget_gone(self) -> None:
         there = self._picture.ours.keys()
@@ -204,7 +211,8 @@ class Chores:
         """Not when the pod is made: whoever makes one may not live to see the answer."""
         first = await self._api.get(PODS, known.namespace, pod)
         with contextlib.suppress(AlreadyExists):
-            await self._api.create(SERVICES, known.namespace, surroundings.gang_service(first))
+            service = surroundings.gang_service(first)
+            await self._pace.write(lambda: self._api.create(SERVICES, known.namespace, service))
         self._callable.add(pod)
 
     async def _make_claim(self, pod: str, known: View) -> None:
@@ -213,7 +221,8 @@ class Chores:
         if found.metadata.uid != known.uid:
             return
         try:
-            await self._api.create(RESOURCE_CLAIMS, known.namespace, pods.device_claim(found))
+            claim = pods.device_claim(found)
+            await self._pace.write(lambda: self._api.create(RESOURCE_CLAIMS, known.namespace, claim))
         except AlreadyExists:
             pass
         except (Invalid, Denied, LookupError, TypeError, ValueError) as error:
@@ -231,13 +240,13 @@ class Chores:
         log.info("pod_given_up", pod=pod, reason=why)
         version = found.metadata.resource_version
         change = {"metadata": {"uid": known.uid, "resourceVersion": version, "annotations": {names.VERDICT: why[:500]}}}
-        await self._api.patch(PODS, known.namespace, pod, change)
-        await self._api.delete(PODS, known.namespace, pod, uid=known.uid, grace_seconds=1)
+        await self._pace.write(lambda: self._api.patch(PODS, known.namespace, pod, change))
+        await self._delete(pod, known, grace_seconds=1)
 
     async def _end_overrun(self, pod: str, known: View) -> None:
         log.warning("pod_overran", pod=pod)
         with contextlib.suppress(NotFound, Conflict):
-            await self._api.delete(PODS, known.namespace, pod, uid=known.uid, grace_seconds=max(1, known.grace))
+            await self._delete(pod, known, grace_seconds=max(1, known.grace))
 
     async def _bury(self) -> None:
         """Remove tombstones that are old enough: nobody has been on the way with their name for so long."""
@@ -258,10 +267,15 @@ class Chores:
         if found.metadata.uid != known.uid:
             return
         if not known.deleting:
-            await self._api.delete(PODS, known.namespace, pod, uid=known.uid, grace_seconds=1)
+            await self._delete(pod, known, grace_seconds=1)
         others = [name for name in found.metadata.finalizers if name != names.RECORDED]
         change = {"metadata": {"uid": known.uid, "finalizers": others}}
-        await self._api.patch(PODS, known.namespace, pod, change)
+        await self._pace.write(lambda: self._api.patch(PODS, known.namespace, pod, change))
+
+    async def _delete(self, pod: str, known: View, *, grace_seconds: int) -> None:
+        await self._pace.write(
+            lambda: self._api.delete(PODS, known.namespace, pod, uid=known.uid, grace_seconds=grace_seconds)
+        )
 
 
 def _pointer(name: str) -> str:

@@ -9,6 +9,7 @@ from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.errors import AlreadyExists, NotFound
 from mainstay.clusters.kubernetes.kinds import CLAIMS
 from mainstay.clusters.kubernetes.objects import VolumeClaim
+from mainstay.clusters.kubernetes.pace import Pace
 from mainstay.clusters.kubernetes.quantities import whole
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.domain.allocation import CreatePod
@@ -18,6 +19,7 @@ from mainstay.domain.workload import Volume
 
 async def ensure(
     api: KubeApi,
+    pace: Pace,
     action: CreatePod,
     settings: Settings,
     *,
@@ -42,12 +44,13 @@ async def ensure(
                 raise Invalid(
                     msg, object_=action.name, hint="give it a `size` to have it made, or make it there"
                 ) from None
-            found = await _made(api, action, volume, settings, namespace=namespace, make_namespace=make_namespace)
+            found = await _made(api, pace, action, volume, settings, namespace=namespace, make_namespace=make_namespace)
         _require_fit(found, volume, pod=action.name)
 
 
 async def _made(
     api: KubeApi,
+    pace: Pace,
     action: CreatePod,
     volume: Volume,
     settings: Settings,
@@ -58,10 +61,10 @@ async def _made(
     document = pods.claim(volume, action.spec.owner, settings)
     try:
         try:
-            return await api.create(CLAIMS, namespace, document)
+            return await pace.write(lambda: api.create(CLAIMS, namespace, document))
         except NotFound:
             await make_namespace()
-            return await api.create(CLAIMS, namespace, document)
+            return await pace.write(lambda: api.create(CLAIMS, namespace, document))
     except AlreadyExists:
         return await api.get(CLAIMS, namespace, volume.name)
 

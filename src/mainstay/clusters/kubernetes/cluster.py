@@ -94,13 +94,16 @@ class KubernetesCluster:
             tunnel=tunnel,
             topology=settings.topology,
         )
-        self._hosting = Hosting(api, clock, self._picture, system=settings.system, require_room=self._require_free)
+        self._hosting = Hosting(
+            api, clock, self._picture, self._pace, system=settings.system, require_room=self._require_free
+        )
         self._logs = Logs(api, artifacts, clock, cluster=name)
         self._chores = Chores(
             api,
             clock,
             self._picture,
             self._logs,
+            self._pace,
             artifacts=artifacts,
             secrets=secrets,
             tombstone_seconds=tombstone_seconds,
@@ -239,6 +242,7 @@ class KubernetesCluster:
                 device = self._picture.device(action.node, action.spec.resources.gpu_model)
                 await claims.ensure(
                     self._api,
+                    self._pace,
                     action,
                     self._settings,
                     namespace=namespace,
@@ -294,7 +298,7 @@ class KubernetesCluster:
             (NETWORK_POLICIES, name, surroundings.default_deny(owner, self._settings)),
         ):
             try:
-                await self._api.create(kind, where, document)
+                await self._pace.write(partial(self._api.create, kind, where, document))
             except AlreadyExists:
                 continue
 
@@ -316,8 +320,7 @@ class KubernetesCluster:
     def _require_free(self, pod: str, node: str, wanted: Resources) -> None:
         """Raises NoCapacity."""
         free, pods_free = self._picture.free(node), self._picture.pods_free(node)
-        coming = [*self._under_way.get(node, {}).values()]
-        coming += [bound.holds for bound in self._hosting.bound.values() if bound.node == node]
+        coming = [*self._under_way.get(node, {}).values(), *self._hosting.coming(node)]
         shape = wanted.gpu_model if is_shape(wanted.gpu_model) else ""
         devices = self._picture.slices_free(node, shape) if shape else free.gpus
         alike = sum(held.gpus for held in coming if shape == (held.gpu_model if is_shape(held.gpu_model) else ""))

@@ -2,7 +2,8 @@
 
 LIST is the truth, a watch is a hint (R9): events get lost, doubled and reordered, and versions go back when a cluster is
 restored. So every ten minutes, after a gap, and where a version looks older than one seen before, all is listed anew and
-compared. Versions are opaque: equal or not; that one *looks* older only ever leads to a list, which is safe either way.
+compared. Versions are opaque: equal or not; that one *looks* older only ever leads to a list, which is safe either way, or
+keeps what a request has just shown until the next one.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Informer(Generic[T, U]):
         self._objects: dict[Key, U] = {}
         self._uids: dict[Key, str] = {}
         self._learnt: dict[Key, str] = {}
-        """Since the last list began, with the version: whether they are in it depends on which was first."""
+        """What a request has shown since the last list began, with its version, as long as nothing else was put over it."""
         self._version = ""
         self._failures_in_a_row = 0
         self.objects: Mapping[Key, U] = MappingProxyType(self._objects)
@@ -144,15 +145,17 @@ class Informer(Generic[T, U]):
         version, size_before, began = "", len(self._objects), self._api.server_time()
         async with aclosing(self._list_pages()) as pages:
             async for page in pages:
+                # From the first page on: a late answer that is older than the list must not be put over it.
+                version = self._version = version or page.resource_version
                 for item in page.items:
-                    listed.add(item.metadata.key)
-                    self._put(item)
+                    key = item.metadata.key
+                    listed.add(key)
+                    if not looks_older(version, self._learnt.get(key, "")):  # else the watch will tell of it
+                        self._put(item)
                 unreadable += page.unreadable
-                version = version or page.resource_version
                 self.counters.bytes += page.size
                 self._heard(began)
         self._drop_missing(listed, unreadable)
-        self._version = version
         self.counters.lists += 1
         if len(self._objects) - size_before >= FREEZE_OBJECTS_MIN:
             gc.freeze()
@@ -236,6 +239,7 @@ class Informer(Generic[T, U]):
 
     def _put(self, item: T) -> None:
         key, new = item.metadata.key, self._project(item)
+        self._learnt.pop(key, None)
         if new is None:
             self._forget(key)
             return
@@ -262,7 +266,7 @@ class Informer(Generic[T, U]):
             listed.add((odd.namespace, odd.name))
             self._report_unreadable(odd.name)
         if all(odd.name for odd in unreadable):
-            kept = listed | self._learnt.keys()
+            kept = listed | {key for key, version in self._learnt.items() if looks_newer(version, self._version)}
             for key in [key for key in self._objects if key not in kept]:
                 self._forget(key)
 

@@ -34,12 +34,14 @@ READ_SECONDS = 60.0
 EARLY_SECONDS = 30.0
 """So long before a login expires the next one is made."""
 LOGIN_SECONDS_MAX = 60.0
+LOGIN_AGAIN_SECONDS = 10.0
+"""The least time between two log-ins: by a clock of ours that is ahead every login has expired before it was made."""
 _PLUGIN_VERSIONS = {f"client.authentication.k8s.io/{version}" for version in ("v1", "v1beta1")}
 
 
 def kubeconfig(path: Path, *, clock: Clock, context: str = "") -> Source:
     """A context of a kubeconfig file; its current one where `context` is empty."""
-    return Reread(partial(_read, path.expanduser(), context, clock), clock=clock)
+    return Reread(partial(_read, path.expanduser(), context, _Logins(clock)), clock=clock)
 
 
 def in_cluster(*, clock: Clock, account: str = SERVICE_ACCOUNT) -> Source:
@@ -57,7 +59,7 @@ def in_cluster(*, clock: Clock, account: str = SERVICE_ACCOUNT) -> Source:
     return Reread(read, clock=clock)
 
 
-async def _read(path: Path, context: str, clock: Clock) -> tuple[Credentials, float]:
+async def _read(path: Path, context: str, logins: _Logins) -> tuple[Credentials, float]:
     try:
         document = yaml.safe_load(path.read_text())
         config = KubeConfig.from_dict(document, fname=path).get(context or None)
@@ -74,8 +76,8 @@ async def _read(path: Path, context: str, clock: Clock) -> tuple[Credentials, fl
         msg = f"{path} is no kubeconfig with that context: {_why(error)}"
         raise Invalid(msg, hint="kubectl config get-contexts shows what it has") from error
     if config.user is not None and config.user.exec is not None:
-        login = await _login(config.user.exec, path, cluster)
-        return _logged_in(credentials, login), _good_for(login, clock)
+        login, seconds = await logins.by(config.user.exec, path, cluster)
+        return _logged_in(credentials, login), seconds
     return credentials, READ_SECONDS
 
 
@@ -130,6 +132,23 @@ class _Login(Slim, frozen=True):
 
 class _Answer(Slim, frozen=True):
     status: _Login = _Login()
+
+
+class _Logins:
+    """Those of one kubeconfig: never one soon after another, whatever clocks and servers say of them."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._last: tuple[UserExec, _Login] | None = None
+        self._at = 0.0
+
+    async def by(self, plugin: UserExec, path: Path, cluster: dict[str, Any]) -> tuple[_Login, float]:
+        """The last login while it is new, else another one; and for how many seconds it is not asked for again."""
+        if self._last is None or self._last[0] != plugin or self._clock.monotonic() - self._at >= LOGIN_AGAIN_SECONDS:
+            self._last = plugin, await _login(plugin, path, cluster)
+            self._at = self._clock.monotonic()
+        login = self._last[1]
+        return login, max(_good_for(login, self._clock), LOGIN_AGAIN_SECONDS)
 
 
 async def _login(plugin: UserExec, path: Path, cluster: dict[str, Any]) -> _Login:

@@ -52,7 +52,7 @@ class Lodgings:
         self._closed: set[tuple[str, Landlord | None]] = set()
         """Namespaces, as they were labelled, in which we may not act."""
         self.group_sizes: dict[tuple[str, str], int] = {}
-        """(namespace, group) -> how many pods it has, as far as somebody has looked it up."""
+        """(namespace, group) -> how many pods it has, as far as somebody has looked it up; 0: its PodGroup is not there."""
 
     def changed(self, key: Key, old: View | None, new: View | None) -> None:
         """A pod came, changed or went; also another one under its name."""
@@ -149,7 +149,7 @@ class Lodgings:
     def _group(self, namespace: str, ask: Wish) -> Group | None:
         if not ask.group:
             return None
-        return Group(name=ask.group, size=ask.group_size or self.group_sizes.get((namespace, ask.group), 0))
+        return Group(name=ask.group, size=ask.group_size or self.group_sizes.get((namespace, ask.group)))
 
     def _remember(self, name: str, view: View) -> None:
         """Its object goes only once its node has confirmed that nothing of it runs, or somebody has vouched for that."""

@@ -27,7 +27,10 @@ DISTRESS = (TooManyRequests, ServerFailed, OutcomeUnknown, Unreachable)
 
 
 class Pace:
-    """The gate that all writes to one cluster pass. `limit` is how many may be in flight now."""
+    """The gate that all writes to one cluster pass, but those of the fence: it is asked by whoever has passed.
+
+    `limit` is how many may be in flight now.
+    """
 
     def __init__(
         self,
@@ -38,14 +41,19 @@ class Pace:
     ) -> None:
         self._clock = clock
         self._in_flight_max, self._seconds_per_write = in_flight_max, 1.0 / writes_per_second_max
+        self._urgent: deque[asyncio.Future[None]] = deque()
         self._queue: deque[asyncio.Future[None]] = deque()
         self._in_flight = self._answers = 0
         self._next_start = self._not_before = self._slowed_at = 0.0
         self.limit = in_flight_max
 
-    async def write(self, call: Callable[[], Awaitable[R]]) -> R:
-        """The answer of one write, made when it is its turn: first come, first served. Raises what the call raises."""
-        await self._enter()
+    async def write(self, call: Callable[[], Awaitable[R]], *, urgent: bool = False) -> R:
+        """The answer of one write, made when it is its turn: first come, first served. Raises what the call raises.
+
+        What is urgent comes before all that is not: what keeps pods alive must not wait behind any number of others. It
+        waits for a place as they do, and for as long as the server asks. The call must not write through the gate itself.
+        """
+        await self._enter(self._urgent if urgent else self._queue)
         try:
             await self._wait_for_start()
             began = self._clock.monotonic()
@@ -77,13 +85,13 @@ class Pace:
                 group.create_task(work())
         return [outcomes[number] for number in sorted(outcomes)]
 
-    async def _enter(self) -> None:
+    async def _enter(self, queue: deque[asyncio.Future[None]]) -> None:
         """Wait for a place."""
         if self._in_flight < self.limit:  # nobody waits then: who could be admitted has been
             self._in_flight += 1
             return
         turn = asyncio.get_running_loop().create_future()
-        self._queue.append(turn)
+        queue.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
@@ -97,8 +105,8 @@ class Pace:
 
     def _admit(self) -> None:
         """Who is admitted is counted here, so that nobody slips in between."""
-        while self._queue and self._in_flight < self.limit:
-            turn = self._queue.popleft()
+        while (queue := self._urgent or self._queue) and self._in_flight < self.limit:
+            turn = queue.popleft()
             if not turn.done():
                 self._in_flight += 1
                 turn.set_result(None)

@@ -22,6 +22,7 @@ from mainstay.clusters.kubernetes.chores import (
 )
 from mainstay.clusters.kubernetes.errors import ServerFailed
 from mainstay.clusters.kubernetes.logs import Logs
+from mainstay.clusters.kubernetes.pace import Pace
 from mainstay.clusters.kubernetes.states import View, view
 from mainstay.clusters.kubernetes.waiting import Waiting
 from mainstay.domain.allocation import Owner
@@ -31,7 +32,7 @@ from mainstay.simulation.files import MemoryArtifacts
 from tests.clock import ManualClock
 from tests.drawer import Drawer
 from tests.unit.clusters.kubernetes.objects import OWNER, SYSTEM, pod
-from tests.unit.clusters.kubernetes.server import Process, Server
+from tests.unit.clusters.kubernetes.server import Name, Process, Server
 
 HOME = names.namespace(OWNER, system=SYSTEM)
 TOMBSTONE_SECONDS = 600
@@ -55,10 +56,24 @@ class Seen:
         return {}
 
 
+class Paced(Server):
+    """Takes note of writes that did not pass the gate."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.pace = Pace(clock=clock)
+        self.unpaced: list[tuple[str, Name]] = []
+
+    def _told(self, verb: str, name: Name) -> None:
+        if verb in {"create", "patch", "delete"} and not self.pace._in_flight:
+            self.unpaced.append((verb, name))
+        super()._told(verb, name)
+
+
 class Rig:
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.server = Server(self.clock)
+        self.server = Paced(self.clock)
         self.artifacts, self.seen = MemoryArtifacts(), Seen(self.server, self.clock)
         self.drawer = Drawer()
         self.chores = self.anew()
@@ -70,6 +85,7 @@ class Rig:
             self.clock,
             self.seen,  # type: ignore[arg-type]
             logs,
+            self.server.pace,
             artifacts=self.artifacts,
             secrets=self.drawer,
             tombstone_seconds=TOMBSTONE_SECONDS,
@@ -114,6 +130,7 @@ async def rig() -> AsyncIterator[Rig]:
     yield made
     await made.chores.close()
     await made.chores._logs.close()
+    assert made.server.unpaced == []
 
 
 def waiting(reason: str) -> dict[str, Any]:

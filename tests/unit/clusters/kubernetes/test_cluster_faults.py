@@ -16,12 +16,13 @@ from mainstay.clusters.kubernetes import names, picture
 from mainstay.clusters.kubernetes.claims import ensure
 from mainstay.clusters.kubernetes.cluster import KubernetesCluster
 from mainstay.clusters.kubernetes.errors import Forbidden, Rejected, Unreachable
+from mainstay.clusters.kubernetes.pace import Pace
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.clusters.kubernetes.trust import REFUSALS_MAX, REFUSED_SECONDS, SAID_SECONDS
-from mainstay.domain.allocation import CreatePod, DeletePod, End, PodState, Seen
+from mainstay.domain.allocation import BindPod, CreatePod, DeletePod, End, PodState, Seen
 from mainstay.domain.errors import Denied, Fenced, Gone, Invalid, MainstayError, NoCapacity, NotYet, Unavailable
 from mainstay.domain.quantity import Resources
-from mainstay.domain.workload import Volume
+from mainstay.domain.workload import PodRef, Volume
 from tests.clock import ManualClock
 from tests.clusters import OWNER, create
 from tests.drawer import Drawer
@@ -33,16 +34,37 @@ HOME = names.namespace(OWNER, system=SYSTEM)
 POD = "w-1-0"
 
 
+class Watched(Server):
+    """Takes note of writes that did not pass the gate. The fence is asked inside of it, and changed once per leader."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.clusters: list[KubernetesCluster] = []
+        self.unpaced: list[tuple[str, str]] = []
+
+    def _answer(self, verb: str, kind: Any) -> None:
+        paced = any(cluster._pace._in_flight for cluster in self.clusters)
+        fence = kind.plural == "leases" or (kind.plural == "namespaces" and not self.is_fenced)
+        if verb in {"create", "patch", "delete"} and not paced and not fence:
+            self.unpaced.append((verb, kind.plural))
+        super()._answer(verb, kind)
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether the namespace of the fence is there."""
+        return ("namespaces", "", names.CONTROL_NAMESPACE) in self.objects
+
+
 class Bed:
     """One cluster with one node, and an adapter to it."""
 
     def __init__(self, folder: Path) -> None:
         self.clock = ManualClock()
-        self.server = Server(self.clock)
+        self.server = Watched(self.clock)
+        self.clusters = self.server.clusters
         self.artifacts, self.drawer = open_artifacts(str(folder)), Drawer()
         self.server.node("n1")
         self.cluster = self.fresh()
-        self.clusters = [self.cluster]
 
     def fresh(self, **options: Any) -> KubernetesCluster:
         """Another handle, as after a restart or in another replica."""
@@ -55,7 +77,7 @@ class Bed:
             settings=SETTINGS,
             **options,
         )
-        self.__dict__.setdefault("clusters", []).append(made)
+        self.clusters.append(made)
         return made
 
     async def act(self, action: Any, *, epoch: int = 1) -> None:
@@ -96,6 +118,7 @@ async def bed(tmp_path: Path) -> AsyncIterator[Bed]:
     yield made
     for cluster in made.clusters:
         await cluster.close()
+    assert made.server.unpaced == []
 
 
 def creation(name: str = POD, **changes: Any) -> CreatePod:
@@ -499,11 +522,11 @@ async def test_a_claim_in_a_project_of_several_namespaces_is_refused_in_words(be
     async def make_namespace() -> None:
         raise AssertionError
 
-    spread = Settings(system=SYSTEM, namespaces_per_project=4)
+    pace, spread = Pace(clock=bed.clock), Settings(system=SYSTEM, namespaces_per_project=4)
     with pytest.raises(Invalid, match="a project has 4 of them in this cluster"):
-        await ensure(bed.server, creation(volumes=(CKPT,)), spread, namespace=HOME, make_namespace=make_namespace)
+        await ensure(bed.server, pace, creation(volumes=(CKPT,)), spread, namespace=HOME, make_namespace=make_namespace)
     scratch = (Volume(path="/tmp2", size_bytes=1),)
-    await ensure(bed.server, creation(volumes=scratch), spread, namespace=HOME, make_namespace=make_namespace)
+    await ensure(bed.server, pace, creation(volumes=scratch), spread, namespace=HOME, make_namespace=make_namespace)
     assert claims(bed) == []
 
 
@@ -514,3 +537,46 @@ async def test_a_node_gets_no_more_pods_than_it_takes_also_at_once(bed):
     (refused,) = [one for one in found if one is not None]
     assert isinstance(refused, NoCapacity)
     assert "needs 1 place among its pods, 0 are free" in str(refused)
+
+
+HALF = Resources(cpu_milli=40_000, memory_bytes=1)
+"""More than half of a node: there is room for one."""
+
+
+def binding(bed: Bed, name: str) -> BindPod:
+    """Of a pod of others that is there."""
+    bed.server.put("pods", "ns", {"metadata": {"name": name}, "spec": {"schedulerName": "mainstay", "containers": []}})
+    pod = PodRef(namespace="ns", name=name, uid=bed.server.pod(name)["metadata"]["uid"])
+    return BindPod(name=f"{name}-1-0", node="n1", pod=pod, attempt=1, holds=HALF, restriction="")
+
+
+@pytest.mark.parametrize("outcome", [None, Unreachable("cut"), Rejected("no"), asyncio.CancelledError()])
+async def test_a_guest_that_is_being_placed_holds_its_room_until_that_fails(bed, outcome):
+    answered, asked = asyncio.Event(), []
+
+    async def bind(_namespace: str, pod: str, **_: Any) -> None:
+        asked.append(pod)
+        if pod == "first":
+            await answered.wait()
+            if outcome is not None:
+                raise outcome
+
+    bed.server.bind = bind
+    await bed.cluster.observe()
+    first, second = binding(bed, "first"), binding(bed, "second")
+    placing = asyncio.create_task(bed.act(first))
+    await bed.until(lambda: asked)
+    for other in (second, creation(resources=HALF)):
+        with pytest.raises(NoCapacity):
+            await bed.act(other)
+    with pytest.raises(NotYet):
+        await bed.act(first)
+    answered.set()
+    await asyncio.gather(placing, return_exceptions=True)
+    if outcome is None:
+        with pytest.raises(NoCapacity):
+            await bed.act(second)
+        assert asked == ["first"]
+    else:
+        await bed.act(second)
+        assert asked == ["first", "second"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from pathlib import Path
 
@@ -146,6 +147,22 @@ async def test_a_renewal_that_was_on_its_way_does_not_undo_that_it_was_revoked(b
     await bed.fresh().act(RevokePod(name=POD), epoch=1)
     await bed.cluster._chores._renew(POD, known)
     assert renewed(bed) == REVOKED
+
+
+async def test_a_renewal_does_not_wait_behind_the_writes_of_a_cluster_that_suffers(bed):
+    await runs(bed)
+    await looked(bed)
+    before, pace, held = renewed(bed), bed.cluster._pace, asyncio.Semaphore(0)
+    pace.limit = 1
+    others = [asyncio.create_task(pace.write(held.acquire)) for _ in range(100)]
+    await looked(bed, RENEW_SECONDS)
+    assert renewed(bed) == before  # not even a renewal may make it suffer more
+    held.release()
+    await bed.until(lambda: renewed(bed) != before)
+    assert sum(other.done() for other in others) == 1
+    for other in others:
+        other.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 async def test_one_that_ended_itself_is_lost_to_the_infrastructure_and_not_the_fault_of_its_user(bed):

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mainstay.clusters.kubernetes.api import Page
 from mainstay.clusters.kubernetes.errors import (
     ApiError,
     Expired,
@@ -42,10 +44,12 @@ class Mirror:
 
     def __init__(self) -> None:
         self.objects: dict[Key, Any] = {}
+        self.told: list[Any] = []
 
     def change(self, key: Key, old: Any, new: Any) -> None:
         assert self.objects.get(key) == old
         assert old != new
+        self.told.append(new)
         if new is None:
             del self.objects[key]
         else:
@@ -110,6 +114,70 @@ async def test_an_answer_that_comes_before_the_watch_is_taken_in_at_once() -> No
         made = world.put("x", "Pending")
         assert informer.learn(made) == seen(made)
         assert informer.objects == truth(world)
+
+
+async def test_an_older_change_that_the_watch_tells_after_an_answer_does_not_hide_the_newer_one() -> None:
+    world = World()
+    world.put("x", "Pending")
+    async with informed(world) as (informer, _):
+        await informer.synced.wait()
+        await settle()
+        world.put("x", "Running")
+        informer.learn(world.put("x", "renewed"))
+        await settle()
+        assert informer.objects == truth(world)
+
+
+@dataclass(slots=True)
+class Asked(World):
+    """Something happens while a list is under way, by page: before it is handed over, and after the list was made."""
+
+    meanwhile: dict[int, Callable[[], object]] = field(default_factory=dict)
+
+    async def list_pages(self, kind: Any, **asked: Any) -> AsyncGenerator[Page[Pod], None]:
+        number = 0
+        async for page in World.list_pages(self, kind, **asked):
+            self.meanwhile.pop(number, lambda: None)()
+            number += 1
+            yield page
+
+
+@pytest.mark.parametrize("name", ["w", "z"])  # before its page comes, and after
+async def test_an_answer_that_comes_during_a_list_is_not_set_back_by_it(name: str) -> None:
+    world = Asked()
+    for there in "zyxw":
+        world.put(there, "Pending")
+    async with informed(world) as (informer, mirror):
+        await informer.synced.wait()
+        await settle()
+        mirror.told.clear()
+        world.meanwhile[1] = lambda: informer.learn(world.put(name, "renewed"))
+        world.end(Expired("relist"))
+        await settle()
+        assert (informer.counters.lists, informer.objects) == (2, truth(world))
+        assert mirror.told == [seen(world.objects[name])]  # at no moment anything else
+        world.put(name, "Failed")
+        await settle()
+        assert informer.objects == truth(world)
+
+
+@pytest.mark.parametrize("page", [0, 1])
+async def test_an_answer_that_is_older_than_the_list_does_not_stay_in_its_place(page: int) -> None:
+    """It was on its way while what it shows changed, or went."""
+    world = Asked()
+    for name in "zyx":
+        world.put(name, "Pending")
+    async with informed(world) as (informer, _):
+        await informer.synced.wait()
+        await settle()
+        world.lose = 4
+        late = [world.put("z", "late"), world.put("v", "late")]
+        world.put("z", "Running")
+        world.delete("v")
+        world.meanwhile[page] = lambda: [informer.learn(answer) for answer in late]
+        world.end(Expired("relist"))
+        await settle()
+        assert (informer.counters.lists, informer.objects) == (2, truth(world))
 
 
 async def test_what_does_not_change_in_the_projection_is_not_told() -> None:
@@ -390,6 +458,14 @@ def name_and(*more: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return st.tuples(st.sampled_from("wxyz"), *more)
 
 
+def learn_late(world: World, kept: dict[str, Any]) -> None:
+    """An answer that took its time, of a pod that is still there."""
+    answer = kept.pop("answer", None)
+    there = answer and world.objects.get(answer.metadata.name)
+    if there and there.metadata.uid == answer.metadata.uid:
+        kept["learn"](answer)
+
+
 Step = Callable[[World, dict[str, Any]], None]
 faults = st.sampled_from(
     [Unreachable("cut"), Silent("silent"), Garbled("half a line"), ServerFailed("500"), Expired("410"), None]
@@ -398,6 +474,9 @@ steps: st.SearchStrategy[Step] = st.one_of(
     name_and(st.sampled_from("pqr"), st.booleans()).map(
         lambda it: lambda world, _: world.put(it[0], it[1], anew=it[2])
     ),
+    name_and(st.sampled_from("pqr")).map(lambda it: lambda world, kept: kept["learn"](world.put(*it))),
+    name_and(st.sampled_from("pqr")).map(lambda it: lambda world, kept: kept.update(answer=world.put(*it))),
+    st.just(learn_late),
     name_and().map(lambda it: lambda world, _: world.delete(it[0])),
     st.just(lambda world, _: setattr(world, "lose", world.lose + 1)),
     st.just(lambda world, _: setattr(world, "double", world.double + 1)),
@@ -420,8 +499,8 @@ restores: st.SearchStrategy[Step] = st.sampled_from(
 def test_whatever_happens_the_next_list_makes_the_view_true(plan: list[tuple[Step, int]]) -> None:
     async def story() -> None:
         world: World = World()
-        kept: dict[str, Any] = {}
         async with informed(world) as (informer, mirror):
+            kept: dict[str, Any] = {"learn": informer.learn}
             for step, turns in plan:
                 step(world, kept)
                 for _ in range(turns):
@@ -443,8 +522,8 @@ def test_without_losses_and_doubts_no_list_is_needed(plan: list[tuple[Step, int]
 
     async def story() -> None:
         world: World = World()
-        kept: dict[str, Any] = {}
         async with informed(world) as (informer, _):
+            kept: dict[str, Any] = {"learn": informer.learn}
             for step, turns in plan:
                 step(world, kept)
                 world.lose, world.swap = 0, False

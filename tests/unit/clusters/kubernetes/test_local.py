@@ -117,6 +117,28 @@ async def test_a_plug_in_logs_in_until_shortly_before_its_login_expires(tmp_path
     assert told["spec"] == {"interactive": False, "cluster": {"server": SERVER + "/"}}
 
 
+async def test_a_plug_in_is_not_run_for_every_request_by_a_clock_that_is_ahead_or_a_server_that_refuses(
+    tmp_path: Path,
+) -> None:
+    clock, log = ManualClock(), tmp_path / "log"
+    clock.jump(3600.0)
+    fresh = f"""echo '{{"status": {{"token": "'$(wc -l < {log})'", "expirationTimestamp": "2023-11-14T22:28:20Z"}}}}'"""
+    user = plugin(tmp_path, f"echo >> {log}", fresh)  # good for a quarter of an hour, by the right clock
+    source = local.kubeconfig(written(tmp_path, user=user), clock=clock)
+    first = await source.current()
+    for _ in range(3):
+        assert await source.current() is first
+        assert await source.renewed(first) is first
+    clock.advance(local.LOGIN_AGAIN_SECONDS)
+    second = await source.renewed(first)
+    assert (first.token, second.token, await source.current()) == ("1", "2", second)
+    clock.advance(local.LOGIN_AGAIN_SECONDS)
+    assert (await source.current()).token == "3"
+    changed = {"exec": {**user["exec"], "args": ["otherwise"]}}
+    written(tmp_path, user=changed)
+    assert (await source.renewed(await source.current())).token == "4"
+
+
 async def test_a_plug_in_may_answer_with_a_certificate(tmp_path: Path) -> None:
     user = plugin(tmp_path, answers(clientCertificateData="CERTIFICATE", clientKeyData="KEY"))
     kept = await read(written(tmp_path, user=user))

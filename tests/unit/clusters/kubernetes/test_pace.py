@@ -151,6 +151,32 @@ async def test_a_write_that_is_given_up_in_the_moment_of_its_turn_gives_its_plac
         assert await pace.write(Target().call(1)) == 1  # type: ignore[arg-type]
 
 
+async def test_what_is_urgent_comes_before_all_that_waits_but_not_before_the_server_allows_it() -> None:
+    clock, order, asked = ManualClock(), list[str](), asyncio.Event()
+    pace = Pace(clock=clock, in_flight_max=1, writes_per_second_max=FAST)
+    trouble = too_many(7.0)
+
+    async def suffer() -> None:
+        await asked.wait()
+        raise trouble
+
+    async def tell(word: str) -> None:
+        order.append(word)
+
+    began = clock.monotonic()
+    writes = [asyncio.create_task(pace.write(suffer))]
+    await asyncio.sleep(0.01)
+    writes += [asyncio.create_task(pace.write(lambda: tell("create"))) for _ in range(50)]
+    await asyncio.sleep(0.01)
+    writes += [asyncio.create_task(pace.write(lambda: tell("renewal"), urgent=True)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    assert order == []
+    asked.set()
+    await asyncio.gather(*writes, return_exceptions=True)
+    assert order == ["renewal"] * 2 + ["create"] * 50
+    assert clock.monotonic() - began >= 7.0
+
+
 async def test_an_error_that_is_ours_ends_the_run() -> None:
     pace = Pace(clock=ManualClock(), in_flight_max=2, writes_per_second_max=FAST)
 
