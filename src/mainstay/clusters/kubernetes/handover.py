@@ -13,7 +13,7 @@ import os
 import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.names import FILES, OUTPUTS
@@ -124,25 +124,74 @@ async def deliver(api: KubeApi, artifacts: Artifacts, *, namespace: str, pod: st
 async def outputs(api: KubeApi, *, namespace: str, pod: str) -> AsyncIterator[OutputFile]:
     """Regular files that a pod left, as they come out of it. Raises Invalid for what a tree cannot hold."""
     async with asyncio.timeout(SECONDS_MAX), api.exec(namespace, pod, OUTPUTS, PACK) as process:
-        out, into = os.pipe()
-        feed = asyncio.create_task(_feed(process, into))
+        source = _Incoming(process)
         try:
-            with os.fdopen(out, "rb") as source:
-                async for file in _files(source):
-                    yield file
-            said = await feed
+            async for file in _files(source):
+                yield file
+            said = await source.rest()
         except tarfile.TarError as error:
             msg = f"the output of pod {pod} broke off: {error}"
             raise Unavailable(msg, object_=pod) from error
         finally:
-            feed.cancel()
+            await source.close()
     if process.exit_status != 0:
         msg = f"the output of pod {pod} could not be read: {said or process.failure or 'no reason given'}"
         raise Unavailable(msg, object_=pod)
 
 
-async def _files(source: IO[bytes]) -> AsyncIterator[OutputFile]:
-    archive = await asyncio.to_thread(tarfile.open, fileobj=source, mode="r|")
+class _Incoming:
+    """Standard output of a process as a file, for the thread that reads the archive.
+
+    That thread waits for our loop, and the loop never for it: `close` lets it go at once.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._process, self._loop = process, asyncio.get_running_loop()
+        self._held = b""
+        self._said = bytearray()
+        self._closed = False
+        self._receiving: asyncio.Task[bytes] | None = None
+
+    def read(self, size: int) -> bytes:
+        """Up to so many bytes, in the thread; none at the end. Raises CancelledError, of `concurrent.futures`, once closed."""
+        if not self._held:
+            self._held = asyncio.run_coroutine_threadsafe(self._received(), self._loop).result()
+        data, self._held = self._held[:size], self._held[size:]
+        return data
+
+    async def rest(self) -> str:
+        """What was said beside the output. What follows the archive, such as padding, is let pass."""
+        while await self._received():
+            pass
+        return self._said.decode(errors="replace").strip()
+
+    async def close(self) -> None:
+        """End the read that is under way, and every later one."""
+        self._closed = True
+        if self._receiving is not None:
+            self._receiving.cancel()
+            await asyncio.wait([self._receiving])
+
+    async def _received(self) -> bytes:
+        """The next piece of output. Of its own task while a thread waits for it."""
+        if self._closed:
+            raise asyncio.CancelledError
+        self._receiving = asyncio.current_task()
+        try:
+            while (message := await self._process.receive()) is not None:
+                channel, data = message
+                if channel is not Channel.STDOUT:
+                    self._said += data[: SAID_BYTES_MAX - len(self._said)]
+                elif data:
+                    return data
+            return b""
+        finally:
+            self._receiving = None
+
+
+async def _files(source: _Incoming) -> AsyncIterator[OutputFile]:
+    readable = cast("IO[bytes]", source)  # of a stream, nothing but `read` is asked for
+    archive = await asyncio.to_thread(tarfile.open, fileobj=readable, mode="r|")
     number = 0
     while (member := await asyncio.to_thread(archive.next)) is not None:
         if not member.isfile():
@@ -197,25 +246,6 @@ async def _said(process: Process) -> str:
     while (message := await process.receive()) is not None:
         said += message[1][: SAID_BYTES_MAX - len(said)]
     return said.decode(errors="replace").strip()
-
-
-async def _feed(process: Process, into: int) -> str:
-    """Standard output into a pipe, for the thread that reads the archive; what else was said is the answer."""
-    said = bytearray()
-    with os.fdopen(into, "wb", buffering=0) as pipe:
-        while (message := await process.receive()) is not None:
-            channel, data = message
-            if channel is Channel.STDOUT:
-                await asyncio.to_thread(_write, pipe, data)
-            else:
-                said += data[: SAID_BYTES_MAX - len(said)]
-    return said.decode(errors="replace").strip()
-
-
-def _write(pipe: IO[bytes], data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[pipe.write(rest) :]
 
 
 def _path(name: str, number: int) -> str:

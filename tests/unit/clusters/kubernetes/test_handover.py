@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
 import os
 import tarfile
+import threading
 from collections import deque
 from collections.abc import AsyncIterator
 
 import pytest
 
 from mainstay.clusters.kubernetes import handover
+from mainstay.clusters.kubernetes.errors import Unreachable
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Invalid, Unavailable
 from mainstay.domain.secret import Handed, SecretUse
@@ -176,6 +179,55 @@ async def test_garbage_is_not_taken_for_files():
 async def test_a_helper_that_fails_says_why():
     with pytest.raises(Unavailable, match="cannot read"):
         await outputs(says(packed(file("./a")), code=1, complaint=b"tar: cannot read ./b\n"))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("length", [0, 100, 512, 5_000])
+async def test_a_fetch_that_is_cancelled_ends_wherever_it_is(length: int):
+    """In the middle of a header, between header and content, in the content: a thread waits for the pod, which is slow."""
+
+    class Slow(Process):
+        async def receive(self) -> tuple[Channel, bytes] | None:
+            if self._left:
+                return await super().receive()
+            waits.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    waits = asyncio.Event()
+    threads = threading.active_count()
+    fetch = asyncio.create_task(outputs(Slow(says(packed(file("./a", b"y" * 20_000))[:length]).output)))
+    await waits.wait()
+    fetch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fetch
+    loop = asyncio.get_running_loop()
+    await loop.shutdown_default_executor()  # waits for the thread that read
+    assert threading.active_count() <= threads
+
+
+async def test_a_fetch_that_takes_too_long_ends(monkeypatch):
+    monkeypatch.setattr(handover, "SECONDS_MAX", 0.01)
+
+    class Silent(Process):
+        async def receive(self) -> tuple[Channel, bytes] | None:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    with pytest.raises(TimeoutError):
+        await outputs(Silent())
+
+
+async def test_a_connection_that_breaks_off_says_so():
+    class Broken(Process):
+        async def receive(self) -> tuple[Channel, bytes] | None:
+            if self._left:
+                return await super().receive()
+            msg = "the network is away"
+            raise Unreachable(msg)
+
+    with pytest.raises(Unavailable, match="the network is away"):
+        await outputs(Broken(says(packed(file("./a", b"y" * 20_000))[:5_000]).output))
 
 
 async def test_no_output_is_none():
