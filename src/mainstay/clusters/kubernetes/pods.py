@@ -28,6 +28,7 @@ Document = dict[str, Any]
 
 USER = 1_000
 """Whoever the image says, nobody runs as root, and files are written by one user."""
+ROOT = "/mainstay"
 WORK, OUTPUT, HOME, SIGN, SECRETS, TMP, SHARED_MEMORY = (
     "/mainstay/work",
     "/mainstay/output",
