@@ -1,7 +1,8 @@
 """Logs of pods: followed while they run, kept by content after they are gone.
 
 The kubelet knows no offsets and keeps the newest 10 MiB or so. So a log is followed from its start into a file of ours,
-whose offsets are the log's; once the pod has ended, the whole goes to the artifacts, where every replica finds it.
+whose offsets are the log's; once the pod has ended, the whole goes to the artifacts, where every replica finds it. A stream that
+breaks is taken up again by the timestamps of its lines (`log_lines.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import structlog
 
 from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.errors import ApiError, Invalid, NotFound
+from mainstay.clusters.kubernetes.log_lines import GAP, Lines, Place
 from mainstay.clusters.kubernetes.names import MAIN
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.capacity import LogChunk
@@ -32,6 +34,7 @@ FOLLOWED_MAX = 256
 AGAIN_SECONDS = 1.0
 CHUNK_BYTES = 1 << 20
 LOG_FILE = "log"
+"""The name of a kept log; behind a dot, how many of its first bytes are gone."""
 REMOVED_BYTES_MAX = 200
 """Of the words and the name of a container, which has 64 letters."""
 
@@ -50,6 +53,9 @@ class Followed:
     size: int = 0
     """Bytes of the log so far, those dropped included."""
     dropped: int = 0
+    place: Place = field(default_factory=Place)
+    broke: bool = False
+    """The last stream did, so that there may be more than is here."""
     whole: bool = False
     """Its container has ended, and all that the kubelet has is here."""
     read_at: float = 0.0
@@ -94,6 +100,9 @@ class Logs:
         """A piece of a log that is kept. Raises NotFound."""
         _, digest = await self._artifacts.head(slot_of(self._cluster, pod))
         tree = await self._artifacts.tree(digest)
+        gone = sum(int(entry.path.partition(".")[2] or 0) for entry in tree.entries)
+        dropped = max(0, gone - offset)
+        offset = max(0, offset - gone)
         size, data, position = 0, bytearray(), 0
         for entry in tree.entries:
             size += entry.size
@@ -104,7 +113,7 @@ class Logs:
                 data += chunk[low:high]
                 position += len(chunk)
         end = min(offset, size) + len(data)
-        return LogChunk(data=bytes(data), next_offset=max(offset, end), dropped=0, ended=end >= size)
+        return LogChunk(data=bytes(data), next_offset=gone + max(offset, end), dropped=dropped, ended=end >= size)
 
     async def keep(self, pod: str, namespace: str) -> bool:
         """Store the log of a pod that has ended; whether that is done. Call again until it is."""
@@ -132,23 +141,27 @@ class Logs:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _copy(self, pod: str, namespace: str, into: Followed, *, ended: bool) -> None:
-        """One try. A stream that breaks is followed anew from its start, less what is here: the kubelet knows no offsets."""
-        skip = into.size
+        """One try. A stream that broke is taken up where it was, as far as the kubelet still has that."""
+        lines = Lines(into.place)
         try:
-            async for chunk in _true_log(self._api.log(namespace, pod, MAIN, follow=not ended)):
-                fresh, skip = chunk[skip:], max(0, skip - len(chunk))
-                if fresh:
+            stream = self._api.log(namespace, pod, MAIN, follow=not ended, timestamps=True, since_time=into.place.since)
+            async for chunk in _true_log(stream):
+                if fresh := lines.fresh(chunk):
                     _append(into, fresh)
-            into.whole = into.whole or ended
+            if ended:
+                _end(into, certain=not lines.seeking)
+            into.broke = False
             into.failures = 0
         except NotFound:
-            into.whole = ended
+            if ended:
+                _end(into, certain=False)
         except ApiError as error:
             if ended and isinstance(
                 error, Invalid
             ):  # a container that never ran has none, and is not asked for it again
                 into.whole = True
                 return
+            into.broke = True
             into.failures += 1
             log.debug("log_stream_broke", pod=pod, reason=error.message)
             await self._clock.sleep(min(AGAIN_SECONDS * 2.0**into.failures, 30.0))
@@ -160,7 +173,8 @@ class Logs:
         entries: tuple[Entry, ...] = ()
         if size:
             await self._artifacts.put(digest, _chunks(followed.file))
-            entries = (Entry(path=LOG_FILE, size=size, digest=digest),)
+            path = f"{LOG_FILE}.{followed.dropped}" if followed.dropped else LOG_FILE
+            entries = (Entry(path=path, size=size, digest=digest),)
         tree = await self._artifacts.put_tree(Tree(entries=entries))
         await self._artifacts.commit(slot_of(self._cluster, pod), attempt=1, tree=tree)
 
@@ -185,6 +199,13 @@ async def _true_log(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 _REMOVED = b"unable to retrieve container logs for "
+
+
+def _end(followed: Followed, *, certain: bool) -> None:
+    """There is no more to be had. If the last stream broke, and its last line is not there any more, more may have been lost."""
+    if followed.broke and not certain:
+        _append(followed, b"\n" * followed.place.open + GAP)
+    followed.whole = True
 
 
 def _append(followed: Followed, chunk: bytes) -> None:

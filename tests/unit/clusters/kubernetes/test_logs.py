@@ -8,6 +8,7 @@ import pytest
 
 from mainstay.clusters.kubernetes import logs as module
 from mainstay.clusters.kubernetes.errors import Invalid, NotFound, Unreachable
+from mainstay.clusters.kubernetes.log_lines import GAP
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.domain import errors
 from mainstay.simulation.files import MemoryArtifacts
@@ -89,6 +90,32 @@ async def test_what_lies_too_far_back_is_said_to_be_dropped(rig, monkeypatch):
     assert chunk.next_offset == 48
     assert chunk.data == b"AAAAAABBBBBBCCCCCCDDDDDDEEEEEEFFFFFFGGGGGGHHHHHH"[chunk.dropped :]
     assert len(chunk.data) <= 20
+    await rig.kept()
+    kept = await rig.logs.read_kept("p", offset=0, limit=1_000)
+    assert (kept.data, kept.dropped, kept.next_offset, kept.ended) == (chunk.data, chunk.dropped, 48, True)
+    rest = await rig.logs.read_kept("p", offset=40, limit=1_000)
+    assert (rest.data, rest.dropped, rest.next_offset) == (b"GGHHHHHH", 0, 48)
+
+
+async def test_what_a_kubelet_has_rotated_away_while_the_stream_was_cut_is_told_and_nothing_else_is_lost(rig):
+    written = [b"%03d\n" % number for number in range(160)]
+    rig.server.logs["p"] = [b"".join(written[:100]), Unreachable("cut")]
+    await rig.copied(ended=False)
+    rig.server.rotated = 120
+    rig.server.logs["p"] = [b"".join(written[:150])]
+    await rig.copied(ended=False)
+    rig.server.logs["p"] = [b"".join(written)]
+    await rig.kept()
+    kept = await rig.logs.read_kept("p", offset=0, limit=10_000)
+    assert kept.data == b"".join(written[:100]) + GAP + b"".join(written[120:])
+
+
+async def test_a_log_that_broke_and_is_gone_says_that_more_may_be_missing(rig):
+    rig.server.logs["p"] = [b"one\ntw", Unreachable("cut")]
+    await rig.copied(ended=False)
+    del rig.server.logs["p"]
+    await rig.kept()
+    assert (await rig.logs.read_kept("p", offset=0, limit=1_000)).data == b"one\ntw\n" + GAP
 
 
 async def test_a_kept_log_is_read_by_whoever_asks(rig):
