@@ -173,7 +173,7 @@ class Chores:
         for since in (self._hopeless_since, self._log_since):
             for gone in since.keys() - there:
                 del since[gone]
-        for gone in self._logs.followed - there:
+        for gone in self._logs.known - there:
             self._logs.drop(gone)
         self._kept &= there
         if self._delivered:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from mainstay.clusters.kubernetes.quantities import instant
 
-GAP = b"mainstay: lines may be missing here: the connection was broken, and the cluster keeps only the newest ones\n"
+GAP = (
+    b"mainstay: lines may be missing here: the cluster keeps only the newest ones, and was not followed all the time\n"
+)
 """How many they were, nobody knows any more."""
 STAMP_BYTES_MAX = 36
 """With the space behind it."""
@@ -30,6 +32,8 @@ class Place:
     """Bytes of it that are here, its end included; of a kubelet that tells no timestamps, of the whole log."""
     open: bool = False
     """Its end is not here."""
+    first: bytes = b""
+    """The timestamp of the first line of the log, as far as that was ever seen."""
 
     @property
     def since(self) -> str:
@@ -87,6 +91,8 @@ class Lines:
                 self._skip = place.taken
                 return self._more(rest)
             lost = b"\n" * place.open + GAP
+        if not place.stamp:
+            lost, place.first = GAP if place.first not in {b"", stamp} else b"", place.first or stamp
         place.nth = place.nth + 1 if stamp == place.stamp else 1
         place.stamp, place.taken, self._skip = stamp, 0, 0
         return lost + self._more(rest)

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from math import inf
 from typing import IO
 
 import structlog
@@ -29,8 +30,12 @@ log = structlog.get_logger()
 
 KEPT_BYTES_MAX = 128 << 20
 """Of one pod, the newest; as on this machine."""
+HELD_BYTES_MAX = 4 << 30
+"""Of all logs of a cluster here together: beyond that those are let go of that were read longest ago."""
 FOLLOWED_MAX = 256
-"""Followed from their start on; beyond that a log is followed once somebody reads it."""
+"""Followed from their start on; beyond that a log is followed once somebody reads it, in the place of one that nobody reads."""
+READ_SECONDS = 60.0
+"""So long after it was read last, somebody may still be reading a log."""
 AGAIN_SECONDS = 1.0
 CHUNK_BYTES = 1 << 20
 LOG_FILE = "log"
@@ -59,8 +64,14 @@ class Followed:
     whole: bool = False
     """Its container has ended, and all that the kubelet has is here."""
     read_at: float = 0.0
+    """Monotonic seconds: when it was read last, or begun."""
     failures: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def held(self) -> int:
+        """Bytes of it that are here."""
+        return self.size - self.dropped
 
 
 class Logs:
@@ -69,19 +80,26 @@ class Logs:
     def __init__(self, api: KubeApi, artifacts: Artifacts, clock: Clock, *, cluster: str) -> None:
         self._api, self._artifacts, self._clock, self._cluster = api, artifacts, clock, cluster
         self._followed: dict[str, Followed] = {}
+        self._let_go: dict[str, bytes] = {}
+        """Pods whose log was here, and the timestamp of its first line: if that is not there any more, readers are told."""
 
     @property
-    def followed(self) -> AbstractSet[str]:
-        """The pods whose log is here, or on its way."""
-        return self._followed.keys()
+    def known(self) -> AbstractSet[str]:
+        """The pods whose log is here, on its way, or was."""
+        return self._followed.keys() | self._let_go.keys()
 
     def follow(self, pod: str, namespace: str, *, ended: bool, wanted: bool = False) -> Followed | None:
         """Follow a log, if there is room or somebody wants it; None if not. `ended`: what there is now is all."""
         known = self._followed.get(pod)
         if known is None:
-            if not wanted and len(self._followed) >= FOLLOWED_MAX:
-                return None
-            known = self._followed[pod] = Followed(file=tempfile.TemporaryFile())  # noqa: SIM115 closed by `drop`
+            now = self._clock.monotonic()
+            if len(self._followed) >= FOLLOWED_MAX:
+                if not wanted:
+                    return None
+                self._let_one_go(read_before=now - READ_SECONDS)
+            file = tempfile.TemporaryFile()  # noqa: SIM115 closed by `drop`
+            place = Place(first=self._let_go.pop(pod, b""))
+            known = self._followed[pod] = Followed(file=file, read_at=now, place=place)
         if known.task is None and not known.whole:
             known.task = asyncio.create_task(self._copy(pod, namespace, known, ended=ended))
         return known
@@ -119,6 +137,7 @@ class Logs:
         """Store the log of a pod that has ended; whether that is done. Call again until it is."""
         followed = self.follow(pod, namespace, ended=True, wanted=True)
         assert followed is not None
+        followed.read_at = self._clock.monotonic()
         if not followed.whole:
             return False
         async with followed.turn:
@@ -127,6 +146,7 @@ class Logs:
 
     def drop(self, pod: str) -> None:
         """Let go of a log that is kept, or of a pod that is gone."""
+        self._let_go.pop(pod, None)
         followed = self._followed.pop(pod, None)
         if followed is not None:
             if followed.task:
@@ -136,7 +156,7 @@ class Logs:
     async def close(self) -> None:
         """Let go of all."""
         tasks = [followed.task for followed in self._followed.values() if followed.task]
-        for pod in tuple(self._followed):
+        for pod in tuple(self.known):
             self.drop(pod)
         await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -148,6 +168,7 @@ class Logs:
             async for chunk in _true_log(stream):
                 if fresh := lines.fresh(chunk):
                     _append(into, fresh)
+                    self._make_room(into)
             if ended:
                 _end(into, certain=not lines.seeking)
             into.broke = False
@@ -167,6 +188,31 @@ class Logs:
             await self._clock.sleep(min(AGAIN_SECONDS * 2.0**into.failures, 30.0))
         finally:
             into.task = None
+
+    def _make_room(self, growing: Followed) -> None:
+        """For one that grows: its own size has a bound."""
+        while sum(followed.held for followed in self._followed.values()) > HELD_BYTES_MAX:
+            if not self._let_one_go(besides=growing):
+                return
+
+    def _let_one_go(self, *, read_before: float = inf, besides: Followed | None = None) -> bool:
+        """Of the one that was read longest ago, unless it is being stored; whether there was one.
+
+        Whoever reads it next gets what its kubelet still has, and is told if that is not all.
+        """
+        others = [
+            (followed.read_at, pod)
+            for pod, followed in self._followed.items()
+            if followed is not besides and followed.read_at < read_before and not followed.turn.locked()
+        ]
+        if not others:
+            return False
+        _, pod = min(others)
+        log.info("log_let_go", pod=pod)
+        first = self._followed[pod].place.first
+        self.drop(pod)
+        self._let_go[pod] = first
+        return True
 
     async def _store(self, pod: str, followed: Followed) -> None:
         digest, size = await asyncio.to_thread(_digest, followed.file)
@@ -213,7 +259,7 @@ def _append(followed: Followed, chunk: bytes) -> None:
     file.seek(0, 2)
     file.write(chunk)
     followed.size += len(chunk)
-    held = followed.size - followed.dropped
+    held = followed.held
     if held > 2 * KEPT_BYTES_MAX:
         file.seek(held - KEPT_BYTES_MAX)
         newest = file.read()
