@@ -83,6 +83,9 @@ class MemoryConnector:
             raise self.check_fault
         return self.facts
 
+    def kept(self, settings: ClusterSettings, credentials: Credentials) -> Credentials:
+        return credentials
+
     def open(self, cluster: ClusterRecord, credentials: Credentials) -> FaultyCluster:
         if self.open_fault:
             raise self.open_fault

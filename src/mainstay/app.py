@@ -358,6 +358,10 @@ class LateKubernetes:
         """As in `Connector`."""
         return await self._load().check(settings, credentials)
 
+    def kept(self, settings: ClusterSettings, credentials: Credentials) -> Credentials:
+        """As in `Connector`."""
+        return self._load().kept(settings, credentials)
+
     def open(self, cluster: ClusterRecord, credentials: Credentials) -> Cluster:
         """As in `Connector`."""
         return self._load().open(cluster, credentials)

@@ -286,6 +286,10 @@ class LocalConnector:
         """Nothing can be wrong with it."""
         return ClusterFacts(identity=self._identity, version=__version__, server=socket.gethostname())
 
+    def kept(self, settings: ClusterSettings, credentials: Credentials) -> Credentials:  # noqa: ARG002
+        """It needs none."""
+        return Credentials()
+
     def open(self, cluster: ClusterRecord, credentials: Credentials) -> LocalCluster:  # noqa: ARG002
         """As `mainstay up` opens it, but for the addresses of runs."""
         services = self._services

@@ -262,6 +262,9 @@ class Connector(Protocol):
         Unavailable if nobody answers, Denied if they are not accepted. No message may repeat a credential.
         """
 
+    def kept(self, settings: ClusterSettings, credentials: Credentials) -> Credentials:
+        """What of them `open` needs; nothing else of them is stored. Raises Invalid as `check` does."""
+
     def open(self, cluster: ClusterRecord, credentials: Credentials) -> Cluster:
         """The cluster of a record, without waiting for it. Raises Invalid, Denied."""
 

@@ -85,7 +85,7 @@ async def _tried(services: Services, wish: ClusterWish) -> tuple[NewCluster, Clu
         name=wish.name,
         kind=wish.kind,
         settings=replace(wish.settings, server=facts.server or wish.settings.server),
-        sealed=services.sealing.sealed(wish.name, wish.credentials),
+        sealed=services.sealing.sealed(wish.name, connector.kept(wish.settings, wish.credentials)),
         identity=facts.identity,
     )
     return new, facts

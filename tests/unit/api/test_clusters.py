@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +15,17 @@ import structlog
 
 from mainstay.api.app import create_api
 from mainstay.app import configure_log
+from mainstay.clusters.kubernetes import KubernetesConnector
 from mainstay.domain.errors import Denied, Invalid, Unavailable
-from mainstay.domain.fleet import ClusterKind
+from mainstay.domain.fleet import ClusterFacts, ClusterKind, ClusterSettings, Credentials
 from mainstay.domain.plan import ObserveNodes
 from mainstay.operations import clusters as operations
 from mainstay.sdk.aio import AsyncClient
+from mainstay.simulation.files import MemoryArtifacts
 from mainstay.wire.requests import ClusterRequest
 from mainstay.wire.views import ClusterView
 from tests.connectors import FACTS, MemoryConnector
+from tests.drawer import Drawer
 from tests.stores import WHY, Scene
 from tests.unit.api.conftest import PEOPLE, Api
 from tests.unit.api.test_routes import is_problem
@@ -72,6 +76,38 @@ async def test_a_cluster_whose_credentials_work_is_in_the_fleet(api: Api):
     assert (await ask(api, "GET", "/east")).json() == shown
     (checked,) = connector(api).checked
     assert checked[1].kubeconfig == CANARY
+
+
+@pytest.mark.parametrize("context", ["", "east"])
+async def test_of_a_kubeconfig_the_chosen_context_alone_is_stored(api: Api, context: str):
+    """What was stored whole by an older version opens all the same."""
+
+    class Unasked(KubernetesConnector):
+        async def check(self, settings: ClusterSettings, credentials: Credentials) -> ClusterFacts:
+            return FACTS
+
+    services = api.services
+    found = Unasked(MemoryArtifacts(), Drawer(), services.clock, system="s")
+    services.connectors[ClusterKind.KUBERNETES] = found  # type: ignore[index]
+    document = {
+        "current-context": "east",
+        "contexts": [{"name": name, "context": {"cluster": "c", "user": name}} for name in ("east", "west")],
+        "clusters": [{"name": "c", "cluster": {"server": "https://10.0.0.1"}}],
+        "users": [{"name": name, "user": {"token": f"{name}-{CANARY}"}} for name in ("east", "west")],
+    }
+    text = json.dumps(document)
+    answer = await ask(api, "POST", json={"name": "east", "kubeconfig": text, "context": context})
+    assert answer.status_code == 201, answer.text
+    record = services.store.cluster("east")
+    stored = services.sealing.opened("east", record.sealed)
+    assert f"east-{CANARY}" in stored.kubeconfig
+    assert f"west-{CANARY}" not in stored.kubeconfig
+    for credentials in (
+        stored,
+        services.sealing.opened("east", services.sealing.sealed("east", Credentials(kubeconfig=text))),
+    ):
+        source = await found._source(record.settings, credentials).current()
+        assert source.token == f"east-{CANARY}"
 
 
 async def test_what_there_is_on_a_cluster_is_summed(api: Api):

@@ -41,6 +41,10 @@ PATIENCE_SECONDS = 300.0
 """So long may a pod fail to start (no image, no secret) before it is given up; a registry may be away for a while."""
 OVERRUN_SECONDS = 60
 """A run that its kubelet has not ended so long after its deadline, and the grace, is ended by us: somebody answers its probe."""
+DELIVERIES_MAX = 32
+"""Pods whose code or secrets are on their way through us at the same time; the others wait in the order in which they came."""
+TRANSFERS_MAX = 256
+"""Pods that copy from object stores at the same time: little of it passes through us, but each holds a connection, for long."""
 LOG_PATIENCE_SECONDS = 120.0
 """So long is the end of a pod held up by a log that cannot be read: its node may be gone."""
 
@@ -69,6 +73,7 @@ class Chores:
         self._hopeless_since: dict[str, float] = {}
         self._log_since: dict[str, float] = {}
         self._kept: set[str] = set()
+        self._deliveries, self._transfers = asyncio.Semaphore(DELIVERIES_MAX), asyncio.Semaphore(TRANSFERS_MAX)
         self._delivered: set[str] = set()
         """UIDs of pods that have all that they waited for, and may not have noticed yet."""
         self._callable: set[str] = set()
@@ -175,7 +180,7 @@ class Chores:
         for since in (self._hopeless_since, self._log_since):
             for gone in since.keys() - there:
                 del since[gone]
-        for gone in self._logs.followed - there:
+        for gone in self._logs.known - there:
             self._logs.drop(gone)
         self._kept &= there
         if self._delivered:
@@ -200,9 +205,13 @@ class Chores:
     async def _deliver(self, pod: str, known: View) -> None:
         try:
             handed = await self._secrets.of(pod, owner=known.secrets_for) if known.secrets_for else ()
-            await handover.hand_in(self._api, handed, namespace=known.namespace, pod=pod)
-            await handover.transfer(self._api, "in", known.objects, handed, namespace=known.namespace, pod=pod)
-            await handover.deliver(self._api, self._artifacts, namespace=known.namespace, pod=pod, mounts=known.mounts)
+            where = {"namespace": known.namespace, "pod": pod}
+            async with self._deliveries:
+                await handover.hand_in(self._api, handed, **where)
+            async with self._transfers:
+                await handover.transfer(self._api, "in", known.objects, handed, **where)
+            async with self._deliveries:
+                await handover.deliver(self._api, self._artifacts, **where, mounts=known.mounts)
             self._delivered.add(known.uid)
         except* (Invalid, LookupError, ValueError) as group:
             await self._give_up(pod, known, f"its files cannot be delivered: {group.exceptions[0]}")

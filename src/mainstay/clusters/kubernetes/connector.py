@@ -65,6 +65,13 @@ class KubernetesConnector:
             warnings=tuple(_warnings(number, skew, events)),
         )
 
+    def kept(self, settings: ClusterSettings, credentials: Credentials) -> Credentials:
+        """The chosen context alone: others of the file are no business of ours."""
+        if not credentials.kubeconfig:
+            return credentials
+        reduced = registered(credentials.kubeconfig, context=settings.context)
+        return Credentials(kubeconfig=reduced.to_kubeconfig(context=settings.context))
+
     def open(self, cluster: ClusterRecord, credentials: Credentials) -> KubernetesCluster:
         """Nothing is asked of it yet."""
         settings = cluster.settings

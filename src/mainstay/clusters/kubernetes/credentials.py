@@ -7,11 +7,9 @@ B3). What is kept is this reduction; it is encrypted elsewhere before it is stor
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import dataclass
-
-import msgspec
-
-from mainstay.clusters.kubernetes.errors import Invalid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,15 +31,29 @@ class Credentials:
         identity = "token" if self.token else "certificate" if self.certificate else "nobody"
         return f"Credentials({self.server} as {identity})"
 
-    def to_json(self) -> bytes:
-        """Everything, secrets included: for encrypted storage only."""
-        return msgspec.json.encode(self)
+    def to_kubeconfig(self, *, context: str = "") -> str:
+        """The one that says this and no more, secrets included: for encrypted storage only. `registered` reads it back."""
+        name = context or "mainstay"
+        cluster = {
+            "server": self.server,
+            "certificate-authority-data": _encoded(self.ca),
+            "tls-server-name": self.tls_server_name,
+        }
+        user = {
+            "token": self.token,
+            "client-certificate-data": _encoded(self.certificate),
+            "client-key-data": _encoded(self.key),
+        }
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": name,
+            "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+            "clusters": [{"name": name, "cluster": {field: value for field, value in cluster.items() if value}}],
+            "users": [{"name": name, "user": {field: value for field, value in user.items() if value}}],
+        }
+        return json.dumps(document)
 
-    @classmethod
-    def from_json(cls, content: bytes) -> Credentials:
-        """What `to_json` wrote. Raises Invalid."""
-        try:
-            return msgspec.json.decode(content, type=cls)
-        except msgspec.DecodeError as error:
-            msg = "stored credentials cannot be read"
-            raise Invalid(msg, hint="register the cluster again") from error
+
+def _encoded(pem: str) -> str:
+    return base64.b64encode(pem.encode()).decode()

@@ -1,23 +1,24 @@
 """Code into a pod before it starts, output out of it after it ended: as tar streams through the API server.
 
-Nothing in a pod needs a path to us, a credential or software of ours; any image with a shell and tar will do as its helper
+Nothing in a pod needs a path to us, a credential or software of ours; any image with a shell, head and tar will do as its helper
 (docs/decisions/0007). What comes out of a pod is hostile: it is read as a stream, and nothing of it is ever unpacked here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from typing import IO, Any
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import IO, Any, cast
 
 from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.names import FILES, OUTPUTS
-from mainstay.clusters.kubernetes.pods import OUTPUT, SECRETS, SIGN, WORK
+from mainstay.clusters.kubernetes.pods import OUTPUT, ROOT, SECRETS, SIGN, WORK
 from mainstay.domain.artifact import PATH_RULE, TREE_FILES_MAX, Entry, safe_path
 from mainstay.domain.errors import Invalid, NotFound, Unavailable
 from mainstay.domain.secret import Handed, files_of
@@ -26,9 +27,11 @@ from mainstay.ports import Artifacts, Channel, Process
 CHUNK_BYTES = 256 << 10
 TRANSFER = ("python", "-m", "mainstay.transfer")
 _NO_PROGRAM = "No module named"
-UNPACK_SECRETS = ("/bin/sh", "-c", f"umask 077 && tar -xf - -C {SECRETS}")
-UNPACK = ("/bin/sh", "-c", f"tar -xf - -C {WORK} && touch {SIGN}/complete")
-PACK = ("/bin/sh", "-c", f"cd {OUTPUT} && tar -cf - .")
+END = b"\0" * (2 * tarfile.BLOCKSIZE)
+COMPLETE = "complete"
+"""The last file of a delivery: what breaks off before is never taken for all, wherever it does."""
+SHELL = ("/bin/sh", "-c")
+PACK = (*SHELL, f"cd {OUTPUT} && tar -cf - .")
 SECONDS_MAX = 3_600.0
 SAID_BYTES_MAX = 2_000
 SPOOL_BYTES = 4 << 20
@@ -48,16 +51,17 @@ async def hand_in(api: KubeApi, handed: Sequence[Handed], *, namespace: str, pod
     for name, content in files_of(handed).items():
         info = tarfile.TarInfo(name)
         info.size, info.mode = len(content), 0o400
-        archive += info.tobuf(format=tarfile.GNU_FORMAT) + content + b"\0" * (-len(content) % tarfile.BLOCKSIZE)
-    archive += b"\0" * (2 * tarfile.BLOCKSIZE)
+        archive += info.tobuf(format=tarfile.GNU_FORMAT) + content + b"\0" * _padding(len(content))
+    archive += END
     async with (
         asyncio.timeout(SECONDS_MAX),
-        api.exec(namespace, pod, FILES, UNPACK_SECRETS, stdin=True) as process,
+        api.exec(
+            namespace, pod, FILES, (*SHELL, f"umask 077 && {_unpack(len(archive), SECRETS)}"), stdin=True
+        ) as process,
         asyncio.TaskGroup() as group,
     ):
         said = group.create_task(_said(process))
         await _send_whole(process, bytes(archive))
-        await process.end_input()
         text = await said
     if process.exit_status != 0:
         msg = f"pod {pod} did not take its secrets: {text or process.failure or 'no reason given'}"
@@ -108,13 +112,18 @@ async def deliver(api: KubeApi, artifacts: Artifacts, *, namespace: str, pod: st
 
     Raises Invalid if they are not stored or damaged, Unavailable if the pod did not take them.
     """
+    files = await _listed(artifacts, mounts)
+    size = sum(len(header) + entry.size + _padding(entry.size) for header, entry in files) + len(_SIGNED)
     async with (
         asyncio.timeout(SECONDS_MAX),
-        api.exec(namespace, pod, FILES, UNPACK, stdin=True) as process,
+        api.exec(namespace, pod, FILES, (*SHELL, _unpack(size, ROOT)), stdin=True) as process,
         asyncio.TaskGroup() as group,
     ):
         said = group.create_task(_said(process))
-        await _send(process, artifacts, mounts)
+        for header, entry in files:
+            await process.send(header)
+            await _send_content(process, artifacts, entry)
+        await process.send(_SIGNED)
         text = await said
     if process.exit_status != 0:
         msg = f"pod {pod} did not take its files: {text or process.failure or 'no reason given'}"
@@ -124,25 +133,74 @@ async def deliver(api: KubeApi, artifacts: Artifacts, *, namespace: str, pod: st
 async def outputs(api: KubeApi, *, namespace: str, pod: str) -> AsyncIterator[OutputFile]:
     """Regular files that a pod left, as they come out of it. Raises Invalid for what a tree cannot hold."""
     async with asyncio.timeout(SECONDS_MAX), api.exec(namespace, pod, OUTPUTS, PACK) as process:
-        out, into = os.pipe()
-        feed = asyncio.create_task(_feed(process, into))
+        source = _Incoming(process)
         try:
-            with os.fdopen(out, "rb") as source:
-                async for file in _files(source):
-                    yield file
-            said = await feed
+            async for file in _files(source):
+                yield file
+            said = await source.rest()
         except tarfile.TarError as error:
             msg = f"the output of pod {pod} broke off: {error}"
             raise Unavailable(msg, object_=pod) from error
         finally:
-            feed.cancel()
+            await source.close()
     if process.exit_status != 0:
         msg = f"the output of pod {pod} could not be read: {said or process.failure or 'no reason given'}"
         raise Unavailable(msg, object_=pod)
 
 
-async def _files(source: IO[bytes]) -> AsyncIterator[OutputFile]:
-    archive = await asyncio.to_thread(tarfile.open, fileobj=source, mode="r|")
+class _Incoming:
+    """Standard output of a process as a file, for the thread that reads the archive.
+
+    That thread waits for our loop, and the loop never for it: `close` lets it go at once.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self._process, self._loop = process, asyncio.get_running_loop()
+        self._held = b""
+        self._said = bytearray()
+        self._closed = False
+        self._receiving: asyncio.Task[bytes] | None = None
+
+    def read(self, size: int) -> bytes:
+        """Up to so many bytes, in the thread; none at the end. Raises CancelledError, of `concurrent.futures`, once closed."""
+        if not self._held:
+            self._held = asyncio.run_coroutine_threadsafe(self._received(), self._loop).result()
+        data, self._held = self._held[:size], self._held[size:]
+        return data
+
+    async def rest(self) -> str:
+        """What was said beside the output. What follows the archive, such as padding, is let pass."""
+        while await self._received():
+            pass
+        return self._said.decode(errors="replace").strip()
+
+    async def close(self) -> None:
+        """End the read that is under way, and every later one."""
+        self._closed = True
+        if self._receiving is not None:
+            self._receiving.cancel()
+            await asyncio.wait([self._receiving])
+
+    async def _received(self) -> bytes:
+        """The next piece of output. Of its own task while a thread waits for it."""
+        if self._closed:
+            raise asyncio.CancelledError
+        self._receiving = asyncio.current_task()
+        try:
+            while (message := await self._process.receive()) is not None:
+                channel, data = message
+                if channel is not Channel.STDOUT:
+                    self._said += data[: SAID_BYTES_MAX - len(self._said)]
+                elif data:
+                    return data
+            return b""
+        finally:
+            self._receiving = None
+
+
+async def _files(source: _Incoming) -> AsyncIterator[OutputFile]:
+    readable = cast("IO[bytes]", source)  # of a stream, nothing but `read` is asked for
+    archive = await asyncio.to_thread(tarfile.open, fileobj=readable, mode="r|")
     number = 0
     while (member := await asyncio.to_thread(archive.next)) is not None:
         if not member.isfile():
@@ -154,36 +212,66 @@ async def _files(source: IO[bytes]) -> AsyncIterator[OutputFile]:
             yield path, member.size, bool(member.mode & 0o100), _chunks(spool)
 
 
-async def _send(process: Process, artifacts: Artifacts, mounts: str) -> None:
+def _unpack(size: int, folder: str) -> str:
+    """For a shell: an archive of so many bytes.
+
+    Both GNU's tar and busybox's read on behind the end of an archive, until that of their input. Only newer API servers
+    can be told of that (`sockets.Process.end_input`), so it is `head` that ends it.
+    """
+    return f"head -c {size} | tar -xf - -C {folder}"
+
+
+async def _listed(artifacts: Artifacts, mounts: str) -> list[tuple[bytes, Entry]]:
+    """The files of all mounts, each with its header. Raises Invalid."""
+    with _stored():
+        trees = [(path, await artifacts.tree(digest)) for path, digest in json.loads(mounts or "[]")]
+    return [
+        (
+            _header(os.path.normpath(f"{_below(WORK)}/{path}/{entry.path}"), entry.size, executable=entry.executable),
+            entry,
+        )
+        for path, tree in trees
+        for entry in tree.entries
+    ]
+
+
+@contextlib.contextmanager
+def _stored() -> Iterator[None]:
     try:
-        for path, digest in json.loads(mounts or "[]"):
-            tree = await artifacts.tree(digest)
-            for entry in tree.entries:
-                await process.send(_header(os.path.normpath(f"{path}/{entry.path}"), entry))
-                await _send_content(process, artifacts, entry)
+        yield
     except NotFound as error:
         msg = f"they are not stored: {error.message}"
         raise Invalid(msg, hint="do all replicas keep files in the same place (--artifacts)?") from error
-    await process.send(b"\0" * (2 * tarfile.BLOCKSIZE))
-    await process.end_input()
 
 
-def _header(path: str, entry: Entry) -> bytes:
-    info = tarfile.TarInfo(path)
-    info.size, info.mode = entry.size, 0o755 if entry.executable else 0o644
-    return info.tobuf(format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape")
+def _below(folder: str) -> str:
+    return os.path.relpath(folder, ROOT)
 
 
 async def _send_content(process: Process, artifacts: Artifacts, entry: Entry) -> None:
     digest, size = hashlib.sha256(), 0
-    async for chunk in artifacts.get(entry.digest):
-        digest.update(chunk)
-        size += len(chunk)
-        await _send_whole(process, chunk)
+    with _stored():
+        async for chunk in artifacts.get(entry.digest):
+            digest.update(chunk)
+            size += len(chunk)
+            await _send_whole(process, chunk)
     if size != entry.size or digest.hexdigest() != entry.digest:
         msg = f"a stored file is damaged: {entry.digest}"
         raise Invalid(msg, hint="restore the artifacts from a backup, or upload the files again")
-    await process.send(b"\0" * (-size % tarfile.BLOCKSIZE))
+    await process.send(b"\0" * _padding(size))
+
+
+def _padding(size: int) -> int:
+    return -size % tarfile.BLOCKSIZE
+
+
+def _header(path: str, size: int, *, executable: bool = False) -> bytes:
+    info = tarfile.TarInfo(path)
+    info.size, info.mode = size, 0o755 if executable else 0o644
+    return info.tobuf(format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape")
+
+
+_SIGNED = _header(f"{_below(SIGN)}/{COMPLETE}", 0) + END
 
 
 async def _send_whole(process: Process, data: bytes) -> None:
@@ -197,25 +285,6 @@ async def _said(process: Process) -> str:
     while (message := await process.receive()) is not None:
         said += message[1][: SAID_BYTES_MAX - len(said)]
     return said.decode(errors="replace").strip()
-
-
-async def _feed(process: Process, into: int) -> str:
-    """Standard output into a pipe, for the thread that reads the archive; what else was said is the answer."""
-    said = bytearray()
-    with os.fdopen(into, "wb", buffering=0) as pipe:
-        while (message := await process.receive()) is not None:
-            channel, data = message
-            if channel is Channel.STDOUT:
-                await asyncio.to_thread(_write, pipe, data)
-            else:
-                said += data[: SAID_BYTES_MAX - len(said)]
-    return said.decode(errors="replace").strip()
-
-
-def _write(pipe: IO[bytes], data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[pipe.write(rest) :]
 
 
 def _path(name: str, number: int) -> str:

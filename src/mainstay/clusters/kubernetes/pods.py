@@ -28,6 +28,7 @@ Document = dict[str, Any]
 
 USER = 1_000
 """Whoever the image says, nobody runs as root, and files are written by one user."""
+ROOT = "/mainstay"
 WORK, OUTPUT, HOME, SIGN, SECRETS, TMP, SHARED_MEMORY = (
     "/mainstay/work",
     "/mainstay/output",
@@ -40,6 +41,8 @@ WORK, OUTPUT, HOME, SIGN, SECRETS, TMP, SHARED_MEMORY = (
 VOLUMES = {"work": WORK, "output": OUTPUT, "home": HOME, "tmp": TMP}
 SECRETS_BYTES = "16Mi"
 """Of memory, at most: far more than any job has."""
+SIGN_BYTES = "1Mi"
+"""Of what holds a mark of ours and nothing else. What a job writes is limited by the disk of its node alone: we cannot know."""
 BINDER = "default-scheduler"
 """Of the cluster: it binds what claims of storage a pod names, and puts it on the node that we chose."""
 PLUGIN = Devices(model="", resource=GPU_RESOURCE, has=0, gives=0)
@@ -529,11 +532,11 @@ def _volumes(action: CreatePod) -> Iterator[Document]:
     for name in VOLUMES:
         yield {"name": name, "emptyDir": {}}
     if waits_to_be_handed_something(action.spec):
-        yield {"name": "sign", "emptyDir": {}}
+        yield {"name": "sign", "emptyDir": {"sizeLimit": SIGN_BYTES}}
     if action.spec.dead_man_seconds:
         heard = {"path": "renewed", "fieldRef": {"fieldPath": f"metadata.annotations['{names.RENEWED}']"}}
         yield {"name": "alive", "downwardAPI": {"items": [heard]}}
-        yield {"name": "pulse", "emptyDir": {}}
+        yield {"name": "pulse", "emptyDir": {"sizeLimit": SIGN_BYTES}}
     if seen_secrets(action.spec):
         yield {"name": "secrets", "emptyDir": {"medium": "Memory", "sizeLimit": SECRETS_BYTES}}
     for number, volume in enumerate(action.spec.volumes):

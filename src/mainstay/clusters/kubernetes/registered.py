@@ -1,6 +1,7 @@
 """The check of a kubeconfig that somebody registers: reduced to addresses and keys, or refused with the field that is wrong.
 
-Nothing that it names is opened, run or asked. The chosen context alone is read; the rest is dropped unseen.
+Nothing that it names is opened, run or asked. The chosen context alone is read, and it alone is
+stored (`Credentials.to_kubeconfig`).
 """
 
 from __future__ import annotations

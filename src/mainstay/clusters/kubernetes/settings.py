@@ -17,7 +17,7 @@ class Settings:
     image: str = DEFAULT_IMAGE
     """What a pod runs that names no image."""
     helper_image: str = HELPER_IMAGE
-    """Any image with a POSIX shell and tar: it takes in the code of a pod and keeps its output until it was fetched."""
+    """Any image with a POSIX shell, head and tar: it takes in the code of a pod and keeps its output until it was fetched."""
     scheduler_name: str = "mainstay"
     """Pods of others that name it as their scheduler are ours to place; empty: none."""
     reached_directly: bool = False

@@ -36,6 +36,10 @@ class SimulatedConnector:
         warning = "nothing truly runs: each job takes 10 s, and all of it is lost when the platform ends"
         return ClusterFacts(identity="", version=__version__, warnings=(warning,))
 
+    def kept(self, settings: ClusterSettings, credentials: Credentials) -> Credentials:  # noqa: ARG002
+        """It needs none."""
+        return Credentials()
+
     def open(self, cluster: ClusterRecord, credentials: Credentials) -> SimulatedCluster:  # noqa: ARG002
         """The machines of this name, with the nodes that the settings say."""
         nodes = tuple(_nodes(cluster))

@@ -29,16 +29,13 @@ class Process:
     waits_for_input: bool = False
     received: bytearray = field(default_factory=bytearray)
     exit_status: int | None = None
-    ended: bool = False
+    failure: str = ""
 
     def __post_init__(self) -> None:
         self._left = deque(self.output)
 
     async def send(self, data: bytes) -> None:
         self.received += data
-
-    async def end_input(self) -> None:
-        self.ended = True
 
     async def receive(self) -> tuple[Channel, bytes] | None:
         if self._left:
@@ -56,6 +53,8 @@ class Server:
     calls: list[tuple[str, str]] = field(default_factory=list)
     before: Callable[[str, Name], None] = lambda _verb, _name: None
     logs: dict[str, list[bytes | ApiError]] = field(default_factory=dict)
+    rotated: int = 0
+    """Lines of each log that its kubelet does not have any more."""
     processes: deque[Process] = field(default_factory=deque)
     versions: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
@@ -104,16 +103,30 @@ class Server:
         self._stored(kind, namespace, name, _merged(found, change))
 
     async def log(
-        self, namespace: str, pod: str, container: str, *, follow: bool = False
+        self,
+        namespace: str,
+        pod: str,
+        container: str,
+        *,
+        follow: bool = False,
+        timestamps: bool = False,
+        since_time: str = "",
     ) -> AsyncGenerator[bytes, None]:
+        """Each line has its second; what the kubelet says itself has none."""
         self._told("log", ("pods", namespace, pod))
         if pod not in self.logs:
             raise NotFound(pod)
+        number, begins = 0, True
         for piece in self.logs[pod]:
             if isinstance(piece, ApiError):
                 self.logs[pod] = [one for one in self.logs[pod] if one is not piece]
                 raise piece
-            yield piece
+            for text in piece.splitlines(keepends=True):
+                stamp = stamped(number)
+                if number >= self.rotated and stamp[:19] >= since_time[:19]:
+                    yield f"{stamp} ".encode() * (begins and timestamps) + text
+                begins = text.endswith(b"\n")
+                number += begins
 
     @asynccontextmanager
     async def exec(
@@ -139,6 +152,11 @@ class Server:
         if meta.get("deletionTimestamp") and not meta.get("finalizers"):
             del self.objects[kind.plural, namespace, name]
         return msgspec.convert(stored, kind.type)
+
+
+def stamped(number: int) -> str:
+    """When a line was written, as a kubelet says it."""
+    return f"2026-01-01T{number // 3_600:02}:{number // 60 % 60:02}:{number % 60:02}.000000001Z"
 
 
 def _merged(into: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,13 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from mainstay.clusters.kubernetes import chores as chores_module
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.chores import (
     BURIAL_SECONDS,
@@ -208,8 +210,38 @@ async def test_files_are_delivered_to_a_pod_that_waits_for_them(rig):
     rig.server.processes = deque([process])
     rig.show(**files_wait(tree))
     await rig.round()
-    assert process.ended
+    assert b"sign/complete" in process.received
     assert not rig.did("delete")
+
+
+async def test_so_many_pods_are_handed_their_files_at_once_and_the_others_in_their_order(rig, monkeypatch):
+    monkeypatch.setattr(chores_module, "DELIVERIES_MAX", 3)
+    rig.chores = rig.anew()
+    tree = await rig.artifacts.put_tree(Tree(entries=()))
+    let_go, served, here, most = asyncio.Event(), [], 0, 0
+
+    @asynccontextmanager
+    async def exec_(
+        _namespace: str, pod: str, _container: str, _argv: object, *, stdin: bool
+    ) -> AsyncIterator[Process]:
+        nonlocal here, most
+        assert stdin
+        here += 1
+        most = max(most, here)
+        served.append(pod)
+        await let_go.wait()
+        yield Process()
+        here -= 1
+
+    rig.server.exec = exec_
+    names_ = [f"p{number}" for number in range(10)]
+    for name in names_:
+        rig.show(name, **files_wait(tree))
+    await rig.round()
+    assert served == names_[:3]
+    let_go.set()
+    await rig.round()
+    assert (served, most) == (names_, 3)
 
 
 async def test_a_pod_whose_files_are_gone_is_given_up_with_the_reason(rig):
@@ -233,7 +265,7 @@ async def test_secrets_are_handed_in_before_a_pod_is_let_go_on(rig):
     await rig.round()
     assert b"hf_canary\n" in first.received
     assert b"export HF_TOKEN='hf_canary'\n" in first.received
-    assert then.ended
+    assert b"sign/complete" in then.received
     assert not rig.did("delete")
 
 

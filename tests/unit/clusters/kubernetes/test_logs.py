@@ -8,6 +8,7 @@ import pytest
 
 from mainstay.clusters.kubernetes import logs as module
 from mainstay.clusters.kubernetes.errors import Invalid, NotFound, Unreachable
+from mainstay.clusters.kubernetes.log_lines import GAP
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.domain import errors
 from mainstay.simulation.files import MemoryArtifacts
@@ -89,6 +90,32 @@ async def test_what_lies_too_far_back_is_said_to_be_dropped(rig, monkeypatch):
     assert chunk.next_offset == 48
     assert chunk.data == b"AAAAAABBBBBBCCCCCCDDDDDDEEEEEEFFFFFFGGGGGGHHHHHH"[chunk.dropped :]
     assert len(chunk.data) <= 20
+    await rig.kept()
+    kept = await rig.logs.read_kept("p", offset=0, limit=1_000)
+    assert (kept.data, kept.dropped, kept.next_offset, kept.ended) == (chunk.data, chunk.dropped, 48, True)
+    rest = await rig.logs.read_kept("p", offset=40, limit=1_000)
+    assert (rest.data, rest.dropped, rest.next_offset) == (b"GGHHHHHH", 0, 48)
+
+
+async def test_what_a_kubelet_has_rotated_away_while_the_stream_was_cut_is_told_and_nothing_else_is_lost(rig):
+    written = [b"%03d\n" % number for number in range(160)]
+    rig.server.logs["p"] = [b"".join(written[:100]), Unreachable("cut")]
+    await rig.copied(ended=False)
+    rig.server.rotated = 120
+    rig.server.logs["p"] = [b"".join(written[:150])]
+    await rig.copied(ended=False)
+    rig.server.logs["p"] = [b"".join(written)]
+    await rig.kept()
+    kept = await rig.logs.read_kept("p", offset=0, limit=10_000)
+    assert kept.data == b"".join(written[:100]) + GAP + b"".join(written[120:])
+
+
+async def test_a_log_that_broke_and_is_gone_says_that_more_may_be_missing(rig):
+    rig.server.logs["p"] = [b"one\ntw", Unreachable("cut")]
+    await rig.copied(ended=False)
+    del rig.server.logs["p"]
+    await rig.kept()
+    assert (await rig.logs.read_kept("p", offset=0, limit=1_000)).data == b"one\ntw\n" + GAP
 
 
 async def test_a_kept_log_is_read_by_whoever_asks(rig):
@@ -146,6 +173,73 @@ async def test_only_so_many_are_followed_unless_somebody_reads(rig, monkeypatch)
     assert rig.logs.follow("p", "ns", ended=False) is not None
     assert rig.logs.follow("q", "ns", ended=False) is None
     assert rig.logs.follow("q", "ns", ended=False, wanted=True) is not None
+
+
+async def test_a_log_that_is_read_takes_the_place_of_the_one_that_was_read_longest_ago(rig, monkeypatch):
+    monkeypatch.setattr(module, "FOLLOWED_MAX", 2)
+    rig.server.logs |= {name: [name.encode()] for name in "opqr"}
+    for name in "opq":
+        await rig.logs.read(name, "ns", offset=0, limit=9, ended=False)
+        rig.server.clock.advance(1.0)
+    assert rig.logs._followed.keys() == {"o", "p", "q"}  # somebody may still be reading each of them
+    rig.server.clock.advance(module.READ_SECONDS)
+    await rig.logs.read("o", "ns", offset=0, limit=9, ended=False)
+    await rig.logs.read("r", "ns", offset=0, limit=9, ended=False)
+    assert rig.logs._followed.keys() == {"o", "q", "r"}
+
+
+async def test_all_logs_together_hold_so_much_and_no_more(rig, monkeypatch):
+    monkeypatch.setattr(module, "HELD_BYTES_MAX", 50)
+    rig.server.logs |= {f"p{number}": [b"x" * 19 + b"\n"] * 2 for number in range(4)}
+    for number in range(4):
+        await rig.logs.read(f"p{number}", "ns", offset=0, limit=99, ended=True)
+        rig.server.clock.advance(1.0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+    assert rig.logs._followed.keys() == {"p3"}
+    assert len((await rig.logs.read("p3", "ns", offset=0, limit=99, ended=True)).data) == 40
+    again = rig.logs.follow("p0", "ns", ended=True, wanted=True)  # whoever comes back to one gets it anew
+    assert again is not None
+    while again.task:
+        await asyncio.sleep(0)
+    assert len((await rig.logs.read("p0", "ns", offset=0, limit=99, ended=True)).data) == 40
+
+
+async def test_a_log_that_was_let_go_of_and_whose_beginning_is_gone_says_so(rig, monkeypatch):
+    monkeypatch.setattr(module, "HELD_BYTES_MAX", 50)
+    rig.server.logs |= {"p": [b"one\n", b"x" * 40 + b"\n"], "q": [b"y" * 40]}
+    await rig.copied()
+    assert rig.logs.follow("q", "ns", ended=True, wanted=True) is not None
+    while "p" in rig.logs._followed:
+        await asyncio.sleep(0)
+    rig.server.rotated = 1
+    await rig.kept()
+    assert (await rig.logs.read_kept("p", offset=0, limit=999)).data == GAP + b"x" * 40 + b"\n"
+    rig.logs.drop("p")
+    rig.logs.drop("q")
+    assert not rig.logs.known
+
+
+async def test_a_log_that_is_being_stored_is_not_let_go_of(rig, monkeypatch):
+    monkeypatch.setattr(module, "HELD_BYTES_MAX", 50)
+    rig.server.logs |= {"p": [b"x" * 40], "q": [b"y" * 40]}
+    await rig.copied()
+    put, stored = rig.artifacts.put, asyncio.Event()
+
+    async def slow(*given: object) -> None:
+        await stored.wait()
+        await put(*given)
+
+    rig.artifacts.put = slow
+    keeping = asyncio.create_task(rig.logs.keep("p", "ns"))
+    await asyncio.sleep(0.01)
+    assert rig.logs.follow("q", "ns", ended=True, wanted=True) is not None
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert rig.logs._followed.keys() == {"p", "q"}
+    stored.set()
+    assert await keeping
+    assert (await rig.logs.read_kept("p", offset=0, limit=99)).data == b"x" * 40
 
 
 async def test_logs_of_two_clusters_do_not_meet():

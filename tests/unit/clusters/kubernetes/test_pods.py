@@ -89,6 +89,8 @@ def test_a_pod_says_nothing_but_what_is_listed_here(action):
         assert {key for variable in container.get("env", []) for key in variable} <= {"name", "value"}
     kinds = {kind for volume in document["spec"]["volumes"] for kind in volume}
     assert {"name", "emptyDir"} <= kinds <= {"name", "emptyDir", "ephemeral", "persistentVolumeClaim"}
+    ours = [volume for volume in document["spec"]["volumes"] if volume["name"] in {"sign", "pulse", "secrets"}]
+    assert all("sizeLimit" in volume["emptyDir"] for volume in ours)
     assert document["spec"]["automountServiceAccountToken"] is False
     assert {taint["key"] for taint in document["spec"]["tolerations"]} <= {
         "node.kubernetes.io/not-ready",
