@@ -121,7 +121,7 @@ WRITES = [
 ]
 BY_CONTENT = {
     *("POST /v1/plan", "POST /v1/sign-in", "POST /v1/trees", "PUT /v1/blobs/{digest}", "PUT /v1/secrets/{name}"),
-    *("PUT /v1/queues", "PUT /v1/queues/{name}", "PUT /v1/priorities/{name}"),
+    *("PUT /v1/queues", "PUT /v1/queues/{name}", "PUT /v1/queue-history", "PUT /v1/priorities/{name}"),
 }
 """They change nothing, or what they make is named by its content or takes the place of what was there, or (a sign-in) is
 worthless when doubled.

@@ -50,12 +50,20 @@ async def test_a_plan_says_on_which_nodes_of_one_rack_it_would_lie(fleet: Api):
     assert plan["options"][0]["reason"]["sentence"] == "placed on east-1, east-2"
 
 
-async def test_explain_says_what_the_roomiest_rack_holds_and_what_would_do(fleet: Api):
+async def test_what_no_rack_could_ever_hold_is_refused_with_what_could_be(fleet: Api):
     made = await fleet.submit(nodes=3, resources={"cpu": 2}, topology={"required": "rack"})
+    problem = is_problem(made, 422)
+    assert "but no rack has room for 3 such pods: the roomiest, r2, has room for 2" in problem["detail"]
+    assert "topology preferred instead of required" in problem["hint"]
+
+
+async def test_explain_says_what_the_roomiest_rack_holds_now(fleet: Api):
+    report(fleet, "east", "r1", "r2", "r2", "r2")
+    made = await fleet.submit(nodes=3, resources={"cpu": 2}, topology={"required": "rack"})
+    await fleet.ask("POST", "/v1/nodes/east/east-3/cordon", token="admin-token")
     found = (await fleet.ask("GET", f"/v1/workloads/{made.json()['id']}/explain")).json()
-    assert "but no rack has room for 3 such pods: the roomiest, r2, has room for 2" in found["reason"]["sentence"]
-    relaxed = {"change": "topology", "before": "required", "after": "preferred"}
-    assert relaxed in found["would_start_if"]
+    assert "east-3" in found["reason"]["sentence"]
+    assert found["reason"]["code"] == "WaitsForNode"
 
 
 async def test_a_level_that_nobody_knows_is_refused_with_those_that_are_known(fleet: Api):
