@@ -136,6 +136,7 @@ class Proxy:
     def close(self) -> None:
         """Cut everything and end."""
         self._ask(self._parted("refuse"))
+        self._ask(self._cut_handshakes())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(ASK_SECONDS_MAX)
         self._loop.close()
@@ -173,6 +174,14 @@ class Proxy:
         for talk in talks:
             talk.cancel()
         await asyncio.gather(*talks, return_exceptions=True)
+
+    async def _cut_handshakes(self) -> None:
+        """Connections that are not ours yet, or their sockets would be left open. (Python 3.12: `Server.abort_clients`.)"""
+        transports = getattr(self._loop, "_transports", {})
+        for transport in list(transports.values()):
+            transport.abort()
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         talk = self._loop.create_task(self._talked(_Peer(reader=reader, writer=writer)))

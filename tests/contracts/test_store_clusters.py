@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 
 from mainstay.domain.errors import Conflict, NotFound
-from mainstay.domain.fleet import ClusterKind, ClusterRecord, ClusterSettings, Contact, NewCluster, NodeGroup, Stay
+from mainstay.domain.fleet import (
+    ClusterKind,
+    ClusterRecord,
+    ClusterSettings,
+    Contact,
+    NewCluster,
+    NodeGroup,
+    Stay,
+    lease_of,
+)
 from mainstay.domain.plan import (
     AddCluster,
     CapacityLeft,
@@ -216,6 +225,25 @@ def test_a_drained_cluster_that_is_out_of_reach_says_both(scene: Scene) -> None:
     assert (east(scene).state, east(scene).reason.sentence) == ("draining", "the cluster does not answer: no route")
     scene.applied(see(Contact.READY))
     assert east(scene).reason.code is Code.CLUSTER_DRAINED
+
+
+def test_whoever_leads_a_cluster_that_comes_back_has_an_epoch_that_no_cluster_has_seen(scene: Scene) -> None:
+    """Under whatever name: the fence of a Kubernetes cluster knows no names of ours (clusters/kubernetes/fence.py)."""
+
+    def lead(name: str, holder: str) -> int:
+        epoch = scene.store.acquire(lease_of(name), holder=holder, now=scene.now, seconds=60)
+        assert epoch is not None
+        return epoch.number
+
+    scene.applied(add("east"), add("west"))
+    seen = [lead("east", "a"), lead("west", "agent")]
+    scene.applied(remove("east"))
+    scene.applied(remove("west"))
+    seen.append(lead("mine", "a"))
+    scene.applied(add("east"))
+    seen.append(lead("east", "a"))
+    assert seen == sorted(set(seen))
+    assert lead("east", "a") == seen[-1]
 
 
 def test_a_cluster_that_holds_pods_is_not_removed_until_they_are_closed(scene: Scene) -> None:

@@ -15,11 +15,10 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Playwright, expect, sync_playwright
 
 from mainstay.domain.allocation import End
-from mainstay.domain.fleet import ClusterKind, Contact
+from mainstay.domain.fleet import ClusterKind, Contact, lease_of
 from mainstay.domain.plan import MoveEndpoint, StopPod
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Phase
-from mainstay.operations import agents
 from mainstay.operations.principal import Principal
 from mainstay.operations.sessions import cookie_name
 from tests.contracts.test_store_clusters import add, see
@@ -563,7 +562,7 @@ def test_a_cluster_with_an_agent_says_whether_that_is_connected(browser, tmp_pat
         plant = page.get_by_label("Cluster plant")
         expect(plant).to_contain_text("agent not connected")
         expect(plant).to_contain_text("its agent has not called yet")
-        lease = agents.lease_of("plant")
+        lease = lease_of("plant")
         fleet.store.acquire(lease, holder="agent/host", now=fleet.services.clock.now(), seconds=60)
         expect(plant).to_contain_text("agent connected")
 

@@ -8,11 +8,11 @@ import structlog
 
 from mainstay.control.loop import Due, Loop
 from mainstay.control.remote import RemoteCluster
-from mainstay.domain.fleet import Contact
+from mainstay.domain.fleet import Contact, lease_of
 from mainstay.domain.plan import ObserveCluster, Plan
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
-from mainstay.operations.agents import SILENT_SINCE, lease_of
+from mainstay.operations.agents import SILENT_SINCE
 from mainstay.operations.services import Services
 from mainstay.ports import Held
 

@@ -12,6 +12,7 @@ from mainstay.control.effects import BUSY_SECONDS, IDLE_SECONDS, EffectLoop, Tur
 from mainstay.control.loop import Due, Loop
 from mainstay.control.tenure import LEASE_SECONDS, Tenure
 from mainstay.domain.errors import Denied, Fenced, MainstayError
+from mainstay.domain.fleet import lease_of
 from mainstay.domain.plan import Epoch, ObserveCluster, Plan
 from mainstay.operations.services import LoopServices
 from mainstay.ports import Cluster
@@ -37,7 +38,7 @@ class Member:
         self._name = name
         self._open = open_
         self._identity = identity
-        self._tenure = Tenure(services.store, services.clock, lease=f"cluster/{name}", holder=holder)
+        self._tenure = Tenure(services.store, services.clock, lease=lease_of(name), holder=holder)
         self._cluster: Cluster | None = None
         self._effects: EffectLoop | None = None
         self._number = 0

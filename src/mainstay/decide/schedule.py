@@ -133,8 +133,11 @@ def _refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
         alone = free_in(snapshot, cluster)
         if any(_holds(alone, request, shape.least) for request in shape.requests):
             return _waits_for_cluster(snapshot, cluster, needs)
-    if reason := _waits_for_node(snapshot, shape, free, needs):
-        return reason
+    there = whole.opened(snapshot.nodes.ready, admits=snapshot.nodes.admits)
+    if not any(_holds(there, request, shape.least) for request in shape.requests):
+        # Of those that take work none could ever hold it: it is not for others to end.
+        if reason := _waits_for_node(snapshot, shape, free, needs):
+            return reason
     if not free.usable(shape.requests[0]).any():
         return Reason(code=Code.NO_NODES, numbers=needs)
     numbers = {**needs, "free": _most(snapshot, free, shape), "nodes_fitting": _nodes_fitting(free, shape)}
@@ -152,11 +155,12 @@ def _waits_for_node(
 ) -> Reason | None:
     """It would fit, if only the nodes took work that have room for it and are kept out or not ready."""
     nodes = snapshot.nodes
-    if not snapshot.closed_nodes or shape.restriction:
+    if not snapshot.closed_nodes:
         return None
     shut = np.isin(nodes.key, np.fromiter(snapshot.closed_nodes, dtype=np.int64))
     shut &= np.fromiter((name not in snapshot.closed_clusters for name in nodes.clusters), np.bool_, nodes.key.size)
-    opened = free.opened(shut | nodes.ready)
+    met = {name: mask & (shut | nodes.admits[name]) for name, mask in nodes.meets.items()}
+    opened = free.opened(shut | nodes.ready, admits={**nodes.admits, **met})
     for request in shape.requests:
         rows = np.flatnonzero(feasible(opened, request) & shut)
         if not rows.size or not _holds(opened, request, shape.least):

@@ -154,3 +154,8 @@ class ClusterRecord:
     def takes_work(self) -> bool:
         """Whether anything new may be placed there."""
         return self.wanted is Stay.KEPT and self.seen is Contact.READY
+
+
+def lease_of(cluster: str) -> str:
+    """The lease of the effect loop of a cluster."""
+    return f"cluster/{cluster}"

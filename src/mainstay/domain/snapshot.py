@@ -58,6 +58,8 @@ class NodeTable:
     """Of a drain: what reaches its own max_duration so long after its begin is left to its end."""
     admits: Mapping[str, Bools] = field(default_factory=dict)
     """Restriction -> whether the node meets it and takes work; counts instead of `ready` for what has one."""
+    meets: Mapping[str, Bools] = field(default_factory=dict)
+    """The same, whether it takes work or not; of a restriction that is not there: as `admits`."""
     shapes: Mapping[str, Ints] = field(default_factory=dict)
     """Shape of slices of GPUs -> how many the node has. A node may have several shapes, beside whole GPUs."""
     reaches: Mapping[str, Bools] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import Allocation, PodState, Wanted
 from mainstay.domain.artifact import Tree
 from mainstay.domain.errors import Conflict, Denied, Forbidden, Invalid, NotFound, NotYet, Unavailable
-from mainstay.domain.fleet import ClusterKind, ClusterRecord, NewCluster, Stay
+from mainstay.domain.fleet import ClusterKind, ClusterRecord, NewCluster, Stay, lease_of
 from mainstay.domain.plan import (
     Action,
     AddCluster,
@@ -428,11 +428,6 @@ def denial(principal: Principal, error: Forbidden, *, now: int) -> Plan:
 def not_its_own(what: str, *, object_: str) -> Forbidden:
     """A token speaks for one cluster: the refusal of everything else."""
     return Forbidden(what, object_=object_, hint="the token of an agent speaks for its own cluster only")
-
-
-def lease_of(cluster: str) -> str:
-    """The lease of the effect loop of a cluster."""
-    return f"cluster/{cluster}"
 
 
 def _own(principal: Principal) -> str:

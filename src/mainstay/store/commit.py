@@ -15,17 +15,20 @@ the same reasons.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import sqlalchemy as sa
 
 from mainstay.domain.errors import Conflict, Fenced, KeyReused
+from mainstay.domain.fleet import lease_of
 from mainstay.domain.plan import (
     Action,
     CommitResult,
     Idempotency,
     Plan,
     Refused,
+    RemoveCluster,
     Submit,
 )
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
@@ -67,7 +70,21 @@ def commit_in(connection: sa.Connection, plan: Plan) -> CommitResult:
         applied = len(plan.actions) - len(refused)
         raise NothingToWrite(CommitResult(version=head["version"], applied=applied, refused=refused))
     write(connection, world)
+    _end_tenures(connection, plan, refused)
     return CommitResult(version=world.version, applied=len(plan.actions) - len(refused), refused=refused)
+
+
+def _end_tenures(connection: sa.Connection, plan: Plan, refused: Sequence[Refused]) -> None:
+    """Who led a cluster that is removed leads nothing: when it comes back, whoever leads it has an epoch of their own."""
+    stays = {one.index for one in refused}
+    gone = [
+        lease_of(action.cluster)
+        for index, action in enumerate(plan.actions)
+        if isinstance(action, RemoveCluster) and index not in stays
+    ]
+    if gone:
+        table = tables.leases
+        connection.execute(sa.update(table).where(table.c.name.in_(gone)).values(holder="", expires_at=0))
 
 
 def locked_head(connection: sa.Connection) -> HeadRow:

@@ -11,7 +11,10 @@ from mainstay.store.commit import locked_head
 
 
 def acquire_in(connection: sa.Connection, lease: str, *, holder: str, now: int, until: int) -> Epoch | None:
-    """The same holder keeps its epoch; another one takes over after the expiry, under the next.
+    """The same holder keeps its epoch; another one takes over after the expiry, under the next of all.
+
+    No lease has a number that another one has had: a Kubernetes cluster that comes back under another name has seen those of
+    the old one, and refuses them (clusters/kubernetes/fence.py).
 
     Times in UTC microseconds, as the callers see them: a wrong clock costs availability, never safety, because the
     epoch is compared in the transaction of every decision (reliability.md M6, R7). A lease that ends later than two
@@ -22,15 +25,20 @@ def acquire_in(connection: sa.Connection, lease: str, *, holder: str, now: int, 
     table = tables.leases
     row = connection.execute(sa.select(table).where(table.c.name == lease)).mappings().one_or_none()
     if row is None:
-        connection.execute(sa.insert(table).values(name=lease, holder=holder, epoch=1, expires_at=until))
-        return Epoch(name=lease, number=1)
+        number = _next(connection)
+        connection.execute(sa.insert(table).values(name=lease, holder=holder, epoch=number, expires_at=until))
+        return Epoch(name=lease, number=number)
     if row["holder"] != holder and now < row["expires_at"] <= now + 2 * (until - now):
         return None
-    epoch = int(row["epoch"]) + (row["holder"] != holder)
+    epoch = int(row["epoch"]) if row["holder"] == holder else _next(connection)
     connection.execute(
         sa.update(table).where(table.c.name == lease).values(holder=holder, epoch=epoch, expires_at=until)
     )
     return Epoch(name=lease, number=epoch)
+
+
+def _next(connection: sa.Connection) -> int:
+    return int(connection.execute(sa.select(sa.func.max(tables.leases.c.epoch))).scalar() or 0) + 1
 
 
 def held_in(connection: sa.Connection, lease: str) -> Held | None:

@@ -185,6 +185,8 @@ class State:
     closed_at: Column = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     admits: Mapping[str, Bools] = field(default_factory=dict)
     """Restriction -> the same for what it restricts."""
+    meets: Mapping[str, Bools] = field(default_factory=dict)
+    """Whether it takes work or not."""
     reaches: Mapping[str, Bools] = field(default_factory=dict)
     volumes: Mapping[VolumeRef, tuple[VolumeRecord, ...]] = field(default_factory=dict)
     shapes: Mapping[str, Column] = field(default_factory=dict)
@@ -215,6 +217,7 @@ class State:
                 **{name: column for name, column in self.nodes.items() if name not in _OF_PODS}
                 | {"ready": self.open_, "closed_at": self.closed_at},
                 admits=self.admits,
+                meets=self.meets,
                 reaches=self.reaches,
                 shapes=self.shapes,
                 used_shapes=self.used_shapes,
@@ -405,6 +408,7 @@ def _with_clusters(state: State, rows: Sequence[ClusterRecord]) -> State:
         node_others=others,
         used_others=used_others,
         admits={name: mask & takes for name, mask in met.items() if not name.startswith(REACH_PREFIX)},
+        meets={name: mask for name, mask in met.items() if not name.startswith(REACH_PREFIX)},
         reaches={name: mask for name, mask in met.items() if name.startswith(REACH_PREFIX)},
         closed=closed,
         observed={row.name: row.observed_at for row in rows},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mainstay.decide.keeping import QUARANTINE_SECONDS, marks, suspicions
@@ -193,6 +194,21 @@ def test_what_fits_on_no_node_that_is_kept_out_waits_for_capacity_as_ever():
     nodes = [node("a", cpus=2, closed_at=NOON, why="cordoned"), node("b", cpus=8, used_cpus=8)]
     (action,) = schedule(world(nodes=nodes, workloads=[workload(1, cpus=4)]))
     assert action.reason.code is Code.WAITS_FOR_CAPACITY
+
+
+def test_what_waits_for_others_to_end_is_not_told_of_a_node_that_is_kept_out():
+    """The open node will hold it; that the closed one would hold it too is nobody's reason to wait."""
+    nodes = [node("a", closed_at=NOON, why="cordoned"), node("b", cpus=4, used_cpus=4)]
+    (action,) = schedule(world(nodes=nodes, workloads=[workload(1, cpus=4)]))
+    assert action.reason.code is Code.WAITS_FOR_CAPACITY
+
+
+def test_a_guest_whose_nodes_are_kept_out_hears_that_and_not_that_it_can_never_run():
+    nodes = [node("a", cpus=32, closed_at=NOON, why="cordoned by ada"), node("b", cpus=2, admits=("guest",))]
+    snapshot = world(nodes=nodes, workloads=[workload(1, cpus=20, restriction="guest")])
+    met = {"guest": np.ones(2, dtype=np.bool_)}
+    (action,) = schedule(replace(snapshot, nodes=replace(snapshot.nodes, meets=met)))
+    assert action.reason.sentence == "waits for node a: cordoned by ada"
 
 
 def test_a_quarantine_whose_time_is_over_ends_and_no_other_does():

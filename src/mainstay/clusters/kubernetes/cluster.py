@@ -43,7 +43,7 @@ from mainstay.domain.allocation import (
     TellPod,
 )
 from mainstay.domain.capacity import ClusterState, LogChunk
-from mainstay.domain.errors import Conflict, Denied, Fenced, Gone, Invalid, NoCapacity, NotYet
+from mainstay.domain.errors import Conflict, Denied, Fenced, Gone, Invalid, NoCapacity, NotYet, Unavailable
 from mainstay.domain.errors import NotFound as MissingPod
 from mainstay.domain.quantity import Resources, is_shape
 from mainstay.ports import Artifacts, Clock, Process, Secrets, Stream
@@ -188,13 +188,16 @@ class KubernetesCluster:
         return await self._logs.read(pod, known.namespace, offset=offset, limit=limit, ended=ended)
 
     async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
-        """What it left in $MAINSTAY_OUTPUT_DIR, kept by its helper. Raises Invalid if that is gone."""
+        """What it left in $MAINSTAY_OUTPUT_DIR, kept by its helper. Raises Invalid if it is gone, Unavailable before it is."""
         known = self._picture.ours.get(pod)
         if known is None or known.tombstone:
             return
         if not known.keeps_output:
             if known.serves:
                 return
+            if known.helper_waits:
+                msg = f"the helper of pod {pod}, which keeps its output, has not started: {known.helper_waits}"
+                raise Unavailable(msg, object_=pod, hint=f"let its node pull {self._settings.helper_image}")
             msg = f"the output of pod {pod} is lost: it was ended before its files were fetched"
             raise Invalid(msg, object_=pod)
         async for file in handover.outputs(self._api, namespace=known.namespace, pod=pod):

@@ -68,6 +68,8 @@ class View:
     """Whose secrets it waits for; None if for nobody's. Its namespace is that of this project."""
     objects: str = ""
     keeps_output: bool = False
+    helper_waits: str = ""
+    """Why the helper that keeps its output has not started, in words; empty if it has, or there is none."""
     serves: bool = False
     """It listens on a port and leaves no output."""
     logged: bool = False
@@ -179,6 +181,7 @@ def view(
         secrets_for=_owner(pod) if names.SECRETS in meta.annotations else None,
         objects=meta.annotations.get(names.OBJECTS, ""),
         keeps_output=outputs is not None and outputs.state.running is not None,
+        helper_waits=_waits(outputs) if outputs is not None else "",
         serves=names.PORT in meta.annotations,
         logged=main is not None and (main.state.running is not None or main.state.terminated is not None),
         hopeless=hopeless(pod) or unplaced(pod),
@@ -306,6 +309,14 @@ def hopeless(pod: Pod) -> str:
         if waiting is not None and waiting.reason in PULL_REASONS | HOPELESS_REASONS | START_REASONS:
             return _shown(f"{waiting.reason}: {waiting.message}")
     return ""
+
+
+def _waits(status: ContainerStatus) -> str:
+    """Why a container has not started, as its kubelet says; empty if it has."""
+    waiting = status.state.waiting
+    if waiting is None:
+        return ""
+    return _shown(f"{waiting.reason}: {waiting.message}" if waiting.message else waiting.reason or "it waits")
 
 
 def unplaced(pod: Pod) -> str:

@@ -267,9 +267,9 @@ class Free:
         columns = {column: first + number for number, column in enumerate(beside)}
         return replace(self, nodes=wider, kept=(*self.kept, columns))
 
-    def opened(self, open_: Bools) -> Free:
-        """The same, if these were the nodes that may be used for what has no restriction."""
-        return replace(self, open_=open_, _allowed={})
+    def opened(self, open_: Bools, *, admits: Mapping[str, Bools]) -> Free:
+        """The same, if these were the nodes that may be used for what has no restriction, and for what has one."""
+        return replace(self, open_=open_, admits=admits, _allowed={})
 
     def without(self, name: str) -> Free:
         """The same, if every node had as much of this other resource as anybody asks for."""
@@ -290,7 +290,7 @@ def free_of(snapshot: Snapshot, *, sign: int = 1, heeds: bool = False) -> Free:
 
 
 def whole_of(snapshot: Snapshot) -> Free:
-    """What would be free if every node were ready, sound and empty, of others too: what the fleet could ever take."""
+    """What would be free if every node took work, were sound and empty, of others too: what the fleet could ever take."""
     nodes, nothing = snapshot.nodes, np.zeros_like(snapshot.nodes.gpus)
     shapes = sorted(nodes.shapes.keys() | nodes.whole_shapes.keys())
     return Free.of(
@@ -303,8 +303,8 @@ def whole_of(snapshot: Snapshot) -> Free:
             for shape in shapes
         },
         others=nodes.others,
-        open_=np.ones(nodes.key.size, dtype=np.bool_),
-    )
+        open_=nodes.ready,
+    ).opened(np.ones(nodes.key.size, dtype=np.bool_), admits={**nodes.admits, **nodes.meets})
 
 
 def free_in(snapshot: Snapshot, cluster: str) -> Free:

@@ -580,3 +580,25 @@ async def test_a_guest_that_is_being_placed_holds_its_room_until_that_fails(bed,
     else:
         await bed.act(second)
         assert asked == ["first", "second"]
+
+
+async def test_output_is_waited_for_until_its_helper_could_be_started(bed: Bed) -> None:
+    """Its image is not there yet: what the job wrote lies in the pod, and is no more lost than the helper is there."""
+    await bed.act(creation())
+    ended = {"exitCode": 0, "startedAt": bed.server.stamp(), "finishedAt": bed.server.stamp()}
+    main = {"name": names.MAIN, "state": {"terminated": ended}}
+    waits = {"reason": "ImagePullBackOff", "message": "back-off pulling image busybox:1.36"}
+    bed.server.status(
+        POD,
+        phase="Running",
+        startTime=bed.server.stamp(),
+        containerStatuses=[main, {"name": names.OUTPUTS, "state": {"waiting": waits}}],
+    )
+    await bed.settle()
+    with pytest.raises(Unavailable, match="has not started: ImagePullBackOff: back-off pulling image busybox"):
+        [file async for file in bed.cluster.outputs(POD)]
+    gone = {"name": names.OUTPUTS, "state": {"terminated": ended}}
+    bed.server.status(POD, phase="Succeeded", startTime=bed.server.stamp(), containerStatuses=[main, gone])
+    await bed.settle()
+    with pytest.raises(Invalid, match="is lost"):
+        [file async for file in bed.cluster.outputs(POD)]
