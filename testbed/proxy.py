@@ -176,7 +176,7 @@ class Proxy:
         await asyncio.gather(*talks, return_exceptions=True)
 
     async def _cut_handshakes(self) -> None:
-        """Connections that are not ours yet, or their sockets would be left open. (Python 3.12: `Server.abort_clients`.)"""
+        """Connections that are not ours yet, or their sockets would be left open. Python 3.12 has `Server.abort_clients`."""
         transports = getattr(self._loop, "_transports", {})
         for transport in list(transports.values()):
             transport.abort()

@@ -68,7 +68,7 @@ def test_progress_sums_what_attempts_ran_without_what_was_waited_between_them(sc
     scene.applied(scene.advance(scene.workload(work.id), Phase.PENDING, attempt=2))
     second = scene.run(scene.workload(work.id))
     found = scene.store.progress([work.key, waits.key])
-    assert found == {work.key: Progress(ran_us=5 * SECOND, running_since=second.started_at)}
+    assert found == {work.key: Progress(ran_us=5 * SECOND, running_since=second.started_at, ranks=1)}
     scene.applied(StopPod(allocation_key=second.key, reason=WHY))
     assert scene.store.progress([work.key])[work.key].stopping_since == scene.now
     assert scene.pod(second).stop_asked_at == scene.now

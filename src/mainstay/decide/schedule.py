@@ -134,10 +134,10 @@ def _refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
         if any(_holds(alone, request, shape.least) for request in shape.requests):
             return _waits_for_cluster(snapshot, cluster, needs)
     there = whole.opened(snapshot.nodes.ready, admits=snapshot.nodes.admits)
-    if not any(_holds(there, request, shape.least) for request in shape.requests):
-        # Of those that take work none could ever hold it: it is not for others to end.
-        if reason := _waits_for_node(snapshot, shape, free, needs):
-            return reason
+    # Where those that take work could hold it, it waits for others to end, and for no node that does not.
+    could = any(_holds(there, request, shape.least) for request in shape.requests)
+    if not could and (reason := _waits_for_node(snapshot, shape, free, needs)):
+        return reason
     if not free.usable(shape.requests[0]).any():
         return Reason(code=Code.NO_NODES, numbers=needs)
     numbers = {**needs, "free": _most(snapshot, free, shape), "nodes_fitting": _nodes_fitting(free, shape)}
