@@ -73,7 +73,7 @@ def test_progress_sums_what_attempts_ran_without_what_was_waited_between_them(sc
     assert scene.store.progress([work.key])[work.key].stopping_since == scene.now
     assert scene.pod(second).stop_asked_at == scene.now
     scene.end(second, ended_at=second.started_at + 2 * SECOND)
-    assert scene.store.progress([work.key]) == {work.key: Progress(ran_us=7 * SECOND)}
+    assert scene.store.progress([work.key]) == {work.key: Progress(ran_us=7 * SECOND, ranks=1)}
 
 
 def test_usage_is_asked_for_by_tenant_and_by_its_start(scene: Scene) -> None:
