@@ -171,6 +171,11 @@ def _volume(volume: VolumeView) -> str:
     return f"{volume.name or 'scratch'} at {volume.path}{source}{target}"
 
 
+def _found(client: Client, refs: Sequence[str]) -> list[str]:
+    """Their ids, if all of them are there: with one that is not, nothing happens to the others."""
+    return [client.get(ref).id for ref in refs] if len(refs) > 1 else list(refs)
+
+
 @click.command()
 @click.argument("refs", metavar="RUN...", nargs=-1, required=True)
 @json_option
@@ -179,7 +184,7 @@ def stop(refs: tuple[str, ...], *, as_json: bool) -> None:
     from mainstay.sdk.client import Client
 
     with Client() as client:
-        stopped = [client.stop(ref).view for ref in refs]
+        stopped = [client.stop(ref).view for ref in _found(client, refs)]
     if as_json:
         print_json(stopped)
         return
@@ -195,7 +200,7 @@ def hold(refs: tuple[str, ...], *, as_json: bool) -> None:
     from mainstay.sdk.client import Client
 
     with Client() as client:
-        held = [client.hold(ref).view for ref in refs]
+        held = [client.hold(ref).view for ref in _found(client, refs)]
     if as_json:
         print_json(held)
         return
@@ -212,7 +217,7 @@ def release(refs: tuple[str, ...], *, as_json: bool) -> None:
     from mainstay.sdk.client import Client
 
     with Client() as client:
-        free = [client.release(ref).view for ref in refs]
+        free = [client.release(ref).view for ref in _found(client, refs)]
     if as_json:
         print_json(free)
         return

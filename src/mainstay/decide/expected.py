@@ -124,6 +124,8 @@ def submitted(
         "submitted_at": snapshot.now,
         "preemptible": 1,
         "nodes": spec.nodes,
+        "nodes_min": spec.nodes_min,
+        "nodes_max": spec.nodes_max,
         "cpu_milli": first.cpu_milli,
         "memory_bytes": first.memory_bytes,
         "gpus": first.gpus,
@@ -225,7 +227,7 @@ def _mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return state ^ (state >> np.uint64(31))
 
 
-_NOTHING_ENDS = "of what holds its places not enough has a time limit or a history"
+_NOTHING_ENDS = "it has no place even when all has ended that has a time limit or a history"
 _TOO_LARGE = "so much runs that it is not played to its end"
 _TOO_MUCH = "too much goes before it to see farther"
 

@@ -72,6 +72,14 @@ def test_what_has_ended_runs_no_longer_also_before_the_conclusion_is_drawn(site:
     assert float(ran.removesuffix("s")) < 10, shown
 
 
+def test_of_several_runs_none_is_stopped_if_one_is_not_there(site: Site) -> None:
+    works = [site.scene.submit(name=name) for name in ("one", "two")]
+    refused = mainstay("stop", "one", "nobody", "two")
+    assert "nobody" in refused.stderr
+    assert not any(site.scene.workload(work.id).stop_requested for work in works)
+    assert mainstay("stop", "one", "two").stdout.count("stop") == 2
+
+
 def test_a_run_that_is_stopping_says_so_and_for_how_long(site: Site) -> None:
     work = site.scene.submit(name="train", choices=(size(cpus=1, gib=1),))
     site.place(work, "atlas")

@@ -111,7 +111,7 @@ def test_behind_what_nobody_knows_the_end_of_nobody_knows_a_start(held):
     found = start(full(**held))
     assert (found.p50, found.p90, found.not_before) == (0, 0, 0)
     assert found.sentence == (
-        "nobody knows when it starts: of what holds its places not enough has a time limit or a history"
+        "nobody knows when it starts: it has no place even when all has ended that has a time limit or a history"
     )
 
 
@@ -257,6 +257,27 @@ def test_a_plan_says_what_explain_says_once_it_is_submitted():
     assert preview(before, spec=spec, priority=0).expected == start(after, 10)
     choices = (Resources(cpu_milli=64_000, memory_bytes=BYTES_PER_GIB, gpus=1, gpu_model="H100"), resources)
     assert preview(before, spec=replace(spec, choices=choices), priority=0).expected == start(after, 10)
+
+
+def test_a_plan_of_a_gang_is_of_all_its_nodes():
+    """One node is there for it at some time, and two are not while one is kept out."""
+    resources = Resources(cpu_milli=4_000, memory_bytes=BYTES_PER_GIB)
+    spec = WorkloadSpec(kind=Kind.JOB, name="job", run=("true",), choices=(resources,), stop_grace_seconds=0)
+
+    def fleet(*waiting: AWorkload) -> Snapshot:
+        return world(
+            nodes=[node(cpus=4), node(cpus=4, closed_at=NOON, why="cordoned")],
+            workloads=[running(9, cpus=4, max_duration_seconds=HOUR), *waiting],
+            allocations=[allocation(9, cpus=4, started_at=NOON)],
+        )
+
+    alone = preview(fleet(), spec=spec, priority=0).expected
+    assert alone is not None
+    assert alone.p50 > 0
+    gang = preview(fleet(), spec=replace(spec, nodes=2), priority=0).expected
+    assert gang is not None
+    assert gang.p50 == 0
+    assert gang == start(fleet(job(10, cpus=4, nodes=2, phase=Phase.QUEUED)), 10)
 
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 2), st.integers(0, 900), st.integers(0, 900))
