@@ -27,7 +27,7 @@ from tests.integration.kubernetes.client import connection
 from tests.stages import Play, Stage, played, ready, simulated
 from tests.unit.clusters.kubernetes.api_server import Server
 
-pytestmark = pytest.mark.xdist_group("storms")
+pytestmark = pytest.mark.xdist_group("plays")
 
 MEASURED_SECONDS = 1.1
 """What ran for longer is charged everywhere: kubelets count in whole seconds."""

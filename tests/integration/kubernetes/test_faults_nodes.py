@@ -24,7 +24,7 @@ from testbed.control_plane import ControlPlane
 from testbed.puppets import Life
 from tests.arena import Arena, arena
 
-pytestmark = pytest.mark.xdist_group("storms")
+pytestmark = pytest.mark.xdist_group("nodes-in-storms")
 
 
 ONE_POD = 1_000
