@@ -238,6 +238,7 @@ def test_whoever_leads_a_cluster_that_comes_back_has_an_epoch_that_no_cluster_ha
     scene.applied(add("east"), add("west"))
     seen = [lead("east", "a"), lead("west", "agent")]
     scene.applied(remove("east"))
+    assert lead("east", "a") == seen[0]  # it has not heard of that yet
     scene.applied(remove("west"))
     seen.append(lead("mine", "a"))
     scene.applied(add("east"))

@@ -24,11 +24,11 @@ from mainstay.domain.errors import Conflict, Fenced, KeyReused
 from mainstay.domain.fleet import lease_of
 from mainstay.domain.plan import (
     Action,
+    AddCluster,
     CommitResult,
     Idempotency,
     Plan,
     Refused,
-    RemoveCluster,
     Submit,
 )
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
@@ -75,16 +75,16 @@ def commit_in(connection: sa.Connection, plan: Plan) -> CommitResult:
 
 
 def _end_tenures(connection: sa.Connection, plan: Plan, refused: Sequence[Refused]) -> None:
-    """Who led a cluster that is removed leads nothing: when it comes back, whoever leads it has an epoch of their own."""
-    stays = {one.index for one in refused}
-    gone = [
-        lease_of(action.cluster)
+    """Whoever leads a cluster that comes back has an epoch of their own, be it who led it before it left."""
+    not_added = {one.index for one in refused}
+    added = [
+        lease_of(action.cluster.name)
         for index, action in enumerate(plan.actions)
-        if isinstance(action, RemoveCluster) and index not in stays
+        if isinstance(action, AddCluster) and index not in not_added
     ]
-    if gone:
+    if added:
         table = tables.leases
-        connection.execute(sa.update(table).where(table.c.name.in_(gone)).values(holder="", expires_at=0))
+        connection.execute(sa.update(table).where(table.c.name.in_(added)).values(holder="", expires_at=0))
 
 
 def locked_head(connection: sa.Connection) -> HeadRow:
