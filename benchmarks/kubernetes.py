@@ -59,6 +59,7 @@ CLUSTER = "hollow"
 OWNER = Owner(tenant="default", project="default")
 RUNNING_ROUND = 99
 """Of the pods that a simulator lets run."""
+REST_SECONDS = 30
 LISTED_SECONDS = 5.0
 """kube-scheduler has listed what is there by then."""
 
@@ -388,12 +389,16 @@ async def measure(control_plane: ControlPlane, folder: Path, options: argparse.N
         if round_ < options.peer_rounds:
             peers.append(await by_kube_scheduler(api, control_plane, count=count, nodes=nodes, round_=round_))
     async with ours.running():
+        await ours.bound(api, 1)  # what is there has been listed then
         singles = await one_by_one(api, ours, count=options.singles)
-        held = WARM_PODS + count + options.rounds * (count + 1) + options.singles
+        held = WARM_PODS + 1 + count + options.rounds * (count + 1) + options.singles
         if options.kept > held:
             await ours.bound(api, options.kept - held)
             held = options.kept
         busy = ours.resident_mib
+        at_rest, servers_at_rest = Used(ours.pid), servers(control_plane)
+        await asyncio.sleep(REST_SECONDS)
+        rest = [used.of(10 * REST_SECONDS) for used in (at_rest, servers_at_rest)]
         ours.platform.kill()
         began = time.monotonic()
         ours.platform.start()
@@ -433,6 +438,8 @@ async def measure(control_plane: ControlPlane, folder: Path, options: argparse.N
             figure(f"resident with {nodes} nodes", "MiB", [idle], higher_is_better=False),
             figure(f"resident with {held} pods more", "MiB", [busy], higher_is_better=False),
             figure("resident after a restart", "MiB", [again], higher_is_better=False),
+            figure("CPU of the platform at rest with all of them", "% of a core", rest[:1], higher_is_better=False),
+            figure("CPU of the servers meanwhile", "% of a core", rest[1:], higher_is_better=False),
             *(
                 figure(f"listing {listed} pods anew{of}", "s", [cost], higher_is_better=False)
                 for of, cost in zip(("", ", CPU of the servers", ", CPU of who lists"), costs, strict=True)
