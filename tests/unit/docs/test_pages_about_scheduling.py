@@ -19,7 +19,10 @@ POLICY, CYCLE = DOCS / "how-to" / "write-a-policy.md", DOCS / "explanation" / "s
 @pytest.fixture
 def page() -> dict[str, Any]:
     """All that the blocks of the page about policies define, run in their order."""
-    names = {name: getattr(placement, name) for name in ("Mapping", "MappingProxyType", "Policy", "best_fit", "spread")}
+    there = ("Mapping", "MappingProxyType", "Policy", "best_fit", "spread")
+    names = {name: getattr(placement, name) for name in there} | {
+        "least_waste": placement.POLICIES["least-waste"].scores
+    }
     for block in re.findall(r"^```python\n(.*?)^```", POLICY.read_text(), re.MULTILINE | re.DOTALL):
         exec(compile(block, str(POLICY), "exec"), names)
     return names
