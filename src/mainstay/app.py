@@ -315,7 +315,14 @@ async def serve(app: App, settings: Settings, listener: socket.socket, ready: Ca
 
 
 class _Server(uvicorn.Server):
-    """Signals are ours: they also end the loops."""
+    """Signals are ours: they also end the loops. Cancelled, it listens no longer."""
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            await super().serve(sockets)
+        finally:
+            for listening in getattr(self, "servers", ()):  # there are none before it has started
+                listening.close()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
