@@ -7,6 +7,7 @@
 3. The epoch: a plan of a leader whose tenure has passed is refused whole (invariant I11). Taking a lease locks `head`
    too, so the tenure cannot pass between this check and the commit.
 4. Read the rows of the plan, apply each action in memory, write what changed with its events and audit rows.
+5. The tenure over a cluster that was added ends: its next leader has a number that no cluster has seen.
 
 Audited is every applied action of a plan without an epoch: those are the requests of people and programs. Submissions
 are audited whoever makes them: a cluster does, for the guests in it. What else the loops decide is in the event log, with
