@@ -8,9 +8,8 @@ allocations leave. A refresh builds the next state beside the old one, so a fail
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import itemgetter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -32,13 +31,12 @@ from mainstay.domain.topology import Level, TopologyNeed, levels_of
 from mainstay.domain.volume import REACH_PREFIX, VolumeNeed, VolumeRecord, VolumeRef
 from mainstay.domain.workload import Phase
 from mainstay.store import bills, codec, codec_fleet, history, queries, tables
+from mainstay.store.changed import Reader
 from mainstay.store.columns import Column, Delta, columns_of, empty, joined, merged
 from mainstay.store.engine import Database
 from mainstay.store.rows import HeadRow
 
 T = TypeVar("T")
-CHUNK = 10_000
-"""Rows in memory as Python objects at a time while a table is read."""
 
 
 class SnapshotCache:
@@ -65,7 +63,7 @@ class SnapshotCache:
         head = queries.head(connection)
         if head["version"] == state.version:
             return state
-        reader = _Reader(connection, state)
+        reader = Reader(connection, state)
         if head["nodes_at"] > state.version:
             state = _with_clusters(_with_nodes(state, reader), queries.clusters(connection))
         if head["workloads_at"] > state.version:
@@ -83,12 +81,12 @@ class SnapshotCache:
         return replace(
             state,
             version=head["version"],
-            gpu_models=tuple(reader.gpu_models),
-            cluster_names=tuple(reader.cluster_names),
-            restrictions=tuple(reader.restrictions),
-            volume_needs=tuple(reader.volume_needs),
-            topologies=tuple(reader.topologies),
-            queue_names=tuple(reader.queue_names),
+            gpu_models=reader.gpu_models.words,
+            cluster_names=reader.cluster_names.words,
+            restrictions=reader.restrictions.words,
+            volume_needs=reader.volume_needs.words,
+            topologies=reader.topologies.words,
+            queue_names=reader.queue_names.words,
         )
 
 
@@ -252,83 +250,7 @@ class State:
         )
 
 
-class _Reader:
-    """Changed rows of one refresh, and the vocabulary of GPU models that grows with them."""
-
-    def __init__(self, connection: sa.Connection, state: State) -> None:
-        self.connection = connection
-        self.since = state.version
-        self.gpu_models = list(state.gpu_models)
-        self.cluster_names = list(state.cluster_names)
-        self.restrictions = list(state.restrictions)
-        self.volume_needs = list(state.volume_needs)
-        self.topologies = list(state.topologies)
-        self.queue_names = list(state.queue_names)
-        self.rows_read = 0
-        self._numbers = {model: number for number, model in enumerate(self.gpu_models)}
-        self._cluster_numbers = {name: number for number, name in enumerate(self.cluster_names)}
-        self._queue_numbers = {name: number for number, name in enumerate(self.queue_names)}
-        self._restriction_numbers = {name: number for number, name in enumerate(self.restrictions)}
-        self._need_numbers = {need: number for number, need in enumerate(self.volume_needs)}
-        self._topology_numbers = {need: number for number, need in enumerate(self.topologies)}
-
-    def first(self) -> bool:
-        """Nothing is known yet: what has left the tables need not be read."""
-        return self.since < 0
-
-    def chunks(self, query: sa.Select[Any], *, open_: sa.ColumnElement[bool]) -> Iterator[Sequence[Sequence[Any]]]:
-        """Rows by key, which is their first column: at first the open ones, in a stream, later what changed.
-
-        What changed is sorted here: asked for an order, SQLite would walk the whole table along it.
-        """
-        (table,) = query.get_final_froms()
-        if self.first():
-            result = self.connection.execute(
-                query.where(open_).order_by(table.c.key).execution_options(yield_per=CHUNK)
-            )
-            while rows := result.fetchmany(CHUNK):
-                self.rows_read += len(rows)
-                yield rows
-            return
-        changed = sorted(self.connection.execute(query.where(table.c.version > self.since)).all(), key=itemgetter(0))
-        self.rows_read += len(changed)
-        if changed:
-            yield changed
-
-    def numbered(self, models: Sequence[str]) -> Column:
-        """The models as indexes into the vocabulary."""
-        return _numbered(models, self.gpu_models, self._numbers)
-
-    def clusters_numbered(self, names: Sequence[str]) -> Column:
-        """The clusters that workloads are bound to, likewise."""
-        return _numbered(names, self.cluster_names, self._cluster_numbers)
-
-    def restrictions_numbered(self, names: Sequence[str]) -> Column:
-        """What keeps guests off nodes, likewise."""
-        return _numbered(names, self.restrictions, self._restriction_numbers)
-
-    def needs_numbered(self, needs: Sequence[VolumeNeed | None]) -> Column:
-        """The volumes that workloads name, likewise."""
-        return _numbered(needs, self.volume_needs, self._need_numbers)
-
-    def topologies_numbered(self, needs: Sequence[TopologyNeed | None]) -> Column:
-        """How near to each other the pods of workloads are to lie, likewise."""
-        return _numbered(needs, self.topologies, self._topology_numbers)
-
-    def queues_numbered(self, names: Sequence[str]) -> Column:
-        """The queues that workloads name, likewise."""
-        return _numbered(names, self.queue_names, self._queue_numbers)
-
-
-def _numbered(words: Sequence[T], vocabulary: list[T], numbers: dict[T, int]) -> Column:
-    for word in words:
-        if word not in numbers:
-            numbers[word] = len(vocabulary)
-            vocabulary.append(word)
-    return np.array([numbers[word] for word in words], dtype=np.int64)
-
-
-def _with_nodes(state: State, reader: _Reader) -> State:
+def _with_nodes(state: State, reader: Reader) -> State:
     table = tables.nodes
     texts = (
         *("gpu_model", "name", "cluster", "admits", "topology", "shapes", "used_shapes", "whole_shapes"),
@@ -341,7 +263,7 @@ def _with_nodes(state: State, reader: _Reader) -> State:
         len(whole) + offset for offset in range(len(texts))
     )
     columns = columns_of(rows, whole, flags=_FLAGS)
-    columns["gpu_model"] = reader.numbered([row[gpu_model] for row in rows])
+    columns["gpu_model"] = reader.gpu_models.numbered([row[gpu_model] for row in rows])
     delta = Delta(columns=columns, keep=np.ones(len(rows), dtype=np.bool_))
     node_admits = {
         **state.node_admits,
@@ -473,7 +395,7 @@ def _with_levels(state: State, changed: Mapping[int, str], *, grown: bool) -> St
     return replace(state, node_topology=known, levels=levels_of(state.clusters, said))
 
 
-def _with_workloads(state: State, reader: _Reader) -> State:
+def _with_workloads(state: State, reader: Reader) -> State:
     table = tables.workloads
     yielding = ("nominated", "nominated_until", "displaced_by")
     query = _select(table, _WORKLOAD, "choices_count", *yielding, *_NUMBERED, "tenant", "project")
@@ -482,12 +404,12 @@ def _with_workloads(state: State, reader: _Reader) -> State:
     parts = [columns_of((), (*_WORKLOAD, "choices_count", *_NUMBERED), flags=_FLAGS)]
     for rows in reader.chunks(query, open_=table.c.phase < int(Phase.SUCCEEDED)):
         part = columns_of(rows, (*_WORKLOAD, "choices_count"), flags=_FLAGS)
-        part["gpu_model"] = reader.numbered([row[-8] for row in rows])
-        part["cluster"] = reader.clusters_numbered([row[-7] for row in rows])
-        part["restriction"] = reader.restrictions_numbered([row[-6] for row in rows])
-        part["queue"] = reader.queues_numbered([row[-5] for row in rows])
-        part["topology"] = reader.topologies_numbered([codec.need_of(row[-4]) for row in rows])
-        part["volumes"] = reader.needs_numbered([_need(*row[-3:]) for row in rows])
+        part["gpu_model"] = reader.gpu_models.numbered([row[-8] for row in rows])
+        part["cluster"] = reader.cluster_names.numbered([row[-7] for row in rows])
+        part["restriction"] = reader.restrictions.numbered([row[-6] for row in rows])
+        part["queue"] = reader.queue_names.numbered([row[-5] for row in rows])
+        part["topology"] = reader.topologies.numbered([codec.need_of(row[-4]) for row in rows])
+        part["volumes"] = reader.volume_needs.numbered([_need(*row[-3:]) for row in rows])
         _yielding(rows, at, nominations, displaced_by)
         parts.append(part)
     columns = joined(parts)
@@ -533,14 +455,14 @@ def _volumes(records: Sequence[VolumeRecord]) -> Mapping[VolumeRef, tuple[Volume
     return found
 
 
-def _with_tree(state: State, reader: _Reader, head: HeadRow) -> State:
+def _with_tree(state: State, reader: Reader, head: HeadRow) -> State:
     """The tree of queues, the queue of each workload, and what queues have used lately."""
     connection = reader.connection
     if head["queues_at"] > state.version:
         queues = tree_of(row.queue for row in queries.queues(connection))
         state = replace(state, queues=queues, history_policy=history.history_policy(connection).policy)
     if max(head["workloads_at"], head["queues_at"]) > state.version:
-        state = _with_queues(state, reader.queue_names)
+        state = _with_queues(state, reader.queue_names.words)
     if max(head["allocations_at"], head["queues_at"]) > state.version:
         past = history.history_table(connection, state.history_policy, state.queues)
         state = replace(state, history=past)
@@ -554,7 +476,7 @@ def _with_queues(state: State, names: Sequence[str]) -> State:
     return replace(state, queue=queue)
 
 
-def _choices(state: State, reader: _Reader, delta: Delta, *, several: Column) -> Mapping[int, tuple[Resources, ...]]:
+def _choices(state: State, reader: Reader, delta: Delta, *, several: Column) -> Mapping[int, tuple[Resources, ...]]:
     """Of those with more than one choice, which are few: for them alone the specification is read, once."""
     new = [key for key in delta.key[several & delta.keep].tolist() if key not in state.choices]
     gone = {key for key in delta.key[several & ~delta.keep].tolist() if key in state.choices}
@@ -564,7 +486,7 @@ def _choices(state: State, reader: _Reader, delta: Delta, *, several: Column) ->
     return {key: value for key, value in {**state.choices, **found}.items() if key not in gone}
 
 
-def _with_allocations(state: State, reader: _Reader) -> State:
+def _with_allocations(state: State, reader: Reader) -> State:
     table = tables.allocations
     query = _select(table, _ALLOCATION, "closed", "gpu_model", "tenant", "project", "workload", "address")
     at = len(_ALLOCATION)
@@ -574,7 +496,7 @@ def _with_allocations(state: State, reader: _Reader) -> State:
     workload_key = _ALLOCATION.index("workload_key")
     for rows in reader.chunks(query, open_=table.c.closed == 0):
         part = columns_of(rows, (*_ALLOCATION, "closed"), flags=_FLAGS)
-        part["gpu_model"] = reader.numbered([row[at + 1] for row in rows])
+        part["gpu_model"] = reader.gpu_models.numbered([row[at + 1] for row in rows])
         parts.append(part)
         owners.update((row[workload_key], (row[at + 2], row[at + 3], row[at + 4])) for row in rows)
         addresses.update((row[0], row[at + 5]) for row in rows)
