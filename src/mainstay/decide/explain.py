@@ -10,7 +10,7 @@ import numpy as np
 from mainstay.decide import admission, billing, nomination
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.expected import ExpectedStart, expected_start, submitted
-from mainstay.decide.placement import POLICIES
+from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.fit import Request
 from mainstay.decide.places import node_names, placed
 from mainstay.decide.preemption.outlook import outlook
@@ -204,7 +204,7 @@ def _answer(
 
     `most`: so many ranks it may ever have.
     """
-    policy, later, unknown = next(iter(POLICIES.values())), None, False
+    policy, later, unknown = POLICIES[DEFAULT_POLICY], None, False
     cycle = Cycle(snapshot, policy)
     if row >= 0:
         queue, ahead = int(snapshot.workloads.queue[row]), int(np.argmax(cycle.order == row))
@@ -241,7 +241,7 @@ def _expected(snapshot: Snapshot, row: int, answer: _Answer) -> ExpectedStart | 
         return ExpectedStart(asked_at=snapshot.now, p50=snapshot.now, p90=snapshot.now)
     if answer.reason.code in _TIME_DOES_NOT_HELP:
         return None
-    return expected_start(snapshot, row, next(iter(POLICIES.values())))
+    return expected_start(snapshot, row, POLICIES[DEFAULT_POLICY])
 
 
 def _placed(cycle: Cycle, row: int) -> tuple[tuple[int, ...], Request] | None:
@@ -267,7 +267,7 @@ def _starts(
 
 
 def _waits(snapshot: Snapshot, shape: Shape, *, queue: int, ahead: int) -> Reason:
-    alone = Cycle(snapshot, next(iter(POLICIES.values())))
+    alone = Cycle(snapshot, POLICIES[DEFAULT_POLICY])
     if alone.place(shape, queue):
         return Reason(code=Code.WAITS_BEHIND, numbers={"ahead": ahead, "needs": shape.words})
     reason = refusal(snapshot, shape, alone.free)
@@ -313,7 +313,7 @@ def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, 
     def starts(one: Shape) -> tuple[int, ...]:
         found = cycle.place(one, queue)
         if found and row >= 0:
-            found = _placed(Cycle(_changed(snapshot, row, one), next(iter(POLICIES.values()))), row)
+            found = _placed(Cycle(_changed(snapshot, row, one), POLICIES[DEFAULT_POLICY]), row)
         return found[0] if found else ()
 
     def most(upto: int, with_: Callable[[int], Shape]) -> int:

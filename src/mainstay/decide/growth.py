@@ -21,7 +21,7 @@ import numpy as np
 from mainstay.decide import admission, kernel, nomination
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.kernel import NONE
-from mainstay.decide.placement import POLICIES
+from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_of, whole_of
 from mainstay.decide.placement.gang import place
 from mainstay.decide.placement.near import numbers
@@ -245,7 +245,7 @@ def _has_place(one: _Grower, free: Free, allowance: Allowance, *, queue: int) ->
     return False
 
 
-_POLICY = next(iter(POLICIES.values()))
+_POLICY = POLICIES[DEFAULT_POLICY]
 
 
 def _action(snapshot: Snapshot, one: _Grower) -> Grow:

@@ -17,7 +17,7 @@ import numpy as np
 from mainstay.decide.attempt import Pod, Run, pod_of, run_of
 from mainstay.decide.cycle import Cycle
 from mainstay.decide.nomination import reserved
-from mainstay.decide.placement import POLICIES
+from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.shapes import shape_of
 from mainstay.decide.shrinking import without
 from mainstay.domain import ids
@@ -132,7 +132,7 @@ def _replacement(snapshot: Snapshot, row: int, endpoint: Endpoint, node: int) ->
     if endpoint.candidate_key:
         return () if not _waits_in_vain(snapshot, endpoint.candidate_key) else None
     tried = endpoint.updated_at > int(snapshot.nodes.closed_at[node])
-    if tried or Cycle(reserved(snapshot), next(iter(POLICIES.values()))).place(shape_of(snapshot, row)) is None:
+    if tried or Cycle(reserved(snapshot), POLICIES[DEFAULT_POLICY]).place(shape_of(snapshot, row)) is None:
         return None
     owner = snapshot.owners.get(endpoint.serving_key)
     if owner is None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.explain import alternatives
-from mainstay.decide.placement import POLICIES
+from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.fit import whole_of
 from mainstay.decide.schedule import quota_refusal, refusal
 from mainstay.decide.shapes import Shape, make_shape, words_of
@@ -79,7 +79,7 @@ def _fits_a_node(snapshot: Snapshot, spec: WorkloadSpec, clusters: Collection[st
     return False
 
 
-_POLICY = next(iter(POLICIES.values()))
+_POLICY = POLICIES[DEFAULT_POLICY]
 
 
 def idle(snapshot: Snapshot, *, clusters: Collection[str]) -> Snapshot:

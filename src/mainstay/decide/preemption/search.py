@@ -18,7 +18,7 @@ import numpy as np
 
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.nomination import reserved, spoken_for
-from mainstay.decide.placement import POLICIES
+from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.fit import Free, Request, feasible, room, room_on
 from mainstay.decide.placement.gang import place, room_together, together
 from mainstay.decide.preemption.balance import Balance
@@ -66,7 +66,7 @@ class Search:
         self._loads = Loads(self.holders, self.balance)
         self.free = _free(snapshot, self.holders)
         self._slices = tuple(model if is_shape(model) else "" for model in snapshot.gpu_models)
-        self._policy = next(iter(POLICIES.values()))
+        self._policy = POLICIES[DEFAULT_POLICY]
         self._freed: tuple[Request, list[tuple[Ints, int]]] | None = None
         """Of the last request; those of one workload are asked again and again."""
 
