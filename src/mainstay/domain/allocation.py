@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import Self
 
 from mainstay.domain.quantity import Resources
 from mainstay.domain.secret import SecretUse
@@ -113,6 +115,24 @@ class Wanted:
     def guest(self) -> PodRef | None:
         """The pod that others made for this rank; None where it is ours to make."""
         return self.spec.guests[self.allocation.rank] if self.spec.guests else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """The rows of one cluster, by the names of their pods."""
+
+    all: Mapping[str, Wanted]
+    ours: Mapping[str, Wanted]
+    """Without those of guests."""
+    guests: tuple[Wanted, ...]
+
+    @classmethod
+    def of(cls, wanted: Iterable[Wanted]) -> Self:
+        """In their order."""
+        rows = {row.allocation.pod: row for row in wanted}
+        guests = tuple([row for row in rows.values() if row.spec.guests])
+        ours = {name: row for name, row in rows.items() if not row.spec.guests} if guests else rows
+        return cls(all=rows, ours=ours, guests=guests)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
