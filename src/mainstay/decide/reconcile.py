@@ -70,6 +70,11 @@ class Calm:
     pods: tuple[PodState, ...] = field(default=(), compare=False)
     """All that was compared, if all of it was calm; None and empty if not."""
 
+    def has(self, pod: str, row: Wanted, state: PodState | None) -> bool:
+        """Whether this very row and report are known to be calm."""
+        pair = self.pairs.get(pod)
+        return pair is not None and pair[0] is row and pair[1] is state
+
     def is_all(self, rows: Mapping[str, Wanted], pods: tuple[PodState, ...]) -> bool:
         """Whether these very rows and reports are known to be calm."""
         if rows is not self.rows or len(pods) != len(self.pods):
@@ -131,19 +136,18 @@ def reconcile(
     actions: list[Action] = [_nodes(cluster, seen)]
     effects: list[PodAction] = []
     told = {name: at for name, at in told_at.items() if name in rows}
+    restless = [name for name, row in rows.items() if not calm.has(name, row, pods.get(name))]
     unheard = {
         key: unheard_since.get(key, tick)
-        for name, pod in pods.items()
-        if pod.seen is Seen.UNKNOWN and name in rows
+        for name in restless
+        if (pod := pods.get(name)) and pod.seen is Seen.UNKNOWN
         for key in ((name, False), *(((name, True),) if pod.revoked else ()))
     }
-    still: dict[str, tuple[Wanted, PodState | None]] = {}
-    for name, row in rows.items():
-        pod = pods.get(name)
-        before = calm.pairs.get(name)
-        if before is not None and before[0] is row and before[1] is pod:
-            still[name] = before
-            continue
+    still = dict(calm.pairs)
+    for name in (*restless, *(still.keys() - rows.keys())):
+        still.pop(name, None)
+    for name in restless:
+        row, pod = rows[name], pods.get(name)
         missing_us = tick - unmatched.get(name, tick)
         quiet = name in told and tick - told[name] < WORDS_SECONDS * MICROSECONDS_PER_SECOND
         given_up = _given_up(row, pod, unheard, tick=tick, now=now)
@@ -253,6 +257,8 @@ def _unmatched(
     since: Mapping[str, int],
     made: AbstractSet[str],
 ) -> dict[str, int]:
+    if pods.keys() == rows.keys():
+        return {}
     orphans = [name for name in sorted(pods.keys() - rows.keys()) if not pods[name].forgotten]
     missing = [
         name

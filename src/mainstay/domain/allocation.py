@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Self
 
@@ -110,6 +110,11 @@ class Wanted:
 
     Without it the end of one rank could leave the columns before its gang has been judged.
     """
+    pod: str = field(init=False, compare=False)
+    """The name of its pod, made once: whoever looks for it looks at all."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pod", self.allocation.pod)
 
     @property
     def guest(self) -> PodRef | None:
@@ -129,7 +134,7 @@ class Rows:
     @classmethod
     def of(cls, wanted: Iterable[Wanted]) -> Self:
         """In their order."""
-        rows = {row.allocation.pod: row for row in wanted}
+        rows = {row.pod: row for row in wanted}
         guests = tuple([row for row in rows.values() if row.spec.guests])
         ours = {name: row for name, row in rows.items() if not row.spec.guests} if guests else rows
         return cls(all=rows, ours=ours, guests=guests)

@@ -46,7 +46,9 @@ WORKLOAD = {"tenant": "t", "project": "p", "key": 1}
 def creations(*names: str) -> Rows:
     """Wanted pods that are to be made."""
     ours = SimpleNamespace(guests=())
-    rows: Any = [SimpleNamespace(allocation=SimpleNamespace(pod=name, **WORKLOAD), spec=ours) for name in names]
+    rows: Any = [
+        SimpleNamespace(pod=name, allocation=SimpleNamespace(pod=name, **WORKLOAD), spec=ours) for name in names
+    ]
     return Rows.of(rows)
 
 
