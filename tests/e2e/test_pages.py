@@ -561,7 +561,7 @@ def test_a_cluster_with_an_agent_says_whether_that_is_connected(browser, tmp_pat
         page.goto(f"{fleet.url}/clusters")
         plant = page.get_by_label("Cluster plant")
         expect(plant).to_contain_text("agent not connected")
-        expect(plant).to_contain_text("its agent has not called yet")
+        expect(plant).to_contain_text("waits for its agent to call for the first time")
         lease = lease_of("plant")
         fleet.store.acquire(lease, holder="agent/host", now=fleet.services.clock.now(), seconds=60)
         expect(plant).to_contain_text("agent connected")
