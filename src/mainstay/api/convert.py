@@ -9,7 +9,7 @@ from typing import Literal
 
 from mainstay.decide.expected import ExpectedStart
 from mainstay.decide.explain import Alternative, Explanation, Preview
-from mainstay.domain.allocation import NO_PROGRESS, STOPPING, Allocation, Progress, Seen, state_of
+from mainstay.domain.allocation import NO_PROGRESS, STOPPING, Allocation, Progress, Seen, state_word
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.plan import AuditRow, Event
 from mainstay.domain.quantity import (
@@ -120,7 +120,7 @@ def workload_view(
     workload: Workload, allocations: Iterable[Allocation] = (), *, progress: Progress = NO_PROGRESS
 ) -> views.WorkloadView:
     """With its pods and how far it has come, if they are given."""
-    spec, state = workload.spec, state_of(workload, progress)
+    spec, state = workload.spec, state_word(workload, progress)
     return views.WorkloadView(
         id=workload.id,
         name=spec.name,
@@ -302,7 +302,7 @@ def explanation_view(workload: Workload, answer: Explanation | None, *, progress
             sentence=f"{workload.phase.word}: {reason.sentence}",
         )
     changes = [_alternative_view(alternative) for alternative in answer.alternatives]
-    state = state_of(replace(workload, phase=answer.phase), progress)
+    state = state_word(replace(workload, phase=answer.phase), progress)
     reason = _why(answer.reason, state)
     sentence = f"{state}: {reason.sentence}"
     if changes:

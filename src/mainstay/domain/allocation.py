@@ -141,7 +141,7 @@ NO_PROGRESS = Progress()
 STOPPING = "stopping"
 
 
-def state_of(workload: Workload, progress: Progress = NO_PROGRESS) -> str:
+def state_word(workload: Workload, progress: Progress = NO_PROGRESS) -> str:
     """Its state in one word, for people: its phase, or that it is to end, from the request until its last pod has ended."""
     told = workload.stop_requested or progress.stopping_since > 0
     return STOPPING if told and not workload.phase.final else workload.phase.word
