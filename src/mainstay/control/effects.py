@@ -22,7 +22,7 @@ import structlog
 from mainstay.control.outputs import Output, Outputs
 from mainstay.decide.guests import Memory, host
 from mainstay.decide.keeping import marks, suspicions
-from mainstay.decide.reconcile import Calm, Reconciliation, not_copied, reconcile, without_output
+from mainstay.decide.reconcile import Calm, Reconciliation, not_copied, output_awaited, reconcile, without_output
 from mainstay.decide.removals import drops
 from mainstay.domain.allocation import (
     BindPod,
@@ -270,9 +270,12 @@ class EffectLoop:
                 if nodes.nodes != self._nodes:
                     observations.append(nodes)
             elif isinstance(action, ObservePod) and has_output(action, rows):
-                output = self._outputs.collected(rows[action.state.name].allocation)
+                allocation = rows[action.state.name].allocation
+                output = self._outputs.collected(allocation)
                 if output is None:
                     withheld = True
+                    if why := self._outputs.news(allocation.pod):
+                        observations.append(output_awaited(action, allocation, why))
                 else:
                     observations.append(_with_output(action, output))
             else:
