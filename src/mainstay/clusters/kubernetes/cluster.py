@@ -84,7 +84,7 @@ class KubernetesCluster:
         self._api, self._artifacts, self._clock, self._settings = api, artifacts, clock, settings
         self._secrets = secrets
         self._pace = Pace(clock=clock)
-        self._fence = Fence(api, clock, system=settings.system)
+        self._fence = Fence(api, clock, self._pace, system=settings.system)
         tunnel = "" if settings.reached_directly else name
         self._picture = Picture(
             api,
@@ -284,12 +284,12 @@ class KubernetesCluster:
     async def _write(self, namespace: str, document: pods.Document, epoch: int) -> Pod:
         """Create a pod while we still may: we have waited for our turn, perhaps for long, and may be stopped at any moment.
 
-        Raises Fenced.
+        Raises Fenced, NotYet.
         """
         by = names.leader(self._settings.system, epoch)
 
         async def create() -> Pod:
-            not_after = await self._fence.admit(epoch)
+            not_after = await self._fence.still_admits(epoch)
             return await self._api.create(PODS, namespace, document, not_after=not_after, by=by)
 
         return await self._pace.write(create)
