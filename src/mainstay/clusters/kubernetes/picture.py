@@ -167,6 +167,10 @@ class Picture:
         self._ours: dict[str, OwnView] = {}
         self.ours: Mapping[str, OwnView] = MappingProxyType(self._ours)
         """Every pod of ours by its name, forgotten ones and tombstones included."""
+        self.restless: dict[str, OwnView] = {}
+        """Those that may have to be looked after."""
+        self.logged: dict[str, OwnView] = {}
+        """Those of which there is a log."""
         self._reports = Reports()
         self._tombstones: set[str] = set()
         """Those of pods that had a node."""
@@ -361,7 +365,7 @@ class Picture:
 
     def _reported(self, known: OwnView, silent: Mapping[str, int]) -> PodState:
         state = known.state
-        if self._is_tombstone(state.name):
+        if state.name in self._tombstones:
             return self._of_tombstone(known, state)
         if why := self._why_unknown(state, silent):
             return replace(_unknown(state, why), revoked=known.renewed == REVOKED)
@@ -476,11 +480,21 @@ class Picture:
         elif isinstance(old, OwnView) and self._ours.get(name) == old:
             del self._ours[name]
         self._reports.moved(name)
-        (self._tombstones.add if self._is_tombstone(name) else self._tombstones.discard)(name)
+        self._sort(name)
 
-    def _is_tombstone(self, name: str) -> bool:
+    def _sort(self, name: str) -> None:
+        """Among those that are to be looked at again and again, if it is one."""
+        self._tombstones.discard(name)
         known = self._ours.get(name)
-        return known is not None and known.tombstone and known.last_node != ""
+        for kept, belongs in (
+            (self.restless, known is not None and known.is_restless),
+            (self.logged, known is not None and known.is_logged),
+        ):
+            kept.pop(name, None)
+            if known is not None and belongs:
+                kept[name] = known
+        if known is not None and known.tombstone and known.last_node:
+            self._tombstones.add(name)
 
     def _count_uids(self, key: Key, old: View | None, new: View | None) -> None:
         before, after = (view.uid if isinstance(view, OwnView | GuestView) else "" for view in (old, new))

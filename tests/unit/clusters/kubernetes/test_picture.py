@@ -178,6 +178,9 @@ def test_whoever_looks_all_the_time_sees_what_sees_whoever_looks_once(events):
     assert set(seen[0]) == {once.picture._reported(known, silent) for known in once.picture.ours.values()}
     assert seen[1] == once.picture.nodes()
     assert often.picture.pods() is often.picture.pods()
+    ours = often.picture.ours
+    assert often.picture.restless == {name: known for name, known in ours.items() if known.is_restless}
+    assert often.picture.logged == {name: known for name, known in ours.items() if known.is_logged}
 
 
 def test_what_strangers_take_is_not_offered_and_what_ours_take_is():
