@@ -135,14 +135,14 @@ def _quota_reason(cycle: Cycle, shape: Shape, queue: int) -> Reason:
 
 def _nearest(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> Iterator[str]:
     """The same amount over more nodes, else whatever single change helps, as little of it as does."""
-    if found := _spread(world, shape, cycle, queue=queue):
+    if found := _over_more_nodes(world, shape, cycle, queue=queue):
         yield found
         return
     for one in alternatives(world, shape, cycle, queue=queue):
         yield f"{one.change} {one.after} instead of {one.before}"
 
 
-def _spread(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> str:
+def _over_more_nodes(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> str:
     """As many GPUs in all, on as few nodes as can be; empty if that does not help or none are asked for."""
     first = shape.choices[0]
     for parts in range(2, first.gpus + 1):
@@ -155,7 +155,7 @@ def _spread(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> str:
             gpus=first.gpus // parts,
         )
         nodes = shape.least * parts
-        spread = make_shape(world, nodes=nodes, choices=(part,), cluster=shape.cluster, topology=shape.topology)
-        if cycle.place(spread, queue):
+        over = make_shape(world, nodes=nodes, choices=(part,), cluster=shape.cluster, topology=shape.topology)
+        if cycle.place(over, queue):
             return f"{nodes} nodes with {words_of(part)} each"
     return ""

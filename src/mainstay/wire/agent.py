@@ -145,6 +145,7 @@ class Specified(Message, frozen=True):
     """(namespace, name, UID)."""
     restriction: str = ""
     topology: tuple[str, bool] | None = None
+    spread: tuple[str, int] | None = None
     """(level, whether it is required)."""
     on_partition: str = "wait"
     partition_seconds: int = 0

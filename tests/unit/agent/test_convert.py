@@ -8,7 +8,6 @@ import typing
 from operator import attrgetter
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +37,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SecretUse
-from mainstay.domain.topology import TopologyNeed
+from mainstay.domain.topology import Spread, TopologyNeed
 from mainstay.domain.volume import VolumeRef, VolumeState
 from mainstay.domain.workload import Elastic, Mount, Phase, PodRef, RetryPolicy, Volume, Workload, WorkloadSpec
 from mainstay.ports import WantedChanges
@@ -82,7 +81,7 @@ SPECS = fields(
     secrets=st.lists(fields(SecretUse), max_size=2).map(tuple),
     volumes=st.lists(fields(Volume), max_size=2).map(tuple),
     devices=st.lists(TEXT, max_size=2).map(tuple),
-    topology=st.none() | fields(TopologyNeed),
+    topology=st.none() | fields(TopologyNeed, spread=st.none() | fields(Spread)),
     elastic=st.none() | fields(Elastic),
 )
 PODS = fields(PodState, seen=enum(PodState, "seen"), end=enum(PodState, "end"), revoked=st.just(False))

@@ -17,7 +17,7 @@ from mainstay.api.app import create_api
 from mainstay.cli.exits import Exit
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.plan import ObserveNodes, StopPod
-from mainstay.domain.topology import TopologyNeed
+from mainstay.domain.topology import Spread, TopologyNeed
 from mainstay.domain.workload import Phase
 from tests.stores import SECOND, WHY
 from tests.unit.api.conftest import PEOPLE, site_of
@@ -171,6 +171,13 @@ def test_a_run_asks_for_one_rack(site: Site) -> None:
     assert "known: rack, host" in mainstay(*run, "preferred=block", "--", "true").stderr
     assert "allowed: zone, block, rack, host" in mainstay(*run, "required=row", "--", "true").stderr
     assert "say required=LEVEL" in mainstay(*run, "rack", "--", "true").stderr
+    apart = *run[:-1], "--spread"
+    assert "placed on n-1, n-3" in mainstay(*apart, "host=1", "--", "true").stderr
+    assert "spread     at most 1 per host" in mainstay("show", site.scene.all()[-1].id).stdout
+    assert mainstay(*apart, "host", "--", "true").returncode == Exit.OK
+    assert site.scene.all()[-1].spec.topology == TopologyNeed(spread=Spread(level="host"))
+    assert "allowed: zone, block, rack, host" in mainstay(*apart, "row=1", "--", "true").stderr
+    assert "valid integer" in mainstay(*apart, "host=few", "--", "true").stderr
 
 
 def test_labels_of_levels_are_named_when_a_cluster_is_added(site: Site) -> None:
