@@ -352,6 +352,7 @@ class GuestsSubmitted(Message, frozen=True, tag="submit_guests"):
     restriction: Text = ""
     grace_seconds: Number = 0
     max_duration_seconds: Number = 0
+    spread: Text = ""
 
 
 class GuestsWithdrawn(Message, frozen=True, tag="withdraw_guests"):

@@ -8,6 +8,7 @@ import typing
 from operator import attrgetter
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +38,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SecretUse
-from mainstay.domain.topology import Spread, TopologyNeed
+from mainstay.domain.topology import LEVELS, Spread, TopologyNeed
 from mainstay.domain.volume import VolumeRef, VolumeState
 from mainstay.domain.workload import Elastic, Mount, Phase, PodRef, RetryPolicy, Volume, Workload, WorkloadSpec
 from mainstay.ports import WantedChanges
@@ -153,6 +154,7 @@ GUESTS = fields(
     problem=st.just(""),
     grace_seconds=SECONDS,
     max_duration_seconds=SECONDS,
+    spread=st.sampled_from(("", *LEVELS)),
 )
 
 
@@ -334,6 +336,14 @@ def test_of_an_agent_that_does_not_tell_how_many_pods_a_node_takes_no_limit_is_k
         convert.decoded(json.dumps(one).encode(), wire.NodeSaid) for one in ({**older, "pods_max": -1}, older)
     )
     assert [convert_plan._node_state(one).pods_max for one in (known, unknown)] == [0, None]
+
+
+def test_a_level_that_an_agent_made_up_spreads_nothing():
+    pod, amount = ("ns", "w", "u"), convert.amount(Resources())
+    said = wire.GuestsSubmitted(name="w", pods=(pod,), tenant="t", project="p", queue="q", priority=1, resources=amount)
+    for spread, need in (("host", TopologyNeed(spread=Spread(level="host"))), ("row", None), ("", None)):
+        found = convert_plan._submission(msgspec.structs.replace(said, spread=spread), "edge")
+        assert found.workload.spec.topology == need
 
 
 def test_of_an_agent_that_does_not_tell_where_its_nodes_are_nothing_is_known():
