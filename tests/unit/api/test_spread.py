@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from mainstay.decide.schedule import schedule
+from mainstay.domain.plan import Plan
 from mainstay.domain.topology import LEVELS
 from mainstay.wire.job import Job
 from tests.unit.api.conftest import Api
@@ -50,11 +52,17 @@ async def test_more_replicas_than_racks_take_are_refused_with_what_could_be(flee
 
 
 async def test_explain_says_how_many_lie_apart_now_and_what_would_start(fleet: Api):
-    taken = await fleet.submit(resources={"cpu": 2})
+    assert (await fleet.submit(resources={"cpu": 2})).status_code == 201
+    store, now = fleet.services.store, fleet.services.clock.now()
+    store.commit(Plan(actor="loop", now=now, actions=schedule(store.snapshot(now=now, seed=0))))
     made = await fleet.submit(**WEB, nodes=3, spread={"level": "host", "at_most": 1})
-    assert (taken.status_code, made.status_code) == (201, 201)
     found = (await fleet.ask("GET", f"/v1/workloads/{made.json()['id']}/explain")).json()
-    assert found["reason"]["code"] == "WaitsBehind"
+    assert found["reason"]["code"] == "WaitsForCapacity"
+    assert "but with at most 1 per host there is room for 2 of 3: 2 hosts with room" in found["reason"]["sentence"]
+    assert [(one["change"], one["after"]) for one in found["would_start_if"]] == [
+        ("spread", "at most 2 per host"),
+        ("nodes", "2"),
+    ]
 
 
 @pytest.mark.parametrize(
