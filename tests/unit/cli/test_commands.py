@@ -171,11 +171,17 @@ def test_a_run_asks_for_one_rack(site: Site) -> None:
     assert "known: rack, host" in mainstay(*run, "preferred=block", "--", "true").stderr
     assert "allowed: zone, block, rack, host" in mainstay(*run, "required=row", "--", "true").stderr
     assert "say required=LEVEL" in mainstay(*run, "rack", "--", "true").stderr
-    apart = *run[:-1], "--spread"
-    assert "placed on n-1, n-3" in mainstay(*apart, "host=1", "--", "true").stderr
-    assert "spread     at most 1 per host" in mainstay("show", site.scene.all()[-1].id).stdout
-    assert mainstay(*apart, "host", "--", "true").returncode == Exit.OK
-    assert site.scene.all()[-1].spec.topology == TopologyNeed(spread=Spread(level="host"))
+
+
+def test_a_run_asks_to_lie_apart(site: Site) -> None:
+    nodes = tuple(NodeState(name=f"n-{number}", capacity=size(cpus=2, gib=8), ready=True) for number in range(2))
+    site.scene.applied(ObserveNodes(cluster="local", nodes=nodes, reason=WHY))
+    apart = "run", "-y", "-d", "--nodes", "2", "-n", "web", "--spread"
+    assert "placed on n-0, n-1" in mainstay(*apart, "host=1", "--", "true").stderr
+    assert "spread     at most 1 per host" in mainstay("show", "web").stdout
+    assert mainstay(*apart, "host", "-n", "even", "--", "true").returncode == Exit.OK
+    needs = {work.spec.name: work.spec.topology for work in site.scene.all()}
+    assert needs["even"] == TopologyNeed(spread=Spread(level="host"))
     assert "allowed: zone, block, rack, host" in mainstay(*apart, "row=1", "--", "true").stderr
     assert "valid integer" in mainstay(*apart, "host=few", "--", "true").stderr
 
