@@ -22,7 +22,7 @@ import structlog
 from mainstay.control.outputs import Output, Outputs
 from mainstay.decide.guests import Memory, host
 from mainstay.decide.keeping import marks, suspicions
-from mainstay.decide.reconcile import Reconciliation, not_copied, reconcile, without_output
+from mainstay.decide.reconcile import Reconciliation, not_copied, output_awaited, reconcile, without_output
 from mainstay.decide.removals import drops
 from mainstay.domain.allocation import (
     BindPod,
@@ -259,9 +259,12 @@ class EffectLoop:
                 if nodes.nodes != self._nodes:
                     observations.append(nodes)
             elif isinstance(action, ObservePod) and has_output(action, rows):
-                output = self._outputs.collected(rows[action.allocation_key].allocation)
+                allocation = rows[action.allocation_key].allocation
+                output = self._outputs.collected(allocation)
                 if output is None:
                     withheld = True
+                    if why := self._outputs.news(allocation.pod):
+                        observations.append(output_awaited(action, allocation, why))
                 else:
                     observations.append(_with_output(action, output))
             else:

@@ -200,6 +200,22 @@ def _given_up(
     return _observation(allocation, state)
 
 
+def output_awaited(action: ObservePod, allocation: Allocation, why: str) -> ObservePod:
+    """That its end is not on record yet, since its output files could not be fetched so far."""
+    detail = f"it has ended, and its output is not fetched yet: {why}"
+    state = replace(
+        action.state,
+        seen=Seen.RUNNING,
+        ended_at=0,
+        end=None,
+        exit_code=None,
+        address=allocation.address,
+        ready=allocation.ready,
+        detail=detail,
+    )
+    return replace(action, state=state, reason=_reason(state))
+
+
 def without_output(action: ObservePod, why: str) -> ObservePod:
     """The same end, as one whose output files could not be kept: whoever waits for them must not take it for success."""
     state = replace(action.state, end=End.OUTPUT_NOT_STORED, detail=why)
@@ -328,8 +344,9 @@ def _on_top_of(allocation: Allocation, pod: PodState, *, now: int, quiet: bool) 
     if state.seen in _WAITING and allocation.seen in _WAITING:
         changed = state.seen is not allocation.seen or state.detail != allocation.detail
         return state if changed and not quiet else None
-    if allocation.stop and state.detail != allocation.detail and not quiet:
-        return state  # what keeps it from ending
+    words = allocation.stop or (state.seen is Seen.RUNNING and allocation.seen is Seen.RUNNING)
+    if words and state.detail != allocation.detail and not quiet:
+        return state  # what keeps it from ending, or what is wrong while it runs
     news = (
         state.seen is not allocation.seen
         or state.started_at != allocation.started_at

@@ -7,7 +7,7 @@ from enum import IntEnum, StrEnum
 
 from mainstay.domain.quantity import Resources
 from mainstay.domain.secret import SecretUse
-from mainstay.domain.workload import Mount, PodRef, Volume, WorkloadSpec
+from mainstay.domain.workload import Mount, PodRef, Volume, Workload, WorkloadSpec
 
 
 class Seen(IntEnum):
@@ -96,6 +96,14 @@ class Allocation:
         """The name of its pod."""
         return pod_name(workload=self.workload, attempt=self.attempt, rank=self.rank)
 
+    @property
+    def state(self) -> str:
+        """Its state in one word, for people: what was seen of its pod, or that it is to end and has not. Of one that is not
+        reported any more nobody knows whether it stops.
+        """
+        told = self.stop_asked_at > 0 and self.seen not in {Seen.UNKNOWN, Seen.ENDED}
+        return STOPPING if told else self.seen.name.lower()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -130,6 +138,13 @@ class Progress:
 
 
 NO_PROGRESS = Progress()
+STOPPING = "stopping"
+
+
+def state_word(workload: Workload, progress: Progress = NO_PROGRESS) -> str:
+    """Its state in one word, for people: its phase, or that it is to end, from the request until its last pod has ended."""
+    told = workload.stop_requested or progress.stopping_since > 0
+    return STOPPING if told and not workload.phase.final else workload.phase.word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from mainstay.decide.reconcile import (
     ORPHAN_GRACE_SECONDS,
     WORDS_SECONDS,
     Reconciliation,
+    output_awaited,
     reconcile,
 )
 from mainstay.domain.allocation import Allocation, CreatePod, DeletePod, End, ForgetPod, Owner, PodState, Seen, Wanted
@@ -182,6 +183,26 @@ def test_other_words_of_a_waiting_pod_are_news_only_after_a_while():
 def test_a_pod_that_starts_may_turn_to_pull_another_image_but_not_one_that_runs():
     assert len(told(compare([wanted(seen=Seen.STARTING)], [pod(Seen.PULLING)]))) == 1
     assert told(compare([running()], [pod(Seen.PULLING, detail="late")])) == []
+
+
+def test_what_is_wrong_while_a_pod_runs_is_news_and_so_is_that_it_is_mended():
+    troubled = pod(Seen.RUNNING, started_at=START, detail="its helper does not start")
+    (action,) = told(compare([running()], [troubled]))
+    assert action.reason.sentence == "runs: its helper does not start"
+    assert told(compare([running(detail="its helper does not start")], [troubled])) == []
+    (mended,) = told(compare([running(detail="its helper does not start")], [pod(Seen.RUNNING, started_at=START)]))
+    assert mended.state.detail == ""
+
+
+def test_an_end_whose_output_is_awaited_is_told_as_no_end():
+    ended = pod(Seen.ENDED, end=End.EXITED, exit_code=0, started_at=START, ended_at=NOON)
+    row = running(address="10.0.0.1:80")
+    (end,) = told(compare([row], [ended]))
+    waits = output_awaited(end, row.allocation, "the artifacts are away")
+    assert waits.guards == end.guards
+    words = "it has ended, and its output is not fetched yet: the artifacts are away"
+    assert waits.state == pod(Seen.RUNNING, started_at=START, address="10.0.0.1:80", detail=words)
+    assert waits.reason.sentence == f"runs: {words}"
 
 
 def test_an_end_that_was_never_seen_to_begin_is_recorded():

@@ -23,7 +23,8 @@ from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.pace import Pace
 from mainstay.clusters.kubernetes.picture import Picture
 from mainstay.clusters.kubernetes.pods import REVOKED
-from mainstay.clusters.kubernetes.states import HOPELESS_REASONS, View, state_of
+from mainstay.clusters.kubernetes.states import View, state_of
+from mainstay.clusters.kubernetes.troubles import DETAIL_CHARACTERS
 from mainstay.domain.allocation import Seen
 from mainstay.domain.errors import Denied, Invalid, MainstayError
 from mainstay.ports import Artifacts, Clock, Secrets
@@ -145,8 +146,7 @@ class Chores:
             self._start(f"files/{pod}", partial(self._deliver, pod, known))
         if known.hopeless and not known.deleting and state.seen is not Seen.ENDED:
             since = self._hopeless_since.setdefault(pod, now)
-            for_good = known.hopeless.partition(":")[0] in HOPELESS_REASONS
-            if for_good or now - since >= self._patience_seconds:
+            if known.for_good or now - since >= self._patience_seconds:
                 self._start(f"verdict/{pod}", partial(self._give_up, pod, known, known.hopeless))
         else:
             self._hopeless_since.pop(pod, None)
@@ -248,7 +248,13 @@ class Chores:
             return
         log.info("pod_given_up", pod=pod, reason=why)
         version = found.metadata.resource_version
-        change = {"metadata": {"uid": known.uid, "resourceVersion": version, "annotations": {names.VERDICT: why[:500]}}}
+        change = {
+            "metadata": {
+                "uid": known.uid,
+                "resourceVersion": version,
+                "annotations": {names.VERDICT: why[:DETAIL_CHARACTERS]},
+            }
+        }
         await self._pace.write(lambda: self._api.patch(PODS, known.namespace, pod, change))
         await self._delete(pod, known, grace_seconds=1)
 

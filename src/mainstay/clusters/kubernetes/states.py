@@ -6,9 +6,8 @@ whoever may know that it never ran. A pod whose node is silent is UNKNOWN and ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.guests import Wish, wish
@@ -16,14 +15,23 @@ from mainstay.clusters.kubernetes.nodes import requests, slices
 from mainstay.clusters.kubernetes.objects import Condition, ContainerStatus, Pod, Running, Terminated
 from mainstay.clusters.kubernetes.pods import DEAD_MAN_WORDS
 from mainstay.clusters.kubernetes.quantities import instant
+from mainstay.clusters.kubernetes.troubles import (
+    HOPELESS_REASONS,
+    PULL_REASONS,
+    copying,
+    hopeless,
+    is_hopeless_for_good,
+    keeps_no_output,
+    shown,
+    status_of,
+    unplaced,
+    waits,
+)
 from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import End, Owner, PodState, Seen
 from mainstay.domain.quantity import Counts, Resources, is_shape
 
 NOTHING = Resources()
-PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"})
-HOPELESS_REASONS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-START_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 START_FAILURES = frozenset({"StartError", "ContainerCannotRun"})
 """Of a container that was made and could not run: no such command, not executable."""
 DISRUPTION_REASONS = frozenset({"Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost"})
@@ -35,7 +43,6 @@ what they give as its end is when they came back.
 DEADLINE_REASON = "DeadlineExceeded"
 ENDED_BY_KUBELET = frozenset({128 + 15, 128 + 9})
 """What a program says that has ended by TERM, or by KILL after its grace: by these a kubelet ends what somebody has deleted."""
-DETAIL_CHARACTERS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +83,8 @@ class View:
     """Its main container has started: there is a log."""
     hopeless: str = ""
     """Why it cannot start as things stand, in words; empty if nothing is wrong."""
+    for_good: bool = False
+    """Nothing but another image can help it."""
     taken: bool = False
     """Its kubelet, or what plays one, has said that it has it."""
     refusal: str = ""
@@ -162,7 +171,7 @@ def view(
             version=meta.resource_version if is_guest and not node else "",
             released=_attempt(meta.annotations.get(names.RELEASED, "")) if is_guest else 0,
         )
-    files, outputs, main = (_status(pod, name) for name in (names.FILES, names.OUTPUTS, names.MAIN))
+    files, outputs, main = (status_of(pod, name) for name in (names.FILES, names.OUTPUTS, names.MAIN))
     return View(
         namespace=meta.namespace,
         uid=meta.uid,
@@ -181,10 +190,11 @@ def view(
         secrets_for=_owner(pod) if names.SECRETS in meta.annotations else None,
         objects=meta.annotations.get(names.OBJECTS, ""),
         keeps_output=outputs is not None and outputs.state.running is not None,
-        helper_waits=_waits(outputs) if outputs is not None else "",
+        helper_waits=waits(pod, outputs) if outputs is not None else "",
         serves=names.PORT in meta.annotations,
         logged=main is not None and (main.state.running is not None or main.state.terminated is not None),
         hopeless=hopeless(pod) or unplaced(pod),
+        for_good=is_hopeless_for_good(pod),
         taken=bool(pod.status.start_time or pod.status.container_statuses),
         refusal=refusal(pod),
         refused_at=instant(pod.status.start_time) or instant(meta.creation_timestamp),
@@ -223,7 +233,7 @@ def state_of(pod: Pod, *, tunnel: str = "", asked: int | None = None) -> PodStat
         was_there = names.LAST_NODE in meta.annotations
         why = "it vanished from the cluster" if was_there else "deleted before it was created"
         return _never_started(pod, why, forgotten=forgotten)
-    main = _status(pod, names.MAIN)
+    main = status_of(pod, names.MAIN)
     if main is not None and main.state.terminated is not None:
         asked = asked_at(pod) if asked is None else asked
         return _ended(pod, main.state.terminated, asked=asked, forgotten=forgotten)
@@ -242,7 +252,7 @@ def refusal(pod: Pod) -> str:
     """Why its kubelet did not take a pod that it was given, in words: no room, no device, not for this node."""
     status = pod.status
     refused = status.phase == "Failed" and status.reason and status.reason not in DISRUPTION_REASONS | {DEADLINE_REASON}
-    return _shown(f"{status.reason}: {status.message}") if refused and not status.container_statuses else ""
+    return shown(f"{status.reason}: {status.message}") if refused and not status.container_statuses else ""
 
 
 def guest_state(pod: Pod, *, asked: int | None = None) -> PodState | None:
@@ -266,9 +276,9 @@ def guest_state(pod: Pod, *, asked: int | None = None) -> PodState | None:
     if started:
         ready = all(status.ready for status in pod.status.container_statuses)
         return PodState(name=uid, node=node, seen=Seen.RUNNING, started_at=started, ready=ready)
-    waits = [status.state.waiting.reason for status in pod.status.container_statuses if status.state.waiting]
+    reasons = [status.state.waiting.reason for status in pod.status.container_statuses if status.state.waiting]
     seen = Seen.STARTING if pod.status.start_time else Seen.NOTHING
-    if any(reason in PULL_REASONS | HOPELESS_REASONS for reason in waits):
+    if any(reason in PULL_REASONS | HOPELESS_REASONS for reason in reasons):
         seen = Seen.PULLING
     return PodState(name=uid, node=node, seen=seen, detail=hopeless(pod))
 
@@ -302,59 +312,6 @@ def _runs(pod: Pod) -> Iterator[Running | Terminated]:
             yield status.state.terminated
 
 
-def hopeless(pod: Pod) -> str:
-    """Why a pod that has not started cannot, as its kubelet says; empty if nothing is wrong."""
-    for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
-        waiting = status.state.waiting
-        if waiting is not None and waiting.reason in PULL_REASONS | HOPELESS_REASONS | START_REASONS:
-            return _shown(f"{waiting.reason}: {waiting.message}")
-    return ""
-
-
-def _waits(status: ContainerStatus) -> str:
-    """Why a container has not started, as its kubelet says; empty if it has."""
-    waiting = status.state.waiting
-    if waiting is None:
-        return ""
-    return _shown(f"{waiting.reason}: {waiting.message}" if waiting.message else waiting.reason or "it waits")
-
-
-def unplaced(pod: Pod) -> str:
-    """Why the scheduler of the cluster does not put a pod of ours on the node that it was given, in words; else empty."""
-    said = next((c for c in pod.status.conditions if c.type == "PodScheduled" and c.status == "False"), None)
-    if said is None or pod.spec.node_name or names.PLACE not in pod.metadata.annotations:
-        return ""
-    words = next((words for mark, words in _OF_VOLUMES.items() if mark in said.message), "")
-    return _shown(f"{words}: {said.message}" if words else f"{said.reason}: {said.message}")
-
-
-def _copying(pod: Pod) -> str:
-    """That it does not run yet because much is on its way; empty if that is not so. Code alone is there in a moment."""
-    files = _status(pod, names.FILES)
-    waits = files is not None and files.state.running is not None
-    return "its files are copied from an object store" if waits and names.OBJECTS in pod.metadata.annotations else ""
-
-
-_OF_VOLUMES: Mapping[str, str] = MappingProxyType(
-    {
-        "PersistentVolume's node affinity": "its volume lies where this node cannot reach it (another zone or machine)",
-        "volume node affinity conflict": "its volume lies where this node cannot reach it (another zone or machine)",
-        "unbound immediate PersistentVolumeClaims": "its claim is not bound: no volume fits it, or none was made yet",
-        "didn't find available persistent volumes": "no volume fits its claim, and its storage class makes none",
-        "ReadWriteOncePod": "its claim is in use by another pod, and may be by one only",
-        'resourceclaim.resource.k8s.io "': "its claim of devices is not made yet",
-        "device class": "its claim names a DeviceClass that this cluster does not have",
-        "ResourceClaim not created": "its claims of devices are not made: is there a ResourceClaimTemplate of that name?",
-        "cannot allocate all claims": "this node has not the devices that are claimed, or they are in use",
-        "is being deleted": "its claim is being deleted",
-        "not found": "its claim is not there any more",
-    }
-)
-"""What a scheduler says of claims, by words that it says (Kubernetes, pkg/scheduler/framework/plugins: volumebinding,
-volumerestrictions, dynamicresources; the second line is of versions before 1.34), and what that means.
-"""
-
-
 def _held(pod: Pod, *, ours: bool) -> tuple[Resources, Counts]:
     """Of its node, with the GPUs that a pod of ours claims: a claim of others tells of itself."""
     holds, parts = requests(pod), slices(pod)
@@ -386,6 +343,7 @@ def _running(pod: Pod, main: ContainerStatus, tunnel: str) -> PodState:
         started_at=instant(main.state.running.started_at),
         address=_address(pod, tunnel),
         ready=names.READY_PATH in annotations and main.ready,
+        detail=keeps_no_output(pod),
     )
 
 
@@ -406,14 +364,17 @@ def _starting(pod: Pod, main: ContainerStatus | None) -> PodState:
     node = _node(pod)
     seen = Seen.PULLING if pulls else Seen.STARTING if node else Seen.NOTHING
     return PodState(
-        name=pod.metadata.name, node=node, seen=seen, detail=hopeless(pod) or unplaced(pod) or _copying(pod)
+        name=pod.metadata.name,
+        node=node,
+        seen=seen,
+        detail=hopeless(pod) or unplaced(pod) or copying(pod) or keeps_no_output(pod),
     )
 
 
 def _ended(pod: Pod, end: Terminated, *, asked: int, forgotten: bool) -> PodState:
     started, ended = instant(end.started_at), instant(end.finished_at)
     if not started and (names.VERDICT in pod.metadata.annotations or end.reason in LOST_REASONS):
-        return _never_started(pod, _shown(end.message) or "it was ended before it started", forgotten=forgotten)
+        return _never_started(pod, shown(end.message) or "it was ended before it started", forgotten=forgotten)
     word, detail = _end(pod, end, asked)
     if end.reason in LOST_REASONS:
         ended = started
@@ -434,9 +395,9 @@ def _ended(pod: Pod, end: Terminated, *, asked: int, forgotten: bool) -> PodStat
 def _end(pod: Pod, end: Terminated, asked: int) -> tuple[End, str]:
     """The order matters: an exit with 0 is one, whoever asked for the end; the rest is told by who ended it."""
     if end.reason in LOST_REASONS or end.message.startswith(DEAD_MAN_WORDS):
-        return End.LOST, _shown(end.message)
+        return End.LOST, shown(end.message)
     if end.reason in START_FAILURES:
-        return End.START_FAILED, _shown(end.message)
+        return End.START_FAILED, shown(end.message)
     if end.reason == "OOMKilled":
         return End.OUT_OF_MEMORY, ""
     if end.exit_code != 0 and _ran_out_of_time(pod, end, asked):
@@ -476,7 +437,7 @@ def _never_started(pod: Pod, why: str, *, forgotten: bool) -> PodState:
         node=pod.spec.node_name,
         seen=Seen.ENDED,
         end=End.START_FAILED if verdict else End.NEVER_STARTED,
-        detail=_shown(verdict or why),
+        detail=shown(verdict or why),
         forgotten=forgotten,
     )
 
@@ -540,7 +501,7 @@ def _had_come(moment: int, end: Terminated) -> bool:
 
 def _lost_its_output(pod: Pod) -> bool:
     """Whether what keeps the output has ended before we let it go: with its node, or at the hands of somebody."""
-    keeper = _status(pod, names.OUTPUTS)
+    keeper = status_of(pod, names.OUTPUTS)
     return keeper is not None and keeper.state.terminated is not None and names.FORGOTTEN not in pod.metadata.labels
 
 
@@ -559,12 +520,7 @@ def _why(pod: Pod) -> str:
     words = [pod.status.reason, pod.status.message]
     if condition is not None:
         words += [condition.reason, condition.message]
-    return _shown(": ".join(word for word in words if word))
-
-
-def _status(pod: Pod, container: str) -> ContainerStatus | None:
-    statuses = (*pod.status.container_statuses, *pod.status.init_container_statuses)
-    return next((status for status in statuses if status.name == container), None)
+    return shown(": ".join(word for word in words if word))
 
 
 def _seconds(text: str) -> int:
@@ -575,8 +531,3 @@ def _seconds(text: str) -> int:
 def _attempt(text: str) -> int:
     """0 for none, and for what is no number of ours."""
     return int(text) if text.isdecimal() and len(text) <= 10 else 0
-
-
-def _shown(text: str) -> str:
-    """One line, and not too much of it: a cluster may say anything."""
-    return " ".join(text.split())[:DETAIL_CHARACTERS]

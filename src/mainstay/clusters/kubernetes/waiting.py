@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from mainstay.clusters.kubernetes import kubelet_words
 from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.errors import ApiError
 from mainstay.clusters.kubernetes.kinds import EVENTS
 from mainstay.clusters.kubernetes.objects import Event
 from mainstay.clusters.kubernetes.quantities import instant
-from mainstay.clusters.kubernetes.states import DETAIL_CHARACTERS, View
+from mainstay.clusters.kubernetes.states import View
+from mainstay.clusters.kubernetes.troubles import shown
 from mainstay.domain.allocation import PodState, Seen
 from mainstay.ports import Clock
 
@@ -121,11 +123,13 @@ def words(events: Iterable[Event]) -> Words | None:
     newest = ordered[-1]
     if newest.reason == "Pulling":
         took = [f"{_image(event)} took {time}" for event in ordered if (time := _took(event))]
-        return Words(seen=Seen.PULLING, detail=_shown("; ".join([f"pulling image {_image(newest)}", *took])))
+        return Words(seen=Seen.PULLING, detail=shown("; ".join([f"pulling image {_image(newest)}", *took])))
+    if newest.type == "Warning" and newest.message.startswith("Failed to pull image "):
+        return Words(seen=Seen.PULLING, detail=shown(kubelet_words.of_image(newest.message)))
     if newest.type == "Warning" and "Multi-Attach" in newest.message:
-        return Words(seen=Seen.STARTING, detail=_shown(f"its volume is held on another node: {newest.message}"))
+        return Words(seen=Seen.STARTING, detail=shown(f"its volume is held on another node: {newest.message}"))
     if newest.type == "Warning":
-        return Words(seen=Seen.STARTING, detail=_shown(f"{newest.reason}: {newest.message}"))
+        return Words(seen=Seen.STARTING, detail=shown(f"{newest.reason}: {newest.message}"))
     return None
 
 
@@ -154,7 +158,3 @@ def _took(event: Event) -> str:
     """How long a pull took that has ended; empty for all else, and for an image that was there already."""
     found = _TOOK.search(event.message) if event.reason == "Pulled" else None
     return found[1] if found else ""
-
-
-def _shown(text: str) -> str:
-    return " ".join(text.split())[:DETAIL_CHARACTERS]

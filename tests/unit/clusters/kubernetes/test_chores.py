@@ -152,7 +152,7 @@ async def test_a_pod_that_can_never_start_is_given_up_at_once_and_the_verdict_co
     rig.show(**waiting("InvalidImageName"))
     await rig.round()
     assert [verb for verb, _ in rig.server.calls] == ["get", "patch", "delete"]
-    assert rig.object()["metadata"]["annotations"][names.VERDICT] == "InvalidImageName: in words"  # type: ignore[index]
+    assert rig.object()["metadata"]["annotations"][names.VERDICT] == "the image cannot be pulled: in words"  # type: ignore[index]
 
 
 async def test_what_may_come_yet_is_waited_for(rig):

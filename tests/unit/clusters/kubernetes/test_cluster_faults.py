@@ -595,7 +595,7 @@ async def test_output_is_waited_for_until_its_helper_could_be_started(bed: Bed) 
         containerStatuses=[main, {"name": names.OUTPUTS, "state": {"waiting": waits}}],
     )
     await bed.settle()
-    with pytest.raises(Unavailable, match="has not started: ImagePullBackOff: back-off pulling image busybox"):
+    with pytest.raises(Unavailable, match="has not started: the helper image cannot be pulled: back-off pulling"):
         [file async for file in bed.cluster.outputs(POD)]
     gone = {"name": names.OUTPUTS, "state": {"terminated": ended}}
     bed.server.status(POD, phase="Succeeded", startTime=bed.server.stamp(), containerStatuses=[main, gone])

@@ -163,7 +163,7 @@ def test_it_runs_as_soon_as_one_container_does_and_for_as_long_as_its_phase_says
 def test_a_pull_that_fails_is_told_in_words():
     waiting = {"name": "a", "state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}
     state = guest_state(pod(nodeName="n", status={"startTime": f"{AT}00Z", "containerStatuses": [waiting]}))
-    assert (state.seen, state.detail) == (Seen.PULLING, "ErrImagePull: no such image")
+    assert (state.seen, state.detail) == (Seen.PULLING, "the image cannot be pulled: no such image")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.objects import Pod
-from mainstay.clusters.kubernetes.states import DETAIL_CHARACTERS, hopeless, state_of, view
+from mainstay.clusters.kubernetes.states import state_of, view
+from mainstay.clusters.kubernetes.troubles import DETAIL_CHARACTERS, hopeless
 from mainstay.domain.allocation import End, Seen
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from tests.unit.clusters.kubernetes.objects import ENDED, LATER, STARTED, SYSTEM, T0, pod
@@ -259,7 +260,7 @@ def test_the_words_of_the_cluster_are_told():
     assert said["given up"] == "ErrImagePull: no such image"
     assert said["tombstone"] == "deleted before it was created"
     assert said["tombstone of what was on a node"] == "it vanished from the cluster"
-    assert state_of(LIVES["no such image"][0]).detail == "ErrImagePull: not found"
+    assert state_of(LIVES["no such image"][0]).detail.startswith("the image cannot be pulled: not found")
 
 
 def test_a_service_has_an_address_while_it_runs_and_is_ready_when_its_kubelet_says_so():
@@ -298,10 +299,32 @@ def test_of_a_strangers_pod_only_its_room_is_kept():
 
 def test_what_keeps_a_pod_from_starting_is_found_in_any_of_its_containers():
     helper = {"name": names.FILES, "state": waiting("ImagePullBackOff", "no such image")}
-    assert hopeless(pod(status={"initContainerStatuses": [helper]})) == "ImagePullBackOff: no such image"
+    waits = pod(status={"initContainerStatuses": [helper]})
+    assert hopeless(waits) == "the helper image cannot be pulled: no such image"
     assert hopeless(pod(main=waiting("CreateContainerError", "bad")))
     assert not hopeless(pod(main=waiting("ContainerCreating")))
     assert not hopeless(pod(main=RUNNING))
+
+
+def test_what_can_never_be_an_image_is_hopeless_for_good():
+    mark = names.short(SYSTEM)
+    assert view(pod(main=waiting("InvalidImageName", "what")), system=mark).for_good
+    assert not view(pod(main=waiting("ImagePullBackOff", "what")), system=mark).for_good
+
+
+def test_a_helper_that_does_not_start_is_told_while_the_job_runs_and_ends_nothing():
+    said = 'Back-off pulling image "busybox:1.36": ErrImagePull: dial tcp 10.0.0.1:443: connect: connection refused'
+    helper = {"name": names.OUTPUTS, "state": waiting("ImagePullBackOff", said)}
+    for main in (RUNNING, waiting("ContainerCreating")):
+        seen = pod(status={"containerStatuses": [{"name": names.MAIN, "state": main}, helper]})
+        assert state_of(seen).detail.startswith(
+            "the helper that keeps its output does not start: helper image busybox:1.36 cannot be pulled: its registry is not"
+            " reachable: connection refused"
+        )
+        assert not view(seen, system=names.short(SYSTEM)).hopeless
+    coming = {"name": names.OUTPUTS, "state": waiting("ContainerCreating")}
+    both = pod(status={"containerStatuses": [{"name": names.MAIN, "state": RUNNING}, coming]})
+    assert state_of(both).detail == ""
 
 
 words = st.sampled_from(

@@ -15,6 +15,7 @@ from mainstay.clusters.kubernetes.api import Page
 from mainstay.clusters.kubernetes.errors import ApiError
 from mainstay.clusters.kubernetes.objects import Event
 from mainstay.clusters.kubernetes.states import View, view
+from mainstay.clusters.kubernetes.troubles import DETAIL_CHARACTERS
 from mainstay.clusters.kubernetes.waiting import AGAIN_SECONDS, REST_FACTOR, WAIT_SECONDS, Waiting, words
 from mainstay.domain.allocation import Seen
 from tests.clock import ManualClock
@@ -96,7 +97,10 @@ def bed() -> Bed:
         ),
         ([event("Scheduled", "assigned")], None),
         ([event("Pulling", "without a name")], (Seen.PULLING, "pulling image of an unknown name")),
-        ([event("Failed", "x" * 9_999, kind="Warning")], (Seen.STARTING, ("Failed: " + "x" * 9_999)[:500])),
+        (
+            [event("Failed", "x" * 9_999, kind="Warning")],
+            (Seen.STARTING, ("Failed: " + "x" * 9_999)[:DETAIL_CHARACTERS]),
+        ),
         ([], None),
     ],
 )
