@@ -50,7 +50,7 @@ def room_apart(free: Free, request: Request, rows: Ints) -> Ints:
         return room
     number = bound.number[rows]
     order = np.argsort(number, kind="stable")
-    room = np.where(bound.known[rows], np.minimum(room, bound.at_most), 0)[order]
+    room = np.where(bound.known[rows], room, 0)[order]
     sums, begins = np.cumsum(room), np.searchsorted(number[order], number[order])
     before = (sums - room) - (sums - room)[begins]
     left = np.empty_like(room)
