@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import Self
 
 from mainstay.domain.quantity import Resources
 from mainstay.domain.secret import SecretUse
@@ -116,11 +118,34 @@ class Wanted:
 
     Without it the end of one rank could leave the columns before its gang has been judged.
     """
+    pod: str = field(init=False, compare=False)
+    """The name of its pod, made once: whoever looks for it looks at all."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pod", self.allocation.pod)
 
     @property
     def guest(self) -> PodRef | None:
         """The pod that others made for this rank; None where it is ours to make."""
         return self.spec.guests[self.allocation.rank] if self.spec.guests else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """The rows of one cluster, by the names of their pods."""
+
+    all: Mapping[str, Wanted]
+    ours: Mapping[str, Wanted]
+    """Without those of guests."""
+    guests: tuple[Wanted, ...]
+
+    @classmethod
+    def of(cls, wanted: Iterable[Wanted]) -> Self:
+        """In their order."""
+        rows = {row.pod: row for row in wanted}
+        guests = tuple([row for row in rows.values() if row.spec.guests])
+        ours = {name: row for name, row in rows.items() if not row.spec.guests} if guests else rows
+        return cls(all=rows, ours=ours, guests=guests)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

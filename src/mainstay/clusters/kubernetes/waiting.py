@@ -20,8 +20,8 @@ from mainstay.clusters.kubernetes.errors import ApiError
 from mainstay.clusters.kubernetes.kinds import EVENTS
 from mainstay.clusters.kubernetes.objects import Event
 from mainstay.clusters.kubernetes.quantities import instant
-from mainstay.clusters.kubernetes.states import View
 from mainstay.clusters.kubernetes.troubles import shown
+from mainstay.clusters.kubernetes.views import OwnView
 from mainstay.domain.allocation import PodState, Seen
 from mainstay.ports import Clock
 
@@ -53,7 +53,7 @@ class Words:
 class Asked:
     """About one pod. Times are monotonic seconds."""
 
-    known: View
+    known: OwnView
     next_at: float
     pause: float = AGAIN_SECONDS
     words: Words | None = None
@@ -67,7 +67,7 @@ class Waiting:
         self._asked: dict[str, Asked] = {}
         self._rest_until = 0.0
 
-    def explained(self, known: View, state: PodState) -> PodState:
+    def explained(self, known: OwnView, state: PodState) -> PodState:
         """What is reported of a pod, with what its events say where the pod itself says nothing."""
         asked = self._asked.get(state.name)
         if asked is None or asked.words is None or asked.known.uid != known.uid:
@@ -76,7 +76,7 @@ class Waiting:
             return state
         return replace(state, seen=asked.words.seen, detail=asked.words.detail)
 
-    def due(self, pods: Iterable[tuple[str, View]]) -> tuple[str, View] | None:
+    def due(self, pods: Iterable[tuple[str, OwnView]]) -> tuple[str, OwnView] | None:
         """The pod to ask about now, if any: who has waited longest for a question. Whoever has started is let go of."""
         now, server_now = self._clock.monotonic(), self._api.server_time()
         waiting = {
@@ -94,7 +94,7 @@ class Waiting:
         _, name = min(due)
         return name, waiting[name]
 
-    async def ask(self, pod: str, known: View) -> None:
+    async def ask(self, pod: str, known: OwnView) -> None:
         """One question. Whoever may not see events goes without their words."""
         began = self._clock.monotonic()
         fields = f"involvedObject.name={pod},involvedObject.uid={known.uid}"
@@ -133,12 +133,10 @@ def words(events: Iterable[Event]) -> Words | None:
     return None
 
 
-def _waits(known: View) -> bool:
-    state = known.state
+def _waits(known: OwnView) -> bool:
     return (
-        state is not None
-        and bool(known.node)
-        and state.seen in BEFORE_RUNNING
+        bool(known.node)
+        and known.state.seen in BEFORE_RUNNING
         and not (known.deleting or known.tombstone or known.waits_for_files)
     )
 
