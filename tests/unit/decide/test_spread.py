@@ -19,9 +19,9 @@ from mainstay.decide.preemption import preempt
 from mainstay.decide.schedule import schedule
 from mainstay.decide.shapes import shape_of
 from mainstay.domain.plan import Advance, Allocate, Preempt
-from mainstay.domain.preemption import PreemptionPolicy, WithinQueue
+from mainstay.domain.preemption import PreemptionPolicy, Reclaim, WithinQueue
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
-from mainstay.domain.queue import QueueSpec
+from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Kind, Phase, WorkloadSpec
 from tests.worlds import NOON, SECOND, ANode, allocation, near, node, workload, world
@@ -242,6 +242,36 @@ def test_those_yield_without_whom_it_lies_apart_and_no_others(racks, count, topo
         assert max(by_domain(nodes, used, level)) <= int(at_most)
         victims = {victim.workload_key - 10 for victim in action.victims}
         assert {int(name[1:]) for name in used} & set(held) == victims
+
+
+def test_no_second_one_yields_in_a_domain_that_is_full():
+    """Queue b gives back two of its three: one of them on each host, though the second one on the first is the less urgent."""
+    cpu = ("default", "cpu")
+    queues = [
+        QueueSpec(name="all", cohort=True),
+        QueueSpec(
+            name="a",
+            parent="all",
+            quotas={cpu: Quota(nominal=2_000)},
+            preemption=PreemptionPolicy(reclaim=Reclaim.ANY),
+        ),
+        QueueSpec(name="b", parent="all", quotas={cpu: Quota(nominal=1_000)}),
+    ]
+    held = [
+        workload(key, queue="b", priority=priority, phase=Phase.RUNNING)
+        for key, priority in ((11, 10), (12, 10), (13, 20))
+    ]
+    snapshot = world(
+        nodes=[host("//x", cpus=2), host("//y", cpus=1)],
+        workloads=[workload(1, queue="a", phase=Phase.QUEUED, nodes=2, topology="/host 1"), *held],
+        allocations=[allocation(11, node_key=1), allocation(12, node_key=1), allocation(13, node_key=2)],
+        queues=queues,
+    )
+    (action,) = preempt(snapshot)
+    assert isinstance(action, Preempt)
+    assert sorted(slot.node_key for slot in action.slots) == [1, 2]
+    assert len(action.victims) == 2
+    assert 13 in {victim.workload_key for victim in action.victims}
 
 
 # Growth
