@@ -142,6 +142,7 @@ def workload_view(
         resources=resources_view(spec.choices[0]),
         infra=spec.cluster,
         topology=spec.topology.text if spec.topology else "",
+        spread=spec.topology.spread.words if spec.topology and spec.topology.spread else "",
         run=list(spec.run),
         guests=[f"{pod.namespace}/{pod.name}" for pod in spec.guests],
         env=dict(spec.env),

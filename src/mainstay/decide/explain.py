@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -36,7 +37,7 @@ class Alternative:
 
     change: str
     """What is relaxed: `max_duration` (with the grace of its stop it ends before a reserved start), `infra`, `topology`,
-    `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`.
+    `spread`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`.
     """
     before: str
     after: str
@@ -329,6 +330,11 @@ def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, 
     if shape.cluster and not shape.restriction and (rows := starts(relaxed(first, cluster=""))):
         yield Alternative(change="infra", before=shape.cluster, after=snapshot.nodes.clusters[rows[0]])
     yield from _less_near(shape.topology, lambda need: starts(relaxed(first, topology=need)))
+    yield from _less_apart(
+        shape,
+        fits=lambda need: cycle.place(relaxed(first, topology=need), queue) is not None,
+        starts=lambda need: bool(starts(relaxed(first, topology=need))),
+    )
     if first.gpus and first.gpu_model and (rows := starts(relaxed(replace(first, gpu_model="")))):
         model = snapshot.gpu_models[int(snapshot.nodes.gpu_model[rows[0]])]
         yield Alternative(change="gpu_model", before=first.gpu_model, after=model)
@@ -359,6 +365,25 @@ def _less_near(need: TopologyNeed | None, starts: Callable[[TopologyNeed], tuple
             return
     if starts(replace(need, required=False)):
         yield Alternative(change="topology", before="required", after="preferred")
+
+
+def _less_apart(
+    shape: Shape, *, fits: Callable[[TopologyNeed], bool], starts: Callable[[TopologyNeed], bool]
+) -> Iterator[Alternative]:
+    """The fewest more in one domain that would do; and the widest of the narrower levels that would."""
+    need = shape.topology
+    if need is None or need.spread is None or not need.spread.at_most:
+        return
+    spread = need.spread
+    more = [replace(need, spread=replace(spread, at_most=most)) for most in range(spread.at_most + 1, shape.least + 1)]
+    fewest = bisect.bisect_left(more, True, key=fits)
+    narrower = [
+        replace(need, spread=replace(spread, level=level)) for level in LEVELS[LEVELS.index(spread.level) + 1 :]
+    ]
+    for changes in (more[fewest : fewest + 1], narrower):
+        found = next(filter(starts, changes), None)
+        if found is not None and found.spread is not None:
+            yield Alternative(change="spread", before=spread.words, after=found.spread.words)
 
 
 def _memory_words(resources: Resources) -> str:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mainstay.decide.kernel import CPU, GPUS, MEMORY, ROOM_MAX
+from mainstay.decide.placement.apart import Bound, bound_of
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Free, Request
 from mainstay.decide.placement.gang import domains, place
@@ -151,12 +152,16 @@ class _Ends:
         """When all ranks first fit, by ends alone: so much is free now [resources, nodes]. None: they never do.
 
         Room only grows. So that of each domain is summed up over the ends in it, and the first at which it is enough counts.
+        Where no more than so many lie in one narrower domain, what is more there is no room.
         """
         amounts = free.amounts(request)[: free.own]
         domain, usable = domains(free, request)
         usable &= free.allowed(request)
+        bound = bound_of(free, request)
+        if bound is not None:
+            usable &= bound.known
         room_now = np.where(usable, _room(dict(enumerate(now)), amounts), 0)
-        room_now_of = np.bincount(domain, weights=room_now).astype(np.int64)
+        room_now_of = np.bincount(domain, weights=_bounded(room_now, bound)).astype(np.int64)
         if (room_now_of >= ranks).any():
             return int(self.at.min(initial=NEVER)) if self.at.size else None
         inside = np.flatnonzero(usable[self.node])
@@ -164,11 +169,23 @@ class _Ends:
         room = _room({column: self._left(column, now, inside) for column in range(free.own)}, amounts)
         grown = np.zeros(self.at.size, dtype=np.int64)
         grown[inside] = room - np.where(first, room_now[node], np.append(0, room)[:-1])
+        if bound is not None:
+            self._bind(grown, bound, room_now)
         pods = self.order[grown[self.order] > 0]
         pods = pods[np.argsort(domain[self.node[pods]], kind="stable")]
         of = domain[self.node[pods]]
         enough = room_now_of[of] + _running_sums(grown[pods], np.diff(of, prepend=-1) != 0) >= ranks
         return int(self.at[pods[enough]].min()) if enough.any() else None
+
+    def _bind(self, grown: Ints, bound: Bound, room_now: Ints) -> None:
+        """[pods] By how much the room of its domain grows with each end, as far as that has no more than it may."""
+        pods = self.order[grown[self.order] > 0]
+        pods = pods[np.argsort(bound.number[self.node[pods]], kind="stable")]
+        of = bound.number[self.node[pods]]
+        after = np.bincount(bound.number, weights=room_now).astype(np.int64)[of]
+        after += _running_sums(grown[pods], np.diff(of, prepend=-1) != 0)
+        before = after - grown[pods]
+        grown[pods] = np.minimum(after, bound.at_most) - np.minimum(before, bound.at_most)
 
     def _left(self, column: int, now: Ints, pods: Ints) -> Ints:
         """What is left on the node of each of these pods once it has ended."""
@@ -192,6 +209,16 @@ def _room(left: Mapping[int, Ints], amounts: Ints) -> Ints:
         np.minimum(room, left[column] // amounts[column], out=room)
     room[(left[CPU] < 0) | (left[MEMORY] < 0)] = 0
     return np.maximum(room, 0, out=room)
+
+
+def _bounded(room: Ints, bound: Bound | None) -> Ints:
+    """[nodes] Room that adds up over any wider domain to what a gang may use: that of each narrow one is on one of its nodes."""
+    if bound is None:
+        return room
+    _, first, number = np.unique(bound.number, return_index=True, return_inverse=True)
+    bounded = np.zeros_like(room)
+    bounded[first] = np.minimum(np.bincount(number, weights=room).astype(np.int64), bound.at_most)
+    return bounded
 
 
 def _running_sums(amounts: Ints, first: Bools) -> Ints:

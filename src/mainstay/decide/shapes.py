@@ -48,7 +48,7 @@ class Shape:
         count = str(self.nodes) if self.least == self.nodes else f"{self.least} to {self.nodes}"
         words = either if self.nodes == 1 else f"{count} x ({either})"
         if self.topology:
-            words = f"{words} {self.topology.words}"
+            words = f"{words}{self.topology.words}"
         return f"{words} in cluster {self.cluster}" if self.cluster else words
 
 

@@ -164,6 +164,8 @@ class WorkloadView(View):
     """The cluster where it must run; empty: any."""
     topology: str = ""
     """How near to each other its pods are to lie: `required rack`, `preferred block`; empty: anywhere in one cluster."""
+    spread: str = ""
+    """How far apart: `at most 1 per host`, `evenly over zones`; empty: it does not say."""
     run: list[str]
     guests: list[str] = Field(default_factory=list)
     """Of the kind `pod`: the pods that others made, as NAMESPACE/NAME by rank."""
@@ -448,7 +450,7 @@ class AlternativeView(View):
     """One change of the request, everything else the same, with which it could start at once."""
 
     change: str
-    """What is relaxed: `max_duration`, `infra`, `topology`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`."""
+    """What is relaxed: `max_duration`, `infra`, `topology`, `spread`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`."""
     before: str
     after: str
 

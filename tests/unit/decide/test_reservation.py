@@ -250,7 +250,18 @@ pods = st.tuples(st.integers(0, 5), st.integers(1, 3), st.integers(1, 6))
     held=st.lists(pods, min_size=1, max_size=12),
     cpus=st.integers(1, 4),
     ranks=st.integers(1, 6),
-    topology=st.sampled_from(["", "required rack", "required host", "preferred rack"]),
+    topology=st.sampled_from(
+        [
+            "",
+            "required rack",
+            "required host",
+            "preferred rack",
+            "/host 1",
+            "/rack 2",
+            "required rack/host 1",
+            "/rack 0",
+        ]
+    ),
 )
 def test_the_first_instant_at_which_it_fits_is_found(held, cpus, ranks, topology):
     """The same is asked of each instant, one after the other: what if all that has ended by then were gone?"""

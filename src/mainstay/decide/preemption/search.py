@@ -19,7 +19,8 @@ import numpy as np
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.nomination import reserved, spoken_for
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
-from mainstay.decide.placement.fit import Free, Request, feasible, room, room_on
+from mainstay.decide.placement.apart import bound_of, room_apart
+from mainstay.decide.placement.fit import Free, Request, feasible, room
 from mainstay.decide.placement.gang import place, room_together, together
 from mainstay.decide.preemption.balance import Balance
 from mainstay.decide.preemption.holders import Holders, holders_of
@@ -29,7 +30,7 @@ from mainstay.decide.shapes import Shape
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, Rule, WithinQueue
 from mainstay.domain.quantity import is_shape
-from mainstay.domain.snapshot import AllocationTable, Snapshot
+from mainstay.domain.snapshot import NO_LIMIT, AllocationTable, Snapshot
 
 STEPS_MAX = 4_096
 """So many nodes are tried at most for one workload."""
@@ -215,12 +216,14 @@ class _Attempt:
             return []
         if self._ranks == 1:
             return [request]
-        most, now, where = room_together(could, request, rows), room(search.free, request), together(could, request)
-        here = np.bincount(where, weights=now, minlength=most.size)[: most.size]
+        most, where = room_together(could, request, rows), together(could, request)
+        here = room_together(search.free, request, np.flatnonzero(feasible(search.free, request)))
         holds = np.flatnonzero(most >= self._ranks)
         # Where most of it fits already, the fewest have to yield.
         order = holds[np.lexsort((holds, -np.minimum(here[holds], self._ranks)))][:DOMAINS_MAX]
-        return [replace(request, reach=search.free.usable(request) & (where == number)) for number in order.tolist()]
+        usable, bound = search.free.usable(request), bound_of(search.free, request)
+        usable = usable & bound.known if bound else usable
+        return [replace(request, reach=usable & (where == number)) for number in order.tolist()]
 
     def _find_room(self, by_unit: Ints) -> bool:
         """First among those who yield most readily of all with whom it would fit: the mildest step is one of theirs."""
@@ -264,16 +267,12 @@ class _Attempt:
             queue=self._rules.wish.queue,
             ranks=self._ranks,
         )
-        there = np.minimum(room(search.free, request), self._ranks)
-        found = int(there.max(initial=0) if request.one_node else there.sum())
+        gained = _Gained(search.free, request, self._ranks)
         for step in range(min(steps.node.size, STEPS_MAX * self._ranks)):
-            if not self._take_all(steps.units(step), by_unit):
-                continue
             node = int(steps.node[step])
-            gained = max(0, int(steps.pods[step]) - int(there[node]))
-            there[node] += gained
-            found = max(found, int(there[node])) if request.one_node else found + gained
-            if found >= self._ranks and self._fits():
+            if gained.is_full(node) or not self._take_all(steps.units(step), by_unit):
+                continue
+            if gained.with_room(node, int(steps.pods[step])) >= self._ranks and self._fits():
                 return True
         return False
 
@@ -356,12 +355,44 @@ class _Attempt:
         rows = np.flatnonzero(feasible(free, request))
         if self._ranks == 1 or not rows.size:
             return bool(rows.size)
-        most = room_on(free, request, rows)
+        most = room_apart(free, request, rows)
         return int(most.max() if request.one_node else most.sum()) >= self._ranks
 
     def _lawful(self) -> bool:
         queue = self._search.holders.queue
         return self._rules.lawful([(int(queue[unit]), rule) for unit, rule in self._taken])
+
+
+class _Gained:
+    """How many ranks find room while step by step more is free; it may be fewer, for what is free is not added up anew."""
+
+    def __init__(self, free: Free, request: Request, ranks: int) -> None:
+        self._there = np.minimum(room(free, request), ranks)
+        self._one_node, bound = request.one_node, bound_of(free, request)
+        self._at_most = bound.at_most if bound else NO_LIMIT
+        self._domain = bound.number if bound else np.zeros_like(self._there)
+        in_domain = np.zeros(int(self._domain.max(initial=0)) + 1, dtype=np.int64)
+        (np.maximum if request.one_node else np.add).at(in_domain, self._domain, self._there)
+        self._in_domain = in_domain
+        bounded = np.minimum(in_domain, self._at_most)
+        self._found = int(bounded.max() if request.one_node else bounded.sum())
+
+    def is_full(self, node: int) -> bool:
+        """Whether no more ranks may lie in its domain than have room there already."""
+        return bool(self._in_domain[self._domain[node]] >= self._at_most)
+
+    def with_room(self, node: int, pods: int) -> int:
+        """How many find room now that so many do on this node."""
+        domain, more = self._domain[node], max(0, pods - int(self._there[node]))
+        self._there[node] += more
+        before = int(self._in_domain[domain])
+        after = max(before, int(self._there[node])) if self._one_node else before + more
+        self._in_domain[domain] = after
+        bounded = min(after, self._at_most)
+        self._found = (
+            max(self._found, bounded) if self._one_node else self._found + bounded - min(before, self._at_most)
+        )
+        return self._found
 
 
 def stages(policy: PreemptionPolicy) -> list[frozenset[Rule]]:
