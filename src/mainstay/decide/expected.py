@@ -41,6 +41,8 @@ CYCLES_MIN = 2
 """With fewer for each play nothing is found."""
 NODES_OF_PART, CYCLES_OF_PART = 1_024, 6
 """Where only a part of the fleet is played: so many nodes at most, and at least so many cycles for each play."""
+WITHIN = 1 / 16
+"""And of each start it is told within so much of the wait."""
 ROWS_MAX = 128
 """So many of those before it take part, those first that are nearest to the front of their queue."""
 ROWS_FEW = 16
@@ -90,7 +92,7 @@ class ExpectedStart:
 def expected_start(snapshot: Snapshot, row: int, policy: Policy) -> ExpectedStart:
     """Of the workload in this row, which waits. `snapshot` as `nomination.reserved` has it.
 
-    Costs about half a second of one core, and two on the largest fleets that are played. Randomness is that of the
+    Costs about half a second of one core, and a few on the largest fleets. Randomness is that of the
     snapshot and of the keys in it: asked twice about the same world, it says the same.
     """
     world, at, left_out = _taking_part(snapshot, row)
@@ -129,7 +131,8 @@ def _starts_of_parts(world: Snapshot, row: int, policy: Policy) -> list[Start]:
         if work > CYCLE_MAX:
             return []
         cycles = max(WORK_MAX // (DRAWS_FEW * work), CYCLES_OF_PART)
-        starts.append(Replay(part.snapshot, part.row, policy, until=part.until).play(part.draw, cycles_max=cycles))
+        replay = Replay(part.snapshot, part.row, policy, until=part.until, within=WITHIN)
+        starts.append(replay.play(part.draw, cycles_max=cycles))
     return starts
 
 

@@ -51,11 +51,13 @@ class Start(NamedTuple):
 class Replay:
     """A world that can be played again and again."""
 
-    def __init__(self, snapshot: Snapshot, row: int, policy: Policy, *, until: int = NEVER) -> None:
+    def __init__(
+        self, snapshot: Snapshot, row: int, policy: Policy, *, until: int = NEVER, within: float = 0.0
+    ) -> None:
         """`snapshot` as `nomination.reserved` has it: whoever has places kept for it holds them. It is played no farther than
-        `until`.
+        `until`; a start is told by so much of the wait too late at most as `within` says.
         """
-        self._row, self._policy, self._until = row, policy, until
+        self._row, self._policy, self._until, self._within = row, policy, until, within
         waits = int(np.count_nonzero(admission.waiting(snapshot)))
         few = snapshot.nodes.key.size <= NODES_FEW
         self._tries_max = 0 if waits == 1 else TRIES_MAX if few else 1
@@ -97,13 +99,13 @@ class Replay:
         return Start(self._until, seen=self._until == NEVER, cycles=cycles)
 
     def _first(self, stage: _Stage, instants: Ints, cycles: int) -> Start:
-        """The first of the instants at which it starts, if so many have ended; it does at the last."""
-        low, high = 0, instants.size - 1
-        while low < high:
+        """The first of the instants at which it starts, if so many have ended, or one soon after; it does at the last."""
+        low, high, now = 0, instants.size - 1, self._stage.snapshot.now
+        while low < high and instants[high] - instants[low] > self._within * (instants[low] - now):
             middle, cycles = (low + high) // 2, cycles + 1
             placed = self._cycle_of(stage.at(int(instants[middle]))).placements()
             low, high = (low, middle) if self._starts(placed) else (middle + 1, high)
-        return Start(int(instants[low]), seen=True, cycles=cycles)
+        return Start(int(instants[high]), seen=True, cycles=cycles)
 
     def _cycle_of(self, stage: _Stage) -> Cycle:
         return Cycle(stage.snapshot, self._policy, tries_max=self._tries_max)

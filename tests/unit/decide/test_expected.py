@@ -284,6 +284,19 @@ def test_a_part_of_a_fleet_goes_the_way_of_the_whole_as_long_as_it_says(monkeypa
     assert min(seen) > 5, "with quotas and without"
 
 
+def test_a_start_is_told_too_late_by_no_more_than_it_may_be():
+    snapshot, row = large(2)
+    policy, cycles = POLICIES["best-fit"], [0, 0]
+    for draw in itertools.islice(expected._parts(snapshot), 9):
+        exact, coarse = (
+            replay.Replay(snapshot, row, policy, within=within).play(draw, cycles_max=6) for within in (0.0, 0.5)
+        )
+        assert exact.at - NOON <= coarse.at - NOON <= 1.5 * (exact.at - NOON)
+        cycles[0] += exact.cycles
+        cycles[1] += coarse.cycles
+    assert cycles[1] < cycles[0]
+
+
 def test_a_fleet_that_is_too_large_is_played_in_parts(monkeypatch):
     snapshot, row = large(2)
     whole = expected.expected_start(snapshot, row, POLICIES["best-fit"])
