@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from mainstay.decide.schedule import schedule
 from mainstay.domain.plan import Advance, Allocate
-from mainstay.domain.queue import RESERVED_AFTER_SECONDS, QueueSpec
+from mainstay.domain.queue import RESERVED_AFTER_SECONDS
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
 from tests.worlds import NOON, SECOND, ANode, AWorkload, allocation, world
@@ -20,7 +19,6 @@ class Fleet:
     nodes: list[ANode]
     jobs: dict[int, AWorkload]
     now: int = NOON
-    queues: Sequence[QueueSpec] = ()
     takes: dict[int, float] = field(default_factory=dict)
     """Seconds, by key."""
     ends: dict[int, int] = field(default_factory=dict)
@@ -36,7 +34,7 @@ class Fleet:
             for key, places in self.places.items()
             for rank, at in enumerate(places)
         ]
-        return world(nodes=self.nodes, workloads=rows, allocations=pods, now=self.now, queues=self.queues)
+        return world(nodes=self.nodes, workloads=rows, allocations=pods, now=self.now)
 
     def run(self, key: int, places: list[int], *, since: int) -> None:
         """It runs there."""

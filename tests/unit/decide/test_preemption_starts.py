@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from mainstay.decide.cycle import Cycle
 from mainstay.decide.explain import explain
@@ -18,7 +16,6 @@ from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import RESERVED_AFTER_SECONDS, QueueSpec, Quota
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
-from tests.fleets import Fleet
 from tests.worlds import NOON, SECOND, ANode, AWorkload, allocation, node, workload, world
 
 LONG_AGO = NOON - (RESERVED_AFTER_SECONDS + 1) * SECOND
@@ -197,68 +194,3 @@ def test_nothing_is_reserved_in_a_place_that_is_kept_for_another():
         displaced_by={9: (2,)},
     )
     assert starts(during) == {}
-
-
-@dataclass
-class Displacing(Fleet):
-    """Whoever yields ends at once, and begins anew later."""
-
-    told: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """When each was told of its reserved start, once it was the first in line, and of which, in UTC microseconds."""
-    first_start: dict[int, int] = field(default_factory=dict)
-    displaced_by: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    displacements: int = 0
-
-    def snapshot(self) -> Snapshot:
-        return replace(super().snapshot(), displaced_by=self.displaced_by)
-
-    def decide(self) -> None:
-        self._listen()
-        super().decide()
-        for action in preempt(self.snapshot()):
-            for victim in action.victims:
-                key = victim.workload_key
-                del self.places[key], self.ends[key], self.started[key]
-                self.jobs[key] = replace(self.jobs[key], phase=Phase.QUEUED)
-                self.displaced_by[key] = (*self.displaced_by.get(key, ()), action.workload_key)
-                self.displacements += 1
-            self.run(action.workload_key, [slot.node_key for slot in action.slots], since=self.now)
-        for key, at in self.started.items():
-            self.first_start.setdefault(key, at)
-
-    def rank(self, key: int) -> tuple[int, int, int]:
-        return -self.jobs[key].priority, self.jobs[key].submitted_at, key
-
-    def _listen(self) -> None:
-        waiting = [key for key, one in self.jobs.items() if key not in self.started and one.submitted_at <= self.now]
-        first = min(waiting, key=self.rank, default=0)
-        if first in (found := starts(self.snapshot())) and first not in self.first_start:
-            self.told.setdefault(first, (self.now, self.now + found[first] * SECOND))
-
-
-tasks = st.tuples(
-    st.integers(1, 4), st.integers(1, 3), st.integers(1, 40), st.integers(0, 40), st.sampled_from((10, 50, 90))
-)
-
-
-@settings(max_examples=25, deadline=None)
-@given(nodes=st.lists(st.integers(2, 4), min_size=1, max_size=3), wishes=st.lists(tasks, min_size=4, max_size=9))
-def test_no_displacement_delays_a_start_that_was_reserved_but_for_those_that_go_before_it(nodes, wishes):
-    jobs = {
-        key: waits(
-            key,
-            cpus=cpus,
-            nodes=ranks,
-            max_duration_seconds=60 * minutes,
-            submitted_at=NOON + 60 * after * SECOND,
-            priority=priority,
-            preemptible=key % 3 > 0,
-        )
-        for key, (cpus, ranks, minutes, after, priority) in enumerate(wishes, 1)
-    }
-    fleet = Displacing(nodes=[node(cpus=cpus) for cpus in nodes], jobs=jobs, queues=[queue()])
-    fleet.play(until=NOON + 200_000 * SECOND)
-    for key, (told_at, at) in fleet.told.items():
-        before_it = [one for other, one in fleet.jobs.items() if fleet.rank(other) < fleet.rank(key)]
-        if all(one.submitted_at <= told_at for one in before_it):
-            assert fleet.first_start[key] <= at
