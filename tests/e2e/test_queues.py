@@ -68,7 +68,8 @@ def test_a_queue_is_set_and_changed_from_the_command_line(up: Platform) -> None:
         "memory": ("default", 1e12),
         "gpu": ("H100", 8),
     }
-    done(up, "queue", "set", "vision", "--weight", "3")
+    done(up, "queue", "set", "vision", "--weight", "3", "--reserved-after", "1h30m")
+    assert "a start for what has waited 1h 30m" in done(up, "queue", "show", "vision")
     table = done(up, "queue", "list")
     assert "  vision" in table
     assert "gpu H100 0 of 8" in table

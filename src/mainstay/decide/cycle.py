@@ -20,7 +20,7 @@ from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.placement.gang import place
 from mainstay.decide.placement.reach import Users, users_of
-from mainstay.decide.reservation import NEVER, RESERVED_AFTER_SECONDS, TRIES_MAX, Releases, Reservation
+from mainstay.decide.reservation import NEVER, TRIES_MAX, Releases, Reservation, waited_long
 from mainstay.decide.shapes import Shape, shape_numbers, shape_of
 from mainstay.decide.turns import asked_by, ledger_of, waiting_of
 from mainstay.domain.arrays import Bools, Ints
@@ -56,7 +56,7 @@ class Cycle:
         """By row of the workload table: starts that are reserved for those that have waited long and found no place."""
         self.unreserved: set[int] = set()
         """Those of which nobody knows when there will be room."""
-        self._long = self._has_waited_long()
+        self._long = waited_long(snapshot, self.order)
         self._releases = Releases(snapshot) if tries_max and self._long.any() else None
         self._placed: list[Placed] = []
         """What was placed since a start was reserved last."""
@@ -201,12 +201,6 @@ class Cycle:
         leave(ledger, waiting, at, len(nodes), shape.nodes)
         placed = Placed(rows=waiting.row[at : at + 1], nodes=np.array([nodes], dtype=np.int64), request=request)
         return self._started(placed)
-
-    def _has_waited_long(self) -> Bools:
-        """Of each in the order."""
-        waited = self.snapshot.now - self.snapshot.workloads.submitted_at[self.order]
-        long: Bools = waited >= RESERVED_AFTER_SECONDS * MICROSECONDS_PER_SECOND
-        return long
 
     def _timed(self, shape: Shape) -> tuple[Request, ...]:
         """Its requests, with which of the reserved starts it would delay if it used their places."""

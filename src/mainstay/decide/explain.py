@@ -129,7 +129,7 @@ def preview(
     )
     at = snapshot.queues.names.index(queue)
     answer = _answer(reserved, shape, priority=priority, queue=at, most=spec.nodes_max)
-    wish = Wish(queue=at, priority=priority, submitted_at=snapshot.now)
+    wish = Wish(key=_NOBODY, queue=at, priority=priority, submitted_at=snapshot.now)
     resources = answer.resources or spec.choices[0]
     per_pod = billing.price_per_hour(resources, snapshot.now, snapshot.prices)
     hourly = replace(per_pod, micros=per_pod.micros * (len(answer.node_rows) or spec.nodes))
@@ -146,6 +146,10 @@ def preview(
         preemption="" if answer.node_rows else outlook(snapshot, wish, shape),
         expected=_expected(*submitted(reserved, spec=spec, priority=priority, queue=at, volumes=volumes), answer),
     )
+
+
+_NOBODY = 1 << 62
+"""The key of no workload: that of one that is submitted after all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

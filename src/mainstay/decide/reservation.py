@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mainstay.decide.kernel import CPU, GPUS, MEMORY, ROOM_MAX
+from mainstay.decide.nomination import left_over
 from mainstay.decide.placement.apart import Bound, bound_of
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Free, Request
@@ -26,8 +27,6 @@ from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, is_shape
 from mainstay.domain.snapshot import PODS, Snapshot
 
-RESERVED_AFTER_SECONDS = 600
-"""So long something waits before a start is reserved for it: where most waits are shorter, nothing is kept idle for them."""
 AHEAD_SECONDS_MAX = 7 * 86_400
 """No start is reserved that is farther ahead: places would lie idle for it that long. Slurm's bf_window, widened to a week."""
 TRIES_MAX = 4
@@ -62,9 +61,12 @@ class Releases:
         self._models = snapshot.gpu_models
         model = np.where(slices[held.gpu_model[known]], held.gpu_model[known], 0)
         node = np.searchsorted(snapshot.nodes.key, held.node_key[known])
-        pods = ends_at[known], node, held.cpu_milli[known], held.memory_bytes[known], held.gpus[known], model
+        frees = np.stack((held.cpu_milli, held.memory_bytes, held.gpus, np.ones_like(held.gpus)))
+        for pod, left in left_over(snapshot).items():
+            frees[:, pod] = left
+        pods = ends_at[known], node, *frees[:, known], model
         self._pods: list[tuple[Ints, ...]] = [pods]
-        """[pods] each: end, node row, CPU, memory, GPUs or slices, the number of the shape of slices or 0."""
+        """[pods] each: end, node row, CPU, memory, GPUs or slices, pods, the number of the shape of slices or 0."""
         self._ends: _Ends | None = None
         self._kept: list[Reservation] = []
 
@@ -73,7 +75,7 @@ class Releases:
         known = ends_at <= self._until
         end, node = np.repeat(ends_at[known], nodes.shape[1]), nodes[known].reshape(-1)
         shape = self._models.index(request.shape) if request.shape else 0
-        each = request.cpu_milli, request.memory_bytes, request.gpus, shape
+        each = request.cpu_milli, request.memory_bytes, request.gpus, 1, shape
         self._ends = None
         self._pods.append((end, node, *(np.full(end.size, amount, dtype=np.int64) for amount in each)))
 
@@ -93,13 +95,13 @@ class Releases:
         columns = [np.concatenate(parts) for parts in zip(*self._pods, strict=True)]
         self._pods = [tuple(columns)]
         order = np.lexsort(columns[:2])
-        end, node, cpu_milli, memory_bytes, gpus, model = (column[order] for column in columns)
+        end, node, cpu_milli, memory_bytes, gpus, pods, model = (column[order] for column in columns)
         each = {CPU: cpu_milli, MEMORY: memory_bytes, GPUS: np.where(model > 0, 0, gpus)}
         for shape, column in free.shapes.items():
             if shape in self._models:
                 each[column] = np.where(model == self._models.index(shape), gpus, 0)
         if PODS in free.others:
-            each[free.others[PODS]] = np.ones_like(end)
+            each[free.others[PODS]] = pods
         first = np.diff(node, prepend=-1) > 0
         return _Ends(
             at=end,
@@ -230,6 +232,14 @@ def _running_sums(amounts: Ints, first: Bools) -> Ints:
     return summed
 
 
+def waited_long(snapshot: Snapshot, rows: Ints) -> Bools:
+    """[rows] Whether these workloads have waited so long that a start is reserved for them, by what their queues say."""
+    table = snapshot.workloads
+    after = snapshot.queues.reserved_after_seconds[table.queue[rows]] * MICROSECONDS_PER_SECOND
+    long: Bools = snapshot.now - table.submitted_at[rows] >= after
+    return long
+
+
 def ends_of(snapshot: Snapshot) -> Ints:
     """[allocations] When each will have ended, by the limit of its workload, else by its history, and its last words.
 
@@ -252,9 +262,11 @@ def ends_of(snapshot: Snapshot) -> Ints:
 
 
 def _is_countable(snapshot: Snapshot, row: Ints) -> Bools:
-    """[allocations] Whether what it holds is free once it ends. What is displaced makes room for whom that is kept for."""
+    """[allocations] Whether what it holds, or what is left over of that, is free once it ends. What is kept for others never is:
+    nobody knows when those it is kept for will have started.
+    """
     held, table = snapshot.allocations, snapshot.workloads
-    there: Bools = (held.seen != Seen.ENDED) & (held.seen != Seen.UNKNOWN) & (held.preempted == 0)
+    there: Bools = (held.seen != Seen.ENDED) & (held.seen != Seen.UNKNOWN)
     there &= table.key[row] == held.workload_key
     there &= np.isin(held.node_key, snapshot.nodes.key)
     if snapshot.nominations:

@@ -312,6 +312,7 @@ queues = _table(
     sa.Column("weight", Real, nullable=False),
     _text("quotas"),
     _text("preemption"),
+    _whole("reserved_after_seconds"),
     _whole("set_at"),
     _text("set_by"),
     _whole("version"),

@@ -239,6 +239,8 @@ class QueueView(View):
     weight: float = 1
     quotas: list[QuotaView] = Field(default_factory=list)
     preemption: PreemptionView = PreemptionView()
+    reserved_after_seconds: int = 600
+    """So long its work waits, finding no room, before a start is reserved for it."""
     share: float | None = None
     """Weighted dominant share: the largest part of what it could borrow that it does, 0 to 1 at weight 1. Only for
     administrators, as the four that follow.

@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from mainstay.decide.allowance import held_by_queue
+from mainstay.decide.cycle import Cycle
+from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.preemption import preempt
+from mainstay.decide.preemption.rules import wish_of
 from mainstay.decide.preemption.search import Search
 from mainstay.decide.quota import quotas_of, usage
 from mainstay.decide.schedule import schedule
@@ -118,8 +121,11 @@ class Play:
         self.workloads[key] = replace(self.workloads[key], **values)  # type: ignore[arg-type]
 
 
-def drawn(seed: int, *, share: FairShare | None = None) -> Play:
-    """A small fleet of two kinds of nodes, a tree of queues with and without quotas, and more work than fits."""
+def drawn(seed: int, *, share: FairShare | None = None, limits: bool = False) -> Play:
+    """A small fleet of two kinds of nodes, a tree of queues with and without quotas, and more work than fits.
+
+    `limits`: most of it ends some time.
+    """
     rng = random.Random(seed)
     nodes = [
         node(
@@ -176,6 +182,7 @@ def drawn(seed: int, *, share: FairShare | None = None) -> Play:
             preemptible=rng.random() < 0.9,
             checkpoint_seconds=rng.choice((0, 60)),
             submitted_at=NOON - rng.randint(0, 1_000) * SECOND,
+            max_duration_seconds=rng.choice((0, *[rng.randint(600, 9_000)] * 4)) if limits else 0,
         )
         for key in range(1, rng.randint(12, 26))
     }
@@ -232,6 +239,37 @@ def test_every_displacement_keeps_the_laws(seed: int) -> None:
         keeps_the_laws(snapshot, action)
 
 
+def test_nobody_who_displaces_delays_a_start_that_is_reserved_before_its_turn() -> None:
+    bound = 0
+    for seed in range(2_000, 2_120):
+        play = drawn(seed, limits=True)
+        for snapshot, action in played(play):
+            search = Search(snapshot)
+            row = snapshot.workloads.key.tolist().index(action.workload_key)
+            if 0 not in search.binding(wish_of(snapshot, row), shape_of(snapshot, row)):
+                continue  # It goes first, or nothing is reserved.
+            key, before = first_reserved(snapshot)
+            after = replace(
+                play, pods=dict(play.pods), workloads=dict(play.workloads), displaced_by={}, displacements=[]
+            )
+            after.yield_(action)
+            for other, work in list(after.workloads.items()):
+                if work.phase is not Phase.RUNNING and other != key:
+                    del after.workloads[other]
+            assert first_reserved(after.snapshot())[1] <= before
+            bound += 1
+    assert bound > 10, "worlds in which that is the question"
+
+
+def first_reserved(snapshot: Snapshot) -> tuple[int, int]:
+    """(key of the first for whom a start is reserved, when), or of one that starts now."""
+    cycle = Cycle(snapshot, POLICIES[DEFAULT_POLICY])
+    for found in cycle.placements():
+        return int(snapshot.workloads.key[found.rows[0]]), snapshot.now
+    row, start = next(iter(cycle.reserved.items()))
+    return int(snapshot.workloads.key[row]), start.starts_at
+
+
 def circle(displacements: list[tuple[int, int]]) -> bool:
     """Whether somebody was displaced by whom it had displaced, directly or in turn."""
     after: dict[int, set[int]] = {}
@@ -284,11 +322,11 @@ def keeps_the_laws(snapshot: Snapshot, action: Preempt) -> None:
     for victim in action.victims:
         search.move(units[victim.workload_key], sign=-1)
     shape = shape_of(snapshot, row)
-    assert search.places_now(int(table.queue[row]), shape), "it fits then"
+    assert search.places_now(wish_of(snapshot, row), shape), "it fits then"
     if all(victim.rule is Rule.WITHIN_QUEUE for victim in action.victims):
         for victim in action.victims:
             search.move(units[victim.workload_key], sign=1)
-            assert not search.places_now(int(table.queue[row]), shape), "and not without any one of them"
+            assert not search.places_now(wish_of(snapshot, row), shape), "and not without any one of them"
             search.move(units[victim.workload_key], sign=-1)
 
 

@@ -6,7 +6,8 @@
 4. In reverse order everybody is put back without whom it fits as well, and the rules are checked anew.
 5. The places are chosen as for any other workload.
 
-If any of this fails, everything is as it was before. Nobody yields for a workload that then would not fit.
+If any of this fails, everything is as it was before. Nobody yields for a workload that then would not fit, or that would delay a
+start which is reserved before its turn.
 """
 
 from __future__ import annotations
@@ -22,15 +23,16 @@ from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.apart import bound_of, room_apart
 from mainstay.decide.placement.fit import Free, Request, feasible, room
 from mainstay.decide.placement.gang import place, room_together, together
-from mainstay.decide.preemption.balance import Balance
+from mainstay.decide.preemption.balance import Balance, Cells
 from mainstay.decide.preemption.holders import Holders, holders_of
 from mainstay.decide.preemption.rules import Load, Loads, Rules, Wish
+from mainstay.decide.preemption.starts import goes_first, reserved_starts
 from mainstay.decide.preemption.steps import eagerness, freed_by, ranked, steps_of
 from mainstay.decide.shapes import Shape
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, Rule, WithinQueue
 from mainstay.domain.quantity import is_shape
-from mainstay.domain.snapshot import NO_LIMIT, AllocationTable, Snapshot
+from mainstay.domain.snapshot import NO_LIMIT, PODS, AllocationTable, Snapshot
 
 STEPS_MAX = 4_096
 """So many nodes are tried at most for one workload."""
@@ -68,34 +70,71 @@ class Search:
         self.free = _free(snapshot, self.holders)
         self._slices = tuple(model if is_shape(model) else "" for model in snapshot.gpu_models)
         self._policy = POLICIES[DEFAULT_POLICY]
+        self._starts = reserved_starts(reserved(snapshot), self._policy)
+        self._late = np.zeros(self.holders.pod.size, dtype=np.int64)
+        """[pods] Bits, by number in `_starts`: it still runs then, so that what is left then is more without it."""
+        for number, start in enumerate(self._starts):
+            self.free = self.free.keep(start.beside, rows=start.nodes)
+            self._late |= start.outlasted[self.holders.pod] << number
+        self._gone: set[int] = set()
+        """Keys of those that have found a place since, and need none that is reserved."""
         self._freed: tuple[Request, list[tuple[Ints, int]]] | None = None
         """Of the last request; those of one workload are asked again and again."""
 
     def displace(self, wish: Wish, shape: Shape) -> Displacement | None:
         """Who yields for it, and where it is placed; then all of that is so. None: nobody may, or it would not fit."""
-        policy, sides = self.snapshot.queues.policies[wish.queue], self.balance.sides(wish.queue)
-        for choice in shape.requests:
-            for request in self._allowance.flavors(wish.queue, choice):
-                load = self.load(wish.queue, request, shape.least)
-                if load is None:
-                    continue
-                for allowed in stages(policy):
-                    rules = Rules(
-                        balance=self.balance, policy=policy, wish=wish, load=load, allowed=allowed, sides=sides
-                    )
-                    found = _Attempt(self, rules, request, shape.least).made()
-                    if found is not None:
-                        return found
+        for request, load in self._asked(wish, shape):
+            for rules in self._rules(wish, load):
+                found = _Attempt(self, rules, request, shape.least).made()
+                if found is not None:
+                    return found
         return None
 
-    def places_now(self, queue: int, shape: Shape) -> bool:
-        """Whether it fits without anybody who would not leave anyway."""
+    def _rules(self, wish: Wish, load: Load) -> Iterator[Rules]:
+        """In the order in which they are tried: as in Kueue, its own comes before what it borrows, its own work yielding, too."""
+        policy, sides = self.snapshot.queues.policies[wish.queue], self.balance.sides(wish.queue)
+        balance, cells = self.balance, load.cells
+        with_own = balance.under(wish.queue, cells) and not balance.within(wish.queue, wish.queue, cells)
+        for allowed in stages(policy):
+            for each in (True, False) if with_own and {Rule.WITHIN_QUEUE, Rule.RECLAIM} <= allowed else (False,):
+                yield Rules(
+                    balance=balance, policy=policy, wish=wish, load=load, allowed=allowed, sides=sides, with_own=each
+                )
+
+    def _asked(self, wish: Wish, shape: Shape) -> Iterator[tuple[Request, Load]]:
+        """Its requests, each with what it counts, bound by the starts that are reserved before its turn: their places are not for
+        what still runs then, and their quota is used. Whoever displaces counts as such: nobody knows when it will have started.
+        """
+        binding, promised = self.binding(wish, shape), list[tuple[int, Cells]]()
+        for number in binding:
+            start = self._starts[number]
+            load = self.load(start.wish.queue, start.request, start.nodes.size)
+            if load is not None:
+                promised.append((start.wish.queue, load.cells))
+        self.balance.promise(promised)
+        late = sum(1 << number for number in binding)
         for choice in shape.requests:
-            for request in self._allowance.flavors(queue, choice):
-                load = self.load(queue, request, shape.least)
-                allowed = load is not None and self.balance.allows(queue, load.cells)
-                if allowed and self.places(request, shape.least) is not None:
-                    return True
+            for request in self._allowance.flavors(wish.queue, replace(choice, late=late)):
+                load = self.load(wish.queue, request, shape.least)
+                if load is not None:
+                    yield request, load
+
+    def binding(self, wish: Wish, shape: Shape) -> list[int]:
+        """The numbers of the starts that are reserved before its turn."""
+        first, pods = shape.choices[0], shape.nodes
+        amounts = first.cpu_milli * pods, first.memory_bytes * pods, first.gpus * pods
+        others = ((number, start) for number, start in enumerate(self._starts) if start.wish.key not in self._gone)
+        return [
+            number
+            for number, start in others
+            if start.wish.key != wish.key and not goes_first(self.balance, wish, amounts, start)
+        ]
+
+    def places_now(self, wish: Wish, shape: Shape) -> bool:
+        """Whether it fits without anybody who would not leave anyway."""
+        for request, load in self._asked(wish, shape):
+            if self.balance.allows(wish.queue, load.cells) and self.places(request, shape.least) is not None:
+                return True
         return False
 
     def places_without_stuck(self, shape: Shape) -> bool:
@@ -146,11 +185,7 @@ class Search:
         """As `steps.freed_by`."""
         asked = replace(request, cluster=0)
         if self._freed is None or self._freed[0] != asked:
-            freed = freed_by(self.holders, request, self._slices)
-            # What else they hold is not on record, so nothing of it is counted on.
-            nothing = np.zeros(self.holders.node.size, dtype=np.int64)
-            freed += [(nothing, amount) for _, amount in self.free.asked(request)[len(freed) :]]
-            self._freed = asked, freed
+            self._freed = asked, freed_by(self.holders, self.free, request, self._slices, late=self._late)
         return self._freed[1]
 
     def places(self, request: Request, ranks: int) -> Ints | None:
@@ -160,8 +195,9 @@ class Search:
     def take(self, wish: Wish, load: Load, request: Request, nodes: Ints) -> None:
         """The workload holds its places from now on."""
         rows, pods = np.unique(nodes, return_counts=True)
-        self.free.take(rows, pods, request)
+        self.free.take(rows, pods, replace(request, late=(1 << len(self._starts)) - 1))
         self.balance.hold(wish.queue, load.cells, load.amounts)
+        self._gone.add(wish.key)
 
     def _holds(self, pod: int) -> Request:
         holders = self.holders
@@ -172,6 +208,7 @@ class Search:
             gpus=int(holders.gpus[pod]),
             gpu_model=model,
             shape=self._slices[model],
+            late=int(self._late[pod]),
         )
 
 
@@ -277,25 +314,27 @@ class _Attempt:
         return False
 
     def _find_quota(self, by_unit: Ints) -> bool:
+        """Where the quota is short, or the queue borrows and may not, others yield, wherever they run."""
         rules, search = self._rules, self._search
         cells, queue = rules.load.cells, rules.wish.queue
-        if search.balance.allows(queue, cells):
+        if search.balance.allows(queue, cells) and not rules.beyond(self._queues_taken()):
             return True
         units = np.flatnonzero(by_unit)
         taken = {unit for unit, _ in self._taken}
         eager = eagerness(search.holders, queue)[units]
         tried = 0
         for unit in units[np.lexsort((-search.holders.submitted_at[units], eager))].tolist():
-            short = search.balance.short(queue, cells)
-            if not short:
+            short, beyond = search.balance.short(queue, cells), rules.beyond(self._queues_taken())
+            if not (short or beyond):
                 return True
-            if unit in taken or short.isdisjoint(search.of_unit(unit).cells):
+            helps = short | beyond if search.holders.queue[unit] == queue else short
+            if unit in taken or helps.isdisjoint(search.of_unit(unit).cells):
                 continue
             tried += 1
             if tried > FOR_QUOTA_MAX:
                 break
             self._take_all([unit], by_unit)
-        return search.balance.allows(queue, cells)
+        return search.balance.allows(queue, cells) and not rules.beyond(self._queues_taken())
 
     def _minimised(self) -> bool:
         """Put back everybody without whom it fits as well, the last one first. Whether the rules still hold at the end."""
@@ -359,8 +398,12 @@ class _Attempt:
         return int(most.max() if request.one_node else most.sum()) >= self._ranks
 
     def _lawful(self) -> bool:
+        return self._rules.lawful(self._queues_taken())
+
+    def _queues_taken(self) -> list[tuple[int, Rule]]:
+        """(queue, rule) of each that yields."""
         queue = self._search.holders.queue
-        return self._rules.lawful([(int(queue[unit]), rule) for unit, rule in self._taken])
+        return [(int(queue[unit]), rule) for unit, rule in self._taken]
 
 
 class _Gained:
@@ -429,7 +472,10 @@ def _free(snapshot: Snapshot, holders: Holders) -> Free:
             shape: left(count, nodes.used_shapes[shape], holders.gpus[leaves] * (names[models] == shape), shape)
             for shape, count in nodes.shapes.items()
         },
-        others={name: count - nodes.used_others[name] for name, count in nodes.others.items()},
+        others={
+            name: left(count, nodes.used_others[name], np.full(where.size, int(name == PODS)), name)
+            for name, count in nodes.others.items()
+        },
         open_=nodes.ready,
     )
 
