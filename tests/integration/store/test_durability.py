@@ -19,42 +19,14 @@ from mainstay.domain.errors import DiskFailed, StateUnusable, StorageFull, Unava
 from mainstay.domain.plan import Submit
 from mainstay.store import SqlStore, open_sqlite
 from mainstay.store.engine import APPLICATION_ID
+from tests.integration.store import writer
 from tests.stores import ALL, TENANT, WHY, Scene, idempotency
 
 ROOT = Path(__file__).parents[3]
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="mounts a small tmpfs, which only root may do")
 not_root = pytest.mark.skipif(os.getuid() == 0, reason="root may write to everything")
 
-CHILD = """
-import os, sqlite3, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[3])
-from mainstay.store import open_sqlite
-from tests.stores import Scene, Submit, WHY, idempotency
-import sqlalchemy as sa
-
-store = open_sqlite(Path(sys.argv[1]))
-scene = Scene(store)
-scene.fleet()
-die_at, count = int(sys.argv[2]), 0
-
-def step(*_):
-    global count
-    count += 1
-    if count == die_at:
-        os._exit(137)
-
-sa.event.listen(sa.Engine, "before_cursor_execute", step)
-sa.event.listen(sa.Engine, "commit", step)
-sa.event.listen(sa.Engine, "after_cursor_execute", step)
-for number in range(4):
-    work = scene.new(id=f"train-{number}")
-    scene.commit(Submit(workload=work, reason=WHY), atomic=True, idempotency=idempotency(str(number)))
-    step()
-    print(work.id, flush=True)
-    scene.commit(scene.allocate(scene.workload(work.id)))
-print("done", flush=True)
-"""
+WRITER = [sys.executable, "-m", "tests.integration.store.writer"]
 
 
 def consistent(store: SqlStore) -> None:
@@ -74,11 +46,9 @@ def test_a_process_killed_between_any_two_statements_loses_nothing_that_it_ackno
     while not finished:
         died_at += 9  # about every ninth point of one long run; the remainder changes with each
         state = tmp_path / f"{died_at}.db"
-        command = [sys.executable, "-c", CHILD, str(state), str(died_at), str(ROOT)]
-        child = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert child.returncode in {0, 137}, child.stderr
-        acknowledged = [line for line in child.stdout.split() if line != "done"]
-        finished = child.returncode == 0
+        code, acknowledged = writer.forked(state, die_at=died_at)
+        assert code in {0, writer.KILLED}
+        finished = code == 0
         store = open_sqlite(state)
         stored = [work.id for work in Scene(store).all()]
         assert set(acknowledged) <= set(stored)
@@ -103,14 +73,14 @@ def test_a_process_killed_inside_the_writing_of_a_page_loses_nothing_that_it_ack
         open_sqlite(state).close()
         inject = f"inject={call}:signal=KILL:when={when}"
         command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
-        command += [sys.executable, "-c", CHILD, str(state), "0", str(ROOT)]
-        child = subprocess.run(command, capture_output=True, text=True, check=False)
+        command += [*WRITER, str(state), "0"]
+        child = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
         if "ptrace" in child.stderr:
             pytest.skip("strace may not trace here")
         if not sqlite3.connect(state).execute("SELECT count(*) FROM nodes").fetchone()[0]:
             continue
         store = open_sqlite(state)
-        assert set(child.stdout.split()) - {"done"} <= {work.id for work in Scene(store).all()}
+        assert set(child.stdout.split()) <= {work.id for work in Scene(store).all()}
         consistent(store)
         store.close()
 
