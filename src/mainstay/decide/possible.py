@@ -53,6 +53,7 @@ def impossible(
         nodes=spec.nodes,
         least=spec.nodes_min,
         choices=spec.choices,
+        sets=spec.sets,
         cluster=spec.cluster,
         topology=spec.topology,
     )
@@ -146,7 +147,7 @@ def _spread(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> str:
     """As many GPUs in all, on as few nodes as can be; empty if that does not help or none are asked for."""
     first = shape.choices[0]
     for parts in range(2, first.gpus + 1):
-        if first.gpus % parts:
+        if shape.sets or first.gpus % parts:
             continue
         part = replace(
             first,

@@ -20,18 +20,26 @@ def with_workload(table: WorkloadTable, columns: Mapping[str, int], *, others: M
         name: np.append(column, np.array([columns.get(name, 0)]).astype(column.dtype))
         for name, column in _columns(table).items()
     }
-    return WorkloadTable(**values, choices=table.choices, others=more)  # type: ignore[arg-type]
+    return WorkloadTable(**values, choices=table.choices, others=more, sets=table.sets)  # type: ignore[arg-type]
 
 
 def only_workloads(table: WorkloadTable, rows: Ints) -> WorkloadTable:
     """These rows, which are in their order."""
-    keys = set(table.key[rows].tolist()) if table.choices else set()
+    keys = set(table.key[rows].tolist()) if table.choices or table.sets else set()
     values = {name: column[rows] for name, column in _columns(table).items()}
     return WorkloadTable(
         **values,  # type: ignore[arg-type]
         choices={key: choices for key, choices in table.choices.items() if key in keys},
         others={name: column[rows] for name, column in table.others.items()},
+        sets={key: sets for key, sets in table.sets.items() if key in keys},
     )
+
+
+def rows_of_sets(table: WorkloadTable, rows: Ints) -> Ints:
+    """Where in `rows` those are that have several pod sets."""
+    if not table.sets:
+        return np.empty(0, dtype=np.int64)
+    return np.flatnonzero(np.isin(table.key[rows], np.fromiter(table.sets, dtype=np.int64, count=len(table.sets))))
 
 
 def with_allocations(table: AllocationTable, columns: Mapping[str, Ints], *, count: int) -> AllocationTable:
