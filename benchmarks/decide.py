@@ -8,7 +8,8 @@ in published clusters. Time is that of the core which the decision had, so other
     far the shares of the queues are from those of an order that is worked out one by one, with a heap of queues and a look
     at all nodes;
 (c) a gang of 512 nodes with 8 GPUs each finds its places, on a fleet that is half full;
-(d) a copy of what is left on the fleet, to try something out.
+(d) a copy of what is left on the fleet, to try something out;
+(e) a gang of 513 ranks in three pod sets (a head, 256 with 8 GPUs, 256 without) finds its places on the same fleet.
 
     python -m benchmarks.decide --repetitions 5
 """
@@ -38,6 +39,7 @@ from mainstay.domain.arrays import Floats, Ints
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import QueueSpec, QueueTree
 from mainstay.domain.snapshot import AllocationTable, NodeTable, Snapshot, WorkloadTable
+from mainstay.domain.workload import PodSet
 
 NODES = 15_000
 TYPES = (  # part of the fleet, thousandths of a core, GiB, GPUs, their model
@@ -111,14 +113,20 @@ def contended(pods: int, repetitions: int) -> list[Figure]:
 
 
 def gang(repetitions: int) -> list[Figure]:
-    """Figures (c) and (d)."""
+    """Figures (c), (d) and (e)."""
     world = fleet(100_000, queues=1, gpus_in=12)
     started = Cycle(world, POLICIES["best-fit"])
     for _ in started.placements(limit=50_000):
         pass
     wanted = Resources(cpu_milli=64_000, memory_bytes=256 << 30, gpus=8)
     shape = make_shape(world, nodes=512, choices=(wanted,))
-    places, copies = [], []
+    sets = (
+        PodSet(name="head", nodes=1, resources=Resources(cpu_milli=4_000, memory_bytes=16 << 30)),
+        PodSet(name="learner", nodes=256, resources=wanted),
+        PodSet(name="actor", nodes=256, resources=Resources(cpu_milli=8_000, memory_bytes=16 << 30)),
+    )
+    several = make_shape(world, nodes=513, choices=(sets[0].resources,), sets=sets)
+    places, copies, mixed = [], [], []
     for _ in range(max(20, repetitions)):
         began = time.process_time()
         found = started.place(shape)
@@ -127,9 +135,13 @@ def gang(repetitions: int) -> list[Figure]:
         began = time.process_time()
         started.free.copy()
         copies.append(1e6 * (time.process_time() - began))
+        began = time.process_time()
+        assert started.place(several) is not None
+        mixed.append(1_000 * (time.process_time() - began))
     return [
         figure("(c) a gang of 512 nodes", "ms", places, goal=30, higher_is_better=False),
         figure("(d) a copy of what is left", "us", copies, higher_is_better=False),
+        figure("(e) a gang of three pod sets", "ms", mixed, higher_is_better=False),
     ]
 
 
@@ -269,7 +281,7 @@ def _workloads(rng: np.random.Generator, pods: int, *, queues: int, gpus_in: int
         "retry_always": no,
     }
     others = {"disk": cpu_milli << 20, "nics": np.where(gpus == 8, 8, 0)}
-    return WorkloadTable(**{**columns, "choices": {}, "others": others})
+    return WorkloadTable(**{**columns, "choices": {}, "sets": {}, "others": others})
 
 
 def _shapes(rng: np.random.Generator, gpus_in: int) -> Ints:
