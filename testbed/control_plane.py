@@ -126,9 +126,14 @@ class ControlPlane:
         shutil.copytree(saved, self._data)
         self.start()
 
-    def ask(self, path: str, *, method: str = "GET", body: Any = None) -> Any:
-        """The answer to one request of the administrator. Raises httpx2.HTTPError."""
-        answer = self._http.request(method, path, json=body)
+    def ask(self, path: str, *, method: str = "GET", body: Any = None, user: str = "") -> Any:
+        """The answer to one request of the administrator, or of a user as whom it asks; a patch is merged. Raises
+        httpx2.HTTPError.
+        """
+        headers = {"Impersonate-User": user} if user else {}
+        if method == "PATCH":
+            headers["Content-Type"] = "application/merge-patch+json"
+        answer = self._http.request(method, path, json=body, headers=headers)
         answer.raise_for_status()
         return answer.json() if answer.headers["content-type"].startswith("application/json") else answer.text
 

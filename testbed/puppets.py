@@ -114,7 +114,7 @@ class Puppets:
     def __init__(
         self, control_plane: ControlPlane, machines: Sequence[Machine], *, life: Callable[[str], Life]
     ) -> None:
-        """`life` is asked once for each process, by the name of its pod."""
+        """`life` is asked again and again, by the name of a pod: what is due for its process is decided by the last answer."""
         self._control_plane = control_plane
         self._http: aiohttp.ClientSession
         self.machines = {machine.name: machine for machine in machines}
@@ -343,7 +343,7 @@ class Puppets:
         deleting = "deletionTimestamp" in pod["metadata"]
         over = pod["status"].get("phase") in OVER
         if process is None:
-            return await self._without_process(machine, uid, pod, life, deleting=deleting, over=over)
+            return await self._without_process(machine, uid, pod, deleting=deleting, over=over)
         if process.runs:
             probe = pod["spec"]["containers"][0].get("livenessProbe", {})
             deadline = probe.get("initialDelaySeconds", 0)
@@ -364,9 +364,7 @@ class Puppets:
             await self._remove(pod)
         return False
 
-    async def _without_process(
-        self, machine: Machine, uid: str, pod: Document, life: Life, *, deleting: bool, over: bool
-    ) -> bool:
+    async def _without_process(self, machine: Machine, uid: str, pod: Document, *, deleting: bool, over: bool) -> bool:
         status = pod["status"]
         if over or deleting:
             if not over:
@@ -389,12 +387,12 @@ class Puppets:
             )
             return False
         await self._report(pod, {"phase": "Pending", "startTime": _stamp()})
-        due = time.monotonic() + life.starts_after
-        while time.monotonic() < due and self._is_wanted(uid):
-            await asyncio.sleep(min(0.05, life.starts_after))
+        name, began = pod["metadata"]["name"], time.monotonic()
+        while time.monotonic() - began < (wait := self._life(name).starts_after) and self._is_wanted(uid):
+            await asyncio.sleep(min(0.05, wait))
         if not self._is_wanted(uid):
             return True
-        process = Process(node=machine.name, pod=pod["metadata"]["name"], uid=uid)
+        process = Process(node=machine.name, pod=name, uid=uid)
         process.started, process.started_at = time.monotonic(), _stamp()
         machine.processes[uid] = process
         self.history.append(process)

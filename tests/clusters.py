@@ -253,10 +253,10 @@ def simulated_rig(_: Path) -> Rig:
     return rig
 
 
-async def kubernetes_rig(real: RealCluster, folder: Path, **options: Any) -> Rig:
+async def kubernetes_rig(real: RealCluster, folder: Path, *, helper_image: str = images.BUSYBOX, **options: Any) -> Rig:
     """A real node of a real Kubernetes, idle. Each rig is another platform to it, so that they never meet."""
     clock, artifacts = SystemClock(), open_artifacts(str(folder / "artifacts"))
-    settings = Settings(system=secrets.token_hex(8), image=images.BUSYBOX, helper_image=images.BUSYBOX)
+    settings = Settings(system=secrets.token_hex(8), image=images.BUSYBOX, helper_image=helper_image)
     drawer = Drawer()
 
     def made() -> KubernetesCluster:

@@ -1,4 +1,8 @@
-"""One platform on two stages: machines in memory, and a real API server with played nodes. A play runs on either."""
+"""One platform on two stages: machines in memory, and a real API server with played nodes. A play runs on either.
+
+No process goes on by itself: it starts, and ends, when its play says so, once what was before that is on record. So no look
+is too late for a step, however busy the machine is, and the whole way of a pod can be compared.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +34,10 @@ from tests.promises import workload_of
 
 PATIENCE_SECONDS = 90.0
 MACHINES = 3
-START_SECONDS = 1.0
+WAITS = Life(starts_after=3_600.0, seconds=3_600.0)
+"""Until it is told to go on."""
+MEASURED_SECONDS = 1.1
+"""What ran for longer is charged everywhere: kubelets count in whole seconds."""
 PHASES = {Seen.STARTING: Phase.STARTING, Seen.RUNNING: Phase.RUNNING, Seen.UNKNOWN: Phase.UNKNOWN}
 TOLD = ("end", "exit_code", "rank", "attempt", "attempts")
 """What the reason of an event says that must be the same everywhere; all else are names, times and words."""
@@ -40,7 +47,7 @@ class Stage(Protocol):
     """What plays need: a platform, and hands that reach into its cluster."""
 
     lives: dict[str, Life]
-    """By pod or by workload."""
+    """By pod or by workload: of those that wait to be told how to go on."""
 
     @property
     def services(self) -> Services:
@@ -61,8 +68,25 @@ class Stage(Protocol):
     async def take_away(self, pod: str) -> None:
         """Somebody ends a pod."""
 
+    async def start(self, pod: str) -> None:
+        """Its process may start from now on."""
+
+    async def end(self, pod: str, *, exit_code: int) -> None:
+        """Until its process has ended, whether or not anybody hears of that."""
+
     def ran(self) -> list[str]:
         """The names of the pods that the machines have run, as often as they did."""
+
+
+class Directed(Machines):
+    """What comes next to a process comes when it is called for."""
+
+    def go_on(self, pod: str, *, exit_code: int = 0) -> None:
+        self.settle()
+        process = self.processes[pod]
+        process.behaviour = replace(process.behaviour, exit_code=exit_code)
+        self._schedule(process, self.clock.monotonic())
+        self.settle()
 
 
 @dataclass(slots=True)
@@ -71,7 +95,7 @@ class Simulated:
 
     folder: Path
     lives: dict[str, Life] = field(default_factory=dict)
-    machines: Machines = field(init=False)
+    machines: Directed = field(init=False)
     services: Services = field(init=False)
     _database: Sqlite = field(init=False)
     _task: asyncio.Task[None] = field(init=False)
@@ -79,7 +103,7 @@ class Simulated:
     def __post_init__(self) -> None:
         capacity = Resources(cpu_milli=8_000, memory_bytes=32 * BYTES_PER_GIB)
         nodes = tuple(NodeState(name=f"sim-{number}", capacity=capacity, ready=True) for number in range(MACHINES))
-        self.machines = Machines(SystemClock(), nodes, behaviour=self._behaviour)
+        self.machines = Directed(SystemClock(), nodes, behaviour=self._behaviour)
         self._database = Sqlite(self.folder / "platform.db", durable=False)
         store = SqlStore(self._database)
         set_prices(store, now=1)
@@ -126,6 +150,12 @@ class Simulated:
         self.machines.settle()
         self.machines.delete(pod, grace_seconds=1)
 
+    async def start(self, pod: str) -> None:
+        self.machines.go_on(pod)
+
+    async def end(self, pod: str, *, exit_code: int) -> None:
+        self.machines.go_on(pod, exit_code=exit_code)
+
     def ran(self) -> list[str]:
         self.machines.settle()
         return [line.pod for line in self.machines.witness if line.running]
@@ -157,6 +187,15 @@ class Played:
     async def take_away(self, pod: str) -> None:
         path, _ = self.world.pod_of(workload_of(pod))
         await self.world.call("DELETE", path)
+
+    async def start(self, pod: str) -> None:
+        self.lives[pod] = replace(life_of(pod, self.lives), starts_after=0.0)
+
+    async def end(self, pod: str, *, exit_code: int) -> None:
+        self.lives[pod] = replace(life_of(pod, self.lives), seconds=0.0, exit_code=exit_code)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while any(process.pod == pod for process in self.world.puppets.running()):
+                await asyncio.sleep(0.02)
 
     def ran(self) -> list[str]:
         return [process.pod for process in self.world.puppets.history]
@@ -191,12 +230,28 @@ class Play:
         self.stage = stage
         self.job = ""
 
-    def submit(self, life: Life, *, ranks: tuple[Life, ...] = (), **changes: Any) -> None:
-        """A job; `ranks`: what each of its pods does, if they do different things. Each starts so slowly that it is seen."""
+    def submit(self, **changes: Any) -> None:
+        """A job. Its pods start and end when they are told to."""
         (self.job,) = submitted(self.stage.services, 1, **changes)
-        lives = {self.job: life} | {f"{self.job}-1-{rank}": one for rank, one in enumerate(ranks)}
-        for name, one in lives.items():
-            self.stage.lives[name] = replace(one, starts_after=max(one.starts_after, START_SECONDS))
+        self.stage.lives[self.job] = WAITS
+
+    async def start(self) -> None:
+        """The pods of its newest attempt, once it is on record that they are about to."""
+        await self.until_seen(Seen.STARTING)
+        for pod in self._pods():
+            await self.stage.start(pod.pod)
+
+    async def run(self) -> None:
+        """Likewise, until it is on record that they run, and they have run for long enough to be charged."""
+        await self.start()
+        await self.until_seen(Seen.RUNNING)
+        await asyncio.sleep(MEASURED_SECONDS)
+
+    async def end(self, *ranks: int, exit_code: int = 0) -> None:
+        """These ranks of its newest attempt, or all."""
+        for pod in self._pods():
+            if not ranks or pod.rank in ranks:
+                await self.stage.end(pod.pod, exit_code=exit_code)
 
     def stop(self) -> None:
         ours = self.stage.services

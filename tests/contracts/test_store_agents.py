@@ -91,7 +91,7 @@ def test_a_lease_is_seen_as_it_was_taken_last(scene: Scene) -> None:
 def test_a_cluster_with_an_agent_takes_no_work_until_that_has_found_it(scene: Scene) -> None:
     scene.applied(add())
     row = scene.store.cluster("edge")
-    assert (row.state, row.takes_work) == ("unreachable", False)
+    assert (row.state, row.takes_work) == ("connecting", False)
     scene.applied(IdentifyCluster(cluster="edge", identity="uid", server="https://10.0.0.1", reason=FOUND))
     row = scene.store.cluster("edge")
     assert (row.state, row.identity, row.settings.server) == ("ready", "uid", "https://10.0.0.1")

@@ -147,6 +147,7 @@ def test_surplus_yields_and_its_run_goes_on(scene: Scene) -> None:
     scene.applied(action)
     out = scene.pod(pods[3])
     assert (out.stop, out.surplus, out.moves) == (True, True, False)
+    assert scene.store.progress([work.key])[work.key].stopping_since == 0, "one rank of it stops, and not the run"
     snapshot = scene.store.snapshot(now=scene.now, seed=0)
     assert snapshot.displaced_by == {}
     assert snapshot.allocations.yields_to.tolist() == [0, 0, 0, action.workload_key]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import os
@@ -276,8 +277,12 @@ def test_an_image_that_is_not_there_is_told_in_words_within_seconds(up: Platform
     began = time.monotonic()
     view = until(lambda: (view := up.json("show", ref))["phase"] == "pulling" and view)
     assert time.monotonic() - began < 15
-    assert "localhost/nope:1" in view["reason"]["sentence"]
-    assert "localhost/nope:1" in up.mainstay("explain", ref).stdout
+    view = until(lambda: "cannot be pulled" in (view := up.json("show", ref))["reason"]["sentence"] and view)
+    brief, said = view["reason"]["brief"], view["pods"][0]["detail"]
+    assert brief.startswith("pods are starting: image localhost/nope:1 cannot be pulled: its registry is not reachable")
+    assert said not in brief
+    assert brief in up.mainstay("ps").stdout
+    assert said in up.mainstay("explain", ref).stdout
     assert "localhost/nope:1" in up.mainstay("logs", ref).stderr
     assert up.mainstay("stop", ref).returncode == 0
     assert finished(up, ref)["phase"] == "stopped"
@@ -290,6 +295,19 @@ async def test_a_pod_whose_image_does_not_come_is_given_up_with_its_words(real_c
         state = await rig.seen("nope-1-0", Seen.ENDED)
         assert state.end is End.START_FAILED
         assert "localhost/nope:1" in state.detail
+    finally:
+        await rig.close()
+
+
+async def test_a_helper_that_cannot_be_pulled_is_told_while_its_job_runs(real_cluster: RealCluster, tmp_path: Path):
+    rig = await kubernetes_rig(real_cluster, tmp_path, helper_image="localhost/no-helper:1")
+    try:
+        await rig.act(create("lone-1-0", rig.node, script="sleep 300"))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not (state := await rig.seen("lone-1-0", Seen.RUNNING)).detail:
+                await asyncio.sleep(0.2)
+        words = "the helper that keeps its output does not start: helper image localhost/no-helper:1 cannot be pulled: "
+        assert state.detail.startswith(f"{words}its registry is not reachable: ")
     finally:
         await rig.close()
 

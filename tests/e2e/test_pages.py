@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Playwright, expect, sync_playwright
 
-from mainstay.domain.allocation import End
+from mainstay.domain.allocation import End, Seen
 from mainstay.domain.fleet import ClusterKind, Contact, lease_of
 from mainstay.domain.plan import MoveEndpoint, StopPod
 from mainstay.domain.reason import Code
@@ -397,6 +397,8 @@ def test_stopping_asks_first_and_then_is_seen(page, site):
     site.place(work, "atlas")
     site.running(work)
     run_page(page, site, work)
+    site.scene.applied(site.scene.see(site.pods(work)[0], Seen.RUNNING, detail="its helper does not start"))
+    expect(page.locator("#reason")).to_have_text("Runs on atlas: its helper does not start")
     page.get_by_role("button", name="Stop this run").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_role("button", name="Keep it running")).to_be_focused()
@@ -409,6 +411,10 @@ def test_stopping_asks_first_and_then_is_seen(page, site):
     assert site.scene.workload(work.id).stop_requested
     site.at(40).scene.applied(StopPod(allocation_key=site.pods(work)[0].key, reason=why(Code.STOP_REQUESTED)))
     expect(page.locator("#meta")).to_contain_text("stopping for 4")
+    expect(page.locator("#phase")).to_have_text("stopping")
+    expect(page.locator("#reason")).to_have_text("Was told to end: its helper does not start")
+    expect(page.locator("#pods tbody")).to_contain_text("stopping")
+    expect(page.locator("#pods tbody")).not_to_contain_text("running")
     site.at(0).ended(work, end=End.STOPPED, exit_code=None)
     site.advance(work, Phase.STOPPED, Code.STOPPED)
     expect(page.locator(".run-head")).to_contain_text("Stopped on request")
@@ -572,7 +578,7 @@ def test_a_cluster_with_an_agent_says_whether_that_is_connected(browser, tmp_pat
         page.goto(f"{fleet.url}/clusters")
         plant = page.get_by_label("Cluster plant")
         expect(plant).to_contain_text("agent not connected")
-        expect(plant).to_contain_text("its agent has not called yet")
+        expect(plant).to_contain_text("waits for its agent to call for the first time")
         lease = lease_of("plant")
         fleet.store.acquire(lease, holder="agent/host", now=fleet.services.clock.now(), seconds=60)
         expect(plant).to_contain_text("agent connected")

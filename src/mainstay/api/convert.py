@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from mainstay.decide.expected import ExpectedStart
 from mainstay.decide.explain import Alternative, Explanation, Preview
-from mainstay.domain.allocation import NO_PROGRESS, Allocation, Progress, Seen
+from mainstay.domain.allocation import NO_PROGRESS, STOPPING, Allocation, Progress, Seen, state_word
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.plan import AuditRow, Event
 from mainstay.domain.quantity import (
@@ -18,7 +19,7 @@ from mainstay.domain.quantity import (
     MICROSECONDS_PER_SECOND,
     Resources,
 )
-from mainstay.domain.reason import Reason
+from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
 from mainstay.domain.volume import VolumeRecord
@@ -97,7 +98,11 @@ def decimal(micros: int) -> str:
 def reason_view(reason: Reason) -> views.ReasonView:
     """Code, figures and sentence."""
     return views.ReasonView(
-        code=reason.code, object=reason.object, numbers=dict(reason.numbers), sentence=reason.sentence
+        code=reason.code,
+        object=reason.object,
+        numbers=dict(reason.numbers),
+        sentence=reason.sentence,
+        brief=reason.brief,
     )
 
 
@@ -115,7 +120,7 @@ def workload_view(
     workload: Workload, allocations: Iterable[Allocation] = (), *, progress: Progress = NO_PROGRESS
 ) -> views.WorkloadView:
     """With its pods and how far it has come, if they are given."""
-    spec = workload.spec
+    spec, state = workload.spec, state_word(workload, progress)
     return views.WorkloadView(
         id=workload.id,
         name=spec.name,
@@ -127,7 +132,8 @@ def workload_view(
         preemptible=workload.preemptible,
         held=workload.held,
         phase=workload.phase.word,
-        reason=reason_view(workload.reason),
+        state=state,
+        reason=reason_view(_why(workload.reason, state)),
         attempt=workload.attempt,
         nodes=spec.nodes,
         nodes_min=spec.elastic.nodes_min if spec.elastic else 0,
@@ -159,6 +165,12 @@ def _set_view(one: PodSet, held: Resources) -> views.PodSetView:
     return views.PodSetView(name=one.name, nodes=one.nodes, resources=resources_view(held), run=list(one.run))
 
 
+def _why(reason: Reason, state: str) -> Reason:
+    """Nobody is told of what stops that it runs."""
+    stops = state == STOPPING and reason.code is Code.POD_RUNNING
+    return replace(reason, code=Code.STOPPING) if stops else reason
+
+
 def volume_view(volume: Volume) -> views.VolumeView:
     """A volume as it was asked for."""
     return views.VolumeView(
@@ -182,7 +194,7 @@ def pod_view(allocation: Allocation) -> views.PodView:
         rank=allocation.rank,
         node=allocation.node,
         cluster=allocation.cluster,
-        state=allocation.seen.name.lower(),
+        state=allocation.state,
         ready=allocation.ready,
         address=allocation.address,
         resources=resources_view(allocation.resources),
@@ -284,25 +296,29 @@ def plan_view(job: JobRequest, answer: Preview) -> views.PlanView:
     )
 
 
-def explanation_view(workload: Workload, answer: Explanation | None) -> views.ExplanationView:
+def explanation_view(workload: Workload, answer: Explanation | None, *, progress: Progress) -> views.ExplanationView:
     """Of a final workload (`answer` None): how it came to its end."""
     if answer is None:
         reason = workload.reason
         return views.ExplanationView(
             id=workload.id,
             phase=workload.phase.word,
+            state=workload.phase.word,
             reason=reason_view(reason),
             sentence=f"{workload.phase.word}: {reason.sentence}",
         )
     changes = [_alternative_view(alternative) for alternative in answer.alternatives]
-    sentence = f"{answer.phase.word}: {answer.reason.sentence}"
+    state = state_word(replace(workload, phase=answer.phase), progress)
+    reason = _why(answer.reason, state)
+    sentence = f"{state}: {reason.sentence}"
     if changes:
         words = (f"{change.change} {change.after} instead of {change.before}" for change in changes)
         sentence += f"; it would start now with {', or '.join(words)}"
     return views.ExplanationView(
         id=workload.id,
         phase=answer.phase.word,
-        reason=reason_view(answer.reason),
+        state=state,
+        reason=reason_view(reason),
         position=answer.position,
         would_start_if=changes,
         preemption=answer.preemption,

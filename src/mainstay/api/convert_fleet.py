@@ -54,7 +54,7 @@ def device_views(node: Node) -> Iterable[views.DeviceView]:
 def _resident_view(resident: Resident) -> views.ResidentView:
     pod = resident.allocation
     return views.ResidentView(
-        pod=pod.pod, workload=pod.workload, tenant=pod.tenant, state=pod.seen.name.lower(), detail=resident.words
+        pod=pod.pod, workload=pod.workload, tenant=pod.tenant, state=pod.state, detail=resident.words
     )
 
 

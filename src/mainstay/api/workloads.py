@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import Query, Response
@@ -11,7 +12,7 @@ from pydantic import TypeAdapter
 from mainstay.api import convert, convert_jobs
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit, cursor_key
 from mainstay.api.routes import Call, Caller, Routes, done, json_response
-from mainstay.domain.allocation import NO_PROGRESS
+from mainstay.domain.allocation import NO_PROGRESS, Progress
 from mainstay.domain.errors import Invalid, NotFound
 from mainstay.domain.workload import ACTIVE, WAITING, Phase, Workload
 from mainstay.operations import files as keeping
@@ -20,7 +21,7 @@ from mainstay.operations import stop as stopping
 from mainstay.operations import submit as submitting
 from mainstay.operations import turns
 from mainstay.operations.principal import Done, Permission
-from mainstay.ports import WorkloadFilter
+from mainstay.ports import Store, WorkloadFilter
 from mainstay.wire.requests import BulkSubmission, PlanRequest, PriorityRequest, Submission
 from mainstay.wire.views import BulkView, ExplanationView, Page, PlanView, TreeView, WorkloadView
 
@@ -129,10 +130,13 @@ async def get_workload(call: Caller, ref: str) -> Response:
 
     def read() -> WorkloadView:
         workload = store.workload(ref, tenant=call.principal.tenant)
-        progress = store.progress([workload.key]).get(workload.key, NO_PROGRESS)
-        return convert.workload_view(workload, store.allocations(workload.key), progress=progress)
+        return convert.workload_view(workload, store.allocations(workload.key), progress=_progress(store, workload))
 
     return json_response((await call.services.offload(read)).model_dump_json())
+
+
+def _progress(store: Store, workload: Workload) -> Progress:
+    return store.progress([workload.key]).get(workload.key, NO_PROGRESS)
 
 
 @routes.add("POST", "/v1/workloads/{ref}/stop", needs=Permission.STOP, answers=WorkloadView, keyed=True)
@@ -145,11 +149,9 @@ async def stop(call: Caller, ref: str) -> Response:
         ref,
         now=call.services.clock.now(),
         request=call.key,
-        reply=lambda workload: (
-            convert.workload_view(workload)
-            .model_copy(update={"stop_requested": workload.stop_requested or not workload.phase.final})
-            .model_dump_json()
-        ),
+        reply=lambda workload: convert.workload_view(
+            replace(workload, stop_requested=workload.stop_requested or not workload.phase.final)
+        ).model_dump_json(),
     )
     call.services.pulse.beat()
     return done(result, status=200)
@@ -196,7 +198,8 @@ async def explain(call: Caller, ref: str) -> Response:
 
     def read() -> ExplanationView:
         answer = previewing.explain(store, call.principal, ref, now=now)
-        return convert.explanation_view(store.workload(ref, tenant=call.principal.tenant), answer)
+        workload = store.workload(ref, tenant=call.principal.tenant)
+        return convert.explanation_view(workload, answer, progress=_progress(store, workload))
 
     return json_response((await call.services.offload(read)).model_dump_json())
 

@@ -47,8 +47,8 @@ def say_stages(run: Run) -> None:
         if run.phase != phase:
             phase, since, pause = run.phase, time.monotonic(), LOOK_SECONDS
             say(f" {duration(waited)} > {phase}", end=False)
-        elif waited > PATIENCE_SECONDS and run.reason.sentence != told:
-            told = run.reason.sentence
+        elif waited > PATIENCE_SECONDS and run.reason.brief != told:
+            told = run.reason.brief
             say(f"\n  {told}   (mainstay explain {run.id})\n  {phase}", end=False)
     say("")
     if phase == "running" and max(run.view.nodes, run.view.ranks) > 1:

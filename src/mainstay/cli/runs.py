@@ -12,11 +12,9 @@ from mainstay.cli.show import (
     ago,
     asked_for,
     duration,
-    is_stopping,
     json_option,
     lasted,
     out,
-    phase,
     print_json,
     print_table,
     say,
@@ -34,7 +32,7 @@ EVENT_KINDS = (
     *("workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "volume"),
     *("queue", "priority_class", "preemption"),
 )
-COLUMNS = ("ID", "NAME", "KIND", "PHASE", "RESOURCES", "AGE", "RAN", "REASON")
+COLUMNS = ("ID", "NAME", "KIND", "STATE", "RESOURCES", "AGE", "RAN", "REASON")
 
 
 @click.command()
@@ -121,7 +119,7 @@ def show(ref: str, *, as_json: bool) -> None:
         "name": run.name,
         "project": f"{run.project}, queue {run.queue}, priority {run.priority}" + _standing(run),
         "by": run.submitted_by,
-        "phase": f"{run.phase}: {run.reason.sentence}",
+        "state": f"{run.state}: {run.reason.sentence}",
         "stopping": _stopping(run),
         "asked for": asked_for(run),
         "has": f"{run.ranks} of {run.nodes_min} to {run.nodes_max} nodes" if run.nodes_max and run.ranks else "",
@@ -155,13 +153,13 @@ def _no_log(run: WorkloadView, attempt: int) -> str:
     """Why there is none of this attempt."""
     if attempt < run.attempt:
         return f"attempt {attempt} of {run.id} left no log: what ended before it started has none"
-    return f"{run.id} has no log yet: it is {run.phase}, {run.reason.sentence}"
+    return f"{run.id} has no log yet: it is {run.state}, {run.reason.sentence}"
 
 
 def _stopping(run: WorkloadView) -> str:
-    """Since when; empty if it is not."""
+    """Since when its pods are; empty if none is."""
     if run.stopping_since is None:
-        return "it was asked to end" if is_stopping(run) else ""
+        return ""
     return f"since {run.stopping_since:%Y-%m-%d %H:%M:%S} UTC, {ago(run.stopping_since)} ago"
 
 
@@ -194,7 +192,7 @@ def stop(refs: tuple[str, ...], *, as_json: bool) -> None:
         print_json(stopped)
         return
     for run in stopped:
-        out(f"{run.id} {'is stopping' if run.stop_requested and not run.finished_at else f'is {run.phase}'}")
+        out(f"{run.id} is {run.state}")
 
 
 @click.command()
@@ -359,16 +357,15 @@ def _watch(client: Client, listed: Callable[[], list[Run]], *, as_json: bool) ->
 
 def _row(run: WorkloadView) -> Sequence[str]:
     wanted = asked_for(run, ranks=run.ranks)
-    return (run.id, run.name, run.kind, phase(run), wanted, ago(run.submitted_at), lasted(run), why(run))
+    return (run.id, run.name, run.kind, run.state, wanted, ago(run.submitted_at), lasted(run), why(run))
 
 
 def _pod_row(run: WorkloadView, number: int) -> Sequence[str]:
     pod = run.pods[number]
     ran = duration((pod.ended_at - pod.started_at).total_seconds()) if pod.started_at and pod.ended_at else ""
     code = "" if pod.exit_code is None else str(pod.exit_code)
-    state = "stopping" if pod.stopping_since else pod.state
     of = (_set_of(run, pod.rank),) if run.sets else ()
-    return (pod.pod, str(pod.attempt), *of, pod.node, state, ran or ago(pod.started_at), pod.end, code, pod.detail)
+    return (pod.pod, str(pod.attempt), *of, pod.node, pod.state, ran or ago(pod.started_at), pod.end, code, pod.detail)
 
 
 def _set_of(run: WorkloadView, rank: int) -> str:

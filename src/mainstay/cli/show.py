@@ -112,21 +112,9 @@ def lasted(run: WorkloadView) -> str:
     return duration(run.ran_seconds + running)
 
 
-def phase(run: WorkloadView) -> str:
-    """Its phase, or that it is stopping: from the request until its last pod has ended."""
-    return "stopping" if is_stopping(run) else run.phase
-
-
-def is_stopping(run: WorkloadView) -> bool:
-    """Whether it, or any of its pods, was told to end and has not."""
-    return run.finished_at is None and (run.stop_requested or run.stopping_since is not None)
-
-
 def why(run: WorkloadView) -> str:
-    """Why it is in its phase, and if it is stopping, for how long."""
-    if not is_stopping(run):
-        return run.reason.sentence
-    return f"for {ago(run.stopping_since)}; {run.reason.sentence}" if run.stopping_since else run.reason.sentence
+    """Why it is in its state, as a list shows it, and if it is stopping, for how long."""
+    return f"for {ago(run.stopping_since)}; {run.reason.brief}" if run.stopping_since else run.reason.brief
 
 
 def duration(seconds: float) -> str:

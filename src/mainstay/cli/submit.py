@@ -27,6 +27,12 @@ def bound(command: F) -> F:
     return click.option("--infra", metavar="CLUSTER", help="The cluster where it must run. Default: any.")(command)
 
 
+def sized(command: F) -> F:
+    """The option of everything that may be of another size. The job file may say it too."""
+    text = "Ranked processes, placed together; MIN:MAX of an elastic job, e.g. 2:8."
+    return click.option("--nodes", metavar="COUNT", help=text)(command)
+
+
 def submitting(command: F) -> F:
     """The options of everything that submits."""
     command = json_option(command)
@@ -40,9 +46,7 @@ def submitting(command: F) -> F:
 @click.option("--gpus", metavar="GPUS", help="Count, model, or model:count, e.g. H100:8.")
 @click.option("--cpus", metavar="CORES", help="E.g. 4, 500m, or 4+ for at least 4.")
 @click.option("--memory", metavar="SIZE", help="E.g. 16GB or 32Gi.")
-@click.option(
-    "--nodes", metavar="COUNT", help="Ranked processes, placed together; MIN:MAX of an elastic job, e.g. 2:8."
-)
+@sized
 @click.option(
     "--topology",
     metavar="HOW=LEVEL",
@@ -92,9 +96,10 @@ def run(
 @click.command()
 @click.option("-f", "--file", required=True, metavar="FILE", help="The job file; - for standard input.")
 @click.option("-n", "--name", help="Instead of the name in the file.")
+@sized
 @bound
 @submitting
-def apply(file: str, *, name: str | None, infra: str | None, yes: bool, detach: bool, as_json: bool) -> int:
+def apply(file: str, *, yes: bool, detach: bool, as_json: bool, **instead: str | None) -> int:
     """Submit a job file, and follow the run. A file of Kueue's queues is shown with what it changes, and set.
 
     The smallest job file is one line: `run: python train.py`. Every field: docs/reference/job-file.md.
@@ -105,18 +110,19 @@ def apply(file: str, *, name: str | None, infra: str | None, yes: bool, detach: 
     if is_kueue(content):
         from mainstay.cli.imports import set_all
 
-        _no_job(name, infra, "-d" if detach else None)
+        _no_job(*instead.values(), "-d" if detach else None)
         return set_all(content, source=_source(file), yes=yes, as_json=as_json)
-    job, base = _read(file, content, name=name, infra=infra)
-    with _at_its_line(file, but={"name": name, "infra": infra}):
+    job, base = _read(file, content, **instead)
+    with _at_its_line(file, but=instead):
         return _submit(job, base, yes=yes, detach=detach, as_json=as_json)
 
 
 @click.command()
 @click.option("-f", "--file", required=True, metavar="FILE", help="The job file; - for standard input.")
+@sized
 @bound
 @json_option
-def plan(file: str, *, infra: str | None, as_json: bool) -> None:
+def plan(file: str, *, as_json: bool, **instead: str | None) -> None:
     """Show where a job would run, when, and at what price, or what a file of Kueue's queues would change. Nothing is done."""
     from mainstay.sdk.client import Client
     from mainstay.wire.kueue import is_kueue
@@ -125,11 +131,11 @@ def plan(file: str, *, infra: str | None, as_json: bool) -> None:
     if is_kueue(content):
         from mainstay.cli.imports import preview
 
-        _no_job(infra)
+        _no_job(*instead.values())
         preview(content, source=_source(file), as_json=as_json)
         return
-    job, _ = _read(file, content, infra=infra)
-    with _at_its_line(file, but={"infra": infra}), Client() as client:
+    job, _ = _read(file, content, **instead)
+    with _at_its_line(file, but=instead), Client() as client:
         found = client.plan(job)
     if as_json:
         print_json(found)

@@ -22,7 +22,7 @@ import structlog
 from mainstay.control.outputs import Output, Outputs
 from mainstay.decide.guests import Memory, host
 from mainstay.decide.keeping import marks, suspicions
-from mainstay.decide.reconcile import Reconciliation, not_copied, reconcile, without_output
+from mainstay.decide.reconcile import Calm, Reconciliation, not_copied, output_awaited, reconcile, without_output
 from mainstay.decide.removals import drops
 from mainstay.domain.allocation import (
     BindPod,
@@ -35,6 +35,7 @@ from mainstay.domain.allocation import (
     Owner,
     PodState,
     ReleasePod,
+    Rows,
     Seen,
     Wanted,
 )
@@ -65,7 +66,7 @@ ROOM_SECONDS_MAX = 60.0
 class View:
     """What one look found: every step after it works on this alone."""
 
-    wanted: tuple[Wanted, ...]
+    rows: Rows
     reconciliation: Reconciliation
     at: int = 0
     """The cluster's own time of the look; 0 if it does not say."""
@@ -111,7 +112,10 @@ class EffectLoop:
         self._unmatched: Mapping[str, int] = {}
         self._told: Mapping[str, int] = {}
         self._unheard: Mapping[tuple[str, bool], int] = {}
-        self._calm: Mapping[str, tuple[Wanted, PodState]] = {}
+        self._calm = Calm()
+        self._wanted: tuple[Wanted, ...] = ()
+        self._rows = Rows.of(())
+        """What was wanted at the last look, and the same by pod."""
         self._memory = Memory()
         self._suspected: dict[str, int] = {}
         """Node -> up to which refusal (its cluster's time) it was suspected by us."""
@@ -139,7 +143,7 @@ class EffectLoop:
         began = self._clock.monotonic()
         refused = await self.carry_out(view, epoch)
         acted = self._clock.monotonic() - began
-        return Turned(busy=bool(view.wanted), committed=recorded or refused, acted_seconds=acted)
+        return Turned(busy=bool(view.rows.all), committed=recorded or refused, acted_seconds=acted)
 
     async def look(self) -> View:
         """Observe the cluster, then read what is wanted, and compare.
@@ -154,15 +158,16 @@ class EffectLoop:
             nothing = Reconciliation(
                 observations=(), effects=(), unmatched=self._unmatched, told=self._told, unheard=self._unheard
             )
-            return View(wanted=wanted, reconciliation=nothing)
-        wanted = (*wanted, *self._still_back(seen))
+            return View(rows=Rows.of(wanted), reconciliation=nothing)
+        rows = self._by_pod(wanted, self._still_back(seen))
         now, tick = self._clock.now(), round(self._clock.monotonic() * MICROSECONDS_PER_SECOND)
         name = self._cluster.name
         if self._made:
-            self._made &= {row.allocation.pod for row in wanted if row.allocation.seen is Seen.NOTHING}
+            open_ = [row for pod in self._made if (row := rows.all.get(pod))]
+            self._made = {row.allocation.pod for row in open_ if row.allocation.seen is Seen.NOTHING}
         found = reconcile(
             name,
-            wanted,
+            rows.ours,
             seen,
             now=now,
             tick=tick,
@@ -174,7 +179,7 @@ class EffectLoop:
         )
         self._calm = found.calm
         self._unmatched, self._told, self._unheard = found.unmatched, found.told, found.unheard
-        hosted = host(name, seen.guests, wanted, adopted, now=now, tick=tick, memory=self._memory)
+        hosted = host(name, seen.guests, rows.guests, adopted, now=now, tick=tick, memory=self._memory)
         self._memory = hosted.memory
         suspected = tuple(suspicions(name, seen.nodes, closed, self._suspected, now=now))
         self._suspected |= {action.node: action.refused_at for action in suspected}
@@ -189,7 +194,13 @@ class EffectLoop:
             ),
         )
         await self._look_up(found.strangers)
-        return View(wanted=wanted, reconciliation=both, at=seen.at, volumes=seen.volumes)
+        return View(rows=rows, reconciliation=both, at=seen.at, volumes=seen.volumes)
+
+    def _by_pod(self, wanted: tuple[Wanted, ...], returned: tuple[Wanted, ...]) -> Rows:
+        """The same rows as at the last look are the same object."""
+        if wanted is not self._wanted or returned or len(wanted) != len(self._rows.all):
+            self._wanted, self._rows = wanted, Rows.of((*wanted, *returned))
+        return self._rows
 
     def _on_record(
         self,
@@ -249,7 +260,7 @@ class EffectLoop:
 
     async def record(self, view: View, epoch: Epoch) -> bool:
         """Commit what was seen; whether that was anything. An end waits until the output files of its pod are stored."""
-        rows = {row.allocation.key: row for row in view.wanted}
+        rows = view.rows.ours
         observations: list[Action] = []
         nodes: ObserveNodes | None = None
         withheld = False
@@ -259,9 +270,12 @@ class EffectLoop:
                 if nodes.nodes != self._nodes:
                     observations.append(nodes)
             elif isinstance(action, ObservePod) and has_output(action, rows):
-                output = self._outputs.collected(rows[action.allocation_key].allocation)
+                allocation = rows[action.state.name].allocation
+                output = self._outputs.collected(allocation)
                 if output is None:
                     withheld = True
+                    if why := self._outputs.news(allocation.pod):
+                        observations.append(output_awaited(action, allocation, why))
                 else:
                     observations.append(_with_output(action, output))
             else:
@@ -284,7 +298,7 @@ class EffectLoop:
         One that fails holds up no other; the first failure is raised after the last effect, so that the turn counts as
         failed. The next look finds what is left.
         """
-        rows = {row.allocation.pod: row for row in view.wanted}
+        rows = view.rows.all
         self._without_room = {name: since for name, since in self._without_room.items() if name in rows}
         effects = iter(view.reconciliation.effects)
         failures: list[MainstayError] = []
@@ -380,7 +394,7 @@ class EffectLoop:
 
     def _witness_is_due(self, view: View) -> bool:
         """Only what runs is charged by what was witnessed: an idle cluster needs no record of it."""
-        runs = any(row.allocation.seen is Seen.RUNNING for row in view.wanted)
+        runs = any(row.allocation.seen is Seen.RUNNING for row in view.rows.all.values())
         return view.at > 0 and runs and self._clock.monotonic() >= self._witness_due
 
     async def _commit(self, actions: list[Action], epoch: Epoch) -> bool:
@@ -411,11 +425,11 @@ def _finished(refused: Refused, actions: list[Action]) -> str:
     return ""
 
 
-def has_output(action: ObservePod, rows: Mapping[int, Wanted]) -> bool:
+def has_output(action: ObservePod, rows: Mapping[str, Wanted]) -> bool:
     """Whether files are to be fetched before this end is recorded: rank 0 of a pod that ended well speaks for its gang."""
-    row = rows.get(action.allocation_key)
+    row = rows.get(action.state.name)
     ended_well = action.state.seen is Seen.ENDED and action.state.end is End.EXITED and action.state.exit_code == 0
-    return row is not None and row.guest is None and ended_well and row.allocation.rank == 0
+    return row is not None and ended_well and row.allocation.rank == 0
 
 
 async def _side_by_side(work: Callable[[], Coroutine[None, None, None]], workers: int) -> None:

@@ -8,7 +8,7 @@ import structlog
 
 from mainstay.control.loop import Due, Loop
 from mainstay.control.remote import RemoteCluster
-from mainstay.domain.fleet import Contact, lease_of
+from mainstay.domain.fleet import AGENT_IS_AWAY, Contact, lease_of
 from mainstay.domain.plan import ObserveCluster, Plan
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
@@ -28,15 +28,16 @@ TAKEN_SECONDS = 2.0
 class Listener:
     """Puts on record that an agent is silent. Every replica listens; whoever takes the lapsed lease first writes.
 
-    Silence is measured by our monotonic clock, from the last time that the lease was seen to change: no jump of a wall clock
-    silences anybody.
+    Silence is measured by our monotonic clock, from the last time that the lease, or what is on record of the cluster, was
+    seen to change: no jump of a wall clock silences anybody, and an agent that has found its cluster was heard before it has a
+    lease.
     """
 
     def __init__(self, services: Services, name: str, *, holder: str) -> None:
         self._services = services
         self._name = name
         self._holder = holder
-        self._heard: Held | None = None
+        self._heard: tuple[Held | None, str, Contact] | None = None
         self._heard_at = services.clock.monotonic()
 
     def loop(self) -> Loop:
@@ -61,22 +62,20 @@ class Listener:
         """
         store, clock = self._services.store, self._services.clock
         lease, now = lease_of(self._name), clock.now()
-        held = store.held(lease)
-        if held != self._heard:
-            self._heard, self._heard_at = held, clock.monotonic()
+        record = store.cluster(self._name)
+        heard = store.held(lease), record.identity, record.seen
+        if heard != self._heard:
+            self._heard, self._heard_at = heard, clock.monotonic()
         silent_seconds = round(clock.monotonic() - self._heard_at)
-        if silent_seconds < SILENT_SECONDS or store.cluster(self._name).seen is Contact.UNREACHABLE:
+        if silent_seconds < SILENT_SECONDS or record.seen_reason.code in AGENT_IS_AWAY:
             return False
         epoch = store.acquire(lease, holder=self._holder, now=now, seconds=TAKEN_SECONDS)
         if epoch is None:
             return False
         log.warning("agent_silent", cluster=self._name, seconds=silent_seconds)
         since = datetime.fromtimestamp(now // MICROSECONDS_PER_SECOND - silent_seconds, UTC)
-        numbers = {
-            "detail": f"its agent has not been heard for {silent_seconds} s",
-            SILENT_SINCE: f"{since:%Y-%m-%d %H:%M:%S} UTC",
-        }
-        reason = Reason(code=Code.CLUSTER_UNREACHABLE, object=self._name, numbers=numbers)
+        numbers = {SILENT_SINCE: f"{since:%Y-%m-%d %H:%M:%S} UTC"}
+        reason = Reason(code=Code.AGENT_SILENT, object=self._name, numbers=numbers)
         action = ObserveCluster(cluster=self._name, seen=Contact.UNREACHABLE, reason=reason)
         store.commit(Plan(actor=f"cluster/{self._name}", now=now, actions=(action,), epoch=epoch))
         return True

@@ -24,6 +24,8 @@ SPOOL_BYTES = 4 << 20
 """A file up to this size is hashed in memory before it is stored under its digest; a larger one through a temporary file."""
 CHUNK_BYTES = 1 << 20
 RETRY_SECONDS, RETRY_SECONDS_MAX = 0.25, 30.0
+FAILURES_TOLD = 3
+"""One that fails more often does not pass within a second or two: users are told why they wait."""
 PATIENCE_SECONDS = 3_600.0
 """So long may the artifacts be away before a run that waits for its output is given up."""
 
@@ -74,8 +76,18 @@ class Outputs:
             del self._fetches[allocation.pod]
             return Output(fault=_words(error))
         fetch.failures += 1
+        if fetch.failures >= FAILURES_TOLD:
+            fetch.news = _words(error)
         fetch.again_at = now + min(RETRY_SECONDS * 2.0 ** min(fetch.failures, 10), RETRY_SECONDS_MAX)
         return None
+
+    def news(self, pod: str) -> str:
+        """Why it could not be fetched so far, in words; empty if nothing has failed since this was asked last."""
+        fetch = self._fetches.get(pod)
+        if fetch is None:
+            return ""
+        news, fetch.news = fetch.news, ""
+        return news
 
     async def close(self) -> None:
         """Cancel what is under way."""
@@ -138,6 +150,7 @@ class _Fetch:
     task: asyncio.Task[Output] | None = None
     failures: int = 0
     again_at: float = 0.0
+    news: str = ""
 
 
 def _words(error: BaseException) -> str:

@@ -171,7 +171,7 @@ def _held_back(snapshot: Snapshot, row: int, phase: Phase) -> Reason | None:
     """Why it is not in the order at all, if it is not."""
     table = snapshot.workloads
     if table.stop_requested[row]:
-        return Reason(code=Code.STOPPED)
+        return Reason(code=Code.STOPPING)
     if not admission.waiting(snapshot)[row]:
         codes = {Phase.RUNNING: Code.POD_RUNNING, Phase.UNKNOWN: Code.POD_LOST}
         return Reason(code=codes.get(phase, Code.POD_STARTING), numbers=_ranks(snapshot, row))

@@ -67,18 +67,17 @@ class Hosting:
 def host(
     cluster: str,
     guests: tuple[Guest, ...],
-    wanted: tuple[Wanted, ...],
+    rows: tuple[Wanted, ...],
     adopted: tuple[Workload, ...],
     *,
     now: int,
     tick: int,
     memory: Memory,
 ) -> Hosting:
-    """Compare once. `adopted` are the open workloads of guests in this cluster; both they and `wanted` must have been
-    read after the guests were observed.
+    """Compare once. `rows` are those of guests, `adopted` their open workloads in this cluster; both must have been read after
+    the guests were observed.
     """
     reported = {guest.pod.uid: guest for guest in guests}
-    rows = [row for row in wanted if row.guest is not None]
     missing = {uid: memory.missing.get(uid, tick) for uid in _on_record(rows, adopted) if uid not in reported}
     overdue = frozenset(
         uid for uid, since in missing.items() if tick - since >= MISSING_GRACE_SECONDS * MICROSECONDS_PER_SECOND

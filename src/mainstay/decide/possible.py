@@ -18,6 +18,7 @@ from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.fit import whole_of
 from mainstay.decide.schedule import quota_refusal, refusal
 from mainstay.decide.shapes import Shape, make_shape, words_of
+from mainstay.domain.quantity import ANY_GPU
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import AllocationTable, Snapshot, WorkloadTable
 from mainstay.domain.workload import WorkloadSpec
@@ -135,12 +136,37 @@ def _quota_reason(cycle: Cycle, shape: Shape, queue: int) -> Reason:
 
 
 def _nearest(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> Iterator[str]:
-    """The same amount over more nodes, else whatever single change helps, as little of it as does."""
+    """The same amount over more nodes, else whatever single change helps, as little of it as does; else both of them with GPUs
+    of any model, where one is asked for and all pods are alike.
+    """
     if found := _spread(world, shape, cycle, queue=queue):
         yield found
         return
-    for one in alternatives(world, shape, cycle, queue=queue):
-        yield f"{one.change} {one.after} instead of {one.before}"
+    changes = [
+        f"{one.change} {one.after} instead of {one.before}" for one in alternatives(world, shape, cycle, queue=queue)
+    ]
+    yield from changes
+    first = shape.choices[0]
+    if changes or shape.sets or not (first.gpus and first.gpu_model):
+        return
+
+    def with_model(model: str) -> Shape:
+        choice = replace(first, gpu_model=model)
+        return make_shape(
+            world,
+            nodes=shape.nodes,
+            least=shape.least,
+            choices=(choice,),
+            cluster=shape.cluster,
+            topology=shape.topology,
+        )
+
+    spread = (_spread(world, with_model(model), cycle, queue=queue) for model in world.gpu_models if model)
+    if found := next(filter(None, spread), ""):
+        yield found
+        return
+    for one in alternatives(world, with_model(ANY_GPU), cycle, queue=queue):
+        yield f"{one.change} {one.after} instead of {one.before}, of any GPU model"
 
 
 def _spread(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> str:

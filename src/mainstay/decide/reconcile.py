@@ -7,6 +7,7 @@ may have several images; and what destroys on the ground that something is *miss
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -57,7 +58,31 @@ may take as long as the pause between two.
 _WAITING = frozenset({Seen.PULLING, Seen.STARTING})
 _NOBODY: Mapping[str, int] = MappingProxyType({})
 _UNHEARD: Mapping[tuple[str, bool], int] = MappingProxyType({})
-_CALM: Mapping[str, tuple[Wanted, PodState]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calm:
+    """Rows and reports of which nothing follows, whenever they are compared: of 50,000 pods few change between two rounds."""
+
+    pairs: Mapping[str, tuple[Wanted, PodState | None]] = field(default_factory=dict)
+    """By pod. None: it is not reported."""
+    rows: Mapping[str, Wanted] | None = field(default=None, compare=False)
+    pods: tuple[PodState, ...] = field(default=(), compare=False)
+    """All that was compared, if all of it was calm; None and empty if not."""
+
+    def has(self, pod: str, row: Wanted, state: PodState | None) -> bool:
+        """Whether this very row and report are known to be calm."""
+        pair = self.pairs.get(pod)
+        return pair is not None and pair[0] is row and pair[1] is state
+
+    def is_all(self, rows: Mapping[str, Wanted], pods: tuple[PodState, ...]) -> bool:
+        """Whether these very rows and reports are known to be calm."""
+        if rows is not self.rows or len(pods) != len(self.pods):
+            return False
+        return pods is self.pods or all(map(operator.is_, pods, self.pods))
+
+
+_NOTHING_CALM = Calm()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +98,12 @@ class Reconciliation:
     unheard: Mapping[tuple[str, bool], int]
     """Since when each pod is UNKNOWN in the words of its cluster, and (True) since when it is so and revoked."""
     strangers: frozenset[str] = frozenset()
-    calm: Mapping[str, tuple[Wanted, PodState]] = field(default_factory=dict)
-    """By pod, a row and a report of which nothing follows, whenever they are compared."""
+    calm: Calm = _NOTHING_CALM
 
 
 def reconcile(
     cluster: str,
-    wanted: tuple[Wanted, ...],
+    rows: Mapping[str, Wanted],
     seen: ClusterState,
     *,
     now: int,
@@ -88,10 +112,10 @@ def reconcile(
     told_at: Mapping[str, int] = _NOBODY,
     unheard_since: Mapping[tuple[str, bool], int] = _UNHEARD,
     made: AbstractSet[str] = frozenset(),
-    calm: Mapping[str, tuple[Wanted, PodState]] = _CALM,
+    calm: Calm = _NOTHING_CALM,
 ) -> Reconciliation:
-    """Compare once. `wanted` must have been read after `seen` was observed, so that a new pod is never an orphan. It may
-    hold closed rows of pods that are back since their cluster was set back: what is on record of their end holds.
+    """Compare once. `rows` by pod must have been read after `seen` was observed, so that a new pod is never an orphan. They may
+    hold closed ones of pods that are back since their cluster was set back: what is on record of their end holds.
 
     `unmatched_since` is the `unmatched` of the last round, or empty at the start: it holds pods that no row names and
     pods on record that are not reported, each with the tick when that was first noticed. A tick counts monotonic
@@ -101,28 +125,29 @@ def reconcile(
     Repeating a round is harmless: effects are idempotent by name, and observations repeat only what is not on record.
     Guests are looked after by `decide.guests`.
 
-    `calm` is the `calm` of the last round, or empty: of what is the very same row and report as then nothing follows, and it is
-    not compared once more. Of 50,000 pods few change between two rounds.
+    `calm` is the `calm` of the last round, or empty: what is the very same row and report as then is not compared once more.
     """
+    if calm.is_all(rows, seen.pods):
+        return Reconciliation(
+            observations=(_nodes(cluster, seen),), effects=(), unmatched={}, told=told_at, unheard={}, calm=calm
+        )
     pods = {pod.name: pod for pod in seen.pods}
-    rows = {row.allocation.pod: row for row in wanted if row.guest is None}
     unmatched = _unmatched(pods, rows, tick=tick, since=unmatched_since, made=made)
     actions: list[Action] = [_nodes(cluster, seen)]
     effects: list[PodAction] = []
     told = {name: at for name, at in told_at.items() if name in rows}
+    restless = [name for name, row in rows.items() if not calm.has(name, row, pods.get(name))]
     unheard = {
         key: unheard_since.get(key, tick)
-        for name, pod in pods.items()
-        if pod.seen is Seen.UNKNOWN and name in rows
+        for name in restless
+        if (pod := pods.get(name)) and pod.seen is Seen.UNKNOWN
         for key in ((name, False), *(((name, True),) if pod.revoked else ()))
     }
-    still: dict[str, tuple[Wanted, PodState]] = {}
-    for name, row in rows.items():
-        pod = pods.get(name)
-        before = calm.get(name)
-        if before is not None and before[0] is row and before[1] is pod:
-            still[name] = before
-            continue
+    still = dict(calm.pairs)
+    for name in (*restless, *(still.keys() - rows.keys())):
+        still.pop(name, None)
+    for name in restless:
+        row, pod = rows[name], pods.get(name)
         missing_us = tick - unmatched.get(name, tick)
         quiet = name in told and tick - told[name] < WORDS_SECONDS * MICROSECONDS_PER_SECOND
         given_up = _given_up(row, pod, unheard, tick=tick, now=now)
@@ -136,7 +161,7 @@ def reconcile(
         todo: list[PodAction] = list(_effects(row, pod, missing_us=missing_us))
         if _is_to_be_revoked(row, pod, unheard, tick=tick):
             todo.append(RevokePod(name=name))
-        if pod is not None and not found and not todo and not quiet and pod.seen is not Seen.UNKNOWN:
+        if not found and not todo and not quiet and not _waits_for_time(row, pod):
             still[name] = (row, pod)
         actions.extend(found)
         effects.extend(todo)
@@ -144,6 +169,7 @@ def reconcile(
     effects.extend(orphans)
     if orphans:
         unmatched = {name: tick if name in pods else since for name, since in unmatched.items()}
+    whole = len(still) == len(rows) and not unmatched
     return Reconciliation(
         observations=tuple(actions),
         effects=tuple(effects),
@@ -151,8 +177,15 @@ def reconcile(
         told=told,
         unheard=unheard,
         strangers=frozenset(name for name in unmatched if name in pods and name not in rows),
-        calm=still,
+        calm=Calm(pairs=still, rows=rows, pods=seen.pods) if whole else Calm(pairs=still),
     )
+
+
+def _waits_for_time(row: Wanted, pod: PodState | None) -> bool:
+    """Whether something may follow later of what is the same then."""
+    if pod is None:
+        return row.allocation.seen is not Seen.ENDED
+    return pod.seen is Seen.UNKNOWN
 
 
 def _is_to_be_revoked(row: Wanted, pod: PodState | None, unheard: Mapping[tuple[str, bool], int], *, tick: int) -> bool:
@@ -200,6 +233,22 @@ def _given_up(
     return _observation(allocation, state)
 
 
+def output_awaited(action: ObservePod, allocation: Allocation, why: str) -> ObservePod:
+    """That its end is not on record yet, since its output files could not be fetched so far."""
+    detail = f"it has ended, and its output is not fetched yet: {why}"
+    state = replace(
+        action.state,
+        seen=Seen.RUNNING,
+        ended_at=0,
+        end=None,
+        exit_code=None,
+        address=allocation.address,
+        ready=allocation.ready,
+        detail=detail,
+    )
+    return replace(action, state=state, reason=_reason(state))
+
+
 def without_output(action: ObservePod, why: str) -> ObservePod:
     """The same end, as one whose output files could not be kept: whoever waits for them must not take it for success."""
     state = replace(action.state, end=End.OUTPUT_NOT_STORED, detail=why)
@@ -224,13 +273,14 @@ def _unmatched(
     since: Mapping[str, int],
     made: AbstractSet[str],
 ) -> dict[str, int]:
-    orphans = [name for name, pod in pods.items() if name not in rows and not pod.forgotten]
+    if pods.keys() == rows.keys():
+        return {}
+    orphans = [name for name in sorted(pods.keys() - rows.keys()) if not pods[name].forgotten]
     missing = [
         name
-        for name, row in rows.items()
-        if name not in pods
-        and row.allocation.seen is not Seen.ENDED
-        and (row.allocation.seen is not Seen.NOTHING or name in made)
+        for name in sorted(rows.keys() - pods.keys())
+        if (on_record := rows[name].allocation.seen) is not Seen.ENDED
+        and (on_record is not Seen.NOTHING or name in made)
     ]
     return {name: since.get(name, tick) for name in (*orphans, *missing)}
 
@@ -328,8 +378,9 @@ def _on_top_of(allocation: Allocation, pod: PodState, *, now: int, quiet: bool) 
     if state.seen in _WAITING and allocation.seen in _WAITING:
         changed = state.seen is not allocation.seen or state.detail != allocation.detail
         return state if changed and not quiet else None
-    if allocation.stop and state.detail != allocation.detail and not quiet:
-        return state  # what keeps it from ending
+    words = allocation.stop or (state.seen is Seen.RUNNING and allocation.seen is Seen.RUNNING)
+    if words and state.detail != allocation.detail and not quiet:
+        return state  # what keeps it from ending, or what is wrong while it runs
     news = (
         state.seen is not allocation.seen
         or state.started_at != allocation.started_at

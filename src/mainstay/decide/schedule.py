@@ -16,6 +16,7 @@ from mainstay.decide.placement.near import room_per_domain
 from mainstay.decide.placement.sets import Part, Parts, place_parts, requests_of, short_of
 from mainstay.decide.places import capacity_guards, node_names, placed
 from mainstay.decide.shapes import Shape, amount_words, instant_words, words_of
+from mainstay.domain.arrays import Bools
 from mainstay.domain.plan import Action, Advance, Allocate, RowVersion
 from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources
@@ -23,6 +24,9 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import PODS, Snapshot
 from mainstay.domain.topology import HOST
 from mainstay.domain.workload import Phase
+
+KINDS_NAMED = 8
+"""Of GPUs, where none is of the kind that is asked for."""
 
 
 def schedule(snapshot: Snapshot, *, policy: str = DEFAULT_POLICY, changes_max: int = 500) -> tuple[Action, ...]:
@@ -150,7 +154,8 @@ def _refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
         return Reason(code=Code.NO_NODE_ADMITS, numbers=needs)
     if not _holds_any(whole, shape):
         needs, most, _ = _short(snapshot, whole, shape)
-        return Reason(code=Code.NEVER_FITS, numbers={**needs, "largest": most})
+        lacks = next((one for one in shape.sets if one.name == needs.get("set")), shape)
+        return Reason(code=Code.NEVER_FITS, numbers={**needs, "largest": most + _gpus_words(snapshot, whole, lacks)})
     for cluster in snapshot.closed_clusters:
         if _holds_any(free_in(snapshot, cluster), shape):
             return _waits_for_cluster(snapshot, cluster, needs)
@@ -288,6 +293,30 @@ def _most(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     row = int(np.lexsort((-free.key, free.memory_bytes, free.cpu_milli, gpus, model_fits, here))[-1])
     words = words_of(_left_on(snapshot, free, row, request))
     return words + (_pods_words(snapshot, free, shape) or _topology_words(snapshot, free, shape))
+
+
+def _gpus_words(snapshot: Snapshot, whole: Free, shape: Shape) -> str:
+    """That no node has any of the GPUs that it asks for, and which there are, in words; empty if that is not so."""
+    here = whole.cluster == shape.requests[0].cluster if shape.cluster else np.ones(whole.key.size, dtype=np.bool_)
+    if not here.any() or any(_has_such_gpus(whole, request, here) for request in shape.requests):
+        return ""
+    count = {
+        snapshot.gpu_models[number] or "GPU": int(whole.gpus[here & (whole.gpu_model == number)].sum())
+        for number in np.unique(whole.gpu_model[here]).tolist()
+    }
+    count |= {name: int(whole.nodes.free[column][here].sum()) for name, column in whole.shapes.items()}
+    most = sorted((-amount, kind) for kind, amount in count.items() if amount)
+    asked = " or ".join(dict.fromkeys(choice.gpu_model or "GPU" for choice in shape.choices))
+    words = f", but no node of {f'cluster {shape.cluster}' if shape.cluster else 'the fleet'} has any {asked}"
+    there = ", ".join(f"{-amount} x {kind}" for amount, kind in most[:KINDS_NAMED])
+    more = f" and {len(most) - KINDS_NAMED} more kinds" if len(most) > KINDS_NAMED else ""
+    return f"{words}: it has {there}{more}" if most else words
+
+
+def _has_such_gpus(whole: Free, request: Request, here: Bools) -> bool:
+    """Whether any of these nodes has one GPU of its kind; whoever asks for none lacks none."""
+    model = whole.gpu_model == request.gpu_model if request.gpu_model else here
+    return not request.gpus or bool((here & model & (whole.devices(request) > 0)).any())
 
 
 def _pods_words(snapshot: Snapshot, free: Free, shape: Shape) -> str:

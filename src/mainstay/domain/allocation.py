@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import Self
 
 from mainstay.domain.quantity import Resources
 from mainstay.domain.secret import SecretUse
-from mainstay.domain.workload import Mount, PodRef, Volume, WorkloadSpec
+from mainstay.domain.workload import Mount, PodRef, Volume, Workload, WorkloadSpec
 
 
 class Seen(IntEnum):
@@ -96,6 +98,14 @@ class Allocation:
         """The name of its pod."""
         return pod_name(workload=self.workload, attempt=self.attempt, rank=self.rank)
 
+    @property
+    def state(self) -> str:
+        """Its state in one word, for people: what was seen of its pod, or that it is to end and has not. Of one that is not
+        reported any more nobody knows whether it stops.
+        """
+        told = self.stop_asked_at > 0 and self.seen not in {Seen.UNKNOWN, Seen.ENDED}
+        return STOPPING if told else self.seen.name.lower()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -108,11 +118,34 @@ class Wanted:
 
     Without it the end of one rank could leave the columns before its gang has been judged.
     """
+    pod: str = field(init=False, compare=False)
+    """The name of its pod, made once: whoever looks for it looks at all."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pod", self.allocation.pod)
 
     @property
     def guest(self) -> PodRef | None:
         """The pod that others made for this rank; None where it is ours to make."""
         return self.spec.guests[self.allocation.rank] if self.spec.guests else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """The rows of one cluster, by the names of their pods."""
+
+    all: Mapping[str, Wanted]
+    ours: Mapping[str, Wanted]
+    """Without those of guests."""
+    guests: tuple[Wanted, ...]
+
+    @classmethod
+    def of(cls, wanted: Iterable[Wanted]) -> Self:
+        """In their order."""
+        rows = {row.pod: row for row in wanted}
+        guests = tuple([row for row in rows.values() if row.spec.guests])
+        ours = {name: row for name, row in rows.items() if not row.spec.guests} if guests else rows
+        return cls(all=rows, ours=ours, guests=guests)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +163,13 @@ class Progress:
 
 
 NO_PROGRESS = Progress()
+STOPPING = "stopping"
+
+
+def state_word(workload: Workload, progress: Progress = NO_PROGRESS) -> str:
+    """Its state in one word, for people: its phase, or that it is to end, from the request until its last pod has ended."""
+    told = workload.stop_requested or progress.stopping_since > 0
+    return STOPPING if told and not workload.phase.final else workload.phase.word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,7 +116,13 @@ class NewCluster:
 
 def not_called(cluster: str) -> Reason:
     """Why a cluster that was just added takes no work, if an agent is to carry it."""
-    return Reason(code=Code.CLUSTER_UNREACHABLE, object=cluster, numbers={"detail": "its agent has not called yet"})
+    return Reason(code=Code.AGENT_AWAITED, object=cluster)
+
+
+AGENT_IS_AWAY = frozenset({Code.AGENT_AWAITED, Code.AGENT_SILENT})
+"""Why a cluster does not answer whose agent has not called since."""
+_CONNECTS = frozenset({Code.AGENT_AWAITED, Code.AGENT_CATCHES_UP})
+"""Why one does not answer with which nothing is wrong."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,11 +145,11 @@ class ClusterRecord:
     version: int
 
     @property
-    def state(self) -> Literal["ready", "unreachable", "refused", "draining", "removed"]:
+    def state(self) -> Literal["ready", "connecting", "unreachable", "refused", "draining", "removed"]:
         """In one word, for users."""
-        if self.wanted is Stay.KEPT:
-            return _CONTACTS[self.seen]
-        return "draining" if self.wanted is Stay.DRAINING else "removed"
+        if self.wanted is not Stay.KEPT:
+            return "draining" if self.wanted is Stay.DRAINING else "removed"
+        return "connecting" if self.seen_reason.code in _CONNECTS else _CONTACTS[self.seen]
 
     @property
     def reason(self) -> Reason:

@@ -41,6 +41,7 @@ class Code(StrEnum):
     MAX_DURATION_REACHED = "MaxDurationReached"
     GANG_MEMBER_ENDED = "GangMemberEnded"
     STOP_REQUESTED = "StopRequested"
+    STOPPING = "Stopping"
     STOPPED = "Stopped"
     HELD = "Held"
     RELEASED = "Released"
@@ -102,6 +103,9 @@ class Code(StrEnum):
     CLUSTER_READY = "ClusterReady"
     CLUSTER_UNREACHABLE = "ClusterUnreachable"
     CLUSTER_REFUSED = "ClusterRefused"
+    AGENT_AWAITED = "AgentAwaited"
+    AGENT_SILENT = "AgentSilent"
+    AGENT_CATCHES_UP = "AgentCatchesUp"
     CLUSTER_DRAINED = "ClusterDrained"
     CLUSTER_RESUMED = "ClusterResumed"
     CLUSTER_REMOVED = "ClusterRemoved"
@@ -167,6 +171,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.MAX_DURATION_REACHED: "stopped at its max_duration of {seconds} s",
         Code.GANG_MEMBER_ENDED: "stopped because rank {rank} of its gang ended",
         Code.STOP_REQUESTED: "stop requested by {by}",
+        Code.STOPPING: "was told to end",
         Code.STOPPED: "stopped on request",
         Code.HELD: "held by {by}: waits until it is released",
         Code.RELEASED: "released by {by}; waits for its next scheduling cycle",
@@ -228,6 +233,9 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.CLUSTER_READY: "the cluster answers",
         Code.CLUSTER_UNREACHABLE: "the cluster does not answer: {detail}",
         Code.CLUSTER_REFUSED: "the cluster cannot be used: {detail}",
+        Code.AGENT_AWAITED: "waits for its agent to call for the first time",
+        Code.AGENT_SILENT: "its agent has not been heard since {since}",
+        Code.AGENT_CATCHES_UP: "its agent is connected again and catches up; what it finds is told in some seconds",
         Code.CLUSTER_DRAINED: "drained by {by}: nothing new is placed here",
         Code.CLUSTER_RESUMED: "resumed by {by}: takes work again",
         Code.CLUSTER_REMOVED: "removed from the fleet by {by}",
@@ -256,6 +264,12 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
 )
 
 
+IN_FULL = "; in full: "
+"""Behind this a detail repeats word for word what it has said in our words: for who must search for it, not for a list."""
+BRIEF_CHARACTERS = 200
+"""A sentence of our own is hardly ever longer; what others say may be."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
     """Why something was done or refused. `object` is what it is about, `numbers` the figures behind it."""
@@ -272,6 +286,15 @@ class Reason:
         words = template.format_map(_Figures({"object": _Figure(self.object), **figures}))
         detail = self.numbers.get("detail")
         return f"{words}: {detail}" if detail and "{detail}" not in template else words
+
+    @property
+    def brief(self) -> str:
+        """The sentence as a list shows it: without what it repeats in full, and not too much of it."""
+        words = self.sentence.partition(IN_FULL)[0]
+        if len(words) <= BRIEF_CHARACTERS:
+            return words
+        cut = words[: BRIEF_CHARACTERS - 1]
+        return f"{cut.rpartition(' ')[0] or cut}…"
 
 
 class _Figure:

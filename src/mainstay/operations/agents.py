@@ -19,7 +19,7 @@ from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import Allocation, PodState, Wanted
 from mainstay.domain.artifact import Tree
 from mainstay.domain.errors import Conflict, Denied, Forbidden, Invalid, NotFound, NotYet, Unavailable
-from mainstay.domain.fleet import ClusterKind, ClusterRecord, NewCluster, Stay, lease_of
+from mainstay.domain.fleet import AGENT_IS_AWAY, ClusterKind, ClusterRecord, Contact, NewCluster, Stay, lease_of
 from mainstay.domain.plan import (
     Action,
     AddCluster,
@@ -187,7 +187,18 @@ def lead(
     """Take or renew the lease of its cluster; who has it. Our clock measures it: that of an agent may be anything."""
     lease = lease_of(_own(principal))
     epoch = store.acquire(lease, holder=HOLDER + holder, now=now, seconds=min(max(seconds, 1.0), LEASE_SECONDS_MAX))
-    return epoch, None if epoch else store.held(lease)
+    if epoch is None:
+        return None, store.held(lease)
+    _note_return(store, principal.cluster, epoch, now=now)
+    return epoch, None
+
+
+def _note_return(store: Store, cluster: str, epoch: Epoch, *, now: int) -> None:
+    """That it is away is true no more; how it finds its cluster it tells when that has been so for some seconds."""
+    if store.cluster(cluster).seen_reason.code in AGENT_IS_AWAY:
+        reason = Reason(code=Code.AGENT_CATCHES_UP, object=cluster)
+        back = ObserveCluster(cluster=cluster, seen=Contact.UNREACHABLE, reason=reason)
+        store.commit(Plan(actor=f"cluster/{cluster}", now=now, actions=(back,), epoch=epoch))
 
 
 SILENT_SINCE = "since"

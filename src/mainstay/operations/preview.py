@@ -7,7 +7,7 @@ from dataclasses import replace
 from mainstay.decide import explain as explaining
 from mainstay.domain.allocation import Owner
 from mainstay.domain.volume import VolumeNeed, named
-from mainstay.domain.workload import STARTING
+from mainstay.domain.workload import STARTING, Phase
 from mainstay.operations import priorities
 from mainstay.operations.principal import Permission, Principal
 from mainstay.operations.submit import JobRequest, check, require_possible
@@ -36,6 +36,7 @@ def explain(store: Store, principal: Principal, reference: str, *, now: int) -> 
     found = explaining.explain(store.snapshot(now=now, seed=0), workload.key)
     if workload.held and workload.phase is found.phase:
         return replace(found, reason=workload.reason)
-    # What its cluster says of pods that are starting stands with the workload; the columns of a snapshot know no words.
-    starting = workload.phase is found.phase and workload.phase in STARTING
-    return replace(found, reason=workload.reason) if starting else found
+    # What its cluster says of its pods stands with the workload; the columns of a snapshot know no words.
+    told = workload.phase in STARTING or (workload.phase is Phase.RUNNING and "detail" in workload.reason.numbers)
+    told = told and workload.phase is found.phase and not workload.stop_requested
+    return replace(found, reason=workload.reason) if told else found

@@ -37,6 +37,11 @@ class RunView:
         return self.view.phase
 
     @property
+    def state(self) -> str:
+        """The same for people: also `stopping`, while it is told to end and has not."""
+        return self.view.state
+
+    @property
     def final(self) -> bool:
         """Whether it has finished."""
         return self.view.phase in FINAL

@@ -110,9 +110,11 @@ def workloads(connection: sa.Connection, which: WorkloadFilter, *, before: int, 
 
 
 def _explained(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> tuple[Workload, ...]:
-    """With what the cluster says of a pod that does not start or did not: decisions know codes and figures, no words."""
+    """With what the cluster says of a pod that does not start, is in trouble or failed: decisions know codes and figures, no
+    words.
+    """
     found = tuple(codec.workload_of(cast("SpecifiedWorkloadRow", row)) for row in rows)
-    asked = {row.key: row for row in found if row.phase in STARTING or row.reason.code in _OF_ONE_POD}
+    asked = {row.key: row for row in found if row.phase in _WITH_WORDS or row.reason.code in _OF_ONE_POD}
     if not asked:
         return found
     table = tables.allocations
@@ -126,6 +128,7 @@ def _explained(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> 
     return tuple(_with_detail(row, said[row.key]) if row.key in said else row for row in found)
 
 
+_WITH_WORDS = frozenset({*STARTING, Phase.RUNNING})
 _OF_ONE_POD = frozenset({Code.START_FAILED, Code.OUTPUT_NOT_STORED, Code.COPY_REFUSED, Code.USER_FAILURE})
 
 
@@ -135,6 +138,8 @@ def _is_meant(workload: Workload, *, attempt: int, rank: int, seen: Seen) -> boo
         return False
     if workload.phase in STARTING:
         return seen in {Seen.PULLING, Seen.STARTING}
+    if workload.phase is Phase.RUNNING and workload.reason.code not in _OF_ONE_POD:
+        return seen is Seen.RUNNING
     return rank == workload.reason.numbers.get("rank")
 
 
@@ -170,15 +175,14 @@ def _attempts() -> sa.Select[Any]:
     """One row for each attempt of each workload, in order; pods that never ran have no times."""
     pod = tables.allocations.c
     lives = pod.seen != int(Seen.ENDED)
+    stops = lives & (pod.stop_asked_at > 0) & (pod.surplus == 0)
     return (
         sa.select(
             pod.workload_key,
             sa.func.coalesce(sa.func.min(sa.case((pod.started_at > 0, pod.started_at))), 0).label("started_at"),
             sa.func.max(sa.case((pod.started_at > 0, pod.ended_at), else_=0)).label("ended_at"),
             sa.func.max(sa.case((lives & (pod.started_at > 0), 1), else_=0)).label("runs"),
-            sa.func.coalesce(sa.func.min(sa.case((lives & (pod.stop_asked_at > 0), pod.stop_asked_at))), 0).label(
-                "stopping_since"
-            ),
+            sa.func.coalesce(sa.func.min(sa.case((stops, pod.stop_asked_at))), 0).label("stopping_since"),
             sa.func.sum(1 - pod.surplus).label("ranks"),
         )
         .group_by(pod.workload_key, pod.attempt)

@@ -24,6 +24,8 @@ class ReasonView(View):
     object: str = ""
     numbers: dict[str, Number] = Field(default_factory=dict)
     sentence: str
+    brief: str = ""
+    """The sentence as a list shows it: without what it repeats in full, 200 characters at most."""
 
 
 class Problem(View):
@@ -67,6 +69,7 @@ class PodView(View):
     node: str
     cluster: str
     state: str
+    """What was seen of it last: nothing, pulling, starting, running, unknown, ended; or `stopping` once it was told to end."""
     ready: bool
     address: str = ""
     resources: ResourcesView
@@ -155,6 +158,8 @@ class WorkloadView(View):
     held: bool = False
     """It waits until it is released, whatever is free."""
     phase: str
+    state: str = ""
+    """In one word, for people: `phase`, or `stopping` from the request for its end until its last pod has ended."""
     reason: ReasonView
     attempt: int
     nodes: int
@@ -385,7 +390,8 @@ class ClusterView(View):
 
     name: str
     kind: Literal["local", "simulated", "kubernetes", "agent"]
-    state: Literal["ready", "unreachable", "refused", "draining", "removed"]
+    state: Literal["ready", "connecting", "unreachable", "refused", "draining", "removed"]
+    """`connecting`: its agent is awaited for the first time, or has just come back and catches up."""
     reason: ReasonView
     server: str = ""
     context: str = ""
@@ -496,6 +502,8 @@ class ExplanationView(View):
 
     id: str
     phase: str
+    state: str = ""
+    """As of the workload."""
     reason: ReasonView
     position: int = 0
     """Place in the order, from 1; 0 if it does not wait."""

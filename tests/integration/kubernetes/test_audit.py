@@ -456,6 +456,40 @@ def test_the_account_is_confined_to_the_namespaces_that_it_makes(real: RealClust
     assert "mainstay-namespaces" in as_account(plane, "create", "namespace", "other", "--dry-run=server")
 
 
+FOREIGN = [
+    {"metadata": {"labels": {"tier": "mine"}}},
+    {"metadata": {"labels": {"kubernetes.io/hostname": None}}},
+    {"metadata": {"annotations": {"of-others": "changed"}}},
+    {"metadata": {"annotations": {"of-others": None}}},
+    {"metadata": {"annotations": {"new": "by us"}}},
+    {"metadata": {"finalizers": ["example.com/stays"]}},
+    {"spec": {"taints": [{"key": "out", "effect": "NoExecute"}]}},
+    {"spec": {"unschedulable": True, "providerID": "other://machine"}},
+]
+"""What whoever has the token could do to nodes, if its role were all."""
+
+
+def test_the_account_may_cordon_a_node_and_change_nothing_else_of_it(real: RealCluster) -> None:
+    plane, path = real.control_plane, f"/api/v1/nodes/{real.node.name}"
+    plane.ask(path, method="PATCH", body={"metadata": {"annotations": {"of-others": "as it was"}}})
+
+    def refusal(change: dict[str, Any]) -> str:
+        try:
+            plane.ask(f"{path}?dryRun=All", method="PATCH", body=change, user=ACCOUNT)
+        except httpx2.HTTPStatusError as error:
+            return str(error.response.json()["message"])
+        return ""
+
+    until(lambda: plane.ask(f"{POLICIES}/mainstay-nodes").get("status", {}).get("typeChecking") is not None)
+    assert not plane.ask(f"{POLICIES}/mainstay-nodes")["status"]["typeChecking"].get("expressionWarnings")
+    until(lambda: "mainstay-nodes" in refusal(FOREIGN[0]))
+    for change in FOREIGN:
+        assert "may only cordon nodes" in refusal(change), change
+    marks = dict.fromkeys((names.CORDONED, names.CORDON_REASON, names.LET_IN), "1")
+    for written in (marks, dict.fromkeys(marks)):
+        assert not refusal({"metadata": {"annotations": written}, "spec": {"unschedulable": True}})
+
+
 def test_the_api_server_takes_every_pod_that_we_may_make(real: RealCluster) -> None:
     plane = real.control_plane
     setting = Settings(system=SYSTEM)

@@ -266,9 +266,7 @@ async def test_a_pod_that_others_made_is_refused_with_their_own_way_in_and_nothi
 async def test_who_enters_a_cluster_whose_agent_is_away_is_told_since_when_and_what_to_do(world: World):
     scene = world.site.scene
     scene.applied(AddCluster(cluster=NewCluster(name="edge", kind=ClusterKind.AGENT), reason=WHY))
-    silent = Reason(
-        code=Code.CLUSTER_UNREACHABLE, numbers={"detail": "silent", SILENT_SINCE: "2026-05-04 10:00:00 UTC"}
-    )
+    silent = Reason(code=Code.AGENT_SILENT, numbers={SILENT_SINCE: "2026-05-04 10:00:00 UTC"})
     ready = NodeState(name="far", capacity=size(cpus=1, gib=1), ready=True)
     scene.applied(ObserveCluster(cluster="edge", seen=Contact.READY, reason=WHY))
     scene.applied(ObserveNodes(cluster="edge", nodes=(ready,), reason=WHY))

@@ -15,8 +15,10 @@ import pytest
 
 from mainstay.api.app import create_api
 from mainstay.cli.exits import Exit
+from mainstay.domain.allocation import Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.plan import ObserveNodes, StopPod
+from mainstay.domain.reason import Code
 from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.workload import Phase
 from tests.stores import SECOND, WHY
@@ -93,6 +95,55 @@ def test_a_run_that_is_stopping_says_so_and_for_how_long(site: Site) -> None:
     (line,) = (line for line in shown.splitlines() if line.startswith("stopping"))
     assert line.endswith(" ago")
     assert " stopping " in shown.splitlines()[-1]
+
+
+def test_a_run_that_is_stopping_is_nowhere_said_to_run(site: Site) -> None:
+    work = site.scene.submit(name="train", choices=(size(cpus=1, gib=1),))
+    site.place(work, "atlas")
+    site.running(work)
+    site.scene.applied(site.scene.stop(work), StopPod(allocation_key=site.pods(work)[0].key, reason=WHY))
+    assert mainstay("explain", work.id).stdout == f"{work.id}: stopping: was told to end\n"
+    for command in (("ps",), ("show", work.id), ("stop", work.id)):
+        said = mainstay(*command).stdout
+        assert "stopping" in said
+        assert not re.search(r"\brun(s|ning)\b", said.replace("\nruns ", "")), said
+
+
+def test_lists_tell_the_first_clause_of_what_a_node_says_and_show_and_explain_all_of_it(site: Site) -> None:
+    cause = f"failed to pull: {'resolve: ' * 40}not found"
+    pulls, lonely = (site.scene.submit(name=name, choices=(size(cpus=1, gib=1),)) for name in ("pulls", "lonely"))
+    for work in (pulls, lonely):
+        site.place(work, "atlas")
+    site.scene.applied(
+        site.scene.see(
+            site.pods(pulls)[0], Seen.PULLING, detail=f"image a:1 cannot be pulled: not found; in full: {cause}"
+        ),
+    )
+    site.advance(site.scene.workload(pulls.id), Phase.PULLING, Code.POD_STARTING)
+    site.running(lonely)
+    helper = "the helper that keeps its output does not start"
+    site.scene.applied(site.scene.see(site.pods(lonely)[0], Seen.RUNNING, detail=helper))
+    listed = mainstay("ps").stdout
+    assert "pods are starting: image a:1 cannot be pulled: not found\n" in listed
+    assert f"runs: {helper}" in listed
+    for work, words in ((pulls, cause), (lonely, helper)):
+        assert words in mainstay("show", work.id).stdout
+        assert words in mainstay("explain", work.id).stdout
+
+
+def test_a_job_file_is_planned_and_submitted_with_another_count_of_nodes(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("name: wide\nrun: python train.py\nnodes: 2\nresources: {cpu: 1, memory: 1GB}\n")
+    asked = [
+        json.loads(mainstay("plan", "-f", str(file), "--json", *more).stdout)["options"][0]
+        for more in ((), ("--nodes", "3"), ("--nodes", "1:4"))
+    ]
+    assert [(one["nodes_min"], one["nodes_max"]) for one in asked] == [(0, 0), (0, 0), (1, 4)]
+    assert [one["nodes"] for one in asked[:2]] == [2, 3]
+    assert json.loads(mainstay("apply", "-y", "--json", "-f", str(file), "--nodes", "3").stdout)["nodes"] == 3
+    wrong = mainstay("plan", "-f", str(file), "--nodes", "many")
+    assert wrong.returncode == Exit.USAGE
+    assert "nodes" in wrong.stderr
 
 
 def test_a_run_of_several_attempts_ran_without_what_it_waited_between_them(site: Site) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mainstay.control.effects import ROOM_SECONDS_MAX, EffectLoop
-from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, Owner, PodAction, PodState, Seen
+from mainstay.domain.allocation import CreatePod, DeletePod, ForgetPod, Owner, PodAction, PodState, Rows, Seen
 from mainstay.domain.capacity import ClusterState
 from mainstay.domain.errors import Fenced, Gone, Invalid, MainstayError, NoCapacity, Unavailable
 from mainstay.domain.workload import Phase
@@ -43,16 +43,19 @@ class Refusing:
 WORKLOAD = {"tenant": "t", "project": "p", "key": 1}
 
 
-def creations(*names: str) -> tuple[Any, ...]:
+def creations(*names: str) -> Rows:
     """Wanted pods that are to be made."""
-    rows: Any = [SimpleNamespace(allocation=SimpleNamespace(pod=name, **WORKLOAD)) for name in names]
-    return tuple(rows)
+    ours = SimpleNamespace(guests=())
+    rows: Any = [
+        SimpleNamespace(pod=name, allocation=SimpleNamespace(pod=name, **WORKLOAD), spec=ours) for name in names
+    ]
+    return Rows.of(rows)
 
 
 def carry_out(cluster: Any, *names: str) -> None:
     nothing: Any = None
     effects = tuple(DeletePod(name=name, grace_seconds=0) for name in names)
-    view: Any = SimpleNamespace(wanted=(), reconciliation=SimpleNamespace(effects=effects))
+    view: Any = SimpleNamespace(rows=creations(), reconciliation=SimpleNamespace(effects=effects))
     epoch: Any = SimpleNamespace(number=1)
     loop = EffectLoop(nothing, cluster, nothing, ManualClock(), nothing)
     asyncio.run(loop.carry_out(view, epoch))
@@ -82,7 +85,7 @@ def made(cluster: Any, *names: str, seconds: float = 0.0) -> None:
     nothing: Any = None
     spec: Any = None
     effects = tuple(CreatePod(name=name, node="n", spec=spec) for name in names)
-    view: Any = SimpleNamespace(wanted=creations(*names), reconciliation=SimpleNamespace(effects=effects))
+    view: Any = SimpleNamespace(rows=creations(*names), reconciliation=SimpleNamespace(effects=effects))
     epoch: Any = SimpleNamespace(number=1)
     clock = ManualClock()
     loop = EffectLoop(nothing, cluster, nothing, clock, nothing)

@@ -74,6 +74,23 @@ async def test_an_output_is_kept_as_a_tree(tmp_path: Path, clock: ManualClock) -
     assert await artifacts.head("p/output") == (1, found.tree)
 
 
+async def test_why_an_output_is_still_awaited_is_told_once_for_each_failure_that_does_not_pass_soon(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    away = [Unavailable(f"the helper has not started: {number}") for number in range(4)]
+    cluster: Any = Leaving(*away)
+    outputs = Outputs(cluster, open_artifacts(str(tmp_path)), clock)
+    assert outputs.news(POD.pod) == ""
+    told = []
+    for _ in range(5):
+        found = await collect(outputs, clock)
+        clock.advance(RETRY_SECONDS_MAX)
+        told.append(outputs.news(POD.pod))
+        assert outputs.news(POD.pod) == ""
+    assert told == ["", "", "the helper has not started: 2", "the helper has not started: 3", ""]
+    assert found is not None
+
+
 async def test_what_can_never_be_kept_is_told_at_once_with_what_to_do(tmp_path: Path, clock: ManualClock) -> None:
     cluster: Any = Leaving(Invalid("the output has more than 20000 files", hint="pack them"))
     found = await collect(Outputs(cluster, open_artifacts(str(tmp_path)), clock), clock)

@@ -90,7 +90,7 @@ def test_a_gang_learns_how_many_ranks_would_fit():
         ({"phase": Phase.RUNNING}, Code.POD_RUNNING),
         ({"phase": Phase.PULLING}, Code.POD_STARTING),
         ({"phase": Phase.UNKNOWN}, Code.POD_LOST),
-        ({"stop_requested": True}, Code.STOPPED),
+        ({"stop_requested": True}, Code.STOPPING),
         ({"not_before": NOON + 5 * SECOND, "attempt": 2}, Code.BACKING_OFF),
     ],
 )

@@ -40,7 +40,7 @@ class Rounds:
         before = self.memory
         self.memory = reconcile(
             "c",
-            (self.row,),
+            {name: self.row},
             ClusterState(nodes=(), pods=pods),
             now=now,
             tick=round(at * US),

@@ -41,6 +41,46 @@ def test_more_gpus_than_any_node_has_are_spread_over_more_nodes():
     assert found.nearest == ("2 nodes with 8 CPUs, 32 GiB, 4 x H100 each",)
 
 
+A100S = [node(cpus=32, gib=128, gpus=4, gpu_model="A100") for _ in range(3)]
+T4 = node(cpus=8, gib=32, gpus=2, gpu_model="T4", cluster="west")
+
+
+@pytest.mark.parametrize(
+    ("job", "words", "nearest"),
+    [
+        ({"gpus": 2}, "the fleet has any H100: it has 12 x A100, 2 x T4", ("gpu_model T4 instead of H100",)),
+        (
+            {"gpus": 8},
+            "the fleet has any H100: it has 12 x A100, 2 x T4",
+            ("2 nodes with 0.5 CPUs, 512 MiB, 4 x A100 each",),
+        ),
+        ({"gpus": 1, "cluster": "west"}, "cluster west has any H100: it has 2 x T4", ("gpu_model T4 instead of H100",)),
+        ({"gpus": 13}, "the fleet has any H100: it has 12 x A100, 2 x T4", ("gpus 4 instead of 13, of any GPU model",)),
+    ],
+)
+def test_of_a_gpu_that_the_fleet_has_not_it_is_told_which_it_has_and_the_nearest(job, words, nearest):
+    found = asked(world(nodes=[*A100S, T4]), gpu_model="H100", **job)
+    assert found is not None
+    assert found.reason.code is Code.NEVER_FITS
+    assert found.reason.sentence.endswith(f", but no node of {words}")
+    assert found.nearest == nearest
+
+
+def test_a_fleet_without_gpus_says_so_and_one_with_too_few_does_not():
+    none = asked(world(nodes=[node(cpus=8)]), gpus=1)
+    assert none is not None
+    assert none.reason.sentence.endswith(", but no node of the fleet has any GPU")
+    few = asked(world(nodes=A100S), gpus=5, gpu_model="A100")
+    assert few is not None
+    assert few.reason.sentence.endswith("the largest node has 32 CPUs, 128 GiB, 4 x A100")
+
+
+def test_slices_that_no_gpu_is_cut_into_are_told_with_those_that_there_are():
+    found = asked(world(nodes=[node(whole_shapes={"1g.10gb": 7})]), gpus=1, gpu_model="3g.40gb")
+    assert found is not None
+    assert found.reason.sentence.endswith(", but no node of the fleet has any 3g.40gb: it has 7 x 1g.10gb")
+
+
 def test_where_spreading_does_not_help_the_smallest_single_change_is_named():
     found = asked(world(nodes=[node(cpus=8, gib=16)]), cpus=12, gib=4)
     assert found is not None

@@ -13,10 +13,23 @@ from mainstay.decide.reconcile import (
     MISSING_GRACE_SECONDS,
     ORPHAN_GRACE_SECONDS,
     WORDS_SECONDS,
+    Calm,
     Reconciliation,
+    output_awaited,
     reconcile,
 )
-from mainstay.domain.allocation import Allocation, CreatePod, DeletePod, End, ForgetPod, Owner, PodState, Seen, Wanted
+from mainstay.domain.allocation import (
+    Allocation,
+    CreatePod,
+    DeletePod,
+    End,
+    ForgetPod,
+    Owner,
+    PodState,
+    Rows,
+    Seen,
+    Wanted,
+)
 from mainstay.domain.capacity import ClusterState, NodeState
 from mainstay.domain.plan import Action, ClosePod, ObserveNodes, ObservePod, RowVersion
 from mainstay.domain.quantity import Resources
@@ -52,7 +65,7 @@ def pod(seen: Seen, name: str = "w-1-0", **values) -> PodState:
 
 
 def compare(
-    rows: Sequence[Wanted],
+    rows: Sequence[Wanted] | Mapping[str, Wanted],
     pods: Sequence[PodState],
     *,
     now: int = NOON,
@@ -60,19 +73,19 @@ def compare(
     since: Mapping[str, int] | None = None,
     told_at: Mapping[str, int] | None = None,
     before: Reconciliation | None = None,
-    calm: Mapping[str, tuple[Wanted, PodState]] | None = None,
+    calm: Calm | None = None,
 ) -> Reconciliation:
     """`before`: the last round, of which all but `calm` is taken over."""
     return reconcile(
         "c",
-        tuple(rows),
+        rows if isinstance(rows, Mapping) else Rows.of(rows).ours,
         ClusterState(nodes=(), pods=tuple(pods)),
         now=now,
         tick=tick,
         unmatched_since=(before.unmatched if before else since) or {},
         told_at=(before.told if before else told_at) or {},
         unheard_since=before.unheard if before else {},
-        calm=calm or {},
+        calm=calm or Calm(),
     )
 
 
@@ -83,7 +96,7 @@ def told(found: Reconciliation) -> list[Action]:
 
 def test_nodes_are_always_reported():
     nodes = (NodeState(name="n", capacity=Resources(cpu_milli=1), ready=True),)
-    found = reconcile("c", (), ClusterState(nodes=nodes, pods=()), now=NOON, tick=0, unmatched_since={})
+    found = reconcile("c", {}, ClusterState(nodes=nodes, pods=()), now=NOON, tick=0, unmatched_since={})
     (action,) = found.observations
     assert (action.cluster, action.nodes) == ("c", nodes)
 
@@ -92,7 +105,13 @@ def test_what_was_made_and_is_gone_before_it_was_seen_is_missing_and_not_made_ag
     def looked(since: Mapping[str, int], tick: int) -> Reconciliation:
         nothing = ClusterState(nodes=(), pods=())
         return reconcile(
-            "c", (wanted(),), nothing, now=NOON, tick=tick, unmatched_since=since, made=frozenset({"w-1-0"})
+            "c",
+            Rows.of([wanted()]).ours,
+            nothing,
+            now=NOON,
+            tick=tick,
+            unmatched_since=since,
+            made=frozenset({"w-1-0"}),
         )
 
     first = looked({}, 0)
@@ -182,6 +201,26 @@ def test_other_words_of_a_waiting_pod_are_news_only_after_a_while():
 def test_a_pod_that_starts_may_turn_to_pull_another_image_but_not_one_that_runs():
     assert len(told(compare([wanted(seen=Seen.STARTING)], [pod(Seen.PULLING)]))) == 1
     assert told(compare([running()], [pod(Seen.PULLING, detail="late")])) == []
+
+
+def test_what_is_wrong_while_a_pod_runs_is_news_and_so_is_that_it_is_mended():
+    troubled = pod(Seen.RUNNING, started_at=START, detail="its helper does not start")
+    (action,) = told(compare([running()], [troubled]))
+    assert action.reason.sentence == "runs: its helper does not start"
+    assert told(compare([running(detail="its helper does not start")], [troubled])) == []
+    (mended,) = told(compare([running(detail="its helper does not start")], [pod(Seen.RUNNING, started_at=START)]))
+    assert mended.state.detail == ""
+
+
+def test_an_end_whose_output_is_awaited_is_told_as_no_end():
+    ended = pod(Seen.ENDED, end=End.EXITED, exit_code=0, started_at=START, ended_at=NOON)
+    row = running(address="10.0.0.1:80")
+    (end,) = told(compare([row], [ended]))
+    waits = output_awaited(end, row.allocation, "the artifacts are away")
+    assert waits.guards == end.guards
+    words = "it has ended, and its output is not fetched yet: the artifacts are away"
+    assert waits.state == pod(Seen.RUNNING, started_at=START, address="10.0.0.1:80", detail=words)
+    assert waits.reason.sentence == f"runs: {words}"
 
 
 def test_an_end_that_was_never_seen_to_begin_is_recorded():
@@ -446,5 +485,26 @@ def test_what_is_calm_need_not_be_compared_again(before, pods, others, since, la
 def test_of_pods_that_run_nothing_is_compared_again():
     row, report = running(), pod(Seen.RUNNING, started_at=START)
     found = compare([row], [report])
-    assert found.calm == {"w-1-0": (row, report)}
-    assert compare([row], [pod(Seen.UNKNOWN)], before=found, calm=found.calm).calm == {}
+    assert found.calm.pairs == {"w-1-0": (row, report)}
+    assert compare([row], [pod(Seen.UNKNOWN)], before=found, calm=found.calm).calm.pairs == {}
+
+
+@given(rows(), reports(), SINCE, st.integers(0, 100))
+def test_where_all_is_calm_nothing_need_be_compared_again(before, pods, since, seconds):
+    rows_by_pod, reported = Rows.of(before).ours, tuple(pods)
+    first = compare(rows_by_pod, reported, since=since)
+    second = compare(rows_by_pod, reported, before=first, tick=NOON + 50 * SECOND)
+    for found in (first, second):
+        later = {"tick": NOON + (50 + seconds) * SECOND, "now": NOON + (50 + seconds) * SECOND}
+        with_memory = compare(rows_by_pod, reported, before=found, calm=found.calm, **later)
+        assert with_memory == compare(rows_by_pod, reported, before=found, **later)
+
+
+def test_the_very_same_rows_and_reports_are_known_to_be_calm():
+    rows_by_pod, report = Rows.of([running()]).ours, pod(Seen.RUNNING, started_at=START)
+    calm = compare(rows_by_pod, [report]).calm
+    assert calm.is_all(rows_by_pod, (report,))
+    assert not calm.is_all(dict(rows_by_pod), (report,))
+    assert not calm.is_all(rows_by_pod, (pod(Seen.RUNNING, started_at=START),))
+    assert not calm.is_all(rows_by_pod, ())
+    assert not compare(rows_by_pod, []).calm.is_all(rows_by_pod, ())

@@ -179,6 +179,16 @@ def test_what_no_fleet_could_hold_is_impossible_and_the_set_is_named():
     assert impossible(fleet, spec=spec_of(HEAD, pods("worker", 4, gpus=1)), queue="default") is None
 
 
+def test_of_sets_that_no_single_change_makes_possible_the_lacking_model_is_told_and_nothing_is_made_up():
+    fleet = world(nodes=[node(cpus=16, gpus=4, gpu_model="L4")])
+    asked = spec_of(pods("learner", 1, gpus=8, gpu_model="B200"), pods("actor", 2, cpus=32))
+    found = impossible(fleet, spec=asked, queue="default")
+    assert found is not None
+    assert "needs 1 x learner (1 CPU, 1 GiB, 8 x B200) beside 2 x actor" in found.reason.sentence
+    assert "no node of the fleet has any B200: it has 4 x L4" in found.reason.sentence
+    assert found.nearest == ()
+
+
 def test_a_plan_has_the_price_of_all_sets():
     prices = tuple(
         Price(sku=sku, per_hour=Money(micros=micros), effective_from=0)

@@ -23,7 +23,9 @@ from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.pace import Pace
 from mainstay.clusters.kubernetes.picture import Picture
 from mainstay.clusters.kubernetes.pods import REVOKED
-from mainstay.clusters.kubernetes.states import HOPELESS_REASONS, View, state_of
+from mainstay.clusters.kubernetes.states import state_of
+from mainstay.clusters.kubernetes.troubles import DETAIL_CHARACTERS
+from mainstay.clusters.kubernetes.views import OwnView
 from mainstay.domain.allocation import Seen
 from mainstay.domain.errors import Denied, Invalid, MainstayError
 from mainstay.ports import Artifacts, Clock, Secrets
@@ -108,7 +110,7 @@ class Chores:
             self._next_burial = now + BURIAL_SECONDS
             self._start("burial", self._bury)
 
-    async def log_is_kept(self, pod: str, known: View) -> bool:
+    async def log_is_kept(self, pod: str, known: OwnView) -> bool:
         """Whether the log of an ended pod is stored, or given up."""
         if pod in self._kept:
             return True
@@ -130,9 +132,9 @@ class Chores:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _look_after(self, pod: str, known: View, now: float) -> None:
+    def _look_after(self, pod: str, known: OwnView, now: float) -> None:
         state = known.state
-        if state is None or known.forgotten_at or known.tombstone:
+        if known.forgotten_at or known.tombstone:
             return
         if known.calls and pod not in self._callable and state.seen is not Seen.ENDED:
             self._start(f"service/{pod}", partial(self._make_service, pod, known))
@@ -145,22 +147,21 @@ class Chores:
             self._start(f"files/{pod}", partial(self._deliver, pod, known))
         if known.hopeless and not known.deleting and state.seen is not Seen.ENDED:
             since = self._hopeless_since.setdefault(pod, now)
-            for_good = known.hopeless.partition(":")[0] in HOPELESS_REASONS
-            if for_good or now - since >= self._patience_seconds:
+            if known.for_good or now - since >= self._patience_seconds:
                 self._start(f"verdict/{pod}", partial(self._give_up, pod, known, known.hopeless))
         else:
             self._hopeless_since.pop(pod, None)
 
-    def _renew_in_time(self, pod: str, known: View) -> None:
+    def _renew_in_time(self, pod: str, known: OwnView) -> None:
         """A pod that ends itself where it is cut off hears from us several times within that time."""
-        runs = known.state is not None and known.state.seen in {Seen.PULLING, Seen.STARTING, Seen.RUNNING}
+        runs = known.state.seen in {Seen.PULLING, Seen.STARTING, Seen.RUNNING}
         if not runs or known.deleting or known.renewed == REVOKED:
             return
         last = int(known.renewed) if known.renewed.isdecimal() and len(known.renewed) <= 10 else 0
         if self._api.server_time() // 1_000_000 - last >= RENEW_SECONDS:
             self._start(f"renew/{pod}", partial(self._renew, pod, known))
 
-    async def _renew(self, pod: str, known: View) -> None:
+    async def _renew(self, pod: str, known: OwnView) -> None:
         """Only what is as it was seen: whoever revoked it meanwhile has the last word."""
         path = f"/metadata/annotations/{_pointer(names.RENEWED)}"
 
@@ -202,21 +203,22 @@ class Chores:
         finally:
             self._tasks.pop(name, None)
 
-    async def _deliver(self, pod: str, known: View) -> None:
+    async def _deliver(self, pod: str, known: OwnView) -> None:
         try:
-            handed = await self._secrets.of(pod, owner=known.secrets_for) if known.secrets_for else ()
+            delivery = known.delivery
+            handed = await self._secrets.of(pod, owner=delivery.secrets_for) if delivery.secrets_for else ()
             where = {"namespace": known.namespace, "pod": pod}
             async with self._deliveries:
                 await handover.hand_in(self._api, handed, **where)
             async with self._transfers:
-                await handover.transfer(self._api, "in", known.objects, handed, **where)
+                await handover.transfer(self._api, "in", delivery.objects, handed, **where)
             async with self._deliveries:
-                await handover.deliver(self._api, self._artifacts, **where, mounts=known.mounts)
+                await handover.deliver(self._api, self._artifacts, **where, mounts=delivery.mounts)
             self._delivered.add(known.uid)
         except* (Invalid, LookupError, ValueError) as group:
             await self._give_up(pod, known, f"its files cannot be delivered: {group.exceptions[0]}")
 
-    async def _make_service(self, pod: str, known: View) -> None:
+    async def _make_service(self, pod: str, known: OwnView) -> None:
         """Not when the pod is made: whoever makes one may not live to see the answer."""
         first = await self._api.get(PODS, known.namespace, pod)
         with contextlib.suppress(AlreadyExists):
@@ -224,7 +226,7 @@ class Chores:
             await self._pace.write(lambda: self._api.create(SERVICES, known.namespace, service))
         self._callable.add(pod)
 
-    async def _make_claim(self, pod: str, known: View) -> None:
+    async def _make_claim(self, pod: str, known: OwnView) -> None:
         """Not before the pod is made: it goes with it."""
         found = await self._api.get(PODS, known.namespace, pod)
         if found.metadata.uid != known.uid:
@@ -238,7 +240,7 @@ class Chores:
             await self._give_up(pod, known, f"its devices cannot be claimed: {error}")
         self._claimed.add(known.uid)
 
-    async def _give_up(self, pod: str, known: View, why: str) -> None:
+    async def _give_up(self, pod: str, known: OwnView, why: str) -> None:
         """A verdict on the object first: whoever sees its end must know that it was ours.
 
         Raises Conflict if it is not as it is now any more: it may just have started.
@@ -248,11 +250,17 @@ class Chores:
             return
         log.info("pod_given_up", pod=pod, reason=why)
         version = found.metadata.resource_version
-        change = {"metadata": {"uid": known.uid, "resourceVersion": version, "annotations": {names.VERDICT: why[:500]}}}
+        change = {
+            "metadata": {
+                "uid": known.uid,
+                "resourceVersion": version,
+                "annotations": {names.VERDICT: why[:DETAIL_CHARACTERS]},
+            }
+        }
         await self._pace.write(lambda: self._api.patch(PODS, known.namespace, pod, change))
         await self._delete(pod, known, grace_seconds=1)
 
-    async def _end_overrun(self, pod: str, known: View) -> None:
+    async def _end_overrun(self, pod: str, known: OwnView) -> None:
         log.warning("pod_overran", pod=pod)
         with contextlib.suppress(NotFound, Conflict):
             await self._delete(pod, known, grace_seconds=max(1, known.grace))
@@ -271,7 +279,7 @@ class Chores:
             except (NotFound, Conflict):
                 continue
 
-    async def _remove(self, pod: str, known: View) -> None:
+    async def _remove(self, pod: str, known: OwnView) -> None:
         found = await self._api.get(PODS, known.namespace, pod)
         if found.metadata.uid != known.uid:
             return
@@ -281,7 +289,7 @@ class Chores:
         change = {"metadata": {"uid": known.uid, "finalizers": others}}
         await self._pace.write(lambda: self._api.patch(PODS, known.namespace, pod, change))
 
-    async def _delete(self, pod: str, known: View, *, grace_seconds: int) -> None:
+    async def _delete(self, pod: str, known: OwnView, *, grace_seconds: int) -> None:
         await self._pace.write(
             lambda: self._api.delete(PODS, known.namespace, pod, uid=known.uid, grace_seconds=grace_seconds)
         )

@@ -25,7 +25,7 @@ from mainstay.clusters.kubernetes.pace import IN_FLIGHT_MAX, Pace
 from mainstay.clusters.kubernetes.picture import Picture
 from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.settings import Settings
-from mainstay.clusters.kubernetes.states import View
+from mainstay.clusters.kubernetes.views import OwnView
 from mainstay.domain.allocation import (
     BindPod,
     ClusterAction,
@@ -84,7 +84,7 @@ class KubernetesCluster:
         self._api, self._artifacts, self._clock, self._settings = api, artifacts, clock, settings
         self._secrets = secrets
         self._pace = Pace(clock=clock)
-        self._fence = Fence(api, clock, system=settings.system)
+        self._fence = Fence(api, clock, self._pace, system=settings.system)
         tunnel = "" if settings.reached_directly else name
         self._picture = Picture(
             api,
@@ -184,7 +184,7 @@ class KubernetesCluster:
         if not known.logged:
             msg = f"pod {pod} has no log yet"
             raise NotYet(msg, object_=pod)
-        ended = known.state is not None and known.state.seen is Seen.ENDED
+        ended = known.state.seen is Seen.ENDED
         return await self._logs.read(pod, known.namespace, offset=offset, limit=limit, ended=ended)
 
     async def outputs(self, pod: str) -> AsyncIterator[tuple[str, int, bool, AsyncIterator[bytes]]]:
@@ -206,9 +206,10 @@ class KubernetesCluster:
     async def copy_out(self, pod: str) -> None:
         """By its helper, as long as that is there: if it is gone, `outputs` says so."""
         known = self._picture.ours.get(pod)
-        if known is not None and known.objects and known.keeps_output and not known.tombstone:
-            handed = await self._secrets.of(pod, owner=known.secrets_for) if known.secrets_for else ()
-            await handover.transfer(self._api, "out", known.objects, handed, namespace=known.namespace, pod=pod)
+        if known is not None and known.delivery.objects and known.keeps_output and not known.tombstone:
+            owner, objects = known.delivery.secrets_for, known.delivery.objects
+            handed = await self._secrets.of(pod, owner=owner) if owner else ()
+            await handover.transfer(self._api, "out", objects, handed, namespace=known.namespace, pod=pod)
 
     @asynccontextmanager
     async def connect(self, pod: str, port: int) -> AsyncIterator[Stream]:
@@ -260,7 +261,7 @@ class KubernetesCluster:
                     self._under_way.pop(action.node, None)
         _require_same(action, known, identity or pods.identity(action))
 
-    async def _in_namespace(self, namespace: str, owner: Owner, document: pods.Document, epoch: int) -> View:
+    async def _in_namespace(self, namespace: str, owner: Owner, document: pods.Document, epoch: int) -> OwnView:
         """The pod of this name: the one that was asked for, or the one that has the name already.
 
         The namespace is made when it turns out to be missing. Raises Invalid if a stranger has the name.
@@ -276,7 +277,7 @@ class KubernetesCluster:
         except AlreadyExists:
             made = await self._api.get(PODS, namespace, document["metadata"]["name"])
         known = self._picture.learn(made)
-        if known.state is None:
+        if not isinstance(known, OwnView):
             msg = f"a pod that is not ours is called {made.metadata.name} in namespace {namespace}"
             raise Invalid(msg, object_=made.metadata.name, hint="nobody else should create pods there")
         return known
@@ -284,12 +285,12 @@ class KubernetesCluster:
     async def _write(self, namespace: str, document: pods.Document, epoch: int) -> Pod:
         """Create a pod while we still may: we have waited for our turn, perhaps for long, and may be stopped at any moment.
 
-        Raises Fenced.
+        Raises Fenced, NotYet.
         """
         by = names.leader(self._settings.system, epoch)
 
         async def create() -> Pod:
-            not_after = await self._fence.admit(epoch)
+            not_after = await self._fence.still_admits(epoch)
             return await self._api.create(PODS, namespace, document, not_after=not_after, by=by)
 
         return await self._pace.write(create)
@@ -370,7 +371,7 @@ class KubernetesCluster:
     async def _forget(self, action: ForgetPod, *, by: str) -> None:
         """Keep the log, mark the object as its own tombstone, and let its helper end."""
         known = self._picture.ours.get(action.name)
-        if known is None or known.forgotten_at or known.state is None or known.state.seen is not Seen.ENDED:
+        if known is None or known.forgotten_at or known.state.seen is not Seen.ENDED:
             return
         if known.logged and not await self._chores.log_is_kept(action.name, known):
             msg = f"the log of {action.name} is being stored"
@@ -426,7 +427,7 @@ class KubernetesCluster:
         """The namespace of a pod whose main container runs. Raises NotFound, NotYet, Gone."""
         await self._picture.ready()
         known = self._picture.ours.get(pod)
-        if known is None or known.state is None or known.tombstone:
+        if known is None or known.tombstone:
             msg = f"no such pod: {pod}"
             raise MissingPod(msg, object_=pod)
         if known.state.seen is Seen.ENDED:
@@ -470,9 +471,8 @@ async def _opened(pod: str, opening: AbstractAsyncContextManager[T]) -> AsyncIte
         yield found
 
 
-def _require_same(action: CreatePod, known: View, identity: str) -> None:
+def _require_same(action: CreatePod, known: OwnView, identity: str) -> None:
     """Raises Gone if it has ended, Conflict if it is another one."""
-    assert known.state is not None
     if known.tombstone or known.deleting or known.state.seen is Seen.ENDED:
         msg = f"pod {action.name} has ended; its name is not used again"
         raise Gone(msg, object_=action.name)

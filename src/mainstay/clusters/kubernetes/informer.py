@@ -1,9 +1,13 @@
 """A local view of one kind of object: listed in pages, kept current by a watch, and listed again whenever in doubt.
 
 LIST is the truth, a watch is a hint (R9): events get lost, doubled and reordered, and versions go back when a cluster is
-restored. So every ten minutes, after a gap, and where a version looks older than one seen before, all is listed anew and
-compared. Versions are opaque: equal or not; that one *looks* older only ever leads to a list, which is safe either way, or
-keeps what a request has just shown until the next one.
+restored. So all is listed anew and compared every ten minutes, after a gap, after the server was away, and where a version looks
+older than one seen before. Answers to our own requests are taken in as well (`learn`), so that nobody decides by what was before
+them; they may come before the watch tells the same, or long after it has told more.
+
+Versions are opaque: equal or not. That one *looks* older is a hint, and only ever leads to a list, or decides until the next
+list between two states of one object of which either may be the newer one. That an object is gone is known by its UID,
+which no other object ever has: an answer that shows it later is late, whatever its version looks like.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -35,6 +40,8 @@ Key = tuple[str, str]
 RELIST_SECONDS = 600.0
 REST_SECONDS_MIN, REST_SECONDS_MAX = 0.25, 30.0
 """The most that is waited after the first failure, and after many: each time up to twice as long, at random."""
+GONE_SECONDS = 120.0
+"""So long is the UID of a deleted object remembered: twice as long as any answer is waited for (`transport.ANSWER_SECONDS`)."""
 FREEZE_OBJECTS_MIN = 5_000
 """A list that brought so many new objects is kept from the garbage collector, which would visit them for ever."""
 
@@ -91,6 +98,8 @@ class Informer(Generic[T, U]):
         self._uids: dict[Key, str] = {}
         self._learnt: dict[Key, str] = {}
         """What a request has shown since the last list began, with its version, as long as nothing else was put over it."""
+        self._gone: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        """UIDs of objects whose end the watch has told: when (monotonic seconds), and its version, if no list came since."""
         self._version = ""
         self._failures_in_a_row = 0
         self.objects: Mapping[Key, U] = MappingProxyType(self._objects)
@@ -111,9 +120,13 @@ class Informer(Generic[T, U]):
     def learn(self, item: T) -> U | None:
         """Take in what a request has shown, without waiting for the watch to tell of it; what is kept of it.
 
-        An answer may come after the watch has told of later changes: what is known by then is not set back.
+        An answer may come after the watch has told of later changes: what is known by then is not set back. Of an object whose
+        end it has told, what would be kept is returned, and nothing is.
         """
         key = item.metadata.key
+        self._forget_long_gone()
+        if item.metadata.uid in self._gone:
+            return self._project(item)
         if key not in self._objects or looks_newer(item.metadata.resource_version, self._version):
             self._put(item)
             self._learnt[key] = item.metadata.resource_version
@@ -140,6 +153,7 @@ class Informer(Generic[T, U]):
     async def _list(self) -> None:
         """Take over a whole list. What is not in it is gone, once its last page has come."""
         self._learnt.clear()
+        self._gone = OrderedDict((uid, (at, "")) for uid, (at, _) in self._gone.items())
         listed: set[Key] = set()
         unreadable: list[Unreadable] = []
         version, size_before, began = "", len(self._objects), self._api.server_time()
@@ -217,9 +231,10 @@ class Informer(Generic[T, U]):
         self.counters.bytes += event.size
         match event.change:
             case Change.ADDED | Change.MODIFIED:
-                if not self._is_known(event.object):
+                if not self._is_known(event.object) and not self._is_late(event.object):
                     self._put(event.object)
             case Change.DELETED:
+                self._remember_gone(event.object)
                 self._drop(event.object)
             case Change.UNREADABLE:
                 self._report_unreadable(event.object.metadata.name)
@@ -240,6 +255,7 @@ class Informer(Generic[T, U]):
     def _put(self, item: T) -> None:
         key, new = item.metadata.key, self._project(item)
         self._learnt.pop(key, None)
+        self._gone.pop(item.metadata.uid, None)  # set back: there it is again
         if new is None:
             self._forget(key)
             return
@@ -254,6 +270,22 @@ class Informer(Generic[T, U]):
         key = item.metadata.key
         if self._uids.get(key) == item.metadata.uid:
             self._forget(key)
+
+    def _remember_gone(self, item: T) -> None:
+        """Only what was told: that a list does not show an object may be a lie of the list, which the next answer corrects."""
+        self._forget_long_gone()
+        self._gone[item.metadata.uid] = self._clock.monotonic(), item.metadata.resource_version
+        self._gone.move_to_end(item.metadata.uid)
+
+    def _forget_long_gone(self) -> None:
+        now = self._clock.monotonic()
+        while self._gone and now - next(iter(self._gone.values()))[0] > GONE_SECONDS:
+            self._gone.popitem(last=False)
+
+    def _is_late(self, item: T) -> bool:
+        """Whether it is told out of order, or once more, after its end."""
+        _, ended = self._gone.get(item.metadata.uid, (0.0, ""))
+        return looks_older(item.metadata.resource_version, ended)
 
     def _forget(self, key: Key) -> None:
         self._uids.pop(key, None)

@@ -10,7 +10,7 @@ from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.guests import Landlord, Wish, owner
 from mainstay.clusters.kubernetes.informer import Key
 from mainstay.clusters.kubernetes.restrictions import Restriction
-from mainstay.clusters.kubernetes.states import View
+from mainstay.clusters.kubernetes.views import GuestView, View
 from mainstay.domain.allocation import End, PodState, Seen
 from mainstay.domain.guest import Group, Guest
 from mainstay.domain.quantity import Resources
@@ -40,7 +40,7 @@ class Lodgings:
         self._clock, self._now = clock, now
         self._landlords: Mapping[Key, Landlord] = {}
         """As of the last look."""
-        self._views: dict[str, tuple[str, View]] = {}
+        self._views: dict[str, tuple[str, GuestView]] = {}
         """UID -> (name, view)"""
         self._gone: dict[str, Gone] = {}
         self._used: Counter[str] = Counter()
@@ -56,14 +56,14 @@ class Lodgings:
 
     def changed(self, key: Key, old: View | None, new: View | None) -> None:
         """A pod came, changed or went; also another one under its name."""
-        if old is not None and old.wish is not None:
+        if isinstance(old, GuestView):
             self._count(old.wish, -1)
             if new is None or new.uid != old.uid or new.deleting:
                 self.protected.pop(old.uid, None)
             if new is None or new.uid != old.uid:
                 self._views.pop(old.uid, None)
                 self._remember(key[1], old)
-        if new is not None and new.wish is not None:
+        if isinstance(new, GuestView):
             self._count(new.wish, 1)
             self._gone.pop(new.uid, None)
             self._views[new.uid] = (key[1], new)
@@ -73,7 +73,7 @@ class Lodgings:
         changed, self._restrictions_changed = self._restrictions_changed, False
         return changed
 
-    def known(self, uid: str) -> View | None:
+    def known(self, uid: str) -> GuestView | None:
         """A guest that is there."""
         found = self._views.get(uid)
         return found[1] if found else None
@@ -113,15 +113,14 @@ class Lodgings:
         told: set[tuple[str, str]] = set()
         for _, view in tuple(self._views.values()):
             ask = view.wish
-            if ask is None or not ask.group or ask.group_size or view.guest_state is not None:
+            if not ask.group or ask.group_size or view.state is not None:
                 continue
             if (view.namespace, ask.group) not in told:
                 told.add((view.namespace, ask.group))
                 yield view.namespace, ask
 
-    def _guest(self, name: str, view: View, landlords: Mapping[Key, Landlord]) -> Guest:
+    def _guest(self, name: str, view: GuestView, landlords: Mapping[Key, Landlord]) -> Guest:
         ask = view.wish
-        assert ask is not None
         written = landlords.get(("", view.namespace))
         tenant, project, wrong = owner(view.namespace, written)
         closed = CLOSED if (view.namespace, written) in self._closed else ""
@@ -140,9 +139,9 @@ class Lodgings:
             state=self._state(view),
         )
 
-    def _state(self, view: View) -> PodState | None:
+    def _state(self, view: GuestView) -> PodState | None:
         """With what keeps it from ending, if that was asked for."""
-        state = view.guest_state
+        state = view.state
         protection = self.protected.get(view.uid)
         return replace(state, detail=protection) if state is not None and protection else state
 
@@ -151,9 +150,9 @@ class Lodgings:
             return None
         return Group(name=ask.group, size=ask.group_size or self.group_sizes.get((namespace, ask.group)))
 
-    def _remember(self, name: str, view: View) -> None:
+    def _remember(self, name: str, view: GuestView) -> None:
         """Its object goes only once its node has confirmed that nothing of it runs, or somebody has vouched for that."""
-        state = view.guest_state
+        state = view.state
         pod = PodRef(namespace=view.namespace, name=name, uid=view.uid)
         if state is None or (state.seen is not Seen.ENDED and not state.started_at):
             words = "deleted before it was placed" if state is None else "deleted before it started"

@@ -27,10 +27,7 @@ DISTRESS = (TooManyRequests, ServerFailed, OutcomeUnknown, Unreachable)
 
 
 class Pace:
-    """The gate that all writes to one cluster pass, but those of the fence: it is asked by whoever has passed.
-
-    `limit` is how many may be in flight now.
-    """
+    """The gate that all writes to one cluster pass. `limit` is how many may be in flight now."""
 
     def __init__(
         self,
@@ -50,8 +47,9 @@ class Pace:
     async def write(self, call: Callable[[], Awaitable[R]], *, urgent: bool = False) -> R:
         """The answer of one write, made when it is its turn: first come, first served. Raises what the call raises.
 
-        What is urgent comes before all that is not: what keeps pods alive must not wait behind any number of others. It
-        waits for a place as they do, and for as long as the server asks. The call must not write through the gate itself.
+        What is urgent comes before all that is not: what keeps pods alive, or lets a new leader begin, must not wait behind
+        any number of others. It waits for a place as they do, and for as long as the server asks. The call must not write
+        through the gate itself.
         """
         await self._enter(self._urgent if urgent else self._queue)
         try:

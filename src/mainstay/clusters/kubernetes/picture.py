@@ -39,9 +39,9 @@ from mainstay.clusters.kubernetes.offered import DeviceKey, Offered, taken_by_ot
 from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.quantities import instant
 from mainstay.clusters.kubernetes.restrictions import Terms
-from mainstay.clusters.kubernetes.states import NOTHING, View, view_of
 from mainstay.clusters.kubernetes.storage import Storage, reached
 from mainstay.clusters.kubernetes.trust import Trust
+from mainstay.clusters.kubernetes.views import NOTHING, GuestView, OwnView, View, view_of
 from mainstay.clusters.kubernetes.waiting import Waiting
 from mainstay.domain.allocation import PodState, Seen
 from mainstay.domain.capacity import NodeState
@@ -100,7 +100,7 @@ class Picture:
         tunnel: str = "",
         topology: Mapping[str, str] = NO_LABELS,
     ) -> None:
-        """`tunnel`: as for `states.view`; `topology`: labels by level, as of the settings."""
+        """`tunnel`: as for `views.view`; `topology`: labels by level, as of the settings."""
         self._topology = topology
         self._api, self._clock, self._mark, self._system = api, clock, names.short(system), system
         self._nodes: Informer[Node, Node] = Informer(
@@ -161,8 +161,8 @@ class Picture:
         self._silent: set[str] = set()
         self._back: dict[str, int] = {}
         """Nodes that were silent, and when they reported again (server's time, UTC microseconds)."""
-        self._ours: dict[str, View] = {}
-        self.ours: Mapping[str, View] = MappingProxyType(self._ours)
+        self._ours: dict[str, OwnView] = {}
+        self.ours: Mapping[str, OwnView] = MappingProxyType(self._ours)
         """Every pod of ours by its name, forgotten ones and tombstones included."""
         self._by_uid: dict[str, Key] = {}
         """Pods that concern us: ours, and guests."""
@@ -344,11 +344,10 @@ class Picture:
     def pods(self) -> tuple[PodState, ...]:
         """What we report of our pods: as their kubelets say, unless those are silent."""
         silent = self.silent()
-        return tuple([self._reported(known, silent) for known in self._ours.values() if known.state is not None])
+        return tuple([self._reported(known, silent) for known in self._ours.values()])
 
-    def _reported(self, known: View, silent: Mapping[str, int]) -> PodState:
+    def _reported(self, known: OwnView, silent: Mapping[str, int]) -> PodState:
         state = known.state
-        assert state is not None
         if known.tombstone and known.last_node:
             return self._of_tombstone(known, state)
         if why := self._why_unknown(state, silent):
@@ -365,7 +364,7 @@ class Picture:
             return words if 0 < state.started_at < since else ""
         return f"node {state.node} does not report any more"
 
-    def _of_tombstone(self, known: View, state: PodState) -> PodState:
+    def _of_tombstone(self, known: OwnView, state: PodState) -> PodState:
         """A pod that vanished from the API server: its node must have had the time to end what it ran (R5)."""
         node = known.last_node
         if not self.has_node(node) or is_off(self._node(node)):
@@ -459,13 +458,13 @@ class Picture:
                 del self._states[known.node]
         self.lodgings.changed(key, old, new)
         name = key[1]
-        if new is not None and new.state is not None:
+        if isinstance(new, OwnView):
             self._ours[name] = new
-        elif old is not None and old.state is not None and self._ours.get(name) == old:
+        elif isinstance(old, OwnView) and self._ours.get(name) == old:
             del self._ours[name]
 
     def _count_uids(self, key: Key, old: View | None, new: View | None) -> None:
-        before, after = ((view.uid if view is not None and view.concerns_us else "") for view in (old, new))
+        before, after = (view.uid if isinstance(view, OwnView | GuestView) else "" for view in (old, new))
         if before == after:
             return
         if before in self._twins:
@@ -507,7 +506,7 @@ class Picture:
         said = error.message if error else "it does not answer"
         return kind(f"cluster cannot be seen: {said}", hint=error.hint if error else "")
 
-    def views(self) -> Iterator[tuple[str, View]]:
+    def views(self) -> Iterator[tuple[str, OwnView]]:
         """Our pods by name, for chores: a copy, so that whoever waits in between may go on."""
         yield from tuple(self._ours.items())
 

@@ -155,7 +155,7 @@ def needs_binding(spec: PodSpec) -> bool:
 
 
 def claim(volume: Volume, owner: Owner, settings: Settings) -> Document:
-    """A claim of storage that outlives the runs that use it: nobody owns it, and we never delete it."""
+    """A claim of storage that outlives the runs that use it: nobody owns it, and it goes only when somebody removes it."""
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",

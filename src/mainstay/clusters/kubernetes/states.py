@@ -6,24 +6,25 @@ whoever may know that it never ran. A pod whose node is silent is UNKNOWN and ke
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from collections.abc import Iterator
 
 from mainstay.clusters.kubernetes import names
-from mainstay.clusters.kubernetes.guests import Wish, wish
-from mainstay.clusters.kubernetes.nodes import requests, slices
 from mainstay.clusters.kubernetes.objects import Condition, ContainerStatus, Pod, Running, Terminated
 from mainstay.clusters.kubernetes.pods import DEAD_MAN_WORDS
 from mainstay.clusters.kubernetes.quantities import instant
+from mainstay.clusters.kubernetes.troubles import (
+    HOPELESS_REASONS,
+    PULL_REASONS,
+    copying,
+    hopeless,
+    keeps_no_output,
+    shown,
+    status_of,
+    unplaced,
+)
 from mainstay.domain.addresses import Tunnel
-from mainstay.domain.allocation import End, Owner, PodState, Seen
-from mainstay.domain.quantity import Counts, Resources, is_shape
+from mainstay.domain.allocation import End, PodState, Seen
 
-NOTHING = Resources()
-PULL_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "ImageInspectError", "RegistryUnavailable"})
-HOPELESS_REASONS = frozenset({"InvalidImageName", "ErrImageNeverPull"})
-START_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 START_FAILURES = frozenset({"StartError", "ContainerCannotRun"})
 """Of a container that was made and could not run: no such command, not executable."""
 DISRUPTION_REASONS = frozenset({"Evicted", "Preempting", "NodeShutdown", "Terminated", "NodeLost"})
@@ -35,167 +36,6 @@ what they give as its end is when they came back.
 DEADLINE_REASON = "DeadlineExceeded"
 ENDED_BY_KUBELET = frozenset({128 + 15, 128 + 9})
 """What a program says that has ended by TERM, or by KILL after its grace: by these a kubelet ends what somebody has deleted."""
-DETAIL_CHARACTERS = 500
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """All that we keep of a pod: our own or one that only takes room."""
-
-    namespace: str
-    uid: str
-    node: str
-    holds: Resources
-    """Of its node, until it has ended in every container."""
-    slices: Counts = ()
-    """Of GPUs, by resource: as `holds`."""
-    is_over: bool = False
-    """Nothing of it runs any more: it is none of the pods that its node takes, either."""
-    state: PodState | None = None
-    """What we report of it; None if it is not ours."""
-    identity: str = ""
-    calls: str = ""
-    """Of the first rank of a gang: the service by which its ranks find each other."""
-    claim: str = ""
-    """The devices that it waits for and that are claimed for it; empty once it has its node."""
-    deleting: int = 0
-    """Its grace in seconds once somebody has asked for its end; 0 if nobody has."""
-    asked_at: int = 0
-    """When somebody has asked for its end, as far as is known: server's time, UTC microseconds; 0 if nobody has."""
-    waits_for_files: bool = False
-    mounts: str = ""
-    secrets_for: Owner | None = None
-    """Whose secrets it waits for; None if for nobody's. Its namespace is that of this project."""
-    objects: str = ""
-    keeps_output: bool = False
-    helper_waits: str = ""
-    """Why the helper that keeps its output has not started, in words; empty if it has, or there is none."""
-    serves: bool = False
-    """It listens on a port and leaves no output."""
-    logged: bool = False
-    """Its main container has started: there is a log."""
-    hopeless: str = ""
-    """Why it cannot start as things stand, in words; empty if nothing is wrong."""
-    taken: bool = False
-    """Its kubelet, or what plays one, has said that it has it."""
-    refusal: str = ""
-    """Why its kubelet did not take it, in words."""
-    refused_at: int = 0
-    created_at: int = 0
-    """Server's time, UTC microseconds."""
-    deadline_at: int = 0
-    """When its kubelet is to end its run, likewise; 0 if never, or if it does not run."""
-    tombstone: bool = False
-    last_node: str = ""
-    grace: int = 0
-    """Seconds that it is given to end; on a tombstone, that the pod was given."""
-    renewed: str = ""
-    """When it was renewed last (Unix seconds as text), or that it never is again; empty if it does not end itself."""
-    forgotten_at: int = 0
-    """Unix seconds; 0 while its end is not on record."""
-    wish: Wish | None = None
-    """What it asks of us, if others made it and it names us as its scheduler."""
-    guest_state: PodState | None = None
-    """What we report of it as a guest; None while it waits for a place."""
-    placed_by_us: bool = False
-    version: str = ""
-    """Of the object, while it waits for a place."""
-    released: int = 0
-    """The last attempt that may not place it any more."""
-
-    @property
-    def concerns_us(self) -> bool:
-        """It is ours, or asks us for a place."""
-        return self.state is not None or self.wish is not None
-
-    @property
-    def is_ours(self) -> bool:
-        """It holds its node by an allocation of ours."""
-        return self.state is not None or self.placed_by_us
-
-
-def view_of(pod: Pod, *, system: str, scheduler_name: str = "", tunnel: str = "", before: View | None = None) -> View:
-    """What is kept of a pod, for the platform `system`."""
-    mark = names.mark(pod.metadata.labels, pod.metadata.namespace, system=system)
-    return view(
-        pod, system=mark, scheduler_name=scheduler_name, tunnel=tunnel, placer=names.short(system), before=before
-    )
-
-
-def view(
-    pod: Pod,
-    *,
-    system: str,
-    scheduler_name: str = "",
-    tunnel: str = "",
-    placer: str = "",
-    before: View | None = None,
-) -> View:
-    """What is kept of a pod. `system` is the mark of our own ones; guests name the scheduler; `tunnel` is the name of a
-    cluster whose pods' own addresses are of no use to us. `placer` is our mark on guests; empty: the same. `before` is what
-    was kept under its name so far: of the same pod, it knows better when somebody asked for its end.
-    """
-    meta = pod.metadata
-    ours = meta.labels.get(names.SYSTEM) == system
-    node = _node(pod) if ours else pod.spec.node_name
-    is_over = _is_over(pod)
-    is_there = bool(node) and not is_over
-    holds, parts = _held(pod, ours=ours) if is_there else (NOTHING, ())
-    deleting = max(1, meta.deletion_grace_period_seconds or 0) if meta.deletion_timestamp else 0
-    known = before.asked_at if before is not None and before.uid == meta.uid else 0
-    asked = asked_at(pod, known=known)
-    if not ours:
-        is_guest = scheduler_name != "" and pod.spec.scheduler_name == scheduler_name
-        is_guest = is_guest and not (pod.spec.scheduling_gates and not meta.deletion_timestamp)
-        return View(
-            namespace=meta.namespace,
-            uid=meta.uid,
-            node=node,
-            holds=holds,
-            slices=parts,
-            is_over=is_over,
-            deleting=deleting,
-            asked_at=asked,
-            wish=wish(pod) if is_guest else None,
-            guest_state=guest_state(pod, asked=asked) if is_guest else None,
-            placed_by_us=is_guest and node != "" and meta.annotations.get(names.SYSTEM) == (placer or system),
-            version=meta.resource_version if is_guest and not node else "",
-            released=_attempt(meta.annotations.get(names.RELEASED, "")) if is_guest else 0,
-        )
-    files, outputs, main = (_status(pod, name) for name in (names.FILES, names.OUTPUTS, names.MAIN))
-    return View(
-        namespace=meta.namespace,
-        uid=meta.uid,
-        node=node,
-        holds=holds,
-        slices=parts,
-        is_over=is_over,
-        state=state_of(pod, tunnel=tunnel, asked=asked),
-        identity=meta.annotations.get(names.IDENTITY, ""),
-        calls=pod.spec.subdomain if meta.labels.get(names.RANK) == "0" else "",
-        claim="" if pod.spec.node_name else meta.annotations.get(names.CLAIM, ""),
-        deleting=deleting,
-        asked_at=asked,
-        waits_for_files=files is not None and files.state.running is not None,
-        mounts=meta.annotations.get(names.MOUNTS, ""),
-        secrets_for=_owner(pod) if names.SECRETS in meta.annotations else None,
-        objects=meta.annotations.get(names.OBJECTS, ""),
-        keeps_output=outputs is not None and outputs.state.running is not None,
-        helper_waits=_waits(outputs) if outputs is not None else "",
-        serves=names.PORT in meta.annotations,
-        logged=main is not None and (main.state.running is not None or main.state.terminated is not None),
-        hopeless=hopeless(pod) or unplaced(pod),
-        taken=bool(pod.status.start_time or pod.status.container_statuses),
-        refusal=refusal(pod),
-        refused_at=instant(pod.status.start_time) or instant(meta.creation_timestamp),
-        created_at=instant(meta.creation_timestamp),
-        deadline_at=deadline_of(pod, instant(main.state.running.started_at)) if main and main.state.running else 0,
-        renewed=meta.annotations.get(names.RENEWED, ""),
-        tombstone=names.TOMBSTONE in meta.labels,
-        last_node=meta.annotations.get(names.LAST_NODE, ""),
-        grace=pod.spec.termination_grace_period_seconds or 0,
-        forgotten_at=_seconds(meta.labels[names.FORGOTTEN]) if names.FORGOTTEN in meta.labels else 0,
-    )
 
 
 def asked_at(pod: Pod, *, known: int = 0) -> int:
@@ -214,7 +54,7 @@ def asked_at(pod: Pod, *, known: int = 0) -> int:
 
 
 def state_of(pod: Pod, *, tunnel: str = "", asked: int | None = None) -> PodState:
-    """What we report of a pod of ours; `tunnel` as for `view`. `asked`: when somebody asked for its end, if that is known
+    """What we report of a pod of ours; `tunnel` as for `views.view`. `asked`: when somebody asked for its end, if that is known
     better than by the pod itself.
     """
     meta = pod.metadata
@@ -223,11 +63,11 @@ def state_of(pod: Pod, *, tunnel: str = "", asked: int | None = None) -> PodStat
         was_there = names.LAST_NODE in meta.annotations
         why = "it vanished from the cluster" if was_there else "deleted before it was created"
         return _never_started(pod, why, forgotten=forgotten)
-    main = _status(pod, names.MAIN)
+    main = status_of(pod, names.MAIN)
     if main is not None and main.state.terminated is not None:
         asked = asked_at(pod) if asked is None else asked
         return _ended(pod, main.state.terminated, asked=asked, forgotten=forgotten)
-    if _is_over(pod):
+    if is_over(pod):
         if main is not None and main.state.running is not None:
             return _lost(pod, main.state.running, forgotten=forgotten)
         return _never_started(pod, _why(pod) or "its node did not run it", forgotten=forgotten)
@@ -242,7 +82,7 @@ def refusal(pod: Pod) -> str:
     """Why its kubelet did not take a pod that it was given, in words: no room, no device, not for this node."""
     status = pod.status
     refused = status.phase == "Failed" and status.reason and status.reason not in DISRUPTION_REASONS | {DEADLINE_REASON}
-    return _shown(f"{status.reason}: {status.message}") if refused and not status.container_statuses else ""
+    return shown(f"{status.reason}: {status.message}") if refused and not status.container_statuses else ""
 
 
 def guest_state(pod: Pod, *, asked: int | None = None) -> PodState | None:
@@ -255,7 +95,7 @@ def guest_state(pod: Pod, *, asked: int | None = None) -> PodState | None:
     if any(status.restart_count for status in pod.status.container_statuses):
         starts.append(instant(pod.status.start_time))  # of the first run only its pod still knows
     started = min((start for start in starts if start), default=0)
-    if _is_over(pod):
+    if is_over(pod):
         return _guest_ended(pod, started, asked_at(pod) if asked is None else asked)
     if not node:
         if pod.metadata.deletion_timestamp:
@@ -266,9 +106,9 @@ def guest_state(pod: Pod, *, asked: int | None = None) -> PodState | None:
     if started:
         ready = all(status.ready for status in pod.status.container_statuses)
         return PodState(name=uid, node=node, seen=Seen.RUNNING, started_at=started, ready=ready)
-    waits = [status.state.waiting.reason for status in pod.status.container_statuses if status.state.waiting]
+    reasons = [status.state.waiting.reason for status in pod.status.container_statuses if status.state.waiting]
     seen = Seen.STARTING if pod.status.start_time else Seen.NOTHING
-    if any(reason in PULL_REASONS | HOPELESS_REASONS for reason in waits):
+    if any(reason in PULL_REASONS | HOPELESS_REASONS for reason in reasons):
         seen = Seen.PULLING
     return PodState(name=uid, node=node, seen=seen, detail=hopeless(pod))
 
@@ -302,76 +142,7 @@ def _runs(pod: Pod) -> Iterator[Running | Terminated]:
             yield status.state.terminated
 
 
-def hopeless(pod: Pod) -> str:
-    """Why a pod that has not started cannot, as its kubelet says; empty if nothing is wrong."""
-    for status in (*pod.status.init_container_statuses, *pod.status.container_statuses):
-        waiting = status.state.waiting
-        if waiting is not None and waiting.reason in PULL_REASONS | HOPELESS_REASONS | START_REASONS:
-            return _shown(f"{waiting.reason}: {waiting.message}")
-    return ""
-
-
-def _waits(status: ContainerStatus) -> str:
-    """Why a container has not started, as its kubelet says; empty if it has."""
-    waiting = status.state.waiting
-    if waiting is None:
-        return ""
-    return _shown(f"{waiting.reason}: {waiting.message}" if waiting.message else waiting.reason or "it waits")
-
-
-def unplaced(pod: Pod) -> str:
-    """Why the scheduler of the cluster does not put a pod of ours on the node that it was given, in words; else empty."""
-    said = next((c for c in pod.status.conditions if c.type == "PodScheduled" and c.status == "False"), None)
-    if said is None or pod.spec.node_name or names.PLACE not in pod.metadata.annotations:
-        return ""
-    words = next((words for mark, words in _OF_VOLUMES.items() if mark in said.message), "")
-    return _shown(f"{words}: {said.message}" if words else f"{said.reason}: {said.message}")
-
-
-def _copying(pod: Pod) -> str:
-    """That it does not run yet because much is on its way; empty if that is not so. Code alone is there in a moment."""
-    files = _status(pod, names.FILES)
-    waits = files is not None and files.state.running is not None
-    return "its files are copied from an object store" if waits and names.OBJECTS in pod.metadata.annotations else ""
-
-
-_OF_VOLUMES: Mapping[str, str] = MappingProxyType(
-    {
-        "PersistentVolume's node affinity": "its volume lies where this node cannot reach it (another zone or machine)",
-        "volume node affinity conflict": "its volume lies where this node cannot reach it (another zone or machine)",
-        "unbound immediate PersistentVolumeClaims": "its claim is not bound: no volume fits it, or none was made yet",
-        "didn't find available persistent volumes": "no volume fits its claim, and its storage class makes none",
-        "ReadWriteOncePod": "its claim is in use by another pod, and may be by one only",
-        'resourceclaim.resource.k8s.io "': "its claim of devices is not made yet",
-        "device class": "its claim names a DeviceClass that this cluster does not have",
-        "ResourceClaim not created": "its claims of devices are not made: is there a ResourceClaimTemplate of that name?",
-        "cannot allocate all claims": "this node has not the devices that are claimed, or they are in use",
-        "is being deleted": "its claim is being deleted",
-        "not found": "its claim is not there any more",
-    }
-)
-"""What a scheduler says of claims, by words that it says (Kubernetes, pkg/scheduler/framework/plugins: volumebinding,
-volumerestrictions, dynamicresources; the second line is of versions before 1.34), and what that means.
-"""
-
-
-def _held(pod: Pod, *, ours: bool) -> tuple[Resources, Counts]:
-    """Of its node, with the GPUs that a pod of ours claims: a claim of others tells of itself."""
-    holds, parts = requests(pod), slices(pod)
-    resource, _, count = pod.metadata.annotations.get(names.CLAIMED, "").partition(" ")
-    if not ours or not count.isdecimal() or len(count) > 10:
-        return holds, parts
-    if is_shape(resource.rpartition("/")[2]):
-        return holds, tuple(sorted((*parts, (resource, int(count)))))
-    return replace(holds, gpus=holds.gpus + int(count)), parts
-
-
-def _owner(pod: Pod) -> Owner:
-    labels = pod.metadata.labels
-    return Owner(tenant=labels.get(names.TENANT, ""), project=labels.get(names.PROJECT, ""))
-
-
-def _node(pod: Pod) -> str:
+def node_of(pod: Pod) -> str:
     """Where it is, or is to be: what another scheduler is to put on a node of our choice holds that node from the start."""
     return pod.spec.node_name or pod.metadata.annotations.get(names.PLACE, "")
 
@@ -386,6 +157,7 @@ def _running(pod: Pod, main: ContainerStatus, tunnel: str) -> PodState:
         started_at=instant(main.state.running.started_at),
         address=_address(pod, tunnel),
         ready=names.READY_PATH in annotations and main.ready,
+        detail=keeps_no_output(pod),
     )
 
 
@@ -403,17 +175,20 @@ def _starting(pod: Pod, main: ContainerStatus | None) -> PodState:
     """A pod that has its node may be started at any moment: that goes on record at once, lest it be made again if it vanishes."""
     waiting = main.state.waiting if main else None
     pulls = waiting is not None and waiting.reason in PULL_REASONS | HOPELESS_REASONS
-    node = _node(pod)
+    node = node_of(pod)
     seen = Seen.PULLING if pulls else Seen.STARTING if node else Seen.NOTHING
     return PodState(
-        name=pod.metadata.name, node=node, seen=seen, detail=hopeless(pod) or unplaced(pod) or _copying(pod)
+        name=pod.metadata.name,
+        node=node,
+        seen=seen,
+        detail=hopeless(pod) or unplaced(pod) or copying(pod) or keeps_no_output(pod),
     )
 
 
 def _ended(pod: Pod, end: Terminated, *, asked: int, forgotten: bool) -> PodState:
     started, ended = instant(end.started_at), instant(end.finished_at)
     if not started and (names.VERDICT in pod.metadata.annotations or end.reason in LOST_REASONS):
-        return _never_started(pod, _shown(end.message) or "it was ended before it started", forgotten=forgotten)
+        return _never_started(pod, shown(end.message) or "it was ended before it started", forgotten=forgotten)
     word, detail = _end(pod, end, asked)
     if end.reason in LOST_REASONS:
         ended = started
@@ -434,9 +209,9 @@ def _ended(pod: Pod, end: Terminated, *, asked: int, forgotten: bool) -> PodStat
 def _end(pod: Pod, end: Terminated, asked: int) -> tuple[End, str]:
     """The order matters: an exit with 0 is one, whoever asked for the end; the rest is told by who ended it."""
     if end.reason in LOST_REASONS or end.message.startswith(DEAD_MAN_WORDS):
-        return End.LOST, _shown(end.message)
+        return End.LOST, shown(end.message)
     if end.reason in START_FAILURES:
-        return End.START_FAILED, _shown(end.message)
+        return End.START_FAILED, shown(end.message)
     if end.reason == "OOMKilled":
         return End.OUT_OF_MEMORY, ""
     if end.exit_code != 0 and _ran_out_of_time(pod, end, asked):
@@ -476,12 +251,12 @@ def _never_started(pod: Pod, why: str, *, forgotten: bool) -> PodState:
         node=pod.spec.node_name,
         seen=Seen.ENDED,
         end=End.START_FAILED if verdict else End.NEVER_STARTED,
-        detail=_shown(verdict or why),
+        detail=shown(verdict or why),
         forgotten=forgotten,
     )
 
 
-def _is_over(pod: Pod) -> bool:
+def is_over(pod: Pod) -> bool:
     """Nothing of it runs any more, helpers included."""
     return pod.status.phase in {"Failed", "Succeeded"}
 
@@ -540,7 +315,7 @@ def _had_come(moment: int, end: Terminated) -> bool:
 
 def _lost_its_output(pod: Pod) -> bool:
     """Whether what keeps the output has ended before we let it go: with its node, or at the hands of somebody."""
-    keeper = _status(pod, names.OUTPUTS)
+    keeper = status_of(pod, names.OUTPUTS)
     return keeper is not None and keeper.state.terminated is not None and names.FORGOTTEN not in pod.metadata.labels
 
 
@@ -559,24 +334,4 @@ def _why(pod: Pod) -> str:
     words = [pod.status.reason, pod.status.message]
     if condition is not None:
         words += [condition.reason, condition.message]
-    return _shown(": ".join(word for word in words if word))
-
-
-def _status(pod: Pod, container: str) -> ContainerStatus | None:
-    statuses = (*pod.status.container_statuses, *pod.status.init_container_statuses)
-    return next((status for status in statuses if status.name == container), None)
-
-
-def _seconds(text: str) -> int:
-    """Unix seconds. What is no moment that we would have written was long ago: so the object does not stay for ever."""
-    return max(1, int(text)) if text.isdecimal() and len(text) <= 10 else 1
-
-
-def _attempt(text: str) -> int:
-    """0 for none, and for what is no number of ours."""
-    return int(text) if text.isdecimal() and len(text) <= 10 else 0
-
-
-def _shown(text: str) -> str:
-    """One line, and not too much of it: a cluster may say anything."""
-    return " ".join(text.split())[:DETAIL_CHARACTERS]
+    return shown(": ".join(word for word in words if word))

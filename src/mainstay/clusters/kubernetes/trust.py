@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from mainstay.clusters.kubernetes.states import View
+from mainstay.clusters.kubernetes.views import OwnView, View
 from mainstay.domain.allocation import Seen
 
 REFUSALS_MAX = 10
@@ -65,7 +65,7 @@ class Trust:
     def changed(self, old: View | None, new: View | None) -> None:
         """A pod of ours has come, changed or gone."""
         for known, sign in ((old, -1), (new, 1)):
-            if known is not None and known.state is not None and known.node:
+            if isinstance(known, OwnView) and known.node:
                 self._count(self._standings.setdefault(known.node, Standing()), known, sign)
 
     def forgive(self, node: str, until: int) -> None:
@@ -93,12 +93,12 @@ class Trust:
     def _recent(self, node: str, now: int) -> list[tuple[int, str]]:
         return self._standings.get(node, _NEW).recent(now, forgiven=self._forgiven.get(node, 0))
 
-    def _count(self, standing: Standing, known: View, sign: int) -> None:
+    def _count(self, standing: Standing, known: OwnView, sign: int) -> None:
         standing.waiting.pop(known.uid, None)
         standing.refused.pop(known.uid, None)
         if sign > 0 and known.refusal:
             standing.refused[known.uid] = (known.refused_at, known.refusal)
-        elif sign > 0 and not known.taken and known.state is not None and known.state.seen is not Seen.ENDED:
+        elif sign > 0 and not known.taken and known.state.seen is not Seen.ENDED:
             standing.waiting[known.uid] = known.created_at
         if standing == Standing():
             del self._standings[known.node]

@@ -14,12 +14,14 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from mainstay.clusters.kubernetes import kubelet_words
 from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.errors import ApiError
 from mainstay.clusters.kubernetes.kinds import EVENTS
 from mainstay.clusters.kubernetes.objects import Event
 from mainstay.clusters.kubernetes.quantities import instant
-from mainstay.clusters.kubernetes.states import DETAIL_CHARACTERS, View
+from mainstay.clusters.kubernetes.troubles import shown
+from mainstay.clusters.kubernetes.views import OwnView
 from mainstay.domain.allocation import PodState, Seen
 from mainstay.ports import Clock
 
@@ -51,7 +53,7 @@ class Words:
 class Asked:
     """About one pod. Times are monotonic seconds."""
 
-    known: View
+    known: OwnView
     next_at: float
     pause: float = AGAIN_SECONDS
     words: Words | None = None
@@ -65,7 +67,7 @@ class Waiting:
         self._asked: dict[str, Asked] = {}
         self._rest_until = 0.0
 
-    def explained(self, known: View, state: PodState) -> PodState:
+    def explained(self, known: OwnView, state: PodState) -> PodState:
         """What is reported of a pod, with what its events say where the pod itself says nothing."""
         asked = self._asked.get(state.name)
         if asked is None or asked.words is None or asked.known.uid != known.uid:
@@ -74,7 +76,7 @@ class Waiting:
             return state
         return replace(state, seen=asked.words.seen, detail=asked.words.detail)
 
-    def due(self, pods: Iterable[tuple[str, View]]) -> tuple[str, View] | None:
+    def due(self, pods: Iterable[tuple[str, OwnView]]) -> tuple[str, OwnView] | None:
         """The pod to ask about now, if any: who has waited longest for a question. Whoever has started is let go of."""
         now, server_now = self._clock.monotonic(), self._api.server_time()
         waiting = {
@@ -92,7 +94,7 @@ class Waiting:
         _, name = min(due)
         return name, waiting[name]
 
-    async def ask(self, pod: str, known: View) -> None:
+    async def ask(self, pod: str, known: OwnView) -> None:
         """One question. Whoever may not see events goes without their words."""
         began = self._clock.monotonic()
         fields = f"involvedObject.name={pod},involvedObject.uid={known.uid}"
@@ -121,20 +123,20 @@ def words(events: Iterable[Event]) -> Words | None:
     newest = ordered[-1]
     if newest.reason == "Pulling":
         took = [f"{_image(event)} took {time}" for event in ordered if (time := _took(event))]
-        return Words(seen=Seen.PULLING, detail=_shown("; ".join([f"pulling image {_image(newest)}", *took])))
+        return Words(seen=Seen.PULLING, detail=shown("; ".join([f"pulling image {_image(newest)}", *took])))
+    if newest.type == "Warning" and newest.message.startswith("Failed to pull image "):
+        return Words(seen=Seen.PULLING, detail=shown(kubelet_words.of_image(newest.message)))
     if newest.type == "Warning" and "Multi-Attach" in newest.message:
-        return Words(seen=Seen.STARTING, detail=_shown(f"its volume is held on another node: {newest.message}"))
+        return Words(seen=Seen.STARTING, detail=shown(f"its volume is held on another node: {newest.message}"))
     if newest.type == "Warning":
-        return Words(seen=Seen.STARTING, detail=_shown(f"{newest.reason}: {newest.message}"))
+        return Words(seen=Seen.STARTING, detail=shown(f"{newest.reason}: {newest.message}"))
     return None
 
 
-def _waits(known: View) -> bool:
-    state = known.state
+def _waits(known: OwnView) -> bool:
     return (
-        state is not None
-        and bool(known.node)
-        and state.seen in BEFORE_RUNNING
+        bool(known.node)
+        and known.state.seen in BEFORE_RUNNING
         and not (known.deleting or known.tombstone or known.waits_for_files)
     )
 
@@ -154,7 +156,3 @@ def _took(event: Event) -> str:
     """How long a pull took that has ended; empty for all else, and for an image that was there already."""
     found = _TOOK.search(event.message) if event.reason == "Pulled" else None
     return found[1] if found else ""
-
-
-def _shown(text: str) -> str:
-    return " ".join(text.split())[:DETAIL_CHARACTERS]

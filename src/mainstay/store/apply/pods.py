@@ -36,8 +36,8 @@ def on_record(world: World, action: EnterPod | HandSecrets) -> Reason | None:
 
 
 def observe_pod(world: World, action: ObservePod) -> Reason | None:
-    """An observation that says nothing new writes nothing; an event is written when `seen` changes, and while
-    the pod has not started, when its cluster says something else of it.
+    """An observation that says nothing new writes nothing; an event is written when `seen` changes, and while the pod starts or
+    runs, when its cluster says something else of it.
     """
     row = world.allocations.get(action.allocation_key)
     if row is None:
@@ -56,8 +56,8 @@ def observe_pod(world: World, action: ObservePod) -> Reason | None:
         _release(world, row)
         remember(world, row)
         _keep_output(world, row, action)
-    waits = row["seen"] in {Seen.PULLING, Seen.STARTING}
-    if before != row["seen"] or (waits and words != row["detail"]):
+    lives = row["seen"] in {Seen.PULLING, Seen.STARTING, Seen.RUNNING}
+    if before != row["seen"] or (lives and words != row["detail"]):
         world.log_allocation(row, action.reason)
     return None
 

@@ -9,7 +9,7 @@ import { meter } from "./meter.js";
 import { badge } from "./phases.js";
 
 const LOOK_MS = 3000;
-const SYMBOLS = { ready: "ready", draining: "stopped", unreachable: "unknown", refused: "unavailable" };
+const SYMBOLS = { ready: "ready", draining: "stopped", connecting: "starting", unreachable: "unknown", refused: "unavailable" };
 
 async function load() {
   const clusters = await attempt(() => all("/v1/clusters"));

@@ -47,10 +47,9 @@ export function ranTime(run) {
   return run.running_since ? tookTime(Date.parse(run.running_since) - before) : el("span", {}, duration(before));
 }
 
-/** That a run is stopping, and for how long; nothing if it is not. */
-export function stopping(run) {
-  if (run.finished_at || !(run.stop_requested || run.stopping_since)) return null;
-  return el("span", { class: "id" }, "stopping", run.stopping_since && [" for ", agoTime(run.stopping_since)]);
+/** For how long a run or a pod has been stopping; nothing if it is not, or nobody knows. */
+export function stoppingFor({ stopping_since: since }) {
+  return since && el("span", { class: "id" }, "stopping for ", agoTime(since));
 }
 
 setInterval(() => {

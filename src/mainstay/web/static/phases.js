@@ -16,7 +16,7 @@ const SYMBOLS = {
   stopped: ["M3.6 3.6h8.8v8.8H3.6z"],
   preempted: [RING, "M8 11V5M5.6 7.2 8 4.8l2.4 2.4"],
 };
-const ALIASES = { ready: "running", switching: "starting", unavailable: "failed", ended: "stopped", nothing: "pending" };
+const ALIASES = { ready: "running", switching: "starting", unavailable: "failed", ended: "stopped", stopping: "stopped", nothing: "pending" };
 export const FINAL = new Set(["succeeded", "failed", "stopped", "preempted"]);
 export const WAITING = new Set(["pending", "queued"]);
 

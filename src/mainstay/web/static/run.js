@@ -2,7 +2,7 @@
 
 import { all, get, may, send } from "./api.js";
 import { byId, command, el, fill } from "./dom.js";
-import { agoTime, attempt, ranTime, show, stopping, tookTime } from "./frame.js";
+import { agoTime, attempt, ranTime, show, stoppingFor, tookTime } from "./frame.js";
 import { asked, bytes, clock, commandLine, nodes } from "./format.js";
 import { afterEvent, first, follow, refresher } from "./live.js";
 import { openLog } from "./log.js";
@@ -34,13 +34,13 @@ async function load() {
 }
 
 function header() {
-  document.title = `${run.name} · ${run.phase} · mainstay`;
+  document.title = `${run.name} · ${run.state} · mainstay`;
   byId("name").textContent = run.name;
-  if (byId("phase").dataset.phase !== run.phase) {
-    fill(byId("phase"), badge(run.phase));
-    byId("phase").dataset.phase = run.phase;
+  if (byId("phase").dataset.phase !== run.state) {
+    fill(byId("phase"), badge(run.state));
+    byId("phase").dataset.phase = run.state;
   }
-  byId("reason").textContent = run.reason.code === "PodRunning" ? whereItRuns() : sentence(run.reason.sentence);
+  byId("reason").textContent = run.reason.code === "PodRunning" ? [whereItRuns(), run.reason.numbers.detail].filter(Boolean).join(": ") : sentence(run.reason.sentence);
   const meta = [
     el("span", { class: "mono" }, run.id),
     `${run.kind} in project ${run.project}`,
@@ -48,8 +48,7 @@ function header() {
   ];
   if (run.started_at) meta.push(el("span", {}, run.running_since ? "has run for " : "ran for ", ranTime(run)));
   if (run.attempt > 1) meta.push(`attempt ${run.attempt}`);
-  const ends = stopping(run);
-  if (ends) meta.push(ends);
+  if (run.stopping_since) meta.push(stoppingFor(run));
   fill(byId("meta"), meta.flatMap((part, place) => (place ? [" · ", part] : [part])));
   const stoppable = !FINAL.has(run.phase) && may("stop");
   byId("stop").hidden = !stoppable;
@@ -98,7 +97,7 @@ function pods() {
       "tr",
       {},
       el("td", { class: "wide", "data-label": "Pod" }, el("span", { class: "mono" }, pod.pod)),
-      cell("State", badge(pod.state === "ended" ? endState(pod) : pod.state, endWords(pod)), pod.stopping_since && el("span", { class: "id" }, "stopping for ", agoTime(pod.stopping_since))),
+      cell("State", badge(pod.state === "ended" ? endState(pod) : pod.state, endWords(pod)), stoppingFor(pod)),
       cell("Node", pod.node, el("span", { class: "id" }, pod.cluster)),
       cell("Took", pod.started_at ? tookTime(pod.started_at, pod.ended_at) : "–"),
       el("td", { class: "wide", "data-label": "Detail" }, pod.detail || (pod.address && el("span", { class: "mono" }, pod.address)) || "–"),

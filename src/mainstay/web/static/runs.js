@@ -2,7 +2,7 @@
 
 import { get, withQuery } from "./api.js";
 import { byId, command, el, fill, keyed } from "./dom.js";
-import { agoTime, attempt, ranTime, stopping } from "./frame.js";
+import { agoTime, attempt, ranTime, stoppingFor } from "./frame.js";
 import { asked, nodes } from "./format.js";
 import { afterEvent, first, follow, newest, refresher } from "./live.js";
 import { badge } from "./phases.js";
@@ -32,7 +32,7 @@ function row(run) {
     "tr",
     {},
     cell("Run", { class: "wide" }, el("a", { href: `/runs/${encodeURIComponent(run.id)}`, class: "name" }, run.name), el("span", { class: "id" }, run.id)),
-    cell("State", { class: "wide state" }, badge(run.phase), stopping(run), run.reason.code !== "PodRunning" && el("span", { class: "why" }, run.reason.sentence)),
+    cell("State", { class: "wide state" }, badge(run.state), stoppingFor(run), (run.reason.code !== "PodRunning" || run.reason.numbers.detail) && el("span", { class: "why" }, run.reason.brief)),
     cell("Kind", {}, run.kind),
     cell("Nodes", { class: "number" }, nodes(run)),
     cell("Resources", {}, asked(run)),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.objects import Node, Pod
 from mainstay.clusters.kubernetes.settings import Settings
+from mainstay.clusters.kubernetes.views import OwnView, view
 from mainstay.domain.allocation import CreatePod, Owner, PodSpec
 from mainstay.domain.quantity import Resources
 from mainstay.domain.secret import SecretUse
@@ -71,6 +72,13 @@ def pod(
         "status": {"phase": "Running", "startTime": STARTED, "containerStatuses": statuses, **(status or {})},
     }
     return msgspec.convert(document, Pod)
+
+
+def own_view(shown: Pod) -> OwnView:
+    """What is kept of a pod of ours."""
+    found = view(shown, system=names.short(SYSTEM))
+    assert isinstance(found, OwnView)
+    return found
 
 
 def node(

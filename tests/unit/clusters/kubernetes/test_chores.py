@@ -25,7 +25,7 @@ from mainstay.clusters.kubernetes.chores import (
 from mainstay.clusters.kubernetes.errors import ServerFailed
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.clusters.kubernetes.pace import Pace
-from mainstay.clusters.kubernetes.states import View, view
+from mainstay.clusters.kubernetes.views import OwnView
 from mainstay.clusters.kubernetes.waiting import Waiting
 from mainstay.domain.allocation import Owner
 from mainstay.domain.artifact import Tree
@@ -33,7 +33,7 @@ from mainstay.domain.secret import SecretUse
 from mainstay.simulation.files import MemoryArtifacts
 from tests.clock import ManualClock
 from tests.drawer import Drawer
-from tests.unit.clusters.kubernetes.objects import OWNER, SYSTEM, pod
+from tests.unit.clusters.kubernetes.objects import OWNER, SYSTEM, own_view, pod
 from tests.unit.clusters.kubernetes.server import Name, Process, Server
 
 HOME = names.namespace(OWNER, system=SYSTEM)
@@ -44,14 +44,14 @@ class Seen:
     """The pods as a picture has them."""
 
     def __init__(self, server: Server, clock: ManualClock) -> None:
-        self.ours: dict[str, View] = {}
+        self.ours: dict[str, OwnView] = {}
         self.waiting = Waiting(server, clock)  # type: ignore[arg-type]
         self.waiting = self
 
     def due(self, _views: object) -> None:
         """Nobody waits for words."""
 
-    def views(self) -> list[tuple[str, View]]:
+    def views(self) -> list[tuple[str, OwnView]]:
         return list(self.ours.items())
 
     def silent(self) -> dict[str, int]:
@@ -100,7 +100,7 @@ class Rig:
     def show(self, name: str = "p", **shown: Any) -> None:
         """A pod, on the server and in the picture."""
         object_ = pod(name, **shown)
-        self.seen.ours[name] = view(object_, system=names.short(SYSTEM))
+        self.seen.ours[name] = own_view(object_)
         self.server.objects.setdefault(
             ("pods", HOME, name),
             {
@@ -152,7 +152,7 @@ async def test_a_pod_that_can_never_start_is_given_up_at_once_and_the_verdict_co
     rig.show(**waiting("InvalidImageName"))
     await rig.round()
     assert [verb for verb, _ in rig.server.calls] == ["get", "patch", "delete"]
-    assert rig.object()["metadata"]["annotations"][names.VERDICT] == "InvalidImageName: in words"  # type: ignore[index]
+    assert rig.object()["metadata"]["annotations"][names.VERDICT] == "the image cannot be pulled: in words"  # type: ignore[index]
 
 
 async def test_what_may_come_yet_is_waited_for(rig):
@@ -328,7 +328,7 @@ async def test_one_that_cannot_be_buried_does_not_keep_the_others(rig):
 
 
 async def test_the_end_of_a_pod_waits_for_its_log_but_not_for_ever(rig):
-    ended = view(pod("p", main={"terminated": {"exitCode": 0}}), system=names.short(SYSTEM))
+    ended = own_view(pod("p", main={"terminated": {"exitCode": 0}}))
 
     def fail(verb: str, _: object) -> None:
         if verb == "log":
@@ -353,7 +353,7 @@ async def test_a_log_is_kept_once_all_of_it_is_here(rig):
 
 
 async def test_nothing_is_remembered_of_pods_that_are_gone(rig):
-    ended = view(pod("p", main={"terminated": {"exitCode": 0}}), system=names.short(SYSTEM))
+    ended = own_view(pod("p", main={"terminated": {"exitCode": 0}}))
     rig.show(**waiting("ImagePullBackOff"))
     await rig.round()
     await rig.chores.log_is_kept("q", ended)

@@ -35,7 +35,7 @@ POD = "w-1-0"
 
 
 class Watched(Server):
-    """Takes note of writes that did not pass the gate. The fence is asked inside of it, and changed once per leader."""
+    """Takes note of writes that did not pass the gate."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
@@ -44,15 +44,9 @@ class Watched(Server):
 
     def _answer(self, verb: str, kind: Any) -> None:
         paced = any(cluster._pace._in_flight for cluster in self.clusters)
-        fence = kind.plural == "leases" or (kind.plural == "namespaces" and not self.is_fenced)
-        if verb in {"create", "patch", "delete"} and not paced and not fence:
+        if verb in {"create", "patch", "delete"} and not paced:
             self.unpaced.append((verb, kind.plural))
         super()._answer(verb, kind)
-
-    @property
-    def is_fenced(self) -> bool:
-        """Whether the namespace of the fence is there."""
-        return ("namespaces", "", names.CONTROL_NAMESPACE) in self.objects
 
 
 class Bed:
@@ -160,6 +154,28 @@ async def test_what_was_only_missed_is_found_again_and_not_ended(bed):
     assert bed.pods("delete") == []
     await bed.act(deletion())
     assert bed.pods("delete") == [POD]
+
+
+async def test_a_pod_that_went_before_the_answer_to_its_creation_came_is_not_seen_again(bed):
+    await bed.cluster.observe()
+    bed.server.put("namespaces", "", {"metadata": {"name": HOME}})
+    asked = bed.server.create
+
+    async def slow(kind: Any, *arguments: Any, **options: Any) -> Any:
+        made = await asked(kind, *arguments, **options)
+        if kind.plural == "pods":
+            await bed.settle()
+            bed.server.vanish("pods", POD)
+            await bed.settle()
+        return made
+
+    bed.server.create = slow
+    await bed.act(creation())
+    assert await bed.state() is None
+    bed.server.create = asked
+    await bed.act(deletion())
+    with pytest.raises(Gone):
+        await bed.act(creation())
 
 
 async def test_an_empty_list_kills_nobody(bed):
@@ -435,6 +451,25 @@ async def test_whoever_waits_for_a_turn_is_admitted_when_it_comes(bed):
     assert POD not in bed.pods("create")
 
 
+async def test_a_fence_that_was_set_back_while_a_creation_waited_is_raised_by_the_next(bed):
+    await bed.act(creation("before-1-0"))
+    bed.cluster._pace._not_before = bed.clock.monotonic() + 30
+    asked = bed.server.get
+
+    async def set_back(kind: Any, *arguments: Any) -> Any:
+        if kind.plural == "leases" and bed.cluster._pace._in_flight:
+            for key in [key for key in bed.server.objects if key[0] == "leases"]:
+                del bed.server.objects[key]
+        return await asked(kind, *arguments)
+
+    bed.server.get = set_back
+    with pytest.raises(NotYet, match="set back"):
+        await bed.act(creation())
+    bed.server.get = asked
+    await bed.act(creation())
+    assert bed.pods("create").count(POD) == 1
+
+
 async def test_a_hopeless_pod_that_has_just_started_is_not_given_up(bed):
     await bed.act(creation())
     waiting = [{"name": names.MAIN, "state": {"waiting": {"reason": "InvalidImageName", "message": "no such"}}}]
@@ -595,7 +630,7 @@ async def test_output_is_waited_for_until_its_helper_could_be_started(bed: Bed) 
         containerStatuses=[main, {"name": names.OUTPUTS, "state": {"waiting": waits}}],
     )
     await bed.settle()
-    with pytest.raises(Unavailable, match="has not started: ImagePullBackOff: back-off pulling image busybox"):
+    with pytest.raises(Unavailable, match="has not started: the helper image cannot be pulled: back-off pulling"):
         [file async for file in bed.cluster.outputs(POD)]
     gone = {"name": names.OUTPUTS, "state": {"terminated": ended}}
     bed.server.status(POD, phase="Succeeded", startTime=bed.server.stamp(), containerStatuses=[main, gone])

@@ -11,7 +11,8 @@ from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.guests import Landlord, owner, priority, wish
 from mainstay.clusters.kubernetes.lodgings import Lodgings
 from mainstay.clusters.kubernetes.objects import Pod
-from mainstay.clusters.kubernetes.states import guest_state, view
+from mainstay.clusters.kubernetes.states import guest_state
+from mainstay.clusters.kubernetes.views import GuestView, View, view
 from mainstay.domain.allocation import End, Seen
 from tests.clock import ManualClock
 
@@ -42,11 +43,14 @@ def ended(*statuses: Any, phase: str = "Failed", **status: Any) -> Any:
 
 
 def test_only_who_names_us_is_a_guest():
-    assert view(pod(), system=SYSTEM, scheduler_name="mainstay").wish is not None
-    assert view(pod(schedulerName="default-scheduler"), system=SYSTEM, scheduler_name="mainstay").wish is None
-    assert view(pod(), system=SYSTEM).wish is None
     gated = pod(schedulingGates=[{"name": "kueue.x-k8s.io/admission"}])
-    assert view(gated, system=SYSTEM, scheduler_name="mainstay").wish is None
+    assert isinstance(view(pod(), system=SYSTEM, scheduler_name="mainstay"), GuestView)
+    for other, scheduler in (
+        (pod(schedulerName="default-scheduler"), "mainstay"),
+        (pod(), ""),
+        (gated, "mainstay"),
+    ):
+        assert type(view(other, system=SYSTEM, scheduler_name=scheduler)) is View
 
 
 def test_it_is_ours_in_the_room_of_its_node_only_if_we_placed_it():
@@ -136,7 +140,7 @@ def test_it_runs_as_soon_as_one_container_does_and_for_as_long_as_its_phase_says
 def test_a_pull_that_fails_is_told_in_words():
     waiting = {"name": "a", "state": {"waiting": {"reason": "ErrImagePull", "message": "no such image"}}}
     state = guest_state(pod(nodeName="n", status={"startTime": f"{AT}00Z", "containerStatuses": [waiting]}))
-    assert (state.seen, state.detail) == (Seen.PULLING, "ErrImagePull: no such image")
+    assert (state.seen, state.detail) == (Seen.PULLING, "the image cannot be pulled: no such image")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from mainstay.clusters.kubernetes.hosting import GROUP_AGAIN_SECONDS, GROUPS_MAX
 from mainstay.clusters.kubernetes.lodgings import Lodgings
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.pace import Pace
-from mainstay.clusters.kubernetes.states import view
+from mainstay.clusters.kubernetes.views import view
 from mainstay.domain.allocation import BindPod, EvictPod, ReleasePod, TellPod
 from mainstay.domain.quantity import Resources
 from mainstay.domain.workload import PodRef

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from mainstay.clusters.kubernetes.api import Page
 from mainstay.clusters.kubernetes.errors import (
@@ -25,9 +26,10 @@ from mainstay.clusters.kubernetes.errors import (
     TooManyRequests,
     Unreachable,
 )
-from mainstay.clusters.kubernetes.informer import REST_SECONDS_MAX, Informer, Key, looks_older
+from mainstay.clusters.kubernetes.informer import GONE_SECONDS, REST_SECONDS_MAX, Informer, Key, looks_older
 from mainstay.clusters.kubernetes.kinds import PODS
 from mainstay.clusters.kubernetes.objects import Pod
+from mainstay.clusters.kubernetes.transport import ANSWER_SECONDS
 from tests.clock import ManualClock
 from tests.unit.clusters.kubernetes.misbehaving import connected, event, pod, pods, refuses, says, streams
 from tests.unit.clusters.kubernetes.world import World
@@ -105,6 +107,92 @@ async def test_an_answer_that_comes_after_what_the_watch_has_told_changes_nothin
         await settle()
         assert informer.learn(made) == seen(world.objects["x"])
         assert informer.objects == truth(world)
+
+
+@pytest.mark.parametrize("version", ["11", "9999", "opaque"])
+async def test_an_answer_that_comes_after_the_watch_has_told_of_the_end_brings_nothing_back(version: str) -> None:
+    world = World()
+    async with informed(world) as (informer, mirror):
+        await informer.synced.wait()
+        made = world.put("x", "Pending")
+        world.delete("x")
+        await settle()
+        made = structs.replace(made, metadata=structs.replace(made.metadata, resource_version=version))
+        assert informer.learn(made) == seen(made), "whoever asked is told what the answer was"
+        assert informer.objects == {}
+        anew = world.put("x", "Pending")
+        assert informer.learn(anew) == seen(anew)
+        informer.learn(made)
+        await settle()
+        assert informer.objects == truth(world)
+        assert [told and told[0] for told in mirror.told] == ["uid-1", None, "uid-2"]
+
+
+async def test_what_is_told_out_of_order_after_its_end_brings_nothing_back() -> None:
+    world = World()
+    world.put("x", "Pending")
+    async with informed(world) as (informer, _):
+        await informer.synced.wait()
+        await settle()
+        world.swap = True  # the change is told after the end
+        world.put("x", "Running")
+        world.delete("x")
+        await settle()
+        assert (informer.counters.events, informer.objects) == (2, {})
+
+
+async def test_what_had_ended_is_there_again_once_its_cluster_was_set_back() -> None:
+    world = World()
+    world.put("x", "Pending")
+    saved = world.saved()
+    async with informed(world) as (informer, _):
+        await informer.synced.wait()
+        await settle()
+        world.put("x", "Running")
+        world.delete("x")
+        await settle()
+        world.restore(saved, Unreachable("restarted"))
+        await settle()
+        assert informer.objects == truth(world) != {}
+        informer.learn(world.put("x", "renewed"))
+        await settle()
+        assert informer.objects == truth(world)
+
+
+async def test_the_versions_of_ends_count_for_nothing_after_a_list() -> None:
+    """A cluster that was set back gives lower ones: what it tells must not look late."""
+    world = World()
+    world.put("x", "Pending")
+    async with informed(world) as (informer, _):
+        await informer.synced.wait()
+        await settle()
+        back = world.objects["x"]
+        world.version = 1_000
+        world.delete("x")
+        await settle()
+        world.restore(({}, [], 20, 0), Unreachable("restarted"))
+        await settle()
+        world.objects["x"] = back
+        world.put("x", "selected again")
+        await settle()
+        assert informer.objects == truth(world) != {}
+
+
+async def test_the_end_of_an_object_is_remembered_for_as_long_as_an_answer_may_take() -> None:
+    world, clock = World(), ManualClock()
+    async with informed(world, clock=clock) as (informer, _):
+        await informer.synced.wait()
+        gone = []
+        for _ in range(3):
+            gone.append(world.put("x", "Pending"))
+            world.delete("x")
+            await settle()
+            clock.advance(GONE_SECONDS / 2)
+        for made in gone[1:]:
+            informer.learn(made)
+        assert informer.objects == {}
+        assert len(informer._gone) == 2
+        assert GONE_SECONDS > ANSWER_SECONDS
 
 
 async def test_an_answer_that_comes_before_the_watch_is_taken_in_at_once() -> None:
@@ -459,10 +547,11 @@ def name_and(*more: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 def learn_late(world: World, kept: dict[str, Any]) -> None:
-    """An answer that took its time, of a pod that is still there."""
+    """An answer that took its time. What went meanwhile without a word of that would be back until the next list."""
     answer = kept.pop("answer", None)
     there = answer and world.objects.get(answer.metadata.name)
-    if there and there.metadata.uid == answer.metadata.uid:
+    is_there = there and there.metadata.uid == answer.metadata.uid
+    if answer and (is_there or kept["listed_after"] or answer.metadata.uid in kept["gone"]()):
         kept["learn"](answer)
 
 
@@ -500,7 +589,7 @@ def test_whatever_happens_the_next_list_makes_the_view_true(plan: list[tuple[Ste
     async def story() -> None:
         world: World = World()
         async with informed(world) as (informer, mirror):
-            kept: dict[str, Any] = {"learn": informer.learn}
+            kept: dict[str, Any] = {"learn": informer.learn, "listed_after": True}
             for step, turns in plan:
                 step(world, kept)
                 for _ in range(turns):
@@ -523,7 +612,7 @@ def test_without_losses_and_doubts_no_list_is_needed(plan: list[tuple[Step, int]
     async def story() -> None:
         world: World = World()
         async with informed(world) as (informer, _):
-            kept: dict[str, Any] = {"learn": informer.learn}
+            kept: dict[str, Any] = {"learn": informer.learn, "listed_after": False, "gone": lambda: informer._gone}
             for step, turns in plan:
                 step(world, kept)
                 world.lose, world.swap = 0, False

@@ -14,10 +14,10 @@ from mainstay.clusters.kubernetes.nodes import node_state
 from mainstay.clusters.kubernetes.objects import Pod, ResourceClaim, ResourceSlice
 from mainstay.clusters.kubernetes.offered import Offered, taken_by_others
 from mainstay.clusters.kubernetes.restrictions import admits, restriction
-from mainstay.clusters.kubernetes.states import view
+from mainstay.clusters.kubernetes.views import view
 from mainstay.domain.quantity import Resources
 from tests.clusters import create
-from tests.unit.clusters.kubernetes.objects import SETTINGS, SYSTEM, node
+from tests.unit.clusters.kubernetes.objects import SETTINGS, SYSTEM, node, own_view
 from tests.unit.clusters.kubernetes.restricted import faults
 
 NVIDIA = "gpu.nvidia.com"
@@ -165,11 +165,11 @@ def test_the_claim_goes_with_its_pod_and_asks_for_as_many_as_were_given():
 
 
 def test_what_it_claims_it_holds_from_the_start_and_it_waits_for_its_claim_until_it_has_its_node():
-    waits = view(shown(claiming()), system=names.short(SYSTEM))
+    waits = own_view(shown(claiming()))
     assert (waits.node, waits.holds.gpus, json.loads(waits.claim)[0][:3]) == ("n1", 2, ["gpus", NVIDIA, 2])
     document = claiming()
     document["spec"]["nodeName"] = "n1"
-    assert view(shown(document), system=names.short(SYSTEM)).claim == ""
+    assert own_view(shown(document)).claim == ""
     strangers = view(shown(claiming()), system="other")
     assert strangers.holds.gpus == 0
 

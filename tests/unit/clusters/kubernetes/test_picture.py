@@ -20,7 +20,7 @@ from mainstay.clusters.kubernetes.picture import (
     SILENT_SECONDS_MAX,
     Picture,
 )
-from mainstay.clusters.kubernetes.states import view
+from mainstay.clusters.kubernetes.views import view
 from mainstay.domain.allocation import End, Seen
 from mainstay.domain.errors import Denied, Unavailable
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.objects import Pod
-from mainstay.clusters.kubernetes.states import DETAIL_CHARACTERS, hopeless, state_of, view
+from mainstay.clusters.kubernetes.states import state_of
+from mainstay.clusters.kubernetes.troubles import DETAIL_CHARACTERS, hopeless
+from mainstay.clusters.kubernetes.views import View, view
 from mainstay.domain.allocation import End, Seen
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
-from tests.unit.clusters.kubernetes.objects import ENDED, LATER, STARTED, SYSTEM, T0, pod
+from tests.unit.clusters.kubernetes.objects import ENDED, LATER, STARTED, SYSTEM, T0, own_view, pod
 
 RUNNING = {"running": {"startedAt": STARTED}}
 DISRUPTED = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "Eviction API"}
@@ -259,7 +261,7 @@ def test_the_words_of_the_cluster_are_told():
     assert said["given up"] == "ErrImagePull: no such image"
     assert said["tombstone"] == "deleted before it was created"
     assert said["tombstone of what was on a node"] == "it vanished from the cluster"
-    assert state_of(LIVES["no such image"][0]).detail == "ErrImagePull: not found"
+    assert state_of(LIVES["no such image"][0]).detail.startswith("the image cannot be pulled: not found")
 
 
 def test_a_service_has_an_address_while_it_runs_and_is_ready_when_its_kubelet_says_so():
@@ -278,7 +280,7 @@ def test_what_is_forgotten_stays_so_whatever_its_label_says(label):
         pod(status=failed(), labels={names.FORGOTTEN: label}),
     ):
         assert state_of(shown).forgotten
-        assert view(shown, system=names.short(SYSTEM)).forgotten_at > 0
+        assert own_view(shown).forgotten_at > 0
 
 
 def test_a_pod_holds_its_room_until_every_container_has_ended():
@@ -293,15 +295,37 @@ def test_a_pod_holds_its_room_until_every_container_has_ended():
 def test_of_a_strangers_pod_only_its_room_is_kept():
     for mark in ("another platform", ""):
         stranger = view(pod(main=terminated(), labels={names.SYSTEM: mark}), system=names.short(SYSTEM))
-        assert (stranger.state, stranger.identity, stranger.tombstone) == (None, "", False)
+        assert type(stranger) is View
 
 
 def test_what_keeps_a_pod_from_starting_is_found_in_any_of_its_containers():
     helper = {"name": names.FILES, "state": waiting("ImagePullBackOff", "no such image")}
-    assert hopeless(pod(status={"initContainerStatuses": [helper]})) == "ImagePullBackOff: no such image"
+    waits = pod(status={"initContainerStatuses": [helper]})
+    assert hopeless(waits) == "the helper image cannot be pulled: no such image"
     assert hopeless(pod(main=waiting("CreateContainerError", "bad")))
     assert not hopeless(pod(main=waiting("ContainerCreating")))
     assert not hopeless(pod(main=RUNNING))
+
+
+def test_what_can_never_be_an_image_is_hopeless_for_good():
+    mark = names.short(SYSTEM)
+    assert view(pod(main=waiting("InvalidImageName", "what")), system=mark).for_good
+    assert not view(pod(main=waiting("ImagePullBackOff", "what")), system=mark).for_good
+
+
+def test_a_helper_that_does_not_start_is_told_while_the_job_runs_and_ends_nothing():
+    said = 'Back-off pulling image "busybox:1.36": ErrImagePull: dial tcp 10.0.0.1:443: connect: connection refused'
+    helper = {"name": names.OUTPUTS, "state": waiting("ImagePullBackOff", said)}
+    for main in (RUNNING, waiting("ContainerCreating")):
+        seen = pod(status={"containerStatuses": [{"name": names.MAIN, "state": main}, helper]})
+        assert state_of(seen).detail.startswith(
+            "the helper that keeps its output does not start: helper image busybox:1.36 cannot be pulled: its registry is not"
+            " reachable: connection refused"
+        )
+        assert not view(seen, system=names.short(SYSTEM)).hopeless
+    coming = {"name": names.OUTPUTS, "state": waiting("ContainerCreating")}
+    both = pod(status={"containerStatuses": [{"name": names.MAIN, "state": RUNNING}, coming]})
+    assert state_of(both).detail == ""
 
 
 words = st.sampled_from(
@@ -418,7 +442,7 @@ def test_why_a_scheduler_does_not_bind_a_pod_of_ours_is_told_in_words(message: s
     state = state_of(waits)
     assert (state.seen, state.node) == (Seen.STARTING, "n1")
     assert told in state.detail
-    shown = view(waits, system=names.short(SYSTEM))
+    shown = own_view(waits)
     assert (shown.node, shown.hopeless) == ("n1", state.detail)
 
 

@@ -10,17 +10,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.api import Page
 from mainstay.clusters.kubernetes.errors import ApiError
 from mainstay.clusters.kubernetes.objects import Event
-from mainstay.clusters.kubernetes.states import View, view
+from mainstay.clusters.kubernetes.troubles import DETAIL_CHARACTERS
+from mainstay.clusters.kubernetes.views import OwnView
 from mainstay.clusters.kubernetes.waiting import AGAIN_SECONDS, REST_FACTOR, WAIT_SECONDS, Waiting, words
 from mainstay.domain.allocation import Seen
 from tests.clock import ManualClock
-from tests.unit.clusters.kubernetes.objects import STARTED, SYSTEM, T0, pod
+from tests.unit.clusters.kubernetes.objects import STARTED, T0, own_view, pod
 
-MARK = names.short(SYSTEM)
 WAITS: dict[str, Any] = {"phase": "Pending"}
 PULLING = ("Pulling", 'Pulling image "python:3.12"')
 PULLED = ("Pulled", 'Successfully pulled image "busybox:1" in 3.25s (3.25s including waiting). Image size: 2000 bytes.')
@@ -50,7 +49,8 @@ class Server:
         self.asked.append(fields)
         self.clock.advance(self.takes)
         if self.refuses:
-            raise ApiError(MARK)
+            msg = "refused"
+            raise ApiError(msg)
         yield Page(items=self.events, unreadable=(), resource_version="1", size=0)
 
 
@@ -61,7 +61,7 @@ class Bed:
     clock: ManualClock
     server: Server
     waiting: Waiting
-    pods: dict[str, View]
+    pods: dict[str, OwnView]
 
     def ask(self) -> str:
         """The name of the pod that was asked about; empty if it was nobody's turn."""
@@ -76,7 +76,7 @@ def bed() -> Bed:
     """Two pods that were made just now."""
     clock = ManualClock(seconds=0.0)
     server: Any = Server(clock)
-    pods = {name: view(pod(name, status=WAITS, creationTimestamp=STARTED), system=MARK) for name in ("a", "b")}
+    pods = {name: own_view(pod(name, status=WAITS, creationTimestamp=STARTED)) for name in ("a", "b")}
     return Bed(clock=clock, server=server, waiting=Waiting(server, clock), pods=pods)
 
 
@@ -96,7 +96,10 @@ def bed() -> Bed:
         ),
         ([event("Scheduled", "assigned")], None),
         ([event("Pulling", "without a name")], (Seen.PULLING, "pulling image of an unknown name")),
-        ([event("Failed", "x" * 9_999, kind="Warning")], (Seen.STARTING, ("Failed: " + "x" * 9_999)[:500])),
+        (
+            [event("Failed", "x" * 9_999, kind="Warning")],
+            (Seen.STARTING, ("Failed: " + "x" * 9_999)[:DETAIL_CHARACTERS]),
+        ),
         ([], None),
     ],
 )
@@ -130,7 +133,6 @@ def test_a_slow_server_is_left_alone_for_longer(bed: Bed):
 
 def test_words_stand_where_the_pod_itself_says_nothing_until_it_runs(bed: Bed):
     known = bed.pods["a"]
-    assert known.state is not None
     bed.server.events = [event(*PULLING)]
     assert bed.waiting.explained(known, known.state) == known.state
     bed.clock.advance(WAIT_SECONDS)
@@ -138,7 +140,7 @@ def test_words_stand_where_the_pod_itself_says_nothing_until_it_runs(bed: Bed):
     said = bed.waiting.explained(known, known.state)
     assert (said.seen, said.detail) == (Seen.PULLING, "pulling image python:3.12")
     runs = pod("a", main={"running": {"startedAt": STARTED}})
-    bed.pods["a"] = view(runs, system=MARK)
+    bed.pods["a"] = own_view(runs)
     bed.waiting.due(bed.pods.items())
     assert bed.waiting.explained(known, known.state) == known.state
 
@@ -148,7 +150,6 @@ def test_whoever_may_not_see_events_goes_without_their_words(bed: Bed):
     bed.clock.advance(WAIT_SECONDS)
     assert bed.ask() == "a"
     known = bed.pods["a"]
-    assert known.state is not None
     assert bed.waiting.explained(known, known.state) == known.state
 
 
