@@ -9,7 +9,8 @@ in published clusters. Time is that of the core which the decision had, so other
     at all nodes;
 (c) a gang of 512 nodes with 8 GPUs each finds its places, on a fleet that is half full;
 (d) a copy of what is left on the fleet, to try something out;
-(e) a gang of 513 ranks in three pod sets (a head, 256 with 8 GPUs, 256 without) finds its places on the same fleet.
+(e) the turn of a service of 3 or 64 replicas that are to lie apart: at most one per host, or per rack of 50 nodes;
+(f) a gang of 513 ranks in three pod sets (a head, 256 with 8 GPUs, 256 without) finds its places on the fleet of (c).
 
     python -m benchmarks.decide --repetitions 5
 """
@@ -19,10 +20,11 @@ from __future__ import annotations
 import argparse
 import gc
 import heapq
+import itertools
 import resource
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,7 +32,7 @@ from benchmarks.report import Figure, figure, progress, report
 from mainstay.decide.admission import order
 from mainstay.decide.cycle import Cycle
 from mainstay.decide.kernel import share
-from mainstay.decide.placement import POLICIES
+from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.placement.gang import place
 from mainstay.decide.shapes import make_shape, shape_numbers, shape_of
@@ -39,6 +41,7 @@ from mainstay.domain.arrays import Floats, Ints
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import QueueSpec, QueueTree
 from mainstay.domain.snapshot import AllocationTable, NodeTable, Snapshot, WorkloadTable
+from mainstay.domain.topology import Level, Spread, TopologyNeed
 from mainstay.domain.workload import PodSet
 
 NODES = 15_000
@@ -75,6 +78,7 @@ def main() -> None:
         *uncontended(options.pods, options.repetitions),
         *contended(options.contended, options.repetitions),
         *gang(options.repetitions),
+        *apart(options.repetitions),
     ]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     report("decide", [*figures, figure("peak memory of all of this", "MiB", [peak], higher_is_better=False)])
@@ -113,7 +117,7 @@ def contended(pods: int, repetitions: int) -> list[Figure]:
 
 
 def gang(repetitions: int) -> list[Figure]:
-    """Figures (c), (d) and (e)."""
+    """Figures (c), (d) and (f)."""
     world = fleet(100_000, queues=1, gpus_in=12)
     started = Cycle(world, POLICIES["best-fit"])
     for _ in started.placements(limit=50_000):
@@ -141,8 +145,32 @@ def gang(repetitions: int) -> list[Figure]:
     return [
         figure("(c) a gang of 512 nodes", "ms", places, goal=30, higher_is_better=False),
         figure("(d) a copy of what is left", "us", copies, higher_is_better=False),
-        figure("(e) a gang of three pod sets", "ms", mixed, higher_is_better=False),
+        figure("(f) a gang of three pod sets", "ms", mixed, higher_is_better=False),
     ]
+
+
+def apart(repetitions: int) -> list[Figure]:
+    """Figures (e)."""
+    world = fleet(100_000, queues=1, gpus_in=12)
+    number = np.arange(NODES) // 50
+    racks = Level(number=number, names=tuple(f"r{at}" for at in range(int(number[-1]) + 1)))
+    world = replace(world, nodes=replace(world.nodes, levels={"rack": racks}))
+    started = Cycle(world, POLICIES[DEFAULT_POLICY])
+    for _ in started.placements(limit=50_000):
+        pass
+    figures = []
+    for level, replicas in itertools.product(("host", "rack"), (3, 64)):
+        need = TopologyNeed(spread=Spread(level=level, at_most=1))
+        small = (Resources(cpu_milli=2_000, memory_bytes=4 << 30),)
+        shape = make_shape(world, nodes=replicas, choices=small, topology=need)
+        taken = []
+        for _ in range(max(20, repetitions)):
+            began = time.process_time()
+            found = started.place(shape)
+            taken.append(1_000 * (time.process_time() - began))
+            assert found is not None
+        figures.append(figure(f"(e) {replicas} replicas, one per {level}", "ms", taken, higher_is_better=False))
+    return figures
 
 
 def cycle(world: Snapshot, *, what: str, policy: str = "best-fit") -> Run:

@@ -25,7 +25,19 @@ from mainstay.clusters.kubernetes.names import CONTROL_NAMESPACE
 from mainstay.clusters.kubernetes.permissions import PERMISSIONS, Permission
 from mainstay.sdk.aio import AsyncClient, AsyncRun
 from mainstay.sdk.client import Client, Run
-from mainstay.wire.job import NOT_YET, VALUES_NOT_YET, Choice, Job, Nodes, PodSet, Resources, Retry, Topology, schema
+from mainstay.wire.job import (
+    NOT_YET,
+    VALUES_NOT_YET,
+    Choice,
+    Job,
+    Nodes,
+    PodSet,
+    Resources,
+    Retry,
+    Spread,
+    Topology,
+    schema,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 MADE = "<!-- Made by `make reference` from the code. -->\n\n"
@@ -85,6 +97,8 @@ def job_file() -> str:
         fields(PodSet),
         "## topology\n\nOne of both. A host is one node; which racks, blocks and zones there are, the nodes of a cluster say.",
         fields(Topology),
+        "## spread\n\nA level alone is the same as `{level: LEVEL}`. It is narrower than that of `topology`, if that is given.",
+        fields(Spread),
         "## retry",
         fields(Retry),
         "## Not supported yet\n\nThese fields are known and refused, never silently ignored.",

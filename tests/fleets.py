@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from mainstay.decide.reservation import RESERVED_AFTER_SECONDS
 from mainstay.decide.schedule import schedule
 from mainstay.domain.plan import Advance, Allocate
+from mainstay.domain.queue import RESERVED_AFTER_SECONDS
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
 from tests.worlds import NOON, SECOND, ANode, AWorkload, allocation, world

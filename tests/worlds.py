@@ -22,7 +22,7 @@ from mainstay.domain.queue import DEFAULT_QUEUE, QueueSpec, QueueTree
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint
 from mainstay.domain.snapshot import ONE_QUEUE, AllocationTable, NodeTable, Snapshot, WorkloadTable
-from mainstay.domain.topology import TopologyNeed, levels_of
+from mainstay.domain.topology import Spread, TopologyNeed, levels_of
 from mainstay.domain.volume import VolumeNeed, VolumeRecord, VolumeRef, VolumeState
 from mainstay.domain.workload import Phase, PodSet
 
@@ -115,7 +115,7 @@ class AWorkload:
     volumes: tuple[str, ...] = ()
     """Names, of the project OWNER."""
     topology: str = ""
-    """`required rack`, `preferred block`."""
+    """As `near` has it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -427,9 +427,12 @@ def _need(row: AWorkload) -> VolumeNeed | None:
 
 
 def near(text: str) -> TopologyNeed:
-    """`required rack` or `preferred block`."""
-    how, level = text.split()
-    return TopologyNeed(level=level, required=how == "required")
+    """`required rack`, `preferred block`, `/host 1` (at most 1 per host), `/zone 0` (evenly), `required rack/host 2`."""
+    close, _, apart = text.partition("/")
+    how, _, level = close.partition(" ")
+    over, _, at_most = apart.partition(" ")
+    spread = Spread(level=over, at_most=int(at_most)) if apart else None
+    return TopologyNeed(level=level, required=how == "required", spread=spread)
 
 
 def lies(name: str, cluster: str, *, removed: bool = False, **state_: object) -> VolumeRecord:

@@ -13,6 +13,7 @@ from dataclasses import replace
 import pytest
 
 from mainstay.domain.allocation import Allocation, End, Seen
+from mainstay.domain.capacity import NodeState
 from mainstay.domain.fleet import ClusterKind, NewCluster
 from mainstay.domain.plan import (
     Action,
@@ -22,6 +23,7 @@ from mainstay.domain.plan import (
     Grow,
     HoldWorkload,
     IdentifyCluster,
+    ObserveNodes,
     OfCluster,
     Preempt,
     QuarantineNode,
@@ -35,6 +37,7 @@ from mainstay.domain.plan import (
     UncordonNode,
 )
 from mainstay.domain.preemption import Rule, Slot, Victim
+from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import QueueSpec
 from mainstay.domain.workload import Elastic, Kind, Phase, Workload
 from mainstay.store import guards
@@ -339,6 +342,16 @@ def its_place_is_kept_for_another(scene: Scene) -> Action:
     return scene.allocate(late)
 
 
+def its_last_pod_is_kept_for_another(scene: Scene) -> Action:
+    """There is room, but for one more pod only, and that is the one that is kept."""
+    state = NodeState(name="small", capacity=Resources(cpu_milli=9_000, memory_bytes=9 << 30), ready=True, pods_max=1)
+    scene.applied(ObserveNodes(cluster="local", nodes=(state,), reason=WHY))
+    pod, late = scene.run(scene.submit()), scene.submit()
+    scene.applied(_displaces(scene, scene.submit(), pod))
+    scene.end(pod, end=End.STOPPED, exit_code=None)
+    return scene.allocate(late)
+
+
 def _elastic(scene: Scene) -> tuple[Workload, tuple[Allocation, ...]]:
     """One that has as many ranks as it may have, two, and needs one; its rank 0 runs."""
     scene.fleet()
@@ -372,6 +385,7 @@ def a_number_would_be_left_out(scene: Scene) -> Action:
 
 REFUSED: tuple[tuple[str, Contradiction], ...] = (
     ("place_is_not_kept", its_place_is_kept_for_another),
+    ("place_is_not_kept", its_last_pod_is_kept_for_another),
     ("may_preempt", a_place_is_kept_for_it_already),
     ("may_preempt", a_rank_would_have_no_place),
     ("may_preempt", half_a_gang_would_yield),

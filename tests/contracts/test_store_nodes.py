@@ -27,7 +27,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import NO_LIMIT, PODS
-from mainstay.domain.topology import TopologyNeed
+from mainstay.domain.topology import Spread, TopologyNeed
 from mainstay.domain.workload import Phase
 from tests.stores import SECOND, USER, WHY, Scene, one_cpu, scene, store
 
@@ -427,8 +427,12 @@ def test_a_node_that_is_used_is_still_where_it_was(scene: Scene) -> None:
     assert after.nodes.levels is before.nodes.levels
 
 
-def test_a_snapshot_shows_how_near_pods_are_to_lie(scene: Scene) -> None:
-    needs = TopologyNeed(level="rack", required=True), None, TopologyNeed(level="block", required=False)
+def test_a_snapshot_shows_how_near_and_how_far_apart_pods_are_to_lie(scene: Scene) -> None:
+    hosts, zones = Spread(level="host", at_most=2), Spread(level="zone")
+    needs = (
+        *(TopologyNeed(level="rack", required=True), None, TopologyNeed(level="block"), TopologyNeed(spread=zones)),
+        *(TopologyNeed(spread=hosts), TopologyNeed(level="rack", spread=hosts)),
+    )
     works = [scene.submit(nodes=2, topology=need) for need in needs]
     snapshot = scene.store.snapshot(now=scene.now, seed=0)
     assert [snapshot.topologies[number] for number in snapshot.workloads.topology.tolist()] == list(needs)

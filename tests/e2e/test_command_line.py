@@ -436,6 +436,24 @@ def test_a_cluster_joins_takes_work_is_drained_and_leaves_while_the_platform_run
     assert "sim-0001" not in up.mainstay("nodes").stdout
 
 
+def test_the_replicas_of_the_example_lie_on_three_hosts_and_a_fourth_is_refused(up, tmp_path):
+    file = Path(__file__).parents[2] / "examples" / "05-spread-replicas" / "job.yaml"
+    assert up.mainstay("cluster", "add", "small", "--simulated", "3xcpu=4,memory=8GB").returncode == 0
+    until(lambda: "3 of 3" in up.mainstay("cluster", "ls").stdout)
+    (option,) = up.json("plan", "-f", str(file), "--infra", "small")["options"]
+    assert option["starts"] == "now"
+    made = up.json("apply", "-y", "-d", "-f", str(file), "--infra", "small")
+    until(lambda: len({pod["node"] for pod in up.json("show", made["id"])["pods"]}) == 3)
+    more = tmp_path / "job.yaml"
+    more.write_text(file.read_text().replace("nodes: 3", "nodes: 4"))
+    refused = up.mainstay("apply", "-y", "-d", "-f", str(more), "--infra", "small")
+    assert refused.returncode == 3
+    assert "there is room for 3 of 4: 3 hosts with room" in refused.stderr
+    assert "spread at most 2 per host instead of at most 1 per host" in refused.stderr
+    up.mainstay("stop", made["id"])
+    until(lambda: up.mainstay("cluster", "remove", "small").returncode == 0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -13,7 +13,7 @@ from tests.e2e.platform import Platform, platform, until
 
 pytestmark = pytest.mark.xdist_group("command-line")
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "04-share-with-queues"
-SETS = EXAMPLE.parent / "05-pod-sets"
+SETS = EXAMPLE.parent / "06-pod-sets"
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,8 @@ def test_a_queue_is_set_and_changed_from_the_command_line(up: Platform) -> None:
         "memory": ("default", 1e12),
         "gpu": ("H100", 8),
     }
-    done(up, "queue", "set", "vision", "--weight", "3")
+    done(up, "queue", "set", "vision", "--weight", "3", "--reserved-after", "1h30m")
+    assert "a start for what has waited 1h 30m" in done(up, "queue", "show", "vision")
     table = done(up, "queue", "list")
     assert "  vision" in table
     assert "gpu H100 0 of 8" in table

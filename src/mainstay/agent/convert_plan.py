@@ -40,6 +40,7 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.quantity import Counts
 from mainstay.domain.reason import Code, Reason
+from mainstay.domain.topology import LEVELS
 from mainstay.domain.volume import VolumeState
 from mainstay.domain.workload import (
     Kind,
@@ -104,6 +105,7 @@ def _guests_submitted(new: NewWorkload) -> wire.GuestsSubmitted:
         restriction=spec.restriction,
         grace_seconds=whole_seconds(spec.stop_grace_seconds),
         max_duration_seconds=whole_seconds(spec.max_duration_seconds),
+        spread=spec.topology.spread.level if spec.topology and spec.topology.spread else "",
     )
 
 
@@ -120,6 +122,7 @@ def _submission(said: wire.GuestsSubmitted, cluster: str) -> Submit:
             restriction=said.restriction,
             grace_seconds=whole_seconds(said.grace_seconds),
             max_duration_seconds=whole_seconds(said.max_duration_seconds),
+            spread=said.spread if said.spread in LEVELS else "",
         )
         for namespace, name, uid in said.pods
     )

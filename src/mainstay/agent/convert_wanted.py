@@ -12,7 +12,7 @@ from mainstay.domain.errors import (
     Invalid,
 )
 from mainstay.domain.secret import SecretUse
-from mainstay.domain.topology import TopologyNeed
+from mainstay.domain.topology import Spread, TopologyNeed
 from mainstay.domain.volume import VolumeRef
 from mainstay.domain.workload import (
     Elastic,
@@ -246,6 +246,7 @@ def _spec_of(workload_key: int, specs: Mapping[int, WorkloadSpec]) -> WorkloadSp
 
 def specified(spec: WorkloadSpec) -> wire.Specified:
     """All of it."""
+    need = spec.topology
     return wire.Specified(
         kind=spec.kind.value,
         name=spec.name,
@@ -286,7 +287,8 @@ def specified(spec: WorkloadSpec) -> wire.Specified:
         cluster=spec.cluster,
         guests=tuple((guest.namespace, guest.name, guest.uid) for guest in spec.guests),
         restriction=spec.restriction,
-        topology=(spec.topology.level, spec.topology.required) if spec.topology else None,
+        topology=(need.level, need.required) if need else None,
+        spread=(need.spread.level, need.spread.at_most) if need and need.spread else None,
         on_partition=spec.on_partition.value,
         partition_seconds=spec.partition_seconds,
     )
@@ -336,10 +338,18 @@ def specification(said: wire.Specified) -> WorkloadSpec:
         cluster=said.cluster,
         guests=tuple(PodRef(namespace=namespace, name=name, uid=uid) for namespace, name, uid in said.guests),
         restriction=said.restriction,
-        topology=TopologyNeed(level=said.topology[0], required=said.topology[1]) if said.topology else None,
+        topology=_topology(said),
         on_partition=known_word(OnPartition, said.on_partition),
         partition_seconds=said.partition_seconds,
     )
+
+
+def _topology(said: wire.Specified) -> TopologyNeed | None:
+    if said.topology is None:
+        return None
+    level, required = said.topology
+    spread = Spread(level=said.spread[0], at_most=said.spread[1]) if said.spread else None
+    return TopologyNeed(level=level, required=required, spread=spread)
 
 
 def _storage(volume: Volume) -> wire.Storage:

@@ -143,6 +143,7 @@ def workload_view(
         sets=[_set_view(one, one.resources) for one in spec.sets],
         infra=spec.cluster,
         topology=spec.topology.text if spec.topology else "",
+        spread=spec.topology.spread.words if spec.topology and spec.topology.spread else "",
         run=list(spec.run),
         guests=[f"{pod.namespace}/{pod.name}" for pod in spec.guests],
         env=dict(spec.env),

@@ -10,7 +10,7 @@ from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Invalid
 from mainstay.domain.quantity import Resources
 from mainstay.domain.secret import SecretUse
-from mainstay.domain.topology import TopologyNeed
+from mainstay.domain.topology import Spread, TopologyNeed
 from mainstay.domain.workload import Elastic, Kind, Mount, OnPartition, PodSet, RetryPolicy, Volume, WorkloadSpec
 from mainstay.operations.submit import JobRequest
 from mainstay.wire import job as wire
@@ -42,7 +42,7 @@ def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest
         devices=tuple(job.devices),
         nodes=sum(one.nodes for one in sets) or job.nodes.count,
         elastic=Elastic(nodes_min=job.nodes.min, nodes_max=job.nodes.max) if job.nodes.elastic else None,
-        topology=_topology(job.topology),
+        topology=_topology(job.topology, job.spread),
         sets=sets,
         choices=(sets[0].resources,) if sets else tuple(_choices(job.resources)),
         cpu_limit_milli=cpu.high or 0,
@@ -98,9 +98,10 @@ def _volume(volume: wire.Volume, where: str) -> Volume:
     )
 
 
-def _topology(asked: wire.Topology) -> TopologyNeed | None:
-    level = asked.required or asked.preferred
-    return TopologyNeed(level=level, required=bool(asked.required)) if level else None
+def _topology(near: wire.Topology, apart: wire.Spread) -> TopologyNeed | None:
+    level = near.required or near.preferred
+    spread = Spread(level=apart.level, at_most=apart.at_most) if apart.level else None
+    return TopologyNeed(level=level, required=bool(near.required), spread=spread) if level or spread else None
 
 
 def _secrets(job: wire.Job) -> Iterable[SecretUse]:

@@ -34,6 +34,9 @@ def queue_change(name: str, body: requests.QueueRequest) -> QueueChange:
         weight=body.weight,
         quotas=quotas,
         preemption=None if body.preemption is None else _preemption(body.preemption),
+        reserved_after_seconds=(
+            parsed("reserved_after", quantities.duration, body.reserved_after) if body.reserved_after else None
+        ),
     )
 
 
@@ -105,6 +108,7 @@ def queue_view(state: QueueState) -> views.QueueView:
         weight=queue.weight,
         quotas=[_quota_view(state, cell, quota) for cell, quota in sorted(queue.quotas.items())],
         preemption=_preemption_view(queue.preemption),
+        reserved_after_seconds=queue.reserved_after_seconds,
         share=told(state.standing.share / 1_000),
         fair_share=told(fairness.fair),
         demand_capped_share=told(fairness.capped),

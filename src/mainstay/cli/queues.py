@@ -75,6 +75,7 @@ def show(name: str, *, as_json: bool) -> None:
         "running": str(found.running),
         "set": f"{ago(found.set_at)} ago by {found.set_by}" if found.set_at else "",
         "preempts": preemption_words(found.preemption),
+        "reserves": "" if found.cohort else f"a start for what has waited {duration(found.reserved_after_seconds)}",
         "warning": "; ".join(found.warnings),
     }
     for word, value in facts.items():
@@ -112,6 +113,11 @@ def show(name: str, *, as_json: bool) -> None:
     help="Whose place its work may take, e.g. within-queue=lower-priority,reclaim=any,fair-share=final-share,"
     "min-runtime=10m. All rules are said together; `none`: nobody's, as at first.",
 )
+@click.option(
+    "--reserved-after",
+    metavar="TIME",
+    help="So long its work waits, finding no room, before a start is reserved for it. At first 10m.",
+)
 @json_option
 def set_(
     name: str,
@@ -123,6 +129,7 @@ def set_(
     borrow: tuple[str, ...],
     lend: tuple[str, ...],
     preempt: tuple[str, ...],
+    reserved_after: str | None,
     as_json: bool,
 ) -> None:
     """Set a queue or cohort, or change one that is there: what is not given stays as it is. For administrators.
@@ -140,6 +147,7 @@ def set_(
         weight=weight,
         quotas=_quotas(quota, borrow, lend),
         preemption=_preemption(preempt),
+        reserved_after=reserved_after or "",
     )
     with Client() as client:
         found = client.set_queue(name, request)

@@ -124,6 +124,7 @@ def show(ref: str, *, as_json: bool) -> None:
         "asked for": asked_for(run),
         "has": f"{run.ranks} of {run.nodes_min} to {run.nodes_max} nodes" if run.nodes_max and run.ranks else "",
         "topology": run.topology,
+        "spread": run.spread,
         "runs": _command(run.run),
         **{f"  {one.name}": _command(one.run) for one in run.sets},
         "pods": ", ".join(run.guests),

@@ -52,6 +52,11 @@ def submitting(command: F) -> F:
     metavar="HOW=LEVEL",
     help="How near they lie: required=rack, or preferred=block. Levels: zone, block, rack, host.",
 )
+@click.option(
+    "--spread",
+    metavar="LEVEL[=COUNT]",
+    help="How far apart they lie: host=1, at most one on each; or zone, evenly. The same levels.",
+)
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Again for more; without a value: from here.")
 @click.option("--workdir", type=click.Path(exists=True, file_okay=False), help="Send this folder and run in it.")
 @click.option("--project")
@@ -68,6 +73,7 @@ def run(
     env: tuple[str, ...],
     *,
     topology: str | None,
+    spread: str | None,
     yes: bool,
     detach: bool,
     as_json: bool,
@@ -90,6 +96,9 @@ def run(
     document |= {"command": list(command), "resources": asked, "env": dict(map(_variable, env))}
     if topology is not None:
         document["topology"] = dict([_topology(topology)])
+    if spread is not None:
+        level, given, at_most = spread.partition("=")
+        document["spread"] = {"level": level, "at_most": at_most} if given else level
     return _submit(_job(document), Path.cwd(), yes=yes, detach=detach, as_json=as_json)
 
 

@@ -20,8 +20,8 @@ from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.placement.gang import place
 from mainstay.decide.placement.reach import Users, users_of
-from mainstay.decide.placement.sets import Part, Parts, place_parts, take_parts
-from mainstay.decide.reservation import NEVER, RESERVED_AFTER_SECONDS, TRIES_MAX, Releases, Reservation
+from mainstay.decide.placement.sets import Part, Parts, place_parts, take_parts, with_late
+from mainstay.decide.reservation import NEVER, TRIES_MAX, Releases, Reservation, waited_long
 from mainstay.decide.shapes import Shape, shape_numbers, shape_of
 from mainstay.decide.turns import asked_by, ledger_of, waiting_of
 from mainstay.domain.arrays import Bools, Ints
@@ -57,7 +57,7 @@ class Cycle:
         """By row of the workload table: starts that are reserved for those that have waited long and found no place."""
         self.unreserved: set[int] = set()
         """Those of which nobody knows when there will be room."""
-        self._long = self._has_waited_long()
+        self._long = waited_long(snapshot, self.order)
         self._releases = Releases(snapshot) if tries_max and self._long.any() else None
         self._placed: list[Placed] = []
         """What was placed since a start was reserved last."""
@@ -219,12 +219,6 @@ class Cycle:
         placed = Placed(rows=waiting.row[at : at + 1], nodes=np.array([nodes], dtype=np.int64), parts=parts)
         return self._started(placed)
 
-    def _has_waited_long(self) -> Bools:
-        """Of each in the order."""
-        waited = self.snapshot.now - self.snapshot.workloads.submitted_at[self.order]
-        long: Bools = waited >= RESERVED_AFTER_SECONDS * MICROSECONDS_PER_SECOND
-        return long
-
     def _timed(self, shape: Shape) -> tuple[Request, ...]:
         """Its requests, with which of the reserved starts it would delay if it used their places."""
         late = self._late_for(shape)
@@ -233,7 +227,7 @@ class Cycle:
     def _ways(self, shape: Shape) -> tuple[Parts, ...]:
         """The same of all that it may ask for together."""
         late = self._late_for(shape)
-        return tuple(_with_late(way, late) for way in shape.ways) if late else shape.ways
+        return tuple(with_late(way, late) for way in shape.ways) if late else shape.ways
 
     def _late_for(self, shape: Shape) -> int:
         late = 0
@@ -257,7 +251,7 @@ class Cycle:
             for placed in self._placed:
                 self._releases.started(self._ends_at(placed.rows), placed.nodes, placed.parts)
             self._placed.clear()
-            asked = [_with_late(one, 0) for one in usable]
+            asked = [with_late(one, 0) for one in usable]
             found = self._releases.reserve(self.free, asked, policy=self._policy)
             if found is None:
                 self.unreserved.add(row)
@@ -283,10 +277,6 @@ class Cycle:
         table = self.snapshot.workloads
         limit, grace = table.max_duration_seconds[rows], table.stop_grace_seconds[rows]
         return np.where(limit > 0, self.snapshot.now + (limit + grace) * MICROSECONDS_PER_SECOND, NEVER)
-
-
-def _with_late(parts: Parts, late: int) -> Parts:
-    return tuple(replace(part, request=replace(part.request, late=late)) for part in parts)
 
 
 def _nothing_found(count: int, *, clusters: int) -> Found:

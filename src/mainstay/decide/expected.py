@@ -11,6 +11,7 @@ than can be played, the answer is before when it does *not* start.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mainstay.decide import admission
+from mainstay.decide.condensing import Condenser
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.replay import Replay, Start
 from mainstay.decide.reservation import NEVER
@@ -37,6 +39,10 @@ DRAWS, DRAWS_FEW = 19, 9
 """Half and nine tenths of one more are whole numbers. As many as the work allows: all, or the first few."""
 CYCLES_MIN = 2
 """With fewer for each play nothing is found."""
+NODES_OF_PART, CYCLES_OF_PART = 1_024, 6
+"""Where only a part of the fleet is played: so many nodes at most, and at least so many cycles for each play."""
+WITHIN = 1 / 16
+"""And of each start it is told within so much of the wait."""
 ROWS_MAX = 128
 """So many of those before it take part, those first that are nearest to the front of their queue."""
 ROWS_FEW = 16
@@ -44,7 +50,11 @@ ROWS_FEW = 16
 WORK_MAX = 400_000
 """About a microsecond of one core each, without machine code."""
 CYCLE_MAX = 110_000
-"""Where one cycle is more work than that, nothing is played: the few plays that tell anything would take seconds."""
+"""Where one cycle is more work than that, a part of the fleet is played (condensing.py): of all of it the few plays that tell
+anything would take seconds.
+"""
+RUNS_MAX = 1 << 20
+"""Of more that run, or wait, even that would."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,28 +92,48 @@ class ExpectedStart:
 def expected_start(snapshot: Snapshot, row: int, policy: Policy) -> ExpectedStart:
     """Of the workload in this row, which waits. `snapshot` as `nomination.reserved` has it.
 
-    Costs about half a second of one core, and two on the largest fleets that are played. Randomness is that of the
+    Costs about half a second of one core, and a few on the largest fleets. Randomness is that of the
     snapshot and of the keys in it: asked twice about the same world, it says the same.
     """
     world, at, left_out = _taking_part(snapshot, row)
-    work = _work(world)
-    if work > CYCLE_MAX:
+    starts = _starts(world, at, policy) if _work(world) <= CYCLE_MAX else _starts_of_parts(world, at, policy)
+    if not starts:
         crowd = _crowd_started_at(snapshot, row)
         return ExpectedStart(asked_at=snapshot.now, not_before=crowd if crowd > snapshot.now else 0, detail=_TOO_LARGE)
-    replay = Replay(world, at, policy)
-    left = max(WORK_MAX // work, DRAWS_FEW * CYCLES_MIN)
-    each = left // DRAWS_FEW
-    starts: list[Start] = []
-    for part in _parts(world):
-        if len(starts) >= DRAWS_FEW and left < each:
-            starts = starts[:DRAWS_FEW]
-            break
-        starts.append(replay.play(part, cycles_max=each))
-        left -= starts[-1].cycles
     found = _told(starts, now=snapshot.now, left_out=left_out)
     if found.not_before:
         return replace(found, not_before=max(found.not_before, _crowd_started_at(snapshot, row)))
     return found
+
+
+def _starts(world: Snapshot, row: int, policy: Policy) -> list[Start]:
+    """How each play of the whole goes out: of all draws, or of the first few."""
+    replay = Replay(world, row, policy)
+    left = max(WORK_MAX // _work(world), DRAWS_FEW * CYCLES_MIN)
+    each = left // DRAWS_FEW
+    starts: list[Start] = []
+    for part in _parts(world):
+        if len(starts) >= DRAWS_FEW and left < each:
+            return starts[:DRAWS_FEW]
+        starts.append(replay.play(part, cycles_max=each))
+        left -= starts[-1].cycles
+    return starts
+
+
+def _starts_of_parts(world: Snapshot, row: int, policy: Policy) -> list[Start]:
+    """How each play of a part of the fleet goes out, of a few draws; none where even that would be too much."""
+    if world.workloads.key.size > RUNS_MAX:
+        return []
+    condenser, starts = Condenser(world, row, policy, nodes_max=NODES_OF_PART), list[Start]()
+    for draw in itertools.islice(_parts(world), DRAWS_FEW if condenser.possible else 0):
+        part = condenser.part(draw)
+        work = _work(part.snapshot)
+        if work > CYCLE_MAX:
+            return []
+        cycles = max(WORK_MAX // (DRAWS_FEW * work), CYCLES_OF_PART)
+        replay = Replay(part.snapshot, part.row, policy, until=part.until, within=WITHIN)
+        starts.append(replay.play(part.draw, cycles_max=cycles))
+    return starts
 
 
 def submitted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,7 +38,8 @@ class Alternative:
 
     change: str
     """What is relaxed: `max_duration` (with the grace of its stop it ends before a reserved start), `infra`, `topology`,
-    `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`; of one of several pod sets with its name before it: `worker.gpus`.
+    `spread`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`; of one of several pod sets with its name before it:
+    `worker.gpus`.
     """
     before: str
     after: str
@@ -132,7 +134,7 @@ def preview(
     )
     at = snapshot.queues.names.index(queue)
     answer = _answer(reserved, shape, priority=priority, queue=at, most=spec.nodes_max)
-    wish = Wish(queue=at, priority=priority, submitted_at=snapshot.now)
+    wish = Wish(key=_NOBODY, queue=at, priority=priority, submitted_at=snapshot.now)
     parts = answer.parts or _as_asked(spec)
     prices = [(count, billing.price_per_hour(held, snapshot.now, snapshot.prices)) for count, held in parts]
     hourly = replace(prices[0][1], micros=sum(count * price.micros for count, price in prices))
@@ -150,6 +152,10 @@ def preview(
         preemption="" if answer.node_rows else outlook(snapshot, wish, shape),
         expected=_expected(*submitted(reserved, spec=spec, priority=priority, queue=at, volumes=volumes), answer),
     )
+
+
+_NOBODY = 1 << 62
+"""The key of no workload: that of one that is submitted after all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,6 +350,11 @@ def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, 
     if shape.cluster and not shape.restriction and (rows := starts(relaxed(cluster=""))):
         yield Alternative(change="infra", before=shape.cluster, after=snapshot.nodes.clusters[rows[0]])
     yield from _less_near(shape.topology, lambda need: starts(relaxed(topology=need)))
+    yield from _less_apart(
+        shape,
+        fits=lambda need: cycle.place(relaxed(topology=need), queue) is not None,
+        starts=lambda need: bool(starts(relaxed(topology=need))),
+    )
     begin = 0
     for at, kind in enumerate(shape.sets or (shape,)):
         yield from _less_of(snapshot, kind, begin, starts=starts, most=most, change_to=partial(relaxed, at=at))
@@ -404,6 +415,25 @@ def _less_near(need: TopologyNeed | None, starts: Callable[[TopologyNeed], tuple
             return
     if starts(replace(need, required=False)):
         yield Alternative(change="topology", before="required", after="preferred")
+
+
+def _less_apart(
+    shape: Shape, *, fits: Callable[[TopologyNeed], bool], starts: Callable[[TopologyNeed], bool]
+) -> Iterator[Alternative]:
+    """The fewest more in one domain that would do; and the widest of the narrower levels that would."""
+    need = shape.topology
+    if need is None or need.spread is None or not need.spread.at_most:
+        return
+    spread = need.spread
+    more = [replace(need, spread=replace(spread, at_most=most)) for most in range(spread.at_most + 1, shape.least + 1)]
+    fewest = bisect.bisect_left(more, True, key=fits)
+    narrower = [
+        replace(need, spread=replace(spread, level=level)) for level in LEVELS[LEVELS.index(spread.level) + 1 :]
+    ]
+    for changes in (more[fewest : fewest + 1], narrower):
+        found = next(filter(starts, changes), None)
+        if found is not None and found.spread is not None:
+            yield Alternative(change="spread", before=spread.words, after=found.spread.words)
 
 
 def _memory_words(resources: Resources) -> str:

@@ -22,9 +22,10 @@ from mainstay.decide import admission, kernel, nomination
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.kernel import NONE
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
+from mainstay.decide.placement.apart import Apart
+from mainstay.decide.placement.domains import numbers
 from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_of, whole_of
 from mainstay.decide.placement.gang import place
-from mainstay.decide.placement.near import numbers
 from mainstay.decide.placement.reach import users_of
 from mainstay.decide.places import capacity_guards, node_names
 from mainstay.decide.schedule import slot_resources
@@ -37,6 +38,7 @@ from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.workload import Phase
 
 PAUSE_SECONDS = 300
@@ -78,6 +80,7 @@ class _Grower:
     nodes: list[int]
     """The node row of each rank that it has been given."""
     asked: list[Request]
+    apart: Apart | None
 
 
 def _growing(snapshot: Snapshot) -> Ints:
@@ -152,8 +155,10 @@ def _grower(snapshot: Snapshot, row: int, pods_of: Callable[[int], Ints], free: 
     first = np.flatnonzero(free.key == held.node_key[living[0]])
     if not first.size:
         return None  # Its node is no longer reported.
+    need = snapshot.topologies[int(table.topology[row])]
+    apart = Apart.of(free, need.spread, held.node_key[living]) if need and need.spread else None
     shape = shape_of(snapshot, row, users=users_of(snapshot) if table.volumes[row] else None)
-    here = idle & _together(snapshot, row, shape, free, int(first[0]))
+    here = idle & _together(need, shape, free, int(first[0]))
     requests = tuple(
         replace(
             request,
@@ -174,15 +179,15 @@ def _grower(snapshot: Snapshot, row: int, pods_of: Callable[[int], Ints], free: 
         requests=requests,
         nodes=[],
         asked=[],
+        apart=apart,
     )
 
 
-def _together(snapshot: Snapshot, row: int, shape: Shape, free: Free, first: int) -> Bools:
+def _together(need: TopologyNeed | None, shape: Shape, free: Free, first: int) -> Bools:
     """[nodes] Where a rank of a gang may lie of which this is the node of rank 0."""
     if shape.one_node:
         alone: Bools = np.arange(free.key.size) == first
         return alone
-    need = snapshot.topologies[int(snapshot.workloads.topology[row])]
     same: Bools = free.cluster == free.cluster[first]
     if need is not None and need.required:
         domain = numbers(free, need.level)
@@ -236,9 +241,12 @@ def _has_place(one: _Grower, free: Free, allowance: Allowance, *, queue: int) ->
         for request in allowance.flavors(queue, choice):
             if not allowance.may_use(queue, request, 1):
                 continue
-            found = place(free, request, count=1, policy=_POLICY)
+            apart = one.apart.narrowed(free, request) if one.apart else request
+            found = place(free, apart, count=1, policy=_POLICY)
             if found is not None:
                 free.take(found, 1, request)
+                if one.apart:
+                    one.apart.take(int(found[0]))
                 allowance.use(queue, request, 1)
                 one.nodes.append(int(found[0]))
                 one.asked.append(request)

@@ -19,6 +19,7 @@ from mainstay.domain.guest import Guest, plain_name
 from mainstay.domain.plan import Action, Advance, NewWorkload, RowVersion, Submit
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
+from mainstay.domain.topology import Spread, TopologyNeed
 from mainstay.domain.workload import WAITING, Kind, Phase, RetryPolicy, Workload, WorkloadSpec
 
 ID_LETTERS = 12
@@ -130,6 +131,7 @@ def new_workload(cluster: str, name: str, unit: tuple[Guest, ...]) -> NewWorkloa
             cluster=cluster,
             guests=tuple(guest.pod for guest in unit),
             restriction=first.restriction,
+            topology=TopologyNeed(spread=Spread(level=first.spread)) if first.spread else None,
         ),
     )
 

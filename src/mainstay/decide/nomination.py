@@ -20,16 +20,17 @@ from mainstay.domain.arrays import Ints
 from mainstay.domain.plan import Action, Allocate, DropNomination, RowVersion
 from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, is_shape
+from mainstay.domain.queue import NO_LIMIT
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.snapshot import AllocationTable, Snapshot
+from mainstay.domain.snapshot import PODS, AllocationTable, Snapshot
 
 KEPT_SECONDS_MAX = 24 * 3_600
 """Longer than any grace. One that seems to be kept for longer was written before the clock was set back."""
 
 Amounts = dict[str, Ints]
-"""Column of `NodeTable` or shape of slices -> how much of each node: [nodes]."""
+"""Column of `NodeTable`, shape of slices, or PODS -> how much of each node: [nodes]."""
 Places = dict[tuple[str, int], int]
-"""The same, of few nodes: (column or shape, row of the node) -> how much."""
+"""The same, of few nodes: (column, shape or PODS, row of the node) -> how much."""
 
 
 def reserved(snapshot: Snapshot, settled: Container[int] = ()) -> Snapshot:
@@ -54,6 +55,7 @@ def reserved(snapshot: Snapshot, settled: Container[int] = ()) -> Snapshot:
             used_memory_bytes=used("memory_bytes", nodes.used_memory_bytes, nodes.memory_bytes),
             used_gpus=used("gpus", nodes.used_gpus, nodes.gpus),
             used_shapes={shape: used(shape, count, nodes.shapes[shape]) for shape, count in nodes.used_shapes.items()},
+            used_others={name: used(name, count, nodes.others[name]) for name, count in nodes.used_others.items()},
         ),
         allocations=_with_slots(snapshot, kept),
     )
@@ -89,7 +91,15 @@ def _unheld(snapshot: Snapshot, kept: Mapping[int, Nomination]) -> dict[int, Pla
 
 def _yielding(snapshot: Snapshot, kept: Mapping[int, Nomination]) -> dict[int, Places]:
     """What the pods hold that were displaced for each of these and have not ended."""
-    held, found = snapshot.allocations, dict[int, Places]()
+    found = dict[int, Places]()
+    for _, by, row, holds in _pods_yielding(snapshot, kept):
+        _add(found.setdefault(by, {}), row, holds)
+    return found
+
+
+def _pods_yielding(snapshot: Snapshot, kept: Mapping[int, Nomination]) -> Iterator[tuple[int, int, int, Resources]]:
+    """Pods that were displaced for one of these and have not ended: row, for whom, row of its node, what it holds."""
+    held = snapshot.allocations
     for pod in np.flatnonzero((held.preempted > 0) & held.stop & (held.seen != Seen.ENDED)).tolist():
         by = int(held.yields_to[pod])
         row = _row(snapshot.nodes.key, int(held.node_key[pod]))
@@ -100,7 +110,28 @@ def _yielding(snapshot: Snapshot, kept: Mapping[int, Nomination]) -> dict[int, P
                 gpus=int(held.gpus[pod]),
                 gpu_model=snapshot.gpu_models[int(held.gpu_model[pod])],
             )
-            _add(found.setdefault(by, {}), row, holds)
+            yield pod, by, row, holds
+
+
+def left_over(snapshot: Snapshot) -> dict[int, tuple[int, int, int, int]]:
+    """What each pod that yields leaves for everybody when it ends: what is not kept there for the one it yields to.
+
+    By row of the allocations: CPU, memory, GPUs or slices, pods. In the world of `reserved`, or that before it.
+    """
+    kept, found = _kept(snapshot), dict[int, tuple[int, int, int, int]]()
+    wanted = {key: _places(snapshot, nomination) for key, nomination in kept.items()}
+    for pod, by, row, holds in _pods_yielding(snapshot, kept):
+        places: Places = {}
+        _add(places, row, holds)
+        for place, amount in places.items():
+            taken = min(amount, wanted[by].get(place, 0))
+            wanted[by][place] = wanted[by].get(place, 0) - taken
+            places[place] -= taken
+        devices = holds.gpu_model if is_shape(holds.gpu_model) else "gpus"
+        cpu_milli, memory_bytes, gpus, pods = (
+            places.get((name, row), 0) for name in ("cpu_milli", "memory_bytes", devices, PODS)
+        )
+        found[pod] = cpu_milli, memory_bytes, gpus, pods
     return found
 
 
@@ -116,7 +147,8 @@ def _places(snapshot: Snapshot, nomination: Nomination) -> Places:
 
 def _add(places: Places, row: int, held: Resources) -> None:
     gpus = held.gpu_model if is_shape(held.gpu_model) else "gpus"
-    for name, amount in (("cpu_milli", held.cpu_milli), ("memory_bytes", held.memory_bytes), (gpus, held.gpus)):
+    amounts = ("cpu_milli", held.cpu_milli), ("memory_bytes", held.memory_bytes), (gpus, held.gpus), (PODS, 1)
+    for name, amount in amounts:
         if amount:
             places[name, row] = places.get((name, row), 0) + amount
 
@@ -181,7 +213,9 @@ class _Left:
             "memory_bytes": nodes.memory_bytes - nodes.used_memory_bytes,
             "gpus": nodes.gpus - nodes.used_gpus,
             **{shape: count - nodes.used_shapes[shape] for shape, count in nodes.shapes.items()},
+            **{name: count - nodes.used_others[name] for name, count in nodes.others.items()},
         }
+        self._free.setdefault(PODS, np.full_like(nodes.key, NO_LIMIT))
 
     def why_in_vain(self, nomination: Nomination, restriction: str) -> str:
         """Why nothing need be kept any more, in words; empty if it need."""

@@ -139,7 +139,7 @@ def _nearest(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> Iter
     """The same amount over more nodes, else whatever single change helps, as little of it as does; else both of them with GPUs
     of any model, where one is asked for and all pods are alike.
     """
-    if found := _spread(world, shape, cycle, queue=queue):
+    if found := _over_more_nodes(world, shape, cycle, queue=queue):
         yield found
         return
     changes = [
@@ -161,15 +161,15 @@ def _nearest(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> Iter
             topology=shape.topology,
         )
 
-    spread = (_spread(world, with_model(model), cycle, queue=queue) for model in world.gpu_models if model)
-    if found := next(filter(None, spread), ""):
+    over_more = (_over_more_nodes(world, with_model(model), cycle, queue=queue) for model in world.gpu_models if model)
+    if found := next(filter(None, over_more), ""):
         yield found
         return
     for one in alternatives(world, with_model(ANY_GPU), cycle, queue=queue):
         yield f"{one.change} {one.after} instead of {one.before}, of any GPU model"
 
 
-def _spread(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> str:
+def _over_more_nodes(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> str:
     """As many GPUs in all, on as few nodes as can be; empty if that does not help or none are asked for."""
     first = shape.choices[0]
     for parts in range(2, first.gpus + 1):
@@ -182,7 +182,7 @@ def _spread(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> str:
             gpus=first.gpus // parts,
         )
         nodes = shape.least * parts
-        spread = make_shape(world, nodes=nodes, choices=(part,), cluster=shape.cluster, topology=shape.topology)
-        if cycle.place(spread, queue):
+        over = make_shape(world, nodes=nodes, choices=(part,), cluster=shape.cluster, topology=shape.topology)
+        if cycle.place(over, queue):
             return f"{nodes} nodes with {words_of(part)} each"
     return ""

@@ -51,14 +51,18 @@ class Start(NamedTuple):
 class Replay:
     """A world that can be played again and again."""
 
-    def __init__(self, snapshot: Snapshot, row: int, policy: Policy) -> None:
-        """`snapshot` as `nomination.reserved` has it: whoever has places kept for it holds them."""
-        self._row, self._policy = row, policy
+    def __init__(
+        self, snapshot: Snapshot, row: int, policy: Policy, *, until: int = NEVER, within: float = 0.0
+    ) -> None:
+        """`snapshot` as `nomination.reserved` has it: whoever has places kept for it holds them. It is played no farther than
+        `until`; a start is told by so much of the wait too late at most as `within` says.
+        """
+        self._row, self._policy, self._until, self._within = row, policy, until, within
         waits = int(np.count_nonzero(admission.waiting(snapshot)))
         few = snapshot.nodes.key.size <= NODES_FEW
         self._tries_max = 0 if waits == 1 else TRIES_MAX if few else 1
         world = replace(snapshot, nominations={}, displaced_by={})
-        self._runs = _Runs.of(world)
+        self._runs = Runs.of(world)
         self._asked = _Asked.of(world)
         self._stage = _Stage.first(world, self._runs)
         self._cycle = self._cycle_of(self._stage)
@@ -77,7 +81,9 @@ class Replay:
         )
         cycle, cycles, ended = self._cycle, 0, 0
         together = TOGETHER if cycles_max >= CYCLES_FEW else 1
-        while (instants := stage.next_ends(1 + max(ended // together, self._runs.row.size // APART))).size:
+        while (
+            instants := stage.next_ends(1 + max(ended // together, self._runs.row.size // APART), before=self._until)
+        ).size:
             ended += instants.size
             later = stage.at(int(instants[-1]))
             if not (cycle.reserved or self._asked.may_start(later)):
@@ -90,16 +96,16 @@ class Replay:
             if self._starts(placed):
                 return self._first(stage, instants, cycles)
             stage = later.with_started(placed, instants, takes)
-        return Start(NEVER, seen=True, cycles=cycles)
+        return Start(self._until, seen=self._until == NEVER, cycles=cycles)
 
     def _first(self, stage: _Stage, instants: Ints, cycles: int) -> Start:
-        """The first of the instants at which it starts, if so many have ended; it does at the last."""
-        low, high = 0, instants.size - 1
-        while low < high:
+        """The first of the instants at which it starts, if so many have ended, or one soon after; it does at the last."""
+        low, high, now = 0, instants.size - 1, self._stage.snapshot.now
+        while low < high and instants[high] - instants[low] > self._within * (instants[low] - now):
             middle, cycles = (low + high) // 2, cycles + 1
             placed = self._cycle_of(stage.at(int(instants[middle]))).placements()
             low, high = (low, middle) if self._starts(placed) else (middle + 1, high)
-        return Start(int(instants[low]), seen=True, cycles=cycles)
+        return Start(int(instants[high]), seen=True, cycles=cycles)
 
     def _cycle_of(self, stage: _Stage) -> Cycle:
         return Cycle(stage.snapshot, self._policy, tries_max=self._tries_max)
@@ -109,7 +115,7 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Runs:
+class Runs:
     """What holds places, a workload each."""
 
     of_pod: Ints
@@ -124,7 +130,8 @@ class _Runs:
     """[runs] It should have ended and has not: nobody knows when it will."""
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> _Runs:
+    def of(cls, snapshot: Snapshot) -> Runs:
+        """O(n log n) in the allocations."""
         held, table, now = snapshot.allocations, snapshot.workloads, snapshot.now
         if not table.key.size:
             nothing = np.zeros(0, dtype=np.int64)
@@ -162,7 +169,7 @@ class _Stage:
 
     snapshot: Snapshot
     run: Ints
-    """[allocations] As `_Runs.of_pod`."""
+    """[allocations] As `Runs.of_pod`."""
     ends_at: Ints
     """[runs] NEVER of what has ended, too."""
     others: Mapping[str, Ints]
@@ -171,7 +178,7 @@ class _Stage:
     """[nodes] Something has ended there since the last cycle."""
 
     @classmethod
-    def first(cls, snapshot: Snapshot, runs: _Runs) -> _Stage:
+    def first(cls, snapshot: Snapshot, runs: Runs) -> _Stage:
         held, table = snapshot.allocations, snapshot.workloads
         row = runs.row[runs.of_pod] if runs.row.size else np.zeros_like(held.key)
         others = {
@@ -186,9 +193,9 @@ class _Stage:
             touched=np.zeros(snapshot.nodes.key.size, dtype=np.bool_),
         )
 
-    def next_ends(self, count: int) -> Ints:
-        """The instants of the next so many ends, in their order; fewer if fewer are known."""
-        known = self.ends_at[self.ends_at < NEVER]
+    def next_ends(self, count: int, *, before: int) -> Ints:
+        """The instants of the next so many ends, in their order; fewer if fewer are known before that instant."""
+        known = self.ends_at[self.ends_at < before]
         if known.size > count:
             known = np.partition(known, count - 1)[:count]
         return np.maximum(np.sort(known), self.snapshot.now)

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mainstay.decide.kernel import CPU, GPUS, MEMORY, ROOM_MAX
+from mainstay.decide.nomination import left_over
+from mainstay.decide.placement.apart import Bound, bound_of
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Free, Request
 from mainstay.decide.placement.gang import domains
@@ -26,8 +28,6 @@ from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, is_shape
 from mainstay.domain.snapshot import PODS, Snapshot
 
-RESERVED_AFTER_SECONDS = 600
-"""So long something waits before a start is reserved for it: where most waits are shorter, nothing is kept idle for them."""
 AHEAD_SECONDS_MAX = 7 * 86_400
 """No start is reserved that is farther ahead: places would lie idle for it that long. Slurm's bf_window, widened to a week."""
 TRIES_MAX = 4
@@ -62,9 +62,12 @@ class Releases:
         self._models = snapshot.gpu_models
         model = np.where(slices[held.gpu_model[known]], held.gpu_model[known], 0)
         node = np.searchsorted(snapshot.nodes.key, held.node_key[known])
-        pods = ends_at[known], node, held.cpu_milli[known], held.memory_bytes[known], held.gpus[known], model
+        frees = np.stack((held.cpu_milli, held.memory_bytes, held.gpus, np.ones_like(held.gpus)))
+        for pod, left in left_over(snapshot).items():
+            frees[:, pod] = left
+        pods = ends_at[known], node, *frees[:, known], model
         self._pods: list[tuple[Ints, ...]] = [pods]
-        """[pods] each: end, node row, CPU, memory, GPUs or slices, the number of the shape of slices or 0."""
+        """[pods] each: end, node row, CPU, memory, GPUs or slices, pods, the number of the shape of slices or 0."""
         self._ends: _Ends | None = None
         self._kept: list[Reservation] = []
 
@@ -75,7 +78,7 @@ class Releases:
         for part, here in nodes_by_part(nodes[known], parts):
             request, end, node = part.request, np.repeat(ends_at[known], part.ranks), here.reshape(-1)
             shape = self._models.index(request.shape) if request.shape else 0
-            each = request.cpu_milli, request.memory_bytes, request.gpus, shape
+            each = request.cpu_milli, request.memory_bytes, request.gpus, 1, shape
             self._pods.append((end, node, *(np.full(end.size, amount, dtype=np.int64) for amount in each)))
 
     def reserve(self, free: Free, ways: Sequence[Parts], *, policy: Policy) -> Reservation | None:
@@ -94,13 +97,13 @@ class Releases:
         columns = [np.concatenate(parts) for parts in zip(*self._pods, strict=True)]
         self._pods = [tuple(columns)]
         order = np.lexsort(columns[:2])
-        end, node, cpu_milli, memory_bytes, gpus, model = (column[order] for column in columns)
+        end, node, cpu_milli, memory_bytes, gpus, pods, model = (column[order] for column in columns)
         each = {CPU: cpu_milli, MEMORY: memory_bytes, GPUS: np.where(model > 0, 0, gpus)}
         for shape, column in free.shapes.items():
             if shape in self._models:
                 each[column] = np.where(model == self._models.index(shape), gpus, 0)
         if PODS in free.others:
-            each[free.others[PODS]] = np.ones_like(end)
+            each[free.others[PODS]] = pods
         first = np.diff(node, prepend=-1) > 0
         return _Ends(
             at=end,
@@ -172,12 +175,16 @@ class _Ends:
         """When all ranks first fit, by ends alone: so much is free now [resources, nodes]. None: they never do.
 
         Room only grows. So that of each domain is summed up over the ends in it, and the first at which it is enough counts.
+        Where no more than so many lie in one narrower domain, what is more there is no room.
         """
         amounts = free.amounts(request)[: free.own]
         domain, usable = domains(free, request)
         usable &= free.allowed(request)
+        bound = bound_of(free, request)
+        if bound is not None:
+            usable &= bound.known
         room_now = np.where(usable, _room(dict(enumerate(now)), amounts), 0)
-        room_now_of = np.bincount(domain, weights=room_now).astype(np.int64)
+        room_now_of = np.bincount(domain, weights=_bounded(room_now, bound)).astype(np.int64)
         if (room_now_of >= ranks).any():
             return int(self.at.min(initial=NEVER)) if self.at.size else None
         inside = np.flatnonzero(usable[self.node])
@@ -185,11 +192,23 @@ class _Ends:
         room = _room({column: self._left(column, now, inside) for column in range(free.own)}, amounts)
         grown = np.zeros(self.at.size, dtype=np.int64)
         grown[inside] = room - np.where(first, room_now[node], np.append(0, room)[:-1])
+        if bound is not None:
+            self._bind(grown, bound, room_now)
         pods = self.order[grown[self.order] > 0]
         pods = pods[np.argsort(domain[self.node[pods]], kind="stable")]
         of = domain[self.node[pods]]
         enough = room_now_of[of] + _running_sums(grown[pods], np.diff(of, prepend=-1) != 0) >= ranks
         return int(self.at[pods[enough]].min()) if enough.any() else None
+
+    def _bind(self, grown: Ints, bound: Bound, room_now: Ints) -> None:
+        """[pods] By how much the room of its domain grows with each end, as far as that has no more than it may."""
+        pods = self.order[grown[self.order] > 0]
+        pods = pods[np.argsort(bound.number[self.node[pods]], kind="stable")]
+        of = bound.number[self.node[pods]]
+        after = np.bincount(bound.number, weights=room_now).astype(np.int64)[of]
+        after += _running_sums(grown[pods], np.diff(of, prepend=-1) != 0)
+        before = after - grown[pods]
+        grown[pods] = np.minimum(after, bound.at_most) - np.minimum(before, bound.at_most)
 
     def _left(self, column: int, now: Ints, pods: Ints) -> Ints:
         """What is left on the node of each of these pods once it has ended."""
@@ -224,6 +243,16 @@ def _room(left: Mapping[int, Ints], amounts: Ints) -> Ints:
     return np.maximum(room, 0, out=room)
 
 
+def _bounded(room: Ints, bound: Bound | None) -> Ints:
+    """[nodes] Room that adds up over any wider domain to what a gang may use: that of each narrow one is on one of its nodes."""
+    if bound is None:
+        return room
+    _, first, number = np.unique(bound.number, return_index=True, return_inverse=True)
+    bounded = np.zeros_like(room)
+    bounded[first] = np.minimum(np.bincount(number, weights=room).astype(np.int64), bound.at_most)
+    return bounded
+
+
 def _running_sums(amounts: Ints, first: Bools) -> Ints:
     """They begin anew at each `first`."""
     sums = np.cumsum(amounts)
@@ -231,6 +260,14 @@ def _running_sums(amounts: Ints, first: Bools) -> Ints:
     before = np.append(0, sums)[begins]
     summed: Ints = sums - np.repeat(before, np.diff(np.append(begins, amounts.size)))
     return summed
+
+
+def waited_long(snapshot: Snapshot, rows: Ints) -> Bools:
+    """[rows] Whether these workloads have waited so long that a start is reserved for them, by what their queues say."""
+    table = snapshot.workloads
+    after = snapshot.queues.reserved_after_seconds[table.queue[rows]] * MICROSECONDS_PER_SECOND
+    long: Bools = snapshot.now - table.submitted_at[rows] >= after
+    return long
 
 
 def ends_of(snapshot: Snapshot) -> Ints:
@@ -255,9 +292,11 @@ def ends_of(snapshot: Snapshot) -> Ints:
 
 
 def _is_countable(snapshot: Snapshot, row: Ints) -> Bools:
-    """[allocations] Whether what it holds is free once it ends. What is displaced makes room for whom that is kept for."""
+    """[allocations] Whether what it holds, or what is left over of that, is free once it ends. What is kept for others never is:
+    nobody knows when those it is kept for will have started.
+    """
     held, table = snapshot.allocations, snapshot.workloads
-    there: Bools = (held.seen != Seen.ENDED) & (held.seen != Seen.UNKNOWN) & (held.preempted == 0)
+    there: Bools = (held.seen != Seen.ENDED) & (held.seen != Seen.UNKNOWN)
     there &= table.key[row] == held.workload_key
     there &= np.isin(held.node_key, snapshot.nodes.key)
     if snapshot.nominations:

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
+from types import MappingProxyType
 
 import numpy as np
 
 from mainstay.domain.arrays import Bools, Ints
-from mainstay.domain.snapshot import AllocationTable, WorkloadTable
+from mainstay.domain.snapshot import AllocationTable, NodeTable, WorkloadTable
+from mainstay.domain.topology import Level
 
 
 def with_workload(table: WorkloadTable, columns: Mapping[str, int], *, others: Mapping[str, int]) -> WorkloadTable:
     """One more, behind all others; 0 in every column that is not named. It has one choice, the columns of its resources."""
-    names = table.others.keys() | others.keys()
-    nothing = np.zeros_like(table.key)
-    more = {name: np.append(table.others.get(name, nothing), others.get(name, 0)) for name in sorted(names)}
+    each = {name: np.array([value]) for name, value in columns.items()}
+    return with_workloads(table, each, count=1, others={name: np.array([value]) for name, value in others.items()})
+
+
+def with_workloads(
+    table: WorkloadTable, columns: Mapping[str, Ints], *, count: int, others: Mapping[str, Ints] = MappingProxyType({})
+) -> WorkloadTable:
+    """So many more, likewise."""
+    none, nothing = np.zeros_like(table.key), np.zeros(count, dtype=np.int64)
     values = {
-        name: np.append(column, np.array([columns.get(name, 0)]).astype(column.dtype))
+        name: np.concatenate((column, columns.get(name, nothing).astype(column.dtype)))
         for name, column in _columns(table).items()
+    }
+    more = {
+        name: np.concatenate((table.others.get(name, none), others.get(name, nothing)))
+        for name in sorted(table.others.keys() | others.keys())
     }
     return WorkloadTable(**values, choices=table.choices, others=more, sets=table.sets)  # type: ignore[arg-type]
 
@@ -40,6 +52,31 @@ def rows_of_sets(table: WorkloadTable, rows: Ints) -> Ints:
     if not table.sets:
         return np.empty(0, dtype=np.int64)
     return np.flatnonzero(np.isin(table.key[rows], np.fromiter(table.sets, dtype=np.int64, count=len(table.sets))))
+
+
+def only_nodes(table: NodeTable, rows: Ints) -> NodeTable:
+    """These rows, which are in their order."""
+    named = {one.name: getattr(table, one.name) for one in fields(table)}
+    values: dict[str, object] = {}
+    for name, column in named.items():
+        match column:
+            case np.ndarray():
+                values[name] = column[rows]
+            case tuple():
+                values[name] = tuple(column[row] for row in rows.tolist())
+            case _:
+                values[name] = {key: _of(one, rows) for key, one in column.items()}
+    return NodeTable(**values)  # type: ignore[arg-type]
+
+
+def _of(column: Ints | Level, rows: Ints) -> Ints | Level:
+    return replace(column, number=column.number[rows]) if isinstance(column, Level) else column[rows]
+
+
+def only_allocations(table: AllocationTable, rows: Ints) -> AllocationTable:
+    """These rows, which are in their order."""
+    values = {name: column[rows] for name, column in _columns(table).items()}
+    return AllocationTable(**values)  # type: ignore[arg-type]
 
 
 def with_allocations(table: AllocationTable, columns: Mapping[str, Ints], *, count: int) -> AllocationTable:

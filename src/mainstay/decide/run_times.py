@@ -2,10 +2,10 @@
 
 What runs is asked how long it takes *given that it has run so long already*. With a history the logarithm of what a run takes
 is normally distributed about that of the last ones (`typical` in domain/workload.py): cumulative hazards add up, so what is left
-is drawn without a rejection. With a limit alone, any part of the limit is as likely as any other, and a tenth of the runs
-use it up: users over-estimate, and apart from what is killed at its limit the part that is used is spread about evenly (Mu'alem
-and Feitelson, "Utilization, Predictability, Workloads, and User Runtime Estimates in Scheduling the IBM SP2 with Backfilling",
-IEEE TPDS 12(6), 2001; the tenth is ours). With neither, nobody knows: it never ends.
+is drawn without a rejection. With a limit alone, any part of the limit is as likely as any other, and a tenth of the runs use
+it up. Both are ours: it is known that what users say of run times is inaccurate, where what takes longer is killed (Tsafrir,
+Etsion and Feitelson, "Backfilling Using System-Generated Predictions Rather than User Runtime Estimates", IEEE TPDS, 2007), and
+an even spread claims the least. With neither, nobody knows: it never ends.
 """
 
 from __future__ import annotations

@@ -10,16 +10,16 @@ import numpy as np
 from mainstay.decide import admission, nomination
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
+from mainstay.decide.placement.domains import known, numbers, room_per_domain
 from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_in, room_on, whole_of
 from mainstay.decide.placement.gang import room_together
-from mainstay.decide.placement.near import room_per_domain
 from mainstay.decide.placement.sets import Part, Parts, place_parts, requests_of, short_of
 from mainstay.decide.places import capacity_guards, node_names, placed
 from mainstay.decide.shapes import Shape, amount_words, instant_words, words_of
 from mainstay.domain.arrays import Bools
 from mainstay.domain.plan import Action, Advance, Allocate, RowVersion
 from mainstay.domain.preemption import Slot
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import Resources, counted
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import PODS, Snapshot
 from mainstay.domain.topology import HOST
@@ -130,7 +130,7 @@ def _needs_of_sets(shape: Shape, at: int) -> dict[str, int | float | str]:
     beside = " and ".join(other.words_in_set for other in shape.sets if other is not one)
     words = f"{one.words_in_set} beside {beside}"
     if shape.topology:
-        words = f"{words} {shape.topology.words}"
+        words = f"{words}{shape.topology.words}"
     return {"needs": f"{words} in cluster {shape.cluster}" if shape.cluster else words, "set": one.name}
 
 
@@ -292,7 +292,9 @@ def _most(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     gpus = np.minimum(free.devices(request), request.gpus)
     row = int(np.lexsort((-free.key, free.memory_bytes, free.cpu_milli, gpus, model_fits, here))[-1])
     words = words_of(_left_on(snapshot, free, row, request))
-    return words + (_pods_words(snapshot, free, shape) or _topology_words(snapshot, free, shape))
+    return words + (
+        _pods_words(snapshot, free, shape) or _spread_words(free, shape) or _topology_words(snapshot, free, shape)
+    )
 
 
 def _gpus_words(snapshot: Snapshot, whole: Free, shape: Shape) -> str:
@@ -334,6 +336,28 @@ def _pods_words(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     most = int(snapshot.nodes.others[PODS][row])
     there = most - int(free.nodes.free[free.others[PODS], row])
     return f", but no node has room for one more pod ({snapshot.nodes.names[row]} has {there} of {most})"
+
+
+def _spread_words(free: Free, shape: Shape) -> str:
+    """That there is all it needs, but its pods would not lie as far apart as they must, in numbers; empty if that is not so."""
+    need = shape.topology
+    if need is None or need.spread is None or not need.spread.at_most or shape.one_node:
+        return ""
+    spread, near = need.spread, replace(need, spread=None)
+    beside = [replace(request, topology=near) for request in shape.requests]
+    number = next((at for at, one in enumerate(beside) if _holds(free, (Part(ranks=shape.least, request=one),))), None)
+    if number is None:
+        return ""
+    request = shape.requests[number]
+    rows = np.flatnonzero(feasible(free, request))
+    number_of = numbers(free, spread.level)[rows]
+    there = np.unique(number_of[number_of < known(free, spread.level)]).size
+    if not there:
+        return f", but of no node with room is it known in which {spread.level} it is"
+    most = int(room_together(free, request, rows).max(initial=0))
+    return (
+        f", but with {spread.words} there is room for {most} of {shape.least}: {counted(there, spread.level)} with room"
+    )
 
 
 def _topology_words(snapshot: Snapshot, free: Free, shape: Shape) -> str:

@@ -51,6 +51,16 @@ class Shape:
         return tuple((Part(ranks=self.least, request=request),) for request in self.requests)
 
     @property
+    def amounts(self) -> tuple[int, int, int]:
+        """CPU, memory and GPUs of all its pods together, of the first choice: as they count at its turn."""
+        asked = [(one.nodes, one.choices[0]) for one in self.sets or (self,)]
+        return (
+            sum(count * each.cpu_milli for count, each in asked),
+            sum(count * each.memory_bytes for count, each in asked),
+            sum(count * each.gpus for count, each in asked),
+        )
+
+    @property
     def one_node(self) -> bool:
         """Whether all pods with these volumes must be on one node."""
         return self.requests[0].one_node
@@ -60,7 +70,7 @@ class Shape:
         """The shape as a reason says it."""
         words = " and ".join(one.words_in_set for one in self.sets) if self.sets else self._one_kind
         if self.topology:
-            words = f"{words} {self.topology.words}"
+            words = f"{words}{self.topology.words}"
         return f"{words} in cluster {self.cluster}" if self.cluster else words
 
     @property

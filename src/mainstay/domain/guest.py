@@ -39,6 +39,8 @@ class Guest:
     group: Group | None = None
     problem: str = ""
     """Why we cannot give it a place, in words: it asks for what we do not understand. Empty if we can."""
+    spread: str = ""
+    """The level over which its group would lie apart, as evenly as there is room; empty if it does not say."""
     state: PodState | None = None
     """What it has come to, its name being the UID; None while it waits for a place."""
 

@@ -46,6 +46,10 @@ NO_LIMIT = 1 << 61
 AMOUNT_MAX = 1 << 50
 """Of one quota; a tree of QUEUES_MAX of them still adds up to less than NO_LIMIT."""
 QUEUES_MAX = 1 << 11
+RESERVED_AFTER_SECONDS = 600
+"""So long something waits before a start is reserved for it, unless its queue says otherwise: where most waits are shorter,
+nothing is kept idle for them.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,8 @@ class QueueSpec:
     quotas: Mapping[Cell, Quota] = field(default_factory=dict)
     preemption: PreemptionPolicy = NOBODY_YIELDS
     """Whose place its work may take; of a cohort it is not asked."""
+    reserved_after_seconds: int = RESERVED_AFTER_SECONDS
+    """So long its work waits before a start is reserved for it; likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +134,8 @@ class QueueTree:
     """[queues, cells] A queue may use a cell only if it has a quota of it, be it 0."""
     policies: tuple[PreemptionPolicy, ...]
     """By row."""
+    reserved_after_seconds: Ints
+    """[queues]"""
 
     @classmethod
     def of(cls, specs: Iterable[QueueSpec]) -> QueueTree:
@@ -167,6 +175,7 @@ class QueueTree:
             lending_limit=lending,
             defined=defined,
             policies=tuple(spec.preemption for spec in specs_in_order),
+            reserved_after_seconds=np.array([spec.reserved_after_seconds for spec in specs_in_order], dtype=np.int64),
         )
 
 
@@ -191,15 +200,7 @@ def _check(spec: QueueSpec) -> None:
     if not 0 <= spec.weight < float("inf"):
         msg = f"the weight of {spec.name} is {spec.weight:g}; it is 0 or any finite number above"
         raise Invalid(msg)
-    if spec.cohort and spec.preemption != NOBODY_YIELDS:
-        msg = f"{spec.name} is a cohort, which takes no work that could preempt; set it on the queues below it"
-        raise Invalid(msg)
-    if spec.preemption.borrow is not Borrow.NEVER and spec.preemption.reclaim is Reclaim.NEVER:
-        msg = f"{spec.name} is to displace work while it borrows, but not to get back its own: set reclaim, too"
-        raise Invalid(msg)
-    if spec.preemption.min_runtime_seconds < 0:
-        msg = f"the minimum run time of {spec.name} is {spec.preemption.min_runtime_seconds} s; it is 0 or more"
-        raise Invalid(msg)
+    _check_rules(spec)
     for (flavor, resource), quota in spec.quotas.items():
         cell = f"{resource} of {flavor} in {spec.name}"
         for limit, amount in (
@@ -223,6 +224,25 @@ def _check(spec: QueueSpec) -> None:
         ):
             msg = f"{cell} has a limit to borrow or lend, but {spec.name} is in no cohort to do so"
             raise Invalid(msg)
+
+
+def _check_rules(spec: QueueSpec) -> None:
+    """How its work waits, and whose place it may take."""
+    if spec.cohort and spec.preemption != NOBODY_YIELDS:
+        msg = f"{spec.name} is a cohort, which takes no work that could preempt; set it on the queues below it"
+        raise Invalid(msg)
+    if spec.cohort and spec.reserved_after_seconds != RESERVED_AFTER_SECONDS:
+        msg = f"{spec.name} is a cohort, in which nothing waits for a start; set it on the queues below it"
+        raise Invalid(msg)
+    if spec.reserved_after_seconds < 0:
+        msg = f"a start is reserved in {spec.name} after {spec.reserved_after_seconds} s; it is 0 or more"
+        raise Invalid(msg)
+    if spec.preemption.borrow is not Borrow.NEVER and spec.preemption.reclaim is Reclaim.NEVER:
+        msg = f"{spec.name} is to displace work while it borrows, but not to get back its own: set reclaim, too"
+        raise Invalid(msg)
+    if spec.preemption.min_runtime_seconds < 0:
+        msg = f"the minimum run time of {spec.name} is {spec.preemption.min_runtime_seconds} s; it is 0 or more"
+        raise Invalid(msg)
 
 
 def _depth(rows: Mapping[str, QueueSpec], name: str) -> int:

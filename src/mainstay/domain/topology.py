@@ -1,4 +1,4 @@
-"""Topology: how near to each other the pods of a gang are to lie. Levels have the same names in all clusters.
+"""Topology: how near to each other the pods of a gang are to lie, and how far apart. Levels have the same names in all clusters.
 
 What is one rack or one block, each cluster says of its nodes (`NodeState.topology`).
 """
@@ -18,21 +18,42 @@ HOST = LEVELS[-1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TopologyNeed:
-    """All pods of a gang lie in one domain of this level: they must, or they do where there is room."""
+class Spread:
+    """The pods of a gang lie in many domains of this level: as evenly as there is room, and never too many in one."""
 
     level: str
-    required: bool
+    at_most: int = 0
+    """So many of them lie in one domain at most, or the gang waits; 0: as many as there is room for."""
 
     @property
     def words(self) -> str:
-        """As what is asked for goes on: `2 x (...) in one rack`."""
-        return f"in one {self.level}" if self.required else f"in one {self.level} if possible"
+        """As it is shown, and as what is asked for goes on: `3 x (...), at most 1 per host`."""
+        return f"at most {self.at_most} per {self.level}" if self.at_most else f"evenly over {self.level}s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopologyNeed:
+    """How the pods of a gang lie to each other: near, in one domain of a level, or apart, in many, or both: on many hosts of one
+    rack.
+    """
+
+    level: str = ""
+    """One domain of it holds them all; empty: one cluster, as of every gang."""
+    required: bool = False
+    """It must, or else it does where there is room."""
+    spread: Spread | None = None
+    """Of a level that is narrower than `level`."""
+
+    @property
+    def words(self) -> str:
+        """As what is asked for goes on: `2 x (...) in one rack, at most 1 per host`."""
+        near = f" in one {self.level}" + ("" if self.required else " if possible") if self.level else ""
+        return near + (f", {self.spread.words}" if self.spread else "")
 
     @property
     def text(self) -> str:
-        """As it is kept and shown: `required rack`, `preferred block`."""
-        return f"{'required' if self.required else 'preferred'} {self.level}"
+        """How near, as it is kept and shown: `required rack`, `preferred block`; empty if it does not say."""
+        return f"{'required' if self.required else 'preferred'} {self.level}" if self.level else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 
 from mainstay.domain.errors import Invalid
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, Stay
 from mainstay.domain.quantity import memory_words
-from mainstay.domain.topology import known_levels
+from mainstay.domain.topology import TopologyNeed, known_levels
 from mainstay.domain.volume import VolumeRecord, named
 from mainstay.domain.workload import Phase, Workload, WorkloadSpec
 from mainstay.ports import Store, WorkloadFilter
@@ -32,20 +32,28 @@ def require_known(store: Store, names: Iterable[str]) -> None:
 
 
 def require_levels(store: Store, specs: Iterable[WorkloadSpec]) -> None:
-    """Raises Invalid for a gang that is to lie in one domain of a level of which its clusters say nothing, with the levels of
-    which they do. Where there is no node yet, nobody knows.
+    """Raises Invalid for a gang that is to lie in one domain, or in many, of a level of which its clusters say nothing, with the
+    levels of which they do. Where there is no node yet, nobody knows.
     """
-    asked = sorted({(spec.topology.level, spec.cluster) for spec in specs if spec.topology and spec.nodes_max > 1})
+    asked = sorted({(*one, spec.cluster) for spec in specs if spec.nodes_max > 1 for one in _levels(spec.topology)})
     if not asked:
         return
     nodes = store.snapshot(now=0, seed=0).nodes
-    for level, cluster in asked:
+    for field, level, cluster in asked:
         known = known_levels(nodes.levels, nodes.clusters, cluster=cluster)
         if known and level not in known:
             where = f" of cluster {cluster}" if cluster else ""
-            msg = f"topology: of no node{where} is it known in which {level} it is"
+            msg = f"{field}: of no node{where} is it known in which {level} it is"
             hint = f"known{where}: {', '.join(known)}; administrators name the labels of nodes that say it"
-            raise Invalid(msg, object_="topology", hint=hint)
+            raise Invalid(msg, object_=field, hint=hint)
+
+
+def _levels(need: TopologyNeed | None) -> Iterator[tuple[str, str]]:
+    """(field of the job file, level that it names)."""
+    if need and need.level:
+        yield "topology", need.level
+    if need and need.spread:
+        yield "spread", need.spread.level
 
 
 def require_one_home(store: Store, tenant: str, jobs: Iterable[tuple[str, WorkloadSpec]]) -> None:

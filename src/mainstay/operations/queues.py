@@ -23,6 +23,7 @@ from mainstay.ports import Store
 
 QUEUE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
 MIN_RUNTIME_SECONDS_MAX = 30 * 86_400
+RESERVED_AFTER_SECONDS_MAX = 30 * 86_400
 FLAVOR_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}\Z")
 
 
@@ -39,6 +40,7 @@ class QueueChange:
     """All of them."""
     preemption: PreemptionPolicy | None = None
     """All of it."""
+    reserved_after_seconds: int | None = None
 
     def of(self, known: QueueSpec | None) -> QueueSpec:
         """The queue as it is to be."""
@@ -50,6 +52,9 @@ class QueueChange:
             weight=queue.weight if self.weight is None else self.weight,
             quotas=queue.quotas if self.quotas is None else self.quotas,
             preemption=queue.preemption if self.preemption is None else self.preemption,
+            reserved_after_seconds=(
+                queue.reserved_after_seconds if self.reserved_after_seconds is None else self.reserved_after_seconds
+            ),
         )
 
 
@@ -232,6 +237,9 @@ def _check(queue: QueueSpec) -> None:
     if queue.preemption.min_runtime_seconds > MIN_RUNTIME_SECONDS_MAX:
         msg = f"min_runtime: {queue.preemption.min_runtime_seconds} s is too long"
         raise Invalid(msg, object_="min_runtime", hint="at most 30 days; a class that is not preemptible never yields")
+    if queue.reserved_after_seconds > RESERVED_AFTER_SECONDS_MAX:
+        msg = f"reserved_after: {queue.reserved_after_seconds} s is too long"
+        raise Invalid(msg, object_="reserved_after", hint="at most 30 days; what nobody waits for is never reserved")
     for flavor, resource in queue.quotas:
         if resource not in set(Resource):
             msg = f"quotas: there is no resource {resource!r}"

@@ -15,7 +15,7 @@ from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE, PRIORITY_MAX, PriorityClass
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SECRET_NAME, SECRET_NAME_RULE
-from mainstay.domain.topology import LEVELS
+from mainstay.domain.topology import LEVELS, TopologyNeed
 from mainstay.domain.workload import SETS_MAX, Kind, Phase, Workload, WorkloadSpec
 from mainstay.operations import priorities, queues, secrets
 from mainstay.operations.infra import require_known, require_levels, require_one_home, require_volumes
@@ -167,8 +167,8 @@ def require_possible(store: Store, tenant: str, jobs: Sequence[JobRequest]) -> N
 def check(job: JobRequest) -> None:
     """Raises Invalid, naming the field, what was given and what is allowed."""
     spec = job.spec
-    if spec.topology and spec.topology.level not in LEVELS:
-        _refuse("topology", spec.topology.level, ", ".join(LEVELS))
+    if spec.topology:
+        _check_topology(spec.topology)
     for field, name in (("name", spec.name), ("project", job.project), ("queue", job.queue)):
         if not NAME.match(name):
             _refuse(field, name, "lower-case letters, digits and dashes, 1 to 40, a letter or digit first and last")
@@ -214,6 +214,19 @@ def _new_workload(job: JobRequest, principal: Principal, draw: Draw, meant: Prio
     )
 
 
+def _check_topology(need: TopologyNeed) -> None:
+    if need.level and need.level not in LEVELS:
+        _refuse("topology", need.level, ", ".join(LEVELS))
+    if need.spread is None:
+        return
+    level = need.spread.level
+    allowed = LEVELS[LEVELS.index(need.level) + 1 :] if need.level else LEVELS
+    if level not in allowed:
+        inside = f" within one {need.level}" if need.level else ""
+        _refuse("spread.level", level, (", ".join(allowed) or "none") + inside)
+    _within("spread.at_most", need.spread.at_most, 0, NODES_MAX)
+
+
 def _check_resources(resources: Resources, where: str = "resources") -> None:
     _within(f"{where}.cpu (in thousandths of a core)", resources.cpu_milli, 1, CPU_MILLI_MAX)
     _within(f"{where}.memory (in bytes)", resources.memory_bytes, 1, MEMORY_BYTES_MAX)
@@ -229,6 +242,8 @@ def _check_sets(spec: WorkloadSpec) -> None:
             f"a {spec.kind}" if spec.kind is not Kind.JOB else "an elastic job",
             "jobs with a fixed number of nodes",
         )
+    if spec.topology and spec.topology.spread:
+        _refuse("sets", "a job that is to be spread", "jobs without `spread`")
     if len(spec.choices) > 1:
         _refuse("sets", "a choice of resources", "one amount for each set")
     _within("sets", len(spec.sets), 2, SETS_MAX)

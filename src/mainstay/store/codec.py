@@ -16,7 +16,7 @@ from mainstay.domain.quantity import Money, Resources
 from mainstay.domain.queue import PriorityClass, QueueRecord, QueueSpec, Quota
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
-from mainstay.domain.topology import TopologyNeed
+from mainstay.domain.topology import Spread, TopologyNeed
 from mainstay.domain.volume import named
 from mainstay.domain.workload import Kind, Phase, PodSet, Workload, WorkloadSpec
 from mainstay.store.rows import (
@@ -215,14 +215,19 @@ def resources_of(row: AllocationRow | NodeRow | UsageRow) -> Resources:
 
 
 def need_text(need: TopologyNeed | None) -> str:
-    """How near to each other pods are to lie, as a row has it."""
-    return need.text if need else ""
+    """How pods are to lie to each other, as a row has it."""
+    if need is None:
+        return ""
+    return f"{need.text}/{need.spread.level} {need.spread.at_most}" if need.spread else need.text
 
 
 def need_of(text: str) -> TopologyNeed | None:
     """Inverse of `need_text`."""
-    how, _, level = text.partition(" ")
-    return TopologyNeed(level=level, required=how == "required") if text else None
+    near, _, apart = text.partition("/")
+    how, _, level = near.partition(" ")
+    over, _, at_most = apart.partition(" ")
+    spread = Spread(level=over, at_most=int(at_most)) if apart else None
+    return TopologyNeed(level=level, required=how == "required", spread=spread) if text else None
 
 
 def queue_row(queue: QueueSpec, *, actor: str, now: int, version: int) -> QueueRow:
@@ -238,6 +243,7 @@ def queue_row(queue: QueueSpec, *, actor: str, now: int, version: int) -> QueueR
         weight=float(queue.weight),
         quotas=ENCODER.encode(quotas).decode(),
         preemption="" if queue.preemption == PreemptionPolicy() else ENCODER.encode(queue.preemption).decode(),
+        reserved_after_seconds=queue.reserved_after_seconds,
         set_at=now,
         set_by=storable(actor),
         version=version,
@@ -258,6 +264,7 @@ def queue_of(row: QueueRow) -> QueueRecord:
             weight=row["weight"],
             quotas=quotas,
             preemption=_POLICY.decode(row["preemption"]) if row["preemption"] else PreemptionPolicy(),
+            reserved_after_seconds=row["reserved_after_seconds"],
         ),
         set_at=row["set_at"],
         set_by=row["set_by"],

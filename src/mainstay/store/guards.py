@@ -32,8 +32,9 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.preemption import DISPLACED_MAX, Slot
 from mainstay.domain.quantity import Resources, is_shape
-from mainstay.domain.queue import QueueSpec, tree_of
+from mainstay.domain.queue import NO_LIMIT, QueueSpec, tree_of
 from mainstay.domain.reason import Code, Reason
+from mainstay.domain.snapshot import PODS
 from mainstay.domain.workload import ACTIVE, LEGAL_TRANSITIONS, WAITING, Kind, Phase
 from mainstay.store import codec, codec_fleet
 from mainstay.store.codec import KINDS
@@ -68,13 +69,13 @@ def capacity_left(world: World, guard: CapacityLeft) -> Reason | None:
 
 def place_is_not_kept(world: World, workload_key: int, guard: CapacityLeft) -> Reason | None:
     """So much of what it asks for is left beside what is kept on the node for other workloads, less what those still hold
-    there that yield to them (`nomination.still_to_come`); of pods nothing is kept, as in decisions. The only line: who places
-    and who keeps places are decisions of their own, and each acts on a view that the other may have changed.
+    there that yield to them (`nomination.still_to_come`). The only line: who places and who keeps places are decisions of their
+    own, and each acts on a view that the other may have changed.
     """
     node, kept = world.nodes.get(guard.node_key), _still_to_come(world, guard.node_key, but=workload_key)
     if node is None or not kept:
         return None
-    wish = _columns(guard.resources)
+    wish = {**_columns(guard.resources), PODS: guard.pods}
     if all(_used(node, name) + kept[name] + amount <= _capacity(node, name) for name, amount in wish.items() if amount):
         return None
     return Reason(code=Code.CAPACITY_TAKEN, object=node["name"], numbers={"node": node["name"]})
@@ -415,18 +416,28 @@ def _still_to_come(world: World, node_key: int, *, but: int) -> Counter[str]:
 
 
 def _columns(held: Resources) -> dict[str, int]:
-    """By the name of what a node has so much of: a shape, or `gpus`."""
+    """What one pod holds, by the name of what a node has so much of: a shape, or `gpus`."""
     gpus = held.gpu_model if is_shape(held.gpu_model) else "gpus"
-    return {"cpu_milli": held.cpu_milli, "memory_bytes": held.memory_bytes, gpus: held.gpus}
+    return {"cpu_milli": held.cpu_milli, "memory_bytes": held.memory_bytes, gpus: held.gpus, PODS: 1}
 
 
 def _used(node: NodeRow, name: str) -> int:
-    used = {"cpu_milli": node["used_cpu_milli"], "memory_bytes": node["used_memory_bytes"], "gpus": node["used_gpus"]}
+    used = {
+        "cpu_milli": node["used_cpu_milli"],
+        "memory_bytes": node["used_memory_bytes"],
+        "gpus": node["used_gpus"],
+        PODS: node["used_pods"],
+    }
     return used[name] if name in used else codec.counts_of(node["used_shapes"]).get(name, 0)
 
 
 def _capacity(node: NodeRow, name: str) -> int:
-    there = {"cpu_milli": node["cpu_milli"], "memory_bytes": node["memory_bytes"], "gpus": node["gpus"]}
+    there = {
+        "cpu_milli": node["cpu_milli"],
+        "memory_bytes": node["memory_bytes"],
+        "gpus": node["gpus"],
+        PODS: NO_LIMIT if node["pods_max"] == codec_fleet.NO_LIMIT else node["pods_max"],
+    }
     return there[name] if name in there else codec.counts_of(node["shapes"]).get(name, 0)
 
 

@@ -131,6 +131,7 @@ class QueueRow(TypedDict):
     weight: float
     quotas: str
     preemption: str
+    reserved_after_seconds: int
     set_at: int
     set_by: str
     version: int

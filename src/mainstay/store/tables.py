@@ -152,7 +152,8 @@ workloads = _table(
 )
 """`spec` is the truth of what was submitted; the columns from `nodes` on repeat what a snapshot needs of it, so that
 no JSON is parsed for one. `volumes`: the names of those that outlive it, with a space between two.
-`topology`: `required rack`, `preferred block`, or empty."""
+`topology`: `required rack`, `preferred block`, or empty; behind a slash over which level it is spread, and how many lie in one
+domain of it at most: `required rack/host 1`, `/zone 0`."""
 
 allocations = _table(
     "allocations",
@@ -311,6 +312,7 @@ queues = _table(
     sa.Column("weight", Real, nullable=False),
     _text("quotas"),
     _text("preemption"),
+    _whole("reserved_after_seconds"),
     _whole("set_at"),
     _text("set_by"),
     _whole("version"),

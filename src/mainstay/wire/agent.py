@@ -157,6 +157,7 @@ class Specified(Message, frozen=True):
     """(namespace, name, UID)."""
     restriction: str = ""
     topology: tuple[str, bool] | None = None
+    spread: tuple[str, int] | None = None
     """(level, whether it is required)."""
     on_partition: str = "wait"
     partition_seconds: int = 0
@@ -363,6 +364,7 @@ class GuestsSubmitted(Message, frozen=True, tag="submit_guests"):
     restriction: Text = ""
     grace_seconds: Number = 0
     max_duration_seconds: Number = 0
+    spread: Text = ""
 
 
 class GuestsWithdrawn(Message, frozen=True, tag="withdraw_guests"):

@@ -447,6 +447,27 @@ class Topology(JobPart):
         return self
 
 
+class Spread(JobPart):
+    """How far apart the nodes of the job are to lie: over the domains of a level, as evenly as there is room."""
+
+    level: Level = Field(default="", description="over which: zones, blocks, racks or hosts")
+    at_most: Annotated[int, Field(ge=0, le=NODES_MAX)] = Field(
+        default=0, description="so many lie in one at most, or the job waits; 0: as many as there is room for"
+    )
+
+    @model_validator(mode="after")
+    def _of_a_level(self) -> Self:
+        if self.at_most and not self.level:
+            msg = "`at_most` of what? give a `level`, such as host"
+            raise ValueError(msg)
+        return self
+
+
+def _spread(value: Any) -> Any:
+    """A level alone: as evenly as there is room."""
+    return {"level": value} if isinstance(value, str) else value
+
+
 _COUNT: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=1, le=NODES_MAX)])
 
 
@@ -543,6 +564,11 @@ class Job(JobPart):
     )
     topology: Topology = Field(
         default=Topology(), description="how near to each other its nodes are to lie: in one zone, block, rack or host"
+    )
+    spread: Annotated[Spread, BeforeValidator(_spread, json_schema_input_type=Level | Spread)] = Field(
+        default=Spread(),
+        examples=["zone"],
+        description="how far apart its nodes are to lie: over many zones, blocks, racks or hosts",
     )
     resources: Resources = Field(default=Resources(), description="what one node needs")
     on_partition: Annotated[Partition, BeforeValidator(_partition)] = Field(
@@ -657,6 +683,14 @@ class Job(JobPart):
             msg = "each pod set has its own `resources`; leave out those of the job"
             raise ValueError(msg)
         return resources
+
+    @field_validator("spread")
+    @classmethod
+    def _of_one_kind(cls, spread: Spread, info: ValidationInfo) -> Spread:
+        if spread.level and info.data.get("sets"):
+            msg = "a job with pod sets cannot be spread; leave out `spread`, or start a job of its own for what is to lie apart"
+            raise ValueError(msg)
+        return spread
 
     @field_validator("files")
     @classmethod

@@ -176,6 +176,8 @@ class QueueRequest(Request):
     quotas: Annotated[list[QuotaRequest], Field(max_length=500)] | None = None
     """All of them."""
     preemption: PreemptionRequest | None = None
+    reserved_after: Duration = ""
+    """So long its work waits, finding no room, before a start is reserved for it: ten minutes at first."""
 
 
 class NamedQueueRequest(QueueRequest):

@@ -177,6 +177,8 @@ class WorkloadView(View):
     """The cluster where it must run; empty: any."""
     topology: str = ""
     """How near to each other its pods are to lie: `required rack`, `preferred block`; empty: anywhere in one cluster."""
+    spread: str = ""
+    """How far apart: `at most 1 per host`, `evenly over zones`; empty: it does not say."""
     run: list[str]
     guests: list[str] = Field(default_factory=list)
     """Of the kind `pod`: the pods that others made, as NAMESPACE/NAME by rank."""
@@ -250,6 +252,8 @@ class QueueView(View):
     weight: float = 1
     quotas: list[QuotaView] = Field(default_factory=list)
     preemption: PreemptionView = PreemptionView()
+    reserved_after_seconds: int = 600
+    """So long its work waits, finding no room, before a start is reserved for it."""
     share: float | None = None
     """Weighted dominant share: the largest part of what it could borrow that it does, 0 to 1 at weight 1. Only for
     administrators, as the four that follow.
@@ -463,8 +467,8 @@ class AlternativeView(View):
     """One change of the request, everything else the same, with which it could start at once."""
 
     change: str
-    """What is relaxed: `max_duration`, `infra`, `topology`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`; of one of several
-    pod sets with its name before it, as `worker.gpus`.
+    """What is relaxed: `max_duration`, `infra`, `topology`, `spread`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`; of one of
+    several pod sets with its name before it, as `worker.gpus`.
     """
     before: str
     after: str

@@ -38,7 +38,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SecretUse
-from mainstay.domain.topology import TopologyNeed
+from mainstay.domain.topology import LEVELS, Spread, TopologyNeed
 from mainstay.domain.volume import VolumeRef, VolumeState
 from mainstay.domain.workload import Elastic, Mount, Phase, PodRef, PodSet, RetryPolicy, Volume, Workload, WorkloadSpec
 from mainstay.ports import WantedChanges
@@ -82,7 +82,7 @@ SPECS = fields(
     secrets=st.lists(fields(SecretUse), max_size=2).map(tuple),
     volumes=st.lists(fields(Volume), max_size=2).map(tuple),
     devices=st.lists(TEXT, max_size=2).map(tuple),
-    topology=st.none() | fields(TopologyNeed),
+    topology=st.none() | fields(TopologyNeed, spread=st.none() | fields(Spread)),
     elastic=st.none() | fields(Elastic),
     sets=st.lists(fields(PodSet, resources=AMOUNTS, run=st.lists(TEXT, max_size=2).map(tuple)), max_size=2).map(tuple),
 )
@@ -155,6 +155,7 @@ GUESTS = fields(
     problem=st.just(""),
     grace_seconds=SECONDS,
     max_duration_seconds=SECONDS,
+    spread=st.sampled_from(("", *LEVELS)),
 )
 
 
@@ -336,6 +337,14 @@ def test_of_an_agent_that_does_not_tell_how_many_pods_a_node_takes_no_limit_is_k
         convert.decoded(json.dumps(one).encode(), wire.NodeSaid) for one in ({**older, "pods_max": -1}, older)
     )
     assert [convert_plan._node_state(one).pods_max for one in (known, unknown)] == [0, None]
+
+
+def test_a_level_that_an_agent_made_up_spreads_nothing():
+    pod, amount = ("ns", "w", "u"), convert.amount(Resources())
+    said = wire.GuestsSubmitted(name="w", pods=(pod,), tenant="t", project="p", queue="q", priority=1, resources=amount)
+    for spread, need in (("host", TopologyNeed(spread=Spread(level="host"))), ("row", None), ("", None)):
+        found = convert_plan._submission(msgspec.structs.replace(said, spread=spread), "edge")
+        assert found.workload.spec.topology == need
 
 
 def test_of_an_agent_that_does_not_tell_where_its_nodes_are_nothing_is_known():

@@ -67,9 +67,19 @@ async def test_whose_place_its_work_may_take_is_said_together_and_stays_until_it
     assert (await put(api, "research", {"preemption": {}})).preemption == (await queues(api))["default"].preemption
 
 
+async def test_after_how_long_a_start_is_reserved_is_ten_minutes_until_it_is_said(api: Api):
+    assert (await put(api, "research", {})).reserved_after_seconds == 600
+    assert (await put(api, "research", {"reserved_after": "1h30m"})).reserved_after_seconds == 5_400
+    assert (await put(api, "research", {"weight": 2})).reserved_after_seconds == 5_400
+    assert (await put(api, "research", {"reserved_after": "0"})).reserved_after_seconds == 0
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
+        ({"reserved_after": "60d"}, "is too long"),
+        ({"reserved_after": "soon"}, "is not a duration"),
+        ({"cohort": True, "reserved_after": "5m"}, "set it on the queues below it"),
         ({"preemption": {"borrow": "lower-priority"}}, "set reclaim, too"),
         ({"cohort": True, "preemption": {"reclaim": "any"}}, "set it on the queues below it"),
         ({"preemption": {"min_runtime": "60d"}}, "is too long"),

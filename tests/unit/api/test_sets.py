@@ -9,6 +9,7 @@ import pytest
 
 from mainstay.domain.errors import Invalid
 from mainstay.domain.quantity import Resources
+from mainstay.domain.topology import Spread, TopologyNeed
 from mainstay.domain.workload import SETS_MAX, Elastic, Kind, PodSet, WorkloadSpec
 from mainstay.operations.submit import JobRequest, check
 from tests.unit.api.conftest import Api
@@ -91,6 +92,7 @@ def test_whoever_makes_a_specification_is_held_to_the_same():
             replace(spec, sets=(one,), nodes=1),
             replace(spec, choices=(one.resources, one.resources)),
             replace(spec, nodes=4),
+            replace(spec, topology=TopologyNeed(spread=Spread(level="host"))),
         ],
         "sets.1.name": [replace(spec, sets=(one, replace(other, name="a")))],
         "sets.1.nodes": [replace(spec, sets=(one, replace(other, nodes=0)))],

@@ -19,7 +19,7 @@ from mainstay.domain.allocation import Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.plan import ObserveNodes, StopPod
 from mainstay.domain.reason import Code
-from mainstay.domain.topology import TopologyNeed
+from mainstay.domain.topology import Spread, TopologyNeed
 from mainstay.domain.workload import Phase
 from tests.stores import SECOND, WHY
 from tests.unit.api.conftest import PEOPLE, site_of
@@ -222,6 +222,19 @@ def test_a_run_asks_for_one_rack(site: Site) -> None:
     assert "known: rack, host" in mainstay(*run, "preferred=block", "--", "true").stderr
     assert "allowed: zone, block, rack, host" in mainstay(*run, "required=row", "--", "true").stderr
     assert "say required=LEVEL" in mainstay(*run, "rack", "--", "true").stderr
+
+
+def test_a_run_asks_to_lie_apart(site: Site) -> None:
+    nodes = tuple(NodeState(name=f"n-{number}", capacity=size(cpus=2, gib=8), ready=True) for number in range(2))
+    site.scene.applied(ObserveNodes(cluster="local", nodes=nodes, reason=WHY))
+    apart = "run", "-y", "-d", "--nodes", "2", "-n", "web", "--spread"
+    assert "placed on n-0, n-1" in mainstay(*apart, "host=1", "--", "true").stderr
+    assert "spread     at most 1 per host" in mainstay("show", "web").stdout
+    assert mainstay(*apart, "host", "-n", "even", "--", "true").returncode == Exit.OK
+    needs = {work.spec.name: work.spec.topology for work in site.scene.all()}
+    assert needs["even"] == TopologyNeed(spread=Spread(level="host"))
+    assert "allowed: zone, block, rack, host" in mainstay(*apart, "row=1", "--", "true").stderr
+    assert "valid integer" in mainstay(*apart, "host=few", "--", "true").stderr
 
 
 def test_labels_of_levels_are_named_when_a_cluster_is_added(site: Site) -> None:

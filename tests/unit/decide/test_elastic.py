@@ -15,14 +15,13 @@ from mainstay.decide.explain import explain, preview
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.possible import impossible
 from mainstay.decide.preemption import preempt
-from mainstay.decide.reservation import RESERVED_AFTER_SECONDS
 from mainstay.decide.schedule import schedule
 from mainstay.decide.shapes import shape_of
 from mainstay.decide.turns import ledger_of
 from mainstay.domain.plan import Advance, Allocate
 from mainstay.domain.preemption import PreemptionPolicy, WithinQueue
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
-from mainstay.domain.queue import QueueSpec, Quota
+from mainstay.domain.queue import RESERVED_AFTER_SECONDS, QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Elastic, Kind, Phase, WorkloadSpec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mainstay.decide import expected, replay
+from mainstay.decide import condensing, expected, replay
 from mainstay.decide.expected import ExpectedStart
 from mainstay.decide.explain import explain, preview
+from mainstay.decide.placement import POLICIES
 from mainstay.decide.reservation import OVERDUE_SECONDS_MAX
 from mainstay.decide.run_times import UP_TO_THE_LIMIT, seconds_left
 from mainstay.domain.allocation import Seen
@@ -22,7 +24,7 @@ from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Kind, Phase, WorkloadSpec
 from tests.fleets import Fleet
-from tests.worlds import NOON, SECOND, AWorkload, allocation, node, workload, world
+from tests.worlds import NOON, SECOND, AWorkload, allocation, node, pods, workload, world
 
 HOUR = 3_600
 
@@ -223,6 +225,118 @@ def test_on_a_fleet_too_large_to_be_played_nothing_is(monkeypatch):
     assert start(crowd(0)).sentence == "nobody knows when it starts: so much runs that it is not played to its end"
 
 
+def large(seed: int, *, sets: bool = False) -> tuple[Snapshot, int]:
+    """Nodes that are full of runs, and a line of others, the last of which is asked about; its row. Two queues have quotas.
+
+    `sets`: what waits and has several nodes has them in two pod sets.
+    """
+    random, names = np.random.default_rng(seed), ("a", "b") if seed % 2 else ("a",)
+    runs, held = [], []
+    for number in range(40):
+        left = 8
+        while left:
+            cpus = int(random.integers(1, min(left, 4) + 1))
+            key, left = 100 + len(runs), left - cpus
+            runs.append(
+                running(
+                    key,
+                    cpus=cpus,
+                    queue=str(random.choice(names)),
+                    max_duration_seconds=int(random.integers(60, 9_000)),
+                )
+            )
+            held.append(allocation(key, node_key=number + 1, cpus=cpus, started_at=NOON))
+    waiting = [
+        job(
+            key,
+            cpus=int(random.choice((2, 4, 7))),
+            nodes=int(random.choice((1, 1, 3))),
+            queue=str(random.choice(names)),
+            max_duration_seconds=int(random.integers(60, 900)),
+            submitted_at=NOON + key,
+        )
+        for key in range(1, int(random.integers(2, 8)))
+    ]
+    if sets:
+        small = pods("small", 1)
+        waiting = [
+            replace(one, sets=(small, pods("large", 2, cpus=one.cpus))) if one.nodes > 1 else one for one in waiting
+        ]
+    own = {("default", "cpu"): Quota(nominal=int(random.integers(100, 200)) * 1_000)}
+    queues = [QueueSpec(name=name, parent="all", quotas=own, reserved_after_seconds=10**6) for name in names]
+    queues.append(QueueSpec(name="all", cohort=True))
+    if len(names) == 1:
+        queues = [QueueSpec(name="a", reserved_after_seconds=10**6)]
+    snapshot = world(
+        nodes=[node(cpus=8) for _ in range(40)], workloads=[*waiting, *runs], allocations=held, queues=queues
+    )
+    return snapshot, len(waiting) - 1
+
+
+def test_a_part_of_a_fleet_goes_the_way_of_the_whole_as_long_as_it_says(monkeypatch):
+    monkeypatch.setattr(replay, "TOGETHER", 1 << 40)  # one by one: a part counts other ends than the whole
+    policy, seen = POLICIES["best-fit"], [0, 0]
+    for seed in range(12):
+        snapshot, row = large(seed, sets=seed >= 6)
+        condenser = condensing.Condenser(snapshot, row, policy, nodes_max=20)
+        assert condenser.possible
+        for draw in itertools.islice(expected._parts(snapshot), 5):
+            part = condenser.part(draw)
+            assert part.snapshot.nodes.key.size == 20
+            assert part.snapshot.allocations.cpu_milli.sum() == snapshot.allocations.cpu_milli.sum()
+            found = replay.Replay(part.snapshot, part.row, policy, until=part.until).play(part.draw, cycles_max=1 << 20)
+            whole = replay.Replay(snapshot, row, policy).play(draw, cycles_max=1 << 20)
+            assert found.at == (whole.at if found.seen else part.until), seed
+            assert found.at <= whole.at
+            seen[seed % 2] += found.seen
+    assert min(seen) > 5, "with quotas and without"
+
+
+def test_a_start_is_told_too_late_by_no_more_than_it_may_be():
+    snapshot, row = large(2)
+    policy, cycles = POLICIES["best-fit"], [0, 0]
+    for draw in itertools.islice(expected._parts(snapshot), 9):
+        exact, coarse = (
+            replay.Replay(snapshot, row, policy, within=within).play(draw, cycles_max=6) for within in (0.0, 0.5)
+        )
+        assert exact.at - NOON <= coarse.at - NOON <= 1.5 * (exact.at - NOON)
+        cycles[0] += exact.cycles
+        cycles[1] += coarse.cycles
+    assert cycles[1] < cycles[0]
+
+
+def test_a_fleet_that_is_too_large_is_played_in_parts(monkeypatch):
+    snapshot, row = large(2)
+    whole = expected.expected_start(snapshot, row, POLICIES["best-fit"])
+    monkeypatch.setattr(expected, "CYCLE_MAX", expected._work(snapshot) - 1)
+    monkeypatch.setattr(expected, "CYCLES_OF_PART", 1 << 10)
+    monkeypatch.setattr(expected, "NODES_OF_PART", 36)
+    parts = expected.expected_start(snapshot, row, POLICIES["best-fit"])
+    assert NOON < parts.p50 <= parts.p90
+    assert parts.p50 - NOON == pytest.approx(whole.p50 - NOON, rel=0.5)
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        {"quotas": {("default", "pods"): Quota(nominal=400)}},
+        {"submitted_at": NOON, "cpus": 0.001},
+    ],
+    ids=["pods are counted", "all nodes have room"],
+)
+def test_where_a_part_is_no_smaller_or_says_less_there_is_none(why):
+    snapshot = world(
+        nodes=[node(cpus=4) for _ in range(8)],
+        workloads=[
+            running(9, cpus=3, queue="a"),
+            job(1, queue="a", **{"cpus": 5, **{k: v for k, v in why.items() if k != "quotas"}}),
+        ],
+        allocations=[allocation(9, cpus=3, started_at=NOON)],
+        queues=[QueueSpec(name="a", quotas=why.get("quotas", {}))],
+    )
+    assert not condensing.Condenser(snapshot, 0, POLICIES["best-fit"], nodes_max=4).possible
+
+
 def test_the_work_is_bounded_and_counted(monkeypatch):
     plays = []
     play = replay.Replay.play
@@ -298,13 +412,13 @@ def test_never_before_now_and_half_before_most_whatever_the_order_of_the_rows(ho
         job(1 + at, cpus=cpus, nodes=ranks, max_duration_seconds=limit, typical_seconds=typical, spread_permille=300)
         for at, (cpus, ranks, limit, typical) in enumerate(wishes)
     ]
-    pods = [allocation(run.key, key=at, node_key=at, cpus=4, started_at=NOON) for at, run in enumerate(runs, 1)]
+    held = [allocation(run.key, key=at, node_key=at, cpus=4, started_at=NOON) for at, run in enumerate(runs, 1)]
     nodes = [node(cpus=4) for _ in range(4)]
-    mixed = [copy.copy(one) for one in (runs + jobs, pods)]
+    mixed = [copy.copy(one) for one in (runs + jobs, held)]
     for rows in mixed:
         shuffle.shuffle(rows)
     for one in jobs:
-        found = explain(world(nodes=nodes, workloads=runs + jobs, allocations=pods), one.key)
+        found = explain(world(nodes=nodes, workloads=runs + jobs, allocations=held), one.key)
         again = explain(world(nodes=nodes, workloads=mixed[0], allocations=mixed[1]), one.key)
         assert found.expected == again.expected
         if found.expected and found.expected.p90:

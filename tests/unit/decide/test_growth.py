@@ -263,12 +263,17 @@ class Play:
         return False
 
     def check(self) -> None:
-        """No node over its capacity, no queue over its quota, no run below its min or above its max, or without rank 0."""
+        """No node over its capacity, no queue over its quota, no run below its min or above its max, or without rank 0, or with
+        more ranks on one host than it may have.
+        """
         used, held = Counter[int](), Counter[str]()
         for key, pods in self.pods.items():
             work = self.workloads[key]
             assert work.nodes_min <= len(pods) <= work.nodes_max
             assert pods[0].rank == 0
+            if work.topology:
+                self.happened["apart"] += 1
+                assert max(Counter(pod.node_key for pod in pods).values()) <= int(work.topology[-1])
             for pod in pods:
                 used[pod.node_key] += int(pod.cpus)
                 held[work.queue] += int(pod.cpus)
@@ -295,7 +300,7 @@ def drawn(seed: int) -> Play:
         )
         for name in "ab"
     ]
-    workloads = {}
+    workloads, apart = {}, random.Random(seed + 1)
     for key in range(1, rng.randint(4, 10)):
         least = rng.randint(1, 3)
         most = least + rng.choice((0, 2, 5))
@@ -308,6 +313,7 @@ def drawn(seed: int) -> Play:
             queue=rng.choice("ab"),
             priority=rng.choice((10, 50, 90)),
             submitted_at=NOON + key,
+            topology=apart.choice(("", "", "", "/host 1", "/host 2")),
         )
     keys = sorted(workloads)
     waves = [{key: workloads[key] for key in keys[at::3]} for at in range(3)]
@@ -340,6 +346,7 @@ def test_the_worlds_of_the_law_grow_and_shrink():
     assert happened["grown"] > 10
     assert happened["shrunk"] > 5
     assert happened["displaced"] > 5
+    assert happened["apart"] > 20
 
 
 @given(st.integers(0, 2**32))

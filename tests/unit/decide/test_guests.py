@@ -35,6 +35,7 @@ from mainstay.domain.guest import Group, Guest, plain_name
 from mainstay.domain.plan import Advance, ClosePod, ObservePod, Submit
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
+from mainstay.domain.topology import Spread, TopologyNeed
 from mainstay.domain.workload import Kind, Phase, PodRef, Workload, WorkloadSpec
 from tests.worlds import NOON, SECOND
 
@@ -145,6 +146,13 @@ def test_a_group_waits_until_enough_of_it_is_there_and_is_then_one_workload_in_t
     (action,) = look(of_group("w-10", "w-2", "w-1", size=3)).actions
     assert [pod.name for pod in action.workload.spec.guests] == ["w-1", "w-2", "w-10"]
     assert (action.workload.spec.nodes, action.workload.spec.name) == (3, "g")
+
+
+def test_a_group_lies_apart_as_its_first_pod_would():
+    (action,) = look(of_group("w-1", "w-2", size=2, spread="host")).actions
+    assert action.workload.spec.topology == TopologyNeed(spread=Spread(level="host"))
+    (action,) = look(of_group("w-1", "w-2", size=2)).actions
+    assert action.workload.spec.topology is None
 
 
 def test_groups_of_two_namespaces_are_two():

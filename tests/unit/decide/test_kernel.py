@@ -22,10 +22,9 @@ from mainstay.decide.allowance import Allowance
 from mainstay.decide.cycle import Cycle
 from mainstay.decide.placement import POLICIES, fit
 from mainstay.decide.preemption.balance import Balance
-from mainstay.decide.reservation import RESERVED_AFTER_SECONDS
 from mainstay.domain.history import HistoryPolicy
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
-from mainstay.domain.queue import QueueSpec, Quota
+from mainstay.domain.queue import RESERVED_AFTER_SECONDS, QueueSpec, Quota
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
 from tests.worlds import NOON, SECOND, AHistory, allocation, node, workload, world

@@ -210,6 +210,36 @@ CASES: dict[str, tuple[Snapshot, list[tuple[int, ...]]]] = {
         ),
         [(3,)],
     ),
+    "reclaim: where its own work yields, too, so that it borrows nothing (Kueue: preempt from all ClusterQueues in cohort)": (
+        gpus(
+            own={"a": 6, "b": 6},
+            held=[(1, "a", 10, 3), (2, "a", 20, 2), (3, "b", 10, 3), (4, "b", 20, 4)],
+            wish=waits(9, priority=20, gpus=4),
+            policy=PreemptionPolicy(within_queue=WithinQueue.LOWER_PRIORITY, reclaim=Reclaim.LOWER_PRIORITY),
+            gpus_in_fleet=12,
+        ),
+        [(1, 3)],
+    ),
+    "reclaim: not where it would borrow all the same once its own work has yielded": (
+        gpus(
+            own={"a": 6, "b": 6},
+            held=[(1, "a", 10, 2), (2, "a", 20, 3), (3, "b", 10, 3), (4, "b", 20, 4)],
+            wish=waits(9, priority=20, gpus=4),
+            policy=PreemptionPolicy(within_queue=WithinQueue.LOWER_PRIORITY, reclaim=Reclaim.LOWER_PRIORITY),
+            gpus_in_fleet=12,
+        ),
+        [],
+    ),
+    "reclaim: not where it uses all of its own, even if its own work would make room": (
+        gpus(
+            own={"a": 4, "b": 4, "c": 2},
+            held=[(1, "a", 10, 2), (2, "a", 20, 2), (3, "b", 10, 6)],
+            wish=waits(9, priority=20, gpus=2),
+            policy=PreemptionPolicy(within_queue=WithinQueue.LOWER_PRIORITY, reclaim=Reclaim.LOWER_PRIORITY),
+            gpus_in_fleet=10,
+        ),
+        [(1,)],
+    ),
     "borrow: less urgent borrowers yield to who borrows": (
         gpus(
             own={"a": 2, "b": 2, "c": 4},
@@ -639,3 +669,28 @@ def test_whoever_waits_for_those_that_yield_is_told_so() -> None:
     assert explain(snapshot, 9).reason.sentence == (
         "waits for 1 pod of 1 run to yield to it: its places on node-1 are kept"
     )
+
+
+def test_where_nodes_take_only_so_many_pods_one_that_yields_makes_room_for_one() -> None:
+    snapshot = world(
+        nodes=[node(others={"pods": 1}, used_others={"pods": 1})],
+        workloads=[runs(1), waits(2, priority=50)],
+        allocations=[holds(1)],
+        queues=[queue("a")],
+    )
+    assert victims(snapshot) == [(1,)]
+
+
+def test_places_that_are_kept_count_as_pods_of_their_node() -> None:
+    """Two are kept for run 2, of which run 1 holds one; the node takes two, so the other is not for run 3."""
+    held = Resources(cpu_milli=1_000, memory_bytes=BYTES_PER_GIB)
+    snapshot = world(
+        nodes=[node(others={"pods": 2}, used_others={"pods": 1})],
+        workloads=[runs(1), waits(2, priority=50, nodes=2), waits(3, priority=90)],
+        allocations=[holds(1, stop=True, preempted=int(Rule.WITHIN_QUEUE))],
+        queues=[queue("a")],
+        nominations={2: Nomination(slots=(Slot(rank=0, node_key=1, resources=held),) * 2, until=NOON + HOUR)},
+        displaced_by={1: (2,)},
+    )
+    assert not [action for action in schedule(snapshot) if isinstance(action, Allocate)]
+    assert reserved(snapshot).nodes.used_others["pods"].tolist() == [2]

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from mainstay.decide.cycle import Cycle
 from mainstay.decide.explain import Alternative, explain, preview
 from mainstay.decide.placement import POLICIES
-from mainstay.decide.reservation import AHEAD_SECONDS_MAX, OVERDUE_SECONDS_MAX, RESERVED_AFTER_SECONDS
+from mainstay.decide.reservation import AHEAD_SECONDS_MAX, OVERDUE_SECONDS_MAX
 from mainstay.decide.schedule import schedule
 from mainstay.domain.allocation import Seen
 from mainstay.domain.plan import Advance, Allocate
 from mainstay.domain.quantity import Resources
-from mainstay.domain.queue import QueueSpec, Quota
+from mainstay.domain.queue import RESERVED_AFTER_SECONDS, QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Kind, Phase, WorkloadSpec
@@ -86,6 +86,18 @@ def test_what_is_beside_a_reserved_start_is_for_everybody():
 
 def test_nothing_is_reserved_for_what_has_not_waited_long():
     assert starts(two_nodes(gang(submitted_at=NOON - SECOND), job(2))) == {2: [2]}
+
+
+def test_how_long_is_long_is_for_the_queue_to_say():
+    soon = QueueSpec(name="soon", reserved_after_seconds=1)
+    at_once = QueueSpec(name="at-once", reserved_after_seconds=0)
+    never = QueueSpec(name="never", reserved_after_seconds=30 * 86_400)
+    young = gang(submitted_at=NOON - SECOND)
+    queues = [soon, at_once, never]
+    assert reserved(two_nodes(replace(young, queue="soon"), queues=queues)) == {1: 100}
+    assert reserved(two_nodes(replace(young, queue="soon", submitted_at=NOON), queues=queues)) == {}
+    assert reserved(two_nodes(replace(young, queue="at-once", submitted_at=NOON), queues=queues)) == {1: 100}
+    assert reserved(two_nodes(gang(queue="never"), queues=queues)) == {}
 
 
 @pytest.mark.parametrize(
@@ -250,7 +262,18 @@ pods = st.tuples(st.integers(0, 5), st.integers(1, 3), st.integers(1, 6))
     held=st.lists(pods, min_size=1, max_size=12),
     cpus=st.integers(1, 4),
     ranks=st.integers(1, 6),
-    topology=st.sampled_from(["", "required rack", "required host", "preferred rack"]),
+    topology=st.sampled_from(
+        [
+            "",
+            "required rack",
+            "required host",
+            "preferred rack",
+            "/host 1",
+            "/rack 2",
+            "required rack/host 1",
+            "/rack 0",
+        ]
+    ),
 )
 def test_the_first_instant_at_which_it_fits_is_found(held, cpus, ranks, topology):
     """The same is asked of each instant, one after the other: what if all that has ended by then were gone?"""

@@ -14,6 +14,7 @@ from mainstay.decide.explain import explain, preview
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.possible import impossible
 from mainstay.decide.preemption import preempt
+from mainstay.decide.preemption.rules import wish_of
 from mainstay.decide.preemption.search import Search
 from mainstay.decide.schedule import schedule
 from mainstay.decide.shapes import shape_of
@@ -396,7 +397,7 @@ def test_whoever_displaces_for_several_sets_gets_a_place_for_all_of_them(nodes, 
 
     def fits(snapshot: Snapshot) -> bool:
         shape = shape_of(snapshot, 0)
-        return Search(snapshot).places_now(int(snapshot.workloads.queue[0]), shape)
+        return Search(snapshot).places_now(wish_of(snapshot, 0), shape)
 
     actions = preempt(without(set()))
     if not actions:

@@ -199,6 +199,15 @@ def test_a_gang_that_shares_a_volume_of_one_node_is_whole_there_or_waits() -> No
     assert "all pods that use it must be on one node (ReadWriteOnce)" in sentence
 
 
+def test_what_must_be_on_one_node_and_apart_waits_and_hears_both() -> None:
+    volume = lies("data", "west", access=RWO)
+    apart = world(nodes=THREE, workloads=[asks(2, nodes=2, topology="/host 1")], volumes=[volume])
+    sentence = why(apart).sentence
+    assert "all pods that use it must be on one node (ReadWriteOnce)" in sentence
+    assert "at most 1 per host" in sentence
+    assert places(world(nodes=THREE, workloads=[asks(2, nodes=2, topology="/host 2")], volumes=[volume])) == ["a", "a"]
+
+
 @given(
     asked=st.lists(
         st.tuples(st.integers(1, 16), st.integers(1, 3), st.sampled_from(["", "data", "more"])), max_size=12

@@ -153,6 +153,10 @@ def test_where_each_set_has_its_own_command_the_job_needs_none():
             "run: x\nsets:\n- name: a\n- name: b\nresources: {cpu: 2}",
             "job.yaml:5:1: resources: each pod set has its own `resources`",
         ),
+        (
+            "run: x\nsets:\n- name: a\n- name: b\nspread: host",
+            "job.yaml:5:1: spread: a job with pod sets cannot be spread",
+        ),
         ("type: service\nrun: x\nsets:\n- name: a\n- name: b", "job.yaml:3:1: sets: a service has no pod sets"),
         ("run: x\nsets:\n- {name: a, nodes: 600}\n- {name: b, nodes: 600}", "job.yaml:2:1: sets: 1200 nodes in all"),
         ("sets:\n- {name: a, run: x}\n- name: b", "or one of them for each of the `sets`"),

@@ -18,7 +18,7 @@ from mainstay.clusters.kubernetes import handover, names, pods, surroundings
 from mainstay.clusters.kubernetes.api import KubeApi, Patch
 from mainstay.clusters.kubernetes.errors import AlreadyExists, Conflict, NotFound
 from mainstay.clusters.kubernetes.kinds import PODS, RESOURCE_CLAIMS, SERVICES
-from mainstay.clusters.kubernetes.logs import Logs
+from mainstay.clusters.kubernetes.logs import Followed, Logs
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.pace import Pace
 from mainstay.clusters.kubernetes.picture import Picture
@@ -33,6 +33,8 @@ from mainstay.ports import Artifacts, Clock, Secrets
 log = structlog.get_logger()
 
 ROUND_SECONDS = 0.2
+ROUND_REST = 10.0
+"""Seconds of rest for each second of a round: it is one of many that ask for a core."""
 BURIAL_SECONDS = 30.0
 GROUPS_SECONDS = 1.0
 RENEW_SECONDS = 15
@@ -92,7 +94,7 @@ class Chores:
             return
         self._next_round = now + ROUND_SECONDS
         silent = {name for name, since in self._picture.silent().items() if not since}
-        for pod, known in self._picture.views():
+        for pod, known in self._picture.restless.items():
             self._look_after(pod, known, now)
             if known.renewed and known.node not in silent:
                 self._renew_in_time(pod, known)
@@ -100,8 +102,9 @@ class Chores:
                 late = self._api.server_time() - known.deadline_at
                 if late >= (OVERRUN_SECONDS + known.grace) * 1_000_000:
                     self._start(f"overrun/{pod}", partial(self._end_overrun, pod, known))
+        self._follow_logs()
         self._forget_gone()
-        if due := self._picture.waiting.due(self._picture.views()):
+        if due := self._picture.waiting.due(self._picture.restless.items()):
             self._start("words", partial(self._picture.waiting.ask, *due))
         if now >= self._next_groups:
             self._next_groups = now + GROUPS_SECONDS
@@ -109,6 +112,8 @@ class Chores:
         if now >= self._next_burial:
             self._next_burial = now + BURIAL_SECONDS
             self._start("burial", self._bury)
+        ended = self._clock.monotonic()
+        self._next_round = max(self._next_round, ended + ROUND_REST * (ended - now))
 
     async def log_is_kept(self, pod: str, known: OwnView) -> bool:
         """Whether the log of an ended pod is stored, or given up."""
@@ -140,10 +145,7 @@ class Chores:
             self._start(f"service/{pod}", partial(self._make_service, pod, known))
         if known.claim and known.uid not in self._claimed and not known.deleting:
             self._start(f"claim/{pod}", partial(self._make_claim, pod, known))
-        if known.logged:
-            if pod not in self._kept:
-                self._logs.follow(pod, known.namespace, ended=state.seen is Seen.ENDED)
-        elif known.waits_for_files and not known.deleting and known.uid not in self._delivered:
+        if known.waits_for_files and not known.deleting and known.uid not in self._delivered and not known.logged:
             self._start(f"files/{pod}", partial(self._deliver, pod, known))
         if known.hopeless and not known.deleting and state.seen is not Seen.ENDED:
             since = self._hopeless_since.setdefault(pod, now)
@@ -151,6 +153,18 @@ class Chores:
                 self._start(f"verdict/{pod}", partial(self._give_up, pod, known, known.hopeless))
         else:
             self._hopeless_since.pop(pod, None)
+
+    def _follow_logs(self) -> None:
+        """Go on with those that are followed, and with others as long as there is room."""
+        logged = self._picture.logged
+        for pod in self._logs.followed & logged.keys():
+            self._follow(pod, logged[pod])
+        for pod, known in logged.items():
+            if pod not in self._kept and self._follow(pod, known) is None:
+                return
+
+    def _follow(self, pod: str, known: OwnView) -> Followed | None:
+        return self._logs.follow(pod, known.namespace, ended=known.state.seen is Seen.ENDED)
 
     def _renew_in_time(self, pod: str, known: OwnView) -> None:
         """A pod that ends itself where it is cut off hears from us several times within that time."""
@@ -177,18 +191,19 @@ class Chores:
             self._picture.learn(await self._pace.write(patch, urgent=True))
 
     def _forget_gone(self) -> None:
-        there = self._picture.ours.keys()
-        for since in (self._hopeless_since, self._log_since):
-            for gone in since.keys() - there:
-                del since[gone]
+        there, restless = self._picture.ours.keys(), self._picture.restless
+        for at_rest in self._hopeless_since.keys() - restless.keys():
+            del self._hopeless_since[at_rest]
+        for gone in self._log_since.keys() - there:
+            del self._log_since[gone]
         for gone in self._logs.known - there:
             self._logs.drop(gone)
         self._kept &= there
         if self._delivered:
-            self._delivered &= {known.uid for _, known in self._picture.views() if known.waits_for_files}
+            self._delivered &= {known.uid for known in restless.values() if known.waits_for_files}
         self._callable &= there
         if self._claimed:
-            self._claimed &= {known.uid for _, known in self._picture.views() if known.claim}
+            self._claimed &= {known.uid for known in restless.values() if known.claim}
 
     def _start(self, name: str, chore: Callable[[], Awaitable[None]]) -> None:
         if name not in self._tasks:

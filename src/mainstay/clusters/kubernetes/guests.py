@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, shape_of
@@ -17,6 +18,7 @@ from mainstay.clusters.kubernetes.nodes import requests, slices
 from mainstay.clusters.kubernetes.objects import Container, Namespace, Pod, PodSpec
 from mainstay.clusters.kubernetes.quantities import whole
 from mainstay.clusters.kubernetes.restrictions import Restriction, restriction
+from mainstay.clusters.kubernetes.topology import level_of
 from mainstay.domain.guest import plain_name
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import PRIORITY_MAX
@@ -49,6 +51,8 @@ class Wish:
     of_volcano: bool
     """Its group is one of Volcano's."""
     problem: str
+    spread: str = ""
+    """The level over which it would have its like, and itself, lie apart; empty if it does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +81,7 @@ def wish(pod: Pod) -> Wish:
         group_size=whole(meta.annotations.get(names.GROUP_SIZE)),
         of_volcano=of_volcano,
         problem="; ".join(_problems(pod, understood=where is not None)),
+        spread=next(filter(None, map(level_of, _apart(pod))), ""),
     )
 
 
@@ -151,6 +156,25 @@ def _relations(spec: PodSpec) -> Iterator[str]:
             yield f"it requires {words} ({kind})"
     if any(rule.when_unsatisfiable != "ScheduleAnyway" for rule in spec.topology_spread_constraints):
         yield "it requires to be spread (topologySpreadConstraints)"
+
+
+def _apart(pod: Pod) -> Iterator[str]:
+    """The labels of nodes over which it prefers its like to lie apart: those of its kind, so that it is one of them."""
+    for rule in pod.spec.topology_spread_constraints:
+        if _is_like(pod, rule.label_selector):
+            yield rule.topology_key
+    rules = (pod.spec.affinity or {}).get("podAntiAffinity")
+    preferred = rules.get("preferredDuringSchedulingIgnoredDuringExecution") if isinstance(rules, dict) else None
+    for rule in preferred if isinstance(preferred, list) else ():
+        term = rule.get("podAffinityTerm") if isinstance(rule, dict) else None
+        if isinstance(term, dict) and _is_like(pod, term.get("labelSelector")):
+            yield str(term.get("topologyKey"))
+
+
+def _is_like(pod: Pod, selector: Any) -> bool:
+    """Whether a selector finds the pod that has it, as far as labels go. One that says more is none that we understand."""
+    labels = selector.get("matchLabels") if isinstance(selector, dict) and set(selector) == {"matchLabels"} else None
+    return isinstance(labels, dict) and bool(labels) and labels.items() <= pod.metadata.labels.items()
 
 
 def _containers(spec: PodSpec) -> tuple[Container, ...]:

@@ -136,6 +136,7 @@ class Lodgings:
             max_duration_seconds=ask.max_duration_seconds,
             group=self._group(view.namespace, ask),
             problem=ask.problem or wrong or closed,
+            spread=ask.spread,
             state=self._state(view),
         )
 

@@ -84,6 +84,11 @@ class Logs:
         """Pods whose log was here, and the timestamp of its first line: if that is not there any more, readers are told."""
 
     @property
+    def followed(self) -> AbstractSet[str]:
+        """The pods whose logs are followed, or were to their end."""
+        return self._followed.keys()
+
+    @property
     def known(self) -> AbstractSet[str]:
         """The pods whose log is here, on its way, or was."""
         return self._followed.keys() | self._let_go.keys()

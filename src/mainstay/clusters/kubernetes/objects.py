@@ -123,6 +123,8 @@ class Spread(Slim, frozen=True):
     """How evenly the pods of a kind are to lie over parts of the cluster."""
 
     when_unsatisfiable: str = ""
+    topology_key: str = ""
+    label_selector: dict[str, Any] | None = None  # Any: a tree of JSON, as an affinity
 
 
 class Claim(Slim, frozen=True):

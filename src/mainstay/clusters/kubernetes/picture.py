@@ -38,6 +38,7 @@ from mainstay.clusters.kubernetes.objects import Namespace, Node, Pod, ResourceC
 from mainstay.clusters.kubernetes.offered import DeviceKey, Offered, taken_by_others
 from mainstay.clusters.kubernetes.pods import REVOKED
 from mainstay.clusters.kubernetes.quantities import instant
+from mainstay.clusters.kubernetes.reports import Reports
 from mainstay.clusters.kubernetes.restrictions import Terms
 from mainstay.clusters.kubernetes.storage import Storage, reached
 from mainstay.clusters.kubernetes.trust import Trust
@@ -158,12 +159,21 @@ class Picture:
         """Pods of others that ask us for a place."""
         self._used: dict[str, Used] = {}
         self._states: dict[str, NodeState] = {}
+        self._told: tuple[NodeState, ...] = ()
+        """As of the last look, if no node refuses what it is given."""
         self._silent: set[str] = set()
         self._back: dict[str, int] = {}
         """Nodes that were silent, and when they reported again (server's time, UTC microseconds)."""
         self._ours: dict[str, OwnView] = {}
         self.ours: Mapping[str, OwnView] = MappingProxyType(self._ours)
         """Every pod of ours by its name, forgotten ones and tombstones included."""
+        self.restless: dict[str, OwnView] = {}
+        """Those that may have to be looked after."""
+        self.logged: dict[str, OwnView] = {}
+        """Those of which there is a log."""
+        self._reports = Reports()
+        self._tombstones: set[str] = set()
+        """Those of pods that had a node."""
         self._by_uid: dict[str, Key] = {}
         """Pods that concern us: ours, and guests."""
         self._twins: dict[str, set[Key]] = {}
@@ -231,9 +241,13 @@ class Picture:
         changed = self.lodgings.restrictions_changed(), self._reaches_changed(), self._offered.has_news()
         if any(changed):
             self._states.clear()
+        if len(self._states) == len(self._nodes.objects) == len(self._told) and not self._broken:
+            return self._told  # Whatever changes a node takes its state away.
         for name in self._nodes_by_name() - self._states.keys():
             self._states[name] = self._state_of(name)
-        return tuple(self._state(name) for name in sorted(self._states))
+        found = tuple(self._state(name) for name in sorted(self._states))
+        self._told = () if self._broken else found
+        return found
 
     def volumes(self) -> tuple[VolumeState, ...] | None:
         """Every volume of our projects; None while we cannot see them."""
@@ -344,11 +358,14 @@ class Picture:
     def pods(self) -> tuple[PodState, ...]:
         """What we report of our pods: as their kubelets say, unless those are silent."""
         silent = self.silent()
-        return tuple([self._reported(known, silent) for known in self._ours.values()])
+        unsettled = self._tombstones | self.waiting.explains
+        if silent:
+            unsettled |= {name for name, known in self._ours.items() if known.state.node in silent}
+        return self._reports.all(self._ours, lambda known: self._reported(known, silent), unsettled=unsettled)
 
     def _reported(self, known: OwnView, silent: Mapping[str, int]) -> PodState:
         state = known.state
-        if known.tombstone and known.last_node:
+        if state.name in self._tombstones:
             return self._of_tombstone(known, state)
         if why := self._why_unknown(state, silent):
             return replace(_unknown(state, why), revoked=known.renewed == REVOKED)
@@ -462,6 +479,22 @@ class Picture:
             self._ours[name] = new
         elif isinstance(old, OwnView) and self._ours.get(name) == old:
             del self._ours[name]
+        self._reports.moved(name)
+        self._sort(name)
+
+    def _sort(self, name: str) -> None:
+        """Among those that are to be looked at again and again, if it is one."""
+        self._tombstones.discard(name)
+        known = self._ours.get(name)
+        for kept, belongs in (
+            (self.restless, known is not None and known.is_restless),
+            (self.logged, known is not None and known.is_logged),
+        ):
+            kept.pop(name, None)
+            if known is not None and belongs:
+                kept[name] = known
+        if known is not None and known.tombstone and known.last_node:
+            self._tombstones.add(name)
 
     def _count_uids(self, key: Key, old: View | None, new: View | None) -> None:
         before, after = (view.uid if isinstance(view, OwnView | GuestView) else "" for view in (old, new))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from mainstay.clusters.kubernetes.objects import Node
-from mainstay.domain.topology import LEVELS
+from mainstay.domain.topology import HOST, LEVELS
 
 LABELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -28,6 +28,16 @@ LABELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 """By level, the labels that say which domain it is, unless an administrator names another: Kubernetes' own, or in its manner;
 those of GKE and EKS, and of NVIDIA's topograph. The first that a node has counts.
 """
+
+
+HOST_LABEL = "kubernetes.io/hostname"
+
+
+def level_of(label: str) -> str:
+    """The level that pods mean by a label of nodes; empty if it is none that is known."""
+    if label == HOST_LABEL:
+        return HOST
+    return next((level for level, names in LABELS.items() if label in names), "")
 
 
 def domains(node: Node, chosen: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

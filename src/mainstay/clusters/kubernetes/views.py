@@ -20,7 +20,7 @@ from mainstay.clusters.kubernetes.states import (
     state_of,
 )
 from mainstay.clusters.kubernetes.troubles import hopeless, is_hopeless_for_good, status_of, unplaced, waits
-from mainstay.domain.allocation import Owner, PodState
+from mainstay.domain.allocation import Owner, PodState, Seen
 from mainstay.domain.quantity import Counts, Resources, is_shape
 
 NOTHING = Resources()
@@ -119,6 +119,18 @@ class OwnView(View):
     def is_ours(self) -> bool:
         """Always."""
         return True
+
+    @property
+    def is_restless(self) -> bool:
+        """Something may have to be done for it before it ends, or be found out, beside reading its log."""
+        is_there = not (self.forgotten_at or self.tombstone)
+        starts = self.calls or self.claim or self.waits_for_files or self.hopeless or self.state.seen < Seen.RUNNING
+        return bool((is_there and starts) or self.renewed or self.deadline_at)
+
+    @property
+    def is_logged(self) -> bool:
+        """There is a log of it that is to be kept."""
+        return self.logged and not (self.forgotten_at or self.tombstone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

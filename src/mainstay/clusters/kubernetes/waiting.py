@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -66,6 +67,11 @@ class Waiting:
         self._api, self._clock = api, clock
         self._asked: dict[str, Asked] = {}
         self._rest_until = 0.0
+
+    @property
+    def explains(self) -> AbstractSet[str]:
+        """The pods of which events say something."""
+        return {name for name, asked in self._asked.items() if asked.words is not None}
 
     def explained(self, known: OwnView, state: PodState) -> PodState:
         """What is reported of a pod, with what its events say where the pod itself says nothing."""

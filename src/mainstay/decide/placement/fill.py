@@ -57,13 +57,17 @@ def _stack(free: Free, request: Request, rows: Ints, scores: Floats, count: int)
 
 def _spread(free: Free, request: Request, rows: Ints, scores: Floats, count: int) -> tuple[Ints, Ints]:
     nodes = rows[lowest(scores, count)]
-    most = room_on(free, request, nodes)
+    return nodes, evenly(room_on(free, request, nodes), count)
+
+
+def evenly(most: Ints, count: int) -> Ints:
+    """How many each gets of those that take up to `most`, if each gets one in turn, the first one first. As `fill` adds up."""
     level = _level(most, count)
     pods = np.minimum(most, level)
     over = int(pods.sum()) - count
-    if over > 0:  # Of the last round only the best nodes have a turn.
+    if over > 0:  # Of the last round only the first have a turn.
         pods[np.flatnonzero(pods == level)[-over:]] -= 1
-    return nodes, pods
+    return pods
 
 
 def _level(most: Ints, count: int) -> int:

@@ -172,8 +172,8 @@ class Free:
         """The columns that the request lowers, and by how much. Scarce resources first: they rule out most nodes."""
         amounts = [(self.devices(request), request.gpus)] if request.gpus else []
         amounts += [(self.cpu_milli, request.cpu_milli), (self.memory_bytes, request.memory_bytes)]
-        amounts += [(self.nodes.free[column], amount) for column, amount in self._amounts_of_others(request)]
-        amounts += [(self.nodes.free[column], amount) for column, amount in self._amounts_later(request)]
+        amounts += [(self.nodes.free[column], amount) for column, amount in self.asked_of_others(request)]
+        amounts += [(self.nodes.free[later], amount) for _, _, later, amount in self.asked_later(request)]
         return [(column, amount) for column, amount in amounts if amount]
 
     def amounts(self, request: Request) -> Ints:
@@ -183,22 +183,31 @@ class Free:
         if request.gpus:
             lacks = request.shape and request.shape not in self.shapes
             amounts[self.shapes.get(request.shape, GPUS)] = LACKING if lacks else request.gpus
-        for column, amount in self._amounts_of_others(request):
+        for column, amount in self.asked_of_others(request):
             amounts[column] = amount
-        for column, amount in self._amounts_later(request):
-            amounts[column] = amount
+        for _, _, later, amount in self.asked_later(request):
+            amounts[later] = amount
         return amounts
 
-    def _amounts_later(self, request: Request) -> list[tuple[int, int]]:
-        """(column, amount) of what it would still hold when that is needed for others."""
+    def asked_later(self, request: Request) -> list[tuple[int, int, int, int]]:
+        """What it would still hold when that is needed for others: (number in `kept`, column, column of what is left of it then,
+        amount).
+        """
         if not request.late:
             return []
         now = self.amounts(replace(request, late=0)).tolist()
-        kept = (columns for number, columns in enumerate(self.kept) if request.late >> number & 1)
-        return [(later, now[column]) for columns in kept for column, later in columns.items()]
+        kept = ((number, columns) for number, columns in enumerate(self.kept) if request.late >> number & 1)
+        return [
+            (number, column, later, now[column])
+            for number, columns in kept
+            for column, later in columns.items()
+            if now[column]
+        ]
 
-    def _amounts_of_others(self, request: Request) -> list[tuple[int, int]]:
-        """(column, amount). What no node has makes the first column ask for more than there is."""
+    def asked_of_others(self, request: Request) -> list[tuple[int, int]]:
+        """(column, amount) of other resources, the pod itself among them. What no node has makes the first column ask for more
+        than there is.
+        """
         asked = [
             (self.others.get(name, CPU), amount if name in self.others else LACKING) for name, amount in request.others
         ]

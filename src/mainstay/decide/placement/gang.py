@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from mainstay.decide.placement.apart import room_apart
+from mainstay.decide.placement.domains import CLUSTER, known, numbers, room_per_domain
 from mainstay.decide.placement.fill import Policy, fill
-from mainstay.decide.placement.fit import Free, Request, feasible, room_on
-from mainstay.decide.placement.near import CLUSTER, known, numbers, place_near, room_per_domain
+from mainstay.decide.placement.fit import Free, Request, feasible
+from mainstay.decide.placement.near import place_near
 from mainstay.domain.arrays import Bools, Ints
 
 
@@ -26,7 +28,7 @@ def place(free: Free, request: Request, *, count: int, least: int = 0, policy: P
         if count < least:
             return None
     if request.one_node:
-        node, _ = fill(free, request, policy, rows[room_on(free, request, rows) >= count], 1)
+        node, _ = fill(free, request, policy, rows[room_apart(free, request, rows) >= count], 1)
         return np.repeat(node, count) if node.size else None
     if count > 1:
         if request.topology is not None:
@@ -41,7 +43,7 @@ def place(free: Free, request: Request, *, count: int, least: int = 0, policy: P
 
 def room_together(free: Free, request: Request, rows: Ints) -> Ints:
     """How many pods of one gang these feasible nodes take in each cluster, or each domain that must hold it; by its number."""
-    room = room_on(free, request, rows)
+    room = room_apart(free, request, rows)
     if request.one_node:
         most = np.zeros(int(free.cluster.max()) + 1, dtype=np.int64)
         np.maximum.at(most, free.cluster[rows], room)

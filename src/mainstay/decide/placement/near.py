@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from mainstay.decide.placement.apart import place_apart, room_apart
+from mainstay.decide.placement.domains import CLUSTER, LADDER, numbers, room_per_domain
 from mainstay.decide.placement.fill import Policy, fill
-from mainstay.decide.placement.fit import Free, Request, room_on
+from mainstay.decide.placement.fit import Free, Request
 from mainstay.domain.arrays import Ints
-from mainstay.domain.topology import LEVELS, Level, TopologyNeed
-
-CLUSTER = "cluster"
-LADDER = (CLUSTER, *LEVELS)
+from mainstay.domain.topology import TopologyNeed
 
 
 def place_near(
     free: Free, request: Request, need: TopologyNeed, rows: Ints, *, count: int, policy: Policy
 ) -> Ints | None:
-    """Node row of each rank, out of these feasible rows; None if not all fit where they must. Neighbours by rank lie together."""
-    room = room_on(free, request, rows)
-    start = LADDER.index(need.level)
+    """Node row of each rank, out of these feasible rows; None if not all fit where they must. Neighbours by rank lie together.
+
+    Those that are to lie apart do so within the domain that is found.
+    """
+    room = room_apart(free, request, rows)
+    start = LADDER.index(need.level or CLUSTER)
     for at in range(start, start - 1 if need.required else -1, -1):
         most = room_per_domain(free, LADDER[at], rows, room)
         holds = np.flatnonzero(most >= count)
@@ -32,13 +34,16 @@ def place_near(
         return None
     inside = numbers(free, LADDER[at])[rows] == holds[np.argmin(most[holds])]
     rows, room = rows[inside], room[inside]
-    for level in LADDER[at + 1 : -1]:
+    end = LADDER.index(need.spread.level) if need.spread else -1
+    for level in LADDER[at + 1 : end] if need.level else ():
         if level in free.levels:
             number = free.levels[level].number[rows]
             used, _ = _fewest(np.bincount(number, weights=room), count)
             inside = np.isin(number, used)
             rows, room = rows[inside], room[inside]
-    if policy.stacks:
+    if need.spread:
+        nodes, pods = place_apart(free, request, need.spread, rows, count=count, policy=policy)
+    elif policy.stacks:
         best = np.argsort(policy.scores(free, request, rows), kind="stable")
         used, pods = _fewest(room[best], count)
         nodes = rows[best[used]]
@@ -46,36 +51,6 @@ def place_near(
         nodes, pods = fill(free, request, policy, rows, count)
     beside = np.lexsort([level.number[nodes] for level in reversed(tuple(free.levels.values()))] or [nodes])
     return np.repeat(nodes[beside], pods[beside])
-
-
-def numbers(free: Free, level: str) -> Ints:
-    """[nodes] The domain of each, numbered as `Level` does."""
-    match level:
-        case "cluster":
-            return free.cluster
-        case "host":
-            return np.arange(free.key.size)
-    return _level(free, level).number
-
-
-def room_per_domain(free: Free, level: str, rows: Ints, room: Ints) -> Ints:
-    """How many pods each domain takes, by its number, if these rows have room for so many each. O(nodes)."""
-    return np.bincount(numbers(free, level)[rows], weights=room)[: known(free, level)].astype(np.int64)
-
-
-def known(free: Free, level: str) -> int:
-    """How many domains there are; a node with a higher number is in none of which anybody knows."""
-    match level:
-        case "cluster":
-            return int(free.cluster.max(initial=-1)) + 1
-        case "host":
-            return free.key.size
-    return len(_level(free, level).names)
-
-
-def _level(free: Free, level: str) -> Level:
-    """One of which nothing is said has no domain."""
-    return free.levels.get(level) or Level(number=np.zeros(free.key.size, dtype=np.int64), names=())
 
 
 def _fewest(room: Ints, count: int) -> tuple[Ints, Ints]:

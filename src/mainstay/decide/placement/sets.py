@@ -14,10 +14,10 @@ from typing import TypeAlias
 import numpy as np
 
 from mainstay.decide.kernel import CPU, MEMORY
+from mainstay.decide.placement.domains import CLUSTER, LADDER, known, numbers, room_per_domain
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Free, Request, feasible, room_on
 from mainstay.decide.placement.gang import place
-from mainstay.decide.placement.near import CLUSTER, LADDER, known, numbers, room_per_domain
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.topology import HOST
 
@@ -69,6 +69,11 @@ def requests_of(parts: Parts) -> Iterator[Request]:
             yield part.request
 
 
+def with_late(parts: Parts, late: int) -> Parts:
+    """The same, each of which would delay these reserved starts if it used their places (`Request.late`)."""
+    return tuple(replace(part, request=replace(part.request, late=late)) for part in parts)
+
+
 def nodes_by_part(nodes: Ints, parts: Parts) -> Iterator[tuple[Part, Ints]]:
     """Each part with the nodes of its ranks, out of [..., ranks]."""
     begin = 0
@@ -105,7 +110,7 @@ def _levels(request: Request) -> Sequence[str]:
         return (HOST,)
     if request.topology is None:
         return (CLUSTER,)
-    at = LADDER.index(request.topology.level)
+    at = LADDER.index(request.topology.level or CLUSTER)
     return LADDER[at : at + 1] if request.topology.required else LADDER[at::-1]
 
 
@@ -137,9 +142,7 @@ def _gangs_per_domain(free: Free, parts: Parts, level: str) -> Floats:
         np.minimum(times, there / asked[column], out=times)
     for part in parts:
         rows = np.flatnonzero(feasible(free, part.request))
-        room = np.zeros(times.size)
-        most = room_per_domain(free, level, rows, room_on(free, part.request, rows))
-        room[: most.size] = most
+        room = room_per_domain(free, level, rows, room_on(free, part.request, rows))
         np.minimum(times, room / part.ranks, out=times)
     return times
 

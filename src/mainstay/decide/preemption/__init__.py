@@ -1,7 +1,8 @@
 """Who must yield for whom: reclaim of what was lent, priority within a queue, fair shares between queues.
 
 1. Those that found no place, in the order of admission; of those that ask for the same out of the same queue, the first.
-2. For each the search (`search`): the fewest yield whose lost work is worth the least, wherever in the fleet, gangs whole.
+2. For each the search (`search`): the fewest yield whose lost work is worth the least, wherever in the fleet, gangs whole. It
+   takes nothing of what is kept for a start that is reserved before its turn (`starts`).
 3. One action says who yields and which places are kept for whom, so that either both happen or neither does.
 
 Why this ends (docs/decisions/0014): whoever has displaced a workload is never displaced by it, nor by any that it has displaced
@@ -49,9 +50,10 @@ def preempt(snapshot: Snapshot, *, changes_max: int = 500) -> tuple[Preempt, ...
     for group in _groups(snapshot, rows):
         for row in group:
             shape = shape_of(reserved, row, users=users)
-            if search.places_now(int(snapshot.workloads.queue[row]), shape):
+            wish = wish_of(snapshot, row)
+            if search.places_now(wish, shape):
                 break  # the scheduler has a place for it, or has once those have ended that have been told to
-            displaced = search.displace(wish_of(snapshot, row), shape)
+            displaced = search.displace(wish, shape)
             if displaced is None:
                 break
             if displaced.units:

@@ -6,7 +6,7 @@ is its turn, is the same for the scheduler and for who displaces.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +49,8 @@ class Balance:
         self._resource_of = [resource for _, resource in tree.cells]
         self._defined: list[list[bool]] = tree.defined.tolist()
         self._used: list[list[int]] = quota.usage(quotas, held_by_queue(snapshot)).tolist()
+        self._counted: list[list[int]] = self._used
+        """The same, and what is promised."""
         self._subtree: list[list[int]] = quotas.subtree.tolist()
         self._local: list[list[int]] = quotas.local.tolist()
         self._borrowing: list[list[int]] = tree.borrowing_limit.tolist()
@@ -74,13 +76,9 @@ class Balance:
 
     def hold(self, queue: int, cells: Cells, amounts: Amounts, *, sign: int = 1) -> None:
         """So much more is held in this queue, or with `sign` -1 so much less."""
-        for column, amount in cells.items():
-            at, more = queue, sign * amount
-            while at >= 0 and more:
-                before = max(0, self._used[at][column] - self._local[at][column])
-                self._used[at][column] += more
-                more = max(0, self._used[at][column] - self._local[at][column]) - before
-                at = self.parent[at]
+        self._count(self._used, queue, cells, sign=sign)
+        if self._counted is not self._used:
+            self._count(self._counted, queue, cells, sign=sign)
         at = queue
         while at >= 0:
             held = self._held[at]
@@ -88,8 +86,26 @@ class Balance:
                 held[number] += sign * amount
             at = self.parent[at]
 
+    def promise(self, promised: Sequence[tuple[int, Cells]]) -> None:
+        """So much is promised, each to a queue, in place of what was before: nobody may use it. It is not held yet, so it counts
+        neither in what a queue has borrowed nor in its share.
+        """
+        self._counted = [row.copy() for row in self._used] if promised else self._used
+        for queue, cells in promised:
+            self._count(self._counted, queue, cells, sign=1)
+
+    def _count(self, used: list[list[int]], queue: int, cells: Cells, *, sign: int) -> None:
+        for column, amount in cells.items():
+            at, more = queue, sign * amount
+            while at >= 0 and more:
+                local = self._local[at][column]
+                before = max(0, used[at][column] - local)
+                used[at][column] += more
+                more = max(0, used[at][column] - local) - before
+                at = self.parent[at]
+
     def allows(self, queue: int, cells: Cells) -> bool:
-        """Whether the queue may use so much more, borrowing what it may."""
+        """Whether the queue may use so much more, borrowing what it may, beside what is promised."""
         return not self.short(queue, cells)
 
     def short(self, queue: int, cells: Cells) -> frozenset[int]:
@@ -110,6 +126,16 @@ class Balance:
             if self._used[row][column] + more > self._subtree[row][column]:
                 return False
         return bool(cells)
+
+    def beyond(self, queue: int, cells: Cells) -> frozenset[int]:
+        """Columns of the cells of which the queue itself would use more than its own with so much more."""
+        used, own = self._used[queue], self._subtree[queue]
+        return frozenset(column for column, amount in cells.items() if used[column] + amount > own[column])
+
+    def under(self, queue: int, cells: Cells) -> bool:
+        """Whether the queue itself uses less than its own of all of these. Without any quota: no."""
+        used, own = self._used[queue], self._subtree[queue]
+        return bool(cells) and all(used[column] < own[column] for column in cells)
 
     def over(self, row: int, cells: Cells) -> bool:
         """Whether it uses more than is its own of any of these, or has no quota of one of their resources at all."""
@@ -186,13 +212,13 @@ class Balance:
 
     def _available(self, queue: int, column: int) -> int:
         """As `quota.available`, of one cell."""
-        left = self._subtree[queue][column] - self._used[queue][column]
+        left = self._subtree[queue][column] - self._counted[queue][column]
         parent = self.parent[queue]
         if parent < 0:
             return left
         local = self._local[queue][column]
         above = self._available(parent, column)
         if (limit := self._borrowing[queue][column]) < NO_LIMIT:
-            taken = max(0, self._used[queue][column] - local)
+            taken = max(0, self._counted[queue][column] - local)
             above = min(above, self._subtree[queue][column] - local - taken + limit)
-        return max(0, local - self._used[queue][column]) + above
+        return max(0, local - self._counted[queue][column]) + above

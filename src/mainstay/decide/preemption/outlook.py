@@ -27,13 +27,14 @@ def outlook(snapshot: Snapshot, wish: Wish, shape: Shape) -> str:
     if not policy.displaces:
         return f"nobody yields for it: work of queue {name} displaces none"
     search = Search(snapshot)
-    if search.places_now(wish.queue, shape):
+    if search.places_now(wish, shape):
         return ""
     late = _late(search, shape)
     displaced = search.displace(wish, shape)
     if displaced is not None:
         return "; ".join(filter(None, (_who(snapshot, search.holders, displaced), *late)))
-    why = "; ".join((*late, *_why_nobody(search.holders, wish, name, policy)))
+    bound = ("it delays no start that is reserved before its turn",) if search.binding(wish, shape) else ()
+    why = "; ".join((*late, *bound, *_why_nobody(search.holders, wish, name, policy)))
     return f"nobody yields for it: {why}"
 
 

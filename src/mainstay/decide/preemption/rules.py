@@ -2,8 +2,9 @@
 
 In this order, the first that allows it counts:
 1. within the queue, by its policy: of a lower priority, or as urgent and newer;
-2. reclaim: the one who waits asks for no more than is its queue's own (or its cohort's, against queues outside of that), and the
-   other queue, with all cohorts up to where both meet, holds more than its own of what is needed;
+2. reclaim: the one who waits asks for no more than is its queue's own, or its cohort's, against queues outside of that; or its
+   queue uses less than its own of all that is asked for, and once all have yielded, its own work among them, no more. And
+   the other queue, with all cohorts up to where both meet, holds more than its own of what is needed;
 3. borrow: the other queue likewise, and its work is less urgent, also where the one who waits borrows itself;
 4. fair share: the queue that waits then holds no more, for its weight, than the other one is left with.
 """
@@ -27,6 +28,7 @@ from mainstay.domain.snapshot import Snapshot
 class Wish:
     """Who wants a place."""
 
+    key: int
     queue: int
     priority: int
     submitted_at: int
@@ -38,6 +40,7 @@ def wish_of(snapshot: Snapshot, row: int) -> Wish:
     """Of the workload in this row."""
     table = snapshot.workloads
     return Wish(
+        key=int(table.key[row]),
         queue=int(table.queue[row]),
         priority=int(table.priority[row]),
         submitted_at=int(table.submitted_at[row]),
@@ -109,6 +112,12 @@ class Rules:
     """Of all its pods."""
     allowed: frozenset[Rule]
     sides: Sides
+    with_own: bool = False
+    """Its queue may also reclaim what is its own once its own work has yielded, if it then borrows nothing (Kueue:
+    ReclaimWithoutBorrowing). Otherwise only what is its own as things are (HierarchicalReclaim), and then it may borrow, too.
+    """
+    _own: dict[int, bool] = field(default_factory=dict)
+    """Row on our side -> whether it may be reclaimed for that as things were before anybody has yielded."""
     _seen: dict[int, Share] = field(default_factory=dict)
     """Row on the other side -> the least share that it had before a victim of it was taken."""
 
@@ -150,7 +159,7 @@ class Rules:
             if fair:
                 self._seen[theirs] = min(share, self._seen.get(theirs, share))
             return fair
-        if rule is Rule.RECLAIM and not self.balance.within(ours, self.wish.queue, self.load.cells):
+        if rule is Rule.RECLAIM and not (self.with_own or self.is_own(ours)):
             return False
         lent = all(self.balance.over(row, self.load.cells) for row in self.balance.up_to(queue, theirs))
         return lent and self.balance.lends(queue, self.load.cells, yields.cells)
@@ -163,7 +172,7 @@ class Rules:
         """
         for queue, rule in dict.fromkeys(taken):
             ours, theirs = int(self.sides.ours[queue]), int(self.sides.theirs[queue])
-            if rule is Rule.RECLAIM and not self.balance.within(ours, self.wish.queue, self.load.cells):
+            if rule is Rule.RECLAIM and not self.is_own(ours) and self.beyond(taken):
                 return False
             if rule is Rule.FAIR_SHARE:
                 share = self.balance.share(ours, self.load.amounts)
@@ -175,16 +184,33 @@ class Rules:
                     return False
         return True
 
+    def is_own(self, ours: int) -> bool:
+        """Whether the queue, or a cohort above it up to this one on our side, would use no more than its own with the wish.
+
+        Asked before anybody yields, so that it holds for good.
+        """
+        if ours not in self._own:
+            queue, balance = self.wish.queue, self.balance
+            self._own[ours] = any(balance.within(row, queue, self.load.cells) for row in balance.up_to(queue, ours))
+        return self._own[ours]
+
+    def beyond(self, taken: list[tuple[int, Rule]]) -> frozenset[int]:
+        """Columns of the cells of which the queue would borrow, though what it takes is its own only as long as it does not."""
+        for queue, rule in dict.fromkeys(taken):
+            if rule is Rule.RECLAIM and not self.is_own(int(self.sides.ours[queue])):
+                return self.balance.beyond(self.wish.queue, self.load.cells)
+        return frozenset()
+
     def _by_queue(self, queues: int) -> tuple[Ints, Bools]:
         """[queues] RECLAIM or BORROW where the queue has borrowed what is needed; whether fairness may take from it."""
         lent, fair = np.zeros(queues, dtype=np.int64), np.zeros(queues, dtype=np.bool_)
         if self.allowed & {Rule.RECLAIM, Rule.BORROW} and self.load.cells:
             over = self.balance.over_up_to(self.sides, self.load.cells)
-            within = self._per_side(lambda ours: self.balance.within(ours, self.wish.queue, self.load.cells))
+            own = self._per_side(lambda ours: self.is_own(ours) or self.with_own)
             if Rule.BORROW in self.allowed:
                 lent[over] = int(Rule.BORROW)
             if Rule.RECLAIM in self.allowed:
-                lent[over & (within[self.sides.ours] > 0)] = int(Rule.RECLAIM)
+                lent[over & (own[self.sides.ours] > 0)] = int(Rule.RECLAIM)
         if Rule.FAIR_SHARE in self.allowed:
             share = self._per_side(lambda ours: self.balance.share(ours, self.load.amounts)[0])
             # Of equal first parts of shares the rule itself decides, one by one.

@@ -6,7 +6,8 @@
 4. In reverse order everybody is put back without whom it fits as well, and the rules are checked anew.
 5. The places are chosen as for any other workload.
 
-If any of this fails, everything is as it was before. Nobody yields for a workload that then would not fit.
+If any of this fails, everything is as it was before. Nobody yields for a workload that then would not fit, or that would delay a
+start which is reserved before its turn.
 """
 
 from __future__ import annotations
@@ -19,18 +20,20 @@ import numpy as np
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.nomination import reserved, spoken_for
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
-from mainstay.decide.placement.fit import Free, Request, feasible, room, room_on
+from mainstay.decide.placement.apart import bound_of, room_apart
+from mainstay.decide.placement.fit import Free, Request, feasible, room
 from mainstay.decide.placement.gang import room_together, together
-from mainstay.decide.placement.sets import Part, Parts, hardest_first, place_parts, take_parts
-from mainstay.decide.preemption.balance import Balance
+from mainstay.decide.placement.sets import Part, Parts, hardest_first, place_parts, take_parts, with_late
+from mainstay.decide.preemption.balance import Balance, Cells
 from mainstay.decide.preemption.holders import Holders, holders_of
 from mainstay.decide.preemption.rules import Load, Loads, Rules, Wish
+from mainstay.decide.preemption.starts import goes_first, reserved_starts
 from mainstay.decide.preemption.steps import eagerness, freed_by, ranked, steps_of
 from mainstay.decide.shapes import Shape
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, Rule, WithinQueue
 from mainstay.domain.quantity import is_shape
-from mainstay.domain.snapshot import AllocationTable, Snapshot
+from mainstay.domain.snapshot import NO_LIMIT, PODS, AllocationTable, Snapshot
 
 STEPS_MAX = 4_096
 """So many nodes are tried at most for one workload."""
@@ -68,34 +71,70 @@ class Search:
         self.free = _free(snapshot, self.holders)
         self._slices = tuple(model if is_shape(model) else "" for model in snapshot.gpu_models)
         self._policy = POLICIES[DEFAULT_POLICY]
+        self._starts = reserved_starts(reserved(snapshot), self._policy)
+        self._late = np.zeros(self.holders.pod.size, dtype=np.int64)
+        """[pods] Bits, by number in `_starts`: it still runs then, so that what is left then is more without it."""
+        for number, start in enumerate(self._starts):
+            self.free = self.free.keep(start.beside, rows=start.nodes)
+            self._late |= start.outlasted[self.holders.pod] << number
+        self._gone: set[int] = set()
+        """Keys of those that have found a place since, and need none that is reserved."""
         self._freed: tuple[Request, list[tuple[Ints, int]]] | None = None
         """Of the last request; those of one workload are asked again and again."""
 
     def displace(self, wish: Wish, shape: Shape) -> Displacement | None:
         """Who yields for it, and where it is placed; then all of that is so. None: nobody may, or it would not fit."""
-        policy, sides = self.snapshot.queues.policies[wish.queue], self.balance.sides(wish.queue)
-        for way in shape.ways:
-            for parts in self._allowance.flavors_of(wish.queue, way):
-                load = self.load(wish.queue, parts)
-                if load is None:
-                    continue
-                for allowed in stages(policy):
-                    rules = Rules(
-                        balance=self.balance, policy=policy, wish=wish, load=load, allowed=allowed, sides=sides
-                    )
-                    found = _Attempt(self, rules, parts).made()
-                    if found is not None:
-                        return found
+        for parts, load in self._asked(wish, shape):
+            for rules in self._rules(wish, load):
+                found = _Attempt(self, rules, parts).made()
+                if found is not None:
+                    return found
         return None
 
-    def places_now(self, queue: int, shape: Shape) -> bool:
-        """Whether it fits without anybody who would not leave anyway."""
+    def _rules(self, wish: Wish, load: Load) -> Iterator[Rules]:
+        """In the order in which they are tried: as in Kueue, its own comes before what it borrows, its own work yielding, too."""
+        policy, sides = self.snapshot.queues.policies[wish.queue], self.balance.sides(wish.queue)
+        balance, cells = self.balance, load.cells
+        with_own = balance.under(wish.queue, cells) and not balance.within(wish.queue, wish.queue, cells)
+        for allowed in stages(policy):
+            for each in (True, False) if with_own and {Rule.WITHIN_QUEUE, Rule.RECLAIM} <= allowed else (False,):
+                yield Rules(
+                    balance=balance, policy=policy, wish=wish, load=load, allowed=allowed, sides=sides, with_own=each
+                )
+
+    def _asked(self, wish: Wish, shape: Shape) -> Iterator[tuple[Parts, Load]]:
+        """The ways to ask for it, each with what it counts, bound by the starts that are reserved before its turn: their places
+        are not for what still runs then, and their quota is used. Whoever displaces counts as such: nobody knows when it will
+        have started.
+        """
+        binding, promised = self.binding(wish, shape), list[tuple[int, Cells]]()
+        for number in binding:
+            start = self._starts[number]
+            load = self.load(start.wish.queue, start.parts)
+            if load is not None:
+                promised.append((start.wish.queue, load.cells))
+        self.balance.promise(promised)
+        late = sum(1 << number for number in binding)
         for way in shape.ways:
-            for parts in self._allowance.flavors_of(queue, way):
-                load = self.load(queue, parts)
-                allowed = load is not None and self.balance.allows(queue, load.cells)
-                if allowed and self.places(parts) is not None:
-                    return True
+            for parts in self._allowance.flavors_of(wish.queue, with_late(way, late)):
+                load = self.load(wish.queue, parts)
+                if load is not None:
+                    yield parts, load
+
+    def binding(self, wish: Wish, shape: Shape) -> list[int]:
+        """The numbers of the starts that are reserved before its turn."""
+        others = ((number, start) for number, start in enumerate(self._starts) if start.wish.key not in self._gone)
+        return [
+            number
+            for number, start in others
+            if start.wish.key != wish.key and not goes_first(self.balance, wish, shape.amounts, start)
+        ]
+
+    def places_now(self, wish: Wish, shape: Shape) -> bool:
+        """Whether it fits without anybody who would not leave anyway."""
+        for parts, load in self._asked(wish, shape):
+            if self.balance.allows(wish.queue, load.cells) and self.places(parts) is not None:
+                return True
         return False
 
     def places_without_stuck(self, shape: Shape) -> bool:
@@ -148,11 +187,7 @@ class Search:
         """As `steps.freed_by`."""
         asked = replace(request, cluster=0)
         if self._freed is None or self._freed[0] != asked:
-            freed = freed_by(self.holders, request, self._slices)
-            # What else they hold is not on record, so nothing of it is counted on.
-            nothing = np.zeros(self.holders.node.size, dtype=np.int64)
-            freed += [(nothing, amount) for _, amount in self.free.asked(request)[len(freed) :]]
-            self._freed = asked, freed
+            self._freed = asked, freed_by(self.holders, self.free, request, self._slices, late=self._late)
         return self._freed[1]
 
     def places(self, parts: Parts) -> Ints | None:
@@ -161,8 +196,9 @@ class Search:
 
     def take(self, wish: Wish, load: Load, parts: Parts, nodes: Ints) -> None:
         """The workload holds its places from now on."""
-        take_parts(self.free, nodes, parts)
+        take_parts(self.free, nodes, with_late(parts, (1 << len(self._starts)) - 1))
         self.balance.hold(wish.queue, load.cells, load.amounts)
+        self._gone.add(wish.key)
 
     def _holds(self, pod: int) -> Request:
         holders = self.holders
@@ -173,6 +209,7 @@ class Search:
             gpus=int(holders.gpus[pod]),
             gpu_model=model,
             shape=self._slices[model],
+            late=int(self._late[pod]),
         )
 
 
@@ -213,9 +250,7 @@ class _Attempt:
         must hold it), the best first.
         """
         search, parts = self._search, self._parts
-        where = together(search.free, parts[0].request)
-        domains = int(where.max(initial=-1)) + 1
-        holds, here = np.ones(domains, dtype=np.bool_), np.zeros(domains)
+        where, holds, here = together(search.free, parts[0].request), list[Bools](), list[Ints]()
         for part in parts:
             could = _with_all(search, part.request, by_unit > 0)
             rows = np.flatnonzero(feasible(could, part.request))
@@ -224,21 +259,20 @@ class _Attempt:
             if len(parts) == 1 and part.ranks == 1:
                 return [parts]
             most = room_together(could, part.request, rows)
-            holds[: most.size] &= most >= part.ranks
-            holds[most.size :] = False
-            here += np.minimum(
-                np.bincount(where, weights=room(search.free, part.request), minlength=domains), part.ranks
-            )
-        found = np.flatnonzero(holds)
+            now = room_together(search.free, part.request, np.flatnonzero(feasible(search.free, part.request)))
+            holds.append(most >= part.ranks)
+            here.append(np.minimum(now, part.ranks))
+        found = np.flatnonzero(np.logical_and.reduce(holds))
         # Where most of it fits already, the fewest have to yield.
-        order = found[np.lexsort((found, -here[found]))][:DOMAINS_MAX]
-        return [
-            tuple(
-                replace(part, request=replace(part.request, reach=search.free.usable(part.request) & (where == number)))
-                for part in parts
-            )
-            for number in order.tolist()
-        ]
+        order = found[np.lexsort((found, -np.sum(here, axis=0)[found]))][:DOMAINS_MAX]
+        return [tuple(self._inside(part, where == number) for part in parts) for number in order.tolist()]
+
+    def _inside(self, part: Part, domain: Bools) -> Part:
+        """Its ranks lie on these nodes only, as far as they may."""
+        free, request = self._search.free, part.request
+        bound = bound_of(free, request)
+        reach = free.usable(request) & domain
+        return replace(part, request=replace(request, reach=reach & bound.known if bound else reach))
 
     def _find_room_for_all(self, by_unit: Ints) -> bool:
         """Part by part, the hardest to place first; each holds its places while room for the next one is looked for."""
@@ -302,39 +336,37 @@ class _Attempt:
             queue=self._rules.wish.queue,
             ranks=self._ranks,
         )
-        there = np.minimum(room(search.free, request), self._ranks)
-        found = int(there.max(initial=0) if request.one_node else there.sum())
+        gained = _Gained(search.free, request, self._ranks)
         for step in range(min(steps.node.size, STEPS_MAX * self._ranks)):
-            if not self._take_all(steps.units(step), by_unit):
-                continue
             node = int(steps.node[step])
-            gained = max(0, int(steps.pods[step]) - int(there[node]))
-            there[node] += gained
-            found = max(found, int(there[node])) if request.one_node else found + gained
-            if found >= self._ranks and self._fits():
+            if gained.is_full(node) or not self._take_all(steps.units(step), by_unit):
+                continue
+            if gained.with_room(node, int(steps.pods[step])) >= self._ranks and self._fits():
                 return True
         return False
 
     def _find_quota(self, by_unit: Ints) -> bool:
+        """Where the quota is short, or the queue borrows and may not, others yield, wherever they run."""
         rules, search = self._rules, self._search
         cells, queue = rules.load.cells, rules.wish.queue
-        if search.balance.allows(queue, cells):
+        if search.balance.allows(queue, cells) and not rules.beyond(self._queues_taken()):
             return True
         units = np.flatnonzero(by_unit)
         taken = {unit for unit, _ in self._taken}
         eager = eagerness(search.holders, queue)[units]
         tried = 0
         for unit in units[np.lexsort((-search.holders.submitted_at[units], eager))].tolist():
-            short = search.balance.short(queue, cells)
-            if not short:
+            short, beyond = search.balance.short(queue, cells), rules.beyond(self._queues_taken())
+            if not (short or beyond):
                 return True
-            if unit in taken or short.isdisjoint(search.of_unit(unit).cells):
+            helps = short | beyond if search.holders.queue[unit] == queue else short
+            if unit in taken or helps.isdisjoint(search.of_unit(unit).cells):
                 continue
             tried += 1
             if tried > FOR_QUOTA_MAX:
                 break
             self._take_all([unit], by_unit)
-        return search.balance.allows(queue, cells)
+        return search.balance.allows(queue, cells) and not rules.beyond(self._queues_taken())
 
     def _minimised(self) -> bool:
         """Put back everybody without whom it fits as well, the last one first. Whether the rules still hold at the end."""
@@ -404,12 +436,48 @@ class _Attempt:
         rows = np.flatnonzero(feasible(free, request))
         if self._ranks == 1 or not rows.size:
             return bool(rows.size)
-        most = room_on(free, request, rows)
+        most = room_apart(free, request, rows)
         return int(most.max() if request.one_node else most.sum()) >= self._ranks
 
     def _lawful(self) -> bool:
+        return self._rules.lawful(self._queues_taken())
+
+    def _queues_taken(self) -> list[tuple[int, Rule]]:
+        """(queue, rule) of each that yields."""
         queue = self._search.holders.queue
-        return self._rules.lawful([(int(queue[unit]), rule) for unit, rule in self._taken])
+        return [(int(queue[unit]), rule) for unit, rule in self._taken]
+
+
+class _Gained:
+    """How many ranks find room while step by step more is free; it may be fewer, for what is free is not added up anew."""
+
+    def __init__(self, free: Free, request: Request, ranks: int) -> None:
+        self._there = np.minimum(room(free, request), ranks)
+        self._one_node, bound = request.one_node, bound_of(free, request)
+        self._at_most = bound.at_most if bound else NO_LIMIT
+        self._domain = bound.number if bound else np.zeros_like(self._there)
+        in_domain = np.zeros(int(self._domain.max(initial=0)) + 1, dtype=np.int64)
+        (np.maximum if request.one_node else np.add).at(in_domain, self._domain, self._there)
+        self._in_domain = in_domain
+        bounded = np.minimum(in_domain, self._at_most)
+        self._found = int(bounded.max() if request.one_node else bounded.sum())
+
+    def is_full(self, node: int) -> bool:
+        """Whether no more ranks may lie in its domain than have room there already."""
+        return bool(self._in_domain[self._domain[node]] >= self._at_most)
+
+    def with_room(self, node: int, pods: int) -> int:
+        """How many find room now that so many do on this node."""
+        domain, more = self._domain[node], max(0, pods - int(self._there[node]))
+        self._there[node] += more
+        before = int(self._in_domain[domain])
+        after = max(before, int(self._there[node])) if self._one_node else before + more
+        self._in_domain[domain] = after
+        bounded = min(after, self._at_most)
+        self._found = (
+            max(self._found, bounded) if self._one_node else self._found + bounded - min(before, self._at_most)
+        )
+        return self._found
 
 
 def stages(policy: PreemptionPolicy) -> list[frozenset[Rule]]:
@@ -446,7 +514,10 @@ def _free(snapshot: Snapshot, holders: Holders) -> Free:
             shape: left(count, nodes.used_shapes[shape], holders.gpus[leaves] * (names[models] == shape), shape)
             for shape, count in nodes.shapes.items()
         },
-        others={name: count - nodes.used_others[name] for name, count in nodes.others.items()},
+        others={
+            name: left(count, nodes.used_others[name], np.full(where.size, int(name == PODS)), name)
+            for name, count in nodes.others.items()
+        },
         open_=nodes.ready,
     )
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mainstay.decide.kernel import CPU, GPUS, MEMORY
 from mainstay.decide.placement.fit import Free, Request, room
 from mainstay.decide.preemption.holders import COST_MAX, Holders
 from mainstay.domain.arrays import Bools, Ints
+from mainstay.domain.snapshot import PODS
 
 PRIORITIES = 128
 """More than there are."""
@@ -53,15 +55,34 @@ def eagerness(holders: Holders, queue: int) -> Ints:
     return eager
 
 
-def freed_by(holders: Holders, request: Request, slice_shapes: tuple[str, ...]) -> list[tuple[Ints, int]]:
+def freed_by(
+    holders: Holders, free: Free, request: Request, slice_shapes: tuple[str, ...], *, late: Ints
+) -> list[tuple[Ints, int]]:
     """[pods] What each makes free of what the request asks for, in the order of `Free.asked`, and how much is asked.
 
-    `slice_shapes` [models]: its name where a model is the shape of a slice, else empty.
+    `slice_shapes` [models]: its name where a model is the shape of a slice, else empty. `late` [pods]: bits, by number in
+    `Free.kept`: it still runs when that is needed, so that more is left then without it. What else pods hold, beside
+    that they are pods, is not on record, so nothing of it is counted on.
     """
     alike = np.array([shape == request.shape for shape in slice_shapes], dtype=np.bool_)
-    devices = [(holders.gpus * alike[holders.gpu_model], request.gpus)] if request.gpus else []
-    all_of_it = [*devices, (holders.cpu_milli, request.cpu_milli), (holders.memory_bytes, request.memory_bytes)]
-    return [(column, amount) for column, amount in all_of_it if amount]
+    devices, nothing = holders.gpus * alike[holders.gpu_model], np.zeros_like(holders.gpus)
+    gives = {CPU: holders.cpu_milli, MEMORY: holders.memory_bytes, free.shapes.get(request.shape, GPUS): devices}
+    if PODS in free.others:
+        gives[free.others[PODS]] = np.ones_like(holders.gpus)
+    found = [
+        (devices, request.gpus),
+        (holders.cpu_milli, request.cpu_milli),
+        (holders.memory_bytes, request.memory_bytes),
+    ]
+    found += [
+        (gives[column] if column == free.others.get(PODS) else nothing, amount)
+        for column, amount in free.asked_of_others(request)
+    ]
+    found += [
+        (gives.get(column, nothing) * (late >> number & 1), amount)
+        for number, column, _, amount in free.asked_later(request)
+    ]
+    return [(column, amount) for column, amount in found if amount]
 
 
 def steps_of(

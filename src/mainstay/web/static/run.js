@@ -123,6 +123,7 @@ function specification() {
     ["Submitted", clock(run.submitted_at)],
   ];
   if (run.topology) facts.push(["Topology", run.topology]);
+  if (run.spread) facts.push(["Spread", run.spread]);
   for (const [name, value] of Object.entries(run.env)) facts.push([el("code", {}, name), el("code", {}, value)]);
   for (const use of run.secrets ?? []) facts.push(["Secret", use.env ? `${use.name} as ${use.env}` : use.name]);
   for (const volume of run.volumes ?? []) facts.push([el("code", {}, volume.path), volumeWords(volume)]);

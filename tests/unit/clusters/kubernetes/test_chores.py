@@ -54,6 +54,14 @@ class Seen:
     def views(self) -> list[tuple[str, OwnView]]:
         return list(self.ours.items())
 
+    @property
+    def restless(self) -> dict[str, OwnView]:
+        return {name: known for name, known in self.ours.items() if known.is_restless}
+
+    @property
+    def logged(self) -> dict[str, OwnView]:
+        return {name: known for name, known in self.ours.items() if known.is_logged}
+
     def silent(self) -> dict[str, int]:
         return {}
 

@@ -61,6 +61,9 @@ def test_it_is_ours_in_the_room_of_its_node_only_if_we_placed_it():
     assert not view(pod(meta=mark), **given).is_ours
 
 
+PREFERRED = "preferredDuringSchedulingIgnoredDuringExecution"
+
+
 @pytest.mark.parametrize(
     ("spec", "word"),
     [
@@ -97,6 +100,30 @@ def test_what_we_do_not_understand_is_named(spec, word):
 )
 def test_what_is_only_preferred_or_seen_to_by_others_is_no_problem(spec):
     assert wish(pod(**spec)).problem == ""
+
+
+LIKE = {"labelSelector": {"matchLabels": {"app": "web"}}}
+SOFT = {"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "level"),
+    [
+        ({"topologySpreadConstraints": [{**SOFT, **LIKE}]}, "host"),
+        ({"topologySpreadConstraints": [{**SOFT, **LIKE, "topologyKey": "topology.kubernetes.io/zone"}]}, "zone"),
+        ({"topologySpreadConstraints": [{**SOFT, **LIKE, "topologyKey": "row"}, {**SOFT, **LIKE}]}, "host"),
+        ({"topologySpreadConstraints": [{**SOFT, "labelSelector": {"matchLabels": {"app": "other"}}}]}, ""),
+        ({"topologySpreadConstraints": [{**SOFT, "labelSelector": {"matchLabels": {}}}]}, ""),
+        ({"topologySpreadConstraints": [{**SOFT, "labelSelector": {"matchExpressions": []}}, SOFT]}, ""),
+        ({"affinity": {"podAntiAffinity": {PREFERRED: [{"podAffinityTerm": {**SOFT, **LIKE}}]}}}, "host"),
+        ({"affinity": {"podAntiAffinity": {PREFERRED: [{"podAffinityTerm": LIKE}, {}, 7]}}}, ""),
+        ({"affinity": {"podAntiAffinity": {PREFERRED: 7}}}, ""),
+        ({"affinity": {"podAntiAffinity": 7}}, ""),
+        ({"affinity": {"podAffinity": {PREFERRED: [{"podAffinityTerm": {**SOFT, **LIKE}}]}}}, ""),
+    ],
+)
+def test_over_which_level_it_would_lie_apart_from_its_like(spec, level):
+    assert wish(pod(**spec, meta={"labels": {"app": "web", "tier": "front"}})).spread == level
 
 
 def test_priorities_keep_their_order_and_stay_within_ours():

@@ -8,7 +8,7 @@ import re
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mainstay.clusters.kubernetes import names
@@ -21,6 +21,7 @@ from mainstay.clusters.kubernetes.picture import (
     Picture,
 )
 from mainstay.clusters.kubernetes.views import view
+from mainstay.clusters.kubernetes.waiting import Asked, Words
 from mainstay.domain.allocation import End, Seen
 from mainstay.domain.errors import Denied, Unavailable
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
@@ -114,6 +115,72 @@ def _left(there: dict[str, Pod], on: str) -> Resources:
         memory_bytes=64 * BYTES_PER_GIB - sum(one.memory_bytes for one in held),
         gpus=8 - sum(one.gpus for one in held),
     )
+
+
+def buried(name: str, last_node: str) -> Pod:
+    return pod(
+        name,
+        node="",
+        labels={names.TOMBSTONE: "true"},
+        annotations={names.LAST_NODE: last_node},
+        status={"phase": "Pending"},
+        creationTimestamp=STARTED,
+    )
+
+
+POD_NAMES, PULLS = st.sampled_from(["a", "b"]), {"waiting": {"reason": "ContainerCreating"}}
+EVENTS = st.one_of(
+    st.tuples(
+        st.just("pod"),
+        st.builds(pod, POD_NAMES, node=st.just("n1"), main=st.sampled_from([RUNNING, PULLS])),
+    ),
+    st.tuples(st.just("pod"), st.builds(buried, POD_NAMES, st.sampled_from(["", "n1"]))),
+    st.tuples(st.just("gone"), POD_NAMES),
+    st.tuples(st.just("words"), POD_NAMES),
+    st.tuples(st.just("node"), st.sampled_from(["True", "Unknown"])),
+    st.tuples(st.just("later"), st.sampled_from([SETTLED_SECONDS, ORPHAN_SECONDS, REPORT_SECONDS])),
+)
+
+
+@given(st.lists(EVENTS, min_size=3, max_size=20))
+@example(
+    [
+        ("pod", pod("a", main=RUNNING)),
+        ("later", 600),
+        ("node", "Unknown"),
+        ("node", "True"),
+        ("later", SETTLED_SECONDS),
+    ]
+)
+def test_whoever_looks_all_the_time_sees_what_sees_whoever_looks_once(events):
+    often, once = Watched(), Watched()
+    now, there = 0, {}
+    for number, (kind, what) in enumerate(events):
+        if kind == "pod":
+            there[what.metadata.name] = what
+        now += what if kind == "later" else 0
+        for watched in (often, once):
+            if kind == "pod":
+                watched.pod(what)
+            elif kind == "gone" and what in there:
+                watched.gone(there[what])
+            elif kind == "node":
+                watched.node(node("n1", ready=what, since=at(now)))
+            elif kind == "later":
+                watched.at(now)
+            elif kind == "words" and (known := watched.picture.ours.get(what)):
+                told = Words(seen=Seen.PULLING, detail=f"pulls {number}")
+                watched.picture.waiting._asked[what] = Asked(known=known, next_at=0, words=told)
+        if kind == "gone":
+            there.pop(what, None)
+        seen = often.picture.pods(), often.picture.nodes()
+    silent = once.picture.silent()
+    assert set(seen[0]) == {once.picture._reported(known, silent) for known in once.picture.ours.values()}
+    assert seen[1] == once.picture.nodes()
+    assert often.picture.pods() is often.picture.pods()
+    ours = often.picture.ours
+    assert often.picture.restless == {name: known for name, known in ours.items() if known.is_restless}
+    assert often.picture.logged == {name: known for name, known in ours.items() if known.is_logged}
 
 
 def test_what_strangers_take_is_not_offered_and_what_ours_take_is():
