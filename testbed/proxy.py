@@ -178,9 +178,9 @@ class Proxy:
     async def _cut_handshakes(self) -> None:
         """Connections that are not ours yet, or their sockets would be left open. Python 3.12 has `Server.abort_clients`."""
         transports = getattr(self._loop, "_transports", {})
-        for transport in list(transports.values()):
-            transport.abort()
-        for _ in range(3):
+        for _ in range(10):  # what was accepted a moment ago has its transport only in one of the next turns
+            for transport in list(transports.values()):
+                transport.abort()
             await asyncio.sleep(0)
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
