@@ -9,7 +9,8 @@ in published clusters. Time is that of the core which the decision had, so other
     at all nodes;
 (c) a gang of 512 nodes with 8 GPUs each finds its places, on a fleet that is half full;
 (d) a copy of what is left on the fleet, to try something out;
-(e) the turn of a service of 3 or 64 replicas that are to lie apart: at most one per host, or per rack of 50 nodes.
+(e) the turn of a service of 3 or 64 replicas that are to lie apart: at most one per host, or per rack of 50 nodes;
+(f) a gang of 513 ranks in three pod sets (a head, 256 with 8 GPUs, 256 without) finds its places on the fleet of (c).
 
     python -m benchmarks.decide --repetitions 5
 """
@@ -41,6 +42,7 @@ from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import QueueSpec, QueueTree
 from mainstay.domain.snapshot import AllocationTable, NodeTable, Snapshot, WorkloadTable
 from mainstay.domain.topology import Level, Spread, TopologyNeed
+from mainstay.domain.workload import PodSet
 
 NODES = 15_000
 TYPES = (  # part of the fleet, thousandths of a core, GiB, GPUs, their model
@@ -115,14 +117,20 @@ def contended(pods: int, repetitions: int) -> list[Figure]:
 
 
 def gang(repetitions: int) -> list[Figure]:
-    """Figures (c) and (d)."""
+    """Figures (c), (d) and (f)."""
     world = fleet(100_000, queues=1, gpus_in=12)
     started = Cycle(world, POLICIES["best-fit"])
     for _ in started.placements(limit=50_000):
         pass
     wanted = Resources(cpu_milli=64_000, memory_bytes=256 << 30, gpus=8)
     shape = make_shape(world, nodes=512, choices=(wanted,))
-    places, copies = [], []
+    sets = (
+        PodSet(name="head", nodes=1, resources=Resources(cpu_milli=4_000, memory_bytes=16 << 30)),
+        PodSet(name="learner", nodes=256, resources=wanted),
+        PodSet(name="actor", nodes=256, resources=Resources(cpu_milli=8_000, memory_bytes=16 << 30)),
+    )
+    several = make_shape(world, nodes=513, choices=(sets[0].resources,), sets=sets)
+    places, copies, mixed = [], [], []
     for _ in range(max(20, repetitions)):
         began = time.process_time()
         found = started.place(shape)
@@ -131,9 +139,13 @@ def gang(repetitions: int) -> list[Figure]:
         began = time.process_time()
         started.free.copy()
         copies.append(1e6 * (time.process_time() - began))
+        began = time.process_time()
+        assert started.place(several) is not None
+        mixed.append(1_000 * (time.process_time() - began))
     return [
         figure("(c) a gang of 512 nodes", "ms", places, goal=30, higher_is_better=False),
         figure("(d) a copy of what is left", "us", copies, higher_is_better=False),
+        figure("(f) a gang of three pod sets", "ms", mixed, higher_is_better=False),
     ]
 
 
@@ -297,7 +309,7 @@ def _workloads(rng: np.random.Generator, pods: int, *, queues: int, gpus_in: int
         "retry_always": no,
     }
     others = {"disk": cpu_milli << 20, "nics": np.where(gpus == 8, 8, 0)}
-    return WorkloadTable(**{**columns, "choices": {}, "others": others})
+    return WorkloadTable(**{**columns, "choices": {}, "sets": {}, "others": others})
 
 
 def _shapes(rng: np.random.Generator, gpus_in: int) -> Ints:

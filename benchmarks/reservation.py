@@ -76,7 +76,7 @@ def starts(snapshot: Snapshot, shape: Shape) -> list[float]:
     releases, free, taken = Releases(snapshot), free_of(snapshot), []
     for _ in range(2):
         began = time.process_time()
-        found = releases.reserve(free, shape.requests, ranks=GANG, policy=POLICY)
+        found = releases.reserve(free, shape.ways, policy=POLICY)
         taken.append(time.process_time() - began)
         assert found is not None
     return taken

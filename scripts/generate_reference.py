@@ -25,7 +25,19 @@ from mainstay.clusters.kubernetes.names import CONTROL_NAMESPACE
 from mainstay.clusters.kubernetes.permissions import PERMISSIONS, Permission
 from mainstay.sdk.aio import AsyncClient, AsyncRun
 from mainstay.sdk.client import Client, Run
-from mainstay.wire.job import NOT_YET, VALUES_NOT_YET, Choice, Job, Nodes, Resources, Retry, Spread, Topology, schema
+from mainstay.wire.job import (
+    NOT_YET,
+    VALUES_NOT_YET,
+    Choice,
+    Job,
+    Nodes,
+    PodSet,
+    Resources,
+    Retry,
+    Spread,
+    Topology,
+    schema,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 MADE = "<!-- Made by `make reference` from the code. -->\n\n"
@@ -81,6 +93,8 @@ def job_file() -> str:
         fields(Choice),
         "## nodes\n\nOf an elastic job, in place of a number. `2:8` is the same as `{min: 2, max: 8}`.",
         fields(Nodes),
+        "## sets\n\nOf a job whose ranks are not all alike: each set in place of `nodes` and `resources`. There are 2 to 16.",
+        fields(PodSet),
         "## topology\n\nOne of both. A host is one node; which racks, blocks and zones there are, the nodes of a cluster say.",
         fields(Topology),
         "## spread\n\nA level alone is the same as `{level: LEVEL}`. It is narrower than that of `topology`, if that is given.",

@@ -24,7 +24,7 @@ from mainstay.domain.registry import Endpoint
 from mainstay.domain.snapshot import ONE_QUEUE, AllocationTable, NodeTable, Snapshot, WorkloadTable
 from mainstay.domain.topology import Spread, TopologyNeed, levels_of
 from mainstay.domain.volume import VolumeNeed, VolumeRecord, VolumeRef, VolumeState
-from mainstay.domain.workload import Phase
+from mainstay.domain.workload import Phase, PodSet
 
 SECOND = 1_000_000
 OWNER = Owner(tenant="acme", project="vision")
@@ -95,6 +95,8 @@ class AWorkload:
     gpu_model: str = ""
     others: Mapping[str, int] = field(default_factory=dict)
     choices: tuple[Resources, ...] = ()
+    sets: tuple[PodSet, ...] = ()
+    """Then `nodes` is how many ranks all have, and the resources are those of the first."""
     max_duration_seconds: int = 0
     usual_seconds: int = 0
     typical_seconds: int = 0
@@ -167,6 +169,17 @@ def node(name: str = "", **values: object) -> ANode:
 def workload(key: int, **values: object) -> AWorkload:
     """A job of one pod with 1 CPU and 1 GiB, submitted at noon, unless said otherwise."""
     return AWorkload(key=key, **values)  # type: ignore[arg-type]
+
+
+def gang_of(key: int, *sets: PodSet, **values: object) -> AWorkload:
+    """A gang of several pod sets."""
+    return workload(key, sets=sets, nodes=sum(one.nodes for one in sets), **values)
+
+
+def pods(name: str, count: int, *, cpus: float = 1, gib: float = 1, gpus: int = 0, gpu_model: str = "") -> PodSet:
+    """A pod set of such pods."""
+    held = Resources(cpu_milli=_milli(cpus), memory_bytes=_bytes(gib), gpus=gpus, gpu_model=gpu_model)
+    return PodSet(name=name, nodes=count, resources=held)
 
 
 def allocation(workload_key: int, **values: object) -> AnAllocation:
@@ -272,7 +285,7 @@ def _models(*tables: Iterable[ANode | AWorkload | AnAllocation]) -> tuple[str, .
         for table in tables
         for row in table
         if isinstance(row, AWorkload)
-        for resources in row.choices
+        for resources in (*row.choices, *(one.resources for one in row.sets))
     }
     return ("", *sorted((named | chosen) - {""}))
 
@@ -364,7 +377,7 @@ def _workload_table(
     topologies: tuple[str, ...],
     queues: QueueTree,
 ) -> WorkloadTable:
-    first = [row.choices[0] if row.choices else _request(row) for row in rows]
+    first = [row.choices[0] if row.choices else row.sets[0].resources if row.sets else _request(row) for row in rows]
     return WorkloadTable(
         others={name: _ints(row.others.get(name, 0) for row in rows) for name in _others(rows)},
         key=_ints(row.key for row in rows),
@@ -388,6 +401,7 @@ def _workload_table(
         gpus=_ints(request.gpus for request in first),
         gpu_model=_ints(models.index(request.gpu_model) for request in first),
         choices={row.key: row.choices for row in rows if len(row.choices) > 1},
+        sets={row.key: row.sets for row in rows if row.sets},
         max_duration_seconds=_ints(row.max_duration_seconds for row in rows),
         usual_seconds=_ints(row.usual_seconds for row in rows),
         typical_seconds=_ints(row.typical_seconds for row in rows),

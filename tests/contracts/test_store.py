@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mainstay.domain.allocation import ENDS, End, Seen
+from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Conflict, Fenced, Invalid, KeyReused, NotFound
 from mainstay.domain.plan import (
     CapacityLeft,
@@ -28,7 +29,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import Kind, Phase, RetryPolicy
+from mainstay.domain.workload import Kind, Phase, PodSet, RetryPolicy
 from mainstay.ports import EventFilter, WorkloadFilter
 from tests.stores import ALL, NOON, SECOND, TENANT, USER, WHY, Scene, idempotency, one_cpu, scene, spec, store
 
@@ -650,6 +651,48 @@ def test_a_snapshot_shows_what_is_open_in_columns(scene: Scene) -> None:
     assert after.allocations.end.tolist() == [ENDS.index(End.OUT_OF_MEMORY)]
     assert after.allocations.exit_code.tolist() == [-1]
     assert after.addresses == {}
+
+
+def test_a_snapshot_has_the_pod_sets_of_what_is_open(scene: Scene) -> None:
+    (node,) = scene.fleet(cpus=8)
+    head = PodSet(name="head", nodes=1, resources=one_cpu(cpu_milli=500, gpus=0), run=("head",), cpu_limit_milli=9)
+    worker = PodSet(name="worker", nodes=2, resources=one_cpu(cpu_milli=2_000, gpus=0))
+    work = scene.submit(nodes=3, sets=(head, worker), choices=(head.resources,))
+    assert scene.workload(work.id).spec.sets == (head, worker)
+    plain = scene.submit()
+    asked = tuple(replace(one, run=(), cpu_limit_milli=0) for one in (head, worker))
+    before = scene.store.snapshot(now=0, seed=0).workloads
+    assert (before.sets, before.choices) == ({work.key: asked}, {})
+    assert before.nodes.tolist() == [3, 1]
+    slots = tuple(
+        Slot(rank=rank, node_key=node.key, resources=held)
+        for rank, held in enumerate((head.resources, worker.resources, worker.resources))
+    )
+    scene.applied(replace(scene.allocate(work), slots=slots))
+    held = scene.store.snapshot(now=0, seed=0)
+    assert held.allocations.cpu_milli.tolist() == [500, 2_000, 2_000]
+    assert held.nodes.used_cpu_milli.tolist() == [4_500]
+    scene.applied(scene.advance(work, Phase.FAILED))
+    after = scene.store.snapshot(now=0, seed=0).workloads
+    assert (after.key.tolist(), after.sets) == ([plain.key], {})
+
+
+def test_devices_of_several_kinds_on_one_node_are_each_checked(scene: Scene) -> None:
+    capacity = Resources(cpu_milli=8_000, memory_bytes=8 << 30, gpus=2, gpu_model="H100")
+    state = NodeState(name="n", capacity=capacity, ready=True, shapes=(("1g.10gb", 2),))
+    scene.applied(ObserveNodes(cluster="local", nodes=(state,), reason=WHY))
+    (node,) = scene.store.nodes()
+
+    def slots(whole: int, slices: int) -> tuple[Slot, ...]:
+        held = (one_cpu(gpus=whole, gpu_model="H100"), one_cpu(gpus=slices, gpu_model="1g.10gb"))
+        return tuple(Slot(rank=rank, node_key=node.key, resources=one) for rank, one in enumerate(held))
+
+    first = scene.submit(nodes=2)
+    for whole, slices in ((3, 1), (1, 3)):
+        (refused,) = scene.commit(replace(scene.allocate(first), slots=slots(whole, slices))).refused
+        assert refused.reason.code is Code.CAPACITY_TAKEN
+    scene.applied(replace(scene.allocate(first), slots=slots(2, 2)))
+    assert dict(scene.store.snapshot(now=0, seed=0).nodes.used_shapes)["1g.10gb"].tolist() == [2]
 
 
 def test_a_snapshot_never_changes_and_shares_what_did_not(scene: Scene) -> None:

@@ -18,7 +18,7 @@ from mainstay.domain.allocation import End, Seen
 from mainstay.domain.fleet import ClusterKind, Contact, lease_of
 from mainstay.domain.plan import MoveEndpoint, StopPod
 from mainstay.domain.reason import Code
-from mainstay.domain.workload import Phase
+from mainstay.domain.workload import Phase, PodSet
 from mainstay.operations.principal import Principal
 from mainstay.operations.sessions import cookie_name
 from tests.contracts.test_store_clusters import add, see
@@ -258,6 +258,17 @@ def test_a_run_shows_what_it_is_and_what_to_do_next(page, site, world):
     expect(page.get_by_label("Command", exact=True)).to_have_text("torchrun --nnodes 4 train.py --note 'it'\\''s fine'")
     expect(page.get_by_text(f"mainstay logs -f {world.running.id}")).to_be_visible()
     expect(page.locator("#cost")).to_contain_text("$")
+
+
+def test_a_run_of_several_pod_sets_says_what_each_of_them_gets(page, site):
+    head = PodSet(name="head", nodes=1, resources=size(cpus=1, gib=1))
+    sets = (head, PodSet(name="worker", nodes=2, resources=size(cpus=4, gib=8, gpus=1)))
+    work = site.at(0).scene.submit(name="impala", project="sets", nodes=3, sets=sets, choices=(head.resources,))
+    page.goto(f"{site.url}/runs?project=sets")
+    expect(page.locator("#runs tbody tr")).to_contain_text(re.compile(r"1 × head: 1\sCPU.*; 2 × worker: 4\sCPUs"))
+    run_page(page, site, work)
+    expect(page.get_by_text("Pod sets")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"2 × worker: 4\sCPUs"))).to_be_visible()
 
 
 def test_the_timeline_has_a_lane_per_pod_and_the_same_in_words(page, site, world):

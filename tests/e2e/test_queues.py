@@ -13,6 +13,7 @@ from tests.e2e.platform import Platform, platform, until
 
 pytestmark = pytest.mark.xdist_group("command-line")
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "04-share-with-queues"
+SETS = EXAMPLE.parent / "06-pod-sets"
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +44,33 @@ def test_the_example_is_shown_set_and_run_and_the_same_once_more_changes_nothing
     assert "nothing to change" in done(up, "apply", "-f", queues)
     assert {one["change"] for one in up.json("plan", "-f", queues)["changes"]} == {"same"}
     assert "lends at most" in done(up, "queue", "show", "production").lower()
+
+
+def test_the_example_of_pod_sets_runs_each_rank_as_its_set_says(up: Platform) -> None:
+    file = str(SETS / "job.yaml")
+    (option,) = up.json("plan", "-f", file)["options"]
+    assert [(one["name"], one["nodes"], one["resources"]["cpu"]) for one in option["sets"]] == [
+        ("head", 1, 0.1),
+        ("worker", 2, 0.3),
+    ]
+    said = done(up, "apply", "-y", "-f", file)
+    assert "head 1x 0.1 CPUs, 100 MB + worker 2x 0.3 CPUs, 200 MB" in said
+    assert "pi is about 3.1" in said
+    run = up.json("show", "pi")
+    assert (run["phase"], run["nodes"], [one["name"] for one in run["sets"]]) == ("succeeded", 3, ["head", "worker"])
+    assert [up.mainstay("logs", "pi", "--node", rank).stdout for rank in "12"] == [
+        "worker 0 of 2: rank 1\n",
+        "worker 1 of 2: rank 2\n",
+    ]
+    shown = [line.split() for line in done(up, "show", "pi").splitlines() if line.startswith(run["id"])]
+    assert [line[2] for line in shown] == ["head", "worker", "worker"]
+
+
+def test_what_no_queue_may_ever_use_is_refused_at_the_line_of_the_set(up: Platform, tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("run: echo\nsets:\n  - name: head\n  - name: worker\n    nodes: 2\n    resources: {cpu: 9000}\n")
+    said = done(up, "apply", "-y", "-f", str(file), code=3)
+    assert f"{file}:6:5: sets.1.resources: cannot run on this fleet: needs 2 x worker (9000 CPUs" in said
 
 
 def test_a_fault_of_a_file_is_told_at_its_line_and_nothing_is_set(up: Platform, tmp_path: Path) -> None:

@@ -83,6 +83,15 @@ def test_a_world_in_which_work_is_elastic_keeps_every_promise(seed, monkeypatch)
     assert outcome.grown
 
 
+def test_a_world_in_which_ranks_of_a_job_are_not_all_alike_keeps_every_promise():
+    """Among them that gangs are whole, and that each rank holds what its pod set asks for (I7)."""
+    outcome = simulate(4, events=EVENTS, preemption=True, sets=True)
+    command = f"python -m mainstay.simulation --preemption --sets --seed 4 --events {EVENTS}"
+    assert not outcome.violations, f"{outcome.violations[0]}\n  replay: {command}"
+    assert outcome.of_sets
+    assert outcome.displaced
+
+
 @pytest.mark.parametrize("line", [line for line in KEPT.read_text().splitlines() if line and line[0] != "#"])
 def test_a_seed_that_has_found_something_finds_nothing_any_more(line):
     seed, events, *_ = line.split()

@@ -21,6 +21,7 @@ from mainstay.domain.workload import (
     OnPartition,
     Phase,
     PodRef,
+    PodSet,
     RetryPolicy,
     Volume,
     Workload,
@@ -260,6 +261,17 @@ def specified(spec: WorkloadSpec) -> wire.Specified:
         nodes=spec.nodes,
         elastic=(spec.elastic.nodes_min, spec.elastic.nodes_max) if spec.elastic else None,
         choices=tuple(amount(choice) for choice in spec.choices),
+        sets=tuple(
+            wire.Alike(
+                name=one.name,
+                nodes=one.nodes,
+                resources=amount(one.resources),
+                cpu_limit_milli=one.cpu_limit_milli,
+                memory_limit_bytes=one.memory_limit_bytes,
+                run=one.run,
+            )
+            for one in spec.sets
+        ),
         cpu_limit_milli=spec.cpu_limit_milli,
         memory_limit_bytes=spec.memory_limit_bytes,
         infrastructure_max=spec.retry.infrastructure_max,
@@ -298,6 +310,17 @@ def specification(said: wire.Specified) -> WorkloadSpec:
         nodes=said.nodes,
         elastic=Elastic(nodes_min=said.elastic[0], nodes_max=said.elastic[1]) if said.elastic else None,
         choices=tuple(resources(choice) for choice in said.choices),
+        sets=tuple(
+            PodSet(
+                name=one.name,
+                nodes=one.nodes,
+                resources=resources(one.resources),
+                cpu_limit_milli=one.cpu_limit_milli,
+                memory_limit_bytes=one.memory_limit_bytes,
+                run=one.run,
+            )
+            for one in said.sets
+        ),
         cpu_limit_milli=said.cpu_limit_milli,
         memory_limit_bytes=said.memory_limit_bytes,
         retry=RetryPolicy(

@@ -23,7 +23,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
 from mainstay.domain.volume import VolumeRecord
-from mainstay.domain.workload import Volume, Workload
+from mainstay.domain.workload import PodSet, Volume, Workload
 from mainstay.operations.costs import Bill, BillLine
 from mainstay.operations.submit import JobRequest
 from mainstay.wire import views
@@ -140,6 +140,7 @@ def workload_view(
         nodes_max=spec.elastic.nodes_max if spec.elastic else 0,
         ranks=progress.ranks,
         resources=resources_view(spec.choices[0]),
+        sets=[_set_view(one, one.resources) for one in spec.sets],
         infra=spec.cluster,
         topology=spec.topology.text if spec.topology else "",
         spread=spec.topology.spread.words if spec.topology and spec.topology.spread else "",
@@ -159,6 +160,10 @@ def workload_view(
         output=workload.output,
         pods=[pod_view(allocation) for allocation in allocations],
     )
+
+
+def _set_view(one: PodSet, held: Resources) -> views.PodSetView:
+    return views.PodSetView(name=one.name, nodes=one.nodes, resources=resources_view(held), run=list(one.run))
 
 
 def _why(reason: Reason, state: str) -> Reason:
@@ -276,6 +281,7 @@ def plan_view(job: JobRequest, answer: Preview) -> views.PlanView:
         nodes=len(answer.nodes) or job.spec.nodes,
         nodes_min=job.spec.elastic.nodes_min if job.spec.elastic else 0,
         nodes_max=job.spec.elastic.nodes_max if job.spec.elastic else 0,
+        sets=[_set_view(one, held) for one, held in zip(job.spec.sets, answer.sets, strict=True)],
         starts="now" if answer.starts_now else "never" if answer.starts_never else "later",
         price_per_hour=decimal(answer.price_per_hour.micros),
         cost_max=decimal(answer.cost_max.micros) if answer.cost_max else "",

@@ -11,7 +11,7 @@ from mainstay.domain.errors import Invalid
 from mainstay.domain.quantity import Resources
 from mainstay.domain.secret import SecretUse
 from mainstay.domain.topology import Spread, TopologyNeed
-from mainstay.domain.workload import Elastic, Kind, Mount, OnPartition, RetryPolicy, Volume, WorkloadSpec
+from mainstay.domain.workload import Elastic, Kind, Mount, OnPartition, PodSet, RetryPolicy, Volume, WorkloadSpec
 from mainstay.operations.submit import JobRequest
 from mainstay.wire import job as wire
 from mainstay.wire import quantities
@@ -28,6 +28,7 @@ def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest
     cpu = parsed("resources.cpu", quantities.cpu, job.resources.cpu)
     memory = parsed("resources.memory", quantities.memory, job.resources.memory)
     policy, after = _on_partition(job.on_partition)
+    sets = tuple(_pod_set(one, f"sets.{number}") for number, one in enumerate(job.sets))
     spec = WorkloadSpec(
         kind=Kind(job.type),
         name=job.name or job.type,
@@ -39,10 +40,11 @@ def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest
         secrets=tuple(_secrets(job)),
         volumes=tuple(_volume(volume, f"volumes.{number}") for number, volume in enumerate(job.volumes)),
         devices=tuple(job.devices),
-        nodes=job.nodes.count,
+        nodes=sum(one.nodes for one in sets) or job.nodes.count,
         elastic=Elastic(nodes_min=job.nodes.min, nodes_max=job.nodes.max) if job.nodes.elastic else None,
         topology=_topology(job.topology, job.spread),
-        choices=tuple(_choices(job.resources)),
+        sets=sets,
+        choices=(sets[0].resources,) if sets else tuple(_choices(job.resources)),
         cpu_limit_milli=cpu.high or 0,
         memory_limit_bytes=memory.high or 0,
         retry=_retry(job),
@@ -67,6 +69,18 @@ def resources(*, cpu: str, memory: str, gpu: str = "0", where: str = "resources"
         memory_bytes=parsed(f"{where}.memory", quantities.memory, memory).low,
         gpus=gpus.count,
         gpu_model=gpus.model if gpus.count else "",
+    )
+
+
+def _pod_set(one: wire.PodSet, where: str) -> PodSet:
+    asked, where = one.resources, f"{where}.resources"
+    return PodSet(
+        name=one.name,
+        nodes=one.nodes,
+        resources=resources(cpu=asked.cpu, memory=asked.memory, gpu=asked.gpu, where=where),
+        cpu_limit_milli=parsed(f"{where}.cpu", quantities.cpu, asked.cpu).high or 0,
+        memory_limit_bytes=parsed(f"{where}.memory", quantities.memory, asked.memory).high or 0,
+        run=one.arguments,
     )
 
 

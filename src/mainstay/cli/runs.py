@@ -125,7 +125,8 @@ def show(ref: str, *, as_json: bool) -> None:
         "has": f"{run.ranks} of {run.nodes_min} to {run.nodes_max} nodes" if run.nodes_max and run.ranks else "",
         "topology": run.topology,
         "spread": run.spread,
-        "runs": " ".join(run.run).replace("\n", "\\n"),
+        "runs": _command(run.run),
+        **{f"  {one.name}": _command(one.run) for one in run.sets},
         "pods": ", ".join(run.guests),
         "submitted": f"{run.submitted_at:%Y-%m-%d %H:%M:%S} UTC, {ago(run.submitted_at)} ago",
         "ran": lasted(run),
@@ -141,8 +142,12 @@ def show(ref: str, *, as_json: bool) -> None:
             out(f"{name:<11}{value}")
     if run.pods:
         click.echo("")
-        columns = ("POD", "ATTEMPT", "NODE", "STATE", "RAN", "END", "EXIT", "DETAIL")
+        columns = ("POD", "ATTEMPT", *(("SET",) if run.sets else ()), "NODE", "STATE", "RAN", "END", "EXIT", "DETAIL")
         print_table(columns, (_pod_row(run, number) for number in range(len(run.pods))))
+
+
+def _command(arguments: Sequence[str]) -> str:
+    return " ".join(arguments).replace("\n", "\\n")
 
 
 def _no_log(run: WorkloadView, attempt: int) -> str:
@@ -360,7 +365,17 @@ def _pod_row(run: WorkloadView, number: int) -> Sequence[str]:
     pod = run.pods[number]
     ran = duration((pod.ended_at - pod.started_at).total_seconds()) if pod.started_at and pod.ended_at else ""
     code = "" if pod.exit_code is None else str(pod.exit_code)
-    return (pod.pod, str(pod.attempt), pod.node, pod.state, ran or ago(pod.started_at), pod.end, code, pod.detail)
+    of = (_set_of(run, pod.rank),) if run.sets else ()
+    return (pod.pod, str(pod.attempt), *of, pod.node, pod.state, ran or ago(pod.started_at), pod.end, code, pod.detail)
+
+
+def _set_of(run: WorkloadView, rank: int) -> str:
+    """The pod set of a rank: those of the first come first."""
+    for one in run.sets:
+        if rank < one.nodes:
+            return one.name
+        rank -= one.nodes
+    return ""
 
 
 def _event_row(event: EventView) -> Sequence[str]:

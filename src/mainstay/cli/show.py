@@ -129,7 +129,11 @@ def duration(seconds: float) -> str:
 
 
 def asked_for(run: WorkloadView | OptionView, *, ranks: int = 0) -> str:
-    """`2x 4 CPUs, 16 GiB, H100:8`; of an elastic job `2-8x 4 CPUs, 16 GiB`, and once it has `ranks`: `6 of 2-8x ...`."""
+    """`2x 4 CPUs, 16 GiB, H100:8`; of an elastic job `2-8x 4 CPUs, 16 GiB`, and once it has `ranks`: `6 of 2-8x ...`; of pod sets
+    `head 1x 2 CPUs, 4 GiB + worker 8x 4 CPUs, 16 GiB, H100:1`.
+    """
+    if run.sets:
+        return " + ".join(f"{one.name} {one.nodes}x {resources(one.resources)}" for one in run.sets)
     if not run.nodes_max:
         return resources(run.resources, run.nodes)
     got = f"{ranks} of " if ranks else ""

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice, product
 from typing import TypeAlias
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from mainstay.decide import kernel, quota
 from mainstay.decide.kernel import Quota
 from mainstay.decide.placement.fit import Request
+from mainstay.decide.placement.sets import Parts
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
 from mainstay.domain.queue import OTHER_FLAVOR, QueueTree, Resource
@@ -37,6 +39,8 @@ class Shortage:
 
 RESOURCES = tuple(Resource)
 GPU = RESOURCES.index(Resource.GPU)
+FLAVORS_MAX = 64
+"""So many ways to choose a model for each of several pod sets are tried at most."""
 
 
 class Allowance:
@@ -76,6 +80,34 @@ class Allowance:
             return (request,)
         return tuple(replace(request, gpu_model=model) for model in self.quota.models[queue, :-1].tolist())
 
+    def flavors_of(self, queue: int, parts: Parts) -> Iterator[Parts]:
+        """The same of all parts together: every combination, FLAVORS_MAX at most."""
+        each = [[replace(part, request=request) for request in self.flavors(queue, part.request)] for part in parts]
+        return islice(product(*each), FLAVORS_MAX)
+
+    def cells_of(self, queue: int, parts: Parts) -> Cells | None:
+        """As `cells`, of all ranks together."""
+        found: dict[int, int] = {}
+        for part in parts:
+            cells = self.cells(queue, part.request)
+            if cells is None:
+                return None
+            for column, amount in cells.items():
+                found[column] = found.get(column, 0) + amount * part.ranks
+        return found
+
+    def may_use_parts(self, queue: int, parts: Parts) -> bool:
+        """Whether the queue may start all of them together now."""
+        if len(parts) == 1:
+            return self.may_use(queue, parts[0].request, parts[0].ranks)
+        cells = self.cells_of(queue, parts)
+        return cells is not None and all(self._left(queue, column) >= amount for column, amount in cells.items())
+
+    def use_parts(self, queue: int, parts: Parts) -> None:
+        """Count all of them against the queue."""
+        for part in parts:
+            self.use(queue, part.request, part.ranks)
+
     def cells(self, queue: int, request: Request) -> Cells | None:
         """What one pod uses of the quotas of the queue; None if it has some of a resource, but none for such pods."""
         amounts, flavor = self.asked(request)
@@ -100,15 +132,18 @@ class Allowance:
         """How many pods of this request the queue may start now, at most so many."""
         return kernel.most_pods(self.quota, queue, *self.asked(request), most)
 
-    def short(self, queue: int, request: Request, pods: int) -> Shortage | None:
-        """The first cell of which the queue may not use enough for so many pods; None if it has no quota for such pods."""
-        for column, amount in (self.cells(queue, request) or {}).items():
-            left = max(0, kernel.available(self.quota, queue, column))
-            if left < amount * pods:
+    def short(self, queue: int, parts: Parts) -> Shortage | None:
+        """The first cell of which the queue may not use enough for all of them; None if it has no quota for such pods."""
+        for column, amount in (self.cells_of(queue, parts) or {}).items():
+            left = self._left(queue, column)
+            if left < amount:
                 flavor, resource = self._tree.cells[column]
                 used, nominal = int(self.quota.used[queue, column]), int(self._tree.nominal[queue, column])
                 return Shortage(flavor=flavor, resource=resource, left=left, used=used, nominal=nominal)
         return None
+
+    def _left(self, queue: int, column: int) -> int:
+        return max(0, kernel.available(self.quota, queue, column))
 
     def use(self, queue: int, request: Request, pods: int) -> None:
         """Count pods against the queue, and what goes beyond what it keeps to itself against the cohorts above it."""

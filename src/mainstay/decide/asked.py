@@ -11,9 +11,10 @@ from mainstay.decide.allowance import Allowance
 from mainstay.decide.kernel import CPU, GPUS, MEMORY, NONE, Requests
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import LACKING, Free, Request, cluster_number, feasible
+from mainstay.decide.rows import rows_of_sets
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import is_shape
-from mainstay.domain.snapshot import PODS, Snapshot
+from mainstay.domain.snapshot import PODS, Snapshot, WorkloadTable
 
 RANKS_MAX = 1 << 16
 """Larger gangs are placed one by one."""
@@ -67,7 +68,8 @@ class Asked:
             asks=(table.volumes[row] > 0)
             | ((table.topology[row] > 0) & (table.nodes[row] > 1))
             | (table.nodes[row] > (RANKS_MAX if policy.stacks else 1))
-            | (not policy.sign),
+            | (not policy.sign)
+            | _has_sets(table, row),
             amounts=amounts,
             without_gpus=(gpus == 0).astype(np.int64),
             model=model,
@@ -147,6 +149,13 @@ class Asked:
 
 def _nothing(restriction: str, cluster: int) -> Request:
     return Request(cpu_milli=0, memory_bytes=0, gpus=0, gpu_model=0, restriction=restriction, cluster=cluster)
+
+
+def _has_sets(table: WorkloadTable, rows: Ints) -> Bools:
+    """[rows] Of several shapes at once the loop knows nothing."""
+    found = np.zeros(rows.size, dtype=np.bool_)
+    found[rows_of_sets(table, rows)] = True
+    return found
 
 
 def _slots(numbers: Ints, *, shapes: int, slots: int) -> Ints:

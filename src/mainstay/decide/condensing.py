@@ -42,7 +42,7 @@ REQUESTS_MAX = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class WorldPart:
     """A part of a world, for one play."""
 
     snapshot: Snapshot
@@ -82,7 +82,7 @@ class Condenser:
         attached = bool(world.workloads.volumes[admission.waiting(world)].any())
         return not (counted or attached) and int(np.count_nonzero(self._needed)) <= self._nodes_max
 
-    def part(self, draw: Floats) -> Part:
+    def part(self, draw: Floats) -> WorldPart:
         """That for the play of this draw [workloads]. O(n log n) in the pods."""
         nodes = self._world.nodes
         matters, known_until = self._matters(draw)
@@ -131,7 +131,7 @@ class Condenser:
             found[column] = self._free.nodes.free[column, node] + total - before
         return found
 
-    def _of(self, keep: Ints, draw: Floats, until: int) -> Part:
+    def _of(self, keep: Ints, draw: Floats, until: int) -> WorldPart:
         """These nodes, whole workloads that have a pod on one of them or wait, and the rest of each queue as one."""
         world, table, held = self._world, self._world.workloads, self._world.allocations
         kept = np.zeros(world.nodes.key.size + 1, dtype=np.bool_)
@@ -147,7 +147,7 @@ class Condenser:
         )
         snapshot = _with_rest(alone, self._held - self._sums(self._lives[here]))
         drawn = np.append(draw[rows], np.zeros(snapshot.workloads.key.size - rows.size))
-        return Part(snapshot=snapshot, row=int(np.searchsorted(rows, self._row)), draw=drawn, until=until)
+        return WorldPart(snapshot=snapshot, row=int(np.searchsorted(rows, self._row)), draw=drawn, until=until)
 
     def _sums(self, pods: Ints) -> Ints:
         """[queues, models of GPUs, (CPU, memory, GPUs, pods, seconds since they were placed)] Of these rows of allocations."""
@@ -164,7 +164,8 @@ def _requests(world: Snapshot) -> Sequence[Request]:
     """What those who wait ask for, or of many the least of each resource, wherever it may be."""
     rows, users = np.flatnonzero(admission.waiting(world)), users_of(world)
     _, first = np.unique(shape_numbers(world, rows), return_index=True)
-    found = [request for row in rows[first].tolist() for request in shape_of(world, row, users=users).requests]
+    ways = [way for row in rows[first].tolist() for way in shape_of(world, row, users=users).ways]
+    found = [part.request for way in ways for part in way]
     if len(found) <= REQUESTS_MAX:
         return found
     return (

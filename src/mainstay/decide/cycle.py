@@ -20,6 +20,7 @@ from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.placement.gang import place
 from mainstay.decide.placement.reach import Users, users_of
+from mainstay.decide.placement.sets import Part, Parts, place_parts, take_parts, with_late
 from mainstay.decide.reservation import NEVER, TRIES_MAX, Releases, Reservation, waited_long
 from mainstay.decide.shapes import Shape, shape_numbers, shape_of
 from mainstay.decide.turns import asked_by, ledger_of, waiting_of
@@ -40,8 +41,8 @@ class Placed:
     """[workloads] Of the workload table, in the order of their turns."""
     nodes: Ints
     """[workloads, ranks] The node row of each rank."""
-    request: Request
-    """The choice that fitted."""
+    parts: Parts
+    """What the ranks ask for: the choice that fitted, or the pod sets."""
 
 
 class Cycle:
@@ -130,11 +131,13 @@ class Cycle:
 
     def place(
         self, shape: Shape, queue: int = ANY_QUEUE, *, delays: bool = False
-    ) -> tuple[tuple[int, ...], Request] | None:
+    ) -> tuple[tuple[int, ...], Parts] | None:
         """Node row of each rank for the first choice that fits what is left, or None. Changes nothing.
 
         With a queue, only what it may use of its quotas counts. `delays`: starts that are reserved do not.
         """
+        if shape.sets:
+            return self._place_sets(shape, queue, delays=delays)
         for choice in shape.requests if delays else self._timed(shape):
             for request in (choice,) if queue == ANY_QUEUE else self.allowance.flavors(queue, choice):
                 most = shape.nodes if queue == ANY_QUEUE else self.allowance.most_pods(queue, request, shape.nodes)
@@ -142,7 +145,17 @@ class Cycle:
                     continue
                 rows = place(self.free, request, count=most, least=shape.least, policy=self._policy)
                 if rows is not None:
-                    return tuple(rows.tolist()), request
+                    return tuple(rows.tolist()), (Part(ranks=rows.size, request=request),)
+        return None
+
+    def _place_sets(self, shape: Shape, queue: int, *, delays: bool) -> tuple[tuple[int, ...], Parts] | None:
+        for way in shape.ways if delays else self._ways(shape):
+            for parts in (way,) if queue == ANY_QUEUE else self.allowance.flavors_of(queue, way):
+                if queue != ANY_QUEUE and not self.allowance.may_use_parts(queue, parts):
+                    continue
+                rows = place_parts(self.free, parts, policy=self._policy)
+                if rows is not None:
+                    return tuple(rows.tolist()), parts
         return None
 
     def delayed_by(self, shape: Shape) -> int:
@@ -175,7 +188,11 @@ class Cycle:
                 Placed(
                     rows=rows[group],
                     nodes=found.node[begin[group, np.newaxis] + ranks],
-                    request=self._asked.request(int(request[first]), model=int(model[first])),
+                    parts=(
+                        Part(
+                            ranks=ranks.size, request=self._asked.request(int(request[first]), model=int(model[first]))
+                        ),
+                    ),
                 )
             )
 
@@ -192,22 +209,31 @@ class Cycle:
         if found is None:
             self._reserve_or_give_up(ledger, waiting, at, shape)
             return None
-        nodes, request = found
-        self.free.take(*np.unique(nodes, return_counts=True), request)
-        self.allowance.use(queue, request, len(nodes))
+        nodes, parts = found
+        take_parts(self.free, np.array(nodes, dtype=np.int64), parts)
+        self.allowance.use_parts(queue, parts)
         self.started[waiting.row[at]] = True
         if shape.one_node and shape.volumes is not None and self._users is not None:
             self._users.add(shape.volumes, nodes[0])
         leave(ledger, waiting, at, len(nodes), shape.nodes)
-        placed = Placed(rows=waiting.row[at : at + 1], nodes=np.array([nodes], dtype=np.int64), request=request)
+        placed = Placed(rows=waiting.row[at : at + 1], nodes=np.array([nodes], dtype=np.int64), parts=parts)
         return self._started(placed)
 
     def _timed(self, shape: Shape) -> tuple[Request, ...]:
         """Its requests, with which of the reserved starts it would delay if it used their places."""
+        late = self._late_for(shape)
+        return tuple(replace(request, late=late) for request in shape.requests) if late else shape.requests
+
+    def _ways(self, shape: Shape) -> tuple[Parts, ...]:
+        """The same of all that it may ask for together."""
+        late = self._late_for(shape)
+        return tuple(with_late(way, late) for way in shape.ways) if late else shape.ways
+
+    def _late_for(self, shape: Shape) -> int:
         late = 0
         for number, one in enumerate(self.reserved.values()):
             late |= self._delays(shape.seconds, one) << number
-        return tuple(replace(request, late=late) for request in shape.requests) if late else shape.requests
+        return late
 
     def _delays(self, seconds: int, reservation: Reservation) -> bool:
         """Whether what may take so long would still run then."""
@@ -218,15 +244,15 @@ class Cycle:
         elastic one for as many ranks as it needs to start.
         """
         queue, row = int(waiting.queue[at]), int(waiting.row[at])
-        choices = [one for choice in self._timed(shape) for one in self.allowance.flavors(queue, choice)]
-        usable = [one for one in choices if self.allowance.may_use(queue, one, shape.least)]
+        choices = [one for way in self._ways(shape) for one in self.allowance.flavors_of(queue, way)]
+        usable = [one for one in choices if self.allowance.may_use_parts(queue, one)]
         found = None
         if usable and waiting.long[at] and self._releases is not None:
             for placed in self._placed:
-                self._releases.started(self._ends_at(placed.rows), placed.nodes, placed.request)
+                self._releases.started(self._ends_at(placed.rows), placed.nodes, placed.parts)
             self._placed.clear()
-            asked = [replace(one, late=0) for one in usable]
-            found = self._releases.reserve(self.free, asked, ranks=shape.least, policy=self._policy)
+            asked = [with_late(one, 0) for one in usable]
+            found = self._releases.reserve(self.free, asked, policy=self._policy)
             if found is None:
                 self.unreserved.add(row)
             if len(self.reserved) + len(self.unreserved) + (found is not None) >= self._tries_max:
@@ -237,7 +263,7 @@ class Cycle:
         self.reserved[row] = found
         self.free = self.free.keep(found.beside, rows=found.nodes)
         self._asked.keep(self.free, self._late(found))
-        self.allowance.use(queue, found.request, shape.least)
+        self.allowance.use_parts(queue, found.parts)
         leave(ledger, waiting, at, shape.least, shape.nodes)
 
     def _late(self, reservation: Reservation) -> Bools:

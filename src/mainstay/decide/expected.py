@@ -143,7 +143,8 @@ def submitted(
     first, table = spec.choices[0], snapshot.workloads
     # Behind those of pods, too, whose workload is over and not in the table any more.
     key = int(max(table.key.max(initial=0), snapshot.allocations.workload_key.max(initial=0))) + 1
-    models = dict.fromkeys((*snapshot.gpu_models, *(one.gpu_model for one in spec.choices)))
+    asked = (*spec.choices, *(one.resources for one in spec.sets))
+    models = dict.fromkeys((*snapshot.gpu_models, *(one.gpu_model for one in asked)))
     clusters = dict.fromkeys((*snapshot.cluster_names, spec.cluster))
     columns = {
         "key": key,
@@ -169,6 +170,8 @@ def submitted(
     workloads = with_workload(table, columns, others=dict(first.others))
     if len(spec.choices) > 1:
         workloads = replace(workloads, choices={**table.choices, key: spec.choices})
+    if spec.sets:
+        workloads = replace(workloads, sets={**table.sets, key: spec.sets})
     world = replace(
         snapshot,
         workloads=workloads,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from mainstay.decide import admission, billing, nomination
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.expected import ExpectedStart, expected_start, submitted
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
-from mainstay.decide.placement.fit import Request
+from mainstay.decide.placement.sets import Parts, nodes_by_part
 from mainstay.decide.places import node_names, placed
 from mainstay.decide.preemption.outlook import outlook
 from mainstay.decide.preemption.rules import Wish, wish_of
@@ -28,7 +29,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.topology import LEVELS, TopologyNeed
 from mainstay.domain.volume import VolumeNeed
-from mainstay.domain.workload import STOP_GRACE_SECONDS, Phase, WorkloadSpec
+from mainstay.domain.workload import STOP_GRACE_SECONDS, Phase, PodSet, WorkloadSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,8 @@ class Alternative:
 
     change: str
     """What is relaxed: `max_duration` (with the grace of its stop it ends before a reserved start), `infra`, `topology`,
-    `spread`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`.
+    `spread`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`; of one of several pod sets with its name before it:
+    `worker.gpus`.
     """
     before: str
     after: str
@@ -69,7 +71,9 @@ class Preview:
     nodes: tuple[str, ...]
     """Node of each rank, of as many as it would start with; empty if it would wait."""
     resources: Resources
-    """What each pod would hold: of the choice that fits, else of the first."""
+    """What each pod would hold: of the choice that fits, else of the first; of several pod sets, each pod of the first."""
+    sets: tuple[Resources, ...] = ()
+    """What each pod of each set would hold."""
     price_per_hour: Money
     """Of all its pods together."""
     cost_max: Money | None
@@ -122,6 +126,7 @@ def preview(
         nodes=spec.nodes,
         least=spec.nodes_min,
         choices=spec.choices,
+        sets=spec.sets,
         cluster=spec.cluster,
         seconds=longest(spec.max_duration_seconds, spec.stop_grace_seconds),
         volumes=volumes,
@@ -130,14 +135,15 @@ def preview(
     at = snapshot.queues.names.index(queue)
     answer = _answer(reserved, shape, priority=priority, queue=at, most=spec.nodes_max)
     wish = Wish(key=_NOBODY, queue=at, priority=priority, submitted_at=snapshot.now)
-    resources = answer.resources or spec.choices[0]
-    per_pod = billing.price_per_hour(resources, snapshot.now, snapshot.prices)
-    hourly = replace(per_pod, micros=per_pod.micros * (len(answer.node_rows) or spec.nodes))
+    parts = answer.parts or _as_asked(spec)
+    prices = [(count, billing.price_per_hour(held, snapshot.now, snapshot.prices)) for count, held in parts]
+    hourly = replace(prices[0][1], micros=sum(count * price.micros for count, price in prices))
     return Preview(
         starts_now=bool(answer.node_rows),
         starts_never=answer.reason.code is Code.NEVER_FITS and snapshot.nodes.key.size > 0,
         nodes=tuple(snapshot.nodes.names[row] for row in answer.node_rows),
-        resources=resources,
+        resources=parts[0][1],
+        sets=tuple(held for _, held in parts) if spec.sets else (),
         price_per_hour=hourly,
         cost_max=_cost_max(hourly, spec.max_duration_seconds),
         reason=answer.reason,
@@ -157,8 +163,14 @@ class _Answer:
     reason: Reason
     position: int
     node_rows: tuple[int, ...] = ()
-    resources: Resources | None = None
+    parts: tuple[tuple[int, Resources], ...] = ()
+    """So many ranks, and what each holds."""
     alternatives: tuple[Alternative, ...] = ()
+
+
+def _as_asked(spec: WorkloadSpec) -> tuple[tuple[int, Resources], ...]:
+    """As `_Answer.parts`, of one that has no place."""
+    return tuple((one.nodes, one.resources) for one in spec.sets) or ((spec.nodes, spec.choices[0]),)
 
 
 def _held_back(snapshot: Snapshot, row: int, phase: Phase) -> Reason | None:
@@ -249,25 +261,26 @@ def _expected(snapshot: Snapshot, row: int, answer: _Answer) -> ExpectedStart | 
     return expected_start(snapshot, row, POLICIES[DEFAULT_POLICY])
 
 
-def _placed(cycle: Cycle, row: int) -> tuple[tuple[int, ...], Request] | None:
+def _placed(cycle: Cycle, row: int) -> tuple[tuple[int, ...], Parts] | None:
     """Where the cycle places the workload in this row, if it does."""
     for found in cycle.placements():
         here = np.flatnonzero(found.rows == row)
         if here.size:
-            return tuple(found.nodes[int(here[0])].tolist()), found.request
+            return tuple(found.nodes[int(here[0])].tolist()), found.parts
     return None
 
 
 def _starts(
-    snapshot: Snapshot, node_rows: tuple[int, ...], request: Request, *, shape: Shape, most: int, ahead: int
+    snapshot: Snapshot, node_rows: tuple[int, ...], parts: Parts, *, shape: Shape, most: int, ahead: int
 ) -> _Answer:
     reason = placed(snapshot, node_rows, least=shape.least, most=most)
     names = ", ".join(dict.fromkeys(snapshot.nodes.names[row] for row in node_rows))
+    by_part = nodes_by_part(np.array(node_rows, dtype=np.int64), parts)
     return _Answer(
         reason=replace(reason, numbers={**reason.numbers, "nodes": names}),
         position=ahead + 1,
         node_rows=node_rows,
-        resources=slot_resources(snapshot, node_rows[0], request),
+        parts=tuple((part.ranks, slot_resources(snapshot, int(rows[0]), part.request)) for part, rows in by_part),
     )
 
 
@@ -283,31 +296,34 @@ def _waits(snapshot: Snapshot, shape: Shape, *, queue: int, ahead: int) -> Reaso
 
 def _is_short_of_quota(cycle: Cycle, shape: Shape, queue: int) -> bool:
     """Whether the queue may not have it, be there room or not: a cycle looks at that first."""
-    choices = (one for choice in shape.requests for one in cycle.allowance.flavors(queue, choice))
-    may = any(cycle.allowance.may_use(queue, one, shape.least) for one in choices)
+    choices = (one for way in shape.ways for one in cycle.allowance.flavors_of(queue, way))
+    may = any(cycle.allowance.may_use_parts(queue, one) for one in choices)
     return not may or cycle.place(shape, ANY_QUEUE) is not None
 
 
 def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, row: int = -1) -> Iterator[Alternative]:
-    """The first choice relaxed in one respect at a time, each as little as starts now.
+    """The first choice relaxed in one respect at a time, each as little as starts now; of several pod sets one at a time.
 
     `cycle` is as those leave it who go first. For the workload in `row` it is tried once more what a cycle makes of the change.
     """
     first = shape.choices[0]
 
     def relaxed(
-        resources: Resources,
-        *,
+        resources: Resources = first,
         nodes: int = 0,
+        *,
+        at: int = 0,
         cluster: str = shape.cluster,
         topology: TopologyNeed | None = shape.topology,
         seconds: int | None = None,
     ) -> Shape:
+        sets = _sets_with(shape, at, nodes=nodes, resources=resources)
         return make_shape(
             snapshot,
-            nodes=nodes or shape.nodes,
-            least=nodes or shape.least,
-            choices=(resources,),
+            nodes=sum(one.nodes for one in sets) or nodes or shape.nodes,
+            least=0 if sets else nodes or shape.least,
+            choices=(sets[0].resources if sets else resources,),
+            sets=sets,
             cluster=cluster,
             restriction=shape.restriction,
             seconds=shape.seconds if seconds is None else seconds,
@@ -328,30 +344,60 @@ def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, 
 
     spare = (cycle.delayed_by(shape) - snapshot.now) // MICROSECONDS_PER_SECOND
     grace = _grace(snapshot, row)
-    if spare > grace and starts(relaxed(first, seconds=spare)):
+    if spare > grace and starts(relaxed(seconds=spare)):
         before = f"{shape.seconds - grace} s" if shape.seconds else "none"
         yield Alternative(change="max_duration", before=before, after=f"{spare - grace} s")
-    if shape.cluster and not shape.restriction and (rows := starts(relaxed(first, cluster=""))):
+    if shape.cluster and not shape.restriction and (rows := starts(relaxed(cluster=""))):
         yield Alternative(change="infra", before=shape.cluster, after=snapshot.nodes.clusters[rows[0]])
-    yield from _less_near(shape.topology, lambda need: starts(relaxed(first, topology=need)))
+    yield from _less_near(shape.topology, lambda need: starts(relaxed(topology=need)))
     yield from _less_apart(
         shape,
-        fits=lambda need: cycle.place(relaxed(first, topology=need), queue) is not None,
-        starts=lambda need: bool(starts(relaxed(first, topology=need))),
+        fits=lambda need: cycle.place(relaxed(topology=need), queue) is not None,
+        starts=lambda need: bool(starts(relaxed(topology=need))),
     )
-    if first.gpus and first.gpu_model and (rows := starts(relaxed(replace(first, gpu_model="")))):
-        model = snapshot.gpu_models[int(snapshot.nodes.gpu_model[rows[0]])]
-        yield Alternative(change="gpu_model", before=first.gpu_model, after=model)
-    cores, gib = (first.cpu_milli - 1) // 1000, (first.memory_bytes - 1) // BYTES_PER_GIB
-    less: tuple[tuple[str, int, Callable[[int], Shape], str, str], ...] = (
-        ("gpus", first.gpus - 1, lambda n: relaxed(replace(first, gpus=n)), str(first.gpus), "{}"),
-        ("nodes", shape.least - 1, lambda n: relaxed(first, nodes=n), str(shape.least), "{}"),
-        ("cpus", cores, lambda n: relaxed(replace(first, cpu_milli=n * 1000)), figure(first.cpu_milli / 1_000), "{}"),
-        ("memory", gib, lambda n: relaxed(replace(first, memory_bytes=n << 30)), _memory_words(first), "{}GiB"),
-    )
-    for change, upto, with_, before, after in less:
+    begin = 0
+    for at, kind in enumerate(shape.sets or (shape,)):
+        yield from _less_of(snapshot, kind, begin, starts=starts, most=most, change_to=partial(relaxed, at=at))
+        begin += kind.nodes
+
+
+def _less_of(
+    snapshot: Snapshot,
+    kind: Shape,
+    begin: int,
+    *,
+    starts: Callable[[Shape], tuple[int, ...]],
+    most: Callable[[int, Callable[[int], Shape]], int],
+    change_to: Callable[[Resources, int], Shape],
+) -> Iterator[Alternative]:
+    """What one kind of pods, whose first rank is `begin`, may ask for less of. `starts`: the node of each rank with a change."""
+    asked, of = kind.choices[0], f"{kind.name}." if kind.name else ""
+    if asked.gpus and asked.gpu_model and (rows := starts(change_to(replace(asked, gpu_model=""), 0))):
+        model = snapshot.gpu_models[int(snapshot.nodes.gpu_model[rows[begin]])]
+        yield Alternative(change=f"{of}gpu_model", before=asked.gpu_model, after=model)
+    for change, upto, with_, before, after in _less(asked, kind.least, change_to):
         if found := most(upto, with_):
-            yield Alternative(change=change, before=before, after=after.format(found))
+            yield Alternative(change=f"{of}{change}", before=before, after=after.format(found))
+
+
+def _less(
+    asked: Resources, ranks: int, change_to: Callable[[Resources, int], Shape]
+) -> Iterator[tuple[str, int, Callable[[int], Shape], str, str]]:
+    """What may be less: its name, the most that is less, the shape with so much, and both in words."""
+    cores, gib = (asked.cpu_milli - 1) // 1000, (asked.memory_bytes - 1) // BYTES_PER_GIB
+    yield "gpus", asked.gpus - 1, lambda n: change_to(replace(asked, gpus=n), 0), str(asked.gpus), "{}"
+    yield "nodes", ranks - 1, lambda n: change_to(asked, n), str(ranks), "{}"
+    cpus = figure(asked.cpu_milli / 1_000)
+    yield "cpus", cores, lambda n: change_to(replace(asked, cpu_milli=n * 1000), 0), cpus, "{}"
+    yield "memory", gib, lambda n: change_to(replace(asked, memory_bytes=n << 30), 0), _memory_words(asked), "{}GiB"
+
+
+def _sets_with(shape: Shape, at: int, *, nodes: int, resources: Resources) -> tuple[PodSet, ...]:
+    """The pod sets, the one with this number with other resources or, unless 0, so many nodes."""
+    sets = [PodSet(name=one.name, nodes=one.nodes, resources=one.choices[0]) for one in shape.sets]
+    if sets:
+        sets[at] = replace(sets[at], resources=resources, nodes=nodes or sets[at].nodes)
+    return tuple(sets)
 
 
 def _grace(snapshot: Snapshot, row: int) -> int:
@@ -403,8 +449,12 @@ def _changed(snapshot: Snapshot, row: int, shape: Shape) -> Snapshot:
         changed[row] = value
         return changed
 
+    sets = {key: sets for key, sets in table.sets.items() if key != table.key[row]}
+    if shape.sets:
+        sets[int(table.key[row])] = _sets_with(shape, 0, nodes=0, resources=choice)
     workloads = replace(
         table,
+        sets=sets,
         nodes=other(table.nodes, shape.nodes),
         nodes_min=other(table.nodes_min, shape.least),
         cpu_milli=other(table.cpu_milli, choice.cpu_milli),

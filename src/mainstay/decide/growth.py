@@ -125,10 +125,11 @@ def _idle(snapshot: Snapshot, allowance: Allowance) -> Bools:
     whole, users = whole_of(snapshot), users_of(snapshot)
     for row in rows[first].tolist():
         shape, queue = shape_of(snapshot, row, users=users), int(table.queue[row])
-        for choice in shape.requests:
-            for request in allowance.flavors(queue, choice):
-                if allowance.most_pods(queue, request, shape.least) >= shape.least:
-                    idle &= ~feasible(whole, replace(request, topology=None))
+        for way in shape.ways:
+            for parts in allowance.flavors_of(queue, way):
+                if allowance.may_use_parts(queue, parts):
+                    for part in parts:
+                        idle &= ~feasible(whole, replace(part.request, topology=None))
     return idle
 
 

@@ -531,7 +531,8 @@ def leave(ledger: Ledger, waiting: Waiting, at: int, got: int, ranks: int) -> No
     above = queue
     while above != NONE:
         for resource in range(waiting.asked.shape[1]):
-            ledger.held[above, resource] += waiting.asked[at, resource] // ranks * got
+            asked = waiting.asked[at, resource]
+            ledger.held[above, resource] += asked if got == ranks else asked // ranks * got
         above = ledger.parent[above]
     _look_up(ledger, waiting, queue)
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 from mainstay.domain.plan import CapacityLeft
 from mainstay.domain.preemption import Slot
+from mainstay.domain.quantity import Resources, total
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
 
 
 def capacity_guards(slots: Sequence[Slot], restriction: str) -> list[CapacityLeft]:
-    """One per node, for the sum of what is taken there; all pods of a workload on one node hold the same."""
-    pods = Counter(slot.node_key for slot in slots)
-    each = {slot.node_key: slot.resources for slot in slots}
+    """Of each node the sum of what is taken there: one, or one for each kind of devices."""
+    here: dict[int, list[Resources]] = {}
+    for slot in slots:
+        here.setdefault(slot.node_key, []).append(slot.resources)
     return [
-        CapacityLeft(node_key=key, resources=each[key].times(count), restriction=restriction, pods=count)
-        for key, count in pods.items()
+        CapacityLeft(node_key=key, resources=amount, restriction=restriction, pods=len(held))
+        for key, held in here.items()
+        for amount in total(held)
     ]
 
 

@@ -54,6 +54,7 @@ def impossible(
         nodes=spec.nodes,
         least=spec.nodes_min,
         choices=spec.choices,
+        sets=spec.sets,
         cluster=spec.cluster,
         topology=spec.topology,
     )
@@ -136,7 +137,7 @@ def _quota_reason(cycle: Cycle, shape: Shape, queue: int) -> Reason:
 
 def _nearest(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> Iterator[str]:
     """The same amount over more nodes, else whatever single change helps, as little of it as does; else both of them with GPUs
-    of any model, where one is asked for.
+    of any model, where one is asked for and all pods are alike.
     """
     if found := _over_more_nodes(world, shape, cycle, queue=queue):
         yield found
@@ -146,7 +147,7 @@ def _nearest(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> Iter
     ]
     yield from changes
     first = shape.choices[0]
-    if changes or not (first.gpus and first.gpu_model):
+    if changes or shape.sets or not (first.gpus and first.gpu_model):
         return
 
     def with_model(model: str) -> Shape:
@@ -172,7 +173,7 @@ def _over_more_nodes(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int)
     """As many GPUs in all, on as few nodes as can be; empty if that does not help or none are asked for."""
     first = shape.choices[0]
     for parts in range(2, first.gpus + 1):
-        if first.gpus % parts:
+        if shape.sets or first.gpus % parts:
             continue
         part = replace(
             first,

@@ -18,11 +18,11 @@ from mainstay.decide import admission
 from mainstay.decide.cycle import Cycle, Placed
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.reservation import NEVER, OVERDUE_SECONDS_MAX, TRIES_MAX
-from mainstay.decide.rows import with_allocations
+from mainstay.decide.rows import rows_of_sets, with_allocations
 from mainstay.decide.run_times import seconds_left
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Floats, Ints
-from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, is_shape
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, is_shape
 from mainstay.domain.snapshot import PODS, NodeTable, Snapshot, WorkloadTable
 from mainstay.domain.workload import Phase
 
@@ -281,22 +281,25 @@ class _Slots:
     @classmethod
     def of(cls, snapshot: Snapshot, placed: Placed, others: Iterable[str]) -> _Slots:
         """Of one shape, workload by workload."""
-        request, node = placed.request, placed.nodes.reshape(-1)
+        node, requests = placed.nodes.reshape(-1), [part.request for part in placed.parts]
+        ranks = [part.ranks for part in placed.parts]
 
-        def each(amount: int) -> Ints:
-            return np.full(node.size, amount, dtype=np.int64)
+        def each(amounts: Sequence[int]) -> Ints:
+            return np.tile(np.repeat(np.array(amounts, dtype=np.int64), ranks), placed.rows.size)
 
-        model = snapshot.nodes.gpu_model[node] if request.gpus else each(0)
-        if request.shape:
-            model = each(snapshot.gpu_models.index(request.shape))
-        asked = dict(request.others)
+        models = [snapshot.gpu_models.index(one.shape) if one.shape else NONE for one in requests]
+        gpus, model = each([one.gpus for one in requests]), each(models)
+        whole = np.where(gpus > 0, snapshot.nodes.gpu_model[node], 0)
         return cls(
             node=node,
-            cpu_milli=each(request.cpu_milli),
-            memory_bytes=each(request.memory_bytes),
-            gpus=each(request.gpus),
-            gpu_model=model,
-            others={name: each(1 if name == PODS else asked.get(name, 0)) for name in others},
+            cpu_milli=each([one.cpu_milli for one in requests]),
+            memory_bytes=each([one.memory_bytes for one in requests]),
+            gpus=gpus,
+            gpu_model=np.where(model != NONE, model, whole),
+            others={
+                name: each([1 if name == PODS else dict(one.others).get(name, 0) for one in requests])
+                for name in others
+            },
         )
 
     @classmethod
@@ -356,7 +359,10 @@ class _Asked:
         amounts = np.stack((table.cpu_milli[rows], table.memory_bytes[rows], table.gpus[rows]), axis=1)
         for at in np.flatnonzero(np.isin(table.key[rows], np.fromiter(table.choices, np.int64, len(table.choices)))):
             choices = table.choices[int(table.key[rows[at]])]
-            amounts[at] = np.min([(one.cpu_milli, one.memory_bytes, one.gpus) for one in choices], axis=0)
+            amounts[at] = _least(choices)
+        for at in rows_of_sets(table, rows).tolist():
+            # Any of its sets may be all that it lacks.
+            amounts[at] = _least([one.resources for one in table.sets[int(table.key[rows[at]])]])
         amounts, shape = np.unique(amounts, axis=0, return_inverse=True)
         by_room = not snapshot.queues.cells and not table.volumes[rows].any()
         return cls(rows=rows, shape=shape.reshape(-1), amounts=amounts, by_room=by_room)
@@ -378,6 +384,12 @@ class _Asked:
         )
         free = np.stack((cpu_milli, memory_bytes, nodes.gpus[at] - nodes.used_gpus[at] + slices), axis=1)
         return bool((free[:, np.newaxis, :] >= self.amounts[waits]).all(axis=2).any())
+
+
+def _least(asked: Sequence[Resources]) -> Ints:
+    """[CPU, memory and GPUs] Of each the least."""
+    least: Ints = np.min([(one.cpu_milli, one.memory_bytes, one.gpus) for one in asked], axis=0)
+    return least
 
 
 def _after(instants: Ints, seconds: Floats) -> Ints:

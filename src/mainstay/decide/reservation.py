@@ -21,7 +21,8 @@ from mainstay.decide.nomination import left_over
 from mainstay.decide.placement.apart import Bound, bound_of
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Free, Request
-from mainstay.decide.placement.gang import domains, place
+from mainstay.decide.placement.gang import domains
+from mainstay.decide.placement.sets import Parts, nodes_by_part, place_parts
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, is_shape
@@ -44,7 +45,7 @@ class Reservation:
     """UTC microseconds: at the latest, as far as limits are kept to."""
     nodes: Ints
     """[ranks] Node row of each."""
-    request: Request
+    parts: Parts
     beside: dict[int, Ints]
     """Column of `Free` -> [nodes] how much of it is left then for what still runs; more than there is where nothing is kept."""
 
@@ -70,20 +71,21 @@ class Releases:
         self._ends: _Ends | None = None
         self._kept: list[Reservation] = []
 
-    def started(self, ends_at: Ints, nodes: Ints, request: Request) -> None:
+    def started(self, ends_at: Ints, nodes: Ints, parts: Parts) -> None:
         """Workloads [workloads] that were given their places [workloads, ranks] just now."""
         known = ends_at <= self._until
-        end, node = np.repeat(ends_at[known], nodes.shape[1]), nodes[known].reshape(-1)
-        shape = self._models.index(request.shape) if request.shape else 0
-        each = request.cpu_milli, request.memory_bytes, request.gpus, 1, shape
         self._ends = None
-        self._pods.append((end, node, *(np.full(end.size, amount, dtype=np.int64) for amount in each)))
+        for part, here in nodes_by_part(nodes[known], parts):
+            request, end, node = part.request, np.repeat(ends_at[known], part.ranks), here.reshape(-1)
+            shape = self._models.index(request.shape) if request.shape else 0
+            each = request.cpu_milli, request.memory_bytes, request.gpus, 1, shape
+            self._pods.append((end, node, *(np.full(end.size, amount, dtype=np.int64) for amount in each)))
 
-    def reserve(self, free: Free, requests: Sequence[Request], *, ranks: int, policy: Policy) -> Reservation | None:
-        """The first start of the requests, of equals that of the first; then it is kept. None: nobody knows of any."""
+    def reserve(self, free: Free, ways: Sequence[Parts], *, policy: Policy) -> Reservation | None:
+        """The first start of all ways to ask, of equals that of the first; then it is kept. None: nobody knows of any."""
         if self._ends is None:
             self._ends = self._by_node(free)
-        found = [one for request in requests if (one := self._first(free, request, ranks=ranks, policy=policy))]
+        found = [one for parts in ways if (one := self._first(free, parts, policy=policy))]
         if not found:
             return None
         first = min(found, key=lambda one: one.starts_at)
@@ -111,28 +113,47 @@ class Releases:
             released={column: _running_sums(amounts, first) for column, amounts in each.items()},
         )
 
-    def _first(self, free: Free, request: Request, *, ranks: int, policy: Policy) -> Reservation | None:
+    def _first(self, free: Free, parts: Parts, *, policy: Policy) -> Reservation | None:
         """The instant at which a domain that must hold all ranks first has room for them; then the places within it."""
         assert self._ends is not None, "put in order by whoever asks"
         now = self._beside_kept(free)
-        starts_at = self._ends.first_room(free, now, request, ranks)
+        if len(parts) == 1:
+            starts_at = self._ends.first_room(free, now, parts[0].request, parts[0].ranks)
+        else:
+            starts_at = self._first_of_sets(free, now, parts, policy)
         if starts_at is None:
             return None
         then = self._ends.released_by(starts_at, now)
-        nodes = place(free.with_columns(then), request, count=ranks, policy=policy)
+        nodes = place_parts(free.with_columns(then), parts, policy=policy)
         assert nodes is not None, "there is room in one of the domains that must hold it"
-        (rows, pods), amounts, beside = np.unique(nodes, return_counts=True), free.amounts(request), {}
-        for column in np.flatnonzero(amounts[: free.own]).tolist():
+        held, rows, beside = _held(free, nodes, parts), np.unique(nodes), dict[int, Ints]()
+        for column in np.flatnonzero(held.any(axis=1)).tolist():
             beside[column] = np.full(free.key.size, NEVER)
-            beside[column][rows] = then[column, rows] - pods * amounts[column]
-        return Reservation(starts_at=starts_at, nodes=nodes, request=request, beside=beside)
+            beside[column][rows] = then[column, rows] - held[column, rows]
+        return Reservation(starts_at=starts_at, nodes=nodes, parts=parts, beside=beside)
+
+    def _first_of_sets(self, free: Free, now: Ints, parts: Parts, policy: Policy) -> int | None:
+        """By bisection over the ends: sums of room do not tell whether pods of several sizes fit together."""
+        assert self._ends is not None, "put in order by whoever asks"
+        ends = np.unique(self._ends.at)
+        low, high = 0, ends.size - 1
+        if high < 0 or not self._places(free, now, parts, int(ends[high]), policy):
+            return None
+        while low < high:
+            middle = (low + high) // 2
+            places = self._places(free, now, parts, int(ends[middle]), policy)
+            low, high = (low, middle) if places else (middle + 1, high)
+        return int(ends[high])
+
+    def _places(self, free: Free, now: Ints, parts: Parts, instant: int, policy: Policy) -> bool:
+        assert self._ends is not None, "put in order by whoever asks"
+        return place_parts(free.with_columns(self._ends.released_by(instant, now)), parts, policy=policy) is not None
 
     def _beside_kept(self, free: Free) -> Ints:
         """[resources, nodes] What is free now beside all that is kept, be it kept for later."""
         columns = free.nodes.free[: free.own].copy()
         for kept in self._kept:
-            rows, pods = np.unique(kept.nodes, return_counts=True)
-            columns[:, rows] -= np.outer(free.amounts(kept.request)[: free.own], pods)
+            columns -= _held(free, kept.nodes, kept.parts)
         return columns
 
 
@@ -202,6 +223,15 @@ class _Ends:
         for column, amounts in self.released.items():
             columns[column, self.node[last]] += amounts[last]
         return columns
+
+
+def _held(free: Free, nodes: Ints, parts: Parts) -> Ints:
+    """[resources, nodes] What they hold there, all together."""
+    held = np.zeros((free.own, free.key.size), dtype=np.int64)
+    for part, here in nodes_by_part(nodes, parts):
+        rows, pods = np.unique(here, return_counts=True)
+        held[:, rows] += np.outer(free.amounts(part.request)[: free.own], pods)
+    return held
 
 
 def _room(left: Mapping[int, Ints], amounts: Ints) -> Ints:

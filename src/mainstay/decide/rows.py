@@ -32,18 +32,26 @@ def with_workloads(
         name: np.concatenate((table.others.get(name, none), others.get(name, nothing)))
         for name in sorted(table.others.keys() | others.keys())
     }
-    return WorkloadTable(**values, choices=table.choices, others=more)  # type: ignore[arg-type]
+    return WorkloadTable(**values, choices=table.choices, others=more, sets=table.sets)  # type: ignore[arg-type]
 
 
 def only_workloads(table: WorkloadTable, rows: Ints) -> WorkloadTable:
     """These rows, which are in their order."""
-    keys = set(table.key[rows].tolist()) if table.choices else set()
+    keys = set(table.key[rows].tolist()) if table.choices or table.sets else set()
     values = {name: column[rows] for name, column in _columns(table).items()}
     return WorkloadTable(
         **values,  # type: ignore[arg-type]
         choices={key: choices for key, choices in table.choices.items() if key in keys},
         others={name: column[rows] for name, column in table.others.items()},
+        sets={key: sets for key, sets in table.sets.items() if key in keys},
     )
+
+
+def rows_of_sets(table: WorkloadTable, rows: Ints) -> Ints:
+    """Where in `rows` those are that have several pod sets."""
+    if not table.sets:
+        return np.empty(0, dtype=np.int64)
+    return np.flatnonzero(np.isin(table.key[rows], np.fromiter(table.sets, dtype=np.int64, count=len(table.sets))))
 
 
 def only_nodes(table: NodeTable, rows: Ints) -> NodeTable:

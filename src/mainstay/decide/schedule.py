@@ -13,6 +13,7 @@ from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.domains import known, numbers, room_per_domain
 from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_in, room_on, whole_of
 from mainstay.decide.placement.gang import room_together
+from mainstay.decide.placement.sets import Part, Parts, place_parts, requests_of, short_of
 from mainstay.decide.places import capacity_guards, node_names, placed
 from mainstay.decide.shapes import Shape, amount_words, instant_words, words_of
 from mainstay.domain.arrays import Bools
@@ -42,7 +43,7 @@ def schedule(snapshot: Snapshot, *, policy: str = DEFAULT_POLICY, changes_max: i
     cycle = Cycle(nomination.reserved(snapshot, settled=settled), POLICIES[policy])
     for found in cycle.placements(limit=max(0, changes_max - len(actions))):
         for row, nodes in zip(found.rows.tolist(), found.nodes.tolist(), strict=True):
-            actions.append(_allocation(snapshot, row, nodes, found.request))
+            actions.append(_allocation(snapshot, row, nodes, found.parts))
     return (*actions, *_queued(cycle, limit=changes_max - len(actions)))
 
 
@@ -101,9 +102,11 @@ def start_reserved(cycle: Cycle, row: int, shape: Shape) -> Reason:
 
 def quota_refusal(cycle: Cycle, shape: Shape, queue: int) -> Reason:
     """What the queue lacks for the first choice, with the figures."""
-    name = cycle.snapshot.queues.names[queue]
+    name, way = cycle.snapshot.queues.names[queue], shape.ways[0]
     needs: dict[str, int | float | str] = {"needs": shape.words}
-    short = cycle.allowance.short(queue, shape.requests[0], shape.least)
+    if shape.sets:
+        needs = _needs_of_sets(shape, _first_over_quota(cycle, way, queue))
+    short = cycle.allowance.short(queue, way)
     if short is None:
         return Reason(code=Code.NO_QUOTA, object=name, numbers=needs)
     figures = {"resource": short.resource, "flavor": short.flavor, "left": amount_words(short.resource, short.left)}
@@ -111,6 +114,24 @@ def quota_refusal(cycle: Cycle, shape: Shape, queue: int) -> Reason:
     return Reason(
         code=Code.WAITS_FOR_QUOTA, object=name, numbers={**needs, **figures, "used": used, "nominal": nominal}
     )
+
+
+def _first_over_quota(cycle: Cycle, way: Parts, queue: int) -> int:
+    """The first set with which the queue may not use so much."""
+    for at in range(len(way)):
+        if not cycle.allowance.may_use_parts(queue, way[: at + 1]):
+            return at
+    return len(way) - 1
+
+
+def _needs_of_sets(shape: Shape, at: int) -> dict[str, int | float | str]:
+    """What it needs in words, the set that is short first, and which that is."""
+    one = shape.sets[at]
+    beside = " and ".join(other.words_in_set for other in shape.sets if other is not one)
+    words = f"{one.words_in_set} beside {beside}"
+    if shape.topology:
+        words = f"{words}{shape.topology.words}"
+    return {"needs": f"{words} in cluster {shape.cluster}" if shape.cluster else words, "set": one.name}
 
 
 def refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
@@ -131,22 +152,46 @@ def _refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
     whole = whole_of(snapshot)
     if shape.restriction and not whole.usable(shape.requests[0]).any():
         return Reason(code=Code.NO_NODE_ADMITS, numbers=needs)
-    if not any(_holds(whole, request, shape.least) for request in shape.requests):
-        largest = _most(snapshot, whole, shape) + _gpus_words(snapshot, whole, shape)
-        return Reason(code=Code.NEVER_FITS, numbers={**needs, "largest": largest})
+    if not _holds_any(whole, shape):
+        needs, most, _ = _short(snapshot, whole, shape)
+        lacks = next((one for one in shape.sets if one.name == needs.get("set")), shape)
+        return Reason(code=Code.NEVER_FITS, numbers={**needs, "largest": most + _gpus_words(snapshot, whole, lacks)})
     for cluster in snapshot.closed_clusters:
-        alone = free_in(snapshot, cluster)
-        if any(_holds(alone, request, shape.least) for request in shape.requests):
+        if _holds_any(free_in(snapshot, cluster), shape):
             return _waits_for_cluster(snapshot, cluster, needs)
     there = whole.opened(snapshot.nodes.ready, admits=snapshot.nodes.admits)
     # Where those that take work could hold it, it waits for others to end, and for no node that does not.
-    could = any(_holds(there, request, shape.least) for request in shape.requests)
-    if not could and (reason := _waits_for_node(snapshot, shape, free, needs)):
+    if not _holds_any(there, shape) and (reason := _waits_for_node(snapshot, shape, free, needs)):
         return reason
     if not free.usable(shape.requests[0]).any():
         return Reason(code=Code.NO_NODES, numbers=needs)
-    numbers = {**needs, "free": _most(snapshot, free, shape), "nodes_fitting": _nodes_fitting(free, shape)}
-    return Reason(code=Code.WAITS_FOR_CAPACITY, numbers=numbers)
+    needs, most, fitting = _short(snapshot, free, shape)
+    return Reason(code=Code.WAITS_FOR_CAPACITY, numbers={**needs, "free": most, "nodes_fitting": fitting})
+
+
+def _short(snapshot: Snapshot, free: Free, shape: Shape) -> tuple[dict[str, int | float | str], str, int]:
+    """What it needs, the most that is there of it on one node, and how many nodes have room for a pod. Of several pod sets all of
+    that is about the one that is short.
+    """
+    if not shape.sets:
+        return {"needs": shape.words}, _most(snapshot, free, shape), _nodes_fitting(free, shape)
+    short = short_of(free, shape.ways[0], policy=_POLICY)
+    one = shape.sets[short.set_]
+    request = one.requests[0]
+    reach = short.inside if request.reach is None else short.inside & request.reach
+    there = replace(one, requests=(replace(request, reach=reach),))
+    most = _most(snapshot, short.free, there)
+    if short.beside:
+        most = f"{most}, with places for the others"
+    return _needs_of_sets(shape, short.set_), most, _nodes_fitting(short.free, there)
+
+
+_POLICY = POLICIES[DEFAULT_POLICY]
+
+
+def _holds_any(free: Free, shape: Shape) -> bool:
+    """Whether it fits in any way."""
+    return any(_holds(free, way) for way in shape.ways)
 
 
 def _waits_for_cluster(snapshot: Snapshot, cluster: str, needs: Mapping[str, int | float | str]) -> Reason:
@@ -166,9 +211,10 @@ def _waits_for_node(
     shut &= np.fromiter((name not in snapshot.closed_clusters for name in nodes.clusters), np.bool_, nodes.key.size)
     met = {name: mask & (shut | nodes.admits[name]) for name, mask in nodes.meets.items()}
     opened = free.opened(shut | nodes.ready, admits={**nodes.admits, **met})
-    for request in shape.requests:
-        rows = np.flatnonzero(feasible(opened, request) & shut)
-        if not rows.size or not _holds(opened, request, shape.least):
+    for way in shape.ways:
+        takes = np.logical_or.reduce([feasible(opened, part.request) for part in way])
+        rows = np.flatnonzero(takes & shut)
+        if not rows.size or not _holds(opened, way):
             continue
         row = int(rows[0])
         why = snapshot.closed_nodes[int(nodes.key[row])]
@@ -188,15 +234,15 @@ def slot_resources(snapshot: Snapshot, node_row: int, request: Request) -> Resou
     )
 
 
-def _allocation(snapshot: Snapshot, row: int, nodes: Sequence[int], request: Request) -> Allocate:
+def _allocation(snapshot: Snapshot, row: int, nodes: Sequence[int], parts: Parts) -> Allocate:
     """A place for each rank of the workload in this row."""
     table, node_keys = snapshot.workloads, snapshot.nodes.key
     slots = tuple(
         Slot(rank=rank, node_key=int(node_keys[node]), resources=slot_resources(snapshot, node, request))
-        for rank, node in enumerate(nodes)
+        for rank, (node, request) in enumerate(zip(nodes, requests_of(parts), strict=True))
     )
     return Allocate(
-        guards=(_unchanged(snapshot, row), *capacity_guards(slots, request.restriction)),
+        guards=(_unchanged(snapshot, row), *capacity_guards(slots, parts[0].request.restriction)),
         reason=placed(snapshot, nodes, least=int(table.nodes_min[row]), most=int(table.nodes_max[row])),
         workload_key=int(table.key[row]),
         attempt=int(table.attempt[row]),
@@ -223,7 +269,10 @@ def _unchanged(snapshot: Snapshot, row: int) -> RowVersion:
     return RowVersion(kind="workload", key=int(table.key[row]), version=int(table.version[row]))
 
 
-def _holds(free: Free, request: Request, count: int) -> bool:
+def _holds(free: Free, way: Parts) -> bool:
+    if len(way) > 1:
+        return place_parts(free, way, policy=_POLICY) is not None
+    request, count = way[0].request, way[0].ranks
     rows = np.flatnonzero(feasible(free, request))
     return bool(rows.size) and (count == 1 or bool((room_together(free, request, rows) >= count).any()))
 
@@ -277,7 +326,7 @@ def _pods_words(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     if PODS not in free.others:
         return ""
     endless = free.without(PODS)
-    request = next((one for one in shape.requests if _holds(endless, one, shape.least)), None)
+    request = next((way[0].request for way in shape.ways if _holds(endless, way)), None)
     if request is None:
         return ""
     rows = np.flatnonzero(feasible(free, request))
@@ -296,7 +345,7 @@ def _spread_words(free: Free, shape: Shape) -> str:
         return ""
     spread, near = need.spread, replace(need, spread=None)
     beside = [replace(request, topology=near) for request in shape.requests]
-    number = next((at for at, one in enumerate(beside) if _holds(free, one, shape.least)), None)
+    number = next((at for at, one in enumerate(beside) if _holds(free, (Part(ranks=shape.least, request=one),))), None)
     if number is None:
         return ""
     request = shape.requests[number]
@@ -317,7 +366,7 @@ def _topology_words(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     if need is None or not need.required or shape.one_node:
         return ""
     anywhere = [replace(request, topology=None) for request in shape.requests]
-    request = next((one for one in anywhere if _holds(free, one, shape.least)), None)
+    request = next((one for one in anywhere if _holds(free, (Part(ranks=shape.least, request=one),))), None)
     if request is None:
         return ""
     rows = np.flatnonzero(feasible(free, request))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
 
 from mainstay.decide.placement.fit import Request, cluster_number, request_of
 from mainstay.decide.placement.reach import Reach, Users, reach_of
+from mainstay.decide.placement.sets import Part, Parts
 from mainstay.domain.arrays import Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, cores_words, memory_words
 from mainstay.domain.queue import Resource
-from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.snapshot import Snapshot, WorkloadTable
 from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.volume import Sharing, VolumeNeed
+from mainstay.domain.workload import PodSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,27 @@ class Shape:
     reach: Reach | None = None
     """Where its volumes let it run."""
     topology: TopologyNeed | None = None
+    name: str = ""
+    """Of a pod set."""
+    sets: tuple[Shape, ...] = ()
+    """Each pod set as if it were alone, where there are several; then `choices` and `requests` are those of the first."""
+
+    @property
+    def ways(self) -> tuple[Parts, ...]:
+        """In which of several ways it may be placed, in order, with as many ranks as it needs to start."""
+        if self.sets:
+            return (tuple(Part(ranks=one.nodes, request=one.requests[0]) for one in self.sets),)
+        return tuple((Part(ranks=self.least, request=request),) for request in self.requests)
+
+    @property
+    def amounts(self) -> tuple[int, int, int]:
+        """CPU, memory and GPUs of all its pods together, of the first choice: as they count at its turn."""
+        asked = [(one.nodes, one.choices[0]) for one in self.sets or (self,)]
+        return (
+            sum(count * each.cpu_milli for count, each in asked),
+            sum(count * each.memory_bytes for count, each in asked),
+            sum(count * each.gpus for count, each in asked),
+        )
 
     @property
     def one_node(self) -> bool:
@@ -44,12 +68,21 @@ class Shape:
     @property
     def words(self) -> str:
         """The shape as a reason says it."""
-        either = " or ".join(words_of(resources) for resources in self.choices)
-        count = str(self.nodes) if self.least == self.nodes else f"{self.least} to {self.nodes}"
-        words = either if self.nodes == 1 else f"{count} x ({either})"
+        words = " and ".join(one.words_in_set for one in self.sets) if self.sets else self._one_kind
         if self.topology:
             words = f"{words}{self.topology.words}"
         return f"{words} in cluster {self.cluster}" if self.cluster else words
+
+    @property
+    def words_in_set(self) -> str:
+        """`8 x worker (4 CPUs, 16 GiB)`."""
+        return f"{self.nodes} x {self.name} ({words_of(self.choices[0])})"
+
+    @property
+    def _one_kind(self) -> str:
+        either = " or ".join(words_of(resources) for resources in self.choices)
+        count = str(self.nodes) if self.least == self.nodes else f"{self.least} to {self.nodes}"
+        return either if self.nodes == 1 else f"{count} x ({either})"
 
 
 def shape_of(snapshot: Snapshot, row: int, *, users: Users | None = None) -> Shape:
@@ -61,6 +94,7 @@ def shape_of(snapshot: Snapshot, row: int, *, users: Users | None = None) -> Sha
         nodes=int(table.nodes[row]),
         least=int(table.nodes_min[row]),
         choices=choices or (_first_choice(snapshot, row),),
+        sets=table.sets.get(int(table.key[row]), ()),
         cluster=snapshot.cluster_names[int(table.cluster[row])],
         restriction=snapshot.restrictions[int(table.restriction[row])],
         seconds=longest(int(table.max_duration_seconds[row]), int(table.stop_grace_seconds[row])),
@@ -76,6 +110,7 @@ def make_shape(
     nodes: int,
     least: int = 0,
     choices: tuple[Resources, ...],
+    sets: tuple[PodSet, ...] = (),
     cluster: str = "",
     restriction: str = "",
     seconds: int = 0,
@@ -84,7 +119,7 @@ def make_shape(
     users: Users | None = None,
 ) -> Shape:
     """A shape in the numbers of this snapshot. `least` 0: all `nodes`. `users` of volumes: None for those that the snapshot
-    knows.
+    knows. With several `sets`, `nodes` is how many ranks all have, and `choices` what the first asks for.
     """
     topology = topology if nodes > 1 else None
     number = cluster_number(cluster, snapshot.nodes.clusters)
@@ -101,13 +136,13 @@ def make_shape(
             one_node=one_node,
             topology=topology,
         )
-        for resources in choices
+        for resources in (*choices, *(one.resources for one in sets))
     )
-    return Shape(
+    whole = Shape(
         nodes=nodes,
         least=least or nodes,
         choices=choices,
-        requests=requests,
+        requests=requests[: len(choices)],
         cluster=cluster,
         restriction=restriction,
         seconds=seconds,
@@ -115,6 +150,11 @@ def make_shape(
         reach=reach,
         topology=topology,
     )
+    alone = (
+        replace(whole, name=one.name, nodes=one.nodes, least=one.nodes, choices=(one.resources,), requests=(request,))
+        for one, request in zip(sets, requests[len(choices) :], strict=True)
+    )
+    return replace(whole, sets=tuple(alone)) if sets else whole
 
 
 def longest(max_duration_seconds: int, stop_grace_seconds: int) -> int:
@@ -142,8 +182,7 @@ def shape_numbers(snapshot: Snapshot, rows: Ints, *, timed: bool = False) -> Int
     if timed:
         limit = table.max_duration_seconds[rows]
         columns.append(np.where(limit > 0, limit + table.stop_grace_seconds[rows], 0))
-    if table.choices:
-        columns.append(_choice_numbers(snapshot, rows))
+    columns += [_numbers_of(table, of, rows) for of in (table.choices, table.sets) if of]
     return _numbers(columns)
 
 
@@ -180,15 +219,15 @@ def _first_choice(snapshot: Snapshot, row: int) -> Resources:
     )
 
 
-def _choice_numbers(snapshot: Snapshot, rows: Ints) -> Ints:
-    table = snapshot.workloads
-    number: dict[tuple[Resources, ...], int] = {}
-    with_choices = np.zeros(table.key.size, dtype=np.int64)
-    for key in sorted(table.choices):
+def _numbers_of(table: WorkloadTable, of: Mapping[int, Hashable], rows: Ints) -> Ints:
+    """The same number where these are the same, 0 where there is nothing."""
+    number: dict[Hashable, int] = {}
+    found = np.zeros(table.key.size, dtype=np.int64)
+    for key in sorted(of):
         row = int(np.searchsorted(table.key, key))
         if row < table.key.size and table.key[row] == key:
-            with_choices[row] = number.setdefault(table.choices[key], len(number) + 1)
-    return with_choices[rows]
+            found[row] = number.setdefault(of[key], len(number) + 1)
+    return found[rows]
 
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)

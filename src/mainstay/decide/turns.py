@@ -15,6 +15,7 @@ import numpy as np
 from mainstay.decide import quota
 from mainstay.decide.history import held_now, used_lately
 from mainstay.decide.kernel import NONE, Ledger, Waiting
+from mainstay.decide.rows import rows_of_sets
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.queue import QueueTree, Resource
 from mainstay.domain.snapshot import Snapshot
@@ -55,7 +56,13 @@ def asked_by(snapshot: Snapshot, rows: Ints) -> Ints:
     """What each of these workloads asks for, all its pods together, in the resources of a ledger: [rows, resources]."""
     table = snapshot.workloads
     columns = table.cpu_milli, table.memory_bytes, table.gpus
-    return np.stack([column[rows] * table.nodes[rows] for column in columns], axis=1)
+    asked = np.stack([column[rows] * table.nodes[rows] for column in columns], axis=1)
+    for at in rows_of_sets(table, rows).tolist():
+        asked[at] = 0
+        for one in table.sets[int(table.key[rows[at]])]:
+            amounts = one.resources.cpu_milli, one.resources.memory_bytes, one.resources.gpus
+            asked[at] += one.nodes * np.array(amounts, dtype=np.int64)
+    return asked
 
 
 def whole_fleet(snapshot: Snapshot) -> Ints:

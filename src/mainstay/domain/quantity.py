@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 MICROS_PER_UNIT = 1_000_000
@@ -47,15 +49,23 @@ class Resources:
             msg = f"resources are never negative: {self}"
             raise ValueError(msg)
 
-    def times(self, count: int) -> Resources:
-        """The same request `count` times over, as a gang of `count` pods needs it."""
-        return Resources(
-            cpu_milli=self.cpu_milli * count,
-            memory_bytes=self.memory_bytes * count,
-            gpus=self.gpus * count,
-            gpu_model=self.gpu_model,
-            others=tuple((name, amount * count) for name, amount in self.others) if count else (),
-        )
+
+def total(amounts: Iterable[Resources]) -> tuple[Resources, ...]:
+    """All of them together: one amount; and where devices of several kinds are among them, one more of devices alone for each
+    other kind.
+    """
+    cpu_milli, memory_bytes = 0, 0
+    devices, others = Counter[str](), Counter[str]()
+    for amount in amounts:
+        cpu_milli, memory_bytes = cpu_milli + amount.cpu_milli, memory_bytes + amount.memory_bytes
+        others.update(dict(amount.others))
+        if amount.gpus:
+            devices[amount.gpu_model] += amount.gpus
+    (model, gpus), *more = devices.items() or [(ANY_GPU, 0)]
+    first = Resources(
+        cpu_milli=cpu_milli, memory_bytes=memory_bytes, gpus=gpus, gpu_model=model, others=tuple(sorted(others.items()))
+    )
+    return (first, *(Resources(gpus=count, gpu_model=other) for other, count in more))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

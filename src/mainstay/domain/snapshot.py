@@ -20,6 +20,7 @@ from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
 from mainstay.domain.topology import Level, TopologyNeed
 from mainstay.domain.volume import VolumeNeed, VolumeRecord, VolumeRef
+from mainstay.domain.workload import PodSet
 
 PODS = "pods"
 """Of `NodeTable.others`."""
@@ -103,7 +104,7 @@ class WorkloadTable:
     memory_bytes: Ints
     gpus: Ints
     gpu_model: Ints
-    """The request of one pod (the first choice), 0 in `gpu_model` = any."""
+    """The request of one pod (the first choice, of the first pod set), 0 in `gpu_model` = any."""
     cluster: Ints
     """Index into `Snapshot.cluster_names`: the cluster it must run in; 0 is "any"."""
     restriction: Ints
@@ -133,6 +134,8 @@ class WorkloadTable:
     retry_always: Bools
     others: Mapping[str, Ints] = field(default_factory=dict)
     """What else one pod asks for, by name, as `Resources.others`. One of PODS is asked for by every pod, and stands nowhere."""
+    sets: Mapping[int, tuple[PodSet, ...]] = field(default_factory=dict)
+    """The pod sets by key, without what they run: only of workloads that have several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -173,6 +173,26 @@ class Elastic:
     """It is never given more, however much lies idle."""
 
 
+SETS_MAX = 16
+"""Pod sets of one workload: what is told about each of them must stay readable."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodSet:
+    """Ranks of one shape within a gang of several shapes. All of all sets find a place together, or none does."""
+
+    name: str
+    nodes: int
+    """So many ranks; those of the first set come first."""
+    resources: Resources
+    """Of each of its pods."""
+    cpu_limit_milli: int = 0
+    memory_limit_bytes: int = 0
+    """As in WorkloadSpec."""
+    run: tuple[str, ...] = ()
+    """What its pods run; empty: what the workload does."""
+
+
 STOP_GRACE_SECONDS = 30
 """What a job has for its last words if it does not say."""
 
@@ -200,6 +220,8 @@ class WorkloadSpec:
     """So many ranks it starts with; of an elastic one so many at most: its desired count."""
     elastic: Elastic | None = None
     """None: it has exactly `nodes` ranks from its start to its end."""
+    sets: tuple[PodSet, ...] = ()
+    """Of a gang of several shapes. Then `nodes` is how many ranks all sets have, and `choices` what the first one asks for."""
     choices: tuple[Resources, ...]
     cpu_limit_milli: int = 0
     """A pod may use so much even where it reserved less; 0: no limit."""
@@ -236,6 +258,15 @@ class WorkloadSpec:
     def nodes_max(self) -> int:
         """It never has more ranks at a time."""
         return self.elastic.nodes_max if self.elastic else self.nodes
+
+    def place_in_set(self, rank: int) -> tuple[PodSet, int] | None:
+        """The pod set of a rank and its number in it, from 0; None where there are no sets."""
+        first = 0
+        for one in self.sets:
+            if rank < first + one.nodes:
+                return one, rank - first
+            first += one.nodes
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

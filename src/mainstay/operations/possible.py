@@ -19,7 +19,10 @@ def require_room(store: Store, jobs: Iterable[tuple[WorkloadSpec, str]], *, now:
     What fits the world as it was seen last is possible: nodes come and are made larger, and hardly ever leave. Only for what does
     not is it looked at anew.
     """
-    different = {(spec.nodes_min, spec.choices, spec.cluster, queue): (spec, queue) for spec, queue in jobs}
+    different = {
+        (spec.nodes_min, spec.choices, spec.sets, spec.topology, spec.cluster, queue): (spec, queue)
+        for spec, queue in jobs
+    }
     seen = store.snapshot(now=now, seed=0, fresh=False)
     doubtful = [(spec, queue) for spec, queue in different.values() if not _fitted(seen, spec, queue)]
     if not doubtful:
@@ -30,7 +33,7 @@ def require_room(store: Store, jobs: Iterable[tuple[WorkloadSpec, str]], *, now:
     fleet = ({row.name for row in clusters} | set(snapshot.nodes.clusters)) - gone
     for spec, queue in doubtful:
         if found := impossible(snapshot, spec=spec, queue=queue, fleet=fleet):
-            raise _refused(found)
+            raise _refused(found, spec)
 
 
 def _fitted(seen: Snapshot, spec: WorkloadSpec, queue: str) -> bool:
@@ -41,7 +44,10 @@ def _fitted(seen: Snapshot, spec: WorkloadSpec, queue: str) -> bool:
     return known and impossible(seen, spec=spec, queue=queue) is None
 
 
-def _refused(found: Impossible) -> Invalid:
+def _refused(found: Impossible, spec: WorkloadSpec) -> Invalid:
     field = "resources" if found.reason.code is Code.NEVER_FITS else "queue"
+    if field == "resources" and spec.sets:
+        short = [one.name for one in spec.sets].index(str(found.reason.numbers["set"]))
+        field = f"sets.{short}.resources"
     hint = f"the nearest that could run: {' or '.join(found.nearest)}" if found.nearest else ""
     return Invalid(f"{field}: {found.reason.sentence}", object_=field, hint=hint, numbers=found.reason.numbers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from mainstay.domain import ids
@@ -16,7 +16,7 @@ from mainstay.domain.queue import DEFAULT_QUEUE, PRIORITY_MAX, PriorityClass
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SECRET_NAME, SECRET_NAME_RULE
 from mainstay.domain.topology import LEVELS, TopologyNeed
-from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec
+from mainstay.domain.workload import SETS_MAX, Kind, Phase, Workload, WorkloadSpec
 from mainstay.operations import priorities, queues, secrets
 from mainstay.operations.infra import require_known, require_levels, require_one_home, require_volumes
 from mainstay.operations.possible import require_room
@@ -187,6 +187,7 @@ def check(job: JobRequest) -> None:
         _refuse("resources", "none", "at least one choice")
     for choice in spec.choices:
         _check_resources(choice)
+    _check_sets(spec)
     _check_command(spec)
     _check_env(spec)
     _check_secrets(spec)
@@ -226,10 +227,36 @@ def _check_topology(need: TopologyNeed) -> None:
     _within("spread.at_most", need.spread.at_most, 0, NODES_MAX)
 
 
-def _check_resources(resources: Resources) -> None:
-    _within("resources.cpu (in thousandths of a core)", resources.cpu_milli, 1, CPU_MILLI_MAX)
-    _within("resources.memory (in bytes)", resources.memory_bytes, 1, MEMORY_BYTES_MAX)
-    _within("resources.gpu", resources.gpus, 0, GPUS_MAX)
+def _check_resources(resources: Resources, where: str = "resources") -> None:
+    _within(f"{where}.cpu (in thousandths of a core)", resources.cpu_milli, 1, CPU_MILLI_MAX)
+    _within(f"{where}.memory (in bytes)", resources.memory_bytes, 1, MEMORY_BYTES_MAX)
+    _within(f"{where}.gpu", resources.gpus, 0, GPUS_MAX)
+
+
+def _check_sets(spec: WorkloadSpec) -> None:
+    if not spec.sets:
+        return
+    if spec.kind is not Kind.JOB or spec.elastic:
+        _refuse(
+            "sets",
+            f"a {spec.kind}" if spec.kind is not Kind.JOB else "an elastic job",
+            "jobs with a fixed number of nodes",
+        )
+    if spec.topology and spec.topology.spread:
+        _refuse("sets", "a job that is to be spread", "jobs without `spread`")
+    if len(spec.choices) > 1:
+        _refuse("sets", "a choice of resources", "one amount for each set")
+    _within("sets", len(spec.sets), 2, SETS_MAX)
+    names = [one.name for one in spec.sets]
+    for number, one in enumerate(spec.sets):
+        if not NAME.match(one.name) or names.index(one.name) != number:
+            _refuse(f"sets.{number}.name", one.name, "another name for each, of lower-case letters, digits and dashes")
+        _within(f"sets.{number}.nodes", one.nodes, 1, NODES_MAX)
+        _check_resources(one.resources, f"sets.{number}.resources")
+        if one.run:
+            _check_command(replace(spec, run=one.run))
+    if spec.nodes != (count := sum(one.nodes for one in spec.sets)):
+        _refuse("sets", f"{count} nodes", f"as many as the job has: {spec.nodes}")
 
 
 def _check_command(spec: WorkloadSpec) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mainstay.sdk.aio import AsyncClient, AsyncRun
     from mainstay.sdk.client import Client, Run
     from mainstay.sdk.errors import ApiError, NotConfigured, RunFailed, SdkError, Unreachable
-    from mainstay.wire.job import Job, Resources, Retry
+    from mainstay.wire.job import Job, PodSet, Resources, Retry
 
 __all__ = [
     "ApiError",
@@ -21,6 +21,7 @@ __all__ = [
     "Client",
     "Job",
     "NotConfigured",
+    "PodSet",
     "Resources",
     "Retry",
     "Run",
@@ -40,6 +41,7 @@ _HOME = {
     "SdkError": "mainstay.sdk.errors",
     "Unreachable": "mainstay.sdk.errors",
     "Job": "mainstay.wire.job",
+    "PodSet": "mainstay.wire.job",
     "Resources": "mainstay.wire.job",
     "Retry": "mainstay.wire.job",
 }

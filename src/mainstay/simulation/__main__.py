@@ -15,7 +15,7 @@ import structlog
 
 from mainstay.simulation.run import Outcome, simulate
 
-KINDS = ("guests", "partitions", "preemption", "elastic")
+KINDS = ("guests", "partitions", "preemption", "elastic", "sets")
 """What else there may be in a world."""
 
 
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--partitions", action="store_true", help="nodes are cut off, and hear of the world again")
     parser.add_argument("--preemption", action="store_true", help="urgent and older work displaces other")
     parser.add_argument("--elastic", action="store_true", help="programs go on with more ranks or fewer")
+    parser.add_argument("--sets", action="store_true", help="ranks of a job are not all alike")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args(arguments)
     quieten()

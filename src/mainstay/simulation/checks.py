@@ -13,11 +13,11 @@ import numpy as np
 from mainstay.clusters.simulated import Lodgers, Machines, Witnessed
 from mainstay.decide.billing import charges
 from mainstay.decide.preemption.rules import displacers
-from mainstay.domain.allocation import End, Seen
+from mainstay.domain.allocation import Allocation, End, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.billing import GroupBy, Price, UsageRecord
 from mainstay.domain.snapshot import Snapshot
-from mainstay.domain.workload import Kind, Phase, Workload
+from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec
 from mainstay.operations import costs
 from mainstay.ports import Store, WorkloadFilter
 from mainstay.simulation.history import History
@@ -124,6 +124,7 @@ class Checks:
         self._submissions(workloads, answers)
         self._pods(store, workloads)
         self._guests(store, workloads)
+        self._sets(store, workloads)
         self._bills(store)
         history = History(store)
         history.against_rows(store, workloads)
@@ -197,6 +198,13 @@ class Checks:
             self._left(workload)
         if ledger:
             self.violations.append(f"I4: usage of unknown allocations: {sorted(ledger)[:3]}")
+
+    def _sets(self, store: Store, workloads: dict[str, Workload]) -> None:
+        """I7: each rank holds what its pod set asks for."""
+        for workload in workloads.values():
+            for pod in store.allocations(workload.key) if workload.spec.sets else ():
+                if not _is_of_its_set(workload.spec, pod):
+                    self.violations.append(f"I7: {pod.pod} holds {pod.resources}, which its pod set does not ask for")
 
     def _guests(self, store: Store, workloads: dict[str, Workload]) -> None:
         """I14: a guest has one place at most, on a node that it may use, and is a workload's of its own tenant."""
@@ -299,3 +307,12 @@ def _all_workloads(store: Store) -> dict[str, Workload]:
         found.update((workload.id, workload) for workload in page)
         before = page[-1].key
     return found
+
+
+def _is_of_its_set(spec: WorkloadSpec, pod: Allocation) -> bool:
+    found = spec.place_in_set(pod.rank)
+    if found is None:
+        return True
+    asked, held = found[0].resources, pod.resources
+    alike = (asked.cpu_milli, asked.memory_bytes, asked.gpus) == (held.cpu_milli, held.memory_bytes, held.gpus)
+    return alike and asked.gpu_model in {"", held.gpu_model}

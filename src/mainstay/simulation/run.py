@@ -94,6 +94,8 @@ class Outcome:
     """How often an elastic run went on with fewer ranks."""
     grown: int = 0
     """And how often with more."""
+    of_sets: int = 0
+    """Pods of jobs with several pod sets."""
     trace: str = ""
     """Hash over everything that happened, in order."""
 
@@ -134,7 +136,7 @@ class World:
         self._administrator = Administrator(sorted(self.machines.nodes), random.Random(f"administrator/{seed}"))
         self._artifacts = MemoryArtifacts()
         self._answers = Answers()
-        self._users = [User(one, self._dice, self._answers, elastic=others.elastic) for one in USERS]
+        self._users = [User(one, self._dice, self._answers, elastic=others.elastic, sets=others.sets) for one in USERS]
         self._checks = Checks(self.machines, self.lodgers)
         self._trace = hashlib.sha256()
         self._queue: list[tuple[float, int, int, int, Steps]] = []
@@ -203,6 +205,8 @@ class World:
         self.outcome.violations = [*self._leaders.violations, *self._answers.violations, *self._checks.violations]
         self.outcome.workloads = len(self._answers.submitted) + len(self._answers.deployed)
         self.outcome.pods = len(self.machines.processes)
+        specs = [process.spec for process in self.machines.processes.values() if process.spec is not None]
+        self.outcome.of_sets = sum("MAINSTAY_SET" in dict(spec.env) for spec in specs)
         for line in self.machines.witness:
             self._note(f"{line.at} {line.pod} {line.running}")
         for event in all_events(self._observer):
@@ -369,6 +373,8 @@ class Others:
     """Urgent and older work displaces other."""
     elastic: bool = False
     """Programs go on with more ranks or fewer."""
+    sets: bool = False
+    """Ranks of a job are not all alike."""
 
 
 def simulate(
@@ -380,6 +386,7 @@ def simulate(
     partitions: bool = False,
     preemption: bool = False,
     elastic: bool = False,
+    sets: bool = False,
 ) -> Outcome:
     """Run one seed in a scratch directory in memory, in a world with `Others`."""
     shared = Path("/dev/shm")  # noqa: S108 the point is that it is memory
@@ -387,7 +394,7 @@ def simulate(
     folder = Path(tempfile.mkdtemp(prefix="mainstay-sim-", dir=parent))
     try:
         given = profile or (STEADY if partitions else Profile())
-        others = Others(guests=guests, partitions=partitions, preemption=preemption, elastic=elastic)
+        others = Others(guests=guests, partitions=partitions, preemption=preemption, elastic=elastic, sets=sets)
         return asyncio.run(_simulate(seed, events=events, profile=given, folder=folder, others=others))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

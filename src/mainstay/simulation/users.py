@@ -22,6 +22,7 @@ from mainstay.domain.workload import (
     Kind,
     OnPartition,
     Phase,
+    PodSet,
     RetryPolicy,
     Workload,
     WorkloadSpec,
@@ -97,9 +98,12 @@ class Answers:
 class User:
     """One at a time is under way; which one is drawn by the dice."""
 
-    def __init__(self, principal: Principal, dice: Dice, answers: Answers, *, elastic: bool = False) -> None:
-        """`elastic`: programs go on with more ranks or fewer."""
+    def __init__(
+        self, principal: Principal, dice: Dice, answers: Answers, *, elastic: bool = False, sets: bool = False
+    ) -> None:
+        """`elastic`: programs go on with more ranks or fewer. `sets`: ranks of a job are not all alike."""
         self.principal = principal
+        self._sets = sets
         self._dice = dice
         self._answers = answers
         self._elastic = elastic
@@ -218,6 +222,7 @@ class User:
         self._submissions_left -= 1
         jobs = [job(self._dice) for _ in range(self._dice.rng.choice((1, 1, 1, 2, 5)))]
         jobs = [made_elastic(one) for one in jobs] if self._elastic else jobs
+        jobs = [made_of_sets(one) for one in jobs] if self._sets else jobs
         return self._request("submit", partial(self._ask_submission, jobs))
 
     def _stop(self, services: Services) -> Request | None:
@@ -313,6 +318,16 @@ def made_elastic(one: submit.JobRequest) -> submit.JobRequest:
     """The same job, which goes on with one rank fewer, if it has several, and with two more."""
     bounds = Elastic(nodes_min=max(1, one.spec.nodes - 1), nodes_max=one.spec.nodes + 2)
     return replace(one, spec=replace(one.spec, elastic=bounds))
+
+
+def made_of_sets(one: submit.JobRequest) -> submit.JobRequest:
+    """The same job, if it has several ranks: a small first one and another that asks for what each of them did, and so on."""
+    spec = one.spec
+    if spec.nodes == 1:
+        return one
+    head = PodSet(name="head", nodes=1, resources=Resources(cpu_milli=500, memory_bytes=BYTES_PER_GIB))
+    worker = PodSet(name="worker", nodes=spec.nodes - 1, resources=spec.choices[0], run=("other", "work"))
+    return replace(one, spec=replace(spec, sets=(head, worker), choices=(head.resources,)))
 
 
 def _ids(workloads: Sequence[Workload]) -> str:

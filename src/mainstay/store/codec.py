@@ -18,7 +18,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.topology import Spread, TopologyNeed
 from mainstay.domain.volume import named
-from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec
+from mainstay.domain.workload import Kind, Phase, PodSet, Workload, WorkloadSpec
 from mainstay.store.rows import (
     AllocationRow,
     AuditTableRow,
@@ -61,9 +61,11 @@ def spec_of(text: str) -> WorkloadSpec:
     return _SPEC.decode(text)
 
 
-def choices_of(text: str) -> tuple[Resources, ...]:
-    """The choices alone out of a specification."""
-    return _CHOICES.decode(text).choices
+def requests_of(text: str) -> tuple[tuple[Resources, ...], tuple[PodSet, ...]]:
+    """The choices and the pod sets alone out of a specification: only what a decision asks of them."""
+    found = _REQUESTS.decode(text)
+    sets = (PodSet(name=one.name, nodes=one.nodes, resources=one.resources) for one in found.sets)
+    return found.choices, tuple(sets)
 
 
 def reason_text(reason: Reason) -> str:
@@ -119,7 +121,7 @@ def new_workload_row(new: NewWorkload, reason: Reason, *, key: int, now: int, ve
         memory_bytes=first.memory_bytes,
         gpus=first.gpus,
         gpu_model=first.gpu_model,
-        choices_count=len(spec.choices),
+        choices_count=max(len(spec.choices), len(spec.sets)),
         max_duration_seconds=spec.max_duration_seconds,
         usual_seconds=0,
         typical_seconds=0,
@@ -435,8 +437,9 @@ def _phase_of(number: int) -> Phase | None:
     return None if number == NO_PHASE else Phase(number)
 
 
-class _Choices(msgspec.Struct):
+class _Requests(msgspec.Struct):
     choices: tuple[Resources, ...]
+    sets: tuple[PodSet, ...] = ()
 
 
 def _plain(value: object) -> object:
@@ -456,7 +459,7 @@ ENCODER = msgspec.json.Encoder(enc_hook=_plain)
 _POLICY = msgspec.json.Decoder(PreemptionPolicy)
 _SLOTS = msgspec.json.Decoder(tuple[Slot, ...])
 _SPEC = msgspec.json.Decoder(WorkloadSpec)
-_CHOICES = msgspec.json.Decoder(_Choices)
+_REQUESTS = msgspec.json.Decoder(_Requests)
 _QUOTAS = msgspec.json.Decoder(list[tuple[str, str, int, int | None, int | None]])
 _COUNTS = msgspec.json.Decoder(dict[str, int])
 _REASON = msgspec.json.Decoder(tuple[Code, str, dict[str, int | float | str]])

@@ -29,7 +29,7 @@ from mainstay.domain.registry import Endpoint
 from mainstay.domain.snapshot import NO_LIMIT, ONE_QUEUE, PODS, AllocationTable, NodeTable, Snapshot, WorkloadTable
 from mainstay.domain.topology import Level, TopologyNeed, levels_of
 from mainstay.domain.volume import REACH_PREFIX, VolumeNeed, VolumeRecord, VolumeRef
-from mainstay.domain.workload import Phase
+from mainstay.domain.workload import Phase, PodSet
 from mainstay.store import bills, codec, codec_fleet, history, queries, tables
 from mainstay.store.changed import Reader
 from mainstay.store.columns import Column, Delta, columns_of, empty, joined, merged
@@ -169,6 +169,7 @@ class State:
     """Keys of the nodes that somebody keeps out."""
     workloads: Mapping[str, Column] = field(default_factory=lambda: empty((*_WORKLOAD, *_NUMBERED), flags=_FLAGS))
     choices: Mapping[int, tuple[Resources, ...]] = field(default_factory=dict)
+    sets: Mapping[int, tuple[PodSet, ...]] = field(default_factory=dict)
     nominations: Mapping[int, Nomination] = field(default_factory=dict)
     displaced_by: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     allocations: Mapping[str, Column] = field(default_factory=lambda: empty((*_ALLOCATION, "gpu_model"), flags=_FLAGS))
@@ -226,7 +227,9 @@ class State:
                 names=self.names,
                 clusters=self.clusters,
             ),
-            workloads=WorkloadTable(**{**self.workloads, "queue": self.queue}, choices=self.choices, others={}),
+            workloads=WorkloadTable(
+                **{**self.workloads, "queue": self.queue}, choices=self.choices, others={}, sets=self.sets
+            ),
             allocations=AllocationTable(
                 **{"end" if name == "ending" else name: column for name, column in self.allocations.items()}
             ),
@@ -419,10 +422,12 @@ def _with_workloads(state: State, reader: Reader) -> State:
     for key in gone:
         nominations.pop(key, None)
         displaced_by.pop(key, None)
+    choices, sets = _requests(state, reader, delta, several=several)
     return replace(
         state,
         workloads=merged(state.workloads, delta),
-        choices=_choices(state, reader, delta, several=several),
+        choices=choices,
+        sets=sets,
         nominations=nominations if nominations != state.nominations else state.nominations,
         displaced_by=displaced_by if displaced_by != state.displaced_by else state.displaced_by,
     )
@@ -476,14 +481,22 @@ def _with_queues(state: State, names: Sequence[str]) -> State:
     return replace(state, queue=queue)
 
 
-def _choices(state: State, reader: Reader, delta: Delta, *, several: Column) -> Mapping[int, tuple[Resources, ...]]:
-    """Of those with more than one choice, which are few: for them alone the specification is read, once."""
-    new = [key for key in delta.key[several & delta.keep].tolist() if key not in state.choices]
-    gone = {key for key in delta.key[several & ~delta.keep].tolist() if key in state.choices}
+def _requests(
+    state: State, reader: Reader, delta: Delta, *, several: Column
+) -> tuple[Mapping[int, tuple[Resources, ...]], Mapping[int, tuple[PodSet, ...]]]:
+    """The choices and the pod sets of those that have several, which are few: for them alone the specification is read, once."""
+    known = state.choices.keys() | state.sets.keys()
+    new = [key for key in delta.key[several & delta.keep].tolist() if key not in known]
+    gone = known & set(delta.key[several & ~delta.keep].tolist())
     if not new and not gone:
-        return state.choices
-    found = {key: codec.choices_of(text) for key, text in queries.specifications(reader.connection, new)}
-    return {key: value for key, value in {**state.choices, **found}.items() if key not in gone}
+        return state.choices, state.sets
+    read = {key: codec.requests_of(text) for key, text in queries.specifications(reader.connection, new)}
+    choices = {**state.choices, **{key: found for key, (found, _) in read.items() if len(found) > 1}}
+    sets = {**state.sets, **{key: found for key, (_, found) in read.items() if found}}
+    return (
+        {key: found for key, found in choices.items() if key not in gone},
+        {key: found for key, found in sets.items() if key not in gone},
+    )
 
 
 def _with_allocations(state: State, reader: Reader) -> State:

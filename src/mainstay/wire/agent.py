@@ -109,6 +109,17 @@ class Storage(Message, frozen=True):
     secret: str = ""
 
 
+class Alike(Message, frozen=True):
+    """A pod set."""
+
+    name: str
+    nodes: int
+    resources: Amount
+    cpu_limit_milli: int = 0
+    memory_limit_bytes: int = 0
+    run: tuple[str, ...] = ()
+
+
 class Specified(Message, frozen=True):
     """What a workload is to run."""
 
@@ -128,6 +139,7 @@ class Specified(Message, frozen=True):
     elastic: tuple[int, int] | None = None
     """(fewest, most)."""
     choices: tuple[Amount, ...] = ()
+    sets: tuple[Alike, ...] = ()
     cpu_limit_milli: int = 0
     memory_limit_bytes: int = 0
     infrastructure_max: int = 3

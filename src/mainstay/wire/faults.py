@@ -26,6 +26,7 @@ from mainstay.wire.job import (
     Choice,
     Job,
     Nodes,
+    PodSet,
     Resources,
     Retry,
     SecretUse,
@@ -43,6 +44,7 @@ PARTS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "ordered": Choice,
         "secrets": SecretUse,
         "volumes": Volume,
+        "sets": PodSet,
     }
 )
 
@@ -152,7 +154,7 @@ def _allowed(fault: Mapping[str, Any], job: Sequence[str] | None) -> tuple[list[
         return values, nearest_of(str(fault.get("input", "")), values)
     if job and job[-1] == "priority":
         return [f"0 to {PRIORITY_MAX}", *PRIORITIES], nearest_of(str(fault.get("input", "")), PRIORITIES)
-    if job and canonical(job[:-1], job[-1]) == "nodes":
+    if job and _model(job[:-1]) is Job and canonical(job[:-1], job[-1]) == "nodes":
         return [f"1 to {NODES_MAX}", "MIN:MAX"], ""
     if job and (limits := _range(job)):
         return [limits], ""

@@ -37,6 +37,7 @@ PRIORITY_MAX = 100
 PRIORITIES: Mapping[str, int] = MappingProxyType({"low": 25, "normal": 50, "high": 75, "urgent": 100})
 TYPES: Mapping[str, str] = MappingProxyType({"task": "job"})
 NODES_MAX = 1_000
+SETS_MAX = 16
 REQUEUE_AFTER_SECONDS_MIN = 60
 """Pods are renewed every 15 s, and a lost word must not end one."""
 NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
@@ -279,6 +280,60 @@ class Resources(JobPart):
     )
 
 
+class PodSet(JobPart):
+    """Some of the ranks of a job whose ranks are not all alike. All sets are placed together, their ranks numbered in turn."""
+
+    name: Name = Field(description="the variable `$MAINSTAY_SET` of its ranks")
+    nodes: Annotated[int, Field(ge=1, le=NODES_MAX)] = Field(
+        default=1, validation_alias=AliasChoices("nodes", "num_nodes"), description="so many ranks"
+    )
+    resources: Resources = Field(default=Resources(), description="what each of them needs")
+    run: Annotated[str, BeforeValidator(_script)] = Field(
+        default="",
+        validation_alias=AliasChoices("run", "commands"),
+        description="shell script of these ranks; without it and `command` they run what the job does",
+    )
+    command: Annotated[list[str], BeforeValidator(_arguments)] = Field(
+        default_factory=list,
+        validation_alias=AliasChoices("command", "entrypoint"),
+        description="argument vector of these ranks, in place of `run`",
+    )
+
+    @field_validator("nodes", mode="before")
+    @classmethod
+    def _not_elastic(cls, value: Any) -> Any:
+        if isinstance(value, dict) or (isinstance(value, str) and ":" in value):
+            msg = "a pod set has exactly so many nodes; a job with bounds (MIN:MAX) has no `sets`"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("resources")
+    @classmethod
+    def _no_choices(cls, resources: Resources) -> Resources:
+        if resources.any_of or resources.ordered:
+            msg = "a pod set asks for one amount: `any_of` and `ordered` are for jobs without `sets`"
+            raise ValueError(msg)
+        return resources
+
+    @model_validator(mode="after")
+    def _one_thing_to_run(self) -> Self:
+        if self.run.strip() and self.command:
+            msg = "give either `run` (a shell script) or `command` (an argument vector)"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """As of a job; empty if it runs what the job does."""
+        return _argument_vector(self.run, self.command)
+
+
+def _argument_vector(run: str, command: list[str]) -> tuple[str, ...]:
+    if command:
+        return tuple(command)
+    return ("/bin/sh", "-c", run) if run.strip() else ()
+
+
 class SecretUse(JobPart):
     """A secret that the job is handed: a file of its name, and a variable if it is given a name as one."""
 
@@ -464,6 +519,9 @@ def _nodes(value: Any) -> Any:
     return {"min": count, "max": count}
 
 
+ONE_RANK = Nodes(min=1, max=1)
+
+
 class Job(JobPart):
     """A job. The canonical names are shown; the aliases of other platforms' files are accepted too."""
 
@@ -495,10 +553,14 @@ class Job(JobPart):
         description="folder whose files are sent and become the working directory; relative to the job file",
     )
     nodes: Annotated[Nodes, BeforeValidator(_nodes, json_schema_input_type=int | str | Nodes)] = Field(
-        default=Nodes(min=1, max=1),
+        default=ONE_RANK,
         validation_alias=AliasChoices("nodes", "num_nodes"),
         examples=[4, "2:8"],
         description="ranked processes, placed together: so many (1 if nothing is said), or MIN:MAX of an elastic job",
+    )
+    sets: Annotated[list[PodSet], Field(max_length=SETS_MAX)] = Field(
+        default_factory=list,
+        description="pod sets, in place of `nodes` and `resources`: ranks of several shapes, all placed together",
     )
     topology: Topology = Field(
         default=Topology(), description="how near to each other its nodes are to lie: in one zone, block, rack or host"
@@ -587,6 +649,49 @@ class Job(JobPart):
                 raise ValueError(msg)
         return env
 
+    @field_validator("sets")
+    @classmethod
+    def _several_sets(cls, sets: list[PodSet], info: ValidationInfo) -> list[PodSet]:
+        if not sets:
+            return sets
+        names = [one.name for one in sets]
+        if len(sets) == 1:
+            msg = "one pod set is a job with `nodes` and `resources`; write these, or another set"
+            raise ValueError(msg)
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            msg = f"two pod sets are named {twice}; give each a name of its own"
+            raise ValueError(msg)
+        if info.data.get("type") == "service":
+            msg = "a service has no pod sets; start a service for each"
+            raise ValueError(msg)
+        if info.data.get("nodes", ONE_RANK).elastic:
+            msg = "an elastic job has no pod sets: leave out `nodes`, or the sets"
+            raise ValueError(msg)
+        if info.data.get("nodes", ONE_RANK) != ONE_RANK:
+            msg = "each pod set has its own `nodes`; leave out those of the job"
+            raise ValueError(msg)
+        count = sum(one.nodes for one in sets)
+        if count > NODES_MAX:
+            msg = f"{count} nodes in all, at most {NODES_MAX}"
+            raise ValueError(msg)
+        return sets
+
+    @field_validator("resources")
+    @classmethod
+    def _of_all_alike(cls, resources: Resources, info: ValidationInfo) -> Resources:
+        if info.data.get("sets") and resources != Resources():
+            msg = "each pod set has its own `resources`; leave out those of the job"
+            raise ValueError(msg)
+        return resources
+
+    @field_validator("spread")
+    @classmethod
+    def _of_one_kind(cls, spread: Spread, info: ValidationInfo) -> Spread:
+        if spread.level and info.data.get("sets"):
+            msg = "a job with pod sets cannot be spread; leave out `spread`, or start a job of its own for what is to lie apart"
+            raise ValueError(msg)
+        return spread
+
     @field_validator("files")
     @classmethod
     def _small_files(cls, files: dict[str, str]) -> dict[str, str]:
@@ -631,7 +736,7 @@ class Job(JobPart):
     @field_validator("volumes")
     @classmethod
     def _fit_their_job(cls, volumes: list[Volume], info: ValidationInfo) -> list[Volume]:
-        nodes = info.data["nodes"].max if "nodes" in info.data else 1
+        nodes = sum(one.nodes for one in info.data.get("sets", ())) or info.data.get("nodes", ONE_RANK).max
         for volume in volumes:
             if volume.target and info.data.get("type") == "service":
                 msg = f"volume {volume.path}: a service does not end well, so nothing of it is copied to `target`"
@@ -651,8 +756,11 @@ class Job(JobPart):
 
     @model_validator(mode="after")
     def _one_thing_to_run(self) -> Self:
-        if bool(self.run.strip()) == bool(self.command):
+        alone = bool(self.sets) and all(one.arguments for one in self.sets) and not self.run.strip()
+        if bool(self.run.strip()) == bool(self.command) and not (alone and not self.command):
             msg = "give either `run` (a shell script) or `command` (an argument vector)"
+            if self.sets:
+                msg = f"{msg}, or one of them for each of the `sets`"
             raise ValueError(msg)
         return self
 
@@ -668,8 +776,8 @@ class Job(JobPart):
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """The argument vector, a script as one for /bin/sh."""
-        return tuple(self.command) if self.command else ("/bin/sh", "-c", self.run)
+        """The argument vector, a script as one for /bin/sh. Where each pod set has its own, that of the first."""
+        return _argument_vector(self.run, self.command) or self.sets[0].arguments
 
 
 def schema() -> dict[str, Any]:

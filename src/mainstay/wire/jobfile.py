@@ -90,7 +90,7 @@ def place_of(path: Path, field: str) -> tuple[int, int] | None:
         reading.document(nodes[0] if nodes else None)
     except (JobFileError, OSError, UnicodeDecodeError):
         return None
-    written = _written(tuple(field.split(".")), reading.places)
+    written = _written(tuple(int(part) if part.isdecimal() else part for part in field.split(".")), reading.places)
     return reading.places[written] if written else None
 
 

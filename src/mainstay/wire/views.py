@@ -133,6 +133,16 @@ class SecretView(View):
     set_by: str
 
 
+class PodSetView(View):
+    """Some of the ranks of a job whose ranks are not all alike; those of the first set come first."""
+
+    name: str
+    nodes: int
+    resources: ResourcesView
+    run: list[str] = Field(default_factory=list)
+    """Empty: what the job runs."""
+
+
 class WorkloadView(View):
     """A workload as `ps` and `show` display it. `pods` only where a single workload was asked for."""
 
@@ -160,6 +170,9 @@ class WorkloadView(View):
     ranks: int = 0
     """So many nodes its last attempt has, or had at its end; 0 before it had any. Only where workloads were asked for."""
     resources: ResourcesView
+    """Of one pod; of several pod sets, of one of the first."""
+    sets: list[PodSetView] = Field(default_factory=list)
+    """Where not all pods ask for the same."""
     infra: str = ""
     """The cluster where it must run; empty: any."""
     topology: str = ""
@@ -440,6 +453,8 @@ class OptionView(View):
     nodes_min: int = 0
     """Of an elastic job, as in WorkloadView."""
     nodes_max: int = 0
+    sets: list[PodSetView] = Field(default_factory=list)
+    """As in WorkloadView, with what each would get."""
     starts: Literal["now", "later", "never"]
     """`never`: it is more than the fleet has, busy or not; `reason` says how much more."""
     price_per_hour: str
@@ -452,7 +467,9 @@ class AlternativeView(View):
     """One change of the request, everything else the same, with which it could start at once."""
 
     change: str
-    """What is relaxed: `max_duration`, `infra`, `topology`, `spread`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`."""
+    """What is relaxed: `max_duration`, `infra`, `topology`, `spread`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`; of one of
+    several pod sets with its name before it, as `worker.gpus`.
+    """
     before: str
     after: str
 

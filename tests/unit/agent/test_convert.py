@@ -40,7 +40,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SecretUse
 from mainstay.domain.topology import LEVELS, Spread, TopologyNeed
 from mainstay.domain.volume import VolumeRef, VolumeState
-from mainstay.domain.workload import Elastic, Mount, Phase, PodRef, RetryPolicy, Volume, Workload, WorkloadSpec
+from mainstay.domain.workload import Elastic, Mount, Phase, PodRef, PodSet, RetryPolicy, Volume, Workload, WorkloadSpec
 from mainstay.ports import WantedChanges
 from mainstay.wire import agent as wire
 from mainstay.wire import agent_line
@@ -84,6 +84,7 @@ SPECS = fields(
     devices=st.lists(TEXT, max_size=2).map(tuple),
     topology=st.none() | fields(TopologyNeed, spread=st.none() | fields(Spread)),
     elastic=st.none() | fields(Elastic),
+    sets=st.lists(fields(PodSet, resources=AMOUNTS, run=st.lists(TEXT, max_size=2).map(tuple)), max_size=2).map(tuple),
 )
 PODS = fields(PodState, seen=enum(PodState, "seen"), end=enum(PodState, "end"), revoked=st.just(False))
 """Whether a pod has been revoked concerns the loop beside its cluster alone."""

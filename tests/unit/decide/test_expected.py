@@ -24,7 +24,7 @@ from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Kind, Phase, WorkloadSpec
 from tests.fleets import Fleet
-from tests.worlds import NOON, SECOND, AWorkload, allocation, node, workload, world
+from tests.worlds import NOON, SECOND, AWorkload, allocation, node, pods, workload, world
 
 HOUR = 3_600
 
@@ -225,10 +225,13 @@ def test_on_a_fleet_too_large_to_be_played_nothing_is(monkeypatch):
     assert start(crowd(0)).sentence == "nobody knows when it starts: so much runs that it is not played to its end"
 
 
-def large(seed: int) -> tuple[Snapshot, int]:
-    """Nodes that are full of runs, and a line of others, the last of which is asked about; its row. Two queues have quotas."""
+def large(seed: int, *, sets: bool = False) -> tuple[Snapshot, int]:
+    """Nodes that are full of runs, and a line of others, the last of which is asked about; its row. Two queues have quotas.
+
+    `sets`: what waits and has several nodes has them in two pod sets.
+    """
     random, names = np.random.default_rng(seed), ("a", "b") if seed % 2 else ("a",)
-    runs, pods = [], []
+    runs, held = [], []
     for number in range(40):
         left = 8
         while left:
@@ -242,7 +245,7 @@ def large(seed: int) -> tuple[Snapshot, int]:
                     max_duration_seconds=int(random.integers(60, 9_000)),
                 )
             )
-            pods.append(allocation(key, node_key=number + 1, cpus=cpus, started_at=NOON))
+            held.append(allocation(key, node_key=number + 1, cpus=cpus, started_at=NOON))
     waiting = [
         job(
             key,
@@ -254,13 +257,18 @@ def large(seed: int) -> tuple[Snapshot, int]:
         )
         for key in range(1, int(random.integers(2, 8)))
     ]
+    if sets:
+        small = pods("small", 1)
+        waiting = [
+            replace(one, sets=(small, pods("large", 2, cpus=one.cpus))) if one.nodes > 1 else one for one in waiting
+        ]
     own = {("default", "cpu"): Quota(nominal=int(random.integers(100, 200)) * 1_000)}
     queues = [QueueSpec(name=name, parent="all", quotas=own, reserved_after_seconds=10**6) for name in names]
     queues.append(QueueSpec(name="all", cohort=True))
     if len(names) == 1:
         queues = [QueueSpec(name="a", reserved_after_seconds=10**6)]
     snapshot = world(
-        nodes=[node(cpus=8) for _ in range(40)], workloads=[*waiting, *runs], allocations=pods, queues=queues
+        nodes=[node(cpus=8) for _ in range(40)], workloads=[*waiting, *runs], allocations=held, queues=queues
     )
     return snapshot, len(waiting) - 1
 
@@ -269,7 +277,7 @@ def test_a_part_of_a_fleet_goes_the_way_of_the_whole_as_long_as_it_says(monkeypa
     monkeypatch.setattr(replay, "TOGETHER", 1 << 40)  # one by one: a part counts other ends than the whole
     policy, seen = POLICIES["best-fit"], [0, 0]
     for seed in range(12):
-        snapshot, row = large(seed)
+        snapshot, row = large(seed, sets=seed >= 6)
         condenser = condensing.Condenser(snapshot, row, policy, nodes_max=20)
         assert condenser.possible
         for draw in itertools.islice(expected._parts(snapshot), 5):
@@ -404,13 +412,13 @@ def test_never_before_now_and_half_before_most_whatever_the_order_of_the_rows(ho
         job(1 + at, cpus=cpus, nodes=ranks, max_duration_seconds=limit, typical_seconds=typical, spread_permille=300)
         for at, (cpus, ranks, limit, typical) in enumerate(wishes)
     ]
-    pods = [allocation(run.key, key=at, node_key=at, cpus=4, started_at=NOON) for at, run in enumerate(runs, 1)]
+    held = [allocation(run.key, key=at, node_key=at, cpus=4, started_at=NOON) for at, run in enumerate(runs, 1)]
     nodes = [node(cpus=4) for _ in range(4)]
-    mixed = [copy.copy(one) for one in (runs + jobs, pods)]
+    mixed = [copy.copy(one) for one in (runs + jobs, held)]
     for rows in mixed:
         shuffle.shuffle(rows)
     for one in jobs:
-        found = explain(world(nodes=nodes, workloads=runs + jobs, allocations=pods), one.key)
+        found = explain(world(nodes=nodes, workloads=runs + jobs, allocations=held), one.key)
         again = explain(world(nodes=nodes, workloads=mixed[0], allocations=mixed[1]), one.key)
         assert found.expected == again.expected
         if found.expected and found.expected.p90:

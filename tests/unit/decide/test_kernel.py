@@ -45,7 +45,7 @@ def plan(
         (
             int(snapshot.workloads.key[row]),
             tuple(nodes),
-            placed.request.shape or snapshot.gpu_models[placed.request.gpu_model],
+            placed.parts[0].request.shape or snapshot.gpu_models[placed.parts[0].request.gpu_model],
         )
         for placed in one.placements(**options)
         for row, nodes in zip(placed.rows.tolist(), placed.nodes.tolist(), strict=True)

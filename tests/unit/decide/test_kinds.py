@@ -13,7 +13,7 @@ from mainstay.domain.allocation import Allocation, Owner, Seen
 from mainstay.domain.errors import Invalid
 from mainstay.domain.quantity import Resources
 from mainstay.domain.secret import ENVIRONMENT_FILE, Handed, SecretUse, files_of
-from mainstay.domain.workload import Elastic, Kind, Mount, Volume, WorkloadSpec
+from mainstay.domain.workload import Elastic, Kind, Mount, PodSet, Volume, WorkloadSpec
 
 RESOURCES = Resources(cpu_milli=2_000, memory_bytes=1 << 30, gpus=4, gpu_model="H100")
 
@@ -52,6 +52,26 @@ def test_every_rank_is_told_who_it_is():
         "NODE_RANK": "1",
         "GROUP_RANK": "1",
     }
+
+
+def test_a_rank_of_a_pod_set_is_told_which_and_runs_what_that_runs():
+    head = PodSet(name="head", nodes=1, resources=RESOURCES, run=("python", "head.py"), memory_limit_bytes=1 << 30)
+    worker = PodSet(name="worker", nodes=2, resources=RESOURCES, cpu_limit_milli=3_000)
+    spec = a_spec(nodes=3, sets=(head, worker))
+    pods = [pod_spec(an_allocation(rank=rank, ranks=3), spec) for rank in range(3)]
+    assert [pod.argv for pod in pods] == [("python", "head.py"), *[("python", "train.py")] * 2]
+    assert [pod.memory_limit_bytes for pod in pods] == [1 << 30, 0, 0]
+    assert [pod.cpu_limit_milli for pod in pods] == [0, 3_000, 3_000]
+    envs = [dict(pod.env) for pod in pods]
+    told = [(env["MAINSTAY_SET"], env["MAINSTAY_SET_RANK"], env["MAINSTAY_SET_NODES"]) for env in envs]
+    assert told == [("head", "0", "1"), ("worker", "0", "2"), ("worker", "1", "2")]
+    assert {env["MAINSTAY_SETS"] for env in envs} == {"head:1,worker:2"}
+    assert [(env["MAINSTAY_NODE_RANK"], env["MAINSTAY_NUM_NODES"]) for env in envs] == [
+        ("0", "3"),
+        ("1", "3"),
+        ("2", "3"),
+    ]
+    assert [env.get("OMP_NUM_THREADS") for env in envs] == [None, "3", "3"]
 
 
 def test_a_rank_of_an_elastic_job_is_told_how_many_there_are_and_how_many_there_may_be():

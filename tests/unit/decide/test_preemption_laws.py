@@ -25,7 +25,7 @@ from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Recl
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
-from tests.worlds import NOON, SECOND, AHistory, AnAllocation, ANode, AWorkload, node, world
+from tests.worlds import NOON, SECOND, AHistory, AnAllocation, ANode, AWorkload, node, pods, world
 
 SEEDS = range(60)
 ROUNDS_MAX = 400
@@ -189,6 +189,17 @@ def drawn(seed: int, *, share: FairShare | None = None, limits: bool = False) ->
     return Play(nodes=nodes, queues=queues, workloads=workloads)
 
 
+def in_sets(play: Play, seed: int) -> Play:
+    """With other work in place of two in three: of two pod sets."""
+    rng = random.Random(seed)
+    for key, work in play.workloads.items():
+        if rng.random() < 2 / 3:
+            head = pods("head", 1, cpus=rng.choice((1, 2, 4)))
+            workers = pods("worker", rng.choice((1, 2)), cpus=rng.choice((1, 2, 4)), gpus=rng.choice((0, 1, 2)))
+            play.workloads[key] = replace(work, sets=(head, workers), nodes=1 + workers.nodes)
+    return play
+
+
 def played(play: Play, *, late: int = 6) -> Iterator[tuple[Snapshot, Preempt]]:
     """Every displacement, with the world before it. Some of the work comes only once the fleet is full."""
     coming = sorted(play.workloads)[-late:]
@@ -239,10 +250,17 @@ def test_every_displacement_keeps_the_laws(seed: int) -> None:
         keeps_the_laws(snapshot, action)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_every_displacement_for_several_sets_keeps_the_laws(seed: int) -> None:
+    for snapshot, action in played(in_sets(drawn(seed + 3_000), seed)):
+        keeps_the_laws(snapshot, action)
+
+
 def test_nobody_who_displaces_delays_a_start_that_is_reserved_before_its_turn() -> None:
-    bound = 0
+    bound = [0, 0]
     for seed in range(2_000, 2_120):
         play = drawn(seed, limits=True)
+        play = in_sets(play, seed) if seed % 4 else play
         for snapshot, action in played(play):
             search = Search(snapshot)
             row = snapshot.workloads.key.tolist().index(action.workload_key)
@@ -257,8 +275,8 @@ def test_nobody_who_displaces_delays_a_start_that_is_reserved_before_its_turn() 
                 if work.phase is not Phase.RUNNING and other != key:
                     del after.workloads[other]
             assert first_reserved(after.snapshot())[1] <= before
-            bound += 1
-    assert bound > 10, "worlds in which that is the question"
+            bound[bool(play.workloads[action.workload_key].sets)] += 1
+    assert min(bound) > 4, "worlds in which that is the question, for one shape and for several sets"
 
 
 def first_reserved(snapshot: Snapshot) -> tuple[int, int]:

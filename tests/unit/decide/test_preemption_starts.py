@@ -16,10 +16,14 @@ from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import RESERVED_AFTER_SECONDS, QueueSpec, Quota
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
-from tests.worlds import NOON, SECOND, ANode, AWorkload, allocation, node, workload, world
+from tests.worlds import NOON, SECOND, ANode, AWorkload, allocation, gang_of, node, pods, workload, world
 
 LONG_AGO = NOON - (RESERVED_AFTER_SECONDS + 1) * SECOND
 LOWER = PreemptionPolicy(within_queue=WithinQueue.LOWER_PRIORITY)
+
+
+SETS = pytest.mark.parametrize("sets", [False, True], ids=["alike", "in sets"])
+"""Whether what waits is of one shape, or the same in two pod sets."""
 
 
 def queue(name: str = "a", policy: PreemptionPolicy = LOWER, **values) -> QueueSpec:
@@ -28,6 +32,15 @@ def queue(name: str = "a", policy: PreemptionPolicy = LOWER, **values) -> QueueS
 
 def waits(key: int, **values) -> AWorkload:
     return workload(key, **{"phase": Phase.QUEUED, "queue": "a", "stop_grace_seconds": 0, **values})
+
+
+def in_sets(work: AWorkload, *, sets: bool) -> AWorkload:
+    """The same in all, half of it in each of two pod sets."""
+    if not sets:
+        return work
+    each = work.cpus * work.nodes / 2
+    first, second = pods("one", 1, cpus=each), pods("other", 1, cpus=each)
+    return replace(work, sets=(first, second), nodes=2)
 
 
 def runs(key: int, *, seconds: int = 0, **values) -> AWorkload:
@@ -58,30 +71,49 @@ def gang(key: int = 1, **values) -> AWorkload:
 def two_nodes(*waiting: AWorkload, more: tuple[ANode, ...] = (), second: AWorkload | None = None, **values) -> Snapshot:
     second = second or runs(9, seconds=90, cpus=4, priority=10)
     held = [runs(8, seconds=100, cpus=4, preemptible=False), second]
-    pods = [allocation(8, cpus=4, started_at=NOON), allocation(9, node_key=2, cpus=second.cpus, started_at=NOON)]
+    places = [allocation(8, cpus=4, started_at=NOON), allocation(9, node_key=2, cpus=second.cpus, started_at=NOON)]
     if more:
         held.append(runs(7, cpus=4, priority=10))
-        pods.append(allocation(7, node_key=3, cpus=4, started_at=NOON))
+        places.append(allocation(7, node_key=3, cpus=4, started_at=NOON))
     return world(
         nodes=[node(cpus=4), node(cpus=max(4, second.cpus)), *more],
         workloads=[*held, *waiting],
-        allocations=pods,
+        allocations=places,
         **{"queues": [queue()], **values},
     )
 
 
-def test_whoever_comes_after_a_reserved_start_displaces_nobody_in_its_places():
-    late = waits(2, priority=30, cpus=4)
-    assert starts(two_nodes(gang(), late)) == {1: 100}
+@SETS
+@pytest.mark.parametrize("reserved_sets", [False, True], ids=["for alike", "for sets"])
+def test_whoever_comes_after_a_reserved_start_displaces_nobody_in_its_places(*, sets: bool, reserved_sets: bool):
+    late, first = in_sets(waits(2, priority=30, cpus=4), sets=sets), in_sets(gang(), sets=reserved_sets)
+    assert starts(two_nodes(first, late)) == {1: 100}
     assert yields(two_nodes(late)) == {2: [9]}, "were there no start"
-    assert yields(two_nodes(gang(), late)) == {}
-    assert yields(two_nodes(gang(), replace(late, max_duration_seconds=1))) == {}, (
+    assert yields(two_nodes(first, late)) == {}
+    assert yields(two_nodes(first, replace(late, max_duration_seconds=1))) == {}, (
         "nobody knows when it will have started"
     )
 
 
-def test_whoever_comes_before_it_does():
-    assert yields(two_nodes(gang(), waits(2, priority=90, cpus=4))) == {2: [9]}
+@SETS
+def test_whoever_comes_before_it_does(*, sets: bool):
+    assert yields(two_nodes(gang(), in_sets(waits(2, priority=90, cpus=4), sets=sets))) == {2: [9]}
+
+
+@SETS
+@pytest.mark.parametrize(("cpus", "found"), [(2, {2: [9]}), (4, {})])
+def test_of_each_node_as_much_is_kept_as_the_set_asks_for_that_is_to_lie_there(
+    cpus: float, found: dict[int, list[int]], *, sets: bool
+):
+    """Of two nodes of 4 the start needs all of the first, and 2 of the second."""
+    first = gang_of(
+        1, pods("large", 1, cpus=4), pods("small", 1, cpus=2), queue="a", priority=50, submitted_at=LONG_AGO
+    )
+    snapshot = two_nodes(
+        replace(first, phase=Phase.QUEUED, stop_grace_seconds=0), in_sets(waits(2, priority=30, cpus=cpus), sets=sets)
+    )
+    assert starts(snapshot) == {1: 100}
+    assert yields(snapshot) == found
 
 
 def test_elsewhere_it_displaces_as_ever():
@@ -112,21 +144,23 @@ def test_whose_start_is_reserved_displaces_where_it_may():
     assert yields(held) == {1: [9]}
 
 
+@SETS
 @pytest.mark.parametrize(("weight", "found"), [(1.0, {}), (9.0, {2: [9]})])
-def test_between_queues_the_turn_decides(weight: float, found: dict[int, list[int]]):
+def test_between_queues_the_turn_decides(weight: float, found: dict[int, list[int]], *, sets: bool):
     """Queue b, of which the start is, would hold 8 CPUs for its weight; queue a 8 with what it holds, and 4 more."""
     policy = PreemptionPolicy(within_queue=WithinQueue.LOWER_PRIORITY, fair_share=FairShare.NEVER)
     held = two_nodes(
-        gang(queue="b"),
-        waits(2, priority=30, cpus=4),
+        in_sets(gang(queue="b"), sets=sets),
+        in_sets(waits(2, priority=30, cpus=4), sets=sets),
         queues=[queue(policy=policy, weight=weight), queue("b", PreemptionPolicy())],
     )
     assert starts(held) == {1: 100}
     assert yields(held) == found
 
 
+@SETS
 @pytest.mark.parametrize(("quota", "found"), [(14, {}), (16, {2: [9]})])
-def test_the_quota_of_a_reserved_start_is_used(quota: int, found: dict[int, list[int]]):
+def test_the_quota_of_a_reserved_start_is_used(quota: int, found: dict[int, list[int]], *, sets: bool):
     """Both queues have it together: 4 that run, 4 of the start, and 8 of what displaces, in another cluster."""
     own = {name: {("default", "cpu"): Quota(nominal=1_000 * amount)} for name, amount in (("all", quota), ("none", 0))}
     snapshot = world(
@@ -134,8 +168,8 @@ def test_the_quota_of_a_reserved_start_is_used(quota: int, found: dict[int, list
         workloads=[
             runs(8, seconds=100, cpus=4, preemptible=False),
             runs(9, cpus=6, priority=10),
-            waits(1, cpus=4, queue="b", cluster="x", submitted_at=LONG_AGO),
-            waits(2, cpus=8, priority=30, cluster="y"),
+            in_sets(waits(1, cpus=4, queue="b", cluster="x", submitted_at=LONG_AGO), sets=sets),
+            in_sets(waits(2, cpus=8, priority=30, cluster="y"), sets=sets),
         ],
         allocations=[allocation(8, cpus=4, started_at=NOON), allocation(9, node_key=2, cpus=6, started_at=NOON)],
         queues=[
@@ -154,9 +188,10 @@ def test_it_is_said_that_a_start_is_in_the_way():
     assert "reserved" not in explain(two_nodes(waits(2, priority=5, cpus=4)), 2).preemption
 
 
-def test_a_start_stays_reserved_while_others_yield_beside_it():
+@SETS
+def test_a_start_stays_reserved_while_others_yield_beside_it(*, sets: bool):
     """Run 9 holds 7, and yields; 3 of it are kept for run 2, and the rest is the start's once it has ended."""
-    second, urgent = runs(9, cpus=7, priority=10, seconds=90), waits(2, priority=90, cpus=3)
+    second, urgent = runs(9, cpus=7, priority=10, seconds=90), in_sets(waits(2, priority=90, cpus=3), sets=sets)
     assert starts(two_nodes(gang(), second=second)) == {1: 100}
     kept = preempt(two_nodes(gang(), urgent, second=second))[0].slots
     during = world(

@@ -208,7 +208,13 @@ def content(snapshot: Snapshot) -> list[bytes]:
 
 
 def comparable(snapshot: Snapshot) -> tuple[object, ...]:
-    rest = (snapshot.nodes.names, dict(snapshot.owners), dict(snapshot.addresses), dict(snapshot.workloads.choices))
+    rest = (
+        snapshot.nodes.names,
+        dict(snapshot.owners),
+        dict(snapshot.addresses),
+        dict(snapshot.workloads.choices),
+        dict(snapshot.workloads.sets),
+    )
     return (content(snapshot), snapshot.version, rest, snapshot.gpu_models)
 
 

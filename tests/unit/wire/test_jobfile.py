@@ -105,6 +105,80 @@ def test_a_fault_says_what_may_stand_there_or_where_it_belongs(line, told):
     assert told in said
 
 
+SETS = """
+run: python actor.py
+sets:
+  - name: learner
+    resources: {gpu: "H100:8", cpu: 4..8}
+    run: python learner.py
+  - {name: actor, nodes: 8, resources: {cpu: 2}}
+"""
+
+
+def test_a_job_may_have_pod_sets_each_with_its_own_nodes_resources_and_command():
+    job = parse(SETS.encode(), source="x")
+    learner, actor = job.sets
+    assert (learner.name, learner.nodes, learner.resources.gpu) == ("learner", 1, "H100:8")
+    assert (actor.name, actor.nodes, actor.resources.cpu, actor.arguments) == ("actor", 8, "2", ())
+    assert learner.arguments == ("/bin/sh", "-c", "python learner.py")
+    assert job.arguments == ("/bin/sh", "-c", "python actor.py")
+    assert Job.model_validate_json(job.model_dump_json()) == job
+
+
+def test_where_each_set_has_its_own_command_the_job_needs_none():
+    job = parse(b"sets: [{name: a, run: one}, {name: b, command: [two]}]", source="x")
+    assert [one.arguments for one in job.sets] == [("/bin/sh", "-c", "one"), ("two",)]
+    assert job.arguments == ("/bin/sh", "-c", "one")
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("run: x\nsets:\n- name: a", "job.yaml:2:1: sets: one pod set is a job with `nodes` and `resources`"),
+        ("run: x\nsets:\n- name: a\n- name: a", "job.yaml:2:1: sets: two pod sets are named a"),
+        ("run: x\nsets:\n- name: a\n- name: b\n  nodes: 0", "job.yaml:5:3: sets.1.nodes: "),
+        (
+            "run: x\nsets:\n- name: a\n- name: b\n  nodes: 2:8",
+            "job.yaml:5:3: sets.1.nodes: a pod set has exactly so many",
+        ),
+        ("run: x\nsets:\n- name: a\n- name: b\n  cpus: 2", "job.yaml:5:3: sets.1.cpus: there is no such field"),
+        (
+            "run: x\nsets:\n- name: a\n- name: b\n  resources: {any_of: [{cpu: 2}]}",
+            "job.yaml:5:3: sets.1.resources: a pod set asks for one amount",
+        ),
+        ("run: x\nsets:\n- name: a\n- name: b\n  resources: {cpu: lots}", "job.yaml:5:15: sets.1.resources.cpu: "),
+        ("run: x\nnodes: 2\nsets:\n- name: a\n- name: b", "job.yaml:3:1: sets: each pod set has its own `nodes`"),
+        ("run: x\nnodes: 2:4\nsets:\n- name: a\n- name: b", "job.yaml:3:1: sets: an elastic job has no pod sets"),
+        (
+            "run: x\nsets:\n- name: a\n- name: b\nresources: {cpu: 2}",
+            "job.yaml:5:1: resources: each pod set has its own `resources`",
+        ),
+        (
+            "run: x\nsets:\n- name: a\n- name: b\nspread: host",
+            "job.yaml:5:1: spread: a job with pod sets cannot be spread",
+        ),
+        ("type: service\nrun: x\nsets:\n- name: a\n- name: b", "job.yaml:3:1: sets: a service has no pod sets"),
+        ("run: x\nsets:\n- {name: a, nodes: 600}\n- {name: b, nodes: 600}", "job.yaml:2:1: sets: 1200 nodes in all"),
+        ("sets:\n- {name: a, run: x}\n- name: b", "or one of them for each of the `sets`"),
+        ("run: x\nsets:\n- {name: a, run: x, command: y}\n- name: b", "job.yaml:3:3: sets.0: give either `run`"),
+        (
+            "run: x\nsets:\n- name: a\n- name: b\nvolumes: [{name: v, path: /v, size: 1GB}]",
+            "job.yaml:5:1: volumes: volume v: 2 nodes need `access: ReadWriteMany`",
+        ),
+    ],
+)
+def test_pod_sets_that_make_no_job_are_refused_at_their_line(lines, told):
+    (said,) = faults(f"{lines}\n")
+    assert told in said
+
+
+def test_the_line_of_a_set_is_found_again_by_its_field(tmp_path):
+    file = tmp_path / "job.yaml"
+    file.write_text(SETS)
+    assert place_of(file, "sets.1.resources") == (7, 29)
+    assert place_of(file, "sets.0.resources") == (5, 5)
+
+
 @pytest.mark.parametrize(
     ("line", "told"),
     [

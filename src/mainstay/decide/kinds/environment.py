@@ -30,7 +30,21 @@ def environment(allocation: Allocation, spec: WorkloadSpec) -> tuple[tuple[str, 
         "NODE_RANK": rank,
         "GROUP_RANK": rank,
     }
-    return tuple(sorted({**_threads(spec), **dict(spec.env), **ours}.items()))
+    return tuple(sorted({**_threads(spec), **dict(spec.env), **ours, **_set(allocation, spec)}.items()))
+
+
+def _set(allocation: Allocation, spec: WorkloadSpec) -> dict[str, str]:
+    """Of one of several pod sets: which, which number it has in it, and how many that has."""
+    found = spec.place_in_set(allocation.rank)
+    if found is None:
+        return {}
+    one, number = found
+    return {
+        "MAINSTAY_SET": one.name,
+        "MAINSTAY_SET_RANK": str(number),
+        "MAINSTAY_SET_NODES": str(one.nodes),
+        "MAINSTAY_SETS": ",".join(f"{each.name}:{each.nodes}" for each in spec.sets),
+    }
 
 
 def _threads(spec: WorkloadSpec) -> dict[str, str]:

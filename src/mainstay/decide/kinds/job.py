@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mainstay.decide.kinds.environment import dead_man_seconds, environment
 from mainstay.domain.allocation import Allocation, Owner, PodSpec
 from mainstay.domain.secret import ENVIRONMENT_FILE
@@ -12,6 +14,7 @@ READ_SECRETS = f'. "$MAINSTAY_SECRETS_DIR/{ENVIRONMENT_FILE}"'
 
 def pod_spec(allocation: Allocation, spec: WorkloadSpec) -> PodSpec:
     """The pod of one rank of a job."""
+    spec = of_rank(spec, allocation.rank)
     return PodSpec(
         owner=Owner(tenant=allocation.tenant, project=allocation.project),
         image=spec.image,
@@ -33,6 +36,20 @@ def pod_spec(allocation: Allocation, spec: WorkloadSpec) -> PodSpec:
         volumes=spec.volumes,
         devices=spec.devices,
         elastic=spec.elastic is not None,
+    )
+
+
+def of_rank(spec: WorkloadSpec, rank: int) -> WorkloadSpec:
+    """As it is for one rank: what its pod set says of itself goes before what is said of all."""
+    found = spec.place_in_set(rank)
+    if found is None:
+        return spec
+    one, _ = found
+    return replace(
+        spec,
+        run=one.run or spec.run,
+        cpu_limit_milli=one.cpu_limit_milli,
+        memory_limit_bytes=one.memory_limit_bytes,
     )
 
 

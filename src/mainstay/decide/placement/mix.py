@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from mainstay.decide.rows import rows_of_sets
 from mainstay.domain.quantity import is_shape
 from mainstay.domain.snapshot import Snapshot
 
@@ -60,19 +62,24 @@ def mix_of(snapshot: Snapshot) -> Mix:
     table = snapshot.workloads
     slices = np.array([is_shape(model) for model in snapshot.gpu_models], dtype=np.bool_)
     rows = np.flatnonzero((table.gpus > 0) & ~slices[table.gpu_model])
+    rows = np.delete(rows, rows_of_sets(table, rows))
     _, cpu = np.unique(table.cpu_milli[rows], return_inverse=True)
     gpus, card = np.unique(table.gpus[rows], return_inverse=True)
     alike = (cpu * gpus.size + card) * len(snapshot.gpu_models) + table.gpu_model[rows]
     _, first, group = np.unique(alike, return_index=True, return_inverse=True)
     pods = np.bincount(group, weights=table.nodes[rows], minlength=first.size)
-    return usual(
-        {
-            CardRequest(
-                cpu_milli=int(table.cpu_milli[row]),
-                gpus=int(table.gpus[row]),
-                gpu_milli=GPU_MILLI,
-                models=(int(table.gpu_model[row]),) if table.gpu_model[row] else (),
-            ): int(count)
-            for row, count in zip(rows[first].tolist(), pods.tolist(), strict=True)
-        }
-    )
+    counts = Counter[CardRequest]()
+    for row, count in zip(rows[first].tolist(), pods.tolist(), strict=True):
+        counts[_request(table.cpu_milli[row], table.gpus[row], table.gpu_model[row])] += int(count)
+    numbers = {model: number for number, model in enumerate(snapshot.gpu_models)}
+    for sets in table.sets.values():
+        for one in sets:
+            asked = one.resources
+            if asked.gpus and not is_shape(asked.gpu_model) and asked.gpu_model in numbers:
+                counts[_request(asked.cpu_milli, asked.gpus, numbers[asked.gpu_model])] += one.nodes
+    return usual(counts)
+
+
+def _request(cpu_milli: int, gpus: int, model: int) -> CardRequest:
+    models = (int(model),) if model else ()
+    return CardRequest(cpu_milli=int(cpu_milli), gpus=int(gpus), gpu_milli=GPU_MILLI, models=models)

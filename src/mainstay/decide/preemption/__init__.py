@@ -17,6 +17,7 @@ import numpy as np
 
 from mainstay.decide import admission, nomination
 from mainstay.decide.placement.reach import users_of
+from mainstay.decide.placement.sets import requests_of
 from mainstay.decide.places import node_names
 from mainstay.decide.preemption.holders import PATIENCE_SECONDS, Holders
 from mainstay.decide.preemption.rules import wish_of
@@ -128,9 +129,9 @@ def _action(snapshot: Snapshot, holders: Holders, row: int, displaced: Displacem
         Slot(
             rank=rank,
             node_key=int(nodes.key[node]),
-            resources=slot_resources(snapshot, node, displaced.request),
+            resources=slot_resources(snapshot, node, request),
         )
-        for rank, node in enumerate(displaced.nodes.tolist())
+        for rank, (node, request) in enumerate(zip(displaced.nodes.tolist(), requests_of(displaced.parts), strict=True))
     )
     numbers: dict[str, int | float | str] = {
         "pods": sum(len(victim.allocation_keys) for victim in victims),

@@ -22,7 +22,8 @@ from mainstay.decide.nomination import reserved, spoken_for
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.apart import bound_of, room_apart
 from mainstay.decide.placement.fit import Free, Request, feasible, room
-from mainstay.decide.placement.gang import place, room_together, together
+from mainstay.decide.placement.gang import room_together, together
+from mainstay.decide.placement.sets import Part, Parts, hardest_first, place_parts, take_parts, with_late
 from mainstay.decide.preemption.balance import Balance, Cells
 from mainstay.decide.preemption.holders import Holders, holders_of
 from mainstay.decide.preemption.rules import Load, Loads, Rules, Wish
@@ -50,7 +51,7 @@ class Displacement:
     """Who yields, by `Holders`; none: it fits once those have ended that have been told to."""
     nodes: Ints
     """[ranks] Node row of each."""
-    request: Request
+    parts: Parts
     cost: int
     """Of the work that is lost, in millionths of a currency."""
 
@@ -83,9 +84,9 @@ class Search:
 
     def displace(self, wish: Wish, shape: Shape) -> Displacement | None:
         """Who yields for it, and where it is placed; then all of that is so. None: nobody may, or it would not fit."""
-        for request, load in self._asked(wish, shape):
+        for parts, load in self._asked(wish, shape):
             for rules in self._rules(wish, load):
-                found = _Attempt(self, rules, request, shape.least).made()
+                found = _Attempt(self, rules, parts).made()
                 if found is not None:
                     return found
         return None
@@ -101,39 +102,38 @@ class Search:
                     balance=balance, policy=policy, wish=wish, load=load, allowed=allowed, sides=sides, with_own=each
                 )
 
-    def _asked(self, wish: Wish, shape: Shape) -> Iterator[tuple[Request, Load]]:
-        """Its requests, each with what it counts, bound by the starts that are reserved before its turn: their places are not for
-        what still runs then, and their quota is used. Whoever displaces counts as such: nobody knows when it will have started.
+    def _asked(self, wish: Wish, shape: Shape) -> Iterator[tuple[Parts, Load]]:
+        """The ways to ask for it, each with what it counts, bound by the starts that are reserved before its turn: their places
+        are not for what still runs then, and their quota is used. Whoever displaces counts as such: nobody knows when it will
+        have started.
         """
         binding, promised = self.binding(wish, shape), list[tuple[int, Cells]]()
         for number in binding:
             start = self._starts[number]
-            load = self.load(start.wish.queue, start.request, start.nodes.size)
+            load = self.load(start.wish.queue, start.parts)
             if load is not None:
                 promised.append((start.wish.queue, load.cells))
         self.balance.promise(promised)
         late = sum(1 << number for number in binding)
-        for choice in shape.requests:
-            for request in self._allowance.flavors(wish.queue, replace(choice, late=late)):
-                load = self.load(wish.queue, request, shape.least)
+        for way in shape.ways:
+            for parts in self._allowance.flavors_of(wish.queue, with_late(way, late)):
+                load = self.load(wish.queue, parts)
                 if load is not None:
-                    yield request, load
+                    yield parts, load
 
     def binding(self, wish: Wish, shape: Shape) -> list[int]:
         """The numbers of the starts that are reserved before its turn."""
-        first, pods = shape.choices[0], shape.nodes
-        amounts = first.cpu_milli * pods, first.memory_bytes * pods, first.gpus * pods
         others = ((number, start) for number, start in enumerate(self._starts) if start.wish.key not in self._gone)
         return [
             number
             for number, start in others
-            if start.wish.key != wish.key and not goes_first(self.balance, wish, amounts, start)
+            if start.wish.key != wish.key and not goes_first(self.balance, wish, shape.amounts, start)
         ]
 
     def places_now(self, wish: Wish, shape: Shape) -> bool:
         """Whether it fits without anybody who would not leave anyway."""
-        for request, load in self._asked(wish, shape):
-            if self.balance.allows(wish.queue, load.cells) and self.places(request, shape.least) is not None:
+        for parts, load in self._asked(wish, shape):
+            if self.balance.allows(wish.queue, load.cells) and self.places(parts) is not None:
                 return True
         return False
 
@@ -146,18 +146,20 @@ class Search:
         free = self.free.copy()
         for pod in pods:
             free.give_back(int(holders.node[pod]), self._holds(pod))
-        return any(
-            place(free, request, count=shape.least, policy=self._policy) is not None for request in shape.requests
-        )
+        return any(place_parts(free, way, policy=self._policy) is not None for way in shape.ways)
 
-    def load(self, queue: int, request: Request, ranks: int) -> Load | None:
-        """What so many pods count against the queue; None if it has no quota for such pods."""
-        cells = self._allowance.cells(queue, request)
+    def load(self, queue: int, parts: Parts) -> Load | None:
+        """What all its pods count against the queue; None if it has no quota for such pods."""
+        cells = self._allowance.cells_of(queue, parts)
         if cells is None:
             return None
         return Load(
-            cells={column: amount * ranks for column, amount in cells.items() if amount},
-            amounts=(request.cpu_milli * ranks, request.memory_bytes * ranks, request.gpus * ranks),
+            cells={column: amount for column, amount in cells.items() if amount},
+            amounts=(
+                sum(part.ranks * part.request.cpu_milli for part in parts),
+                sum(part.ranks * part.request.memory_bytes for part in parts),
+                sum(part.ranks * part.request.gpus for part in parts),
+            ),
         )
 
     def of_unit(self, unit: int) -> Load:
@@ -188,14 +190,13 @@ class Search:
             self._freed = asked, freed_by(self.holders, self.free, request, self._slices, late=self._late)
         return self._freed[1]
 
-    def places(self, request: Request, ranks: int) -> Ints | None:
+    def places(self, parts: Parts) -> Ints | None:
         """Node row of each rank in what is free now."""
-        return place(self.free, request, count=ranks, policy=self._policy)
+        return place_parts(self.free, parts, policy=self._policy)
 
-    def take(self, wish: Wish, load: Load, request: Request, nodes: Ints) -> None:
+    def take(self, wish: Wish, load: Load, parts: Parts, nodes: Ints) -> None:
         """The workload holds its places from now on."""
-        rows, pods = np.unique(nodes, return_counts=True)
-        self.free.take(rows, pods, replace(request, late=(1 << len(self._starts)) - 1))
+        take_parts(self.free, nodes, with_late(parts, (1 << len(self._starts)) - 1))
         self.balance.hold(wish.queue, load.cells, load.amounts)
         self._gone.add(wish.key)
 
@@ -213,19 +214,21 @@ class Search:
 
 
 class _Attempt:
-    """One request under one set of rules. Whoever is taken is let go in the world of the search, and put back if it fails."""
+    """One way to ask under one set of rules. Whoever is taken is let go in the world of the search, and put back if it fails."""
 
-    def __init__(self, search: Search, rules: Rules, request: Request, ranks: int) -> None:
-        self._search, self._rules, self._request, self._ranks = search, rules, request, ranks
+    def __init__(self, search: Search, rules: Rules, parts: Parts) -> None:
+        self._search, self._rules, self._parts = search, rules, parts
+        self._request, self._ranks = parts[0].request, parts[0].ranks
+        """Of the part for which room is looked for."""
         self._taken: list[tuple[int, Rule]] = []
 
     def made(self) -> Displacement | None:
         """Who yields and where it is placed; None, and all as it was before."""
         by_unit = self._search.rules_of(self._rules)
-        for request in self._requests(by_unit):
-            self._request = request
-            if self._find_room(by_unit) and self._find_quota(by_unit) and self._minimised():
-                nodes = self._search.places(request, self._ranks)
+        for parts in self._ways(by_unit):
+            self._parts = parts
+            if self._find_room_for_all(by_unit) and self._find_quota(by_unit) and self._minimised():
+                nodes = self._search.places(parts)
                 if nodes is not None:
                     return self._found(nodes)
             self._put_back()
@@ -234,45 +237,74 @@ class _Attempt:
     def _found(self, nodes: Ints) -> Displacement:
         search, holders = self._search, self._search.holders
         units = [unit for unit, _ in self._taken]
-        search.take(self._rules.wish, self._rules.load, self._request, nodes)
+        search.take(self._rules.wish, self._rules.load, self._parts, nodes)
         # One that yields some of its ranks is left alone until that has been committed.
         holders.may_yield[np.isin(holders.row, holders.row[units])] = False
         cost = sum(
             int(holders.cost[unit]) for unit in units if holders.whole[unit] not in units or holders.whole[unit] == unit
         )
-        return Displacement(units=tuple(self._taken), nodes=nodes, request=self._request, cost=cost)
+        return Displacement(units=tuple(self._taken), nodes=nodes, parts=self._parts, cost=cost)
 
-    def _requests(self, by_unit: Ints) -> list[Request]:
-        """The request where it would fit if all yielded that may: as it is, or, of a gang, in each cluster (or domain that must
-        hold it), the best first.
+    def _ways(self, by_unit: Ints) -> list[Parts]:
+        """The parts where they would fit if all yielded that may: as they are, or, of a gang, in each cluster (or domain that
+        must hold it), the best first.
         """
-        search, request = self._search, self._request
-        could = _with_all(search, request, by_unit > 0)
-        rows = np.flatnonzero(feasible(could, request))
-        if not rows.size:
-            return []
-        if self._ranks == 1:
-            return [request]
-        most, where = room_together(could, request, rows), together(could, request)
-        here = room_together(search.free, request, np.flatnonzero(feasible(search.free, request)))
-        holds = np.flatnonzero(most >= self._ranks)
+        search, parts = self._search, self._parts
+        where, holds, here = together(search.free, parts[0].request), list[Bools](), list[Ints]()
+        for part in parts:
+            could = _with_all(search, part.request, by_unit > 0)
+            rows = np.flatnonzero(feasible(could, part.request))
+            if not rows.size:
+                return []
+            if len(parts) == 1 and part.ranks == 1:
+                return [parts]
+            most = room_together(could, part.request, rows)
+            now = room_together(search.free, part.request, np.flatnonzero(feasible(search.free, part.request)))
+            holds.append(most >= part.ranks)
+            here.append(np.minimum(now, part.ranks))
+        found = np.flatnonzero(np.logical_and.reduce(holds))
         # Where most of it fits already, the fewest have to yield.
-        order = holds[np.lexsort((holds, -np.minimum(here[holds], self._ranks)))][:DOMAINS_MAX]
-        usable, bound = search.free.usable(request), bound_of(search.free, request)
-        usable = usable & bound.known if bound else usable
-        return [replace(request, reach=usable & (where == number)) for number in order.tolist()]
+        order = found[np.lexsort((found, -np.sum(here, axis=0)[found]))][:DOMAINS_MAX]
+        return [tuple(self._inside(part, where == number) for part in parts) for number in order.tolist()]
+
+    def _inside(self, part: Part, domain: Bools) -> Part:
+        """Its ranks lie on these nodes only, as far as they may."""
+        free, request = self._search.free, part.request
+        bound = bound_of(free, request)
+        reach = free.usable(request) & domain
+        return replace(part, request=replace(request, reach=reach & bound.known if bound else reach))
+
+    def _find_room_for_all(self, by_unit: Ints) -> bool:
+        """Part by part, the hardest to place first; each holds its places while room for the next one is looked for."""
+        search, held = self._search, list[tuple[Part, Ints]]()
+        found = True
+        for at in hardest_first(search.free, self._parts) if len(self._parts) > 1 else (0,):
+            part = self._parts[at]
+            self._request, self._ranks = part.request, part.ranks
+            found = self._find_room(by_unit)
+            if not found or len(self._parts) == 1:
+                break
+            nodes = search.places((part,))
+            assert nodes is not None, "room was found for it"
+            take_parts(search.free, nodes, (part,))
+            held.append((part, nodes))
+        for part, nodes in held:
+            for node in nodes.tolist():
+                search.free.give_back(node, part.request)
+        return found
 
     def _find_room(self, by_unit: Ints) -> bool:
         """First among those who yield most readily of all with whom it would fit: the mildest step is one of theirs."""
         if self._fits():
             return True
-        may_yield = by_unit > 0
+        may_yield, before = by_unit > 0, len(self._taken)
+        may_yield[[unit for unit, _ in self._taken]] = False  # What they held is free already.
         if not may_yield.any():
             return False
         mild = self._mildest(may_yield)
         if self._walk(by_unit, mild):
             return True
-        self._put_back()
+        self._put_back(before)
         return not np.array_equal(mild, may_yield) and self._walk(by_unit, may_yield)
 
     def _mildest(self, may_yield: Bools) -> Bools:
@@ -340,18 +372,25 @@ class _Attempt:
         """Put back everybody without whom it fits as well, the last one first. Whether the rules still hold at the end."""
         if not self._lawful():
             return False
-        whole = self._search.holders.whole
+        # Whether several sizes fit is no matter of sums: with more room left over another one may be put back.
+        while self._put_back_whom_it_can() and len(self._parts) > 1:
+            pass
+        return True
+
+    def _put_back_whom_it_can(self) -> bool:
+        """Whether anybody was."""
+        before, whole = len(self._taken), self._search.holders.whole
         for unit, rule in self._taken[::-1]:
             if whole[unit] != unit and any(other == whole[unit] for other, _ in self._taken):
                 continue  # The rest of its workload yields, and no rank is left behind.
             self._search.move(unit, sign=1)
             self._taken.remove((unit, rule))
-            if not (self._fits() and self._search.balance.allows(self._rules.wish.queue, self._rules.load.cells)) or (
-                not self._lawful()
-            ):
+            if not (
+                self._fits_all() and self._search.balance.allows(self._rules.wish.queue, self._rules.load.cells)
+            ) or (not self._lawful()):
                 self._search.move(unit, sign=-1)
                 self._taken.append((unit, rule))
-        return True
+        return len(self._taken) < before
 
     def _take_all(self, units: list[int], by_unit: Ints) -> bool:
         """All of them that have not been taken yet, each with what yields with it, or none."""
@@ -387,6 +426,9 @@ class _Attempt:
 
     def _fits(self) -> bool:
         return self._holds(self._search.free)
+
+    def _fits_all(self) -> bool:
+        return self._fits() if len(self._parts) == 1 else self._search.places(self._parts) is not None
 
     def _holds(self, free: Free) -> bool:
         """Whether all ranks find room: on one node, where they share a volume that cannot be on two."""

@@ -15,7 +15,7 @@ import numpy as np
 from mainstay.decide import admission
 from mainstay.decide.cycle import Cycle
 from mainstay.decide.placement.fill import Policy
-from mainstay.decide.placement.fit import Request
+from mainstay.decide.placement.sets import Parts
 from mainstay.decide.preemption.balance import Amounts, Balance
 from mainstay.decide.preemption.rules import Wish
 from mainstay.decide.reservation import ends_of, waited_long
@@ -31,7 +31,7 @@ class ReservedStart:
     wish: Wish
     amounts: Amounts
     """Of all pods that it asks for together, as they count at its turn."""
-    request: Request
+    parts: Parts
     nodes: Ints
     """[ranks] Node row of each."""
     beside: Mapping[int, Ints]
@@ -62,7 +62,7 @@ def reserved_starts(world: Snapshot, policy: Policy) -> tuple[ReservedStart, ...
                 submitted_at=int(table.submitted_at[row]),
             ),
             amounts=_three(asked_by(world, np.array([row]))[0]),
-            request=start.request,
+            parts=start.parts,
             nodes=start.nodes,
             beside={column: columns[later] for column, later in kept.items()},
             outlasted=(ends_at > start.starts_at).astype(np.int64),

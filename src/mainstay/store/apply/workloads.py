@@ -17,7 +17,7 @@ from mainstay.domain.plan import (
     Submit,
 )
 from mainstay.domain.preemption import Slot
-from mainstay.domain.quantity import Resources, is_shape
+from mainstay.domain.quantity import Resources, is_shape, total
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import WAITING, Phase, typical, usual_seconds
 from mainstay.store import codec, guards
@@ -199,20 +199,12 @@ def capacity_left(world: World, row: WorkloadRow, slots: tuple[Slot, ...]) -> Re
     for slot in slots:
         wishes.setdefault(slot.node_key, []).append(slot.resources)
     for node_key, wish in wishes.items():
-        guard = CapacityLeft(node_key=node_key, resources=_sum(wish), restriction=row["restriction"], pods=len(wish))
-        refusal = guards.capacity_left(world, guard) or guards.place_is_not_kept(world, row["key"], guard)
-        if refusal:
-            return refusal
+        for amount in total(wish):
+            guard = CapacityLeft(node_key=node_key, resources=amount, restriction=row["restriction"], pods=len(wish))
+            refusal = guards.capacity_left(world, guard) or guards.place_is_not_kept(world, row["key"], guard)
+            if refusal:
+                return refusal
     return None
-
-
-def _sum(wishes: list[Resources]) -> Resources:
-    return Resources(
-        cpu_milli=sum(wish.cpu_milli for wish in wishes),
-        memory_bytes=sum(wish.memory_bytes for wish in wishes),
-        gpus=sum(wish.gpus for wish in wishes),
-        gpu_model=max(wish.gpu_model for wish in wishes),
-    )
 
 
 def hold(world: World, node: NodeRow, amount: Resources, *, sign: int = 1) -> None:

@@ -43,6 +43,12 @@ export function memory(count) {
   return whole ? `${count / whole[1]} ${whole[0]}` : bytes(count);
 }
 
+/** What the pods of a run get: of several pod sets each by its name. */
+export function asked(run) {
+  if (!run.sets?.length) return resources(run.resources);
+  return run.sets.map((one) => `${one.nodes} × ${one.name}: ${resources(one.resources)}`).join("; ");
+}
+
 /** How many nodes a run has, or asks for: `4`, of an elastic one `2–8`, and once it has its places `6 of 2–8`. */
 export function nodes(run) {
   if (!run.nodes_max) return String(run.nodes);

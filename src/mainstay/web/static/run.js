@@ -3,7 +3,7 @@
 import { all, get, may, send } from "./api.js";
 import { byId, command, el, fill } from "./dom.js";
 import { agoTime, attempt, ranTime, show, stoppingFor, tookTime } from "./frame.js";
-import { bytes, clock, commandLine, nodes, resources } from "./format.js";
+import { asked, bytes, clock, commandLine, nodes } from "./format.js";
 import { afterEvent, first, follow, refresher } from "./live.js";
 import { openLog } from "./log.js";
 import { money } from "./money.js";
@@ -116,7 +116,7 @@ function endWords(pod) {
 
 function specification() {
   const facts = [
-    ["Per pod", resources(run.resources)],
+    [run.sets?.length ? "Pod sets" : "Per pod", asked(run)],
     ["Nodes", nodes(run)],
     ["Queue", run.queue],
     ["Priority", String(run.priority)],

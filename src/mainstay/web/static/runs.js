@@ -3,7 +3,7 @@
 import { get, withQuery } from "./api.js";
 import { byId, command, el, fill, keyed } from "./dom.js";
 import { agoTime, attempt, ranTime, stoppingFor } from "./frame.js";
-import { nodes, resources } from "./format.js";
+import { asked, nodes } from "./format.js";
 import { afterEvent, first, follow, newest, refresher } from "./live.js";
 import { badge } from "./phases.js";
 
@@ -35,7 +35,7 @@ function row(run) {
     cell("State", { class: "wide state" }, badge(run.state), stoppingFor(run), (run.reason.code !== "PodRunning" || run.reason.numbers.detail) && el("span", { class: "why" }, run.reason.brief)),
     cell("Kind", {}, run.kind),
     cell("Nodes", { class: "number" }, nodes(run)),
-    cell("Resources", {}, resources(run.resources)),
+    cell("Resources", {}, asked(run)),
     cell("Age", { class: "number" }, agoTime(run.submitted_at)),
     cell("Duration", { class: "number" }, run.started_at ? ranTime(run) : "–"),
     cell("By", {}, run.submitted_by, run.project !== "default" && el("span", { class: "id" }, run.project)),
