@@ -17,6 +17,8 @@ const SYMBOLS = {
   preempted: [RING, "M8 11V5M5.6 7.2 8 4.8l2.4 2.4"],
 };
 const ALIASES = { ready: "running", switching: "starting", unavailable: "failed", ended: "stopped", stopping: "stopped", nothing: "pending" };
+const NO_FAILURE = new Set(["stopped", "never_started"]); // one that never started was let go of
+export const endState = (pod) => (pod.end === "exited" && pod.exit_code === 0 ? "succeeded" : NO_FAILURE.has(pod.end) ? "stopped" : "failed");
 export const FINAL = new Set(["succeeded", "failed", "stopped", "preempted"]);
 export const WAITING = new Set(["pending", "queued"]);
 

@@ -8,7 +8,7 @@ import { afterEvent, first, follow, refresher } from "./live.js";
 import { openLog } from "./log.js";
 import { money } from "./money.js";
 import { outputs } from "./outputs.js";
-import { badge, FINAL, WAITING } from "./phases.js";
+import { badge, endState, FINAL, WAITING } from "./phases.js";
 import { drawTimeline } from "./timeline.js";
 
 const reference = byId("content").dataset.reference;
@@ -106,8 +106,6 @@ function pods() {
   const heads = ["Pod", "State", "Node", "Took", "Detail"].map((name) => el("th", { scope: "col" }, name));
   fill(byId("pods"), el("table", { class: "list plain" }, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows)));
 }
-
-const endState = (pod) => (pod.end === "exited" && pod.exit_code === 0 ? "succeeded" : pod.end === "stopped" ? "stopped" : "failed");
 
 function endWords(pod) {
   if (pod.state !== "ended") return pod.state === "nothing" ? "created" : pod.ready && pod.address ? "ready" : pod.state;

@@ -3,7 +3,7 @@
 import { el, fill, svg } from "./dom.js";
 import { clock, dateTime, duration } from "./format.js";
 import { tookTime } from "./frame.js";
-import { FINAL } from "./phases.js";
+import { endState, FINAL } from "./phases.js";
 
 const LANE = 26;
 const BAR = 16;
@@ -11,6 +11,7 @@ const TOP = 6;
 const AXIS = 26;
 const PODS_MAX = 40;
 const CLASS = { pending: "wait", queued: "wait", provisioning: "start", pulling: "start", starting: "start", running: "run", unknown: "unknown" };
+const MARKS = { succeeded: "good", stopped: "idle" };
 const LEGEND = [["wait", "waits"], ["start", "starts"], ["run", "runs"], ["unknown", "out of sight"]];
 
 export function drawTimeline(place, run, events) {
@@ -66,7 +67,7 @@ function phaseLane(run, events, now) {
     }
     current = { phase: step.phase_after, from: at, attempt };
     if (FINAL.has(step.phase_after)) {
-      marks.push({ at, kind: { succeeded: "good", stopped: "idle" }[step.phase_after] ?? "bad", text: `${step.phase_after}: ${step.reason.sentence}` });
+      marks.push({ at, kind: MARKS[step.phase_after] ?? "bad", text: `${step.phase_after}: ${step.reason.sentence}` });
     }
   }
   if (!FINAL.has(current.phase)) spans.push({ ...current, to: Math.max(now, current.from), open: true });
@@ -80,9 +81,8 @@ function podLanes(run, now) {
     const ended = pod.ended_at && Date.parse(pod.ended_at);
     const spans = [{ phase: "starting", from: created, to: started || ended || now, attempt: pod.attempt, open: !started && !ended }];
     if (started) spans.push({ phase: pod.state === "unknown" ? "unknown" : "running", from: started, to: ended || now, attempt: pod.attempt, open: !ended });
-    const good = pod.end === "exited" && pod.exit_code === 0;
     const how = pod.exit_code === null ? pod.end.replaceAll("_", " ") : `exit code ${pod.exit_code}`;
-    const marks = ended ? [{ at: ended, kind: good ? "good" : pod.end === "stopped" ? "idle" : "bad", text: `ended: ${how}` }] : [];
+    const marks = ended ? [{ at: ended, kind: MARKS[endState(pod)] ?? "bad", text: `ended: ${how}` }] : [];
     return { name: `${laneName(run, pod)} · ${pod.node}`, long: `Pod ${pod.pod} on ${pod.node}`, spans, marks };
   });
 }
