@@ -14,7 +14,7 @@ from mainstay.domain.topology import Spread, TopologyNeed
 from mainstay.domain.workload import Elastic, Kind, Mount, OnPartition, PodSet, RetryPolicy, Volume, WorkloadSpec
 from mainstay.operations.submit import JobRequest
 from mainstay.wire import job as wire
-from mainstay.wire import quantities
+from mainstay.wire import job_files, quantities
 
 WORKDIR = "."
 """Where the code of a job is put: into the directory that its command starts in."""
@@ -84,7 +84,7 @@ def _pod_set(one: wire.PodSet, where: str) -> PodSet:
     )
 
 
-def _volume(volume: wire.Volume, where: str) -> Volume:
+def _volume(volume: job_files.Volume, where: str) -> Volume:
     return Volume(
         path=volume.path,
         name=volume.name,

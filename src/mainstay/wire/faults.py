@@ -9,29 +9,18 @@ from typing import Any
 
 from pydantic import AliasChoices, BaseModel
 
-from mainstay.wire.job import (
+from mainstay.wire.job import DEVICES, NODES_MAX, NOT_YET, VALUES_NOT_YET, Choice, Job, Nodes, PodSet, Resources, Retry
+from mainstay.wire.job_files import (
     CLAIM_NAME,
-    DEVICES,
-    NAME,
-    NODES_MAX,
-    NOT_YET,
     OBJECTS,
-    PRIORITIES,
-    PRIORITY_MAX,
     SECRET_NAME,
     SECRET_OR_NONE,
     SECRET_VARIABLE,
-    VALUES_NOT_YET,
     VARIABLE_RULE,
-    Choice,
-    Job,
-    Nodes,
-    PodSet,
-    Resources,
-    Retry,
     SecretUse,
     Volume,
 )
+from mainstay.wire.job_values import NAME, PRIORITIES, PRIORITY_MAX
 from mainstay.wire.views import FieldProblem
 
 PARTS: Mapping[str, type[BaseModel]] = MappingProxyType(

@@ -7,59 +7,62 @@ name, with what to do instead, never silently ignored.
 from __future__ import annotations
 
 import itertools
-import re
-import shlex
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import (
-    AfterValidator,
     AliasChoices,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_serializer,
     model_validator,
 )
 from pydantic_core import PydanticKnownError, PydanticSerializationError
 
-from mainstay.wire import images, quantities
+from mainstay.wire import quantities
+from mainstay.wire.job_files import (
+    FILE_PATH,
+    ONE_NODE,
+    PART_OF_ENV,
+    SECRET_IN_ENV,
+    VARIABLE_RULE,
+    SecretUse,
+    Volume,
+    listed,
+    listed_volumes,
+    secret_uses,
+    secrets_in,
+    variables,
+    within,
+)
+from mainstay.wire.job_values import (
+    Cpu,
+    Duration,
+    Gpu,
+    Image,
+    JobPart,
+    Level,
+    Memory,
+    Name,
+    Priority,
+    as_arguments,
+    as_script,
+)
 
-PRIORITY_MAX = 100
-PRIORITIES: Mapping[str, int] = MappingProxyType({"low": 25, "normal": 50, "high": 75, "urgent": 100})
 TYPES: Mapping[str, str] = MappingProxyType({"task": "job"})
 NODES_MAX = 1_000
 SETS_MAX = 16
 REQUEUE_AFTER_SECONDS_MIN = 60
 """Pods are renewed every 15 s, and a lost word must not end one."""
-NAME = r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"
-
-SECRET_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"  # noqa: S105 no secret
-SECRET_OR_NONE = rf"{SECRET_NAME}|^$"
-SECRET_VARIABLE = r"^([A-Za-z_][A-Za-z0-9_]{0,254})?$"  # noqa: S105 no secret
-VARIABLE_RULE = "letters, digits and underscores, no digit first, and not MAINSTAY_..."
-PLATFORM_VARIABLE = "MAINSTAY_"
-"""What begins so the platform sets itself. A shell exports the variables of secrets last: they would hide it."""
-CLAIM_NAME = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$"
-"""RFC 1123 subdomain, as Kubernetes names claims and storage classes; empty: none."""
 DEVICES = r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?(:[1-9][0-9]{0,2})?$"
 """The name of a ResourceClaimTemplate, or that of a DeviceClass with a number."""
-OBJECTS = r"^((s3|gs|az)://[a-z0-9][a-z0-9._-]{1,254}(/[^\\?#\x00-\x20\x7f]{0,800})?)?$"
-"""An address in an object store: scheme, bucket or container, prefix."""
-FILE_PATH = re.compile(r"[^\x00-\x1f\x7f\\:/][^\x00-\x1f\x7f\\:]{0,499}\Z")
 FILES_BYTES_MAX = 256 * 1024
-TAKEN_PATHS = frozenset({"mainstay", "proc", "sys", "dev", "tmp", "etc", "bin", "sbin", "lib", "lib64", "usr", "boot"})
-"""What is mounted there would hide the system of the image, or what the platform itself puts into a pod."""
-ONE_NODE = frozenset({"ReadWriteOnce", "ReadWriteOncePod"})
-
 NOT_YET: Mapping[str, str] = MappingProxyType(
     {
         "runtime": "name a container image in `image`, or prepare the environment in `setup`",
@@ -84,170 +87,8 @@ VALUES_NOT_YET: Mapping[tuple[str, str], str] = MappingProxyType(
 """Values of fields, likewise."""
 
 
-_SECRET_IN_ENV = re.compile(r"\$\{\{\s*secrets\.(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]{0,62})\s*\}\}\Z")
-"""As dstack and GitHub write it."""
-_PART_OF_ENV = re.compile(r"\$\{\{\s*secrets\.")
-
-
-def _as_text(value: Any) -> Any:
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def _cpu(text: str) -> str:
-    quantities.cpu(text)
-    return text
-
-
-def _memory(text: str) -> str:
-    quantities.memory(text)
-    return text
-
-
-def _gpu(text: str) -> str:
-    quantities.gpu(text)
-    return text
-
-
-def _duration(text: str) -> str:
-    if text:
-        quantities.duration(text)
-    return text
-
-
-def _image(text: str) -> str:
-    if text:
-        images.image(text)
-    return text
-
-
-def _priority(value: Any) -> Any:
-    """A number, or a name: one of those that are always there, or of a class that the platform may have."""
-    if isinstance(value, str):
-        value = value.strip()
-        value = PRIORITIES.get(value, int(value) if value.isdecimal() and len(value) < 9 else value)
-    number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= PRIORITY_MAX
-    if not number and not (isinstance(value, str) and re.match(NAME, value)):
-        msg = f"{value!r} is no priority"
-        raise ValueError(msg)
-    return value
-
-
 def _partition(value: Any) -> Any:
     return {} if value == "wait" else value
-
-
-def _script(value: Any) -> Any:
-    return "\n".join(value) if isinstance(value, list) and all(isinstance(line, str) for line in value) else value
-
-
-def _arguments(value: Any) -> Any:
-    return shlex.split(value) if isinstance(value, str) else value
-
-
-def _env(value: Any) -> Any:
-    if isinstance(value, list) and all(isinstance(item, str) and "=" in item for item in value):
-        return dict(item.split("=", 1) for item in value)
-    if isinstance(value, dict):
-        return {name: _env_value(item) for name, item in value.items()}
-    return value
-
-
-def _env_value(value: Any) -> Any:
-    return str(value).lower() if isinstance(value, bool) else _as_text(value)
-
-
-def _secrets(value: Any) -> Any:
-    """A list of names, or of names with the variables that they become; a map is VARIABLE: SECRET."""
-    if isinstance(value, dict):
-        return [{"env": variable, "name": name} for variable, name in value.items()]
-    return [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
-
-
-def _own_variable(name: str) -> str:
-    if name.startswith(PLATFORM_VARIABLE):
-        msg = f"the variable {name} is the platform's own; choose another name"
-        raise ValueError(msg)
-    return name
-
-
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def _secrets_in(env: Any) -> tuple[Any, list[dict[str, str]]]:
-    """The variables that are no secrets, and the secrets that the others name."""
-    if not isinstance(env, dict):
-        return env, []
-    variables = {name: str(value) for name, value in env.items() if _may_be_secret(str(name))}
-    named = {name: found for name, value in variables.items() if (found := _SECRET_IN_ENV.match(value))}
-    return (
-        {name: value for name, value in env.items() if name not in named},
-        [{"name": found["name"], "env": name} for name, found in named.items()],
-    )
-
-
-def _may_be_secret(variable: str) -> bool:
-    return bool(variable and re.match(SECRET_VARIABLE, variable)) and not variable.startswith(PLATFORM_VARIABLE)
-
-
-def _volumes(value: Any) -> Any:
-    """`NAME:PATH` is a claim that is there, as other platforms write it."""
-    return [_volume(item) if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
-
-
-def _volume(text: str) -> Any:
-    name, given, path = text.partition(":")
-    return {"name": name, "path": path} if given else {"path": text}
-
-
-def _volume_path(path: str) -> str:
-    parts = path.removeprefix("/").rstrip("/").split("/")
-    if not FILE_PATH.match(path.removeprefix("/")) or {"", ".", ".."} & set(parts):
-        msg = f"{path!r} is not a path such as /data, or data for one in the working directory"
-        raise ValueError(msg)
-    if path.startswith("/") and parts[0] in TAKEN_PATHS:
-        msg = f"{path!r} belongs to the system; choose another, such as /data"
-        raise ValueError(msg)
-    return path.rstrip("/")
-
-
-def _within(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(f"{folder}/")
-
-
-def _size(text: str) -> str:
-    if text:
-        quantities.size(text)
-    return text
-
-
-Cpu = Annotated[str, BeforeValidator(_as_text), AfterValidator(_cpu), Field(examples=["4", "500m", "4+", "4..8"])]
-Memory = Annotated[str, BeforeValidator(_as_text), AfterValidator(_memory), Field(examples=["16GB", "32Gi", "4GB+"])]
-Gpu = Annotated[
-    str, BeforeValidator(_as_text), AfterValidator(_gpu), Field(examples=["8", "H100", "H100:8", "1g.10gb:2"])
-]
-Duration = Annotated[
-    str, BeforeValidator(_as_text), AfterValidator(_duration), Field(examples=["90s", "30m", "12h", "1h30m"])
-]
-Name = Annotated[str, Field(pattern=NAME)]
-Priority = Annotated[
-    int | str,
-    BeforeValidator(_priority),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0, "maximum": 100}, {"type": "string", "pattern": NAME}]}),
-]
-Image = Annotated[
-    str, AfterValidator(_image), Field(examples=["python:3.12-slim", "ghcr.io/acme/train:1.4", "acme/train@sha256:..."])
-]
-
-
-Level = Literal["", "zone", "block", "rack", "host"]
-"""From the widest to the narrowest; empty: it is not asked for."""
-
-
-class JobPart(BaseModel):
-    """Base of the job file's parts: unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class Choice(JobPart):
@@ -288,12 +129,12 @@ class PodSet(JobPart):
         default=1, validation_alias=AliasChoices("nodes", "num_nodes"), description="so many ranks"
     )
     resources: Resources = Field(default=Resources(), description="what each of them needs")
-    run: Annotated[str, BeforeValidator(_script)] = Field(
+    run: Annotated[str, BeforeValidator(as_script)] = Field(
         default="",
         validation_alias=AliasChoices("run", "commands"),
         description="shell script of these ranks; without it and `command` they run what the job does",
     )
-    command: Annotated[list[str], BeforeValidator(_arguments)] = Field(
+    command: Annotated[list[str], BeforeValidator(as_arguments)] = Field(
         default_factory=list,
         validation_alias=AliasChoices("command", "entrypoint"),
         description="argument vector of these ranks, in place of `run`",
@@ -332,72 +173,6 @@ def _argument_vector(run: str, command: list[str]) -> tuple[str, ...]:
     if command:
         return tuple(command)
     return ("/bin/sh", "-c", run) if run.strip() else ()
-
-
-class SecretUse(JobPart):
-    """A secret that the job is handed: a file of its name, and a variable if it is given a name as one."""
-
-    name: Annotated[str, Field(pattern=SECRET_NAME)] = Field(description="as `mainstay secret list` shows it")
-    env: Annotated[str, Field(pattern=SECRET_VARIABLE), AfterValidator(_own_variable)] = Field(
-        default="", description="also as this environment variable"
-    )
-
-
-class Volume(JobPart):
-    """A place for files. With a `name` a claim that outlives the run, without one scratch that ends with it."""
-
-    path: Annotated[str, AfterValidator(_volume_path)] = Field(
-        description="where: absolute, or relative to the working directory"
-    )
-    name: Annotated[str, Field(pattern=CLAIM_NAME)] = Field(
-        default="",
-        validation_alias=AliasChoices("name", "claim", "claim_name"),
-        description="of the claim in the project; without a `size` it must be there already",
-    )
-    size: Annotated[str, BeforeValidator(_as_text), AfterValidator(_size)] = Field(
-        default="", examples=["50GB", "1Ti"], description="of scratch: its most; of a claim: what it is made with"
-    )
-    storage_class: Annotated[str, Field(pattern=CLAIM_NAME)] = Field(
-        default="", description="of the cluster; empty: its default, and for scratch the disk of the node"
-    )
-    access: Literal["", "ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod"] = Field(
-        default="", description="access mode of a claim that is made; empty: ReadWriteOnce"
-    )
-    read_only: bool = Field(default=False, description="the job may not write to it")
-    source: Annotated[str, Field(pattern=OBJECTS)] = Field(
-        default="",
-        examples=["s3://bucket/sets/digits"],
-        description="of scratch: an address in an object store, copied here before the job starts",
-    )
-    target: Annotated[str, Field(pattern=OBJECTS)] = Field(
-        default="", description="of scratch: where what rank 0 left here is copied to once the job has ended well"
-    )
-    secret: Annotated[str, Field(pattern=SECRET_OR_NONE)] = Field(
-        default="", description="the secret that opens `source` and `target`; empty: they are open to anybody"
-    )
-
-    @model_validator(mode="after")
-    def _objects(self) -> Self:
-        if self.name and (self.source or self.target):
-            msg = "`source` and `target` are for scratch; leave `name` out"
-            raise ValueError(msg)
-        if self.secret and not (self.source or self.target):
-            msg = "`secret` opens a `source` or `target`; for the job itself ask for it in `secrets`"
-            raise ValueError(msg)
-        return self
-
-    @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if not self.name and self.read_only:
-            msg = "`read_only` is for claims; give the `name` of one"
-            raise ValueError(msg)
-        if not self.name and self.access:
-            msg = "`access` is for claims; give the `name` of one"
-            raise ValueError(msg)
-        if self.storage_class and not self.size:
-            msg = "`storage_class` is for what is made; give a `size`"
-            raise ValueError(msg)
-        return self
 
 
 class Retry(JobPart):
@@ -531,15 +306,15 @@ class Job(JobPart):
     )
     project: Name = Field(default="default", description="the project it belongs to")
     queue: Name = Field(default="default", description="the queue it waits in")
-    setup: Annotated[str, BeforeValidator(_script)] = Field(
+    setup: Annotated[str, BeforeValidator(as_script)] = Field(
         default="", description="shell script that runs before the job"
     )
-    run: Annotated[str, BeforeValidator(_script)] = Field(
+    run: Annotated[str, BeforeValidator(as_script)] = Field(
         default="",
         validation_alias=AliasChoices("run", "commands"),
         description="shell script; a list is its lines. One of `run` and `command` is needed",
     )
-    command: Annotated[list[str], BeforeValidator(_arguments)] = Field(
+    command: Annotated[list[str], BeforeValidator(as_arguments)] = Field(
         default_factory=list,
         validation_alias=AliasChoices("command", "entrypoint"),
         description="argument vector, not interpreted by a shell; a string is split as a shell would",
@@ -578,12 +353,12 @@ class Job(JobPart):
     infra: Annotated[str, Field(max_length=40)] = Field(
         default="", description="the cluster where it must run, by name; empty: any"
     )
-    env: Annotated[dict[str, str], BeforeValidator(_env)] = Field(
+    env: Annotated[dict[str, str], BeforeValidator(variables)] = Field(
         default_factory=dict, validation_alias=AliasChoices("env", "envs"), description="a map, or a list of NAME=VALUE"
     )
     secrets: Annotated[
         list[SecretUse],
-        BeforeValidator(_secrets, json_schema_input_type=list[str | SecretUse] | dict[str, str]),
+        BeforeValidator(secret_uses, json_schema_input_type=list[str | SecretUse] | dict[str, str]),
         Field(max_length=100),
     ] = Field(
         default_factory=list,
@@ -593,7 +368,7 @@ class Job(JobPart):
         default_factory=dict, description="small files beside the code: path to content"
     )
     volumes: Annotated[
-        list[Volume], BeforeValidator(_volumes, json_schema_input_type=list[str | Volume]), Field(max_length=20)
+        list[Volume], BeforeValidator(listed_volumes, json_schema_input_type=list[str | Volume]), Field(max_length=20)
     ] = Field(default_factory=list, description="places for files: scratch, and claims that outlive the run")
     devices: Annotated[list[Annotated[str, Field(pattern=DEVICES)]], Field(max_length=20)] = Field(
         default_factory=list,
@@ -630,21 +405,21 @@ class Job(JobPart):
             document["workdir"] = document.pop("files")
         for field in ("env", "envs"):
             if field in document:
-                kept, asked = _secrets_in(_env(document[field]))
+                kept, asked = secrets_in(variables(document[field]))
                 if asked:
                     document[field] = kept
-                    document["secrets"] = [*_listed(_secrets(document.get("secrets"))), *asked]
+                    document["secrets"] = [*listed(secret_uses(document.get("secrets"))), *asked]
         return document
 
     @field_validator("env")
     @classmethod
     def _whole_secrets(cls, env: dict[str, str]) -> dict[str, str]:
         for name, value in env.items():
-            if _SECRET_IN_ENV.match(value):
+            if SECRET_IN_ENV.match(value):
                 # Those that may be one are in `secrets` by now.
                 msg = f"{name!r} cannot be the variable of a secret: {VARIABLE_RULE}"
                 raise ValueError(msg)
-            if _PART_OF_ENV.search(value):
+            if PART_OF_ENV.search(value):
                 msg = f"in the variable {name} a secret does not stand alone; put the value together in `setup`"
                 raise ValueError(msg)
         return env
@@ -700,7 +475,7 @@ class Job(JobPart):
                 msg = f"{path!r} is not a path beside the code, such as conf/train.yaml"
                 raise ValueError(msg)
         for one, other in itertools.combinations(sorted(files), 2):
-            if _within(other, one):
+            if within(other, one):
                 msg = f"{one} is a file, and {other} needs a folder of that name; rename one of them"
                 raise ValueError(msg)
         size = sum(len(text.encode("utf-8", "surrogatepass")) for text in files.values())
@@ -723,12 +498,12 @@ class Job(JobPart):
     @classmethod
     def _one_volume_each(cls, volumes: list[Volume], info: ValidationInfo) -> list[Volume]:
         for one, other in itertools.combinations(sorted(volume.path for volume in volumes), 2):
-            if _within(other, one):
+            if within(other, one):
                 how = f"two have the path {one}" if one == other else f"two lie in each other: {one} and {other}"
                 msg = f"{how}; give each a path of its own"
                 raise ValueError(msg)
         for path, volume in itertools.product(info.data.get("files", {}), volumes):
-            if _within(path, volume.path) or _within(volume.path, path):
+            if within(path, volume.path) or within(volume.path, path):
                 msg = f"the volume {volume.path} would hide {path} of `files`; choose another path for one of them"
                 raise ValueError(msg)
         return volumes

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from pydantic import ValidationError
 
 from mainstay.wire.faults import NAME_IN_WORDS
-from mainstay.wire.job import NAME, PRIORITIES, PRIORITY_MAX
+from mainstay.wire.job_values import NAME, PRIORITIES, PRIORITY_MAX
 from mainstay.wire.jobfile import Document, Fault, JobFileError, Place, Value, documents
 from mainstay.wire.requests import NamedQueueRequest, PreemptionRequest, QuotaRequest
 

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Base64Encoder, BaseModel, BeforeValidator, ConfigDict, EncodedBytes, Field
 
-from mainstay.wire.job import NAME, Cpu, Duration, Gpu, Job, Memory, Priority
+from mainstay.wire.job import Job
+from mainstay.wire.job_values import NAME, Cpu, Duration, Gpu, Memory, Priority
 from mainstay.wire.views import TreeEntry
 
 LABEL = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
