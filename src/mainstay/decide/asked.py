@@ -19,7 +19,7 @@ from mainstay.domain.snapshot import PODS, Snapshot, WorkloadTable
 RANKS_MAX = 1 << 16
 """Larger gangs are placed one by one."""
 REMEMBERED_MAX = 1 << 21
-"""Requests times blocks of nodes: 32 MiB."""
+"""Requests times blocks of nodes: 48 MiB."""
 
 
 class Asked:
@@ -50,6 +50,7 @@ class Asked:
         amounts[:, CPU], amounts[:, MEMORY], amounts[:, GPUS] = table.cpu_milli[row], table.memory_bytes[row], gpus
         blocks = free.nodes.changes.size
         slot = _slots(numbers, shapes=row.size, slots=REMEMBERED_MAX // max(1, blocks))
+        remembered = int(slot.max(initial=NONE)) + 2, blocks
         lacking = np.zeros(row.size, dtype=np.bool_)
         for name, column in table.others.items():
             if name in free.others:
@@ -79,8 +80,9 @@ class Asked:
             mask=mask.reshape(-1),
             masks=np.array(masks, dtype=np.bool_).reshape(len(masks), free.key.size),
             slot=slot,
-            score=np.zeros((int(slot.max(initial=NONE)) + 2, blocks)),
-            after=np.full((int(slot.max(initial=NONE)) + 2, blocks), NONE, dtype=np.int64),
+            node=np.full(remembered, NONE, dtype=np.int64),
+            score=np.zeros(remembered),
+            after=np.full(remembered, NONE, dtype=np.int64),
         )
 
     def request(self, number: int, *, model: int) -> Request:

@@ -1,7 +1,7 @@
 """The kernel as machine code where there is much to do, and as the plain lines that it is where there is little.
 
 Numba (`pip install mainstay[fast]`) takes a second and 60 MiB to be there at all, so a small fleet never loads it. The kernel
-keeps to whole numbers, floats and arrays, walks them in plain loops, and is tested both ways.
+keeps to whole numbers, floats and arrays that it is given, walks them in plain loops, and is tested both ways.
 """
 
 from __future__ import annotations
@@ -42,12 +42,14 @@ def machine_code() -> ModuleType:
     # What is kept on disk names the module that it belongs to; without, it cannot be read.
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    digest = hashlib.sha256(Path(kernel.__file__).read_bytes()).hexdigest()[:16]
+    digest = hashlib.sha256(Path(kernel.__file__).read_bytes() + Path(__file__).read_bytes()).hexdigest()[:16]
     for name, function in inspect.getmembers(module, inspect.isfunction):
         if function.__module__ == module.__name__:
             # And is found by this name: what another version kept speaks of tuples that may not be there any more.
             function.__qualname__ = f"{name}_{digest}"
-            options = {"no_cpython_wrapper": name.startswith("_"), "no_cfunc_wrapper": True}
+            # Whoever calls keeps the arrays, and nothing makes one here: that each call counts all of them as used, and then as
+            # used no more, took more time than all the rest (`_nrt` is Numba's option for that).
+            options = {"no_cpython_wrapper": name.startswith("_"), "no_cfunc_wrapper": True, "_nrt": False}
             try:
                 fast = numba.njit(cache=True, **options)(function)
             except RuntimeError:  # There is no such directory: each process compiles for itself.

@@ -194,9 +194,11 @@ class Requests(NamedTuple):
     masks: Bools
     """[masks, nodes] Nodes that may be used."""
     slot: Ints
-    """[requests] Row of `score` and `after`, for those that are asked again and again; NONE. The last is of the gang at hand."""
+    """[requests] Row of `node`, `score` and `after`, for those that are asked again and again; NONE. The last is of the gang at hand."""
+    node: Ints
+    """[slots, blocks] The best of the block with room."""
     score: Floats
-    """[slots, blocks] The lowest of a node of the block with room; infinite if there is none any more."""
+    """[slots, blocks] Its score; infinite if there is none any more."""
     after: Ints
     """[slots, blocks] After how many changes of the block it was so; NONE: it was not looked at."""
 
@@ -330,42 +332,33 @@ def _best(
     nodes: Nodes, requests: Requests, slot: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int
 ) -> int:
     """The node with the lowest score, of equals the first, among those that have so much left; NONE if none has."""
-    blocks, least = nodes.changes.size, np.inf
-    found, lowest = blocks, nodes.lowest[without_gpus]
+    lowest, found, least = nodes.lowest[without_gpus], NONE, np.inf
     if slot == NONE:
-        for block in range(blocks):
+        for block in range(lowest.size):
             if lowest[block] < least:
-                score = _best_score_in(nodes, block, amounts, mask, without_gpus, model, cluster)
+                node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster)
+                score = np.inf if node == NONE else _score(nodes, node, amounts, without_gpus)
                 if score < least:
-                    found, least = block, score
-    else:
-        known, after = requests.score[slot], requests.after[slot]
-        for block in range(blocks):
-            if known[block] == np.inf or lowest[block] >= least:
-                continue
-            if after[block] != nodes.changes[block]:
-                known[block] = _best_score_in(nodes, block, amounts, mask, without_gpus, model, cluster)
-                after[block] = nodes.changes[block]
-            if known[block] < least:
-                found, least = block, known[block]
-    if found == blocks:
-        return NONE
-    return _best_in(nodes, found, amounts, mask, without_gpus, model, cluster)
-
-
-def _best_score_in(
-    nodes: Nodes, block: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int
-) -> float:
-    """The lowest score in a block; infinite if no node of it has room."""
-    if _is_roomy(nodes, amounts, block):
-        node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster)
-        if node != NONE:
-            return _score(nodes, node, amounts, without_gpus)
-    return np.inf
+                    found, least = node, score
+        return found
+    best, known, after = requests.node[slot], requests.score[slot], requests.after[slot]
+    for block in range(lowest.size):
+        if known[block] == np.inf or lowest[block] >= least:
+            continue
+        if after[block] != nodes.changes[block]:
+            node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster)
+            best[block], after[block] = node, nodes.changes[block]
+            known[block] = np.inf if node == NONE else _score(nodes, node, amounts, without_gpus)
+        if known[block] < least:
+            found, least = best[block], known[block]
+    return found
 
 
 def _best_in(nodes: Nodes, block: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int) -> int:
+    """The same of one block."""
     found, lowest = NONE, np.inf
+    if not _is_roomy(nodes, amounts, block):
+        return found
     heeds = amounts[GPUS] > 0 and nodes.usual.cpus.size > 0
     for node in range(block * BLOCK, min(block * BLOCK + BLOCK, mask.size)):
         score = -np.inf if heeds else _fullness(nodes, node, without_gpus)
@@ -444,26 +437,34 @@ def _room(nodes: Nodes, amounts: Ints, node: int) -> int:
 
 def take(nodes: Nodes, node: int, pods: int, amounts: Ints) -> None:
     """Lower what is left on a node by so many pods of such amounts [resources]."""
-    left = 0.0
+    block, left = node // BLOCK, 0.0
+    begin, end = block * BLOCK, min(block * BLOCK + BLOCK, nodes.left.size)
     for resource in range(amounts.size):
-        nodes.free[resource, node] -= pods * amounts[resource]
-        left += nodes.free[resource, node] * nodes.weight[resource]
+        before = nodes.free[resource, node]
+        after = before - pods * amounts[resource]
+        nodes.free[resource, node] = after
+        left += after * nodes.weight[resource]
+        if after > nodes.peak[resource, block]:
+            nodes.peak[resource, block] = after
+        elif after < before == nodes.peak[resource, block]:
+            most = after
+            for other in range(begin, end):
+                most = max(most, nodes.free[resource, other])
+            nodes.peak[resource, block] = most
+    was = nodes.left[node]
     nodes.left[node] = left
     if nodes.usual.cpus.size:
         gpus, cpus = max(0, nodes.free[GPUS, node]), nodes.free[CPU, node]
         nodes.wasted[node] = wasted(nodes.usual, nodes.gpu_model[node], gpus, cpus)
-    block = node // BLOCK
-    begin, end = block * BLOCK, min(block * BLOCK + BLOCK, nodes.left.size)
-    for resource in range(amounts.size):
-        most = nodes.free[resource, begin]
-        for other in range(begin + 1, end):
-            most = max(most, nodes.free[resource, other])
-        nodes.peak[resource, block] = most
     for without_gpus in range(1 if nodes.usual.cpus.size else 0, 2):
-        lowest = np.inf
-        for other in range(begin, end):
-            lowest = min(lowest, _fullness(nodes, other, without_gpus))
-        nodes.lowest[without_gpus, block] = lowest
+        score = _fullness(nodes, node, without_gpus)
+        if score <= nodes.lowest[without_gpus, block]:
+            nodes.lowest[without_gpus, block] = score
+        elif nodes.sign[0] * left > nodes.sign[0] * was:
+            lowest = np.inf
+            for other in range(begin, end):
+                lowest = min(lowest, _fullness(nodes, other, without_gpus))
+            nodes.lowest[without_gpus, block] = lowest
     nodes.changes[block] += 1
 
 
