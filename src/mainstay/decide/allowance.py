@@ -16,6 +16,7 @@ from mainstay.decide import kernel, quota
 from mainstay.decide.kernel import Quota
 from mainstay.decide.placement.fit import Request
 from mainstay.decide.placement.sets import Parts
+from mainstay.decide.rows import rows_by_key
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
 from mainstay.domain.queue import OTHER_FLAVOR, QueueTree, Resource
@@ -156,8 +157,8 @@ def held_by_queue(snapshot: Snapshot) -> Ints:
     own = np.zeros((len(tree.names), len(tree.cells)), dtype=np.int64)
     if not workloads.key.size or not tree.cells:
         return own
-    row = np.minimum(np.searchsorted(workloads.key, held.workload_key), workloads.key.size - 1)
-    lives = np.flatnonzero((held.seen != Seen.ENDED) & (workloads.key[row] == held.workload_key))
+    row = rows_by_key(workloads.key, held.workload_key)
+    lives = np.flatnonzero((held.seen != Seen.ENDED) & (row >= 0))
     queue, model = workloads.queue[row[lives]], held.gpu_model[lives]
     columns = {
         Resource.CPU: held.cpu_milli,

@@ -15,7 +15,7 @@ from mainstay.decide import admission, kernel
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.asked import Asked
 from mainstay.decide.compiled import kernel_for
-from mainstay.decide.kernel import BLOCK, Found, Ledger, Waiting, give_up, leave
+from mainstay.decide.kernel import BLOCK, Found, Ledger, Waiting
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.placement.gang import place
@@ -65,7 +65,7 @@ class Cycle:
         self.allowance = Allowance(snapshot)
         self.started = np.zeros(snapshot.workloads.key.size, dtype=np.bool_)
         """[workloads] Those that have been placed."""
-        self._policy = policy
+        self._policy, self._kernel = policy, kernel
         self._asked = Asked(snapshot, self.free, self.allowance, policy, rows=self.order, numbers=self.numbers)
         self._waiting: Waiting | None = None
         self._shapes: dict[int, Shape] = {}
@@ -99,7 +99,7 @@ class Cycle:
             shape=numbers,
             long=self._long[:ahead],
         )
-        compiled = kernel_for(rows.size * (self.free.nodes.changes.size + BLOCK))
+        compiled = self._kernel = kernel_for(rows.size * (self.free.nodes.changes.size + BLOCK))
         compiled.look_up_all(ledger, waiting)
         left = rows.size if limit is None else limit
         found = _nothing_found(min(left, AT_ONCE), clusters=int(self.free.cluster.max(initial=-1)) + 1)
@@ -215,7 +215,7 @@ class Cycle:
         self.started[waiting.row[at]] = True
         if shape.one_node and shape.volumes is not None and self._users is not None:
             self._users.add(shape.volumes, nodes[0])
-        leave(ledger, waiting, at, len(nodes), shape.nodes)
+        self._kernel.leave(ledger, waiting, at, len(nodes), shape.nodes)
         placed = Placed(rows=waiting.row[at : at + 1], nodes=np.array([nodes], dtype=np.int64), parts=parts)
         return self._started(placed)
 
@@ -258,13 +258,13 @@ class Cycle:
             if len(self.reserved) + len(self.unreserved) + (found is not None) >= self._tries_max:
                 waiting.long[:] = False
         if found is None:
-            give_up(ledger, waiting, at, len(usable) == len(choices))
+            self._kernel.give_up(ledger, waiting, at, len(usable) == len(choices))
             return
         self.reserved[row] = found
         self.free = self.free.keep(found.beside, rows=found.nodes)
         self._asked.keep(self.free, self._late(found))
         self.allowance.use_parts(queue, found.parts)
-        leave(ledger, waiting, at, shape.least, shape.nodes)
+        self._kernel.leave(ledger, waiting, at, shape.least, shape.nodes)
 
     def _late(self, reservation: Reservation) -> Bools:
         """[shapes] Which would delay it."""

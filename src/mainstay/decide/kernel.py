@@ -194,7 +194,7 @@ class Requests(NamedTuple):
     masks: Bools
     """[masks, nodes] Nodes that may be used."""
     slot: Ints
-    """[requests] Row of `node`, `score` and `after`, for those that are asked again and again; NONE. The last is of the gang at hand."""
+    """[requests] Row of what follows, for those that are asked again and again; NONE. The last is of the gang at hand."""
     node: Ints
     """[slots, blocks] The best of the block with room."""
     score: Floats
@@ -546,9 +546,11 @@ def give_up(ledger: Ledger, waiting: Waiting, at: int, of_all: bool) -> None:
         _look_up(ledger, waiting, waiting.queue[at])
         return
     waiting.shape_failed[shape] = True
-    for queue in range(waiting.begin.size):
-        if waiting.begin[queue] < waiting.end[queue] and waiting.shape[waiting.begin[queue]] == shape:
-            _look_up(ledger, waiting, queue)
+    for queue in range(ledger.parent.size - 1, -1, -1):  # Children come after their parents.
+        begin, is_cohort = waiting.begin[queue], waiting.first_child[queue] < waiting.first_child[queue + 1]
+        if is_cohort or (begin < waiting.end[queue] and waiting.shape[begin] == shape):
+            _look_up_one(ledger, waiting, queue)
+    _look_up_one(ledger, waiting, ledger.parent.size)
 
 
 def look_up_all(ledger: Ledger, waiting: Waiting) -> None:

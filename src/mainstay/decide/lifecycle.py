@@ -15,6 +15,7 @@ import numpy as np
 from mainstay.decide import admission
 from mainstay.decide.attempt import POD, Pod, Run, pod_of, run_of
 from mainstay.decide.retry import Verdict, verdict
+from mainstay.decide.rows import rows_by_key
 from mainstay.decide.shrinking import members, without_lost
 from mainstay.domain.allocation import ENDS, End, Seen
 from mainstay.domain.arrays import Bools, Ints
@@ -144,11 +145,11 @@ def _restless(snapshot: Snapshot) -> Iterator[tuple[Run, list[Pod]]]:
 def _joined(snapshot: Snapshot) -> _Pods:
     """The allocations of current attempts, and any live one of a workload that waits."""
     table, workloads = snapshot.allocations, snapshot.workloads
-    row = np.minimum(np.searchsorted(workloads.key, table.workload_key), workloads.key.size - 1)
+    row = rows_by_key(workloads.key, table.workload_key)
     alive = table.seen != Seen.ENDED
     current = table.attempt == workloads.attempt[row]
     matters = current | (alive & admission.waiting(snapshot)[row])
-    rows = np.flatnonzero((workloads.key[row] == table.workload_key) & matters)
+    rows = np.flatnonzero((row >= 0) & matters)
     return _Pods(rows=rows, workload=row[rows], alive=alive[rows])
 
 

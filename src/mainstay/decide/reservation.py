@@ -23,6 +23,7 @@ from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Free, Request
 from mainstay.decide.placement.gang import domains
 from mainstay.decide.placement.sets import Parts, nodes_by_part, place_parts
+from mainstay.decide.rows import rows_by_key
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, is_shape
@@ -278,7 +279,7 @@ def ends_of(snapshot: Snapshot) -> Ints:
     held, table = snapshot.allocations, snapshot.workloads
     if not table.key.size:
         return np.full(held.key.size, NEVER)
-    row = np.minimum(np.searchsorted(table.key, held.workload_key), table.key.size - 1)
+    row = rows_by_key(table.key, held.workload_key)
     grace = table.stop_grace_seconds[row] * MICROSECONDS_PER_SECOND
     seconds = np.where(table.max_duration_seconds > 0, table.max_duration_seconds, table.usual_seconds)
     limit = seconds[row] * MICROSECONDS_PER_SECOND
@@ -295,9 +296,9 @@ def _is_countable(snapshot: Snapshot, row: Ints) -> Bools:
     """[allocations] Whether what it holds, or what is left over of that, is free once it ends. What is kept for others never is:
     nobody knows when those it is kept for will have started.
     """
-    held, table = snapshot.allocations, snapshot.workloads
+    held = snapshot.allocations
     there: Bools = (held.seen != Seen.ENDED) & (held.seen != Seen.UNKNOWN)
-    there &= table.key[row] == held.workload_key
+    there &= row >= 0
     there &= np.isin(held.node_key, snapshot.nodes.key)
     if snapshot.nominations:
         there &= ~np.isin(held.workload_key, np.fromiter(snapshot.nominations, dtype=np.int64))

@@ -12,6 +12,24 @@ from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.snapshot import AllocationTable, NodeTable, WorkloadTable
 from mainstay.domain.topology import Level
 
+TABLE_MAX = 1 << 20
+"""Entries of a table from keys to rows: 8 MiB for a moment."""
+
+
+def rows_by_key(keys: Ints, wanted: Ints) -> Ints:
+    """The row of each key that is wanted, -1 where it is not there; `keys` ascend."""
+    if not keys.size:
+        return np.full(wanted.size, -1, dtype=np.int64)
+    least, most = int(keys[0]), int(keys[-1])
+    if most - least < TABLE_MAX:
+        # Keys lie close together where rows came at the same time: a table is five times faster than a search.
+        table = np.full(most - least + 2, -1, dtype=np.int64)
+        table[keys - least] = np.arange(keys.size)
+        inside = (wanted >= least) & (wanted <= most)
+        return table[np.where(inside, wanted - least, most - least + 1)]
+    row = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
+    return np.where(keys[row] == wanted, row, -1)
+
 
 def with_workload(table: WorkloadTable, columns: Mapping[str, int], *, others: Mapping[str, int]) -> WorkloadTable:
     """One more, behind all others; 0 in every column that is not named. It has one choice, the columns of its resources."""

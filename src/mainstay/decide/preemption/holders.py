@@ -14,6 +14,7 @@ import numpy as np
 
 from mainstay.decide import billing
 from mainstay.decide.attempt import POD
+from mainstay.decide.rows import rows_by_key
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
@@ -28,9 +29,6 @@ COST_MAX = 1 << 50
 PATIENCE_SECONDS = 300
 """So much longer than its grace a pod that was told to stop counts as one that ends, and so long are places kept for those
 for whom others yield: for last words, and for a node that is slow."""
-
-TABLE_MAX = 1 << 20
-"""Entries of a table from keys to rows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +82,8 @@ def holders_of(snapshot: Snapshot) -> Holders:
     """O(allocations)."""
     held, workloads = snapshot.allocations, snapshot.workloads
     pod = np.flatnonzero(held.seen != Seen.ENDED)
-    owner = held.workload_key[pod]
-    row = np.minimum(np.searchsorted(workloads.key, owner), max(0, workloads.key.size - 1))
-    if workloads.key.size:
-        known = workloads.key[row] == owner
-        pod, row = pod[known], row[known]
-    else:
-        pod, row = pod[:0], row[:0]
+    row = rows_by_key(workloads.key, held.workload_key[pod])
+    pod, row = pod[row >= 0], row[row >= 0]
     if pod.size and bool((np.diff(row) < 0).any()):
         by_workload = np.argsort(row, kind="stable")
         pod, row = pod[by_workload], row[by_workload]
@@ -123,7 +116,7 @@ def holders_of(snapshot: Snapshot) -> Holders:
         first=first,
         pod=pod,
         unit=unit,
-        node=_rows(snapshot.nodes.key, held.node_key[pod]),
+        node=rows_by_key(snapshot.nodes.key, held.node_key[pod]),
         cpu_milli=held.cpu_milli[pod],
         memory_bytes=held.memory_bytes[pod],
         gpus=held.gpus[pod],
@@ -233,18 +226,3 @@ def _prices(book: Sequence[Price], snapshot: Snapshot) -> _Prices:
             dtype=np.int64,
         ),
     )
-
-
-def _rows(keys: Ints, wanted: Ints) -> Ints:
-    """Row of each key, -1 where it is not there."""
-    if not keys.size:
-        return np.full(wanted.size, -1, dtype=np.int64)
-    least, most = int(keys[0]), int(keys[-1])
-    if most - least < TABLE_MAX:
-        # Keys lie close together where nodes were there from the start: a table is five times faster than a search.
-        table = np.full(most - least + 2, -1, dtype=np.int64)
-        table[keys - least] = np.arange(keys.size)
-        inside = (wanted >= least) & (wanted <= most)
-        return table[np.where(inside, wanted - least, most - least + 1)]
-    row = np.minimum(np.searchsorted(keys, wanted), keys.size - 1)
-    return np.where(keys[row] == wanted, row, -1)
