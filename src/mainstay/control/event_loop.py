@@ -18,7 +18,7 @@ def run(work: Coroutine[None, None, None]) -> None:
     """Until the work ends, on the loop of asyncio.
 
     uvloop spares an eighth of the CPU of a request over TLS, and loses the end of what is read slowly: where the other side
-    closes while reading is paused, it drops what has arrived and is not read yet (its pull request 661). It cut off outputs of pods.
+    closes while reading is paused, it drops what has come and is not read yet (its pull request 661). It cut off outputs of pods.
     """
     gc.freeze()
     gc.set_threshold(NEW_OBJECTS_MAX)
