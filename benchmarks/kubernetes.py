@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import msgspec
-import uvloop
 
 from benchmarks.kubeapi import SystemClock, by_aiohttp
 from benchmarks.platform import Platform
@@ -492,7 +491,7 @@ def main() -> None:
             control_plane = stack.enter_context(running())
         control_plane.controllers.stop()  # they would call the nodes lost, and delete their pods
         stack.enter_context(only_on(set(of_clients)))
-        uvloop.run(measure(control_plane, Path(folder), options))
+        asyncio.run(measure(control_plane, Path(folder), options))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal, assert_never
 
 from mainstay.agent.convert import (
@@ -40,9 +41,10 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.quantity import Counts
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.topology import LEVELS
+from mainstay.domain.topology import LEVELS, Spread, TopologyNeed
 from mainstay.domain.volume import VolumeState
 from mainstay.domain.workload import (
+    SETS_MAX,
     Kind,
     Phase,
     PodRef,
@@ -102,15 +104,33 @@ def _guests_submitted(new: NewWorkload) -> wire.GuestsSubmitted:
         queue=new.queue,
         priority=new.priority,
         resources=amount(spec.choices[0]),
+        sets=tuple((one.nodes, amount(one.resources)) for one in spec.sets),
         restriction=spec.restriction,
         grace_seconds=whole_seconds(spec.stop_grace_seconds),
         max_duration_seconds=whole_seconds(spec.max_duration_seconds),
+        topology=(spec.topology.level, spec.topology.required) if spec.topology else None,
         spread=spec.topology.spread.level if spec.topology and spec.topology.spread else "",
     )
 
 
+def _topology(said: wire.GuestsSubmitted) -> TopologyNeed | None:
+    """Of levels that there are: what else an agent makes up says nothing."""
+    level, required = said.topology or ("", False)
+    near = level if level in LEVELS else ""
+    over = said.spread if said.spread in (LEVELS[LEVELS.index(near) + 1 :] if near else LEVELS) else ""
+    if not near and not over:
+        return None
+    return TopologyNeed(level=near, required=bool(near) and required, spread=Spread(level=over) if over else None)
+
+
 def _submission(said: wire.GuestsSubmitted, cluster: str) -> Submit:
-    """The same workload as the loop of the agent had made: nothing but what guests are can be said."""
+    """The same workload as the loop of the agent had made: nothing but what guests are can be said. Raises Invalid."""
+    sets = said.sets or ((len(said.pods), said.resources),)
+    counts = [count for count, _ in sets]
+    if not said.pods or len(counts) > SETS_MAX or min(counts) < 1 or sum(counts) != len(said.pods):
+        msg = "a submission of no pods, or of others than its sets have"
+        raise Invalid(msg, object_=said.name)
+    each = itertools.chain.from_iterable(itertools.repeat(resources(one), count) for count, one in sets)
     unit = tuple(
         Guest(
             pod=PodRef(namespace=namespace, name=name, uid=uid),
@@ -118,17 +138,14 @@ def _submission(said: wire.GuestsSubmitted, cluster: str) -> Submit:
             project=said.project,
             queue=said.queue,
             priority=said.priority,
-            resources=resources(said.resources),
+            resources=asked,
             restriction=said.restriction,
             grace_seconds=whole_seconds(said.grace_seconds),
             max_duration_seconds=whole_seconds(said.max_duration_seconds),
-            spread=said.spread if said.spread in LEVELS else "",
+            topology=_topology(said),
         )
-        for namespace, name, uid in said.pods
+        for (namespace, name, uid), asked in zip(said.pods, each, strict=True)
     )
-    if not unit:
-        msg = "a submission of no pods"
-        raise Invalid(msg, object_=said.name)
     name = workload_id(said.name, (guest.pod.uid for guest in unit))
     return Submit(reason=Reason(code=Code.SUBMITTED), workload=new_workload(cluster, name, unit))
 

@@ -9,6 +9,7 @@ costs a refused submission or an event that is there already, and nothing else.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -19,8 +20,7 @@ from mainstay.domain.guest import Guest, plain_name
 from mainstay.domain.plan import Action, Advance, NewWorkload, RowVersion, Submit
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.topology import Spread, TopologyNeed
-from mainstay.domain.workload import WAITING, Kind, Phase, RetryPolicy, Workload, WorkloadSpec
+from mainstay.domain.workload import SETS_MAX, WAITING, Kind, Phase, PodSet, RetryPolicy, Workload, WorkloadSpec
 
 ID_LETTERS = 12
 """60 bits: pods of one name (a StatefulSet makes many) must not meet, for nobody mints another id."""
@@ -131,8 +131,20 @@ def new_workload(cluster: str, name: str, unit: tuple[Guest, ...]) -> NewWorkloa
             cluster=cluster,
             guests=tuple(guest.pod for guest in unit),
             restriction=first.restriction,
-            topology=TopologyNeed(spread=Spread(level=first.spread)) if first.spread else None,
+            sets=_sets(unit),
+            topology=first.topology,
         ),
+    )
+
+
+def _sets(unit: tuple[Guest, ...]) -> tuple[PodSet, ...]:
+    """Of pods that are not all alike; each is called after its first pod."""
+    alike = [tuple(members) for _, members in itertools.groupby(unit, key=lambda guest: guest.resources)]
+    if len(alike) == 1:
+        return ()
+    return tuple(
+        PodSet(name=plain_name(members[0].pod.name), nodes=len(members), resources=members[0].resources)
+        for members in alike
     )
 
 
@@ -277,11 +289,14 @@ class _Arrivals:
 
     def _add_together(self, name: str, waiting: list[Guest]) -> None:
         first = tuple(heapq.nsmallest(GROUP_PODS_MAX, waiting, key=_rank))
-        if len({(guest.resources, guest.restriction) for guest in first}) > 1:
-            detail = f"the pods of its group {name} ask for different amounts or different nodes"
+        kinds = list(dict.fromkeys(guest.resources for guest in first))
+        if len({guest.restriction for guest in first}) > 1 or len(kinds) > SETS_MAX:
+            detail = (
+                f"the pods of its group {name} ask for different nodes, or for more than {SETS_MAX} different amounts"
+            )
             self._say(waiting, Reason(code=Code.CANNOT_BE_PLACED, numbers={"detail": detail}))
             return
-        self._add(name, first)
+        self._add(name, tuple(sorted(first, key=lambda guest: kinds.index(guest.resources))))
         if len(first) < len(waiting):
             ahead = {guest.pod.uid for guest in first}
             rest = (guest for guest in waiting if guest.pod.uid not in ahead)

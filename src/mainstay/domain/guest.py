@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mainstay.domain.allocation import PodState, Seen
 from mainstay.domain.quantity import Resources
+from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.workload import PodRef
 
 NAME_LETTERS_MAX = 40
@@ -39,8 +40,8 @@ class Guest:
     group: Group | None = None
     problem: str = ""
     """Why we cannot give it a place, in words: it asks for what we do not understand. Empty if we can."""
-    spread: str = ""
-    """The level over which its group would lie apart, as evenly as there is room; empty if it does not say."""
+    topology: TopologyNeed | None = None
+    """How its group would lie; None if it does not say."""
     state: PodState | None = None
     """What it has come to, its name being the UID; None while it waits for a place."""
 

@@ -361,9 +361,13 @@ class GuestsSubmitted(Message, frozen=True, tag="submit_guests"):
     queue: Text
     priority: Number
     resources: Amount
+    """Of each, unless `sets` says so."""
+    sets: tuple[tuple[Number, Amount], ...] = ()
+    """(pods, what each of them needs), one after the other: of pods that are not all alike."""
     restriction: Text = ""
     grace_seconds: Number = 0
     max_duration_seconds: Number = 0
+    topology: tuple[Text, bool] | None = None
     spread: Text = ""
 
 

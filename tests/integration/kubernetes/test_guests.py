@@ -131,18 +131,22 @@ async def test_a_gated_pod_waits_for_its_gate_and_nothing_is_made_of_it_before(o
 
 
 async def test_a_group_is_placed_together_once_all_of_it_is_there(either: Platform) -> None:
-    """As the training operator makes pods for Volcano, without its PodGroup: the annotation says how many there are."""
+    """As the training operator makes pods for Volcano, without its PodGroup: the annotation says how many there are. What asks
+    for another amount than the rest is a pod set of its own.
+    """
     annotations = {"scheduling.k8s.io/group-name": "bert", "mainstay.dev/group-size": "3"}
     for name in ("bert-worker-0", "bert-worker-1"):
         either.make_pod(name, annotations=annotations, labels={"training.kubeflow.org/job-name": "bert"})
     await either.until(lambda: either.told("bert-worker-0"))
     assert either.told("bert-worker-0") == ["mainstay: waits for its group bert: 2 of 3 pods are there"]
     assert either.workloads() == []
-    either.make_pod("bert-worker-2", annotations=annotations)
+    master = [container(resources={"requests": {"cpu": "2", "memory": "1Gi"}})]
+    either.make_pod("bert-master-0", annotations=annotations, containers=master)
     await either.until(lambda: either.phases().get("bert") is Phase.RUNNING)
     (workload,) = either.workloads()
-    assert [pod.name for pod in workload.spec.guests] == ["bert-worker-0", "bert-worker-1", "bert-worker-2"]
-    assert len(either.allocations("bert")) == 3
+    assert [pod.name for pod in workload.spec.guests] == ["bert-master-0", "bert-worker-0", "bert-worker-1"]
+    assert [(one.name, one.nodes) for one in workload.spec.sets] == [("bert-master-0", 1), ("bert-worker-0", 2)]
+    assert [held.resources.cpu_milli for held in either.allocations("bert")] == [2_000, 1_000, 1_000]
 
 
 async def test_a_group_that_does_not_fit_whole_is_not_placed_at_all_and_is_told_why(either: Platform) -> None:

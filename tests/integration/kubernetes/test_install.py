@@ -104,18 +104,23 @@ class Installed:
     node: Node
     environment: dict[str, str]
 
-    def mainstay(self, *arguments: str, seconds: float = 300) -> str:
-        command = warm.command(*arguments)
-        done = subprocess.run(
-            command,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-            stdin=subprocess.DEVNULL,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    def mainstay(self, *arguments: str, seconds: float = 150) -> str:
+        """What a command prints; one that fails or hangs shows what runs in the cluster and what the replicas logged."""
+        try:
+            done = subprocess.run(
+                warm.command(*arguments),
+                env=self.environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=seconds,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
+        except subprocess.TimeoutExpired as error:
+            said = error.output.decode() if isinstance(error.output, bytes) else error.output
+            pytest.fail(f"{arguments} did not end in {seconds:.0f} s\n{said}\n{seen(self.plane)}")
+        assert done.returncode == 0, f"{done.stdout}\n{seen(self.plane)}"
         return done.stdout
 
     def replicas(self) -> list[str]:
@@ -145,10 +150,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
         try:
             shell.run(started)
         except AssertionError:
-            print(kubectl(plane, "--namespace=mainstay", "describe", "pods")[-6_000:])
-            print(
-                kubectl(plane, "--namespace=mainstay", "logs", "--all-containers", "--prefix", f"--selector={SERVERS}")
-            )
+            print(seen(plane))
             raise
         (service,) = objects(plane, "services", "--namespace=mainstay")
         shell.url = f"https://{worker.address}:{service['spec']['ports'][0]['nodePort']}"
@@ -157,6 +159,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
             line.split("=", 1) for line in (folder / "environment").read_text().splitlines() if "=" in line
         )
         yield Installed(plane=plane, node=worker, environment=environment)
+
+
+def seen(plane: ControlPlane) -> str:
+    """What somebody would look at who wonders why an installation does not do what it should."""
+    pods = kubectl(plane, "get", "pods", "--all-namespaces", "--output=wide")
+    told = kubectl(plane, "--namespace=mainstay", "describe", "pods")[-6_000:]
+    logged = kubectl(
+        plane, "--namespace=mainstay", "logs", "--all-containers", "--prefix", "--tail=200", f"--selector={SERVERS}"
+    )
+    return f"{pods}\n{told}\n{logged}"
 
 
 def tried() -> list[str]:

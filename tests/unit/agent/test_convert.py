@@ -38,9 +38,20 @@ from mainstay.domain.plan import (
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SecretUse
-from mainstay.domain.topology import LEVELS, Spread, TopologyNeed
+from mainstay.domain.topology import Spread, TopologyNeed
 from mainstay.domain.volume import VolumeRef, VolumeState
-from mainstay.domain.workload import Elastic, Mount, Phase, PodRef, PodSet, RetryPolicy, Volume, Workload, WorkloadSpec
+from mainstay.domain.workload import (
+    SETS_MAX,
+    Elastic,
+    Mount,
+    Phase,
+    PodRef,
+    PodSet,
+    RetryPolicy,
+    Volume,
+    Workload,
+    WorkloadSpec,
+)
 from mainstay.ports import WantedChanges
 from mainstay.wire import agent as wire
 from mainstay.wire import agent_line
@@ -155,15 +166,23 @@ GUESTS = fields(
     problem=st.just(""),
     grace_seconds=SECONDS,
     max_duration_seconds=SECONDS,
-    spread=st.sampled_from(("", *LEVELS)),
+    topology=st.none()
+    | st.sampled_from(
+        [
+            TopologyNeed(level="rack", required=True),
+            TopologyNeed(level="zone"),
+            TopologyNeed(spread=Spread(level="host")),
+            TopologyNeed(level="rack", required=True, spread=Spread(level="host")),
+        ]
+    ),
 )
 
 
 @st.composite
 def submissions(draw: st.DrawFn) -> Submit:
-    """As a loop makes them: what they ask for is the same for all."""
+    """As a loop makes them: but for the amounts, what they ask for is the same for all."""
     first, *others = draw(st.lists(GUESTS, min_size=1, max_size=3))
-    unit = (first, *(dataclasses.replace(first, pod=guest.pod) for guest in others))
+    unit = (first, *(dataclasses.replace(first, pod=guest.pod, resources=guest.resources) for guest in others))
     name = workload_id("w", (guest.pod.uid for guest in unit))
     return Submit(reason=Reason(code=Code.SUBMITTED), workload=new_workload("edge", name, unit))
 
@@ -345,6 +364,22 @@ def test_a_level_that_an_agent_made_up_spreads_nothing():
     for spread, need in (("host", TopologyNeed(spread=Spread(level="host"))), ("row", None), ("", None)):
         found = convert_plan._submission(msgspec.structs.replace(said, spread=spread), "edge")
         assert found.workload.spec.topology == need
+    for near, need in ((("rack", True), TopologyNeed(level="rack", required=True)), (("row", True), None)):
+        found = convert_plan._submission(msgspec.structs.replace(said, topology=near), "edge")
+        assert found.workload.spec.topology == need
+
+
+@pytest.mark.parametrize("counts", [(), (1,), (3,), (0, 2), (-1, 3), (1,) * (SETS_MAX + 1)])
+def test_a_submission_whose_sets_are_of_other_pods_than_it_names_is_refused(counts):
+    pods = tuple(("ns", f"w{number}", f"u{number}") for number in range(2 if len(counts) <= SETS_MAX else len(counts)))
+    amount = convert.amount(Resources())
+    said = wire.GuestsSubmitted(name="w", pods=pods, tenant="t", project="p", queue="q", priority=1, resources=amount)
+    said = msgspec.structs.replace(said, sets=tuple((count, amount) for count in counts))
+    if not counts:
+        assert convert_plan._submission(said, "edge").workload.spec.nodes == 2
+        return
+    with pytest.raises(Invalid):
+        convert_plan._submission(said, "edge")
 
 
 def test_of_an_agent_that_does_not_tell_where_its_nodes_are_nothing_is_known():

@@ -148,9 +148,10 @@ def test_a_group_waits_until_enough_of_it_is_there_and_is_then_one_workload_in_t
     assert (action.workload.spec.nodes, action.workload.spec.name) == (3, "g")
 
 
-def test_a_group_lies_apart_as_its_first_pod_would():
-    (action,) = look(of_group("w-1", "w-2", size=2, spread="host")).actions
-    assert action.workload.spec.topology == TopologyNeed(spread=Spread(level="host"))
+def test_a_group_lies_as_its_first_pod_would():
+    apart = TopologyNeed(spread=Spread(level="host"))
+    (action,) = look(of_group("w-1", "w-2", size=2, topology=apart)).actions
+    assert action.workload.spec.topology == apart
     (action,) = look(of_group("w-1", "w-2", size=2)).actions
     assert action.workload.spec.topology is None
 
@@ -170,12 +171,25 @@ def test_of_a_group_that_nobody_has_read_yet_nothing_is_told():
     assert (found.actions, words(found)) == ((), {})
 
 
-@pytest.mark.parametrize("change", [{"resources": Resources(cpu_milli=2_000)}, {"restriction": "other"}])
-def test_a_group_of_unequal_pods_waits_and_says_so(change):
+def test_pods_of_a_group_that_ask_for_different_amounts_are_pod_sets_called_after_their_first_pods():
+    large = Resources(cpu_milli=2_000)
+    small = of_group("g-head", "g-tail", size=4)
+    found = look([replace(one, resources=large) for one in of_group("g-w-2", "g-w-10", size=4)] + list(small))
+    spec = found.actions[0].workload.spec
+    assert [pod.name for pod in spec.guests] == ["g-w-2", "g-w-10", "g-head", "g-tail"]
+    assert [(one.name, one.nodes, one.resources) for one in spec.sets] == [("g-w-2", 2, large), ("g-head", 2, AMOUNT)]
+    assert (spec.nodes, spec.choices) == (4, (large,))
+
+
+def test_a_group_of_pods_that_ask_for_different_nodes_or_too_many_amounts_waits_and_says_so():
     first, second = of_group("a", "b", size=2)
-    found = look([first, replace(second, **change)])
+    found = look([first, replace(second, restriction="other")])
     assert found.actions == ()
-    assert "ask for different amounts or different nodes" in words(found)["b"]
+    assert "ask for different nodes, or for more than 16 different amounts" in words(found)["b"]
+    many = of_group(*(f"w-{number}" for number in range(17)), size=17)
+    found = look([replace(one, resources=Resources(cpu_milli=number)) for number, one in enumerate(many, 1)])
+    assert found.actions == ()
+    assert "more than 16 different amounts" in words(found)["w-0"]
 
 
 def test_of_a_very_large_group_the_first_are_one_workload_and_the_rest_wait_behind_them_and_say_so():

@@ -22,6 +22,7 @@ from mainstay.clusters.kubernetes.topology import level_of
 from mainstay.domain.guest import plain_name
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import PRIORITY_MAX
+from mainstay.domain.topology import LEVELS, Spread, TopologyNeed
 
 DEFAULT_QUEUE = DEFAULT_TENANT = "default"
 PRIORITY = 50
@@ -51,8 +52,8 @@ class Wish:
     of_volcano: bool
     """Its group is one of Volcano's."""
     problem: str
-    spread: str = ""
-    """The level over which it would have its like, and itself, lie apart; empty if it does not say."""
+    topology: TopologyNeed | None = None
+    """How it would lie to its like; None if it does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,7 @@ def wish(pod: Pod) -> Wish:
         group_size=whole(meta.annotations.get(names.GROUP_SIZE)),
         of_volcano=of_volcano,
         problem="; ".join(_problems(pod, understood=where is not None)),
-        spread=next(filter(None, map(level_of, _apart(pod))), ""),
+        topology=_topology(pod),
     )
 
 
@@ -127,6 +128,8 @@ def _problems(pod: Pod, *, understood: bool) -> Iterator[str]:
     if not understood:
         yield "it has a node affinity of an unknown form"
     yield from _relations(spec)
+    if (label := pod.metadata.annotations.get(names.NEAR_REQUIRED)) and not level_of(label):
+        yield f"it requires to lie near its group by {label[:100]}, a label of no level that is known ({names.NEAR_REQUIRED})"
     if any(volume.persistent_volume_claim is not None or volume.ephemeral is not None for volume in spec.volumes):
         yield "it has a volume that must be bound first (persistentVolumeClaim)"
     if spec.resource_claims:
@@ -156,6 +159,19 @@ def _relations(spec: PodSpec) -> Iterator[str]:
             yield f"it requires {words} ({kind})"
     if any(rule.when_unsatisfiable != "ScheduleAnyway" for rule in spec.topology_spread_constraints):
         yield "it requires to be spread (topologySpreadConstraints)"
+
+
+def _topology(pod: Pod) -> TopologyNeed | None:
+    """Near as Kueue has it, in annotations of the pod, and apart as Kubernetes has it."""
+    required, preferred = (
+        level_of(pod.metadata.annotations.get(name, "")) for name in (names.NEAR_REQUIRED, names.NEAR_PREFERRED)
+    )
+    near = required or preferred
+    narrower = LEVELS[LEVELS.index(near) + 1 :] if near else LEVELS
+    over = next((level for level in map(level_of, _apart(pod)) if level in narrower), "")
+    if not near and not over:
+        return None
+    return TopologyNeed(level=near, required=bool(required), spread=Spread(level=over) if over else None)
 
 
 def _apart(pod: Pod) -> Iterator[str]:

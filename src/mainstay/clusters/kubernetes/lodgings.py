@@ -136,7 +136,7 @@ class Lodgings:
             max_duration_seconds=ask.max_duration_seconds,
             group=self._group(view.namespace, ask),
             problem=ask.problem or wrong or closed,
-            spread=ask.spread,
+            topology=ask.topology,
             state=self._state(view),
         )
 

@@ -14,6 +14,7 @@ from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.states import guest_state
 from mainstay.clusters.kubernetes.views import GuestView, View, view
 from mainstay.domain.allocation import End, Seen
+from mainstay.domain.topology import Spread, TopologyNeed
 from tests.clock import ManualClock
 
 SYSTEM = "1f00"
@@ -123,7 +124,40 @@ SOFT = {"topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleA
     ],
 )
 def test_over_which_level_it_would_lie_apart_from_its_like(spec, level):
-    assert wish(pod(**spec, meta={"labels": {"app": "web", "tier": "front"}})).spread == level
+    found = wish(pod(**spec, meta={"labels": {"app": "web", "tier": "front"}})).topology
+    assert found == (TopologyNeed(spread=Spread(level=level)) if level else None)
+
+
+RACK = "topology.kubernetes.io/rack"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "need"),
+    [
+        ({names.NEAR_REQUIRED: RACK}, TopologyNeed(level="rack", required=True)),
+        ({names.NEAR_PREFERRED: "cloud.google.com/gce-topology-block"}, TopologyNeed(level="block")),
+        (
+            {names.NEAR_PREFERRED: RACK, names.NEAR_REQUIRED: SOFT["topologyKey"]},
+            TopologyNeed(level="host", required=True),
+        ),
+        ({names.NEAR_PREFERRED: "row"}, None),
+    ],
+)
+def test_how_near_its_group_would_lie_is_said_in_the_words_of_kueue(annotations, need):
+    found = wish(pod(meta={"annotations": annotations}))
+    assert (found.topology, found.problem) == (need, "")
+
+
+def test_a_label_of_no_level_within_which_it_requires_to_lie_is_told():
+    assert "by row, a label of no level" in wish(pod(meta={"annotations": {names.NEAR_REQUIRED: "row"}})).problem
+
+
+@pytest.mark.parametrize(("near", "over"), [(RACK, "host"), (SOFT["topologyKey"], "")])
+def test_it_lies_apart_within_what_it_lies_near_in(near, over):
+    spec = {"topologySpreadConstraints": [{**SOFT, **LIKE}]}
+    meta = {"labels": {"app": "web"}, "annotations": {names.NEAR_REQUIRED: near}}
+    found = wish(pod(**spec, meta=meta)).topology
+    assert (found.spread.level if found.spread else "") == over
 
 
 def test_priorities_keep_their_order_and_stay_within_ours():
