@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mainstay.decide import billing
+from mainstay.decide.rows import rows_by_key
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import UsageRecord
@@ -46,13 +47,11 @@ def _intervals(snapshot: Snapshot) -> tuple[Ints, Ints]:
 
 def _witnessed(snapshot: Snapshot) -> Ints:
     """Per allocation, up to when its cluster has been witnessed; 0 if that is not known."""
-    of_node = np.array(
-        [snapshot.observed.get(cluster, 0) for cluster in (*snapshot.nodes.clusters, "")], dtype=np.int64
-    )
-    key = snapshot.nodes.key
-    row = np.searchsorted(key, snapshot.allocations.node_key)
-    known = np.append(key, -1)[row] == snapshot.allocations.node_key
-    witnessed: Ints = np.where(known, of_node[row], 0)
+    of_node = [snapshot.observed.get(cluster, 0) for cluster in snapshot.nodes.clusters]
+    # A node that is not there has the row -1: the last one.
+    witnessed: Ints = np.array([*of_node, 0], dtype=np.int64)[
+        rows_by_key(snapshot.nodes.key, snapshot.allocations.node_key)
+    ]
     return witnessed
 
 

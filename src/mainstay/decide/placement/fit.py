@@ -405,7 +405,7 @@ def room(free: Free, request: Request) -> Ints:
 
 def _cluster_numbers(clusters: tuple[str, ...]) -> Ints:
     number = {name: index for index, name in enumerate(sorted(set(clusters)))}
-    return np.fromiter((number[name] for name in clusters), dtype=np.int64, count=len(clusters))
+    return np.fromiter(map(number.__getitem__, clusters), dtype=np.int64, count=len(clusters))
 
 
 def _nodes_of(
