@@ -315,6 +315,8 @@ async def test_a_view_that_heard_nothing_for_too_long_is_none():
     for informer in watched.picture._informers:
         informer.synced.set()
         informer._heard(T0)
+    for informer in (watched.picture._slices, watched.picture._claims):
+        informer.tried.set()
     watched.picture._tasks = [None]  # type: ignore[list-item]  # they run already
     await watched.picture.ready()
     watched.clock.advance(SILENT_SECONDS_MAX + 1)
