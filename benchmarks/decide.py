@@ -10,7 +10,9 @@ in published clusters. Time is that of the core which the decision had, so other
 (c) a gang of 512 nodes with 8 GPUs each finds its places, on a fleet that is half full;
 (d) a copy of what is left on the fleet, to try something out;
 (e) the turn of a service of 3 or 64 replicas that are to lie apart: at most one per host, or per rack of 50 nodes;
-(f) a gang of 513 ranks in three pod sets (a head, 256 with 8 GPUs, 256 without) finds its places on the fleet of (c).
+(f) a gang of 513 ranks in three pod sets (a head, 256 with 8 GPUs, 256 without) finds its places on the fleet of (c);
+(g) 200 needs of labels that nobody has asked for before, on nodes of 300 sorts: all of them worked out; and the turn of a single
+    pod that prefers some nodes.
 
     python -m benchmarks.decide --repetitions 5
 """
@@ -37,6 +39,7 @@ from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.placement.gang import place
 from mainstay.decide.shapes import make_shape, shape_numbers, shape_of
 from mainstay.decide.turns import asked_by, ledger_of
+from mainstay.domain.affinity import NodeNeed, NodeTraits, Preference, Requirement, traits
 from mainstay.domain.arrays import Floats, Ints
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import QueueSpec, QueueTree
@@ -79,6 +82,7 @@ def main() -> None:
         *contended(options.contended, options.repetitions),
         *gang(options.repetitions),
         *apart(options.repetitions),
+        *affinity(options.repetitions),
     ]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     report("decide", [*figures, figure("peak memory of all of this", "MiB", [peak], higher_is_better=False)])
@@ -171,6 +175,45 @@ def apart(repetitions: int) -> list[Figure]:
             assert found is not None
         figures.append(figure(f"(e) {replicas} replicas, one per {level}", "ms", taken, higher_is_better=False))
     return figures
+
+
+def affinity(repetitions: int) -> list[Figure]:
+    """Figures (g)."""
+    world = fleet(1, queues=1, gpus_in=12)
+    hardware = {f"example.com/feature-{number}": "yes" for number in range(30)}
+    sorts = [{"disk": f"d{sort % 5}", "zone": f"z{sort % 20}", "sort": str(sort), **hardware} for sort in range(300)]
+    known = NodeTraits(
+        number=np.arange(NODES) % len(sorts),
+        each=tuple(traits(labels, ()) for labels in sorts),
+        barred=np.zeros(NODES, dtype=np.bool_),
+    )
+    world = replace(world, nodes=replace(world.nodes, traits=known))
+
+    def one_of(key: str, *values: str) -> Requirement:
+        return Requirement(key=key, operator="In", values=values)
+
+    needs = [
+        NodeNeed(requirements=(one_of("zone", f"z{at % 20}"), one_of("sort", str(at), str(at + 20))))
+        for at in range(200)
+    ]
+    prefers = NodeNeed(preferences=(Preference(requirements=(one_of("disk", "d3"),)),))
+    shape = make_shape(world, nodes=1, choices=(Resources(cpu_milli=1_000, memory_bytes=1 << 30),), restriction=prefers)
+    masks, turns = [], []
+    for _ in range(max(20, repetitions)):
+        began = time.process_time()
+        for one in needs:
+            known.admitted(one)
+        masks.append(1_000 * (time.process_time() - began))
+        started = Cycle(world, POLICIES[DEFAULT_POLICY])
+        began = time.process_time()
+        found = started.place(shape)
+        turns.append(1_000 * (time.process_time() - began))
+        assert found is not None
+        assert known.of(found[0][0]).labels[0] == ("disk", "d3")
+    return [
+        figure("(g) 200 needs worked out", "ms", masks, higher_is_better=False),
+        figure("(g) a pod that prefers some nodes", "ms", turns, higher_is_better=False),
+    ]
 
 
 def cycle(world: Snapshot, *, what: str, policy: str = "best-fit") -> Run:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from mainstay.domain.affinity import NodeTraits, Restriction, Taint, traits
 from mainstay.domain.allocation import ENDS, End, Owner, Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
@@ -65,6 +66,9 @@ class ANode:
     used_others: Mapping[str, int] = field(default_factory=dict)
     topology: Mapping[str, str] = field(default_factory=dict)
     """Level -> its domain."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[str, ...] = ()
+    """As `dedicated=ml:NoSchedule`. With any it is ready for nobody but who tolerates them."""
     version: int = 1
 
 
@@ -111,7 +115,7 @@ class AWorkload:
     backoff_seconds_max: int = 360
     retry_always: bool = False
     cluster: str = ""
-    restriction: str = ""
+    restriction: Restriction = ""
     volumes: tuple[str, ...] = ()
     """Names, of the project OWNER."""
     topology: str = ""
@@ -222,7 +226,7 @@ def world(
     models = _models(nodes, workloads, allocations)
     tree = QueueTree.of([QueueSpec(name=DEFAULT_QUEUE), *queues]) if queues else ONE_QUEUE
     clusters = ("", *sorted({row.cluster for row in workloads} - {""}))
-    restrictions = ("", *sorted({row.restriction for row in workloads} - {""}))
+    restrictions = ("", *sorted({row.restriction for row in workloads} - {""}, key=repr))
     needs = (None, *sorted({_need(row) for row in workloads if row.volumes}, key=repr))
     topologies = ("", *sorted({row.topology for row in workloads} - {""}))
     return Snapshot(
@@ -314,10 +318,19 @@ def _node_table(rows: list[ANode], allocations: Sequence[AnAllocation], models: 
             amounts[0] += _milli(pod.cpus)
             amounts[1] += _bytes(pod.gib)
             amounts[2] += 0 if is_shape(pod.gpu_model) else pod.gpus
+    known = [traits(row.labels, map(taint, row.taints)) for row in rows]
+    each = tuple(dict.fromkeys(known))
     return NodeTable(
         key=_ints(row.key for row in rows),
         version=_ints(row.version for row in rows),
-        ready=_bools(row.ready and not row.closed_at for row in rows),
+        ready=_bools(row.ready and not row.closed_at and not one.taints for row, one in zip(rows, known, strict=True)),
+        traits=NodeTraits(
+            number=_ints(map(each.index, known)),
+            each=each,
+            barred=_bools(
+                row.ready and not row.closed_at and bool(one.taints) for row, one in zip(rows, known, strict=True)
+            ),
+        ),
         closed_at=_ints(row.closed_at for row in rows),
         closed_until=_ints(row.closed_until for row in rows),
         drains=_bools(row.drains for row in rows),
@@ -354,6 +367,13 @@ def _node_table(rows: list[ANode], allocations: Sequence[AnAllocation], models: 
     )
 
 
+def taint(words: str) -> Taint:
+    """`dedicated=ml:NoSchedule`."""
+    rest, _, effect = words.partition(":")
+    key, _, value = rest.partition("=")
+    return Taint(key=key, value=value, effect=effect)
+
+
 def _shapes(rows: Iterable[ANode]) -> list[str]:
     return sorted({shape for row in rows for shape in row.shapes})
 
@@ -371,7 +391,7 @@ def _workload_table(
     rows: list[AWorkload],
     models: tuple[str, ...],
     clusters: tuple[str, ...],
-    restrictions: tuple[str, ...],
+    restrictions: tuple[Restriction, ...],
     *,
     needs: tuple[VolumeNeed | None, ...],
     topologies: tuple[str, ...],

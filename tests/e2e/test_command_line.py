@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 import sys
@@ -452,6 +453,31 @@ def test_the_replicas_of_the_example_lie_on_three_hosts_and_a_fourth_is_refused(
     assert "spread at most 2 per host instead of at most 1 per host" in refused.stderr
     up.mainstay("stop", made["id"])
     until(lambda: up.mainstay("cluster", "remove", "small").returncode == 0)
+
+
+def test_the_job_of_the_example_goes_where_its_labels_are_and_asks_for_none_that_nobody_has(up):
+    file = Path(__file__).parents[2] / "examples" / "07-choose-nodes" / "job.yaml"
+    said = (file.parent / "README.md").read_text().replace("\\\n", " ")
+    (add,) = [line for line in said.splitlines() if line.startswith("$ mainstay cluster add")]
+    assert up.mainstay(*shlex.split(add)[2:]).returncode == 0
+    until(lambda: "5 of 5" in up.mainstay("cluster", "ls").stdout or "4 of 5" in up.mainstay("cluster", "ls").stdout)
+    (option,) = up.json("plan", "-f", str(file), "--infra", "mixed")["options"]
+    assert option["starts"] == "now"
+    made = up.json("apply", "-y", "-d", "-f", str(file), "--infra", "mixed")
+    assert made["node_labels"] == ["disk in (nvme, ssd)"]
+    assert (made["tolerations"], made["spot"]) == (["dedicated=ml"], "never")
+    until(lambda: [pod["node"] for pod in up.json("show", made["id"])["pods"]] == ["mixed-0004"])
+    nodes = {one["name"]: one for one in up.json("nodes")}
+    assert [name for name in sorted(nodes) if nodes[name]["spot"]] == ["mixed-0005"]
+    assert nodes["mixed-0004"]["taints"] == ["dedicated=ml:NoSchedule"]
+    assert json.loads(up.mainstay("node", "show", "mixed-0003", "--json").stdout)["labels"] == {"disk": "ssd"}
+    refused = up.mainstay("run", "-y", "-d", "--infra", "mixed", "--node-label", "disk=tape", "--", "true")
+    assert refused.returncode == 3
+    assert "no node has disk=tape: disk is hdd, nvme, ssd" in refused.stderr
+    (option,) = up.json("plan", "-f", str(file), "--infra", "local")["options"]
+    assert option["starts"] == "never", "this machine has no such label"
+    up.mainstay("stop", made["id"])
+    until(lambda: up.mainstay("cluster", "remove", "mixed").returncode == 0)
 
 
 @pytest.mark.parametrize(

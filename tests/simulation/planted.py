@@ -305,8 +305,8 @@ BUGS: tuple[tuple[Plant, int, int], ...] = (
     (two_hold_one_lease, 1, 800),
     (a_usage_record_is_written_twice, 1, 800),
     (an_endpoint_of_another_tenant_is_taken_over, 13, 800),
-    (an_endpoint_of_another_tenant_is_removed, 10, 800),
-    (what_an_endpoint_lets_go_of_runs_on, 1, 800),
+    (an_endpoint_of_another_tenant_is_removed, 20, 800),
+    (what_an_endpoint_lets_go_of_runs_on, 2, 800),
     (a_stopped_candidate_takes_over, 6, 2_500),
     (the_output_of_any_rank_counts, 1, 800),
     (a_node_that_is_kept_out_takes_pods, 1, 800),
@@ -324,8 +324,8 @@ PREEMPTION_BUGS: tuple[tuple[Plant, int, int], ...] = (
 """Likewise, in worlds where urgent and older work displaces other."""
 
 GUEST_BUGS: tuple[tuple[Plant, int, int], ...] = (
-    (a_guest_that_was_let_go_of_may_still_be_bound, 3, 800),
+    (a_guest_that_was_let_go_of_may_still_be_bound, 6, 800),
     (restrictions_are_not_respected, 1, 800),
-    (a_guest_that_is_not_reported_is_lost, 197, 800),
+    (a_guest_that_is_not_reported_is_lost, 198, 800),
 )
 """Likewise, in worlds where others make pods too."""

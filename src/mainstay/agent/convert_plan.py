@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import Literal, assert_never
+from dataclasses import replace
+from typing import Literal, TypeAlias, assert_never
 
 from mainstay.agent.convert import (
     amount,
@@ -17,6 +18,7 @@ from mainstay.agent.convert import (
     why_said,
 )
 from mainstay.decide.guests import new_workload, workload_id
+from mainstay.domain.affinity import Taint, Traits, traits
 from mainstay.domain.allocation import Owner, PodState
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import (
@@ -181,7 +183,8 @@ def _action(act: wire.Act, cluster: str) -> Action:
             guards = _guards("allocation", act.allocation_key, act.version)
             return ClosePod(guards=guards, reason=reason, allocation_key=act.allocation_key)
         case wire.NodesObserved():
-            nodes = tuple(_node_state(node) for node in act.nodes)
+            known: dict[_TraitsSaid, Traits] = {}
+            nodes = tuple(_node_state(node, known) for node in act.nodes)
             return ObserveNodes(reason=reason, cluster=cluster, nodes=nodes, at=act.at)
         case wire.NodeSuspected():
             return QuarantineNode(
@@ -251,6 +254,10 @@ def _node_said(node: NodeState) -> wire.NodeSaid:
         capacity=amount(node.capacity),
         ready=node.ready,
         admits=node.admits,
+        labels=node.traits.labels,
+        taints=tuple((one.key, one.value, one.effect) for one in node.traits.taints),
+        spot=node.traits.spot,
+        barred=node.barred,
         topology=node.topology,
         shapes=node.shapes,
         whole=None if node.whole is None else amount(node.whole),
@@ -268,12 +275,18 @@ def _node_said(node: NodeState) -> wire.NodeSaid:
     )
 
 
-def _node_state(said: wire.NodeSaid) -> NodeState:
+_TraitsSaid: TypeAlias = tuple[tuple[tuple[str, str], ...], tuple[tuple[str, str, str], ...], bool]
+
+
+def _node_state(said: wire.NodeSaid, known: dict[_TraitsSaid, Traits]) -> NodeState:
+    """`known`: traits that other nodes have had, and shall share."""
     return NodeState(
         name=said.name,
         capacity=resources(said.capacity),
         ready=said.ready,
         admits=said.admits,
+        traits=_traits((said.labels, said.taints, said.spot), known),
+        barred=said.barred,
         topology=said.topology,
         shapes=_counts(said.shapes),
         whole=None if said.whole is None else resources(said.whole),
@@ -289,6 +302,15 @@ def _node_state(said: wire.NodeSaid) -> NodeState:
         refusal=said.refusal,
         refused_at=said.refused_at,
     )
+
+
+def _traits(said: _TraitsSaid, known: dict[_TraitsSaid, Traits]) -> Traits:
+    """No more than is kept of a node, whatever an agent says."""
+    if said not in known:
+        labels, told, spot = said
+        found = traits(dict(labels), (Taint(key=key, value=value, effect=effect) for key, value, effect in told))
+        known[said] = replace(found, spot=found.spot or spot)
+    return known[said]
 
 
 def _volume_said(state: VolumeState) -> wire.VolumeSaid:

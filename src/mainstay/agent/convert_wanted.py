@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from mainstay.agent.convert import amount, end_of, known_word, made_by, reason_of, resources, seen_of, why_said
+from mainstay.domain.affinity import NodeNeed, Requirement, Spot, Toleration
 from mainstay.domain.allocation import Allocation, Owner, Wanted
 from mainstay.domain.capacity import Closure, Keeping
 from mainstay.domain.errors import (
@@ -287,6 +288,7 @@ def specified(spec: WorkloadSpec) -> wire.Specified:
         cluster=spec.cluster,
         guests=tuple((guest.namespace, guest.name, guest.uid) for guest in spec.guests),
         restriction=spec.restriction,
+        need=_need_said(spec.need),
         topology=(need.level, need.required) if need else None,
         spread=(need.spread.level, need.spread.at_most) if need and need.spread else None,
         on_partition=spec.on_partition.value,
@@ -338,9 +340,39 @@ def specification(said: wire.Specified) -> WorkloadSpec:
         cluster=said.cluster,
         guests=tuple(PodRef(namespace=namespace, name=name, uid=uid) for namespace, name, uid in said.guests),
         restriction=said.restriction,
+        need=_need(said.need),
         topology=_topology(said),
         on_partition=known_word(OnPartition, said.on_partition),
         partition_seconds=said.partition_seconds,
+    )
+
+
+def _need_said(wanted: NodeNeed | None) -> wire.NeedSaid | None:
+    """Without what is preferred: the place is chosen by the time an agent hears of it."""
+    if wanted is None or (wanted := wanted.required) is None:
+        return None
+    return wire.NeedSaid(
+        requirements=tuple(
+            wire.RequirementSaid(key=one.key, operator=one.operator, values=one.values) for one in wanted.requirements
+        ),
+        tolerations=tuple((one.key, one.operator, one.value, one.effect) for one in wanted.tolerations),
+        spot=wanted.spot.value,
+    )
+
+
+def _need(said: wire.NeedSaid | None) -> NodeNeed | None:
+    """Raises Invalid for a word that is none."""
+    if said is None:
+        return None
+    return NodeNeed(
+        requirements=tuple(
+            Requirement(key=one.key, operator=one.operator, values=one.values) for one in said.requirements
+        ),
+        tolerations=tuple(
+            Toleration(key=key, operator=operator, value=value, effect=effect)
+            for key, operator, value, effect in said.tolerations
+        ),
+        spot=known_word(Spot, said.spot),
     )
 
 

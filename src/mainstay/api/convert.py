@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from mainstay.decide.expected import ExpectedStart
 from mainstay.decide.explain import Alternative, Explanation, Preview
+from mainstay.domain.affinity import NodeNeed
 from mainstay.domain.allocation import NO_PROGRESS, STOPPING, Allocation, Progress, Seen, state_word
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.plan import AuditRow, Event
@@ -144,6 +145,7 @@ def workload_view(
         infra=spec.cluster,
         topology=spec.topology.text if spec.topology else "",
         spread=spec.topology.spread.words if spec.topology and spec.topology.spread else "",
+        **_node_words(spec.need or NodeNeed()),
         run=list(spec.run),
         guests=[f"{pod.namespace}/{pod.name}" for pod in spec.guests],
         env=dict(spec.env),
@@ -160,6 +162,18 @@ def workload_view(
         output=workload.output,
         pods=[pod_view(allocation) for allocation in allocations],
     )
+
+
+def _node_words(wanted: NodeNeed) -> dict[str, Any]:  # of a view, which checks what they are
+    """What is asked of the nodes, by the names of the fields of a view."""
+    return {
+        "node_labels": [one.words for one in wanted.requirements],
+        "node_preferences": [
+            f"{' and '.join(line.words for line in one.requirements)} ({one.weight})" for one in wanted.preferences
+        ],
+        "tolerations": [one.words for one in wanted.tolerations],
+        "spot": wanted.spot.value,
+    }
 
 
 def _set_view(one: PodSet, held: Resources) -> views.PodSetView:

@@ -6,19 +6,25 @@ from collections.abc import Iterable
 
 from mainstay.api.convert import instant, instant_or_none, reason_view, resources_view
 from mainstay.api.convert_jobs import resources
+from mainstay.domain.affinity import Taint
 from mainstay.domain.capacity import Node
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, ClusterSettings, Credentials, NodeGroup
 from mainstay.domain.quantity import Resources
 from mainstay.domain.topology import LEVELS
 from mainstay.operations.clusters import ClusterWish
 from mainstay.operations.nodes import Resident
-from mainstay.wire import requests, views
+from mainstay.wire import node_labels, requests, views
 
 
 def node_view(
-    node: Node, *, cluster_state: str = "ready", residents: Iterable[Resident] = (), pods_left: int = 0
+    node: Node,
+    *,
+    cluster_state: str = "ready",
+    residents: Iterable[Resident] = (),
+    pods_left: int = 0,
+    labelled: bool = False,
 ) -> views.NodeView:
-    """A node and what of it is used; with its pods, if they are given."""
+    """A node and what of it is used; with its pods, if they are given, and its labels."""
     closure = node.closure
     return views.NodeView(
         name=node.name,
@@ -30,6 +36,9 @@ def node_view(
         since=instant(closure.since) if closure else None,
         until=instant_or_none(closure.until) if closure else None,
         complaints=list(node.complaints),
+        spot=node.traits.spot,
+        labels=dict(node.traits.labels) if labelled else {},
+        taints=[one.words for one in node.traits.taints],
         capacity=resources_view(node.capacity),
         used=resources_view(node.used),
         devices=list(device_views(node)),
@@ -38,6 +47,11 @@ def node_view(
         pods=[_resident_view(resident) for resident in residents],
         pods_left=pods_left,
     )
+
+
+def _taint(text: str) -> Taint:
+    found = node_labels.toleration(text)
+    return Taint(key=found.key, value=found.value, effect=found.effect or "NoSchedule")
 
 
 def device_views(node: Node) -> Iterable[views.DeviceView]:
@@ -67,7 +81,12 @@ def cluster_wish(request: requests.ClusterRequest, *, agent_token: str = "") -> 
         helper_image=request.helper_image,
         image=request.image,
         nodes=tuple(
-            NodeGroup(count=group.count, capacity=resources(cpu=group.cpu, memory=group.memory, gpu=group.gpu))
+            NodeGroup(
+                count=group.count,
+                capacity=resources(cpu=group.cpu, memory=group.memory, gpu=group.gpu),
+                labels=tuple(sorted(group.labels.items())),
+                taints=tuple(map(_taint, group.taints)),
+            )
             for group in request.simulated
         ),
         agent_token=agent_token,

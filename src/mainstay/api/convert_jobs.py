@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from mainstay.domain.affinity import NodeNeed, Preference, Requirement, Spot, Toleration, need
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Invalid
 from mainstay.domain.quantity import Resources
@@ -14,7 +15,7 @@ from mainstay.domain.topology import Spread, TopologyNeed
 from mainstay.domain.workload import Elastic, Kind, Mount, OnPartition, PodSet, RetryPolicy, Volume, WorkloadSpec
 from mainstay.operations.submit import JobRequest
 from mainstay.wire import job as wire
-from mainstay.wire import job_files, quantities
+from mainstay.wire import job_files, node_labels, quantities
 
 WORKDIR = "."
 """Where the code of a job is put: into the directory that its command starts in."""
@@ -42,6 +43,7 @@ def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest
         devices=tuple(job.devices),
         nodes=sum(one.nodes for one in sets) or job.nodes.count,
         elastic=Elastic(nodes_min=job.nodes.min, nodes_max=job.nodes.max) if job.nodes.elastic else None,
+        need=_need(job),
         topology=_topology(job.topology, job.spread),
         sets=sets,
         choices=(sets[0].resources,) if sets else tuple(_choices(job.resources)),
@@ -96,6 +98,21 @@ def _volume(volume: job_files.Volume, where: str) -> Volume:
         target=volume.target,
         secret=volume.secret,
     )
+
+
+def _need(job: wire.Job) -> NodeNeed | None:
+    return need(
+        requirements=_requirements(job.node_labels),
+        preferences=(
+            Preference(requirements=tuple(_requirements(one.labels)), weight=one.weight) for one in job.node_preferences
+        ),
+        tolerations=(Toleration(**node_labels.toleration(text)._asdict()) for text in job.tolerations),
+        spot=Spot(job.resources.spot),
+    )
+
+
+def _requirements(lines: Iterable[str]) -> Iterable[Requirement]:
+    return (Requirement(**node_labels.label_line(text)._asdict()) for text in lines)
 
 
 def _topology(near: wire.Topology, apart: wire.Spread) -> TopologyNeed | None:

@@ -73,6 +73,7 @@ async def get_node(call: Caller, cluster: str, name: str) -> Response:
             node,
             cluster_state=states.get(node.cluster, "ready"),
             residents=seen,
+            labelled=True,
             pods_left=len(residents),
         )
         return view.model_copy(update={"strangers": list(node.strangers)}) if manages else view

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mainstay.wire.views import ClusterView, ResourcesView
 
 ALIASES: Mapping[str, str] = MappingProxyType({"ls": "list", "rm": "remove"})
-SIMULATED = re.compile(r"(?P<count>[1-9][0-9]*)x(?P<parts>[^,=]+=[^,=]+(,[^,=]+=[^,=]+)*)\Z")
+SIMULATED = re.compile(r"(?P<count>[1-9][0-9]*)x(?P<parts>[^,=]+=[^,]+(,[^,=]+=[^,]+)*)\Z")
 
 
 class Group(click.Group):
@@ -40,10 +40,14 @@ class Nodes(click.ParamType[dict[str, Any]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
         """A group of equal nodes, as the API takes it."""
         found = SIMULATED.match(value)
-        parts = dict(part.split("=", 1) for part in found["parts"].split(",")) if found else {}
-        if not found or parts.keys() - {"cpu", "memory", "gpu"}:
-            self.fail(f"{value!r} is no group of nodes; e.g. 100xcpu=32,memory=128GB,gpu=H100:8", param, ctx)
-        return {"count": int(found["count"]), **parts}
+        parts = [part.partition("=")[::2] for part in found["parts"].split(",")] if found else []
+        if not found or {name for name, _ in parts} - {"cpu", "memory", "gpu", "label", "taint"}:
+            example = "100xcpu=32,memory=128GB,gpu=H100:8,label=disk=ssd,taint=dedicated=ml"
+            self.fail(f"{value!r} is no group of nodes; e.g. {example}", param, ctx)
+        labels = dict(text.partition("=")[::2] for name, text in parts if name == "label")
+        taints = [text for name, text in parts if name == "taint"]
+        amounts = {name: text for name, text in parts if name not in {"label", "taint"}}
+        return {"count": int(found["count"]), **amounts, "labels": labels, "taints": taints}
 
 
 @cluster.command()
@@ -60,7 +64,11 @@ class Nodes(click.ParamType[dict[str, Any]]):
 @click.option("--helper-image", default="", metavar="IMAGE", help="Of the helper beside each pod.")
 @click.option("--image", default="", metavar="IMAGE", help="Of jobs that name none.")
 @click.option(
-    "--simulated", type=Nodes(), multiple=True, metavar="COUNTxcpu=..,memory=..,gpu=..", help="Nodes in memory only."
+    "--simulated",
+    type=Nodes(),
+    multiple=True,
+    metavar="COUNTxcpu=..,memory=..,gpu=..",
+    help="Nodes in memory only; also label=KEY=VALUE, taint=KEY=VALUE.",
 )
 @click.option(
     "--topology",

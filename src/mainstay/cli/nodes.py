@@ -223,6 +223,7 @@ def _say_whether_it_takes_work(found: NodeView) -> None:
 
 def _row(found: NodeView) -> Sequence[str]:
     state = found.cluster_state if found.state == "ready" else found.state
+    state = f"{state}, spot" if found.spot else state
     said = [found.reason.sentence] if found.reason else []
     return (
         found.name,
@@ -257,6 +258,9 @@ def _facts(found: NodeView) -> Sequence[tuple[str, str]]:
         ("since", f"{ago(found.since)} ago" if found.since else ""),
         ("until", f"{found.until:%Y-%m-%d %H:%M} UTC" if found.until else ""),
         ("complaints", "; ".join(found.complaints)),
+        ("spot", "yes: its provider may take it away" if found.spot else ""),
+        ("labels", ", ".join(f"{key}={value}" for key, value in sorted(found.labels.items()))),
+        ("taints", ", ".join(found.taints)),
         ("cpu", used_of(found.used.cpu, found.capacity.cpu)),
         (
             "memory",

@@ -57,6 +57,15 @@ def submitting(command: F) -> F:
     metavar="LEVEL[=COUNT]",
     help="How far apart they lie: host=1, at most one on each; or zone, evenly. The same levels.",
 )
+@click.option(
+    "--node-label",
+    multiple=True,
+    metavar="LABEL",
+    help="Its nodes must have it: disk=ssd, 'zone in (a, b)', '!retiring'.",
+)
+@click.option("--prefer-label", multiple=True, metavar="LABEL", help="Nodes with it go first; again for more.")
+@click.option("--toleration", multiple=True, metavar="TAINT", help="A taint it puts up with: dedicated=ml:NoSchedule.")
+@click.option("--spot", metavar="WHETHER", help="Nodes that may be taken away: never, auto (default), or only these.")
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]", help="Again for more; without a value: from here.")
 @click.option("--workdir", type=click.Path(exists=True, file_okay=False), help="Send this folder and run in it.")
 @click.option("--project")
@@ -74,6 +83,10 @@ def run(
     *,
     topology: str | None,
     spread: str | None,
+    node_label: tuple[str, ...],
+    prefer_label: tuple[str, ...],
+    toleration: tuple[str, ...],
+    spot: str | None,
     yes: bool,
     detach: bool,
     as_json: bool,
@@ -90,10 +103,13 @@ def run(
     if len(command) == 1 and command[0].endswith((".yaml", ".yml")):
         msg = f"{command[0]} is a job file: mainstay apply -f {command[0]}"
         raise click.UsageError(msg)
-    asked = {name: value for name, value in (("gpu", gpus), ("cpu", cpus), ("memory", memory)) if value is not None}
+    amounts = (("gpu", gpus), ("cpu", cpus), ("memory", memory), ("spot", spot))
+    asked = {name: value for name, value in amounts if value is not None}
     document = {name: value for name, value in fields.items() if value is not None}
     document.setdefault("name", name_of(Path.cwd()))
     document |= {"command": list(command), "resources": asked, "env": dict(map(_variable, env))}
+    document |= {"node_labels": list(node_label), "node_preferences": list(prefer_label)}
+    document["tolerations"] = list(toleration)
     if topology is not None:
         document["topology"] = dict([_topology(topology)])
     if spread is not None:

@@ -12,6 +12,7 @@ from mainstay.decide.kernel import CPU, GPUS, MEMORY, NONE, Requests
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import LACKING, Free, Request, cluster_number, feasible
 from mainstay.decide.rows import rows_of_sets
+from mainstay.domain.affinity import Restriction
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import is_shape
 from mainstay.domain.snapshot import PODS, Snapshot, WorkloadTable
@@ -67,6 +68,7 @@ class Asked:
             ranks=table.nodes[row],
             least=table.nodes_min[row],
             asks=(table.volumes[row] > 0)
+            | _prefers(snapshot)[table.restriction[row]]
             | ((table.topology[row] > 0) & (table.nodes[row] > 1))
             | (table.nodes[row] > (RANKS_MAX if policy.stacks else 1))
             | (not policy.sign)
@@ -149,7 +151,13 @@ class Asked:
         )
 
 
-def _nothing(restriction: str, cluster: int) -> Request:
+def _prefers(snapshot: Snapshot) -> Bools:
+    """[restrictions] Which prefer some nodes to others: of that the loop knows nothing."""
+    found = (not isinstance(one, str) and bool(one.preferences) for one in snapshot.restrictions)
+    return np.fromiter(found, dtype=np.bool_, count=len(snapshot.restrictions))
+
+
+def _nothing(restriction: Restriction, cluster: int) -> Request:
     return Request(cpu_milli=0, memory_bytes=0, gpus=0, gpu_model=0, restriction=restriction, cluster=cluster)
 
 

@@ -164,6 +164,7 @@ def submitted(
         "cluster": list(clusters).index(spec.cluster),
         "volumes": len(snapshot.volume_needs) if volumes else 0,
         "topology": len(snapshot.topologies) if spec.topology else 0,
+        "restriction": len(snapshot.restrictions) if spec.need else 0,
         "max_duration_seconds": spec.max_duration_seconds,
         "stop_grace_seconds": spec.stop_grace_seconds,
     }
@@ -179,6 +180,7 @@ def submitted(
         cluster_names=tuple(clusters),
         volume_needs=(*snapshot.volume_needs, volumes),
         topologies=(*snapshot.topologies, spec.topology),
+        restrictions=(*snapshot.restrictions, spec.restricted_to),
     )
     return world, table.key.size
 

@@ -9,7 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from mainstay.decide import admission, billing, nomination
+from mainstay.decide import admission, affinity, billing, nomination
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.expected import ExpectedStart, expected_start, submitted
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
@@ -19,6 +19,7 @@ from mainstay.decide.preemption.outlook import outlook
 from mainstay.decide.preemption.rules import Wish, wish_of
 from mainstay.decide.schedule import quota_refusal, refusal, slot_resources, start_reserved, would_delay
 from mainstay.decide.shapes import Shape, longest, make_shape, shape_of
+from mainstay.domain.affinity import NodeNeed, Restriction, Traits
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
 from mainstay.domain.errors import NotFound
@@ -37,9 +38,9 @@ class Alternative:
     """One change of the request, everything else the same, with which the workload could start at once."""
 
     change: str
-    """What is relaxed: `max_duration` (with the grace of its stop it ends before a reserved start), `infra`, `topology`,
-    `spread`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`; of one of several pod sets with its name before it:
-    `worker.gpus`.
+    """What is relaxed: `max_duration` (with the grace of its stop it ends before a reserved start), `infra`, `node_labels`,
+    `spot`, `tolerations`, `topology`, `spread`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`; of one of several pod sets
+    with its name before it: `worker.gpus`.
     """
     before: str
     after: str
@@ -128,6 +129,7 @@ def preview(
         choices=spec.choices,
         sets=spec.sets,
         cluster=spec.cluster,
+        restriction=spec.restricted_to,
         seconds=longest(spec.max_duration_seconds, spec.stop_grace_seconds),
         volumes=volumes,
         topology=spec.topology,
@@ -140,7 +142,7 @@ def preview(
     hourly = replace(prices[0][1], micros=sum(count * price.micros for count, price in prices))
     return Preview(
         starts_now=bool(answer.node_rows),
-        starts_never=answer.reason.code is Code.NEVER_FITS and snapshot.nodes.key.size > 0,
+        starts_never=answer.reason.code in {Code.NEVER_FITS, Code.NO_SUCH_NODES} and snapshot.nodes.key.size > 0,
         nodes=tuple(snapshot.nodes.names[row] for row in answer.node_rows),
         resources=parts[0][1],
         sets=tuple(held for _, held in parts) if spec.sets else (),
@@ -249,7 +251,9 @@ def _answer(
 _NO_START = "no start can be reserved for it: of what holds its places not enough is known to end within a week"
 
 
-_TIME_DOES_NOT_HELP = frozenset({Code.NEVER_FITS, Code.NO_QUOTA, Code.NO_NODES, Code.NO_NODE_ADMITS})
+_TIME_DOES_NOT_HELP = frozenset(
+    {Code.NEVER_FITS, Code.NO_QUOTA, Code.NO_NODES, Code.NO_NODE_ADMITS, Code.NO_SUCH_NODES}
+)
 
 
 def _expected(snapshot: Snapshot, row: int, answer: _Answer) -> ExpectedStart | None:
@@ -314,6 +318,7 @@ def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, 
         *,
         at: int = 0,
         cluster: str = shape.cluster,
+        restriction: Restriction = shape.restriction,
         topology: TopologyNeed | None = shape.topology,
         seconds: int | None = None,
     ) -> Shape:
@@ -325,7 +330,7 @@ def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, 
             choices=(sets[0].resources if sets else resources,),
             sets=sets,
             cluster=cluster,
-            restriction=shape.restriction,
+            restriction=restriction,
             seconds=shape.seconds if seconds is None else seconds,
             volumes=shape.volumes,
             topology=topology,
@@ -347,8 +352,9 @@ def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, 
     if spare > grace and starts(relaxed(seconds=spare)):
         before = f"{shape.seconds - grace} s" if shape.seconds else "none"
         yield Alternative(change="max_duration", before=before, after=f"{spare - grace} s")
-    if shape.cluster and not shape.restriction and (rows := starts(relaxed(cluster=""))):
+    if shape.cluster and not _is_of_guests(shape) and (rows := starts(relaxed(cluster=""))):
         yield Alternative(change="infra", before=shape.cluster, after=snapshot.nodes.clusters[rows[0]])
+    yield from _other_nodes(snapshot, shape, lambda need: starts(relaxed(restriction=need or "")))
     yield from _less_near(shape.topology, lambda need: starts(relaxed(topology=need)))
     yield from _less_apart(
         shape,
@@ -403,6 +409,28 @@ def _sets_with(shape: Shape, at: int, *, nodes: int, resources: Resources) -> tu
 def _grace(snapshot: Snapshot, row: int) -> int:
     """Seconds for last words: of what is not submitted yet, those that a job has by default."""
     return int(snapshot.workloads.stop_grace_seconds[row]) if row >= 0 else STOP_GRACE_SECONDS
+
+
+def _is_of_guests(shape: Shape) -> bool:
+    """Whether which nodes will do is said by its cluster: what else would, nobody here knows."""
+    return bool(shape.restriction) and isinstance(shape.restriction, str)
+
+
+def _other_nodes(
+    snapshot: Snapshot, shape: Shape, starts: Callable[[NodeNeed | None], tuple[int, ...]]
+) -> Iterator[Alternative]:
+    """As `affinity.changes`."""
+    traits = snapshot.nodes.traits
+    if traits is None or _is_of_guests(shape):
+        return
+
+    def node_for(changed: NodeNeed | None) -> Traits | None:
+        rows = starts(changed)
+        return traits.of(rows[0]) if rows else None
+
+    asked = NodeNeed() if isinstance(shape.restriction, str) else shape.restriction
+    for other in affinity.changes(traits.each, asked, node_for):
+        yield Alternative(change=other.field, before=other.before, after=other.after)
 
 
 def _less_near(need: TopologyNeed | None, starts: Callable[[TopologyNeed], tuple[int, ...]]) -> Iterator[Alternative]:
@@ -466,9 +494,15 @@ def _changed(snapshot: Snapshot, row: int, shape: Shape) -> Snapshot:
         ),
         cluster=other(table.cluster, snapshot.cluster_names.index(shape.cluster)),
         topology=other(table.topology, len(snapshot.topologies)),
+        restriction=other(table.restriction, len(snapshot.restrictions)),
         choices={key: choices for key, choices in table.choices.items() if key != table.key[row]},
     )
-    return replace(snapshot, workloads=workloads, topologies=(*snapshot.topologies, shape.topology))
+    return replace(
+        snapshot,
+        workloads=workloads,
+        topologies=(*snapshot.topologies, shape.topology),
+        restrictions=(*snapshot.restrictions, shape.restriction),
+    )
 
 
 def _largest(most: int, fits: Callable[[int], bool]) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 from mainstay.decide import admission
 from mainstay.decide.places import capacity_guards, placed
 from mainstay.decide.rows import with_allocations
+from mainstay.domain.affinity import Restriction
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
 from mainstay.domain.plan import Action, Allocate, DropNomination, RowVersion
@@ -217,7 +218,7 @@ class _Left:
         }
         self._free.setdefault(PODS, np.full_like(nodes.key, NO_LIMIT))
 
-    def why_in_vain(self, nomination: Nomination, restriction: str) -> str:
+    def why_in_vain(self, nomination: Nomination, restriction: Restriction) -> str:
         """Why nothing need be kept any more, in words; empty if it need."""
         now, nodes = self._snapshot.now, self._snapshot.nodes
         if nomination.until <= now or nomination.until - now > KEPT_SECONDS_MAX * MICROSECONDS_PER_SECOND:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mainstay.domain.affinity import Restriction
 from mainstay.domain.plan import CapacityLeft
 from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources, total
@@ -11,7 +12,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
 
 
-def capacity_guards(slots: Sequence[Slot], restriction: str) -> list[CapacityLeft]:
+def capacity_guards(slots: Sequence[Slot], restriction: Restriction) -> list[CapacityLeft]:
     """Of each node the sum of what is taken there: one, or one for each kind of devices."""
     here: dict[int, list[Resources]] = {}
     for slot in slots:

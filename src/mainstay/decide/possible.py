@@ -56,6 +56,7 @@ def impossible(
         choices=spec.choices,
         sets=spec.sets,
         cluster=spec.cluster,
+        restriction=spec.restricted_to,
         topology=spec.topology,
     )
     row, cycle = world.queues.names.index(queue), Cycle(world, _POLICY)
@@ -69,7 +70,7 @@ def impossible(
 def _fits_a_node(snapshot: Snapshot, spec: WorkloadSpec, clusters: Collection[str]) -> bool:
     """Whether some node surely holds it alone: soon found out, and so for most of what is submitted."""
     nodes = snapshot.nodes
-    if spec.nodes_min > 1:
+    if spec.nodes_min > 1 or spec.need:
         return False
     for choice in spec.choices:
         if choice.gpu_model or choice.others:
@@ -85,7 +86,9 @@ _POLICY = POLICIES[DEFAULT_POLICY]
 
 
 def idle(snapshot: Snapshot, *, clusters: Collection[str]) -> Snapshot:
-    """The same world with nobody in it: the nodes of these clusters whole, ready and empty, nothing waits and nothing runs."""
+    """The same world with nobody in it: the nodes of these clusters whole, ready, untainted and empty, nothing waits and nothing
+    runs. A taint keeps nobody out of it: many are put on a node for a while.
+    """
     nodes, whole = snapshot.nodes, whole_of(snapshot)
     inside = np.fromiter((name in clusters for name in nodes.clusters), dtype=np.bool_, count=len(nodes.clusters))
     nothing = np.zeros_like(nodes.gpus)
@@ -94,6 +97,9 @@ def idle(snapshot: Snapshot, *, clusters: Collection[str]) -> Snapshot:
         nodes=replace(
             nodes,
             ready=np.ones_like(nodes.ready),
+            admits={name: mask for name, mask in nodes.admits.items() if isinstance(name, str)},
+            meets={name: mask for name, mask in nodes.meets.items() if isinstance(name, str)},
+            traits=nodes.traits.untainted() if nodes.traits else None,
             cpu_milli=whole.cpu_milli * inside,
             memory_bytes=whole.memory_bytes * inside,
             gpus=whole.gpus * inside,
@@ -158,6 +164,7 @@ def _nearest(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> Iter
             least=shape.least,
             choices=(choice,),
             cluster=shape.cluster,
+            restriction=shape.restriction,
             topology=shape.topology,
         )
 
@@ -182,7 +189,14 @@ def _over_more_nodes(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int)
             gpus=first.gpus // parts,
         )
         nodes = shape.least * parts
-        over = make_shape(world, nodes=nodes, choices=(part,), cluster=shape.cluster, topology=shape.topology)
+        over = make_shape(
+            world,
+            nodes=nodes,
+            choices=(part,),
+            cluster=shape.cluster,
+            restriction=shape.restriction,
+            topology=shape.topology,
+        )
         if cycle.place(over, queue):
             return f"{nodes} nodes with {words_of(part)} each"
     return ""

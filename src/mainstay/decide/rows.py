@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from mainstay.domain.affinity import NodeTraits
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.snapshot import AllocationTable, NodeTable, WorkloadTable
 from mainstay.domain.topology import Level
@@ -82,6 +83,10 @@ def only_nodes(table: NodeTable, rows: Ints) -> NodeTable:
                 values[name] = column[rows]
             case tuple():
                 values[name] = tuple(column[row] for row in rows.tolist())
+            case NodeTraits():
+                values[name] = replace(column, number=column.number[rows], barred=column.barred[rows])
+            case None:
+                values[name] = None
             case _:
                 values[name] = {key: _of(one, rows) for key, one in column.items()}
     return NodeTable(**values)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mainstay.decide import admission, nomination
+from mainstay.decide import admission, affinity, nomination
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.domains import known, numbers, room_per_domain
@@ -128,10 +128,7 @@ def _needs_of_sets(shape: Shape, at: int) -> dict[str, int | float | str]:
     """What it needs in words, the set that is short first, and which that is."""
     one = shape.sets[at]
     beside = " and ".join(other.words_in_set for other in shape.sets if other is not one)
-    words = f"{one.words_in_set} beside {beside}"
-    if shape.topology:
-        words = f"{words}{shape.topology.words}"
-    return {"needs": f"{words} in cluster {shape.cluster}" if shape.cluster else words, "set": one.name}
+    return {"needs": f"{one.words_in_set} beside {beside}{shape.where_words}", "set": one.name}
 
 
 def refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
@@ -150,8 +147,8 @@ def _refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
     if shape.cluster in snapshot.closed_clusters:
         return _waits_for_cluster(snapshot, shape.cluster, needs)
     whole = whole_of(snapshot)
-    if shape.restriction and not whole.usable(shape.requests[0]).any():
-        return Reason(code=Code.NO_NODE_ADMITS, numbers=needs)
+    if shape.restriction and not whole.allowed(_anything(shape)).any():
+        return _no_node_admits(snapshot, shape, whole, needs)
     if not _holds_any(whole, shape):
         needs, most, _ = _short(snapshot, whole, shape)
         lacks = next((one for one in shape.sets if one.name == needs.get("set")), shape)
@@ -159,7 +156,7 @@ def _refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
     for cluster in snapshot.closed_clusters:
         if _holds_any(free_in(snapshot, cluster), shape):
             return _waits_for_cluster(snapshot, cluster, needs)
-    there = whole.opened(snapshot.nodes.ready, admits=snapshot.nodes.admits)
+    there = whole.opened(snapshot.nodes.ready, admits=snapshot.nodes.admits, sound=snapshot.nodes.sound)
     # Where those that take work could hold it, it waits for others to end, and for no node that does not.
     if not _holds_any(there, shape) and (reason := _waits_for_node(snapshot, shape, free, needs)):
         return reason
@@ -167,6 +164,24 @@ def _refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
         return Reason(code=Code.NO_NODES, numbers=needs)
     needs, most, fitting = _short(snapshot, free, shape)
     return Reason(code=Code.WAITS_FOR_CAPACITY, numbers={**needs, "free": most, "nodes_fitting": fitting})
+
+
+def _anything(shape: Shape) -> Request:
+    """Of any node where it may run at all."""
+    return replace(shape.requests[0], gpu_model=0, reach=None)
+
+
+def _no_node_admits(snapshot: Snapshot, shape: Shape, whole: Free, needs: dict[str, int | float | str]) -> Reason:
+    """That no node is as it must be, with what there is instead where that is known."""
+    traits, wanted = snapshot.nodes.traits, shape.restriction
+    if isinstance(wanted, str) or traits is None:
+        return Reason(code=Code.NO_NODE_ADMITS, numbers=needs)
+    here = whole.allowed(replace(_anything(shape), restriction=""))
+    there = [traits.each[number] for number in np.unique(traits.number[here]).tolist()]
+    found = affinity.lack(there, wanted)
+    detail = found.words if found and there else "there is no node"
+    field = found.field if found else "node_labels"
+    return Reason(code=Code.NO_SUCH_NODES, numbers={**needs, "detail": detail, "field": field})
 
 
 def _short(snapshot: Snapshot, free: Free, shape: Shape) -> tuple[dict[str, int | float | str], str, int]:
@@ -210,7 +225,7 @@ def _waits_for_node(
     shut = np.isin(nodes.key, np.fromiter(snapshot.closed_nodes, dtype=np.int64))
     shut &= np.fromiter((name not in snapshot.closed_clusters for name in nodes.clusters), np.bool_, nodes.key.size)
     met = {name: mask & (shut | nodes.admits[name]) for name, mask in nodes.meets.items()}
-    opened = free.opened(shut | nodes.ready, admits={**nodes.admits, **met})
+    opened = free.opened(shut | nodes.ready, admits={**nodes.admits, **met}, sound=shut | nodes.sound)
     for way in shape.ways:
         takes = np.logical_or.reduce([feasible(opened, part.request) for part in way])
         rows = np.flatnonzero(takes & shut)

@@ -11,6 +11,7 @@ import numpy as np
 from mainstay.decide.placement.fit import Request, cluster_number, request_of
 from mainstay.decide.placement.reach import Reach, Users, reach_of
 from mainstay.decide.placement.sets import Part, Parts
+from mainstay.domain.affinity import Restriction
 from mainstay.domain.arrays import Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, cores_words, memory_words
 from mainstay.domain.queue import Resource
@@ -31,7 +32,8 @@ class Shape:
     """The choices in the numbers of the columns."""
     cluster: str = ""
     """The only cluster that will do; empty: any."""
-    restriction: str = ""
+    restriction: Restriction = ""
+    """Which nodes will do, and which are preferred."""
     seconds: int = 0
     """So long each may take, its last words included; 0: nobody knows."""
     volumes: VolumeNeed | None = None
@@ -69,9 +71,14 @@ class Shape:
     def words(self) -> str:
         """The shape as a reason says it."""
         words = " and ".join(one.words_in_set for one in self.sets) if self.sets else self._one_kind
-        if self.topology:
-            words = f"{words}{self.topology.words}"
-        return f"{words} in cluster {self.cluster}" if self.cluster else words
+        return f"{words}{self.where_words}"
+
+    @property
+    def where_words(self) -> str:
+        """As what is asked for goes on: ` in one rack on nodes with disk=ssd in cluster a`."""
+        need = "" if isinstance(self.restriction, str) else self.restriction.words
+        near = self.topology.words if self.topology else ""
+        return f"{near}{need}{f' in cluster {self.cluster}' if self.cluster else ''}"
 
     @property
     def words_in_set(self) -> str:
@@ -112,7 +119,7 @@ def make_shape(
     choices: tuple[Resources, ...],
     sets: tuple[PodSet, ...] = (),
     cluster: str = "",
-    restriction: str = "",
+    restriction: Restriction = "",
     seconds: int = 0,
     volumes: VolumeNeed | None = None,
     topology: TopologyNeed | None = None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Self
 
+from mainstay.domain.affinity import NodeNeed
 from mainstay.domain.quantity import Resources
 from mainstay.domain.secret import SecretUse
 from mainstay.domain.workload import Mount, PodRef, Volume, Workload, WorkloadSpec
@@ -213,6 +214,8 @@ class PodSpec:
     """As in WorkloadSpec."""
     elastic: bool = False
     """Ranks may join later and others leave, so it can be found by name even where it is alone."""
+    need: NodeNeed | None = None
+    """What its node was chosen by; a cluster that looks at that too, as a kubelet does, must be told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

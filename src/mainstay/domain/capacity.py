@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from mainstay.domain.affinity import NO_TRAITS, Traits
 from mainstay.domain.allocation import PodState
 from mainstay.domain.guest import Guest
 from mainstay.domain.quantity import Counts, Resources
@@ -25,6 +26,10 @@ class NodeState:
     """The restrictions (of guests) that it meets and takes pods of, ready or not for what has none; and what volumes ask of nodes
     that are to reach them (`VolumeState.reach`). Sorted.
     """
+    traits: Traits = NO_TRAITS
+    """Its labels, its taints, and whether it is spot."""
+    barred: bool = False
+    """It is not ready, but only for the taints of `traits`: what tolerates them may be placed there."""
     topology: tuple[tuple[str, str], ...] = ()
     """The domains that it is in: (level, name), the widest first, for those levels of which its cluster says it."""
     shapes: Counts = ()
@@ -105,15 +110,19 @@ class Node:
     complaints: tuple[str, ...] = ()
     cordoned: bool = False
     strangers: tuple[str, ...] = ()
+    traits: Traits = NO_TRAITS
+    barred: bool = False
     closure: Closure | None = None
 
     @property
-    def state(self) -> Literal["ready", "not ready", "cordoned", "draining", "quarantined"]:
-        """In one word, for users; what its cluster takes is another matter."""
+    def state(self) -> Literal["ready", "tainted", "not ready", "cordoned", "draining", "quarantined"]:
+        """For users; what its cluster takes is another matter."""
         if self.closure is not None:
             return self.closure.word
         if self.cordoned:
             return "cordoned"
+        if self.barred:
+            return "tainted"
         return "ready" if self.ready else "not ready"
 
     @property

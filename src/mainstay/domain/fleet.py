@@ -9,6 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal
 
+from mainstay.domain.affinity import Taint
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 
@@ -61,6 +62,8 @@ class NodeGroup:
 
     count: int
     capacity: Resources
+    labels: tuple[tuple[str, str], ...] = ()
+    taints: tuple[Taint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

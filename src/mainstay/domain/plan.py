@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from mainstay.domain.affinity import Restriction
 from mainstay.domain.allocation import PodState
 from mainstay.domain.billing import Charge, Price, UsageRecord
 from mainstay.domain.capacity import NodeState
@@ -38,7 +39,7 @@ class CapacityLeft:
     node_key: int
     resources: Resources
     """Of all `pods` together."""
-    restriction: str = ""
+    restriction: Restriction = ""
     pods: int = 1
 
 

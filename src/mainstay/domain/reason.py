@@ -120,6 +120,7 @@ class Code(StrEnum):
     NO_SUCH_CLUSTER = "NoSuchCluster"
     WAITS_FOR_CLUSTER = "WaitsForCluster"
     NO_NODE_ADMITS = "NoNodeAdmits"
+    NO_SUCH_NODES = "NoSuchNodes"
     WAITS_FOR_GROUP = "WaitsForGroup"
     WAITS_BEHIND_GROUP = "WaitsBehindGroup"
     CANNOT_BE_PLACED = "CannotBePlaced"
@@ -249,6 +250,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.CLUSTER_IN_USE: "cluster {object} still holds {pods:pod}",
         Code.NO_SUCH_CLUSTER: "no such cluster: {object}",
         Code.WAITS_FOR_CLUSTER: "waits for cluster {object}: {detail}",
+        Code.NO_SUCH_NODES: "no node is as it needs: needs {needs}, but {detail}",
         Code.NO_NODE_ADMITS: "no node meets what the pod requires: its selector, affinity, tolerations and kind of devices",
         Code.WAITS_FOR_GROUP: "waits for its group {object}: {present} of {size} pods are there",
         Code.WAITS_BEHIND_GROUP: "waits behind {ahead:pod} of its group {object}, which are placed first",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from mainstay.domain.affinity import NodeTraits, Restriction
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
 from mainstay.domain.history import NO_HISTORY, NOTHING_USED, HistoryPolicy, HistoryTable
@@ -57,10 +58,12 @@ class NodeTable:
     drains: Bools
     wait_seconds: Ints
     """Of a drain: what reaches its own max_duration so long after its begin is left to its end."""
-    admits: Mapping[str, Bools] = field(default_factory=dict)
+    admits: Mapping[Restriction, Bools] = field(default_factory=dict)
     """Restriction -> whether the node meets it and takes work; counts instead of `ready` for what has one."""
-    meets: Mapping[str, Bools] = field(default_factory=dict)
+    meets: Mapping[Restriction, Bools] = field(default_factory=dict)
     """The same, whether it takes work or not; of a restriction that is not there: as `admits`."""
+    traits: NodeTraits | None = None
+    """Labels and taints of each; None: nothing is known of any. Needs that are not in `admits` are worked out of it."""
     shapes: Mapping[str, Ints] = field(default_factory=dict)
     """Shape of slices of GPUs -> how many the node has. A node may have several shapes, beside whole GPUs."""
     reaches: Mapping[str, Bools] = field(default_factory=dict)
@@ -72,6 +75,11 @@ class NodeTable:
     used_others: Mapping[str, Ints] = field(default_factory=dict)
     levels: Mapping[str, Level] = field(default_factory=dict)
     """Level of the topology -> the domain of each node, the widest first; hosts are not among them."""
+
+    @property
+    def sound(self) -> Bools:
+        """It takes work of whoever tolerates its taints."""
+        return self.ready if self.traits is None else self.ready | self.traits.barred
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +217,7 @@ class Snapshot:
     """What they have used lately by what has ended."""
     cluster_names: tuple[str, ...] = ("",)
     """Vocabulary of `WorkloadTable.cluster`; entry 0 is the empty string."""
-    restrictions: tuple[str, ...] = ("",)
+    restrictions: tuple[Restriction, ...] = ("",)
     """Vocabulary of `WorkloadTable.restriction`; entry 0 is the empty string."""
     volume_needs: tuple[VolumeNeed | None, ...] = (None,)
     """Vocabulary of `WorkloadTable.volumes`."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
+from mainstay.domain.affinity import NodeNeed, Restriction
 from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Reason
 from mainstay.domain.secret import SecretUse
@@ -246,8 +247,15 @@ class WorkloadSpec:
     """Of the kind `pod`: the pods that are there already, by rank."""
     restriction: str = ""
     """Which nodes will do, as the nodes themselves say in `NodeState.admits`; empty: every one that is ready."""
+    need: NodeNeed | None = None
+    """Of what is ours: which nodes it may use and prefers, all its pods the same; None: every one that is ready."""
     topology: TopologyNeed | None = None
     """How near to each other its pods are to lie; None: anywhere in one cluster."""
+
+    @property
+    def restricted_to(self) -> Restriction:
+        """Which nodes will do, of guests and of what is ours."""
+        return self.need or self.restriction
 
     @property
     def nodes_min(self) -> int:

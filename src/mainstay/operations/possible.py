@@ -20,7 +20,7 @@ def require_room(store: Store, jobs: Iterable[tuple[WorkloadSpec, str]], *, now:
     not is it looked at anew.
     """
     different = {
-        (spec.nodes_min, spec.choices, spec.sets, spec.topology, spec.cluster, queue): (spec, queue)
+        (spec.nodes_min, spec.choices, spec.sets, spec.topology, spec.need, spec.cluster, queue): (spec, queue)
         for spec, queue in jobs
     }
     seen = store.snapshot(now=now, seed=0, fresh=False)
@@ -45,7 +45,9 @@ def _fitted(seen: Snapshot, spec: WorkloadSpec, queue: str) -> bool:
 
 
 def _refused(found: Impossible, spec: WorkloadSpec) -> Invalid:
-    field = "resources" if found.reason.code is Code.NEVER_FITS else "queue"
+    field = {Code.NEVER_FITS: "resources", Code.NO_SUCH_NODES: str(found.reason.numbers.get("field", ""))}.get(
+        found.reason.code, "queue"
+    )
     if field == "resources" and spec.sets:
         short = [one.name for one in spec.sets].index(str(found.reason.numbers["set"]))
         field = f"sets.{short}.resources"

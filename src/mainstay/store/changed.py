@@ -43,8 +43,9 @@ class Reader:
         self.since = state.version
         self.gpu_models = Vocabulary(state.gpu_models)
         self.cluster_names = Vocabulary(state.cluster_names)
-        self.restrictions = Vocabulary(state.restrictions)
+        self.restrictions = Vocabulary(state.restriction_texts)
         self.volume_needs = Vocabulary(state.volume_needs)
+        self.traits = Vocabulary(state.trait_digests)
         self.topologies = Vocabulary(state.topologies)
         self.queue_names = Vocabulary(state.queue_names)
         self.rows_read = 0

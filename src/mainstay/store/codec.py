@@ -7,6 +7,7 @@ from enum import Enum
 
 import msgspec
 
+from mainstay.domain.affinity import NodeNeed, Restriction
 from mainstay.domain.allocation import ENDS, Allocation, Seen
 from mainstay.domain.billing import Charge, Price, UsageRecord
 from mainstay.domain.errors import Invalid
@@ -35,6 +36,8 @@ from mainstay.store.rows import (
 )
 
 KINDS = tuple(Kind)
+NEED = "{"
+"""How a need begins, and no name of a restriction."""
 NO_PHASE = -1
 NO_EXIT_CODE = -1
 NOT_ENDED = -1
@@ -134,7 +137,7 @@ def new_workload_row(new: NewWorkload, reason: Reason, *, key: int, now: int, ve
         backoff_seconds_max=spec.retry.backoff_seconds_max,
         retry_always=int(spec.retry.always),
         cluster=spec.cluster,
-        restriction=spec.restriction,
+        restriction=restriction_text(spec.restricted_to),
         topology=need_text(spec.topology),
         volumes=" ".join(named(spec.volumes)),
         spec=spec_text(spec),
@@ -212,6 +215,16 @@ def resources_of(row: AllocationRow | NodeRow | UsageRow) -> Resources:
         gpus=row["gpus"],
         gpu_model=row["gpu_model"],
     )
+
+
+def restriction_text(restriction: Restriction) -> str:
+    """As a row has it: a name, or a need as JSON."""
+    return restriction if isinstance(restriction, str) else ENCODER.encode(restriction).decode()
+
+
+def restriction_of(text: str) -> Restriction:
+    """Inverse of `restriction_text`. No name of a restriction begins with a brace."""
+    return _NEED.decode(text) if text.startswith(NEED) else text
 
 
 def need_text(need: TopologyNeed | None) -> str:
@@ -458,6 +471,7 @@ def _plain(value: object) -> object:
 ENCODER = msgspec.json.Encoder(enc_hook=_plain)
 _POLICY = msgspec.json.Decoder(PreemptionPolicy)
 _SLOTS = msgspec.json.Decoder(tuple[Slot, ...])
+_NEED = msgspec.json.Decoder(NodeNeed)
 _SPEC = msgspec.json.Decoder(WorkloadSpec)
 _REQUESTS = msgspec.json.Decoder(_Requests)
 _QUOTAS = msgspec.json.Decoder(list[tuple[str, str, int, int | None, int | None]])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
 
+from mainstay.domain.affinity import NO_TRAITS, Taint, Traits
 from mainstay.domain.allocation import Owner
 from mainstay.domain.capacity import Closure, Keeping, Node
 from mainstay.domain.errors import Invalid
@@ -16,14 +18,16 @@ from mainstay.domain.quantity import Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.volume import VolumeRecord, VolumeState
 from mainstay.store import codec
-from mainstay.store.rows import ClusterRow, NodeRow, VolumeRow
+from mainstay.store.rows import ClusterRow, NodeRow, NodeTraitsRow, VolumeRow
 
+DIGITS = 32
+"""Of a digest of traits, in hex: 128 bits."""
 NO_LIMIT = -1
 """Of `pods_max` of a node, where none is known."""
 
 
-def node_of(row: NodeRow) -> Node:
-    """The node of a row."""
+def node_of(row: NodeRow, traits: Mapping[str, Traits]) -> Node:
+    """The node of a row; `traits` by digest."""
     return Node(
         key=row["key"],
         cluster=row["cluster"],
@@ -46,6 +50,8 @@ def node_of(row: NodeRow) -> Node:
         complaints=tuple(row["complaints"].splitlines()),
         cordoned=bool(row["cordoned"]),
         strangers=tuple(row["strangers"].splitlines()),
+        traits=traits[row["traits"]],
+        barred=bool(row["barred"]),
         closure=closure_of(row),
     )
 
@@ -63,6 +69,35 @@ def places_text(places: Sequence[tuple[str, str]]) -> str:
 def places_of(text: str) -> dict[str, str]:
     """Inverse of `places_text`."""
     return {level: domain for level, _, domain in (word.partition("=") for word in text.split(" ") if word)}
+
+
+def traits_row(traits: Traits) -> NodeTraitsRow:
+    """As a row. Neither keys nor values have a space in them."""
+    labels = " ".join(f"{key}={codec.storable(value)}" for key, value in traits.labels)
+    taints = " ".join(codec.storable(f"{one.key}={one.value}:{one.effect}") for one in traits.taints)
+    content = f"{labels}\n{taints}\n{int(traits.spot)}"
+    return NodeTraitsRow(
+        digest=hashlib.sha256(content.encode()).hexdigest()[:DIGITS] if traits != NO_TRAITS else "",
+        labels=labels,
+        taints=taints,
+        spot=int(traits.spot),
+    )
+
+
+def traits_of(row: NodeTraitsRow) -> Traits:
+    """The traits of a row."""
+    words = [word.partition("=") for word in row["labels"].split(" ") if word]
+    return Traits(
+        labels=tuple((key, value) for key, _, value in words),
+        taints=tuple(_taint(word) for word in row["taints"].split(" ") if word),
+        spot=bool(row["spot"]),
+    )
+
+
+def _taint(word: str) -> Taint:
+    rest, _, effect = word.rpartition(":")
+    key, _, value = rest.partition("=")
+    return Taint(key=key, value=value, effect=effect)
 
 
 def closure_of(row: NodeRow) -> Closure | None:

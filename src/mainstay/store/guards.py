@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 
+from mainstay.domain import affinity
+from mainstay.domain.affinity import Restriction
 from mainstay.domain.allocation import Seen
 from mainstay.domain.capacity import Keeping
 from mainstay.domain.errors import Invalid
@@ -55,7 +57,7 @@ def row_version_holds(world: World, guard: RowVersion) -> Reason | None:
 
 
 def capacity_left(world: World, guard: CapacityLeft) -> Reason | None:
-    """The node is ready, or admits the guest that is to be put there; nobody keeps it out, its cluster takes work, so much
+    """The node is ready, or admits what is to be put there; nobody keeps it out, its cluster takes work, so much
     is free now, and it takes so many pods more.
 
     Second line to the epoch: only one leader gives capacity away.
@@ -393,8 +395,11 @@ def _row(world: World, guard: RowVersion) -> WorkloadRow | AllocationRow | NodeR
             return world.queues.get(str(guard.key))
 
 
-def _open(world: World, node: NodeRow, restriction: str) -> bool:
-    admitted = restriction in node["admits"].split() if restriction else bool(node["ready"])
+def _open(world: World, node: NodeRow, restriction: Restriction) -> bool:
+    if isinstance(restriction, str):
+        admitted = restriction in node["admits"].split() if restriction else bool(node["ready"])
+    else:
+        admitted = bool(node["ready"] or node["barred"]) and affinity.admits(world.traits[node["traits"]], restriction)
     return admitted and not node["closure"] and world.takes_work(node["cluster"])
 
 

@@ -98,6 +98,7 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
     _load_volumes(connection, world, needs)
     _load_queues(connection, world, needs)
     _load_history(connection, world, needs)
+    _load_traits(connection, world, needs)
     if needs.kept:
         _load_kept(connection, world)
     if needs.prices:
@@ -299,6 +300,15 @@ def _load_nodes(connection: sa.Connection, world: World, needs: Needs) -> None:
         query = _NODES.where(table.c.cluster == codec.storable(cluster), table.c.name == codec.storable(name))
         found = cast("list[NodeRow]", queries.fetch(connection, query))
         world.know_nodes(row for row in found if row["key"] not in world.nodes)
+
+
+def _load_traits(connection: sa.Connection, world: World, needs: Needs) -> None:
+    """Of the nodes that are given away, if anybody needs certain ones; of those that are reported only which are known."""
+    if needs.nodes_of:
+        world.known_traits = {"", *connection.scalars(sa.select(tables.node_traits.c.digest))}
+    if any(row["restriction"].startswith(codec.NEED) for row in world.workloads.values()):
+        digests = {world.nodes[key]["traits"] for key in needs.nodes & world.nodes.keys()}
+        world.traits = queries.node_traits(connection, digests)
 
 
 def _load_clusters(connection: sa.Connection, world: World, needs: Needs) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 
+from mainstay.domain.affinity import NO_TRAITS, Traits
 from mainstay.domain.allocation import NO_PROGRESS, Allocation, Progress, Seen, Wanted
 from mainstay.domain.capacity import Closure, Node
 from mainstay.domain.errors import Conflict, NotFound
@@ -32,6 +33,7 @@ from mainstay.store.rows import (
     HeadRow,
     ModelRow,
     NodeRow,
+    NodeTraitsRow,
     PriorityClassRow,
     QueueRow,
     SpecifiedWorkloadRow,
@@ -199,7 +201,23 @@ def nodes(connection: sa.Connection, *, after: tuple[str, str], limit: int) -> t
     place = sa.tuple_(table.c.cluster, table.c.name)
     query = sa.select(table).where(place > sa.tuple_(*map(codec.storable, after)), table.c.cluster.not_in(_LEFT))
     query = query.order_by(*place).limit(limit or None)
-    return tuple(codec_fleet.node_of(cast("NodeRow", row)) for row in fetch(connection, query))
+    traits = all_traits(connection)
+    return tuple(codec_fleet.node_of(cast("NodeRow", row), traits) for row in fetch(connection, query))
+
+
+def all_traits(connection: sa.Connection) -> dict[str, Traits]:
+    """By digest; those of nodes that say nothing too."""
+    rows = (cast("NodeTraitsRow", row) for row in fetch(connection, sa.select(tables.node_traits)))
+    return {"": NO_TRAITS, **{row["digest"]: codec_fleet.traits_of(row) for row in rows}}
+
+
+def node_traits(connection: sa.Connection, digests: Collection[str]) -> dict[str, Traits]:
+    """Of these digests."""
+    table, found = tables.node_traits, {"": NO_TRAITS}
+    for batch in batches(digests):
+        for row in fetch(connection, sa.select(table).where(table.c.digest.in_(batch))):
+            found[row["digest"]] = codec_fleet.traits_of(cast("NodeTraitsRow", row))
+    return found
 
 
 def node(connection: sa.Connection, cluster: str, name: str) -> Node:
@@ -220,7 +238,8 @@ def node(connection: sa.Connection, cluster: str, name: str) -> Node:
         places = ", ".join(f"{row['cluster']}/{text}" for row in found)
         msg = f"several clusters have a node {text}"
         raise Conflict(msg, object_=text, hint=f"name one of: {places}")
-    return codec_fleet.node_of(cast("NodeRow", found[0]))
+    (row,) = (cast("NodeRow", one) for one in found)
+    return codec_fleet.node_of(row, node_traits(connection, [row["traits"]]))
 
 
 def closed_nodes(connection: sa.Connection, cluster: str) -> dict[str, Closure]:
@@ -228,8 +247,8 @@ def closed_nodes(connection: sa.Connection, cluster: str) -> dict[str, Closure]:
     table = tables.nodes
     # Literally as the index of these few has it, or SQLite does not take that.
     query = sa.select(table).where(sa.text("closure <> ''"), table.c.cluster == codec.storable(cluster))
-    rows = (codec_fleet.node_of(cast("NodeRow", row)) for row in fetch(connection, query.order_by(table.c.name)))
-    return {row.name: row.closure for row in rows if row.closure is not None}
+    rows = (cast("NodeRow", row) for row in fetch(connection, query.order_by(table.c.name)))
+    return {row["name"]: closure for row in rows if (closure := codec_fleet.closure_of(row)) is not None}
 
 
 def allocations_on(connection: sa.Connection, node_key: int) -> tuple[Allocation, ...]:

@@ -168,6 +168,15 @@ class PriorityClassRow(TypedDict):
     set_by: str
 
 
+class NodeTraitsRow(TypedDict):
+    """Of `node_traits`."""
+
+    digest: str
+    labels: str
+    taints: str
+    spot: int
+
+
 class NodeRow(TypedDict):
     """A row of `nodes`."""
 
@@ -183,6 +192,8 @@ class NodeRow(TypedDict):
     used_memory_bytes: int
     used_gpus: int
     admits: str
+    traits: str
+    barred: int
     topology: str
     problem: str
     complaints: str

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 import sqlalchemy as sa
 
+from mainstay.domain.affinity import NO_TRAITS, NodeNeed, NodeTraits, Restriction, Traits
 from mainstay.domain.allocation import Owner
 from mainstay.domain.arrays import Bools
 from mainstay.domain.billing import Price
@@ -30,7 +31,7 @@ from mainstay.domain.snapshot import NO_LIMIT, ONE_QUEUE, PODS, AllocationTable,
 from mainstay.domain.topology import Level, TopologyNeed, levels_of
 from mainstay.domain.volume import REACH_PREFIX, VolumeNeed, VolumeRecord, VolumeRef
 from mainstay.domain.workload import Phase, PodSet
-from mainstay.store import bills, codec, codec_fleet, history, queries, tables
+from mainstay.store import bills, codec, codec_fleet, history, needs, queries, tables
 from mainstay.store.changed import Reader
 from mainstay.store.columns import Column, Delta, columns_of, empty, joined, merged
 from mainstay.store.engine import Database
@@ -68,6 +69,8 @@ class SnapshotCache:
             state = _with_clusters(_with_nodes(state, reader), queries.clusters(connection))
         if head["workloads_at"] > state.version:
             state = _with_workloads(state, reader)
+        if max(head["nodes_at"], head["workloads_at"]) > state.version:
+            state = needs.with_needs(state, _restrictions(state, reader))
         if head["allocations_at"] > state.version:
             state = _with_allocations(state, reader)
         if head["endpoints_at"] > state.version:
@@ -83,11 +86,18 @@ class SnapshotCache:
             version=head["version"],
             gpu_models=reader.gpu_models.words,
             cluster_names=reader.cluster_names.words,
-            restrictions=reader.restrictions.words,
+            restriction_texts=reader.restrictions.words,
+            restrictions=_restrictions(state, reader),
             volume_needs=reader.volume_needs.words,
             topologies=reader.topologies.words,
             queue_names=reader.queue_names.words,
         )
+
+
+def _restrictions(state: State, reader: Reader) -> tuple[Restriction, ...]:
+    """Those that are new are read."""
+    known, texts = state.restrictions, reader.restrictions.words
+    return (*known, *map(codec.restriction_of, texts[len(known) :]))
 
 
 _NODE = (
@@ -97,6 +107,8 @@ _NODE = (
     *("closed_at", "closed_until", "drains", "wait_seconds"),
 )
 _OF_PODS = ("pods_max", "used_pods")
+_BARRED = "barred"
+_NOT_SHOWN = frozenset({*_OF_PODS, _BARRED, "traits"})
 _WORKLOAD = (
     *("key", "version", "kind", "phase", "priority", "attempt", "submitted_at", "not_before", "started_at"),
     *(
@@ -141,7 +153,7 @@ _ALLOCATION = (
     ),
 )
 _FLAGS = frozenset(
-    {"ready", "stop_requested", "held", "preemptible", "retry_always", "stop", "moves", "surplus", "drains"}
+    {"ready", "stop_requested", "held", "preemptible", "retry_always", "stop", "moves", "surplus", "drains", _BARRED}
 )
 
 
@@ -151,13 +163,23 @@ class State:
 
     version: int = -1
     gpu_models: tuple[str, ...] = (ANY_GPU,)
-    nodes: Mapping[str, Column] = field(default_factory=lambda: empty((*_NODE, *_OF_PODS, "gpu_model"), flags=_FLAGS))
+    nodes: Mapping[str, Column] = field(
+        default_factory=lambda: empty((*_NODE, *_OF_PODS, _BARRED, "gpu_model", "traits"), flags=_FLAGS)
+    )
     node_names: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     """Key -> (name, cluster), in the order of the rows."""
     names: tuple[str, ...] = ()
     clusters: tuple[str, ...] = ()
     node_admits: Mapping[int, str] = field(default_factory=dict)
     """Key -> the restrictions that the node meets, for those that meet any."""
+    trait_digests: tuple[str, ...] = ("",)
+    """Of the traits that nodes have, by the number in the column `traits` of `nodes`."""
+    traits: tuple[Traits, ...] = (NO_TRAITS,)
+    """The same, read."""
+    needs_of: Column = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """The column of traits by which `needs` were worked out."""
+    needs: Mapping[NodeNeed, Bools] = field(default_factory=dict)
+    """Of those that workloads have: the nodes that meet them, whether they take work or not."""
     node_topology: Mapping[int, str] = field(default_factory=dict)
     """Key -> in which domains the node is, for those of which it is known."""
     levels: Mapping[str, Level] = field(default_factory=dict)
@@ -182,9 +204,11 @@ class State:
     open_: Column = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
     """Whether each node is ready, nobody keeps it out, and its cluster takes work."""
     closed_at: Column = field(default_factory=lambda: np.empty(0, dtype=np.int64))
-    admits: Mapping[str, Bools] = field(default_factory=dict)
+    barred: Bools = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
+    """Whether each would be that if nothing but its taints kept it from it."""
+    admits: Mapping[Restriction, Bools] = field(default_factory=dict)
     """Restriction -> the same for what it restricts."""
-    meets: Mapping[str, Bools] = field(default_factory=dict)
+    meets: Mapping[Restriction, Bools] = field(default_factory=dict)
     """Whether it takes work or not."""
     reaches: Mapping[str, Bools] = field(default_factory=dict)
     volumes: Mapping[VolumeRef, tuple[VolumeRecord, ...]] = field(default_factory=dict)
@@ -194,7 +218,10 @@ class State:
     node_others: Mapping[str, Column] = field(default_factory=dict)
     used_others: Mapping[str, Column] = field(default_factory=dict)
     cluster_names: tuple[str, ...] = ("",)
-    restrictions: tuple[str, ...] = ("",)
+    restriction_texts: tuple[str, ...] = ("",)
+    """As rows have them, by the number in the column of the workloads."""
+    restrictions: tuple[Restriction, ...] = ("",)
+    """The same, read."""
     volume_needs: tuple[VolumeNeed | None, ...] = (None,)
     topologies: tuple[TopologyNeed | None, ...] = (None,)
     queues: QueueTree = ONE_QUEUE
@@ -213,10 +240,11 @@ class State:
             version=self.version,
             gpu_models=self.gpu_models,
             nodes=NodeTable(
-                **{name: column for name, column in self.nodes.items() if name not in _OF_PODS}
+                **{name: column for name, column in self.nodes.items() if name not in _NOT_SHOWN}
                 | {"ready": self.open_, "closed_at": self.closed_at},
                 admits=self.admits,
                 meets=self.meets,
+                traits=NodeTraits(number=self.nodes["traits"], each=self.traits, barred=self.barred),
                 reaches=self.reaches,
                 shapes=self.shapes,
                 used_shapes=self.used_shapes,
@@ -259,14 +287,15 @@ def _with_nodes(state: State, reader: Reader) -> State:
         *("gpu_model", "name", "cluster", "admits", "topology", "shapes", "used_shapes", "whole_shapes"),
         *("closure", "closure_reason", "problem"),
     )
-    whole = (*_NODE, *_OF_PODS)
-    query = _select(table, whole, *texts)
+    whole = (*_NODE, *_OF_PODS, _BARRED)
+    query = _select(table, whole, *texts, "traits")
     rows = [row for chunk in reader.chunks(query, open_=sa.true()) for row in chunk]
     gpu_model, name, cluster, admits, topology, shapes, used_shapes, whole_shapes, *_ = (
         len(whole) + offset for offset in range(len(texts))
     )
     columns = columns_of(rows, whole, flags=_FLAGS)
     columns["gpu_model"] = reader.gpu_models.numbered([row[gpu_model] for row in rows])
+    columns["traits"] = reader.traits.numbered([row[-1] for row in rows])
     delta = Delta(columns=columns, keep=np.ones(len(rows), dtype=np.bool_))
     node_admits = {
         **state.node_admits,
@@ -287,6 +316,7 @@ def _with_nodes(state: State, reader: Reader) -> State:
         node_shapes=node_shapes,
         **_closures(state, rows),
     )
+    state = needs.with_traits(state, reader)
     new = {row[0]: (row[name], row[cluster]) for row in rows if row[0] not in state.node_names}
     state = _with_names(state, new) if new else state
     return _with_levels(state, {row[0]: row[topology] for row in rows}, grown=bool(new))
@@ -295,9 +325,9 @@ def _with_nodes(state: State, reader: Reader) -> State:
 def _closures(state: State, rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
     """Why nodes that changed take nothing new by themselves, and which of them somebody keeps out. `Any`: two kinds of fields."""
     why, kept_out = dict(state.closed_nodes), set(state.kept_out)
-    ready, name = _NODE.index("ready"), len(_NODE) + len(_OF_PODS) + 1
+    ready, name = _NODE.index("ready"), len(_NODE) + len(_OF_PODS) + 2
     for row in rows:
-        key, (closure, reason, problem) = row[0], row[-3:]
+        key, (closure, reason, problem) = row[0], row[-4:-1]
         why.pop(key, None)
         kept_out.discard(key)
         if closure:
@@ -322,10 +352,13 @@ def _with_clusters(state: State, rows: Sequence[ClusterRecord]) -> State:
         ready.flags.writeable = False
     shapes, used_shapes, whole_shapes = _shapes(state)
     others, used_others = _others(state)
+    barred = state.nodes[_BARRED] & takes
+    barred.flags.writeable = False
     met = _admits(state)
     return replace(
         state,
         open_=ready,
+        barred=barred,
         closed_at=np.where(kept_out, state.nodes["closed_at"], 0),
         shapes=shapes,
         used_shapes=used_shapes,

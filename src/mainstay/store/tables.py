@@ -219,6 +219,8 @@ nodes = _table(
     _whole("used_memory_bytes"),
     _whole("used_gpus"),
     _text("admits"),
+    _text("traits"),
+    _whole("barred"),
     _text("topology"),
     _text("problem"),
     _text("complaints"),
@@ -250,10 +252,22 @@ nodes = _table(
     ),
 )
 """`used_*` is the sum over the allocations on the node that have not ended (`used_pods`: how many), kept by the commits that
-change it. `admits`: the restrictions that the node meets, with a space between two. `topology`: where it is, as
+change it. `admits`: the restrictions that the node meets, with a space between two. `traits`: the digest of
+those in `node_traits`, or empty. `barred`: it is not ready, but only for its taints. `topology`: where it is, as
 `block=b1 rack=r7`. `shapes`, `used_shapes`, `whole_shapes` and `unhealthy` are JSON objects of counts by name, or empty.
 `whole_*` is what the node could give if nobody else used it and all of it worked. `pods_max` is -1 where no limit is known.
 `closure` is `cordoned`, `quarantined` or empty; `closed_at` is when it changed last."""
+
+node_traits = _table(
+    "node_traits",
+    _text("digest", key=True),
+    _text("labels"),
+    _text("taints"),
+    _whole("spot"),
+)
+"""What nodes say of themselves, once for all that say the same: `labels` as `disk=ssd zone=a`, `taints` as
+`dedicated=ml:NoSchedule`, with a space between two. A row of a node is read and written all the time, and these are long. Those
+of no node any more go when others come."""
 
 clusters = _table(
     "clusters",

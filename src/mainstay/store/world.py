@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import TypeAlias
 
+from mainstay.domain.affinity import Traits
 from mainstay.domain.fleet import Stay
 from mainstay.domain.history import NO_HISTORY
 from mainstay.domain.plan import EventKind, Plan
@@ -30,6 +31,7 @@ from mainstay.store.rows import (
     HistoryPolicyRow,
     ModelRow,
     NodeRow,
+    NodeTraitsRow,
     PriceRow,
     PriorityClassRow,
     QueueHistoryRow,
@@ -84,6 +86,10 @@ class World:
         self.run_times: dict[tuple[str, str, str], list[int]] = {}
         """Tenant, project and name of what is given places and has no limit -> the seconds that its last runs took, of those that
         succeeded at once."""
+        self.traits: dict[str, Traits] = {}
+        """By digest: those of nodes that are given to somebody who needs certain ones."""
+        self.known_traits: set[str] = set()
+        """Digests of all that are on record; known only if nodes are reported."""
         self.changes = Changes()
         self._pods: dict[int, list[AllocationRow]] = defaultdict(list)
         self._node_keys: dict[tuple[str, str], int] = {}
@@ -100,6 +106,12 @@ class World:
         for row in rows:
             self.nodes[row["key"]] = row
             self._node_keys[row["cluster"], row["name"]] = row["key"]
+
+    def know_traits(self, row: NodeTraitsRow) -> None:
+        """On record, or else new."""
+        if row["digest"] not in self.known_traits:
+            self.known_traits.add(row["digest"])
+            self.changes.new_traits[row["digest"]] = row
 
     def open_pods(self, workload_key: int) -> list[AllocationRow]:
         """The allocations of a workload that are not closed; known only for the workloads that the plan asked for."""
@@ -320,6 +332,7 @@ class Changes:
         self.new_allocations: dict[int, AllocationRow] = {}
         self.allocations: dict[int, AllocationRow] = {}
         self.new_nodes: dict[int, NodeRow] = {}
+        self.new_traits: dict[str, NodeTraitsRow] = {}
         self.nodes: dict[int, NodeRow] = {}
         self.new_clusters: dict[str, ClusterRow] = {}
         self.clusters: dict[str, ClusterRow] = {}

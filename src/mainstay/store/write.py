@@ -16,6 +16,7 @@ from mainstay.store.world import World
 def write(connection: sa.Connection, world: World) -> None:
     """Insert and update; parents before children, so that references hold at every statement."""
     changes = world.changes
+    _insert(connection, tables.node_traits, changes.new_traits.values())
     _insert(connection, tables.nodes, changes.new_nodes.values())
     _insert(connection, tables.clusters, changes.new_clusters.values())
     _insert(connection, tables.workloads, changes.new_workloads)
@@ -31,6 +32,8 @@ def write(connection: sa.Connection, world: World) -> None:
     _write_history(connection, world)
     _write_by_name(connection, tables.priority_classes, changes.priority_classes)
     _UPDATE_NODE.run(connection, changes.nodes.values())
+    if changes.new_traits:
+        _forget_traits(connection)
     _UPDATE_CLUSTER.run(connection, changes.clusters.values())
     _UPDATE_WORKLOAD.run(connection, changes.workloads.values())
     _UPDATE_ALLOCATION.run(connection, changes.allocations.values())
@@ -38,6 +41,12 @@ def write(connection: sa.Connection, world: World) -> None:
     _insert(connection, tables.events, changes.events)
     _insert(connection, tables.audit, changes.audit)
     _write_head(connection, world)
+
+
+def _forget_traits(connection: sa.Connection) -> None:
+    """Those that no node has any more."""
+    table = tables.node_traits
+    connection.execute(sa.delete(table).where(table.c.digest.not_in(sa.select(tables.nodes.c.traits))))
 
 
 def _write_secrets(connection: sa.Connection, world: World) -> None:
@@ -119,6 +128,7 @@ _UPDATE_NODE = _update_of(
     "key",
     *("ready", "cpu_milli", "memory_bytes", "gpus", "gpu_model"),
     *("used_cpu_milli", "used_memory_bytes", "used_gpus", "admits", "topology"),
+    *("traits", "barred"),
     *("problem", "complaints", "cordoned", "strangers", "shapes", "used_shapes", "pods_max", "used_pods"),
     *("unhealthy", "whole_cpu_milli", "whole_memory_bytes", "whole_gpus", "whole_shapes"),
     *("closure", "closure_reason", "closed_at", "closed_until", "drains", "wait_seconds", "version"),

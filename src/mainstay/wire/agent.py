@@ -109,6 +109,23 @@ class Storage(Message, frozen=True):
     secret: str = ""
 
 
+class RequirementSaid(Message, frozen=True):
+    """What a label of a node must be."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+class NeedSaid(Message, frozen=True):
+    """Which nodes a workload may use."""
+
+    requirements: tuple[RequirementSaid, ...] = ()
+    tolerations: tuple[tuple[str, str, str, str], ...] = ()
+    """(key, operator, value, effect)."""
+    spot: str = "auto"
+
+
 class Alike(Message, frozen=True):
     """A pod set."""
 
@@ -159,6 +176,7 @@ class Specified(Message, frozen=True):
     topology: tuple[str, bool] | None = None
     spread: tuple[str, int] | None = None
     """(level, whether it is required)."""
+    need: NeedSaid | None = None
     on_partition: str = "wait"
     partition_seconds: int = 0
 
@@ -289,6 +307,12 @@ class NodeSaid(Message, frozen=True):
     capacity: Amount
     ready: bool = False
     admits: tuple[Text, ...] = ()
+    labels: tuple[tuple[Text, Text], ...] = ()
+    taints: tuple[tuple[Text, Text, Text], ...] = ()
+    """(key, value, effect)."""
+    spot: bool = False
+    barred: bool = False
+    """Of agents that do not tell these yet, as if there were none."""
     topology: tuple[tuple[Text, Text], ...] = ()
     """(level, domain)."""
     shapes: tuple[tuple[Text, Number], ...] = ()

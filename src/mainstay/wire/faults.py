@@ -21,6 +21,7 @@ from mainstay.wire.job_files import (
     Volume,
 )
 from mainstay.wire.job_values import NAME, PRIORITIES, PRIORITY_MAX
+from mainstay.wire.node_labels import PreferredNodes
 from mainstay.wire.views import FieldProblem
 
 PARTS: Mapping[str, type[BaseModel]] = MappingProxyType(
@@ -34,6 +35,7 @@ PARTS: Mapping[str, type[BaseModel]] = MappingProxyType(
         "secrets": SecretUse,
         "volumes": Volume,
         "sets": PodSet,
+        "node_preferences": PreferredNodes,
     }
 )
 

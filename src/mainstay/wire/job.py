@@ -54,6 +54,7 @@ from mainstay.wire.job_values import (
     as_arguments,
     as_script,
 )
+from mainstay.wire.node_labels import Lines, Preferences, Tolerations
 
 TYPES: Mapping[str, str] = MappingProxyType({"task": "job"})
 NODES_MAX = 1_000
@@ -81,7 +82,6 @@ VALUES_NOT_YET: Mapping[tuple[str, str], str] = MappingProxyType(
         ("type", "dev-environment"): "start your tool as a service, which listens on $PORT",
         ("type", "sweep"): "submit a job for each point, together: `Client().submit_many(jobs)`",
         ("type", "pipeline"): "submit each step after the one before has succeeded: `Client().submit(job).wait()`",
-        ("spot", "only"): "nothing here can be taken away; leave the field out",
     }
 )
 """Values of fields, likewise."""
@@ -116,8 +116,8 @@ class Resources(JobPart):
     )
     any_of: list[Choice] = Field(default_factory=list, max_length=20, description="alternatives, in any order")
     ordered: list[Choice] = Field(default_factory=list, max_length=20, description="alternatives, the first that fits")
-    spot: Literal["never", "auto"] = Field(
-        default="auto", description="whether capacity that may be taken away will do"
+    spot: Literal["never", "auto", "only"] = Field(
+        default="auto", description="whether nodes that may be taken away will do: no, as well as others, or no others"
     )
 
 
@@ -153,6 +153,9 @@ class PodSet(JobPart):
     def _no_choices(cls, resources: Resources) -> Resources:
         if resources.any_of or resources.ordered:
             msg = "a pod set asks for one amount: `any_of` and `ordered` are for jobs without `sets`"
+            raise ValueError(msg)
+        if resources.spot != "auto":
+            msg = "`spot` is of the whole job: write it into the job's own `resources`"
             raise ValueError(msg)
         return resources
 
@@ -346,6 +349,22 @@ class Job(JobPart):
         description="how far apart its nodes are to lie: over many zones, blocks, racks or hosts",
     )
     resources: Resources = Field(default=Resources(), description="what one node needs")
+    node_labels: Lines = Field(
+        default_factory=list,
+        validation_alias=AliasChoices("node_labels", "node_selector"),
+        examples=[{"disk": "ssd"}, ["zone in (a, b)", "!retiring", "cores>16"]],
+        description="what the labels of its nodes must be: a map of labels to values, or lines as `kubectl -l` takes them",
+    )
+    node_preferences: Preferences = Field(
+        default_factory=list,
+        examples=[[{"labels": {"disk": "nvme"}, "weight": 10}]],
+        description="nodes that go before others where there is room on them",
+    )
+    tolerations: Tolerations = Field(
+        default_factory=list,
+        examples=[["dedicated=ml:NoSchedule"]],
+        description="taints of nodes that it puts up with, as KEY=VALUE:EFFECT; without VALUE or EFFECT: any",
+    )
     on_partition: Annotated[Partition, BeforeValidator(_partition)] = Field(
         default=Partition(),
         description="when a node is not heard of any more: `wait`, `{requeue_after: 10m}` or `{allow_duplicates: 10m}`",
@@ -454,8 +473,8 @@ class Job(JobPart):
     @field_validator("resources")
     @classmethod
     def _of_all_alike(cls, resources: Resources, info: ValidationInfo) -> Resources:
-        if info.data.get("sets") and resources != Resources():
-            msg = "each pod set has its own `resources`; leave out those of the job"
+        if info.data.get("sets") and resources != Resources(spot=resources.spot):
+            msg = "each pod set has its own `resources`; leave out those of the job, but for `spot`"
             raise ValueError(msg)
         return resources
 

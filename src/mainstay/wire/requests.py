@@ -10,10 +10,14 @@ from pydantic import Base64Encoder, BaseModel, BeforeValidator, ConfigDict, Enco
 
 from mainstay.wire.job import Job
 from mainstay.wire.job_values import NAME, Cpu, Duration, Gpu, Memory, Priority
+from mainstay.wire.node_labels import Tolerations
 from mainstay.wire.views import TreeEntry
 
 LABEL = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
 """The name of a label, as Kubernetes has it."""
+
+LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$"
+"""Its value, likewise."""
 
 
 class Request(BaseModel):
@@ -62,6 +66,11 @@ class SimulatedNodes(Request):
     cpu: Cpu = "1"
     memory: Memory = "1GB"
     gpu: Gpu = "0"
+    labels: Annotated[
+        dict[Annotated[str, Field(pattern=LABEL)], Annotated[str, Field(pattern=LABEL_VALUE)]], Field(max_length=50)
+    ] = Field(default_factory=dict)
+    taints: Tolerations = Field(default_factory=list)
+    """KEY=VALUE:EFFECT; without an effect NoSchedule."""
 
 
 class ClusterRequest(Request):

@@ -179,6 +179,14 @@ class WorkloadView(View):
     """How near to each other its pods are to lie: `required rack`, `preferred block`; empty: anywhere in one cluster."""
     spread: str = ""
     """How far apart: `at most 1 per host`, `evenly over zones`; empty: it does not say."""
+    node_labels: list[str] = Field(default_factory=list)
+    """What the labels of its nodes must be, all of it: `disk=ssd`, `zone in (a, b)`."""
+    node_preferences: list[str] = Field(default_factory=list)
+    """Which nodes go before others, with their weight: `disk=nvme (10)`."""
+    tolerations: list[str] = Field(default_factory=list)
+    """Taints that it puts up with: `dedicated=ml:NoSchedule`."""
+    spot: Literal["never", "auto", "only"] = "auto"
+    """Whether nodes that may be taken away will do."""
     run: list[str]
     guests: list[str] = Field(default_factory=list)
     """Of the kind `pod`: the pods that others made, as NAMESPACE/NAME by rank."""
@@ -356,7 +364,7 @@ class ResidentView(View):
 
 
 class NodeView(View):
-    """A node, what it has and what is used. `pods` and `strangers` only where a single node was asked for."""
+    """A node, what it has and what is used. `pods`, `labels` and `strangers` only where a single node was asked for."""
 
     name: str
     cluster: str
@@ -364,8 +372,8 @@ class NodeView(View):
     """Of its cluster: nothing new is placed on any node of one that is not `ready`."""
     ready: bool
     """As its cluster reports it."""
-    state: Literal["ready", "not ready", "cordoned", "draining", "quarantined"] = "ready"
-    """In one word. Nothing new is placed on one that is not `ready`."""
+    state: Literal["ready", "tainted", "not ready", "cordoned", "draining", "quarantined"] = "ready"
+    """Nothing new is placed on one that is not `ready`, but on one that is `tainted` what tolerates its taints."""
     reason: ReasonView | None = None
     """Why it is in this state; none if it is ready."""
     since: datetime | None = None
@@ -374,6 +382,12 @@ class NodeView(View):
     """When that ends by itself; none: when somebody says so."""
     complaints: list[str] = Field(default_factory=list)
     """What is wrong with it besides: unhealthy devices, conditions."""
+    spot: bool = False
+    """Its provider may take it away."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Those that jobs may ask for; only where a single node was asked for."""
+    taints: list[str] = Field(default_factory=list)
+    """Those that keep jobs off it which do not tolerate them: `dedicated=ml:NoSchedule`."""
     capacity: ResourcesView
     used: ResourcesView
     devices: list[DeviceView] = Field(default_factory=list)
@@ -467,8 +481,8 @@ class AlternativeView(View):
     """One change of the request, everything else the same, with which it could start at once."""
 
     change: str
-    """What is relaxed: `max_duration`, `infra`, `topology`, `spread`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`; of one of
-    several pod sets with its name before it, as `worker.gpus`.
+    """What is relaxed: `max_duration`, `infra`, `node_labels`, `spot`, `tolerations`, `topology`, `spread`, `gpu_model`, `gpus`,
+    `nodes`, `cpus` or `memory`; of one of several pod sets with its name before it, as `worker.gpus`.
     """
     before: str
     after: str

@@ -19,6 +19,7 @@ from mainstay.domain.errors import DiskFailed, StateUnusable, StorageFull, Unava
 from mainstay.domain.plan import Submit
 from mainstay.store import SqlStore, open_sqlite
 from mainstay.store.engine import APPLICATION_ID
+from tests.databases import empty_sqlite
 from tests.integration.store import writer
 from tests.stores import ALL, TENANT, WHY, Scene, idempotency
 
@@ -70,9 +71,9 @@ def test_a_process_killed_inside_the_writing_of_a_page_loses_nothing_that_it_ack
 ) -> None:
     for when in range(1, 60, 8):
         state = tmp_path / f"{call}-{when}.db"
-        open_sqlite(state).close()
+        empty_sqlite(state).close()
         inject = f"inject={call}:signal=KILL:when={when}"
-        command = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
+        command = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
         command += [*WRITER, str(state), "0"]
         child = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
         if "ptrace" in child.stderr:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from mainstay.agent import convert, convert_plan, convert_wanted
 from mainstay.decide.guests import new_workload, workload_id
-from mainstay.domain import errors
+from mainstay.domain import affinity, errors
+from mainstay.domain.affinity import Requirement, Spot, Taint, Toleration, traits
 from mainstay.domain.allocation import Allocation, Owner, PodState, Seen, Wanted
 from mainstay.domain.capacity import Closure, NodeState
 from mainstay.domain.errors import Invalid, MainstayError, Unavailable
@@ -80,8 +81,24 @@ def enum(kind: type, field: str) -> st.SearchStrategy[Any]:
     return st.from_type(typing.get_type_hints(kind)[field])
 
 
+WORD = st.text("abcXYZ019", min_size=1, max_size=5)
+REQUIREMENTS = fields(
+    Requirement, key=WORD, operator=st.sampled_from(("In", "Exists")), values=st.lists(WORD, max_size=2).map(tuple)
+)
+NEEDS = st.builds(
+    affinity.need,
+    requirements=st.lists(REQUIREMENTS, max_size=2),
+    tolerations=st.lists(fields(Toleration), max_size=2),
+    spot=st.sampled_from(Spot),
+)
+"""What it only prefers is not told an agent: the place is found by then."""
+TAINTS = fields(Taint, key=WORD, value=WORD, effect=st.sampled_from(("NoSchedule", "NoExecute")))
+TRAITS = st.builds(traits, st.dictionaries(WORD, WORD, max_size=3), st.lists(TAINTS, max_size=2)) | st.builds(
+    traits, st.just({"karpenter.sh/capacity-type": "spot"}), st.just([])
+)
 SPECS = fields(
     WorkloadSpec,
+    need=NEEDS,
     kind=enum(WorkloadSpec, "kind"),
     on_partition=enum(WorkloadSpec, "on_partition"),
     run=st.lists(TEXT, max_size=3).map(tuple),
@@ -105,6 +122,7 @@ NODES = fields(
     NodeState,
     capacity=AMOUNTS,
     admits=TEXTS,
+    traits=TRAITS,
     topology=st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple),
     shapes=DEVICES,
     whole=st.none() | AMOUNTS,
@@ -355,7 +373,7 @@ def test_of_an_agent_that_does_not_tell_how_many_pods_a_node_takes_no_limit_is_k
     known, unknown = (
         convert.decoded(json.dumps(one).encode(), wire.NodeSaid) for one in ({**older, "pods_max": -1}, older)
     )
-    assert [convert_plan._node_state(one).pods_max for one in (known, unknown)] == [0, None]
+    assert [convert_plan._node_state(one, {}).pods_max for one in (known, unknown)] == [0, None]
 
 
 def test_a_level_that_an_agent_made_up_spreads_nothing():
@@ -385,5 +403,5 @@ def test_a_submission_whose_sets_are_of_other_pods_than_it_names_is_refused(coun
 def test_of_an_agent_that_does_not_tell_where_its_nodes_are_nothing_is_known():
     said = wire.NodeSaid(name="n", capacity=convert.amount(Resources()), topology=(("rack", "r1"),))
     older = {name: value for name, value in json.loads(convert.encoded(said)).items() if name != "topology"}
-    assert convert_plan._node_state(said).topology == (("rack", "r1"),)
-    assert convert_plan._node_state(convert.decoded(json.dumps(older).encode(), wire.NodeSaid)).topology == ()
+    assert convert_plan._node_state(said, {}).topology == (("rack", "r1"),)
+    assert convert_plan._node_state(convert.decoded(json.dumps(older).encode(), wire.NodeSaid), {}).topology == ()

@@ -6,7 +6,6 @@ import json
 import re
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +20,12 @@ from mainstay.domain.plan import ObserveNodes, StopPod
 from mainstay.domain.reason import Code
 from mainstay.domain.topology import Spread, TopologyNeed
 from mainstay.domain.workload import Phase
+from tests.e2e import warm
 from tests.stores import SECOND, WHY
 from tests.unit.api.conftest import PEOPLE, site_of
 from tests.unit.web.site import LogCluster, Server, Site, services_of, size
+
+pytestmark = pytest.mark.xdist_group("command-line")
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 def mainstay(*arguments: str) -> subprocess.CompletedProcess[str]:
     """In a process of its own: click remembers in its commands how they were called. Nobody sits there to be asked."""
-    command = [sys.executable, "-m", "mainstay", *arguments]
+    command = warm.command(*arguments)
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
 
 

@@ -22,7 +22,6 @@ def the_collector_as_it_was() -> Iterator[None]:
     before = gc.get_threshold()
     yield
     gc.set_threshold(*before)
-    gc.unfreeze()
 
 
 def test_a_server_runs_with_a_collector_that_comes_rarely() -> None:

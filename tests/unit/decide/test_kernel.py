@@ -32,6 +32,8 @@ from mainstay.domain.workload import Phase
 from tests.worlds import NOON, SECOND, AHistory, allocation, node, workload, world
 
 ROOT = Path(__file__).parents[3]
+machine_code = pytest.mark.xdist_group("machine-code")
+"""One process for all that compile the whole kernel, which takes long where no other has kept it yet."""
 Plan = list[tuple[int, tuple[int, ...], str]]
 MODELS = ("", "A100", "L4")
 SLICE = "1g.10gb"
@@ -143,6 +145,7 @@ def test_places_are_those_that_a_look_at_all_nodes_finds(seed, policy):
     assert plan(snapshot, policy) == plan(snapshot, policy, by_numpy=True)
 
 
+@machine_code
 @settings(max_examples=20)
 @given(st.integers(0, 2**32))
 def test_compiled_or_not_the_plan_is_the_same(seed):
@@ -296,6 +299,7 @@ def test_blocks_know_what_their_nodes_have(policy):
         np.testing.assert_array_equal(getattr(free.nodes, name), getattr(again, name))
 
 
+@machine_code
 def test_one_kernel_is_compiled_whatever_the_columns_of_a_snapshot_are_like(monkeypatch):
     monkeypatch.setattr(cycle, "kernel_for", lambda _: compiled.machine_code())
     snapshot = a_world(14)

@@ -316,7 +316,7 @@ class KubernetesCluster:
     def _require_room(self, action: CreatePod) -> None:
         """Raises NoCapacity. Its kubelet would refuse it too, but only after the pod was made."""
         coming = self._under_way.get(action.node, ())
-        if why := self._picture.why_not(action.node, coming=len(coming)):
+        if why := self._picture.why_not(action.node, coming=len(coming), wanted=action.spec.need):
             msg = f"node {action.node} takes nothing: {why}"
             raise NoCapacity(msg, object_=action.node)
         self._require_free(action.name, action.node, action.spec.resources)

@@ -10,8 +10,9 @@ from mainstay.clusters.kubernetes import names
 from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, Devices, device_names, devices
 from mainstay.clusters.kubernetes.objects import Condition, Node, Pod, Quantity, Requirements
 from mainstay.clusters.kubernetes.quantities import milli, whole
-from mainstay.clusters.kubernetes.restrictions import HARD_EFFECTS, Restriction, admits
+from mainstay.clusters.kubernetes.restrictions import Restriction, admits, taints_of
 from mainstay.clusters.kubernetes.topology import domains
+from mainstay.domain.affinity import HARD_EFFECTS, NodeNeed, Taint, Traits, borne, is_spot_taint, meets, traits
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.quantity import Counts, Resources, is_shape
 
@@ -21,6 +22,8 @@ BORNE_TAINTS = frozenset({GPU_RESOURCE, UNSCHEDULABLE})
 """Our pods put up with these, and with the names of devices that the node has: they only say what it is for."""
 NONE: Mapping[str, Restriction] = MappingProxyType({})
 NO_LABELS: Mapping[str, str] = MappingProxyType({})
+CONDITIONS = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
+"""How the taints begin that a cluster sets and takes back by what it sees of a node: nobody can put up with what they say."""
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 """An administrator says that the machine is off: nothing runs there any more."""
 
@@ -76,11 +79,13 @@ def node_state(
     gpus = sorted((one for one in kinds if not is_shape(one.model)), key=lambda one: not one.gives)
     model = gpus[0].model if gpus else ""
     cordon = cordon_of(node, system)
-    problem = why_not(node, system)
+    problem, found = why_not(node, system), traits_of(node)
     return NodeState(
         name=node.metadata.name,
         ready=not problem,
         admits=tuple(sorted(name for name, wanted in restrictions.items() if takes_guests(node, wanted, system))),
+        traits=found,
+        barred=bool(problem) and not why_not(node, system, tolerates_all=True),
         topology=domains(node, topology),
         capacity=Resources(
             cpu_milli=max(0, _given(node, "cpu", milli) - taken.cpu_milli),
@@ -131,16 +136,41 @@ def takes_guests(node: Node, wanted: Restriction, system: str = "") -> bool:
     return not why_not_any(node, system) and admits(node, wanted)
 
 
-def why_not(node: Node, system: str = "") -> str:
-    """Why nothing new of ours is placed on a node, in words; empty if it is ready.
+def why_not(node: Node, system: str = "", *, wanted: NodeNeed | None = None, tolerates_all: bool = False) -> str:
+    """Why nothing new of ours is placed on a node, in words; empty if it is ready. `wanted`: what is to be placed needs that.
+    `tolerates_all`: it puts up with every taint but those that say how its node is.
 
     Our own mark is no reason: what keeps it out is on record, and what was placed before that is still to come.
     """
     if why := why_not_any(node, system):
         return why
-    taints = [taint for taint in node.spec.taints if taint.effect in HARD_EFFECTS]
-    strange = sorted({taint.key for taint in taints} - BORNE_TAINTS - set(device_names(node.status.capacity)))
-    return f"tainted: {', '.join(strange)}"[:PROBLEM_CHARACTERS] if strange else ""
+    tolerations = wanted.tolerations if wanted else ()
+    strange = [
+        taint
+        for taint in _strange_taints(node)
+        if taint.key.startswith(CONDITIONS) or not (tolerates_all or borne((taint,), tolerations))
+    ]
+    if strange:
+        return f"tainted: {', '.join(sorted({taint.key for taint in strange}))}"[:PROBLEM_CHARACTERS]
+    if wanted and not meets(traits_of(node), wanted):
+        return f"it is none of those that are needed:{wanted.words.removeprefix(' on')}"
+    return ""
+
+
+def traits_of(node: Node) -> Traits:
+    """What workloads of ours may ask of a node."""
+    strange = (taint for taint in _strange_taints(node) if not taint.key.startswith(CONDITIONS))
+    spot = (taint for taint in taints_of(node) if is_spot_taint(taint))
+    return traits(node.metadata.labels, (*strange, *spot), node=node.metadata.name)
+
+
+def _strange_taints(node: Node) -> list[Taint]:
+    """Those that keep pods of ours out which do not put up with them."""
+    if not node.spec.taints:
+        return []
+    borne_names = BORNE_TAINTS | set(device_names(node.status.capacity))
+    hard = (taint for taint in taints_of(node) if taint.effect in HARD_EFFECTS)
+    return [taint for taint in hard if taint.key not in borne_names and not is_spot_taint(taint)]
 
 
 def why_not_any(node: Node, system: str = "") -> str:

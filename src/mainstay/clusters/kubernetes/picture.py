@@ -44,6 +44,7 @@ from mainstay.clusters.kubernetes.storage import Storage, reached
 from mainstay.clusters.kubernetes.trust import Trust
 from mainstay.clusters.kubernetes.views import NOTHING, GuestView, OwnView, View, view_of
 from mainstay.clusters.kubernetes.waiting import Waiting
+from mainstay.domain.affinity import NodeNeed, Traits
 from mainstay.domain.allocation import PodState, Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Denied, MainstayError, Unavailable
@@ -63,6 +64,8 @@ SILENT_SECONDS_MAX = 150.0
 REPORT_SECONDS = 60
 """A kubelet may tell of an end so much later than it came: so long it may be out of touch before its node is called silent."""
 STRANGERS_MAX = 50
+KINDS_SPARE = 1_000
+"""So many are remembered that no node is of any more."""
 SETTLED_SECONDS = 15
 """So long after it is back may a node owe us what became of its pods: kubelets compare what they told with what they know every
 ten seconds (statusManager.syncPeriod). What they told before may be long over.
@@ -159,6 +162,8 @@ class Picture:
         """Pods of others that ask us for a place."""
         self._used: dict[str, Used] = {}
         self._states: dict[str, NodeState] = {}
+        self._kinds: dict[Traits, Traits] = {}
+        """Of the nodes: those that are alike share one."""
         self._told: tuple[NodeState, ...] = ()
         """As of the last look, if no node refuses what it is given."""
         self._silent: set[str] = set()
@@ -245,6 +250,8 @@ class Picture:
             return self._told  # Whatever changes a node takes its state away.
         for name in self._nodes_by_name() - self._states.keys():
             self._states[name] = self._state_of(name)
+        if len(self._kinds) > KINDS_SPARE + 2 * len(self._states):
+            self._kinds = {state.traits: state.traits for state in self._states.values()}
         found = tuple(self._state(name) for name in sorted(self._states))
         self._told = () if self._broken else found
         return found
@@ -284,18 +291,20 @@ class Picture:
             return state
         now = self._api.server_time()
         why, at = self._trust.why_not(name, now), self._trust.last_refusal(name, now)
-        return replace(state, ready=False, problem=state.problem or why, refusal=why, refused_at=at)
+        return replace(state, ready=False, barred=False, problem=state.problem or why, refusal=why, refused_at=at)
 
     def has_node(self, name: str) -> bool:
         """Whether it is there, ready or not."""
         return ("", name) in self._nodes.objects
 
-    def why_not(self, node: str, *, coming: int = 0) -> str:
-        """Why nothing is placed on a node; empty if it is ready. `coming`: pods that are being made there."""
+    def why_not(self, node: str, *, coming: int = 0, wanted: NodeNeed | None = None) -> str:
+        """Why nothing is placed on a node that needs what is `wanted`; empty if it is ready. `coming`: pods that are being made
+        there.
+        """
         if not self.has_node(node):
             return "it is not there"
         found, now = self._node(node), self._api.server_time()
-        why = why_not(found, self._mark)
+        why = why_not(found, self._mark, wanted=wanted)
         return why or self._trust.why_not(node, now, coming=coming, reports=has_kubelet(found))
 
     def why_no_guest(self, node: str, restriction: str) -> str:
@@ -409,6 +418,9 @@ class Picture:
             system=self._mark,
             topology=self._topology,
         )
+        kind = self._kinds.setdefault(state.traits, state.traits)
+        if kind is not state.traits:
+            state = replace(state, traits=kind)
         if met := reached(self._node(node), self._reaches):
             state = replace(state, admits=tuple(sorted((*state.admits, *met))))
         return replace(state, strangers=self._strangers(node)) if state.marked else state

@@ -19,6 +19,7 @@ from mainstay.clusters.kubernetes.kinds import RESOURCE_CLAIMS
 from mainstay.clusters.kubernetes.names import FILES, MAIN, OUTPUTS
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.settings import Settings
+from mainstay.domain.affinity import SPOT_TOLERATIONS, Requirement, Spot
 from mainstay.domain.allocation import CreatePod, DeletePod, Owner, PodSpec
 from mainstay.domain.quantity import Resources
 from mainstay.domain.workload import Volume
@@ -85,6 +86,8 @@ def identity(action: CreatePod) -> str:
         del spec["dead_man_seconds"]  # pods that were made before there was one are still the same
     if not action.spec.elastic:
         del spec["elastic"]  # likewise
+    if not action.spec.need:
+        del spec["need"]  # likewise
     document = [action.node, spec]
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
@@ -173,11 +176,19 @@ def _claim_spec(volume: Volume) -> Document:
 
 
 def _placed(action: CreatePod, *, binds: bool) -> Document:
-    if not binds:
-        return {"nodeName": action.node}
-    only = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [action.node]}]}
-    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [only]}}
-    return {"schedulerName": BINDER, "affinity": {"nodeAffinity": required}}
+    asked = action.spec.need.requirements if action.spec.need else ()
+    term: Document = {}
+    if asked:
+        term["matchExpressions"] = [_expression(one) for one in asked]
+    if binds:
+        term["matchFields"] = [{"key": "metadata.name", "operator": "In", "values": [action.node]}]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [term]}}
+    affinity = {"affinity": {"nodeAffinity": required}} if term else {}
+    return {**({"schedulerName": BINDER} if binds else {"nodeName": action.node}), **affinity}
+
+
+def _expression(one: Requirement) -> Document:
+    return {"key": one.key, "operator": one.operator, **({"values": list(one.values)} if one.values else {})}
 
 
 def claimed_devices(action: CreatePod, device: Devices) -> list[list[str | int]]:
@@ -487,6 +498,11 @@ def _tolerations(action: CreatePod, device: Devices, *, binds: bool) -> Iterator
         yield {"key": GPU_RESOURCE, "operator": "Exists"}
     if action.spec.resources.gpus and not device.device_class and device.resource not in {"", GPU_RESOURCE}:
         yield {"key": device.resource, "operator": "Exists"}
+    need = action.spec.need
+    spot = SPOT_TOLERATIONS if binds and (need is None or need.spot is not Spot.NEVER) else ()
+    for one in (*(need.tolerations if need else ()), *spot):
+        said = {"key": one.key, "operator": one.operator, "value": one.value, "effect": one.effect}
+        yield {name: text for name, text in said.items() if text}
 
 
 def _keeps_output(action: CreatePod) -> bool:

@@ -1,7 +1,7 @@
-"""Which nodes a pod may use: its selector, its required affinity and its tolerations. Pure functions.
+"""Which nodes a pod of others may use: its selector, its required affinity and its tolerations. Pure functions.
 
 Source: https://kubernetes.io/docs/concepts/scheduling-eviction/assign-pod-node/ and .../taint-and-toleration/; what a node
-only should have (preferred affinity, PreferNoSchedule) is no condition.
+only should have (preferred affinity, PreferNoSchedule) is no condition. What a line of it means is said in `domain.affinity`.
 """
 
 from __future__ import annotations
@@ -12,20 +12,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from mainstay.clusters.kubernetes.objects import Node, PodSpec, Taint
+from mainstay.clusters.kubernetes.objects import Node, PodSpec
+from mainstay.domain.affinity import Requirement, Taint, Toleration, borne, holds
 
-HARD_EFFECTS = frozenset({"NoSchedule", "NoExecute"})
 _OPERATORS = frozenset({"In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt"})
 _FIELDS = frozenset({"metadata.name"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Requirement:
+class FieldRequirement:
     """One line of an affinity: what a label (or field) of the node must be."""
 
-    key: str
-    operator: str
-    values: tuple[str, ...]
+    must: Requirement
     of_field: bool = False
 
 
@@ -34,16 +32,15 @@ class Restriction:
     """What a node must be like. Equal for pods that may use the same nodes; `name` is a function of all the rest."""
 
     selector: tuple[tuple[str, str], ...]
-    terms: tuple[tuple[Requirement, ...], ...] | None
+    terms: tuple[tuple[FieldRequirement, ...], ...] | None
     """One of them must hold whole; None: there is no such condition; an empty one never holds."""
-    tolerations: tuple[tuple[str, str, str, str], ...]
-    """(key, operator, value, effect)"""
+    tolerations: tuple[Toleration, ...]
     devices: tuple[str, ...] = ()
     """Resources by which it asks for GPUs: a node that offers its own to claims only would refuse it."""
     name: str
 
 
-Terms: TypeAlias = tuple[tuple[Requirement, ...], ...]
+Terms: TypeAlias = tuple[tuple[FieldRequirement, ...], ...]
 """One of them must hold whole; an empty one never holds."""
 
 
@@ -73,10 +70,11 @@ def restriction(spec: PodSpec, *, devices: Iterable[str] = ()) -> Restriction | 
     if terms is _STRANGE:
         return None
     selector = tuple(sorted(spec.node_selector.items()))
-    tolerations = tuple(sorted({(t.key, t.operator, t.value, t.effect) for t in spec.tolerations}))
+    said = sorted({(t.key, t.operator, t.value, t.effect) for t in spec.tolerations})
     kinds = tuple(sorted(devices))
-    given = [selector, _plain(terms), tolerations, *([kinds] if kinds else [])]
+    given = [selector, _plain(terms), said, *([kinds] if kinds else [])]
     name = hashlib.sha256(json.dumps(given).encode()).hexdigest()[:16]
+    tolerations = tuple(Toleration(key=key, operator=op, value=value, effect=effect) for key, op, value, effect in said)
     return Restriction(selector=selector, terms=terms, tolerations=tolerations, devices=kinds, name=name)
 
 
@@ -87,15 +85,20 @@ def admits(node: Node, wanted: Restriction) -> bool:
         all(labels.get(key) == value for key, value in wanted.selector)
         and (wanted.terms is None or meets(node, wanted.terms))
         and all(name in node.status.allocatable for name in wanted.devices)
-        and all(_is_borne(taint, wanted) for taint in node.spec.taints if taint.effect in HARD_EFFECTS)
+        and borne(taints_of(node), wanted.tolerations)
     )
 
 
-_STRANGE: tuple[tuple[Requirement, ...], ...] = ((),)
+def taints_of(node: Node) -> tuple[Taint, ...]:
+    """Those of a node."""
+    return tuple(Taint(key=one.key, value=one.value, effect=one.effect) for one in node.spec.taints)
+
+
+_STRANGE: tuple[tuple[FieldRequirement, ...], ...] = ((),)
 """Stands for an affinity that we do not understand; only ever compared by identity."""
 
 
-def _terms(affinity: Mapping[str, Any] | None) -> tuple[tuple[Requirement, ...], ...] | None:
+def _terms(affinity: Mapping[str, Any] | None) -> tuple[tuple[FieldRequirement, ...], ...] | None:
     required = _mapping(_mapping(affinity).get("nodeAffinity")).get("requiredDuringSchedulingIgnoredDuringExecution")
     if not required:
         return None
@@ -105,7 +108,7 @@ def _terms(affinity: Mapping[str, Any] | None) -> tuple[tuple[Requirement, ...],
         return _STRANGE
 
 
-def _term(term: Any) -> tuple[Requirement, ...]:
+def _term(term: Any) -> tuple[FieldRequirement, ...]:
     """Raises KeyError, TypeError, ValueError for anything that is not in the API as we know it."""
     if set(term) - {"matchExpressions", "matchFields"}:
         raise ValueError(term)
@@ -114,64 +117,29 @@ def _term(term: Any) -> tuple[Requirement, ...]:
     return tuple(_requirement(line, of_field=of_field) for line, of_field in lines)
 
 
-def _requirement(line: Any, *, of_field: bool) -> Requirement:
+def _requirement(line: Any, *, of_field: bool) -> FieldRequirement:
     key, operator, values = line["key"], line["operator"], tuple(line.get("values") or ())
     understood = operator in _OPERATORS and all(isinstance(value, str) for value in values)
     if not understood or (of_field and key not in _FIELDS):
         raise ValueError(line)
-    return Requirement(key=key, operator=operator, values=values, of_field=of_field)
+    return FieldRequirement(must=Requirement(key=key, operator=operator, values=values), of_field=of_field)
 
 
-def _term_holds(node: Node, term: Sequence[Requirement]) -> bool:
+def _term_holds(node: Node, term: Sequence[FieldRequirement]) -> bool:
     """An empty term matches nothing."""
-    return bool(term) and all(_holds(node, line) for line in term)
+    return bool(term) and all(holds(line.must, _value(node, line)) for line in term)
 
 
-def _holds(node: Node, line: Requirement) -> bool:
-    value = node.metadata.name if line.of_field else node.metadata.labels.get(line.key)
-    match line.operator:
-        case "In":
-            return value in line.values
-        case "NotIn":
-            return value not in line.values
-        case "Exists":
-            return value is not None
-        case "DoesNotExist":
-            return value is None
-        case "Gt" | "Lt" if len(line.values) == 1:
-            number, limit = _number(value), _number(line.values[0])
-            if number is None or limit is None:
-                return False
-            return number > limit if line.operator == "Gt" else number < limit
-    return False
-
-
-def _is_borne(taint: Taint, wanted: Restriction) -> bool:
-    return any(_tolerates(toleration, taint) for toleration in wanted.tolerations)
-
-
-def _tolerates(toleration: tuple[str, str, str, str], taint: Taint) -> bool:
-    key, operator, value, effect = toleration
-    if (effect and effect != taint.effect) or (key and key != taint.key):
-        return False
-    if operator == "Exists":
-        return True
-    return operator in {"", "Equal"} and bool(key) and value == taint.value
-
-
-def _number(text: str | None) -> int | None:
-    try:
-        return int(text) if text is not None and len(text) < 20 else None
-    except ValueError:
-        return None
+def _value(node: Node, line: FieldRequirement) -> str | None:
+    return node.metadata.name if line.of_field else node.metadata.labels.get(line.must.key)
 
 
 def _mapping(tree: Any) -> Mapping[str, Any]:
     return tree if isinstance(tree, Mapping) else {}
 
 
-def _plain(terms: tuple[tuple[Requirement, ...], ...] | None) -> Any:
+def _plain(terms: tuple[tuple[FieldRequirement, ...], ...] | None) -> Any:
     """For JSON."""
     if terms is None:
         return None
-    return [[(line.key, line.operator, line.values, line.of_field) for line in term] for term in terms]
+    return [[(line.must.key, line.must.operator, line.must.values, line.of_field) for line in term] for term in terms]

@@ -120,10 +120,15 @@ def _reach(terms: Terms) -> str:
 def _words(terms: Terms) -> str:
     """For people. Where there is more than one way to reach it, the first stands for all."""
     lines = (
-        [f"{line.key} {line.operator.lower()} {', '.join(line.values)}".strip() for line in terms[0]] if terms else []
+        [
+            f"{must.key} {must.operator.lower()} {', '.join(must.values)}".strip()
+            for must in (line.must for line in terms[0])
+        ]
+        if terms
+        else []
     )
-    if terms and len(terms) == len(terms[0]) == 1 and terms[0][0].operator == "In":
-        line = terms[0][0]
+    if terms and len(terms) == len(terms[0]) == 1 and terms[0][0].must.operator == "In":
+        line = terms[0][0].must
         kind = {HOSTNAME: "node", ZONE: "zone"}.get(line.key)
         if kind is not None:
             return f"{'on' if kind == 'node' else 'in'} {kind} {' or '.join(line.values)}"[:WORDS_MAX]

@@ -8,7 +8,8 @@ from math import inf
 
 from mainstay import __version__
 from mainstay.clusters.simulated.cluster import SimulatedCluster
-from mainstay.clusters.simulated.machines import Behaviour, Machines
+from mainstay.clusters.simulated.machines import Behaviour, Machines, heeding_taints
+from mainstay.domain.affinity import traits
 from mainstay.domain.allocation import CreatePod
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Invalid
@@ -56,11 +57,10 @@ def _nodes(cluster: ClusterRecord) -> Iterator[NodeState]:
     groups = (group for group in cluster.settings.nodes for _ in range(group.count))
     for number, group in enumerate(groups, 1):
         name, capacity = f"{cluster.name}-{number:04}", group.capacity
-        if is_shape(capacity.gpu_model):
-            whole = replace(capacity, gpus=0, gpu_model="")
-            yield NodeState(name=name, capacity=whole, ready=True, shapes=((capacity.gpu_model, capacity.gpus),))
-        else:
-            yield NodeState(name=name, capacity=capacity, ready=True)
+        shapes = ((capacity.gpu_model, capacity.gpus),) if is_shape(capacity.gpu_model) else ()
+        whole = replace(capacity, gpus=0, gpu_model="") if shapes else capacity
+        found = traits(dict(group.labels), group.taints, node=name)
+        yield heeding_taints(NodeState(name=name, capacity=whole, ready=True, shapes=shapes, traits=found))
 
 
 def _behaviour(action: CreatePod) -> Behaviour:

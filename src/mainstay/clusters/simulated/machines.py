@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 
+from mainstay.domain.affinity import NodeNeed, admits
 from mainstay.domain.allocation import CreatePod, End, PodSpec, PodState, Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Conflict, Fenced, Gone, NoCapacity
@@ -139,7 +140,7 @@ class Machines:
         if action.node not in self.nodes:
             msg = f"no such node: {action.node}"
             raise NoCapacity(msg, object_=action.node)
-        self.require_room(action.name, action.node, action.spec.resources)
+        self.require_room(action.name, action.node, action.spec.resources, need=action.spec.need)
         process = self.start(action.name, action.node, action.spec, self._behaviour(action))
         if action.spec.port:
             self._ports += 1
@@ -191,7 +192,7 @@ class Machines:
     def cut_off(self, node: str) -> None:
         """Nobody hears of a node any more; what runs there runs on, but for what ends itself where nobody renews it."""
         self.settle()
-        self.nodes[node] = replace(self.nodes[node], ready=False, problem="it is not heard of")
+        self.nodes[node] = replace(self.nodes[node], ready=False, barred=False, problem="it is not heard of")
         self._silent.add(node)
         for process in self.live(node):
             seconds = process.spec.dead_man_seconds if process.spec else 0
@@ -211,7 +212,7 @@ class Machines:
 
     def return_node(self, node: str) -> None:
         """It is back, and hears what is wanted; a moment later it tells what became of its processes, and starts the others."""
-        self.nodes[node] = replace(self.nodes[node], ready=True, problem="")
+        self.nodes[node] = heeding_taints(replace(self.nodes[node], ready=True, problem=""))
         self._silent.discard(node)
         heard_at = self._heard_at[node] = self.clock.monotonic() + TELL_SECONDS
         for process in self.live(node):
@@ -340,13 +341,13 @@ class Machines:
             detail="deleted before it was created",
         )
 
-    def require_room(self, pod: str, name: str, wanted: Resources) -> None:
+    def require_room(self, pod: str, name: str, wanted: Resources, *, need: NodeNeed | None = None) -> None:
         """Raises NoCapacity."""
         node = self.nodes[name]
         held = [process.spec.resources for process in self.live(name) if process.spec]
         wish = [*held, wanted]
         if (
-            not node.ready
+            not (node.ready if need is None else (node.ready or node.barred) and admits(node.traits, need))
             or sum(part.cpu_milli for part in wish) > node.capacity.cpu_milli
             or sum(part.memory_bytes for part in wish) > node.capacity.memory_bytes
             or any(_of_kind(wish, kind) > count for kind, count in _devices(node))
@@ -358,6 +359,14 @@ class Machines:
     def _wall(self, moment: float) -> int:
         """The machines' wall time of a monotonic moment of the past."""
         return self.clock.now() - round((self.clock.monotonic() - moment) * MICROSECONDS_PER_SECOND)
+
+
+def heeding_taints(node: NodeState) -> NodeState:
+    """As it reports itself: one with taints is ready for nobody but for whom tolerates them."""
+    taints = node.traits.taints
+    if not taints:
+        return node
+    return replace(node, ready=False, barred=True, problem=f"tainted: {', '.join(one.key for one in taints)}")
 
 
 def _devices(node: NodeState) -> tuple[tuple[str, int], ...]:

@@ -36,6 +36,7 @@ def pod_spec(allocation: Allocation, spec: WorkloadSpec) -> PodSpec:
         volumes=spec.volumes,
         devices=spec.devices,
         elastic=spec.elastic is not None,
+        need=spec.need.required if spec.need else None,
     )
 
 

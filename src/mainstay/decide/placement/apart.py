@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mainstay.decide.placement.domains import known, numbers
-from mainstay.decide.placement.fill import Policy, evenly, fill, lowest
+from mainstay.decide.placement.fill import Policy, evenly, fill, lowest, ranking
 from mainstay.decide.placement.fit import Free, Request, feasible, room_on
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.snapshot import NO_LIMIT
@@ -67,7 +67,7 @@ def place_apart(
     """
     bound, at_most = bound_of(free, request), spread.at_most or NO_LIMIT
     rows = rows[bound.known[rows]] if bound else rows
-    scores = policy.scores(free, request, rows)
+    scores = ranking(free, request, policy, rows)
     if spread.level == HOST:
         nodes = rows[lowest(scores, count)]
         return nodes, evenly(np.minimum(room_on(free, request, nodes), at_most), count)

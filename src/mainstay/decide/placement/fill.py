@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from mainstay.decide.placement.fit import Free, Request, room_on
+from mainstay.decide.placement.prefer import preferred
 from mainstay.domain.arrays import Floats, Ints
 
 Scores: TypeAlias = Callable[[Free, Request, Ints], Floats]
@@ -38,10 +39,15 @@ def fill(free: Free, request: Request, policy: Policy, rows: Ints, count: int) -
     """
     if not rows.size or not count:
         return rows[:0], rows[:0]
-    scores = policy.scores(free, request, rows)
+    scores = ranking(free, request, policy, rows)
     if count == 1:
         return rows[lowest(scores, 1)], np.ones(1, dtype=np.int64)
     return (_stack if policy.stacks else _spread)(free, request, rows, scores, count)
+
+
+def ranking(free: Free, request: Request, policy: Policy, rows: Ints) -> Floats:
+    """The scores of the policy, but of nodes that the request prefers all are lower than of others."""
+    return preferred(free, request, rows, policy.scores(free, request, rows))
 
 
 def _stack(free: Free, request: Request, rows: Ints, scores: Floats, count: int) -> tuple[Ints, Ints]:

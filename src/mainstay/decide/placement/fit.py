@@ -11,6 +11,7 @@ import numpy as np
 from mainstay.decide.compiled import kernel_for
 from mainstay.decide.kernel import BLOCK, CPU, GPUS, MEMORY, NONE, ROOM_MAX, Nodes, Usual
 from mainstay.decide.placement.usual import NOBODY, usual_of, wasted
+from mainstay.domain.affinity import NodeNeed, NodeTraits, Restriction
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.quantity import Counts, Resources, is_shape
 from mainstay.domain.snapshot import PODS, NodeTable, Snapshot
@@ -40,8 +41,8 @@ class Request:
     """Slices of GPUs of this shape are asked for instead of whole ones; then `gpu_model` means nothing."""
     cluster: int = ANY_CLUSTER
     """The number of the only cluster that will do, as in `Free.cluster`."""
-    restriction: str = ""
-    """Only nodes that admit it will do."""
+    restriction: Restriction = ""
+    """Only nodes that admit it will do; of a need that has preferences, those that it prefers go first."""
     reach: Bools | None = field(default=None, compare=False)
     """Only these nodes will do; None: all."""
     late: int = 0
@@ -67,13 +68,18 @@ class Free:
     """Slices of them too."""
     open_: Bools
     """Nodes that may be used for what has no restriction."""
-    admits: Mapping[str, Bools]
-    """Restriction -> the nodes that may be used for what has it; none for one that is not there."""
+    admits: Mapping[Restriction, Bools]
+    """Restriction -> the nodes that may be used for what has it; none for a name that is not there."""
+    sound: Bools
+    """Nodes that may be used by whoever tolerates their taints."""
+    traits: NodeTraits | None
+    """As of the nodes: what needs are worked out of that are not in `admits`."""
     levels: Mapping[str, Level]
     """As of the nodes."""
     kept: tuple[Mapping[int, int], ...] = ()
     """For each start that is reserved, column -> the column of what is left of it then. They come behind all others."""
-    _allowed: dict[tuple[str, int, int], Bools] = field(default_factory=dict, repr=False)
+    _allowed: dict[tuple[Restriction, int, int], Bools] = field(default_factory=dict, repr=False)
+    _liked: dict[NodeNeed, Ints] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(
@@ -112,6 +118,8 @@ class Free:
             gpus_installed=installed,
             open_=open_,
             admits=nodes.admits,
+            sound=open_ if nodes.traits is None else open_ | nodes.traits.barred,
+            traits=nodes.traits,
             levels=nodes.levels,
         )
 
@@ -150,10 +158,25 @@ class Free:
 
     def usable(self, request: Request) -> Bools:
         """Nodes that may be used at all, whether or not there is room."""
-        usable = self.open_
-        if request.restriction:
-            usable = self.admits.get(request.restriction, np.zeros(self.key.size, dtype=np.bool_))
+        usable = self._admitted(request.restriction) if request.restriction else self.open_
         return usable if request.reach is None else usable & request.reach
+
+    def _admitted(self, restriction: Restriction) -> Bools:
+        known = self.admits.get(restriction)
+        if known is not None:
+            return known
+        if isinstance(restriction, str) or self.traits is None:
+            return np.zeros(self.key.size, dtype=np.bool_)
+        return self.sound & self.traits.admitted(restriction)
+
+    def liked(self, request: Request) -> Ints | None:
+        """[nodes] By how much the request prefers each; None if it prefers none."""
+        wanted = request.restriction
+        if isinstance(wanted, str) or not wanted.preferences or self.traits is None:
+            return None
+        if wanted not in self._liked:
+            self._liked[wanted] = self.traits.liked(wanted)
+        return self._liked[wanted]
 
     def allowed(self, request: Request) -> Bools:
         """Nodes of the cluster and the GPU model that are asked for which may be used, whether or not there is room."""
@@ -276,9 +299,11 @@ class Free:
         columns = {column: first + number for number, column in enumerate(beside)}
         return replace(self, nodes=wider, kept=(*self.kept, columns))
 
-    def opened(self, open_: Bools, *, admits: Mapping[str, Bools]) -> Free:
-        """The same, if these were the nodes that may be used for what has no restriction, and for what has one."""
-        return replace(self, open_=open_, admits=admits, _allowed={})
+    def opened(self, open_: Bools, *, admits: Mapping[Restriction, Bools], sound: Bools | None = None) -> Free:
+        """The same, if these were the nodes that may be used for what has no restriction, and for what has one. `sound`: for
+        whoever tolerates their taints; None: the same.
+        """
+        return replace(self, open_=open_, admits=admits, sound=open_ if sound is None else sound, _allowed={})
 
     def without(self, name: str) -> Free:
         """The same, if every node had as much of this other resource as anybody asks for."""
@@ -320,7 +345,8 @@ def free_in(snapshot: Snapshot, cluster: str) -> Free:
     """What would be free if this cluster took work and no other."""
     nodes = snapshot.nodes
     inside = np.fromiter((name == cluster for name in nodes.clusters), dtype=np.bool_, count=len(nodes.clusters))
-    return _left(snapshot, open_=inside)
+    met = {**nodes.admits, **nodes.meets}
+    return _left(snapshot, open_=inside).opened(inside, admits={name: mask & inside for name, mask in met.items()})
 
 
 def _left(snapshot: Snapshot, *, open_: Bools, sign: int = 1, usual: Usual = NOBODY) -> Free:
@@ -351,7 +377,7 @@ def request_of(
     gpu_models: Sequence[str],
     *,
     cluster: int = ANY_CLUSTER,
-    restriction: str = "",
+    restriction: Restriction = "",
     reach: Bools | None = None,
     one_node: bool = False,
     topology: TopologyNeed | None = None,

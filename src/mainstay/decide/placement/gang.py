@@ -9,6 +9,7 @@ from mainstay.decide.placement.domains import CLUSTER, known, numbers, room_per_
 from mainstay.decide.placement.fill import Policy, fill
 from mainstay.decide.placement.fit import Free, Request, feasible
 from mainstay.decide.placement.near import place_near
+from mainstay.decide.placement.prefer import domain_for
 from mainstay.domain.arrays import Bools, Ints
 
 
@@ -37,7 +38,9 @@ def place(free: Free, request: Request, *, count: int, least: int = 0, policy: P
         holds = np.flatnonzero(per_cluster >= count)
         if not holds.size:
             return None
-        rows = rows[free.cluster[rows] == holds[np.argmin(per_cluster[holds])]]
+        number, room = free.cluster[rows], room_apart(free, request, rows)
+        best = domain_for(free, request, rows, room=room, number=number, most=per_cluster, holds=holds, count=count)
+        rows = rows[number == best]
     return np.repeat(*fill(free, request, policy, rows, count))
 
 

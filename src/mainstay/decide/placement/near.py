@@ -10,8 +10,9 @@ import numpy as np
 
 from mainstay.decide.placement.apart import place_apart, room_apart
 from mainstay.decide.placement.domains import CLUSTER, LADDER, numbers, room_per_domain
-from mainstay.decide.placement.fill import Policy, fill
+from mainstay.decide.placement.fill import Policy, fill, ranking
 from mainstay.decide.placement.fit import Free, Request
+from mainstay.decide.placement.prefer import domain_for
 from mainstay.domain.arrays import Ints
 from mainstay.domain.topology import TopologyNeed
 
@@ -32,7 +33,8 @@ def place_near(
             break
     else:
         return None
-    inside = numbers(free, LADDER[at])[rows] == holds[np.argmin(most[holds])]
+    number = numbers(free, LADDER[at])[rows]
+    inside = number == domain_for(free, request, rows, room=room, number=number, most=most, holds=holds, count=count)
     rows, room = rows[inside], room[inside]
     end = LADDER.index(need.spread.level) if need.spread else -1
     for level in LADDER[at + 1 : end] if need.level else ():
@@ -44,7 +46,7 @@ def place_near(
     if need.spread:
         nodes, pods = place_apart(free, request, need.spread, rows, count=count, policy=policy)
     elif policy.stacks:
-        best = np.argsort(policy.scores(free, request, rows), kind="stable")
+        best = np.argsort(ranking(free, request, policy, rows), kind="stable")
         used, pods = _fewest(room[best], count)
         nodes = rows[best[used]]
     else:

@@ -18,6 +18,7 @@ from mainstay.decide.placement.domains import CLUSTER, LADDER, known, numbers, r
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Free, Request, feasible, room_on
 from mainstay.decide.placement.gang import place
+from mainstay.decide.placement.prefer import liking_per_domain
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.topology import HOST
 
@@ -115,11 +116,21 @@ def _levels(request: Request) -> Sequence[str]:
 
 
 def _domains(free: Free, parts: Parts, level: str) -> Iterator[Bools]:
-    """[nodes] Those of each domain that has room for every part if it were alone: that with the least room first."""
+    """[nodes] Those of each domain that has room for every part if it were alone: that with the most preferred nodes first, of
+    equals that with the least room.
+    """
     number = numbers(free, level)
     room = _gangs_per_domain(free, parts, level)
     holds = np.flatnonzero(room >= 1)
-    for domain in holds[np.argsort(room[holds], kind="stable")][:DOMAINS_MAX].tolist():
+    liking = np.zeros(room.size, dtype=np.int64)
+    for part in parts:
+        rows = np.flatnonzero(feasible(free, part.request))
+        there = room_on(free, part.request, rows)
+        liked = liking_per_domain(
+            free, part.request, rows, room=there, number=number[rows], domains=room.size, count=part.ranks
+        )
+        liking += 0 if liked is None else liked
+    for domain in holds[np.lexsort((room[holds], -liking[holds]))][:DOMAINS_MAX].tolist():
         yield number == domain
 
 

@@ -524,7 +524,8 @@ def _free(snapshot: Snapshot, holders: Holders) -> Free:
 
 def _with_all(search: Search, request: Request, may_yield: Bools) -> Free:
     """What would be free of what is asked for, if all yielded that may. Of nothing else it says anything."""
-    free, holders = search.free.copy().opened(search.free.open_, admits=search.free.admits), search.holders
+    before, holders = search.free, search.holders
+    free = before.copy().opened(before.open_, admits=before.admits, sound=before.sound)
     pods = np.flatnonzero(may_yield[holders.unit] & (holders.node >= 0))
     where = holders.node[pods]
     for (column, _), (gives, _) in zip(free.asked(request), search.freed(request), strict=True):

@@ -51,7 +51,7 @@ def remove_cluster(world: World, action: RemoveCluster) -> Reason | None:
         return refusal
     world.clusters[action.cluster]["sealed"] = ""
     for node in world.cluster_nodes(action.cluster):
-        node["ready"] = node["cpu_milli"] = node["memory_bytes"] = node["gpus"] = 0
+        node["ready"] = node["barred"] = node["cpu_milli"] = node["memory_bytes"] = node["gpus"] = 0
         node["shapes"] = node["admits"] = ""
         world.touch_node(node)
     for key in [key for key in world.volumes if key[0] == action.cluster]:

@@ -5,11 +5,12 @@ What is reported and what is wanted are columns of their own: no report opens a 
 
 from __future__ import annotations
 
+from mainstay.domain.affinity import Traits
 from mainstay.domain.capacity import Keeping, NodeState
 from mainstay.domain.plan import CordonNode, DrainNode, ObserveNodes, QuarantineNode, ReleaseNode, UncordonNode
 from mainstay.domain.reason import Code, Reason
 from mainstay.store import codec, codec_fleet, guards
-from mainstay.store.rows import NodeRow
+from mainstay.store.rows import NodeRow, NodeTraitsRow
 from mainstay.store.world import World
 
 
@@ -21,23 +22,27 @@ def observe_nodes(world: World, action: ObserveNodes) -> Reason | None:
     if action.nodes and world.has_left(action.cluster):
         return guards.no_such_cluster(action.cluster)
     world.witness(action.cluster, action.at)
+    digests = _Digests(world)
     for state in action.nodes:
         row = world.node(action.cluster, state.name)
         if row is None:
-            row = _new_row(world, action.cluster, state)
+            digests.put(state.traits)
+            row = _new_row(world, action.cluster, state, digests)
             world.add_node(row)
             _log(world, row)
-        elif _differs(row, state):
-            is_news = _is_news(row, state)
-            _take_over(row, state)
+        elif _differs(row, state, digests):
+            digests.put(state.traits)
+            is_news = _is_news(row, state, digests)
+            _take_over(row, state, digests)
             world.touch_node(row)
             if is_news:
                 _log(world, row)
     reported = {state.name for state in action.nodes}
     for row in world.cluster_nodes(action.cluster):
-        if (row["ready"] or row["admits"]) and row["name"] not in reported:
+        if (row["ready"] or row["admits"] or row["barred"]) and row["name"] not in reported:
             was_ready = row["ready"]
-            row["ready"], row["admits"], row["problem"], row["complaints"], row["strangers"] = 0, "", "", "", ""
+            row["ready"], row["admits"], row["barred"] = 0, "", 0
+            row["problem"], row["complaints"], row["strangers"] = "", "", ""
             world.touch_node(row)
             if was_ready:
                 _log(world, row)
@@ -123,7 +128,7 @@ def _open(world: World, row: NodeRow, reason: Reason) -> None:
     world.log("node", row["name"], reason)
 
 
-def _new_row(world: World, cluster: str, state: NodeState) -> NodeRow:
+def _new_row(world: World, cluster: str, state: NodeState, digests: _Digests) -> NodeRow:
     row = NodeRow(
         key=world.new_key(),
         cluster=cluster,
@@ -137,6 +142,8 @@ def _new_row(world: World, cluster: str, state: NodeState) -> NodeRow:
         used_memory_bytes=0,
         used_gpus=0,
         admits="",
+        traits="",
+        barred=0,
         topology="",
         problem="",
         complaints="",
@@ -159,36 +166,61 @@ def _new_row(world: World, cluster: str, state: NodeState) -> NodeRow:
         wait_seconds=0,
         version=world.version,
     )
-    _take_over(row, state)
+    _take_over(row, state, digests)
     return row
 
 
-def _differs(row: NodeRow, state: NodeState) -> bool:
+class _Digests:
+    """Of traits. Nodes that are alike share theirs, so of a large fleet few are written out."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._known: dict[int, tuple[Traits, NodeTraitsRow]] = {}
+
+    def of(self, traits: Traits) -> str:
+        """As the row of a node has it."""
+        found = self._known.get(id(traits))
+        if found is None:
+            # The traits are kept too: nothing else is at their address then.
+            found = self._known[id(traits)] = traits, codec_fleet.traits_row(traits)
+        return found[1]["digest"]
+
+    def put(self, traits: Traits) -> str:
+        """The same; they are on record from then on."""
+        digest = self.of(traits)
+        self._world.know_traits(self._known[id(traits)][1])
+        return digest
+
+
+def _differs(row: NodeRow, state: NodeState, digests: _Digests) -> bool:
     before = row.copy()
-    _take_over(before, state)
+    _take_over(before, state, digests)
     return before != row
 
 
-def _is_news(row: NodeRow, state: NodeState) -> bool:
-    """Which guests it admits, which strangers live there and how many changes all the time, and where it is says nothing of it:
-    that is no event of the node.
+def _is_news(row: NodeRow, state: NodeState, digests: _Digests) -> bool:
+    """Which guests it admits, which strangers live there and how many changes all the time, and its place and its labels say
+    nothing of it: that is no event of the node.
     """
     passing = {
         "admits": _admits(state),
+        "traits": digests.of(state.traits),
         "topology": codec_fleet.places_text(state.topology),
         "strangers": _lines(state.strangers),
         "pods_max": codec_fleet.limit(state.pods_max),
     }
-    return _differs({**row, **passing}, state)  # type: ignore[typeddict-item]
+    return _differs({**row, **passing}, state, digests)  # type: ignore[typeddict-item]
 
 
-def _take_over(row: NodeRow, state: NodeState) -> None:
+def _take_over(row: NodeRow, state: NodeState, digests: _Digests) -> None:
     row["ready"] = int(state.ready)
     row["cpu_milli"] = state.capacity.cpu_milli
     row["memory_bytes"] = state.capacity.memory_bytes
     row["gpus"] = state.capacity.gpus
     row["gpu_model"] = state.capacity.gpu_model
     row["admits"] = _admits(state)
+    row["traits"] = digests.of(state.traits)
+    row["barred"] = int(state.barred)
     row["topology"] = codec_fleet.places_text(state.topology)
     row["problem"] = codec.storable(state.problem)
     row["complaints"] = codec.storable(_lines(state.complaints))

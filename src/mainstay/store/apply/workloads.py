@@ -200,7 +200,12 @@ def capacity_left(world: World, row: WorkloadRow, slots: tuple[Slot, ...]) -> Re
         wishes.setdefault(slot.node_key, []).append(slot.resources)
     for node_key, wish in wishes.items():
         for amount in total(wish):
-            guard = CapacityLeft(node_key=node_key, resources=amount, restriction=row["restriction"], pods=len(wish))
+            guard = CapacityLeft(
+                node_key=node_key,
+                resources=amount,
+                restriction=codec.restriction_of(row["restriction"]),
+                pods=len(wish),
+            )
             refusal = guards.capacity_left(world, guard) or guards.place_is_not_kept(world, row["key"], guard)
             if refusal:
                 return refusal

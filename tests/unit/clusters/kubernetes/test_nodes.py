@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from mainstay.clusters.kubernetes.devices import gpu_model
 from mainstay.clusters.kubernetes.nodes import is_off, is_silent, node_state, requests, why_not
 from mainstay.clusters.kubernetes.objects import Node, Pod
+from mainstay.domain.affinity import NodeNeed, Requirement, Spot, Taint, Toleration, traits
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from tests.unit.clusters.kubernetes.objects import node
 
 NOTHING = Resources()
 GPU = "nvidia.com/gpu"
+DEDICATED = Taint(key="dedicated", value="ml", effect="NoSchedule")
 
 
 def taint(key: str, effect: str = "NoSchedule") -> dict[str, str]:
@@ -199,3 +201,47 @@ def test_what_is_asked_for_the_pod_as_a_whole_counts_instead_of_its_containers()
 )
 def test_a_node_takes_so_many_pods_of_ours_as_others_leave(allocatable, taken, left):
     assert node_state(node(allocatable=allocatable), NOTHING, taken_pods=taken).pods_max == left
+
+
+ML = {"key": "dedicated", "value": "ml", "effect": "NoSchedule"}
+TOLERANT = NodeNeed(tolerations=(Toleration(key="dedicated"),))
+
+
+def test_what_needs_look_at_is_reported_and_no_name_of_the_node():
+    said = {"kubernetes.io/hostname": "n1", "disk": "ssd", "karpenter.sh/capacity-type": "spot"}
+    state = node_state(node(labels=said, taints=[ML, taint(GPU), taint("soft", "PreferNoSchedule")]), NOTHING)
+    assert state.traits == traits({"disk": "ssd", "karpenter.sh/capacity-type": "spot"}, (DEDICATED,))
+    assert (state.ready, state.barred, state.problem) == (False, True, "tainted: dedicated")
+
+
+@pytest.mark.parametrize(
+    ("shown", "barred"),
+    [
+        (node(taints=[ML]), True),
+        (node(), False),
+        (node(taints=[ML], ready="False"), False),
+        (node(taints=[ML], unschedulable=True), False),
+        (node(taints=[ML, taint("node.kubernetes.io/disk-pressure")]), False),
+        (node(taints=[taint("node.kubernetes.io/unreachable", "NoExecute")]), False),
+    ],
+)
+def test_only_what_a_pod_may_put_up_with_bars_a_node_and_leaves_it_to_those_that_do(shown, barred):
+    state = node_state(shown, NOTHING)
+    assert state.barred is barred
+    assert bool(why_not(shown, wanted=TOLERANT)) is not (barred or state.ready)
+    assert all("node.kubernetes.io" not in one.key for one in state.traits.taints)
+
+
+def test_a_taint_that_says_no_more_than_spot_keeps_nobody_out_who_allows_that():
+    aks = {"key": "kubernetes.azure.com/scalesetpriority", "value": "spot", "effect": "NoSchedule"}
+    shown = node(taints=[aks])
+    state = node_state(shown, NOTHING)
+    assert (state.ready, state.traits.spot, state.traits.taints) == (True, True, ())
+    assert why_not(shown, wanted=NodeNeed(spot=Spot.ONLY)) == ""
+    assert "not spot" in why_not(shown, wanted=NodeNeed(spot=Spot.NEVER))
+
+
+def test_a_node_that_has_other_labels_by_now_says_so():
+    must = Requirement(key="disk", operator="In", values=("ssd",))
+    assert why_not(node(labels={"disk": "ssd"}), wanted=NodeNeed(requirements=(must,))) == ""
+    assert "disk=ssd" in why_not(node(labels={"disk": "hdd"}), wanted=NodeNeed(requirements=(must,)))

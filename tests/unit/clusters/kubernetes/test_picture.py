@@ -315,6 +315,8 @@ async def test_a_view_that_heard_nothing_for_too_long_is_none():
     for informer in watched.picture._informers:
         informer.synced.set()
         informer._heard(T0)
+    for informer in (watched.picture._slices, watched.picture._claims):
+        informer.tried.set()
     watched.picture._tasks = [None]  # type: ignore[list-item]  # they run already
     await watched.picture.ready()
     watched.clock.advance(SILENT_SECONDS_MAX + 1)
@@ -411,3 +413,15 @@ def test_every_pod_that_is_not_over_is_one_of_those_that_its_node_takes():
     watched.gone(pod("a", labels={names.SYSTEM: "another"}))
     watched.gone(with_cpu("c", "1", on="n1", ours=True))
     assert (watched.picture.nodes()[0].pods_max, watched.picture.pods_free("n1")) == (5, 5)
+
+
+def test_nodes_that_are_alike_share_what_they_say_of_themselves_and_what_none_is_any_more_is_forgotten(monkeypatch):
+    monkeypatch.setattr("mainstay.clusters.kubernetes.picture.KINDS_SPARE", 3)
+    watched = Watched()
+    for beat in range(20):
+        for name in NODES:
+            watched.node(node(name, labels={"kubernetes.io/hostname": name, "beat": str(beat)}))
+        first, second = watched.picture.nodes()
+        assert first.traits is second.traits
+        assert first.traits.labels == (("beat", str(beat)),)
+        assert len(watched.picture._kinds) <= 3 + 2 * len(NODES)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import find, given
 from pydantic import ValidationError
 
 from mainstay.clusters.kubernetes import names, pods, surroundings
 from mainstay.clusters.kubernetes.names import FILES, MAIN, OUTPUTS
 from mainstay.clusters.kubernetes.nodes import requests
 from mainstay.clusters.kubernetes.objects import Pod
+from mainstay.domain.affinity import SPOT_LABELS, NodeNeed, Requirement, Spot, Toleration
 from mainstay.domain.allocation import CreatePod, DeletePod
 from mainstay.domain.quantity import Resources
 from mainstay.domain.secret import SecretUse
@@ -96,7 +98,43 @@ def test_a_pod_says_nothing_but_what_is_listed_here(action):
         "node.kubernetes.io/not-ready",
         "node.kubernetes.io/unreachable",
         "nvidia.com/gpu",
+        *SPOT_LABELS,
     }
+
+
+def test_what_a_workload_needs_of_its_nodes_is_told_to_whoever_looks_at_it_again():
+    """A kubelet refuses a pod whose affinity its node does not meet, and a taint evicts one that does not tolerate it."""
+    need = NodeNeed(
+        requirements=(
+            Requirement(key="disk", operator="In", values=("ssd",)),
+            Requirement(key="retiring", operator="DoesNotExist"),
+        ),
+        tolerations=(Toleration(key="dedicated", operator="Equal", value="ml", effect="NoExecute"),),
+    )
+    plain = find(creations(), lambda action: not action.spec.volumes and not action.spec.devices)
+    action = replace(plain, spec=replace(plain.spec, need=need))
+    document = pods.pod(action, SETTINGS)["spec"]
+    required = document["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    lines = [{"key": "disk", "operator": "In", "values": ["ssd"]}, {"key": "retiring", "operator": "DoesNotExist"}]
+    assert required == {"nodeSelectorTerms": [{"matchExpressions": lines}]}
+    assert document["nodeName"] == action.node
+    tolerated = {"key": "dedicated", "operator": "Equal", "value": "ml", "effect": "NoExecute"}
+    assert tolerated in document["tolerations"]
+    assert faults(pods.pod(action, SETTINGS)) == []
+    bound = replace(action, spec=replace(action.spec, devices=("nic.example.com:1",)))
+    (term,) = pods.pod(bound, SETTINGS)["spec"]["affinity"]["nodeAffinity"][
+        "requiredDuringSchedulingIgnoredDuringExecution"
+    ]["nodeSelectorTerms"]
+    assert term.keys() == {"matchExpressions", "matchFields"}, "all of one term must hold"
+    assert pods.identity(plain) == pods.identity(replace(plain, spec=replace(plain.spec, need=None)))
+    assert pods.identity(action) != pods.identity(plain)
+
+
+def test_a_pod_that_the_scheduler_of_its_cluster_binds_may_go_to_spot_nodes_unless_it_never_may():
+    plain = find(creations(), lambda action: bool(action.spec.devices))
+    for need, may in ((None, True), (NodeNeed(spot=Spot.ONLY), True), (NodeNeed(spot=Spot.NEVER), False)):
+        document = pods.pod(replace(plain, spec=replace(plain.spec, need=need)), SETTINGS)
+        assert (SPOT_LABELS.keys() <= {one["key"] for one in document["spec"]["tolerations"]}) is may
 
 
 @given(action=creations())

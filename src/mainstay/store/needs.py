@@ -1,0 +1,63 @@
+"""Which nodes meet what workloads need of them, as columns: worked out where it is new, and kept where nothing has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mainstay.domain.affinity import NodeTraits, Restriction
+from mainstay.domain.arrays import Bools
+from mainstay.store import queries
+
+if TYPE_CHECKING:
+    from mainstay.store.changed import Reader
+    from mainstay.store.snapshot import State
+
+TRAITS_SPARE = 1_000
+"""So many that no node has any more are kept, beside one for each node, before all are numbered anew."""
+
+
+def with_traits(state: State, reader: Reader) -> State:
+    """The traits read that no node had before. They change for years, so those of no node any more are let go of once they are
+    many.
+    """
+    known, digests = len(state.traits), reader.traits.words
+    new = digests[known:]
+    found = queries.node_traits(reader.connection, new) if new else {}
+    each = (*state.traits, *(found[digest] for digest in new))
+    number = state.nodes["traits"]
+    if len(digests) <= TRAITS_SPARE + 2 * number.size:
+        return replace(state, trait_digests=digests, traits=each)
+    used, place = np.unique(np.append(0, number), return_inverse=True)
+    number = place.reshape(-1)[1:].astype(np.int64)
+    number.flags.writeable = False
+    return replace(
+        state,
+        nodes={**state.nodes, "traits": number},
+        trait_digests=tuple(digests[one] for one in used.tolist()),
+        traits=tuple(each[one] for one in used.tolist()),
+    )
+
+
+def with_needs(state: State, restrictions: Sequence[Restriction]) -> State:
+    """Which nodes each need admits that a workload has. Worked out anew only if any node has other traits than it had."""
+    used = (restrictions[number] for number in np.unique(state.workloads["restriction"]).tolist())
+    wanted = [one for one in used if not isinstance(one, str)]
+    if not wanted and not state.needs:
+        return state
+    traits = NodeTraits(number=state.nodes["traits"], each=state.traits, barred=state.barred)
+    known = state.needs if traits.number is state.needs_of else {}
+    needs = {one: known[one] if one in known else traits.admitted(one) for one in wanted}
+    sound = state.open_ | state.barred
+    admits: dict[Restriction, Bools] = {name: mask for name, mask in state.admits.items() if isinstance(name, str)}
+    meets: dict[Restriction, Bools] = {name: mask for name, mask in state.meets.items() if isinstance(name, str)}
+    return replace(
+        state,
+        needs=needs,
+        needs_of=traits.number,
+        admits={**admits, **{one: mask & sound for one, mask in needs.items()}},
+        meets={**meets, **needs},
+    )
