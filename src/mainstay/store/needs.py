@@ -44,7 +44,7 @@ def with_traits(state: State, reader: Reader) -> State:
 
 def with_needs(state: State, restrictions: Sequence[Restriction]) -> State:
     """Which nodes each need admits that a workload has. Worked out anew only if any node has other traits than it had."""
-    used = (restrictions[number] for number in np.unique(state.workloads["restriction"]).tolist())
+    used = (restrictions[number] for number in np.flatnonzero(np.bincount(state.workloads["restriction"])).tolist())
     wanted = [one for one in used if not isinstance(one, str)]
     if not wanted and not state.needs:
         return state
@@ -54,10 +54,6 @@ def with_needs(state: State, restrictions: Sequence[Restriction]) -> State:
     sound = state.open_ | state.barred
     admits: dict[Restriction, Bools] = {name: mask for name, mask in state.admits.items() if isinstance(name, str)}
     meets: dict[Restriction, Bools] = {name: mask for name, mask in state.meets.items() if isinstance(name, str)}
-    return replace(
-        state,
-        needs=needs,
-        needs_of=traits.number,
-        admits={**admits, **{one: mask & sound for one, mask in needs.items()}},
-        meets={**meets, **needs},
-    )
+    admits.update((one, mask & sound) for one, mask in needs.items())
+    meets.update(needs.items())
+    return replace(state, needs=needs, needs_of=traits.number, admits=admits, meets=meets)
