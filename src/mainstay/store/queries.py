@@ -201,14 +201,9 @@ def nodes(connection: sa.Connection, *, after: tuple[str, str], limit: int) -> t
     place = sa.tuple_(table.c.cluster, table.c.name)
     query = sa.select(table).where(place > sa.tuple_(*map(codec.storable, after)), table.c.cluster.not_in(_LEFT))
     query = query.order_by(*place).limit(limit or None)
-    traits = all_traits(connection)
-    return tuple(codec_fleet.node_of(cast("NodeRow", row), traits) for row in fetch(connection, query))
-
-
-def all_traits(connection: sa.Connection) -> dict[str, Traits]:
-    """By digest; those of nodes that say nothing too."""
-    rows = (cast("NodeTraitsRow", row) for row in fetch(connection, sa.select(tables.node_traits)))
-    return {"": NO_TRAITS, **{row["digest"]: codec_fleet.traits_of(row) for row in rows}}
+    rows = [cast("NodeRow", row) for row in fetch(connection, query)]
+    traits = node_traits(connection, {row["traits"] for row in rows})
+    return tuple(codec_fleet.node_of(row, traits) for row in rows)
 
 
 def node_traits(connection: sa.Connection, digests: Collection[str]) -> dict[str, Traits]:
