@@ -32,6 +32,10 @@ class SecurityHeaders:
                 for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
                 headers.setdefault("Cache-Control", "no-store")
+                if message["type"] == "websocket.http.response.start":
+                    headers["Connection"] = (
+                        "close"  # the server does that, and a client must not use it again meanwhile
+                    )
             await send(message)
 
         await self._app(scope, receive, with_headers)

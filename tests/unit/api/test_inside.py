@@ -27,7 +27,7 @@ from mainstay.sdk.aio import AsyncClient
 from mainstay.sdk.client import Client
 from mainstay.sdk.errors import ApiError, CommandTooLong, Unreachable
 from mainstay.sdk.request import Request
-from mainstay.sdk.sockets import AsyncSocket
+from mainstay.sdk.sockets import AsyncSocket, opening
 from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL, Frame, framed
 from tests.stores import WHY
 from tests.unit.api.conftest import PEOPLE, site_of
@@ -261,6 +261,14 @@ async def test_a_pod_that_others_made_is_refused_with_their_own_way_in_and_nothi
                 pass
     assert "kubectl -n research exec web -- CMD" in refused.value.problem.hint
     assert Code.COMMAND_RUN not in recorded(world, work)
+
+
+async def test_a_refusal_says_that_its_connection_is_closed_so_that_nobody_uses_it_again(world: World):
+    async with world.client() as client:
+        for path, protocol in paths(world):
+            nobody = path.replace(world.work.id, "nobody").partition("?")[0]
+            refused = await client._http.get(nobody, params={"command": "echo"}, headers=opening(protocol))
+            assert (refused.status_code, refused.headers.get_list("connection")) == (404, ["close"])
 
 
 async def test_who_enters_a_cluster_whose_agent_is_away_is_told_since_when_and_what_to_do(world: World):
