@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 
 import numpy as np
 
@@ -346,7 +346,8 @@ class _Game:
 def _nodes(held: AllocationTable) -> NodeTable:
     zeros, no = np.zeros(NODES, dtype=np.int64), np.zeros(NODES, dtype=np.bool_)
     used = np.bincount(held.node_key - 1, weights=held.cpu_milli, minlength=NODES).astype(np.int64)
-    columns: dict[str, Ints | np.ndarray] = dict.fromkeys(NodeTable.__dataclass_fields__, zeros)
+    needed = (one.name for one in fields(NodeTable) if one.default is one.default_factory is MISSING)
+    columns: dict[str, Ints | np.ndarray] = dict.fromkeys(needed, zeros)
     columns |= {
         "key": np.arange(1, NODES + 1),
         "ready": ~no,
@@ -356,10 +357,7 @@ def _nodes(held: AllocationTable) -> NodeTable:
         "used_cpu_milli": used,
     }
     names = tuple(f"node-{number}" for number in range(NODES))
-    nothing: dict[str, dict[object, object]] = {
-        name: {} for name in ("admits", "shapes", "reaches", "used_shapes", "whole_shapes", "others", "used_others")
-    }
-    return NodeTable(**{**columns, **nothing, "names": names, "clusters": ("one",) * NODES, "levels": _levels()})
+    return NodeTable(**{**columns, "names": names, "clusters": ("one",) * NODES, "levels": _levels()})
 
 
 @functools.cache

@@ -187,6 +187,9 @@ class Proxy:
         talk = self._loop.create_task(self._talked(_Peer(reader=reader, writer=writer)))
         self._talks.add(talk)
         talk.add_done_callback(self._talks.discard)
+        talk.add_done_callback(
+            lambda _: writer.transport.abort()
+        )  # one that is cut before its first step cuts nothing itself
 
     def _kept_waiting(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Never say a word."""

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import httpx2
 import pytest
@@ -247,6 +248,19 @@ def test_a_watch_lives_through_a_partition_that_hangs(proxy: Proxy, watched: Wat
         watched.make("within")
         proxy.heal()
         assert next(events)["object"]["metadata"]["name"] == "within"
+
+
+def test_a_connection_that_is_cut_the_moment_it_is_accepted_is_closed(proxy: Proxy):
+    """The talk with such a client has not taken its first step, in which it would have learnt to clean up."""
+    accepted = Mock()
+
+    async def cut() -> None:
+        proxy._accepted(accepted, accepted)
+        await proxy._cut_all()
+
+    proxy._ask(cut())
+    until(lambda: accepted.transport.abort.called)
+    assert proxy.connections == 0
 
 
 def test_the_same_seed_lets_the_same_requests_fail(control_plane: ControlPlane):
