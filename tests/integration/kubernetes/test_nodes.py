@@ -13,7 +13,10 @@ import httpx2
 import pytest
 
 from mainstay.clusters.kubernetes import chores, names, picture
+from mainstay.domain import affinity
+from mainstay.domain.affinity import NodeNeed, Requirement, Toleration
 from mainstay.domain.capacity import Node
+from mainstay.domain.errors import Invalid
 from mainstay.domain.quantity import Resources
 from mainstay.domain.workload import Kind, Phase, RetryPolicy, WorkloadSpec
 from mainstay.operations import nodes, submit
@@ -171,6 +174,44 @@ async def test_slices_of_gpus_are_counted_by_shape_and_asked_for_by_their_resour
             control_plane.ask(f"/api/v1/nodes/{cut.name}", method="DELETE")
 
 
+async def test_a_job_lies_where_the_label_that_it_needs_is_and_the_taint_that_it_tolerates(
+    ours: Platform, control_plane: ControlPlane
+) -> None:
+    """The pod says so too, for whatever else in the cluster looks at that; a job that says nothing stays off the taint."""
+    special = HollowNode(name=f"hollow-special-{ours.namespace}", labels={"disk": "ssd"})
+    document = special.document()
+    document["spec"] = {"taints": [{"key": "dedicated", "value": "ml", "effect": "NoSchedule"}]}
+    control_plane.ask("/api/v1/nodes", method="POST", body=document)
+    small = Resources(cpu_milli=100, memory_bytes=1 << 26)
+    need = affinity.need(
+        requirements=[Requirement(key="disk", operator="In", values=("ssd",))],
+        tolerations=[Toleration(key="dedicated", operator="Equal", value="ml")],
+    )
+    try:
+        await ours.until(lambda: any(row.name == special.name for row in ours.store.nodes()))
+        await ours.until(lambda: node(ours, special.name).state == "tainted")
+        submitted(ours, small, run=("true",), need=need)
+        await ours.until(lambda: _our_pod(control_plane, special.name) is not None)
+        made = _our_pod(control_plane, special.name)
+        assert {"key": "dedicated", "operator": "Equal", "value": "ml"}.items() <= made["spec"]["tolerations"][
+            -1
+        ].items()
+        (term,) = made["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][
+            "nodeSelectorTerms"
+        ]
+        assert term["matchExpressions"] == [{"key": "disk", "operator": "In", "values": ["ssd"]}]
+        _remove(control_plane, made)
+        control_plane.ask(
+            f"/api/v1/nodes/{special.name}", method="PATCH", body={"metadata": {"labels": {"disk": "hdd"}}}
+        )
+        await ours.until(lambda: node(ours, special.name).traits.value("disk") == "hdd")
+        with pytest.raises(Invalid, match="no node has disk=ssd: disk is hdd"):
+            submitted(ours, small, run=("true",), need=need)
+    finally:
+        with contextlib.suppress(Exception):
+            control_plane.ask(f"/api/v1/nodes/{special.name}", method="DELETE")
+
+
 def _our_pod(control_plane: ControlPlane, on: str) -> Any:
     items = control_plane.ask(f"/api/v1/pods?fieldSelector=spec.nodeName={on}")["items"]
     return next((pod for pod in items if names.IDENTITY in pod["metadata"].get("annotations", {})), None)
@@ -184,8 +225,12 @@ def _remove(control_plane: ControlPlane, pod: Any) -> None:
     control_plane.ask(path, method="PUT", body={**found, "metadata": {**found["metadata"], "finalizers": []}})
 
 
-def submitted(ours: Platform, asked: Resources, *, run: tuple[str, ...], grace: int = 30) -> None:
-    spec = WorkloadSpec(kind=Kind.JOB, name="job", run=run, choices=(asked,), image=BUSYBOX, stop_grace_seconds=grace)
+def submitted(
+    ours: Platform, asked: Resources, *, run: tuple[str, ...], grace: int = 30, need: NodeNeed | None = None
+) -> None:
+    spec = WorkloadSpec(
+        kind=Kind.JOB, name="job", run=run, choices=(asked,), image=BUSYBOX, stop_grace_seconds=grace, need=need
+    )
     request = submit.JobRequest(spec=spec, project="nlp", queue="default", priority=50)
     letters = iter("abcdefgh" * 8)
     submit.submit(
