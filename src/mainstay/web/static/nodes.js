@@ -21,7 +21,7 @@ async function load() {
 
 /** Nothing new is placed on a node that is not ready or is kept out, or whose cluster is not ready. */
 const takesWork = (node) => node.state === "ready" && node.cluster_state === "ready";
-const SYMBOLS = { ready: "ready", cordoned: "stopped", draining: "switching", quarantined: "unavailable", "not ready": "unavailable" };
+const SYMBOLS = { ready: "ready", tainted: "stopped", cordoned: "stopped", draining: "switching", quarantined: "unavailable", "not ready": "unavailable" };
 
 function tiles(nodes, gpus) {
   const ready = nodes.filter(takesWork);
@@ -55,7 +55,7 @@ function card(node) {
   return el(
     "li",
     { class: `card node${takesWork(node) ? "" : " away"}`, "aria-label": `Node ${node.name}` },
-    el("div", { class: "title" }, el("h2", {}, node.name, el("span", { class: "id" }, node.cluster)), el("span", {}, mark)),
+    el("div", { class: "title" }, el("h2", {}, node.name, el("span", { class: "id" }, node.spot ? `${node.cluster} · spot` : node.cluster)), el("span", {}, mark)),
     node.reason && el("p", { class: "reason" }, node.reason.sentence, node.until && ` · until ${new Date(node.until).toLocaleString()}`),
     node.complaints.map((complaint) => el("p", { class: "reason" }, complaint)),
     meters,

@@ -122,6 +122,10 @@ function specification() {
   ];
   if (run.topology) facts.push(["Topology", run.topology]);
   if (run.spread) facts.push(["Spread", run.spread]);
+  if (run.node_labels?.length) facts.push(["Node labels", run.node_labels.join(", ")]);
+  if (run.node_preferences?.length) facts.push(["Prefers nodes", run.node_preferences.join(", ")]);
+  if (run.tolerations?.length) facts.push(["Tolerates", run.tolerations.join(", ")]);
+  if ((run.spot ?? "auto") !== "auto") facts.push(["Spot", run.spot]);
   for (const [name, value] of Object.entries(run.env)) facts.push([el("code", {}, name), el("code", {}, value)]);
   for (const use of run.secrets ?? []) facts.push(["Secret", use.env ? `${use.name} as ${use.env}` : use.name]);
   for (const volume of run.volumes ?? []) facts.push([el("code", {}, volume.path), volumeWords(volume)]);
