@@ -73,7 +73,7 @@ def changes(
             yield Change(
                 field="node_labels",
                 before=without.words,
-                after=f"!{without.key}" if value is None else f"{without.key}={value}",
+                after="none" if value is None else f"{without.key}={value}",
             )
     if wanted.spot is not Spot.AUTO and starts(_as_need(replace(wanted, spot=Spot.AUTO))) is not None:
         yield Change(field="spot", before=wanted.spot.value, after=Spot.AUTO.value)

@@ -296,6 +296,17 @@ def test_a_need_that_waits_for_room_names_it_and_what_else_would_start_now():
     assert {("node_labels", "disk=ssd", "disk=hdd"), ("spot", "never", "auto")} <= changes
 
 
+def test_where_only_a_node_without_the_label_has_room_the_label_is_what_could_be_left_out():
+    snapshot = world(
+        nodes=[node(labels=SSD, cpus=1), node(labels={})],
+        workloads=[workload(7, cpus=2, restriction=needs(label("disk", "ssd")))],
+    )
+    assert {(one.change, one.before, one.after) for one in explain(snapshot, 7).alternatives} == {
+        ("node_labels", "disk=ssd", "none"),
+        ("cpus", "2", "1"),
+    }
+
+
 def test_a_plan_goes_by_the_need_that_is_not_submitted_yet():
     snapshot = world(nodes=[node("a", labels=HDD), node("b", labels=SSD)])
     assert preview(snapshot, spec=job(need=ON_SSD), priority=0).nodes == ("b",)
