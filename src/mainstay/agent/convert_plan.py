@@ -43,7 +43,7 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.quantity import Counts
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.topology import LEVELS, Spread, TopologyNeed
+from mainstay.domain.topology import need_of
 from mainstay.domain.volume import VolumeState
 from mainstay.domain.workload import (
     SETS_MAX,
@@ -115,16 +115,6 @@ def _guests_submitted(new: NewWorkload) -> wire.GuestsSubmitted:
     )
 
 
-def _topology(said: wire.GuestsSubmitted) -> TopologyNeed | None:
-    """Of levels that there are: what else an agent makes up says nothing."""
-    level, required = said.topology or ("", False)
-    near = level if level in LEVELS else ""
-    over = said.spread if said.spread in (LEVELS[LEVELS.index(near) + 1 :] if near else LEVELS) else ""
-    if not near and not over:
-        return None
-    return TopologyNeed(level=near, required=bool(near) and required, spread=Spread(level=over) if over else None)
-
-
 def _submission(said: wire.GuestsSubmitted, cluster: str) -> Submit:
     """The same workload as the loop of the agent had made: nothing but what guests are can be said. Raises Invalid."""
     sets = said.sets or ((len(said.pods), said.resources),)
@@ -132,6 +122,7 @@ def _submission(said: wire.GuestsSubmitted, cluster: str) -> Submit:
     if not said.pods or len(counts) > SETS_MAX or min(counts) < 1 or sum(counts) != len(said.pods):
         msg = "a submission of no pods, or of others than its sets have"
         raise Invalid(msg, object_=said.name)
+    level, required = said.topology or ("", False)
     each = itertools.chain.from_iterable(itertools.repeat(resources(one), count) for count, one in sets)
     unit = tuple(
         Guest(
@@ -144,7 +135,7 @@ def _submission(said: wire.GuestsSubmitted, cluster: str) -> Submit:
             restriction=said.restriction,
             grace_seconds=whole_seconds(said.grace_seconds),
             max_duration_seconds=whole_seconds(said.max_duration_seconds),
-            topology=_topology(said),
+            topology=need_of(level, required=required, apart=(said.spread,)),
         )
         for (namespace, name, uid), asked in zip(said.pods, each, strict=True)
     )

@@ -33,9 +33,8 @@ class SecurityHeaders:
                     headers.setdefault(name, value)
                 headers.setdefault("Cache-Control", "no-store")
                 if message["type"] == "websocket.http.response.start":
-                    headers["Connection"] = (
-                        "close"  # the server does that, and a client must not use it again meanwhile
-                    )
+                    # The server closes the connection after it: a client must not use it again meanwhile.
+                    headers["Connection"] = "close"
             await send(message)
 
         await self._app(scope, receive, with_headers)

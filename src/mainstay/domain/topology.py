@@ -5,7 +5,7 @@ What is one rack or one block, each cluster says of its nodes (`NodeState.topolo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +54,18 @@ class TopologyNeed:
     def text(self) -> str:
         """How near, as it is kept and shown: `required rack`, `preferred block`; empty if it does not say."""
         return f"{'required' if self.required else 'preferred'} {self.level}" if self.level else ""
+
+
+def need_of(near: str, *, required: bool = False, apart: Iterable[str] = ()) -> TopologyNeed | None:
+    """What those who make pods elsewhere say: in one domain of a level, and evenly over the first of others that is narrower. A
+    word that is no level says nothing; None if nothing is said.
+    """
+    near = near if near in LEVELS else ""
+    narrower = LEVELS[LEVELS.index(near) + 1 :] if near else LEVELS
+    over = next((level for level in apart if level in narrower), "")
+    if not near and not over:
+        return None
+    return TopologyNeed(level=near, required=required and bool(near), spread=Spread(level=over) if over else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

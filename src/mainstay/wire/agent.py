@@ -174,8 +174,9 @@ class Specified(Message, frozen=True):
     """(namespace, name, UID)."""
     restriction: str = ""
     topology: tuple[str, bool] | None = None
-    spread: tuple[str, int] | None = None
     """(level, whether it is required)."""
+    spread: tuple[str, int] | None = None
+    """(level, how many lie in one domain of it at most; 0: as many as there is room for)."""
     need: NeedSaid | None = None
     on_partition: str = "wait"
     partition_seconds: int = 0
@@ -392,7 +393,9 @@ class GuestsSubmitted(Message, frozen=True, tag="submit_guests"):
     grace_seconds: Number = 0
     max_duration_seconds: Number = 0
     topology: tuple[Text, bool] | None = None
+    """As of a specification."""
     spread: Text = ""
+    """The level alone: guests prefer to lie apart, and never wait for it."""
 
 
 class GuestsWithdrawn(Message, frozen=True, tag="withdraw_guests"):

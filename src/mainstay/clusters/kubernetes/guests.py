@@ -22,7 +22,7 @@ from mainstay.clusters.kubernetes.topology import level_of
 from mainstay.domain.guest import plain_name
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import PRIORITY_MAX
-from mainstay.domain.topology import LEVELS, Spread, TopologyNeed
+from mainstay.domain.topology import TopologyNeed, need_of
 
 DEFAULT_QUEUE = DEFAULT_TENANT = "default"
 PRIORITY = 50
@@ -166,12 +166,7 @@ def _topology(pod: Pod) -> TopologyNeed | None:
     required, preferred = (
         level_of(pod.metadata.annotations.get(name, "")) for name in (names.NEAR_REQUIRED, names.NEAR_PREFERRED)
     )
-    near = required or preferred
-    narrower = LEVELS[LEVELS.index(near) + 1 :] if near else LEVELS
-    over = next((level for level in map(level_of, _apart(pod)) if level in narrower), "")
-    if not near and not over:
-        return None
-    return TopologyNeed(level=near, required=bool(required), spread=Spread(level=over) if over else None)
+    return need_of(required or preferred, required=bool(required), apart=map(level_of, _apart(pod)))
 
 
 def _apart(pod: Pod) -> Iterator[str]:
