@@ -267,13 +267,16 @@ def traits(labels: Mapping[str, str], taints: Iterable[Taint], *, node: str = ""
     return Traits(
         labels=_kept(labels, node),
         taints=tuple(sorted({one for one in hard if not is_spot_taint(one)})[:TAINTS_MAX]),
-        spot=any(labels.get(key) == value for key, value in SPOT_LABELS.items()) or any(map(is_spot_taint, hard)),
+        spot=any(labels.get(key) == value for key, value in SPOT_LABELS.items())
+        or any(SPOT_LABELS.get(one.key) == one.value for one in hard),
     )
 
 
 def is_spot_taint(taint: Taint) -> bool:
-    """Whether it says no more than that the node may be taken away: whoever allows that tolerates it."""
-    return SPOT_LABELS.get(taint.key) == taint.value
+    """Whether it says no more than that the node may be taken away: whoever allows that tolerates it. One that would end what
+    runs there (NoExecute) says more.
+    """
+    return taint.effect == "NoSchedule" and SPOT_LABELS.get(taint.key) == taint.value
 
 
 SPOT_TOLERATIONS = tuple(

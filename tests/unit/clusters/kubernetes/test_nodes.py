@@ -241,6 +241,16 @@ def test_a_taint_that_says_no_more_than_spot_keeps_nobody_out_who_allows_that():
     assert "not spot" in why_not(shown, wanted=NodeNeed(spot=Spot.NEVER))
 
 
+def test_a_taint_of_spot_that_would_end_what_runs_must_be_tolerated_in_so_many_words():
+    """The pod would have to say so too, or it is evicted as soon as it is there."""
+    key = "karpenter.sh/capacity-type"
+    shown = node(taints=[{"key": key, "value": "spot", "effect": "NoExecute"}])
+    state = node_state(shown, NOTHING)
+    assert (state.ready, state.barred, state.traits.spot) == (False, True, True)
+    assert why_not(shown, wanted=NodeNeed(spot=Spot.ONLY)) == f"tainted: {key}"
+    assert why_not(shown, wanted=NodeNeed(tolerations=(Toleration(key=key),))) == ""
+
+
 def test_a_node_that_has_other_labels_by_now_says_so():
     must = Requirement(key="disk", operator="In", values=("ssd",))
     assert why_not(node(labels={"disk": "ssd"}), wanted=NodeNeed(requirements=(must,))) == ""
