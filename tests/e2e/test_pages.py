@@ -269,6 +269,10 @@ def test_a_run_of_several_pod_sets_says_what_each_of_them_gets(page, site):
     run_page(page, site, work)
     expect(page.get_by_text("Pod sets")).to_be_visible()
     expect(page.get_by_text(re.compile(r"2 × worker: 4\sCPUs"))).to_be_visible()
+    site.place(work, "atlas")
+    run_page(page, site, work)
+    for rank, name in enumerate(("head", "worker", "worker")):
+        expect(page.locator("#pods tbody tr").nth(rank)).to_contain_text(f"{work.id}-1-{rank}{name}")
 
 
 def test_the_timeline_has_a_lane_per_pod_and_the_same_in_words(page, site, world):

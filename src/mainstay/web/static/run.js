@@ -96,7 +96,7 @@ function pods() {
     el(
       "tr",
       {},
-      el("td", { class: "wide", "data-label": "Pod" }, el("span", { class: "mono" }, pod.pod)),
+      el("td", { class: "wide", "data-label": "Pod" }, el("span", { class: "mono" }, pod.pod), el("span", { class: "id" }, setOf(pod))),
       cell("State", badge(pod.state === "ended" ? endState(pod) : pod.state, endWords(pod)), stoppingFor(pod)),
       cell("Node", pod.node, el("span", { class: "id" }, pod.cluster)),
       cell("Took", pod.started_at ? tookTime(pod.started_at, pod.ended_at) : "–"),
@@ -105,6 +105,12 @@ function pods() {
   );
   const heads = ["Pod", "State", "Node", "Took", "Detail"].map((name) => el("th", { scope: "col" }, name));
   fill(byId("pods"), el("table", { class: "list plain" }, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows)));
+}
+
+/** The pod set of a rank: those of the first set come first. Of a job without sets, nothing. */
+function setOf(pod) {
+  let end = 0;
+  return run.sets?.find((one) => pod.rank < (end += one.nodes))?.name ?? "";
 }
 
 function endWords(pod) {
