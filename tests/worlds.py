@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from mainstay.domain.affinity import NodeTraits, Restriction, Taint, traits
+from mainstay.domain.affinity import NodeTraits, Requirement, Restriction, Taint, traits
 from mainstay.domain.allocation import ENDS, End, Owner, Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
+from mainstay.domain.flavor import NodeFlavor, flavor_numbers
 from mainstay.domain.history import NO_HISTORY, HistoryPolicy, HistoryTable
 from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_HOUR, Resources, is_shape
@@ -212,6 +213,7 @@ def world(
     now: int = NOON,
     seed: int = 0,
     queues: Sequence[QueueSpec] = (),
+    flavors: Sequence[NodeFlavor] = (),
     nominations: Mapping[int, Nomination] | None = None,
     displaced_by: Mapping[int, tuple[int, ...]] | None = None,
     history_policy: HistoryPolicy = NO_HISTORY,
@@ -234,7 +236,7 @@ def world(
         seed=seed,
         version=1,
         gpu_models=models,
-        nodes=_node_table(sorted(nodes, key=_key), allocations, models),
+        nodes=_with_flavors(_node_table(sorted(nodes, key=_key), allocations, models), flavors),
         workloads=_workload_table(
             sorted(workloads, key=_key), models, clusters, restrictions, needs=needs, topologies=topologies, queues=tree
         ),
@@ -244,6 +246,7 @@ def world(
         owners=owners or {row.workload_key: ("acme", "vision", f"w-{row.workload_key}") for row in allocations},
         addresses={row.key: row.address for row in allocations if row.address},
         observed=observed or {},
+        flavors=("", *(one.name for one in flavors)),
         queues=tree,
         cluster_names=clusters,
         restrictions=restrictions,
@@ -272,6 +275,17 @@ def world(
             if row.why
         },
     )
+
+
+def flavor(name: str) -> NodeFlavor:
+    """That of the nodes with the label `pool=NAME`."""
+    return NodeFlavor(name=name, requirements=(Requirement(key="pool", operator="In", values=(name,)),))
+
+
+def _with_flavors(nodes: NodeTable, flavors: Sequence[NodeFlavor]) -> NodeTable:
+    if not flavors or nodes.traits is None:
+        return nodes
+    return replace(nodes, flavor=flavor_numbers(nodes.traits, flavors))
 
 
 def _key(row: ANode | AWorkload | AnAllocation) -> int:

@@ -12,6 +12,7 @@ from mainstay.domain.allocation import Allocation, ClusterAction, Owner, Progres
 from mainstay.domain.artifact import Tree
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Closure, ClusterState, LogChunk, Node
+from mainstay.domain.flavor import NodeFlavorRecord
 from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
 from mainstay.domain.history import HistoryRecord
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan
@@ -186,6 +187,9 @@ class Store(LoopStore, Protocol):
 
     def queues(self) -> tuple[QueueRecord, ...]:
         """All queues and cohorts that somebody has set, by name."""
+
+    def node_flavors(self) -> tuple[NodeFlavorRecord, ...]:
+        """All flavors of nodes, in their order."""
 
     def history_policy(self) -> HistoryRecord:
         """Whether what queues used lately counts, and how; off where nobody has said so."""

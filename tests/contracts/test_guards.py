@@ -12,8 +12,10 @@ from dataclasses import replace
 
 import pytest
 
+from mainstay.domain.affinity import Requirement
 from mainstay.domain.allocation import Allocation, End, Seen
 from mainstay.domain.capacity import NodeState
+from mainstay.domain.flavor import NODE_FLAVORS_MAX, NodeFlavor
 from mainstay.domain.fleet import ClusterKind, NewCluster
 from mainstay.domain.plan import (
     Action,
@@ -28,17 +30,19 @@ from mainstay.domain.plan import (
     Preempt,
     QuarantineNode,
     RemoveCluster,
+    RemoveNodeFlavor,
     RemoveQueue,
     Reprioritize,
     ResumeCluster,
     RowVersion,
+    SetNodeFlavor,
     SetQueue,
     Shrink,
     UncordonNode,
 )
 from mainstay.domain.preemption import Rule, Slot, Victim
 from mainstay.domain.quantity import Resources
-from mainstay.domain.queue import QueueSpec
+from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.workload import Elastic, Kind, Phase, Workload
 from mainstay.store import guards
 from tests.stores import SECOND, WHY, Scene, one_cpu, scene, store
@@ -290,6 +294,22 @@ def a_queue_is_below_it(scene: Scene) -> Action:
     return RemoveQueue(queue="ml", reason=WHY)
 
 
+def a_queue_has_a_quota_of_it(scene: Scene) -> Action:
+    scene.applied(SetNodeFlavor(flavor=_flavor("spot"), reason=WHY))
+    queue = QueueSpec(name="research", quotas={("spot", "cpu"): Quota(nominal=1)})
+    scene.applied(SetQueue(queue=queue, reason=WHY))
+    return RemoveNodeFlavor(name="spot", reason=WHY)
+
+
+def there_are_too_many_flavors(scene: Scene) -> Action:
+    scene.applied(*(SetNodeFlavor(flavor=_flavor(f"f{at}"), reason=WHY) for at in range(NODE_FLAVORS_MAX)))
+    return SetNodeFlavor(flavor=_flavor("one-more"), reason=WHY)
+
+
+def _flavor(name: str) -> NodeFlavor:
+    return NodeFlavor(name=name, requirements=(Requirement(key="pool", operator="Exists"),))
+
+
 def _displaces(scene: Scene, work: Workload, *pods: Allocation) -> Preempt:
     """All these pods, of one workload, for another."""
     node = scene.store.nodes()[0]
@@ -436,6 +456,8 @@ REFUSED: tuple[tuple[str, Contradiction], ...] = (
     ("queue_may_be", a_queue_would_have_children),
     ("queue_may_leave", work_is_in_the_queue),
     ("queue_may_leave", a_queue_is_below_it),
+    ("node_flavor_may_be", there_are_too_many_flavors),
+    ("node_flavor_may_leave", a_queue_has_a_quota_of_it),
 )
 each = pytest.mark.parametrize(("guard", "contradiction"), REFUSED, ids=[row.__name__ for _, row in REFUSED])
 

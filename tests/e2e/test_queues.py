@@ -107,6 +107,62 @@ def test_a_queue_is_set_and_changed_from_the_command_line(up: Platform) -> None:
     assert "no such queue: vision" in done(up, "queue", "show", "vision", code=4)
 
 
+def test_nodes_are_named_by_their_labels_and_queues_have_quotas_of_them(up: Platform, tmp_path: Path) -> None:
+    assert "there are none" in done(up, "flavor", "list")
+    assert "no node that takes work is of it now" in done(up, "flavor", "set", "ssd", "--label", "disk=ssd")
+    done(up, "flavor", "set", "licence", "--label", "licence in (a, b)", "--label", "!retiring", "--before", "ssd")
+    assert [line.split()[0] for line in done(up, "flavor", "list").splitlines()] == ["FLAVOR", "licence", "ssd"]
+    assert [one["node_labels"] for one in json.loads(done(up, "flavor", "list", "--json"))] == [
+        ["licence in (a, b)", "!retiring"],
+        ["disk=ssd"],
+    ]
+    done(up, "queue", "set", "design", "--quota", "cpu=licence:8,cpu=ssd:16,cpu=2")
+    shown = json.loads(done(up, "queue", "show", "design", "--json"))["quotas"]
+    assert {one["flavor"]: one["nominal"] for one in shown} == {"licence": 8, "ssd": 16, "default": 2}
+    assert "these have a quota of it: design" in done(up, "flavor", "remove", "ssd", code=3)
+    done(up, "queue", "remove", "design")
+    assert done(up, "flavor", "remove", "ssd").strip() == "flavor ssd is removed"
+    assert "no such flavor of nodes: ssd" in done(up, "flavor", "remove", "ssd", code=4)
+    assert "is no name of a label" in done(up, "flavor", "set", "ssd", "--label", "=ssd", code=2)
+    file = tmp_path / "kueue.yaml"
+    file.write_text(KUEUE)
+    assert [(one["kind"], one["name"], one["change"]) for one in up.json("plan", "-f", str(file))["changes"]] == [
+        ("ResourceFlavor", "arm", "new"),
+        ("ResourceFlavor", "licence", "changed"),
+        ("ClusterQueue", "chips", "new"),
+    ]
+    done(up, "apply", "-y", "-f", str(file))
+    assert [(one["name"], one["node_labels"]) for one in json.loads(done(up, "flavor", "list", "--json"))] == [
+        ("arm", ["arch=arm64"]),
+        ("licence", ["licence=a"]),
+    ]
+    assert "nothing to change" in done(up, "apply", "-f", str(file))
+    done(up, "queue", "remove", "chips")
+
+
+KUEUE = """\
+apiVersion: kueue.x-k8s.io/v1beta2
+kind: ResourceFlavor
+metadata: {name: licence}
+spec: {nodeLabels: {licence: a}}
+---
+apiVersion: kueue.x-k8s.io/v1beta2
+kind: ResourceFlavor
+metadata: {name: arm}
+spec: {nodeLabels: {arch: arm64}}
+---
+apiVersion: kueue.x-k8s.io/v1beta2
+kind: ClusterQueue
+metadata: {name: chips}
+spec:
+  resourceGroups:
+    - coveredResources: [cpu]
+      flavors:
+        - {name: arm, resources: [{name: cpu, nominalQuota: 4}]}
+        - {name: licence, resources: [{name: cpu, nominalQuota: 2}]}
+"""
+
+
 def test_whether_what_was_used_lately_counts_is_said_and_shown_on_the_command_line(up: Platform) -> None:
     assert done(up, "queue", "history").startswith("off: only what queues hold now counts")
     said = done(up, "queue", "history", "--half-life", "7d", "--entry", "5m")

@@ -102,16 +102,17 @@ def _volume(volume: job_files.Volume, where: str) -> Volume:
 
 def _need(job: wire.Job) -> NodeNeed | None:
     return need(
-        requirements=_requirements(job.node_labels),
+        requirements=requirements(job.node_labels),
         preferences=(
-            Preference(requirements=tuple(_requirements(one.labels)), weight=one.weight) for one in job.node_preferences
+            Preference(requirements=tuple(requirements(one.labels)), weight=one.weight) for one in job.node_preferences
         ),
         tolerations=(Toleration(**node_labels.toleration(text)._asdict()) for text in job.tolerations),
         spot=Spot(job.resources.spot),
     )
 
 
-def _requirements(lines: Iterable[str]) -> Iterable[Requirement]:
+def requirements(lines: Iterable[str]) -> Iterable[Requirement]:
+    """What lines about labels say. Raises ValueError."""
     return (Requirement(**node_labels.label_line(text)._asdict()) for text in lines)
 
 

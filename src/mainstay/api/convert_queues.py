@@ -1,26 +1,32 @@
-"""Queues, quotas and priority classes, in and out."""
+"""Queues, quotas, flavors of nodes and priority classes, in and out."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 
 from mainstay.api.convert import instant
-from mainstay.api.convert_jobs import parsed
+from mainstay.api.convert_jobs import parsed, requirements
 from mainstay.decide.standing import CellUse
 from mainstay.domain.errors import Invalid
 from mainstay.domain.history import HistoryPolicy, HistoryRecord
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, WithinQueue
 from mainstay.domain.queue import Cell, PriorityClass, Quota, Resource
+from mainstay.operations.flavors import FlavorChange, FlavorState
 from mainstay.operations.queues import QueueChange, QueueState
 from mainstay.wire import quantities, requests, views
 
 
-def queue_change(name: str, body: requests.QueueRequest) -> QueueChange:
-    """What is to change of a queue. Raises Invalid for an amount that cannot be read, and for a quota that is there twice."""
+def queue_change(name: str, body: requests.QueueRequest, *, flavors: Collection[str]) -> QueueChange:
+    """What is to change of a queue. `flavors` of nodes are called as they are; what is none of them is a model of GPUs.
+
+    Raises Invalid for an amount that cannot be read, and for a quota that is there twice.
+    """
     quotas: dict[Cell, Quota] | None = None
     for number, one in enumerate(body.quotas or ()):
         where = f"quotas.{number}"
-        cell = parsed(f"{where}.flavor", quantities.flavor, one.flavor), one.resource
+        known = one.flavor in flavors
+        cell = one.flavor if known else parsed(f"{where}.flavor", quantities.flavor, one.flavor), one.resource
         if quotas and cell in quotas:
             msg = f"{where}: {cell[1]} of {cell[0]} is there twice"
             raise Invalid(msg, object_="quotas", hint="say each quota once")
@@ -91,6 +97,28 @@ def _quota(where: str, given: requests.QuotaRequest) -> Quota:
         nominal=read("nominal", given.nominal) or 0,
         borrowing_limit=read("borrowing_limit", given.borrowing_limit),
         lending_limit=read("lending_limit", given.lending_limit),
+    )
+
+
+def flavor_change(name: str, body: requests.FlavorRequest) -> FlavorChange:
+    """What is to change of a flavor of nodes."""
+    lines = None if body.node_labels is None else tuple(requirements(body.node_labels))
+    return FlavorChange(name=name, requirements=lines, before=body.before)
+
+
+def flavor_view(state: FlavorState) -> views.FlavorView:
+    """A flavor of nodes as it stands."""
+    flavor = state.record.flavor
+    return views.FlavorView(
+        name=flavor.name,
+        node_labels=[one.words for one in flavor.requirements],
+        nodes=state.nodes,
+        cores=state.cpu_milli / 1_000,
+        memory_bytes=state.memory_bytes,
+        gpus=state.gpus,
+        queues=list(state.queues),
+        set_at=instant(state.record.set_at),
+        set_by=state.record.set_by,
     )
 
 

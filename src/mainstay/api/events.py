@@ -23,7 +23,7 @@ LOOK_SECONDS = 0.25
 _PAGE = TypeAdapter(Page[EventView])
 
 Workload = Annotated[str, Query(max_length=120, description="Only events of this workload (id or name).")]
-OF_PLATFORM: Final = frozenset({"node", "cluster", "price", "queue", "priority_class"})
+OF_PLATFORM: Final = frozenset({"node", "cluster", "price", "queue", "flavor", "priority_class"})
 """What belongs to no tenant, and is shown to who may manage the platform."""
 
 
@@ -37,7 +37,7 @@ async def event_filter(
         str,
         Query(
             max_length=260,
-            description="Only about what is so called: a node, a queue, a volume and so on.",
+            description="Only about what is so called: a node, a queue, a flavor, a volume and so on.",
         ),
     ] = "",
 ) -> EventFilter:

@@ -9,6 +9,7 @@ from mainstay.api import convert_queues
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit
 from mainstay.api.routes import Caller, Routes, done, json_response
 from mainstay.domain.errors import Invalid
+from mainstay.operations import flavors as flavor_operations
 from mainstay.operations import queues as operations
 from mainstay.operations.principal import Permission
 from mainstay.wire.requests import QueueHistoryRequest, QueueRequest, QueuesRequest
@@ -49,7 +50,8 @@ async def set_queues(call: Caller, body: QueuesRequest) -> Response:
     services = call.services
 
     def work() -> Page[QueueView]:
-        changes = [convert_queues.queue_change(one.name, one) for one in body.queues]
+        flavors = flavor_operations.names(services.store)
+        changes = [convert_queues.queue_change(one.name, one, flavors=flavors) for one in body.queues]
         operations.put(services.store, call.principal, changes, now=services.clock.now())
         names = {one.name for one in body.queues}
         found = operations.states(services.store, call.principal, now=services.clock.now())
@@ -66,7 +68,7 @@ async def set_queue(call: Caller, name: str, body: QueueRequest) -> Response:
     services = call.services
 
     def work() -> QueueView:
-        change = convert_queues.queue_change(name, body)
+        change = convert_queues.queue_change(name, body, flavors=flavor_operations.names(services.store))
         operations.put(services.store, call.principal, [change], now=services.clock.now())
         return convert_queues.queue_view(
             operations.state(services.store, call.principal, name, now=services.clock.now())

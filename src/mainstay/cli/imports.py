@@ -17,7 +17,7 @@ from mainstay.cli.show import MEMORY_UNITS, figure, print_json, print_table, say
 if TYPE_CHECKING:
     from mainstay.sdk.client import Client
     from mainstay.wire.kueue import Import
-    from mainstay.wire.requests import NamedQueueRequest, QuotaRequest
+    from mainstay.wire.requests import NamedFlavorRequest, NamedQueueRequest, QuotaRequest
     from mainstay.wire.views import PriorityClassView, QueueView, QuotaView
 
 UNITS = {"cores": 1_000}
@@ -64,6 +64,8 @@ def set_all(content: bytes, *, source: str, yes: bool, as_json: bool) -> int:
             return Exit.INTERRUPTED
         queues = [one for one in wanted.queues if (_kind(one), one.name) in changed]
         with _at_its_line(source, wanted):
+            if any(kind == "ResourceFlavor" for kind, _ in changed):
+                client.set_flavors(_in_order(wanted.flavors))
             made = client.set_queues(queues) if queues else []
         for name, number in wanted.priorities:
             if ("WorkloadPriorityClass", name) in changed:
@@ -96,13 +98,39 @@ def _changes(client: Client, wanted: Import) -> list[Change]:
     queues = {one.name: one for one in client.queues()}
     priorities = {one.name: one for one in client.priorities()}
     names = {one.name for one in wanted.queues} | queues.keys()
-    found = [_queue_change(one, queues.get(one.name)) for one in wanted.queues]
+    found = [*_flavor_changes(client, wanted.flavors)]
+    found += [_queue_change(one, queues.get(one.name)) for one in wanted.queues]
     found += [_priority_change(name, number, priorities.get(name)) for name, number in wanted.priorities]
     for local in wanted.local_queues:
         there = "" if local.queue in names else ", which is nowhere"
         words = f"not made; say `queue: {local.queue}`{there} in jobs, and in the label of pods of {local.namespace}"
         found.append(Change(kind="LocalQueue", name=f"{local.namespace}/{local.name}", change="none", detail=(words,)))
     return found
+
+
+def _flavor_changes(client: Client, wanted: Sequence[NamedFlavorRequest]) -> Iterator[Change]:
+    """Of flavors of nodes; those that are no more than a model of GPUs are not set."""
+    if not wanted:
+        return
+    known = {one.name: one for one in client.flavors()}
+    names = [one.name for one in wanted]
+    order = [name for name in known if name in names]
+    for one in wanted:
+        words = f"nodes with {', '.join(one.node_labels or ())}"
+        before = known.get(one.name)
+        if before is None:
+            yield Change(kind="ResourceFlavor", name=one.name, change="new", detail=(words,))
+            continue
+        detail = [] if sorted(before.node_labels) == sorted(one.node_labels or ()) else [words]
+        if order != [name for name in names if name in known]:
+            detail.append(f"order {', '.join(names)}")
+        yield Change(kind="ResourceFlavor", name=one.name, change="changed" if detail else "same", detail=tuple(detail))
+
+
+def _in_order(flavors: Sequence[NamedFlavorRequest]) -> list[NamedFlavorRequest]:
+    """The last one first, each before the one that follows it."""
+    following = ["", *(one.name for one in flavors[::-1])]
+    return [one.model_copy(update={"before": before}) for one, before in zip(flavors[::-1], following, strict=False)]
 
 
 def _queue_change(wanted: NamedQueueRequest, known: QueueView | None) -> Change:

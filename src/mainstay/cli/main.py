@@ -41,6 +41,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "node": ("nodes", "List, cordon, drain and quarantine nodes."),
         "cluster": ("clusters", "Add, list, drain and remove clusters."),
         "queue": ("queues", "List, show, set and remove queues."),
+        "flavor": ("queues", "Name nodes by labels, for quotas of queues."),
         "priority": ("queues", "List, set and remove names for priorities."),
         "secret": ("secrets", "Set, list and remove secrets."),
         "volume": ("volumes", "List and remove volumes that outlive runs."),

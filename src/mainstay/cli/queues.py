@@ -1,14 +1,26 @@
-"""`queue list|show|set|remove|history` and `priority list|set|remove`."""
+"""`queue list|show|set|remove|history`, `flavor list|set|remove` and `priority list|set|remove`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import click
 
-from mainstay.cli.show import MEMORY_UNITS, ago, duration, figure, json_option, out, print_json, print_table, say
+from mainstay.cli.show import (
+    MEMORY_UNITS,
+    ago,
+    duration,
+    figure,
+    json_option,
+    memory,
+    out,
+    print_json,
+    print_table,
+    say,
+)
 
 if TYPE_CHECKING:
     from mainstay.wire.requests import PreemptionRequest, QuotaRequest
@@ -100,7 +112,7 @@ def show(name: str, *, as_json: bool) -> None:
     "--quota",
     multiple=True,
     metavar="WHAT=AMOUNT,...",
-    help="What is its own, e.g. gpu=H100:8,cpu=64,memory=1TB,pods=100. All quotas are said together; `none`: none.",
+    help="What is its own, e.g. gpu=H100:8,cpu=64,cpu=spot:32,memory=1TB. All quotas are said together; `none`: none.",
 )
 @click.option(
     "--borrow", multiple=True, metavar="WHAT=AMOUNT,...", help="How much above it at most. Default: all left."
@@ -226,6 +238,97 @@ def history(*, half_life: str | None, weight: float | None, entry: str | None, o
 
 
 @click.group(cls=Group)
+def flavor() -> None:
+    """Name nodes by their labels, so that queues have quotas of them: list such flavors, set, order and remove them."""
+
+
+@flavor.command(name="list")
+@json_option
+def list_flavors(*, as_json: bool) -> None:
+    """List the flavors of nodes, with what those of their nodes have that take work.
+
+    A node is of the first that it meets, and work takes the first of which its queue may use enough and that has room for it.
+    """
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.flavors()
+    if as_json:
+        print_json(found)
+        return
+    if not found:
+        say("there are none: name nodes with mainstay flavor set NAME --label disk=ssd")
+        return
+    rows = (
+        (
+            one.name,
+            ", ".join(one.node_labels),
+            str(one.nodes),
+            figure(one.cores),
+            memory(one.memory_bytes),
+            str(one.gpus),
+            ", ".join(one.queues),
+        )
+        for one in found
+    )
+    columns = ("FLAVOR", "LABELS", "NODES", "CPUS", "MEMORY", "GPUS", "QUOTAS IN")
+    print_table(columns, rows, right=columns[2:6])
+
+
+@flavor.command(name="set")
+@click.argument("name", metavar="FLAVOR")
+@click.option(
+    "--label",
+    multiple=True,
+    metavar="LABEL",
+    help="What its nodes are: disk=ssd, zone in (a, b), !retiring. All of them must hold, and all are said together.",
+)
+@click.option(
+    "--before", metavar="FLAVOR", default="", help="The flavor that it comes just before. A new one comes last."
+)
+@json_option
+def set_flavor(name: str, *, label: tuple[str, ...], before: str, as_json: bool) -> None:
+    """Set a flavor of nodes, or change one that is there: what is not given stays as it is. For administrators.
+
+    \b
+    mainstay flavor set spot --label karpenter.sh/capacity-type=spot
+    mainstay flavor set owned --label owner=us --before spot
+    """  # noqa: D301 click keeps the lines after a backspace as they are
+    from pydantic import ValidationError
+
+    from mainstay.sdk.client import Client
+    from mainstay.wire.requests import FlavorRequest
+
+    try:
+        request = FlavorRequest(node_labels=list(label) or None, before=before)
+    except ValidationError as error:
+        msg = f"--label {str(error.errors()[0]['msg']).removeprefix('Value error, ')}"
+        raise click.UsageError(msg) from error
+    with Client() as client:
+        made = client.set_flavor(name, request)
+    if as_json:
+        print_json(made)
+    say(f"✓ flavor {made.name} is set: nodes with {', '.join(made.node_labels)}", colour="green")
+    if not made.nodes:
+        say("  warning: no node that takes work is of it now")
+    say(f"  next: mainstay queue set QUEUE --quota cpu={made.name}:64 | mainstay flavor list")
+
+
+@flavor.command(name="remove")
+@click.argument("name", metavar="FLAVOR")
+@json_option
+def remove_flavor(name: str, *, as_json: bool) -> None:
+    """Forget a flavor of nodes. Refused while a queue or cohort has a quota of it. For administrators."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        client.remove_flavor(name)
+    if as_json:
+        print_json({"removed": name})
+    say(f"flavor {name} is removed")
+
+
+@click.group(cls=Group)
 def priority() -> None:
     """List, set and remove names for priorities. A higher number is more urgent."""
 
@@ -300,14 +403,14 @@ def _quotas(quota: Sequence[str], borrow: Sequence[str], lend: Sequence[str]) ->
         return [
             QuotaRequest.model_validate(
                 {
-                    "resource": resource,
+                    "resource": cell[0],
                     "flavor": flavor,
                     "nominal": amount,
-                    "borrowing_limit": above.get((resource, flavor)),
-                    "lending_limit": out_of_it.get((resource, flavor)),
+                    "borrowing_limit": above[cell][1] if cell in above else None,
+                    "lending_limit": out_of_it[cell][1] if cell in out_of_it else None,
                 }
             )
-            for (resource, flavor), amount in own.items()
+            for cell, (flavor, amount) in own.items()
         ]
     except ValidationError as error:
         fault = error.errors()[0]
@@ -365,11 +468,11 @@ def preemption_words(policy: PreemptionView | PreemptionRequest) -> str:
     )
 
 
-def _amounts(option: str, texts: Iterable[str]) -> dict[Cell, str]:
-    """`gpu=H100:8,cpu=64` as (resource, flavor) -> amount."""
+def _amounts(option: str, texts: Iterable[str]) -> dict[Cell, tuple[str, str]]:
+    """`gpu=h100:8,cpu=64` as (resource, flavor) -> the flavor as it was written, and the amount."""
     from mainstay.wire import quantities
 
-    found: dict[Cell, str] = {}
+    found: dict[Cell, tuple[str, str]] = {}
     for part in (part.strip() for text in texts for part in text.split(",") if part.strip()):
         resource, given, amount = (word.strip() for word in part.partition("="))
         flavor, _, amount = amount.rpartition(":")
@@ -379,7 +482,7 @@ def _amounts(option: str, texts: Iterable[str]) -> dict[Cell, str]:
             raise click.UsageError(msg)
         try:
             quantities.amount(resource, amount)
-            cell = (resource, quantities.flavor(flavor or "default"))
+            cell = (resource, _known_as(flavor or "default"))
         except KeyError:
             msg = f"{option} {part}: there is no resource {resource!r}; there are cpu, memory, gpu and pods"
             raise click.UsageError(msg) from None
@@ -389,8 +492,17 @@ def _amounts(option: str, texts: Iterable[str]) -> dict[Cell, str]:
         if cell in found:
             msg = f"{option} {part}: {resource} is there twice"
             raise click.UsageError(msg)
-        found[cell] = amount
+        found[cell] = flavor or "default", amount
     return found
+
+
+def _known_as(flavor: str) -> str:
+    """As models of GPUs are called. Of flavors of nodes the platform alone knows the names. Raises ValueError."""
+    from mainstay.wire import quantities
+
+    if re.fullmatch(r"\d[a-z0-9-]*", flavor):
+        return flavor
+    return quantities.flavor(flavor)
 
 
 def _tree_rows(found: Sequence[QueueView]) -> Iterable[Sequence[str]]:

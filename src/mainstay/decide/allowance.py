@@ -7,19 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, product
+from itertools import chain, islice, product
+from math import prod
 from typing import TypeAlias
 
 import numpy as np
 
 from mainstay.decide import kernel, quota
+from mainstay.decide.flavors import flavors_at, groups_of
 from mainstay.decide.kernel import Quota
 from mainstay.decide.placement.fit import Request
-from mainstay.decide.placement.sets import Parts
+from mainstay.decide.placement.sets import Part, Parts
 from mainstay.decide.rows import rows_by_key
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
-from mainstay.domain.queue import OTHER_FLAVOR, QueueTree, Resource
+from mainstay.domain.queue import OTHER_FLAVOR, Resource
 from mainstay.domain.snapshot import Snapshot
 
 Cells: TypeAlias = Mapping[int, int]
@@ -41,19 +43,20 @@ class Shortage:
 RESOURCES = tuple(Resource)
 GPU = RESOURCES.index(Resource.GPU)
 FLAVORS_MAX = 64
-"""So many ways to choose a model for each of several pod sets are tried at most."""
+"""So many ways to choose nodes and a model for each of several pod sets are tried at most."""
 
 
 class Allowance:
     """Quotas and what is used of them. A resource of which a queue has no quota at all is not limited in it."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        tree, self._models = snapshot.queues, snapshot.gpu_models
+        tree, self._models, self._flavors = snapshot.queues, snapshot.gpu_models, snapshot.flavors
         self._tree = tree
+        self.groups = groups_of(tree, snapshot.flavors)
         self.limits = bool(tree.cells)
         """Whether there are any quotas."""
         quotas = quota.quotas_of(tree)
-        cell = np.stack([cell_of(tree, self._models, resource) for resource in RESOURCES])
+        cell = np.stack([cell_of(snapshot, resource) for resource in RESOURCES])
         of_resource = np.array([[resource == one for _, one in tree.cells] for resource in RESOURCES], dtype=np.bool_)
         self.quota = Quota(
             used=quota.usage(quotas, held_by_queue(snapshot)),
@@ -64,27 +67,54 @@ class Allowance:
             cell=cell,
             limited=np.any(of_resource[:, np.newaxis, :] & tree.defined, axis=2),
             models=self._order_of_models(cell[GPU]),
+            tries=self.groups.tried.copy(),
         )
 
     def _order_of_models(self, cell: Ints) -> Ints:
-        """[queues, models]: those that have a quota of their own first, then by name."""
+        """[queues, flavors of nodes, models]: those that have a quota of their own first, then by name."""
+        cell = cell.reshape(cell.shape[0], -1, len(self._models))
         by_name = np.array(sorted(range(1, len(self._models)), key=self._models.__getitem__), dtype=np.int64)
         order = np.zeros_like(cell)
-        for queue in np.flatnonzero((cell != cell[:, :1]).any(axis=1)).tolist():
-            other = cell[queue, by_name] == cell[queue, 0]
-            order[queue, :-1] = by_name[other.argsort(kind="stable")]
+        for queue, flavor in np.argwhere((cell != cell[:, :, :1]).any(axis=2)).tolist():
+            other = cell[queue, flavor, by_name] == cell[queue, flavor, 0]
+            order[queue, flavor, :-1] = by_name[other.argsort(kind="stable")]
         return order
 
     def flavors(self, queue: int, request: Request) -> tuple[Request, ...]:
-        """The request itself, or where any model will do and quotas tell models apart, once for each model, those first."""
-        if not request.gpus or request.shape or request.gpu_model or not self.quota.models[queue, 0]:
-            return (request,)
-        return tuple(replace(request, gpu_model=model) for model in self.quota.models[queue, :-1].tolist())
+        """The request itself; where the queue tells nodes apart by their flavors, once for each group of them, in order; and
+        where any model will do and quotas tell models apart, once for each model of these, those that have a quota first.
+        """
+        found: list[Request] = []
+        for flavors in self.groups.of(queue):
+            here = replace(request, flavors=flavors) if flavors else request
+            models = self.quota.models[queue, min(flavors, default=0)]
+            if not request.gpus or request.shape or request.gpu_model or not models[0]:
+                found.append(here)
+            else:
+                found += [replace(here, gpu_model=model) for model in models[:-1].tolist()]
+        return tuple(found)
 
     def flavors_of(self, queue: int, parts: Parts) -> Iterator[Parts]:
-        """The same of all parts together: every combination, FLAVORS_MAX at most."""
+        """The same of all parts together: every combination, the last part varied first; of more than FLAVORS_MAX so many, and
+        those in which all parts lie on one group of nodes.
+        """
         each = [[replace(part, request=request) for request in self.flavors(queue, part.request)] for part in parts]
-        return islice(product(*each), FLAVORS_MAX)
+        found: Iterator[Parts] = islice(product(*each), FLAVORS_MAX)
+        if prod(map(len, each)) <= FLAVORS_MAX:
+            return found
+        return chain(found, self._together(queue, each))
+
+    def _together(self, queue: int, each: Sequence[Sequence[Part]]) -> Iterator[Parts]:
+        for flavors in self.groups.of(queue):
+            here = [[part for part in parts if part.request.flavors == flavors] for parts in each]
+            yield from islice(product(*here), FLAVORS_MAX)
+
+    def words_of(self, request: Request) -> str:
+        """The flavors of the nodes of one of its `flavors`, and the model, in words: `spot`, `other nodes`, `spot with H100`."""
+        names = [name for name in (self._flavors[number] for number in request.flavors) if name]
+        nodes = ("other nodes" if 0 in request.flavors else " and ".join(names)) if request.flavors else ""
+        model = self._models[request.gpu_model] if request.gpu_model > 0 and not request.shape else request.shape
+        return " with ".join(filter(None, (nodes, model)))
 
     def cells_of(self, queue: int, parts: Parts) -> Cells | None:
         """As `cells`, of all ranks together."""
@@ -118,11 +148,12 @@ class Allowance:
         return {column: amount for column, amount in zip(columns, amounts.tolist(), strict=True) if column >= 0}
 
     def asked(self, request: Request) -> tuple[Ints, int]:
-        """What one pod uses of quotas [resources], and the number of its flavor (a model or a slice; 0: none in particular)."""
+        """What one pod uses of quotas [resources], and the number of its node's flavor and its model or slice (flavors.py)."""
         amount = {Resource.CPU: request.cpu_milli, Resource.MEMORY: request.memory_bytes, Resource.GPU: request.gpus}
         flavor = max(0, request.gpu_model)
         if request.shape:
             flavor = self._models.index(request.shape) if request.shape in self._models else 0
+        flavor += min(request.flavors, default=0) * len(self._models)
         return np.array([amount.get(resource, 1) for resource in RESOURCES], dtype=np.int64), flavor
 
     def may_use(self, queue: int, request: Request, pods: int) -> bool:
@@ -152,14 +183,17 @@ class Allowance:
 
 
 def held_by_queue(snapshot: Snapshot) -> Ints:
-    """What the pods that have not ended hold, against each queue itself: [queues, cells]."""
+    """What the pods that have not ended hold, against each queue itself: [queues, cells]. Of which flavor that is, their node
+    says as it is now.
+    """
     tree, held, workloads = snapshot.queues, snapshot.allocations, snapshot.workloads
     own = np.zeros((len(tree.names), len(tree.cells)), dtype=np.int64)
     if not workloads.key.size or not tree.cells:
         return own
     row = rows_by_key(workloads.key, held.workload_key)
     lives = np.flatnonzero((held.seen != Seen.ENDED) & (row >= 0))
-    queue, model = workloads.queue[row[lives]], held.gpu_model[lives]
+    queue, model = workloads.queue[row[lives]], np.where(held.gpus[lives] > 0, held.gpu_model[lives], 0)
+    number = flavors_at(snapshot, held.node_key[lives]) * len(snapshot.gpu_models) + model
     columns = {
         Resource.CPU: held.cpu_milli,
         Resource.MEMORY: held.memory_bytes,
@@ -168,14 +202,17 @@ def held_by_queue(snapshot: Snapshot) -> Ints:
     }
     for resource, column in columns.items():
         amount = column[lives]
-        cell = cell_of(tree, snapshot.gpu_models, resource)[queue, np.where(held.gpus[lives] > 0, model, 0)]
+        cell = cell_of(snapshot, resource)[queue, number]
         counted = cell >= 0
         np.add.at(own, (queue[counted], cell[counted]), amount[counted])
     return own
 
 
-def cell_of(tree: QueueTree, models: Sequence[str], resource: Resource) -> Ints:
-    """The column of the quota that a resource with such GPUs counts against, -1 for none: [queues, models]."""
+def cell_of(snapshot: Snapshot, resource: Resource) -> Ints:
+    """The column of the quota that a resource counts against on nodes of such a flavor, with such GPUs, -1 for none: [queues,
+    flavors of nodes x models].
+    """
+    tree, models = snapshot.queues, snapshot.gpu_models
     column = {flavor: at for at, (flavor, one) in enumerate(tree.cells) if one == resource}
     found = np.full((len(tree.names), len(models)), -1, dtype=np.int64)
     if OTHER_FLAVOR in column:
@@ -183,4 +220,9 @@ def cell_of(tree: QueueTree, models: Sequence[str], resource: Resource) -> Ints:
     for number, model in enumerate(models):
         if number and model in column:
             found[tree.defined[:, column[model]], number] = column[model]
+    found = np.tile(found, (1, len(snapshot.flavors)))
+    for number, flavor in enumerate(snapshot.flavors):
+        if number and flavor in column:
+            begin = number * len(models)
+            found[tree.defined[:, column[flavor]], begin : begin + len(models)] = column[flavor]
     return found

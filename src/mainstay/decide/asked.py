@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from mainstay.decide.allowance import Allowance
+from mainstay.decide.flavors import Flavors
 from mainstay.decide.kernel import CPU, GPUS, MEMORY, NONE, Requests
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import LACKING, Free, Request, cluster_number, feasible
@@ -17,6 +19,7 @@ from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import is_shape
 from mainstay.domain.snapshot import PODS, Snapshot, WorkloadTable
 
+Column = TypeVar("Column", Ints, Bools)
 RANKS_MAX = 1 << 16
 """Larger gangs are placed one by one."""
 REMEMBERED_MAX = 1 << 21
@@ -39,19 +42,21 @@ class Asked:
         known &= ~slices[table.gpu_model[row]]
         where, mask = np.unique(np.stack((table.restriction[row], table.cluster[row])), axis=1, return_inverse=True)
         names, clusters = snapshot.cluster_names, snapshot.nodes.clusters
+        groups = allowance.groups.each
+        self._groups = groups
         self._where = [
-            (snapshot.restrictions[restriction], cluster_number(names[cluster], clusters))
+            (snapshot.restrictions[restriction], cluster_number(names[cluster], clusters), flavors)
             for restriction, cluster in where.T.tolist()
+            for flavors in groups
         ]
         self._learned: dict[int, Request] = {}
-        self._count = row.size
+        self._count = row.size * len(groups)
         shapes, gpus = np.arange(row.size), table.gpus[row]
         model = np.where(gpus > 0, table.gpu_model[row], 0)
         amounts = np.zeros((row.size, free.nodes.weight.size), dtype=np.int64)
         amounts[:, CPU], amounts[:, MEMORY], amounts[:, GPUS] = table.cpu_milli[row], table.memory_bytes[row], gpus
         blocks = free.nodes.changes.size
-        slot = _slots(numbers, shapes=row.size, slots=REMEMBERED_MAX // max(1, blocks))
-        remembered = int(slot.max(initial=NONE)) + 2, blocks
+        slot = _slots(numbers, shapes=row.size, slots=REMEMBERED_MAX // max(1, blocks * len(groups)))
         lacking = np.zeros(row.size, dtype=np.bool_)
         for name, column in table.others.items():
             if name in free.others:
@@ -62,9 +67,18 @@ class Asked:
             amounts[:, free.others[PODS]] = 1
         amounts[lacking, CPU] = LACKING
         masks = [feasible(free, _nothing(*where)) for where in self._where]
+        group = np.tile(np.arange(len(groups)), row.size)
+        nodes_of = np.array([min(flavors, default=0) for flavors in groups], dtype=np.int64)
+
+        def each(column: Column) -> Column:
+            """Of a shape, once for each group of nodes."""
+            return np.repeat(column, len(groups), axis=0)
+
+        slot = np.where(each(slot) == NONE, NONE, each(slot) * len(groups) + group)
+        remembered = int(slot.max(initial=NONE)) + 2, blocks
         self.requests = Requests(
-            begin=np.where(known, shapes, -1),
-            end=shapes + 1,
+            begin=np.where(known, shapes * len(groups), NONE),
+            end=(shapes + 1) * len(groups),
             ranks=table.nodes[row],
             least=table.nodes_min[row],
             asks=(table.volumes[row] > 0)
@@ -73,13 +87,13 @@ class Asked:
             | (table.nodes[row] > (RANKS_MAX if policy.stacks else 1))
             | (not policy.sign)
             | _has_sets(table, row),
-            amounts=amounts,
-            without_gpus=(gpus == 0).astype(np.int64),
-            model=model,
-            any_model=(gpus > 0) & (model == 0),
-            quota=np.stack((table.cpu_milli[row], table.memory_bytes[row], gpus, np.ones_like(gpus)), axis=1),
-            flavor=model,
-            mask=mask.reshape(-1),
+            amounts=each(amounts),
+            without_gpus=each((gpus == 0).astype(np.int64)),
+            model=each(model),
+            any_model=each((gpus > 0) & (model == 0)),
+            quota=each(np.stack((table.cpu_milli[row], table.memory_bytes[row], gpus, np.ones_like(gpus)), axis=1)),
+            flavor=each(model) + nodes_of[group] * len(snapshot.gpu_models),
+            mask=each(mask.reshape(-1)) * len(groups) + group,
             masks=np.array(masks, dtype=np.bool_).reshape(len(masks), free.key.size),
             slot=slot,
             node=np.full(remembered, NONE, dtype=np.int64),
@@ -92,7 +106,7 @@ class Asked:
         if number in self._learned:
             return replace(self._learned[number], gpu_model=model)
         asked = self.requests
-        restriction, cluster = self._where[int(asked.mask[number])]
+        restriction, cluster, flavors = self._where[int(asked.mask[number])]
         cpu_milli, memory_bytes, gpus = asked.amounts[number, : GPUS + 1].tolist()
         others = ((name, int(asked.amounts[number, column])) for name, column in self._free.others.items())
         return Request(
@@ -103,6 +117,7 @@ class Asked:
             others=tuple((name, amount) for name, amount in sorted(others) if amount and name != PODS),
             cluster=cluster,
             restriction=restriction,
+            flavors=flavors,
         )
 
     def keep(self, free: Free, late: Bools) -> None:
@@ -110,30 +125,33 @@ class Asked:
         self._free, before = free, self.requests
         amounts = np.zeros((before.amounts.shape[0], free.nodes.weight.size), dtype=np.int64)
         amounts[:, : before.amounts.shape[1]] = before.amounts
-        rows = np.flatnonzero(late)
+        rows, groups = np.flatnonzero(late), len(self._groups)
         learned = [
-            np.arange(before.begin[row], before.end[row]) for row in rows[before.begin[rows] >= late.size].tolist()
+            np.arange(before.begin[row], before.end[row])
+            for row in rows[before.begin[rows] >= late.size * groups].tolist()
         ]
-        rows = np.concatenate((rows, *learned))
+        rows = np.concatenate(((rows[:, np.newaxis] * groups + np.arange(groups)).reshape(-1), *learned))
         for column, later in free.kept[-1].items():
             amounts[rows, later] = amounts[rows, column]
         self.requests = before._replace(amounts=amounts)
 
     def learn(self, number: int, requests: Sequence[Request]) -> None:
         """The choices of the shape with this number."""
-        begin, mask = self._count, self.requests.mask[number]
-        self._count += len(requests)
+        groups = self._groups
+        begin, mask = self._count, self.requests.mask[number * len(groups)]
+        self._count += len(requests) * len(groups)
         while self._count > self.requests.model.size:
             self._grow()
         asked = self.requests
-        for at, request in enumerate(requests, begin):
-            self._learned[at] = request
+        here = ((choice, group) for choice in requests for group in range(len(groups)))
+        for at, (choice, group) in enumerate(here, begin):
+            request = self._learned[at] = replace(choice, flavors=groups[group])
             asked.amounts[at] = self._free.amounts(request)
             asked.without_gpus[at] = not request.gpus
             asked.model[at] = request.gpu_model
             asked.any_model[at] = request.gpus and not request.gpu_model and not request.shape
             asked.quota[at], asked.flavor[at] = self._allowance.asked(request)
-            asked.mask[at] = mask
+            asked.mask[at] = mask + group
         asked.begin[number], asked.end[number] = begin, self._count
 
     def _grow(self) -> None:
@@ -157,8 +175,16 @@ def _prefers(snapshot: Snapshot) -> Bools:
     return np.fromiter(found, dtype=np.bool_, count=len(snapshot.restrictions))
 
 
-def _nothing(restriction: Restriction, cluster: int) -> Request:
-    return Request(cpu_milli=0, memory_bytes=0, gpus=0, gpu_model=0, restriction=restriction, cluster=cluster)
+def _nothing(restriction: Restriction, cluster: int, flavors: Flavors) -> Request:
+    return Request(
+        cpu_milli=0,
+        memory_bytes=0,
+        gpus=0,
+        gpu_model=0,
+        restriction=restriction,
+        cluster=cluster,
+        flavors=flavors,
+    )
 
 
 def _has_sets(table: WorkloadTable, rows: Ints) -> Bools:

@@ -20,6 +20,7 @@ import numpy as np
 
 from mainstay.decide import admission
 from mainstay.decide.cycle import Cycle
+from mainstay.decide.flavors import flavors_at
 from mainstay.decide.kernel import CPU, GPUS, MEMORY
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Request, feasible, free_of
@@ -150,13 +151,16 @@ class Condenser:
         return WorldPart(snapshot=snapshot, row=int(np.searchsorted(rows, self._row)), draw=drawn, until=until)
 
     def _sums(self, pods: Ints) -> Ints:
-        """[queues, models of GPUs, (CPU, memory, GPUs, pods, seconds since they were placed)] Of these rows of allocations."""
+        """[queues, flavors of nodes, models of GPUs, (CPU, memory, GPUs, pods, seconds since they were placed)] Of these rows of
+        allocations.
+        """
         world, held = self._world, self._world.allocations
-        found = np.zeros((len(world.queues.names), len(world.gpu_models), 5), dtype=np.int64)
+        found = np.zeros((len(world.queues.names), len(world.flavors), len(world.gpu_models), 5), dtype=np.int64)
         since = (world.now - held.created_at[pods]) // MICROSECONDS_PER_SECOND
         amounts = held.cpu_milli[pods], held.memory_bytes[pods], held.gpus[pods], np.ones_like(pods), since
         queue = world.workloads.queue[self._owner[pods]]
-        np.add.at(found, (queue, held.gpu_model[pods]), np.stack(amounts, axis=1))
+        flavor = flavors_at(world, held.node_key[pods])
+        np.add.at(found, (queue, flavor, held.gpu_model[pods]), np.stack(amounts, axis=1))
         return found
 
 
@@ -192,15 +196,17 @@ def _with_reserved_start(world: Snapshot, policy: Policy) -> Bools:
 
 
 def _with_rest(world: Snapshot, rest: Ints) -> Snapshot:
-    """That, as of `_sums`, as workloads that run on nodes which are not there, and never end: one a queue and model of GPUs."""
-    queue, model = np.nonzero(rest[:, :, 3])
-    cpu_milli, memory_bytes, gpus, pods, seconds = rest[queue, model].T
+    """That, as of `_sums`, as workloads that run on nodes which are not there, and never end: one a queue, flavor of nodes and
+    model of GPUs.
+    """
+    queue, flavor, model = np.nonzero(rest[..., 3])
+    cpu_milli, memory_bytes, gpus, pods, seconds = rest[queue, flavor, model].T
     key = int(max(world.workloads.key.max(initial=0), world.allocations.workload_key.max(initial=0))) + 1
     keys = np.arange(key, key + queue.size)
     columns = {"key": keys, "queue": queue, "phase": np.full_like(keys, int(Phase.RUNNING))}
     held = {
         "workload_key": keys,
-        "node_key": np.full_like(keys, NONE),
+        "node_key": NONE - flavor,
         "seen": np.full_like(keys, int(Seen.UNKNOWN)),
         "cpu_milli": cpu_milli,
         "memory_bytes": memory_bytes,
@@ -213,4 +219,5 @@ def _with_rest(world: Snapshot, rest: Ints) -> Snapshot:
         world,
         workloads=with_workloads(world.workloads, columns, count=keys.size),
         allocations=with_allocations(world.allocations, held, count=keys.size),
+        left_out={NONE - number: number for number in range(1, len(world.flavors))},
     )

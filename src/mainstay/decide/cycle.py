@@ -244,7 +244,8 @@ class Cycle:
         elastic one for as many ranks as it needs to start.
         """
         queue, row = int(waiting.queue[at]), int(waiting.row[at])
-        choices = [one for way in self._ways(shape) for one in self.allowance.flavors_of(queue, way)]
+        ways = self._ways(shape)
+        choices = [one for way in ways for one in self.allowance.flavors_of(queue, way)]
         usable = [one for one in choices if self.allowance.may_use_parts(queue, one)]
         found = None
         if usable and waiting.long[at] and self._releases is not None:
@@ -258,7 +259,9 @@ class Cycle:
             if len(self.reserved) + len(self.unreserved) + (found is not None) >= self._tries_max:
                 waiting.long[:] = False
         if found is None:
-            self._kernel.give_up(ledger, waiting, at, len(usable) == len(choices))
+            # Nodes that this queue tells apart, others may have for a gang together.
+            of_all = shape.least == 1 or tuple(choices) == ways
+            self._kernel.give_up(ledger, waiting, at, of_all and len(usable) == len(choices))
             return
         self.reserved[row] = found
         self.free = self.free.keep(found.beside, rows=found.nodes)

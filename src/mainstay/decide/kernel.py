@@ -116,11 +116,15 @@ class Quota(NamedTuple):
     parent: Ints
     """[queues]"""
     cell: Ints
-    """[resources, queues, models] Column of the cell that such pods count against; NONE."""
+    """[resources, queues, flavors of nodes x models] Column of the cell that such pods count against; NONE."""
     limited: Bools
     """[resources, queues] Whether the queue has any quota of it."""
     models: Ints
-    """[queues, models] In which order models are tried where any will do, if quotas tell them apart; else 0 comes first."""
+    """[queues, flavors of nodes, models] In which order models are tried where any will do, if quotas tell them apart; else 0
+    comes first.
+    """
+    tries: Bools
+    """[queues, groups] Which groups of nodes are tried, in their order; group 0 is all nodes."""
 
 
 class Usual(NamedTuple):
@@ -165,7 +169,9 @@ class Nodes(NamedTuple):
 
 
 class Requests(NamedTuple):
-    """What shapes ask for. A request is one choice of a shape, for one pod."""
+    """What shapes ask for. A request is one choice of a shape, for one pod, on one group of nodes (flavors.py): of each choice
+    there is one for every group, in their order.
+    """
 
     begin: Ints
     """[shapes] First request of the shape; NONE: not known."""
@@ -188,7 +194,7 @@ class Requests(NamedTuple):
     quota: Ints
     """[requests, resources] As `Quota.cell`."""
     flavor: Ints
-    """[requests] The number of a model, or of a slice; 0: of none in particular."""
+    """[requests] Flavor of nodes x models + the number of a model, or of a slice; 0: of none in particular."""
     mask: Ints
     """[requests] Row of `masks`."""
     masks: Bools
@@ -251,17 +257,23 @@ def go_on(
 
 
 def _place(quota: Quota, nodes: Nodes, requests: Requests, found: Found, queue: int, shape: int) -> int:
-    """A place for one workload, by the first of its requests that has one; of what it lacks, quota counts first.
+    """A place for one workload, by the first of its requests that has one; of what it lacks, quota counts first. NO_QUOTA is also
+    the answer where a gang finds no place on nodes that the queue tells apart.
 
     An elastic one gets as many ranks as its quota and the roomiest cluster allow.
     """
     least, outcome = requests.least[shape], NO_ROOM
     for request in range(requests.begin[shape], requests.end[shape]):
+        group = (request - requests.begin[shape]) % quota.tries.shape[1]
+        if not quota.tries[queue, group]:
+            continue
         model, flavor = requests.model[request], requests.flavor[request]
-        by_model = requests.any_model[request] and quota.models[queue, 0] > 0
-        for index in range(quota.models.shape[1] - 1 if by_model else 1):
+        nodes_of = flavor // quota.models.shape[2]
+        by_model = requests.any_model[request] and quota.models[queue, nodes_of, 0] > 0
+        for index in range(quota.models.shape[2] - 1 if by_model else 1):
             if by_model:
-                model = flavor = quota.models[queue, index]
+                model = quota.models[queue, nodes_of, index]
+                flavor = requests.flavor[request] + model
             ranks = requests.ranks[shape]
             if not may_use(quota, queue, requests.quota[request], flavor, ranks):
                 ranks = most_pods(quota, queue, requests.quota[request], flavor, ranks - 1) if least < ranks else 0
@@ -272,6 +284,8 @@ def _place(quota: Quota, nodes: Nodes, requests: Requests, found: Found, queue: 
             if taken > 0:
                 use(quota, queue, requests.quota[request], flavor, taken)
                 return PLACED
+            if least > 1 and (by_model or group > 0):
+                outcome = NO_QUOTA  # Others, who tell no nodes apart, may have room for it.
     return outcome
 
 

@@ -63,6 +63,8 @@ def impossible(
     if cycle.place(shape, row):
         return None
     fits = cycle.place(shape, ANY_QUEUE) is not None
+    if fits and _nobody_knows(cycle, shape, row):
+        return None
     reason = _quota_reason(cycle, shape, row) if fits else refusal(world, shape, cycle.free)
     return Impossible(reason=reason, nearest=tuple(_nearest(world, shape, cycle, queue=row)))
 
@@ -136,9 +138,19 @@ def no_rows(table: Table) -> Table:
 
 
 def _quota_reason(cycle: Cycle, shape: Shape, queue: int) -> Reason:
-    """In an idle world nothing is used: what is left is all that the queue may ever have."""
+    """In an idle world nothing is used: what is left is all that the queue may ever have, what is free all that nodes have."""
     reason = quota_refusal(cycle, shape, queue)
+    if reason.code is Code.WAITS_FOR_CAPACITY:
+        return replace(reason, code=Code.NEVER_FITS, numbers={**reason.numbers, "largest": reason.numbers["free"]})
     return replace(reason, code=Code.EXCEEDS_QUOTA) if reason.code is Code.WAITS_FOR_QUOTA else reason
+
+
+def _nobody_knows(cycle: Cycle, shape: Shape, queue: int) -> bool:
+    """Whether it may use nodes of a flavor of which there is none: nobody knows yet what they will have."""
+    ways = (one for way in shape.ways for one in cycle.allowance.flavors_of(queue, way))
+    usable = (one for one in ways if cycle.allowance.may_use_parts(queue, one))
+    anything = (replace(part.request, restriction="", reach=None) for way in usable for part in way)
+    return any(not cycle.free.usable(request).any() for request in anything)
 
 
 def _nearest(world: Snapshot, shape: Shape, cycle: Cycle, *, queue: int) -> Iterator[str]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from mainstay.decide import admission, affinity, nomination
+from mainstay.decide.allowance import Shortage
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.domains import known, numbers, room_per_domain
@@ -26,7 +27,7 @@ from mainstay.domain.topology import HOST
 from mainstay.domain.workload import Phase
 
 KINDS_NAMED = 8
-"""Of GPUs, where none is of the kind that is asked for."""
+"""Of GPUs, where none is of the kind that is asked for; and of flavors that were tried."""
 
 
 def schedule(snapshot: Snapshot, *, policy: str = DEFAULT_POLICY, changes_max: int = 500) -> tuple[Action, ...]:
@@ -101,25 +102,58 @@ def start_reserved(cycle: Cycle, row: int, shape: Shape) -> Reason:
 
 
 def quota_refusal(cycle: Cycle, shape: Shape, queue: int) -> Reason:
-    """What the queue lacks for the first choice, with the figures."""
-    name, way = cycle.snapshot.queues.names[queue], shape.ways[0]
-    needs: dict[str, int | float | str] = {"needs": shape.words}
+    """What the queue lacks for the first choice, with the figures, and of all that was tried for it how each is."""
+    name, allowance = cycle.snapshot.queues.names[queue], cycle.allowance
+    ways = list(allowance.flavors_of(queue, shape.ways[0]))
+    shorts = [allowance.short(queue, way) for way in ways]
+    usable = next((way for way in ways if allowance.may_use_parts(queue, way)), None)
+    tried: dict[str, int | float | str] = {}
+    if len(ways) > 1 and (usable or any(shorts)):
+        tried["detail"] = _tried_words(cycle, ways, shorts, queue=queue)
+    if usable:
+        needs, most, fitting = _short(cycle.snapshot, cycle.free, _asking(shape, usable))
+        numbers = {**needs, "free": most, "nodes_fitting": fitting, **tried}
+        return Reason(code=Code.WAITS_FOR_CAPACITY, numbers=numbers)
+    needs = {"needs": shape.words}
     if shape.sets:
-        needs = _needs_of_sets(shape, _first_over_quota(cycle, way, queue))
-    short = cycle.allowance.short(queue, way)
+        needs = _needs_of_sets(shape, _first_over_quota(cycle, shape.ways[0], queue))
+    short = next(filter(None, shorts), None)
     if short is None:
         return Reason(code=Code.NO_QUOTA, object=name, numbers=needs)
     figures = {"resource": short.resource, "flavor": short.flavor, "left": amount_words(short.resource, short.left)}
     used, nominal = amount_words(short.resource, short.used), amount_words(short.resource, short.nominal)
     return Reason(
-        code=Code.WAITS_FOR_QUOTA, object=name, numbers={**needs, **figures, "used": used, "nominal": nominal}
+        code=Code.WAITS_FOR_QUOTA, object=name, numbers={**needs, **figures, "used": used, "nominal": nominal, **tried}
     )
 
 
+def _tried_words(cycle: Cycle, ways: Sequence[Parts], shorts: Sequence[Shortage | None], *, queue: int) -> str:
+    """`tried spot: 0 CPUs more of cpu; on-demand: no room; other nodes: no quota`."""
+    found: dict[str, str] = {}
+    for way, short in zip(ways, shorts, strict=True):
+        where = " and ".join(dict.fromkeys(filter(None, (cycle.allowance.words_of(part.request) for part in way))))
+        words = "no room" if cycle.allowance.may_use_parts(queue, way) else "no quota"
+        if short is not None:
+            words = f"{amount_words(short.resource, short.left)} more of {short.resource}"
+        found.setdefault(where, words)
+    told = [f"{where}: {words}" for where, words in found.items()]
+    more = f"; and {len(told) - KINDS_NAMED} more" if len(told) > KINDS_NAMED else ""
+    return f"tried {'; '.join(told[:KINDS_NAMED])}{more}"
+
+
+def _asking(shape: Shape, way: Parts) -> Shape:
+    """The same as this way asks for it, where quotas tell nodes or models apart."""
+    if not shape.sets:
+        return replace(shape, requests=(way[0].request,))
+    sets = tuple(replace(one, requests=(part.request,)) for one, part in zip(shape.sets, way, strict=True))
+    return replace(shape, sets=sets, requests=sets[0].requests)
+
+
 def _first_over_quota(cycle: Cycle, way: Parts, queue: int) -> int:
-    """The first set with which the queue may not use so much."""
+    """The first set with which the queue may not use so much, whichever nodes they lie on."""
     for at in range(len(way)):
-        if not cycle.allowance.may_use_parts(queue, way[: at + 1]):
+        ways = cycle.allowance.flavors_of(queue, way[: at + 1])
+        if not any(cycle.allowance.may_use_parts(queue, one) for one in ways):
             return at
     return len(way) - 1
 

@@ -13,6 +13,7 @@ from mainstay.domain.affinity import Restriction
 from mainstay.domain.allocation import PodState
 from mainstay.domain.billing import Charge, Price, UsageRecord
 from mainstay.domain.capacity import NodeState
+from mainstay.domain.flavor import NodeFlavor
 from mainstay.domain.fleet import Contact, NewCluster
 from mainstay.domain.history import HistoryPolicy
 from mainstay.domain.preemption import Slot, Victim
@@ -134,6 +135,22 @@ class RemoveQueue(Action):
     """Forget a queue or cohort. Refused while open workloads are in it or others are below it."""
 
     queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetNodeFlavor(Action):
+    """Put a flavor of nodes on record, or say anew which nodes are of it. What runs on them counts as they are from then on."""
+
+    flavor: NodeFlavor
+    before: str = ""
+    """The flavor that it is to come just before; empty: it stays where it is, and a new one comes last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveNodeFlavor(Action):
+    """Forget a flavor of nodes. Refused while a queue or cohort has a quota of it."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -560,6 +577,7 @@ EventKind: TypeAlias = Literal[
     "price",
     "secret",
     "queue",
+    "flavor",
     "priority_class",
     "volume",
     "preemption",
@@ -576,7 +594,7 @@ class Event:
     kind: EventKind
     object: str
     """Workload id, pod name, or the name of a node, cluster, endpoint, model, secret, queue (ALL_QUEUES for what is of them all),
-    priority class or volume. Of a preemption: the id of who yields, or of who waits for that."""
+    flavor, priority class or volume. Of a preemption: the id of who yields, or of who waits for that."""
     tenant: str
     workload: str
     """The workload it belongs to; empty if none."""

@@ -31,8 +31,8 @@ class Resource(StrEnum):
 
 
 Cell: TypeAlias = tuple[str, str]
-"""(flavor, resource). A flavor is a GPU model or the shape of a slice, or OTHER_FLAVOR; what pods with such GPUs use of
-CPUs and memory counts against quotas of the flavor too, if there are any.
+"""(flavor, resource). A flavor is one of nodes (flavor.py), a GPU model or the shape of a slice, or OTHER_FLAVOR. What pods on
+such nodes, or with such GPUs, use of CPUs and memory counts against quotas of the flavor too, if there are any.
 """
 OTHER_FLAVOR = "default"
 """What is of no flavor that has a quota."""

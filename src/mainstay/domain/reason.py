@@ -53,6 +53,11 @@ class Code(StrEnum):
     QUEUE_IN_USE = "QueueInUse"
     QUEUE_IMPOSSIBLE = "QueueImpossible"
     NO_SUCH_QUEUE = "NoSuchQueue"
+    NODE_FLAVOR_SET = "NodeFlavorSet"
+    NODE_FLAVOR_REMOVED = "NodeFlavorRemoved"
+    NODE_FLAVOR_IN_USE = "NodeFlavorInUse"
+    NO_SUCH_NODE_FLAVOR = "NoSuchNodeFlavor"
+    TOO_MANY_NODE_FLAVORS = "TooManyNodeFlavors"
     PRIORITY_CLASS_SET = "PriorityClassSet"
     PRIORITY_CLASS_REMOVED = "PriorityClassRemoved"
     NO_SUCH_PRIORITY_CLASS = "NoSuchPriorityClass"
@@ -184,6 +189,11 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.QUEUE_IN_USE: "queue {object} is in use: {workloads:open workload} in it, {children:queue} below it",
         Code.QUEUE_IMPOSSIBLE: "{detail}",
         Code.NO_SUCH_QUEUE: "no such queue: {object}",
+        Code.NODE_FLAVOR_SET: "flavor {object} set by {by}: nodes with {detail}",
+        Code.NODE_FLAVOR_REMOVED: "flavor {object} removed by {by}",
+        Code.NODE_FLAVOR_IN_USE: "flavor {object} is in use: these have a quota of it: {queues}",
+        Code.NO_SUCH_NODE_FLAVOR: "no such flavor of nodes: {object}",
+        Code.TOO_MANY_NODE_FLAVORS: "flavor {object} would be one too many: there may be {most}",
         Code.PRIORITY_CLASS_SET: "priority class {object} set by {by}",
         Code.PRIORITY_CLASS_REMOVED: "priority class {object} removed by {by}",
         Code.NO_SUCH_PRIORITY_CLASS: "no such priority class: {object}",

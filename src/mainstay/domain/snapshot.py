@@ -64,6 +64,8 @@ class NodeTable:
     """The same, whether it takes work or not; of a restriction that is not there: as `admits`."""
     traits: NodeTraits | None = None
     """Labels and taints of each; None: nothing is known of any. Needs that are not in `admits` are worked out of it."""
+    flavor: Ints | None = None
+    """Index into `Snapshot.flavors`, 0 for nodes of none; None: nobody has named any."""
     shapes: Mapping[str, Ints] = field(default_factory=dict)
     """Shape of slices of GPUs -> how many the node has. A node may have several shapes, beside whole GPUs."""
     reaches: Mapping[str, Bools] = field(default_factory=dict)
@@ -209,6 +211,10 @@ class Snapshot:
     """Allocation key -> host:port, for the allocations whose pod serves at one."""
     observed: Mapping[str, int] = field(default_factory=dict)
     """Cluster -> up to which instant of its own time it has been witnessed: what is RUNNING ran until then."""
+    flavors: tuple[str, ...] = ("",)
+    """Flavors of nodes in their order, behind the empty string; vocabulary of `NodeTable.flavor`."""
+    left_out: Mapping[int, int] = field(default_factory=dict)
+    """Where the nodes are only a part of a fleet: the key that stands for others in `allocations` -> their flavor."""
     queues: QueueTree = field(default_factory=lambda: ONE_QUEUE)
     """All queues and cohorts."""
     history_policy: HistoryPolicy = NO_HISTORY

@@ -246,7 +246,9 @@ def _check(queue: QueueSpec) -> None:
             raise Invalid(msg, object_="quotas", hint=f"there are: {', '.join(Resource)}")
         if not FLAVOR_NAME.match(flavor):
             msg = f"quotas: {flavor!r} is not the name of a flavor"
-            raise Invalid(msg, object_="quotas", hint=f"a model of GPUs such as H100, or {OTHER_FLAVOR}")
+            raise Invalid(
+                msg, object_="quotas", hint=f"a flavor of nodes, a model of GPUs such as H100, or {OTHER_FLAVOR}"
+            )
 
 
 def _counts(snapshot: Snapshot, by_name: Mapping[str, tuple[int, int]]) -> list[tuple[int, int]]:
@@ -263,12 +265,16 @@ def _counts(snapshot: Snapshot, by_name: Mapping[str, tuple[int, int]]) -> list[
 
 
 def _flavors(snapshot: Snapshot) -> frozenset[str]:
-    """Models and shapes that nodes have."""
-    models = {snapshot.gpu_models[model] for model in np.unique(snapshot.nodes.gpu_model).tolist()}
-    return frozenset(models | snapshot.nodes.shapes.keys()) - {""}
+    """Models and shapes that nodes have, and flavors that nodes are of."""
+    nodes = snapshot.nodes
+    models = {snapshot.gpu_models[model] for model in np.unique(nodes.gpu_model).tolist()}
+    numbers = [] if nodes.flavor is None else np.unique(nodes.flavor).tolist()
+    flavors = {snapshot.flavors[number] for number in numbers}
+    return frozenset(models | nodes.shapes.keys() | flavors) - {""}
 
 
 def _warnings(queue: QueueSpec, models: frozenset[str]) -> Iterable[str]:
     for flavor in sorted({flavor for flavor, _ in queue.quotas} - models - {OTHER_FLAVOR}):
-        near = get_close_matches(flavor, models, n=1)
+        lower = next((model for model in models if model.lower() == flavor.lower()), "")
+        near = [lower] if lower else get_close_matches(flavor, models, n=1)
         yield f"no node has {flavor} now" + (f"; did you mean {near[0]}?" if near else "")

@@ -31,7 +31,15 @@ from mainstay.sdk.runs import FINAL, RunView
 from mainstay.sdk.sockets import AsyncSocket, opening
 from mainstay.sdk.streams import SILENCE_SECONDS, FollowEvents, Following, FollowLog, Parser
 from mainstay.wire.job import Job
-from mainstay.wire.requests import ClusterRequest, DeployRequest, NamedQueueRequest, QueueHistoryRequest, QueueRequest
+from mainstay.wire.requests import (
+    ClusterRequest,
+    DeployRequest,
+    FlavorRequest,
+    NamedFlavorRequest,
+    NamedQueueRequest,
+    QueueHistoryRequest,
+    QueueRequest,
+)
 from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL
 from mainstay.wire.views import (
     AgentTokenView,
@@ -41,6 +49,7 @@ from mainstay.wire.views import (
     EndpointView,
     EventView,
     ExplanationView,
+    FlavorView,
     GpuView,
     LogView,
     ModelVersionView,
@@ -288,6 +297,22 @@ class AsyncClient:
     async def remove_queue(self, name: str) -> None:
         """Forget a queue or cohort. Refused while open runs are in it or others are below it."""
         await self._run(calls.remove_queue(name))
+
+    async def flavors(self) -> builtins.list[FlavorView]:
+        """Every flavor of nodes in their order, with what its nodes have."""
+        return await self._run(calls.flavors())
+
+    async def set_flavor(self, name: str, request: FlavorRequest) -> FlavorView:
+        """Set a flavor of nodes, or change one that is there: what the request leaves out stays as it is."""
+        return await self._run(calls.set_flavor(name, request))
+
+    async def set_flavors(self, requests: Sequence[NamedFlavorRequest]) -> builtins.list[FlavorView]:
+        """Set several together or none, one after the other; those that are not named stay as they are. All there are then."""
+        return await self._run(calls.set_flavors(requests))
+
+    async def remove_flavor(self, name: str) -> None:
+        """Forget a flavor of nodes. Refused while a queue or cohort has a quota of it."""
+        await self._run(calls.remove_flavor(name))
 
     async def queue_history(self) -> QueueHistoryView:
         """Whether what queues have used lately counts towards their turns, and how."""

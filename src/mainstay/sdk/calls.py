@@ -21,6 +21,9 @@ from mainstay.wire.requests import (
     CordonRequest,
     DeployRequest,
     DrainRequest,
+    FlavorRequest,
+    FlavorsRequest,
+    NamedFlavorRequest,
     NamedQueueRequest,
     PlanRequest,
     PriorityClassRequest,
@@ -40,6 +43,7 @@ from mainstay.wire.views import (
     EndpointView,
     EventView,
     ExplanationView,
+    FlavorView,
     GpuView,
     LogView,
     MissingView,
@@ -325,6 +329,27 @@ def remove_queue(name: str) -> Flow[None]:
     yield write("DELETE", f"/v1/queues/{segment(name)}")
 
 
+def flavors() -> Flow[list[FlavorView]]:
+    """Every flavor of nodes."""
+    return (yield Request(method="GET", path="/v1/flavors")).read(Page[FlavorView]).items
+
+
+def set_flavor(name: str, request: FlavorRequest) -> Flow[FlavorView]:
+    """Set it, or change it. Without a key: twice is once anyway."""
+    return (yield Request(method="PUT", path=f"/v1/flavors/{segment(name)}", json=_json(request))).read(FlavorView)
+
+
+def set_flavors(requests: Sequence[NamedFlavorRequest]) -> Flow[list[FlavorView]]:
+    """Set several together, or none."""
+    body = _json(FlavorsRequest(flavors=list(requests)))
+    return (yield Request(method="PUT", path="/v1/flavors", json=body)).read(Page[FlavorView]).items
+
+
+def remove_flavor(name: str) -> Flow[None]:
+    """Forget it."""
+    yield write("DELETE", f"/v1/flavors/{segment(name)}")
+
+
 def queue_history() -> Flow[QueueHistoryView]:
     """As it is on record."""
     return (yield Request(method="GET", path="/v1/queue-history")).read(QueueHistoryView)
@@ -442,6 +467,8 @@ Body = (
     | CordonRequest
     | DrainRequest
     | QuarantineRequest
+    | FlavorRequest
+    | FlavorsRequest
     | QueueHistoryRequest
     | QueueRequest
     | QueuesRequest

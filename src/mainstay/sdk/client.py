@@ -30,7 +30,15 @@ from mainstay.sdk.runs import FINAL, RunView
 from mainstay.sdk.sockets import Socket, opening
 from mainstay.sdk.streams import SILENCE_SECONDS, FollowEvents, Following, FollowLog, Parser
 from mainstay.wire.job import Job
-from mainstay.wire.requests import ClusterRequest, DeployRequest, NamedQueueRequest, QueueHistoryRequest, QueueRequest
+from mainstay.wire.requests import (
+    ClusterRequest,
+    DeployRequest,
+    FlavorRequest,
+    NamedFlavorRequest,
+    NamedQueueRequest,
+    QueueHistoryRequest,
+    QueueRequest,
+)
 from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL
 from mainstay.wire.views import (
     AgentTokenView,
@@ -40,6 +48,7 @@ from mainstay.wire.views import (
     EndpointView,
     EventView,
     ExplanationView,
+    FlavorView,
     GpuView,
     LogView,
     ModelVersionView,
@@ -289,6 +298,22 @@ class Client:
     def remove_queue(self, name: str) -> None:
         """Forget a queue or cohort. Refused while open runs are in it or others are below it."""
         self._run(calls.remove_queue(name))
+
+    def flavors(self) -> builtins.list[FlavorView]:
+        """Every flavor of nodes in their order, with what its nodes have."""
+        return self._run(calls.flavors())
+
+    def set_flavor(self, name: str, request: FlavorRequest) -> FlavorView:
+        """Set a flavor of nodes, or change one that is there: what the request leaves out stays as it is."""
+        return self._run(calls.set_flavor(name, request))
+
+    def set_flavors(self, requests: Sequence[NamedFlavorRequest]) -> builtins.list[FlavorView]:
+        """Set several together or none, one after the other; those that are not named stay as they are. All there are then."""
+        return self._run(calls.set_flavors(requests))
+
+    def remove_flavor(self, name: str) -> None:
+        """Forget a flavor of nodes. Refused while a queue or cohort has a quota of it."""
+        self._run(calls.remove_flavor(name))
 
     def queue_history(self) -> QueueHistoryView:
         """Whether what queues have used lately counts towards their turns, and how."""

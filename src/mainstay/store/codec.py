@@ -7,10 +7,11 @@ from enum import Enum
 
 import msgspec
 
-from mainstay.domain.affinity import NodeNeed, Restriction
+from mainstay.domain.affinity import NodeNeed, Requirement, Restriction
 from mainstay.domain.allocation import ENDS, Allocation, Seen
 from mainstay.domain.billing import Charge, Price, UsageRecord
 from mainstay.domain.errors import Invalid
+from mainstay.domain.flavor import NodeFlavor, NodeFlavorRecord
 from mainstay.domain.plan import AuditRow, Event, NewWorkload
 from mainstay.domain.preemption import Nomination, PreemptionPolicy, Slot
 from mainstay.domain.quantity import Money, Resources
@@ -27,6 +28,7 @@ from mainstay.store.rows import (
     EndpointRow,
     EventRow,
     ModelRow,
+    NodeFlavorRow,
     NodeRow,
     PriceRow,
     PriorityClassRow,
@@ -285,6 +287,23 @@ def queue_of(row: QueueRow) -> QueueRecord:
     )
 
 
+def node_flavor_row(flavor: NodeFlavor, *, place: int, actor: str, now: int) -> NodeFlavorRow:
+    """The row of a flavor of nodes as it is set now."""
+    return NodeFlavorRow(
+        name=flavor.name,
+        place=place,
+        requirements=ENCODER.encode(flavor.requirements).decode(),
+        set_at=now,
+        set_by=storable(actor),
+    )
+
+
+def node_flavor_of(row: NodeFlavorRow) -> NodeFlavorRecord:
+    """The flavor of a row."""
+    flavor = NodeFlavor(name=row["name"], requirements=_REQUIREMENTS.decode(row["requirements"]))
+    return NodeFlavorRecord(flavor=flavor, set_at=row["set_at"], set_by=row["set_by"])
+
+
 def nomination_text(slots: Sequence[Slot]) -> str:
     """The places that are kept for a workload."""
     return ENCODER.encode(slots).decode()
@@ -470,6 +489,7 @@ def _plain(value: object) -> object:
 
 ENCODER = msgspec.json.Encoder(enc_hook=_plain)
 _POLICY = msgspec.json.Decoder(PreemptionPolicy)
+_REQUIREMENTS = msgspec.json.Decoder(tuple[Requirement, ...])
 _SLOTS = msgspec.json.Decoder(tuple[Slot, ...])
 _NEED = msgspec.json.Decoder(NodeNeed)
 _SPEC = msgspec.json.Decoder(WorkloadSpec)

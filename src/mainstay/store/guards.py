@@ -18,6 +18,7 @@ from mainstay.domain.affinity import Restriction
 from mainstay.domain.allocation import Seen
 from mainstay.domain.capacity import Keeping
 from mainstay.domain.errors import Invalid
+from mainstay.domain.flavor import NODE_FLAVORS_MAX
 from mainstay.domain.fleet import ClusterKind, NewCluster, Stay
 from mainstay.domain.plan import (
     Advance,
@@ -31,6 +32,7 @@ from mainstay.domain.plan import (
     RecordUsage,
     RemoveCluster,
     RowVersion,
+    SetNodeFlavor,
 )
 from mainstay.domain.preemption import DISPLACED_MAX, Slot
 from mainstay.domain.quantity import Resources, is_shape
@@ -322,6 +324,30 @@ def queue_may_leave(world: World, name: str) -> Reason | None:
         return Reason(code=Code.NO_SUCH_QUEUE, object=name)
     if world.open_workloads_of.get(name) or any(row["parent"] == name for row in world.queues.values()):
         return _queue_in_use(world, name)
+    return None
+
+
+def node_flavor_may_be(world: World, action: SetNodeFlavor) -> Reason | None:
+    """The one that it is to come before is there, and there are not too many. The only line."""
+    name, others = action.flavor.name, world.node_flavors.keys() - {action.flavor.name}
+    if action.before and action.before not in others:
+        return Reason(code=Code.NO_SUCH_NODE_FLAVOR, object=action.before)
+    if len(others) >= NODE_FLAVORS_MAX:
+        return Reason(code=Code.TOO_MANY_NODE_FLAVORS, object=name, numbers={"most": NODE_FLAVORS_MAX})
+    return None
+
+
+def node_flavor_may_leave(world: World, name: str) -> Reason | None:
+    """No queue or cohort has a quota of it. The only line."""
+    if name not in world.node_flavors:
+        return Reason(code=Code.NO_SUCH_NODE_FLAVOR, object=name)
+    users = [
+        queue
+        for queue, row in world.queues.items()
+        if any(cell[0] == name for cell in codec.queue_of(row).queue.quotas)
+    ]
+    if users:
+        return Reason(code=Code.NODE_FLAVOR_IN_USE, object=name, numbers={"queues": ", ".join(sorted(users))})
     return None
 
 

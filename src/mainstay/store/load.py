@@ -42,6 +42,7 @@ from mainstay.domain.plan import (
     ReleaseWorkload,
     RemoveCluster,
     RemoveEndpoint,
+    RemoveNodeFlavor,
     RemovePriorityClass,
     RemoveQueue,
     RemoveSecret,
@@ -49,6 +50,7 @@ from mainstay.domain.plan import (
     Reprioritize,
     RequestStop,
     ResumeCluster,
+    SetNodeFlavor,
     SetPrice,
     SetPriorityClass,
     SetQueue,
@@ -69,6 +71,7 @@ from mainstay.store.rows import (
     AllocationRow,
     ClusterRow,
     EndpointRow,
+    NodeFlavorRow,
     NodeRow,
     PriceRow,
     PriorityClassRow,
@@ -141,6 +144,8 @@ class Needs:
     """Those of which is asked who uses them."""
     queues: set[str] = field(default_factory=set)
     """Queues of which the open workloads are counted. If there are any, the whole tree is read."""
+    node_flavors: bool = False
+    """All flavors of nodes, and the whole tree of queues."""
     history: bool = False
     """Whether what all queues used lately is changed."""
     ends: set[int] = field(default_factory=set)
@@ -241,6 +246,8 @@ class Needs:
                 self.queues.add(queue.name)
             case RemoveQueue(queue=name):
                 self.queues.add(name)
+            case SetNodeFlavor() | RemoveNodeFlavor():
+                self.node_flavors = True
             case SetQueueHistory():
                 self.history = True
             case SetPriorityClass() | RemovePriorityClass():
@@ -396,7 +403,7 @@ def _load_volumes(connection: sa.Connection, world: World, needs: Needs) -> None
 
 def _load_queues(connection: sa.Connection, world: World, needs: Needs) -> None:
     """All of them, since they are one tree."""
-    if needs.queues:
+    if needs.queues or needs.node_flavors:
         rows = cast(
             "list[QueueRow]", queries.fetch(connection, sa.select(tables.queues).order_by(tables.queues.c.name))
         )
@@ -405,6 +412,10 @@ def _load_queues(connection: sa.Connection, world: World, needs: Needs) -> None:
     for name in sorted(needs.queues):
         open_ = sa.select(sa.func.count()).where(table.c.queue == codec.storable(name), sa.text("phase < 10"))
         world.open_workloads_of[name] = connection.execute(open_).scalar() or 0
+    if needs.node_flavors:
+        flavors = sa.select(tables.node_flavors).order_by(tables.node_flavors.c.place)
+        found = cast("list[NodeFlavorRow]", queries.fetch(connection, flavors))
+        world.node_flavors = {row["name"]: row for row in found}
     if needs.priority_classes:
         classes = cast("list[PriorityClassRow]", queries.fetch(connection, sa.select(tables.priority_classes)))
         world.priority_classes = {row["name"]: row for row in classes}

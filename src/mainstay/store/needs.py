@@ -10,6 +10,7 @@ import numpy as np
 
 from mainstay.domain.affinity import NodeTraits, Restriction
 from mainstay.domain.arrays import Bools
+from mainstay.domain.flavor import NodeFlavor, flavor_numbers
 from mainstay.store import queries
 
 if TYPE_CHECKING:
@@ -40,6 +41,18 @@ def with_traits(state: State, reader: Reader) -> State:
         trait_digests=tuple(digests[one] for one in used.tolist()),
         traits=tuple(each[one] for one in used.tolist()),
     )
+
+
+def with_flavors(state: State, flavors: tuple[NodeFlavor, ...]) -> State:
+    """The flavor of each node. Worked out anew only if the flavors are others, or any node has other traits than it had."""
+    number = state.nodes["traits"]
+    if flavors == state.flavors and (not flavors or number is state.flavor_by):
+        return state
+    flavor = None
+    if flavors:
+        flavor = flavor_numbers(NodeTraits(number=number, each=state.traits, barred=state.barred), flavors)
+        flavor.flags.writeable = False
+    return replace(state, flavors=flavors, flavor=flavor, flavor_by=number)
 
 
 def with_needs(state: State, restrictions: Sequence[Restriction]) -> State:

@@ -14,6 +14,7 @@ from mainstay.domain.affinity import NO_TRAITS, Traits
 from mainstay.domain.allocation import NO_PROGRESS, Allocation, Progress, Seen, Wanted
 from mainstay.domain.capacity import Closure, Node
 from mainstay.domain.errors import Conflict, NotFound
+from mainstay.domain.flavor import NodeFlavorRecord
 from mainstay.domain.fleet import ClusterRecord, Stay
 from mainstay.domain.plan import AuditRow, Event
 from mainstay.domain.queue import PriorityClass, QueueRecord
@@ -32,6 +33,7 @@ from mainstay.store.rows import (
     EventRow,
     HeadRow,
     ModelRow,
+    NodeFlavorRow,
     NodeRow,
     NodeTraitsRow,
     PriorityClassRow,
@@ -317,6 +319,12 @@ def queues(connection: sa.Connection) -> tuple[QueueRecord, ...]:
     """By name."""
     query = sa.select(tables.queues).order_by(tables.queues.c.name)
     return tuple(codec.queue_of(cast("QueueRow", row)) for row in fetch(connection, query))
+
+
+def node_flavors(connection: sa.Connection) -> tuple[NodeFlavorRecord, ...]:
+    """In their order."""
+    query = sa.select(tables.node_flavors).order_by(tables.node_flavors.c.place)
+    return tuple(codec.node_flavor_of(cast("NodeFlavorRow", row)) for row in fetch(connection, query))
 
 
 def queue_counts(connection: sa.Connection, *, tenant: str) -> dict[str, tuple[int, int]]:

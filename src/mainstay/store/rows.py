@@ -137,6 +137,16 @@ class QueueRow(TypedDict):
     version: int
 
 
+class NodeFlavorRow(TypedDict):
+    """A row of `node_flavors`."""
+
+    name: str
+    place: int
+    requirements: str
+    set_at: int
+    set_by: str
+
+
 class HistoryPolicyRow(TypedDict):
     """The row of `history_policy`, if there is one."""
 

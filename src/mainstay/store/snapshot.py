@@ -20,6 +20,7 @@ from mainstay.domain.allocation import Owner
 from mainstay.domain.arrays import Bools
 from mainstay.domain.billing import Price
 from mainstay.domain.capacity import not_ready
+from mainstay.domain.flavor import NodeFlavor
 from mainstay.domain.fleet import ClusterRecord
 from mainstay.domain.history import NO_HISTORY, NOTHING_USED, HistoryPolicy, HistoryTable
 from mainstay.domain.preemption import Nomination
@@ -180,6 +181,12 @@ class State:
     """The column of traits by which `needs` were worked out."""
     needs: Mapping[NodeNeed, Bools] = field(default_factory=dict)
     """Of those that workloads have: the nodes that meet them, whether they take work or not."""
+    flavors: tuple[NodeFlavor, ...] = ()
+    """Of nodes, in their order."""
+    flavor: Column | None = None
+    """Number of each node's, from 1; 0: of none. None where there are no flavors."""
+    flavor_by: Column = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    """The column of traits by which that was worked out."""
     node_topology: Mapping[int, str] = field(default_factory=dict)
     """Key -> in which domains the node is, for those of which it is known."""
     levels: Mapping[str, Level] = field(default_factory=dict)
@@ -245,6 +252,7 @@ class State:
                 admits=self.admits,
                 meets=self.meets,
                 traits=NodeTraits(number=self.nodes["traits"], each=self.traits, barred=self.barred),
+                flavor=self.flavor,
                 reaches=self.reaches,
                 shapes=self.shapes,
                 used_shapes=self.used_shapes,
@@ -266,6 +274,7 @@ class State:
             owners=self.owners,
             addresses=self.addresses,
             observed=self.observed,
+            flavors=("", *(one.name for one in self.flavors)),
             queues=self.queues,
             history_policy=self.history_policy,
             history=self.history,
@@ -494,9 +503,10 @@ def _volumes(records: Sequence[VolumeRecord]) -> Mapping[VolumeRef, tuple[Volume
 
 
 def _with_tree(state: State, reader: Reader, head: HeadRow) -> State:
-    """The tree of queues, the queue of each workload, and what queues have used lately."""
-    connection = reader.connection
+    """The tree of queues, the queue of each workload, what queues have used lately, and the flavors of nodes."""
+    connection, flavors = reader.connection, state.flavors
     if head["queues_at"] > state.version:
+        flavors = tuple(row.flavor for row in queries.node_flavors(connection))
         queues = tree_of(row.queue for row in queries.queues(connection))
         state = replace(state, queues=queues, history_policy=history.history_policy(connection).policy)
     if max(head["workloads_at"], head["queues_at"]) > state.version:
@@ -504,7 +514,7 @@ def _with_tree(state: State, reader: Reader, head: HeadRow) -> State:
     if max(head["allocations_at"], head["queues_at"]) > state.version:
         past = history.history_table(connection, state.history_policy, state.queues)
         state = replace(state, history=past)
-    return state
+    return needs.with_flavors(state, flavors)
 
 
 def _with_queues(state: State, names: Sequence[str]) -> State:

@@ -12,6 +12,7 @@ from mainstay.domain.allocation import Allocation, Progress, Wanted
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Closure, Node
 from mainstay.domain.errors import StateUnusable
+from mainstay.domain.flavor import NodeFlavorRecord
 from mainstay.domain.fleet import ClusterRecord
 from mainstay.domain.history import HistoryRecord
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan, Refused
@@ -277,6 +278,10 @@ class SqlStore:
     def queues(self) -> tuple[QueueRecord, ...]:
         """By name."""
         return self._database.read(queries.queues)
+
+    def node_flavors(self) -> tuple[NodeFlavorRecord, ...]:
+        """In their order."""
+        return self._database.read(queries.node_flavors)
 
     def history_policy(self) -> HistoryRecord:
         """How what queues used lately counts."""

@@ -333,6 +333,16 @@ queues = _table(
 )
 """Queues and cohorts. `quotas` is a JSON list of [flavor, resource, nominal, borrowing limit, lending limit]."""
 
+node_flavors = _table(
+    "node_flavors",
+    _text("name", key=True),
+    _whole("place"),
+    _text("requirements"),
+    _whole("set_at"),
+    _text("set_by"),
+)
+"""Flavors of nodes, by `place`. `requirements` is a JSON list of them. `head.queues_at` says when any changed."""
+
 history_policy = _table(
     "history_policy",
     _whole("one", key=True),

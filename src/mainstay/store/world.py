@@ -30,6 +30,7 @@ from mainstay.store.rows import (
     HeadRow,
     HistoryPolicyRow,
     ModelRow,
+    NodeFlavorRow,
     NodeRow,
     NodeTraitsRow,
     PriceRow,
@@ -72,6 +73,8 @@ class World:
         self.queues: dict[str, QueueRow] = {}
         self.open_workloads_of: dict[str, int] = {}
         """Queue -> how many workloads that are not final name it; known only for those that the plan names."""
+        self.node_flavors: dict[str, NodeFlavorRow] = {}
+        """In their order; known only if the plan changes any."""
         self.priority_classes: dict[str, PriorityClassRow] = {}
         self.history_policy = NO_HISTORY
         """Known only where a pod may end, or the policy changes; the same of what follows."""
@@ -235,6 +238,17 @@ class World:
         del self.queues[name]
         self.changes.queues[name] = None
 
+    def put_node_flavor(self, row: NodeFlavorRow) -> None:
+        """A new row, or another one in its place."""
+        rows = {**self.node_flavors, row["name"]: row}
+        self.node_flavors = dict(sorted(rows.items(), key=lambda one: one[1]["place"]))
+        self.changes.node_flavors[row["name"]] = row
+
+    def drop_node_flavor(self, name: str) -> None:
+        """The row goes."""
+        del self.node_flavors[name]
+        self.changes.node_flavors[name] = None
+
     def put_history(self, row: QueueHistoryRow) -> None:
         """A new row, or another one in its place."""
         self.history[row["name"]] = self.changes.history[row["name"]] = row
@@ -345,6 +359,7 @@ class Changes:
         self.secrets: dict[tuple[str, str], SecretRow | None] = {}
         self.volumes: dict[VolumeKey, VolumeRow | None] = {}
         self.queues: dict[str, QueueRow | None] = {}
+        self.node_flavors: dict[str, NodeFlavorRow | None] = {}
         self.history_policy: list[HistoryPolicyRow] = []
         self.history: dict[str, QueueHistoryRow | None] = {}
         self.priority_classes: dict[str, PriorityClassRow | None] = {}

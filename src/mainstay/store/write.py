@@ -29,6 +29,7 @@ def write(connection: sa.Connection, world: World) -> None:
     _write_secrets(connection, world)
     _write_volumes(connection, world)
     _write_by_name(connection, tables.queues, changes.queues)
+    _write_by_name(connection, tables.node_flavors, changes.node_flavors)
     _write_history(connection, world)
     _write_by_name(connection, tables.priority_classes, changes.priority_classes)
     _UPDATE_NODE.run(connection, changes.nodes.values())
@@ -197,7 +198,7 @@ def _write_head(connection: sa.Connection, world: World) -> None:
         head["allocations_at"] = version
     if changes.endpoints or changes.new_endpoints:
         head["endpoints_at"] = version
-    if changes.queues or changes.history_policy:
+    if changes.queues or changes.node_flavors or changes.history_policy:
         head["queues_at"] = version
     if changes.prices:
         head["prices_at"] = version

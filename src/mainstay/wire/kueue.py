@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from mainstay.wire.faults import NAME_IN_WORDS
 from mainstay.wire.job_values import NAME, PRIORITIES, PRIORITY_MAX
 from mainstay.wire.jobfile import Document, Fault, JobFileError, Place, Value, documents
-from mainstay.wire.requests import NamedQueueRequest, PreemptionRequest, QuotaRequest
+from mainstay.wire.requests import NamedFlavorRequest, NamedQueueRequest, PreemptionRequest, QuotaRequest
 
 GROUP = "kueue.x-k8s.io"
 VERSIONS = ("v1beta1", "v1beta2")
@@ -32,6 +32,8 @@ MODEL_LABELS = (
 )
 """Where nodes say the model of their GPUs: a flavor by one of these is that model."""
 DEFAULT = "default"
+FLAVOR_NAME = re.compile(r"(?=[^a-z]*[a-z])[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+FLAVOR_NAME_IN_WORDS = f"lower-case letters, digits and dashes, 1 to 63, a letter among them; not {DEFAULT}"
 RESOURCES: Mapping[str, str] = MappingProxyType(
     {"cpu": "cpu", "memory": "memory", "pods": "pods", "nvidia.com/gpu": "gpu"}
 )
@@ -97,6 +99,8 @@ class Import:
     """What a file sets. All of a queue is said: what it had before and the file does not say is gone."""
 
     queues: tuple[NamedQueueRequest, ...] = ()
+    flavors: tuple[NamedFlavorRequest, ...] = ()
+    """Of nodes, in their order."""
     priorities: tuple[tuple[str, int], ...] = ()
     local_queues: tuple[LocalQueue, ...] = ()
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
@@ -121,7 +125,8 @@ class _Objects:
         self._faults: list[Fault] = [fault for document in found for fault in document.faults]
         self._flavors: dict[str, str] = {}
         """ResourceFlavor -> flavor of ours."""
-        self._bad_flavors: set[str] = set()
+        self._node_flavors: dict[str, NamedFlavorRequest] = {}
+        self._order = _Order()
         self._seen: set[tuple[str, ...]] = set()
 
     def imported(self) -> Import:
@@ -145,12 +150,17 @@ class _Objects:
                     local_queues.append(self._local_queue(one))
                 case _:
                     pass
-        if not self._faults and not queues and not priorities:
+        flavors = [self._node_flavors[name] for name in self._order.names() if name in self._node_flavors]
+        if not self._faults and not queues and not priorities and not flavors:
             self._faults.append(Fault(line=1, column=1, field="", message="nothing to set: it holds no queue"))
         if self._faults:
             raise JobFileError(self._source, self._faults)
         return Import(
-            queues=tuple(queues), priorities=tuple(priorities), local_queues=tuple(local_queues), places=places
+            queues=tuple(queues),
+            flavors=tuple(flavors),
+            priorities=tuple(priorities),
+            local_queues=tuple(local_queues),
+            places=places,
         )
 
     def _object(self, document: Document) -> _Object | None:
@@ -185,24 +195,31 @@ class _Objects:
         return _Object(document=document, kind=kind, name=name, namespace=namespace, value=value, spec=spec)
 
     def _flavor(self, one: _Object) -> None:
-        """A flavor is a model of GPUs, by the label of its nodes, or, without labels, whatever has no other flavor."""
+        """Of the nodes with its labels; by the label of their GPUs alone that model; without labels what has no other flavor."""
         self._only(one.document, ("spec",), one.spec, {"nodeLabels", "nodeTaints", "tolerations"})
         labels = one.spec.get("nodeLabels") or {}
         for unheeded in ("nodeTaints", "tolerations"):
             if one.spec.get(unheeded):
-                words = "not supported: set the tolerations of nodes where the cluster is added, or leave it out"
+                words = "not supported: a job says which taints it puts up with, as `tolerations`; leave it out"
                 self._fault(one.document, ("spec", unheeded), words)
         if not isinstance(labels, dict):
             self._fault(one.document, ("spec", "nodeLabels"), "should be a map of labels")
             labels = {}
-        strange = [label for label in labels if label not in MODEL_LABELS]
-        for label in strange:
-            words = "not supported: a flavor here is a model of GPUs, by a label such as nvidia.com/gpu.product, or has no label"
-            self._fault(one.document, ("spec", "nodeLabels", label), words)
-        if strange:
-            self._bad_flavors.add(one.name)
         models = [str(labels[label]) for label in MODEL_LABELS if labels.get(label)]
-        self._flavors[one.name] = model_of(models[0]) if models else DEFAULT
+        if labels.keys() <= set(MODEL_LABELS):
+            self._flavors[one.name] = model_of(models[0]) if models else DEFAULT
+            return
+        self._flavors[one.name] = one.name
+        if not FLAVOR_NAME.match(one.name) or one.name == DEFAULT:
+            words = f"{one.name!r} is not allowed here: {FLAVOR_NAME_IN_WORDS}"
+            self._fault(one.document, ("metadata", "name"), words)
+            return
+        try:
+            self._node_flavors[one.name] = NamedFlavorRequest.model_validate({"name": one.name, "node_labels": labels})
+            self._order.add(one.name)
+        except ValidationError as error:
+            for fault in error.errors():
+                self._fault(one.document, ("spec", "nodeLabels"), str(fault["msg"]).removeprefix("Value error, "))
 
     def _queue(self, one: _Object) -> NamedQueueRequest | None:
         cohort = one.kind == "Cohort"
@@ -280,9 +297,12 @@ class _Objects:
         said: dict[tuple[str, str], str] = {}
         for place, group in self._items(one.document, ("spec", "resourceGroups"), one.spec.get("resourceGroups")):
             self._only(one.document, place, group, {"coveredResources", "flavors"})
+            before = ""
             for flavor_place, flavor in self._items(one.document, (*place, "flavors"), group.get("flavors")):
                 self._only(one.document, flavor_place, flavor, {"name", "resources"})
                 ours = self._known_flavor(one.document, flavor_place, str(flavor.get("name", "")))
+                self._follows(one.document, flavor_place, ours, before)
+                before = ours
                 resources = self._items(one.document, (*flavor_place, "resources"), flavor.get("resources"))
                 for at, resource in resources:
                     quota = self._quota(one.document, at, resource, ours)
@@ -298,11 +318,25 @@ class _Objects:
                     said[cell] = str(flavor.get("name", ""))
                     yield quota
 
+    def _follows(self, document: Document, place: Place, flavor: str, before: str) -> None:
+        """Flavors are tried in one order by all queues, those of nodes first."""
+        if flavor not in self._node_flavors or not before:
+            return
+        if before not in self._node_flavors:
+            words = f"not supported: nodes of {flavor} are tried before others, so it stands before {before} here"
+            self._fault(document, (*place, "name"), words)
+        elif not self._order.comes_before(before, flavor):
+            words = f"{flavor} comes before {before} in another queue: the order of flavors is one for all queues here"
+            self._fault(document, (*place, "name"), words)
+
     def _quota(self, document: Document, place: Place, given: Mapping[str, Value], flavor: str) -> QuotaRequest | None:
         self._only(document, place, given, {"name", "nominalQuota", "borrowingLimit", "lendingLimit"})
         name = str(given.get("name", ""))
         slices = name.removeprefix("nvidia.com/mig-") if name.startswith("nvidia.com/mig-") else ""
         resource = "gpu" if slices else RESOURCES.get(name, "")
+        if slices and flavor in self._node_flavors:
+            self._fault(document, (*place, "name"), "not supported: slices have one quota, whatever nodes they are on")
+            return None
         if not resource:
             words = f"not supported: {name or 'nothing'}; there are {', '.join(RESOURCES)} and nvidia.com/mig-..."
             self._fault(document, (*place, "name"), words)
@@ -324,8 +358,8 @@ class _Objects:
         return QuotaRequest.model_validate({"resource": resource, "flavor": slices or flavor, **amounts})
 
     def _known_flavor(self, document: Document, place: Place, name: str) -> str:
-        if name not in self._flavors and name not in self._bad_flavors:
-            words = f"the file has no ResourceFlavor {name!r}, which says of which GPUs its quota is; add it"
+        if name not in self._flavors:
+            words = f"the file has no ResourceFlavor {name!r}, which says of which nodes or GPUs its quota is; add it"
             self._fault(document, (*place, "name"), words)
         return self._flavors.get(name, DEFAULT)
 
@@ -390,6 +424,44 @@ class _Objects:
         line, column = document.at(place)
         dotted = ".".join(map(str, place))
         self._faults.append(Fault(line=line, column=column, field=dotted, message=message))
+
+
+class _Order:
+    """Names of which some must come before others, else in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._after: dict[str, set[str]] = {}
+        """Name -> those that must come behind it."""
+
+    def add(self, name: str) -> None:
+        """One that may come anywhere."""
+        self._after.setdefault(name, set())
+
+    def comes_before(self, name: str, other: str) -> bool:
+        """Whether it can; then it does from now on."""
+        if name in self._behind(other):
+            return False
+        self._after[name].add(other)
+        return True
+
+    def names(self) -> list[str]:
+        """In their order."""
+        left, found = list(self._after), list[str]()
+        while left:
+            name = next(one for one in left if not any(one in self._after[other] for other in left))
+            left.remove(name)
+            found.append(name)
+        return found
+
+    def _behind(self, name: str) -> set[str]:
+        """The name itself, and all that must come behind it."""
+        found, left = set[str](), [name]
+        while left:
+            one = left.pop()
+            if one not in found:
+                found.add(one)
+                left += self._after[one]
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

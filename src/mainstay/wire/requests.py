@@ -10,7 +10,7 @@ from pydantic import Base64Encoder, BaseModel, BeforeValidator, ConfigDict, Enco
 
 from mainstay.wire.job import Job
 from mainstay.wire.job_values import NAME, Cpu, Duration, Gpu, Memory, Priority
-from mainstay.wire.node_labels import Tolerations
+from mainstay.wire.node_labels import Lines, Tolerations
 from mainstay.wire.views import TreeEntry
 
 LABEL = r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$"
@@ -149,12 +149,35 @@ class QuotaRequest(Request):
 
     resource: Literal["cpu", "memory", "gpu", "pods"]
     flavor: Annotated[str, Field(min_length=1, max_length=63)] = "default"
-    """A GPU model or the shape of slices: what pods with such GPUs use. `default`: what all others use."""
+    """A flavor of nodes: what pods on them use. A GPU model or the shape of slices: what pods with such GPUs use elsewhere.
+    `default`: what all others use."""
     nominal: Amount
     borrowing_limit: Amount | None = None
     """How much above its own it may use while others leave it idle; null: all that is left."""
     lending_limit: Amount | None = None
     """How much of its own others may use while it leaves it idle; null: all of it."""
+
+
+class FlavorRequest(Request):
+    """Nodes of which queues have quotas, by their labels, or what is to change of such a flavor: null stays as it is."""
+
+    node_labels: Annotated[Lines, Field(min_length=1, examples=[["disk=ssd"]])] | None = None
+    """What its nodes are, as of a job's `node_labels`; all of them must hold."""
+    before: Annotated[str, Field(max_length=63)] = ""
+    """The flavor that it is to come just before: a node is of the first that it meets, and work takes the first that it may use.
+    Empty: it stays where it is, and a new one comes last."""
+
+
+class NamedFlavorRequest(FlavorRequest):
+    """A flavor of several."""
+
+    name: Annotated[str, Field(max_length=63)]
+
+
+class FlavorsRequest(Request):
+    """Flavors that are set together or not at all, one after the other."""
+
+    flavors: Annotated[list[NamedFlavorRequest], Field(min_length=1, max_length=64)]
 
 
 class PreemptionRequest(Request):

@@ -240,6 +240,22 @@ class QuotaView(View):
     """Of its own, what it could not have now because others use it."""
 
 
+class FlavorView(View):
+    """A flavor of nodes, and what its nodes that take work have. In their order: a node is of the first that it meets."""
+
+    name: str
+    node_labels: list[str]
+    """All of them hold on its nodes."""
+    nodes: int
+    cores: float
+    memory_bytes: int
+    gpus: int
+    queues: list[str] = Field(default_factory=list)
+    """Queues and cohorts that have a quota of it."""
+    set_at: datetime
+    set_by: str
+
+
 class PreemptionView(View):
     """Whose place the work of a queue may take, in the words of `PreemptionRequest`."""
 

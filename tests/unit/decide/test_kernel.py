@@ -29,7 +29,7 @@ from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.queue import RESERVED_AFTER_SECONDS, QueueSpec, Quota
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
-from tests.worlds import NOON, SECOND, AHistory, allocation, node, workload, world
+from tests.worlds import NOON, SECOND, AHistory, allocation, flavor, node, workload, world
 
 ROOT = Path(__file__).parents[3]
 machine_code = pytest.mark.xdist_group("machine-code")
@@ -37,6 +37,7 @@ machine_code = pytest.mark.xdist_group("machine-code")
 Plan = list[tuple[int, tuple[int, ...], str]]
 MODELS = ("", "A100", "L4")
 SLICE = "1g.10gb"
+POOLS = ("", "spot", "owned")
 
 
 def plan(
@@ -61,7 +62,7 @@ def plan(
 def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
     """Anything that a request may ask for, on a fleet of several blocks that cannot hold it all."""
     rng = random.Random(seed)
-    others = rng.random() < 0.5
+    others, pools = rng.random() < 0.5, rng.choice((("",), POOLS))
     fleet = [
         node(
             cpus=rng.choice((0, 2, 4, 8)),
@@ -74,12 +75,19 @@ def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
             cluster=rng.choice(("east", "west")),
             ready=rng.random() < 0.9,
             admits=("guest",) if rng.random() < 0.3 else (),
+            labels={"pool": rng.choice(pools)},
         )
         for _ in range(rng.randint(1, nodes))
     ]
     limits = {} if rng.random() < 0.5 else {("default", "cpu"): Quota(nominal=rng.randint(0, 60) * 1000)}
     if rng.random() < 0.5:
         limits[rng.choice(("default", "L4")), "gpu"] = Quota(nominal=rng.randint(0, 8))
+    for pool in pools[1:] if rng.random() < 0.7 else ():
+        limits[pool, rng.choice(("cpu", "gpu", "pods"))] = Quota(
+            nominal=(nominal := rng.choice((2, 9, 30_000))),
+            borrowing_limit=rng.choice((None, 0, 1, 5_000)),
+            lending_limit=rng.choice((None, 0, nominal)),
+        )
     queues = [
         QueueSpec(name="a", parent="all", weight=rng.choice((0, 1, 2)), quotas=limits),
         QueueSpec(name="b", parent="all", quotas=limits if rng.random() < 0.5 else {}),
@@ -130,6 +138,7 @@ def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
     return world(
         nodes=fleet,
         queues=queues,
+        flavors=[flavor(pool) for pool in pools if pool],
         workloads=[*waiting, *holders],
         allocations=running,
         now=long_after,

@@ -19,13 +19,14 @@ from mainstay.decide.quota import quotas_of, usage
 from mainstay.decide.schedule import schedule
 from mainstay.decide.shapes import shape_of
 from mainstay.domain.allocation import Seen
+from mainstay.domain.flavor import NodeFlavor
 from mainstay.domain.history import NO_HISTORY, HistoryPolicy, with_ended
 from mainstay.domain.plan import Allocate, Preempt
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, Rule, Slot, WithinQueue
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
-from tests.worlds import NOON, SECOND, AHistory, AnAllocation, ANode, AWorkload, node, pods, world
+from tests.worlds import NOON, SECOND, AHistory, AnAllocation, ANode, AWorkload, flavor, node, pods, world
 
 SEEDS = range(60)
 ROUNDS_MAX = 400
@@ -43,6 +44,7 @@ class Play:
     displaced_by: dict[int, tuple[int, ...]] = field(default_factory=dict)
     now: int = NOON
     policy: HistoryPolicy = NO_HISTORY
+    flavors: tuple[NodeFlavor, ...] = ()
     used: dict[str, AHistory] = field(default_factory=dict)
     displacements: list[tuple[int, int]] = field(default_factory=list)
     """(who, whom), in the order in which it happened."""
@@ -55,6 +57,7 @@ class Play:
             workloads=list(self.workloads.values()),
             allocations=numbered,
             queues=self.queues,
+            flavors=self.flavors,
             displaced_by=self.displaced_by,
             now=self.now,
             history_policy=self.policy,
@@ -200,6 +203,28 @@ def in_sets(play: Play, seed: int) -> Play:
     return play
 
 
+def with_flavors(play: Play, seed: int) -> Play:
+    """Some nodes are of flavors of which queues have quotas."""
+    rng = random.Random(seed)
+    play.flavors = (flavor("spot"), flavor("owned"))
+    play.nodes = [replace(one, labels={"pool": rng.choice(("spot", "owned", ""))}) for one in play.nodes]
+
+    def own(queue: QueueSpec) -> dict[tuple[str, str], Quota]:
+        cells = [(name, "cpu") for name in ("spot", "owned") if rng.random() < 0.7] if not queue.cohort else []
+        limits = {
+            cell: Quota(
+                nominal=1_000 * rng.randint(0, 8),
+                borrowing_limit=rng.choice((None, None, 2_000)),
+                lending_limit=rng.choice((None, None, 0)),
+            )
+            for cell in cells
+        }
+        return {**queue.quotas, **limits}
+
+    play.queues = [replace(queue, quotas=own(queue)) for queue in play.queues]
+    return play
+
+
 def played(play: Play, *, late: int = 6) -> Iterator[tuple[Snapshot, Preempt]]:
     """Every displacement, with the world before it. Some of the work comes only once the fleet is full."""
     coming = sorted(play.workloads)[-late:]
@@ -254,6 +279,24 @@ def test_every_displacement_keeps_the_laws(seed: int) -> None:
 def test_every_displacement_for_several_sets_keeps_the_laws(seed: int) -> None:
     for snapshot, action in played(in_sets(drawn(seed + 3_000), seed)):
         keeps_the_laws(snapshot, action)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_every_displacement_keeps_the_laws_and_all_quotas_where_nodes_have_flavors(seed: int) -> None:
+    play = with_flavors(drawn(seed), seed)
+    for snapshot, action in played(play):
+        keeps_the_laws(snapshot, action)
+        within_limits(snapshot)
+    within_limits(play.snapshot())
+
+
+def within_limits(snapshot: Snapshot) -> None:
+    """Nobody uses more than is their own and what they may borrow, and all together no more than there is."""
+    tree = snapshot.queues
+    quotas = quotas_of(tree)
+    over = usage(quotas, held_by_queue(snapshot)) - quotas.subtree
+    assert (over <= tree.borrowing_limit).all()
+    assert (over[tree.parent < 0] <= 0).all()
 
 
 def test_nobody_who_displaces_delays_a_start_that_is_reserved_before_its_turn() -> None:
@@ -351,7 +394,7 @@ def keeps_the_laws(snapshot: Snapshot, action: Preempt) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_the_plan_does_not_depend_on_the_order_of_rows(seed: int) -> None:
     """A world that lists its nodes, work and pods the other way round has the same columns, and so the same plan."""
-    play = drawn(seed)
+    play = with_flavors(drawn(seed), seed) if seed % 2 else drawn(seed)
     for _ in range(2):
         play.fill()
     play.now += 200 * SECOND

@@ -205,12 +205,71 @@ def test_a_priority_that_is_none_here_is_refused_at_its_line(value: str) -> None
     assert refused(text)[0].startswith("f:4:1: value: ")
 
 
-def test_a_flavor_by_other_labels_is_refused_once_and_not_again_where_it_is_used() -> None:
-    flavor = "apiVersion: kueue.x-k8s.io/v1beta2\nkind: ResourceFlavor\nmetadata: {name: spot}\n"
-    flavor += "spec:\n  nodeLabels: {lifecycle: spot}\n---\n"
-    group = "  resourceGroups:\n  - flavors:\n    - name: spot\n      resources: [{name: cpu, nominalQuota: 1}]\n"
-    (only,) = refused(flavor + QUEUE + group)
-    assert only.startswith("f:5:16: spec.nodeLabels.lifecycle: not supported")
+def flavor_of(name: str, labels: str, more: str = "") -> str:
+    head = f"apiVersion: kueue.x-k8s.io/v1beta2\nkind: ResourceFlavor\nmetadata: {{name: {name}}}\n"
+    return f"{head}spec:\n  nodeLabels: {labels}\n{more}---\n"
+
+
+def queue_of(name: str, *flavors: str, resource: str = "cpu") -> str:
+    text = QUEUE.replace("research", name) + "  resourceGroups:\n  - flavors:\n"
+    for flavor in flavors:
+        text += f"    - name: {flavor}\n      resources: [{{name: {resource}, nominalQuota: 1}}]\n"
+    return f"{text}---\n"
+
+
+POOLS = "".join(flavor_of(name, f"{{pool: {name}}}") for name in ("a", "b", "c"))
+
+
+def test_a_flavor_by_any_labels_is_one_of_nodes() -> None:
+    both = "{nvidia.com/gpu.product: NVIDIA-H100-80GB-HBM3, lifecycle: spot, zone: true}"
+    found = parsed(flavor_of("spot-h100", both) + FLAVORS + queue_of("research", "spot-h100", "h100", "plain"))
+    (flavor,) = found.flavors
+    assert (flavor.name, flavor.node_labels) == (
+        "spot-h100",
+        ["nvidia.com/gpu.product=NVIDIA-H100-80GB-HBM3", "lifecycle=spot", "zone=true"],
+    )
+    assert [quota.flavor for quota in found.queues[0].quotas or ()] == ["spot-h100", "H100", "default"]
+
+
+@pytest.mark.parametrize(
+    ("queues", "order"),
+    [
+        ((), "abc"),
+        ((("c", "a"),), "bca"),
+        ((("c",), ("b", "c")), "abc"),
+        ((("b", "a"), ("c", "b")), "cba"),
+        ((("c", "b"), ("b", "a")), "cba"),
+    ],
+)
+def test_flavors_of_nodes_come_in_the_order_in_which_queues_try_them(
+    queues: tuple[tuple[str, ...]], order: str
+) -> None:
+    text = POOLS + "".join(queue_of(f"q{number}", *flavors) for number, flavors in enumerate(queues))
+    assert "".join(flavor.name for flavor in parsed(text).flavors) == order
+
+
+def test_an_order_that_is_not_one_for_all_queues_is_refused_at_its_line() -> None:
+    queues = queue_of("q1", "a", "b") + queue_of("q2", "b", "c") + queue_of("q3", "c", "a")
+    (only,) = refused(POOLS + queues)
+    assert only.endswith("a comes before c in another queue: the order of flavors is one for all queues here")
+    (only,) = refused(FLAVORS + POOLS + queue_of("q", "plain", "a"))
+    assert "nodes of a are tried before others, so it stands before default here" in only
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (flavor_of("default", "{pool: a}"), "f:3:12: metadata.name: 'default' is not allowed here"),
+        (flavor_of("a.b", "{pool: a}"), "'a.b' is not allowed here: lower-case letters"),
+        (flavor_of("a", "{-pool: a}"), "f:5:3: spec.nodeLabels: '-pool=a': '-pool' is no name of a label"),
+        (flavor_of("a", "[pool]"), "should be a map of labels"),
+        (flavor_of("a", "{pool: a}", "  nodeTaints: [{key: a, effect: NoSchedule}]\n"), "nodeTaints: not supported"),
+        (POOLS + queue_of("q", "a", resource="nvidia.com/mig-1g.10gb"), "slices have one quota"),
+    ],
+)
+def test_a_flavor_that_cannot_be_honoured_is_a_fault_and_only_one(text: str, words: str) -> None:
+    (only,) = refused(text + FLAVORS + queue_of("research", "plain"))
+    assert words in only
 
 
 def test_one_name_for_two_is_refused() -> None:

@@ -43,6 +43,10 @@ class Request:
     """The number of the only cluster that will do, as in `Free.cluster`."""
     restriction: Restriction = ""
     """Only nodes that admit it will do; of a need that has preferences, those that it prefers go first."""
+    flavors: tuple[int, ...] = ()
+    """Only nodes of these flavors will do, as numbered in `Free.flavor`, ascending; the first says against which quota it counts.
+    Empty: all nodes.
+    """
     reach: Bools | None = field(default=None, compare=False)
     """Only these nodes will do; None: all."""
     late: int = 0
@@ -76,9 +80,11 @@ class Free:
     """As of the nodes: what needs are worked out of that are not in `admits`."""
     levels: Mapping[str, Level]
     """As of the nodes."""
+    flavor: Ints | None = None
+    """As of the nodes."""
     kept: tuple[Mapping[int, int], ...] = ()
     """For each start that is reserved, column -> the column of what is left of it then. They come behind all others."""
-    _allowed: dict[tuple[Restriction, int, int], Bools] = field(default_factory=dict, repr=False)
+    _allowed: dict[tuple[Restriction, int, int, tuple[int, ...]], Bools] = field(default_factory=dict, repr=False)
     _liked: dict[NodeNeed, Ints] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -121,6 +127,7 @@ class Free:
             sound=open_ if nodes.traits is None else open_ | nodes.traits.barred,
             traits=nodes.traits,
             levels=nodes.levels,
+            flavor=nodes.flavor,
         )
 
     @property
@@ -159,6 +166,8 @@ class Free:
     def usable(self, request: Request) -> Bools:
         """Nodes that may be used at all, whether or not there is room."""
         usable = self._admitted(request.restriction) if request.restriction else self.open_
+        if request.flavors:
+            usable = usable & self._is_of(request.flavors)
         return usable if request.reach is None else usable & request.reach
 
     def _admitted(self, restriction: Restriction) -> Bools:
@@ -168,6 +177,11 @@ class Free:
         if isinstance(restriction, str) or self.traits is None:
             return np.zeros(self.key.size, dtype=np.bool_)
         return self.sound & self.traits.admitted(restriction)
+
+    def _is_of(self, flavors: tuple[int, ...]) -> Bools:
+        if self.flavor is None:
+            return np.full(self.key.size, 0 in flavors)
+        return np.isin(self.flavor, flavors)
 
     def liked(self, request: Request) -> Ints | None:
         """[nodes] By how much the request prefers each; None if it prefers none."""
@@ -180,7 +194,7 @@ class Free:
 
     def allowed(self, request: Request) -> Bools:
         """Nodes of the cluster and the GPU model that are asked for which may be used, whether or not there is room."""
-        asked = request.restriction, request.cluster, request.gpu_model
+        asked = request.restriction, request.cluster, request.gpu_model, request.flavors
         mask = self._allowed.get(asked)
         if mask is None:
             mask = self.usable(replace(request, reach=None))

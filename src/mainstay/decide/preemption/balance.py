@@ -45,7 +45,7 @@ class Balance:
         tree = snapshot.queues
         quotas, ledger = quota.quotas_of(tree), ledger_of(snapshot)
         self.parent: list[int] = tree.parent.tolist()
-        self._cells = {one: cell_of(tree, snapshot.gpu_models, one).tolist() for one in Resource}
+        self._cells = {one: cell_of(snapshot, one).tolist() for one in Resource}
         self._resource_of = [resource for _, resource in tree.cells]
         self._defined: list[list[bool]] = tree.defined.tolist()
         self._used: list[list[int]] = quota.usage(quotas, held_by_queue(snapshot)).tolist()
@@ -65,11 +65,11 @@ class Balance:
             for resource in dict.fromkeys(self._resource_of)
         }
 
-    def cells(self, queue: int, model: int, asked: Mapping[Resource, int]) -> dict[int, int]:
-        """What so much, with GPUs of that model (0: none), counts against the quotas of the queue."""
+    def cells(self, queue: int, flavor: int, asked: Mapping[Resource, int]) -> dict[int, int]:
+        """What so much counts against the quotas of the queue. `flavor`: the number of node and model as in flavors.py."""
         found: dict[int, int] = {}
         for resource, amount in asked.items():
-            cell = self._cells[resource][queue][model]
+            cell = self._cells[resource][queue][flavor]
             if cell >= 0 and amount:
                 found[cell] = found.get(cell, 0) + amount
         return found

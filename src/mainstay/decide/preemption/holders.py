@@ -14,6 +14,7 @@ import numpy as np
 
 from mainstay.decide import billing
 from mainstay.decide.attempt import POD
+from mainstay.decide.flavors import flavors_at
 from mainstay.decide.rows import rows_by_key
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Ints
@@ -61,6 +62,8 @@ class Holders:
     memory_bytes: Ints
     gpus: Ints
     gpu_model: Ints
+    flavor: Ints
+    """[pods] The number of its node and its model, as quotas count it (flavors.py)."""
     leaving: Bools
     """[pods] It has been told to stop, and is still to end in time."""
     stuck: Bools
@@ -121,6 +124,8 @@ def holders_of(snapshot: Snapshot) -> Holders:
         memory_bytes=held.memory_bytes[pod],
         gpus=held.gpus[pod],
         gpu_model=held.gpu_model[pod],
+        flavor=flavors_at(snapshot, held.node_key[pod]) * len(snapshot.gpu_models)
+        + np.where(held.gpus[pod] > 0, held.gpu_model[pod], 0),
         leaving=leaving,
         stuck=told & ~leaving,
     )

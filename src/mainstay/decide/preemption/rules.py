@@ -86,13 +86,13 @@ class Loads:
                 holders.cpu_milli[pods].tolist(),
                 holders.memory_bytes[pods].tolist(),
                 holders.gpus[pods].tolist(),
-                holders.gpu_model[pods].tolist(),
+                holders.flavor[pods].tolist(),
                 strict=True,
             )
             totals = [0, 0, 0]
-            for cpu, memory, gpus, model in columns:
+            for cpu, memory, gpus, flavor in columns:
                 asked = {Resource.CPU: cpu, Resource.MEMORY: memory, Resource.GPU: gpus, Resource.PODS: 1}
-                for column, amount in self._balance.cells(queue, model if gpus else 0, asked).items():
+                for column, amount in self._balance.cells(queue, flavor, asked).items():
                     cells[column] = cells.get(column, 0) + amount
                 totals[0] += cpu
                 totals[1] += memory

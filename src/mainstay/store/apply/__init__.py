@@ -44,6 +44,7 @@ from mainstay.domain.plan import (
     ReleaseWorkload,
     RemoveCluster,
     RemoveEndpoint,
+    RemoveNodeFlavor,
     RemovePriorityClass,
     RemoveQueue,
     RemoveSecret,
@@ -52,6 +53,7 @@ from mainstay.domain.plan import (
     RequestStop,
     ResumeCluster,
     RowVersion,
+    SetNodeFlavor,
     SetPrice,
     SetPriorityClass,
     SetQueue,
@@ -126,6 +128,8 @@ AnyAction = (
     | Reprioritize
     | SetQueue
     | RemoveQueue
+    | SetNodeFlavor
+    | RemoveNodeFlavor
     | SetQueueHistory
     | SetPriorityClass
     | RemovePriorityClass
@@ -167,7 +171,7 @@ def _refusal(world: World, guard: Guard) -> Reason | None:
             return guards.of_cluster(world, guard)
 
 
-def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PLR0912 - one line per action
+def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PLR0912, PLR0915 - one line per action
     match action:
         case Submit():
             return workloads.submit(world, action)
@@ -255,6 +259,10 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return queues.set_queue(world, action)
         case RemoveQueue():
             return queues.remove_queue(world, action)
+        case SetNodeFlavor():
+            return queues.set_node_flavor(world, action)
+        case RemoveNodeFlavor():
+            return queues.remove_node_flavor(world, action)
         case SetQueueHistory():
             return history.set_queue_history(world, action)
         case SetPriorityClass():

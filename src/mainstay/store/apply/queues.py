@@ -1,8 +1,16 @@
-"""Set, remove: queues and cohorts, and names of priorities."""
+"""Set, remove: queues and cohorts, flavors of nodes, and names of priorities."""
 
 from __future__ import annotations
 
-from mainstay.domain.plan import RemovePriorityClass, RemoveQueue, SetPriorityClass, SetQueue
+from mainstay.domain.flavor import placed_before
+from mainstay.domain.plan import (
+    RemoveNodeFlavor,
+    RemovePriorityClass,
+    RemoveQueue,
+    SetNodeFlavor,
+    SetPriorityClass,
+    SetQueue,
+)
 from mainstay.domain.reason import Code, Reason
 from mainstay.store import codec, guards
 from mainstay.store.rows import PriorityClassRow
@@ -27,6 +35,33 @@ def remove_queue(world: World, action: RemoveQueue) -> Reason | None:
     world.drop_queue(action.queue)
     world.drop_history(action.queue)
     world.log("queue", action.queue, action.reason)
+    return None
+
+
+def set_node_flavor(world: World, action: SetNodeFlavor) -> Reason | None:
+    """What is said again is not written again, and of others no more than their place."""
+    if refusal := guards.node_flavor_may_be(world, action):
+        return refusal
+    known = {name: codec.node_flavor_of(row).flavor for name, row in world.node_flavors.items()}
+    order = placed_before(known.values(), action.flavor, action.before)
+    said = known.get(action.flavor.name) != action.flavor or order != list(known.values())
+    for place, flavor in enumerate(order):
+        if flavor.name == action.flavor.name:
+            if said:
+                row = codec.node_flavor_row(flavor, place=place, actor=world.actor, now=world.now)
+                world.put_node_flavor(row)
+                world.log("flavor", flavor.name, action.reason)
+        elif (other := world.node_flavors[flavor.name])["place"] != place:
+            world.put_node_flavor({**other, "place": place})
+    return None
+
+
+def remove_node_flavor(world: World, action: RemoveNodeFlavor) -> Reason | None:
+    """Its nodes are of the next flavor that they meet, or of none."""
+    if refusal := guards.node_flavor_may_leave(world, action.name):
+        return refusal
+    world.drop_node_flavor(action.name)
+    world.log("flavor", action.name, action.reason)
     return None
 
 

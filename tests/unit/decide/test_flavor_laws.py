@@ -1,0 +1,75 @@
+"""Laws of quotas by flavors of nodes, in worlds that are drawn, with what counts against which quota worked out by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mainstay.decide.cycle import Cycle
+from mainstay.decide.placement import POLICIES
+from mainstay.decide.placement.fit import Request, feasible
+from mainstay.decide.quota import available, quotas_of, usage
+from mainstay.domain.snapshot import Snapshot
+from tests.unit.decide.test_kernel import a_world
+
+NOWHERE = -1
+
+
+def cell_of(snapshot: Snapshot, *, queue: int, row: int, model: str, resource: str) -> int | None:
+    """The column of the quota that counts on this node; None: it is not limited; NOWHERE: it is, and there is none."""
+    tree = snapshot.queues
+    flavor = "" if snapshot.nodes.flavor is None else snapshot.flavors[int(snapshot.nodes.flavor[row])]
+    for name in (flavor, model, "default"):
+        if name and (name, resource) in tree.cells and tree.defined[queue, (at := tree.cells.index((name, resource)))]:
+            return at
+    limited = any(one == resource and tree.defined[queue, at] for at, (_, one) in enumerate(tree.cells))
+    return NOWHERE if limited else None
+
+
+def cells_of(snapshot: Snapshot, request: Request, *, queue: int, row: int) -> dict[int, int] | None:
+    """What one pod counts on this node; None: it may not lie there."""
+    gpu = snapshot.gpu_models[int(snapshot.nodes.gpu_model[row])]
+    model = request.shape or (gpu if request.gpus else "")
+    amounts = {"cpu": request.cpu_milli, "memory": request.memory_bytes, "gpu": request.gpus, "pods": 1}
+    found: dict[int, int] = {}
+    for resource, amount in amounts.items():
+        cell = cell_of(snapshot, queue=queue, row=row, model=model, resource=resource)
+        if cell == NOWHERE and amount:
+            return None
+        if cell is not None and cell != NOWHERE:
+            found[cell] = found.get(cell, 0) + amount
+    return found
+
+
+@settings(max_examples=150)
+@given(st.integers(0, 2**32), st.booleans())
+def test_no_quota_is_exceeded_and_nothing_waits_that_may_have_what_is_free(seed, by_numpy):
+    snapshot = a_world(seed, nodes=60)
+    tree, table = snapshot.queues, snapshot.workloads
+    quotas, own = quotas_of(tree), np.zeros((len(tree.names), len(tree.cells)), dtype=np.int64)
+    policy = POLICIES["spread" if by_numpy else "best-fit"]
+    cycle = Cycle(snapshot, policy, tries_max=0)
+    for placed in cycle.placements():
+        requests = [part.request for part in placed.parts for _ in range(part.ranks)]
+        for row, nodes in zip(placed.rows.tolist(), placed.nodes.tolist(), strict=True):
+            queue = int(table.queue[row])
+            for node, request in zip(nodes, requests, strict=True):
+                cells = cells_of(snapshot, request, queue=queue, row=node)
+                assert cells is not None, "it lies where its queue has no quota"
+                for column, amount in cells.items():
+                    own[queue, column] += amount
+    used = usage(quotas, own)
+    assert (used == cycle.allowance.quota.used).all()
+    assert (used - quotas.subtree <= tree.borrowing_limit).all()
+    assert (used <= quotas.subtree)[tree.parent < 0].all()
+    left = available(quotas, used)
+    for row, number in zip(cycle.order.tolist(), cycle.numbers.tolist(), strict=True):
+        if cycle.started[row] or table.nodes[row] > 1:
+            continue
+        queue = int(table.queue[row])
+        for request in cycle.shape(row, number).requests:
+            for node in np.flatnonzero(feasible(cycle.free, request)).tolist():
+                cells = cells_of(snapshot, request, queue=queue, row=node)
+                may = cells is not None and all(left[queue, column] >= much for column, much in cells.items())
+                assert not may, f"workload {table.key[row]} could lie on node {node}"
