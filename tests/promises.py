@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import pairwise
+from itertools import combinations
 from typing import Any
 
 from mainstay.clusters.kubernetes import names
@@ -118,8 +118,9 @@ def _of_workload(name: str, processes: list[Process]) -> Iterator[Violation]:
     pods = [one.pod for one in processes]
     for pod in {pod for pod in pods if pods.count(pod) > 1}:
         yield Violation(promise=Promise.ONCE, how=f"pod {pod} ran {pods.count(pod)} times")
-    for one, other in pairwise(processes):
-        if not one.ended or other.started < one.ended:
+    for one, other in combinations(processes, 2):
+        beside = not one.ended or other.started < one.ended
+        if beside and _attempt_of(one.pod) != _attempt_of(other.pod):
             until = (one.ended or time.monotonic()) - other.started
             yield Violation(promise=Promise.APART, how=f"{other.pod} started {until:.2f} s before {one.pod} had ended")
 
@@ -176,3 +177,8 @@ def _is_tombstone(pod: dict[str, Any]) -> bool:
 def workload_of(pod: str) -> str:
     """`WORKLOAD-ATTEMPT-RANK` without the last two."""
     return pod.rsplit("-", 2)[0]
+
+
+def _attempt_of(pod: str) -> str:
+    """Without the rank: the ranks of one attempt run beside each other."""
+    return pod.rsplit("-", 1)[0]

@@ -5,6 +5,7 @@ job on a real node that goes on from its checkpoint.
 from __future__ import annotations
 
 import contextlib
+import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from mainstay.domain.affinity import NodeNeed, Requirement, Toleration
 from mainstay.domain.capacity import Node
 from mainstay.domain.errors import Invalid
 from mainstay.domain.quantity import Resources
+from mainstay.domain.queue import OTHER_FLAVOR, Quota, Resource
 from mainstay.domain.workload import Kind, Phase, RetryPolicy, WorkloadSpec
-from mainstay.operations import nodes, submit
+from mainstay.operations import flavors, nodes, queues, submit
 from mainstay.operations.principal import Principal
 from testbed import hollow
 from testbed.control_plane import ControlPlane
@@ -212,6 +214,36 @@ async def test_a_job_lies_where_the_label_that_it_needs_is_and_the_taint_that_it
             control_plane.ask(f"/api/v1/nodes/{special.name}", method="DELETE")
 
 
+async def test_quotas_count_by_the_flavor_that_the_labels_of_real_nodes_say(
+    ours: Platform, control_plane: ControlPlane
+) -> None:
+    """A job takes the flavor of which its queue has quota, though other nodes are free, and the next one waits for that quota."""
+    spot = HollowNode(name=f"hollow-spot-{ours.namespace}", labels={"lifecycle": "preemptible"})
+    control_plane.ask("/api/v1/nodes", method="POST", body=spot.document())
+    small = Resources(cpu_milli=600, memory_bytes=1 << 26)
+    named = flavors.FlavorChange(
+        name="cheap", requirements=(Requirement(key="lifecycle", operator="In", values=("preemptible",)),)
+    )
+    own = {("cheap", Resource.CPU): Quota(nominal=1_000), (OTHER_FLAVOR, Resource.CPU): Quota(nominal=0)}
+    try:
+        await ours.until(lambda: any(row.name == spot.name for row in ours.store.nodes()))
+        flavors.put(ours.store, ADA, [named], now=ours.clock.now())
+        queues.put(ours.store, ADA, [queues.QueueChange(name="default", quotas=own)], now=ours.clock.now())
+        for _ in range(2):
+            submitted(ours, small, run=("true",))
+        await ours.until(lambda: _our_pod(control_plane, spot.name) is not None)
+        made = _our_pod(control_plane, spot.name)
+        await ours.until(lambda: any("quota" in w.reason.sentence for w in ours.workloads()))
+        (waits,) = [w.reason.sentence for w in ours.workloads() if w.phase is Phase.QUEUED]
+        assert "tried cheap: 0.4 CPUs more of cpu; other nodes: 0 CPUs more of cpu" in waits
+        (state,) = flavors.states(ours.store, ADA, now=ours.clock.now())
+        assert (state.nodes, state.queues) == (1, ("default",))
+        _remove(control_plane, made)
+    finally:
+        with contextlib.suppress(Exception):
+            control_plane.ask(f"/api/v1/nodes/{spot.name}", method="DELETE")
+
+
 def _our_pod(control_plane: ControlPlane, on: str) -> Any:
     items = control_plane.ask(f"/api/v1/pods?fieldSelector=spec.nodeName={on}")["items"]
     return next((pod for pod in items if names.IDENTITY in pod["metadata"].get("annotations", {})), None)
@@ -232,9 +264,8 @@ def submitted(
         kind=Kind.JOB, name="job", run=run, choices=(asked,), image=BUSYBOX, stop_grace_seconds=grace, need=need
     )
     request = submit.JobRequest(spec=spec, project="nlp", queue="default", priority=50)
-    letters = iter("abcdefgh" * 8)
     submit.submit(
-        ours.store, ADA, [request], now=ours.clock.now(), draw=lambda _: next(letters), request=None, reply=lambda _: ""
+        ours.store, ADA, [request], now=ours.clock.now(), draw=secrets.choice, request=None, reply=lambda _: ""
     )
 
 
