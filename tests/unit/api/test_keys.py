@@ -104,6 +104,7 @@ WRITES = [
         Write("DELETE", path, route, None, {"force": True}, "/v1/events", token="admin-token")
         for path, route in (
             ("/v1/queues/research", "/v1/queues/{name}"),
+            ("/v1/flavors/spot", "/v1/flavors/{name}"),
             ("/v1/priorities/paper", "/v1/priorities/{name}"),
         )
     ),
@@ -122,6 +123,7 @@ WRITES = [
 BY_CONTENT = {
     *("POST /v1/plan", "POST /v1/sign-in", "POST /v1/trees", "PUT /v1/blobs/{digest}", "PUT /v1/secrets/{name}"),
     *("PUT /v1/queues", "PUT /v1/queues/{name}", "PUT /v1/queue-history", "PUT /v1/priorities/{name}"),
+    *("PUT /v1/flavors", "PUT /v1/flavors/{name}"),
 }
 """They change nothing, or what they make is named by its content or takes the place of what was there, or (a sign-in) is
 worthless when doubled.
@@ -148,7 +150,11 @@ async def furnished(api: Api) -> Api:
     assert answer.status_code == 202, answer.text
     secret = await api.ask("PUT", "/v1/secrets/hf-token", json={"value": "aGY="})
     assert secret.status_code == 200, secret.text
-    for path, body in (("/v1/queues/research", {"weight": 2}), ("/v1/priorities/paper", {"priority": 90})):
+    for path, body in (
+        ("/v1/queues/research", {"weight": 2}),
+        ("/v1/flavors/spot", {"node_labels": ["pool=spot"]}),
+        ("/v1/priorities/paper", {"priority": 90}),
+    ):
         put = await api.ask("PUT", path, json=body, token="admin-token")
         assert put.status_code == 200, put.text
     cluster = await api.ask("POST", "/v1/clusters", json={**SIMULATED, "name": "east"}, token="admin-token")
