@@ -82,6 +82,13 @@ def test_a_rank_of_an_elastic_job_is_told_how_many_there_are_and_how_many_there_
     assert (pod.size, pod.elastic) == (6, True)
 
 
+def test_torchrun_takes_in_ranks_that_join_later_unless_it_is_told_otherwise():
+    name, elastic = "TORCH_DISABLE_SHARE_RDZV_TCP_STORE", Elastic(nodes_min=2, nodes_max=8)
+    assert dict(pod_spec(an_allocation(), a_spec(nodes=8, elastic=elastic)).env)[name] == "1"
+    assert dict(pod_spec(an_allocation(), a_spec(nodes=8, elastic=elastic, env=((name, "0"),))).env)[name] == "0"
+    assert name not in dict(pod_spec(an_allocation(), a_spec(nodes=8)).env)
+
+
 def test_the_users_variables_are_kept_but_do_not_change_who_a_rank_is():
     env = dict(pod_spec(an_allocation(), a_spec(env=(("LR", "0.1"), ("RANK", "9")))).env)
     assert (env["LR"], env["RANK"]) == ("0.1", "1")

@@ -13,7 +13,7 @@ from mainstay.domain.workload import OnPartition, WorkloadSpec
 def environment(allocation: Allocation, spec: WorkloadSpec) -> tuple[tuple[str, str], ...]:
     """The user's variables and ours, by name. Ours win: a rank must not be told that it is another one.
 
-    Except for the number of threads, which is only a default.
+    Except for what only lets libraries do well by default: numbers of threads, and how torchrun meets anew.
     """
     rank, size = str(allocation.rank), str(allocation.ranks)
     ours = {
@@ -30,7 +30,7 @@ def environment(allocation: Allocation, spec: WorkloadSpec) -> tuple[tuple[str, 
         "NODE_RANK": rank,
         "GROUP_RANK": rank,
     }
-    return tuple(sorted({**_threads(spec), **dict(spec.env), **ours, **_set(allocation, spec)}.items()))
+    return tuple(sorted({**_threads(spec), **_meeting(spec), **dict(spec.env), **ours, **_set(allocation, spec)}.items()))
 
 
 def _set(allocation: Allocation, spec: WorkloadSpec) -> dict[str, str]:
@@ -55,6 +55,13 @@ def _threads(spec: WorkloadSpec) -> dict[str, str]:
         return {}
     threads = str(-(-spec.cpu_limit_milli // 1_000))
     return {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+
+
+def _meeting(spec: WorkloadSpec) -> dict[str, str]:
+    """Ranks of torchrun share one store by default, from PyTorch 2.4 on. A rank that joins later waits in it for an address that
+    nobody writes again, for 60 seconds, and then all fail. Source: its next_rendezvous, issue 135712; seen with 2.15.
+    """
+    return {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"} if spec.elastic else {}
 
 
 def dead_man_seconds(spec: WorkloadSpec) -> int:
