@@ -100,6 +100,8 @@ class AWorkload:
     gpu_model: str = ""
     others: Mapping[str, int] = field(default_factory=dict)
     choices: tuple[Resources, ...] = ()
+    equals: int = 1
+    typical_on: Mapping[str, int] = field(default_factory=dict)
     sets: tuple[PodSet, ...] = ()
     """Then `nodes` is how many ranks all have, and the resources are those of the first."""
     max_duration_seconds: int = 0
@@ -436,6 +438,8 @@ def _workload_table(
         gpu_model=_ints(models.index(request.gpu_model) for request in first),
         choices={row.key: row.choices for row in rows if len(row.choices) > 1},
         sets={row.key: row.sets for row in rows if row.sets},
+        equals={row.key: row.equals for row in rows if row.equals > 1},
+        typical_on={row.key: tuple(sorted(row.typical_on.items())) for row in rows if row.typical_on},
         max_duration_seconds=_ints(row.max_duration_seconds for row in rows),
         usual_seconds=_ints(row.usual_seconds for row in rows),
         typical_seconds=_ints(row.typical_seconds for row in rows),

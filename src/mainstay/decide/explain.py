@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,6 +12,7 @@ import numpy as np
 from mainstay.decide import admission, affinity, billing, nomination
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.expected import ExpectedStart, expected_start, submitted
+from mainstay.decide.offers import NOBODY_KNOWS
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.sets import Parts, nodes_by_part
 from mainstay.decide.places import node_names, placed
@@ -119,14 +120,19 @@ def preview(
     priority: int,
     queue: str = DEFAULT_QUEUE,
     volumes: VolumeNeed | None = None,
+    seconds_on: Mapping[str, int] = NOBODY_KNOWS,
 ) -> Preview:
-    """What submitting this now would do, with its price. Costs one scheduling cycle; changes nothing."""
+    """What submitting this now would do, with its price. Costs one scheduling cycle; changes nothing. `seconds_on` as of
+    `offers_of`.
+    """
     reserved = nomination.reserved(snapshot)
     shape = make_shape(
         reserved,
         nodes=spec.nodes,
         least=spec.nodes_min,
         choices=spec.choices,
+        equals=spec.equals,
+        seconds_on=seconds_on,
         sets=spec.sets,
         cluster=spec.cluster,
         restriction=spec.restricted_to,
@@ -152,7 +158,10 @@ def preview(
         position=answer.position,
         alternatives=answer.alternatives,
         preemption="" if answer.node_rows else outlook(snapshot, wish, shape),
-        expected=_expected(*submitted(reserved, spec=spec, priority=priority, queue=at, volumes=volumes), answer),
+        expected=_expected(
+            *submitted(reserved, spec=spec, priority=priority, queue=at, volumes=volumes, seconds_on=seconds_on),
+            answer,
+        ),
     )
 
 
@@ -277,7 +286,7 @@ def _placed(cycle: Cycle, row: int) -> tuple[tuple[int, ...], Parts] | None:
 def _starts(
     snapshot: Snapshot, node_rows: tuple[int, ...], parts: Parts, *, shape: Shape, most: int, ahead: int
 ) -> _Answer:
-    reason = placed(snapshot, node_rows, least=shape.least, most=most)
+    reason = placed(snapshot, node_rows, least=shape.least, most=most, why=shape.chosen_words(parts))
     names = ", ".join(dict.fromkeys(snapshot.nodes.names[row] for row in node_rows))
     by_part = nodes_by_part(np.array(node_rows, dtype=np.int64), parts)
     return _Answer(
@@ -496,6 +505,7 @@ def _changed(snapshot: Snapshot, row: int, shape: Shape) -> Snapshot:
         topology=other(table.topology, len(snapshot.topologies)),
         restriction=other(table.restriction, len(snapshot.restrictions)),
         choices={key: choices for key, choices in table.choices.items() if key != table.key[row]},
+        equals={key: equals for key, equals in table.equals.items() if key != table.key[row]},
     )
     return replace(
         snapshot,

@@ -54,6 +54,7 @@ def impossible(
         nodes=spec.nodes,
         least=spec.nodes_min,
         choices=spec.choices,
+        equals=spec.equals,
         sets=spec.sets,
         cluster=spec.cluster,
         restriction=spec.restricted_to,

@@ -44,7 +44,7 @@ def schedule(snapshot: Snapshot, *, policy: str = DEFAULT_POLICY, changes_max: i
     cycle = Cycle(nomination.reserved(snapshot, settled=settled), POLICIES[policy])
     for found in cycle.placements(limit=max(0, changes_max - len(actions))):
         for row, nodes in zip(found.rows.tolist(), found.nodes.tolist(), strict=True):
-            actions.append(_allocation(snapshot, row, nodes, found.parts))
+            actions.append(_allocation(snapshot, row, nodes, found.parts, why=cycle.chosen_words(row, found.parts)))
     return (*actions, *_queued(cycle, limit=changes_max - len(actions)))
 
 
@@ -283,7 +283,7 @@ def slot_resources(snapshot: Snapshot, node_row: int, request: Request) -> Resou
     )
 
 
-def _allocation(snapshot: Snapshot, row: int, nodes: Sequence[int], parts: Parts) -> Allocate:
+def _allocation(snapshot: Snapshot, row: int, nodes: Sequence[int], parts: Parts, *, why: str) -> Allocate:
     """A place for each rank of the workload in this row."""
     table, node_keys = snapshot.workloads, snapshot.nodes.key
     slots = tuple(
@@ -292,7 +292,7 @@ def _allocation(snapshot: Snapshot, row: int, nodes: Sequence[int], parts: Parts
     )
     return Allocate(
         guards=(_unchanged(snapshot, row), *capacity_guards(slots, parts[0].request.restriction)),
-        reason=placed(snapshot, nodes, least=int(table.nodes_min[row]), most=int(table.nodes_max[row])),
+        reason=placed(snapshot, nodes, least=int(table.nodes_min[row]), most=int(table.nodes_max[row]), why=why),
         workload_key=int(table.key[row]),
         attempt=int(table.attempt[row]),
         slots=slots,

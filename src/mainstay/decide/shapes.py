@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
+from mainstay.decide.offers import NOBODY_KNOWS, Offer, chosen_words, offers_of
 from mainstay.decide.placement.fit import Request, cluster_number, request_of
 from mainstay.decide.placement.reach import Reach, Users, reach_of
 from mainstay.decide.placement.sets import Part, Parts
@@ -23,13 +24,15 @@ from mainstay.domain.workload import PodSet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """So many pods of one of these choices, tried in order: of the first of which at least `least` fit, as many as do."""
+    """So many pods of one of these choices: of the first of its offers of which at least `least` fit, as many as do."""
 
     nodes: int
     least: int
     choices: tuple[Resources, ...]
     requests: tuple[Request, ...]
-    """The choices in the numbers of the columns."""
+    """The choices in the numbers of the columns, in the order in which they are tried."""
+    offers: tuple[Offer, ...] = ()
+    """What each of these requests is and costs, if there is more to the choices than one plain request."""
     cluster: str = ""
     """The only cluster that will do; empty: any."""
     restriction: Restriction = ""
@@ -51,6 +54,28 @@ class Shape:
         if self.sets:
             return (tuple(Part(ranks=one.nodes, request=one.requests[0]) for one in self.sets),)
         return tuple((Part(ranks=self.least, request=request),) for request in self.requests)
+
+    @property
+    def tiers(self) -> tuple[int, ...]:
+        """Of each of its ways; those of one tier are equals."""
+        return tuple(one.tier for one in self.offers) if len(self.offers) == len(self.ways) else (0,) * len(self.ways)
+
+    def chosen_words(self, parts: Parts) -> str:
+        """Which of several offers a placed one has, and why; empty where there is only one."""
+        at = self._offer_of(parts)
+        return "" if at is None else chosen_words(self.offers, at)
+
+    def placed_words(self, parts: Parts) -> str:
+        """Which of several offers it has, without saying why."""
+        at = self._offer_of(parts)
+        return "" if at is None else self.offers[at].words
+
+    def _offer_of(self, parts: Parts) -> int | None:
+        """The number of the offer by which all its pods were placed; None if there are not several."""
+        if self.sets or len(self.offers) < 2:
+            return None
+        has = parts[0].request
+        return next((at for at, request in enumerate(self.requests) if _is_of(request, has)), None)
 
     @property
     def amounts(self) -> tuple[int, int, int]:
@@ -92,16 +117,25 @@ class Shape:
         return either if self.nodes == 1 else f"{count} x ({either})"
 
 
+def _is_of(request: Request, has: Request) -> bool:
+    """Whether it was placed by this request; the model may have been left open."""
+    model = has.gpu_model if request.gpu_model else 0
+    return replace(has, gpu_model=model, late=0, flavors=()) == replace(request, late=0, flavors=())
+
+
 def shape_of(snapshot: Snapshot, row: int, *, users: Users | None = None) -> Shape:
     """The shape of the workload in this row. `users` of volumes as in `make_shape`."""
     table = snapshot.workloads
-    choices = table.choices.get(int(table.key[row]), ())
+    key = int(table.key[row])
+    choices = table.choices.get(key, ())
     return make_shape(
         snapshot,
         nodes=int(table.nodes[row]),
         least=int(table.nodes_min[row]),
         choices=choices or (_first_choice(snapshot, row),),
-        sets=table.sets.get(int(table.key[row]), ()),
+        equals=table.equals.get(key, 1),
+        seconds_on=dict(table.typical_on.get(key, ())),
+        sets=table.sets.get(key, ()),
         cluster=snapshot.cluster_names[int(table.cluster[row])],
         restriction=snapshot.restrictions[int(table.restriction[row])],
         seconds=longest(int(table.max_duration_seconds[row]), int(table.stop_grace_seconds[row])),
@@ -117,6 +151,8 @@ def make_shape(
     nodes: int,
     least: int = 0,
     choices: tuple[Resources, ...],
+    equals: int = 1,
+    seconds_on: Mapping[str, int] = NOBODY_KNOWS,
     sets: tuple[PodSet, ...] = (),
     cluster: str = "",
     restriction: Restriction = "",
@@ -126,8 +162,11 @@ def make_shape(
     users: Users | None = None,
 ) -> Shape:
     """A shape in the numbers of this snapshot. `least` 0: all `nodes`. `users` of volumes: None for those that the snapshot
-    knows. With several `sets`, `nodes` is how many ranks all have, and `choices` what the first asks for.
+    knows. With several `sets`, `nodes` is how many ranks all have, and `choices` what the first asks for. `equals` and
+    `seconds_on` as of `offers_of`.
     """
+    offers = offers_of(snapshot, choices, equals=equals, seconds_on=seconds_on) if len(choices) > 1 else ()
+    asked = tuple(one.resources for one in offers) or choices
     topology = topology if nodes > 1 else None
     number = cluster_number(cluster, snapshot.nodes.clusters)
     reach = reach_of(snapshot, volumes, cluster=cluster, pods=nodes, users=users) if volumes else None
@@ -143,13 +182,14 @@ def make_shape(
             one_node=one_node,
             topology=topology,
         )
-        for resources in (*choices, *(one.resources for one in sets))
+        for resources in (*asked, *(one.resources for one in sets))
     )
     whole = Shape(
         nodes=nodes,
         least=least or nodes,
         choices=choices,
-        requests=requests[: len(choices)],
+        requests=requests[: len(asked)],
+        offers=offers,
         cluster=cluster,
         restriction=restriction,
         seconds=seconds,
@@ -159,7 +199,7 @@ def make_shape(
     )
     alone = (
         replace(whole, name=one.name, nodes=one.nodes, least=one.nodes, choices=(one.resources,), requests=(request,))
-        for one, request in zip(sets, requests[len(choices) :], strict=True)
+        for one, request in zip(sets, requests[len(asked) :], strict=True)
     )
     return replace(whole, sets=tuple(alone)) if sets else whole
 
@@ -189,7 +229,8 @@ def shape_numbers(snapshot: Snapshot, rows: Ints, *, timed: bool = False) -> Int
     if timed:
         limit = table.max_duration_seconds[rows]
         columns.append(np.where(limit > 0, limit + table.stop_grace_seconds[rows], 0))
-    columns += [_numbers_of(table, of, rows) for of in (table.choices, table.sets) if of]
+    named = table.choices, table.sets, table.equals, table.typical_on
+    columns += [_numbers_of(table, of, rows) for of in named if of]
     return _numbers(columns)
 
 

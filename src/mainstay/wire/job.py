@@ -114,8 +114,14 @@ class Resources(JobPart):
         description="GPUs: count, model, or model:count; slices of them by shape, e.g. `1g.10gb:2`; "
         "other devices by resource, e.g. `amd.com/gpu:8`",
     )
-    any_of: list[Choice] = Field(default_factory=list, max_length=20, description="alternatives, in any order")
-    ordered: list[Choice] = Field(default_factory=list, max_length=20, description="alternatives, the first that fits")
+    any_of: list[Choice] = Field(
+        default_factory=list,
+        max_length=20,
+        description="as good as what stands beside it: the one is taken that costs least",
+    )
+    ordered: list[Choice] = Field(
+        default_factory=list, max_length=20, description="behind all of these, in order: the first that fits"
+    )
     spot: Literal["never", "auto", "only"] = Field(
         default="auto", description="whether nodes that may be taken away will do: no, as well as others, or no others"
     )
