@@ -73,6 +73,8 @@ def resources(*, cpu: str, memory: str, gpu: str = "0", where: str = "resources"
         memory_bytes=parsed(f"{where}.memory", quantities.memory, memory).low,
         gpus=gpus.count,
         gpu_model=gpus.model if gpus.count else "",
+        gpu_memory_bytes=gpus.memory_bytes if gpus.count else 0,
+        gpu_part_permille=gpus.part_permille,
     )
 
 

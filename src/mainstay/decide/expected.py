@@ -178,7 +178,7 @@ def submitted(
         "stop_grace_seconds": spec.stop_grace_seconds,
     }
     workloads = with_workload(table, columns, others=dict(first.others))
-    if len(spec.choices) > 1:
+    if len(spec.choices) > 1 or not (spec.sets or first.is_plain):
         workloads = replace(workloads, choices={**table.choices, key: spec.choices})
     if spec.equals > 1:
         typical_on = {**table.typical_on, key: tuple(sorted(seconds_on.items()))}

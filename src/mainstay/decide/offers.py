@@ -7,7 +7,7 @@ such a run takes on such GPUs. Both differ by the model, so where any will do, e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from types import MappingProxyType
@@ -15,7 +15,9 @@ from types import MappingProxyType
 import numpy as np
 
 from mainstay.decide import billing
-from mainstay.domain.quantity import Money, Resources, duration_words
+from mainstay.decide.devices import Unit, units_of
+from mainstay.domain.arrays import Bools
+from mainstay.domain.quantity import ANY_GPU, Money, Resources, duration_words, is_shape
 from mainstay.domain.snapshot import NodeTable, Snapshot
 from mainstay.domain.workload import kind_of_gpus
 
@@ -30,6 +32,10 @@ class Offer:
 
     resources: Resources
     """What a pod would hold."""
+    nodes: Bools | None
+    """[nodes] Those whose GPUs will do; None: all."""
+    asked: Resources
+    """The choice."""
     tier: int
     """Offers of one tier are equals; a lower tier goes first."""
     cost: float
@@ -42,8 +48,7 @@ class Offer:
     @property
     def words(self) -> str:
         """`1 x A100 (3.03 USD an hour, about 2 h)`."""
-        held = self.resources
-        what = f"{held.gpus} x {held.gpu_model or 'GPU'}" if held.gpus else "no GPU"
+        what = self.resources.gpu_words or "no GPU"
         about = f", about {duration_words(self.seconds)}" if self.seconds else ""
         return f"{what} ({self.per_hour.micros / 1e6:.2f} {self.per_hour.currency} an hour{about})"
 
@@ -65,34 +70,51 @@ def offers_of(
     for number, choice in enumerate(choices):
         compared = equals > 1 and number < equals
         for one in _ways(snapshot, choice, compared=compared):
-            per_hour = billing.price_per_hour(one, snapshot.now, snapshot.prices)
-            seconds = seconds_on.get(kind_of_gpus(one), 0)
-            tier = 0 if compared else max(0, number - equals + 1)
-            cost = per_hour.micros * (seconds or usual)
-            found.append(Offer(resources=one, tier=tier, cost=cost, per_hour=per_hour, seconds=seconds))
+            per_hour = billing.price_per_hour(one.resources, snapshot.now, snapshot.prices)
+            seconds = seconds_on.get(kind_of_gpus(one.resources), 0)
+            offer = Offer(
+                resources=one.resources,
+                nodes=one.nodes,
+                asked=choice,
+                tier=0 if compared else max(0, number - equals + 1),
+                cost=per_hour.micros * (seconds or usual),
+                per_hour=per_hour,
+                seconds=seconds,
+            )
+            found.append(offer)
     return tuple(sorted(found, key=lambda one: (one.tier, one.cost)))
 
 
 def chosen_words(offers: Sequence[Offer], at: int) -> str:
     """Which of several was taken, and why none of those that are tried before it."""
     chosen, before = offers[at], list(dict.fromkeys(one.words for one in offers[:at]))
-    if not before:
-        equals = sum(one.tier == chosen.tier for one in offers)
-        why = f"the least expected cost of {equals}" if equals > 1 else "the first choice"
-        return f"{chosen.words}, {why}"
-    more = f" and {len(before) - NAMED_MAX} more" if len(before) > NAMED_MAX else ""
-    return f"{chosen.words}, as there is no room or quota for {', '.join(before[:NAMED_MAX])}{more}"
+    equals = sum(one.tier == chosen.tier for one in offers)
+    whys = []
+    if before:
+        more = f" and {len(before) - NAMED_MAX} more" if len(before) > NAMED_MAX else ""
+        whys = [f"as there is no room or quota for {', '.join(before[:NAMED_MAX])}{more}"]
+    elif len(offers) > 1:
+        whys = [f"the least expected cost of {equals}" if equals > 1 else "the first choice"]
+    if chosen.asked.gpu_part_permille and not is_shape(chosen.resources.gpu_model):
+        whys.append("as no smaller part of a GPU would do")
+    return ", ".join((chosen.words, *whys))
 
 
-def models_of(nodes: NodeTable) -> list[int]:
-    """Numbers of the models of whole GPUs that any node has."""
+def models_of(nodes: NodeTable, *, inside: Bools | None) -> list[int]:
+    """Numbers of the models of whole GPUs that any of these nodes has; None: any at all."""
     has = np.maximum(nodes.gpus, nodes.whole_gpus) > 0
+    has = has if inside is None else has & inside
     return [number for number in np.unique(nodes.gpu_model[has]).tolist() if number]
 
 
-def _ways(snapshot: Snapshot, choice: Resources, *, compared: bool) -> Sequence[Resources]:
-    """The choice itself; or, where it is compared by what it costs and any model will do, each that there is."""
-    if not compared or not choice.gpus or choice.gpu_model:
-        return (choice,)
-    models = (snapshot.gpu_models[number] for number in models_of(snapshot.nodes))
-    return [replace(choice, gpu_model=model) for model in models] or (choice,)
+def _ways(snapshot: Snapshot, choice: Resources, *, compared: bool) -> Iterator[Unit]:
+    """The units that will do; where they are compared by what they cost, or are more than was asked for, and any model will do,
+    those of each that there is.
+    """
+    for unit in units_of(snapshot, choice):
+        held = unit.resources
+        if not (compared or choice.gpu_part_permille) or not held.gpus or held.gpu_model:
+            yield unit
+            continue
+        models = [snapshot.gpu_models[number] for number in models_of(snapshot.nodes, inside=unit.nodes)]
+        yield from (replace(unit, resources=replace(held, gpu_model=model)) for model in models or [ANY_GPU])

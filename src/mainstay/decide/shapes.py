@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice, product
 
 import numpy as np
 
+from mainstay.decide.devices import Unit, units_of
 from mainstay.decide.offers import NOBODY_KNOWS, Offer, chosen_words, offers_of
 from mainstay.decide.placement.fit import Request, cluster_number, request_of
 from mainstay.decide.placement.reach import Reach, Users, reach_of
 from mainstay.decide.placement.sets import Part, Parts
 from mainstay.domain.affinity import Restriction
-from mainstay.domain.arrays import Ints
+from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, cores_words, memory_words
 from mainstay.domain.queue import Resource
 from mainstay.domain.snapshot import Snapshot, WorkloadTable
 from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.volume import Sharing, VolumeNeed
 from mainstay.domain.workload import PodSet
+
+WAYS_MAX = 64
+"""So many ways to choose parts of GPUs for each of several pod sets are tried at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +57,8 @@ class Shape:
     def ways(self) -> tuple[Parts, ...]:
         """In which of several ways it may be placed, in order, with as many ranks as it needs to start."""
         if self.sets:
-            return (tuple(Part(ranks=one.nodes, request=one.requests[0]) for one in self.sets),)
+            each = ([Part(ranks=one.nodes, request=request) for request in one.requests] for one in self.sets)
+            return tuple(islice(product(*each), WAYS_MAX))
         return tuple((Part(ranks=self.least, request=request),) for request in self.requests)
 
     @property
@@ -72,7 +78,7 @@ class Shape:
 
     def _offer_of(self, parts: Parts) -> int | None:
         """The number of the offer by which all its pods were placed; None if there are not several."""
-        if self.sets or len(self.offers) < 2:
+        if self.sets or (len(self.offers) < 2 and not any(one.gpu_part_permille for one in self.choices)):
             return None
         has = parts[0].request
         return next((at for at, request in enumerate(self.requests) if _is_of(request, has)), None)
@@ -165,30 +171,30 @@ def make_shape(
     knows. With several `sets`, `nodes` is how many ranks all have, and `choices` what the first asks for. `equals` and
     `seconds_on` as of `offers_of`.
     """
-    offers = offers_of(snapshot, choices, equals=equals, seconds_on=seconds_on) if len(choices) > 1 else ()
-    asked = tuple(one.resources for one in offers) or choices
     topology = topology if nodes > 1 else None
     number = cluster_number(cluster, snapshot.nodes.clusters)
     reach = reach_of(snapshot, volumes, cluster=cluster, pods=nodes, users=users) if volumes else None
-    mask = reach.mask if reach else None
-    one_node = reach is not None and reach.sharing is not Sharing.ANY
-    requests = tuple(
-        request_of(
-            resources,
-            snapshot.gpu_models,
-            cluster=number,
-            restriction=restriction,
-            reach=mask,
-            one_node=one_node,
-            topology=topology,
+
+    def requests_for(units: Iterable[Unit | Offer]) -> tuple[Request, ...]:
+        return tuple(
+            request_of(
+                unit.resources,
+                snapshot.gpu_models,
+                cluster=number,
+                restriction=restriction,
+                reach=_both(reach.mask if reach else None, unit.nodes),
+                one_node=reach is not None and reach.sharing is not Sharing.ANY,
+                topology=topology,
+            )
+            for unit in units
         )
-        for resources in (*asked, *(one.resources for one in sets))
-    )
+
+    offers = () if sets else _offers(snapshot, choices, equals=equals, seconds_on=seconds_on)
     whole = Shape(
         nodes=nodes,
         least=least or nodes,
         choices=choices,
-        requests=requests[: len(asked)],
+        requests=requests_for(offers or units_of(snapshot, choices[0])),
         offers=offers,
         cluster=cluster,
         restriction=restriction,
@@ -198,10 +204,32 @@ def make_shape(
         topology=topology,
     )
     alone = (
-        replace(whole, name=one.name, nodes=one.nodes, least=one.nodes, choices=(one.resources,), requests=(request,))
-        for one, request in zip(sets, requests[len(asked) :], strict=True)
+        replace(
+            whole,
+            name=one.name,
+            nodes=one.nodes,
+            least=one.nodes,
+            choices=(one.resources,),
+            requests=requests_for(units_of(snapshot, one.resources)),
+        )
+        for one in sets
     )
     return replace(whole, sets=tuple(alone)) if sets else whole
+
+
+def _offers(
+    snapshot: Snapshot, choices: tuple[Resources, ...], *, equals: int, seconds_on: Mapping[str, int]
+) -> tuple[Offer, ...]:
+    """None where there is only one way to have it."""
+    if len(choices) == 1 and choices[0].is_plain:
+        return ()
+    return offers_of(snapshot, choices, equals=equals, seconds_on=seconds_on)
+
+
+def _both(one: Bools | None, other: Bools | None) -> Bools | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
 
 
 def longest(max_duration_seconds: int, stop_grace_seconds: int) -> int:
@@ -238,7 +266,7 @@ def words_of(resources: Resources) -> str:
     """An amount in words: `4 CPUs, 16 GiB, 8 x H100`."""
     parts = [cores_words(resources.cpu_milli), memory_words(resources.memory_bytes)]
     if resources.gpus:
-        parts.append(f"{resources.gpus} x {resources.gpu_model or 'GPU'}")
+        parts.append(resources.gpu_words)
     parts += [f"{amount} {name}" for name, amount in resources.others]
     return ", ".join(parts)
 

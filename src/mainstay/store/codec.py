@@ -77,7 +77,7 @@ class Requests(NamedTuple):
     @property
     def columns_tell_too_little(self) -> bool:
         """Whether the columns of its row do not say all that one pod asks for; of sets they need not."""
-        return len(self.choices) > 1
+        return len(self.choices) > 1 or not (self.sets or self.choices[0].is_plain)
 
 
 def requests_of(text: str) -> Requests:
@@ -150,7 +150,8 @@ def new_workload_row(new: NewWorkload, reason: Reason, *, key: int, now: int, ve
         memory_bytes=first.memory_bytes,
         gpus=first.gpus,
         gpu_model=first.gpu_model,
-        choices_count=max(len(spec.choices), len(spec.sets)),
+        # With more than one, what it asks for is read out of the specification.
+        choices_count=max(len(spec.choices), len(spec.sets), 1 if first.is_plain else 2),
         max_duration_seconds=spec.max_duration_seconds,
         usual_seconds=0,
         typical_seconds=0,

@@ -311,6 +311,9 @@ def _with_nodes(state: State, reader: Reader) -> State:
     )
     columns = columns_of(rows, whole, flags=_FLAGS)
     columns["gpu_model"] = reader.gpu_models.numbered([row[gpu_model] for row in rows])
+    # Also those that nobody has asked for by their name: whoever asks for a part of a GPU may be given one.
+    for text in sorted({row[at] for row in rows for at in (shapes, whole_shapes)} - {""}):
+        reader.gpu_models.numbered(sorted(codec.counts_of(text)))
     columns["traits"] = reader.traits.numbered([row[-1] for row in rows])
     delta = Delta(columns=columns, keep=np.ones(len(rows), dtype=np.bool_))
     node_admits = {
