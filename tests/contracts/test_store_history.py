@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from mainstay.decide.schedule import schedule
 from mainstay.domain.capacity import Node, NodeState
-from mainstay.domain.plan import ObserveNodes
+from mainstay.domain.plan import Allocate, ObserveNodes
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
-from mainstay.domain.workload import Kind, Phase, Workload, typical, usual_seconds
+from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec, typical, usual_seconds
+from mainstay.operations.preview import preview
+from mainstay.operations.principal import Principal
+from mainstay.operations.submit import JobRequest
 from tests.stores import SECOND, TENANT, WHY, Scene, one_cpu, scene, store
 
 __all__ = ["scene", "store"]
@@ -94,6 +98,24 @@ def test_of_what_has_equal_choices_it_is_known_what_its_runs_took_on_which_gpus(
     scene.applied(scene.advance(work, Phase.FAILED))
     table = scene.store.snapshot(now=scene.now, seed=0).workloads
     assert (set(table.choices), dict(table.equals), dict(table.typical_on)) == ({ordered.key}, {}, {})
+
+
+def test_a_plan_takes_the_same_choice_as_the_job_would(scene: Scene) -> None:
+    nodes = fleet_of_gpus(scene, "H100", "L4")
+    for model, times in (("H100", (10, 10, 10)), ("L4", (9_000, 9_000, 9_000))):
+        for seconds in times:
+            ran(scene, seconds, node=nodes[model], name="train", choices=(one_cpu(gpus=1, gpu_model=model),))
+    choices = tuple(one_cpu(gpus=1, gpu_model=model) for model in ("L4", "H100"))
+    who, taken = Principal(name="ada", tenant=TENANT, role="user"), {}
+    for name in ("train", "other"):
+        spec = WorkloadSpec(kind=Kind.JOB, name=name, run=("true",), choices=choices, equals=2)
+        job = JobRequest(spec=spec, project="default", queue="default", priority=50)
+        taken[name] = preview(scene.store, who, job, now=scene.now).resources.gpu_model
+    assert taken == {"train": "H100", "other": "L4"}
+    work = scene.submit(name="train", choices=choices, equals=2)
+    (action,) = schedule(scene.store.snapshot(now=scene.now, seed=0))
+    assert isinstance(action, Allocate)
+    assert (action.workload_key, action.slots[0].resources.gpu_model) == (work.key, "H100")
 
 
 def test_a_service_has_no_usual_end_on_any_gpus(scene: Scene) -> None:

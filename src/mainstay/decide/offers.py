@@ -38,8 +38,8 @@ class Offer:
     """The choice."""
     tier: int
     """Offers of one tier are equals; a lower tier goes first."""
-    cost: float
-    """What equals are compared by: price per hour x seconds, or the price alone where nobody knows how long any of them takes."""
+    cost: tuple[float, float]
+    """What equals are compared by: (price per hour x seconds, seconds); the seconds are 1 where nobody knows of any of them."""
     per_hour: Money
     """Of one pod."""
     seconds: int
@@ -77,7 +77,7 @@ def offers_of(
                 nodes=one.nodes,
                 asked=choice,
                 tier=0 if compared else max(0, number - equals + 1),
-                cost=per_hour.micros * (seconds or usual),
+                cost=(per_hour.micros * (seconds or usual), seconds or usual),
                 per_hour=per_hour,
                 seconds=seconds,
             )

@@ -87,7 +87,9 @@ def test_how_many_gpus_a_run_had_is_part_of_how_long_it_takes():
     assert action.slots[0].resources.gpus == 4
 
 
-def test_without_prices_all_cost_the_same_and_the_first_is_taken():
+def test_without_prices_the_faster_is_taken_and_without_a_history_the_first():
+    known = wants("L4", "H100", typical_on={"L4:1": 36_000, "H100:1": 3_600})
+    assert taken(world(nodes=fleet(L4=1, H100=1), workloads=[known])) == {1: "H100"}
     assert taken(world(nodes=fleet(H100=1, L4=1), workloads=[wants("H100", "L4")])) == {1: "H100"}
 
 

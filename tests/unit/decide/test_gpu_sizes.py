@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mainstay.decide.explain import explain, preview
+from mainstay.decide.placement.mix import mix_of
 from mainstay.decide.possible import impossible
 from mainstay.decide.preemption import preempt
 from mainstay.decide.schedule import schedule
@@ -296,3 +297,12 @@ def test_without_any_gpu_it_is_refused(resources):
     found = impossible(world(nodes=[node()]), spec=spec(resources), queue="default")
     assert found is not None
     assert found.reason.code is Code.NEVER_FITS
+
+
+def test_who_asks_for_a_part_is_none_of_those_who_usually_ask_for_whole_gpus():
+    sets = (PodSet(name="a", nodes=1, resources=asks(part=500)), PodSet(name="b", nodes=2, resources=asks()))
+    snapshot = world(
+        nodes=[has("T4", 8), shares("T4", 8, 2)],
+        workloads=[wants(asks(part=500), 1), wants(asks(gb=16), 2), workload(3, nodes=3, sets=sets)],
+    )
+    assert sum(mix_of(snapshot).counts.values()) == 3
