@@ -352,7 +352,7 @@ def _workloads(rng: np.random.Generator, pods: int, *, queues: int, gpus_in: int
         "retry_always": no,
     }
     others = {"disk": cpu_milli << 20, "nics": np.where(gpus == 8, 8, 0)}
-    return WorkloadTable(**{**columns, "choices": {}, "sets": {}, "others": others})
+    return WorkloadTable(**{**columns, "choices": {}, "sets": {}, "equals": {}, "typical_on": {}, "others": others})
 
 
 def _shapes(rng: np.random.Generator, gpus_in: int) -> Ints:

@@ -135,7 +135,7 @@ def _workloads(rng: np.random.Generator, held: dict[str, Ints], *, pods: int, ra
         "preemptible": ~no,
         **dict.fromkeys(("stop_requested", "held", "retry_always"), no),
     }
-    return WorkloadTable(**{**columns, "choices": {}, "sets": {}, "others": {}})
+    return WorkloadTable(**{**columns, "choices": {}, "sets": {}, "equals": {}, "typical_on": {}, "others": {}})
 
 
 def _allocations(rng: np.random.Generator, held: dict[str, Ints], *, node: Ints) -> AllocationTable:

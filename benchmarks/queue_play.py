@@ -316,7 +316,7 @@ class _Game:
             "preemptible": ~no,
             **dict.fromkeys(("stop_requested", "held", "retry_always"), no),
         }
-        return WorkloadTable(**{**columns, "choices": {}, "sets": {}, "others": {}})
+        return WorkloadTable(**{**columns, "choices": {}, "sets": {}, "equals": {}, "typical_on": {}, "others": {}})
 
     def _allocations(self, running: Ints) -> AllocationTable:
         """A row for each rank of what runs."""

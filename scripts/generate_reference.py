@@ -38,6 +38,7 @@ from mainstay.wire.job import (
     Topology,
     schema,
 )
+from mainstay.wire.job_values import GpuParts
 
 ROOT = Path(__file__).resolve().parent.parent
 MADE = "<!-- Made by `make reference` from the code. -->\n\n"
@@ -89,7 +90,12 @@ def job_file() -> str:
         fields(Job),
         "## resources\n\nWhat one node needs. `4+` reserves 4 without a limit; `4..8` reserves 4 and limits at 8.",
         fields(Resources),
-        "## resources.any_of, resources.ordered\n\nAlternatives; what one leaves out stays as it is beside it.",
+        "## resources.gpu\n\nA map in place of `MODEL:MEMORY:COUNT`.",
+        fields(GpuParts),
+        (
+            "## resources.any_of, resources.ordered\n\nAlternatives; what one leaves out stays as it is beside it. What "
+            "stands beside them is one of them itself, unless it names no GPU and one of them does."
+        ),
         fields(Choice),
         "## nodes\n\nOf an elastic job, in place of a number. `2:8` is the same as `{min: 2, max: 8}`.",
         fields(Nodes),

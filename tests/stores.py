@@ -129,9 +129,9 @@ class Scene:
         action = Allocate(workload_key=work.key, attempt=work.attempt, slots=slots, reason=WHY)
         return replace(action, **changes)
 
-    def place(self, work: Workload) -> Allocation:
+    def place(self, work: Workload, *, node: Node | None = None) -> Allocation:
         """Placed; its rank 0."""
-        self.applied(self.allocate(work))
+        self.applied(self.allocate(work, node=node))
         return self.store.allocations(work.key)[-work.spec.nodes]
 
     def see(self, pod: Allocation, seen: Seen, *, output: str = "", **changes: Any) -> ObservePod:
@@ -139,9 +139,9 @@ class Scene:
         state = replace(PodState(name=pod.pod, node=pod.node, seen=seen), **changes)
         return ObservePod(allocation_key=pod.key, state=state, output=output, reason=WHY)
 
-    def run(self, work: Workload) -> Allocation:
+    def run(self, work: Workload, *, node: Node | None = None) -> Allocation:
         """Placed and running."""
-        pod = self.place(work)
+        pod = self.place(work, node=node)
         self.applied(self.see(pod, Seen.RUNNING, started_at=self.now, address="127.0.0.1:1", ready=True))
         self.applied(self.advance(work, Phase.RUNNING))
         return self.pod(pod)

@@ -100,6 +100,8 @@ class AWorkload:
     gpu_model: str = ""
     others: Mapping[str, int] = field(default_factory=dict)
     choices: tuple[Resources, ...] = ()
+    equals: int = 1
+    typical_on: Mapping[str, int] = field(default_factory=dict)
     sets: tuple[PodSet, ...] = ()
     """Then `nodes` is how many ranks all have, and the resources are those of the first."""
     max_duration_seconds: int = 0
@@ -305,7 +307,8 @@ def _models(*tables: Iterable[ANode | AWorkload | AnAllocation]) -> tuple[str, .
         if isinstance(row, AWorkload)
         for resources in (*row.choices, *(one.resources for one in row.sets))
     }
-    return ("", *sorted((named | chosen) - {""}))
+    shapes = {shape for table in tables for row in table if isinstance(row, ANode) for shape in row.shapes}
+    return ("", *sorted((named | chosen | shapes) - {""}))
 
 
 def _ints(values: Iterable[int]) -> Ints:
@@ -434,8 +437,12 @@ def _workload_table(
         memory_bytes=_ints(request.memory_bytes for request in first),
         gpus=_ints(request.gpus for request in first),
         gpu_model=_ints(models.index(request.gpu_model) for request in first),
-        choices={row.key: row.choices for row in rows if len(row.choices) > 1},
+        choices={
+            row.key: row.choices for row in rows if len(row.choices) > 1 or not all(one.is_plain for one in row.choices)
+        },
         sets={row.key: row.sets for row in rows if row.sets},
+        equals={row.key: row.equals for row in rows if row.equals > 1},
+        typical_on={row.key: tuple(sorted(row.typical_on.items())) for row in rows if row.typical_on},
         max_duration_seconds=_ints(row.max_duration_seconds for row in rows),
         usual_seconds=_ints(row.usual_seconds for row in rows),
         typical_seconds=_ints(row.typical_seconds for row in rows),

@@ -135,6 +135,9 @@ class Store(LoopStore, Protocol):
         If it need not be `fresh`, the world as somebody looked at it last, if anybody did: that costs nothing.
         """
 
+    def run_times_on(self, *, tenant: str, project: str, name: str) -> Mapping[str, Sequence[int]]:
+        """In seconds, by `kind_of_gpus`: of the last runs of a name that succeeded at once, the newest first."""
+
     def replied(self, request: Idempotency) -> str | None:
         """The reply kept under the key of a request, whatever its own `reply`; None if it is new. Raises KeyReused."""
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from mainstay.domain.workload import Phase, Workload, typical, usual_seconds
-from tests.stores import SECOND, Scene, scene, store
+from mainstay.decide.schedule import schedule
+from mainstay.domain.capacity import Node, NodeState
+from mainstay.domain.plan import Allocate, ObserveNodes
+from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec, typical, usual_seconds
+from mainstay.operations.preview import preview
+from mainstay.operations.principal import Principal
+from mainstay.operations.submit import JobRequest
+from tests.stores import SECOND, TENANT, WHY, Scene, one_cpu, scene, store
 
 __all__ = ["scene", "store"]
 
 
-def ran(scene: Scene, seconds: int, *, phase: Phase = Phase.SUCCEEDED, **which: object) -> None:
+def ran(
+    scene: Scene, seconds: int, *, phase: Phase = Phase.SUCCEEDED, node: Node | None = None, **which: object
+) -> None:
     """A run that started, took so long, and is over."""
     work = scene.submit(**which)
-    pod = scene.run(work)
+    pod = scene.run(work, node=node)
     scene.now = pod.started_at + seconds * SECOND
     scene.end(pod)
     scene.applied(scene.advance(work, phase))
@@ -68,3 +77,66 @@ def known(scene: Scene, work: Workload) -> tuple[int, int]:
     table = scene.store.snapshot(now=scene.now, seed=0).workloads
     row = table.key.tolist().index(work.key)
     return int(table.typical_seconds[row]), int(table.spread_permille[row])
+
+
+def test_of_what_has_equal_choices_it_is_known_what_its_runs_took_on_which_gpus(scene: Scene) -> None:
+    nodes = fleet_of_gpus(scene, "H100", "L4", "A100")
+    for model, times in (("H100", (100, 200, 400)), ("L4", (1_000, 2_000, 4_000, 9_000)), ("A100", (1, 1))):
+        for seconds in times:
+            ran(scene, seconds, node=nodes[model], name="train", choices=(one_cpu(gpus=2, gpu_model=model),))
+    ran(scene, 7, node=nodes["H100"], name="other", choices=(one_cpu(gpus=2, gpu_model="H100"),))
+    found = scene.store.run_times_on(tenant=TENANT, project="default", name="train")
+    assert [len(found[kind]) for kind in ("H100:2", "L4:2", "A100:2")] == [3, 4, 2]
+    assert list(found["H100:2"]) == sorted(found["H100:2"], reverse=True)
+    choices = (one_cpu(gpus=2, gpu_model="H100"), one_cpu(gpus=2, gpu_model="L4"))
+    work, ordered = scene.submit(name="train", choices=choices, equals=2), scene.submit(name="train", choices=choices)
+    table = scene.store.snapshot(now=scene.now, seed=0).workloads
+    assert table.choices == {work.key: choices, ordered.key: choices}
+    assert table.equals == {work.key: 2}
+    assert dict(table.typical_on[work.key]) == {kind: typical(found[kind])[0] for kind in ("H100:2", "L4:2")}
+    assert ordered.key not in table.typical_on
+    scene.applied(scene.advance(work, Phase.FAILED))
+    table = scene.store.snapshot(now=scene.now, seed=0).workloads
+    assert (set(table.choices), dict(table.equals), dict(table.typical_on)) == ({ordered.key}, {}, {})
+
+
+def test_a_plan_takes_the_same_choice_as_the_job_would(scene: Scene) -> None:
+    nodes = fleet_of_gpus(scene, "H100", "L4")
+    for model, times in (("H100", (10, 10, 10)), ("L4", (9_000, 9_000, 9_000))):
+        for seconds in times:
+            ran(scene, seconds, node=nodes[model], name="train", choices=(one_cpu(gpus=1, gpu_model=model),))
+    choices = tuple(one_cpu(gpus=1, gpu_model=model) for model in ("L4", "H100"))
+    who, taken = Principal(name="ada", tenant=TENANT, role="user"), {}
+    for name in ("train", "other"):
+        spec = WorkloadSpec(kind=Kind.JOB, name=name, run=("true",), choices=choices, equals=2)
+        job = JobRequest(spec=spec, project="default", queue="default", priority=50)
+        taken[name] = preview(scene.store, who, job, now=scene.now).resources.gpu_model
+    assert taken == {"train": "H100", "other": "L4"}
+    work = scene.submit(name="train", choices=choices, equals=2)
+    (action,) = schedule(scene.store.snapshot(now=scene.now, seed=0))
+    assert isinstance(action, Allocate)
+    assert (action.workload_key, action.slots[0].resources.gpu_model) == (work.key, "H100")
+
+
+def test_a_service_has_no_usual_end_on_any_gpus(scene: Scene) -> None:
+    nodes = fleet_of_gpus(scene, "H100")
+    choices = (one_cpu(gpus=1, gpu_model="H100"), one_cpu(gpus=2, gpu_model="H100"))
+    for seconds in (10, 20, 30):
+        ran(scene, seconds, node=nodes["H100"], name="web", choices=choices[:1])
+    work = scene.submit(name="web", kind=Kind.SERVICE, choices=choices, equals=2)
+    table = scene.store.snapshot(now=scene.now, seed=0).workloads
+    assert (dict(table.equals), dict(table.typical_on)) == ({work.key: 2}, {})
+
+
+def fleet_of_gpus(scene: Scene, *models: str) -> dict[str, Node]:
+    """A node with eight GPUs of each model."""
+    states = tuple(
+        NodeState(
+            name=model,
+            capacity=Resources(cpu_milli=64_000, memory_bytes=64 * BYTES_PER_GIB, gpus=8, gpu_model=model),
+            ready=True,
+        )
+        for model in models
+    )
+    scene.applied(ObserveNodes(cluster="local", nodes=states, reason=WHY))
+    return {node.capacity.gpu_model: node for node in scene.store.nodes()}

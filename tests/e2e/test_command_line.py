@@ -480,6 +480,27 @@ def test_the_job_of_the_example_goes_where_its_labels_are_and_asks_for_none_that
     until(lambda: up.mainstay("cluster", "remove", "mixed").returncode == 0)
 
 
+def test_the_jobs_of_the_example_take_the_cheapest_that_is_free_with_enough_memory_and_at_last_a_part(up):
+    file = Path(__file__).parents[2] / "examples" / "08-choose-gpus" / "job.yaml"
+    said = (file.parent / "README.md").read_text().replace("\\\n", " ")
+    (add,) = [line for line in said.splitlines() if line.startswith("$ mainstay cluster add")]
+    assert up.mainstay(*shlex.split(add)[2:]).returncode == 0
+    until(lambda: "5 of 5" in up.mainstay("cluster", "ls").stdout)
+    gpus = {(one["model"], one["total"]): one for one in up.json("gpus") if one["cluster"] == "gpus"}
+    assert gpus["H100", 1]["memory_bytes"] == 80 * 10**9 >> 20 << 20
+    (option,) = up.json("plan", "-f", str(file), "--infra", "gpus")["options"]
+    assert option["where"] == "gpus-0004"
+    assert "4 x A10 (3.00 USD an hour), the least expected cost of 3" in option["reason"]["sentence"]
+    refused = up.mainstay("run", "-y", "-d", "--infra", "gpus", "--gpus", "200GB", "--", "true")
+    assert refused.returncode == 3
+    assert "no GPU is known to have 200 GB: the largest are" in refused.stderr
+    part = up.json("run", "-y", "-d", "--infra", "gpus", "--gpus", "0.5", "--", "true")
+    until(lambda: [pod["node"] for pod in up.json("show", part["id"])["pods"]] == ["gpus-0005"])
+    assert up.json("show", part["id"])["pods"][0]["resources"]["gpu_model"] == "T4.shared"
+    up.mainstay("stop", part["id"])
+    until(lambda: up.mainstay("cluster", "remove", "gpus").returncode == 0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

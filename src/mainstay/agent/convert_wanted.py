@@ -262,6 +262,7 @@ def specified(spec: WorkloadSpec) -> wire.Specified:
         nodes=spec.nodes,
         elastic=(spec.elastic.nodes_min, spec.elastic.nodes_max) if spec.elastic else None,
         choices=tuple(amount(choice) for choice in spec.choices),
+        equals=spec.equals,
         sets=tuple(
             wire.Alike(
                 name=one.name,
@@ -312,6 +313,7 @@ def specification(said: wire.Specified) -> WorkloadSpec:
         nodes=said.nodes,
         elastic=Elastic(nodes_min=said.elastic[0], nodes_max=said.elastic[1]) if said.elastic else None,
         choices=tuple(resources(choice) for choice in said.choices),
+        equals=said.equals,
         sets=tuple(
             PodSet(
                 name=one.name,

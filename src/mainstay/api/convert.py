@@ -114,6 +114,8 @@ def resources_view(amount: Resources) -> views.ResourcesView:
         memory_bytes=amount.memory_bytes,
         gpus=amount.gpus,
         gpu_model=amount.gpu_model,
+        gpu_memory_bytes=amount.gpu_memory_bytes,
+        gpu_part=amount.gpu_part_permille / 1_000,
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from mainstay.api.convert import instant, instant_or_none, reason_view, resources_view
 from mainstay.api.convert_jobs import resources
+from mainstay.domain import gpu
 from mainstay.domain.affinity import Taint
 from mainstay.domain.capacity import Node
+from mainstay.domain.errors import Invalid
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, ClusterSettings, Credentials, NodeGroup
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import MEMORY_LABEL, Resources
 from mainstay.domain.topology import LEVELS
 from mainstay.operations.clusters import ClusterWish
 from mainstay.operations.nodes import Resident
@@ -62,7 +65,8 @@ def device_views(node: Node) -> Iterable[views.DeviceView]:
     for model in (*amounts, *(name for name in sorted(node.unhealthy) if name not in amounts)):
         total, used = amounts.get(model, (0, 0))
         unhealthy = node.unhealthy.get(model or "GPU", 0)
-        yield views.DeviceView(model=model, total=total, used=used, unhealthy=unhealthy)
+        memory = gpu.memory_of(model, node.traits)
+        yield views.DeviceView(model=model, total=total, used=used, unhealthy=unhealthy, memory_bytes=memory)
 
 
 def _resident_view(resident: Resident) -> views.ResidentView:
@@ -80,15 +84,7 @@ def cluster_wish(request: requests.ClusterRequest, *, agent_token: str = "") -> 
         namespaces_per_project=request.namespaces_per_project,
         helper_image=request.helper_image,
         image=request.image,
-        nodes=tuple(
-            NodeGroup(
-                count=group.count,
-                capacity=resources(cpu=group.cpu, memory=group.memory, gpu=group.gpu),
-                labels=tuple(sorted(group.labels.items())),
-                taints=tuple(map(_taint, group.taints)),
-            )
-            for group in request.simulated
-        ),
+        nodes=tuple(_node_group(group) for group in request.simulated),
         agent_token=agent_token,
         topology=tuple((level, request.topology[level]) for level in LEVELS if level in request.topology),
     )
@@ -97,6 +93,21 @@ def cluster_wish(request: requests.ClusterRequest, *, agent_token: str = "") -> 
         kind=_cluster_kind(request),
         settings=settings,
         credentials=Credentials(kubeconfig=request.kubeconfig),
+    )
+
+
+def _node_group(group: requests.SimulatedNodes) -> NodeGroup:
+    """The memory of its GPUs is a label of its nodes, as it is on real ones."""
+    capacity = resources(cpu=group.cpu, memory=group.memory, gpu=group.gpu, where="simulated")
+    if capacity.gpu_part_permille:
+        msg = f"simulated.gpu: {group.gpu!r}: a node has whole GPUs, slices such as 1g.10gb:7 or shares such as T4.shared:8"
+        raise Invalid(msg, object_="simulated.gpu", hint="shares are told apart by its label nvidia.com/gpu.replicas")
+    memory = {MEMORY_LABEL: str(capacity.gpu_memory_bytes >> 20)} if capacity.gpu_memory_bytes else {}
+    return NodeGroup(
+        count=group.count,
+        capacity=replace(capacity, gpu_memory_bytes=0),
+        labels=tuple(sorted({**memory, **group.labels}.items())),
+        taints=tuple(map(_taint, group.taints)),
     )
 
 

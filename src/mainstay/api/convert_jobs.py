@@ -30,6 +30,7 @@ def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest
     memory = parsed("resources.memory", quantities.memory, job.resources.memory)
     policy, after = _on_partition(job.on_partition)
     sets = tuple(_pod_set(one, f"sets.{number}") for number, one in enumerate(job.sets))
+    choices, equals = ((sets[0].resources,), 1) if sets else _choices(job.resources)
     spec = WorkloadSpec(
         kind=Kind(job.type),
         name=job.name or job.type,
@@ -46,7 +47,8 @@ def job_request(job: wire.Job, *, code: str = "", files: str = "") -> JobRequest
         need=_need(job),
         topology=_topology(job.topology, job.spread),
         sets=sets,
-        choices=(sets[0].resources,) if sets else tuple(_choices(job.resources)),
+        choices=choices,
+        equals=equals,
         cpu_limit_milli=cpu.high or 0,
         memory_limit_bytes=memory.high or 0,
         retry=_retry(job),
@@ -71,6 +73,8 @@ def resources(*, cpu: str, memory: str, gpu: str = "0", where: str = "resources"
         memory_bytes=parsed(f"{where}.memory", quantities.memory, memory).low,
         gpus=gpus.count,
         gpu_model=gpus.model if gpus.count else "",
+        gpu_memory_bytes=gpus.memory_bytes if gpus.count else 0,
+        gpu_part_permille=gpus.part_permille,
     )
 
 
@@ -137,17 +141,25 @@ def files_tree(job: wire.Job) -> tuple[Tree, dict[str, bytes]]:
     return Tree(entries=entries), {digests[path]: blob for path, blob in blobs.items()}
 
 
-def _choices(wanted: wire.Resources) -> Iterable[Resources]:
-    """The request itself, then its alternatives, each with what it leaves out taken from the request."""
-    yield resources(cpu=wanted.cpu, memory=wanted.memory, gpu=wanted.gpu)
-    for field, alternatives in (("any_of", wanted.any_of), ("ordered", wanted.ordered)):
-        for number, choice in enumerate(alternatives):
-            yield resources(
+def _choices(wanted: wire.Resources) -> tuple[tuple[Resources, ...], int]:
+    """What it may be, and how many of the first are equals: what stands beside `any_of` is one of them, unless it names no GPU
+    and an alternative does; then it only says what they leave out.
+    """
+    given = resources(cpu=wanted.cpu, memory=wanted.memory, gpu=wanted.gpu)
+    any_of, ordered = (
+        [
+            resources(
                 cpu=choice.cpu or wanted.cpu,
                 memory=choice.memory or wanted.memory,
                 gpu=choice.gpu or wanted.gpu,
                 where=f"resources.{field}.{number}",
             )
+            for number, choice in enumerate(alternatives)
+        ]
+        for field, alternatives in (("any_of", wanted.any_of), ("ordered", wanted.ordered))
+    )
+    equals = any_of if not given.gpus and any(one.gpus for one in (*any_of, *ordered)) else [given, *any_of]
+    return (*equals, *ordered), max(1, len(equals))
 
 
 def _on_partition(given: wire.Partition) -> tuple[OnPartition, int]:

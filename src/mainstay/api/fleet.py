@@ -142,5 +142,6 @@ def _gpus(model: str, cluster: str, devices: Sequence[DeviceView], prices: Seque
         total=sum(one.total for one in devices),
         used=sum(one.used for one in devices),
         unhealthy=sum(one.unhealthy for one in devices),
+        memory_bytes=min((one.memory_bytes for one in devices if one.memory_bytes), default=0),
         price_per_hour=convert.decimal(price_per_hour(Resources(gpus=1, gpu_model=model), now, prices).micros),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mainstay.cli.show import json_option, money, print_json, print_table, say
+from mainstay.cli.show import json_option, memory_of_gpu, money, print_json, print_table, say
 
 
 @click.command()
@@ -23,6 +23,7 @@ def gpus(*, as_json: bool) -> None:
         (
             gpu.model,
             gpu.cluster,
+            memory_of_gpu(gpu.memory_bytes),
             str(gpu.used),
             str(gpu.total),
             *(str(gpu.unhealthy or "") for _ in sick),
@@ -30,7 +31,8 @@ def gpus(*, as_json: bool) -> None:
         )
         for gpu in found
     )
-    print_table(("MODEL", "CLUSTER", "USED", "TOTAL", *sick, "PRICE"), rows, right=("USED", "TOTAL", *sick))
+    columns = ("MODEL", "CLUSTER", "MEMORY", "USED", "TOTAL", *sick, "PRICE")
+    print_table(columns, rows, right=("MEMORY", "USED", "TOTAL", *sick))
     if not found:
         say("no node has a GPU")
 

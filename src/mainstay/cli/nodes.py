@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mainstay.cli.exits import Exit
-from mainstay.cli.show import ago, counted, gib, json_option, out, print_json, print_table, say, used_of
+from mainstay.cli.show import ago, counted, gib, json_option, memory_of_gpu, out, print_json, print_table, say, used_of
 
 if TYPE_CHECKING:
     from mainstay.sdk.client import Client
@@ -239,7 +239,9 @@ def _row(found: NodeView) -> Sequence[str]:
 
 def _devices(found: NodeView) -> str:
     words = (
-        f"{one.used} of {one.total} {one.model}".rstrip() + (f" ({one.unhealthy} unhealthy)" if one.unhealthy else "")
+        f"{one.used} of {one.total} {one.model}".rstrip()
+        + (f" with {memory_of_gpu(one.memory_bytes)}" if one.memory_bytes else "")
+        + (f" ({one.unhealthy} unhealthy)" if one.unhealthy else "")
         for one in found.devices
     )
     return ", ".join(words) or "none"

@@ -144,8 +144,14 @@ def resources(request: ResourcesView, nodes: int = 1) -> str:
     """2x 4 CPUs, 16 GiB, H100:8."""
     parts = [counted(request.cpu, "CPU"), memory(request.memory_bytes)]
     if request.gpus:
-        parts.append(f"{request.gpu_model or 'GPU'}:{request.gpus}")
+        size = [memory(request.gpu_memory_bytes).replace(" ", "")] if request.gpu_memory_bytes else []
+        parts.append(":".join((request.gpu_model or "GPU", *size, figure(request.gpu_part or request.gpus))))
     return (f"{nodes}x " if nodes > 1 else "") + ", ".join(parts)
+
+
+def memory_of_gpu(size: int) -> str:
+    """As its driver says it: `79.6 GiB`; empty if nobody knows."""
+    return f"{figure(round(size / BYTES_PER_GIB, 1))} GiB" if size else ""
 
 
 def memory(size: int) -> str:

@@ -43,7 +43,7 @@ def submitting(command: F) -> F:
 @click.command()
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("-n", "--name", help="Default: the name of this folder.")
-@click.option("--gpus", metavar="GPUS", help="Count, model, or model:count, e.g. H100:8.")
+@click.option("--gpus", metavar="GPUS", help="Count, model, memory, or a part of one: 8, H100:8, 80GB:2, 0.5.")
 @click.option("--cpus", metavar="CORES", help="E.g. 4, 500m, or 4+ for at least 4.")
 @click.option("--memory", metavar="SIZE", help="E.g. 16GB or 32Gi.")
 @sized

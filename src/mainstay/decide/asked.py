@@ -50,6 +50,8 @@ class Asked:
             for flavors in groups
         ]
         self._learned: dict[int, Request] = {}
+        self._within: dict[tuple[int, bytes], int] = {}
+        """Numbers of masks of nodes whose GPUs have what is asked for."""
         self._count = row.size * len(groups)
         shapes, gpus = np.arange(row.size), table.gpus[row]
         model = np.where(gpus > 0, table.gpu_model[row], 0)
@@ -151,8 +153,19 @@ class Asked:
             asked.model[at] = request.gpu_model
             asked.any_model[at] = request.gpus and not request.gpu_model and not request.shape
             asked.quota[at], asked.flavor[at] = self._allowance.asked(request)
-            asked.mask[at] = mask + group
+            asked.mask[at] = self._mask(mask + group, request.reach)
         asked.begin[number], asked.end[number] = begin, self._count
+
+    def _mask(self, mask: int, reach: Bools | None) -> int:
+        """The number of a mask of nodes within `reach`."""
+        if reach is None:
+            return mask
+        key = mask, reach.tobytes()
+        if key not in self._within:
+            masks = self.requests.masks
+            self._within[key] = masks.shape[0]
+            self.requests = self.requests._replace(masks=np.concatenate((masks, (masks[mask] & reach)[np.newaxis])))
+        return self._within[key]
 
     def _grow(self) -> None:
         """Room for twice as many requests."""

@@ -69,6 +69,8 @@ class Cycle:
         self._asked = Asked(snapshot, self.free, self.allowance, policy, rows=self.order, numbers=self.numbers)
         self._waiting: Waiting | None = None
         self._shapes: dict[int, Shape] = {}
+        self._number_of: dict[int, int] | None = None
+        """By row of the workload table; None until somebody needs it."""
         self._users: Users | None = None
         """Of volumes; None until somebody needs them."""
 
@@ -170,6 +172,14 @@ class Cycle:
                 self._users = users_of(self.snapshot)
             shape = self._shapes[number] = shape_of(self.snapshot, row, users=self._users)
         return shape
+
+    def chosen_words(self, row: int, parts: Parts) -> str:
+        """Which of its choices the workload in this row was placed with, and why; empty where it had none."""
+        if int(self.snapshot.workloads.key[row]) not in self.snapshot.workloads.choices:
+            return ""
+        if self._number_of is None:
+            self._number_of = dict(zip(self.order.tolist(), self.numbers.tolist(), strict=True))
+        return self.shape(row, self._number_of[row]).chosen_words(parts)
 
     def _read(self, waiting: Waiting, found: Found) -> Iterator[Placed]:
         """What has been found, request by request."""

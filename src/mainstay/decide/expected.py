@@ -12,7 +12,7 @@ than can be played, the answer is before when it does *not* start.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from mainstay.decide import admission
 from mainstay.decide.condensing import Condenser
+from mainstay.decide.offers import NOBODY_KNOWS
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.replay import Replay, Start
 from mainstay.decide.reservation import NEVER
@@ -137,9 +138,17 @@ def _starts_of_parts(world: Snapshot, row: int, policy: Policy) -> list[Start]:
 
 
 def submitted(
-    snapshot: Snapshot, *, spec: WorkloadSpec, priority: int, queue: int, volumes: VolumeNeed | None = None
+    snapshot: Snapshot,
+    *,
+    spec: WorkloadSpec,
+    priority: int,
+    queue: int,
+    volumes: VolumeNeed | None = None,
+    seconds_on: Mapping[str, int] = NOBODY_KNOWS,
 ) -> tuple[Snapshot, int]:
-    """The same world with a workload in it that was submitted now, to the queue in this row; and the row of the workload."""
+    """The same world with a workload in it that was submitted now, to the queue in this row; and the row of the workload.
+    `seconds_on` as of `offers_of`.
+    """
     first, table = spec.choices[0], snapshot.workloads
     # Behind those of pods, too, whose workload is over and not in the table any more.
     key = int(max(table.key.max(initial=0), snapshot.allocations.workload_key.max(initial=0))) + 1
@@ -169,8 +178,11 @@ def submitted(
         "stop_grace_seconds": spec.stop_grace_seconds,
     }
     workloads = with_workload(table, columns, others=dict(first.others))
-    if len(spec.choices) > 1:
+    if len(spec.choices) > 1 or not (spec.sets or first.is_plain):
         workloads = replace(workloads, choices={**table.choices, key: spec.choices})
+    if spec.equals > 1:
+        typical_on = {**table.typical_on, key: tuple(sorted(seconds_on.items()))}
+        workloads = replace(workloads, equals={**table.equals, key: spec.equals}, typical_on=typical_on)
     if spec.sets:
         workloads = replace(workloads, sets={**table.sets, key: spec.sets})
     world = replace(

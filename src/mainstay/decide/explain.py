@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -11,7 +11,9 @@ import numpy as np
 
 from mainstay.decide import admission, affinity, billing, nomination
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
+from mainstay.decide.devices import memory_of_gpus, parts_there
 from mainstay.decide.expected import ExpectedStart, expected_start, submitted
+from mainstay.decide.offers import NOBODY_KNOWS
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.sets import Parts, nodes_by_part
 from mainstay.decide.places import node_names, placed
@@ -39,8 +41,8 @@ class Alternative:
 
     change: str
     """What is relaxed: `max_duration` (with the grace of its stop it ends before a reserved start), `infra`, `node_labels`,
-    `spot`, `tolerations`, `topology`, `spread`, `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`; of one of several pod sets
-    with its name before it: `worker.gpus`.
+    `spot`, `tolerations`, `topology`, `spread`, `gpu_model`, `gpu_memory`, `gpus`, `nodes`, `cpus` or `memory`; of one of several
+    pod sets with its name before it: `worker.gpus`.
     """
     before: str
     after: str
@@ -119,14 +121,19 @@ def preview(
     priority: int,
     queue: str = DEFAULT_QUEUE,
     volumes: VolumeNeed | None = None,
+    seconds_on: Mapping[str, int] = NOBODY_KNOWS,
 ) -> Preview:
-    """What submitting this now would do, with its price. Costs one scheduling cycle; changes nothing."""
+    """What submitting this now would do, with its price. Costs one scheduling cycle; changes nothing. `seconds_on` as of
+    `offers_of`.
+    """
     reserved = nomination.reserved(snapshot)
     shape = make_shape(
         reserved,
         nodes=spec.nodes,
         least=spec.nodes_min,
         choices=spec.choices,
+        equals=spec.equals,
+        seconds_on=seconds_on,
         sets=spec.sets,
         cluster=spec.cluster,
         restriction=spec.restricted_to,
@@ -152,7 +159,10 @@ def preview(
         position=answer.position,
         alternatives=answer.alternatives,
         preemption="" if answer.node_rows else outlook(snapshot, wish, shape),
-        expected=_expected(*submitted(reserved, spec=spec, priority=priority, queue=at, volumes=volumes), answer),
+        expected=_expected(
+            *submitted(reserved, spec=spec, priority=priority, queue=at, volumes=volumes, seconds_on=seconds_on),
+            answer,
+        ),
     )
 
 
@@ -277,7 +287,7 @@ def _placed(cycle: Cycle, row: int) -> tuple[tuple[int, ...], Parts] | None:
 def _starts(
     snapshot: Snapshot, node_rows: tuple[int, ...], parts: Parts, *, shape: Shape, most: int, ahead: int
 ) -> _Answer:
-    reason = placed(snapshot, node_rows, least=shape.least, most=most)
+    reason = placed(snapshot, node_rows, least=shape.least, most=most, why=shape.chosen_words(parts))
     names = ", ".join(dict.fromkeys(snapshot.nodes.names[row] for row in node_rows))
     by_part = nodes_by_part(np.array(node_rows, dtype=np.int64), parts)
     return _Answer(
@@ -379,11 +389,31 @@ def _less_of(
     """What one kind of pods, whose first rank is `begin`, may ask for less of. `starts`: the node of each rank with a change."""
     asked, of = kind.choices[0], f"{kind.name}." if kind.name else ""
     if asked.gpus and asked.gpu_model and (rows := starts(change_to(replace(asked, gpu_model=""), 0))):
-        model = snapshot.gpu_models[int(snapshot.nodes.gpu_model[rows[begin]])]
+        model = snapshot.gpu_models[int(snapshot.nodes.gpu_model[rows[begin]])] or "any"
         yield Alternative(change=f"{of}gpu_model", before=asked.gpu_model, after=model)
+    yield from _smaller_gpus(snapshot, asked, of, lambda changed: bool(starts(change_to(changed, 0))))
     for change, upto, with_, before, after in _less(asked, kind.least, change_to):
         if found := most(upto, with_):
             yield Alternative(change=f"{of}{change}", before=before, after=after.format(found))
+
+
+def _smaller_gpus(
+    snapshot: Snapshot, asked: Resources, of: str, starts: Callable[[Resources], bool]
+) -> Iterator[Alternative]:
+    """The largest memory below what is asked for with which it starts, and the largest part of a GPU."""
+    if asked.gpu_memory_bytes:
+        there = {size // BYTES_PER_GIB for size in memory_of_gpus(snapshot).tolist()}
+        less = (size for size in sorted(there, reverse=True) if 0 < size * BYTES_PER_GIB < asked.gpu_memory_bytes)
+        found = next((one for one in less if starts(replace(asked, gpu_memory_bytes=one * BYTES_PER_GIB))), 0)
+        if found:
+            before = memory_words(asked.gpu_memory_bytes).replace(" ", "")
+            yield Alternative(change=f"{of}gpu_memory", before=before, after=f"{found}GiB")
+    if asked.gpu_part_permille:
+        smaller = (part for part in parts_there(snapshot, asked.gpu_model) if part < asked.gpu_part_permille)
+        part = next((one for one in smaller if starts(replace(asked, gpu_part_permille=one))), 0)
+        if part:
+            before = figure(asked.gpu_part_permille / 1_000)
+            yield Alternative(change=f"{of}gpus", before=before, after=figure(part / 1_000))
 
 
 def _less(
@@ -477,6 +507,9 @@ def _changed(snapshot: Snapshot, row: int, shape: Shape) -> Snapshot:
         changed[row] = value
         return changed
 
+    choices = {key: choices for key, choices in table.choices.items() if key != table.key[row]}
+    if not (shape.sets or choice.is_plain):
+        choices[int(table.key[row])] = shape.choices
     sets = {key: sets for key, sets in table.sets.items() if key != table.key[row]}
     if shape.sets:
         sets[int(table.key[row])] = _sets_with(shape, 0, nodes=0, resources=choice)
@@ -495,7 +528,8 @@ def _changed(snapshot: Snapshot, row: int, shape: Shape) -> Snapshot:
         cluster=other(table.cluster, snapshot.cluster_names.index(shape.cluster)),
         topology=other(table.topology, len(snapshot.topologies)),
         restriction=other(table.restriction, len(snapshot.restrictions)),
-        choices={key: choices for key, choices in table.choices.items() if key != table.key[row]},
+        choices=choices,
+        equals={key: equals for key, equals in table.equals.items() if key != table.key[row]},
     )
     return replace(
         snapshot,

@@ -24,12 +24,17 @@ def capacity_guards(slots: Sequence[Slot], restriction: Restriction) -> list[Cap
     ]
 
 
-def placed(snapshot: Snapshot, node_rows: Sequence[int], *, least: int, most: int) -> Reason:
-    """That a workload has its places: one for each rank, or, of `least` to `most` that it could have, one for each it got."""
-    nodes = node_names(snapshot, node_rows)
+def placed(snapshot: Snapshot, node_rows: Sequence[int], *, least: int, most: int, why: str = "") -> Reason:
+    """That a workload has its places: one for each rank, or, of `least` to `most` that it could have, one for each it got.
+
+    `why`: which of several choices it has and why, in words; empty where there was none.
+    """
+    numbers: dict[str, int | float | str] = {"nodes": node_names(snapshot, node_rows)}
+    if why:
+        numbers["detail"] = why
     if least == most:
-        return Reason(code=Code.PLACED, numbers={"nodes": nodes})
-    numbers: dict[str, int | float | str] = {"nodes": nodes, "ranks": len(node_rows), "range": f"{least} to {most}"}
+        return Reason(code=Code.PLACED, numbers=numbers)
+    numbers |= {"ranks": len(node_rows), "range": f"{least} to {most}"}
     return Reason(code=Code.PLACED_ELASTIC, numbers=numbers)
 
 

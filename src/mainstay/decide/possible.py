@@ -54,6 +54,7 @@ def impossible(
         nodes=spec.nodes,
         least=spec.nodes_min,
         choices=spec.choices,
+        equals=spec.equals,
         sets=spec.sets,
         cluster=spec.cluster,
         restriction=spec.restricted_to,
@@ -75,7 +76,7 @@ def _fits_a_node(snapshot: Snapshot, spec: WorkloadSpec, clusters: Collection[st
     if spec.nodes_min > 1 or spec.need:
         return False
     for choice in spec.choices:
-        if choice.gpu_model or choice.others:
+        if choice.gpu_model or choice.others or not choice.is_plain:
             continue
         holds = nodes.cpu_milli >= choice.cpu_milli
         holds &= (nodes.memory_bytes >= choice.memory_bytes) & (nodes.gpus >= choice.gpus)

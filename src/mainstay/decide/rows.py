@@ -51,18 +51,18 @@ def with_workloads(
         name: np.concatenate((table.others.get(name, none), others.get(name, nothing)))
         for name in sorted(table.others.keys() | others.keys())
     }
-    return WorkloadTable(**values, choices=table.choices, others=more, sets=table.sets)  # type: ignore[arg-type]
+    return WorkloadTable(**values, **_by_key(table), others=more)  # type: ignore[arg-type]
 
 
 def only_workloads(table: WorkloadTable, rows: Ints) -> WorkloadTable:
     """These rows, which are in their order."""
-    keys = set(table.key[rows].tolist()) if table.choices or table.sets else set()
+    by_key = _by_key(table)
+    keys = set(table.key[rows].tolist()) if any(by_key.values()) else set()
     values = {name: column[rows] for name, column in _columns(table).items()}
     return WorkloadTable(
         **values,  # type: ignore[arg-type]
-        choices={key: choices for key, choices in table.choices.items() if key in keys},
+        **{name: {key: value for key, value in of.items() if key in keys} for name, of in by_key.items()},  # type: ignore[arg-type]
         others={name: column[rows] for name, column in table.others.items()},
-        sets={key: sets for key, sets in table.sets.items() if key in keys},
     )
 
 
@@ -118,3 +118,8 @@ def with_allocations(table: AllocationTable, columns: Mapping[str, Ints], *, cou
 def _columns(table: WorkloadTable | AllocationTable) -> dict[str, Ints | Bools]:
     named = ((one.name, getattr(table, one.name)) for one in fields(table))
     return {name: column for name, column in named if isinstance(column, np.ndarray)}
+
+
+def _by_key(table: WorkloadTable) -> dict[str, Mapping[int, object]]:
+    """What is told by key and not in a column."""
+    return {name: getattr(table, name) for name in ("choices", "sets", "equals", "typical_on")}

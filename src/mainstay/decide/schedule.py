@@ -10,17 +10,19 @@ import numpy as np
 from mainstay.decide import admission, affinity, nomination
 from mainstay.decide.allowance import Shortage
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
+from mainstay.decide.devices import memory_of_gpus
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.domains import known, numbers, room_per_domain
-from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_in, room_on, whole_of
+from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_in, model_number, room_on, whole_of
 from mainstay.decide.placement.gang import room_together
 from mainstay.decide.placement.sets import Part, Parts, place_parts, requests_of, short_of
 from mainstay.decide.places import capacity_guards, node_names, placed
 from mainstay.decide.shapes import Shape, amount_words, instant_words, words_of
+from mainstay.domain import gpu
 from mainstay.domain.arrays import Bools
 from mainstay.domain.plan import Action, Advance, Allocate, RowVersion
 from mainstay.domain.preemption import Slot
-from mainstay.domain.quantity import Resources, counted
+from mainstay.domain.quantity import BYTES_PER_GIB, Resources, counted, figure, is_shape, memory_words
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import PODS, Snapshot
 from mainstay.domain.topology import HOST
@@ -44,7 +46,7 @@ def schedule(snapshot: Snapshot, *, policy: str = DEFAULT_POLICY, changes_max: i
     cycle = Cycle(nomination.reserved(snapshot, settled=settled), POLICIES[policy])
     for found in cycle.placements(limit=max(0, changes_max - len(actions))):
         for row, nodes in zip(found.rows.tolist(), found.nodes.tolist(), strict=True):
-            actions.append(_allocation(snapshot, row, nodes, found.parts))
+            actions.append(_allocation(snapshot, row, nodes, found.parts, why=cycle.chosen_words(row, found.parts)))
     return (*actions, *_queued(cycle, limit=changes_max - len(actions)))
 
 
@@ -186,7 +188,7 @@ def _refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
     if not _holds_any(whole, shape):
         needs, most, _ = _short(snapshot, whole, shape)
         lacks = next((one for one in shape.sets if one.name == needs.get("set")), shape)
-        return Reason(code=Code.NEVER_FITS, numbers={**needs, "largest": most + _gpus_words(snapshot, whole, lacks)})
+        return Reason(code=Code.NEVER_FITS, numbers={**needs, "largest": most + _lacks_words(snapshot, whole, lacks)})
     for cluster in snapshot.closed_clusters:
         if _holds_any(free_in(snapshot, cluster), shape):
             return _waits_for_cluster(snapshot, cluster, needs)
@@ -283,7 +285,7 @@ def slot_resources(snapshot: Snapshot, node_row: int, request: Request) -> Resou
     )
 
 
-def _allocation(snapshot: Snapshot, row: int, nodes: Sequence[int], parts: Parts) -> Allocate:
+def _allocation(snapshot: Snapshot, row: int, nodes: Sequence[int], parts: Parts, *, why: str) -> Allocate:
     """A place for each rank of the workload in this row."""
     table, node_keys = snapshot.workloads, snapshot.nodes.key
     slots = tuple(
@@ -292,7 +294,7 @@ def _allocation(snapshot: Snapshot, row: int, nodes: Sequence[int], parts: Parts
     )
     return Allocate(
         guards=(_unchanged(snapshot, row), *capacity_guards(slots, parts[0].request.restriction)),
-        reason=placed(snapshot, nodes, least=int(table.nodes_min[row]), most=int(table.nodes_max[row])),
+        reason=placed(snapshot, nodes, least=int(table.nodes_min[row]), most=int(table.nodes_max[row]), why=why),
         workload_key=int(table.key[row]),
         attempt=int(table.attempt[row]),
         slots=slots,
@@ -334,7 +336,13 @@ def _most(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     """The node that comes closest to the first choice, in words: by model, then by GPUs, CPU and memory."""
     request = shape.requests[0]
     here = np.ones(free.key.size, dtype=np.bool_) if request.cluster == ANY_CLUSTER else free.cluster == request.cluster
-    here = here & free.usable(request)
+    usable = here & free.usable(request)
+    # Where no GPU is of the size that is asked for, the node counts that comes closest otherwise.
+    here = (
+        usable
+        if usable.any()
+        else here & free.usable(replace(request, reach=shape.reach.mask if shape.reach else None))
+    )
     if not here.any():
         return "no node"
     model_fits = (free.gpu_model == request.gpu_model) if request.gpu_model else np.ones(free.key.size, dtype=np.bool_)
@@ -344,6 +352,31 @@ def _most(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     return words + (
         _pods_words(snapshot, free, shape) or _spread_words(free, shape) or _topology_words(snapshot, free, shape)
     )
+
+
+def _lacks_words(snapshot: Snapshot, whole: Free, shape: Shape) -> str:
+    """That no node has such GPUs, whatever else it has; empty if that is not so."""
+    return _gpus_words(snapshot, whole, shape) or _gpu_memory_words(snapshot, whole, shape)
+
+
+def _gpu_memory_words(snapshot: Snapshot, whole: Free, shape: Shape) -> str:
+    """That no GPU of its kind has as much memory as it asks for, and how much the largest have; empty if that is not so."""
+    asked = min(shape.choices, key=lambda one: one.gpu_memory_bytes)
+    if not asked.gpu_memory_bytes or len({one.gpu_model for one in shape.choices}) > 1 or is_shape(asked.gpu_model):
+        return ""
+    memory, has = memory_of_gpus(snapshot), whole.gpus > 0
+    if shape.cluster:
+        has &= whole.cluster == shape.requests[0].cluster
+    if asked.gpu_model:
+        has &= whole.gpu_model == model_number(asked.gpu_model, snapshot.gpu_models)
+    row = int(np.where(has, memory, -1).argmax())
+    if not has.any() or gpu.is_enough(int(memory[row]), asked.gpu_memory_bytes):
+        return ""
+    words = f", but no {asked.gpu_model or 'GPU'} is known to have {memory_words(asked.gpu_memory_bytes)}"
+    if not memory[row]:
+        return words
+    gib = figure(round(int(memory[row]) / BYTES_PER_GIB, 1))
+    return f"{words}: the largest are {snapshot.gpu_models[int(whole.gpu_model[row])] or 'GPU'} with {gib} GiB"
 
 
 def _gpus_words(snapshot: Snapshot, whole: Free, shape: Shape) -> str:

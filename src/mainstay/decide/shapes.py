@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice, product
 
 import numpy as np
 
+from mainstay.decide.devices import Unit, units_of
+from mainstay.decide.offers import NOBODY_KNOWS, Offer, chosen_words, offers_of
 from mainstay.decide.placement.fit import Request, cluster_number, request_of
 from mainstay.decide.placement.reach import Reach, Users, reach_of
 from mainstay.decide.placement.sets import Part, Parts
 from mainstay.domain.affinity import Restriction
-from mainstay.domain.arrays import Ints
+from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, cores_words, memory_words
 from mainstay.domain.queue import Resource
 from mainstay.domain.snapshot import Snapshot, WorkloadTable
@@ -20,16 +23,21 @@ from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.volume import Sharing, VolumeNeed
 from mainstay.domain.workload import PodSet
 
+WAYS_MAX = 64
+"""So many ways to choose parts of GPUs for each of several pod sets are tried at most."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """So many pods of one of these choices, tried in order: of the first of which at least `least` fit, as many as do."""
+    """So many pods of one of these choices: of the first of its offers of which at least `least` fit, as many as do."""
 
     nodes: int
     least: int
     choices: tuple[Resources, ...]
     requests: tuple[Request, ...]
-    """The choices in the numbers of the columns."""
+    """The choices in the numbers of the columns, in the order in which they are tried."""
+    offers: tuple[Offer, ...] = ()
+    """What each of these requests is and costs, if there is more to the choices than one plain request."""
     cluster: str = ""
     """The only cluster that will do; empty: any."""
     restriction: Restriction = ""
@@ -49,8 +57,31 @@ class Shape:
     def ways(self) -> tuple[Parts, ...]:
         """In which of several ways it may be placed, in order, with as many ranks as it needs to start."""
         if self.sets:
-            return (tuple(Part(ranks=one.nodes, request=one.requests[0]) for one in self.sets),)
+            each = ([Part(ranks=one.nodes, request=request) for request in one.requests] for one in self.sets)
+            return tuple(islice(product(*each), WAYS_MAX))
         return tuple((Part(ranks=self.least, request=request),) for request in self.requests)
+
+    @property
+    def tiers(self) -> tuple[int, ...]:
+        """Of each of its ways; those of one tier are equals."""
+        return tuple(one.tier for one in self.offers) if len(self.offers) == len(self.ways) else (0,) * len(self.ways)
+
+    def chosen_words(self, parts: Parts) -> str:
+        """Which of several offers a placed one has, and why; empty where there is only one."""
+        at = self._offer_of(parts)
+        return "" if at is None else chosen_words(self.offers, at)
+
+    def placed_words(self, parts: Parts) -> str:
+        """Which of several offers it has, without saying why."""
+        at = self._offer_of(parts)
+        return "" if at is None else self.offers[at].words
+
+    def _offer_of(self, parts: Parts) -> int | None:
+        """The number of the offer by which all its pods were placed; None if there are not several."""
+        if self.sets or (len(self.offers) < 2 and not any(one.gpu_part_permille for one in self.choices)):
+            return None
+        has = parts[0].request
+        return next((at for at, request in enumerate(self.requests) if _is_of(request, has)), None)
 
     @property
     def amounts(self) -> tuple[int, int, int]:
@@ -92,16 +123,25 @@ class Shape:
         return either if self.nodes == 1 else f"{count} x ({either})"
 
 
+def _is_of(request: Request, has: Request) -> bool:
+    """Whether it was placed by this request; the model may have been left open."""
+    model = has.gpu_model if request.gpu_model else 0
+    return replace(has, gpu_model=model, late=0, flavors=()) == replace(request, late=0, flavors=())
+
+
 def shape_of(snapshot: Snapshot, row: int, *, users: Users | None = None) -> Shape:
     """The shape of the workload in this row. `users` of volumes as in `make_shape`."""
     table = snapshot.workloads
-    choices = table.choices.get(int(table.key[row]), ())
+    key = int(table.key[row])
+    choices = table.choices.get(key, ())
     return make_shape(
         snapshot,
         nodes=int(table.nodes[row]),
         least=int(table.nodes_min[row]),
         choices=choices or (_first_choice(snapshot, row),),
-        sets=table.sets.get(int(table.key[row]), ()),
+        equals=table.equals.get(key, 1),
+        seconds_on=dict(table.typical_on.get(key, ())),
+        sets=table.sets.get(key, ()),
         cluster=snapshot.cluster_names[int(table.cluster[row])],
         restriction=snapshot.restrictions[int(table.restriction[row])],
         seconds=longest(int(table.max_duration_seconds[row]), int(table.stop_grace_seconds[row])),
@@ -117,6 +157,8 @@ def make_shape(
     nodes: int,
     least: int = 0,
     choices: tuple[Resources, ...],
+    equals: int = 1,
+    seconds_on: Mapping[str, int] = NOBODY_KNOWS,
     sets: tuple[PodSet, ...] = (),
     cluster: str = "",
     restriction: Restriction = "",
@@ -126,30 +168,34 @@ def make_shape(
     users: Users | None = None,
 ) -> Shape:
     """A shape in the numbers of this snapshot. `least` 0: all `nodes`. `users` of volumes: None for those that the snapshot
-    knows. With several `sets`, `nodes` is how many ranks all have, and `choices` what the first asks for.
+    knows. With several `sets`, `nodes` is how many ranks all have, and `choices` what the first asks for. `equals` and
+    `seconds_on` as of `offers_of`.
     """
     topology = topology if nodes > 1 else None
     number = cluster_number(cluster, snapshot.nodes.clusters)
     reach = reach_of(snapshot, volumes, cluster=cluster, pods=nodes, users=users) if volumes else None
-    mask = reach.mask if reach else None
-    one_node = reach is not None and reach.sharing is not Sharing.ANY
-    requests = tuple(
-        request_of(
-            resources,
-            snapshot.gpu_models,
-            cluster=number,
-            restriction=restriction,
-            reach=mask,
-            one_node=one_node,
-            topology=topology,
+
+    def requests_for(units: Iterable[Unit | Offer]) -> tuple[Request, ...]:
+        return tuple(
+            request_of(
+                unit.resources,
+                snapshot.gpu_models,
+                cluster=number,
+                restriction=restriction,
+                reach=_both(reach.mask if reach else None, unit.nodes),
+                one_node=reach is not None and reach.sharing is not Sharing.ANY,
+                topology=topology,
+            )
+            for unit in units
         )
-        for resources in (*choices, *(one.resources for one in sets))
-    )
+
+    offers = () if sets else _offers(snapshot, choices, equals=equals, seconds_on=seconds_on)
     whole = Shape(
         nodes=nodes,
         least=least or nodes,
         choices=choices,
-        requests=requests[: len(choices)],
+        requests=requests_for(offers or units_of(snapshot, choices[0])),
+        offers=offers,
         cluster=cluster,
         restriction=restriction,
         seconds=seconds,
@@ -158,10 +204,32 @@ def make_shape(
         topology=topology,
     )
     alone = (
-        replace(whole, name=one.name, nodes=one.nodes, least=one.nodes, choices=(one.resources,), requests=(request,))
-        for one, request in zip(sets, requests[len(choices) :], strict=True)
+        replace(
+            whole,
+            name=one.name,
+            nodes=one.nodes,
+            least=one.nodes,
+            choices=(one.resources,),
+            requests=requests_for(units_of(snapshot, one.resources)),
+        )
+        for one in sets
     )
     return replace(whole, sets=tuple(alone)) if sets else whole
+
+
+def _offers(
+    snapshot: Snapshot, choices: tuple[Resources, ...], *, equals: int, seconds_on: Mapping[str, int]
+) -> tuple[Offer, ...]:
+    """None where there is only one way to have it."""
+    if len(choices) == 1 and choices[0].is_plain:
+        return ()
+    return offers_of(snapshot, choices, equals=equals, seconds_on=seconds_on)
+
+
+def _both(one: Bools | None, other: Bools | None) -> Bools | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
 
 
 def longest(max_duration_seconds: int, stop_grace_seconds: int) -> int:
@@ -189,7 +257,8 @@ def shape_numbers(snapshot: Snapshot, rows: Ints, *, timed: bool = False) -> Int
     if timed:
         limit = table.max_duration_seconds[rows]
         columns.append(np.where(limit > 0, limit + table.stop_grace_seconds[rows], 0))
-    columns += [_numbers_of(table, of, rows) for of in (table.choices, table.sets) if of]
+    named = table.choices, table.sets, table.equals, table.typical_on
+    columns += [_numbers_of(table, of, rows) for of in named if of]
     return _numbers(columns)
 
 
@@ -197,7 +266,7 @@ def words_of(resources: Resources) -> str:
     """An amount in words: `4 CPUs, 16 GiB, 8 x H100`."""
     parts = [cores_words(resources.cpu_milli), memory_words(resources.memory_bytes)]
     if resources.gpus:
-        parts.append(f"{resources.gpus} x {resources.gpu_model or 'GPU'}")
+        parts.append(resources.gpu_words)
     parts += [f"{amount} {name}" for name, amount in resources.others]
     return ", ".join(parts)
 

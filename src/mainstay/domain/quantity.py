@@ -18,6 +18,9 @@ ANY_GPU = ""
 Counts = tuple[tuple[str, int], ...]
 """So many of each, by name; sorted, and none of 0."""
 
+MEMORY_LABEL = "nvidia.com/gpu.memory"
+"""Of a node: the memory of each of its GPUs, in MiB."""
+
 SHAPE_MARK = "."
 """In the name of a slice of a GPU (`1g.10gb`, `T4.shared`) or of another device (`amd.com/gpu`), and in that of no model."""
 
@@ -43,11 +46,30 @@ class Resources:
     gpu_model: str = ANY_GPU
     others: Counts = ()
     """What else a node has so much of: disk, network cards."""
+    gpu_memory_bytes: int = 0
+    """Only of what is asked for: each GPU has at least so much memory."""
+    gpu_part_permille: int = 0
+    """Only of what is asked for: one slice or share that is at least so many thousandths of a card, in place of a whole GPU."""
 
     def __post_init__(self) -> None:
-        if min(self.cpu_milli, self.memory_bytes, self.gpus, *(amount for _, amount in self.others)) < 0:
+        gpu = self.gpu_memory_bytes, self.gpu_part_permille
+        if min(self.cpu_milli, self.memory_bytes, self.gpus, *gpu, *(amount for _, amount in self.others)) < 0:
             msg = f"resources are never negative: {self}"
             raise ValueError(msg)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it asks for nothing of a GPU but its model."""
+        return not (self.gpu_memory_bytes or self.gpu_part_permille)
+
+    @property
+    def gpu_words(self) -> str:
+        """`8 x H100`, `2 x GPU of 40 GB`, `0.5 x T4`; empty without GPUs."""
+        if not self.gpus:
+            return ""
+        count = figure(self.gpu_part_permille / 1_000 or self.gpus)
+        of = f" of {memory_words(self.gpu_memory_bytes)}" if self.gpu_memory_bytes else ""
+        return f"{count} x {self.gpu_model or 'GPU'}{of}"
 
 
 def total(amounts: Iterable[Resources]) -> tuple[Resources, ...]:

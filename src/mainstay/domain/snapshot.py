@@ -124,7 +124,7 @@ class WorkloadTable:
     topology: Ints
     """Index into `Snapshot.topologies`; 0 is "none"."""
     choices: Mapping[int, tuple[Resources, ...]]
-    """All choices in order, by key, only for workloads that have more than one."""
+    """All choices in order, by key, only for workloads that have more than one, or one of which the columns do not say all."""
     max_duration_seconds: Ints
     usual_seconds: Ints
     """Of what has a place and no limit: as long as it takes at most, by the history of such runs; 0: nobody knows."""
@@ -146,6 +146,10 @@ class WorkloadTable:
     """What else one pod asks for, by name, as `Resources.others`. One of PODS is asked for by every pod, and stands nowhere."""
     sets: Mapping[int, tuple[PodSet, ...]] = field(default_factory=dict)
     """The pod sets by key, without what they run: only of workloads that have several."""
+    equals: Mapping[int, int] = field(default_factory=dict)
+    """So many of the first choices are equals, by key, only where that is more than one."""
+    typical_on: Mapping[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    """Of those: what half of the runs of its name take longer than on a kind of GPUs, in seconds, by `kind_of_gpus`, sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
@@ -110,6 +110,16 @@ def typical(run_times: Sequence[int]) -> tuple[int, int]:
     student = 1 + 0.66 / (runs - 1.6)
     spread = statistics.stdev(logs) * math.sqrt(1 + 1 / runs) * student
     return round(math.exp(statistics.fmean(logs))), max(SPREAD_PERMILLE_MIN, round(1_000 * spread))
+
+
+def typical_on(run_times: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """What half of such runs take longer than, in seconds, on each kind of GPUs of which there are runs enough."""
+    return {kind: typical(each)[0] for kind, each in run_times.items() if len(each) >= RUNS_MIN}
+
+
+def kind_of_gpus(held: Resources) -> str:
+    """On what kind of node a run was, as far as it matters to how long it took: `H100:8`; empty without GPUs."""
+    return f"{held.gpu_model}:{held.gpus}" if held.gpus else ""
 
 
 class OnPartition(StrEnum):
@@ -224,6 +234,10 @@ class WorkloadSpec:
     sets: tuple[PodSet, ...] = ()
     """Of a gang of several shapes. Then `nodes` is how many ranks all sets have, and `choices` what the first one asks for."""
     choices: tuple[Resources, ...]
+    equals: int = 1
+    """So many of the first choices are equals: of those that can be had, the one of the least expected cost is taken. The others
+    come after them, in order.
+    """
     cpu_limit_milli: int = 0
     """A pod may use so much even where it reserved less; 0: no limit."""
     memory_limit_bytes: int = 0

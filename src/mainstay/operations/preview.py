@@ -7,7 +7,7 @@ from dataclasses import replace
 from mainstay.decide import explain as explaining
 from mainstay.domain.allocation import Owner
 from mainstay.domain.volume import VolumeNeed, named
-from mainstay.domain.workload import STARTING, Phase
+from mainstay.domain.workload import STARTING, Kind, Phase, typical_on
 from mainstay.operations import priorities
 from mainstay.operations.principal import Permission, Principal
 from mainstay.operations.submit import JobRequest, check, require_possible
@@ -23,8 +23,18 @@ def preview(store: Store, principal: Principal, job: JobRequest, *, now: int) ->
     owner = Owner(tenant=principal.tenant, project=job.project)
     volumes = VolumeNeed(owner=owner, names=names) if names else None
     priority = priorities.resolved(store, job.priority).priority
-    snapshot = store.snapshot(now=now, seed=0)
-    return explaining.preview(snapshot, spec=job.spec, priority=priority, queue=job.queue, volumes=volumes)
+    seconds_on = {}
+    if job.spec.equals > 1 and job.spec.kind is Kind.JOB:
+        name = job.spec.name
+        seconds_on = typical_on(store.run_times_on(tenant=principal.tenant, project=job.project, name=name))
+    return explaining.preview(
+        store.snapshot(now=now, seed=0),
+        spec=job.spec,
+        priority=priority,
+        queue=job.queue,
+        volumes=volumes,
+        seconds_on=seconds_on,
+    )
 
 
 def explain(store: Store, principal: Principal, reference: str, *, now: int) -> explaining.Explanation | None:

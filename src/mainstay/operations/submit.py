@@ -231,6 +231,8 @@ def _check_resources(resources: Resources, where: str = "resources") -> None:
     _within(f"{where}.cpu (in thousandths of a core)", resources.cpu_milli, 1, CPU_MILLI_MAX)
     _within(f"{where}.memory (in bytes)", resources.memory_bytes, 1, MEMORY_BYTES_MAX)
     _within(f"{where}.gpu", resources.gpus, 0, GPUS_MAX)
+    _within(f"{where}.gpu (in bytes of memory)", resources.gpu_memory_bytes, 0, MEMORY_BYTES_MAX)
+    _within(f"{where}.gpu (in thousandths of one)", resources.gpu_part_permille, 0, 999)
 
 
 def _check_sets(spec: WorkloadSpec) -> None:

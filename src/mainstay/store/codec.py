@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from typing import NamedTuple
 
 import msgspec
 
@@ -66,11 +67,34 @@ def spec_of(text: str) -> WorkloadSpec:
     return _SPEC.decode(text)
 
 
-def requests_of(text: str) -> tuple[tuple[Resources, ...], tuple[PodSet, ...]]:
-    """The choices and the pod sets alone out of a specification: only what a decision asks of them."""
+class Requests(NamedTuple):
+    """What a decision asks of a specification, as of `WorkloadSpec`."""
+
+    choices: tuple[Resources, ...]
+    sets: tuple[PodSet, ...]
+    equals: int
+
+    @property
+    def columns_tell_too_little(self) -> bool:
+        """Whether the columns of its row do not say all that one pod asks for; of sets they need not."""
+        return len(self.choices) > 1 or not (self.sets or self.choices[0].is_plain)
+
+
+def requests_of(text: str) -> Requests:
+    """The choices and the pod sets alone out of a specification."""
     found = _REQUESTS.decode(text)
     sets = (PodSet(name=one.name, nodes=one.nodes, resources=one.resources) for one in found.sets)
-    return found.choices, tuple(sets)
+    return Requests(choices=found.choices, sets=tuple(sets), equals=found.equals)
+
+
+def typical_text(typical: Mapping[str, int]) -> str:
+    """What runs take on kinds of GPUs, as of `WorkloadTable.typical_on`."""
+    return ENCODER.encode(dict(sorted(typical.items()))).decode() if typical else ""
+
+
+def typical_of(text: str) -> tuple[tuple[str, int], ...]:
+    """Inverse of `typical_text`."""
+    return tuple(_COUNTS.decode(text).items()) if text else ()
 
 
 def reason_text(reason: Reason) -> str:
@@ -126,11 +150,13 @@ def new_workload_row(new: NewWorkload, reason: Reason, *, key: int, now: int, ve
         memory_bytes=first.memory_bytes,
         gpus=first.gpus,
         gpu_model=first.gpu_model,
-        choices_count=max(len(spec.choices), len(spec.sets)),
+        # With more than one, what it asks for is read out of the specification.
+        choices_count=max(len(spec.choices), len(spec.sets), 1 if first.is_plain else 2),
         max_duration_seconds=spec.max_duration_seconds,
         usual_seconds=0,
         typical_seconds=0,
         spread_permille=0,
+        typical_on="",
         stop_grace_seconds=spec.stop_grace_seconds,
         checkpoint_seconds=spec.checkpoint_seconds,
         infrastructure_max=spec.retry.infrastructure_max,
@@ -472,6 +498,7 @@ def _phase_of(number: int) -> Phase | None:
 class _Requests(msgspec.Struct):
     choices: tuple[Resources, ...]
     sets: tuple[PodSet, ...] = ()
+    equals: int = 1
 
 
 def _plain(value: object) -> object:

@@ -81,6 +81,7 @@ from mainstay.store.rows import (
     VolumeRow,
     WorkloadRow,
 )
+from mainstay.store.run_times import run_times_on
 from mainstay.store.world import VolumeKey, World
 
 
@@ -96,6 +97,9 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
     _load_clusters(connection, world, needs)
     _load_workloads(connection, world, needs)
     _load_run_times(connection, world, needs.run_times_of)
+    for tenant, project, name in sorted(needs.run_times_on):
+        found = run_times_on(connection, tenant=tenant, project=project, name=name)
+        world.run_times_on[tenant, project, name] = found
     _load_model_versions(connection, world, needs)
     _load_secrets(connection, world, needs)
     _load_volumes(connection, world, needs)
@@ -117,6 +121,8 @@ class Needs:
     workload_ids: set[str] = field(default_factory=set)
     run_times_of: set[int] = field(default_factory=set)
     """Workloads of which it matters how long such runs take."""
+    run_times_on: set[tuple[str, str, str]] = field(default_factory=set)
+    """(tenant, project, name) of jobs of which it matters on what."""
     pods_of: set[int] = field(default_factory=set)
     allocations: set[int] = field(default_factory=set)
     conclusions: set[int] = field(default_factory=set)
@@ -174,6 +180,8 @@ class Needs:
         match action:
             case Submit(workload=new):
                 self.workload_ids.add(new.id)
+                if new.spec.equals > 1 and new.spec.kind is Kind.JOB:
+                    self.run_times_on.add((new.tenant, new.project, new.spec.name))
             case RequestStop(workload_key=key) | HoldWorkload(workload_key=key) | ReleaseWorkload(workload_key=key):
                 self.workloads.add(int(key))
             case Reprioritize(workload_key=key):

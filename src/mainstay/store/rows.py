@@ -64,6 +64,7 @@ class WorkloadRow(TypedDict):
     usual_seconds: int
     typical_seconds: int
     spread_permille: int
+    typical_on: str
     stop_grace_seconds: int
     checkpoint_seconds: int
     infrastructure_max: int

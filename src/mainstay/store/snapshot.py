@@ -199,6 +199,8 @@ class State:
     workloads: Mapping[str, Column] = field(default_factory=lambda: empty((*_WORKLOAD, *_NUMBERED), flags=_FLAGS))
     choices: Mapping[int, tuple[Resources, ...]] = field(default_factory=dict)
     sets: Mapping[int, tuple[PodSet, ...]] = field(default_factory=dict)
+    equals: Mapping[int, int] = field(default_factory=dict)
+    typical_on: Mapping[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
     nominations: Mapping[int, Nomination] = field(default_factory=dict)
     displaced_by: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     allocations: Mapping[str, Column] = field(default_factory=lambda: empty((*_ALLOCATION, "gpu_model"), flags=_FLAGS))
@@ -264,7 +266,12 @@ class State:
                 clusters=self.clusters,
             ),
             workloads=WorkloadTable(
-                **{**self.workloads, "queue": self.queue}, choices=self.choices, others={}, sets=self.sets
+                **{**self.workloads, "queue": self.queue},
+                choices=self.choices,
+                others={},
+                sets=self.sets,
+                equals=self.equals,
+                typical_on=self.typical_on,
             ),
             allocations=AllocationTable(
                 **{"end" if name == "ending" else name: column for name, column in self.allocations.items()}
@@ -304,6 +311,9 @@ def _with_nodes(state: State, reader: Reader) -> State:
     )
     columns = columns_of(rows, whole, flags=_FLAGS)
     columns["gpu_model"] = reader.gpu_models.numbered([row[gpu_model] for row in rows])
+    # Also those that nobody has asked for by their name: whoever asks for a part of a GPU may be given one.
+    for text in sorted({row[at] for row in rows for at in (shapes, whole_shapes)} - {""}):
+        reader.gpu_models.numbered(sorted(codec.counts_of(text)))
     columns["traits"] = reader.traits.numbered([row[-1] for row in rows])
     delta = Delta(columns=columns, keep=np.ones(len(rows), dtype=np.bool_))
     node_admits = {
@@ -443,8 +453,9 @@ def _with_levels(state: State, changed: Mapping[int, str], *, grown: bool) -> St
 def _with_workloads(state: State, reader: Reader) -> State:
     table = tables.workloads
     yielding = ("nominated", "nominated_until", "displaced_by")
-    query = _select(table, _WORKLOAD, "choices_count", *yielding, *_NUMBERED, "tenant", "project")
+    query = _select(table, _WORKLOAD, "choices_count", *yielding, "typical_on", *_NUMBERED, "tenant", "project")
     nominations, displaced_by = dict(state.nominations), dict(state.displaced_by)
+    told = dict[int, str]()
     at = len(_WORKLOAD) + 1
     parts = [columns_of((), (*_WORKLOAD, "choices_count", *_NUMBERED), flags=_FLAGS)]
     for rows in reader.chunks(query, open_=table.c.phase < int(Phase.SUCCEEDED)):
@@ -456,6 +467,7 @@ def _with_workloads(state: State, reader: Reader) -> State:
         part["topology"] = reader.topologies.numbered([codec.need_of(row[-4]) for row in rows])
         part["volumes"] = reader.volume_needs.numbered([_need(*row[-3:]) for row in rows])
         _yielding(rows, at, nominations, displaced_by)
+        told.update((row[0], row[at + 3]) for row in rows if row[at + 3])
         parts.append(part)
     columns = joined(parts)
     several = columns.pop("choices_count") > 1
@@ -464,12 +476,10 @@ def _with_workloads(state: State, reader: Reader) -> State:
     for key in gone:
         nominations.pop(key, None)
         displaced_by.pop(key, None)
-    choices, sets = _requests(state, reader, delta, several=several)
+    state = _with_requests(state, reader, delta, several=several, told=told)
     return replace(
         state,
         workloads=merged(state.workloads, delta),
-        choices=choices,
-        sets=sets,
         nominations=nominations if nominations != state.nominations else state.nominations,
         displaced_by=displaced_by if displaced_by != state.displaced_by else state.displaced_by,
     )
@@ -524,21 +534,29 @@ def _with_queues(state: State, names: Sequence[str]) -> State:
     return replace(state, queue=queue)
 
 
-def _requests(
-    state: State, reader: Reader, delta: Delta, *, several: Column
-) -> tuple[Mapping[int, tuple[Resources, ...]], Mapping[int, tuple[PodSet, ...]]]:
-    """The choices and the pod sets of those that have several, which are few: for them alone the specification is read, once."""
+def _with_requests(state: State, reader: Reader, delta: Delta, *, several: Column, told: Mapping[int, str]) -> State:
+    """The choices and the pod sets of those that have several, which are few: for them alone the specification is read, once.
+    `told`: of these what their runs take on kinds of GPUs.
+    """
     known = state.choices.keys() | state.sets.keys()
     new = [key for key in delta.key[several & delta.keep].tolist() if key not in known]
     gone = known & set(delta.key[several & ~delta.keep].tolist())
     if not new and not gone:
-        return state.choices, state.sets
+        return state
     read = {key: codec.requests_of(text) for key, text in queries.specifications(reader.connection, new)}
-    choices = {**state.choices, **{key: found for key, (found, _) in read.items() if len(found) > 1}}
-    sets = {**state.sets, **{key: found for key, (_, found) in read.items() if found}}
-    return (
-        {key: found for key, found in choices.items() if key not in gone},
-        {key: found for key, found in sets.items() if key not in gone},
+    typical = {key: codec.typical_of(told[key]) for key in new if key in told}
+
+    def now(before: Mapping[int, T], more: Mapping[int, T]) -> Mapping[int, T]:
+        return {key: value for key, value in {**before, **more}.items() if key not in gone}
+
+    return replace(
+        state,
+        choices=now(
+            state.choices, {key: found.choices for key, found in read.items() if found.columns_tell_too_little}
+        ),
+        sets=now(state.sets, {key: found.sets for key, found in read.items() if found.sets}),
+        equals=now(state.equals, {key: found.equals for key, found in read.items() if found.equals > 1}),
+        typical_on=now(state.typical_on, typical),
     )
 
 

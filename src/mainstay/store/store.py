@@ -33,6 +33,7 @@ from mainstay.store.guests import GuestCache
 from mainstay.store.leases import acquire_in, held_in
 from mainstay.store.lines import end_in, lines_in, open_in
 from mainstay.store.migrations import migrate
+from mainstay.store.run_times import run_times_on
 from mainstay.store.snapshot import SnapshotCache
 from mainstay.store.wanted import WantedCache
 
@@ -79,6 +80,12 @@ class SqlStore:
     def snapshot(self, *, now: int, seed: int, fresh: bool = True) -> Snapshot:
         """The open part of the world as columns."""
         return self._snapshots.snapshot(now=now, seed=seed, fresh=fresh)
+
+    def run_times_on(self, *, tenant: str, project: str, name: str) -> Mapping[str, Sequence[int]]:
+        """What the last runs of a name have taken, by what they had."""
+        return self._database.read(
+            lambda connection: run_times_on(connection, tenant=tenant, project=project, name=name)
+        )
 
     def commit(self, plan: Plan) -> CommitResult:
         """Apply a plan where its guards hold.

@@ -113,6 +113,7 @@ workloads = _table(
     _whole("usual_seconds"),
     _whole("typical_seconds"),
     _whole("spread_permille"),
+    _text("typical_on"),
     _whole("stop_grace_seconds"),
     _whole("checkpoint_seconds"),
     _whole("infrastructure_max"),

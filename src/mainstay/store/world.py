@@ -89,6 +89,8 @@ class World:
         self.run_times: dict[tuple[str, str, str], list[int]] = {}
         """Tenant, project and name of what is given places and has no limit -> the seconds that its last runs took, of those that
         succeeded at once."""
+        self.run_times_on: dict[tuple[str, str, str], dict[str, list[int]]] = {}
+        """The same of what is submitted with choices that are equals, by `kind_of_gpus`."""
         self.traits: dict[str, Traits] = {}
         """By digest: those of nodes that are given to somebody who needs certain ones."""
         self.known_traits: set[str] = set()

@@ -146,7 +146,7 @@ _UPDATE_WORKLOAD = _update_of(
     *("phase", "attempt", "infrastructure_failures", "user_failures", "stop_requested"),
     *("held", "priority", "preemptible", "nominated", "nominated_until", "displaced_by"),
     *("not_before", "started_at", "finished_at", "output", "reason", "version"),
-    *("usual_seconds", "typical_seconds", "spread_permille"),
+    *("usual_seconds", "typical_seconds", "spread_permille", "typical_on"),
 )
 _UPDATE_ALLOCATION = _update_of(
     tables.allocations,

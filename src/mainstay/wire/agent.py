@@ -156,6 +156,7 @@ class Specified(Message, frozen=True):
     elastic: tuple[int, int] | None = None
     """(fewest, most)."""
     choices: tuple[Amount, ...] = ()
+    equals: int = 1
     sets: tuple[Alike, ...] = ()
     cpu_limit_milli: int = 0
     memory_limit_bytes: int = 0

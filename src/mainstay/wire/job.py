@@ -111,11 +111,17 @@ class Resources(JobPart):
     gpu: Gpu = Field(
         default="0",
         validation_alias=AliasChoices("gpu", "gpus", "accelerators"),
-        description="GPUs: count, model, or model:count; slices of them by shape, e.g. `1g.10gb:2`; "
-        "other devices by resource, e.g. `amd.com/gpu:8`",
+        description="GPUs: count, model, or model:count; with at least so much memory each, `40GB` or `A100:80GB:8`; a part of "
+        "one, `0.5`; slices of them by shape, e.g. `1g.10gb:2`; other devices by resource, e.g. `amd.com/gpu:8`",
     )
-    any_of: list[Choice] = Field(default_factory=list, max_length=20, description="alternatives, in any order")
-    ordered: list[Choice] = Field(default_factory=list, max_length=20, description="alternatives, the first that fits")
+    any_of: list[Choice] = Field(
+        default_factory=list,
+        max_length=20,
+        description="as good as what stands beside it: the one is taken that costs least",
+    )
+    ordered: list[Choice] = Field(
+        default_factory=list, max_length=20, description="behind all of these, in order: the first that fits"
+    )
     spot: Literal["never", "auto", "only"] = Field(
         default="auto", description="whether nodes that may be taken away will do: no, as well as others, or no others"
     )

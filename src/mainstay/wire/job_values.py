@@ -32,6 +32,36 @@ def _memory(text: str) -> str:
     return text
 
 
+class JobPart(BaseModel):
+    """Base of the job file's parts: unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class GpuParts(JobPart):
+    """The same as MODEL:MEMORY:COUNT."""
+
+    model: str = Field(default="", description="of one model alone")
+    memory: str | int | float = Field(
+        default="", description="each has at least so much; a number without a unit is in GB"
+    )
+    count: str | int | float = Field(default=1, description="so many; below 1: a part of one")
+
+
+def _as_gpu(value: Any) -> Any:
+    """A map in one line."""
+    if not isinstance(value, dict):
+        return as_text(value)
+    if unknown := sorted(map(str, set(value) - set(GpuParts.model_fields))):
+        msg = f"{', '.join(unknown)}: a GPU has `model`, `memory` and `count`"
+        raise ValueError(msg)
+    memory = str(value.get("memory", ""))
+    memory = f"{memory}GB" if re.fullmatch(r"[\d.]+", memory) else memory
+    if memory:
+        quantities.size(memory)
+    return ":".join(filter(None, (str(value.get("model", "")), memory, str(value.get("count", 1)))))
+
+
 def _gpu(text: str) -> str:
     quantities.gpu(text)
     return text
@@ -74,7 +104,10 @@ def as_arguments(value: Any) -> Any:
 Cpu = Annotated[str, BeforeValidator(as_text), AfterValidator(_cpu), Field(examples=["4", "500m", "4+", "4..8"])]
 Memory = Annotated[str, BeforeValidator(as_text), AfterValidator(_memory), Field(examples=["16GB", "32Gi", "4GB+"])]
 Gpu = Annotated[
-    str, BeforeValidator(as_text), AfterValidator(_gpu), Field(examples=["8", "H100", "H100:8", "1g.10gb:2"])
+    str,
+    BeforeValidator(_as_gpu, json_schema_input_type=str | int | float | GpuParts),
+    AfterValidator(_gpu),
+    Field(examples=["8", "H100:8", "H100:80GB:8", "40GB", "0.5", "1g.10gb:2"]),
 ]
 Duration = Annotated[
     str, BeforeValidator(as_text), AfterValidator(_duration), Field(examples=["90s", "30m", "12h", "1h30m"])
@@ -92,9 +125,3 @@ Image = Annotated[
 
 Level = Literal["", "zone", "block", "rack", "host"]
 """From the widest to the narrowest; empty: it is not asked for."""
-
-
-class JobPart(BaseModel):
-    """Base of the job file's parts: unknown fields are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)

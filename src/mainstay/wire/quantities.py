@@ -25,8 +25,11 @@ _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
 _RESOURCE = rf"(?=.{{1,110}}\Z){_LABEL}(?:\.{_LABEL})+/[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?"
 """An extended resource of Kubernetes, of other devices than GPUs of NVIDIA: amd.com/gpu, google.com/tpu."""
 _GPU = re.compile(
-    rf"(?:(?P<shape>{_MIG})|(?P<resource>{_RESOURCE})|(?P<model>[A-Za-z][A-Za-z0-9-]{{0,40}}(?:\.shared)?))?(?::?(?P<count>\d{{1,9}}))?\Z"
+    rf"(?:(?P<shape>{_MIG})|(?P<resource>{_RESOURCE})|(?P<model>[A-Za-z][A-Za-z0-9-]{{0,40}}(?:\.shared)?))?"
+    r"(?:(?::|\A)(?P<part>0?\.\d{1,6})|:?(?P<count>\d{1,9}))?\Z"
 )
+_GPU_MEMORY = re.compile(rf"{_NUMBER}\s*[KMGT]i?B?\Z", re.IGNORECASE)
+"""Of one GPU; its unit tells it from a number of GPUs."""
 
 _BYTES = {
     "": 10**9,
@@ -63,6 +66,10 @@ class Gpus:
 
     model: str
     count: int
+    memory_bytes: int = 0
+    """Each has at least so much; 0: whatever it has."""
+    part_permille: int = 0
+    """At least so many thousandths of a GPU, in place of a whole one; 0: whole ones."""
 
 
 def cpu(text: str) -> Range:
@@ -85,24 +92,38 @@ def size(text: str) -> int:
 
 
 def gpu(text: str) -> Gpus:
-    """GPUs: `8`, `H100` (one), `H100:8`; slices: `1g.10gb:2` (MIG), `T4.shared` (a share in time); others: `amd.com/gpu:8`."""
-    found = _GPU.match(text.strip())
-    if not found or not text.strip():
+    """GPUs: `8`, `H100` (one), `H100:8`; of a size: `40GB`, `A100:40GB:2`; a part of one: `0.5`, `T4:0.25`; slices: `1g.10gb:2`
+    (MIG), `T4.shared` (a share in time); others: `amd.com/gpu:8`.
+    """
+    parts = [part.strip() for part in text.strip().split(":")]
+    sizes = [part for part in parts if _GPU_MEMORY.match(part)]
+    found = _GPU.match(":".join(part for part in parts if part not in sizes))
+    if not found or not text.strip() or len(sizes) > 1 or not all(parts):
         allowed = (
-            "GPUs such as 8, H100 or H100:8, nor of slices such as 1g.10gb:2 or other devices such as amd.com/gpu:8"
+            "GPUs such as 8, H100, H100:8 or H100:80GB:8, nor a part of one such as 0.5, nor of slices such as 1g.10gb:2 "
+            "or other devices such as amd.com/gpu:8"
         )
         msg = f"{text!r} is not a number of {allowed}"
         raise ValueError(msg)
-    count = int(found["count"] or 1)
+    count, part = int(found["count"] or 1), int(Decimal(found["part"] or 0) * 1_000)
     if count > GPUS_MAX:
         msg = f"{count} GPUs are more than {GPUS_MAX}"
         raise ValueError(msg)
-    if found["shape"]:
-        return Gpus(model=found["shape"].replace("+", "."), count=count)
-    if found["resource"]:
-        return Gpus(model=found["resource"], count=count)
-    model, dot, share = (found["model"] or "").partition(".")
-    return Gpus(model=(model.upper() if model.islower() else model) + dot + share, count=count)
+    memory_bytes = _memory_bytes(sizes[0]) or 0 if sizes else 0
+    if (sizes and not 0 < memory_bytes <= MEMORY_BYTES_MAX) or (found["part"] and not part):
+        msg = f"{text!r}: of a GPU at least a thousandth, with more than no memory"
+        raise ValueError(msg)
+    if found["resource"] and (memory_bytes or part):
+        msg = f"{text!r}: of {found['resource']} it is not known which memory or which part of a device it is; ask for a number"
+        raise ValueError(msg)
+    if part and (found["shape"] or (found["model"] or "").endswith(".shared")):
+        msg = f"{text!r}: a slice or share is part of a GPU already; ask for a number of them, or for a part of a model"
+        raise ValueError(msg)
+    model = found["resource"] or (found["shape"] or "").replace("+", ".")
+    if not model:
+        name, dot, share = (found["model"] or "").partition(".")
+        model = (name.upper() if name.islower() else name) + dot + share
+    return Gpus(model=model, count=count, memory_bytes=memory_bytes, part_permille=part)
 
 
 def amount(resource: str, text: str) -> int:
@@ -118,10 +139,13 @@ def amount(resource: str, text: str) -> int:
 def flavor(text: str) -> str:
     """A flavor of a quota as nodes call it: the model of GPUs, the shape of slices, or `default`."""
     try:
-        return text if text == "default" else gpu(f"{text}:1").model or "default"
+        found = Gpus(model="default", count=1) if text == "default" else gpu(f"{text}:1")
     except ValueError:
+        found = Gpus(model="", count=0)
+    if not found.model or found.memory_bytes:
         msg = f"{text!r} is not a flavor such as H100, 1g.10gb, amd.com/gpu or default"
-        raise ValueError(msg) from None
+        raise ValueError(msg)
+    return found.model
 
 
 def duration(text: str) -> int:

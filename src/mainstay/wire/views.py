@@ -58,6 +58,10 @@ class ResourcesView(View):
     memory_bytes: int
     gpus: int = 0
     gpu_model: str = ""
+    gpu_memory_bytes: int = 0
+    """Only of what is asked for: at least so much of each GPU."""
+    gpu_part: float = 0
+    """Only of what is asked for: at least such a part of a GPU, in place of a whole one."""
 
 
 class PodView(View):
@@ -366,6 +370,8 @@ class DeviceView(View):
     used: int
     unhealthy: int = 0
     """Those that it has beside `total` and cannot give."""
+    memory_bytes: int = 0
+    """Of each; 0: nobody knows."""
 
 
 class ResidentView(View):
@@ -470,6 +476,8 @@ class GpuView(View):
     used: int
     unhealthy: int = 0
     """Those that there are beside `total` and cannot be given."""
+    memory_bytes: int = 0
+    """Of the smallest of them of which it is known; 0: of none."""
     price_per_hour: str
 
 

@@ -69,6 +69,7 @@ async def test_a_node_is_shown_with_its_devices_and_what_is_wrong_with_it(api: A
         ("H100", 6, 0, 2),
         ("1g.10gb", 7, 0, 0),
     ]
+    assert [one.memory_bytes for one in shown.devices] == [80 << 30, 10**10]
     (listed,) = (await api.ask("GET", "/v1/nodes", token="viewer-token")).json()["items"]
     assert listed == {**shown.model_dump(mode="json"), "strangers": []}
 
@@ -80,6 +81,7 @@ async def test_gpus_and_slices_are_listed_by_model_with_those_that_are_unhealthy
         ("1g.10gb", 7, 2, 0),
         ("H100", 6, 0, 2),
     ]
+    assert [one["memory_bytes"] for one in found] == [10**10, 80 << 30]
 
 
 async def test_a_node_is_cordoned_and_uncordoned_by_name_alone_or_with_its_cluster(api: Api, scene: Scene):

@@ -59,8 +59,8 @@ def test_gpus_that_are_unhealthy_get_a_column_only_where_there_are_any(site: Sit
     )
     site.scene.applied(ObserveNodes(cluster="local", nodes=(sick,), reason=WHY))
     head, row, *_ = mainstay("gpus").stdout.splitlines()
-    assert head.split() == ["MODEL", "CLUSTER", "USED", "TOTAL", "UNHEALTHY", "PRICE"]
-    assert row.split()[:5] == ["H100", "local", "0", "7", "1"]
+    assert head.split() == ["MODEL", "CLUSTER", "MEMORY", "USED", "TOTAL", "UNHEALTHY", "PRICE"]
+    assert row.split()[:7] == ["H100", "local", "80", "GiB", "0", "7", "1"]
 
 
 def test_what_has_ended_runs_no_longer_also_before_the_conclusion_is_drawn(site: Site) -> None:

@@ -22,6 +22,7 @@ from mainstay.clusters.local.locks import Fence
 from mainstay.clusters.local.readiness import PATH, Probe, Readiness
 from mainstay.clusters.local.runs import POD_NAME, Directories, Run, cookie, end_record
 from mainstay.clusters.local.spec import Place, identity, shim_spec
+from mainstay.domain.affinity import traits
 from mainstay.domain.allocation import (
     BindPod,
     ClusterAction,
@@ -41,7 +42,7 @@ from mainstay.domain.allocation import (
 )
 from mainstay.domain.capacity import ClusterState, LogChunk, NodeState
 from mainstay.domain.errors import Conflict, Gone, Invalid, MainstayError, NoCapacity, NotFound, NotYet
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import MEMORY_LABEL, Resources
 from mainstay.domain.workload import Volume
 from mainstay.ports import Artifacts, Process, Secrets, Stream
 
@@ -425,6 +426,7 @@ def node_of_this_machine(found: gpus.Gpus) -> NodeState:
             gpu_model=found.model,
         ),
         ready=True,
+        traits=traits({MEMORY_LABEL: str(found.memory_bytes >> 20)} if found.memory_bytes else {}, ()),
     )
 
 

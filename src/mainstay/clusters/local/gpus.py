@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 BRANDS = re.compile(r"\b(NVIDIA|Tesla|GeForce|Quadro)\b", re.IGNORECASE)
@@ -17,6 +17,8 @@ class Gpus:
 
     model: str
     indices: tuple[int, ...]
+    memory_bytes: int = 0
+    """Of the smallest of them; 0: not known."""
 
 
 NO_GPUS = Gpus(model="", indices=())
@@ -33,7 +35,8 @@ def find_gpus() -> Gpus:
     except nvml.NVMLError:
         return NO_GPUS
     try:
-        return gpus_of([_name(nvml, index) for index in range(nvml.nvmlDeviceGetCount())])
+        found = gpus_of([_name(nvml, index) for index in range(nvml.nvmlDeviceGetCount())])
+        return replace(found, memory_bytes=min((_memory(nvml, index) for index in found.indices), default=0))
     except nvml.NVMLError:
         return NO_GPUS
     finally:
@@ -67,3 +70,11 @@ def _name(nvml: Any, index: int) -> str:
     except nvml.NVMLError:
         return ""
     return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _memory(nvml: Any, index: int) -> int:
+    """In bytes; 0 of a device that does not say it."""
+    try:
+        return int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(index)).total)
+    except nvml.NVMLError:
+        return 0

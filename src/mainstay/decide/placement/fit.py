@@ -301,6 +301,8 @@ class Free:
 
     def keep(self, beside: Mapping[int, Ints], *, rows: Ints) -> Free:
         """The same, with what is left of each column beside a start that is reserved, which takes something of these nodes."""
+        if not beside:  # It asks for nothing.
+            return replace(self, kept=(*self.kept, {}))
         nodes, first = self.nodes, self.nodes.weight.size
         begins = np.arange(0, nodes.left.size, BLOCK)
         more = np.stack(list(beside.values()))

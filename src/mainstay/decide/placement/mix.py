@@ -63,6 +63,8 @@ def mix_of(snapshot: Snapshot) -> Mix:
     slices = np.array([is_shape(model) for model in snapshot.gpu_models], dtype=np.bool_)
     rows = np.flatnonzero((table.gpus > 0) & ~slices[table.gpu_model])
     rows = np.delete(rows, rows_of_sets(table, rows))
+    parts = [key for key, choices in table.choices.items() if choices[0].gpu_part_permille]
+    rows = rows[~np.isin(table.key[rows], parts)] if parts else rows
     _, cpu = np.unique(table.cpu_milli[rows], return_inverse=True)
     gpus, card = np.unique(table.gpus[rows], return_inverse=True)
     alike = (cpu * gpus.size + card) * len(snapshot.gpu_models) + table.gpu_model[rows]
@@ -75,7 +77,8 @@ def mix_of(snapshot: Snapshot) -> Mix:
     for sets in table.sets.values():
         for one in sets:
             asked = one.resources
-            if asked.gpus and not is_shape(asked.gpu_model) and asked.gpu_model in numbers:
+            whole = asked.gpus and not (asked.gpu_part_permille or is_shape(asked.gpu_model))
+            if whole and asked.gpu_model in numbers:
                 counts[_request(asked.cpu_milli, asked.gpus, numbers[asked.gpu_model])] += one.nodes
     return usual(counts)
 

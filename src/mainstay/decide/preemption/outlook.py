@@ -32,7 +32,10 @@ def outlook(snapshot: Snapshot, wish: Wish, shape: Shape) -> str:
     late = _late(search, shape)
     displaced = search.displace(wish, shape)
     if displaced is not None:
-        return "; ".join(filter(None, (_who(snapshot, search.holders, displaced), *late)))
+        who = _who(snapshot, search.holders, displaced)
+        if who and (words := shape.placed_words(displaced.parts)):
+            who = f"{who}; it would have {words}, for which the least is lost"
+        return "; ".join(filter(None, (who, *late)))
     bound = ("it delays no start that is reserved before its turn",) if search.binding(wish, shape) else ()
     why = "; ".join((*late, *bound, *_why_nobody(search.holders, wish, name, policy)))
     return f"nobody yields for it: {why}"

@@ -12,7 +12,7 @@ start which is reserved before its turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -83,13 +83,45 @@ class Search:
         """Of the last request; those of one workload are asked again and again."""
 
     def displace(self, wish: Wish, shape: Shape) -> Displacement | None:
-        """Who yields for it, and where it is placed; then all of that is so. None: nobody may, or it would not fit."""
-        for parts, load in self._asked(wish, shape):
-            for rules in self._rules(wish, load):
-                found = _Attempt(self, rules, parts).made()
-                if found is not None:
-                    return found
+        """Who yields for it, and where it is placed; then all of that is so. None: nobody may, or it would not fit.
+
+        Of offers that are equals that is taken for which the least is lost, and of those the one of the least expected cost.
+        """
+        asked = [(at, parts, load) for at, parts, load in self._asked(wish, shape)]
+        for tier in sorted(set(shape.tiers)):
+            equals = [
+                [(parts, load) for number, parts, load in asked if number == at]
+                for at, of in enumerate(shape.tiers)
+                if of == tier
+            ]
+            attempts = (self._attempts(wish, one) for one in equals)
+            if len(equals) == 1:
+                found = next(filter(None, (attempt.made() for attempt in next(attempts))), None)
+            else:
+                found = self._least_lost(attempts)
+            if found is not None:
+                return found
         return None
+
+    def _attempts(self, wish: Wish, asked: Sequence[tuple[Parts, Load]]) -> Iterator[_Attempt]:
+        """In the order in which they are made, until one succeeds."""
+        return (_Attempt(self, rules, parts) for parts, load in asked for rules in self._rules(wish, load))
+
+    def _least_lost(self, offers: Iterable[Iterator[_Attempt]]) -> Displacement | None:
+        """Of the first attempt of each offer that succeeds, the one that costs the least. What is found out is undone before the
+        next one is tried.
+        """
+        best: tuple[int, _Attempt] | None = None
+        for attempts in offers:
+            for attempt in attempts:
+                cost = attempt.cost()
+                if cost is not None:
+                    if best is None or cost < best[0]:
+                        best = cost, attempt
+                    break
+            if best is not None and not best[0]:
+                break
+        return best[1].made() if best is not None else None
 
     def _rules(self, wish: Wish, load: Load) -> Iterator[Rules]:
         """In the order in which they are tried: as in Kueue, its own comes before what it borrows, its own work yielding, too."""
@@ -102,10 +134,10 @@ class Search:
                     balance=balance, policy=policy, wish=wish, load=load, allowed=allowed, sides=sides, with_own=each
                 )
 
-    def _asked(self, wish: Wish, shape: Shape) -> Iterator[tuple[Parts, Load]]:
-        """The ways to ask for it, each with what it counts, bound by the starts that are reserved before its turn: their places
-        are not for what still runs then, and their quota is used. Whoever displaces counts as such: nobody knows when it will
-        have started.
+    def _asked(self, wish: Wish, shape: Shape) -> Iterator[tuple[int, Parts, Load]]:
+        """The ways to ask for it, each with its number in the shape and what it counts, bound by the starts that are reserved
+        before its turn: their places are not for what still runs then, and their quota is used. Whoever displaces counts as such:
+        nobody knows when it will have started.
         """
         binding, promised = self.binding(wish, shape), list[tuple[int, Cells]]()
         for number in binding:
@@ -115,11 +147,11 @@ class Search:
                 promised.append((start.wish.queue, load.cells))
         self.balance.promise(promised)
         late = sum(1 << number for number in binding)
-        for way in shape.ways:
+        for at, way in enumerate(shape.ways):
             for parts in self._allowance.flavors_of(wish.queue, with_late(way, late)):
                 load = self.load(wish.queue, parts)
                 if load is not None:
-                    yield parts, load
+                    yield at, parts, load
 
     def binding(self, wish: Wish, shape: Shape) -> list[int]:
         """The numbers of the starts that are reserved before its turn."""
@@ -132,7 +164,7 @@ class Search:
 
     def places_now(self, wish: Wish, shape: Shape) -> bool:
         """Whether it fits without anybody who would not leave anyway."""
-        for parts, load in self._asked(wish, shape):
+        for _, parts, load in self._asked(wish, shape):
             if self.balance.allows(wish.queue, load.cells) and self.places(parts) is not None:
                 return True
         return False
@@ -217,22 +249,41 @@ class _Attempt:
     """One way to ask under one set of rules. Whoever is taken is let go in the world of the search, and put back if it fails."""
 
     def __init__(self, search: Search, rules: Rules, parts: Parts) -> None:
-        self._search, self._rules, self._parts = search, rules, parts
+        self._search, self._rules, self._asked, self._parts = search, rules, parts, parts
         self._request, self._ranks = parts[0].request, parts[0].ranks
         """Of the part for which room is looked for."""
         self._taken: list[tuple[int, Rule]] = []
 
     def made(self) -> Displacement | None:
         """Who yields and where it is placed; None, and all as it was before."""
-        by_unit = self._search.rules_of(self._rules)
+        nodes = self._sought()
+        return None if nodes is None else self._found(nodes)
+
+    def cost(self) -> int | None:
+        """As of a displacement, if one were made; None if it would fail. All is as it was before."""
+        found = self._sought()
+        cost = None if found is None else self._lost()
+        self._put_back()
+        return cost
+
+    def _sought(self) -> Ints | None:
+        """Node row of each rank, once all have been taken that must yield; None, and all as it was before."""
+        by_unit, self._parts = self._search.rules_of(self._rules), self._asked
         for parts in self._ways(by_unit):
             self._parts = parts
             if self._find_room_for_all(by_unit) and self._find_quota(by_unit) and self._minimised():
                 nodes = self._search.places(parts)
                 if nodes is not None:
-                    return self._found(nodes)
+                    return nodes
             self._put_back()
         return None
+
+    def _lost(self) -> int:
+        """Of the work of those taken, in millionths of a currency."""
+        holders, units = self._search.holders, [unit for unit, _ in self._taken]
+        return sum(
+            int(holders.cost[unit]) for unit in units if holders.whole[unit] not in units or holders.whole[unit] == unit
+        )
 
     def _found(self, nodes: Ints) -> Displacement:
         search, holders = self._search, self._search.holders
@@ -240,10 +291,7 @@ class _Attempt:
         search.take(self._rules.wish, self._rules.load, self._parts, nodes)
         # One that yields some of its ranks is left alone until that has been committed.
         holders.may_yield[np.isin(holders.row, holders.row[units])] = False
-        cost = sum(
-            int(holders.cost[unit]) for unit in units if holders.whole[unit] not in units or holders.whole[unit] == unit
-        )
-        return Displacement(units=tuple(self._taken), nodes=nodes, parts=self._parts, cost=cost)
+        return Displacement(units=tuple(self._taken), nodes=nodes, parts=self._parts, cost=self._lost())
 
     def _ways(self, by_unit: Ints) -> list[Parts]:
         """The parts where they would fit if all yielded that may: as they are, or, of a gang, in each cluster (or domain that

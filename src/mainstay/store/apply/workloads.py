@@ -19,7 +19,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources, is_shape, total
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import WAITING, Phase, typical, usual_seconds
+from mainstay.domain.workload import WAITING, Phase, typical, typical_on, usual_seconds
 from mainstay.store import codec, guards
 from mainstay.store.rows import AllocationRow, NodeRow, WorkloadRow
 from mainstay.store.world import World
@@ -41,6 +41,9 @@ def id_is_free(new: NewWorkload, world: World) -> Reason | None:
 def store_workload(world: World, new: NewWorkload, reason: Reason) -> WorkloadRow:
     """Write the row of a new workload and its first event."""
     row = codec.new_workload_row(new, reason, key=world.new_key(), now=world.now, version=world.version)
+    row["typical_on"] = codec.typical_text(
+        typical_on(world.run_times_on.get((new.tenant, new.project, row["name"]), {}))
+    )
     world.add_workload(row)
     world.log_workload(row, reason, after=Phase.PENDING)
     return row

@@ -59,7 +59,10 @@ export function nodes(run) {
 /** What one pod gets: "2 CPUs · 4 GiB · 1 × H100". */
 export function resources(amount) {
   const parts = [cores(amount.cpu), memory(amount.memory_bytes)];
-  if (amount.gpus) parts.push(`${amount.gpus} × ${amount.gpu_model || "GPU"}`);
+  if (amount.gpus) {
+    const of = amount.gpu_memory_bytes ? ` of ${memory(amount.gpu_memory_bytes)}` : "";
+    parts.push(`${amount.gpu_part || amount.gpus} × ${amount.gpu_model || "GPU"}${of}`);
+  }
   return parts.map((part) => part.replaceAll(" ", "\u00a0")).join(" · ");
 }
 

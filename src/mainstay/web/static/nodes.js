@@ -32,7 +32,7 @@ function tiles(nodes, gpus) {
     tile("Cores", amount((each) => each.cpu, (count) => trim(count))),
     tile("Memory", amount((each) => each.memory_bytes, bytes)),
     ...gpus.map((gpu) =>
-      tile(`${gpu.model || "GPU"} in ${gpu.cluster}`, [String(gpu.used), el("small", {}, ` of ${gpu.total} used · `, price(gpu.price_per_hour), " an hour")]),
+      tile(`${gpu.model || "GPU"}${size(gpu)} in ${gpu.cluster}`, [String(gpu.used), el("small", {}, ` of ${gpu.total} used · `, price(gpu.price_per_hour), " an hour")]),
     ),
   ];
 }
@@ -42,13 +42,16 @@ const price = (amount) => `${Number(amount).toLocaleString("en", { minimumFracti
 
 const tile = (label, value) => el("div", { class: "tile" }, el("div", { class: "label" }, label), el("div", { class: "value" }, value));
 
+/** Of each GPU, where it is known: " · 79.6 GiB". */
+const size = (device) => (device.memory_bytes ? ` · ${bytes(device.memory_bytes)}` : "");
+
 function card(node) {
   const { capacity, used } = node;
   const meters = [
     meter("CPU", used.cpu, capacity.cpu, (count) => trim(count, 2), "cores"),
     meter("Memory", used.memory_bytes, capacity.memory_bytes, bytes),
   ];
-  for (const device of node.devices) meters.push(meter(`GPU ${device.model}`, device.used, device.total, String));
+  for (const device of node.devices) meters.push(meter(`GPU ${device.model}${size(device)}`, device.used, device.total, String));
   if (node.pods_max !== null) meters.push(meter("Pods", node.pods_used, node.pods_max, String));
   const waitsForCluster = node.state === "ready" && node.cluster_state !== "ready";
   const mark = waitsForCluster ? badge("stopped", `cluster ${node.cluster_state}`) : badge(SYMBOLS[node.state], node.state);
