@@ -66,6 +66,8 @@ class Asked:
         if PODS in free.others:
             amounts[:, free.others[PODS]] = 1
         amounts[lacking, CPU] = LACKING
+        for at, beside in free.headroom.items():
+            amounts[:, beside] = np.where(gpus == 0, amounts[:, at], 0)
         masks = [feasible(free, _nothing(*where)) for where in self._where]
         group = np.tile(np.arange(len(groups)), row.size)
         nodes_of = np.array([min(flavors, default=0) for flavors in groups], dtype=np.int64)

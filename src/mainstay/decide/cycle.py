@@ -7,7 +7,7 @@ tried again, since capacity only shrinks in a cycle, and the cycle ends with its
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,8 +19,17 @@ from mainstay.decide.kernel import BLOCK, Found, Ledger, Waiting
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.placement.gang import place
+from mainstay.decide.placement.headroom import headroom_of, unbound
 from mainstay.decide.placement.reach import Users, users_of
-from mainstay.decide.placement.sets import Part, Parts, place_parts, take_parts, with_late
+from mainstay.decide.placement.sets import (
+    Part,
+    Parts,
+    leaving_headroom,
+    place_parts,
+    take_parts,
+    with_late,
+    within,
+)
 from mainstay.decide.reservation import NEVER, TRIES_MAX, Releases, Reservation, waited_long
 from mainstay.decide.shapes import Shape, shape_numbers, shape_of
 from mainstay.decide.turns import asked_by, ledger_of, waiting_of
@@ -63,6 +72,8 @@ class Cycle:
         """What was placed since a start was reserved last."""
         self.numbers = shape_numbers(snapshot, self.order, timed=self._releases is not None)
         self.allowance = Allowance(snapshot)
+        headroom = headroom_of(snapshot, self.free, self.allowance, rows=self.order, numbers=self.numbers)
+        self.free = self.free.beside_gpus(headroom)
         self.started = np.zeros(snapshot.workloads.key.size, dtype=np.bool_)
         """[workloads] Those that have been placed."""
         self._policy, self._kernel = policy, kernel
@@ -130,15 +141,17 @@ class Cycle:
                     yield placed
 
     def place(
-        self, shape: Shape, queue: int = ANY_QUEUE, *, delays: bool = False
+        self, shape: Shape, queue: int = ANY_QUEUE, *, delays: bool = False, spends: bool = False
     ) -> tuple[tuple[int, ...], Parts] | None:
         """Node row of each rank for the first choice that fits what is left, or None. Changes nothing.
 
-        With a queue, only what it may use of its quotas counts. `delays`: starts that are reserved do not.
+        With a queue, only what it may use of its quotas counts. `delays`: starts that are reserved do not. `spends`: what is kept
+        for GPUs does not.
         """
+        ways = self._ways(shape, delays=delays, spends=spends)
         if shape.sets:
-            return self._place_sets(shape, queue, delays=delays)
-        for choice in shape.requests if delays else self._timed(shape):
+            return self._place_sets(ways, queue)
+        for choice in (way[0].request for way in ways):
             for request in (choice,) if queue == ANY_QUEUE else self.allowance.flavors(queue, choice):
                 most = shape.nodes if queue == ANY_QUEUE else self.allowance.most_pods(queue, request, shape.nodes)
                 if most < shape.least:
@@ -148,8 +161,8 @@ class Cycle:
                     return tuple(rows.tolist()), (Part(ranks=rows.size, request=request),)
         return None
 
-    def _place_sets(self, shape: Shape, queue: int, *, delays: bool) -> tuple[tuple[int, ...], Parts] | None:
-        for way in shape.ways if delays else self._ways(shape):
+    def _place_sets(self, ways: tuple[Parts, ...], queue: int) -> tuple[tuple[int, ...], Parts] | None:
+        for way in ways:
             for parts in (way,) if queue == ANY_QUEUE else self.allowance.flavors_of(queue, way):
                 if queue != ANY_QUEUE and not self.allowance.may_use_parts(queue, parts):
                     continue
@@ -220,14 +233,16 @@ class Cycle:
         return self._started(placed)
 
     def _timed(self, shape: Shape) -> tuple[Request, ...]:
-        """Its requests, with which of the reserved starts it would delay if it used their places."""
-        late = self._late_for(shape)
-        return tuple(replace(request, late=late) for request in shape.requests) if late else shape.requests
+        """Its requests, with what binds them: which of the reserved starts they would delay if they used their places, and
+        whether something is kept from them for GPUs.
+        """
+        return tuple(way[0].request for way in self._ways(shape))
 
-    def _ways(self, shape: Shape) -> tuple[Parts, ...]:
+    def _ways(self, shape: Shape, *, delays: bool = False, spends: bool = False) -> tuple[Parts, ...]:
         """The same of all that it may ask for together."""
-        late = self._late_for(shape)
-        return tuple(with_late(way, late) for way in shape.ways) if late else shape.ways
+        late = 0 if delays else self._late_for(shape)
+        ways = tuple(with_late(way, late) for way in shape.ways) if late else shape.ways
+        return ways if spends or not self.free.headroom else tuple(leaving_headroom(way) for way in ways)
 
     def _late_for(self, shape: Shape) -> int:
         late = 0
@@ -252,7 +267,7 @@ class Cycle:
             for placed in self._placed:
                 self._releases.started(self._ends_at(placed.rows), placed.nodes, placed.parts)
             self._placed.clear()
-            asked = [with_late(one, 0) for one in usable]
+            asked = [self._unbound(with_late(one, 0)) for one in usable]
             found = self._releases.reserve(self.free, asked, policy=self._policy)
             if found is None:
                 self.unreserved.add(row)
@@ -268,6 +283,12 @@ class Cycle:
         self._asked.keep(self.free, self._late(found))
         self.allowance.use_parts(queue, found.parts)
         self._kernel.leave(ledger, waiting, at, shape.least, shape.nodes)
+
+    def _unbound(self, parts: Parts) -> Parts:
+        """Work without GPUs gets no start reserved where something may be kept for them."""
+        if not self.free.headroom or not parts[0].request.leaves_headroom:
+            return parts
+        return within(parts, unbound(self.free.nodes.headroom))
 
     def _late(self, reservation: Reservation) -> Bools:
         """[shapes] Which would delay it."""

@@ -17,7 +17,7 @@ from mainstay.decide.placement.sets import Parts, nodes_by_part
 from mainstay.decide.places import node_names, placed
 from mainstay.decide.preemption.outlook import outlook
 from mainstay.decide.preemption.rules import Wish, wish_of
-from mainstay.decide.schedule import quota_refusal, refusal, slot_resources, start_reserved, would_delay
+from mainstay.decide.schedule import kept_for_gpus, quota_refusal, refusal, slot_resources, start_reserved, would_delay
 from mainstay.decide.shapes import Shape, longest, make_shape, shape_of
 from mainstay.domain.affinity import NodeNeed, Restriction, Traits
 from mainstay.domain.allocation import Seen
@@ -238,7 +238,8 @@ def _answer(
         pass  # Only what it leaves is of interest.
     if row < 0 and (found := cycle.place(shape, queue)):
         return _starts(snapshot, *found, shape=shape, most=most, ahead=ahead)
-    reason = later or would_delay(cycle, shape, queue) or _waits(snapshot, shape, queue=queue, ahead=ahead)
+    reason = later or would_delay(cycle, shape, queue) or kept_for_gpus(cycle, shape, queue)
+    reason = reason or _waits(snapshot, shape, queue=queue, ahead=ahead)
     if unknown and reason.code is Code.WAITS_FOR_CAPACITY:
         reason = replace(reason, numbers={**reason.numbers, "detail": _NO_START})
     return _Answer(

@@ -142,6 +142,21 @@ class Usual(NamedTuple):
     """[models] How much a model is needed by those for whom few will do."""
 
 
+class Headroom(NamedTuple):
+    """What work without GPUs leaves on a node for the GPUs that are idle there (placement/headroom.py). Columns of `Nodes.free`
+    have what is left of others beside that; whoever needs no GPUs asks for both. Empty if nothing needs to be left.
+    """
+
+    source: Ints
+    """[columns] Of which column of `Nodes.free` each is."""
+    first: Ints
+    """[2] The first of these columns, and how many columns of `Nodes.free`, from GPUS on, are of GPUs and of slices of them."""
+    kept: Ints
+    """[columns, kinds, idle GPUs] How much is left for so many."""
+    kind: Ints
+    """[nodes] 0: nothing is ever kept there, and there is more than anybody asks for in these columns."""
+
+
 class Nodes(NamedTuple):
     """What is left on each node, and what blocks of nodes have in common. `take` alone writes it."""
 
@@ -166,6 +181,7 @@ class Nodes(NamedTuple):
     usual: Usual
     wasted: Floats
     """[nodes] Thousandths of idle GPUs that those who usually ask could not use, summed over them; 0 if nobody is heeded."""
+    headroom: Headroom
 
 
 class Requests(NamedTuple):
@@ -453,18 +469,14 @@ def take(nodes: Nodes, node: int, pods: int, amounts: Ints) -> None:
     """Lower what is left on a node by so many pods of such amounts [resources]."""
     block, left = node // BLOCK, 0.0
     begin, end = block * BLOCK, min(block * BLOCK + BLOCK, nodes.left.size)
+    first, last = nodes.headroom.first[0], nodes.headroom.first[0] + nodes.headroom.source.size
     for resource in range(amounts.size):
-        before = nodes.free[resource, node]
-        after = before - pods * amounts[resource]
-        nodes.free[resource, node] = after
-        left += after * nodes.weight[resource]
-        if after > nodes.peak[resource, block]:
-            nodes.peak[resource, block] = after
-        elif after < before == nodes.peak[resource, block]:
-            most = after
-            for other in range(begin, end):
-                most = max(most, nodes.free[resource, other])
-            nodes.peak[resource, block] = most
+        if resource < first or resource >= last:
+            after = nodes.free[resource, node] - pods * amounts[resource]
+            _set(nodes, resource, node, after)
+            left += after * nodes.weight[resource]
+    if last > first and nodes.headroom.kind[node] > 0:
+        _set_beside_gpus(nodes, node)
     was = nodes.left[node]
     nodes.left[node] = left
     if nodes.usual.cpus.size:
@@ -480,6 +492,30 @@ def take(nodes: Nodes, node: int, pods: int, amounts: Ints) -> None:
                 lowest = min(lowest, _fullness(nodes, other, without_gpus))
             nodes.lowest[without_gpus, block] = lowest
     nodes.changes[block] += 1
+
+
+def _set(nodes: Nodes, resource: int, node: int, after: int) -> None:
+    """So much is left of it now."""
+    block, before = node // BLOCK, nodes.free[resource, node]
+    nodes.free[resource, node] = after
+    if after > nodes.peak[resource, block]:
+        nodes.peak[resource, block] = after
+    elif after < before == nodes.peak[resource, block]:
+        most = after
+        for other in range(block * BLOCK, min(block * BLOCK + BLOCK, nodes.left.size)):
+            most = max(most, nodes.free[resource, other])
+        nodes.peak[resource, block] = most
+
+
+def _set_beside_gpus(nodes: Nodes, node: int) -> None:
+    """So much is left beside what is kept for the GPUs that are idle on the node now."""
+    headroom, idle = nodes.headroom, 0
+    for resource in range(GPUS, GPUS + headroom.first[1]):
+        idle += max(0, nodes.free[resource, node])
+    idle = min(idle, headroom.kept.shape[2] - 1)
+    for index in range(headroom.source.size):
+        kept = headroom.kept[index, headroom.kind[node], idle]
+        _set(nodes, headroom.first[0] + index, node, nodes.free[headroom.source[index], node] - kept)
 
 
 def may_use(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int) -> bool:
