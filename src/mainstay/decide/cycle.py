@@ -7,7 +7,7 @@ tried again, since capacity only shrinks in a cycle, and the cycle ends with its
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,10 +16,12 @@ from mainstay.decide.allowance import Allowance
 from mainstay.decide.asked import Asked
 from mainstay.decide.compiled import kernel_for
 from mainstay.decide.kernel import BLOCK, Found, Ledger, Waiting
+from mainstay.decide.placement import POLICIES, policies_of
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.placement.gang import place
 from mainstay.decide.placement.headroom import headroom_of, unbound
+from mainstay.decide.placement.images import heeded, worth_of
 from mainstay.decide.placement.reach import Users, users_of
 from mainstay.decide.placement.sets import (
     Part,
@@ -60,7 +62,11 @@ class Cycle:
     def __init__(self, snapshot: Snapshot, policy: Policy, *, tries_max: int = TRIES_MAX) -> None:
         """`tries_max`: a start is tried to be reserved for so many."""
         self.snapshot, self._tries_max = snapshot, tries_max
-        self.free = free_of(snapshot, sign=policy.sign or 1, heeds=policy.heeds)
+        heeds = any(POLICIES[name].heeds for name in snapshot.queues.placements if name in POLICIES)
+        if heeds and not policy.heeds:
+            policy = replace(policy, sign=0)  # The loop heeds who usually asks for GPUs if that is known.
+        self._policies = policies_of(snapshot.queues, policy)
+        self.free = free_of(snapshot, sign=policy.sign or 1, heeds=policy.heeds or heeds)
         self.order = admission.order(snapshot)
         self.reserved: dict[int, Reservation] = {}
         """By row of the workload table: starts that are reserved for those that have waited long and found no place."""
@@ -70,14 +76,25 @@ class Cycle:
         self._releases = Releases(snapshot) if tries_max and self._long.any() else None
         self._placed: list[Placed] = []
         """What was placed since a start was reserved last."""
-        self.numbers = shape_numbers(snapshot, self.order, timed=self._releases is not None)
+        self.free = self.free.with_images(worth_of(snapshot, self.order))
+        beside = list[Ints]()
+        if self.free.images:
+            beside.append(heeded(snapshot, self.free, self.order))
+        alone = np.array([one is not policy for one in self._policies], dtype=np.bool_)
+        if alone.any():
+            numbers = {one: number for number, one in enumerate(dict.fromkeys((policy, *self._policies)))}
+            of_queue = np.array([numbers[one] for one in self._policies], dtype=np.int64)
+            beside.append(of_queue[snapshot.workloads.queue[self.order]])
+        self.numbers = shape_numbers(snapshot, self.order, timed=self._releases is not None, beside=beside)
         self.allowance = Allowance(snapshot)
         headroom = headroom_of(snapshot, self.free, self.allowance, rows=self.order, numbers=self.numbers)
         self.free = self.free.beside_gpus(headroom)
         self.started = np.zeros(snapshot.workloads.key.size, dtype=np.bool_)
         """[workloads] Those that have been placed."""
         self._policy, self._kernel = policy, kernel
-        self._asked = Asked(snapshot, self.free, self.allowance, policy, rows=self.order, numbers=self.numbers)
+        self._asked = Asked(
+            snapshot, self.free, self.allowance, policy, rows=self.order, numbers=self.numbers, alone=alone
+        )
         self._waiting: Waiting | None = None
         self._shapes: dict[int, Shape] = {}
         self._users: Users | None = None
@@ -140,6 +157,9 @@ class Cycle:
                     left -= 1
                     yield placed
 
+    def _policy_of(self, queue: int) -> Policy:
+        return self._policy if queue == ANY_QUEUE else self._policies[queue]
+
     def place(
         self, shape: Shape, queue: int = ANY_QUEUE, *, delays: bool = False, spends: bool = False
     ) -> tuple[tuple[int, ...], Parts] | None:
@@ -156,7 +176,7 @@ class Cycle:
                 most = shape.nodes if queue == ANY_QUEUE else self.allowance.most_pods(queue, request, shape.nodes)
                 if most < shape.least:
                     continue
-                rows = place(self.free, request, count=most, least=shape.least, policy=self._policy)
+                rows = place(self.free, request, count=most, least=shape.least, policy=self._policy_of(queue))
                 if rows is not None:
                     return tuple(rows.tolist()), (Part(ranks=rows.size, request=request),)
         return None
@@ -166,7 +186,7 @@ class Cycle:
             for parts in (way,) if queue == ANY_QUEUE else self.allowance.flavors_of(queue, way):
                 if queue != ANY_QUEUE and not self.allowance.may_use_parts(queue, parts):
                     continue
-                rows = place_parts(self.free, parts, policy=self._policy)
+                rows = place_parts(self.free, parts, policy=self._policy_of(queue))
                 if rows is not None:
                     return tuple(rows.tolist()), parts
         return None
@@ -268,7 +288,7 @@ class Cycle:
                 self._releases.started(self._ends_at(placed.rows), placed.nodes, placed.parts)
             self._placed.clear()
             asked = [self._unbound(with_late(one, 0)) for one in usable]
-            found = self._releases.reserve(self.free, asked, policy=self._policy)
+            found = self._releases.reserve(self.free, asked, policy=self._policy_of(queue))
             if found is None:
                 self.unreserved.add(row)
             if len(self.reserved) + len(self.unreserved) + (found is not None) >= self._tries_max:

@@ -60,6 +60,8 @@ class Explanation:
     """Whom it could displace, or why nobody yields for it, in words; empty where that is not the question."""
     expected: ExpectedStart | None = None
     """When it starts, if nobody yields for it; None where time alone brings no start, or it has one."""
+    placement: str = ""
+    """The policy by which its nodes are chosen, where its queue has one of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +111,7 @@ def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
         alternatives=answer.alternatives,
         preemption=outlook(snapshot, wish_of(snapshot, row), shape) if waits else "",
         expected=_expected(reserved, row, answer),
+        placement=snapshot.queues.placements[int(snapshot.workloads.queue[row])],
     )
 
 

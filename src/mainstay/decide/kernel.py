@@ -6,7 +6,8 @@ the tuples below; `at` is a position among those who wait.
 
 Three things keep a turn short. Only the queue whose turn it was has another share, and the cohorts above it. Nodes are looked
 at in blocks: of each it is known how much the roomiest of its nodes has of each resource. And what is free only shrinks: what was
-found for a request in a block holds until something is taken in that block, and where nothing was found, nothing ever will.
+found for a request in a block holds until something is taken in that block, and where nothing was found, nothing ever will (but
+for work without GPUs where a GPU has been taken for which something was left).
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ IDLE_GPU = 0.0025
 SCARCITY = 0.1
 FULLNESS = 1e-5
 """Of nodes that are as good as each other, the fullest."""
+IMAGE, IMAGE_OF_GPUS = 0.05, 0.002
+"""What a large image that a node has takes off its score: as much as the twentieth part of the largest node's cores left on it;
+and where a score counts GPUs that are wasted, less than one that lies idle.
+"""
 
 DONE, FULL, UNKNOWN, ASKS, CROWDED = range(5)
 """Why `go_on` returned: nobody waits; what was found must be read; the requests of a shape are not known yet; a shape
@@ -182,6 +187,8 @@ class Nodes(NamedTuple):
     wasted: Floats
     """[nodes] Thousandths of idle GPUs that those who usually ask could not use, summed over them; 0 if nobody is heeded."""
     headroom: Headroom
+    images: Floats
+    """[images, nodes] What it is worth that a node has the image, from 0 to 1."""
 
 
 class Requests(NamedTuple):
@@ -215,6 +222,8 @@ class Requests(NamedTuple):
     """[requests] Row of `masks`."""
     masks: Bools
     """[masks, nodes] Nodes that may be used."""
+    image: Ints
+    """[requests] Row of `Nodes.images`; NONE."""
     slot: Ints
     """[requests] Row of what follows, for those that are asked again and again; NONE. The last is of the gang at hand."""
     node: Ints
@@ -323,7 +332,8 @@ def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, mode
         slot = NONE  # What is remembered is of any model that will do.
     left, last = ranks, found.size[1]
     while left:
-        node = _best(nodes, requests, slot, amounts, mask, requests.without_gpus[request], model, cluster)
+        without_gpus, image = requests.without_gpus[request], requests.image[request]
+        node = _best(nodes, requests, slot, amounts, mask, without_gpus, model, cluster, image)
         if node == NONE:
             return 0  # Only of a single rank: a cluster has been found for many.
         pods = min(left, _room(nodes, amounts, node))
@@ -359,53 +369,74 @@ def _cluster(nodes: Nodes, amounts: Ints, mask: Bools, model: int, ranks: int, l
 
 
 def _best(
-    nodes: Nodes, requests: Requests, slot: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int
+    nodes: Nodes,
+    requests: Requests,
+    slot: int,
+    amounts: Ints,
+    mask: Bools,
+    without_gpus: int,
+    model: int,
+    cluster: int,
+    image: int,
 ) -> int:
     """The node with the lowest score, of equals the first, among those that have so much left; NONE if none has."""
     lowest, found, least = nodes.lowest[without_gpus], NONE, np.inf
+    most = _most_of_image(nodes, amounts, image)
     if slot == NONE:
         for block in range(lowest.size):
-            if lowest[block] < least:
-                node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster)
-                score = np.inf if node == NONE else _score(nodes, node, amounts, without_gpus)
+            if lowest[block] - most < least:
+                node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster, image)
+                score = np.inf if node == NONE else _score(nodes, node, amounts, without_gpus, image)
                 if score < least:
                     found, least = node, score
         return found
     best, known, after = requests.node[slot], requests.score[slot], requests.after[slot]
+    grows = without_gpus and nodes.headroom.source.size > 0  # Once a GPU is taken, nothing needs to be left for it.
     for block in range(lowest.size):
-        if known[block] == np.inf or lowest[block] >= least:
+        if lowest[block] - most >= least or (known[block] == np.inf and not grows):
             continue
         if after[block] != nodes.changes[block]:
-            node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster)
+            node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster, image)
             best[block], after[block] = node, nodes.changes[block]
-            known[block] = np.inf if node == NONE else _score(nodes, node, amounts, without_gpus)
+            known[block] = np.inf if node == NONE else _score(nodes, node, amounts, without_gpus, image)
         if known[block] < least:
             found, least = best[block], known[block]
     return found
 
 
-def _best_in(nodes: Nodes, block: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int) -> int:
+def _best_in(
+    nodes: Nodes, block: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int, image: int
+) -> int:
     """The same of one block."""
     found, lowest = NONE, np.inf
     if not _is_roomy(nodes, amounts, block):
         return found
-    heeds = amounts[GPUS] > 0 and nodes.usual.cpus.size > 0
+    heeds, most = amounts[GPUS] > 0 and nodes.usual.cpus.size > 0, _most_of_image(nodes, amounts, image)
     for node in range(block * BLOCK, min(block * BLOCK + BLOCK, mask.size)):
-        score = -np.inf if heeds else _fullness(nodes, node, without_gpus)
+        score = -np.inf if heeds else _fullness(nodes, node, without_gpus) - most
         here = mask[node] and (cluster == NONE or nodes.cluster[node] == cluster)
         if score < lowest and here and _fits(nodes, amounts, node, model):
-            if heeds:
-                score = _usual_score(nodes, node, amounts)
+            if heeds or image != NONE:
+                score = _score(nodes, node, amounts, without_gpus, image)
             if score < lowest:
                 found, lowest = node, score
     return found
 
 
-def _score(nodes: Nodes, node: int, amounts: Ints, without_gpus: int) -> float:
+def _most_of_image(nodes: Nodes, amounts: Ints, image: int) -> float:
+    """The most that it takes off a score that a node has the image."""
+    if image == NONE:
+        return 0.0
+    return IMAGE_OF_GPUS if amounts[GPUS] > 0 and nodes.usual.cpus.size else IMAGE
+
+
+def _score(nodes: Nodes, node: int, amounts: Ints, without_gpus: int, image: int) -> float:
     """Of a node with room, for a pod that asks for such amounts [resources]."""
     if amounts[GPUS] > 0 and nodes.usual.cpus.size:
-        return _usual_score(nodes, node, amounts)
-    return _fullness(nodes, node, without_gpus)
+        score = _usual_score(nodes, node, amounts)
+    else:
+        score = _fullness(nodes, node, without_gpus)
+    return score - _most_of_image(nodes, amounts, image) * nodes.images[image, node] if image != NONE else score
 
 
 def _fullness(nodes: Nodes, node: int, without_gpus: int) -> float:

@@ -75,6 +75,7 @@ class WorkloadRow(TypedDict):
     restriction: str
     topology: str
     volumes: str
+    image: str
 
 
 class SpecifiedWorkloadRow(WorkloadRow):
@@ -132,6 +133,7 @@ class QueueRow(TypedDict):
     quotas: str
     preemption: str
     reserved_after_seconds: int
+    placement: str
     set_at: int
     set_by: str
     version: int
@@ -203,6 +205,7 @@ class NodeRow(TypedDict):
     used_gpus: int
     admits: str
     traits: str
+    images: str
     barred: int
     topology: str
     problem: str

@@ -77,6 +77,18 @@ def test_nodes_without_gpus_go_first_and_are_never_kept():
     assert placed(snapshot) == {1: [2], 9: [1]}
 
 
+def test_once_a_gpu_is_taken_what_was_left_for_it_is_there_for_the_next_at_once():
+    """Also where nothing was found before: the second of equal requests looks again."""
+    nodes = [node(cpus=7, gpus=1, gpu_model="L4"), *(node(ready=False) for _ in range(31)), node(cpus=2)]
+    jobs = [
+        workload(1, cpus=2),
+        workload(2, cpus=1, gpus=1, submitted_at=NOON + 1),
+        workload(3, cpus=2, submitted_at=NOON + 2),
+        workload(4, cpus=6, gpus=1, submitted_at=NOON + 3),
+    ]
+    assert placed(world(nodes=nodes, workloads=jobs)) == {1: [33], 2: [1], 3: [1]}
+
+
 def waits(**more) -> object:
     """GPU work that no node has room for now: two of the four GPUs of a node are broken for it, so to say."""
     return workload(9, **{"gpus": 4, "cpus": 16, "submitted_at": NOON + SECOND, **more})
@@ -135,6 +147,9 @@ def test_every_choice_and_every_pod_set_with_gpus_is_heeded():
     )
     chooses = workload(9, cpus=16, gpus=4, choices=either, submitted_at=NOON + SECOND)
     assert placed(world(nodes=[MIXED], workloads=[workload(1), chooses])) == {9: [1]}
+    poor = replace(chooses, queue="poor")
+    queues = [QueueSpec(name="poor", quotas={("default", "gpu"): Quota(nominal=3)})]
+    assert placed(world(nodes=[MIXED], workloads=[workload(1, cpus=15), poor], queues=queues)) == {1: [1], 9: [1]}
     head = PodSet(name="head", nodes=1, resources=Resources(cpu_milli=1_000, memory_bytes=1))
     worker = PodSet(name="worker", nodes=2, resources=Resources(cpu_milli=7_000, memory_bytes=1, gpus=2))
     gang = workload(9, nodes=3, cpus=1, sets=(head, worker), submitted_at=NOON + SECOND)

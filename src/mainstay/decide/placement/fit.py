@@ -32,6 +32,7 @@ NO_HEADROOM = Headroom(
     kind=np.zeros(0, dtype=np.int64),
 )
 """Nothing needs to be left for idle GPUs."""
+NO_IMAGES = np.zeros((0, 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +57,8 @@ class Request:
     """
     reach: Bools | None = field(default=None, compare=False)
     """Only these nodes will do; None: all."""
+    image: int = 0
+    """Index into `Snapshot.images`: of nodes that are about as good those go first that have it; 0: it names none."""
     late: int = 0
     """Bits, by number in `Free.kept`: it would still run when that is needed, so it may use only what is beside it then."""
     leaves_headroom: bool = False
@@ -93,6 +96,8 @@ class Free:
     """As of the nodes."""
     headroom: Mapping[int, int] = field(default_factory=dict)
     """Column -> the column of what is left of it beside what is kept for idle GPUs (headroom.py)."""
+    images: Mapping[int, int] = field(default_factory=dict)
+    """Index into `Snapshot.images` -> row of `Nodes.images`, for those that are heeded (images.py)."""
     kept: tuple[Mapping[int, int], ...] = ()
     """For each start that is reserved, column -> the column of what is left of it then. They come behind all others."""
     _allowed: dict[tuple[Restriction, int, int, tuple[int, ...]], Bools] = field(default_factory=dict, repr=False)
@@ -318,7 +323,14 @@ class Free:
             sign=int(nodes.sign[0]),
             usual=nodes.usual,
         )
-        return replace(self, nodes=fresh, headroom={}, kept=())
+        return replace(self, nodes=fresh._replace(images=nodes.images), headroom={}, kept=())
+
+    def with_images(self, worth: Mapping[int, Floats]) -> Free:
+        """The same, heeding where these images are: index into `Snapshot.images` -> [nodes] `NodeImages.worth`."""
+        if not worth:
+            return self
+        rows = {image: row for row, image in enumerate(worth)}
+        return replace(self, nodes=self.nodes._replace(images=np.stack(list(worth.values()))), images=rows)
 
     def beside_gpus(self, headroom: Headroom) -> Free:
         """The same, with what is left of some columns beside what is kept for idle GPUs."""
@@ -431,6 +443,7 @@ def request_of(
     reach: Bools | None = None,
     one_node: bool = False,
     topology: TopologyNeed | None = None,
+    image: int = 0,
 ) -> Request:
     """The request in the numbers of the columns. Without GPUs a model means nothing."""
     shape = resources.gpu_model if resources.gpus and is_shape(resources.gpu_model) else ""
@@ -446,6 +459,7 @@ def request_of(
         reach=reach,
         one_node=one_node,
         topology=topology,
+        image=image,
     )
 
 
@@ -517,4 +531,5 @@ def _nodes_of(
         if usual.cpus.size
         else np.zeros(apart.size),
         headroom=NO_HEADROOM,
+        images=NO_IMAGES,
     )

@@ -22,6 +22,8 @@ from mainstay.domain.quantity import Resources, is_shape
 from mainstay.domain.snapshot import PODS, Snapshot
 
 WORD_BITS = 32
+QUEUES_TRIED_MAX = 32
+"""Where more queues ask for the same choices, one of them is taken to have quota: then too much is kept, and never too little."""
 PAIRS_MAX = 1 << 22
 """32 MiB for a moment."""
 
@@ -159,7 +161,7 @@ def _asks(snapshot: Snapshot, free: Free, allowance: Allowance, rows: Ints, numb
     np.add.at(pods, number, _usable(snapshot, allowance, rows[first[number]], queue=queue, count=count))
     asking = np.flatnonzero(pods)
     found = [_alike(snapshot, free, rows[first[asking]], pods[asking])] if asking.size else []
-    found += _of_several(snapshot, free, allowance, rows[several])
+    found += _of_several(snapshot, free, allowance, rows[several], numbers[several])
     if not found:
         return None
     places = list(dict.fromkeys(place for one in found for place in one.places))
@@ -221,10 +223,12 @@ def _alike(snapshot: Snapshot, free: Free, rows: Ints, pods: Ints) -> _Asks:
 _ANYTHING = Request(cpu_milli=0, memory_bytes=0, gpus=0, gpu_model=0)
 
 
-def _of_several(snapshot: Snapshot, free: Free, allowance: Allowance, rows: Ints) -> Iterator[_Asks]:
+def _of_several(snapshot: Snapshot, free: Free, allowance: Allowance, rows: Ints, numbers: Ints) -> Iterator[_Asks]:
     """Of workloads with several choices or pod sets: of every choice for which there is quota, and of every set."""
-    table = snapshot.workloads
-    for row in rows.tolist():
+    table, order = snapshot.workloads, np.argsort(numbers, kind="stable")
+    splits = np.flatnonzero(np.diff(numbers[order])) + 1
+    for alike in np.split(rows[order], splits) if rows.size else ():
+        row, queues = int(alike[0]), np.unique(table.queue[alike]).tolist()
         shape = make_shape(
             snapshot,
             nodes=int(table.nodes[row]),
@@ -235,14 +239,15 @@ def _of_several(snapshot: Snapshot, free: Free, allowance: Allowance, rows: Ints
             restriction=snapshot.restrictions[int(table.restriction[row])],
         )
         for way in shape.ways:
-            ways = allowance.flavors_of(int(table.queue[row]), way)
-            if not any(allowance.may_use_parts(int(table.queue[row]), one) for one in ways):
+            if len(queues) <= QUEUES_TRIED_MAX and not any(
+                allowance.may_use_parts(queue, one) for queue in queues for one in allowance.flavors_of(queue, way)
+            ):
                 continue
             for part in way:
                 request = part.request
                 if not request.gpus or (request.shape and request.shape not in free.shapes):
                     continue
-                pods = part.ranks if shape.sets else shape.nodes
+                pods = alike.size * (part.ranks if shape.sets else shape.nodes)
                 yield _Asks(
                     amounts=free.amounts(request)[: free.own, np.newaxis],
                     gpus=np.array([request.gpus]),

@@ -22,7 +22,7 @@ from mainstay.decide import admission
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.kernel import Headroom
 from mainstay.decide.nomination import reserved, spoken_for
-from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
+from mainstay.decide.placement import DEFAULT_POLICY, POLICIES, policies_of
 from mainstay.decide.placement.apart import bound_of, room_apart
 from mainstay.decide.placement.fit import Free, Request, feasible, room
 from mainstay.decide.placement.gang import room_together, together
@@ -84,6 +84,7 @@ class Search:
         self.free = _free(snapshot, self.holders)
         self._slices = tuple(model if is_shape(model) else "" for model in snapshot.gpu_models)
         self._policy = POLICIES[DEFAULT_POLICY]
+        self._policies = policies_of(snapshot.queues, self._policy)
         self._starts = reserved_starts(reserved(snapshot), self._policy)
         self._late = np.zeros(self.holders.pod.size, dtype=np.int64)
         """[pods] Bits, by number in `_starts`: it still runs then, so that what is left then is more without it."""
@@ -97,6 +98,7 @@ class Search:
 
     def displace(self, wish: Wish, shape: Shape) -> Displacement | None:
         """Who yields for it, and where it is placed; then all of that is so. None: nobody may, or it would not fit."""
+        self._policy = self._policies[wish.queue]
         for parts, load in self._asked(wish, shape):
             for rules in self._rules(wish, load):
                 found = _Attempt(self, rules, self._beside_gpus(parts)).made()
@@ -145,6 +147,7 @@ class Search:
 
     def places_now(self, wish: Wish, shape: Shape) -> bool:
         """Whether it fits without anybody who would not leave anyway."""
+        self._policy = self._policies[wish.queue]
         for parts, load in self._asked(wish, shape):
             if self.balance.allows(wish.queue, load.cells) and self._has_place(parts):
                 return True
