@@ -87,7 +87,14 @@ class Cycle:
             beside.append(of_queue[snapshot.workloads.queue[self.order]])
         self.numbers = shape_numbers(snapshot, self.order, timed=self._releases is not None, beside=beside)
         self.allowance = Allowance(snapshot)
-        headroom = headroom_of(snapshot, self.free, self.allowance, rows=self.order, numbers=self.numbers)
+        headroom = headroom_of(
+            snapshot,
+            self.free,
+            self.allowance,
+            rows=self.order,
+            numbers=self.numbers,
+            later=self._releases is not None,
+        )
         self.free = self.free.beside_gpus(headroom)
         self.started = np.zeros(snapshot.workloads.key.size, dtype=np.bool_)
         """[workloads] Those that have been placed."""

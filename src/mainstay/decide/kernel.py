@@ -35,6 +35,7 @@ IDLE_GPU = 0.0025
 SCARCITY = 0.1
 FULLNESS = 1e-5
 """Of nodes that are as good as each other, the fullest."""
+ROUNDING = 1e-9
 IMAGE, IMAGE_OF_GPUS = 0.05, 0.002
 """What a large image that a node has takes off its score: as much as the twentieth part of the largest node's cores left on it;
 and where a score counts GPUs that are wasted, less than one that lies idle.
@@ -381,26 +382,30 @@ def _best(
 ) -> int:
     """The node with the lowest score, of equals the first, among those that have so much left; NONE if none has."""
     lowest, found, least = nodes.lowest[without_gpus], NONE, np.inf
+    # A score may be lower than what bounds it by what an image is worth, and what is lost when that is rounded.
     most = _most_of_image(nodes, amounts, image)
+    margin = most + ROUNDING if most > 0 else 0.0
+    reach = least
     if slot == NONE:
         for block in range(lowest.size):
-            if lowest[block] - most < least:
+            if lowest[block] < reach:
                 node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster, image)
                 score = np.inf if node == NONE else _score(nodes, node, amounts, without_gpus, image)
                 if score < least:
-                    found, least = node, score
+                    found, least, reach = node, score, score + margin
         return found
     best, known, after = requests.node[slot], requests.score[slot], requests.after[slot]
-    grows = without_gpus and nodes.headroom.source.size > 0  # Once a GPU is taken, nothing needs to be left for it.
+    # Once a GPU is taken, nothing needs to be left for it: then what was not found may be there.
+    never = np.nan if without_gpus and nodes.headroom.source.size > 0 else np.inf
     for block in range(lowest.size):
-        if lowest[block] - most >= least or (known[block] == np.inf and not grows):
+        if known[block] == never or lowest[block] >= reach:
             continue
         if after[block] != nodes.changes[block]:
             node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster, image)
             best[block], after[block] = node, nodes.changes[block]
             known[block] = np.inf if node == NONE else _score(nodes, node, amounts, without_gpus, image)
         if known[block] < least:
-            found, least = best[block], known[block]
+            found, least, reach = best[block], known[block], known[block] + margin
     return found
 
 
@@ -481,16 +486,30 @@ def _fits(nodes: Nodes, amounts: Ints, node: int, model: int) -> bool:
     """Whether a node of this model has so much left."""
     if model > 0 and nodes.gpu_model[node] != model:
         return False
-    for resource in range(amounts.size):
+    end = _until_headroom(nodes, amounts, node)
+    for resource in range(end):
+        if 0 < amounts[resource] > nodes.free[resource, node]:
+            return False
+    for resource in range(end + nodes.headroom.source.size, amounts.size):
         if 0 < amounts[resource] > nodes.free[resource, node]:
             return False
     return True
 
 
+def _until_headroom(nodes: Nodes, amounts: Ints, node: int) -> int:
+    """Where columns begin that need not be looked at, as nothing is kept on the node; as many as there are if all need to be."""
+    if nodes.headroom.source.size > 0 and nodes.headroom.kind[node] == 0:
+        return int(nodes.headroom.first[0])
+    return int(amounts.size)
+
+
 def _room(nodes: Nodes, amounts: Ints, node: int) -> int:
     """How many such pods a node can take, at most ROOM_MAX."""
-    most = ROOM_MAX
-    for resource in range(amounts.size):
+    most, end = ROOM_MAX, _until_headroom(nodes, amounts, node)
+    for resource in range(end):
+        if amounts[resource] > 0:
+            most = min(most, nodes.free[resource, node] // amounts[resource])
+    for resource in range(end + nodes.headroom.source.size, amounts.size):
         if amounts[resource] > 0:
             most = min(most, nodes.free[resource, node] // amounts[resource])
     return most
@@ -502,10 +521,14 @@ def take(nodes: Nodes, node: int, pods: int, amounts: Ints) -> None:
     begin, end = block * BLOCK, min(block * BLOCK + BLOCK, nodes.left.size)
     first, last = nodes.headroom.first[0], nodes.headroom.first[0] + nodes.headroom.source.size
     for resource in range(amounts.size):
-        if resource < first or resource >= last:
-            after = nodes.free[resource, node] - pods * amounts[resource]
-            _set(nodes, resource, node, after)
-            left += after * nodes.weight[resource]
+        if first <= resource < last:
+            continue
+        before = nodes.free[resource, node]
+        after = before - pods * amounts[resource]
+        nodes.free[resource, node] = after
+        left += after * nodes.weight[resource]
+        if after != before:
+            _raise_or_lower(nodes, resource, node, before)
     if last > first and nodes.headroom.kind[node] > 0:
         _set_beside_gpus(nodes, node)
     was = nodes.left[node]
@@ -525,10 +548,9 @@ def take(nodes: Nodes, node: int, pods: int, amounts: Ints) -> None:
     nodes.changes[block] += 1
 
 
-def _set(nodes: Nodes, resource: int, node: int, after: int) -> None:
-    """So much is left of it now."""
-    block, before = node // BLOCK, nodes.free[resource, node]
-    nodes.free[resource, node] = after
+def _raise_or_lower(nodes: Nodes, resource: int, node: int, before: int) -> None:
+    """The peak of its block, once a node has another amount of a resource."""
+    block, after = node // BLOCK, nodes.free[resource, node]
     if after > nodes.peak[resource, block]:
         nodes.peak[resource, block] = after
     elif after < before == nodes.peak[resource, block]:
@@ -545,8 +567,11 @@ def _set_beside_gpus(nodes: Nodes, node: int) -> None:
         idle += max(0, nodes.free[resource, node])
     idle = min(idle, headroom.kept.shape[2] - 1)
     for index in range(headroom.source.size):
-        kept = headroom.kept[index, headroom.kind[node], idle]
-        _set(nodes, headroom.first[0] + index, node, nodes.free[headroom.source[index], node] - kept)
+        column, kept = headroom.first[0] + index, headroom.kept[index, headroom.kind[node], idle]
+        before = nodes.free[column, node]
+        nodes.free[column, node] = nodes.free[headroom.source[index], node] - kept
+        if nodes.free[column, node] != before:
+            _raise_or_lower(nodes, column, node, before)
 
 
 def may_use(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int) -> bool:

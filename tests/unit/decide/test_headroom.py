@@ -295,3 +295,16 @@ def test_a_preview_says_the_same():
         spec = WorkloadSpec(kind=Kind.JOB, name="job", run=("true",), choices=(asked,))
         found = preview(snapshot, spec=spec, priority=0)
         assert (found.starts_now, found.reason.code is Code.KEPT_FOR_GPUS) == (starts, not starts)
+
+
+def test_nobody_yields_for_it_on_gpus_that_would_be_idle_then():
+    """All GPUs are busy; without what holds them, they were to be left what other GPU work needs."""
+    policy = PreemptionPolicy(within_queue=WithinQueue.LOWER_PRIORITY)
+    long_ago = NOON - 3_600 * SECOND
+    mild = workload(2, queue="q", gpus=4, cpus=16, phase=Phase.RUNNING, started_at=long_ago)
+    held = [allocation(2, gpus=4, cpus=16, gpu_model="L4", started_at=long_ago)]
+    urgent = workload(1, queue="q", cpus=4, priority=50, phase=Phase.QUEUED)
+    queues = [QueueSpec(name="q", preemption=policy)]
+    for others, victims in (([], [2]), ([waits(phase=Phase.QUEUED)], [])):
+        snapshot = world(nodes=[MIXED], workloads=[urgent, mild, *others], allocations=held, queues=queues)
+        assert [one.workload_key for found in preempt(snapshot) for one in found.victims] == victims

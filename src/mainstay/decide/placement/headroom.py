@@ -45,10 +45,15 @@ class _Asks:
     """Where they may run at all, whatever they ask for."""
 
 
-def headroom_of(snapshot: Snapshot, free: Free, allowance: Allowance, *, rows: Ints, numbers: Ints) -> Headroom:
-    """For the workloads in these rows, which wait; `numbers` are those of their shapes, from 0. O(nodes x places + asks)."""
+def headroom_of(
+    snapshot: Snapshot, free: Free, allowance: Allowance, *, rows: Ints, numbers: Ints, later: bool
+) -> Headroom:
+    """For the workloads in these rows, which wait; `numbers` are those of their shapes, from 0. O(nodes x places + asks).
+
+    `later`: GPUs that are busy now may be idle by when it is asked.
+    """
     devices = free.nodes.free[GPUS : GPUS + 1 + len(free.shapes)]
-    if not (free.gpus_installed > 0).any() or not (devices > 0).any():
+    if not (free.gpus_installed if later else devices > 0).any():
         return NO_HEADROOM
     asks = _asks(snapshot, free, allowance, rows, numbers)
     if asks is None:

@@ -169,7 +169,7 @@ class Search:
     def _headroom(self) -> Headroom:
         rows = admission.order(self._staying)
         numbers = shape_numbers(self._staying, rows)
-        return headroom_of(self._staying, self.free, self._allowance, rows=rows, numbers=numbers)
+        return headroom_of(self._staying, self.free, self._allowance, rows=rows, numbers=numbers, later=True)
 
     def places_without_stuck(self, shape: Shape) -> bool:
         """Whether there would be room if those had ended that were told to stop and have not in time."""
