@@ -396,7 +396,7 @@ def _best(
         return found
     best, known, after = requests.node[slot], requests.score[slot], requests.after[slot]
     # Once a GPU is taken, nothing needs to be left for it: then what was not found may be there.
-    never = np.nan if without_gpus and nodes.headroom.source.size > 0 else np.inf
+    never = -np.inf if without_gpus and nodes.headroom.source.size > 0 else np.inf
     for block in range(lowest.size):
         if known[block] == never or lowest[block] >= reach:
             continue
