@@ -18,6 +18,7 @@ from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
 from mainstay.domain.flavor import NodeFlavor, flavor_numbers
 from mainstay.domain.history import NO_HISTORY, HistoryPolicy, HistoryTable
+from mainstay.domain.image import NodeImages, digest_of
 from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_HOUR, Resources, is_shape
 from mainstay.domain.queue import DEFAULT_QUEUE, QueueSpec, QueueTree
@@ -68,6 +69,8 @@ class ANode:
     topology: Mapping[str, str] = field(default_factory=dict)
     """Level -> its domain."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    images: Mapping[str, int] = field(default_factory=dict)
+    """Name -> MiB."""
     taints: tuple[str, ...] = ()
     """As `dedicated=ml:NoSchedule`. With any it is ready for nobody but who tolerates them."""
     version: int = 1
@@ -123,6 +126,7 @@ class AWorkload:
     """Names, of the project OWNER."""
     topology: str = ""
     """As `near` has it."""
+    image: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,14 +237,24 @@ def world(
     restrictions = ("", *sorted({row.restriction for row in workloads} - {""}, key=repr))
     needs = (None, *sorted({_need(row) for row in workloads if row.volumes}, key=repr))
     topologies = ("", *sorted({row.topology for row in workloads} - {""}))
+    images = ("", *sorted({row.image for row in workloads} - {""}))
     return Snapshot(
         now=now,
         seed=seed,
         version=1,
         gpu_models=models,
         nodes=_with_flavors(_node_table(sorted(nodes, key=_key), allocations, models), flavors),
-        workloads=_workload_table(
-            sorted(workloads, key=_key), models, clusters, restrictions, needs=needs, topologies=topologies, queues=tree
+        workloads=replace(
+            _workload_table(
+                sorted(workloads, key=_key),
+                models,
+                clusters,
+                restrictions,
+                needs=needs,
+                topologies=topologies,
+                queues=tree,
+            ),
+            image=_ints(images.index(row.image) for row in sorted(workloads, key=_key)),
         ),
         allocations=_allocation_table(sorted(allocations, key=_key), models),
         endpoints=endpoints,
@@ -253,6 +267,7 @@ def world(
         cluster_names=clusters,
         restrictions=restrictions,
         volume_needs=needs,
+        images=images,
         topologies=tuple(near(text) if text else None for text in topologies),
         volumes={
             VolumeRef(owner=one.state.owner, name=one.state.name): tuple(
@@ -380,6 +395,10 @@ def _node_table(rows: list[ANode], allocations: Sequence[AnAllocation], models: 
         used_shapes={shape: _ints(_used(row, shape, allocations) for row in rows) for shape in _shapes(rows)},
         others={name: _ints(row.others.get(name, 0) for row in rows) for name in _others(rows)},
         used_others={name: _ints(row.used_others.get(name, 0) for row in rows) for name in _others(rows)},
+        images=NodeImages(
+            number=np.arange(len(rows)),
+            each=tuple({digest_of(name): size for name, size in row.images.items()} for row in rows),
+        ),
         levels=levels_of([row.cluster for row in rows], [row.topology for row in rows]),
     )
 

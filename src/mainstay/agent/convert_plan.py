@@ -26,6 +26,7 @@ from mainstay.domain.errors import (
 )
 from mainstay.domain.fleet import Contact
 from mainstay.domain.guest import Guest
+from mainstay.domain.image import IMAGES_MAX
 from mainstay.domain.plan import (
     Action,
     Advance,
@@ -250,6 +251,7 @@ def _node_said(node: NodeState) -> wire.NodeSaid:
         spot=node.traits.spot,
         barred=node.barred,
         topology=node.topology,
+        images=node.images,
         shapes=node.shapes,
         whole=None if node.whole is None else amount(node.whole),
         whole_shapes=node.whole_shapes,
@@ -279,6 +281,7 @@ def _node_state(said: wire.NodeSaid, known: dict[_TraitsSaid, Traits]) -> NodeSt
         traits=_traits((said.labels, said.taints, said.spot), known),
         barred=said.barred,
         topology=said.topology,
+        images=_counts(said.images)[:IMAGES_MAX],
         shapes=_counts(said.shapes),
         whole=None if said.whole is None else resources(said.whole),
         whole_shapes=_counts(said.whole_shapes),

@@ -340,6 +340,7 @@ def explanation_view(workload: Workload, answer: Explanation | None, *, progress
         would_start_if=changes,
         preemption=answer.preemption,
         expected=_expected_view(answer.expected),
+        placement=answer.placement,
         sentence=sentence,
     )
 

@@ -7,6 +7,7 @@ from functools import partial
 
 from mainstay.api.convert import instant
 from mainstay.api.convert_jobs import parsed, requirements
+from mainstay.decide.placement import DEFAULT_POLICY
 from mainstay.decide.standing import CellUse
 from mainstay.domain.errors import Invalid
 from mainstay.domain.history import HistoryPolicy, HistoryRecord
@@ -43,6 +44,7 @@ def queue_change(name: str, body: requests.QueueRequest, *, flavors: Collection[
         reserved_after_seconds=(
             parsed("reserved_after", quantities.duration, body.reserved_after) if body.reserved_after else None
         ),
+        placement=body.placement,
     )
 
 
@@ -137,6 +139,7 @@ def queue_view(state: QueueState) -> views.QueueView:
         quotas=[_quota_view(state, cell, quota) for cell, quota in sorted(queue.quotas.items())],
         preemption=_preemption_view(queue.preemption),
         reserved_after_seconds=queue.reserved_after_seconds,
+        placement=queue.placement or DEFAULT_POLICY,
         share=told(state.standing.share / 1_000),
         fair_share=told(fairness.fair),
         demand_capped_share=told(fairness.capped),

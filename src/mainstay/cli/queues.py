@@ -88,6 +88,7 @@ def show(name: str, *, as_json: bool) -> None:
         "set": f"{ago(found.set_at)} ago by {found.set_by}" if found.set_at else "",
         "preempts": preemption_words(found.preemption),
         "reserves": "" if found.cohort else f"a start for what has waited {duration(found.reserved_after_seconds)}",
+        "places": "" if found.cohort else f"by {found.placement}",
         "warning": "; ".join(found.warnings),
     }
     for word, value in facts.items():
@@ -130,6 +131,11 @@ def show(name: str, *, as_json: bool) -> None:
     metavar="TIME",
     help="So long its work waits, finding no room, before a start is reserved for it. At first 10m.",
 )
+@click.option(
+    "--placement",
+    metavar="POLICY",
+    help="How nodes are chosen for its work: least-waste, best-fit or spread; `none`: as for everybody, as at first.",
+)
 @json_option
 def set_(
     name: str,
@@ -142,6 +148,7 @@ def set_(
     lend: tuple[str, ...],
     preempt: tuple[str, ...],
     reserved_after: str | None,
+    placement: str | None,
     as_json: bool,
 ) -> None:
     """Set a queue or cohort, or change one that is there: what is not given stays as it is. For administrators.
@@ -160,6 +167,7 @@ def set_(
         quotas=_quotas(quota, borrow, lend),
         preemption=_preemption(preempt),
         reserved_after=reserved_after or "",
+        placement="" if placement == NONE else placement,
     )
     with Client() as client:
         found = client.set_queue(name, request)

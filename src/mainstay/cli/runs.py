@@ -312,6 +312,8 @@ def explain(ref: str, *, as_json: bool) -> None:
         out(f"  {found.expected.sentence}")
     if found.preemption:
         out(f"  {found.preemption}")
+    if found.placement:
+        out(f"  its nodes are chosen by {found.placement}, as its queue says")
 
 
 @click.command()

@@ -30,9 +30,19 @@ class Asked:
     """The requests of all shapes; those of shapes with choices or slices of GPUs once they are learned."""
 
     def __init__(
-        self, snapshot: Snapshot, free: Free, allowance: Allowance, policy: Policy, *, rows: Ints, numbers: Ints
+        self,
+        snapshot: Snapshot,
+        free: Free,
+        allowance: Allowance,
+        policy: Policy,
+        *,
+        rows: Ints,
+        numbers: Ints,
+        alone: Bools,
     ) -> None:
-        """`numbers` are those of the shapes of these rows of workloads, from 0."""
+        """`numbers` are those of the shapes of these rows of workloads, from 0. `alone` [queues]: work of these is placed by
+        another policy, so by the caller.
+        """
         self._free, self._allowance = free, allowance
         table = snapshot.workloads
         _, first = np.unique(numbers, return_index=True)
@@ -68,6 +78,8 @@ class Asked:
         if PODS in free.others:
             amounts[:, free.others[PODS]] = 1
         amounts[lacking, CPU] = LACKING
+        for at, beside in free.headroom.items():
+            amounts[:, beside] = np.where(gpus == 0, amounts[:, at], 0)
         masks = [feasible(free, _nothing(*where)) for where in self._where]
         group = np.tile(np.arange(len(groups)), row.size)
         nodes_of = np.array([min(flavors, default=0) for flavors in groups], dtype=np.int64)
@@ -88,6 +100,7 @@ class Asked:
             | ((table.topology[row] > 0) & (table.nodes[row] > 1))
             | (table.nodes[row] > (RANKS_MAX if policy.stacks else 1))
             | (not policy.sign)
+            | alone[table.queue[row]]
             | _has_sets(table, row),
             amounts=each(amounts),
             without_gpus=each((gpus == 0).astype(np.int64)),
@@ -97,11 +110,21 @@ class Asked:
             flavor=each(model) + nodes_of[group] * len(snapshot.gpu_models),
             mask=each(mask.reshape(-1)) * len(groups) + group,
             masks=np.array(masks, dtype=np.bool_).reshape(len(masks), free.key.size),
+            image=each(self._images(snapshot)[row]),
             slot=slot,
             node=np.full(remembered, NONE, dtype=np.int64),
             score=np.zeros(remembered),
             after=np.full(remembered, NONE, dtype=np.int64),
         )
+
+    def _images(self, snapshot: Snapshot) -> Ints:
+        """[workloads] Row of `Nodes.images`; NONE."""
+        asked = snapshot.workloads.image
+        if asked is None or not self._free.images:
+            return np.full(snapshot.workloads.key.size, NONE, dtype=np.int64)
+        rows = np.full(len(snapshot.images), NONE, dtype=np.int64)
+        rows[list(self._free.images)] = list(self._free.images.values())
+        return rows[asked]
 
     def request(self, number: int, *, model: int) -> Request:
         """The request with this number, of this model of GPUs."""
@@ -154,6 +177,7 @@ class Asked:
             asked.any_model[at] = request.gpus and not request.gpu_model and not request.shape
             asked.quota[at], asked.flavor[at] = self._allowance.asked(request)
             asked.mask[at] = self._mask(mask + group, request.reach)
+            asked.image[at] = self._free.images.get(choice.image, NONE)
         asked.begin[number], asked.end[number] = begin, self._count
 
     def _mask(self, mask: int, reach: Bools | None) -> int:
@@ -178,6 +202,7 @@ class Asked:
             quota=np.concatenate((asked.quota, asked.quota)),
             flavor=np.concatenate((asked.flavor, asked.flavor)),
             mask=np.concatenate((asked.mask, asked.mask)),
+            image=np.concatenate((asked.image, asked.image)),
             slot=np.concatenate((asked.slot, np.full_like(asked.slot, NONE))),
         )
 

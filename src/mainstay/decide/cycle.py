@@ -16,11 +16,22 @@ from mainstay.decide.allowance import Allowance
 from mainstay.decide.asked import Asked
 from mainstay.decide.compiled import kernel_for
 from mainstay.decide.kernel import BLOCK, Found, Ledger, Waiting
+from mainstay.decide.placement import POLICIES, policies_of
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.placement.gang import place
+from mainstay.decide.placement.headroom import headroom_of, unbound
+from mainstay.decide.placement.images import heeded, worth_of
 from mainstay.decide.placement.reach import Users, users_of
-from mainstay.decide.placement.sets import Part, Parts, place_parts, take_parts, with_late
+from mainstay.decide.placement.sets import (
+    Part,
+    Parts,
+    leaving_headroom,
+    place_parts,
+    take_parts,
+    with_late,
+    within,
+)
 from mainstay.decide.reservation import NEVER, TRIES_MAX, Releases, Reservation, waited_long
 from mainstay.decide.shapes import Shape, shape_numbers, shape_of
 from mainstay.decide.turns import asked_by, ledger_of, waiting_of
@@ -51,7 +62,11 @@ class Cycle:
     def __init__(self, snapshot: Snapshot, policy: Policy, *, tries_max: int = TRIES_MAX) -> None:
         """`tries_max`: a start is tried to be reserved for so many."""
         self.snapshot, self._tries_max = snapshot, tries_max
-        self.free = free_of(snapshot, sign=policy.sign or 1, heeds=policy.heeds)
+        heeds = any(POLICIES[name].heeds for name in snapshot.queues.placements if name in POLICIES)
+        if heeds and not policy.heeds:
+            policy = replace(policy, sign=0)  # The loop heeds who usually asks for GPUs if that is known.
+        self._policies = policies_of(snapshot.queues, policy)
+        self.free = free_of(snapshot, sign=policy.sign or 1, heeds=policy.heeds or heeds)
         self.order = admission.order(snapshot)
         self.reserved: dict[int, Reservation] = {}
         """By row of the workload table: starts that are reserved for those that have waited long and found no place."""
@@ -61,12 +76,32 @@ class Cycle:
         self._releases = Releases(snapshot) if tries_max and self._long.any() else None
         self._placed: list[Placed] = []
         """What was placed since a start was reserved last."""
-        self.numbers = shape_numbers(snapshot, self.order, timed=self._releases is not None)
+        self.free = self.free.with_images(worth_of(snapshot, self.order))
+        beside = list[Ints]()
+        if self.free.images:
+            beside.append(heeded(snapshot, self.free, self.order))
+        alone = np.array([one is not policy for one in self._policies], dtype=np.bool_)
+        if alone.any():
+            numbers = {one: number for number, one in enumerate(dict.fromkeys((policy, *self._policies)))}
+            of_queue = np.array([numbers[one] for one in self._policies], dtype=np.int64)
+            beside.append(of_queue[snapshot.workloads.queue[self.order]])
+        self.numbers = shape_numbers(snapshot, self.order, timed=self._releases is not None, beside=beside)
         self.allowance = Allowance(snapshot)
+        headroom = headroom_of(
+            snapshot,
+            self.free,
+            self.allowance,
+            rows=self.order,
+            numbers=self.numbers,
+            later=self._releases is not None,
+        )
+        self.free = self.free.beside_gpus(headroom)
         self.started = np.zeros(snapshot.workloads.key.size, dtype=np.bool_)
         """[workloads] Those that have been placed."""
         self._policy, self._kernel = policy, kernel
-        self._asked = Asked(snapshot, self.free, self.allowance, policy, rows=self.order, numbers=self.numbers)
+        self._asked = Asked(
+            snapshot, self.free, self.allowance, policy, rows=self.order, numbers=self.numbers, alone=alone
+        )
         self._waiting: Waiting | None = None
         self._shapes: dict[int, Shape] = {}
         self._number_of: dict[int, int] | None = None
@@ -131,31 +166,36 @@ class Cycle:
                     left -= 1
                     yield placed
 
+    def _policy_of(self, queue: int) -> Policy:
+        return self._policy if queue == ANY_QUEUE else self._policies[queue]
+
     def place(
-        self, shape: Shape, queue: int = ANY_QUEUE, *, delays: bool = False
+        self, shape: Shape, queue: int = ANY_QUEUE, *, delays: bool = False, spends: bool = False
     ) -> tuple[tuple[int, ...], Parts] | None:
         """Node row of each rank for the first choice that fits what is left, or None. Changes nothing.
 
-        With a queue, only what it may use of its quotas counts. `delays`: starts that are reserved do not.
+        With a queue, only what it may use of its quotas counts. `delays`: starts that are reserved do not. `spends`: what is kept
+        for GPUs does not.
         """
+        ways = self._ways(shape, delays=delays, spends=spends)
         if shape.sets:
-            return self._place_sets(shape, queue, delays=delays)
-        for choice in shape.requests if delays else self._timed(shape):
+            return self._place_sets(ways, queue)
+        for choice in (way[0].request for way in ways):
             for request in (choice,) if queue == ANY_QUEUE else self.allowance.flavors(queue, choice):
                 most = shape.nodes if queue == ANY_QUEUE else self.allowance.most_pods(queue, request, shape.nodes)
                 if most < shape.least:
                     continue
-                rows = place(self.free, request, count=most, least=shape.least, policy=self._policy)
+                rows = place(self.free, request, count=most, least=shape.least, policy=self._policy_of(queue))
                 if rows is not None:
                     return tuple(rows.tolist()), (Part(ranks=rows.size, request=request),)
         return None
 
-    def _place_sets(self, shape: Shape, queue: int, *, delays: bool) -> tuple[tuple[int, ...], Parts] | None:
-        for way in shape.ways if delays else self._ways(shape):
+    def _place_sets(self, ways: tuple[Parts, ...], queue: int) -> tuple[tuple[int, ...], Parts] | None:
+        for way in ways:
             for parts in (way,) if queue == ANY_QUEUE else self.allowance.flavors_of(queue, way):
                 if queue != ANY_QUEUE and not self.allowance.may_use_parts(queue, parts):
                     continue
-                rows = place_parts(self.free, parts, policy=self._policy)
+                rows = place_parts(self.free, parts, policy=self._policy_of(queue))
                 if rows is not None:
                     return tuple(rows.tolist()), parts
         return None
@@ -230,14 +270,16 @@ class Cycle:
         return self._started(placed)
 
     def _timed(self, shape: Shape) -> tuple[Request, ...]:
-        """Its requests, with which of the reserved starts it would delay if it used their places."""
-        late = self._late_for(shape)
-        return tuple(replace(request, late=late) for request in shape.requests) if late else shape.requests
+        """Its requests, with what binds them: which of the reserved starts they would delay if they used their places, and
+        whether something is kept from them for GPUs.
+        """
+        return tuple(way[0].request for way in self._ways(shape))
 
-    def _ways(self, shape: Shape) -> tuple[Parts, ...]:
+    def _ways(self, shape: Shape, *, delays: bool = False, spends: bool = False) -> tuple[Parts, ...]:
         """The same of all that it may ask for together."""
-        late = self._late_for(shape)
-        return tuple(with_late(way, late) for way in shape.ways) if late else shape.ways
+        late = 0 if delays else self._late_for(shape)
+        ways = tuple(with_late(way, late) for way in shape.ways) if late else shape.ways
+        return ways if spends or not self.free.headroom else tuple(leaving_headroom(way) for way in ways)
 
     def _late_for(self, shape: Shape) -> int:
         late = 0
@@ -262,8 +304,8 @@ class Cycle:
             for placed in self._placed:
                 self._releases.started(self._ends_at(placed.rows), placed.nodes, placed.parts)
             self._placed.clear()
-            asked = [with_late(one, 0) for one in usable]
-            found = self._releases.reserve(self.free, asked, policy=self._policy)
+            asked = [self._unbound(with_late(one, 0)) for one in usable]
+            found = self._releases.reserve(self.free, asked, policy=self._policy_of(queue))
             if found is None:
                 self.unreserved.add(row)
             if len(self.reserved) + len(self.unreserved) + (found is not None) >= self._tries_max:
@@ -278,6 +320,12 @@ class Cycle:
         self._asked.keep(self.free, self._late(found))
         self.allowance.use_parts(queue, found.parts)
         self._kernel.leave(ledger, waiting, at, shape.least, shape.nodes)
+
+    def _unbound(self, parts: Parts) -> Parts:
+        """Work without GPUs gets no start reserved where something may be kept for them."""
+        if not self.free.headroom or not parts[0].request.leaves_headroom:
+            return parts
+        return within(parts, unbound(self.free.nodes.headroom))
 
     def _late(self, reservation: Reservation) -> Bools:
         """[shapes] Which would delay it."""

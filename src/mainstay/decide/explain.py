@@ -19,7 +19,7 @@ from mainstay.decide.placement.sets import Parts, nodes_by_part
 from mainstay.decide.places import node_names, placed
 from mainstay.decide.preemption.outlook import outlook
 from mainstay.decide.preemption.rules import Wish, wish_of
-from mainstay.decide.schedule import quota_refusal, refusal, slot_resources, start_reserved, would_delay
+from mainstay.decide.schedule import kept_for_gpus, quota_refusal, refusal, slot_resources, start_reserved, would_delay
 from mainstay.decide.shapes import Shape, longest, make_shape, shape_of
 from mainstay.domain.affinity import NodeNeed, Restriction, Traits
 from mainstay.domain.allocation import Seen
@@ -62,6 +62,8 @@ class Explanation:
     """Whom it could displace, or why nobody yields for it, in words; empty where that is not the question."""
     expected: ExpectedStart | None = None
     """When it starts, if nobody yields for it; None where time alone brings no start, or it has one."""
+    placement: str = ""
+    """The policy by which its nodes are chosen, where its queue has one of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +113,7 @@ def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
         alternatives=answer.alternatives,
         preemption=outlook(snapshot, wish_of(snapshot, row), shape) if waits else "",
         expected=_expected(reserved, row, answer),
+        placement=snapshot.queues.placements[int(snapshot.workloads.queue[row])],
     )
 
 
@@ -248,7 +251,8 @@ def _answer(
         pass  # Only what it leaves is of interest.
     if row < 0 and (found := cycle.place(shape, queue)):
         return _starts(snapshot, *found, shape=shape, most=most, ahead=ahead)
-    reason = later or would_delay(cycle, shape, queue) or _waits(snapshot, shape, queue=queue, ahead=ahead)
+    reason = later or would_delay(cycle, shape, queue) or kept_for_gpus(cycle, shape, queue)
+    reason = reason or _waits(snapshot, shape, queue=queue, ahead=ahead)
     if unknown and reason.code is Code.WAITS_FOR_CAPACITY:
         reason = replace(reason, numbers={**reason.numbers, "detail": _NO_START})
     return _Answer(

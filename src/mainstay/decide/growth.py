@@ -21,9 +21,10 @@ import numpy as np
 from mainstay.decide import admission, kernel, nomination
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.kernel import NONE
-from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
+from mainstay.decide.placement import DEFAULT_POLICY, POLICIES, policies_of
 from mainstay.decide.placement.apart import Apart
 from mainstay.decide.placement.domains import numbers
+from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, free_of, whole_of
 from mainstay.decide.placement.gang import place
 from mainstay.decide.placement.reach import users_of
@@ -224,10 +225,10 @@ def _given(snapshot: Snapshot, growers: list[_Grower], free: Free, allowance: Al
         long=np.zeros(number.size, dtype=np.bool_),
     )
     kernel.look_up_all(ledger, waiting)
-    left = RANKS_MAX
+    left, policies = RANKS_MAX, policies_of(snapshot.queues, POLICIES[DEFAULT_POLICY])
     while left and (at := int(waiting.head[-1])) != NONE:
-        one = growers[int(waiting.shape[at])]
-        if _has_place(one, free, allowance, queue=int(waiting.queue[at])):
+        one, queue = growers[int(waiting.shape[at])], int(waiting.queue[at])
+        if _has_place(one, free, allowance, queue=queue, policy=policies[queue]):
             kernel.leave(ledger, waiting, at, 1, 1)
             left -= 1
         else:
@@ -235,14 +236,14 @@ def _given(snapshot: Snapshot, growers: list[_Grower], free: Free, allowance: Al
     return growers
 
 
-def _has_place(one: _Grower, free: Free, allowance: Allowance, *, queue: int) -> bool:
+def _has_place(one: _Grower, free: Free, allowance: Allowance, *, queue: int, policy: Policy) -> bool:
     """One more rank; then it holds it."""
     for choice in one.requests:
         for request in allowance.flavors(queue, choice):
             if not allowance.may_use(queue, request, 1):
                 continue
             apart = one.apart.narrowed(free, request) if one.apart else request
-            found = place(free, apart, count=1, policy=_POLICY)
+            found = place(free, apart, count=1, policy=policy)
             if found is not None:
                 free.take(found, 1, request)
                 if one.apart:
@@ -252,9 +253,6 @@ def _has_place(one: _Grower, free: Free, allowance: Allowance, *, queue: int) ->
                 one.asked.append(request)
                 return True
     return False
-
-
-_POLICY = POLICIES[DEFAULT_POLICY]
 
 
 def _action(snapshot: Snapshot, one: _Grower) -> Grow:

@@ -6,7 +6,8 @@ the tuples below; `at` is a position among those who wait.
 
 Three things keep a turn short. Only the queue whose turn it was has another share, and the cohorts above it. Nodes are looked
 at in blocks: of each it is known how much the roomiest of its nodes has of each resource. And what is free only shrinks: what was
-found for a request in a block holds until something is taken in that block, and where nothing was found, nothing ever will.
+found for a request in a block holds until something is taken in that block, and where nothing was found, nothing ever will (but
+for work without GPUs where a GPU has been taken for which something was left).
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ IDLE_GPU = 0.0025
 SCARCITY = 0.1
 FULLNESS = 1e-5
 """Of nodes that are as good as each other, the fullest."""
+ROUNDING = 1e-9
+IMAGE, IMAGE_OF_GPUS = 0.05, 0.002
+"""What a large image that a node has takes off its score: as much as the twentieth part of the largest node's cores left on it;
+and where a score counts GPUs that are wasted, less than one that lies idle.
+"""
 
 DONE, FULL, UNKNOWN, ASKS, CROWDED = range(5)
 """Why `go_on` returned: nobody waits; what was found must be read; the requests of a shape are not known yet; a shape
@@ -142,6 +148,21 @@ class Usual(NamedTuple):
     """[models] How much a model is needed by those for whom few will do."""
 
 
+class Headroom(NamedTuple):
+    """What work without GPUs leaves on a node for the GPUs that are idle there (placement/headroom.py). Columns of `Nodes.free`
+    have what is left of others beside that; whoever needs no GPUs asks for both. Empty if nothing needs to be left.
+    """
+
+    source: Ints
+    """[columns] Of which column of `Nodes.free` each is."""
+    first: Ints
+    """[2] The first of these columns, and how many columns of `Nodes.free`, from GPUS on, are of GPUs and of slices of them."""
+    kept: Ints
+    """[columns, kinds, idle GPUs] How much is left for so many."""
+    kind: Ints
+    """[nodes] 0: nothing is ever kept there, and there is more than anybody asks for in these columns."""
+
+
 class Nodes(NamedTuple):
     """What is left on each node, and what blocks of nodes have in common. `take` alone writes it."""
 
@@ -166,6 +187,9 @@ class Nodes(NamedTuple):
     usual: Usual
     wasted: Floats
     """[nodes] Thousandths of idle GPUs that those who usually ask could not use, summed over them; 0 if nobody is heeded."""
+    headroom: Headroom
+    images: Floats
+    """[images, nodes] What it is worth that a node has the image, from 0 to 1."""
 
 
 class Requests(NamedTuple):
@@ -199,6 +223,8 @@ class Requests(NamedTuple):
     """[requests] Row of `masks`."""
     masks: Bools
     """[masks, nodes] Nodes that may be used."""
+    image: Ints
+    """[requests] Row of `Nodes.images`; NONE."""
     slot: Ints
     """[requests] Row of what follows, for those that are asked again and again; NONE. The last is of the gang at hand."""
     node: Ints
@@ -307,7 +333,8 @@ def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, mode
         slot = NONE  # What is remembered is of any model that will do.
     left, last = ranks, found.size[1]
     while left:
-        node = _best(nodes, requests, slot, amounts, mask, requests.without_gpus[request], model, cluster)
+        without_gpus, image = requests.without_gpus[request], requests.image[request]
+        node = _best(nodes, requests, slot, amounts, mask, without_gpus, model, cluster, image)
         if node == NONE:
             return 0  # Only of a single rank: a cluster has been found for many.
         pods = min(left, _room(nodes, amounts, node))
@@ -343,53 +370,78 @@ def _cluster(nodes: Nodes, amounts: Ints, mask: Bools, model: int, ranks: int, l
 
 
 def _best(
-    nodes: Nodes, requests: Requests, slot: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int
+    nodes: Nodes,
+    requests: Requests,
+    slot: int,
+    amounts: Ints,
+    mask: Bools,
+    without_gpus: int,
+    model: int,
+    cluster: int,
+    image: int,
 ) -> int:
     """The node with the lowest score, of equals the first, among those that have so much left; NONE if none has."""
     lowest, found, least = nodes.lowest[without_gpus], NONE, np.inf
+    # A score may be lower than what bounds it by what an image is worth, and what is lost when that is rounded.
+    most = _most_of_image(nodes, amounts, image)
+    margin = most + ROUNDING if most > 0 else 0.0
+    reach = least
     if slot == NONE:
         for block in range(lowest.size):
-            if lowest[block] < least:
-                node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster)
-                score = np.inf if node == NONE else _score(nodes, node, amounts, without_gpus)
+            if lowest[block] < reach:
+                node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster, image)
+                score = np.inf if node == NONE else _score(nodes, node, amounts, without_gpus, image)
                 if score < least:
-                    found, least = node, score
+                    found, least, reach = node, score, score + margin
         return found
     best, known, after = requests.node[slot], requests.score[slot], requests.after[slot]
+    # Once a GPU is taken, nothing needs to be left for it: then what was not found may be there.
+    never = -np.inf if without_gpus and nodes.headroom.source.size > 0 else np.inf
     for block in range(lowest.size):
-        if known[block] == np.inf or lowest[block] >= least:
+        if known[block] == never or lowest[block] >= reach:
             continue
         if after[block] != nodes.changes[block]:
-            node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster)
+            node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster, image)
             best[block], after[block] = node, nodes.changes[block]
-            known[block] = np.inf if node == NONE else _score(nodes, node, amounts, without_gpus)
+            known[block] = np.inf if node == NONE else _score(nodes, node, amounts, without_gpus, image)
         if known[block] < least:
-            found, least = best[block], known[block]
+            found, least, reach = best[block], known[block], known[block] + margin
     return found
 
 
-def _best_in(nodes: Nodes, block: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int) -> int:
+def _best_in(
+    nodes: Nodes, block: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int, image: int
+) -> int:
     """The same of one block."""
     found, lowest = NONE, np.inf
     if not _is_roomy(nodes, amounts, block):
         return found
-    heeds = amounts[GPUS] > 0 and nodes.usual.cpus.size > 0
+    heeds, most = amounts[GPUS] > 0 and nodes.usual.cpus.size > 0, _most_of_image(nodes, amounts, image)
     for node in range(block * BLOCK, min(block * BLOCK + BLOCK, mask.size)):
-        score = -np.inf if heeds else _fullness(nodes, node, without_gpus)
+        score = -np.inf if heeds else _fullness(nodes, node, without_gpus) - most
         here = mask[node] and (cluster == NONE or nodes.cluster[node] == cluster)
         if score < lowest and here and _fits(nodes, amounts, node, model):
-            if heeds:
-                score = _usual_score(nodes, node, amounts)
+            if heeds or image != NONE:
+                score = _score(nodes, node, amounts, without_gpus, image)
             if score < lowest:
                 found, lowest = node, score
     return found
 
 
-def _score(nodes: Nodes, node: int, amounts: Ints, without_gpus: int) -> float:
+def _most_of_image(nodes: Nodes, amounts: Ints, image: int) -> float:
+    """The most that it takes off a score that a node has the image."""
+    if image == NONE:
+        return 0.0
+    return IMAGE_OF_GPUS if amounts[GPUS] > 0 and nodes.usual.cpus.size else IMAGE
+
+
+def _score(nodes: Nodes, node: int, amounts: Ints, without_gpus: int, image: int) -> float:
     """Of a node with room, for a pod that asks for such amounts [resources]."""
     if amounts[GPUS] > 0 and nodes.usual.cpus.size:
-        return _usual_score(nodes, node, amounts)
-    return _fullness(nodes, node, without_gpus)
+        score = _usual_score(nodes, node, amounts)
+    else:
+        score = _fullness(nodes, node, without_gpus)
+    return score - _most_of_image(nodes, amounts, image) * nodes.images[image, node] if image != NONE else score
 
 
 def _fullness(nodes: Nodes, node: int, without_gpus: int) -> float:
@@ -434,16 +486,30 @@ def _fits(nodes: Nodes, amounts: Ints, node: int, model: int) -> bool:
     """Whether a node of this model has so much left."""
     if model > 0 and nodes.gpu_model[node] != model:
         return False
-    for resource in range(amounts.size):
+    end = _until_headroom(nodes, amounts, node)
+    for resource in range(end):
+        if 0 < amounts[resource] > nodes.free[resource, node]:
+            return False
+    for resource in range(end + nodes.headroom.source.size, amounts.size):
         if 0 < amounts[resource] > nodes.free[resource, node]:
             return False
     return True
 
 
+def _until_headroom(nodes: Nodes, amounts: Ints, node: int) -> int:
+    """Where columns begin that need not be looked at, as nothing is kept on the node; as many as there are if all need to be."""
+    if nodes.headroom.source.size > 0 and nodes.headroom.kind[node] == 0:
+        return int(nodes.headroom.first[0])
+    return int(amounts.size)
+
+
 def _room(nodes: Nodes, amounts: Ints, node: int) -> int:
     """How many such pods a node can take, at most ROOM_MAX."""
-    most = ROOM_MAX
-    for resource in range(amounts.size):
+    most, end = ROOM_MAX, _until_headroom(nodes, amounts, node)
+    for resource in range(end):
+        if amounts[resource] > 0:
+            most = min(most, nodes.free[resource, node] // amounts[resource])
+    for resource in range(end + nodes.headroom.source.size, amounts.size):
         if amounts[resource] > 0:
             most = min(most, nodes.free[resource, node] // amounts[resource])
     return most
@@ -453,18 +519,18 @@ def take(nodes: Nodes, node: int, pods: int, amounts: Ints) -> None:
     """Lower what is left on a node by so many pods of such amounts [resources]."""
     block, left = node // BLOCK, 0.0
     begin, end = block * BLOCK, min(block * BLOCK + BLOCK, nodes.left.size)
+    first, last = nodes.headroom.first[0], nodes.headroom.first[0] + nodes.headroom.source.size
     for resource in range(amounts.size):
+        if first <= resource < last:
+            continue
         before = nodes.free[resource, node]
         after = before - pods * amounts[resource]
         nodes.free[resource, node] = after
         left += after * nodes.weight[resource]
-        if after > nodes.peak[resource, block]:
-            nodes.peak[resource, block] = after
-        elif after < before == nodes.peak[resource, block]:
-            most = after
-            for other in range(begin, end):
-                most = max(most, nodes.free[resource, other])
-            nodes.peak[resource, block] = most
+        if after != before:
+            _raise_or_lower(nodes, resource, node, before)
+    if last > first and nodes.headroom.kind[node] > 0:
+        _set_beside_gpus(nodes, node)
     was = nodes.left[node]
     nodes.left[node] = left
     if nodes.usual.cpus.size:
@@ -480,6 +546,32 @@ def take(nodes: Nodes, node: int, pods: int, amounts: Ints) -> None:
                 lowest = min(lowest, _fullness(nodes, other, without_gpus))
             nodes.lowest[without_gpus, block] = lowest
     nodes.changes[block] += 1
+
+
+def _raise_or_lower(nodes: Nodes, resource: int, node: int, before: int) -> None:
+    """The peak of its block, once a node has another amount of a resource."""
+    block, after = node // BLOCK, nodes.free[resource, node]
+    if after > nodes.peak[resource, block]:
+        nodes.peak[resource, block] = after
+    elif after < before == nodes.peak[resource, block]:
+        most = after
+        for other in range(block * BLOCK, min(block * BLOCK + BLOCK, nodes.left.size)):
+            most = max(most, nodes.free[resource, other])
+        nodes.peak[resource, block] = most
+
+
+def _set_beside_gpus(nodes: Nodes, node: int) -> None:
+    """So much is left beside what is kept for the GPUs that are idle on the node now."""
+    headroom, idle = nodes.headroom, 0
+    for resource in range(GPUS, GPUS + headroom.first[1]):
+        idle += max(0, nodes.free[resource, node])
+    idle = min(idle, headroom.kept.shape[2] - 1)
+    for index in range(headroom.source.size):
+        column, kept = headroom.first[0] + index, headroom.kept[index, headroom.kind[node], idle]
+        before = nodes.free[column, node]
+        nodes.free[column, node] = nodes.free[headroom.source[index], node] - kept
+        if nodes.free[column, node] != before:
+            _raise_or_lower(nodes, column, node, before)
 
 
 def may_use(quota: Quota, queue: int, amounts: Ints, flavor: int, pods: int) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from mainstay.domain.affinity import NodeTraits
 from mainstay.domain.arrays import Bools, Ints
+from mainstay.domain.image import NodeImages
 from mainstay.domain.snapshot import AllocationTable, NodeTable, WorkloadTable
 from mainstay.domain.topology import Level
 
@@ -85,6 +86,8 @@ def only_nodes(table: NodeTable, rows: Ints) -> NodeTable:
                 values[name] = tuple(column[row] for row in rows.tolist())
             case NodeTraits():
                 values[name] = replace(column, number=column.number[rows], barred=column.barred[rows])
+            case NodeImages():
+                values[name] = replace(column, number=column.number[rows])
             case None:
                 values[name] = None
             case _:

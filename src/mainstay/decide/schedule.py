@@ -82,7 +82,14 @@ def waits_for(cycle: Cycle, row: int, number: int, queue: int) -> Reason:
     shape = cycle.shape(row, number)
     if queue != ANY_QUEUE:
         return quota_refusal(cycle, shape, queue)
-    return would_delay(cycle, shape) or refusal(cycle.snapshot, shape, cycle.free)
+    return would_delay(cycle, shape) or kept_for_gpus(cycle, shape) or refusal(cycle.snapshot, shape, cycle.free)
+
+
+def kept_for_gpus(cycle: Cycle, shape: Shape, queue: int = ANY_QUEUE) -> Reason | None:
+    """That it has room but for what is kept for GPU work that waits, if so."""
+    if not cycle.free.headroom or cycle.place(shape, queue, spends=True) is None:
+        return None
+    return Reason(code=Code.KEPT_FOR_GPUS, numbers={"needs": shape.words})
 
 
 def would_delay(cycle: Cycle, shape: Shape, queue: int = ANY_QUEUE) -> Reason | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice, product
@@ -147,6 +147,7 @@ def shape_of(snapshot: Snapshot, row: int, *, users: Users | None = None) -> Sha
         seconds=longest(int(table.max_duration_seconds[row]), int(table.stop_grace_seconds[row])),
         volumes=snapshot.volume_needs[int(table.volumes[row])],
         topology=snapshot.topologies[int(table.topology[row])],
+        image=0 if table.image is None else int(table.image[row]),
         users=users,
     )
 
@@ -165,6 +166,7 @@ def make_shape(
     seconds: int = 0,
     volumes: VolumeNeed | None = None,
     topology: TopologyNeed | None = None,
+    image: int = 0,
     users: Users | None = None,
 ) -> Shape:
     """A shape in the numbers of this snapshot. `least` 0: all `nodes`. `users` of volumes: None for those that the snapshot
@@ -185,6 +187,7 @@ def make_shape(
                 reach=_both(reach.mask if reach else None, unit.nodes),
                 one_node=reach is not None and reach.sharing is not Sharing.ANY,
                 topology=topology,
+                image=image,
             )
             for unit in units
         )
@@ -237,10 +240,10 @@ def longest(max_duration_seconds: int, stop_grace_seconds: int) -> int:
     return max_duration_seconds + stop_grace_seconds if max_duration_seconds else 0
 
 
-def shape_numbers(snapshot: Snapshot, rows: Ints, *, timed: bool = False) -> Ints:
+def shape_numbers(snapshot: Snapshot, rows: Ints, *, timed: bool = False, beside: Sequence[Ints] = ()) -> Ints:
     """A number per row, the same for rows of the same shape and different for others. O(n log n).
 
-    `timed`: how long they may take is part of the shape.
+    `timed`: how long they may take is part of the shape. `beside`: so are these columns [rows].
     """
     table = snapshot.workloads
     columns = [
@@ -257,6 +260,7 @@ def shape_numbers(snapshot: Snapshot, rows: Ints, *, timed: bool = False) -> Int
     if timed:
         limit = table.max_duration_seconds[rows]
         columns.append(np.where(limit > 0, limit + table.stop_grace_seconds[rows], 0))
+    columns += beside
     named = table.choices, table.sets, table.equals, table.typical_on
     columns += [_numbers_of(table, of, rows) for of in named if of]
     return _numbers(columns)

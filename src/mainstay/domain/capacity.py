@@ -32,6 +32,8 @@ class NodeState:
     """It is not ready, but only for the taints of `traits`: what tolerates them may be placed there."""
     topology: tuple[tuple[str, str], ...] = ()
     """The domains that it is in: (level, name), the widest first, for those levels of which its cluster says it."""
+    images: Counts = ()
+    """Container images that it has, of those that work of ours asks for, as that names them: (name, bytes)."""
     shapes: Counts = ()
     """Slices of GPUs that pods may use, by shape, beside the whole ones of `capacity`."""
     whole: Resources | None = None

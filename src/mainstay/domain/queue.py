@@ -79,6 +79,8 @@ class QueueSpec:
     """Whose place its work may take; of a cohort it is not asked."""
     reserved_after_seconds: int = RESERVED_AFTER_SECONDS
     """So long its work waits before a start is reserved for it; likewise."""
+    placement: str = ""
+    """The policy by which nodes are chosen for its work, by name; empty: as for everybody. Likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +138,8 @@ class QueueTree:
     """By row."""
     reserved_after_seconds: Ints
     """[queues]"""
+    placements: tuple[str, ...]
+    """Names of policies by row; empty: as for everybody."""
 
     @classmethod
     def of(cls, specs: Iterable[QueueSpec]) -> QueueTree:
@@ -176,6 +180,7 @@ class QueueTree:
             defined=defined,
             policies=tuple(spec.preemption for spec in specs_in_order),
             reserved_after_seconds=np.array([spec.reserved_after_seconds for spec in specs_in_order], dtype=np.int64),
+            placements=tuple(spec.placement for spec in specs_in_order),
         )
 
 
@@ -233,6 +238,9 @@ def _check_rules(spec: QueueSpec) -> None:
         raise Invalid(msg)
     if spec.cohort and spec.reserved_after_seconds != RESERVED_AFTER_SECONDS:
         msg = f"{spec.name} is a cohort, in which nothing waits for a start; set it on the queues below it"
+        raise Invalid(msg)
+    if spec.cohort and spec.placement:
+        msg = f"{spec.name} is a cohort, of which no work is placed; set it on the queues below it"
         raise Invalid(msg)
     if spec.reserved_after_seconds < 0:
         msg = f"a start is reserved in {spec.name} after {spec.reserved_after_seconds} s; it is 0 or more"

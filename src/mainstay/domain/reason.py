@@ -21,6 +21,7 @@ class Code(StrEnum):
     WAITS_BEHIND = "WaitsBehind"
     START_RESERVED = "StartReserved"
     WAITS_FOR_RESERVED = "WaitsForReserved"
+    KEPT_FOR_GPUS = "KeptForGpus"
     NEVER_FITS = "NeverFits"
     BACKING_OFF = "BackingOff"
     NO_NODES = "NoNodes"
@@ -155,6 +156,9 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.WAITS_FOR_RESERVED: (
             "waits for capacity: what is free for {needs} is kept from {at} on for work whose turn is before; it starts now only"
             " if its max_duration ends it by then"
+        ),
+        Code.KEPT_FOR_GPUS: (
+            "waits for capacity: what is free for {needs} is on nodes with idle GPUs, and kept for GPU work that waits"
         ),
         Code.WAITS_BEHIND: "waits behind {ahead:workload} of higher priority or age",
         Code.NEVER_FITS: "cannot run on this fleet: needs {needs}, the largest node has {largest}",

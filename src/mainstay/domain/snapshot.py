@@ -14,6 +14,7 @@ from mainstay.domain.affinity import NodeTraits, Restriction
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.billing import Price
 from mainstay.domain.history import NO_HISTORY, NOTHING_USED, HistoryPolicy, HistoryTable
+from mainstay.domain.image import NodeImages
 from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE, QueueSpec, QueueTree
@@ -75,6 +76,8 @@ class NodeTable:
     others: Mapping[str, Ints] = field(default_factory=dict)
     """Name of what else nodes have so much of -> how much; PODS: how many pods a node takes."""
     used_others: Mapping[str, Ints] = field(default_factory=dict)
+    images: NodeImages | None = None
+    """None: of no node any is known."""
     levels: Mapping[str, Level] = field(default_factory=dict)
     """Level of the topology -> the domain of each node, the widest first; hosts are not among them."""
 
@@ -123,6 +126,8 @@ class WorkloadTable:
     """Index into `Snapshot.volume_needs`; 0 is "none"."""
     topology: Ints
     """Index into `Snapshot.topologies`; 0 is "none"."""
+    image: Ints | None = None
+    """Index into `Snapshot.images`; 0 is "none", and None that nobody names any."""
     choices: Mapping[int, tuple[Resources, ...]]
     """All choices in order, by key, only for workloads that have more than one, or one of which the columns do not say all."""
     max_duration_seconds: Ints
@@ -233,6 +238,8 @@ class Snapshot:
     """Vocabulary of `WorkloadTable.volumes`."""
     topologies: tuple[TopologyNeed | None, ...] = (None,)
     """Vocabulary of `WorkloadTable.topology`."""
+    images: tuple[str, ...] = ("",)
+    """Vocabulary of `WorkloadTable.image`; entry 0 is the empty string."""
     volumes: Mapping[VolumeRef, tuple[VolumeRecord, ...]] = field(default_factory=dict)
     """Where each volume lies: one of a name in several clusters is as many volumes. Users of them are not listed here."""
     nominations: Mapping[int, Nomination] = field(default_factory=dict)

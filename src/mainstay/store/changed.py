@@ -47,6 +47,8 @@ class Reader:
         self.volume_needs = Vocabulary(state.volume_needs)
         self.traits = Vocabulary(state.trait_digests)
         self.topologies = Vocabulary(state.topologies)
+        self.images = Vocabulary(state.images)
+        self.node_images = Vocabulary(state.node_images)
         self.queue_names = Vocabulary(state.queue_names)
         self.rows_read = 0
 

@@ -168,6 +168,7 @@ def new_workload_row(new: NewWorkload, reason: Reason, *, key: int, now: int, ve
         restriction=restriction_text(spec.restricted_to),
         topology=need_text(spec.topology),
         volumes=" ".join(named(spec.volumes)),
+        image=storable(spec.image),
         spec=spec_text(spec),
     )
 
@@ -285,6 +286,7 @@ def queue_row(queue: QueueSpec, *, actor: str, now: int, version: int) -> QueueR
         quotas=ENCODER.encode(quotas).decode(),
         preemption="" if queue.preemption == PreemptionPolicy() else ENCODER.encode(queue.preemption).decode(),
         reserved_after_seconds=queue.reserved_after_seconds,
+        placement=storable(queue.placement),
         set_at=now,
         set_by=storable(actor),
         version=version,
@@ -306,6 +308,7 @@ def queue_of(row: QueueRow) -> QueueRecord:
             quotas=quotas,
             preemption=_POLICY.decode(row["preemption"]) if row["preemption"] else PreemptionPolicy(),
             reserved_after_seconds=row["reserved_after_seconds"],
+            placement=row["placement"],
         ),
         set_at=row["set_at"],
         set_by=row["set_by"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,8 +14,9 @@ from mainstay.domain.allocation import Owner
 from mainstay.domain.capacity import Closure, Keeping, Node
 from mainstay.domain.errors import Invalid
 from mainstay.domain.fleet import ClusterKind, ClusterRecord, ClusterSettings, Contact, NewCluster, Stay, not_called
+from mainstay.domain.image import BYTES_PER_MIB, IMAGES_MAX, digest_of
 from mainstay.domain.plan import IdentifyCluster
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import Counts, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.volume import VolumeRecord, VolumeState
 from mainstay.store import codec
@@ -69,6 +71,21 @@ def places_text(places: Sequence[tuple[str, str]]) -> str:
 def places_of(text: str) -> dict[str, str]:
     """Inverse of `places_text`."""
     return {level: domain for level, _, domain in (word.partition("=") for word in text.split(" ") if word)}
+
+
+@functools.lru_cache(maxsize=4_096)
+def images_text(images: Counts) -> str:
+    """Which images a node has, as its row has it, the largest of IMAGES_MAX. By digests: names are long, and rows are read all
+    the time.
+    """
+    largest = sorted(((-size, name) for name, size in images))[:IMAGES_MAX]
+    found = sorted((digest_of(name), -negative // BYTES_PER_MIB) for negative, name in largest)
+    return " ".join(f"{digest}={mib}" for digest, mib in found)
+
+
+def images_of(text: str) -> dict[str, int]:
+    """Inverse of `images_text`: MiB by digest."""
+    return {digest: int(mib) for digest, _, mib in (word.partition("=") for word in text.split(" ") if word)}
 
 
 def traits_row(traits: Traits) -> NodeTraitsRow:

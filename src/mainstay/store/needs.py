@@ -11,7 +11,8 @@ import numpy as np
 from mainstay.domain.affinity import NodeTraits, Restriction
 from mainstay.domain.arrays import Bools
 from mainstay.domain.flavor import NodeFlavor, flavor_numbers
-from mainstay.store import queries
+from mainstay.store import codec_fleet, queries
+from mainstay.store.columns import Column
 
 if TYPE_CHECKING:
     from mainstay.store.changed import Reader
@@ -32,15 +33,37 @@ def with_traits(state: State, reader: Reader) -> State:
     number = state.nodes["traits"]
     if len(digests) <= TRAITS_SPARE + 2 * number.size:
         return replace(state, trait_digests=digests, traits=each)
-    used, place = np.unique(np.append(0, number), return_inverse=True)
-    number = place.reshape(-1)[1:].astype(np.int64)
-    number.flags.writeable = False
+    used, number = _numbered_anew(number)
     return replace(
         state,
         nodes={**state.nodes, "traits": number},
-        trait_digests=tuple(digests[one] for one in used.tolist()),
-        traits=tuple(each[one] for one in used.tolist()),
+        trait_digests=tuple(digests[one] for one in used),
+        traits=tuple(each[one] for one in used),
     )
+
+
+def with_images(state: State, reader: Reader) -> State:
+    """The same of the images that nodes have, which change oftener: each pull makes another set of them."""
+    known, texts = len(state.has_images), reader.node_images.words
+    each = (*state.has_images, *map(codec_fleet.images_of, texts[known:]))
+    number = state.nodes["images"]
+    if len(texts) <= TRAITS_SPARE + 2 * number.size:
+        return replace(state, node_images=texts, has_images=each)
+    used, number = _numbered_anew(number)
+    return replace(
+        state,
+        nodes={**state.nodes, "images": number},
+        node_images=tuple(texts[one] for one in used),
+        has_images=tuple(each[one] for one in used),
+    )
+
+
+def _numbered_anew(number: Column) -> tuple[list[int], Column]:
+    """Which numbers are in use, 0 among them, and for each its place among these."""
+    used, place = np.unique(np.append(0, number), return_inverse=True)
+    number = place.reshape(-1)[1:].astype(np.int64)
+    number.flags.writeable = False
+    return used.tolist(), number
 
 
 def with_flavors(state: State, flavors: tuple[NodeFlavor, ...]) -> State:

@@ -76,6 +76,7 @@ class WorkloadRow(TypedDict):
     restriction: str
     topology: str
     volumes: str
+    image: str
 
 
 class SpecifiedWorkloadRow(WorkloadRow):
@@ -133,6 +134,7 @@ class QueueRow(TypedDict):
     quotas: str
     preemption: str
     reserved_after_seconds: int
+    placement: str
     set_at: int
     set_by: str
     version: int
@@ -204,6 +206,7 @@ class NodeRow(TypedDict):
     used_gpus: int
     admits: str
     traits: str
+    images: str
     barred: int
     topology: str
     problem: str

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +24,7 @@ from mainstay.domain.capacity import not_ready
 from mainstay.domain.flavor import NodeFlavor
 from mainstay.domain.fleet import ClusterRecord
 from mainstay.domain.history import NO_HISTORY, NOTHING_USED, HistoryPolicy, HistoryTable
+from mainstay.domain.image import NodeImages
 from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import ANY_GPU, Resources
 from mainstay.domain.queue import QueueTree, tree_of
@@ -91,6 +93,7 @@ class SnapshotCache:
             restrictions=_restrictions(state, reader),
             volume_needs=reader.volume_needs.words,
             topologies=reader.topologies.words,
+            images=reader.images.words,
             queue_names=reader.queue_names.words,
         )
 
@@ -101,6 +104,7 @@ def _restrictions(state: State, reader: Reader) -> tuple[Restriction, ...]:
     return (*known, *map(codec.restriction_of, texts[len(known) :]))
 
 
+NO_IMAGES: Mapping[str, int] = MappingProxyType({})
 _NODE = (
     *("key", "version", "ready", "cpu_milli", "memory_bytes", "gpus"),
     *("used_cpu_milli", "used_memory_bytes", "used_gpus"),
@@ -109,7 +113,7 @@ _NODE = (
 )
 _OF_PODS = ("pods_max", "used_pods")
 _BARRED = "barred"
-_NOT_SHOWN = frozenset({*_OF_PODS, _BARRED, "traits"})
+_NOT_SHOWN = frozenset({*_OF_PODS, _BARRED, "traits", "images"})
 _WORKLOAD = (
     *("key", "version", "kind", "phase", "priority", "attempt", "submitted_at", "not_before", "started_at"),
     *(
@@ -132,7 +136,7 @@ _WORKLOAD = (
     *("infrastructure_failures", "user_failures", "infrastructure_max", "user_max"),
     *("backoff_seconds", "backoff_seconds_max", "retry_always"),
 )
-_NUMBERED = ("gpu_model", "cluster", "restriction", "queue", "topology", "volumes")
+_NUMBERED = ("image", "gpu_model", "cluster", "restriction", "queue", "topology", "volumes")
 """Text of workloads that the columns show by its number in a vocabulary."""
 _ALLOCATION = (
     *("key", "version", "workload_key", "attempt", "rank", "node_key", "cpu_milli", "memory_bytes", "gpus"),
@@ -165,7 +169,7 @@ class State:
     version: int = -1
     gpu_models: tuple[str, ...] = (ANY_GPU,)
     nodes: Mapping[str, Column] = field(
-        default_factory=lambda: empty((*_NODE, *_OF_PODS, _BARRED, "gpu_model", "traits"), flags=_FLAGS)
+        default_factory=lambda: empty((*_NODE, *_OF_PODS, _BARRED, "gpu_model", "traits", "images"), flags=_FLAGS)
     )
     node_names: Mapping[int, tuple[str, str]] = field(default_factory=dict)
     """Key -> (name, cluster), in the order of the rows."""
@@ -177,6 +181,12 @@ class State:
     """Of the traits that nodes have, by the number in the column `traits` of `nodes`."""
     traits: tuple[Traits, ...] = (NO_TRAITS,)
     """The same, read."""
+    node_images: tuple[str, ...] = ("",)
+    """As rows have them, by the number in the column `images` of `nodes`."""
+    has_images: tuple[Mapping[str, int], ...] = (NO_IMAGES,)
+    """The same, read."""
+    images: tuple[str, ...] = ("",)
+    """Those that workloads have asked for, by the number in their column."""
     needs_of: Column = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """The column of traits by which `needs` were worked out."""
     needs: Mapping[NodeNeed, Bools] = field(default_factory=dict)
@@ -255,6 +265,7 @@ class State:
                 meets=self.meets,
                 traits=NodeTraits(number=self.nodes["traits"], each=self.traits, barred=self.barred),
                 flavor=self.flavor,
+                images=NodeImages(number=self.nodes["images"], each=self.has_images),
                 reaches=self.reaches,
                 shapes=self.shapes,
                 used_shapes=self.used_shapes,
@@ -289,6 +300,7 @@ class State:
             restrictions=self.restrictions,
             volume_needs=self.volume_needs,
             topologies=self.topologies,
+            images=self.images,
             volumes=self.volumes,
             nominations=self.nominations,
             displaced_by=self.displaced_by,
@@ -300,13 +312,13 @@ class State:
 def _with_nodes(state: State, reader: Reader) -> State:
     table = tables.nodes
     texts = (
-        *("gpu_model", "name", "cluster", "admits", "topology", "shapes", "used_shapes", "whole_shapes"),
+        *("gpu_model", "name", "cluster", "admits", "topology", "shapes", "used_shapes", "whole_shapes", "images"),
         *("closure", "closure_reason", "problem"),
     )
     whole = (*_NODE, *_OF_PODS, _BARRED)
     query = _select(table, whole, *texts, "traits")
     rows = [row for chunk in reader.chunks(query, open_=sa.true()) for row in chunk]
-    gpu_model, name, cluster, admits, topology, shapes, used_shapes, whole_shapes, *_ = (
+    gpu_model, name, cluster, admits, topology, shapes, used_shapes, whole_shapes, images, *_ = (
         len(whole) + offset for offset in range(len(texts))
     )
     columns = columns_of(rows, whole, flags=_FLAGS)
@@ -314,6 +326,7 @@ def _with_nodes(state: State, reader: Reader) -> State:
     # Also those that nobody has asked for by their name: whoever asks for a part of a GPU may be given one.
     for text in sorted({row[at] for row in rows for at in (shapes, whole_shapes)} - {""}):
         reader.gpu_models.numbered(sorted(codec.counts_of(text)))
+    columns["images"] = reader.node_images.numbered([row[images] for row in rows])
     columns["traits"] = reader.traits.numbered([row[-1] for row in rows])
     delta = Delta(columns=columns, keep=np.ones(len(rows), dtype=np.bool_))
     node_admits = {
@@ -335,7 +348,7 @@ def _with_nodes(state: State, reader: Reader) -> State:
         node_shapes=node_shapes,
         **_closures(state, rows),
     )
-    state = needs.with_traits(state, reader)
+    state = needs.with_images(needs.with_traits(state, reader), reader)
     new = {row[0]: (row[name], row[cluster]) for row in rows if row[0] not in state.node_names}
     state = _with_names(state, new) if new else state
     return _with_levels(state, {row[0]: row[topology] for row in rows}, grown=bool(new))
@@ -460,6 +473,7 @@ def _with_workloads(state: State, reader: Reader) -> State:
     parts = [columns_of((), (*_WORKLOAD, "choices_count", *_NUMBERED), flags=_FLAGS)]
     for rows in reader.chunks(query, open_=table.c.phase < int(Phase.SUCCEEDED)):
         part = columns_of(rows, (*_WORKLOAD, "choices_count"), flags=_FLAGS)
+        part["image"] = reader.images.numbered([row[-9] for row in rows])
         part["gpu_model"] = reader.gpu_models.numbered([row[-8] for row in rows])
         part["cluster"] = reader.cluster_names.numbered([row[-7] for row in rows])
         part["restriction"] = reader.restrictions.numbered([row[-6] for row in rows])

@@ -125,6 +125,7 @@ workloads = _table(
     _text("restriction"),
     _text("topology"),
     _text("volumes"),
+    _text("image"),
     _text("spec"),
     sa.Index("workloads_by_id", "id", unique=True),
     sa.Index("workloads_by_name", "tenant", "name", "key"),
@@ -221,6 +222,7 @@ nodes = _table(
     _whole("used_gpus"),
     _text("admits"),
     _text("traits"),
+    _text("images"),
     _whole("barred"),
     _text("topology"),
     _text("problem"),
@@ -254,7 +256,8 @@ nodes = _table(
 )
 """`used_*` is the sum over the allocations on the node that have not ended (`used_pods`: how many), kept by the commits that
 change it. `admits`: the restrictions that the node meets, with a space between two. `traits`: the digest of
-those in `node_traits`, or empty. `barred`: it is not ready, but only for its taints. `topology`: where it is, as
+those in `node_traits`, or empty. `images`: digests of images that it has, and MiB that each takes, as
+`0123456789ab=512 89abcdef0123=90`. `barred`: it is not ready, but only for its taints. `topology`: where it is, as
 `block=b1 rack=r7`. `shapes`, `used_shapes`, `whole_shapes` and `unhealthy` are JSON objects of counts by name, or empty.
 `whole_*` is what the node could give if nobody else used it and all of it worked. `pods_max` is -1 where no limit is known.
 `closure` is `cordoned`, `quarantined` or empty; `closed_at` is when it changed last."""
@@ -328,6 +331,7 @@ queues = _table(
     _text("quotas"),
     _text("preemption"),
     _whole("reserved_after_seconds"),
+    _text("placement"),
     _whole("set_at"),
     _text("set_by"),
     _whole("version"),

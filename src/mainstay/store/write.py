@@ -129,7 +129,7 @@ _UPDATE_NODE = _update_of(
     "key",
     *("ready", "cpu_milli", "memory_bytes", "gpus", "gpu_model"),
     *("used_cpu_milli", "used_memory_bytes", "used_gpus", "admits", "topology"),
-    *("traits", "barred"),
+    *("traits", "barred", "images"),
     *("problem", "complaints", "cordoned", "strangers", "shapes", "used_shapes", "pods_max", "used_pods"),
     *("unhealthy", "whole_cpu_milli", "whole_memory_bytes", "whole_gpus", "whole_shapes"),
     *("closure", "closure_reason", "closed_at", "closed_until", "drains", "wait_seconds", "version"),

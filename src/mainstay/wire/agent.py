@@ -317,6 +317,8 @@ class NodeSaid(Message, frozen=True):
     """Of agents that do not tell these yet, as if there were none."""
     topology: tuple[tuple[Text, Text], ...] = ()
     """(level, domain)."""
+    images: tuple[tuple[Text, Number], ...] = ()
+    """(name, bytes); none from agents that do not tell them yet."""
     shapes: tuple[tuple[Text, Number], ...] = ()
     whole: Amount | None = None
     whole_shapes: tuple[tuple[Text, Number], ...] = ()

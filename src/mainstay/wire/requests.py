@@ -211,6 +211,8 @@ class QueueRequest(Request):
     preemption: PreemptionRequest | None = None
     reserved_after: Duration = ""
     """So long its work waits, finding no room, before a start is reserved for it: ten minutes at first."""
+    placement: Annotated[str, Field(max_length=40)] | None = None
+    """The policy by which nodes are chosen for its work: `least-waste`, `best-fit` or `spread`; empty: as for everybody."""
 
 
 class NamedQueueRequest(QueueRequest):

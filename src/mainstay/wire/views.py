@@ -282,6 +282,8 @@ class QueueView(View):
     preemption: PreemptionView = PreemptionView()
     reserved_after_seconds: int = 600
     """So long its work waits, finding no room, before a start is reserved for it."""
+    placement: str = "least-waste"
+    """The policy by which nodes are chosen for its work."""
     share: float | None = None
     """Weighted dominant share: the largest part of what it could borrow that it does, 0 to 1 at weight 1. Only for
     administrators, as the four that follow.
@@ -554,6 +556,8 @@ class ExplanationView(View):
     """Whom it could displace, or why nobody yields for it; empty where that is not the question."""
     expected: ExpectedStartView | None = None
     """Absent where it does not wait, or waiting alone does not help."""
+    placement: str = ""
+    """The policy by which its nodes are chosen, where its queue has one of its own."""
     sentence: str
 
 

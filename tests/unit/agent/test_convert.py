@@ -124,6 +124,7 @@ NODES = fields(
     admits=TEXTS,
     traits=TRAITS,
     topology=st.lists(st.tuples(TEXT, TEXT), max_size=2).map(tuple),
+    images=DEVICES,
     shapes=DEVICES,
     whole=st.none() | AMOUNTS,
     whole_shapes=DEVICES,

@@ -67,6 +67,18 @@ async def test_whose_place_its_work_may_take_is_said_together_and_stays_until_it
     assert (await put(api, "research", {"preemption": {}})).preemption == (await queues(api))["default"].preemption
 
 
+async def test_by_which_policy_its_work_is_placed_is_that_of_everybody_until_it_is_said(api: Api, scene: Scene):
+    assert (await put(api, "web", {})).placement == "least-waste"
+    assert (await put(api, "web", {"placement": "spread"})).placement == "spread"
+    assert (await put(api, "web", {"weight": 2})).placement == "spread"
+    tree = api.services.store.snapshot(now=scene.now, seed=0).queues
+    assert dict(zip(tree.names, tree.placements, strict=True)) == {"default": "", "web": "spread"}
+    scene.submit(name="page", queue="web", choices=(one_cpu(gpus=9, gpu_model="H100"),))
+    assert (await api.ask("GET", "/v1/workloads/page/explain")).json()["placement"] == "spread"
+    assert (await put(api, "web", {"placement": ""})).placement == "least-waste"
+    assert (await api.ask("GET", "/v1/workloads/page/explain")).json().get("placement", "") == ""
+
+
 async def test_after_how_long_a_start_is_reserved_is_ten_minutes_until_it_is_said(api: Api):
     assert (await put(api, "research", {})).reserved_after_seconds == 600
     assert (await put(api, "research", {"reserved_after": "1h30m"})).reserved_after_seconds == 5_400
@@ -79,6 +91,8 @@ async def test_after_how_long_a_start_is_reserved_is_ten_minutes_until_it_is_sai
     [
         ({"reserved_after": "60d"}, "is too long"),
         ({"reserved_after": "soon"}, "is not a duration"),
+        ({"placement": "random"}, "there is no policy 'random'"),
+        ({"cohort": True, "placement": "spread"}, "set it on the queues below it"),
         ({"cohort": True, "reserved_after": "5m"}, "set it on the queues below it"),
         ({"preemption": {"borrow": "lower-priority"}}, "set reclaim, too"),
         ({"cohort": True, "preemption": {"reclaim": "any"}}, "set it on the queues below it"),

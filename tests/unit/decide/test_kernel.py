@@ -76,6 +76,7 @@ def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
             ready=rng.random() < 0.9,
             admits=("guest",) if rng.random() < 0.3 else (),
             labels={"pool": rng.choice(pools)},
+            images=rng.choice(({}, {}, {"a": 400, "b": 5_000}, {"b": 900}, {"c": 20})),
         )
         for _ in range(rng.randint(1, nodes))
     ]
@@ -103,6 +104,7 @@ def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
             "gpu_model": rng.choice((*MODELS, SLICE)) if gpus else "",
             "others": rng.choice(({}, {"disk": 4}, {"disk": 1}, {"nothing has it": 1})) if rng.random() < 0.3 else {},
             "cluster": rng.choice(("", "", "west")),
+            "image": rng.choice(("", "a", "b", "c", "nowhere")),
             "restriction": rng.choice(("", "", "", "guest")),
             "max_duration_seconds": rng.choice((0, 600, 1_200, 3_000)),
             "choices": tuple(

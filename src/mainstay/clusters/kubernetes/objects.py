@@ -252,13 +252,21 @@ class NodeInfo(Slim, frozen=True):
     architecture: str = ""
 
 
+class Image(Slim, frozen=True):
+    """An image on a node, by all its names: with a tag, with a digest."""
+
+    names: tuple[str, ...] | None = None
+    size_bytes: int = 0
+
+
 class NodeStatus(Slim, frozen=True):
-    """What the kubelet reports of a node; images are left out, they can be most of the object."""
+    """What the kubelet reports of a node; of images the 50 largest, unless it is told otherwise (nodeStatusMaxImages)."""
 
     capacity: Resources = {}
     allocatable: Resources = {}
     conditions: tuple[Condition, ...] = ()
     node_info: NodeInfo = NodeInfo()
+    images: tuple[Image, ...] = ()
 
 
 class Node(Object, frozen=True):

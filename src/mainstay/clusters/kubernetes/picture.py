@@ -17,6 +17,7 @@ from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, Devices
 from mainstay.clusters.kubernetes.errors import Unreachable
 from mainstay.clusters.kubernetes.guests import Landlord, landlord
+from mainstay.clusters.kubernetes.images import Images
 from mainstay.clusters.kubernetes.informer import Informer, Key
 from mainstay.clusters.kubernetes.kinds import NAMESPACES, NODES, PODS, RESOURCE_CLAIMS, RESOURCE_SLICES
 from mainstay.clusters.kubernetes.lodgings import Lodgings
@@ -106,12 +107,13 @@ class Picture:
     ) -> None:
         """`tunnel`: as for `views.view`; `topology`: labels by level, as of the settings."""
         self._topology = topology
+        self._images = Images(clock)
         self._api, self._clock, self._mark, self._system = api, clock, names.short(system), system
         self._nodes: Informer[Node, Node] = Informer(
             api,
             NODES,
             clock=clock,
-            project=lambda node: node,
+            project=self._images.slim,
             on_change=self._node_changed,
             confirm=self._confirm,
         )
@@ -421,6 +423,8 @@ class Picture:
         kind = self._kinds.setdefault(state.traits, state.traits)
         if kind is not state.traits:
             state = replace(state, traits=kind)
+        if images := self._images.on(self._node(node)):
+            state = replace(state, images=images)
         if met := reached(self._node(node), self._reaches):
             state = replace(state, admits=tuple(sorted((*state.admits, *met))))
         return replace(state, strangers=self._strangers(node)) if state.marked else state
@@ -489,6 +493,8 @@ class Picture:
         name = key[1]
         if isinstance(new, OwnView):
             self._ours[name] = new
+            if new.image and self._images.ask(new.image):
+                self._states.clear()
         elif isinstance(old, OwnView) and self._ours.get(name) == old:
             del self._ours[name]
         self._reports.moved(name)

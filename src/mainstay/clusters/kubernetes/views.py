@@ -74,6 +74,8 @@ class OwnView(View):
     identity: str = ""
     created_at: int = 0
     """Server's time, UTC microseconds."""
+    image: str = ""
+    """Of its main container; empty on a tombstone."""
     grace: int = 0
     """Seconds that it is given to end; on a tombstone, that the pod was given."""
 
@@ -221,6 +223,7 @@ def _own_view(pod: Pod, taken: _Taken, *, tunnel: str) -> OwnView:
         state=state_of(pod, tunnel=tunnel, asked=taken["asked_at"]),
         identity=marks.get(names.IDENTITY, ""),
         created_at=instant(meta.creation_timestamp),
+        image="" if names.TOMBSTONE in meta.labels else _image(pod),
         grace=pod.spec.termination_grace_period_seconds or 0,
         calls=pod.spec.subdomain if meta.labels.get(names.RANK) == "0" else "",
         claim="" if pod.spec.node_name else marks.get(names.CLAIM, ""),
@@ -241,6 +244,10 @@ def _own_view(pod: Pod, taken: _Taken, *, tunnel: str) -> OwnView:
         last_node=marks.get(names.LAST_NODE, ""),
         forgotten_at=_seconds(meta.labels[names.FORGOTTEN]) if names.FORGOTTEN in meta.labels else 0,
     )
+
+
+def _image(pod: Pod) -> str:
+    return next((one.image for one in pod.spec.containers if one.name == names.MAIN), "")
 
 
 def _delivery(pod: Pod) -> Delivery:

@@ -46,10 +46,15 @@ class SimulatedConnector:
         nodes = tuple(_nodes(cluster))
         machines = self._machines.setdefault(cluster.name, Machines(self._clock, nodes, behaviour=_behaviour))
         before = machines.nodes
-        machines.nodes = {
-            node.name: replace(node, marked=bool(node.name in before and before[node.name].marked)) for node in nodes
-        }
+        machines.nodes = {node.name: _as_before(node, before.get(node.name)) for node in nodes}
         return SimulatedCluster(cluster.name, machines)
+
+
+def _as_before(node: NodeState, before: NodeState | None) -> NodeState:
+    """It keeps its mark, and the images that it has pulled."""
+    if before is None:
+        return replace(node, marked=False)
+    return replace(node, marked=bool(before.marked), images=before.images)
 
 
 def _nodes(cluster: ClusterRecord) -> Iterator[NodeState]:

@@ -16,6 +16,7 @@ from mainstay.domain.affinity import NodeNeed, admits
 from mainstay.domain.allocation import CreatePod, End, PodSpec, PodState, Seen
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Conflict, Fenced, Gone, NoCapacity
+from mainstay.domain.image import IMAGES_MAX
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, is_shape
 from mainstay.ports import Clock
 
@@ -24,6 +25,8 @@ SLOWEST_CLOCK = 1.04
 """The clocks of nodes are slower than ours."""
 PROBE_SECONDS = 5.0
 CUT_OFF = "cut off, and not renewed for too long"
+IMAGE_BYTES = 1 << 30
+"""Every image is so large."""
 TELL_SECONDS = 0.5
 """Between the first word of a node that is back and that of its processes."""
 
@@ -280,6 +283,7 @@ class Machines:
             process.seen = Seen.RUNNING
             process.started = moment
             process.started_at = self._wall(moment)
+            self._pulled(process)
             self._write_down(process, at=process.started_at, running=True)
             self._schedule(process, moment + self._lasts(process))
             return
@@ -290,6 +294,13 @@ class Machines:
                 self._end(process, End.DEADLINE, None, "reached its limit", moment=moment)
             case _:
                 self._end(process, End.EXITED, process.behaviour.exit_code, "", moment=moment)
+
+    def _pulled(self, process: Process) -> None:
+        """Its node has its image from now on."""
+        image, node = process.spec.image if process.spec else "", self.nodes[process.node]
+        if image and image not in dict(node.images) and len(node.images) < IMAGES_MAX:
+            images = tuple(sorted((*node.images, (image, IMAGE_BYTES))))
+            self.nodes[process.node] = replace(node, images=images)
 
     def _lasts(self, process: Process) -> float:
         limit = process.spec.deadline_seconds if process.spec else 0

@@ -30,7 +30,9 @@ def environment(allocation: Allocation, spec: WorkloadSpec) -> tuple[tuple[str, 
         "NODE_RANK": rank,
         "GROUP_RANK": rank,
     }
-    return tuple(sorted({**_threads(spec), **_meeting(spec), **dict(spec.env), **ours, **_set(allocation, spec)}.items()))
+    return tuple(
+        sorted({**_threads(spec), **_meeting(spec), **dict(spec.env), **ours, **_set(allocation, spec)}.items())
+    )
 
 
 def _set(allocation: Allocation, spec: WorkloadSpec) -> dict[str, str]:

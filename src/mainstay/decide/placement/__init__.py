@@ -9,6 +9,7 @@ from mainstay.decide.placement.best_fit import best_fit
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.least_waste import least_waste
 from mainstay.decide.placement.spread import spread
+from mainstay.domain.queue import QueueTree
 
 POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
@@ -19,3 +20,8 @@ POLICIES: Mapping[str, Policy] = MappingProxyType(
 )
 """Every placement policy; the first is the default."""
 DEFAULT_POLICY = next(iter(POLICIES))
+
+
+def policies_of(tree: QueueTree, default: Policy) -> tuple[Policy, ...]:
+    """[queues] The policy of each; one that is not there any more counts as none."""
+    return tuple(POLICIES.get(name, default) for name in tree.placements)

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from mainstay.decide.placement.fit import Free, Request, room_on
+from mainstay.decide.placement.images import nearer
 from mainstay.decide.placement.prefer import preferred
 from mainstay.domain.arrays import Floats, Ints
 
@@ -46,8 +47,11 @@ def fill(free: Free, request: Request, policy: Policy, rows: Ints, count: int) -
 
 
 def ranking(free: Free, request: Request, policy: Policy, rows: Ints) -> Floats:
-    """The scores of the policy, but of nodes that the request prefers all are lower than of others."""
-    return preferred(free, request, rows, policy.scores(free, request, rows))
+    """The scores of the policy, lower where a node has the image; but of nodes that the request prefers all are lower than of
+    others.
+    """
+    scores = nearer(free, request, rows, policy.scores(free, request, rows), heeds=policy.heeds)
+    return preferred(free, request, rows, scores)
 
 
 def _stack(free: Free, request: Request, rows: Ints, scores: Floats, count: int) -> tuple[Ints, Ints]:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 
 from mainstay.decide.compiled import kernel_for
-from mainstay.decide.kernel import BLOCK, CPU, GPUS, MEMORY, NONE, ROOM_MAX, Nodes, Usual
+from mainstay.decide.kernel import BLOCK, CPU, GPUS, MEMORY, NONE, ROOM_MAX, Headroom, Nodes, Usual
 from mainstay.decide.placement.usual import NOBODY, usual_of, wasted
 from mainstay.domain.affinity import NodeNeed, NodeTraits, Restriction
 from mainstay.domain.arrays import Bools, Floats, Ints
@@ -25,6 +25,14 @@ NO_CLUSTER = -2
 """One that has no node."""
 GPU_NODE = 1e3
 """More than anything that is left on a node weighs."""
+NO_HEADROOM = Headroom(
+    source=np.zeros(0, dtype=np.int64),
+    first=np.zeros(2, dtype=np.int64),
+    kept=np.zeros((0, 0, 0), dtype=np.int64),
+    kind=np.zeros(0, dtype=np.int64),
+)
+"""Nothing needs to be left for idle GPUs."""
+NO_IMAGES = np.zeros((0, 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +57,12 @@ class Request:
     """
     reach: Bools | None = field(default=None, compare=False)
     """Only these nodes will do; None: all."""
+    image: int = 0
+    """Index into `Snapshot.images`: of nodes that are about as good those go first that have it; 0: it names none."""
     late: int = 0
     """Bits, by number in `Free.kept`: it would still run when that is needed, so it may use only what is beside it then."""
+    leaves_headroom: bool = False
+    """It needs no GPUs: of a node it may use only what is beside `Free.headroom`."""
     one_node: bool = False
     """All pods that ask for it must be on one node, since they share a volume that cannot be on two."""
     topology: TopologyNeed | None = None
@@ -82,6 +94,10 @@ class Free:
     """As of the nodes."""
     flavor: Ints | None = None
     """As of the nodes."""
+    headroom: Mapping[int, int] = field(default_factory=dict)
+    """Column -> the column of what is left of it beside what is kept for idle GPUs (headroom.py)."""
+    images: Mapping[int, int] = field(default_factory=dict)
+    """Index into `Snapshot.images` -> row of `Nodes.images`, for those that are heeded (images.py)."""
     kept: tuple[Mapping[int, int], ...] = ()
     """For each start that is reserved, column -> the column of what is left of it then. They come behind all others."""
     _allowed: dict[tuple[Restriction, int, int, tuple[int, ...]], Bools] = field(default_factory=dict, repr=False)
@@ -210,6 +226,7 @@ class Free:
         amounts = [(self.devices(request), request.gpus)] if request.gpus else []
         amounts += [(self.cpu_milli, request.cpu_milli), (self.memory_bytes, request.memory_bytes)]
         amounts += [(self.nodes.free[column], amount) for column, amount in self.asked_of_others(request)]
+        amounts += [(self.nodes.free[column], amount) for column, amount in self._asked_beside_gpus(request)]
         amounts += [(self.nodes.free[later], amount) for _, _, later, amount in self.asked_later(request)]
         return [(column, amount) for column, amount in amounts if amount]
 
@@ -222,9 +239,18 @@ class Free:
             amounts[self.shapes.get(request.shape, GPUS)] = LACKING if lacks else request.gpus
         for column, amount in self.asked_of_others(request):
             amounts[column] = amount
+        for column, amount in self._asked_beside_gpus(request):
+            amounts[column] = amount
         for _, _, later, amount in self.asked_later(request):
             amounts[later] = amount
         return amounts
+
+    def _asked_beside_gpus(self, request: Request) -> list[tuple[int, int]]:
+        """(column of `headroom`, amount)."""
+        if not (request.leaves_headroom and self.headroom):
+            return []
+        now = self.amounts(replace(request, late=0, leaves_headroom=False)).tolist()
+        return [(beside, now[column]) for column, beside in self.headroom.items() if now[column]]
 
     def asked_later(self, request: Request) -> list[tuple[int, int, int, int]]:
         """What it would still hold when that is needed for others: (number in `kept`, column, column of what is left of it then,
@@ -232,7 +258,7 @@ class Free:
         """
         if not request.late:
             return []
-        now = self.amounts(replace(request, late=0)).tolist()
+        now = self.amounts(replace(request, late=0, leaves_headroom=False)).tolist()
         kept = ((number, columns) for number, columns in enumerate(self.kept) if request.late >> number & 1)
         return [
             (number, column, later, now[column])
@@ -286,7 +312,7 @@ class Free:
         )
 
     def with_columns(self, columns: Ints) -> Free:
-        """The same nodes with so much [resources, nodes] left, and nothing kept."""
+        """The same nodes with so much [resources, nodes] left, and nothing kept for anybody."""
         nodes = self.nodes
         fresh = _nodes_of(
             columns,
@@ -297,7 +323,29 @@ class Free:
             sign=int(nodes.sign[0]),
             usual=nodes.usual,
         )
-        return replace(self, nodes=fresh, kept=())
+        return replace(self, nodes=fresh._replace(images=nodes.images), headroom={}, kept=())
+
+    def with_images(self, worth: Mapping[int, Floats]) -> Free:
+        """The same, heeding where these images are: index into `Snapshot.images` -> [nodes] `NodeImages.worth`."""
+        if not worth:
+            return self
+        rows = {image: row for row, image in enumerate(worth)}
+        return replace(self, nodes=self.nodes._replace(images=np.stack(list(worth.values()))), images=rows)
+
+    def beside_gpus(self, headroom: Headroom) -> Free:
+        """The same, with what is left of some columns beside what is kept for idle GPUs."""
+        if not headroom.source.size:
+            return self
+        nodes, first, more = self.nodes, self.nodes.weight.size, beside_gpus(self.nodes.free, headroom)
+        begins = np.arange(0, nodes.left.size, BLOCK)
+        wider = nodes._replace(
+            free=np.concatenate((nodes.free, more)),
+            weight=np.append(nodes.weight, np.zeros(len(more))),
+            peak=np.concatenate((nodes.peak, np.maximum.reduceat(more, begins, axis=1))),
+            headroom=headroom._replace(first=np.array([first, int(headroom.first[1])])),
+        )
+        columns = {column: first + number for number, column in enumerate(headroom.source.tolist())}
+        return replace(self, nodes=wider, headroom=columns)
 
     def keep(self, beside: Mapping[int, Ints], *, rows: Ints) -> Free:
         """The same, with what is left of each column beside a start that is reserved, which takes something of these nodes."""
@@ -397,6 +445,7 @@ def request_of(
     reach: Bools | None = None,
     one_node: bool = False,
     topology: TopologyNeed | None = None,
+    image: int = 0,
 ) -> Request:
     """The request in the numbers of the columns. Without GPUs a model means nothing."""
     shape = resources.gpu_model if resources.gpus and is_shape(resources.gpu_model) else ""
@@ -412,6 +461,7 @@ def request_of(
         reach=reach,
         one_node=one_node,
         topology=topology,
+        image=image,
     )
 
 
@@ -445,6 +495,13 @@ def room(free: Free, request: Request) -> Ints:
     return count
 
 
+def beside_gpus(free: Ints, headroom: Headroom) -> Ints:
+    """[columns, nodes] What is left beside what is kept for idle GPUs; more than anybody asks for where nothing ever is."""
+    devices = free[GPUS : GPUS + int(headroom.first[1])]
+    idle = np.minimum(np.maximum(devices, 0).sum(axis=0), headroom.kept.shape[2] - 1)
+    return np.where(headroom.kind > 0, free[headroom.source] - headroom.kept[:, headroom.kind, idle], LACKING)
+
+
 def _cluster_numbers(clusters: tuple[str, ...]) -> Ints:
     number = {name: index for index, name in enumerate(sorted(set(clusters)))}
     return np.fromiter(map(number.__getitem__, clusters), dtype=np.int64, count=len(clusters))
@@ -475,4 +532,6 @@ def _nodes_of(
         wasted=wasted(usual, gpu_model, np.maximum(0, free[GPUS]), free[CPU])
         if usual.cpus.size
         else np.zeros(apart.size),
+        headroom=NO_HEADROOM,
+        images=NO_IMAGES,
     )

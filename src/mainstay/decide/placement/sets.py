@@ -75,6 +75,22 @@ def with_late(parts: Parts, late: int) -> Parts:
     return tuple(replace(part, request=replace(part.request, late=late)) for part in parts)
 
 
+def leaving_headroom(parts: Parts) -> Parts:
+    """The same; where none of them asks for GPUs, they leave what is kept for these (`Request.leaves_headroom`)."""
+    if any(part.request.gpus for part in parts):
+        return parts
+    return tuple(replace(part, request=replace(part.request, leaves_headroom=True)) for part in parts)
+
+
+def within(parts: Parts, nodes: Bools) -> Parts:
+    """The same, on these nodes only."""
+
+    def here(request: Request) -> Request:
+        return replace(request, reach=nodes if request.reach is None else nodes & request.reach)
+
+    return tuple(replace(part, request=here(part.request)) for part in parts)
+
+
 def nodes_by_part(nodes: Ints, parts: Parts) -> Iterator[tuple[Part, Ints]]:
     """Each part with the nodes of its ranks, out of [..., ranks]."""
     begin = 0

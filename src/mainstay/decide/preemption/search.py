@@ -12,24 +12,37 @@ start which is reserved before its turn.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from mainstay.decide import admission
 from mainstay.decide.allowance import Allowance
+from mainstay.decide.kernel import Headroom
 from mainstay.decide.nomination import reserved, spoken_for
-from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
+from mainstay.decide.placement import DEFAULT_POLICY, POLICIES, policies_of
 from mainstay.decide.placement.apart import bound_of, room_apart
 from mainstay.decide.placement.fit import Free, Request, feasible, room
 from mainstay.decide.placement.gang import room_together, together
-from mainstay.decide.placement.sets import Part, Parts, hardest_first, place_parts, take_parts, with_late
+from mainstay.decide.placement.headroom import headroom_of, unbound
+from mainstay.decide.placement.sets import (
+    Part,
+    Parts,
+    hardest_first,
+    leaving_headroom,
+    place_parts,
+    take_parts,
+    with_late,
+    within,
+)
 from mainstay.decide.preemption.balance import Balance, Cells
 from mainstay.decide.preemption.holders import Holders, holders_of
 from mainstay.decide.preemption.rules import Load, Loads, Rules, Wish
 from mainstay.decide.preemption.starts import goes_first, reserved_starts
 from mainstay.decide.preemption.steps import eagerness, freed_by, ranked, steps_of
-from mainstay.decide.shapes import Shape
+from mainstay.decide.shapes import Shape, shape_numbers
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, Rule, WithinQueue
 from mainstay.domain.quantity import is_shape
@@ -66,11 +79,12 @@ class Search:
         stay[self.holders.pod[self.holders.leaving]] = False
         staying = reserved(snapshot if stay.all() else _with_allocations(snapshot, stay))
         self.balance = Balance(staying)
-        self._allowance = Allowance(staying)
+        self._staying, self._allowance = staying, Allowance(staying)
         self._loads = Loads(self.holders, self.balance)
         self.free = _free(snapshot, self.holders)
         self._slices = tuple(model if is_shape(model) else "" for model in snapshot.gpu_models)
         self._policy = POLICIES[DEFAULT_POLICY]
+        self._policies = policies_of(snapshot.queues, self._policy)
         self._starts = reserved_starts(reserved(snapshot), self._policy)
         self._late = np.zeros(self.holders.pod.size, dtype=np.int64)
         """[pods] Bits, by number in `_starts`: it still runs then, so that what is left then is more without it."""
@@ -87,6 +101,7 @@ class Search:
 
         Of offers that are equals that is taken for which the least is lost, and of those the one of the least expected cost.
         """
+        self._policy = self._policies[wish.queue]
         asked = [(at, parts, load) for at, parts, load in self._asked(wish, shape)]
         for tier in sorted(set(shape.tiers)):
             equals = [
@@ -105,7 +120,11 @@ class Search:
 
     def _attempts(self, wish: Wish, asked: Sequence[tuple[Parts, Load]]) -> Iterator[_Attempt]:
         """In the order in which they are made, until one succeeds."""
-        return (_Attempt(self, rules, parts) for parts, load in asked for rules in self._rules(wish, load))
+        return (
+            _Attempt(self, rules, self._beside_gpus(parts))
+            for parts, load in asked
+            for rules in self._rules(wish, load)
+        )
 
     def _least_lost(self, offers: Iterable[Iterator[_Attempt]]) -> Displacement | None:
         """Of the first attempt of each offer that succeeds, the one that costs the least. What is found out is undone before the
@@ -164,10 +183,29 @@ class Search:
 
     def places_now(self, wish: Wish, shape: Shape) -> bool:
         """Whether it fits without anybody who would not leave anyway."""
+        self._policy = self._policies[wish.queue]
         for _, parts, load in self._asked(wish, shape):
-            if self.balance.allows(wish.queue, load.cells) and self.places(parts) is not None:
+            if self.balance.allows(wish.queue, load.cells) and self._has_place(parts):
                 return True
         return False
+
+    def _has_place(self, parts: Parts) -> bool:
+        """By the rules of a cycle: work without GPUs leaves what is kept for these."""
+        asked = leaving_headroom(parts)
+        free = self.free.beside_gpus(self._headroom) if asked is not parts else self.free
+        return place_parts(free, asked, policy=self._policy) is not None
+
+    def _beside_gpus(self, parts: Parts) -> Parts:
+        """Nobody yields for work without GPUs where something may be kept for these."""
+        if leaving_headroom(parts) is parts or not self._headroom.source.size:
+            return parts
+        return within(parts, unbound(self._headroom))
+
+    @functools.cached_property
+    def _headroom(self) -> Headroom:
+        rows = admission.order(self._staying)
+        numbers = shape_numbers(self._staying, rows)
+        return headroom_of(self._staying, self.free, self._allowance, rows=rows, numbers=numbers, later=True)
 
     def places_without_stuck(self, shape: Shape) -> bool:
         """Whether there would be room if those had ended that were told to stop and have not in time."""

@@ -143,6 +143,7 @@ def _new_row(world: World, cluster: str, state: NodeState, digests: _Digests) ->
         used_gpus=0,
         admits="",
         traits="",
+        images="",
         barred=0,
         topology="",
         problem="",
@@ -199,13 +200,14 @@ def _differs(row: NodeRow, state: NodeState, digests: _Digests) -> bool:
 
 
 def _is_news(row: NodeRow, state: NodeState, digests: _Digests) -> bool:
-    """Which guests it admits, which strangers live there and how many changes all the time, and its place and its labels say
-    nothing of it: that is no event of the node.
+    """Which guests it admits, which images it has, which strangers live there and how many changes all the time, and its place
+    and its labels say nothing of it: that is no event of the node.
     """
     passing = {
         "admits": _admits(state),
         "traits": digests.of(state.traits),
         "topology": codec_fleet.places_text(state.topology),
+        "images": codec_fleet.images_text(state.images),
         "strangers": _lines(state.strangers),
         "pods_max": codec_fleet.limit(state.pods_max),
     }
@@ -220,6 +222,7 @@ def _take_over(row: NodeRow, state: NodeState, digests: _Digests) -> None:
     row["gpu_model"] = state.capacity.gpu_model
     row["admits"] = _admits(state)
     row["traits"] = digests.of(state.traits)
+    row["images"] = codec_fleet.images_text(state.images)
     row["barred"] = int(state.barred)
     row["topology"] = codec_fleet.places_text(state.topology)
     row["problem"] = codec.storable(state.problem)

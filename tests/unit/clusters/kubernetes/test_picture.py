@@ -7,6 +7,7 @@ import random
 import re
 from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -216,6 +217,18 @@ def test_a_node_that_changes_is_shown_as_it_is_now():
     assert [state.ready for state in watched.picture.nodes()] == [False, True]
     assert watched.picture.why_not("n1") == "cordoned in its cluster"
     assert watched.picture.why_not("n9") == "it is not there"
+
+
+def test_which_nodes_have_the_image_of_a_pod_of_ours_is_told_once_there_is_one():
+    watched = Watched()
+    has = {"images": [{"names": ["ghcr.io/acme/train:v1"], "sizeBytes": 900}]}
+    shown = node("n2")
+    watched.node(msgspec.structs.replace(shown, status=msgspec.convert(has, type(shown.status))))
+    assert [state.images for state in watched.picture.nodes()] == [(), ()]
+    watched.pod(pod(spec={"containers": [{"name": "main", "image": "ghcr.io/acme/train:v1"}]}))
+    assert [state.images for state in watched.picture.nodes()] == [(), (("ghcr.io/acme/train:v1", 900),)]
+    watched.node(node("n2"))
+    assert [state.images for state in watched.picture.nodes()] == [(), ()]
 
 
 def test_a_pod_on_a_silent_node_is_unknown_unless_its_end_was_reported():

@@ -1,6 +1,6 @@
 """What runs of a name take on each kind of GPUs: of equal choices the one of the least expected cost is taken.
 
-Revision: 0025. Frozen: what the tables are now is in `tables.py`.
+Revision: 0023. Frozen: what the tables are now is in `tables.py`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0025"
+revision = "0023"
 down_revision = "0022"
 
 

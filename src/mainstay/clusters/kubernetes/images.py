@@ -1,0 +1,71 @@
+"""Which images nodes have, of those that pods of ours run: nobody asks for the others, and they are most of many a node."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mainstay.clusters.kubernetes.objects import Image, Node
+from mainstay.domain.image import IMAGES_MAX
+from mainstay.domain.quantity import Counts
+from mainstay.ports import Clock
+
+REGISTRY, LIBRARY, TAG = "docker.io", "library", "latest"
+"""What the name of an image means that does not say them."""
+IDLE_SECONDS = 600
+SHARED_MAX = 10_000
+"""So many are remembered so that nodes share them; then all are forgotten."""
+
+
+def full_name(image: str) -> str:
+    """With its registry and its tag, as nodes report it: `python` is `docker.io/library/python:latest`. Source of the rule: the
+    reference of distribution (docker.io/go/reference), which container runtimes follow.
+    """
+    first, slash, _ = image.partition("/")
+    if not slash:
+        image = f"{REGISTRY}/{LIBRARY}/{image}"
+    elif not ("." in first or ":" in first or first == "localhost"):
+        image = f"{REGISTRY}/{image}"
+    return image if "@" in image or ":" in image.rpartition("/")[2] else f"{image}:{TAG}"
+
+
+class Images:
+    """Those that pods of ours were seen to run, the last ones."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._asked: dict[str, str] = {}
+        """As pods say it -> its full name."""
+        self._last: dict[str, float] = {}
+        """When each was asked for last (monotonic seconds)."""
+        self._shared: dict[Image, Image] = {}
+
+    def ask(self, image: str) -> bool:
+        """A pod runs this one. Whether that is news: then what was told of nodes is too little.
+
+        Once there are many, one takes the place of another only where nobody has asked for that for a while.
+        """
+        now = self._clock.monotonic()
+        if image not in self._asked:
+            if len(self._asked) >= IMAGES_MAX:
+                oldest = min(self._last, key=self._last.__getitem__)
+                if now - self._last[oldest] < IDLE_SECONDS:
+                    return False
+                del self._asked[oldest], self._last[oldest]
+            self._asked[image], self._last[image] = full_name(image), now
+            return True
+        self._last[image] = now
+        return False
+
+    def on(self, node: Node) -> Counts:
+        """(name, bytes), by the names that pods say."""
+        size = {full_name(name): one.size_bytes for one in node.status.images for name in one.names or ()}
+        return tuple(sorted((asked, size[full]) for asked, full in self._asked.items() if size.get(full, 0) > 0))
+
+    def slim(self, node: Node) -> Node:
+        """The same node; what other nodes have as well it shares with them."""
+        if not node.status.images:
+            return node
+        if len(self._shared) > SHARED_MAX:
+            self._shared.clear()
+        images = tuple(self._shared.setdefault(one, one) for one in node.status.images)
+        return msgspec.structs.replace(node, status=msgspec.structs.replace(node.status, images=images))
