@@ -145,7 +145,7 @@ class Search:
             return False
         free = self.free.copy()
         for pod in pods:
-            free.give_back(int(holders.node[pod]), self._holds(pod))
+            free.give_back(int(holders.node[pod]), self.holds(pod))
         return any(place_parts(free, way, policy=self._policy) is not None for way in shape.ways)
 
     def load(self, queue: int, parts: Parts) -> Load | None:
@@ -181,7 +181,7 @@ class Search:
         pods, move = holders.pods_of(unit), self.free.take_again if sign > 0 else self.free.give_back
         for pod in range(pods.start, pods.stop):
             if holders.node[pod] >= 0:
-                move(int(holders.node[pod]), self._holds(pod))
+                move(int(holders.node[pod]), self.holds(pod))
 
     def freed(self, request: Request) -> list[tuple[Ints, int]]:
         """As `steps.freed_by`."""
@@ -200,7 +200,8 @@ class Search:
         self.balance.hold(wish.queue, load.cells, load.amounts)
         self._gone.add(wish.key)
 
-    def _holds(self, pod: int) -> Request:
+    def holds(self, pod: int) -> Request:
+        """What a pod that is there holds."""
         holders = self.holders
         model = int(holders.gpu_model[pod])
         return Request(
