@@ -1,7 +1,7 @@
 """Any part of a plan may be committed, since any action of it may be refused for itself: what is left out harms nobody.
 
-Worlds are drawn and live on in a real store: the scheduler decides, some of its actions are committed; others displace, some of that
-is committed; work that was told to stop ends. After every commit nobody is over capacity or quota, and gangs are whole.
+Worlds are drawn and live on in a real store: the scheduler decides, some of its actions are committed; others displace, some of
+that is committed; work that was told to stop ends. After every commit nobody is over capacity or quota, and gangs are whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mainstay.decide.quota import quotas_of, usage
 from mainstay.decide.schedule import schedule
 from mainstay.domain.allocation import End, Seen
 from mainstay.domain.capacity import NodeState
-from mainstay.domain.plan import Action, ObserveNodes, Preempt, SetQueue, Submit
+from mainstay.domain.plan import Action, ObserveNodes, SetQueue, Submit
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, WithinQueue
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.queue import QueueSpec, Quota

@@ -162,6 +162,12 @@ class Balance:
         used, own = self._used[queue], self._subtree[queue]
         return frozenset(column for column, amount in cells.items() if used[column] + amount > own[column])
 
+    def beyond_own(self, column: int) -> Ints:
+        """[queues] How much more than its own each uses of a cell; negative: so much less."""
+        return np.array(
+            [used[column] - own[column] for used, own in zip(self._used, self._subtree, strict=True)], dtype=np.int64
+        )
+
     def under(self, queue: int, cells: Cells) -> bool:
         """Whether the queue itself uses less than its own of all of these. Without any quota: no."""
         used, own = self._used[queue], self._subtree[queue]

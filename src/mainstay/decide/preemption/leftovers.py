@@ -1,7 +1,7 @@
 """Each action of a turn stands for itself: any of them may be refused, as somebody has ended or been stopped since.
 
-Who is displaced often leaves more than is needed for the one that it yields to. Another one must not take its place there, nor its
-quota, in the same turn: if only that action were applied, others would have yielded in vain. In the next turn it may.
+Who is displaced often leaves more than is needed for the one that it yields to. Another one must not take its place there, nor
+its quota, in the same turn: if only that action were applied, others would have yielded in vain. In the next turn it may.
 """
 
 from __future__ import annotations
