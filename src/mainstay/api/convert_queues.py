@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from difflib import get_close_matches
 from functools import partial
 
 from mainstay.api.convert import instant
@@ -12,22 +13,25 @@ from mainstay.decide.standing import CellUse
 from mainstay.domain.errors import Invalid
 from mainstay.domain.history import HistoryPolicy, HistoryRecord
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, WithinQueue
-from mainstay.domain.queue import Cell, PriorityClass, Quota, Resource
+from mainstay.domain.quantity import is_shape
+from mainstay.domain.queue import OTHER_FLAVOR, Cell, PriorityClass, Quota, Resource
 from mainstay.operations.flavors import FlavorChange, FlavorState
 from mainstay.operations.queues import QueueChange, QueueState
 from mainstay.wire import quantities, requests, views
 
 
-def queue_change(name: str, body: requests.QueueRequest, *, flavors: Collection[str]) -> QueueChange:
-    """What is to change of a queue. `flavors` of nodes are called as they are; what is none of them is a model of GPUs.
+def queue_change(
+    name: str, body: requests.QueueRequest, *, flavors: Collection[str], models: Collection[str]
+) -> QueueChange:
+    """What is to change of a queue. `flavors` of nodes are called as they are; what is none of them is a model of GPUs, one of
+    `models` or one that no node has had yet.
 
-    Raises Invalid for an amount that cannot be read, and for a quota that is there twice.
+    Raises Invalid for an amount that cannot be read, for a flavor that is none, and for a quota that is there twice.
     """
     quotas: dict[Cell, Quota] | None = None
     for number, one in enumerate(body.quotas or ()):
         where = f"quotas.{number}"
-        known = one.flavor in flavors
-        cell = one.flavor if known else parsed(f"{where}.flavor", quantities.flavor, one.flavor), one.resource
+        cell = _flavor(f"{where}.flavor", one, flavors=flavors, models=models), one.resource
         if quotas and cell in quotas:
             msg = f"{where}: {cell[1]} of {cell[0]} is there twice"
             raise Invalid(msg, object_="quotas", hint="say each quota once")
@@ -45,6 +49,25 @@ def queue_change(name: str, body: requests.QueueRequest, *, flavors: Collection[
             parsed("reserved_after", quantities.duration, body.reserved_after) if body.reserved_after else None
         ),
         placement=body.placement,
+    )
+
+
+def _flavor(where: str, given: requests.QuotaRequest, *, flavors: Collection[str], models: Collection[str]) -> str:
+    """A name in small letters that nobody knows is more likely a slip than a model of GPUs to come, and a quota that counts
+    nothing would leave the resource without one for good.
+    """
+    if given.flavor in flavors:
+        return given.flavor
+    found = parsed(where, quantities.flavor, given.flavor)
+    model = given.resource == "gpu" and any(letter.isdigit() for letter in found)
+    if found in {*models, OTHER_FLAVOR} or is_shape(found) or not given.flavor.islower() or model:
+        return found
+    known = {one.lower(): one for one in (*flavors, *models, OTHER_FLAVOR) if one}
+    near = [known[one] for one in get_close_matches(given.flavor, known, n=3, cutoff=0.5)]
+    meant = f"did you mean {' or '.join(near)}? " if near else "list flavors of nodes with: mainstay flavor list; "
+    msg = f"{where}: there is no flavor {given.flavor!r}"
+    raise Invalid(
+        msg, object_="quotas", hint=f"{meant}a model of GPUs that no node has yet is written in capitals: {found}"
     )
 
 

@@ -50,9 +50,10 @@ async def set_queues(call: Caller, body: QueuesRequest) -> Response:
     services = call.services
 
     def work() -> Page[QueueView]:
-        flavors = flavor_operations.names(services.store)
-        changes = [convert_queues.queue_change(one.name, one, flavors=flavors) for one in body.queues]
-        operations.put(services.store, call.principal, changes, now=services.clock.now())
+        flavors, now = flavor_operations.names(services.store), services.clock.now()
+        models = operations.gpu_models(services.store, now=now)
+        changes = [convert_queues.queue_change(one.name, one, flavors=flavors, models=models) for one in body.queues]
+        operations.put(services.store, call.principal, changes, now=now)
         names = {one.name for one in body.queues}
         found = operations.states(services.store, call.principal, now=services.clock.now())
         return Page[QueueView](items=[convert_queues.queue_view(state) for state in found if state.queue.name in names])
@@ -68,8 +69,10 @@ async def set_queue(call: Caller, name: str, body: QueueRequest) -> Response:
     services = call.services
 
     def work() -> QueueView:
-        change = convert_queues.queue_change(name, body, flavors=flavor_operations.names(services.store))
-        operations.put(services.store, call.principal, [change], now=services.clock.now())
+        flavors, now = flavor_operations.names(services.store), services.clock.now()
+        models = operations.gpu_models(services.store, now=now)
+        change = convert_queues.queue_change(name, body, flavors=flavors, models=models)
+        operations.put(services.store, call.principal, [change], now=now)
         return convert_queues.queue_view(
             operations.state(services.store, call.principal, name, now=services.clock.now())
         )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice, product
@@ -21,6 +22,7 @@ from mainstay.decide.placement.sets import Part, Parts
 from mainstay.decide.rows import rows_by_key
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
+from mainstay.domain.preemption import Slot
 from mainstay.domain.queue import OTHER_FLAVOR, Resource
 from mainstay.domain.snapshot import Snapshot
 
@@ -51,7 +53,7 @@ class Allowance:
 
     def __init__(self, snapshot: Snapshot) -> None:
         tree, self._models, self._flavors = snapshot.queues, snapshot.gpu_models, snapshot.flavors
-        self._tree = tree
+        self._snapshot, self._tree = snapshot, tree
         self.groups = groups_of(tree, snapshot.flavors)
         self.limits = bool(tree.cells)
         """Whether there are any quotas."""
@@ -180,6 +182,28 @@ class Allowance:
     def use(self, queue: int, request: Request, pods: int) -> None:
         """Count pods against the queue, and what goes beyond what it keeps to itself against the cohorts above it."""
         kernel.use(self.quota, queue, *self.asked(request), pods)
+
+    def use_slots(self, queue: int, slots: Sequence[Slot]) -> bool:
+        """Whether the queue may use these places now, all together; then it does."""
+        models = {model: number for number, model in enumerate(self._models)}
+        flavors = flavors_at(self._snapshot, np.array([slot.node_key for slot in slots], dtype=np.int64)).tolist()
+        asked = [
+            (
+                np.array(
+                    [slot.resources.cpu_milli, slot.resources.memory_bytes, slot.resources.gpus, 1], dtype=np.int64
+                ),
+                flavor * len(models) + (models.get(slot.resources.gpu_model, 0) if slot.resources.gpus else 0),
+            )
+            for slot, flavor in zip(slots, flavors, strict=True)
+        ]
+        cells = Counter[int]()
+        for amounts, flavor in asked:
+            cells.update(dict(zip(self.quota.cell[:, queue, flavor].tolist(), amounts.tolist(), strict=True)))
+        if any(self._left(queue, column) < amount for column, amount in cells.items() if column >= 0 and amount):
+            return False
+        for amounts, flavor in asked:
+            kernel.use(self.quota, queue, amounts, flavor, 1)
+        return True
 
 
 def held_by_queue(snapshot: Snapshot) -> Ints:

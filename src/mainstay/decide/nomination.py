@@ -7,12 +7,14 @@ time is over or a node of it takes nothing any more.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from mainstay.decide import admission
+from mainstay.decide.allowance import Allowance
 from mainstay.decide.places import capacity_guards, placed
 from mainstay.decide.rows import with_allocations
 from mainstay.domain.affinity import Restriction
@@ -155,7 +157,10 @@ def _add(places: Places, row: int, held: Resources) -> None:
 
 
 def settle(snapshot: Snapshot) -> Iterator[Action]:
-    """Place those whose places are free now, the most urgent first; drop what is kept in vain."""
+    """Place those whose places are free now, the most urgent first; drop what is kept in vain.
+
+    Free is the quota, too: what those hold who leave counts until they have.
+    """
     kept = _kept(snapshot)
     if not kept:
         return
@@ -173,7 +178,7 @@ def settle(snapshot: Snapshot) -> Iterator[Action]:
             reason = Reason(code=Code.NOMINATION_DROPPED, numbers={"detail": words})
             left.forget(key)
             yield DropNomination(guards=(guard,), reason=reason, workload_key=key)
-        elif left.takes(key, nomination):
+        elif left.takes(row, nomination):
             yield Allocate(
                 guards=(guard, *capacity_guards(nomination.slots, restriction)),
                 reason=placed(
@@ -230,18 +235,26 @@ class _Left:
                 return f"node {nodes.names[row] if row >= 0 else slot.node_key} takes nothing new now"
         return ""
 
-    def takes(self, key: int, nomination: Nomination) -> bool:
-        """Whether all of it fits now; then it is taken, and kept no longer."""
+    def takes(self, workload_row: int, nomination: Nomination) -> bool:
+        """Whether all of it fits now, and its queue may use it; then it is taken, and kept no longer."""
+        table = self._snapshot.workloads
+        key, queue = int(table.key[workload_row]), int(table.queue[workload_row])
         wanted = _places(self._snapshot, nomination)
         others = [places for other, places in self._unheld.items() if other != key]
         for (name, row), amount in wanted.items():
             beside = sum(places.get((name, row), 0) for places in others)
             if name not in self._free or int(self._free[name][row]) < beside + amount:
                 return False
+        if self._allowance.limits and not self._allowance.use_slots(queue, nomination.slots):
+            return False
         for (name, row), amount in wanted.items():
             self._free[name][row] -= amount
         self.forget(key)
         return True
+
+    @functools.cached_property
+    def _allowance(self) -> Allowance:
+        return Allowance(self._snapshot)
 
     def forget(self, key: int) -> None:
         """Nothing is kept for it any more."""

@@ -25,7 +25,7 @@ from mainstay.ports import Store
 QUEUE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
 MIN_RUNTIME_SECONDS_MAX = 30 * 86_400
 RESERVED_AFTER_SECONDS_MAX = 30 * 86_400
-FLAVOR_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}\Z")
+FLAVOR_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9./_-]{0,62}\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +107,11 @@ def put(store: Store, principal: Principal, changes: Iterable[QueueChange], *, n
     except Conflict as error:
         hint = "look at it again, and say again what is to change: mainstay queue list"
         raise Conflict(error.message, object_=error.object, hint=hint, numbers=error.numbers) from error
+
+
+def gpu_models(store: Store, *, now: int) -> tuple[str, ...]:
+    """Models of GPUs, and shapes of slices, that the platform has heard of."""
+    return store.snapshot(now=now, seed=0).gpu_models
 
 
 def remove(store: Store, principal: Principal, name: str, *, now: int, request: RequestKey | None) -> Done:
@@ -247,7 +252,12 @@ def _check(queue: QueueSpec) -> None:
     if queue.placement and queue.placement not in POLICIES:
         msg = f"placement: there is no policy {queue.placement!r}"
         raise Invalid(msg, object_="placement", hint=f"the policies are: {', '.join(POLICIES)}")
-    for flavor, resource in queue.quotas:
+    for (flavor, resource), quota in queue.quotas.items():
+        if queue.cohort and not queue.parent and (quota.borrowing_limit, quota.lending_limit) != (None, None):
+            msg = f"quotas: {resource} of {flavor} in {queue.name} has a limit to borrow or lend"
+            raise Invalid(
+                msg, object_="quotas", hint=f"{queue.name} is in no cohort to do so: leave it out, or set a parent"
+            )
         if resource not in set(Resource):
             msg = f"quotas: there is no resource {resource!r}"
             raise Invalid(msg, object_="quotas", hint=f"there are: {', '.join(Resource)}")

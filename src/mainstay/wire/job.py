@@ -295,6 +295,9 @@ def _nodes(value: Any) -> Any:
         return {"min": low, "max": high}
     if isinstance(value, dict | Nodes):
         return value
+    if isinstance(value, bool):
+        msg = "a number of nodes, or MIN:MAX"
+        raise ValueError(msg)  # noqa: TRY004 - pydantic reports no other
     try:
         count = _COUNT.validate_python(value)
     except ValidationError as error:

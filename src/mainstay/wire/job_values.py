@@ -83,7 +83,7 @@ def _priority(value: Any) -> Any:
     """A number, or a name: one of those that are always there, or of a class that the platform may have."""
     if isinstance(value, str):
         value = value.strip()
-        value = PRIORITIES.get(value, int(value) if value.isdecimal() and len(value) < 9 else value)
+        value = PRIORITIES.get(value, int(value) if value.isascii() and value.isdecimal() and len(value) < 9 else value)
     number = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= PRIORITY_MAX
     if not number and not (isinstance(value, str) and re.match(NAME, value)):
         msg = f"{value!r} is no priority"

@@ -1,7 +1,12 @@
-"""How amounts are written: `4+` cores, `16GB`, `H100:8`, `1h30m`. Text in, integers out; ValueError says what is allowed."""
+"""How amounts are written: `4+` cores, `16GB`, `H100:8`, `1h30m`. Text in, integers out; ValueError says what is allowed.
+
+What is finer than our units, a thousandth of a core and a byte, is rounded up, as Kubernetes does: nobody gets less than they
+asked for, and a file has one meaning wherever it is applied.
+"""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,10 +20,11 @@ GPUS_MAX = 100_000
 AMOUNT_MAX = 1 << 50
 SECONDS_MAX = 10 * 366 * 86_400
 
-_NUMBER = r"\d{1,15}(?:\.\d{1,6})?"
+_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,6})?"
+"""Digits of ASCII: those of other scripts, which look alike in no font, are mistakes."""
 _CPU = re.compile(rf"(?P<number>{_NUMBER})(?P<milli>m?)\Z")
 _MEMORY = re.compile(rf"(?P<number>{_NUMBER})\s*(?P<unit>[A-Za-z]*)\Z")
-_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,7})m)?(?:(\d{1,9})s)?\Z")
+_DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,7})m)?(?:(\d{1,9})s)?\Z", re.ASCII)
 _MIG = r"\d{1,2}g\.\d{1,4}gb(?:[.+][a-z0-9]{1,10}){0,3}"
 """A slice as NVIDIA names its MIG profiles: 1g.10gb, 1g.10gb+me."""
 _LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
@@ -26,9 +32,10 @@ _RESOURCE = rf"(?=.{{1,110}}\Z){_LABEL}(?:\.{_LABEL})+/[A-Za-z0-9](?:[A-Za-z0-9_
 """An extended resource of Kubernetes, of other devices than GPUs of NVIDIA: amd.com/gpu, google.com/tpu."""
 _GPU = re.compile(
     rf"(?:(?P<shape>{_MIG})|(?P<resource>{_RESOURCE})|(?P<model>[A-Za-z][A-Za-z0-9-]{{0,40}}(?:\.shared)?))?"
-    r"(?:(?::|\A)(?P<part>0?\.\d{1,6})|:?(?P<count>\d{1,9}))?\Z"
+    r"(?:(?::|\A)(?P<part>0?\.\d{1,6})|:?(?P<count>\d{1,9}))?\Z",
+    re.ASCII,
 )
-_GPU_MEMORY = re.compile(rf"{_NUMBER}\s*[KMGT]i?B?\Z", re.IGNORECASE)
+_GPU_MEMORY = re.compile(rf"{_NUMBER}\s*[KMGT]i?B?\Z", re.IGNORECASE | re.ASCII)
 """Of one GPU; its unit tells it from a number of GPUs."""
 
 _BYTES = {
@@ -152,7 +159,7 @@ def duration(text: str) -> int:
     """Seconds: `90s`, `30m`, `12h`, `2d`, `1h30m`, or a plain number of seconds."""
     plain = text.strip()
     found = _DURATION.match(plain)
-    if plain.isdecimal() and len(plain) <= 10:
+    if _is_number(plain) and len(plain) <= 10:
         seconds = int(plain)
     elif plain and found:
         days, hours, minutes, rest = (int(part or 0) for part in found.groups())
@@ -197,18 +204,22 @@ def _cpu_milli(text: str) -> int | None:
     if not found:
         return None
     number = Decimal(found["number"])
-    return int(number) if found["milli"] else int(number * 1_000)
+    return math.ceil(number if found["milli"] else number * 1_000)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal()
 
 
 def _count(text: str) -> int | None:
     plain = text.strip()
-    return int(plain) if plain.isdecimal() and len(plain) < 12 else None
+    return int(plain) if _is_number(plain) and len(plain) < 12 else None
 
 
 def _memory_bytes(text: str) -> int | None:
     found = _MEMORY.match(text.strip())
     unit = _BYTES.get(found["unit"].upper()) if found else None
-    return int(Decimal(found["number"]) * unit) if found and unit else None
+    return math.ceil(Decimal(found["number"]) * unit) if found and unit else None
 
 
 _AMOUNTS: Mapping[str, tuple[Callable[[str], int | None], str]] = MappingProxyType(

@@ -99,11 +99,14 @@ async def test_only_who_may_manage_sets_them(api: Api, scene: Scene):
 
 async def test_quotas_are_of_flavors_by_their_names_as_they_are_and_else_of_models(api: Api, scene: Scene):
     quotas = [{"resource": "cpu", "flavor": "spot", "nominal": 8}, {"resource": "gpu", "flavor": "h100", "nominal": 1}]
-    early = await put_queue(api, "research", {"quotas": quotas})
-    assert early.warnings == ["no node has SPOT now"], "nobody has named any nodes so"
+    early = await api.ask("PUT", "/v1/queues/research", token="admin-token", json={"quotas": quotas})
+    assert "there is no flavor 'spot'" in is_problem(early, 422)["detail"], "nobody has named any nodes so"
+    quotas[0]["flavor"] = "SPOT"
+    assert (await put_queue(api, "research", {"quotas": quotas})).warnings == ["no node has SPOT now"]
     await put(api, "spot", SPOT)
     named = await put_queue(api, "research", {"weight": 2})
     assert named.warnings == ["no node has SPOT now; did you mean spot?"]
+    quotas[0]["flavor"] = "spot"
     queue = await put_queue(api, "research", {"quotas": quotas})
     assert [(one.flavor, one.resource) for one in queue.quotas] == [("H100", "gpu"), ("spot", "cpu")]
     assert queue.warnings == []

@@ -160,6 +160,12 @@ async def test_several_are_set_together_or_none(api: Api):
             {"parent": "ml", "quotas": [{"resource": "cpu", "nominal": "1", "lending_limit": "2"}]},
             "nobody lends what they do not have",
         ),
+        (
+            "a",
+            {"cohort": True, "quotas": [{"resource": "cpu", "nominal": "1", "lending_limit": "1"}]},
+            "a has a limit to borrow or lend",
+        ),
+        ("a", {"quotas": [{"resource": "cpu", "flavor": "spto", "nominal": "64"}]}, "there is no flavor 'spto'"),
         ("default", {"cohort": True}, "it cannot be a cohort"),
         ("a", {"parent": "default"}, "which is a queue"),
     ],
@@ -202,6 +208,43 @@ async def test_others_see_their_own_use_and_no_more(api: Api, scene: Scene):
 async def test_a_flavor_that_no_node_has_is_warned_of_with_the_nearest(api: Api, scene: Scene):
     body = {"quotas": [{"resource": "gpu", "flavor": "H10", "nominal": 1}, {"resource": "cpu", "nominal": 1}]}
     assert (await put(api, "research", body)).warnings == ["no node has H10 now; did you mean H100?"]
+
+
+@pytest.mark.parametrize(
+    ("resource", "flavor", "hint"),
+    [
+        ("cpu", "spto", "did you mean spot? a model of GPUs that no node has yet is written in capitals: SPTO"),
+        ("cpu", "h10", "did you mean H100? a model"),
+        ("gpu", "defualt", "did you mean default? a model"),
+        ("cpu", "zzzz", "list flavors of nodes with: mainstay flavor list; a model"),
+    ],
+)
+async def test_a_quota_of_a_flavor_that_is_none_is_refused_with_the_nearest(
+    api: Api, scene: Scene, resource: str, flavor: str, hint: str
+):
+    await api.ask("PUT", "/v1/flavors/spot", token="admin-token", json={"node_labels": ["pool=spot"]})
+    body = {"quotas": [{"resource": resource, "flavor": flavor, "nominal": "64"}]}
+    problem = is_problem(await api.ask("PUT", "/v1/queues/a", token="admin-token", json=body), 422)
+    assert f"there is no flavor '{flavor}'" in problem["detail"]
+    assert hint in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("resource", "flavor", "called"),
+    [
+        ("cpu", "SPTO", "SPTO"),
+        ("gpu", "b200", "B200"),
+        ("cpu", "h100", "H100"),
+        ("gpu", "1g.10gb", "1g.10gb"),
+        ("gpu", "amd.com/gpu", "amd.com/gpu"),
+        ("cpu", "default", "default"),
+    ],
+)
+async def test_models_of_gpus_that_no_node_has_yet_may_have_quotas(
+    api: Api, scene: Scene, resource: str, flavor: str, called: str
+):
+    view = await put(api, "a", {"quotas": [{"resource": resource, "flavor": flavor, "nominal": "64"}]})
+    assert [one.flavor for one in view.quotas] == [called]
 
 
 async def test_a_queue_in_use_is_not_removed(api: Api, scene: Scene):

@@ -514,6 +514,51 @@ def test_what_does_not_end_in_time_counts_as_free_no_longer(seconds: int, others
     assert said(no_other).startswith(f"nobody yields for it: {late}; " if others else "")
 
 
+OWN = {
+    ("default", "cpu"): Quota(nominal=16_000),
+    ("default", "memory"): Quota(nominal=64 << 30),
+    ("default", "gpu"): Quota(nominal=8),
+}
+"""Of all that a share is made of."""
+
+
+@pytest.mark.parametrize(("gpus", "yields"), [(8, []), (9, [(1,)])])
+def test_who_holds_no_more_than_their_own_yields_to_nobodys_share(gpus: int, yields: list[tuple[int, ...]]) -> None:
+    """The nodes are fewer than the quotas, so there is no room for what is the other's own."""
+    policy = PreemptionPolicy(fair_share=FairShare.FINAL_SHARE)
+    queues = [QueueSpec(name=name, parent="all", quotas=OWN, preemption=policy) for name in "ab"]
+    work = [runs(1, queue="b", gpus=gpus), waits(2, gpus=8)]
+    snapshot = world(
+        nodes=[node(gpus=gpus, gpu_model="H100")],
+        queues=queues,
+        workloads=work,
+        allocations=[holds(1, gpus=gpus, gpu_model="H100")],
+    )
+    assert victims(snapshot) == yields
+
+
+def test_of_equals_those_yield_who_leave_their_queue_what_is_its_own() -> None:
+    """Whatever their work is worth: the larger one has lost nothing yet."""
+    reclaim = PreemptionPolicy(reclaim=Reclaim.ANY)
+    queues = [queue("a", reclaim, own=2, parent="all"), queue("b", own=4, parent="all")]
+    small, large = runs(1, queue="b", gpus=2), runs(2, queue="b", gpus=4, checkpoint_seconds=60)
+    snapshot = world(
+        nodes=[node(gpus=6, gpu_model="H100")],
+        queues=queues,
+        workloads=[small, large, waits(3, gpus=2)],
+        allocations=[holds(1, gpus=2, gpu_model="H100"), holds(2, gpus=4, gpu_model="H100")],
+    )
+    assert victims(snapshot) == [(1,)]
+    urgent = replace(small, priority=90)
+    again = world(
+        nodes=[node(gpus=6, gpu_model="H100")],
+        queues=queues,
+        workloads=[urgent, large, waits(3, gpus=2)],
+        allocations=[holds(1, gpus=2, gpu_model="H100"), holds(2, gpus=4, gpu_model="H100")],
+    )
+    assert victims(again) == [(2,)], "the less urgent goes first all the same"
+
+
 def test_what_is_kept_for_another_is_not_given_away_twice() -> None:
     slot = Slot(rank=0, node_key=1, resources=Resources(cpu_milli=16_000, memory_bytes=BYTES_PER_GIB))
     snapshot = world(

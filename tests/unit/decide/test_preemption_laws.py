@@ -359,14 +359,17 @@ def keeps_the_laws(snapshot: Snapshot, action: Preempt) -> None:
     quotas = quotas_of(tree)
     used = usage(quotas, held_by_queue(snapshot))
     assert action.victims, "somebody yields, or nothing is done"
-    assert len(action.slots) == table.nodes[row]
+    assert len(action.slots) == table.nodes_min[row]
     assert (
         len({snapshot.nodes.clusters[snapshot.nodes.key.tolist().index(slot.node_key)] for slot in action.slots}) == 1
     )
     for victim in action.victims:
         yields = table.key.tolist().index(victim.workload_key)
         assert table.preemptible[yields]
-        assert sorted(victim.allocation_keys) == held.key[held.workload_key == victim.workload_key].tolist()
+        pods = held.key[held.workload_key == victim.workload_key].tolist()
+        left = len(pods) - len(victim.allocation_keys)
+        assert set(victim.allocation_keys) <= set(pods)
+        assert left >= table.nodes_min[yields] if victim.surplus else left == 0, "a gang yields whole"
         age = snapshot.now - held.created_at[held.workload_key == victim.workload_key].min()
         assert age >= tree.policies[table.queue[yields]].min_runtime_seconds * SECOND
         same = table.queue[yields] == table.queue[row]
@@ -379,16 +382,70 @@ def keeps_the_laws(snapshot: Snapshot, action: Preempt) -> None:
             unlimited = not tree.defined[queue].any()
             assert unlimited or (used[queue] > quotas.subtree[queue]).any(), "nobody within its own is reclaimed"
     search = Search(snapshot)
-    units = {int(table.key[one]): number for number, one in enumerate(search.holders.row.tolist())}
-    for victim in action.victims:
-        search.move(units[victim.workload_key], sign=-1)
-    shape = shape_of(snapshot, row)
-    assert search.places_now(wish_of(snapshot, row), shape), "it fits then"
+    units = units_by_victim(snapshot, search, action)
+    nobody_within_its_own_yields_to_a_share(snapshot, search, action)
+    for unit in (unit for own in units for unit in own):
+        search.move(unit, sign=-1)
+    assert search.places_now(wish_of(snapshot, row), shape_of(snapshot, row)), "it fits then"
+    stays_near_its_own(snapshot, search, action, units)
     if all(victim.rule is Rule.WITHIN_QUEUE for victim in action.victims):
-        for victim in action.victims:
-            search.move(units[victim.workload_key], sign=1)
-            assert not search.places_now(wish_of(snapshot, row), shape), "and not without any one of them"
-            search.move(units[victim.workload_key], sign=-1)
+        nobody_yields_in_vain(snapshot, search, action, units)
+
+
+def nobody_within_its_own_yields_to_a_share(snapshot: Snapshot, search: Search, action: Preempt) -> None:
+    """As things are before anybody has yielded."""
+    table = snapshot.workloads
+    sides = search.balance.sides(int(table.queue[table.key.tolist().index(action.workload_key)]))
+    for victim in action.victims:
+        if victim.rule is Rule.FAIR_SHARE:
+            theirs = int(sides.theirs[table.queue[table.key.tolist().index(victim.workload_key)]])
+            assert search.balance.share(theirs) > (0, 0)
+
+
+def nobody_yields_in_vain(snapshot: Snapshot, search: Search, action: Preempt, units: list[list[int]]) -> None:
+    """It does not fit without any one of them. All have yielded."""
+    row = snapshot.workloads.key.tolist().index(action.workload_key)
+    for victim, own in zip(action.victims, units, strict=True):
+        for together in [[unit] for unit in own] if victim.surplus else [own]:
+            for unit in together:
+                search.move(unit, sign=1)
+            assert not search.places_now(wish_of(snapshot, row), shape_of(snapshot, row))
+            for unit in together:
+                search.move(unit, sign=-1)
+
+
+def units_by_victim(snapshot: Snapshot, search: Search, action: Preempt) -> list[list[int]]:
+    """Of each victim, the units that yield."""
+    holders = search.holders
+    unit_of = dict(zip(snapshot.allocations.key[holders.pod].tolist(), holders.unit.tolist(), strict=True))
+    return [sorted({unit_of[key] for key in victim.allocation_keys}) for victim in action.victims]
+
+
+def stays_near_its_own(snapshot: Snapshot, search: Search, action: Preempt, units: list[list[int]]) -> None:
+    """YuniKorn's law, as far as it is kept: who yields what was borrowed leaves its queue below its own
+    by less than one workload.
+
+    With the least of them back, its queue has more than its own of something that is needed. All have yielded.
+    """
+    table, balance = snapshot.workloads, search.balance
+    row = table.key.tolist().index(action.workload_key)
+    needed = {
+        column for _, load in search._asked(wish_of(snapshot, row), shape_of(snapshot, row)) for column in load.cells
+    }
+    yielded: dict[int, list[list[int]]] = {}
+    for victim, own in zip(action.victims, units, strict=True):
+        if victim.rule in {Rule.RECLAIM, Rule.BORROW}:
+            queue = int(table.queue[table.key.tolist().index(victim.workload_key)])
+            yielded.setdefault(queue, []).append(own)
+    for queue, each in yielded.items():
+        back = []
+        for own in each:
+            for unit in own:
+                search.move(unit, sign=1)
+            back.append(balance.over(queue, dict.fromkeys(needed, 1)))
+            for unit in own:
+                search.move(unit, sign=-1)
+        assert any(back), "no more yield than until the queue has no more than its own"
 
 
 @pytest.mark.parametrize("seed", range(20))

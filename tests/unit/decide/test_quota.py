@@ -184,6 +184,21 @@ def test_more_used_than_there_is_is_told_as_a_negative_number() -> None:
     assert available(quotas, usage(quotas, own)).tolist() == [[-3], [-3], [-3]]
 
 
+def test_a_cohort_may_lend_more_than_its_own_nominal_as_in_kueue() -> None:
+    """What those below it lend passes through it: 12 are 4 of c and 8 of q, and 10 at most of them go further up."""
+    tree = QueueTree.of(
+        [
+            cohort("root"),
+            cohort("c", "root", gpu=Quota(nominal=4, lending_limit=10)),
+            queue("q", "c", gpu=8),
+            queue("other", "root", gpu=0),
+        ]
+    )
+    quotas = quotas_of(tree)
+    left = available(quotas, np.zeros(tree.nominal.shape, dtype=np.int64))
+    assert [left[tree.names.index(name), 0] for name in ("q", "other")] == [12, 10]
+
+
 REFUSED = {
     "twice": ([queue("a"), cohort("a")], "a is there twice"),
     "circle": ([cohort("a", "b"), cohort("b", "c"), cohort("c", "a")], "circle: "),

@@ -292,9 +292,12 @@ class Free:
         self._move(row, held, sign=1)
 
     def _move(self, row: int, held: Request, *, sign: int) -> None:
+        kernel_for(BLOCK).take(self.nodes, row, sign, self.amounts_held(held))
+
+    def amounts_held(self, held: Request) -> Ints:
+        """[resources] What a pod that is there holds of each column; of slices that no node has any more, nothing."""
         known = not held.shape or held.shape in self.shapes
-        amounts = self.amounts(held if known else replace(held, gpus=0, shape=""))
-        kernel_for(BLOCK).take(self.nodes, row, sign, amounts)
+        return self.amounts(held if known else replace(held, gpus=0, shape=""))
 
     def copy(self) -> Free:
         """What is left now, to try something out on."""

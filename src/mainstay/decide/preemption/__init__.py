@@ -3,7 +3,8 @@
 1. Those that found no place, in the order of admission; of those that ask for the same out of the same queue, the first.
 2. For each the search (`search`): the fewest yield whose lost work is worth the least, wherever in the fleet, gangs whole. It
    takes nothing of what is kept for a start that is reserved before its turn (`starts`).
-3. One action says who yields and which places are kept for whom, so that either both happen or neither does.
+3. One action says who yields and which places are kept for whom, so that either both happen or neither does. None needs another
+   of the same turn (`leftovers`).
 
 Why this ends (docs/decisions/0014): whoever has displaced a workload is never displaced by it, nor by any that it has displaced
 in turn. So who displaced whom never goes in a circle, whatever the rules and whatever else is placed in between.
@@ -20,6 +21,7 @@ from mainstay.decide.placement.reach import users_of
 from mainstay.decide.placement.sets import requests_of
 from mainstay.decide.places import node_names
 from mainstay.decide.preemption.holders import PATIENCE_SECONDS, Holders
+from mainstay.decide.preemption.leftovers import Leftovers
 from mainstay.decide.preemption.rules import wish_of
 from mainstay.decide.preemption.search import Displacement, Search
 from mainstay.decide.schedule import slot_resources
@@ -43,6 +45,7 @@ def preempt(snapshot: Snapshot, *, changes_max: int = 500) -> tuple[Preempt, ...
     if not rows.size:
         return ()
     search = Search(snapshot)
+    leftovers = Leftovers(search)
     reserved = nomination.reserved(snapshot)
     users = users_of(reserved)
     found: list[Preempt] = []
@@ -57,6 +60,10 @@ def preempt(snapshot: Snapshot, *, changes_max: int = 500) -> tuple[Preempt, ...
             if displaced is None:
                 break
             if displaced.units:
+                stands_alone = not leftovers.needed(wish, displaced)
+                leftovers.add(wish, displaced)
+                if not stands_alone:
+                    continue
                 found.append(_action(snapshot, search.holders, row, displaced))
                 stopped += sum(len(victim.allocation_keys) for victim in found[-1].victims)
                 if shape.one_node and shape.volumes is not None:

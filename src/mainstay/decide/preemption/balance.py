@@ -112,6 +112,36 @@ class Balance:
         """Columns of the cells of which it may not use so much more."""
         return frozenset(column for column, amount in cells.items() if self._available(queue, column) < amount)
 
+    def would_be_short(self, queue: int, cells: Cells, more: Mapping[tuple[int, int], int]) -> bool:
+        """Whether the queue, which holds so much, might not use it if so much more were used: (row, column) -> amount."""
+        path = [(row, column) for row in self.up_to(queue, ROOTS)[:-1] for column in cells if more.get((row, column))]
+        if not path:
+            return False
+        self._count(self._counted, queue, cells, sign=-1)
+        for row, column in path:
+            self._counted[row][column] += more[row, column]
+        short = bool(self.short(queue, cells))
+        for row, column in path:
+            self._counted[row][column] -= more[row, column]
+        self._count(self._counted, queue, cells, sign=1)
+        return short
+
+    def more_without(self, came: tuple[int, Cells], left: Sequence[tuple[int, Cells]]) -> dict[tuple[int, int], int]:
+        """How much more would be used, (row, column) -> amount, if what came had not, and what left were still there."""
+        moves = [(*came, -1), *((queue, cells, 1) for queue, cells in left)]
+        touched = {
+            (row, column): self._counted[row][column]
+            for queue, cells, _ in moves
+            for row in self.up_to(queue, ROOTS)[:-1]
+            for column in cells
+        }
+        for queue, cells, sign in moves:
+            self._count(self._counted, queue, cells, sign=sign)
+        found = {(row, column): self._counted[row][column] - before for (row, column), before in touched.items()}
+        for queue, cells, sign in moves[::-1]:
+            self._count(self._counted, queue, cells, sign=-sign)
+        return found
+
     def within(self, row: int, queue: int, cells: Cells) -> bool:
         """Whether with so much more in the queue, it or this cohort above it uses no more than is its own.
 
@@ -131,6 +161,12 @@ class Balance:
         """Columns of the cells of which the queue itself would use more than its own with so much more."""
         used, own = self._used[queue], self._subtree[queue]
         return frozenset(column for column, amount in cells.items() if used[column] + amount > own[column])
+
+    def beyond_own(self, column: int) -> Ints:
+        """[queues] How much more than its own each uses of a cell; negative: so much less."""
+        return np.array(
+            [used[column] - own[column] for used, own in zip(self._used, self._subtree, strict=True)], dtype=np.int64
+        )
 
     def under(self, queue: int, cells: Cells) -> bool:
         """Whether the queue itself uses less than its own of all of these. Without any quota: no."""

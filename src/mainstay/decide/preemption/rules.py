@@ -6,7 +6,8 @@ In this order, the first that allows it counts:
    queue uses less than its own of all that is asked for, and once all have yielded, its own work among them, no more. And
    the other queue, with all cohorts up to where both meet, holds more than its own of what is needed;
 3. borrow: the other queue likewise, and its work is less urgent, also where the one who waits borrows itself;
-4. fair share: the queue that waits then holds no more, for its weight, than the other one is left with.
+4. fair share: the queue that waits then holds no more, for its weight, than the other one is left with. Who holds no more than
+   their own yields to nobody's share.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.preemption import FairShare, PreemptionPolicy, Reclaim, Rule, WithinQueue
 from mainstay.domain.queue import Resource
 from mainstay.domain.snapshot import Snapshot
+
+NOTHING_BORROWED: Share = (0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +154,8 @@ class Rules:
         ours, theirs = int(self.sides.ours[queue]), int(self.sides.theirs[queue])
         if rule is Rule.FAIR_SHARE:
             share = self.balance.share(theirs)
+            if share <= NOTHING_BORROWED:
+                return False
             if self.policy.fair_share is FairShare.FINAL_SHARE:
                 less = (-yields.amounts[0], -yields.amounts[1], -yields.amounts[2])
                 fair = self.balance.share(ours, self.load.amounts) <= self.balance.share(theirs, less)
@@ -214,7 +219,8 @@ class Rules:
         if Rule.FAIR_SHARE in self.allowed:
             share = self._per_side(lambda ours: self.balance.share(ours, self.load.amounts)[0])
             # Of equal first parts of shares the rule itself decides, one by one.
-            fair = share[self.sides.ours] <= self.balance.shares()[self.sides.theirs]
+            theirs = self.balance.shares()[self.sides.theirs]
+            fair = (share[self.sides.ours] <= theirs) & (theirs > 0)
         return lent, fair
 
     def _per_side(self, answer: Callable[[int], float]) -> Floats:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mainstay.decide import admission
-from mainstay.decide.allowance import Allowance
+from mainstay.decide.allowance import Allowance, cell_of
 from mainstay.decide.kernel import Headroom
 from mainstay.decide.nomination import reserved, spoken_for
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES, policies_of
@@ -46,6 +46,7 @@ from mainstay.decide.shapes import Shape, shape_numbers
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, Rule, WithinQueue
 from mainstay.domain.quantity import is_shape
+from mainstay.domain.queue import Resource
 from mainstay.domain.snapshot import NO_LIMIT, PODS, AllocationTable, Snapshot
 
 STEPS_MAX = 4_096
@@ -215,7 +216,7 @@ class Search:
             return False
         free = self.free.copy()
         for pod in pods:
-            free.give_back(int(holders.node[pod]), self._holds(pod))
+            free.give_back(int(holders.node[pod]), self.holds(pod))
         return any(place_parts(free, way, policy=self._policy) is not None for way in shape.ways)
 
     def load(self, queue: int, parts: Parts) -> Load | None:
@@ -244,6 +245,30 @@ class Search:
             by_unit = np.where(np.isin(keys, np.array(sorted(rules.wish.displacers))), 0, by_unit)
         return by_unit
 
+    def dips(self, rules: Rules, by_unit: Ints) -> Bools:
+        """[units] Who yields what was borrowed, and holds more of something that is needed than its queue has beyond its own: as
+        things are before anybody has yielded.
+        """
+        holders, found = self.holders, np.zeros(by_unit.size, dtype=np.bool_)
+        lent = (by_unit == int(Rule.RECLAIM)) | (by_unit == int(Rule.BORROW))
+        if not lent.any():
+            return found
+        pods = np.flatnonzero(lent[holders.unit])
+        unit = holders.unit[pods]
+        amounts = {
+            Resource.CPU: holders.cpu_milli,
+            Resource.MEMORY: holders.memory_bytes,
+            Resource.GPU: holders.gpus,
+            Resource.PODS: np.ones_like(holders.gpus),
+        }
+        for column in rules.load.cells:
+            resource = Resource(self.snapshot.queues.cells[column][1])
+            cell = cell_of(self.snapshot, resource)[holders.queue[unit], holders.flavor[pods]]
+            # A double holds every sum of what is held exactly.
+            held = np.bincount(unit, weights=np.where(cell == column, amounts[resource][pods], 0), minlength=lent.size)
+            found |= held > np.maximum(0, self.balance.beyond_own(column))[holders.queue]
+        return found & lent
+
     def move(self, unit: int, *, sign: int) -> None:
         """Let a unit go (-1), or put it back (1)."""
         holders, load = self.holders, self.of_unit(unit)
@@ -251,7 +276,7 @@ class Search:
         pods, move = holders.pods_of(unit), self.free.take_again if sign > 0 else self.free.give_back
         for pod in range(pods.start, pods.stop):
             if holders.node[pod] >= 0:
-                move(int(holders.node[pod]), self._holds(pod))
+                move(int(holders.node[pod]), self.holds(pod))
 
     def freed(self, request: Request) -> list[tuple[Ints, int]]:
         """As `steps.freed_by`."""
@@ -270,7 +295,8 @@ class Search:
         self.balance.hold(wish.queue, load.cells, load.amounts)
         self._gone.add(wish.key)
 
-    def _holds(self, pod: int) -> Request:
+    def holds(self, pod: int) -> Request:
+        """What a pod that is there holds."""
         holders = self.holders
         model = int(holders.gpu_model[pod])
         return Request(
@@ -291,6 +317,7 @@ class _Attempt:
         self._request, self._ranks = parts[0].request, parts[0].ranks
         """Of the part for which room is looked for."""
         self._taken: list[tuple[int, Rule]] = []
+        self._dips: Bools = np.zeros(0, dtype=np.bool_)
 
     def made(self) -> Displacement | None:
         """Who yields and where it is placed; None, and all as it was before."""
@@ -307,6 +334,7 @@ class _Attempt:
     def _sought(self) -> Ints | None:
         """Node row of each rank, once all have been taken that must yield; None, and all as it was before."""
         by_unit, self._parts = self._search.rules_of(self._rules), self._asked
+        self._dips = self._search.dips(self._rules, by_unit)
         for parts in self._ways(by_unit):
             self._parts = parts
             if self._find_room_for_all(by_unit) and self._find_quota(by_unit) and self._minimised():
@@ -395,7 +423,7 @@ class _Attempt:
 
     def _mildest(self, may_yield: Bools) -> Bools:
         """[units] Of those that may yield, the ones of the lowest priorities that suffice, other queues first. By bisection."""
-        kinds = ranked(self._search.holders, self._rules.wish.queue)
+        kinds = ranked(self._search.holders, self._rules.wish.queue, self._dips)
         found = np.flatnonzero(np.bincount(kinds[may_yield]))
         low, high = 0, found.size - 1
         while low < high:
@@ -419,7 +447,7 @@ class _Attempt:
             search.freed(request),
             may_yield=may_yield,
             nodes=room(could, request) >= (self._ranks if request.one_node else 1),
-            queue=self._rules.wish.queue,
+            eager=eagerness(search.holders, self._rules.wish.queue, self._dips),
             ranks=self._ranks,
         )
         gained = _Gained(search.free, request, self._ranks)
@@ -439,7 +467,7 @@ class _Attempt:
             return True
         units = np.flatnonzero(by_unit)
         taken = {unit for unit, _ in self._taken}
-        eager = eagerness(search.holders, queue)[units]
+        eager = eagerness(search.holders, queue, self._dips)[units]
         tried = 0
         for unit in units[np.lexsort((-search.holders.submitted_at[units], eager))].tolist():
             short, beyond = search.balance.short(queue, cells), rules.beyond(self._queues_taken())

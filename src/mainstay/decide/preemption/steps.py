@@ -1,8 +1,9 @@
 """On which node whom would have to yield: all nodes at once, by running sums.
 
 On each node those who may yield are put in the order in which they do: surplus ranks first, then those of other queues, then the
-less urgent, then those whose work is worth less, then the newer. The first place in that order at which a pod fits (or one more
-pod) is a step; the steps of all nodes, the mildest first, are what the search goes through.
+less urgent, then those who leave their queue what is its own, then those whose work is worth less, then the newer. The first
+place in that order at which a pod fits (or one more pod) is a step; the steps of all nodes, the mildest first, are what the
+search goes through.
 """
 
 from __future__ import annotations
@@ -40,18 +41,18 @@ class Steps:
         return list(dict.fromkeys(self.unit[self.begin[step] : self.end[step]].tolist()))
 
 
-def ranked(holders: Holders, queue: int) -> Ints:
-    """[units] Surplus ranks before whole runs, other queues before this one, then the less urgent: who is ranked lower yields
-    sooner, whatever it costs.
+def ranked(holders: Holders, queue: int, dips: Bools) -> Ints:
+    """[units] Surplus ranks before whole runs, other queues before this one, then the less urgent, then those with whom their
+    queue does not go below its own (`dips`: it does): who is ranked lower yields sooner, whatever it costs.
     """
     whole = holders.whole == np.arange(holders.whole.size)
     kinds: Ints = (2 * whole + (holders.queue == queue)) * np.int64(PRIORITIES) + holders.priority
-    return kinds
+    return 2 * kinds + dips
 
 
-def eagerness(holders: Holders, queue: int) -> Ints:
+def eagerness(holders: Holders, queue: int, dips: Bools) -> Ints:
     """[units] The lower, the sooner it yields; of equals the newer goes first."""
-    eager: Ints = ranked(holders, queue) * (COST_MAX + 1) + holders.cost
+    eager: Ints = ranked(holders, queue, dips) * (COST_MAX + 1) + holders.cost
     return eager
 
 
@@ -93,16 +94,15 @@ def steps_of(
     *,
     may_yield: Bools,
     nodes: Bools,
-    queue: int,
+    eager: Ints,
     ranks: int,
 ) -> Steps:
-    """`may_yield` [units], `nodes` [nodes] those to look at; so many `ranks` want a place.
+    """`may_yield` [units], `eager` [units] as `eagerness` has it, `nodes` [nodes] those to look at; so many `ranks` want a place.
 
     O(n log n) in the pods that may yield.
     """
     pods = np.flatnonzero(may_yield[holders.unit] & (holders.node >= 0))
     pods = pods[nodes[holders.node[pods]]]
-    eager = eagerness(holders, queue)
     units = np.flatnonzero(may_yield)
     rank = np.zeros(may_yield.size, dtype=np.int64)
     rank[units[np.lexsort((-holders.submitted_at[units], eager[units]))]] = np.arange(units.size)

@@ -1,0 +1,57 @@
+"""Each action of a turn stands for itself: any of them may be refused, as somebody has ended or been stopped since.
+
+Who is displaced often leaves more than is needed for the one that it yields to. Another one must not take its place there, nor
+its quota, in the same turn: if only that action were applied, others would have yielded in vain. In the next turn it may.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from mainstay.decide.placement.sets import requests_of
+from mainstay.decide.preemption.rules import Wish
+from mainstay.decide.preemption.search import Displacement, Search
+from mainstay.domain.arrays import Ints
+
+
+class Leftovers:
+    """What would be missing without those who have displaced others in this turn, at most: any of them, or all."""
+
+    def __init__(self, search: Search) -> None:
+        self._search = search
+        self._room: defaultdict[int, Ints] = defaultdict(lambda: np.zeros_like(search.free.nodes.weight))
+        """Row of a node -> how much less would be free of each column of `Free`."""
+        self._quota: defaultdict[tuple[int, int], int] = defaultdict(int)
+        """(row of the tree, column of a cell) -> how much more would be used."""
+
+    def needed(self, wish: Wish, found: Displacement) -> bool:
+        """Whether it has no room, or no quota, without some of them. It has been taken in the world of the search."""
+        free, balance = self._search.free, self._search.balance
+        for node, request in zip(found.nodes.tolist(), requests_of(found.parts), strict=True):
+            asked = free.amounts(request) > 0
+            if node in self._room and (free.nodes.free[asked, node] < self._room[node][asked]).any():
+                return True
+        load = self._search.load(wish.queue, found.parts)
+        assert load is not None, "it has just been given its places"
+        return balance.would_be_short(wish.queue, load.cells, self._quota)
+
+    def add(self, wish: Wish, found: Displacement) -> None:
+        """It has displaced them, and may be refused."""
+        search, free, holders = self._search, self._search.free, self._search.holders
+        more: defaultdict[int, Ints] = defaultdict(lambda: np.zeros_like(free.nodes.weight))
+        for unit, _ in found.units:
+            pods = holders.pods_of(unit)
+            for pod in range(pods.start, pods.stop):
+                if holders.node[pod] >= 0:
+                    more[int(holders.node[pod])] += free.amounts_held(search.holds(pod))
+        for node, request in zip(found.nodes.tolist(), requests_of(found.parts), strict=True):
+            more[node] -= free.amounts(request)
+        for node, amounts in more.items():
+            self._room[node] += np.maximum(0, amounts)
+        load = search.load(wish.queue, found.parts)
+        assert load is not None, "it has just been given its places"
+        yielded = [(int(holders.queue[unit]), search.of_unit(unit).cells) for unit, _ in found.units]
+        for at, amount in search.balance.more_without((wish.queue, load.cells), yielded).items():
+            self._quota[at] += max(0, amount)
