@@ -83,6 +83,7 @@ class AWorkload:
     phase: Phase = Phase.PENDING
     priority: int = 0
     queue: str = DEFAULT_QUEUE
+    submitter: str = ""
     attempt: int = 1
     submitted_at: int = NOON
     not_before: int = 0
@@ -231,6 +232,7 @@ def world(
     restrictions = ("", *sorted({row.restriction for row in workloads} - {""}, key=repr))
     needs = (None, *sorted({_need(row) for row in workloads if row.volumes}, key=repr))
     topologies = ("", *sorted({row.topology for row in workloads} - {""}))
+    submitters = ("", *sorted({row.submitter for row in workloads} - {""}))
     return Snapshot(
         now=now,
         seed=seed,
@@ -238,7 +240,14 @@ def world(
         gpu_models=models,
         nodes=_with_flavors(_node_table(sorted(nodes, key=_key), allocations, models), flavors),
         workloads=_workload_table(
-            sorted(workloads, key=_key), models, clusters, restrictions, needs=needs, topologies=topologies, queues=tree
+            sorted(workloads, key=_key),
+            models,
+            clusters,
+            restrictions,
+            needs=needs,
+            topologies=topologies,
+            queues=tree,
+            submitters=submitters,
         ),
         allocations=_allocation_table(sorted(allocations, key=_key), models),
         endpoints=endpoints,
@@ -249,6 +258,7 @@ def world(
         flavors=("", *(one.name for one in flavors)),
         queues=tree,
         cluster_names=clusters,
+        submitters=submitters,
         restrictions=restrictions,
         volume_needs=needs,
         topologies=tuple(near(text) if text else None for text in topologies),
@@ -410,6 +420,7 @@ def _workload_table(
     needs: tuple[VolumeNeed | None, ...],
     topologies: tuple[str, ...],
     queues: QueueTree,
+    submitters: tuple[str, ...],
 ) -> WorkloadTable:
     first = [row.choices[0] if row.choices else row.sets[0].resources if row.sets else _request(row) for row in rows]
     return WorkloadTable(
@@ -420,6 +431,7 @@ def _workload_table(
         phase=_ints(int(row.phase) for row in rows),
         priority=_ints(row.priority for row in rows),
         queue=_ints(queues.names.index(row.queue) for row in rows),
+        submitter=_ints(submitters.index(row.submitter) for row in rows),
         attempt=_ints(row.attempt for row in rows),
         submitted_at=_ints(row.submitted_at for row in rows),
         not_before=_ints(row.not_before for row in rows),

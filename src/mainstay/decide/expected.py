@@ -27,11 +27,12 @@ from mainstay.decide.retry import mix
 from mainstay.decide.rows import only_workloads, with_workload
 from mainstay.decide.run_times import seconds_left
 from mainstay.decide.shapes import shape_numbers
+from mainstay.decide.submitters import in_turn
 from mainstay.decide.turns import asked_by, whole_fleet
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, duration_words
-from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.snapshot import NOBODY, Snapshot
 from mainstay.domain.volume import VolumeNeed
 from mainstay.domain.workload import Phase, WorkloadSpec
 
@@ -137,7 +138,13 @@ def _starts_of_parts(world: Snapshot, row: int, policy: Policy) -> list[Start]:
 
 
 def submitted(
-    snapshot: Snapshot, *, spec: WorkloadSpec, priority: int, queue: int, volumes: VolumeNeed | None = None
+    snapshot: Snapshot,
+    *,
+    spec: WorkloadSpec,
+    priority: int,
+    queue: int,
+    submitter: str = NOBODY,
+    volumes: VolumeNeed | None = None,
 ) -> tuple[Snapshot, int]:
     """The same world with a workload in it that was submitted now, to the queue in this row; and the row of the workload."""
     first, table = spec.choices[0], snapshot.workloads
@@ -146,11 +153,13 @@ def submitted(
     asked = (*spec.choices, *(one.resources for one in spec.sets))
     models = dict.fromkeys((*snapshot.gpu_models, *(one.gpu_model for one in asked)))
     clusters = dict.fromkeys((*snapshot.cluster_names, spec.cluster))
+    submitters = dict.fromkeys((*snapshot.submitters, submitter))
     columns = {
         "key": key,
         "phase": int(Phase.QUEUED),
         "priority": priority,
         "queue": queue,
+        "submitter": list(submitters).index(submitter),
         "attempt": 1,
         "submitted_at": snapshot.now,
         "preemptible": 1,
@@ -178,6 +187,7 @@ def submitted(
         workloads=workloads,
         gpu_models=tuple(models),
         cluster_names=tuple(clusters),
+        submitters=tuple(submitters),
         volume_needs=(*snapshot.volume_needs, volumes),
         topologies=(*snapshot.topologies, spec.topology),
         restrictions=(*snapshot.restrictions, spec.restricted_to),
@@ -221,13 +231,13 @@ def _crowd_started_at(snapshot: Snapshot, row: int) -> int:
 
 
 def _place_in_queue(snapshot: Snapshot, rows: Ints) -> Ints:
-    """Of each, how many of its own queue are before it."""
+    """Of each, how many of its own queue are before it. `rows` ascending."""
     table = snapshot.workloads
-    queue = table.queue[rows]
-    order = np.lexsort((table.key[rows], table.submitted_at[rows], -table.priority[rows], queue))
-    ordered = queue[order]
-    place = np.empty_like(rows)
-    place[order] = np.arange(rows.size) - np.searchsorted(ordered, ordered)
+    ranked = rows[np.lexsort((table.key[rows], table.submitted_at[rows], -table.priority[rows]))]
+    turns = in_turn(snapshot, ranked)
+    turns = turns[table.queue[turns].argsort(kind="stable")]
+    queue, place = table.queue[turns], np.empty(rows.size, dtype=np.int64)
+    place[np.searchsorted(rows, turns)] = np.arange(rows.size) - np.searchsorted(queue, queue)
     return place
 
 

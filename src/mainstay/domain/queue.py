@@ -37,6 +37,8 @@ such nodes, or with such GPUs, use of CPUs and memory counts against quotas of t
 OTHER_FLAVOR = "default"
 """What is of no flavor that has a quota."""
 
+FAIR = "fair"
+"""The order of a queue that says nothing else: who submit to it take turns. Others are in decide/ordering."""
 DEFAULT_QUEUE = "default"
 """Where a workload waits that names no queue."""
 ALL_QUEUES = "all queues"
@@ -79,6 +81,8 @@ class QueueSpec:
     """Whose place its work may take; of a cohort it is not asked."""
     reserved_after_seconds: int = RESERVED_AFTER_SECONDS
     """So long its work waits before a start is reserved for it; likewise."""
+    order: str = FAIR
+    """By which of its equally urgent work the next is chosen: a name of decide/ordering; likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +140,8 @@ class QueueTree:
     """By row."""
     reserved_after_seconds: Ints
     """[queues]"""
+    orders: tuple[str, ...]
+    """By row."""
 
     @classmethod
     def of(cls, specs: Iterable[QueueSpec]) -> QueueTree:
@@ -176,6 +182,7 @@ class QueueTree:
             defined=defined,
             policies=tuple(spec.preemption for spec in specs_in_order),
             reserved_after_seconds=np.array([spec.reserved_after_seconds for spec in specs_in_order], dtype=np.int64),
+            orders=tuple(spec.order for spec in specs_in_order),
         )
 
 

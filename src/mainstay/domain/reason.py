@@ -156,7 +156,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
             "waits for capacity: what is free for {needs} is kept from {at} on for work whose turn is before; it starts now only"
             " if its max_duration ends it by then"
         ),
-        Code.WAITS_BEHIND: "waits behind {ahead:workload} of higher priority or age",
+        Code.WAITS_BEHIND: "waits behind {ahead:workload} by priority, turn or age",
         Code.NEVER_FITS: "cannot run on this fleet: needs {needs}, the largest node has {largest}",
         Code.BACKING_OFF: "attempt {attempt} starts in {seconds} s, after a failure",
         Code.NO_NODES: "no node is ready",

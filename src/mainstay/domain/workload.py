@@ -307,3 +307,11 @@ class Workload:
     output: str
     """Digest of the tree of output files of the attempt that succeeded; empty until then."""
     version: int
+
+
+def submitter_of(*, tenant: str, project: str, submitted_by: str, kind: Kind) -> str:
+    """Whoever takes turns with others of one queue: the finest that is on record of who submitted a workload.
+
+    Of pods that others made in a cluster that is their project, since all of them are submitted by their cluster.
+    """
+    return "/".join((tenant, submitted_by, *([project] if kind is Kind.POD else [])))

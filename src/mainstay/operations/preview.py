@@ -7,7 +7,7 @@ from dataclasses import replace
 from mainstay.decide import explain as explaining
 from mainstay.domain.allocation import Owner
 from mainstay.domain.volume import VolumeNeed, named
-from mainstay.domain.workload import STARTING, Phase
+from mainstay.domain.workload import STARTING, Phase, submitter_of
 from mainstay.operations import priorities
 from mainstay.operations.principal import Permission, Principal
 from mainstay.operations.submit import JobRequest, check, require_possible
@@ -24,7 +24,12 @@ def preview(store: Store, principal: Principal, job: JobRequest, *, now: int) ->
     volumes = VolumeNeed(owner=owner, names=names) if names else None
     priority = priorities.resolved(store, job.priority).priority
     snapshot = store.snapshot(now=now, seed=0)
-    return explaining.preview(snapshot, spec=job.spec, priority=priority, queue=job.queue, volumes=volumes)
+    submitter = submitter_of(
+        tenant=principal.tenant, project=job.project, submitted_by=principal.name, kind=job.spec.kind
+    )
+    return explaining.preview(
+        snapshot, spec=job.spec, priority=priority, queue=job.queue, submitter=submitter, volumes=volumes
+    )
 
 
 def explain(store: Store, principal: Principal, reference: str, *, now: int) -> explaining.Explanation | None:

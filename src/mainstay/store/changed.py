@@ -48,6 +48,7 @@ class Reader:
         self.traits = Vocabulary(state.trait_digests)
         self.topologies = Vocabulary(state.topologies)
         self.queue_names = Vocabulary(state.queue_names)
+        self.submitters = Vocabulary(state.submitters)
         self.rows_read = 0
 
     def first(self) -> bool:

@@ -28,10 +28,19 @@ from mainstay.domain.quantity import ANY_GPU, Resources
 from mainstay.domain.queue import QueueTree, tree_of
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
-from mainstay.domain.snapshot import NO_LIMIT, ONE_QUEUE, PODS, AllocationTable, NodeTable, Snapshot, WorkloadTable
+from mainstay.domain.snapshot import (
+    NO_LIMIT,
+    NOBODY,
+    ONE_QUEUE,
+    PODS,
+    AllocationTable,
+    NodeTable,
+    Snapshot,
+    WorkloadTable,
+)
 from mainstay.domain.topology import Level, TopologyNeed, levels_of
 from mainstay.domain.volume import REACH_PREFIX, VolumeNeed, VolumeRecord, VolumeRef
-from mainstay.domain.workload import Phase, PodSet
+from mainstay.domain.workload import Kind, Phase, PodSet, submitter_of
 from mainstay.store import bills, codec, codec_fleet, history, needs, queries, tables
 from mainstay.store.changed import Reader
 from mainstay.store.columns import Column, Delta, columns_of, empty, joined, merged
@@ -92,6 +101,7 @@ class SnapshotCache:
             volume_needs=reader.volume_needs.words,
             topologies=reader.topologies.words,
             queue_names=reader.queue_names.words,
+            submitters=reader.submitters.words,
         )
 
 
@@ -134,6 +144,7 @@ _WORKLOAD = (
 )
 _NUMBERED = ("gpu_model", "cluster", "restriction", "queue", "topology", "volumes")
 """Text of workloads that the columns show by its number in a vocabulary."""
+_KIND = _WORKLOAD.index("kind")
 _ALLOCATION = (
     *("key", "version", "workload_key", "attempt", "rank", "node_key", "cpu_milli", "memory_bytes", "gpus"),
     *(
@@ -196,7 +207,9 @@ class State:
     """Key -> why it takes nothing new by itself, as far as somebody says so: what is no longer reported is not among them."""
     kept_out: frozenset[int] = frozenset()
     """Keys of the nodes that somebody keeps out."""
-    workloads: Mapping[str, Column] = field(default_factory=lambda: empty((*_WORKLOAD, *_NUMBERED), flags=_FLAGS))
+    workloads: Mapping[str, Column] = field(
+        default_factory=lambda: empty((*_WORKLOAD, "submitter", *_NUMBERED), flags=_FLAGS)
+    )
     choices: Mapping[int, tuple[Resources, ...]] = field(default_factory=dict)
     sets: Mapping[int, tuple[PodSet, ...]] = field(default_factory=dict)
     nominations: Mapping[int, Nomination] = field(default_factory=dict)
@@ -238,6 +251,7 @@ class State:
     """Those that workloads have named, by the number in their column, whether anybody has defined them or not."""
     queue: Column = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Row of each workload's queue in the tree."""
+    submitters: tuple[str, ...] = (NOBODY,)
 
     def snapshot(self, *, now: int, seed: int) -> Snapshot:
         """This state as a decision reads it. No copy."""
@@ -281,6 +295,7 @@ class State:
             cluster_names=self.cluster_names,
             restrictions=self.restrictions,
             volume_needs=self.volume_needs,
+            submitters=self.submitters,
             topologies=self.topologies,
             volumes=self.volumes,
             nominations=self.nominations,
@@ -443,12 +458,13 @@ def _with_levels(state: State, changed: Mapping[int, str], *, grown: bool) -> St
 def _with_workloads(state: State, reader: Reader) -> State:
     table = tables.workloads
     yielding = ("nominated", "nominated_until", "displaced_by")
-    query = _select(table, _WORKLOAD, "choices_count", *yielding, *_NUMBERED, "tenant", "project")
+    query = _select(table, _WORKLOAD, "choices_count", *yielding, "submitted_by", *_NUMBERED, "tenant", "project")
     nominations, displaced_by = dict(state.nominations), dict(state.displaced_by)
     at = len(_WORKLOAD) + 1
-    parts = [columns_of((), (*_WORKLOAD, "choices_count", *_NUMBERED), flags=_FLAGS)]
+    parts = [columns_of((), (*_WORKLOAD, "choices_count", "submitter", *_NUMBERED), flags=_FLAGS)]
     for rows in reader.chunks(query, open_=table.c.phase < int(Phase.SUCCEEDED)):
         part = columns_of(rows, (*_WORKLOAD, "choices_count"), flags=_FLAGS)
+        part["submitter"] = reader.submitters.numbered([_submitter(row, row[at + 3]) for row in rows])
         part["gpu_model"] = reader.gpu_models.numbered([row[-8] for row in rows])
         part["cluster"] = reader.cluster_names.numbered([row[-7] for row in rows])
         part["restriction"] = reader.restrictions.numbered([row[-6] for row in rows])
@@ -488,6 +504,12 @@ def _yielding(
             displaced_by[key] = codec.keys_of(displaced)
         else:
             displaced_by.pop(key, None)
+
+
+def _submitter(row: Sequence[Any], submitted_by: str) -> str:
+    """Of a row that ends with tenant and project."""
+    kind = tuple(Kind)[row[_KIND]]
+    return submitter_of(tenant=row[-2], project=row[-1], submitted_by=submitted_by, kind=kind)
 
 
 def _need(names: str, tenant: str, project: str) -> VolumeNeed | None:

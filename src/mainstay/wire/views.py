@@ -524,6 +524,8 @@ class PlanView(View):
     options: list[OptionView]
     position: int
     """Place in the order of what waits, from 1; 0 if it would start at once."""
+    turn: str = ""
+    """How its queue orders what is as urgent, where that is not by age alone."""
     would_start_if: list[AlternativeView] = Field(default_factory=list)
     preemption: str = ""
     """Whom it could displace, or why nobody would yield for it; empty where that is not the question."""
@@ -541,6 +543,8 @@ class ExplanationView(View):
     reason: ReasonView
     position: int = 0
     """Place in the order, from 1; 0 if it does not wait."""
+    turn: str = ""
+    """How its queue orders what is as urgent, where that is not by age alone."""
     would_start_if: list[AlternativeView] = Field(default_factory=list)
     preemption: str = ""
     """Whom it could displace, or why nobody yields for it; empty where that is not the question."""
