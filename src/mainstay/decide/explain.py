@@ -20,6 +20,7 @@ from mainstay.decide.preemption.rules import Wish, wish_of
 from mainstay.decide.schedule import quota_refusal, refusal, slot_resources, start_reserved, would_delay
 from mainstay.decide.shapes import Shape, longest, make_shape, shape_of
 from mainstay.decide.submitters import turn_words
+from mainstay.decide.turn_order import turn_order
 from mainstay.domain.affinity import NodeNeed, Restriction, Traits
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
@@ -55,7 +56,7 @@ class Explanation:
     phase: Phase
     reason: Reason
     position: int
-    """Place in the order of what may start, from 1; 0: not in it."""
+    """Place in the order of turns of what may start, if all found room, from 1; 0: not in it."""
     alternatives: tuple[Alternative, ...]
     turn: str = ""
     """How its queue orders what is as urgent, where that is not by age alone, in words."""
@@ -183,7 +184,7 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _InOrder:
-    """Where a workload stands in the order of admission."""
+    """Where a workload stands in the order of turns."""
 
     others: Ints
     """Rows of all others, in their order."""
@@ -194,7 +195,7 @@ class _InOrder:
 
     @classmethod
     def of(cls, world: Snapshot, row: int) -> _InOrder:
-        order = admission.order(world)
+        order = turn_order(world)
         ahead = int(np.argmax(order == row))
         return cls(others=np.delete(order, ahead), ahead=ahead, words=turn_words(world, order[:ahead], row))
 
@@ -255,14 +256,14 @@ def _answer(
     policy, later, unknown = POLICIES[DEFAULT_POLICY], None, False
     stands = after or _InOrder.of(snapshot, row)
     ahead = stands.ahead
-    cycle = Cycle(snapshot, policy, order=stands.others if row < 0 else None)
     if row >= 0:
+        cycle = Cycle(snapshot, policy)
         queue = int(snapshot.workloads.queue[row])
         if found := _placed(cycle, row):
             return _starts(snapshot, *found, shape=shape, most=most, ahead=ahead)
         later = start_reserved(cycle, row, shape) if row in cycle.reserved else None
         unknown = row in cycle.unreserved
-        cycle = Cycle(snapshot, policy)
+    cycle = Cycle(snapshot, policy, order=stands.others)
     for _ in cycle.placements(ahead=ahead):
         pass  # Only what it leaves is of interest.
     if row < 0 and (found := cycle.place(shape, queue)):

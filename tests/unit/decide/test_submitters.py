@@ -14,6 +14,7 @@ from mainstay.decide.cycle import Cycle
 from mainstay.decide.explain import explain, preview
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.schedule import schedule
+from mainstay.decide.turn_order import turn_order
 from mainstay.domain.plan import Allocate
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import QueueSpec, Quota
@@ -21,6 +22,8 @@ from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Kind, Phase, WorkloadSpec, submitter_of
 from tests.worlds import NOON, SECOND, allocation, node, workload, world
+
+CPU = ("default", "cpu")
 
 
 def by(submitter: str, *keys: int, **values: object) -> list:
@@ -129,6 +132,45 @@ def test_where_all_find_a_place_the_order_of_a_queue_is_that_of_its_turns(jobs, 
         ]
     priorities = snapshot.workloads.priority[admission.order(snapshot)]
     assert (np.diff(priorities) <= 0).all()
+
+
+TREES = st.fixed_dictionaries(
+    {name: st.tuples(st.integers(0, 3), st.sampled_from(["", "x", "y"]), st.integers(0, 4)) for name in "abc"}
+)
+
+
+@given(
+    jobs=st.lists(JOB, min_size=1, max_size=12), tree=TREES, above=st.sampled_from(["", "x"]), weight=st.integers(0, 2)
+)
+def test_where_all_find_a_place_the_order_of_all_is_that_of_their_turns(jobs, tree, above, weight):
+    """Queues of a cohort have something of their own, and may borrow as much as they like."""
+    queues = [
+        QueueSpec(name="x", cohort=True, quotas={CPU: Quota(nominal=10**6)}),
+        QueueSpec(name="y", cohort=True, parent=above, weight=weight, quotas={CPU: Quota(nominal=10**6)}),
+        *(
+            QueueSpec(
+                name=name, parent=parent, weight=weight, quotas={CPU: Quota(nominal=1_000 * own)} if parent else {}
+            )
+            for name, (weight, parent, own) in tree.items()
+        ),
+    ]
+    waiting = [
+        workload(key, queue=queue, submitter=who, cpus=cpus, gib=cpus % 3, priority=priority, submitted_at=NOON + at)
+        for key, (queue, who, cpus, priority, at) in enumerate(jobs, 1)
+    ]
+    held = [allocation(100, cpus=3, gib=0)]
+    waiting.append(workload(100, queue="a", submitter="ann", phase=Phase.RUNNING))
+    snapshot = world(nodes=[node(cpus=64, gib=64)], queues=queues, workloads=waiting, allocations=held)
+    turns = snapshot.workloads.key[turn_order(snapshot)].tolist()
+    for count in range(1, len(jobs) + 1):
+        assert started(snapshot, count) == sorted(turns[:count])
+
+
+def test_a_job_of_an_idle_queue_does_not_stand_behind_all_that_is_older_elsewhere():
+    waiting = by("ann", *range(1, 41)) + by("bob", 41, queue="other")
+    snapshot = world(nodes=[node(cpus=1)], queues=[QueueSpec(name="other")], workloads=waiting)
+    assert explain(snapshot, 41).position == 2
+    assert explain(snapshot, 3).position == 4
 
 
 def short_ones(order: str) -> Snapshot:
