@@ -88,6 +88,7 @@ def show(name: str, *, as_json: bool) -> None:
         "set": f"{ago(found.set_at)} ago by {found.set_by}" if found.set_at else "",
         "preempts": preemption_words(found.preemption),
         "reserves": "" if found.cohort else f"a start for what has waited {duration(found.reserved_after_seconds)}",
+        "order": "" if found.cohort else found.order,
         "warning": "; ".join(found.warnings),
     }
     for word, value in facts.items():
@@ -130,6 +131,12 @@ def show(name: str, *, as_json: bool) -> None:
     metavar="TIME",
     help="So long its work waits, finding no room, before a start is reserved for it. At first 10m.",
 )
+@click.option(
+    "--order",
+    metavar="NAME",
+    help="Which of its work goes first of what is as urgent: `fair` (turns between those who submit, as at first), `fifo`,"
+    " `srtf`, `srsf`.",
+)
 @json_option
 def set_(
     name: str,
@@ -142,6 +149,7 @@ def set_(
     lend: tuple[str, ...],
     preempt: tuple[str, ...],
     reserved_after: str | None,
+    order: str | None,
     as_json: bool,
 ) -> None:
     """Set a queue or cohort, or change one that is there: what is not given stays as it is. For administrators.
@@ -160,6 +168,7 @@ def set_(
         quotas=_quotas(quota, borrow, lend),
         preemption=_preemption(preempt),
         reserved_after=reserved_after or "",
+        order=order or "",
     )
     with Client() as client:
         found = client.set_queue(name, request)

@@ -241,6 +241,9 @@ def _check_rules(spec: QueueSpec) -> None:
     if spec.cohort and spec.reserved_after_seconds != RESERVED_AFTER_SECONDS:
         msg = f"{spec.name} is a cohort, in which nothing waits for a start; set it on the queues below it"
         raise Invalid(msg)
+    if spec.cohort and spec.order != FAIR:
+        msg = f"{spec.name} is a cohort, in which no work stands in an order; set it on the queues below it"
+        raise Invalid(msg)
     if spec.reserved_after_seconds < 0:
         msg = f"a start is reserved in {spec.name} after {spec.reserved_after_seconds} s; it is 0 or more"
         raise Invalid(msg)

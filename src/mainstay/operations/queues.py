@@ -10,6 +10,7 @@ from difflib import get_close_matches
 import numpy as np
 
 from mainstay.decide import standing
+from mainstay.decide.ordering import ORDERS
 from mainstay.decide.standing import Standing
 from mainstay.domain.errors import Conflict, Invalid, NotFound
 from mainstay.domain.history import HALF_LIFE_SECONDS_MAX, HistoryPolicy, HistoryRecord
@@ -41,6 +42,8 @@ class QueueChange:
     preemption: PreemptionPolicy | None = None
     """All of it."""
     reserved_after_seconds: int | None = None
+    order: str | None = None
+    """A name of decide/ordering."""
 
     def of(self, known: QueueSpec | None) -> QueueSpec:
         """The queue as it is to be."""
@@ -55,6 +58,7 @@ class QueueChange:
             reserved_after_seconds=(
                 queue.reserved_after_seconds if self.reserved_after_seconds is None else self.reserved_after_seconds
             ),
+            order=queue.order if self.order is None else self.order,
         )
 
 
@@ -240,6 +244,9 @@ def _check(queue: QueueSpec) -> None:
     if queue.reserved_after_seconds > RESERVED_AFTER_SECONDS_MAX:
         msg = f"reserved_after: {queue.reserved_after_seconds} s is too long"
         raise Invalid(msg, object_="reserved_after", hint="at most 30 days; what nobody waits for is never reserved")
+    if queue.order not in ORDERS:
+        msg = f"order: there is no order {queue.order!r}"
+        raise Invalid(msg, object_="order", hint=f"the orders are: {', '.join(ORDERS)}")
     for flavor, resource in queue.quotas:
         if resource not in set(Resource):
             msg = f"quotas: there is no resource {resource!r}"

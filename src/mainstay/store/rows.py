@@ -132,6 +132,7 @@ class QueueRow(TypedDict):
     quotas: str
     preemption: str
     reserved_after_seconds: int
+    ordering: str
     set_at: int
     set_by: str
     version: int

@@ -211,6 +211,9 @@ class QueueRequest(Request):
     preemption: PreemptionRequest | None = None
     reserved_after: Duration = ""
     """So long its work waits, finding no room, before a start is reserved for it: ten minutes at first."""
+    order: Annotated[str, Field(max_length=40)] = ""
+    """Which of its work goes first of what is as urgent: `fair` at first, which takes turns between those who submit; `fifo`,
+    `srtf`, `srsf`."""
 
 
 class NamedQueueRequest(QueueRequest):

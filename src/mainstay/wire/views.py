@@ -278,6 +278,8 @@ class QueueView(View):
     preemption: PreemptionView = PreemptionView()
     reserved_after_seconds: int = 600
     """So long its work waits, finding no room, before a start is reserved for it."""
+    order: str = "fair"
+    """Which of its work goes first of what is as urgent."""
     share: float | None = None
     """Weighted dominant share: the largest part of what it could borrow that it does, 0 to 1 at weight 1. Only for
     administrators, as the four that follow.
