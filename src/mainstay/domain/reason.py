@@ -58,6 +58,7 @@ class Code(StrEnum):
     NODE_FLAVOR_IN_USE = "NodeFlavorInUse"
     NO_SUCH_NODE_FLAVOR = "NoSuchNodeFlavor"
     TOO_MANY_NODE_FLAVORS = "TooManyNodeFlavors"
+    TOO_MANY_OPEN = "TooManyOpen"
     PRIORITY_CLASS_SET = "PriorityClassSet"
     PRIORITY_CLASS_REMOVED = "PriorityClassRemoved"
     NO_SUCH_PRIORITY_CLASS = "NoSuchPriorityClass"
@@ -193,6 +194,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.NODE_FLAVOR_REMOVED: "flavor {object} removed by {by}",
         Code.NODE_FLAVOR_IN_USE: "flavor {object} is in use: these have a quota of it: {queues}",
         Code.NO_SUCH_NODE_FLAVOR: "no such flavor of nodes: {object}",
+        Code.TOO_MANY_OPEN: "tenant {object} has {open:workload} that are not over, and there may be {most}: no more are taken",
         Code.TOO_MANY_NODE_FLAVORS: "flavor {object} would be one too many: there may be {most}",
         Code.PRIORITY_CLASS_SET: "priority class {object} set by {by}",
         Code.PRIORITY_CLASS_REMOVED: "priority class {object} removed by {by}",

@@ -174,6 +174,14 @@ class Elastic:
     """It is never given more, however much lies idle."""
 
 
+OPEN_MAX = 100_000
+"""So many workloads of one tenant may be open, that is not final, unless the platform was started with another number: what is
+open is held in memory, and looked at by every cycle.
+"""
+OPEN_MAX_HINT = (
+    "wait until some have ended, stop some (`mainstay stop`), or put many small tasks into one job;"
+    " an administrator sets the most with --open-max"
+)
 SETS_MAX = 16
 """Pod sets of one workload: what is told about each of them must stay readable."""
 
