@@ -172,7 +172,7 @@ class Scene:
         self._execute(tables.head.update().values(**at, next_key=self._key + 1))
 
 
-_QUEUE = {"quotas": "[]", "preemption": "", "reserved_after_seconds": 600}
+_QUEUE = {"quotas": "[]", "preemption": "", "reserved_after_seconds": 600, "ordering": "fair"}
 
 
 def main() -> None:

@@ -86,6 +86,7 @@ class AWorkload:
     phase: Phase = Phase.PENDING
     priority: int = 0
     queue: str = DEFAULT_QUEUE
+    submitter: str = ""
     attempt: int = 1
     submitted_at: int = NOON
     not_before: int = 0
@@ -238,6 +239,7 @@ def world(
     needs = (None, *sorted({_need(row) for row in workloads if row.volumes}, key=repr))
     topologies = ("", *sorted({row.topology for row in workloads} - {""}))
     images = ("", *sorted({row.image for row in workloads} - {""}))
+    submitters = ("", *sorted({row.submitter for row in workloads} - {""}))
     return Snapshot(
         now=now,
         seed=seed,
@@ -253,6 +255,7 @@ def world(
                 needs=needs,
                 topologies=topologies,
                 queues=tree,
+                submitters=submitters,
             ),
             image=_ints(images.index(row.image) for row in sorted(workloads, key=_key)),
         ),
@@ -265,6 +268,7 @@ def world(
         flavors=("", *(one.name for one in flavors)),
         queues=tree,
         cluster_names=clusters,
+        submitters=submitters,
         restrictions=restrictions,
         volume_needs=needs,
         images=images,
@@ -432,6 +436,7 @@ def _workload_table(
     needs: tuple[VolumeNeed | None, ...],
     topologies: tuple[str, ...],
     queues: QueueTree,
+    submitters: tuple[str, ...],
 ) -> WorkloadTable:
     first = [row.choices[0] if row.choices else row.sets[0].resources if row.sets else _request(row) for row in rows]
     return WorkloadTable(
@@ -442,6 +447,7 @@ def _workload_table(
         phase=_ints(int(row.phase) for row in rows),
         priority=_ints(row.priority for row in rows),
         queue=_ints(queues.names.index(row.queue) for row in rows),
+        submitter=_ints(submitters.index(row.submitter) for row in rows),
         attempt=_ints(row.attempt for row in rows),
         submitted_at=_ints(row.submitted_at for row in rows),
         not_before=_ints(row.not_before for row in rows),

@@ -33,6 +33,14 @@ def listening(command: F) -> F:
         click.option(
             "--public-url", default="", metavar="URL", help="Where users reach it, behind a proxy that speaks TLS."
         ),
+        click.option(
+            "--open-max",
+            type=click.IntRange(0),
+            default=100_000,
+            show_default=True,
+            metavar="NUMBER",
+            help="So many runs of a tenant may be open, waiting or running; 0: no limit. Replicas are given the same.",
+        ),
         click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"),
         click.option("--tls-key", type=file),
         click.option("--tls-cert", "tls_certificate", type=file),

@@ -247,6 +247,7 @@ def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | N
         agents=Agents(clock, lines=lines, ways=replicas.relays if replicas else None),
         system=system,
         url=settings.public_url.rstrip("/") or here,
+        open_max=settings.open_max,
     )
     api = create_api(services)
     mount_pages(api, services)

@@ -162,6 +162,9 @@ class Store(LoopStore, Protocol):
     def version(self) -> int:
         """The version of the last commit: cheap, to see whether anything changed."""
 
+    def open_workloads(self, tenant: str) -> int:
+        """How many workloads of a tenant are not final. O(1)."""
+
     def workload(self, reference: str, *, tenant: str) -> Workload:
         """By id, or the newest by name. Raises NotFound."""
 

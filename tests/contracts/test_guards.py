@@ -38,6 +38,7 @@ from mainstay.domain.plan import (
     SetNodeFlavor,
     SetQueue,
     Shrink,
+    Submit,
     UncordonNode,
 )
 from mainstay.domain.preemption import Rule, Slot, Victim
@@ -301,6 +302,12 @@ def a_queue_has_a_quota_of_it(scene: Scene) -> Action:
     return RemoveNodeFlavor(name="spot", reason=WHY)
 
 
+def the_tenant_has_as_many_as_it_may(scene: Scene) -> Action:
+    for _ in range(2):
+        scene.submit()
+    return Submit(workload=scene.new(), reason=WHY, open_max=2)
+
+
 def there_are_too_many_flavors(scene: Scene) -> Action:
     scene.applied(*(SetNodeFlavor(flavor=_flavor(f"f{at}"), reason=WHY) for at in range(NODE_FLAVORS_MAX)))
     return SetNodeFlavor(flavor=_flavor("one-more"), reason=WHY)
@@ -457,6 +464,7 @@ REFUSED: tuple[tuple[str, Contradiction], ...] = (
     ("queue_may_leave", work_is_in_the_queue),
     ("queue_may_leave", a_queue_is_below_it),
     ("node_flavor_may_be", there_are_too_many_flavors),
+    ("tenant_may_submit", the_tenant_has_as_many_as_it_may),
     ("node_flavor_may_leave", a_queue_has_a_quota_of_it),
 )
 each = pytest.mark.parametrize(("guard", "contradiction"), REFUSED, ids=[row.__name__ for _, row in REFUSED])

@@ -49,6 +49,7 @@ def queue_change(
             parsed("reserved_after", quantities.duration, body.reserved_after) if body.reserved_after else None
         ),
         placement=body.placement,
+        order=body.order or None,
     )
 
 
@@ -163,6 +164,7 @@ def queue_view(state: QueueState) -> views.QueueView:
         preemption=_preemption_view(queue.preemption),
         reserved_after_seconds=queue.reserved_after_seconds,
         placement=queue.placement or DEFAULT_POLICY,
+        order=queue.order,
         share=told(state.standing.share / 1_000),
         fair_share=told(fairness.fair),
         demand_capped_share=told(fairness.capped),

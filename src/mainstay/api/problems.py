@@ -26,6 +26,7 @@ from mainstay.domain.errors import (
     NotFound,
     NotYet,
     StorageFull,
+    TooMany,
     Unauthenticated,
     Unavailable,
 )
@@ -44,6 +45,7 @@ STATUSES: Mapping[type[MainstayError], int] = {
     KeyReused: 422,
     NoCapacity: 409,
     NotYet: 409,
+    TooMany: 429,
     Gone: 410,
     Fenced: 409,
     Unauthenticated: 401,

@@ -74,6 +74,7 @@ def _convert_and_submit(call: Caller, submissions: Sequence[tuple[Submission, st
         draw=call.services.draw,
         request=call.key,
         reply=reply,
+        open_max=call.services.open_max,
     )
 
 
@@ -218,10 +219,12 @@ async def outputs(call: Caller, ref: str) -> Response:
 @routes.add("POST", "/v1/plan", needs=Permission.READ, answers=PlanView)
 async def plan(call: Caller, body: PlanRequest) -> Response:
     """What submitting this job would do now, and what it would cost. Changes nothing."""
-    now = call.services.clock.now()
+    services, now = call.services, call.services.clock.now()
 
     def think() -> PlanView:
         job = convert_jobs.job_request(body.job)
-        return convert.plan_view(job, previewing.preview(call.services.store, call.principal, job, now=now))
+        return convert.plan_view(
+            job, previewing.preview(services.store, call.principal, job, now=now, open_max=services.open_max)
+        )
 
     return json_response((await call.services.offload(think)).model_dump_json())

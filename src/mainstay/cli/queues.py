@@ -89,6 +89,7 @@ def show(name: str, *, as_json: bool) -> None:
         "preempts": preemption_words(found.preemption),
         "reserves": "" if found.cohort else f"a start for what has waited {duration(found.reserved_after_seconds)}",
         "places": "" if found.cohort else f"by {found.placement}",
+        "order": "" if found.cohort else found.order,
         "warning": "; ".join(found.warnings),
     }
     for word, value in facts.items():
@@ -136,6 +137,12 @@ def show(name: str, *, as_json: bool) -> None:
     metavar="POLICY",
     help="How nodes are chosen for its work: least-waste, best-fit or spread; `none`: as for everybody, as at first.",
 )
+@click.option(
+    "--order",
+    metavar="NAME",
+    help="Which of its work goes first of what is as urgent: `fair` (turns between those who submit, as at first), `fifo`,"
+    " `srtf`, `srsf`.",
+)
 @json_option
 def set_(
     name: str,
@@ -149,6 +156,7 @@ def set_(
     preempt: tuple[str, ...],
     reserved_after: str | None,
     placement: str | None,
+    order: str | None,
     as_json: bool,
 ) -> None:
     """Set a queue or cohort, or change one that is there: what is not given stays as it is. For administrators.
@@ -168,6 +176,7 @@ def set_(
         preemption=_preemption(preempt),
         reserved_after=reserved_after or "",
         placement="" if placement == NONE else placement,
+        order=order or "",
     )
     with Client() as client:
         found = client.set_queue(name, request)

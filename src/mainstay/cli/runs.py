@@ -308,6 +308,8 @@ def explain(ref: str, *, as_json: bool) -> None:
     out(f"{found.id}: {found.sentence}")
     if found.position:
         out(f"  place {found.position} of those that wait")
+    if found.turn:
+        out(f"  {found.turn}")
     if found.expected and found.position:
         out(f"  {found.expected.sentence}")
     if found.preemption:

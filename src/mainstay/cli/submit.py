@@ -214,6 +214,8 @@ def plan_text(plan: PlanView) -> str:
     text = table_text(("#", "WHERE", "RESOURCES", "PRICE", "START p50/p90", "WHY"), rows)
     if plan.position:
         text += f"  place {plan.position} of those that wait\n"
+    if plan.turn:
+        text += f"  {plan.turn}\n"
     if plan.expected and plan.position:
         text += f"  {plan.expected.sentence}\n"
     if plan.preemption:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mainstay.decide.submitters import in_turn
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
@@ -12,14 +13,15 @@ from mainstay.domain.workload import Phase
 
 
 def order(snapshot: Snapshot) -> Ints:
-    """Rows of `snapshot.workloads` that may start now: higher priority first, then the older, then the lower key.
+    """Rows of `snapshot.workloads` that may start now: higher priority first, then the older, then the lower key; within a
+    queue and priority as that queue orders them.
 
     O(n log n) in the waiting workloads, a few tens of milliseconds for 100,000.
     """
     rows = np.flatnonzero(_may_start(snapshot))
     table = snapshot.workloads
     ranking = np.lexsort((table.key[rows], table.submitted_at[rows], -table.priority[rows]))
-    return rows[ranking]
+    return in_turn(snapshot, rows[ranking])
 
 
 def waiting(snapshot: Snapshot) -> Bools:

@@ -71,6 +71,12 @@ class Condenser:
         self._lives = np.flatnonzero((held.seen != Seen.ENDED) & (table.key[self._owner] == held.workload_key))
         at = np.minimum(np.searchsorted(world.nodes.key, held.node_key), world.nodes.key.size - 1)
         self._node = np.where(world.nodes.key[at] == held.node_key, at, NONE)
+        flavor = flavors_at(world, held.node_key[self._lives])
+        of = self._owner[self._lives]
+        kinds = (table.queue[of], table.submitter[of], flavor, held.gpu_model[self._lives])
+        self._kinds, number = np.unique(np.stack(kinds, axis=1), axis=0, return_inverse=True)
+        self._kind = np.full(held.key.size, NONE, dtype=np.int64)
+        self._kind[self._lives] = number.reshape(-1)
         self._held = self._sums(self._lives)
 
     @property
@@ -146,21 +152,20 @@ class Condenser:
             workloads=only_workloads(table, rows),
             allocations=only_allocations(held, self._lives[here]),
         )
-        snapshot = _with_rest(alone, self._held - self._sums(self._lives[here]))
+        snapshot = _with_rest(alone, self._kinds, self._held - self._sums(self._lives[here]))
         drawn = np.append(draw[rows], np.zeros(snapshot.workloads.key.size - rows.size))
         return WorldPart(snapshot=snapshot, row=int(np.searchsorted(rows, self._row)), draw=drawn, until=until)
 
     def _sums(self, pods: Ints) -> Ints:
-        """[queues, flavors of nodes, models of GPUs, (CPU, memory, GPUs, pods, seconds since they were placed)] Of these rows of
-        allocations.
+        """[kinds, (CPU, memory, GPUs, pods, seconds since they were placed)] Of these rows of allocations; of a kind are those of
+        one queue, submitter, flavor of nodes and model of GPUs.
         """
         world, held = self._world, self._world.allocations
-        found = np.zeros((len(world.queues.names), len(world.flavors), len(world.gpu_models), 5), dtype=np.int64)
+        found = np.zeros((len(self._kinds), 5), dtype=np.int64)
         since = (world.now - held.created_at[pods]) // MICROSECONDS_PER_SECOND
         amounts = held.cpu_milli[pods], held.memory_bytes[pods], held.gpus[pods], np.ones_like(pods), since
-        queue = world.workloads.queue[self._owner[pods]]
-        flavor = flavors_at(world, held.node_key[pods])
-        np.add.at(found, (queue, flavor, held.gpu_model[pods]), np.stack(amounts, axis=1))
+        for number, amount in enumerate(amounts):
+            np.add.at(found[:, number], self._kind[pods], amount)
         return found
 
 
@@ -195,15 +200,14 @@ def _with_reserved_start(world: Snapshot, policy: Policy) -> Bools:
     return found
 
 
-def _with_rest(world: Snapshot, rest: Ints) -> Snapshot:
-    """That, as of `_sums`, as workloads that run on nodes which are not there, and never end: one a queue, flavor of nodes and
-    model of GPUs.
-    """
-    queue, flavor, model = np.nonzero(rest[..., 3])
-    cpu_milli, memory_bytes, gpus, pods, seconds = rest[queue, flavor, model].T
+def _with_rest(world: Snapshot, kinds: Ints, rest: Ints) -> Snapshot:
+    """That, as of `_sums`, as workloads that run on nodes which are not there, and never end: one a kind."""
+    there = rest[:, 3] > 0
+    queue, submitter, flavor, model = kinds[there].T
+    cpu_milli, memory_bytes, gpus, pods, seconds = rest[there].T
     key = int(max(world.workloads.key.max(initial=0), world.allocations.workload_key.max(initial=0))) + 1
     keys = np.arange(key, key + queue.size)
-    columns = {"key": keys, "queue": queue, "phase": np.full_like(keys, int(Phase.RUNNING))}
+    columns = {"key": keys, "queue": queue, "submitter": submitter, "phase": np.full_like(keys, int(Phase.RUNNING))}
     held = {
         "workload_key": keys,
         "node_key": NONE - flavor,

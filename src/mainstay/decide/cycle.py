@@ -34,6 +34,7 @@ from mainstay.decide.placement.sets import (
 )
 from mainstay.decide.reservation import NEVER, TRIES_MAX, Releases, Reservation, waited_long
 from mainstay.decide.shapes import Shape, shape_numbers, shape_of
+from mainstay.decide.submitters import lines_of, with_lines
 from mainstay.decide.turns import asked_by, ledger_of, waiting_of
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
@@ -59,15 +60,17 @@ class Placed:
 class Cycle:
     """One cycle over a snapshot. `free` is lowered and the queues' shares are raised as workloads are placed."""
 
-    def __init__(self, snapshot: Snapshot, policy: Policy, *, tries_max: int = TRIES_MAX) -> None:
-        """`tries_max`: a start is tried to be reserved for so many."""
+    def __init__(
+        self, snapshot: Snapshot, policy: Policy, *, tries_max: int = TRIES_MAX, order: Ints | None = None
+    ) -> None:
+        """`tries_max`: a start is tried to be reserved for so many. `order`: of admission; None: by `admission.order`."""
         self.snapshot, self._tries_max = snapshot, tries_max
         heeds = any(POLICIES[name].heeds for name in snapshot.queues.placements if name in POLICIES)
         if heeds and not policy.heeds:
             policy = replace(policy, sign=0)  # The loop heeds who usually asks for GPUs if that is known.
         self._policies = policies_of(snapshot.queues, policy)
         self.free = free_of(snapshot, sign=policy.sign or 1, heeds=policy.heeds or heeds)
-        self.order = admission.order(snapshot)
+        self.order = admission.order(snapshot) if order is None else order
         self.reserved: dict[int, Reservation] = {}
         """By row of the workload table: starts that are reserved for those that have waited long and found no place."""
         self.unreserved: set[int] = set()
@@ -127,7 +130,8 @@ class Cycle:
     def placements(self, *, ahead: int | None = None, limit: int | None = None) -> Iterator[Placed]:
         """What finds a place: of the first `ahead` in the order of admission, or of all; at most `limit` workloads."""
         rows, numbers = self.order[:ahead], self.numbers[:ahead]
-        ledger = ledger_of(self.snapshot)
+        lines = lines_of(self.snapshot, rows)
+        ledger = with_lines(ledger_of(self.snapshot), self.snapshot, lines)
         waiting = self._waiting = waiting_of(
             self.snapshot.queues,
             rows,
@@ -135,6 +139,9 @@ class Cycle:
             asked=asked_by(self.snapshot, rows),
             shape=numbers,
             long=self._long[:ahead],
+            priority=self.snapshot.workloads.priority[rows],
+            line=lines.of,
+            lines=lines.queue,
         )
         compiled = self._kernel = kernel_for(rows.size * (self.free.nodes.changes.size + BLOCK))
         compiled.look_up_all(ledger, waiting)

@@ -28,11 +28,12 @@ from mainstay.decide.retry import mix
 from mainstay.decide.rows import only_workloads, with_workload
 from mainstay.decide.run_times import seconds_left
 from mainstay.decide.shapes import shape_numbers
+from mainstay.decide.submitters import in_turn
 from mainstay.decide.turns import asked_by, whole_fleet
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, duration_words
-from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.snapshot import NOBODY, Snapshot
 from mainstay.domain.volume import VolumeNeed
 from mainstay.domain.workload import Phase, WorkloadSpec
 
@@ -143,6 +144,7 @@ def submitted(
     spec: WorkloadSpec,
     priority: int,
     queue: int,
+    submitter: str = NOBODY,
     volumes: VolumeNeed | None = None,
     seconds_on: Mapping[str, int] = NOBODY_KNOWS,
 ) -> tuple[Snapshot, int]:
@@ -155,11 +157,13 @@ def submitted(
     asked = (*spec.choices, *(one.resources for one in spec.sets))
     models = dict.fromkeys((*snapshot.gpu_models, *(one.gpu_model for one in asked)))
     clusters = dict.fromkeys((*snapshot.cluster_names, spec.cluster))
+    submitters = dict.fromkeys((*snapshot.submitters, submitter))
     columns = {
         "key": key,
         "phase": int(Phase.QUEUED),
         "priority": priority,
         "queue": queue,
+        "submitter": list(submitters).index(submitter),
         "attempt": 1,
         "submitted_at": snapshot.now,
         "preemptible": 1,
@@ -190,6 +194,7 @@ def submitted(
         workloads=workloads,
         gpu_models=tuple(models),
         cluster_names=tuple(clusters),
+        submitters=tuple(submitters),
         volume_needs=(*snapshot.volume_needs, volumes),
         topologies=(*snapshot.topologies, spec.topology),
         restrictions=(*snapshot.restrictions, spec.restricted_to),
@@ -233,13 +238,13 @@ def _crowd_started_at(snapshot: Snapshot, row: int) -> int:
 
 
 def _place_in_queue(snapshot: Snapshot, rows: Ints) -> Ints:
-    """Of each, how many of its own queue are before it."""
+    """Of each, how many of its own queue are before it. `rows` ascending."""
     table = snapshot.workloads
-    queue = table.queue[rows]
-    order = np.lexsort((table.key[rows], table.submitted_at[rows], -table.priority[rows], queue))
-    ordered = queue[order]
-    place = np.empty_like(rows)
-    place[order] = np.arange(rows.size) - np.searchsorted(ordered, ordered)
+    ranked = rows[np.lexsort((table.key[rows], table.submitted_at[rows], -table.priority[rows]))]
+    turns = in_turn(snapshot, ranked)
+    turns = turns[table.queue[turns].argsort(kind="stable")]
+    queue, place = table.queue[turns], np.empty(rows.size, dtype=np.int64)
+    place[np.searchsorted(rows, turns)] = np.arange(rows.size) - np.searchsorted(queue, queue)
     return place
 
 

@@ -21,6 +21,8 @@ from mainstay.decide.preemption.outlook import outlook
 from mainstay.decide.preemption.rules import Wish, wish_of
 from mainstay.decide.schedule import kept_for_gpus, quota_refusal, refusal, slot_resources, start_reserved, would_delay
 from mainstay.decide.shapes import Shape, longest, make_shape, shape_of
+from mainstay.decide.submitters import turn_words
+from mainstay.decide.turn_order import turn_order
 from mainstay.domain.affinity import NodeNeed, Restriction, Traits
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
@@ -29,7 +31,7 @@ from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_SECOND, Money, Resources, figure, memory_words
 from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.snapshot import Snapshot
+from mainstay.domain.snapshot import NOBODY, Snapshot
 from mainstay.domain.topology import LEVELS, TopologyNeed
 from mainstay.domain.volume import VolumeNeed
 from mainstay.domain.workload import STOP_GRACE_SECONDS, Phase, PodSet, WorkloadSpec
@@ -56,8 +58,10 @@ class Explanation:
     phase: Phase
     reason: Reason
     position: int
-    """Place in the order of what may start, from 1; 0: not in it."""
+    """Place in the order of turns of what may start, if all found room, from 1; 0: not in it."""
     alternatives: tuple[Alternative, ...]
+    turn: str = ""
+    """How its queue orders what is as urgent, where that is not by age alone, in words."""
     preemption: str = ""
     """Whom it could displace, or why nobody yields for it, in words; empty where that is not the question."""
     expected: ExpectedStart | None = None
@@ -86,9 +90,10 @@ class Preview:
     reason: Reason
     position: int
     alternatives: tuple[Alternative, ...]
+    turn: str = ""
     preemption: str = ""
     expected: ExpectedStart | None = None
-    """Both as of an explanation."""
+    """All as of an explanation."""
 
 
 def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
@@ -111,6 +116,7 @@ def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
         reason=answer.reason,
         position=answer.position,
         alternatives=answer.alternatives,
+        turn=answer.turn,
         preemption=outlook(snapshot, wish_of(snapshot, row), shape) if waits else "",
         expected=_expected(reserved, row, answer),
         placement=snapshot.queues.placements[int(snapshot.workloads.queue[row])],
@@ -123,11 +129,12 @@ def preview(
     spec: WorkloadSpec,
     priority: int,
     queue: str = DEFAULT_QUEUE,
+    submitter: str = NOBODY,
     volumes: VolumeNeed | None = None,
     seconds_on: Mapping[str, int] = NOBODY_KNOWS,
 ) -> Preview:
-    """What submitting this now would do, with its price. Costs one scheduling cycle; changes nothing. `seconds_on` as of
-    `offers_of`.
+    """What submitting this now would do, with its price. Costs one scheduling cycle; changes nothing. `submitter`: as
+    `workload.submitter_of`; `seconds_on` as of `offers_of`.
     """
     reserved = nomination.reserved(snapshot)
     shape = make_shape(
@@ -145,7 +152,16 @@ def preview(
         topology=spec.topology,
     )
     at = snapshot.queues.names.index(queue)
-    answer = _answer(reserved, shape, priority=priority, queue=at, most=spec.nodes_max)
+    world, row = submitted(
+        reserved,
+        spec=spec,
+        priority=priority,
+        queue=at,
+        submitter=submitter,
+        volumes=volumes,
+        seconds_on=seconds_on,
+    )
+    answer = _answer(reserved, shape, queue=at, most=spec.nodes_max, after=_InOrder.of(world, row))
     wish = Wish(key=_NOBODY, queue=at, priority=priority, submitted_at=snapshot.now)
     parts = answer.parts or _as_asked(spec)
     prices = [(count, billing.price_per_hour(held, snapshot.now, snapshot.prices)) for count, held in parts]
@@ -161,11 +177,9 @@ def preview(
         reason=answer.reason,
         position=answer.position,
         alternatives=answer.alternatives,
+        turn=answer.turn,
         preemption="" if answer.node_rows else outlook(snapshot, wish, shape),
-        expected=_expected(
-            *submitted(reserved, spec=spec, priority=priority, queue=at, volumes=volumes, seconds_on=seconds_on),
-            answer,
-        ),
+        expected=_expected(world, row, answer),
     )
 
 
@@ -178,9 +192,28 @@ class _Answer:
     reason: Reason
     position: int
     node_rows: tuple[int, ...] = ()
+    turn: str = ""
     parts: tuple[tuple[int, Resources], ...] = ()
     """So many ranks, and what each holds."""
     alternatives: tuple[Alternative, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _InOrder:
+    """Where a workload stands in the order of turns."""
+
+    others: Ints
+    """Rows of all others, in their order."""
+    ahead: int
+    """So many of them go before it."""
+    words: str
+    """How its queue orders what is as urgent."""
+
+    @classmethod
+    def of(cls, world: Snapshot, row: int) -> _InOrder:
+        order = turn_order(world)
+        ahead = int(np.argmax(order == row))
+        return cls(others=np.delete(order, ahead), ahead=ahead, words=turn_words(world, order[:ahead], row))
 
 
 def _as_asked(spec: WorkloadSpec) -> tuple[tuple[int, Resources], ...]:
@@ -230,23 +263,23 @@ def _keeps(snapshot: Snapshot, key: int, kept: Nomination) -> Reason:
 
 
 def _answer(
-    snapshot: Snapshot, shape: Shape, *, row: int = -1, priority: int = 0, queue: int = 0, most: int
+    snapshot: Snapshot, shape: Shape, *, row: int = -1, queue: int = 0, most: int, after: _InOrder | None = None
 ) -> _Answer:
-    """What a cycle does with the workload in this row; without one, with the shape as the newest of its priority.
+    """What a cycle does with the workload in this row; without one, with the shape where it would stand in the order.
 
     `most`: so many ranks it may ever have.
     """
     policy, later, unknown = POLICIES[DEFAULT_POLICY], None, False
-    cycle = Cycle(snapshot, policy)
+    stands = after or _InOrder.of(snapshot, row)
+    ahead = stands.ahead
     if row >= 0:
-        queue, ahead = int(snapshot.workloads.queue[row]), int(np.argmax(cycle.order == row))
+        cycle = Cycle(snapshot, policy)
+        queue = int(snapshot.workloads.queue[row])
         if found := _placed(cycle, row):
             return _starts(snapshot, *found, shape=shape, most=most, ahead=ahead)
         later = start_reserved(cycle, row, shape) if row in cycle.reserved else None
         unknown = row in cycle.unreserved
-        cycle = Cycle(snapshot, policy)
-    else:
-        ahead = int((snapshot.workloads.priority[cycle.order] >= priority).sum())
+    cycle = Cycle(snapshot, policy, order=stands.others)
     for _ in cycle.placements(ahead=ahead):
         pass  # Only what it leaves is of interest.
     if row < 0 and (found := cycle.place(shape, queue)):
@@ -258,6 +291,7 @@ def _answer(
     return _Answer(
         reason=reason,
         position=ahead + 1,
+        turn=stands.words,
         alternatives=tuple(alternatives(snapshot, shape, cycle, row=row, queue=queue)),
     )
 

@@ -31,6 +31,7 @@ from mainstay.decide.placement.reach import users_of
 from mainstay.decide.places import capacity_guards, node_names
 from mainstay.decide.schedule import slot_resources
 from mainstay.decide.shapes import Shape, shape_numbers, shape_of
+from mainstay.decide.submitters import lines_of, with_lines
 from mainstay.decide.turns import ledger_of, waiting_of
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Ints
@@ -215,7 +216,8 @@ def _given(snapshot: Snapshot, growers: list[_Grower], free: Free, allowance: Al
     one_pod = np.stack((table.cpu_milli[rows], table.memory_bytes[rows], table.gpus[rows]), axis=1)
     for at, one in enumerate(growers):
         one_pod[at] = one.requests[0].cpu_milli, one.requests[0].memory_bytes, one.requests[0].gpus
-    ledger = ledger_of(snapshot)
+    lines = lines_of(snapshot, rows[number])
+    ledger = with_lines(ledger_of(snapshot), snapshot, lines)
     waiting = waiting_of(
         snapshot.queues,
         rows[number],
@@ -223,6 +225,9 @@ def _given(snapshot: Snapshot, growers: list[_Grower], free: Free, allowance: Al
         asked=one_pod[number],
         shape=number,
         long=np.zeros(number.size, dtype=np.bool_),
+        priority=table.priority[rows[number]],
+        line=lines.of,
+        lines=lines.queue,
     )
     kernel.look_up_all(ledger, waiting)
     left, policies = RANKS_MAX, policies_of(snapshot.queues, POLICIES[DEFAULT_POLICY])

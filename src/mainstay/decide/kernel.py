@@ -49,7 +49,8 @@ NO_ROOM, NO_QUOTA, PLACED = range(3)
 
 
 class Ledger(NamedTuple):
-    """What counts towards the share of each queue and cohort. Arrays are [queues, resources] unless said otherwise.
+    """What counts towards the share of each queue and cohort, and of each line below a queue (submitters.py), which are numbered
+    behind all queues. Arrays are [queues, resources] unless said otherwise.
 
     All of it in whole numbers: sums do not depend on their order, so equal shares are equal.
     """
@@ -78,7 +79,7 @@ class Ledger(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """Those who wait, by queue and in the order of each."""
+    """Those who wait, by queue or line and in the order of each. `queues` counts the lines too."""
 
     row: Ints
     """[waiting] Of the workload table."""
@@ -88,6 +89,10 @@ class Waiting(NamedTuple):
     """[waiting, resources] As `Ledger`."""
     queue: Ints
     """[waiting]"""
+    line: Ints
+    """[waiting] Row of the ledger in which it stands: its queue, or a line below it."""
+    priority: Ints
+    """[waiting] Between lines of one queue what is more urgent goes first, whatever their shares."""
     shape: Ints
     """[waiting] Number of its shape."""
     kind: Ints
@@ -109,7 +114,11 @@ class Waiting(NamedTuple):
     head: Ints
     """[queues + 1] Position of who is next of each queue or cohort, and of all."""
     share: Floats
-    """[queues] What it would be with its head."""
+    """[queues] What it would be with its head; of a line, what it is."""
+    winner: Ints
+    """[2 * lines] Of the lines of each queue a tournament. From twice the number of its first line on: at 1 the line that is
+    next, at n that of 2n and 2n + 1 which goes first; the last half are its lines.
+    """
 
 
 class Quota(NamedTuple):
@@ -633,7 +642,7 @@ def available(quota: Quota, queue: int, column: int) -> int:
 
 def leave(ledger: Ledger, waiting: Waiting, at: int, got: int, ranks: int) -> None:
     """This one, who is next of its queue, has its place, and holds it: `got` of the `ranks` that it asked for."""
-    queue = waiting.queue[at]
+    queue = waiting.line[at]
     waiting.begin[queue] = at + 1
     above = queue
     while above != NONE:
@@ -649,7 +658,13 @@ def give_up(ledger: Ledger, waiting: Waiting, at: int, of_all: bool) -> None:
     shape = waiting.shape[at]
     if not of_all:
         waiting.kind_failed[waiting.kind[at]] = True
-        _look_up(ledger, waiting, waiting.queue[at])
+        queue = waiting.queue[at]
+        for index in range(waiting.first_child[queue], waiting.first_child[queue + 1]):
+            line = waiting.children[index]
+            begin = waiting.begin[line]
+            if begin < waiting.end[line] and waiting.kind[begin] == waiting.kind[at]:
+                _look_up_one(ledger, waiting, line)
+        _look_up(ledger, waiting, queue)
         return
     waiting.shape_failed[shape] = True
     for queue in range(ledger.parent.size - 1, -1, -1):  # Children come after their parents.
@@ -677,8 +692,13 @@ def _look_up(ledger: Ledger, waiting: Waiting, queue: int) -> None:
 def _look_up_one(ledger: Ledger, waiting: Waiting, queue: int) -> None:
     """The same of one; all together have the number that follows the last."""
     head, everybody = NONE, ledger.parent.size
+    lines = waiting.winner.size // 2
     if waiting.first_child[queue] < waiting.first_child[queue + 1]:
-        least = np.inf
+        first, least = waiting.children[waiting.first_child[queue]], np.inf
+        if first >= everybody - lines:
+            waiting.head[queue] = waiting.head[waiting.winner[2 * (first - everybody + lines) + 1]]
+            _share_of_head(ledger, waiting, queue)
+            return
         for index in range(waiting.first_child[queue], waiting.first_child[queue + 1]):
             child = waiting.children[index]
             other, reached = waiting.head[child], waiting.share[child]
@@ -696,8 +716,44 @@ def _look_up_one(ledger: Ledger, waiting: Waiting, queue: int) -> None:
         if at < waiting.end[queue]:
             head = at
     waiting.head[queue] = head
-    if head != NONE and queue != everybody:
+    if queue >= everybody - lines and queue != everybody:
+        # Of a line counts what it holds already: what is large would else wait for as long as others ask for little.
+        waiting.share[queue] = share(ledger, queue, ledger.own[queue])
+        _play_again(ledger, waiting, queue)
+    elif queue != everybody:
+        _share_of_head(ledger, waiting, queue)
+
+
+def _share_of_head(ledger: Ledger, waiting: Waiting, queue: int) -> None:
+    head = waiting.head[queue]
+    if head != NONE:
         waiting.share[queue] = share(ledger, queue, waiting.asked[head])
+
+
+def _play_again(ledger: Ledger, waiting: Waiting, line: int) -> None:
+    """Find out which line of its queue is next, of which only this one has changed."""
+    first = waiting.children[waiting.first_child[ledger.parent[line]]]
+    lines = waiting.first_child[ledger.parent[line] + 1] - waiting.first_child[ledger.parent[line]]
+    begin = 2 * (first - ledger.parent.size) + waiting.winner.size
+    at = lines + line - first
+    while at > 1:
+        at //= 2
+        one, other = waiting.winner[begin + 2 * at], waiting.winner[begin + 2 * at + 1]
+        waiting.winner[begin + at] = one if _goes_before(waiting, one, other) else other
+
+
+def _goes_before(waiting: Waiting, line: int, other: int) -> bool:
+    """Whether the one line has its turn before the other: the more urgent, the one that has less, the older."""
+    at, by = waiting.head[line], waiting.head[other]
+    if by == NONE:
+        return True
+    if at == NONE:
+        return False
+    if waiting.priority[at] != waiting.priority[by]:
+        return bool(waiting.priority[at] > waiting.priority[by])
+    if waiting.share[line] != waiting.share[other]:
+        return bool(waiting.share[line] < waiting.share[other])
+    return bool(waiting.rank[at] < waiting.rank[by])
 
 
 def share(ledger: Ledger, queue: int, amounts: Ints) -> float:

@@ -21,34 +21,52 @@ from mainstay.domain.queue import QueueTree, Resource
 from mainstay.domain.snapshot import Snapshot
 
 
-def waiting_of(tree: QueueTree, rows: Ints, *, queue: Ints, asked: Ints, shape: Ints, long: Bools) -> Waiting:
-    """All `rows` of workloads, which are in the order of all; of each its queue, what it asks for and its shape's number.
+def waiting_of(
+    tree: QueueTree,
+    rows: Ints,
+    *,
+    queue: Ints,
+    asked: Ints,
+    shape: Ints,
+    long: Bools,
+    priority: Ints,
+    line: Ints,
+    lines: Ints,
+) -> Waiting:
+    """All `rows` of workloads, which are in the order of all; of each its queue, its line as `Lines.of`, what it asks for and its
+    shape's number. `lines`: [lines] the queue of each, ascending.
 
     Nobody has been looked up yet: `kernel.look_up_all` is next.
     """
-    count = len(tree.names)
-    by_queue = queue.argsort(kind="stable")
-    queue, shape = queue[by_queue], shape[by_queue]
+    count = len(tree.names) + lines.size
+    by_line = line.argsort(kind="stable")
+    queue, line, shape = queue[by_line], line[by_line], shape[by_line]
     shapes, kind = int(shape.max(initial=-1)) + 1, shape
     if tree.cells:
         _, kind = np.unique(queue * shapes + shape, return_inverse=True)
-    above = np.where(tree.parent < 0, count, tree.parent)
+    above = np.append(np.where(tree.parent < 0, count, tree.parent), lines)
+    number = np.arange(lines.size)
+    winner = len(tree.names) + np.repeat(np.searchsorted(lines, lines), 2)  # anybody, until all have been looked up
+    winner[number + np.searchsorted(lines, lines, side="right")] = len(tree.names) + number
     return Waiting(
-        row=rows[by_queue],
+        row=rows[by_line],
         queue=queue,
-        rank=by_queue,
-        asked=asked[by_queue],
+        line=line,
+        priority=priority[by_line],
+        rank=by_line,
+        asked=asked[by_line],
         shape=shape,
         kind=kind.astype(np.int64),
-        long=long[by_queue],
-        begin=np.searchsorted(queue, np.arange(count)),
-        end=np.searchsorted(queue, np.arange(count), side="right"),
+        long=long[by_line],
+        begin=np.searchsorted(line, np.arange(count)),
+        end=np.searchsorted(line, np.arange(count), side="right"),
         shape_failed=np.zeros(shapes, dtype=np.bool_),
         kind_failed=np.zeros(int(kind.max(initial=-1)) + 1, dtype=np.bool_),
         children=above.argsort(kind="stable"),
         first_child=np.searchsorted(np.sort(above), np.arange(count + 2)),
         head=np.full(count + 1, NONE, dtype=np.int64),
         share=np.zeros(count),
+        winner=winner,
     )
 
 

@@ -57,6 +57,12 @@ class NotYet(MainstayError):
     code = "not_yet"
 
 
+class TooMany(MainstayError):
+    """There is as much of it as there may be: let some of it end first."""
+
+    code = "too_many"
+
+
 class Gone(MainstayError):
     """The thing has ended for good; its name will not be used again."""
 

@@ -91,6 +91,8 @@ class Submit(Action):
     """Store a new workload in phase PENDING."""
 
     workload: NewWorkload
+    open_max: int = 0
+    """With it the tenant has at most so many that are not final, or it is refused; 0: no limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,8 @@ such nodes, or with such GPUs, use of CPUs and memory counts against quotas of t
 OTHER_FLAVOR = "default"
 """What is of no flavor that has a quota."""
 
+FAIR = "fair"
+"""The order of a queue that says nothing else: who submit to it take turns. Others are in decide/ordering."""
 DEFAULT_QUEUE = "default"
 """Where a workload waits that names no queue."""
 ALL_QUEUES = "all queues"
@@ -81,6 +83,8 @@ class QueueSpec:
     """So long its work waits before a start is reserved for it; likewise."""
     placement: str = ""
     """The policy by which nodes are chosen for its work, by name; empty: as for everybody. Likewise."""
+    order: str = FAIR
+    """By which of its equally urgent work the next is chosen: a name of decide/ordering; likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +144,8 @@ class QueueTree:
     """[queues]"""
     placements: tuple[str, ...]
     """Names of policies by row; empty: as for everybody."""
+    orders: tuple[str, ...]
+    """By row."""
 
     @classmethod
     def of(cls, specs: Iterable[QueueSpec]) -> QueueTree:
@@ -181,6 +187,7 @@ class QueueTree:
             policies=tuple(spec.preemption for spec in specs_in_order),
             reserved_after_seconds=np.array([spec.reserved_after_seconds for spec in specs_in_order], dtype=np.int64),
             placements=tuple(spec.placement for spec in specs_in_order),
+            orders=tuple(spec.order for spec in specs_in_order),
         )
 
 
@@ -241,6 +248,9 @@ def _check_rules(spec: QueueSpec) -> None:
         raise Invalid(msg)
     if spec.cohort and spec.placement:
         msg = f"{spec.name} is a cohort, of which no work is placed; set it on the queues below it"
+        raise Invalid(msg)
+    if spec.cohort and spec.order != FAIR:
+        msg = f"{spec.name} is a cohort, in which no work stands in an order; set it on the queues below it"
         raise Invalid(msg)
     if spec.reserved_after_seconds < 0:
         msg = f"a start is reserved in {spec.name} after {spec.reserved_after_seconds} s; it is 0 or more"

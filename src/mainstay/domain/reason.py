@@ -59,6 +59,7 @@ class Code(StrEnum):
     NODE_FLAVOR_IN_USE = "NodeFlavorInUse"
     NO_SUCH_NODE_FLAVOR = "NoSuchNodeFlavor"
     TOO_MANY_NODE_FLAVORS = "TooManyNodeFlavors"
+    TOO_MANY_OPEN = "TooManyOpen"
     PRIORITY_CLASS_SET = "PriorityClassSet"
     PRIORITY_CLASS_REMOVED = "PriorityClassRemoved"
     NO_SUCH_PRIORITY_CLASS = "NoSuchPriorityClass"
@@ -160,7 +161,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.KEPT_FOR_GPUS: (
             "waits for capacity: what is free for {needs} is on nodes with idle GPUs, and kept for GPU work that waits"
         ),
-        Code.WAITS_BEHIND: "waits behind {ahead:workload} of higher priority or age",
+        Code.WAITS_BEHIND: "waits behind {ahead:workload} by priority, turn or age",
         Code.NEVER_FITS: "cannot run on this fleet: needs {needs}, the largest node has {largest}",
         Code.BACKING_OFF: "attempt {attempt} starts in {seconds} s, after a failure",
         Code.NO_NODES: "no node is ready",
@@ -197,6 +198,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.NODE_FLAVOR_REMOVED: "flavor {object} removed by {by}",
         Code.NODE_FLAVOR_IN_USE: "flavor {object} is in use: these have a quota of it: {queues}",
         Code.NO_SUCH_NODE_FLAVOR: "no such flavor of nodes: {object}",
+        Code.TOO_MANY_OPEN: "tenant {object} has {open:workload} that are not over, and there may be {most}: no more are taken",
         Code.TOO_MANY_NODE_FLAVORS: "flavor {object} would be one too many: there may be {most}",
         Code.PRIORITY_CLASS_SET: "priority class {object} set by {by}",
         Code.PRIORITY_CLASS_REMOVED: "priority class {object} removed by {by}",

@@ -99,6 +99,8 @@ class WorkloadTable:
     priority: Ints
     queue: Ints
     """Row of its queue in `Snapshot.queues`."""
+    submitter: Ints
+    """Index into `Snapshot.submitters`; 0 is "nobody"."""
     attempt: Ints
     """Number of the attempt that runs or is to run next; counts from 1."""
     submitted_at: Ints
@@ -194,6 +196,8 @@ class AllocationTable:
     """-1 if there is none (killed by a signal, never started)."""
 
 
+NOBODY = ""
+"""Submits what nobody knows who submitted."""
 ONE_QUEUE = QueueTree.of([QueueSpec(name=DEFAULT_QUEUE)])
 """What there is before anybody has made a queue."""
 
@@ -234,6 +238,8 @@ class Snapshot:
     """Vocabulary of `WorkloadTable.cluster`; entry 0 is the empty string."""
     restrictions: tuple[Restriction, ...] = ("",)
     """Vocabulary of `WorkloadTable.restriction`; entry 0 is the empty string."""
+    submitters: tuple[str, ...] = (NOBODY,)
+    """Vocabulary of `WorkloadTable.submitter`, as `workload.submitter_of`; entry 0 is the empty string."""
     volume_needs: tuple[VolumeNeed | None, ...] = (None,)
     """Vocabulary of `WorkloadTable.volumes`."""
     topologies: tuple[TopologyNeed | None, ...] = (None,)

@@ -184,6 +184,14 @@ class Elastic:
     """It is never given more, however much lies idle."""
 
 
+OPEN_MAX = 100_000
+"""So many workloads of one tenant may be open, that is not final, unless the platform was started with another number: what is
+open is held in memory, and looked at by every cycle.
+"""
+OPEN_MAX_HINT = (
+    "wait until some have ended, stop some (`mainstay stop`), or put many small tasks into one job;"
+    " an administrator sets the most with --open-max"
+)
 SETS_MAX = 16
 """Pod sets of one workload: what is told about each of them must stay readable."""
 
@@ -321,3 +329,11 @@ class Workload:
     output: str
     """Digest of the tree of output files of the attempt that succeeded; empty until then."""
     version: int
+
+
+def submitter_of(*, tenant: str, project: str, submitted_by: str, kind: Kind) -> str:
+    """Whoever takes turns with others of one queue: the finest that is on record of who submitted a workload.
+
+    Of pods that others made in a cluster that is their project, since all of them are submitted by their cluster.
+    """
+    return "/".join((tenant, submitted_by, *([project] if kind is Kind.POD else [])))

@@ -7,22 +7,28 @@ from dataclasses import replace
 from mainstay.decide import explain as explaining
 from mainstay.domain.allocation import Owner
 from mainstay.domain.volume import VolumeNeed, named
-from mainstay.domain.workload import STARTING, Kind, Phase, typical_on
+from mainstay.domain.workload import OPEN_MAX, STARTING, Kind, Phase, submitter_of, typical_on
 from mainstay.operations import priorities
 from mainstay.operations.principal import Permission, Principal
-from mainstay.operations.submit import JobRequest, check, require_possible
+from mainstay.operations.submit import JobRequest, check, require_fewer_open, require_possible
 from mainstay.ports import Store
 
 
-def preview(store: Store, principal: Principal, job: JobRequest, *, now: int) -> explaining.Preview:
-    """What would happen if this job were submitted now. Raises Invalid as submit would."""
+def preview(
+    store: Store, principal: Principal, job: JobRequest, *, now: int, open_max: int = OPEN_MAX
+) -> explaining.Preview:
+    """What would happen if this job were submitted now. Raises Invalid and TooMany as submit would."""
     principal.require(Permission.READ)
     check(job)
+    require_fewer_open(store, principal.tenant, open_max)
     require_possible(store, principal.tenant, [job])
     names = named(job.spec.volumes)
     owner = Owner(tenant=principal.tenant, project=job.project)
     volumes = VolumeNeed(owner=owner, names=names) if names else None
     priority = priorities.resolved(store, job.priority).priority
+    submitter = submitter_of(
+        tenant=principal.tenant, project=job.project, submitted_by=principal.name, kind=job.spec.kind
+    )
     seconds_on = {}
     if job.spec.equals > 1 and job.spec.kind is Kind.JOB:
         name = job.spec.name
@@ -32,6 +38,7 @@ def preview(store: Store, principal: Principal, job: JobRequest, *, now: int) ->
         spec=job.spec,
         priority=priority,
         queue=job.queue,
+        submitter=submitter,
         volumes=volumes,
         seconds_on=seconds_on,
     )

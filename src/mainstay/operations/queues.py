@@ -10,6 +10,7 @@ from difflib import get_close_matches
 import numpy as np
 
 from mainstay.decide import standing
+from mainstay.decide.ordering import ORDERS
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.standing import Standing
 from mainstay.domain.errors import Conflict, Invalid, NotFound
@@ -44,6 +45,8 @@ class QueueChange:
     reserved_after_seconds: int | None = None
     placement: str | None = None
     """Empty: as for everybody."""
+    order: str | None = None
+    """A name of decide/ordering."""
 
     def of(self, known: QueueSpec | None) -> QueueSpec:
         """The queue as it is to be."""
@@ -59,6 +62,7 @@ class QueueChange:
                 queue.reserved_after_seconds if self.reserved_after_seconds is None else self.reserved_after_seconds
             ),
             placement=queue.placement if self.placement is None else self.placement,
+            order=queue.order if self.order is None else self.order,
         )
 
 
@@ -249,9 +253,14 @@ def _check(queue: QueueSpec) -> None:
     if queue.reserved_after_seconds > RESERVED_AFTER_SECONDS_MAX:
         msg = f"reserved_after: {queue.reserved_after_seconds} s is too long"
         raise Invalid(msg, object_="reserved_after", hint="at most 30 days; what nobody waits for is never reserved")
-    if queue.placement and queue.placement not in POLICIES:
-        msg = f"placement: there is no policy {queue.placement!r}"
-        raise Invalid(msg, object_="placement", hint=f"the policies are: {', '.join(POLICIES)}")
+    for field, name, known in (("placement", queue.placement, ("", *POLICIES)), ("order", queue.order, tuple(ORDERS))):
+        if name not in known:
+            msg = f"{field}: there is no {'policy' if field == 'placement' else 'order'} {name!r}"
+            raise Invalid(msg, object_=field, hint=f"there are: {', '.join(filter(None, known))}")
+    _check_quotas(queue)
+
+
+def _check_quotas(queue: QueueSpec) -> None:
     for (flavor, resource), quota in queue.quotas.items():
         if queue.cohort and not queue.parent and (quota.borrowing_limit, quota.lending_limit) != (None, None):
             msg = f"quotas: {resource} of {flavor} in {queue.name} has a limit to borrow or lend"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mainstay.domain.fleet import ClusterKind
+from mainstay.domain.workload import OPEN_MAX
 from mainstay.operations.agents import Agents
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
@@ -70,3 +71,5 @@ class Services:
     """Identity of this platform (of its database)."""
     url: str
     """Where the API is reached, without a trailing slash."""
+    open_max: int = OPEN_MAX
+    """So many workloads of a tenant may be open at a time; 0: no limit."""

@@ -9,14 +9,14 @@ from typing import TypeAlias
 
 from mainstay.domain import ids
 from mainstay.domain.artifact import safe_path
-from mainstay.domain.errors import Conflict, Invalid
+from mainstay.domain.errors import Conflict, Invalid, TooMany
 from mainstay.domain.plan import NewWorkload, Plan, Submit
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE, PRIORITY_MAX, PriorityClass
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SECRET_NAME, SECRET_NAME_RULE
 from mainstay.domain.topology import LEVELS, TopologyNeed
-from mainstay.domain.workload import SETS_MAX, Kind, Phase, Workload, WorkloadSpec
+from mainstay.domain.workload import OPEN_MAX, OPEN_MAX_HINT, SETS_MAX, Kind, Phase, Workload, WorkloadSpec
 from mainstay.operations import priorities, queues, secrets
 from mainstay.operations.infra import require_known, require_levels, require_one_home, require_volumes
 from mainstay.operations.possible import require_room
@@ -64,8 +64,12 @@ def submit(
     draw: Draw,
     request: RequestKey | None,
     reply: Callable[[Sequence[Workload]], str],
+    open_max: int = OPEN_MAX,
 ) -> Done:
-    """Accept all jobs or none. When this returns they are on disk. Raises Invalid, KeyReused, Unavailable."""
+    """Accept all jobs or none. When this returns they are on disk. `open_max`: of the tenant at a time, 0: no limit.
+
+    Raises Invalid, KeyReused, TooMany, Unavailable.
+    """
     principal.require(Permission.SUBMIT)
     for job in jobs:
         check(job)
@@ -80,6 +84,7 @@ def submit(
         if done := replayed(store, principal, request):
             return done
         raise
+    reason = Reason(code=Code.SUBMITTED)
     meanings = [priorities.resolved(store, job.priority) for job in jobs]
     for last in (False,) * (MINT_ATTEMPTS - 1) + (True,):
         workloads = tuple(_new_workload(job, principal, draw, meant) for job, meant in zip(jobs, meanings, strict=True))
@@ -87,7 +92,7 @@ def submit(
         plan = Plan(
             actor=principal.name,
             now=now,
-            actions=tuple(Submit(workload=workload, reason=Reason(code=Code.SUBMITTED)) for workload in workloads),
+            actions=tuple(Submit(workload=workload, reason=reason, open_max=open_max) for workload in workloads),
             atomic=True,
             idempotency=request.with_reply(text, tenant=principal.tenant) if request else None,
         )
@@ -150,6 +155,14 @@ def as_pending(new: NewWorkload, *, now: int) -> Workload:
         output="",
         version=0,
     )
+
+
+def require_fewer_open(store: Store, tenant: str, most: int) -> None:
+    """Raises TooMany as a commit would, which alone is sure of it. `most` 0: no limit."""
+    found = store.open_workloads(tenant) if most else 0
+    if most and found >= most:
+        reason = Reason(code=Code.TOO_MANY_OPEN, object=tenant, numbers={"open": found, "most": most})
+        raise TooMany(reason.sentence, object_=tenant, numbers=reason.numbers, hint=OPEN_MAX_HINT)
 
 
 def require_possible(store: Store, tenant: str, jobs: Sequence[JobRequest]) -> None:

@@ -91,6 +91,12 @@ class Answer:
             raise ApiError(not_ours(self.status)) from error
 
 
+def _is_our_429(answer: Answer) -> bool:
+    """The platform says that there is too much of something, which a moment does not change, and not when to come back."""
+    ours = answer.headers.get("content-type", "").startswith("application/problem+json")
+    return answer.status == 429 and ours and "retry-after" not in answer.headers
+
+
 Flow: TypeAlias = Generator[Request, Answer, Result]
 
 
@@ -125,7 +131,7 @@ class Tries:
 
     def pause_after_answer(self, answer: Answer) -> float | None:
         """Seconds to wait before the next try; None if the answer stands."""
-        if answer.status not in RETRIED or self.made >= self.most:
+        if answer.status not in RETRIED or self.made >= self.most or _is_our_429(answer):
             return None
         self.made += 1
         asked = answer.headers.get("retry-after", "")

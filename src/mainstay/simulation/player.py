@@ -135,4 +135,5 @@ class _Game:
             arrived_at=self.jobs.arrives_at[rows],
             remaining_seconds=self.remaining[rows],
             gpus=self.jobs.gpus[rows],
+            share=np.zeros(rows.size),
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mainstay.domain.workload import OPEN_MAX
+
 PORT = 8650
 
 
@@ -25,6 +27,8 @@ class Settings:
     """Where users reach the platform, if that is another address than it listens on: a proxy stands in front of it."""
     replica_address: str = ""
     """host:port where other replicas reach this one. Empty: a free port of `host`, if that is one address."""
+    open_max: int = OPEN_MAX
+    """So many workloads of one tenant may be open at a time; 0: no limit."""
     local_cluster: bool = True
     log_level: str = "info"
 

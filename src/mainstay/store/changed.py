@@ -50,6 +50,7 @@ class Reader:
         self.images = Vocabulary(state.images)
         self.node_images = Vocabulary(state.node_images)
         self.queue_names = Vocabulary(state.queue_names)
+        self.submitters = Vocabulary(state.submitters)
         self.rows_read = 0
 
     def first(self) -> bool:

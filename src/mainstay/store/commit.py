@@ -21,7 +21,7 @@ from typing import cast
 
 import sqlalchemy as sa
 
-from mainstay.domain.errors import Conflict, Fenced, KeyReused
+from mainstay.domain.errors import Conflict, Fenced, KeyReused, TooMany
 from mainstay.domain.fleet import lease_of
 from mainstay.domain.plan import (
     Action,
@@ -33,6 +33,8 @@ from mainstay.domain.plan import (
     Submit,
 )
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
+from mainstay.domain.reason import Code
+from mainstay.domain.workload import OPEN_MAX_HINT
 from mainstay.store import guards, tables
 from mainstay.store.apply import apply, word
 from mainstay.store.load import load
@@ -54,7 +56,9 @@ class NothingToWrite(Exception):
 
 
 def commit_in(connection: sa.Connection, plan: Plan) -> CommitResult:
-    """The body of the write transaction. Raises NothingToWrite, Conflict, Fenced, KeyReused: all of them roll back."""
+    """The body of the write transaction. Raises NothingToWrite, Conflict, TooMany, Fenced, KeyReused: all of
+    them roll back.
+    """
     head = locked_head(connection)
     if plan.idempotency:
         reply = stored_reply(connection, plan.idempotency)
@@ -117,6 +121,8 @@ def _apply_all(world: World, plan: Plan) -> tuple[Refused, ...]:
             if (plan.epoch is None or isinstance(action, Submit)) and len(world.changes.events) > events:
                 _audit(world, action)
             continue
+        if plan.atomic and reason.code is Code.TOO_MANY_OPEN:
+            raise TooMany(reason.sentence, object_=reason.object, numbers=reason.numbers, hint=OPEN_MAX_HINT)
         if plan.atomic:
             raise Conflict(reason.sentence, object_=reason.object, numbers=reason.numbers)
         refused.append(Refused(index=index, reason=reason))

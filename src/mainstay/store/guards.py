@@ -33,6 +33,7 @@ from mainstay.domain.plan import (
     RemoveCluster,
     RowVersion,
     SetNodeFlavor,
+    Submit,
 )
 from mainstay.domain.preemption import DISPLACED_MAX, Slot
 from mainstay.domain.quantity import Resources, is_shape
@@ -299,6 +300,15 @@ def cluster_may_leave(world: World, action: RemoveCluster) -> Reason | None:
 def may_be_held(row: WorkloadRow) -> Reason | None:
     """It waits. The only line: a user states nothing that they read."""
     return None if row["phase"] in WAITING else _not_waiting(row)
+
+
+def tenant_may_submit(world: World, action: Submit) -> Reason | None:
+    """It has fewer open workloads than it may. The only line: nobody who submits has counted those of others."""
+    tenant = codec.storable(action.workload.tenant)
+    if not action.open_max or world.open_work[tenant] < action.open_max:
+        return None
+    numbers = {"open": world.open_work[tenant], "most": action.open_max}
+    return Reason(code=Code.TOO_MANY_OPEN, object=tenant, numbers=numbers)
 
 
 def may_be_reprioritized(row: WorkloadRow) -> Reason | None:

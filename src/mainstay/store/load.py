@@ -119,6 +119,8 @@ class Needs:
 
     workloads: set[int] = field(default_factory=set)
     workload_ids: set[str] = field(default_factory=set)
+    open_work_of: set[str] = field(default_factory=set)
+    """Tenants of which the open workloads are counted."""
     run_times_of: set[int] = field(default_factory=set)
     """Workloads of which it matters how long such runs take."""
     run_times_on: set[tuple[str, str, str]] = field(default_factory=set)
@@ -178,10 +180,12 @@ class Needs:
     def of(self, action: AnyAction) -> None:  # noqa: C901, PLR0912, PLR0915 - one line per action
         """What the action reads and changes."""
         match action:
-            case Submit(workload=new):
+            case Submit(workload=new, open_max=most):
                 self.workload_ids.add(new.id)
                 if new.spec.equals > 1 and new.spec.kind is Kind.JOB:
                     self.run_times_on.add((new.tenant, new.project, new.spec.name))
+                if most:
+                    self.open_work_of.add(codec.storable(new.tenant))
             case RequestStop(workload_key=key) | HoldWorkload(workload_key=key) | ReleaseWorkload(workload_key=key):
                 self.workloads.add(int(key))
             case Reprioritize(workload_key=key):
@@ -342,8 +346,14 @@ def _load_workloads(connection: sa.Connection, world: World, needs: Needs) -> No
     for row in _where_in(connection, _WORKLOADS, table.c.key, needs.workloads):
         workload = cast("WorkloadRow", row)
         world.workloads[workload["key"]] = workload
+        if not Phase(workload["phase"]).final:
+            world.was_open.add(workload["key"])
     for row in _where_in(connection, _IDS, table.c.id, needs.workload_ids):
         world.taken_ids.add(row["id"])
+    table = tables.open_work
+    world.open_work = dict.fromkeys(needs.open_work_of, 0)
+    for row in _where_in(connection, sa.select(table), table.c.tenant, needs.open_work_of):
+        world.open_work[row["tenant"]] = row["workloads"]
     world.specifications = dict(queries.specifications(connection, needs.specifications))
 
 

@@ -78,6 +78,13 @@ def batches(values: Collection[T]) -> Iterator[list[T]]:
         yield ordered[first : first + BATCH]
 
 
+def open_workloads(connection: sa.Connection, tenant: str) -> int:
+    """How many workloads of a tenant are not final."""
+    table = tables.open_work
+    query = sa.select(table.c.workloads).where(table.c.tenant == codec.storable(tenant))
+    return connection.execute(query).scalar() or 0
+
+
 def workload(connection: sa.Connection, reference: str, *, tenant: str) -> Workload:
     """By id, or the newest by name: of the jobs, else of the services, else of the guests. Raises NotFound.
 

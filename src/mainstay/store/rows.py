@@ -135,6 +135,7 @@ class QueueRow(TypedDict):
     preemption: str
     reserved_after_seconds: int
     placement: str
+    ordering: str
     set_at: int
     set_by: str
     version: int

@@ -30,10 +30,19 @@ from mainstay.domain.quantity import ANY_GPU, Resources
 from mainstay.domain.queue import QueueTree, tree_of
 from mainstay.domain.reason import Reason
 from mainstay.domain.registry import Endpoint
-from mainstay.domain.snapshot import NO_LIMIT, ONE_QUEUE, PODS, AllocationTable, NodeTable, Snapshot, WorkloadTable
+from mainstay.domain.snapshot import (
+    NO_LIMIT,
+    NOBODY,
+    ONE_QUEUE,
+    PODS,
+    AllocationTable,
+    NodeTable,
+    Snapshot,
+    WorkloadTable,
+)
 from mainstay.domain.topology import Level, TopologyNeed, levels_of
 from mainstay.domain.volume import REACH_PREFIX, VolumeNeed, VolumeRecord, VolumeRef
-from mainstay.domain.workload import Phase, PodSet
+from mainstay.domain.workload import Kind, Phase, PodSet, submitter_of
 from mainstay.store import bills, codec, codec_fleet, history, needs, queries, tables
 from mainstay.store.changed import Reader
 from mainstay.store.columns import Column, Delta, columns_of, empty, joined, merged
@@ -95,6 +104,7 @@ class SnapshotCache:
             topologies=reader.topologies.words,
             images=reader.images.words,
             queue_names=reader.queue_names.words,
+            submitters=reader.submitters.words,
         )
 
 
@@ -138,6 +148,7 @@ _WORKLOAD = (
 )
 _NUMBERED = ("image", "gpu_model", "cluster", "restriction", "queue", "topology", "volumes")
 """Text of workloads that the columns show by its number in a vocabulary."""
+_KIND = _WORKLOAD.index("kind")
 _ALLOCATION = (
     *("key", "version", "workload_key", "attempt", "rank", "node_key", "cpu_milli", "memory_bytes", "gpus"),
     *(
@@ -206,7 +217,9 @@ class State:
     """Key -> why it takes nothing new by itself, as far as somebody says so: what is no longer reported is not among them."""
     kept_out: frozenset[int] = frozenset()
     """Keys of the nodes that somebody keeps out."""
-    workloads: Mapping[str, Column] = field(default_factory=lambda: empty((*_WORKLOAD, *_NUMBERED), flags=_FLAGS))
+    workloads: Mapping[str, Column] = field(
+        default_factory=lambda: empty((*_WORKLOAD, "submitter", *_NUMBERED), flags=_FLAGS)
+    )
     choices: Mapping[int, tuple[Resources, ...]] = field(default_factory=dict)
     sets: Mapping[int, tuple[PodSet, ...]] = field(default_factory=dict)
     equals: Mapping[int, int] = field(default_factory=dict)
@@ -250,6 +263,7 @@ class State:
     """Those that workloads have named, by the number in their column, whether anybody has defined them or not."""
     queue: Column = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     """Row of each workload's queue in the tree."""
+    submitters: tuple[str, ...] = (NOBODY,)
 
     def snapshot(self, *, now: int, seed: int) -> Snapshot:
         """This state as a decision reads it. No copy."""
@@ -299,6 +313,7 @@ class State:
             cluster_names=self.cluster_names,
             restrictions=self.restrictions,
             volume_needs=self.volume_needs,
+            submitters=self.submitters,
             topologies=self.topologies,
             images=self.images,
             volumes=self.volumes,
@@ -466,14 +481,16 @@ def _with_levels(state: State, changed: Mapping[int, str], *, grown: bool) -> St
 def _with_workloads(state: State, reader: Reader) -> State:
     table = tables.workloads
     yielding = ("nominated", "nominated_until", "displaced_by")
-    query = _select(table, _WORKLOAD, "choices_count", *yielding, "typical_on", *_NUMBERED, "tenant", "project")
+    more = (*yielding, "typical_on", "submitted_by")
+    query = _select(table, _WORKLOAD, "choices_count", *more, *_NUMBERED, "tenant", "project")
     nominations, displaced_by = dict(state.nominations), dict(state.displaced_by)
     told = dict[int, str]()
     at = len(_WORKLOAD) + 1
-    parts = [columns_of((), (*_WORKLOAD, "choices_count", *_NUMBERED), flags=_FLAGS)]
+    parts = [columns_of((), (*_WORKLOAD, "choices_count", "submitter", *_NUMBERED), flags=_FLAGS)]
     for rows in reader.chunks(query, open_=table.c.phase < int(Phase.SUCCEEDED)):
         part = columns_of(rows, (*_WORKLOAD, "choices_count"), flags=_FLAGS)
         part["image"] = reader.images.numbered([row[-9] for row in rows])
+        part["submitter"] = reader.submitters.numbered([_submitter(row, row[at + 4]) for row in rows])
         part["gpu_model"] = reader.gpu_models.numbered([row[-8] for row in rows])
         part["cluster"] = reader.cluster_names.numbered([row[-7] for row in rows])
         part["restriction"] = reader.restrictions.numbered([row[-6] for row in rows])
@@ -512,6 +529,12 @@ def _yielding(
             displaced_by[key] = codec.keys_of(displaced)
         else:
             displaced_by.pop(key, None)
+
+
+def _submitter(row: Sequence[Any], submitted_by: str) -> str:
+    """Of a row that ends with tenant and project."""
+    kind = tuple(Kind)[row[_KIND]]
+    return submitter_of(tenant=row[-2], project=row[-1], submitted_by=submitted_by, kind=kind)
 
 
 def _need(names: str, tenant: str, project: str) -> VolumeNeed | None:

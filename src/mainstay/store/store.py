@@ -170,6 +170,10 @@ class SqlStore:
         """The version of the last commit."""
         return self._database.read(queries.version)
 
+    def open_workloads(self, tenant: str) -> int:
+        """As it is kept by every commit."""
+        return self._database.read(lambda connection: queries.open_workloads(connection, tenant))
+
     def workload(self, reference: str, *, tenant: str) -> Workload:
         """By id or newest of a name."""
         return self._database.read(lambda connection: queries.workload(connection, reference, tenant=tenant))

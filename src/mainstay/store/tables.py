@@ -322,6 +322,9 @@ secrets = _table(
 )
 """`sealed` is the encrypted value. No snapshot shows this table: decisions know nothing of it."""
 
+open_work = _table("open_work", _text("tenant", key=True), _whole("workloads"))
+"""How many workloads of each tenant are not final; a tenant that never had any has no row. Kept by every commit."""
+
 queues = _table(
     "queues",
     _text("name", key=True),
@@ -332,6 +335,7 @@ queues = _table(
     _text("preemption"),
     _whole("reserved_after_seconds"),
     _text("placement"),
+    _text("ordering"),
     _whole("set_at"),
     _text("set_by"),
     _whole("version"),

@@ -73,6 +73,10 @@ class World:
         self.queues: dict[str, QueueRow] = {}
         self.open_workloads_of: dict[str, int] = {}
         """Queue -> how many workloads that are not final name it; known only for those that the plan names."""
+        self.open_work: dict[str, int] = {}
+        """Tenant -> how many workloads of it are open, those that the plan adds included; known only where there is a limit."""
+        self.was_open: set[int] = set()
+        """Keys of the workloads that were open when they were read."""
         self.node_flavors: dict[str, NodeFlavorRow] = {}
         """In their order; known only if the plan changes any."""
         self.priority_classes: dict[str, PriorityClassRow] = {}
@@ -140,6 +144,8 @@ class World:
     def add_workload(self, row: SpecifiedWorkloadRow) -> None:
         """A new row."""
         self.workloads[row["key"]] = row
+        if row["tenant"] in self.open_work:
+            self.open_work[row["tenant"]] += 1
         self.taken_ids.add(row["id"])
         self.changes.new_workloads.append(row)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from operator import itemgetter
 from typing import Any, cast
@@ -9,6 +10,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 from sqlalchemy.engine.default import DefaultDialect
 
+from mainstay.domain.workload import Phase
 from mainstay.store import tables
 from mainstay.store.world import World
 
@@ -37,6 +39,7 @@ def write(connection: sa.Connection, world: World) -> None:
         _forget_traits(connection)
     _UPDATE_CLUSTER.run(connection, changes.clusters.values())
     _UPDATE_WORKLOAD.run(connection, changes.workloads.values())
+    _count_open_work(connection, world)
     _UPDATE_ALLOCATION.run(connection, changes.allocations.values())
     _UPDATE_ENDPOINT.run(connection, changes.endpoints.values())
     _insert(connection, tables.events, changes.events)
@@ -48,6 +51,25 @@ def _forget_traits(connection: sa.Connection) -> None:
     """Those that no node has any more."""
     table = tables.node_traits
     connection.execute(sa.delete(table).where(table.c.digest.not_in(sa.select(tables.nodes.c.traits))))
+
+
+def _count_open_work(connection: sa.Connection, world: World) -> None:
+    """What has come less what has ended, by tenant."""
+    more = Counter(row["tenant"] for row in world.changes.new_workloads)
+    more.subtract(
+        row["tenant"]
+        for key, row in world.changes.workloads.items()
+        if key in world.was_open and Phase(row["phase"]).final
+    )
+    rows = [{"tenant": tenant, "workloads": count} for tenant, count in sorted(more.items()) if count]
+    if rows:
+        connection.execute(_COUNT_OPEN_WORK, rows)
+
+
+_COUNT_OPEN_WORK = sa.text(
+    "INSERT INTO open_work (tenant, workloads) VALUES (:tenant, :workloads)"
+    " ON CONFLICT (tenant) DO UPDATE SET workloads = open_work.workloads + excluded.workloads"
+)
 
 
 def _write_secrets(connection: sa.Connection, world: World) -> None:

@@ -213,6 +213,9 @@ class QueueRequest(Request):
     """So long its work waits, finding no room, before a start is reserved for it: ten minutes at first."""
     placement: Annotated[str, Field(max_length=40)] | None = None
     """The policy by which nodes are chosen for its work: `least-waste`, `best-fit` or `spread`; empty: as for everybody."""
+    order: Annotated[str, Field(max_length=40)] = ""
+    """Which of its work goes first of what is as urgent: `fair` at first, which takes turns between those who submit; `fifo`,
+    `srtf`, `srsf`."""
 
 
 class NamedQueueRequest(QueueRequest):

@@ -284,6 +284,8 @@ class QueueView(View):
     """So long its work waits, finding no room, before a start is reserved for it."""
     placement: str = "least-waste"
     """The policy by which nodes are chosen for its work."""
+    order: str = "fair"
+    """Which of its work goes first of what is as urgent."""
     share: float | None = None
     """Weighted dominant share: the largest part of what it could borrow that it does, 0 to 1 at weight 1. Only for
     administrators, as the four that follow.
@@ -534,6 +536,8 @@ class PlanView(View):
     options: list[OptionView]
     position: int
     """Place in the order of what waits, from 1; 0 if it would start at once."""
+    turn: str = ""
+    """How its queue orders what is as urgent, where that is not by age alone."""
     would_start_if: list[AlternativeView] = Field(default_factory=list)
     preemption: str = ""
     """Whom it could displace, or why nobody would yield for it; empty where that is not the question."""
@@ -551,6 +555,8 @@ class ExplanationView(View):
     reason: ReasonView
     position: int = 0
     """Place in the order, from 1; 0 if it does not wait."""
+    turn: str = ""
+    """How its queue orders what is as urgent, where that is not by age alone."""
     would_start_if: list[AlternativeView] = Field(default_factory=list)
     preemption: str = ""
     """Whom it could displace, or why nobody yields for it; empty where that is not the question."""

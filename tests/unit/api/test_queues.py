@@ -86,9 +86,17 @@ async def test_after_how_long_a_start_is_reserved_is_ten_minutes_until_it_is_sai
     assert (await put(api, "research", {"reserved_after": "0"})).reserved_after_seconds == 0
 
 
+async def test_its_order_is_fair_until_another_is_named(api: Api):
+    assert (await put(api, "research", {})).order == "fair"
+    assert (await put(api, "research", {"order": "srtf"})).order == "srtf"
+    assert (await put(api, "research", {"weight": 2})).order == "srtf"
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
+        ({"order": "fastest"}, "there is no order 'fastest'"),
+        ({"cohort": True, "order": "fifo"}, "set it on the queues below it"),
         ({"reserved_after": "60d"}, "is too long"),
         ({"reserved_after": "soon"}, "is not a duration"),
         ({"placement": "random"}, "there is no policy 'random'"),

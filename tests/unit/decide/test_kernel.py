@@ -119,6 +119,7 @@ def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
         workload(
             key,
             queue=rng.choice("abc"),
+            submitter=rng.choice(("", "ann", "bob", "cho")),
             priority=rng.choice((0, 0, 1)),
             submitted_at=NOON + rng.randint(0, 9) * SECOND,
             **rng.choice(asked),
@@ -131,7 +132,13 @@ def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
         for at in range(rng.choice((0, 20)))
     ]
     holders = [
-        workload(pod.workload_key, phase=Phase.RUNNING, max_duration_seconds=rng.choice((0, 900, 2_000)))
+        workload(
+            pod.workload_key,
+            submitter="bob",
+            queue="a",
+            phase=Phase.RUNNING,
+            max_duration_seconds=rng.choice((0, 900, 2_000)),
+        )
         for pod in running
     ]
     long_after = NOON + rng.choice((0, RESERVED_AFTER_SECONDS + 5)) * SECOND

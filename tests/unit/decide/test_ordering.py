@@ -20,10 +20,13 @@ def contenders(rows, keys):
         arrived_at=table[:, 0],
         remaining_seconds=table[:, 1],
         gpus=table[:, 2].astype(int),
+        share=table[:, 1] / 4,
     )
 
 
-@pytest.mark.parametrize(("order", "rows"), [("fifo", [2, 0, 1]), ("srtf", [1, 0, 2]), ("srsf", [2, 0, 1])])
+@pytest.mark.parametrize(
+    ("order", "rows"), [("fair", [1, 0, 2]), ("fifo", [2, 0, 1]), ("srtf", [1, 0, 2]), ("srsf", [2, 0, 1])]
+)
 def test_an_order_looks_at_what_it_is_named_for(order, rows):
     assert ORDERS[order](contenders([(1, 20, 2), (2, 10, 8), (0, 30, 1)], [0, 1, 2])).tolist() == rows
 

@@ -169,6 +169,16 @@ def test_a_pause_that_the_server_asks_for_is_kept(server, ask):
     assert ask_sync.slept == [7.0]
 
 
+def test_that_there_is_too_much_is_told_at_once_since_no_moment_changes_it(server, ask):
+    server.answers = [problem(429, "too_many", **{"Content-Type": "application/problem+json"})]
+    with pytest.raises(ApiError) as caught:
+        ask(server, lambda client: client.submit(Job(name="a", run="true")))
+    assert (caught.value.code, len(server.asked)) == ("too_many", 1)
+    server.answers = [(429, {}, b"a proxy is busy"), ok(NODES)]
+    ask(server, lambda client: client.nodes())
+    assert len(server.asked) == 3
+
+
 def test_tries_end(server, ask):
     server.answers = [problem(503)] * 3
     with pytest.raises(ApiError):

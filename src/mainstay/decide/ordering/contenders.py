@@ -23,9 +23,12 @@ class Contenders:
     arrived_at: Floats
     """Seconds."""
     remaining_seconds: Floats
-    """For which it still has to run."""
+    """For which it still has to run; infinite where nobody knows."""
     gpus: Ints
-    """Over all nodes, for as long as it runs."""
+    """Over all nodes, for as long as it runs; 1 for what has none."""
+    share: Floats
+    """Dominant share of a queue that its submitter has once all of theirs that go before it have their places; 0 where all are
+    one submitter's."""
 
 
 Order: TypeAlias = Callable[[Contenders], Ints]

@@ -267,7 +267,8 @@ class Search:
             # A double holds every sum of what is held exactly.
             held = np.bincount(unit, weights=np.where(cell == column, amounts[resource][pods], 0), minlength=lent.size)
             found |= held > np.maximum(0, self.balance.beyond_own(column))[holders.queue]
-        return found & lent
+        dips: Bools = found & lent
+        return dips
 
     def move(self, unit: int, *, sign: int) -> None:
         """Let a unit go (-1), or put it back (1)."""

@@ -1,7 +1,7 @@
 """Starts that are reserved, as they bind whoever displaces others. Source of the rule: docs/decisions/0016.
 
 A cycle binds whoever has their turn after a reserved start (reservation.py), and so does displacing. Who has their turn first is
-asked of each pair, as if both were the next of their queues: within a queue the more urgent, then the older one; between queues
+asked of each pair, as if both were the next of their queues: within a queue as `admission.order` has it; between queues
 the one whose side would hold less for its weight where both meet, as in `turns`.
 """
 
@@ -31,6 +31,8 @@ class ReservedStart:
     wish: Wish
     amounts: Amounts
     """Of all pods that it asks for together, as they count at its turn."""
+    before: Ints
+    """Keys of those of its queue and priority that have their turn before it."""
     parts: Parts
     nodes: Ints
     """[ranks] Node row of each."""
@@ -62,6 +64,7 @@ def reserved_starts(world: Snapshot, policy: Policy) -> tuple[ReservedStart, ...
                 submitted_at=int(table.submitted_at[row]),
             ),
             amounts=_three(asked_by(world, np.array([row]))[0]),
+            before=_before(world, cycle.order, row),
             parts=start.parts,
             nodes=start.nodes,
             beside={column: columns[later] for column, later in kept.items()},
@@ -73,17 +76,24 @@ def reserved_starts(world: Snapshot, policy: Policy) -> tuple[ReservedStart, ...
 
 def goes_first(balance: Balance, wish: Wish, amounts: Amounts, other: ReservedStart) -> bool:
     """Whether the wish for such amounts, of all its pods, has its turn before that start."""
+    if wish.queue == other.wish.queue:
+        return wish.priority > other.wish.priority or wish.key in other.before
     before = (-wish.priority, wish.submitted_at, wish.key) < (
         -other.wish.priority,
         other.wish.submitted_at,
         other.wish.key,
     )
-    if wish.queue == other.wish.queue:
-        return before
     sides = balance.sides(wish.queue)
     ours, _ = balance.share(int(sides.ours[other.wish.queue]), amounts)
     theirs, _ = balance.share(int(sides.theirs[other.wish.queue]), other.amounts)
     return before if ours == theirs else ours < theirs
+
+
+def _before(world: Snapshot, order: Ints, row: int) -> Ints:
+    table, first = world.workloads, order[: int(np.argmax(order == row))]
+    same = (table.queue[first] == table.queue[row]) & (table.priority[first] == table.priority[row])
+    found: Ints = table.key[first[same]]
+    return found
 
 
 def _three(amounts: Ints) -> Amounts:

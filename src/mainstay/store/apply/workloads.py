@@ -27,7 +27,7 @@ from mainstay.store.world import World
 
 def submit(world: World, action: Submit) -> Reason | None:
     """A taken id is refused: the caller mints another."""
-    refusal = id_is_free(action.workload, world)
+    refusal = guards.tenant_may_submit(world, action) or id_is_free(action.workload, world)
     if refusal is None:
         store_workload(world, action.workload, action.reason)
     return refusal
