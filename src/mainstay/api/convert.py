@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from mainstay.decide.expected import ExpectedStart
 from mainstay.decide.explain import Alternative, Explanation, Preview
+from mainstay.decide.holding import Holding
 from mainstay.domain.affinity import NodeNeed
 from mainstay.domain.allocation import NO_PROGRESS, STOPPING, Allocation, Progress, Seen, state_word
 from mainstay.domain.artifact import Entry, Tree
@@ -308,6 +309,7 @@ def plan_view(job: JobRequest, answer: Preview) -> views.PlanView:
         would_start_if=[_alternative_view(alternative) for alternative in answer.alternatives],
         preemption=answer.preemption,
         expected=_expected_view(answer.expected),
+        holding=holding_view(answer.holding) if answer.holding else None,
     )
 
 
@@ -338,6 +340,7 @@ def explanation_view(workload: Workload, answer: Explanation | None, *, progress
         would_start_if=changes,
         preemption=answer.preemption,
         expected=_expected_view(answer.expected),
+        holding=holding_view(answer.holding) if answer.holding else None,
         sentence=sentence,
     )
 
@@ -351,6 +354,44 @@ def _expected_view(found: ExpectedStart | None) -> views.ExpectedStartView | Non
         not_before=instant(found.not_before) if found.not_before else None,
         sentence=found.sentence,
     )
+
+
+def holding_view(found: Holding) -> views.HoldingView:
+    """Who holds what is short, in the units of quotas."""
+    unit, scale = _UNITS.get(found.resource, (found.resource, 1))
+    return views.HoldingView(
+        kind=found.kind,
+        resource=found.resource,
+        flavor=found.flavor,
+        unit=unit,
+        nodes=found.nodes,
+        holders=[
+            views.HolderView(
+                queue=one.queue,
+                queues=one.queues,
+                amount=one.amount / scale,
+                borrowed=one.borrowed / scale,
+                runs=one.runs,
+                first_end=instant_or_none(one.first_end),
+                last_end=instant_or_none(one.last_end),
+                endless=one.endless,
+            )
+            for one in found.holders
+        ],
+        own=[
+            views.HeldRunView(
+                id=one.run, queue=one.queue, amount=one.amount / scale, ends_at=instant_or_none(one.ends_at)
+            )
+            for one in found.own
+        ],
+        own_more=found.own_more,
+        sentence=found.sentence,
+        own_sentence=found.own_sentence,
+    )
+
+
+_UNITS = {"cpu": ("cores", 1_000), "memory": ("bytes", 1), "gpu": ("gpus", 1)}
+"""Of each resource its unit outside, and how many of ours that is."""
 
 
 def _alternative_view(alternative: Alternative) -> views.AlternativeView:

@@ -308,6 +308,9 @@ def explain(ref: str, *, as_json: bool) -> None:
     out(f"{found.id}: {found.sentence}")
     if found.position:
         out(f"  place {found.position} of those that wait")
+    if found.holding:
+        for line in filter(None, (found.holding.sentence, found.holding.own_sentence)):
+            out(f"  {line}")
     if found.expected and found.position:
         out(f"  {found.expected.sentence}")
     if found.preemption:

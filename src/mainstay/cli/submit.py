@@ -214,6 +214,9 @@ def plan_text(plan: PlanView) -> str:
     text = table_text(("#", "WHERE", "RESOURCES", "PRICE", "START p50/p90", "WHY"), rows)
     if plan.position:
         text += f"  place {plan.position} of those that wait\n"
+    if plan.holding:
+        for line in filter(None, (plan.holding.sentence, plan.holding.own_sentence)):
+            text += f"  {line}\n"
     if plan.expected and plan.position:
         text += f"  {plan.expected.sentence}\n"
     if plan.preemption:

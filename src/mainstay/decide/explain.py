@@ -12,6 +12,7 @@ import numpy as np
 from mainstay.decide import admission, affinity, billing, nomination
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.expected import ExpectedStart, expected_start, submitted
+from mainstay.decide.holding import Holding, holding
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.sets import Parts, nodes_by_part
 from mainstay.decide.places import node_names, placed
@@ -60,6 +61,8 @@ class Explanation:
     """Whom it could displace, or why nobody yields for it, in words; empty where that is not the question."""
     expected: ExpectedStart | None = None
     """When it starts, if nobody yields for it; None where time alone brings no start, or it has one."""
+    holding: Holding | None = None
+    """Who holds what it waits for; None where nobody does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +87,14 @@ class Preview:
     alternatives: tuple[Alternative, ...]
     preemption: str = ""
     expected: ExpectedStart | None = None
-    """Both as of an explanation."""
+    holding: Holding | None = None
+    """All as of an explanation."""
 
 
-def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
-    """Why, and what would help. Costs one scheduling cycle. Raises NotFound for a workload that is final or unknown."""
+def explain(snapshot: Snapshot, workload_key: int, *, tenant: str = "") -> Explanation:
+    """Why, and what would help. Runs are named to their own `tenant` alone. Costs a few scheduling cycles, more for each change
+    that would help. Raises NotFound for a workload that is final or unknown.
+    """
     row = int(np.searchsorted(snapshot.workloads.key, workload_key))
     if row >= snapshot.workloads.key.size or snapshot.workloads.key[row] != workload_key:
         msg = f"no workload waits or runs under this key: {workload_key}"
@@ -99,7 +105,7 @@ def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
         return Explanation(workload_key=workload_key, phase=phase, reason=held, position=0, alternatives=())
     reserved = nomination.reserved(snapshot)
     shape = shape_of(reserved, row)
-    answer = _answer(reserved, shape, row=row, most=int(reserved.workloads.nodes_max[row]))
+    answer = _answer(reserved, shape, row=row, most=int(reserved.workloads.nodes_max[row]), tenant=tenant)
     waits = not answer.node_rows
     return Explanation(
         workload_key=workload_key,
@@ -109,6 +115,7 @@ def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
         alternatives=answer.alternatives,
         preemption=outlook(snapshot, wish_of(snapshot, row), shape) if waits else "",
         expected=_expected(reserved, row, answer),
+        holding=answer.holding,
     )
 
 
@@ -119,8 +126,9 @@ def preview(
     priority: int,
     queue: str = DEFAULT_QUEUE,
     volumes: VolumeNeed | None = None,
+    tenant: str = "",
 ) -> Preview:
-    """What submitting this now would do, with its price. Costs one scheduling cycle; changes nothing."""
+    """What submitting this now would do, with its price. `tenant` and costs as of `explain`; changes nothing."""
     reserved = nomination.reserved(snapshot)
     shape = make_shape(
         reserved,
@@ -135,7 +143,7 @@ def preview(
         topology=spec.topology,
     )
     at = snapshot.queues.names.index(queue)
-    answer = _answer(reserved, shape, priority=priority, queue=at, most=spec.nodes_max)
+    answer = _answer(reserved, shape, priority=priority, queue=at, most=spec.nodes_max, tenant=tenant)
     wish = Wish(key=_NOBODY, queue=at, priority=priority, submitted_at=snapshot.now)
     parts = answer.parts or _as_asked(spec)
     prices = [(count, billing.price_per_hour(held, snapshot.now, snapshot.prices)) for count, held in parts]
@@ -153,6 +161,7 @@ def preview(
         alternatives=answer.alternatives,
         preemption="" if answer.node_rows else outlook(snapshot, wish, shape),
         expected=_expected(*submitted(reserved, spec=spec, priority=priority, queue=at, volumes=volumes), answer),
+        holding=answer.holding,
     )
 
 
@@ -168,6 +177,7 @@ class _Answer:
     parts: tuple[tuple[int, Resources], ...] = ()
     """So many ranks, and what each holds."""
     alternatives: tuple[Alternative, ...] = ()
+    holding: Holding | None = None
 
 
 def _as_asked(spec: WorkloadSpec) -> tuple[tuple[int, Resources], ...]:
@@ -217,14 +227,14 @@ def _keeps(snapshot: Snapshot, key: int, kept: Nomination) -> Reason:
 
 
 def _answer(
-    snapshot: Snapshot, shape: Shape, *, row: int = -1, priority: int = 0, queue: int = 0, most: int
+    snapshot: Snapshot, shape: Shape, *, row: int = -1, priority: int = 0, queue: int = 0, most: int, tenant: str
 ) -> _Answer:
     """What a cycle does with the workload in this row; without one, with the shape as the newest of its priority.
 
     `most`: so many ranks it may ever have.
     """
     policy, later, unknown = POLICIES[DEFAULT_POLICY], None, False
-    cycle = Cycle(snapshot, policy)
+    cycle = first = Cycle(snapshot, policy)
     if row >= 0:
         queue, ahead = int(snapshot.workloads.queue[row]), int(np.argmax(cycle.order == row))
         if found := _placed(cycle, row):
@@ -238,13 +248,25 @@ def _answer(
         pass  # Only what it leaves is of interest.
     if row < 0 and (found := cycle.place(shape, queue)):
         return _starts(snapshot, *found, shape=shape, most=most, ahead=ahead)
-    reason = later or would_delay(cycle, shape, queue) or _waits(snapshot, shape, queue=queue, ahead=ahead)
+    alone = Cycle(snapshot, policy)
+    delays = would_delay(cycle, shape, queue)
+    reason = later or delays or _waits(alone, shape, queue=queue, ahead=ahead)
     if unknown and reason.code is Code.WAITS_FOR_CAPACITY:
         reason = replace(reason, numbers={**reason.numbers, "detail": _NO_START})
     return _Answer(
         reason=reason,
         position=ahead + 1,
         alternatives=tuple(alternatives(snapshot, shape, cycle, row=row, queue=queue)),
+        holding=holding(
+            snapshot,
+            shape,
+            queue=queue,
+            reason=reason,
+            alone=alone,
+            cycle=first if later else cycle,
+            row=row,
+            tenant=tenant,
+        ),
     )
 
 
@@ -288,11 +310,10 @@ def _starts(
     )
 
 
-def _waits(snapshot: Snapshot, shape: Shape, *, queue: int, ahead: int) -> Reason:
-    alone = Cycle(snapshot, POLICIES[DEFAULT_POLICY])
+def _waits(alone: Cycle, shape: Shape, *, queue: int, ahead: int) -> Reason:
     if alone.place(shape, queue):
         return Reason(code=Code.WAITS_BEHIND, numbers={"ahead": ahead, "needs": shape.words})
-    reason = refusal(snapshot, shape, alone.free)
+    reason = refusal(alone.snapshot, shape, alone.free)
     if reason.code is not Code.NEVER_FITS and _is_short_of_quota(alone, shape, queue):
         reason = quota_refusal(alone, shape, queue)
     return replace(reason, numbers={**reason.numbers, "ahead": ahead})

@@ -517,6 +517,58 @@ class ExpectedStartView(View):
     """All of it in words, also why an instant is not known; times from now on."""
 
 
+class HolderView(View):
+    """A queue that holds what is short, or several of them together. Amounts in the unit of the holding."""
+
+    queue: str = ""
+    """Empty: all those that are not named."""
+    queues: int = 1
+    amount: float
+    borrowed: float = 0
+    """Of a quota, what it uses above its own."""
+    runs: int
+    first_end: datetime | None = None
+    """By then the first of its runs is expected to have ended, by its history or limit; of a start, when it is reserved for."""
+    last_end: datetime | None = None
+    """By then all of them; absent where nobody knows of some."""
+    endless: int = 0
+    """So many of them have neither a time limit nor a history."""
+
+
+class HeldRunView(View):
+    """One of your runs that holds some of it."""
+
+    id: str
+    queue: str
+    amount: float
+    ends_at: datetime | None = None
+    """When it is expected to have ended; absent where nobody knows."""
+
+
+class HoldingView(View):
+    """Who holds what is short. Runs are named to their own tenant alone."""
+
+    kind: Literal["quota", "capacity", "start"]
+    """What the queue may not use, what nodes have not, or what is kept for starts that are reserved."""
+    resource: str
+    """`gpu`, `cpu`, `memory`, `pods`, the shape of slices, or another resource; of reserved starts `nodes`."""
+    flavor: str = ""
+    """Of a quota."""
+    unit: str
+    """`gpus`, `cores`, `bytes`, `pods`, `nodes`, or the resource itself."""
+    nodes: int = 0
+    """Of capacity: so many nodes would do, were they empty."""
+    holders: list[HolderView]
+    """Of a quota its own queue first; else those with the most. Three by name, the others together."""
+    own: list[HeldRunView] = Field(default_factory=list)
+    """Runs of your tenant among them, those with the most first; five at most."""
+    own_more: int = 0
+    sentence: str
+    """Which queues, in words; times from now on."""
+    own_sentence: str = ""
+    """Which of your runs, in words."""
+
+
 class PlanView(View):
     """What submitting would do: nothing is changed by asking."""
 
@@ -529,6 +581,8 @@ class PlanView(View):
     """Whom it could displace, or why nobody would yield for it; empty where that is not the question."""
     expected: ExpectedStartView | None = None
     """Absent where waiting alone does not help."""
+    holding: HoldingView | None = None
+    """Who holds what it would wait for; absent where nobody does."""
 
 
 class ExplanationView(View):
@@ -546,6 +600,8 @@ class ExplanationView(View):
     """Whom it could displace, or why nobody yields for it; empty where that is not the question."""
     expected: ExpectedStartView | None = None
     """Absent where it does not wait, or waiting alone does not help."""
+    holding: HoldingView | None = None
+    """Who holds what it waits for; absent where nobody does."""
     sentence: str
 
 
