@@ -25,7 +25,13 @@ def preview(store: Store, principal: Principal, job: JobRequest, *, now: int) ->
     priority = priorities.resolved(store, job.priority).priority
     snapshot = store.snapshot(now=now, seed=0)
     return explaining.preview(
-        snapshot, spec=job.spec, priority=priority, queue=job.queue, volumes=volumes, tenant=principal.tenant
+        snapshot,
+        spec=job.spec,
+        priority=priority,
+        queue=job.queue,
+        volumes=volumes,
+        tenant=principal.tenant,
+        priorities=priorities.numbers(store),
     )
 
 
@@ -35,7 +41,9 @@ def explain(store: Store, principal: Principal, reference: str, *, now: int) -> 
     workload = store.workload(reference, tenant=principal.tenant)
     if workload.phase.final:
         return None
-    found = explaining.explain(store.snapshot(now=now, seed=0), workload.key, tenant=principal.tenant)
+    found = explaining.explain(
+        store.snapshot(now=now, seed=0), workload.key, tenant=principal.tenant, priorities=priorities.numbers(store)
+    )
     if workload.held and workload.phase is found.phase:
         return replace(found, reason=workload.reason)
     # What its cluster says of its pods stands with the workload; the columns of a snapshot know no words.

@@ -497,8 +497,9 @@ class AlternativeView(View):
     """One change of the request, everything else the same, with which it could start at once."""
 
     change: str
-    """What is relaxed: `max_duration`, `infra`, `node_labels`, `spot`, `tolerations`, `topology`, `spread`, `gpu_model`, `gpus`,
-    `nodes`, `cpus` or `memory`; of one of several pod sets with its name before it, as `worker.gpus`.
+    """What is relaxed: `max_duration`, `infra`, `node_labels`, `spot`, `tolerations`, `topology`, `spread`, `volumes`,
+    `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`; of one of several pod sets with its name before it, as `worker.gpus`; of a
+    choice other than the first with its number, as `choice2.gpus`. Or its turn: `queue`, `priority`.
     """
     before: str
     after: str
