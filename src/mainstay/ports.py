@@ -188,6 +188,9 @@ class Store(LoopStore, Protocol):
     def queues(self) -> tuple[QueueRecord, ...]:
         """All queues and cohorts that somebody has set, by name."""
 
+    def default_limits(self) -> Mapping[str, int]:
+        """Queue -> seconds: the time limit of jobs that say none, of queues that have one."""
+
     def node_flavors(self) -> tuple[NodeFlavorRecord, ...]:
         """All flavors of nodes, in their order."""
 

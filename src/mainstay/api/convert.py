@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from mainstay.decide.expected import ExpectedStart
-from mainstay.decide.explain import Alternative, Explanation, Preview
+from mainstay.decide.explain import Alternative, Explanation
 from mainstay.decide.holding import Holding
 from mainstay.domain.affinity import NodeNeed
 from mainstay.domain.allocation import NO_PROGRESS, STOPPING, Allocation, Progress, Seen, state_word
@@ -27,7 +27,7 @@ from mainstay.domain.secret import SecretRecord
 from mainstay.domain.volume import VolumeRecord
 from mainstay.domain.workload import PodSet, Volume, Workload
 from mainstay.operations.costs import Bill, BillLine
-from mainstay.operations.submit import JobRequest
+from mainstay.operations.preview import Asked
 from mainstay.wire import views
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -146,6 +146,7 @@ def workload_view(
         infra=spec.cluster,
         topology=spec.topology.text if spec.topology else "",
         spread=spec.topology.spread.words if spec.topology and spec.topology.spread else "",
+        max_duration_seconds=spec.max_duration_seconds,
         **_node_words(spec.need or NodeNeed()),
         run=list(spec.run),
         guests=[f"{pod.namespace}/{pod.name}" for pod in spec.guests],
@@ -288,8 +289,9 @@ def endpoint_state(endpoint: Endpoint) -> Literal["starting", "ready", "switchin
     return "starting" if endpoint.candidate else "unavailable"
 
 
-def plan_view(job: JobRequest, answer: Preview) -> views.PlanView:
+def plan_view(asked: Asked) -> views.PlanView:
     """The one way in which the job would run now, or why it would wait."""
+    job, answer = asked.job, asked.answer
     option = views.OptionView(
         where=", ".join(dict.fromkeys(answer.nodes)),
         resources=resources_view(answer.resources),
@@ -300,6 +302,8 @@ def plan_view(job: JobRequest, answer: Preview) -> views.PlanView:
         starts="now" if answer.starts_now else "never" if answer.starts_never else "later",
         price_per_hour=decimal(answer.price_per_hour.micros),
         cost_max=decimal(answer.cost_max.micros) if answer.cost_max else "",
+        max_duration_seconds=job.spec.max_duration_seconds,
+        limited_by_queue=asked.limited_by_queue,
         reason=reason_view(answer.reason),
     )
     return views.PlanView(

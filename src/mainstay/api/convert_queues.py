@@ -43,6 +43,11 @@ def queue_change(name: str, body: requests.QueueRequest, *, flavors: Collection[
         reserved_after_seconds=(
             parsed("reserved_after", quantities.duration, body.reserved_after) if body.reserved_after else None
         ),
+        default_max_duration_seconds=(
+            parsed("default_max_duration", quantities.duration, body.default_max_duration)
+            if body.default_max_duration
+            else None
+        ),
     )
 
 
@@ -137,6 +142,7 @@ def queue_view(state: QueueState) -> views.QueueView:
         quotas=[_quota_view(state, cell, quota) for cell, quota in sorted(queue.quotas.items())],
         preemption=_preemption_view(queue.preemption),
         reserved_after_seconds=queue.reserved_after_seconds,
+        default_max_duration_seconds=queue.default_max_duration_seconds,
         share=told(state.standing.share / 1_000),
         fair_share=told(fairness.fair),
         demand_capped_share=told(fairness.capped),

@@ -222,6 +222,6 @@ async def plan(call: Caller, body: PlanRequest) -> Response:
 
     def think() -> PlanView:
         job = convert_jobs.job_request(body.job)
-        return convert.plan_view(job, previewing.preview(call.services.store, call.principal, job, now=now))
+        return convert.plan_view(previewing.preview(call.services.store, call.principal, job, now=now))
 
     return json_response((await call.services.offload(think)).model_dump_json())

@@ -88,6 +88,9 @@ def show(name: str, *, as_json: bool) -> None:
         "set": f"{ago(found.set_at)} ago by {found.set_by}" if found.set_at else "",
         "preempts": preemption_words(found.preemption),
         "reserves": "" if found.cohort else f"a start for what has waited {duration(found.reserved_after_seconds)}",
+        "limits": f"what says no max_duration to {duration(limit)}"
+        if (limit := found.default_max_duration_seconds)
+        else "",
         "warning": "; ".join(found.warnings),
     }
     for word, value in facts.items():
@@ -130,6 +133,11 @@ def show(name: str, *, as_json: bool) -> None:
     metavar="TIME",
     help="So long its work waits, finding no room, before a start is reserved for it. At first 10m.",
 )
+@click.option(
+    "--default-max-duration",
+    metavar="TIME",
+    help="The max_duration of jobs that say none, from now on, e.g. 8h; `none`: none, as at first.",
+)
 @json_option
 def set_(
     name: str,
@@ -142,6 +150,7 @@ def set_(
     lend: tuple[str, ...],
     preempt: tuple[str, ...],
     reserved_after: str | None,
+    default_max_duration: str | None,
     as_json: bool,
 ) -> None:
     """Set a queue or cohort, or change one that is there: what is not given stays as it is. For administrators.
@@ -160,6 +169,7 @@ def set_(
         quotas=_quotas(quota, borrow, lend),
         preemption=_preemption(preempt),
         reserved_after=reserved_after or "",
+        default_max_duration="0" if default_max_duration == NONE else default_max_duration or "",
     )
     with Client() as client:
         found = client.set_queue(name, request)

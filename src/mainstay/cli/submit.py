@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mainstay.cli.exits import Exit
-from mainstay.cli.show import ahead, asked_for, json_option, money, print_json, say, table_text
+from mainstay.cli.show import ahead, asked_for, duration, json_option, money, print_json, say, table_text
 
 if TYPE_CHECKING:
     from mainstay.wire.job import Job
@@ -184,6 +184,10 @@ def _submit(job: Job, base: Path, *, yes: bool, detach: bool, as_json: bool) -> 
             print_json(made.view)
             return Exit.OK
         say(f"  {made.name} is {made.id}; Ctrl-C detaches, the run goes on")
+        if made.view.max_duration_seconds and not job.max_duration:
+            say(
+                f"  queue {made.view.queue} ends it after {duration(made.view.max_duration_seconds)}: it has no max_duration"
+            )
         if detach:
             say(f"  next: mainstay logs -f {made.id} | mainstay show {made.id}")
             return Exit.OK
@@ -212,6 +216,10 @@ def plan_text(plan: PlanView) -> str:
         for number, option in enumerate(plan.options, 1)
     ]
     text = table_text(("#", "WHERE", "RESOURCES", "PRICE", "START p50/p90", "WHY"), rows)
+    for option in plan.options:
+        if option.limited_by_queue:
+            limit = duration(option.max_duration_seconds)
+            text += f"  its queue ends it after {limit}, since it has no max_duration of its own\n"
     if plan.position:
         text += f"  place {plan.position} of those that wait\n"
     if plan.holding:

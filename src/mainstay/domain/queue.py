@@ -79,6 +79,8 @@ class QueueSpec:
     """Whose place its work may take; of a cohort it is not asked."""
     reserved_after_seconds: int = RESERVED_AFTER_SECONDS
     """So long its work waits before a start is reserved for it; likewise."""
+    default_max_duration_seconds: int = 0
+    """The time limit of a job that is submitted to it and says none; 0: none either. Likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +235,12 @@ def _check_rules(spec: QueueSpec) -> None:
         raise Invalid(msg)
     if spec.cohort and spec.reserved_after_seconds != RESERVED_AFTER_SECONDS:
         msg = f"{spec.name} is a cohort, in which nothing waits for a start; set it on the queues below it"
+        raise Invalid(msg)
+    if spec.cohort and spec.default_max_duration_seconds:
+        msg = f"{spec.name} is a cohort, to which no job is submitted; set the limit on the queues below it"
+        raise Invalid(msg)
+    if spec.default_max_duration_seconds < 0:
+        msg = f"jobs in {spec.name} are to end after {spec.default_max_duration_seconds} s; it is 0 or more"
         raise Invalid(msg)
     if spec.reserved_after_seconds < 0:
         msg = f"a start is reserved in {spec.name} after {spec.reserved_after_seconds} s; it is 0 or more"

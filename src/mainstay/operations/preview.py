@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mainstay.decide import explain as explaining
 from mainstay.domain.allocation import Owner
@@ -10,21 +10,32 @@ from mainstay.domain.volume import VolumeNeed, named
 from mainstay.domain.workload import STARTING, Phase
 from mainstay.operations import priorities
 from mainstay.operations.principal import Permission, Principal
-from mainstay.operations.submit import JobRequest, check, require_possible
+from mainstay.operations.submit import JobRequest, check, require_possible, with_default_limits
 from mainstay.ports import Store
 
 
-def preview(store: Store, principal: Principal, job: JobRequest, *, now: int) -> explaining.Preview:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What submitting would do, and the job as it would be."""
+
+    job: JobRequest
+    limited_by_queue: bool
+    """Its time limit is that of its queue."""
+    answer: explaining.Preview
+
+
+def preview(store: Store, principal: Principal, job: JobRequest, *, now: int) -> Asked:
     """What would happen if this job were submitted now. Raises Invalid as submit would."""
     principal.require(Permission.READ)
     check(job)
+    ((job, limited),) = with_default_limits(store, [job])
     require_possible(store, principal.tenant, [job])
     names = named(job.spec.volumes)
     owner = Owner(tenant=principal.tenant, project=job.project)
     volumes = VolumeNeed(owner=owner, names=names) if names else None
     priority = priorities.resolved(store, job.priority).priority
     snapshot = store.snapshot(now=now, seed=0)
-    return explaining.preview(
+    answer = explaining.preview(
         snapshot,
         spec=job.spec,
         priority=priority,
@@ -33,6 +44,7 @@ def preview(store: Store, principal: Principal, job: JobRequest, *, now: int) ->
         tenant=principal.tenant,
         priorities=priorities.numbers(store),
     )
+    return Asked(job=job, limited_by_queue=limited, answer=answer)
 
 
 def explain(store: Store, principal: Principal, reference: str, *, now: int) -> explaining.Explanation | None:

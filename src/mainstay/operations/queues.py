@@ -41,6 +41,8 @@ class QueueChange:
     preemption: PreemptionPolicy | None = None
     """All of it."""
     reserved_after_seconds: int | None = None
+    default_max_duration_seconds: int | None = None
+    """0: none."""
 
     def of(self, known: QueueSpec | None) -> QueueSpec:
         """The queue as it is to be."""
@@ -54,6 +56,11 @@ class QueueChange:
             preemption=queue.preemption if self.preemption is None else self.preemption,
             reserved_after_seconds=(
                 queue.reserved_after_seconds if self.reserved_after_seconds is None else self.reserved_after_seconds
+            ),
+            default_max_duration_seconds=(
+                queue.default_max_duration_seconds
+                if self.default_max_duration_seconds is None
+                else self.default_max_duration_seconds
             ),
         )
 

@@ -321,6 +321,13 @@ def queues(connection: sa.Connection) -> tuple[QueueRecord, ...]:
     return tuple(codec.queue_of(cast("QueueRow", row)) for row in fetch(connection, query))
 
 
+def default_limits(connection: sa.Connection) -> dict[str, int]:
+    """By name, of those that have one."""
+    queue = tables.queues.c
+    query = sa.select(queue.name, queue.default_max_duration_seconds).where(queue.default_max_duration_seconds > 0)
+    return {row.name: row.default_max_duration_seconds for row in connection.execute(query)}
+
+
 def node_flavors(connection: sa.Connection) -> tuple[NodeFlavorRecord, ...]:
     """In their order."""
     query = sa.select(tables.node_flavors).order_by(tables.node_flavors.c.place)

@@ -132,6 +132,7 @@ class QueueRow(TypedDict):
     quotas: str
     preemption: str
     reserved_after_seconds: int
+    default_max_duration_seconds: int
     set_at: int
     set_by: str
     version: int

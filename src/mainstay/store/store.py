@@ -279,6 +279,10 @@ class SqlStore:
         """By name."""
         return self._database.read(queries.queues)
 
+    def default_limits(self) -> Mapping[str, int]:
+        """By name of the queue."""
+        return self._database.read(queries.default_limits)
+
     def node_flavors(self) -> tuple[NodeFlavorRecord, ...]:
         """In their order."""
         return self._database.read(queries.node_flavors)

@@ -142,6 +142,12 @@ workloads = _table(
         sqlite_where=sa.text("phase = 10 AND attempt = 1"),
         postgresql_where=sa.text("phase = 10 AND attempt = 1"),
     ),
+    sa.Index(
+        "workloads_succeeded_of_shape",
+        *("tenant", "queue", "cpu_milli", "memory_bytes", "gpus", "gpu_model", "nodes", "key"),
+        sqlite_where=sa.text("phase = 10 AND attempt = 1"),
+        postgresql_where=sa.text("phase = 10 AND attempt = 1"),
+    ),
     sa.Index("workloads_open", "key", sqlite_where=sa.text("phase < 10"), postgresql_where=sa.text("phase < 10")),
     sa.Index(
         "workloads_open_of_tenant",
@@ -327,6 +333,7 @@ queues = _table(
     _text("quotas"),
     _text("preemption"),
     _whole("reserved_after_seconds"),
+    _whole("default_max_duration_seconds"),
     _whole("set_at"),
     _text("set_by"),
     _whole("version"),

@@ -48,6 +48,10 @@ VolumeKey: TypeAlias = tuple[str, str, str, str]
 """(cluster, tenant, project, name)"""
 
 
+Asked: TypeAlias = tuple[str, str, int, int, int, str, int]
+"""Tenant and queue; CPU, memory, GPUs and their model of a pod; ranks."""
+
+
 class World:
     """What a plan may read and change. A row that is not here does not exist, as far as the plan is concerned."""
 
@@ -89,6 +93,8 @@ class World:
         self.run_times: dict[tuple[str, str, str], list[int]] = {}
         """Tenant, project and name of what is given places and has no limit -> the seconds that its last runs took, of those that
         succeeded at once."""
+        self.run_times_of_shape: dict[Asked, list[int]] = {}
+        """The same of what asks for the same in the same queue; known only where runs of a name are too few to tell."""
         self.traits: dict[str, Traits] = {}
         """By digest: those of nodes that are given to somebody who needs certain ones."""
         self.known_traits: set[str] = set()
@@ -115,6 +121,12 @@ class World:
         if row["digest"] not in self.known_traits:
             self.known_traits.add(row["digest"])
             self.changes.new_traits[row["digest"]] = row
+
+    @staticmethod
+    def shape_of(row: WorkloadRow) -> Asked:
+        """What runs are alike by that have no history of their name."""
+        asked = row["cpu_milli"], row["memory_bytes"], row["gpus"], row["gpu_model"], row["nodes"]
+        return row["tenant"], row["queue"], *asked
 
     def open_pods(self, workload_key: int) -> list[AllocationRow]:
         """The allocations of a workload that are not closed; known only for the workloads that the plan asked for."""

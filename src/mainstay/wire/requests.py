@@ -211,6 +211,8 @@ class QueueRequest(Request):
     preemption: PreemptionRequest | None = None
     reserved_after: Duration = ""
     """So long its work waits, finding no room, before a start is reserved for it: ten minutes at first."""
+    default_max_duration: Duration = ""
+    """The max_duration of a job that is submitted to it from now on and says none; `0`: none."""
 
 
 class NamedQueueRequest(QueueRequest):

@@ -179,6 +179,8 @@ class WorkloadView(View):
     """How near to each other its pods are to lie: `required rack`, `preferred block`; empty: anywhere in one cluster."""
     spread: str = ""
     """How far apart: `at most 1 per host`, `evenly over zones`; empty: it does not say."""
+    max_duration_seconds: int = 0
+    """Its time limit, of an attempt: its own, or that of its queue when it was submitted; 0: none."""
     node_labels: list[str] = Field(default_factory=list)
     """What the labels of its nodes must be, all of it: `disk=ssd`, `zone in (a, b)`."""
     node_preferences: list[str] = Field(default_factory=list)
@@ -278,6 +280,8 @@ class QueueView(View):
     preemption: PreemptionView = PreemptionView()
     reserved_after_seconds: int = 600
     """So long its work waits, finding no room, before a start is reserved for it."""
+    default_max_duration_seconds: int = 0
+    """The limit of a job that is submitted to it and says none; 0: none."""
     share: float | None = None
     """Weighted dominant share: the largest part of what it could borrow that it does, 0 to 1 at weight 1. Only for
     administrators, as the four that follow.
@@ -490,6 +494,10 @@ class OptionView(View):
     price_per_hour: str
     cost_max: str = ""
     """Cost if it ran for its whole max_duration; empty without one."""
+    max_duration_seconds: int = 0
+    """Its time limit; 0: none."""
+    limited_by_queue: bool = False
+    """The job says none: it is that of its queue."""
     reason: ReasonView
 
 

@@ -19,7 +19,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources, is_shape, total
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import WAITING, Phase, typical, usual_seconds
+from mainstay.domain.workload import RUNS_MIN, RUNS_OF_SHAPE_MIN, WAITING, Phase, typical, usual_seconds
 from mainstay.store import codec, guards
 from mainstay.store.rows import AllocationRow, NodeRow, WorkloadRow
 from mainstay.store.world import World
@@ -170,13 +170,15 @@ def advance(world: World, action: Advance) -> Reason | None:
 
 
 def _write_history(world: World, row: WorkloadRow) -> None:
-    """What it takes, as far as the last runs of its name say."""
+    """What it takes, as far as the last runs like it say."""
     row["typical_seconds"], row["spread_permille"] = typical(_run_times(world, row))
 
 
 def _run_times(world: World, row: WorkloadRow) -> Sequence[int]:
-    """Of the last runs of its name, in seconds."""
-    return world.run_times.get((row["tenant"], row["project"], row["name"]), ())
+    """Of the last runs of its name, in seconds; where those are too few, of the last that asked for the same in its queue."""
+    of_name = world.run_times.get((row["tenant"], row["project"], row["name"]), ())
+    of_shape = world.run_times_of_shape.get(world.shape_of(row), ())
+    return of_shape if len(of_name) < RUNS_MIN and len(of_shape) >= RUNS_OF_SHAPE_MIN else of_name
 
 
 def nothing_kept_for(row: WorkloadRow) -> None:

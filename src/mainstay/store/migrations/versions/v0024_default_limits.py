@@ -1,0 +1,27 @@
+"""A time limit that a queue gives to what says none, and how long runs of the same shape took.
+
+Revision: 0024. Frozen: what the tables are now is in `tables.py`.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import sqlite
+
+revision = "0024"
+down_revision = "0022"
+
+
+def upgrade() -> None:
+    """No queue gives one so far."""
+    whole = sa.BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
+    op.add_column("queues", sa.Column("default_max_duration_seconds", whole, nullable=False, server_default="0"))
+    succeeded = sa.text("phase = 10 AND attempt = 1")
+    op.create_index(
+        "workloads_succeeded_of_shape",
+        "workloads",
+        ["tenant", "queue", "cpu_milli", "memory_bytes", "gpus", "gpu_model", "nodes", "key"],
+        sqlite_where=succeeded,
+        postgresql_where=succeeded,
+    )
