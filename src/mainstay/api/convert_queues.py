@@ -11,7 +11,7 @@ from mainstay.decide.standing import CellUse
 from mainstay.domain.errors import Invalid
 from mainstay.domain.history import HistoryPolicy, HistoryRecord
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, WithinQueue
-from mainstay.domain.queue import Cell, PriorityClass, Quota, Resource
+from mainstay.domain.queue import Cell, LocalQueueRecord, PriorityClass, Quota, Resource
 from mainstay.operations.flavors import FlavorChange, FlavorState
 from mainstay.operations.queues import QueueChange, QueueState
 from mainstay.wire import quantities, requests, views
@@ -102,6 +102,18 @@ def _quota(where: str, given: requests.QuotaRequest) -> Quota:
         nominal=read("nominal", given.nominal) or 0,
         borrowing_limit=read("borrowing_limit", given.borrowing_limit),
         lending_limit=read("lending_limit", given.lending_limit),
+    )
+
+
+def local_queue_view(record: LocalQueueRecord) -> views.LocalQueueView:
+    """A local queue as it is on record."""
+    return views.LocalQueueView(
+        cluster=record.local.cluster,
+        namespace=record.local.namespace,
+        name=record.local.name,
+        queue=record.local.queue,
+        set_at=instant(record.set_at),
+        set_by=record.set_by,
     )
 
 

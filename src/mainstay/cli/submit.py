@@ -24,7 +24,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def bound(command: F) -> F:
     """The option of everything that may be bound to a cluster. The job file may say it too."""
-    return click.option("--infra", metavar="CLUSTER", help="The cluster where it must run. Default: any.")(command)
+    return click.option(
+        "--infra", metavar="CLUSTER", help="The cluster where it must run, or that LocalQueues are of. Default: any."
+    )(command)
 
 
 def sized(command: F) -> F:
@@ -135,8 +137,9 @@ def apply(file: str, *, yes: bool, detach: bool, as_json: bool, **instead: str |
     if is_kueue(content):
         from mainstay.cli.imports import set_all
 
+        cluster = instead.pop("infra") or ""
         _no_job(*instead.values(), "-d" if detach else None)
-        return set_all(content, source=_source(file), yes=yes, as_json=as_json)
+        return set_all(content, source=_source(file), cluster=cluster, yes=yes, as_json=as_json)
     job, base = _read(file, content, **instead)
     with _at_its_line(file, but=instead):
         return _submit(job, base, yes=yes, detach=detach, as_json=as_json)
@@ -156,8 +159,9 @@ def plan(file: str, *, as_json: bool, **instead: str | None) -> None:
     if is_kueue(content):
         from mainstay.cli.imports import preview
 
+        cluster = instead.pop("infra") or ""
         _no_job(*instead.values())
-        preview(content, source=_source(file), as_json=as_json)
+        preview(content, source=_source(file), cluster=cluster, as_json=as_json)
         return
     job, _ = _read(file, content, **instead)
     with _at_its_line(file, but=instead), Client() as client:

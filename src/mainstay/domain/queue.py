@@ -103,6 +103,37 @@ class PriorityClass:
     preemptible: bool = True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalQueue:
+    """The name that a namespace of a cluster has for a queue: pods of others there may say it (Kueue's LocalQueue)."""
+
+    cluster: str = ""
+    """Empty: of every cluster that says nothing else of that name."""
+    namespace: str
+    name: str
+    queue: str
+
+    @property
+    def words(self) -> str:
+        """`NAMESPACE/NAME`, and of which cluster."""
+        return f"{self.namespace}/{self.name}" + (f" in {self.cluster}" if self.cluster else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalQueueRecord:
+    """A local queue on record."""
+
+    local: LocalQueue
+    set_at: int
+    """UTC microseconds."""
+    set_by: str
+
+
+def local_name(namespace: str, name: str) -> str:
+    """What stands for the queue of a guest until it is submitted and the name is looked up: no queue is called so."""
+    return f"{namespace}/{name}"
+
+
 PRIORITY_MAX = 100
 """As urgent as can be; 0 is the least."""
 BUILT_IN_PRIORITIES: Mapping[str, int] = MappingProxyType({"low": 25, "normal": 50, "high": 75, "urgent": 100})

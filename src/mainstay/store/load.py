@@ -42,6 +42,7 @@ from mainstay.domain.plan import (
     ReleaseWorkload,
     RemoveCluster,
     RemoveEndpoint,
+    RemoveLocalQueue,
     RemoveNodeFlavor,
     RemovePriorityClass,
     RemoveQueue,
@@ -50,6 +51,7 @@ from mainstay.domain.plan import (
     Reprioritize,
     RequestStop,
     ResumeCluster,
+    SetLocalQueue,
     SetNodeFlavor,
     SetPrice,
     SetPriorityClass,
@@ -71,6 +73,7 @@ from mainstay.store.rows import (
     AllocationRow,
     ClusterRow,
     EndpointRow,
+    LocalQueueRow,
     NodeFlavorRow,
     NodeRow,
     PriceRow,
@@ -146,6 +149,8 @@ class Needs:
     """Queues of which the open workloads are counted. If there are any, the whole tree is read."""
     node_flavors: bool = False
     """All flavors of nodes, and the whole tree of queues."""
+    local_queues_of: set[str] = field(default_factory=set)
+    """Namespaces of which every local queue is known then."""
     history: bool = False
     """Whether what all queues used lately is changed."""
     ends: set[int] = field(default_factory=set)
@@ -174,6 +179,8 @@ class Needs:
         match action:
             case Submit(workload=new):
                 self.workload_ids.add(new.id)
+                if "/" in new.queue:
+                    self.local_queues_of.add(new.queue.partition("/")[0])
             case RequestStop(workload_key=key) | HoldWorkload(workload_key=key) | ReleaseWorkload(workload_key=key):
                 self.workloads.add(int(key))
             case Reprioritize(workload_key=key):
@@ -248,6 +255,11 @@ class Needs:
                 self.queues.add(name)
             case SetNodeFlavor() | RemoveNodeFlavor():
                 self.node_flavors = True
+            case SetLocalQueue(local=local):
+                self.queues.add(local.queue)
+                self.local_queues_of.add(local.namespace)
+            case RemoveLocalQueue(namespace=namespace):
+                self.local_queues_of.add(namespace)
             case SetQueueHistory():
                 self.history = True
             case SetPriorityClass() | RemovePriorityClass():
@@ -427,6 +439,10 @@ def _load_queues(connection: sa.Connection, world: World, needs: Needs) -> None:
     for name in sorted(needs.queues):
         open_ = sa.select(sa.func.count()).where(table.c.queue == codec.storable(name), sa.text("phase < 10"))
         world.open_workloads_of[name] = connection.execute(open_).scalar() or 0
+    local = tables.local_queues
+    for row in _where_in(connection, sa.select(local), local.c.namespace, needs.local_queues_of):
+        known = cast("LocalQueueRow", row)
+        world.local_queues[known["cluster"], known["namespace"], known["name"]] = known
     if needs.node_flavors:
         flavors = sa.select(tables.node_flavors).order_by(tables.node_flavors.c.place)
         found = cast("list[NodeFlavorRow]", queries.fetch(connection, flavors))

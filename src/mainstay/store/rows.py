@@ -138,6 +138,17 @@ class QueueRow(TypedDict):
     version: int
 
 
+class LocalQueueRow(TypedDict):
+    """A row of `local_queues`."""
+
+    cluster: str
+    namespace: str
+    name: str
+    queue: str
+    set_at: int
+    set_by: str
+
+
 class NodeFlavorRow(TypedDict):
     """A row of `node_flavors`."""
 

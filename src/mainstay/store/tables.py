@@ -340,6 +340,17 @@ queues = _table(
 )
 """Queues and cohorts. `quotas` is a JSON list of [flavor, resource, nominal, borrowing limit, lending limit]."""
 
+local_queues = _table(
+    "local_queues",
+    _text("cluster", key=True),
+    _text("namespace", key=True),
+    _text("name", key=True),
+    _text("queue"),
+    _whole("set_at"),
+    _text("set_by"),
+)
+"""Names that namespaces of clusters have for queues; an empty `cluster` is any. No snapshot shows them."""
+
 node_flavors = _table(
     "node_flavors",
     _text("name", key=True),

@@ -17,6 +17,7 @@ from mainstay.domain.fleet import Stay
 from mainstay.domain.history import NO_HISTORY
 from mainstay.domain.plan import EventKind, Plan
 from mainstay.domain.quantity import Resources
+from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.reason import Reason
 from mainstay.domain.workload import Phase
 from mainstay.store import codec, codec_fleet
@@ -29,6 +30,7 @@ from mainstay.store.rows import (
     EventRow,
     HeadRow,
     HistoryPolicyRow,
+    LocalQueueRow,
     ModelRow,
     NodeFlavorRow,
     NodeRow,
@@ -48,6 +50,8 @@ VolumeKey: TypeAlias = tuple[str, str, str, str]
 """(cluster, tenant, project, name)"""
 
 
+LocalQueueKey: TypeAlias = tuple[str, str, str]
+"""Cluster, namespace, name."""
 Asked: TypeAlias = tuple[str, str, int, int, int, str, int]
 """Tenant and queue; CPU, memory, GPUs and their model of a pod; ranks."""
 
@@ -77,6 +81,8 @@ class World:
         self.queues: dict[str, QueueRow] = {}
         self.open_workloads_of: dict[str, int] = {}
         """Queue -> how many workloads that are not final name it; known only for those that the plan names."""
+        self.local_queues: dict[LocalQueueKey, LocalQueueRow] = {}
+        """Known only of namespaces of which the plan changes or looks up any."""
         self.node_flavors: dict[str, NodeFlavorRow] = {}
         """In their order; known only if the plan changes any."""
         self.priority_classes: dict[str, PriorityClassRow] = {}
@@ -250,6 +256,22 @@ class World:
         del self.queues[name]
         self.changes.queues[name] = None
 
+    def put_local_queue(self, row: LocalQueueRow) -> None:
+        """A new row, or another one in its place."""
+        key = row["cluster"], row["namespace"], row["name"]
+        self.local_queues[key] = self.changes.local_queues[key] = row
+
+    def drop_local_queue(self, key: LocalQueueKey) -> None:
+        """The row goes."""
+        del self.local_queues[key]
+        self.changes.local_queues[key] = None
+
+    def queue_behind(self, cluster: str, local_name: str) -> str:
+        """The queue that a name of a namespace stands for, there before anywhere; the default queue where it stands for none."""
+        namespace, _, name = local_name.partition("/")
+        keys = (cluster, namespace, name), ("", namespace, name)
+        return next((self.local_queues[key]["queue"] for key in keys if key in self.local_queues), DEFAULT_QUEUE)
+
     def put_node_flavor(self, row: NodeFlavorRow) -> None:
         """A new row, or another one in its place."""
         rows = {**self.node_flavors, row["name"]: row}
@@ -371,6 +393,7 @@ class Changes:
         self.secrets: dict[tuple[str, str], SecretRow | None] = {}
         self.volumes: dict[VolumeKey, VolumeRow | None] = {}
         self.queues: dict[str, QueueRow | None] = {}
+        self.local_queues: dict[LocalQueueKey, LocalQueueRow | None] = {}
         self.node_flavors: dict[str, NodeFlavorRow | None] = {}
         self.history_policy: list[HistoryPolicyRow] = []
         self.history: dict[str, QueueHistoryRow | None] = {}

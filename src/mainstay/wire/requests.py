@@ -227,6 +227,22 @@ class QueuesRequest(Request):
     queues: Annotated[list[NamedQueueRequest], Field(min_length=1, max_length=2_048)]
 
 
+class LocalQueueRequest(Request):
+    """The name that a namespace has for a queue: pods that others make there may say it."""
+
+    cluster: Annotated[str, Field(max_length=40)] = ""
+    """Only there; empty: in every cluster that says nothing else of that name."""
+    namespace: Annotated[str, Field(min_length=1, max_length=63)]
+    name: Annotated[str, Field(min_length=1, max_length=63)]
+    queue: Annotated[str, Field(min_length=1, max_length=40)]
+
+
+class LocalQueuesRequest(Request):
+    """Names that are set together or not at all."""
+
+    local_queues: Annotated[list[LocalQueueRequest], Field(min_length=1, max_length=1_000)]
+
+
 class QueueHistoryRequest(Request):
     """Whether what queues have used lately counts, and how. All of it is said together, for all queues."""
 

@@ -304,6 +304,18 @@ class QueueView(View):
     warnings: list[str] = Field(default_factory=list)
 
 
+class LocalQueueView(View):
+    """The name that a namespace has for a queue."""
+
+    cluster: str = ""
+    """Empty: every cluster that says nothing else of that name."""
+    namespace: str
+    name: str
+    queue: str
+    set_at: datetime
+    set_by: str
+
+
 class QueueHistoryView(View):
     """Whether what queues have used lately counts towards their turns, and how."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mainstay.domain.allocation import ENDS, End, Seen
 from mainstay.domain.plan import (
@@ -19,7 +20,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources, is_shape, total
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import RUNS_MIN, RUNS_OF_SHAPE_MIN, WAITING, Phase, typical, usual_seconds
+from mainstay.domain.workload import RUNS_MIN, RUNS_OF_SHAPE_MIN, WAITING, Kind, Phase, typical, usual_seconds
 from mainstay.store import codec, guards
 from mainstay.store.rows import AllocationRow, NodeRow, WorkloadRow
 from mainstay.store.world import World
@@ -29,8 +30,15 @@ def submit(world: World, action: Submit) -> Reason | None:
     """A taken id is refused: the caller mints another."""
     refusal = id_is_free(action.workload, world)
     if refusal is None:
-        store_workload(world, action.workload, action.reason)
+        store_workload(world, _in_its_queue(world, action.workload), action.reason)
     return refusal
+
+
+def _in_its_queue(world: World, new: NewWorkload) -> NewWorkload:
+    """A guest that names its queue as its namespace does, in the queue that this stands for."""
+    if new.spec.kind is not Kind.POD or "/" not in new.queue:
+        return new
+    return replace(new, queue=world.queue_behind(new.spec.cluster, new.queue))
 
 
 def id_is_free(new: NewWorkload, world: World) -> Reason | None:
