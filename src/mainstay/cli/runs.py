@@ -125,6 +125,7 @@ def show(ref: str, *, as_json: bool) -> None:
         "has": f"{run.ranks} of {run.nodes_min} to {run.nodes_max} nodes" if run.nodes_max and run.ranks else "",
         "topology": run.topology,
         "spread": run.spread,
+        "limit": duration(run.max_duration_seconds) if run.max_duration_seconds else "",
         "nodes with": ", ".join(run.node_labels),
         "prefers": ", ".join(run.node_preferences),
         "tolerates": ", ".join(run.tolerations),

@@ -24,7 +24,7 @@ from mainstay.decide.rows import rows_by_key
 from mainstay.decide.shapes import Shape, amount_words
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Ints
-from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, counted, duration_words
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, counted, duration_words, is_shape
 from mainstay.domain.queue import NO_LIMIT, Resource
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
@@ -303,7 +303,7 @@ def _amounts(snapshot: Snapshot, resource: str, pods: Ints) -> Ints:
         case Resource.MEMORY:
             return held.memory_bytes[pods]
         case Resource.GPU:
-            slices = np.array(["." in model for model in models], dtype=np.bool_)
+            slices = np.array([is_shape(model) for model in models], dtype=np.bool_)
             return np.where(slices[held.gpu_model[pods]], 0, held.gpus[pods])
         case Resource.PODS:
             return np.ones_like(pods)
@@ -380,16 +380,17 @@ def _told(
         return None
     snapshot, runs = held.snapshot, list(held.runs())
     table, names = snapshot.workloads, snapshot.queues.names
-    found = []
-    for queue in by_queue:
-        theirs = [(amount, end) for row, amount, end in runs if table.queue[row] == queue]
-        above = 0 if borrowed is None else int(borrowed[queue])
-        found.append(_holder(names[queue], theirs, borrowed=above))
-    if len(found) > QUEUES_NAMED + 1:
-        rest = [(amount, end) for row, amount, end in runs if table.queue[row] in by_queue[QUEUES_NAMED:]]
-        above = sum(one.borrowed for one in found[QUEUES_NAMED:])
-        together = replace(_holder("", rest, borrowed=above), queues=len(found) - QUEUES_NAMED)
-        found = [*found[:QUEUES_NAMED], together]
+    theirs: dict[int, list[tuple[int, int]]] = {queue: [] for queue in by_queue}
+    for row, amount, end in runs:
+        theirs[int(table.queue[row])].append((amount, end))
+    above = dict.fromkeys(by_queue, 0) if borrowed is None else {one: int(borrowed[one]) for one in by_queue}
+    # One more would be as long as its sum.
+    named = by_queue if len(by_queue) == QUEUES_NAMED + 1 else by_queue[:QUEUES_NAMED]
+    found = [_holder(names[one], theirs[one], borrowed=above[one]) for one in named]
+    if rest := by_queue[len(named) :]:
+        theirs_together = [run for one in rest for run in theirs[one]]
+        together = _holder("", theirs_together, borrowed=sum(above[one] for one in rest))
+        found.append(replace(together, queues=len(rest)))
     mine = [
         HeldRun(run=owner[2], queue=names[int(table.queue[row])], amount=amount, ends_at=0 if end == NEVER else end)
         for row, amount, end in sorted(runs, key=lambda one: (-one[1], one[0]))
