@@ -233,7 +233,8 @@ def world(
         for place, row in enumerate(allocations, 1)
     ]
     models = _models(nodes, workloads, allocations)
-    tree = QueueTree.of([QueueSpec(name=DEFAULT_QUEUE), *queues]) if queues else ONE_QUEUE
+    always = [] if any(one.name == DEFAULT_QUEUE for one in queues) else [QueueSpec(name=DEFAULT_QUEUE)]
+    tree = QueueTree.of([*always, *queues]) if queues else ONE_QUEUE
     clusters = ("", *sorted({row.cluster for row in workloads} - {""}))
     restrictions = ("", *sorted({row.restriction for row in workloads} - {""}, key=repr))
     needs = (None, *sorted({_need(row) for row in workloads if row.volumes}, key=repr))

@@ -16,7 +16,7 @@ from mainstay.domain.flavor import NodeFlavorRecord
 from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
 from mainstay.domain.history import HistoryRecord
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan
-from mainstay.domain.queue import PriorityClass, QueueRecord
+from mainstay.domain.queue import LocalQueueRecord, PriorityClass, QueueRecord
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import Handed, SecretRecord
 from mainstay.domain.snapshot import Snapshot
@@ -193,6 +193,12 @@ class Store(LoopStore, Protocol):
 
     def queues(self) -> tuple[QueueRecord, ...]:
         """All queues and cohorts that somebody has set, by name."""
+
+    def default_limits(self) -> Mapping[str, int]:
+        """Queue -> seconds: the time limit of jobs that say none, of queues that have one."""
+
+    def local_queues(self) -> tuple[LocalQueueRecord, ...]:
+        """Names that namespaces of clusters have for queues, by namespace and name."""
 
     def node_flavors(self) -> tuple[NodeFlavorRecord, ...]:
         """All flavors of nodes, in their order."""

@@ -35,6 +35,7 @@ from mainstay.domain.plan import (
     Reprioritize,
     ResumeCluster,
     RowVersion,
+    SetLocalQueue,
     SetNodeFlavor,
     SetQueue,
     Shrink,
@@ -43,7 +44,7 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.preemption import Rule, Slot, Victim
 from mainstay.domain.quantity import Resources
-from mainstay.domain.queue import QueueSpec, Quota
+from mainstay.domain.queue import LocalQueue, QueueSpec, Quota
 from mainstay.domain.workload import Elastic, Kind, Phase, Workload
 from mainstay.store import guards
 from tests.stores import SECOND, WHY, Scene, one_cpu, scene, store
@@ -308,6 +309,15 @@ def the_tenant_has_as_many_as_it_may(scene: Scene) -> Action:
     return Submit(workload=scene.new(), reason=WHY, open_max=2)
 
 
+def a_name_would_stand_for_a_cohort(scene: Scene) -> Action:
+    scene.applied(SetQueue(queue=QueueSpec(name="ml", cohort=True), reason=WHY))
+    return SetLocalQueue(local=LocalQueue(namespace="team-a", name="user-queue", queue="ml"), reason=WHY)
+
+
+def a_name_would_stand_for_nothing(_scene: Scene) -> Action:
+    return SetLocalQueue(local=LocalQueue(namespace="team-a", name="user-queue", queue="nowhere"), reason=WHY)
+
+
 def there_are_too_many_flavors(scene: Scene) -> Action:
     scene.applied(*(SetNodeFlavor(flavor=_flavor(f"f{at}"), reason=WHY) for at in range(NODE_FLAVORS_MAX)))
     return SetNodeFlavor(flavor=_flavor("one-more"), reason=WHY)
@@ -463,6 +473,8 @@ REFUSED: tuple[tuple[str, Contradiction], ...] = (
     ("queue_may_be", a_queue_would_have_children),
     ("queue_may_leave", work_is_in_the_queue),
     ("queue_may_leave", a_queue_is_below_it),
+    ("local_queue_may_be", a_name_would_stand_for_a_cohort),
+    ("local_queue_may_be", a_name_would_stand_for_nothing),
     ("node_flavor_may_be", there_are_too_many_flavors),
     ("tenant_may_submit", the_tenant_has_as_many_as_it_may),
     ("node_flavor_may_leave", a_queue_has_a_quota_of_it),

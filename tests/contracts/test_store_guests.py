@@ -5,9 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mainstay.domain.capacity import NodeState
-from mainstay.domain.plan import Advance, Allocate, CapacityLeft, Epoch, ObserveNodes, Plan, RequestStop, Submit
+from mainstay.domain.plan import (
+    Advance,
+    Allocate,
+    CapacityLeft,
+    Epoch,
+    ObserveNodes,
+    Plan,
+    RemoveLocalQueue,
+    RequestStop,
+    SetLocalQueue,
+    SetQueue,
+    Submit,
+)
 from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from mainstay.domain.queue import LocalQueue, QueueSpec
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Kind, Phase, PodRef, Workload
 from tests.stores import ALL, TENANT, WHY, Scene, one_cpu, scene, store
@@ -60,6 +73,45 @@ def test_a_submission_by_a_cluster_is_audited_although_a_leader_made_it(scene: S
     scene.store.commit(Plan(actor="cluster/k8s", now=scene.now, actions=(action,), epoch=epoch))
     row = scene.store.audit(after=0, limit=ALL)[-1]
     assert (row.actor, row.action, row.tenant, row.object) == ("cluster/k8s", "submit", TENANT, action.workload.id)
+
+
+def named(queue: str, *, cluster: str = "", name: str = "user-queue") -> SetLocalQueue:
+    return SetLocalQueue(local=LocalQueue(cluster=cluster, namespace="ns", name=name, queue=queue), reason=WHY)
+
+
+def test_a_guest_waits_in_the_queue_that_its_namespace_has_the_name_for(scene: Scene) -> None:
+    scene.applied(*(SetQueue(queue=QueueSpec(name=name), reason=WHY) for name in ("research", "night")))
+    scene.applied(named("research"), named("night", cluster="k8s"))
+    queues = [
+        submitted(scene, id=f"web-{number}", **changes).queue
+        for number, changes in enumerate(
+            (
+                {"queue": "ns/user-queue"},
+                {"queue": "ns/user-queue", "cluster": "elsewhere"},
+                {"queue": "ns/other"},
+                {"queue": "other/user-queue"},
+                {"queue": "research"},
+            )
+        )
+    ]
+    assert queues == ["night", "research", "default", "default", "research"]
+    found = [(row.local.words, row.local.queue) for row in scene.store.local_queues()]
+    assert found == [("ns/user-queue", "research"), ("ns/user-queue in k8s", "night")]
+    gone = RemoveLocalQueue(cluster="k8s", namespace="ns", name="user-queue", reason=WHY)
+    scene.applied(gone)
+    assert submitted(scene, id="web-9", queue="ns/user-queue").queue == "research"
+    (refused,) = scene.commit(gone).refused
+    assert refused.reason.code is Code.NO_SUCH_LOCAL_QUEUE
+    # A job of ours has no namespace to ask.
+    assert scene.submit(queue="ns/user-queue").queue == "ns/user-queue"
+
+
+def test_the_same_name_for_the_same_queue_once_more_writes_nothing(scene: Scene) -> None:
+    scene.applied(named("default"))
+    rows = scene.store.audit(after=0, limit=ALL)
+    assert rows[-1].object == "default"
+    scene.applied(named("default"))
+    assert scene.store.audit(after=0, limit=ALL) == rows
 
 
 def test_what_is_restricted_is_placed_where_a_node_admits_it_ready_or_not(scene: Scene) -> None:

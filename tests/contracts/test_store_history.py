@@ -6,7 +6,7 @@ from mainstay.decide.schedule import schedule
 from mainstay.domain.capacity import Node, NodeState
 from mainstay.domain.plan import Allocate, ObserveNodes
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
-from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec, typical, usual_seconds
+from mainstay.domain.workload import RUNS_OF_SHAPE_MIN, Kind, Phase, Workload, WorkloadSpec, typical, usual_seconds
 from mainstay.operations.preview import preview
 from mainstay.operations.principal import Principal
 from mainstay.operations.submit import JobRequest
@@ -70,6 +70,35 @@ def test_what_runs_of_a_name_take_is_known_of_the_next_one_that_is_queued_with_a
     ran(scene, 300, name="train")
     scene.place(work)
     assert known(scene, work)[0] > found[0]
+
+
+def test_what_asks_for_the_same_in_the_same_queue_is_the_history_of_a_name_that_has_none(scene: Scene) -> None:
+    scene.fleet(cpus=64)
+    times = range(100, 100 + 10 * RUNS_OF_SHAPE_MIN, 10)
+    for number, seconds in enumerate(times):
+        assert usual(scene, name="new") == 0
+        ran(scene, seconds, name=f"sweep-{number}", project="sweeps")
+    found = usual(scene, name="new")
+    assert usual_seconds([*times]) <= found <= usual_seconds([*times]) + 30
+    assert usual(scene, name="new", queue="other") == 0
+    assert usual(scene, name="new", tenant="somebody-else") == 0
+    assert usual(scene, name="new", nodes=2) == 0
+    assert usual(scene, name="new", choices=(one_cpu(cpu_milli=2_000),)) == 0
+    assert usual(scene, name="new", kind=Kind.SERVICE) == 0
+    work = scene.submit(name="another")
+    scene.applied(scene.advance(work, Phase.QUEUED))
+    assert abs(known(scene, work)[0] - typical([*times])[0]) <= 10
+
+
+def test_the_history_of_a_name_goes_before_that_of_what_asks_for_the_same(scene: Scene) -> None:
+    scene.fleet(cpus=64)
+    for number in range(RUNS_OF_SHAPE_MIN):
+        ran(scene, 1_000, name=f"sweep-{number}")
+    for seconds in (100, 110):
+        ran(scene, seconds, name="train")
+    assert usual(scene, name="train") > 1_000
+    ran(scene, 120, name="train")
+    assert usual_seconds((100, 110, 120)) <= usual(scene, name="train") <= usual_seconds((100, 110, 120)) + 5
 
 
 def known(scene: Scene, work: Workload) -> tuple[int, int]:

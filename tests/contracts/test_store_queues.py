@@ -65,6 +65,14 @@ def rank(key: int, priority: int, *, preemptible: bool = True) -> Reprioritize:
     return Reprioritize(workload_key=key, priority=priority, preemptible=preemptible, reason=reason)
 
 
+def test_the_time_limits_that_queues_give_are_known_by_name(scene: Scene) -> None:
+    assert dict(scene.store.default_limits()) == {}
+    scene.applied(put(ML), put(replace(RESEARCH, default_max_duration_seconds=28_800)), put(QueueSpec(name="other")))
+    assert dict(scene.store.default_limits()) == {"research": 28_800}
+    (found,) = (one.queue for one in scene.store.queues() if one.queue.name == "research")
+    assert found.default_max_duration_seconds == 28_800
+
+
 def test_a_queue_is_there_as_it_was_set_until_it_is_removed(scene: Scene) -> None:
     scene.applied(put(RESEARCH), put(ML))
     first, second = scene.store.queues()

@@ -296,6 +296,7 @@ def test_a_waiting_run_says_why_and_what_would_let_it_start(page, site, world):
     box = page.locator("#explain")
     expect(box).to_contain_text("It would start now with one of these changes")
     expect(box).to_contain_text("gpus: 4 instead of 8")
+    expect(box).to_contain_text(re.compile(r"On the \d nodes? that would do, queue default holds \d+ GPUs? in "))
     expect(box).to_contain_text(re.compile("Nobody knows when it starts: |xpected to start "))
 
 

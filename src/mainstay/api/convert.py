@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from mainstay.decide.expected import ExpectedStart
-from mainstay.decide.explain import Alternative, Explanation, Preview
+from mainstay.decide.explain import Alternative, Explanation
+from mainstay.decide.holding import Holding
 from mainstay.domain.affinity import NodeNeed
 from mainstay.domain.allocation import NO_PROGRESS, STOPPING, Allocation, Progress, Seen, state_word
 from mainstay.domain.artifact import Entry, Tree
@@ -26,7 +27,7 @@ from mainstay.domain.secret import SecretRecord
 from mainstay.domain.volume import VolumeRecord
 from mainstay.domain.workload import PodSet, Volume, Workload
 from mainstay.operations.costs import Bill, BillLine
-from mainstay.operations.submit import JobRequest
+from mainstay.operations.preview import Asked
 from mainstay.wire import views
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -147,6 +148,7 @@ def workload_view(
         infra=spec.cluster,
         topology=spec.topology.text if spec.topology else "",
         spread=spec.topology.spread.words if spec.topology and spec.topology.spread else "",
+        max_duration_seconds=spec.max_duration_seconds,
         **_node_words(spec.need or NodeNeed()),
         run=list(spec.run),
         guests=[f"{pod.namespace}/{pod.name}" for pod in spec.guests],
@@ -289,8 +291,9 @@ def endpoint_state(endpoint: Endpoint) -> Literal["starting", "ready", "switchin
     return "starting" if endpoint.candidate else "unavailable"
 
 
-def plan_view(job: JobRequest, answer: Preview) -> views.PlanView:
+def plan_view(asked: Asked) -> views.PlanView:
     """The one way in which the job would run now, or why it would wait."""
+    job, answer = asked.job, asked.answer
     option = views.OptionView(
         where=", ".join(dict.fromkeys(answer.nodes)),
         resources=resources_view(answer.resources),
@@ -301,6 +304,8 @@ def plan_view(job: JobRequest, answer: Preview) -> views.PlanView:
         starts="now" if answer.starts_now else "never" if answer.starts_never else "later",
         price_per_hour=decimal(answer.price_per_hour.micros),
         cost_max=decimal(answer.cost_max.micros) if answer.cost_max else "",
+        max_duration_seconds=job.spec.max_duration_seconds,
+        limited_by_queue=asked.limited_by_queue,
         reason=reason_view(answer.reason),
     )
     return views.PlanView(
@@ -311,6 +316,7 @@ def plan_view(job: JobRequest, answer: Preview) -> views.PlanView:
         would_start_if=[_alternative_view(alternative) for alternative in answer.alternatives],
         preemption=answer.preemption,
         expected=_expected_view(answer.expected),
+        holding=holding_view(answer.holding) if answer.holding else None,
     )
 
 
@@ -343,6 +349,7 @@ def explanation_view(workload: Workload, answer: Explanation | None, *, progress
         preemption=answer.preemption,
         expected=_expected_view(answer.expected),
         placement=answer.placement,
+        holding=holding_view(answer.holding) if answer.holding else None,
         sentence=sentence,
     )
 
@@ -356,6 +363,44 @@ def _expected_view(found: ExpectedStart | None) -> views.ExpectedStartView | Non
         not_before=instant(found.not_before) if found.not_before else None,
         sentence=found.sentence,
     )
+
+
+def holding_view(found: Holding) -> views.HoldingView:
+    """Who holds what is short, in the units of quotas."""
+    unit, scale = _UNITS.get(found.resource, (found.resource, 1))
+    return views.HoldingView(
+        kind=found.kind,
+        resource=found.resource,
+        flavor=found.flavor,
+        unit=unit,
+        nodes=found.nodes,
+        holders=[
+            views.HolderView(
+                queue=one.queue,
+                queues=one.queues,
+                amount=one.amount / scale,
+                borrowed=one.borrowed / scale,
+                runs=one.runs,
+                first_end=instant_or_none(one.first_end),
+                last_end=instant_or_none(one.last_end),
+                endless=one.endless,
+            )
+            for one in found.holders
+        ],
+        own=[
+            views.HeldRunView(
+                id=one.run, queue=one.queue, amount=one.amount / scale, ends_at=instant_or_none(one.ends_at)
+            )
+            for one in found.own
+        ],
+        own_more=found.own_more,
+        sentence=found.sentence,
+        own_sentence=found.own_sentence,
+    )
+
+
+_UNITS = {"cpu": ("cores", 1_000), "memory": ("bytes", 1), "gpu": ("gpus", 1)}
+"""Of each resource its unit outside, and how many of ours that is."""
 
 
 def _alternative_view(alternative: Alternative) -> views.AlternativeView:

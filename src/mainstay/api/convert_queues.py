@@ -14,7 +14,7 @@ from mainstay.domain.errors import Invalid
 from mainstay.domain.history import HistoryPolicy, HistoryRecord
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, WithinQueue
 from mainstay.domain.quantity import is_shape
-from mainstay.domain.queue import OTHER_FLAVOR, Cell, PriorityClass, Quota, Resource
+from mainstay.domain.queue import OTHER_FLAVOR, Cell, LocalQueueRecord, PriorityClass, Quota, Resource
 from mainstay.operations.flavors import FlavorChange, FlavorState
 from mainstay.operations.queues import QueueChange, QueueState
 from mainstay.wire import quantities, requests, views
@@ -50,6 +50,11 @@ def queue_change(
         ),
         placement=body.placement,
         order=body.order or None,
+        default_max_duration_seconds=(
+            parsed("default_max_duration", quantities.duration, body.default_max_duration)
+            if body.default_max_duration
+            else None
+        ),
     )
 
 
@@ -126,6 +131,18 @@ def _quota(where: str, given: requests.QuotaRequest) -> Quota:
     )
 
 
+def local_queue_view(record: LocalQueueRecord) -> views.LocalQueueView:
+    """A local queue as it is on record."""
+    return views.LocalQueueView(
+        cluster=record.local.cluster,
+        namespace=record.local.namespace,
+        name=record.local.name,
+        queue=record.local.queue,
+        set_at=instant(record.set_at),
+        set_by=record.set_by,
+    )
+
+
 def flavor_change(name: str, body: requests.FlavorRequest) -> FlavorChange:
     """What is to change of a flavor of nodes."""
     lines = None if body.node_labels is None else tuple(requirements(body.node_labels))
@@ -165,6 +182,7 @@ def queue_view(state: QueueState) -> views.QueueView:
         reserved_after_seconds=queue.reserved_after_seconds,
         placement=queue.placement or DEFAULT_POLICY,
         order=queue.order,
+        default_max_duration_seconds=queue.default_max_duration_seconds,
         share=told(state.standing.share / 1_000),
         fair_share=told(fairness.fair),
         demand_capped_share=told(fairness.capped),

@@ -223,8 +223,7 @@ async def plan(call: Caller, body: PlanRequest) -> Response:
 
     def think() -> PlanView:
         job = convert_jobs.job_request(body.job)
-        return convert.plan_view(
-            job, previewing.preview(services.store, call.principal, job, now=now, open_max=services.open_max)
-        )
+        asked = previewing.preview(services.store, call.principal, job, now=now, open_max=services.open_max)
+        return convert.plan_view(asked)
 
     return json_response((await call.services.offload(think)).model_dump_json())

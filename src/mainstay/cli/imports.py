@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -16,8 +16,8 @@ from mainstay.cli.show import MEMORY_UNITS, figure, print_json, print_table, say
 
 if TYPE_CHECKING:
     from mainstay.sdk.client import Client
-    from mainstay.wire.kueue import Import
-    from mainstay.wire.requests import NamedFlavorRequest, NamedQueueRequest, QuotaRequest
+    from mainstay.wire.kueue import Import, LocalQueue
+    from mainstay.wire.requests import LocalQueueRequest, NamedFlavorRequest, NamedQueueRequest, QuotaRequest
     from mainstay.wire.views import PriorityClassView, QueueView, QuotaView
 
 UNITS = {"cores": 1_000}
@@ -36,26 +36,26 @@ class Change:
     detail: tuple[str, ...] = ()
 
 
-def preview(content: bytes, *, source: str, as_json: bool) -> None:
-    """Show what setting it would change."""
+def preview(content: bytes, *, source: str, cluster: str, as_json: bool) -> None:
+    """Show what setting it would change. Its LocalQueues are of this cluster, or of every one."""
     from mainstay.sdk.client import Client
 
     wanted = _parsed(content, source)
     with Client() as client:
-        changes = _changes(client, wanted)
+        changes = _changes(client, wanted, cluster=cluster)
     if as_json:
         print_json({"changes": [asdict(change) for change in changes]})
     else:
         _print(changes)
 
 
-def set_all(content: bytes, *, source: str, yes: bool, as_json: bool) -> int:
-    """Show what changes, ask, and set it: all queues together, or none."""
+def set_all(content: bytes, *, source: str, cluster: str, yes: bool, as_json: bool) -> int:
+    """Show what changes, ask, and set it: all queues together, or none. Its LocalQueues are of this cluster, or of every one."""
     from mainstay.sdk.client import Client
 
     wanted = _parsed(content, source)
     with Client() as client:
-        changes = _changes(client, wanted)
+        changes = _changes(client, wanted, cluster=cluster)
         if not as_json:
             _print(changes)
         changed = {(one.kind, one.name) for one in changes if one.change in {"new", "changed"}}
@@ -70,6 +70,8 @@ def set_all(content: bytes, *, source: str, yes: bool, as_json: bool) -> int:
         for name, number in wanted.priorities:
             if ("WorkloadPriorityClass", name) in changed:
                 client.set_priority(name, number)
+        if local := [one for one in wanted.local_queues if ("LocalQueue", f"{one.namespace}/{one.name}") in changed]:
+            client.set_local_queues(_requests(local, cluster))
     if as_json:
         views = [view.model_dump(mode="json") for view in made]
         print_json({"changes": [asdict(change) for change in changes], "queues": views})
@@ -94,18 +96,43 @@ def _parsed(content: bytes, source: str) -> Import:
         raise click.exceptions.Exit(Exit.USAGE) from None
 
 
-def _changes(client: Client, wanted: Import) -> list[Change]:
+def _changes(client: Client, wanted: Import, *, cluster: str) -> list[Change]:
     queues = {one.name: one for one in client.queues()}
     priorities = {one.name: one for one in client.priorities()}
-    names = {one.name for one in wanted.queues} | queues.keys()
+    cohorts = {one.name: one.cohort for one in queues.values()} | {one.name: one.cohort for one in wanted.queues}
+    names = {name for name, cohort in cohorts.items() if not cohort}
     found = [*_flavor_changes(client, wanted.flavors)]
     found += [_queue_change(one, queues.get(one.name)) for one in wanted.queues]
     found += [_priority_change(name, number, priorities.get(name)) for name, number in wanted.priorities]
-    for local in wanted.local_queues:
-        there = "" if local.queue in names else ", which is nowhere"
-        words = f"not made; say `queue: {local.queue}`{there} in jobs, and in the label of pods of {local.namespace}"
-        found.append(Change(kind="LocalQueue", name=f"{local.namespace}/{local.name}", change="none", detail=(words,)))
+    found += _local_changes(client, wanted.local_queues, cluster=cluster, there=names)
     return found
+
+
+def _local_changes(
+    client: Client, wanted: Sequence[LocalQueue], *, cluster: str, there: Collection[str]
+) -> Iterator[Change]:
+    """`there`: the queues that there are then."""
+    before = {}
+    if wanted:
+        before = {(one.namespace, one.name): one.queue for one in client.local_queues() if one.cluster == cluster}
+    for one in wanted:
+        name, known = f"{one.namespace}/{one.name}", before.get((one.namespace, one.name))
+        if one.queue not in there:
+            words = f"not set: there is no queue {one.queue}"
+            yield Change(kind="LocalQueue", name=name, change="none", detail=(words,))
+        elif known is None:
+            yield Change(kind="LocalQueue", name=name, change="new", detail=(f"queue {one.queue}",))
+        else:
+            detail = () if known == one.queue else (f"queue {known} -> {one.queue}",)
+            yield Change(kind="LocalQueue", name=name, change="changed" if detail else "same", detail=detail)
+
+
+def _requests(local: Sequence[LocalQueue], cluster: str) -> list[LocalQueueRequest]:
+    from mainstay.wire.requests import LocalQueueRequest
+
+    return [
+        LocalQueueRequest(cluster=cluster, namespace=one.namespace, name=one.name, queue=one.queue) for one in local
+    ]
 
 
 def _flavor_changes(client: Client, wanted: Sequence[NamedFlavorRequest]) -> Iterator[Change]:

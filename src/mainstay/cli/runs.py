@@ -125,6 +125,7 @@ def show(ref: str, *, as_json: bool) -> None:
         "has": f"{run.ranks} of {run.nodes_min} to {run.nodes_max} nodes" if run.nodes_max and run.ranks else "",
         "topology": run.topology,
         "spread": run.spread,
+        "limit": duration(run.max_duration_seconds) if run.max_duration_seconds else "",
         "nodes with": ", ".join(run.node_labels),
         "prefers": ", ".join(run.node_preferences),
         "tolerates": ", ".join(run.tolerations),
@@ -310,6 +311,9 @@ def explain(ref: str, *, as_json: bool) -> None:
         out(f"  place {found.position} of those that wait")
     if found.turn:
         out(f"  {found.turn}")
+    if found.holding:
+        for line in filter(None, (found.holding.sentence, found.holding.own_sentence)):
+            out(f"  {line}")
     if found.expected and found.position:
         out(f"  {found.expected.sentence}")
     if found.preemption:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mainstay.cli.exits import Exit
-from mainstay.cli.show import ahead, asked_for, json_option, money, print_json, say, table_text
+from mainstay.cli.show import ahead, asked_for, duration, json_option, money, print_json, say, table_text
 
 if TYPE_CHECKING:
     from mainstay.wire.job import Job
@@ -24,7 +24,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def bound(command: F) -> F:
     """The option of everything that may be bound to a cluster. The job file may say it too."""
-    return click.option("--infra", metavar="CLUSTER", help="The cluster where it must run. Default: any.")(command)
+    return click.option(
+        "--infra", metavar="CLUSTER", help="The cluster where it must run, or that LocalQueues are of. Default: any."
+    )(command)
 
 
 def sized(command: F) -> F:
@@ -135,8 +137,9 @@ def apply(file: str, *, yes: bool, detach: bool, as_json: bool, **instead: str |
     if is_kueue(content):
         from mainstay.cli.imports import set_all
 
+        cluster = instead.pop("infra") or ""
         _no_job(*instead.values(), "-d" if detach else None)
-        return set_all(content, source=_source(file), yes=yes, as_json=as_json)
+        return set_all(content, source=_source(file), cluster=cluster, yes=yes, as_json=as_json)
     job, base = _read(file, content, **instead)
     with _at_its_line(file, but=instead):
         return _submit(job, base, yes=yes, detach=detach, as_json=as_json)
@@ -156,8 +159,9 @@ def plan(file: str, *, as_json: bool, **instead: str | None) -> None:
     if is_kueue(content):
         from mainstay.cli.imports import preview
 
+        cluster = instead.pop("infra") or ""
         _no_job(*instead.values())
-        preview(content, source=_source(file), as_json=as_json)
+        preview(content, source=_source(file), cluster=cluster, as_json=as_json)
         return
     job, _ = _read(file, content, **instead)
     with _at_its_line(file, but=instead), Client() as client:
@@ -184,6 +188,10 @@ def _submit(job: Job, base: Path, *, yes: bool, detach: bool, as_json: bool) -> 
             print_json(made.view)
             return Exit.OK
         say(f"  {made.name} is {made.id}; Ctrl-C detaches, the run goes on")
+        if made.view.max_duration_seconds and not job.max_duration:
+            say(
+                f"  queue {made.view.queue} ends it after {duration(made.view.max_duration_seconds)}: it has no max_duration"
+            )
         if detach:
             say(f"  next: mainstay logs -f {made.id} | mainstay show {made.id}")
             return Exit.OK
@@ -212,10 +220,17 @@ def plan_text(plan: PlanView) -> str:
         for number, option in enumerate(plan.options, 1)
     ]
     text = table_text(("#", "WHERE", "RESOURCES", "PRICE", "START p50/p90", "WHY"), rows)
+    for option in plan.options:
+        if option.limited_by_queue:
+            limit = duration(option.max_duration_seconds)
+            text += f"  its queue ends it after {limit}, since it has no max_duration of its own\n"
     if plan.position:
         text += f"  place {plan.position} of those that wait\n"
     if plan.turn:
         text += f"  {plan.turn}\n"
+    if plan.holding:
+        for line in filter(None, (plan.holding.sentence, plan.holding.own_sentence)):
+            text += f"  {line}\n"
     if plan.expected and plan.position:
         text += f"  {plan.expected.sentence}\n"
     if plan.preemption:

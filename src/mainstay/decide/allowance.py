@@ -210,26 +210,42 @@ def held_by_queue(snapshot: Snapshot) -> Ints:
     """What the pods that have not ended hold, against each queue itself: [queues, cells]. Of which flavor that is, their node
     says as it is now.
     """
-    tree, held, workloads = snapshot.queues, snapshot.allocations, snapshot.workloads
+    tree, workloads = snapshot.queues, snapshot.workloads
     own = np.zeros((len(tree.names), len(tree.cells)), dtype=np.int64)
     if not workloads.key.size or not tree.cells:
         return own
-    row = rows_by_key(workloads.key, held.workload_key)
-    lives = np.flatnonzero((held.seen != Seen.ENDED) & (row >= 0))
-    queue, model = workloads.queue[row[lives]], np.where(held.gpus[lives] > 0, held.gpu_model[lives], 0)
-    number = flavors_at(snapshot, held.node_key[lives]) * len(snapshot.gpu_models) + model
-    columns = {
-        Resource.CPU: held.cpu_milli,
-        Resource.MEMORY: held.memory_bytes,
-        Resource.GPU: held.gpus,
-        Resource.PODS: np.ones_like(held.gpus),
-    }
-    for resource, column in columns.items():
-        amount = column[lives]
+    lives, queue, number = _living(snapshot)
+    for resource in RESOURCES:
+        amount = _held_of(snapshot, resource)[lives]
         cell = cell_of(snapshot, resource)[queue, number]
         counted = cell >= 0
         np.add.at(own, (queue[counted], cell[counted]), amount[counted])
     return own
+
+
+def uses_of(snapshot: Snapshot, column: int) -> tuple[Ints, Ints]:
+    """Pods that count against the cell in this column, as rows of the allocations, and what each holds of it."""
+    lives, queue, number = _living(snapshot)
+    resource = Resource(snapshot.queues.cells[column][1])
+    pods = lives[cell_of(snapshot, resource)[queue, number] == column]
+    return pods, _held_of(snapshot, resource)[pods]
+
+
+def _living(snapshot: Snapshot) -> tuple[Ints, Ints, Ints]:
+    """Pods that have not ended, as rows of the allocations; their queues; their flavors and models as one number (flavors.py)."""
+    held, workloads = snapshot.allocations, snapshot.workloads
+    row = rows_by_key(workloads.key, held.workload_key)
+    lives = np.flatnonzero((held.seen != Seen.ENDED) & (row >= 0))
+    model = np.where(held.gpus[lives] > 0, held.gpu_model[lives], 0)
+    number = flavors_at(snapshot, held.node_key[lives]) * len(snapshot.gpu_models) + model
+    return lives, workloads.queue[row[lives]], number
+
+
+def _held_of(snapshot: Snapshot, resource: Resource) -> Ints:
+    """[allocations] What each pod holds of it."""
+    held = snapshot.allocations
+    columns = {Resource.CPU: held.cpu_milli, Resource.MEMORY: held.memory_bytes, Resource.GPU: held.gpus}
+    return columns[resource] if resource in columns else np.ones_like(held.gpus)
 
 
 def cell_of(snapshot: Snapshot, resource: Resource) -> Ints:

@@ -209,7 +209,11 @@ class Cycle:
 
     def delayed_by(self, shape: Shape) -> int:
         """The first of the reserved starts that it might delay if it started now; 0 if there is none."""
-        return min((one.starts_at for one in self.reserved.values() if self._delays(shape.seconds, one)), default=0)
+        return min((self.reserved[row].starts_at for row in self.binding(shape)), default=0)
+
+    def binding(self, shape: Shape) -> tuple[int, ...]:
+        """Rows of the workloads whose reserved starts those are."""
+        return tuple(row for row, one in self.reserved.items() if self._delays(shape.seconds, one))
 
     def shape(self, row: int, number: int) -> Shape:
         """The shape with this number, which the workload in this row has. Where its volumes let it run may change in a cycle."""

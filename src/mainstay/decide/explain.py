@@ -13,7 +13,9 @@ from mainstay.decide import admission, affinity, billing, nomination
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.devices import memory_of_gpus, parts_there
 from mainstay.decide.expected import ExpectedStart, expected_start, submitted
+from mainstay.decide.holding import Holding, holding
 from mainstay.decide.offers import NOBODY_KNOWS
+from mainstay.decide.other_turns import higher_priority, other_queue
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.sets import Parts, nodes_by_part
 from mainstay.decide.places import node_names, placed
@@ -29,7 +31,7 @@ from mainstay.domain.arrays import Ints
 from mainstay.domain.errors import NotFound
 from mainstay.domain.preemption import Nomination
 from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_SECOND, Money, Resources, figure, memory_words
-from mainstay.domain.queue import DEFAULT_QUEUE
+from mainstay.domain.queue import BUILT_IN_PRIORITIES, DEFAULT_QUEUE
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import NOBODY, Snapshot
 from mainstay.domain.topology import LEVELS, TopologyNeed
@@ -43,8 +45,9 @@ class Alternative:
 
     change: str
     """What is relaxed: `max_duration` (with the grace of its stop it ends before a reserved start), `infra`, `node_labels`,
-    `spot`, `tolerations`, `topology`, `spread`, `gpu_model`, `gpu_memory`, `gpus`, `nodes`, `cpus` or `memory`; of one of several
-    pod sets with its name before it: `worker.gpus`.
+    `spot`, `tolerations`, `topology`, `spread`, `volumes`, `gpu_model`, `gpu_memory`, `gpus`, `nodes`, `cpus` or `memory`; of one
+    of several pod sets with its name before it: `worker.gpus`; of a choice other than the first with its number: `choice2.gpus`.
+    Or it has another turn: `queue`, `priority`.
     """
     before: str
     after: str
@@ -68,6 +71,8 @@ class Explanation:
     """When it starts, if nobody yields for it; None where time alone brings no start, or it has one."""
     placement: str = ""
     """The policy by which its nodes are chosen, where its queue has one of its own."""
+    holding: Holding | None = None
+    """Who holds what it waits for; None where nobody does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +98,16 @@ class Preview:
     turn: str = ""
     preemption: str = ""
     expected: ExpectedStart | None = None
+    holding: Holding | None = None
     """All as of an explanation."""
 
 
-def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
-    """Why, and what would help. Costs one scheduling cycle. Raises NotFound for a workload that is final or unknown."""
+def explain(
+    snapshot: Snapshot, workload_key: int, *, tenant: str = "", priorities: Mapping[str, int] = BUILT_IN_PRIORITIES
+) -> Explanation:
+    """Why, and what would help. Runs are named to their own `tenant` alone; `priorities` are all that have a name. Costs a few
+    scheduling cycles, and some for each change that would help. Raises NotFound for a workload that is final or unknown.
+    """
     row = int(np.searchsorted(snapshot.workloads.key, workload_key))
     if row >= snapshot.workloads.key.size or snapshot.workloads.key[row] != workload_key:
         msg = f"no workload waits or runs under this key: {workload_key}"
@@ -108,7 +118,8 @@ def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
         return Explanation(workload_key=workload_key, phase=phase, reason=held, position=0, alternatives=())
     reserved = nomination.reserved(snapshot)
     shape = shape_of(reserved, row)
-    answer = _answer(reserved, shape, row=row, most=int(reserved.workloads.nodes_max[row]))
+    who = _Asker(tenant=tenant, priorities=priorities)
+    answer = _answer(reserved, shape, row=row, most=int(reserved.workloads.nodes_max[row]), who=who)
     waits = not answer.node_rows
     return Explanation(
         workload_key=workload_key,
@@ -120,6 +131,7 @@ def explain(snapshot: Snapshot, workload_key: int) -> Explanation:
         preemption=outlook(snapshot, wish_of(snapshot, row), shape) if waits else "",
         expected=_expected(reserved, row, answer),
         placement=snapshot.queues.placements[int(snapshot.workloads.queue[row])],
+        holding=answer.holding,
     )
 
 
@@ -132,9 +144,11 @@ def preview(
     submitter: str = NOBODY,
     volumes: VolumeNeed | None = None,
     seconds_on: Mapping[str, int] = NOBODY_KNOWS,
+    tenant: str = "",
+    priorities: Mapping[str, int] = BUILT_IN_PRIORITIES,
 ) -> Preview:
-    """What submitting this now would do, with its price. Costs one scheduling cycle; changes nothing. `submitter`: as
-    `workload.submitter_of`; `seconds_on` as of `offers_of`.
+    """What submitting this now would do, with its price. `submitter`: as `workload.submitter_of`; `seconds_on` as of `offers_of`;
+    `tenant`, `priorities` and costs as of `explain`; changes nothing.
     """
     reserved = nomination.reserved(snapshot)
     shape = make_shape(
@@ -161,7 +175,8 @@ def preview(
         volumes=volumes,
         seconds_on=seconds_on,
     )
-    answer = _answer(reserved, shape, queue=at, most=spec.nodes_max, after=_InOrder.of(world, row))
+    who, after = _Asker(tenant=tenant, priorities=priorities), _InOrder.of(world, row)
+    answer = _answer(reserved, shape, priority=priority, queue=at, most=spec.nodes_max, who=who, after=after)
     wish = Wish(key=_NOBODY, queue=at, priority=priority, submitted_at=snapshot.now)
     parts = answer.parts or _as_asked(spec)
     prices = [(count, billing.price_per_hour(held, snapshot.now, snapshot.prices)) for count, held in parts]
@@ -180,6 +195,7 @@ def preview(
         turn=answer.turn,
         preemption="" if answer.node_rows else outlook(snapshot, wish, shape),
         expected=_expected(world, row, answer),
+        holding=answer.holding,
     )
 
 
@@ -196,12 +212,16 @@ class _Answer:
     parts: tuple[tuple[int, Resources], ...] = ()
     """So many ranks, and what each holds."""
     alternatives: tuple[Alternative, ...] = ()
+    holding: Holding | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _InOrder:
     """Where a workload stands in the order of turns."""
 
+    world: Snapshot
+    """In which it has a row, be it submitted or not."""
+    row: int
     others: Ints
     """Rows of all others, in their order."""
     ahead: int
@@ -213,7 +233,13 @@ class _InOrder:
     def of(cls, world: Snapshot, row: int) -> _InOrder:
         order = turn_order(world)
         ahead = int(np.argmax(order == row))
-        return cls(others=np.delete(order, ahead), ahead=ahead, words=turn_words(world, order[:ahead], row))
+        return cls(
+            world=world,
+            row=row,
+            others=np.delete(order, ahead),
+            ahead=ahead,
+            words=turn_words(world, order[:ahead], row),
+        )
 
 
 def _as_asked(spec: WorkloadSpec) -> tuple[tuple[int, Resources], ...]:
@@ -262,8 +288,24 @@ def _keeps(snapshot: Snapshot, key: int, kept: Nomination) -> Reason:
     return Reason(code=Code.PREEMPTS, numbers=numbers)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asker:
+    """Who asks, and which priorities they know by name."""
+
+    tenant: str
+    priorities: Mapping[str, int]
+
+
 def _answer(
-    snapshot: Snapshot, shape: Shape, *, row: int = -1, queue: int = 0, most: int, after: _InOrder | None = None
+    snapshot: Snapshot,
+    shape: Shape,
+    *,
+    row: int = -1,
+    priority: int = 0,
+    queue: int = 0,
+    most: int,
+    who: _Asker,
+    after: _InOrder | None = None,
 ) -> _Answer:
     """What a cycle does with the workload in this row; without one, with the shape where it would stand in the order.
 
@@ -273,8 +315,8 @@ def _answer(
     stands = after or _InOrder.of(snapshot, row)
     ahead = stands.ahead
     if row >= 0:
-        cycle = Cycle(snapshot, policy)
-        queue = int(snapshot.workloads.queue[row])
+        cycle = first = Cycle(snapshot, policy)
+        queue, priority = int(snapshot.workloads.queue[row]), int(snapshot.workloads.priority[row])
         if found := _placed(cycle, row):
             return _starts(snapshot, *found, shape=shape, most=most, ahead=ahead)
         later = start_reserved(cycle, row, shape) if row in cycle.reserved else None
@@ -284,16 +326,52 @@ def _answer(
         pass  # Only what it leaves is of interest.
     if row < 0 and (found := cycle.place(shape, queue)):
         return _starts(snapshot, *found, shape=shape, most=most, ahead=ahead)
+    alone = Cycle(snapshot, policy)
     reason = later or would_delay(cycle, shape, queue) or kept_for_gpus(cycle, shape, queue)
-    reason = reason or _waits(snapshot, shape, queue=queue, ahead=ahead)
+    reason = reason or _waits(alone, shape, queue=queue, ahead=ahead)
     if unknown and reason.code is Code.WAITS_FOR_CAPACITY:
         reason = replace(reason, numbers={**reason.numbers, "detail": _NO_START})
     return _Answer(
         reason=reason,
         position=ahead + 1,
         turn=stands.words,
-        alternatives=tuple(alternatives(snapshot, shape, cycle, row=row, queue=queue)),
+        alternatives=(
+            *alternatives(snapshot, shape, cycle, row=row, queue=queue),
+            *_other_turns(cycle, alone, shape, stands, queue=queue, priority=priority, classes=who.priorities),
+        ),
+        holding=holding(
+            snapshot,
+            shape,
+            queue=queue,
+            reason=reason,
+            alone=alone,
+            cycle=first if later else cycle,
+            row=row,
+            tenant=who.tenant,
+        ),
     )
+
+
+def _other_turns(
+    cycle: Cycle, alone: Cycle, shape: Shape, stands: _InOrder, *, queue: int, priority: int, classes: Mapping[str, int]
+) -> Iterator[Alternative]:
+    """Another queue, or a higher priority where it would have room if it went first. Each is tried by a cycle of its own."""
+    world, row = stands.world, stands.row
+
+    def starts(**other: int) -> bool:
+        return _placed(Cycle(_changed(world, row, shape, **other), POLICIES[DEFAULT_POLICY]), row) is not None
+
+    def starts_in(other: int) -> bool:
+        return starts(queue=other)
+
+    def starts_with(other: int) -> bool:
+        return starts(priority=other)
+
+    found = [*other_queue(cycle, shape, queue, starts_in)]
+    if alone.place(shape, queue) is not None:
+        found += higher_priority(priority, classes, starts_with)
+    for one in found:
+        yield Alternative(change=one.field, before=one.before, after=one.after)
 
 
 _NO_START = "no start can be reserved for it: of what holds its places not enough is known to end within a week"
@@ -336,11 +414,10 @@ def _starts(
     )
 
 
-def _waits(snapshot: Snapshot, shape: Shape, *, queue: int, ahead: int) -> Reason:
-    alone = Cycle(snapshot, POLICIES[DEFAULT_POLICY])
+def _waits(alone: Cycle, shape: Shape, *, queue: int, ahead: int) -> Reason:
     if alone.place(shape, queue):
         return Reason(code=Code.WAITS_BEHIND, numbers={"ahead": ahead, "needs": shape.words})
-    reason = refusal(snapshot, shape, alone.free)
+    reason = refusal(alone.snapshot, shape, alone.free)
     if reason.code is not Code.NEVER_FITS and _is_short_of_quota(alone, shape, queue):
         reason = quota_refusal(alone, shape, queue)
     return replace(reason, numbers={**reason.numbers, "ahead": ahead})
@@ -354,14 +431,13 @@ def _is_short_of_quota(cycle: Cycle, shape: Shape, queue: int) -> bool:
 
 
 def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, row: int = -1) -> Iterator[Alternative]:
-    """The first choice relaxed in one respect at a time, each as little as starts now; of several pod sets one at a time.
+    """The request relaxed in one respect at a time, each as little as starts now; of several pod sets or choices one at a time.
 
     `cycle` is as those leave it who go first. For the workload in `row` it is tried once more what a cycle makes of the change.
     """
-    first = shape.choices[0]
 
     def relaxed(
-        resources: Resources = first,
+        resources: Resources | None = None,
         nodes: int = 0,
         *,
         at: int = 0,
@@ -369,18 +445,19 @@ def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, 
         restriction: Restriction = shape.restriction,
         topology: TopologyNeed | None = shape.topology,
         seconds: int | None = None,
+        volumes: VolumeNeed | None = shape.volumes,
     ) -> Shape:
         sets = _sets_with(shape, at, nodes=nodes, resources=resources)
         return make_shape(
             snapshot,
             nodes=sum(one.nodes for one in sets) or nodes or shape.nodes,
             least=0 if sets else nodes or shape.least,
-            choices=(sets[0].resources if sets else resources,),
+            choices=(sets[0].resources,) if sets else shape.choices if resources is None else (resources,),
             sets=sets,
             cluster=cluster,
             restriction=restriction,
             seconds=shape.seconds if seconds is None else seconds,
-            volumes=shape.volumes,
+            volumes=volumes,
             topology=topology,
         )
 
@@ -409,10 +486,29 @@ def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, 
         fits=lambda need: cycle.place(relaxed(topology=need), queue) is not None,
         starts=lambda need: bool(starts(relaxed(topology=need))),
     )
+    yield from _fewer_volumes(shape, lambda need: bool(starts(relaxed(volumes=need))))
     begin = 0
     for at, kind in enumerate(shape.sets or (shape,)):
         yield from _less_of(snapshot, kind, begin, starts=starts, most=most, change_to=partial(relaxed, at=at))
         begin += kind.nodes
+    for number, choice in enumerate(shape.choices[1:CHOICES_TRIED], 2):
+        kind = replace(shape, name=f"choice{number}", choices=(choice,))
+        yield from _less_of(snapshot, kind, 0, starts=starts, most=most, change_to=relaxed)
+
+
+CHOICES_TRIED, VOLUMES_TRIED = 4, 8
+"""What is less of more choices, or without more volumes, is not tried."""
+
+
+def _fewer_volumes(shape: Shape, starts: Callable[[VolumeNeed | None], bool]) -> Iterator[Alternative]:
+    """One of them left out, where they keep it from any node."""
+    need = shape.volumes
+    if need is None or shape.reach is None or not shape.reach.volume:
+        return
+    for name in need.names[:VOLUMES_TRIED]:
+        left = tuple(one for one in need.names if one != name)
+        if starts(replace(need, names=left) if left else None):
+            yield Alternative(change="volumes", before=", ".join(need.names), after=", ".join(left) or "none")
 
 
 def _less_of(
@@ -466,11 +562,11 @@ def _less(
     yield "memory", gib, lambda n: change_to(replace(asked, memory_bytes=n << 30), 0), _memory_words(asked), "{}GiB"
 
 
-def _sets_with(shape: Shape, at: int, *, nodes: int, resources: Resources) -> tuple[PodSet, ...]:
-    """The pod sets, the one with this number with other resources or, unless 0, so many nodes."""
+def _sets_with(shape: Shape, at: int, *, nodes: int, resources: Resources | None) -> tuple[PodSet, ...]:
+    """The pod sets, the one with this number with other resources, unless None, or so many nodes, unless 0."""
     sets = [PodSet(name=one.name, nodes=one.nodes, resources=one.choices[0]) for one in shape.sets]
     if sets:
-        sets[at] = replace(sets[at], resources=resources, nodes=nodes or sets[at].nodes)
+        sets[at] = replace(sets[at], resources=resources or sets[at].resources, nodes=nodes or sets[at].nodes)
     return tuple(sets)
 
 
@@ -536,21 +632,24 @@ def _memory_words(resources: Resources) -> str:
     return memory_words(resources.memory_bytes).replace(" ", "")
 
 
-def _changed(snapshot: Snapshot, row: int, shape: Shape) -> Snapshot:
-    """The same world, in which the workload in this row asks for another shape."""
-    table, (choice,) = snapshot.workloads, shape.choices
+def _changed(
+    snapshot: Snapshot, row: int, shape: Shape, *, queue: int | None = None, priority: int | None = None
+) -> Snapshot:
+    """The same world, in which the workload in this row asks for another shape, waits in another queue or is more urgent."""
+    table, choice = snapshot.workloads, shape.choices[0]
 
     def other(column: Ints, value: int) -> Ints:
         changed = column.copy()
         changed[row] = value
         return changed
 
-    choices = {key: choices for key, choices in table.choices.items() if key != table.key[row]}
-    if not (shape.sets or choice.is_plain):
-        choices[int(table.key[row])] = shape.choices
-    sets = {key: sets for key, sets in table.sets.items() if key != table.key[row]}
+    key = int(table.key[row])
+    sets = {one: sets for one, sets in table.sets.items() if one != key}
     if shape.sets:
-        sets[int(table.key[row])] = _sets_with(shape, 0, nodes=0, resources=choice)
+        sets[key] = _sets_with(shape, 0, nodes=0, resources=None)
+    choices = {one: choices for one, choices in table.choices.items() if one != key}
+    if not shape.sets and (len(shape.choices) > 1 or not choice.is_plain):
+        choices[key] = shape.choices
     workloads = replace(
         table,
         sets=sets,
@@ -566,12 +665,16 @@ def _changed(snapshot: Snapshot, row: int, shape: Shape) -> Snapshot:
         cluster=other(table.cluster, snapshot.cluster_names.index(shape.cluster)),
         topology=other(table.topology, len(snapshot.topologies)),
         restriction=other(table.restriction, len(snapshot.restrictions)),
+        volumes=other(table.volumes, len(snapshot.volume_needs) if shape.volumes else 0),
+        queue=table.queue if queue is None else other(table.queue, queue),
+        priority=table.priority if priority is None else other(table.priority, priority),
         choices=choices,
-        equals={key: equals for key, equals in table.equals.items() if key != table.key[row]},
+        equals={one: equals for one, equals in table.equals.items() if one != key},
     )
     return replace(
         snapshot,
         workloads=workloads,
+        volume_needs=(*snapshot.volume_needs, shape.volumes),
         topologies=(*snapshot.topologies, shape.topology),
         restrictions=(*snapshot.restrictions, shape.restriction),
     )

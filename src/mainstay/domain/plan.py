@@ -18,7 +18,7 @@ from mainstay.domain.fleet import Contact, NewCluster
 from mainstay.domain.history import HistoryPolicy
 from mainstay.domain.preemption import Slot, Victim
 from mainstay.domain.quantity import Resources
-from mainstay.domain.queue import PriorityClass, QueueSpec
+from mainstay.domain.queue import LocalQueue, PriorityClass, QueueSpec
 from mainstay.domain.reason import Reason
 from mainstay.domain.volume import VolumeRef, VolumeState
 from mainstay.domain.workload import Phase, WorkloadSpec
@@ -152,6 +152,22 @@ class SetNodeFlavor(Action):
 class RemoveNodeFlavor(Action):
     """Forget a flavor of nodes. Refused while a queue or cohort has a quota of it."""
 
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetLocalQueue(Action):
+    """Say for which queue a name of a namespace stands, from the next pods on. Refused where that is no queue."""
+
+    local: LocalQueue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveLocalQueue(Action):
+    """Forget what a name stands for. What waits keeps its queue."""
+
+    cluster: str
+    namespace: str
     name: str
 
 

@@ -85,6 +85,8 @@ class QueueSpec:
     """The policy by which nodes are chosen for its work, by name; empty: as for everybody. Likewise."""
     order: str = FAIR
     """By which of its equally urgent work the next is chosen: a name of decide/ordering; likewise."""
+    default_max_duration_seconds: int = 0
+    """The time limit of a job that is submitted to it and says none; 0: none either. Likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,37 @@ class PriorityClass:
     priority: int
     """0 to 100."""
     preemptible: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalQueue:
+    """The name that a namespace of a cluster has for a queue: pods of others there may say it (Kueue's LocalQueue)."""
+
+    cluster: str = ""
+    """Empty: of every cluster that says nothing else of that name."""
+    namespace: str
+    name: str
+    queue: str
+
+    @property
+    def words(self) -> str:
+        """`NAMESPACE/NAME`, and of which cluster."""
+        return f"{self.namespace}/{self.name}" + (f" in {self.cluster}" if self.cluster else "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalQueueRecord:
+    """A local queue on record."""
+
+    local: LocalQueue
+    set_at: int
+    """UTC microseconds."""
+    set_by: str
+
+
+def local_name(namespace: str, name: str) -> str:
+    """What stands for the queue of a guest until it is submitted and the name is looked up: no queue is called so."""
+    return f"{namespace}/{name}"
 
 
 PRIORITY_MAX = 100
@@ -251,6 +284,12 @@ def _check_rules(spec: QueueSpec) -> None:
         raise Invalid(msg)
     if spec.cohort and spec.order != FAIR:
         msg = f"{spec.name} is a cohort, in which no work stands in an order; set it on the queues below it"
+        raise Invalid(msg)
+    if spec.cohort and spec.default_max_duration_seconds:
+        msg = f"{spec.name} is a cohort, to which no job is submitted; set the limit on the queues below it"
+        raise Invalid(msg)
+    if spec.default_max_duration_seconds < 0:
+        msg = f"jobs in {spec.name} are to end after {spec.default_max_duration_seconds} s; it is 0 or more"
         raise Invalid(msg)
     if spec.reserved_after_seconds < 0:
         msg = f"a start is reserved in {spec.name} after {spec.reserved_after_seconds} s; it is 0 or more"

@@ -54,6 +54,9 @@ class Code(StrEnum):
     QUEUE_IN_USE = "QueueInUse"
     QUEUE_IMPOSSIBLE = "QueueImpossible"
     NO_SUCH_QUEUE = "NoSuchQueue"
+    LOCAL_QUEUE_SET = "LocalQueueSet"
+    LOCAL_QUEUE_REMOVED = "LocalQueueRemoved"
+    NO_SUCH_LOCAL_QUEUE = "NoSuchLocalQueue"
     NODE_FLAVOR_SET = "NodeFlavorSet"
     NODE_FLAVOR_REMOVED = "NodeFlavorRemoved"
     NODE_FLAVOR_IN_USE = "NodeFlavorInUse"
@@ -194,6 +197,9 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.QUEUE_IN_USE: "queue {object} is in use: {workloads:open workload} in it, {children:queue} below it",
         Code.QUEUE_IMPOSSIBLE: "{detail}",
         Code.NO_SUCH_QUEUE: "no such queue: {object}",
+        Code.LOCAL_QUEUE_SET: "local queue {object} set by {by}: it stands for queue {queue}",
+        Code.LOCAL_QUEUE_REMOVED: "local queue {object} removed by {by}",
+        Code.NO_SUCH_LOCAL_QUEUE: "no such local queue: {object}",
         Code.NODE_FLAVOR_SET: "flavor {object} set by {by}: nodes with {detail}",
         Code.NODE_FLAVOR_REMOVED: "flavor {object} removed by {by}",
         Code.NODE_FLAVOR_IN_USE: "flavor {object} is in use: these have a quota of it: {queues}",

@@ -80,6 +80,10 @@ RUNS_MIN, RUNS_MAX = 3, 20
 """Fewer runs are no history; of more, the last ones count."""
 
 
+RUNS_OF_SHAPE_MIN = 10
+"""Of runs of any name that ask for the same in the same queue of a tenant: they are less alike than those of a name."""
+
+
 def usual_seconds(run_times: Sequence[int]) -> int:
     """As long as such a run takes at most, by the last ones: their mean and three standard deviations, and no less than any.
 

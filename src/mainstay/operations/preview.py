@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mainstay.decide import explain as explaining
 from mainstay.domain.allocation import Owner
@@ -10,17 +10,32 @@ from mainstay.domain.volume import VolumeNeed, named
 from mainstay.domain.workload import OPEN_MAX, STARTING, Kind, Phase, submitter_of, typical_on
 from mainstay.operations import priorities
 from mainstay.operations.principal import Permission, Principal
-from mainstay.operations.submit import JobRequest, check, require_fewer_open, require_possible
+from mainstay.operations.submit import (
+    JobRequest,
+    check,
+    require_fewer_open,
+    require_possible,
+    with_default_limits,
+)
 from mainstay.ports import Store
 
 
-def preview(
-    store: Store, principal: Principal, job: JobRequest, *, now: int, open_max: int = OPEN_MAX
-) -> explaining.Preview:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What submitting would do, and the job as it would be."""
+
+    job: JobRequest
+    limited_by_queue: bool
+    """Its time limit is that of its queue."""
+    answer: explaining.Preview
+
+
+def preview(store: Store, principal: Principal, job: JobRequest, *, now: int, open_max: int = OPEN_MAX) -> Asked:
     """What would happen if this job were submitted now. Raises Invalid and TooMany as submit would."""
     principal.require(Permission.READ)
     check(job)
     require_fewer_open(store, principal.tenant, open_max)
+    ((job, limited),) = with_default_limits(store, [job])
     require_possible(store, principal.tenant, [job])
     names = named(job.spec.volumes)
     owner = Owner(tenant=principal.tenant, project=job.project)
@@ -33,7 +48,7 @@ def preview(
     if job.spec.equals > 1 and job.spec.kind is Kind.JOB:
         name = job.spec.name
         seconds_on = typical_on(store.run_times_on(tenant=principal.tenant, project=job.project, name=name))
-    return explaining.preview(
+    answer = explaining.preview(
         store.snapshot(now=now, seed=0),
         spec=job.spec,
         priority=priority,
@@ -41,7 +56,10 @@ def preview(
         submitter=submitter,
         volumes=volumes,
         seconds_on=seconds_on,
+        tenant=principal.tenant,
+        priorities=priorities.numbers(store),
     )
+    return Asked(job=job, limited_by_queue=limited, answer=answer)
 
 
 def explain(store: Store, principal: Principal, reference: str, *, now: int) -> explaining.Explanation | None:
@@ -50,7 +68,9 @@ def explain(store: Store, principal: Principal, reference: str, *, now: int) -> 
     workload = store.workload(reference, tenant=principal.tenant)
     if workload.phase.final:
         return None
-    found = explaining.explain(store.snapshot(now=now, seed=0), workload.key)
+    found = explaining.explain(
+        store.snapshot(now=now, seed=0), workload.key, tenant=principal.tenant, priorities=priorities.numbers(store)
+    )
     if workload.held and workload.phase is found.phase:
         return replace(found, reason=workload.reason)
     # What its cluster says of its pods stands with the workload; the columns of a snapshot know no words.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from difflib import get_close_matches
 
 from mainstay.domain.errors import Conflict, Invalid, NotFound
@@ -57,6 +58,11 @@ def classes(store: Store) -> tuple[PriorityClass, ...]:
     """Those that are always there too; the most urgent first."""
     always = (PriorityClass(name=name, priority=number) for name, number in BUILT_IN_PRIORITIES.items())
     return tuple(sorted((*store.priority_classes(), *always), key=lambda one: (-one.priority, one.name)))
+
+
+def numbers(store: Store) -> Mapping[str, int]:
+    """Name -> priority, of all of them."""
+    return {one.name: one.priority for one in classes(store)}
 
 
 def resolved(store: Store, given: int | str) -> PriorityClass:

@@ -47,6 +47,8 @@ class QueueChange:
     """Empty: as for everybody."""
     order: str | None = None
     """A name of decide/ordering."""
+    default_max_duration_seconds: int | None = None
+    """0: none."""
 
     def of(self, known: QueueSpec | None) -> QueueSpec:
         """The queue as it is to be."""
@@ -63,6 +65,11 @@ class QueueChange:
             ),
             placement=queue.placement if self.placement is None else self.placement,
             order=queue.order if self.order is None else self.order,
+            default_max_duration_seconds=(
+                queue.default_max_duration_seconds
+                if self.default_max_duration_seconds is None
+                else self.default_max_duration_seconds
+            ),
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -73,6 +73,7 @@ def submit(
     principal.require(Permission.SUBMIT)
     for job in jobs:
         check(job)
+    jobs = [limited for limited, _ in with_default_limits(store, jobs)]
     if any(map(_asks_for_something, jobs)):
         if done := replayed(store, principal, request):
             return done
@@ -163,6 +164,19 @@ def require_fewer_open(store: Store, tenant: str, most: int) -> None:
     if most and found >= most:
         reason = Reason(code=Code.TOO_MANY_OPEN, object=tenant, numbers={"open": found, "most": most})
         raise TooMany(reason.sentence, object_=tenant, numbers=reason.numbers, hint=OPEN_MAX_HINT)
+
+
+def with_default_limits(store: Store, jobs: Sequence[JobRequest]) -> Iterator[tuple[JobRequest, bool]]:
+    """Each job with the time limit of its queue, where it says none itself; and whether that is so. A service never ends."""
+    none_said = any(map(_says_no_limit, jobs))
+    limits = store.default_limits() if none_said else {}
+    for job in jobs:
+        limit = limits.get(job.queue, 0) if _says_no_limit(job) else 0
+        yield (replace(job, spec=replace(job.spec, max_duration_seconds=limit)) if limit else job), limit > 0
+
+
+def _says_no_limit(job: JobRequest) -> bool:
+    return job.spec.kind is Kind.JOB and not job.spec.max_duration_seconds
 
 
 def require_possible(store: Store, tenant: str, jobs: Sequence[JobRequest]) -> None:

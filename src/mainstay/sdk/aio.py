@@ -35,6 +35,7 @@ from mainstay.wire.requests import (
     ClusterRequest,
     DeployRequest,
     FlavorRequest,
+    LocalQueueRequest,
     NamedFlavorRequest,
     NamedQueueRequest,
     QueueHistoryRequest,
@@ -51,6 +52,7 @@ from mainstay.wire.views import (
     ExplanationView,
     FlavorView,
     GpuView,
+    LocalQueueView,
     LogView,
     ModelVersionView,
     NamedVolumeView,
@@ -313,6 +315,18 @@ class AsyncClient:
     async def remove_flavor(self, name: str) -> None:
         """Forget a flavor of nodes. Refused while a queue or cohort has a quota of it."""
         await self._run(calls.remove_flavor(name))
+
+    async def local_queues(self) -> builtins.list[LocalQueueView]:
+        """Names that namespaces of clusters have for queues, which pods of others may say."""
+        return await self._run(calls.local_queues())
+
+    async def set_local_queues(self, requests: Sequence[LocalQueueRequest]) -> builtins.list[LocalQueueView]:
+        """Set several together or none; those that are not named stay as they are. All there are then."""
+        return await self._run(calls.set_local_queues(requests))
+
+    async def remove_local_queue(self, namespace: str, name: str, *, cluster: str = "") -> None:
+        """Forget one. Pods that say it from now on wait in the default queue."""
+        await self._run(calls.remove_local_queue(namespace, name, cluster=cluster))
 
     async def queue_history(self) -> QueueHistoryView:
         """Whether what queues have used lately counts towards their turns, and how."""

@@ -23,6 +23,8 @@ from mainstay.wire.requests import (
     DrainRequest,
     FlavorRequest,
     FlavorsRequest,
+    LocalQueueRequest,
+    LocalQueuesRequest,
     NamedFlavorRequest,
     NamedQueueRequest,
     PlanRequest,
@@ -45,6 +47,7 @@ from mainstay.wire.views import (
     ExplanationView,
     FlavorView,
     GpuView,
+    LocalQueueView,
     LogView,
     MissingView,
     ModelVersionView,
@@ -350,6 +353,23 @@ def remove_flavor(name: str) -> Flow[None]:
     yield write("DELETE", f"/v1/flavors/{segment(name)}")
 
 
+def local_queues() -> Flow[list[LocalQueueView]]:
+    """Every one."""
+    return (yield Request(method="GET", path="/v1/local-queues")).read(Page[LocalQueueView]).items
+
+
+def set_local_queues(requests: Sequence[LocalQueueRequest]) -> Flow[list[LocalQueueView]]:
+    """Set several together, or none."""
+    body = _json(LocalQueuesRequest(local_queues=list(requests)))
+    return (yield Request(method="PUT", path="/v1/local-queues", json=body)).read(Page[LocalQueueView]).items
+
+
+def remove_local_queue(namespace: str, name: str, *, cluster: str) -> Flow[None]:
+    """Forget it."""
+    path = f"/v1/local-queues/{segment(namespace)}/{segment(name)}"
+    yield write("DELETE", path, params={"cluster": cluster} if cluster else {})
+
+
 def queue_history() -> Flow[QueueHistoryView]:
     """As it is on record."""
     return (yield Request(method="GET", path="/v1/queue-history")).read(QueueHistoryView)
@@ -469,6 +489,7 @@ Body = (
     | QuarantineRequest
     | FlavorRequest
     | FlavorsRequest
+    | LocalQueuesRequest
     | QueueHistoryRequest
     | QueueRequest
     | QueuesRequest

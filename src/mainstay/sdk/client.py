@@ -34,6 +34,7 @@ from mainstay.wire.requests import (
     ClusterRequest,
     DeployRequest,
     FlavorRequest,
+    LocalQueueRequest,
     NamedFlavorRequest,
     NamedQueueRequest,
     QueueHistoryRequest,
@@ -50,6 +51,7 @@ from mainstay.wire.views import (
     ExplanationView,
     FlavorView,
     GpuView,
+    LocalQueueView,
     LogView,
     ModelVersionView,
     NamedVolumeView,
@@ -314,6 +316,18 @@ class Client:
     def remove_flavor(self, name: str) -> None:
         """Forget a flavor of nodes. Refused while a queue or cohort has a quota of it."""
         self._run(calls.remove_flavor(name))
+
+    def local_queues(self) -> builtins.list[LocalQueueView]:
+        """Names that namespaces of clusters have for queues, which pods of others may say."""
+        return self._run(calls.local_queues())
+
+    def set_local_queues(self, requests: Sequence[LocalQueueRequest]) -> builtins.list[LocalQueueView]:
+        """Set several together or none; those that are not named stay as they are. All there are then."""
+        return self._run(calls.set_local_queues(requests))
+
+    def remove_local_queue(self, namespace: str, name: str, *, cluster: str = "") -> None:
+        """Forget one. Pods that say it from now on wait in the default queue."""
+        self._run(calls.remove_local_queue(namespace, name, cluster=cluster))
 
     def queue_history(self) -> QueueHistoryView:
         """Whether what queues have used lately counts towards their turns, and how."""

@@ -16,7 +16,7 @@ from mainstay.domain.flavor import NodeFlavor, NodeFlavorRecord
 from mainstay.domain.plan import AuditRow, Event, NewWorkload
 from mainstay.domain.preemption import Nomination, PreemptionPolicy, Slot
 from mainstay.domain.quantity import Money, Resources
-from mainstay.domain.queue import PriorityClass, QueueRecord, QueueSpec, Quota
+from mainstay.domain.queue import LocalQueue, LocalQueueRecord, PriorityClass, QueueRecord, QueueSpec, Quota
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.topology import Spread, TopologyNeed
@@ -28,6 +28,7 @@ from mainstay.store.rows import (
     ChargeRow,
     EndpointRow,
     EventRow,
+    LocalQueueRow,
     ModelRow,
     NodeFlavorRow,
     NodeRow,
@@ -288,6 +289,7 @@ def queue_row(queue: QueueSpec, *, actor: str, now: int, version: int) -> QueueR
         reserved_after_seconds=queue.reserved_after_seconds,
         placement=storable(queue.placement),
         ordering=queue.order,
+        default_max_duration_seconds=queue.default_max_duration_seconds,
         set_at=now,
         set_by=storable(actor),
         version=version,
@@ -311,11 +313,30 @@ def queue_of(row: QueueRow) -> QueueRecord:
             reserved_after_seconds=row["reserved_after_seconds"],
             placement=row["placement"],
             order=row["ordering"],
+            default_max_duration_seconds=row["default_max_duration_seconds"],
         ),
         set_at=row["set_at"],
         set_by=row["set_by"],
         version=row["version"],
     )
+
+
+def local_queue_row(local: LocalQueue, *, actor: str, now: int) -> LocalQueueRow:
+    """The row of a local queue as it is set now."""
+    return LocalQueueRow(
+        cluster=local.cluster,
+        namespace=local.namespace,
+        name=local.name,
+        queue=local.queue,
+        set_at=now,
+        set_by=storable(actor),
+    )
+
+
+def local_queue_of(row: LocalQueueRow) -> LocalQueueRecord:
+    """The local queue of a row."""
+    local = LocalQueue(cluster=row["cluster"], namespace=row["namespace"], name=row["name"], queue=row["queue"])
+    return LocalQueueRecord(local=local, set_at=row["set_at"], set_by=row["set_by"])
 
 
 def node_flavor_row(flavor: NodeFlavor, *, place: int, actor: str, now: int) -> NodeFlavorRow:

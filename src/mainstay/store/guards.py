@@ -37,7 +37,7 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.preemption import DISPLACED_MAX, Slot
 from mainstay.domain.quantity import Resources, is_shape
-from mainstay.domain.queue import NO_LIMIT, QueueSpec, tree_of
+from mainstay.domain.queue import DEFAULT_QUEUE, NO_LIMIT, LocalQueue, QueueSpec, tree_of
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import PODS
 from mainstay.domain.workload import ACTIVE, LEGAL_TRANSITIONS, WAITING, Kind, Phase
@@ -334,6 +334,14 @@ def queue_may_leave(world: World, name: str) -> Reason | None:
         return Reason(code=Code.NO_SUCH_QUEUE, object=name)
     if world.open_workloads_of.get(name) or any(row["parent"] == name for row in world.queues.values()):
         return _queue_in_use(world, name)
+    return None
+
+
+def local_queue_may_be(world: World, local: LocalQueue) -> Reason | None:
+    """What it stands for takes workloads. The only line."""
+    row = world.queues.get(local.queue)
+    if (row is None and local.queue != DEFAULT_QUEUE) or (row is not None and row["cohort"]):
+        return Reason(code=Code.NO_SUCH_QUEUE, object=local.queue)
     return None
 
 

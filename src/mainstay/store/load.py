@@ -42,6 +42,7 @@ from mainstay.domain.plan import (
     ReleaseWorkload,
     RemoveCluster,
     RemoveEndpoint,
+    RemoveLocalQueue,
     RemoveNodeFlavor,
     RemovePriorityClass,
     RemoveQueue,
@@ -50,6 +51,7 @@ from mainstay.domain.plan import (
     Reprioritize,
     RequestStop,
     ResumeCluster,
+    SetLocalQueue,
     SetNodeFlavor,
     SetPrice,
     SetPriorityClass,
@@ -64,13 +66,14 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
 from mainstay.domain.queue import DEFAULT_QUEUE
-from mainstay.domain.workload import RUNS_MAX, Kind, Phase
+from mainstay.domain.workload import RUNS_MAX, RUNS_MIN, Kind, Phase
 from mainstay.store import codec, history, queries, tables
 from mainstay.store.apply import AnyAction, known
 from mainstay.store.rows import (
     AllocationRow,
     ClusterRow,
     EndpointRow,
+    LocalQueueRow,
     NodeFlavorRow,
     NodeRow,
     PriceRow,
@@ -154,6 +157,8 @@ class Needs:
     """Queues of which the open workloads are counted. If there are any, the whole tree is read."""
     node_flavors: bool = False
     """All flavors of nodes, and the whole tree of queues."""
+    local_queues_of: set[str] = field(default_factory=set)
+    """Namespaces of which every local queue is known then."""
     history: bool = False
     """Whether what all queues used lately is changed."""
     ends: set[int] = field(default_factory=set)
@@ -186,6 +191,8 @@ class Needs:
                     self.run_times_on.add((new.tenant, new.project, new.spec.name))
                 if most:
                     self.open_work_of.add(codec.storable(new.tenant))
+                if "/" in new.queue:
+                    self.local_queues_of.add(new.queue.partition("/")[0])
             case RequestStop(workload_key=key) | HoldWorkload(workload_key=key) | ReleaseWorkload(workload_key=key):
                 self.workloads.add(int(key))
             case Reprioritize(workload_key=key):
@@ -260,6 +267,11 @@ class Needs:
                 self.queues.add(name)
             case SetNodeFlavor() | RemoveNodeFlavor():
                 self.node_flavors = True
+            case SetLocalQueue(local=local):
+                self.queues.add(local.queue)
+                self.local_queues_of.add(local.namespace)
+            case RemoveLocalQueue(namespace=namespace):
+                self.local_queues_of.add(namespace)
             case SetQueueHistory():
                 self.history = True
             case SetPriorityClass() | RemovePriorityClass():
@@ -361,13 +373,28 @@ def _load_run_times(connection: sa.Connection, world: World, keys: Iterable[int]
     """Of jobs: a service has no usual end."""
     table, job = tables.workloads, codec.KINDS.index(Kind.JOB)
     rows = (world.workloads[key] for key in keys if key in world.workloads)
-    jobs = (row for row in rows if row["kind"] == job)
+    jobs = [row for row in rows if row["kind"] == job]
     # In these words the index of what has succeeded is taken.
     runs = sa.select(table.c.finished_at - table.c.started_at).where(sa.text("phase = 10 AND attempt = 1"))
     for tenant, project, name in sorted({(row["tenant"], row["project"], row["name"]) for row in jobs}):
         mine = runs.where(table.c.tenant == tenant, table.c.project == project, table.c.name == name)
         last = connection.scalars(mine.order_by(table.c.key.desc()).limit(RUNS_MAX))
         world.run_times[tenant, project, name] = [-(-took // MICROSECONDS_PER_SECOND) for took in last]
+    strangers = (row for row in jobs if len(world.run_times[row["tenant"], row["project"], row["name"]]) < RUNS_MIN)
+    for shape in sorted({world.shape_of(row) for row in strangers}):
+        tenant, queue, cpu_milli, memory_bytes, gpus, gpu_model, nodes = shape
+        alike = runs.where(
+            table.c.tenant == tenant,
+            table.c.queue == queue,
+            table.c.cpu_milli == cpu_milli,
+            table.c.memory_bytes == memory_bytes,
+            table.c.gpus == gpus,
+            table.c.gpu_model == gpu_model,
+            table.c.nodes == nodes,
+            table.c.kind == job,
+        )
+        last = connection.scalars(alike.order_by(table.c.key.desc()).limit(RUNS_MAX))
+        world.run_times_of_shape[shape] = [-(-took // MICROSECONDS_PER_SECOND) for took in last]
 
 
 def _load_kept(connection: sa.Connection, world: World) -> None:
@@ -430,6 +457,10 @@ def _load_queues(connection: sa.Connection, world: World, needs: Needs) -> None:
     for name in sorted(needs.queues):
         open_ = sa.select(sa.func.count()).where(table.c.queue == codec.storable(name), sa.text("phase < 10"))
         world.open_workloads_of[name] = connection.execute(open_).scalar() or 0
+    local = tables.local_queues
+    for row in _where_in(connection, sa.select(local), local.c.namespace, needs.local_queues_of):
+        known = cast("LocalQueueRow", row)
+        world.local_queues[known["cluster"], known["namespace"], known["name"]] = known
     if needs.node_flavors:
         flavors = sa.select(tables.node_flavors).order_by(tables.node_flavors.c.place)
         found = cast("list[NodeFlavorRow]", queries.fetch(connection, flavors))

@@ -17,7 +17,7 @@ from mainstay.domain.errors import Conflict, NotFound
 from mainstay.domain.flavor import NodeFlavorRecord
 from mainstay.domain.fleet import ClusterRecord, Stay
 from mainstay.domain.plan import AuditRow, Event
-from mainstay.domain.queue import PriorityClass, QueueRecord
+from mainstay.domain.queue import LocalQueueRecord, PriorityClass, QueueRecord
 from mainstay.domain.reason import Code
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
@@ -32,6 +32,7 @@ from mainstay.store.rows import (
     EndpointRow,
     EventRow,
     HeadRow,
+    LocalQueueRow,
     ModelRow,
     NodeFlavorRow,
     NodeRow,
@@ -326,6 +327,20 @@ def queues(connection: sa.Connection) -> tuple[QueueRecord, ...]:
     """By name."""
     query = sa.select(tables.queues).order_by(tables.queues.c.name)
     return tuple(codec.queue_of(cast("QueueRow", row)) for row in fetch(connection, query))
+
+
+def default_limits(connection: sa.Connection) -> dict[str, int]:
+    """By name, of those that have one."""
+    queue = tables.queues.c
+    query = sa.select(queue.name, queue.default_max_duration_seconds).where(queue.default_max_duration_seconds > 0)
+    return {row.name: row.default_max_duration_seconds for row in connection.execute(query)}
+
+
+def local_queues(connection: sa.Connection) -> tuple[LocalQueueRecord, ...]:
+    """By namespace and name."""
+    table = tables.local_queues.c
+    query = sa.select(tables.local_queues).order_by(table.namespace, table.name, table.cluster)
+    return tuple(codec.local_queue_of(cast("LocalQueueRow", row)) for row in fetch(connection, query))
 
 
 def node_flavors(connection: sa.Connection) -> tuple[NodeFlavorRecord, ...]:

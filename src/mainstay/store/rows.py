@@ -136,9 +136,21 @@ class QueueRow(TypedDict):
     reserved_after_seconds: int
     placement: str
     ordering: str
+    default_max_duration_seconds: int
     set_at: int
     set_by: str
     version: int
+
+
+class LocalQueueRow(TypedDict):
+    """A row of `local_queues`."""
+
+    cluster: str
+    namespace: str
+    name: str
+    queue: str
+    set_at: int
+    set_by: str
 
 
 class NodeFlavorRow(TypedDict):

@@ -17,7 +17,7 @@ from mainstay.domain.fleet import ClusterRecord
 from mainstay.domain.history import HistoryRecord
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan, Refused
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
-from mainstay.domain.queue import PriorityClass, QueueRecord
+from mainstay.domain.queue import LocalQueueRecord, PriorityClass, QueueRecord
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
@@ -289,6 +289,14 @@ class SqlStore:
     def queues(self) -> tuple[QueueRecord, ...]:
         """By name."""
         return self._database.read(queries.queues)
+
+    def default_limits(self) -> Mapping[str, int]:
+        """By name of the queue."""
+        return self._database.read(queries.default_limits)
+
+    def local_queues(self) -> tuple[LocalQueueRecord, ...]:
+        """By namespace and name."""
+        return self._database.read(queries.local_queues)
 
     def node_flavors(self) -> tuple[NodeFlavorRecord, ...]:
         """In their order."""

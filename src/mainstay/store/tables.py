@@ -144,6 +144,12 @@ workloads = _table(
         sqlite_where=sa.text("phase = 10 AND attempt = 1"),
         postgresql_where=sa.text("phase = 10 AND attempt = 1"),
     ),
+    sa.Index(
+        "workloads_succeeded_of_shape",
+        *("tenant", "queue", "cpu_milli", "memory_bytes", "gpus", "gpu_model", "nodes", "key"),
+        sqlite_where=sa.text("phase = 10 AND attempt = 1"),
+        postgresql_where=sa.text("phase = 10 AND attempt = 1"),
+    ),
     sa.Index("workloads_open", "key", sqlite_where=sa.text("phase < 10"), postgresql_where=sa.text("phase < 10")),
     sa.Index(
         "workloads_open_of_tenant",
@@ -336,11 +342,23 @@ queues = _table(
     _whole("reserved_after_seconds"),
     _text("placement"),
     _text("ordering"),
+    _whole("default_max_duration_seconds"),
     _whole("set_at"),
     _text("set_by"),
     _whole("version"),
 )
 """Queues and cohorts. `quotas` is a JSON list of [flavor, resource, nominal, borrowing limit, lending limit]."""
+
+local_queues = _table(
+    "local_queues",
+    _text("cluster", key=True),
+    _text("namespace", key=True),
+    _text("name", key=True),
+    _text("queue"),
+    _whole("set_at"),
+    _text("set_by"),
+)
+"""Names that namespaces of clusters have for queues; an empty `cluster` is any. No snapshot shows them."""
 
 node_flavors = _table(
     "node_flavors",

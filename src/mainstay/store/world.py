@@ -17,6 +17,7 @@ from mainstay.domain.fleet import Stay
 from mainstay.domain.history import NO_HISTORY
 from mainstay.domain.plan import EventKind, Plan
 from mainstay.domain.quantity import Resources
+from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.reason import Reason
 from mainstay.domain.workload import Phase
 from mainstay.store import codec, codec_fleet
@@ -29,6 +30,7 @@ from mainstay.store.rows import (
     EventRow,
     HeadRow,
     HistoryPolicyRow,
+    LocalQueueRow,
     ModelRow,
     NodeFlavorRow,
     NodeRow,
@@ -48,10 +50,16 @@ VolumeKey: TypeAlias = tuple[str, str, str, str]
 """(cluster, tenant, project, name)"""
 
 
+LocalQueueKey: TypeAlias = tuple[str, str, str]
+"""Cluster, namespace, name."""
+Asked: TypeAlias = tuple[str, str, int, int, int, str, int]
+"""Tenant and queue; CPU, memory, GPUs and their model of a pod; ranks."""
+
+
 class World:
     """What a plan may read and change. A row that is not here does not exist, as far as the plan is concerned."""
 
-    def __init__(self, head: HeadRow, plan: Plan) -> None:
+    def __init__(self, head: HeadRow, plan: Plan) -> None:  # noqa: PLR0915 - one line per table
         self.head = head
         self.version = head["version"] + 1
         self.now = plan.now
@@ -77,6 +85,8 @@ class World:
         """Tenant -> how many workloads of it are open, those that the plan adds included; known only where there is a limit."""
         self.was_open: set[int] = set()
         """Keys of the workloads that were open when they were read."""
+        self.local_queues: dict[LocalQueueKey, LocalQueueRow] = {}
+        """Known only of namespaces of which the plan changes or looks up any."""
         self.node_flavors: dict[str, NodeFlavorRow] = {}
         """In their order; known only if the plan changes any."""
         self.priority_classes: dict[str, PriorityClassRow] = {}
@@ -95,6 +105,8 @@ class World:
         succeeded at once."""
         self.run_times_on: dict[tuple[str, str, str], dict[str, list[int]]] = {}
         """The same of what is submitted with choices that are equals, by `kind_of_gpus`."""
+        self.run_times_of_shape: dict[Asked, list[int]] = {}
+        """The same of what asks for the same in the same queue; known only where runs of a name are too few to tell."""
         self.traits: dict[str, Traits] = {}
         """By digest: those of nodes that are given to somebody who needs certain ones."""
         self.known_traits: set[str] = set()
@@ -121,6 +133,12 @@ class World:
         if row["digest"] not in self.known_traits:
             self.known_traits.add(row["digest"])
             self.changes.new_traits[row["digest"]] = row
+
+    @staticmethod
+    def shape_of(row: WorkloadRow) -> Asked:
+        """What runs are alike by that have no history of their name."""
+        asked = row["cpu_milli"], row["memory_bytes"], row["gpus"], row["gpu_model"], row["nodes"]
+        return row["tenant"], row["queue"], *asked
 
     def open_pods(self, workload_key: int) -> list[AllocationRow]:
         """The allocations of a workload that are not closed; known only for the workloads that the plan asked for."""
@@ -246,6 +264,22 @@ class World:
         del self.queues[name]
         self.changes.queues[name] = None
 
+    def put_local_queue(self, row: LocalQueueRow) -> None:
+        """A new row, or another one in its place."""
+        key = row["cluster"], row["namespace"], row["name"]
+        self.local_queues[key] = self.changes.local_queues[key] = row
+
+    def drop_local_queue(self, key: LocalQueueKey) -> None:
+        """The row goes."""
+        del self.local_queues[key]
+        self.changes.local_queues[key] = None
+
+    def queue_behind(self, cluster: str, local_name: str) -> str:
+        """The queue that a name of a namespace stands for, there before anywhere; the default queue where it stands for none."""
+        namespace, _, name = local_name.partition("/")
+        keys = (cluster, namespace, name), ("", namespace, name)
+        return next((self.local_queues[key]["queue"] for key in keys if key in self.local_queues), DEFAULT_QUEUE)
+
     def put_node_flavor(self, row: NodeFlavorRow) -> None:
         """A new row, or another one in its place."""
         rows = {**self.node_flavors, row["name"]: row}
@@ -367,6 +401,7 @@ class Changes:
         self.secrets: dict[tuple[str, str], SecretRow | None] = {}
         self.volumes: dict[VolumeKey, VolumeRow | None] = {}
         self.queues: dict[str, QueueRow | None] = {}
+        self.local_queues: dict[LocalQueueKey, LocalQueueRow | None] = {}
         self.node_flavors: dict[str, NodeFlavorRow | None] = {}
         self.history_policy: list[HistoryPolicyRow] = []
         self.history: dict[str, QueueHistoryRow | None] = {}

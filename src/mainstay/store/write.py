@@ -32,6 +32,7 @@ def write(connection: sa.Connection, world: World) -> None:
     _write_volumes(connection, world)
     _write_by_name(connection, tables.queues, changes.queues)
     _write_by_name(connection, tables.node_flavors, changes.node_flavors)
+    _write_local_queues(connection, world)
     _write_history(connection, world)
     _write_by_name(connection, tables.priority_classes, changes.priority_classes)
     _UPDATE_NODE.run(connection, changes.nodes.values())
@@ -93,6 +94,15 @@ def _write_by_name(connection: sa.Connection, table: sa.Table, changed: Mapping[
     """As secrets: each is written whole, or goes. `Any`: a row of either table."""
     for name in changed:
         connection.execute(sa.delete(table).where(table.c.name == name))
+    _insert(connection, table, [row for row in changed.values() if row is not None])
+
+
+def _write_local_queues(connection: sa.Connection, world: World) -> None:
+    """As secrets."""
+    table, changed = tables.local_queues, world.changes.local_queues
+    for cluster, namespace, name in changed:
+        there = (table.c.cluster == cluster) & (table.c.namespace == namespace) & (table.c.name == name)
+        connection.execute(sa.delete(table).where(there))
     _insert(connection, table, [row for row in changed.values() if row is not None])
 
 

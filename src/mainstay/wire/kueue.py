@@ -87,7 +87,7 @@ INSTEAD: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalQueue:
-    """A name that a namespace has for a queue. It is not made: what is submitted names the queue itself."""
+    """A name that a namespace has for a queue."""
 
     namespace: str
     name: str
@@ -151,7 +151,7 @@ class _Objects:
                 case _:
                     pass
         flavors = [self._node_flavors[name] for name in self._order.names() if name in self._node_flavors]
-        if not self._faults and not queues and not priorities and not flavors:
+        if not self._faults and not queues and not priorities and not flavors and not local_queues:
             self._faults.append(Fault(line=1, column=1, field="", message="nothing to set: it holds no queue"))
         if self._faults:
             raise JobFileError(self._source, self._faults)

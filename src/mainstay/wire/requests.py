@@ -216,6 +216,8 @@ class QueueRequest(Request):
     order: Annotated[str, Field(max_length=40)] = ""
     """Which of its work goes first of what is as urgent: `fair` at first, which takes turns between those who submit; `fifo`,
     `srtf`, `srsf`."""
+    default_max_duration: Duration = ""
+    """The max_duration of a job that is submitted to it from now on and says none; `0`: none."""
 
 
 class NamedQueueRequest(QueueRequest):
@@ -228,6 +230,22 @@ class QueuesRequest(Request):
     """Queues and cohorts that are set together or not at all."""
 
     queues: Annotated[list[NamedQueueRequest], Field(min_length=1, max_length=2_048)]
+
+
+class LocalQueueRequest(Request):
+    """The name that a namespace has for a queue: pods that others make there may say it."""
+
+    cluster: Annotated[str, Field(max_length=40)] = ""
+    """Only there; empty: in every cluster that says nothing else of that name."""
+    namespace: Annotated[str, Field(min_length=1, max_length=63)]
+    name: Annotated[str, Field(min_length=1, max_length=63)]
+    queue: Annotated[str, Field(min_length=1, max_length=40)]
+
+
+class LocalQueuesRequest(Request):
+    """Names that are set together or not at all."""
+
+    local_queues: Annotated[list[LocalQueueRequest], Field(min_length=1, max_length=1_000)]
 
 
 class QueueHistoryRequest(Request):

@@ -183,6 +183,8 @@ class WorkloadView(View):
     """How near to each other its pods are to lie: `required rack`, `preferred block`; empty: anywhere in one cluster."""
     spread: str = ""
     """How far apart: `at most 1 per host`, `evenly over zones`; empty: it does not say."""
+    max_duration_seconds: int = 0
+    """Its time limit, of an attempt: its own, or that of its queue when it was submitted; 0: none."""
     node_labels: list[str] = Field(default_factory=list)
     """What the labels of its nodes must be, all of it: `disk=ssd`, `zone in (a, b)`."""
     node_preferences: list[str] = Field(default_factory=list)
@@ -286,6 +288,8 @@ class QueueView(View):
     """The policy by which nodes are chosen for its work."""
     order: str = "fair"
     """Which of its work goes first of what is as urgent."""
+    default_max_duration_seconds: int = 0
+    """The limit of a job that is submitted to it and says none; 0: none."""
     share: float | None = None
     """Weighted dominant share: the largest part of what it could borrow that it does, 0 to 1 at weight 1. Only for
     administrators, as the four that follow.
@@ -306,6 +310,18 @@ class QueueView(View):
     """None: nobody has set it; it is the default queue, or a cohort that others name."""
     set_by: str = ""
     warnings: list[str] = Field(default_factory=list)
+
+
+class LocalQueueView(View):
+    """The name that a namespace has for a queue."""
+
+    cluster: str = ""
+    """Empty: every cluster that says nothing else of that name."""
+    namespace: str
+    name: str
+    queue: str
+    set_at: datetime
+    set_by: str
 
 
 class QueueHistoryView(View):
@@ -502,6 +518,10 @@ class OptionView(View):
     price_per_hour: str
     cost_max: str = ""
     """Cost if it ran for its whole max_duration; empty without one."""
+    max_duration_seconds: int = 0
+    """Its time limit; 0: none."""
+    limited_by_queue: bool = False
+    """The job says none: it is that of its queue."""
     reason: ReasonView
 
 
@@ -509,8 +529,9 @@ class AlternativeView(View):
     """One change of the request, everything else the same, with which it could start at once."""
 
     change: str
-    """What is relaxed: `max_duration`, `infra`, `node_labels`, `spot`, `tolerations`, `topology`, `spread`, `gpu_model`, `gpus`,
-    `nodes`, `cpus` or `memory`; of one of several pod sets with its name before it, as `worker.gpus`.
+    """What is relaxed: `max_duration`, `infra`, `node_labels`, `spot`, `tolerations`, `topology`, `spread`, `volumes`,
+    `gpu_model`, `gpus`, `nodes`, `cpus` or `memory`; of one of several pod sets with its name before it, as `worker.gpus`; of a
+    choice other than the first with its number, as `choice2.gpus`. Or its turn: `queue`, `priority`.
     """
     before: str
     after: str
@@ -529,6 +550,58 @@ class ExpectedStartView(View):
     """All of it in words, also why an instant is not known; times from now on."""
 
 
+class HolderView(View):
+    """A queue that holds what is short, or several of them together. Amounts in the unit of the holding."""
+
+    queue: str = ""
+    """Empty: all those that are not named."""
+    queues: int = 1
+    amount: float
+    borrowed: float = 0
+    """Of a quota, what it uses above its own."""
+    runs: int
+    first_end: datetime | None = None
+    """By then the first of its runs is expected to have ended, by its history or limit; of a start, when it is reserved for."""
+    last_end: datetime | None = None
+    """By then all of them; absent where nobody knows of some."""
+    endless: int = 0
+    """So many of them have neither a time limit nor a history."""
+
+
+class HeldRunView(View):
+    """One of your runs that holds some of it."""
+
+    id: str
+    queue: str
+    amount: float
+    ends_at: datetime | None = None
+    """When it is expected to have ended; absent where nobody knows."""
+
+
+class HoldingView(View):
+    """Who holds what is short. Runs are named to their own tenant alone."""
+
+    kind: Literal["quota", "capacity", "start"]
+    """What the queue may not use, what nodes have not, or what is kept for starts that are reserved."""
+    resource: str
+    """`gpu`, `cpu`, `memory`, `pods`, the shape of slices, or another resource; of reserved starts `nodes`."""
+    flavor: str = ""
+    """Of a quota."""
+    unit: str
+    """`gpus`, `cores`, `bytes`, `pods`, `nodes`, or the resource itself."""
+    nodes: int = 0
+    """Of capacity: so many nodes would do, were they empty."""
+    holders: list[HolderView]
+    """Of a quota its own queue first; else those with the most. Three by name, the others together."""
+    own: list[HeldRunView] = Field(default_factory=list)
+    """Runs of your tenant among them, those with the most first; five at most."""
+    own_more: int = 0
+    sentence: str
+    """Which queues, in words; times from now on."""
+    own_sentence: str = ""
+    """Which of your runs, in words."""
+
+
 class PlanView(View):
     """What submitting would do: nothing is changed by asking."""
 
@@ -543,6 +616,8 @@ class PlanView(View):
     """Whom it could displace, or why nobody would yield for it; empty where that is not the question."""
     expected: ExpectedStartView | None = None
     """Absent where waiting alone does not help."""
+    holding: HoldingView | None = None
+    """Who holds what it would wait for; absent where nobody does."""
 
 
 class ExplanationView(View):
@@ -564,6 +639,8 @@ class ExplanationView(View):
     """Absent where it does not wait, or waiting alone does not help."""
     placement: str = ""
     """The policy by which its nodes are chosen, where its queue has one of its own."""
+    holding: HoldingView | None = None
+    """Who holds what it waits for; absent where nobody does."""
     sentence: str
 
 

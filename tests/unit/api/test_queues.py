@@ -92,11 +92,34 @@ async def test_its_order_is_fair_until_another_is_named(api: Api):
     assert (await put(api, "research", {"weight": 2})).order == "srtf"
 
 
+async def test_what_says_no_time_limit_has_that_of_its_queue_and_is_told_so(api: Api, scene: Scene):
+    assert (await put(api, "research", {})).default_max_duration_seconds == 0
+    assert (await put(api, "research", {"default_max_duration": "8h"})).default_max_duration_seconds == 28_800
+    assert (await put(api, "research", {"weight": 2})).default_max_duration_seconds == 28_800
+    for said, limit in ((None, 28_800), ("1h", 3_600), ("30h", 108_000)):
+        job = {"run": "train", "queue": "research"} | ({"max_duration": said} if said else {})
+        (option,) = (await api.ask("POST", "/v1/plan", json={"job": job})).json()["options"]
+        assert (option["max_duration_seconds"], option["limited_by_queue"]) == (limit, said is None)
+        made = (await api.submit(**job)).json()
+        assert made["max_duration_seconds"] == limit
+        # What runs already keeps its limit, whatever the queue says then.
+        await put(api, "research", {"default_max_duration": "8h"})
+        assert (await api.ask("GET", f"/v1/workloads/{made['id']}")).json()["max_duration_seconds"] == limit
+    assert (await api.submit(run="train")).json()["max_duration_seconds"] == 0
+    service = {"type": "service", "run": "serve", "queue": "research"}
+    assert (await api.submit(**service)).json()["max_duration_seconds"] == 0
+    assert (await put(api, "research", {"default_max_duration": "0"})).default_max_duration_seconds == 0
+    assert (await api.submit(run="train", queue="research")).json()["max_duration_seconds"] == 0
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
         ({"order": "fastest"}, "there is no order 'fastest'"),
         ({"cohort": True, "order": "fifo"}, "set it on the queues below it"),
+        ({"default_max_duration": "long"}, "is not a duration"),
+        ({"default_max_duration": "9000d"}, "longer than ten years"),
+        ({"cohort": True, "default_max_duration": "8h"}, "set the limit on the queues below it"),
         ({"reserved_after": "60d"}, "is too long"),
         ({"reserved_after": "soon"}, "is not a duration"),
         ({"placement": "random"}, "there is no policy 'random'"),

@@ -18,7 +18,15 @@ from tests.unit.api.conftest import PEOPLE, Api, made_a_model, site_of
 
 ROUTES = [declared for topic in TOPICS for declared in topic.declared]
 GUARDED = [route for route in ROUTES if route.permission is not PUBLIC]
-FILLED = {"cluster": "nope", "ref": "nope", "name": "nope", "digest": "0" * 64, "path": "v2", "rest": "v2"}
+FILLED = {
+    "cluster": "nope",
+    "namespace": "nope",
+    "ref": "nope",
+    "name": "nope",
+    "digest": "0" * 64,
+    "path": "v2",
+    "rest": "v2",
+}
 
 
 def path_of(route: Declared) -> str:

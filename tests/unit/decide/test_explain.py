@@ -14,7 +14,7 @@ from mainstay.domain.billing import Price
 from mainstay.domain.errors import NotFound
 from mainstay.domain.plan import Allocate
 from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources, memory_words
-from mainstay.domain.queue import QueueSpec, Quota
+from mainstay.domain.queue import BUILT_IN_PRIORITIES, QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import PODS
 from mainstay.domain.workload import Kind, Phase, WorkloadSpec
@@ -175,7 +175,10 @@ def test_what_waits_for_its_quota_says_so_and_what_it_could_have():
     snapshot = world(nodes=[node(cpus=16)], queues=quota_of(a=3), workloads=[workload(1, queue="a", cpus=5)])
     found = explain(snapshot, 1)
     assert found.reason.code is Code.WAITS_FOR_QUOTA
-    assert found.alternatives == (Alternative(change="cpus", before="5", after="3"),)
+    assert found.alternatives == (
+        Alternative(change="cpus", before="5", after="3"),
+        Alternative(change="queue", before="a", after="default"),
+    )
 
 
 def test_a_preview_minds_the_quota_of_the_queue():
@@ -201,8 +204,13 @@ def test_what_is_said_to_start_now_does_when_it_is_done(nodes, jobs, quota):
     snapshot = world(nodes=nodes, queues=quota_of(a=quota, b=4), workloads=waiting)
     for place, job in enumerate(waiting):
         for one in explain(snapshot, job.key).alternatives:
-            field = {"cpus": "cpus", "nodes": "nodes", "memory": "gib"}[one.change]
-            changed = replace(job, **{field: int(one.after.removesuffix("GiB"))})
+            if one.change == "queue":
+                changed = replace(job, queue=one.after)
+            elif one.change == "priority":
+                changed = replace(job, priority=BUILT_IN_PRIORITIES[one.after])
+            else:
+                field = {"cpus": "cpus", "nodes": "nodes", "memory": "gib"}[one.change]
+                changed = replace(job, **{field: int(one.after.removesuffix("GiB"))})
             assert job.key in starts([*waiting[:place], changed, *waiting[place + 1 :]])
 
 

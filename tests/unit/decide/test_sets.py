@@ -22,7 +22,7 @@ from mainstay.domain.billing import Price
 from mainstay.domain.plan import Advance, Allocate
 from mainstay.domain.preemption import PreemptionPolicy, WithinQueue
 from mainstay.domain.quantity import BYTES_PER_GIB, Money
-from mainstay.domain.queue import OTHER_FLAVOR, QueueSpec, Quota
+from mainstay.domain.queue import BUILT_IN_PRIORITIES, OTHER_FLAVOR, QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Kind, Phase, PodSet, WorkloadSpec
@@ -346,9 +346,9 @@ def test_explain_never_lies_about_pod_sets(nodes, gangs):
         if "set" in answer.reason.numbers:
             assert answer.reason.numbers["set"] in {one.name for one in work.sets}
         for one in answer.alternatives:
-            other = gang_of(
-                work.key, *(_with_less(each, one.change, one.after) for each in work.sets), phase=Phase.QUEUED
-            )
+            sooner = {"priority": BUILT_IN_PRIORITIES[one.after]} if one.change == "priority" else {}
+            sets = [_with_less(each, one.change, one.after) for each in work.sets]
+            other = gang_of(work.key, *sets, phase=Phase.QUEUED, **sooner)
             rest = [each if each is not work else other for each in works]
             assert work.key in placed(world(nodes=nodes, workloads=rest)), one
 

@@ -107,7 +107,7 @@ def test_both_versions_name_the_parent_in_their_own_way(version: str, kind: str,
     assert refused(text.replace(f"{field}:", f"{other}:"))[0].startswith(f"f:4:8: spec.{other}: not supported")
 
 
-def test_priorities_are_read_and_local_queues_only_told() -> None:
+def test_priorities_and_local_queues_are_read() -> None:
     text = """\
 apiVersion: kueue.x-k8s.io/v1beta2
 kind: WorkloadPriorityClass

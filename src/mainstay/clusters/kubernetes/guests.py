@@ -21,7 +21,7 @@ from mainstay.clusters.kubernetes.restrictions import Restriction, restriction
 from mainstay.clusters.kubernetes.topology import level_of
 from mainstay.domain.guest import plain_name
 from mainstay.domain.quantity import Resources
-from mainstay.domain.queue import PRIORITY_MAX
+from mainstay.domain.queue import PRIORITY_MAX, local_name
 from mainstay.domain.topology import TopologyNeed, need_of
 
 DEFAULT_QUEUE = DEFAULT_TENANT = "default"
@@ -72,7 +72,7 @@ def wish(pod: Pod) -> Wish:
     of_volcano = names.GROUP_LABEL not in meta.labels
     return Wish(
         name=meta.name,
-        queue=meta.labels.get(names.QUEUE, DEFAULT_QUEUE),
+        queue=_queue(pod),
         priority=priority(spec.priority or 0),
         resources=_resources(pod),
         restriction=where,
@@ -84,6 +84,14 @@ def wish(pod: Pod) -> Wish:
         problem="; ".join(_problems(pod, understood=where is not None)),
         topology=_topology(pod),
     )
+
+
+def _queue(pod: Pod) -> str:
+    """By the label of ours, else by the name that its namespace has for one, to be looked up when it is submitted."""
+    labels = pod.metadata.labels
+    if names.QUEUE not in labels and (local := labels.get(names.LOCAL_QUEUE)):
+        return local_name(pod.metadata.namespace, local)
+    return labels.get(names.QUEUE, DEFAULT_QUEUE)
 
 
 def _resources(pod: Pod) -> Resources:

@@ -66,6 +66,8 @@ LET_IN = f"{PREFIX}/let-in"
 
 QUEUE = f"{PREFIX}/queue"
 """On a guest: the queue in which it waits."""
+LOCAL_QUEUE = "kueue.x-k8s.io/queue-name"
+"""On a guest that has no label of ours: the name that its namespace has for a queue. Source: Kueue's LocalQueue."""
 GROUP_SIZE = f"{PREFIX}/group-size"
 """On a guest: how many pods its group has, where no PodGroup says so."""
 WORKLOAD = f"{PREFIX}/workload"

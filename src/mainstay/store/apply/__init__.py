@@ -44,6 +44,7 @@ from mainstay.domain.plan import (
     ReleaseWorkload,
     RemoveCluster,
     RemoveEndpoint,
+    RemoveLocalQueue,
     RemoveNodeFlavor,
     RemovePriorityClass,
     RemoveQueue,
@@ -53,6 +54,7 @@ from mainstay.domain.plan import (
     RequestStop,
     ResumeCluster,
     RowVersion,
+    SetLocalQueue,
     SetNodeFlavor,
     SetPrice,
     SetPriorityClass,
@@ -128,6 +130,8 @@ AnyAction = (
     | Reprioritize
     | SetQueue
     | RemoveQueue
+    | SetLocalQueue
+    | RemoveLocalQueue
     | SetNodeFlavor
     | RemoveNodeFlavor
     | SetQueueHistory
@@ -259,6 +263,10 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return queues.set_queue(world, action)
         case RemoveQueue():
             return queues.remove_queue(world, action)
+        case SetLocalQueue():
+            return queues.set_local_queue(world, action)
+        case RemoveLocalQueue():
+            return queues.remove_local_queue(world, action)
         case SetNodeFlavor():
             return queues.set_node_flavor(world, action)
         case RemoveNodeFlavor():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from mainstay.domain.flavor import placed_before
 from mainstay.domain.plan import (
+    RemoveLocalQueue,
     RemoveNodeFlavor,
     RemovePriorityClass,
     RemoveQueue,
+    SetLocalQueue,
     SetNodeFlavor,
     SetPriorityClass,
     SetQueue,
@@ -35,6 +37,29 @@ def remove_queue(world: World, action: RemoveQueue) -> Reason | None:
     world.drop_queue(action.queue)
     world.drop_history(action.queue)
     world.log("queue", action.queue, action.reason)
+    return None
+
+
+def set_local_queue(world: World, action: SetLocalQueue) -> Reason | None:
+    """What is said again is not written again."""
+    local = action.local
+    if refusal := guards.local_queue_may_be(world, local):
+        return refusal
+    known = world.local_queues.get((local.cluster, local.namespace, local.name))
+    if known is None or known["queue"] != local.queue:
+        world.put_local_queue(codec.local_queue_row(local, actor=world.actor, now=world.now))
+        world.log("queue", local.queue, action.reason)
+    return None
+
+
+def remove_local_queue(world: World, action: RemoveLocalQueue) -> Reason | None:
+    """Pods that say it from now on wait in the default queue."""
+    key = action.cluster, action.namespace, action.name
+    known = world.local_queues.get(key)
+    if known is None:
+        return Reason(code=Code.NO_SUCH_LOCAL_QUEUE, object=f"{action.namespace}/{action.name}")
+    world.drop_local_queue(key)
+    world.log("queue", known["queue"], action.reason)
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mainstay.domain.allocation import ENDS, End, Seen
 from mainstay.domain.plan import (
@@ -19,7 +20,16 @@ from mainstay.domain.plan import (
 from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources, is_shape, total
 from mainstay.domain.reason import Code, Reason
-from mainstay.domain.workload import WAITING, Phase, typical, typical_on, usual_seconds
+from mainstay.domain.workload import (
+    RUNS_MIN,
+    RUNS_OF_SHAPE_MIN,
+    WAITING,
+    Kind,
+    Phase,
+    typical,
+    typical_on,
+    usual_seconds,
+)
 from mainstay.store import codec, guards
 from mainstay.store.rows import AllocationRow, NodeRow, WorkloadRow
 from mainstay.store.world import World
@@ -29,8 +39,15 @@ def submit(world: World, action: Submit) -> Reason | None:
     """A taken id is refused: the caller mints another."""
     refusal = guards.tenant_may_submit(world, action) or id_is_free(action.workload, world)
     if refusal is None:
-        store_workload(world, action.workload, action.reason)
+        store_workload(world, _in_its_queue(world, action.workload), action.reason)
     return refusal
+
+
+def _in_its_queue(world: World, new: NewWorkload) -> NewWorkload:
+    """A guest that names its queue as its namespace does, in the queue that this stands for."""
+    if new.spec.kind is not Kind.POD or "/" not in new.queue:
+        return new
+    return replace(new, queue=world.queue_behind(new.spec.cluster, new.queue))
 
 
 def id_is_free(new: NewWorkload, world: World) -> Reason | None:
@@ -173,13 +190,15 @@ def advance(world: World, action: Advance) -> Reason | None:
 
 
 def _write_history(world: World, row: WorkloadRow) -> None:
-    """What it takes, as far as the last runs of its name say."""
+    """What it takes, as far as the last runs like it say."""
     row["typical_seconds"], row["spread_permille"] = typical(_run_times(world, row))
 
 
 def _run_times(world: World, row: WorkloadRow) -> Sequence[int]:
-    """Of the last runs of its name, in seconds."""
-    return world.run_times.get((row["tenant"], row["project"], row["name"]), ())
+    """Of the last runs of its name, in seconds; where those are too few, of the last that asked for the same in its queue."""
+    of_name = world.run_times.get((row["tenant"], row["project"], row["name"]), ())
+    of_shape = world.run_times_of_shape.get(world.shape_of(row), ())
+    return of_shape if len(of_name) < RUNS_MIN and len(of_shape) >= RUNS_OF_SHAPE_MIN else of_name
 
 
 def nothing_kept_for(row: WorkloadRow) -> None:

@@ -76,6 +76,7 @@ async function explanation() {
   const answer = await get(`${path}/explain`);
   const parts = answer.reason.sentence === run.reason.sentence ? [] : [el("p", {}, sentence(answer.reason.sentence), ".")];
   if (answer.position) parts.push(el("p", {}, answer.position === 1 ? "It is the next in line." : `Its place in line: ${answer.position}.`));
+  if (answer.holding) parts.push(...holders(answer.holding));
   if (answer.expected && answer.position) parts.push(el("p", {}, sentence(answer.expected.sentence), "."));
   if (answer.preemption) parts.push(el("p", {}, sentence(answer.preemption), "."));
   if (answer.would_start_if.length) {
@@ -84,6 +85,15 @@ async function explanation() {
   }
   fill(byId("explanation"), parts);
   byId("explain").hidden = !parts.length;
+}
+
+/** Who holds what is short: queues, and one's own runs by their pages. */
+function holders(holding) {
+  const parts = [el("p", {}, sentence(holding.sentence), ".")];
+  const link = (each) => el("a", { href: `/runs/${encodeURIComponent(each.id)}` }, each.id);
+  const more = holding.own_more ? `, and ${holding.own_more} more` : "";
+  if (holding.own.length) parts.push(el("p", {}, "Of yours: ", ...holding.own.flatMap((each, at) => [at ? ", " : "", link(each)]), more, "."));
+  return parts;
 }
 
 function pods() {

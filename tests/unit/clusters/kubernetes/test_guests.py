@@ -174,6 +174,18 @@ def test_the_group_is_that_of_the_label_or_of_the_annotation():
     assert (annotated.group, annotated.group_size, annotated.of_volcano) == ("g", 4, True)
 
 
+def test_a_pod_waits_in_the_queue_of_our_label_else_of_the_name_that_its_namespace_has():
+    def queue(**labels: str) -> str:
+        return wish(pod(meta={"namespace": "team-a", "labels": labels})).queue
+
+    ours, theirs = {names.QUEUE: "night"}, {names.LOCAL_QUEUE: "user-queue"}
+    assert queue() == "default"
+    assert queue(**theirs) == "team-a/user-queue"
+    assert queue(**ours, **theirs) == "night"
+    assert queue(**{names.LOCAL_QUEUE: ""}) == "default"
+    assert wish(pod(meta={"labels": theirs})).problem == ""
+
+
 def test_who_pays_is_written_on_the_namespace_and_never_on_the_pod():
     assert owner("team-a", None) == ("default", "team-a", "")
     assert owner("team-a", Landlord(tenant="acme", project="nlp")) == ("acme", "nlp", "")
