@@ -46,7 +46,7 @@ def memory_of_gpus(snapshot: Snapshot) -> Ints:
     """[nodes] Bytes of each whole GPU; 0: nobody knows. O(models x kinds of nodes + nodes)."""
     nodes = snapshot.nodes
     found = np.zeros_like(nodes.gpus)
-    for number in np.unique(nodes.gpu_model).tolist():
+    for number in np.flatnonzero(np.bincount(nodes.gpu_model)).tolist():
         of = nodes.gpu_model == number
         found[of] = memory_of(nodes, snapshot.gpu_models[number])[of]
     return found

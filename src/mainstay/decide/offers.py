@@ -7,8 +7,9 @@ such a run takes on such GPUs. Both differ by the model, so where any will do, e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache, partial
 from statistics import fmean
 from types import MappingProxyType
 
@@ -17,6 +18,7 @@ import numpy as np
 from mainstay.decide import billing
 from mainstay.decide.devices import Unit, units_of
 from mainstay.domain.arrays import Bools
+from mainstay.domain.billing import Price
 from mainstay.domain.quantity import ANY_GPU, Money, Resources, duration_words, is_shape
 from mainstay.domain.snapshot import NodeTable, Snapshot
 from mainstay.domain.workload import kind_of_gpus
@@ -66,11 +68,12 @@ def offers_of(
     as on the others on average.
     """
     usual = fmean(seconds_on.values()) if seconds_on else 1.0
+    hourly = _hourly(snapshot.prices, snapshot.now)
     found = list[Offer]()
     for number, choice in enumerate(choices):
         compared = equals > 1 and number < equals
         for one in _ways(snapshot, choice, compared=compared):
-            per_hour = billing.price_per_hour(one.resources, snapshot.now, snapshot.prices)
+            per_hour = hourly(one.resources)
             seconds = seconds_on.get(kind_of_gpus(one.resources), 0)
             offer = Offer(
                 resources=one.resources,
@@ -104,7 +107,13 @@ def models_of(nodes: NodeTable, *, inside: Bools | None) -> list[int]:
     """Numbers of the models of whole GPUs that any of these nodes has; None: any at all."""
     has = np.maximum(nodes.gpus, nodes.whole_gpus) > 0
     has = has if inside is None else has & inside
-    return [number for number in np.unique(nodes.gpu_model[has]).tolist() if number]
+    return [number for number in np.flatnonzero(np.bincount(nodes.gpu_model[has])).tolist() if number]
+
+
+@lru_cache(maxsize=2)
+def _hourly(prices: tuple[Price, ...], at: int) -> Callable[[Resources], Money]:
+    """Many shapes of one snapshot ask for the same amounts."""
+    return cache(partial(billing.price_per_hour, at=at, prices=prices))
 
 
 def _ways(snapshot: Snapshot, choice: Resources, *, compared: bool) -> Iterator[Unit]:
