@@ -20,7 +20,7 @@ from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.sets import Parts, nodes_by_part
 from mainstay.decide.places import node_names, placed
 from mainstay.decide.preemption.outlook import outlook
-from mainstay.decide.preemption.rules import Wish, wish_of
+from mainstay.decide.preemption.rules import wish_of
 from mainstay.decide.schedule import kept_for_gpus, quota_refusal, refusal, slot_resources, start_reserved, would_delay
 from mainstay.decide.shapes import Shape, longest, make_shape, shape_of
 from mainstay.decide.submitters import turn_words
@@ -177,7 +177,7 @@ def preview(
     )
     who, after = _Asker(tenant=tenant, priorities=priorities), _InOrder.of(world, row)
     answer = _answer(reserved, shape, priority=priority, queue=at, most=spec.nodes_max, who=who, after=after)
-    wish = Wish(key=_NOBODY, queue=at, priority=priority, submitted_at=snapshot.now)
+    wish = replace(wish_of(world, row), key=_NOBODY)
     parts = answer.parts or _as_asked(spec)
     prices = [(count, billing.price_per_hour(held, snapshot.now, snapshot.prices)) for count, held in parts]
     hourly = replace(prices[0][1], micros=sum(count * price.micros for count, price in prices))

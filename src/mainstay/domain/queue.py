@@ -39,6 +39,8 @@ OTHER_FLAVOR = "default"
 
 FAIR = "fair"
 """The order of a queue that says nothing else: who submit to it take turns. Others are in decide/ordering."""
+FIFO = "fifo"
+"""First come, first served."""
 DEFAULT_QUEUE = "default"
 """Where a workload waits that names no queue."""
 ALL_QUEUES = "all queues"

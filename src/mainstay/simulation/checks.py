@@ -122,6 +122,7 @@ class Checks:
         self.after_commits(store)
         workloads = _all_workloads(store)
         self._submissions(workloads, answers)
+        self._open_work(store, workloads)
         self._pods(store, workloads)
         self._guests(store, workloads)
         self._sets(store, workloads)
@@ -271,6 +272,15 @@ class Checks:
         written = self._machines.processes[pod].behaviour.files if keeps else {}
         if workload.output != (digest_of(written) if written else ""):
             self.violations.append(f"R6: the output of {workload.id} is not what {pod} wrote: {workload.output!r}")
+
+    def _open_work(self, store: Store, workloads: Mapping[str, Workload]) -> None:
+        """I18: of each tenant as many workloads are open as its count says."""
+        found = Counter(one.tenant for one in workloads.values() if not one.phase.final)
+        for tenant in {one.tenant for one in workloads.values()}:
+            if found[tenant] != (counted := store.open_workloads(tenant)):
+                self.violations.append(
+                    f"I18: tenant {tenant} has {found[tenant]} open workloads, {counted} are counted"
+                )
 
     def _bills(self, store: Store) -> None:
         """I4: however a bill is grouped, it adds up to what was charged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,8 @@ from mainstay.decide.cycle import Cycle
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.placement.fit import Request, feasible
 from mainstay.decide.quota import available, quotas_of, usage
+from mainstay.domain.allocation import Seen
+from mainstay.domain.arrays import Ints
 from mainstay.domain.snapshot import Snapshot
 from tests.unit.decide.test_kernel import a_world
 
@@ -29,11 +32,37 @@ def cell_of(snapshot: Snapshot, *, queue: int, row: int, model: str, resource: s
     return NOWHERE if limited else None
 
 
+def held(snapshot: Snapshot) -> Ints:
+    """[queues, cells] What runs already counts."""
+    pods, table = snapshot.allocations, snapshot.workloads
+    own = np.zeros((len(snapshot.queues.names), len(snapshot.queues.cells)), dtype=np.int64)
+    for at in np.flatnonzero((pods.seen != Seen.ENDED) & np.isin(pods.workload_key, table.key)).tolist():
+        queue = int(table.queue[np.searchsorted(table.key, pods.workload_key[at])])
+        row = int(np.searchsorted(snapshot.nodes.key, pods.node_key[at]))
+        amounts = {
+            "cpu": int(pods.cpu_milli[at]),
+            "memory": int(pods.memory_bytes[at]),
+            "gpu": int(pods.gpus[at]),
+            "pods": 1,
+        }
+        model = snapshot.gpu_models[int(pods.gpu_model[at])] if pods.gpus[at] else ""
+        for column, amount in (counted(snapshot, amounts, model, queue=queue, row=row) or {}).items():
+            own[queue, column] += amount
+    return own
+
+
 def cells_of(snapshot: Snapshot, request: Request, *, queue: int, row: int) -> dict[int, int] | None:
     """What one pod counts on this node; None: it may not lie there."""
     gpu = snapshot.gpu_models[int(snapshot.nodes.gpu_model[row])]
     model = request.shape or (gpu if request.gpus else "")
     amounts = {"cpu": request.cpu_milli, "memory": request.memory_bytes, "gpu": request.gpus, "pods": 1}
+    return counted(snapshot, amounts, model, queue=queue, row=row)
+
+
+def counted(
+    snapshot: Snapshot, amounts: Mapping[str, int], model: str, *, queue: int, row: int
+) -> dict[int, int] | None:
+    """Column -> what these amounts count there on this node; None: of one that is limited there is no quota."""
     found: dict[int, int] = {}
     for resource, amount in amounts.items():
         cell = cell_of(snapshot, queue=queue, row=row, model=model, resource=resource)
@@ -49,7 +78,7 @@ def cells_of(snapshot: Snapshot, request: Request, *, queue: int, row: int) -> d
 def test_no_quota_is_exceeded_and_nothing_waits_that_may_have_what_is_free(seed, by_numpy):
     snapshot = a_world(seed, nodes=60)
     tree, table = snapshot.queues, snapshot.workloads
-    quotas, own = quotas_of(tree), np.zeros((len(tree.names), len(tree.cells)), dtype=np.int64)
+    quotas, own = quotas_of(tree), held(snapshot)
     policy = POLICIES["spread" if by_numpy else "best-fit"]
     cycle = Cycle(snapshot, policy, tries_max=0)
     for placed in cycle.placements():

@@ -164,6 +164,12 @@ def test_queues_grow_by_their_shares_and_in_a_queue_the_more_urgent_first():
     assert counts(world(nodes=[node(cpus=9)], queues=queues, workloads=jobs, allocations=pods)) == {2: 2, 3: 4}
 
 
+def test_in_a_queue_those_who_submitted_grow_in_turns():
+    jobs = [runs(1, submitter="ann"), runs(2, submitter="ann"), runs(3, submitter="bob")]
+    snapshot = world(nodes=[node(cpus=9)], workloads=jobs, allocations=[up(1), up(2), up(3)])
+    assert counts(snapshot) == {1: 3, 3: 3}
+
+
 def test_so_many_at_most_in_one_turn():
     snapshot = world(
         nodes=[node(cpus=200, gib=200)], workloads=[runs(most=90), runs(2, most=90)], allocations=[up(), up(2)]

@@ -135,7 +135,7 @@ def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
         workload(
             pod.workload_key,
             submitter="bob",
-            queue="a",
+            queue="c",
             phase=Phase.RUNNING,
             max_duration_seconds=rng.choice((0, 900, 2_000)),
         )

@@ -430,7 +430,7 @@ def stays_near_its_own(snapshot: Snapshot, search: Search, action: Preempt, unit
     table, balance = snapshot.workloads, search.balance
     row = table.key.tolist().index(action.workload_key)
     needed = {
-        column for _, load in search._asked(wish_of(snapshot, row), shape_of(snapshot, row)) for column in load.cells
+        column for _, _, load in search._asked(wish_of(snapshot, row), shape_of(snapshot, row)) for column in load.cells
     }
     yielded: dict[int, list[list[int]]] = {}
     for victim, own in zip(action.victims, units, strict=True):

@@ -100,6 +100,16 @@ def test_whoever_comes_before_it_does(*, sets: bool):
     assert yields(two_nodes(gang(), in_sets(waits(2, priority=90, cpus=4), sets=sets))) == {2: [9]}
 
 
+@pytest.mark.parametrize(("order", "found"), [("fair", {2: [9]}), ("fifo", {})])
+def test_within_a_queue_its_order_says_who_comes_before(order: str, found: dict[int, list[int]]):
+    late, second = (
+        waits(2, priority=50, cpus=4, submitter="bob"),
+        runs(9, seconds=90, cpus=4, priority=10, submitter="ann"),
+    )
+    snapshot = two_nodes(gang(submitter="ann"), late, second=second, queues=[queue(order=order)])
+    assert yields(snapshot) == found
+
+
 @SETS
 @pytest.mark.parametrize(("cpus", "found"), [(2, {2: [9]}), (4, {})])
 def test_of_each_node_as_much_is_kept_as_the_set_asks_for_that_is_to_lie_there(
@@ -136,6 +146,23 @@ def test_the_place_of_one_that_would_still_run_then_is_none_of_the_start():
     )
     assert starts(snapshot) == {1: 100}
     assert yields(snapshot) == {2: [7]}
+
+
+@pytest.mark.parametrize(
+    ("order", "submitter", "found"),
+    [("fair", "ann", {2: [9]}), ("fair", "bob", {}), ("fifo", "bob", {2: [9]}), ("srtf", "ann", {})],
+)
+def test_newer_work_yields_where_age_is_what_counts(order: str, submitter: str, found: dict[int, list[int]]):
+    """Of another submitter it runs by their turn: to displace it would undo that."""
+    policy = PreemptionPolicy(within_queue=WithinQueue.LOWER_OR_NEWER_EQUAL_PRIORITY)
+    older, newer = waits(2, cpus=4, submitter="ann"), runs(9, cpus=4, submitter=submitter, submitted_at=NOON + SECOND)
+    snapshot = world(
+        nodes=[node(cpus=4)],
+        queues=[queue(policy=policy, order=order)],
+        workloads=[older, newer],
+        allocations=[allocation(9, cpus=4)],
+    )
+    assert yields(snapshot) == found
 
 
 def test_whose_start_is_reserved_displaces_where_it_may():

@@ -43,6 +43,7 @@ class Holders:
     queue: Ints
     priority: Ints
     submitted_at: Ints
+    submitter: Ints
     cost: Ints
     """[units] Millionths of a currency: what its pods have cost since it last saved its state, which is lost with them; of the
     rest of a workload with surplus ranks, theirs too.
@@ -113,6 +114,7 @@ def holders_of(snapshot: Snapshot) -> Holders:
         queue=workloads.queue[units],
         priority=workloads.priority[units],
         submitted_at=workloads.submitted_at[units],
+        submitter=workloads.submitter[units],
         cost=cost,
         may_yield=free_to_yield & ~protected,
         protected=protected & free_to_yield,

@@ -1,7 +1,7 @@
 """By which rule whom may yield for whom. Source: Kueue, preemption and fair sharing; scheduling.md rows 7 to 12 and 18.
 
 In this order, the first that allows it counts:
-1. within the queue, by its policy: of a lower priority, or as urgent and newer;
+1. within the queue, by its policy: of a lower priority, or as urgent and newer, where age is what its order goes by;
 2. reclaim: the one who waits asks for no more than is its queue's own, or its cohort's, against queues outside of that; or its
    queue uses less than its own of all that is asked for, and once all have yielded, its own work among them, no more. And
    the other queue, with all cohorts up to where both meet, holds more than its own of what is needed;
@@ -21,7 +21,7 @@ from mainstay.decide.preemption.balance import Amounts, Balance, Cells, Share, S
 from mainstay.decide.preemption.holders import Holders
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.preemption import FairShare, PreemptionPolicy, Reclaim, Rule, WithinQueue
-from mainstay.domain.queue import Resource
+from mainstay.domain.queue import FAIR, FIFO, Resource
 from mainstay.domain.snapshot import Snapshot
 
 NOTHING_BORROWED: Share = (0.0, 0.0)
@@ -35,6 +35,9 @@ class Wish:
     queue: int
     priority: int
     submitted_at: int
+    submitter: int = 0
+    order: str = FAIR
+    """Of its queue."""
     displacers: frozenset[int] = frozenset()
     """Keys of those that it may not displace: who has displaced it, and whom those were displaced by in turn."""
 
@@ -47,6 +50,8 @@ def wish_of(snapshot: Snapshot, row: int) -> Wish:
         queue=int(table.queue[row]),
         priority=int(table.priority[row]),
         submitted_at=int(table.submitted_at[row]),
+        submitter=int(table.submitter[row]),
+        order=snapshot.queues.orders[int(table.queue[row])],
         displacers=displacers(snapshot.displaced_by, int(table.key[row])),
     )
 
@@ -129,6 +134,10 @@ class Rules:
         here = holders.queue == self.wish.queue
         lower = holders.priority < self.wish.priority
         newer = (holders.priority == self.wish.priority) & (holders.submitted_at > self.wish.submitted_at)
+        if self.wish.order == FAIR:  # Of others it is their turn that counts, and displacing would undo that.
+            newer &= holders.submitter == self.wish.submitter
+        elif self.wish.order != FIFO:
+            newer = np.zeros_like(newer)
         within = {
             WithinQueue.NEVER: np.zeros_like(lower),
             WithinQueue.LOWER_PRIORITY: lower,

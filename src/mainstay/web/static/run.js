@@ -76,6 +76,7 @@ async function explanation() {
   const answer = await get(`${path}/explain`);
   const parts = answer.reason.sentence === run.reason.sentence ? [] : [el("p", {}, sentence(answer.reason.sentence), ".")];
   if (answer.position) parts.push(el("p", {}, answer.position === 1 ? "It is the next in line." : `Its place in line: ${answer.position}.`));
+  if (answer.turn) parts.push(el("p", {}, sentence(answer.turn), "."));
   if (answer.holding) parts.push(...holders(answer.holding));
   if (answer.expected && answer.position) parts.push(el("p", {}, sentence(answer.expected.sentence), "."));
   if (answer.preemption) parts.push(el("p", {}, sentence(answer.preemption), "."));
