@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from mainstay.decide.placement.fit import Request, feasible
 from mainstay.decide.quota import available, quotas_of, usage
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Ints
+from mainstay.domain.history import NO_HISTORY, NOTHING_USED
+from mainstay.domain.queue import QueueSpec, QueueTree, Quota
 from mainstay.domain.snapshot import Snapshot
 from tests.unit.decide.test_kernel import a_world
 
@@ -73,13 +76,46 @@ def counted(
     return found
 
 
-@settings(max_examples=150)
-@given(st.integers(0, 2**32), st.booleans())
-def test_no_quota_is_exceeded_and_nothing_waits_that_may_have_what_is_free(seed, by_numpy):
+def with_limits(snapshot: Snapshot, seed: int) -> Snapshot:
+    """Two of its queues below a cohort of a cohort, with quotas of all resources, and limits of both kinds at both levels."""
+    rng = random.Random(seed)
+
+    def quotas(*, top: bool = False) -> dict[tuple[str, str], Quota]:
+        found = {}
+        for cell in (("default", "cpu"), ("default", "gpu"), ("L4", "gpu"), ("spot", "cpu"), ("default", "pods")):
+            nominal = rng.choice((0, 3, 9)) * (1_000 if cell[1] == "cpu" else 1)
+            if rng.random() < 0.7:
+                found[cell] = Quota(
+                    nominal=nominal,
+                    borrowing_limit=None if top else rng.choice((None, 0, nominal)),
+                    lending_limit=None if top else rng.choice((None, 0, nominal // 2)),
+                )
+        return found
+
+    tree = QueueTree.of(
+        [
+            QueueSpec(name="root", cohort=True, quotas=quotas(top=True)),
+            QueueSpec(name="all", cohort=True, parent="root", quotas=quotas()),
+            *(QueueSpec(name=name, parent="all", quotas=quotas()) for name in "ab"),
+            QueueSpec(name="c", parent="root", quotas=quotas()),
+            QueueSpec(name="default"),
+        ]
+    )
+    number = np.array([tree.names.index(name) for name in snapshot.queues.names if name in tree.names], dtype=np.int64)
+    assert len(number) == len(snapshot.queues.names)
+    table = replace(snapshot.workloads, queue=number[snapshot.workloads.queue])
+    return replace(snapshot, queues=tree, workloads=table, history_policy=NO_HISTORY, history=NOTHING_USED)
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.integers(0, 2**32), st.booleans(), st.sampled_from(sorted(POLICIES)), st.booleans())
+def test_no_quota_is_exceeded_and_nothing_waits_that_may_have_what_is_free(seed, by_numpy, name, limits):
     snapshot = a_world(seed, nodes=60)
+    if limits:
+        snapshot = with_limits(snapshot, seed)
     tree, table = snapshot.queues, snapshot.workloads
     quotas, own = quotas_of(tree), held(snapshot)
-    policy = POLICIES["spread" if by_numpy else "best-fit"]
+    policy = replace(POLICIES[name], sign=0) if by_numpy else POLICIES[name]
     cycle = Cycle(snapshot, policy, tries_max=0)
     for placed in cycle.placements():
         requests = [part.request for part in placed.parts for _ in range(part.ranks)]

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mainstay.decide import admission
-from mainstay.decide.allowance import Allowance, cell_of
+from mainstay.decide.allowance import Allowance
 from mainstay.decide.kernel import Headroom
 from mainstay.decide.nomination import reserved, spoken_for
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES, policies_of
@@ -41,12 +41,11 @@ from mainstay.decide.preemption.balance import Balance, Cells
 from mainstay.decide.preemption.holders import Holders, holders_of
 from mainstay.decide.preemption.rules import Load, Loads, Rules, Wish
 from mainstay.decide.preemption.starts import goes_first, reserved_starts
-from mainstay.decide.preemption.steps import eagerness, freed_by, ranked, steps_of
+from mainstay.decide.preemption.steps import dips, eagerness, freed_by, ranked, steps_of
 from mainstay.decide.shapes import Shape, shape_numbers
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, Rule, WithinQueue
 from mainstay.domain.quantity import is_shape
-from mainstay.domain.queue import Resource
 from mainstay.domain.snapshot import NO_LIMIT, PODS, AllocationTable, Snapshot
 
 STEPS_MAX = 4_096
@@ -245,31 +244,6 @@ class Search:
             by_unit = np.where(np.isin(keys, np.array(sorted(rules.wish.displacers))), 0, by_unit)
         return by_unit
 
-    def dips(self, rules: Rules, by_unit: Ints) -> Bools:
-        """[units] Who yields what was borrowed, and holds more of something that is needed than its queue has beyond its own: as
-        things are before anybody has yielded.
-        """
-        holders, found = self.holders, np.zeros(by_unit.size, dtype=np.bool_)
-        lent = (by_unit == int(Rule.RECLAIM)) | (by_unit == int(Rule.BORROW))
-        if not lent.any():
-            return found
-        pods = np.flatnonzero(lent[holders.unit])
-        unit = holders.unit[pods]
-        amounts = {
-            Resource.CPU: holders.cpu_milli,
-            Resource.MEMORY: holders.memory_bytes,
-            Resource.GPU: holders.gpus,
-            Resource.PODS: np.ones_like(holders.gpus),
-        }
-        for column in rules.load.cells:
-            resource = Resource(self.snapshot.queues.cells[column][1])
-            cell = cell_of(self.snapshot, resource)[holders.queue[unit], holders.flavor[pods]]
-            # A double holds every sum of what is held exactly.
-            held = np.bincount(unit, weights=np.where(cell == column, amounts[resource][pods], 0), minlength=lent.size)
-            found |= held > np.maximum(0, self.balance.beyond_own(column))[holders.queue]
-        dips: Bools = found & lent
-        return dips
-
     def move(self, unit: int, *, sign: int) -> None:
         """Let a unit go (-1), or put it back (1)."""
         holders, load = self.holders, self.of_unit(unit)
@@ -335,7 +309,8 @@ class _Attempt:
     def _sought(self) -> Ints | None:
         """Node row of each rank, once all have been taken that must yield; None, and all as it was before."""
         by_unit, self._parts = self._search.rules_of(self._rules), self._asked
-        self._dips = self._search.dips(self._rules, by_unit)
+        search, cells = self._search, self._rules.load.cells
+        self._dips = dips(search.snapshot, search.holders, search.balance, cells, by_unit)
         for parts in self._ways(by_unit):
             self._parts = parts
             if self._find_room_for_all(by_unit) and self._find_quota(by_unit) and self._minimised():

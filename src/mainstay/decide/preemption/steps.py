@@ -12,11 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mainstay.decide.allowance import cell_of
 from mainstay.decide.kernel import CPU, GPUS, MEMORY
 from mainstay.decide.placement.fit import Free, Request, room
+from mainstay.decide.preemption.balance import Balance, Cells
 from mainstay.decide.preemption.holders import COST_MAX, Holders
 from mainstay.domain.arrays import Bools, Ints
-from mainstay.domain.snapshot import PODS
+from mainstay.domain.preemption import Rule
+from mainstay.domain.queue import Resource
+from mainstay.domain.snapshot import PODS, Snapshot
 
 PRIORITIES = 128
 """More than there are."""
@@ -41,18 +45,44 @@ class Steps:
         return list(dict.fromkeys(self.unit[self.begin[step] : self.end[step]].tolist()))
 
 
-def ranked(holders: Holders, queue: int, dips: Bools) -> Ints:
+def dips(snapshot: Snapshot, holders: Holders, balance: Balance, cells: Cells, by_unit: Ints) -> Bools:
+    """[units] Who yields what was borrowed, by `by_unit` [units], and holds more of one of these cells than its queue has beyond
+    its own: as things are before anybody has yielded.
+    """
+    found = np.zeros(by_unit.size, dtype=np.bool_)
+    lent = (by_unit == int(Rule.RECLAIM)) | (by_unit == int(Rule.BORROW))
+    if not lent.any():
+        return found
+    pods = np.flatnonzero(lent[holders.unit])
+    unit = holders.unit[pods]
+    amounts = {
+        Resource.CPU: holders.cpu_milli,
+        Resource.MEMORY: holders.memory_bytes,
+        Resource.GPU: holders.gpus,
+        Resource.PODS: np.ones_like(holders.gpus),
+    }
+    for column in cells:
+        resource = Resource(snapshot.queues.cells[column][1])
+        cell = cell_of(snapshot, resource)[holders.queue[unit], holders.flavor[pods]]
+        # A double holds every sum of what is held exactly.
+        held = np.bincount(unit, weights=np.where(cell == column, amounts[resource][pods], 0), minlength=lent.size)
+        found |= held > np.maximum(0, balance.beyond_own(column))[holders.queue]
+    below: Bools = found & lent
+    return below
+
+
+def ranked(holders: Holders, queue: int, below: Bools) -> Ints:
     """[units] Surplus ranks before whole runs, other queues before this one, then the less urgent, then those with whom their
-    queue does not go below its own (`dips`: it does): who is ranked lower yields sooner, whatever it costs.
+    queue does not go below its own (`below`: it does): who is ranked lower yields sooner, whatever it costs.
     """
     whole = holders.whole == np.arange(holders.whole.size)
     kinds: Ints = (2 * whole + (holders.queue == queue)) * np.int64(PRIORITIES) + holders.priority
-    return 2 * kinds + dips
+    return 2 * kinds + below
 
 
-def eagerness(holders: Holders, queue: int, dips: Bools) -> Ints:
+def eagerness(holders: Holders, queue: int, below: Bools) -> Ints:
     """[units] The lower, the sooner it yields; of equals the newer goes first."""
-    eager: Ints = ranked(holders, queue, dips) * (COST_MAX + 1) + holders.cost
+    eager: Ints = ranked(holders, queue, below) * (COST_MAX + 1) + holders.cost
     return eager
 
 
