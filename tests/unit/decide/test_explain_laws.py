@@ -19,7 +19,7 @@ from mainstay.decide.shapes import shape_of
 from mainstay.domain.affinity import NodeNeed, Requirement, Spot, Toleration, need
 from mainstay.domain.plan import Allocate
 from mainstay.domain.quantity import counted
-from mainstay.domain.queue import QueueSpec, Quota
+from mainstay.domain.queue import BUILT_IN_PRIORITIES, QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
@@ -130,7 +130,7 @@ def life(seed: int) -> Life:
     return Life(nodes=fleet, queues=queues, work=work, pods=pods)
 
 
-def done(work: AWorkload, change: Alternative) -> AWorkload:
+def done(work: AWorkload, change: Alternative) -> AWorkload:  # noqa: C901 - one case per kind of change
     """The workload as it is once its owner has done what was said."""
     match change.change:
         case "cpus" | "gpus":
@@ -151,6 +151,10 @@ def done(work: AWorkload, change: Alternative) -> AWorkload:
             )
         case "spread":
             return replace(work, topology=f"/{spread_of(change.after)}")
+        case "queue":
+            return replace(work, queue=change.after)
+        case "priority":
+            return replace(work, priority=BUILT_IN_PRIORITIES[change.after])
     return replace(work, restriction=other_nodes(work, change) or "")
 
 
@@ -211,6 +215,8 @@ KINDS = {
     "node_labels",
     "spot",
     "tolerations",
+    "queue",
+    "priority",
 }
 
 
