@@ -7,8 +7,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from mainstay.decide.alternatives import Alternative
 from mainstay.decide.expected import ExpectedStart
-from mainstay.decide.explain import Alternative, Explanation
+from mainstay.decide.explain import Explanation
 from mainstay.decide.holding import Holding
 from mainstay.domain.affinity import NodeNeed
 from mainstay.domain.allocation import NO_PROGRESS, STOPPING, Allocation, Progress, Seen, state_word

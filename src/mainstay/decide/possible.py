@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from mainstay.decide.alternatives import alternatives
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
-from mainstay.decide.explain import alternatives
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.fit import whole_of
 from mainstay.decide.schedule import quota_refusal, refusal

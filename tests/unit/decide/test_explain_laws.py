@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import pytest
 
 from mainstay.decide import explain as explain_
-from mainstay.decide.explain import Alternative, explain
+from mainstay.decide.alternatives import Alternative
+from mainstay.decide.explain import explain
 from mainstay.decide.nomination import reserved
 from mainstay.decide.preemption import preempt
 from mainstay.decide.preemption.outlook import outlook

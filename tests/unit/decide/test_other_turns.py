@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mainstay.decide.explain import Alternative, explain, preview
+from mainstay.decide.alternatives import Alternative
+from mainstay.decide.explain import explain, preview
 from mainstay.decide.other_turns import QUEUES_TRIED, higher_priority
 from mainstay.decide.schedule import schedule
 from mainstay.domain.affinity import Preference, Requirement, need

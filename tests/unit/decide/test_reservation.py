@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mainstay.decide.alternatives import Alternative
 from mainstay.decide.cycle import Cycle
-from mainstay.decide.explain import Alternative, explain, preview
+from mainstay.decide.explain import explain, preview
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.reservation import AHEAD_SECONDS_MAX, OVERDUE_SECONDS_MAX
 from mainstay.decide.schedule import schedule
