@@ -139,7 +139,7 @@ def test_a_plan_takes_the_same_choice_as_the_job_would(scene: Scene) -> None:
     for name in ("train", "other"):
         spec = WorkloadSpec(kind=Kind.JOB, name=name, run=("true",), choices=choices, equals=2)
         job = JobRequest(spec=spec, project="default", queue="default", priority=50)
-        taken[name] = preview(scene.store, who, job, now=scene.now).resources.gpu_model
+        taken[name] = preview(scene.store, who, job, now=scene.now).answer.resources.gpu_model
     assert taken == {"train": "H100", "other": "L4"}
     work = scene.submit(name="train", choices=choices, equals=2)
     (action,) = schedule(scene.store.snapshot(now=scene.now, seed=0))

@@ -19,7 +19,7 @@ routes = Routes("local-queues")
 _LOCAL_QUEUES = TypeAdapter(Page[LocalQueueView])
 
 
-@routes.add("GET", "/v1/local-queues", needs=Permission.READ, answers=Page[LocalQueueView])
+@routes.add("GET", "/v1/local-queues", needs=Permission.MANAGE, answers=Page[LocalQueueView])
 async def list_local_queues(call: Caller) -> Response:
     """All names that namespaces of clusters have for queues, by namespace and name."""
     return json_response(_LOCAL_QUEUES.dump_json(await _page(call)))

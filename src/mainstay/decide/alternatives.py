@@ -301,20 +301,13 @@ def _largest(most: int, fits: Callable[[int], bool]) -> int:
 
 
 def with_another_turn(
-    world: Snapshot,
-    row: int,
-    shape: Shape,
-    *,
-    cycle: Cycle,
-    alone: Cycle,
-    queue: int,
-    priority: int,
-    classes: Mapping[str, int],
+    snapshot: Snapshot, row: int, shape: Shape, *, cycle: Cycle, alone: Cycle, classes: Mapping[str, int]
 ) -> Iterator[Alternative]:
     """Another queue, or a higher priority where it would have room if it went first. Each is tried by a cycle of its own."""
+    queue, priority = int(snapshot.workloads.queue[row]), int(snapshot.workloads.priority[row])
 
     def starts(**other: int) -> bool:
-        return place_of(Cycle(_changed(world, row, shape, **other), POLICIES[DEFAULT_POLICY]), row) is not None
+        return place_of(Cycle(_changed(snapshot, row, shape, **other), POLICIES[DEFAULT_POLICY]), row) is not None
 
     def starts_in(other: int) -> bool:
         return starts(queue=other)

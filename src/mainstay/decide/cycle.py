@@ -107,7 +107,7 @@ class Cycle:
         )
         self._waiting: Waiting | None = None
         self._shapes: dict[int, Shape] = {}
-        self._number_of: dict[int, int] | None = None
+        self._number_of: Ints | None = None
         """By row of the workload table; None until somebody needs it."""
         self._users: Users | None = None
         """Of volumes; None until somebody needs them."""
@@ -229,8 +229,9 @@ class Cycle:
         if int(self.snapshot.workloads.key[row]) not in self.snapshot.workloads.choices:
             return ""
         if self._number_of is None:
-            self._number_of = dict(zip(self.order.tolist(), self.numbers.tolist(), strict=True))
-        return self.shape(row, self._number_of[row]).chosen_words(parts)
+            self._number_of = np.empty(self.snapshot.workloads.key.size, dtype=np.int64)
+            self._number_of[self.order] = self.numbers
+        return self.shape(row, int(self._number_of[row])).chosen_words(parts)
 
     def _read(self, waiting: Waiting, found: Found) -> Iterator[Placed]:
         """What has been found, request by request."""

@@ -158,6 +158,7 @@ def submitted(
     models = dict.fromkeys((*snapshot.gpu_models, *(one.gpu_model for one in asked)))
     clusters = dict.fromkeys((*snapshot.cluster_names, spec.cluster))
     submitters = dict.fromkeys((*snapshot.submitters, submitter))
+    images = dict.fromkeys((*snapshot.images, spec.image))
     columns = {
         "key": key,
         "phase": int(Phase.QUEUED),
@@ -181,6 +182,8 @@ def submitted(
         "max_duration_seconds": spec.max_duration_seconds,
         "stop_grace_seconds": spec.stop_grace_seconds,
     }
+    if table.image is not None:
+        columns["image"] = list(images).index(spec.image)
     workloads = with_workload(table, columns, others=dict(first.others))
     if len(spec.choices) > 1 or not (spec.sets or first.is_plain):
         workloads = replace(workloads, choices={**table.choices, key: spec.choices})
@@ -195,6 +198,7 @@ def submitted(
         gpu_models=tuple(models),
         cluster_names=tuple(clusters),
         submitters=tuple(submitters),
+        images=tuple(images),
         volume_needs=(*snapshot.volume_needs, volumes),
         topologies=(*snapshot.topologies, spec.topology),
         restrictions=(*snapshot.restrictions, spec.restricted_to),

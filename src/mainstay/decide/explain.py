@@ -19,7 +19,7 @@ from mainstay.decide.places import node_names, placed
 from mainstay.decide.preemption.outlook import outlook
 from mainstay.decide.preemption.rules import wish_of
 from mainstay.decide.schedule import kept_for_gpus, quota_refusal, refusal, slot_resources, start_reserved, would_delay
-from mainstay.decide.shapes import Shape, longest, make_shape, shape_of
+from mainstay.decide.shapes import Shape, shape_of
 from mainstay.decide.submitters import turn_words
 from mainstay.decide.turn_order import turn_order
 from mainstay.domain.allocation import Seen
@@ -132,20 +132,6 @@ def preview(
     `tenant`, `priorities` and costs as of `explain`; changes nothing.
     """
     reserved = nomination.reserved(snapshot)
-    shape = make_shape(
-        reserved,
-        nodes=spec.nodes,
-        least=spec.nodes_min,
-        choices=spec.choices,
-        equals=spec.equals,
-        seconds_on=seconds_on,
-        sets=spec.sets,
-        cluster=spec.cluster,
-        restriction=spec.restricted_to,
-        seconds=longest(spec.max_duration_seconds, spec.stop_grace_seconds),
-        volumes=volumes,
-        topology=spec.topology,
-    )
     at = snapshot.queues.names.index(queue)
     world, row = submitted(
         reserved,
@@ -156,8 +142,8 @@ def preview(
         volumes=volumes,
         seconds_on=seconds_on,
     )
-    who, after = _Asker(tenant=tenant, priorities=priorities), _InOrder.of(world, row)
-    answer = _answer(reserved, shape, priority=priority, queue=at, most=spec.nodes_max, who=who, after=after)
+    shape, who = shape_of(world, row), _Asker(tenant=tenant, priorities=priorities)
+    answer = _answer(world, shape, row=row, most=spec.nodes_max, who=who)
     wish = replace(wish_of(world, row), key=_NOBODY)
     parts = answer.parts or _as_asked(spec)
     prices = [(count, billing.price_per_hour(held, snapshot.now, snapshot.prices)) for count, held in parts]
@@ -200,9 +186,6 @@ class _Answer:
 class _InOrder:
     """Where a workload stands in the order of turns."""
 
-    world: Snapshot
-    """In which it has a row, be it submitted or not."""
-    row: int
     others: Ints
     """Rows of all others, in their order."""
     ahead: int
@@ -214,13 +197,7 @@ class _InOrder:
     def of(cls, world: Snapshot, row: int) -> _InOrder:
         order = turn_order(world)
         ahead = int(np.argmax(order == row))
-        return cls(
-            world=world,
-            row=row,
-            others=np.delete(order, ahead),
-            ahead=ahead,
-            words=turn_words(world, order[:ahead], row),
-        )
+        return cls(others=np.delete(order, ahead), ahead=ahead, words=turn_words(world, order[:ahead], row))
 
 
 def _as_asked(spec: WorkloadSpec) -> tuple[tuple[int, Resources], ...]:
@@ -277,40 +254,21 @@ class _Asker:
     priorities: Mapping[str, int]
 
 
-def _answer(
-    snapshot: Snapshot,
-    shape: Shape,
-    *,
-    row: int = -1,
-    priority: int = 0,
-    queue: int = 0,
-    most: int,
-    who: _Asker,
-    after: _InOrder | None = None,
-) -> _Answer:
-    """What a cycle does with the workload in this row; without one, with the shape where it would stand in the order.
-
-    `most`: so many ranks it may ever have.
-    """
-    policy, later, unknown = POLICIES[DEFAULT_POLICY], None, False
-    stands = after or _InOrder.of(snapshot, row)
-    ahead = stands.ahead
-    if row >= 0:
-        cycle = first = Cycle(snapshot, policy)
-        queue, priority = int(snapshot.workloads.queue[row]), int(snapshot.workloads.priority[row])
-        if found := place_of(cycle, row):
-            return _starts(snapshot, *found, shape=shape, most=most, ahead=ahead)
-        later = start_reserved(cycle, row, shape) if row in cycle.reserved else None
-        unknown = row in cycle.unreserved
+def _answer(snapshot: Snapshot, shape: Shape, *, row: int, most: int, who: _Asker) -> _Answer:
+    """What a cycle does with the workload in this row. `most`: so many ranks it may ever have."""
+    policy, stands = POLICIES[DEFAULT_POLICY], _InOrder.of(snapshot, row)
+    ahead, queue = stands.ahead, int(snapshot.workloads.queue[row])
+    first = Cycle(snapshot, policy)
+    if found := place_of(first, row):
+        return _starts(snapshot, *found, shape=shape, most=most, ahead=ahead)
+    later = start_reserved(first, row, shape) if row in first.reserved else None
     cycle = Cycle(snapshot, policy, order=stands.others)
     for _ in cycle.placements(ahead=ahead):
         pass  # Only what it leaves is of interest.
-    if row < 0 and (found := cycle.place(shape, queue)):
-        return _starts(snapshot, *found, shape=shape, most=most, ahead=ahead)
     alone = Cycle(snapshot, policy)
     reason = later or would_delay(cycle, shape, queue) or kept_for_gpus(cycle, shape, queue)
     reason = reason or _waits(alone, shape, queue=queue, ahead=ahead)
-    if unknown and reason.code is Code.WAITS_FOR_CAPACITY:
+    if row in first.unreserved and reason.code is Code.WAITS_FOR_CAPACITY:
         reason = replace(reason, numbers={**reason.numbers, "detail": _NO_START})
     return _Answer(
         reason=reason,
@@ -318,16 +276,7 @@ def _answer(
         turn=stands.words,
         alternatives=(
             *alternatives(snapshot, shape, cycle, row=row, queue=queue),
-            *with_another_turn(
-                stands.world,
-                stands.row,
-                shape,
-                cycle=cycle,
-                alone=alone,
-                queue=queue,
-                priority=priority,
-                classes=who.priorities,
-            ),
+            *with_another_turn(snapshot, row, shape, cycle=cycle, alone=alone, classes=who.priorities),
         ),
         holding=holding(
             snapshot,

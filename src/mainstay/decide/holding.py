@@ -263,6 +263,8 @@ def _of_capacity(asked: _Asked, *, there: Bools | None = None) -> Holding | None
     if not would_do.any():
         return None
     resource = _scarcest(asked.alone, request, would_do)
+    if not resource:
+        return None
     held = snapshot.allocations
     row = rows_by_key(nodes.key, held.node_key)
     pods = np.flatnonzero((held.seen != Seen.ENDED) & (row >= 0) & would_do[np.maximum(row, 0)])
@@ -283,7 +285,9 @@ def _requests(asked: _Asked) -> tuple[Request, ...]:
 
 
 def _scarcest(alone: Cycle, request: Request, would_do: Bools) -> str:
-    """The resource of which there is room for the fewest such pods on these nodes; of equals GPUs, then CPUs, then memory."""
+    """The resource of which there is room for the fewest such pods on these nodes; of equals GPUs, then CPUs, then memory. Empty
+    for a pod that asks for nothing.
+    """
     free = alone.free
     names = {GPUS: Resource.GPU.value, CPU: Resource.CPU.value, MEMORY: Resource.MEMORY.value}
     names |= {column: name for name, column in free.shapes.items()}
@@ -291,7 +295,7 @@ def _scarcest(alone: Cycle, request: Request, would_do: Bools) -> str:
     amounts = free.amounts(request)
     asked = [column for column in names if amounts[column]]
     room = {column: int(np.maximum(0, free.nodes.free[column][would_do] // amounts[column]).sum()) for column in asked}
-    return names[min(asked, key=lambda column: room[column])]
+    return names[min(asked, key=lambda column: room[column])] if asked else ""
 
 
 def _amounts(snapshot: Snapshot, resource: str, pods: Ints) -> Ints:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
@@ -62,6 +63,8 @@ TREES_MAX = 64
 POLLS_MAX = 16
 """Of one token, that wait for changes at the same time. An agent has one, and leaves some behind when it is cut off."""
 PORTS = 1 << 16
+LOCAL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
+"""As Kubernetes has the value of a label."""
 _POD_CODES = frozenset({Code.POD_STARTING, Code.POD_RUNNING, Code.POD_ENDED, Code.POD_LOST})
 _CONTACT_CODES = frozenset({Code.CLUSTER_READY, Code.CLUSTER_UNREACHABLE, Code.CLUSTER_REFUSED})
 
@@ -307,11 +310,18 @@ def _require_words(action: Action, codes: frozenset[Code]) -> None:
 
 def _require_names(new: NewWorkload) -> None:
     """Raises Invalid for what could not be submitted under these names by anybody else."""
-    names = (new.spec.name, new.tenant, new.project, new.queue)
+    names = (new.spec.name, new.tenant, new.project, *(() if _is_local(new) else (new.queue,)))
     wrong = [name for name in names if not NAME.fullmatch(name)]
     if wrong or not 0 <= new.priority <= PRIORITY_MAX:
         msg = f"not a name: {wrong[0]}" if wrong else f"not a priority: {new.priority}"
         raise Invalid(msg, object_=new.id)
+
+
+def _is_local(new: NewWorkload) -> bool:
+    """Whether its queue is the name that the namespace of its own pods has for one; that of another it cannot borrow."""
+    namespace, slash, name = new.queue.partition("/")
+    own = {pod.namespace for pod in new.spec.guests} == {namespace}
+    return bool(slash) and own and LOCAL_NAME.fullmatch(name) is not None
 
 
 def _require_volume(state: VolumeState) -> None:

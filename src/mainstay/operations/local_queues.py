@@ -70,5 +70,5 @@ def remove(
 
 def records(store: Store, principal: Principal) -> tuple[LocalQueueRecord, ...]:
     """All of them, by namespace and name."""
-    principal.require(Permission.READ)
+    principal.require(Permission.MANAGE)
     return store.local_queues()

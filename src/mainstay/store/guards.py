@@ -325,7 +325,7 @@ def queue_may_be(world: World, queue: QueueSpec) -> Reason | None:
         tree_of([*others, queue])
     except Invalid as error:
         return Reason(code=Code.QUEUE_IMPOSSIBLE, object=queue.name, numbers={"detail": error.message})
-    return None
+    return _has_local_names(world, queue.name) if queue.cohort else None
 
 
 def queue_may_leave(world: World, name: str) -> Reason | None:
@@ -334,7 +334,16 @@ def queue_may_leave(world: World, name: str) -> Reason | None:
         return Reason(code=Code.NO_SUCH_QUEUE, object=name)
     if world.open_workloads_of.get(name) or any(row["parent"] == name for row in world.queues.values()):
         return _queue_in_use(world, name)
-    return None
+    return _has_local_names(world, name)
+
+
+def _has_local_names(world: World, queue: str) -> Reason | None:
+    """Names of namespaces would stand for nothing: their pods would wait in the default queue, without a word."""
+    named = [f"{row['namespace']}/{row['name']}" for row in world.local_queues.values() if row["queue"] == queue]
+    if not named:
+        return None
+    detail = f"queue {queue} is what {', '.join(sorted(named)[:3])} stands for ({len(named)} in all): mainstay queue local remove"
+    return Reason(code=Code.QUEUE_IMPOSSIBLE, object=queue, numbers={"detail": detail})
 
 
 def local_queue_may_be(world: World, local: LocalQueue) -> Reason | None:

@@ -154,6 +154,8 @@ class Needs:
     volumes: set[VolumeKey] = field(default_factory=set)
     """Those of which is asked who uses them."""
     queues: set[str] = field(default_factory=set)
+    tree: bool = False
+    """All queues, without what is in any."""
     """Queues of which the open workloads are counted. If there are any, the whole tree is read."""
     node_flavors: bool = False
     """All flavors of nodes, and the whole tree of queues."""
@@ -268,7 +270,7 @@ class Needs:
             case SetNodeFlavor() | RemoveNodeFlavor():
                 self.node_flavors = True
             case SetLocalQueue(local=local):
-                self.queues.add(local.queue)
+                self.tree = True
                 self.local_queues_of.add(local.namespace)
             case RemoveLocalQueue(namespace=namespace):
                 self.local_queues_of.add(namespace)
@@ -448,7 +450,7 @@ def _load_volumes(connection: sa.Connection, world: World, needs: Needs) -> None
 
 def _load_queues(connection: sa.Connection, world: World, needs: Needs) -> None:
     """All of them, since they are one tree."""
-    if needs.queues or needs.node_flavors:
+    if needs.queues or needs.node_flavors or needs.tree:
         rows = cast(
             "list[QueueRow]", queries.fetch(connection, sa.select(tables.queues).order_by(tables.queues.c.name))
         )
@@ -458,6 +460,9 @@ def _load_queues(connection: sa.Connection, world: World, needs: Needs) -> None:
         open_ = sa.select(sa.func.count()).where(table.c.queue == codec.storable(name), sa.text("phase < 10"))
         world.open_workloads_of[name] = connection.execute(open_).scalar() or 0
     local = tables.local_queues
+    for row in _where_in(connection, sa.select(local), local.c.queue, needs.queues):
+        named = cast("LocalQueueRow", row)
+        world.local_queues[named["cluster"], named["namespace"], named["name"]] = named
     for row in _where_in(connection, sa.select(local), local.c.namespace, needs.local_queues_of):
         known = cast("LocalQueueRow", row)
         world.local_queues[known["cluster"], known["namespace"], known["name"]] = known

@@ -42,7 +42,7 @@ from mainstay.domain.snapshot import (
 )
 from mainstay.domain.topology import Level, TopologyNeed, levels_of
 from mainstay.domain.volume import REACH_PREFIX, VolumeNeed, VolumeRecord, VolumeRef
-from mainstay.domain.workload import Kind, Phase, PodSet, submitter_of
+from mainstay.domain.workload import Phase, PodSet, submitter_of
 from mainstay.store import bills, codec, codec_fleet, history, needs, queries, tables
 from mainstay.store.changed import Reader
 from mainstay.store.columns import Column, Delta, columns_of, empty, joined, merged
@@ -533,7 +533,7 @@ def _yielding(
 
 def _submitter(row: Sequence[Any], submitted_by: str) -> str:
     """Of a row that ends with tenant and project."""
-    kind = tuple(Kind)[row[_KIND]]
+    kind = codec.KINDS[row[_KIND]]
     return submitter_of(tenant=row[-2], project=row[-1], submitted_by=submitted_by, kind=kind)
 
 

@@ -170,7 +170,8 @@ def _asks(snapshot: Snapshot, free: Free, allowance: Allowance, rows: Ints, numb
     if not found:
         return None
     places = list(dict.fromkeys(place for one in found for place in one.places))
-    where = [np.array([places.index(place) for place in one.places], dtype=np.int64)[one.where] for one in found]
+    number_of = {place: at for at, place in enumerate(places)}
+    where = [np.array([number_of[place] for place in one.places], dtype=np.int64)[one.where] for one in found]
     return _Asks(
         amounts=np.concatenate([one.amounts for one in found], axis=1),
         gpus=np.concatenate([one.gpus for one in found]),
@@ -283,6 +284,8 @@ def _usable(snapshot: Snapshot, allowance: Allowance, rows: Ints, *, queue: Ints
         by_model = (model == 0) & (bound.models[queue, nodes_of, 0] > 0)
         for index in range(models):
             tried = bound.tries[queue, group] & (by_model | (index == 0))
+            if not tried.any():
+                continue
             here = np.where(by_model, bound.models[queue, nodes_of, index], model) + nodes_of * models
             most = np.where(tried, wanted, 0)
             for resource, amount in enumerate(each):
