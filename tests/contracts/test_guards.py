@@ -314,6 +314,19 @@ def a_name_would_stand_for_a_cohort(scene: Scene) -> Action:
     return SetLocalQueue(local=LocalQueue(namespace="team-a", name="user-queue", queue="ml"), reason=WHY)
 
 
+def a_name_stands_for_the_queue(scene: Scene) -> Action:
+    scene.applied(
+        SetQueue(queue=QueueSpec(name="ml"), reason=WHY),
+        SetLocalQueue(local=LocalQueue(namespace="team-a", name="user-queue", queue="ml"), reason=WHY),
+    )
+    return RemoveQueue(queue="ml", reason=WHY)
+
+
+def a_name_would_stand_for_a_new_cohort(scene: Scene) -> Action:
+    a_name_stands_for_the_queue(scene)
+    return SetQueue(queue=QueueSpec(name="ml", cohort=True), reason=WHY)
+
+
 def a_name_would_stand_for_nothing(_scene: Scene) -> Action:
     return SetLocalQueue(local=LocalQueue(namespace="team-a", name="user-queue", queue="nowhere"), reason=WHY)
 
@@ -475,6 +488,8 @@ REFUSED: tuple[tuple[str, Contradiction], ...] = (
     ("queue_may_leave", a_queue_is_below_it),
     ("local_queue_may_be", a_name_would_stand_for_a_cohort),
     ("local_queue_may_be", a_name_would_stand_for_nothing),
+    ("queue_may_leave", a_name_stands_for_the_queue),
+    ("queue_may_be", a_name_would_stand_for_a_new_cohort),
     ("node_flavor_may_be", there_are_too_many_flavors),
     ("tenant_may_submit", the_tenant_has_as_many_as_it_may),
     ("node_flavor_may_leave", a_queue_has_a_quota_of_it),

@@ -123,8 +123,8 @@ def running_time_is_charged_by_our_own_clock(patch: pytest.MonkeyPatch) -> None:
 def a_gang_starts_with_a_rank_missing(patch: pytest.MonkeyPatch) -> None:
     known = schedule._allocation
 
-    def without_the_last(*placed: Any) -> Any:
-        action = known(*placed)
+    def without_the_last(*placed: Any, **why: Any) -> Any:
+        action = known(*placed, **why)
         return dataclasses.replace(action, slots=action.slots[:-1]) if len(action.slots) > 1 else action
 
     patch.setattr(schedule, "_allocation", without_the_last)

@@ -14,8 +14,9 @@ from mainstay.clusters.simulated import Behaviour
 from mainstay.control.tenure import LEASE_SECONDS
 from mainstay.decide.guests import workload_id
 from mainstay.domain.guest import Group, Guest
-from mainstay.domain.plan import RequestStop
+from mainstay.domain.plan import RequestStop, SetLocalQueue, SetQueue
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from mainstay.domain.queue import LocalQueue, QueueSpec
 from mainstay.domain.workload import Kind, Phase, PodRef, Workload
 from mainstay.ports import WorkloadFilter
 from tests.agents import ANYWHERE, World, world
@@ -39,13 +40,21 @@ async def carried(tmp_path: Path) -> AsyncIterator[World]:
         await made.close()
 
 
-def arrive(made: World, name: str, *, runs_for: float = 5.0, resources: Resources = SMALL, size: int = 1) -> None:
+def arrive(
+    made: World,
+    name: str,
+    *,
+    runs_for: float = 5.0,
+    resources: Resources = SMALL,
+    size: int = 1,
+    queue: str = "default",
+) -> None:
     """Somebody beside the agent makes a pod."""
     guest = Guest(
         pod=PodRef(namespace="team", name=name, uid=f"uid-{name}"),
         tenant=TENANT,
         project="team",
-        queue="default",
+        queue=queue,
         priority=50,
         resources=resources,
         restriction=ANYWHERE,
@@ -53,6 +62,21 @@ def arrive(made: World, name: str, *, runs_for: float = 5.0, resources: Resource
         group=Group(name="gang", size=size) if size > 1 else None,
     )
     made.agent.lodgers.arrive(guest, Behaviour(starts_after=0.5, runs_for=runs_for))
+
+
+async def test_the_name_that_its_namespace_has_for_a_queue_is_looked_up_for_pods_beside_an_agent_too(
+    carried: World,
+) -> None:
+    """One without any waits in the default queue; neither holds up what the agent says of others."""
+    plane = carried.plane
+    plane.scene.applied(
+        SetQueue(queue=QueueSpec(name="ml"), reason=WHY),
+        SetLocalQueue(local=LocalQueue(namespace="team", name="gpus", queue="ml"), reason=WHY),
+    )
+    arrive(carried, "one", queue="team/gpus")
+    arrive(carried, "two", queue="team/unknown")
+    await carried.turns(8)
+    assert sorted(work.queue for work in hosted(carried)) == ["default", "ml"]
 
 
 def hosted(made: World) -> tuple[Workload, ...]:

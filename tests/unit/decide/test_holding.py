@@ -127,6 +127,17 @@ def test_of_a_quota_the_own_queue_comes_first_then_who_borrows():
     assert "queue b uses 9 GPUs (7 GPUs borrowed) in 1 run" in found.holding.sentence
 
 
+def test_a_gang_that_asks_for_nothing_is_told_why_it_waits_and_of_nobody_who_holds_anything():
+    """More at once than there are nodes to lie apart on."""
+    snapshot = world(
+        nodes=[node(), node(ready=False)],
+        workloads=[workload(1, cpus=0, gib=0, nodes=2, topology="/host 1")],
+    )
+    answer = explain(snapshot, 1)
+    assert answer.reason.code is not Code.PLACED
+    assert answer.holding is None
+
+
 def test_who_uses_only_what_is_kept_for_them_alone_holds_nothing_of_a_quota():
     snapshot = world(
         nodes=[node(gpus=32)],
