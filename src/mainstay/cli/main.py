@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -166,9 +166,22 @@ def _refusal(error: Exception) -> int:
         return _say(error.message, error.hint, of_refusal(error))
     if isinstance(error, SdkError):
         return _say(error.message, error.hint, of_failure(error))
+    if type(error).__module__.startswith("pydantic"):
+        return _misread(error)
     if isinstance(error, OSError):
         return _say(f"{error.filename or 'error'}: {error.strerror or error}", "", Exit.REFUSED)
     raise error
+
+
+def _misread(error: Any) -> int:
+    """A value of an option that is no such value, as the rules of the public JSON have it: nothing was sent."""
+    from mainstay.cli.show import say
+
+    for fault in error.errors():
+        option = str(fault["loc"][-1] if fault["loc"] else "").replace("_", "-")
+        said = str(fault["msg"]).removeprefix("Value error, ")
+        say(f"Error: {option}: {said[:1].lower()}{said[1:]}")
+    return Exit.USAGE
 
 
 def _say(message: str, hint: str, code: Exit) -> int:

@@ -21,11 +21,11 @@ from mainstay.decide.placement.fit import Request, feasible, whole_of
 from mainstay.decide.replay import Runs
 from mainstay.decide.reservation import NEVER, ends_of
 from mainstay.decide.rows import rows_by_key
-from mainstay.decide.shapes import Shape, amount_words
+from mainstay.decide.shapes import Shape
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, counted, duration_words, is_shape
-from mainstay.domain.queue import NO_LIMIT, Resource
+from mainstay.domain.queue import NO_LIMIT, Resource, amount_words
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
 

@@ -17,12 +17,13 @@ from mainstay.decide.placement.fit import ANY_CLUSTER, Free, Request, feasible, 
 from mainstay.decide.placement.gang import room_together
 from mainstay.decide.placement.sets import Part, Parts, place_parts, requests_of, short_of
 from mainstay.decide.places import capacity_guards, node_names, placed
-from mainstay.decide.shapes import Shape, amount_words, instant_words, words_of
+from mainstay.decide.shapes import Shape, instant_words, words_of
 from mainstay.domain import gpu
 from mainstay.domain.arrays import Bools
 from mainstay.domain.plan import Action, Advance, Allocate, RowVersion
 from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources, counted, figure, is_shape, memory_words
+from mainstay.domain.queue import amount_words
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import PODS, Snapshot
 from mainstay.domain.topology import HOST

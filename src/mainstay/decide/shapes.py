@@ -17,7 +17,6 @@ from mainstay.decide.placement.sets import Part, Parts
 from mainstay.domain.affinity import Restriction
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, cores_words, memory_words
-from mainstay.domain.queue import Resource
 from mainstay.domain.snapshot import Snapshot, WorkloadTable
 from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.volume import Sharing, VolumeNeed
@@ -273,13 +272,6 @@ def words_of(resources: Resources) -> str:
         parts.append(resources.gpu_words)
     parts += [f"{amount} {name}" for name, amount in resources.others]
     return ", ".join(parts)
-
-
-def amount_words(resource: str, amount: int) -> str:
-    """So much of what quotas are of, in words: `2.5 CPUs`, `16 GiB`, `8`."""
-    if resource == Resource.CPU:
-        return cores_words(amount)
-    return memory_words(amount) if resource == Resource.MEMORY else str(amount)
 
 
 def instant_words(instant: int) -> str:

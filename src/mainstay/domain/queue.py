@@ -17,6 +17,7 @@ import numpy as np
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.errors import Invalid
 from mainstay.domain.preemption import NOBODY_YIELDS, Borrow, PreemptionPolicy, Reclaim
+from mainstay.domain.quantity import cores_words, memory_words
 
 
 class Resource(StrEnum):
@@ -135,6 +136,13 @@ class LocalQueueRecord:
     set_at: int
     """UTC microseconds."""
     set_by: str
+
+
+def amount_words(resource: str, amount: int) -> str:
+    """So much of what quotas are of, in words: `2.5 CPUs`, `16 GiB`, `8`."""
+    if resource == Resource.CPU:
+        return cores_words(amount)
+    return memory_words(amount) if resource == Resource.MEMORY else str(amount)
 
 
 def local_name(namespace: str, name: str) -> str:
@@ -260,7 +268,8 @@ def _check(spec: QueueSpec) -> None:
                 raise Invalid(msg)
         if quota.lending_limit is not None and quota.lending_limit > quota.nominal and not spec.cohort:
             msg = (
-                f"the lending limit of {cell} is {quota.lending_limit}, more than its nominal quota of {quota.nominal}:"
+                f"the lending limit of {cell} is {amount_words(resource, quota.lending_limit)}, more than its nominal quota of"
+                f" {amount_words(resource, quota.nominal)}:"
                 " nobody lends what they do not have"
             )
             raise Invalid(msg)

@@ -24,16 +24,17 @@ def require_room(store: Store, jobs: Iterable[tuple[WorkloadSpec, str]], *, now:
         for spec, queue in jobs
     }
     seen = store.snapshot(now=now, seed=0, fresh=False)
-    doubtful = [(spec, queue) for spec, queue in different.values() if not _fitted(seen, spec, queue)]
-    if not doubtful:
-        return
-    snapshot = store.snapshot(now=now, seed=0)
-    clusters = store.clusters()
+    for spec, queue in different.values():
+        if not _fitted(seen, spec, queue) and (found := never(store, spec, queue, now=now)):
+            raise _refused(found, spec)
+
+
+def never(store: Store, spec: WorkloadSpec, queue: str, *, now: int) -> Impossible | None:
+    """Why this could never run in its queue, on the fleet as it is now; None if it could, or if nobody knows."""
+    snapshot, clusters = store.snapshot(now=now, seed=0), store.clusters()
     gone = {row.name for row in clusters if row.wanted is Stay.REMOVED}
     fleet = ({row.name for row in clusters} | set(snapshot.nodes.clusters)) - gone
-    for spec, queue in doubtful:
-        if found := impossible(snapshot, spec=spec, queue=queue, fleet=fleet):
-            raise _refused(found, spec)
+    return impossible(snapshot, spec=spec, queue=queue, fleet=fleet)
 
 
 def _fitted(seen: Snapshot, spec: WorkloadSpec, queue: str) -> bool:

@@ -9,6 +9,7 @@ from mainstay.domain.allocation import Owner
 from mainstay.domain.volume import VolumeNeed, named
 from mainstay.domain.workload import OPEN_MAX, STARTING, Kind, Phase, submitter_of, typical_on
 from mainstay.operations import priorities
+from mainstay.operations.possible import never
 from mainstay.operations.principal import Permission, Principal
 from mainstay.operations.submit import (
     JobRequest,
@@ -59,6 +60,8 @@ def preview(store: Store, principal: Principal, job: JobRequest, *, now: int, op
         tenant=principal.tenant,
         priorities=priorities.numbers(store),
     )
+    if not (answer.starts_now or answer.starts_never) and (found := never(store, job.spec, job.queue, now=now)):
+        answer = replace(answer, starts_never=True, reason=found.reason, expected=None)
     return Asked(job=job, limited_by_queue=limited, answer=answer)
 
 

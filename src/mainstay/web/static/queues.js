@@ -28,14 +28,14 @@ async function load() {
   fill(byId("hint"), el("h2", {}, "No quotas yet"), el("p", {}, "Everybody takes turns for all that there is. To share by quota:"), command("mainstay queue set research --quota gpu=H100:8"));
 }
 
-/** Parents come before their children. */
+/** Each beneath its parent, by name. */
 function withDepth(queues) {
-  const depths = new Map();
-  return queues.map((queue) => {
-    const depth = queue.parent ? (depths.get(queue.parent) ?? 0) + 1 : 0;
-    depths.set(queue.name, depth);
-    return { ...queue, depth };
-  });
+  const below = (parent, depth) =>
+    queues
+      .filter((queue) => queue.parent === parent)
+      .sort((one, other) => one.name.localeCompare(other.name))
+      .flatMap((queue) => [{ ...queue, depth }, ...below(queue.name, depth + 1)]);
+  return below("", 0);
 }
 
 /** Cohorts count all below them, so that only what has no parent is added up. */
@@ -81,7 +81,7 @@ function bar(quota) {
   const borrowed = quota.borrowed ?? 0;
   const lent = quota.lent ?? 0;
   const end = Math.max(quota.nominal, quota.used + quota.available) || 1;
-  const name = quota.resource === "gpu" && quota.flavor !== "default" ? `GPU ${quota.flavor}` : NAMES[quota.resource];
+  const name = quota.flavor === "default" ? NAMES[quota.resource] : `${NAMES[quota.resource]} ${quota.flavor}`;
   const unit = quota.unit === "cores" ? " cores" : "";
   const text = [
     `${words(quota.used)}${unit} used`,
