@@ -19,7 +19,7 @@ from mainstay.decide import billing
 from mainstay.decide.devices import Unit, units_of
 from mainstay.domain.arrays import Bools
 from mainstay.domain.billing import Price
-from mainstay.domain.quantity import ANY_GPU, Money, Resources, duration_words, is_shape
+from mainstay.domain.quantity import Money, Resources, duration_words, is_shape
 from mainstay.domain.snapshot import NodeTable, Snapshot
 from mainstay.domain.workload import kind_of_gpus
 
@@ -104,10 +104,11 @@ def chosen_words(offers: Sequence[Offer], at: int) -> str:
 
 
 def models_of(nodes: NodeTable, *, inside: Bools | None) -> list[int]:
-    """Numbers of the models of whole GPUs that any of these nodes has; None: any at all."""
+    """Numbers of the models of whole GPUs that any of these nodes has; None: any at all. 0 is that of those that have no name."""
     has = np.maximum(nodes.gpus, nodes.whole_gpus) > 0
     has = has if inside is None else has & inside
-    return [number for number in np.flatnonzero(np.bincount(nodes.gpu_model[has])).tolist() if number]
+    models: list[int] = np.flatnonzero(np.bincount(nodes.gpu_model[has])).tolist()
+    return models
 
 
 @lru_cache(maxsize=2)
@@ -125,5 +126,13 @@ def _ways(snapshot: Snapshot, choice: Resources, *, compared: bool) -> Iterator[
         if not (compared or choice.gpu_part_permille) or not held.gpus or held.gpu_model:
             yield unit
             continue
-        models = [snapshot.gpu_models[number] for number in models_of(snapshot.nodes, inside=unit.nodes)]
-        yield from (replace(unit, resources=replace(held, gpu_model=model)) for model in models or [ANY_GPU])
+        models = models_of(snapshot.nodes, inside=unit.nodes)
+        if not any(models):
+            yield unit
+            continue
+        for number in models:
+            if number:
+                yield replace(unit, resources=replace(held, gpu_model=snapshot.gpu_models[number]))
+            else:
+                nameless = snapshot.nodes.gpu_model == 0
+                yield replace(unit, nodes=nameless if unit.nodes is None else unit.nodes & nameless)

@@ -64,7 +64,9 @@ class Shape:
     @property
     def tiers(self) -> tuple[int, ...]:
         """Of each of its ways; those of one tier are equals."""
-        return tuple(one.tier for one in self.offers) if len(self.offers) == len(self.ways) else (0,) * len(self.ways)
+        if not self.offers:
+            return tuple(range(len(self.ways)))
+        return tuple(one.tier for one in self.offers)
 
     def chosen_words(self, parts: Parts) -> str:
         """Which of several offers a placed one has, and why; empty where there is only one."""
@@ -81,7 +83,9 @@ class Shape:
         if self.sets or (len(self.offers) < 2 and not any(one.gpu_part_permille for one in self.choices)):
             return None
         has = parts[0].request
-        return next((at for at, request in enumerate(self.requests) if _is_of(request, has)), None)
+        alike = [at for at, request in enumerate(self.requests) if _is_of(request, has)]
+        # Of those that differ by their nodes alone, the first that it was placed by: a volume may bind it to fewer since.
+        return next((at for at in alike if _is_within(has.reach, self.requests[at].reach)), min(alike, default=None))
 
     @property
     def amounts(self) -> tuple[int, int, int]:
@@ -124,9 +128,19 @@ class Shape:
 
 
 def _is_of(request: Request, has: Request) -> bool:
-    """Whether it was placed by this request; the model may have been left open."""
+    """Whether it was placed by this request, or one for other nodes; the model may have been left open."""
     model = has.gpu_model if request.gpu_model else 0
-    return replace(has, gpu_model=model, late=0, flavors=()) == replace(request, late=0, flavors=())
+    return _unbound(replace(has, gpu_model=model)) == _unbound(request)
+
+
+def _is_within(one: Bools | None, other: Bools | None) -> bool:
+    """Whether all nodes of the one reach are of the other."""
+    return other is None or one is other or (one is not None and not bool((one & ~other).any()))
+
+
+def _unbound(request: Request) -> Request:
+    """Without what binds it at its turn."""
+    return replace(request, late=0, flavors=(), leaves_headroom=False)
 
 
 def shape_of(snapshot: Snapshot, row: int, *, users: Users | None = None) -> Shape:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from mainstay.decide.expected import submitted
 from mainstay.decide.explain import explain, preview
+from mainstay.decide.possible import impossible
 from mainstay.decide.preemption import preempt
 from mainstay.decide.schedule import schedule
 from mainstay.domain.billing import Price
 from mainstay.domain.plan import Allocate
 from mainstay.domain.preemption import PreemptionPolicy, WithinQueue
-from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources
+from mainstay.domain.quantity import BYTES_PER_GIB, MEMORY_LABEL, Money, Resources
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import Snapshot
@@ -98,6 +101,38 @@ def test_where_any_model_will_do_among_equals_the_cheapest_is_taken():
     assert taken(world(nodes=fleet(H100=1, A100=1, L4=1), workloads=[work], prices=PRICES)) == {1: "L4"}
 
 
+def nameless(count: int) -> ANode:
+    """A node that does not say which model its GPUs are of."""
+    return node(gpus=count)
+
+
+def test_gpus_without_a_model_are_taken_by_their_price_among_equals():
+    """A GPU of no model has the price of `gpu`, the lowest of these."""
+    nodes = [nameless(8), *fleet(H100=1)]
+    either = {"choices": (gpu("", 2), gpu("", 4)), "equals": 2}
+    jobs = [workload(key, submitted_at=NOON + key, **either) for key in (1, 2, 3, 4, 5)]
+    found = [one for one in schedule(world(nodes=nodes, workloads=jobs, prices=PRICES)) if isinstance(one, Allocate)]
+    assert [(one.workload_key, one.slots[0].node_key, one.slots[0].resources.gpus) for one in found] == [
+        (key, 1, 2) for key in (1, 2, 3, 4)
+    ]
+    any_model = [workload(key, choices=(gpu("H100"), gpu("")), equals=2, submitted_at=NOON + key) for key in (1, 2)]
+    few = world(nodes=[nameless(1), *fleet(H100=1)], workloads=any_model, prices=PRICES)
+    assert taken(few) == {1: "", 2: "H100"}
+    reasons = [one.reason.sentence for one in schedule(few) if isinstance(one, Allocate)]
+    assert reasons == [
+        "placed on node-1: 1 x GPU (0.50 USD an hour), the least expected cost of 3",
+        "placed on node-2: 1 x H100 (7.00 USD an hour), as there is no room or quota for 1 x GPU (0.50 USD an hour)",
+    ]
+
+
+def test_equals_that_any_gpu_will_do_for_can_run_where_no_gpu_has_a_model():
+    choices = (gpu("", 2), gpu("", 4))
+    spec = WorkloadSpec(kind=Kind.JOB, name="job", run=("true",), choices=choices, equals=2)
+    snapshot = world(nodes=[nameless(8), *fleet(H100=1)], prices=PRICES)
+    assert impossible(snapshot, spec=spec, queue="default") is None
+    assert preview(snapshot, spec=spec, priority=0).reason.code is Code.PLACED
+
+
 def test_equal_choices_in_another_order_or_with_another_history_are_other_shapes():
     nodes = [node(gpus=8, gpu_model="L4"), node(gpus=8, gpu_model="H100")]
     jobs = [
@@ -138,6 +173,30 @@ def test_it_is_told_which_choice_was_taken_and_why():
     assert reason(third) == "placed on node-2: 1 x A100 (3.00 USD an hour), the first choice"
     plain = world(nodes=fleet(L4=1), workloads=[workload(1, gpus=1)], prices=PRICES)
     assert reason(plain) == "placed on node-1"
+
+
+def test_which_choice_was_taken_is_told_whatever_binds_it_at_its_turn():
+    """While GPU work waits, work without GPUs leaves something for it."""
+    nothing = Resources(cpu_milli=1_000, memory_bytes=BYTES_PER_GIB)
+    jobs = [
+        workload(1, choices=(gpu("H100"), nothing), submitted_at=NOON - 10_000 * SECOND),
+        workload(2, gpus=2, gpu_model="L4", submitted_at=NOON - 9_000 * SECOND),
+    ]
+    snapshot = world(nodes=[node(gpus=2, gpu_model="L4", used_gpus=1)], workloads=jobs, prices=PRICES)
+    told = "placed on node-1: no GPU (0.00 USD an hour), as there is no room or quota for 1 x H100 (7.00 USD an hour)"
+    assert reason(snapshot) == told
+    assert explain(snapshot, 1).reason.sentence == told
+
+
+def test_of_gpus_of_several_sizes_the_one_that_was_taken_is_told():
+    large, small = (replace(gpu(""), gpu_memory_bytes=gb * 10**9) for gb in (80, 40))
+    nodes = [
+        node(gpus=1, gpu_model="A100", labels={MEMORY_LABEL: str(mib)}, used_gpus=used)
+        for mib, used in ((81_920, 1), (40_536, 0))
+    ]
+    snapshot = world(nodes=nodes, workloads=[workload(1, choices=(large, small))])
+    assert reason(snapshot).startswith("placed on node-2: ")
+    assert "as there is no room or quota for 1 x " in reason(snapshot)
 
 
 def test_a_plan_says_it_too_and_knows_the_history():
