@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
-from statistics import fmean
 from types import MappingProxyType
 
 import numpy as np
@@ -40,11 +39,9 @@ class Offer:
     """The choice."""
     tier: int
     """Offers of one tier are equals; a lower tier goes first."""
-    cost: tuple[float, float]
-    """What equals are compared by: (price per hour x seconds, seconds); the seconds are 1 where nobody knows of any of them."""
     per_hour: Money
     """Of one pod."""
-    seconds: int
+    seconds: int = 0
     """What half of such runs take longer than there; 0: nobody knows."""
 
     @property
@@ -67,25 +64,40 @@ def offers_of(
     `seconds_on`: what half of such runs take longer than, by `kind_of_gpus`. On a kind of which nobody knows they count as long
     as on the others on average.
     """
-    usual = fmean(seconds_on.values()) if seconds_on else 1.0
     hourly = _hourly(snapshot.prices, snapshot.now)
     found = list[Offer]()
     for number, choice in enumerate(choices):
         compared = equals > 1 and number < equals
         for one in _ways(snapshot, choice, compared=compared):
-            per_hour = hourly(one.resources)
-            seconds = seconds_on.get(kind_of_gpus(one.resources), 0)
             offer = Offer(
                 resources=one.resources,
                 nodes=one.nodes,
                 asked=choice,
                 tier=0 if compared else max(0, number - equals + 1),
-                cost=(per_hour.micros * (seconds or usual), seconds or usual),
-                per_hour=per_hour,
-                seconds=seconds,
+                per_hour=hourly(one.resources),
             )
             found.append(offer)
-    return tuple(sorted(found, key=lambda one: (one.tier, one.cost)))
+    return timed(found, seconds_on)
+
+
+def timed(offers: Sequence[Offer], seconds_on: Mapping[str, int]) -> tuple[Offer, ...]:
+    """The same if such runs take so long, in the order in which they are tried then."""
+    return tuple(
+        replace(offers[at], seconds=seconds_on.get(kind_of_gpus(offers[at].resources), 0))
+        for at in in_order(offers, seconds_on)
+    )
+
+
+def in_order(offers: Sequence[Offer], seconds_on: Mapping[str, int]) -> tuple[int, ...]:
+    """Their numbers in that order: equals by price per hour x seconds, then by seconds; 1 where nobody knows of any of them."""
+    usual = sum(seconds_on.values()) / len(seconds_on) if seconds_on else 1.0
+
+    def cost(at: int) -> tuple[int, float, float]:
+        one = offers[at]
+        seconds = seconds_on.get(kind_of_gpus(one.resources), 0) or usual
+        return one.tier, one.per_hour.micros * seconds, seconds
+
+    return tuple(sorted(range(len(offers)), key=cost))
 
 
 def chosen_words(offers: Sequence[Offer], at: int) -> str:

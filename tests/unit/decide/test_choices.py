@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mainstay.decide.expected import submitted
 from mainstay.decide.explain import explain, preview
 from mainstay.decide.possible import impossible
 from mainstay.decide.preemption import preempt
 from mainstay.decide.schedule import schedule
+from mainstay.decide.shapes import shape_numbers, shape_of
 from mainstay.domain.billing import Price
 from mainstay.domain.plan import Allocate
 from mainstay.domain.preemption import PreemptionPolicy, WithinQueue
@@ -18,7 +22,7 @@ from mainstay.domain.quantity import BYTES_PER_GIB, MEMORY_LABEL, Money, Resourc
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import Snapshot
-from mainstay.domain.workload import Kind, Phase, WorkloadSpec
+from mainstay.domain.workload import Kind, Phase, PodSet, WorkloadSpec
 from tests.worlds import NOON, SECOND, ANode, AWorkload, allocation, node, workload, world
 
 PRICES = tuple(
@@ -141,6 +145,67 @@ def test_equal_choices_in_another_order_or_with_another_history_are_other_shapes
         wants("H100", "L4", key=3, typical_on={"H100:1": 1, "L4:1": 100}),
     ]
     assert taken(world(nodes=nodes, workloads=jobs, prices=PRICES)) == {1: "L4", 2: "H100", 3: "H100"}
+
+
+def test_a_history_that_changes_no_order_makes_no_other_shape_and_each_is_told_its_own():
+    slow = {"L4:1": 7_200, "H100:1": 3_600}
+    jobs = [
+        wants("H100", "L4", key=1),
+        wants("H100", "L4", key=2, typical_on=slow),
+        wants("H100", "L4", key=3, typical_on={"L4:1": 60}),
+        wants("H100", "L4", key=4, typical_on={"L4:1": 36_000, "H100:1": 60}),
+    ]
+    snapshot = world(nodes=fleet(L4=8, H100=8), workloads=jobs, prices=PRICES)
+    numbers = shape_numbers(snapshot, np.arange(4)).tolist()
+    assert numbers[0] == numbers[1] == numbers[2]
+    assert numbers[3] != numbers[0]
+    told = {one.workload_key: one.reason.sentence for one in schedule(snapshot) if isinstance(one, Allocate)}
+    assert told[1] == "placed on node-1: 1 x L4 (1.00 USD an hour), the least expected cost of 2"
+    assert told[2] == "placed on node-1: 1 x L4 (1.00 USD an hour, about 2 h), the least expected cost of 2"
+    assert told[3] == "placed on node-1: 1 x L4 (1.00 USD an hour, about 1 min), the least expected cost of 2"
+    assert "1 x H100" in told[4]
+    assert {key: explain(snapshot, key).reason.sentence for key in told} == told
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda models, equals, known, sets, cpus: workload(
+                1,
+                cpus=cpus,
+                nodes=2 if sets else 1,
+                sets=sets,
+                **(
+                    {"choices": tuple(map(gpu, models)), "equals": min(equals, len(models)), "typical_on": known}
+                    if models and not sets
+                    else {}
+                ),
+            ),
+            st.lists(st.sampled_from(("L4", "H100", "")), max_size=3),
+            st.integers(1, 3),
+            st.dictionaries(st.sampled_from(("L4:1", "H100:1")), st.integers(1, 20)),
+            st.sampled_from(
+                ((), (PodSet(name="a", nodes=1, resources=gpu("L4")), PodSet(name="b", nodes=1, resources=gpu("H100"))))
+            ),
+            st.integers(1, 2),
+        ),
+        max_size=8,
+    ),
+    st.data(),
+)
+def test_rows_share_a_number_exactly_when_the_same_is_tried_in_the_same_order(jobs, data):
+    jobs = [replace(one, key=7 * key) for key, one in enumerate(jobs, 1)]
+    snapshot = world(nodes=fleet(L4=1, H100=1), workloads=jobs, prices=PRICES)
+    rows = data.draw(st.permutations(range(len(jobs)))) if jobs else []
+    numbers = shape_numbers(snapshot, np.array(rows, dtype=np.int64)).tolist()
+    shapes = [shape_of(snapshot, row).timed({}) for row in rows]
+    asked = [
+        (shape.choices, snapshot.workloads.equals.get(jobs[row].key, 1), shape_of(snapshot, row).requests, shape.sets)
+        for row, shape in zip(rows, shapes, strict=True)
+    ]
+    for first in range(len(rows)):
+        for second in range(len(rows)):
+            assert (numbers[first] == numbers[second]) == (asked[first] == asked[second])
 
 
 def test_quota_is_asked_for_in_the_same_order():
