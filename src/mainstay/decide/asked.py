@@ -68,7 +68,10 @@ class Asked:
         amounts = np.zeros((row.size, free.nodes.weight.size), dtype=np.int64)
         amounts[:, CPU], amounts[:, MEMORY], amounts[:, GPUS] = table.cpu_milli[row], table.memory_bytes[row], gpus
         blocks = free.nodes.changes.size
-        slot = _slots(numbers, shapes=row.size, slots=REMEMBERED_MAX // max(1, blocks * len(groups)))
+        self._often = np.bincount(numbers, minlength=row.size)
+        """[shapes] So many workloads have it."""
+        self._slots_max = REMEMBERED_MAX // max(1, blocks)
+        slot = _slots(self._often, slots=self._slots_max // len(groups))
         lacking = np.zeros(row.size, dtype=np.bool_)
         for name, column in table.others.items():
             if name in free.others:
@@ -89,7 +92,9 @@ class Asked:
             return np.repeat(column, len(groups), axis=0)
 
         slot = np.where(each(slot) == NONE, NONE, each(slot) * len(groups) + group)
-        remembered = int(slot.max(initial=NONE)) + 2, blocks
+        self._slots = int(slot.max(initial=NONE)) + 1
+        """So many are given away. The last row behind them is that of gangs."""
+        remembered = self._slots + 1, blocks
         self.requests = Requests(
             begin=np.where(known, shapes * len(groups), NONE),
             end=(shapes + 1) * len(groups),
@@ -179,6 +184,33 @@ class Asked:
             asked.mask[at] = self._mask(mask + group, request.reach)
             asked.image[at] = self._free.images.get(choice.image, NONE)
         asked.begin[number], asked.end[number] = begin, self._count
+        self._remember(number, begin)
+
+    def _remember(self, number: int, begin: int) -> None:
+        """Slots for what the shape with this number has learned, from `begin` on: its own, and more as long as there are some.
+
+        None where only one workload has it, or where shapes that more have took them all; a gang uses none.
+        """
+        groups = len(self._groups)
+        own = self.requests.slot[number * groups : (number + 1) * groups]
+        if own[0] == NONE or self._often[number] < 2 or self.requests.ranks[number] > 1:
+            return
+        more = min(self._count - begin - groups, self._slots_max - self._slots)
+        slots = np.concatenate((own, np.arange(self._slots, self._slots + more)))
+        self._slots += more
+        while self._slots >= self.requests.after.shape[0]:
+            self._grow_remembered()
+        self.requests.slot[begin : begin + slots.size] = slots
+
+    def _grow_remembered(self) -> None:
+        """Room for twice as many slots, of which nothing is known yet."""
+        asked, gangs = self.requests, self.requests.after.shape[0] - 1
+        more = min(gangs, self._slots_max - gangs) + 1, asked.after.shape[1]
+        self.requests = asked._replace(
+            node=np.concatenate((asked.node[:gangs], np.full(more, NONE, dtype=np.int64))),
+            score=np.concatenate((asked.score[:gangs], np.zeros(more))),
+            after=np.concatenate((asked.after[:gangs], np.full(more, NONE, dtype=np.int64))),
+        )
 
     def _mask(self, mask: int, reach: Bools | None) -> int:
         """The number of a mask of nodes within `reach`."""
@@ -232,9 +264,9 @@ def _has_sets(table: WorkloadTable, rows: Ints) -> Bools:
     return found
 
 
-def _slots(numbers: Ints, *, shapes: int, slots: int) -> Ints:
+def _slots(often: Ints, *, slots: int) -> Ints:
     """A slot for each of the shapes that most workloads have, NONE for the others."""
-    slot = np.full(shapes, NONE, dtype=np.int64)
-    often = np.bincount(numbers, minlength=shapes).argsort(kind="stable")[::-1][:slots]
-    slot[often] = np.arange(often.size)
+    slot = np.full(often.size, NONE, dtype=np.int64)
+    first = often.argsort(kind="stable")[::-1][:slots]
+    slot[first] = np.arange(first.size)
     return slot

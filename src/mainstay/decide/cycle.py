@@ -216,13 +216,16 @@ class Cycle:
         return tuple(row for row, one in self.reserved.items() if self._delays(shape.seconds, one))
 
     def shape(self, row: int, number: int) -> Shape:
-        """The shape with this number, which the workload in this row has. Where its volumes let it run may change in a cycle."""
+        """The shape with this number, which the workload in this row has, with what its own runs take. Where its volumes let it
+        run may change in a cycle.
+        """
         shape = self._shapes.get(number)
         if shape is None or shape.one_node:
             if self._users is None and self.snapshot.workloads.volumes[row]:
                 self._users = users_of(self.snapshot)
             shape = self._shapes[number] = shape_of(self.snapshot, row, users=self._users)
-        return shape
+        table = self.snapshot.workloads
+        return shape.timed(dict(table.typical_on.get(int(table.key[row]), ()))) if table.typical_on else shape
 
     def chosen_words(self, row: int, parts: Parts) -> str:
         """Which of its choices the workload in this row was placed with, and why; empty where it had none."""

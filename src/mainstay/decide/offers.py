@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
-from statistics import fmean
 from types import MappingProxyType
 
 import numpy as np
@@ -19,7 +18,7 @@ from mainstay.decide import billing
 from mainstay.decide.devices import Unit, units_of
 from mainstay.domain.arrays import Bools
 from mainstay.domain.billing import Price
-from mainstay.domain.quantity import ANY_GPU, Money, Resources, duration_words, is_shape
+from mainstay.domain.quantity import Money, Resources, duration_words, is_shape
 from mainstay.domain.snapshot import NodeTable, Snapshot
 from mainstay.domain.workload import kind_of_gpus
 
@@ -40,11 +39,9 @@ class Offer:
     """The choice."""
     tier: int
     """Offers of one tier are equals; a lower tier goes first."""
-    cost: tuple[float, float]
-    """What equals are compared by: (price per hour x seconds, seconds); the seconds are 1 where nobody knows of any of them."""
     per_hour: Money
     """Of one pod."""
-    seconds: int
+    seconds: int = 0
     """What half of such runs take longer than there; 0: nobody knows."""
 
     @property
@@ -67,25 +64,40 @@ def offers_of(
     `seconds_on`: what half of such runs take longer than, by `kind_of_gpus`. On a kind of which nobody knows they count as long
     as on the others on average.
     """
-    usual = fmean(seconds_on.values()) if seconds_on else 1.0
     hourly = _hourly(snapshot.prices, snapshot.now)
     found = list[Offer]()
     for number, choice in enumerate(choices):
         compared = equals > 1 and number < equals
         for one in _ways(snapshot, choice, compared=compared):
-            per_hour = hourly(one.resources)
-            seconds = seconds_on.get(kind_of_gpus(one.resources), 0)
             offer = Offer(
                 resources=one.resources,
                 nodes=one.nodes,
                 asked=choice,
                 tier=0 if compared else max(0, number - equals + 1),
-                cost=(per_hour.micros * (seconds or usual), seconds or usual),
-                per_hour=per_hour,
-                seconds=seconds,
+                per_hour=hourly(one.resources),
             )
             found.append(offer)
-    return tuple(sorted(found, key=lambda one: (one.tier, one.cost)))
+    return timed(found, seconds_on)
+
+
+def timed(offers: Sequence[Offer], seconds_on: Mapping[str, int]) -> tuple[Offer, ...]:
+    """The same if such runs take so long, in the order in which they are tried then."""
+    return tuple(
+        replace(offers[at], seconds=seconds_on.get(kind_of_gpus(offers[at].resources), 0))
+        for at in in_order(offers, seconds_on)
+    )
+
+
+def in_order(offers: Sequence[Offer], seconds_on: Mapping[str, int]) -> tuple[int, ...]:
+    """Their numbers in that order: equals by price per hour x seconds, then by seconds; 1 where nobody knows of any of them."""
+    usual = sum(seconds_on.values()) / len(seconds_on) if seconds_on else 1.0
+
+    def cost(at: int) -> tuple[int, float, float]:
+        one = offers[at]
+        seconds = seconds_on.get(kind_of_gpus(one.resources), 0) or usual
+        return one.tier, one.per_hour.micros * seconds, seconds
+
+    return tuple(sorted(range(len(offers)), key=cost))
 
 
 def chosen_words(offers: Sequence[Offer], at: int) -> str:
@@ -104,10 +116,11 @@ def chosen_words(offers: Sequence[Offer], at: int) -> str:
 
 
 def models_of(nodes: NodeTable, *, inside: Bools | None) -> list[int]:
-    """Numbers of the models of whole GPUs that any of these nodes has; None: any at all."""
+    """Numbers of the models of whole GPUs that any of these nodes has; None: any at all. 0 is that of those that have no name."""
     has = np.maximum(nodes.gpus, nodes.whole_gpus) > 0
     has = has if inside is None else has & inside
-    return [number for number in np.flatnonzero(np.bincount(nodes.gpu_model[has])).tolist() if number]
+    models: list[int] = np.flatnonzero(np.bincount(nodes.gpu_model[has])).tolist()
+    return models
 
 
 @lru_cache(maxsize=2)
@@ -125,5 +138,13 @@ def _ways(snapshot: Snapshot, choice: Resources, *, compared: bool) -> Iterator[
         if not (compared or choice.gpu_part_permille) or not held.gpus or held.gpu_model:
             yield unit
             continue
-        models = [snapshot.gpu_models[number] for number in models_of(snapshot.nodes, inside=unit.nodes)]
-        yield from (replace(unit, resources=replace(held, gpu_model=model)) for model in models or [ANY_GPU])
+        models = models_of(snapshot.nodes, inside=unit.nodes)
+        if not any(models):
+            yield unit
+            continue
+        for number in models:
+            if number:
+                yield replace(unit, resources=replace(held, gpu_model=snapshot.gpu_models[number]))
+            else:
+                nameless = snapshot.nodes.gpu_model == 0
+                yield replace(unit, nodes=nameless if unit.nodes is None else unit.nodes & nameless)

@@ -10,14 +10,14 @@ from itertools import islice, product
 import numpy as np
 
 from mainstay.decide.devices import Unit, units_of
-from mainstay.decide.offers import NOBODY_KNOWS, Offer, chosen_words, offers_of
+from mainstay.decide.offers import NOBODY_KNOWS, Offer, chosen_words, in_order, offers_of, timed
 from mainstay.decide.placement.fit import Request, cluster_number, request_of
 from mainstay.decide.placement.reach import Reach, Users, reach_of
 from mainstay.decide.placement.sets import Part, Parts
 from mainstay.domain.affinity import Restriction
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, cores_words, memory_words
-from mainstay.domain.snapshot import Snapshot, WorkloadTable
+from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.topology import TopologyNeed
 from mainstay.domain.volume import Sharing, VolumeNeed
 from mainstay.domain.workload import PodSet
@@ -63,7 +63,9 @@ class Shape:
     @property
     def tiers(self) -> tuple[int, ...]:
         """Of each of its ways; those of one tier are equals."""
-        return tuple(one.tier for one in self.offers) if len(self.offers) == len(self.ways) else (0,) * len(self.ways)
+        if not self.offers:
+            return tuple(range(len(self.ways)))
+        return tuple(one.tier for one in self.offers)
 
     def chosen_words(self, parts: Parts) -> str:
         """Which of several offers a placed one has, and why; empty where there is only one."""
@@ -80,7 +82,13 @@ class Shape:
         if self.sets or (len(self.offers) < 2 and not any(one.gpu_part_permille for one in self.choices)):
             return None
         has = parts[0].request
-        return next((at for at, request in enumerate(self.requests) if _is_of(request, has)), None)
+        alike = [at for at, request in enumerate(self.requests) if _is_of(request, has)]
+        # Of those that differ by their nodes alone, the first that it was placed by: a volume may bind it to fewer since.
+        return next((at for at in alike if _is_within(has.reach, self.requests[at].reach)), min(alike, default=None))
+
+    def timed(self, seconds_on: Mapping[str, int]) -> Shape:
+        """The same for one of which such runs take so long, where its offers are tried in the same order."""
+        return replace(self, offers=timed(self.offers, seconds_on)) if self.offers else self
 
     @property
     def amounts(self) -> tuple[int, int, int]:
@@ -123,9 +131,19 @@ class Shape:
 
 
 def _is_of(request: Request, has: Request) -> bool:
-    """Whether it was placed by this request; the model may have been left open."""
+    """Whether it was placed by this request, or one for other nodes; the model may have been left open."""
     model = has.gpu_model if request.gpu_model else 0
-    return replace(has, gpu_model=model, late=0, flavors=()) == replace(request, late=0, flavors=())
+    return _unbound(replace(has, gpu_model=model)) == _unbound(request)
+
+
+def _is_within(one: Bools | None, other: Bools | None) -> bool:
+    """Whether all nodes of the one reach are of the other."""
+    return other is None or one is other or (one is not None and not bool((one & ~other).any()))
+
+
+def _unbound(request: Request) -> Request:
+    """Without what binds it at its turn."""
+    return replace(request, late=0, flavors=(), leaves_headroom=False)
 
 
 def shape_of(snapshot: Snapshot, row: int, *, users: Users | None = None) -> Shape:
@@ -260,8 +278,8 @@ def shape_numbers(snapshot: Snapshot, rows: Ints, *, timed: bool = False, beside
         limit = table.max_duration_seconds[rows]
         columns.append(np.where(limit > 0, limit + table.stop_grace_seconds[rows], 0))
     columns += beside
-    named = table.choices, table.sets, table.equals, table.typical_on
-    columns += [_numbers_of(table, of, rows) for of in named if of]
+    if table.choices or table.sets:
+        columns.append(_numbers_of_choices(snapshot, rows))
     return _numbers(columns)
 
 
@@ -291,15 +309,32 @@ def _first_choice(snapshot: Snapshot, row: int) -> Resources:
     )
 
 
-def _numbers_of(table: WorkloadTable, of: Mapping[int, Hashable], rows: Ints) -> Ints:
-    """The same number where these are the same, 0 where there is nothing."""
-    number: dict[Hashable, int] = {}
-    found = np.zeros(table.key.size, dtype=np.int64)
-    for key in sorted(of):
-        row = int(np.searchsorted(table.key, key))
-        if row < table.key.size and table.key[row] == key:
-            found[row] = number.setdefault(of[key], len(number) + 1)
-    return found[rows]
+def _numbers_of_choices(snapshot: Snapshot, rows: Ints) -> Ints:
+    """The same number where the choices, the order in which they are tried, and the pod sets are the same; 0 where there are
+    none.
+
+    What is known of run times matters only by that order: else every name of a run would be a shape of its own.
+    """
+    table = snapshot.workloads
+    named = np.fromiter({*table.choices, *table.sets}, dtype=np.int64)
+    found = np.zeros(rows.size, dtype=np.int64)
+    at = np.flatnonzero(np.isin(table.key[rows], named))
+    asks: dict[Hashable, int] = {}
+    offers: list[tuple[Offer, ...]] = []
+    """By number of what is asked for."""
+    orders: dict[Hashable, tuple[int, ...]] = {}
+    numbers: dict[Hashable, int] = {}
+    for where, key in zip(at.tolist(), table.key[rows[at]].tolist(), strict=True):
+        choices, sets, equals = table.choices.get(key, ()), table.sets.get(key, ()), table.equals.get(key, 1)
+        ask = asks.setdefault((choices, sets, equals), len(asks))
+        if ask == len(offers):
+            several = choices and not sets and table.typical_on
+            offers.append(_offers(snapshot, choices, equals=equals, seconds_on=NOBODY_KNOWS) if several else ())
+        known = ask, table.typical_on.get(key, ())
+        if known not in orders:
+            orders[known] = in_order(offers[ask], dict(known[1]))
+        found[where] = numbers.setdefault((ask, orders[known]), len(numbers) + 1)
+    return found
 
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)

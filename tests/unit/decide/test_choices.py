@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mainstay.decide.expected import submitted
 from mainstay.decide.explain import explain, preview
+from mainstay.decide.possible import impossible
 from mainstay.decide.preemption import preempt
 from mainstay.decide.schedule import schedule
+from mainstay.decide.shapes import shape_numbers, shape_of
 from mainstay.domain.billing import Price
 from mainstay.domain.plan import Allocate
 from mainstay.domain.preemption import PreemptionPolicy, WithinQueue
-from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources
+from mainstay.domain.quantity import BYTES_PER_GIB, MEMORY_LABEL, Money, Resources
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import Snapshot
-from mainstay.domain.workload import Kind, Phase, WorkloadSpec
+from mainstay.domain.workload import Kind, Phase, PodSet, WorkloadSpec
 from tests.worlds import NOON, SECOND, ANode, AWorkload, allocation, node, workload, world
 
 PRICES = tuple(
@@ -98,6 +105,38 @@ def test_where_any_model_will_do_among_equals_the_cheapest_is_taken():
     assert taken(world(nodes=fleet(H100=1, A100=1, L4=1), workloads=[work], prices=PRICES)) == {1: "L4"}
 
 
+def nameless(count: int) -> ANode:
+    """A node that does not say which model its GPUs are of."""
+    return node(gpus=count)
+
+
+def test_gpus_without_a_model_are_taken_by_their_price_among_equals():
+    """A GPU of no model has the price of `gpu`, the lowest of these."""
+    nodes = [nameless(8), *fleet(H100=1)]
+    either = {"choices": (gpu("", 2), gpu("", 4)), "equals": 2}
+    jobs = [workload(key, submitted_at=NOON + key, **either) for key in (1, 2, 3, 4, 5)]
+    found = [one for one in schedule(world(nodes=nodes, workloads=jobs, prices=PRICES)) if isinstance(one, Allocate)]
+    assert [(one.workload_key, one.slots[0].node_key, one.slots[0].resources.gpus) for one in found] == [
+        (key, 1, 2) for key in (1, 2, 3, 4)
+    ]
+    any_model = [workload(key, choices=(gpu("H100"), gpu("")), equals=2, submitted_at=NOON + key) for key in (1, 2)]
+    few = world(nodes=[nameless(1), *fleet(H100=1)], workloads=any_model, prices=PRICES)
+    assert taken(few) == {1: "", 2: "H100"}
+    reasons = [one.reason.sentence for one in schedule(few) if isinstance(one, Allocate)]
+    assert reasons == [
+        "placed on node-1: 1 x GPU (0.50 USD an hour), the least expected cost of 3",
+        "placed on node-2: 1 x H100 (7.00 USD an hour), as there is no room or quota for 1 x GPU (0.50 USD an hour)",
+    ]
+
+
+def test_equals_that_any_gpu_will_do_for_can_run_where_no_gpu_has_a_model():
+    choices = (gpu("", 2), gpu("", 4))
+    spec = WorkloadSpec(kind=Kind.JOB, name="job", run=("true",), choices=choices, equals=2)
+    snapshot = world(nodes=[nameless(8), *fleet(H100=1)], prices=PRICES)
+    assert impossible(snapshot, spec=spec, queue="default") is None
+    assert preview(snapshot, spec=spec, priority=0).reason.code is Code.PLACED
+
+
 def test_equal_choices_in_another_order_or_with_another_history_are_other_shapes():
     nodes = [node(gpus=8, gpu_model="L4"), node(gpus=8, gpu_model="H100")]
     jobs = [
@@ -106,6 +145,67 @@ def test_equal_choices_in_another_order_or_with_another_history_are_other_shapes
         wants("H100", "L4", key=3, typical_on={"H100:1": 1, "L4:1": 100}),
     ]
     assert taken(world(nodes=nodes, workloads=jobs, prices=PRICES)) == {1: "L4", 2: "H100", 3: "H100"}
+
+
+def test_a_history_that_changes_no_order_makes_no_other_shape_and_each_is_told_its_own():
+    slow = {"L4:1": 7_200, "H100:1": 3_600}
+    jobs = [
+        wants("H100", "L4", key=1),
+        wants("H100", "L4", key=2, typical_on=slow),
+        wants("H100", "L4", key=3, typical_on={"L4:1": 60}),
+        wants("H100", "L4", key=4, typical_on={"L4:1": 36_000, "H100:1": 60}),
+    ]
+    snapshot = world(nodes=fleet(L4=8, H100=8), workloads=jobs, prices=PRICES)
+    numbers = shape_numbers(snapshot, np.arange(4)).tolist()
+    assert numbers[0] == numbers[1] == numbers[2]
+    assert numbers[3] != numbers[0]
+    told = {one.workload_key: one.reason.sentence for one in schedule(snapshot) if isinstance(one, Allocate)}
+    assert told[1] == "placed on node-1: 1 x L4 (1.00 USD an hour), the least expected cost of 2"
+    assert told[2] == "placed on node-1: 1 x L4 (1.00 USD an hour, about 2 h), the least expected cost of 2"
+    assert told[3] == "placed on node-1: 1 x L4 (1.00 USD an hour, about 1 min), the least expected cost of 2"
+    assert "1 x H100" in told[4]
+    assert {key: explain(snapshot, key).reason.sentence for key in told} == told
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda models, equals, known, sets, cpus: workload(
+                1,
+                cpus=cpus,
+                nodes=2 if sets else 1,
+                sets=sets,
+                **(
+                    {"choices": tuple(map(gpu, models)), "equals": min(equals, len(models)), "typical_on": known}
+                    if models and not sets
+                    else {}
+                ),
+            ),
+            st.lists(st.sampled_from(("L4", "H100", "")), max_size=3),
+            st.integers(1, 3),
+            st.dictionaries(st.sampled_from(("L4:1", "H100:1")), st.integers(1, 20)),
+            st.sampled_from(
+                ((), (PodSet(name="a", nodes=1, resources=gpu("L4")), PodSet(name="b", nodes=1, resources=gpu("H100"))))
+            ),
+            st.integers(1, 2),
+        ),
+        max_size=8,
+    ),
+    st.data(),
+)
+def test_rows_share_a_number_exactly_when_the_same_is_tried_in_the_same_order(jobs, data):
+    jobs = [replace(one, key=7 * key) for key, one in enumerate(jobs, 1)]
+    snapshot = world(nodes=fleet(L4=1, H100=1), workloads=jobs, prices=PRICES)
+    rows = data.draw(st.permutations(range(len(jobs)))) if jobs else []
+    numbers = shape_numbers(snapshot, np.array(rows, dtype=np.int64)).tolist()
+    shapes = [shape_of(snapshot, row).timed({}) for row in rows]
+    asked = [
+        (shape.choices, snapshot.workloads.equals.get(jobs[row].key, 1), shape_of(snapshot, row).requests, shape.sets)
+        for row, shape in zip(rows, shapes, strict=True)
+    ]
+    for first in range(len(rows)):
+        for second in range(len(rows)):
+            assert (numbers[first] == numbers[second]) == (asked[first] == asked[second])
 
 
 def test_quota_is_asked_for_in_the_same_order():
@@ -138,6 +238,30 @@ def test_it_is_told_which_choice_was_taken_and_why():
     assert reason(third) == "placed on node-2: 1 x A100 (3.00 USD an hour), the first choice"
     plain = world(nodes=fleet(L4=1), workloads=[workload(1, gpus=1)], prices=PRICES)
     assert reason(plain) == "placed on node-1"
+
+
+def test_which_choice_was_taken_is_told_whatever_binds_it_at_its_turn():
+    """While GPU work waits, work without GPUs leaves something for it."""
+    nothing = Resources(cpu_milli=1_000, memory_bytes=BYTES_PER_GIB)
+    jobs = [
+        workload(1, choices=(gpu("H100"), nothing), submitted_at=NOON - 10_000 * SECOND),
+        workload(2, gpus=2, gpu_model="L4", submitted_at=NOON - 9_000 * SECOND),
+    ]
+    snapshot = world(nodes=[node(gpus=2, gpu_model="L4", used_gpus=1)], workloads=jobs, prices=PRICES)
+    told = "placed on node-1: no GPU (0.00 USD an hour), as there is no room or quota for 1 x H100 (7.00 USD an hour)"
+    assert reason(snapshot) == told
+    assert explain(snapshot, 1).reason.sentence == told
+
+
+def test_of_gpus_of_several_sizes_the_one_that_was_taken_is_told():
+    large, small = (replace(gpu(""), gpu_memory_bytes=gb * 10**9) for gb in (80, 40))
+    nodes = [
+        node(gpus=1, gpu_model="A100", labels={MEMORY_LABEL: str(mib)}, used_gpus=used)
+        for mib, used in ((81_920, 1), (40_536, 0))
+    ]
+    snapshot = world(nodes=nodes, workloads=[workload(1, choices=(large, small))])
+    assert reason(snapshot).startswith("placed on node-2: ")
+    assert "as there is no room or quota for 1 x " in reason(snapshot)
 
 
 def test_a_plan_says_it_too_and_knows_the_history():

@@ -200,6 +200,12 @@ def test_of_whole_gpus_in_place_of_a_part_it_is_the_cheapest():
     )
 
 
+def test_a_whole_gpu_in_place_of_a_part_may_be_one_without_a_model():
+    jobs = [wants(asks(part=500), key, submitted_at=NOON + key) for key in (1, 2, 3)]
+    assert places(world(nodes=[node(gpus=1), has("H100", 1)], workloads=jobs)) == {1: (1, "", 1), 2: (2, "H100", 1)}
+    assert places(world(nodes=[node(gpus=2)], workloads=jobs)) == {1: (1, "", 1), 2: (1, "", 1)}
+
+
 def test_how_large_a_share_is_says_each_node():
     nodes = [shares("T4", 8, 4), shares("T4", 2, 2)]
     jobs = [wants(asks(part=500), key, submitted_at=NOON + key) for key in (1, 2, 3)]

@@ -25,7 +25,7 @@ from mainstay.decide.cycle import Cycle
 from mainstay.decide.placement import POLICIES, fit
 from mainstay.decide.preemption.balance import Balance
 from mainstay.domain.history import HistoryPolicy
-from mainstay.domain.quantity import BYTES_PER_GIB, Resources
+from mainstay.domain.quantity import BYTES_PER_GIB, MEMORY_LABEL, Resources
 from mainstay.domain.queue import RESERVED_AFTER_SECONDS, QueueSpec, Quota
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
@@ -288,6 +288,67 @@ def test_what_does_not_fit_into_memory_is_found_all_the_same(monkeypatch):
     known = plan(snapshot)
     monkeypatch.setattr("mainstay.decide.asked.REMEMBERED_MAX", 0)
     assert plan(snapshot) == known
+
+
+def choosing(seed: int) -> Snapshot:
+    """Six shapes of several choices each, of which a large fleet cannot hold all; one of them only one workload has."""
+    rng = random.Random(seed)
+    fleet = [
+        node(
+            cpus=rng.choice((4, 8, 16)),
+            gpus=4,
+            gpu_model=rng.choice(MODELS),
+            labels={MEMORY_LABEL: str(rng.choice((24_576, 81_920)))},
+            cluster=rng.choice(("east", "west")),
+        )
+        for _ in range(150)
+    ]
+
+    def one(gpus: int, model: str = "", gb: int = 0) -> Resources:
+        return Resources(cpu_milli=1_000 * gpus, gpus=gpus, gpu_model=model, gpu_memory_bytes=gb * 10**9)
+
+    shapes = [
+        {"choices": (one(1), one(2)), "equals": 2},
+        {"choices": (one(2, "L4"), one(1, "A100"), one(3)), "equals": 2},
+        {"choices": (one(1, gb=40),)},
+        {"choices": (one(4), one(1, gb=24)), "equals": 2, "max_duration_seconds": 600},
+        {"choices": (one(2, gb=80), one(2)), "nodes": 3, "nodes_min": 1},
+    ]
+    jobs = [{"choices": (one(3, "A100"), one(4)), "equals": 2}, *rng.choices(shapes, k=400)]
+    return world(
+        nodes=fleet,
+        workloads=[
+            workload(key, queue=rng.choice("ab"), priority=rng.choice((0, 1)), submitted_at=NOON - key * SECOND, **job)
+            for key, job in enumerate(jobs, 1)
+        ],
+        queues=[QueueSpec(name="a", quotas={("default", "gpu"): Quota(nominal=400)}), QueueSpec(name="b")],
+    )
+
+
+@pytest.mark.parametrize("slots", [0, 3, 7, 1_000])
+def test_what_shapes_with_choices_find_is_remembered_as_far_as_there_is_room(monkeypatch, slots):
+    """Where there is none, or not for all, the same places are found."""
+    snapshot = choosing(slots)
+    known = plan(snapshot, by_numpy=True)
+    started = Cycle(snapshot, POLICIES["least-waste"])
+    monkeypatch.setattr("mainstay.decide.asked.REMEMBERED_MAX", slots * started.free.nodes.changes.size)
+    assert plan(snapshot) == known
+    assert len(known[0]) > 50
+    started = Cycle(snapshot, POLICIES["least-waste"])
+    for _ in started.placements():
+        pass
+    asked, shapes = started._asked.requests, started._asked.requests.begin.size
+    given = [asked.slot[asked.begin[at] : asked.end[at]] for at in range(shapes) if asked.begin[at] >= shapes]
+    flat = np.concatenate(given)
+    flat = flat[flat != kernel.NONE]
+    assert flat.size == np.unique(flat).size
+    assert flat.size <= slots
+    assert int(flat.max(initial=-1)) < asked.after.shape[0] - 1 <= max(slots, shapes)
+    if slots == 1_000:
+        many = [(started.numbers == at).sum() > 1 and asked.ranks[at] == 1 for at in range(shapes)]
+        assert sum(many) == 4
+        assert [(one != kernel.NONE).all() for one in given] == many
+        assert [(one != kernel.NONE).any() for one in given] == many
 
 
 def test_what_is_found_is_read_whenever_there_is_no_room_for_more(monkeypatch):

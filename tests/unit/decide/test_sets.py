@@ -21,7 +21,7 @@ from mainstay.decide.shapes import shape_of
 from mainstay.domain.billing import Price
 from mainstay.domain.plan import Advance, Allocate
 from mainstay.domain.preemption import PreemptionPolicy, WithinQueue
-from mainstay.domain.quantity import BYTES_PER_GIB, Money
+from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources
 from mainstay.domain.queue import BUILT_IN_PRIORITIES, OTHER_FLAVOR, QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import Snapshot
@@ -221,6 +221,16 @@ def test_a_gang_displaces_for_all_of_its_sets_at_once_and_is_displaced_whole():
     assert sorted(victim.workload_key for victim in action.victims) in ([2], [2, 3])
     assert [slot.resources.gpus for slot in action.slots] == [0, 2, 2, 2, 2]
     assert len(action.slots) == 5
+
+
+def test_the_ways_to_choose_parts_for_sets_come_in_order_and_are_no_equals():
+    """Else every one of them would be searched for the least that could be lost."""
+    part = Resources(cpu_milli=1_000, gpus=1, gpu_part_permille=100)
+    sets = [PodSet(name=name, nodes=1, resources=part) for name in "ab"]
+    nodes = [node(shapes={"1g.10gb": 2, "2g.20gb": 2})]
+    shape = shape_of(world(nodes=nodes, workloads=[gang_of(1, *sets)]), 0)
+    assert len(shape.ways) == 4
+    assert shape.tiers == (0, 1, 2, 3)
 
 
 def test_nobody_yields_for_a_gang_of_which_one_set_would_not_fit():
