@@ -105,6 +105,7 @@ WRITES = [
         for path, route in (
             ("/v1/queues/research", "/v1/queues/{name}"),
             ("/v1/flavors/spot", "/v1/flavors/{name}"),
+            ("/v1/local-queues/team-a/main", "/v1/local-queues/{namespace}/{name}"),
             ("/v1/priorities/paper", "/v1/priorities/{name}"),
         )
     ),
@@ -123,7 +124,7 @@ WRITES = [
 BY_CONTENT = {
     *("POST /v1/plan", "POST /v1/sign-in", "POST /v1/trees", "PUT /v1/blobs/{digest}", "PUT /v1/secrets/{name}"),
     *("PUT /v1/queues", "PUT /v1/queues/{name}", "PUT /v1/queue-history", "PUT /v1/priorities/{name}"),
-    *("PUT /v1/flavors", "PUT /v1/flavors/{name}"),
+    *("PUT /v1/flavors", "PUT /v1/flavors/{name}", "PUT /v1/local-queues"),
 }
 """They change nothing, or what they make is named by its content or takes the place of what was there, or (a sign-in) is
 worthless when doubled.
@@ -153,6 +154,7 @@ async def furnished(api: Api) -> Api:
     for path, body in (
         ("/v1/queues/research", {"weight": 2}),
         ("/v1/flavors/spot", {"node_labels": ["pool=spot"]}),
+        ("/v1/local-queues", {"local_queues": [{"namespace": "team-a", "name": "main", "queue": "default"}]}),
         ("/v1/priorities/paper", {"priority": 90}),
     ):
         put = await api.ask("PUT", path, json=body, token="admin-token")

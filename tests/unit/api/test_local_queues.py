@@ -1,4 +1,4 @@
-"""Local queues over the API: set together by those who may, seen by all, removed, refused in words."""
+"""Local queues over the API: set together, seen and removed by those who may, refused in words."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ async def put(api: Api, *wanted: dict[str, Any], token: str = "admin-token") -> 
 
 
 async def names(api: Api) -> list[tuple[str, ...]]:
-    items = (await api.ask("GET", "/v1/local-queues")).json()["items"]
+    items = (await api.ask("GET", "/v1/local-queues", token="admin-token")).json()["items"]
     return [(one["cluster"], one["namespace"], one["name"], one["queue"]) for one in items]
+
+
+async def test_who_may_not_manage_the_platform_sees_no_namespaces_of_others(api: Api):
+    is_problem(await api.ask("GET", "/v1/local-queues"), 403)
 
 
 async def test_they_are_set_together_changed_shown_and_removed(api: Api):
