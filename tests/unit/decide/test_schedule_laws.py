@@ -46,7 +46,10 @@ def test_within_a_queue_nobody_starts_past_a_more_urgent_one_who_would_fit(seed,
                 if table.queue[row] != queue or turn[row] < turn[waits]:
                     take_parts(again.free, nodes, parts)
                     again.allowance.use_parts(int(table.queue[row]), parts)
-            assert again.place(again.shape(waits, number[waits]), queue) is None, f"{table.key[waits]} was passed"
+            shape = again.shape(waits, number[waits])
+            if cycle.free.headroom and not any(request.gpus for request in shape.requests):
+                continue  # What was kept at its turn for GPU work of others is free in hindsight, once that has started.
+            assert again.place(shape, queue) is None, f"{table.key[waits]} was passed"
 
 
 def shuffled(names: Sequence[object], rng: random.Random) -> tuple[tuple[object, ...], Ints]:
