@@ -101,7 +101,8 @@ def fairness_of(snapshot: Snapshot) -> tuple[Fairness, ...]:
     mine = (own / whole)[rows, dominant]
     capped = fair_shares(parent=tree.parent, weight=tree.weight, own=mine, demand=parts.max(axis=1))
     all_of_it = np.full(rows.size, np.inf)
-    fair = fair_shares(parent=tree.parent, weight=tree.weight, own=mine, demand=all_of_it)
+    # If everybody wants all, it counts that of which each has most, whatever they want now.
+    fair = fair_shares(parent=tree.parent, weight=tree.weight, own=(own / whole).max(axis=1), demand=all_of_it)
     columns: tuple[Floats, ...] = (
         fair,
         capped,

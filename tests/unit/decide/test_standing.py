@@ -56,3 +56,19 @@ def test_a_tenant_is_told_its_own_use_and_what_it_may_still_use() -> None:
 def test_only_quotas_that_a_queue_has_are_told() -> None:
     snapshot = fleet(queue("a", 4), QueueSpec(name="c"), held={})
     assert dict(standings(snapshot)[snapshot.queues.names.index("c")].cells) == {}
+
+
+def test_what_would_be_fair_if_everybody_wanted_all_is_the_same_whoever_runs_what() -> None:
+    """Quotas of two resources, of which one queue has more of the GPUs and both have more CPUs than there are."""
+
+    def two(name: str, gpus: int, cpus: int, weight: float) -> QueueSpec:
+        quotas = {GPUS: Quota(nominal=gpus), ("default", "cpu"): Quota(nominal=1_000 * cpus)}
+        return QueueSpec(name=name, parent="ml", weight=weight, quotas=quotas)
+
+    queues = (QueueSpec(name="ml", cohort=True), two("a", 4, 128, 1), two("b", 2, 64, 2))
+    found = []
+    for held in ({}, {"a": 1}, {"b": 1}, {"a": 1, "b": 2}):
+        snapshot = fleet(*queues, held=held)
+        fair = [one.fairness.fair for one in standings(snapshot)]
+        found.append({name: round(fair[snapshot.queues.names.index(name)], 6) for name in "ab"})
+    assert found == [{"a": 0.666667, "b": 0.333333}] * 4
