@@ -307,7 +307,7 @@ BUGS: tuple[tuple[Plant, int, int], ...] = (
     (an_endpoint_of_another_tenant_is_taken_over, 13, 800),
     (an_endpoint_of_another_tenant_is_removed, 20, 800),
     (what_an_endpoint_lets_go_of_runs_on, 2, 800),
-    (a_stopped_candidate_takes_over, 6, 2_500),
+    (a_stopped_candidate_takes_over, 27, 2_500),
     (the_output_of_any_rank_counts, 1, 800),
     (a_node_that_is_kept_out_takes_pods, 1, 800),
     (a_mark_is_not_taken_back, 1, 800),
