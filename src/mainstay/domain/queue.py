@@ -284,21 +284,16 @@ def _check(spec: QueueSpec) -> None:
 
 def _check_rules(spec: QueueSpec) -> None:
     """How its work waits, and whose place it may take."""
-    if spec.cohort and spec.preemption != NOBODY_YIELDS:
-        msg = f"{spec.name} is a cohort, which takes no work that could preempt; set it on the queues below it"
-        raise Invalid(msg)
-    if spec.cohort and spec.reserved_after_seconds != RESERVED_AFTER_SECONDS:
-        msg = f"{spec.name} is a cohort, in which nothing waits for a start; set it on the queues below it"
-        raise Invalid(msg)
-    if spec.cohort and spec.placement:
-        msg = f"{spec.name} is a cohort, of which no work is placed; set it on the queues below it"
-        raise Invalid(msg)
-    if spec.cohort and spec.order != FAIR:
-        msg = f"{spec.name} is a cohort, in which no work stands in an order; set it on the queues below it"
-        raise Invalid(msg)
-    if spec.cohort and spec.default_max_duration_seconds:
-        msg = f"{spec.name} is a cohort, to which no job is submitted; set the limit on the queues below it"
-        raise Invalid(msg)
+    for said, what in (
+        (spec.preemption != NOBODY_YIELDS, "which takes no work that could preempt; set it"),
+        (spec.reserved_after_seconds != RESERVED_AFTER_SECONDS, "in which nothing waits for a start; set it"),
+        (spec.placement != "", "of which no work is placed; set it"),
+        (spec.order != FAIR, "in which no work stands in an order; set it"),
+        (spec.default_max_duration_seconds != 0, "to which no job is submitted; set the limit"),
+    ):
+        if spec.cohort and said:
+            msg = f"{spec.name} is a cohort, {what} on the queues below it"
+            raise Invalid(msg)
     if spec.default_max_duration_seconds < 0:
         msg = f"jobs in {spec.name} are to end after {spec.default_max_duration_seconds} s; it is 0 or more"
         raise Invalid(msg)
