@@ -1,7 +1,8 @@
 """The working state of one scheduling cycle: who waits, what is left on the nodes, and what has been given away.
 
 Whoever's turn it is takes the best place that its predecessors left (kernel.py). A shape of which one did not fit is not
-tried again, since capacity only shrinks in a cycle, and the cycle ends with its last shape.
+tried again, since capacity only shrinks in a cycle, and the cycle ends with its last shape. But for work without GPUs beside
+idle ones: each GPU that is taken frees what was kept for it, so that what found no place is looked at again (kernel.py).
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class _Grower:
 
 
 def _growing(snapshot: Snapshot) -> Ints:
-    """Rows of the workload table, in the order of admission."""
+    """Rows of the workload table: the more urgent first, then the older, whatever order its queue has."""
     table, held = snapshot.workloads, snapshot.allocations
     may = (table.nodes_min < table.nodes_max) & (table.phase == Phase.RUNNING) & ~table.stop_requested
     if not may.any():
