@@ -585,12 +585,12 @@ def test_slices_of_a_shape_that_no_node_lists_any_more_are_no_whole_gpus() -> No
     )
     assert not preempt(snapshot)
     search = Search(snapshot)
-    before = search.free.nodes.free.copy()
-    search.move(0, sign=-1)
-    assert search.free.gpus.tolist() == [0]
-    assert search.free.cpu_milli.tolist() == [15_000]
-    search.move(0, sign=1)
-    np.testing.assert_array_equal(search.free.nodes.free, before)
+    before = search.staying.free.nodes.free.copy()
+    search.staying.move(0, sign=-1)
+    assert search.staying.free.gpus.tolist() == [0]
+    assert search.staying.free.cpu_milli.tolist() == [15_000]
+    search.staying.move(0, sign=1)
+    np.testing.assert_array_equal(search.staying.free.nodes.free, before)
     without_gpus = replace(snapshot, workloads=replace(snapshot.workloads, gpus=np.array([1, 2, 0])))
     assert victims(without_gpus) == [(1,)]
 

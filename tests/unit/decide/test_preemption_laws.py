@@ -307,7 +307,7 @@ def test_nobody_who_displaces_delays_a_start_that_is_reserved_before_its_turn() 
         for snapshot, action in played(play):
             search = Search(snapshot)
             row = snapshot.workloads.key.tolist().index(action.workload_key)
-            if 0 not in search.binding(wish_of(snapshot, row), shape_of(snapshot, row)):
+            if 0 not in search.staying.binding(wish_of(snapshot, row), shape_of(snapshot, row)):
                 continue  # It goes first, or nothing is reserved.
             key, before = first_reserved(snapshot)
             after = replace(
@@ -385,7 +385,7 @@ def keeps_the_laws(snapshot: Snapshot, action: Preempt) -> None:
     units = units_by_victim(snapshot, search, action)
     nobody_within_its_own_yields_to_a_share(snapshot, search, action)
     for unit in (unit for own in units for unit in own):
-        search.move(unit, sign=-1)
+        search.staying.move(unit, sign=-1)
     assert search.places_now(wish_of(snapshot, row), shape_of(snapshot, row)), "it fits then"
     stays_near_its_own(snapshot, search, action, units)
     if all(victim.rule is Rule.WITHIN_QUEUE for victim in action.victims):
@@ -395,11 +395,11 @@ def keeps_the_laws(snapshot: Snapshot, action: Preempt) -> None:
 def nobody_within_its_own_yields_to_a_share(snapshot: Snapshot, search: Search, action: Preempt) -> None:
     """As things are before anybody has yielded."""
     table = snapshot.workloads
-    sides = search.balance.sides(int(table.queue[table.key.tolist().index(action.workload_key)]))
+    sides = search.staying.balance.sides(int(table.queue[table.key.tolist().index(action.workload_key)]))
     for victim in action.victims:
         if victim.rule is Rule.FAIR_SHARE:
             theirs = int(sides.theirs[table.queue[table.key.tolist().index(victim.workload_key)]])
-            assert search.balance.share(theirs) > (0, 0)
+            assert search.staying.balance.share(theirs) > (0, 0)
 
 
 def nobody_yields_in_vain(snapshot: Snapshot, search: Search, action: Preempt, units: list[list[int]]) -> None:
@@ -408,15 +408,15 @@ def nobody_yields_in_vain(snapshot: Snapshot, search: Search, action: Preempt, u
     for victim, own in zip(action.victims, units, strict=True):
         for together in [[unit] for unit in own] if victim.surplus else [own]:
             for unit in together:
-                search.move(unit, sign=1)
+                search.staying.move(unit, sign=1)
             assert not search.places_now(wish_of(snapshot, row), shape_of(snapshot, row))
             for unit in together:
-                search.move(unit, sign=-1)
+                search.staying.move(unit, sign=-1)
 
 
 def units_by_victim(snapshot: Snapshot, search: Search, action: Preempt) -> list[list[int]]:
     """Of each victim, the units that yield."""
-    holders = search.holders
+    holders = search.staying.holders
     unit_of = dict(zip(snapshot.allocations.key[holders.pod].tolist(), holders.unit.tolist(), strict=True))
     return [sorted({unit_of[key] for key in victim.allocation_keys}) for victim in action.victims]
 
@@ -427,10 +427,12 @@ def stays_near_its_own(snapshot: Snapshot, search: Search, action: Preempt, unit
 
     With the least of them back, its queue has more than its own of something that is needed. All have yielded.
     """
-    table, balance = snapshot.workloads, search.balance
+    table, balance = snapshot.workloads, search.staying.balance
     row = table.key.tolist().index(action.workload_key)
     needed = {
-        column for _, _, load in search._asked(wish_of(snapshot, row), shape_of(snapshot, row)) for column in load.cells
+        column
+        for _, _, load in search.staying.ways(wish_of(snapshot, row), shape_of(snapshot, row))
+        for column in load.cells
     }
     yielded: dict[int, list[list[int]]] = {}
     for victim, own in zip(action.victims, units, strict=True):
@@ -441,10 +443,10 @@ def stays_near_its_own(snapshot: Snapshot, search: Search, action: Preempt, unit
         back = []
         for own in each:
             for unit in own:
-                search.move(unit, sign=1)
+                search.staying.move(unit, sign=1)
             back.append(balance.over(queue, dict.fromkeys(needed, 1)))
             for unit in own:
-                search.move(unit, sign=-1)
+                search.staying.move(unit, sign=-1)
         assert any(back), "no more yield than until the queue has no more than its own"
 
 

@@ -231,5 +231,5 @@ def test_what_is_put_back_is_as_it_was():
     )
     search, fresh = Search(snapshot), Search(snapshot)
     assert search.displace(wish_of(snapshot, 1), shape_of(snapshot, 1)) is None
-    assert (search.free.nodes.free == fresh.free.nodes.free).all()
-    assert search.balance.share(0) == fresh.balance.share(0)
+    assert (search.staying.free.nodes.free == fresh.staying.free.nodes.free).all()
+    assert search.staying.balance.share(0) == fresh.staying.balance.share(0)

@@ -23,7 +23,8 @@ from mainstay.decide.places import node_names
 from mainstay.decide.preemption.holders import PATIENCE_SECONDS, Holders
 from mainstay.decide.preemption.leftovers import Leftovers
 from mainstay.decide.preemption.rules import wish_of
-from mainstay.decide.preemption.search import Displacement, Search
+from mainstay.decide.preemption.search import Search
+from mainstay.decide.preemption.trial import Displacement
 from mainstay.decide.schedule import slot_resources
 from mainstay.decide.shapes import shape_numbers, shape_of
 from mainstay.domain.arrays import Ints
@@ -45,7 +46,7 @@ def preempt(snapshot: Snapshot, *, changes_max: int = 500) -> tuple[Preempt, ...
     if not rows.size:
         return ()
     search = Search(snapshot)
-    leftovers = Leftovers(search)
+    leftovers = Leftovers(search.staying)
     reserved = nomination.reserved(snapshot)
     users = users_of(reserved)
     found: list[Preempt] = []
@@ -64,7 +65,7 @@ def preempt(snapshot: Snapshot, *, changes_max: int = 500) -> tuple[Preempt, ...
                 leftovers.add(wish, displaced)
                 if not stands_alone:
                     continue
-                found.append(_action(snapshot, search.holders, row, displaced))
+                found.append(_action(snapshot, search.staying.holders, row, displaced))
                 stopped += sum(len(victim.allocation_keys) for victim in found[-1].victims)
                 if shape.one_node and shape.volumes is not None:
                     users.add(shape.volumes, int(displaced.nodes[0]))

@@ -12,46 +12,47 @@ import numpy as np
 
 from mainstay.decide.placement.sets import requests_of
 from mainstay.decide.preemption.rules import Wish
-from mainstay.decide.preemption.search import Displacement, Search
+from mainstay.decide.preemption.staying import Staying
+from mainstay.decide.preemption.trial import Displacement
 from mainstay.domain.arrays import Ints
 
 
 class Leftovers:
     """What would be missing without those who have displaced others in this turn, at most: any of them, or all."""
 
-    def __init__(self, search: Search) -> None:
-        self._search = search
-        self._room: defaultdict[int, Ints] = defaultdict(lambda: np.zeros_like(search.free.nodes.weight))
+    def __init__(self, staying: Staying) -> None:
+        self._staying = staying
+        self._room: defaultdict[int, Ints] = defaultdict(lambda: np.zeros_like(staying.free.nodes.weight))
         """Row of a node -> how much less would be free of each column of `Free`."""
         self._quota: defaultdict[tuple[int, int], int] = defaultdict(int)
         """(row of the tree, column of a cell) -> how much more would be used."""
 
     def needed(self, wish: Wish, found: Displacement) -> bool:
-        """Whether it has no room, or no quota, without some of them. It has been taken in the world of the search."""
-        free, balance = self._search.free, self._search.balance
+        """Whether it has no room, or no quota, without some of them. It has been taken in the world of the staying."""
+        free, balance = self._staying.free, self._staying.balance
         for node, request in zip(found.nodes.tolist(), requests_of(found.parts), strict=True):
             asked = free.amounts(request) > 0
             if node in self._room and (free.nodes.free[asked, node] < self._room[node][asked]).any():
                 return True
-        load = self._search.load(wish.queue, found.parts)
+        load = self._staying.load(wish.queue, found.parts)
         assert load is not None, "it has just been given its places"
         return balance.would_be_short(wish.queue, load.cells, self._quota)
 
     def add(self, wish: Wish, found: Displacement) -> None:
         """It has displaced them, and may be refused."""
-        search, free, holders = self._search, self._search.free, self._search.holders
+        staying, free, holders = self._staying, self._staying.free, self._staying.holders
         more: defaultdict[int, Ints] = defaultdict(lambda: np.zeros_like(free.nodes.weight))
         for unit, _ in found.units:
             pods = holders.pods_of(unit)
             for pod in range(pods.start, pods.stop):
                 if holders.node[pod] >= 0:
-                    more[int(holders.node[pod])] += free.amounts_held(search.holds(pod))
+                    more[int(holders.node[pod])] += free.amounts_held(staying.holds(pod))
         for node, request in zip(found.nodes.tolist(), requests_of(found.parts), strict=True):
             more[node] -= free.amounts(request)
         for node, amounts in more.items():
             self._room[node] += np.maximum(0, amounts)
-        load = search.load(wish.queue, found.parts)
+        load = staying.load(wish.queue, found.parts)
         assert load is not None, "it has just been given its places"
-        yielded = [(int(holders.queue[unit]), search.of_unit(unit).cells) for unit, _ in found.units]
-        for at, amount in search.balance.more_without((wish.queue, load.cells), yielded).items():
+        yielded = [(int(holders.queue[unit]), staying.of_unit(unit).cells) for unit, _ in found.units]
+        for at, amount in staying.balance.more_without((wish.queue, load.cells), yielded).items():
             self._quota[at] += max(0, amount)

@@ -8,7 +8,9 @@ import numpy as np
 
 from mainstay.decide.preemption.holders import Holders
 from mainstay.decide.preemption.rules import Wish
-from mainstay.decide.preemption.search import Displacement, Search
+from mainstay.decide.preemption.search import Search
+from mainstay.decide.preemption.staying import Staying
+from mainstay.decide.preemption.trial import Displacement
 from mainstay.decide.shapes import Shape
 from mainstay.domain.preemption import Borrow, FairShare, PreemptionPolicy, Reclaim, WithinQueue
 from mainstay.domain.quantity import counted
@@ -29,23 +31,23 @@ def outlook(snapshot: Snapshot, wish: Wish, shape: Shape) -> str:
     search = Search(snapshot)
     if search.places_now(wish, shape):
         return ""
-    late = _late(search, shape)
+    late = _late(search.staying, wish, shape)
     displaced = search.displace(wish, shape)
     if displaced is not None:
-        who = _who(snapshot, search.holders, displaced)
+        who = _who(snapshot, search.staying.holders, displaced)
         if who and (words := shape.placed_words(displaced.parts)):
             who = f"{who}; it would have {words}, for which the least is lost"
         return "; ".join(filter(None, (who, *late)))
-    bound = ("it delays no start that is reserved before its turn",) if search.binding(wish, shape) else ()
-    why = "; ".join((*late, *bound, *_why_nobody(search.holders, wish, name, policy)))
+    bound = ("it delays no start that is reserved before its turn",) if search.staying.binding(wish, shape) else ()
+    why = "; ".join((*late, *bound, *_why_nobody(search.staying.holders, wish, name, policy)))
     return f"nobody yields for it: {why}"
 
 
-def _late(search: Search, shape: Shape) -> tuple[str, ...]:
+def _late(staying: Staying, wish: Wish, shape: Shape) -> tuple[str, ...]:
     """Whoever should have made room and has not, if that would be enough."""
-    if not search.places_without_stuck(shape):
+    if not staying.places_without_stuck(wish.queue, shape):
         return ()
-    stuck = int(np.count_nonzero(search.holders.stuck))
+    stuck = int(np.count_nonzero(staying.holders.stuck))
     have = "has" if stuck == 1 else "have"
     return (f"it would have room if those had ended that were told to: {counted(stuck, 'pod')} {have} not in time",)
 
