@@ -18,8 +18,7 @@ def order(snapshot: Snapshot) -> Ints:
 
     O(n log n) in the waiting workloads, a few tens of milliseconds for 100,000.
     """
-    rows = np.flatnonzero(_may_start(snapshot))
-    table = snapshot.workloads
+    rows, table = _may_start(snapshot), snapshot.workloads
     ranking = np.lexsort((table.key[rows], table.submitted_at[rows], -table.priority[rows]))
     return in_turn(snapshot, rows[ranking])
 
@@ -32,20 +31,27 @@ def waiting(snapshot: Snapshot) -> Bools:
 
 
 def due(snapshot: Snapshot) -> Bools:
-    """Whose back-off is over.
+    """Whose back-off is over."""
+    return _over(snapshot, np.arange(snapshot.workloads.key.size))
+
+
+def _over(snapshot: Snapshot, rows: Ints) -> Bools:
+    """[rows] Whether the back-off of these is.
 
     A back-off never lasts longer than the workload's own maximum. One that seems to has been written before the
     clock was set back, and a workload must not wait for the clock to catch up.
     """
     table = snapshot.workloads
-    left = table.not_before - snapshot.now
-    over: Bools = (left <= 0) | (left > table.backoff_seconds_max * MICROSECONDS_PER_SECOND)
+    left = table.not_before[rows] - snapshot.now
+    over: Bools = (left <= 0) | (left > table.backoff_seconds_max[rows] * MICROSECONDS_PER_SECOND)
     return over
 
 
-def _may_start(snapshot: Snapshot) -> Bools:
-    table = snapshot.workloads
+def _may_start(snapshot: Snapshot) -> Ints:
+    """Rows of the workload table, ascending. Most of it runs: whoever does not wait is looked at once."""
+    table, held = snapshot.workloads, snapshot.allocations
+    rows = np.flatnonzero(waiting(snapshot) & ~table.stop_requested & ~table.held)
+    rows = rows[_over(snapshot, rows)]
     # A pod that is not proven dead may still run: no later attempt starts beside it (R5).
-    alive = snapshot.allocations.workload_key[snapshot.allocations.seen != Seen.ENDED]
-    may_start = waiting(snapshot) & ~table.stop_requested & ~table.held & due(snapshot)
-    return may_start & ~np.isin(table.key, alive) if alive.size else may_start
+    alive = held.workload_key[held.seen != Seen.ENDED]
+    return rows[~np.isin(table.key[rows], alive)]

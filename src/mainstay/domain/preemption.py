@@ -63,8 +63,11 @@ class PreemptionPolicy:
     @property
     def displaces(self) -> bool:
         """Whether its work may take any place at all."""
-        return self != PreemptionPolicy(
-            min_runtime_seconds=self.min_runtime_seconds, borrow_priority_max=self.borrow_priority_max
+        return (
+            self.within_queue is not WithinQueue.NEVER
+            or self.reclaim is not Reclaim.NEVER
+            or self.borrow is not Borrow.NEVER
+            or self.fair_share is not FairShare.NEVER
         )
 
 

@@ -28,7 +28,7 @@ class Leftovers:
         """(row of the tree, column of a cell) -> how much more would be used."""
 
     def needed(self, wish: Wish, found: Displacement) -> bool:
-        """Whether it has no room, or no quota, without some of them. It has been taken in the world of the staying."""
+        """Whether it has no room, or no quota, without some of them. It has been taken in the world of those who stay."""
         free, balance = self._staying.free, self._staying.balance
         for node, request in zip(found.nodes.tolist(), requests_of(found.parts), strict=True):
             asked = free.amounts(request) > 0

@@ -131,30 +131,36 @@ class Rules:
 
     def by_unit(self, holders: Holders, queues: int) -> Ints:
         """[units] The rule by which each may yield, as things are before anybody has; 0: none."""
-        here = holders.queue == self.wish.queue
         lower = holders.priority < self.wish.priority
+        lent, fair = self._by_queue(queues)
+        lent[self.wish.queue], fair[self.wish.queue] = 0, False
+        found = np.zeros(lower.size, dtype=np.int64)
+        # What counts is the first rule that allows it, so the last one goes first and is overwritten.
+        if fair.any():
+            np.copyto(found, int(Rule.FAIR_SHARE), where=fair[holders.queue])
+        if Rule.BORROW in self.allowed and lent.any():
+            most = self.wish.priority if self.policy.borrow_priority_max is None else self.policy.borrow_priority_max
+            np.copyto(found, int(Rule.BORROW), where=(lent > 0)[holders.queue] & lower & (holders.priority <= most))
+        if (own := lent == int(Rule.RECLAIM)).any():
+            reclaims = own[holders.queue]
+            np.copyto(
+                found, int(Rule.RECLAIM), where=reclaims if self.policy.reclaim is Reclaim.ANY else reclaims & lower
+            )
+        if self.policy.within_queue is not WithinQueue.NEVER:
+            np.copyto(found, int(Rule.WITHIN_QUEUE), where=self._within(holders, lower))
+        return found * holders.may_yield
+
+    def _within(self, holders: Holders, lower: Bools) -> Bools:
+        """[units] Those of the queue of the wish that yield to it within their queue, if any do. `lower` [units]: less urgent."""
+        here: Bools = holders.queue == self.wish.queue
+        by_age = self.policy.within_queue is WithinQueue.LOWER_OR_NEWER_EQUAL_PRIORITY
+        if not by_age or self.wish.order not in {FAIR, FIFO}:
+            return here & lower
         newer = (holders.priority == self.wish.priority) & (holders.submitted_at > self.wish.submitted_at)
         if self.wish.order == FAIR:  # Of others it is their turn that counts, and displacing would undo that.
             newer &= holders.submitter == self.wish.submitter
-        elif self.wish.order != FIFO:
-            newer = np.zeros_like(newer)
-        within = {
-            WithinQueue.NEVER: np.zeros_like(lower),
-            WithinQueue.LOWER_PRIORITY: lower,
-            WithinQueue.LOWER_OR_NEWER_EQUAL_PRIORITY: lower | newer,
-        }[self.policy.within_queue]
-        found = np.where(here & within, int(Rule.WITHIN_QUEUE), 0)
-        lent, fair = self._by_queue(queues)
-        most = self.wish.priority if self.policy.borrow_priority_max is None else self.policy.borrow_priority_max
-        others: tuple[tuple[Rule, Bools], ...] = (
-            (Rule.RECLAIM, (lent == int(Rule.RECLAIM))[holders.queue] & (lower | (self.policy.reclaim is Reclaim.ANY))),
-            (Rule.BORROW, (lent > 0)[holders.queue] & lower & (holders.priority <= most)),
-            (Rule.FAIR_SHARE, fair[holders.queue]),
-        )
-        for rule, units in others:
-            if rule in self.allowed:
-                found = np.where(~here & units & (found == 0), int(rule), found)
-        return np.where(holders.may_yield, found, 0)
+        here &= lower | newer
+        return here
 
     def may_take(self, queue: int, rule: Rule, yields: Load) -> bool:
         """Whether it may yield now, others having yielded before it."""

@@ -80,10 +80,10 @@ def ranked(holders: Holders, queue: int, below: Bools) -> Ints:
     return 2 * kinds + below
 
 
-def eagerness(holders: Holders, queue: int, below: Bools) -> Ints:
-    """[units] The lower, the sooner it yields; of equals the newer goes first."""
-    eager: Ints = ranked(holders, queue, below) * (COST_MAX + 1) + holders.cost
-    return eager
+def in_order(holders: Holders, ranked_units: Ints, units: Ints) -> Ints:
+    """These units in the order in which they yield: as they are `ranked`, then those whose work is worth less, then the newer."""
+    eager = ranked_units[units] * (COST_MAX + 1) + holders.cost[units]
+    return units[np.lexsort((-holders.submitted_at[units], eager))]
 
 
 def freed_by(
@@ -124,10 +124,10 @@ def steps_of(
     *,
     may_yield: Bools,
     nodes: Bools,
-    eager: Ints,
+    ranked_units: Ints,
     ranks: int,
 ) -> Steps:
-    """`may_yield` [units], `eager` [units] as `eagerness` has it, `nodes` [nodes] those to look at; so many `ranks` want a place.
+    """`may_yield` [units], `ranked_units` [units] as by `ranked`, `nodes` [nodes] those to look at; so many `ranks` want a place.
 
     O(n log n) in the pods that may yield.
     """
@@ -135,7 +135,7 @@ def steps_of(
     pods = pods[nodes[holders.node[pods]]]
     units = np.flatnonzero(may_yield)
     rank = np.zeros(may_yield.size, dtype=np.int64)
-    rank[units[np.lexsort((-holders.submitted_at[units], eager[units]))]] = np.arange(units.size)
+    rank[in_order(holders, ranked_units, units)] = np.arange(units.size)
     pods = pods[np.argsort(holders.node[pods] * np.int64(units.size + 1) + rank[holders.unit[pods]], kind="stable")]
     node, unit = holders.node[pods], holders.unit[pods]
     begin = _begins(node)
@@ -146,7 +146,7 @@ def steps_of(
     if ranks == 1:
         at = at[np.flatnonzero(np.diff(node[at], prepend=-1))]
     gain = fits[at] - room(free, request)[node[at]]
-    order = np.lexsort((node[at], cost[at] // np.maximum(gain, 1), eager[unit[at]] // (COST_MAX + 1)))
+    order = np.lexsort((node[at], cost[at] // np.maximum(gain, 1), ranked_units[unit[at]]))
     at = at[order]
     return Steps(node=node[at], begin=begin[at], end=at + 1, pods=fits[at], unit=unit)
 

@@ -23,7 +23,7 @@ from mainstay.decide.placement.sets import Part, Parts, hardest_first, take_part
 from mainstay.decide.preemption.gained import Gained
 from mainstay.decide.preemption.rules import Rules
 from mainstay.decide.preemption.staying import Staying
-from mainstay.decide.preemption.steps import dips, eagerness, ranked, steps_of
+from mainstay.decide.preemption.steps import dips, in_order, ranked, steps_of
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.preemption import Rule
 
@@ -56,7 +56,8 @@ class Trial:
         self._request, self._ranks = parts[0].request, parts[0].ranks
         """Of the part for which room is looked for."""
         self._taken: list[tuple[int, Rule]] = []
-        self._dips: Bools = np.zeros(0, dtype=np.bool_)
+        self._ranked: Ints = np.zeros(0, dtype=np.int64)
+        """[units] As `steps.ranked` has it, as things were before anybody had yielded."""
 
     def made(self) -> Displacement | None:
         """Who yields and where it is placed; None, and all as it was before."""
@@ -73,12 +74,14 @@ class Trial:
     def _sought(self) -> Ints | None:
         """Node row of each rank, once all have been taken that must yield; None, and all as it was before."""
         by_unit, self._parts = self._staying.rules_of(self._rules), self._asked
-        staying, cells = self._staying, self._rules.load.cells
-        self._dips = dips(staying.snapshot, staying.holders, staying.balance, cells, by_unit)
-        for parts in self._ways(by_unit):
+        staying, rules, ways = self._staying, self._rules, self._ways(by_unit)
+        if ways:
+            below = dips(staying.snapshot, staying.holders, staying.balance, rules.load.cells, by_unit)
+            self._ranked = ranked(staying.holders, rules.wish.queue, below)
+        for parts in ways:
             self._parts = parts
             if self._find_room_for_all(by_unit) and self._find_quota(by_unit) and self._minimised():
-                nodes = self._staying.places(self._rules.wish.queue, parts)
+                nodes = staying.places(rules.wish.queue, parts)
                 if nodes is not None:
                     return nodes
             self._put_back()
@@ -95,8 +98,9 @@ class Trial:
         staying, holders = self._staying, self._staying.holders
         units = [unit for unit, _ in self._taken]
         staying.take(self._rules.wish, self._rules.load, self._parts, nodes)
-        # One that yields some of its ranks is left alone until that has been committed.
-        holders.may_yield[np.isin(holders.row, holders.row[units])] = False
+        for whole in holders.whole[units].tolist():
+            # One that yields some of its ranks is left alone until that has been committed.
+            holders.may_yield[whole : holders.surplus(whole).stop] = False
         return Displacement(units=tuple(self._taken), nodes=nodes, parts=self._parts, cost=self._lost())
 
     def _ways(self, by_unit: Ints) -> list[Parts]:
@@ -106,7 +110,7 @@ class Trial:
         staying, parts = self._staying, self._parts
         where, holds, here = together(staying.free, parts[0].request), list[Bools](), list[Ints]()
         for part in parts:
-            could = staying.with_all(part.request, by_unit > 0)
+            could = staying.without(part.request, (by_unit > 0)[staying.holders.unit])
             rows = np.flatnonzero(feasible(could, part.request))
             if not rows.size:
                 return []
@@ -155,31 +159,36 @@ class Trial:
         may_yield[[unit for unit, _ in self._taken]] = False  # What they held is free already.
         if not may_yield.any():
             return False
-        mild = self._mildest(may_yield)
-        if self._walk(by_unit, mild):
+        mild, could = self._mildest(may_yield)
+        if self._walk(by_unit, mild, could):
             return True
         self._put_back(before)
-        return not np.array_equal(mild, may_yield) and self._walk(by_unit, may_yield)
+        if np.array_equal(mild, may_yield):
+            return False
+        could = self._staying.without(self._request, may_yield[self._staying.holders.unit])
+        return self._walk(by_unit, may_yield, could)
 
-    def _mildest(self, may_yield: Bools) -> Bools:
-        """[units] Of those that may yield, the ones of the lowest priorities that suffice, other queues first. By bisection."""
-        kinds = ranked(self._staying.holders, self._rules.wish.queue, self._dips)
-        found = np.flatnonzero(np.bincount(kinds[may_yield]))
-        low, high = 0, found.size - 1
+    def _mildest(self, may_yield: Bools) -> tuple[Bools, Free]:
+        """[units] Of those that may yield, the ones of the lowest ranks that suffice; and what would be free without them. By
+        bisection.
+        """
+        staying, request = self._staying, self._request
+        ranks = np.flatnonzero(np.bincount(self._ranked[may_yield]))
+        rank_of, yields = self._ranked[staying.holders.unit], may_yield[staying.holders.unit]
+        low, high, could = 0, ranks.size - 1, None
         while low < high:
             middle = (low + high) // 2
-            enough = self._would_fit(may_yield & (kinds <= found[middle]))
-            low, high = (low, middle) if enough else (middle + 1, high)
-        mildest: Bools = may_yield & (kinds <= found[low])
-        return mildest
+            without = staying.without(request, yields & (rank_of <= ranks[middle]))
+            if self._holds(without):
+                high, could = middle, without
+            else:
+                low = middle + 1
+        mildest: Bools = may_yield & (self._ranked <= ranks[low])
+        return mildest, could or staying.without(request, yields)
 
-    def _would_fit(self, may_yield: Bools) -> bool:
-        return self._holds(self._staying.with_all(self._request, may_yield))
-
-    def _walk(self, by_unit: Ints, may_yield: Bools) -> bool:
-        """Step by step, until it fits."""
+    def _walk(self, by_unit: Ints, may_yield: Bools, could: Free) -> bool:
+        """Step by step, until it fits. `could`: what would be free if all yielded that may."""
         staying, request = self._staying, self._request
-        could = staying.with_all(request, may_yield)
         steps = steps_of(
             staying.free,
             request,
@@ -187,7 +196,7 @@ class Trial:
             staying.freed(request),
             may_yield=may_yield,
             nodes=room(could, request) >= (self._ranks if request.one_node else 1),
-            eager=eagerness(staying.holders, self._rules.wish.queue, self._dips),
+            ranked_units=self._ranked,
             ranks=self._ranks,
         )
         gained = Gained(staying.free, request, self._ranks)
@@ -207,9 +216,8 @@ class Trial:
             return True
         units = np.flatnonzero(by_unit)
         taken = {unit for unit, _ in self._taken}
-        eager = eagerness(staying.holders, queue, self._dips)[units]
         tried = 0
-        for unit in units[np.lexsort((-staying.holders.submitted_at[units], eager))].tolist():
+        for unit in in_order(staying.holders, self._ranked, units).tolist():
             short, beyond = staying.balance.short(queue, cells), rules.beyond(self._queues_taken())
             if not (short or beyond):
                 return True
