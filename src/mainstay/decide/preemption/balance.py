@@ -6,8 +6,9 @@ is its turn, is the same for the scheduler and for who displaces.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
@@ -22,10 +23,14 @@ ROOTS = -1
 """Instead of a cohort: above all roots."""
 Cells = Mapping[int, int]
 """Column of a cell -> how much of it."""
+Change = Mapping[int, int]
+"""Row of a queue -> how much more it would use of a cell; negative: so much less."""
 Amounts = tuple[int, int, int]
 """CPU, memory and GPUs, slices of them too: the resources of a share."""
 Share = tuple[float, float]
 """The weighted dominant share, and of equal ones the sum of all ratios: it grows with everything that is borrowed."""
+CLIPS_MAX = 6
+"""Of so many rows with a lending limit every choice is tried: 64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,35 +117,62 @@ class Balance:
         """Columns of the cells of which it may not use so much more."""
         return frozenset(column for column, amount in cells.items() if self._available(queue, column) < amount)
 
-    def would_be_short(self, queue: int, cells: Cells, more: Mapping[tuple[int, int], int]) -> bool:
-        """Whether the queue, which holds so much, might not use it if so much more were used: (row, column) -> amount."""
-        path = [(row, column) for row in self.up_to(queue, ROOTS)[:-1] for column in cells if more.get((row, column))]
-        if not path:
-            return False
-        self._count(self._counted, queue, cells, sign=-1)
-        for row, column in path:
-            self._counted[row][column] += more[row, column]
-        short = bool(self.short(queue, cells))
-        for row, column in path:
-            self._counted[row][column] -= more[row, column]
-        self._count(self._counted, queue, cells, sign=1)
-        return short
+    def might_be_over(self, queue: int, changes: Mapping[int, Sequence[Change]]) -> bool:
+        """Whether the queue or a cohort above it might use more than it may, if any of these changes came about, or all of them.
 
-    def more_without(self, came: tuple[int, Cells], left: Sequence[tuple[int, Cells]]) -> dict[tuple[int, int], int]:
-        """How much more would be used, (row, column) -> amount, if what came had not, and what left were still there."""
-        moves = [(*came, -1), *((queue, cells, 1) for queue, cells in left)]
-        touched = {
-            (row, column): self._counted[row][column]
-            for queue, cells, _ in moves
-            for row in self.up_to(queue, ROOTS)[:-1]
-            for column in cells
+        `changes`: by column of a cell. What the queue is to use is counted already. Where none of them can make it worse: no.
+        """
+        path = self.up_to(queue, ROOTS)[:-1]
+        for column, of_cell in changes.items():
+            most = [(row, self.most_used(row, column, of_cell)) for row in path]
+            if any(used > self._counted[row][column] for row, used in most) and any(
+                used > self._may_use(row, column) for row, used in most
+            ):
+                return True
+        return False
+
+    def most_used(self, row: int, column: int, changes: Sequence[Change]) -> int:
+        """The most that the row would use of a cell with some of these changes, whichever they are; what is promised counts.
+
+        A row passes on to its cohort what it uses beyond `local`, or nothing if that is more. So its use is the most of plain
+        sums, one for each choice of who passes nothing on, and in each of them a change comes about where it adds: exact.
+        To add up what each adds by itself as things were when it was found would be too little: of a queue that lends none of
+        its 10 and uses 9, one takes 5 away and so nothing that was passed on; with the 6 that the next one adds, it would be 5.
+        Beyond CLIPS_MAX who may choose, all that is added counts, and nothing that is taken away: too much, never too little.
+        """
+        below = {
+            queue: path[: path.index(row)]
+            for queue in sorted({queue for change in changes for queue in change})
+            if row in (path := self.up_to(queue, ROOTS))
         }
-        for queue, cells, sign in moves:
-            self._count(self._counted, queue, cells, sign=sign)
-        found = {(row, column): self._counted[row][column] - before for (row, column), before in touched.items()}
-        for queue, cells, sign in moves[::-1]:
-            self._count(self._counted, queue, cells, sign=-sign)
-        return found
+        amounts = np.array([[change.get(queue, 0) for queue in below] for change in changes], dtype=np.int64)
+        clips = sorted({one for path in below.values() for one in path if self._local[one][column] > 0})
+        if len(clips) > CLIPS_MAX:
+            return self._counted[row][column] + int(np.maximum(0, amounts).sum())
+        found = []
+        for choice in product((False, True), repeat=len(clips)):
+            stops = {one for one, stop in zip(clips, choice, strict=True) if stop}
+            reaches = np.array([stops.isdisjoint(path) for path in below.values()], dtype=np.bool_)
+            more = np.maximum(0, amounts[:, reaches].sum(axis=1)).sum()
+            found.append(self._used_where(row, column, below.values(), stops) + int(more))
+        return max(found)
+
+    def _used_where(self, row: int, column: int, below: Iterable[Sequence[int]], stops: Container[int]) -> int:
+        """What the row uses where of these below it some pass nothing on, and all others what they use less `local`."""
+        rows = sorted({one for path in below for one in path}, reverse=True)  # Children come after their parents.
+        used = {one: self._counted[one][column] for one in (row, *rows)}
+        for one in rows:
+            local = self._local[one][column]
+            passes = 0 if one in stops else used[one] - local
+            used[self.parent[one]] += passes - max(0, self._counted[one][column] - local)
+        return used[row]
+
+    def _may_use(self, row: int, column: int) -> int:
+        """The most, with what others store in its cohort."""
+        own, limit = self._subtree[row][column], self._borrowing[row][column]
+        if self.parent[row] < 0:
+            return own
+        return own + limit if limit < NO_LIMIT else NO_LIMIT
 
     def within(self, row: int, queue: int, cells: Cells) -> bool:
         """Whether with so much more in the queue, it or this cohort above it uses no more than is its own.

@@ -6,11 +6,12 @@ its quota, in the same turn: if only that action were applied, others would have
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 
 from mainstay.decide.placement.sets import requests_of
+from mainstay.decide.preemption.balance import Change
 from mainstay.decide.preemption.rules import Wish
 from mainstay.decide.preemption.staying import Staying
 from mainstay.decide.preemption.trial import Displacement
@@ -24,8 +25,8 @@ class Leftovers:
         self._staying = staying
         self._room: defaultdict[int, Ints] = defaultdict(lambda: np.zeros_like(staying.free.nodes.weight))
         """Row of a node -> how much less would be free of each column of `Free`."""
-        self._quota: defaultdict[tuple[int, int], int] = defaultdict(int)
-        """(row of the tree, column of a cell) -> how much more would be used."""
+        self._changes: defaultdict[int, list[Change]] = defaultdict(list)
+        """Column of a cell -> of each of them that would make any queue use more, what would be used in its stead."""
 
     def needed(self, wish: Wish, found: Displacement) -> bool:
         """Whether it has no room, or no quota, without some of them. It has been taken in the world of those who stay."""
@@ -36,10 +37,15 @@ class Leftovers:
                 return True
         load = self._staying.load(wish.queue, found.parts)
         assert load is not None, "it has just been given its places"
-        return balance.would_be_short(wish.queue, load.cells, self._quota)
+        of_cells = {column: self._changes[column] for column in load.cells if column in self._changes}
+        return balance.might_be_over(wish.queue, of_cells)
 
     def add(self, wish: Wish, found: Displacement) -> None:
         """It has displaced them, and may be refused."""
+        self._add_room(found)
+        self._add_quota(wish, found)
+
+    def _add_room(self, found: Displacement) -> None:
         staying, free, holders = self._staying, self._staying.free, self._staying.holders
         more: defaultdict[int, Ints] = defaultdict(lambda: np.zeros_like(free.nodes.weight))
         for unit, _ in found.units:
@@ -51,8 +57,17 @@ class Leftovers:
             more[node] -= free.amounts(request)
         for node, amounts in more.items():
             self._room[node] += np.maximum(0, amounts)
+
+    def _add_quota(self, wish: Wish, found: Displacement) -> None:
+        staying, holders = self._staying, self._staying.holders
         load = staying.load(wish.queue, found.parts)
         assert load is not None, "it has just been given its places"
-        yielded = [(int(holders.queue[unit]), staying.of_unit(unit).cells) for unit, _ in found.units]
-        for at, amount in staying.balance.more_without((wish.queue, load.cells), yielded).items():
-            self._quota[at] += max(0, amount)
+        more: defaultdict[int, Counter[int]] = defaultdict(Counter)
+        for unit, _ in found.units:
+            for column, amount in staying.of_unit(unit).cells.items():
+                more[column][int(holders.queue[unit])] += amount
+        for column, amount in load.cells.items():
+            more[column][wish.queue] -= amount
+        for column, change in more.items():
+            if max(change.values()) > 0:
+                self._changes[column].append(change)
