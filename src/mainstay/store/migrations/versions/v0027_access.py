@@ -1,4 +1,4 @@
-"""Tenants, projects, members, roles and tokens; keys of requests by member.
+"""Tenants, projects, members, roles and tokens; keys of requests by member, names of endpoints by tenant.
 
 Revision: 0027. Frozen: what the tables are now is in `tables.py`.
 """
@@ -48,6 +48,7 @@ def upgrade() -> None:
     op.create_index("tokens_of_member", "tokens", ["tenant", "member"])
     _fill()
     _key_by_member(whole)
+    _name_endpoints_by_tenant(whole)
 
 
 def _key(name: str) -> sa.Column[str]:
@@ -91,3 +92,29 @@ def _key_by_member(whole: sa.types.TypeEngine[int]) -> None:
     )
     op.drop_table("idempotency_before")
     op.create_index("idempotency_by_time", "idempotency", ["at"])
+
+
+def _name_endpoints_by_tenant(whole: sa.types.TypeEngine[int]) -> None:
+    """Names were unique over all tenants, so they are within each."""
+    texts = ("project", "model", "serving", "candidate", "address")
+    numbers = (
+        "serving_version",
+        "serving_key",
+        "candidate_version",
+        "candidate_key",
+        "removed",
+        "updated_at",
+        "version",
+    )
+    columns = ", ".join(("tenant", "name", *texts, *numbers))
+    op.create_table(
+        "endpoints_of_tenants",
+        _key("tenant"),
+        _key("name"),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in texts),
+        *(sa.Column(name, whole, nullable=False) for name in numbers),
+        sqlite_strict=True,
+    )
+    op.execute(f"INSERT INTO endpoints_of_tenants ({columns}) SELECT {columns} FROM endpoints")  # noqa: S608 ours
+    op.drop_table("endpoints")
+    op.rename_table("endpoints_of_tenants", "endpoints")
