@@ -210,10 +210,12 @@ def _bounds(store: SqlStore) -> list[tuple[int, int]]:
     return store._database.read(read)
 
 
-def test_who_has_work_is_a_tenant_on_record(oldest: SqlStore) -> None:
-    assert [row.name for row in oldest.tenants()] == [TENANT]
-    assert oldest.projects(tenant=TENANT) == ()
-    assert oldest.members(tenant=TENANT) == ()
+def test_projects_with_work_are_on_record_and_nobody_is_let_in(oldest: SqlStore) -> None:
+    work = Scene(oldest).all()[0]
+    assert [row.name for row in oldest.projects(tenant=TENANT)] == [
+        name for name in {work.project} if name != "default"
+    ]
+    assert (oldest.tenants(), oldest.members(tenant=TENANT)) == ((), ())
 
 
 def test_replies_are_those_of_the_administrator_and_endpoints_keep_their_names(database: Database) -> None:

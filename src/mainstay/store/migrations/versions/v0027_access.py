@@ -14,7 +14,9 @@ down_revision = "0026"
 
 
 def upgrade() -> None:
-    """Who is there already is on record from now on: the tenants and projects that have work."""
+    """Projects that have work are on record from now on. Of tenants the first start adds the default one: those that only pods
+    of others name have nobody who could sign in, until they are made with an administrator.
+    """
     whole = sa.BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
     op.create_table("tenants", _key("name"), *_made(whole), sqlite_strict=True)
     op.create_table("projects", _key("tenant"), _key("name"), *_made(whole), sqlite_strict=True)
@@ -61,10 +63,6 @@ def _made(whole: sa.types.TypeEngine[int]) -> tuple[sa.Column[int], sa.Column[st
 
 
 def _fill() -> None:
-    op.execute(
-        "INSERT INTO tenants (name, created_at, created_by)"
-        " SELECT tenant, MIN(submitted_at), 'mainstay' FROM workloads GROUP BY tenant"
-    )
     op.execute(
         "INSERT INTO projects (tenant, name, created_at, created_by)"
         " SELECT tenant, project, MIN(submitted_at), 'mainstay' FROM workloads"
