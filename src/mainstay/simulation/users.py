@@ -34,9 +34,9 @@ from mainstay.ports import WorkloadFilter
 from mainstay.simulation.faults import Dice
 
 USERS = (
-    Principal(name="alice", tenant="red", role="user"),
-    Principal(name="ann", tenant="red", role="user"),
-    Principal(name="bob", tenant="blue", role="user"),
+    Principal(name="alice", tenant="red", role="maintainer"),
+    Principal(name="ann", tenant="red", role="maintainer"),
+    Principal(name="bob", tenant="blue", role="maintainer"),
 )
 TENANTS = ("blue", "red")
 ENDPOINTS = ("digits", "words")
@@ -194,7 +194,8 @@ class User:
         if theirs:
             request = self._request("request_stop", partial(self._ask_stop, self._dice.rng.choice(theirs)))
         else:
-            names = [row.name for row in services.store.endpoints(tenant=self._other_tenant)]
+            ours = {row.name for row in services.store.endpoints(tenant=self.principal.tenant)}
+            names = [row.name for row in services.store.endpoints(tenant=self._other_tenant) if row.name not in ours]
             if not names:
                 return
             request = self._request("remove_endpoint", partial(self._ask_removal, names[0]))

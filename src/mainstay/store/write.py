@@ -28,13 +28,18 @@ def write(connection: sa.Connection, world: World) -> None:
     _insert(connection, tables.usage, changes.usage)
     _insert(connection, tables.charges, changes.charges)
     _insert(connection, tables.prices, changes.prices)
-    _write_secrets(connection, world)
-    _write_volumes(connection, world)
-    _write_by_name(connection, tables.queues, changes.queues)
-    _write_by_name(connection, tables.node_flavors, changes.node_flavors)
-    _write_local_queues(connection, world)
+    _write_whole(connection, tables.tenants, changes.tenants)
+    _write_whole(connection, tables.projects, changes.projects)
+    _write_whole(connection, tables.roles, changes.roles)
+    _write_whole(connection, tables.members, changes.members)
+    _write_whole(connection, tables.tokens, changes.tokens)
+    _write_whole(connection, tables.secrets, changes.secrets)
+    _write_whole(connection, tables.volumes, changes.volumes)
+    _write_whole(connection, tables.queues, changes.queues)
+    _write_whole(connection, tables.node_flavors, changes.node_flavors)
+    _write_whole(connection, tables.local_queues, changes.local_queues)
     _write_history(connection, world)
-    _write_by_name(connection, tables.priority_classes, changes.priority_classes)
+    _write_whole(connection, tables.priority_classes, changes.priority_classes)
     _UPDATE_NODE.run(connection, changes.nodes.values())
     if changes.new_traits:
         _forget_traits(connection)
@@ -73,36 +78,16 @@ _COUNT_OPEN_WORK = sa.text(
 )
 
 
-def _write_secrets(connection: sa.Connection, world: World) -> None:
-    """Each is written whole in the place of what was there. A removed one goes whole: nothing of its value is kept."""
-    table, changed = tables.secrets, world.changes.secrets
-    for tenant, name in changed:
-        connection.execute(sa.delete(table).where(table.c.tenant == tenant, table.c.name == name))
-    _insert(connection, table, [row for row in changed.values() if row is not None])
+def _write_whole(connection: sa.Connection, table: sa.Table, changed: Mapping[Any, Mapping[str, Any] | None]) -> None:
+    """By primary key: each is written whole in the place of what was there. None goes whole: nothing of its values is kept.
 
-
-def _write_volumes(connection: sa.Connection, world: World) -> None:
-    """Each is written whole in the place of what was there."""
-    table, changed = tables.volumes, world.changes.volumes
-    for cluster, tenant, project, name in changed:
-        of = (table.c.cluster == cluster, table.c.tenant == tenant, table.c.project == project, table.c.name == name)
-        connection.execute(sa.delete(table).where(*of))
-    _insert(connection, table, [row for row in changed.values() if row is not None])
-
-
-def _write_by_name(connection: sa.Connection, table: sa.Table, changed: Mapping[str, Mapping[str, Any] | None]) -> None:
-    """As secrets: each is written whole, or goes. `Any`: a row of either table."""
-    for name in changed:
-        connection.execute(sa.delete(table).where(table.c.name == name))
-    _insert(connection, table, [row for row in changed.values() if row is not None])
-
-
-def _write_local_queues(connection: sa.Connection, world: World) -> None:
-    """As secrets."""
-    table, changed = tables.local_queues, world.changes.local_queues
-    for cluster, namespace, name in changed:
-        there = (table.c.cluster == cluster) & (table.c.namespace == namespace) & (table.c.name == name)
-        connection.execute(sa.delete(table).where(there))
+    `Any`: the key of any table, a tuple where it has several columns, and a row of it.
+    """
+    columns = tuple(table.primary_key)
+    for key in changed:
+        values = key if isinstance(key, tuple) else (key,)
+        there = [column == value for column, value in zip(columns, values, strict=True)]
+        connection.execute(sa.delete(table).where(*there))
     _insert(connection, table, [row for row in changed.values() if row is not None])
 
 
@@ -111,7 +96,7 @@ def _write_history(connection: sa.Connection, world: World) -> None:
     if world.changes.history_policy:
         connection.execute(sa.delete(tables.history_policy))
         _insert(connection, tables.history_policy, world.changes.history_policy)
-    _write_by_name(connection, tables.queue_history, world.changes.history)
+    _write_whole(connection, tables.queue_history, world.changes.history)
 
 
 class _Batch:
@@ -149,16 +134,18 @@ def _insert_into(table: sa.Table) -> _Batch:
     return _Batch(sa.insert(table), {column.name: column.name for column in table.c})
 
 
-def _update_of(table: sa.Table, key: str, *columns: str) -> _Batch:
-    """The columns that may change, of one row by its key."""
+def _update_of(table: sa.Table, *columns: str) -> _Batch:
+    """The columns that may change, of one row by its primary key."""
     assignments: dict[str, sa.BindParameter[Any]] = {column: sa.bindparam(f"new_{column}") for column in columns}
-    statement = sa.update(table).where(table.c[key] == sa.bindparam("of_key")).values(assignments)
-    return _Batch(statement, {**{f"new_{column}": column for column in columns}, "of_key": key})
+    key = [column.name for column in table.primary_key]
+    there = (table.c[name] == sa.bindparam(f"of_{name}") for name in key)
+    statement = sa.update(table).where(*there).values(assignments)
+    values = {**{f"new_{column}": column for column in columns}, **{f"of_{name}": name for name in key}}
+    return _Batch(statement, values)
 
 
 _UPDATE_NODE = _update_of(
     tables.nodes,
-    "key",
     *("ready", "cpu_milli", "memory_bytes", "gpus", "gpu_model"),
     *("used_cpu_milli", "used_memory_bytes", "used_gpus", "admits", "topology"),
     *("traits", "barred", "images"),
@@ -168,13 +155,11 @@ _UPDATE_NODE = _update_of(
 )
 _UPDATE_CLUSTER = _update_of(
     tables.clusters,
-    "name",
     *("observed_at", "kind", "settings", "sealed", "identity", "wanted", "wanted_reason", "seen", "seen_reason"),
     *("added_at", "added_by", "version"),
 )
 _UPDATE_WORKLOAD = _update_of(
     tables.workloads,
-    "key",
     *("phase", "attempt", "infrastructure_failures", "user_failures", "stop_requested"),
     *("held", "priority", "preemptible", "nominated", "nominated_until", "displaced_by"),
     *("not_before", "started_at", "finished_at", "output", "reason", "version"),
@@ -182,7 +167,6 @@ _UPDATE_WORKLOAD = _update_of(
 )
 _UPDATE_ALLOCATION = _update_of(
     tables.allocations,
-    "key",
     *(
         "stop",
         "stop_asked_at",
@@ -200,13 +184,11 @@ _UPDATE_ALLOCATION = _update_of(
 )
 _UPDATE_ENDPOINT = _update_of(
     tables.endpoints,
-    "name",
-    *("tenant", "project", "model", "serving_version", "serving", "serving_key"),
+    *("project", "model", "serving_version", "serving", "serving_key"),
     *("candidate_version", "candidate", "candidate_key", "address", "removed", "updated_at", "version"),
 )
 _UPDATE_HEAD = _update_of(
     tables.head,
-    "one",
     *("version", "event_seq", "audit_seq", "next_key"),
     *("nodes_at", "workloads_at", "allocations_at", "endpoints_at", "prices_at", "volumes_at", "queues_at"),
 )
