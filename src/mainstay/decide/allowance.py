@@ -15,8 +15,8 @@ from typing import TypeAlias
 import numpy as np
 
 from mainstay.decide import kernel, quota
+from mainstay.decide.columns import Quota
 from mainstay.decide.flavors import flavors_at, groups_of
-from mainstay.decide.kernel import Quota
 from mainstay.decide.placement.fit import Request
 from mainstay.decide.placement.sets import Part, Parts
 from mainstay.decide.rows import rows_by_key

@@ -9,8 +9,9 @@ from typing import TypeVar
 import numpy as np
 
 from mainstay.decide.allowance import Allowance
+from mainstay.decide.columns import Requests
 from mainstay.decide.flavors import Flavors
-from mainstay.decide.kernel import CPU, GPUS, MEMORY, NONE, Requests
+from mainstay.decide.kernel import CPU, GPUS, MEMORY, NONE
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import LACKING, Free, Request, cluster_number, feasible
 from mainstay.decide.rows import rows_of_sets

@@ -15,8 +15,9 @@ import numpy as np
 from mainstay.decide import admission, kernel
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.asked import Asked
+from mainstay.decide.columns import Found, Ledger, Waiting
 from mainstay.decide.compiled import kernel_for
-from mainstay.decide.kernel import BLOCK, Found, Ledger, Waiting
+from mainstay.decide.kernel import BLOCK
 from mainstay.decide.placement import POLICIES, policies_of
 from mainstay.decide.placement.fill import Policy
 from mainstay.decide.placement.fit import Request, free_of

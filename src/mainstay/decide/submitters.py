@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mainstay.decide import quota
+from mainstay.decide.columns import Ledger
 from mainstay.decide.history import PARTS, held_rows
-from mainstay.decide.kernel import Ledger
 from mainstay.decide.ordering import FAIR, FIFO, ORDERS
 from mainstay.decide.ordering.contenders import Contenders
 from mainstay.decide.turns import asked_by, whole_fleet

@@ -13,8 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from mainstay.decide import quota
+from mainstay.decide.columns import Ledger, Waiting
 from mainstay.decide.history import held_now, used_lately
-from mainstay.decide.kernel import NONE, Ledger, Waiting
+from mainstay.decide.kernel import NONE
 from mainstay.decide.rows import rows_of_sets
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.queue import QueueTree, Resource

@@ -215,10 +215,10 @@ def test_machine_code_that_another_version_kept_is_not_read(tmp_path):
         shutil.copytree(program / part, package / part, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "__init__.py").touch()
     lines = """
-from mainstay.decide import compiled, kernel
+from mainstay.decide import columns, compiled
 import numpy as np
 rows = np.ones((1, 3), dtype=np.int64)
-ledger = kernel.{tuple}(np.zeros(1, dtype=np.int64), np.ones(1), rows, rows, rows, np.zeros((1, 3)))
+ledger = columns.{tuple}(np.zeros(1, dtype=np.int64), np.ones(1), rows, rows, rows, np.zeros((1, 3)))
 share = compiled.machine_code().share
 share(ledger, 0, rows[0])
 print(sum(share.stats.cache_hits.values()))
@@ -226,8 +226,8 @@ print(sum(share.stats.cache_hits.values()))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     read = []
     for name in ("Ledger", "Account"):
-        kernel_file = package / "decide" / "kernel.py"
-        kernel_file.write_text(re.sub(r"\bLedger\b", name, kernel_file.read_text()))
+        for source in (package / "decide" / file for file in ("columns.py", "kernel.py")):
+            source.write_text(re.sub(r"\bLedger\b", name, source.read_text()))
         command = [
             sys.executable,
             "-S",

@@ -8,8 +8,9 @@ from types import MappingProxyType
 
 import numpy as np
 
+from mainstay.decide.columns import Headroom, Nodes, Usual
 from mainstay.decide.compiled import kernel_for
-from mainstay.decide.kernel import BLOCK, CPU, GPUS, MEMORY, NONE, ROOM_MAX, Headroom, Nodes, Usual
+from mainstay.decide.kernel import BLOCK, CPU, GPUS, MEMORY, NONE, ROOM_MAX
 from mainstay.decide.placement.usual import NOBODY, usual_of, wasted
 from mainstay.domain.affinity import NodeNeed, NodeTraits, Restriction
 from mainstay.domain.arrays import Bools, Floats, Ints

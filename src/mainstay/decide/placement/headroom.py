@@ -14,7 +14,8 @@ import numpy as np
 
 from mainstay.decide import quota
 from mainstay.decide.allowance import Allowance
-from mainstay.decide.kernel import CPU, GPUS, MEMORY, Headroom
+from mainstay.decide.columns import Headroom
+from mainstay.decide.kernel import CPU, GPUS, MEMORY
 from mainstay.decide.placement.fit import NO_HEADROOM, Free, Request, cluster_number
 from mainstay.decide.shapes import make_shape
 from mainstay.domain.arrays import Bools, Ints
