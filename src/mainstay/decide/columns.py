@@ -148,14 +148,16 @@ class Nodes(NamedTuple):
     """[nodes] All that is left, weighed and summed: the less, the fuller the node."""
     apart: Floats
     """[nodes] What is added to the score of a node for work without GPUs."""
-    sign: Floats
-    """[1] 1: the fullest node has the lowest score; -1: the emptiest."""
+    rankings: Floats
+    """[rankings, (SIGN, APART, HEEDS, STACKS)] How nodes are chosen, by each policy that is in use: two rankings for each, one
+    for work with GPUs and behind it one for work without.
+    """
     gpu_model: Ints
     cluster: Ints
     peak: Ints
     """[resources, blocks] The most that a node of the block has free."""
     lowest: Floats
-    """[(with GPUs, without), blocks] No node of the block has a lower score."""
+    """[rankings, blocks] No node of the block has a lower score."""
     changes: Ints
     """[blocks] How often something was taken in the block."""
     usual: Usual
@@ -183,8 +185,8 @@ class Requests(NamedTuple):
     """[shapes] Such workloads are placed by the caller."""
     amounts: Ints
     """[requests, resources] As `Nodes.free`."""
-    without_gpus: Ints
-    """[requests] 1 for work without GPUs, else 0."""
+    ranking: Ints
+    """[requests] By which nodes are chosen."""
     model: Ints
     """[requests] The only model of GPUs that will do; 0: any."""
     any_model: Bools

@@ -8,7 +8,7 @@ idle ones: each GPU that is taken frees what was kept for it, so that what found
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,9 +17,9 @@ from mainstay.decide.allowance import Allowance
 from mainstay.decide.asked import Asked
 from mainstay.decide.columns import Found, Ledger, Waiting
 from mainstay.decide.compiled import kernel_for
-from mainstay.decide.kernel import BLOCK
-from mainstay.decide.placement import POLICIES, policies_of
-from mainstay.decide.placement.fill import Policy
+from mainstay.decide.kernel import BLOCK, NONE
+from mainstay.decide.placement import policies_of
+from mainstay.decide.placement.fill import Policy, rankings_of
 from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.placement.gang import place
 from mainstay.decide.placement.headroom import headroom_of, unbound
@@ -67,12 +67,14 @@ class Cycle:
     ) -> None:
         """`tries_max`: a start is tried to be reserved for so many. `order`: of admission; None: by `admission.order`."""
         self.snapshot, self._tries_max = snapshot, tries_max
-        heeds = any(POLICIES[name].heeds for name in snapshot.queues.placements if name in POLICIES)
-        if heeds and not policy.heeds:
-            policy = replace(policy, sign=0)  # The loop heeds who usually asks for GPUs if that is known.
-        self._policies = policies_of(snapshot.queues, policy)
-        self.free = free_of(snapshot, sign=policy.sign or 1, heeds=policy.heeds or heeds)
         self.order = admission.order(snapshot) if order is None else order
+        self._policies = policies_of(snapshot.queues, policy)
+        in_use = dict.fromkeys(
+            self._policies[queue] for queue in np.unique(snapshot.workloads.queue[self.order]).tolist()
+        )
+        compiled = [one for one in in_use if one.sign]
+        heeds = any(one.heeds for one in (policy, *in_use))
+        self.free = free_of(snapshot, rankings=rankings_of(compiled), heeds=heeds)
         self.reserved: dict[int, Reservation] = {}
         """By row of the workload table: starts that are reserved for those that have waited long and found no place."""
         self.unreserved: set[int] = set()
@@ -85,10 +87,9 @@ class Cycle:
         beside = list[Ints]()
         if self.free.images:
             beside.append(heeded(snapshot, self.free, self.order))
-        alone = np.array([one is not policy for one in self._policies], dtype=np.bool_)
-        if alone.any():
-            numbers = {one: number for number, one in enumerate(dict.fromkeys((policy, *self._policies)))}
-            of_queue = np.array([numbers[one] for one in self._policies], dtype=np.int64)
+        if len(in_use) > 1:
+            numbers = {one: number for number, one in enumerate(in_use)}
+            of_queue = np.array([numbers.get(one, NONE) for one in self._policies], dtype=np.int64)
             beside.append(of_queue[snapshot.workloads.queue[self.order]])
         self.numbers = shape_numbers(snapshot, self.order, timed=self._releases is not None, beside=beside)
         self.allowance = Allowance(snapshot)
@@ -105,7 +106,14 @@ class Cycle:
         """[workloads] Those that have been placed."""
         self._policy, self._kernel = policy, kernel
         self._asked = Asked(
-            snapshot, self.free, self.allowance, policy, rows=self.order, numbers=self.numbers, alone=alone
+            snapshot,
+            self.free,
+            self.allowance,
+            rows=self.order,
+            numbers=self.numbers,
+            policy=np.array(
+                [compiled.index(one) if one in compiled else NONE for one in self._policies], dtype=np.int64
+            ),
         )
         self._waiting: Waiting | None = None
         self._shapes: dict[int, Shape] = {}

@@ -26,6 +26,10 @@ ROOM_MAX = 1 << 20
 
 CPU, MEMORY, GPUS = 0, 1, 2
 """The first resources of `Nodes.free`."""
+SIGN, APART, HEEDS, STACKS = range(4)
+"""Of a ranking: 1 if the fullest node has the lowest score, -1 if the emptiest; how much of `Nodes.apart` counts; whether those
+who usually ask for whole GPUs are heeded; whether of a gang the best node takes all that it can before the next takes any.
+"""
 GPU_MILLI = 1_000
 IDLE_GPU = 0.0025
 """What an idle GPU of the node weighs for a pod with GPUs, in GPUs that are wasted: it decides where little else does."""
@@ -122,10 +126,13 @@ def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, mode
         requests.score[slot], requests.after[slot] = 0.0, NONE
     elif model != requests.model[request]:
         slot = NONE  # What is remembered is of any model that will do.
+    ranking, image = requests.ranking[request], requests.image[request]
     left, last = ranks, found.size[1]
+    if ranks > 1 and nodes.rankings[ranking, STACKS] == 0:
+        _take_in_turn(nodes, requests, found, request, model, ranks, cluster)
+        left = 0
     while left:
-        without_gpus, image = requests.without_gpus[request], requests.image[request]
-        node = _best(nodes, requests, slot, amounts, mask, without_gpus, model, cluster, image)
+        node = _best(nodes, requests, slot, amounts, mask, ranking, model, cluster, image)
         if node == NONE:
             return 0  # Only of a single rank: a cluster has been found for many.
         pods = min(left, _room(nodes, amounts, node))
@@ -134,9 +141,53 @@ def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, mode
         last += pods
         left -= pods
     count = found.size[0]
-    found.request[count], found.model[count], found.end[count] = request, model, last
-    found.size[1] = last
+    found.size[1] += ranks
+    found.request[count], found.model[count], found.end[count] = request, model, found.size[1]
     return ranks
+
+
+def _take_in_turn(
+    nodes: Nodes, requests: Requests, found: Found, request: int, model: int, ranks: int, cluster: int
+) -> None:
+    """The best nodes take one rank each before any takes a second, in a cluster that has room for all. As `fill.evenly`."""
+    amounts, mask = requests.amounts[request], requests.masks[requests.mask[request]]
+    ranking, image, slot = requests.ranking[request], requests.image[request], requests.after.shape[0] - 1
+    first, count = found.size[1], 0
+    while count < ranks:
+        node = _best(nodes, requests, slot, amounts, mask, ranking, model, cluster, image)
+        if node == NONE:
+            break
+        mask[node], requests.after[slot, node // BLOCK] = False, NONE  # It is not found again, for this gang.
+        found.node[first + count] = node
+        count += 1
+    for index in range(first, first + count):
+        mask[found.node[index]] = True
+    low, level = 1, ranks
+    while low < level:
+        middle = (low + level) // 2
+        if _room_in_turns(nodes, amounts, found, count, middle) >= ranks:
+            level = middle
+        else:
+            low = middle + 1
+    over, end = _room_in_turns(nodes, amounts, found, count, level) - ranks, first + ranks
+    # From the last one on: nodes are followed by their ranks, for which there is always room behind them.
+    for index in range(first + count - 1, first - 1, -1):
+        node = found.node[index]
+        pods = min(level, _room(nodes, amounts, node))
+        if over > 0 and pods == level:  # Of the last round only the first have a turn.
+            pods -= 1
+            over -= 1
+        take(nodes, node, pods, amounts)
+        found.node[end - pods : end] = node
+        end -= pods
+
+
+def _room_in_turns(nodes: Nodes, amounts: Ints, found: Found, count: int, level: int) -> int:
+    """How many pods the nodes that were found last take, if none takes more than `level`."""
+    room = 0
+    for index in range(found.size[1], found.size[1] + count):
+        room += min(level, _room(nodes, amounts, found.node[index]))
+    return room
 
 
 def _cluster(nodes: Nodes, amounts: Ints, mask: Bools, model: int, ranks: int, least: int, room_of: Ints) -> int:
@@ -166,78 +217,84 @@ def _best(
     slot: int,
     amounts: Ints,
     mask: Bools,
-    without_gpus: int,
+    ranking: int,
     model: int,
     cluster: int,
     image: int,
 ) -> int:
     """The node with the lowest score, of equals the first, among those that have so much left; NONE if none has."""
-    lowest, found, least = nodes.lowest[without_gpus], NONE, np.inf
+    lowest, found, least = nodes.lowest[ranking], NONE, np.inf
     # A score may be lower than what bounds it by what an image is worth, and what is lost when that is rounded.
-    most = _most_of_image(nodes, amounts, image)
+    most = _most_of_image(nodes, amounts, ranking, image)
     margin = most + ROUNDING if most > 0 else 0.0
     reach = least
     if slot == NONE:
         for block in range(lowest.size):
             if lowest[block] < reach:
-                node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster, image)
-                score = np.inf if node == NONE else _score(nodes, node, amounts, without_gpus, image)
+                node = _best_in(nodes, block, amounts, mask, ranking, model, cluster, image)
+                score = np.inf if node == NONE else _score(nodes, node, amounts, ranking, image)
                 if score < least:
                     found, least, reach = node, score, score + margin
         return found
     best, known, after = requests.node[slot], requests.score[slot], requests.after[slot]
     # Once a GPU is taken, nothing needs to be left for it: then what was not found may be there.
-    never = -np.inf if without_gpus and nodes.headroom.source.size > 0 else np.inf
+    never = -np.inf if nodes.rankings[ranking, APART] > 0 and nodes.headroom.source.size > 0 else np.inf
     for block in range(lowest.size):
         if known[block] == never or lowest[block] >= reach:
             continue
         if after[block] != nodes.changes[block]:
-            node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster, image)
+            node = _best_in(nodes, block, amounts, mask, ranking, model, cluster, image)
             best[block], after[block] = node, nodes.changes[block]
-            known[block] = np.inf if node == NONE else _score(nodes, node, amounts, without_gpus, image)
+            known[block] = np.inf if node == NONE else _score(nodes, node, amounts, ranking, image)
         if known[block] < least:
             found, least, reach = best[block], known[block], known[block] + margin
     return found
 
 
 def _best_in(
-    nodes: Nodes, block: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int, image: int
+    nodes: Nodes, block: int, amounts: Ints, mask: Bools, ranking: int, model: int, cluster: int, image: int
 ) -> int:
     """The same of one block."""
     found, lowest = NONE, np.inf
     if not _is_roomy(nodes, amounts, block):
         return found
-    heeds, most = amounts[GPUS] > 0 and nodes.usual.cpus.size > 0, _most_of_image(nodes, amounts, image)
+    heeds, most = _heeds(nodes, amounts, ranking), _most_of_image(nodes, amounts, ranking, image)
+    sign, apart = nodes.rankings[ranking, SIGN], nodes.rankings[ranking, APART]
     for node in range(block * BLOCK, min(block * BLOCK + BLOCK, mask.size)):
-        score = -np.inf if heeds else _fullness(nodes, node, without_gpus) - most
+        score = -np.inf if heeds else _fullness(nodes, node, sign, apart) - most
         here = mask[node] and (cluster == NONE or nodes.cluster[node] == cluster)
         if score < lowest and here and _fits(nodes, amounts, node, model):
             if heeds or image != NONE:
-                score = _score(nodes, node, amounts, without_gpus, image)
+                score = _score(nodes, node, amounts, ranking, image)
             if score < lowest:
                 found, lowest = node, score
     return found
 
 
-def _most_of_image(nodes: Nodes, amounts: Ints, image: int) -> float:
+def _heeds(nodes: Nodes, amounts: Ints, ranking: int) -> bool:
+    """Whether the score depends on what those who usually ask for whole GPUs could use."""
+    return bool(amounts[GPUS] > 0 and nodes.rankings[ranking, HEEDS] > 0)
+
+
+def _most_of_image(nodes: Nodes, amounts: Ints, ranking: int, image: int) -> float:
     """The most that it takes off a score that a node has the image."""
     if image == NONE:
         return 0.0
-    return IMAGE_OF_GPUS if amounts[GPUS] > 0 and nodes.usual.cpus.size else IMAGE
+    return IMAGE_OF_GPUS if _heeds(nodes, amounts, ranking) else IMAGE
 
 
-def _score(nodes: Nodes, node: int, amounts: Ints, without_gpus: int, image: int) -> float:
+def _score(nodes: Nodes, node: int, amounts: Ints, ranking: int, image: int) -> float:
     """Of a node with room, for a pod that asks for such amounts [resources]."""
-    if amounts[GPUS] > 0 and nodes.usual.cpus.size:
-        score = _usual_score(nodes, node, amounts)
-    else:
-        score = _fullness(nodes, node, without_gpus)
-    return score - _most_of_image(nodes, amounts, image) * nodes.images[image, node] if image != NONE else score
+    sign, apart = nodes.rankings[ranking, SIGN], nodes.rankings[ranking, APART]
+    heeds = _heeds(nodes, amounts, ranking)
+    score = _usual_score(nodes, node, amounts) if heeds else _fullness(nodes, node, sign, apart)
+    return (
+        score - _most_of_image(nodes, amounts, ranking, image) * nodes.images[image, node] if image != NONE else score
+    )
 
 
-def _fullness(nodes: Nodes, node: int, without_gpus: int) -> float:
-    score = nodes.sign[0] * nodes.left[node]
-    return float(score + nodes.apart[node] if without_gpus else score)
+def _fullness(nodes: Nodes, node: int, sign: float, apart: float) -> float:
+    return float(sign * nodes.left[node] + apart * nodes.apart[node])
 
 
 def _usual_score(nodes: Nodes, node: int, amounts: Ints) -> float:
@@ -309,7 +366,6 @@ def _room(nodes: Nodes, amounts: Ints, node: int) -> int:
 def take(nodes: Nodes, node: int, pods: int, amounts: Ints) -> None:
     """Lower what is left on a node by so many pods of such amounts [resources]."""
     block, left = node // BLOCK, 0.0
-    begin, end = block * BLOCK, min(block * BLOCK + BLOCK, nodes.left.size)
     first, last = nodes.headroom.first[0], nodes.headroom.first[0] + nodes.headroom.source.size
     for resource in range(amounts.size):
         if first <= resource < last:
@@ -327,16 +383,24 @@ def take(nodes: Nodes, node: int, pods: int, amounts: Ints) -> None:
     if nodes.usual.cpus.size:
         gpus, cpus = max(0, nodes.free[GPUS, node]), nodes.free[CPU, node]
         nodes.wasted[node] = wasted(nodes.usual, nodes.gpu_model[node], gpus, cpus)
-    for without_gpus in range(1 if nodes.usual.cpus.size else 0, 2):
-        score = _fullness(nodes, node, without_gpus)
-        if score <= nodes.lowest[without_gpus, block]:
-            nodes.lowest[without_gpus, block] = score
-        elif nodes.sign[0] * left > nodes.sign[0] * was:
-            lowest = np.inf
-            for other in range(begin, end):
-                lowest = min(lowest, _fullness(nodes, other, without_gpus))
-            nodes.lowest[without_gpus, block] = lowest
+    for ranking in range(nodes.lowest.shape[0]):
+        if nodes.rankings[ranking, HEEDS] > 0:
+            continue  # Some of these scores depend on what is asked for.
+        sign, apart = nodes.rankings[ranking, SIGN], nodes.rankings[ranking, APART]
+        score = _fullness(nodes, node, sign, apart)
+        if score <= nodes.lowest[ranking, block]:
+            nodes.lowest[ranking, block] = score
+        elif sign * left > sign * was:
+            nodes.lowest[ranking, block] = _least_fullness(nodes, block, sign, apart)
     nodes.changes[block] += 1
+
+
+def _least_fullness(nodes: Nodes, block: int, sign: float, apart: float) -> float:
+    """Of the nodes of a block."""
+    lowest = np.inf
+    for node in range(block * BLOCK, min(block * BLOCK + BLOCK, nodes.left.size)):
+        lowest = min(lowest, _fullness(nodes, node, sign, apart))
+    return lowest
 
 
 def _raise_or_lower(nodes: Nodes, resource: int, node: int, before: int) -> None:
