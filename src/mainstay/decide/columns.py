@@ -68,6 +68,8 @@ class Waiting(NamedTuple):
     """[queues] Position of the next of each queue; its end if there is none."""
     end: Ints
     """[queues]"""
+    strict: Bools
+    """[queues] Where the next one finds no place, none behind it is tried."""
     shape_failed: Bools
     """[shapes] One found no place, so none is tried again."""
     kind_failed: Bools

@@ -36,6 +36,7 @@ from mainstay.decide.placement.sets import (
 )
 from mainstay.decide.reservation import NEVER, TRIES_MAX, Releases, Reservation, waited_long
 from mainstay.decide.shapes import Shape, shape_numbers, shape_of
+from mainstay.decide.strict import not_held_up, strict_queues
 from mainstay.decide.submitters import lines_of, with_lines
 from mainstay.decide.turns import asked_by, ledger_of, waiting_of
 from mainstay.domain.arrays import Bools, Ints
@@ -67,7 +68,7 @@ class Cycle:
     ) -> None:
         """`tries_max`: a start is tried to be reserved for so many. `order`: of admission; None: by `admission.order`."""
         self.snapshot, self._tries_max = snapshot, tries_max
-        self.order = admission.order(snapshot) if order is None else order
+        self.order = not_held_up(snapshot, admission.order(snapshot) if order is None else order)
         self._policies = policies_of(snapshot.queues, policy)
         in_use = dict.fromkeys(
             self._policies[queue] for queue in np.unique(snapshot.workloads.queue[self.order]).tolist()
@@ -152,6 +153,7 @@ class Cycle:
             priority=self.snapshot.workloads.priority[rows],
             line=lines.of,
             lines=lines.queue,
+            strict=strict_queues(self.snapshot.queues),
         )
         compiled = self._kernel = kernel_for(rows.size * (self.free.nodes.changes.size + BLOCK))
         compiled.look_up_all(ledger, waiting)
@@ -345,6 +347,8 @@ class Cycle:
         self._asked.keep(self.free, self._late(found))
         self.allowance.use_parts(queue, found.parts)
         self._kernel.leave(ledger, waiting, at, shape.least, shape.nodes)
+        if waiting.strict[queue]:
+            self._kernel.close(ledger, waiting, queue)
 
     def _unbound(self, parts: Parts) -> Parts:
         """Work without GPUs gets no start reserved where something may be kept for them."""

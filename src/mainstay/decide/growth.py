@@ -228,6 +228,7 @@ def _given(snapshot: Snapshot, growers: list[_Grower], free: Free, allowance: Al
         priority=table.priority[rows[number]],
         line=lines.of,
         lines=lines.queue,
+        strict=np.zeros(len(snapshot.queues.names), dtype=np.bool_),  # What runs holds up nobody.
     )
     kernel.look_up_all(ledger, waiting)
     left, policies = RANKS_MAX, policies_of(snapshot.queues, POLICIES[DEFAULT_POLICY])

@@ -499,6 +499,12 @@ def leave(ledger: Ledger, waiting: Waiting, at: int, got: int, ranks: int) -> No
     _look_up(ledger, waiting, queue)
 
 
+def close(ledger: Ledger, waiting: Waiting, queue: int) -> None:
+    """Nothing else of this queue is tried."""
+    waiting.begin[queue] = waiting.end[queue]
+    _look_up(ledger, waiting, queue)
+
+
 def give_up(ledger: Ledger, waiting: Waiting, at: int, of_all: bool) -> None:
     """Those like this one, who is next of its queue, wait no longer: those `of_all` queues, or of its own."""
     shape = waiting.shape[at]
@@ -557,7 +563,7 @@ def _look_up_one(ledger: Ledger, waiting: Waiting, queue: int) -> None:
         while at < waiting.end[queue] and (
             waiting.shape_failed[waiting.shape[at]] or waiting.kind_failed[waiting.kind[at]]
         ):
-            at += 1
+            at = waiting.end[queue] if waiting.strict[queue] else at + 1
         waiting.begin[queue] = at
         if at < waiting.end[queue]:
             head = at

@@ -19,7 +19,7 @@ import numpy as np
 from mainstay.decide import quota
 from mainstay.decide.columns import Ledger
 from mainstay.decide.history import PARTS, held_rows
-from mainstay.decide.ordering import FAIR, FIFO, ORDERS
+from mainstay.decide.ordering import FAIR, FIFO, ORDERS, STRICT
 from mainstay.decide.ordering.contenders import Contenders
 from mainstay.decide.turns import asked_by, whole_fleet
 from mainstay.domain.arrays import Bools, Floats, Ints
@@ -122,7 +122,8 @@ def turn_words(snapshot: Snapshot, before: Ints, row: int) -> str:
     queue = int(table.queue[row])
     name, order = tree.names[queue], tree.orders[queue]
     if order != FAIR:
-        return f"of what is as urgent, queue {name} chooses by its order {order}" if order != FIFO else ""
+        by_age = order in {FIFO, STRICT}
+        return "" if by_age else f"of what is as urgent, queue {name} chooses by its order {order}"
     here = before[(table.queue[before] == queue) & (table.priority[before] == table.priority[row])]
     mine = int(np.count_nonzero(table.submitter[here] == table.submitter[row]))
     if mine == here.size:

@@ -21,7 +21,7 @@ from mainstay.decide.preemption.balance import Amounts, Balance, Cells, Share, S
 from mainstay.decide.preemption.holders import Holders
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.preemption import FairShare, PreemptionPolicy, Reclaim, Rule, WithinQueue
-from mainstay.domain.queue import FAIR, FIFO, Resource
+from mainstay.domain.queue import FAIR, FIFO, STRICT, Resource
 from mainstay.domain.snapshot import Snapshot
 
 NOTHING_BORROWED: Share = (0.0, 0.0)
@@ -136,7 +136,7 @@ class Rules:
         newer = (holders.priority == self.wish.priority) & (holders.submitted_at > self.wish.submitted_at)
         if self.wish.order == FAIR:  # Of others it is their turn that counts, and displacing would undo that.
             newer &= holders.submitter == self.wish.submitter
-        elif self.wish.order != FIFO:
+        elif self.wish.order not in {FIFO, STRICT}:
             newer = np.zeros_like(newer)
         within = {
             WithinQueue.NEVER: np.zeros_like(lower),
