@@ -102,8 +102,8 @@ class Quota(NamedTuple):
     limited: Bools
     """[resources, queues] Whether the queue has any quota of it."""
     models: Ints
-    """[queues, flavors of nodes, models] In which order models are tried where any will do, if quotas tell them apart; else 0
-    comes first.
+    """[queues, flavors of nodes, models] In which order models are tried where any will do, if quotas tell them apart, last those
+    that are UNNAMED; else 0 comes first.
     """
     tries: Bools
     """[queues, groups] Which groups of nodes are tried, in their order; group 0 is all nodes."""
@@ -221,7 +221,7 @@ class Found(NamedTuple):
     request: Ints
     """[workloads]"""
     model: Ints
-    """[workloads] Of GPUs, also where any would have done and quotas tell models apart."""
+    """[workloads] Of GPUs, also where any would have done and quotas tell models apart; UNNAMED: of none."""
     end: Ints
     """[workloads] Of its ranks in `node`; they begin where those of the one before end."""
     node: Ints

@@ -19,6 +19,8 @@ from mainstay.domain.queue import NO_LIMIT
 
 NONE = -1
 """Nobody is next, no node has room, any cluster will do."""
+UNNAMED = -2
+"""In place of the number of a model of GPUs: those of which nobody says the model, where quotas tell models apart."""
 BLOCK = 32
 """Nodes."""
 ROOM_MAX = 1 << 20
@@ -91,10 +93,10 @@ def _place(quota: Quota, nodes: Nodes, requests: Requests, found: Found, queue: 
         model, flavor = requests.model[request], requests.flavor[request]
         nodes_of = flavor // quota.models.shape[2]
         by_model = requests.any_model[request] and quota.models[queue, nodes_of, 0] > 0
-        for index in range(quota.models.shape[2] - 1 if by_model else 1):
+        for index in range(quota.models.shape[2] if by_model else 1):
             if by_model:
                 model = quota.models[queue, nodes_of, index]
-                flavor = requests.flavor[request] + model
+                flavor = requests.flavor[request] + max(0, model)
             ranks = requests.ranks[shape]
             if not may_use(quota, queue, requests.quota[request], flavor, ranks):
                 ranks = most_pods(quota, queue, requests.quota[request], flavor, ranks - 1) if least < ranks else 0
@@ -332,7 +334,7 @@ def _is_roomy(nodes: Nodes, amounts: Ints, block: int) -> bool:
 
 def _fits(nodes: Nodes, amounts: Ints, node: int, model: int) -> bool:
     """Whether a node of this model has so much left."""
-    if model > 0 and nodes.gpu_model[node] != model:
+    if model != 0 and nodes.gpu_model[node] != model and (model != UNNAMED or nodes.gpu_model[node] != 0):
         return False
     end = _until_headroom(nodes, amounts, node)
     for resource in range(end):

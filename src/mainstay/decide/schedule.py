@@ -365,7 +365,7 @@ def _most(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     )
     if not here.any():
         return "no node"
-    model_fits = (free.gpu_model == request.gpu_model) if request.gpu_model else np.ones(free.key.size, dtype=np.bool_)
+    model_fits = free.is_of_model(request.gpu_model) if request.gpu_model else np.ones(free.key.size, dtype=np.bool_)
     gpus = np.minimum(free.devices(request), request.gpus)
     row = int(np.lexsort((-free.key, free.memory_bytes, free.cpu_milli, gpus, model_fits, here))[-1])
     words = words_of(_left_on(snapshot, free, row, request))
@@ -419,7 +419,7 @@ def _gpus_words(snapshot: Snapshot, whole: Free, shape: Shape) -> str:
 
 def _has_such_gpus(whole: Free, request: Request, here: Bools) -> bool:
     """Whether any of these nodes has one GPU of its kind; whoever asks for none lacks none."""
-    model = whole.gpu_model == request.gpu_model if request.gpu_model else here
+    model = whole.is_of_model(request.gpu_model) if request.gpu_model else here
     return not request.gpus or bool((here & model & (whole.devices(request) > 0)).any())
 
 

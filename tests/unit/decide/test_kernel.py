@@ -59,7 +59,7 @@ def plan(
         (
             int(snapshot.workloads.key[row]),
             tuple(nodes),
-            placed.parts[0].request.shape or snapshot.gpu_models[placed.parts[0].request.gpu_model],
+            placed.parts[0].request.shape or snapshot.gpu_models[max(0, placed.parts[0].request.gpu_model)],
         )
         for placed in one.placements(**options)
         for row, nodes in zip(placed.rows.tolist(), placed.nodes.tolist(), strict=True)
@@ -77,7 +77,7 @@ def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
             cpus=rng.choice((0, 2, 4, 8)),
             gib=rng.choice((4, 8, 32)),
             gpus=(gpus := rng.choice((0, 0, 0, 1, 4))),
-            gpu_model=rng.choice(MODELS[1:]) if gpus else "",
+            gpu_model=rng.choice((*MODELS[1:], *MODELS)) if gpus else "",
             shapes={SLICE: 2} if rng.random() < 0.1 else {},
             used_cpus=rng.choice((0, 0, 1, 5)),
             others={"disk": rng.choice((0, 5, 20)), "pods": rng.choice((1, 3, 20))} if others else {},

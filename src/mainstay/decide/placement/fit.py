@@ -10,7 +10,7 @@ import numpy as np
 
 from mainstay.decide.columns import Headroom, Nodes, Usual
 from mainstay.decide.compiled import kernel_for
-from mainstay.decide.kernel import APART, BLOCK, CPU, GPUS, HEEDS, MEMORY, NONE, ROOM_MAX, SIGN
+from mainstay.decide.kernel import APART, BLOCK, CPU, GPUS, HEEDS, MEMORY, NONE, ROOM_MAX, SIGN, UNNAMED
 from mainstay.decide.placement.usual import NOBODY, usual_of, wasted
 from mainstay.domain.affinity import NodeNeed, NodeTraits, Restriction
 from mainstay.domain.arrays import Bools, Floats, Ints
@@ -40,7 +40,9 @@ FULLEST = np.array([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 0.0, 1.0]])
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What one pod asks for, in the numbers of the columns. `gpu_model` 0: any; -1: a model that no node has."""
+    """What one pod asks for, in the numbers of the columns. `gpu_model` 0: any; -1: a model that no node has; UNNAMED: those of
+    which nobody says the model.
+    """
 
     cpu_milli: int
     memory_bytes: int
@@ -220,9 +222,14 @@ class Free:
             if request.cluster != ANY_CLUSTER:
                 mask = mask & (self.cluster == request.cluster)
             if request.gpu_model:
-                mask = mask & (self.gpu_model == request.gpu_model)
+                mask = mask & self.is_of_model(request.gpu_model)
             self._allowed[asked] = mask
         return mask if request.reach is None else mask & request.reach
+
+    def is_of_model(self, model: int) -> Bools:
+        """[nodes] Whether their GPUs, be there any, are of what `Request.gpu_model` says; not of any model."""
+        found: Bools = self.gpu_model == (0 if model == UNNAMED else model)
+        return found
 
     def asked(self, request: Request) -> list[tuple[Ints, int]]:
         """The columns that the request lowers, and by how much. Scarce resources first: they rule out most nodes."""
