@@ -76,7 +76,7 @@ def test_what_no_queue_may_ever_use_is_refused_at_the_line_of_the_set(up: Platfo
 def test_a_fault_of_a_file_is_told_at_its_line_and_nothing_is_set(up: Platform, tmp_path: Path) -> None:
     file = tmp_path / "queues.yaml"
     text = "apiVersion: kueue.x-k8s.io/v1beta2\nkind: ClusterQueue\nmetadata: {name: %s}\nspec:\n  %s\n"
-    file.write_text(text % ("strict", "queueingStrategy: StrictFIFO"))
+    file.write_text(text % ("strict", "queueingStrategy: LIFO"))
     assert f"{file}:5:3: spec.queueingStrategy: not supported" in done(up, "apply", "-y", "-f", str(file), code=2)
     file.write_text(text % ("first", "cohortName: team") + "---\n" + text % ("second", "cohortName: first"))
     assert f"{file}:7:1: second is below first, which is a queue" in done(up, "apply", "-y", "-f", str(file), code=3)

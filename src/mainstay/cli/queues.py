@@ -144,7 +144,7 @@ def show(name: str, *, as_json: bool) -> None:
     "--order",
     metavar="NAME",
     help="Which of its work goes first of what is as urgent: `fair` (turns between those who submit, as at first), `fifo`,"
-    " `srtf`, `srsf`.",
+    " `strict` (and nothing passes what does not fit), `srtf`, `srsf`.",
 )
 @click.option(
     "--default-max-duration",

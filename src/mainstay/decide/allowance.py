@@ -15,8 +15,9 @@ from typing import TypeAlias
 import numpy as np
 
 from mainstay.decide import kernel, quota
+from mainstay.decide.columns import Quota
 from mainstay.decide.flavors import flavors_at, groups_of
-from mainstay.decide.kernel import Quota
+from mainstay.decide.kernel import UNNAMED
 from mainstay.decide.placement.fit import Request
 from mainstay.decide.placement.sets import Part, Parts
 from mainstay.decide.rows import rows_by_key
@@ -73,18 +74,19 @@ class Allowance:
         )
 
     def _order_of_models(self, cell: Ints) -> Ints:
-        """[queues, flavors of nodes, models]: those that have a quota of their own first, then by name."""
+        """[queues, flavors of nodes, models]: those that have a quota of their own first, then by name, then UNNAMED."""
         cell = cell.reshape(cell.shape[0], -1, len(self._models))
         by_name = np.array(sorted(range(1, len(self._models)), key=self._models.__getitem__), dtype=np.int64)
         order = np.zeros_like(cell)
         for queue, flavor in np.argwhere((cell != cell[:, :, :1]).any(axis=2)).tolist():
             other = cell[queue, flavor, by_name] == cell[queue, flavor, 0]
-            order[queue, flavor, :-1] = by_name[other.argsort(kind="stable")]
+            order[queue, flavor] = np.append(by_name[other.argsort(kind="stable")], UNNAMED)
         return order
 
     def flavors(self, queue: int, request: Request) -> tuple[Request, ...]:
         """The request itself; where the queue tells nodes apart by their flavors, once for each group of them, in order; and
-        where any model will do and quotas tell models apart, once for each model of these, those that have a quota first.
+        where any model will do and quotas tell models apart, once for each model of these, those that have a quota first, and
+        for those of no known model.
         """
         found: list[Request] = []
         for flavors in self.groups.of(queue):
@@ -93,7 +95,7 @@ class Allowance:
             if not request.gpus or request.shape or request.gpu_model or not models[0]:
                 found.append(here)
             else:
-                found += [replace(here, gpu_model=model) for model in models[:-1].tolist()]
+                found += [replace(here, gpu_model=model) for model in models.tolist()]
         return tuple(found)
 
     def flavors_of(self, queue: int, parts: Parts) -> Iterator[Parts]:
@@ -116,6 +118,7 @@ class Allowance:
         names = [name for name in (self._flavors[number] for number in request.flavors) if name]
         nodes = ("other nodes" if 0 in request.flavors else " and ".join(names)) if request.flavors else ""
         model = self._models[request.gpu_model] if request.gpu_model > 0 and not request.shape else request.shape
+        model = "GPUs of no known model" if request.gpu_model == UNNAMED else model
         return " with ".join(filter(None, (nodes, model)))
 
     def cells_of(self, queue: int, parts: Parts) -> Cells | None:

@@ -9,9 +9,9 @@ from typing import TypeVar
 import numpy as np
 
 from mainstay.decide.allowance import Allowance
+from mainstay.decide.columns import Requests
 from mainstay.decide.flavors import Flavors
-from mainstay.decide.kernel import CPU, GPUS, MEMORY, NONE, Requests
-from mainstay.decide.placement.fill import Policy
+from mainstay.decide.kernel import CPU, GPUS, MEMORY, NONE
 from mainstay.decide.placement.fit import LACKING, Free, Request, cluster_number, feasible
 from mainstay.decide.rows import rows_of_sets
 from mainstay.domain.affinity import Restriction
@@ -34,14 +34,13 @@ class Asked:
         snapshot: Snapshot,
         free: Free,
         allowance: Allowance,
-        policy: Policy,
         *,
         rows: Ints,
         numbers: Ints,
-        alone: Bools,
+        policy: Ints,
     ) -> None:
-        """`numbers` are those of the shapes of these rows of workloads, from 0. `alone` [queues]: work of these is placed by
-        another policy, so by the caller.
+        """`numbers` are those of the shapes of these rows of workloads, from 0. `policy` [queues]: by the rankings of
+        which policy nodes are chosen for their work; NONE: the caller chooses them.
         """
         self._free, self._allowance = free, allowance
         table = snapshot.workloads
@@ -63,6 +62,8 @@ class Asked:
         self._within: dict[tuple[int, bytes], int] = {}
         """Numbers of masks of nodes whose GPUs have what is asked for."""
         self._count = row.size * len(groups)
+        self._policy = policy[table.queue[row]]
+        """[shapes] As that of their queues."""
         shapes, gpus = np.arange(row.size), table.gpus[row]
         model = np.where(gpus > 0, table.gpu_model[row], 0)
         amounts = np.zeros((row.size, free.nodes.weight.size), dtype=np.int64)
@@ -103,12 +104,11 @@ class Asked:
             asks=(table.volumes[row] > 0)
             | _prefers(snapshot)[table.restriction[row]]
             | ((table.topology[row] > 0) & (table.nodes[row] > 1))
-            | (table.nodes[row] > (RANKS_MAX if policy.stacks else 1))
-            | (not policy.sign)
-            | alone[table.queue[row]]
+            | (table.nodes[row] > RANKS_MAX)
+            | (self._policy == NONE)
             | _has_sets(table, row),
             amounts=each(amounts),
-            without_gpus=each((gpus == 0).astype(np.int64)),
+            ranking=each(2 * self._policy + (gpus == 0)),
             model=each(model),
             any_model=each((gpus > 0) & (model == 0)),
             quota=each(np.stack((table.cpu_milli[row], table.memory_bytes[row], gpus, np.ones_like(gpus)), axis=1)),
@@ -177,7 +177,7 @@ class Asked:
         for at, (choice, group) in enumerate(here, begin):
             request = self._learned[at] = replace(choice, flavors=groups[group])
             asked.amounts[at] = self._free.amounts(request)
-            asked.without_gpus[at] = not request.gpus
+            asked.ranking[at] = 2 * self._policy[number] + (not request.gpus)
             asked.model[at] = request.gpu_model
             asked.any_model[at] = request.gpus and not request.gpu_model and not request.shape
             asked.quota[at], asked.flavor[at] = self._allowance.asked(request)
@@ -228,7 +228,7 @@ class Asked:
         asked = self.requests
         self.requests = asked._replace(
             amounts=np.concatenate((asked.amounts, asked.amounts)),
-            without_gpus=np.concatenate((asked.without_gpus, asked.without_gpus)),
+            ranking=np.concatenate((asked.ranking, asked.ranking)),
             model=np.concatenate((asked.model, asked.model)),
             any_model=np.concatenate((asked.any_model, asked.any_model)),
             quota=np.concatenate((asked.quota, asked.quota)),

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from mainstay.decide import kernel
+from mainstay.decide import columns, kernel
 
 STEPS_MAX = 300_000
 """Nodes looked at, as plain lines: about as long as machine code takes to be read from disk."""
@@ -42,7 +42,8 @@ def machine_code() -> ModuleType:
     # What is kept on disk names the module that it belongs to; without, it cannot be read.
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    digest = hashlib.sha256(Path(kernel.__file__).read_bytes() + Path(__file__).read_bytes()).hexdigest()[:16]
+    sources = kernel.__file__, columns.__file__, __file__
+    digest = hashlib.sha256(b"".join(Path(source).read_bytes() for source in sources)).hexdigest()[:16]
     for name, function in inspect.getmembers(module, inspect.isfunction):
         if function.__module__ == module.__name__:
             # And is found by this name: what another version kept speaks of tuples that may not be there any more.

@@ -8,17 +8,18 @@ idle ones: each GPU that is taken frees what was kept for it, so that what found
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from mainstay.decide import admission, kernel
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.asked import Asked
+from mainstay.decide.columns import Found, Ledger, Waiting
 from mainstay.decide.compiled import kernel_for
-from mainstay.decide.kernel import BLOCK, Found, Ledger, Waiting
-from mainstay.decide.placement import POLICIES, policies_of
-from mainstay.decide.placement.fill import Policy
+from mainstay.decide.kernel import BLOCK, NONE
+from mainstay.decide.placement import policies_of
+from mainstay.decide.placement.fill import Policy, rankings_of
 from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.placement.gang import place
 from mainstay.decide.placement.headroom import headroom_of, unbound
@@ -35,6 +36,7 @@ from mainstay.decide.placement.sets import (
 )
 from mainstay.decide.reservation import NEVER, TRIES_MAX, Releases, Reservation, waited_long
 from mainstay.decide.shapes import Shape, shape_numbers, shape_of
+from mainstay.decide.strict import not_held_up, strict_queues
 from mainstay.decide.submitters import lines_of, with_lines
 from mainstay.decide.turns import asked_by, ledger_of, waiting_of
 from mainstay.domain.arrays import Bools, Ints
@@ -66,12 +68,14 @@ class Cycle:
     ) -> None:
         """`tries_max`: a start is tried to be reserved for so many. `order`: of admission; None: by `admission.order`."""
         self.snapshot, self._tries_max = snapshot, tries_max
-        heeds = any(POLICIES[name].heeds for name in snapshot.queues.placements if name in POLICIES)
-        if heeds and not policy.heeds:
-            policy = replace(policy, sign=0)  # The loop heeds who usually asks for GPUs if that is known.
+        self.order = not_held_up(snapshot, admission.order(snapshot) if order is None else order)
         self._policies = policies_of(snapshot.queues, policy)
-        self.free = free_of(snapshot, sign=policy.sign or 1, heeds=policy.heeds or heeds)
-        self.order = admission.order(snapshot) if order is None else order
+        in_use = dict.fromkeys(
+            self._policies[queue] for queue in np.unique(snapshot.workloads.queue[self.order]).tolist()
+        )
+        compiled = [one for one in in_use if one.sign]
+        heeds = any(one.heeds for one in (policy, *in_use))
+        self.free = free_of(snapshot, rankings=rankings_of(compiled), heeds=heeds)
         self.reserved: dict[int, Reservation] = {}
         """By row of the workload table: starts that are reserved for those that have waited long and found no place."""
         self.unreserved: set[int] = set()
@@ -84,10 +88,9 @@ class Cycle:
         beside = list[Ints]()
         if self.free.images:
             beside.append(heeded(snapshot, self.free, self.order))
-        alone = np.array([one is not policy for one in self._policies], dtype=np.bool_)
-        if alone.any():
-            numbers = {one: number for number, one in enumerate(dict.fromkeys((policy, *self._policies)))}
-            of_queue = np.array([numbers[one] for one in self._policies], dtype=np.int64)
+        if len(in_use) > 1:
+            numbers = {one: number for number, one in enumerate(in_use)}
+            of_queue = np.array([numbers.get(one, NONE) for one in self._policies], dtype=np.int64)
             beside.append(of_queue[snapshot.workloads.queue[self.order]])
         self.numbers = shape_numbers(snapshot, self.order, timed=self._releases is not None, beside=beside)
         self.allowance = Allowance(snapshot)
@@ -104,7 +107,14 @@ class Cycle:
         """[workloads] Those that have been placed."""
         self._policy, self._kernel = policy, kernel
         self._asked = Asked(
-            snapshot, self.free, self.allowance, policy, rows=self.order, numbers=self.numbers, alone=alone
+            snapshot,
+            self.free,
+            self.allowance,
+            rows=self.order,
+            numbers=self.numbers,
+            policy=np.array(
+                [compiled.index(one) if one in compiled else NONE for one in self._policies], dtype=np.int64
+            ),
         )
         self._waiting: Waiting | None = None
         self._shapes: dict[int, Shape] = {}
@@ -143,6 +153,7 @@ class Cycle:
             priority=self.snapshot.workloads.priority[rows],
             line=lines.of,
             lines=lines.queue,
+            strict=strict_queues(self.snapshot.queues),
         )
         compiled = self._kernel = kernel_for(rows.size * (self.free.nodes.changes.size + BLOCK))
         compiled.look_up_all(ledger, waiting)
@@ -336,6 +347,8 @@ class Cycle:
         self._asked.keep(self.free, self._late(found))
         self.allowance.use_parts(queue, found.parts)
         self._kernel.leave(ledger, waiting, at, shape.least, shape.nodes)
+        if waiting.strict[queue]:
+            self._kernel.close(ledger, waiting, queue)
 
     def _unbound(self, parts: Parts) -> Parts:
         """Work without GPUs gets no start reserved where something may be kept for them."""

@@ -18,8 +18,17 @@ from mainstay.decide.placement.sets import Parts, nodes_by_part
 from mainstay.decide.places import node_names, placed
 from mainstay.decide.preemption.outlook import outlook
 from mainstay.decide.preemption.rules import wish_of
-from mainstay.decide.schedule import kept_for_gpus, quota_refusal, refusal, slot_resources, start_reserved, would_delay
+from mainstay.decide.schedule import (
+    in_strict_queue,
+    kept_for_gpus,
+    quota_refusal,
+    refusal,
+    slot_resources,
+    start_reserved,
+    would_delay,
+)
 from mainstay.decide.shapes import Shape, shape_of
+from mainstay.decide.strict import held_up_by
 from mainstay.decide.submitters import turn_words
 from mainstay.decide.turn_order import turn_order
 from mainstay.domain.allocation import Seen
@@ -266,7 +275,8 @@ def _answer(snapshot: Snapshot, shape: Shape, *, row: int, most: int, who: _Aske
     for _ in cycle.placements(ahead=ahead):
         pass  # Only what it leaves is of interest.
     alone = Cycle(snapshot, policy)
-    reason = later or would_delay(cycle, shape, queue) or kept_for_gpus(cycle, shape, queue)
+    reason = later or _held_up(first, row, who.tenant)
+    reason = reason or would_delay(cycle, shape, queue) or kept_for_gpus(cycle, shape, queue)
     reason = reason or _waits(alone, shape, queue=queue, ahead=ahead)
     if row in first.unreserved and reason.code is Code.WAITS_FOR_CAPACITY:
         reason = replace(reason, numbers={**reason.numbers, "detail": _NO_START})
@@ -320,6 +330,16 @@ def _starts(
         node_rows=node_rows,
         parts=tuple((part.ranks, slot_resources(snapshot, int(rows[0]), part.request)) for part, rows in by_part),
     )
+
+
+def _held_up(cycle: Cycle, row: int, tenant: str) -> Reason | None:
+    """Which run is the head of its strict queue, by name if it is of the `tenant`; None where nobody holds it up so."""
+    snapshot = cycle.snapshot
+    head = held_up_by(snapshot, cycle.order, cycle.started, row)
+    if head is None:
+        return None
+    owner, _, name = snapshot.owners.get(int(snapshot.workloads.key[head]), ("", "", ""))
+    return in_strict_queue(snapshot, row, name) if tenant and owner == tenant else in_strict_queue(snapshot, row)
 
 
 def _waits(alone: Cycle, shape: Shape, *, queue: int, ahead: int) -> Reason:

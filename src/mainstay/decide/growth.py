@@ -3,7 +3,7 @@
 1. Who grows: what runs with all the ranks that it has, has fewer than its max count, and has not changed for a while.
 2. Where: on nodes that nobody who waits could use, however much of them is free now.
 3. In the order of shares, rank by rank, as in a cycle (`turns`): a queue that holds less for its weight comes first, and within a
-   queue the more urgent and older run. A rank lies in the cluster, and in the domain, where its gang does.
+   queue the more urgent run, then that which its order names. A rank lies in the cluster, and in the domain, where its gang does.
 
 Why growing and shrinking come to rest (docs/decisions/0020): a run grows only where nobody waits, and is shrunk for other work
 only by one that starts then, which waits no more. Where nothing arrives, ends or fails, there are finitely many starts, since
@@ -31,7 +31,7 @@ from mainstay.decide.placement.reach import users_of
 from mainstay.decide.places import capacity_guards, node_names
 from mainstay.decide.schedule import slot_resources
 from mainstay.decide.shapes import Shape, shape_numbers, shape_of
-from mainstay.decide.submitters import lines_of, with_lines
+from mainstay.decide.submitters import in_order, lines_of, with_lines
 from mainstay.decide.turns import ledger_of, waiting_of
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools, Ints
@@ -86,7 +86,7 @@ class _Grower:
 
 
 def _growing(snapshot: Snapshot) -> Ints:
-    """Rows of the workload table: the more urgent first, then the older, whatever order its queue has."""
+    """Rows of the workload table: the more urgent first, then as their queues order them."""
     table, held = snapshot.workloads, snapshot.allocations
     may = (table.nodes_min < table.nodes_max) & (table.phase == Phase.RUNNING) & ~table.stop_requested
     if not may.any():
@@ -107,7 +107,7 @@ def _growing(snapshot: Snapshot) -> Ints:
     # A clock that was set back makes nothing wait until it has caught up.
     calm = np.abs(snapshot.now - changed) >= PAUSE_SECONDS * MICROSECONDS_PER_SECOND
     rows = np.flatnonzero(may & sound & first & calm & (count < table.nodes_max))
-    return rows[np.lexsort((table.key[rows], table.submitted_at[rows], -table.priority[rows]))]
+    return in_order(snapshot, rows[np.lexsort((table.key[rows], table.submitted_at[rows], -table.priority[rows]))])
 
 
 def _idle(snapshot: Snapshot, allowance: Allowance) -> Bools:
@@ -228,6 +228,7 @@ def _given(snapshot: Snapshot, growers: list[_Grower], free: Free, allowance: Al
         priority=table.priority[rows[number]],
         line=lines.of,
         lines=lines.queue,
+        strict=np.zeros(len(snapshot.queues.names), dtype=np.bool_),  # What runs holds up nobody.
     )
     kernel.look_up_all(ledger, waiting)
     left, policies = RANKS_MAX, policies_of(snapshot.queues, POLICIES[DEFAULT_POLICY])

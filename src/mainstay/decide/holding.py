@@ -13,8 +13,9 @@ from typing import Literal
 
 import numpy as np
 
-from mainstay.decide import kernel, quota
+from mainstay.decide import quota
 from mainstay.decide.allowance import held_by_queue, uses_of
+from mainstay.decide.columns import Quota
 from mainstay.decide.cycle import Cycle
 from mainstay.decide.kernel import CPU, GPUS, MEMORY, NONE
 from mainstay.decide.placement.fit import Request, feasible, whole_of
@@ -201,7 +202,7 @@ def _of_quota(asked: _Asked) -> Holding | None:
     )
 
 
-def _users(snapshot: Snapshot, state: kernel.Quota, queue: int, column: int, needs: int) -> Bools:
+def _users(snapshot: Snapshot, state: Quota, queue: int, column: int, needs: int) -> Bools:
     """[queues] Those whose use of this cell leaves this queue less.
 
     All within the cohort whose idle quota, or whose borrowing limit, is what stops it; and within the one above that too, until
@@ -228,7 +229,7 @@ def _users(snapshot: Snapshot, state: kernel.Quota, queue: int, column: int, nee
     return users
 
 
-def _limiting(state: kernel.Quota, path: Sequence[int], column: int) -> int:
+def _limiting(state: Quota, path: Sequence[int], column: int) -> int:
     """How far up the path that lies which says what the queue may use: of `kernel.available` the least bound."""
     idle, least, found = 0, NO_LIMIT, len(path) - 1
     for number, at in enumerate(path):

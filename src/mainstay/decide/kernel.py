@@ -1,8 +1,7 @@
 """Whose turn it is takes the best place that its predecessors left, turn after turn: the inner loop of a cycle, over arrays.
 
 Compiled where there is much to do (compiled.py); Python runs the same lines where there is little. It stands in one file, since
-what is kept compiled is known by its file, and names its module. `queue`, `shape`, `request` and `node` are numbers of rows of
-the tuples below; `at` is a position among those who wait.
+what is kept compiled is known by its file, and names its module. What it works on is in columns.py.
 
 Three things keep a turn short. Only the queue whose turn it was has another share, and the cohorts above it. Nodes are looked
 at in blocks: of each it is known how much the roomiest of its nodes has of each resource. And what is free only shrinks: what was
@@ -12,16 +11,16 @@ for work without GPUs where a GPU has been taken for which something was left).
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from mainstay.domain.arrays import Bools, Floats, Ints
+from mainstay.decide.columns import Found, Ledger, Nodes, Quota, Requests, Usual, Waiting
+from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.queue import NO_LIMIT
 
-# All arrays are contiguous and may be written: those of a snapshot are copied, or another kernel is compiled for them.
 NONE = -1
 """Nobody is next, no node has room, any cluster will do."""
+UNNAMED = -2
+"""In place of the number of a model of GPUs: those of which nobody says the model, where quotas tell models apart."""
 BLOCK = 32
 """Nodes."""
 ROOM_MAX = 1 << 20
@@ -29,6 +28,10 @@ ROOM_MAX = 1 << 20
 
 CPU, MEMORY, GPUS = 0, 1, 2
 """The first resources of `Nodes.free`."""
+SIGN, APART, HEEDS, STACKS = range(4)
+"""Of a ranking: 1 if the fullest node has the lowest score, -1 if the emptiest; how much of `Nodes.apart` counts; whether those
+who usually ask for whole GPUs are heeded; whether of a gang the best node takes all that it can before the next takes any.
+"""
 GPU_MILLI = 1_000
 IDLE_GPU = 0.0025
 """What an idle GPU of the node weighs for a pod with GPUs, in GPUs that are wasted: it decides where little else does."""
@@ -46,221 +49,6 @@ DONE, FULL, UNKNOWN, ASKS, CROWDED = range(5)
 must be placed by the caller; one that has waited long finds no place.
 """
 NO_ROOM, NO_QUOTA, PLACED = range(3)
-
-
-class Ledger(NamedTuple):
-    """What counts towards the share of each queue and cohort, and of each line below a queue (submitters.py), which are numbered
-    behind all queues. Arrays are [queues, resources] unless said otherwise.
-
-    All of it in whole numbers: sums do not depend on their order, so equal shares are equal.
-    """
-
-    parent: Ints
-    """[queues] NONE for a root. Parents come before their children."""
-    weight: Floats
-    """[queues]"""
-    own: Ints
-    """What it has as its own: no share is counted below that."""
-    lendable: Ints
-    """What it could have at most; all shares are parts of it."""
-    held: Ints
-    """What its workloads hold now."""
-    past: Floats
-    """What it has borrowed lately, times what that weighs: it counts beside what it borrows, as long as it borrows anything."""
-
-    def shares(self, queue: Ints, held: Ints) -> Floats:
-        """As `share`, of many: [n] for queues [n] that would hold so much [n, resources]."""
-        borrowed = np.maximum(0, held - self.own[queue])
-        ratios = (borrowed + self.past[queue]) / self.lendable[queue]
-        ratio = np.where(borrowed.any(axis=1), ratios.max(axis=1), 0.0)
-        weight = self.weight[queue]
-        found: Floats = np.divide(ratio, weight, out=np.where(ratio > 0, np.inf, 0.0), where=weight > 0)
-        return found
-
-
-class Waiting(NamedTuple):
-    """Those who wait, by queue or line and in the order of each. `queues` counts the lines too."""
-
-    row: Ints
-    """[waiting] Of the workload table."""
-    rank: Ints
-    """[waiting] Place in the order of all; decides between equal shares, the lower first."""
-    asked: Ints
-    """[waiting, resources] As `Ledger`."""
-    queue: Ints
-    """[waiting]"""
-    line: Ints
-    """[waiting] Row of the ledger in which it stands: its queue, or a line below it."""
-    priority: Ints
-    """[waiting] Between lines of one queue what is more urgent goes first, whatever their shares."""
-    shape: Ints
-    """[waiting] Number of its shape."""
-    kind: Ints
-    """[waiting] Number of its queue and shape together."""
-    long: Bools
-    """[waiting] It has waited so long that the caller is asked if it finds no place."""
-    begin: Ints
-    """[queues] Position of the next of each queue; its end if there is none."""
-    end: Ints
-    """[queues]"""
-    shape_failed: Bools
-    """[shapes] One found no place, so none is tried again."""
-    kind_failed: Bools
-    """[kinds] One is over the quota of its queue; those of other queues are still tried."""
-    children: Ints
-    """[queues] By parent, roots last."""
-    first_child: Ints
-    """[queues + 2] Index into `children` of the first child; those of number `queues` are the roots."""
-    head: Ints
-    """[queues + 1] Position of who is next of each queue or cohort, and of all."""
-    share: Floats
-    """[queues] What it would be with its head; of a line, what it is."""
-    winner: Ints
-    """[2 * lines] Of the lines of each queue a tournament. From twice the number of its first line on: at 1 the line that is
-    next, at n that of 2n and 2n + 1 which goes first; the last half are its lines.
-    """
-
-
-class Quota(NamedTuple):
-    """Quotas and what is used of them. Arrays are [queues, cells] unless said otherwise."""
-
-    used: Ints
-    subtree: Ints
-    local: Ints
-    borrowing: Ints
-    parent: Ints
-    """[queues]"""
-    cell: Ints
-    """[resources, queues, flavors of nodes x models] Column of the cell that such pods count against; NONE."""
-    limited: Bools
-    """[resources, queues] Whether the queue has any quota of it."""
-    models: Ints
-    """[queues, flavors of nodes, models] In which order models are tried where any will do, if quotas tell them apart; else 0
-    comes first.
-    """
-    tries: Bools
-    """[queues, groups] Which groups of nodes are tried, in their order; group 0 is all nodes."""
-
-
-class Usual(NamedTuple):
-    """The usual requests for whole GPUs, as a table (placement/usual.py). Empty if nobody is to be heeded."""
-
-    cpus: Ints
-    """[amounts] Thousandths of a core that one or another of them needs, ascending."""
-    fitting: Floats
-    """[models, idle GPUs, amounts there are CPUs for] How many of them a node of such a state could take one of."""
-    pods: Floats
-    """[1] All of them."""
-    rate: Ints
-    """[2] Thousandths of a core to thousandths of a GPU, as they ask for them together; 0 CPUs: any will do."""
-    scarcity: Floats
-    """[models] How much a model is needed by those for whom few will do."""
-
-
-class Headroom(NamedTuple):
-    """What work without GPUs leaves on a node for the GPUs that are idle there (placement/headroom.py). Columns of `Nodes.free`
-    have what is left of others beside that; whoever needs no GPUs asks for both. Empty if nothing needs to be left.
-    """
-
-    source: Ints
-    """[columns] Of which column of `Nodes.free` each is."""
-    first: Ints
-    """[2] The first of these columns, and how many columns of `Nodes.free`, from GPUS on, are of GPUs and of slices of them."""
-    kept: Ints
-    """[columns, kinds, idle GPUs] How much is left for so many."""
-    kind: Ints
-    """[nodes] 0: nothing is ever kept there, and there is more than anybody asks for in these columns."""
-
-
-class Nodes(NamedTuple):
-    """What is left on each node, and what blocks of nodes have in common. `take` alone writes it."""
-
-    free: Ints
-    """[resources, nodes]"""
-    weight: Floats
-    """[resources] What a unit of it weighs in `left`."""
-    left: Floats
-    """[nodes] All that is left, weighed and summed: the less, the fuller the node."""
-    apart: Floats
-    """[nodes] What is added to the score of a node for work without GPUs."""
-    sign: Floats
-    """[1] 1: the fullest node has the lowest score; -1: the emptiest."""
-    gpu_model: Ints
-    cluster: Ints
-    peak: Ints
-    """[resources, blocks] The most that a node of the block has free."""
-    lowest: Floats
-    """[(with GPUs, without), blocks] No node of the block has a lower score."""
-    changes: Ints
-    """[blocks] How often something was taken in the block."""
-    usual: Usual
-    wasted: Floats
-    """[nodes] Thousandths of idle GPUs that those who usually ask could not use, summed over them; 0 if nobody is heeded."""
-    headroom: Headroom
-    images: Floats
-    """[images, nodes] What it is worth that a node has the image, from 0 to 1."""
-
-
-class Requests(NamedTuple):
-    """What shapes ask for. A request is one choice of a shape, for one pod, on one group of nodes (flavors.py): of each choice
-    there is one for every group, in their order.
-    """
-
-    begin: Ints
-    """[shapes] First request of the shape; NONE: not known."""
-    end: Ints
-    """[shapes]"""
-    ranks: Ints
-    """[shapes] Pods of one workload; of an elastic one so many at most."""
-    least: Ints
-    """[shapes] Without so many of them it does not start; the same unless it is elastic."""
-    asks: Bools
-    """[shapes] Such workloads are placed by the caller."""
-    amounts: Ints
-    """[requests, resources] As `Nodes.free`."""
-    without_gpus: Ints
-    """[requests] 1 for work without GPUs, else 0."""
-    model: Ints
-    """[requests] The only model of GPUs that will do; 0: any."""
-    any_model: Bools
-    """[requests] It asks for whole GPUs of any model."""
-    quota: Ints
-    """[requests, resources] As `Quota.cell`."""
-    flavor: Ints
-    """[requests] Flavor of nodes x models + the number of a model, or of a slice; 0: of none in particular."""
-    mask: Ints
-    """[requests] Row of `masks`."""
-    masks: Bools
-    """[masks, nodes] Nodes that may be used."""
-    image: Ints
-    """[requests] Row of `Nodes.images`; NONE."""
-    slot: Ints
-    """[requests] Row of what follows, for those that are asked again and again; NONE. The last is of the gang at hand."""
-    node: Ints
-    """[slots, blocks] The best of the block with room."""
-    score: Floats
-    """[slots, blocks] Its score; infinite if there is none any more."""
-    after: Ints
-    """[slots, blocks] After how many changes of the block it was so; NONE: it was not looked at."""
-
-
-class Found(NamedTuple):
-    """Places that have been found, in the order of turns."""
-
-    at: Ints
-    """[workloads]"""
-    request: Ints
-    """[workloads]"""
-    model: Ints
-    """[workloads] Of GPUs, also where any would have done and quotas tell models apart."""
-    end: Ints
-    """[workloads] Of its ranks in `node`; they begin where those of the one before end."""
-    node: Ints
-    """[ranks of all]"""
-    size: Ints
-    """[2] Of workloads and of ranks."""
-    room_of: Ints
-    """[clusters] To work with."""
 
 
 def go_on(
@@ -305,10 +93,10 @@ def _place(quota: Quota, nodes: Nodes, requests: Requests, found: Found, queue: 
         model, flavor = requests.model[request], requests.flavor[request]
         nodes_of = flavor // quota.models.shape[2]
         by_model = requests.any_model[request] and quota.models[queue, nodes_of, 0] > 0
-        for index in range(quota.models.shape[2] - 1 if by_model else 1):
+        for index in range(quota.models.shape[2] if by_model else 1):
             if by_model:
                 model = quota.models[queue, nodes_of, index]
-                flavor = requests.flavor[request] + model
+                flavor = requests.flavor[request] + max(0, model)
             ranks = requests.ranks[shape]
             if not may_use(quota, queue, requests.quota[request], flavor, ranks):
                 ranks = most_pods(quota, queue, requests.quota[request], flavor, ranks - 1) if least < ranks else 0
@@ -340,10 +128,13 @@ def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, mode
         requests.score[slot], requests.after[slot] = 0.0, NONE
     elif model != requests.model[request]:
         slot = NONE  # What is remembered is of any model that will do.
+    ranking, image = requests.ranking[request], requests.image[request]
     left, last = ranks, found.size[1]
+    if ranks > 1 and nodes.rankings[ranking, STACKS] == 0:
+        _take_in_turn(nodes, requests, found, request, model, ranks, cluster)
+        left = 0
     while left:
-        without_gpus, image = requests.without_gpus[request], requests.image[request]
-        node = _best(nodes, requests, slot, amounts, mask, without_gpus, model, cluster, image)
+        node = _best(nodes, requests, slot, amounts, mask, ranking, model, cluster, image)
         if node == NONE:
             return 0  # Only of a single rank: a cluster has been found for many.
         pods = min(left, _room(nodes, amounts, node))
@@ -352,9 +143,53 @@ def _take_all(nodes: Nodes, requests: Requests, found: Found, request: int, mode
         last += pods
         left -= pods
     count = found.size[0]
-    found.request[count], found.model[count], found.end[count] = request, model, last
-    found.size[1] = last
+    found.size[1] += ranks
+    found.request[count], found.model[count], found.end[count] = request, model, found.size[1]
     return ranks
+
+
+def _take_in_turn(
+    nodes: Nodes, requests: Requests, found: Found, request: int, model: int, ranks: int, cluster: int
+) -> None:
+    """The best nodes take one rank each before any takes a second, in a cluster that has room for all. As `fill.evenly`."""
+    amounts, mask = requests.amounts[request], requests.masks[requests.mask[request]]
+    ranking, image, slot = requests.ranking[request], requests.image[request], requests.after.shape[0] - 1
+    first, count = found.size[1], 0
+    while count < ranks:
+        node = _best(nodes, requests, slot, amounts, mask, ranking, model, cluster, image)
+        if node == NONE:
+            break
+        mask[node], requests.after[slot, node // BLOCK] = False, NONE  # It is not found again, for this gang.
+        found.node[first + count] = node
+        count += 1
+    for index in range(first, first + count):
+        mask[found.node[index]] = True
+    low, level = 1, ranks
+    while low < level:
+        middle = (low + level) // 2
+        if _room_in_turns(nodes, amounts, found, count, middle) >= ranks:
+            level = middle
+        else:
+            low = middle + 1
+    over, end = _room_in_turns(nodes, amounts, found, count, level) - ranks, first + ranks
+    # From the last one on: nodes are followed by their ranks, for which there is always room behind them.
+    for index in range(first + count - 1, first - 1, -1):
+        node = found.node[index]
+        pods = min(level, _room(nodes, amounts, node))
+        if over > 0 and pods == level:  # Of the last round only the first have a turn.
+            pods -= 1
+            over -= 1
+        take(nodes, node, pods, amounts)
+        found.node[end - pods : end] = node
+        end -= pods
+
+
+def _room_in_turns(nodes: Nodes, amounts: Ints, found: Found, count: int, level: int) -> int:
+    """How many pods the nodes that were found last take, if none takes more than `level`."""
+    room = 0
+    for index in range(found.size[1], found.size[1] + count):
+        room += min(level, _room(nodes, amounts, found.node[index]))
+    return room
 
 
 def _cluster(nodes: Nodes, amounts: Ints, mask: Bools, model: int, ranks: int, least: int, room_of: Ints) -> int:
@@ -384,78 +219,84 @@ def _best(
     slot: int,
     amounts: Ints,
     mask: Bools,
-    without_gpus: int,
+    ranking: int,
     model: int,
     cluster: int,
     image: int,
 ) -> int:
     """The node with the lowest score, of equals the first, among those that have so much left; NONE if none has."""
-    lowest, found, least = nodes.lowest[without_gpus], NONE, np.inf
+    lowest, found, least = nodes.lowest[ranking], NONE, np.inf
     # A score may be lower than what bounds it by what an image is worth, and what is lost when that is rounded.
-    most = _most_of_image(nodes, amounts, image)
+    most = _most_of_image(nodes, amounts, ranking, image)
     margin = most + ROUNDING if most > 0 else 0.0
     reach = least
     if slot == NONE:
         for block in range(lowest.size):
             if lowest[block] < reach:
-                node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster, image)
-                score = np.inf if node == NONE else _score(nodes, node, amounts, without_gpus, image)
+                node = _best_in(nodes, block, amounts, mask, ranking, model, cluster, image)
+                score = np.inf if node == NONE else _score(nodes, node, amounts, ranking, image)
                 if score < least:
                     found, least, reach = node, score, score + margin
         return found
     best, known, after = requests.node[slot], requests.score[slot], requests.after[slot]
     # Once a GPU is taken, nothing needs to be left for it: then what was not found may be there.
-    never = -np.inf if without_gpus and nodes.headroom.source.size > 0 else np.inf
+    never = -np.inf if nodes.rankings[ranking, APART] > 0 and nodes.headroom.source.size > 0 else np.inf
     for block in range(lowest.size):
         if known[block] == never or lowest[block] >= reach:
             continue
         if after[block] != nodes.changes[block]:
-            node = _best_in(nodes, block, amounts, mask, without_gpus, model, cluster, image)
+            node = _best_in(nodes, block, amounts, mask, ranking, model, cluster, image)
             best[block], after[block] = node, nodes.changes[block]
-            known[block] = np.inf if node == NONE else _score(nodes, node, amounts, without_gpus, image)
+            known[block] = np.inf if node == NONE else _score(nodes, node, amounts, ranking, image)
         if known[block] < least:
             found, least, reach = best[block], known[block], known[block] + margin
     return found
 
 
 def _best_in(
-    nodes: Nodes, block: int, amounts: Ints, mask: Bools, without_gpus: int, model: int, cluster: int, image: int
+    nodes: Nodes, block: int, amounts: Ints, mask: Bools, ranking: int, model: int, cluster: int, image: int
 ) -> int:
     """The same of one block."""
     found, lowest = NONE, np.inf
     if not _is_roomy(nodes, amounts, block):
         return found
-    heeds, most = amounts[GPUS] > 0 and nodes.usual.cpus.size > 0, _most_of_image(nodes, amounts, image)
+    heeds, most = _heeds(nodes, amounts, ranking), _most_of_image(nodes, amounts, ranking, image)
+    sign, apart = nodes.rankings[ranking, SIGN], nodes.rankings[ranking, APART]
     for node in range(block * BLOCK, min(block * BLOCK + BLOCK, mask.size)):
-        score = -np.inf if heeds else _fullness(nodes, node, without_gpus) - most
+        score = -np.inf if heeds else _fullness(nodes, node, sign, apart) - most
         here = mask[node] and (cluster == NONE or nodes.cluster[node] == cluster)
         if score < lowest and here and _fits(nodes, amounts, node, model):
             if heeds or image != NONE:
-                score = _score(nodes, node, amounts, without_gpus, image)
+                score = _score(nodes, node, amounts, ranking, image)
             if score < lowest:
                 found, lowest = node, score
     return found
 
 
-def _most_of_image(nodes: Nodes, amounts: Ints, image: int) -> float:
+def _heeds(nodes: Nodes, amounts: Ints, ranking: int) -> bool:
+    """Whether the score depends on what those who usually ask for whole GPUs could use."""
+    return bool(amounts[GPUS] > 0 and nodes.rankings[ranking, HEEDS] > 0)
+
+
+def _most_of_image(nodes: Nodes, amounts: Ints, ranking: int, image: int) -> float:
     """The most that it takes off a score that a node has the image."""
     if image == NONE:
         return 0.0
-    return IMAGE_OF_GPUS if amounts[GPUS] > 0 and nodes.usual.cpus.size else IMAGE
+    return IMAGE_OF_GPUS if _heeds(nodes, amounts, ranking) else IMAGE
 
 
-def _score(nodes: Nodes, node: int, amounts: Ints, without_gpus: int, image: int) -> float:
+def _score(nodes: Nodes, node: int, amounts: Ints, ranking: int, image: int) -> float:
     """Of a node with room, for a pod that asks for such amounts [resources]."""
-    if amounts[GPUS] > 0 and nodes.usual.cpus.size:
-        score = _usual_score(nodes, node, amounts)
-    else:
-        score = _fullness(nodes, node, without_gpus)
-    return score - _most_of_image(nodes, amounts, image) * nodes.images[image, node] if image != NONE else score
+    sign, apart = nodes.rankings[ranking, SIGN], nodes.rankings[ranking, APART]
+    heeds = _heeds(nodes, amounts, ranking)
+    score = _usual_score(nodes, node, amounts) if heeds else _fullness(nodes, node, sign, apart)
+    return (
+        score - _most_of_image(nodes, amounts, ranking, image) * nodes.images[image, node] if image != NONE else score
+    )
 
 
-def _fullness(nodes: Nodes, node: int, without_gpus: int) -> float:
-    score = nodes.sign[0] * nodes.left[node]
-    return float(score + nodes.apart[node] if without_gpus else score)
+def _fullness(nodes: Nodes, node: int, sign: float, apart: float) -> float:
+    return float(sign * nodes.left[node] + apart * nodes.apart[node])
 
 
 def _usual_score(nodes: Nodes, node: int, amounts: Ints) -> float:
@@ -493,7 +334,7 @@ def _is_roomy(nodes: Nodes, amounts: Ints, block: int) -> bool:
 
 def _fits(nodes: Nodes, amounts: Ints, node: int, model: int) -> bool:
     """Whether a node of this model has so much left."""
-    if model > 0 and nodes.gpu_model[node] != model:
+    if model != 0 and nodes.gpu_model[node] != model and (model != UNNAMED or nodes.gpu_model[node] != 0):
         return False
     end = _until_headroom(nodes, amounts, node)
     for resource in range(end):
@@ -527,7 +368,6 @@ def _room(nodes: Nodes, amounts: Ints, node: int) -> int:
 def take(nodes: Nodes, node: int, pods: int, amounts: Ints) -> None:
     """Lower what is left on a node by so many pods of such amounts [resources]."""
     block, left = node // BLOCK, 0.0
-    begin, end = block * BLOCK, min(block * BLOCK + BLOCK, nodes.left.size)
     first, last = nodes.headroom.first[0], nodes.headroom.first[0] + nodes.headroom.source.size
     for resource in range(amounts.size):
         if first <= resource < last:
@@ -545,16 +385,24 @@ def take(nodes: Nodes, node: int, pods: int, amounts: Ints) -> None:
     if nodes.usual.cpus.size:
         gpus, cpus = max(0, nodes.free[GPUS, node]), nodes.free[CPU, node]
         nodes.wasted[node] = wasted(nodes.usual, nodes.gpu_model[node], gpus, cpus)
-    for without_gpus in range(1 if nodes.usual.cpus.size else 0, 2):
-        score = _fullness(nodes, node, without_gpus)
-        if score <= nodes.lowest[without_gpus, block]:
-            nodes.lowest[without_gpus, block] = score
-        elif nodes.sign[0] * left > nodes.sign[0] * was:
-            lowest = np.inf
-            for other in range(begin, end):
-                lowest = min(lowest, _fullness(nodes, other, without_gpus))
-            nodes.lowest[without_gpus, block] = lowest
+    for ranking in range(nodes.lowest.shape[0]):
+        if nodes.rankings[ranking, HEEDS] > 0:
+            continue  # Some of these scores depend on what is asked for.
+        sign, apart = nodes.rankings[ranking, SIGN], nodes.rankings[ranking, APART]
+        score = _fullness(nodes, node, sign, apart)
+        if score <= nodes.lowest[ranking, block]:
+            nodes.lowest[ranking, block] = score
+        elif sign * left > sign * was:
+            nodes.lowest[ranking, block] = _least_fullness(nodes, block, sign, apart)
     nodes.changes[block] += 1
+
+
+def _least_fullness(nodes: Nodes, block: int, sign: float, apart: float) -> float:
+    """Of the nodes of a block."""
+    lowest = np.inf
+    for node in range(block * BLOCK, min(block * BLOCK + BLOCK, nodes.left.size)):
+        lowest = min(lowest, _fullness(nodes, node, sign, apart))
+    return lowest
 
 
 def _raise_or_lower(nodes: Nodes, resource: int, node: int, before: int) -> None:
@@ -653,6 +501,12 @@ def leave(ledger: Ledger, waiting: Waiting, at: int, got: int, ranks: int) -> No
     _look_up(ledger, waiting, queue)
 
 
+def close(ledger: Ledger, waiting: Waiting, queue: int) -> None:
+    """Nothing else of this queue is tried."""
+    waiting.begin[queue] = waiting.end[queue]
+    _look_up(ledger, waiting, queue)
+
+
 def give_up(ledger: Ledger, waiting: Waiting, at: int, of_all: bool) -> None:
     """Those like this one, who is next of its queue, wait no longer: those `of_all` queues, or of its own."""
     shape = waiting.shape[at]
@@ -711,7 +565,7 @@ def _look_up_one(ledger: Ledger, waiting: Waiting, queue: int) -> None:
         while at < waiting.end[queue] and (
             waiting.shape_failed[waiting.shape[at]] or waiting.kind_failed[waiting.kind[at]]
         ):
-            at += 1
+            at = waiting.end[queue] if waiting.strict[queue] else at + 1
         waiting.begin[queue] = at
         if at < waiting.end[queue]:
             head = at

@@ -18,6 +18,7 @@ from mainstay.decide.placement.gang import room_together
 from mainstay.decide.placement.sets import Part, Parts, place_parts, requests_of, short_of
 from mainstay.decide.places import capacity_guards, node_names, placed
 from mainstay.decide.shapes import Shape, instant_words, words_of
+from mainstay.decide.strict import held_up_by
 from mainstay.domain import gpu
 from mainstay.domain.arrays import Bools
 from mainstay.domain.plan import Action, Advance, Allocate, RowVersion
@@ -69,6 +70,11 @@ def _queued(cycle: Cycle, *, limit: int) -> Iterator[Advance]:
             continue
         gave_up = next((queue for queue in (int(table.queue[row]), ANY_QUEUE) if (queue, number) in cycle.failed), None)
         if gave_up is None:
+            if held_up_by(snapshot, cycle.order, cycle.started, row) is not None:
+                yield _advance_to_queued(snapshot, row, in_strict_queue(snapshot, row))
+                limit -= 1
+                if not limit:
+                    return
             continue
         if (gave_up, number) not in reasons:
             reasons[gave_up, number] = waits_for(cycle, row, number, gave_up)
@@ -76,6 +82,12 @@ def _queued(cycle: Cycle, *, limit: int) -> Iterator[Advance]:
         limit -= 1
         if not limit:
             return
+
+
+def in_strict_queue(snapshot: Snapshot, row: int, head: str = "another run") -> Reason:
+    """That another one holds it up, be there room for it or not."""
+    name = snapshot.queues.names[int(snapshot.workloads.queue[row])]
+    return Reason(code=Code.WAITS_IN_STRICT, object=name, numbers={"head": head})
 
 
 def waits_for(cycle: Cycle, row: int, number: int, queue: int) -> Reason:
@@ -353,7 +365,7 @@ def _most(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     )
     if not here.any():
         return "no node"
-    model_fits = (free.gpu_model == request.gpu_model) if request.gpu_model else np.ones(free.key.size, dtype=np.bool_)
+    model_fits = free.is_of_model(request.gpu_model) if request.gpu_model else np.ones(free.key.size, dtype=np.bool_)
     gpus = np.minimum(free.devices(request), request.gpus)
     row = int(np.lexsort((-free.key, free.memory_bytes, free.cpu_milli, gpus, model_fits, here))[-1])
     words = words_of(_left_on(snapshot, free, row, request))
@@ -407,7 +419,7 @@ def _gpus_words(snapshot: Snapshot, whole: Free, shape: Shape) -> str:
 
 def _has_such_gpus(whole: Free, request: Request, here: Bools) -> bool:
     """Whether any of these nodes has one GPU of its kind; whoever asks for none lacks none."""
-    model = whole.gpu_model == request.gpu_model if request.gpu_model else here
+    model = whole.is_of_model(request.gpu_model) if request.gpu_model else here
     return not request.gpus or bool((here & model & (whole.devices(request) > 0)).any())
 
 

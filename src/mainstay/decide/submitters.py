@@ -17,15 +17,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from mainstay.decide import quota
+from mainstay.decide.columns import Ledger
 from mainstay.decide.history import PARTS, held_rows
-from mainstay.decide.kernel import Ledger
-from mainstay.decide.ordering import FAIR, FIFO, ORDERS
+from mainstay.decide.ordering import FAIR, FIFO, ORDERS, STRICT
 from mainstay.decide.ordering.contenders import Contenders
 from mainstay.decide.turns import asked_by, whole_fleet
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.queue import Resource
 from mainstay.domain.snapshot import Snapshot, WorkloadTable
+from mainstay.domain.workload import Phase
 
 MEMORY_UNIT = 1 << 20
 """Bytes: sums of what a million workloads ask for stay whole numbers."""
@@ -95,21 +96,30 @@ def in_turn(snapshot: Snapshot, rows: Ints) -> Ints:
     """These workloads, which are in the order of priority and age, in that of their turns: those of one queue and priority change
     places with each other, as the order of their queue says.
     """
-    table, orders = snapshot.workloads, np.array(snapshot.queues.orders)
-    lines = lines_of(snapshot, rows)
-    named = {name for name in snapshot.queues.orders if name != FAIR}
-    places = {name: np.flatnonzero((orders == name)[table.queue[rows]]) for name in named}
+    found, lines = in_order(snapshot, rows), lines_of(snapshot, rows)
     if lines.queue.size:
-        places[FAIR] = np.flatnonzero(lines.of >= orders.size)
+        at = np.flatnonzero(lines.of >= len(snapshot.queues.names))
+        share = _shares_in_turn(snapshot, rows[at], lines, lines.of[at])
+        found[at] = _ranked(snapshot, rows[at], FAIR, share)
+    return found
+
+
+def in_order(snapshot: Snapshot, rows: Ints) -> Ints:
+    """The same but for those of `fair` queues, which stay where they are: as if turns were still to be taken."""
+    table, orders = snapshot.workloads, np.array(snapshot.queues.orders)
     found = rows.copy()
-    for name, at in places.items():
-        here = rows[at]
-        share = _shares_in_turn(snapshot, here, lines, lines.of[at]) if name == FAIR else np.zeros(at.size)
-        ranked = ORDERS[name](_contenders(snapshot, here, share))
-        # The places of a queue and priority stay theirs.
-        begins = _group(table, here).argsort(kind="stable")
-        members = ranked[_group(table, here[ranked]).argsort(kind="stable")]
-        found[at[begins]] = here[members]
+    for name in {name for name in snapshot.queues.orders if name != FAIR}:
+        at = np.flatnonzero((orders == name)[table.queue[rows]])
+        found[at] = _ranked(snapshot, rows[at], name, np.zeros(at.size))
+    return found
+
+
+def _ranked(snapshot: Snapshot, rows: Ints, order: str, share: Floats) -> Ints:
+    """By this order, but the places of a queue and priority stay theirs."""
+    ranked = ORDERS[order](_contenders(snapshot, rows, share))
+    members = ranked[_group(snapshot.workloads, rows[ranked]).argsort(kind="stable")]
+    found = np.empty_like(rows)
+    found[_group(snapshot.workloads, rows).argsort(kind="stable")] = rows[members]
     return found
 
 
@@ -122,7 +132,8 @@ def turn_words(snapshot: Snapshot, before: Ints, row: int) -> str:
     queue = int(table.queue[row])
     name, order = tree.names[queue], tree.orders[queue]
     if order != FAIR:
-        return f"of what is as urgent, queue {name} chooses by its order {order}" if order != FIFO else ""
+        by_age = order in {FIFO, STRICT}
+        return "" if by_age else f"of what is as urgent, queue {name} chooses by its order {order}"
     here = before[(table.queue[before] == queue) & (table.priority[before] == table.priority[row])]
     mine = int(np.count_nonzero(table.submitter[here] == table.submitter[row]))
     if mine == here.size:
@@ -145,10 +156,12 @@ def _contenders(snapshot: Snapshot, rows: Ints, share: Floats) -> Contenders:
     table = snapshot.workloads
     limit, typical = (column[rows].astype(np.float64) for column in (table.max_duration_seconds, table.typical_seconds))
     limit[limit == 0] = np.inf
+    running = (table.phase[rows] == Phase.RUNNING) & (table.started_at[rows] > 0)
+    run = np.where(running, snapshot.now - table.started_at[rows], 0) / MICROSECONDS_PER_SECOND
     return Contenders(
         key=table.key[rows],
         arrived_at=table.submitted_at[rows] / MICROSECONDS_PER_SECOND,
-        remaining_seconds=np.where(typical > 0, np.minimum(typical, limit), limit),
+        remaining_seconds=np.maximum(np.where(typical > 0, np.minimum(typical, limit), limit) - run, 0),
         gpus=np.maximum(asked_by(snapshot, rows)[:, 2], 1),
         share=share,
     )

@@ -13,8 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from mainstay.decide import quota
+from mainstay.decide.columns import Ledger, Waiting
 from mainstay.decide.history import held_now, used_lately
-from mainstay.decide.kernel import NONE, Ledger, Waiting
+from mainstay.decide.kernel import NONE
 from mainstay.decide.rows import rows_of_sets
 from mainstay.domain.arrays import Bools, Ints
 from mainstay.domain.queue import QueueTree, Resource
@@ -32,9 +33,10 @@ def waiting_of(
     priority: Ints,
     line: Ints,
     lines: Ints,
+    strict: Bools,
 ) -> Waiting:
     """All `rows` of workloads, which are in the order of all; of each its queue, its line as `Lines.of`, what it asks for and its
-    shape's number. `lines`: [lines] the queue of each, ascending.
+    shape's number. `lines`: [lines] the queue of each, ascending. `strict`: [queues].
 
     Nobody has been looked up yet: `kernel.look_up_all` is next.
     """
@@ -60,6 +62,7 @@ def waiting_of(
         long=long[by_line],
         begin=np.searchsorted(line, np.arange(count)),
         end=np.searchsorted(line, np.arange(count), side="right"),
+        strict=np.append(strict, np.zeros(lines.size, dtype=np.bool_)),
         shape_failed=np.zeros(shapes, dtype=np.bool_),
         kind_failed=np.zeros(int(kind.max(initial=-1)) + 1, dtype=np.bool_),
         children=above.argsort(kind="stable"),

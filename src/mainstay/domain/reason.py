@@ -19,6 +19,7 @@ class Code(StrEnum):
     NO_QUOTA = "NoQuota"
     EXCEEDS_QUOTA = "ExceedsQuota"
     WAITS_BEHIND = "WaitsBehind"
+    WAITS_IN_STRICT = "WaitsInStrict"
     START_RESERVED = "StartReserved"
     WAITS_FOR_RESERVED = "WaitsForReserved"
     KEPT_FOR_GPUS = "KeptForGpus"
@@ -183,6 +184,9 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
             "waits for capacity: what is free for {needs} is on nodes with idle GPUs, and kept for GPU work that waits"
         ),
         Code.WAITS_BEHIND: "waits behind {ahead:workload} by priority, turn or age",
+        Code.WAITS_IN_STRICT: (
+            "waits behind {head}, which finds no place: queue {object} is strict, so nothing of it starts past its head"
+        ),
         Code.NEVER_FITS: "cannot run on this fleet: needs {needs}, the largest node has {largest}",
         Code.BACKING_OFF: "attempt {attempt} starts in {seconds} s, after a failure",
         Code.NO_NODES: "no node is ready",

@@ -52,7 +52,7 @@ _SUFFIXES: Mapping[str, Decimal] = MappingProxyType(
 )
 UNCHANGED: Mapping[str, tuple[Value, ...]] = MappingProxyType(
     {
-        "queueingStrategy": ("", "BestEffortFIFO"),
+        "queueingStrategy": ("", "BestEffortFIFO", "StrictFIFO"),
         "stopPolicy": ("", "None"),
         "namespaceSelector": ({},),
         "admissionChecks": ([],),
@@ -75,7 +75,7 @@ PREEMPTION: Mapping[str, Mapping[str, str]] = MappingProxyType(
 """What a ClusterQueue says of whom its work may displace, in our words."""
 INSTEAD: Mapping[str, str] = MappingProxyType(
     {
-        "queueingStrategy": "work behind what does not fit may start before it",
+        "queueingStrategy": "it is BestEffortFIFO or StrictFIFO",
         "stopPolicy": "hold its runs: mainstay hold RUN",
         "namespaceSelector": "every tenant may submit to every queue; write `{}`",
         "admissionChecks": "nothing but capacity and quota is checked",
@@ -236,9 +236,16 @@ class _Objects:
         quotas = list(self._quotas(one))
         weight = self._weight(one)
         preemption = PreemptionRequest() if cohort else self._preemption(one)
+        order = "strict" if one.spec.get("queueingStrategy") == "StrictFIFO" else ""
         try:
             return NamedQueueRequest(
-                name=one.name, parent=parent, cohort=cohort, weight=weight, quotas=quotas, preemption=preemption
+                name=one.name,
+                parent=parent,
+                cohort=cohort,
+                weight=weight,
+                quotas=quotas,
+                preemption=preemption,
+                order=order,
             )
         except ValidationError:
             return None  # its name is a fault that was found already

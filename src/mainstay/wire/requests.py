@@ -215,7 +215,7 @@ class QueueRequest(Request):
     """The policy by which nodes are chosen for its work: `least-waste`, `best-fit` or `spread`; empty: as for everybody."""
     order: Annotated[str, Field(max_length=40)] = ""
     """Which of its work goes first of what is as urgent: `fair` at first, which takes turns between those who submit; `fifo`,
-    `srtf`, `srsf`."""
+    `strict` (first come, and nothing passes what does not fit), `srtf`, `srsf`."""
     default_max_duration: Duration = ""
     """The max_duration of a job that is submitted to it from now on and says none; `0`: none."""
 

@@ -131,12 +131,10 @@ def test_no_quota_is_exceeded_and_nothing_waits_that_may_have_what_is_free(seed,
         if cycle.started[row] or table.nodes[row] > 1:
             continue
         queue = int(table.queue[row])
-        for request in cycle.shape(row, number).requests:
-            # Beside idle GPUs it may have only what GPU work that waits does not need.
-            beside = replace(
-                request, leaves_headroom=not request.gpus and not request.shape and bool(cycle.free.headroom)
-            )
-            for node in np.flatnonzero(feasible(cycle.free, beside)).tolist():
+        # What was kept at its turn for GPU work is free in hindsight, once that has started.
+        bound = bool(cycle.free.headroom)
+        for request in (one for one in cycle.shape(row, number).requests if one.gpus or not bound):
+            for node in np.flatnonzero(feasible(cycle.free, request)).tolist():
                 cells = cells_of(snapshot, request, queue=queue, row=node)
                 may = cells is not None and all(left[queue, column] >= much for column, much in cells.items())
                 assert not may, f"workload {table.key[row]} could lie on node {node}"

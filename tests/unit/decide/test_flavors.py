@@ -31,6 +31,7 @@ from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Kind, Phase, WorkloadSpec
+from tests.unit.decide.test_kernel import plan
 from tests.worlds import NOON, SECOND, ANode, allocation, flavor, gang_of, node, pods, workload, world
 
 POLICY = POLICIES[DEFAULT_POLICY]
@@ -179,6 +180,19 @@ def test_a_quota_of_the_nodes_goes_before_one_of_their_gpus_and_of_whatever_else
         ("default", "gpu"): 0,
         ("default", "memory"): 2 * BYTES_PER_GIB,
     }
+
+
+def test_gpus_of_which_nobody_says_the_model_count_against_what_is_of_no_other_model():
+    """Where quotas tell models apart they are tried last, by the loop and by NumPy."""
+    nodes = [node("known", gpus=1, gpu_model="H100"), node("unknown", gpus=2)]
+    queue = QueueSpec(name="a", quotas={("H100", "gpu"): Quota(nominal=1), ("default", "gpu"): Quota(nominal=1)})
+    jobs = [workload(key, queue="a", gpus=1) for key in (1, 2, 3)]
+    snapshot = world(nodes=nodes, workloads=jobs, queues=[queue])
+    found, _, _ = plan(snapshot)
+    assert found == [(1, (0,), "H100"), (2, (1,), "")]
+    assert plan(snapshot, by_numpy=True)[0] == found
+    held = {one.workload_key: one.slots[0].resources for one in schedule(snapshot) if isinstance(one, Allocate)}
+    assert {key: one.gpu_model for key, one in held.items()} == {1: "H100", 2: ""}
 
 
 def test_models_are_told_apart_on_the_nodes_of_each_flavor_by_themselves():

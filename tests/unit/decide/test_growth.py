@@ -164,6 +164,22 @@ def test_queues_grow_by_their_shares_and_in_a_queue_the_more_urgent_first():
     assert counts(world(nodes=[node(cpus=9)], queues=queues, workloads=jobs, allocations=pods)) == {2: 2, 3: 4}
 
 
+@pytest.mark.parametrize(("order", "first"), [("fifo", 1), ("srtf", 2), ("srsf", 3)])
+def test_in_a_queue_with_an_order_that_decides_who_grows_first(order, first):
+    """The first has an hour left, the second two minutes on 20 nodes, the third 18 minutes on two."""
+    queues = [QueueSpec(name="a", order=order)]
+    hour = {"queue": "a", "max_duration_seconds": 3_600, "gpus": 1}
+    jobs = [
+        runs(1, most=4, started_at=NOON - SECOND, submitted_at=NOON - 9 * SECOND, **hour),
+        runs(2, most=20, started_at=NOON - 3_480 * SECOND, submitted_at=NOON - 8 * SECOND, **hour),
+        runs(3, most=2, started_at=NOON - 2_500 * SECOND, **hour),
+    ]
+    pods = [up(at, gpus=1, gpu_model="L4") for at in (1, 2, 3)]
+    nodes = [node(gpus=4, gpu_model="L4")]
+    snapshot = world(nodes=nodes, queues=queues, workloads=jobs, allocations=pods)
+    assert counts(snapshot) == {first: 1}
+
+
 def test_in_a_queue_those_who_submitted_grow_in_turns():
     jobs = [runs(1, submitter="ann"), runs(2, submitter="ann"), runs(3, submitter="bob")]
     snapshot = world(nodes=[node(cpus=9)], workloads=jobs, allocations=[up(1), up(2), up(3)])

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mainstay.decide import compiled, cycle, kernel, quota, turns
+from mainstay.decide import compiled, cycle, kernel, placement, quota, turns
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.cycle import Cycle
 from mainstay.decide.placement import POLICIES, fit
@@ -40,17 +40,26 @@ SLICE = "1g.10gb"
 POOLS = ("", "spot", "owned")
 
 
+def with_placements(snapshot: Snapshot, **names: str) -> Snapshot:
+    """The same, with policies of their own for the queues of these names."""
+    tree = snapshot.queues
+    placements = tuple(names.get(name, "") for name in tree.names)
+    return replace(snapshot, queues=replace(tree, placements=placements))
+
+
 def plan(
     snapshot: Snapshot, policy: str = "least-waste", *, by_numpy: bool = False, **options: int
 ) -> tuple[Plan, set, dict]:
     """(workload key, node row of each rank, model or slice) of all that a cycle places; what it gave up; starts it reserved."""
-    chosen = POLICIES[policy]
-    one = Cycle(snapshot, replace(chosen, sign=0) if by_numpy else chosen)
+    known = {name: replace(one, sign=0) for name, one in POLICIES.items()} if by_numpy else POLICIES
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(placement, "POLICIES", known)
+        one = Cycle(snapshot, known[policy])
     found = [
         (
             int(snapshot.workloads.key[row]),
             tuple(nodes),
-            placed.parts[0].request.shape or snapshot.gpu_models[placed.parts[0].request.gpu_model],
+            placed.parts[0].request.shape or snapshot.gpu_models[max(0, placed.parts[0].request.gpu_model)],
         )
         for placed in one.placements(**options)
         for row, nodes in zip(placed.rows.tolist(), placed.nodes.tolist(), strict=True)
@@ -68,7 +77,7 @@ def a_world(seed: int, *, nodes: int = 100, jobs: int = 60) -> Snapshot:
             cpus=rng.choice((0, 2, 4, 8)),
             gib=rng.choice((4, 8, 32)),
             gpus=(gpus := rng.choice((0, 0, 0, 1, 4))),
-            gpu_model=rng.choice(MODELS[1:]) if gpus else "",
+            gpu_model=rng.choice((*MODELS[1:], *MODELS)) if gpus else "",
             shapes={SLICE: 2} if rng.random() < 0.1 else {},
             used_cpus=rng.choice((0, 0, 1, 5)),
             others={"disk": rng.choice((0, 5, 20)), "pods": rng.choice((1, 3, 20))} if others else {},
@@ -163,12 +172,24 @@ def test_places_are_those_that_a_look_at_all_nodes_finds(seed, policy):
     assert plan(snapshot, policy) == plan(snapshot, policy, by_numpy=True)
 
 
+policies = st.sampled_from(("", *POLICIES))
+
+
+@settings(max_examples=100)
+@given(st.integers(0, 2**32), st.sampled_from(sorted(POLICIES)), policies, policies)
+def test_so_they_are_where_each_queue_has_a_policy_of_its_own(seed, policy, of_a, of_b):
+    snapshot = with_placements(a_world(seed), a=of_a, b=of_b)
+    started = Cycle(snapshot, POLICIES[policy])
+    assert not started._asked.requests.asks.any()
+    assert plan(snapshot, policy) == plan(snapshot, policy, by_numpy=True)
+
+
 @machine_code
 @settings(max_examples=20)
 @given(st.integers(0, 2**32))
 @example(174)  # a start is reserved for one that asks for nothing
 def test_compiled_or_not_the_plan_is_the_same(seed):
-    snapshot = a_world(seed)
+    snapshot = with_placements(a_world(seed), a="spread", b="best-fit")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cycle, "kernel_for", lambda _: compiled.machine_code())
         by_machine_code = plan(snapshot)
@@ -215,10 +236,10 @@ def test_machine_code_that_another_version_kept_is_not_read(tmp_path):
         shutil.copytree(program / part, package / part, ignore=shutil.ignore_patterns("__pycache__"))
     (package / "__init__.py").touch()
     lines = """
-from mainstay.decide import compiled, kernel
+from mainstay.decide import columns, compiled
 import numpy as np
 rows = np.ones((1, 3), dtype=np.int64)
-ledger = kernel.{tuple}(np.zeros(1, dtype=np.int64), np.ones(1), rows, rows, rows, np.zeros((1, 3)))
+ledger = columns.{tuple}(np.zeros(1, dtype=np.int64), np.ones(1), rows, rows, rows, np.zeros((1, 3)))
 share = compiled.machine_code().share
 share(ledger, 0, rows[0])
 print(sum(share.stats.cache_hits.values()))
@@ -226,8 +247,8 @@ print(sum(share.stats.cache_hits.values()))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     read = []
     for name in ("Ledger", "Account"):
-        kernel_file = package / "decide" / "kernel.py"
-        kernel_file.write_text(re.sub(r"\bLedger\b", name, kernel_file.read_text()))
+        for source in (package / "decide" / file for file in ("columns.py", "kernel.py")):
+            source.write_text(re.sub(r"\bLedger\b", name, source.read_text()))
         command = [
             sys.executable,
             "-S",
@@ -361,22 +382,24 @@ def test_what_is_found_is_read_whenever_there_is_no_room_for_more(monkeypatch):
 @pytest.mark.parametrize("policy", ["best-fit", "spread", "least-waste"])
 def test_blocks_know_what_their_nodes_have(policy):
     """After whatever is taken and given back: of a block only what may have changed is looked at again."""
-    free = Cycle(a_world(13), POLICIES[policy]).free
+    snapshot = with_placements(a_world(13), a="spread", b="best-fit")
+    free = Cycle(snapshot, POLICIES[policy]).free
+    assert free.nodes.lowest.shape[0] == (4 if policy in {"spread", "best-fit"} else 6)
     rng = np.random.default_rng(1)
     for _ in range(400):
         row, pods = int(rng.integers(free.key.size)), int(rng.choice((2, 1, 1, -1)))
         kernel.take(free.nodes, row, pods, rng.integers(0, 2, free.nodes.weight.size))
-    again = fit._nodes_of(
-        free.nodes.free,
-        free.nodes.weight,
-        free.nodes.apart,
-        gpu_model=free.gpu_model,
-        cluster=free.cluster,
-        sign=int(free.nodes.sign[0]),
-        usual=free.nodes.usual,
-    )
-    for name in ("left", "wasted", "peak", "lowest"):
-        np.testing.assert_array_equal(getattr(free.nodes, name), getattr(again, name))
+        again = fit._nodes_of(
+            free.nodes.free,
+            free.nodes.weight,
+            free.nodes.apart,
+            gpu_model=free.gpu_model,
+            cluster=free.cluster,
+            rankings=free.nodes.rankings,
+            usual=free.nodes.usual,
+        )
+        for name in ("left", "wasted", "peak", "lowest"):
+            np.testing.assert_array_equal(getattr(free.nodes, name), getattr(again, name))
 
 
 @machine_code

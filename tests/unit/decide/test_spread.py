@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mainstay.decide.explain import explain, preview
 from mainstay.decide.growth import PAUSE_SECONDS, grow
 from mainstay.decide.placement import POLICIES
+from mainstay.decide.placement.fill import rankings_of
 from mainstay.decide.placement.fit import free_of
 from mainstay.decide.placement.gang import place
 from mainstay.decide.possible import impossible
@@ -338,7 +339,7 @@ def test_no_policy_breaks_a_spread_and_each_finds_what_there_is(places, count, t
     nodes, (near_by, apart) = tree(places), topology.split("/")
     level, at_most = apart.split()[0], int(apart.split()[1])
     snapshot = world(nodes=nodes, workloads=[workload(1, nodes=count, topology=topology)])
-    free = free_of(snapshot, sign=POLICIES[policy].sign, heeds=POLICIES[policy].heeds)
+    free = free_of(snapshot, rankings=rankings_of([POLICIES[policy]]), heeds=POLICIES[policy].heeds)
     found = place(free, shape_of(snapshot, 0).requests[0], count=count, policy=POLICIES[policy])
 
     def room(inside: Sequence[ANode]) -> Counter[object]:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mainstay.decide.explain import explain, preview
 from mainstay.decide.placement import POLICIES
+from mainstay.decide.placement.fill import rankings_of
 from mainstay.decide.placement.fit import free_of
 from mainstay.decide.placement.gang import place
 from mainstay.decide.preemption import preempt
@@ -273,7 +274,7 @@ def racks_of(nodes: Sequence[ANode], used: Mapping[str, int]) -> set[tuple[str, 
 def test_what_is_required_is_kept_and_one_domain_is_used_where_one_will_do(places, count, topology, policy):
     nodes, level = tree(places), topology.split()[1]
     snapshot = world(nodes=nodes, workloads=[workload(1, nodes=count, topology=topology)])
-    free = free_of(snapshot, sign=POLICIES[policy].sign)
+    free = free_of(snapshot, rankings=rankings_of([POLICIES[policy]]))
     found = place(free, shape_of(snapshot, 0).requests[0], count=count, policy=POLICIES[policy])
     fitting = [room for room in rooms(nodes, level).values() if room >= count]
     if found is None:

@@ -128,7 +128,7 @@ spec: {clusterQueue: research}
 @pytest.mark.parametrize(
     ("spec", "line", "words"),
     [
-        ("  queueingStrategy: StrictFIFO\n", 5, "spec.queueingStrategy: not supported: work behind"),
+        ("  queueingStrategy: LIFO\n", 5, "spec.queueingStrategy: not supported: it is BestEffortFIFO or StrictFIFO"),
         ("  stopPolicy: Hold\n", 5, "spec.stopPolicy: not supported"),
         ("  namespaceSelector: {matchLabels: {a: b}}\n", 5, "every tenant may submit to every queue"),
         ("  admissionChecks: [dws]\n", 5, "spec.admissionChecks: not supported"),
@@ -277,8 +277,13 @@ def test_one_name_for_two_is_refused() -> None:
     assert "research is there twice" in refused(QUEUE + "  cohort: ml\n" + cohort)[0]
 
 
+def test_a_strict_queue_has_the_order_strict() -> None:
+    content = (QUEUE + "  queueingStrategy: StrictFIFO\n").encode()
+    assert [one.order for one in kueue.parse(content, source="queues.yaml").queues] == ["strict"]
+
+
 def test_every_fault_of_a_file_is_told_in_the_order_of_its_lines() -> None:
-    found = refused(QUEUE + "  stopPolicy: Hold\n  queueingStrategy: StrictFIFO\n  cohort: ML\n")
+    found = refused(QUEUE + "  stopPolicy: Hold\n  queueingStrategy: LIFO\n  cohort: ML\n")
     assert [words.split(":")[1] for words in found] == ["6", "7", "8"]
 
 

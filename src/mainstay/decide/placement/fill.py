@@ -5,13 +5,13 @@ Compare first, divide last: how many pods a node takes is worked out only for th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
-from mainstay.decide.placement.fit import Free, Request, room_on
+from mainstay.decide.placement.fit import FULLEST, Free, Request, room_on
 from mainstay.decide.placement.images import nearer
 from mainstay.decide.placement.prefer import preferred
 from mainstay.domain.arrays import Floats, Ints
@@ -28,9 +28,19 @@ class Policy:
     stacks: bool = True
     """The best node takes all that it can before the next takes any; else each takes one in turn."""
     sign: int = 0
-    """1 or -1: `scores` are those that `Nodes` keep with this sign, and places are found by these; 0: they are not."""
+    """1 or -1: `scores` are those that the compiled loop has with this sign, so it finds the places; 0: NumPy does."""
     heeds: bool = False
     """Those who usually ask for GPUs are heeded: `Nodes.usual`."""
+
+
+def rankings_of(policies: Sequence[Policy]) -> Floats:
+    """As `Nodes.rankings`; of no policy at all those of one that nobody has."""
+    each = [
+        (one.sign, without_gpus, one.heeds and not without_gpus, one.stacks)
+        for one in policies
+        for without_gpus in (False, True)
+    ]
+    return np.array(each, dtype=np.float64) if each else FULLEST
 
 
 def fill(free: Free, request: Request, policy: Policy, rows: Ints, count: int) -> tuple[Ints, Ints]:

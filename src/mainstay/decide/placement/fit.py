@@ -8,8 +8,9 @@ from types import MappingProxyType
 
 import numpy as np
 
+from mainstay.decide.columns import Headroom, Nodes, Usual
 from mainstay.decide.compiled import kernel_for
-from mainstay.decide.kernel import BLOCK, CPU, GPUS, MEMORY, NONE, ROOM_MAX, Headroom, Nodes, Usual
+from mainstay.decide.kernel import APART, BLOCK, CPU, GPUS, HEEDS, MEMORY, NONE, ROOM_MAX, SIGN, UNNAMED
 from mainstay.decide.placement.usual import NOBODY, usual_of, wasted
 from mainstay.domain.affinity import NodeNeed, NodeTraits, Restriction
 from mainstay.domain.arrays import Bools, Floats, Ints
@@ -33,11 +34,15 @@ NO_HEADROOM = Headroom(
 )
 """Nothing needs to be left for idle GPUs."""
 NO_IMAGES = np.zeros((0, 0))
+FULLEST = np.array([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 0.0, 1.0]])
+"""The fullest node first: as `Nodes.rankings`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What one pod asks for, in the numbers of the columns. `gpu_model` 0: any; -1: a model that no node has."""
+    """What one pod asks for, in the numbers of the columns. `gpu_model` 0: any; -1: a model that no node has; UNNAMED: those of
+    which nobody says the model.
+    """
 
     cpu_milli: int
     memory_bytes: int
@@ -114,10 +119,10 @@ class Free:
         shapes: Mapping[str, Ints],
         open_: Bools,
         others: Mapping[str, Ints] = NOTHING,
-        sign: int = 1,
+        rankings: Floats = FULLEST,
         usual: Usual = NOBODY,
     ) -> Free:
-        """So much of these nodes. `sign` -1: the emptiest node has the lowest score, not the fullest."""
+        """So much of these nodes, which the loop finds by these rankings."""
         installed = sum(nodes.shapes.values(), start=nodes.gpus) if nodes.shapes else nodes.gpus
         columns = np.stack((cpu_milli, memory_bytes, gpus, *shapes.values(), *others.values()))
         # A GPU of the largest node weighs four times what a core of the largest does, and other resources nothing.
@@ -132,7 +137,7 @@ class Free:
                 apart=np.where(installed > 0, GPU_NODE, 0.0),
                 gpu_model=nodes.gpu_model.copy(),
                 cluster=_cluster_numbers(nodes.clusters),
-                sign=sign,
+                rankings=rankings,
                 usual=usual,
             ),
             shapes={shape: GPUS + 1 + number for number, shape in enumerate(shapes)},
@@ -217,9 +222,14 @@ class Free:
             if request.cluster != ANY_CLUSTER:
                 mask = mask & (self.cluster == request.cluster)
             if request.gpu_model:
-                mask = mask & (self.gpu_model == request.gpu_model)
+                mask = mask & self.is_of_model(request.gpu_model)
             self._allowed[asked] = mask
         return mask if request.reach is None else mask & request.reach
+
+    def is_of_model(self, model: int) -> Bools:
+        """[nodes] Whether their GPUs, be there any, are of what `Request.gpu_model` says; not of any model."""
+        found: Bools = self.gpu_model == (0 if model == UNNAMED else model)
+        return found
 
     def asked(self, request: Request) -> list[tuple[Ints, int]]:
         """The columns that the request lowers, and by how much. Scarce resources first: they rule out most nodes."""
@@ -323,7 +333,7 @@ class Free:
             nodes.apart,
             gpu_model=nodes.gpu_model,
             cluster=nodes.cluster,
-            sign=int(nodes.sign[0]),
+            rankings=nodes.rankings,
             usual=nodes.usual,
         )
         return replace(self, nodes=fresh._replace(images=nodes.images), headroom={}, kept=())
@@ -384,10 +394,10 @@ class Free:
         return self.nodes.free[self.shapes[request.shape]] if there else np.zeros(self.key.size, dtype=np.int64)
 
 
-def free_of(snapshot: Snapshot, *, sign: int = 1, heeds: bool = False) -> Free:
-    """What is free now, on nodes that are ready or admit what has a restriction; `sign` as in `Free.of`, `heeds` of a policy."""
+def free_of(snapshot: Snapshot, *, rankings: Floats = FULLEST, heeds: bool = False) -> Free:
+    """What is free now, on nodes that are ready or admit what has a restriction; `rankings` as in `Free.of`, `heeds` of any."""
     usual = usual_of(snapshot) if heeds else NOBODY
-    return _left(snapshot, open_=snapshot.nodes.ready, sign=sign, usual=usual)
+    return _left(snapshot, open_=snapshot.nodes.ready, rankings=rankings, usual=usual)
 
 
 def whole_of(snapshot: Snapshot) -> Free:
@@ -416,7 +426,7 @@ def free_in(snapshot: Snapshot, cluster: str) -> Free:
     return _left(snapshot, open_=inside).opened(inside, admits={name: mask & inside for name, mask in met.items()})
 
 
-def _left(snapshot: Snapshot, *, open_: Bools, sign: int = 1, usual: Usual = NOBODY) -> Free:
+def _left(snapshot: Snapshot, *, open_: Bools, rankings: Floats = FULLEST, usual: Usual = NOBODY) -> Free:
     nodes = snapshot.nodes
     return Free.of(
         nodes,
@@ -426,7 +436,7 @@ def _left(snapshot: Snapshot, *, open_: Bools, sign: int = 1, usual: Usual = NOB
         shapes={shape: count - nodes.used_shapes[shape] for shape, count in nodes.shapes.items()},
         others={name: count - nodes.used_others[name] for name, count in nodes.others.items()},
         open_=open_,
-        sign=sign,
+        rankings=rankings,
         usual=usual,
     )
 
@@ -511,7 +521,7 @@ def _cluster_numbers(clusters: tuple[str, ...]) -> Ints:
 
 
 def _nodes_of(
-    free: Ints, weight: Floats, apart: Floats, *, gpu_model: Ints, cluster: Ints, sign: int, usual: Usual
+    free: Ints, weight: Floats, apart: Floats, *, gpu_model: Ints, cluster: Ints, rankings: Floats, usual: Usual
 ) -> Nodes:
     """The nodes with such columns, which are lowered in place from now on. O(resources × nodes)."""
     left = np.zeros(apart.size)
@@ -519,13 +529,16 @@ def _nodes_of(
         left += column * each
     begins = np.arange(0, apart.size, BLOCK)
     # Of work with GPUs the score depends on what is asked for, if others are heeded: no block is passed over.
-    score = np.stack((np.full(apart.size, -np.inf) if usual.cpus.size else sign * left, sign * left + apart))
+    rankings = rankings.copy()
+    rankings[:, HEEDS] *= usual.cpus.size > 0
+    score = np.outer(rankings[:, SIGN], left) + np.outer(rankings[:, APART], apart)
+    score[rankings[:, HEEDS] > 0] = -np.inf
     return Nodes(
         free=free,
         weight=weight,
         left=left,
         apart=apart,
-        sign=np.array([float(sign)]),
+        rankings=rankings,
         gpu_model=gpu_model,
         cluster=cluster,
         peak=np.maximum.reduceat(free, begins, axis=1) if begins.size else free.copy(),

@@ -14,7 +14,8 @@ import numpy as np
 
 from mainstay.decide import quota
 from mainstay.decide.allowance import Allowance
-from mainstay.decide.kernel import CPU, GPUS, MEMORY, Headroom
+from mainstay.decide.columns import Headroom
+from mainstay.decide.kernel import CPU, GPUS, MEMORY
 from mainstay.decide.placement.fit import NO_HEADROOM, Free, Request, cluster_number
 from mainstay.decide.shapes import make_shape
 from mainstay.domain.arrays import Bools, Ints
@@ -286,7 +287,7 @@ def _usable(snapshot: Snapshot, allowance: Allowance, rows: Ints, *, queue: Ints
             tried = bound.tries[queue, group] & (by_model | (index == 0))
             if not tried.any():
                 continue
-            here = np.where(by_model, bound.models[queue, nodes_of, index], model) + nodes_of * models
+            here = np.where(by_model, np.maximum(0, bound.models[queue, nodes_of, index]), model) + nodes_of * models
             most = np.where(tried, wanted, 0)
             for resource, amount in enumerate(each):
                 cell = bound.cell[resource, queue, here]

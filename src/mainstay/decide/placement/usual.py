@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mainstay.decide.kernel import CPU, FULLNESS, GPU_MILLI, GPUS, IDLE_GPU, SCARCITY, Nodes, Usual
+from mainstay.decide.columns import Nodes, Usual
+from mainstay.decide.kernel import CPU, FULLNESS, GPU_MILLI, GPUS, IDLE_GPU, SCARCITY
 from mainstay.decide.placement.fragmentation import NodeCards, allowed, usual_rate
 from mainstay.decide.placement.gpu_score import Scarcity
 from mainstay.decide.placement.mix import Mix, mix_of

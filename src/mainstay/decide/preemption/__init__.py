@@ -27,6 +27,7 @@ from mainstay.decide.preemption.search import Search
 from mainstay.decide.preemption.trial import Displacement
 from mainstay.decide.schedule import slot_resources
 from mainstay.decide.shapes import shape_numbers, shape_of
+from mainstay.decide.strict import heads, not_held_up
 from mainstay.domain.arrays import Ints
 from mainstay.domain.plan import Preempt, RowVersion
 from mainstay.domain.preemption import Rule, Slot, Victim
@@ -80,7 +81,8 @@ def _waiting(snapshot: Snapshot) -> Ints:
     if not displaces.any():
         return np.empty(0, dtype=np.int64)
     table = snapshot.workloads
-    rows = admission.order(nomination.reserved(snapshot))
+    reserved = nomination.reserved(snapshot)
+    rows = heads(snapshot, not_held_up(snapshot, admission.order(reserved)))
     found: Ints = rows[(table.phase[rows] == Phase.QUEUED) & displaces[table.queue[rows]]]
     return found
 

@@ -21,7 +21,7 @@ from mainstay.decide.preemption.balance import Amounts, Balance, Cells, Share, S
 from mainstay.decide.preemption.holders import Holders
 from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.preemption import FairShare, PreemptionPolicy, Reclaim, Rule, WithinQueue
-from mainstay.domain.queue import FAIR, FIFO, Resource
+from mainstay.domain.queue import FAIR, FIFO, STRICT, Resource
 from mainstay.domain.snapshot import Snapshot
 
 NOTHING_BORROWED: Share = (0.0, 0.0)
@@ -154,7 +154,7 @@ class Rules:
         """[units] Those of the queue of the wish that yield to it within their queue, if any do. `lower` [units]: less urgent."""
         here: Bools = holders.queue == self.wish.queue
         by_age = self.policy.within_queue is WithinQueue.LOWER_OR_NEWER_EQUAL_PRIORITY
-        if not by_age or self.wish.order not in {FAIR, FIFO}:
+        if not by_age or self.wish.order not in {FAIR, FIFO, STRICT}:
             return here & lower
         newer = (holders.priority == self.wish.priority) & (holders.submitted_at > self.wish.submitted_at)
         if self.wish.order == FAIR:  # Of others it is their turn that counts, and displacing would undo that.

@@ -13,7 +13,7 @@ import numpy as np
 
 from mainstay.decide import admission
 from mainstay.decide.allowance import Allowance
-from mainstay.decide.kernel import Headroom
+from mainstay.decide.columns import Headroom
 from mainstay.decide.nomination import reserved, spoken_for
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES, policies_of
 from mainstay.decide.placement.fit import Free, Request
