@@ -96,7 +96,7 @@ async def list_workloads(
     which = WorkloadFilter(
         tenant=call.principal.tenant, project=project, name=name, phases=_phases(phase, finished_too=all)
     )
-    store = call.services.store
+    services, store, now = call.services, call.services.store, call.services.clock.now()
 
     def read() -> Page[WorkloadView]:
         found = store.workloads(which, before=cursor_key(cursor), limit=limit + 1)
@@ -104,7 +104,7 @@ async def list_workloads(
         return Page[WorkloadView](
             items=[
                 convert.workload_view(workload, progress=progress.get(workload.key, NO_PROGRESS))
-                for workload in found[:limit]
+                for workload in services.waiting.told(found[:limit], now=now)
             ],
             next=str(found[limit - 1].key) if len(found) > limit else "",
         )
@@ -127,10 +127,10 @@ def _phases(words: str, *, finished_too: bool) -> tuple[Phase, ...]:
 @routes.add("GET", "/v1/workloads/{ref}", needs=Permission.READ, answers=WorkloadView)
 async def get_workload(call: Caller, ref: str) -> Response:
     """One workload with its pods, by id, or the newest of a name."""
-    store = call.services.store
+    services, store, now = call.services, call.services.store, call.services.clock.now()
 
     def read() -> WorkloadView:
-        workload = store.workload(ref, tenant=call.principal.tenant)
+        (workload,) = services.waiting.told([store.workload(ref, tenant=call.principal.tenant)], now=now)
         return convert.workload_view(workload, store.allocations(workload.key), progress=_progress(store, workload))
 
     return json_response((await call.services.offload(read)).model_dump_json())

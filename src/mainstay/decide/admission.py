@@ -18,7 +18,7 @@ def order(snapshot: Snapshot) -> Ints:
 
     O(n log n) in the waiting workloads, a few tens of milliseconds for 100,000.
     """
-    rows = np.flatnonzero(_may_start(snapshot))
+    rows = np.flatnonzero(may_start(snapshot))
     table = snapshot.workloads
     ranking = np.lexsort((table.key[rows], table.submitted_at[rows], -table.priority[rows]))
     return in_turn(snapshot, rows[ranking])
@@ -43,9 +43,10 @@ def due(snapshot: Snapshot) -> Bools:
     return over
 
 
-def _may_start(snapshot: Snapshot) -> Bools:
+def may_start(snapshot: Snapshot) -> Bools:
+    """Which workloads wait and may have a place now."""
     table = snapshot.workloads
     # A pod that is not proven dead may still run: no later attempt starts beside it (R5).
     alive = snapshot.allocations.workload_key[snapshot.allocations.seen != Seen.ENDED]
-    may_start = waiting(snapshot) & ~table.stop_requested & ~table.held & due(snapshot)
-    return may_start & ~np.isin(table.key, alive) if alive.size else may_start
+    free = waiting(snapshot) & ~table.stop_requested & ~table.held & due(snapshot)
+    return free & ~np.isin(table.key, alive) if alive.size else free

@@ -190,6 +190,8 @@ def _refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
     needs: dict[str, int | float | str] = {"needs": shape.words}
     if shape.cluster in snapshot.closed_clusters:
         return _waits_for_cluster(snapshot, shape.cluster, needs)
+    if not snapshot.nodes.key.size:
+        return Reason(code=Code.NO_NODES, numbers=needs)
     whole = whole_of(snapshot)
     if shape.restriction and not whole.allowed(_anything(shape)).any():
         return _no_node_admits(snapshot, shape, whole, needs)

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 
 from mainstay.decide import explain as explain_
@@ -17,6 +18,7 @@ from mainstay.decide.preemption.outlook import outlook
 from mainstay.decide.preemption.rules import wish_of
 from mainstay.decide.schedule import schedule
 from mainstay.decide.shapes import shape_of
+from mainstay.decide.why import Whys
 from mainstay.domain.affinity import NodeNeed, Requirement, Spot, Toleration, need
 from mainstay.domain.plan import Allocate
 from mainstay.domain.quantity import counted
@@ -190,11 +192,14 @@ def offers(seed: int) -> Counter[str]:
     found = Counter[str]()
     one = life(seed)
     snapshot = one.snapshot()
-    started = starts(snapshot)
+    started, whys = starts(snapshot), Whys(snapshot)
     for work in one.work:
         if work.phase is not Phase.PENDING:
             continue
         answer = explain(snapshot, work.key)
+        # Lists and pages say the same, from one look for all.
+        version = int(snapshot.workloads.version[np.searchsorted(snapshot.workloads.key, work.key)])
+        assert whys.of(work.key, version) == (None if work.key in started else answer.reason)
         assert (answer.reason.code in {Code.PLACED, Code.PLACED_ELASTIC}) == (work.key in started)
         for change in answer.alternatives:
             changed = done(work, change)
