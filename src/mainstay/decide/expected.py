@@ -189,8 +189,9 @@ def submitted(
     if len(spec.choices) > 1 or not (spec.sets or first.is_plain):
         workloads = replace(workloads, choices={**table.choices, key: spec.choices})
     if spec.equals > 1:
-        typical_on = {**table.typical_on, key: tuple(sorted(seconds_on.items()))}
-        workloads = replace(workloads, equals={**table.equals, key: spec.equals}, typical_on=typical_on)
+        workloads = replace(workloads, equals={**table.equals, key: spec.equals})
+    if seconds_on:
+        workloads = replace(workloads, typical_on={**table.typical_on, key: tuple(sorted(seconds_on.items()))})
     if spec.sets:
         workloads = replace(workloads, sets={**table.sets, key: spec.sets})
     world = replace(
@@ -312,7 +313,10 @@ def _mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return state ^ (state >> np.uint64(31))
 
 
-_NOTHING_ENDS = "it has no place even when all has ended that has a time limit or a history"
+_NOTHING_ENDS = (
+    "it has no place even when all has ended that has a time limit or a history;"
+    " what would tell: a max_duration of the runs that hold its places or go before it, or a default-max-duration of their queues"
+)
 _TOO_LARGE = "so much runs that it is not played to its end"
 _TOO_MUCH = "too much goes before it to see farther"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mainstay.decide import admission, billing, nomination
-from mainstay.decide.alternatives import Alternative, alternatives, with_another_turn
+from mainstay.decide.alternatives import CHOICES_TRIED, Alternative, alternatives, with_another_turn
 from mainstay.decide.cycle import Cycle
 from mainstay.decide.expected import ExpectedStart, expected_start, submitted
 from mainstay.decide.holding import Holding, holding
@@ -49,8 +49,13 @@ class Explanation:
     """When it starts, if nobody yields for it; None where time alone brings no start, or it has one."""
     placement: str = ""
     """The policy by which its nodes are chosen, where its queue has one of its own."""
-    holding: Holding | None = None
-    """Who holds what it waits for; None where nobody does."""
+    holdings: tuple[Holding, ...] = ()
+    """Who holds what it waits for; of several choices, of each for itself. Empty where nobody does."""
+
+    @property
+    def holding(self) -> Holding | None:
+        """That of its first choice of which there is one."""
+        return next(iter(self.holdings), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +81,13 @@ class Preview:
     turn: str = ""
     preemption: str = ""
     expected: ExpectedStart | None = None
-    holding: Holding | None = None
+    holdings: tuple[Holding, ...] = ()
     """All as of an explanation."""
+
+    @property
+    def holding(self) -> Holding | None:
+        """That of its first choice of which there is one."""
+        return next(iter(self.holdings), None)
 
 
 def explain(
@@ -109,7 +119,7 @@ def explain(
         preemption=outlook(snapshot, wish_of(snapshot, row), shape) if waits else "",
         expected=_expected(reserved, row, answer),
         placement=snapshot.queues.placements[int(snapshot.workloads.queue[row])],
-        holding=answer.holding,
+        holdings=answer.holdings,
     )
 
 
@@ -159,7 +169,7 @@ def preview(
         turn=answer.turn,
         preemption="" if answer.node_rows else outlook(snapshot, wish, shape),
         expected=_expected(world, row, answer),
-        holding=answer.holding,
+        holdings=answer.holdings,
     )
 
 
@@ -176,7 +186,7 @@ class _Answer:
     parts: tuple[tuple[int, Resources], ...] = ()
     """So many ranks, and what each holds."""
     alternatives: tuple[Alternative, ...] = ()
-    holding: Holding | None = None
+    holdings: tuple[Holding, ...] = ()
 
 
 def _as_asked(spec: WorkloadSpec) -> tuple[tuple[int, Resources], ...]:
@@ -211,17 +221,28 @@ def _answer(snapshot: Snapshot, shape: Shape, *, row: int, most: int, who: _Aske
             *alternatives(snapshot, shape, cycle, row=row, queue=queue),
             *with_another_turn(snapshot, row, shape, cycle=cycle, alone=look.alone, classes=who.priorities),
         ),
-        holding=holding(
-            snapshot,
-            shape,
-            queue=queue,
-            reason=reason,
-            alone=look.alone,
-            cycle=look.whole,
-            row=row,
-            tenant=who.tenant,
-        ),
+        holdings=_holdings(look, shape, row=row, reason=reason, tenant=who.tenant),
     )
+
+
+def _holdings(look: Look, shape: Shape, *, row: int, reason: Reason, tenant: str) -> tuple[Holding, ...]:
+    """As of an explanation."""
+    queue = int(look.world.workloads.queue[row])
+
+    def held(one: Shape, why: Reason) -> Holding | None:
+        return holding(
+            look.world, one, queue=queue, reason=why, alone=look.alone, cycle=look.whole, row=row, tenant=tenant
+        )
+
+    if reason.code not in _SHORT or len(shape.choices) == 1 or shape.sets:
+        found = held(shape, reason)
+        return (found,) if found else ()
+    each = [(one, held(one, look.short_of(one, queue))) for one in shape.apart[:CHOICES_TRIED]]
+    return tuple(replace(found, choice=one.choices[0].gpu_words or "no GPU") for one, found in each if found)
+
+
+_SHORT = frozenset({Code.WAITS_FOR_CAPACITY, Code.WAITS_FOR_QUOTA, Code.WAITS_FOR_VOLUME})
+"""Each choice is short of something of its own."""
 
 
 _TIME_DOES_NOT_HELP = frozenset(

@@ -23,7 +23,7 @@ from mainstay.decide.turn_order import turn_order
 from mainstay.domain.allocation import Seen
 from mainstay.domain.arrays import Bools
 from mainstay.domain.preemption import Nomination
-from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
@@ -85,6 +85,10 @@ class Look:
             return reason
         if self.alone.place(shape, queue):
             return Reason(code=Code.WAITS_BEHIND, numbers={"needs": shape.words})
+        return self.short_of(shape, queue)
+
+    def short_of(self, shape: Shape, queue: int) -> Reason:
+        """What this queue or the nodes have too little of for it, whoever has a turn before."""
         reason = refusal(self.world, shape, self.alone.free)
         if reason.code is not Code.NEVER_FITS and _is_short_of_quota(self.alone, shape, queue):
             return quota_refusal(self.alone, shape, queue)
@@ -120,7 +124,7 @@ def held_back(snapshot: Snapshot, row: int, *, may_start: Bools) -> Reason | Non
         return Reason(code=Code.STOPPING)
     if not admission.waiting(snapshot)[row]:
         codes = {Phase.RUNNING: Code.POD_RUNNING, Phase.UNKNOWN: Code.POD_LOST}
-        return Reason(code=codes.get(phase, Code.POD_STARTING), numbers=_ranks(snapshot, row))
+        return Reason(code=codes.get(phase, Code.POD_STARTING), numbers=_has(snapshot, row))
     if table.held[row]:
         return Reason(code=Code.HELD)
     if not admission.due(snapshot)[row]:
@@ -134,14 +138,17 @@ def held_back(snapshot: Snapshot, row: int, *, may_start: Bools) -> Reason | Non
     return None
 
 
-def _ranks(snapshot: Snapshot, row: int) -> dict[str, int | float | str]:
-    """Of an elastic one, how many of how many its attempt has."""
+def _has(snapshot: Snapshot, row: int) -> dict[str, int | float | str]:
+    """Of an elastic one, how many of how many nodes its attempt has; of one that had a choice, what it was given."""
     table, held = snapshot.workloads, snapshot.allocations
     least, most = int(table.nodes_min[row]), int(table.nodes_max[row])
-    if least == most:
-        return {}
     mine = (held.workload_key == table.key[row]) & (held.attempt == table.attempt[row]) & ~held.surplus
-    return {"detail": f"{np.count_nonzero(mine)} nodes of {least} to {most}"}
+    said = [f"{np.count_nonzero(mine)} nodes of {least} to {most}"] if least < most else []
+    if int(table.key[row]) in table.choices and mine.any():
+        first = int(np.flatnonzero(mine)[0])
+        model = snapshot.gpu_models[int(held.gpu_model[first])]
+        said.append(f"with {Resources(gpus=int(held.gpus[first]), gpu_model=model).gpu_words or 'no GPU'}")
+    return {"detail": ", ".join(said)} if said else {}
 
 
 def _keeps(snapshot: Snapshot, key: int, kept: Nomination) -> Reason:
@@ -161,4 +168,7 @@ def _is_short_of_quota(cycle: Cycle, shape: Shape, queue: int) -> bool:
     return not may or cycle.place(shape, ANY_QUEUE) is not None
 
 
-_NO_START = "no start can be reserved for it: of what holds its places not enough is known to end within a week"
+_NO_START = (
+    "no start can be reserved for it: of what holds its places not enough is known to end within a week;"
+    " what would tell: a max_duration of those runs"
+)

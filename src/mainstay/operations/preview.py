@@ -48,7 +48,7 @@ def preview(store: Store, principal: Principal, job: JobRequest, *, now: int, op
         tenant=principal.tenant, project=job.project, submitted_by=principal.name, kind=job.spec.kind
     )
     seconds_on = {}
-    if job.spec.equals > 1 and job.spec.kind is Kind.JOB:
+    if job.spec.compares_gpus and job.spec.kind is Kind.JOB:
         name = job.spec.name
         seconds_on = typical_on(store.run_times_on(tenant=principal.tenant, project=job.project, name=name))
     answer = explaining.preview(

@@ -189,7 +189,7 @@ class Needs:
         match action:
             case Submit(workload=new, open_max=most):
                 self.workload_ids.add(new.id)
-                if new.spec.equals > 1 and new.spec.kind is Kind.JOB:
+                if new.spec.compares_gpus and new.spec.kind is Kind.JOB:
                     self.run_times_on.add((new.tenant, new.project, new.spec.name))
                 if most:
                     self.open_work_of.add(codec.storable(new.tenant))

@@ -174,7 +174,9 @@ class WorkloadView(View):
     ranks: int = 0
     """So many nodes its last attempt has, or had at its end; 0 before it had any. Only where workloads were asked for."""
     resources: ResourcesView
-    """Of one pod; of several pod sets, of one of the first."""
+    """Of one pod; of several pod sets, of one of the first. Where there is a choice, what it got, while it waits the first."""
+    choices: list[ResourcesView] = Field(default_factory=list)
+    """While it waits and may be given one of several: all of them, in the order in which they are written."""
     sets: list[PodSetView] = Field(default_factory=list)
     """Where not all pods ask for the same."""
     infra: str = ""
@@ -487,7 +489,7 @@ class AgentTokenView(View):
 
 
 class GpuView(View):
-    """GPUs of one model, or slices of one shape, in one cluster."""
+    """GPUs of one model and size, or slices of one shape, in one cluster."""
 
     model: str
     """Of whole GPUs, or the shape of slices."""
@@ -497,7 +499,7 @@ class GpuView(View):
     unhealthy: int = 0
     """Those that there are beside `total` and cannot be given."""
     memory_bytes: int = 0
-    """Of the smallest of them of which it is known; 0: of none."""
+    """Of each; 0: nobody knows."""
     price_per_hour: str
 
 
@@ -581,8 +583,12 @@ class HeldRunView(View):
 class HoldingView(View):
     """Who holds what is short. Runs are named to their own tenant alone."""
 
-    kind: Literal["quota", "capacity", "start"]
-    """What the queue may not use, what nodes have not, or what is kept for starts that are reserved."""
+    kind: Literal["quota", "capacity", "start", "headroom"]
+    """What the queue may not use, what nodes have not, what is kept for starts that are reserved, or what is kept beside idle
+    GPUs for GPU work that waits: its holders wait, too.
+    """
+    choice: str = ""
+    """Of several choices, which it is about; empty: all there are."""
     resource: str
     """`gpu`, `cpu`, `memory`, `pods`, the shape of slices, or another resource; of reserved starts `nodes`."""
     flavor: str = ""
@@ -618,6 +624,8 @@ class PlanView(View):
     """Absent where waiting alone does not help."""
     holding: HoldingView | None = None
     """Who holds what it would wait for; absent where nobody does."""
+    more_holdings: list[HoldingView] = Field(default_factory=list)
+    """The same for each of its other choices."""
 
 
 class ExplanationView(View):
@@ -641,6 +649,8 @@ class ExplanationView(View):
     """The policy by which its nodes are chosen, where its queue has one of its own."""
     holding: HoldingView | None = None
     """Who holds what it waits for; absent where nobody does."""
+    more_holdings: list[HoldingView] = Field(default_factory=list)
+    """The same for each of its other choices."""
     sentence: str
 
 

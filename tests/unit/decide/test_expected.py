@@ -118,7 +118,9 @@ def test_behind_what_nobody_knows_the_end_of_nobody_knows_a_start(held):
     found = start(full(**held))
     assert (found.p50, found.p90, found.not_before) == (0, 0, 0)
     assert found.sentence == (
-        "nobody knows when it starts: it has no place even when all has ended that has a time limit or a history"
+        "nobody knows when it starts: it has no place even when all has ended that has a time limit or a history;"
+        " what would tell: a max_duration of the runs that hold its places or go before it, or a default-max-duration of their"
+        " queues"
     )
 
 

@@ -26,6 +26,7 @@ from mainstay.domain.queue import BUILT_IN_PRIORITIES, QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
+from mainstay.wire.quantities import duration
 from tests.unit.decide.test_preemption_laws import drawn, with_flavors
 from tests.worlds import NOON, SECOND, AnAllocation, ANode, AWorkload, allocation, flavor, node, workload, world
 
@@ -147,7 +148,7 @@ def done(work: AWorkload, change: Alternative) -> AWorkload:  # noqa: C901 - one
         case "infra":
             return replace(work, cluster=change.after)
         case "max_duration":
-            return replace(work, max_duration_seconds=int(change.after.removesuffix(" s")))
+            return replace(work, max_duration_seconds=duration(change.after))
         case "topology":
             return replace(
                 work, topology="preferred rack" if change.after == "preferred" else f"required {change.after}"

@@ -78,7 +78,7 @@ async function explanation() {
   const parts = [];
   if (answer.position) parts.push(el("p", {}, answer.position === 1 ? "It is the next in line." : `Its place in line: ${answer.position}.`));
   if (answer.turn) parts.push(el("p", {}, sentence(answer.turn), "."));
-  if (answer.holding) parts.push(...holders(answer.holding));
+  for (const held of [answer.holding, ...(answer.more_holdings ?? [])]) if (held) parts.push(...holders(held));
   if (answer.expected && answer.position) parts.push(el("p", {}, sentence(answer.expected.sentence), "."));
   if (answer.preemption) parts.push(el("p", {}, sentence(answer.preemption), "."));
   if (answer.would_start_if.length) {
