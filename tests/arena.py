@@ -38,6 +38,7 @@ from mainstay.operations.secrets import Handing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.operations.submit import JobRequest, submit
+from mainstay.operations.waiting import WaitingReasons
 from mainstay.ports import Artifacts, Clock, Cluster, Connector
 from mainstay.store.engine import Sqlite
 from mainstay.store.store import SqlStore
@@ -67,6 +68,7 @@ def services(
     clock = clock or SystemClock()
     return Services(
         store=store,
+        waiting=WaitingReasons(store),
         artifacts=artifacts,
         clusters=clusters,
         connectors=connectors,

@@ -55,6 +55,7 @@ from mainstay.operations.sealing import Sealing
 from mainstay.operations.secrets import Handing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
+from mainstay.operations.waiting import WaitingReasons
 from mainstay.ports import Artifacts, Clock, Cluster, Connector, Secrets, Store
 from mainstay.sdk.config import process_start, write_private
 from mainstay.start.database import open_when_it_answers
@@ -236,6 +237,7 @@ def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | N
     replicas = _replicas(settings, parts, lines, holder=holder, listener=door) if door else None
     services = Services(
         store=parts.store,
+        waiting=WaitingReasons(parts.store),
         artifacts=artifacts,
         clusters=parts.clusters,
         connectors=connectors(clock, artifacts, parts.handing, system=system),

@@ -141,6 +141,12 @@ class Store(LoopStore, Protocol):
     def run_times_on(self, *, tenant: str, project: str, name: str) -> Mapping[str, Sequence[int]]:
         """In seconds, by `kind_of_gpus`: of the last runs of a name that succeeded at once, the newest first."""
 
+    def typical_now(self, keys: Collection[int]) -> Mapping[int, tuple[int, int]]:
+        """Of workloads by their keys: (seconds, thousandths) as of `workload.typical`, by the runs that have ended up to now.
+
+        What a snapshot says of one that waits was known when it was queued. Costs a look or two at an index for each name.
+        """
+
     def replied(self, request: Idempotency) -> str | None:
         """The reply kept under the key of a request, whatever its own `reply`; None if it is new. Raises KeyReused."""
 

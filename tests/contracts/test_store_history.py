@@ -7,7 +7,7 @@ from mainstay.domain.capacity import Node, NodeState
 from mainstay.domain.plan import Allocate, ObserveNodes
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.workload import RUNS_OF_SHAPE_MIN, Kind, Phase, Workload, WorkloadSpec, typical, usual_seconds
-from mainstay.operations.preview import preview
+from mainstay.operations.preview import explain, preview
 from mainstay.operations.principal import Principal
 from mainstay.operations.submit import JobRequest
 from tests.stores import SECOND, TENANT, WHY, Scene, one_cpu, scene, store
@@ -155,6 +155,32 @@ def test_a_service_has_no_usual_end_on_any_gpus(scene: Scene) -> None:
     work = scene.submit(name="web", kind=Kind.SERVICE, choices=choices, equals=2)
     table = scene.store.snapshot(now=scene.now, seed=0).workloads
     assert (dict(table.equals), dict(table.typical_on)) == ({work.key: 2}, {})
+
+
+def test_what_waits_and_what_runs_learn_from_what_ends_after_they_were_queued_and_placed(scene: Scene) -> None:
+    """A flood of a new name: nothing is known of it when it is submitted, nor when the first of it start."""
+    scene.fleet(cpus=4)
+    early = [scene.run(scene.submit(name="sweep")) for _ in range(4)]
+    flood = [scene.submit(name="sweep") for _ in range(200)]
+    for work in flood:
+        scene.applied(scene.advance(work, Phase.QUEUED))
+    who = Principal(name="ada", tenant=TENANT, role="user")
+
+    def told(work: Workload) -> str:
+        found = explain(scene.store, who, work.id, now=scene.now)
+        assert found is not None
+        assert found.expected is not None
+        return found.expected.sentence
+
+    assert "nobody knows" in told(flood[0])
+    for pod in early[:3]:
+        scene.now = early[0].started_at + 100 * SECOND
+        scene.end(pod)
+        scene.applied(scene.advance(scene.workload(pod.workload), Phase.SUCCEEDED))
+    for work in flood[:3]:
+        scene.run(work)
+    assert told(flood[3]).startswith("expected to start within")
+    assert told(flood[-1]).startswith("not expected to start before")
 
 
 def fleet_of_gpus(scene: Scene, *models: str) -> dict[str, Node]:

@@ -144,7 +144,7 @@ def test_how_a_job_failed_is_said_in_words(up: Platform, command: tuple[str, ...
 def test_a_job_ends_at_its_max_duration(up: Platform):
     ref = submitted(up, "--max-duration", "4s", "--", "sleep", "60")
     view = finished(up, ref)
-    assert "max_duration of 4 s" in view["reason"]["sentence"]
+    assert "max_duration of 4s" in view["reason"]["sentence"]
     assert seconds_run(view) < 8
 
 

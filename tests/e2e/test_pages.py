@@ -165,7 +165,9 @@ def test_a_run_is_listed_with_its_state_and_why(page, site, world):
     settled(page, site.url + "/runs")
     waiting = row(page, "sweep")
     expect(waiting).to_contain_text("queued")
-    expect(waiting).to_contain_text("needs 8 × H100, the most that is free on one node is 4 × H100")
+    expect(waiting).to_contain_text(
+        "needs 8 CPUs, 64 GiB, 8 x H100, the most that is free on one node is 32 CPUs, 256 GiB, 4 x H100"
+    )
     expect(waiting).to_contain_text("8\u00a0CPUs · 64\u00a0GiB · 8\u00a0×\u00a0H100")
     expect(waiting.locator("svg.symbol")).to_be_visible()
     running = row(page, "bert")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -26,7 +26,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
 from mainstay.domain.volume import VolumeRecord
-from mainstay.domain.workload import PodSet, Volume, Workload
+from mainstay.domain.workload import WAITING, PodSet, Volume, Workload
 from mainstay.operations.costs import Bill, BillLine
 from mainstay.operations.preview import Asked
 from mainstay.wire import views
@@ -144,7 +144,8 @@ def workload_view(
         nodes_min=spec.elastic.nodes_min if spec.elastic else 0,
         nodes_max=spec.elastic.nodes_max if spec.elastic else 0,
         ranks=progress.ranks,
-        resources=resources_view(spec.choices[0]),
+        resources=resources_view(_has(workload, progress) or spec.choices[0]),
+        choices=[resources_view(one) for one in spec.choices] if _may_choose(workload) else [],
         sets=[_set_view(one, one.resources) for one in spec.sets],
         infra=spec.cluster,
         topology=spec.topology.text if spec.topology else "",
@@ -167,6 +168,18 @@ def workload_view(
         output=workload.output,
         pods=[pod_view(allocation) for allocation in allocations],
     )
+
+
+def _may_choose(workload: Workload) -> bool:
+    """Whether which of several it is given is still open."""
+    return workload.phase in WAITING and len(workload.spec.choices) > 1
+
+
+def _has(workload: Workload, progress: Progress) -> Resources | None:
+    """What each of its pods was given, where the specification does not say that."""
+    spec = workload.spec
+    open_ = not spec.sets and (len(spec.choices) > 1 or not spec.choices[0].is_plain)
+    return progress.has if open_ and workload.phase not in WAITING else None
 
 
 def _node_words(wanted: NodeNeed) -> dict[str, Any]:  # of a view, which checks what they are
@@ -317,7 +330,7 @@ def plan_view(asked: Asked) -> views.PlanView:
         would_start_if=[_alternative_view(alternative) for alternative in answer.alternatives],
         preemption=answer.preemption,
         expected=_expected_view(answer.expected),
-        holding=holding_view(answer.holding) if answer.holding else None,
+        **_holding_views(answer.holdings),
     )
 
 
@@ -350,7 +363,7 @@ def explanation_view(workload: Workload, answer: Explanation | None, *, progress
         preemption=answer.preemption,
         expected=_expected_view(answer.expected),
         placement=answer.placement,
-        holding=holding_view(answer.holding) if answer.holding else None,
+        **_holding_views(answer.holdings),
         sentence=sentence,
     )
 
@@ -366,11 +379,20 @@ def _expected_view(found: ExpectedStart | None) -> views.ExpectedStartView | Non
     )
 
 
+def _holding_views(found: Sequence[Holding]) -> dict[str, Any]:  # of a view, which checks what they are
+    """That of the first choice, and of the others."""
+    return {
+        "holding": holding_view(found[0]) if found else None,
+        "more_holdings": [holding_view(one) for one in found[1:]],
+    }
+
+
 def holding_view(found: Holding) -> views.HoldingView:
     """Who holds what is short, in the units of quotas."""
     unit, scale = _UNITS.get(found.resource, (found.resource, 1))
     return views.HoldingView(
         kind=found.kind,
+        choice=found.choice,
         resource=found.resource,
         flavor=found.flavor,
         unit=unit,

@@ -14,7 +14,7 @@ from mainstay.api.routes import Caller, Routes, done, json_response
 from mainstay.decide.billing import price_per_hour
 from mainstay.domain.access import Permission
 from mainstay.domain.billing import Price
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.operations import nodes
 from mainstay.operations.principal import Done
 from mainstay.wire import quantities
@@ -48,14 +48,16 @@ async def list_nodes(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_
 
 @routes.add("GET", "/v1/gpus", needs=Permission.READ, answers=Page[GpuView], of_projects=True)
 async def list_gpus(call: Caller) -> Response:
-    """GPUs by model and cluster, with the price of one for an hour."""
+    """GPUs by model, cluster and memory, with the price of one for an hour."""
     store = call.services.store
     rows, prices = await call.services.offload(lambda: (store.nodes(), store.prices()))
-    kinds: dict[tuple[str, str], list[DeviceView]] = {}
+    kinds: dict[tuple[str, str, int], list[DeviceView]] = {}
     for node in rows:
         for device in convert_fleet.device_views(node):
-            kinds.setdefault((device.model, node.cluster), []).append(device)
-    items = [_gpus(*kind, kinds[kind], prices, now=call.services.clock.now()) for kind in sorted(kinds)]
+            # Drivers say some MiB more or less of the same card.
+            size = round(device.memory_bytes / BYTES_PER_GIB)
+            kinds.setdefault((device.model, node.cluster, size), []).append(device)
+    items = [_gpus(*kind[:2], kinds[kind], prices, now=call.services.clock.now()) for kind in sorted(kinds)]
     return json_response(_GPUS.dump_json(Page[GpuView](items=items)))
 
 

@@ -105,7 +105,7 @@ async def list_workloads(
         name=name,
         phases=_phases(phase, finished_too=all),
     )
-    store = call.services.store
+    services, store, now = call.services, call.services.store, call.services.clock.now()
 
     def read() -> Page[WorkloadView]:
         found = store.workloads(which, before=cursor_key(cursor), limit=limit + 1)
@@ -113,7 +113,7 @@ async def list_workloads(
         return Page[WorkloadView](
             items=[
                 convert.workload_view(workload, progress=progress.get(workload.key, NO_PROGRESS))
-                for workload in found[:limit]
+                for workload in services.waiting.told(found[:limit], now=now)
             ],
             next=str(found[limit - 1].key) if len(found) > limit else "",
         )
@@ -136,10 +136,11 @@ def _phases(words: str, *, finished_too: bool) -> tuple[Phase, ...]:
 @routes.add("GET", "/v1/workloads/{ref}", needs=Permission.READ, answers=WorkloadView, of_projects=True)
 async def get_workload(call: Caller, ref: str) -> Response:
     """One workload with its pods, by id, or the newest of a name."""
-    store = call.services.store
+    services, store, now = call.services, call.services.store, call.services.clock.now()
 
     def read() -> WorkloadView:
-        workload = workload_for(store, call.principal, ref, Permission.READ)
+        mine = workload_for(store, call.principal, ref, Permission.READ)
+        (workload,) = services.waiting.told([mine], now=now)
         return convert.workload_view(workload, store.allocations(workload.key), progress=_progress(store, workload))
 
     return json_response((await call.services.offload(read)).model_dump_json())

@@ -10,7 +10,7 @@ from mainstay.cli.show import json_option, memory_of_gpu, money, print_json, pri
 @click.command()
 @json_option
 def gpus(*, as_json: bool) -> None:
-    """List GPUs and slices of them by model and cluster, with their price."""
+    """List GPUs and slices of them by model, size and cluster, with their price."""
     from mainstay.sdk.client import Client
 
     with Client() as client:

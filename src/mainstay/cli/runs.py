@@ -10,7 +10,6 @@ import click
 from mainstay.cli.exits import Exit
 from mainstay.cli.show import (
     ago,
-    asked_for,
     duration,
     json_option,
     lasted,
@@ -19,6 +18,7 @@ from mainstay.cli.show import (
     print_table,
     say,
     table_text,
+    wanted,
     why,
 )
 
@@ -121,7 +121,7 @@ def show(ref: str, *, as_json: bool) -> None:
         "by": run.submitted_by,
         "state": f"{run.state}: {run.reason.sentence}",
         "stopping": _stopping(run),
-        "asked for": asked_for(run),
+        "asked for": wanted(run),
         "has": f"{run.ranks} of {run.nodes_min} to {run.nodes_max} nodes" if run.nodes_max and run.ranks else "",
         "topology": run.topology,
         "spread": run.spread,
@@ -311,8 +311,8 @@ def explain(ref: str, *, as_json: bool) -> None:
         out(f"  place {found.position} of those that wait")
     if found.turn:
         out(f"  {found.turn}")
-    if found.holding:
-        for line in filter(None, (found.holding.sentence, found.holding.own_sentence)):
+    for held in filter(None, (found.holding, *found.more_holdings)):
+        for line in filter(None, (held.sentence, held.own_sentence)):
             out(f"  {line}")
     if found.expected and found.position:
         out(f"  {found.expected.sentence}")
@@ -369,8 +369,16 @@ def _watch(client: Client, listed: Callable[[], list[Run]], *, as_json: bool) ->
 
 
 def _row(run: WorkloadView) -> Sequence[str]:
-    wanted = asked_for(run, ranks=run.ranks)
-    return (run.id, run.name, run.kind, run.state, wanted, ago(run.submitted_at), lasted(run), why(run))
+    return (
+        run.id,
+        run.name,
+        run.kind,
+        run.state,
+        wanted(run, ranks=run.ranks),
+        ago(run.submitted_at),
+        lasted(run),
+        why(run),
+    )
 
 
 def _pod_row(run: WorkloadView, number: int) -> Sequence[str]:

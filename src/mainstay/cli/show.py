@@ -128,6 +128,12 @@ def duration(seconds: float) -> str:
     return f"{whole}s"
 
 
+def wanted(run: WorkloadView, *, ranks: int = 0) -> str:
+    """As `asked_for`; while it is open which of its choices it gets, all of them: `1 CPU, 1 GiB, H100:1 or 1 CPU, 1 GiB`."""
+    each = [run.model_copy(update={"resources": one}) for one in run.choices] or [run]
+    return " or ".join(asked_for(one, ranks=ranks) for one in each)
+
+
 def asked_for(run: WorkloadView | OptionView, *, ranks: int = 0) -> str:
     """`2x 4 CPUs, 16 GiB, H100:8`; of an elastic job `2-8x 4 CPUs, 16 GiB`, and once it has `ranks`: `6 of 2-8x ...`; of pod sets
     `head 1x 2 CPUs, 4 GiB + worker 8x 4 CPUs, 16 GiB, H100:1`.

@@ -228,8 +228,8 @@ def plan_text(plan: PlanView) -> str:
         text += f"  place {plan.position} of those that wait\n"
     if plan.turn:
         text += f"  {plan.turn}\n"
-    if plan.holding:
-        for line in filter(None, (plan.holding.sentence, plan.holding.own_sentence)):
+    for held in filter(None, (plan.holding, *plan.more_holdings)):
+        for line in filter(None, (held.sentence, held.own_sentence)):
             text += f"  {line}\n"
     if plan.expected and plan.position:
         text += f"  {plan.expected.sentence}\n"

@@ -47,6 +47,13 @@ def _over(snapshot: Snapshot, rows: Ints) -> Bools:
     return over
 
 
+def may_start(snapshot: Snapshot) -> Bools:
+    """[workloads] Which wait and may have a place now."""
+    found = np.zeros(snapshot.workloads.key.size, dtype=np.bool_)
+    found[_may_start(snapshot)] = True
+    return found
+
+
 def _may_start(snapshot: Snapshot) -> Ints:
     """Rows of the workload table, ascending. Most of it runs: whoever does not wait is looked at once."""
     table, held = snapshot.workloads, snapshot.allocations

@@ -20,7 +20,7 @@ from mainstay.decide.placement.sets import Parts
 from mainstay.decide.shapes import Shape, make_shape
 from mainstay.domain.affinity import NodeNeed, Restriction, Traits
 from mainstay.domain.arrays import Ints
-from mainstay.domain.quantity import BYTES_PER_GIB, MICROSECONDS_PER_SECOND, Resources, figure, memory_words
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources, figure, memory_unit, memory_words, written
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.topology import LEVELS, TopologyNeed
 from mainstay.domain.volume import VolumeNeed
@@ -86,8 +86,8 @@ def alternatives(snapshot: Snapshot, shape: Shape, cycle: Cycle, *, queue: int, 
     spare = (cycle.delayed_by(shape) - snapshot.now) // MICROSECONDS_PER_SECOND
     grace = _grace(snapshot, row)
     if spare > grace and starts(relaxed(seconds=spare)):
-        before = f"{shape.seconds - grace} s" if shape.seconds else "none"
-        yield Alternative(change="max_duration", before=before, after=f"{spare - grace} s")
+        before = written(shape.seconds - grace) if shape.seconds else "none"
+        yield Alternative(change="max_duration", before=before, after=written(spare - grace))
     if shape.cluster and not _is_of_guests(shape) and (rows := starts(relaxed(cluster=""))):
         yield Alternative(change="infra", before=shape.cluster, after=snapshot.nodes.clusters[rows[0]])
     yield from _other_nodes(snapshot, shape, lambda need: starts(relaxed(restriction=need or "")))
@@ -147,12 +147,13 @@ def _smaller_gpus(
 ) -> Iterator[Alternative]:
     """The largest memory below what is asked for with which it starts, and the largest part of a GPU."""
     if asked.gpu_memory_bytes:
-        there = {size // BYTES_PER_GIB for size in memory_of_gpus(snapshot).tolist()}
-        less = (size for size in sorted(there, reverse=True) if 0 < size * BYTES_PER_GIB < asked.gpu_memory_bytes)
-        found = next((one for one in less if starts(replace(asked, gpu_memory_bytes=one * BYTES_PER_GIB))), 0)
+        unit, bytes_per_unit = memory_unit(asked.gpu_memory_bytes)
+        there = {size // bytes_per_unit for size in memory_of_gpus(snapshot).tolist()}
+        less = (size for size in sorted(there, reverse=True) if 0 < size * bytes_per_unit < asked.gpu_memory_bytes)
+        found = next((one for one in less if starts(replace(asked, gpu_memory_bytes=one * bytes_per_unit))), 0)
         if found:
             before = memory_words(asked.gpu_memory_bytes).replace(" ", "")
-            yield Alternative(change=f"{of}gpu_memory", before=before, after=f"{found}GiB")
+            yield Alternative(change=f"{of}gpu_memory", before=before, after=f"{found}{unit}")
     if asked.gpu_part_permille:
         smaller = (part for part in parts_there(snapshot, asked.gpu_model) if part < asked.gpu_part_permille)
         part = next((one for one in smaller if starts(replace(asked, gpu_part_permille=one))), 0)
@@ -165,12 +166,14 @@ def _less(
     asked: Resources, ranks: int, change_to: Callable[[Resources, int], Shape]
 ) -> Iterator[tuple[str, int, Callable[[int], Shape], str, str]]:
     """What may be less: its name, the most that is less, the shape with so much, and both in words."""
-    cores, gib = (asked.cpu_milli - 1) // 1000, (asked.memory_bytes - 1) // BYTES_PER_GIB
+    unit, each = memory_unit(asked.memory_bytes)
+    cores, most = (asked.cpu_milli - 1) // 1000, (asked.memory_bytes - 1) // each
     yield "gpus", asked.gpus - 1, lambda n: change_to(replace(asked, gpus=n), 0), str(asked.gpus), "{}"
     yield "nodes", ranks - 1, lambda n: change_to(asked, n), str(ranks), "{}"
     cpus = figure(asked.cpu_milli / 1_000)
     yield "cpus", cores, lambda n: change_to(replace(asked, cpu_milli=n * 1000), 0), cpus, "{}"
-    yield "memory", gib, lambda n: change_to(replace(asked, memory_bytes=n << 30), 0), _memory_words(asked), "{}GiB"
+    memory = memory_words(asked.memory_bytes).replace(" ", "")
+    yield "memory", most, lambda n: change_to(replace(asked, memory_bytes=n * each), 0), memory, f"{{}}{unit}"
 
 
 def _sets_with(shape: Shape, at: int, *, nodes: int, resources: Resources | None) -> tuple[PodSet, ...]:
@@ -237,10 +240,6 @@ def _less_apart(
         found = next(filter(starts, changes), None)
         if found is not None and found.spread is not None:
             yield Alternative(change="spread", before=spread.words, after=found.spread.words)
-
-
-def _memory_words(resources: Resources) -> str:
-    return memory_words(resources.memory_bytes).replace(" ", "")
 
 
 def _changed(

@@ -23,6 +23,8 @@ class Unit:
     """What a pod would hold; without a model: whole GPUs of any."""
     nodes: Bools | None = None
     """[nodes] Those whose GPUs will do; None: all."""
+    mixed: bool = False
+    """Of several models, of each of which there is a unit besides."""
 
 
 def units_of(snapshot: Snapshot, asked: Resources) -> tuple[Unit, ...]:

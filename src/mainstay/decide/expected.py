@@ -25,7 +25,7 @@ from mainstay.decide.placement.fill import Policy
 from mainstay.decide.replay import Replay, Start
 from mainstay.decide.reservation import NEVER
 from mainstay.decide.retry import mix
-from mainstay.decide.rows import only_workloads, with_workload
+from mainstay.decide.rows import only_workloads, rows_by_key, with_workload
 from mainstay.decide.run_times import seconds_left
 from mainstay.decide.shapes import shape_numbers
 from mainstay.decide.submitters import in_turn
@@ -35,7 +35,7 @@ from mainstay.domain.arrays import Bools, Floats, Ints
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, duration_words
 from mainstay.domain.snapshot import NOBODY, Snapshot
 from mainstay.domain.volume import VolumeNeed
-from mainstay.domain.workload import Phase, WorkloadSpec
+from mainstay.domain.workload import Kind, Phase, WorkloadSpec
 
 DRAWS, DRAWS_FEW = 19, 9
 """Half and nine tenths of one more are whole numbers. As many as the work allows: all, or the first few."""
@@ -55,6 +55,7 @@ CYCLE_MAX = 110_000
 """Where one cycle is more work than that, a part of the fleet is played (condensing.py): of all of it the few plays that tell
 anything would take seconds.
 """
+JOB = tuple(Kind).index(Kind.JOB)
 RUNS_MAX = 1 << 20
 """Of more that run, or wait, even that would."""
 
@@ -188,8 +189,9 @@ def submitted(
     if len(spec.choices) > 1 or not (spec.sets or first.is_plain):
         workloads = replace(workloads, choices={**table.choices, key: spec.choices})
     if spec.equals > 1:
-        typical_on = {**table.typical_on, key: tuple(sorted(seconds_on.items()))}
-        workloads = replace(workloads, equals={**table.equals, key: spec.equals}, typical_on=typical_on)
+        workloads = replace(workloads, equals={**table.equals, key: spec.equals})
+    if seconds_on:
+        workloads = replace(workloads, typical_on={**table.typical_on, key: tuple(sorted(seconds_on.items()))})
     if spec.sets:
         workloads = replace(workloads, sets={**table.sets, key: spec.sets})
     world = replace(
@@ -206,11 +208,39 @@ def submitted(
     return world, table.key.size
 
 
-def _taking_part(snapshot: Snapshot, row: int) -> tuple[Snapshot, int, bool]:
-    """The world with those only that hold something or wait near the front; its row there; whether others go before it."""
+def unlearned(snapshot: Snapshot) -> Ints:
+    """Keys of those whose run times matter where a start is played, and whose rows may be behind: what waits nearest to the front
+    of its queue learned them when it was queued, and of what runs nothing may have been known at its start. At most ROWS_MAX
+    of each.
+    """
+    table = snapshot.workloads
+    holds, waits = _holding_and_waiting(snapshot)
+    front = waits[np.lexsort((waits, _place_in_queue(snapshot, waits)))[:ROWS_MAX]]
+    strange = np.flatnonzero(holds & (table.kind == JOB) & (table.typical_seconds == 0))[:ROWS_MAX]
+    return table.key[np.union1d(front, strange)]
+
+
+def with_typical(snapshot: Snapshot, known: Mapping[int, tuple[int, int]]) -> Snapshot:
+    """The same world where runs of these workloads take so long: as `workload.typical`, by key."""
+    table = snapshot.workloads
+    rows = rows_by_key(table.key, np.fromiter(known, dtype=np.int64, count=len(known)))
+    here, found = rows >= 0, np.array([*known.values()], dtype=np.int64).reshape(-1, 2)
+    seconds, spread = table.typical_seconds.copy(), table.spread_permille.copy()
+    seconds[rows[here]], spread[rows[here]] = found[here, 0], found[here, 1]
+    return replace(snapshot, workloads=replace(table, typical_seconds=seconds, spread_permille=spread))
+
+
+def _holding_and_waiting(snapshot: Snapshot) -> tuple[Bools, Ints]:
+    """[workloads] Whether each holds places; and the rows of those that wait for some and may be given them."""
     held, table = snapshot.allocations, snapshot.workloads
     holds = np.isin(table.key, held.workload_key[held.seen != Seen.ENDED])
-    waits = np.flatnonzero(admission.waiting(snapshot) & ~table.held & ~table.stop_requested & ~holds)
+    return holds, np.flatnonzero(admission.waiting(snapshot) & ~table.held & ~table.stop_requested & ~holds)
+
+
+def _taking_part(snapshot: Snapshot, row: int) -> tuple[Snapshot, int, bool]:
+    """The world with those only that hold something or wait near the front; its row there; whether others go before it."""
+    table = snapshot.workloads
+    holds, waits = _holding_and_waiting(snapshot)
     place = _place_in_queue(snapshot, waits)
     mine = int(place[waits == row][0])
     before = place < mine if waits.size > ROWS_FEW else waits >= 0
@@ -283,7 +313,10 @@ def _mixed(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     return state ^ (state >> np.uint64(31))
 
 
-_NOTHING_ENDS = "it has no place even when all has ended that has a time limit or a history"
+_NOTHING_ENDS = (
+    "it has no place even when all has ended that has a time limit or a history;"
+    " what would tell: a max_duration of the runs that hold its places or go before it, or a default-max-duration of their queues"
+)
 _TOO_LARGE = "so much runs that it is not played to its end"
 _TOO_MUCH = "too much goes before it to see farther"
 

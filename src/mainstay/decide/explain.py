@@ -8,34 +8,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mainstay.decide import admission, billing, nomination
-from mainstay.decide.alternatives import Alternative, alternatives, place_of, with_another_turn
-from mainstay.decide.cycle import ANY_QUEUE, Cycle
+from mainstay.decide.alternatives import CHOICES_TRIED, Alternative, alternatives, with_another_turn
+from mainstay.decide.cycle import Cycle
 from mainstay.decide.expected import ExpectedStart, expected_start, submitted
 from mainstay.decide.holding import Holding, holding
 from mainstay.decide.offers import NOBODY_KNOWS
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
 from mainstay.decide.placement.sets import Parts, nodes_by_part
-from mainstay.decide.places import node_names, placed
+from mainstay.decide.places import placed
 from mainstay.decide.preemption.outlook import outlook
 from mainstay.decide.preemption.rules import wish_of
-from mainstay.decide.schedule import (
-    in_strict_queue,
-    kept_for_gpus,
-    quota_refusal,
-    refusal,
-    slot_resources,
-    start_reserved,
-    would_delay,
-)
+from mainstay.decide.schedule import slot_resources
 from mainstay.decide.shapes import Shape, shape_of
-from mainstay.decide.strict import held_up_by
 from mainstay.decide.submitters import turn_words
-from mainstay.decide.turn_order import turn_order
-from mainstay.domain.allocation import Seen
-from mainstay.domain.arrays import Ints
+from mainstay.decide.why import Look, held_back
 from mainstay.domain.errors import NotFound
-from mainstay.domain.preemption import Nomination
-from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Money, Resources
+from mainstay.domain.quantity import Money, Resources
 from mainstay.domain.queue import BUILT_IN_PRIORITIES, DEFAULT_QUEUE
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import NOBODY, Snapshot
@@ -61,8 +49,13 @@ class Explanation:
     """When it starts, if nobody yields for it; None where time alone brings no start, or it has one."""
     placement: str = ""
     """The policy by which its nodes are chosen, where its queue has one of its own."""
-    holding: Holding | None = None
-    """Who holds what it waits for; None where nobody does."""
+    holdings: tuple[Holding, ...] = ()
+    """Who holds what it waits for; of several choices, of each for itself. Empty where nobody does."""
+
+    @property
+    def holding(self) -> Holding | None:
+        """That of its first choice of which there is one."""
+        return next(iter(self.holdings), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +81,13 @@ class Preview:
     turn: str = ""
     preemption: str = ""
     expected: ExpectedStart | None = None
-    holding: Holding | None = None
+    holdings: tuple[Holding, ...] = ()
     """All as of an explanation."""
+
+    @property
+    def holding(self) -> Holding | None:
+        """That of its first choice of which there is one."""
+        return next(iter(self.holdings), None)
 
 
 def explain(
@@ -103,7 +101,7 @@ def explain(
         msg = f"no workload waits or runs under this key: {workload_key}"
         raise NotFound(msg)
     phase = Phase(int(snapshot.workloads.phase[row]))
-    held = _held_back(snapshot, row, phase)
+    held = held_back(snapshot, row, may_start=admission.may_start(snapshot))
     if held:
         return Explanation(workload_key=workload_key, phase=phase, reason=held, position=0, alternatives=())
     reserved = nomination.reserved(snapshot)
@@ -121,7 +119,7 @@ def explain(
         preemption=outlook(snapshot, wish_of(snapshot, row), shape) if waits else "",
         expected=_expected(reserved, row, answer),
         placement=snapshot.queues.placements[int(snapshot.workloads.queue[row])],
-        holding=answer.holding,
+        holdings=answer.holdings,
     )
 
 
@@ -171,7 +169,7 @@ def preview(
         turn=answer.turn,
         preemption="" if answer.node_rows else outlook(snapshot, wish, shape),
         expected=_expected(world, row, answer),
-        holding=answer.holding,
+        holdings=answer.holdings,
     )
 
 
@@ -188,71 +186,12 @@ class _Answer:
     parts: tuple[tuple[int, Resources], ...] = ()
     """So many ranks, and what each holds."""
     alternatives: tuple[Alternative, ...] = ()
-    holding: Holding | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _InOrder:
-    """Where a workload stands in the order of turns."""
-
-    others: Ints
-    """Rows of all others, in their order."""
-    ahead: int
-    """So many of them go before it."""
-    words: str
-    """How its queue orders what is as urgent."""
-
-    @classmethod
-    def of(cls, world: Snapshot, row: int) -> _InOrder:
-        order = turn_order(world)
-        ahead = int(np.argmax(order == row))
-        return cls(others=np.delete(order, ahead), ahead=ahead, words=turn_words(world, order[:ahead], row))
+    holdings: tuple[Holding, ...] = ()
 
 
 def _as_asked(spec: WorkloadSpec) -> tuple[tuple[int, Resources], ...]:
     """As `_Answer.parts`, of one that has no place."""
     return tuple((one.nodes, one.resources) for one in spec.sets) or ((spec.nodes, spec.choices[0]),)
-
-
-def _held_back(snapshot: Snapshot, row: int, phase: Phase) -> Reason | None:
-    """Why it is not in the order at all, if it is not."""
-    table = snapshot.workloads
-    if table.stop_requested[row]:
-        return Reason(code=Code.STOPPING)
-    if not admission.waiting(snapshot)[row]:
-        codes = {Phase.RUNNING: Code.POD_RUNNING, Phase.UNKNOWN: Code.POD_LOST}
-        return Reason(code=codes.get(phase, Code.POD_STARTING), numbers=_ranks(snapshot, row))
-    if table.held[row]:
-        return Reason(code=Code.HELD)
-    if not admission.due(snapshot)[row]:
-        wait_us = int(table.not_before[row]) - snapshot.now
-        numbers = {"attempt": int(table.attempt[row]), "seconds": -(-wait_us // MICROSECONDS_PER_SECOND)}
-        return Reason(code=Code.BACKING_OFF, numbers=numbers)
-    if (kept := snapshot.nominations.get(int(table.key[row]))) is not None:
-        return _keeps(snapshot, int(table.key[row]), kept)
-    if row not in admission.order(snapshot):
-        return Reason(code=Code.POD_LOST, numbers={"detail": "a pod of an earlier attempt is not proven dead"})
-    return None
-
-
-def _ranks(snapshot: Snapshot, row: int) -> dict[str, int | float | str]:
-    """Of an elastic one, how many of how many its attempt has."""
-    table, held = snapshot.workloads, snapshot.allocations
-    least, most = int(table.nodes_min[row]), int(table.nodes_max[row])
-    if least == most:
-        return {}
-    mine = (held.workload_key == table.key[row]) & (held.attempt == table.attempt[row]) & ~held.surplus
-    return {"detail": f"{np.count_nonzero(mine)} nodes of {least} to {most}"}
-
-
-def _keeps(snapshot: Snapshot, key: int, kept: Nomination) -> Reason:
-    """It waits for those who were displaced for it, whose places are kept for it."""
-    held = snapshot.allocations
-    pods = (held.yields_to == key) & held.stop & (held.seen != Seen.ENDED)
-    runs = int(np.unique(held.workload_key[pods]).size)
-    nodes = node_names(snapshot, nomination.node_rows(snapshot, kept))
-    numbers: dict[str, int | float | str] = {"pods": int(pods.sum()), "runs": runs, "nodes": nodes}
-    return Reason(code=Code.PREEMPTS, numbers=numbers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,43 +204,45 @@ class _Asker:
 
 def _answer(snapshot: Snapshot, shape: Shape, *, row: int, most: int, who: _Asker) -> _Answer:
     """What a cycle does with the workload in this row. `most`: so many ranks it may ever have."""
-    policy, stands = POLICIES[DEFAULT_POLICY], _InOrder.of(snapshot, row)
-    ahead, queue = stands.ahead, int(snapshot.workloads.queue[row])
-    first = Cycle(snapshot, policy)
-    if found := place_of(first, row):
+    look, queue = Look(snapshot), int(snapshot.workloads.queue[row])
+    ahead = look.ahead(row)
+    others, turn = np.delete(look.order, ahead), turn_words(snapshot, look.order[:ahead], row)
+    if found := look.place(row):
         return _starts(snapshot, *found, shape=shape, most=most, ahead=ahead)
-    later = start_reserved(first, row, shape) if row in first.reserved else None
-    cycle = Cycle(snapshot, policy, order=stands.others)
+    reason = look.reason(row, shape)
+    cycle = Cycle(snapshot, look.policy, order=others)
     for _ in cycle.placements(ahead=ahead):
         pass  # Only what it leaves is of interest.
-    alone = Cycle(snapshot, policy)
-    reason = later or _held_up(first, row, who.tenant)
-    reason = reason or would_delay(cycle, shape, queue) or kept_for_gpus(cycle, shape, queue)
-    reason = reason or _waits(alone, shape, queue=queue, ahead=ahead)
-    if row in first.unreserved and reason.code is Code.WAITS_FOR_CAPACITY:
-        reason = replace(reason, numbers={**reason.numbers, "detail": _NO_START})
     return _Answer(
         reason=reason,
         position=ahead + 1,
-        turn=stands.words,
+        turn=turn,
         alternatives=(
             *alternatives(snapshot, shape, cycle, row=row, queue=queue),
-            *with_another_turn(snapshot, row, shape, cycle=cycle, alone=alone, classes=who.priorities),
+            *with_another_turn(snapshot, row, shape, cycle=cycle, alone=look.alone, classes=who.priorities),
         ),
-        holding=holding(
-            snapshot,
-            shape,
-            queue=queue,
-            reason=reason,
-            alone=alone,
-            cycle=first if later else cycle,
-            row=row,
-            tenant=who.tenant,
-        ),
+        holdings=_holdings(look, shape, row=row, reason=reason, tenant=who.tenant),
     )
 
 
-_NO_START = "no start can be reserved for it: of what holds its places not enough is known to end within a week"
+def _holdings(look: Look, shape: Shape, *, row: int, reason: Reason, tenant: str) -> tuple[Holding, ...]:
+    """As of an explanation."""
+    queue = int(look.world.workloads.queue[row])
+
+    def held(one: Shape, why: Reason) -> Holding | None:
+        return holding(
+            look.world, one, queue=queue, reason=why, alone=look.alone, cycle=look.whole, row=row, tenant=tenant
+        )
+
+    if reason.code not in _SHORT or len(shape.choices) == 1 or shape.sets:
+        found = held(shape, reason)
+        return (found,) if found else ()
+    each = [(one, held(one, look.short_of(one, queue))) for one in shape.apart[:CHOICES_TRIED]]
+    return tuple(replace(found, choice=one.choices[0].gpu_words or "no GPU") for one, found in each if found)
+
+
+_SHORT = frozenset({Code.WAITS_FOR_CAPACITY, Code.WAITS_FOR_QUOTA, Code.WAITS_FOR_VOLUME})
+"""Each choice is short of something of its own."""
 
 
 _TIME_DOES_NOT_HELP = frozenset(
@@ -330,32 +271,6 @@ def _starts(
         node_rows=node_rows,
         parts=tuple((part.ranks, slot_resources(snapshot, int(rows[0]), part.request)) for part, rows in by_part),
     )
-
-
-def _held_up(cycle: Cycle, row: int, tenant: str) -> Reason | None:
-    """Which run is the head of its strict queue, by name if it is of the `tenant`; None where nobody holds it up so."""
-    snapshot = cycle.snapshot
-    head = held_up_by(snapshot, cycle.order, cycle.started, row)
-    if head is None:
-        return None
-    owner, _, name = snapshot.owners.get(int(snapshot.workloads.key[head]), ("", "", ""))
-    return in_strict_queue(snapshot, row, name) if tenant and owner == tenant else in_strict_queue(snapshot, row)
-
-
-def _waits(alone: Cycle, shape: Shape, *, queue: int, ahead: int) -> Reason:
-    if alone.place(shape, queue):
-        return Reason(code=Code.WAITS_BEHIND, numbers={"ahead": ahead, "needs": shape.words})
-    reason = refusal(alone.snapshot, shape, alone.free)
-    if reason.code is not Code.NEVER_FITS and _is_short_of_quota(alone, shape, queue):
-        reason = quota_refusal(alone, shape, queue)
-    return replace(reason, numbers={**reason.numbers, "ahead": ahead})
-
-
-def _is_short_of_quota(cycle: Cycle, shape: Shape, queue: int) -> bool:
-    """Whether the queue may not have it, be there room or not: a cycle looks at that first."""
-    choices = (one for way in shape.ways for one in cycle.allowance.flavors_of(queue, way))
-    may = any(cycle.allowance.may_use_parts(queue, one) for one in choices)
-    return not may or cycle.place(shape, ANY_QUEUE) is not None
 
 
 def _cost_max(hourly: Money, seconds: int) -> Money | None:

@@ -7,6 +7,7 @@ by its limit; with neither, nobody knows.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -71,8 +72,10 @@ class HeldRun:
 class Holding:
     """What is short, and who holds it."""
 
-    kind: Literal["quota", "capacity", "start"]
-    """What its queue may not use, what nodes have not, or what is kept for starts that are reserved."""
+    kind: Literal["quota", "capacity", "start", "headroom"]
+    """What its queue may not use, what nodes have not, what is kept for starts that are reserved, or for GPU work that waits."""
+    choice: str = ""
+    """What of several choices it is about, in words; empty: all there are."""
     resource: str
     """Of which there is too little: one of `Resource`, the shape of slices, another resource by its name, or NODES."""
     flavor: str = ""
@@ -85,11 +88,14 @@ class Holding:
     """Runs of the tenant among them, those with the most first."""
     own_more: int = 0
     asked_at: int
+    like: int = 0
+    """Memory is told in the kind of units of this amount, which is asked for."""
 
     @property
     def sentence(self) -> str:
         """Which queues, in words, without a full stop."""
-        return f"{self._where}{'; '.join(map(self._words_of, self.holders))}"
+        choice = f"for {self.choice}: " if self.choice else ""
+        return f"{choice}{self._where}{'; '.join(map(self._words_of, self.holders))}"
 
     @property
     def own_sentence(self) -> str:
@@ -101,18 +107,23 @@ class Holding:
 
     def _words_of(self, one: Holder) -> str:
         who = f"queue {one.queue}" if one.queue else f"{counted(one.queues, 'other queue')} together"
-        verb = {"quota": "uses", "capacity": "holds", "start": "keeps"}[self.kind]
+        verb = {"quota": "uses", "capacity": "holds", "start": "keeps", "headroom": "waits for"}[self.kind]
+        if self.kind == "headroom":
+            verb = verb if one.queues == 1 else "wait for"
+            return f"{who} {verb} {resource_words(self.resource, one.amount, like=self.like)} in {counted(one.runs, 'run')}"
         verb = verb if one.queues == 1 else verb.removesuffix("s")
-        amount = resource_words(self.resource, one.amount)
-        borrowed = f" ({resource_words(self.resource, one.borrowed)} borrowed)" if one.borrowed else ""
+        amount = resource_words(self.resource, one.amount, like=self.like)
+        borrowed = f" ({resource_words(self.resource, one.borrowed, like=self.like)} borrowed)" if one.borrowed else ""
         if self.kind == "start":
-            return f"{who} {verb} {amount} from {self._in(one.first_end)} on for {counted(one.runs, 'start')}"
+            return f"{who} {verb} {amount} for {counted(one.runs, 'start')} {self._in(one.first_end)}"
         return f"{who} {verb} {amount}{borrowed} in {counted(one.runs, 'run')}, {self._ends(one)}"
 
     @property
     def _where(self) -> str:
         if self.kind == "quota":
             return f"of the quota of {self.resource} ({self.flavor}) "
+        if self.kind == "headroom":
+            return "it is kept for GPU work that may run there: "
         return f"on the {counted(self.nodes, 'node')} that would do, " if self.kind == "capacity" else ""
 
     def _ends(self, one: Holder) -> str:
@@ -127,19 +138,19 @@ class Holding:
 
     def _run_words(self, one: HeldRun) -> str:
         ends = f"expected to end {self._in(one.ends_at)}" if one.ends_at else "nobody knows until when"
-        return f"{one.run} ({resource_words(self.resource, one.amount)}, {ends})"
+        return f"{one.run} ({resource_words(self.resource, one.amount, like=self.like)}, {ends})"
 
     def _in(self, instant: int) -> str:
         seconds = -(-(instant - self.asked_at) // MICROSECONDS_PER_SECOND)
         return "now" if seconds <= 0 else f"in {duration_words(seconds)}"
 
 
-def resource_words(resource: str, amount: int) -> str:
-    """`8 GPUs`, `2.5 CPUs`, `16 GiB`, `3 pods`, `4 x mig-1g.10gb`."""
+def resource_words(resource: str, amount: int, *, like: int = 0) -> str:
+    """`8 GPUs`, `2.5 CPUs`, `16 GiB`, `3 pods`, `4 x mig-1g.10gb`. `like` as of `memory_words`."""
     nouns = {Resource.GPU.value: "GPU", Resource.PODS.value: "pod", NODES: "node"}
     if resource in nouns:
         return counted(amount, nouns[resource])
-    return amount_words(resource, amount) if resource in set(Resource) else f"{amount} x {resource}"
+    return amount_words(resource, amount, like=like) if resource in set(Resource) else f"{amount} x {resource}"
 
 
 def holding(
@@ -151,7 +162,13 @@ def holding(
     workload, or negative.
     """
     asked = _Asked(snapshot=snapshot, shape=shape, queue=queue, reason=reason, alone=alone, tenant=tenant)
-    match reason.code:
+    found = _of(asked, cycle, row)
+    return replace(found, like=shape.choices[0].memory_bytes) if found else None
+
+
+def _of(asked: _Asked, cycle: Cycle, row: int) -> Holding | None:
+    snapshot, shape = asked.snapshot, asked.shape
+    match asked.reason.code:
         case Code.WAITS_FOR_QUOTA:
             return _of_quota(asked)
         case Code.START_RESERVED:
@@ -162,6 +179,8 @@ def holding(
             return _of_capacity(asked)
         case Code.WAITS_FOR_RESERVED:
             return _of_starts(snapshot, shape, cycle)
+        case Code.KEPT_FOR_GPUS:
+            return _of_headroom(snapshot, shape, cycle)
         case _:
             return None
 
@@ -335,6 +354,41 @@ def _of_starts(snapshot: Snapshot, shape: Shape, cycle: Cycle) -> Holding | None
         first, last = starts[0].starts_at, starts[-1].starts_at
         holders.append(Holder(queue=names[queue], amount=nodes, runs=len(rows), first_end=first, last_end=last))
     return Holding(kind="start", resource=NODES, holders=tuple(holders), asked_at=snapshot.now) if holders else None
+
+
+SHAPES_TRIED_MAX = 32
+"""Of GPU work that waits, those of which most wait."""
+
+
+def _of_headroom(snapshot: Snapshot, shape: Shape, cycle: Cycle) -> Holding | None:
+    """Queues whose GPU work waits that could run, with quota, on the nodes with idle GPUs where this would have room."""
+    there = np.logical_or.reduce([feasible(cycle.free, request) for request in shape.requests])
+    whole = whole_of(snapshot).opened(snapshot.nodes.ready, admits=snapshot.nodes.admits, sound=snapshot.nodes.sound)
+    table, waits = snapshot.workloads, ~cycle.started[cycle.order]
+    groups, first, count = np.unique(
+        np.stack((table.queue[cycle.order], cycle.numbers))[:, waits], axis=1, return_index=True, return_counts=True
+    )
+    rows = cycle.order[waits][first]
+    amount, runs = Counter[int](), Counter[int]()
+    for at in np.argsort(-count, kind="stable")[:SHAPES_TRIED_MAX].tolist():
+        queue, number = groups[:, at].tolist()
+        other = cycle.shape(int(rows[at]), number)
+        tried = (way for each in other.ways for way in cycle.allowance.flavors_of(queue, each))
+        may = [part.request for way in tried if cycle.allowance.may_use_parts(queue, way) for part in way]
+        if any(request.gpus and (feasible(whole, request) & there).any() for request in may):
+            amount[queue] += int(count[at]) * other.amounts[2]
+            runs[queue] += int(count[at])
+    names = snapshot.queues.names
+    by_queue = sorted(amount, key=lambda one: (-amount[one], names[one]))
+    holders = [Holder(queue=names[one], amount=amount[one], runs=runs[one]) for one in by_queue[:QUEUES_NAMED]]
+    if rest := by_queue[QUEUES_NAMED:]:
+        holders.append(
+            Holder(
+                queue="", queues=len(rest), amount=sum(amount[one] for one in rest), runs=sum(runs[one] for one in rest)
+            )
+        )
+    gpus = Resource.GPU.value
+    return Holding(kind="headroom", resource=gpus, holders=tuple(holders), asked_at=snapshot.now) if holders else None
 
 
 class _Held:

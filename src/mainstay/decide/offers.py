@@ -2,7 +2,7 @@
 
 Choices that are equals are tried in the order of their expected cost: the price per hour of what a pod would hold, times how long
 such a run takes on such GPUs. Both differ by the model, so where any will do, each that there is is an offer of its own
-(docs/decisions/0028).
+(docs/decisions/0028). Nor is a choice of GPUs by their memory one of a model, but of the cheapest that has as much.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Offer:
     """The choice."""
     tier: int
     """Offers of one tier are equals; a lower tier goes first."""
+    mixed: bool = False
+    """The pods of a gang may have different models by it, each at its price. It comes behind its equals."""
     per_hour: Money
     """Of one pod."""
     seconds: int = 0
@@ -72,6 +74,7 @@ def offers_of(
             offer = Offer(
                 resources=one.resources,
                 nodes=one.nodes,
+                mixed=one.mixed,
                 asked=choice,
                 tier=0 if compared else max(0, number - equals + 1),
                 per_hour=hourly(one.resources),
@@ -92,10 +95,10 @@ def in_order(offers: Sequence[Offer], seconds_on: Mapping[str, int]) -> tuple[in
     """Their numbers in that order: equals by price per hour x seconds, then by seconds; 1 where nobody knows of any of them."""
     usual = sum(seconds_on.values()) / len(seconds_on) if seconds_on else 1.0
 
-    def cost(at: int) -> tuple[int, float, float]:
+    def cost(at: int) -> tuple[int, bool, float, float]:
         one = offers[at]
         seconds = seconds_on.get(kind_of_gpus(one.resources), 0) or usual
-        return one.tier, one.per_hour.micros * seconds, seconds
+        return one.tier, one.mixed, one.per_hour.micros * seconds, seconds
 
     return tuple(sorted(range(len(offers)), key=cost))
 
@@ -130,12 +133,12 @@ def _hourly(prices: tuple[Price, ...], at: int) -> Callable[[Resources], Money]:
 
 
 def _ways(snapshot: Snapshot, choice: Resources, *, compared: bool) -> Iterator[Unit]:
-    """The units that will do; where they are compared by what they cost, or are more than was asked for, and any model will do,
-    those of each that there is.
+    """The units that will do; where they are compared by what they cost, and any model will do, those of each that there is. By
+    memory or part they are always.
     """
     for unit in units_of(snapshot, choice):
         held = unit.resources
-        if not (compared or choice.gpu_part_permille) or not held.gpus or held.gpu_model:
+        if (choice.is_plain and not compared) or not held.gpus or held.gpu_model:
             yield unit
             continue
         models = models_of(snapshot.nodes, inside=unit.nodes)
@@ -148,3 +151,5 @@ def _ways(snapshot: Snapshot, choice: Resources, *, compared: bool) -> Iterator[
             else:
                 nameless = snapshot.nodes.gpu_model == 0
                 yield replace(unit, nodes=nameless if unit.nodes is None else unit.nodes & nameless)
+        if choice.gpu_memory_bytes and not compared and len(models) > 1:
+            yield replace(unit, mixed=True)  # A gang for which no model has room may lie on several.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from mainstay.domain import gpu
 from mainstay.domain.arrays import Bools
 from mainstay.domain.plan import Action, Advance, Allocate, RowVersion
 from mainstay.domain.preemption import Slot
-from mainstay.domain.quantity import BYTES_PER_GIB, Resources, counted, figure, is_shape, memory_words
+from mainstay.domain.quantity import Resources, counted, figure, is_shape, memory_unit, memory_words
 from mainstay.domain.queue import amount_words
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import PODS, Snapshot
@@ -142,8 +143,9 @@ def quota_refusal(cycle: Cycle, shape: Shape, queue: int) -> Reason:
     short = next(filter(None, shorts), None)
     if short is None:
         return Reason(code=Code.NO_QUOTA, object=name, numbers=needs)
-    figures = {"resource": short.resource, "flavor": short.flavor, "left": amount_words(short.resource, short.left)}
-    used, nominal = amount_words(short.resource, short.used), amount_words(short.resource, short.nominal)
+    words = partial(amount_words, short.resource, like=shape.choices[0].memory_bytes)
+    figures = {"resource": short.resource, "flavor": short.flavor, "left": words(short.left)}
+    used, nominal = words(short.used), words(short.nominal)
     return Reason(
         code=Code.WAITS_FOR_QUOTA, object=name, numbers={**needs, **figures, "used": used, "nominal": nominal, **tried}
     )
@@ -202,6 +204,8 @@ def _refusal(snapshot: Snapshot, shape: Shape, free: Free) -> Reason:
     needs: dict[str, int | float | str] = {"needs": shape.words}
     if shape.cluster in snapshot.closed_clusters:
         return _waits_for_cluster(snapshot, shape.cluster, needs)
+    if not snapshot.nodes.key.size:
+        return Reason(code=Code.NO_NODES, numbers=needs)
     whole = whole_of(snapshot)
     if shape.restriction and not whole.allowed(_anything(shape)).any():
         return _no_node_admits(snapshot, shape, whole, needs)
@@ -368,9 +372,12 @@ def _most(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     model_fits = free.is_of_model(request.gpu_model) if request.gpu_model else np.ones(free.key.size, dtype=np.bool_)
     gpus = np.minimum(free.devices(request), request.gpus)
     row = int(np.lexsort((-free.key, free.memory_bytes, free.cpu_milli, gpus, model_fits, here))[-1])
-    words = words_of(_left_on(snapshot, free, row, request))
+    words = words_of(_left_on(snapshot, free, row, request), like=shape.choices[0].memory_bytes)
     return words + (
-        _pods_words(snapshot, free, shape) or _spread_words(free, shape) or _topology_words(snapshot, free, shape)
+        _pods_words(snapshot, free, shape)
+        or _spread_words(free, shape)
+        or _topology_words(snapshot, free, shape)
+        or _gang_words(free, shape)
     )
 
 
@@ -395,8 +402,9 @@ def _gpu_memory_words(snapshot: Snapshot, whole: Free, shape: Shape) -> str:
     words = f", but no {asked.gpu_model or 'GPU'} is known to have {memory_words(asked.gpu_memory_bytes)}"
     if not memory[row]:
         return words
-    gib = figure(round(int(memory[row]) / BYTES_PER_GIB, 1))
-    return f"{words}: the largest are {snapshot.gpu_models[int(whole.gpu_model[row])] or 'GPU'} with {gib} GiB"
+    unit, bytes_per_unit = memory_unit(asked.gpu_memory_bytes)
+    most = f"{figure(round(int(memory[row]) / bytes_per_unit, 1))} {unit}"
+    return f"{words}: the largest are {snapshot.gpu_models[int(whole.gpu_model[row])] or 'GPU'} with {most}"
 
 
 def _gpus_words(snapshot: Snapshot, whole: Free, shape: Shape) -> str:
@@ -479,6 +487,18 @@ def _topology_words(snapshot: Snapshot, free: Free, shape: Shape) -> str:
     names = snapshot.nodes.names if need.level == HOST else free.levels[need.level].names
     there = f"the roomiest, {names[roomiest]}, has room for {most[roomiest]}"
     return f", but no {need.level} has room for {shape.least} such pods: {there}"
+
+
+def _gang_words(free: Free, shape: Shape) -> str:
+    """That each of its pods has room but not all of them together, in numbers; empty if that is not so."""
+    if shape.least == 1 or shape.one_node:
+        return ""
+    there = [(request, np.flatnonzero(feasible(free, request))) for request in shape.requests]
+    most = max(int(room_together(free, request, rows).max(initial=0)) for request, rows in there)
+    if not 0 < most < shape.least:
+        return ""
+    together = "no cluster has room for more than" if np.unique(free.cluster).size > 1 else "all nodes have room for"
+    return f", and {together} {most} of {shape.least} such pods"
 
 
 def _left_on(snapshot: Snapshot, free: Free, row: int, request: Request) -> Resources:

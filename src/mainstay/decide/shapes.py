@@ -86,6 +86,20 @@ class Shape:
         # Of those that differ by their nodes alone, the first that it was placed by: a volume may bind it to fewer since.
         return next((at for at in alike if _is_within(has.reach, self.requests[at].reach)), min(alike, default=None))
 
+    @property
+    def apart(self) -> tuple[Shape, ...]:
+        """Of several choices each as if it were the only one, in order."""
+        of = [[at for at, offer in enumerate(self.offers) if offer.asked == one] for one in dict.fromkeys(self.choices)]
+        return tuple(
+            replace(
+                self,
+                choices=(self.offers[here[0]].asked,),
+                offers=tuple(self.offers[at] for at in here),
+                requests=tuple(self.requests[at] for at in here),
+            )
+            for here in of
+        )
+
     def timed(self, seconds_on: Mapping[str, int]) -> Shape:
         """The same for one of which such runs take so long, where its offers are tried in the same order."""
         return replace(self, offers=timed(self.offers, seconds_on)) if self.offers else self
@@ -283,9 +297,9 @@ def shape_numbers(snapshot: Snapshot, rows: Ints, *, timed: bool = False, beside
     return _numbers(columns)
 
 
-def words_of(resources: Resources) -> str:
-    """An amount in words: `4 CPUs, 16 GiB, 8 x H100`."""
-    parts = [cores_words(resources.cpu_milli), memory_words(resources.memory_bytes)]
+def words_of(resources: Resources, *, like: int = 0) -> str:
+    """An amount in words: `4 CPUs, 16 GiB, 8 x H100`. `like` as of `memory_words`."""
+    parts = [cores_words(resources.cpu_milli), memory_words(resources.memory_bytes, like=like)]
     if resources.gpus:
         parts.append(resources.gpu_words)
     parts += [f"{amount} {name}" for name, amount in resources.others]

@@ -161,6 +161,8 @@ class Progress:
     """When the first of the pods that have not ended was told to end."""
     ranks: int = 0
     """So many its last attempt has, or had: those that ended as its attempt went on without them do not count."""
+    has: Resources | None = None
+    """What the first pod of that attempt was given."""
 
 
 NO_PROGRESS = Progress()

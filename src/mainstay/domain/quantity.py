@@ -122,12 +122,21 @@ def cores_words(cpu_milli: int) -> str:
     return counted(cpu_milli / 1_000, "CPU")
 
 
-def memory_words(size: int) -> str:
-    """In the unit it was most likely written in, as commands and pages show it: `1 GB`, `16 GiB`, `512 MiB`."""
+def memory_words(size: int, *, like: int = 0) -> str:
+    """In the unit it was most likely written in, as commands and pages show it: `1 GB`, `16 GiB`, `512 MiB`. `like`: in the kind
+    of units in which that amount was, beside which it is told.
+    """
+    largest, bytes_per_largest = memory_unit(like or size)
     for unit, bytes_per_unit in MEMORY_UNITS:
-        if size and size % bytes_per_unit == 0:
+        if size and size % bytes_per_unit == 0 and len(unit) == len(largest):
             return f"{figure(size // bytes_per_unit)} {unit}"
-    return f"{figure(round(size / BYTES_PER_GIB, 2) or size / BYTES_PER_GIB)} GiB"
+    return f"{figure(round(size / bytes_per_largest, 2) or size / bytes_per_largest)} {largest}"
+
+
+def memory_unit(size: int) -> tuple[str, int]:
+    """GB or GiB with its bytes: of which kind the unit is that this amount was most likely written in."""
+    unit = next((unit for unit, bytes_per_unit in MEMORY_UNITS if size and size % bytes_per_unit == 0), "GiB")
+    return ("GiB", BYTES_PER_GIB) if unit in {"GiB", "MiB"} else ("GB", 10**9)
 
 
 def figure(value: float) -> str:
@@ -144,6 +153,16 @@ def duration_words(seconds: int) -> str:
             whole, rest = divmod(round(seconds / below), size // below)
             return f"{whole} {unit} {rest} {small}" if rest else f"{whole} {unit}"
     return f"{round(seconds / 60)} min"
+
+
+def written(seconds: int) -> str:
+    """Exactly, as a job file says it: `6m31s`, `8h`, `2d`."""
+    parts, rest = [], seconds
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
 
 
 def cost_micros(*, price_per_hour_micros: int, amount: int, per_amount: int, duration_us: int) -> int:

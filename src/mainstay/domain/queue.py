@@ -140,11 +140,11 @@ class LocalQueueRecord:
     set_by: str
 
 
-def amount_words(resource: str, amount: int) -> str:
-    """So much of what quotas are of, in words: `2.5 CPUs`, `16 GiB`, `8`."""
+def amount_words(resource: str, amount: int, *, like: int = 0) -> str:
+    """So much of what quotas are of, in words: `2.5 CPUs`, `16 GiB`, `8`. `like` as of `memory_words`."""
     if resource == Resource.CPU:
         return cores_words(amount)
-    return memory_words(amount) if resource == Resource.MEMORY else str(amount)
+    return memory_words(amount, like=like) if resource == Resource.MEMORY else str(amount)
 
 
 def local_name(namespace: str, name: str) -> str:

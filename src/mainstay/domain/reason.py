@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
-from mainstay.domain.quantity import counted
+from mainstay.domain.quantity import counted, written
 
 
 class Code(StrEnum):
@@ -188,7 +188,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
             "waits behind {head}, which finds no place: queue {object} is strict, so nothing of it starts past its head"
         ),
         Code.NEVER_FITS: "cannot run on this fleet: needs {needs}, the largest node has {largest}",
-        Code.BACKING_OFF: "attempt {attempt} starts in {seconds} s, after a failure",
+        Code.BACKING_OFF: "attempt {attempt} starts in {seconds:duration}, after a failure",
         Code.NO_NODES: "no node is ready",
         Code.PLACED: "placed on {nodes}",
         Code.PLACED_ELASTIC: "placed with {ranks:node} of {range} on {nodes}",
@@ -204,7 +204,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.COPY_REFUSED: "rank {rank} ended well and its output is kept, but what it left could not be copied: {detail}",
         Code.INFRASTRUCTURE_FAILURE: "rank {rank} was lost to the infrastructure: {detail}",
         Code.RETRIES_EXHAUSTED: "gave up after {attempts:attempt}; the last: {last}",
-        Code.MAX_DURATION_REACHED: "stopped at its max_duration of {seconds} s",
+        Code.MAX_DURATION_REACHED: "stopped at its max_duration of {seconds:duration}",
         Code.GANG_MEMBER_ENDED: "stopped because rank {rank} of its gang ended",
         Code.STOP_REQUESTED: "stop requested by {by}",
         Code.STOPPING: "was told to end",
@@ -269,7 +269,7 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.NODE_UNCORDONED: "uncordoned by {by}: takes work again",
         Code.NODE_DRAINED: "drained by {by}",
         Code.NODE_QUARANTINED: "quarantined by {by}",
-        Code.NODE_REFUSES: "quarantined for {seconds} s: {detail}",
+        Code.NODE_REFUSES: "quarantined for {seconds:duration}: {detail}",
         Code.NODE_RELEASED: "released by {by}: takes work again",
         Code.QUARANTINE_OVER: "its quarantine is over: takes work again",
         Code.NODE_CLOSED_OTHERWISE: "node {object} is {state}, not {asked}",
@@ -361,8 +361,11 @@ class Reason:
         return f"{cut.rpartition(' ')[0] or cut}…"
 
 
+DURATION = "duration"
+
+
 class _Figure:
-    """`{pods:pod}` in a sentence is `1 pod` or `3 pods`."""
+    """`{pods:pod}` in a sentence is `1 pod` or `3 pods`, and `{seconds:duration}` is `6m31s`."""
 
     def __init__(self, value: float | str) -> None:
         self._value = value
@@ -370,6 +373,8 @@ class _Figure:
     def __format__(self, noun: str) -> str:
         if not noun:
             return str(self._value)
+        if noun == DURATION and isinstance(self._value, int):
+            return written(self._value)
         return f"{self._value} {noun}s" if isinstance(self._value, str) else counted(self._value, noun)
 
 

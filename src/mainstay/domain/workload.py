@@ -279,6 +279,11 @@ class WorkloadSpec:
     """How near to each other its pods are to lie; None: anywhere in one cluster."""
 
     @property
+    def compares_gpus(self) -> bool:
+        """Whether which GPUs it is given depends on what they cost, and so on how long such runs take on each kind."""
+        return self.equals > 1 or any(one.gpu_memory_bytes and not one.gpu_model for one in self.choices)
+
+    @property
     def restricted_to(self) -> Restriction:
         """Which nodes will do, of guests and of what is ours."""
         return self.need or self.restriction

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mainstay.decide import explain as explaining
+from mainstay.decide.expected import unlearned, with_typical
 from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Owner
+from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeNeed, named
 from mainstay.domain.workload import OPEN_MAX, STARTING, Kind, Phase, submitter_of, typical_on
 from mainstay.operations import priorities
@@ -49,11 +51,11 @@ def preview(store: Store, principal: Principal, job: JobRequest, *, now: int, op
         tenant=principal.tenant, project=job.project, submitted_by=principal.name, kind=job.spec.kind
     )
     seconds_on = {}
-    if job.spec.equals > 1 and job.spec.kind is Kind.JOB:
+    if job.spec.compares_gpus and job.spec.kind is Kind.JOB:
         name = job.spec.name
         seconds_on = typical_on(store.run_times_on(tenant=principal.tenant, project=job.project, name=name))
     answer = explaining.preview(
-        store.snapshot(now=now, seed=0),
+        _up_to_date(store, now=now),
         spec=job.spec,
         priority=priority,
         queue=job.queue,
@@ -74,7 +76,7 @@ def explain(store: Store, principal: Principal, reference: str, *, now: int) -> 
     if workload.phase.final:
         return None
     found = explaining.explain(
-        store.snapshot(now=now, seed=0), workload.key, tenant=principal.tenant, priorities=priorities.numbers(store)
+        _up_to_date(store, now=now), workload.key, tenant=principal.tenant, priorities=priorities.numbers(store)
     )
     if workload.held and workload.phase is found.phase:
         return replace(found, reason=workload.reason)
@@ -82,3 +84,9 @@ def explain(store: Store, principal: Principal, reference: str, *, now: int) -> 
     told = workload.phase in STARTING or (workload.phase is Phase.RUNNING and "detail" in workload.reason.numbers)
     told = told and workload.phase is found.phase and not workload.stop_requested
     return replace(found, reason=workload.reason) if told else found
+
+
+def _up_to_date(store: Store, *, now: int) -> Snapshot:
+    """The world, with what has been learned since those that matter were queued of how long they take."""
+    snapshot = store.snapshot(now=now, seed=0)
+    return with_typical(snapshot, store.typical_now(unlearned(snapshot).tolist()))

@@ -17,6 +17,7 @@ from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import Sealing
 from mainstay.operations.sessions import Session, Sessions
 from mainstay.operations.submit import Draw
+from mainstay.operations.waiting import WaitingReasons
 from mainstay.ports import Artifacts, Clock, Cluster, Connector, LoopStore, Store
 
 
@@ -53,6 +54,7 @@ class Services:
     """One set per process. `authenticate` maps a bearer token to a principal, or to None."""
 
     store: Store
+    waiting: WaitingReasons
     artifacts: Artifacts
     clusters: MutableMapping[str, Cluster]
     """Those that this process has open, by name: the loop that follows the table of clusters keeps it current."""

@@ -16,6 +16,7 @@ from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
+from mainstay.operations.waiting import WaitingReasons
 from mainstay.ports import Artifacts, Cluster, Store
 from mainstay.simulation.faults import CALM, Dice
 from mainstay.simulation.pace import Inline, Steps, in_steps
@@ -50,6 +51,7 @@ class Replica:
         self.clock = clock
         self.services = Services(
             store=outside.store,
+            waiting=WaitingReasons(outside.store),
             artifacts=outside.artifacts,
             clusters=dict(outside.clusters),
             connectors={},

@@ -73,9 +73,9 @@ from mainstay.domain.plan import (
     UncordonNode,
     UseToken,
 )
-from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
+from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE
-from mainstay.domain.workload import RUNS_MAX, RUNS_MIN, Kind, Phase
+from mainstay.domain.workload import Kind, Phase
 from mainstay.store import codec, history, queries, tables
 from mainstay.store.access import load_people
 from mainstay.store.apply import AnyAction, known
@@ -94,7 +94,7 @@ from mainstay.store.rows import (
     VolumeRow,
     WorkloadRow,
 )
-from mainstay.store.run_times import run_times_on
+from mainstay.store.run_times import RunTimes, run_times_on
 from mainstay.store.world import OfTenant, VolumeKey, World
 
 
@@ -213,7 +213,7 @@ class Needs:
         match action:
             case Submit(workload=new, open_max=most):
                 self.workload_ids.add(new.id)
-                if new.spec.equals > 1 and new.spec.kind is Kind.JOB:
+                if new.spec.compares_gpus and new.spec.kind is Kind.JOB:
                     self.run_times_on.add((new.tenant, new.project, new.spec.name))
                 if most:
                     self.open_work_of.add(codec.storable(new.tenant))
@@ -413,31 +413,8 @@ def _load_workloads(connection: sa.Connection, world: World, needs: Needs) -> No
 
 
 def _load_run_times(connection: sa.Connection, world: World, keys: Iterable[int]) -> None:
-    """Of jobs: a service has no usual end."""
-    table, job = tables.workloads, codec.KINDS.index(Kind.JOB)
     rows = (world.workloads[key] for key in keys if key in world.workloads)
-    jobs = [row for row in rows if row["kind"] == job]
-    # In these words the index of what has succeeded is taken.
-    runs = sa.select(table.c.finished_at - table.c.started_at).where(sa.text("phase = 10 AND attempt = 1"))
-    for tenant, project, name in sorted({(row["tenant"], row["project"], row["name"]) for row in jobs}):
-        mine = runs.where(table.c.tenant == tenant, table.c.project == project, table.c.name == name)
-        last = connection.scalars(mine.order_by(table.c.key.desc()).limit(RUNS_MAX))
-        world.run_times[tenant, project, name] = [-(-took // MICROSECONDS_PER_SECOND) for took in last]
-    strangers = (row for row in jobs if len(world.run_times[row["tenant"], row["project"], row["name"]]) < RUNS_MIN)
-    for shape in sorted({world.shape_of(row) for row in strangers}):
-        tenant, queue, cpu_milli, memory_bytes, gpus, gpu_model, nodes = shape
-        alike = runs.where(
-            table.c.tenant == tenant,
-            table.c.queue == queue,
-            table.c.cpu_milli == cpu_milli,
-            table.c.memory_bytes == memory_bytes,
-            table.c.gpus == gpus,
-            table.c.gpu_model == gpu_model,
-            table.c.nodes == nodes,
-            table.c.kind == job,
-        )
-        last = connection.scalars(alike.order_by(table.c.key.desc()).limit(RUNS_MAX))
-        world.run_times_of_shape[shape] = [-(-took // MICROSECONDS_PER_SECOND) for took in last]
+    world.run_times = RunTimes.of(connection, rows)
 
 
 def _load_kept(connection: sa.Connection, world: World) -> None:

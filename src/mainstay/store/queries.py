@@ -17,6 +17,7 @@ from mainstay.domain.errors import Conflict, NotFound
 from mainstay.domain.flavor import NodeFlavorRecord
 from mainstay.domain.fleet import ClusterRecord, Stay
 from mainstay.domain.plan import AuditRow, Event
+from mainstay.domain.quantity import ANY_GPU, Resources
 from mainstay.domain.queue import LocalQueueRecord, PriorityClass, QueueRecord
 from mainstay.domain.reason import Code
 from mainstay.domain.registry import Endpoint, ModelVersion
@@ -187,8 +188,15 @@ def progress(connection: sa.Connection, workload_keys: Collection[int]) -> dict[
                 running_since=row.started_at if row.runs else before.running_since,
                 stopping_since=row.stopping_since or before.stopping_since,
                 ranks=int(row.ranks),
+                has=_had(row),
             )
     return found
+
+
+def _had(row: Any) -> Resources:  # of a row of `_ATTEMPTS`
+    return Resources(
+        cpu_milli=row.cpu_milli, memory_bytes=row.memory_bytes, gpus=row.gpus, gpu_model=row.gpu_model or ANY_GPU
+    )
 
 
 def _attempts() -> sa.Select[Any]:
@@ -204,6 +212,10 @@ def _attempts() -> sa.Select[Any]:
             sa.func.max(sa.case((lives & (pod.started_at > 0), 1), else_=0)).label("runs"),
             sa.func.coalesce(sa.func.min(sa.case((stops, pod.stop_asked_at))), 0).label("stopping_since"),
             sa.func.sum(1 - pod.surplus).label("ranks"),
+            *(
+                sa.func.max(sa.case((pod.rank == 0, pod[name]), else_=nothing)).label(name)
+                for name, nothing in (("cpu_milli", 0), ("memory_bytes", 0), ("gpus", 0), ("gpu_model", ""))
+            ),
         )
         .group_by(pod.workload_key, pod.attempt)
         .order_by(pod.workload_key, pod.attempt)

@@ -34,7 +34,7 @@ from mainstay.store.guests import GuestCache
 from mainstay.store.leases import acquire_in, held_in
 from mainstay.store.lines import end_in, lines_in, open_in
 from mainstay.store.migrations import migrate
-from mainstay.store.run_times import run_times_on
+from mainstay.store.run_times import run_times_on, typical_now
 from mainstay.store.snapshot import SnapshotCache
 from mainstay.store.wanted import WantedCache
 
@@ -87,6 +87,10 @@ class SqlStore:
         return self._database.read(
             lambda connection: run_times_on(connection, tenant=tenant, project=project, name=name)
         )
+
+    def typical_now(self, keys: Collection[int]) -> Mapping[int, tuple[int, int]]:
+        """What runs like these take, by all that have ended."""
+        return self._database.read(lambda connection: typical_now(connection, keys))
 
     def commit(self, plan: Plan) -> CommitResult:
         """Apply a plan where its guards hold.

@@ -50,6 +50,7 @@ from mainstay.store.rows import (
     VolumeRow,
     WorkloadRow,
 )
+from mainstay.store.run_times import RunTimes
 
 VolumeKey: TypeAlias = tuple[str, str, str, str]
 """(cluster, tenant, project, name)"""
@@ -59,14 +60,12 @@ OfTenant: TypeAlias = tuple[str, str]
 """Tenant, name."""
 LocalQueueKey: TypeAlias = tuple[str, str, str]
 """Cluster, namespace, name."""
-Asked: TypeAlias = tuple[str, str, int, int, int, str, int]
-"""Tenant and queue; CPU, memory, GPUs and their model of a pod; ranks."""
 
 
 class World:
     """What a plan may read and change. A row that is not here does not exist, as far as the plan is concerned."""
 
-    def __init__(self, head: HeadRow, plan: Plan) -> None:  # noqa: PLR0915 - one line per table
+    def __init__(self, head: HeadRow, plan: Plan) -> None:  # noqa: PLR0915 a field for each table
         self.head = head
         self.version = head["version"] + 1
         self.now = plan.now
@@ -115,13 +114,10 @@ class World:
         self.yielding: dict[tuple[int, int], list[tuple[int, Resources]]] = {}
         """Key of a node and of a workload for which places are kept -> key of each pod there that has not ended and was displaced
         for it, and what that holds."""
-        self.run_times: dict[tuple[str, str, str], list[int]] = {}
-        """Tenant, project and name of what is given places and has no limit -> the seconds that its last runs took, of those that
-        succeeded at once."""
+        self.run_times = RunTimes()
+        """Of what is queued or given places."""
         self.run_times_on: dict[tuple[str, str, str], dict[str, list[int]]] = {}
         """The same of what is submitted with choices that are equals, by `kind_of_gpus`."""
-        self.run_times_of_shape: dict[Asked, list[int]] = {}
-        """The same of what asks for the same in the same queue; known only where runs of a name are too few to tell."""
         self.traits: dict[str, Traits] = {}
         """By digest: those of nodes that are given to somebody who needs certain ones."""
         self.known_traits: set[str] = set()
@@ -148,12 +144,6 @@ class World:
         if row["digest"] not in self.known_traits:
             self.known_traits.add(row["digest"])
             self.changes.new_traits[row["digest"]] = row
-
-    @staticmethod
-    def shape_of(row: WorkloadRow) -> Asked:
-        """What runs are alike by that have no history of their name."""
-        asked = row["cpu_milli"], row["memory_bytes"], row["gpus"], row["gpu_model"], row["nodes"]
-        return row["tenant"], row["queue"], *asked
 
     def open_pods(self, workload_key: int) -> list[AllocationRow]:
         """The allocations of a workload that are not closed; known only for the workloads that the plan asked for."""

@@ -156,11 +156,14 @@ def flavor(text: str) -> str:
 
 
 def duration(text: str) -> int:
-    """Seconds: `90s`, `30m`, `12h`, `2d`, `1h30m`, or a plain number of seconds."""
+    """Seconds: `90s`, `30m`, `12h`, `2d`, `1h30m`, or `0`. Of a number without a unit nobody can tell whether hours are meant."""
     plain = text.strip()
     found = _DURATION.match(plain)
     if _is_number(plain) and len(plain) <= 10:
         seconds = int(plain)
+        if seconds:
+            msg = f"{text!r} has no unit: {seconds}h, {seconds}m or {seconds}s?"
+            raise ValueError(msg)
     elif plain and found:
         days, hours, minutes, rest = (int(part or 0) for part in found.groups())
         seconds = ((days * 24 + hours) * 60 + minutes) * 60 + rest

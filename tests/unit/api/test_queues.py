@@ -403,7 +403,9 @@ async def test_what_could_never_run_is_refused_with_the_figures_and_the_nearest_
     resources = {"gpu": "H100:16", "cpu": "32", "memory": "32GB"}
     answer = await api.submit(resources=resources)
     is_problem(answer, 422)
-    assert "needs 32 CPUs, 32 GB, 16 x H100, the largest node has 64 CPUs, 64 GiB, 8 x H100" in answer.json()["detail"]
+    assert (
+        "needs 32 CPUs, 32 GB, 16 x H100, the largest node has 64 CPUs, 68.72 GB, 8 x H100" in answer.json()["detail"]
+    )
     scene.applied(
         ObserveNodes(
             cluster="west",

@@ -342,3 +342,12 @@ def test_whom_it_could_displace_says_with_what():
         "could take the place of 1 run (1 pod): 1 in queue a; "
         "it would have 1 x H100 (7.00 USD an hour), for which the least is lost"
     )
+
+
+def test_what_runs_says_which_of_its_choices_it_was_given():
+    run = wants("H100", "L4", key=1, phase=Phase.RUNNING)
+    plain = workload(2, phase=Phase.RUNNING)
+    held = [allocation(1, gpus=1, gpu_model="L4", node_key=2), allocation(2, node_key=1)]
+    snapshot = world(nodes=fleet(H100=1, L4=1), workloads=[run, plain], allocations=held)
+    assert explain(snapshot, 1).reason.sentence == "runs: with 1 x L4"
+    assert explain(snapshot, 2).reason.sentence == "runs"

@@ -12,7 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mainstay.decide import condensing, expected, replay
-from mainstay.decide.expected import ExpectedStart
+from mainstay.decide.expected import (
+    ROWS_MAX,
+    ExpectedStart,
+    unlearned,
+    with_typical,
+)
 from mainstay.decide.explain import explain, preview
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.reservation import OVERDUE_SECONDS_MAX
@@ -113,7 +118,9 @@ def test_behind_what_nobody_knows_the_end_of_nobody_knows_a_start(held):
     found = start(full(**held))
     assert (found.p50, found.p90, found.not_before) == (0, 0, 0)
     assert found.sentence == (
-        "nobody knows when it starts: it has no place even when all has ended that has a time limit or a history"
+        "nobody knows when it starts: it has no place even when all has ended that has a time limit or a history;"
+        " what would tell: a max_duration of the runs that hold its places or go before it, or a default-max-duration of their"
+        " queues"
     )
 
 
@@ -130,6 +137,22 @@ def test_what_goes_before_it_runs_first_and_what_comes_after_does_not():
     assert before[1] <= HOUR + 60
     later = job(3, cpus=4, max_duration_seconds=HOUR)
     assert seconds(start(full(first, later, max_duration_seconds=60))) == alone
+
+
+def test_of_a_long_queue_only_the_front_is_learned_anew_and_of_what_runs_what_is_not_known():
+    waits = [job(1_000 - at, cpus=4, priority=at // 10) for at in range(900)]
+    runs = [running(2_000), running(2_001, typical_seconds=60), running(2_002, kind=1)]
+    held = [allocation(work.key) for work in runs]
+    keys = unlearned(world(nodes=[node(cpus=4)], workloads=[*waits, *runs], allocations=held)).tolist()
+    assert len(keys) == ROWS_MAX + 1
+    assert {101, 200, 2_000} <= set(keys)
+    assert not {1_000, 2_001, 2_002} & set(keys)
+
+
+def test_what_is_learned_anew_is_played_and_of_what_is_gone_meanwhile_nothing_is():
+    learned = with_typical(full(), {7: (5, 5), 9: (1_000, 300)})
+    assert start(learned) == start(full(typical_seconds=1_000, spread_permille=300))
+    assert start(with_typical(full(), {})) == start(full())
 
 
 def test_small_work_after_it_fills_the_gap_as_it_will():

@@ -138,7 +138,7 @@ def test_a_preview_of_more_than_any_node_has_never_starts():
 
 def test_a_preview_on_an_empty_fleet_waits():
     found = preview(world(), spec=spec(), priority=0)
-    assert (found.starts_now, found.starts_never, found.reason.code) == (False, False, Code.NEVER_FITS)
+    assert (found.starts_now, found.starts_never, found.reason.code) == (False, False, Code.NO_NODES)
 
 
 @settings(max_examples=40, deadline=None)

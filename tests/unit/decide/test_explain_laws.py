@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 
 from mainstay.decide import explain as explain_
@@ -17,6 +18,7 @@ from mainstay.decide.preemption.outlook import outlook
 from mainstay.decide.preemption.rules import wish_of
 from mainstay.decide.schedule import schedule
 from mainstay.decide.shapes import shape_of
+from mainstay.decide.why import Whys
 from mainstay.domain.affinity import NodeNeed, Requirement, Spot, Toleration, need
 from mainstay.domain.plan import Allocate
 from mainstay.domain.quantity import counted
@@ -24,6 +26,7 @@ from mainstay.domain.queue import BUILT_IN_PRIORITIES, QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
+from mainstay.wire.quantities import duration
 from tests.unit.decide.test_preemption_laws import drawn, with_flavors
 from tests.worlds import NOON, SECOND, AnAllocation, ANode, AWorkload, allocation, flavor, node, workload, world
 
@@ -145,7 +148,7 @@ def done(work: AWorkload, change: Alternative) -> AWorkload:  # noqa: C901 - one
         case "infra":
             return replace(work, cluster=change.after)
         case "max_duration":
-            return replace(work, max_duration_seconds=int(change.after.removesuffix(" s")))
+            return replace(work, max_duration_seconds=duration(change.after))
         case "topology":
             return replace(
                 work, topology="preferred rack" if change.after == "preferred" else f"required {change.after}"
@@ -190,11 +193,14 @@ def offers(seed: int) -> Counter[str]:
     found = Counter[str]()
     one = life(seed)
     snapshot = one.snapshot()
-    started = starts(snapshot)
+    started, whys = starts(snapshot), Whys(snapshot)
     for work in one.work:
         if work.phase is not Phase.PENDING:
             continue
         answer = explain(snapshot, work.key)
+        # Lists and pages say the same, from one look for all.
+        version = int(snapshot.workloads.version[np.searchsorted(snapshot.workloads.key, work.key)])
+        assert whys.of(work.key, version) == (None if work.key in started else answer.reason)
         assert (answer.reason.code in {Code.PLACED, Code.PLACED_ELASTIC}) == (work.key in started)
         for change in answer.alternatives:
             changed = done(work, change)

@@ -107,9 +107,36 @@ def test_more_memory_than_any_gpu_has_is_refused_with_the_nearest_size():
     found = impossible(snapshot, spec=spec(asks(gb=80)), queue="default")
     assert found is not None
     assert found.reason.code is Code.NEVER_FITS
-    assert found.reason.sentence.endswith("but no GPU is known to have 80 GB: the largest are A100 with 39.6 GiB")
-    assert found.nearest == ("gpu_memory 39GiB instead of 80GB",)
+    assert found.reason.sentence.endswith("but no GPU is known to have 80 GB: the largest are A100 with 42.5 GB")
+    assert found.nearest == ("gpu_memory 42GB instead of 80GB",)
     assert impossible(snapshot, spec=spec(asks(gb=40)), queue="default") is None
+
+
+BOOK = tuple(
+    Price(sku=f"gpu/{model}", per_hour=Money(micros=micros), effective_from=0)
+    for model, micros in (("H100", 7_000_000), ("A100", 3_000_000), ("L40S", 1_000_000))
+)
+
+
+def test_of_models_with_enough_memory_the_one_of_the_least_expected_cost_is_taken():
+    nodes = [has("H100", 1, mib=81_559), has("A100", 1, mib=40_536), has("L40S", 1, mib=46_068), has("T4", 1)]
+    jobs = [wants(asks(gb=40), key=key, submitted_at=NOON + key) for key in (1, 2, 3, 4)]
+    found = places(world(nodes=nodes, workloads=jobs, prices=BOOK))
+    assert {key: model for key, (_, model, _) in found.items()} == {1: "L40S", 2: "A100", 3: "H100"}
+    fast = wants(asks(gb=40), typical_on={"H100:1": 600, "L40S:1": 6_000, "A100:1": 6_000})
+    assert places(world(nodes=nodes, workloads=[fast], prices=BOOK))[1][1] == "H100"
+
+
+def test_a_gang_for_which_no_model_has_enough_memory_on_its_own_lies_on_several():
+    nodes = [has("H100", 1, mib=81_559), has("A100", 1, mib=40_536), has("T4", 1)]
+    gang = wants(asks(gb=40), nodes=2)
+    (found,) = schedule(world(nodes=nodes, workloads=[gang], prices=BOOK))
+    assert isinstance(found, Allocate)
+    assert {slot.resources.gpu_model for slot in found.slots} == {"H100", "A100"}
+    same = [*nodes, has("A100", 1, mib=40_536)]
+    (found,) = schedule(world(nodes=same, workloads=[gang], prices=BOOK))
+    assert isinstance(found, Allocate)
+    assert {slot.resources.gpu_model for slot in found.slots} == {"A100"}
 
 
 def test_what_waits_for_a_large_gpu_is_told_so_and_which_size_would_start_now():
@@ -119,7 +146,7 @@ def test_what_waits_for_a_large_gpu_is_told_so_and_which_size_would_start_now():
     found = explain(snapshot, 1)
     assert found.reason.code is Code.WAITS_FOR_CAPACITY
     assert "1 x GPU of 80 GB" in found.reason.sentence
-    assert [(one.change, one.after) for one in found.alternatives] == [("gpu_memory", "39GiB")]
+    assert [(one.change, one.after) for one in found.alternatives] == [("gpu_memory", "42GB")]
 
 
 def test_of_pod_sets_each_has_gpus_of_its_size():

@@ -173,7 +173,26 @@ def test_it_is_told_why_it_waits_and_what_would_start_it():
         "waits for capacity: what is free for 7 CPUs, 1 GiB is on nodes with idle GPUs"
     )
     assert [(one.change, one.after) for one in found.alternatives] == [("cpus", "6")]
+    assert found.holding is not None
+    assert (
+        found.holding.sentence == "it is kept for GPU work that may run there: queue default waits for 4 GPUs in 1 run"
+    )
     assert placed(replace_cpus(snapshot, 6)) == {1: [1]}
+
+
+def test_for_whom_it_is_kept_names_queues_of_work_that_could_run_there_and_nobody_else():
+    held = [allocation(2, gpus=2, cpus=2, gpu_model="L4")]
+    half = workload(2, gpus=2, cpus=2, phase=Phase.RUNNING)
+    elsewhere = workload(5, gpus=1, gpu_model="H100", queue="b", priority=1)
+    snapshot = world(
+        nodes=[MIXED],
+        workloads=[workload(1, cpus=7, queue="b"), half, waits(queue="a"), elsewhere],
+        allocations=held,
+        queues=[QueueSpec(name="a"), QueueSpec(name="b")],
+    )
+    found = explain(snapshot, 1).holding
+    assert found is not None
+    assert [(one.queue, one.amount, one.runs) for one in found.holders] == [("a", 4, 1)]
 
 
 def replace_cpus(snapshot: Snapshot, cpus: int) -> Snapshot:

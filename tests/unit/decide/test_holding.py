@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mainstay.decide.explain import explain, preview
 from mainstay.domain.allocation import Seen
+from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Phase
@@ -180,7 +181,7 @@ def test_what_is_kept_for_a_reserved_start_is_held_by_the_queue_of_that():
     assert first.holding is not None
     assert small.holding is not None
     assert [(one.queue, one.amount) for one in first.holding.holders] == [("b", 4_000)]
-    assert small.holding.sentence == "queue a keeps 1 node from in 1 h on for 1 start"
+    assert small.holding.sentence == "queue a keeps 1 node for 1 start in 1 h"
 
 
 def test_what_starts_or_waits_its_turn_is_held_by_nobody():
@@ -211,6 +212,37 @@ def test_slices_pods_and_other_resources_are_counted_in_their_own_way():
         found = explain(snapshot, 1).holding
         assert found is not None
         assert (found.resource, [one.amount for one in found.holders]) == (resource, [amount])
+
+
+def test_of_several_choices_the_holders_of_each_are_named_to_whom_they_belong():
+    choices = tuple(Resources(cpu_milli=1_000, memory_bytes=1, gpus=1, gpu_model=one) for one in ("H100", "A100"))
+    snapshot = world(
+        nodes=[node(gpus=2, gpu_model="H100"), node(gpus=2, gpu_model="A100")],
+        queues=[
+            QueueSpec(name="a"),
+            QueueSpec(name="b"),
+            QueueSpec(name="c"),
+        ],
+        workloads=[
+            workload(1, choices=choices, equals=2, queue="c"),
+            running(2, "a"),
+            running(3, "b", gpu_model="A100", gpus=2),
+        ],
+        allocations=[
+            allocation(2, gpus=2, gpu_model="H100", node_key=1),
+            allocation(3, gpus=2, gpu_model="A100", node_key=2),
+        ],
+        owners={2: ("acme", "p", "mine-2"), 3: ("other", "p", "theirs-3")},
+    )
+    found = explain(snapshot, 1, tenant="acme").holdings
+    assert {one.choice: [holder.queue for holder in one.holders] for one in found} == {
+        "1 x H100": ["a"],
+        "1 x A100": ["b"],
+    }
+    assert found[0].sentence.startswith("for 1 x H100: on the 1 node that would do, queue a holds 2 GPUs in 1 run")
+    said = " ".join(one.sentence + one.own_sentence for one in found)
+    assert "mine-2" in said
+    assert "theirs" not in said
 
 
 @settings(max_examples=60, deadline=None)

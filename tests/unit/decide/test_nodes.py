@@ -255,7 +255,7 @@ def test_a_node_that_refuses_pods_is_suspected_once_for_each_time_that_it_does_s
     refusing = seen(refusal="no device", refused_at=NOON - 5)
     (action,) = suspicions("east", [refusing], {}, {}, now=NOON)
     assert (action.node, action.until, action.refused_at) == ("n", NOON + QUARANTINE_SECONDS * SECOND, NOON - 5)
-    assert action.reason.sentence == "quarantined for 600 s: no device"
+    assert action.reason.sentence == "quarantined for 10m: no device"
     assert list(suspicions("east", [refusing], {"n": CLOSURE}, {}, now=NOON)) == []
     assert list(suspicions("east", [refusing], {}, {"n": NOON - 5}, now=NOON)) == []
     assert len(list(suspicions("east", [refusing], {}, {"n": NOON - 6}, now=NOON))) == 1

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mainstay.decide.explain import explain
 from mainstay.decide.possible import Impossible, impossible
 from mainstay.decide.schedule import schedule
 from mainstay.domain.plan import Allocate
@@ -173,3 +174,20 @@ def test_only_what_an_empty_fleet_would_not_start_is_refused(nodes, job, queue):
     empty = world(nodes=fleet, workloads=[workload(1, queue=queue, **wish)], queues=queues)
     starts = any(isinstance(action, Allocate) for action in schedule(empty))
     assert (asked(empty, queue=queue, **wish) is None) == starts
+
+
+def test_of_a_gang_of_which_every_pod_has_room_it_is_told_for_how_many_there_is():
+    nodes = [node(cpus=8, gib=64) for _ in range(3)]
+    found = explain(world(nodes=nodes, workloads=[workload(1, nodes=4, cpus=6)]), 1).reason
+    assert found.code is Code.NEVER_FITS
+    assert found.sentence.endswith("the largest node has 8 CPUs, 64 GiB, and all nodes have room for 3 of 4 such pods")
+    apart = [node(cpus=8, gib=64, cluster=name) for name in ("east", "east", "west", "west")]
+    found = explain(world(nodes=apart, workloads=[workload(1, nodes=4, cpus=6)]), 1).reason
+    assert found.sentence.endswith("and no cluster has room for more than 2 of 4 such pods")
+
+
+def test_memory_is_told_in_the_units_in_which_it_is_asked_for():
+    asked = Resources(cpu_milli=1_000, memory_bytes=70 * 10**9)
+    found = explain(world(nodes=[node(cpus=8, gib=64)], workloads=[workload(1, choices=(asked,))]), 1)
+    assert "GiB" not in found.reason.sentence
+    assert [(one.before, one.after) for one in found.alternatives] == [("70GB", "68GB")]

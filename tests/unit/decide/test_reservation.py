@@ -315,7 +315,7 @@ def test_whoever_would_delay_it_is_told_how_short_it_would_have_to_be():
     found = explain(two_nodes(gang(), job(2, stop_grace_seconds=30)), 2)
     assert found.reason.code is Code.WAITS_FOR_RESERVED
     assert found.alternatives == (
-        Alternative(change="max_duration", before="none", after="70 s"),
+        Alternative(change="max_duration", before="none", after="1m10s"),
         Alternative(change="priority", before="0", after="low"),
     )
     limited = two_nodes(gang(), job(2, stop_grace_seconds=30, max_duration_seconds=70))

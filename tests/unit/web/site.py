@@ -40,6 +40,7 @@ from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
+from mainstay.operations.waiting import WaitingReasons
 from mainstay.ports import Process, Stream
 from mainstay.store import SqlStore
 from mainstay.web import mount_pages
@@ -260,6 +261,7 @@ def services_of(folder: Path, *, url: str) -> Iterator[Services]:
     store = empty_sqlite(folder / "mainstay.db")
     yield Services(
         store=store,
+        waiting=WaitingReasons(store),
         artifacts=open_artifacts(str(folder / "artifacts")),
         clusters={cluster.name: cluster},
         connectors={ClusterKind.SIMULATED: SimulatedConnector(clock)},

@@ -142,6 +142,16 @@ def test_what_is_no_duration_is_refused(given: str) -> None:
         quantities.duration(given)
 
 
+@pytest.mark.parametrize("given", ["8", " 08 ", 8])
+def test_a_duration_without_a_unit_is_asked_about_and_none_at_all_needs_none(given: object) -> None:
+    with pytest.raises(ValueError, match=r"8h, 8m or 8s\?"):
+        quantities.duration(str(given))
+    with pytest.raises(ValidationError, match=r"8h, 8m or 8s\?"):
+        Job.model_validate({"run": "true", "max_duration": given})
+    assert quantities.duration("0") == 0
+    assert Job.model_validate({"run": "true", "stop_grace": 0}).stop_grace == "0"
+
+
 @pytest.mark.parametrize(
     ("resource", "given"), [("gpu", "\u0664"), ("pods", "-1"), ("cpu", "-1"), ("memory", "nan"), ("gpu", "1" * 13)]
 )

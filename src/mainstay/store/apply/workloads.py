@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from mainstay.domain.allocation import ENDS, End, Seen
@@ -21,8 +20,6 @@ from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import Resources, is_shape, total
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import (
-    RUNS_MIN,
-    RUNS_OF_SHAPE_MIN,
     WAITING,
     Kind,
     Phase,
@@ -152,7 +149,7 @@ def allocate(world: World, action: Allocate) -> Reason | None:
     before = Phase(row["phase"])
     _write_history(world, row)
     if not row["max_duration_seconds"]:
-        row["usual_seconds"] = usual_seconds(_run_times(world, row))
+        row["usual_seconds"] = usual_seconds(world.run_times.like(row))
     row["phase"] = int(Phase.STARTING)
     row["reason"] = codec.reason_text(action.reason)
     world.touch_workload(row)
@@ -191,14 +188,7 @@ def advance(world: World, action: Advance) -> Reason | None:
 
 def _write_history(world: World, row: WorkloadRow) -> None:
     """What it takes, as far as the last runs like it say."""
-    row["typical_seconds"], row["spread_permille"] = typical(_run_times(world, row))
-
-
-def _run_times(world: World, row: WorkloadRow) -> Sequence[int]:
-    """Of the last runs of its name, in seconds; where those are too few, of the last that asked for the same in its queue."""
-    of_name = world.run_times.get((row["tenant"], row["project"], row["name"]), ())
-    of_shape = world.run_times_of_shape.get(world.shape_of(row), ())
-    return of_shape if len(of_name) < RUNS_MIN and len(of_shape) >= RUNS_OF_SHAPE_MIN else of_name
+    row["typical_seconds"], row["spread_permille"] = typical(world.run_times.like(row))
 
 
 def nothing_kept_for(row: WorkloadRow) -> None:

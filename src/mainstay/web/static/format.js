@@ -45,6 +45,7 @@ export function memory(count) {
 
 /** What the pods of a run get: of several pod sets each by its name. */
 export function asked(run) {
+  if (run.choices?.length) return run.choices.map(resources).join(" or ");
   if (!run.sets?.length) return resources(run.resources);
   return run.sets.map((one) => `${one.nodes} × ${one.name}: ${resources(one.resources)}`).join("; ");
 }

@@ -74,10 +74,11 @@ async function explanation() {
     return;
   }
   const answer = await get(`${path}/explain`);
-  const parts = answer.reason.sentence === run.reason.sentence ? [] : [el("p", {}, sentence(answer.reason.sentence), ".")];
+  byId("reason").textContent = sentence(answer.reason.sentence);
+  const parts = [];
   if (answer.position) parts.push(el("p", {}, answer.position === 1 ? "It is the next in line." : `Its place in line: ${answer.position}.`));
   if (answer.turn) parts.push(el("p", {}, sentence(answer.turn), "."));
-  if (answer.holding) parts.push(...holders(answer.holding));
+  for (const held of [answer.holding, ...(answer.more_holdings ?? [])]) if (held) parts.push(...holders(held));
   if (answer.expected && answer.position) parts.push(el("p", {}, sentence(answer.expected.sentence), "."));
   if (answer.preemption) parts.push(el("p", {}, sentence(answer.preemption), "."));
   if (answer.would_start_if.length) {
