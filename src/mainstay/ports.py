@@ -270,6 +270,24 @@ class Store(LoopStore, Protocol):
         """Release the database. Further calls fail."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What an address outside answered: its status, and the beginning of what it said. That is hostile text."""
+
+    status: int
+    content: bytes = b""
+
+
+class Outbound(Protocol):
+    """Requests to addresses that tenants give. Each goes to an address that was checked, and to no other (security.md E3)."""
+
+    async def check(self, url: str) -> None:
+        """Raises Invalid if nothing may be sent there, Unavailable if nobody knows where it is. Nothing is sent."""
+
+    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> Heard:
+        """Send once; a redirect is an answer like any other. Raises Invalid as `check` does, Unavailable if nobody answers."""
+
+
 class Connector(Protocol):
     """The way into clusters of one kind."""
 
