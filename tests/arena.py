@@ -37,6 +37,7 @@ from mainstay.operations.secrets import Handing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.operations.submit import JobRequest, submit
+from mainstay.outbound import Outbound
 from mainstay.ports import Artifacts, Clock, Cluster, Connector
 from mainstay.store.engine import Sqlite
 from mainstay.store.store import SqlStore
@@ -69,6 +70,7 @@ def services(
         artifacts=artifacts,
         clusters=clusters,
         connectors=connectors,
+        outbound=Outbound(),
         sealing=Sealing(key=bytes(KEY_BYTES)),
         clock=clock,
         draw=secrets.choice,

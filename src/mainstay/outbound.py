@@ -57,9 +57,12 @@ class Outbound:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self._addresses(target)
-        except (TimeoutError, OSError) as error:
+        except TimeoutError as error:
+            msg = f"url: no name server has said within {CONNECT_SECONDS:.0f} s where {target.host} is"
+            raise Unavailable(msg, object_="url", hint="try again") from error
+        except OSError as error:
             msg = f"url: nobody knows where {target.host} is"
-            raise Unavailable(msg, object_="url", hint="is the name right?") from error
+            raise Invalid(msg, object_="url", hint="is the name right?") from error
 
     async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> Heard:
         """As in `ports.Outbound`."""

@@ -214,7 +214,7 @@ async def test_nobody_there_and_a_name_that_nobody_has_are_told_apart_from_a_ref
     async def unknown(host: str, port: int) -> Sequence[str]:
         raise socket.gaierror(socket.EAI_NONAME, "unknown")
 
-    with pytest.raises(Unavailable, match="nobody knows where"):
+    with pytest.raises(Invalid, match="nobody knows where"):
         await Outbound(resolve=unknown).check(f"https://{HOST}/")
     with pytest.raises(Unavailable, match="cannot be reached"):
         await Outbound(resolve=unknown).post(f"https://{HOST}/", headers={}, body=b"")

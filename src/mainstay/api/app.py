@@ -31,6 +31,7 @@ from mainstay.api import (
     server,
     trees,
     volumes,
+    webhooks,
     workloads,
 )
 from mainstay.api.auth import Authentication
@@ -60,6 +61,7 @@ TOPICS: tuple[Routes, ...] = (
     flavors.routes,
     local_queues.routes,
     priorities.routes,
+    webhooks.routes,
     audit.routes,
     server.routes,
 )

@@ -196,15 +196,6 @@ def address_of(text: str) -> Address:
         raise Invalid(msg, object_="url") from error
 
 
-def range_of(text: str) -> Range:
-    """Raises Invalid for what is no range such as 10.1.0.0/16."""
-    try:
-        return ip_network(text)
-    except ValueError as error:
-        msg = f"not a range of addresses: {text[:60]!r}"
-        raise Invalid(msg, object_="outbound-allow", hint="such as 10.1.0.0/16 or fd12:3456::/32") from error
-
-
 def _refused(url: str, why: str, *, hint: str = "give one such as https://hooks.example.com/mainstay") -> Invalid:
     """Behind the host a URL may hold a secret: it is not repeated."""
     shown = re.sub(r"[^ -~]", "?", url.partition("?")[0])[:60]

@@ -21,6 +21,7 @@ from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import LocalQueue, PriorityClass, QueueSpec
 from mainstay.domain.reason import Reason
 from mainstay.domain.volume import VolumeRef, VolumeState
+from mainstay.domain.webhook import Attempt, Delivery, NewWebhook
 from mainstay.domain.workload import Phase, WorkloadSpec
 
 
@@ -538,6 +539,61 @@ class RemoveEndpoint(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddWebhook(Action):
+    """Tell an address outside what happens from now on. Refused if the tenant has one of that name, or too many."""
+
+    webhook: NewWebhook
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveWebhook(Action):
+    """Forget a webhook and what is on its way to it. Refused if there is none."""
+
+    tenant: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotateWebhook(Action):
+    """Give a webhook another key; the one that it has counts until `before_until`, too. Refused if there is none."""
+
+    tenant: str
+    name: str
+    sealed: str = field(repr=False)
+    before_until: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnableWebhook(Action):
+    """Send again, and go on from where it was disabled. Does nothing for one that is enabled; refused if there is none."""
+
+    tenant: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueDeliveries(Action):
+    """The events behind `after` up to `upto` were looked at for a webhook: these are to be told.
+
+    Refused if its cursor is not at `after` any more: somebody else has looked at them.
+    """
+
+    tenant: str
+    name: str
+    after: int
+    upto: int
+    deliveries: tuple[Delivery, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordAttempt(Action):
+    """What came of sending a delivery once. Refused if another attempt is on record since it was read."""
+
+    delivery: Delivery
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Idempotency:
     """The key under which a request is done at most once (R10), with the reply that a repetition gets.
 
@@ -599,6 +655,7 @@ EventKind: TypeAlias = Literal[
     "priority_class",
     "volume",
     "preemption",
+    "webhook",
 ]
 
 
@@ -612,7 +669,7 @@ class Event:
     kind: EventKind
     object: str
     """Workload id, pod name, or the name of a node, cluster, endpoint, model, secret, queue (ALL_QUEUES for what is of them all),
-    flavor, priority class or volume. Of a preemption: the id of who yields, or of who waits for that."""
+    flavor, priority class, volume or webhook. Of a preemption: the id of who yields, or of who waits for that."""
     tenant: str
     workload: str
     """The workload it belongs to; empty if none."""

@@ -26,6 +26,8 @@ class Permission(StrEnum):
     """Setting and removing secrets. Whoever may submit may use them, and nobody may read them."""
     VOLUMES = "volumes"
     """Removing volumes, with all that is in them. Whoever may submit may use them, and have them made."""
+    WEBHOOKS = "webhooks"
+    """Telling addresses outside what happens to the work of the tenant."""
     MANAGE = "manage"
     """What belongs to the whole platform: its clusters."""
     CARRY = "carry"

@@ -12,6 +12,7 @@ from mainstay.domain.allocation import Seen
 from mainstay.domain.plan import (
     Action,
     AddCluster,
+    AddWebhook,
     Advance,
     Allocate,
     CapacityLeft,
@@ -22,6 +23,7 @@ from mainstay.domain.plan import (
     DrainNode,
     DropCandidate,
     DropNomination,
+    EnableWebhook,
     EnterPod,
     Grow,
     HandSecrets,
@@ -34,6 +36,8 @@ from mainstay.domain.plan import (
     ObserveVolumes,
     Preempt,
     QuarantineNode,
+    QueueDeliveries,
+    RecordAttempt,
     RecordDenial,
     RecordUsage,
     RedeployEndpoint,
@@ -48,9 +52,11 @@ from mainstay.domain.plan import (
     RemoveQueue,
     RemoveSecret,
     RemoveVolume,
+    RemoveWebhook,
     Reprioritize,
     RequestStop,
     ResumeCluster,
+    RotateWebhook,
     SetLocalQueue,
     SetNodeFlavor,
     SetPrice,
@@ -67,7 +73,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
 from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.workload import RUNS_MAX, RUNS_MIN, Kind, Phase
-from mainstay.store import codec, history, queries, tables
+from mainstay.store import codec, history, queries, tables, webhooks
 from mainstay.store.apply import AnyAction, known
 from mainstay.store.rows import (
     AllocationRow,
@@ -88,7 +94,7 @@ from mainstay.store.run_times import run_times_on
 from mainstay.store.world import VolumeKey, World
 
 
-def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> None:
+def load(connection: sa.Connection, world: World, actions: Collection[Action]) -> None:
     """Read into the world every row that the actions, their guards and their consequences name."""
     needs = Needs()
     for action in actions:
@@ -105,6 +111,7 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
         world.run_times_on[tenant, project, name] = found
     _load_model_versions(connection, world, needs)
     _load_secrets(connection, world, needs)
+    webhooks.load(connection, world, actions)
     _load_volumes(connection, world, needs)
     _load_queues(connection, world, needs)
     _load_history(connection, world, needs)
@@ -263,6 +270,10 @@ class Needs:
                 self.prices = True
             case SetSecret(tenant=tenant, name=name) | RemoveSecret(tenant=tenant, name=name):
                 self.secrets.add((tenant, name))
+            case (
+                AddWebhook() | RemoveWebhook() | RotateWebhook() | EnableWebhook() | QueueDeliveries() | RecordAttempt()
+            ):
+                pass  # webhooks.py
             case SetQueue(queue=queue):
                 self.queues.add(queue.name)
             case RemoveQueue(queue=name):

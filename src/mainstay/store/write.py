@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.default import DefaultDialect
 
 from mainstay.domain.workload import Phase
-from mainstay.store import tables
+from mainstay.store import tables, webhooks
 from mainstay.store.world import World
 
 
@@ -29,6 +29,7 @@ def write(connection: sa.Connection, world: World) -> None:
     _insert(connection, tables.charges, changes.charges)
     _insert(connection, tables.prices, changes.prices)
     _write_secrets(connection, world)
+    webhooks.write(connection, world)
     _write_volumes(connection, world)
     _write_by_name(connection, tables.queues, changes.queues)
     _write_by_name(connection, tables.node_flavors, changes.node_flavors)

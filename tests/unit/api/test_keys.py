@@ -110,6 +110,7 @@ WRITES = [
         )
     ),
     Write("DELETE", "/v1/secrets/hf-token", "/v1/secrets/{name}", None, {"force": True}, "/v1/events"),
+    Write("DELETE", "/v1/webhooks/hook", "/v1/webhooks/{name}", None, {"force": True}, "/v1/events"),
     Write("DELETE", "/v1/volumes/data", "/v1/volumes/{name}", None, {"force": True}, "/v1/events"),
     Write(
         "DELETE",
@@ -125,14 +126,16 @@ BY_CONTENT = {
     *("POST /v1/plan", "POST /v1/sign-in", "POST /v1/trees", "PUT /v1/blobs/{digest}", "PUT /v1/secrets/{name}"),
     *("PUT /v1/queues", "PUT /v1/queues/{name}", "PUT /v1/queue-history", "PUT /v1/priorities/{name}"),
     *("PUT /v1/flavors", "PUT /v1/flavors/{name}", "PUT /v1/local-queues"),
+    *("PUT /v1/webhooks/{name}/enabled", "POST /v1/webhooks/{name}/test"),
 }
 """They change nothing, or what they make is named by its content or takes the place of what was there, or (a sign-in) is
-worthless when doubled.
+worthless when doubled. To try a webhook out twice is to send two messages: that is what is asked for.
 """
 
 
-SHOWN_ONCE = {"POST /v1/clusters/{name}/token"}
-"""Done once by its key; but the token that it makes is not kept, so a repetition cannot show it (test_agents.py)."""
+SHOWN_ONCE = {"POST /v1/clusters/{name}/token", "POST /v1/webhooks", "POST /v1/webhooks/{name}/rotate"}
+"""Done once by its key; but the token or secret that it makes is not kept, so a repetition cannot show it (test_agents.py,
+test_webhooks.py)."""
 
 
 def named(write: Write) -> str:
@@ -151,6 +154,8 @@ async def furnished(api: Api) -> Api:
     assert answer.status_code == 202, answer.text
     secret = await api.ask("PUT", "/v1/secrets/hf-token", json={"value": "aGY="})
     assert secret.status_code == 200, secret.text
+    webhook = await api.ask("POST", "/v1/webhooks", json={"url": "https://8.8.8.8/hook", "name": "hook"})
+    assert webhook.status_code == 201, webhook.text
     for path, body in (
         ("/v1/queues/research", {"weight": 2}),
         ("/v1/flavors/spot", {"node_labels": ["pool=spot"]}),

@@ -40,6 +40,7 @@ from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
+from mainstay.outbound import Outbound
 from mainstay.ports import Process, Stream
 from mainstay.store import SqlStore
 from mainstay.web import mount_pages
@@ -263,6 +264,7 @@ def services_of(folder: Path, *, url: str) -> Iterator[Services]:
         artifacts=open_artifacts(str(folder / "artifacts")),
         clusters={cluster.name: cluster},
         connectors={ClusterKind.SIMULATED: SimulatedConnector(clock)},
+        outbound=Outbound(),
         sealing=Sealing(key=bytes(KEY_BYTES)),
         clock=clock,
         draw=secrets.choice,

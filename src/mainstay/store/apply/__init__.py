@@ -12,6 +12,7 @@ from typing import assert_never
 from mainstay.domain.plan import (
     Action,
     AddCluster,
+    AddWebhook,
     Advance,
     Allocate,
     CapacityLeft,
@@ -22,6 +23,7 @@ from mainstay.domain.plan import (
     DrainNode,
     DropCandidate,
     DropNomination,
+    EnableWebhook,
     EnterPod,
     Grow,
     Guard,
@@ -36,6 +38,8 @@ from mainstay.domain.plan import (
     OfCluster,
     Preempt,
     QuarantineNode,
+    QueueDeliveries,
+    RecordAttempt,
     RecordDenial,
     RecordUsage,
     RedeployEndpoint,
@@ -50,9 +54,11 @@ from mainstay.domain.plan import (
     RemoveQueue,
     RemoveSecret,
     RemoveVolume,
+    RemoveWebhook,
     Reprioritize,
     RequestStop,
     ResumeCluster,
+    RotateWebhook,
     RowVersion,
     SetLocalQueue,
     SetNodeFlavor,
@@ -81,6 +87,7 @@ from mainstay.store.apply import (
     queues,
     secrets,
     volumes,
+    webhooks,
     workloads,
 )
 from mainstay.store.world import World
@@ -137,6 +144,12 @@ AnyAction = (
     | SetQueueHistory
     | SetPriorityClass
     | RemovePriorityClass
+    | AddWebhook
+    | RemoveWebhook
+    | RotateWebhook
+    | EnableWebhook
+    | QueueDeliveries
+    | RecordAttempt
 )
 
 
@@ -277,5 +290,17 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return queues.set_priority_class(world, action)
         case RemovePriorityClass():
             return queues.remove_priority_class(world, action)
+        case AddWebhook():
+            return webhooks.add_webhook(world, action)
+        case RemoveWebhook():
+            return webhooks.remove_webhook(world, action)
+        case RotateWebhook():
+            return webhooks.rotate_webhook(world, action)
+        case EnableWebhook():
+            return webhooks.enable_webhook(world, action)
+        case QueueDeliveries():
+            return webhooks.queue_deliveries(world, action)
+        case RecordAttempt():
+            return webhooks.record_attempt(world, action)
         case _:
             assert_never(action)
