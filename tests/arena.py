@@ -39,6 +39,7 @@ from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.operations.submit import JobRequest, submit
 from mainstay.operations.waiting import WaitingReasons
+from mainstay.outbound import Outbound
 from mainstay.ports import Artifacts, Clock, Cluster, Connector
 from mainstay.store.engine import Sqlite
 from mainstay.store.store import SqlStore
@@ -72,6 +73,7 @@ def services(
         artifacts=artifacts,
         clusters=clusters,
         connectors=connectors,
+        outbound=Outbound(),
         sealing=Sealing(key=bytes(KEY_BYTES)),
         clock=clock,
         draw=secrets.choice,

@@ -26,6 +26,16 @@ def state_directory() -> Path:
     return Path(os.environ.get("MAINSTAY_STATE") or Path.home() / ".mainstay")
 
 
+def _ranges(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> tuple[Any, ...]:
+    """As addresses. Any: what they are is loaded only here."""
+    from ipaddress import ip_network
+
+    try:
+        return tuple(ip_network(text) for text in given)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 def listening(command: F) -> F:
     """Options of both platforms: the fields of `start.settings.Settings`."""
     file = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -40,6 +50,13 @@ def listening(command: F) -> F:
             show_default=True,
             metavar="NUMBER",
             help="So many runs of a tenant may be open, waiting or running; 0: no limit. Replicas are given the same.",
+        ),
+        click.option(
+            "--outbound-allow",
+            multiple=True,
+            callback=_ranges,
+            metavar="RANGE",
+            help="Webhooks may be sent there too, e.g. 10.1.0.0/16; with 127.0.0.0/8 over plain http. May be repeated.",
         ),
         click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"),
         click.option("--tls-key", type=file),

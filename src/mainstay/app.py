@@ -56,6 +56,7 @@ from mainstay.operations.secrets import Handing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.operations.waiting import WaitingReasons
+from mainstay.outbound import Outbound
 from mainstay.ports import Artifacts, Clock, Cluster, Connector, Secrets, Store
 from mainstay.sdk.config import process_start, write_private
 from mainstay.start.database import open_when_it_answers
@@ -160,6 +161,7 @@ class Parts:
 
     store: Store
     clusters: dict[str, Cluster]
+    outbound: Outbound
     sealing: Sealing
     offload: Offload
     handing: Handing
@@ -182,6 +184,8 @@ def opened(settings: Settings) -> Iterator[Parts]:
         )
         offload = Offload(threads=POSTGRESQL_THREADS if settings.database else SQLITE_THREADS)
         handing = Handing(store, sealing, SystemClock(), offload)
+        outbound = Outbound(allowed=settings.outbound_allow)
+        stack.callback(outbound.close)
         if settings.local_cluster:
             directory = settings.state / "clusters" / "local"
             name = cluster_name(directory, system=store.system(), shared=bool(settings.database))
@@ -195,6 +199,7 @@ def opened(settings: Settings) -> Iterator[Parts]:
         yield Parts(
             store=store,
             clusters=clusters,
+            outbound=outbound,
             sealing=sealing,
             offload=offload,
             handing=handing,
@@ -241,6 +246,7 @@ def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | N
         artifacts=artifacts,
         clusters=parts.clusters,
         connectors=connectors(clock, artifacts, parts.handing, system=system),
+        outbound=parts.outbound,
         sealing=parts.sealing,
         clock=clock,
         draw=secrets.choice,

@@ -22,6 +22,7 @@ from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import Handed, SecretRecord
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeRecord, VolumeRef
+from mainstay.domain.webhook import Delivery, WebhookRecord
 from mainstay.domain.workload import Phase, Workload
 
 
@@ -213,6 +214,21 @@ class Store(LoopStore, Protocol):
     def authority(self, token: str) -> Authority | None:
         """All that decides what the token of an id may now; None if there is no such token."""
 
+    def webhooks(self, *, tenant: str = "", after: str = "", limit: int = 0) -> tuple[WebhookRecord, ...]:
+        """Of a tenant by name, those that follow `after`; of all tenants where it is empty; every one where `limit` is 0."""
+
+    def webhook(self, name: str, *, tenant: str) -> WebhookRecord:
+        """Raises NotFound, with the nearest name as a hint."""
+
+    def deliveries(self, name: str, *, tenant: str, before: int, limit: int) -> tuple[Delivery, ...]:
+        """Of one webhook, newest first, with numbers below `before` (0: from the newest)."""
+
+    def due_deliveries(self, name: str, *, tenant: str, now: int, limit: int) -> tuple[Delivery, ...]:
+        """Those of one webhook that are to be sent by `now`, the longest due first."""
+
+    def pending_deliveries(self, name: str, *, tenant: str) -> int:
+        """How many of one webhook are neither delivered nor given up."""
+
     def volumes(
         self, *, tenant: str, after: tuple[str, str, str] = ("", "", ""), limit: int = 0
     ) -> tuple[VolumeRecord, ...]:
@@ -295,6 +311,26 @@ class Store(LoopStore, Protocol):
 
     def close(self) -> None:
         """Release the database. Further calls fail."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """What an address outside answered: its status, and the beginning of what it said. That is hostile text."""
+
+    status: int
+    content: bytes = b""
+
+
+class Outbound(Protocol):
+    """Requests to addresses that tenants give. Each goes to an address that was checked, and to no other (security.md E3)."""
+
+    async def check(self, url: str) -> None:
+        """Raises Invalid if nothing may be sent there or nobody knows where it is, Unavailable if that cannot be found out now.
+        Nothing is sent.
+        """
+
+    async def post(self, url: str, *, headers: Mapping[str, str], body: bytes) -> Heard:
+        """Send once; a redirect is an answer like any other. Raises Invalid as `check` does, Unavailable if nobody answers."""
 
 
 class Connector(Protocol):

@@ -32,6 +32,7 @@ from mainstay.api import (
     server,
     trees,
     volumes,
+    webhooks,
     workloads,
 )
 from mainstay.api.auth import Authentication
@@ -62,6 +63,7 @@ TOPICS: tuple[Routes, ...] = (
     local_queues.routes,
     priorities.routes,
     access.routes,
+    webhooks.routes,
     audit.routes,
     server.routes,
 )

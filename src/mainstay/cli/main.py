@@ -44,6 +44,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "flavor": ("queues", "Name nodes by labels, for quotas of queues."),
         "priority": ("queues", "List, set and remove names for priorities."),
         "secret": ("secrets", "Set, list and remove secrets."),
+        "webhook": ("webhooks", "Tell addresses outside what happens."),
         "volume": ("volumes", "List and remove volumes that outlive runs."),
         "tenant": ("access", "List and make tenants."),
         "project": ("access", "List and make projects."),

@@ -12,6 +12,7 @@ from mainstay.control.fleet import Fleet
 from mainstay.control.loop import Due, Loop, forever
 from mainstay.control.member import Member
 from mainstay.control.tenure import Tenure
+from mainstay.control.webhooks import Teller
 from mainstay.domain.errors import Fenced
 from mainstay.operations.services import Services
 from mainstay.ports import Cluster
@@ -20,8 +21,8 @@ log = structlog.get_logger()
 
 
 def loops(services: Services, *, holder: str) -> tuple[Loop, ...]:
-    """Every loop of this process: one per decision, one per cluster that it brought along, and the one that follows
-    the table of clusters, which runs one for each of the others. This list is all that runs.
+    """Every loop of this process: one per decision, one per cluster that it brought along, one that tells webhooks, and the
+    one that follows the table of clusters, which runs one for each of the others. This list is all that runs.
     """
 
     def start(loop: Loop) -> asyncio.Task[None]:
@@ -30,6 +31,7 @@ def loops(services: Services, *, holder: str) -> tuple[Loop, ...]:
     return (
         *(_decision_loop(services, decision, holder=holder) for decision in DECISIONS),
         *(_brought_along(services, cluster, holder=holder) for cluster in services.clusters.values()),
+        Teller(services, holder=holder).loop(),
         Fleet(services, holder=holder, start=start).loop(),
     )
 

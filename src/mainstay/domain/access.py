@@ -29,6 +29,8 @@ class Permission(StrEnum):
     """Setting and removing secrets. Whoever may submit may use them, and nobody may read them."""
     VOLUMES = "volumes"
     """Removing volumes, with all that is in them. Whoever may submit may use them, and have them made."""
+    WEBHOOKS = "webhooks"
+    """Telling addresses outside what happens to the work of the tenant."""
     MEMBERS = "members"
     """Who belongs to a tenant: its members and their tokens, its projects, and roles of its own."""
     MANAGE = "manage"
@@ -46,7 +48,7 @@ AGENT: Final = "agent"
 
 _VIEWER = frozenset({Permission.READ})
 _USER = _VIEWER | {Permission.SUBMIT, Permission.STOP, Permission.UPLOAD, Permission.ENTER}
-_MAINTAINER = _USER | {Permission.DEPLOY, Permission.SECRETS, Permission.VOLUMES}
+_MAINTAINER = _USER | {Permission.DEPLOY, Permission.SECRETS, Permission.VOLUMES, Permission.WEBHOOKS}
 _TENANT_ADMIN = _MAINTAINER | {Permission.MEMBERS}
 
 ROLES: Mapping[str, frozenset[Permission]] = MappingProxyType(

@@ -90,6 +90,16 @@ class Code(StrEnum):
     SECRET_REMOVED = "SecretRemoved"  # noqa: S105 the name of a reason
     SECRETS_HANDED = "SecretsHanded"
     NO_SUCH_SECRET = "NoSuchSecret"  # noqa: S105 the name of a reason
+    WEBHOOK_ADDED = "WebhookAdded"
+    WEBHOOK_REMOVED = "WebhookRemoved"
+    WEBHOOK_ROTATED = "WebhookRotated"
+    WEBHOOK_ENABLED = "WebhookEnabled"
+    WEBHOOK_DISABLED = "WebhookDisabled"
+    WEBHOOK_KNOWN = "WebhookKnown"
+    WEBHOOK_IS_AHEAD = "WebhookIsAhead"
+    NO_SUCH_WEBHOOK = "NoSuchWebhook"
+    TOO_MANY_WEBHOOKS = "TooManyWebhooks"
+    TOLD = "Told"
     METERED = "Metered"
     MODEL_REGISTERED = "ModelRegistered"
     DEPLOY_REQUESTED = "DeployRequested"
@@ -254,6 +264,16 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.SECRET_REMOVED: "secret {object} removed by {by}",
         Code.SECRETS_HANDED: "secrets handed to it: {names}",
         Code.NO_SUCH_SECRET: "no such secret: {object}",
+        Code.WEBHOOK_ADDED: "webhook {object} to {host} added by {by}",
+        Code.WEBHOOK_REMOVED: "webhook {object} removed by {by}",
+        Code.WEBHOOK_ROTATED: "webhook {object} has a new secret, made by {by}; the one before it counts for a day",
+        Code.WEBHOOK_ENABLED: "webhook {object} enabled by {by}",
+        Code.WEBHOOK_DISABLED: "webhook {object} is disabled: {detail}",
+        Code.WEBHOOK_KNOWN: "there is a webhook {object} already",
+        Code.WEBHOOK_IS_AHEAD: "somebody else has told webhook {object} since it was read",
+        Code.NO_SUCH_WEBHOOK: "no such webhook: {object}",
+        Code.TOO_MANY_WEBHOOKS: "there are {count} webhooks already, as many as a tenant may have",
+        Code.TOLD: "told to webhook {object}",
         Code.METERED: "usage recorded",
         Code.MODEL_REGISTERED: "model {model} version {version} registered",
         Code.DEPLOY_REQUESTED: "endpoint {endpoint} is to serve {model} version {version}",

@@ -18,7 +18,7 @@ from mainstay.operations.sealing import Sealing
 from mainstay.operations.sessions import Session, Sessions
 from mainstay.operations.submit import Draw
 from mainstay.operations.waiting import WaitingReasons
-from mainstay.ports import Artifacts, Clock, Cluster, Connector, LoopStore, Store
+from mainstay.ports import Artifacts, Clock, Cluster, Connector, LoopStore, Outbound, Store
 
 
 class LoopServices(Protocol):
@@ -60,6 +60,8 @@ class Services:
     """Those that this process has open, by name: the loop that follows the table of clusters keeps it current."""
     connectors: Mapping[ClusterKind, Connector]
     """The ways into clusters that may be added."""
+    outbound: Outbound
+    """The way to addresses that tenants give."""
     sealing: Sealing
     clock: Clock
     draw: Draw

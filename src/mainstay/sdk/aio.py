@@ -51,6 +51,7 @@ from mainstay.wire.requests import (
     NamedQueueRequest,
     QueueHistoryRequest,
     QueueRequest,
+    WebhookRequest,
 )
 from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL
 from mainstay.wire.views import (
@@ -58,6 +59,7 @@ from mainstay.wire.views import (
     AuditView,
     ClusterView,
     CostView,
+    DeliveryView,
     EndpointView,
     EventView,
     ExplanationView,
@@ -75,6 +77,8 @@ from mainstay.wire.views import (
     SecretView,
     ServerView,
     SignInView,
+    WebhookTestView,
+    WebhookView,
     WorkloadView,
 )
 
@@ -427,6 +431,37 @@ class AsyncClient:
     async def revoke_token(self, token_id: str) -> None:
         """End a token at once, on every replica."""
         await self._run(calls_access.revoke_token(token_id))
+
+    async def webhooks(self) -> builtins.list[WebhookView]:
+        """The addresses outside that are told what happens, without their secrets."""
+        return await self._run(calls.webhooks())
+
+    async def add_webhook(
+        self, url: str, *, events: Sequence[str] = (), name: str = "", project: str = ""
+    ) -> WebhookView:
+        """Tell an address what happens from now on: all, or `events` such as `run.finished`. `secret` is shown only here."""
+        request = WebhookRequest(url=url, events=[*events], name=name, project=project)
+        return await self._run(calls.add_webhook(request))
+
+    async def remove_webhook(self, name: str) -> None:
+        """Forget a webhook, and what is on its way to it."""
+        await self._run(calls.remove_webhook(name))
+
+    async def rotate_webhook(self, name: str) -> WebhookView:
+        """Make a new `secret`; messages are signed with the one before it, too, for a day."""
+        return await self._run(calls.rotate_webhook(name))
+
+    async def enable_webhook(self, name: str) -> WebhookView:
+        """Send again what was not sent since it was disabled."""
+        return await self._run(calls.enable_webhook(name))
+
+    async def test_webhook(self, name: str) -> WebhookTestView:
+        """Send one message now: what was answered."""
+        return await self._run(calls.test_webhook(name))
+
+    async def deliveries(self, name: str, *, most: int = 0) -> builtins.list[DeliveryView]:
+        """What was told to a webhook, newest first, and what became of it; at most `most` where that is given."""
+        return await self._run(calls.deliveries(name, most=most))
 
     async def cost(
         self, *, group_by: str = "workload", since: datetime | str | None = None, until: datetime | str | None = None

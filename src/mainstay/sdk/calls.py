@@ -35,6 +35,7 @@ from mainstay.wire.requests import (
     QueueRequest,
     QueuesRequest,
     Submission,
+    WebhookRequest,
 )
 from mainstay.wire.views import (
     AgentTokenView,
@@ -42,6 +43,7 @@ from mainstay.wire.views import (
     BulkView,
     ClusterView,
     CostView,
+    DeliveryView,
     EndpointView,
     EventView,
     ExplanationView,
@@ -62,6 +64,8 @@ from mainstay.wire.views import (
     ServerView,
     SignInView,
     TreeView,
+    WebhookTestView,
+    WebhookView,
     WorkloadView,
 )
 
@@ -417,6 +421,42 @@ def remove_secret(name: str) -> Flow[None]:
     yield write("DELETE", f"/v1/secrets/{segment(name)}")
 
 
+def webhooks() -> Flow[list[WebhookView]]:
+    """All of the tenant."""
+    return (yield from pages("/v1/webhooks", Page[WebhookView], {}))
+
+
+def add_webhook(request: WebhookRequest) -> Flow[WebhookView]:
+    """Add one; its secret is in the answer."""
+    return (yield write("POST", "/v1/webhooks", json=_json(request))).read(WebhookView)
+
+
+def remove_webhook(name: str) -> Flow[None]:
+    """Forget one."""
+    yield write("DELETE", f"/v1/webhooks/{segment(name)}")
+
+
+def rotate_webhook(name: str) -> Flow[WebhookView]:
+    """Make a new secret; it is in the answer."""
+    return (yield write("POST", f"/v1/webhooks/{segment(name)}/rotate")).read(WebhookView)
+
+
+def enable_webhook(name: str) -> Flow[WebhookView]:
+    """Without a key: twice is once anyway."""
+    return (yield Request(method="PUT", path=f"/v1/webhooks/{segment(name)}/enabled")).read(WebhookView)
+
+
+def test_webhook(name: str) -> Flow[WebhookTestView]:
+    """Not repeated: each try sends a message."""
+    path = f"/v1/webhooks/{segment(name)}/test"
+    return (yield Request(method="POST", path=path, retried=False)).read(WebhookTestView)
+
+
+def deliveries(name: str, *, most: int = 0) -> Flow[list[DeliveryView]]:
+    """Newest first, all pages; at most `most` where that is given."""
+    return (yield from pages(f"/v1/webhooks/{segment(name)}/deliveries", Page[DeliveryView], {}, most=most))
+
+
 def cost(
     *, group_by: str = "workload", since: datetime | str | None = None, until: datetime | str | None = None
 ) -> Flow[CostView]:
@@ -495,6 +535,7 @@ Body = (
     | QueuesRequest
     | PriorityClassRequest
     | PriorityRequest
+    | WebhookRequest
 )
 
 

@@ -50,6 +50,7 @@ from mainstay.wire.requests import (
     NamedQueueRequest,
     QueueHistoryRequest,
     QueueRequest,
+    WebhookRequest,
 )
 from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL
 from mainstay.wire.views import (
@@ -57,6 +58,7 @@ from mainstay.wire.views import (
     AuditView,
     ClusterView,
     CostView,
+    DeliveryView,
     EndpointView,
     EventView,
     ExplanationView,
@@ -74,6 +76,8 @@ from mainstay.wire.views import (
     SecretView,
     ServerView,
     SignInView,
+    WebhookTestView,
+    WebhookView,
     WorkloadView,
 )
 
@@ -428,6 +432,35 @@ class Client:
     def revoke_token(self, token_id: str) -> None:
         """End a token at once, on every replica."""
         self._run(calls_access.revoke_token(token_id))
+
+    def webhooks(self) -> builtins.list[WebhookView]:
+        """The addresses outside that are told what happens, without their secrets."""
+        return self._run(calls.webhooks())
+
+    def add_webhook(self, url: str, *, events: Sequence[str] = (), name: str = "", project: str = "") -> WebhookView:
+        """Tell an address what happens from now on: all, or `events` such as `run.finished`. `secret` is shown only here."""
+        request = WebhookRequest(url=url, events=[*events], name=name, project=project)
+        return self._run(calls.add_webhook(request))
+
+    def remove_webhook(self, name: str) -> None:
+        """Forget a webhook, and what is on its way to it."""
+        self._run(calls.remove_webhook(name))
+
+    def rotate_webhook(self, name: str) -> WebhookView:
+        """Make a new `secret`; messages are signed with the one before it, too, for a day."""
+        return self._run(calls.rotate_webhook(name))
+
+    def enable_webhook(self, name: str) -> WebhookView:
+        """Send again what was not sent since it was disabled."""
+        return self._run(calls.enable_webhook(name))
+
+    def test_webhook(self, name: str) -> WebhookTestView:
+        """Send one message now: what was answered."""
+        return self._run(calls.test_webhook(name))
+
+    def deliveries(self, name: str, *, most: int = 0) -> builtins.list[DeliveryView]:
+        """What was told to a webhook, newest first, and what became of it; at most `most` where that is given."""
+        return self._run(calls.deliveries(name, most=most))
 
     def cost(
         self, *, group_by: str = "workload", since: datetime | str | None = None, until: datetime | str | None = None

@@ -17,6 +17,7 @@ from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.operations.waiting import WaitingReasons
+from mainstay.outbound import Outbound
 from mainstay.ports import Artifacts, Cluster, Store
 from mainstay.simulation.faults import CALM, Dice
 from mainstay.simulation.pace import Inline, Steps, in_steps
@@ -55,6 +56,7 @@ class Replica:
             artifacts=outside.artifacts,
             clusters=dict(outside.clusters),
             connectors={},
+            outbound=Outbound(),
             sealing=Sealing(key=bytes(KEY_BYTES)),
             clock=clock,
             draw=dice.rng.choice,

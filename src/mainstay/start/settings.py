@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from mainstay.domain.outbound import Range
 from mainstay.domain.workload import OPEN_MAX
 
 PORT = 8650
@@ -29,6 +30,8 @@ class Settings:
     """host:port where other replicas reach this one. Empty: a free port of `host`, if that is one address."""
     open_max: int = OPEN_MAX
     """So many workloads of one tenant may be open at a time; 0: no limit."""
+    outbound_allow: tuple[Range, ...] = ()
+    """Ranges of addresses to which webhooks may be sent beside the public network."""
     local_cluster: bool = True
     log_level: str = "info"
 

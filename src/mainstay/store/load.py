@@ -15,6 +15,7 @@ from mainstay.domain.plan import (
     AddProject,
     AddTenant,
     AddToken,
+    AddWebhook,
     Advance,
     Allocate,
     CapacityLeft,
@@ -25,6 +26,7 @@ from mainstay.domain.plan import (
     DrainNode,
     DropCandidate,
     DropNomination,
+    EnableWebhook,
     EnterPod,
     Grow,
     HandSecrets,
@@ -37,6 +39,8 @@ from mainstay.domain.plan import (
     ObserveVolumes,
     Preempt,
     QuarantineNode,
+    QueueDeliveries,
+    RecordAttempt,
     RecordDenial,
     RecordUsage,
     RedeployEndpoint,
@@ -53,10 +57,12 @@ from mainstay.domain.plan import (
     RemoveQueue,
     RemoveSecret,
     RemoveVolume,
+    RemoveWebhook,
     Reprioritize,
     RequestStop,
     ResumeCluster,
     RevokeToken,
+    RotateWebhook,
     SetLocalQueue,
     SetMember,
     SetNodeFlavor,
@@ -76,7 +82,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.workload import Kind, Phase
-from mainstay.store import codec, history, queries, tables
+from mainstay.store import codec, history, queries, tables, webhooks
 from mainstay.store.access import load_people
 from mainstay.store.apply import AnyAction, known
 from mainstay.store.rows import (
@@ -98,7 +104,7 @@ from mainstay.store.run_times import RunTimes, run_times_on
 from mainstay.store.world import OfTenant, VolumeKey, World
 
 
-def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> None:
+def load(connection: sa.Connection, world: World, actions: Collection[Action]) -> None:
     """Read into the world every row that the actions, their guards and their consequences name."""
     needs = Needs()
     for action in actions:
@@ -123,6 +129,7 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
         tokens_of=needs.tokens_of,
     )
     _load_secrets(connection, world, needs)
+    webhooks.load(connection, world, actions)
     _load_volumes(connection, world, needs)
     _load_queues(connection, world, needs)
     _load_history(connection, world, needs)
@@ -303,6 +310,10 @@ class Needs:
                 self.tokens.add(token.id)
             case RevokeToken(id=id_) | UseToken(id=id_):
                 self.tokens.add(id_)
+            case (
+                AddWebhook() | RemoveWebhook() | RotateWebhook() | EnableWebhook() | QueueDeliveries() | RecordAttempt()
+            ):
+                pass  # webhooks.py
             case SetQueue(queue=queue):
                 self.queues.add(queue.name)
             case RemoveQueue(queue=name):

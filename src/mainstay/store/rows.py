@@ -390,6 +390,41 @@ class SecretRow(TypedDict):
     set_by: str
 
 
+class WebhookRow(TypedDict):
+    """A row of `webhooks`."""
+
+    tenant: str
+    name: str
+    project: str
+    url: str
+    types: str
+    sealed: str
+    sealed_before: str
+    before_until: int
+    cursor: int
+    disabled: str
+    failing_since: int
+    failures: int
+    made_at: int
+    made_by: str
+
+
+class DeliveryRow(TypedDict):
+    """A row of `deliveries`."""
+
+    tenant: str
+    webhook: str
+    seq: int
+    type: str
+    made_at: int
+    attempts: int
+    next_at: int
+    outcome: str
+    status: int
+    detail: str
+    attempted_at: int
+
+
 class ChargeRow(TypedDict):
     """A row of `charges`."""
 

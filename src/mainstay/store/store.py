@@ -24,9 +24,10 @@ from mainstay.domain.registry import Endpoint, ModelVersion
 from mainstay.domain.secret import SecretRecord
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeRecord, VolumeRef
+from mainstay.domain.webhook import Delivery, WebhookRecord
 from mainstay.domain.workload import Workload
 from mainstay.ports import ALL_EVENTS, EventFilter, Held, LineRecord, WantedChanges, WorkloadFilter
-from mainstay.store import access, bills, history, queries, wanted
+from mainstay.store import access, bills, history, queries, wanted, webhooks
 from mainstay.store.commit import NothingToWrite, commit_in, stored_reply
 from mainstay.store.engine import Database, Postgresql, Sqlite
 from mainstay.store.failures import WAIT_SECONDS, Contradiction
@@ -234,6 +235,32 @@ class SqlStore:
     def authority(self, token: str) -> Authority | None:
         """What a token may now."""
         return self._database.read(lambda connection: access.authority(connection, token))
+
+    def webhooks(self, *, tenant: str = "", after: str = "", limit: int = 0) -> tuple[WebhookRecord, ...]:
+        """By name."""
+        return self._database.read(
+            lambda connection: webhooks.webhooks(connection, tenant=tenant, after=after, limit=limit)
+        )
+
+    def webhook(self, name: str, *, tenant: str) -> WebhookRecord:
+        """One by its name."""
+        return self._database.read(lambda connection: webhooks.webhook(connection, name, tenant=tenant))
+
+    def deliveries(self, name: str, *, tenant: str, before: int, limit: int) -> tuple[Delivery, ...]:
+        """Newest first."""
+        return self._database.read(
+            lambda connection: webhooks.deliveries(connection, name, tenant=tenant, before=before, limit=limit)
+        )
+
+    def due_deliveries(self, name: str, *, tenant: str, now: int, limit: int) -> tuple[Delivery, ...]:
+        """The longest due first."""
+        return self._database.read(
+            lambda connection: webhooks.due(connection, name, tenant=tenant, now=now, limit=limit)
+        )
+
+    def pending_deliveries(self, name: str, *, tenant: str) -> int:
+        """How many."""
+        return self._database.read(lambda connection: webhooks.pending(connection, name, tenant=tenant))
 
     def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """By cluster and name."""

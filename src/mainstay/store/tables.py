@@ -328,6 +328,54 @@ secrets = _table(
 )
 """`sealed` is the encrypted value. No snapshot shows this table: decisions know nothing of it."""
 
+webhooks = _table(
+    "webhooks",
+    _text("tenant", key=True),
+    _text("name", key=True),
+    _text("project"),
+    _text("url"),
+    _text("types"),
+    _text("sealed"),
+    _text("sealed_before"),
+    _whole("before_until"),
+    _whole("cursor"),
+    _text("disabled"),
+    _whole("failing_since"),
+    _whole("failures"),
+    _whole("made_at"),
+    _text("made_by"),
+)
+"""`types`: what is told, with a space between two. `cursor`: the events up to this one have their deliveries. No snapshot shows
+this table or the next: no decision of what runs knows of them."""
+
+deliveries = _table(
+    "deliveries",
+    _text("tenant", key=True),
+    _text("webhook", key=True),
+    _whole("seq", key=True),
+    _text("type"),
+    _whole("made_at"),
+    _whole("attempts"),
+    _whole("next_at"),
+    _text("outcome"),
+    _whole("status"),
+    _text("detail"),
+    _whole("attempted_at"),
+    sa.Index(
+        "deliveries_due",
+        *("tenant", "webhook", "next_at", "seq"),
+        sqlite_where=sa.text("outcome = 'pending'"),
+        postgresql_where=sa.text("outcome = 'pending'"),
+    ),
+    sa.Index(
+        "deliveries_ended",
+        "attempted_at",
+        sqlite_where=sa.text("outcome <> 'pending'"),
+        postgresql_where=sa.text("outcome <> 'pending'"),
+    ),
+)
+"""An event, by its `seq`, on its way to a webhook. Those that have ended go after a month."""
+
 open_work = _table("open_work", _text("tenant", key=True), _whole("workloads"))
 """How many workloads of each tenant are not final; a tenant that never had any has no row. Kept by every commit."""
 

@@ -26,6 +26,7 @@ from mainstay.store.rows import (
     AuditTableRow,
     ChargeRow,
     ClusterRow,
+    DeliveryRow,
     EndpointRow,
     EventRow,
     HeadRow,
@@ -48,6 +49,7 @@ from mainstay.store.rows import (
     TokenRow,
     UsageRow,
     VolumeRow,
+    WebhookRow,
     WorkloadRow,
 )
 from mainstay.store.run_times import RunTimes
@@ -89,6 +91,8 @@ class World:
         self.members: dict[OfTenant, MemberRow] = {}
         """And those of all tenants who administer the platform."""
         self.tokens: dict[str, TokenRow] = {}
+        self.webhooks: dict[tuple[str, str], WebhookRow] = {}
+        self.deliveries: dict[tuple[str, str, int], DeliveryRow] = {}
         self.volumes: dict[VolumeKey, VolumeRow] = {}
         self.volume_users: dict[VolumeKey, tuple[str, ...]] = {}
         """Of the volumes that are to be removed: the ids of the workloads that use them."""
@@ -287,6 +291,26 @@ class World:
         """A new row, or another one in its place."""
         self.tokens[row["id"]] = self.changes.tokens[row["id"]] = row
 
+    def put_webhook(self, row: WebhookRow) -> None:
+        """A new row, or another one in its place."""
+        key = row["tenant"], row["name"]
+        self.webhooks[key] = self.changes.webhooks[key] = row
+
+    def drop_webhook(self, key: tuple[str, str]) -> None:
+        """The row goes, and its deliveries with it."""
+        del self.webhooks[key]
+        self.changes.webhooks[key] = None
+
+    def add_delivery(self, row: DeliveryRow) -> None:
+        """A new row."""
+        self.deliveries[row["tenant"], row["webhook"], row["seq"]] = row
+        self.changes.new_deliveries.append(row)
+
+    def touch_delivery(self, row: DeliveryRow) -> None:
+        """Another one in its place."""
+        key = row["tenant"], row["webhook"], row["seq"]
+        self.deliveries[key] = self.changes.deliveries[key] = row
+
     def put_volume(self, key: VolumeKey, row: VolumeRow) -> None:
         """A new row, or another one in its place."""
         self.volumes[key] = self.changes.volumes[key] = row
@@ -446,6 +470,9 @@ class Changes:
         self.roles: dict[OfTenant, RoleRow | None] = {}
         self.members: dict[OfTenant, MemberRow | None] = {}
         self.tokens: dict[str, TokenRow | None] = {}
+        self.webhooks: dict[tuple[str, str], WebhookRow | None] = {}
+        self.new_deliveries: list[DeliveryRow] = []
+        self.deliveries: dict[tuple[str, str, int], DeliveryRow] = {}
         self.volumes: dict[VolumeKey, VolumeRow | None] = {}
         self.queues: dict[str, QueueRow | None] = {}
         self.local_queues: dict[LocalQueueKey, LocalQueueRow | None] = {}

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.default import DefaultDialect
 
 from mainstay.domain.workload import Phase
-from mainstay.store import tables
+from mainstay.store import tables, webhooks
 from mainstay.store.world import World
 
 
@@ -38,6 +38,7 @@ def write(connection: sa.Connection, world: World) -> None:
     _write_whole(connection, tables.queues, changes.queues)
     _write_whole(connection, tables.node_flavors, changes.node_flavors)
     _write_whole(connection, tables.local_queues, changes.local_queues)
+    webhooks.write(connection, world)
     _write_history(connection, world)
     _write_whole(connection, tables.priority_classes, changes.priority_classes)
     _UPDATE_NODE.run(connection, changes.nodes.values())

@@ -12,7 +12,9 @@ from mainstay.wire.requests import Request
 from mainstay.wire.views import View
 
 MEMBER = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}$"
-Action = Literal["read", "submit", "stop", "deploy", "upload", "enter", "secrets", "volumes", "members", "manage"]
+Action = Literal[
+    "read", "submit", "stop", "deploy", "upload", "enter", "secrets", "volumes", "webhooks", "members", "manage"
+]
 """What one may: the words of `mainstay role list`."""
 Kind = Literal["person", "service"]
 

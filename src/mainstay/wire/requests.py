@@ -279,6 +279,19 @@ class SecretRequest(Request):
     value: Annotated[bytes, EncodedBytes(encoder=WholeBase64), Field(repr=False)]
 
 
+class WebhookRequest(Request):
+    """An address outside that is to be told what happens."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2_000)]
+    """https, or http to this machine where the operator allows it."""
+    events: Annotated[list[Annotated[str, Field(max_length=60)]], Field(max_length=50)] = Field(default_factory=list)
+    """Types such as `run.failed`; `run.finished` is every end of a run. None: all."""
+    name: Annotated[str, Field(max_length=40)] = ""
+    """Empty: after the host."""
+    project: Annotated[str, Field(max_length=120)] = ""
+    """Only runs of this project; empty: whatever the tenant has."""
+
+
 class TreeUpload(Request):
     """The files of a tree. Answered with what is missing; send those blobs, then ask again."""
 

@@ -117,6 +117,7 @@ WRITES = [
         for path, route in (("/v1/members/zed", "/v1/members/{name}"), ("/v1/roles/night", "/v1/roles/{name}"))
     ),
     Write("DELETE", "/v1/secrets/hf-token", "/v1/secrets/{name}", None, {"force": True}, "/v1/events"),
+    Write("DELETE", "/v1/webhooks/hook", "/v1/webhooks/{name}", None, {"force": True}, "/v1/events"),
     Write("DELETE", "/v1/volumes/data", "/v1/volumes/{name}", None, {"force": True}, "/v1/events"),
     Write(
         "DELETE",
@@ -133,15 +134,19 @@ BY_CONTENT = {
     *("PUT /v1/queues", "PUT /v1/queues/{name}", "PUT /v1/queue-history", "PUT /v1/priorities/{name}"),
     *("PUT /v1/flavors", "PUT /v1/flavors/{name}", "PUT /v1/local-queues"),
     *("PUT /v1/members/{name}", "PUT /v1/roles/{name}"),
+    *("PUT /v1/webhooks/{name}/enabled", "POST /v1/webhooks/{name}/test"),
 }
 """They change nothing, or what they make is named by its content or takes the place of what was there, or (a sign-in) is
-worthless when doubled.
+worthless when doubled. To try a webhook out twice is to send two messages: that is what is asked for.
 """
 
 
-SHOWN_ONCE = {"POST /v1/clusters/{name}/token", "POST /v1/tenants", "POST /v1/tokens", "DELETE /v1/tokens/{id}"}
-"""Done once by their keys; but the tokens that they make are not kept, so a repetition cannot show them (test_agents.py,
-test_access.py, where one is revoked, too).
+SHOWN_ONCE = {
+    *("POST /v1/clusters/{name}/token", "POST /v1/tenants", "POST /v1/tokens", "DELETE /v1/tokens/{id}"),
+    *("POST /v1/webhooks", "POST /v1/webhooks/{name}/rotate"),
+}
+"""Done once by their keys; but the tokens and secrets that they make are not kept, so a repetition cannot show them
+(test_agents.py, test_access.py, where one is revoked, too, and test_webhooks.py).
 """
 
 
@@ -161,6 +166,8 @@ async def furnished(api: Api) -> Api:
     assert answer.status_code == 202, answer.text
     secret = await api.ask("PUT", "/v1/secrets/hf-token", json={"value": "aGY="})
     assert secret.status_code == 200, secret.text
+    webhook = await api.ask("POST", "/v1/webhooks", json={"url": "https://8.8.8.8/hook", "name": "hook"})
+    assert webhook.status_code == 201, webhook.text
     for path, body in (
         ("/v1/queues/research", {"weight": 2}),
         ("/v1/flavors/spot", {"node_labels": ["pool=spot"]}),

@@ -41,6 +41,7 @@ from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.operations.waiting import WaitingReasons
+from mainstay.outbound import Outbound
 from mainstay.ports import Process, Stream
 from mainstay.store import SqlStore
 from mainstay.web import mount_pages
@@ -265,6 +266,7 @@ def services_of(folder: Path, *, url: str) -> Iterator[Services]:
         artifacts=open_artifacts(str(folder / "artifacts")),
         clusters={cluster.name: cluster},
         connectors={ClusterKind.SIMULATED: SimulatedConnector(clock)},
+        outbound=Outbound(),
         sealing=Sealing(key=bytes(KEY_BYTES)),
         clock=clock,
         draw=secrets.choice,

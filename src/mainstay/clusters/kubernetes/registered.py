@@ -17,6 +17,7 @@ from mainstay.clusters.kubernetes import plain_yaml, tls
 from mainstay.clusters.kubernetes.credentials import Credentials
 from mainstay.clusters.kubernetes.errors import Invalid
 from mainstay.clusters.kubernetes.plain_yaml import Tree
+from mainstay.domain.outbound import never_a_machine
 
 BYTES_MAX = 256 << 10
 TOKEN_CHARACTERS_MAX = 16 << 10
@@ -128,14 +129,12 @@ def _server(url: str) -> str:
 
 
 def _is_host(host: str) -> bool:
-    """A name, or an address that a machine can have. Link-local ones are where clouds keep their own secrets."""
+    """A name, or an address that a machine can have. Private ones are: administrators register clusters of their own networks."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return _HOST.fullmatch(host) is not None
-    if isinstance(address, ipaddress.IPv6Address):
-        address = address.ipv4_mapped or address
-    return not (address.is_link_local or address.is_multicast or address.is_unspecified)
+    return not never_a_machine(address)
 
 
 def _pem(entry: Mapping[str, Tree], field: str, label: str) -> str:

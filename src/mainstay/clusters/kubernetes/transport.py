@@ -24,6 +24,7 @@ from mainstay.clusters.kubernetes.errors import ApiError, Garbled, Unauthenticat
 from mainstay.clusters.kubernetes.network import FAILURES, failure
 from mainstay.clusters.kubernetes.objects import Status
 from mainstay.clusters.kubernetes.sources import Source
+from mainstay.domain.outbound import address_of, never_a_machine
 from mainstay.ports import Clock
 
 CONNECT_SECONDS = 10.0
@@ -220,8 +221,16 @@ class Transport:
 
 
 def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """One on which a dead peer is found within a minute, though a log or a shell may be silent for days."""
-    family, kind, protocol, *_ = address
+    """One on which a dead peer is found within a minute, though a log or a shell may be silent for days.
+
+    The address is the one to which the connection goes, whatever its name led to before: none where only a cloud's secrets are.
+    Private ones are allowed, since only administrators of the platform register clusters (docs/decisions/0038). Raises OSError.
+    """
+    family, kind, protocol, _, where = address
+    why = never_a_machine(address_of(str(where[0])))
+    if why:
+        msg = f"its name leads to an address of no API server: {why}"
+        raise OSError(msg)
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):

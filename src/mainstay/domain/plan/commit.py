@@ -78,6 +78,7 @@ EventKind: TypeAlias = Literal[
     "role",
     "member",
     "token",
+    "webhook",
 ]
 
 
@@ -91,8 +92,8 @@ class Event:
     kind: EventKind
     object: str
     """Workload id, pod name, id of a token, or the name of a node, cluster, endpoint, model, secret, queue (ALL_QUEUES for what
-    is of them all), flavor, priority class, volume, tenant, project, role or member. Of a preemption: the id of who yields, or
-    of who waits for that."""
+    is of them all), flavor, priority class, volume, tenant, project, role, member or webhook. Of a preemption: the id of who
+    yields, or of who waits for that."""
     tenant: str
     workload: str
     """The workload it belongs to; empty if none."""

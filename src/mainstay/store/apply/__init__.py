@@ -15,6 +15,7 @@ from mainstay.domain.plan import (
     AddProject,
     AddTenant,
     AddToken,
+    AddWebhook,
     Advance,
     Allocate,
     CapacityLeft,
@@ -25,6 +26,7 @@ from mainstay.domain.plan import (
     DrainNode,
     DropCandidate,
     DropNomination,
+    EnableWebhook,
     EnterPod,
     Grow,
     Guard,
@@ -39,6 +41,8 @@ from mainstay.domain.plan import (
     OfCluster,
     Preempt,
     QuarantineNode,
+    QueueDeliveries,
+    RecordAttempt,
     RecordDenial,
     RecordUsage,
     RedeployEndpoint,
@@ -55,10 +59,12 @@ from mainstay.domain.plan import (
     RemoveQueue,
     RemoveSecret,
     RemoveVolume,
+    RemoveWebhook,
     Reprioritize,
     RequestStop,
     ResumeCluster,
     RevokeToken,
+    RotateWebhook,
     RowVersion,
     SetLocalQueue,
     SetMember,
@@ -91,6 +97,7 @@ from mainstay.store.apply import (
     queues,
     secrets,
     volumes,
+    webhooks,
     workloads,
 )
 from mainstay.store.world import World
@@ -156,6 +163,12 @@ AnyAction = (
     | SetQueueHistory
     | SetPriorityClass
     | RemovePriorityClass
+    | AddWebhook
+    | RemoveWebhook
+    | RotateWebhook
+    | EnableWebhook
+    | QueueDeliveries
+    | RecordAttempt
 )
 
 
@@ -314,5 +327,17 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return queues.set_priority_class(world, action)
         case RemovePriorityClass():
             return queues.remove_priority_class(world, action)
+        case AddWebhook():
+            return webhooks.add_webhook(world, action)
+        case RemoveWebhook():
+            return webhooks.remove_webhook(world, action)
+        case RotateWebhook():
+            return webhooks.rotate_webhook(world, action)
+        case EnableWebhook():
+            return webhooks.enable_webhook(world, action)
+        case QueueDeliveries():
+            return webhooks.queue_deliveries(world, action)
+        case RecordAttempt():
+            return webhooks.record_attempt(world, action)
         case _:
             assert_never(action)

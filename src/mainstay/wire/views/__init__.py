@@ -27,6 +27,7 @@ from mainstay.wire.views.queues import (
 from mainstay.wire.views.records import AuditView, CostLine, CostView, EventView, LogEnd, LogView
 from mainstay.wire.views.server import ServerView, SignInView
 from mainstay.wire.views.serving import EndpointView, ModelVersionView
+from mainstay.wire.views.webhooks import DeliveryView, WebhookTestView, WebhookView
 from mainstay.wire.views.workloads import BulkView, PodSetView, PodView, SecretUseView, VolumeView, WorkloadView
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "ClusterView",
     "CostLine",
     "CostView",
+    "DeliveryView",
     "DeviceView",
     "EndpointView",
     "EventView",
@@ -79,5 +81,7 @@ __all__ = [
     "TreeView",
     "View",
     "VolumeView",
+    "WebhookTestView",
+    "WebhookView",
     "WorkloadView",
 ]

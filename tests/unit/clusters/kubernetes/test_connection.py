@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 
 import pytest
 from aiohttp import web
@@ -42,6 +43,31 @@ async def watched(api: Connection, *, stall_seconds: float = 5.0, told: list[str
 
 
 # Requests
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "168.63.129.16", "224.0.0.1"])
+async def test_a_server_whose_name_leads_to_the_secrets_of_a_cloud_is_not_asked(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever registers a cluster owns its name, and may let it lead elsewhere at any moment."""
+    connected_to: list[object] = []
+
+    async def answers(*_: object, **__: object) -> list[object]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 443))]
+
+    async def connects(_: object, where: object) -> None:
+        connected_to.append(where)
+        raise ConnectionRefusedError
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "getaddrinfo", answers)
+    monkeypatch.setattr(loop, "sock_connect", connects)
+    credentials = Credentials(server="http://east.example.com:443", token="t")
+    api = Connection(Fixed(credentials), clock=ManualClock())
+    with pytest.raises(errors.Unreachable, match="leads to an address of no API server"):
+        await listed(api)
+    assert connected_to == []
+    await api.close()
 
 
 async def test_a_list_goes_through_all_its_pages() -> None:
