@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from mainstay.chain import Head
 from mainstay.domain.allocation import Allocation, ClusterAction, Owner, Progress, Wanted
 from mainstay.domain.artifact import Tree
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
@@ -239,6 +240,9 @@ class Store(LoopStore, Protocol):
 
     def audit(self, *, after: int, limit: int) -> tuple[AuditRow, ...]:
         """Audit rows with seq > `after`, oldest first."""
+
+    def audit_head(self) -> Head:
+        """The newest row of the audit, as the last commit left it."""
 
     def last_audit(self, *, before: int, limit: int) -> tuple[AuditRow, ...]:
         """Audit rows with seq < `before` (0: all), newest first."""

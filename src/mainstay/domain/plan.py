@@ -457,6 +457,13 @@ class RecordDenial(Action):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RedactAudit(Action):
+    """Take the detail of a row of the audit out; its digest stays, so the chain holds. Refused where there is no such row."""
+
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordUsage(Action):
     """Write one usage record with its charges and move `metered_until` to its end. Twice is once: its key is unique."""
 
@@ -623,7 +630,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRow:
-    """Who changed what: one row per mutation, in the transaction of the change."""
+    """Who changed what: one row per mutation, denial and use of a secret, in its transaction. `chain` says what the last three
+    are.
+    """
 
     seq: int
     at: int
@@ -632,3 +641,7 @@ class AuditRow:
     action: str
     object: str
     detail: str
+    salt: str
+    """Empty: the detail was taken out."""
+    payload: str
+    hash: str

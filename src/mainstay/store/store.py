@@ -8,6 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from mainstay.chain import Head
 from mainstay.domain.allocation import Allocation, Progress, Wanted
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Closure, Node
@@ -247,6 +248,11 @@ class SqlStore:
     def audit(self, *, after: int, limit: int) -> tuple[AuditRow, ...]:
         """Oldest first."""
         return self._database.read(lambda connection: queries.audit(connection, after=after, limit=limit))
+
+    def audit_head(self) -> Head:
+        """As the last commit left it."""
+        row = self._database.read(queries.head)
+        return Head(seq=row["audit_seq"], hash=row["audit_hash"])
 
     def last_audit(self, *, before: int, limit: int) -> tuple[AuditRow, ...]:
         """Newest first."""

@@ -38,6 +38,7 @@ from mainstay.domain.plan import (
     QuarantineNode,
     RecordDenial,
     RecordUsage,
+    RedactAudit,
     RedeployEndpoint,
     RegisterModel,
     ReleaseNode,
@@ -117,6 +118,7 @@ AnyAction = (
     | RemoveVolume
     | RecordDenial
     | RecordUsage
+    | RedactAudit
     | SetPrice
     | RegisterModel
     | Deploy
@@ -235,6 +237,8 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return clusters.identify_cluster(world, action)
         case RecordDenial():
             return ledger.record_denial(world, action)
+        case RedactAudit():
+            return ledger.redact_audit(world, action)
         case RecordUsage():
             return ledger.record_usage(world, action)
         case SetPrice():
