@@ -41,6 +41,13 @@ def listening(command: F) -> F:
             metavar="NUMBER",
             help="So many runs of a tenant may be open, waiting or running; 0: no limit. Replicas are given the same.",
         ),
+        click.option(
+            "--audit-anchor",
+            default="",
+            metavar="URL",
+            help="Where the signed head of the audit is kept: a directory or a bucket that whoever runs the database cannot"
+            " change. Default: with the files.",
+        ),
         click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"),
         click.option("--tls-key", type=file),
         click.option("--tls-cert", "tls_certificate", type=file),

@@ -28,6 +28,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from mainstay.api.app import create_api
+from mainstay.artifacts.anchors import open_anchors
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.local import LocalCluster, lock_state_directory
 from mainstay.clusters.simulated import SimulatedConnector
@@ -248,6 +249,7 @@ def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | N
         system=system,
         url=settings.public_url.rstrip("/") or here,
         open_max=settings.open_max,
+        anchors=open_anchors(settings.audit_anchor or parts.artifacts_url, system=system),
     )
     api = create_api(services)
     mount_pages(api, services)

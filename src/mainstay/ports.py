@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from mainstay.chain import Head
+from mainstay.chain.anchors import Anchor
 from mainstay.domain.allocation import Allocation, ClusterAction, Owner, Progress, Wanted
 from mainstay.domain.artifact import Tree
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
@@ -412,6 +413,16 @@ class Artifacts(Protocol):
 
     async def head(self, slot: str) -> tuple[int, str]:
         """(attempt, tree) of a slot. Raises NotFound."""
+
+
+class Anchors(Protocol):
+    """Signed heads of the audit, kept outside of the database. Nothing is ever changed or taken away."""
+
+    async def keep(self, anchor: Anchor) -> None:
+        """Add one; the same once more is once. Raises Conflict if its row was anchored as another one, Unavailable."""
+
+    async def newest(self, limit: int) -> tuple[Anchor, ...]:
+        """The last so many, oldest first. Raises Unavailable."""
 
 
 class Secrets(Protocol):

@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from mainstay.control import decisions
+from mainstay.control.anchoring import Anchoring
 from mainstay.control.decisions import DECISIONS, Decision
 from mainstay.control.fleet import Fleet
 from mainstay.control.loop import Due, Loop, forever
@@ -21,7 +22,7 @@ log = structlog.get_logger()
 
 def loops(services: Services, *, holder: str) -> tuple[Loop, ...]:
     """Every loop of this process: one per decision, one per cluster that it brought along, and the one that follows
-    the table of clusters, which runs one for each of the others. This list is all that runs.
+    the table of clusters, which runs one for each of the others; and the one that anchors the audit. This list is all that runs.
     """
 
     def start(loop: Loop) -> asyncio.Task[None]:
@@ -31,6 +32,7 @@ def loops(services: Services, *, holder: str) -> tuple[Loop, ...]:
         *(_decision_loop(services, decision, holder=holder) for decision in DECISIONS),
         *(_brought_along(services, cluster, holder=holder) for cluster in services.clusters.values()),
         Fleet(services, holder=holder, start=start).loop(),
+        *(Anchoring(services, anchors, holder=holder).loop() for anchors in (services.anchors,) if anchors),
     )
 
 

@@ -9,12 +9,17 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import json
 import secrets
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mainstay.domain.errors import Denied
 from mainstay.domain.fleet import Credentials
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -35,6 +40,12 @@ class Sealing:
     def key_id(self) -> str:
         """Which key this is, without a hint of what it is."""
         return hashlib.sha256(b"mainstay sealing key\0" + self.key).hexdigest()[:8]
+
+    def signing_key(self) -> Ed25519PrivateKey:
+        """What signs the head of the audit: it follows from the key, so that all replicas have it."""
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
+        return Ed25519PrivateKey.from_private_bytes(hmac.digest(self.key, b"mainstay audit", "sha256"))
 
     def sealed(self, cluster: str, credentials: Credentials) -> str:
         """The credentials as a text that may be stored; empty if there are none."""

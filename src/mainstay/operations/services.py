@@ -15,7 +15,7 @@ from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import Sealing
 from mainstay.operations.sessions import Sessions
 from mainstay.operations.submit import Draw
-from mainstay.ports import Artifacts, Clock, Cluster, Connector, LoopStore, Store
+from mainstay.ports import Anchors, Artifacts, Clock, Cluster, Connector, LoopStore, Store
 
 
 class LoopServices(Protocol):
@@ -73,3 +73,5 @@ class Services:
     """Where the API is reached, without a trailing slash."""
     open_max: int = OPEN_MAX
     """So many workloads of a tenant may be open at a time; 0: no limit."""
+    anchors: Anchors | None = None
+    """Where the head of the audit is anchored; None: nowhere."""

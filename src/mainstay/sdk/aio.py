@@ -30,6 +30,7 @@ from mainstay.sdk.request import Answer, Flow, Request, Result, Tries, not_ours,
 from mainstay.sdk.runs import FINAL, RunView
 from mainstay.sdk.sockets import AsyncSocket, opening
 from mainstay.sdk.streams import SILENCE_SECONDS, FollowEvents, Following, FollowLog, Parser
+from mainstay.wire.audit import AuditAnchorsView, AuditRowsView
 from mainstay.wire.job import Job
 from mainstay.wire.requests import (
     ClusterRequest,
@@ -340,6 +341,18 @@ class AsyncClient:
     async def audit(self, *, most: int = 0) -> builtins.list[AuditView]:
         """Every change with who made it, newest first; `most` 0: all of them. For administrators."""
         return await self._run(calls.audit(most=most))
+
+    async def audit_rows(self, *, after: int = 0, limit: int = 1_000) -> AuditRowsView:
+        """Rows after that number as they are chained, oldest first, and the newest of all. For administrators."""
+        return await self._run(calls.audit_rows(after=after, limit=limit))
+
+    async def audit_anchors(self) -> AuditAnchorsView:
+        """The newest signed heads that are kept outside of the database, and the public keys. For administrators."""
+        return await self._run(calls.audit_anchors())
+
+    async def redact_audit(self, seq: int, why: str) -> None:
+        """Take the detail of a row out, for good, and say why on record. For administrators."""
+        await self._run(calls.redact_audit(seq, why))
 
     async def priorities(self) -> builtins.list[PriorityClassView]:
         """Every priority class, the most urgent first."""
