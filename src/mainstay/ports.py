@@ -20,7 +20,7 @@ from mainstay.domain.history import HistoryRecord
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan
 from mainstay.domain.queue import LocalQueueRecord, PriorityClass, QueueRecord
 from mainstay.domain.registry import Endpoint, ModelVersion
-from mainstay.domain.secret import Handed, SecretRecord
+from mainstay.domain.secret import Handed, Sealed, SecretRecord
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.workload import Phase, Workload
@@ -187,6 +187,12 @@ class Store(LoopStore, Protocol):
 
     def sealed_secrets(self, names: Collection[str], *, tenant: str) -> Mapping[str, str]:
         """The sealed values of secrets of a tenant by name; those that are not there are left out."""
+
+    def sealed_with_others(self, key: str, *, after: tuple[str, str], limit: int) -> tuple[Sealed, ...]:
+        """What is sealed with other keys than this one, by `place`, those that follow `after`: ("", "") is before all."""
+
+    def sealed_by_key(self) -> Mapping[str, int]:
+        """How many secrets and credentials are sealed with each key, by its name."""
 
     def volumes(
         self, *, tenant: str, after: tuple[str, str, str] = ("", "", ""), limit: int = 0

@@ -54,14 +54,14 @@ class Anchoring:
             )
             self._last = None
         elif head.seq and head != last:
-            keys = [services.sealing.signing_key()]
+            keys = services.sealing.signing_keys()
             await self._anchors.keep(signed(services.system, head, at=services.clock.now(), keys=keys))
             self._last = head
         return Due(wait=PERIOD_SECONDS, woken=False)
 
     async def _newest(self) -> Head | None:
         """Of those that we have signed: others prove nothing."""
-        ours = {public_key(self._services.sealing.signing_key())}
+        ours = set(map(public_key, self._services.sealing.signing_keys()))
         found = await self._anchors.newest(LOOKED_AT)
         return next((anchor.head for anchor in reversed(found) if anchor.signed_by(ours)), None)
 

@@ -12,6 +12,7 @@ from mainstay.control.decisions import DECISIONS, Decision
 from mainstay.control.fleet import Fleet
 from mainstay.control.loop import Due, Loop, forever
 from mainstay.control.member import Member
+from mainstay.control.resealing import Resealing
 from mainstay.control.tenure import Tenure
 from mainstay.domain.errors import Fenced
 from mainstay.operations.services import Services
@@ -22,7 +23,8 @@ log = structlog.get_logger()
 
 def loops(services: Services, *, holder: str) -> tuple[Loop, ...]:
     """Every loop of this process: one per decision, one per cluster that it brought along, and the one that follows
-    the table of clusters, which runs one for each of the others; and the one that anchors the audit. This list is all that runs.
+    the table of clusters, which runs one for each of the others; then what seals anew and what
+    anchors the audit. This list is all that runs.
     """
 
     def start(loop: Loop) -> asyncio.Task[None]:
@@ -32,6 +34,7 @@ def loops(services: Services, *, holder: str) -> tuple[Loop, ...]:
         *(_decision_loop(services, decision, holder=holder) for decision in DECISIONS),
         *(_brought_along(services, cluster, holder=holder) for cluster in services.clusters.values()),
         Fleet(services, holder=holder, start=start).loop(),
+        Resealing(services, holder=holder).loop(),
         *(Anchoring(services, anchors, holder=holder).loop() for anchors in (services.anchors,) if anchors),
     )
 

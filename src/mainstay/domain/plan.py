@@ -20,6 +20,7 @@ from mainstay.domain.preemption import Slot, Victim
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import LocalQueue, PriorityClass, QueueSpec
 from mainstay.domain.reason import Reason
+from mainstay.domain.secret import Sealed
 from mainstay.domain.volume import VolumeRef, VolumeState
 from mainstay.domain.workload import Phase, WorkloadSpec
 
@@ -302,6 +303,14 @@ class RemoveSecret(Action):
 
     tenant: str
     name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reseal(Action):
+    """The same under another key. Refused if it has been sealed anew since `before` was read, or is gone."""
+
+    before: Sealed
+    sealed: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,8 @@ class Code(StrEnum):
     SECRET_SET = "SecretSet"  # noqa: S105 the name of a reason
     SECRET_REMOVED = "SecretRemoved"  # noqa: S105 the name of a reason
     SECRETS_HANDED = "SecretsHanded"
+    RESEALED = "Resealed"
+    SEALED_ANEW = "SealedAnew"
     NO_SUCH_SECRET = "NoSuchSecret"  # noqa: S105 the name of a reason
     METERED = "Metered"
     MODEL_REGISTERED = "ModelRegistered"
@@ -215,6 +217,8 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.SECRET_SET: "secret {object} set by {by}",
         Code.SECRET_REMOVED: "secret {object} removed by {by}",
         Code.SECRETS_HANDED: "secrets handed to it: {names}",
+        Code.RESEALED: "{object} is sealed with the key {key} now",
+        Code.SEALED_ANEW: "{object} was sealed anew or removed meanwhile",
         Code.NO_SUCH_SECRET: "no such secret: {object}",
         Code.METERED: "usage recorded",
         Code.MODEL_REGISTERED: "model {model} version {version} registered",

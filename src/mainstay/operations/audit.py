@@ -43,4 +43,4 @@ async def anchors(services: Services) -> tuple[Anchor, ...]:
 
 def public_keys(sealing: Sealing) -> tuple[str, ...]:
     """Of those that sign anchors, in hexadecimal; the first one signs now."""
-    return (public_key(sealing.signing_key()),)
+    return tuple(map(public_key, sealing.signing_keys()))

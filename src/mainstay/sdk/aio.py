@@ -53,6 +53,7 @@ from mainstay.wire.views import (
     ExplanationView,
     FlavorView,
     GpuView,
+    KeyView,
     LocalQueueView,
     LogView,
     ModelVersionView,
@@ -373,6 +374,10 @@ class AsyncClient:
     async def set_secret(self, name: str, value: bytes | str) -> SecretView:
         """Store a secret, or a new value of one that is there: pods that start from now on are handed that."""
         return await self._run(calls.set_secret(name, value.encode() if isinstance(value, str) else value))
+
+    async def sealing_keys(self) -> builtins.list[KeyView]:
+        """The keys that seal secrets, and how much each has sealed. For administrators."""
+        return await self._run(calls.sealing_keys())
 
     async def remove_secret(self, name: str) -> None:
         """Forget a secret. Pods that have it keep it; those that start later fail, in words."""

@@ -48,6 +48,7 @@ from mainstay.wire.views import (
     ExplanationView,
     FlavorView,
     GpuView,
+    KeyView,
     LocalQueueView,
     LogView,
     MissingView,
@@ -427,6 +428,11 @@ def set_secret(name: str, value: bytes) -> Flow[SecretView]:
     """Store a secret. Without a key: twice is once anyway, and nothing of the value is to be kept but itself."""
     body = json.dumps({"value": base64.b64encode(value).decode()})
     return (yield Request(method="PUT", path=f"/v1/secrets/{segment(name)}", json=body)).read(SecretView)
+
+
+def sealing_keys() -> Flow[list[KeyView]]:
+    """By name."""
+    return (yield Request(method="GET", path="/v1/sealing-keys")).read(Page[KeyView]).items
 
 
 def remove_secret(name: str) -> Flow[None]:

@@ -52,6 +52,7 @@ from mainstay.wire.views import (
     ExplanationView,
     FlavorView,
     GpuView,
+    KeyView,
     LocalQueueView,
     LogView,
     ModelVersionView,
@@ -374,6 +375,10 @@ class Client:
     def set_secret(self, name: str, value: bytes | str) -> SecretView:
         """Store a secret, or a new value of one that is there: pods that start from now on are handed that."""
         return self._run(calls.set_secret(name, value.encode() if isinstance(value, str) else value))
+
+    def sealing_keys(self) -> builtins.list[KeyView]:
+        """The keys that seal secrets, and how much each has sealed. For administrators."""
+        return self._run(calls.sealing_keys())
 
     def remove_secret(self, name: str) -> None:
         """Forget a secret. Pods that have it keep it; those that start later fail, in words."""

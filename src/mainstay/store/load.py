@@ -36,6 +36,7 @@ from mainstay.domain.plan import (
     QuarantineNode,
     RecordDenial,
     RecordUsage,
+    RedactAudit,
     RedeployEndpoint,
     RegisterModel,
     ReleaseNode,
@@ -50,6 +51,7 @@ from mainstay.domain.plan import (
     RemoveVolume,
     Reprioritize,
     RequestStop,
+    Reseal,
     ResumeCluster,
     SetLocalQueue,
     SetNodeFlavor,
@@ -257,8 +259,12 @@ class Needs:
                 self.volumes.add((cluster, owner.tenant, owner.project, volume.name))
             case DrainCluster() | ResumeCluster() | ObserveCluster() | IdentifyCluster():
                 self.clusters = True
-            case RecordDenial():
+            case RecordDenial() | RedactAudit():
                 pass
+            case Reseal(before=before) if before.tenant:
+                self.secrets.add(before.place)
+            case Reseal():
+                self.clusters = True
             case SetPrice():
                 self.prices = True
             case SetSecret(tenant=tenant, name=name) | RemoveSecret(tenant=tenant, name=name):

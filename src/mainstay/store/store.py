@@ -21,12 +21,12 @@ from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.queue import LocalQueueRecord, PriorityClass, QueueRecord
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
-from mainstay.domain.secret import SecretRecord
+from mainstay.domain.secret import Sealed, SecretRecord
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.workload import Workload
 from mainstay.ports import ALL_EVENTS, EventFilter, Held, LineRecord, WantedChanges, WorkloadFilter
-from mainstay.store import bills, history, queries, wanted
+from mainstay.store import bills, history, queries, sealed, wanted
 from mainstay.store.commit import NothingToWrite, commit_in, stored_reply
 from mainstay.store.engine import Database, Postgresql, Sqlite
 from mainstay.store.failures import WAIT_SECONDS, Contradiction
@@ -204,6 +204,16 @@ class SqlStore:
     def sealed_secrets(self, names: Collection[str], *, tenant: str) -> Mapping[str, str]:
         """Sealed as they are."""
         return self._database.read(lambda connection: queries.sealed_secrets(connection, names, tenant=tenant))
+
+    def sealed_with_others(self, key: str, *, after: tuple[str, str], limit: int) -> tuple[Sealed, ...]:
+        """By place."""
+        return self._database.read(
+            lambda connection: sealed.sealed_with_others(connection, key, after=after, limit=limit)
+        )
+
+    def sealed_by_key(self) -> Mapping[str, int]:
+        """By name of the key."""
+        return self._database.read(sealed.sealed_by_key)
 
     def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """By cluster and name."""

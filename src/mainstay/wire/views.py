@@ -669,6 +669,18 @@ class CostView(View):
     currency: str
 
 
+class KeyView(View):
+    """A key that seals secrets and credentials, by its name: nothing follows from that."""
+
+    id: str
+    held: bool
+    """This replica has it; what is sealed with another one cannot be opened here."""
+    seals: bool
+    """What is sealed from now on is sealed with it."""
+    sealed: int
+    """So many secrets and credentials are. An older key of none may be dropped."""
+
+
 class AuditView(View):
     """Who changed what: one row for each change that anybody or a cluster made, in the order in which they were made."""
 

@@ -67,6 +67,6 @@ async def test_a_redaction_needs_a_reason_happens_once_and_is_on_record(api: Api
 async def test_without_a_place_for_anchors_there_are_none_and_the_key_is_shown(api: Api) -> None:
     answer = (await api.ask("GET", "/v1/audit/anchors", token="admin-token")).json()
     assert (answer["anchors"], answer["system"]) == ([], api.services.system)
-    key = api.services.sealing.signing_key()
-    anchor = signed(api.services.system, api.services.store.audit_head(), at=1, keys=[key])
+    keys = api.services.sealing.signing_keys()
+    anchor = signed(api.services.system, api.services.store.audit_head(), at=1, keys=keys)
     assert read(anchor.text()).signed_by(answer["keys"])

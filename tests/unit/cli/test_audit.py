@@ -61,7 +61,7 @@ def anchor(site: Site) -> None:
     services = site.services
     assert services.anchors
     head = services.store.audit_head()
-    made = signed(services.system, head, at=1, keys=[services.sealing.signing_key()])
+    made = signed(services.system, head, at=1, keys=services.sealing.signing_keys())
     asyncio.run(services.anchors.keep(made))
 
 

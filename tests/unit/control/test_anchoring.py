@@ -136,7 +136,7 @@ async def test_a_shortened_or_rewritten_audit_is_not_anchored_again_and_it_is_sa
 
 async def test_the_anchors_of_others_prove_nothing_to_the_loop(store: SqlStore, place: ObjectAnchors) -> None:
     deny(store)
-    foreign = signed(SYSTEM, Head(seq=99, hash="f" * 64), at=1, keys=[OTHER.signing_key()])
+    foreign = signed(SYSTEM, Head(seq=99, hash="f" * 64), at=1, keys=OTHER.signing_keys())
     await place.keep(foreign)
     await loop(store, place).turn()
     assert await heads(place) == [1, 99]
@@ -154,7 +154,7 @@ async def test_a_clock_that_jumps_changes_nothing_but_the_stamp(store: SqlStore,
 
 
 async def test_an_anchor_is_never_written_over(place: ObjectAnchors) -> None:
-    key = [SEALING.signing_key()]
+    key = SEALING.signing_keys()
     first = signed(SYSTEM, Head(seq=7, hash="a" * 64), at=1, keys=key)
     await place.keep(first)
     await place.keep(signed(SYSTEM, first.head, at=2, keys=key))
@@ -165,14 +165,14 @@ async def test_an_anchor_is_never_written_over(place: ObjectAnchors) -> None:
 
 async def test_only_the_newest_are_read_and_what_is_no_anchor_is_left_out(place: ObjectAnchors, tmp_path: Path) -> None:
     for seq in range(1, 13):
-        await place.keep(signed(SYSTEM, Head(seq=seq, hash="a" * 64), at=1, keys=[SEALING.signing_key()]))
+        await place.keep(signed(SYSTEM, Head(seq=seq, hash="a" * 64), at=1, keys=SEALING.signing_keys()))
     assert [anchor.head.seq for anchor in await place.newest(3)] == [10, 11, 12]
     (tmp_path / "outside" / "anchors" / SYSTEM / f"{13:020d}.json").write_text("{}")
     assert [anchor.head.seq for anchor in await place.newest(3)] == [11, 12]
 
 
 def test_a_changed_anchor_is_signed_by_nobody() -> None:
-    made = signed(SYSTEM, Head(seq=7, hash="a" * 64), at=1, keys=[SEALING.signing_key(), OTHER.signing_key()])
+    made = signed(SYSTEM, Head(seq=7, hash="a" * 64), at=1, keys=[*SEALING.signing_keys(), *OTHER.signing_keys()])
     keys = [key for key, _ in made.signatures]
     assert read(made.text()) == made
     assert all(made.signed_by({key}) for key in keys)

@@ -53,6 +53,7 @@ from mainstay.domain.plan import (
     RemoveVolume,
     Reprioritize,
     RequestStop,
+    Reseal,
     ResumeCluster,
     RowVersion,
     SetLocalQueue,
@@ -100,6 +101,7 @@ AnyAction = (
     | HandSecrets
     | SetSecret
     | RemoveSecret
+    | Reseal
     | ObservePod
     | ClosePod
     | ObserveNodes
@@ -203,6 +205,8 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return secrets.set_secret(world, action)
         case RemoveSecret():
             return secrets.remove_secret(world, action)
+        case Reseal():
+            return secrets.reseal(world, action)
         case ObservePod():
             return pods.observe_pod(world, action)
         case ClosePod():
