@@ -109,6 +109,15 @@ WRITES = [
             ("/v1/priorities/paper", "/v1/priorities/{name}"),
         )
     ),
+    Write(
+        "POST",
+        "/v1/audit/1/redact",
+        "/v1/audit/{seq}/redact",
+        {"why": "a name"},
+        {"why": "another"},
+        "/v1/audit",
+        token="admin-token",
+    ),
     Write("DELETE", "/v1/secrets/hf-token", "/v1/secrets/{name}", None, {"force": True}, "/v1/events"),
     Write("DELETE", "/v1/volumes/data", "/v1/volumes/{name}", None, {"force": True}, "/v1/events"),
     Write(
