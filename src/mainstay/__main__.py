@@ -58,6 +58,13 @@ def listening(command: F) -> F:
             metavar="RANGE",
             help="Webhooks may be sent there too, e.g. 10.1.0.0/16; with 127.0.0.0/8 over plain http. May be repeated.",
         ),
+        click.option(
+            "--audit-anchor",
+            default="",
+            metavar="URL",
+            help="Where the signed head of the audit is kept: a directory or a bucket that whoever runs the database cannot"
+            " change. Default: with the files.",
+        ),
         click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"),
         click.option("--tls-key", type=file),
         click.option("--tls-cert", "tls_certificate", type=file),

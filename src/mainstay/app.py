@@ -28,6 +28,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from mainstay.api.app import create_api
+from mainstay.artifacts.anchors import open_anchors
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.local import LocalCluster, lock_state_directory
 from mainstay.clusters.simulated import SimulatedConnector
@@ -62,7 +63,7 @@ from mainstay.sdk.config import process_start, write_private
 from mainstay.start.database import open_when_it_answers
 from mainstay.start.settings import Settings
 from mainstay.start.sockets import check_certificate, check_public_url, host_in_url, listening, listening_for_replicas
-from mainstay.start.state import KEY_FILE, administrator_token, cluster_name, prepare_directory, sealing_key
+from mainstay.start.state import KEY_FILE, administrator_token, cluster_name, prepare_directory, sealing_keys
 from mainstay.store import SqlStore, open_postgresql, open_sqlite
 from mainstay.web import mount_pages
 from mainstay.wire.sockets import MESSAGE_BYTES_MAX
@@ -179,9 +180,8 @@ def opened(settings: Settings) -> Iterator[Parts]:
         stack.callback(store.close)
         artifacts_url = settings.artifacts or str(settings.state / "artifacts")
         clusters: dict[str, Cluster] = {}
-        sealing = Sealing(
-            key=sealing_key(settings.secrets_key or settings.state / KEY_FILE, given=bool(settings.secrets_key))
-        )
+        key, *older = sealing_keys(settings.secrets_key or settings.state / KEY_FILE, given=bool(settings.secrets_key))
+        sealing = Sealing(key=key, older=tuple(older))
         offload = Offload(threads=POSTGRESQL_THREADS if settings.database else SQLITE_THREADS)
         handing = Handing(store, sealing, SystemClock(), offload)
         outbound = Outbound(allowed=settings.outbound_allow)
@@ -258,6 +258,7 @@ def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | N
         system=system,
         url=settings.public_url.rstrip("/") or here,
         open_max=settings.open_max,
+        anchors=open_anchors(settings.audit_anchor or parts.artifacts_url, system=system),
     )
     api = create_api(services)
     mount_pages(api, services)

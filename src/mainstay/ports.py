@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from mainstay.chain import Head
+from mainstay.chain.anchors import Anchor
 from mainstay.domain.access import Authority, MemberRecord, OwnRole, Project, Tenant, TokenRecord
 from mainstay.domain.allocation import Allocation, ClusterAction, Owner, Progress, Wanted
 from mainstay.domain.artifact import Tree
@@ -19,7 +21,7 @@ from mainstay.domain.history import HistoryRecord
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan
 from mainstay.domain.queue import LocalQueueRecord, PriorityClass, QueueRecord
 from mainstay.domain.registry import Endpoint, ModelVersion
-from mainstay.domain.secret import Handed, SecretRecord
+from mainstay.domain.secret import Handed, Sealed, SecretRecord
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.webhook import Delivery, WebhookRecord
@@ -229,6 +231,12 @@ class Store(LoopStore, Protocol):
     def pending_deliveries(self, name: str, *, tenant: str) -> int:
         """How many of one webhook are neither delivered nor given up."""
 
+    def sealed_with_others(self, key: str, *, after: tuple[str, str], limit: int) -> tuple[Sealed, ...]:
+        """What is sealed with other keys than this one, by `place`, those that follow `after`: ("", "") is before all."""
+
+    def sealed_by_key(self) -> Mapping[str, int]:
+        """How many secrets and credentials are sealed with each key, by its name."""
+
     def volumes(
         self, *, tenant: str, after: tuple[str, str, str] = ("", "", ""), limit: int = 0
     ) -> tuple[VolumeRecord, ...]:
@@ -282,6 +290,9 @@ class Store(LoopStore, Protocol):
 
     def audit(self, *, after: int, limit: int) -> tuple[AuditRow, ...]:
         """Audit rows with seq > `after`, oldest first."""
+
+    def audit_head(self) -> Head:
+        """The newest row of the audit, as the last commit left it."""
 
     def last_audit(self, *, before: int, limit: int) -> tuple[AuditRow, ...]:
         """Audit rows with seq < `before` (0: all), newest first."""
@@ -471,6 +482,16 @@ class Artifacts(Protocol):
 
     async def head(self, slot: str) -> tuple[int, str]:
         """(attempt, tree) of a slot. Raises NotFound."""
+
+
+class Anchors(Protocol):
+    """Signed heads of the audit, kept outside of the database. Nothing is ever changed or taken away."""
+
+    async def keep(self, anchor: Anchor) -> None:
+        """Add one; the same once more is once. Raises Conflict if its row was anchored as another one, Unavailable."""
+
+    async def newest(self, limit: int) -> tuple[Anchor, ...]:
+        """The last so many, oldest first. Raises Unavailable."""
 
 
 class Secrets(Protocol):

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.e2e import warm
 
@@ -72,13 +72,11 @@ def mainstay(*arguments: str, environment: dict[str, str], **options: Any) -> su
 
 
 @contextmanager
-def platform(state: Path, *arguments: str) -> Iterator[Platform]:
-    """`mainstay up` on a state directory, ended in order; no pod of it is left behind."""
+def platform(state: Path, *arguments: str, output: IO[bytes] | int = subprocess.DEVNULL) -> Iterator[Platform]:
+    """`mainstay up` on a state directory, ended in order; no pod of it is left behind. `output`: where its log goes."""
     environment = environment_of(state)
     up = ("up", "--port", "0", "--state", str(state), *arguments)
-    process: subprocess.Popen[bytes] = warm.Program(
-        *up, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process: subprocess.Popen[bytes] = warm.Program(*up, env=environment, stdout=output, stderr=output)
     running = Platform(state=state, process=process, environment=environment)
     try:
         until(lambda: (state / "server.json").exists() or process.poll() is not None)

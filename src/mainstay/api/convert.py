@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from mainstay.domain.volume import VolumeRecord
 from mainstay.domain.workload import WAITING, PodSet, Volume, Workload
 from mainstay.operations.costs import Bill, BillLine
 from mainstay.operations.preview import Asked
+from mainstay.operations.sealing import Sealing
 from mainstay.wire import views
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -255,6 +256,15 @@ def event_view(event: Event) -> views.EventView:
         phase_before=event.phase_before.word if event.phase_before is not None else "",
         phase_after=event.phase_after.word if event.phase_after is not None else "",
     )
+
+
+def key_views(sealing: Sealing, counts: Mapping[str, int]) -> list[views.KeyView]:
+    """The one that seals first, then the older ones, then those that are not here."""
+    held = (sealing.key_id, *sealing.older_ids)
+    return [
+        views.KeyView(id=key, held=key in held, seals=key == sealing.key_id, sealed=counts.get(key, 0))
+        for key in dict.fromkeys((*held, *sorted(counts)))
+    ]
 
 
 def audit_view(row: AuditRow) -> views.AuditView:

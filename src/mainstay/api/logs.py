@@ -17,9 +17,11 @@ from mainstay.domain import logtext
 from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Allocation, Seen
 from mainstay.domain.errors import Invalid, NotFound, NotYet, Unavailable
+from mainstay.domain.masking import Masks
 from mainstay.domain.workload import Workload
 from mainstay.operations.enter import require_rank
 from mainstay.operations.principal import workload_for
+from mainstay.operations.redaction import masked_log, masks_of
 from mainstay.operations.services import Services
 from mainstay.wire.views import LogEnd, LogView
 
@@ -63,7 +65,8 @@ async def read_log(
             pod="", rank=rank, attempt=place.attempt, text="", next_offset=offset, ended=place.workload.phase.final
         )
     else:
-        view = await piece(call.services, place.allocation, offset=offset, limit=limit)
+        masks = await _masks(call.services, place)
+        view = await piece(call.services, place.allocation, offset=offset, limit=limit, masks=masks)
     return json_response(view.model_dump_json())
 
 
@@ -101,8 +104,14 @@ class _Place:
     allocation: Allocation | None
 
 
-async def piece(services: Services, allocation: Allocation, *, offset: int, limit: int) -> LogView:
-    """Printable text from an offset, never ending inside a character or an escape sequence.
+async def _masks(services: Services, place: _Place) -> Masks | None:
+    return await services.offload(masks_of, services.store, services.sealing, place.workload)
+
+
+async def piece(
+    services: Services, allocation: Allocation, *, offset: int, limit: int, masks: Masks | None = None
+) -> LogView:
+    """Printable text from an offset, never ending inside a character or an escape sequence, nor showing a secret of the run.
 
     A pod that has ended without a log (it never started) has an empty one that has ended.
     """
@@ -111,7 +120,10 @@ async def piece(services: Services, allocation: Allocation, *, offset: int, limi
         msg = f"the log lies in cluster {allocation.cluster}, which this replica does not reach"
         raise Unavailable(msg, object_=allocation.pod, hint="ask the replica that runs in that cluster")
     try:
-        chunk = await cluster.read_log(allocation.pod, offset=offset, limit=limit)
+        if masks:
+            chunk = await masked_log(cluster, allocation.pod, masks, offset=offset, limit=limit)
+        else:
+            chunk = await cluster.read_log(allocation.pod, offset=offset, limit=limit)
     except (NotFound, NotYet):
         return LogView(
             pod=allocation.pod,
@@ -133,10 +145,10 @@ async def piece(services: Services, allocation: Allocation, *, offset: int, limi
     )
 
 
-async def _next_piece(services: Services, allocation: Allocation, *, offset: int) -> LogView:
+async def _next_piece(services: Services, allocation: Allocation, *, offset: int, masks: Masks | None) -> LogView:
     """An empty one while whoever reaches its cluster is away: what it has said meanwhile comes once somebody is back."""
     try:
-        return await piece(services, allocation, offset=offset, limit=LOG_BYTES_DEFAULT)
+        return await piece(services, allocation, offset=offset, limit=LOG_BYTES_DEFAULT, masks=masks)
     except Unavailable:
         return LogView(
             pod=allocation.pod,
@@ -152,6 +164,8 @@ async def _frames(call: Call, place: _Place, *, rank: int, offset: int) -> Async
     services, clock = call.services, call.services.clock
     silent_since = looked_up = clock.monotonic()
     pause, whole = POLL_SECONDS, False
+    # The values that the run was handed when it started are those of now, or they have been changed since.
+    masks = await _masks(services, place)
     with services.pulse.listener() as listener:
         while True:
             if place.allocation is None or whole:
@@ -161,7 +175,7 @@ async def _frames(call: Call, place: _Place, *, rank: int, offset: int) -> Async
                 await listener.wait(WAIT_SECONDS)
                 place = await _again(call, place, rank=rank)
             else:
-                view = await _next_piece(services, place.allocation, offset=offset)
+                view = await _next_piece(services, place.allocation, offset=offset, masks=masks)
                 if view.text or view.dropped or view.next_offset > offset:
                     offset, silent_since, pause = view.next_offset, clock.monotonic(), POLL_SECONDS
                     yield frame("log", view.model_dump_json(), id_=f"{place.attempt}:{offset}")

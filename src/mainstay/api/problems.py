@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError, WebSocketRequestValidatio
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mainstay.api.denials import note_refused_request
 from mainstay.domain.errors import (
     Conflict,
     Denied,
@@ -149,8 +150,10 @@ class Failures:
             await unexpected_response(error)(scope, receive, send)
 
 
-async def _on_refusal(_: Request, error: Exception) -> Response:
+async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, MainstayError)
+    if isinstance(error, Forbidden):
+        await note_refused_request(request, error)
     return refusal_response(error)
 
 

@@ -11,10 +11,11 @@ from mainstay.api.routes import Caller, Routes, done, json_response
 from mainstay.domain.access import Permission
 from mainstay.operations import secrets as operations
 from mainstay.wire.requests import SecretRequest
-from mainstay.wire.views import Page, SecretView
+from mainstay.wire.views import KeyView, Page, SecretView
 
 routes = Routes("secrets")
 _SECRETS = TypeAdapter(Page[SecretView])
+_KEYS = TypeAdapter(Page[KeyView])
 
 
 @routes.add("PUT", "/v1/secrets/{name}", needs=Permission.SECRETS, answers=SecretView)
@@ -54,3 +55,11 @@ async def remove_secret(call: Caller, name: str) -> Response:
         operations.remove, services.store, call.principal, name, now=services.clock.now(), request=call.key
     )
     return done(result, status=204)
+
+
+@routes.add("GET", "/v1/sealing-keys", needs=Permission.MANAGE, answers=Page[KeyView])
+async def list_sealing_keys(call: Caller) -> Response:
+    """The keys that seal secrets and credentials, by name: which one seals, and what is still sealed with the others."""
+    services = call.services
+    counts = await services.offload(services.store.sealed_by_key)
+    return json_response(_KEYS.dump_json(Page[KeyView](items=convert.key_views(services.sealing, counts))))

@@ -8,10 +8,10 @@ from pydantic import TypeAdapter
 from mainstay.api.convert import instant
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit, cursor_key
 from mainstay.api.routes import Caller, Routes, done, json_response
+from mainstay.domain.access import Permission
 from mainstay.domain.outbound import target_of
 from mainstay.domain.webhook import Delivery, NewWebhook, WebhookRecord, message_id
 from mainstay.operations import webhooks as operations
-from mainstay.operations.principal import Permission
 from mainstay.wire.requests import WebhookRequest
 from mainstay.wire.views import DeliveryView, Page, WebhookTestView, WebhookView
 

@@ -136,7 +136,7 @@ class ObjectArtifacts:
 
     async def _flush(self, path: str) -> None:
         if self._directory is not None:
-            await asyncio.to_thread(_flush, self._directory, path)
+            await asyncio.to_thread(flush, self._directory, path)
 
 
 def open_artifacts(url: str) -> ObjectArtifacts:
@@ -144,9 +144,15 @@ def open_artifacts(url: str) -> ObjectArtifacts:
 
     Raises StateUnusable.
     """
+    store, directory = opened_place(url)
+    return ObjectArtifacts(store, directory=directory)
+
+
+def opened_place(url: str) -> tuple[ObjectStore, Path | None]:
+    """Where objects are kept; with the directory, if it is one. Raises StateUnusable."""
     if "://" in url:
         try:
-            return ObjectArtifacts(from_url(url))
+            return from_url(url), None
         except (BaseError, ValueError) as error:
             said = str(error).partition("\n")[0]
             msg = f"cannot keep files in {url}: {said}"
@@ -155,7 +161,7 @@ def open_artifacts(url: str) -> ObjectArtifacts:
             ) from error
     directory = Path(url)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return ObjectArtifacts(LocalStore(prefix=directory), directory=directory)
+    return LocalStore(prefix=directory), directory
 
 
 class _Check:
@@ -192,7 +198,7 @@ def _path(folder: str, digest: str) -> str:
     return f"{folder}/{digest[:2]}/{digest}"
 
 
-def _flush(root: Path, path: str) -> None:
+def flush(root: Path, path: str) -> None:
     """The content, then its name, then those of the folders that may be new: what is on record survives a power cut."""
     for target in (root / path, *(root / folder for folder in PurePosixPath(path).parents)):
         descriptor = os.open(target, os.O_RDONLY)

@@ -1,14 +1,22 @@
-"""`secret set|list|remove`: values come from a file, standard input or the keyboard, never from the command line."""
+"""`secret ...`: values come from a file, standard input or the keyboard, never from the command line. And keys that seal them."""
 
 from __future__ import annotations
 
+import os
+import re
 import sys
-from typing import BinaryIO
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from mainstay.cli.show import ago, json_option, print_json, print_table, say
 
+if TYPE_CHECKING:
+    from mainstay.wire.views import KeyView
+
+KEY = re.compile(r"msk_[0-9a-f]{64}\Z")
 BYTES_MAX = 64 * 1024
 """Of a value, as the platform takes it."""
 
@@ -69,6 +77,58 @@ def remove(name: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"removed": name})
     say(f"secret {name} is removed")
+
+
+@secret.command(name="rotate-key")
+@click.option(
+    "--key-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    default=lambda: Path(os.environ.get("MAINSTAY_STATE") or Path.home() / ".mainstay") / "secrets-key",
+    help="Default: `secrets-key` in $MAINSTAY_STATE or ~/.mainstay.",
+)
+@click.option("--second", is_flag=True, help="It opens only, for now: until every replica has it.")
+@click.option("--first", is_flag=True, help="No new key: the second one begins to seal.")
+def rotate_key(key_file: Path, *, second: bool, first: bool) -> None:
+    """Put a new key into the file of keys: it seals from the next start on, and what older ones have sealed is sealed anew.
+
+    On the machine of the platform. With several replicas: --second, copy the file and restart each; then --first, and again.
+    """
+    from mainstay.sdk.config import write_private
+
+    keys = [line.strip() for line in key_file.read_text().splitlines() if line.strip()]
+    if not keys or not all(KEY.match(key) for key in keys):
+        msg = f"{key_file}: not a file of keys"
+        raise click.ClickException(msg)
+    if first and (second or len(keys) < 2):
+        msg = f"{key_file}: there is no second key to seal with; make one with --second"
+        raise click.UsageError(msg)
+    new = keys.pop(1) if first else f"msk_{token_hex(32)}"
+    keys.insert(int(second), new)
+    write_private(key_file, "".join(f"{key}\n" for key in keys))
+    say(f"✓ {key_file} has {len(keys)} keys", colour="green")
+    say("  next: restart the platform; `mainstay secret keys` says when an older one may be dropped")
+
+
+@secret.command()
+@json_option
+def keys(*, as_json: bool) -> None:
+    """List the keys that seal, by name, and how much each has sealed. For administrators."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.sealing_keys()
+    if as_json:
+        print_json(found)
+        return
+    print_table(("KEY", "SEALED", "STATE"), ((one.id, f"{one.sealed:,}", _state(one)) for one in found))
+
+
+def _state(key: KeyView) -> str:
+    if key.seals:
+        return "seals"
+    if not key.held:
+        return "not here: what it has sealed cannot be opened"
+    return "opens" if key.sealed else "opens nothing any more: take its line out of the file of keys"
 
 
 def _value(name: str, file: BinaryIO | None) -> bytes:

@@ -7,10 +7,12 @@ import asyncio
 import structlog
 
 from mainstay.control import decisions
+from mainstay.control.anchoring import Anchoring
 from mainstay.control.decisions import DECISIONS, Decision
 from mainstay.control.fleet import Fleet
 from mainstay.control.loop import Due, Loop, forever
 from mainstay.control.member import Member
+from mainstay.control.resealing import Resealing
 from mainstay.control.tenure import Tenure
 from mainstay.control.webhooks import Teller
 from mainstay.domain.errors import Fenced
@@ -21,8 +23,9 @@ log = structlog.get_logger()
 
 
 def loops(services: Services, *, holder: str) -> tuple[Loop, ...]:
-    """Every loop of this process: one per decision, one per cluster that it brought along, one that tells webhooks, and the
-    one that follows the table of clusters, which runs one for each of the others. This list is all that runs.
+    """Every loop of this process: one per decision, one per cluster that it brought along, one that tells webhooks, one that
+    seals anew, one that anchors the audit, and the one that follows the table of clusters, which runs one for each of the others.
+    This list is all that runs.
     """
 
     def start(loop: Loop) -> asyncio.Task[None]:
@@ -33,6 +36,8 @@ def loops(services: Services, *, holder: str) -> tuple[Loop, ...]:
         *(_brought_along(services, cluster, holder=holder) for cluster in services.clusters.values()),
         Teller(services, holder=holder).loop(),
         Fleet(services, holder=holder, start=start).loop(),
+        Resealing(services, holder=holder).loop(),
+        *(Anchoring(services, anchors, holder=holder).loop() for anchors in (services.anchors,) if anchors),
     )
 
 

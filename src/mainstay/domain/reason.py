@@ -89,6 +89,8 @@ class Code(StrEnum):
     SECRET_SET = "SecretSet"  # noqa: S105 the name of a reason
     SECRET_REMOVED = "SecretRemoved"  # noqa: S105 the name of a reason
     SECRETS_HANDED = "SecretsHanded"
+    RESEALED = "Resealed"
+    SEALED_ANEW = "SealedAnew"
     NO_SUCH_SECRET = "NoSuchSecret"  # noqa: S105 the name of a reason
     WEBHOOK_ADDED = "WebhookAdded"
     WEBHOOK_REMOVED = "WebhookRemoved"
@@ -154,6 +156,8 @@ class Code(StrEnum):
     AGENT_TOKEN_MADE = "AgentTokenMade"  # noqa: S105 the name of a reason
     OTHER_CLUSTER = "OtherCluster"
     FORBIDDEN = "Forbidden"
+    AUDIT_REDACTED = "AuditRedacted"
+    NO_SUCH_AUDIT_ROW = "NoSuchAuditRow"
     CLUSTER_NAME_TAKEN = "ClusterNameTaken"
     CLUSTER_IN_USE = "ClusterInUse"
     NO_SUCH_CLUSTER = "NoSuchCluster"
@@ -263,6 +267,8 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.SECRET_SET: "secret {object} set by {by}",
         Code.SECRET_REMOVED: "secret {object} removed by {by}",
         Code.SECRETS_HANDED: "secrets handed to it: {names}",
+        Code.RESEALED: "{object} is sealed with the key {key} now",
+        Code.SEALED_ANEW: "{object} was sealed anew or removed meanwhile",
         Code.NO_SUCH_SECRET: "no such secret: {object}",
         Code.WEBHOOK_ADDED: "webhook {object} to {host} added by {by}",
         Code.WEBHOOK_REMOVED: "webhook {object} removed by {by}",
@@ -327,6 +333,8 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.CLUSTER_SWAPPED: "the agent of {object} found another cluster than the one that it was: {found}, not {known}",
         Code.AGENT_TOKEN_MADE: "{by} made a new token for the agent of {object}; the one before it has ended",
         Code.OTHER_CLUSTER: "{object} is not of cluster {cluster}",
+        Code.AUDIT_REDACTED: "the detail of row {object} was taken out: {why}",
+        Code.NO_SUCH_AUDIT_ROW: "the audit has no row {object}",
         Code.FORBIDDEN: "refused, it may not do that: {detail}",
         Code.CLUSTER_NAME_TAKEN: "the name {object} is taken by another cluster of the fleet",
         Code.CLUSTER_IN_USE: "cluster {object} still holds {pods:pod}",

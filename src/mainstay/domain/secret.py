@@ -39,6 +39,20 @@ class SecretRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sealed:
+    """What is sealed in the database: a secret of a tenant or, where `tenant` is empty, the credentials of a cluster."""
+
+    tenant: str
+    name: str
+    text: str = field(repr=False)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """What orders them."""
+        return self.tenant, self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Handed:
     """A secret in the clear, on its way into a pod: only in memory, never in a message or a repr."""
 

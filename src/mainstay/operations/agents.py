@@ -59,7 +59,7 @@ SHOWN = "shown"
 """What is kept of the answer that showed a token."""
 LEASE_SECONDS_MAX = 10.0
 DENIAL_SECONDS = 1.0
-"""The denials of one cluster go on record at most so often: a thief must not fill the disk."""
+"""The denials of one cluster or person go on record at most so often: a thief must not fill the disk."""
 TREES_MAX = 64
 POLLS_MAX = 16
 """Of one token, that wait for changes at the same time. An agent has one, and leaves some behind when it is cut off."""
@@ -116,12 +116,12 @@ class Agents:
             self._blobs.popitem(last=False)
         return self._blobs[tree]
 
-    def may_note(self, cluster: str) -> bool:
-        """Whether another denial may go on record now."""
+    def may_note(self, who: str) -> bool:
+        """Whether another denial of a cluster, or of a person as TENANT/NAME, may go on record now."""
         now = self._clock.monotonic()
-        if now - self._denied_at.get(cluster, float("-inf")) < DENIAL_SECONDS:
+        if now - self._denied_at.get(who, float("-inf")) < DENIAL_SECONDS:
             return False
-        self._denied_at[cluster] = now
+        self._denied_at[who] = now
         return True
 
 

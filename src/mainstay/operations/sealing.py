@@ -9,12 +9,18 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import json
 import secrets
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from mainstay.domain.errors import Denied
 from mainstay.domain.fleet import Credentials
+from mainstay.domain.secret import Sealed
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 KEY_BYTES = 32
 NONCE_BYTES = 12
@@ -24,17 +30,41 @@ VERSION = "1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealing:
-    """Seals and opens under one key."""
+    """Seals under one key, and opens under that and under older ones."""
 
     key: bytes = field(repr=False)
+    older: tuple[bytes, ...] = field(default=(), repr=False)
+    """They only open."""
 
     def __post_init__(self) -> None:
-        assert len(self.key) == KEY_BYTES, "a key has 32 bytes"
+        assert all(len(key) == KEY_BYTES for key in (self.key, *self.older)), "a key has 32 bytes"
 
     @property
     def key_id(self) -> str:
-        """Which key this is, without a hint of what it is."""
-        return hashlib.sha256(b"mainstay sealing key\0" + self.key).hexdigest()[:8]
+        """Which key seals, without a hint of what it is."""
+        return _id_of(self.key)
+
+    @property
+    def older_ids(self) -> tuple[str, ...]:
+        """Which keys open besides."""
+        return tuple(map(_id_of, self.older))
+
+    def signing_keys(self) -> tuple[Ed25519PrivateKey, ...]:
+        """What signs the head of the audit. They follow from the keys, so that all replicas have them; the older ones sign too,
+        so that whoever knows only those can still check what is signed today.
+        """
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
+        seeds = (hmac.digest(key, b"mainstay audit", "sha256") for key in (self.key, *self.older))
+        return tuple(map(Ed25519PrivateKey.from_private_bytes, seeds))
+
+    def resealed(self, sealed: Sealed) -> str:
+        """The same under our key. Raises Denied."""
+        if sealed.tenant:
+            return self.sealed_secret(
+                sealed.tenant, sealed.name, self.opened_secret(sealed.tenant, sealed.name, sealed.text)
+            )
+        return self.sealed(sealed.name, self.opened(sealed.name, sealed.text))
 
     def sealed(self, cluster: str, credentials: Credentials) -> str:
         """The credentials as a text that may be stored; empty if there are none."""
@@ -87,13 +117,15 @@ class Sealing:
         if version != VERSION:
             msg = f"{what.words} sealed by another version of mainstay"
             raise Denied(msg, object_=what.object, hint=f"upgrade this replica, or {what.again}")
-        if key_id != self.key_id:
-            msg = f"{what.words} sealed with the key {key_id}, this replica has {self.key_id}"
+        key = next((key for key in (self.key, *self.older) if _id_of(key) == key_id), None)
+        if key is None:
+            ours = ", ".join((self.key_id, *self.older_ids))
+            msg = f"{what.words} sealed with the key {key_id}, this replica has {ours}"
             hint = f"start it with --secrets-key and the file `secrets-key` of {what.who}"
             raise Denied(msg, object_=what.object, hint=hint)
         try:
             raw = base64.b64decode(payload, altchars=b"-_", validate=True)
-            return AESGCM(self.key).decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], bound_to.encode())
+            return AESGCM(key).decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], bound_to.encode())
         except (InvalidTag, binascii.Error, ValueError):
             # Without a cause: the error of a decoder shows what it decoded.
             msg = f"{what.words} damaged, or {what.other}"
@@ -109,6 +141,10 @@ class _What:
     who: str
     again: str
     object: str
+
+
+def _id_of(key: bytes) -> str:
+    return hashlib.sha256(b"mainstay sealing key\0" + key).hexdigest()[:8]
 
 
 def _place(tenant: str, name: str) -> str:

@@ -18,7 +18,7 @@ from mainstay.operations.sealing import Sealing
 from mainstay.operations.sessions import Session, Sessions
 from mainstay.operations.submit import Draw
 from mainstay.operations.waiting import WaitingReasons
-from mainstay.ports import Artifacts, Clock, Cluster, Connector, LoopStore, Outbound, Store
+from mainstay.ports import Anchors, Artifacts, Clock, Cluster, Connector, LoopStore, Outbound, Store
 
 
 class LoopServices(Protocol):
@@ -96,3 +96,6 @@ class Services:
         except Unauthenticated:
             self.sessions.end(cookie)
             return None
+
+    anchors: Anchors | None = None
+    """Where the head of the audit is anchored; None: nowhere."""

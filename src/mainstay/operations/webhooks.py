@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import TypeAlias
 
 from mainstay.decide.telling import test_body
+from mainstay.domain.access import Permission
 from mainstay.domain.errors import Conflict, Denied, Invalid, Unavailable
 from mainstay.domain.logtext import printable
 from mainstay.domain.outbound import target_of
@@ -29,7 +30,6 @@ from mainstay.domain.webhook import (
     message_id,
     secret_text,
 )
-from mainstay.domain.access import Permission
 from mainstay.operations.principal import Done, Principal, RequestKey, replayed
 from mainstay.operations.services import Services
 from mainstay.ports import Store
@@ -193,7 +193,7 @@ def _types(wish: WebhookWish) -> tuple[str, ...]:
 def _commit(
     store: Store, principal: Principal, action: Action, *, now: int, request: RequestKey | None, text: str
 ) -> Done:
-    kept = request.with_reply(text, tenant=principal.tenant) if request else None
+    kept = request.with_reply(text, principal) if request else None
     plan = Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=kept)
     try:
         result = store.commit(plan)

@@ -41,6 +41,7 @@ from mainstay.wire.access import (
     TokenRequest,
     TokenView,
 )
+from mainstay.wire.audit import AuditAnchorsView, AuditRowsView
 from mainstay.wire.job import Job
 from mainstay.wire.requests import (
     ClusterRequest,
@@ -65,6 +66,7 @@ from mainstay.wire.views import (
     ExplanationView,
     FlavorView,
     GpuView,
+    KeyView,
     LocalQueueView,
     LogView,
     ModelVersionView,
@@ -356,6 +358,18 @@ class AsyncClient:
         """Every change with who made it, newest first; `most` 0: all of them. For administrators."""
         return await self._run(calls.audit(most=most))
 
+    async def audit_rows(self, *, after: int = 0, limit: int = 1_000) -> AuditRowsView:
+        """Rows after that number as they are chained, oldest first, and the newest of all. For administrators."""
+        return await self._run(calls.audit_rows(after=after, limit=limit))
+
+    async def audit_anchors(self) -> AuditAnchorsView:
+        """The newest signed heads that are kept outside of the database, and the public keys. For administrators."""
+        return await self._run(calls.audit_anchors())
+
+    async def redact_audit(self, seq: int, why: str) -> None:
+        """Take the detail of a row out, for good, and say why on record. For administrators."""
+        await self._run(calls.redact_audit(seq, why))
+
     async def priorities(self) -> builtins.list[PriorityClassView]:
         """Every priority class, the most urgent first."""
         return await self._run(calls.priorities())
@@ -375,6 +389,10 @@ class AsyncClient:
     async def set_secret(self, name: str, value: bytes | str) -> SecretView:
         """Store a secret, or a new value of one that is there: pods that start from now on are handed that."""
         return await self._run(calls.set_secret(name, value.encode() if isinstance(value, str) else value))
+
+    async def sealing_keys(self) -> builtins.list[KeyView]:
+        """The keys that seal secrets, and how much each has sealed. For administrators."""
+        return await self._run(calls.sealing_keys())
 
     async def remove_secret(self, name: str) -> None:
         """Forget a secret. Pods that have it keep it; those that start later fail, in words."""

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from mainstay.sdk.errors import NameRefused
 from mainstay.sdk.files import FileSink, Folder, destination, scan
 from mainstay.sdk.request import Flow, Request, plain, write
+from mainstay.wire.audit import AuditAnchorsView, AuditRowsView, RedactRequest
 from mainstay.wire.job import Job
 from mainstay.wire.requests import (
     BulkSubmission,
@@ -49,6 +50,7 @@ from mainstay.wire.views import (
     ExplanationView,
     FlavorView,
     GpuView,
+    KeyView,
     LocalQueueView,
     LogView,
     MissingView,
@@ -389,6 +391,22 @@ def audit(*, most: int = 0) -> Flow[list[AuditView]]:
     return (yield from pages("/v1/audit", Page[AuditView], {}, most=most))
 
 
+def audit_rows(*, after: int = 0, limit: int = PAGE_MAX) -> Flow[AuditRowsView]:
+    """Oldest first, as they are chained."""
+    params = {"after": after, "limit": limit}
+    return (yield Request(method="GET", path="/v1/audit/rows", params=params)).read(AuditRowsView)
+
+
+def audit_anchors() -> Flow[AuditAnchorsView]:
+    """The newest."""
+    return (yield Request(method="GET", path="/v1/audit/anchors")).read(AuditAnchorsView)
+
+
+def redact_audit(seq: int, why: str) -> Flow[None]:
+    """Take a detail out."""
+    yield write("POST", f"/v1/audit/{seq}/redact", json=_json(RedactRequest(why=why)))
+
+
 def priorities() -> Flow[list[PriorityClassView]]:
     """Every priority class."""
     return (yield Request(method="GET", path="/v1/priorities")).read(Page[PriorityClassView]).items
@@ -414,6 +432,11 @@ def set_secret(name: str, value: bytes) -> Flow[SecretView]:
     """Store a secret. Without a key: twice is once anyway, and nothing of the value is to be kept but itself."""
     body = json.dumps({"value": base64.b64encode(value).decode()})
     return (yield Request(method="PUT", path=f"/v1/secrets/{segment(name)}", json=body)).read(SecretView)
+
+
+def sealing_keys() -> Flow[list[KeyView]]:
+    """By name."""
+    return (yield Request(method="GET", path="/v1/sealing-keys")).read(Page[KeyView]).items
 
 
 def remove_secret(name: str) -> Flow[None]:
@@ -529,6 +552,7 @@ Body = (
     | QuarantineRequest
     | FlavorRequest
     | FlavorsRequest
+    | RedactRequest
     | LocalQueuesRequest
     | QueueHistoryRequest
     | QueueRequest

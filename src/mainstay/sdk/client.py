@@ -40,6 +40,7 @@ from mainstay.wire.access import (
     TokenRequest,
     TokenView,
 )
+from mainstay.wire.audit import AuditAnchorsView, AuditRowsView
 from mainstay.wire.job import Job
 from mainstay.wire.requests import (
     ClusterRequest,
@@ -64,6 +65,7 @@ from mainstay.wire.views import (
     ExplanationView,
     FlavorView,
     GpuView,
+    KeyView,
     LocalQueueView,
     LogView,
     ModelVersionView,
@@ -357,6 +359,18 @@ class Client:
         """Every change with who made it, newest first; `most` 0: all of them. For administrators."""
         return self._run(calls.audit(most=most))
 
+    def audit_rows(self, *, after: int = 0, limit: int = 1_000) -> AuditRowsView:
+        """Rows after that number as they are chained, oldest first, and the newest of all. For administrators."""
+        return self._run(calls.audit_rows(after=after, limit=limit))
+
+    def audit_anchors(self) -> AuditAnchorsView:
+        """The newest signed heads that are kept outside of the database, and the public keys. For administrators."""
+        return self._run(calls.audit_anchors())
+
+    def redact_audit(self, seq: int, why: str) -> None:
+        """Take the detail of a row out, for good, and say why on record. For administrators."""
+        self._run(calls.redact_audit(seq, why))
+
     def priorities(self) -> builtins.list[PriorityClassView]:
         """Every priority class, the most urgent first."""
         return self._run(calls.priorities())
@@ -376,6 +390,10 @@ class Client:
     def set_secret(self, name: str, value: bytes | str) -> SecretView:
         """Store a secret, or a new value of one that is there: pods that start from now on are handed that."""
         return self._run(calls.set_secret(name, value.encode() if isinstance(value, str) else value))
+
+    def sealing_keys(self) -> builtins.list[KeyView]:
+        """The keys that seal secrets, and how much each has sealed. For administrators."""
+        return self._run(calls.sealing_keys())
 
     def remove_secret(self, name: str) -> None:
         """Forget a secret. Pods that have it keep it; those that start later fail, in words."""

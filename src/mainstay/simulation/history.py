@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mainstay.chain import Verifier
 from mainstay.decide.delivery import FAILURES_MAX
 from mainstay.domain.plan import AuditRow, Event
 from mainstay.domain.reason import Code
@@ -75,6 +76,11 @@ class History:
         audit = _whole_audit(store)
         if [row.seq for row in audit] != list(range(1, len(audit) + 1)):
             self._wrong("I8: the audit has a gap")
+        chain = Verifier()
+        for row in audit:
+            chain.take(row)
+        if fault := chain.end(store.audit_head()):
+            self._wrong(f"I8: {fault.sentence}")
         done = Counter((row.actor, row.action) for row in audit)
         for user in USERS:
             for action in ("submit", "request_stop", "deploy", "remove_endpoint"):

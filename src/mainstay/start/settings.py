@@ -22,6 +22,8 @@ class Settings:
     artifacts: str = ""
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    audit_anchor: str = ""
+    """Where the head of the audit is kept: a directory or the URL of a bucket. Empty: with the artifacts."""
     secrets_key: Path | None = None
     """The key that seals credentials of clusters, where replicas share one; else it lies in the state directory."""
     public_url: str = ""

@@ -86,33 +86,46 @@ def administrator_token(state: Path) -> str:
     return token
 
 
-def sealing_key(path: Path, *, given: bool) -> bytes:
-    """The key that seals credentials, made at the first start, in a file that only its owner reads.
+def sealing_keys(path: Path, *, given: bool) -> tuple[bytes, ...]:
+    """The keys in a file that only its owner reads, one a line: the first seals, the others open what was sealed before it.
 
-    One that was `given` must be there: a new key could not open what the other replicas have sealed. Raises StateUnusable.
+    One is made at the first start. A file that was `given` must be there: a new key could not open what the other replicas have
+    sealed. Raises StateUnusable.
     """
     try:
-        mode, text = stat.S_IMODE(path.stat().st_mode), path.read_text().strip()
+        mode, text = stat.S_IMODE(path.stat().st_mode), path.read_text()
     except FileNotFoundError as error:
         if given:
             msg = f"there is no key in {path}"
             raise StateUnusable(msg, hint=f"copy the file `{KEY_FILE}` of another replica's state directory") from error
         key = secrets.token_bytes(KEY_BYTES)
         write_private(path, KEY_PREFIX + key.hex())
-        return key
-    except OSError as error:
-        msg = f"cannot read the key in {path}: {error.strerror}"
+        return (key,)
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"cannot read the key in {path}: {getattr(error, 'strerror', '') or 'it is no text'}"
         raise StateUnusable(msg, hint="make it readable for the user who runs the platform") from error
     if mode & 0o077:
         msg = f"others than its owner may read the key in {path}"
         raise StateUnusable(msg, hint=f"close it to them: chmod 600 {path}")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    keys = tuple(_key(path, number, line) for number, line in enumerate(lines, start=1))
+    if not keys:
+        raise _no_key(path, 1)
+    return keys
+
+
+def _key(path: Path, number: int, line: str) -> bytes:
     try:
-        key = bytes.fromhex(text.removeprefix(KEY_PREFIX))
+        key = bytes.fromhex(line.removeprefix(KEY_PREFIX))
     except ValueError:
         key = b""
-    if len(key) != KEY_BYTES or not text.startswith(KEY_PREFIX):
-        msg = f"there is no key in {path}"
-        raise StateUnusable(
-            msg, hint="restore it from a backup; without it the clusters must be added again, with a new file"
-        )
+    if len(key) != KEY_BYTES or not line.startswith(KEY_PREFIX):
+        raise _no_key(path, number)
     return key
+
+
+def _no_key(path: Path, number: int) -> StateUnusable:
+    msg = f"there is no key in {path}" + (f", line {number}" if number > 1 else "")
+    return StateUnusable(
+        msg, hint="restore it from a backup; without it the clusters must be added again, with a new file"
+    )

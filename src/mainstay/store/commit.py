@@ -10,8 +10,8 @@
 5. The tenure over a cluster that was added ends: its next leader has a number that no cluster has seen.
 
 Audited is every applied action of a plan without an epoch: those are the requests of people and programs. Submissions
-are audited whoever makes them: a cluster does, for the guests in it. What else the loops decide is in the event log, with
-the same reasons.
+are audited whoever makes them: a cluster does, for the guests in it. So is each use of a secret and each denial. What
+else the loops decide is in the event log, with the same reasons.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from mainstay.domain.plan import (
     Idempotency,
     Plan,
     Refused,
+    Reseal,
     Submit,
 )
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
@@ -118,7 +119,7 @@ def _apply_all(world: World, plan: Plan) -> tuple[Refused, ...]:
         events = len(world.changes.events)
         reason = apply(world, action)
         if reason is None:
-            if (plan.epoch is None or isinstance(action, Submit)) and len(world.changes.events) > events:
+            if (plan.epoch is None or isinstance(action, Submit | Reseal)) and len(world.changes.events) > events:
                 _audit(world, action)
             continue
         if plan.atomic and reason.code is Code.TOO_MANY_OPEN:

@@ -43,6 +43,7 @@ from mainstay.domain.plan import (
     RecordAttempt,
     RecordDenial,
     RecordUsage,
+    RedactAudit,
     RedeployEndpoint,
     RegisterModel,
     ReleaseNode,
@@ -60,6 +61,7 @@ from mainstay.domain.plan import (
     RemoveWebhook,
     Reprioritize,
     RequestStop,
+    Reseal,
     ResumeCluster,
     RevokeToken,
     RotateWebhook,
@@ -290,8 +292,12 @@ class Needs:
                 self.clusters = True
             case IdentifyCluster():
                 self.clusters = self.tenants = True
-            case RecordDenial():
+            case RecordDenial() | RedactAudit():
                 pass
+            case Reseal(before=before) if before.tenant:
+                self.secrets.add(before.place)
+            case Reseal():
+                self.clusters = True
             case SetPrice():
                 self.prices = True
             case SetSecret(tenant=tenant, name=name) | RemoveSecret(tenant=tenant, name=name):

@@ -21,6 +21,7 @@ class HeadRow(TypedDict):
     prices_at: int
     volumes_at: int
     queues_at: int
+    audit_hash: str
 
 
 class WorkloadRow(TypedDict):
@@ -473,6 +474,9 @@ class AuditTableRow(TypedDict):
     action: str
     object: str
     detail: str
+    salt: str
+    payload: str
+    hash: str
 
 
 class IdempotencyRow(TypedDict):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from mainstay.chain import Head
 from mainstay.domain.access import Authority, MemberRecord, OwnRole, Project, Tenant, TokenRecord
 from mainstay.domain.allocation import Allocation, Progress, Wanted
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
@@ -21,13 +22,13 @@ from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.queue import LocalQueueRecord, PriorityClass, QueueRecord
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.registry import Endpoint, ModelVersion
-from mainstay.domain.secret import SecretRecord
+from mainstay.domain.secret import Sealed, SecretRecord
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.webhook import Delivery, WebhookRecord
 from mainstay.domain.workload import Workload
 from mainstay.ports import ALL_EVENTS, EventFilter, Held, LineRecord, WantedChanges, WorkloadFilter
-from mainstay.store import access, bills, history, queries, wanted, webhooks
+from mainstay.store import access, bills, history, queries, sealed, wanted, webhooks
 from mainstay.store.commit import NothingToWrite, commit_in, stored_reply
 from mainstay.store.engine import Database, Postgresql, Sqlite
 from mainstay.store.failures import WAIT_SECONDS, Contradiction
@@ -262,6 +263,16 @@ class SqlStore:
         """How many."""
         return self._database.read(lambda connection: webhooks.pending(connection, name, tenant=tenant))
 
+    def sealed_with_others(self, key: str, *, after: tuple[str, str], limit: int) -> tuple[Sealed, ...]:
+        """By place."""
+        return self._database.read(
+            lambda connection: sealed.sealed_with_others(connection, key, after=after, limit=limit)
+        )
+
+    def sealed_by_key(self) -> Mapping[str, int]:
+        """By name of the key."""
+        return self._database.read(sealed.sealed_by_key)
+
     def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """By cluster and name."""
         return self._database.read(lambda connection: queries.nodes(connection, after=after, limit=limit))
@@ -305,6 +316,11 @@ class SqlStore:
     def audit(self, *, after: int, limit: int) -> tuple[AuditRow, ...]:
         """Oldest first."""
         return self._database.read(lambda connection: queries.audit(connection, after=after, limit=limit))
+
+    def audit_head(self) -> Head:
+        """As the last commit left it."""
+        row = self._database.read(queries.head)
+        return Head(seq=row["audit_seq"], hash=row["audit_hash"])
 
     def last_audit(self, *, before: int, limit: int) -> tuple[AuditRow, ...]:
         """Newest first."""

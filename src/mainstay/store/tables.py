@@ -50,10 +50,12 @@ head = _table(
     _whole("prices_at"),
     _whole("volumes_at"),
     _whole("queues_at"),
+    _text("audit_hash"),
     sa.CheckConstraint("one = 1", name="head_is_one_row"),
 )
 """One row. Locking it serialises the writers, so versions become visible in their order and sequences have no gap.
-`<table>_at` is the version of the last commit that changed that table: a reader skips the others."""
+`<table>_at` is the version of the last commit that changed that table: a reader skips the others. `audit_hash` is that of the
+newest row of the audit: who appends has the lock, so no two rows follow the same one."""
 
 leases = _table(
     "leases",
@@ -600,8 +602,11 @@ audit = _table(
     _text("action"),
     _text("object"),
     _text("detail"),
+    _text("salt"),
+    _text("payload"),
+    _text("hash"),
 )
-"""Append-only."""
+"""Append-only, and chained (`mainstay.chain`). Only a redaction changes a row: it empties `detail` and `salt`."""
 
 idempotency = _table(
     "idempotency",

@@ -8,10 +8,12 @@ the next one of the same plan would read.
 
 from __future__ import annotations
 
+import secrets
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import TypeAlias
 
+from mainstay import chain
 from mainstay.domain.affinity import Traits
 from mainstay.domain.fleet import Stay
 from mainstay.domain.history import NO_HISTORY
@@ -54,6 +56,8 @@ from mainstay.store.rows import (
 )
 from mainstay.store.run_times import RunTimes
 
+SALT_BYTES = 16
+"""128 bits: nobody guesses a short detail from its digest."""
 VolumeKey: TypeAlias = tuple[str, str, str, str]
 """(cluster, tenant, project, name)"""
 
@@ -401,9 +405,21 @@ class World:
         self._log(kind, object_, reason, tenant, "")
 
     def record(self, action: str, object_: str, reason: Reason, *, tenant: str) -> None:
-        """An audit row."""
-        seq = self.head["audit_seq"] + 1
-        self.head["audit_seq"] = seq
+        """An audit row, chained to the one before: the caller has the lock of `head`."""
+        head, seq, object_ = self.head, self.head["audit_seq"] + 1, codec.storable(object_)
+        detail, salt = codec.storable(reason.sentence), secrets.token_hex(SALT_BYTES)
+        payload = chain.payload_of(salt, detail)
+        head["audit_hash"] = chain.link(
+            head["audit_hash"],
+            seq=seq,
+            at=self.now,
+            actor=self.actor,
+            tenant=tenant,
+            action=action,
+            object_=object_,
+            payload=payload,
+        )
+        head["audit_seq"] = seq
         self.changes.audit.append(
             AuditTableRow(
                 seq=seq,
@@ -411,8 +427,11 @@ class World:
                 actor=self.actor,
                 tenant=tenant,
                 action=action,
-                object=codec.storable(object_),
-                detail=codec.storable(reason.sentence),
+                object=object_,
+                detail=detail,
+                salt=salt,
+                payload=payload,
+                hash=head["audit_hash"],
             )
         )
 
@@ -482,6 +501,8 @@ class Changes:
         self.priority_classes: dict[str, PriorityClassRow | None] = {}
         self.events: list[EventRow] = []
         self.audit: list[AuditTableRow] = []
+        self.redacted: list[int] = []
+        """Numbers of rows of the audit."""
 
     def any(self) -> bool:
         """Whether a row would be written."""

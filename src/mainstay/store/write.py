@@ -51,6 +51,8 @@ def write(connection: sa.Connection, world: World) -> None:
     _UPDATE_ENDPOINT.run(connection, changes.endpoints.values())
     _insert(connection, tables.events, changes.events)
     _insert(connection, tables.audit, changes.audit)
+    if changes.redacted:
+        connection.execute(_REDACT_AUDIT, [{"of_seq": seq} for seq in changes.redacted])
     _write_head(connection, world)
 
 
@@ -192,7 +194,11 @@ _UPDATE_HEAD = _update_of(
     tables.head,
     *("version", "event_seq", "audit_seq", "next_key"),
     *("nodes_at", "workloads_at", "allocations_at", "endpoints_at", "prices_at", "volumes_at", "queues_at"),
+    "audit_hash",
 )
+
+
+_REDACT_AUDIT = sa.text("UPDATE audit SET detail = '', salt = '' WHERE seq = :of_seq")
 
 
 def _insert(connection: sa.Connection, table: sa.Table, rows: Collection[Mapping[str, Any]]) -> None:

@@ -116,6 +116,15 @@ WRITES = [
         Write("DELETE", path, route, None, {"force": True}, "/v1/events", token="dora-token")
         for path, route in (("/v1/members/zed", "/v1/members/{name}"), ("/v1/roles/night", "/v1/roles/{name}"))
     ),
+    Write(
+        "POST",
+        "/v1/audit/1/redact",
+        "/v1/audit/{seq}/redact",
+        {"why": "a name"},
+        {"why": "another"},
+        "/v1/audit",
+        token="admin-token",
+    ),
     Write("DELETE", "/v1/secrets/hf-token", "/v1/secrets/{name}", None, {"force": True}, "/v1/events"),
     Write("DELETE", "/v1/webhooks/hook", "/v1/webhooks/{name}", None, {"force": True}, "/v1/events"),
     Write("DELETE", "/v1/volumes/data", "/v1/volumes/{name}", None, {"force": True}, "/v1/events"),

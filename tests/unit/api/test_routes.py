@@ -22,6 +22,7 @@ FILLED = {
     "cluster": "nope",
     "namespace": "nope",
     "ref": "nope",
+    "seq": "1",
     "name": "nope",
     "id": "nope",
     "digest": "0" * 64,

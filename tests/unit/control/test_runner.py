@@ -47,7 +47,9 @@ def services(**parts: Any) -> Any:
     async def here(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
-    return SimpleNamespace(**{"clock": ManualClock(), "pulse": Pulse(), "offload": here, "artifacts": None, **parts})
+    return SimpleNamespace(
+        **{"clock": ManualClock(), "pulse": Pulse(), "offload": here, "artifacts": None, "anchors": None, **parts}
+    )
 
 
 def failing(*errors: Exception) -> tuple[Loop, list[str]]:

@@ -30,7 +30,7 @@ from tests.receivers import Got, Receiver, receiving
 from tests.stores import TENANT, Scene
 from tests.unit.web.site import services_of
 
-ALICE = Principal(name="alice", tenant=TENANT, role="user")
+ALICE = Principal(name="alice", tenant=TENANT, role="maintainer")
 DAY = 86_400
 
 

@@ -13,6 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from mainstay.chain import Verifier
 from mainstay.domain.allocation import Owner
 from mainstay.domain.errors import StateUnusable
 from mainstay.domain.plan import Idempotency, ObserveVolumes, Preempt
@@ -21,6 +22,7 @@ from mainstay.domain.volume import VolumeRecord, VolumeState
 from mainstay.domain.workload import Phase, Volume
 from mainstay.store import SqlStore, migrations, open_postgresql, open_sqlite, tables
 from mainstay.store.engine import APPLICATION_ID, Database, Postgresql, Sqlite
+from mainstay.store.failures import Contradiction
 from mainstay.store.migrations.versions import v0008_lines_and_volumes, v0011_pods_of_nodes, v0018_elastic
 from tests.stores import SECOND, TENANT, WHY, Scene
 
@@ -77,6 +79,38 @@ def test_the_oldest_schema_goes_on_working(oldest: SqlStore) -> None:
     scene = Scene(oldest)
     scene.run(scene.submit())
     assert [event.seq for event in oldest.events(tenant="physics", workload="", after=0, limit=99)] == list(range(1, 7))
+
+
+def test_audit_rows_of_before_are_chained_and_the_next_one_follows_from_them(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    old = sqlite3.connect(path)
+    old.executescript(f"PRAGMA application_id = {APPLICATION_ID};" + (OLDEST / "sqlite.sql").read_text())
+    old.executescript((OLDEST / "rows.sql").read_text())
+    (known,) = old.execute("SELECT count(*) FROM audit").fetchone()
+    more = [(seq, seq, "ada", "physics", "submit", f"train-{seq}", "submitted") for seq in range(known + 1, 25_001)]
+    old.executemany(
+        "INSERT INTO audit (seq, at, actor, tenant, action, object, detail) VALUES (?, ?, ?, ?, ?, ?, ?)", more
+    )
+    old.execute("UPDATE head SET audit_seq = 25000")
+    old.commit()
+    old.close()
+    store = open_sqlite(path)
+    Scene(store).submit()
+    chain = Verifier()
+    for row in store.audit(after=0, limit=30_000):
+        assert chain.take(row) is None
+    assert (chain.end(store.audit_head()), chain.head.seq) == (None, 25_001)
+    store.close()
+
+
+def test_a_writer_of_before_cannot_add_a_row_outside_of_the_chain(request: pytest.FixtureRequest) -> None:
+    store = open_postgresql(request.getfixturevalue("postgres_url"))
+    row = (
+        "INSERT INTO audit (seq, at, actor, tenant, action, object, detail) VALUES (1, 1, 'a', 't', 'submit', 'x', '')"
+    )
+    with pytest.raises(Contradiction):
+        store._database.write(lambda connection: connection.exec_driver_sql(row))
+    store.close()
 
 
 def test_the_migrated_schema_is_the_one_in_tables(database: Database) -> None:

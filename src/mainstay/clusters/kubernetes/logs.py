@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from math import inf
@@ -24,6 +24,7 @@ from mainstay.clusters.kubernetes.log_lines import GAP, Lines, Place
 from mainstay.clusters.kubernetes.names import MAIN
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.capacity import LogChunk
+from mainstay.domain.masking import Masks, Stream, patterns_of
 from mainstay.ports import Artifacts, Clock
 
 log = structlog.get_logger()
@@ -38,6 +39,7 @@ READ_SECONDS = 60.0
 """So long after it was read last, somebody may still be reading a log."""
 AGAIN_SECONDS = 1.0
 CHUNK_BYTES = 1 << 20
+NO_MASKS = Masks(())
 LOG_FILE = "log"
 """The name of a kept log; behind a dot, how many of its first bytes are gone."""
 REMOVED_BYTES_MAX = 200
@@ -67,6 +69,7 @@ class Followed:
     """Monotonic seconds: when it was read last, or begun."""
     failures: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    masks: Stream = field(default_factory=lambda: Stream(NO_MASKS))
 
     @property
     def held(self) -> int:
@@ -80,6 +83,8 @@ class Logs:
     def __init__(self, api: KubeApi, artifacts: Artifacts, clock: Clock, *, cluster: str) -> None:
         self._api, self._artifacts, self._clock, self._cluster = api, artifacts, clock, cluster
         self._followed: dict[str, Followed] = {}
+        self._masks: dict[str, Masks] = {}
+        """Of pods to which this process has handed secrets. Whoever reads a log has the last word: operations/redaction.py."""
         self._let_go: dict[str, bytes] = {}
         """Pods whose log was here, and the timestamp of its first line: if that is not there any more, readers are told."""
 
@@ -93,6 +98,11 @@ class Logs:
         """The pods whose log is here, on its way, or was."""
         return self._followed.keys() | self._let_go.keys()
 
+    def mask(self, pod: str, values: Iterable[bytes]) -> None:
+        """From here on these values are masked in the log of a pod, also where it is kept."""
+        if patterns := patterns_of(values):
+            self._masks[pod] = Masks(patterns)
+
     def follow(self, pod: str, namespace: str, *, ended: bool, wanted: bool = False) -> Followed | None:
         """Follow a log, if there is room or somebody wants it; None if not. `ended`: what there is now is all."""
         known = self._followed.get(pod)
@@ -104,7 +114,8 @@ class Logs:
                 self._let_one_go(read_before=now - READ_SECONDS)
             file = tempfile.TemporaryFile()  # noqa: SIM115 closed by `drop`
             place = Place(first=self._let_go.pop(pod, b""))
-            known = self._followed[pod] = Followed(file=file, read_at=now, place=place)
+            stream = Stream(self._masks.get(pod, NO_MASKS))
+            known = self._followed[pod] = Followed(file=file, read_at=now, place=place, masks=stream)
         if known.task is None and not known.whole:
             known.task = asyncio.create_task(self._copy(pod, namespace, known, ended=ended))
         return known
@@ -151,6 +162,7 @@ class Logs:
 
     def drop(self, pod: str) -> None:
         """Let go of a log that is kept, or of a pod that is gone."""
+        self._masks.pop(pod, None)
         self._let_go.pop(pod, None)
         followed = self._followed.pop(pod, None)
         if followed is not None:
@@ -172,7 +184,7 @@ class Logs:
             stream = self._api.log(namespace, pod, MAIN, follow=not ended, timestamps=True, since_time=into.place.since)
             async for chunk in _true_log(stream):
                 if fresh := lines.fresh(chunk):
-                    _append(into, fresh)
+                    _append(into, into.masks.passed(fresh))
                     self._make_room(into)
             if ended:
                 _end(into, certain=not lines.seeking)
@@ -214,8 +226,10 @@ class Logs:
             return False
         _, pod = min(others)
         log.info("log_let_go", pod=pod)
-        first = self._followed[pod].place.first
+        first, masks = self._followed[pod].place.first, self._masks.get(pod)
         self.drop(pod)
+        if masks:
+            self._masks[pod] = masks
         self._let_go[pod] = first
         return True
 
@@ -254,6 +268,7 @@ _REMOVED = b"unable to retrieve container logs for "
 
 def _end(followed: Followed, *, certain: bool) -> None:
     """There is no more to be had. If the last stream broke, and its last line is not there any more, more may have been lost."""
+    _append(followed, followed.masks.rest())
     if followed.broke and not certain:
         _append(followed, b"\n" * followed.place.open + GAP)
     followed.whole = True

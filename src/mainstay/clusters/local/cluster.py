@@ -295,6 +295,7 @@ class LocalCluster:
         spec = action.spec
         handed = await self._secrets.of(action.name, owner=spec.owner) if spec.secrets else ()
         await asyncio.to_thread(volumes.hand_in, handed, made / "files" / "secrets")
+        await asyncio.to_thread(volumes.hand_masks, handed, made)
         await volumes.transfer("in", spec.volumes, handed, work=made / "files" / "work")
 
     def _lay_out(self, action: CreatePod, made: Path) -> None:

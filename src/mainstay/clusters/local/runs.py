@@ -295,6 +295,7 @@ class Directories:
         """Keep only the log and the end of a run, and its name for ever."""
         if run.files.exists():
             remove_tree(run.files)
+        (run.directory / "masks.json").unlink(missing_ok=True)
         run.directory.rename(self.ended / run.pod)
         sync_directory(self.ended)
         sync_directory(self.runs)

@@ -9,6 +9,7 @@ say to each other are files in the run directory:
     started.json  which processes these are; on disk before the first instruction of the run's own program
     stop.json     a request to stop; `wake` is a FIFO that announces it, so that nobody ever signals a process by number
     logs/         standard output and error; the name of a file is the offset of its first byte in the whole log
+    masks.json    what of its output is secret; removed once the run has started
     exit.json     how it ended; on disk before the lock is let go. A run with one is never started again (law 3)
 
 Whatever the run leaves behind ends with it: the shim adopts every orphan (PR_SET_CHILD_SUBREAPER) and kills it, and the
@@ -106,8 +107,12 @@ def keep(spec: dict[str, Any], lock: int) -> None:
     groups, limited = make_groups(spec["groups"])
     try:
         try:
+            masking = masks()
             output, record, failure = start(spec, groups)
-            log = Log(output, spec["log_file_bytes"], spec["log_files_max"])
+            # Not before it is on record that the run has started: another keeper would start it without.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink("masks.json")
+            log = Log(output, spec["log_file_bytes"], spec["log_files_max"], masks=masking)
             watch = Watch(spec, record, lock, limited=limited)
             if failure:
                 os.waitpid(watch.pid, 0)
@@ -120,6 +125,23 @@ def keep(spec: dict[str, Any], lock: int) -> None:
         record_end(watch.outcome(groups, log_bytes=log.offset))
     finally:
         remove_groups(groups)
+
+
+def masks() -> Any:
+    """What masks the secrets of the run in its output; None if it has none.
+
+    `Any`: the module is loaded from its file, and only where it is needed.
+    """
+    try:
+        patterns = json.loads(read_file("masks.json"))
+    except FileNotFoundError:
+        return None
+    # Imported late on purpose: most runs have no secret, and start without it.
+    from importlib.machinery import SourceFileLoader  # noqa: PLC0415
+
+    path = os.path.join(os.path.dirname(__file__), "..", "..", "domain", "masking.py")
+    module = SourceFileLoader("masking", path).load_module()
+    return module.Stream(module.Masks(bytes.fromhex(pattern) for pattern in patterns))
 
 
 def loop(watch: Watch, log: Log, wake: int, signals: int) -> None:
@@ -265,8 +287,10 @@ class Watch:
 class Log:
     """Standard output and error of a run, in files of bounded size and number. A full disk costs lines, never the run."""
 
-    def __init__(self, source: int, file_bytes: int, files_max: int) -> None:
+    def __init__(self, source: int, file_bytes: int, files_max: int, *, masks: Any = None) -> None:
+        """`masks`: a `domain.masking.Stream`, where there are secrets to mask."""
         self.source = source
+        self.masks = masks
         self.file_bytes = file_bytes
         self.files_max = files_max
         self.offset = 0
@@ -282,13 +306,15 @@ class Log:
             content = os.read(self.source, READ_BYTES)
         except BlockingIOError:
             return False
-        self.write(content)
+        self.write(self.masks.passed(content) if self.masks else content)
         return bool(content)
 
     def drain(self) -> None:
         """Move the rest; whoever wrote is dead."""
         while self.copy():
             pass
+        if self.masks:
+            self.write(self.masks.rest())
         self.close()
 
     def write(self, content: bytes) -> None:

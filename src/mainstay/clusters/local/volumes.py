@@ -15,9 +15,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mainstay.clusters.local.files import write_whole
 from mainstay.domain.allocation import Owner
 from mainstay.domain.artifact import safe_path
 from mainstay.domain.errors import Invalid, Unavailable
+from mainstay.domain.masking import Masks, patterns_of
 from mainstay.domain.secret import Handed, files_of
 from mainstay.domain.volume import VolumeState
 from mainstay.domain.workload import Volume
@@ -127,7 +129,7 @@ async def transfer(direction: str, volumes: Iterable[Volume], handed: Sequence[H
             process.kill()
             await process.wait()
     if process.returncode != 0:
-        words = said.decode(errors="replace").strip().rpartition("\n")[2]
+        words = _said(said, handed)
         msg = f"files of an object store could not be copied: {words or 'no reason given'}"
         raise Unavailable(msg) if direction == "out" and process.returncode == os.EX_TEMPFAIL else Invalid(msg)
 
@@ -141,3 +143,15 @@ def hand_in(handed: Sequence[Handed], folder: Path) -> None:
         descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
+
+
+def hand_masks(handed: Sequence[Handed], made: Path) -> None:
+    """What its keeper masks in the output of the run: beside its records, and only until it has read them."""
+    if patterns := patterns_of(one.value for one in handed):
+        write_whole(made / "masks.json", json.dumps([pattern.hex() for pattern in patterns]).encode())
+
+
+def _said(said: bytes, handed: Sequence[Handed]) -> str:
+    """The last words of a transfer, without a secret of it."""
+    words = Masks(patterns_of(one.value for one in handed)).masked(said)
+    return words.decode(errors="replace").strip().rpartition("\n")[2]

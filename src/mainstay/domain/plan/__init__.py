@@ -18,7 +18,7 @@ from mainstay.domain.plan.access import (
     UseToken,
 )
 from mainstay.domain.plan.action import Action, CapacityLeft, Epoch, Guard, OfCluster, RowVersion
-from mainstay.domain.plan.books import RecordDenial, RemoveSecret, SetPrice, SetSecret
+from mainstay.domain.plan.books import RecordDenial, RedactAudit, RemoveSecret, Reseal, SetPrice, SetSecret
 from mainstay.domain.plan.commit import AuditRow, CommitResult, Event, EventKind, Idempotency, Plan, Refused
 from mainstay.domain.plan.fleet import (
     AddCluster,
@@ -126,6 +126,7 @@ __all__ = [
     "RecordAttempt",
     "RecordDenial",
     "RecordUsage",
+    "RedactAudit",
     "RedeployEndpoint",
     "Refused",
     "RegisterModel",
@@ -144,6 +145,7 @@ __all__ = [
     "RemoveWebhook",
     "Reprioritize",
     "RequestStop",
+    "Reseal",
     "ResumeCluster",
     "RevokeToken",
     "RotateWebhook",

@@ -1,4 +1,4 @@
-"""Secrets, prices, and what was refused."""
+"""Secrets and their keys, prices, what was refused, and what is taken out of the audit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from mainstay.domain.billing import Price
 from mainstay.domain.plan.action import Action
+from mainstay.domain.secret import Sealed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,3 +41,18 @@ class SetPrice(Action):
     """
 
     price: Price
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reseal(Action):
+    """The same under another key. Refused if it has been sealed anew since `before` was read, or is gone."""
+
+    before: Sealed
+    sealed: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedactAudit(Action):
+    """Take the detail of a row of the audit out; its digest stays, so the chain holds. Refused where there is no such row."""
+
+    seq: int

@@ -104,7 +104,9 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRow:
-    """Who changed what: one row per mutation, in the transaction of the change."""
+    """Who changed what: one row per mutation, denial and use of a secret, in its transaction. `chain` says what the last three
+    are.
+    """
 
     seq: int
     at: int
@@ -113,3 +115,7 @@ class AuditRow:
     action: str
     object: str
     detail: str
+    salt: str
+    """Empty: the detail was taken out."""
+    payload: str
+    hash: str

@@ -45,6 +45,7 @@ from mainstay.domain.plan import (
     RecordAttempt,
     RecordDenial,
     RecordUsage,
+    RedactAudit,
     RedeployEndpoint,
     RegisterModel,
     ReleaseNode,
@@ -62,6 +63,7 @@ from mainstay.domain.plan import (
     RemoveWebhook,
     Reprioritize,
     RequestStop,
+    Reseal,
     ResumeCluster,
     RevokeToken,
     RotateWebhook,
@@ -125,6 +127,7 @@ AnyAction = (
     | AddToken
     | RevokeToken
     | UseToken
+    | Reseal
     | ObservePod
     | ClosePod
     | ObserveNodes
@@ -143,6 +146,7 @@ AnyAction = (
     | RemoveVolume
     | RecordDenial
     | RecordUsage
+    | RedactAudit
     | SetPrice
     | RegisterModel
     | Deploy
@@ -251,6 +255,8 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return access.revoke_token(world, action)
         case UseToken():
             return access.use_token(world, action)
+        case Reseal():
+            return secrets.reseal(world, action)
         case ObservePod():
             return pods.observe_pod(world, action)
         case ClosePod():
@@ -285,6 +291,8 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return clusters.identify_cluster(world, action)
         case RecordDenial():
             return ledger.record_denial(world, action)
+        case RedactAudit():
+            return ledger.redact_audit(world, action)
         case RecordUsage():
             return ledger.record_usage(world, action)
         case SetPrice():

@@ -1,9 +1,10 @@
-"""Usage, prices and denials: rows that are added and never edited."""
+"""Usage, prices and denials: rows that are added and never edited, but for a detail of the audit that must go."""
 
 from __future__ import annotations
 
-from mainstay.domain.plan import RecordDenial, RecordUsage, SetPrice
-from mainstay.domain.reason import Reason
+from mainstay.chain import REDACT
+from mainstay.domain.plan import RecordDenial, RecordUsage, RedactAudit, SetPrice
+from mainstay.domain.reason import Code, Reason
 from mainstay.store import codec, guards
 from mainstay.store.world import World
 
@@ -42,4 +43,13 @@ def set_price(world: World, action: SetPrice) -> Reason | None:
 def record_denial(world: World, action: RecordDenial) -> Reason | None:
     """An audit row alone: for users nothing has happened."""
     world.record("deny", action.object, action.reason, tenant="")
+    return None
+
+
+def redact_audit(world: World, action: RedactAudit) -> Reason | None:
+    """The detail goes with its salt. A row says so: one that says it itself cannot be redacted before it is there."""
+    if not 0 < action.seq <= world.head["audit_seq"]:
+        return Reason(code=Code.NO_SUCH_AUDIT_ROW, object=str(action.seq))
+    world.changes.redacted.append(action.seq)
+    world.record(REDACT, str(action.seq), action.reason, tenant="")
     return None

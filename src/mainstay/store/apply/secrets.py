@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mainstay.domain.plan import RemoveSecret, SetSecret
+from mainstay.domain.plan import RemoveSecret, Reseal, SetSecret
 from mainstay.domain.reason import Code, Reason
 from mainstay.store import codec
 from mainstay.store.rows import SecretRow
@@ -31,4 +31,23 @@ def remove_secret(world: World, action: RemoveSecret) -> Reason | None:
         return Reason(code=Code.NO_SUCH_SECRET, object=action.name)
     world.drop_secret(key)
     world.log("secret", action.name, action.reason, tenant=action.tenant)
+    return None
+
+
+def reseal(world: World, action: Reseal) -> Reason | None:
+    """Compare and set: a value that somebody has set meanwhile is left alone. Who set it when stays as it was."""
+    tenant, name = action.before.place
+    if tenant:
+        row = world.secrets.get((tenant, name))
+        if row is None or row["sealed"] != action.before.text:
+            return Reason(code=Code.SEALED_ANEW, object=name)
+        world.put_secret((tenant, name), {**row, "sealed": action.sealed})
+        world.log("secret", name, action.reason, tenant=tenant)
+        return None
+    cluster = world.clusters.get(name)
+    if cluster is None or cluster["sealed"] != action.before.text:
+        return Reason(code=Code.SEALED_ANEW, object=name)
+    cluster["sealed"] = action.sealed
+    world.touch_cluster(cluster)
+    world.log("cluster", name, action.reason)
     return None

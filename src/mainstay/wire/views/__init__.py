@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mainstay.wire.views.base import FieldProblem, Item, Number, Page, Problem, ReasonView, ResourcesView, View
-from mainstay.wire.views.files import MissingView, NamedVolumeView, SecretView, TreeEntry, TreeView
+from mainstay.wire.views.files import KeyView, MissingView, NamedVolumeView, SecretView, TreeEntry, TreeView
 from mainstay.wire.views.fleet import AgentTokenView, ClusterView, DeviceView, GpuView, NodeView, ResidentView
 from mainstay.wire.views.outlook import (
     AlternativeView,
@@ -51,6 +51,7 @@ __all__ = [
     "HolderView",
     "HoldingView",
     "Item",
+    "KeyView",
     "LocalQueueView",
     "LogEnd",
     "LogView",

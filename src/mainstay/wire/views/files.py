@@ -58,3 +58,15 @@ class MissingView(View):
     tree: str
     """Digest of the tree; stored only when `missing` is empty."""
     missing: list[str]
+
+
+class KeyView(View):
+    """A key that seals secrets and credentials, by its name: nothing follows from that."""
+
+    id: str
+    held: bool
+    """This replica has it; what is sealed with another one cannot be opened here."""
+    seals: bool
+    """What is sealed from now on is sealed with it."""
+    sealed: int
+    """So many secrets and credentials are. An older key of none may be dropped."""

@@ -244,3 +244,14 @@ async def test_a_log_that_is_being_stored_is_not_let_go_of(rig, monkeypatch):
 
 async def test_logs_of_two_clusters_do_not_meet():
     assert module.slot_of("a", "p") != module.slot_of("b", "p")
+
+
+async def test_secrets_that_were_handed_in_are_masked_in_what_is_kept_also_when_they_come_in_two_pieces(rig):
+    rig.logs.mask("p", [b"canary-7d1f\n"])
+    rig.server.logs["p"] = [b"token canary", b"-7d1f.\n", b"canary-"]
+    await rig.copied()
+    await rig.kept()
+    rig.logs.drop("p")
+    chunk = await rig.logs.read_kept("p", offset=0, limit=100)
+    assert chunk.data == b"token ***********.\ncanary-"
+    assert chunk.ended
