@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from mainstay.clusters.kubernetes import names, pods, surroundings
 from mainstay.clusters.kubernetes.names import CONTROL_NAMESPACE
 from mainstay.clusters.kubernetes.settings import Settings
-from mainstay.domain.allocation import Owner
-from tests.unit.clusters.kubernetes.objects import OWNER, SETTINGS, SYSTEM, owners
+from mainstay.domain.allocation import DeletePod, Owner
+from tests.clusters import create
+from tests.unit.clusters.kubernetes.hostile import FORBIDDEN, HARMLESS, changed
+from tests.unit.clusters.kubernetes.objects import OWNER, SETTINGS, SYSTEM, creations, owners
 from tests.unit.clusters.kubernetes.policies import Network, Pod
+from tests.unit.clusters.kubernetes.safe import dangers
 
 PLATFORM = Pod(namespace=CONTROL_NAMESPACE, labels=surroundings.PLATFORM)
 BESIDE = Pod(namespace=CONTROL_NAMESPACE, labels={"app": "something else"})
@@ -110,3 +113,27 @@ def test_a_project_has_no_way_in_from_outside_and_nothing_that_makes_pods():
     hard = surroundings.quota(OWNER, SETTINGS)["spec"]["hard"]
     assert {name for name, most in hard.items() if most == "0"} >= {"services.loadbalancers", "services.nodeports"}
     assert "count/daemonsets.apps" in hard
+
+
+@given(action=creations())
+def test_every_pod_that_we_render_is_in_the_safe_set(action):
+    assert dangers(pods.pod(action, SETTINGS)) == []
+
+
+@given(owner=owners)
+def test_so_is_every_tombstone(owner):
+    tombstone = DeletePod(name="run-1-0", grace_seconds=1, owner=owner, node="n1")
+    assert dangers(pods.tombstone(tombstone, SETTINGS, image="busybox")) == []
+
+
+PLAIN = pods.pod(create("run-1-0", "n1", script="true"), SETTINGS)
+
+
+@pytest.mark.parametrize("change", FORBIDDEN, ids=map(str, FORBIDDEN))
+def test_the_checker_finds_each_way_out_of_it(change):
+    assert dangers(changed(PLAIN, change))
+
+
+@given(some=st.lists(st.sampled_from(HARMLESS), max_size=5))
+def test_the_checker_lets_pass_what_is_harmless(some):
+    assert dangers(changed(PLAIN, *some)) == []
