@@ -6,9 +6,11 @@ from dataclasses import dataclass, replace
 
 from mainstay.decide import explain as explaining
 from mainstay.domain.allocation import Owner
+from mainstay.domain.permitted import ANYTHING, Permitted
 from mainstay.domain.volume import VolumeNeed, named
 from mainstay.domain.workload import OPEN_MAX, STARTING, Kind, Phase, submitter_of, typical_on
 from mainstay.operations import priorities
+from mainstay.operations.permitting import require_permitted
 from mainstay.operations.possible import never
 from mainstay.operations.principal import Permission, Principal
 from mainstay.operations.submit import (
@@ -31,10 +33,19 @@ class Asked:
     answer: explaining.Preview
 
 
-def preview(store: Store, principal: Principal, job: JobRequest, *, now: int, open_max: int = OPEN_MAX) -> Asked:
+def preview(
+    store: Store,
+    principal: Principal,
+    job: JobRequest,
+    *,
+    now: int,
+    open_max: int = OPEN_MAX,
+    permitted: Permitted = ANYTHING,
+) -> Asked:
     """What would happen if this job were submitted now. Raises Invalid and TooMany as submit would."""
     principal.require(Permission.READ)
     check(job)
+    require_permitted([job.spec], permitted)
     require_fewer_open(store, principal.tenant, open_max)
     ((job, limited),) = with_default_limits(store, [job])
     require_possible(store, principal.tenant, [job])

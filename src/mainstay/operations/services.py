@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mainstay.domain.fleet import ClusterKind
+from mainstay.domain.permitted import ANYTHING, Permitted
 from mainstay.domain.workload import OPEN_MAX
 from mainstay.operations.agents import Agents
 from mainstay.operations.offload import Offload
@@ -15,7 +16,7 @@ from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import Sealing
 from mainstay.operations.sessions import Sessions
 from mainstay.operations.submit import Draw
-from mainstay.ports import Artifacts, Clock, Cluster, Connector, LoopStore, Store
+from mainstay.ports import Artifacts, Clock, Cluster, Connector, LoopStore, Registries, Store
 
 
 class LoopServices(Protocol):
@@ -73,3 +74,7 @@ class Services:
     """Where the API is reached, without a trailing slash."""
     open_max: int = OPEN_MAX
     """So many workloads of a tenant may be open at a time; 0: no limit."""
+    permitted: Permitted = ANYTHING
+    """Images and taints that jobs may name."""
+    registries: Registries | None = None
+    """Who says which digest a tag means when a job is submitted; None: tags are kept as they are."""

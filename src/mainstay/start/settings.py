@@ -29,6 +29,12 @@ class Settings:
     """host:port where other replicas reach this one. Empty: a free port of `host`, if that is one address."""
     open_max: int = OPEN_MAX
     """So many workloads of one tenant may be open at a time; 0: no limit."""
+    allow_image: tuple[str, ...] = ()
+    """Registries and repositories of which jobs may name images; empty: any."""
+    pin_images: bool = False
+    """Tags become digests when a job is submitted."""
+    allow_toleration: tuple[str, ...] = ()
+    """Keys of taints that jobs may tolerate; empty: any that is not the system's."""
     local_cluster: bool = True
     log_level: str = "info"
 

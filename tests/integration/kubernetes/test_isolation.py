@@ -23,7 +23,16 @@ from testbed.control_plane import ControlPlane
 from testbed.fixtures import until
 from tests.clusters import OWNER, create
 from tests.integration.kubernetes.installed import ACCOUNT, MANIFESTS, apply, kubectl
-from tests.unit.clusters.kubernetes.hostile import FORBIDDEN, HARMLESS, Change, changed, changes
+from tests.unit.clusters.kubernetes.hostile import (
+    ALLOWED,
+    FORBIDDEN,
+    FROM_ELSEWHERE,
+    FROM_THERE,
+    HARMLESS,
+    Change,
+    changed,
+    changes,
+)
 from tests.unit.clusters.kubernetes.objects import creations
 from tests.unit.clusters.kubernetes.safe import dangers
 
@@ -152,37 +161,6 @@ def test_a_service_of_a_project_opens_no_way_in(plane: ControlPlane, spec: dict[
     body = {"metadata": {"name": "g-run-1"}, "spec": {**ports, **spec}}
     assert "is headless" in refusal(plane, body, kind="services")
     assert not refusal(plane, {**body, "spec": {"clusterIP": "None", **ports}}, kind="services")
-
-
-DIGEST = "@sha256:" + "0" * 64
-ALLOWED = "registry.example.com/ml docker.io/library/python\nlocalhost:5000"
-FROM_THERE = [
-    f"registry.example.com/ml/train:1{DIGEST}",
-    f"registry.example.com/ml{DIGEST}",
-    f"python{DIGEST}",
-    f"python:3.12-slim{DIGEST}",
-    f"docker.io/library/python:3{DIGEST}",
-    f"localhost:5000/any/thing:1{DIGEST}",
-]
-FROM_ELSEWHERE = [
-    f"registry.example.com/mlx{DIGEST}",
-    f"registry.example.com/other{DIGEST}",
-    f"registry.example.com:443/ml/train{DIGEST}",
-    f"registry.example.com.evil.example/ml/train{DIGEST}",
-    f"registry.example.com@evil.example/ml/train{DIGEST}",
-    f"evil.example/registry.example.com/ml/train{DIGEST}",
-    f"REGISTRY.example.com/ml/train{DIGEST}",
-    f"registry.example.com/ML/train{DIGEST}",
-    f"registry.ex\u0430mple.com/ml/train{DIGEST}",
-    f"registry.example.com/ml/../other{DIGEST}",
-    f"registry.example.com/ml//train{DIGEST}",
-    f"localhost:50000/x{DIGEST}",
-    f"localhost/x{DIGEST}",
-    f"pythonista{DIGEST}",
-    f"evil/python{DIGEST}",
-    f"docker.io/evil/python{DIGEST}",
-    f"https://registry.example.com/ml/train{DIGEST}",
-]
 
 
 @pytest.fixture

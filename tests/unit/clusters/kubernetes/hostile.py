@@ -1,4 +1,4 @@
-"""Changes to a pod of ours: those that leave the safe set, and those that stay within it."""
+"""Changes to a pod of ours that leave the safe set, and that stay within it; images from where they may come, and not."""
 
 from __future__ import annotations
 
@@ -127,3 +127,35 @@ def changed(pod: dict[str, Any], *some: Change) -> dict[str, Any]:
         merges = isinstance(value, dict) and value and isinstance(place, dict) and isinstance(place.get(last), dict)
         place[last] = {**place[last], **value} if merges else copy.deepcopy(value)
     return document
+
+
+DIGEST = "@sha256:" + "0" * 64
+ALLOWED = "registry.example.com/ml docker.io/library/python\nlocalhost:5000"
+"""Repositories, as an administrator allows them."""
+FROM_THERE = [
+    f"registry.example.com/ml/train:1{DIGEST}",
+    f"registry.example.com/ml{DIGEST}",
+    f"python{DIGEST}",
+    f"python:3.12-slim{DIGEST}",
+    f"docker.io/library/python:3{DIGEST}",
+    f"localhost:5000/any/thing:1{DIGEST}",
+]
+FROM_ELSEWHERE = [
+    f"registry.example.com/mlx{DIGEST}",
+    f"registry.example.com/other{DIGEST}",
+    f"registry.example.com:443/ml/train{DIGEST}",
+    f"registry.example.com.evil.example/ml/train{DIGEST}",
+    f"registry.example.com@evil.example/ml/train{DIGEST}",
+    f"evil.example/registry.example.com/ml/train{DIGEST}",
+    f"REGISTRY.example.com/ml/train{DIGEST}",
+    f"registry.example.com/ML/train{DIGEST}",
+    f"registry.ex\u0430mple.com/ml/train{DIGEST}",
+    f"registry.example.com/ml/../other{DIGEST}",
+    f"registry.example.com/ml//train{DIGEST}",
+    f"localhost:50000/x{DIGEST}",
+    f"localhost/x{DIGEST}",
+    f"pythonista{DIGEST}",
+    f"evil/python{DIGEST}",
+    f"docker.io/evil/python{DIGEST}",
+    f"https://registry.example.com/ml/train{DIGEST}",
+]
