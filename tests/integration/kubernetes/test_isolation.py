@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,14 @@ from hypothesis import HealthCheck, given, settings
 from mainstay.clusters.kubernetes import names, pods, surroundings
 from mainstay.clusters.kubernetes.settings import Settings
 from mainstay.domain.allocation import DeletePod
+from testbed import programs
 from testbed.control_plane import ControlPlane
 from testbed.fixtures import until
 from tests.clusters import OWNER, create
 from tests.integration.kubernetes.installed import ACCOUNT, MANIFESTS, apply, kubectl
 from tests.unit.clusters.kubernetes.hostile import (
     ALLOWED,
+    DIGEST,
     FORBIDDEN,
     FROM_ELSEWHERE,
     FROM_THERE,
@@ -43,6 +47,7 @@ SETTINGS = Settings(system=SYSTEM)
 HOME = "ms-isolated"
 PLAIN = pods.pod(create("run-1-0", "n1", script="true"), SETTINGS)
 EXAMPLES = settings(max_examples=60, suppress_health_check=list(HealthCheck), deadline=None)
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "harden.md"
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 OURS = ("mainstay-pods", "mainstay-services", "mainstay-allowed", "mainstay-namespaces")
 
@@ -117,7 +122,8 @@ def test_it_takes_all_that_we_render(plane: ControlPlane) -> None:
     @EXAMPLES
     @given(action=creations())
     def holds(action: Any) -> None:
-        assert not refusal(plane, pods.pod(action, SETTINGS))
+        for maps_users in (False, True):
+            assert not refusal(plane, pods.pod(action, SETTINGS, maps_users=maps_users))
 
     holds()
     gone = DeletePod(name="gone-1-0", grace_seconds=1, owner=OWNER)
@@ -172,6 +178,20 @@ def allowed(plane: ControlPlane) -> Iterator[ControlPlane]:
     yield plane
     plane.ask(f"{path}/mainstay-allowed", method="DELETE")
     until(lambda: not refusal(plane, of_image("evil.example/x")))
+
+
+def test_the_command_of_the_page_says_what_is_allowed(plane: ControlPlane) -> None:
+    (script,) = re.findall(rf"<!-- tried: \S*{Path(__file__).name} -->\n```sh\n(.+?)```", PAGE.read_text(), re.DOTALL)
+    path = f"{programs.path('kubectl').parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "KUBECONFIG": str(plane.kubeconfig)}
+    subprocess.run(["bash", "-euc", script], env=environment, check=True, capture_output=True)
+    try:
+        until(lambda: "images of projects come from" in refusal(plane, of_image(f"evil.example/x{DIGEST}")))
+        assert not refusal(plane, of_image(f"python{DIGEST}"))
+        assert "named by their digest" in refusal(plane, of_image("python"))
+    finally:
+        kubectl(plane, "delete", "configmap", "--namespace=mainstay", "mainstay-allowed")
+        until(lambda: not refusal(plane, of_image("evil.example/x")))
 
 
 def of_image(image: str) -> dict[str, Any]:

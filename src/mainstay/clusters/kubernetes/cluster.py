@@ -20,7 +20,7 @@ from mainstay.clusters.kubernetes.hosting import Hosting
 from mainstay.clusters.kubernetes.kinds import CLAIMS, NODES, PODS
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.clusters.kubernetes.names import MAIN
-from mainstay.clusters.kubernetes.nodes import cordon_of
+from mainstay.clusters.kubernetes.nodes import cordon_of, maps_users
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.pace import IN_FLIGHT_MAX, Pace
 from mainstay.clusters.kubernetes.picture import Picture
@@ -255,7 +255,12 @@ class KubernetesCluster:
                     namespace=namespace,
                     make_namespace=partial(self._homes.make, namespace, action.spec.owner),
                 )
-                document = pods.pod(action, self._settings, device=device or pods.PLUGIN)
+                document = pods.pod(
+                    action,
+                    self._settings,
+                    device=device or pods.PLUGIN,
+                    maps_users=maps_users(self._picture.node(action.node)),
+                )
                 known = await self._in_namespace(namespace, action.spec.owner, document, epoch)
                 identity = document["metadata"]["annotations"][names.IDENTITY]
             finally:
