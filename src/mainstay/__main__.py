@@ -65,6 +65,23 @@ def listening(command: F) -> F:
             help="Where the signed head of the audit is kept: a directory or a bucket that whoever runs the database cannot"
             " change. Default: with the files.",
         ),
+        click.option(
+            "--allow-toleration",
+            multiple=True,
+            metavar="KEY",
+            help="Taints that jobs may tolerate, may be repeated; none: any that is not the system's.",
+        ),
+        click.option(
+            "--pin-images",
+            is_flag=True,
+            help="Keep which digest a tag means when a job is submitted; needs --allow-image.",
+        ),
+        click.option(
+            "--allow-image",
+            multiple=True,
+            metavar="REPOSITORY",
+            help="Where images of jobs come from, and all below it, as registry.example.com/ml; may be repeated; none: anywhere.",
+        ),
         click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"),
         click.option("--tls-key", type=file),
         click.option("--tls-cert", "tls_certificate", type=file),

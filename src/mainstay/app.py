@@ -44,6 +44,7 @@ from mainstay.domain.fleet import (
     Credentials,
     NewCluster,
 )
+from mainstay.domain.permitted import Permitted
 from mainstay.domain.plan import AddCluster, Plan, SetPrice
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations import tenants
@@ -59,8 +60,10 @@ from mainstay.operations.sessions import Sessions
 from mainstay.operations.waiting import WaitingReasons
 from mainstay.outbound import Outbound
 from mainstay.ports import Artifacts, Clock, Cluster, Connector, Secrets, Store
+from mainstay.registries import Registries
 from mainstay.sdk.config import process_start, write_private
 from mainstay.start.database import open_when_it_answers
+from mainstay.start.images import check_images
 from mainstay.start.settings import Settings
 from mainstay.start.sockets import check_certificate, check_public_url, host_in_url, listening, listening_for_replicas
 from mainstay.start.state import KEY_FILE, administrator_token, cluster_name, prepare_directory, sealing_keys
@@ -138,6 +141,7 @@ def run(settings: Settings, *, ready: Callable[[App], None] = lambda _: None) ->
     try:
         check_certificate(settings)
         check_public_url(settings.public_url)
+        check_images(settings)
         with listening(settings) as listener, listening_for_replicas(settings) as door, opened(settings) as parts:
             app = wire(settings, parts, port=listener.getsockname()[1], door=door)
             event_loop.run(serve(app, settings, listener, ready))
@@ -259,6 +263,8 @@ def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | N
         url=settings.public_url.rstrip("/") or here,
         open_max=settings.open_max,
         anchors=open_anchors(settings.audit_anchor or parts.artifacts_url, system=system),
+        permitted=Permitted(repositories=settings.allow_image, tolerations=settings.allow_toleration),
+        registries=Registries() if settings.pin_images else None,
     )
     api = create_api(services)
     mount_pages(api, services)

@@ -494,6 +494,13 @@ class Anchors(Protocol):
         """The last so many, oldest first. Raises Unavailable."""
 
 
+class Registries(Protocol):
+    """Where images come from."""
+
+    async def pinned(self, image: str) -> str:
+        """The same image with the digest that its tag means now. Raises Invalid if there is none, Unavailable."""
+
+
 class Secrets(Protocol):
     """What lets pods have the secrets that their workloads ask for."""
 

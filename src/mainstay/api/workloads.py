@@ -15,14 +15,15 @@ from mainstay.api.routes import Call, Caller, Routes, done, json_response
 from mainstay.domain.access import Permission
 from mainstay.domain.allocation import NO_PROGRESS, Progress
 from mainstay.domain.errors import Invalid, NotFound
+from mainstay.domain.permitted import Permitted
 from mainstay.domain.workload import ACTIVE, WAITING, Phase, Workload
 from mainstay.operations import files as keeping
 from mainstay.operations import preview as previewing
 from mainstay.operations import stop as stopping
 from mainstay.operations import submit as submitting
 from mainstay.operations import turns
-from mainstay.operations.principal import Done, workload_for
-from mainstay.ports import Store, WorkloadFilter
+from mainstay.operations.principal import Done, replayed, workload_for
+from mainstay.ports import Registries, Store, WorkloadFilter
 from mainstay.wire.requests import BulkSubmission, PlanRequest, PriorityRequest, Submission
 from mainstay.wire.views import BulkView, ExplanationView, Page, PlanView, TreeView, WorkloadView
 
@@ -51,12 +52,28 @@ async def submit_many(call: Caller, body: BulkSubmission) -> Response:
 
 async def _submit(call: Caller, submissions: Sequence[Submission], reply: Reply) -> Response:
     services = call.services
+    if services.registries:
+        if replay := await services.offload(replayed, services.store, call.principal, call.key):
+            return done(replay, status=201)
+        submissions = await _pinned(services.registries, services.permitted, submissions)
     files = [await _kept_files(call, submission) for submission in submissions]
     result = await services.offload(
         _convert_and_submit, call, list(zip(submissions, files, strict=True)), now=services.clock.now(), reply=reply
     )
     services.pulse.beat()
     return done(result, status=201)
+
+
+async def _pinned(
+    registries: Registries, permitted: Permitted, submissions: Sequence[Submission]
+) -> Sequence[Submission]:
+    """With the digest of each image that may be asked for: a registry that is not permitted is never asked."""
+    named = {one.job.image for one in submissions}
+    known = {image: await registries.pinned(image) for image in sorted(named) if image and permitted.image(image)}
+    return [
+        one.model_copy(update={"job": one.job.model_copy(update={"image": known.get(one.job.image, one.job.image)})})
+        for one in submissions
+    ]
 
 
 async def _kept_files(call: Caller, submission: Submission) -> str:
@@ -80,6 +97,7 @@ def _convert_and_submit(call: Caller, submissions: Sequence[tuple[Submission, st
         request=call.key,
         reply=reply,
         open_max=call.services.open_max,
+        permitted=call.services.permitted,
     )
 
 
@@ -241,7 +259,9 @@ async def plan(call: Caller, body: PlanRequest) -> Response:
 
     def think() -> PlanView:
         job = convert_jobs.job_request(body.job)
-        asked = previewing.preview(services.store, call.principal, job, now=now, open_max=services.open_max)
+        asked = previewing.preview(
+            services.store, call.principal, job, now=now, open_max=services.open_max, permitted=services.permitted
+        )
         return convert.plan_view(asked)
 
     return json_response((await call.services.offload(think)).model_dump_json())

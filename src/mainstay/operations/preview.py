@@ -8,10 +8,12 @@ from mainstay.decide import explain as explaining
 from mainstay.decide.expected import unlearned, with_typical
 from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Owner
+from mainstay.domain.permitted import ANYTHING, Permitted
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeNeed, named
 from mainstay.domain.workload import OPEN_MAX, STARTING, Kind, Phase, submitter_of, typical_on
 from mainstay.operations import priorities
+from mainstay.operations.permitting import require_permitted
 from mainstay.operations.possible import never
 from mainstay.operations.principal import Principal, workload_for
 from mainstay.operations.projects import require_project
@@ -35,11 +37,20 @@ class Asked:
     answer: explaining.Preview
 
 
-def preview(store: Store, principal: Principal, job: JobRequest, *, now: int, open_max: int = OPEN_MAX) -> Asked:
+def preview(
+    store: Store,
+    principal: Principal,
+    job: JobRequest,
+    *,
+    now: int,
+    open_max: int = OPEN_MAX,
+    permitted: Permitted = ANYTHING,
+) -> Asked:
     """What would happen if this job were submitted now. Raises Invalid and TooMany as submit would."""
     principal.require(Permission.READ, job.project)
     check(job)
     require_project(store, principal.tenant, job.project)
+    require_permitted([job.spec], permitted)
     require_fewer_open(store, principal.tenant, open_max)
     ((job, limited),) = with_default_limits(store, [job])
     require_possible(store, principal.tenant, [job])

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from mainstay.domain.errors import Unauthenticated
 from mainstay.domain.fleet import ClusterKind
+from mainstay.domain.permitted import ANYTHING, Permitted
 from mainstay.domain.workload import OPEN_MAX
 from mainstay.operations import tokens
 from mainstay.operations.agents import Agents
@@ -18,7 +19,7 @@ from mainstay.operations.sealing import Sealing
 from mainstay.operations.sessions import Session, Sessions
 from mainstay.operations.submit import Draw
 from mainstay.operations.waiting import WaitingReasons
-from mainstay.ports import Anchors, Artifacts, Clock, Cluster, Connector, LoopStore, Outbound, Store
+from mainstay.ports import Anchors, Artifacts, Clock, Cluster, Connector, LoopStore, Outbound, Registries, Store
 
 
 class LoopServices(Protocol):
@@ -99,3 +100,7 @@ class Services:
 
     anchors: Anchors | None = None
     """Where the head of the audit is anchored; None: nowhere."""
+    permitted: Permitted = ANYTHING
+    """Images and taints that jobs may name."""
+    registries: Registries | None = None
+    """Who says which digest a tag means when a job is submitted; None: tags are kept as they are."""

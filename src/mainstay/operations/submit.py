@@ -11,6 +11,7 @@ from mainstay.domain import ids
 from mainstay.domain.access import DEFAULT_PROJECT, Permission
 from mainstay.domain.artifact import safe_path
 from mainstay.domain.errors import Conflict, Forbidden, Invalid, TooMany
+from mainstay.domain.permitted import ANYTHING, Permitted
 from mainstay.domain.plan import NewWorkload, Plan, Submit
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE, PRIORITY_MAX, PriorityClass
@@ -20,6 +21,7 @@ from mainstay.domain.topology import LEVELS, TopologyNeed
 from mainstay.domain.workload import OPEN_MAX, OPEN_MAX_HINT, SETS_MAX, Kind, Phase, Workload, WorkloadSpec
 from mainstay.operations import priorities, queues, secrets
 from mainstay.operations.infra import require_known, require_levels, require_one_home, require_volumes
+from mainstay.operations.permitting import require_permitted
 from mainstay.operations.possible import require_room
 from mainstay.operations.principal import Done, Principal, RequestKey, replayed
 from mainstay.operations.projects import require_project
@@ -67,6 +69,7 @@ def submit(
     request: RequestKey | None,
     reply: Callable[[Sequence[Workload]], str],
     open_max: int = OPEN_MAX,
+    permitted: Permitted = ANYTHING,
 ) -> Done:
     """Accept all jobs or none. When this returns they are on disk. `open_max`: of the tenant at a time, 0: no limit.
 
@@ -76,6 +79,7 @@ def submit(
         principal.require(Permission.SUBMIT, job.project)
         check(job)
         _require_gpus(principal, job.spec)
+    require_permitted((job.spec for job in jobs), permitted)
     jobs = [limited for limited, _ in with_default_limits(store, jobs)]
     if any(job.project != DEFAULT_PROJECT or _asks_for_something(job) for job in jobs):
         if done := replayed(store, principal, request):

@@ -34,6 +34,12 @@ class Settings:
     """So many workloads of one tenant may be open at a time; 0: no limit."""
     outbound_allow: tuple[Range, ...] = ()
     """Ranges of addresses to which webhooks may be sent beside the public network."""
+    allow_image: tuple[str, ...] = ()
+    """Registries and repositories of which jobs may name images; empty: any."""
+    pin_images: bool = False
+    """Tags become digests when a job is submitted."""
+    allow_toleration: tuple[str, ...] = ()
+    """Keys of taints that jobs may tolerate; empty: any that is not the system's."""
     local_cluster: bool = True
     log_level: str = "info"
 

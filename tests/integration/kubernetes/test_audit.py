@@ -59,6 +59,7 @@ SURVIVES = {
     ("serviceaccounts", "default"),
     ("serviceaccounts", names.ACCOUNT),
     ("networkpolicies", "mainstay"),
+    ("resourcequotas", "mainstay"),
     ("configmaps", "kube-root-ca.crt"),
     ("persistentvolumeclaims", "ckpt"),
     ("leases", names.fence(SYSTEM)),

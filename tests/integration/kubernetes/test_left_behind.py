@@ -55,6 +55,7 @@ def leave(control_plane: ControlPlane, settings: Settings, owner: Owner) -> str:
     control_plane.ask("/api/v1/namespaces", method="POST", body=body)
     make("serviceaccounts", surroundings.account(owner, settings))
     make("networkpolicies", surroundings.default_deny(owner, settings), "apis/networking.k8s.io/v1")
+    make("resourcequotas", surroundings.quota(owner, settings))
     make("persistentvolumeclaims", pods.claim(Volume(path="/data", name="ckpt", size_bytes=1 << 20), owner, settings))
     make("pods", pods.pod(create("run-1-0", "machine-that-is-off", script="true", owner=owner), settings))
     deleted = DeletePod(name="run-2-0", grace_seconds=5, owner=owner)
@@ -85,7 +86,7 @@ def test_nothing_of_ours_is_left_and_what_others_have_stays(
     run(control_plane, with_mark(clear, GONE))
     spaces = {one["metadata"]["name"] for one in objects(control_plane, "namespaces")}
     assert (mine in spaces, theirs in spaces) == (False, True)
-    kinds = "pods,services,persistentvolumeclaims,networkpolicies"
+    kinds = "pods,services,persistentvolumeclaims,networkpolicies,resourcequotas"
     assert not objects(control_plane, kinds, "-A", f"-l{names.SYSTEM}={names.short(GONE.system)}")
     assert {one["metadata"]["name"] for one in objects(control_plane, "pods", "-n", theirs)} == {"run-1-0", "run-2-0"}
 

@@ -10,16 +10,17 @@ from typing import TypeVar, assert_never
 
 import structlog
 
-from mainstay.clusters.kubernetes import claims, handover, kubelet_words, names, pods, surroundings
+from mainstay.clusters.kubernetes import claims, handover, kubelet_words, names, pods
 from mainstay.clusters.kubernetes.api import KubeApi
 from mainstay.clusters.kubernetes.chores import PATIENCE_SECONDS, Chores
 from mainstay.clusters.kubernetes.errors import AlreadyExists, ApiError, NotFound, Rejected, Unreachable
 from mainstay.clusters.kubernetes.fence import Fence
+from mainstay.clusters.kubernetes.homes import Homes
 from mainstay.clusters.kubernetes.hosting import Hosting
-from mainstay.clusters.kubernetes.kinds import CLAIMS, NAMESPACES, NETWORK_POLICIES, NODES, PODS, SERVICE_ACCOUNTS
+from mainstay.clusters.kubernetes.kinds import CLAIMS, NODES, PODS
 from mainstay.clusters.kubernetes.logs import Logs
 from mainstay.clusters.kubernetes.names import MAIN
-from mainstay.clusters.kubernetes.nodes import cordon_of
+from mainstay.clusters.kubernetes.nodes import cordon_of, maps_users
 from mainstay.clusters.kubernetes.objects import Pod
 from mainstay.clusters.kubernetes.pace import IN_FLIGHT_MAX, Pace
 from mainstay.clusters.kubernetes.picture import Picture
@@ -84,6 +85,7 @@ class KubernetesCluster:
         self._api, self._artifacts, self._clock, self._settings = api, artifacts, clock, settings
         self._secrets = secrets
         self._pace = Pace(clock=clock)
+        self._homes = Homes(api, self._pace, settings)
         self._fence = Fence(api, clock, self._pace, system=settings.system)
         tunnel = "" if settings.reached_directly else name
         self._picture = Picture(
@@ -243,6 +245,7 @@ class KubernetesCluster:
             under_way = self._under_way.setdefault(action.node, {})
             under_way[action.name] = action.spec.resources
             try:
+                await self._homes.ensure(namespace, action.spec.owner)
                 device = self._picture.device(action.node, action.spec.resources.gpu_model)
                 await claims.ensure(
                     self._api,
@@ -250,9 +253,14 @@ class KubernetesCluster:
                     action,
                     self._settings,
                     namespace=namespace,
-                    make_namespace=partial(self._make_namespace, namespace, action.spec.owner),
+                    make_namespace=partial(self._homes.make, namespace, action.spec.owner),
                 )
-                document = pods.pod(action, self._settings, device=device or pods.PLUGIN)
+                document = pods.pod(
+                    action,
+                    self._settings,
+                    device=device or pods.PLUGIN,
+                    maps_users=maps_users(self._picture.node(action.node)),
+                )
                 known = await self._in_namespace(namespace, action.spec.owner, document, epoch)
                 identity = document["metadata"]["annotations"][names.IDENTITY]
             finally:
@@ -272,7 +280,7 @@ class KubernetesCluster:
             except (NotFound, Rejected) as error:
                 if isinstance(error, Rejected) and NO_ACCOUNT not in error.message:
                     raise
-                await self._make_namespace(namespace, owner)
+                await self._homes.make(namespace, owner)
                 made = await self._write(namespace, document, epoch)
         except AlreadyExists:
             made = await self._api.get(PODS, namespace, document["metadata"]["name"])
@@ -294,17 +302,6 @@ class KubernetesCluster:
             return await self._api.create(PODS, namespace, document, not_after=not_after, by=by)
 
         return await self._pace.write(create)
-
-    async def _make_namespace(self, name: str, owner: Owner) -> None:
-        for kind, where, document in (
-            (NAMESPACES, "", surroundings.namespace(name, owner, self._settings)),
-            (SERVICE_ACCOUNTS, name, surroundings.account(owner, self._settings)),
-            (NETWORK_POLICIES, name, surroundings.default_deny(owner, self._settings)),
-        ):
-            try:
-                await self._pace.write(partial(self._api.create, kind, where, document))
-            except AlreadyExists:
-                continue
 
     async def _drop_volume(self, action: DropVolume) -> None:
         """The cluster keeps it until the last pod that uses it has ended. By its UID: another one may have its name by then."""

@@ -6,26 +6,21 @@ import msgspec
 
 from mainstay.clusters.kubernetes.objects import Image, Node
 from mainstay.domain.image import IMAGES_MAX
+from mainstay.domain.permitted import reference
 from mainstay.domain.quantity import Counts
 from mainstay.ports import Clock
 
-REGISTRY, LIBRARY, TAG = "docker.io", "library", "latest"
-"""What the name of an image means that does not say them."""
+TAG = "latest"
+"""What the name of an image means that does not say one."""
 IDLE_SECONDS = 600
 SHARED_MAX = 10_000
 """So many are remembered so that nodes share them; then all are forgotten."""
 
 
 def full_name(image: str) -> str:
-    """With its registry and its tag, as nodes report it: `python` is `docker.io/library/python:latest`. Source of the rule: the
-    reference of distribution (docker.io/go/reference), which container runtimes follow.
-    """
-    first, slash, _ = image.partition("/")
-    if not slash:
-        image = f"{REGISTRY}/{LIBRARY}/{image}"
-    elif not ("." in first or ":" in first or first == "localhost"):
-        image = f"{REGISTRY}/{image}"
-    return image if "@" in image or ":" in image.rpartition("/")[2] else f"{image}:{TAG}"
+    """As nodes report it, with its registry, and its digest or else its tag: `python` is `docker.io/library/python:latest`."""
+    name = reference(image)
+    return f"{name.repository}@{name.digest}" if name.digest else f"{name.repository}:{name.tag or TAG}"
 
 
 class Images:

@@ -64,3 +64,4 @@ RESOURCE_CLAIMS = Kind(
 SERVICE_ACCOUNTS = Kind(name="ServiceAccount", plural="serviceaccounts", type=objects.Object)
 SERVICES = Kind(name="Service", plural="services", type=objects.Object)
 NETWORK_POLICIES = Kind(name="NetworkPolicy", plural="networkpolicies", type=objects.Object, group="networking.k8s.io")
+RESOURCE_QUOTAS = Kind(name="ResourceQuota", plural="resourcequotas", type=objects.Object)

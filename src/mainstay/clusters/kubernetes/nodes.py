@@ -111,6 +111,12 @@ def node_state(
     )
 
 
+def maps_users(node: Node | None) -> bool:
+    """Whether pods of a node may have users of their own (`hostUsers: false`): its container runtime says that it can."""
+    handlers = node.status.runtime_handlers if node else ()
+    return any(one.features.user_namespaces for one in handlers if not one.name)
+
+
 def usable_devices(node: Node, offered: tuple[Devices, ...] = ()) -> tuple[Devices, ...]:
     """Its GPUs and slices; none of them can be given while a condition speaks against them.
 

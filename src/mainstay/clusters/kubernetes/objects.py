@@ -259,6 +259,19 @@ class Image(Slim, frozen=True):
     size_bytes: int = 0
 
 
+class HandlerFeatures(Slim, frozen=True):
+    """What a container runtime can do with pods of one handler (Kubernetes 1.31 and newer)."""
+
+    user_namespaces: bool = False
+
+
+class RuntimeHandler(Slim, frozen=True):
+    """One of a container runtime. The one without a name is for pods that name no RuntimeClass."""
+
+    name: str = ""
+    features: HandlerFeatures = HandlerFeatures()
+
+
 class NodeStatus(Slim, frozen=True):
     """What the kubelet reports of a node; of images the 50 largest, unless it is told otherwise (nodeStatusMaxImages)."""
 
@@ -266,6 +279,7 @@ class NodeStatus(Slim, frozen=True):
     allocatable: Resources = {}
     conditions: tuple[Condition, ...] = ()
     node_info: NodeInfo = NodeInfo()
+    runtime_handlers: tuple[RuntimeHandler, ...] = ()
     images: tuple[Image, ...] = ()
 
 

@@ -17,6 +17,7 @@ from mainstay.clusters.kubernetes.kinds import (
     POD_GROUPS,
     PODS,
     RESOURCE_CLAIMS,
+    RESOURCE_QUOTAS,
     RESOURCE_SLICES,
     SERVICE_ACCOUNTS,
     SERVICES,
@@ -94,7 +95,8 @@ PERMISSIONS = (
     Permission(kind=POD_GROUPS, verbs=("get",), why="place groups of pods together"),
     Permission(kind=VOLCANO_POD_GROUPS, verbs=("get",), why="place groups of pods together"),
     Permission(kind=SERVICES, verbs=("create",), why="let the ranks of a job find each other"),
-    Permission(kind=NETWORK_POLICIES, verbs=("create",), why="keep projects from each other"),
+    Permission(kind=NETWORK_POLICIES, verbs=("create", "patch"), why="keep projects from each other"),
+    Permission(kind=RESOURCE_QUOTAS, verbs=("create", "patch"), why="keep projects from opening a way in from outside"),
     Permission(
         kind=LEASES,
         verbs=("get", "create", "patch"),

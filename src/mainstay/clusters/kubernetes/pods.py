@@ -103,10 +103,11 @@ def namespace_of(pod: str, owner: Owner, settings: Settings) -> str:
     return names.namespace(owner, system=settings.system, shard=shard)
 
 
-def pod(action: CreatePod, settings: Settings, *, device: Devices = PLUGIN) -> Document:
+def pod(action: CreatePod, settings: Settings, *, device: Devices = PLUGIN, maps_users: bool = False) -> Document:
     """The object of a pod. It names its node: one write, where creating and binding are two.
 
-    `device`: how that node offers the GPUs, or slices of them, that are asked for.
+    `device`: how that node offers the GPUs, or slices of them, that are asked for. `maps_users`: its runtime can give a pod users
+    of its own.
     A pod that names claims of storage or devices may not: its cluster's own scheduler binds them. It may choose no node but ours.
     """
     spec, claimed = action.spec, claimed_devices(action, device)
@@ -127,6 +128,7 @@ def pod(action: CreatePod, settings: Settings, *, device: Devices = PLUGIN) -> D
         "spec": {
             **_POD_DEFAULTS,
             **_placed(action, binds=binds),
+            **({"hostUsers": False} if maps_users and not binds and not spec.resources.gpus else {}),
             "hostname": action.name,
             **({"subdomain": names.gang_service(spec.gang)} if meets_others(spec) else {}),
             "terminationGracePeriodSeconds": max(1, spec.stop_grace_seconds),

@@ -9,7 +9,7 @@ import asyncio
 import copy
 import itertools
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import UTC, datetime
 from math import inf
 from typing import Any
@@ -182,7 +182,15 @@ class Server:
         return made
 
     def node(
-        self, name: str, *, ready: str = "True", cpu: str = "64", pods: str = "", kubelet: str = "v1.34.4", **meta: Any
+        self,
+        name: str,
+        *,
+        ready: str = "True",
+        cpu: str = "64",
+        pods: str = "",
+        kubelet: str = "v1.34.4",
+        handlers: Sequence[dict[str, Any]] = (),
+        **meta: Any,
     ) -> None:
         """Make a node, or change it."""
         document = {
@@ -191,6 +199,7 @@ class Server:
                 "allocatable": {"cpu": cpu, "memory": "64Gi", **({"pods": pods} if pods else {})},
                 "conditions": [{"type": "Ready", "status": ready, "message": "in words"}],
                 "nodeInfo": {"kubeletVersion": kubelet},
+                "runtimeHandlers": list(handlers),
             },
         }
         if ("nodes", "", name) in self.objects:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mainstay.artifacts.objects import open_artifacts
-from mainstay.clusters.kubernetes import names, picture
+from mainstay.clusters.kubernetes import names, picture, surroundings
 from mainstay.clusters.kubernetes.claims import ensure
 from mainstay.clusters.kubernetes.cluster import KubernetesCluster
 from mainstay.clusters.kubernetes.errors import Forbidden, Rejected, Unreachable
@@ -130,6 +130,27 @@ async def test_a_create_whose_answer_is_lost_makes_one_pod(bed):
     await bed.act(creation())
     assert len([key for key in bed.server.objects if key[0] == "pods"]) == 1
     assert (await bed.state()).seen is Seen.STARTING
+
+
+async def test_a_pod_is_given_users_of_its_own_on_a_node_that_says_that_it_can(bed):
+    await bed.act(creation("plain-1-0"))
+    handlers = [{"name": "", "features": {"userNamespaces": True}}]
+    bed.server.node("n1", handlers=handlers)
+    await bed.act(creation("mapped-1-0"))
+    said = {name: bed.server.pod(name)["spec"].get("hostUsers") for name in ("plain-1-0", "mapped-1-0")}
+    assert said == {"plain-1-0": None, "mapped-1-0": False}
+
+
+async def test_a_namespace_is_complete_before_its_first_pod_and_furnished_again_by_another_process(bed):
+    await bed.act(creation())
+    kinds = [kind for verb, kind, _ in bed.server.asked if verb == "create" and kind != "leases"]
+    assert kinds[-1] == "pods"
+    assert {"namespaces", "serviceaccounts", "networkpolicies", "resourcequotas"} <= set(kinds[:-1])
+    asked = len(bed.server.asked)
+    await bed.act(creation("next-1-0"))
+    assert [kind for _, kind, _ in bed.server.asked[asked:]] == ["pods"]
+    await bed.fresh().act(creation("other-1-0"), epoch=1)
+    assert ("patch", "networkpolicies", surroundings.NAME) in bed.server.asked
 
 
 async def test_what_has_been_made_is_on_record_before_anybody_tells_of_it(bed):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstay.clusters.kubernetes.devices import gpu_model
-from mainstay.clusters.kubernetes.nodes import is_off, is_silent, node_state, requests, why_not
+from mainstay.clusters.kubernetes.nodes import is_off, is_silent, maps_users, node_state, requests, why_not
 from mainstay.clusters.kubernetes.objects import Node, Pod
 from mainstay.domain.affinity import NodeNeed, Requirement, Spot, Taint, Toleration, traits
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
@@ -255,3 +255,25 @@ def test_a_node_that_has_other_labels_by_now_says_so():
     must = Requirement(key="disk", operator="In", values=("ssd",))
     assert why_not(node(labels={"disk": "ssd"}), wanted=NodeNeed(requirements=(must,))) == ""
     assert "disk=ssd" in why_not(node(labels={"disk": "hdd"}), wanted=NodeNeed(requirements=(must,)))
+
+
+@pytest.mark.parametrize(
+    ("handlers", "can"),
+    [
+        ([], False),
+        ([{"name": "", "features": {"userNamespaces": True}}], True),
+        (
+            [
+                {"name": "", "features": {"userNamespaces": False}},
+                {"name": "kata", "features": {"userNamespaces": True}},
+            ],
+            False,
+        ),
+        ([{"name": "runc", "features": {"userNamespaces": True}}], False),
+        ([{"name": ""}], False),
+    ],
+)
+def test_users_are_mapped_where_the_runtime_says_that_it_can_for_plain_pods(handlers, can):
+    shown = msgspec.convert({"metadata": {"name": "n1"}, "status": {"runtimeHandlers": handlers}}, Node)
+    assert maps_users(shown) is can
+    assert not maps_users(None)

@@ -26,6 +26,7 @@ from mainstay.wire.job import Job
 from tests.clusters import OWNER, create
 from tests.unit.clusters.kubernetes.objects import SETTINGS, creations, owners
 from tests.unit.clusters.kubernetes.restricted import faults
+from tests.unit.clusters.kubernetes.safe import dangers
 
 OURS = {
     "apiVersion",
@@ -41,6 +42,7 @@ SPEC_FIELDS = {
     "enableServiceLinks",
     "securityContext",
     "nodeName",
+    "hostUsers",
     "schedulerName",
     "affinity",
     "resourceClaims",
@@ -359,11 +361,13 @@ def test_a_namespace_enforces_the_restricted_profile_of_a_version_that_is_pinned
     assert labels["pod-security.kubernetes.io/enforce-version"].startswith("v1.")
 
 
-def test_a_project_is_closed_to_others_and_to_the_addresses_of_clouds_and_clusters():
-    policy = surroundings.default_deny(OWNER, SETTINGS)["spec"]
-    assert (policy["podSelector"], policy["policyTypes"]) == ({}, ["Ingress", "Egress"])
-    (outside,) = [block["ipBlock"] for rule in policy["egress"] for block in rule.get("to", []) if "ipBlock" in block]
-    assert {"169.254.0.0/16", "10.0.0.0/8"} <= set(outside["except"])
+@given(action=creations())
+def test_a_pod_has_users_of_its_own_where_its_node_can_and_nothing_of_it_is_of_the_node(action):
+    spec = pods.pod(action, SETTINGS, maps_users=True)["spec"]
+    own = "nodeName" in spec and not action.spec.resources.gpus
+    assert spec.get("hostUsers") is (False if own else None)
+    assert "hostUsers" not in pods.pod(action, SETTINGS)["spec"]
+    assert dangers(pods.pod(action, SETTINGS, maps_users=True)) == []
 
 
 FORBIDDEN = {
