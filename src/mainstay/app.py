@@ -248,6 +248,7 @@ def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | N
         system=system,
         url=settings.public_url.rstrip("/") or here,
         open_max=settings.open_max,
+        rate_max=settings.rate_max,
     )
     api = create_api(services)
     mount_pages(api, services)

@@ -94,7 +94,8 @@ async def stream_events(
     """Follow the event log as server-sent events: `event: event`, `id` = seq. Resumes without a gap."""
     reference = await _workload_id(call, workload)
     (after,) = resume_after(request, given=(after,))
-    return EventStream(_frames(call, reference, after, which), streams=request.app.state.streams)
+    frames = _frames(call, reference, after, which)
+    return EventStream(frames, streams=request.app.state.streams, tenant=call.principal.tenant)
 
 
 async def _frames(call: Call, workload: str, after: int, which: EventFilter) -> AsyncIterator[bytes]:

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from mainstay.api.limits import Streams
 from mainstay.domain.errors import Invalid
+from mainstay.operations.offload import in_lane
 
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT_SECONDS = 15.0
@@ -49,15 +50,16 @@ class EventStream(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, frames: AsyncIterator[bytes], *, streams: Streams) -> None:
-        streams.require_room()
+    def __init__(self, frames: AsyncIterator[bytes], *, streams: Streams, tenant: str) -> None:
+        streams.require_room(tenant)
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._frames = frames
         self._streams = streams
+        self._tenant = tenant
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._streams.one():
+        with self._streams.one(self._tenant), in_lane(f"streams of {self._tenant}"):
             sending = asyncio.create_task(self._send(send))
             leaving = asyncio.create_task(_left(receive))
             try:

@@ -73,3 +73,5 @@ class Services:
     """Where the API is reached, without a trailing slash."""
     open_max: int = OPEN_MAX
     """So many workloads of a tenant may be open at a time; 0: no limit."""
+    rate_max: int = 0
+    """So many requests a second of a tenant are answered by this process; 0: no limit."""

@@ -29,6 +29,8 @@ class Settings:
     """host:port where other replicas reach this one. Empty: a free port of `host`, if that is one address."""
     open_max: int = OPEN_MAX
     """So many workloads of one tenant may be open at a time; 0: no limit."""
+    rate_max: int = 0
+    """So many requests a second of one tenant are answered, half as many of one member; 0: no limit."""
     local_cluster: bool = True
     log_level: str = "info"
 
