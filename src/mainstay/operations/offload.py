@@ -36,8 +36,7 @@ class Offload:
 
     def __init__(self, *, threads: int = 4) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="store")
-        # Calls that take long cannot be taken back: of four threads, one is left to others.
-        self._lanes = Lanes[_Job](at_once_max=threads - threads // 4)
+        self._lanes = Lanes[_Job](threads=threads)
         self._lock = threading.Lock()
 
     async def __call__(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:

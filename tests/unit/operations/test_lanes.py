@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstay.domain.errors import TooFast
-from mainstay.operations.lanes import PLATFORM, Lanes
+from mainstay.operations.lanes import ALONE_TURNS, PLATFORM, Lanes
 
 LANES = (PLATFORM, "a", "b", "c")
-AT_ONCE, WAITING = 2, 5
+THREADS, SHARE, WAITING = 8, 2, 5
 
 Step = tuple[str, str]
 steps = st.lists(st.tuples(st.sampled_from(["add", "next", "done"]), st.sampled_from(LANES)), max_size=120)
@@ -20,7 +20,7 @@ steps = st.lists(st.tuples(st.sampled_from(["add", "next", "done"]), st.sampled_
 
 @given(steps)
 def test_each_call_is_carried_out_once_in_the_order_of_its_lane_and_within_its_bounds(given_steps: list[Step]):
-    lanes, waiting = Lanes[int](at_once_max=AT_ONCE, waiting_max=WAITING), defaultdict[str, list[int]](list)
+    lanes, waiting = Lanes[int](threads=THREADS, waiting_max=WAITING), defaultdict[str, list[int]](list)
     under_way = Counter[str]()
     for number, (step, lane) in enumerate(given_steps):
         if step == "add":
@@ -38,9 +38,9 @@ def test_each_call_is_carried_out_once_in_the_order_of_its_lane_and_within_its_b
             whose, call = taken
             assert call == waiting[whose].pop(0)
             under_way[whose] += 1
-            assert whose == PLATFORM or under_way[whose] <= AT_ONCE
+            assert whose == PLATFORM or under_way[whose] <= THREADS
         else:
-            may = [each for each in LANES if waiting[each] and (each == PLATFORM or under_way[each] < AT_ONCE)]
+            may = [each for each in LANES if waiting[each] and (each == PLATFORM or under_way[each] < SHARE)]
             assert not may, "a thread is idle while a call may be carried out"
 
 
@@ -52,7 +52,7 @@ def test_each_call_is_carried_out_once_in_the_order_of_its_lane_and_within_its_b
 def test_who_waits_is_next_after_one_call_of_each_other_lane_however_many_others_wait(
     lengths: dict[str, int], already: list[str], arrivals: list[str]
 ):
-    lanes = Lanes[str](at_once_max=1_000, waiting_max=1_000)
+    lanes = Lanes[str](threads=4_000, waiting_max=1_000)
     for lane in already:
         lanes.add(lane, "before")
     for _ in already:
@@ -70,26 +70,45 @@ def test_who_waits_is_next_after_one_call_of_each_other_lane_however_many_others
 
 
 def test_the_platform_has_every_second_turn_and_the_others_the_rest():
-    lanes = Lanes[str](at_once_max=100)
+    lanes = Lanes[str](threads=100)
     for lane in LANES:
         for _ in range(6):
             lanes.add(lane, "call")
     assert [lanes.next()[0] for _ in range(8)] == [PLATFORM, "a", PLATFORM, "b", PLATFORM, "c", PLATFORM, "a"]
 
 
-def test_calls_that_take_long_leave_threads_to_others():
-    lanes = Lanes[str](at_once_max=2)
-    for _ in range(5):
+def test_who_is_alone_has_all_threads_and_a_quarter_of_them_as_soon_as_somebody_else_asks():
+    lanes = Lanes[str](threads=8)
+    for _ in range(20):
         lanes.add("a", "long")
-    assert [lanes.next() for _ in range(3)] == [("a", "long"), ("a", "long"), None]
+    assert [lanes.next() for _ in range(9)] == [("a", "long")] * 8 + [None]
     lanes.add("b", "short")
-    assert lanes.next() == ("b", "short")
+    for _ in range(7):
+        lanes.done("a")
+    assert [lanes.next() for _ in range(3)] == [("a", "long"), ("b", "short"), None]
+    lanes.done("b")
     lanes.done("a")
-    assert lanes.next() == ("a", "long")
+    assert [lanes.next() for _ in range(2)] == [("a", "long"), None]
+
+
+def test_who_has_had_all_turns_for_a_while_is_alone_again():
+    lanes = Lanes[str](threads=2)
+    lanes.add("b", "call")
+    assert lanes.next() == ("b", "call")
+    lanes.done("b")
+    for turn in range(ALONE_TURNS + 2):
+        for _ in range(2):
+            lanes.add("a", "call")
+        assert lanes.next() == ("a", "call")
+        second = lanes.next()
+        assert (second is not None) == (turn >= ALONE_TURNS - 1), turn
+        lanes.done("a")
+        if second:
+            lanes.done("a")
 
 
 def test_who_has_too_many_waiting_is_told_when_to_come_back():
-    lanes = Lanes[int](at_once_max=1, waiting_max=2)
+    lanes = Lanes[int](threads=1, waiting_max=2)
     lanes.add("a", 1)
     lanes.add("a", 2)
     with pytest.raises(TooFast) as refused:

@@ -63,15 +63,17 @@ async def test_a_full_lane_is_refused_and_the_others_are_not():
     offload.close()
 
 
-async def test_of_four_threads_one_is_left_to_others():
-    offload, release = Offload(threads=4), threading.Event()
+async def test_calls_that_take_long_leave_threads_to_others():
+    offload, release = Offload(threads=8), threading.Event()
+    with in_lane("short"):
+        await offload(int)
     with in_lane("long"):
-        long = [asyncio.create_task(offload(release.wait, 10)) for _ in range(8)]
+        long = [asyncio.create_task(offload(release.wait, 10)) for _ in range(12)]
     await asyncio.sleep(0)
     with in_lane("short"):
         assert await offload(int) == 0
     release.set()
-    assert await asyncio.gather(*long) == [True] * 8
+    assert await asyncio.gather(*long) == [True] * 12
     offload.close()
 
 
