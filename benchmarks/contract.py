@@ -60,7 +60,7 @@ STEPS = 12
 SEQUENCES_SHARE = 0.3
 """Of all requests; they are made more slowly than others."""
 JOB = {"name": "train", "run": "true"}
-KNOWN_BODIES = {
+KNOWN_BODIES: dict[str, Any] = {
     "POST /v1/workloads": {"job": JOB},
     "POST /v1/workloads/bulk": {"jobs": [JOB, JOB]},
     "POST /v1/plan": {"job": JOB},
