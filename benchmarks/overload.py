@@ -74,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=15)
-    parser.add_argument("--rate-max", type=int, default=100, help="of a tenant, as `mainstay server` has it")
+    parser.add_argument("--rate-max", type=int, default=50, help="of a tenant, as `mainstay server` has it")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--flood", help=argparse.SUPPRESS)
     options = parser.parse_args()

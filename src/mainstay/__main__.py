@@ -94,7 +94,7 @@ def up(**settings: Any) -> int:
 @click.option(
     "--rate-max",
     type=click.IntRange(0),
-    default=100,
+    default=50,
     show_default=True,
     metavar="NUMBER",
     help="So many requests a second of a tenant are answered by this replica, half as many of one member; 0: no limit.",
