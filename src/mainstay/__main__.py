@@ -132,6 +132,14 @@ def up(**settings: Any) -> int:
     metavar="HOST:PORT",
     help="Where the other replicas reach this one. Default: a free port of --host.",
 )
+@click.option(
+    "--rate-max",
+    type=click.IntRange(0),
+    default=50,
+    show_default=True,
+    metavar="NUMBER",
+    help="So many requests a second of a tenant are answered by this replica, half as many of one member; 0: no limit.",
+)
 @click.option("--local-cluster", is_flag=True, help="This machine runs pods, as a cluster of its own.")
 def server(**settings: Any) -> int:
     """Start a platform on PostgreSQL. Replicas share the database and the artifacts; any of them may lead.

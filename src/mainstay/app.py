@@ -265,6 +265,7 @@ def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | N
         anchors=open_anchors(settings.audit_anchor or parts.artifacts_url, system=system),
         permitted=Permitted(repositories=settings.allow_image, tolerations=settings.allow_toleration),
         registries=Registries() if settings.pin_images else None,
+        rate_max=settings.rate_max,
     )
     api = create_api(services)
     mount_pages(api, services)

@@ -36,8 +36,10 @@ from mainstay.api import (
     workloads,
 )
 from mainstay.api.auth import Authentication
+from mainstay.api.buckets import Buckets
 from mainstay.api.headers import SecurityHeaders
-from mainstay.api.limits import BodyLimit, Sockets, Streams, TooLarge, on_too_large
+from mainstay.api.limits import LOG_BYTES_PER_SECOND, BodyLimit, Sockets, Streams, TooLarge, on_too_large
+from mainstay.api.pace import Pace
 from mainstay.api.problems import MEDIA_TYPE, Failures, handle_errors
 from mainstay.api.routes import PUBLIC, Declared, Routes, guard
 from mainstay.api.sockets import spoken
@@ -88,8 +90,10 @@ def create_api(services: Services) -> FastAPI:
     app.state.services = services
     app.state.streams = Streams()
     app.state.sockets = Sockets()
+    app.state.log_bytes = Buckets(per_second=LOG_BYTES_PER_SECOND)
     # The last one added sees a request first.
     app.add_middleware(BodyLimit)
+    app.add_middleware(Pace, services=services)
     app.add_middleware(Authentication, services=services)
     app.add_middleware(Failures)
     app.add_middleware(SecurityHeaders)

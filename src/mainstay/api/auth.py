@@ -9,9 +9,11 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mainstay.api.denials import note_denial
+from mainstay.api.pace import TOKENS
 from mainstay.api.problems import refusal_response
 from mainstay.domain.errors import Forbidden, MainstayError, Unauthenticated
 from mainstay.operations import agents, tokens
+from mainstay.operations.offload import in_lane
 from mainstay.operations.principal import Principal
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import FORM_HEADER, cookie_name
@@ -41,7 +43,8 @@ class Authentication:
             try:
                 if scope["type"] == "websocket":
                     _require_own_origin(headers, self._services.url)
-                principal = await self._principal(headers, scope.get("method", "GET"))
+                with in_lane(TOKENS):
+                    principal = await self._principal(headers, scope.get("method", "GET"))
                 if principal.cluster and not scope["path"].startswith(wire.PATHS):
                     await self._deny(principal, scope["path"])
             except MainstayError as error:

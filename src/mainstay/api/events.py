@@ -100,6 +100,7 @@ async def stream_events(
     return EventStream(
         _frames(call, reference, after, which),
         streams=request.app.state.streams,
+        tenant=call.principal.tenant,
         until=partial(until_refused, call, Permission.READ, project),
     )
 

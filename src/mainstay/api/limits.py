@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Final
 
 from fastapi import Query, Request, Response
@@ -33,9 +33,14 @@ PAGE_MAX: Final = 1_000
 LOG_BYTES_DEFAULT: Final = 256 << 10
 LOG_BYTES_MAX: Final = 1 << 20
 
+LOG_BYTES_PER_SECOND: Final = 32 << 20
+"""Of all logs of one tenant, by one replica: some tenths of what it can send at all."""
+
 STREAMS_MAX: Final = 500
+STREAMS_OF_TENANT_MAX: Final = 250
 STREAMS_RETRY_SECONDS: Final = 5
 SOCKETS_MAX: Final = 500
+SOCKETS_OF_TENANT_MAX: Final = 250
 SOCKETS_OF_ONE_MAX: Final = 100
 """A browser opens a dozen connections through a forwarded port."""
 KEY_MAX: Final = (1 << 62) - 1
@@ -121,7 +126,7 @@ def _limit(path: str) -> tuple[int, str]:
 
 
 class Sockets:
-    """Counts the open WebSockets of this process, and of each who asks."""
+    """Counts the open WebSockets of this process, of each tenant, and of each who asks."""
 
     def __init__(self) -> None:
         self._open: Counter[tuple[str, str]] = Counter()
@@ -131,8 +136,9 @@ class Sockets:
         """Count one for the block. Raises Unavailable when there are as many as we hold."""
         who = (principal.tenant, principal.name)
         everybodys, theirs = self._open.total(), self._open[who]
-        if everybodys >= SOCKETS_MAX or theirs >= SOCKETS_OF_ONE_MAX:
-            msg = f"too many open connections to pods: {theirs} of yours, {everybodys} in all"
+        tenants = sum(count for (tenant, _), count in self._open.items() if tenant == principal.tenant)
+        if everybodys >= SOCKETS_MAX or tenants >= SOCKETS_OF_TENANT_MAX or theirs >= SOCKETS_OF_ONE_MAX:
+            msg = f"too many open connections to pods: {theirs} of yours, {tenants} of your tenant, {everybodys} in all"
             raise Unavailable(
                 msg,
                 hint="close some, or come back in a moment",
@@ -148,26 +154,34 @@ class Sockets:
 
 
 class Streams:
-    """Counts the open event and log streams of this process."""
+    """Counts the open event and log streams of this process, and of each tenant."""
 
     def __init__(self) -> None:
-        self.open = 0
+        self._open: Counter[str] = Counter()
 
-    def require_room(self) -> None:
+    @property
+    def open(self) -> int:
+        """Of all tenants."""
+        return self._open.total()
+
+    def require_room(self, tenant: str) -> None:
         """Raises Unavailable when there are as many as we hold; a reader comes back with its last id."""
-        if self.open >= STREAMS_MAX:
-            msg = f"too many open streams: {self.open}"
+        theirs = self._open[tenant]
+        if self.open >= STREAMS_MAX or theirs >= STREAMS_OF_TENANT_MAX:
+            msg = f"too many open streams: {theirs} of your tenant, {self.open} in all"
             raise Unavailable(
                 msg,
                 hint="close some, or come back in a moment",
-                numbers={"open": self.open, "retry_after_seconds": STREAMS_RETRY_SECONDS},
+                numbers={"open": theirs, "retry_after_seconds": STREAMS_RETRY_SECONDS},
             )
 
-    @asynccontextmanager
-    async def one(self) -> AsyncIterator[None]:
+    @contextmanager
+    def one(self, tenant: str) -> Iterator[None]:
         """Count one for the block."""
-        self.open += 1
+        self._open[tenant] += 1
         try:
             yield
         finally:
-            self.open -= 1
+            self._open[tenant] -= 1
+            if not self._open[tenant]:
+                del self._open[tenant]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
@@ -9,14 +10,15 @@ from typing import Annotated
 
 from fastapi import Query, Request, Response
 
-from mainstay.api.limits import LOG_BYTES_DEFAULT, LOG_BYTES_MAX
+from mainstay.api.buckets import Buckets
+from mainstay.api.limits import LOG_BYTES_DEFAULT, LOG_BYTES_MAX, LOG_BYTES_PER_SECOND
 from mainstay.api.routes import Call, Caller, Routes, json_response
 from mainstay.api.standing import until_refused
 from mainstay.api.streams import HEARTBEAT, HEARTBEAT_SECONDS, MEDIA_TYPE, EventStream, frame, resume_after
 from mainstay.domain import logtext
 from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Allocation, Seen
-from mainstay.domain.errors import Invalid, NotFound, NotYet, Unavailable
+from mainstay.domain.errors import Invalid, NotFound, NotYet, TooFast, Unavailable
 from mainstay.domain.masking import Masks
 from mainstay.domain.workload import Workload
 from mainstay.operations.enter import require_rank
@@ -65,8 +67,7 @@ async def read_log(
             pod="", rank=rank, attempt=place.attempt, text="", next_offset=offset, ended=place.workload.phase.final
         )
     else:
-        masks = await _masks(call.services, place)
-        view = await piece(call.services, place.allocation, offset=offset, limit=limit, masks=masks)
+        view = await _paced_piece(call, request, place, offset=offset, limit=limit)
     return json_response(view.model_dump_json())
 
 
@@ -80,10 +81,11 @@ async def stream_log(
     attempt, offset = resume_after(request, given=(attempt, offset))
     _require_attempt(attempt, offset)
     place = await _place(call, ref, rank=rank, attempt=attempt)
-    frames = _frames(call, place, rank=rank, offset=offset)
+    frames = _frames(call, place, request.app.state.log_bytes, rank=rank, offset=offset)
     return EventStream(
         frames,
         streams=request.app.state.streams,
+        tenant=call.principal.tenant,
         until=partial(until_refused, call, Permission.READ, place.workload.project),
     )
 
@@ -145,6 +147,21 @@ async def piece(
     )
 
 
+async def _paced_piece(call: Call, request: Request, place: _Place, *, offset: int, limit: int) -> LogView:
+    """Raises TooFast where its tenant has just read more than it may."""
+    bytes_read: Buckets = request.app.state.log_bytes
+    clock, tenant = call.services.clock, call.principal.tenant
+    if seconds := bytes_read.wait(tenant, now=clock.monotonic()):
+        msg = f"more than {LOG_BYTES_PER_SECOND >> 20} MiB of logs a second of {tenant}"
+        numbers = {"bytes_per_second_max": LOG_BYTES_PER_SECOND, "retry_after_seconds": math.ceil(seconds)}
+        raise TooFast(msg, object_=tenant, hint="come back in a moment, or follow it as a stream", numbers=numbers)
+    assert place.allocation is not None
+    masks = await _masks(call.services, place)
+    view = await piece(call.services, place.allocation, offset=offset, limit=limit, masks=masks)
+    bytes_read.spend(tenant, len(view.text), now=clock.monotonic())
+    return view
+
+
 async def _next_piece(services: Services, allocation: Allocation, *, offset: int, masks: Masks | None) -> LogView:
     """An empty one while whoever reaches its cluster is away: what it has said meanwhile comes once somebody is back."""
     try:
@@ -160,8 +177,8 @@ async def _next_piece(services: Services, allocation: Allocation, *, offset: int
         )
 
 
-async def _frames(call: Call, place: _Place, *, rank: int, offset: int) -> AsyncIterator[bytes]:
-    services, clock = call.services, call.services.clock
+async def _frames(call: Call, place: _Place, bytes_read: Buckets, *, rank: int, offset: int) -> AsyncIterator[bytes]:
+    services, clock, tenant = call.services, call.services.clock, call.principal.tenant
     silent_since = looked_up = clock.monotonic()
     pause, whole = POLL_SECONDS, False
     # The values that the run was handed when it started are those of now, or they have been changed since.
@@ -175,7 +192,11 @@ async def _frames(call: Call, place: _Place, *, rank: int, offset: int) -> Async
                 await listener.wait(WAIT_SECONDS)
                 place = await _again(call, place, rank=rank)
             else:
+                if seconds := bytes_read.wait(tenant, now=clock.monotonic()):
+                    await clock.sleep(seconds)
+                    continue
                 view = await _next_piece(services, place.allocation, offset=offset, masks=masks)
+                bytes_read.spend(tenant, len(view.text), now=clock.monotonic())
                 if view.text or view.dropped or view.next_offset > offset:
                     offset, silent_since, pause = view.next_offset, clock.monotonic(), POLL_SECONDS
                     yield frame("log", view.model_dump_json(), id_=f"{place.attempt}:{offset}")

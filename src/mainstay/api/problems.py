@@ -27,6 +27,7 @@ from mainstay.domain.errors import (
     NotFound,
     NotYet,
     StorageFull,
+    TooFast,
     TooMany,
     Unauthenticated,
     Unavailable,
@@ -47,6 +48,7 @@ STATUSES: Mapping[type[MainstayError], int] = {
     NoCapacity: 409,
     NotYet: 409,
     TooMany: 429,
+    TooFast: 429,
     Gone: 410,
     Fenced: 409,
     Unauthenticated: 401,
@@ -81,7 +83,7 @@ def refusal_response(error: MainstayError) -> Response:
     if status == 500:
         return unexpected_response(error)
     headers = {}
-    if status == 503:
+    if status == 503 or isinstance(error, TooFast):
         headers["Retry-After"] = str(error.numbers.get("retry_after_seconds", RETRY_SECONDS))
     if status == 401:
         headers["WWW-Authenticate"] = 'Bearer realm="mainstay"'

@@ -19,6 +19,7 @@ from starlette.types import Receive, Scope, Send
 from mainstay.api.limits import Streams
 from mainstay.api.problems import refusal_response
 from mainstay.domain.errors import Invalid, MainstayError
+from mainstay.operations.offload import in_lane
 
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT_SECONDS = 15.0
@@ -53,18 +54,24 @@ class EventStream(Response):
     media_type = MEDIA_TYPE
 
     def __init__(
-        self, frames: AsyncIterator[bytes], *, streams: Streams, until: Callable[[], Coroutine[Any, Any, MainstayError]]
+        self,
+        frames: AsyncIterator[bytes],
+        *,
+        streams: Streams,
+        tenant: str,
+        until: Callable[[], Coroutine[Any, Any, MainstayError]],
     ) -> None:
         """`until` returns why, once the reader may have it no more: that is the last frame, `event: refused` with a problem."""
-        streams.require_room()
+        streams.require_room(tenant)
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._frames = frames
         self._streams = streams
         self._until = until
+        self._tenant = tenant
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._streams.one():
+        with self._streams.one(self._tenant), in_lane(f"streams of {self._tenant}"):
             sending = asyncio.create_task(self._send(send))
             leaving = asyncio.create_task(_left(receive))
             refused = asyncio.create_task(self._until())

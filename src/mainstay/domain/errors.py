@@ -63,6 +63,12 @@ class TooMany(MainstayError):
     code = "too_many"
 
 
+class TooFast(MainstayError):
+    """The caller asks faster than it may: come back after `retry_after_seconds`, and ask less at a time."""
+
+    code = "too_fast"
+
+
 class Gone(MainstayError):
     """The thing has ended for good; its name will not be used again."""
 

@@ -80,6 +80,14 @@ class Services:
     """Where the API is reached, without a trailing slash."""
     open_max: int = OPEN_MAX
     """So many workloads of a tenant may be open at a time; 0: no limit."""
+    anchors: Anchors | None = None
+    """Where the head of the audit is anchored; None: nowhere."""
+    permitted: Permitted = ANYTHING
+    """Images and taints that jobs may name."""
+    registries: Registries | None = None
+    """Who says which digest a tag means when a job is submitted; None: tags are kept as they are."""
+    rate_max: int = 0
+    """So many requests a second of a tenant are answered by this process; 0: no limit."""
 
     async def renewed(self, principal: Principal) -> Principal:
         """The same caller as of now. Raises Unauthenticated once the token behind it has ended."""
@@ -97,10 +105,3 @@ class Services:
         except Unauthenticated:
             self.sessions.end(cookie)
             return None
-
-    anchors: Anchors | None = None
-    """Where the head of the audit is anchored; None: nowhere."""
-    permitted: Permitted = ANYTHING
-    """Images and taints that jobs may name."""
-    registries: Registries | None = None
-    """Who says which digest a tag means when a job is submitted; None: tags are kept as they are."""

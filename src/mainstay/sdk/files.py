@@ -19,6 +19,8 @@ IGNORE_FILE = ".mainstayignore"
 ALWAYS_IGNORED = (".git/", "__pycache__/", ".venv/", ".mainstay/")
 FILES_MAX = 20_000
 CHUNK_BYTES = 1 << 20
+PATH_BYTES_MAX = 1_024
+"""As of the trees of a platform: what announces longer ones is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,9 @@ def destination(folder: Path, entry: TreeEntry) -> Path:
     parts = PurePosixPath(entry.path)
     if parts.is_absolute() or ".." in parts.parts or "\\" in entry.path or "\x00" in entry.path or not entry.path:
         msg = f"refusing a path that leaves the folder: {entry.path!r}"
+        raise FilesRefused(msg)
+    if len(entry.path.encode("utf-8", "surrogatepass")) > PATH_BYTES_MAX:
+        msg = f"refusing a path of more than {PATH_BYTES_MAX} bytes: {entry.path[:80]!r}..."
         raise FilesRefused(msg)
     target = folder / parts
     if not target.parent.resolve().is_relative_to(folder.resolve()):

@@ -36,6 +36,8 @@ PACK = (*SHELL, f"cd {OUTPUT} && tar -cf - .")
 SECONDS_MAX = 3_600.0
 SAID_BYTES_MAX = 2_000
 SPOOL_BYTES = 4 << 20
+HEADER_BYTES_MAX = 1 << 20
+"""Of one member, with its extended headers: they are read as a whole, however large they say that they are."""
 
 OutputFile = tuple[str, int, bool, AsyncIterator[bytes]]
 
@@ -159,16 +161,27 @@ class _Incoming:
     def __init__(self, process: Process) -> None:
         self._process, self._loop = process, asyncio.get_running_loop()
         self._held = b""
+        self._most = HEADER_BYTES_MAX
         self._said = bytearray()
         self._closed = False
         self._receiving: asyncio.Task[bytes] | None = None
 
     def read(self, size: int) -> bytes:
-        """Up to so many bytes, in the thread; none at the end. Raises CancelledError, of `concurrent.futures`, once closed."""
+        """Up to so many bytes, in the thread; none at the end. Raises ReadError for a header that does not end, and
+        CancelledError, of `concurrent.futures`, once closed.
+        """
+        if self._most <= 0:
+            msg = f"a header has more than {HEADER_BYTES_MAX} bytes"
+            raise tarfile.ReadError(msg)
         if not self._held:
             self._held = asyncio.run_coroutine_threadsafe(self._received(), self._loop).result()
         data, self._held = self._held[:size], self._held[size:]
+        self._most -= len(data)
         return data
+
+    def expect(self, size: int) -> None:
+        """So many bytes of content are read next, and then the header of another member."""
+        self._most = size + HEADER_BYTES_MAX
 
     async def rest(self) -> str:
         """What was said beside the output. What follows the archive, such as padding, is let pass."""
@@ -204,7 +217,8 @@ async def _files(source: _Incoming) -> AsyncIterator[OutputFile]:
     readable = cast("IO[bytes]", source)  # of a stream, nothing but `read` is asked for
     archive = await asyncio.to_thread(tarfile.open, fileobj=readable, mode="r|")
     number = 0
-    while (member := await asyncio.to_thread(archive.next)) is not None:
+    while (member := await asyncio.to_thread(_next, archive)) is not None:
+        source.expect(member.size if member.isfile() else 0)
         if not member.isfile():
             continue
         number += 1
@@ -212,6 +226,16 @@ async def _files(source: _Incoming) -> AsyncIterator[OutputFile]:
         with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
             await asyncio.to_thread(_spool, archive, member, spool)
             yield path, member.size, bool(member.mode & 0o100), _chunks(spool)
+
+
+def _next(archive: tarfile.TarFile) -> tarfile.TarInfo | None:
+    """The next member; those before are forgotten. Raises Invalid for one with holes: a block of it may stand for a full disk."""
+    member = archive.next()
+    archive.members.clear()  # type: ignore[attr-defined]  # it is there since Python 2.3; typeshed leaves it out
+    if member is not None and (member.issparse() or member.size < 0):
+        msg = f"the output holds a file that is not packed as a whole: {ascii(member.name)[:200]}"
+        raise Invalid(msg, hint="pack it without the option --sparse")
+    return member
 
 
 def _unpack(size: int, folder: str) -> str:

@@ -1,0 +1,147 @@
+"""How fast a tenant may ask: it is told when to come back, and neither its members nor other tenants lose what is theirs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import httpx2
+import pytest
+
+from mainstay.api import limits, logs
+from mainstay.api.app import create_api
+from mainstay.api.limits import Sockets, Streams
+from mainstay.domain.errors import Unavailable
+from mainstay.domain.reason import Code
+from mainstay.domain.workload import Phase
+from mainstay.operations.principal import Principal
+from tests.clock import ManualClock
+from tests.unit.api.conftest import PEOPLE, Api, site_of
+from tests.unit.api.test_routes import is_problem
+
+RATE = 8
+PATH = "/v1/server"
+
+
+@pytest.fixture
+async def paced(api: Api) -> AsyncIterator[Api]:
+    """Eight requests a second of a tenant, with a burst of sixteen."""
+    services = replace(api.services, authenticate=PEOPLE.get, rate_max=RATE, clock=ManualClock())
+    app = create_api(services)
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url=services.url) as http:
+        yield Api(app=app, services=services, http=http)
+
+
+async def answered(api: Api, *, token: str, most: int = 100) -> int:
+    """So many requests until one is refused."""
+    for number in range(most):
+        if (await api.ask("GET", PATH, token=token)).status_code == 429:
+            return number
+    return most
+
+
+async def test_a_tenant_that_asks_too_fast_is_told_why_and_when_to_come_back(paced: Api):
+    assert await answered(paced, token="user-token") == RATE + 1
+    refused = await paced.ask("GET", PATH)
+    problem = is_problem(refused, 429)
+    assert (problem["code"], problem["object"]) == ("too_fast", "alice")
+    assert "4 requests a second of alice" in problem["detail"]
+    assert problem["hint"]
+    assert refused.headers["retry-after"] == "1" == str(problem["numbers"]["retry_after_seconds"])
+    paced.services.clock.advance(1)
+    assert (await paced.ask("GET", PATH)).status_code == 200
+
+
+async def test_one_member_leaves_half_to_the_others_and_one_tenant_all_to_other_tenants(paced: Api):
+    assert await answered(paced, token="user-token") == RATE + 1
+    assert await answered(paced, token="admin-token") == RATE
+    assert "8 requests a second of physics" in (await paced.ask("GET", PATH, token="admin-token")).json()["detail"]
+    assert await answered(paced, token="other-token") == RATE + 1
+
+
+async def test_a_refused_request_is_not_read_and_changes_nothing(paced: Api):
+    await answered(paced, token="user-token")
+    version = paced.services.store.version()
+    read = list[bytes]()
+
+    async def body() -> AsyncIterator[bytes]:
+        read.append(b"{}")
+        yield b"{}"
+
+    assert (await paced.ask("POST", "/v1/workloads", content=body())).status_code == 429
+    assert not read
+    assert paced.services.store.version() == version
+
+
+async def test_health_is_never_refused(paced: Api):
+    for _ in range(100):
+        assert (await paced.ask("GET", "/readyz", token="")).status_code == 200
+
+
+async def test_a_wall_clock_that_jumps_changes_nothing(paced: Api):
+    await answered(paced, token="user-token")
+    paced.services.clock.jump(86_400)
+    assert (await paced.ask("GET", PATH)).status_code == 429
+    paced.services.clock.jump(-2 * 86_400)
+    paced.services.clock.advance(1)
+    assert (await paced.ask("GET", PATH)).status_code == 200
+
+
+async def test_without_a_limit_nobody_is_refused(api: Api):
+    assert await answered(api, token="user-token") == 100
+
+
+async def test_logs_are_read_no_faster_than_a_tenant_may(paced: Api, monkeypatch: pytest.MonkeyPatch):
+    site = site_of(paced.services, paced.app)
+    site.fleet()
+    work = site.scene.submit(name="talks")
+    site.place(work, "atlas")
+    site.running(work)
+    site.cluster.logs[f"{work.id}-1-0"] = b"x" * 1_000
+    paced.app.state.log_bytes._per_second = 400.0
+    path = f"/v1/workloads/{work.id}/logs"
+    assert [(await paced.ask("GET", path)).status_code for _ in range(2)] == [200, 429]
+    refused = await paced.ask("GET", path)
+    assert "logs a second of physics" in is_problem(refused, 429)["detail"]
+    assert refused.headers["retry-after"] == "1"
+    paced.services.clock.advance(1)
+    assert (await paced.ask("GET", path)).status_code == 200
+
+
+async def test_a_followed_log_waits_for_what_its_tenant_may_read(paced: Api, monkeypatch: pytest.MonkeyPatch):
+    site = site_of(paced.services, paced.app)
+    site.fleet()
+    work = site.scene.submit(name="talks")
+    site.place(work, "atlas")
+    site.running(work)
+    monkeypatch.setattr(logs, "LOG_BYTES_DEFAULT", 400)
+    site.cluster.logs[f"{work.id}-1-0"] = b"x" * 4_000
+    site.ended(work)
+    paced.app.state.log_bytes._per_second = 400.0
+    clock: Any = paced.services.clock
+    site.advance(work, Phase.SUCCEEDED, Code.COMPLETED)
+    began = clock.monotonic()
+    whole = await paced.ask("GET", f"/v1/workloads/{work.id}/logs/stream")
+    assert whole.text.count("x") >= 4_000
+    # Ten seconds' worth, of which two go at once, and the last piece is not waited for.
+    assert 7 <= clock.monotonic() - began <= 10
+
+
+def test_one_tenant_does_not_take_all_streams_and_sockets(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(limits, "STREAMS_OF_TENANT_MAX", 1)
+    monkeypatch.setattr(limits, "SOCKETS_OF_TENANT_MAX", 2)
+    streams, sockets = Streams(), Sockets()
+    with streams.one("physics"):
+        with pytest.raises(Unavailable, match="1 of your tenant"):
+            streams.require_room("physics")
+        streams.require_room("chemistry")
+    streams.require_room("physics")
+    alice, bob = (Principal(name=name, tenant="physics", role="user") for name in ("alice", "bob"))
+    eve = Principal(name="eve", tenant="chemistry", role="user")
+    with sockets.one(alice), sockets.one(bob):
+        with pytest.raises(Unavailable, match="1 of yours, 2 of your tenant"), sockets.one(alice):
+            pass
+        with sockets.one(eve):
+            pass
