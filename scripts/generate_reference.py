@@ -23,6 +23,7 @@ from mainstay.cli.exits import Exit
 from mainstay.cli.main import ALIASES, COMMANDS, main
 from mainstay.clusters.kubernetes.names import CONTROL_NAMESPACE
 from mainstay.clusters.kubernetes.permissions import PERMISSIONS, Permission
+from mainstay.domain import access
 from mainstay.sdk.aio import AsyncClient, AsyncRun
 from mainstay.sdk.client import Client, Run
 from mainstay.wire.job import (
@@ -54,6 +55,7 @@ def documents() -> dict[str, str]:
         "openapi.json": json.dumps(description, indent=1, sort_keys=True) + "\n",
         "api.md": api(),
         "python.md": python(),
+        "roles.md": roles_of_members(),
     }
     return {
         **{f"docs/reference/{name}": text for name, text in reference.items()},
@@ -77,6 +79,32 @@ def _role(kind: str, namespace: str, permissions: Iterator[Permission]) -> str:
         lines += [f'  - apiGroups: ["{permission.kind.group}"]', f'    resources: ["{permission.resource}"]']
         lines.append(f"    verbs: [{', '.join(permission.verbs)}]")
     return "\n".join(lines) + "\n"
+
+
+def roles_of_members() -> str:
+    """Each permission with what it allows, and the roles that have it."""
+    source = inspect.getsource(access.Permission)
+    rows = []
+    for permission in access.Permission:
+        if permission in access.AGENT_PERMISSIONS:
+            continue
+        found = re.search(rf'{permission.name} = "{permission.value}"\n\s+"""(.+?)"""', source, re.DOTALL)
+        assert found, f"{permission.name} has no docstring"
+        words = " ".join(found.group(1).split())
+        rows.append((f"`{permission}`", words, *("yes" if permission in may else "" for may in access.ROLES.values())))
+    parts = [
+        MADE + "# Roles",
+        (
+            "What each role may, in the whole tenant or in one project. Each may all that the one before it may. "
+            "[How to let people in](../how-to/let-people-in.md)."
+        ),
+        table(("May", "What that is", *(f"`{role}`" for role in access.ROLES)), rows),
+        (
+            "A role that a tenant makes for itself (`mainstay role create`) has any of these up to those of a maintainer. "
+            "What each route needs: [the API](api.md)."
+        ),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def job_file() -> str:

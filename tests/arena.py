@@ -28,6 +28,7 @@ from mainstay.control import runner
 from mainstay.domain.fleet import ClusterKind
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.workload import Kind, Phase, RetryPolicy, Workload, WorkloadSpec
+from mainstay.operations import projects
 from mainstay.operations.agents import Agents
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
@@ -47,7 +48,7 @@ from tests.played import PlayedCluster
 from tests.promises import Evidence, Violation, orphans, violations, workload_of
 
 CLUSTER = "k8s"
-SOMEBODY = Principal(name="admin", tenant="acme", role="admin")
+SOMEBODY = Principal(name="admin", tenant="acme", role="platform-admin")
 TOMBSTONE_SECONDS = 15
 """Longer than anything that was asked for is on its way here."""
 SETTLE_SECONDS = 90.0
@@ -106,6 +107,8 @@ def submitted(ours: Services, count: int, **changes: Any) -> list[str]:
         return ""
 
     now = ours.clock.now()
+    if not ours.store.projects(tenant=SOMEBODY.tenant):
+        projects.create(ours.store, SOMEBODY, request.project, now=now, request=None)
     submit(ours.store, SOMEBODY, [request] * count, now=now, draw=secrets.choice, request=None, reply=reply)
     ours.pulse.beat()
     return made

@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from mainstay.domain.access import PLATFORM_ADMIN, ROLES, NewToken
 from mainstay.domain.allocation import Allocation, End, PodState, Seen
 from mainstay.domain.billing import Charge, Price, UsageRecord
 from mainstay.domain.capacity import Node, NodeState
 from mainstay.domain.plan import (
     Action,
+    AddToken,
     Advance,
     Allocate,
     ClosePod,
@@ -31,6 +33,7 @@ from mainstay.domain.plan import (
     Plan,
     RecordUsage,
     RequestStop,
+    SetMember,
     SetPrice,
     Submit,
 )
@@ -38,6 +41,7 @@ from mainstay.domain.preemption import Slot
 from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec
+from mainstay.operations import tokens
 from mainstay.ports import Store, WorkloadFilter
 from mainstay.store import SqlStore, open_postgresql
 from tests.databases import empty_sqlite
@@ -64,7 +68,7 @@ def spec(**changes: Any) -> WorkloadSpec:
 
 def idempotency(key: str, *, body: str = "body", reply: str = "reply") -> Idempotency:
     """A key on one route."""
-    return Idempotency(tenant=TENANT, route="POST /v1/workloads", key=key, body_hash=body, reply=reply)
+    return Idempotency(tenant=TENANT, member=USER, route="POST /v1/workloads", key=key, body_hash=body, reply=reply)
 
 
 @dataclass
@@ -224,6 +228,24 @@ class Scene:
         """Ask for the lease of the decisions."""
         now = self.now + int(after_seconds * SECOND)
         return self.store.acquire("decisions", holder=holder, now=now, seconds=seconds)
+
+    def person(self, name: str, role: str = "user", *, now: int, project: str = "") -> str:
+        """A member, and a token of theirs that is valid for an hour from `now`."""
+        id_, token = tokens.new_token()
+        new = NewToken(
+            id=id_,
+            tenant=TENANT,
+            member=name,
+            name="test",
+            digest=tokens.digest_of(token),
+            expires_at=now + 3_600 * SECOND,
+        )
+        within = ROLES[PLATFORM_ADMIN]
+        self.applied(
+            SetMember(tenant=TENANT, name=name, role=role, project=project, within=within, reason=WHY),
+            AddToken(token=new, within=within, reason=WHY),
+        )
+        return token
 
     def all(self) -> tuple[Workload, ...]:
         """Every workload, newest first."""

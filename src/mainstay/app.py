@@ -33,7 +33,8 @@ from mainstay.clusters.local import LocalCluster, lock_state_directory
 from mainstay.clusters.simulated import SimulatedConnector
 from mainstay.control import event_loop, runner
 from mainstay.decide.billing import default_price_book
-from mainstay.domain.errors import MainstayError, Unavailable
+from mainstay.domain.access import DEFAULT_TENANT, LOCAL_ADMINISTRATOR, PLATFORM_ADMIN
+from mainstay.domain.errors import MainstayError, StateUnusable, Unavailable
 from mainstay.domain.fleet import (
     ClusterFacts,
     ClusterKind,
@@ -44,6 +45,7 @@ from mainstay.domain.fleet import (
 )
 from mainstay.domain.plan import AddCluster, Plan, SetPrice
 from mainstay.domain.reason import Code, Reason
+from mainstay.operations import tenants
 from mainstay.operations.agents import Agents
 from mainstay.operations.lines import Lines
 from mainstay.operations.offload import Offload
@@ -68,7 +70,6 @@ if TYPE_CHECKING:
 
 
 log = structlog.get_logger()
-DEFAULT_TENANT = "default"
 SHUTDOWN_SECONDS = 5
 PING_SECONDS = 20.0
 SQLITE_THREADS = 2
@@ -224,6 +225,7 @@ def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | N
     clock = SystemClock()
     if not parts.store.prices():
         set_prices(parts.store, now=clock.now())
+    tenants.at_start(parts.store, now=clock.now())
     for name in parts.clusters:
         register_machine(parts.store, name, now=clock.now())
     artifacts, system = open_artifacts(parts.artifacts_url), parts.store.system()
@@ -385,13 +387,15 @@ def register_machine(store: Store, name: str, *, now: int) -> None:
     """Put the machine that this process brings along on record as a cluster; nothing happens if it is there."""
     reason = Reason(code=Code.CLUSTER_ADDED, object=name, numbers={"by": "mainstay"})
     action = AddCluster(cluster=NewCluster(name=name, kind=ClusterKind.LOCAL), reason=reason)
-    store.commit(Plan(actor="mainstay", now=now, actions=(action,)))
+    for refused in store.commit(Plan(actor="mainstay", now=now, actions=(action,))).refused:
+        if refused.reason.code is Code.ONE_USER:
+            raise StateUnusable(refused.reason.sentence, hint="start `mainstay server` without --local-cluster")
 
 
 def single_administrator(token: str) -> Callable[[str], Principal | None]:
-    """Embedded mode has one tenant and one person (security.md E6)."""
+    """Whoever reads the file of the token administers the machine; all others have tokens that are rows."""
     expected = hashlib.sha256(token.encode()).digest()
-    administrator = Principal(name="admin", tenant=DEFAULT_TENANT, role="admin")
+    administrator = Principal(name=LOCAL_ADMINISTRATOR, tenant=DEFAULT_TENANT, role=PLATFORM_ADMIN)
 
     def authenticate(given: str) -> Principal | None:
         digest = hashlib.sha256(given.encode("utf-8", "surrogatepass")).digest()

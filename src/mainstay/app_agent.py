@@ -201,7 +201,7 @@ async def _let_in(
     _require_named(settings, said)
     connector = connector_of(settings, services, said)
     facts = await _patiently(clock, lambda: tried(connector, settings, said))
-    hello = wire.Hello(identity=facts.identity, server=facts.server)
+    hello = wire.Hello(identity=facts.identity, server=facts.server, one_user=settings.local)
     said = await _patiently(clock, lambda: connection.acall("POST", "hello", wire.ClusterSaid, body=hello))
     _note_skew(said, clock)
     return connector, convert.cluster_record(said, settings=settings_of(settings, said))

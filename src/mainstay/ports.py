@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from mainstay.domain.access import Authority, MemberRecord, OwnRole, Project, Tenant, TokenRecord
 from mainstay.domain.allocation import Allocation, ClusterAction, Owner, Progress, Wanted
 from mainstay.domain.artifact import Tree
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
@@ -30,6 +31,8 @@ class WorkloadFilter:
 
     tenant: str = ""
     project: str = ""
+    projects: tuple[str, ...] | None = None
+    """In one of these; None: in any."""
     name: str = ""
     phases: tuple[Phase, ...] = ()
 
@@ -165,8 +168,8 @@ class Store(LoopStore, Protocol):
     def open_workloads(self, tenant: str) -> int:
         """How many workloads of a tenant are not final. O(1)."""
 
-    def workload(self, reference: str, *, tenant: str) -> Workload:
-        """By id, or the newest by name. Raises NotFound."""
+    def workload(self, reference: str, *, tenant: str, projects: tuple[str, ...] | None = None) -> Workload:
+        """By id, or the newest by name, in one of these projects; None: in any. Raises NotFound."""
 
     def workloads(self, which: WorkloadFilter, *, before: int, limit: int) -> tuple[Workload, ...]:
         """Newest first, keys below `before` (0: from the newest)."""
@@ -185,6 +188,24 @@ class Store(LoopStore, Protocol):
 
     def sealed_secrets(self, names: Collection[str], *, tenant: str) -> Mapping[str, str]:
         """The sealed values of secrets of a tenant by name; those that are not there are left out."""
+
+    def tenants(self) -> tuple[Tenant, ...]:
+        """All on record, by name."""
+
+    def projects(self, *, tenant: str) -> tuple[Project, ...]:
+        """Of a tenant by name, without the default one."""
+
+    def own_roles(self, *, tenant: str) -> tuple[OwnRole, ...]:
+        """Those that a tenant has made, by name."""
+
+    def members(self, *, tenant: str) -> tuple[MemberRecord, ...]:
+        """Of a tenant by name."""
+
+    def tokens(self, *, tenant: str, member: str = "") -> tuple[TokenRecord, ...]:
+        """Of a member, or of all of a tenant where `member` is empty, the oldest first; revoked and expired ones too."""
+
+    def authority(self, token: str) -> Authority | None:
+        """All that decides what the token of an id may now; None if there is no such token."""
 
     def volumes(
         self, *, tenant: str, after: tuple[str, str, str] = ("", "", ""), limit: int = 0

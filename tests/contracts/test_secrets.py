@@ -24,7 +24,7 @@ from tests.databases import empty_sqlite
 from tests.drawer import Drawer
 from tests.stores import ALL, TENANT, Scene
 
-ALICE = Principal(name="alice", tenant=TENANT, role="user")
+ALICE = Principal(name="alice", tenant=TENANT, role="maintainer")
 OWNER = Owner(tenant=TENANT, project="default")
 USES = (SecretUse(name="hf-token", env="HF_TOKEN"), SecretUse(name="key.pem"))
 

@@ -135,7 +135,7 @@ def test_a_plan_takes_the_same_choice_as_the_job_would(scene: Scene) -> None:
         for seconds in times:
             ran(scene, seconds, node=nodes[model], name="train", choices=(one_cpu(gpus=1, gpu_model=model),))
     choices = tuple(one_cpu(gpus=1, gpu_model=model) for model in ("L4", "H100"))
-    who, taken = Principal(name="ada", tenant=TENANT, role="user"), {}
+    who, taken = Principal(name="ada", tenant=TENANT, role="maintainer"), {}
     for name in ("train", "other"):
         spec = WorkloadSpec(kind=Kind.JOB, name=name, run=("true",), choices=choices, equals=2)
         job = JobRequest(spec=spec, project="default", queue="default", priority=50)

@@ -64,7 +64,7 @@ def browser(world: World, playwright: Playwright) -> Iterator[Browser]:
 
 @contextmanager
 def opened(
-    browser: Browser, site: Site, *, role: str = "admin", faults_expected: bool = False, **options: Any
+    browser: Browser, site: Site, *, role: str = "platform-admin", faults_expected: bool = False, **options: Any
 ) -> Iterator[Page]:
     """A page of a browser that is signed in. Whatever its console says against us fails the test."""
     context = browser.new_context(viewport={"width": WIDE, "height": 900}, locale="en-GB", **options)

@@ -22,12 +22,12 @@ from mainstay.api.denials import note_denial
 from mainstay.api.routes import Call, Caller, Routes
 from mainstay.api.sockets import GONE
 from mainstay.api.trees import BYTES, Digest, Sent, after
+from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Owner
 from mainstay.domain.artifact import Tree
 from mainstay.domain.errors import Denied, Forbidden, Invalid
 from mainstay.operations import agents as operations
 from mainstay.operations.lines import Line
-from mainstay.operations.principal import Permission
 from mainstay.operations.secrets import Handing
 from mainstay.ports import WantedChanges
 from mainstay.wire import agent as wire
@@ -71,6 +71,7 @@ async def greet_agent(call: Caller, request: Request) -> Response:
             call.principal,
             identity=said.identity,
             server=said.server,
+            one_user=said.one_user,
             now=services.clock.now(),
         )
     services.pulse.beat()

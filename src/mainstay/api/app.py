@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute
 
 from mainstay import __version__
 from mainstay.api import (
+    access,
     agents,
     audit,
     clusters,
@@ -60,6 +61,7 @@ TOPICS: tuple[Routes, ...] = (
     flavors.routes,
     local_queues.routes,
     priorities.routes,
+    access.routes,
     audit.routes,
     server.routes,
 )
@@ -104,7 +106,10 @@ def _routes() -> tuple[BaseRoute, ...]:
         for declared in topic.declared:
             _add(router, topic.topic, declared)
         for socket in topic.sockets:
-            guarding = [Depends(guard(socket.permission)), Depends(spoken(socket.protocol))]
+            guarding = [
+                Depends(guard(socket.permission, of_projects=socket.of_projects)),
+                Depends(spoken(socket.protocol)),
+            ]
             router.add_api_websocket_route(socket.path, socket.endpoint, dependencies=guarding)
     return tuple(router.routes)
 
@@ -141,7 +146,9 @@ def _add(router: APIRouter, topic: str, declared: Declared) -> None:
         status_code=declared.status,
         response_model=declared.answers,
         responses=_responses(declared),
-        dependencies=[] if declared.permission is PUBLIC else [Depends(guard(declared.permission))],
+        dependencies=[]
+        if declared.permission is PUBLIC
+        else [Depends(guard(declared.permission, of_projects=declared.of_projects))],
         operation_id=declared.endpoint.__name__,
         tags=[topic],
         include_in_schema=declared.listed,

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 from mainstay.api import convert
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit, cursor_key
 from mainstay.api.routes import Caller, Routes, json_response
-from mainstay.operations.principal import Permission
+from mainstay.domain.access import Permission
 from mainstay.wire.views import AuditView, Page
 
 routes = Routes("audit")

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mainstay.api.denials import note_denial
 from mainstay.api.problems import refusal_response
 from mainstay.domain.errors import Forbidden, MainstayError, Unauthenticated
-from mainstay.operations import agents
+from mainstay.operations import agents, tokens
 from mainstay.operations.principal import Principal
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import FORM_HEADER, cookie_name
@@ -63,7 +63,7 @@ class Authentication:
                 msg = "this token is not valid"
                 raise Unauthenticated(msg, hint="log in again: mainstay login")
             return principal
-        session = self._services.sessions.session(_cookie(headers, self._cookie))
+        session = await self._services.signed_in(_cookie(headers, self._cookie))
         if session is None:
             msg = "this needs a token"
             raise Unauthenticated(msg, hint="send the header Authorization: Bearer TOKEN")
@@ -75,6 +75,8 @@ class Authentication:
         services = self._services
         if token.startswith(wire.TOKEN_PREFIX):
             return await services.offload(agents.authenticated, services.store, token)
+        if tokens.is_token(token):
+            return await services.offload(tokens.authenticated, services.store, token, now=services.clock.now())
         return services.authenticate(token)
 
     async def _deny(self, principal: Principal, path: str) -> None:

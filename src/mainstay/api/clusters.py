@@ -11,11 +11,11 @@ from pydantic import TypeAdapter
 from mainstay.api import convert_fleet
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit
 from mainstay.api.routes import Call, Caller, Routes, done, json_response
+from mainstay.domain.access import Permission
 from mainstay.domain.capacity import Node
 from mainstay.domain.fleet import ClusterFacts, ClusterKind, ClusterRecord, Stay
 from mainstay.operations import agents
 from mainstay.operations import clusters as operations
-from mainstay.operations.principal import Permission
 from mainstay.operations.services import Services
 from mainstay.wire.requests import ClusterRequest
 from mainstay.wire.views import AgentTokenView, ClusterView, Page

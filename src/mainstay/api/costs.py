@@ -9,11 +9,11 @@ from fastapi import Query, Response
 
 from mainstay.api import convert
 from mainstay.api.routes import Caller, Routes, json_response
+from mainstay.domain.access import Permission
 from mainstay.domain.billing import GroupBy
 from mainstay.domain.errors import Invalid
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.operations.costs import bill
-from mainstay.operations.principal import Permission
 from mainstay.wire.views import CostView
 
 routes = Routes("cost")

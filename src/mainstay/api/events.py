@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import Depends, Query, Request, Response
@@ -11,9 +12,11 @@ from pydantic import TypeAdapter
 from mainstay.api import convert
 from mainstay.api.limits import PAGE_DEFAULT, PAGE_MAX, Cursor, PageLimit, cursor_key
 from mainstay.api.routes import Call, Caller, Routes, json_response
+from mainstay.api.standing import until_refused
 from mainstay.api.streams import HEARTBEAT, HEARTBEAT_SECONDS, MEDIA_TYPE, EventStream, frame, resume_after
+from mainstay.domain.access import Permission
 from mainstay.domain.plan import EventKind
-from mainstay.operations.principal import Permission
+from mainstay.operations.principal import workload_for
 from mainstay.ports import EventFilter
 from mainstay.wire.views import EventView, Page
 
@@ -51,7 +54,7 @@ async def event_filter(
 Which = Annotated[EventFilter, Depends(event_filter)]
 
 
-@routes.add("GET", "/v1/events", needs=Permission.READ, answers=Page[EventView])
+@routes.add("GET", "/v1/events", needs=Permission.READ, answers=Page[EventView], of_projects=True)
 async def list_events(
     call: Caller,
     which: Which,
@@ -66,7 +69,7 @@ async def list_events(
     A `seq` is a cursor too: that of the last event is where to ask again later.
     """
     store, tenant = call.services.store, call.principal.tenant
-    reference = await _workload_id(call, workload)
+    reference, _ = await _workload_id(call, workload)
     if newest:
         last = await call.services.offload(
             store.last_events, tenant=tenant, workload=reference, limit=limit, which=which
@@ -83,7 +86,7 @@ async def list_events(
     return json_response(_PAGE.dump_json(page))
 
 
-@routes.add("GET", "/v1/events/stream", needs=Permission.READ, media_type=MEDIA_TYPE)
+@routes.add("GET", "/v1/events/stream", needs=Permission.READ, media_type=MEDIA_TYPE, of_projects=True)
 async def stream_events(
     call: Caller,
     request: Request,
@@ -92,9 +95,13 @@ async def stream_events(
     after: Annotated[int, Query(ge=0, lt=1 << 62, description="Resume after this `seq`.")] = 0,
 ) -> Response:
     """Follow the event log as server-sent events: `event: event`, `id` = seq. Resumes without a gap."""
-    reference = await _workload_id(call, workload)
+    reference, project = await _workload_id(call, workload)
     (after,) = resume_after(request, given=(after,))
-    return EventStream(_frames(call, reference, after, which), streams=request.app.state.streams)
+    return EventStream(
+        _frames(call, reference, after, which),
+        streams=request.app.state.streams,
+        until=partial(until_refused, call, Permission.READ, project),
+    )
 
 
 async def _frames(call: Call, workload: str, after: int, which: EventFilter) -> AsyncIterator[bytes]:
@@ -126,8 +133,10 @@ async def _frames(call: Call, workload: str, after: int, which: EventFilter) -> 
                     break
 
 
-async def _workload_id(call: Call, reference: str) -> str:
-    """Raises NotFound for a workload of somebody else."""
+async def _workload_id(call: Call, reference: str) -> tuple[str, str]:
+    """Its id and project; of none those of all, for who may look into all. Raises NotFound for a workload of somebody else."""
     if not reference:
-        return ""
-    return (await call.services.offload(call.services.store.workload, reference, tenant=call.principal.tenant)).id
+        call.principal.require(Permission.READ)
+        return "", ""
+    found = await call.services.offload(workload_for, call.services.store, call.principal, reference, Permission.READ)
+    return found.id, found.project

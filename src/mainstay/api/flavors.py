@@ -7,8 +7,8 @@ from pydantic import TypeAdapter
 
 from mainstay.api import convert_queues
 from mainstay.api.routes import Caller, Routes, done, json_response
+from mainstay.domain.access import Permission
 from mainstay.operations import flavors as operations
-from mainstay.operations.principal import Permission
 from mainstay.wire.requests import FlavorRequest, FlavorsRequest
 from mainstay.wire.views import FlavorView, Page
 
@@ -16,7 +16,7 @@ routes = Routes("flavors")
 _FLAVORS = TypeAdapter(Page[FlavorView])
 
 
-@routes.add("GET", "/v1/flavors", needs=Permission.READ, answers=Page[FlavorView])
+@routes.add("GET", "/v1/flavors", needs=Permission.READ, answers=Page[FlavorView], of_projects=True)
 async def list_flavors(call: Caller) -> Response:
     """Every flavor of nodes in their order, with what its nodes have. A node is of the first that it meets."""
     return json_response(_FLAVORS.dump_json(await _page(call)))

@@ -12,10 +12,11 @@ from mainstay.api import convert, convert_fleet
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit
 from mainstay.api.routes import Caller, Routes, done, json_response
 from mainstay.decide.billing import price_per_hour
+from mainstay.domain.access import Permission
 from mainstay.domain.billing import Price
 from mainstay.domain.quantity import Resources
 from mainstay.operations import nodes
-from mainstay.operations.principal import ROLES, Done, Permission
+from mainstay.operations.principal import Done
 from mainstay.wire import quantities
 from mainstay.wire.requests import CordonRequest, DrainRequest, QuarantineRequest
 from mainstay.wire.views import DeviceView, GpuView, NodeView, Page
@@ -27,7 +28,7 @@ _NODES = TypeAdapter(Page[NodeView])
 _GPUS = TypeAdapter(Page[GpuView])
 
 
-@routes.add("GET", "/v1/nodes", needs=Permission.READ, answers=Page[NodeView])
+@routes.add("GET", "/v1/nodes", needs=Permission.READ, answers=Page[NodeView], of_projects=True)
 async def list_nodes(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_DEFAULT) -> Response:
     """Every node with what is used of it, by cluster and name."""
     cluster, _, name = cursor.rpartition("/")
@@ -45,7 +46,7 @@ async def list_nodes(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_
     return json_response(_NODES.dump_json(page))
 
 
-@routes.add("GET", "/v1/gpus", needs=Permission.READ, answers=Page[GpuView])
+@routes.add("GET", "/v1/gpus", needs=Permission.READ, answers=Page[GpuView], of_projects=True)
 async def list_gpus(call: Caller) -> Response:
     """GPUs by model and cluster, with the price of one for an hour."""
     store = call.services.store
@@ -58,7 +59,7 @@ async def list_gpus(call: Caller) -> Response:
     return json_response(_GPUS.dump_json(Page[GpuView](items=items)))
 
 
-@routes.add("GET", "/v1/nodes/{cluster}/{name}", needs=Permission.READ, answers=NodeView)
+@routes.add("GET", "/v1/nodes/{cluster}/{name}", needs=Permission.READ, answers=NodeView, of_projects=True)
 async def get_node(call: Caller, cluster: str, name: str) -> Response:
     """One node with the pods on it; `-` for the cluster is any that has a node of this name."""
     store, principal = call.services.store, call.principal
@@ -67,7 +68,7 @@ async def get_node(call: Caller, cluster: str, name: str) -> Response:
         node = store.node(*_place(cluster, name))
         states = {row.name: row.state for row in store.clusters()}
         residents = nodes.residents(store, node)
-        manages = Permission.MANAGE in ROLES.get(principal.role, frozenset())
+        manages = principal.may(Permission.MANAGE)
         seen = [one for one in residents if manages or one.allocation.tenant == principal.tenant]
         view = convert_fleet.node_view(
             node,

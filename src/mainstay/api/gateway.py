@@ -16,10 +16,11 @@ from fastapi.responses import StreamingResponse
 
 from mainstay.api.routes import Caller, Routes
 from mainstay.api.tunnels import PATTERN, TunnelTransport, origin
+from mainstay.domain.access import Permission
 from mainstay.domain.addresses import tunnel_of
 from mainstay.domain.errors import Invalid, Unavailable
 from mainstay.domain.registry import Endpoint
-from mainstay.operations.principal import Permission
+from mainstay.operations.deploy import endpoint_for
 from mainstay.ports import Cluster
 
 routes = Routes("gateway")
@@ -67,13 +68,13 @@ def new_client(clusters: Mapping[str, Cluster]) -> httpx2.AsyncClient:
     )
 
 
-@routes.add("GET", "/endpoints/{name}/v2/{path:path}", needs=Permission.READ, listed=False)
+@routes.add("GET", "/endpoints/{name}/v2/{path:path}", needs=Permission.READ, listed=False, of_projects=True)
 async def ask(call: Caller, request: Request, name: str, path: str) -> Response:
     """Health and metadata of what serves an endpoint (Open Inference Protocol v2)."""
     return await _forward(call, request, name, path)
 
 
-@routes.add("POST", "/endpoints/{name}/v2/{path:path}", needs=Permission.READ, listed=False)
+@routes.add("POST", "/endpoints/{name}/v2/{path:path}", needs=Permission.READ, listed=False, of_projects=True)
 async def predict(call: Caller, request: Request, name: str, path: str) -> Response:
     """Predictions (Open Inference Protocol v2). Not retried: the caller knows whether twice is harmless."""
     return await _forward(call, request, name, path)
@@ -81,7 +82,7 @@ async def predict(call: Caller, request: Request, name: str, path: str) -> Respo
 
 async def _forward(call: Caller, request: Request, name: str, path: str) -> Response:
     services = call.services
-    endpoint = await services.offload(services.store.endpoint, name, tenant=call.principal.tenant)
+    endpoint = await services.offload(endpoint_for, services.store, call.principal, name)
     if not endpoint.address:
         raise _nothing_serves(endpoint)
     client: httpx2.AsyncClient = request.app.state.gateway

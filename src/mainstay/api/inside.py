@@ -11,11 +11,12 @@ from mainstay.api.limits import Sockets
 from mainstay.api.logs import AttemptNumber, Rank
 from mainstay.api.routes import Call, Caller, Routes
 from mainstay.api.sockets import Misused, Talk, both_ways
+from mainstay.api.standing import until_refused
+from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Allocation
 from mainstay.domain.errors import Invalid, MainstayError, Unavailable
 from mainstay.operations import enter as entering
 from mainstay.operations.enter import Target
-from mainstay.operations.principal import Permission
 from mainstay.ports import Channel, Cluster, Process, Stream
 from mainstay.wire import sockets as wire
 from mainstay.wire.sockets import ExecEnd, Frame, TerminalSize, framed
@@ -29,7 +30,7 @@ Input = Annotated[bool, Query(description="Input will come; else it has none.")]
 Port = Annotated[int, Path(ge=1, le=65_535)]
 
 
-@routes.socket("/v1/workloads/{ref}/exec", needs=Permission.ENTER, speaks=wire.EXEC_PROTOCOL)
+@routes.socket("/v1/workloads/{ref}/exec", needs=Permission.ENTER, speaks=wire.EXEC_PROTOCOL, of_projects=True)
 async def exec_command(
     call: Caller,
     socket: WebSocket,
@@ -54,11 +55,16 @@ async def exec_command(
         async with _cluster(call, allocation).exec(allocation.pod, command, stdin=stdin, tty=tty) as process:
             await socket.accept(wire.EXEC_PROTOCOL)
             talk = Talk(socket, services.clock)
-            code, reason = await both_ways(talk, _commanded(talk, process), _said(talk, process))
+            code, reason = await both_ways(
+                talk,
+                _commanded(talk, process),
+                _said(talk, process),
+                until=until_refused(call, Permission.ENTER, allocation.project),
+            )
     await talk.end(code, reason)
 
 
-@routes.socket("/v1/workloads/{ref}/ports/{port}", needs=Permission.ENTER, speaks=wire.PORT_PROTOCOL)
+@routes.socket("/v1/workloads/{ref}/ports/{port}", needs=Permission.ENTER, speaks=wire.PORT_PROTOCOL, of_projects=True)
 async def connect_port(
     call: Caller, socket: WebSocket, ref: str, port: Port, rank: Rank = 0, attempt: AttemptNumber = 0
 ) -> None:
@@ -72,7 +78,12 @@ async def connect_port(
         async with _cluster(call, allocation).connect(allocation.pod, port) as stream:
             await socket.accept(wire.PORT_PROTOCOL)
             talk = Talk(socket, services.clock)
-            code, reason = await both_ways(talk, _to_port(talk, stream), _from_port(talk, stream))
+            code, reason = await both_ways(
+                talk,
+                _to_port(talk, stream),
+                _from_port(talk, stream),
+                until=until_refused(call, Permission.ENTER, allocation.project),
+            )
     await talk.end(code, reason)
 
 

@@ -9,9 +9,9 @@ from pydantic import TypeAdapter
 
 from mainstay.api import convert_queues
 from mainstay.api.routes import Caller, Routes, done, json_response
+from mainstay.domain.access import Permission
 from mainstay.domain.queue import LocalQueue
 from mainstay.operations import local_queues as operations
-from mainstay.operations.principal import Permission
 from mainstay.wire.requests import LocalQueuesRequest
 from mainstay.wire.views import LocalQueueView, Page
 

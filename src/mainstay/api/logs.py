@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import Query, Request, Response
 
 from mainstay.api.limits import LOG_BYTES_DEFAULT, LOG_BYTES_MAX
 from mainstay.api.routes import Call, Caller, Routes, json_response
+from mainstay.api.standing import until_refused
 from mainstay.api.streams import HEARTBEAT, HEARTBEAT_SECONDS, MEDIA_TYPE, EventStream, frame, resume_after
 from mainstay.domain import logtext
+from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Allocation, Seen
 from mainstay.domain.errors import Invalid, NotFound, NotYet, Unavailable
 from mainstay.domain.workload import Workload
 from mainstay.operations.enter import require_rank
-from mainstay.operations.principal import Permission
+from mainstay.operations.principal import workload_for
 from mainstay.operations.services import Services
 from mainstay.wire.views import LogEnd, LogView
 
@@ -40,7 +43,7 @@ Offset = Annotated[
 Limit = Annotated[int, Query(ge=1, le=LOG_BYTES_MAX, description="At most so many bytes of the log.")]
 
 
-@routes.add("GET", "/v1/workloads/{ref}/logs", needs=Permission.READ, answers=LogView)
+@routes.add("GET", "/v1/workloads/{ref}/logs", needs=Permission.READ, answers=LogView, of_projects=True)
 async def read_log(
     call: Caller,
     request: Request,
@@ -64,7 +67,7 @@ async def read_log(
     return json_response(view.model_dump_json())
 
 
-@routes.add("GET", "/v1/workloads/{ref}/logs/stream", needs=Permission.READ, media_type=MEDIA_TYPE)
+@routes.add("GET", "/v1/workloads/{ref}/logs/stream", needs=Permission.READ, media_type=MEDIA_TYPE, of_projects=True)
 async def stream_log(
     call: Caller, request: Request, ref: str, rank: Rank = 0, attempt: AttemptNumber = 0, offset: Offset = 0
 ) -> Response:
@@ -75,7 +78,11 @@ async def stream_log(
     _require_attempt(attempt, offset)
     place = await _place(call, ref, rank=rank, attempt=attempt)
     frames = _frames(call, place, rank=rank, offset=offset)
-    return EventStream(frames, streams=request.app.state.streams)
+    return EventStream(
+        frames,
+        streams=request.app.state.streams,
+        until=partial(until_refused, call, Permission.READ, place.workload.project),
+    )
 
 
 def _require_attempt(attempt: int, offset: int) -> None:
@@ -190,7 +197,7 @@ async def _place(call: Call, reference: str, *, rank: int, attempt: int) -> _Pla
     services = call.services
 
     def read() -> tuple[Workload, tuple[Allocation, ...]]:
-        workload = services.store.workload(reference, tenant=call.principal.tenant)
+        workload = workload_for(services.store, call.principal, reference, Permission.READ)
         return workload, services.store.allocations(workload.key)
 
     workload, allocations = await services.offload(read)

@@ -7,9 +7,9 @@ from pydantic import TypeAdapter
 
 from mainstay.api import convert_queues
 from mainstay.api.routes import Caller, Routes, done, json_response
+from mainstay.domain.access import Permission
 from mainstay.domain.queue import PriorityClass
 from mainstay.operations import priorities as operations
-from mainstay.operations.principal import Permission
 from mainstay.wire.requests import PriorityClassRequest
 from mainstay.wire.views import Page, PriorityClassView
 
@@ -17,7 +17,7 @@ routes = Routes("priorities")
 _CLASSES = TypeAdapter(Page[PriorityClassView])
 
 
-@routes.add("GET", "/v1/priorities", needs=Permission.READ, answers=Page[PriorityClassView])
+@routes.add("GET", "/v1/priorities", needs=Permission.READ, answers=Page[PriorityClassView], of_projects=True)
 async def list_priorities(call: Caller) -> Response:
     """Every priority class, the most urgent first; those that are always there too."""
     found = await call.services.offload(operations.classes, call.services.store)

@@ -8,10 +8,10 @@ from pydantic import TypeAdapter
 from mainstay.api import convert_queues
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit
 from mainstay.api.routes import Caller, Routes, done, json_response
+from mainstay.domain.access import Permission
 from mainstay.domain.errors import Invalid
 from mainstay.operations import flavors as flavor_operations
 from mainstay.operations import queues as operations
-from mainstay.operations.principal import Permission
 from mainstay.wire.requests import QueueHistoryRequest, QueueRequest, QueuesRequest
 from mainstay.wire.views import Page, QueueHistoryView, QueueView
 
@@ -19,7 +19,7 @@ routes = Routes("queues")
 _QUEUES = TypeAdapter(Page[QueueView])
 
 
-@routes.add("GET", "/v1/queues", needs=Permission.READ, answers=Page[QueueView])
+@routes.add("GET", "/v1/queues", needs=Permission.READ, answers=Page[QueueView], of_projects=True)
 async def list_queues(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_DEFAULT) -> Response:
     """Every queue and cohort with its quotas and what is used of them, parents before their children."""
     services = call.services
@@ -36,7 +36,7 @@ async def list_queues(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE
     return json_response(_QUEUES.dump_json(page))
 
 
-@routes.add("GET", "/v1/queues/{name}", needs=Permission.READ, answers=QueueView)
+@routes.add("GET", "/v1/queues/{name}", needs=Permission.READ, answers=QueueView, of_projects=True)
 async def get_queue(call: Caller, name: str) -> Response:
     """One queue or cohort."""
     services = call.services

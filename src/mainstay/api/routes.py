@@ -11,8 +11,9 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from fastapi import Depends, Request, Response
 from starlette.requests import HTTPConnection
 
+from mainstay.domain.access import Permission
 from mainstay.domain.errors import Invalid, Unauthenticated
-from mainstay.operations.principal import Done, Permission, Principal, RequestKey
+from mainstay.operations.principal import Done, Principal, RequestKey
 from mainstay.operations.services import Services
 
 Method = Literal["GET", "PUT", "POST", "DELETE"]
@@ -37,6 +38,7 @@ class Declared:
     body: dict[str, Any] | None
     keyed: bool
     listed: bool
+    of_projects: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class DeclaredSocket:
     endpoint: Callable[..., Awaitable[None]]
     permission: Permission
     protocol: str
+    of_projects: bool
 
 
 @dataclass(slots=True)
@@ -57,11 +60,15 @@ class Routes:
     declared: list[Declared] = field(default_factory=list)
     sockets: list[DeclaredSocket] = field(default_factory=list)
 
-    def socket(self, path: str, *, needs: Permission, speaks: str) -> Callable[[Endpoint], Endpoint]:
+    def socket(
+        self, path: str, *, needs: Permission, speaks: str, of_projects: bool = False
+    ) -> Callable[[Endpoint], Endpoint]:
         """Declare the decorated coroutine as a route to a WebSocket: refused before it is opened, like any other."""
 
         def decorate(endpoint: Endpoint) -> Endpoint:
-            self.sockets.append(DeclaredSocket(path=path, endpoint=endpoint, permission=needs, protocol=speaks))
+            self.sockets.append(
+                DeclaredSocket(path=path, endpoint=endpoint, permission=needs, protocol=speaks, of_projects=of_projects)
+            )
             return endpoint
 
         return decorate
@@ -78,11 +85,13 @@ class Routes:
         body: dict[str, Any] | None = None,
         keyed: bool = False,
         listed: bool = True,
+        of_projects: bool = False,
     ) -> Callable[[Endpoint], Endpoint]:
         """Declare the decorated coroutine as a route. `needs` has no default: forgetting it fails at import.
 
         `body` describes a request body that is not JSON; `keyed` says that an Idempotency-Key makes it happen once (a
         write without it changes nothing when it is repeated); `listed` says whether it stands in the OpenAPI description.
+        `of_projects`: whoever may it in some projects only is let in, and the operation asks of each object where it lies.
         """
         declared: object = needs
         if declared is not PUBLIC and not isinstance(declared, Permission):
@@ -102,6 +111,7 @@ class Routes:
                     body=body,
                     keyed=keyed,
                     listed=listed,
+                    of_projects=of_projects,
                 )
             )
             return endpoint
@@ -134,11 +144,14 @@ async def current_call(request: HTTPConnection) -> Call:
 Caller = Annotated[Call, Depends(current_call)]
 
 
-def guard(permission: Permission) -> Callable[[Call], Awaitable[None]]:
-    """A dependency that refuses callers without a permission, before anything of the request is looked at."""
+def guard(permission: Permission, *, of_projects: bool = False) -> Callable[[Call], Awaitable[None]]:
+    """A dependency that refuses callers without a permission, before anything of the request is looked at.
+
+    `of_projects`: those who have it nowhere, else those who have it not in all of their tenant.
+    """
 
     async def check(call: Caller) -> None:
-        call.principal.require(permission)
+        (call.principal.require_somewhere if of_projects else call.principal.require)(permission)
 
     return check
 

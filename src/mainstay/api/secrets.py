@@ -8,8 +8,8 @@ from pydantic import TypeAdapter
 from mainstay.api import convert
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit
 from mainstay.api.routes import Caller, Routes, done, json_response
+from mainstay.domain.access import Permission
 from mainstay.operations import secrets as operations
-from mainstay.operations.principal import Permission
 from mainstay.wire.requests import SecretRequest
 from mainstay.wire.views import Page, SecretView
 

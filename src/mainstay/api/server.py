@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from mainstay import __version__
 from mainstay.api.routes import PUBLIC, Caller, Routes, json_response
-from mainstay.operations.principal import Permission
+from mainstay.domain.access import Permission
 from mainstay.wire import job
 from mainstay.wire.views import ServerView, SignInView
 
@@ -17,7 +17,7 @@ routes = Routes("server")
 TEXT = "text/plain"
 
 
-@routes.add("GET", "/v1/server", needs=Permission.READ, answers=ServerView)
+@routes.add("GET", "/v1/server", needs=Permission.READ, answers=ServerView, of_projects=True)
 async def get_server(call: Caller) -> Response:
     """The platform, and as whom it knows you."""
     services, principal = call.services, call.principal
@@ -32,7 +32,7 @@ async def get_server(call: Caller) -> Response:
     return json_response(view.model_dump_json())
 
 
-@routes.add("POST", "/v1/sign-in", needs=Permission.READ, answers=SignInView, status=201)
+@routes.add("POST", "/v1/sign-in", needs=Permission.READ, answers=SignInView, status=201, of_projects=True)
 async def sign_in(call: Caller) -> Response:
     """A link that signs a browser in as you: it works once, for ten minutes."""
     code = call.services.sessions.code(call.principal)

@@ -97,20 +97,29 @@ class Talk:
 
 
 async def both_ways(
-    talk: Talk, inward: Coroutine[Any, Any, None], outward: Coroutine[Any, Any, None]
+    talk: Talk,
+    inward: Coroutine[Any, Any, None],
+    outward: Coroutine[Any, Any, None],
+    *,
+    until: Coroutine[Any, Any, MainstayError],
 ) -> tuple[int, str]:
-    """Until the outward way ends, the other side leaves, or neither says anything: the code and the reason to close with."""
+    """Until the outward way ends, the other side leaves or may no more (`until`), or neither says anything: the code and the
+    reason to close with.
+    """
     coming, going = asyncio.create_task(inward), asyncio.create_task(outward)
+    refused = asyncio.create_task(until)
     idle = asyncio.create_task(talk.until_idle())
     try:
-        await asyncio.wait({coming, going, idle}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({coming, going, idle, refused}, return_when=asyncio.FIRST_COMPLETED)
+        if refused.done():
+            return wire.REFUSED, refused.result().message
         if coming.done() and not going.done() and isinstance(coming.exception(), MainstayError):
             await asyncio.wait({going}, timeout=LAST_WORD_SECONDS)
         return _verdict(coming=coming, going=going)
     finally:
-        for task in (coming, going, idle):
+        for task in (coming, going, idle, refused):
             task.cancel()
-        await asyncio.gather(coming, going, idle, return_exceptions=True)
+        await asyncio.gather(coming, going, idle, refused, return_exceptions=True)
 
 
 def _verdict(*, coming: asyncio.Task[None], going: asyncio.Task[None]) -> tuple[int, str]:

@@ -8,14 +8,17 @@ full), so a slow reader holds one frame and no more, however much there is to sa
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from mainstay.api.limits import Streams
-from mainstay.domain.errors import Invalid
+from mainstay.api.problems import refusal_response
+from mainstay.domain.errors import Invalid, MainstayError
 
 MEDIA_TYPE = "text/event-stream"
 HEARTBEAT_SECONDS = 15.0
@@ -49,23 +52,30 @@ class EventStream(Response):
 
     media_type = MEDIA_TYPE
 
-    def __init__(self, frames: AsyncIterator[bytes], *, streams: Streams) -> None:
+    def __init__(
+        self, frames: AsyncIterator[bytes], *, streams: Streams, until: Callable[[], Coroutine[Any, Any, MainstayError]]
+    ) -> None:
+        """`until` returns why, once the reader may have it no more: that is the last frame, `event: refused` with a problem."""
         streams.require_room()
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._frames = frames
         self._streams = streams
+        self._until = until
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         async with self._streams.one():
             sending = asyncio.create_task(self._send(send))
             leaving = asyncio.create_task(_left(receive))
+            refused = asyncio.create_task(self._until())
             try:
-                await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({sending, leaving, refused}, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for task in (sending, leaving):
+                for task in (sending, leaving, refused):
                     task.cancel()
-                results = await asyncio.gather(sending, leaving, return_exceptions=True)
+                results = await asyncio.gather(sending, leaving, refused, return_exceptions=True)
+            if isinstance(results[2], MainstayError):
+                await _say_last(send, refusal_response(results[2]))
             if isinstance(results[0], Exception) and not isinstance(results[0], (TimeoutError, OSError)):
                 raise results[0]
 
@@ -78,6 +88,13 @@ class EventStream(Response):
         finally:
             await self._frames.aclose()  # type: ignore[attr-defined]
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _say_last(send: Send, refusal: Response) -> None:
+    last = frame("refused", bytes(refusal.body).decode())
+    with contextlib.suppress(TimeoutError, OSError):
+        async with asyncio.timeout(STALLED_SECONDS):
+            await send({"type": "http.response.body", "body": last, "more_body": False})
 
 
 async def _left(receive: Receive) -> None:

@@ -11,8 +11,8 @@ from fastapi.responses import StreamingResponse
 from mainstay.api import convert
 from mainstay.api.limits import TooLarge
 from mainstay.api.routes import Caller, Routes, json_response
+from mainstay.domain.access import Permission
 from mainstay.domain.errors import NotYet
-from mainstay.operations.principal import Permission
 from mainstay.ports import Artifacts
 from mainstay.wire.requests import TreeUpload
 from mainstay.wire.views import MissingView, TreeView
@@ -22,7 +22,7 @@ Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="SHA-256 in 
 BYTES = "application/octet-stream"
 
 
-@routes.add("POST", "/v1/trees", needs=Permission.UPLOAD, answers=MissingView)
+@routes.add("POST", "/v1/trees", needs=Permission.UPLOAD, answers=MissingView, of_projects=True)
 async def put_tree(call: Caller, body: TreeUpload) -> Response:
     """Store a tree if all its files are here; otherwise say which are missing."""
     content = convert.tree(body.entries)
@@ -33,7 +33,7 @@ async def put_tree(call: Caller, body: TreeUpload) -> Response:
     return json_response(view.model_dump_json())
 
 
-@routes.add("GET", "/v1/trees/{digest}", needs=Permission.READ, answers=TreeView)
+@routes.add("GET", "/v1/trees/{digest}", needs=Permission.READ, answers=TreeView, of_projects=True)
 async def get_tree(call: Caller, digest: Digest) -> Response:
     """The files of a tree."""
     return json_response(convert.tree_view(await call.services.artifacts.tree(digest)).model_dump_json())
@@ -45,6 +45,7 @@ async def get_tree(call: Caller, digest: Digest) -> Response:
     needs=Permission.UPLOAD,
     status=204,
     body={"required": True, "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}}},
+    of_projects=True,
 )
 async def put_blob(call: Caller, request: Request, digest: Digest) -> Response:
     """Send the content of one file, up to 1 GiB. Refused if it has another digest."""
@@ -52,7 +53,7 @@ async def put_blob(call: Caller, request: Request, digest: Digest) -> Response:
     return Response(status_code=204)
 
 
-@routes.add("GET", "/v1/blobs/{digest}", needs=Permission.READ, media_type=BYTES)
+@routes.add("GET", "/v1/blobs/{digest}", needs=Permission.READ, media_type=BYTES, of_projects=True)
 async def get_blob(call: Caller, digest: Digest) -> Response:
     """The content of one file, always as an attachment: nothing that a job wrote is shown as a page of ours."""
     chunks = call.services.artifacts.get(digest)

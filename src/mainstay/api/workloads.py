@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 from mainstay.api import convert, convert_jobs
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit, cursor_key
 from mainstay.api.routes import Call, Caller, Routes, done, json_response
+from mainstay.domain.access import Permission
 from mainstay.domain.allocation import NO_PROGRESS, Progress
 from mainstay.domain.errors import Invalid, NotFound
 from mainstay.domain.workload import ACTIVE, WAITING, Phase, Workload
@@ -20,7 +21,7 @@ from mainstay.operations import preview as previewing
 from mainstay.operations import stop as stopping
 from mainstay.operations import submit as submitting
 from mainstay.operations import turns
-from mainstay.operations.principal import Done, Permission
+from mainstay.operations.principal import Done, workload_for
 from mainstay.ports import Store, WorkloadFilter
 from mainstay.wire.requests import BulkSubmission, PlanRequest, PriorityRequest, Submission
 from mainstay.wire.views import BulkView, ExplanationView, Page, PlanView, TreeView, WorkloadView
@@ -32,13 +33,17 @@ Reply = Callable[[Sequence[Workload]], str]
 _PAGE = TypeAdapter(Page[WorkloadView])
 
 
-@routes.add("POST", "/v1/workloads", needs=Permission.SUBMIT, answers=WorkloadView, status=201, keyed=True)
+@routes.add(
+    "POST", "/v1/workloads", needs=Permission.SUBMIT, answers=WorkloadView, status=201, keyed=True, of_projects=True
+)
 async def submit(call: Caller, body: Submission) -> Response:
     """Accept a job. When this answers, the job is on disk."""
     return await _submit(call, [body], lambda workloads: convert.workload_view(workloads[0]).model_dump_json())
 
 
-@routes.add("POST", "/v1/workloads/bulk", needs=Permission.SUBMIT, answers=BulkView, status=201, keyed=True)
+@routes.add(
+    "POST", "/v1/workloads/bulk", needs=Permission.SUBMIT, answers=BulkView, status=201, keyed=True, of_projects=True
+)
 async def submit_many(call: Caller, body: BulkSubmission) -> Response:
     """Accept up to 1,000 jobs in one transaction: all of them or none."""
     return await _submit(call, body.jobs, _bulk_reply)
@@ -82,7 +87,7 @@ def _bulk_reply(workloads: Sequence[Workload]) -> str:
     return BulkView(items=[convert.workload_view(workload) for workload in workloads]).model_dump_json()
 
 
-@routes.add("GET", "/v1/workloads", needs=Permission.READ, answers=Page[WorkloadView])
+@routes.add("GET", "/v1/workloads", needs=Permission.READ, answers=Page[WorkloadView], of_projects=True)
 async def list_workloads(
     call: Caller,
     project: Annotated[str, Query(max_length=40)] = "",
@@ -94,7 +99,11 @@ async def list_workloads(
 ) -> Response:
     """Workloads, newest first; without `phase` and `all` only those that have not finished."""
     which = WorkloadFilter(
-        tenant=call.principal.tenant, project=project, name=name, phases=_phases(phase, finished_too=all)
+        tenant=call.principal.tenant,
+        project=project,
+        projects=call.principal.projects(Permission.READ),
+        name=name,
+        phases=_phases(phase, finished_too=all),
     )
     store = call.services.store
 
@@ -124,13 +133,13 @@ def _phases(words: str, *, finished_too: bool) -> tuple[Phase, ...]:
     return () if finished_too else UNFINISHED
 
 
-@routes.add("GET", "/v1/workloads/{ref}", needs=Permission.READ, answers=WorkloadView)
+@routes.add("GET", "/v1/workloads/{ref}", needs=Permission.READ, answers=WorkloadView, of_projects=True)
 async def get_workload(call: Caller, ref: str) -> Response:
     """One workload with its pods, by id, or the newest of a name."""
     store = call.services.store
 
     def read() -> WorkloadView:
-        workload = store.workload(ref, tenant=call.principal.tenant)
+        workload = workload_for(store, call.principal, ref, Permission.READ)
         return convert.workload_view(workload, store.allocations(workload.key), progress=_progress(store, workload))
 
     return json_response((await call.services.offload(read)).model_dump_json())
@@ -140,7 +149,9 @@ def _progress(store: Store, workload: Workload) -> Progress:
     return store.progress([workload.key]).get(workload.key, NO_PROGRESS)
 
 
-@routes.add("POST", "/v1/workloads/{ref}/stop", needs=Permission.STOP, answers=WorkloadView, keyed=True)
+@routes.add(
+    "POST", "/v1/workloads/{ref}/stop", needs=Permission.STOP, answers=WorkloadView, keyed=True, of_projects=True
+)
 async def stop(call: Caller, ref: str) -> Response:
     """Ask for the end of a workload; it gets its grace. A finished one stays as it is."""
     result = await call.services.offload(
@@ -158,19 +169,25 @@ async def stop(call: Caller, ref: str) -> Response:
     return done(result, status=200)
 
 
-@routes.add("POST", "/v1/workloads/{ref}/hold", needs=Permission.SUBMIT, answers=WorkloadView, keyed=True)
+@routes.add(
+    "POST", "/v1/workloads/{ref}/hold", needs=Permission.SUBMIT, answers=WorkloadView, keyed=True, of_projects=True
+)
 async def hold(call: Caller, ref: str) -> Response:
     """Let a workload wait, whatever is free, until it is released. Refused for one that has a place or is over."""
     return await _changed(call, turns.hold, ref)
 
 
-@routes.add("POST", "/v1/workloads/{ref}/release", needs=Permission.SUBMIT, answers=WorkloadView, keyed=True)
+@routes.add(
+    "POST", "/v1/workloads/{ref}/release", needs=Permission.SUBMIT, answers=WorkloadView, keyed=True, of_projects=True
+)
 async def release(call: Caller, ref: str) -> Response:
     """Let a workload that was held have its turn. Nothing happens to one that was not."""
     return await _changed(call, turns.release, ref)
 
 
-@routes.add("POST", "/v1/workloads/{ref}/priority", needs=Permission.SUBMIT, answers=WorkloadView, keyed=True)
+@routes.add(
+    "POST", "/v1/workloads/{ref}/priority", needs=Permission.SUBMIT, answers=WorkloadView, keyed=True, of_projects=True
+)
 async def reprioritize(call: Caller, ref: str, body: PriorityRequest) -> Response:
     """Give a workload another priority; it keeps its age. Refused for one that is over."""
     return await _changed(call, turns.reprioritize, ref, body.priority)
@@ -192,23 +209,23 @@ async def _changed(call: Call, change: Callable[..., Done], ref: str, *more: int
     return done(result, status=200)
 
 
-@routes.add("GET", "/v1/workloads/{ref}/explain", needs=Permission.READ, answers=ExplanationView)
+@routes.add("GET", "/v1/workloads/{ref}/explain", needs=Permission.READ, answers=ExplanationView, of_projects=True)
 async def explain(call: Caller, ref: str) -> Response:
     """Why a workload is where it is, and what would let it start."""
     store, now = call.services.store, call.services.clock.now()
 
     def read() -> ExplanationView:
         answer = previewing.explain(store, call.principal, ref, now=now)
-        workload = store.workload(ref, tenant=call.principal.tenant)
+        workload = workload_for(store, call.principal, ref, Permission.READ)
         return convert.explanation_view(workload, answer, progress=_progress(store, workload))
 
     return json_response((await call.services.offload(read)).model_dump_json())
 
 
-@routes.add("GET", "/v1/workloads/{ref}/outputs", needs=Permission.READ, answers=TreeView)
+@routes.add("GET", "/v1/workloads/{ref}/outputs", needs=Permission.READ, answers=TreeView, of_projects=True)
 async def outputs(call: Caller, ref: str) -> Response:
     """The files that a workload left, once it has succeeded."""
-    workload = await call.services.offload(call.services.store.workload, ref, tenant=call.principal.tenant)
+    workload = await call.services.offload(workload_for, call.services.store, call.principal, ref, Permission.READ)
     if not workload.output:
         msg = f"workload {workload.id} has no output ({workload.phase.word})"
         raise NotFound(msg, object_=workload.id, hint="files in $MAINSTAY_OUTPUT_DIR are kept when a run succeeds")
@@ -216,7 +233,7 @@ async def outputs(call: Caller, ref: str) -> Response:
     return json_response(convert.tree_view(content).model_dump_json())
 
 
-@routes.add("POST", "/v1/plan", needs=Permission.READ, answers=PlanView)
+@routes.add("POST", "/v1/plan", needs=Permission.READ, answers=PlanView, of_projects=True)
 async def plan(call: Caller, body: PlanRequest) -> Response:
     """What submitting this job would do now, and what it would cost. Changes nothing."""
     services, now = call.services, call.services.clock.now()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 EVENT_KINDS = (
     *("workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "volume"),
-    *("queue", "flavor", "priority_class", "preemption"),
+    *("queue", "flavor", "priority_class", "preemption", "tenant", "project", "role", "member", "token"),
 )
 COLUMNS = ("ID", "NAME", "KIND", "STATE", "RESOURCES", "AGE", "RAN", "REASON")
 

@@ -85,6 +85,8 @@ class ClusterSettings:
     """Of a simulated cluster."""
     agent_token: str = ""
     """SHA-256 of the token of its agent, in hex: 256 bits of chance cannot be found from it."""
+    one_user: bool = False
+    """Its agent has said that all jobs run as one user there, so that it can serve one tenant only."""
     scheduler_name: str = "mainstay"
     """Pods of others that name it as their scheduler are placed by us; empty: none."""
     topology: tuple[tuple[str, str], ...] = ()

@@ -54,6 +54,24 @@ class Code(StrEnum):
     QUEUE_IN_USE = "QueueInUse"
     QUEUE_IMPOSSIBLE = "QueueImpossible"
     NO_SUCH_QUEUE = "NoSuchQueue"
+    TENANT_ADDED = "TenantAdded"
+    TENANT_THERE = "TenantThere"
+    ONE_USER = "OneUser"
+    PROJECT_ADDED = "ProjectAdded"
+    PROJECT_THERE = "ProjectThere"
+    NO_SUCH_PROJECT = "NoSuchProject"
+    ROLE_SET = "RoleSet"
+    ROLE_REMOVED = "RoleRemoved"
+    ROLE_IN_USE = "RoleInUse"
+    NO_SUCH_ROLE = "NoSuchRole"
+    MEMBER_SET = "MemberSet"
+    MEMBER_REMOVED = "MemberRemoved"
+    NO_SUCH_MEMBER = "NoSuchMember"
+    MORE_THAN_ONESELF = "MoreThanOneself"
+    LAST_ADMINISTRATOR = "LastAdministrator"
+    TOKEN_MADE = "TokenMade"  # noqa: S105 no secret
+    TOKEN_REVOKED = "TokenRevoked"  # noqa: S105
+    NO_SUCH_TOKEN = "NoSuchToken"  # noqa: S105
     LOCAL_QUEUE_SET = "LocalQueueSet"
     LOCAL_QUEUE_REMOVED = "LocalQueueRemoved"
     NO_SUCH_LOCAL_QUEUE = "NoSuchLocalQueue"
@@ -197,6 +215,24 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.QUEUE_IN_USE: "queue {object} is in use: {workloads:open workload} in it, {children:queue} below it",
         Code.QUEUE_IMPOSSIBLE: "{detail}",
         Code.NO_SUCH_QUEUE: "no such queue: {object}",
+        Code.TENANT_ADDED: "tenant {object} added by {by}",
+        Code.TENANT_THERE: "there is a tenant {object} already",
+        Code.ONE_USER: "cluster {object} runs all jobs as one user: it serves one tenant only, and there would be {tenants}",
+        Code.PROJECT_ADDED: "project {object} added by {by}",
+        Code.PROJECT_THERE: "there is a project {object} already",
+        Code.NO_SUCH_PROJECT: "no such project: {object}",
+        Code.ROLE_SET: "role {object} set by {by}: it may {detail}",
+        Code.ROLE_REMOVED: "role {object} removed by {by}",
+        Code.ROLE_IN_USE: "role {object} is in use by {members}",
+        Code.NO_SUCH_ROLE: "no such role: {object}",
+        Code.MEMBER_SET: "{object} has the role {role} {where} by {by}",
+        Code.MEMBER_REMOVED: "{object} removed {where} by {by}",
+        Code.NO_SUCH_MEMBER: "no such member: {object}",
+        Code.MORE_THAN_ONESELF: "nobody gives or takes more than they have: {object} may {detail}, too",
+        Code.LAST_ADMINISTRATOR: "{object} is the last who may administer the platform",
+        Code.TOKEN_MADE: "token {object} made by {by} for {member}: {detail}",
+        Code.TOKEN_REVOKED: "token {object} of {member} revoked by {by}",
+        Code.NO_SUCH_TOKEN: "no such token: {object}",
         Code.LOCAL_QUEUE_SET: "local queue {object} set by {by}: it stands for queue {queue}",
         Code.LOCAL_QUEUE_REMOVED: "local queue {object} removed by {by}",
         Code.NO_SUCH_LOCAL_QUEUE: "no such local queue: {object}",

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from mainstay.decide.keeping import QUARANTINE_SECONDS
+from mainstay.domain.access import Permission
 from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import Allocation, PodState, Wanted
 from mainstay.domain.artifact import Tree
@@ -46,7 +47,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.volume import REACH_PREFIX, VolumeState
 from mainstay.domain.workload import Kind, Phase
 from mainstay.operations.lines import Lines, Ways
-from mainstay.operations.principal import Permission, Principal, RequestKey, replayed
+from mainstay.operations.principal import Principal, RequestKey, replayed
 from mainstay.operations.sealing import Sealing
 from mainstay.operations.submit import NAME
 from mainstay.ports import Artifacts, Clock, Held, Store
@@ -166,20 +167,25 @@ def renew_token(store: Store, principal: Principal, name: str, *, now: int, requ
     )
     reason = Reason(code=Code.AGENT_TOKEN_MADE, object=name, numbers={"by": principal.name})
     action = AddCluster(cluster=new, reason=reason)
-    once = request.with_reply(SHOWN, tenant=principal.tenant) if request else None
+    once = request.with_reply(SHOWN, principal) if request else None
     plan = Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=once)
     return "" if store.commit(plan).reply else token
 
 
-def greet(store: Store, principal: Principal, *, identity: str, server: str, now: int) -> ClusterRecord:
-    """An agent has tried its cluster and is let in: the record as it is to be used. Raises Denied for another cluster."""
+def greet(store: Store, principal: Principal, *, identity: str, server: str, one_user: bool, now: int) -> ClusterRecord:
+    """An agent has tried its cluster and is let in: the record as it is to be used.
+
+    Raises Denied for another cluster, and for one that runs all jobs as one user where there are several tenants.
+    """
     name = _own(principal)
     reason = Reason(code=Code.CLUSTER_FOUND, object=name)
-    action = IdentifyCluster(cluster=name, identity=identity, server=server, reason=reason)
+    action = IdentifyCluster(cluster=name, identity=identity, server=server, one_user=one_user, reason=reason)
     try:
         store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True))
     except Conflict as error:
         hint = "start it for the cluster that it was; or drain that one, remove it as lost and add it again"
+        if "tenants" in error.numbers:
+            hint = "start the agent beside a Kubernetes cluster, without --local"
         raise Denied(error.message, object_=name, hint=hint) from error
     return store.cluster(name)
 

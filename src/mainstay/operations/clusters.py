@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from mainstay.domain.access import Permission
 from mainstay.domain.errors import Conflict, Denied, Invalid, Unavailable
 from mainstay.domain.fleet import (
     MACHINE,
@@ -26,7 +27,7 @@ from mainstay.domain.fleet import (
 from mainstay.domain.plan import Action, AddCluster, DrainCluster, Plan, RemoveCluster, ResumeCluster
 from mainstay.domain.quantity import counted
 from mainstay.domain.reason import Code, Reason
-from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
+from mainstay.operations.principal import Done, Principal, RequestKey, replayed
 from mainstay.operations.services import Services
 from mainstay.ports import Connector, Store
 
@@ -201,7 +202,7 @@ def _commit(
         now=now,
         actions=(action,),
         atomic=True,
-        idempotency=request.with_reply(text, tenant=principal.tenant) if request else None,
+        idempotency=request.with_reply(text, principal) if request else None,
     )
     result = store.commit(plan)
     return Done(reply=text if result.reply is None else result.reply, replayed=result.reply is not None)

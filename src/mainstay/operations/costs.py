@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from typing import assert_never
 
 from mainstay.decide import billing
+from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Allocation
 from mainstay.domain.billing import GroupBy
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
-from mainstay.operations.principal import Permission, Principal
+from mainstay.operations.principal import Principal
 from mainstay.ports import Store
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mainstay.domain.access import Permission
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Conflict, Invalid, NotFound, NotYet
 from mainstay.domain.plan import Action, Deploy, NewWorkload, Plan, RegisterModel, RemoveEndpoint
@@ -14,7 +15,7 @@ from mainstay.domain.registry import Endpoint
 from mainstay.domain.workload import Kind, Mount, Phase, RetryPolicy, Workload, WorkloadSpec
 from mainstay.operations.infra import require_known
 from mainstay.operations.possible import require_room
-from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
+from mainstay.operations.principal import Done, Principal, RequestKey, replayed, workload_for
 from mainstay.operations.services import Services
 from mainstay.operations.submit import Draw, JobRequest, check, new_workload
 from mainstay.ports import Store
@@ -51,11 +52,11 @@ async def deploy(
 
     Raises NotFound, NotYet while the workload has not succeeded, Invalid if it made no model.
     """
-    principal.require(Permission.DEPLOY)
+    principal.require_somewhere(Permission.DEPLOY)
     if done := await services.offload(replayed, services.store, principal, request):
         return done
     await services.offload(require_known, services.store, (wish.cluster,))
-    workload = await services.offload(services.store.workload, wish.workload, tenant=principal.tenant)
+    workload = await services.offload(workload_for, services.store, principal, wish.workload, Permission.DEPLOY)
     tree = await _model_tree(services, workload, wish.path)
     for last in (False,) * (DEPLOY_ATTEMPTS - 1) + (True,):
         try:
@@ -80,20 +81,29 @@ async def deploy(
 
 def remove(store: Store, principal: Principal, name: str, *, now: int, request: RequestKey | None) -> Done:
     """Take an endpoint away; its workloads are stopped. Raises NotFound."""
-    principal.require(Permission.DEPLOY)
+    principal.require_somewhere(Permission.DEPLOY)
     if done := replayed(store, principal, request):
         return done
-    store.endpoint(name, tenant=principal.tenant)
+    principal.require(Permission.DEPLOY, endpoint_for(store, principal, name).project)
     reason = Reason(code=Code.ENDPOINT_REMOVED, object=name, numbers={"endpoint": name, "by": principal.name})
     plan = Plan(
         actor=principal.name,
         now=now,
         actions=(RemoveEndpoint(endpoint=name, tenant=principal.tenant, reason=reason),),
         atomic=True,
-        idempotency=request.with_reply("", tenant=principal.tenant) if request else None,
+        idempotency=request.with_reply("", principal) if request else None,
     )
     result = store.commit(plan)
     return Done(reply=result.reply or "", replayed=result.reply is not None)
+
+
+def endpoint_for(store: Store, principal: Principal, name: str) -> Endpoint:
+    """One that the caller may look at. Raises NotFound, also for one of another tenant or of a project that is not theirs."""
+    found = store.endpoint(name, tenant=principal.tenant)
+    if not principal.may(Permission.READ, found.project):
+        msg = f"no such endpoint: {name}"
+        raise NotFound(msg, object_=name, hint="list them with: mainstay endpoints")
+    return found
 
 
 async def _model_tree(services: Services, workload: Workload, path: str) -> str:
@@ -165,13 +175,16 @@ def _commit(
             reason=Reason(code=Code.DEPLOY_REQUESTED, object=endpoint_name, numbers=numbers),
         )
     )
-    text = reply(_with_candidate(store, endpoint_name, service, model=model, version=version, now=now))
+    before = _endpoint(store, endpoint_name, tenant=principal.tenant)
+    if before is not None:
+        principal.require(Permission.DEPLOY, before.project)
+    text = reply(_with_candidate(before, endpoint_name, service, model=model, version=version, now=now))
     plan = Plan(
         actor=principal.name,
         now=now,
         actions=tuple(actions),
         atomic=True,
-        idempotency=request.with_reply(text, tenant=principal.tenant) if request else None,
+        idempotency=request.with_reply(text, principal) if request else None,
     )
     result = store.commit(plan)
     return Done(reply=text if result.reply is None else result.reply, replayed=result.reply is not None)
@@ -205,12 +218,17 @@ def _service(name: str, wish: DeployRequest, *, model: str, version: int, tree: 
     )
 
 
-def _with_candidate(store: Store, name: str, service: NewWorkload, *, model: str, version: int, now: int) -> Endpoint:
-    """The endpoint as it will stand after the commit; its keys and row version are not known yet and 0."""
+def _endpoint(store: Store, name: str, *, tenant: str) -> Endpoint | None:
     try:
-        before = store.endpoint(name, tenant=service.tenant)
+        return store.endpoint(name, tenant=tenant)
     except NotFound:
-        before = None
+        return None
+
+
+def _with_candidate(
+    before: Endpoint | None, name: str, service: NewWorkload, *, model: str, version: int, now: int
+) -> Endpoint:
+    """The endpoint as it will stand after the commit; its keys and row version are not known yet and 0."""
     return Endpoint(
         name=name,
         tenant=service.tenant,

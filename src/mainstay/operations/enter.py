@@ -6,13 +6,14 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Allocation, Seen
 from mainstay.domain.errors import Gone, Invalid, NotFound, NotYet
 from mainstay.domain.plan import EnterPod, Plan
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Phase, Workload
 from mainstay.operations import agents
-from mainstay.operations.principal import Permission, Principal
+from mainstay.operations.principal import Principal, workload_for
 from mainstay.ports import Store, WorkloadFilter
 
 COMMAND_SHOWN = 500
@@ -45,8 +46,7 @@ def pod_of(store: Store, principal: Principal, target: Target, *, now: int) -> A
     Raises NotFound, NotYet before it runs, Gone once it has ended, Invalid for a guest, Unavailable while the agent of its
     cluster is away.
     """
-    principal.require(Permission.ENTER)
-    workload = _workload(store, target.reference, tenant=principal.tenant)
+    workload = _workload(store, principal, target.reference)
     allocations = store.allocations(workload.key)
     require_rank(workload, allocations, target.rank)
     of_rank = {found.attempt: found for found in allocations if found.rank == target.rank}
@@ -76,13 +76,15 @@ def _require_ours(workload: Workload, rank: int) -> None:
         raise Invalid(msg, object_=workload.id, hint=hint)
 
 
-def _workload(store: Store, reference: str, *, tenant: str) -> Workload:
+def _workload(store: Store, principal: Principal, reference: str) -> Workload:
     """By id or name. One that is over cannot be entered, so under its name an older one is meant that is not."""
-    newest = store.workload(reference, tenant=tenant)
+    newest = workload_for(store, principal, reference, Permission.ENTER)
     if not newest.phase.final or reference == newest.id:
         return newest
     for phases in ((Phase.RUNNING,), tuple(phase for phase in Phase if not phase.final)):
-        which = WorkloadFilter(tenant=tenant, name=reference, phases=phases)
+        which = WorkloadFilter(
+            tenant=principal.tenant, projects=principal.projects(Permission.ENTER), name=reference, phases=phases
+        )
         if found := store.workloads(which, before=0, limit=1):
             return found[0]
     return newest

@@ -9,6 +9,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
+from mainstay.domain.access import Permission
 from mainstay.domain.affinity import Requirement
 from mainstay.domain.errors import Conflict, Invalid, NotFound
 from mainstay.domain.flavor import NODE_FLAVORS_MAX, NodeFlavor, NodeFlavorRecord, placed_before
@@ -16,7 +17,7 @@ from mainstay.domain.plan import Plan, RemoveNodeFlavor, SetNodeFlavor
 from mainstay.domain.queue import OTHER_FLAVOR
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
-from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
+from mainstay.operations.principal import Done, Principal, RequestKey, replayed
 from mainstay.ports import Store
 
 FLAVOR_NAME = re.compile(r"(?=[^a-z]*[a-z])[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
@@ -79,7 +80,7 @@ def remove(store: Store, principal: Principal, name: str, *, now: int, request: 
     if name not in here:
         raise _not_found(name, here)
     reason = Reason(code=Code.NODE_FLAVOR_REMOVED, object=name, numbers={"by": principal.name})
-    kept = request.with_reply("", tenant=principal.tenant) if request else None
+    kept = request.with_reply("", principal) if request else None
     action = RemoveNodeFlavor(name=name, reason=reason)
     try:
         store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=kept))

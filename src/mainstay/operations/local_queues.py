@@ -6,12 +6,13 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from mainstay.domain.access import Permission
 from mainstay.domain.errors import Conflict, Invalid, NotFound
 from mainstay.domain.plan import Plan, RemoveLocalQueue, SetLocalQueue
 from mainstay.domain.queue import LocalQueue, LocalQueueRecord
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations import infra, queues
-from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
+from mainstay.operations.principal import Done, Principal, RequestKey, replayed
 from mainstay.ports import Store
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
@@ -56,7 +57,7 @@ def remove(
         return done
     words = LocalQueue(cluster=cluster, namespace=namespace, name=name, queue="").words
     reason = Reason(code=Code.LOCAL_QUEUE_REMOVED, object=words, numbers={"by": principal.name})
-    kept = request.with_reply("", tenant=principal.tenant) if request else None
+    kept = request.with_reply("", principal) if request else None
     action = RemoveLocalQueue(cluster=cluster, namespace=namespace, name=name, reason=reason)
     try:
         store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=kept))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from mainstay.decide.nodes import words_of
+from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Allocation, Wanted
 from mainstay.domain.capacity import Closure, Keeping, Node
 from mainstay.domain.errors import Conflict, Invalid
@@ -21,7 +22,7 @@ from mainstay.domain.plan import (
 )
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
-from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
+from mainstay.operations.principal import Done, Principal, RequestKey, replayed
 from mainstay.ports import Store
 
 REASON_CHARACTERS_MAX = 500
@@ -185,7 +186,7 @@ def _change(
         now=now,
         actions=(action,),
         atomic=True,
-        idempotency=request.with_reply(text, tenant=principal.tenant) if request else None,
+        idempotency=request.with_reply(text, principal) if request else None,
     )
     try:
         result = store.commit(plan)

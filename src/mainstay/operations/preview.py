@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mainstay.decide import explain as explaining
+from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Owner
 from mainstay.domain.volume import VolumeNeed, named
 from mainstay.domain.workload import OPEN_MAX, STARTING, Kind, Phase, submitter_of, typical_on
 from mainstay.operations import priorities
 from mainstay.operations.possible import never
-from mainstay.operations.principal import Permission, Principal
+from mainstay.operations.principal import Principal, workload_for
+from mainstay.operations.projects import require_project
 from mainstay.operations.submit import (
     JobRequest,
     check,
@@ -33,8 +35,9 @@ class Asked:
 
 def preview(store: Store, principal: Principal, job: JobRequest, *, now: int, open_max: int = OPEN_MAX) -> Asked:
     """What would happen if this job were submitted now. Raises Invalid and TooMany as submit would."""
-    principal.require(Permission.READ)
+    principal.require(Permission.READ, job.project)
     check(job)
+    require_project(store, principal.tenant, job.project)
     require_fewer_open(store, principal.tenant, open_max)
     ((job, limited),) = with_default_limits(store, [job])
     require_possible(store, principal.tenant, [job])
@@ -67,8 +70,7 @@ def preview(store: Store, principal: Principal, job: JobRequest, *, now: int, op
 
 def explain(store: Store, principal: Principal, reference: str, *, now: int) -> explaining.Explanation | None:
     """Why a workload waits and what would let it start; None if it is final. Raises NotFound."""
-    principal.require(Permission.READ)
-    workload = store.workload(reference, tenant=principal.tenant)
+    workload = workload_for(store, principal, reference, Permission.READ)
     if workload.phase.final:
         return None
     found = explaining.explain(

@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 
+from mainstay.domain.access import Permission
 from mainstay.domain.errors import Conflict, Invalid, NotFound
 from mainstay.domain.plan import Plan, RemovePriorityClass, SetPriorityClass
 from mainstay.domain.queue import BUILT_IN_PRIORITIES, PRIORITY_MAX, PriorityClass
 from mainstay.domain.reason import Code, Reason
-from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
+from mainstay.operations.principal import Done, Principal, RequestKey, replayed
 from mainstay.ports import Store
 
 CLASS_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
@@ -42,7 +43,7 @@ def remove(store: Store, principal: Principal, name: str, *, now: int, request: 
     if done := replayed(store, principal, request):
         return done
     reason = Reason(code=Code.PRIORITY_CLASS_REMOVED, object=name, numbers={"by": principal.name})
-    kept = request.with_reply("", tenant=principal.tenant) if request else None
+    kept = request.with_reply("", principal) if request else None
     action = RemovePriorityClass(name=name, reason=reason)
     try:
         store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=kept))

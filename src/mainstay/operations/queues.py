@@ -13,6 +13,7 @@ from mainstay.decide import standing
 from mainstay.decide.ordering import ORDERS
 from mainstay.decide.placement import POLICIES
 from mainstay.decide.standing import Standing
+from mainstay.domain.access import Permission
 from mainstay.domain.errors import Conflict, Invalid, NotFound
 from mainstay.domain.history import HALF_LIFE_SECONDS_MAX, HistoryPolicy, HistoryRecord
 from mainstay.domain.plan import Plan, RemoveQueue, RowVersion, SetQueue, SetQueueHistory
@@ -20,7 +21,7 @@ from mainstay.domain.preemption import PreemptionPolicy
 from mainstay.domain.queue import DEFAULT_QUEUE, OTHER_FLAVOR, Cell, QueueRecord, QueueSpec, Quota, Resource, tree_of
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
-from mainstay.operations.principal import ROLES, Done, Permission, Principal, RequestKey, replayed
+from mainstay.operations.principal import Done, Principal, RequestKey, replayed
 from mainstay.ports import Store
 
 QUEUE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
@@ -139,7 +140,7 @@ def remove(store: Store, principal: Principal, name: str, *, now: int, request: 
         )
         raise NotFound(msg, object_=name, hint=hint)
     reason = Reason(code=Code.QUEUE_REMOVED, object=name, numbers={"by": principal.name})
-    kept = request.with_reply("", tenant=principal.tenant) if request else None
+    kept = request.with_reply("", principal) if request else None
     action = RemoveQueue(queue=name, reason=reason)
     try:
         store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=kept))
@@ -190,7 +191,7 @@ def _check_history(policy: HistoryPolicy) -> None:
 def states(store: Store, principal: Principal, *, now: int) -> tuple[QueueState, ...]:
     """Every queue and cohort, parents before their children."""
     principal.require(Permission.READ)
-    everybody = Permission.MANAGE in ROLES.get(principal.role, frozenset())
+    everybody = principal.may(Permission.MANAGE)
     snapshot = store.snapshot(now=now, seed=0)
     counts = _counts(snapshot, store.queue_counts(tenant="" if everybody else principal.tenant))
     records = {row.queue.name: row for row in store.queues()}

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Owner, Seen, Wanted
 from mainstay.domain.errors import Conflict, Denied, Gone, Invalid, NotFound
 from mainstay.domain.plan import HandSecrets, Plan, RemoveSecret, SetSecret
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SECRET_BYTES_MAX, SECRET_NAME, SECRET_NAME_RULE, Handed, SecretRecord
 from mainstay.operations.offload import Offload
-from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
+from mainstay.operations.principal import Done, Principal, RequestKey, replayed
 from mainstay.operations.sealing import Sealing
 from mainstay.ports import Clock, Store
 
@@ -52,7 +53,7 @@ def remove(store: Store, principal: Principal, name: str, *, now: int, request: 
         return done
     reason = Reason(code=Code.SECRET_REMOVED, object=name, numbers={"by": principal.name})
     action = RemoveSecret(tenant=principal.tenant, name=name, reason=reason)
-    kept = request.with_reply("", tenant=principal.tenant) if request else None
+    kept = request.with_reply("", principal) if request else None
     try:
         store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=kept))
     except Conflict as error:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from mainstay.domain.errors import Unauthenticated
 from mainstay.domain.fleet import ClusterKind
 from mainstay.domain.workload import OPEN_MAX
+from mainstay.operations import tokens
 from mainstay.operations.agents import Agents
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import Sealing
-from mainstay.operations.sessions import Sessions
+from mainstay.operations.sessions import Session, Sessions
 from mainstay.operations.submit import Draw
 from mainstay.ports import Artifacts, Clock, Cluster, Connector, LoopStore, Store
 
@@ -73,3 +75,20 @@ class Services:
     """Where the API is reached, without a trailing slash."""
     open_max: int = OPEN_MAX
     """So many workloads of a tenant may be open at a time; 0: no limit."""
+
+    async def renewed(self, principal: Principal) -> Principal:
+        """The same caller as of now. Raises Unauthenticated once the token behind it has ended."""
+        if not principal.token:
+            return principal
+        return await self.offload(tokens.renewed, self.store, principal, now=self.clock.now())
+
+    async def signed_in(self, cookie: str) -> Session | None:
+        """The session that a cookie names, with what its member may now; it ends with the token that began it."""
+        session = self.sessions.session(cookie)
+        if session is None:
+            return None
+        try:
+            return replace(session, principal=await self.renewed(session.principal))
+        except Unauthenticated:
+            self.sessions.end(cookie)
+            return None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mainstay.domain.access import Permission
 from mainstay.domain.plan import Plan, RequestStop
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Workload
-from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
+from mainstay.operations.principal import Done, Principal, RequestKey, replayed, workload_for
 from mainstay.ports import Store
 
 
@@ -21,10 +22,10 @@ def stop(
     reply: Callable[[Workload], str],
 ) -> Done:
     """Ask for the end of a workload, by id or newest of a name. Raises NotFound. A final one stays as it is."""
-    principal.require(Permission.STOP)
+    principal.require_somewhere(Permission.STOP)
     if done := replayed(store, principal, request):
         return done
-    workload = store.workload(reference, tenant=principal.tenant)
+    workload = workload_for(store, principal, reference, Permission.STOP)
     text = reply(workload)
     if workload.phase.final:
         return Done(reply=text, replayed=False)
@@ -37,7 +38,7 @@ def stop(
         now=now,
         actions=(action,),
         atomic=True,
-        idempotency=request.with_reply(text, tenant=principal.tenant) if request else None,
+        idempotency=request.with_reply(text, principal) if request else None,
     )
     result = store.commit(plan)
     return Done(reply=text if result.reply is None else result.reply, replayed=result.reply is not None)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from mainstay.domain import ids
+from mainstay.domain.access import DEFAULT_PROJECT, Permission
 from mainstay.domain.artifact import safe_path
-from mainstay.domain.errors import Conflict, Invalid, TooMany
+from mainstay.domain.errors import Conflict, Forbidden, Invalid, TooMany
 from mainstay.domain.plan import NewWorkload, Plan, Submit
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import DEFAULT_QUEUE, PRIORITY_MAX, PriorityClass
@@ -20,7 +21,8 @@ from mainstay.domain.workload import OPEN_MAX, OPEN_MAX_HINT, SETS_MAX, Kind, Ph
 from mainstay.operations import priorities, queues, secrets
 from mainstay.operations.infra import require_known, require_levels, require_one_home, require_volumes
 from mainstay.operations.possible import require_room
-from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
+from mainstay.operations.principal import Done, Principal, RequestKey, replayed
+from mainstay.operations.projects import require_project
 from mainstay.ports import Store
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
@@ -70,13 +72,16 @@ def submit(
 
     Raises Invalid, KeyReused, TooMany, Unavailable.
     """
-    principal.require(Permission.SUBMIT)
     for job in jobs:
+        principal.require(Permission.SUBMIT, job.project)
         check(job)
+        _require_gpus(principal, job.spec)
     jobs = [limited for limited, _ in with_default_limits(store, jobs)]
-    if any(map(_asks_for_something, jobs)):
+    if any(job.project != DEFAULT_PROJECT or _asks_for_something(job) for job in jobs):
         if done := replayed(store, principal, request):
             return done
+        for project in sorted({job.project for job in jobs}):
+            require_project(store, principal.tenant, project)
         require_possible(store, principal.tenant, jobs)
     try:
         require_room(store, ((job.spec, job.queue) for job in jobs), now=now)
@@ -95,7 +100,7 @@ def submit(
             now=now,
             actions=tuple(Submit(workload=workload, reason=reason, open_max=open_max) for workload in workloads),
             atomic=True,
-            idempotency=request.with_reply(text, tenant=principal.tenant) if request else None,
+            idempotency=request.with_reply(text, principal) if request else None,
         )
         try:
             result = store.commit(plan)
@@ -105,6 +110,19 @@ def submit(
             continue
         return Done(reply=text if result.reply is None else result.reply, replayed=result.reply is not None)
     raise AssertionError
+
+
+def _require_gpus(principal: Principal, spec: WorkloadSpec) -> None:
+    """Raises Forbidden for a run that asks for more GPUs than its token allows for one, in whichever choice and size."""
+    most = principal.caps.gpus
+    asked = max(
+        sum(one.nodes * one.resources.gpus for one in spec.sets),
+        *(max(spec.nodes, spec.nodes_max) * choice.gpus for choice in spec.choices),
+        0,
+    )
+    if most is not None and asked > most:
+        msg = f"this token allows {most} GPUs a run, and {spec.name} asks for {asked}"
+        raise Forbidden(msg, object_=spec.name, hint="ask for fewer, or use a token that allows more")
 
 
 def new_workload(

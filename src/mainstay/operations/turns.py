@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from mainstay.domain.access import Permission
 from mainstay.domain.errors import Conflict, Invalid
 from mainstay.domain.plan import Action, HoldWorkload, Plan, ReleaseWorkload, Reprioritize
 from mainstay.domain.queue import PRIORITY_MAX
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import WAITING, Phase, Workload
 from mainstay.operations import priorities
-from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
+from mainstay.operations.principal import Done, Principal, RequestKey, replayed, workload_for
 from mainstay.ports import Store
 
 Reply = Callable[[Workload], str]
@@ -21,10 +22,10 @@ def hold(
     store: Store, principal: Principal, reference: str, *, now: int, request: RequestKey | None, reply: Reply
 ) -> Done:
     """Let a workload wait until it is released. Raises NotFound, and Conflict for one that has a place or is over."""
-    principal.require(Permission.SUBMIT)
+    principal.require_somewhere(Permission.SUBMIT)
     if done := replayed(store, principal, request):
         return done
-    workload = store.workload(reference, tenant=principal.tenant)
+    workload = workload_for(store, principal, reference, Permission.SUBMIT)
     reason = Reason(code=Code.HELD, object=workload.id, numbers={"by": principal.name})
     action = HoldWorkload(workload_key=workload.key, reason=reason)
     held = workload if workload.held else replace(workload, held=True, reason=reason)
@@ -36,10 +37,10 @@ def release(
     store: Store, principal: Principal, reference: str, *, now: int, request: RequestKey | None, reply: Reply
 ) -> Done:
     """Let a workload that was held have its turn. Nothing happens to one that was not. Raises NotFound."""
-    principal.require(Permission.SUBMIT)
+    principal.require_somewhere(Permission.SUBMIT)
     if done := replayed(store, principal, request):
         return done
-    workload = store.workload(reference, tenant=principal.tenant)
+    workload = workload_for(store, principal, reference, Permission.SUBMIT)
     reason = Reason(code=Code.RELEASED, object=workload.id, numbers={"by": principal.name})
     action = ReleaseWorkload(workload_key=workload.key, reason=reason)
     free = replace(workload, held=False)
@@ -61,14 +62,14 @@ def reprioritize(
     """Give a workload another priority, as a number or a class; it keeps its age. Raises NotFound, Invalid, and Conflict
     for one that is over.
     """
-    principal.require(Permission.SUBMIT)
+    principal.require_somewhere(Permission.SUBMIT)
     if done := replayed(store, principal, request):
         return done
     wanted = priorities.resolved(store, priority)
     if not 0 <= wanted.priority <= PRIORITY_MAX:
         msg = f"priority: {wanted.priority} is not allowed"
         raise Invalid(msg, object_="priority", hint=f"allowed: 0 to {PRIORITY_MAX}")
-    workload = store.workload(reference, tenant=principal.tenant)
+    workload = workload_for(store, principal, reference, Permission.SUBMIT)
     numbers: dict[str, int | float | str] = {
         "by": principal.name,
         "priority": wanted.priority,
@@ -99,7 +100,7 @@ def _commit(
         now=now,
         actions=(action,),
         atomic=True,
-        idempotency=request.with_reply(text, tenant=principal.tenant) if request else None,
+        idempotency=request.with_reply(text, principal) if request else None,
     )
     try:
         result = store.commit(plan)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from mainstay.domain.access import Permission
 from mainstay.domain.errors import Conflict, NotFound
 from mainstay.domain.plan import Plan, RemoveVolume
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.volume import VolumeRecord, VolumeRef
-from mainstay.operations.principal import Done, Permission, Principal, RequestKey, replayed
+from mainstay.operations.principal import Done, Principal, RequestKey, replayed
 from mainstay.ports import Store
+
+
+def volumes(store: Store, principal: Principal) -> list[VolumeRecord]:
+    """Those that the caller may look at, by cluster, project and name."""
+    principal.require_somewhere(Permission.READ)
+    everything = store.volumes(tenant=principal.tenant)
+    return [one for one in everything if principal.may(Permission.READ, one.state.owner.project)]
 
 
 def volume(store: Store, principal: Principal, name: str, *, project: str, cluster: str) -> VolumeRecord:
     """One by its name; an empty `project` or `cluster` is any. Raises NotFound, and Conflict if several have it."""
-    principal.require(Permission.READ)
-    everything = store.volumes(tenant=principal.tenant)
+    everything = volumes(store, principal)
     found = [
         one
         for one in everything
@@ -44,17 +51,18 @@ def remove(
     request: RequestKey | None,
 ) -> Done:
     """Have its cluster delete a volume with all that is in it. Raises NotFound, and Conflict while something uses it."""
-    principal.require(Permission.VOLUMES)
+    principal.require_somewhere(Permission.VOLUMES)
     if done := replayed(store, principal, request):
         return done
     found = volume(store, principal, name, project=project, cluster=cluster)
+    principal.require(Permission.VOLUMES, found.state.owner.project)
     numbers: dict[str, int | float | str] = {"by": principal.name, "cluster": found.cluster}
     action = RemoveVolume(
         cluster=found.cluster,
         volume=VolumeRef(owner=found.state.owner, name=name),
         reason=Reason(code=Code.VOLUME_REMOVED, object=name, numbers=numbers),
     )
-    kept = request.with_reply("", tenant=principal.tenant) if request else None
+    kept = request.with_reply("", principal) if request else None
     try:
         store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=kept))
     except Conflict as error:

@@ -135,10 +135,10 @@ def workloads(
 ) -> Flow[list[WorkloadView]]:
     """Newest first, all pages; at most `most` where that is given."""
     params = plain({"name": name, "project": project, "phase": ",".join(phase), "all": everything})
-    return (yield from _pages("/v1/workloads", Page[WorkloadView], params, most=most))
+    return (yield from pages("/v1/workloads", Page[WorkloadView], params, most=most))
 
 
-def _pages(path: str, page: type[Page[Item]], params: dict[str, Any], *, most: int = 0) -> Flow[list[Item]]:
+def pages(path: str, page: type[Page[Item]], params: dict[str, Any], *, most: int = 0) -> Flow[list[Item]]:
     """The items of all pages of a list, at most `most` where that is given."""
     found: list[Item] = []
     cursor = ""
@@ -206,7 +206,7 @@ def log_piece(ref: str, *, rank: int = 0, attempt: int = 0, offset: int = 0) -> 
 
 def nodes() -> Flow[list[NodeView]]:
     """Every node."""
-    return (yield from _pages("/v1/nodes", Page[NodeView], {}))
+    return (yield from pages("/v1/nodes", Page[NodeView], {}))
 
 
 def node(ref: str) -> Flow[NodeView]:
@@ -255,7 +255,7 @@ def gpus() -> Flow[list[GpuView]]:
 
 def clusters() -> Flow[list[ClusterView]]:
     """Every cluster of the fleet."""
-    return (yield from _pages("/v1/clusters", Page[ClusterView], {}))
+    return (yield from pages("/v1/clusters", Page[ClusterView], {}))
 
 
 def cluster(name: str) -> Flow[ClusterView]:
@@ -291,7 +291,7 @@ def remove_cluster(name: str, *, lost: bool = False) -> Flow[None]:
 
 def volumes() -> Flow[list[NamedVolumeView]]:
     """All volumes that outlive runs."""
-    return (yield from _pages("/v1/volumes", Page[NamedVolumeView], {}))
+    return (yield from pages("/v1/volumes", Page[NamedVolumeView], {}))
 
 
 def volume(name: str, *, project: str, cluster: str) -> Flow[NamedVolumeView]:
@@ -308,7 +308,7 @@ def remove_volume(name: str, *, project: str, cluster: str) -> Flow[None]:
 
 def queues() -> Flow[list[QueueView]]:
     """Every queue and cohort."""
-    return (yield from _pages("/v1/queues", Page[QueueView], {}))
+    return (yield from pages("/v1/queues", Page[QueueView], {}))
 
 
 def queue(name: str) -> Flow[QueueView]:
@@ -382,7 +382,7 @@ def set_queue_history(request: QueueHistoryRequest) -> Flow[QueueHistoryView]:
 
 def audit(*, most: int = 0) -> Flow[list[AuditView]]:
     """Newest first, all pages; at most `most` where that is given."""
-    return (yield from _pages("/v1/audit", Page[AuditView], {}, most=most))
+    return (yield from pages("/v1/audit", Page[AuditView], {}, most=most))
 
 
 def priorities() -> Flow[list[PriorityClassView]]:
@@ -403,7 +403,7 @@ def remove_priority(name: str) -> Flow[None]:
 
 def secrets() -> Flow[list[SecretView]]:
     """The names of all secrets."""
-    return (yield from _pages("/v1/secrets", Page[SecretView], {}))
+    return (yield from pages("/v1/secrets", Page[SecretView], {}))
 
 
 def set_secret(name: str, value: bytes) -> Flow[SecretView]:
@@ -427,12 +427,12 @@ def cost(
 
 def models(*, model: str = "") -> Flow[list[ModelVersionView]]:
     """Registered versions, newest first."""
-    return (yield from _pages("/v1/models", Page[ModelVersionView], plain({"model": model})))
+    return (yield from pages("/v1/models", Page[ModelVersionView], plain({"model": model})))
 
 
 def endpoints() -> Flow[list[EndpointView]]:
     """Every endpoint."""
-    return (yield from _pages("/v1/endpoints", Page[EndpointView], {}))
+    return (yield from pages("/v1/endpoints", Page[EndpointView], {}))
 
 
 def endpoint(name: str) -> Flow[EndpointView]:

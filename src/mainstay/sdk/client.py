@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 
 import httpx2
 
-from mainstay.sdk import calls
+from mainstay.sdk import calls, calls_access
 from mainstay.sdk.config import find, trusted
 from mainstay.sdk.errors import ApiError, RunFailed
 from mainstay.sdk.inside import (
@@ -29,6 +29,17 @@ from mainstay.sdk.request import Answer, Flow, Request, Result, Tries, not_ours,
 from mainstay.sdk.runs import FINAL, RunView
 from mainstay.sdk.sockets import Socket, opening
 from mainstay.sdk.streams import SILENCE_SECONDS, FollowEvents, Following, FollowLog, Parser
+from mainstay.wire.access import (
+    Kind,
+    MemberView,
+    NewTenantView,
+    NewTokenView,
+    ProjectView,
+    RoleView,
+    TenantView,
+    TokenRequest,
+    TokenView,
+)
 from mainstay.wire.job import Job
 from mainstay.wire.requests import (
     ClusterRequest,
@@ -365,6 +376,58 @@ class Client:
     def remove_secret(self, name: str) -> None:
         """Forget a secret. Pods that have it keep it; those that start later fail, in words."""
         self._run(calls.remove_secret(name))
+
+    def tenants(self) -> builtins.list[TenantView]:
+        """Every tenant, for who administers the platform; else your own."""
+        return self._run(calls_access.tenants())
+
+    def create_tenant(self, name: str, *, administrator: str) -> NewTenantView:
+        """Make a tenant and its first administrator, whose token is shown here and never again."""
+        return self._run(calls_access.create_tenant(name, administrator=administrator))
+
+    def projects(self) -> builtins.list[ProjectView]:
+        """The projects of the tenant that you may look into."""
+        return self._run(calls_access.projects())
+
+    def create_project(self, name: str) -> None:
+        """Make a project of your tenant."""
+        self._run(calls_access.create_project(name))
+
+    def roles(self) -> builtins.list[RoleView]:
+        """Every role with all that it may."""
+        return self._run(calls_access.roles())
+
+    def set_role(self, name: str, may: Sequence[str]) -> RoleView:
+        """Make a role of the tenant's own, or say anew what it may."""
+        return self._run(calls_access.set_role(name, may))
+
+    def remove_role(self, name: str) -> None:
+        """Forget a role of the tenant's own. Refused while a member has it."""
+        self._run(calls_access.remove_role(name))
+
+    def members(self) -> builtins.list[MemberView]:
+        """Everybody of the tenant with their roles."""
+        return self._run(calls_access.members())
+
+    def set_member(self, name: str, role: str, *, project: str = "", kind: Kind | None = None) -> MemberView:
+        """Give somebody a role, in all of the tenant or in one project, from their next request on."""
+        return self._run(calls_access.set_member(name, role, project=project, kind=kind))
+
+    def remove_member(self, name: str, *, project: str = "") -> None:
+        """Take somebody out of the tenant, with all tokens, or out of one project: from their next request on."""
+        self._run(calls_access.remove_member(name, project=project))
+
+    def tokens(self) -> builtins.list[TokenView]:
+        """Your own tokens, or, for who may administer members, those of all. None of them is shown."""
+        return self._run(calls_access.tokens())
+
+    def create_token(self, wish: TokenRequest) -> NewTokenView:
+        """Make a token for yourself or, if you administer members, for another. It is shown here and never again."""
+        return self._run(calls_access.create_token(wish))
+
+    def revoke_token(self, token_id: str) -> None:
+        """End a token at once, on every replica."""
+        self._run(calls_access.revoke_token(token_id))
 
     def cost(
         self, *, group_by: str = "workload", since: datetime | str | None = None, until: datetime | str | None = None

@@ -13,7 +13,7 @@ from mainstay.operations import nodes
 from mainstay.operations.principal import Done, Principal
 from mainstay.operations.services import Services
 
-ROOT = Principal(name="root", tenant="platform", role="admin")
+ROOT = Principal(name="root", tenant="platform", role="platform-admin")
 KEPT_OUT_MAX = 1
 """Of the nodes: most of the work must go on."""
 WAITS_SECONDS = (0, 0, 5, 60)

@@ -34,9 +34,9 @@ from mainstay.ports import WorkloadFilter
 from mainstay.simulation.faults import Dice
 
 USERS = (
-    Principal(name="alice", tenant="red", role="user"),
-    Principal(name="ann", tenant="red", role="user"),
-    Principal(name="bob", tenant="blue", role="user"),
+    Principal(name="alice", tenant="red", role="maintainer"),
+    Principal(name="ann", tenant="red", role="maintainer"),
+    Principal(name="bob", tenant="blue", role="maintainer"),
 )
 TENANTS = ("blue", "red")
 ENDPOINTS = ("digits", "words")

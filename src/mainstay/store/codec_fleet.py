@@ -164,7 +164,7 @@ def unregistered(name: str, *, version: int) -> ClusterRow:
 
 def identified(row: ClusterRow, found: IdentifyCluster, reason: Reason) -> ClusterRow:
     """The row once its agent has found it."""
-    settings = replace(_SETTINGS.decode(row["settings"]), server=codec.storable(found.server))
+    settings = replace(_SETTINGS.decode(row["settings"]), server=codec.storable(found.server), one_user=found.one_user)
     fresh = row.copy()
     fresh["settings"], fresh["identity"] = settings_text(settings), codec.storable(found.identity)
     if not row["identity"]:
@@ -175,6 +175,11 @@ def identified(row: ClusterRow, found: IdentifyCluster, reason: Reason) -> Clust
 def takes_work(row: ClusterRow) -> bool:
     """As `ClusterRecord.takes_work`."""
     return row["wanted"] == Stay.KEPT and row["seen"] == Contact.READY
+
+
+def runs_as_one_user(row: ClusterRow) -> bool:
+    """Whether all of its jobs run as one user: one could read the files of another (security.md E6)."""
+    return row["kind"] == ClusterKind.LOCAL or _SETTINGS.decode(row["settings"]).one_user
 
 
 def settings_text(settings: ClusterSettings) -> str:

@@ -35,7 +35,7 @@ from mainstay.domain.plan import (
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import OPEN_MAX_HINT
-from mainstay.store import guards, tables
+from mainstay.store import codec, guards, tables
 from mainstay.store.apply import apply, word
 from mainstay.store.load import load
 from mainstay.store.rows import HeadRow, IdempotencyRow
@@ -137,7 +137,12 @@ def _audit(world: World, action: Action) -> None:
 
 def stored_reply(connection: sa.Connection, request: Idempotency) -> str | None:
     """What is kept under the key of this request. Raises KeyReused if it was kept for another one."""
-    of_request = {"of_tenant": request.tenant, "of_route": request.route, "of_key": request.key}
+    of_request = {
+        "of_tenant": request.tenant,
+        "of_member": codec.storable(request.member),
+        "of_route": request.route,
+        "of_key": request.key,
+    }
     row = connection.execute(_REPLY, of_request).one_or_none()
     if row is None:
         return None
@@ -151,6 +156,7 @@ def stored_reply(connection: sa.Connection, request: Idempotency) -> str | None:
 def _store_reply(connection: sa.Connection, request: Idempotency, *, now: int) -> None:
     row = IdempotencyRow(
         tenant=request.tenant,
+        member=codec.storable(request.member),
         route=request.route,
         key=request.key,
         body_hash=request.body_hash,
@@ -163,14 +169,16 @@ def _store_reply(connection: sa.Connection, request: Idempotency, *, now: int) -
 
 _REPLY = sa.select(tables.idempotency.c.body_hash, tables.idempotency.c.reply).where(
     tables.idempotency.c.tenant == sa.bindparam("of_tenant"),
+    tables.idempotency.c.member == sa.bindparam("of_member"),
     tables.idempotency.c.route == sa.bindparam("of_route"),
     tables.idempotency.c.key == sa.bindparam("of_key"),
 )
 _STORE_REPLY = sa.insert(tables.idempotency)
-_OLD = sa.tuple_(tables.idempotency.c.tenant, tables.idempotency.c.route, tables.idempotency.c.key)
+_KEY = tuple(tables.idempotency.primary_key)
+_OLD = sa.tuple_(*_KEY)
 _DROP_REPLIES = sa.delete(tables.idempotency).where(
     _OLD.in_(
-        sa.select(tables.idempotency.c.tenant, tables.idempotency.c.route, tables.idempotency.c.key)
+        sa.select(*_KEY)
         .where(tables.idempotency.c.at < sa.bindparam("before"))
         .order_by(tables.idempotency.c.at)
         .limit(REPLIES_DROPPED_MAX)

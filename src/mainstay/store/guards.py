@@ -41,7 +41,7 @@ from mainstay.domain.queue import DEFAULT_QUEUE, NO_LIMIT, LocalQueue, QueueSpec
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import PODS
 from mainstay.domain.workload import ACTIVE, LEGAL_TRANSITIONS, WAITING, Kind, Phase
-from mainstay.store import codec, codec_fleet
+from mainstay.store import codec, codec_fleet, guards_access
 from mainstay.store.codec import KINDS
 from mainstay.store.rows import AllocationRow, EndpointRow, NodeRow, PriceRow, QueueRow, WorkloadRow
 from mainstay.store.world import World, pod_of
@@ -265,6 +265,8 @@ def cluster_may_join(world: World, new: NewCluster) -> Reason | None:
         return Reason(code=Code.CLUSTER_NAME_TAKEN, object=new.name)
     if not here and world.open_pods_of.get(new.name):
         return _cluster_in_use(world, new.name)
+    if not here and new.kind is ClusterKind.LOCAL and len(world.tenants) > 1:
+        return guards_access.one_user(new.name, tenants=len(world.tenants))
     return _known_as_another(world, new.name, new.identity)
 
 
@@ -279,6 +281,8 @@ def cluster_may_be(world: World, action: IdentifyCluster) -> Reason | None:
     if row["identity"] not in {"", action.identity}:
         numbers = {"known": row["identity"], "found": action.identity}
         return Reason(code=Code.CLUSTER_SWAPPED, object=action.cluster, numbers=numbers)
+    if action.one_user and len(world.tenants) > 1:
+        return guards_access.one_user(action.cluster, tenants=len(world.tenants))
     return _known_as_another(world, action.cluster, action.identity)
 
 

@@ -12,6 +12,9 @@ from mainstay.domain.allocation import Seen
 from mainstay.domain.plan import (
     Action,
     AddCluster,
+    AddProject,
+    AddTenant,
+    AddToken,
     Advance,
     Allocate,
     CapacityLeft,
@@ -43,7 +46,9 @@ from mainstay.domain.plan import (
     RemoveCluster,
     RemoveEndpoint,
     RemoveLocalQueue,
+    RemoveMember,
     RemoveNodeFlavor,
+    RemoveOwnRole,
     RemovePriorityClass,
     RemoveQueue,
     RemoveSecret,
@@ -51,8 +56,11 @@ from mainstay.domain.plan import (
     Reprioritize,
     RequestStop,
     ResumeCluster,
+    RevokeToken,
     SetLocalQueue,
+    SetMember,
     SetNodeFlavor,
+    SetOwnRole,
     SetPrice,
     SetPriorityClass,
     SetQueue,
@@ -63,11 +71,13 @@ from mainstay.domain.plan import (
     Submit,
     SwitchEndpoint,
     UncordonNode,
+    UseToken,
 )
 from mainstay.domain.quantity import MICROSECONDS_PER_SECOND, Resources
 from mainstay.domain.queue import DEFAULT_QUEUE
 from mainstay.domain.workload import RUNS_MAX, RUNS_MIN, Kind, Phase
 from mainstay.store import codec, history, queries, tables
+from mainstay.store.access import load_people
 from mainstay.store.apply import AnyAction, known
 from mainstay.store.rows import (
     AllocationRow,
@@ -85,7 +95,7 @@ from mainstay.store.rows import (
     WorkloadRow,
 )
 from mainstay.store.run_times import run_times_on
-from mainstay.store.world import VolumeKey, World
+from mainstay.store.world import OfTenant, VolumeKey, World
 
 
 def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> None:
@@ -104,6 +114,14 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
         found = run_times_on(connection, tenant=tenant, project=project, name=name)
         world.run_times_on[tenant, project, name] = found
     _load_model_versions(connection, world, needs)
+    load_people(
+        connection,
+        world,
+        tenants=needs.tenants,
+        people_of=needs.people_of,
+        tokens=needs.tokens,
+        tokens_of=needs.tokens_of,
+    )
     _load_secrets(connection, world, needs)
     _load_volumes(connection, world, needs)
     _load_queues(connection, world, needs)
@@ -149,6 +167,12 @@ class Needs:
     models: set[tuple[str, str]] = field(default_factory=set)
     prices: bool = False
     secrets: set[tuple[str, str]] = field(default_factory=set)
+    tenants: bool = False
+    people_of: set[str] = field(default_factory=set)
+    """Tenants of which projects, roles and members are read, and who administers the platform."""
+    tokens: set[str] = field(default_factory=set)
+    tokens_of: set[OfTenant] = field(default_factory=set)
+    """Members of which every token is read."""
     volumes_of: set[str] = field(default_factory=set)
     """Clusters of which every volume is touched."""
     volumes: set[VolumeKey] = field(default_factory=set)
@@ -242,7 +266,7 @@ class Needs:
                 self.clusters = True
             case AddCluster(cluster=new):
                 self.open_pods_of.add(new.name)
-                self.clusters = True
+                self.clusters = self.tenants = True
             case RemoveCluster(cluster=cluster):
                 self.nodes_of.add(cluster)
                 self.open_pods_of.add(cluster)
@@ -255,14 +279,30 @@ class Needs:
                 owner = volume.owner
                 self.volumes_of.add(cluster)
                 self.volumes.add((cluster, owner.tenant, owner.project, volume.name))
-            case DrainCluster() | ResumeCluster() | ObserveCluster() | IdentifyCluster():
+            case DrainCluster() | ResumeCluster() | ObserveCluster():
                 self.clusters = True
+            case IdentifyCluster():
+                self.clusters = self.tenants = True
             case RecordDenial():
                 pass
             case SetPrice():
                 self.prices = True
             case SetSecret(tenant=tenant, name=name) | RemoveSecret(tenant=tenant, name=name):
                 self.secrets.add((tenant, name))
+            case AddTenant():
+                self.tenants = self.clusters = True
+            case AddProject(tenant=tenant) | SetOwnRole(tenant=tenant) | RemoveOwnRole(tenant=tenant):
+                self.people_of.add(tenant)
+            case SetMember(tenant=tenant):
+                self.people_of.add(tenant)
+            case RemoveMember(tenant=tenant, name=name):
+                self.people_of.add(tenant)
+                self.tokens_of.add((tenant, name))
+            case AddToken(token=token):
+                self.people_of.add(token.tenant)
+                self.tokens.add(token.id)
+            case RevokeToken(id=id_) | UseToken(id=id_):
+                self.tokens.add(id_)
             case SetQueue(queue=queue):
                 self.queues.add(queue.name)
             case RemoveQueue(queue=name):

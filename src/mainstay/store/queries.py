@@ -86,13 +86,19 @@ def open_workloads(connection: sa.Connection, tenant: str) -> int:
     return connection.execute(query).scalar() or 0
 
 
-def workload(connection: sa.Connection, reference: str, *, tenant: str) -> Workload:
-    """By id, or the newest by name: of the jobs, else of the services, else of the guests. Raises NotFound.
+def workload(
+    connection: sa.Connection, reference: str, *, tenant: str, projects: tuple[str, ...] | None = None
+) -> Workload:
+    """By id, or the newest by name: of the jobs, else of the services, else of the guests; in one of these projects, if given.
+
+    Raises NotFound.
 
     An endpoint is named after the run that made its model, unless it is told otherwise: the name means the run.
     """
     table = tables.workloads
     mine = sa.select(table).where(table.c.tenant == codec.storable(tenant))
+    if projects is not None:
+        mine = mine.where(table.c.project.in_(projects))
     text = codec.storable(reference)
     by_name = mine.where(table.c.name == text).order_by(table.c.key.desc()).limit(1)
     by_kind = (by_name.where(table.c.kind == codec.KINDS.index(kind)) for kind in (Kind.JOB, Kind.SERVICE, Kind.POD))
@@ -113,6 +119,8 @@ def workloads(connection: sa.Connection, which: WorkloadFilter, *, before: int, 
     for column, value in ((table.c.tenant, which.tenant), (table.c.project, which.project), (table.c.name, which.name)):
         if value:
             query = query.where(column == codec.storable(value))
+    if which.projects is not None:
+        query = query.where(table.c.project.in_(which.projects))
     if which.phases:
         query = query.where(table.c.phase.in_([int(phase) for phase in which.phases]))
     if which.phases and not any(phase.final for phase in which.phases):

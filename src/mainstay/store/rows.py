@@ -325,6 +325,61 @@ class VolumeRow(TypedDict):
     removed: int
 
 
+class TenantRow(TypedDict):
+    """A row of `tenants`."""
+
+    name: str
+    created_at: int
+    created_by: str
+
+
+class ProjectRow(TypedDict):
+    """A row of `projects`."""
+
+    tenant: str
+    name: str
+    created_at: int
+    created_by: str
+
+
+class RoleRow(TypedDict):
+    """A row of `roles`."""
+
+    tenant: str
+    name: str
+    permissions: str
+    set_at: int
+    set_by: str
+
+
+class MemberRow(TypedDict):
+    """A row of `members`."""
+
+    tenant: str
+    name: str
+    kind: str
+    role: str
+    grants: str
+    added_at: int
+    added_by: str
+
+
+class TokenRow(TypedDict):
+    """A row of `tokens`."""
+
+    id: str
+    tenant: str
+    member: str
+    name: str
+    digest: str
+    caps: str
+    created_at: int
+    created_by: str
+    expires_at: int
+    revoked_at: int
+    used_at: int
+
+
 class SecretRow(TypedDict):
     """A row of `secrets`."""
 
@@ -389,6 +444,7 @@ class IdempotencyRow(TypedDict):
     """A row of `idempotency`."""
 
     tenant: str
+    member: str
     route: str
     key: str
     body_hash: str

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from mainstay.domain.access import Authority, MemberRecord, OwnRole, Project, Tenant, TokenRecord
 from mainstay.domain.allocation import Allocation, Progress, Wanted
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Closure, Node
@@ -25,7 +26,7 @@ from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.volume import VolumeRecord, VolumeRef
 from mainstay.domain.workload import Workload
 from mainstay.ports import ALL_EVENTS, EventFilter, Held, LineRecord, WantedChanges, WorkloadFilter
-from mainstay.store import bills, history, queries, wanted
+from mainstay.store import access, bills, history, queries, wanted
 from mainstay.store.commit import NothingToWrite, commit_in, stored_reply
 from mainstay.store.engine import Database, Postgresql, Sqlite
 from mainstay.store.failures import WAIT_SECONDS, Contradiction
@@ -174,9 +175,11 @@ class SqlStore:
         """As it is kept by every commit."""
         return self._database.read(lambda connection: queries.open_workloads(connection, tenant))
 
-    def workload(self, reference: str, *, tenant: str) -> Workload:
+    def workload(self, reference: str, *, tenant: str, projects: tuple[str, ...] | None = None) -> Workload:
         """By id or newest of a name."""
-        return self._database.read(lambda connection: queries.workload(connection, reference, tenant=tenant))
+        return self._database.read(
+            lambda connection: queries.workload(connection, reference, tenant=tenant, projects=projects)
+        )
 
     def workloads(self, which: WorkloadFilter, *, before: int, limit: int) -> tuple[Workload, ...]:
         """Newest first."""
@@ -203,6 +206,30 @@ class SqlStore:
     def sealed_secrets(self, names: Collection[str], *, tenant: str) -> Mapping[str, str]:
         """Sealed as they are."""
         return self._database.read(lambda connection: queries.sealed_secrets(connection, names, tenant=tenant))
+
+    def tenants(self) -> tuple[Tenant, ...]:
+        """By name."""
+        return self._database.read(access.tenants)
+
+    def projects(self, *, tenant: str) -> tuple[Project, ...]:
+        """By name."""
+        return self._database.read(lambda connection: access.projects(connection, tenant))
+
+    def own_roles(self, *, tenant: str) -> tuple[OwnRole, ...]:
+        """By name."""
+        return self._database.read(lambda connection: access.own_roles(connection, tenant))
+
+    def members(self, *, tenant: str) -> tuple[MemberRecord, ...]:
+        """By name."""
+        return self._database.read(lambda connection: access.members(connection, tenant))
+
+    def tokens(self, *, tenant: str, member: str = "") -> tuple[TokenRecord, ...]:
+        """The oldest first."""
+        return self._database.read(lambda connection: access.tokens(connection, tenant, member))
+
+    def authority(self, token: str) -> Authority | None:
+        """What a token may now."""
+        return self._database.read(lambda connection: access.authority(connection, token))
 
     def nodes(self, *, after: tuple[str, str] = ("", ""), limit: int = 0) -> tuple[Node, ...]:
         """By cluster and name."""

@@ -393,6 +393,53 @@ queue_history = _table(
 """What the allocations that have ended left of what each queue used lately, as of `at`; it fades from there. Changed in the
 commit that records an end, so `head.allocations_at` says when it changed."""
 
+tenants = _table("tenants", _text("name", key=True), _whole("created_at"), _text("created_by"))
+"""Who is billed. No snapshot shows this table and those of members: they are read where somebody asks."""
+
+projects = _table(
+    "projects", _text("tenant", key=True), _text("name", key=True), _whole("created_at"), _text("created_by")
+)
+"""Beside `default`, which every tenant has."""
+
+roles = _table(
+    "roles",
+    _text("tenant", key=True),
+    _text("name", key=True),
+    _text("permissions"),
+    _whole("set_at"),
+    _text("set_by"),
+)
+"""Those that a tenant has made. `permissions`: words with a blank between two."""
+
+members = _table(
+    "members",
+    _text("tenant", key=True),
+    _text("name", key=True),
+    _text("kind"),
+    _text("role"),
+    _text("grants"),
+    _whole("added_at"),
+    _text("added_by"),
+)
+"""`role`: in all of the tenant, empty for none; `grants`: JSON, project -> role."""
+
+tokens = _table(
+    "tokens",
+    _text("id", key=True),
+    _text("tenant"),
+    _text("member"),
+    _text("name"),
+    _text("digest"),
+    _text("caps"),
+    _whole("created_at"),
+    _text("created_by"),
+    _whole("expires_at"),
+    _whole("revoked_at"),
+    _whole("used_at"),
+    sa.Index("tokens_of_member", "tenant", "member"),
+)
+"""`digest`: SHA-256 of the whole token, in hex. `caps`: JSON. Times of 0: not yet."""
+
 priority_classes = _table(
     "priority_classes",
     _text("name", key=True),
@@ -511,6 +558,7 @@ audit = _table(
 idempotency = _table(
     "idempotency",
     _text("tenant", key=True),
+    _text("member", key=True),
     _text("route", key=True),
     _text("key", key=True),
     _text("body_hash"),

@@ -31,16 +31,21 @@ from mainstay.store.rows import (
     HeadRow,
     HistoryPolicyRow,
     LocalQueueRow,
+    MemberRow,
     ModelRow,
     NodeFlavorRow,
     NodeRow,
     NodeTraitsRow,
     PriceRow,
     PriorityClassRow,
+    ProjectRow,
     QueueHistoryRow,
     QueueRow,
+    RoleRow,
     SecretRow,
     SpecifiedWorkloadRow,
+    TenantRow,
+    TokenRow,
     UsageRow,
     VolumeRow,
     WorkloadRow,
@@ -50,6 +55,8 @@ VolumeKey: TypeAlias = tuple[str, str, str, str]
 """(cluster, tenant, project, name)"""
 
 
+OfTenant: TypeAlias = tuple[str, str]
+"""Tenant, name."""
 LocalQueueKey: TypeAlias = tuple[str, str, str]
 """Cluster, namespace, name."""
 Asked: TypeAlias = tuple[str, str, int, int, int, str, int]
@@ -75,6 +82,14 @@ class World:
         self.last_model_version: dict[tuple[str, str], int] = {}
         self.prices: dict[tuple[str, int], PriceRow] = {}
         self.secrets: dict[tuple[str, str], SecretRow] = {}
+        self.tenants: dict[str, TenantRow] = {}
+        """Known only if one is added, or a cluster."""
+        self.projects: dict[OfTenant, ProjectRow] = {}
+        """Known only of tenants of which the plan changes who may what; the same of roles and members."""
+        self.roles: dict[OfTenant, RoleRow] = {}
+        self.members: dict[OfTenant, MemberRow] = {}
+        """And those of all tenants who administer the platform."""
+        self.tokens: dict[str, TokenRow] = {}
         self.volumes: dict[VolumeKey, VolumeRow] = {}
         self.volume_users: dict[VolumeKey, tuple[str, ...]] = {}
         """Of the volumes that are to be removed: the ids of the workloads that use them."""
@@ -246,6 +261,42 @@ class World:
         del self.secrets[key]
         self.changes.secrets[key] = None
 
+    def put_tenant(self, row: TenantRow) -> None:
+        """A new row."""
+        self.tenants[row["name"]] = self.changes.tenants[row["name"]] = row
+
+    def put_project(self, row: ProjectRow) -> None:
+        """A new row."""
+        key = row["tenant"], row["name"]
+        self.projects[key] = self.changes.projects[key] = row
+
+    def put_role(self, row: RoleRow) -> None:
+        """A new row, or another one in its place."""
+        key = row["tenant"], row["name"]
+        self.roles[key] = self.changes.roles[key] = row
+
+    def drop_role(self, key: OfTenant) -> None:
+        """The row goes."""
+        del self.roles[key]
+        self.changes.roles[key] = None
+
+    def put_member(self, row: MemberRow) -> None:
+        """A new row, or another one in its place."""
+        key = row["tenant"], row["name"]
+        self.members[key] = self.changes.members[key] = row
+
+    def drop_member(self, key: OfTenant) -> None:
+        """The row goes, and with it all tokens."""
+        del self.members[key]
+        self.changes.members[key] = None
+        for row in [row for row in self.tokens.values() if (row["tenant"], row["member"]) == key]:
+            del self.tokens[row["id"]]
+            self.changes.tokens[row["id"]] = None
+
+    def put_token(self, row: TokenRow) -> None:
+        """A new row, or another one in its place."""
+        self.tokens[row["id"]] = self.changes.tokens[row["id"]] = row
+
     def put_volume(self, key: VolumeKey, row: VolumeRow) -> None:
         """A new row, or another one in its place."""
         self.volumes[key] = self.changes.volumes[key] = row
@@ -399,6 +450,11 @@ class Changes:
         self.charges: list[ChargeRow] = []
         self.prices: list[PriceRow] = []
         self.secrets: dict[tuple[str, str], SecretRow | None] = {}
+        self.tenants: dict[str, TenantRow | None] = {}
+        self.projects: dict[OfTenant, ProjectRow | None] = {}
+        self.roles: dict[OfTenant, RoleRow | None] = {}
+        self.members: dict[OfTenant, MemberRow | None] = {}
+        self.tokens: dict[str, TokenRow | None] = {}
         self.volumes: dict[VolumeKey, VolumeRow | None] = {}
         self.queues: dict[str, QueueRow | None] = {}
         self.local_queues: dict[LocalQueueKey, LocalQueueRow | None] = {}

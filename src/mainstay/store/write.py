@@ -28,13 +28,18 @@ def write(connection: sa.Connection, world: World) -> None:
     _insert(connection, tables.usage, changes.usage)
     _insert(connection, tables.charges, changes.charges)
     _insert(connection, tables.prices, changes.prices)
-    _write_secrets(connection, world)
-    _write_volumes(connection, world)
-    _write_by_name(connection, tables.queues, changes.queues)
-    _write_by_name(connection, tables.node_flavors, changes.node_flavors)
-    _write_local_queues(connection, world)
+    _write_whole(connection, tables.tenants, changes.tenants)
+    _write_whole(connection, tables.projects, changes.projects)
+    _write_whole(connection, tables.roles, changes.roles)
+    _write_whole(connection, tables.members, changes.members)
+    _write_whole(connection, tables.tokens, changes.tokens)
+    _write_whole(connection, tables.secrets, changes.secrets)
+    _write_whole(connection, tables.volumes, changes.volumes)
+    _write_whole(connection, tables.queues, changes.queues)
+    _write_whole(connection, tables.node_flavors, changes.node_flavors)
+    _write_whole(connection, tables.local_queues, changes.local_queues)
     _write_history(connection, world)
-    _write_by_name(connection, tables.priority_classes, changes.priority_classes)
+    _write_whole(connection, tables.priority_classes, changes.priority_classes)
     _UPDATE_NODE.run(connection, changes.nodes.values())
     if changes.new_traits:
         _forget_traits(connection)
@@ -73,36 +78,16 @@ _COUNT_OPEN_WORK = sa.text(
 )
 
 
-def _write_secrets(connection: sa.Connection, world: World) -> None:
-    """Each is written whole in the place of what was there. A removed one goes whole: nothing of its value is kept."""
-    table, changed = tables.secrets, world.changes.secrets
-    for tenant, name in changed:
-        connection.execute(sa.delete(table).where(table.c.tenant == tenant, table.c.name == name))
-    _insert(connection, table, [row for row in changed.values() if row is not None])
+def _write_whole(connection: sa.Connection, table: sa.Table, changed: Mapping[Any, Mapping[str, Any] | None]) -> None:
+    """By primary key: each is written whole in the place of what was there. None goes whole: nothing of its values is kept.
 
-
-def _write_volumes(connection: sa.Connection, world: World) -> None:
-    """Each is written whole in the place of what was there."""
-    table, changed = tables.volumes, world.changes.volumes
-    for cluster, tenant, project, name in changed:
-        of = (table.c.cluster == cluster, table.c.tenant == tenant, table.c.project == project, table.c.name == name)
-        connection.execute(sa.delete(table).where(*of))
-    _insert(connection, table, [row for row in changed.values() if row is not None])
-
-
-def _write_by_name(connection: sa.Connection, table: sa.Table, changed: Mapping[str, Mapping[str, Any] | None]) -> None:
-    """As secrets: each is written whole, or goes. `Any`: a row of either table."""
-    for name in changed:
-        connection.execute(sa.delete(table).where(table.c.name == name))
-    _insert(connection, table, [row for row in changed.values() if row is not None])
-
-
-def _write_local_queues(connection: sa.Connection, world: World) -> None:
-    """As secrets."""
-    table, changed = tables.local_queues, world.changes.local_queues
-    for cluster, namespace, name in changed:
-        there = (table.c.cluster == cluster) & (table.c.namespace == namespace) & (table.c.name == name)
-        connection.execute(sa.delete(table).where(there))
+    `Any`: the key of any table, a tuple where it has several columns, and a row of it.
+    """
+    columns = tuple(table.primary_key)
+    for key in changed:
+        values = key if isinstance(key, tuple) else (key,)
+        there = [column == value for column, value in zip(columns, values, strict=True)]
+        connection.execute(sa.delete(table).where(*there))
     _insert(connection, table, [row for row in changed.values() if row is not None])
 
 
@@ -111,7 +96,7 @@ def _write_history(connection: sa.Connection, world: World) -> None:
     if world.changes.history_policy:
         connection.execute(sa.delete(tables.history_policy))
         _insert(connection, tables.history_policy, world.changes.history_policy)
-    _write_by_name(connection, tables.queue_history, world.changes.history)
+    _write_whole(connection, tables.queue_history, world.changes.history)
 
 
 class _Batch:

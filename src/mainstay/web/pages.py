@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from mainstay import __version__
-from mainstay.operations.principal import ROLES, Permission
+from mainstay.domain.access import Permission
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Session
 from mainstay.web.sign_in import Doorkeeper
@@ -84,13 +84,13 @@ class Pages:
         """What answers for a page."""
 
         async def answer(request: Request) -> Response:
-            return self._answer(page, request)
+            return await self._answer(page, request)
 
         return answer
 
-    def _answer(self, page: Page, request: Request) -> Response:
+    async def _answer(self, page: Page, request: Request) -> Response:
         """The frame of a page; without a session the way to the sign-in."""
-        session = self._door.session(request)
+        session = await self._door.session(request)
         if session is not None:
             return self._frame(page, session, reference=request.path_params.get("reference", ""))
         if request.headers.get("sec-fetch-site") == "cross-site":
@@ -105,7 +105,7 @@ class Pages:
 
     def _frame(self, page: Page, session: Session, *, reference: str) -> Response:
         principal = session.principal
-        permissions = ROLES.get(principal.role, frozenset())
+        permissions = principal.anywhere
         return self._render(
             f"{page.name}.html",
             page=page,

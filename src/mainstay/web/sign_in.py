@@ -23,9 +23,9 @@ class Doorkeeper:
         self._secure = services.url.startswith("https:")
         self._cookie = cookie_name(services.system, secure=self._secure)
 
-    def session(self, request: Request) -> Session | None:
+    async def session(self, request: Request) -> Session | None:
         """None without a cookie that is valid."""
-        return self._services.sessions.session(request.cookies.get(self._cookie, ""))
+        return await self._services.signed_in(request.cookies.get(self._cookie, ""))
 
     async def sign_in(self, request: Request) -> Response:
         """Take the code of a link as the body and answer with a cookie. Raises Unauthenticated for a used code."""
@@ -51,7 +51,7 @@ class Doorkeeper:
     async def sign_out(self, request: Request) -> Response:
         """End the session and take the cookie away; without a session there is nothing to do."""
         self._require_own_page(request)
-        session = self.session(request)
+        session = await self.session(request)
         if session is not None:
             given = request.headers.get(FORM_HEADER, "").encode("utf-8", "surrogatepass")
             if not hmac.compare_digest(given, session.form_token.encode()):

@@ -52,6 +52,8 @@ class Hello(Message, frozen=True):
     identity: Name
     server: Text = ""
     """Where the agent reaches the API server, to be shown."""
+    one_user: bool = False
+    """All jobs run as one user there, as on the agent's own machine."""
 
 
 class ClusterSaid(Message, frozen=True):

@@ -29,6 +29,8 @@ IDLE: Final = 4001
 """Nothing was said for too long."""
 MISUSED: Final = 4002
 """A message was none of the protocol."""
+REFUSED: Final = 4003
+"""Whoever opened it may not have it any more: the reason says why."""
 
 
 class Frame(IntEnum):

@@ -33,7 +33,7 @@ from tests.arena import CLUSTER, Arena, arena
 from tests.integration.kubernetes.guests import Platform, container, platform
 
 pytestmark = pytest.mark.xdist_group("api-server")
-ADA = Principal(name="ada", tenant="acme", role="admin")
+ADA = Principal(name="ada", tenant="acme", role="platform-admin")
 
 
 @pytest.fixture

@@ -187,7 +187,7 @@ async def test_a_file_that_is_cut_off_on_its_way_is_no_file(carried: World) -> N
 
 
 async def test_a_token_that_was_replaced_moves_no_file_any_more(carried: World) -> None:
-    administrator = Principal(name="root", tenant="physics", role="admin")
+    administrator = Principal(name="root", tenant="physics", role="platform-admin")
     agents.renew_token(carried.plane.store, administrator, "edge", now=carried.clock.now(), request=None)
     artifacts = carried.agent.artifacts
     for asked in (artifacts.tree(tree_of(CODE).digest), artifacts.put(digest_of(b"x"), chunks(b"x"))):

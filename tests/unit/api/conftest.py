@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from tests.stores import Scene
 from tests.unit.web.site import LogCluster, Server, Site, services_of, size
 
 PEOPLE = {
-    "admin-token": Principal(name="root", tenant="physics", role="admin"),
-    "user-token": Principal(name="alice", tenant="physics", role="user"),
+    "admin-token": Principal(name="root", tenant="physics", role="platform-admin"),
+    "user-token": Principal(name="alice", tenant="physics", role="maintainer"),
+    "carol-token": Principal(name="carol", tenant="physics", role="user"),
+    "dora-token": Principal(name="dora", tenant="physics", role="tenant-admin"),
     "viewer-token": Principal(name="bob", tenant="physics", role="viewer"),
-    "other-token": Principal(name="eve", tenant="chemistry", role="admin"),
+    "other-token": Principal(name="eve", tenant="chemistry", role="platform-admin"),
     "nobody-token": Principal(name="nobody", tenant="physics", role="none"),
 }
 
@@ -49,11 +52,17 @@ class Api:
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
     with services_of(tmp_path, url="http://platform.test") as given:
-        services = replace(given, authenticate=PEOPLE.get)
-        app = create_api(services)
-        transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx2.AsyncClient(transport=transport, base_url=services.url) as http:
-            yield Api(app=app, services=services, http=http)
+        async with api_over(replace(given, authenticate=PEOPLE.get)) as found:
+            yield found
+
+
+@asynccontextmanager
+async def api_over(services: Services) -> AsyncIterator[Api]:
+    """The API of these services."""
+    app = create_api(services)
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url=services.url) as http:
+        yield Api(app=app, services=services, http=http)
 
 
 def site_of(services: Services, app: FastAPI) -> Site:

@@ -15,6 +15,7 @@ import pytest
 
 from mainstay.api.app import TOPICS
 from mainstay.decide.guests import workload_id
+from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Allocation, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.plan import IdentifyCluster
@@ -22,7 +23,7 @@ from mainstay.domain.reason import Code
 from mainstay.domain.secret import SecretUse
 from mainstay.domain.workload import Kind, Mount, Phase, PodRef, Workload
 from mainstay.operations import agents, secrets
-from mainstay.operations.principal import Permission, Principal
+from mainstay.operations.principal import Principal
 from mainstay.wire import agent as wire
 from mainstay.wire import agent_line
 from tests.agents import URL, ControlPlane, control_plane
@@ -293,7 +294,7 @@ async def test_an_agent_cannot_pass_off_files_of_others_as_the_output_of_its_pod
 
 async def test_an_agent_is_handed_the_secrets_of_its_own_pods_only_and_each_time_is_on_record(two: Two) -> None:
     scene, services = two.plane.scene, two.plane.services
-    alice = Principal(name="alice", tenant=two.ours.tenant, role="user")
+    alice = Principal(name="alice", tenant=two.ours.tenant, role="maintainer")
     secrets.put(two.plane.store, services.sealing, alice, "hf-token", b"canary", now=scene.now)
     nodes = {node.cluster: node for node in two.plane.store.nodes()}
     pods = []

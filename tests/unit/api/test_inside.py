@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 from wsproto.events import TextMessage
 
-from mainstay.api import limits, sockets
+from mainstay.api import limits, sockets, standing
 from mainstay.api.app import TOPICS, create_api
 from mainstay.cli.inside import _that_lives
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import NotYet, Unavailable
 from mainstay.domain.fleet import ClusterKind, Contact, NewCluster
-from mainstay.domain.plan import AddCluster, ObserveCluster, ObserveNodes
+from mainstay.domain.plan import AddCluster, ObserveCluster, ObserveNodes, RevokeToken
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Kind, Phase, PodRef, Workload
 from mainstay.operations.agents import SILENT_SINCE
@@ -28,8 +28,8 @@ from mainstay.sdk.client import Client
 from mainstay.sdk.errors import ApiError, CommandTooLong, Unreachable
 from mainstay.sdk.request import Request
 from mainstay.sdk.sockets import AsyncSocket, opening
-from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL, Frame, framed
-from tests.stores import WHY
+from mainstay.wire.sockets import EXEC_PROTOCOL, PORT_PROTOCOL, REFUSED, Frame, framed
+from tests.stores import TENANT, WHY
 from tests.unit.api.conftest import PEOPLE, site_of
 from tests.unit.web.site import LogCluster, Server, Site, services_of, size
 
@@ -218,13 +218,14 @@ def test_every_route_to_a_socket_is_in_this_file(world: World):
 
 
 async def test_who_may_enter_enters_and_nobody_else(world: World):
-    expected = {"admin-token": 101, "user-token": 101, "viewer-token": 403, "other-token": 404, "nobody-token": 403}
+    may = dict.fromkeys(("admin-token", "dora-token", "user-token", "carol-token"), 101)
+    expected = {**may, "viewer-token": 403, "other-token": 404, "nobody-token": 403}
     for path, protocol in paths(world):
         found = {token: await status(world, path, protocol, token=token) for token in PEOPLE}
         assert found == expected
         assert await status(world, path, protocol, token="wrong") == 401
     await world.until_closed()
-    assert len(world.cluster.opened) == 2 * len(paths(world))
+    assert len(world.cluster.opened) == len(may) * len(paths(world))
 
 
 async def test_a_page_of_another_site_enters_nothing(world: World):
@@ -552,3 +553,28 @@ async def test_a_platform_that_stops_says_so(world: World):
                 await hearing
         finally:
             world.server.start(world.site.app)
+
+
+async def test_what_is_open_ends_with_the_token_that_opened_it_and_says_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(standing, "RECHECK_SECONDS", 0.01)
+    for path, protocol in paths(world):
+        token = world.site.scene.person("zed", now=world.site.services.clock.now())
+        async with opened(world, path, protocol, token=token) as socket_:
+            world.site.scene.applied(RevokeToken(tenant=TENANT, id=token.split("_")[1], reason=WHY))
+            with pytest.raises(Unreachable, match="was revoked"):
+                await socket_.receive()
+        assert socket_._dialogue._end is not None
+        assert socket_._dialogue._end.code == REFUSED
+    await world.until_closed()
+
+
+async def test_what_the_administrator_of_the_machine_opens_is_not_asked_about(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(standing, "RECHECK_SECONDS", 0.0)
+    path, protocol = paths(world)[1]
+    async with opened(world, path, protocol, token="admin-token") as socket_:
+        await socket_.send(b"x")
+        assert await socket_.receive() == b"x"

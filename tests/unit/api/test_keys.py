@@ -109,6 +109,13 @@ WRITES = [
             ("/v1/priorities/paper", "/v1/priorities/{name}"),
         )
     ),
+    Write(
+        "POST", "/v1/projects", "/v1/projects", {"name": "new"}, {"name": "other"}, "/v1/projects", token="dora-token"
+    ),
+    *(
+        Write("DELETE", path, route, None, {"force": True}, "/v1/events", token="dora-token")
+        for path, route in (("/v1/members/zed", "/v1/members/{name}"), ("/v1/roles/night", "/v1/roles/{name}"))
+    ),
     Write("DELETE", "/v1/secrets/hf-token", "/v1/secrets/{name}", None, {"force": True}, "/v1/events"),
     Write("DELETE", "/v1/volumes/data", "/v1/volumes/{name}", None, {"force": True}, "/v1/events"),
     Write(
@@ -125,14 +132,17 @@ BY_CONTENT = {
     *("POST /v1/plan", "POST /v1/sign-in", "POST /v1/trees", "PUT /v1/blobs/{digest}", "PUT /v1/secrets/{name}"),
     *("PUT /v1/queues", "PUT /v1/queues/{name}", "PUT /v1/queue-history", "PUT /v1/priorities/{name}"),
     *("PUT /v1/flavors", "PUT /v1/flavors/{name}", "PUT /v1/local-queues"),
+    *("PUT /v1/members/{name}", "PUT /v1/roles/{name}"),
 }
 """They change nothing, or what they make is named by its content or takes the place of what was there, or (a sign-in) is
 worthless when doubled.
 """
 
 
-SHOWN_ONCE = {"POST /v1/clusters/{name}/token"}
-"""Done once by its key; but the token that it makes is not kept, so a repetition cannot show it (test_agents.py)."""
+SHOWN_ONCE = {"POST /v1/clusters/{name}/token", "POST /v1/tenants", "POST /v1/tokens", "DELETE /v1/tokens/{id}"}
+"""Done once by their keys; but the tokens that they make are not kept, so a repetition cannot show them (test_agents.py,
+test_access.py, where one is revoked, too).
+"""
 
 
 def named(write: Write) -> str:
@@ -158,6 +168,9 @@ async def furnished(api: Api) -> Api:
         ("/v1/priorities/paper", {"priority": 90}),
     ):
         put = await api.ask("PUT", path, json=body, token="admin-token")
+        assert put.status_code == 200, put.text
+    for path, body in (("/v1/members/zed", {"role": "user"}), ("/v1/roles/night", {"may": ["read", "stop"]})):
+        put = await api.ask("PUT", path, json=body, token="dora-token")
         assert put.status_code == 200, put.text
     cluster = await api.ask("POST", "/v1/clusters", json={**SIMULATED, "name": "east"}, token="admin-token")
     assert cluster.status_code == 201, cluster.text

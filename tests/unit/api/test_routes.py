@@ -11,7 +11,7 @@ from mainstay.api.app import TOPICS, openapi
 from mainstay.api.limits import BODY_BYTES_MAX, PREDICTION_BYTES_MAX
 from mainstay.api.routes import PUBLIC, Declared
 from mainstay.api.streams import MEDIA_TYPE
-from mainstay.operations.principal import ROLES
+from mainstay.domain.access import ROLES
 from mainstay.serving.server import Limits
 from mainstay.wire.job import NOT_YET
 from tests.unit.api.conftest import PEOPLE, Api, made_a_model, site_of
@@ -23,6 +23,7 @@ FILLED = {
     "namespace": "nope",
     "ref": "nope",
     "name": "nope",
+    "id": "nope",
     "digest": "0" * 64,
     "path": "v2",
     "rest": "v2",
@@ -73,7 +74,8 @@ async def test_a_route_is_open_to_the_roles_with_its_permission_and_to_no_other(
 
 
 def test_every_route_that_changes_something_needs_more_than_reading():
-    harmless = {"POST /v1/plan", "POST /v1/sign-in"}
+    of_oneself = {"POST /v1/tokens", "DELETE /v1/tokens/{id}"}
+    harmless = {"POST /v1/plan", "POST /v1/sign-in", *of_oneself}
     writes = {named(route) for route in GUARDED if route.method != "GET" and str(route.permission) == "read"}
     assert {name for name in writes if not name.startswith("POST /endpoints/")} <= harmless
 

@@ -7,16 +7,23 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
 import pytest
 
-from mainstay.api import events, limits, logs
+from mainstay.api import events, limits, logs, standing
+from mainstay.api.routes import Call
+from mainstay.domain.access import PLATFORM_ADMIN, ROLES, Permission
 from mainstay.domain.capacity import LogChunk
 from mainstay.domain.errors import Unavailable
+from mainstay.domain.plan import RemoveMember, RevokeToken
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Phase, Workload
+from mainstay.operations.principal import Principal
+from tests.clock import ManualClock
+from tests.stores import TENANT, WHY
 from tests.unit.api.test_routes import is_problem
 from tests.unit.web.site import TOKEN, Site, running_site, size
 
@@ -282,3 +289,69 @@ async def test_a_stream_that_nobody_takes_ends_and_lets_go(site: Site, monkeypat
         while site.app.state.streams.open:
             await asyncio.sleep(0.01)
     writer.close()
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may still have what they opened is asked a hundred times a second."""
+    monkeypatch.setattr(standing, "RECHECK_SECONDS", 0.01)
+
+
+def somebody(site: Site, name: str, **changes: str) -> dict[str, str]:
+    """The header of a new member."""
+    return {"Authorization": f"Bearer {site.scene.person(name, now=site.services.clock.now(), **changes)}"}
+
+
+@pytest.mark.usefixtures("quickly")
+async def test_a_stream_ends_with_the_token_that_opened_it_and_says_so(site: Site, http: httpx2.AsyncClient):
+    work = running(site, "revoked")
+    headers = somebody(site, "zed")
+    for path in STREAMS:
+        site.scene.person("zed", now=site.services.clock.now())
+        headers = somebody(site, "zed")
+        async with stream(http, path.format(ref=work.id), headers=headers) as given:
+            token = headers["Authorization"].split("_")[1]
+            site.scene.applied(RevokeToken(tenant=TENANT, id=token, reason=WHY))
+            last = [each async for each in given if "event" in each][-1]
+        assert (last["event"], last["data"]["code"]) == ("refused", "unauthenticated")
+        assert "was revoked" in last["data"]["detail"]
+
+
+@pytest.mark.usefixtures("quickly")
+async def test_a_log_ends_for_who_leaves_its_project_and_for_nobody_else(site: Site, http: httpx2.AsyncClient):
+    work = running(site, "left")
+    leaver, stayer = somebody(site, "lea", project="default"), somebody(site, "stan")
+    path = f"/v1/workloads/{work.id}/logs/stream"
+    async with stream(http, path, headers=leaver) as given, stream(http, path, headers=stayer) as kept:
+        within = ROLES[PLATFORM_ADMIN]
+        site.scene.applied(
+            RemoveMember(tenant=TENANT, name="lea", project="default", within=within, reason=WHY),
+        )
+        last = [each async for each in given if "event" in each][-1]
+        site.cluster.logs[f"{work.id}-1-0"] = b"still here"
+        piece = await anext(kept)
+    assert (last["event"], last["data"]["code"]) == ("refused", "forbidden")
+    assert piece["data"]["text"] == "still here"
+
+
+async def test_a_database_that_is_away_for_a_moment_ends_nothing_and_for_long_it_does(monkeypatch: pytest.MonkeyPatch):
+    clock, asked = ManualClock(), []
+
+    async def away(_: object) -> Principal:
+        asked.append(clock.monotonic())
+        if len(asked) == 3:
+            return principal
+        msg = "the database does not answer"
+        raise Unavailable(msg)
+
+    principal = Principal(name="zed", tenant=TENANT, role="user", token="t1")
+    services: Any = SimpleNamespace(clock=clock, renewed=away)
+    call = Call(services=services, principal=principal, key=None)
+    error = await standing.until_refused(call, Permission.READ)
+    assert isinstance(error, Unavailable)
+    assert clock.monotonic() - asked[2] >= standing.UNSEEN_SECONDS
+    assert asked[2] - asked[0] == 2 * standing.RECHECK_SECONDS
+
+
+def test_who_is_revoked_is_out_within_five_seconds():
+    assert standing.RECHECK_SECONDS < 5

@@ -64,6 +64,7 @@ def found(api: Api, cluster: str, *names: str, tenant: str = "physics", project:
 async def test_a_job_needs_not_say_where_a_volume_lies_that_is_on_record(fleet: Api):
     found(fleet, "west", "ckpt")
     assert (await fleet.submit(volumes=[CKPT])).status_code == 201
+    await fleet.ask("POST", "/v1/projects", token="dora-token", json={"name": "other"})
     assert "is in none of" in is_problem(await fleet.submit(volumes=[CKPT], project="other"), 422)["detail"]
     found(fleet, "east", "ckpt")
     problem = is_problem(await fleet.submit(volumes=[CKPT]), 422)

@@ -319,7 +319,7 @@ async def test_of_two_agents_for_one_cluster_one_acts_and_the_other_waits_and_fo
 async def test_a_token_that_is_replaced_in_the_middle_of_a_run_costs_time_and_nothing_else(carried: World) -> None:
     work = carried.plane.scene.submit(cluster="edge")
     await carried.turns(5)
-    administrator = Principal(name="root", tenant=TENANT, role="admin")
+    administrator = Principal(name="root", tenant=TENANT, role="platform-admin")
     token = agents.renew_token(carried.plane.store, administrator, "edge", now=carried.clock.now(), request=None)
     await carried.turns(SILENT_SECONDS + 10)
     assert {type(error) for error in carried.agent.failures} == {Unauthenticated}

@@ -15,7 +15,7 @@ from mainstay.operations.principal import Principal
 from tests.databases import empty_sqlite
 from tests.stores import ALL, SECOND, TENANT, USER, Scene
 
-ADA = Principal(name=USER, tenant=TENANT, role="user")
+ADA = Principal(name=USER, tenant=TENANT, role="maintainer")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from mainstay.operations.stop import stop
 from tests.databases import empty_sqlite
 from tests.stores import TENANT, USER, Scene
 
-ADA = Principal(name=USER, tenant=TENANT, role="user")
+ADA = Principal(name=USER, tenant=TENANT, role="maintainer")
 KEY = RequestKey(route="DELETE /v1/things", key="k", body_hash="h")
 
 

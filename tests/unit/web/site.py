@@ -129,7 +129,7 @@ class Site:
         assert isinstance(self.scene.store, SqlStore)
         return self.scene.store
 
-    def link(self, *, role: str = "admin") -> str:
+    def link(self, *, role: str = "platform-admin") -> str:
         """As `POST /v1/sign-in` makes it."""
         return f"{self.url}/sign-in#{self.services.sessions.code(Principal(name=USER, tenant=TENANT, role=role))}"
 
@@ -392,5 +392,5 @@ class _Model(BaseHTTPRequestHandler):
 
 
 def _authenticate(token: str) -> Principal | None:
-    roles = {TOKEN: "admin", VIEWER_TOKEN: "viewer"}
+    roles = {TOKEN: "platform-admin", VIEWER_TOKEN: "viewer"}
     return Principal(name=USER, tenant=TENANT, role=roles[token]) if token in roles else None

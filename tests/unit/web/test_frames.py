@@ -25,7 +25,7 @@ PATHS = [page.path.replace("{reference}", "bert-abcdefgh") for page in PAGES]
 async def client(tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
     """Signed in."""
     with services_of(tmp_path, url="http://platform.test") as services:
-        code = services.sessions.code(Principal(name="<ada>", tenant="physics", role="user"))
+        code = services.sessions.code(Principal(name="<ada>", tenant="physics", role="maintainer"))
         transport = httpx2.ASGITransport(app_of(services))
         async with httpx2.AsyncClient(transport=transport, base_url=services.url) as opened:
             await opened.post("/sign-in", content=code, headers={"Sec-Fetch-Site": "same-origin"})

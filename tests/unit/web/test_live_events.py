@@ -36,7 +36,7 @@ class CommitsAfterTheFirstLook:
 async def test_an_event_that_is_committed_during_a_look_is_not_slept_through(tmp_path: Path):
     with services_of(tmp_path, url="http://platform.test") as services:
         racing = replace(services, store=CommitsAfterTheFirstLook(Scene(services.store)))
-        call = Call(services=racing, principal=Principal(name=USER, tenant=TENANT, role="user"), key=None)
+        call = Call(services=racing, principal=Principal(name=USER, tenant=TENANT, role="maintainer"), key=None)
         frames = _frames(call, "", 0, ALL_EVENTS)
         async with asyncio.timeout(5):
             assert b"Submitted" in await anext(frames)

@@ -12,6 +12,9 @@ from typing import assert_never
 from mainstay.domain.plan import (
     Action,
     AddCluster,
+    AddProject,
+    AddTenant,
+    AddToken,
     Advance,
     Allocate,
     CapacityLeft,
@@ -45,7 +48,9 @@ from mainstay.domain.plan import (
     RemoveCluster,
     RemoveEndpoint,
     RemoveLocalQueue,
+    RemoveMember,
     RemoveNodeFlavor,
+    RemoveOwnRole,
     RemovePriorityClass,
     RemoveQueue,
     RemoveSecret,
@@ -53,9 +58,12 @@ from mainstay.domain.plan import (
     Reprioritize,
     RequestStop,
     ResumeCluster,
+    RevokeToken,
     RowVersion,
     SetLocalQueue,
+    SetMember,
     SetNodeFlavor,
+    SetOwnRole,
     SetPrice,
     SetPriorityClass,
     SetQueue,
@@ -66,10 +74,12 @@ from mainstay.domain.plan import (
     Submit,
     SwitchEndpoint,
     UncordonNode,
+    UseToken,
 )
 from mainstay.domain.reason import Reason
 from mainstay.store import guards
 from mainstay.store.apply import (
+    access,
     clusters,
     elastic,
     endpoints,
@@ -99,6 +109,15 @@ AnyAction = (
     | HandSecrets
     | SetSecret
     | RemoveSecret
+    | AddTenant
+    | AddProject
+    | SetOwnRole
+    | RemoveOwnRole
+    | SetMember
+    | RemoveMember
+    | AddToken
+    | RevokeToken
+    | UseToken
     | ObservePod
     | ClosePod
     | ObserveNodes
@@ -201,6 +220,24 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return secrets.set_secret(world, action)
         case RemoveSecret():
             return secrets.remove_secret(world, action)
+        case AddTenant():
+            return access.add_tenant(world, action)
+        case AddProject():
+            return access.add_project(world, action)
+        case SetOwnRole():
+            return access.set_own_role(world, action)
+        case RemoveOwnRole():
+            return access.remove_own_role(world, action)
+        case SetMember():
+            return access.set_member(world, action)
+        case RemoveMember():
+            return access.remove_member(world, action)
+        case AddToken():
+            return access.add_token(world, action)
+        case RevokeToken():
+            return access.revoke_token(world, action)
+        case UseToken():
+            return access.use_token(world, action)
         case ObservePod():
             return pods.observe_pod(world, action)
         case ClosePod():

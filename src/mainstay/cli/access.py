@@ -1,0 +1,305 @@
+"""Who may what: `tenant`, `project`, `member`, `token` and `role`."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import click
+
+from mainstay.cli.show import ago, json_option, out, print_json, print_table, say
+
+
+@click.group()
+def tenant() -> None:
+    """List and make tenants. Nothing of one is visible to another."""
+
+
+@tenant.command(name="list")
+@json_option
+def list_tenants(*, as_json: bool) -> None:
+    """List all tenants, if you administer the platform; else your own."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.tenants()
+    if as_json:
+        print_json(found)
+        return
+    print_table(("TENANT", "BY"), ((one.name, one.created_by) for one in found))
+
+
+@tenant.command(name="create")
+@click.argument("name")
+@click.option("--admin", "administrator", required=True, metavar="MEMBER", help="Who administers it, e.g. an address.")
+@json_option
+def create_tenant(name: str, *, administrator: str, as_json: bool) -> None:
+    """Make a tenant and its first administrator. Their token is printed, once."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        made = client.create_tenant(name, administrator=administrator)
+    if as_json:
+        print_json(made)
+        return
+    say(f"✓ tenant {made.name} is there, and {made.administrator} administers it", colour="green")
+    _show_token(made.token, made.administrator)
+
+
+@click.group()
+def project() -> None:
+    """List and make projects of your tenant."""
+
+
+@project.command(name="list")
+@json_option
+def list_projects(*, as_json: bool) -> None:
+    """List the projects that you may look into."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.projects()
+    if as_json:
+        print_json(found)
+        return
+    print_table(("PROJECT", "BY"), ((one.name, one.created_by) for one in found))
+
+
+@project.command(name="create")
+@click.argument("name")
+@json_option
+def create_project(name: str, *, as_json: bool) -> None:
+    """Make a project. Whoever has a role in the whole tenant has it there, too."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        client.create_project(name)
+    if as_json:
+        print_json({"created": name})
+    say(f"✓ project {name} is there", colour="green")
+    say(f"  next: mainstay member add NAME --role user --project {name}")
+
+
+@click.group()
+def member() -> None:
+    """List, add and remove members of your tenant. What changes holds from their next request on."""
+
+
+@member.command(name="list")
+@json_option
+def list_members(*, as_json: bool) -> None:
+    """List everybody of the tenant, with their roles."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.members()
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        (one.name, one.kind, one.role or "-", ", ".join(f"{name}: {role}" for name, role in one.projects.items()))
+        for one in found
+    )
+    print_table(("MEMBER", "KIND", "ROLE", "IN PROJECTS"), rows)
+
+
+@member.command(name="add")
+@click.argument("name")
+@click.option("--role", required=True, help="See: mainstay role list.")
+@click.option("--project", default="", help="Only there. Default: in all of the tenant.")
+@click.option("--service", is_flag=True, help="It is a program, such as CI, and no person.")
+@json_option
+def add_member(name: str, *, role: str, project: str, service: bool, as_json: bool) -> None:
+    """Give somebody a role, in the place of the one that they have there.
+
+    \b
+    mainstay member add carol@acme.example --role user
+    mainstay member add ci --service --role user --project vision
+    """  # noqa: D301 click keeps the lines after a backspace as they are
+    from mainstay.sdk.client import Client
+
+    kind: Literal["service"] | None = "service" if service else None
+    with Client() as client:
+        made = client.set_member(name, role, project=project, kind=kind)
+    if as_json:
+        print_json(made)
+    say(f"✓ {made.name} has the role {role} {f'in project {project}' if project else 'in the tenant'}", colour="green")
+    say(f"  next: mainstay token create --member {made.name} NAME makes a token for them")
+
+
+@member.command(name="remove")
+@click.argument("name")
+@click.option("--project", default="", help="Take back the role there, and nothing else.")
+@json_option
+def remove_member(name: str, *, project: str, as_json: bool) -> None:
+    """Take somebody out of the tenant, with all tokens, or out of one project. What they submitted runs on."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        client.remove_member(name, project=project)
+    if as_json:
+        print_json({"removed": name, "project": project})
+    say(f"{name} is removed from {f'project {project}' if project else 'the tenant'}")
+
+
+@click.group()
+def token() -> None:
+    """List, make and revoke tokens: your own, or, if you administer members, those of all."""
+
+
+@token.command(name="list")
+@json_option
+def list_tokens(*, as_json: bool) -> None:
+    """List tokens. None of them is shown."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.tokens()
+    if as_json:
+        print_json(found)
+        return
+    rows = (
+        (
+            one.id,
+            one.member,
+            one.name,
+            one.state,
+            f"{one.expires_at:%Y-%m-%d}",
+            f"{ago(one.used_at)} ago" if one.used_at else "never",
+        )
+        for one in found
+    )
+    print_table(("TOKEN", "MEMBER", "FOR", "STATE", "EXPIRES", "USED"), rows)
+
+
+@token.command(name="create")
+@click.argument("name")
+@click.option("--member", default="", help="For whom. Default: you.")
+@click.option("--expires", default="30d", show_default=True, metavar="TIME", help="For how long, 90d at most.")
+@click.option("--may", metavar="ACTIONS", help="Only these, e.g. read,submit. Default: all that the member may.")
+@click.option("--project", "projects", multiple=True, help="Only there; may be given several times.")
+@click.option("--gpus", type=click.IntRange(min=0), help="One run asks for so many at most.")
+@json_option
+def create_token(
+    name: str,
+    *,
+    member: str,
+    expires: str,
+    may: str | None,
+    projects: tuple[str, ...],
+    gpus: int | None,
+    as_json: bool,
+) -> None:
+    """Make a token. It is printed once and kept by nobody. NAME says what it is for.
+
+    \b
+    mainstay token create laptop
+    mainstay token create --member ci --may read,submit --project vision --gpus 8 nightly-training
+    """  # noqa: D301 click keeps the lines after a backspace as they are
+    from pydantic import ValidationError
+
+    from mainstay.sdk.client import Client
+    from mainstay.wire.access import TokenRequest
+
+    wish = {
+        "name": name,
+        "member": member,
+        "expires": expires,
+        "may": words(may) if may is not None else None,
+        "projects": list(projects) or None,
+        "gpus": gpus,
+    }
+    try:
+        request = TokenRequest.model_validate(wish)
+    except ValidationError as error:
+        raise click.UsageError("; ".join(str(fault["msg"]) for fault in error.errors())) from None
+    with Client() as client:
+        made = client.create_token(request)
+    if as_json:
+        print_json(made)
+        return
+    say(f"✓ token {made.id} for {made.member}, valid until {made.expires_at:%Y-%m-%d %H:%M} UTC", colour="green")
+    _show_token(made.token, made.member)
+
+
+@token.command(name="revoke")
+@click.argument("token_id", metavar="TOKEN")
+@json_option
+def revoke_token(token_id: str, *, as_json: bool) -> None:
+    """End a token at once, everywhere. TOKEN is its id, as `token list` shows it, never the token itself."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        client.revoke_token(token_id)
+    if as_json:
+        print_json({"revoked": token_id})
+    say(f"token {token_id} is revoked")
+
+
+@click.group()
+def role() -> None:
+    """List roles, and make some of your tenant's own."""
+
+
+@role.command(name="list")
+@json_option
+def list_roles(*, as_json: bool) -> None:
+    """List roles with all that they may."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.roles()
+    if as_json:
+        print_json(found)
+        return
+    rows = ((one.name, "built in" if one.built_in else "own", ", ".join(one.may)) for one in found)
+    print_table(("ROLE", "", "MAY"), rows)
+
+
+@role.command(name="create")
+@click.argument("name")
+@click.option("--may", required=True, metavar="ACTIONS", help="E.g. read,submit; no more than a maintainer.")
+@json_option
+def create_role(name: str, *, may: str, as_json: bool) -> None:
+    """Make a role, or say anew what one may: its members may so from their next request on."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        made = client.set_role(name, words(may))
+    if as_json:
+        print_json(made)
+    say(f"✓ role {made.name} may {', '.join(made.may)}", colour="green")
+
+
+@role.command(name="remove")
+@click.argument("name")
+@json_option
+def remove_role(name: str, *, as_json: bool) -> None:
+    """Forget a role of the tenant's own. Refused while a member has it."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        client.remove_role(name)
+    if as_json:
+        print_json({"removed": name})
+    say(f"role {name} is removed")
+
+
+def words(text: str) -> list[str]:
+    """`read,submit` as two. Raises UsageError for one that is no action."""
+    from mainstay.wire.access import Action
+
+    found = [word.strip() for word in text.split(",") if word.strip()]
+    for word in found:
+        if word not in get_args(Action):
+            msg = f"--may: {word!r} is no action; there are: {', '.join(get_args(Action))}"
+            raise click.UsageError(msg)
+    return found
+
+
+def _show_token(shown: str, whose: str) -> None:
+    """On standard output, alone, so that it can be piped to where it is kept."""
+    if not shown:
+        say("its token was shown before; make another: mainstay token create --member " + whose)
+        return
+    say("  this is shown once:")
+    out(shown)

@@ -1,0 +1,200 @@
+"""Who may do what: permissions, the roles that are sets of them, and members of tenants with their tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+
+class Permission(StrEnum):
+    """What a route or an operation needs."""
+
+    READ = "read"
+    """Looking at runs, logs, events, queues, nodes and costs, and asking endpoints. And making tokens for oneself."""
+    SUBMIT = "submit"
+    """Submitting runs, holding and releasing them, and giving them another priority."""
+    STOP = "stop"
+    """Ending runs, be they of somebody else."""
+    DEPLOY = "deploy"
+    """Serving models, and taking endpoints away."""
+    UPLOAD = "upload"
+    """Sending files of runs."""
+    ENTER = "enter"
+    """Running commands in pods and reaching their ports: more than reading, since files and secrets of a run lie open to it."""
+    SECRETS = "secrets"
+    """Setting and removing secrets. Whoever may submit may use them, and nobody may read them."""
+    VOLUMES = "volumes"
+    """Removing volumes, with all that is in them. Whoever may submit may use them, and have them made."""
+    MEMBERS = "members"
+    """Who belongs to a tenant: its members and their tokens, its projects, and roles of its own."""
+    MANAGE = "manage"
+    """What belongs to the whole platform: its clusters, and which tenants there are."""
+    CARRY = "carry"
+    """Carry one cluster, as its agent does; nothing that people may."""
+
+
+VIEWER: Final = "viewer"
+USER: Final = "user"
+MAINTAINER: Final = "maintainer"
+TENANT_ADMIN: Final = "tenant-admin"
+PLATFORM_ADMIN: Final = "platform-admin"
+AGENT: Final = "agent"
+
+_VIEWER = frozenset({Permission.READ})
+_USER = _VIEWER | {Permission.SUBMIT, Permission.STOP, Permission.UPLOAD, Permission.ENTER}
+_MAINTAINER = _USER | {Permission.DEPLOY, Permission.SECRETS, Permission.VOLUMES}
+_TENANT_ADMIN = _MAINTAINER | {Permission.MEMBERS}
+
+ROLES: Mapping[str, frozenset[Permission]] = MappingProxyType(
+    {
+        VIEWER: _VIEWER,
+        USER: _USER,
+        MAINTAINER: _MAINTAINER,
+        TENANT_ADMIN: _TENANT_ADMIN,
+        PLATFORM_ADMIN: _TENANT_ADMIN | {Permission.MANAGE},
+    }
+)
+"""Of members, from the least to the most: each may all that the one before it may."""
+AGENT_PERMISSIONS: Final = frozenset({Permission.CARRY})
+"""Of agents, which are members of nothing."""
+
+NAME: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
+NAME_RULE: Final = "lower-case letters, digits and dashes, 1 to 40, a letter or digit first and last"
+"""Of tenants, projects and roles."""
+DEFAULT_TENANT: Final = "default"
+DEFAULT_PROJECT: Final = "default"
+"""Every tenant has it."""
+LOCAL_ADMINISTRATOR: Final = "admin"
+"""Of the default tenant: whoever reads the file of the token in a state directory."""
+TOKEN_DAYS_MAX: Final = 90
+"""Source: security.md C3."""
+
+
+class MemberKind(StrEnum):
+    """Who stands behind a name."""
+
+    PERSON = "person"
+    SERVICE = "service"
+    """A program, with tokens that others make for it: CI, an agent that acts for somebody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """Who is billed; nothing of one is visible to another."""
+
+    name: str
+    created_at: int
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A named part of a tenant."""
+
+    tenant: str
+    name: str
+    created_at: int
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OwnRole:
+    """A role that a tenant has made for itself: no more than a maintainer may."""
+
+    tenant: str
+    name: str
+    permissions: frozenset[Permission]
+    set_at: int
+    set_by: str
+
+
+OWN_ROLE_PERMISSIONS: Final = ROLES[MAINTAINER]
+"""What a role that a tenant makes may at most: who belongs to the tenant, only the built-in roles decide."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """Somebody of a tenant, as an administrator of it has said."""
+
+    tenant: str
+    name: str
+    kind: MemberKind = MemberKind.PERSON
+    role: str = ""
+    """In all of the tenant; empty: none."""
+    grants: Mapping[str, str] = field(default_factory=dict)
+    """Project -> the role there, beside that of the whole tenant."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRecord:
+    """A member on record."""
+
+    member: Member
+    added_at: int
+    added_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """What a token allows at most, whatever its member may: None leaves it as it is."""
+
+    permissions: frozenset[Permission] | None = None
+    projects: frozenset[str] | None = None
+    gpus: int | None = None
+    """One run may ask for so many at most, over all its ranks."""
+
+    def of(self, permissions: frozenset[Permission]) -> frozenset[Permission]:
+        """What is left of these."""
+        return permissions if self.permissions is None else permissions & self.permissions
+
+
+NO_CAPS: Final = Caps()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewToken:
+    """A token that is to go on record: what is kept of it is its digest."""
+
+    id: str
+    tenant: str
+    member: str
+    name: str
+    """What it is for, in the words of whoever made it."""
+    digest: str = field(repr=False)
+    """SHA-256 of the whole token, in hex."""
+    caps: Caps = NO_CAPS
+    expires_at: int
+    """UTC microseconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRecord:
+    """A token on record, without anything by which it could be used. Times in UTC microseconds; 0: not yet."""
+
+    id: str
+    tenant: str
+    member: str
+    name: str
+    caps: Caps
+    created_at: int
+    created_by: str
+    expires_at: int
+    revoked_at: int = 0
+    used_at: int = 0
+    """When it was used last, to the hour."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """All that decides what a token may at this moment, as one read found it."""
+
+    token: TokenRecord
+    digest: str = field(repr=False)
+    member: Member | None
+    """None: it was removed."""
+    own_roles: Mapping[str, frozenset[Permission]] = field(default_factory=dict)
+    """Those of the tenant, by name."""

@@ -1,0 +1,267 @@
+"""Tokens of members: made, shown once, revoked; and who stands behind one at this moment.
+
+A token is `mst_ID_SECRETCHECK`: the id finds its row, the secret is 256 bits of chance, and the checksum tells a typo, and a
+scanner of repositories, at once that it is (none of) ours. What is kept is SHA-256 of all of it, and everything that it may is
+read anew at each request: whoever is revoked, removed or lowered is so with the next one, on every replica (security.md C3).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import re
+import secrets
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from mainstay.domain.access import (
+    NO_CAPS,
+    ROLES,
+    TOKEN_DAYS_MAX,
+    Authority,
+    Caps,
+    Member,
+    NewToken,
+    Permission,
+    TokenRecord,
+)
+from mainstay.domain.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
+from mainstay.domain.plan import AddToken, Plan, RevokeToken, UseToken
+from mainstay.domain.quantity import MICROSECONDS_PER_HOUR, MICROSECONDS_PER_SECOND
+from mainstay.domain.reason import Code, Reason
+from mainstay.operations.principal import Done, Principal, RequestKey, replayed
+from mainstay.ports import Store
+
+ID_BYTES: Final = 6
+SECRET_BYTES: Final = 32
+"""256 bits (security.md C3)."""
+FORM: Final = re.compile(r"mst_([0-9a-f]{12})_([0-9a-f]{64})([0-9a-f]{8})\Z")
+"""The token of the administrator of a machine begins alike and is shorter: it lies in a file and is no row."""
+TOKENS_MAX: Final = 100
+"""Of one member that are valid at a time."""
+NAME_CHARACTERS_MAX: Final = 100
+DAY_MICROSECONDS: Final = 86_400 * MICROSECONDS_PER_SECOND
+USED_EVERY_MICROSECONDS: Final = MICROSECONDS_PER_HOUR
+"""So often at most its use goes on record: a commit for each request would cost more than the requests."""
+REPLACE_HINT: Final = "make another: mainstay token create; or log in again: mainstay login"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenWish:
+    """A token that somebody wants. `member` empty: for whoever asks."""
+
+    name: str
+    member: str = ""
+    caps: Caps = NO_CAPS
+    seconds: int
+    """For so long it is valid."""
+
+
+def new_token() -> tuple[str, str]:
+    """Its id, and the token."""
+    id_, secret = secrets.token_hex(ID_BYTES), secrets.token_hex(SECRET_BYTES)
+    return id_, f"mst_{id_}_{secret}{_check(id_, secret)}"
+
+
+def _check(id_: str, secret: str) -> str:
+    return f"{zlib.crc32(f'{id_}_{secret}'.encode()):08x}"
+
+
+def digest_of(token: str) -> str:
+    """SHA-256 in hex: 256 bits of chance cannot be found from it."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_token(text: str) -> bool:
+    """Whether this has the form of a member's token, mistyped or not."""
+    return FORM.match(text) is not None
+
+
+def authenticated(store: Store, token: str, *, now: int) -> Principal:
+    """Whose token it is and what it may now. Raises Unauthenticated, saying why only to who has shown a true one."""
+    found = FORM.match(token)
+    if found is None or not hmac.compare_digest(_check(found[1], found[2]), found[3]):
+        msg = "this token is mistyped: its checksum does not fit"
+        raise Unauthenticated(msg, hint="copy all of it, from `mst_` to its end")
+    authority = store.authority(found[1])
+    if authority is None or not hmac.compare_digest(authority.digest, digest_of(token)):
+        msg = "this token is not valid"
+        raise Unauthenticated(msg, hint=REPLACE_HINT)
+    principal = _principal(authority, now=now)
+    if now - authority.token.used_at > USED_EVERY_MICROSECONDS:
+        reason = Reason(code=Code.TOKEN_MADE, object=found[1])
+        with contextlib.suppress(Unavailable):  # a full disk must not keep people from reading
+            store.commit(Plan(actor=principal.name, now=now, actions=(UseToken(id=found[1], reason=reason),)))
+    return principal
+
+
+def renewed(store: Store, principal: Principal, *, now: int) -> Principal:
+    """The same caller as of now. Raises Unauthenticated if the token behind it has ended. O(1): one read."""
+    if not principal.token:
+        return principal
+    authority = store.authority(principal.token)
+    if authority is None:
+        msg = "the member of this token was removed"
+        raise Unauthenticated(msg, hint="ask an administrator of the tenant")
+    return _principal(authority, now=now)
+
+
+def _principal(authority: Authority, *, now: int) -> Principal:
+    token, member = authority.token, authority.member
+    if token.revoked_at:
+        msg = f"this token was revoked: {token.id}"
+        raise Unauthenticated(msg, object_=token.id, hint=REPLACE_HINT)
+    if now >= token.expires_at:
+        msg = f"this token has expired: {token.id}"
+        raise Unauthenticated(msg, object_=token.id, hint=REPLACE_HINT)
+    if member is None:
+        msg = f"{token.member} is no member any more"
+        raise Unauthenticated(msg, object_=token.member, hint="ask an administrator of the tenant")
+    return Principal(
+        name=member.name,
+        tenant=member.tenant,
+        role=member.role,
+        own_role=_permissions(member.role, authority.own_roles),
+        grants={project: _permissions(role, authority.own_roles) for project, role in member.grants.items()},
+        caps=token.caps,
+        token=token.id,
+    )
+
+
+def _permissions(role: str, own_roles: Mapping[str, frozenset[Permission]]) -> frozenset[Permission]:
+    """A built-in role goes before one of the tenant's of the same name, which no tenant can make."""
+    return ROLES[role] if role in ROLES else own_roles.get(role, frozenset())
+
+
+def make(
+    store: Store, principal: Principal, wish: TokenWish, *, now: int, request: RequestKey | None
+) -> tuple[TokenRecord, str]:
+    """A token for oneself or, by who may administer members, for another. It is shown here and never again.
+
+    A repetition answers with the record and an empty token. Raises Forbidden, Invalid, NotFound, Conflict.
+    """
+    principal.require_somewhere(Permission.READ)
+    if done := replayed(store, principal, request):
+        return _record(store, principal, done.reply), ""
+    member = _member(store, principal, wish.member or principal.name)
+    _check_wish(store, principal, wish)
+    _require_fewer(store, member, now=now)
+    id_, token = new_token()
+    new = NewToken(
+        id=id_,
+        tenant=member.tenant,
+        member=member.name,
+        name=wish.name,
+        digest=digest_of(token),
+        caps=wish.caps,
+        expires_at=now + wish.seconds * MICROSECONDS_PER_SECOND,
+    )
+    numbers = {"by": principal.name, "member": member.name, "detail": words_of(wish.caps)}
+    action = AddToken(
+        token=new, within=principal.anywhere, reason=Reason(code=Code.TOKEN_MADE, object=id_, numbers=numbers)
+    )
+    kept = request.with_reply(id_, principal) if request else None
+    try:
+        result = store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=kept))
+    except Conflict as error:
+        hint = "only who may as much makes a token for them; look: mainstay member list"
+        raise Forbidden(error.message, object_=member.name, hint=hint) from error
+    if result.reply is not None:
+        return _record(store, principal, result.reply), ""
+    return _record(store, principal, id_), token
+
+
+def _member(store: Store, principal: Principal, name: str) -> Member:
+    if principal.caps != NO_CAPS:
+        msg = "a token with limits makes no others"
+        raise Forbidden(msg, object_=principal.name, hint="use one without limits of your own")
+    if name != principal.name:
+        principal.require(Permission.MEMBERS)
+    for record in store.members(tenant=principal.tenant):
+        if record.member.name == name:
+            return record.member
+    msg = f"no such member: {name}"
+    raise NotFound(msg, object_=name, hint="list them with: mainstay member list")
+
+
+def _check_wish(store: Store, principal: Principal, wish: TokenWish) -> None:
+    if not 0 < len(wish.name) <= NAME_CHARACTERS_MAX or not wish.name.isprintable():
+        msg = f"name: {wish.name!r} is not allowed"
+        raise Invalid(msg, object_="name", hint=f"say what it is for, in 1 to {NAME_CHARACTERS_MAX} characters")
+    if not 60 <= wish.seconds <= TOKEN_DAYS_MAX * 86_400:
+        msg = f"expires: {wish.seconds} s is not allowed"
+        raise Invalid(
+            msg, object_="expires", hint=f"from a minute to {TOKEN_DAYS_MAX} days; make the next before it ends"
+        )
+    if wish.caps.gpus is not None and wish.caps.gpus < 0:
+        msg = f"gpus: {wish.caps.gpus} is not allowed"
+        raise Invalid(msg, object_="gpus", hint="0 or more, of one run")
+    known = {"default", *(project.name for project in store.projects(tenant=principal.tenant))}
+    for project in sorted(wish.caps.projects or ()):
+        if project not in known:
+            msg = f"projects: there is no project {project!r}"
+            raise Invalid(msg, object_="projects", hint="list them with: mainstay project list")
+
+
+def _require_fewer(store: Store, member: Member, *, now: int) -> None:
+    valid = [
+        token
+        for token in store.tokens(tenant=member.tenant, member=member.name)
+        if not token.revoked_at and token.expires_at > now
+    ]
+    if len(valid) >= TOKENS_MAX:
+        msg = f"{member.name} has {len(valid)} valid tokens already"
+        raise Conflict(msg, object_=member.name, hint="revoke those that nobody uses: mainstay token list")
+
+
+def words_of(caps: Caps) -> str:
+    """What a token allows at most, for people."""
+    words = []
+    if caps.permissions is not None:
+        words.append("only " + (", ".join(sorted(caps.permissions)) or "nothing"))
+    if caps.projects is not None:
+        words.append("in " + (", ".join(sorted(caps.projects)) or "no project"))
+    if caps.gpus is not None:
+        words.append(f"at most {caps.gpus} GPUs a run")
+    return "; ".join(words) or "all that its member may"
+
+
+def tokens(store: Store, principal: Principal) -> tuple[TokenRecord, ...]:
+    """One's own, or, for who may administer members, those of all; the oldest first."""
+    principal.require_somewhere(Permission.READ)
+    everybody = principal.may(Permission.MEMBERS)
+    return store.tokens(tenant=principal.tenant, member="" if everybody else principal.name)
+
+
+def revoke(store: Store, principal: Principal, token_id: str, *, now: int, request: RequestKey | None) -> Done:
+    """End a token, for good and on every replica. Raises NotFound, also for one of somebody else."""
+    if done := replayed(store, principal, request):
+        return done
+    record = _record(store, principal, token_id)
+    numbers = {"by": principal.name, "member": record.member}
+    action = RevokeToken(
+        tenant=principal.tenant,
+        id=token_id,
+        reason=Reason(code=Code.TOKEN_REVOKED, object=token_id, numbers=numbers),
+    )
+    kept = request.with_reply("", principal) if request else None
+    try:
+        store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=kept))
+    except Conflict as error:
+        raise _no_such(token_id) from error
+    return Done(reply="", replayed=False)
+
+
+def _record(store: Store, principal: Principal, token_id: str) -> TokenRecord:
+    for record in tokens(store, principal):
+        if record.id == token_id:
+            return record
+    raise _no_such(token_id)
+
+
+def _no_such(token_id: str) -> NotFound:
+    msg = f"no such token: {token_id}"
+    return NotFound(msg, object_=token_id, hint="list them with: mainstay token list")

@@ -1,0 +1,94 @@
+"""The calls about who may what, as flows: tenants, projects, roles, members and tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mainstay.sdk.calls import pages, segment
+from mainstay.sdk.request import Flow, Request, plain, write
+from mainstay.wire.access import (
+    Kind,
+    MemberRequest,
+    MemberView,
+    NewTenantView,
+    NewTokenView,
+    ProjectRequest,
+    ProjectView,
+    RoleRequest,
+    RoleView,
+    TenantRequest,
+    TenantView,
+    TokenRequest,
+    TokenView,
+)
+from mainstay.wire.views import Page
+
+
+def tenants() -> Flow[list[TenantView]]:
+    """Those that you may see."""
+    return (yield from pages("/v1/tenants", Page[TenantView], {}))
+
+
+def create_tenant(name: str, *, administrator: str) -> Flow[NewTenantView]:
+    """A tenant and its first administrator."""
+    body = TenantRequest(name=name, administrator=administrator)
+    return (yield write("POST", "/v1/tenants", json=body.model_dump_json())).read(NewTenantView)
+
+
+def projects() -> Flow[list[ProjectView]]:
+    """Those that you may look into."""
+    return (yield from pages("/v1/projects", Page[ProjectView], {}))
+
+
+def create_project(name: str) -> Flow[None]:
+    """A project of your tenant."""
+    yield write("POST", "/v1/projects", json=ProjectRequest(name=name).model_dump_json())
+
+
+def roles() -> Flow[list[RoleView]]:
+    """All roles."""
+    return (yield from pages("/v1/roles", Page[RoleView], {}))
+
+
+def set_role(name: str, may: Sequence[str]) -> Flow[RoleView]:
+    """A role of the tenant's own."""
+    body = RoleRequest.model_validate({"may": list(may)})
+    request = Request(method="PUT", path=f"/v1/roles/{segment(name)}", json=body.model_dump_json())
+    return (yield request).read(RoleView)
+
+
+def remove_role(name: str) -> Flow[None]:
+    """Forget it."""
+    yield write("DELETE", f"/v1/roles/{segment(name)}")
+
+
+def members() -> Flow[list[MemberView]]:
+    """Everybody of your tenant."""
+    return (yield from pages("/v1/members", Page[MemberView], {}))
+
+
+def set_member(name: str, role: str, *, project: str = "", kind: Kind | None = None) -> Flow[MemberView]:
+    """A role for somebody."""
+    body = MemberRequest(role=role, project=project, kind=kind)
+    request = Request(method="PUT", path=f"/v1/members/{segment(name)}", json=body.model_dump_json())
+    return (yield request).read(MemberView)
+
+
+def remove_member(name: str, *, project: str = "") -> Flow[None]:
+    """Out of the tenant, or out of one project."""
+    yield write("DELETE", f"/v1/members/{segment(name)}", params=plain({"project": project}))
+
+
+def tokens() -> Flow[list[TokenView]]:
+    """Your own, or all of the tenant."""
+    return (yield from pages("/v1/tokens", Page[TokenView], {}))
+
+
+def create_token(wish: TokenRequest) -> Flow[NewTokenView]:
+    """A token, shown once."""
+    return (yield write("POST", "/v1/tokens", json=wish.model_dump_json())).read(NewTokenView)
+
+
+def revoke_token(token_id: str) -> Flow[None]:
+    """End it."""
+    yield write("DELETE", f"/v1/tokens/{segment(token_id)}")

@@ -1,0 +1,143 @@
+"""Who may what: tenants, projects, roles, members and tokens. Their events and audit rows never show a token."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mainstay.domain.access import Member, MemberKind
+from mainstay.domain.plan import (
+    AddProject,
+    AddTenant,
+    AddToken,
+    RemoveMember,
+    RemoveOwnRole,
+    RevokeToken,
+    SetMember,
+    SetOwnRole,
+    UseToken,
+)
+from mainstay.domain.reason import Code, Reason
+from mainstay.store import codec, codec_access, guards_access
+from mainstay.store.rows import ProjectRow, RoleRow, TenantRow
+from mainstay.store.world import World
+
+
+def add_tenant(world: World, action: AddTenant) -> Reason | None:
+    """A second one only where jobs of different tenants run as different users (security.md E6)."""
+    name = codec.storable(action.tenant)
+    if name in world.tenants:
+        return Reason(code=Code.TENANT_THERE, object=name)
+    if refusal := guards_access.one_user_serves_one_tenant(world, tenants=len(world.tenants) + 1):
+        return refusal
+    world.put_tenant(TenantRow(name=name, created_at=world.now, created_by=world.actor))
+    world.log("tenant", name, action.reason, tenant=name)
+    return None
+
+
+def add_project(world: World, action: AddProject) -> Reason | None:
+    """A project without anybody in it but those who have a role in the whole tenant."""
+    key = action.tenant, codec.storable(action.project)
+    if guards_access.project_is_there(world, *key):
+        return Reason(code=Code.PROJECT_THERE, object=key[1])
+    world.put_project(ProjectRow(tenant=key[0], name=key[1], created_at=world.now, created_by=world.actor))
+    world.log("project", key[1], action.reason, tenant=key[0])
+    return None
+
+
+def set_own_role(world: World, action: SetOwnRole) -> Reason | None:
+    """Written only if it may something else than before."""
+    key, text = (action.tenant, codec.storable(action.name)), codec_access.permissions_text(action.permissions)
+    known = world.roles.get(key)
+    if known is not None and known["permissions"] == text:
+        return None
+    world.put_role(RoleRow(tenant=key[0], name=key[1], permissions=text, set_at=world.now, set_by=world.actor))
+    world.log("role", key[1], action.reason, tenant=key[0])
+    return None
+
+
+def remove_own_role(world: World, action: RemoveOwnRole) -> Reason | None:
+    """Nobody has it."""
+    key = action.tenant, action.name
+    if key not in world.roles:
+        return Reason(code=Code.NO_SUCH_ROLE, object=action.name)
+    if refusal := guards_access.nobody_has_role(world, action.tenant, action.name):
+        return refusal
+    world.drop_role(key)
+    world.log("role", action.name, action.reason, tenant=action.tenant)
+    return None
+
+
+def set_member(world: World, action: SetMember) -> Reason | None:
+    """The role in the tenant or in one project; what it was elsewhere it stays."""
+    key = action.tenant, codec.storable(action.name)
+    row = world.members.get(key)
+    before = codec_access.member_of(row) if row else None
+    member = before or Member(tenant=key[0], name=key[1])
+    kind = action.kind or (before.kind if before else MemberKind.PERSON)
+    if action.project:
+        after = replace(member, kind=kind, grants={**member.grants, action.project: action.role})
+    else:
+        after = replace(member, kind=kind, role=action.role)
+    refusal = guards_access.role_can_be_given(world, action) or guards_access.member_may_change(
+        world, before, after, within=action.within
+    )
+    if refusal or after == before:
+        return refusal
+    added_at, added_by = (row["added_at"], row["added_by"]) if row else (world.now, world.actor)
+    world.put_member(codec_access.member_row(after, added_at=added_at, added_by=added_by))
+    world.log("member", key[1], action.reason, tenant=key[0])
+    return None
+
+
+def remove_member(world: World, action: RemoveMember) -> Reason | None:
+    """Out of the tenant, with all tokens; or out of one project."""
+    key = action.tenant, action.name
+    row = world.members.get(key)
+    before = codec_access.member_of(row) if row else None
+    if row is None or before is None or (action.project and action.project not in before.grants):
+        return Reason(code=Code.NO_SUCH_MEMBER, object=action.name)
+    left = {project: role for project, role in before.grants.items() if project != action.project}
+    after = replace(before, grants=left) if action.project else None
+    if refusal := guards_access.member_may_change(world, before, after, within=action.within):
+        return refusal
+    if after is None:
+        world.drop_member(key)
+    else:
+        world.put_member(codec_access.member_row(after, added_at=row["added_at"], added_by=row["added_by"]))
+    world.log("member", action.name, action.reason, tenant=action.tenant)
+    return None
+
+
+def add_token(world: World, action: AddToken) -> Reason | None:
+    """For a member who is there."""
+    token = action.token
+    row = world.members.get((token.tenant, token.member))
+    if row is None:
+        return Reason(code=Code.NO_SUCH_MEMBER, object=token.member)
+    member = codec_access.member_of(row)
+    if refusal := guards_access.is_within(world, member, within=action.within):
+        return refusal
+    if token.id in world.tokens:
+        return Reason(code=Code.DUPLICATE, object=token.id)
+    world.put_token(codec_access.token_row(token, created_at=world.now, created_by=world.actor))
+    world.log("token", token.id, action.reason, tenant=token.tenant)
+    return None
+
+
+def revoke_token(world: World, action: RevokeToken) -> Reason | None:
+    """The row stays, so that its owner sees that it was revoked, and when."""
+    row = world.tokens.get(action.id)
+    if row is None or row["tenant"] != action.tenant:
+        return Reason(code=Code.NO_SUCH_TOKEN, object=action.id)
+    if not row["revoked_at"]:
+        world.put_token({**row, "revoked_at": world.now})
+        world.log("token", action.id, action.reason, tenant=action.tenant)
+    return None
+
+
+def use_token(world: World, action: UseToken) -> Reason | None:
+    """A token that is gone meanwhile stays gone, and time on record never goes back."""
+    row = world.tokens.get(action.id)
+    if row is not None and row["used_at"] < world.now:
+        world.put_token({**row, "used_at": world.now})
+    return None

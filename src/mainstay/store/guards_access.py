@@ -1,0 +1,90 @@
+"""What must hold whoever may what: nobody gives more than they have, and somebody administers the platform."""
+
+from __future__ import annotations
+
+from mainstay.domain.access import DEFAULT_PROJECT, PLATFORM_ADMIN, ROLES, Member, Permission
+from mainstay.domain.fleet import Stay
+from mainstay.domain.plan import SetMember
+from mainstay.domain.reason import Code, Reason
+from mainstay.store import codec_access, codec_fleet
+from mainstay.store.world import World
+
+MEMBERS_SHOWN = 3
+
+
+def one_user_serves_one_tenant(world: World, *, tenants: int) -> Reason | None:
+    """Jobs of one tenant could read the files of another's where all run as one user. Source: security.md E6. The only line."""
+    if tenants < 2:
+        return None
+    for row in world.clusters.values():
+        if row["wanted"] != Stay.REMOVED and codec_fleet.runs_as_one_user(row):
+            return one_user(row["name"], tenants=tenants)
+    return None
+
+
+def one_user(cluster: str, *, tenants: int) -> Reason:
+    """The refusal of whoever would have a cluster that runs all jobs as one user serve several tenants."""
+    return Reason(code=Code.ONE_USER, object=cluster, numbers={"tenants": tenants})
+
+
+def project_is_there(world: World, tenant: str, project: str) -> bool:
+    """Every tenant has the default one."""
+    return project == DEFAULT_PROJECT or (tenant, project) in world.projects
+
+
+def nobody_has_role(world: World, tenant: str, name: str) -> Reason | None:
+    """Neither in the tenant nor in a project. The only line."""
+    holders = []
+    for key, row in world.members.items():
+        member = codec_access.member_of(row)
+        if key[0] == tenant and name in {member.role, *member.grants.values()}:
+            holders.append(member.name)
+    if not holders:
+        return None
+    shown = ", ".join(sorted(holders)[:MEMBERS_SHOWN])
+    more = f" and {len(holders) - MEMBERS_SHOWN} more" if len(holders) > MEMBERS_SHOWN else ""
+    return Reason(code=Code.ROLE_IN_USE, object=name, numbers={"members": shown + more})
+
+
+def role_can_be_given(world: World, action: SetMember) -> Reason | None:
+    """The role is there, and the project, if it is for one. The only line."""
+    if action.role not in ROLES and (action.tenant, action.role) not in world.roles:
+        return Reason(code=Code.NO_SUCH_ROLE, object=action.role)
+    if action.project and not project_is_there(world, action.tenant, action.project):
+        return Reason(code=Code.NO_SUCH_PROJECT, object=action.project)
+    return None
+
+
+def member_may_change(
+    world: World, before: Member | None, after: Member | None, *, within: frozenset[Permission]
+) -> Reason | None:
+    """None of both may more than whoever changes it, and somebody is left to administer the platform. The only line."""
+    for member in (before, after):
+        if member is not None and (refusal := is_within(world, member, within=within)):
+            return refusal
+    administers = before is not None and before.role == PLATFORM_ADMIN
+    if before is None or not administers or (after is not None and after.role == PLATFORM_ADMIN):
+        return None
+    others = [
+        key
+        for key, row in world.members.items()
+        if row["role"] == PLATFORM_ADMIN and key != (before.tenant, before.name)
+    ]
+    return None if others else Reason(code=Code.LAST_ADMINISTRATOR, object=before.name)
+
+
+def is_within(world: World, member: Member, *, within: frozenset[Permission]) -> Reason | None:
+    """The member may nothing that is not in `within`."""
+    more: set[Permission] = set()
+    for role in (member.role, *member.grants.values()):
+        more |= _permissions(world, member.tenant, role) - within
+    if not more:
+        return None
+    return Reason(code=Code.MORE_THAN_ONESELF, object=member.name, numbers={"detail": ", ".join(sorted(more))})
+
+
+def _permissions(world: World, tenant: str, role: str) -> frozenset[Permission]:
+    if role in ROLES:
+        return ROLES[role]
+    row = world.roles.get((tenant, role))
+    return codec_access.permissions_of(row["permissions"]) if row else frozenset()

@@ -1,0 +1,136 @@
+"""Tenants, projects, roles, members and tokens, as they travel."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mainstay.wire.job_values import NAME, Duration
+from mainstay.wire.requests import Request
+from mainstay.wire.views import View
+
+MEMBER = r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}$"
+Action = Literal["read", "submit", "stop", "deploy", "upload", "enter", "secrets", "volumes", "members", "manage"]
+"""What one may: the words of `mainstay role list`."""
+Kind = Literal["person", "service"]
+
+
+class TenantRequest(Request):
+    """A tenant and who administers it."""
+
+    name: Annotated[str, Field(pattern=NAME)]
+    administrator: Annotated[str, Field(pattern=MEMBER)]
+
+
+class TenantView(View):
+    """Who is billed; nothing of one is visible to another."""
+
+    name: str
+    created_at: datetime | None = None
+    created_by: str = ""
+
+
+class NewTenantView(View):
+    """A tenant that was made, with the token of its administrator. That is shown once; only its SHA-256 is kept."""
+
+    name: str
+    administrator: str
+    token: str = ""
+    """Empty if this was a repetition of the request that it was made for."""
+
+
+class ProjectRequest(Request):
+    """A project of one's own tenant."""
+
+    name: Annotated[str, Field(pattern=NAME)]
+
+
+class ProjectView(View):
+    """A named part of a tenant."""
+
+    name: str
+    created_at: datetime | None = None
+    """None of the default one, which is always there."""
+    created_by: str = ""
+
+
+class RoleRequest(Request):
+    """What a role of the tenant's own may; no more than a maintainer."""
+
+    may: Annotated[list[Action], Field(min_length=1, max_length=20)]
+
+
+class RoleView(View):
+    """A role and all that it may."""
+
+    name: str
+    may: list[str]
+    built_in: bool
+
+
+class MemberRequest(Request):
+    """A role for somebody: in all of the tenant, or in one project. Roles elsewhere stay."""
+
+    role: Annotated[str, Field(min_length=1, max_length=40)]
+    project: Annotated[str, Field(max_length=40)] = ""
+    """Empty: in all of the tenant."""
+    kind: Kind | None = None
+    """None: as it is, and a person if new."""
+
+
+class MemberView(View):
+    """Somebody of the tenant."""
+
+    name: str
+    kind: str
+    role: str = ""
+    """In all of the tenant; empty: none."""
+    projects: dict[str, str] = Field(default_factory=dict)
+    """Project -> the role there, beside that."""
+    added_at: datetime
+    added_by: str
+
+
+class TokenRequest(Request):
+    """A token: for whom, for how long, and what it allows at most, whatever its member may."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    """What it is for."""
+    member: Annotated[str, Field(max_length=100)] = ""
+    """Empty: whoever asks."""
+    expires: Duration = "30d"
+    """For so long it is valid, 90 days at most."""
+    may: Annotated[list[Action], Field(max_length=20)] | None = None
+    """None: all that its member may."""
+    projects: Annotated[list[str], Field(max_length=100)] | None = None
+    """None: in all."""
+    gpus: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """One run asks for so many at most; None: no limit."""
+
+
+class TokenView(View):
+    """A token on record; nothing here could be used in its place."""
+
+    id: str
+    member: str
+    name: str
+    may: list[str] | None = None
+    projects: list[str] | None = None
+    gpus: int | None = None
+    state: str
+    """valid, expired or revoked."""
+    created_at: datetime
+    created_by: str
+    expires_at: datetime
+    revoked_at: datetime | None = None
+    used_at: datetime | None = None
+    """To the hour."""
+
+
+class NewTokenView(TokenView):
+    """A token that was made. It is shown once; only its SHA-256 is kept."""
+
+    token: str = ""
+    """Empty if this was a repetition of the request that it was made for."""

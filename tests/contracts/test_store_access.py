@@ -1,0 +1,249 @@
+"""What every store promises about tenants, members and tokens, over both databases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mainstay.domain.access import (
+    MAINTAINER,
+    PLATFORM_ADMIN,
+    ROLES,
+    TENANT_ADMIN,
+    USER,
+    VIEWER,
+    Caps,
+    MemberKind,
+    NewToken,
+    Permission,
+)
+from mainstay.domain.errors import KeyReused
+from mainstay.domain.fleet import ClusterKind, ClusterSettings, NewCluster
+from mainstay.domain.plan import (
+    Action,
+    AddCluster,
+    AddProject,
+    AddTenant,
+    AddToken,
+    Idempotency,
+    IdentifyCluster,
+    RemoveCluster,
+    RemoveMember,
+    RemoveOwnRole,
+    RevokeToken,
+    SetMember,
+    SetOwnRole,
+    UseToken,
+)
+from mainstay.domain.reason import Code, Reason
+from tests.stores import ALL, NOON, SECOND, TENANT, WHY, Scene, idempotency, scene, store
+
+__all__ = ["scene", "store"]
+EVERYTHING = ROLES[PLATFORM_ADMIN]
+
+
+def member(
+    name: str, role: str, *, tenant: str = TENANT, within: frozenset[Permission] = EVERYTHING, **changes: str
+) -> SetMember:
+    reason = Reason(code=Code.MEMBER_SET, object=name, numbers={"by": "ada", "role": role, "where": "in the tenant"})
+    return SetMember(tenant=tenant, name=name, role=role, within=within, reason=reason, **changes)
+
+
+def leave(
+    name: str, *, tenant: str = TENANT, within: frozenset[Permission] = EVERYTHING, project: str = ""
+) -> RemoveMember:
+    return RemoveMember(tenant=tenant, name=name, project=project, within=within, reason=WHY)
+
+
+def token(
+    id_: str, of: str = "carol", *, within: frozenset[Permission] = EVERYTHING, caps: Caps | None = None
+) -> AddToken:
+    new = NewToken(id=id_, tenant=TENANT, member=of, name="ci", digest=f"digest-{id_}", expires_at=NOON + 90 * SECOND)
+    return AddToken(token=replace(new, caps=caps) if caps else new, within=within, reason=WHY)
+
+
+def tenant(name: str) -> AddTenant:
+    return AddTenant(tenant=name, reason=Reason(code=Code.TENANT_ADDED, object=name, numbers={"by": "ada"}))
+
+
+def refusal(scene: Scene, action: Action) -> Code:
+    (refused,) = scene.commit(action).refused
+    return refused.reason.code
+
+
+def names(scene: Scene, tenant: str = TENANT) -> dict[str, str]:
+    return {record.member.name: record.member.role for record in scene.store.members(tenant=tenant)}
+
+
+def test_a_member_has_one_role_in_the_tenant_and_one_in_each_project(scene: Scene) -> None:
+    scene.applied(AddProject(tenant=TENANT, project="vision", reason=WHY))
+    scene.applied(
+        member("carol", USER, project="vision"), member("carol", VIEWER), member("carol", MAINTAINER, project="vision")
+    )
+    (record,) = scene.store.members(tenant=TENANT)
+    assert (record.member.role, dict(record.member.grants)) == (VIEWER, {"vision": MAINTAINER})
+    scene.applied(leave("carol", project="vision"))
+    (record,) = scene.store.members(tenant=TENANT)
+    assert (record.member.role, dict(record.member.grants)) == (VIEWER, {})
+    assert refusal(scene, leave("carol", project="vision")) is Code.NO_SUCH_MEMBER
+    scene.applied(leave("carol"))
+    assert names(scene) == {}
+
+
+def test_a_program_stays_one_when_its_role_changes(scene: Scene) -> None:
+    scene.applied(replace(member("ci", USER), kind=MemberKind.SERVICE), member("ci", VIEWER))
+    (record,) = scene.store.members(tenant=TENANT)
+    assert record.member.kind is MemberKind.SERVICE
+
+
+def test_a_role_or_project_that_is_not_there_cannot_be_given(scene: Scene) -> None:
+    assert refusal(scene, member("carol", "boss")) is Code.NO_SUCH_ROLE
+    assert refusal(scene, member("carol", USER, project="nope")) is Code.NO_SUCH_PROJECT
+    scene.applied(member("carol", USER, project="default"))
+
+
+def test_nobody_gives_or_takes_more_than_they_have(scene: Scene) -> None:
+    scene.applied(member("root", PLATFORM_ADMIN), member("other", PLATFORM_ADMIN), member("carol", USER))
+    admin = ROLES[TENANT_ADMIN]
+    for action in (
+        member("carol", PLATFORM_ADMIN, within=admin),
+        member("root", VIEWER, within=admin),
+        leave("root", within=admin),
+        token("t1", "root", within=admin),
+    ):
+        assert refusal(scene, action) is Code.MORE_THAN_ONESELF
+    assert names(scene) == {"root": PLATFORM_ADMIN, "other": PLATFORM_ADMIN, "carol": USER}
+    scene.applied(member("carol", TENANT_ADMIN, within=admin))
+
+
+def test_somebody_is_left_to_administer_the_platform_of_whatever_tenant(scene: Scene) -> None:
+    scene.applied(member("root", PLATFORM_ADMIN))
+    for action in (member("root", VIEWER), leave("root")):
+        assert refusal(scene, action) is Code.LAST_ADMINISTRATOR
+    scene.applied(member("boss", PLATFORM_ADMIN, tenant="chemistry"), leave("root"))
+    assert refusal(scene, leave("boss", tenant="chemistry")) is Code.LAST_ADMINISTRATOR
+
+
+def test_two_who_remove_each_other_in_one_plan_leave_one(scene: Scene) -> None:
+    scene.applied(member("root", PLATFORM_ADMIN), member("boss", PLATFORM_ADMIN))
+    (refused,) = scene.commit(leave("root"), leave("boss")).refused
+    assert refused.reason.code is Code.LAST_ADMINISTRATOR
+    assert names(scene) == {"boss": PLATFORM_ADMIN}
+
+
+def test_a_role_of_a_tenant_is_its_own_and_stays_while_somebody_has_it(scene: Scene) -> None:
+    may = frozenset({Permission.READ, Permission.STOP})
+    scene.applied(SetOwnRole(tenant=TENANT, name="night", permissions=may, reason=WHY), member("carol", "night"))
+    assert scene.store.own_roles(tenant="chemistry") == ()
+    assert refusal(scene, member("eve", "night", tenant="chemistry")) is Code.NO_SUCH_ROLE
+    assert refusal(scene, RemoveOwnRole(tenant=TENANT, name="night", reason=WHY)) is Code.ROLE_IN_USE
+    scene.applied(member("carol", VIEWER), member("carol", "night", project="default"))
+    assert refusal(scene, RemoveOwnRole(tenant=TENANT, name="night", reason=WHY)) is Code.ROLE_IN_USE
+    scene.applied(leave("carol", project="default"), RemoveOwnRole(tenant=TENANT, name="night", reason=WHY))
+    assert scene.store.own_roles(tenant=TENANT) == ()
+
+
+def test_what_a_token_may_is_read_with_its_member_and_roles(scene: Scene) -> None:
+    caps = Caps(permissions=frozenset({Permission.READ}), projects=frozenset({"vision"}), gpus=2)
+    night = frozenset({Permission.READ, Permission.STOP})
+    scene.applied(SetOwnRole(tenant=TENANT, name="night", permissions=night, reason=WHY))
+    scene.applied(member("carol", "night"), token("t1", caps=caps))
+    found = scene.store.authority("t1")
+    assert found is not None
+    assert (found.digest, found.token.caps, found.token.expires_at) == ("digest-t1", caps, NOON + 90 * SECOND)
+    assert found.member is not None
+    assert (found.member.role, dict(found.own_roles)) == ("night", {"night": night})
+    assert scene.store.authority("t2") is None
+
+
+def test_a_member_who_is_removed_takes_all_tokens_along_and_comes_back_without_any(scene: Scene) -> None:
+    scene.applied(member("carol", USER), member("bob", USER), token("t1"), token("t2"), token("t3", "bob"))
+    scene.applied(leave("carol"))
+    assert [scene.store.authority(id_) is None for id_ in ("t1", "t2", "t3")] == [True, True, False]
+    scene.applied(member("carol", USER))
+    assert scene.store.tokens(tenant=TENANT, member="carol") == ()
+
+
+def test_a_token_cannot_be_made_for_who_is_not_there(scene: Scene) -> None:
+    assert refusal(scene, token("t1", "nobody")) is Code.NO_SUCH_MEMBER
+
+
+def test_a_token_is_revoked_once_and_by_its_own_tenant(scene: Scene) -> None:
+    scene.applied(member("carol", USER), token("t1"))
+    assert refusal(scene, RevokeToken(tenant="chemistry", id="t1", reason=WHY)) is Code.NO_SUCH_TOKEN
+    scene.applied(RevokeToken(tenant=TENANT, id="t1", reason=WHY))
+    revoked = scene.now
+    scene.applied(RevokeToken(tenant=TENANT, id="t1", reason=WHY))
+    (record,) = scene.store.tokens(tenant=TENANT)
+    assert record.revoked_at == revoked
+
+
+def test_the_use_of_a_token_never_goes_back_and_revives_none(scene: Scene) -> None:
+    scene.applied(member("carol", USER), token("t1"), UseToken(id="t1", reason=WHY))
+    used = scene.now
+    scene.now = NOON - 10 * SECOND
+    scene.applied(UseToken(id="t1", reason=WHY))
+    (record,) = scene.store.tokens(tenant=TENANT)
+    assert record.used_at == used
+    scene.applied(leave("carol"), UseToken(id="t1", reason=WHY))
+    assert scene.store.authority("t1") is None
+
+
+def test_events_and_audit_name_a_token_and_never_show_its_digest(scene: Scene) -> None:
+    scene.applied(
+        member("carol", USER),
+        token("t1"),
+        UseToken(id="t1", reason=WHY),
+        RevokeToken(tenant=TENANT, id="t1", reason=WHY),
+    )
+    rows = scene.store.audit(after=0, limit=ALL)
+    assert [(row.action, row.object, row.tenant) for row in rows] == [
+        ("set_member", "carol", TENANT),
+        ("add_token", "t1", TENANT),
+        ("revoke_token", "t1", TENANT),
+    ]
+    events = scene.store.events(tenant=TENANT, workload="", after=0, limit=ALL)
+    assert "digest-t1" not in repr(rows) + repr(events) + repr(scene.store.tokens(tenant=TENANT))
+
+
+def test_tenants_and_projects_are_put_on_record_once(scene: Scene) -> None:
+    scene.applied(tenant("a"), tenant("b"), AddProject(tenant="a", project="vision", reason=WHY))
+    assert refusal(scene, tenant("a")) is Code.TENANT_THERE
+    for project in ("vision", "default"):
+        assert refusal(scene, AddProject(tenant="a", project=project, reason=WHY)) is Code.PROJECT_THERE
+    assert [row.name for row in scene.store.tenants()] == ["a", "b"]
+    assert [row.name for row in scene.store.projects(tenant="a")] == ["vision"]
+    assert scene.store.projects(tenant="b") == ()
+
+
+def local(name: str = "local") -> AddCluster:
+    return AddCluster(cluster=NewCluster(name=name, kind=ClusterKind.LOCAL), reason=WHY)
+
+
+def test_where_all_jobs_run_as_one_user_there_is_one_tenant(scene: Scene) -> None:
+    scene.applied(tenant("a"), local())
+    assert refusal(scene, tenant("b")) is Code.ONE_USER
+    scene.applied(RemoveCluster(cluster="local", reason=WHY), tenant("b"))
+    assert refusal(scene, local()) is Code.ONE_USER
+    assert [row.name for row in scene.store.tenants()] == ["a", "b"]
+
+
+def test_an_agent_says_that_all_jobs_run_as_one_user(scene: Scene) -> None:
+    agent = NewCluster(name="edge", kind=ClusterKind.AGENT, settings=ClusterSettings(agent_token="x"))
+    scene.applied(tenant("a"), AddCluster(cluster=agent, reason=WHY))
+    found = IdentifyCluster(cluster="edge", identity="1", one_user=True, reason=Reason(code=Code.CLUSTER_FOUND))
+    scene.applied(found)
+    assert refusal(scene, tenant("b")) is Code.ONE_USER
+    scene.applied(replace(found, one_user=False), tenant("b"))
+    assert refusal(scene, found) is Code.ONE_USER
+
+
+def test_a_key_of_one_member_is_not_that_of_another(scene: Scene) -> None:
+    ours = idempotency("k", reply="ours")
+    scene.commit(tenant("a"), idempotency=ours)
+    theirs: Idempotency = replace(ours, member="bob", body_hash="other")
+    assert scene.store.replied(theirs) is None
+    assert scene.store.replied(ours) == "ours"
+    with pytest.raises(KeyReused):
+        scene.store.replied(replace(ours, body_hash="other"))
