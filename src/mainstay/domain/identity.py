@@ -18,6 +18,8 @@ class Identity:
     """What the provider calls them: to be shown, and proposed as the name of a member; never compared."""
     groups: tuple[str, ...] = ()
     """Sorted, each once."""
+    until: int = 0
+    """When what was shown for it ends, in UTC microseconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

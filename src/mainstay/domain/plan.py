@@ -17,6 +17,7 @@ from mainstay.domain.capacity import NodeState
 from mainstay.domain.flavor import NodeFlavor
 from mainstay.domain.fleet import Contact, NewCluster
 from mainstay.domain.history import HistoryPolicy
+from mainstay.domain.identity import Identity
 from mainstay.domain.preemption import Slot, Victim
 from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import LocalQueue, PriorityClass, QueueSpec
@@ -352,8 +353,45 @@ class SetMember(Action):
     project: str = ""
     """Empty: in all of the tenant."""
     role: str
+    identity: Identity | None = None
+    """Who it is to an identity provider; None: as it is."""
     within: frozenset[Permission]
     """What whoever says so may."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmitMember(Action):
+    """Somebody has signed in at an identity provider: what it says of their groups is on record from now on.
+
+    Who is on record already is that member, whatever `name` says; else `name` is a new member of the tenant, or refused if there
+    is one.
+    """
+
+    tenant: str
+    name: str
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetGroupRole(Action):
+    """Give the members of a group of the identity provider a role, in the place of the one there. Refused as `SetMember`."""
+
+    tenant: str
+    group: str
+    project: str = ""
+    """Empty: in all of the tenant."""
+    role: str
+    within: frozenset[Permission]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveGroupRole(Action):
+    """Take it back. Refused if it is not there, or if it may more than `within`."""
+
+    tenant: str
+    group: str
+    project: str = ""
+    within: frozenset[Permission]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,7 +414,15 @@ class AddToken(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeToken(Action):
-    """End a token now. Nothing happens to one that was revoked; refused if it is not there."""
+    """End a token now, and what was made with it. Nothing happens to one that was revoked; refused if it is not there."""
+
+    tenant: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendToken(Action):
+    """End a token that is good for once. Refused if it has ended, of two who come with it to the second."""
 
     tenant: str
     id: str
@@ -691,6 +737,7 @@ EventKind: TypeAlias = Literal[
     "project",
     "role",
     "member",
+    "group",
     "token",
 ]
 
@@ -705,8 +752,8 @@ class Event:
     kind: EventKind
     object: str
     """Workload id, pod name, id of a token, or the name of a node, cluster, endpoint, model, secret, queue (ALL_QUEUES for what
-    is of them all), flavor, priority class, volume, tenant, project, role or member. Of a preemption: the id of who yields, or
-    of who waits for that."""
+    is of them all), flavor, priority class, volume, tenant, project, role, group or member. Of a preemption: the id of who
+    yields, or of who waits for that."""
     tenant: str
     workload: str
     """The workload it belongs to; empty if none."""

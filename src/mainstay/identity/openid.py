@@ -72,6 +72,11 @@ class OpenId:
     ) -> None:
         await self._http.aclose()
 
+    @property
+    def provider(self) -> str:
+        """The issuer at which people sign in."""
+        return self._provider.url
+
     async def of_token(self, token: str) -> Identity:
         """Whom a bearer token stands for. Raises Unauthenticated, Unavailable."""
         issuer = self._issuers.get(issuer_of(token))
@@ -170,7 +175,11 @@ class OpenId:
         listed = claims.get(self._groups_claim, ())
         groups = {one for one in listed[:GROUPS_MAX] if _is_group(one)} if isinstance(listed, list) else set()
         return Identity(
-            issuer=claims["iss"], subject=claims["sub"], name=name[:GROUP_CHARACTERS_MAX], groups=tuple(sorted(groups))
+            issuer=claims["iss"],
+            subject=claims["sub"],
+            name=name[:GROUP_CHARACTERS_MAX],
+            groups=tuple(sorted(groups)),
+            until=int(claims["exp"]) * 1_000_000,
         )
 
     async def _address(self, name: str) -> str:

@@ -15,7 +15,6 @@ from mainstay.operations.agents import Agents
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
-from mainstay.operations.sessions import Sessions
 from mainstay.ports import Artifacts, Cluster, Store
 from mainstay.simulation.faults import CALM, Dice
 from mainstay.simulation.pace import Inline, Steps, in_steps
@@ -59,7 +58,6 @@ class Replica:
             offload=Inline(),
             pulse=Pulse(),
             authenticate=lambda _: None,
-            sessions=Sessions(clock),
             agents=Agents(clock),
             system="simulation",
             url="",

@@ -9,12 +9,14 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from mainstay.domain.allocation import Seen
+from mainstay.domain.identity import Identity
 from mainstay.domain.plan import (
     Action,
     AddCluster,
     AddProject,
     AddTenant,
     AddToken,
+    AdmitMember,
     Advance,
     Allocate,
     CapacityLeft,
@@ -45,6 +47,7 @@ from mainstay.domain.plan import (
     ReleaseWorkload,
     RemoveCluster,
     RemoveEndpoint,
+    RemoveGroupRole,
     RemoveLocalQueue,
     RemoveMember,
     RemoveNodeFlavor,
@@ -57,6 +60,7 @@ from mainstay.domain.plan import (
     RequestStop,
     ResumeCluster,
     RevokeToken,
+    SetGroupRole,
     SetLocalQueue,
     SetMember,
     SetNodeFlavor,
@@ -67,6 +71,7 @@ from mainstay.domain.plan import (
     SetQueueHistory,
     SetSecret,
     Shrink,
+    SpendToken,
     StopPod,
     Submit,
     SwitchEndpoint,
@@ -121,6 +126,7 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
         people_of=needs.people_of,
         tokens=needs.tokens,
         tokens_of=needs.tokens_of,
+        identities=needs.identities,
     )
     _load_secrets(connection, world, needs)
     _load_volumes(connection, world, needs)
@@ -173,6 +179,8 @@ class Needs:
     tokens: set[str] = field(default_factory=set)
     tokens_of: set[OfTenant] = field(default_factory=set)
     """Members of which every token is read."""
+    identities: list[Identity] = field(default_factory=list)
+    """Whoever is known by one of these, of whatever tenant."""
     volumes_of: set[str] = field(default_factory=set)
     """Clusters of which every volume is touched."""
     volumes: set[VolumeKey] = field(default_factory=set)
@@ -293,7 +301,13 @@ class Needs:
                 self.tenants = self.clusters = True
             case AddProject(tenant=tenant) | SetOwnRole(tenant=tenant) | RemoveOwnRole(tenant=tenant):
                 self.people_of.add(tenant)
-            case SetMember(tenant=tenant):
+            case SetMember(tenant=tenant, identity=identity):
+                self.people_of.add(tenant)
+                self.identities.extend([identity] if identity else [])
+            case AdmitMember(tenant=tenant, identity=identity):
+                self.people_of.add(tenant)
+                self.identities.append(identity)
+            case SetGroupRole(tenant=tenant) | RemoveGroupRole(tenant=tenant):
                 self.people_of.add(tenant)
             case RemoveMember(tenant=tenant, name=name):
                 self.people_of.add(tenant)
@@ -301,7 +315,8 @@ class Needs:
             case AddToken(token=token):
                 self.people_of.add(token.tenant)
                 self.tokens.add(token.id)
-            case RevokeToken(id=id_) | UseToken(id=id_):
+                self.tokens_of.add((token.tenant, token.member))
+            case RevokeToken(id=id_) | SpendToken(id=id_) | UseToken(id=id_):
                 self.tokens.add(id_)
             case SetQueue(queue=queue):
                 self.queues.add(queue.name)

@@ -39,7 +39,6 @@ from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
-from mainstay.operations.sessions import Sessions
 from mainstay.ports import Process, Stream
 from mainstay.store import SqlStore
 from mainstay.web import mount_pages
@@ -269,7 +268,6 @@ def services_of(folder: Path, *, url: str) -> Iterator[Services]:
         offload=offload,
         pulse=Pulse(),
         authenticate=_authenticate,
-        sessions=Sessions(clock),
         agents=Agents(clock),
         system=store.system(),
         url=url,

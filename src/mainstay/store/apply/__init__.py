@@ -15,6 +15,7 @@ from mainstay.domain.plan import (
     AddProject,
     AddTenant,
     AddToken,
+    AdmitMember,
     Advance,
     Allocate,
     CapacityLeft,
@@ -47,6 +48,7 @@ from mainstay.domain.plan import (
     ReleaseWorkload,
     RemoveCluster,
     RemoveEndpoint,
+    RemoveGroupRole,
     RemoveLocalQueue,
     RemoveMember,
     RemoveNodeFlavor,
@@ -60,6 +62,7 @@ from mainstay.domain.plan import (
     ResumeCluster,
     RevokeToken,
     RowVersion,
+    SetGroupRole,
     SetLocalQueue,
     SetMember,
     SetNodeFlavor,
@@ -70,6 +73,7 @@ from mainstay.domain.plan import (
     SetQueueHistory,
     SetSecret,
     Shrink,
+    SpendToken,
     StopPod,
     Submit,
     SwitchEndpoint,
@@ -115,8 +119,12 @@ AnyAction = (
     | RemoveOwnRole
     | SetMember
     | RemoveMember
+    | AdmitMember
+    | SetGroupRole
+    | RemoveGroupRole
     | AddToken
     | RevokeToken
+    | SpendToken
     | UseToken
     | ObservePod
     | ClosePod
@@ -234,8 +242,16 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return access.remove_member(world, action)
         case AddToken():
             return access.add_token(world, action)
+        case AdmitMember():
+            return access.admit_member(world, action)
+        case SetGroupRole():
+            return access.set_group_role(world, action)
+        case RemoveGroupRole():
+            return access.remove_group_role(world, action)
         case RevokeToken():
             return access.revoke_token(world, action)
+        case SpendToken():
+            return access.spend_token(world, action)
         case UseToken():
             return access.use_token(world, action)
         case ObservePod():
