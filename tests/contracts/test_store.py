@@ -313,9 +313,9 @@ def test_actions_on_what_does_not_exist_are_refused(scene: Scene) -> None:
         scene.usage(pod, start=1, end=2),
         StopPod(allocation_key=999, reason=WHY),
         EnterPod(allocation_key=999, reason=WHY),
-        SwitchEndpoint(endpoint="none", reason=WHY),
-        DropCandidate(endpoint="none", reason=WHY),
-        MoveEndpoint(endpoint="none", address="", reason=WHY),
+        SwitchEndpoint(tenant=TENANT, endpoint="none", reason=WHY),
+        DropCandidate(tenant=TENANT, endpoint="none", reason=WHY),
+        MoveEndpoint(tenant=TENANT, endpoint="none", address="", reason=WHY),
         RemoveEndpoint(endpoint="none", tenant=TENANT, reason=WHY),
     ]
     result = scene.commit(*actions)

@@ -71,13 +71,13 @@ def test_a_new_version_takes_over_and_what_served_is_stopped(scene: Scene) -> No
     before = scene.store.endpoint("digits", tenant=TENANT)
     assert (before.serving, before.candidate, before.candidate_version) == ("", first.id, 1)
     scene.run(first)
-    scene.applied(SwitchEndpoint(endpoint="digits", reason=WHY))
+    scene.applied(SwitchEndpoint(tenant=TENANT, endpoint="digits", reason=WHY))
     served = scene.store.endpoint("digits", tenant=TENANT)
     assert (served.serving, served.serving_key, served.serving_version) == (first.id, first.key, 1)
     assert (served.candidate, served.address) == ("", "127.0.0.1:1")
     assert served.version > before.version
     second = scene.deploy(version=2)
-    scene.applied(SwitchEndpoint(endpoint="digits", reason=WHY))
+    scene.applied(SwitchEndpoint(tenant=TENANT, endpoint="digits", reason=WHY))
     assert scene.workload(first.id).stop_requested
     assert not scene.workload(second.id).stop_requested
 
@@ -85,21 +85,21 @@ def test_a_new_version_takes_over_and_what_served_is_stopped(scene: Scene) -> No
 def test_an_older_candidate_is_stopped_by_a_newer_and_a_dropped_one_too(scene: Scene) -> None:
     first, second = scene.deploy(version=1), scene.deploy(version=2)
     assert scene.workload(first.id).stop_requested
-    scene.applied(DropCandidate(endpoint="digits", reason=WHY))
+    scene.applied(DropCandidate(tenant=TENANT, endpoint="digits", reason=WHY))
     assert scene.workload(second.id).stop_requested
     assert scene.store.endpoint("digits", tenant=TENANT).candidate == ""
-    assert scene.commit(SwitchEndpoint(endpoint="digits", reason=WHY)).refused
+    assert scene.commit(SwitchEndpoint(tenant=TENANT, endpoint="digits", reason=WHY)).refused
 
 
 def test_a_candidate_whose_stop_was_asked_for_does_not_take_over(scene: Scene) -> None:
     scene.fleet(cpus=8)
     first = scene.deploy(version=1)
     scene.run(first)
-    scene.applied(SwitchEndpoint(endpoint="digits", reason=WHY))
+    scene.applied(SwitchEndpoint(tenant=TENANT, endpoint="digits", reason=WHY))
     second = scene.deploy(version=2)
     scene.run(second)
     scene.applied(scene.stop(second))
-    assert scene.commit(SwitchEndpoint(endpoint="digits", reason=WHY)).refused
+    assert scene.commit(SwitchEndpoint(tenant=TENANT, endpoint="digits", reason=WHY)).refused
     assert scene.store.endpoint("digits", tenant=TENANT).serving == first.id
     assert not scene.workload(first.id).stop_requested
 
@@ -108,9 +108,9 @@ def test_what_is_left_of_a_removed_endpoint_does_not_change(scene: Scene) -> Non
     scene.deploy()
     scene.applied(RemoveEndpoint(endpoint="digits", tenant=TENANT, reason=WHY))
     late = (
-        SwitchEndpoint(endpoint="digits", reason=WHY),
-        DropCandidate(endpoint="digits", reason=WHY),
-        MoveEndpoint(endpoint="digits", address="h:1", reason=WHY),
+        SwitchEndpoint(tenant=TENANT, endpoint="digits", reason=WHY),
+        DropCandidate(tenant=TENANT, endpoint="digits", reason=WHY),
+        MoveEndpoint(tenant=TENANT, endpoint="digits", address="h:1", reason=WHY),
         RemoveEndpoint(endpoint="digits", tenant=TENANT, reason=WHY),
     )
     assert len(scene.commit(*late).refused) == len(late)
@@ -128,9 +128,9 @@ def test_a_service_with_a_taken_id_is_no_candidate(scene: Scene) -> None:
 
 def test_a_removed_endpoint_is_gone_its_workloads_are_stopped_and_it_may_come_back(scene: Scene) -> None:
     first = scene.deploy(version=1)
-    scene.applied(SwitchEndpoint(endpoint="digits", reason=WHY))
+    scene.applied(SwitchEndpoint(tenant=TENANT, endpoint="digits", reason=WHY))
     second = scene.deploy(version=2)
-    scene.applied(MoveEndpoint(endpoint="digits", address="h:1", reason=WHY))
+    scene.applied(MoveEndpoint(tenant=TENANT, endpoint="digits", address="h:1", reason=WHY))
     scene.applied(RemoveEndpoint(endpoint="digits", tenant=TENANT, reason=WHY))
     assert scene.workload(first.id).stop_requested
     assert scene.workload(second.id).stop_requested
@@ -149,18 +149,24 @@ def test_the_endpoint_of_another_tenant_is_not_removed(scene: Scene) -> None:
     assert not scene.workload(work.id).stop_requested
 
 
-def test_the_name_of_another_tenants_endpoint_is_refused(scene: Scene) -> None:
-    scene.deploy()
-    with pytest.raises(AssertionError):
-        scene.deploy(tenant="chemistry")
-    with pytest.raises(NotFound):
-        scene.store.endpoint("digits", tenant="chemistry")
+def test_tenants_name_their_endpoints_as_they_like_and_touch_no_other(scene: Scene) -> None:
+    ours, theirs = scene.deploy(), scene.deploy(tenant="chemistry")
+    scene.applied(DropCandidate(tenant="chemistry", endpoint="digits", reason=WHY))
+    assert scene.store.endpoint("digits", tenant=TENANT).candidate == ours.id
+    assert scene.store.endpoint("digits", tenant="chemistry").candidate == ""
+    assert scene.workload(theirs.id, tenant="chemistry").stop_requested
+    assert not scene.workload(ours.id).stop_requested
+    assert {(row.tenant, row.name) for row in scene.store.snapshot(now=0, seed=0).endpoints} == {
+        (TENANT, "digits"),
+        ("chemistry", "digits"),
+    }
 
 
 def test_an_endpoint_moves_only_if_its_row_is_as_it_was_read(scene: Scene) -> None:
     scene.deploy()
-    guard = RowVersion(kind="endpoint", key="digits", version=scene.store.endpoint("digits", tenant=TENANT).version)
-    move = MoveEndpoint(endpoint="digits", address="h:1", guards=(guard,), reason=WHY)
+    read = scene.store.endpoint("digits", tenant=TENANT).version
+    guard = RowVersion(kind="endpoint", key="digits", tenant=TENANT, version=read)
+    move = MoveEndpoint(tenant=TENANT, endpoint="digits", address="h:1", guards=(guard,), reason=WHY)
     scene.applied(move)
     assert scene.commit(move).refused
     assert scene.store.endpoint("digits", tenant=TENANT).address == "h:1"

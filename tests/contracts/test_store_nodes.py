@@ -29,7 +29,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import NO_LIMIT, PODS
 from mainstay.domain.topology import Spread, TopologyNeed
 from mainstay.domain.workload import Phase
-from tests.stores import SECOND, USER, WHY, Scene, one_cpu, scene, store
+from tests.stores import SECOND, TENANT, USER, WHY, Scene, one_cpu, scene, store
 
 __all__ = ["scene", "store"]
 SHAPE = "1g.10gb"
@@ -314,8 +314,8 @@ def test_a_copy_of_what_serves_takes_over_once_it_is_healthy(scene: Scene) -> No
     scene.fleet()
     service = scene.deploy()
     scene.run(service)
-    scene.applied(SwitchEndpoint(endpoint="digits", reason=WHY))
-    redeploy = RedeployEndpoint(endpoint="digits", workload="digits-copy", reason=WHY)
+    scene.applied(SwitchEndpoint(tenant=TENANT, endpoint="digits", reason=WHY))
+    redeploy = RedeployEndpoint(tenant=TENANT, endpoint="digits", workload="digits-copy", reason=WHY)
     scene.applied(redeploy)
     copy, served = scene.workload("digits-copy"), scene.workload(service.id)
     assert (copy.spec, copy.phase, copy.submitted_by) == (served.spec, Phase.PENDING, served.submitted_by)
@@ -323,7 +323,7 @@ def test_a_copy_of_what_serves_takes_over_once_it_is_healthy(scene: Scene) -> No
     assert (row.serving, row.candidate, row.candidate_version) == (service.id, "digits-copy", row.serving_version)
     assert len(scene.commit(redeploy).refused) == 1, "it has a candidate already"
     scene.run(copy)
-    scene.applied(SwitchEndpoint(endpoint="digits", reason=WHY))
+    scene.applied(SwitchEndpoint(tenant=TENANT, endpoint="digits", reason=WHY))
     assert scene.store.endpoint("digits", tenant=copy.tenant).serving == "digits-copy"
     assert scene.workload(service.id).stop_requested
 

@@ -466,9 +466,11 @@ def test_an_endpoint_changes_by_itself_and_is_removed_after_a_question(page, sit
     page.goto(f"{site.url}/endpoints")
     card = page.get_by_role("region", name="Endpoint digits", exact=True)
     expect(card).to_contain_text("switching")
-    site.at(0).scene.applied(MoveEndpoint(endpoint="digits", address="", reason=why(Code.POD_LOST, detail="gone")))
+    site.at(0).scene.applied(
+        MoveEndpoint(tenant=TENANT, endpoint="digits", address="", reason=why(Code.POD_LOST, detail="gone"))
+    )
     expect(card).to_contain_text("starting")
-    site.scene.applied(MoveEndpoint(endpoint="digits", address=site.model, reason=why(Code.POD_RUNNING)))
+    site.scene.applied(MoveEndpoint(tenant=TENANT, endpoint="digits", address=site.model, reason=why(Code.POD_RUNNING)))
     expect(card).to_contain_text("switching")
     gone = page.get_by_role("region", name="Endpoint digits-canary", exact=True)
     gone.get_by_role("button", name="Remove").click()

@@ -45,6 +45,7 @@ def _candidate_step(snapshot: Snapshot, endpoint: Endpoint) -> Action | None:
                 object=endpoint.name,
                 numbers={"endpoint": endpoint.name, "version": endpoint.candidate_version},
             ),
+            tenant=endpoint.tenant,
             endpoint=endpoint.name,
         )
     table = snapshot.workloads
@@ -64,6 +65,7 @@ def _follow(snapshot: Snapshot, endpoint: Endpoint) -> MoveEndpoint | None:
             object=endpoint.name,
             numbers={"address": address, "before": endpoint.address},
         ),
+        tenant=endpoint.tenant,
         endpoint=endpoint.name,
         address=address,
     )
@@ -111,9 +113,10 @@ def _drop(endpoint: Endpoint, *, detail: str) -> DropCandidate:
             object=endpoint.name,
             numbers={"endpoint": endpoint.name, "version": endpoint.candidate_version, "detail": detail},
         ),
+        tenant=endpoint.tenant,
         endpoint=endpoint.name,
     )
 
 
 def _unchanged(endpoint: Endpoint) -> RowVersion:
-    return RowVersion(kind="endpoint", key=endpoint.name, version=endpoint.version)
+    return RowVersion(kind="endpoint", key=endpoint.name, tenant=endpoint.tenant, version=endpoint.version)

@@ -140,8 +140,9 @@ def _replacement(snapshot: Snapshot, row: int, endpoint: Endpoint, node: int) ->
     numbers: dict[str, int | float | str] = {"endpoint": endpoint.name, "version": endpoint.serving_version}
     return (
         RedeployEndpoint(
-            guards=(RowVersion(kind="endpoint", key=endpoint.name, version=endpoint.version),),
+            guards=(RowVersion(kind="endpoint", key=endpoint.name, tenant=endpoint.tenant, version=endpoint.version),),
             reason=Reason(code=Code.ENDPOINT_MOVES, object=snapshot.nodes.names[node], numbers=numbers),
+            tenant=endpoint.tenant,
             endpoint=endpoint.name,
             workload=_copy_of(owner[2], endpoint.version),
         ),

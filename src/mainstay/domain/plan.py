@@ -33,6 +33,8 @@ class RowVersion:
     kind: Literal["workload", "allocation", "node", "endpoint", "queue"]
     key: int | str
     version: int
+    tenant: str = ""
+    """Of an endpoint, whose key is its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -635,6 +637,7 @@ class Deploy(Action):
 class RedeployEndpoint(Action):
     """Make a copy of what serves an endpoint its candidate, so that it comes up elsewhere before the old one goes."""
 
+    tenant: str
     endpoint: str
     workload: str
     """The id of the copy; a taken one is refused."""
@@ -644,6 +647,7 @@ class RedeployEndpoint(Action):
 class SwitchEndpoint(Action):
     """The candidate is healthy: it serves from now on; what served before is stopped."""
 
+    tenant: str
     endpoint: str
 
 
@@ -651,6 +655,7 @@ class SwitchEndpoint(Action):
 class DropCandidate(Action):
     """The candidate failed: it is stopped, the endpoint stays as it is."""
 
+    tenant: str
     endpoint: str
 
 
@@ -658,6 +663,7 @@ class DropCandidate(Action):
 class MoveEndpoint(Action):
     """What serves the endpoint answers at another address now (it was restarted), or at none (empty)."""
 
+    tenant: str
     endpoint: str
     address: str
 

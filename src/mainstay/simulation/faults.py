@@ -143,9 +143,12 @@ class FaultyStore:
         self._leaders.took(epoch, holder)
         return epoch
 
-    def workload(self, reference: str, *, tenant: str) -> Workload:
+    def workload(self, reference: str, *, tenant: str, projects: tuple[str, ...] | None = None) -> Workload:
         """May be how it stood when this process looked at it last."""
-        return self._read(("workload", reference, tenant), lambda: self._store.workload(reference, tenant=tenant))
+        return self._read(
+            ("workload", reference, tenant, projects),
+            lambda: self._store.workload(reference, tenant=tenant, projects=projects),
+        )
 
     def endpoint(self, name: str, *, tenant: str) -> Endpoint:
         """May be how it stood when this process looked at it last."""

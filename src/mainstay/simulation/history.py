@@ -36,7 +36,8 @@ class History:
     def __init__(self, store: Store) -> None:
         self.violations: list[str] = []
         self.phases: dict[str, Phase] = {}
-        self.endpoints: dict[str, _Endpoint] = {}
+        self.endpoints: dict[tuple[str, str], _Endpoint] = {}
+        """By tenant and name."""
         self.unwanted: set[str] = set()
         """Workloads whose stop was asked for."""
         self._ran: set[str] = set()
@@ -59,8 +60,8 @@ class History:
             rows = {row.name: (row.candidate, row.serving) for row in store.endpoints(tenant=tenant)}
             logged = {
                 name: (endpoint.candidate, endpoint.serving)
-                for name, endpoint in self.endpoints.items()
-                if endpoint.tenant == tenant
+                for (owner, name), endpoint in self.endpoints.items()
+                if owner == tenant
             }
             if rows != logged:
                 self._wrong(f"I6: the endpoints of {tenant} are {rows}, their log says {logged}")
@@ -111,14 +112,14 @@ class History:
 
     def _fold_endpoint(self, event: Event) -> None:
         """Each step concerns the candidate that there was, and whoever is not needed any more is stopped with it."""
-        known = self.endpoints.get(event.object)
+        known = self.endpoints.get((event.tenant, event.object))
         version = event.reason.numbers.get("version")
         match event.reason.code:
             case Code.DEPLOY_REQUESTED:
                 endpoint = known or _Endpoint(tenant=event.tenant)
                 self._let_go(endpoint.candidate, event)
                 endpoint.candidate, endpoint.version = self._newest_service, version
-                self.endpoints[event.object] = endpoint
+                self.endpoints[event.tenant, event.object] = endpoint
                 if endpoint.tenant != event.tenant:
                     self._wrong(f"I12: {event.object} of {endpoint.tenant} was deployed to by {event.tenant}")
             case Code.ENDPOINT_MOVES if known and known.serving and not known.candidate:
@@ -137,7 +138,7 @@ class History:
             case Code.ENDPOINT_REMOVED if known:
                 self._let_go(known.candidate, event)
                 self._let_go(known.serving, event)
-                del self.endpoints[event.object]
+                del self.endpoints[event.tenant, event.object]
             case Code.POD_RUNNING | Code.POD_STARTING if known:
                 pass
             case _:

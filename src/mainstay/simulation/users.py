@@ -194,7 +194,8 @@ class User:
         if theirs:
             request = self._request("request_stop", partial(self._ask_stop, self._dice.rng.choice(theirs)))
         else:
-            names = [row.name for row in services.store.endpoints(tenant=self._other_tenant)]
+            ours = {row.name for row in services.store.endpoints(tenant=self.principal.tenant)}
+            names = [row.name for row in services.store.endpoints(tenant=self._other_tenant) if row.name not in ours]
             if not names:
                 return
             request = self._request("remove_endpoint", partial(self._ask_removal, names[0]))

@@ -447,7 +447,7 @@ def _row(world: World, guard: RowVersion) -> WorkloadRow | AllocationRow | NodeR
         case "node":
             return world.nodes.get(int(guard.key))
         case "endpoint":
-            return world.endpoints.get(str(guard.key))
+            return world.endpoints.get((guard.tenant, str(guard.key)))
         case "queue":
             return world.queues.get(str(guard.key))
 

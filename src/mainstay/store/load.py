@@ -166,8 +166,8 @@ class Needs:
     clusters: bool = False
     kept: bool = False
     """Whether it matters what is kept for whom."""
-    endpoints: set[str] = field(default_factory=set)
-    copied: set[str] = field(default_factory=set)
+    endpoints: set[OfTenant] = field(default_factory=set)
+    copied: set[OfTenant] = field(default_factory=set)
     """Endpoints of which what serves is copied: its specification is read too."""
     specifications: set[int] = field(default_factory=set)
     models: set[tuple[str, str]] = field(default_factory=set)
@@ -214,7 +214,7 @@ class Needs:
             elif guard.kind == "queue":
                 self.queues.add(str(guard.key))
             else:
-                self.endpoints.add(str(guard.key))
+                self.endpoints.add((guard.tenant, str(guard.key)))
 
     def of(self, action: AnyAction) -> None:  # noqa: C901, PLR0912, PLR0915 - one line per action
         """What the action reads and changes."""
@@ -335,15 +335,15 @@ class Needs:
                 self.priority_classes = True
             case RegisterModel(tenant=tenant, model=model):
                 self.models.add((tenant, model))
-            case Deploy(endpoint=name, workload=new):
-                self.endpoints.add(name)
+            case Deploy(tenant=tenant, endpoint=name, workload=new):
+                self.endpoints.add((tenant, name))
                 self.workload_ids.add(new.id)
-            case RedeployEndpoint(endpoint=name, workload=copy):
-                self.endpoints.add(name)
-                self.copied.add(name)
+            case RedeployEndpoint(tenant=tenant, endpoint=name, workload=copy):
+                self.endpoints.add((tenant, name))
+                self.copied.add((tenant, name))
                 self.workload_ids.add(copy)
             case SwitchEndpoint() | DropCandidate() | MoveEndpoint() | RemoveEndpoint():
-                self.endpoints.add(action.endpoint)
+                self.endpoints.add((action.tenant, action.endpoint))
 
 
 _ENDPOINTS = sa.select(tables.endpoints)
@@ -357,12 +357,13 @@ _IDS = sa.select(tables.workloads.c.id)
 
 def _load_endpoints(connection: sa.Connection, world: World, needs: Needs) -> None:
     table = tables.endpoints
-    for row in _where_in(connection, _ENDPOINTS, table.c.name, needs.endpoints):
+    for row in _where_in(connection, _ENDPOINTS, sa.tuple_(table.c.tenant, table.c.name), needs.endpoints):
         endpoint = cast("EndpointRow", row)
-        world.endpoints[endpoint["name"]] = endpoint
+        key = endpoint["tenant"], endpoint["name"]
+        world.endpoints[key] = endpoint
         involved = {endpoint["serving_key"], endpoint["candidate_key"]} - {0}
         needs.workloads |= involved
-        if endpoint["name"] in needs.copied:
+        if key in needs.copied:
             needs.specifications |= {endpoint["serving_key"]} - {0}
         needs.pods_of |= involved
 

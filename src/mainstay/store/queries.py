@@ -44,7 +44,7 @@ from mainstay.store.rows import (
 )
 
 BATCH = 5_000
-T = TypeVar("T", int, str)
+T = TypeVar("T", int, str, tuple[str, str])
 
 
 def head(connection: sa.Connection) -> HeadRow:

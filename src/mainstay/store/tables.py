@@ -473,8 +473,8 @@ priority_classes = _table(
 
 endpoints = _table(
     "endpoints",
+    _text("tenant", key=True),
     _text("name", key=True),
-    _text("tenant"),
     _text("project"),
     _text("model"),
     _whole("serving_version"),

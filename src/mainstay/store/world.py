@@ -79,7 +79,7 @@ class World:
         self.nodes: dict[int, NodeRow] = {}
         self.clusters: dict[str, ClusterRow] = {}
         self.open_pods_of: dict[str, int] = {}
-        self.endpoints: dict[str, EndpointRow] = {}
+        self.endpoints: dict[OfTenant, EndpointRow] = {}
         self.last_model_version: dict[tuple[str, str], int] = {}
         self.prices: dict[tuple[str, int], PriceRow] = {}
         self.secrets: dict[tuple[str, str], SecretRow] = {}
@@ -197,8 +197,8 @@ class World:
 
     def add_endpoint(self, row: EndpointRow) -> None:
         """A new row."""
-        self.endpoints[row["name"]] = row
-        self.changes.new_endpoints[row["name"]] = row
+        key = row["tenant"], row["name"]
+        self.endpoints[key] = self.changes.new_endpoints[key] = row
 
     def touch_workload(self, row: WorkloadRow) -> None:
         """The row was changed."""
@@ -381,8 +381,9 @@ class World:
         """The row was changed."""
         row["version"] = self.version
         row["updated_at"] = self.now
-        if row["name"] not in self.changes.new_endpoints:
-            self.changes.endpoints[row["name"]] = row
+        key = row["tenant"], row["name"]
+        if key not in self.changes.new_endpoints:
+            self.changes.endpoints[key] = row
 
     def log_workload(
         self, row: WorkloadRow, reason: Reason, *, before: Phase | None = None, after: Phase | None = None
@@ -460,8 +461,8 @@ class Changes:
         self.nodes: dict[int, NodeRow] = {}
         self.new_clusters: dict[str, ClusterRow] = {}
         self.clusters: dict[str, ClusterRow] = {}
-        self.new_endpoints: dict[str, EndpointRow] = {}
-        self.endpoints: dict[str, EndpointRow] = {}
+        self.new_endpoints: dict[OfTenant, EndpointRow] = {}
+        self.endpoints: dict[OfTenant, EndpointRow] = {}
         self.models: list[ModelRow] = []
         self.usage: list[UsageRow] = []
         self.charges: list[ChargeRow] = []

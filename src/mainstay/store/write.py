@@ -135,16 +135,18 @@ def _insert_into(table: sa.Table) -> _Batch:
     return _Batch(sa.insert(table), {column.name: column.name for column in table.c})
 
 
-def _update_of(table: sa.Table, key: str, *columns: str) -> _Batch:
-    """The columns that may change, of one row by its key."""
+def _update_of(table: sa.Table, *columns: str) -> _Batch:
+    """The columns that may change, of one row by its primary key."""
     assignments: dict[str, sa.BindParameter[Any]] = {column: sa.bindparam(f"new_{column}") for column in columns}
-    statement = sa.update(table).where(table.c[key] == sa.bindparam("of_key")).values(assignments)
-    return _Batch(statement, {**{f"new_{column}": column for column in columns}, "of_key": key})
+    key = [column.name for column in table.primary_key]
+    there = (table.c[name] == sa.bindparam(f"of_{name}") for name in key)
+    statement = sa.update(table).where(*there).values(assignments)
+    values = {**{f"new_{column}": column for column in columns}, **{f"of_{name}": name for name in key}}
+    return _Batch(statement, values)
 
 
 _UPDATE_NODE = _update_of(
     tables.nodes,
-    "key",
     *("ready", "cpu_milli", "memory_bytes", "gpus", "gpu_model"),
     *("used_cpu_milli", "used_memory_bytes", "used_gpus", "admits", "topology"),
     *("traits", "barred", "images"),
@@ -154,13 +156,11 @@ _UPDATE_NODE = _update_of(
 )
 _UPDATE_CLUSTER = _update_of(
     tables.clusters,
-    "name",
     *("observed_at", "kind", "settings", "sealed", "identity", "wanted", "wanted_reason", "seen", "seen_reason"),
     *("added_at", "added_by", "version"),
 )
 _UPDATE_WORKLOAD = _update_of(
     tables.workloads,
-    "key",
     *("phase", "attempt", "infrastructure_failures", "user_failures", "stop_requested"),
     *("held", "priority", "preemptible", "nominated", "nominated_until", "displaced_by"),
     *("not_before", "started_at", "finished_at", "output", "reason", "version"),
@@ -168,7 +168,6 @@ _UPDATE_WORKLOAD = _update_of(
 )
 _UPDATE_ALLOCATION = _update_of(
     tables.allocations,
-    "key",
     *(
         "stop",
         "stop_asked_at",
@@ -186,13 +185,11 @@ _UPDATE_ALLOCATION = _update_of(
 )
 _UPDATE_ENDPOINT = _update_of(
     tables.endpoints,
-    "name",
-    *("tenant", "project", "model", "serving_version", "serving", "serving_key"),
+    *("project", "model", "serving_version", "serving", "serving_key"),
     *("candidate_version", "candidate", "candidate_key", "address", "removed", "updated_at", "version"),
 )
 _UPDATE_HEAD = _update_of(
     tables.head,
-    "one",
     *("version", "event_seq", "audit_seq", "next_key"),
     *("nodes_at", "workloads_at", "allocations_at", "endpoints_at", "prices_at", "volumes_at", "queues_at"),
 )

@@ -27,7 +27,7 @@ from mainstay.operations.lines import Line, Lines
 from mainstay.wire import agent as wire
 from mainstay.wire import agent_line
 from tests.agents import ControlPlane, control_plane
-from tests.stores import WHY
+from tests.stores import TENANT, WHY
 from tests.unit.api.conftest import PEOPLE
 from tests.unit.web.site import LogCluster, Server, free_port
 
@@ -365,7 +365,9 @@ async def test_whatever_address_an_agent_reports_only_its_own_pod_is_asked_and_t
             seen = scene.see(pod, Seen.RUNNING, address=lie, ready=True, started_at=plane.clock.now())
             seen = replace(seen, reason=Reason(code=Code.POD_RUNNING, object=pod.pod))
             await asyncio.to_thread(remote.commit, Plan(actor="", now=0, actions=(seen,), epoch=epoch))
-            scene.applied(scene.advance(service, Phase.RUNNING), SwitchEndpoint(endpoint="digits", reason=WHY))
+            scene.applied(
+                scene.advance(service, Phase.RUNNING), SwitchEndpoint(tenant=TENANT, endpoint="digits", reason=WHY)
+            )
             bridge = Bridge(model)
             holding = asyncio.create_task(Answering(way, {"edge": bridge}, cluster="edge").hold())  # type: ignore[dict-item]
             await until(lambda: line_of(plane))

@@ -20,6 +20,7 @@ import pytest
 from mainstay.api import gateway
 from mainstay.domain.plan import SwitchEndpoint
 from mainstay.domain.reason import Code
+from tests.stores import TENANT
 from tests.unit.api.test_routes import is_problem
 from tests.unit.web.site import TOKEN, VIEWER_TOKEN, Site, running_site, why
 
@@ -94,7 +95,9 @@ def serving(site: Site, address: str) -> str:
     service = site.scene.deploy(name)
     site.place(service, "atlas")
     replace(site, model=address).running(service)
-    site.scene.applied(SwitchEndpoint(endpoint=name, reason=why(Code.ENDPOINT_SWITCHED, endpoint=name, version=1)))
+    site.scene.applied(
+        SwitchEndpoint(tenant=TENANT, endpoint=name, reason=why(Code.ENDPOINT_SWITCHED, endpoint=name, version=1))
+    )
     assert site.store.endpoint(name, tenant="physics").address == address
     return name
 

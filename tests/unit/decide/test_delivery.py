@@ -42,7 +42,7 @@ def test_a_healthy_candidate_takes_over():
     (step,) = steps(candidate(), allocation(NEW, ready=True, address="h:2", version=8))
     assert isinstance(step, SwitchEndpoint)
     assert step.guards == (
-        RowVersion(kind="endpoint", key="digits", version=5),
+        RowVersion(kind="endpoint", key="digits", tenant="acme", version=5),
         RowVersion(kind="allocation", key=1, version=8),
     )
 

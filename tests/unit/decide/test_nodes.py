@@ -128,7 +128,7 @@ class TestEndpoints:
     def test_a_copy_of_it_becomes_the_candidate(self):
         (action,) = tend(self.drained())
         assert isinstance(action, RedeployEndpoint)
-        assert action.guards == (RowVersion(kind="endpoint", key="digits", version=5),)
+        assert action.guards == (RowVersion(kind="endpoint", key="digits", tenant="acme", version=5),)
         assert (action.endpoint, action.workload.rpartition("-")[0]) == ("digits", "digits")
         assert action.workload != "digits-aaaaaaaa"
         assert tend(self.drained()) == (action,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from alembic.script import ScriptDirectory
 
 from mainstay.domain.allocation import Owner
 from mainstay.domain.errors import StateUnusable
-from mainstay.domain.plan import ObserveVolumes, Preempt
+from mainstay.domain.plan import Idempotency, ObserveVolumes, Preempt
 from mainstay.domain.preemption import Rule, Slot, Victim
 from mainstay.domain.volume import VolumeRecord, VolumeState
 from mainstay.domain.workload import Phase, Volume
@@ -207,3 +208,31 @@ def _bounds(store: SqlStore) -> list[tuple[int, int]]:
         return [tuple(row) for row in rows]
 
     return store._database.read(read)
+
+
+def test_projects_with_work_are_on_record_and_nobody_is_let_in(oldest: SqlStore) -> None:
+    work = Scene(oldest).all()[0]
+    assert [row.name for row in oldest.projects(tenant=TENANT)] == [
+        name for name in {work.project} if name != "default"
+    ]
+    assert (oldest.tenants(), oldest.members(tenant=TENANT)) == ((), ())
+
+
+def test_replies_are_those_of_the_administrator_and_endpoints_keep_their_names(database: Database) -> None:
+    database.write(lambda connection: migrations.migrate(connection, upto="0026"))
+
+    def fill(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(
+            "INSERT INTO idempotency (tenant, route, key, body_hash, reply, at) VALUES ('a', 'r', 'k', 'h', 'made', 1)"
+        )
+        connection.exec_driver_sql(
+            "INSERT INTO endpoints VALUES ('digits', 'a', 'p', 'm', 1, 's', 2, 3, 'c', 4, 'h:1', 0, 5, 6)"
+        )
+
+    database.write(fill)
+    store = SqlStore(database)
+    key = Idempotency(tenant="a", member="admin", route="r", key="k", body_hash="h", reply="")
+    assert store.replied(key) == "made"
+    assert store.replied(replace(key, member="bob")) is None
+    kept = store.endpoint("digits", tenant="a")
+    assert (kept.project, kept.serving, kept.candidate, kept.address, kept.version) == ("p", "s", "c", "h:1", 6)

@@ -184,7 +184,7 @@ def _endpoints(site: Site, made: Workload) -> Workload:
     site.place(service, "atlas")
     site.running(service)
     switched = why(Code.ENDPOINT_SWITCHED, endpoint="digits", version=1)
-    scene.applied(SwitchEndpoint(endpoint="digits", reason=switched))
+    scene.applied(SwitchEndpoint(tenant=TENANT, endpoint="digits", reason=switched))
     candidate = _deployed(site, "digits", version=2, ago=90)
     site.place(candidate, "atlas")
     _deployed(site, "digits-canary", version=2, ago=80)
@@ -194,6 +194,7 @@ def _endpoints(site: Site, made: Workload) -> Workload:
     site.advance(failed, Phase.FAILED, Code.START_FAILED, rank=0, detail="the model does not load")
     scene.applied(
         DropCandidate(
+            tenant=TENANT,
             endpoint="digits-old",
             reason=why(Code.DEPLOY_FAILED, endpoint="digits-old", version=1, detail="the model does not load"),
         )

@@ -1,4 +1,4 @@
-"""Models and endpoints: register, deploy, switch, drop, move, remove. Names of endpoints are unique over all tenants."""
+"""Models and endpoints: register, deploy, switch, drop, move, remove. Names of endpoints are unique within a tenant."""
 
 from __future__ import annotations
 
@@ -45,11 +45,9 @@ def register_model(world: World, action: RegisterModel) -> Reason | None:
 def deploy(world: World, action: Deploy) -> Reason | None:
     """The workload is stored and becomes the candidate; an older candidate is stopped.
 
-    A removed endpoint starts afresh. The name of another tenant's endpoint is refused.
+    A removed endpoint starts afresh.
     """
-    row = world.endpoints.get(action.endpoint)
-    if row is not None and not row["removed"] and row["tenant"] != action.tenant:
-        return Reason(code=Code.DUPLICATE, object=action.endpoint)
+    row = world.endpoints.get((action.tenant, action.endpoint))
     refusal = id_is_free(action.workload, world)
     if refusal:
         return refusal
@@ -72,7 +70,7 @@ def deploy(world: World, action: Deploy) -> Reason | None:
 
 def redeploy_endpoint(world: World, action: RedeployEndpoint) -> Reason | None:
     """A copy of the workload that serves becomes the candidate: as submitted by whoever submitted that."""
-    row = world.endpoints.get(action.endpoint)
+    row = world.endpoints.get((action.tenant, action.endpoint))
     if row is None or row["removed"] or not row["serving_key"] or row["candidate_key"]:
         return guards.missing("endpoint without a candidate", action.endpoint)
     serving = world.workloads.get(row["serving_key"])
@@ -101,7 +99,7 @@ def redeploy_endpoint(world: World, action: RedeployEndpoint) -> Reason | None:
 
 def switch_endpoint(world: World, action: SwitchEndpoint) -> Reason | None:
     """The candidate serves, at the address where it answers; what served before is stopped."""
-    row = world.endpoints.get(action.endpoint)
+    row = world.endpoints.get((action.tenant, action.endpoint))
     if row is None or row["removed"] or not row["candidate_key"]:
         return guards.missing("candidate of endpoint", action.endpoint)
     if world.workloads[row["candidate_key"]]["stop_requested"]:
@@ -119,7 +117,7 @@ def switch_endpoint(world: World, action: SwitchEndpoint) -> Reason | None:
 
 def drop_candidate(world: World, action: DropCandidate) -> Reason | None:
     """The candidate is stopped; what serves goes on."""
-    row = world.endpoints.get(action.endpoint)
+    row = world.endpoints.get((action.tenant, action.endpoint))
     if row is None or row["removed"] or not row["candidate_key"]:
         return guards.missing("candidate of endpoint", action.endpoint)
     _stop(world, row["candidate_key"], action.reason)
@@ -131,7 +129,7 @@ def drop_candidate(world: World, action: DropCandidate) -> Reason | None:
 
 def move_endpoint(world: World, action: MoveEndpoint) -> Reason | None:
     """Nothing happens if the address is the one on record."""
-    row = world.endpoints.get(action.endpoint)
+    row = world.endpoints.get((action.tenant, action.endpoint))
     if row is None or row["removed"]:
         return guards.missing("endpoint", action.endpoint)
     if row["address"] != action.address:
@@ -143,8 +141,8 @@ def move_endpoint(world: World, action: MoveEndpoint) -> Reason | None:
 
 def remove_endpoint(world: World, action: RemoveEndpoint) -> Reason | None:
     """Both workloads are stopped. The row stays, so that its history can be read."""
-    row = world.endpoints.get(action.endpoint)
-    if row is None or row["removed"] or row["tenant"] != action.tenant:
+    row = world.endpoints.get((action.tenant, action.endpoint))
+    if row is None or row["removed"]:
         return guards.missing("endpoint", action.endpoint)
     _stop(world, row["serving_key"], action.reason)
     _stop(world, row["candidate_key"], action.reason)

@@ -1,4 +1,4 @@
-"""Tenants, projects, members, roles and tokens; keys of requests by member.
+"""Tenants, projects, members, roles and tokens; keys of requests by member, names of endpoints by tenant.
 
 Revision: 0027. Frozen: what the tables are now is in `tables.py`.
 """
@@ -14,7 +14,9 @@ down_revision = "0026"
 
 
 def upgrade() -> None:
-    """Who is there already is on record from now on: the tenants and projects that have work."""
+    """Projects that have work are on record from now on. Of tenants the first start adds the default one: those that only pods
+    of others name have nobody who could sign in, until they are made with an administrator.
+    """
     whole = sa.BigInteger().with_variant(sqlite.INTEGER(), "sqlite")
     op.create_table("tenants", _key("name"), *_made(whole), sqlite_strict=True)
     op.create_table("projects", _key("tenant"), _key("name"), *_made(whole), sqlite_strict=True)
@@ -48,6 +50,7 @@ def upgrade() -> None:
     op.create_index("tokens_of_member", "tokens", ["tenant", "member"])
     _fill()
     _key_by_member(whole)
+    _name_endpoints_by_tenant(whole)
 
 
 def _key(name: str) -> sa.Column[str]:
@@ -60,10 +63,6 @@ def _made(whole: sa.types.TypeEngine[int]) -> tuple[sa.Column[int], sa.Column[st
 
 
 def _fill() -> None:
-    op.execute(
-        "INSERT INTO tenants (name, created_at, created_by)"
-        " SELECT tenant, MIN(submitted_at), 'mainstay' FROM workloads GROUP BY tenant"
-    )
     op.execute(
         "INSERT INTO projects (tenant, name, created_at, created_by)"
         " SELECT tenant, project, MIN(submitted_at), 'mainstay' FROM workloads"
@@ -91,3 +90,29 @@ def _key_by_member(whole: sa.types.TypeEngine[int]) -> None:
     )
     op.drop_table("idempotency_before")
     op.create_index("idempotency_by_time", "idempotency", ["at"])
+
+
+def _name_endpoints_by_tenant(whole: sa.types.TypeEngine[int]) -> None:
+    """Names were unique over all tenants, so they are within each."""
+    texts = ("project", "model", "serving", "candidate", "address")
+    numbers = (
+        "serving_version",
+        "serving_key",
+        "candidate_version",
+        "candidate_key",
+        "removed",
+        "updated_at",
+        "version",
+    )
+    columns = ", ".join(("tenant", "name", *texts, *numbers))
+    op.create_table(
+        "endpoints_of_tenants",
+        _key("tenant"),
+        _key("name"),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in texts),
+        *(sa.Column(name, whole, nullable=False) for name in numbers),
+        sqlite_strict=True,
+    )
+    op.execute(f"INSERT INTO endpoints_of_tenants ({columns}) SELECT {columns} FROM endpoints")  # noqa: S608 ours
+    op.drop_table("endpoints")
+    op.rename_table("endpoints_of_tenants", "endpoints")
