@@ -20,7 +20,7 @@ from mainstay.domain.identity import DeviceBegun, Identity
 from mainstay.operations.tokens import TokenWish
 from mainstay.wire import quantities
 from mainstay.wire.access import (
-    DeviceView,
+    SignInCodeView,
     GroupRoleView,
     MemberRequest,
     MemberView,
@@ -74,9 +74,9 @@ def group_role_view(role: GroupRole) -> GroupRoleView:
     return GroupRoleView(group=role.group, role=role.role, project=role.project)
 
 
-def device_view(begun: DeviceBegun, device: str) -> DeviceView:
+def device_view(begun: DeviceBegun, device: str) -> SignInCodeView:
     """Without the code of the provider, which is in `device`."""
-    return DeviceView(
+    return SignInCodeView(
         user_code=begun.user_code,
         url=begun.url,
         url_complete=begun.url_complete,

@@ -14,7 +14,7 @@ from mainstay.domain.access import Permission
 from mainstay.operations import sessions
 from mainstay.operations import sign_in as signing_in
 from mainstay.wire import job
-from mainstay.wire.access import DeviceRequest, DeviceView, SignedInView, SignInWaysView
+from mainstay.wire.access import SignInCodeRequest, SignInCodeView, SignedInView, SignInWaysView
 from mainstay.wire.views import ServerView, SignInView
 
 routes = Routes("server")
@@ -52,7 +52,7 @@ async def sign_in_ways(request: Request) -> Response:
     return json_response(SignInWaysView(provider=identities.provider if identities else "").model_dump_json())
 
 
-@routes.add("POST", "/v1/sign-in/device", needs=PUBLIC, answers=DeviceView, status=201)
+@routes.add("POST", "/v1/sign-in/device", needs=PUBLIC, answers=SignInCodeView, status=201)
 async def begin_device(request: Request) -> Response:
     """Begin to sign a terminal in: it shows a code, which somebody enters at the identity provider."""
     begun, device = await signing_in.begin_device(request.app.state.services)
@@ -60,7 +60,7 @@ async def begin_device(request: Request) -> Response:
 
 
 @routes.add("POST", "/v1/sign-in/device/token", needs=PUBLIC, answers=SignedInView, status=201)
-async def finish_device(request: Request, body: DeviceRequest) -> Response:
+async def finish_device(request: Request, body: SignInCodeRequest) -> Response:
     """A token for the terminal, for twelve hours, once the code was entered; until then it is `not_yet`."""
     id_, token = await signing_in.finish_device(request.app.state.services, body.device)
     return json_response(SignedInView(id=id_, token=token).model_dump_json(), status=201)

@@ -11,7 +11,7 @@ from mainstay.cli.exits import Exit
 from mainstay.cli.show import json_option, out, print_json, say
 
 if TYPE_CHECKING:
-    from mainstay.wire.access import DeviceView
+    from mainstay.wire.access import SignInCodeView
 
 
 @click.command()
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def login(*, server: str | None, token_stdin: bool, page: bool, as_json: bool) -> int:
     """Sign in at a platform and remember it, or sign a browser in.
 
-    With --server: at the identity provider of the platform, by a code that this terminal shows, for twelve hours; where there is none,
-    with a token that you are asked for. Without options: say which platform the commands talk to, and as whom.
+    With --server: at the identity provider of the platform, by a code that this terminal shows, for twelve hours; where there is
+    none, with a token that you are asked for. Without options: say which platform the commands talk to, and as whom.
     """
     from mainstay.sdk.client import Client
     from mainstay.sdk.config import save_login
@@ -53,7 +53,7 @@ def _token(server: str) -> str:
         typed: str = click.prompt("Token", hide_input=True, err=True)
         return typed
 
-    def show(begun: DeviceView) -> None:
+    def show(begun: SignInCodeView) -> None:
         say(f"open {begun.url_complete or begun.url}")
         say(
             f"and check that it shows the code {begun.user_code}"

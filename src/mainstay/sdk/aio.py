@@ -31,7 +31,7 @@ from mainstay.sdk.runs import FINAL, RunView
 from mainstay.sdk.sockets import AsyncSocket, opening
 from mainstay.sdk.streams import SILENCE_SECONDS, FollowEvents, Following, FollowLog, Parser
 from mainstay.wire.access import (
-    DeviceView,
+    SignInCodeView,
     GroupRoleView,
     Kind,
     MemberView,
@@ -384,7 +384,7 @@ class AsyncClient:
         """How one signs in at this platform."""
         return await self._run(calls_access.sign_in_ways())
 
-    async def begin_device(self) -> DeviceView:
+    async def begin_device(self) -> SignInCodeView:
         """Begin to sign a terminal in: a code to show to who sits there."""
         return await self._run(calls_access.begin_device())
 

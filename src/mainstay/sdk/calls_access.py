@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from mainstay.sdk.calls import pages, segment
 from mainstay.sdk.request import Flow, Request, plain, write
 from mainstay.wire.access import (
-    DeviceRequest,
-    DeviceView,
+    SignInCodeRequest,
+    SignInCodeView,
     GroupRoleRequest,
     GroupRoleView,
     Kind,
@@ -35,14 +35,14 @@ def sign_in_ways() -> Flow[SignInWaysView]:
     return (yield Request(method="GET", path="/v1/sign-in/ways")).read(SignInWaysView)
 
 
-def begin_device() -> Flow[DeviceView]:
+def begin_device() -> Flow[SignInCodeView]:
     """A code to show."""
-    return (yield Request(method="POST", path="/v1/sign-in/device")).read(DeviceView)
+    return (yield Request(method="POST", path="/v1/sign-in/device")).read(SignInCodeView)
 
 
 def finish_device(device: str) -> Flow[SignedInView]:
     """A token, once the code was entered. Tried once: a second try of the same would be refused."""
-    body = DeviceRequest(device=device).model_dump_json()
+    body = SignInCodeRequest(device=device).model_dump_json()
     request = Request(method="POST", path="/v1/sign-in/device/token", json=body, retried=False)
     return (yield request).read(SignedInView)
 

@@ -30,7 +30,7 @@ from mainstay.sdk.runs import FINAL, RunView
 from mainstay.sdk.sockets import Socket, opening
 from mainstay.sdk.streams import SILENCE_SECONDS, FollowEvents, Following, FollowLog, Parser
 from mainstay.wire.access import (
-    DeviceView,
+    SignInCodeView,
     GroupRoleView,
     Kind,
     MemberView,
@@ -385,7 +385,7 @@ class Client:
         """How one signs in at this platform."""
         return self._run(calls_access.sign_in_ways())
 
-    def begin_device(self) -> DeviceView:
+    def begin_device(self) -> SignInCodeView:
         """Begin to sign a terminal in: a code to show to who sits there."""
         return self._run(calls_access.begin_device())
 

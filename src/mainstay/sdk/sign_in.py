@@ -8,7 +8,7 @@ from typing import Final
 
 from mainstay.sdk.client import Client
 from mainstay.sdk.errors import ApiError, NotConfigured
-from mainstay.wire.access import DeviceView
+from mainstay.wire.access import SignInCodeView
 
 NOBODY: Final = "nobody-yet"
 """What a client is made with that asks for a token: it is asked for none."""
@@ -22,7 +22,7 @@ def provider_of(url: str) -> str:
         return client.sign_in_ways().provider
 
 
-def from_terminal(url: str, *, show: Callable[[DeviceView], None], sleep: Callable[[float], None] = time.sleep) -> str:
+def from_terminal(url: str, *, show: Callable[[SignInCodeView], None], sleep: Callable[[float], None] = time.sleep) -> str:
     """A token for who enters the code that `show` shows. Raises NotConfigured if nobody does in time, ApiError, Unreachable."""
     with Client(server=url, token=NOBODY) as client:
         begun = client.begin_device()

@@ -58,7 +58,7 @@ class Doorkeeper:
         return response
 
     async def from_provider(self, request: Request) -> Response:
-        """Back from there: a session, or in words why not. A session that was there ends (security.md C2: a new one at each sign-in)."""
+        """Back from there: a session, or in words why not. One that was there ends: each sign-in makes a new one (security.md C2)."""
         query = request.query_params
         if "error" in query:
             msg = (

@@ -127,7 +127,7 @@ class SignInWaysView(View):
     """The identity provider; empty: there is none, and members have tokens."""
 
 
-class DeviceView(View):
+class SignInCodeView(View):
     """What a terminal shows to who wants to sign in, and sends along when it asks whether they have."""
 
     user_code: str
@@ -142,7 +142,7 @@ class DeviceView(View):
     """To be sent along. Only we can read it."""
 
 
-class DeviceRequest(Request):
+class SignInCodeRequest(Request):
     """Has somebody entered the code?"""
 
     device: Annotated[str, Field(min_length=1, max_length=4_000)]

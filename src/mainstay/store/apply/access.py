@@ -123,13 +123,18 @@ def remove_member(world: World, action: RemoveMember) -> Reason | None:
 def admit_member(world: World, action: AdmitMember) -> Reason | None:
     """By identity; groups that are gone at the provider are gone here."""
     identity = action.identity
-    same = {"issuer": identity.issuer, "subject": identity.subject, "groups": identity.groups}
     row = guards_access.known_as(world, identity.issuer, identity.subject)
     if row is not None:
-        member = replace(codec_access.member_of(row), **same)
+        member = replace(codec_access.member_of(row), groups=identity.groups)
         added_at, added_by = row["added_at"], row["added_by"]
     else:
-        member = Member(tenant=action.tenant, name=codec.storable(action.name), **same)
+        member = Member(
+            tenant=action.tenant,
+            name=codec.storable(action.name),
+            issuer=identity.issuer,
+            subject=identity.subject,
+            groups=identity.groups,
+        )
         added_at, added_by = world.now, world.actor
         if (member.tenant, member.name) in world.members:
             return Reason(code=Code.MEMBER_THERE, object=member.name)
