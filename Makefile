@@ -36,6 +36,7 @@ testbed-programs: $(STAMP)  ## build what the test bed runs: once, about ten min
 test: $(STAMP)  ## all tests, PostgreSQL and a browser included
 	@scripts/ensure-postgresql
 	@scripts/ensure-chromium
+	@scripts/ensure-identity-provider
 	@if [ "$(CI)" = true ]; then $(MAKE) --no-print-directory testbed-programs; \
 	elif $(PY) -m testbed is-built; then scripts/ensure-containerd; fi
 	@$(PY) -m pytest -q -n 3 --dist loadgroup $(TESTS)

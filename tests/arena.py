@@ -36,7 +36,6 @@ from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.secrets import Handing
 from mainstay.operations.services import Services
-from mainstay.operations.sessions import Sessions
 from mainstay.operations.submit import JobRequest, submit
 from mainstay.operations.waiting import WaitingReasons
 from mainstay.outbound import Outbound
@@ -80,7 +79,6 @@ def services(
         offload=Offload(threads=2),
         pulse=Pulse(),
         authenticate=lambda _: None,
-        sessions=Sessions(clock),
         agents=Agents(clock),
         system=store.system(),
         url="",

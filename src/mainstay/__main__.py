@@ -82,6 +82,16 @@ def listening(command: F) -> F:
             metavar="REPOSITORY",
             help="Where images of jobs come from, and all below it, as registry.example.com/ml; may be repeated; none: anywhere.",
         ),
+        click.option("--oidc-issuer", default="", metavar="URL", help="The identity provider at which people sign in."),
+        click.option("--oidc-client", default="", metavar="ID", help="How it knows us; tokens must be made for it."),
+        click.option("--oidc-secret", type=file, help="Holds the secret of that client. Default: a public client."),
+        click.option("--oidc-groups-claim", default="groups", show_default=True, help="Where it says who is in which."),
+        click.option(
+            "--oidc-machines",
+            multiple=True,
+            metavar="URL",
+            help="One more issuer, of tokens that machines bring, e.g. of a CI service; may be given several times.",
+        ),
         click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info"),
         click.option("--tls-key", type=file),
         click.option("--tls-cert", "tls_certificate", type=file),
@@ -98,6 +108,17 @@ def listening(command: F) -> F:
     return command
 
 
+def with_oidc(settings: dict[str, Any]) -> dict[str, Any]:
+    """The options about the identity provider as one. Raises UsageError for half of them."""
+    from mainstay.start.settings import Oidc
+
+    found = {name: settings.pop(f"oidc_{name}") for name in ("issuer", "client", "secret", "groups_claim", "machines")}
+    if bool(found["issuer"]) != bool(found["client"]):
+        msg = "--oidc-issuer and --oidc-client belong together"
+        raise click.UsageError(msg)
+    return {**settings, "oidc": Oidc(**found) if found["issuer"] else None}
+
+
 @group.command()
 @listening
 def up(**settings: Any) -> int:
@@ -108,7 +129,7 @@ def up(**settings: Any) -> int:
     from mainstay.app import run
     from mainstay.start.settings import Settings
 
-    return run(Settings(**settings), ready=partial(_say_where, settings["state"]))
+    return run(Settings(**with_oidc(settings)), ready=partial(_say_where, settings["state"]))
 
 
 @group.command()
@@ -150,7 +171,7 @@ def server(**settings: Any) -> int:
     from mainstay.app import run
     from mainstay.start.settings import Settings
 
-    return run(Settings(**settings), ready=partial(_say_where, settings["state"]))
+    return run(Settings(**with_oidc(settings)), ready=partial(_say_where, settings["state"]))
 
 
 @group.command()

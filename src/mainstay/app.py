@@ -56,17 +56,30 @@ from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import Sealing
 from mainstay.operations.secrets import Handing
 from mainstay.operations.services import Services
-from mainstay.operations.sessions import Sessions
 from mainstay.operations.waiting import WaitingReasons
 from mainstay.outbound import Outbound
-from mainstay.ports import Artifacts, Clock, Cluster, Connector, Secrets, Store
+from mainstay.ports import Artifacts, Clock, Cluster, Connector, Identities, Secrets, Store
 from mainstay.registries import Registries
 from mainstay.sdk.config import process_start, write_private
 from mainstay.start.database import open_when_it_answers
 from mainstay.start.images import check_images
-from mainstay.start.settings import Settings
-from mainstay.start.sockets import check_certificate, check_public_url, host_in_url, listening, listening_for_replicas
-from mainstay.start.state import KEY_FILE, administrator_token, cluster_name, prepare_directory, sealing_keys
+from mainstay.start.settings import Oidc, Settings
+from mainstay.start.sockets import (
+    check_certificate,
+    check_issuer,
+    check_public_url,
+    host_in_url,
+    listening,
+    listening_for_replicas,
+)
+from mainstay.start.state import (
+    KEY_FILE,
+    administrator_token,
+    client_secret,
+    cluster_name,
+    prepare_directory,
+    sealing_keys,
+)
 from mainstay.store import SqlStore, open_postgresql, open_sqlite
 from mainstay.web import mount_pages
 from mainstay.wire.sockets import MESSAGE_BYTES_MAX
@@ -257,7 +270,7 @@ def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | N
         offload=parts.offload,
         pulse=Pulse(),
         authenticate=single_administrator(parts.token),
-        sessions=Sessions(clock),
+        identities=_identities(settings.oidc, clock),
         agents=Agents(clock, lines=lines, ways=replicas.relays if replicas else None),
         system=system,
         url=settings.public_url.rstrip("/") or here,
@@ -270,6 +283,20 @@ def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | N
     api = create_api(services)
     mount_pages(api, services)
     return App(services=services, api=api, here=here, holder=holder, replicas=replicas)
+
+
+def _identities(oidc: Oidc | None, clock: Clock) -> Identities | None:
+    """Raises StateUnusable for a secret that cannot be read, Invalid for an issuer that is none."""
+    if oidc is None:
+        return None
+    # Loaded late on purpose: who signs in with tokens needs none of it.
+    from mainstay.identity import Client, OpenId  # noqa: PLC0415
+
+    secret = client_secret(oidc.secret) if oidc.secret else ""
+    for issuer in (oidc.issuer, *oidc.machines):
+        check_issuer(issuer)
+    client = Client(id=oidc.client, secret=secret)
+    return OpenId(oidc.issuer, client=client, clock=clock, machines=oidc.machines, groups_claim=oidc.groups_claim)
 
 
 def _replicas(settings: Settings, parts: Parts, lines: Lines, *, holder: str, listener: socket.socket) -> Replicas:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from mainstay.chain import Head
 from mainstay.chain.anchors import Anchor
-from mainstay.domain.access import Authority, MemberRecord, OwnRole, Project, Tenant, TokenRecord
+from mainstay.domain.access import Authority, GroupRole, MemberRecord, OwnRole, Project, Standing, Tenant, TokenRecord
 from mainstay.domain.allocation import Allocation, ClusterAction, Owner, Progress, Wanted
 from mainstay.domain.artifact import Tree
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
@@ -18,6 +18,7 @@ from mainstay.domain.capacity import Closure, ClusterState, LogChunk, Node
 from mainstay.domain.flavor import NodeFlavorRecord
 from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
 from mainstay.domain.history import HistoryRecord
+from mainstay.domain.identity import DeviceBegun, Identity, SignInBegun
 from mainstay.domain.plan import AuditRow, CommitResult, Epoch, Event, Idempotency, Plan
 from mainstay.domain.queue import LocalQueueRecord, PriorityClass, QueueRecord
 from mainstay.domain.registry import Endpoint, ModelVersion
@@ -212,6 +213,15 @@ class Store(LoopStore, Protocol):
 
     def tokens(self, *, tenant: str, member: str = "") -> tuple[TokenRecord, ...]:
         """Of a member, or of all of a tenant where `member` is empty, the oldest first; revoked and expired ones too."""
+
+    def group_roles(self, *, tenant: str) -> tuple[GroupRole, ...]:
+        """What groups of the identity provider may in a tenant, by group and project."""
+
+    def roles_of_groups(self, groups: Collection[str]) -> tuple[GroupRole, ...]:
+        """What these groups may, in all tenants."""
+
+    def standing(self, *, issuer: str, subject: str) -> Standing | None:
+        """Who somebody is here whom an identity provider knows; None for nobody."""
 
     def authority(self, token: str) -> Authority | None:
         """All that decides what the token of an id may now; None if there is no such token."""
@@ -523,3 +533,26 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None:
         """Wait."""
+
+
+class Identities(Protocol):
+    """Providers of identity that we trust."""
+
+    @property
+    def provider(self) -> str:
+        """The issuer at which people sign in."""
+
+    async def of_token(self, token: str) -> Identity:
+        """Whom a bearer token of a trusted issuer stands for. Raises Unauthenticated, Unavailable."""
+
+    async def begin(self, *, back: str) -> SignInBegun:
+        """Where a browser goes to sign in, to come back to `back`. Raises Unavailable."""
+
+    async def finish(self, code: str, *, begun: SignInBegun, back: str) -> Identity:
+        """Who has come back with a code. Raises Unauthenticated, Unavailable."""
+
+    async def begin_device(self) -> DeviceBegun:
+        """What a terminal shows. Raises Invalid where the provider does not offer it, Unavailable."""
+
+    async def finish_device(self, device_code: str) -> Identity:
+        """Who has entered the code. Raises NotYet until somebody has, Unauthenticated, Unavailable."""

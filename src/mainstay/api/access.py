@@ -12,8 +12,10 @@ from mainstay.api import convert_access as convert
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit
 from mainstay.api.routes import Caller, Routes, done, json_response
 from mainstay.domain.access import MemberKind, Permission
-from mainstay.operations import members, projects, tenants, tokens
+from mainstay.operations import groups, members, projects, tenants, tokens
 from mainstay.wire.access import (
+    GroupRoleRequest,
+    GroupRoleView,
     MemberRequest,
     MemberView,
     NewTenantView,
@@ -32,7 +34,9 @@ from mainstay.wire.views import Page, View
 routes = Routes("access")
 V = TypeVar("V", bound=View)
 _TENANTS, _PROJECTS = TypeAdapter(Page[TenantView]), TypeAdapter(Page[ProjectView])
+_GROUPS = TypeAdapter(Page[GroupRoleView])
 _ROLES, _MEMBERS, _TOKENS = TypeAdapter(Page[RoleView]), TypeAdapter(Page[MemberView]), TypeAdapter(Page[TokenView])
+Group = Annotated[str, Query(max_length=200, description="As the identity provider writes it.")]
 Project = Annotated[str, Query(max_length=40, description="Only the role in this project.")]
 
 
@@ -126,6 +130,7 @@ async def set_member(call: Caller, name: str, body: MemberRequest) -> Response:
         role=body.role,
         kind=MemberKind(body.kind) if body.kind else None,
         project=body.project,
+        identity=convert.identity_of(body, provider=services.identities.provider if services.identities else ""),
         now=services.clock.now(),
     )
     return json_response(convert.member_view(made).model_dump_json())
@@ -140,6 +145,49 @@ async def remove_member(call: Caller, name: str, project: Project = "") -> Respo
         services.store,
         call.principal,
         name,
+        project=project,
+        now=services.clock.now(),
+        request=call.key,
+    )
+    return done(result, status=204)
+
+
+@routes.add("GET", "/v1/group-roles", needs=Permission.READ, answers=Page[GroupRoleView], of_projects=True)
+async def list_group_roles(call: Caller, cursor: Cursor = "", limit: PageLimit = PAGE_DEFAULT) -> Response:
+    """What groups of the identity provider may in the tenant, by group and project."""
+    found = await call.services.offload(groups.group_roles, call.services.store, call.principal)
+    return json_response(
+        _GROUPS.dump_json(
+            _page(found, convert.group_role_view, lambda one: f"{one.group}\n{one.project}", cursor, limit)
+        )
+    )
+
+
+@routes.add("PUT", "/v1/group-roles", needs=Permission.MEMBERS, answers=GroupRoleView)
+async def set_group_role(call: Caller, body: GroupRoleRequest) -> Response:
+    """Give the members of a group of the identity provider a role: from their next sign-in, or next request, on."""
+    services = call.services
+    made = await services.offload(
+        groups.put,
+        services.store,
+        call.principal,
+        body.group,
+        role=body.role,
+        project=body.project,
+        now=services.clock.now(),
+    )
+    return json_response(convert.group_role_view(made).model_dump_json())
+
+
+@routes.add("DELETE", "/v1/group-roles", needs=Permission.MEMBERS, status=204, keyed=True)
+async def remove_group_role(call: Caller, group: Group, project: Project = "") -> Response:
+    """Take the role of a group back, from the next request of its members on."""
+    services = call.services
+    result = await services.offload(
+        groups.remove,
+        services.store,
+        call.principal,
+        group,
         project=project,
         now=services.clock.now(),
         request=call.key,

@@ -12,7 +12,7 @@ from mainstay.api.denials import note_denial
 from mainstay.api.pace import TOKENS
 from mainstay.api.problems import refusal_response
 from mainstay.domain.errors import Forbidden, MainstayError, Unauthenticated
-from mainstay.operations import agents, tokens
+from mainstay.operations import agents, sign_in, tokens
 from mainstay.operations.offload import in_lane
 from mainstay.operations.principal import Principal
 from mainstay.operations.services import Services
@@ -22,8 +22,10 @@ from mainstay.wire import agent as wire
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 GUARDED = ("/v1/", "/endpoints/", "/metrics")
 """Requests to these paths need a token. `/endpoints/` is the gateway; the pages of endpoints guard themselves."""
-OPEN = frozenset({"/v1/openapi.json", "/v1/schema/job"})
-"""Descriptions without data, for editors and generators."""
+OPEN = frozenset(
+    {"/v1/openapi.json", "/v1/schema/job", "/v1/sign-in/ways", "/v1/sign-in/device", "/v1/sign-in/device/token"}
+)
+"""Descriptions without data, for editors and generators; and what leads to a token."""
 
 
 class Authentication:
@@ -80,6 +82,8 @@ class Authentication:
             return await services.offload(agents.authenticated, services.store, token)
         if tokens.is_token(token):
             return await services.offload(tokens.authenticated, services.store, token, now=services.clock.now())
+        if services.identities and token.count(".") == 2:
+            return await sign_in.of_token(services, token)
         return services.authenticate(token)
 
     async def _deny(self, principal: Principal, path: str) -> None:

@@ -7,6 +7,7 @@ from mainstay.api.convert_jobs import parsed
 from mainstay.domain.access import (
     ROLES,
     Caps,
+    GroupRole,
     MemberRecord,
     OwnRole,
     Permission,
@@ -14,9 +15,21 @@ from mainstay.domain.access import (
     Tenant,
     TokenRecord,
 )
+from mainstay.domain.errors import Invalid
+from mainstay.domain.identity import DeviceBegun, Identity
 from mainstay.operations.tokens import TokenWish
 from mainstay.wire import quantities
-from mainstay.wire.access import MemberView, ProjectView, RoleView, TenantView, TokenRequest, TokenView
+from mainstay.wire.access import (
+    GroupRoleView,
+    MemberRequest,
+    MemberView,
+    ProjectView,
+    RoleView,
+    SignInCodeView,
+    TenantView,
+    TokenRequest,
+    TokenView,
+)
 
 
 def tenant_view(tenant: Tenant) -> TenantView:
@@ -48,9 +61,43 @@ def member_view(record: MemberRecord) -> MemberView:
         kind=member.kind.value,
         role=member.role,
         projects=dict(member.grants),
+        issuer=member.issuer,
+        subject=member.subject,
+        groups=list(member.groups),
         added_at=instant(record.added_at),
         added_by=record.added_by,
     )
+
+
+def group_role_view(role: GroupRole) -> GroupRoleView:
+    """As it is shown."""
+    return GroupRoleView(group=role.group, role=role.role, project=role.project)
+
+
+def device_view(begun: DeviceBegun, device: str) -> SignInCodeView:
+    """Without the code of the provider, which is in `device`."""
+    return SignInCodeView(
+        user_code=begun.user_code,
+        url=begun.url,
+        url_complete=begun.url_complete,
+        interval=begun.interval,
+        seconds=begun.seconds,
+        device=device,
+    )
+
+
+def identity_of(body: MemberRequest, *, provider: str) -> Identity | None:
+    """Who somebody is to an identity provider, where the request says so. Raises Invalid where it does not say whose."""
+    if not body.subject:
+        if body.issuer:
+            msg = "subject: whom does the issuer call so?"
+            raise Invalid(msg, object_="subject", hint="give `sub` of their tokens")
+        return None
+    issuer = body.issuer or provider
+    if not issuer:
+        msg = "issuer: this platform has no identity provider"
+        raise Invalid(msg, object_="issuer", hint="start it with --oidc-issuer, or make tokens: mainstay token create")
+    return Identity(issuer=issuer, subject=body.subject, name="")
 
 
 def token_wish(body: TokenRequest) -> TokenWish:
@@ -73,6 +120,7 @@ def token_view(token: TokenRecord, *, now: int) -> TokenView:
         id=token.id,
         member=token.member,
         name=token.name,
+        kind=token.kind.value,
         may=None if caps.permissions is None else sorted(caps.permissions),
         projects=None if caps.projects is None else sorted(caps.projects),
         gpus=caps.gpus,

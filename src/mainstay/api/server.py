@@ -8,9 +8,13 @@ from fastapi import Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from mainstay import __version__
+from mainstay.api import convert_access
 from mainstay.api.routes import PUBLIC, Caller, Routes, json_response
 from mainstay.domain.access import Permission
+from mainstay.operations import sessions
+from mainstay.operations import sign_in as signing_in
 from mainstay.wire import job
+from mainstay.wire.access import SignedInView, SignInCodeRequest, SignInCodeView, SignInWaysView
 from mainstay.wire.views import ServerView, SignInView
 
 routes = Routes("server")
@@ -35,9 +39,31 @@ async def get_server(call: Caller) -> Response:
 @routes.add("POST", "/v1/sign-in", needs=Permission.READ, answers=SignInView, status=201, of_projects=True)
 async def sign_in(call: Caller) -> Response:
     """A link that signs a browser in as you: it works once, for ten minutes."""
-    code = call.services.sessions.code(call.principal)
-    view = SignInView(url=f"{call.services.url}/sign-in#{code}")
+    services = call.services
+    code = await services.offload(sessions.link, services.store, call.principal, now=services.clock.now())
+    view = SignInView(url=f"{services.url}/sign-in#{code}")
     return json_response(view.model_dump_json(), status=201)
+
+
+@routes.add("GET", "/v1/sign-in/ways", needs=PUBLIC, answers=SignInWaysView)
+async def sign_in_ways(request: Request) -> Response:
+    """How one signs in here."""
+    identities = request.app.state.services.identities
+    return json_response(SignInWaysView(provider=identities.provider if identities else "").model_dump_json())
+
+
+@routes.add("POST", "/v1/sign-in/device", needs=PUBLIC, answers=SignInCodeView, status=201)
+async def begin_device(request: Request) -> Response:
+    """Begin to sign a terminal in: it shows a code, which somebody enters at the identity provider."""
+    begun, device = await signing_in.begin_device(request.app.state.services)
+    return json_response(convert_access.device_view(begun, device).model_dump_json(), status=201)
+
+
+@routes.add("POST", "/v1/sign-in/device/token", needs=PUBLIC, answers=SignedInView, status=201)
+async def finish_device(request: Request, body: SignInCodeRequest) -> Response:
+    """A token for the terminal, for twelve hours, once the code was entered; until then it is `not_yet`."""
+    id_, token = await signing_in.finish_device(request.app.state.services, body.device)
+    return json_response(SignedInView(id=id_, token=token).model_dump_json(), status=201)
 
 
 @routes.add("GET", "/v1/schema/job", needs=PUBLIC, answers=dict[str, Any])

@@ -107,8 +107,10 @@ def list_members(*, as_json: bool) -> None:
 @click.option("--role", required=True, help="See: mainstay role list.")
 @click.option("--project", default="", help="Only there. Default: in all of the tenant.")
 @click.option("--service", is_flag=True, help="It is a program, such as CI, and no person.")
+@click.option("--subject", default="", metavar="SUB", help="Who it is to the identity provider: `sub` of its tokens.")
+@click.option("--issuer", default="", metavar="URL", help="That provider. Default: the one at which people sign in.")
 @json_option
-def add_member(name: str, *, role: str, project: str, service: bool, as_json: bool) -> None:
+def add_member(name: str, *, role: str, project: str, service: bool, subject: str, issuer: str, as_json: bool) -> None:
     """Give somebody a role, in the place of the one that they have there.
 
     \b
@@ -119,7 +121,7 @@ def add_member(name: str, *, role: str, project: str, service: bool, as_json: bo
 
     kind: Literal["service"] | None = "service" if service else None
     with Client() as client:
-        made = client.set_member(name, role, project=project, kind=kind)
+        made = client.set_member(name, role, project=project, kind=kind, subject=subject, issuer=issuer)
     if as_json:
         print_json(made)
     say(f"✓ {made.name} has the role {role} {f'in project {project}' if project else 'in the tenant'}", colour="green")
@@ -139,6 +141,63 @@ def remove_member(name: str, *, project: str, as_json: bool) -> None:
     if as_json:
         print_json({"removed": name, "project": project})
     say(f"{name} is removed from {f'project {project}' if project else 'the tenant'}")
+
+
+@click.group()
+def group() -> None:
+    """Roles of groups of the identity provider. Whoever is in such a group becomes a member when they sign in."""
+
+
+@group.command(name="list")
+@json_option
+def list_groups(*, as_json: bool) -> None:
+    """List groups with their roles in your tenant."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        found = client.group_roles()
+    if as_json:
+        print_json(found)
+        return
+    print_table(("GROUP", "ROLE", "PROJECT"), ((one.group, one.role, one.project or "-") for one in found))
+    if not found:
+        say("no group has a role yet: mainstay group set GROUP --role ROLE")
+
+
+@group.command(name="set")
+@click.argument("group_name", metavar="GROUP")
+@click.option("--role", required=True, help="See: mainstay role list.")
+@click.option("--project", default="", help="Only there. Default: in all of the tenant.")
+@json_option
+def set_group(group_name: str, *, role: str, project: str, as_json: bool) -> None:
+    """Give the members of a group a role, in the place of the one that it has there.
+
+    \b
+    mainstay group set ml-vision --role user --project vision
+    """  # noqa: D301 click keeps the lines after a backspace as they are
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        made = client.set_group_role(group_name, role, project=project)
+    if as_json:
+        print_json(made)
+    where = f"in project {project}" if project else "in the tenant"
+    say(f"✓ group {made.group} has the role {role} {where}", colour="green")
+
+
+@group.command(name="remove")
+@click.argument("group_name", metavar="GROUP")
+@click.option("--project", default="", help="The role there. Default: the one in all of the tenant.")
+@json_option
+def remove_group(group_name: str, *, project: str, as_json: bool) -> None:
+    """Take the role of a group back, from the next request of its members on."""
+    from mainstay.sdk.client import Client
+
+    with Client() as client:
+        client.remove_group_role(group_name, project=project)
+    if as_json:
+        print_json({"removed": group_name, "project": project})
+    say(f"group {group_name} has no role {f'in project {project}' if project else 'in the tenant'} any more")
 
 
 @click.group()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from mainstay.cli.exits import Exit
 from mainstay.cli.show import json_option, out, print_json, say
+
+if TYPE_CHECKING:
+    from mainstay.wire.access import SignInCodeView
 
 
 @click.command()
@@ -16,15 +20,16 @@ from mainstay.cli.show import json_option, out, print_json, say
 @click.option("--page", is_flag=True, help="Print a link that signs a browser in, once.")
 @json_option
 def login(*, server: str | None, token_stdin: bool, page: bool, as_json: bool) -> int:
-    """Remember a platform and a token for it, or sign a browser in.
+    """Sign in at a platform and remember it, or sign a browser in.
 
-    Without either option: say which platform the commands talk to, and as whom.
+    With --server: at the identity provider of the platform, by a code that this terminal shows, for twelve hours; where there is
+    none, with a token that you are asked for. Without options: say which platform the commands talk to, and as whom.
     """
     from mainstay.sdk.client import Client
     from mainstay.sdk.config import save_login
 
     if server:
-        token = sys.stdin.readline().strip() if token_stdin else click.prompt("Token", hide_input=True, err=True)
+        token = sys.stdin.readline().strip() if token_stdin else _token(server)
         with Client(server=server, token=token) as client:
             client.server()
             say(f"remembered in {save_login(client.url, token)}")
@@ -39,6 +44,24 @@ def login(*, server: str | None, token_stdin: bool, page: bool, as_json: bool) -
     else:
         out(f"{client.url}: {here.principal} of {here.tenant}, {here.role}; mainstay {here.version}")
     return Exit.OK
+
+
+def _token(server: str) -> str:
+    from mainstay.sdk.sign_in import from_terminal, provider_of
+
+    if not provider_of(server):
+        typed: str = click.prompt("Token", hide_input=True, err=True)
+        return typed
+
+    def show(begun: SignInCodeView) -> None:
+        say(f"open {begun.url_complete or begun.url}")
+        say(
+            f"and check that it shows the code {begun.user_code}"
+            if begun.url_complete
+            else f"and enter {begun.user_code}"
+        )
+
+    return from_terminal(server, show=show)
 
 
 @click.command()

@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "tenant": ("access", "List and make tenants."),
         "project": ("access", "List and make projects."),
         "member": ("access", "List, add and remove members, with their roles."),
+        "group": ("access", "Roles of groups of the identity provider."),
         "token": ("access", "List, make and revoke tokens."),
         "role": ("access", "List roles, and make some of your own."),
         "gpus": ("fleet", "List GPUs by model, with prices."),

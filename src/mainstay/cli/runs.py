@@ -30,7 +30,19 @@ if TYPE_CHECKING:
 
 EVENT_KINDS = (
     *("workload", "allocation", "node", "cluster", "endpoint", "model", "price", "secret", "volume"),
-    *("queue", "flavor", "priority_class", "preemption", "tenant", "project", "role", "member", "token", "webhook"),
+    *(
+        "queue",
+        "flavor",
+        "priority_class",
+        "preemption",
+        "tenant",
+        "project",
+        "role",
+        "member",
+        "group",
+        "token",
+        "webhook",
+    ),
 )
 COLUMNS = ("ID", "NAME", "KIND", "STATE", "RESOURCES", "AGE", "RAN", "REASON")
 

@@ -119,8 +119,18 @@ OWN_ROLE_PERMISSIONS: Final = ROLES[MAINTAINER]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRole:
+    """What members of a group of an identity provider may in a tenant: in all of it, or in one project."""
+
+    tenant: str
+    group: str
+    project: str = ""
+    role: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """Somebody of a tenant, as an administrator of it has said."""
+    """Somebody of a tenant, as an administrator of it has said, or as a role of one of their groups says."""
 
     tenant: str
     name: str
@@ -129,6 +139,11 @@ class Member:
     """In all of the tenant; empty: none."""
     grants: Mapping[str, str] = field(default_factory=dict)
     """Project -> the role there, beside that of the whole tenant."""
+    issuer: str = ""
+    subject: str = ""
+    """Who it is to the identity provider `issuer`; both empty: somebody who has tokens only."""
+    groups: tuple[str, ...] = ()
+    """As the provider said at the last sign-in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +172,17 @@ class Caps:
 NO_CAPS: Final = Caps()
 
 
+class TokenKind(StrEnum):
+    """What a token is good for."""
+
+    TOKEN = "token"  # noqa: S105 no secret
+    """In the header of requests."""
+    LINK = "link"
+    """Once, to sign a browser in."""
+    SESSION = "session"
+    """In the cookie of a browser."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewToken:
     """A token that is to go on record: what is kept of it is its digest."""
@@ -166,6 +192,9 @@ class NewToken:
     member: str
     name: str
     """What it is for, in the words of whoever made it."""
+    kind: TokenKind = TokenKind.TOKEN
+    parent: str = ""
+    """The token that it was made with and ends with; empty: none."""
     digest: str = field(repr=False)
     """SHA-256 of the whole token, in hex."""
     caps: Caps = NO_CAPS
@@ -181,6 +210,8 @@ class TokenRecord:
     tenant: str
     member: str
     name: str
+    kind: TokenKind = TokenKind.TOKEN
+    parent: str = ""
     caps: Caps
     created_at: int
     created_by: str
@@ -191,12 +222,21 @@ class TokenRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """A member, and what the words of its roles mean."""
+
+    member: Member
+    own_roles: Mapping[str, frozenset[Permission]] = field(default_factory=dict)
+    """Those of the tenant, by name."""
+    group_roles: tuple[GroupRole, ...] = ()
+    """Those of the groups of the member, the widest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Authority:
     """All that decides what a token may at this moment, as one read found it."""
 
     token: TokenRecord
     digest: str = field(repr=False)
-    member: Member | None
-    """None: it was removed."""
-    own_roles: Mapping[str, frozenset[Permission]] = field(default_factory=dict)
-    """Those of the tenant, by name."""
+    standing: Standing | None
+    """None: the member was removed."""

@@ -66,12 +66,19 @@ class Code(StrEnum):
     ROLE_IN_USE = "RoleInUse"
     NO_SUCH_ROLE = "NoSuchRole"
     MEMBER_SET = "MemberSet"
+    MEMBER_THERE = "MemberThere"
+    MEMBER_SIGNED_IN = "MemberSignedIn"
+    IDENTITY_TAKEN = "IdentityTaken"
+    GROUP_ROLE_SET = "GroupRoleSet"
+    GROUP_ROLE_REMOVED = "GroupRoleRemoved"
+    NO_SUCH_GROUP_ROLE = "NoSuchGroupRole"
     MEMBER_REMOVED = "MemberRemoved"
     NO_SUCH_MEMBER = "NoSuchMember"
     MORE_THAN_ONESELF = "MoreThanOneself"
     LAST_ADMINISTRATOR = "LastAdministrator"
     TOKEN_MADE = "TokenMade"  # noqa: S105 no secret
     TOKEN_REVOKED = "TokenRevoked"  # noqa: S105
+    TOKEN_SPENT = "TokenSpent"  # noqa: S105
     NO_SUCH_TOKEN = "NoSuchToken"  # noqa: S105
     LOCAL_QUEUE_SET = "LocalQueueSet"
     LOCAL_QUEUE_REMOVED = "LocalQueueRemoved"
@@ -244,12 +251,19 @@ SENTENCES: Mapping[Code, str] = MappingProxyType(
         Code.ROLE_IN_USE: "role {object} is in use by {members}",
         Code.NO_SUCH_ROLE: "no such role: {object}",
         Code.MEMBER_SET: "{object} has the role {role} {where} by {by}",
+        Code.MEMBER_THERE: "there is a member {object} already",
+        Code.MEMBER_SIGNED_IN: "{object} signed in at {issuer}",
+        Code.IDENTITY_TAKEN: "{object} is the same person to the identity provider",
+        Code.GROUP_ROLE_SET: "group {object} has the role {role} {where} by {by}",
+        Code.GROUP_ROLE_REMOVED: "group {object} has no role {where} any more, by {by}",
+        Code.NO_SUCH_GROUP_ROLE: "group {object} has no role there",
         Code.MEMBER_REMOVED: "{object} removed {where} by {by}",
         Code.NO_SUCH_MEMBER: "no such member: {object}",
         Code.MORE_THAN_ONESELF: "nobody gives or takes more than they have: {object} may {detail}, too",
         Code.LAST_ADMINISTRATOR: "{object} is the last who may administer the platform",
         Code.TOKEN_MADE: "token {object} made by {by} for {member}: {detail}",
         Code.TOKEN_REVOKED: "token {object} of {member} revoked by {by}",
+        Code.TOKEN_SPENT: "token {object} was used before, or has ended",
         Code.NO_SUCH_TOKEN: "no such token: {object}",
         Code.LOCAL_QUEUE_SET: "local queue {object} set by {by}: it stands for queue {queue}",
         Code.LOCAL_QUEUE_REMOVED: "local queue {object} removed by {by}",

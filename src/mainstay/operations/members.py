@@ -18,6 +18,7 @@ from mainstay.domain.access import (
     Permission,
 )
 from mainstay.domain.errors import Conflict, Forbidden, Invalid, NotFound
+from mainstay.domain.identity import Identity
 from mainstay.domain.plan import Action, Plan, RemoveMember, SetMember
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations.principal import Done, Principal, RequestKey, replayed
@@ -46,15 +47,16 @@ def put(
     role: str,
     kind: MemberKind | None,
     project: str,
+    identity: Identity | None = None,
     now: int,
 ) -> MemberRecord:
-    """Give somebody a role, in all of the tenant or in one project; a new name is a new member.
+    """Give somebody a role, in all of the tenant or in one project; a new name is a new member. `identity`: who they sign in as.
 
     Raises Forbidden for more than the caller has, Invalid for a name, role or project that is none.
     """
     principal.require(Permission.MEMBERS)
     require_name(name)
-    _require_role(store, principal, role, project=project)
+    require_role(store, principal, role, project=project)
     here = {record.member.name: record for record in members(store, principal)}
     if name not in here and len(here) >= MEMBERS_MAX:
         msg = f"there are {len(here)} members already"
@@ -69,6 +71,7 @@ def put(
         kind=kind,
         project=project,
         role=role,
+        identity=identity,
         within=principal.everywhere,
         reason=Reason(code=Code.MEMBER_SET, object=name, numbers=numbers),
     )
@@ -119,7 +122,8 @@ def require_not_local(tenant: str, name: str, *, role: str, project: str) -> Non
         )
 
 
-def _require_role(store: Store, principal: Principal, role: str, *, project: str) -> None:
+def require_role(store: Store, principal: Principal, role: str, *, project: str) -> None:
+    """Raises Invalid for a role or project that is none, Forbidden for more than the caller has."""
     roles = roles_of(store, principal.tenant)
     if role not in roles:
         near = get_close_matches(role, roles, n=1)

@@ -28,6 +28,10 @@ class Principal:
     """What the token allows at most."""
     token: str = ""
     """The id of the token; empty for the administrator of the machine, for browsers of theirs, and for agents."""
+    identity: tuple[str, str] | None = None
+    """Issuer and subject of who comes with a token of an identity provider."""
+    until: int = 0
+    """When that ends, in UTC microseconds."""
     cluster: str = ""
     """The only one that it may carry: of an agent."""
 

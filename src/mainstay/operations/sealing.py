@@ -100,6 +100,15 @@ class Sealing:
         )
         return self._open(sealed, bound_to=_place(tenant, name), what=what)
 
+    def sealed_sign_in(self, value: bytes) -> str:
+        """What somebody carries while they sign in elsewhere, as a text that only we can read."""
+        return self._seal(value, bound_to=_SIGN_IN)
+
+    def opened_sign_in(self, sealed: str) -> bytes:
+        """Raises Denied."""
+        what = _What(words="this was", other="made by somebody else", who="the others", again="begin again", object="")
+        return self._open(sealed, bound_to=_SIGN_IN, what=what)
+
     def _seal(self, plain: bytes, *, bound_to: str) -> str:
         # Imported when it is used: most platforms seal nothing, and it costs 8 MB.
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
@@ -145,6 +154,10 @@ class _What:
 
 def _id_of(key: bytes) -> str:
     return hashlib.sha256(b"mainstay sealing key\0" + key).hexdigest()[:8]
+
+
+_SIGN_IN = "sign-in\0"
+"""Neither the name of a cluster nor the place of a secret."""
 
 
 def _place(tenant: str, name: str) -> str:

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
-from mainstay.domain.errors import Unauthenticated
 from mainstay.domain.fleet import ClusterKind
 from mainstay.domain.permitted import ANYTHING, Permitted
 from mainstay.domain.workload import OPEN_MAX
-from mainstay.operations import tokens
+from mainstay.operations import sessions, tokens
 from mainstay.operations.agents import Agents
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import Sealing
-from mainstay.operations.sessions import Session, Sessions
+from mainstay.operations.sessions import Session
 from mainstay.operations.submit import Draw
 from mainstay.operations.waiting import WaitingReasons
-from mainstay.ports import Anchors, Artifacts, Clock, Cluster, Connector, LoopStore, Outbound, Registries, Store
+from mainstay.ports import (
+    Anchors,
+    Artifacts,
+    Clock,
+    Cluster,
+    Connector,
+    Identities,
+    LoopStore,
+    Outbound,
+    Registries,
+    Store,
+)
 
 
 class LoopServices(Protocol):
@@ -70,8 +80,8 @@ class Services:
     offload: Offload
     pulse: Pulse
     authenticate: Callable[[str], Principal | None]
-    sessions: Sessions
-    """Browsers that have signed in."""
+    identities: Identities | None = None
+    """Providers of identity; None: members have tokens only."""
     agents: Agents
     """Those that carry clusters which are out of our reach."""
     system: str
@@ -91,17 +101,10 @@ class Services:
 
     async def renewed(self, principal: Principal) -> Principal:
         """The same caller as of now. Raises Unauthenticated once the token behind it has ended."""
-        if not principal.token:
+        if not principal.token and not principal.identity:
             return principal
         return await self.offload(tokens.renewed, self.store, principal, now=self.clock.now())
 
     async def signed_in(self, cookie: str) -> Session | None:
-        """The session that a cookie names, with what its member may now; it ends with the token that began it."""
-        session = self.sessions.session(cookie)
-        if session is None:
-            return None
-        try:
-            return replace(session, principal=await self.renewed(session.principal))
-        except Unauthenticated:
-            self.sessions.end(cookie)
-            return None
+        """The session that a cookie names, with what its member may now; None if it names none."""
+        return await self.offload(sessions.session, self.store, cookie, now=self.clock.now())

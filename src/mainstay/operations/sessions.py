@@ -1,24 +1,28 @@
-"""Signing a browser in: a code that is used once becomes a session, which a cookie names.
+"""Signing a browser in: a link that is good once becomes a session, which a cookie names.
 
-Sessions live in the memory of one process and end with it: the next link signs in again. The code and the cookie are
-256 bits of randomness; what is kept of them is their digest (security.md C2, C3, F2).
+Both are tokens on record (`tokens.py`): known to every replica, read anew at each request, and ended with the token that they
+were made with. What is kept of them is their digest (security.md C2, C3, F2).
 """
 
 from __future__ import annotations
 
 import hashlib
-import secrets
+import hmac
 from dataclasses import dataclass
+from typing import Final
 
+from mainstay.domain.access import NewToken, Permission, TokenKind
+from mainstay.domain.errors import Conflict, Unauthenticated
+from mainstay.domain.plan import AddToken, Plan, RevokeToken, SpendToken
+from mainstay.domain.quantity import MICROSECONDS_PER_SECOND
+from mainstay.domain.reason import Code, Reason
+from mainstay.operations import tokens
 from mainstay.operations.principal import Principal
-from mainstay.ports import Clock
+from mainstay.ports import Store
 
-CODE_SECONDS = 600
-SESSION_SECONDS = 12 * 3_600
-KEPT_MAX = 1_000
-"""Of codes and of sessions each; the oldest go first, so that asking for codes cannot fill the memory."""
-RANDOM_BYTES = 32
-FORM_HEADER = "x-mainstay-form-token"
+SESSION_SECONDS: Final = 12 * 3_600
+SECONDS: Final = {TokenKind.LINK: 600, TokenKind.SESSION: SESSION_SECONDS}
+FORM_HEADER: Final = "x-mainstay-form-token"
 """Where a page sends the `form_token` of its session."""
 
 
@@ -28,53 +32,53 @@ class Session:
 
     principal: Principal
     form_token: str
-    expires: float
-    """By the monotonic clock."""
 
 
-class Sessions:
-    """Codes and sessions of one process."""
+def link(store: Store, principal: Principal, *, now: int) -> str:
+    """A code that signs `principal` in, once, within ten minutes, to no more than they may now."""
+    code, made = _made(store, principal, TokenKind.LINK, parent=principal.token, now=now)
+    store.commit(Plan(actor=principal.name, now=now, actions=(made,), atomic=True))
+    return code
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._codes: dict[str, tuple[Principal, float]] = {}
-        self._sessions: dict[str, Session] = {}
 
-    def code(self, principal: Principal) -> str:
-        """A code that signs `principal` in, once, within ten minutes."""
-        code = secrets.token_urlsafe(RANDOM_BYTES)
-        _drop_oldest(self._codes)
-        self._codes[_digest(code)] = (principal, self._clock.monotonic() + CODE_SECONDS)
-        return code
+def exchange(store: Store, code: str, *, now: int) -> str:
+    """The value of a cookie for a code. Raises Unauthenticated if the code is unknown, used or too old."""
+    try:
+        principal = tokens.authenticated(store, code, now=now, kind=TokenKind.LINK)
+        authority = store.authority(principal.token)
+        parent = authority.token.parent if authority else ""
+        spent = SpendToken(tenant=principal.tenant, id=principal.token, reason=_ended(principal))
+        cookie, made = _made(store, principal, TokenKind.SESSION, parent=parent, now=now)
+        store.commit(Plan(actor=principal.name, now=now, actions=(spent, made), atomic=True))
+    except (Unauthenticated, Conflict) as error:
+        msg = "this link has been used, or is older than ten minutes"
+        raise Unauthenticated(msg, hint="get a new one with: mainstay login --page") from error
+    return cookie
 
-    def exchange(self, code: str) -> str | None:
-        """The value of a cookie for a code; None if the code is unknown, used or too old."""
-        found = self._codes.pop(_digest(code), None)
-        if found is None or found[1] < self._clock.monotonic():
-            return None
-        return self.begin(found[0])
 
-    def begin(self, principal: Principal) -> str:
-        """The value of a cookie for somebody who has shown a token."""
-        cookie = secrets.token_urlsafe(RANDOM_BYTES)
-        _drop_oldest(self._sessions)
-        self._sessions[_digest(cookie)] = Session(
-            principal=principal,
-            form_token=secrets.token_urlsafe(RANDOM_BYTES),
-            expires=self._clock.monotonic() + SESSION_SECONDS,
-        )
-        return cookie
+def begin(store: Store, principal: Principal, *, now: int) -> str:
+    """The value of a cookie for somebody whom an identity provider has just vouched for."""
+    cookie, made = _made(store, principal, TokenKind.SESSION, parent="", now=now)
+    store.commit(Plan(actor=principal.name, now=now, actions=(made,), atomic=True))
+    return cookie
 
-    def session(self, cookie: str) -> Session | None:
-        """Whom a cookie stands for; None if nobody."""
-        found = self._sessions.get(_digest(cookie))
-        if found is None or found.expires < self._clock.monotonic():
-            return None
-        return found
 
-    def end(self, cookie: str) -> None:
-        """Sign out."""
-        self._sessions.pop(_digest(cookie), None)
+def session(store: Store, cookie: str, *, now: int) -> Session | None:
+    """Whom a cookie stands for; None if nobody."""
+    if not cookie:
+        return None
+    try:
+        principal = tokens.authenticated(store, cookie, now=now, kind=TokenKind.SESSION)
+    except Unauthenticated:
+        return None
+    # The page is told what only the holder of the cookie could work out, and a script cannot read the cookie.
+    return Session(principal=principal, form_token=hmac.digest(cookie.encode(), b"form token", "sha256").hex())
+
+
+def end(store: Store, principal: Principal, *, now: int) -> None:
+    """Sign out: the session of `principal` opens nothing any more, on any replica."""
+    action = RevokeToken(tenant=principal.tenant, id=principal.token, reason=_ended(principal))
+    store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True))
 
 
 def cookie_name(system: str, *, secure: bool) -> str:
@@ -83,10 +87,34 @@ def cookie_name(system: str, *, secure: bool) -> str:
     return f"__Host-{name}" if secure else name
 
 
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+def _made(store: Store, principal: Principal, kind: TokenKind, *, parent: str, now: int) -> tuple[str, AddToken]:
+    """The token, and the action that puts it on record. It may what `principal` may and ends no later than they do."""
+    id_, token = tokens.new_token()
+    ends = [now + SECONDS[kind] * MICROSECONDS_PER_SECOND]
+    if parent and (authority := store.authority(parent)):
+        ends.append(authority.token.expires_at)
+    if principal.until:
+        ends.append(principal.until)
+    name = f"{kind.value} of a browser"
+    new = NewToken(
+        id=id_,
+        tenant=principal.tenant,
+        member=principal.name,
+        name=name,
+        kind=kind,
+        parent=parent,
+        digest=tokens.digest_of(token),
+        caps=principal.caps,
+        expires_at=min(ends),
+    )
+    reason = Reason(code=Code.TOKEN_MADE, object=id_, numbers={**_who(principal), "detail": name})
+    # Its limits are those of its maker, who is its member: so it is within what they may.
+    return token, AddToken(token=new, within=frozenset(Permission), reason=reason)
 
 
-def _drop_oldest(kept: dict[str, tuple[Principal, float]] | dict[str, Session]) -> None:
-    while len(kept) >= KEPT_MAX:
-        del kept[next(iter(kept))]
+def _ended(principal: Principal) -> Reason:
+    return Reason(code=Code.TOKEN_REVOKED, object=principal.token, numbers=_who(principal))
+
+
+def _who(principal: Principal) -> dict[str, int | float | str]:
+    return {"by": principal.name, "member": principal.name}

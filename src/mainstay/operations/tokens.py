@@ -14,7 +14,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mainstay.domain.access import (
@@ -23,9 +23,12 @@ from mainstay.domain.access import (
     TOKEN_DAYS_MAX,
     Authority,
     Caps,
+    GroupRole,
     Member,
     NewToken,
     Permission,
+    Standing,
+    TokenKind,
     TokenRecord,
 )
 from mainstay.domain.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
@@ -80,14 +83,18 @@ def is_token(text: str) -> bool:
     return FORM.match(text) is not None
 
 
-def authenticated(store: Store, token: str, *, now: int) -> Principal:
-    """Whose token it is and what it may now. Raises Unauthenticated, saying why only to who has shown a true one."""
+def authenticated(store: Store, token: str, *, now: int, kind: TokenKind = TokenKind.TOKEN) -> Principal:
+    """Whose token it is and what it may now. Raises Unauthenticated, saying why only to who has shown a true one.
+
+    One of another kind than is asked for opens nothing: a cookie is no key, and a link is good once.
+    """
     found = FORM.match(token)
     if found is None or not hmac.compare_digest(_check(found[1], found[2]), found[3]):
         msg = "this token is mistyped: its checksum does not fit"
         raise Unauthenticated(msg, hint="copy all of it, from `mst_` to its end")
     authority = store.authority(found[1])
-    if authority is None or not hmac.compare_digest(authority.digest, digest_of(token)):
+    true = authority is not None and hmac.compare_digest(authority.digest, digest_of(token))
+    if authority is None or not true or authority.token.kind is not kind:
         msg = "this token is not valid"
         raise Unauthenticated(msg, hint=REPLACE_HINT)
     principal = _principal(authority, now=now)
@@ -99,7 +106,9 @@ def authenticated(store: Store, token: str, *, now: int) -> Principal:
 
 
 def renewed(store: Store, principal: Principal, *, now: int) -> Principal:
-    """The same caller as of now. Raises Unauthenticated if the token behind it has ended. O(1): one read."""
+    """The same caller as of now. Raises Unauthenticated if what they came with has ended. O(1): one read."""
+    if principal.identity:
+        return known_as(store, *principal.identity, until=principal.until, now=now)
     if not principal.token:
         return principal
     authority = store.authority(principal.token)
@@ -110,24 +119,51 @@ def renewed(store: Store, principal: Principal, *, now: int) -> Principal:
 
 
 def _principal(authority: Authority, *, now: int) -> Principal:
-    token, member = authority.token, authority.member
+    token, standing = authority.token, authority.standing
     if token.revoked_at:
         msg = f"this token was revoked: {token.id}"
         raise Unauthenticated(msg, object_=token.id, hint=REPLACE_HINT)
     if now >= token.expires_at:
         msg = f"this token has expired: {token.id}"
         raise Unauthenticated(msg, object_=token.id, hint=REPLACE_HINT)
-    if member is None:
+    if standing is None:
         msg = f"{token.member} is no member any more"
         raise Unauthenticated(msg, object_=token.member, hint="ask an administrator of the tenant")
+    return replace(_standing(standing), caps=token.caps, token=token.id)
+
+
+def known_as(store: Store, issuer: str, subject: str, *, until: int, now: int) -> Principal:
+    """Somebody whom an identity provider vouches for until then: as the member that they are here. Raises Unauthenticated."""
+    standing = store.standing(issuer=issuer, subject=subject)
+    if now >= until:
+        msg = "this token has expired"
+        raise Unauthenticated(msg, hint=REPLACE_HINT)
+    if standing is None:
+        msg = f"nobody here is {subject!r} of {issuer}"
+        hint = f"ask an administrator of a tenant: mainstay member add NAME --role ROLE --issuer {issuer} --subject {subject}"
+        raise Unauthenticated(msg, object_=subject, hint=hint)
+    return replace(_standing(standing), identity=(issuer, subject), until=until)
+
+
+def _standing(standing: Standing) -> Principal:
+    """What somebody may by name and by groups together; the role that is shown is the widest of the whole tenant."""
+    member = standing.member
+    given = [GroupRole(tenant=member.tenant, group="", role=member.role)] if member.role else []
+    given += [GroupRole(tenant=member.tenant, group="", project=at, role=role) for at, role in member.grants.items()]
+    in_tenant: dict[str, frozenset[Permission]] = {}
+    grants: dict[str, frozenset[Permission]] = {}
+    for each in (*given, *standing.group_roles):
+        permissions = _permissions(each.role, standing.own_roles)
+        if each.project:
+            grants[each.project] = grants.get(each.project, frozenset()) | permissions
+        else:
+            in_tenant[each.role] = permissions
     return Principal(
         name=member.name,
         tenant=member.tenant,
-        role=member.role,
-        own_role=_permissions(member.role, authority.own_roles),
-        grants={project: _permissions(role, authority.own_roles) for project, role in member.grants.items()},
-        caps=token.caps,
-        token=token.id,
+        role=max(in_tenant, key=lambda role: len(in_tenant[role]), default=""),
+        own_role=frozenset().union(*in_tenant.values()),
+        grants=grants,
     )
 
 
@@ -210,7 +246,7 @@ def _require_fewer(store: Store, member: Member, *, now: int) -> None:
     valid = [
         token
         for token in store.tokens(tenant=member.tenant, member=member.name)
-        if not token.revoked_at and token.expires_at > now
+        if not token.revoked_at and token.expires_at > now and token.kind is TokenKind.TOKEN
     ]
     if len(valid) >= TOKENS_MAX:
         msg = f"{member.name} has {len(valid)} valid tokens already"

@@ -31,12 +31,16 @@ from mainstay.sdk.runs import FINAL, RunView
 from mainstay.sdk.sockets import AsyncSocket, opening
 from mainstay.sdk.streams import SILENCE_SECONDS, FollowEvents, Following, FollowLog, Parser
 from mainstay.wire.access import (
+    GroupRoleView,
     Kind,
     MemberView,
     NewTenantView,
     NewTokenView,
     ProjectView,
     RoleView,
+    SignedInView,
+    SignInCodeView,
+    SignInWaysView,
     TenantView,
     TokenRequest,
     TokenView,
@@ -398,6 +402,18 @@ class AsyncClient:
         """Forget a secret. Pods that have it keep it; those that start later fail, in words."""
         await self._run(calls.remove_secret(name))
 
+    async def sign_in_ways(self) -> SignInWaysView:
+        """How one signs in at this platform."""
+        return await self._run(calls_access.sign_in_ways())
+
+    async def begin_device(self) -> SignInCodeView:
+        """Begin to sign a terminal in: a code to show to who sits there."""
+        return await self._run(calls_access.begin_device())
+
+    async def finish_device(self, device: str) -> SignedInView:
+        """A token for twelve hours, once the code was entered at the identity provider; until then ApiError `not_yet`."""
+        return await self._run(calls_access.finish_device(device))
+
     async def tenants(self) -> builtins.list[TenantView]:
         """Every tenant, for who administers the platform; else your own."""
         return await self._run(calls_access.tenants())
@@ -430,9 +446,31 @@ class AsyncClient:
         """Everybody of the tenant with their roles."""
         return await self._run(calls_access.members())
 
-    async def set_member(self, name: str, role: str, *, project: str = "", kind: Kind | None = None) -> MemberView:
-        """Give somebody a role, in all of the tenant or in one project, from their next request on."""
-        return await self._run(calls_access.set_member(name, role, project=project, kind=kind))
+    async def set_member(
+        self,
+        name: str,
+        role: str,
+        *,
+        project: str = "",
+        kind: Kind | None = None,
+        subject: str = "",
+        issuer: str = "",
+    ) -> MemberView:
+        """Give somebody a role, in all of the tenant or in one project. `subject`: who they sign in as, at `issuer`."""
+        flow = calls_access.set_member(name, role, project=project, kind=kind, subject=subject, issuer=issuer)
+        return await self._run(flow)
+
+    async def group_roles(self) -> builtins.list[GroupRoleView]:
+        """What groups of the identity provider may in your tenant."""
+        return await self._run(calls_access.group_roles())
+
+    async def set_group_role(self, group: str, role: str, *, project: str = "") -> GroupRoleView:
+        """Give the members of a group a role, in all of the tenant or in one project."""
+        return await self._run(calls_access.set_group_role(group, role, project=project))
+
+    async def remove_group_role(self, group: str, *, project: str = "") -> None:
+        """Take it back."""
+        await self._run(calls_access.remove_group_role(group, project=project))
 
     async def remove_member(self, name: str, *, project: str = "") -> None:
         """Take somebody out of the tenant, with all tokens, or out of one project: from their next request on."""

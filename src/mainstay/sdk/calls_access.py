@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from mainstay.sdk.calls import pages, segment
 from mainstay.sdk.request import Flow, Request, plain, write
 from mainstay.wire.access import (
+    GroupRoleRequest,
+    GroupRoleView,
     Kind,
     MemberRequest,
     MemberView,
@@ -16,12 +18,33 @@ from mainstay.wire.access import (
     ProjectView,
     RoleRequest,
     RoleView,
+    SignedInView,
+    SignInCodeRequest,
+    SignInCodeView,
+    SignInWaysView,
     TenantRequest,
     TenantView,
     TokenRequest,
     TokenView,
 )
 from mainstay.wire.views import Page
+
+
+def sign_in_ways() -> Flow[SignInWaysView]:
+    """How one signs in."""
+    return (yield Request(method="GET", path="/v1/sign-in/ways")).read(SignInWaysView)
+
+
+def begin_device() -> Flow[SignInCodeView]:
+    """A code to show."""
+    return (yield Request(method="POST", path="/v1/sign-in/device")).read(SignInCodeView)
+
+
+def finish_device(device: str) -> Flow[SignedInView]:
+    """A token, once the code was entered. Tried once: a second try of the same would be refused."""
+    body = SignInCodeRequest(device=device).model_dump_json()
+    request = Request(method="POST", path="/v1/sign-in/device/token", json=body, retried=False)
+    return (yield request).read(SignedInView)
 
 
 def tenants() -> Flow[list[TenantView]]:
@@ -67,11 +90,29 @@ def members() -> Flow[list[MemberView]]:
     return (yield from pages("/v1/members", Page[MemberView], {}))
 
 
-def set_member(name: str, role: str, *, project: str = "", kind: Kind | None = None) -> Flow[MemberView]:
+def set_member(
+    name: str, role: str, *, project: str = "", kind: Kind | None = None, subject: str = "", issuer: str = ""
+) -> Flow[MemberView]:
     """A role for somebody."""
-    body = MemberRequest(role=role, project=project, kind=kind)
+    body = MemberRequest(role=role, project=project, kind=kind, subject=subject, issuer=issuer)
     request = Request(method="PUT", path=f"/v1/members/{segment(name)}", json=body.model_dump_json())
     return (yield request).read(MemberView)
+
+
+def group_roles() -> Flow[list[GroupRoleView]]:
+    """What groups may."""
+    return (yield from pages("/v1/group-roles", Page[GroupRoleView], {}))
+
+
+def set_group_role(group: str, role: str, *, project: str = "") -> Flow[GroupRoleView]:
+    """A role for a group."""
+    body = GroupRoleRequest(group=group, role=role, project=project)
+    return (yield Request(method="PUT", path="/v1/group-roles", json=body.model_dump_json())).read(GroupRoleView)
+
+
+def remove_group_role(group: str, *, project: str = "") -> Flow[None]:
+    """Take it back."""
+    yield write("DELETE", "/v1/group-roles", params=plain({"group": group, "project": project}))
 
 
 def remove_member(name: str, *, project: str = "") -> Flow[None]:

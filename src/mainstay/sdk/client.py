@@ -30,12 +30,16 @@ from mainstay.sdk.runs import FINAL, RunView
 from mainstay.sdk.sockets import Socket, opening
 from mainstay.sdk.streams import SILENCE_SECONDS, FollowEvents, Following, FollowLog, Parser
 from mainstay.wire.access import (
+    GroupRoleView,
     Kind,
     MemberView,
     NewTenantView,
     NewTokenView,
     ProjectView,
     RoleView,
+    SignedInView,
+    SignInCodeView,
+    SignInWaysView,
     TenantView,
     TokenRequest,
     TokenView,
@@ -399,6 +403,18 @@ class Client:
         """Forget a secret. Pods that have it keep it; those that start later fail, in words."""
         self._run(calls.remove_secret(name))
 
+    def sign_in_ways(self) -> SignInWaysView:
+        """How one signs in at this platform."""
+        return self._run(calls_access.sign_in_ways())
+
+    def begin_device(self) -> SignInCodeView:
+        """Begin to sign a terminal in: a code to show to who sits there."""
+        return self._run(calls_access.begin_device())
+
+    def finish_device(self, device: str) -> SignedInView:
+        """A token for twelve hours, once the code was entered at the identity provider; until then ApiError `not_yet`."""
+        return self._run(calls_access.finish_device(device))
+
     def tenants(self) -> builtins.list[TenantView]:
         """Every tenant, for who administers the platform; else your own."""
         return self._run(calls_access.tenants())
@@ -431,9 +447,31 @@ class Client:
         """Everybody of the tenant with their roles."""
         return self._run(calls_access.members())
 
-    def set_member(self, name: str, role: str, *, project: str = "", kind: Kind | None = None) -> MemberView:
-        """Give somebody a role, in all of the tenant or in one project, from their next request on."""
-        return self._run(calls_access.set_member(name, role, project=project, kind=kind))
+    def set_member(
+        self,
+        name: str,
+        role: str,
+        *,
+        project: str = "",
+        kind: Kind | None = None,
+        subject: str = "",
+        issuer: str = "",
+    ) -> MemberView:
+        """Give somebody a role, in all of the tenant or in one project. `subject`: who they sign in as, at `issuer`."""
+        flow = calls_access.set_member(name, role, project=project, kind=kind, subject=subject, issuer=issuer)
+        return self._run(flow)
+
+    def group_roles(self) -> builtins.list[GroupRoleView]:
+        """What groups of the identity provider may in your tenant."""
+        return self._run(calls_access.group_roles())
+
+    def set_group_role(self, group: str, role: str, *, project: str = "") -> GroupRoleView:
+        """Give the members of a group a role, in all of the tenant or in one project."""
+        return self._run(calls_access.set_group_role(group, role, project=project))
+
+    def remove_group_role(self, group: str, *, project: str = "") -> None:
+        """Take it back."""
+        self._run(calls_access.remove_group_role(group, project=project))
 
     def remove_member(self, name: str, *, project: str = "") -> None:
         """Take somebody out of the tenant, with all tokens, or out of one project: from their next request on."""

@@ -15,7 +15,6 @@ from mainstay.operations.agents import Agents
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
-from mainstay.operations.sessions import Sessions
 from mainstay.operations.waiting import WaitingReasons
 from mainstay.outbound import Outbound
 from mainstay.ports import Artifacts, Cluster, Store
@@ -63,7 +62,6 @@ class Replica:
             offload=Inline(),
             pulse=Pulse(),
             authenticate=lambda _: None,
-            sessions=Sessions(clock),
             agents=Agents(clock),
             system="simulation",
             url="",

@@ -12,6 +12,19 @@ PORT = 8650
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Oidc:
+    """An identity provider, and how it knows us."""
+
+    issuer: str
+    client: str
+    secret: Path | None = None
+    """The file of the client's secret; None: a public client."""
+    groups_claim: str = "groups"
+    machines: tuple[str, ...] = ()
+    """Further issuers, of tokens that machines bring."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be chosen at start. `database` empty: SQLite in the state directory."""
 
@@ -30,6 +43,8 @@ class Settings:
     """Where users reach the platform, if that is another address than it listens on: a proxy stands in front of it."""
     replica_address: str = ""
     """host:port where other replicas reach this one. Empty: a free port of `host`, if that is one address."""
+    oidc: Oidc | None = None
+    """Where people sign in; None: members have tokens only."""
     open_max: int = OPEN_MAX
     """So many workloads of one tenant may be open at a time; 0: no limit."""
     outbound_allow: tuple[Range, ...] = ()

@@ -102,6 +102,18 @@ def check_public_url(url: str) -> None:
         raise StateUnusable(msg, hint="give scheme and host only, e.g. --public-url https://mainstay.example.com")
 
 
+def check_issuer(url: str) -> None:
+    """Raises StateUnusable for the issuer of tokens that anybody on the way could replace."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    safe = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+    if not safe or not parts.hostname or parts.query or parts.fragment or parts.username:
+        msg = f"not the issuer of an identity provider: {url}"
+        raise StateUnusable(msg, hint="give it as the provider writes it, e.g. --oidc-issuer https://login.example.com")
+
+
 def _origin(parts: SplitResult) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 

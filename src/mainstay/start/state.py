@@ -129,3 +129,19 @@ def _no_key(path: Path, number: int) -> StateUnusable:
     return StateUnusable(
         msg, hint="restore it from a backup; without it the clusters must be added again, with a new file"
     )
+
+
+def client_secret(path: Path) -> str:
+    """The secret by which an identity provider knows us, in a file that others do not read. Raises StateUnusable."""
+    try:
+        mode, text = stat.S_IMODE(path.stat().st_mode), path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"cannot read the secret in {path}: {error}"
+        raise StateUnusable(msg, hint="make it readable for the user who runs the platform") from error
+    if mode & 0o077:
+        msg = f"others than its owner may read the secret in {path}"
+        raise StateUnusable(msg, hint=f"close it to them: chmod 600 {path}")
+    if not text:
+        msg = f"there is no secret in {path}"
+        raise StateUnusable(msg, hint="leave out --oidc-secret for a public client")
+    return text

@@ -10,16 +10,17 @@ import sqlalchemy as sa
 from mainstay.domain.access import (
     PLATFORM_ADMIN,
     Authority,
-    Member,
+    GroupRole,
     MemberRecord,
     OwnRole,
-    Permission,
     Project,
+    Standing,
     Tenant,
     TokenRecord,
 )
+from mainstay.domain.identity import Identity
 from mainstay.store import codec, codec_access, queries, tables
-from mainstay.store.rows import MemberRow, ProjectRow, RoleRow, TenantRow, TokenRow
+from mainstay.store.rows import GroupRoleRow, MemberRow, ProjectRow, RoleRow, TenantRow, TokenRow
 from mainstay.store.world import OfTenant, World
 
 
@@ -57,23 +58,50 @@ def tokens(connection: sa.Connection, tenant: str, member: str) -> tuple[TokenRe
     return tuple(codec_access.token_of(cast("TokenRow", row)) for row in rows)
 
 
+def group_roles(connection: sa.Connection, tenant: str) -> tuple[GroupRole, ...]:
+    """Of one tenant, by group and project."""
+    rows = queries.fetch(connection, _group_roles(tenant))
+    return tuple(codec_access.group_role_of(cast("GroupRoleRow", row)) for row in rows)
+
+
+def roles_of_groups(connection: sa.Connection, groups: Collection[str]) -> tuple[GroupRole, ...]:
+    """Of all tenants: by tenant, group and project."""
+    table = tables.group_roles
+    query = sa.select(table).where(table.c.group_name.in_([codec.storable(group) for group in groups]))
+    rows = queries.fetch(connection, query.order_by(table.c.tenant, table.c.group_name, table.c.project))
+    return tuple(codec_access.group_role_of(cast("GroupRoleRow", row)) for row in rows)
+
+
 def authority(connection: sa.Connection, token_id: str) -> Authority | None:
     """What a token may now; None if there is no such token."""
     table = tables.tokens
     for found in queries.fetch(connection, sa.select(table).where(table.c.id == codec.storable(token_id))):
         row = cast("TokenRow", found)
-        member, roles = standing(connection, row["tenant"], row["member"])
-        return Authority(token=codec_access.token_of(row), digest=row["digest"], member=member, own_roles=roles)
+        query = _of(tables.members, row["tenant"]).where(tables.members.c.name == row["member"])
+        standing = _standing(connection, query)
+        return Authority(token=codec_access.token_of(row), digest=row["digest"], standing=standing)
     return None
 
 
-def standing(
-    connection: sa.Connection, tenant: str, name: str
-) -> tuple[Member | None, dict[str, frozenset[Permission]]]:
-    """A member, None if there is no such, and what the tenant's own roles may."""
-    query = _of(tables.members, tenant).where(tables.members.c.name == codec.storable(name))
-    found = [codec_access.member_of(cast("MemberRow", row)) for row in queries.fetch(connection, query)]
-    return (found[0] if found else None), {role.name: role.permissions for role in own_roles(connection, tenant)}
+def standing(connection: sa.Connection, issuer: str, subject: str) -> Standing | None:
+    """Who somebody is here; None for who is nobody."""
+    return _standing(connection, _known_as(issuer, subject))
+
+
+def _known_as(issuer: str, subject: str) -> sa.Select[tuple[str, ...]]:
+    table = tables.members
+    return sa.select(table).where(table.c.subject == codec.storable(subject), table.c.issuer == codec.storable(issuer))
+
+
+def _standing(connection: sa.Connection, query: sa.Select[tuple[str, ...]]) -> Standing | None:
+    for row in queries.fetch(connection, query):
+        member = codec_access.member_of(cast("MemberRow", row))
+        own = {role.name: role.permissions for role in own_roles(connection, member.tenant)}
+        groups = roles_of_groups(connection, member.groups) if member.groups else ()
+        return Standing(
+            member=member, own_roles=own, group_roles=tuple(role for role in groups if role.tenant == member.tenant)
+        )
+    return None
 
 
 def load_people(
@@ -84,6 +112,7 @@ def load_people(
     people_of: Collection[str],
     tokens: Collection[str],
     tokens_of: Collection[OfTenant],
+    identities: Collection[Identity],
 ) -> None:
     """The rows that a plan names, into its world."""
     if tenants:
@@ -91,21 +120,36 @@ def load_people(
             row["name"]: cast("TenantRow", row) for row in queries.fetch(connection, sa.select(tables.tenants))
         }
     for tenant in sorted(people_of):
-        for row in queries.fetch(connection, _of(tables.projects, tenant)):
-            world.projects[row["tenant"], row["name"]] = cast("ProjectRow", row)
-        for row in queries.fetch(connection, _of(tables.roles, tenant)):
-            world.roles[row["tenant"], row["name"]] = cast("RoleRow", row)
-        for row in queries.fetch(connection, _of(tables.members, tenant)):
-            world.members[row["tenant"], row["name"]] = cast("MemberRow", row)
-    if people_of:
-        for row in queries.fetch(connection, _PLATFORM_ADMINISTRATORS):
+        _load_tenant(connection, world, tenant)
+    of_others = [_PLATFORM_ADMINISTRATORS] if people_of else []
+    of_others += [_known_as(identity.issuer, identity.subject) for identity in identities]
+    for query in of_others:
+        for row in queries.fetch(connection, query):
             world.members[row["tenant"], row["name"]] = cast("MemberRow", row)
     table = tables.tokens
-    chosen = [table.c.id == codec.storable(id_) for id_ in sorted(tokens)]
+    chosen = [sa.or_(table.c.id == id_, table.c.parent == id_) for id_ in map(codec.storable, sorted(tokens))]
     chosen += [sa.and_(table.c.tenant == tenant, table.c.member == member) for tenant, member in sorted(tokens_of)]
     for condition in chosen:
         for row in queries.fetch(connection, sa.select(table).where(condition)):
             world.tokens[row["id"]] = cast("TokenRow", row)
+
+
+def _load_tenant(connection: sa.Connection, world: World, tenant: str) -> None:
+    for row in queries.fetch(connection, _of(tables.projects, tenant)):
+        world.projects[row["tenant"], row["name"]] = cast("ProjectRow", row)
+    for row in queries.fetch(connection, _of(tables.roles, tenant)):
+        world.roles[row["tenant"], row["name"]] = cast("RoleRow", row)
+    for row in queries.fetch(connection, _of(tables.members, tenant)):
+        world.members[row["tenant"], row["name"]] = cast("MemberRow", row)
+    for row in queries.fetch(connection, _group_roles(tenant)):
+        role = cast("GroupRoleRow", row)
+        world.group_roles[role["tenant"], role["group_name"], role["project"]] = role
+
+
+def _group_roles(tenant: str) -> sa.Select[tuple[str, ...]]:
+    table = tables.group_roles
+    query = sa.select(table).where(table.c.tenant == codec.storable(tenant))
+    return query.order_by(table.c.group_name, table.c.project)
 
 
 def _of(table: sa.Table, tenant: str) -> sa.Select[tuple[str, ...]]:

@@ -6,6 +6,7 @@ import json
 
 from mainstay.domain.access import (
     Caps,
+    GroupRole,
     Member,
     MemberKind,
     MemberRecord,
@@ -14,10 +15,11 @@ from mainstay.domain.access import (
     Permission,
     Project,
     Tenant,
+    TokenKind,
     TokenRecord,
 )
 from mainstay.store import codec
-from mainstay.store.rows import MemberRow, ProjectRow, RoleRow, TenantRow, TokenRow
+from mainstay.store.rows import GroupRoleRow, MemberRow, ProjectRow, RoleRow, TenantRow, TokenRow
 
 
 def tenant_of(row: TenantRow) -> Tenant:
@@ -49,6 +51,9 @@ def member_of(row: MemberRow) -> Member:
         kind=MemberKind(row["kind"]),
         role=row["role"],
         grants={str(project): str(role) for project, role in json.loads(row["grants"]).items()},
+        issuer=row["issuer"],
+        subject=row["subject"],
+        groups=tuple(map(str, json.loads(row["groups"]))),
     )
 
 
@@ -65,9 +70,17 @@ def member_row(member: Member, *, added_at: int, added_by: str) -> MemberRow:
         kind=member.kind.value,
         role=member.role,
         grants=json.dumps(dict(member.grants), sort_keys=True),
+        issuer=codec.storable(member.issuer),
+        subject=codec.storable(member.subject),
+        groups=json.dumps(list(map(codec.storable, member.groups))),
         added_at=added_at,
         added_by=added_by,
     )
+
+
+def group_role_of(row: GroupRoleRow) -> GroupRole:
+    """Without who has said so."""
+    return GroupRole(tenant=row["tenant"], group=row["group_name"], project=row["project"], role=row["role"])
 
 
 def token_of(row: TokenRow) -> TokenRecord:
@@ -77,6 +90,8 @@ def token_of(row: TokenRow) -> TokenRecord:
         tenant=row["tenant"],
         member=row["member"],
         name=row["name"],
+        kind=TokenKind(row["kind"]),
+        parent=row["parent"],
         caps=_caps_of(row["caps"]),
         created_at=row["created_at"],
         created_by=row["created_by"],
@@ -93,6 +108,8 @@ def token_row(token: NewToken, *, created_at: int, created_by: str) -> TokenRow:
         tenant=token.tenant,
         member=token.member,
         name=codec.storable(token.name),
+        kind=token.kind.value,
+        parent=token.parent,
         digest=token.digest,
         caps=_caps_text(token.caps),
         created_at=created_at,

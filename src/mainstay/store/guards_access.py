@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from mainstay.domain.access import DEFAULT_PROJECT, PLATFORM_ADMIN, ROLES, Member, Permission
 from mainstay.domain.fleet import Stay
-from mainstay.domain.plan import SetMember
+from mainstay.domain.plan import SetGroupRole, SetMember
 from mainstay.domain.reason import Code, Reason
-from mainstay.store import codec_access, codec_fleet
+from mainstay.store import codec, codec_access, codec_fleet
+from mainstay.store.rows import MemberRow
 from mainstay.store.world import World
 
 MEMBERS_SHOWN = 3
@@ -39,6 +40,8 @@ def nobody_has_role(world: World, tenant: str, name: str) -> Reason | None:
         member = codec_access.member_of(row)
         if key[0] == tenant and name in {member.role, *member.grants.values()}:
             holders.append(member.name)
+    by_group = (row for row in world.group_roles.values() if row["tenant"] == tenant and row["role"] == name)
+    holders += [f"group {row['group_name']}" for row in by_group]
     if not holders:
         return None
     shown = ", ".join(sorted(holders)[:MEMBERS_SHOWN])
@@ -46,7 +49,24 @@ def nobody_has_role(world: World, tenant: str, name: str) -> Reason | None:
     return Reason(code=Code.ROLE_IN_USE, object=name, numbers={"members": shown + more})
 
 
-def role_can_be_given(world: World, action: SetMember) -> Reason | None:
+def known_as(world: World, issuer: str, subject: str) -> MemberRow | None:
+    """Who somebody is here, of whatever tenant; members of identities that a plan names are loaded."""
+    if not subject:
+        return None
+    same = (codec.storable(issuer), codec.storable(subject))
+    return next((row for row in world.members.values() if (row["issuer"], row["subject"]) == same), None)
+
+
+def identity_is_one(world: World, member: Member) -> Reason | None:
+    """Nobody is two members, not even of two tenants: a sign-in would not know as whom. The only line."""
+    row = known_as(world, member.issuer, member.subject)
+    if row is None or (row["tenant"], row["name"]) == (member.tenant, member.name):
+        return None
+    shown = row["name"] if row["tenant"] == member.tenant else "somebody of another tenant"
+    return Reason(code=Code.IDENTITY_TAKEN, object=shown)
+
+
+def role_can_be_given(world: World, action: SetMember | SetGroupRole) -> Reason | None:
     """The role is there, and the project, if it is for one. The only line."""
     if action.role not in ROLES and (action.tenant, action.role) not in world.roles:
         return Reason(code=Code.NO_SUCH_ROLE, object=action.role)
@@ -76,11 +96,20 @@ def member_may_change(
 def is_within(world: World, member: Member, *, within: frozenset[Permission]) -> Reason | None:
     """The member may nothing that is not in `within`."""
     more: set[Permission] = set()
-    for role in (member.role, *member.grants.values()):
+    by_group = (row["role"] for row in world.group_roles.values() if row["group_name"] in member.groups)
+    for role in (member.role, *member.grants.values(), *by_group):
         more |= _permissions(world, member.tenant, role) - within
     if not more:
         return None
     return Reason(code=Code.MORE_THAN_ONESELF, object=member.name, numbers={"detail": ", ".join(sorted(more))})
+
+
+def role_is_within(world: World, tenant: str, role: str, *, name: str, within: frozenset[Permission]) -> Reason | None:
+    """The role may nothing that is not in `within`; a role that is gone may nothing."""
+    more = _permissions(world, tenant, role) - within
+    if not more:
+        return None
+    return Reason(code=Code.MORE_THAN_ONESELF, object=name, numbers={"detail": ", ".join(sorted(more))})
 
 
 def _permissions(world: World, tenant: str, role: str) -> frozenset[Permission]:

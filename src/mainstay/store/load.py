@@ -9,6 +9,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from mainstay.domain.allocation import Seen
+from mainstay.domain.identity import Identity
 from mainstay.domain.plan import (
     Action,
     AddCluster,
@@ -16,6 +17,7 @@ from mainstay.domain.plan import (
     AddTenant,
     AddToken,
     AddWebhook,
+    AdmitMember,
     Advance,
     Allocate,
     CapacityLeft,
@@ -50,6 +52,7 @@ from mainstay.domain.plan import (
     ReleaseWorkload,
     RemoveCluster,
     RemoveEndpoint,
+    RemoveGroupRole,
     RemoveLocalQueue,
     RemoveMember,
     RemoveNodeFlavor,
@@ -65,6 +68,7 @@ from mainstay.domain.plan import (
     ResumeCluster,
     RevokeToken,
     RotateWebhook,
+    SetGroupRole,
     SetLocalQueue,
     SetMember,
     SetNodeFlavor,
@@ -75,6 +79,7 @@ from mainstay.domain.plan import (
     SetQueueHistory,
     SetSecret,
     Shrink,
+    SpendToken,
     StopPod,
     Submit,
     SwitchEndpoint,
@@ -129,6 +134,7 @@ def load(connection: sa.Connection, world: World, actions: Collection[Action]) -
         people_of=needs.people_of,
         tokens=needs.tokens,
         tokens_of=needs.tokens_of,
+        identities=needs.identities,
     )
     _load_secrets(connection, world, needs)
     webhooks.load(connection, world, actions)
@@ -182,6 +188,8 @@ class Needs:
     tokens: set[str] = field(default_factory=set)
     tokens_of: set[OfTenant] = field(default_factory=set)
     """Members of which every token is read."""
+    identities: list[Identity] = field(default_factory=list)
+    """Whoever is known by one of these, of whatever tenant."""
     volumes_of: set[str] = field(default_factory=set)
     """Clusters of which every volume is touched."""
     volumes: set[VolumeKey] = field(default_factory=set)
@@ -306,7 +314,13 @@ class Needs:
                 self.tenants = self.clusters = True
             case AddProject(tenant=tenant) | SetOwnRole(tenant=tenant) | RemoveOwnRole(tenant=tenant):
                 self.people_of.add(tenant)
-            case SetMember(tenant=tenant):
+            case SetMember(tenant=tenant, identity=identity):
+                self.people_of.add(tenant)
+                self.identities.extend([identity] if identity else [])
+            case AdmitMember(tenant=tenant, identity=identity):
+                self.people_of.add(tenant)
+                self.identities.append(identity)
+            case SetGroupRole(tenant=tenant) | RemoveGroupRole(tenant=tenant):
                 self.people_of.add(tenant)
             case RemoveMember(tenant=tenant, name=name):
                 self.people_of.add(tenant)
@@ -314,7 +328,8 @@ class Needs:
             case AddToken(token=token):
                 self.people_of.add(token.tenant)
                 self.tokens.add(token.id)
-            case RevokeToken(id=id_) | UseToken(id=id_):
+                self.tokens_of.add((token.tenant, token.member))
+            case RevokeToken(id=id_) | SpendToken(id=id_) | UseToken(id=id_):
                 self.tokens.add(id_)
             case (
                 AddWebhook() | RemoveWebhook() | RotateWebhook() | EnableWebhook() | QueueDeliveries() | RecordAttempt()

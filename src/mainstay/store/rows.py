@@ -361,8 +361,22 @@ class MemberRow(TypedDict):
     kind: str
     role: str
     grants: str
+    issuer: str
+    subject: str
+    groups: str
     added_at: int
     added_by: str
+
+
+class GroupRoleRow(TypedDict):
+    """A row of `group_roles`."""
+
+    tenant: str
+    group_name: str
+    project: str
+    role: str
+    set_at: int
+    set_by: str
 
 
 class TokenRow(TypedDict):
@@ -372,6 +386,8 @@ class TokenRow(TypedDict):
     tenant: str
     member: str
     name: str
+    kind: str
+    parent: str
     digest: str
     caps: str
     created_at: int

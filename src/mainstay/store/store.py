@@ -9,7 +9,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from mainstay.chain import Head
-from mainstay.domain.access import Authority, MemberRecord, OwnRole, Project, Tenant, TokenRecord
+from mainstay.domain.access import Authority, GroupRole, MemberRecord, OwnRole, Project, Standing, Tenant, TokenRecord
 from mainstay.domain.allocation import Allocation, Progress, Wanted
 from mainstay.domain.billing import Charge, GroupBy, Ledger, Price, UsageRecord
 from mainstay.domain.capacity import Closure, Node
@@ -232,6 +232,18 @@ class SqlStore:
     def tokens(self, *, tenant: str, member: str = "") -> tuple[TokenRecord, ...]:
         """The oldest first."""
         return self._database.read(lambda connection: access.tokens(connection, tenant, member))
+
+    def group_roles(self, *, tenant: str) -> tuple[GroupRole, ...]:
+        """By group and project."""
+        return self._database.read(lambda connection: access.group_roles(connection, tenant))
+
+    def roles_of_groups(self, groups: Collection[str]) -> tuple[GroupRole, ...]:
+        """Of all tenants."""
+        return self._database.read(lambda connection: access.roles_of_groups(connection, groups))
+
+    def standing(self, *, issuer: str, subject: str) -> Standing | None:
+        """Who somebody is here."""
+        return self._database.read(lambda connection: access.standing(connection, issuer, subject))
 
     def authority(self, token: str) -> Authority | None:
         """What a token may now."""

@@ -468,10 +468,27 @@ members = _table(
     _text("kind"),
     _text("role"),
     _text("grants"),
+    _text("issuer"),
+    _text("subject"),
+    _text("groups"),
     _whole("added_at"),
     _text("added_by"),
+    sa.Index("members_by_identity", "subject", "issuer"),
 )
-"""`role`: in all of the tenant, empty for none; `grants`: JSON, project -> role."""
+"""`role`: in all of the tenant, empty for none; `grants`: JSON, project -> role; `groups`: JSON. `issuer` and `subject`: who it
+is to an identity provider, empty for nobody."""
+
+group_roles = _table(
+    "group_roles",
+    _text("tenant", key=True),
+    _text("group_name", key=True),
+    _text("project", key=True),
+    _text("role"),
+    _whole("set_at"),
+    _text("set_by"),
+    sa.Index("group_roles_by_group", "group_name"),
+)
+"""What groups of the identity provider may; `project` empty: in all of the tenant."""
 
 tokens = _table(
     "tokens",
@@ -479,6 +496,8 @@ tokens = _table(
     _text("tenant"),
     _text("member"),
     _text("name"),
+    _text("kind"),
+    _text("parent"),
     _text("digest"),
     _text("caps"),
     _whole("created_at"),
@@ -487,8 +506,10 @@ tokens = _table(
     _whole("revoked_at"),
     _whole("used_at"),
     sa.Index("tokens_of_member", "tenant", "member"),
+    sa.Index("tokens_by_parent", "parent"),
 )
-"""`digest`: SHA-256 of the whole token, in hex. `caps`: JSON. Times of 0: not yet."""
+"""`digest`: SHA-256 of the whole token, in hex. `parent`: the token that it ends with, empty for none.
+`caps`: JSON. Times of 0: not yet."""
 
 priority_classes = _table(
     "priority_classes",

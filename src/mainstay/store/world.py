@@ -31,6 +31,7 @@ from mainstay.store.rows import (
     DeliveryRow,
     EndpointRow,
     EventRow,
+    GroupRoleRow,
     HeadRow,
     HistoryPolicyRow,
     LocalQueueRow,
@@ -94,6 +95,8 @@ class World:
         self.roles: dict[OfTenant, RoleRow] = {}
         self.members: dict[OfTenant, MemberRow] = {}
         """And those of all tenants who administer the platform."""
+        self.group_roles: dict[tuple[str, str, str], GroupRoleRow] = {}
+        """Tenant, group, project."""
         self.tokens: dict[str, TokenRow] = {}
         self.webhooks: dict[tuple[str, str], WebhookRow] = {}
         self.deliveries: dict[tuple[str, str, int], DeliveryRow] = {}
@@ -288,8 +291,22 @@ class World:
         del self.members[key]
         self.changes.members[key] = None
         for row in [row for row in self.tokens.values() if (row["tenant"], row["member"]) == key]:
-            del self.tokens[row["id"]]
-            self.changes.tokens[row["id"]] = None
+            self.drop_token(row["id"])
+
+    def put_group_role(self, row: GroupRoleRow) -> None:
+        """A new row, or another one in its place."""
+        key = row["tenant"], row["group_name"], row["project"]
+        self.group_roles[key] = self.changes.group_roles[key] = row
+
+    def drop_group_role(self, key: tuple[str, str, str]) -> None:
+        """The row goes."""
+        del self.group_roles[key]
+        self.changes.group_roles[key] = None
+
+    def drop_token(self, token: str) -> None:
+        """The row goes."""
+        del self.tokens[token]
+        self.changes.tokens[token] = None
 
     def put_token(self, row: TokenRow) -> None:
         """A new row, or another one in its place."""
@@ -488,6 +505,7 @@ class Changes:
         self.projects: dict[OfTenant, ProjectRow | None] = {}
         self.roles: dict[OfTenant, RoleRow | None] = {}
         self.members: dict[OfTenant, MemberRow | None] = {}
+        self.group_roles: dict[tuple[str, str, str], GroupRoleRow | None] = {}
         self.tokens: dict[str, TokenRow | None] = {}
         self.webhooks: dict[tuple[str, str], WebhookRow | None] = {}
         self.new_deliveries: list[DeliveryRow] = []

@@ -32,6 +32,7 @@ def write(connection: sa.Connection, world: World) -> None:
     _write_whole(connection, tables.projects, changes.projects)
     _write_whole(connection, tables.roles, changes.roles)
     _write_whole(connection, tables.members, changes.members)
+    _write_whole(connection, tables.group_roles, changes.group_roles)
     _write_whole(connection, tables.tokens, changes.tokens)
     _write_whole(connection, tables.secrets, changes.secrets)
     _write_whole(connection, tables.volumes, changes.volumes)

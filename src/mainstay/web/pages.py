@@ -14,8 +14,10 @@ from starlette.routing import Route
 
 from mainstay import __version__
 from mainstay.domain.access import Permission
+from mainstay.domain.errors import MainstayError
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Session
+from mainstay.operations.sign_in import BACK
 from mainstay.web.sign_in import Doorkeeper
 from mainstay.web.static import Assets, load_assets
 
@@ -50,6 +52,7 @@ PAGES: Final = (
 """A page without a `tab` of its own is one."""
 HOME: Final = "/runs"
 SIGN_IN: Final = "/sign-in"
+PROVIDER: Final = f"{SIGN_IN}/provider"
 
 
 def mount_pages(app: FastAPI, services: Services) -> None:
@@ -61,6 +64,8 @@ def mount_pages(app: FastAPI, services: Services) -> None:
         Route("/", _to_home, methods=["GET"]),
         Route(SIGN_IN, pages.sign_in, methods=["GET"]),
         Route(SIGN_IN, door.sign_in, methods=["POST"]),
+        Route(PROVIDER, pages.answered(door.to_provider), methods=["GET"]),
+        Route(BACK, pages.answered(door.from_provider), methods=["GET"]),
         Route("/sign-out", door.sign_out, methods=["POST"]),
         Route("/static/{digest}/{name}", assets.serve, methods=["GET"]),
         Route("/endpoints/{name}", _to_endpoint, methods=["GET"]),
@@ -76,6 +81,7 @@ class Pages:
         self._door = Doorkeeper(services)
         self._assets = assets
         self._system = services.system
+        self._provider = services.identities.provider if services.identities else ""
         self._templates = Environment(
             loader=PackageLoader("mainstay.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
@@ -101,7 +107,23 @@ class Pages:
 
     async def sign_in(self, _: Request) -> Response:
         """The page that a link of `mainstay login --page` leads to, and everybody without a session."""
-        return self._render("sign_in.html", title="Sign in")
+        return self._sign_in()
+
+    def answered(self, handler: Handler) -> Handler:
+        """A handler to which a browser comes by itself: a refusal is a page, not a problem."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except MainstayError as error:
+                return self._sign_in(refused=error.message, hint=error.hint)
+
+        return answer
+
+    def _sign_in(self, *, refused: str = "", hint: str = "") -> Response:
+        return self._render(
+            "sign_in.html", title="Sign in", provider=self._provider, refused=refused, hint=hint, provider_path=PROVIDER
+        )
 
     def _frame(self, page: Page, session: Session, *, reference: str) -> Response:
         principal = session.principal

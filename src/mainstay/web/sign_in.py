@@ -1,4 +1,7 @@
-"""Signing a browser in and out: a code for a cookie, and the end of it (security.md C2, F2)."""
+"""Signing a browser in and out: a code for a cookie, or a way to the identity provider and back, and the end of it.
+
+Source: security.md C2, F2.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ import hmac
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from mainstay.domain.errors import Forbidden, Invalid, Unauthenticated
+from mainstay.operations import sessions, sign_in
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import FORM_HEADER, SESSION_SECONDS, Session, cookie_name
 
@@ -22,6 +26,7 @@ class Doorkeeper:
         self._services = services
         self._secure = services.url.startswith("https:")
         self._cookie = cookie_name(services.system, secure=self._secure)
+        self._begun = f"{self._cookie}-begun"
 
     async def session(self, request: Request) -> Session | None:
         """None without a cookie that is valid."""
@@ -30,22 +35,46 @@ class Doorkeeper:
     async def sign_in(self, request: Request) -> Response:
         """Take the code of a link as the body and answer with a cookie. Raises Unauthenticated for a used code."""
         self._require_own_page(request)
-        code = await _code(request)
-        cookie = self._services.sessions.exchange(code)
-        if cookie is None:
-            msg = "this link has been used, or is older than ten minutes"
-            raise Unauthenticated(msg, hint="get a new one with: mainstay login --page")
-        self._services.sessions.end(request.cookies.get(self._cookie, ""))
+        code, services = await _code(request), self._services
+        cookie = await services.offload(sessions.exchange, services.store, code, now=services.clock.now())
+        await self._end(request)
         response = Response(status_code=204)
+        self._give(response, cookie)
+        return response
+
+    async def to_provider(self, _: Request) -> Response:
+        """To the identity provider, with a cookie that comes back from there. Raises Invalid, Unavailable."""
+        url, carried = await sign_in.begin(self._services)
+        response = RedirectResponse(url, status_code=303)
         response.set_cookie(
-            self._cookie,
-            cookie,
-            max_age=SESSION_SECONDS,
+            self._begun,
+            carried,
+            max_age=sign_in.BEGUN_SECONDS,
             path="/",
             secure=self._secure,
             httponly=True,
-            samesite="strict",
+            samesite="lax",  # the provider is another site, and sends the browser back with a link
         )
+        return response
+
+    async def from_provider(self, request: Request) -> Response:
+        """Back from there: a session, or in words why not. One that was there ends (security.md C2)."""
+        query = request.query_params
+        if "error" in query:
+            msg = (
+                f"the identity provider refused the sign-in: {_words(query.get('error_description') or query['error'])}"
+            )
+            raise Unauthenticated(msg, hint="begin again")
+        cookie = await sign_in.finish(
+            self._services,
+            code=query.get("code", ""),
+            state=query.get("state", ""),
+            carried=request.cookies.get(self._begun, ""),
+        )
+        await self._end(request)
+        response = RedirectResponse("/", status_code=303)
+        self._give(response, cookie)
+        response.delete_cookie(self._begun, path="/", secure=self._secure, httponly=True, samesite="lax")
         return response
 
     async def sign_out(self, request: Request) -> Response:
@@ -56,10 +85,26 @@ class Doorkeeper:
             given = request.headers.get(FORM_HEADER, "").encode("utf-8", "surrogatepass")
             if not hmac.compare_digest(given, session.form_token.encode()):
                 raise _foreign()
-            self._services.sessions.end(request.cookies[self._cookie])
+            await self._end(request)
         response = Response(status_code=204)
         response.delete_cookie(self._cookie, path="/", secure=self._secure, httponly=True, samesite="strict")
         return response
+
+    def _give(self, response: Response, cookie: str) -> None:
+        response.set_cookie(
+            self._cookie,
+            cookie,
+            max_age=SESSION_SECONDS,
+            path="/",
+            secure=self._secure,
+            httponly=True,
+            samesite="strict",
+        )
+
+    async def _end(self, request: Request) -> None:
+        session, services = await self.session(request), self._services
+        if session is not None:
+            await services.offload(sessions.end, services.store, session.principal, now=services.clock.now())
 
     def _require_own_page(self, request: Request) -> None:
         """Another site may neither sign somebody in under a name of its choice nor sign them out."""
@@ -75,6 +120,11 @@ async def _code(request: Request) -> str:
         msg = "this is not a code to sign in with"
         raise Invalid(msg, hint="open the whole link that mainstay login --page printed")
     return body.decode()
+
+
+def _words(text: str) -> str:
+    """Of somebody else: short, and nothing but text."""
+    return "".join(letter for letter in text[:200] if letter.isprintable())
 
 
 def _foreign() -> Forbidden:

@@ -80,6 +80,10 @@ class MemberRequest(Request):
     """Empty: in all of the tenant."""
     kind: Kind | None = None
     """None: as it is, and a person if new."""
+    subject: Annotated[str, Field(max_length=255)] = ""
+    """Who it is to an identity provider: `sub` of its tokens. Empty: as it is."""
+    issuer: Annotated[str, Field(max_length=400)] = ""
+    """Of that provider; empty: the one at which people sign in."""
 
 
 class MemberView(View):
@@ -91,8 +95,59 @@ class MemberView(View):
     """In all of the tenant; empty: none."""
     projects: dict[str, str] = Field(default_factory=dict)
     """Project -> the role there, beside that."""
+    issuer: str = ""
+    subject: str = ""
+    """Who it is to an identity provider; empty: somebody who has tokens only."""
+    groups: list[str] = Field(default_factory=list)
+    """As the provider said at the last sign-in."""
     added_at: datetime
     added_by: str
+
+
+class GroupRoleRequest(Request):
+    """A role for the members of a group of the identity provider."""
+
+    group: Annotated[str, Field(min_length=1, max_length=200)]
+    role: Annotated[str, Field(min_length=1, max_length=40)]
+    project: Annotated[str, Field(max_length=40)] = ""
+    """Empty: in all of the tenant."""
+
+
+class GroupRoleView(View):
+    """What members of a group may."""
+
+    group: str
+    role: str
+    project: str = ""
+    """Empty: in all of the tenant."""
+
+
+class SignInWaysView(View):
+    """How one signs in here."""
+
+    provider: str = ""
+    """The identity provider; empty: there is none, and members have tokens."""
+
+
+class SignInCodeView(View):
+    """What a terminal shows to who wants to sign in, and sends along when it asks whether they have."""
+
+    user_code: str
+    url: str
+    url_complete: str = ""
+    """With the code in it; empty if the provider has none."""
+    interval: int
+    """Seconds between two questions."""
+    seconds: int
+    """For so long it is good."""
+    device: str
+    """To be sent along. Only we can read it."""
+
+
+class SignInCodeRequest(Request):
+    """Has somebody entered the code?"""
+
+    device: Annotated[str, Field(min_length=1, max_length=4_000)]
 
 
 class TokenRequest(Request):
@@ -118,6 +173,8 @@ class TokenView(View):
     id: str
     member: str
     name: str
+    kind: str = "token"
+    """token; link or session: of a browser."""
     may: list[str] | None = None
     projects: list[str] | None = None
     gpus: int | None = None
@@ -129,6 +186,13 @@ class TokenView(View):
     revoked_at: datetime | None = None
     used_at: datetime | None = None
     """To the hour."""
+
+
+class SignedInView(View):
+    """A token for the terminal of who has signed in. It is shown once."""
+
+    id: str
+    token: str
 
 
 class NewTokenView(TokenView):

@@ -39,7 +39,6 @@ from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
-from mainstay.operations.sessions import Sessions
 from mainstay.operations.waiting import WaitingReasons
 from mainstay.outbound import Outbound
 from mainstay.ports import Process, Stream
@@ -273,7 +272,6 @@ def services_of(folder: Path, *, url: str) -> Iterator[Services]:
         offload=offload,
         pulse=Pulse(),
         authenticate=_authenticate,
-        sessions=Sessions(clock),
         agents=Agents(clock),
         system=store.system(),
         url=url,

@@ -1,10 +1,11 @@
-"""Who may what: tenants, projects, roles, members and tokens."""
+"""Who may what: tenants, projects, roles, members, groups and tokens."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from mainstay.domain.access import MemberKind, NewToken, Permission
+from mainstay.domain.identity import Identity
 from mainstay.domain.plan.action import Action
 
 
@@ -55,8 +56,45 @@ class SetMember(Action):
     project: str = ""
     """Empty: in all of the tenant."""
     role: str
+    identity: Identity | None = None
+    """Who it is to an identity provider; None: as it is."""
     within: frozenset[Permission]
     """What whoever says so may."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmitMember(Action):
+    """Somebody has signed in at an identity provider: what it says of their groups is on record from now on.
+
+    Who is on record already is that member, whatever `name` says; else `name` is a new member of the tenant, or refused if there
+    is one.
+    """
+
+    tenant: str
+    name: str
+    identity: Identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetGroupRole(Action):
+    """Give the members of a group of the identity provider a role, in the place of the one there. Refused as `SetMember`."""
+
+    tenant: str
+    group: str
+    project: str = ""
+    """Empty: in all of the tenant."""
+    role: str
+    within: frozenset[Permission]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveGroupRole(Action):
+    """Take it back. Refused if it is not there, or if it may more than `within`."""
+
+    tenant: str
+    group: str
+    project: str = ""
+    within: frozenset[Permission]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +117,15 @@ class AddToken(Action):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevokeToken(Action):
-    """End a token now. Nothing happens to one that was revoked; refused if it is not there."""
+    """End a token now, and what was made with it. Nothing happens to one that was revoked; refused if it is not there."""
+
+    tenant: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpendToken(Action):
+    """End a token that is good for once. Refused if it has ended, of two who come with it to the second."""
 
     tenant: str
     id: str

@@ -77,6 +77,7 @@ EventKind: TypeAlias = Literal[
     "project",
     "role",
     "member",
+    "group",
     "token",
     "webhook",
 ]
@@ -92,8 +93,8 @@ class Event:
     kind: EventKind
     object: str
     """Workload id, pod name, id of a token, or the name of a node, cluster, endpoint, model, secret, queue (ALL_QUEUES for what
-    is of them all), flavor, priority class, volume, tenant, project, role, member or webhook. Of a preemption: the id of who
-    yields, or of who waits for that."""
+    is of them all), flavor, priority class, volume, tenant, project, role, group, member or webhook. Of a preemption: the id
+    of who yields, or of who waits for that."""
     tenant: str
     workload: str
     """The workload it belongs to; empty if none."""

@@ -16,6 +16,7 @@ from mainstay.domain.plan import (
     AddTenant,
     AddToken,
     AddWebhook,
+    AdmitMember,
     Advance,
     Allocate,
     CapacityLeft,
@@ -52,6 +53,7 @@ from mainstay.domain.plan import (
     ReleaseWorkload,
     RemoveCluster,
     RemoveEndpoint,
+    RemoveGroupRole,
     RemoveLocalQueue,
     RemoveMember,
     RemoveNodeFlavor,
@@ -68,6 +70,7 @@ from mainstay.domain.plan import (
     RevokeToken,
     RotateWebhook,
     RowVersion,
+    SetGroupRole,
     SetLocalQueue,
     SetMember,
     SetNodeFlavor,
@@ -78,6 +81,7 @@ from mainstay.domain.plan import (
     SetQueueHistory,
     SetSecret,
     Shrink,
+    SpendToken,
     StopPod,
     Submit,
     SwitchEndpoint,
@@ -124,8 +128,12 @@ AnyAction = (
     | RemoveOwnRole
     | SetMember
     | RemoveMember
+    | AdmitMember
+    | SetGroupRole
+    | RemoveGroupRole
     | AddToken
     | RevokeToken
+    | SpendToken
     | UseToken
     | Reseal
     | ObservePod
@@ -251,8 +259,16 @@ def _change(world: World, action: AnyAction) -> Reason | None:  # noqa: C901, PL
             return access.remove_member(world, action)
         case AddToken():
             return access.add_token(world, action)
+        case AdmitMember():
+            return access.admit_member(world, action)
+        case SetGroupRole():
+            return access.set_group_role(world, action)
+        case RemoveGroupRole():
+            return access.remove_group_role(world, action)
         case RevokeToken():
             return access.revoke_token(world, action)
+        case SpendToken():
+            return access.spend_token(world, action)
         case UseToken():
             return access.use_token(world, action)
         case Reseal():

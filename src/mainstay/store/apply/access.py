@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
-from mainstay.domain.access import Member, MemberKind
+from mainstay.domain.access import Member, MemberKind, TokenKind
 from mainstay.domain.plan import (
     AddProject,
     AddTenant,
     AddToken,
+    AdmitMember,
+    RemoveGroupRole,
     RemoveMember,
     RemoveOwnRole,
     RevokeToken,
+    SetGroupRole,
     SetMember,
     SetOwnRole,
+    SpendToken,
     UseToken,
 )
 from mainstay.domain.reason import Code, Reason
 from mainstay.store import codec, codec_access, guards_access
-from mainstay.store.rows import ProjectRow, RoleRow, TenantRow
+from mainstay.store.rows import GroupRoleRow, ProjectRow, RoleRow, TenantRow, TokenRow
 from mainstay.store.world import World
+
+SESSIONS_KEPT_MICROSECONDS: Final = 86_400_000_000
+"""So long after their end sessions and links are still listed."""
 
 
 def add_tenant(world: World, action: AddTenant) -> Reason | None:
@@ -74,12 +82,16 @@ def set_member(world: World, action: SetMember) -> Reason | None:
     before = codec_access.member_of(row) if row else None
     member = before or Member(tenant=key[0], name=key[1])
     kind = action.kind or (before.kind if before else MemberKind.PERSON)
+    if action.identity:
+        member = replace(member, issuer=action.identity.issuer, subject=action.identity.subject)
     if action.project:
         after = replace(member, kind=kind, grants={**member.grants, action.project: action.role})
     else:
         after = replace(member, kind=kind, role=action.role)
-    refusal = guards_access.role_can_be_given(world, action) or guards_access.member_may_change(
-        world, before, after, within=action.within
+    refusal = (
+        guards_access.role_can_be_given(world, action)
+        or guards_access.identity_is_one(world, after)
+        or guards_access.member_may_change(world, before, after, within=action.within)
     )
     if refusal or after == before:
         return refusal
@@ -108,6 +120,66 @@ def remove_member(world: World, action: RemoveMember) -> Reason | None:
     return None
 
 
+def admit_member(world: World, action: AdmitMember) -> Reason | None:
+    """By identity; groups that are gone at the provider are gone here."""
+    identity = action.identity
+    row = guards_access.known_as(world, identity.issuer, identity.subject)
+    if row is not None:
+        member = replace(codec_access.member_of(row), groups=identity.groups)
+        added_at, added_by = row["added_at"], row["added_by"]
+    else:
+        member = Member(
+            tenant=action.tenant,
+            name=codec.storable(action.name),
+            issuer=identity.issuer,
+            subject=identity.subject,
+            groups=identity.groups,
+        )
+        added_at, added_by = world.now, world.actor
+        if (member.tenant, member.name) in world.members:
+            return Reason(code=Code.MEMBER_THERE, object=member.name)
+    world.put_member(codec_access.member_row(member, added_at=added_at, added_by=added_by))
+    world.log("member", member.name, action.reason, tenant=member.tenant)
+    return None
+
+
+def set_group_role(world: World, action: SetGroupRole) -> Reason | None:
+    """Whoever is in the group and signed in has it with the next request."""
+    key = action.tenant, codec.storable(action.group), action.project
+    if refusal := guards_access.role_can_be_given(world, action):
+        return refusal
+    before = world.group_roles.get(key)
+    for role in {action.role, *([before["role"]] if before else [])}:
+        if refusal := guards_access.role_is_within(world, action.tenant, role, name=key[1], within=action.within):
+            return refusal
+    if before is None or before["role"] != action.role:
+        world.put_group_role(
+            GroupRoleRow(
+                tenant=key[0],
+                group_name=key[1],
+                project=key[2],
+                role=action.role,
+                set_at=world.now,
+                set_by=world.actor,
+            )
+        )
+        world.log("group", key[1], action.reason, tenant=key[0])
+    return None
+
+
+def remove_group_role(world: World, action: RemoveGroupRole) -> Reason | None:
+    """Whoever has it by no other group and not by name has it no more."""
+    key = action.tenant, action.group, action.project
+    row = world.group_roles.get(key)
+    if row is None:
+        return Reason(code=Code.NO_SUCH_GROUP_ROLE, object=action.group)
+    refusal = guards_access.role_is_within(world, key[0], row["role"], name=action.group, within=action.within)
+    if refusal is None:
+        world.drop_group_role(key)
+        world.log("group", action.group, action.reason, tenant=action.tenant)
+    return refusal
+
+
 def add_token(world: World, action: AddToken) -> Reason | None:
     """For a member who is there."""
     token = action.token
@@ -119,6 +191,7 @@ def add_token(world: World, action: AddToken) -> Reason | None:
         return refusal
     if token.id in world.tokens:
         return Reason(code=Code.DUPLICATE, object=token.id)
+    _forget_sessions(world, token.tenant, token.member)
     world.put_token(codec_access.token_row(token, created_at=world.now, created_by=world.actor))
     world.log("token", token.id, action.reason, tenant=token.tenant)
     return None
@@ -130,9 +203,35 @@ def revoke_token(world: World, action: RevokeToken) -> Reason | None:
     if row is None or row["tenant"] != action.tenant:
         return Reason(code=Code.NO_SUCH_TOKEN, object=action.id)
     if not row["revoked_at"]:
-        world.put_token({**row, "revoked_at": world.now})
+        _revoke(world, row)
         world.log("token", action.id, action.reason, tenant=action.tenant)
     return None
+
+
+def spend_token(world: World, action: SpendToken) -> Reason | None:
+    """What it opens is made by the rest of the plan, which holds only if this does. No event: nothing has changed for anybody."""
+    row = world.tokens.get(action.id)
+    if row is None or row["tenant"] != action.tenant or row["revoked_at"] or row["expires_at"] <= world.now:
+        return Reason(code=Code.TOKEN_SPENT, object=action.id)
+    world.put_token({**row, "revoked_at": world.now})
+    return None
+
+
+def _revoke(world: World, row: TokenRow) -> None:
+    """With the links and sessions that were made with it, and theirs."""
+    if not row["revoked_at"]:
+        world.put_token({**row, "revoked_at": world.now})
+    for child in [child for child in world.tokens.values() if child["parent"] == row["id"]]:
+        _revoke(world, child)
+
+
+def _forget_sessions(world: World, tenant: str, member: str) -> None:
+    """Those that ended a day ago: who signs in every day would leave a thousand rows behind."""
+    for row in list(world.tokens.values()):
+        ended = row["revoked_at"] or row["expires_at"]
+        of_member = (row["tenant"], row["member"]) == (tenant, member)
+        if of_member and row["kind"] != TokenKind.TOKEN and ended + SESSIONS_KEPT_MICROSECONDS < world.now:
+            world.drop_token(row["id"])
 
 
 def use_token(world: World, action: UseToken) -> Reason | None:
