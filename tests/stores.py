@@ -42,6 +42,7 @@ from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Kind, Phase, Workload, WorkloadSpec
 from mainstay.operations import tokens
+from mainstay.operations.principal import Principal
 from mainstay.ports import Store, WorkloadFilter
 from mainstay.store import SqlStore, open_postgresql
 from tests.databases import empty_sqlite
@@ -250,6 +251,14 @@ class Scene:
     def all(self) -> tuple[Workload, ...]:
         """Every workload, newest first."""
         return self.store.workloads(WorkloadFilter(), before=0, limit=ALL)
+
+
+def put_on_record(store: Store, principal: Principal, *, now: int) -> Principal:
+    """A member of that role, who can sign in."""
+    within = ROLES[PLATFORM_ADMIN]
+    action = SetMember(tenant=principal.tenant, name=principal.name, role=principal.role, within=within, reason=WHY)
+    assert not store.commit(Plan(actor="test", now=now, actions=(action,))).refused
+    return principal
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -14,26 +14,34 @@ from mainstay.domain.access import (
     USER,
     VIEWER,
     Caps,
+    GroupRole,
     MemberKind,
     NewToken,
     Permission,
+    Standing,
+    TokenKind,
 )
 from mainstay.domain.errors import KeyReused
 from mainstay.domain.fleet import ClusterKind, ClusterSettings, NewCluster
+from mainstay.domain.identity import Identity
 from mainstay.domain.plan import (
     Action,
     AddCluster,
     AddProject,
     AddTenant,
     AddToken,
+    AdmitMember,
     Idempotency,
     IdentifyCluster,
     RemoveCluster,
+    RemoveGroupRole,
     RemoveMember,
     RemoveOwnRole,
     RevokeToken,
+    SetGroupRole,
     SetMember,
     SetOwnRole,
+    SpendToken,
     UseToken,
 )
 from mainstay.domain.reason import Code, Reason
@@ -152,8 +160,8 @@ def test_what_a_token_may_is_read_with_its_member_and_roles(scene: Scene) -> Non
     found = scene.store.authority("t1")
     assert found is not None
     assert (found.digest, found.token.caps, found.token.expires_at) == ("digest-t1", caps, NOON + 90 * SECOND)
-    assert found.member is not None
-    assert (found.member.role, dict(found.own_roles)) == ("night", {"night": night})
+    assert found.standing is not None
+    assert (found.standing.member.role, dict(found.standing.own_roles)) == ("night", {"night": night})
     assert scene.store.authority("t2") is None
 
 
@@ -247,3 +255,92 @@ def test_a_key_of_one_member_is_not_that_of_another(scene: Scene) -> None:
     assert scene.store.replied(ours) == "ours"
     with pytest.raises(KeyReused):
         scene.store.replied(replace(ours, body_hash="other"))
+
+
+def someone(subject: str = "u-1", *groups: str) -> Identity:
+    return Identity(issuer="https://idp.example.com", subject=subject, name=subject, groups=groups)
+
+
+def admitted(name: str, identity: Identity, *, tenant: str = TENANT) -> AdmitMember:
+    reason = Reason(code=Code.MEMBER_SIGNED_IN, object=name, numbers={"issuer": identity.issuer})
+    return AdmitMember(tenant=tenant, name=name, identity=identity, reason=reason)
+
+
+def group_role(group: str, role: str, *, project: str = "", within: frozenset[Permission] = EVERYTHING) -> SetGroupRole:
+    return SetGroupRole(tenant=TENANT, group=group, role=role, project=project, within=within, reason=WHY)
+
+
+def standing(scene: Scene, subject: str = "u-1") -> Standing | None:
+    return scene.store.standing(issuer="https://idp.example.com", subject=subject)
+
+
+def test_who_signs_in_is_one_member_whatever_they_are_called_and_in_which_groups(scene: Scene) -> None:
+    scene.applied(admitted("carol", someone("u-1", "ml")), admitted("renamed", someone("u-1", "ops")))
+    (record,) = scene.store.members(tenant=TENANT)
+    assert (record.member.name, record.member.subject, record.member.groups) == ("carol", "u-1", ("ops",))
+    assert standing(scene, "u-2") is None
+    assert scene.store.standing(issuer="https://other.example.com", subject="u-1") is None
+
+
+def test_nobody_takes_the_name_of_a_member_by_signing_in(scene: Scene) -> None:
+    scene.applied(member("carol", USER))
+    assert refusal(scene, admitted("carol", someone())) is Code.MEMBER_THERE
+    assert standing(scene) is None
+
+
+def test_one_identity_is_one_member_of_one_tenant(scene: Scene) -> None:
+    scene.applied(replace(member("carol", USER), identity=someone()))
+    for action in (
+        replace(member("bob", USER), identity=someone()),
+        replace(member("eve", USER, tenant="chemistry"), identity=someone()),
+    ):
+        assert refusal(scene, action) is Code.IDENTITY_TAKEN
+    scene.applied(replace(member("carol", VIEWER), identity=someone()))
+    scene.applied(admitted("other", someone("u-1", "ml"), tenant="chemistry"))
+    assert scene.store.members(tenant="chemistry") == ()
+
+
+def test_what_a_group_may_holds_for_its_members_and_for_nobody_else(scene: Scene) -> None:
+    scene.applied(AddProject(tenant=TENANT, project="vision", reason=WHY))
+    scene.applied(group_role("ml", USER, project="vision"), group_role("ops", VIEWER), group_role("ml", VIEWER))
+    scene.applied(group_role("ml", MAINTAINER, project="vision"), admitted("carol", someone("u-1", "ml")))
+    found = standing(scene)
+    assert found is not None
+    assert [(role.project, role.role) for role in found.group_roles] == [("", VIEWER), ("vision", MAINTAINER)]
+    scene.applied(RemoveGroupRole(tenant=TENANT, group="ml", project="vision", within=EVERYTHING, reason=WHY))
+    assert [role.role for role in (standing(scene) or found).group_roles] == [VIEWER]
+    assert scene.store.roles_of_groups(["ops"]) == (GroupRole(tenant=TENANT, group="ops", role=VIEWER),)
+
+
+def test_nobody_gives_a_group_more_than_they_have_or_takes_more_from_it(scene: Scene) -> None:
+    admin = ROLES[TENANT_ADMIN]
+    assert refusal(scene, group_role("root", PLATFORM_ADMIN, within=admin)) is Code.MORE_THAN_ONESELF
+    scene.applied(group_role("root", PLATFORM_ADMIN), admitted("carol", someone("u-1", "root")))
+    for action in (
+        group_role("root", VIEWER, within=admin),
+        RemoveGroupRole(tenant=TENANT, group="root", within=admin, reason=WHY),
+        token("t1", within=admin),
+        leave("carol", within=admin),
+    ):
+        assert refusal(scene, action) is Code.MORE_THAN_ONESELF
+    assert refusal(scene, group_role("ml", "boss")) is Code.NO_SUCH_ROLE
+    missing = RemoveGroupRole(tenant=TENANT, group="ml", within=admin, reason=WHY)
+    assert refusal(scene, missing) is Code.NO_SUCH_GROUP_ROLE
+
+
+def test_a_link_is_spent_once_and_what_a_token_began_ends_with_it(scene: Scene) -> None:
+    link = token("l1")
+    link = replace(link, token=replace(link.token, kind=TokenKind.LINK, parent="t1"))
+    session = replace(link, token=replace(link.token, id="s1", kind=TokenKind.SESSION))
+    scene.applied(member("carol", USER), token("t1"), link)
+    spend = SpendToken(tenant=TENANT, id="l1", reason=WHY)
+    assert refusal(scene, SpendToken(tenant="chemistry", id="l1", reason=WHY)) is Code.TOKEN_SPENT
+    scene.applied(spend, session)
+    assert refusal(scene, spend) is Code.TOKEN_SPENT
+    scene.applied(RevokeToken(tenant=TENANT, id="t1", reason=WHY))
+    found = scene.store.authority("s1")
+    assert found is not None
+    assert found.token.revoked_at
+    scene.now += 2 * 86_400 * SECOND
+    scene.applied(token("t2"))
+    assert [one.id for one in scene.store.tokens(tenant=TENANT)] == ["t1", "t2"]

@@ -19,10 +19,10 @@ from mainstay.domain.fleet import ClusterKind, Contact, lease_of
 from mainstay.domain.plan import MoveEndpoint, StopPod
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Phase, PodSet
-from mainstay.operations.principal import Principal
+from mainstay.operations import sessions
 from mainstay.operations.sessions import cookie_name
 from tests.contracts.test_store_clusters import add, see
-from tests.stores import TENANT, USER
+from tests.stores import TENANT
 from tests.unit.web.site import Site, running_site, size, why
 from tests.unit.web.world import World, furnish
 
@@ -78,7 +78,7 @@ def opened(
 
     page.on("console", on_console)
     page.on("pageerror", lambda error: faults.append(str(error)))
-    cookie = site.services.sessions.begin(Principal(name=USER, tenant=TENANT, role=role))
+    cookie = site.cookie(role=role)
     name = cookie_name(site.services.system, secure=False)
     context.add_cookies([{"name": name, "value": cookie, "url": site.url, "httpOnly": True, "sameSite": "Strict"}])
     try:
@@ -153,7 +153,10 @@ def test_a_session_that_has_ended_leads_back_to_the_sign_in(browser, site):
     with opened(browser, site, faults_expected=True) as page:
         settled(page, site.url + "/runs")
         (cookie,) = page.context.cookies()
-        site.services.sessions.end(cookie["value"])
+        now = site.services.clock.now()
+        session = sessions.session(site.store, cookie["value"], now=now)
+        assert session is not None
+        sessions.end(site.store, session.principal, now=now)
         page.get_by_label("All").click(no_wait_after=True)
         page.wait_for_url(f"{site.url}/sign-in")
 

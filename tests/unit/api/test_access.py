@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from mainstay.domain.access import ROLES, TOKEN_DAYS_MAX
-from mainstay.domain.errors import Unavailable
-from mainstay.operations import tokens
+from mainstay.domain.errors import Unauthenticated, Unavailable
+from mainstay.operations import sessions, tokens
 from tests.clock import ManualClock
 from tests.stores import TENANT
 from tests.unit.api.conftest import PEOPLE, Api, api_over
@@ -188,15 +188,39 @@ async def test_members_of_another_tenant_are_not_there(api: Api):
 async def test_a_browser_is_signed_out_with_the_token_that_signed_it_in(api: Api):
     token = await token_of(api, "zed", "user")
     principal = tokens.authenticated(api.services.store, token, now=api.services.clock.now())
-    cookie = api.services.sessions.begin(principal)
+    store, now = api.services.store, api.services.clock.now()
+    cookie = sessions.exchange(store, sessions.link(store, principal, now=now), now=now)
     assert await api.services.signed_in(cookie) is not None
     await member(api, "zed", "viewer")
     session = await api.services.signed_in(cookie)
     assert session is not None
     assert session.principal.role == "viewer"
-    await api.ask("DELETE", "/v1/members/zed", token="dora-token")
+    await api.ask("DELETE", f"/v1/tokens/{principal.token}", token=token)
     assert await api.services.signed_in(cookie) is None
-    assert api.services.sessions.session(cookie) is None
+
+
+async def test_a_cookie_is_no_key_and_a_link_opens_nothing_but_a_session(api: Api):
+    token = await token_of(api, "zed", "user")
+    store, now = api.services.store, api.services.clock.now()
+    link = sessions.link(store, tokens.authenticated(store, token, now=now), now=now)
+    is_problem(await api.ask("GET", "/v1/server", token=link), 401)
+    assert await api.services.signed_in(link) is None
+    assert await api.services.signed_in(token) is None
+    cookie = sessions.exchange(store, link, now=now)
+    is_problem(await api.ask("GET", "/v1/server", token=cookie), 401)
+    with pytest.raises(Unauthenticated):
+        sessions.exchange(store, link, now=now)
+
+
+async def test_a_session_may_no_more_than_the_token_that_began_it(api: Api):
+    token = await token_of(api, "zed", "user", may=["read"])
+    store, now = api.services.store, api.services.clock.now()
+    cookie = sessions.exchange(
+        store, sessions.link(store, tokens.authenticated(store, token, now=now), now=now), now=now
+    )
+    session = await api.services.signed_in(cookie)
+    assert session is not None
+    assert session.principal.anywhere == {"read"}
 
 
 async def test_the_use_of_a_token_goes_on_record_once_an_hour(api: Api):

@@ -229,7 +229,7 @@ async def test_who_may_enter_enters_and_nobody_else(world: World):
 
 
 async def test_a_page_of_another_site_enters_nothing(world: World):
-    cookie = f"{_cookie(world)}={world.site.services.sessions.begin(PEOPLE['user-token'])}"
+    cookie = f"{_cookie(world)}={world.site.cookie(role='user')}"
     for path, protocol in paths(world):
         for headers, expected in (
             ({"Origin": "https://evil.example"}, 403),

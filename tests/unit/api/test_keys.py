@@ -114,7 +114,11 @@ WRITES = [
     ),
     *(
         Write("DELETE", path, route, None, {"force": True}, "/v1/events", token="dora-token")
-        for path, route in (("/v1/members/zed", "/v1/members/{name}"), ("/v1/roles/night", "/v1/roles/{name}"))
+        for path, route in (
+            ("/v1/members/zed", "/v1/members/{name}"),
+            ("/v1/roles/night", "/v1/roles/{name}"),
+            ("/v1/group-roles?group=ml", "/v1/group-roles"),
+        )
     ),
     Write(
         "POST",
@@ -142,7 +146,8 @@ BY_CONTENT = {
     *("POST /v1/plan", "POST /v1/sign-in", "POST /v1/trees", "PUT /v1/blobs/{digest}", "PUT /v1/secrets/{name}"),
     *("PUT /v1/queues", "PUT /v1/queues/{name}", "PUT /v1/queue-history", "PUT /v1/priorities/{name}"),
     *("PUT /v1/flavors", "PUT /v1/flavors/{name}", "PUT /v1/local-queues"),
-    *("PUT /v1/members/{name}", "PUT /v1/roles/{name}"),
+    *("PUT /v1/members/{name}", "PUT /v1/roles/{name}", "PUT /v1/group-roles"),
+    *("POST /v1/sign-in/device", "POST /v1/sign-in/device/token"),
     *("PUT /v1/webhooks/{name}/enabled", "POST /v1/webhooks/{name}/test"),
 }
 """They change nothing, or what they make is named by its content or takes the place of what was there, or (a sign-in) is
@@ -185,7 +190,11 @@ async def furnished(api: Api) -> Api:
     ):
         put = await api.ask("PUT", path, json=body, token="admin-token")
         assert put.status_code == 200, put.text
-    for path, body in (("/v1/members/zed", {"role": "user"}), ("/v1/roles/night", {"may": ["read", "stop"]})):
+    for path, body in (
+        ("/v1/members/zed", {"role": "user"}),
+        ("/v1/roles/night", {"may": ["read", "stop"]}),
+        ("/v1/group-roles", {"group": "ml", "role": "user"}),
+    ):
         put = await api.ask("PUT", path, json=body, token="dora-token")
         assert put.status_code == 200, put.text
     cluster = await api.ask("POST", "/v1/clusters", json={**SIMULATED, "name": "east"}, token="admin-token")

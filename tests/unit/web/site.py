@@ -33,6 +33,7 @@ from mainstay.domain.plan import ObserveNodes, RecordUsage
 from mainstay.domain.quantity import BYTES_PER_GIB, Money, Resources, cost_micros
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Phase, Workload
+from mainstay.operations import sessions
 from mainstay.operations.agents import Agents
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
@@ -46,7 +47,7 @@ from mainstay.store import SqlStore
 from mainstay.web import mount_pages
 from mainstay.wire.sockets import MESSAGE_BYTES_MAX
 from tests.databases import empty_sqlite
-from tests.stores import SECOND, TENANT, USER, Scene
+from tests.stores import SECOND, TENANT, USER, Scene, put_on_record
 
 TOKEN = "mst_test"
 VIEWER_TOKEN = "mst_viewer"
@@ -132,7 +133,18 @@ class Site:
 
     def link(self, *, role: str = "platform-admin") -> str:
         """As `POST /v1/sign-in` makes it."""
-        return f"{self.url}/sign-in#{self.services.sessions.code(Principal(name=USER, tenant=TENANT, role=role))}"
+        now = self.services.clock.now()
+        return f"{self.url}/sign-in#{sessions.link(self.store, self.person(role), now=now)}"
+
+    def cookie(self, *, role: str = "platform-admin") -> str:
+        """Of a browser that is signed in."""
+        return sessions.begin(self.store, self.person(role), now=self.services.clock.now())
+
+    def person(self, role: str) -> Principal:
+        """On record, with another administrator who stays one."""
+        now = self.services.clock.now()
+        put_on_record(self.store, Principal(name="root", tenant=TENANT, role="platform-admin"), now=now)
+        return put_on_record(self.store, Principal(name=USER, tenant=TENANT, role=role), now=now)
 
     def at(self, seconds_ago: float) -> Site:
         """The next commit happens then."""

@@ -10,9 +10,11 @@ import httpx2
 import pytest
 
 import mainstay.web
+from mainstay.operations import sessions
 from mainstay.operations.principal import Principal
 from mainstay.web.pages import PAGES
 from mainstay.web.static import load_assets
+from tests.stores import put_on_record
 from tests.unit.web.site import app_of, services_of
 
 FOLDER = Path(mainstay.web.__file__).parent
@@ -25,7 +27,9 @@ PATHS = [page.path.replace("{reference}", "bert-abcdefgh") for page in PAGES]
 async def client(tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
     """Signed in."""
     with services_of(tmp_path, url="http://platform.test") as services:
-        code = services.sessions.code(Principal(name="<ada>", tenant="physics", role="maintainer"))
+        now = services.clock.now()
+        ada = put_on_record(services.store, Principal(name="<ada>", tenant="physics", role="maintainer"), now=now)
+        code = sessions.link(services.store, ada, now=now)
         transport = httpx2.ASGITransport(app_of(services))
         async with httpx2.AsyncClient(transport=transport, base_url=services.url) as opened:
             await opened.post("/sign-in", content=code, headers={"Sec-Fetch-Site": "same-origin"})

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from mainstay.operations.principal import Principal
 from mainstay.operations.services import Services
+from tests.stores import TENANT, USER, put_on_record
 from tests.unit.web.site import TOKEN, app_of, services_of
 
 URL = "http://platform.test"
 OURS = {"Sec-Fetch-Site": "same-origin"}
+
+
+@contextmanager
+def platform(folder: Path, *, url: str) -> Iterator[Services]:
+    """One on whose record the caller is."""
+    with services_of(folder, url=url) as services:
+        who = Principal(name=USER, tenant=TENANT, role="platform-admin")
+        put_on_record(services.store, who, now=services.clock.now())
+        yield services
 
 
 def browser(services: Services, **changes: object) -> httpx2.AsyncClient:
@@ -23,7 +35,7 @@ def browser(services: Services, **changes: object) -> httpx2.AsyncClient:
 
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[httpx2.AsyncClient]:
-    with services_of(tmp_path, url=URL) as services:
+    with platform(tmp_path, url=URL) as services:
         async with browser(services) as opened:
             yield opened
 
@@ -55,7 +67,7 @@ async def test_a_code_becomes_a_cookie_that_no_script_and_no_other_site_can_use(
 
 
 async def test_under_https_the_cookie_is_secure_and_belongs_to_this_host_alone(tmp_path):
-    with services_of(tmp_path, url="https://platform.test") as services:
+    with platform(tmp_path, url="https://platform.test") as services:
         async with browser(services) as client:
             answer = await client.post("/sign-in", content=await code_for(client), headers=OURS)
     cookie = answer.headers["set-cookie"]
@@ -127,7 +139,7 @@ async def test_a_write_with_the_cookie_needs_the_form_token_of_the_page(client):
 
 
 async def test_the_cookie_of_another_platform_is_no_session(tmp_path):
-    with services_of(tmp_path, url=URL) as services:
+    with platform(tmp_path, url=URL) as services:
         async with browser(services) as client, browser(replace(services, system="other")) as other:
             await signed_in(client)
             other.cookies.update(dict(client.cookies))
