@@ -9,7 +9,7 @@ TESTS ?= tests
 # Tests start hundreds of processes, each of which would compile what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo demo-kubernetes testbed testbed-programs test test-others check format lock reference clean
+.PHONY: help setup demo demo-kubernetes testbed testbed-programs test test-others check format lock reference sbom clean
 
 help:  ## this list
 	@grep -E '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -66,6 +66,11 @@ lock: $(STAMP)  ## compile pyproject.toml into requirements/
 		--all-extras --group dev pyproject.toml -o requirements/all.txt
 	@$(VENV)/bin/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
 		--extra fast --extra postgres --extra serving -c requirements/all.txt pyproject.toml -o requirements/image.txt
+
+sbom: $(STAMP)  ## what it is made of, as CycloneDX: build/sbom-all.json with all tools, build/sbom-image.json as shipped
+	@mkdir -p build
+	@for lock in all image; do $(VENV)/bin/uv tool run -q --from cyclonedx-bom==7.1.0 cyclonedx-py requirements \
+		--output-reproducible -o build/sbom-$$lock.json requirements/$$lock.txt || exit 1; done
 
 clean:  ## remove the virtual environment and all caches
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

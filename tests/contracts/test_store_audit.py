@@ -136,6 +136,20 @@ class Harm:
     kinds: frozenset[Kind]
 
 
+def hash_of(row: AuditRow, *, before: str) -> str:
+    """As the chain has it."""
+    return chain.link(
+        before,
+        seq=row.seq,
+        at=row.at,
+        actor=row.actor,
+        tenant=row.tenant,
+        action=row.action,
+        object_=row.object,
+        payload=row.payload,
+    )
+
+
 def change(store: SqlStore, chance: random.Random) -> None:
     column = chance.choice(["at", "actor", "tenant", "action", "object", "detail", "salt", "payload", "hash"])
     value = {"at": AUDIT.c.at + 1}.get(column, AUDIT.c[column] + "x")
@@ -167,12 +181,22 @@ def swap(store: SqlStore, chance: random.Random) -> None:
     tamper(store, *(sa.update(AUDIT).where(AUDIT.c.seq == old).values(seq=new) for old, new in steps))
 
 
+def forge(store: SqlStore, chance: random.Random) -> None:
+    """Another actor in one row, and its hash made anew as if no other row hung on it."""
+    rows = store.audit(after=0, limit=ALL)
+    at = chance.randrange(ROWS)
+    changed = replace(rows[at], actor="mallory")
+    hash_ = hash_of(changed, before=rows[at - 1].hash if at else GENESIS)
+    tamper(store, sa.update(AUDIT).where(AUDIT.c.seq == changed.seq).values(actor="mallory", hash=hash_))
+
+
 WITHOUT_ANCHOR = {
     "change": Harm(change, frozenset({Kind.CHANGED, Kind.DETAIL})),
     "delete": Harm(delete, frozenset({Kind.MISSING, Kind.TRUNCATED})),
     "delete and renumber": Harm(delete_and_renumber, frozenset({Kind.CHANGED})),
     "insert": Harm(insert, frozenset({Kind.CHANGED, Kind.ORDER})),
     "swap": Harm(swap, frozenset({Kind.CHANGED})),
+    "forge": Harm(forge, frozenset({Kind.CHANGED})),
 }
 
 
@@ -205,17 +229,7 @@ def rewrite(store: SqlStore, *, first: int) -> None:
     before = rows[first - 2].hash if first > 1 else GENESIS
     statements: list[sa.Executable] = []
     for row in rows[first - 1 :]:
-        changed = replace(row, actor="mallory")
-        before = chain.link(
-            before,
-            seq=changed.seq,
-            at=changed.at,
-            actor=changed.actor,
-            tenant=changed.tenant,
-            action=changed.action,
-            object_=changed.object,
-            payload=changed.payload,
-        )
+        before = hash_of(replace(row, actor="mallory"), before=before)
         statements.append(sa.update(AUDIT).where(AUDIT.c.seq == row.seq).values(actor="mallory", hash=before))
     tamper(store, *statements, sa.update(tables.head).values(audit_hash=before))
 

@@ -27,6 +27,7 @@ from testbed import folders, images, mainstay_image
 from testbed.images import Image
 from tests.clusters import RealCluster, create, kubernetes_rig, storage
 from tests.e2e import registry
+from tests.e2e.leaks import assert_nowhere, said_of_a_leak
 from tests.e2e.platform import Platform, platform
 from tests.objects import objects
 
@@ -42,7 +43,11 @@ PATIENCE_SECONDS = 90
 def up(real_cluster: RealCluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform whose fleet has the cluster."""
     real_cluster.node.load(mainstay_image.mainstay())
-    with platform(tmp_path_factory.mktemp("platform") / "state") as running:
+    folder = tmp_path_factory.mktemp("platform")
+    with (
+        (folder / "platform.log").open("wb") as log,
+        platform(folder / "state", "--log-level", "debug", output=log) as running,
+    ):
         add_cluster(running, real_cluster)
         yield running
 
@@ -214,6 +219,15 @@ def test_a_job_finds_its_secret_and_its_configuration_and_goes_on_from_its_volum
     cluster = [ask(f"/api/v1/{kind}") for kind in ("pods", "secrets", "configmaps", "events", "persistentvolumeclaims")]
     assert "tracking-token" in json.dumps(cluster[0])
     assert canary not in json.dumps(cluster)
+
+
+def test_a_job_that_prints_exports_and_dies_of_its_secret_leaves_it_nowhere(
+    up: Platform, real_cluster: RealCluster, tmp_path: Path
+):
+    shown = said_of_a_leak(up, tmp_path, infra=BED, resources={"cpu": 0.1, "memory": "64MB"})
+    ask = real_cluster.control_plane.ask
+    cluster = [json.dumps(ask(f"/api/v1/{kind}")) for kind in ("pods", "secrets", "configmaps", "events")]
+    assert_nowhere(up, shown, *cluster)
 
 
 def test_a_job_reads_from_an_object_store_and_writes_to_it(up: Platform, real_cluster: RealCluster, tmp_path: Path):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import pty
 import subprocess
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 from mainstay.cli.secrets import BYTES_MAX
 from mainstay.domain.secret import SECRET_BYTES_MAX
 from tests.e2e import warm
+from tests.e2e.leaks import assert_nowhere, said_of_a_leak
 from tests.e2e.platform import Platform, platform, until
 
 pytestmark = pytest.mark.xdist_group("command-line")
@@ -31,15 +30,6 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         platform(folder / "state", "--log-level", "debug", output=log) as running,
     ):
         yield running
-
-
-def get(up: Platform, path: str) -> str:
-    """As the API answers it."""
-    token = json.loads((up.state / "server.json").read_text())["token"]
-    asked = urllib.request.Request(up.url + path, headers={"Authorization": f"Bearer {token}"})
-    with urllib.request.urlopen(asked, timeout=30) as answer:
-        content: bytes = answer.read()
-        return content.decode()
 
 
 def put(up: Platform, name: str, value: str) -> None:
@@ -204,47 +194,7 @@ def test_the_administrator_of_the_platform_sees_events_of_nodes_and_clusters(up:
     assert "node" in up.mainstay("events", "-n", "1000").stdout
 
 
-LEAK = """
-import base64, os, sys, time
-value = open(os.environ["MAINSTAY_SECRETS_DIR"] + "/leaked").read()
-print("plain", value, flush=True)
-print("variable", os.environ["LEAKED"], flush=True)
-print("encoded", base64.b64encode(value.encode()).decode(), base64.b64encode(f"user:{value}".encode()).decode(), flush=True)
-os.write(1, b"split " + value[:9].encode()); time.sleep(0.2); os.write(1, value[9:].encode() + b"\\n")
-os.system("echo exported $LEAKED; sh -c 'echo by a child: $LEAKED >&2'")
-raise SystemExit(f"cannot log in with {value}")
-"""
-
-
 def test_a_job_that_prints_exports_and_dies_of_its_secret_leaves_it_nowhere(up: Platform, tmp_path: Path):
-    value = "cAnArY-9f3e/+secret-of-this-test"
-    encoded = [base64.b64encode(value.encode()).decode(), base64.b64encode(f"user:{value}".encode()).decode()[8:-2]]
-    put(up, "leaked", value)
-    (tmp_path / "leak.py").write_text(LEAK)
-    job = {
-        "name": "leak",
-        "run": "python leak.py",
-        "workdir": ".",
-        "secrets": [{"name": "leaked", "env": "LEAKED"}],
-        "retry": {"user": 0},
-    }
-    (tmp_path / "job.yaml").write_text(json.dumps(job))
-    done = up.mainstay("apply", "-y", "-f", str(tmp_path / "job.yaml"), timeout=90)
-    assert done.returncode == 1, done.stdout + done.stderr
-    for said in ("plain ****", "variable ****", "encoded ****", "split ****", "exported ****", "by a child: ****"):
-        assert said in done.stdout, done.stdout
-    words = (
-        *(("logs", "leak"), ("show", "leak", "--json"), ("explain", "leak"), ("events",), ("ps", "--json")),
-        *(("secret", "list", "--json"), ("audit", "--json"), ("audit", "export"), ("cost",)),
-    )
-    shown = done.stdout + done.stderr + "".join(one.stdout + one.stderr for one in (up.mainstay(*w) for w in words))
-    shown += get(up, "/metrics") + get(up, "/v1/events") + get(up, "/v1/workloads/leak/logs")
-    assert "hand_secrets" in shown
+    shown = said_of_a_leak(up, tmp_path)
     until(lambda: not list((up.state / "clusters" / "local" / "files").iterdir()))
-    files = [path for path in (*up.state.rglob("*"), up.state.parent / "platform.log") if path.is_file()]
-    for canary in (value, value[:20], value[12:], *encoded):
-        assert canary not in shown
-        assert [path for path in files if canary.encode() in path.read_bytes()] == []
-    # It is there all the same, sealed.
-    database = b"".join(path.read_bytes() for path in files if path.name.startswith("mainstay.db"))
-    assert b"leaked" in database
+    assert_nowhere(up, shown)

@@ -14,7 +14,9 @@ from starlette.routing import Route
 
 from mainstay.api.headers import SECURITY_HEADERS
 from mainstay.api.streams import MEDIA_TYPE
-from mainstay.operations.sessions import FORM_HEADER
+from mainstay.operations import sessions
+from mainstay.operations.sessions import FORM_HEADER, cookie_name
+from tests.stores import put_on_record
 from tests.unit.api.conftest import PEOPLE
 from tests.unit.web.site import app_of, services_of
 
@@ -89,10 +91,9 @@ FORMS = ("right", "wrong", "")
 async def test_a_write_with_a_cookie_comes_from_our_own_page_or_is_refused(site):
     app, http = site
     services = app.state.services
-    cookie = services.sessions.begin(PEOPLE["user-token"])
-    form_token = services.sessions.session(cookie).form_token
-    from mainstay.operations.sessions import cookie_name
-
+    store, now = services.store, services.clock.now()
+    cookie = sessions.begin(store, put_on_record(store, PEOPLE["user-token"], now=now), now=now)
+    form_token = sessions.session(store, cookie, now=now).form_token
     allowed = refused = 0
     for site_, origin, form in itertools.product(SITES, ORIGINS, FORMS):
         headers = {"Cookie": f"{cookie_name(services.system, secure=False)}={cookie}"}

@@ -19,6 +19,7 @@ import pytest
 from mainstay.api.app import TOPICS
 from mainstay.api.streams import MEDIA_TYPE
 from mainstay.artifacts.objects import open_artifacts
+from mainstay.clusters.local import trees
 from mainstay.clusters.local.trees import files_beneath, materialise
 from mainstay.domain.artifact import Entry, Tree, safe_path
 from mainstay.domain.errors import Invalid, MainstayError
@@ -276,6 +277,16 @@ async def test_a_folder_that_becomes_a_link_while_it_is_read_leads_nowhere(tmp_p
         ends.set()
         thread.join()
     print(f"\n{rounds} readings of a folder that is now and then a link: 0 escapes")
+
+
+@pytest.mark.parametrize("name", ["linked/canary", "one"])
+async def test_what_became_a_link_after_it_was_found_is_not_read(
+    tmp_path: Path, outside: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    (tmp_path / "linked").symlink_to(outside)
+    (tmp_path / "one").symlink_to(outside / "canary")
+    monkeypatch.setattr(trees, "_paths", lambda _: [name])
+    assert [path async for path, *_ in files_beneath(tmp_path)] == []
 
 
 def test_whatever_is_a_safe_path_stays_below(tmp_path: Path, outside: Path):
