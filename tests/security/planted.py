@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 
@@ -404,4 +405,9 @@ LIMITS = (
     ),
 )
 
-PLANTS = (*TENANTS, *PERMISSIONS, *TOKENS, *BROWSERS, *OUTSIDE, *FILES, *PODS, *TRACES, *LIMITS)
+AREAS = (TENANTS, PERMISSIONS, TOKENS, BROWSERS, OUTSIDE, FILES, PODS, TRACES, LIMITS)
+PLANTS = tuple(itertools.chain(*AREAS))
+COPIES = tuple(tuple(filter(None, one_of_each)) for one_of_each in itertools.zip_longest(*AREAS))
+"""Which bugs share a copy of the product, and a run of the tests that takes most of the time: one of each area, so that no test
+fails for the bug of another.
+"""
