@@ -314,7 +314,8 @@ def with_another_turn(
     def starts_with(other: int) -> bool:
         return starts(priority=other)
 
-    found = [*other_queue(cycle, shape, queue, starts_in)]
+    tenant, project, _ = snapshot.owners.get(int(snapshot.workloads.key[row]), ("", "", ""))
+    found = [*other_queue(cycle, shape, queue, starts_in, tenant=tenant, project=project)]
     if alone.place(shape, queue) is not None:
         found += higher_priority(priority, classes, starts_with)
     for one in found:
