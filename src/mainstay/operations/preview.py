@@ -76,8 +76,12 @@ def preview(
         tenant=principal.tenant,
         priorities=priorities.numbers(store),
     )
-    if not (answer.starts_now or answer.starts_never) and (found := never(store, job.spec, job.queue, now=now)):
-        answer = replace(answer, starts_never=True, reason=found.reason, expected=None)
+    if not answer.starts_now:
+        # Never is what is refused when it is submitted: taints of nodes, for one, may go again.
+        found = never(store, job.spec, job.queue, now=now)
+        if found and not answer.starts_never:
+            answer = replace(answer, reason=found.reason, expected=None)
+        answer = replace(answer, starts_never=found is not None)
     return Asked(job=job, limited_by_queue=limited, answer=answer)
 
 

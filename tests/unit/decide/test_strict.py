@@ -109,8 +109,9 @@ def test_only_the_head_displaces_others():
 
 
 def test_who_is_held_up_is_told_behind_whom():
+    owners = {**OWNERS, 3: ("other", "default", "run-3")}
     snapshot = world(
-        nodes=[node(cpus=8)], workloads=[wants(1, 64), wants(2, 2), wants(3, 2)], queues=[STRICT], owners=OWNERS
+        nodes=[node(cpus=8)], workloads=[wants(1, 64), wants(2, 2), wants(3, 2)], queues=[STRICT], owners=owners
     )
     reason = explain(snapshot, 2, tenant="acme").reason
     words = "finds no place: queue strict is strict, so nothing of it starts past its head"
