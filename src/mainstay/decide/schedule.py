@@ -85,10 +85,10 @@ def _queued(cycle: Cycle, *, limit: int) -> Iterator[Advance]:
             return
 
 
-def in_strict_queue(snapshot: Snapshot, row: int, head: str = "another run") -> Reason:
-    """That another one holds it up, be there room for it or not."""
+def in_strict_queue(snapshot: Snapshot, row: int) -> Reason:
+    """That another one holds it up, be there room for it or not. Which one, who asks may be told or not."""
     name = snapshot.queues.names[int(snapshot.workloads.queue[row])]
-    return Reason(code=Code.WAITS_IN_STRICT, object=name, numbers={"head": head})
+    return Reason(code=Code.WAITS_IN_STRICT, object=name, numbers={"head": "another run"})
 
 
 def waits_for(cycle: Cycle, row: int, number: int, queue: int) -> Reason:
