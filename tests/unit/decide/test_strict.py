@@ -109,9 +109,9 @@ def test_only_the_head_displaces_others():
 
 
 def test_who_is_held_up_is_told_behind_whom():
-    snapshot = world(
-        nodes=[node(cpus=8)], workloads=[wants(1, 64), wants(2, 2), wants(3, 2)], queues=[STRICT], owners=OWNERS
-    )
+    owners = {**OWNERS, 3: ("other", "default", "run-3")}
+    jobs = [wants(1, 64), wants(2, 2), wants(3, 2)]
+    snapshot = world(nodes=[node(cpus=8)], workloads=jobs, queues=[STRICT], owners=owners)
     reason = explain(snapshot, 2, tenant="acme").reason
     words = "finds no place: queue strict is strict, so nothing of it starts past its head"
     assert (reason.code, reason.sentence) == (Code.WAITS_IN_STRICT, f"waits behind run-1, which {words}")
