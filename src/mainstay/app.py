@@ -357,6 +357,8 @@ async def serve(app: App, settings: Settings, listener: socket.socket, ready: Ca
         control.cancel()
     for cluster in list(app.services.clusters.values()):
         await cluster.close()
+    if app.services.identities:
+        await app.services.identities.close()
     app.services.offload.close()
 
 

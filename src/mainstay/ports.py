@@ -556,3 +556,6 @@ class Identities(Protocol):
 
     async def finish_device(self, device_code: str) -> Identity:
         """Who has entered the code. Raises NotYet until somebody has, Unauthenticated, Unavailable."""
+
+    async def close(self) -> None:
+        """Let go of all connections."""

@@ -55,6 +55,7 @@ def queue_change(
             if body.default_max_duration
             else None
         ),
+        users=None if body.users is None else tuple(dict.fromkeys(body.users)),
     )
 
 
@@ -183,6 +184,7 @@ def queue_view(state: QueueState) -> views.QueueView:
         placement=queue.placement or DEFAULT_POLICY,
         order=queue.order,
         default_max_duration_seconds=queue.default_max_duration_seconds,
+        users=list(queue.users) if state.everybody else [],
         share=told(state.standing.share / 1_000),
         fair_share=told(fairness.fair),
         demand_capped_share=told(fairness.capped),

@@ -96,10 +96,16 @@ def list_members(*, as_json: bool) -> None:
         print_json(found)
         return
     rows = (
-        (one.name, one.kind, one.role or "-", ", ".join(f"{name}: {role}" for name, role in one.projects.items()))
+        (
+            one.name,
+            one.kind,
+            one.role or "-",
+            ", ".join(f"{name}: {role}" for name, role in one.projects.items()),
+            ", ".join(one.groups),
+        )
         for one in found
     )
-    print_table(("MEMBER", "KIND", "ROLE", "IN PROJECTS"), rows)
+    print_table(("MEMBER", "KIND", "ROLE", "IN PROJECTS", "IN GROUPS"), rows)
 
 
 @member.command(name="add")

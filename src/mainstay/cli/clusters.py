@@ -91,8 +91,11 @@ def add(*, name: str, kubeconfig: TextIO | None, topology: tuple[str, ...], as_j
         request = ClusterRequest.model_validate({"name": name, "kubeconfig": text, "topology": labels, **settings})
     except ValidationError as error:
         # Without the values: one of them may be a kubeconfig.
-        faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())
-        raise click.UsageError(faults) from None
+        faults = [
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg'].removeprefix('Value error, ')}"
+            for fault in error.errors()
+        ]
+        raise click.UsageError("; ".join(faults)) from None
     with Client() as client:
         found = client.add_cluster(request)
     if as_json:

@@ -90,6 +90,7 @@ def show(name: str, *, as_json: bool) -> None:
         "reserves": "" if found.cohort else f"a start for what has waited {duration(found.reserved_after_seconds)}",
         "places": "" if found.cohort else f"by {found.placement}",
         "order": "" if found.cohort else found.order,
+        "users": ", ".join(found.users),
         "limits": f"what says no max_duration to {duration(limit)}"
         if (limit := found.default_max_duration_seconds)
         else "",
@@ -151,6 +152,11 @@ def show(name: str, *, as_json: bool) -> None:
     metavar="TIME",
     help="The max_duration of jobs that say none, from now on, e.g. 8h; `none`: none, as at first.",
 )
+@click.option(
+    "--users",
+    metavar="WHO",
+    help="Whose jobs it takes, e.g. acme,beta/vision: tenants, and projects of tenants; `none`: everybody's, as at first.",
+)
 @json_option
 def set_(
     name: str,
@@ -166,6 +172,7 @@ def set_(
     placement: str | None,
     order: str | None,
     default_max_duration: str | None,
+    users: str | None,
     as_json: bool,
 ) -> None:
     """Set a queue or cohort, or change one that is there: what is not given stays as it is. For administrators.
@@ -187,6 +194,7 @@ def set_(
         placement="" if placement == NONE else placement,
         order=order or "",
         default_max_duration="0" if default_max_duration == NONE else default_max_duration or "",
+        users=None if users is None else [] if users == NONE else [user.strip() for user in users.split(",")],
     )
     with Client() as client:
         found = client.set_queue(name, request)

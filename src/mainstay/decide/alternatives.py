@@ -300,9 +300,18 @@ def _largest(most: int, fits: Callable[[int], bool]) -> int:
 
 
 def with_another_turn(
-    snapshot: Snapshot, row: int, shape: Shape, *, cycle: Cycle, alone: Cycle, classes: Mapping[str, int]
+    snapshot: Snapshot,
+    row: int,
+    shape: Shape,
+    *,
+    cycle: Cycle,
+    alone: Cycle,
+    classes: Mapping[str, int],
+    owner: tuple[str, str],
 ) -> Iterator[Alternative]:
-    """Another queue, or a higher priority where it would have room if it went first. Each is tried by a cycle of its own."""
+    """Another queue that takes work of this owner (tenant and project), or a higher priority where it would have room if it went
+    first. Each is tried by a cycle of its own.
+    """
     queue, priority = int(snapshot.workloads.queue[row]), int(snapshot.workloads.priority[row])
 
     def starts(**other: int) -> bool:
@@ -314,7 +323,8 @@ def with_another_turn(
     def starts_with(other: int) -> bool:
         return starts(priority=other)
 
-    found = [*other_queue(cycle, shape, queue, starts_in)]
+    tenant, project = owner
+    found = [*other_queue(cycle, shape, queue, starts_in, tenant=tenant, project=project)]
     if alone.place(shape, queue) is not None:
         found += higher_priority(priority, classes, starts_with)
     for one in found:

@@ -90,7 +90,7 @@ def _has(nodes: NodeTable, shape: str) -> Bools:
 
 def _enough(memory: Ints, asked: int) -> Bools:
     """[nodes] As `gpu.is_enough`."""
-    found: Bools = (memory > 0) & (memory * gpu.RESERVED >= asked * (gpu.RESERVED - 1))
+    found: Bools = (memory > 0) & (memory >= gpu.least_enough(asked))
     return found
 
 

@@ -21,7 +21,7 @@ from mainstay.decide.preemption.rules import wish_of
 from mainstay.decide.schedule import slot_resources
 from mainstay.decide.shapes import Shape, shape_of
 from mainstay.decide.submitters import turn_words
-from mainstay.decide.why import Look, held_back
+from mainstay.decide.why import NO_HEAD, Look, held_back
 from mainstay.domain.errors import NotFound
 from mainstay.domain.quantity import Money, Resources
 from mainstay.domain.queue import BUILT_IN_PRIORITIES, DEFAULT_QUEUE
@@ -51,6 +51,8 @@ class Explanation:
     """The policy by which its nodes are chosen, where its queue has one of its own."""
     holdings: tuple[Holding, ...] = ()
     """Who holds what it waits for; of several choices, of each for itself. Empty where nobody does."""
+    head: int = NO_HEAD
+    """Key of the head of its strict queue, which holds it up, whoever's that is; NO_HEAD: nobody does so."""
 
     @property
     def holding(self) -> Holding | None:
@@ -91,7 +93,12 @@ class Preview:
 
 
 def explain(
-    snapshot: Snapshot, workload_key: int, *, tenant: str = "", priorities: Mapping[str, int] = BUILT_IN_PRIORITIES
+    snapshot: Snapshot,
+    workload_key: int,
+    *,
+    tenant: str = "",
+    project: str = "",
+    priorities: Mapping[str, int] = BUILT_IN_PRIORITIES,
 ) -> Explanation:
     """Why, and what would help. Runs are named to their own `tenant` alone; `priorities` are all that have a name. Costs a few
     scheduling cycles, and some for each change that would help. Raises NotFound for a workload that is final or unknown.
@@ -106,7 +113,7 @@ def explain(
         return Explanation(workload_key=workload_key, phase=phase, reason=held, position=0, alternatives=())
     reserved = nomination.reserved(snapshot)
     shape = shape_of(reserved, row)
-    who = _Asker(tenant=tenant, priorities=priorities)
+    who = _Asker(tenant=tenant, project=project, priorities=priorities)
     answer = _answer(reserved, shape, row=row, most=int(reserved.workloads.nodes_max[row]), who=who)
     waits = not answer.node_rows
     return Explanation(
@@ -120,6 +127,7 @@ def explain(
         expected=_expected(reserved, row, answer),
         placement=snapshot.queues.placements[int(snapshot.workloads.queue[row])],
         holdings=answer.holdings,
+        head=answer.head,
     )
 
 
@@ -133,6 +141,7 @@ def preview(
     volumes: VolumeNeed | None = None,
     seconds_on: Mapping[str, int] = NOBODY_KNOWS,
     tenant: str = "",
+    project: str = "",
     priorities: Mapping[str, int] = BUILT_IN_PRIORITIES,
 ) -> Preview:
     """What submitting this now would do, with its price. `submitter`: as `workload.submitter_of`; `seconds_on` as of `offers_of`;
@@ -149,7 +158,7 @@ def preview(
         volumes=volumes,
         seconds_on=seconds_on,
     )
-    shape, who = shape_of(world, row), _Asker(tenant=tenant, priorities=priorities)
+    shape, who = shape_of(world, row), _Asker(tenant=tenant, project=project, priorities=priorities)
     answer = _answer(world, shape, row=row, most=spec.nodes_max, who=who)
     wish = replace(wish_of(world, row), key=_NOBODY)
     parts = answer.parts or _as_asked(spec)
@@ -187,6 +196,7 @@ class _Answer:
     """So many ranks, and what each holds."""
     alternatives: tuple[Alternative, ...] = ()
     holdings: tuple[Holding, ...] = ()
+    head: int = NO_HEAD
 
 
 def _as_asked(spec: WorkloadSpec) -> tuple[tuple[int, Resources], ...]:
@@ -199,6 +209,7 @@ class _Asker:
     """Who asks, and which priorities they know by name."""
 
     tenant: str
+    project: str
     priorities: Mapping[str, int]
 
 
@@ -219,9 +230,18 @@ def _answer(snapshot: Snapshot, shape: Shape, *, row: int, most: int, who: _Aske
         turn=turn,
         alternatives=(
             *alternatives(snapshot, shape, cycle, row=row, queue=queue),
-            *with_another_turn(snapshot, row, shape, cycle=cycle, alone=look.alone, classes=who.priorities),
+            *with_another_turn(
+                snapshot,
+                row,
+                shape,
+                cycle=cycle,
+                alone=look.alone,
+                classes=who.priorities,
+                owner=(who.tenant, who.project),
+            ),
         ),
         holdings=_holdings(look, shape, row=row, reason=reason, tenant=who.tenant),
+        head=look.head(row),
     )
 
 

@@ -10,13 +10,17 @@ from collections.abc import Callable, Iterator, Mapping
 from mainstay.decide.affinity import Change
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.shapes import Shape
+from mainstay.domain.queue import takes
 
 QUEUES_TRIED = 3
 """By a cycle each."""
 
 
-def other_queue(cycle: Cycle, shape: Shape, queue: int, starts: Callable[[int], bool]) -> Iterator[Change]:
-    """One in which what `cycle` has left is enough and within its quotas: those of the same cohort go first, then by name.
+def other_queue(
+    cycle: Cycle, shape: Shape, queue: int, starts: Callable[[int], bool], *, tenant: str, project: str
+) -> Iterator[Change]:
+    """One that takes work of this project and in which what `cycle` has left is enough and within its quotas: those of the same
+    cohort go first, then by name.
 
     `starts`: whether it would in the queue of this row. None at all where even without quotas there is no room.
     """
@@ -28,7 +32,11 @@ def other_queue(cycle: Cycle, shape: Shape, queue: int, starts: Callable[[int], 
         ways = (one for way in shape.ways for one in allowance.flavors_of(other, way))
         return any(allowance.may_use_parts(other, one) for one in ways)
 
-    others = [at for at, cohort in enumerate(tree.cohort.tolist()) if not cohort and at != queue]
+    others = [
+        at
+        for at, cohort in enumerate(tree.cohort.tolist())
+        if not cohort and at != queue and takes(tree.users[at], tenant=tenant, project=project)
+    ]
     others.sort(key=lambda at: (tree.parent[at] != tree.parent[queue] or tree.parent[at] < 0, tree.names[at]))
     tries = 0
     for other in filter(may_use, others):

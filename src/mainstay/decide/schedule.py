@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from mainstay.decide import admission, affinity, nomination
-from mainstay.decide.allowance import Shortage
+from mainstay.decide.allowance import Allowance, Shortage
 from mainstay.decide.cycle import ANY_QUEUE, Cycle
 from mainstay.decide.devices import memory_of_gpus
 from mainstay.decide.placement import DEFAULT_POLICY, POLICIES
@@ -85,10 +85,10 @@ def _queued(cycle: Cycle, *, limit: int) -> Iterator[Advance]:
             return
 
 
-def in_strict_queue(snapshot: Snapshot, row: int, head: str = "another run") -> Reason:
-    """That another one holds it up, be there room for it or not."""
+def in_strict_queue(snapshot: Snapshot, row: int) -> Reason:
+    """That another one holds it up, be there room for it or not. Which one, who asks may be told or not."""
     name = snapshot.queues.names[int(snapshot.workloads.queue[row])]
-    return Reason(code=Code.WAITS_IN_STRICT, object=name, numbers={"head": head})
+    return Reason(code=Code.WAITS_IN_STRICT, object=name, numbers={"head": "another run"})
 
 
 def waits_for(cycle: Cycle, row: int, number: int, queue: int) -> Reason:
@@ -125,9 +125,12 @@ def start_reserved(cycle: Cycle, row: int, shape: Shape) -> Reason:
 
 
 def quota_refusal(cycle: Cycle, shape: Shape, queue: int) -> Reason:
-    """What the queue lacks for the first choice, with the figures, and of all that was tried for it how each is."""
+    """What the queue lacks for the first choice of which it has a quota, with the figures, and of all that was tried for it how
+    each is.
+    """
     name, allowance = cycle.snapshot.queues.names[queue], cycle.allowance
-    ways = list(allowance.flavors_of(queue, shape.ways[0]))
+    choice = next((way for way in shape.ways if _has_quota(allowance, queue, way)), shape.ways[0])
+    ways = list(allowance.flavors_of(queue, choice))
     shorts = [allowance.short(queue, way) for way in ways]
     usable = next((way for way in ways if allowance.may_use_parts(queue, way)), None)
     tried: dict[str, int | float | str] = {}
@@ -149,6 +152,11 @@ def quota_refusal(cycle: Cycle, shape: Shape, queue: int) -> Reason:
     return Reason(
         code=Code.WAITS_FOR_QUOTA, object=name, numbers={**needs, **figures, "used": used, "nominal": nominal, **tried}
     )
+
+
+def _has_quota(allowance: Allowance, queue: int, choice: Parts) -> bool:
+    """Whether the queue has a quota of such pods on any nodes, however much of it is left."""
+    return any(allowance.cells_of(queue, way) is not None for way in allowance.flavors_of(queue, choice))
 
 
 def _tried_words(cycle: Cycle, ways: Sequence[Parts], shorts: Sequence[Shortage | None], *, queue: int) -> str:

@@ -29,6 +29,9 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
 from mainstay.domain.workload import Phase
 
+NO_HEAD = -1
+"""The key of no workload."""
+
 
 class Look:
     """What a cycle makes of all that wait in a world as `nomination.reserved` has it. Costs a cycle, and for each shape that is
@@ -71,8 +74,8 @@ class Look:
         group = int(self.world.workloads.queue[row]), self._numbers.get(row, -1)
         if row in self.whole.reserved:
             return start_reserved(self.whole, row, shape or shape_of(self.world, row))
-        if held_up := self._held_up(row):
-            return held_up
+        if self.head(row) != NO_HEAD:
+            return in_strict_queue(self.world, row)
         if group not in self._reasons:
             self._reasons[group] = self._reason_of(shape or shape_of(self.world, row), group[0])
         reason = self._reasons[group]
@@ -81,16 +84,10 @@ class Look:
             numbers["detail"] = _NO_START
         return replace(reason, numbers=numbers)
 
-    def _held_up(self, row: int) -> Reason | None:
-        """Which run is the head of its strict queue, by name if it is of the same tenant; None where nobody holds it up so."""
+    def head(self, row: int) -> int:
+        """Key of the head of the strict queue of this row, which holds it up; NO_HEAD if nobody does so."""
         head = held_up_by(self.world, self.whole.order, self.whole.started, row)
-        if head is None:
-            return None
-        keys = self.world.workloads.key
-        mine, _, _ = self.world.owners.get(int(keys[row]), ("", "", ""))
-        owner, _, name = self.world.owners.get(int(keys[head]), ("", "", ""))
-        named = bool(mine) and owner == mine
-        return in_strict_queue(self.world, row, name) if named else in_strict_queue(self.world, row)
+        return NO_HEAD if head is None else int(self.world.workloads.key[head])
 
     def _reason_of(self, shape: Shape, queue: int) -> Reason:
         """Of all in this queue that ask for this."""

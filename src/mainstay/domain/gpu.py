@@ -49,9 +49,11 @@ KNOWN_GIB: Mapping[str, int] = MappingProxyType(
 )
 """Where a node does not say it: as its maker sells the model; of several sizes the smallest."""
 RESERVED = 16
-"""Error correction takes one part of sixteen of the memory that a card is sold with, and the driver reports the rest: whoever
-asks for 16 GB means a T4.
+"""Error correction takes up to one part of sixteen of the memory that a card is sold with, and the driver reports the rest:
+whoever asks for 16 GB means a T4, which reports 15 GiB. A maker's GB is a GiB of those.
 """
+SLACK = 64
+"""Cards of 80 GB report 79.6 GiB: one part of sixty-four less than what is asked for, to the byte, is as good."""
 
 
 def memory_of(kind: str, traits: Traits) -> int:
@@ -67,9 +69,15 @@ def memory_of(kind: str, traits: Traits) -> int:
     return whole // _shares(kind, traits)
 
 
+def least_enough(asked: int) -> int:
+    """So many bytes a GPU of the size that is asked for reports at least."""
+    as_sold = -(-asked * (RESERVED - 1) * BYTES_PER_GIB // (RESERVED * 10**9))
+    return min(as_sold, -(-asked * SLACK // (SLACK + 1)))
+
+
 def is_enough(memory: int, asked: int) -> bool:
     """Whether a GPU with so many bytes is one of the size that is asked for."""
-    return memory * RESERVED >= asked * (RESERVED - 1)
+    return memory >= least_enough(asked)
 
 
 def part_of_card(kind: str, traits: Traits) -> int:

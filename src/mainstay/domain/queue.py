@@ -6,6 +6,7 @@ cell is a flavor of nodes and a resource of it, as ("a100", "gpus"): quota is se
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -71,6 +72,10 @@ class Quota:
     """How much of its own others may use while it leaves it idle; None: all of it."""
 
 
+QUEUE_USER = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?(/[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?)?\Z")
+"""A tenant, or a project of one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueSpec:
     """One row of the tree, as administrators say it."""
@@ -92,6 +97,8 @@ class QueueSpec:
     """By which of its equally urgent work the next is chosen: a name of decide/ordering; likewise."""
     default_max_duration_seconds: int = 0
     """The time limit of a job that is submitted to it and says none; 0: none either. Likewise."""
+    users: tuple[str, ...] = ()
+    """Whose work it takes: `TENANT`, or `TENANT/PROJECT`; empty: everybody's. Likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +171,11 @@ def tree_of(queues: Iterable[QueueSpec]) -> QueueTree:
     return QueueTree.of([*rows.values(), *([] if DEFAULT_QUEUE in rows else [QueueSpec(name=DEFAULT_QUEUE)])])
 
 
+def takes(users: tuple[str, ...], *, tenant: str, project: str) -> bool:
+    """Whether a queue of these `users` takes work of that project."""
+    return not users or tenant in users or f"{tenant}/{project}" in users
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueTree:
     """The tree as columns. A parent's row comes before those of its children; rows of one depth are adjacent."""
@@ -190,6 +202,8 @@ class QueueTree:
     placements: tuple[str, ...]
     """Names of policies by row; empty: as for everybody."""
     orders: tuple[str, ...]
+    """By row."""
+    users: tuple[tuple[str, ...], ...]
     """By row."""
 
     @classmethod
@@ -233,6 +247,7 @@ class QueueTree:
             reserved_after_seconds=np.array([spec.reserved_after_seconds for spec in specs_in_order], dtype=np.int64),
             placements=tuple(spec.placement for spec in specs_in_order),
             orders=tuple(spec.order for spec in specs_in_order),
+            users=tuple(spec.users for spec in specs_in_order),
         )
 
 
@@ -292,9 +307,14 @@ def _check_rules(spec: QueueSpec) -> None:
         (spec.placement != "", "of which no work is placed; set it"),
         (spec.order != FAIR, "in which no work stands in an order; set it"),
         (spec.default_max_duration_seconds != 0, "to which no job is submitted; set the limit"),
+        (spec.users != (), "to which no job is submitted; say who uses them"),
     ):
         if spec.cohort and said:
             msg = f"{spec.name} is a cohort, {what} on the queues below it"
+            raise Invalid(msg)
+    for user in spec.users:
+        if not QUEUE_USER.match(user):
+            msg = f"{user!r} is not one who uses {spec.name}: say TENANT or TENANT/PROJECT"
             raise Invalid(msg)
     if spec.default_max_duration_seconds < 0:
         msg = f"jobs in {spec.name} are to end after {spec.default_max_duration_seconds} s; it is 0 or more"

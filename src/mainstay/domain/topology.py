@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -15,6 +16,26 @@ from mainstay.domain.arrays import Ints
 LEVELS = ("zone", "block", "rack", "host")
 """From the widest to the narrowest. A block is several racks; a host is one node, whatever its cluster says of it."""
 HOST = LEVELS[-1]
+LEVEL_LABELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "zone": ("topology.kubernetes.io/zone",),
+        "block": (
+            "topology.kubernetes.io/block",
+            "cloud.google.com/gce-topology-block",
+            "topology.k8s.aws/network-node-layer-2",
+            "network.topology.nvidia.com/spine",
+        ),
+        "rack": (
+            "topology.kubernetes.io/rack",
+            "cloud.google.com/gce-topology-subblock",
+            "topology.k8s.aws/network-node-layer-3",
+            "network.topology.nvidia.com/leaf",
+        ),
+    }
+)
+"""By level, the labels that say which domain it is, unless an administrator names another: Kubernetes' own, or in its manner;
+those of GKE and EKS, and of NVIDIA's topograph. The first that a node has counts.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +75,16 @@ class TopologyNeed:
     def text(self) -> str:
         """How near, as it is kept and shown: `required rack`, `preferred block`; empty if it does not say."""
         return f"{'required' if self.required else 'preferred'} {self.level}" if self.level else ""
+
+
+def domains(labels: Mapping[str, str], chosen: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Where a node with these labels is: (level, name), the widest first.
+
+    `chosen`: the label by level, of those for which an administrator has named one.
+    """
+    asked = {level: (chosen[level],) if level in chosen else LEVEL_LABELS[level] for level in LEVELS[:-1]}
+    found = {level: next(filter(None, (labels.get(name, "") for name in names)), "") for level, names in asked.items()}
+    return tuple((level, "_".join(name.split())) for level, name in found.items() if name.strip())
 
 
 def need_of(near: str, *, required: bool = False, apart: Iterable[str] = ()) -> TopologyNeed | None:

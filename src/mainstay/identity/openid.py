@@ -70,6 +70,10 @@ class OpenId:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Let go of all connections."""
         await self._http.aclose()
 
     @property

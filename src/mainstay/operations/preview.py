@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from mainstay.decide import explain as explaining
 from mainstay.decide.expected import unlearned, with_typical
+from mainstay.decide.why import NO_HEAD
 from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Owner
 from mainstay.domain.permitted import ANYTHING, Permitted
@@ -24,7 +25,7 @@ from mainstay.operations.submit import (
     require_possible,
     with_default_limits,
 )
-from mainstay.ports import Store
+from mainstay.ports import Store, WorkloadFilter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +75,15 @@ def preview(
         volumes=volumes,
         seconds_on=seconds_on,
         tenant=principal.tenant,
+        project=job.project,
         priorities=priorities.numbers(store),
     )
-    if not (answer.starts_now or answer.starts_never) and (found := never(store, job.spec, job.queue, now=now)):
-        answer = replace(answer, starts_never=True, reason=found.reason, expected=None)
+    if not answer.starts_now:
+        # Never is what is refused when it is submitted: taints of nodes, for one, may go again.
+        found = never(store, job.spec, job.queue, now=now)
+        if found and not answer.starts_never:
+            answer = replace(answer, reason=found.reason, expected=None)
+        answer = replace(answer, starts_never=found is not None)
     return Asked(job=job, limited_by_queue=limited, answer=answer)
 
 
@@ -87,14 +93,27 @@ def explain(store: Store, principal: Principal, reference: str, *, now: int) -> 
     if workload.phase.final:
         return None
     found = explaining.explain(
-        _up_to_date(store, now=now), workload.key, tenant=principal.tenant, priorities=priorities.numbers(store)
+        _up_to_date(store, now=now),
+        workload.key,
+        tenant=principal.tenant,
+        project=workload.project,
+        priorities=priorities.numbers(store),
     )
+    if found.head != NO_HEAD and (name := _name_of(store, principal, found.head)):
+        found = replace(found, reason=replace(found.reason, numbers={**found.reason.numbers, "head": name}))
     if workload.held and workload.phase is found.phase:
         return replace(found, reason=workload.reason)
     # What its cluster says of its pods stands with the workload; the columns of a snapshot know no words.
     told = workload.phase in STARTING or (workload.phase is Phase.RUNNING and "detail" in workload.reason.numbers)
     told = told and workload.phase is found.phase and not workload.stop_requested
     return replace(found, reason=workload.reason) if told else found
+
+
+def _name_of(store: Store, principal: Principal, key: int) -> str:
+    """The id of a run into which the caller may look; empty for one of others."""
+    which = WorkloadFilter(tenant=principal.tenant, projects=principal.projects(Permission.READ))
+    found = store.workloads(which, before=key + 1, limit=1)
+    return found[0].id if found and found[0].key == key else ""
 
 
 def _up_to_date(store: Store, *, now: int) -> Snapshot:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -18,7 +18,18 @@ from mainstay.domain.errors import Conflict, Invalid, NotFound
 from mainstay.domain.history import HALF_LIFE_SECONDS_MAX, HistoryPolicy, HistoryRecord
 from mainstay.domain.plan import Plan, RemoveQueue, RowVersion, SetQueue, SetQueueHistory
 from mainstay.domain.preemption import PreemptionPolicy
-from mainstay.domain.queue import DEFAULT_QUEUE, OTHER_FLAVOR, Cell, QueueRecord, QueueSpec, Quota, Resource, tree_of
+from mainstay.domain.queue import (
+    DEFAULT_QUEUE,
+    OTHER_FLAVOR,
+    Cell,
+    QueueRecord,
+    QueueSpec,
+    QueueTree,
+    Quota,
+    Resource,
+    takes,
+    tree_of,
+)
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.snapshot import Snapshot
 from mainstay.operations.principal import Done, Principal, RequestKey, replayed
@@ -50,6 +61,8 @@ class QueueChange:
     """A name of decide/ordering."""
     default_max_duration_seconds: int | None = None
     """0: none."""
+    users: tuple[str, ...] | None = None
+    """All of them; none: everybody."""
 
     def of(self, known: QueueSpec | None) -> QueueSpec:
         """The queue as it is to be."""
@@ -71,6 +84,7 @@ class QueueChange:
                 if self.default_max_duration_seconds is None
                 else self.default_max_duration_seconds
             ),
+            users=queue.users if self.users is None else self.users,
         )
 
 
@@ -189,8 +203,8 @@ def _check_history(policy: HistoryPolicy) -> None:
 
 
 def states(store: Store, principal: Principal, *, now: int) -> tuple[QueueState, ...]:
-    """Every queue and cohort, parents before their children."""
-    principal.require(Permission.READ)
+    """Every queue and cohort that the caller may use or administers, parents before their children."""
+    principal.require_somewhere(Permission.READ)
     everybody = principal.may(Permission.MANAGE)
     snapshot = store.snapshot(now=now, seed=0)
     counts = _counts(snapshot, store.queue_counts(tenant="" if everybody else principal.tenant))
@@ -201,6 +215,8 @@ def states(store: Store, principal: Principal, *, now: int) -> tuple[QueueState,
         name = snapshot.queues.names[row]
         record = records.get(name)
         queue = record.queue if record else QueueSpec(name=name, cohort=bool(snapshot.queues.cohort[row]))
+        if not everybody and not _is_for(queue, principal):
+            continue
         waiting, running = counts[row]
         found.append(
             QueueState(
@@ -227,23 +243,44 @@ def state(store: Store, principal: Principal, name: str, *, now: int) -> QueueSt
     return all_[name]
 
 
+def _is_for(queue: QueueSpec, principal: Principal) -> bool:
+    """Whether somebody of the tenant, in a project into which the caller may look, may use it."""
+    projects = principal.projects(Permission.READ)
+    of_tenant = any(user.partition("/")[0] == principal.tenant for user in queue.users)
+    if not queue.users or (projects is None and of_tenant):
+        return True
+    return any(takes(queue.users, tenant=principal.tenant, project=project) for project in projects or ())
+
+
+def require_usable(store: Store, tenant: str, asked: Iterable[tuple[str, str]]) -> None:
+    """Of each project and its queue. Raises Invalid for one that is not there, or not for the project, in the same words."""
+    named = sorted({(project, name) for project, name in asked if name != DEFAULT_QUEUE})
+    if not named:
+        return
+    specs = [row.queue for row in store.queues()]
+    for project, name in named:
+        usable = [spec.name for spec in specs if takes(spec.users, tenant=tenant, project=project)]
+        _require_queue(name, tree_of(specs), {*usable, DEFAULT_QUEUE})
+
+
 def require_known(store: Store, names: Iterable[str]) -> None:
     """Raises Invalid for a queue that nobody has set, naming those that there are, the nearest spelling first."""
     asked = sorted(set(names) - {DEFAULT_QUEUE})
-    if not asked:
+    if asked:
+        tree = tree_of(row.queue for row in store.queues())
+        for name in asked:
+            _require_queue(name, tree, set(tree.names))
+
+
+def _require_queue(name: str, tree: QueueTree, among: Collection[str]) -> None:
+    cohorts = {one for one, cohort in zip(tree.names, tree.cohort.tolist(), strict=True) if cohort}
+    known = sorted(set(among) - cohorts)
+    if name in known:
         return
-    tree = tree_of(row.queue for row in store.queues())
-    known = [name for name, cohort in zip(tree.names, tree.cohort.tolist(), strict=True) if not cohort]
-    for name in asked:
-        if name not in known:
-            near = get_close_matches(name, known, n=len(known), cutoff=0.0)
-            cohort = name in tree.names
-            msg = (
-                f"queue: {name} is a cohort, which takes no workloads"
-                if cohort
-                else f"queue: there is no queue {name!r}"
-            )
-            raise Invalid(msg, object_="queue", hint=f"the queues are: {', '.join(near)}")
+    is_cohort = name in cohorts
+    msg = f"queue: {name} is a cohort, which takes no workloads" if is_cohort else f"queue: there is no queue {name!r}"
+    near = get_close_matches(name, known, n=len(known), cutoff=0.0)
+    raise Invalid(msg, object_="queue", hint=f"the queues are: {', '.join(near)}")
 
 
 def _check(queue: QueueSpec) -> None:
@@ -255,6 +292,9 @@ def _check(queue: QueueSpec) -> None:
     if queue.name == DEFAULT_QUEUE and queue.cohort:
         msg = f"{DEFAULT_QUEUE} is where workloads wait that name no queue; it cannot be a cohort"
         raise Invalid(msg, object_="cohort", hint="give the cohort another name")
+    if queue.name == DEFAULT_QUEUE and queue.users:
+        msg = f"{DEFAULT_QUEUE} is where workloads wait that name no queue; everybody uses it"
+        raise Invalid(msg, object_="users", hint="make queues for those who are to have some of their own")
     if queue.preemption.min_runtime_seconds > MIN_RUNTIME_SECONDS_MAX:
         msg = f"min_runtime: {queue.preemption.min_runtime_seconds} s is too long"
         raise Invalid(msg, object_="min_runtime", hint="at most 30 days; a class that is not preemptible never yields")

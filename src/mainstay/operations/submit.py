@@ -205,7 +205,7 @@ def require_possible(store: Store, tenant: str, jobs: Sequence[JobRequest]) -> N
     """Raises Invalid for a queue, a cluster, a level, a secret or a volume that is not there, or a volume that could be any of
     several.
     """
-    queues.require_known(store, (job.queue for job in jobs))
+    queues.require_usable(store, tenant, ((job.project, job.queue) for job in jobs))
     require_known(store, (job.spec.cluster for job in jobs))
     require_levels(store, (job.spec for job in jobs))
     require_one_home(store, tenant, ((job.project, job.spec) for job in jobs))

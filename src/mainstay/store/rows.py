@@ -138,6 +138,7 @@ class QueueRow(TypedDict):
     placement: str
     ordering: str
     default_max_duration_seconds: int
+    users: str
     set_at: int
     set_by: str
     version: int

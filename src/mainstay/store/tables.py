@@ -393,11 +393,13 @@ queues = _table(
     _text("placement"),
     _text("ordering"),
     _whole("default_max_duration_seconds"),
+    _text("users"),
     _whole("set_at"),
     _text("set_by"),
     _whole("version"),
 )
-"""Queues and cohorts. `quotas` is a JSON list of [flavor, resource, nominal, borrowing limit, lending limit]."""
+"""Queues and cohorts. `quotas` is a JSON list of [flavor, resource, nominal, borrowing limit, lending limit]; `users`: words with
+a blank between two, none for everybody."""
 
 local_queues = _table(
     "local_queues",

@@ -18,10 +18,13 @@ CPU_MILLI_MAX = 10**9
 MEMORY_BYTES_MAX = 1 << 50
 GPUS_MAX = 100_000
 AMOUNT_MAX = 1 << 50
+COUNT_MAX = 10**11
 SECONDS_MAX = 10 * 366 * 86_400
 
-_NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,6})?"
-"""Digits of ASCII: those of other scripts, which look alike in no font, are mistakes."""
+_NUMBER = r"[0-9]{1,30}(?:\.[0-9]{1,6})?"
+"""Digits of ASCII: those of other scripts, which look alike in no font, are mistakes. More of them than any bound has, so that
+what is too large is told so.
+"""
 _CPU = re.compile(rf"(?P<number>{_NUMBER})(?P<milli>m?)\Z")
 _MEMORY = re.compile(rf"(?P<number>{_NUMBER})\s*(?P<unit>[A-Za-z]*)\Z")
 _DURATION = re.compile(r"(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,7})m)?(?:(\d{1,9})s)?\Z", re.ASCII)
@@ -32,7 +35,7 @@ _RESOURCE = rf"(?=.{{1,110}}\Z){_LABEL}(?:\.{_LABEL})+/[A-Za-z0-9](?:[A-Za-z0-9_
 """An extended resource of Kubernetes, of other devices than GPUs of NVIDIA: amd.com/gpu, google.com/tpu."""
 _GPU = re.compile(
     rf"(?:(?P<shape>{_MIG})|(?P<resource>{_RESOURCE})|(?P<model>[A-Za-z][A-Za-z0-9-]{{0,40}}(?:\.shared)?))?"
-    r"(?:(?::|\A)(?P<part>0?\.\d{1,6})|:?(?P<count>\d{1,9}))?\Z",
+    r"(?:(?::|\A)(?P<part>0?\.\d{1,6})|:?(?P<count>\d{1,30}))?\Z",
     re.ASCII,
 )
 _GPU_MEMORY = re.compile(rf"{_NUMBER}\s*[KMGT]i?B?\Z", re.IGNORECASE | re.ASCII)
@@ -137,8 +140,11 @@ def amount(resource: str, text: str) -> int:
     """Of a quota, in the unit of its resource: thousandths of a core, bytes, or a count. 0 is an amount."""
     parse, allowed = _AMOUNTS[resource]
     found = parse(text)
-    if found is None or not 0 <= found <= AMOUNT_MAX:
+    if found is None:
         msg = f"{text!r} is not {allowed}"
+        raise ValueError(msg)
+    if found > (COUNT_MAX if resource in {"gpu", "pods"} else AMOUNT_MAX):
+        msg = f"{text!r} is out of bounds: absurdly large"
         raise ValueError(msg)
     return found
 
@@ -216,7 +222,7 @@ def _is_number(text: str) -> bool:
 
 def _count(text: str) -> int | None:
     plain = text.strip()
-    return int(plain) if _is_number(plain) and len(plain) < 12 else None
+    return int(plain) if _is_number(plain) and len(plain) <= 30 else None
 
 
 def _memory_bytes(text: str) -> int | None:

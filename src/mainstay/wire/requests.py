@@ -218,6 +218,8 @@ class QueueRequest(Request):
     `strict` (first come, and nothing passes what does not fit), `srtf`, `srsf`."""
     default_max_duration: Duration = ""
     """The max_duration of a job that is submitted to it from now on and says none; `0`: none."""
+    users: Annotated[list[Annotated[str, Field(max_length=81)]], Field(max_length=1_000)] | None = None
+    """Whose jobs it takes, each `TENANT` or `TENANT/PROJECT`: all of them. An empty list: everybody's."""
 
 
 class NamedQueueRequest(QueueRequest):

@@ -35,3 +35,37 @@ async def test_what_runs_is_held_up_by_nobody(api: Api):
     work = scene.submit(name="train", tenant="physics")
     scene.run(work)
     assert (await api.ask("GET", f"/v1/workloads/{work.id}/explain")).json()["holding"] is None
+
+
+async def test_the_head_of_a_strict_queue_is_named_to_its_own_tenant(api: Api):
+    site_of(api.services, api.app).scene.fleet(cpus=4)
+    set_ = await api.ask("PUT", "/v1/queues/line", json={"order": "strict"}, token="admin-token")
+    assert set_.status_code == 200, set_.text
+    job = {"run": "true", "queue": "line", "resources": {"cpu": 3, "memory": "1Gi"}}
+    first = (await api.submit(**job, name="first")).json()
+    head = (await api.submit(**job, name="head")).json()
+    site_of(api.services, api.app).scene.run(site_of(api.services, api.app).scene.workload(first["id"]))
+    small = (await api.submit(**{**job, "resources": {"cpu": 1, "memory": "1Gi"}}, name="small")).json()
+    told = (await api.ask("GET", f"/v1/workloads/{small['id']}/explain")).json()["reason"]
+    assert told["code"] == "WaitsInStrict"
+    assert head["id"] in told["sentence"]
+
+
+async def test_a_queue_is_named_as_a_way_out_only_to_who_may_use_it(api: Api):
+    site_of(api.services, api.app).scene.fleet(cpus=4)
+    for name, body in (
+        ("full", {"quotas": [{"resource": "cpu", "nominal": "1"}]}),
+        ("a-theirs", {"users": ["chemistry"]}),
+        ("ours", {"users": ["physics/default"]}),
+    ):
+        answer = await api.ask("PUT", f"/v1/queues/{name}", json=body, token="admin-token")
+        assert answer.status_code == 200, answer.text
+    job = {"name": "train", "run": "true", "queue": "full", "resources": {"cpu": 1, "memory": "1Gi"}}
+    first = (await api.submit(**job)).json()
+    scene = site_of(api.services, api.app).scene
+    scene.run(scene.workload(first["id"]))
+    made = (await api.submit(**job)).json()
+    answer = (await api.ask("GET", f"/v1/workloads/{made['id']}/explain")).json()
+    ways = {one["after"] for one in answer["would_start_if"] if one["change"] == "queue"}
+    assert "ours" in ways or "default" in ways, answer
+    assert "a-theirs" not in str(answer)

@@ -68,6 +68,14 @@ async def test_what_no_node_has_is_refused_at_its_field_with_what_there_is(fleet
     assert (await fleet.submit(node_labels={"disk": "tape"})).status_code == 201, "its taint may go"
 
 
+@pytest.mark.parametrize(("disk", "starts"), [("tape", "later"), ("nvme", "never"), ("ssd", "now")])
+async def test_a_plan_says_never_of_what_is_refused_and_of_nothing_else(fleet: Api, disk: str, starts: str):
+    job = {"name": "train", "run": "true", "node_labels": {"disk": disk}}
+    answer = (await fleet.ask("POST", "/v1/plan", json={"job": job})).json()
+    assert answer["options"][0]["starts"] == starts
+    assert (await fleet.submit(node_labels={"disk": disk})).status_code == (422 if starts == "never" else 201)
+
+
 async def test_a_node_says_its_labels_where_it_is_asked_for_alone(fleet: Api):
     nodes = {one["name"]: one for one in (await fleet.ask("GET", "/v1/nodes")).json()["items"]}
     assert {name: one["state"] for name, one in nodes.items()} == {"hdd": "ready", "ssd": "ready", "apart": "tainted"}

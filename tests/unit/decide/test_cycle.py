@@ -17,6 +17,7 @@ from mainstay.decide.quota import available, quotas_of, usage
 from mainstay.decide.schedule import schedule
 from mainstay.decide.turns import asked_by, ledger_of
 from mainstay.domain.plan import Advance, Allocate
+from mainstay.domain.quantity import Resources
 from mainstay.domain.queue import NO_LIMIT, QueueSpec, Quota
 from mainstay.domain.reason import Code
 from mainstay.domain.snapshot import Snapshot
@@ -331,3 +332,12 @@ def test_no_quota_is_exceeded(contest):
     assert (used - most <= tree.borrowing_limit)[limited].all()
     roots = tree.parent < 0
     assert (used <= most)[roots & tree.defined.any(axis=1)].all()
+
+
+def test_who_waits_for_any_of_several_is_told_of_one_of_which_the_queue_has_a_quota():
+    nodes = [node(gpus=8, gpu_model="H100"), node(gpus=8, gpu_model="L4")]
+    choices = tuple(Resources(cpu_milli=1000, gpus=8, gpu_model=model) for model in ("L4", "H100"))
+    first, second = workload(1, queue="a", gpus=8, gpu_model="H100"), workload(2, queue="a", choices=choices)
+    snapshot = world(nodes=nodes, queues=[gpu_team(H100=8)], workloads=[first, second])
+    (told,) = [action.reason for action in schedule(snapshot) if isinstance(action, Advance)]
+    assert (told.code, told.numbers["flavor"], told.numbers["left"]) == (Code.WAITS_FOR_QUOTA, "H100", "0")

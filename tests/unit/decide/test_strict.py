@@ -25,7 +25,6 @@ from tests.worlds import NOON, SECOND, allocation, node, workload, world
 
 STRICT = QueueSpec(name="strict", order="strict")
 FIFO = QueueSpec(name="strict", order="fifo")
-OWNERS = {key: ("acme", "default", f"run-{key}") for key in range(1, 9)}
 
 
 def starts(snapshot) -> list[int]:
@@ -91,10 +90,9 @@ def test_nothing_starts_past_a_head_for_which_places_are_kept():
         queues=[STRICT],
         nominations={2: kept_for(2, 8)},
         displaced_by={9: (2,)},
-        owners=OWNERS,
     )
     assert starts(snapshot) == [4, 5]
-    assert explain(snapshot, 3, tenant="acme").reason.numbers == {"head": "run-2"}
+    assert explain(snapshot, 3, tenant="acme").reason.numbers == {"head": "another run"}
 
 
 def test_only_the_head_displaces_others():
@@ -108,14 +106,15 @@ def test_only_the_head_displaces_others():
         assert [action.workload_key for action in found] == displacing
 
 
-def test_who_is_held_up_is_told_behind_whom():
-    owners = {**OWNERS, 3: ("other", "default", "run-3")}
-    jobs = [wants(1, 64), wants(2, 2), wants(3, 2)]
-    snapshot = world(nodes=[node(cpus=8)], workloads=jobs, queues=[STRICT], owners=owners)
-    reason = explain(snapshot, 2, tenant="acme").reason
+def test_who_is_held_up_is_told_so_and_the_head_is_known():
+    snapshot = world(nodes=[node(cpus=8)], workloads=[wants(1, 64), wants(2, 2), wants(3, 2)], queues=[STRICT])
+    found = explain(snapshot, 2, tenant="acme")
     words = "finds no place: queue strict is strict, so nothing of it starts past its head"
-    assert (reason.code, reason.sentence) == (Code.WAITS_IN_STRICT, f"waits behind run-1, which {words}")
-    assert explain(snapshot, 3, tenant="other").reason.sentence == f"waits behind another run, which {words}"
+    assert (found.reason.code, found.reason.sentence) == (
+        Code.WAITS_IN_STRICT,
+        f"waits behind another run, which {words}",
+    )
+    assert found.head == explain(snapshot, 3, tenant="other").head == 1
     assert explain(snapshot, 1, tenant="acme").reason.code is Code.NEVER_FITS
     told = {action.workload_key: action.reason.code for action in schedule(snapshot) if isinstance(action, Advance)}
     assert told == {1: Code.NEVER_FITS, 2: Code.WAITS_IN_STRICT, 3: Code.WAITS_IN_STRICT}

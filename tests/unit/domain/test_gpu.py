@@ -40,7 +40,7 @@ def test_a_slice_has_the_memory_in_its_name_and_its_shares_a_part_of_that():
 )
 def test_a_card_is_of_the_size_that_it_is_sold_with(sold_gb, reported_mib):
     assert is_enough(reported_mib << 20, sold_gb * 10**9)
-    assert not is_enough(reported_mib << 20, sold_gb * 10**9 * 5 // 4)
+    assert not is_enough(reported_mib << 20, sold_gb * 10**9 * 9 // 8)
 
 
 @pytest.mark.parametrize(

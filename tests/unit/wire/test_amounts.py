@@ -58,6 +58,20 @@ def test_what_is_no_amount_is_refused(field: str, given: str) -> None:
     assert any(words in fault["msg"] for words in ("such as", "out of bounds", "more than", "below the low end"))
 
 
+@pytest.mark.parametrize(
+    ("field", "words"), [("cpus", "out of bounds"), ("memory", "out of bounds"), ("gpus", "more than")]
+)
+def test_what_is_too_large_is_told_so_and_not_that_it_is_no_number(field: str, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Job.model_validate({"run": "true", "resources": {field: HUGE[0]}})
+
+
+@pytest.mark.parametrize("resource", ["cpu", "memory", "gpu", "pods"])
+def test_so_is_a_quota_that_is_too_large(resource: str) -> None:
+    with pytest.raises(ValueError, match="out of bounds"):
+        quantities.amount(resource, HUGE[0])
+
+
 NUMBERS: tuple[tuple[str, Any], ...] = tuple(
     (field, value)
     for field in ("cpus", "memory", "gpus")
@@ -156,7 +170,7 @@ def test_a_duration_without_a_unit_is_asked_about_and_none_at_all_needs_none(giv
     ("resource", "given"), [("gpu", "\u0664"), ("pods", "-1"), ("cpu", "-1"), ("memory", "nan"), ("gpu", "1" * 13)]
 )
 def test_what_is_no_amount_of_a_quota_is_refused(resource: str, given: str) -> None:
-    with pytest.raises(ValueError, match="is not"):
+    with pytest.raises(ValueError, match=r"is not|out of bounds"):
         quantities.amount(resource, given)
 
 

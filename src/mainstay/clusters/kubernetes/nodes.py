@@ -11,10 +11,10 @@ from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, Devices, device_n
 from mainstay.clusters.kubernetes.objects import Condition, Node, Pod, Quantity, Requirements
 from mainstay.clusters.kubernetes.quantities import milli, whole
 from mainstay.clusters.kubernetes.restrictions import Restriction, admits, taints_of
-from mainstay.clusters.kubernetes.topology import domains
 from mainstay.domain.affinity import HARD_EFFECTS, NodeNeed, Taint, Traits, borne, is_spot_taint, meets, traits
 from mainstay.domain.capacity import NodeState
 from mainstay.domain.quantity import Counts, Resources, is_shape
+from mainstay.domain.topology import domains
 
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 """The taint that a cluster puts on a cordoned node: it says nothing that the node itself does not say."""
@@ -86,7 +86,7 @@ def node_state(
         admits=tuple(sorted(name for name, wanted in restrictions.items() if takes_guests(node, wanted, system))),
         traits=found,
         barred=bool(problem) and not why_not(node, system, tolerates_all=True),
-        topology=domains(node, topology),
+        topology=domains(node.metadata.labels, topology),
         capacity=Resources(
             cpu_milli=max(0, _given(node, "cpu", milli) - taken.cpu_milli),
             memory_bytes=max(0, _given(node, "memory", whole) - taken.memory_bytes),

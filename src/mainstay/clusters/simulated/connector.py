@@ -15,6 +15,7 @@ from mainstay.domain.capacity import NodeState
 from mainstay.domain.errors import Invalid
 from mainstay.domain.fleet import ClusterFacts, ClusterRecord, ClusterSettings, Credentials
 from mainstay.domain.quantity import is_shape
+from mainstay.domain.topology import domains
 from mainstay.ports import Clock
 
 NODES_MAX = 10_000
@@ -64,8 +65,11 @@ def _nodes(cluster: ClusterRecord) -> Iterator[NodeState]:
         name, capacity = f"{cluster.name}-{number:04}", group.capacity
         shapes = ((capacity.gpu_model, capacity.gpus),) if is_shape(capacity.gpu_model) else ()
         whole = replace(capacity, gpus=0, gpu_model="") if shapes else capacity
-        found = traits(dict(group.labels), group.taints, node=name)
-        yield heeding_taints(NodeState(name=name, capacity=whole, ready=True, shapes=shapes, traits=found))
+        labels = dict(group.labels)
+        found, near = traits(labels, group.taints, node=name), domains(labels, dict(cluster.settings.topology))
+        yield heeding_taints(
+            NodeState(name=name, capacity=whole, ready=True, shapes=shapes, traits=found, topology=near)
+        )
 
 
 def _behaviour(action: CreatePod) -> Behaviour:

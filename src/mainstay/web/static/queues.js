@@ -3,12 +3,12 @@
 import { all } from "./api.js";
 import { byId, command, el, fill, keyed } from "./dom.js";
 import { attempt } from "./frame.js";
-import { bytes, trim } from "./format.js";
+import { memory, trim } from "./format.js";
 import { afterEvent, first, follow, newest, refresher } from "./live.js";
 import { badge } from "./phases.js";
 
 const NAMES = { cpu: "CPU", memory: "Memory", gpu: "GPU", pods: "Pods" };
-const WORDS = { cores: (count) => trim(count, 2), bytes };
+const WORDS = { cores: (count) => trim(count, 2), bytes: memory };
 const LEGEND = [
   ["own", "used of its own"],
   ["lent", "its own, used by others"],

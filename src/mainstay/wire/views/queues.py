@@ -75,6 +75,8 @@ class QueueView(View):
     """Which of its work goes first of what is as urgent."""
     default_max_duration_seconds: int = 0
     """The limit of a job that is submitted to it and says none; 0: none."""
+    users: list[str] = Field(default_factory=list)
+    """Whose jobs it takes, `TENANT` or `TENANT/PROJECT`; empty: everybody's. Only for administrators."""
     share: float | None = None
     """Weighted dominant share: the largest part of what it could borrow that it does, 0 to 1 at weight 1. Only for
     administrators, as the four that follow.
