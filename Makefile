@@ -39,7 +39,7 @@ test: $(STAMP)  ## all tests, PostgreSQL and a browser included
 	@scripts/ensure-identity-provider
 	@if [ "$(CI)" = true ]; then $(MAKE) --no-print-directory testbed-programs; \
 	elif $(PY) -m testbed is-built; then scripts/ensure-containerd; fi
-	@$(PY) -m pytest -q -n 3 --dist loadgroup $(TESTS)
+	@$(PY) -m pytest -q -n 4 --dist loadgroup $(TESTS)
 
 test-others: $(STAMP)  ## API servers of the oldest and the newest version that is supported, and the operator of Ray; built once in about fifteen minutes
 	@$(PY) -m testbed build --others

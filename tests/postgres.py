@@ -24,6 +24,9 @@ GUARDED = "guarded"
 """A user that has to give a password, once a test has made it."""
 FAST = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 """For contract tests; a durability experiment starts its own server without them."""
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_MIN = 2 << 30
+"""So much must be free there: a server takes 50 MiB of it, a busy one more, and each test process starts one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +68,7 @@ class Server:
 @contextlib.contextmanager
 def running(settings: tuple[str, ...] = FAST) -> Iterator[Server]:
     """A server of our own until the end of the block."""
-    folder = Path(tempfile.mkdtemp(prefix="mainstay-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="mainstay-pg-", dir=_place(settings)))
     try:
         owner = _unprivileged_user()
         if owner:
@@ -92,6 +95,15 @@ def programs() -> Path:
         return Path(found).parent
     msg = "the PostgreSQL server is not installed; hint: scripts/ensure-postgresql"
     raise FileNotFoundError(msg)
+
+
+def _place(settings: tuple[str, ...]) -> Path | None:
+    """Memory, where a copy of a database does not wait for a disk: PostgreSQL has it written back whatever `fsync` says.
+
+    None, the usual place, for who wants a disk, and where memory is no file system or is a small one, as in a container.
+    """
+    in_memory = settings == FAST and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES_MIN
+    return MEMORY if in_memory else None
 
 
 def _unprivileged_user() -> str | None:

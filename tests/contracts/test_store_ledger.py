@@ -68,12 +68,12 @@ def test_progress_sums_what_attempts_ran_without_what_was_waited_between_them(sc
     scene.applied(scene.advance(scene.workload(work.id), Phase.PENDING, attempt=2))
     second = scene.run(scene.workload(work.id))
     found = scene.store.progress([work.key, waits.key])
-    assert found == {work.key: Progress(ran_us=5 * SECOND, running_since=second.started_at, ranks=1)}
+    assert found == {work.key: Progress(ran_us=5 * SECOND, running_since=second.started_at, ranks=1, has=one_cpu())}
     scene.applied(StopPod(allocation_key=second.key, reason=WHY))
     assert scene.store.progress([work.key])[work.key].stopping_since == scene.now
     assert scene.pod(second).stop_asked_at == scene.now
     scene.end(second, ended_at=second.started_at + 2 * SECOND)
-    assert scene.store.progress([work.key]) == {work.key: Progress(ran_us=7 * SECOND, ranks=1)}
+    assert scene.store.progress([work.key]) == {work.key: Progress(ran_us=7 * SECOND, ranks=1, has=one_cpu())}
 
 
 def test_usage_is_asked_for_by_tenant_and_by_its_start(scene: Scene) -> None:

@@ -305,4 +305,4 @@ def test_what_server_json_says_is_where_the_platform_is(tmp_path):
     with platform(tmp_path / "state") as up:
         where = json.loads((up.state / "server.json").read_text())
         assert where["url"] == up.url
-        assert up.mainstay("login").stdout.startswith(f"{up.url}: admin of default, admin")
+        assert up.mainstay("login").stdout.startswith(f"{up.url}: admin of default, platform-admin")

@@ -263,7 +263,7 @@ def submitted(
     spec = WorkloadSpec(
         kind=Kind.JOB, name="job", run=run, choices=(asked,), image=BUSYBOX, stop_grace_seconds=grace, need=need
     )
-    request = submit.JobRequest(spec=spec, project="nlp", queue="default", priority=50)
+    request = submit.JobRequest(spec=spec, project="default", queue="default", priority=50)
     submit.submit(
         ours.store, ADA, [request], now=ours.clock.now(), draw=secrets.choice, request=None, reply=lambda _: ""
     )

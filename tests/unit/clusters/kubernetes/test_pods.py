@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import find, given
+from hypothesis import given
 from pydantic import ValidationError
 
 from mainstay.clusters.kubernetes import names, pods, surroundings
@@ -113,7 +113,7 @@ def test_what_a_workload_needs_of_its_nodes_is_told_to_whoever_looks_at_it_again
         ),
         tolerations=(Toleration(key="dedicated", operator="Equal", value="ml", effect="NoExecute"),),
     )
-    plain = find(creations(), lambda action: not action.spec.volumes and not action.spec.devices)
+    plain = create("p-1-0", "n1", script="true")
     action = replace(plain, spec=replace(plain.spec, need=need))
     document = pods.pod(action, SETTINGS)["spec"]
     required = document["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
@@ -133,7 +133,7 @@ def test_what_a_workload_needs_of_its_nodes_is_told_to_whoever_looks_at_it_again
 
 
 def test_a_pod_that_the_scheduler_of_its_cluster_binds_may_go_to_spot_nodes_unless_it_never_may():
-    plain = find(creations(), lambda action: bool(action.spec.devices))
+    plain = create("p-1-0", "n1", script="true", devices=("nic.example.com:1",))
     for need, may in ((None, True), (NodeNeed(spot=Spot.ONLY), True), (NodeNeed(spot=Spot.NEVER), False)):
         document = pods.pod(replace(plain, spec=replace(plain.spec, need=need)), SETTINGS)
         assert (SPOT_LABELS.keys() <= {one["key"] for one in document["spec"]["tolerations"]}) is may
