@@ -28,7 +28,7 @@ from mainstay.ports import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Previewed:
     """What submitting would do, and the job as it would be."""
 
     job: JobRequest
@@ -45,7 +45,7 @@ def preview(
     now: int,
     open_max: int = OPEN_MAX,
     permitted: Permitted = ANYTHING,
-) -> Asked:
+) -> Previewed:
     """What would happen if this job were submitted now. Raises Invalid and TooMany as submit would."""
     principal.require(Permission.READ, job.project)
     check(job)
@@ -78,7 +78,7 @@ def preview(
     )
     if not (answer.starts_now or answer.starts_never) and (found := never(store, job.spec, job.queue, now=now)):
         answer = replace(answer, starts_never=True, reason=found.reason, expected=None)
-    return Asked(job=job, limited_by_queue=limited, answer=answer)
+    return Previewed(job=job, limited_by_queue=limited, answer=answer)
 
 
 def explain(store: Store, principal: Principal, reference: str, *, now: int) -> explaining.Explanation | None:
