@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from mainstay.cli.exits import Exit
+from mainstay.cli.groups import Group
 from mainstay.cli.show import ago, gib, json_option, out, print_json, print_table, say, used_of
 
 if TYPE_CHECKING:
     from mainstay.wire.views import ClusterView, ResourcesView
 
-ALIASES: Mapping[str, str] = MappingProxyType({"ls": "list", "rm": "remove"})
 SIMULATED = re.compile(r"(?P<count>[1-9][0-9]*)x(?P<parts>[^,=]+=[^,]+(,[^,=]+=[^,]+)*)\Z")
-
-
-class Group(click.Group):
-    """Knows the short names."""
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """By name or short name."""
-        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
 
 
 @click.group(cls=Group)
