@@ -244,7 +244,7 @@ FAIR_YIELDS: dict[str, Case] = {
         three(),
         {"a": (low(2), low(1)), "b": (3, 3)},
         ("a", 4),
-        instead="a1 and b1 there: here other queues are asked before its own work yields, when its share would be too large",
+        these("a1", "b1"),
     ),
     "who leaves it not with the most": Case(three(), {"b": (2, 1, 2), "c": (1,)}, ("a", 3.5), these("b2")),
     "of several queues": Case(three(), {"b": (2, 2.5), "c": (2, 2.5)}, ("a", 3.5), these("b1", "c1")),
