@@ -131,6 +131,11 @@ SHARES: dict[str, Shares] = {
         {"gpu": 10},
         {"cq": 1_000, "child": 200},
     ),
+    "a cohort of one that lends nothing": Shares(
+        [row("cq", "child", {"gpu": 10}, lending={"gpu": 0}), *ROOT_50],
+        {"gpu": 10},
+        {},
+    ),
 }
 
 
@@ -166,7 +171,8 @@ def test_the_share_of_a_queue_is_kueues(name: str) -> None:
         more[2 if word == "gpu" else 0] += int(amount if word == "gpu" else 1_000 * amount)
     ledger, names = turns.ledger_of(snapshot), snapshot.queues.names
     found = {
-        one: 1_000 * kernel.share(ledger, number, more if one == "cq" else 0 * more) for number, one in enumerate(names)
+        one: 1_000 * kernel.share(ledger, number, more if one == "cq" else 0 * more, number)
+        for number, one in enumerate(names)
     }
     thousandths = {one: share if math.isinf(share) else math.ceil(round(share, 6)) for one, share in found.items()}
     below = [one for one, parent in zip(names, snapshot.queues.parent.tolist(), strict=True) if parent >= 0]
