@@ -239,9 +239,9 @@ def test_machine_code_that_another_version_kept_is_not_read(tmp_path):
 from mainstay.decide import columns, compiled
 import numpy as np
 rows = np.ones((1, 3), dtype=np.int64)
-ledger = columns.{tuple}(np.zeros(1, dtype=np.int64), np.ones(1), rows, rows, rows, np.zeros((1, 3)))
+ledger = columns.{tuple}(np.zeros(1, dtype=np.int64), np.ones(1), rows, rows, rows, rows, np.zeros((1, 3)))
 share = compiled.machine_code().share
-share(ledger, 0, rows[0])
+share(ledger, 0, rows[0], 0)
 print(sum(share.stats.cache_hits.values()))
 """
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
