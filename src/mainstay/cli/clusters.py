@@ -69,7 +69,15 @@ class Nodes(click.ParamType[dict[str, Any]]):
 )
 @click.option("--agent", is_flag=True, help="An agent beside it carries it: prints the agent's token, once.")
 @json_option
-def add(*, name: str, kubeconfig: TextIO | None, topology: tuple[str, ...], as_json: bool, **settings: Any) -> None:
+def add(
+    *,
+    name: str,
+    kubeconfig: TextIO | None,
+    simulated: tuple[Any, ...],
+    topology: tuple[str, ...],
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Try the credentials of a cluster and add it; one that is there takes new settings and credentials."""
     from pydantic import ValidationError
 
@@ -79,7 +87,8 @@ def add(*, name: str, kubeconfig: TextIO | None, topology: tuple[str, ...], as_j
     text = kubeconfig.read() if kubeconfig else ""
     try:
         labels = dict(one.partition("=")[::2] for one in topology)
-        request = ClusterRequest.model_validate({"name": name, "kubeconfig": text, "topology": labels, **settings})
+        given = {"name": name, "kubeconfig": text, "simulated": list(simulated), "topology": labels}
+        request = ClusterRequest.model_validate(given | settings)
     except ValidationError as error:
         # Without the values: one of them may be a kubeconfig.
         faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors())

@@ -325,7 +325,7 @@ def _preemption(texts: Sequence[str]) -> PreemptionRequest | None:
             raise click.UsageError(msg)
         said[rule] = whom
     try:
-        return PreemptionRequest.model_validate({rule.replace("-", "_"): whom for rule, whom in said.items()})
+        return PreemptionRequest.model_validate_strings({rule.replace("-", "_"): whom for rule, whom in said.items()})
     except ValidationError as error:
         rule = str(error.errors()[0]["loc"][0]).replace("_", "-")
         msg = f"--preempt {rule}={said[rule]}: it is {RULES[rule]}"
