@@ -151,7 +151,7 @@ def main() -> None:
 def compared(cases: int, *, number: int) -> Tally:
     """Ask so many requests at least."""
     with tempfile.TemporaryDirectory() as folder, services_of(Path(folder), url="http://platform.test") as services:
-        administrator = Principal(name="root", tenant="physics", role="admin")
+        administrator = Principal(name="root", tenant="physics", role="platform-admin")
         app = create_api(replace(services, authenticate={TOKEN: administrator}.get))
         known = _filled(app)
         assert isinstance(services.store, SqlStore)

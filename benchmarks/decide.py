@@ -245,7 +245,7 @@ def one_by_one(world: Snapshot) -> Run:
         mine = waits[queue]
         while mine and int(numbers[mine[-1]]) in failed:
             mine.pop()
-        return (share(ledger, queue, asked[mine[-1]]), mine[-1], queue) if mine else None
+        return (share(ledger, queue, asked[mine[-1]], queue), mine[-1], queue) if mine else None
 
     heap = [one for queue in waits if (one := turn(queue))]
     heapq.heapify(heap)

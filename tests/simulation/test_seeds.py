@@ -29,7 +29,8 @@ KEPT = Path(__file__).with_name("seeds.txt")
 
 REPLAYED = range(1, 4)
 SEEDS = range(1, 16)
-worlds = pytest.mark.xdist_group("worlds")
+ELASTIC_SEEDS = range(9, 11)
+worlds, elastic_worlds = pytest.mark.xdist_group("worlds"), pytest.mark.xdist_group("elastic worlds")
 """One process for all tests that look at the same worlds."""
 
 
@@ -37,6 +38,14 @@ worlds = pytest.mark.xdist_group("worlds")
 def world(seed: int, events: int) -> Outcome:
     """Run once for all tests that only read what came of it; without a default, which would make it two worlds to the cache."""
     return simulate(seed, events=events)
+
+
+@functools.cache
+def elastic_world(seed: int) -> Outcome:
+    """Likewise."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(growth, "PAUSE_SECONDS", PAUSE_SECONDS)
+        return simulate(seed, events=EVENTS, preemption=True, elastic=True)
 
 
 def replay(seed: int, events: int) -> None:
@@ -76,15 +85,19 @@ def test_a_world_in_which_work_is_displaced_keeps_every_promise(seed):
     assert outcome.displaced
 
 
-@pytest.mark.parametrize("seed", range(9, 11))
-def test_a_world_in_which_work_is_elastic_keeps_every_promise(seed, monkeypatch):
+@elastic_worlds
+@pytest.mark.parametrize("seed", ELASTIC_SEEDS)
+def test_a_world_in_which_work_is_elastic_keeps_every_promise(seed):
     """Among them that no run is left with fewer ranks than its min (I17), over lost nodes, drains, displacements and crashes."""
-    monkeypatch.setattr(growth, "PAUSE_SECONDS", PAUSE_SECONDS)
-    outcome = simulate(seed, events=EVENTS, preemption=True, elastic=True)
+    outcome = elastic_world(seed)
     command = f"python -m mainstay.simulation --preemption --elastic --seed {seed} --events {EVENTS}"
     assert not outcome.violations, f"{outcome.violations[0]}\n  replay: {command}"
-    assert outcome.shrunk
-    assert outcome.grown
+
+
+@elastic_worlds
+def test_elastic_work_goes_on_with_fewer_ranks_and_with_more():
+    assert sum(elastic_world(seed).shrunk for seed in ELASTIC_SEEDS)
+    assert sum(elastic_world(seed).grown for seed in ELASTIC_SEEDS)
 
 
 def test_a_world_in_which_ranks_of_a_job_are_not_all_alike_keeps_every_promise():

@@ -28,7 +28,7 @@ from mainstay.domain.secret import SecretRecord
 from mainstay.domain.volume import VolumeRecord
 from mainstay.domain.workload import WAITING, PodSet, Volume, Workload
 from mainstay.operations.costs import Bill, BillLine
-from mainstay.operations.preview import Asked
+from mainstay.operations.preview import Previewed
 from mainstay.operations.sealing import Sealing
 from mainstay.wire import views
 
@@ -315,7 +315,7 @@ def endpoint_state(endpoint: Endpoint) -> Literal["starting", "ready", "switchin
     return "starting" if endpoint.candidate else "unavailable"
 
 
-def plan_view(asked: Asked) -> views.PlanView:
+def plan_view(asked: Previewed) -> views.PlanView:
     """The one way in which the job would run now, or why it would wait."""
     job, answer = asked.job, asked.answer
     option = views.OptionView(

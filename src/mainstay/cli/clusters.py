@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from mainstay.cli.exits import Exit
+from mainstay.cli.groups import Group
 from mainstay.cli.show import ago, gib, json_option, out, print_json, print_table, say, used_of
 
 if TYPE_CHECKING:
     from mainstay.wire.views import ClusterView, ResourcesView
 
-ALIASES: Mapping[str, str] = MappingProxyType({"ls": "list", "rm": "remove"})
 SIMULATED = re.compile(r"(?P<count>[1-9][0-9]*)x(?P<parts>[^,=]+=[^,]+(,[^,=]+=[^,]+)*)\Z")
-
-
-class Group(click.Group):
-    """Knows the short names."""
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """By name or short name."""
-        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
 
 
 @click.group(cls=Group)
@@ -78,7 +69,15 @@ class Nodes(click.ParamType[dict[str, Any]]):
 )
 @click.option("--agent", is_flag=True, help="An agent beside it carries it: prints the agent's token, once.")
 @json_option
-def add(*, name: str, kubeconfig: TextIO | None, topology: tuple[str, ...], as_json: bool, **settings: Any) -> None:
+def add(
+    *,
+    name: str,
+    kubeconfig: TextIO | None,
+    simulated: tuple[Any, ...],
+    topology: tuple[str, ...],
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Try the credentials of a cluster and add it; one that is there takes new settings and credentials."""
     from pydantic import ValidationError
 
@@ -88,7 +87,8 @@ def add(*, name: str, kubeconfig: TextIO | None, topology: tuple[str, ...], as_j
     text = kubeconfig.read() if kubeconfig else ""
     try:
         labels = dict(one.partition("=")[::2] for one in topology)
-        request = ClusterRequest.model_validate({"name": name, "kubeconfig": text, "topology": labels, **settings})
+        given = {"name": name, "kubeconfig": text, "simulated": list(simulated), "topology": labels}
+        request = ClusterRequest.model_validate(given | settings)
     except ValidationError as error:
         # Without the values: one of them may be a kubeconfig.
         faults = [

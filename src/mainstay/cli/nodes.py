@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from mainstay.cli.exits import Exit
+from mainstay.cli.groups import Group
 from mainstay.cli.show import ago, counted, gib, json_option, memory_of_gpu, out, print_json, print_table, say, used_of
 
 if TYPE_CHECKING:
     from mainstay.sdk.client import Client
     from mainstay.wire.views import NodeView
 
-ALIASES: Mapping[str, str] = MappingProxyType({"ls": "list"})
 LOOK_SECONDS = 1.0
 STRANGERS_SHOWN = 10
 reason_option = click.option("--reason", default="", metavar="TEXT", help="Why: shown wherever the node is.")
-
-
-class Group(click.Group):
-    """Knows the short names."""
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """By name or short name."""
-        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
 
 
 @click.group(cls=Group)

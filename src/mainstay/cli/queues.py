@@ -1,4 +1,4 @@
-"""`queue list|show|set|remove|history`, `flavor list|set|remove` and `priority list|set|remove`."""
+"""`queue list|show|set|remove|history`: how a fleet is shared."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mainstay.cli.groups import Group
+from mainstay.cli.local_queues import local
 from mainstay.cli.show import (
     MEMORY_UNITS,
     ago,
     duration,
     figure,
     json_option,
-    memory,
     out,
     print_json,
     print_table,
@@ -26,23 +27,17 @@ if TYPE_CHECKING:
     from mainstay.wire.requests import PreemptionRequest, QuotaRequest
     from mainstay.wire.views import PreemptionView, QueueView, QuotaView
 
-ALIASES: Mapping[str, str] = MappingProxyType({"ls": "list"})
 NONE = "none"
 """Instead of a parent or of quotas: it is to have none."""
 Cell = tuple[str, str]
 
 
-class Group(click.Group):
-    """Knows the short names."""
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """By name or short name."""
-        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
-
-
 @click.group(cls=Group)
 def queue() -> None:
     """Share a fleet: list queues, show how they stand, set and remove them."""
+
+
+queue.add_command(local)
 
 
 @queue.command(name="list")
@@ -272,225 +267,6 @@ def history(*, half_life: str | None, weight: float | None, entry: str | None, o
             out(f"{word:<11}{value}")
 
 
-@queue.group(cls=Group)
-def local() -> None:
-    """Say which queue a name of a namespace stands for, so that pods that others make there wait in it.
-
-    Such pods say the name as Kueue has it, in the label kueue.x-k8s.io/queue-name; the label mainstay.dev/queue goes before it.
-    """
-
-
-@local.command(name="list")
-@json_option
-def list_local(*, as_json: bool) -> None:
-    """List the names that namespaces have for queues."""
-    from mainstay.sdk.client import Client
-
-    with Client() as client:
-        found = client.local_queues()
-    if as_json:
-        print_json(found)
-        return
-    if not found:
-        say(
-            "there are none: set them from Kueue's LocalQueues with mainstay apply -f FILE, or: mainstay queue local set"
-        )
-        return
-    rows = ((one.namespace, one.name, one.cluster or "any", one.queue, f"{ago(one.set_at)} ago") for one in found)
-    print_table(("NAMESPACE", "NAME", "CLUSTER", "QUEUE", "SET"), rows)
-
-
-@local.command(name="set")
-@click.argument("name", metavar="NAMESPACE/NAME")
-@click.argument("queue_", metavar="QUEUE")
-@click.option("--cluster", default="", metavar="CLUSTER", help="Only there; this goes before what is said of any.")
-@json_option
-def set_local(name: str, queue_: str, *, cluster: str, as_json: bool) -> None:
-    """Say which queue a name of a namespace stands for. Pods that wait already keep theirs. For administrators."""
-    from mainstay.sdk.client import Client
-    from mainstay.wire.requests import LocalQueueRequest
-
-    namespace, plain = _local(name)
-    request = LocalQueueRequest(cluster=cluster, namespace=namespace, name=plain, queue=queue_)
-    with Client() as client:
-        made = client.set_local_queues([request])
-    if as_json:
-        print_json([one for one in made if (one.namespace, one.name, one.cluster) == (namespace, plain, cluster)])
-    say(f"✓ {name} stands for queue {queue_}", colour="green")
-    say("  next: mainstay queue local list")
-
-
-@local.command(name="remove")
-@click.argument("name", metavar="NAMESPACE/NAME")
-@click.option("--cluster", default="", metavar="CLUSTER", help="What was said of this cluster.")
-@json_option
-def remove_local(name: str, *, cluster: str, as_json: bool) -> None:
-    """Forget it: pods that say it from now on wait in the default queue. For administrators."""
-    from mainstay.sdk.client import Client
-
-    namespace, plain = _local(name)
-    with Client() as client:
-        client.remove_local_queue(namespace, plain, cluster=cluster)
-    if as_json:
-        print_json({"removed": name})
-    say(f"local queue {name} is removed")
-
-
-def _local(name: str) -> tuple[str, str]:
-    namespace, slash, plain = name.partition("/")
-    if not (namespace and slash and plain) or "/" in plain:
-        msg = f"{name} is not NAMESPACE/NAME"
-        raise click.UsageError(msg)
-    return namespace, plain
-
-
-@click.group(cls=Group)
-def flavor() -> None:
-    """Name nodes by their labels, so that queues have quotas of them: list such flavors, set, order and remove them."""
-
-
-@flavor.command(name="list")
-@json_option
-def list_flavors(*, as_json: bool) -> None:
-    """List the flavors of nodes, with what those of their nodes have that take work.
-
-    A node is of the first that it meets, and work takes the first of which its queue may use enough and that has room for it.
-    """
-    from mainstay.sdk.client import Client
-
-    with Client() as client:
-        found = client.flavors()
-    if as_json:
-        print_json(found)
-        return
-    if not found:
-        say("there are none: name nodes with mainstay flavor set NAME --label disk=ssd")
-        return
-    rows = (
-        (
-            one.name,
-            ", ".join(one.node_labels),
-            str(one.nodes),
-            figure(one.cores),
-            memory(one.memory_bytes),
-            str(one.gpus),
-            ", ".join(one.queues),
-        )
-        for one in found
-    )
-    columns = ("FLAVOR", "LABELS", "NODES", "CPUS", "MEMORY", "GPUS", "QUOTAS IN")
-    print_table(columns, rows, right=columns[2:6])
-
-
-@flavor.command(name="set")
-@click.argument("name", metavar="FLAVOR")
-@click.option(
-    "--label",
-    multiple=True,
-    metavar="LABEL",
-    help="What its nodes are: disk=ssd, zone in (a, b), !retiring. All of them must hold, and all are said together.",
-)
-@click.option(
-    "--before", metavar="FLAVOR", default="", help="The flavor that it comes just before. A new one comes last."
-)
-@json_option
-def set_flavor(name: str, *, label: tuple[str, ...], before: str, as_json: bool) -> None:
-    """Set a flavor of nodes, or change one that is there: what is not given stays as it is. For administrators.
-
-    \b
-    mainstay flavor set spot --label karpenter.sh/capacity-type=spot
-    mainstay flavor set owned --label owner=us --before spot
-    """  # noqa: D301 click keeps the lines after a backspace as they are
-    from pydantic import ValidationError
-
-    from mainstay.sdk.client import Client
-    from mainstay.wire.requests import FlavorRequest
-
-    try:
-        request = FlavorRequest(node_labels=list(label) or None, before=before)
-    except ValidationError as error:
-        msg = f"--label {str(error.errors()[0]['msg']).removeprefix('Value error, ')}"
-        raise click.UsageError(msg) from error
-    with Client() as client:
-        made = client.set_flavor(name, request)
-    if as_json:
-        print_json(made)
-    say(f"✓ flavor {made.name} is set: nodes with {', '.join(made.node_labels)}", colour="green")
-    if not made.nodes:
-        say("  warning: no node that takes work is of it now")
-    say(f"  next: mainstay queue set QUEUE --quota cpu={made.name}:64 | mainstay flavor list")
-
-
-@flavor.command(name="remove")
-@click.argument("name", metavar="FLAVOR")
-@json_option
-def remove_flavor(name: str, *, as_json: bool) -> None:
-    """Forget a flavor of nodes. Refused while a queue or cohort has a quota of it. For administrators."""
-    from mainstay.sdk.client import Client
-
-    with Client() as client:
-        client.remove_flavor(name)
-    if as_json:
-        print_json({"removed": name})
-    say(f"flavor {name} is removed")
-
-
-@click.group(cls=Group)
-def priority() -> None:
-    """List, set and remove names for priorities. A higher number is more urgent."""
-
-
-@priority.command(name="list")
-@json_option
-def list_priorities(*, as_json: bool) -> None:
-    """List the names that jobs may give as their priority, the most urgent first."""
-    from mainstay.sdk.client import Client
-
-    with Client() as client:
-        found = client.priorities()
-    if as_json:
-        print_json(found)
-        return
-    rows = ((one.name, str(one.priority), "yes" if one.preemptible else "no") for one in found)
-    print_table(("NAME", "PRIORITY", "PREEMPTIBLE"), rows, right=("PRIORITY",))
-
-
-@priority.command(name="set")
-@click.argument("name")
-@click.argument("number", metavar="0-100", type=click.IntRange(0, 100))
-@click.option(
-    "--preemptible/--no-preemptible",
-    default=True,
-    show_default=True,
-    help="Whether more urgent work may take the place of what has it.",
-)
-@json_option
-def set_priority(name: str, number: int, *, preemptible: bool, as_json: bool) -> None:
-    """Give a priority a name. Runs keep the number that they were submitted with. For administrators."""
-    from mainstay.sdk.client import Client
-
-    with Client() as client:
-        made = client.set_priority(name, number, preemptible=preemptible)
-    if as_json:
-        print_json(made)
-    say(f"✓ priority {made.name} is {made.priority}", colour="green")
-    say(f"  next: `priority: {made.name}` in a job file, or mainstay run --priority {made.name} -- COMMAND")
-
-
-@priority.command(name="remove")
-@click.argument("name")
-@json_option
-def remove_priority(name: str, *, as_json: bool) -> None:
-    """Forget a name. Job files that give it are refused from now on. For administrators."""
-    from mainstay.sdk.client import Client
-
-    with Client() as client:
-        client.remove_priority(name)
-    if as_json:
-        print_json({"removed": name})
-    say(f"priority {name} is removed")
-
-
 def _quotas(quota: Sequence[str], borrow: Sequence[str], lend: Sequence[str]) -> list[QuotaRequest] | None:
     """All quotas, or None where none of the options was given. Raises UsageError for what cannot be read."""
     from pydantic import ValidationError
@@ -557,7 +333,7 @@ def _preemption(texts: Sequence[str]) -> PreemptionRequest | None:
             raise click.UsageError(msg)
         said[rule] = whom
     try:
-        return PreemptionRequest.model_validate({rule.replace("-", "_"): whom for rule, whom in said.items()})
+        return PreemptionRequest.model_validate_strings({rule.replace("-", "_"): whom for rule, whom in said.items()})
     except ValidationError as error:
         rule = str(error.errors()[0]["loc"][0]).replace("_", "-")
         msg = f"--preempt {rule}={said[rule]}: it is {RULES[rule]}"

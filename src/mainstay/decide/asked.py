@@ -26,7 +26,7 @@ REMEMBERED_MAX = 1 << 21
 """Requests times blocks of nodes: 48 MiB."""
 
 
-class Asked:
+class AskedColumns:
     """The requests of all shapes; those of shapes with choices or slices of GPUs once they are learned."""
 
     def __init__(

@@ -28,8 +28,10 @@ class Ledger(NamedTuple):
     """What it has as its own: no share is counted below that."""
     lendable: Ints
     """What it could have at most; all shares are parts of it."""
+    kept: Ints
+    """The part of its own that it keeps to itself: what is used of that counts in nothing above it (`quota.local`)."""
     held: Ints
-    """What its workloads hold now."""
+    """What its workloads hold now; of a cohort, what is held below it beyond what is kept there."""
     past: Floats
     """What it has borrowed lately, times what that weighs: it counts beside what it borrows, as long as it borrows anything."""
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from mainstay.decide import admission, kernel
 from mainstay.decide.allowance import Allowance
-from mainstay.decide.asked import Asked
+from mainstay.decide.asked import AskedColumns
 from mainstay.decide.columns import Found, Ledger, Waiting
 from mainstay.decide.compiled import kernel_for
 from mainstay.decide.kernel import BLOCK, NONE
@@ -23,7 +23,7 @@ from mainstay.decide.placement.fill import Policy, rankings_of
 from mainstay.decide.placement.fit import Request, free_of
 from mainstay.decide.placement.gang import place
 from mainstay.decide.placement.headroom import headroom_of, unbound
-from mainstay.decide.placement.images import heeded, worth_of
+from mainstay.decide.placement.images import heeded, worth_of_images
 from mainstay.decide.placement.reach import Users, users_of
 from mainstay.decide.placement.sets import (
     Part,
@@ -84,7 +84,7 @@ class Cycle:
         self._releases = Releases(snapshot) if tries_max and self._long.any() else None
         self._placed: list[Placed] = []
         """What was placed since a start was reserved last."""
-        self.free = self.free.with_images(worth_of(snapshot, self.order))
+        self.free = self.free.with_images(worth_of_images(snapshot, self.order))
         beside = list[Ints]()
         if self.free.images:
             beside.append(heeded(snapshot, self.free, self.order))
@@ -106,7 +106,7 @@ class Cycle:
         self.started = np.zeros(snapshot.workloads.key.size, dtype=np.bool_)
         """[workloads] Those that have been placed."""
         self._policy, self._kernel = policy, kernel
-        self._asked = Asked(
+        self._asked = AskedColumns(
             snapshot,
             self.free,
             self.allowance,

@@ -20,8 +20,9 @@ PARTS = np.array([1_000, 1, 1_000_000], dtype=np.int64)
 so that sums do not depend on their order; finer than what anybody holds, since an average may be a tenth of a GPU."""
 
 
-def used_lately(snapshot: Snapshot) -> Floats:
-    """[queues, resources] in the units of a ledger; a cohort has used what all below it have. All 0 where no history is kept.
+def used_lately(snapshot: Snapshot, *, kept: Ints | None = None) -> Floats:
+    """[queues, resources] in the units of a ledger; a cohort has used what all below it have, beyond what each of them has `kept`
+    to itself. All 0 where no history is kept.
 
     O(allocations + queues).
     """
@@ -38,24 +39,26 @@ def used_lately(snapshot: Snapshot) -> Floats:
     for number, column in enumerate((held.cpu_milli, held.memory_bytes, held.gpus)):
         found[:, number] += np.bincount(queue, weights=column[rows] * parts, minlength=found.shape[0])
     whole: Ints = np.rint(found * PARTS).astype(np.int64)
-    return with_all_below(tree, whole) / PARTS
+    return with_all_below(tree, whole, kept=None if kept is None else kept * PARTS) / PARTS
 
 
-def held_now(snapshot: Snapshot) -> Ints:
-    """[queues, resources] What the pods that have not ended hold, in the units of a ledger; a cohort all below it."""
+def held_now(snapshot: Snapshot, *, kept: Ints | None = None) -> Ints:
+    """[queues, resources] What the pods that have not ended hold, in the units of a ledger; a cohort all below it, beyond what
+    each of them has `kept` to itself.
+    """
     tree, held = snapshot.queues, snapshot.allocations
     rows, queue = held_rows(snapshot)
     found = np.zeros((PARTS.size, len(tree.names)), dtype=np.int64)
     for number, column in enumerate((held.cpu_milli, held.memory_bytes, held.gpus)):
         np.add.at(found[number], queue, column[rows])  # column by column NumPy knows a fast way
-    return with_all_below(tree, np.ascontiguousarray(found.T))
+    return with_all_below(tree, np.ascontiguousarray(found.T), kept=kept)
 
 
-def with_all_below(tree: QueueTree, amounts: Ints) -> Ints:
-    """[queues, ...] The same array, in which every cohort has in addition what all below it have."""
+def with_all_below(tree: QueueTree, amounts: Ints, *, kept: Ints | None = None) -> Ints:
+    """[queues, ...] The same array, in which every cohort has in addition what all below it have, beyond what each has `kept`."""
     for row in range(tree.parent.size - 1, -1, -1):  # Children come after their parents.
         if tree.parent[row] >= 0:
-            amounts[tree.parent[row]] += amounts[row]
+            amounts[tree.parent[row]] += amounts[row] if kept is None else np.maximum(0, amounts[row] - kept[row])
     return amounts
 
 

@@ -161,12 +161,12 @@ def holding(
     `alone` is a cycle in which nobody has had a turn, `cycle` one in which those have who go first; `row` is that of the
     workload, or negative.
     """
-    asked = _Asked(snapshot=snapshot, shape=shape, queue=queue, reason=reason, alone=alone, tenant=tenant)
+    asked = _Question(snapshot=snapshot, shape=shape, queue=queue, reason=reason, alone=alone, tenant=tenant)
     found = _of(asked, cycle, row)
     return replace(found, like=shape.choices[0].memory_bytes) if found else None
 
 
-def _of(asked: _Asked, cycle: Cycle, row: int) -> Holding | None:
+def _of(asked: _Question, cycle: Cycle, row: int) -> Holding | None:
     snapshot, shape = asked.snapshot, asked.shape
     match asked.reason.code:
         case Code.WAITS_FOR_QUOTA:
@@ -186,7 +186,7 @@ def _of(asked: _Asked, cycle: Cycle, row: int) -> Holding | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
+class _Question:
     """What `holding` is asked about."""
 
     snapshot: Snapshot
@@ -197,7 +197,7 @@ class _Asked:
     tenant: str
 
 
-def _of_quota(asked: _Asked) -> Holding | None:
+def _of_quota(asked: _Question) -> Holding | None:
     """Queues that use the cell that is short, as far as that leaves less for this one."""
     snapshot, queue = asked.snapshot, asked.queue
     tree, allowance, numbers = snapshot.queues, asked.alone.allowance, asked.reason.numbers
@@ -272,7 +272,7 @@ def _below(parent: Ints, top: int) -> Bools:
     return inside
 
 
-def _of_capacity(asked: _Asked, *, there: Bools | None = None) -> Holding | None:
+def _of_capacity(asked: _Question, *, there: Bools | None = None) -> Holding | None:
     """Queues that hold the nodes which would do if they were empty; `there`: of these nodes only."""
     snapshot, requests = asked.snapshot, _requests(asked)
     nodes = snapshot.nodes
@@ -295,7 +295,7 @@ def _of_capacity(asked: _Asked, *, there: Bools | None = None) -> Holding | None
     return _told(found, by_queue, asked.tenant, kind="capacity", resource=resource, nodes=int(would_do.sum()))
 
 
-def _requests(asked: _Asked) -> tuple[Request, ...]:
+def _requests(asked: _Question) -> tuple[Request, ...]:
     """What asks for places, within the quotas: of several pod sets that which is short of them."""
     shape, queue, allowance = asked.shape, asked.queue, asked.alone.allowance
     at = next((at for at, one in enumerate(shape.sets) if one.name == asked.reason.numbers.get("set")), 0)

@@ -492,12 +492,13 @@ def leave(ledger: Ledger, waiting: Waiting, at: int, got: int, ranks: int) -> No
     """This one, who is next of its queue, has its place, and holds it: `got` of the `ranks` that it asked for."""
     queue = waiting.line[at]
     waiting.begin[queue] = at + 1
-    above = queue
-    while above != NONE:
-        for resource in range(waiting.asked.shape[1]):
-            asked = waiting.asked[at, resource]
-            ledger.held[above, resource] += asked if got == ranks else asked // ranks * got
-        above = ledger.parent[above]
+    for resource in range(waiting.asked.shape[1]):
+        asked = waiting.asked[at, resource]
+        above, more = queue, asked if got == ranks else asked // ranks * got
+        while above != NONE and more > 0:
+            beyond = _beyond_kept(ledger, above, resource, more)
+            ledger.held[above, resource] += more
+            above, more = ledger.parent[above], beyond
     _look_up(ledger, waiting, queue)
 
 
@@ -572,7 +573,7 @@ def _look_up_one(ledger: Ledger, waiting: Waiting, queue: int) -> None:
     waiting.head[queue] = head
     if queue >= everybody - lines and queue != everybody:
         # Of a line counts what it holds already: what is large would else wait for as long as others ask for little.
-        waiting.share[queue] = share(ledger, queue, ledger.own[queue])
+        waiting.share[queue] = share(ledger, queue, ledger.own[queue], queue)
         _play_again(ledger, waiting, queue)
     elif queue != everybody:
         _share_of_head(ledger, waiting, queue)
@@ -581,7 +582,7 @@ def _look_up_one(ledger: Ledger, waiting: Waiting, queue: int) -> None:
 def _share_of_head(ledger: Ledger, waiting: Waiting, queue: int) -> None:
     head = waiting.head[queue]
     if head != NONE:
-        waiting.share[queue] = share(ledger, queue, waiting.asked[head])
+        waiting.share[queue] = share(ledger, queue, waiting.asked[head], waiting.line[head])
 
 
 def _play_again(ledger: Ledger, waiting: Waiting, line: int) -> None:
@@ -610,14 +611,24 @@ def _goes_before(waiting: Waiting, line: int, other: int) -> bool:
     return bool(waiting.rank[at] < waiting.rank[by])
 
 
-def share(ledger: Ledger, queue: int, amounts: Ints) -> float:
-    """The weighted dominant share of a queue or cohort, would it hold so much more [resources].
+def _beyond_kept(ledger: Ledger, queue: int, resource: int, more: int) -> int:
+    """How much more of so much more counts above the queue: what goes beyond the part of its own that it keeps to itself."""
+    held = ledger.held[queue, resource] - ledger.kept[queue, resource]
+    return int(max(0, held + more) - max(0, held))
+
+
+def share(ledger: Ledger, queue: int, amounts: Ints, below: int) -> float:
+    """The weighted dominant share of a queue or cohort, would so much more [resources] be held in the queue or line `below` it,
+    or in itself.
 
     0 while it borrows nothing, whatever it has borrowed before: what is its own is not taken from it.
     """
     dominant, borrows = 0.0, False
     for resource in range(amounts.size):
-        borrowed = ledger.held[queue, resource] + amounts[resource] - ledger.own[queue, resource]
+        at, more = below, amounts[resource]
+        while at != queue:
+            at, more = ledger.parent[at], _beyond_kept(ledger, at, resource, more)
+        borrowed = ledger.held[queue, resource] + more - ledger.own[queue, resource]
         past = ledger.past[queue, resource]
         if borrowed > 0:
             borrows = True

@@ -63,7 +63,7 @@ class Replay:
         self._tries_max = 0 if waits == 1 else TRIES_MAX if few else 1
         world = replace(snapshot, nominations={}, displaced_by={})
         self._runs = Runs.of(world)
-        self._asked = _Asked.of(world)
+        self._asked = _Demand.of(world)
         self._stage = _Stage.first(world, self._runs)
         self._cycle = self._cycle_of(self._stage)
         self._placed = list(self._cycle.placements())
@@ -340,7 +340,7 @@ class _Slots:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
+class _Demand:
     """What those who wait ask for, to see without a cycle that none of them can start."""
 
     rows: Ints
@@ -353,7 +353,7 @@ class _Asked:
     """Room on nodes is all that they wait for."""
 
     @classmethod
-    def of(cls, snapshot: Snapshot) -> _Asked:
+    def of(cls, snapshot: Snapshot) -> _Demand:
         table = snapshot.workloads
         rows = np.flatnonzero(admission.waiting(snapshot))
         amounts = np.stack((table.cpu_milli[rows], table.memory_bytes[rows], table.gpus[rows]), axis=1)

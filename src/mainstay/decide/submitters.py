@@ -71,6 +71,7 @@ def with_lines(ledger: Ledger, snapshot: Snapshot, lines: Lines) -> Ledger:
         weight=np.append(ledger.weight, np.ones(lines.queue.size)),
         own=np.concatenate((ledger.own, nothing)),
         lendable=np.concatenate((ledger.lendable, _lendable(snapshot)[lines.queue])),
+        kept=np.concatenate((ledger.kept, nothing)),
         held=np.concatenate((ledger.held, held_in(snapshot, lines))),
         past=np.concatenate((ledger.past, nothing.astype(np.float64))),
     )

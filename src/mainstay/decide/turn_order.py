@@ -29,11 +29,15 @@ def turn_order(snapshot: Snapshot) -> Ints:
         here = here[np.lexsort((place[here], node[here]))]
         begins = np.searchsorted(node[here], node[here])
         total = np.concatenate((np.zeros((1, asked.shape[1])), asked[here].cumsum(axis=0)))
-        share = ledger.shares(node[here], ledger.held[node[here]] + total[1:] - total[begins])
+        held = ledger.held[node[here]] + total[1:] - total[begins]
+        share = ledger.shares(node[here], held)
         key = np.empty(here.size, dtype=np.int64)
         key[np.lexsort((rank[here], share))] = np.arange(here.size)
         # The highest of the same queue or cohort so far: those before are kept apart by what is above all their keys.
         key = np.maximum.accumulate(key + begins * here.size) - begins * here.size
         place[here[np.lexsort((np.arange(here.size), key))]] = np.arange(here.size)
+        # What goes beyond what the node keeps to itself counts above it.
+        beyond = held - ledger.kept[node[here]]
+        asked[here] = np.maximum(0, beyond) - np.maximum(0, beyond - asked[here])
         node = np.where(tree.depth[node] == depth, tree.parent[node], node)
     return rows[place.argsort()]

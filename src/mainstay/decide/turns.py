@@ -96,34 +96,37 @@ def whole_fleet(snapshot: Snapshot) -> Ints:
 def ledger_of(snapshot: Snapshot) -> Ledger:
     """The queues with what is their own, what their workloads hold now, and what they have borrowed lately."""
     tree, whole = snapshot.queues, whole_fleet(snapshot)
-    own, lendable = _own_and_lendable(tree, whole)
+    own, kept, lendable = _own_kept_and_lendable(tree, whole)
     ledger = Ledger(
         parent=tree.parent.copy(),
         weight=tree.weight.copy(),
         own=own,
         lendable=lendable,
+        kept=kept,
         held=np.zeros_like(own),
         past=np.zeros(own.shape),
     )
     if tree.parent.size > 1:  # Alone, a queue is always next.
-        ledger.held[:] = held_now(snapshot)
+        ledger.held[:] = held_now(snapshot, kept=kept)
         if snapshot.history_policy.on:
-            ledger.past[:] = snapshot.history_policy.weight * np.maximum(0, used_lately(snapshot) - own)
+            ledger.past[:] = snapshot.history_policy.weight * np.maximum(0, used_lately(snapshot, kept=kept) - own)
     return ledger
 
 
-def _own_and_lendable(tree: QueueTree, whole: Ints) -> tuple[Ints, Ints]:
-    """Of each queue and resource of a ledger, all flavors together: its quota, and the most that its cohort could have.
+def _own_kept_and_lendable(tree: QueueTree, whole: Ints) -> tuple[Ints, Ints, Ints]:
+    """Of each queue and resource of a ledger, all flavors together: its quota, what of that it keeps to itself, and the most
+    that its cohort could have.
 
     Where there are no quotas of a resource, nothing is anybody's own, and all of the fleet could be had.
     """
     own = np.zeros((len(tree.names), whole.size), dtype=np.int64)
-    lendable = np.broadcast_to(whole, own.shape).copy()
+    kept, lendable = np.zeros_like(own), np.broadcast_to(whole, own.shape).copy()
     if tree.cells:
         quotas, inner = quota.quotas_of(tree), tree.parent >= 0
         for column, resource in enumerate((Resource.CPU, Resource.MEMORY, Resource.GPU)):
             cells = [cell for cell, (_, one) in enumerate(tree.cells) if one == resource]
             own[:, column] = quotas.subtree[:, cells].sum(axis=1)
+            kept[:, column] = quotas.local[:, cells].sum(axis=1)
             cohort = np.where(inner, quotas.potential[:, cells].sum(axis=1)[tree.parent], 0)
             lendable[cohort > 0, column] = cohort[cohort > 0]
-    return own, lendable
+    return own, kept, lendable

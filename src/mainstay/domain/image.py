@@ -43,13 +43,13 @@ class NodeImages:
     def worth(self, image: str) -> Floats | None:
         """[nodes] What it is worth that a node has it: 0 where it has not, 1 if it is large. None if no node has it."""
         digest = digest_of(image)
-        of_each = np.array([worth(one.get(digest, 0)) for one in self.each], dtype=np.float64)
+        of_each = np.array([worth_of_size(one.get(digest, 0)) for one in self.each], dtype=np.float64)
         if not of_each.any():
             return None
         found: Floats = of_each[self.number]
         return found if found.any() else None
 
 
-def worth(mib: int) -> float:
+def worth_of_size(mib: int) -> float:
     """Of an image of this size that need not be pulled, from 0 to 1."""
     return (min(max(mib, SMALL_MIB), LARGE_MIB) - SMALL_MIB) / (LARGE_MIB - SMALL_MIB)

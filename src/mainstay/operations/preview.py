@@ -29,7 +29,7 @@ from mainstay.ports import Store, WorkloadFilter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Previewed:
     """What submitting would do, and the job as it would be."""
 
     job: JobRequest
@@ -46,7 +46,7 @@ def preview(
     now: int,
     open_max: int = OPEN_MAX,
     permitted: Permitted = ANYTHING,
-) -> Asked:
+) -> Previewed:
     """What would happen if this job were submitted now. Raises Invalid and TooMany as submit would."""
     principal.require(Permission.READ, job.project)
     check(job)
@@ -84,7 +84,7 @@ def preview(
         if found and not answer.starts_never:
             answer = replace(answer, reason=found.reason, expected=None)
         answer = replace(answer, starts_never=found is not None)
-    return Asked(job=job, limited_by_queue=limited, answer=answer)
+    return Previewed(job=job, limited_by_queue=limited, answer=answer)
 
 
 def explain(store: Store, principal: Principal, reference: str, *, now: int) -> explaining.Explanation | None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from mainstay.decide.why import Whys
 from mainstay.domain.errors import Conflict, Invalid, KeyReused, NotFound, NotYet
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.domain.reason import Code
@@ -212,8 +213,11 @@ class User:
     def _last_wish(self, services: Services) -> Request | None:
         tenant = self.principal.tenant
         waiting = WorkloadFilter(tenant=tenant, phases=(Phase.QUEUED,))
+        # Its record says why it began to wait: before any node was known, say. What keeps it waiting now is worked out.
+        whys = Whys(services.store.snapshot(now=services.clock.now(), seed=0))
         for workload in services.store.workloads(waiting, before=0, limit=PAGE):
-            if workload.reason.code is Code.NEVER_FITS and not workload.stop_requested:
+            why = whys.of(workload.key, workload.version) or workload.reason
+            if why.code is Code.NEVER_FITS and not workload.stop_requested:
                 return self._request("request_stop", partial(self._ask_stop, workload.id))
         for endpoint in services.store.endpoints(tenant=tenant):
             return self._request("remove_endpoint", partial(self._ask_removal, endpoint.name))

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from mainstay.store.columns import Column
 
 if TYPE_CHECKING:
-    from mainstay.store.snapshot import State
+    from mainstay.store.state import State
 
 Word = TypeVar("Word", bound=Hashable)
 CHUNK = 10_000

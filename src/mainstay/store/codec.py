@@ -68,7 +68,7 @@ def spec_of(text: str) -> WorkloadSpec:
     return _SPEC.decode(text)
 
 
-class Requests(NamedTuple):
+class SpecRequests(NamedTuple):
     """What a decision asks of a specification, as of `WorkloadSpec`."""
 
     choices: tuple[Resources, ...]
@@ -81,11 +81,11 @@ class Requests(NamedTuple):
         return len(self.choices) > 1 or not (self.sets or self.choices[0].is_plain)
 
 
-def requests_of(text: str) -> Requests:
+def requests_of(text: str) -> SpecRequests:
     """The choices and the pod sets alone out of a specification."""
     found = _REQUESTS.decode(text)
     sets = (PodSet(name=one.name, nodes=one.nodes, resources=one.resources) for one in found.sets)
-    return Requests(choices=found.choices, sets=tuple(sets), equals=found.equals)
+    return SpecRequests(choices=found.choices, sets=tuple(sets), equals=found.equals)
 
 
 def typical_text(typical: Mapping[str, int]) -> str:
@@ -523,7 +523,7 @@ def _phase_of(number: int) -> Phase | None:
     return None if number == NO_PHASE else Phase(number)
 
 
-class _Requests(msgspec.Struct):
+class _SpecRequests(msgspec.Struct):
     choices: tuple[Resources, ...]
     sets: tuple[PodSet, ...] = ()
     equals: int = 1
@@ -548,7 +548,7 @@ _REQUIREMENTS = msgspec.json.Decoder(tuple[Requirement, ...])
 _SLOTS = msgspec.json.Decoder(tuple[Slot, ...])
 _NEED = msgspec.json.Decoder(NodeNeed)
 _SPEC = msgspec.json.Decoder(WorkloadSpec)
-_REQUESTS = msgspec.json.Decoder(_Requests)
+_REQUESTS = msgspec.json.Decoder(_SpecRequests)
 _QUOTAS = msgspec.json.Decoder(list[tuple[str, str, int, int | None, int | None]])
 _COUNTS = msgspec.json.Decoder(dict[str, int])
 _REASON = msgspec.json.Decoder(tuple[Code, str, dict[str, int | float | str]])

@@ -16,7 +16,7 @@ from mainstay.store.columns import Column
 
 if TYPE_CHECKING:
     from mainstay.store.changed import Reader
-    from mainstay.store.snapshot import State
+    from mainstay.store.state import State
 
 TRAITS_SPARE = 1_000
 """So many that no node has any more are kept, beside one for each node, before all are numbered anew."""

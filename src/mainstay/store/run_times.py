@@ -39,7 +39,7 @@ def run_times_on(connection: sa.Connection, *, tenant: str, project: str, name: 
 
 Name: TypeAlias = tuple[str, str, str]
 """Tenant, project and name."""
-Asked: TypeAlias = tuple[str, str, int, int, int, str, int]
+ShapeKey: TypeAlias = tuple[str, str, int, int, int, str, int]
 """Tenant and queue; CPU, memory, GPUs and their model of a pod; ranks."""
 
 
@@ -48,7 +48,7 @@ class RunTimes:
     """Seconds that the last runs took that succeeded at once, at most RUNS_MAX of each, the newest first."""
 
     of_name: Mapping[Name, Sequence[int]] = field(default_factory=dict)
-    of_shape: Mapping[Asked, Sequence[int]] = field(default_factory=dict)
+    of_shape: Mapping[ShapeKey, Sequence[int]] = field(default_factory=dict)
     """Of what asked for the same in the same queue; known only where runs of a name are too few to tell."""
 
     @classmethod
@@ -95,7 +95,7 @@ def _name_of(row: WorkloadRow) -> Name:
     return row["tenant"], row["project"], row["name"]
 
 
-def _asked_of(row: WorkloadRow) -> Asked:
+def _asked_of(row: WorkloadRow) -> ShapeKey:
     asked = row["cpu_milli"], row["memory_bytes"], row["gpus"], row["gpu_model"], row["nodes"]
     return row["tenant"], row["queue"], *asked
 

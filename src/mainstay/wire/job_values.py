@@ -101,17 +101,16 @@ def as_arguments(value: Any) -> Any:
     return shlex.split(value) if isinstance(value, str) else value
 
 
-Cpu = Annotated[str, BeforeValidator(as_text), AfterValidator(_cpu), Field(examples=["4", "500m", "4+", "4..8"])]
-Memory = Annotated[str, BeforeValidator(as_text), AfterValidator(_memory), Field(examples=["16GB", "32Gi", "4GB+"])]
+_AsText = BeforeValidator(as_text, json_schema_input_type=str | float)
+Cpu = Annotated[str, _AsText, AfterValidator(_cpu), Field(examples=["4", "500m", "4+", "4..8"])]
+Memory = Annotated[str, _AsText, AfterValidator(_memory), Field(examples=["16GB", "32Gi", "4GB+"])]
 Gpu = Annotated[
     str,
     BeforeValidator(_as_gpu, json_schema_input_type=str | int | float | GpuParts),
     AfterValidator(_gpu),
     Field(examples=["8", "H100:8", "H100:80GB:8", "40GB", "0.5", "1g.10gb:2"]),
 ]
-Duration = Annotated[
-    str, BeforeValidator(as_text), AfterValidator(_duration), Field(examples=["90s", "30m", "12h", "1h30m"])
-]
+Duration = Annotated[str, _AsText, AfterValidator(_duration), Field(examples=["90s", "30m", "12h", "1h30m"])]
 Name = Annotated[str, Field(pattern=NAME)]
 Priority = Annotated[
     int | str,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
@@ -104,6 +104,9 @@ def _of_map(labels: dict[Any, Any]) -> Iterator[str]:
 
 def _plain(value: Any) -> str:
     """As it would stand in a label: YAML and JSON read `true` and `16` as something else."""
+    if not isinstance(value, str | int | float):
+        msg = f"{value!r} is no value of a label; {_WRITTEN}"
+        raise ValueError(msg)  # noqa: TRY004 what is said of fields is a ValueError
     return str(value).lower() if isinstance(value, bool) else str(as_text(value))
 
 
@@ -117,9 +120,10 @@ def _tolerated(text: str) -> str:
     return text
 
 
+LabelMap: TypeAlias = dict[str, str | float | bool | list[str | float | bool]]
 Lines = Annotated[
     list[Annotated[str, Field(max_length=8_000), AfterValidator(_read)]],
-    BeforeValidator(_lines, json_schema_input_type=list[str] | dict[str, str | list[str]]),
+    BeforeValidator(_lines, json_schema_input_type=str | list[str] | LabelMap),
     Field(max_length=LINES_MAX),
 ]
 """All of them must hold."""
@@ -152,6 +156,6 @@ def _preferences(value: Any) -> Any:
 
 Preferences = Annotated[
     list[PreferredNodes],
-    BeforeValidator(_preferences, json_schema_input_type=list[PreferredNodes | str | dict[str, str]] | dict[str, str]),
+    BeforeValidator(_preferences, json_schema_input_type=str | list[PreferredNodes | str | LabelMap] | LabelMap),
     Field(max_length=PREFERENCES_MAX),
 ]

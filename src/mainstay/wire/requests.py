@@ -21,9 +21,9 @@ LABEL_VALUE = r"^([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?$"
 
 
 class Request(BaseModel):
-    """Base of all request bodies."""
+    """Base of all request bodies. Strict: "1" is no number and 1 no yes, as the description of the API has it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Submission(Request):
@@ -277,6 +277,8 @@ class PriorityRequest(Request):
 
 class SecretRequest(Request):
     """The value of a secret, in base 64."""
+
+    model_config = ConfigDict(strict=False)  # JSON has no bytes: they come as text.
 
     value: Annotated[bytes, EncodedBytes(encoder=WholeBase64), Field(repr=False)]
 

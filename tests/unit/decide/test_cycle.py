@@ -280,7 +280,7 @@ def one_by_one(contest: Contest) -> set[int]:  # noqa: C901 - the rules side by 
         return (-int(table.priority[row]), holds, rank[row])
 
     def share(owner: int, row: int) -> float:
-        return share_of(ledger, owner, asked[row])
+        return share_of(ledger, owner, asked[row], int(table.queue[row]))
 
     roots = [row for row, parent in enumerate(tree.parent.tolist()) if parent < 0]
     while (row := best(roots)) is not None:
@@ -293,9 +293,11 @@ def one_by_one(contest: Contest) -> set[int]:  # noqa: C901 - the rules side by 
             left -= cpus
             if limited:
                 own[queue, column] += cpus
-            at = queue
+            at, more = queue, asked[row]
             while at >= 0:
-                ledger.held[at] += asked[row]
+                before = np.maximum(0, ledger.held[at] - ledger.kept[at])
+                ledger.held[at] += more
+                more = np.maximum(0, ledger.held[at] - ledger.kept[at]) - before
                 at = int(tree.parent[at])
             who = queue, int(table.submitter[row])
             given[who] = given.get(who, 0) + cpus

@@ -7,9 +7,9 @@ import pytest
 
 from mainstay.decide.cycle import Cycle
 from mainstay.decide.placement import POLICIES, images
-from mainstay.decide.placement.images import worth_of
+from mainstay.decide.placement.images import worth_of_images
 from mainstay.decide.rows import only_nodes
-from mainstay.domain.image import LARGE_MIB, SMALL_MIB, worth
+from mainstay.domain.image import LARGE_MIB, SMALL_MIB, worth_of_size
 from mainstay.domain.workload import Phase
 from tests.unit.decide.test_headroom import placed
 from tests.worlds import allocation, node, workload, world
@@ -32,8 +32,8 @@ def test_with_gpus_likewise(policy):
 
 
 def test_the_larger_the_image_the_more_it_counts_between_two_bounds():
-    assert [worth(mib) for mib in (0, SMALL_MIB, LARGE_MIB, 10**6)] == [0, 0, 1, 1]
-    assert 0 < worth(100) < worth(500) < 1
+    assert [worth_of_size(mib) for mib in (0, SMALL_MIB, LARGE_MIB, 10**6)] == [0, 0, 1, 1]
+    assert 0 < worth_of_size(100) < worth_of_size(500) < 1
     nodes = [node(images={"both": 300}), node(images={"both": 900})]
     assert placed(world(nodes=nodes, workloads=[workload(1, image="both")])) == {1: [2]}
     nodes = [node(), node(images={"tiny": 20})]
@@ -76,9 +76,9 @@ def test_only_the_images_that_most_work_asks_for_are_heeded(monkeypatch):
     monkeypatch.setattr(images, "IMAGES_MAX", 2)
     many = [workload(key, image=f"i{key % 5}") for key in range(1, 8)]
     snapshot = world(nodes=[node(images={f"i{at}": 500 for at in range(5)})], workloads=many)
-    assert [snapshot.images[one] for one in worth_of(snapshot, np.arange(7))] == ["i1", "i2"]
+    assert [snapshot.images[one] for one in worth_of_images(snapshot, np.arange(7))] == ["i1", "i2"]
     monkeypatch.setattr(images, "TRIED_MAX", 1)
-    assert [snapshot.images[one] for one in worth_of(snapshot, np.arange(7))] == ["i1"]
+    assert [snapshot.images[one] for one in worth_of_images(snapshot, np.arange(7))] == ["i1"]
 
 
 def test_a_part_of_a_fleet_has_the_images_of_its_nodes():

@@ -23,7 +23,7 @@ from mainstay.decide import compiled, cycle, kernel, placement, quota, turns
 from mainstay.decide.allowance import Allowance
 from mainstay.decide.cycle import Cycle
 from mainstay.decide.placement import POLICIES, fit
-from mainstay.decide.preemption.balance import Balance
+from mainstay.decide.preemption.balance import ROOTS, Balance
 from mainstay.domain.history import HistoryPolicy
 from mainstay.domain.quantity import BYTES_PER_GIB, MEMORY_LABEL, Resources
 from mainstay.domain.queue import RESERVED_AFTER_SECONDS, QueueSpec, Quota
@@ -216,7 +216,7 @@ from mainstay.decide import compiled, turns
 from tests.worlds import world
 ledger = turns.ledger_of(world())
 share = compiled.machine_code().share
-assert share(ledger, 0, ledger.held[0]) == 0
+assert share(ledger, 0, ledger.held[0], 0) == 0
 print(sum(share.stats.cache_hits.values()))
 """
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
@@ -239,9 +239,9 @@ def test_machine_code_that_another_version_kept_is_not_read(tmp_path):
 from mainstay.decide import columns, compiled
 import numpy as np
 rows = np.ones((1, 3), dtype=np.int64)
-ledger = columns.{tuple}(np.zeros(1, dtype=np.int64), np.ones(1), rows, rows, rows, np.zeros((1, 3)))
+ledger = columns.{tuple}(np.zeros(1, dtype=np.int64), np.ones(1), rows, rows, rows, rows, np.zeros((1, 3)))
 share = compiled.machine_code().share
-share(ledger, 0, rows[0])
+share(ledger, 0, rows[0], 0)
 print(sum(share.stats.cache_hits.values()))
 """
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
@@ -427,8 +427,41 @@ def test_a_share_is_the_same_asked_of_one_queue_of_all_or_of_the_balance(seed):
     rng = np.random.default_rng(seed)
     queue, more = np.arange(ledger.weight.size), rng.integers(0, 1 << 40, ledger.held.shape)
     expected = ledger.shares(queue, ledger.held + more).tolist()
-    assert [kernel.share(ledger, number, more[number]) for number in queue.tolist()] == expected
+    assert [kernel.share(ledger, number, more[number], number) for number in queue.tolist()] == expected
     assert [balance.share(number, tuple(more[number].tolist()))[0] for number in queue.tolist()] == expected
+
+
+@given(st.integers(0, 2**32))
+def test_a_share_with_more_is_that_of_a_world_in_which_it_is_held(seed):
+    """Also where queues and cohorts keep some of their own to themselves: what is used of that counts nowhere above them."""
+    rng = random.Random(seed)
+
+    def quota(**limits: int | None) -> dict[tuple[str, str], Quota]:
+        own = 1_000 * rng.randint(0, 6)
+        return {("default", "cpu"): Quota(nominal=own, lending_limit=rng.choice((None, 0, own // 2)), **limits)}
+
+    queues = [
+        QueueSpec(name="root", cohort=True, quotas={("default", "cpu"): Quota(nominal=4_000)}),
+        QueueSpec(name="mid", cohort=True, parent="root", quotas=quota()),
+        *(QueueSpec(name=name, parent="mid", quotas=quota()) for name in "ab"),
+        QueueSpec(name="c", parent="root", quotas=quota()),
+    ]
+    work = [workload(key, queue=rng.choice("abc"), phase=Phase.RUNNING) for key in range(1, 5)]
+    pods = [allocation(one.key, cpus=rng.randint(1, 6), gib=0) for one in work]
+    before, after = (
+        world(nodes=[node(cpus=100)], queues=queues, workloads=work, allocations=pods[:count]) for count in (3, 4)
+    )
+    ledger, then, balance = turns.ledger_of(before), turns.ledger_of(after), Balance(before)
+    queue = before.queues.names.index(work[3].queue)
+    more = (int(after.allocations.cpu_milli[3]), 0, 0)
+    path = balance.up_to(queue, ROOTS)[:-1]
+    expected = [kernel.share(then, row, np.zeros(3, dtype=np.int64), row) for row in path]
+    assert [kernel.share(ledger, row, np.array(more), queue) for row in path] == expected
+    assert [balance.share(row, more, below=queue)[0] for row in path] == expected
+    balance.hold(queue, {}, more)
+    assert [balance.share(row)[0] for row in path] == expected
+    balance.hold(queue, {}, more, sign=-1)
+    assert balance.shares().tolist() == Balance(before).shares().tolist()
 
 
 @given(st.integers(0, 2**32))

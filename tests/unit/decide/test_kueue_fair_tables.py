@@ -131,6 +131,11 @@ SHARES: dict[str, Shares] = {
         {"gpu": 10},
         {"cq": 1_000, "child": 200},
     ),
+    "a cohort of one that lends nothing": Shares(
+        [row("cq", "child", {"gpu": 10}, lending={"gpu": 0}), *ROOT_50],
+        {"gpu": 10},
+        {},
+    ),
 }
 
 
@@ -166,7 +171,8 @@ def test_the_share_of_a_queue_is_kueues(name: str) -> None:
         more[2 if word == "gpu" else 0] += int(amount if word == "gpu" else 1_000 * amount)
     ledger, names = turns.ledger_of(snapshot), snapshot.queues.names
     found = {
-        one: 1_000 * kernel.share(ledger, number, more if one == "cq" else 0 * more) for number, one in enumerate(names)
+        one: 1_000 * kernel.share(ledger, number, more if one == "cq" else 0 * more, number)
+        for number, one in enumerate(names)
     }
     thousandths = {one: share if math.isinf(share) else math.ceil(round(share, 6)) for one, share in found.items()}
     below = [one for one, parent in zip(names, snapshot.queues.parent.tolist(), strict=True) if parent >= 0]
@@ -244,7 +250,7 @@ FAIR_YIELDS: dict[str, Case] = {
         three(),
         {"a": (low(2), low(1)), "b": (3, 3)},
         ("a", 4),
-        instead="a1 and b1 there: here other queues are asked before its own work yields, when its share would be too large",
+        these("a1", "b1"),
     ),
     "who leaves it not with the most": Case(three(), {"b": (2, 1, 2), "c": (1,)}, ("a", 3.5), these("b2")),
     "of several queues": Case(three(), {"b": (2, 2.5), "c": (2, 2.5)}, ("a", 3.5), these("b1", "c1")),

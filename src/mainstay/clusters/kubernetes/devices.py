@@ -71,7 +71,7 @@ def devices(node: Node) -> tuple[Devices, ...]:
     return tuple(found.values())
 
 
-def shape_of(resource: str) -> str:
+def shape_name(resource: str) -> str:
     """What users call the slices or devices that a resource stands for on every node; empty if that is for the node to say."""
     if _OTHER.match(resource):
         return resource
@@ -103,14 +103,14 @@ def slice_shape(profile: str) -> str:
 
 
 def _is_device(resource: str) -> bool:
-    return resource in {GPU_RESOURCE, GPU_RESOURCE + SHARED_SUFFIX} or bool(shape_of(resource))
+    return resource in {GPU_RESOURCE, GPU_RESOURCE + SHARED_SUFFIX} or bool(shape_name(resource))
 
 
 def _model(node: Node, resource: str) -> str:
     labels = node.metadata.labels
     base = resource.removesuffix(SHARED_SUFFIX)
     single = _MIG_PRODUCT.search(labels.get(PRODUCT, "")) if base == GPU_RESOURCE else None
-    shape = shape_of(base) or (single["shape"].lower().replace("+", ".") if single else "")
+    shape = shape_name(base) or (single["shape"].lower().replace("+", ".") if single else "")
     is_shared = resource != base or whole(labels.get(base + REPLICAS)) > 1
     if is_shared:
         return f"{shape or gpu_model(node) or 'GPU'}{SHARED_SUFFIX}"

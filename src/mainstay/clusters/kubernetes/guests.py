@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mainstay.clusters.kubernetes import names
-from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, shape_of
+from mainstay.clusters.kubernetes.devices import GPU_RESOURCE, shape_name
 from mainstay.clusters.kubernetes.nodes import requests, slices
 from mainstay.clusters.kubernetes.objects import Container, Namespace, Pod, PodSpec
 from mainstay.clusters.kubernetes.quantities import whole
@@ -100,7 +100,7 @@ def _resources(pod: Pod) -> Resources:
     if asked.gpus or len(parts) != 1:
         return asked
     resource, count = parts[0]
-    return replace(asked, gpus=count, gpu_model=shape_of(resource))
+    return replace(asked, gpus=count, gpu_model=shape_name(resource))
 
 
 def landlord(namespace: Namespace) -> Landlord | None:
@@ -147,7 +147,7 @@ def _problems(pod: Pod, *, understood: bool) -> Iterator[str]:
     if any(port.host_port for container in _containers(spec) for port in container.ports):
         yield "it asks for a port of its node (hostPort)"
     amounts = _amounts(spec)
-    if strange := sorted(name for name in amounts - UNDERSTOOD if not shape_of(name)):
+    if strange := sorted(name for name in amounts - UNDERSTOOD if not shape_name(name)):
         yield f"it asks for {', '.join(strange)[:200]}"
     if len(_kinds_of_gpus(amounts)) > 1:
         yield "it asks for GPUs of several kinds"
@@ -156,7 +156,7 @@ def _problems(pod: Pod, *, understood: bool) -> Iterator[str]:
 
 
 def _kinds_of_gpus(amounts: Iterable[str]) -> set[str]:
-    return {name for name in amounts if name == GPU_RESOURCE or shape_of(name)}
+    return {name for name in amounts if name == GPU_RESOURCE or shape_name(name)}
 
 
 def _relations(spec: PodSpec) -> Iterator[str]:

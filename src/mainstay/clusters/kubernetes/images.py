@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import NamedTuple
+
 import msgspec
 
 from mainstay.clusters.kubernetes.objects import Image, Node
@@ -17,10 +20,20 @@ SHARED_MAX = 10_000
 """So many are remembered so that nodes share them; then all are forgotten."""
 
 
+@functools.lru_cache(maxsize=2 * SHARED_MAX)  # Nodes report the same names over and over: most by digest and by tag.
 def full_name(image: str) -> str:
     """As nodes report it, with its registry, and its digest or else its tag: `python` is `docker.io/library/python:latest`."""
     name = reference(image)
     return f"{name.repository}@{name.digest}" if name.digest else f"{name.repository}:{name.tag or TAG}"
+
+
+class _Told(NamedTuple):
+    """What was told of a node, and from what."""
+
+    images: tuple[Image, ...]
+    news: int
+    """As of `Images` at that time."""
+    sizes: Counts
 
 
 class Images:
@@ -32,7 +45,11 @@ class Images:
         """As pods say it -> its full name."""
         self._last: dict[str, float] = {}
         """When each was asked for last (monotonic seconds)."""
+        self._news = 0
+        """How often something was asked for that was not before."""
         self._shared: dict[Image, Image] = {}
+        self._told: dict[str, _Told] = {}
+        """By the name of the node. It is right for as long as the node reports the same images and there is no news."""
 
     def ask(self, image: str) -> bool:
         """A pod runs this one. Whether that is news: then what was told of nodes is too little.
@@ -47,13 +64,26 @@ class Images:
                     return False
                 del self._asked[oldest], self._last[oldest]
             self._asked[image], self._last[image] = full_name(image), now
+            self._news += 1
             return True
         self._last[image] = now
         return False
 
     def on(self, node: Node) -> Counts:
         """(name, bytes), by the names that pods say."""
-        size = {full_name(name): one.size_bytes for one in node.status.images for name in one.names or ()}
+        name, images = node.metadata.name, node.status.images
+        told = self._told.get(name)
+        # Most reports of a node change other things of it; and its images are shared, so that equal ones are the same objects.
+        if told is None or told.news != self._news or told.images != images:
+            told = self._told[name] = _Told(images, self._news, self._sizes(images))
+        return told.sizes
+
+    def forget(self, node: str) -> None:
+        """It is not there any more."""
+        self._told.pop(node, None)
+
+    def _sizes(self, images: tuple[Image, ...]) -> Counts:
+        size = {full_name(name): one.size_bytes for one in images for name in one.names or ()}
         return tuple(sorted((asked, size[full]) for asked, full in self._asked.items() if size.get(full, 0) > 0))
 
     def slim(self, node: Node) -> Node:

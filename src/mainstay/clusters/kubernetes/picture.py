@@ -452,6 +452,8 @@ class Picture:
 
     def _node_changed(self, key: Key, old: Node | None, new: Node | None) -> None:
         self._states.pop(key[1], None)
+        if new is None:
+            self._images.forget(key[1])
         if new is not None and is_silent(new):
             self._silent.add(key[1])
         else:

@@ -51,7 +51,7 @@ class Words:
 
 
 @dataclass(slots=True)
-class Asked:
+class Inquiry:
     """About one pod. Times are monotonic seconds."""
 
     known: OwnView
@@ -65,7 +65,7 @@ class Waiting:
 
     def __init__(self, api: KubeApi, clock: Clock) -> None:
         self._api, self._clock = api, clock
-        self._asked: dict[str, Asked] = {}
+        self._asked: dict[str, Inquiry] = {}
         self._rest_until = 0.0
 
     @property
@@ -90,7 +90,7 @@ class Waiting:
         }
         self._asked = {name: asked for name, asked in self._asked.items() if name in waiting}
         for name, known in waiting.items():
-            asked = self._asked.setdefault(name, Asked(known=known, next_at=now))
+            asked = self._asked.setdefault(name, Inquiry(known=known, next_at=now))
             if asked.known is not known:  # something happened to it: its words may be others by now
                 asked.known, asked.pause = known, AGAIN_SECONDS
                 asked.next_at = min(asked.next_at, now + AGAIN_SECONDS)

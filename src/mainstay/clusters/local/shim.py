@@ -1,8 +1,8 @@
 """The keeper of one run: starts its process, holds its lock, writes its log, enforces its limits, records its end.
 
 Run as a file, `python -I -S shim.py RUN_DIRECTORY`, standard library only: it must start in a blink, stay small, and
-outlive the control plane, which may be killed at any moment. So it leaves its parent's session, and all that the two
-say to each other are files in the run directory:
+outlive the control plane, which may be killed at any moment. However long, it is one file: run so, it finds no neighbour
+to import. It leaves its parent's session, and all that the two say to each other are files in the run directory:
 
     spec.json     what to run; written before the shim starts, never changed
     lock          flock held for the whole life of the shim: held = the run is alive. A second shim gives up (R11)

@@ -19,7 +19,7 @@ TRIED_MAX = 4 * IMAGES_MAX
 """So many are looked for on the nodes."""
 
 
-def worth_of(snapshot: Snapshot, rows: Ints) -> dict[int, Floats]:
+def worth_of_images(snapshot: Snapshot, rows: Ints) -> dict[int, Floats]:
     """Index into `Snapshot.images` -> [nodes] what it is worth that a node has it: of those that most of these workloads ask for
     and some node has, IMAGES_MAX.
     """

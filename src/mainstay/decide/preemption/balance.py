@@ -61,6 +61,7 @@ class Balance:
         self._borrowing: list[list[int]] = tree.borrowing_limit.tolist()
         self._tree, self._ledger, self._levels = tree, ledger, quotas.levels
         self._held: list[list[int]] = ledger.held.tolist()
+        self._kept: list[list[int]] = ledger.kept.tolist()
         self._own: list[list[int]] = ledger.own.tolist()
         self._past: list[list[float]] = ledger.past.tolist()
         self._lendable: list[list[int]] = ledger.lendable.tolist()
@@ -84,12 +85,12 @@ class Balance:
         self._count(self._used, queue, cells, sign=sign)
         if self._counted is not self._used:
             self._count(self._counted, queue, cells, sign=sign)
-        at = queue
-        while at >= 0:
-            held = self._held[at]
-            for number, amount in enumerate(amounts):
-                held[number] += sign * amount
-            at = self.parent[at]
+        for number, amount in enumerate(amounts):
+            at, more = queue, sign * amount
+            while at >= 0 and more:
+                beyond = self._beyond_kept(at, number, more)
+                self._held[at][number] += more
+                at, more = self.parent[at], beyond
 
     def promise(self, promised: Sequence[tuple[int, Cells]]) -> None:
         """So much is promised, each to a queue, in place of what was before: nobody may use it. It is not held yet, so it counts
@@ -220,10 +221,20 @@ class Balance:
             for column in cells
         )
 
-    def share(self, row: int, more: Amounts = (0, 0, 0)) -> Share:
-        """With so much more: what it would hold of what it could borrow, and has borrowed lately, divided by its weight."""
+    def _beyond_kept(self, row: int, number: int, more: int) -> int:
+        """How much of so much more of a resource counts above the row, as in `kernel`; of less, how much less."""
+        held = self._held[row][number] - self._kept[row][number]
+        return max(0, held + more) - max(0, held)
+
+    def share(self, row: int, more: Amounts = (0, 0, 0), *, below: int | None = None) -> Share:
+        """With so much more, held in the queue `below` it or in itself: what it would hold of what it could borrow, and has
+        borrowed lately, divided by its weight.
+        """
         weight, ratios, borrows = self._weight[row], [], False
         for number, amount in enumerate(more):
+            at = row if below is None else below
+            while at != row:
+                at, amount = self.parent[at], self._beyond_kept(at, number, amount)  # noqa: PLW2901 what is left of it
             borrowed = max(0, self._held[row][number] + amount - self._own[row][number])
             borrows = borrows or borrowed > 0
             ratios.append((borrowed + self._past[row][number]) / self._lendable[row][number])

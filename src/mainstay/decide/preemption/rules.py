@@ -173,9 +173,9 @@ class Rules:
                 return False
             if self.policy.fair_share is FairShare.FINAL_SHARE:
                 less = (-yields.amounts[0], -yields.amounts[1], -yields.amounts[2])
-                fair = self.balance.share(ours, self.load.amounts) <= self.balance.share(theirs, less)
+                fair = self._our_share(ours) <= self.balance.share(theirs, less, below=queue)
             else:
-                fair = self.balance.share(ours, self.load.amounts) < share
+                fair = self._our_share(ours) < share
             if fair:
                 self._seen[theirs] = min(share, self._seen.get(theirs, share))
             return fair
@@ -195,7 +195,7 @@ class Rules:
             if rule is Rule.RECLAIM and not self.is_own(ours) and self.beyond(taken):
                 return False
             if rule is Rule.FAIR_SHARE:
-                share = self.balance.share(ours, self.load.amounts)
+                share = self._our_share(ours)
                 if self.policy.fair_share is FairShare.FINAL_SHARE:
                     fair = share <= self.balance.share(theirs)
                 else:
@@ -221,6 +221,10 @@ class Rules:
                 return self.balance.beyond(self.wish.queue, self.load.cells)
         return frozenset()
 
+    def _our_share(self, ours: int) -> Share:
+        """Of the row on our side, with the wish."""
+        return self.balance.share(ours, self.load.amounts, below=self.wish.queue)
+
     def _by_queue(self, queues: int) -> tuple[Ints, Bools]:
         """[queues] RECLAIM or BORROW where the queue has borrowed what is needed; whether fairness may take from it."""
         lent, fair = np.zeros(queues, dtype=np.int64), np.zeros(queues, dtype=np.bool_)
@@ -232,7 +236,7 @@ class Rules:
             if Rule.RECLAIM in self.allowed:
                 lent[over & (own[self.sides.ours] > 0)] = int(Rule.RECLAIM)
         if Rule.FAIR_SHARE in self.allowed:
-            share = self._per_side(lambda ours: self.balance.share(ours, self.load.amounts)[0])
+            share = self._per_side(lambda ours: self._our_share(ours)[0])
             # Of equal first parts of shares the rule itself decides, one by one.
             theirs = self.balance.shares()[self.sides.theirs]
             fair = (share[self.sides.ours] <= theirs) & (theirs > 0)

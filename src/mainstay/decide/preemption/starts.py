@@ -84,8 +84,8 @@ def goes_first(balance: Balance, wish: Wish, amounts: Amounts, other: ReservedSt
         other.wish.key,
     )
     sides = balance.sides(wish.queue)
-    ours, _ = balance.share(int(sides.ours[other.wish.queue]), amounts)
-    theirs, _ = balance.share(int(sides.theirs[other.wish.queue]), other.amounts)
+    ours, _ = balance.share(int(sides.ours[other.wish.queue]), amounts, below=wish.queue)
+    theirs, _ = balance.share(int(sides.theirs[other.wish.queue]), other.amounts, below=other.wish.queue)
     return before if ours == theirs else ours < theirs
 
 

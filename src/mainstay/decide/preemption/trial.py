@@ -209,26 +209,43 @@ class Trial:
         return False
 
     def _find_quota(self, by_unit: Ints) -> bool:
-        """Where the quota is short, or the queue borrows and may not, others yield, wherever they run."""
+        """Where the quota is short, or the queue borrows and may not, others yield, wherever they run.
+
+        Other queues are asked before its own work yields. Once that has, its share is less, so that others may have to yield
+        to it that had not to before: they are asked then.
+        """
+        staying, left = self._staying, FOR_QUOTA_MAX
+        while not self._has_quota() and left > 0:
+            before = len(self._taken)
+            units = in_order(staying.holders, self._ranked, np.flatnonzero(by_unit))
+            left -= self._take_for_quota(units.tolist(), by_unit, most=left)
+            if len(self._taken) == before:
+                break
+            if Rule.FAIR_SHARE in self._rules.allowed:
+                by_unit = np.where(by_unit > 0, by_unit, staying.rules_of(self._rules))
+        return self._has_quota()
+
+    def _has_quota(self) -> bool:
+        rules = self._rules
+        return self._staying.balance.allows(rules.wish.queue, rules.load.cells) and not rules.beyond(
+            self._queues_taken()
+        )
+
+    def _take_for_quota(self, units: list[int], by_unit: Ints, *, most: int) -> int:
+        """One after the other that helps, until there is enough. How many were tried, at most so many."""
         rules, staying = self._rules, self._staying
         cells, queue = rules.load.cells, rules.wish.queue
-        if staying.balance.allows(queue, cells) and not rules.beyond(self._queues_taken()):
-            return True
-        units = np.flatnonzero(by_unit)
         taken = {unit for unit, _ in self._taken}
         tried = 0
-        for unit in in_order(staying.holders, self._ranked, units).tolist():
+        for unit in units:
             short, beyond = staying.balance.short(queue, cells), rules.beyond(self._queues_taken())
-            if not (short or beyond):
-                return True
-            helps = short | beyond if staying.holders.queue[unit] == queue else short
-            if unit in taken or helps.isdisjoint(staying.of_unit(unit).cells):
-                continue
-            tried += 1
-            if tried > FOR_QUOTA_MAX:
+            if tried == most or not (short or beyond):
                 break
-            self._take_all([unit], by_unit)
-        return staying.balance.allows(queue, cells) and not rules.beyond(self._queues_taken())
+            helps = short | beyond if staying.holders.queue[unit] == queue else short
+            if unit not in taken and not helps.isdisjoint(staying.of_unit(unit).cells):
+                tried += 1
+                self._take_all([unit], by_unit)
+        return tried
 
     def _minimised(self) -> bool:
         """Put back everybody without whom it fits as well, the last one first. Whether the rules still hold at the end."""

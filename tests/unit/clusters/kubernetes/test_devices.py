@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mainstay.clusters.kubernetes import pods
-from mainstay.clusters.kubernetes.devices import Devices, devices, shape_of
+from mainstay.clusters.kubernetes.devices import Devices, devices, shape_name
 from mainstay.clusters.kubernetes.nodes import complaints, node_state, slices, why_not
 from mainstay.clusters.kubernetes.objects import Node, Pod
 from mainstay.domain.quantity import Resources
@@ -208,7 +208,7 @@ def test_slices_of_a_pod_are_counted_like_all_it_asks_for():
     ],
 )
 def test_only_what_is_the_name_of_a_shape_is_one(resource, shape):
-    assert shape_of(resource) == shape
+    assert shape_name(resource) == shape
 
 
 def test_other_devices_are_asked_for_and_given_by_the_name_of_their_resource():

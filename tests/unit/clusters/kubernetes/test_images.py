@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from mainstay.clusters.kubernetes import images as module
 from mainstay.clusters.kubernetes.images import IDLE_SECONDS, SHARED_MAX, Images, full_name
 from mainstay.clusters.kubernetes.objects import Node
 from mainstay.domain.image import IMAGES_MAX
@@ -63,6 +64,30 @@ def test_only_what_pods_of_ours_run_is_told_and_by_their_names():
     assert not images.ask("python:3.11")
     assert images.ask("jax")
     assert images.on(shown) == (("python:3.11", 400),)
+
+
+def test_names_are_read_once_for_as_long_as_a_node_has_the_same_images_and_nothing_new_is_asked_for(monkeypatch):
+    read = []
+    monkeypatch.setattr(module, "full_name", lambda name: read.append(name) or name)
+    images = Images(Hands())
+    images.ask("a")
+    assert images.on(images.slim(with_images(a=1, b=2))) == (("a", 1),)
+    read.clear()
+    reported_again = images.slim(with_images(a=1, b=2))
+    assert images.on(reported_again) == (("a", 1),)
+    assert read == []
+
+    assert images.on(images.slim(with_images(a=3, b=2))) == (("a", 3),)
+    assert images.on(msgspec.structs.replace(reported_again, metadata=node(name="other").metadata)) == (("a", 1),)
+    images.ask("b")
+    assert images.on(reported_again) == (("a", 1), ("b", 2))
+
+
+def test_what_was_told_of_a_node_that_is_gone_is_forgotten():
+    images, shown = Images(Hands()), with_images(a=1)
+    images.on(shown)
+    images.forget(shown.metadata.name)
+    assert not images._told
 
 
 def test_many_images_take_the_place_of_others_only_where_nobody_asks_for_those_any_more():

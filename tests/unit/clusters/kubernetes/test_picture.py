@@ -22,7 +22,7 @@ from mainstay.clusters.kubernetes.picture import (
     Picture,
 )
 from mainstay.clusters.kubernetes.views import view
-from mainstay.clusters.kubernetes.waiting import Asked, Words
+from mainstay.clusters.kubernetes.waiting import Inquiry, Words
 from mainstay.domain.allocation import End, Seen
 from mainstay.domain.errors import Denied, Unavailable
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
@@ -171,7 +171,7 @@ def test_whoever_looks_all_the_time_sees_what_sees_whoever_looks_once(events):
                 watched.at(now)
             elif kind == "words" and (known := watched.picture.ours.get(what)):
                 told = Words(seen=Seen.PULLING, detail=f"pulls {number}")
-                watched.picture.waiting._asked[what] = Asked(known=known, next_at=0, words=told)
+                watched.picture.waiting._asked[what] = Inquiry(known=known, next_at=0, words=told)
         if kind == "gone":
             there.pop(what, None)
         seen = often.picture.pods(), often.picture.nodes()
