@@ -17,7 +17,7 @@ import httpx2
 import uvicorn
 from fastapi import FastAPI
 
-from mainstay.agent.artifacts import RemoteArtifacts
+from mainstay.agent.artifacts import RemoteArtifactStore
 from mainstay.agent.connection import Connection, Way
 from mainstay.agent.line import Answering
 from mainstay.agent.store import RemoteStore
@@ -41,7 +41,7 @@ from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.services import Services
 from mainstay.ports import Cluster
-from mainstay.simulation.files import MemoryArtifacts
+from mainstay.simulation.files import MemoryArtifactStore
 from mainstay.store import SqlStore
 from mainstay.wire import agent as wire
 from mainstay.wire.sockets import MESSAGE_BYTES_MAX
@@ -211,7 +211,7 @@ class Agent:
     clusters: dict[str, Any] = field(default_factory=dict)
     connection: Connection = field(init=False)
     store: RemoteStore = field(init=False)
-    artifacts: RemoteArtifacts = field(init=False)
+    artifacts: RemoteArtifactStore = field(init=False)
     pulse: Pulse = field(default_factory=Pulse)
     offload: Any = here
     failures: list[MainstayError] = field(default_factory=list)
@@ -220,7 +220,7 @@ class Agent:
         way = Way(url=URL, token=lambda: self.token)
         self.connection = Connection(way, transport=self.network, async_transport=self.network)
         self.store = RemoteStore(self.connection, self.clock, cluster=self.name)
-        self.artifacts = RemoteArtifacts(self.connection)
+        self.artifacts = RemoteArtifactStore(self.connection)
         self.member = Member(self, self.name, self._open, holder=self.holder, identity=self.identity)
 
     def _open(self) -> Any:
@@ -296,7 +296,7 @@ def control_plane(folder: Path, *, people: dict[str, Principal] | None = None) -
             clock=clock,
             agents=Agents(clock),
             clusters={},
-            artifacts=MemoryArtifacts(),
+            artifacts=MemoryArtifactStore(),
             authenticate=(people or {}).get,
         )
         yield ControlPlane(services, clock)

@@ -38,7 +38,7 @@ from mainstay.operations.secrets import Handing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
 from mainstay.operations.submit import JobRequest, submit
-from mainstay.ports import Artifacts, Clock, Cluster, Connector
+from mainstay.ports import ArtifactStore, Clock, Cluster, Connector
 from mainstay.store.engine import Sqlite
 from mainstay.store.store import SqlStore
 from testbed.control_plane import ControlPlane
@@ -57,7 +57,7 @@ NO_CONNECTORS: Mapping[ClusterKind, Connector] = MappingProxyType({})
 
 def services(
     store: SqlStore,
-    artifacts: Artifacts,
+    artifacts: ArtifactStore,
     *,
     clusters: dict[str, Cluster],
     connectors: Mapping[ClusterKind, Connector] = NO_CONNECTORS,

@@ -17,7 +17,7 @@ from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import Sealing
 from mainstay.operations.sessions import Session, Sessions
 from mainstay.operations.submit import Draw
-from mainstay.ports import Artifacts, Clock, Cluster, Connector, LoopStore, Store
+from mainstay.ports import ArtifactStore, Clock, Cluster, Connector, LoopStore, Store
 
 
 class LoopServices(Protocol):
@@ -28,7 +28,7 @@ class LoopServices(Protocol):
         """The record, as far as the loop needs it."""
 
     @property
-    def artifacts(self) -> Artifacts:
+    def artifacts(self) -> ArtifactStore:
         """Where output goes."""
 
     @property
@@ -53,7 +53,7 @@ class Services:
     """One set per process. `authenticate` maps a bearer token to a principal, or to None."""
 
     store: Store
-    artifacts: Artifacts
+    artifacts: ArtifactStore
     clusters: MutableMapping[str, Cluster]
     """Those that this process has open, by name: the loop that follows the table of clusters keeps it current."""
     connectors: Mapping[ClusterKind, Connector]

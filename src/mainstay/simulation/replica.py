@@ -16,7 +16,7 @@ from mainstay.operations.pulse import Pulse
 from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
 from mainstay.operations.sessions import Sessions
-from mainstay.ports import Artifacts, Cluster, Store
+from mainstay.ports import ArtifactStore, Cluster, Store
 from mainstay.simulation.faults import CALM, Dice
 from mainstay.simulation.pace import Inline, Steps, in_steps
 from mainstay.simulation.time import VirtualClock
@@ -36,7 +36,7 @@ class Outside:
 
     store: Store
     clusters: Mapping[str, Cluster]
-    artifacts: Artifacts
+    artifacts: ArtifactStore
 
 
 class Replica:
