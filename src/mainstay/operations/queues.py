@@ -190,7 +190,7 @@ def _check_history(policy: HistoryPolicy) -> None:
 
 def states(store: Store, principal: Principal, *, now: int) -> tuple[QueueState, ...]:
     """Every queue and cohort, parents before their children."""
-    principal.require(Permission.READ)
+    principal.require_somewhere(Permission.READ)
     everybody = principal.may(Permission.MANAGE)
     snapshot = store.snapshot(now=now, seed=0)
     counts = _counts(snapshot, store.queue_counts(tenant="" if everybody else principal.tenant))
