@@ -45,7 +45,7 @@ from mainstay.simulation.files import MemoryArtifactStore
 from mainstay.store import SqlStore
 from mainstay.wire import agent as wire
 from mainstay.wire.sockets import MESSAGE_BYTES_MAX
-from tests.clock import ManualClock
+from tests.clock import ManualClock, WaitingClock
 from tests.clusters import Rig
 from tests.stores import WHY, Scene
 from tests.unit.web.site import services_of
@@ -284,9 +284,11 @@ class World:
 
 
 @contextmanager
-def control_plane(folder: Path, *, people: dict[str, Principal] | None = None) -> Iterator[ControlPlane]:
+def control_plane(
+    folder: Path, *, people: dict[str, Principal] | None = None, clock: ManualClock | None = None
+) -> Iterator[ControlPlane]:
     """An empty one, on a manual clock."""
-    clock = ManualClock()
+    clock = clock or ManualClock()
     with ExitStack() as stack:
         # Time is in the hand of the test: an answer that is held back would wait for ever.
         stack.enter_context(patch("mainstay.agent.store.POLL_SECONDS", 0.0))
@@ -338,7 +340,7 @@ class Carried:
 async def behind_agent(rig: Rig, folder: Path) -> AsyncIterator[Rig]:
     """The same cluster, with a real line to it: two sockets, an agent and a control plane."""
     (folder / "control-plane").mkdir()
-    with control_plane(folder / "control-plane") as plane, socket() as listener:
+    with control_plane(folder / "control-plane", clock=WaitingClock()) as plane, socket() as listener:
         listener.bind(("127.0.0.1", 0))
         server = QuietServer(uvicorn.Config(plane.app, log_config=None, ws="wsproto", ws_max_size=MESSAGE_BYTES_MAX))
         token, clusters = plane.add(), {"edge": rig.cluster}

@@ -21,17 +21,19 @@ from mainstay.agent import convert, convert_plan, convert_wanted
 from mainstay.api.denials import note_denial
 from mainstay.api.routes import Call, Caller, Routes
 from mainstay.api.sockets import GONE
+from mainstay.api.standing import until_refused
 from mainstay.api.trees import BYTES, Digest, Sent, after
 from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Owner
 from mainstay.domain.artifact import Tree
-from mainstay.domain.errors import Denied, Forbidden, Invalid
+from mainstay.domain.errors import Denied, Forbidden, Invalid, MainstayError
 from mainstay.operations import agents as operations
 from mainstay.operations.lines import Line
 from mainstay.operations.secrets import Handing
 from mainstay.ports import Artifacts, WantedChanges
 from mainstay.wire import agent as wire
 from mainstay.wire import agent_line
+from mainstay.wire.sockets import DONE, REFUSED
 
 log = structlog.get_logger()
 routes = Routes("agents")
@@ -267,24 +269,30 @@ async def hand_secrets(call: Caller, request: Request) -> Response:
 
 @routes.socket(agent_line.LINE_PATH, needs=Permission.CARRY, speaks=agent_line.LINE_PROTOCOL)
 async def hold_line(call: Caller, socket: WebSocket) -> None:
-    """The line over which an agent is asked, for as long as it holds."""
+    """The line over which an agent is asked, for as long as it and the token hold."""
     _require_protocol(socket)
     await socket.accept(agent_line.LINE_PROTOCOL)
     agents, cluster = call.services.agents, call.principal.cluster
     line = Line(cluster, _sending(socket))
-    tasks = asyncio.create_task(_hear(socket, line)), asyncio.create_task(line.watch())
+    refused = asyncio.create_task(until_refused(call, Permission.CARRY))
+    tasks = asyncio.create_task(_hear(socket, line)), asyncio.create_task(line.watch()), refused
     agents.lines.opened(cluster, line)
     try:
         await agents.ways.changed(cluster)
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         agents.lines.ended(cluster, line)
+        code, reason = (REFUSED, refused.result().message) if _has_ended(refused) else (DONE, "")
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(*GONE):
-            await socket.close()
+            await socket.close(code, reason)
         await agents.ways.changed(cluster)
+
+
+def _has_ended(task: asyncio.Task[MainstayError]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 async def _hear(socket: WebSocket, line: Line) -> None:

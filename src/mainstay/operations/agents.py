@@ -20,7 +20,7 @@ from mainstay.domain.access import Permission
 from mainstay.domain.addresses import Tunnel
 from mainstay.domain.allocation import Allocation, Owner, PodState, Wanted
 from mainstay.domain.artifact import Tree
-from mainstay.domain.errors import Conflict, Denied, Forbidden, Invalid, NotFound, NotYet, Unavailable
+from mainstay.domain.errors import Conflict, Denied, Forbidden, Invalid, NotFound, NotYet, Unauthenticated, Unavailable
 from mainstay.domain.fleet import AGENT_IS_AWAY, ClusterKind, ClusterRecord, Contact, NewCluster, Stay, lease_of
 from mainstay.domain.plan import (
     Action,
@@ -53,6 +53,7 @@ from mainstay.operations.submit import NAME
 from mainstay.ports import Artifacts, ArtifactStore, Clock, Held, Store
 from mainstay.wire.agent import HOLDER, LOGS, TOKEN_PREFIX, owner_said
 
+TOKEN_HINT = "`mainstay cluster token NAME` makes a new one"  # noqa: S105 words
 TOKEN_BYTES = 32
 """256 bits of randomness (security.md C3)."""
 SHOWN = "shown"
@@ -142,8 +143,21 @@ def authenticated(store: Store, token: str) -> Principal | None:
     for row in store.clusters():
         known = row.kind is ClusterKind.AGENT and row.wanted is not Stay.REMOVED and row.settings.agent_token
         if known and hmac.compare_digest(known, given):
-            found = Principal(name=f"{HOLDER}{row.name}", tenant="", role="agent", cluster=row.name)
+            found = Principal(name=f"{HOLDER}{row.name}", tenant="", role="agent", cluster=row.name, token=known)
     return found
+
+
+def renewed(store: Store, principal: Principal) -> Principal:
+    """The same agent as of now. Raises Unauthenticated if its token was replaced, or its cluster removed."""
+    for row in store.clusters():
+        if (
+            row.name == principal.cluster
+            and row.settings.agent_token == principal.token
+            and row.wanted is not Stay.REMOVED
+        ):
+            return principal
+    msg = "this token of an agent is not valid: it was replaced, or its cluster was removed"
+    raise Unauthenticated(msg, object_=principal.cluster, hint=TOKEN_HINT)
 
 
 def renew_token(store: Store, principal: Principal, name: str, *, now: int, request: RequestKey | None) -> str:

@@ -9,7 +9,7 @@ from typing import Protocol
 from mainstay.domain.errors import Unauthenticated
 from mainstay.domain.fleet import ClusterKind
 from mainstay.domain.workload import OPEN_MAX
-from mainstay.operations import tokens
+from mainstay.operations import agents, tokens
 from mainstay.operations.agents import Agents
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
@@ -80,6 +80,8 @@ class Services:
         """The same caller as of now. Raises Unauthenticated once the token behind it has ended."""
         if not principal.token:
             return principal
+        if principal.cluster:
+            return await self.offload(agents.renewed, self.store, principal)
         return await self.offload(tokens.renewed, self.store, principal, now=self.clock.now())
 
     async def signed_in(self, cookie: str) -> Session | None:

@@ -18,7 +18,7 @@ from mainstay.decide.guests import workload_id
 from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Allocation, Owner, Seen
 from mainstay.domain.artifact import Entry, Tree
-from mainstay.domain.plan import IdentifyCluster
+from mainstay.domain.plan import AddTenant, IdentifyCluster
 from mainstay.domain.reason import Code
 from mainstay.domain.secret import SecretUse
 from mainstay.domain.workload import Kind, Mount, Phase, PodRef, Workload
@@ -603,3 +603,18 @@ async def test_what_is_no_address_of_a_pod_is_refused(two: Two, address: str) ->
     assert is_problem(answer, 422)
     (pod,) = two.plane.store.wanted("edge")
     assert not pod.allocation.address
+
+
+async def test_an_agent_that_runs_all_jobs_as_one_user_is_let_in_for_one_tenant_only(two: Two) -> None:
+    """Source: security.md E6. Whoever let it in nevertheless would let jobs of one tenant read the files of another's."""
+    hello = {"identity": "uid-of-edge", "one_user": True}
+    two.plane.scene.applied(AddTenant(tenant="a", reason=WHY))
+    assert (await two.ask("POST", "hello", hello)).status_code == 200
+    assert two.plane.store.cluster("edge").settings.one_user
+    (refused,) = two.plane.scene.commit(AddTenant(tenant="b", reason=WHY)).refused
+    assert refused.reason.code is Code.ONE_USER
+    assert (await two.ask("POST", "hello", {**hello, "one_user": False})).status_code == 200
+    two.plane.scene.applied(AddTenant(tenant="b", reason=WHY))
+    problem = is_problem(await two.ask("POST", "hello", hello), 422)
+    assert "runs all jobs as one user" in problem["detail"]
+    assert problem["hint"] == "start the agent beside a Kubernetes cluster, without --local"
