@@ -17,7 +17,7 @@ import httpx2
 import uvicorn
 from fastapi import FastAPI
 
-from mainstay.agent.artifacts import RemoteArtifacts
+from mainstay.agent.artifacts import RemoteArtifactStore
 from mainstay.agent.connection import Connection, Way
 from mainstay.agent.line import Answering
 from mainstay.agent.store import RemoteStore
@@ -41,11 +41,11 @@ from mainstay.operations.principal import Principal
 from mainstay.operations.pulse import Pulse
 from mainstay.operations.services import Services
 from mainstay.ports import Cluster
-from mainstay.simulation.files import MemoryArtifacts
+from mainstay.simulation.files import MemoryArtifactStore
 from mainstay.store import SqlStore
 from mainstay.wire import agent as wire
 from mainstay.wire.sockets import MESSAGE_BYTES_MAX
-from tests.clock import ManualClock
+from tests.clock import ManualClock, WaitingClock
 from tests.clusters import Rig
 from tests.stores import WHY, Scene
 from tests.unit.web.site import services_of
@@ -211,7 +211,7 @@ class Agent:
     clusters: dict[str, Any] = field(default_factory=dict)
     connection: Connection = field(init=False)
     store: RemoteStore = field(init=False)
-    artifacts: RemoteArtifacts = field(init=False)
+    artifacts: RemoteArtifactStore = field(init=False)
     pulse: Pulse = field(default_factory=Pulse)
     offload: Any = here
     failures: list[MainstayError] = field(default_factory=list)
@@ -220,7 +220,7 @@ class Agent:
         way = Way(url=URL, token=lambda: self.token)
         self.connection = Connection(way, transport=self.network, async_transport=self.network)
         self.store = RemoteStore(self.connection, self.clock, cluster=self.name)
-        self.artifacts = RemoteArtifacts(self.connection)
+        self.artifacts = RemoteArtifactStore(self.connection)
         self.member = Member(self, self.name, self._open, holder=self.holder, identity=self.identity)
 
     def _open(self) -> Any:
@@ -284,9 +284,11 @@ class World:
 
 
 @contextmanager
-def control_plane(folder: Path, *, people: dict[str, Principal] | None = None) -> Iterator[ControlPlane]:
+def control_plane(
+    folder: Path, *, people: dict[str, Principal] | None = None, clock: ManualClock | None = None
+) -> Iterator[ControlPlane]:
     """An empty one, on a manual clock."""
-    clock = ManualClock()
+    clock = clock or ManualClock()
     with ExitStack() as stack:
         # Time is in the hand of the test: an answer that is held back would wait for ever.
         stack.enter_context(patch("mainstay.agent.store.POLL_SECONDS", 0.0))
@@ -296,7 +298,7 @@ def control_plane(folder: Path, *, people: dict[str, Principal] | None = None) -
             clock=clock,
             agents=Agents(clock),
             clusters={},
-            artifacts=MemoryArtifacts(),
+            artifacts=MemoryArtifactStore(),
             authenticate=(people or {}).get,
         )
         yield ControlPlane(services, clock)
@@ -338,7 +340,7 @@ class Carried:
 async def behind_agent(rig: Rig, folder: Path) -> AsyncIterator[Rig]:
     """The same cluster, with a real line to it: two sockets, an agent and a control plane."""
     (folder / "control-plane").mkdir()
-    with control_plane(folder / "control-plane") as plane, socket() as listener:
+    with control_plane(folder / "control-plane", clock=WaitingClock()) as plane, socket() as listener:
         listener.bind(("127.0.0.1", 0))
         server = QuietServer(uvicorn.Config(plane.app, log_config=None, ws="wsproto", ws_max_size=MESSAGE_BYTES_MAX))
         token, clusters = plane.add(), {"edge": rig.cluster}

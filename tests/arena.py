@@ -39,7 +39,7 @@ from mainstay.operations.services import Services
 from mainstay.operations.submit import JobRequest, submit
 from mainstay.operations.waiting import WaitingReasons
 from mainstay.outbound import Outbound
-from mainstay.ports import Artifacts, Clock, Cluster, Connector
+from mainstay.ports import ArtifactStore, Clock, Cluster, Connector
 from mainstay.store.engine import Sqlite
 from mainstay.store.store import SqlStore
 from testbed.control_plane import ControlPlane
@@ -58,7 +58,7 @@ NO_CONNECTORS: Mapping[ClusterKind, Connector] = MappingProxyType({})
 
 def services(
     store: SqlStore,
-    artifacts: Artifacts,
+    artifacts: ArtifactStore,
     *,
     clusters: dict[str, Cluster],
     connectors: Mapping[ClusterKind, Connector] = NO_CONNECTORS,

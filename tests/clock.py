@@ -34,3 +34,10 @@ class ManualClock:
     def jump(self, seconds: float) -> None:
         """The wall clock is set; nothing else changes."""
         self.wall_us += round(seconds * 1_000_000)
+
+
+class WaitingClock(ManualClock):
+    """Likewise, but whoever sleeps does so: for what waits beside real connections, and would never stop to ask."""
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)

@@ -58,7 +58,7 @@ from mainstay.operations.secrets import Handing
 from mainstay.operations.services import Services
 from mainstay.operations.waiting import WaitingReasons
 from mainstay.outbound import Outbound
-from mainstay.ports import Artifacts, Clock, Cluster, Connector, Identities, Secrets, Store
+from mainstay.ports import ArtifactStore, Clock, Cluster, Connector, Identities, Secrets, Store
 from mainstay.registries import Registries
 from mainstay.sdk.config import process_start, write_private
 from mainstay.start.database import open_when_it_answers
@@ -394,7 +394,7 @@ async def _written(path: Path, app: App) -> AsyncIterator[None]:
 
 
 def connectors(
-    clock: Clock, artifacts: Artifacts, secrets_: Secrets, *, system: str
+    clock: Clock, artifacts: ArtifactStore, secrets_: Secrets, *, system: str
 ) -> Mapping[ClusterKind, Connector]:
     """The ways into clusters that may be added."""
     return {
@@ -406,7 +406,7 @@ def connectors(
 class LateKubernetes:
     """Its connector, loaded when the first cluster needs it: its client takes 13 MB and 0.4 s that others can do without."""
 
-    def __init__(self, artifacts: Artifacts, secrets_: Secrets, clock: Clock, *, system: str) -> None:
+    def __init__(self, artifacts: ArtifactStore, secrets_: Secrets, clock: Clock, *, system: str) -> None:
         self._load = functools.cache(lambda: _kubernetes(artifacts, secrets_, clock, system))
 
     async def check(self, settings: ClusterSettings, credentials: Credentials) -> ClusterFacts:
@@ -422,7 +422,7 @@ class LateKubernetes:
         return self._load().open(cluster, credentials)
 
 
-def _kubernetes(artifacts: Artifacts, secrets_: Secrets, clock: Clock, system: str) -> Connector:
+def _kubernetes(artifacts: ArtifactStore, secrets_: Secrets, clock: Clock, system: str) -> Connector:
     from mainstay.clusters.kubernetes import KubernetesConnector  # noqa: PLC0415 loaded late on purpose
 
     return KubernetesConnector(artifacts, secrets_, clock, system=system)

@@ -23,7 +23,7 @@ import structlog
 
 from mainstay import __version__
 from mainstay.agent import convert
-from mainstay.agent.artifacts import RemoteArtifacts
+from mainstay.agent.artifacts import RemoteArtifactStore
 from mainstay.agent.connection import Connection, Way
 from mainstay.agent.health import answering
 from mainstay.agent.line import Answering
@@ -81,7 +81,7 @@ class AgentServices:
     """What the loop of the cluster stands on: `operations.services.LoopServices`."""
 
     store: RemoteStore
-    artifacts: RemoteArtifacts
+    artifacts: RemoteArtifactStore
     secrets: RemoteSecrets
     clock: Clock
     offload: Offload = field(default_factory=lambda: Offload(threads=THREADS))
@@ -172,7 +172,7 @@ async def carry(settings: AgentSettings, way: Way, ready: Callable[[str], None])
     clock, connection = SystemClock(), Connection(way)
     services = AgentServices(
         store=RemoteStore(connection, clock, cluster=settings.cluster),
-        artifacts=RemoteArtifacts(connection),
+        artifacts=RemoteArtifactStore(connection),
         secrets=RemoteSecrets(connection),
         clock=clock,
     )

@@ -469,6 +469,17 @@ class Cluster(Protocol):
         """Let go. Pods run on."""
 
 
+class ArtifactStore(Protocol):
+    """The files of everybody, those of each project for themselves: what one has stored is not there for another."""
+
+    def of(self, owner: Owner) -> Artifacts:
+        """Those of one project of one tenant. Raises Invalid for names that are none."""
+
+    @property
+    def logs(self) -> Artifacts:
+        """Logs of pods that have ended: they are read through their pod, and never by their digest."""
+
+
 class Artifacts(Protocol):
     """Files by content, and slots: names whose content only a newer attempt may replace."""
 

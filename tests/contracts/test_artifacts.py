@@ -11,13 +11,21 @@ import obstore
 import pytest
 from obstore.store import S3Store
 
-from mainstay.artifacts.objects import ObjectArtifacts, open_artifacts
+from mainstay.artifacts.objects import ObjectArtifacts, ObjectArtifactStore, open_artifacts
+from mainstay.domain.allocation import Owner
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Fenced, Invalid, NotFound, NotYet, StateUnusable
-from mainstay.ports import Artifacts
-from mainstay.simulation.files import MemoryArtifacts
+from mainstay.ports import Artifacts, ArtifactStore
+from mainstay.simulation.files import MemoryArtifactStore
 
 LARGE = 12 << 20
+DEFAULT, OURS = Owner(tenant="default", project="default"), Owner(tenant="acme", project="vision")
+OTHERS = (
+    DEFAULT,
+    Owner(tenant="default", project="vision"),
+    Owner(tenant="acme", project="default"),
+    Owner(tenant="vision", project="acme"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +39,9 @@ def s3_url() -> Iterator[str]:
 
 
 @pytest.fixture(params=["directory", "s3", "memory"])
-def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ArtifactStore:
     if request.param == "memory":
-        return MemoryArtifacts()
+        return MemoryArtifactStore()
     if request.param == "directory":
         return open_artifacts(str(tmp_path / "artifacts"))
     bucket = f"b{hashlib.sha256(str(tmp_path).encode()).hexdigest()[:20]}"
@@ -50,7 +58,12 @@ def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
         virtual_hosted_style_request=False,
         client_options={"allow_http": True},
     )
-    return ObjectArtifacts(store)
+    return ObjectArtifactStore(store)
+
+
+@pytest.fixture(params=[DEFAULT, OURS, None], ids=["default", "ours", "logs"])
+def artifacts(request: pytest.FixtureRequest, store: ArtifactStore) -> Artifacts:
+    return store.of(request.param) if request.param else store.logs
 
 
 async def chunks(content: bytes, size: int = 1 << 20) -> AsyncIterator[bytes]:
@@ -136,12 +149,12 @@ async def test_an_older_attempt_never_overwrites_a_newer_one(artifacts: Artifact
     assert await artifacts.head("digits-1/output") == (2, new)
 
 
-@pytest.mark.parametrize("artifacts", ["directory", "s3"], indirect=True)
+@pytest.mark.parametrize("store", ["directory", "s3"], indirect=True)
 async def test_an_older_attempt_that_slips_past_the_check_still_does_not_win(artifacts: ObjectArtifacts) -> None:
     """The race that the check alone would lose: attempt 1 looked before attempt 2 committed, and writes after it."""
     old, new = await stored_tree(artifacts, {"f": b"old"}), await stored_tree(artifacts, {"f": b"new"})
     await artifacts.commit("digits-1/output", attempt=2, tree=new)
-    await obstore.put_async(artifacts._store, "slots/digits-1/output/00000001", old.encode())
+    await obstore.put_async(artifacts._store, f"{artifacts._prefix}slots/digits-1/output/00000001", old.encode())
     assert await artifacts.head("digits-1/output") == (2, new)
 
 
@@ -187,3 +200,49 @@ def test_a_place_without_trusted_authorities_is_refused_in_a_sentence(monkeypatc
     monkeypatch.setenv("SSL_CERT_DIR", "/nowhere")
     with pytest.raises(StateUnusable, match="cannot keep files in s3://bucket"):
         open_artifacts("s3://bucket")
+
+
+@pytest.mark.parametrize(
+    "where", [*OTHERS, None], ids=lambda where: f"{where.tenant}-{where.project}" if where else "logs"
+)
+async def test_what_one_owner_has_is_not_there_for_another(store: ArtifactStore, where: Owner | None) -> None:
+    """Neither its content nor that somebody has it: it is asked for, and answered, as what nobody ever stored."""
+    theirs = store.of(where) if where else store.logs
+    tree = await stored_tree(store.of(OURS), {"f": b"secret"})
+    await store.of(OURS).commit("digits-1/output", attempt=1, tree=tree)
+    assert await theirs.missing([digest(b"secret")]) == (digest(b"secret"),)
+    with pytest.raises(NotFound):
+        await read(theirs, digest(b"secret"))
+    with pytest.raises(NotFound):
+        await theirs.tree(tree)
+    with pytest.raises(NotFound):
+        await theirs.head("digits-1/output")
+    with pytest.raises(NotYet) as refusal:
+        await theirs.put_tree(await store.of(OURS).tree(tree))
+    assert refusal.value.numbers["missing"] == digest(b"secret")
+    await theirs.commit("digits-1/output", attempt=9, tree="0" * 64)
+    assert await store.of(OURS).head("digits-1/output") == (1, tree)
+
+
+async def test_the_same_file_of_two_owners_is_stored_for_each(store: ArtifactStore) -> None:
+    for owner in (OURS, DEFAULT):
+        await stored_tree(store.of(owner), {"f": b"the same"})
+    for owner in (OURS, DEFAULT):
+        assert await read(store.of(owner), digest(b"the same")) == b"the same"
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "A", "a\0", "a\n", "x" * 41])
+async def test_only_a_name_names_an_owner(store: ArtifactStore, name: str) -> None:
+    for owner in (Owner(tenant=name, project="default"), Owner(tenant="acme", project=name)):
+        with pytest.raises(Invalid, match="not a project of a tenant"):
+            store.of(owner)
+
+
+async def test_the_default_project_has_its_files_where_all_files_were(tmp_path: Path) -> None:
+    name = digest(b"old")
+    old = tmp_path / "blobs" / name[:2] / name
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"old")
+    store = open_artifacts(str(tmp_path))
+    assert await read(store.of(DEFAULT), name) == b"old"
+    assert await store.of(OURS).missing([name]) == (name,)

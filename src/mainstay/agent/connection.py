@@ -98,10 +98,12 @@ class Connection:
             raise _unreachable(self.way.url, error) from error
         return decoded(_content(response.status_code, response.content), answer)
 
-    async def sending(self, path: str, chunks: AsyncIterator[bytes], answer: type[M]) -> M:
+    async def sending(self, path: str, chunks: AsyncIterator[bytes], answer: type[M], *, params: Params) -> M:
         """PUT a body of any size."""
         try:
-            response = await self._ahttp.put(PATHS + path, content=chunks, headers=self.way.headers(), timeout=_STORING)
+            response = await self._ahttp.put(
+                PATHS + path, params=params, content=chunks, headers=self.way.headers(), timeout=_STORING
+            )
         except httpx2.HTTPError as error:
             raise _unreachable(self.way.url, error) from error
         return decoded(_content(response.status_code, response.content), answer)

@@ -21,17 +21,19 @@ from mainstay.agent import convert, convert_plan, convert_wanted
 from mainstay.api.denials import note_denial
 from mainstay.api.routes import Call, Caller, Routes
 from mainstay.api.sockets import GONE
+from mainstay.api.standing import until_refused
 from mainstay.api.trees import BYTES, Digest, Sent, after
 from mainstay.domain.access import Permission
 from mainstay.domain.allocation import Owner
 from mainstay.domain.artifact import Tree
-from mainstay.domain.errors import Denied, Forbidden, Invalid
+from mainstay.domain.errors import Denied, Forbidden, Invalid, MainstayError
 from mainstay.operations import agents as operations
 from mainstay.operations.lines import Line
 from mainstay.operations.secrets import Handing
-from mainstay.ports import WantedChanges
+from mainstay.ports import Artifacts, WantedChanges
 from mainstay.wire import agent as wire
 from mainstay.wire import agent_line
+from mainstay.wire.sockets import DONE, REFUSED
 
 log = structlog.get_logger()
 routes = Routes("agents")
@@ -57,6 +59,7 @@ M = TypeVar("M", bound=wire.Message)
 Since = Annotated[int, Query(ge=-1, lt=1 << 62)]
 Wait = Annotated[float, Query(ge=0, le=WAIT_SECONDS_MAX)]
 Slot = Annotated[str, Query(max_length=200)]
+Whose = Annotated[str, Query(alias="owner", max_length=200)]
 
 
 @routes.add("POST", "/v1/agent/hello", needs=Permission.CARRY, listed=False)
@@ -172,11 +175,12 @@ def _plan(content: bytes, request: Request) -> wire.PlanSaid:
 
 
 @routes.add("PUT", "/v1/agent/blobs/{digest}", needs=Permission.CARRY, listed=False)
-async def put_agent_blob(call: Caller, request: Request, digest: Digest) -> Response:
+async def put_agent_blob(call: Caller, request: Request, digest: Digest, whose: Whose) -> Response:
     """Send the content of one file of a pod."""
     _require_protocol(request)
-    await Sent(request).into(call.services.artifacts, digest)
-    return _said(wire.BlobStored(receipt=_receipts(call).of(digest)))
+    owner = await _owner(call, whose)
+    await Sent(request).into(operations.files_of(call.services.artifacts, owner), digest)
+    return _said(wire.BlobStored(receipt=_receipts(call, owner).of(digest)))
 
 
 @routes.add("GET", "/v1/agent/blobs/{digest}", needs=Permission.CARRY, media_type=BYTES, listed=False)
@@ -184,40 +188,39 @@ async def get_agent_blob(
     call: Caller,
     request: Request,
     digest: Digest,
+    whose: Whose,
     tree: Annotated[str, Query(max_length=64)] = "",
     slot: Slot = "",
 ) -> Response:
     """A file of a tree that a pod of the cluster needs."""
     _require_protocol(request)
-    services = call.services
+    files = await _files_with(call, tree, whose=whose, slot=slot)
     async with _noted(call):
-        await _require_tree(call, tree, slot=slot)
-        if digest not in await services.agents.blobs(services.artifacts, tree):
+        if digest not in await call.services.agents.blobs(files, tree):
             what = "this file is not one of the tree"
             raise operations.not_its_own(what, object_=digest)
-    chunks = services.artifacts.get(digest)
+    chunks = files.get(digest)
     first = await anext(chunks, b"")
     return StreamingResponse(after(first, chunks), media_type=BYTES)
 
 
 @routes.add("POST", "/v1/agent/trees", needs=Permission.CARRY, listed=False)
-async def put_agent_tree(call: Caller, request: Request) -> Response:
+async def put_agent_tree(call: Caller, request: Request, whose: Whose) -> Response:
     """Store a tree of files that were sent."""
     said = await _body(request, wire.TreeSaid)
     tree = Tree.of_manifest(said.manifest.encode("utf-8", "surrogatepass"))
-    receipts = _receipts(call)
-    missing = await operations.put_tree(call.services.artifacts, tree, receipts=receipts, shown=said.receipts)
+    owner = await _owner(call, whose)
+    receipts, files = _receipts(call, owner), operations.files_of(call.services.artifacts, owner)
+    missing = await operations.put_tree(files, tree, receipts=receipts, shown=said.receipts)
     receipt = "" if missing else receipts.of(tree.digest)
     return _said(wire.TreeStored(digest=tree.digest, missing=missing, receipt=receipt))
 
 
 @routes.add("GET", "/v1/agent/trees/{digest}", needs=Permission.CARRY, listed=False)
-async def get_agent_tree(call: Caller, request: Request, digest: Digest, slot: Slot = "") -> Response:
+async def get_agent_tree(call: Caller, request: Request, digest: Digest, whose: Whose, slot: Slot = "") -> Response:
     """A tree that a pod of the cluster needs."""
     _require_protocol(request)
-    async with _noted(call):
-        await _require_tree(call, digest, slot=slot)
-    tree = await call.services.artifacts.tree(digest)
+    tree = await (await _files_with(call, digest, whose=whose, slot=slot)).tree(digest)
     return _said(wire.TreeSaid(manifest=tree.manifest.decode()))
 
 
@@ -227,13 +230,15 @@ async def fill_slot(call: Caller, request: Request) -> Response:
     said = await _body(request, wire.SlotFilled)
     services, principal = call.services, call.principal
     async with _noted(call):
-        await services.offload(operations.require_slot, services.store, principal, said.slot, attempt=said.attempt)
+        owner = await services.offload(
+            operations.require_slot, services.store, principal, said.slot, attempt=said.attempt
+        )
     await operations.fill_slot(
-        services.artifacts,
+        operations.files_of(services.artifacts, owner),
         said.slot,
         attempt=said.attempt,
         tree=said.tree,
-        receipts=_receipts(call),
+        receipts=_receipts(call, owner),
         shown=said.receipt,
     )
     return _said(wire.Message())
@@ -245,8 +250,8 @@ async def get_slot(call: Caller, request: Request, slot: Slot) -> Response:
     _require_protocol(request)
     services = call.services
     async with _noted(call):
-        await services.offload(operations.require_slot, services.store, call.principal, slot)
-    attempt, tree = await services.artifacts.head(slot)
+        owner = await services.offload(operations.require_slot, services.store, call.principal, slot)
+    attempt, tree = await operations.files_of(services.artifacts, owner).head(slot)
     return _said(wire.SlotSaid(attempt=attempt, tree=tree))
 
 
@@ -264,24 +269,30 @@ async def hand_secrets(call: Caller, request: Request) -> Response:
 
 @routes.socket(agent_line.LINE_PATH, needs=Permission.CARRY, speaks=agent_line.LINE_PROTOCOL)
 async def hold_line(call: Caller, socket: WebSocket) -> None:
-    """The line over which an agent is asked, for as long as it holds."""
+    """The line over which an agent is asked, for as long as it and the token hold."""
     _require_protocol(socket)
     await socket.accept(agent_line.LINE_PROTOCOL)
     agents, cluster = call.services.agents, call.principal.cluster
     line = Line(cluster, _sending(socket))
-    tasks = asyncio.create_task(_hear(socket, line)), asyncio.create_task(line.watch())
+    refused = asyncio.create_task(until_refused(call, Permission.CARRY))
+    tasks = asyncio.create_task(_hear(socket, line)), asyncio.create_task(line.watch()), refused
     agents.lines.opened(cluster, line)
     try:
         await agents.ways.changed(cluster)
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         agents.lines.ended(cluster, line)
+        code, reason = (REFUSED, refused.result().message) if _has_ended(refused) else (DONE, "")
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         with contextlib.suppress(*GONE):
-            await socket.close()
+            await socket.close(code, reason)
         await agents.ways.changed(cluster)
+
+
+def _has_ended(task: asyncio.Task[MainstayError]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None
 
 
 async def _hear(socket: WebSocket, line: Line) -> None:
@@ -328,14 +339,25 @@ def _require_protocol(connection: HTTPConnection) -> None:
         raise Denied(msg, hint=hint)
 
 
-def _receipts(call: Call) -> operations.Receipts:
-    return operations.Receipts(call.services.sealing, call.principal)
+def _receipts(call: Call, owner: Owner | None) -> operations.Receipts:
+    return operations.Receipts(call.services.sealing, call.principal, owner)
 
 
-async def _require_tree(call: Call, tree: str, *, slot: str) -> None:
+async def _owner(call: Call, said: str) -> Owner | None:
+    """Whose files a request names; None: they are logs. Raises Forbidden, once that is on record."""
+    async with _noted(call):
+        return await call.services.offload(operations.require_owner, call.services.store, call.principal, said)
+
+
+async def _files_with(call: Call, tree: str, *, whose: str, slot: str) -> Artifacts:
+    """Those in which a tree lies that a pod of the cluster needs. Raises Forbidden, once that is on record."""
     services = call.services
-    mounted = await services.offload(services.agents.mounted, services.store, call.principal.cluster)
-    await operations.require_tree(mounted, services.artifacts, call.principal, tree, slot=slot)
+    owner = await _owner(call, whose)
+    files = operations.files_of(services.artifacts, owner)
+    async with _noted(call):
+        mounted = await services.offload(services.agents.mounted, services.store, call.principal.cluster)
+        await operations.require_tree(mounted, files, call.principal, tree, owner=owner, slot=slot)
+    return files
 
 
 @asynccontextmanager

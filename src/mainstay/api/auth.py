@@ -63,7 +63,7 @@ class Authentication:
             principal = await self._bearer(token.strip()) if scheme.lower() == "bearer" else None
             if principal is None and token.strip().startswith(wire.TOKEN_PREFIX):
                 msg = "this token of an agent is not valid: it was replaced, or its cluster was removed"
-                raise Unauthenticated(msg, hint="`mainstay cluster token NAME` makes a new one")
+                raise Unauthenticated(msg, hint=agents.TOKEN_HINT)
             if principal is None:
                 msg = "this token is not valid"
                 raise Unauthenticated(msg, hint="log in again: mainstay login")

@@ -13,10 +13,11 @@ from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit
 from mainstay.api.routes import Caller, Routes, done, json_response
 from mainstay.decide.billing import price_per_hour
 from mainstay.domain.access import Permission
+from mainstay.domain.allocation import Allocation
 from mainstay.domain.billing import Price
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from mainstay.operations import nodes
-from mainstay.operations.principal import Done
+from mainstay.operations.principal import Done, Principal
 from mainstay.wire import quantities
 from mainstay.wire.requests import CordonRequest, DrainRequest, QuarantineRequest
 from mainstay.wire.views import DeviceView, GpuView, NodeView, Page
@@ -71,7 +72,7 @@ async def get_node(call: Caller, cluster: str, name: str) -> Response:
         states = {row.name: row.state for row in store.clusters()}
         residents = nodes.residents(store, node)
         manages = principal.may(Permission.MANAGE)
-        seen = [one for one in residents if manages or one.allocation.tenant == principal.tenant]
+        seen = [one for one in residents if manages or _may_see(principal, one.allocation)]
         view = convert_fleet.node_view(
             node,
             cluster_state=states.get(node.cluster, "ready"),
@@ -82,6 +83,10 @@ async def get_node(call: Caller, cluster: str, name: str) -> Response:
         return view.model_copy(update={"strangers": list(node.strangers)}) if manages else view
 
     return json_response((await call.services.offload(read)).model_dump_json())
+
+
+def _may_see(principal: Principal, allocation: Allocation) -> bool:
+    return allocation.tenant == principal.tenant and principal.may(Permission.READ, allocation.project)
 
 
 @routes.add("POST", "/v1/nodes/{cluster}/{name}/cordon", needs=Permission.MANAGE, answers=NodeView, keyed=True)

@@ -13,7 +13,7 @@ from mainstay.api import convert, convert_jobs
 from mainstay.api.limits import PAGE_DEFAULT, Cursor, PageLimit, cursor_key
 from mainstay.api.routes import Call, Caller, Routes, done, json_response
 from mainstay.domain.access import Permission
-from mainstay.domain.allocation import NO_PROGRESS, Progress
+from mainstay.domain.allocation import NO_PROGRESS, Owner, Progress
 from mainstay.domain.errors import Invalid, NotFound
 from mainstay.domain.permitted import Permitted
 from mainstay.domain.workload import ACTIVE, WAITING, Phase, Workload
@@ -78,9 +78,12 @@ async def _pinned(
 
 async def _kept_files(call: Caller, submission: Submission) -> str:
     """The tree of the files that stand in the job."""
+    project = submission.job.project
+    call.principal.require(Permission.SUBMIT, project)
     tree, blobs = convert_jobs.files_tree(submission.job)
     volumes = [volume.path for volume in submission.job.volumes]
-    return await keeping.keep(call.services.artifacts, tree, blobs, code=submission.code, volumes=volumes)
+    files = call.services.artifacts.of(Owner(tenant=call.principal.tenant, project=project))
+    return await keeping.keep(files, tree, blobs, code=submission.code, volumes=volumes)
 
 
 def _convert_and_submit(call: Caller, submissions: Sequence[tuple[Submission, str]], *, now: int, reply: Reply) -> Done:
@@ -248,7 +251,8 @@ async def outputs(call: Caller, ref: str) -> Response:
     if not workload.output:
         msg = f"workload {workload.id} has no output ({workload.phase.word})"
         raise NotFound(msg, object_=workload.id, hint="files in $MAINSTAY_OUTPUT_DIR are kept when a run succeeds")
-    content = await call.services.artifacts.tree(workload.output)
+    files = call.services.artifacts.of(Owner(tenant=workload.tenant, project=workload.project))
+    content = await files.tree(workload.output)
     return json_response(convert.tree_view(content).model_dump_json())
 
 

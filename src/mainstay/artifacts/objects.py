@@ -1,8 +1,12 @@
-"""`Artifacts` over obstore: blobs and trees named by their SHA-256, slots fenced by attempt.
+"""`ArtifactStore` over obstore: blobs and trees named by their SHA-256, slots fenced by attempt.
 
     blobs/ab/abcd…            content, immutable
     trees/ab/abcd…            manifest of a tree, immutable
     slots/NAME/00000003       digest of the tree that attempt 3 committed; the highest attempt is the content
+
+These lie at the root for the default project of the default tenant, below `tenants/TENANT/PROJECT/` for every other, and below
+`logs/` for logs of pods (docs/decisions/0031). Nothing is shared between two of them, so that no answer to one owner, nor how
+long it takes, tells what another has.
 
 An older attempt never overwrites a newer one, because each writes under its own number and readers take the highest:
 the fence needs no lock and no clock (reliability.md R6).
@@ -21,6 +25,8 @@ import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from mainstay.domain.access import DEFAULT_PROJECT, DEFAULT_TENANT, NAME
+from mainstay.domain.allocation import Owner
 from mainstay.domain.artifact import DIGEST, Tree
 from mainstay.domain.errors import Fenced, Invalid, NotFound, NotYet, StateUnusable
 
@@ -30,12 +36,44 @@ LOOKUPS_MAX = 32
 SLOT = re.compile(r"[a-z0-9][a-z0-9-]{0,120}(/[a-z0-9][a-z0-9._-]{0,60})?\Z")
 
 
-class ObjectArtifacts:
-    """Implements `ports.Artifacts`."""
+class ObjectArtifactStore:
+    """Implements `ports.ArtifactStore`."""
 
     def __init__(self, store: ObjectStore, *, directory: Path | None = None) -> None:
         """`directory` is where `store` keeps its files if it is local: they are then flushed to disk."""
         self._store = store
+        self._directory = directory
+
+    def of(self, owner: Owner) -> ObjectArtifacts:
+        """The default project keeps the place in which all files were before there were others."""
+        return self._below("" if owner == DEFAULT_OWNER else f"tenants/{checked_owner(owner)}/")
+
+    @property
+    def logs(self) -> ObjectArtifacts:
+        """Of pods of all tenants."""
+        return self._below("logs/")
+
+    def _below(self, prefix: str) -> ObjectArtifacts:
+        return ObjectArtifacts(self._store, prefix=prefix, directory=self._directory)
+
+
+DEFAULT_OWNER = Owner(tenant=DEFAULT_TENANT, project=DEFAULT_PROJECT)
+
+
+def checked_owner(owner: Owner) -> str:
+    """Tenant and project as a path. Raises Invalid for what is no name of one."""
+    if not NAME.match(owner.tenant) or not NAME.match(owner.project):
+        msg = f"not a project of a tenant: {owner.tenant!r}, {owner.project!r}"
+        raise Invalid(msg, object_="project")
+    return f"{owner.tenant}/{owner.project}"
+
+
+class ObjectArtifacts:
+    """Implements `ports.Artifacts`, below one prefix of an object store."""
+
+    def __init__(self, store: ObjectStore, *, prefix: str, directory: Path | None) -> None:
+        self._store = store
+        self._prefix = prefix
         self._directory = directory
 
     async def missing(self, digests: Iterable[str]) -> tuple[str, ...]:
@@ -44,7 +82,7 @@ class ObjectArtifacts:
 
     async def put(self, digest: str, chunks: AsyncIterator[bytes]) -> int:
         """Nothing is left behind if the content turns out to be another: the upload is only completed once it is checked."""
-        path = _path("blobs", _checked(digest))
+        path = self._path("blobs", _checked(digest))
         check = _Check(digest, chunks)
         try:
             await obstore.put_async(self._store, path, check.content(), chunk_size=PART_BYTES)
@@ -57,7 +95,7 @@ class ObjectArtifacts:
 
     async def get(self, digest: str) -> AsyncIterator[bytes]:
         """Chunks of at least 5 MiB but the last."""
-        path = _path("blobs", _checked(digest))
+        path = self._path("blobs", _checked(digest))
         try:
             result = await obstore.get_async(self._store, path)
         except (NotFoundError, FileNotFoundError) as error:
@@ -77,7 +115,7 @@ class ObjectArtifacts:
             if sizes[entry.digest] != entry.size:
                 msg = f"{entry.path} has {sizes[entry.digest]} bytes, not {entry.size}"
                 raise Invalid(msg, object_=tree.digest, hint="the file changed while it was sent; send it again")
-        path = _path("trees", tree.digest)
+        path = self._path("trees", tree.digest)
         await obstore.put_async(self._store, path, tree.manifest)
         await self._flush(path)
         return tree.digest
@@ -85,7 +123,7 @@ class ObjectArtifacts:
     async def tree(self, digest: str) -> Tree:
         """Parsed and checked again: what is stored is not trusted more than what is sent."""
         try:
-            return Tree.of_manifest(await self._read(_path("trees", _checked(digest))))
+            return Tree.of_manifest(await self._read(self._path("trees", _checked(digest))))
         except (NotFoundError, FileNotFoundError) as error:
             msg = f"no such tree: {digest}"
             raise NotFound(msg, object_=digest) from error
@@ -96,7 +134,7 @@ class ObjectArtifacts:
         if newest > attempt:
             msg = f"attempt {newest} of {slot} has committed; attempt {attempt} is too late"
             raise Fenced(msg, object_=slot, numbers={"newest": newest, "attempt": attempt})
-        path = f"slots/{slot}/{attempt:08d}"
+        path = f"{self._prefix}slots/{slot}/{attempt:08d}"
         await obstore.put_async(self._store, path, _checked(tree).encode())
         await self._flush(path)
 
@@ -107,13 +145,13 @@ class ObjectArtifacts:
             msg = f"nothing was committed to {slot}"
             raise NotFound(msg, object_=slot)
         newest = max(attempts)
-        return newest, (await self._read(f"slots/{slot}/{newest:08d}")).decode()
+        return newest, (await self._read(f"{self._prefix}slots/{slot}/{newest:08d}")).decode()
 
     async def _attempts(self, slot: str) -> list[int]:
         if not SLOT.match(slot):
             msg = f"not a slot: {slot!r}"
             raise Invalid(msg, object_=slot)
-        found = await obstore.list_with_delimiter_async(self._store, f"slots/{slot}")
+        found = await obstore.list_with_delimiter_async(self._store, f"{self._prefix}slots/{slot}")
         names = (row["path"].rsplit("/", 1)[-1] for row in found["objects"])
         return [int(name) for name in names if name.isdecimal()]
 
@@ -125,11 +163,14 @@ class ObjectArtifacts:
         async def size(name: str) -> int | None:
             async with looking:
                 try:
-                    return int((await obstore.head_async(self._store, _path("blobs", name)))["size"])
+                    return int((await obstore.head_async(self._store, self._path("blobs", name)))["size"])
                 except (NotFoundError, FileNotFoundError):
                     return None
 
         return dict(zip(names, await asyncio.gather(*map(size, names)), strict=True))
+
+    def _path(self, folder: str, digest: str) -> str:
+        return f"{self._prefix}{folder}/{digest[:2]}/{digest}"
 
     async def _read(self, path: str) -> bytes:
         return bytes(await (await obstore.get_async(self._store, path)).bytes_async())
@@ -139,13 +180,13 @@ class ObjectArtifacts:
             await asyncio.to_thread(flush, self._directory, path)
 
 
-def open_artifacts(url: str) -> ObjectArtifacts:
+def open_artifacts(url: str) -> ObjectArtifactStore:
     """`url` is a directory, or `s3://bucket/prefix`, `gs://…`, `az://…` with credentials from the environment.
 
     Raises StateUnusable.
     """
     store, directory = opened_place(url)
-    return ObjectArtifacts(store, directory=directory)
+    return ObjectArtifactStore(store, directory=directory)
 
 
 def opened_place(url: str) -> tuple[ObjectStore, Path | None]:
@@ -192,10 +233,6 @@ def _checked(digest: str) -> str:
         msg = f"not a SHA-256 digest: {digest!r}"
         raise Invalid(msg)
     return digest
-
-
-def _path(folder: str, digest: str) -> str:
-    return f"{folder}/{digest[:2]}/{digest}"
 
 
 def flush(root: Path, path: str) -> None:

@@ -47,7 +47,7 @@ from mainstay.domain.reason import Code, Reason
 from mainstay.domain.volume import VolumeRef, VolumeState
 from mainstay.domain.workload import Workload
 from mainstay.operations.offload import Offload
-from mainstay.ports import Artifacts, Clock, Cluster, LoopStore
+from mainstay.ports import ArtifactStore, Clock, Cluster, LoopStore
 
 log = structlog.get_logger()
 
@@ -94,7 +94,7 @@ class EffectLoop:
         self,
         store: LoopStore,
         cluster: Cluster,
-        artifacts: Artifacts,
+        artifacts: ArtifactStore,
         clock: Clock,
         offload: Offload,
         *,

@@ -14,7 +14,7 @@ import structlog
 from mainstay.domain.allocation import Allocation
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Fenced, Invalid, MainstayError
-from mainstay.ports import Artifacts, Clock, Cluster
+from mainstay.ports import Artifacts, ArtifactStore, Clock, Cluster
 
 log = structlog.get_logger()
 
@@ -45,7 +45,7 @@ class Output:
 class Outputs:
     """Fetches by pod. Lost with the process and started again: storing by content twice is storing once."""
 
-    def __init__(self, cluster: Cluster, artifacts: Artifacts, clock: Clock) -> None:
+    def __init__(self, cluster: Cluster, artifacts: ArtifactStore, clock: Clock) -> None:
         self._cluster = cluster
         self._artifacts = artifacts
         self._clock = clock
@@ -114,32 +114,20 @@ class Outputs:
         return ""
 
     async def _tree(self, allocation: Allocation) -> str:
+        files = self._artifacts.of(allocation.owner)
         entries = [
-            await self._store_file(path, executable=executable, content=content)
+            await _store_file(files, path, executable=executable, content=content)
             async for path, _, executable, content in self._cluster.outputs(allocation.pod)
         ]
         if not entries:
             return ""
-        tree = await self._artifacts.put_tree(Tree(entries=tuple(sorted(entries, key=lambda entry: entry.path))))
+        tree = await files.put_tree(Tree(entries=tuple(sorted(entries, key=lambda entry: entry.path))))
         try:
-            await self._artifacts.commit(f"{allocation.workload}/output", attempt=allocation.attempt, tree=tree)
+            await files.commit(f"{allocation.workload}/output", attempt=allocation.attempt, tree=tree)
         except Fenced:
             # A newer attempt has spoken: this one's files are kept as blobs but are nobody's output (R6).
             return ""
         return tree
-
-    async def _store_file(self, path: str, *, executable: bool, content: AsyncIterator[bytes]) -> Entry:
-        digest, size = hashlib.sha256(), 0
-        with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
-            async for chunk in content:
-                digest.update(chunk)
-                size += len(chunk)
-                spool.write(chunk)
-            name = digest.hexdigest()
-            if await self._artifacts.missing([name]):
-                spool.seek(0)
-                await self._artifacts.put(name, _chunks(spool))
-        return Entry(path=path, size=size, digest=name, executable=executable)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -151,6 +139,20 @@ class _Fetch:
     failures: int = 0
     again_at: float = 0.0
     news: str = ""
+
+
+async def _store_file(artifacts: Artifacts, path: str, *, executable: bool, content: AsyncIterator[bytes]) -> Entry:
+    digest, size = hashlib.sha256(), 0
+    with tempfile.SpooledTemporaryFile(max_size=SPOOL_BYTES) as spool:
+        async for chunk in content:
+            digest.update(chunk)
+            size += len(chunk)
+            spool.write(chunk)
+        name = digest.hexdigest()
+        if await artifacts.missing([name]):
+            spool.seek(0)
+            await artifacts.put(name, _chunks(spool))
+    return Entry(path=path, size=size, digest=name, executable=executable)
 
 
 def _words(error: BaseException) -> str:

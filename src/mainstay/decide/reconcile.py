@@ -22,7 +22,6 @@ from mainstay.domain.allocation import (
     DeletePod,
     End,
     ForgetPod,
-    Owner,
     PodAction,
     PodState,
     RevokePod,
@@ -344,7 +343,7 @@ def _deletion(row: Wanted) -> DeletePod:
     return DeletePod(
         name=allocation.pod,
         grace_seconds=row.spec.stop_grace_seconds,
-        owner=Owner(tenant=allocation.tenant, project=allocation.project),
+        owner=allocation.owner,
         node="" if allocation.seen is Seen.NOTHING else allocation.node,
     )
 

@@ -95,6 +95,11 @@ class Allocation:
     version: int
 
     @property
+    def owner(self) -> Owner:
+        """Whose its pod and its files are."""
+        return Owner(tenant=self.tenant, project=self.project)
+
+    @property
     def pod(self) -> str:
         """The name of its pod."""
         return pod_name(workload=self.workload, attempt=self.attempt, rank=self.rank)
@@ -177,7 +182,7 @@ def state_word(workload: Workload, progress: Progress = NO_PROGRESS) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """Whose pod it is: where a cluster keeps tenants apart, this says in which part of it the pod lives."""
+    """Whose a pod and its files are: what belongs to one owner is kept apart from what belongs to any other."""
 
     tenant: str
     project: str

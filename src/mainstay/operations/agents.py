@@ -18,9 +18,9 @@ from dataclasses import replace
 from mainstay.decide.keeping import QUARANTINE_SECONDS
 from mainstay.domain.access import Permission
 from mainstay.domain.addresses import Tunnel
-from mainstay.domain.allocation import Allocation, PodState, Wanted
+from mainstay.domain.allocation import Allocation, Owner, PodState, Wanted
 from mainstay.domain.artifact import Tree
-from mainstay.domain.errors import Conflict, Denied, Forbidden, Invalid, NotFound, NotYet, Unavailable
+from mainstay.domain.errors import Conflict, Denied, Forbidden, Invalid, NotFound, NotYet, Unauthenticated, Unavailable
 from mainstay.domain.fleet import AGENT_IS_AWAY, ClusterKind, ClusterRecord, Contact, NewCluster, Stay, lease_of
 from mainstay.domain.plan import (
     Action,
@@ -50,9 +50,10 @@ from mainstay.operations.lines import Lines, Ways
 from mainstay.operations.principal import Principal, RequestKey, replayed
 from mainstay.operations.sealing import Sealing
 from mainstay.operations.submit import NAME
-from mainstay.ports import Artifacts, Clock, Held, Store
-from mainstay.wire.agent import HOLDER, TOKEN_PREFIX
+from mainstay.ports import Artifacts, ArtifactStore, Clock, Held, Store
+from mainstay.wire.agent import HOLDER, LOGS, TOKEN_PREFIX, owner_said
 
+TOKEN_HINT = "`mainstay cluster token NAME` makes a new one"  # noqa: S105 words
 TOKEN_BYTES = 32
 """256 bits of randomness (security.md C3)."""
 SHOWN = "shown"
@@ -78,7 +79,7 @@ class Agents:
         self.lines = lines or Lines()
         self.ways = ways or self.lines
         self._clock = clock
-        self._mounted: dict[str, tuple[tuple[Wanted, ...], frozenset[str]]] = {}
+        self._mounted: dict[str, tuple[tuple[Wanted, ...], frozenset[tuple[Owner, str]]]] = {}
         self._blobs: OrderedDict[str, frozenset[str]] = OrderedDict()
         self._denied_at: dict[str, float] = {}
         self._polls: Counter[str] = Counter()
@@ -98,12 +99,12 @@ class Agents:
         finally:
             self._polls[cluster] -= 1
 
-    def mounted(self, store: Store, cluster: str) -> frozenset[str]:
-        """The trees that pods of a cluster mount."""
+    def mounted(self, store: Store, cluster: str) -> frozenset[tuple[Owner, str]]:
+        """The trees that pods of a cluster mount, each with whose pods these are."""
         rows = store.wanted(cluster)
         known = self._mounted.get(cluster)
         if known is None or known[0] is not rows:
-            known = rows, frozenset(mount.tree for row in rows for mount in row.spec.mounts)
+            known = rows, frozenset((row.allocation.owner, mount.tree) for row in rows for mount in row.spec.mounts)
             self._mounted[cluster] = known
         return known[1]
 
@@ -142,8 +143,21 @@ def authenticated(store: Store, token: str) -> Principal | None:
     for row in store.clusters():
         known = row.kind is ClusterKind.AGENT and row.wanted is not Stay.REMOVED and row.settings.agent_token
         if known and hmac.compare_digest(known, given):
-            found = Principal(name=f"{HOLDER}{row.name}", tenant="", role="agent", cluster=row.name)
+            found = Principal(name=f"{HOLDER}{row.name}", tenant="", role="agent", cluster=row.name, token=known)
     return found
+
+
+def renewed(store: Store, principal: Principal) -> Principal:
+    """The same agent as of now. Raises Unauthenticated if its token was replaced, or its cluster removed."""
+    for row in store.clusters():
+        if (
+            row.name == principal.cluster
+            and row.settings.agent_token == principal.token
+            and row.wanted is not Stay.REMOVED
+        ):
+            return principal
+    msg = "this token of an agent is not valid: it was replaced, or its cluster was removed"
+    raise Unauthenticated(msg, object_=principal.cluster, hint=TOKEN_HINT)
 
 
 def renew_token(store: Store, principal: Principal, name: str, *, now: int, request: RequestKey | None) -> str:
@@ -342,16 +356,19 @@ def _require_volume(state: VolumeState) -> None:
         raise Invalid(msg, object_=state.name)
 
 
-async def require_output(artifacts: Artifacts, rows: tuple[Wanted, ...], actions: tuple[Action, ...]) -> None:
+async def require_output(artifacts: ArtifactStore, rows: tuple[Wanted, ...], actions: tuple[Action, ...]) -> None:
     """Raises Forbidden for an output that the attempt itself has not committed: it would show somebody else's files."""
     named = {
         action.allocation_key: action.output for action in actions if isinstance(action, ObservePod) and action.output
     }
     for row in rows if named else ():
-        output = named.get(row.allocation.key)
-        if output and not await _is_head(artifacts, output_slot(row.allocation), row.allocation.attempt, output):
+        allocation = row.allocation
+        output = named.get(allocation.key)
+        if not output:
+            continue
+        if not await _is_head(artifacts.of(allocation.owner), output_slot(allocation), allocation.attempt, output):
             msg = "the output of a pod is what was committed to its slot"
-            raise not_its_own(msg, object_=row.allocation.pod)
+            raise not_its_own(msg, object_=allocation.pod)
 
 
 async def _is_head(artifacts: Artifacts, slot: str, attempt: int, tree: str) -> bool:
@@ -368,15 +385,35 @@ def require_pod(store: Store, principal: Principal, pod: str) -> None:
         raise not_its_own(msg, object_=pod)
 
 
-def require_slot(store: Store, principal: Principal, slot: str, *, attempt: int | None = None) -> None:
-    """Raises Forbidden unless the slot is one of its pods: the log of a pod, or the output of an attempt that it runs."""
+def require_owner(store: Store, principal: Principal, said: str) -> Owner | None:
+    """Whose files a request names; None: they are logs of its pods. Raises Forbidden unless pods of that owner are its own."""
+    if said == LOGS:
+        _own(principal)
+        return None
+    for row in store.wanted(_own(principal)):
+        owner = row.allocation.owner
+        if owner_said(tenant=owner.tenant, project=owner.project) == said:
+            return owner
+    msg = "none of its pods has these files"
+    raise not_its_own(msg, object_=said)
+
+
+def files_of(artifacts: ArtifactStore, owner: Owner | None) -> Artifacts:
+    """Those of an owner; None: the logs."""
+    return artifacts.logs if owner is None else artifacts.of(owner)
+
+
+def require_slot(store: Store, principal: Principal, slot: str, *, attempt: int | None = None) -> Owner | None:
+    """Whose the slot is; None: it keeps the log of a pod. Raises Forbidden unless it is one of its pods: its log, or the
+    output of an attempt that it runs.
+    """
     name = _own(principal)
     if is_log_slot(slot, name):
-        return
+        return None
     for row in store.wanted(name):
         allocation = row.allocation
         if slot == output_slot(allocation) and attempt in {None, allocation.attempt}:
-            return
+            return allocation.owner
     msg = f"slot {slot} belongs to none of its pods"
     raise not_its_own(msg, object_=slot)
 
@@ -394,27 +431,36 @@ def output_slot(allocation: Allocation) -> str:
 
 
 async def require_tree(
-    mounted: frozenset[str], artifacts: Artifacts, principal: Principal, tree: str, *, slot: str
+    mounted: frozenset[tuple[Owner, str]],
+    files: Artifacts,
+    principal: Principal,
+    tree: str,
+    *,
+    owner: Owner | None,
+    slot: str,
 ) -> None:
-    """Raises Forbidden unless its pods mount the tree, or the slot that is named is one of its logs and holds it."""
-    if tree in mounted:
+    """Raises Forbidden unless its pods of that owner mount the tree, or the slot named is one of its logs and holds it."""
+    if owner is not None and (owner, tree) in mounted:
         return
-    if slot and is_log_slot(slot, _own(principal)) and await _is_head(artifacts, slot, 1, tree):
+    if owner is None and is_log_slot(slot, _own(principal)) and await _is_head(files, slot, 1, tree):
         return
     msg = "none of its pods needs this tree"
     raise not_its_own(msg, object_=tree)
 
 
 class Receipts:
-    """Proofs of one agent that it has sent a content, under the key that all replicas share: any of them may be shown one."""
+    """Proofs of one agent that it has sent a content for one owner (None: as a log), under the key that all replicas share:
+    any of them may be shown one.
+    """
 
-    def __init__(self, sealing: Sealing, principal: Principal) -> None:
+    def __init__(self, sealing: Sealing, principal: Principal, owner: Owner | None) -> None:
         self._key = hmac.digest(sealing.key, b"mainstay receipts of agents", "sha256")
-        self._cluster = _own(principal)
+        whose = LOGS if owner is None else owner_said(tenant=owner.tenant, project=owner.project)
+        self._what = f"{_own(principal)}/{whose}"
 
     def of(self, digest: str) -> str:
         """Of the content with this digest."""
-        return hmac.new(self._key, f"{self._cluster}/{digest}".encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self._key, f"{self._what}/{digest}".encode(), hashlib.sha256).hexdigest()
 
     def proves(self, digest: str, receipt: str) -> bool:
         """Whether it is that of this very agent and content."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mainstay.domain.access import Permission
+from mainstay.domain.allocation import Owner
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Conflict, Invalid, NotFound, NotYet
 from mainstay.domain.plan import Action, Deploy, NewWorkload, Plan, RegisterModel, RemoveEndpoint
@@ -111,13 +112,14 @@ async def _model_tree(services: Services, workload: Workload, path: str) -> str:
     if workload.phase is not Phase.SUCCEEDED:
         msg = f"workload {workload.id} is {workload.phase.word}; only one that succeeded can be deployed"
         raise NotYet(msg, object_=workload.id, hint=f"follow it with: mainstay logs -f {workload.id}")
-    output = await services.artifacts.tree(workload.output) if workload.output else Tree(entries=())
+    files = services.artifacts.of(Owner(tenant=workload.tenant, project=workload.project))
+    output = await files.tree(workload.output) if workload.output else Tree(entries=())
     model = subtree(output, path)
     if not model.entries:
         folders = sorted({entry.path.split("/")[0] for entry in output.entries}) or ["nothing"]
         msg = f"workload {workload.id} made no model at {path!r}; its output holds: {', '.join(folders[:10])}"
         raise Invalid(msg, object_=workload.id, hint="write the model to $MAINSTAY_OUTPUT_DIR/model in the run")
-    return await services.artifacts.put_tree(model)
+    return await files.put_tree(model)
 
 
 def subtree(tree: Tree, path: str) -> Tree:

@@ -92,7 +92,7 @@ def remove(store: Store, principal: Principal, name: str, *, now: int, request: 
 
 def states(store: Store, principal: Principal, *, now: int) -> tuple[FlavorState, ...]:
     """Every flavor, in their order."""
-    principal.require(Permission.READ)
+    principal.require_somewhere(Permission.READ)
     snapshot, users = store.snapshot(now=now, seed=0), store.queues()
     return tuple(
         _state(

@@ -27,7 +27,7 @@ class Principal:
     caps: Caps = NO_CAPS
     """What the token allows at most."""
     token: str = ""
-    """The id of the token; empty for the administrator of the machine, for browsers of theirs, and for agents."""
+    """The id of the token, or of an agent its digest; empty for the administrator of the machine and for browsers of theirs."""
     identity: tuple[str, str] | None = None
     """Issuer and subject of who comes with a token of an identity provider."""
     until: int = 0

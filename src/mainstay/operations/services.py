@@ -9,7 +9,7 @@ from typing import Protocol
 from mainstay.domain.fleet import ClusterKind
 from mainstay.domain.permitted import ANYTHING, Permitted
 from mainstay.domain.workload import OPEN_MAX
-from mainstay.operations import sessions, tokens
+from mainstay.operations import agents, sessions, tokens
 from mainstay.operations.agents import Agents
 from mainstay.operations.offload import Offload
 from mainstay.operations.principal import Principal
@@ -20,7 +20,7 @@ from mainstay.operations.submit import Draw
 from mainstay.operations.waiting import WaitingReasons
 from mainstay.ports import (
     Anchors,
-    Artifacts,
+    ArtifactStore,
     Clock,
     Cluster,
     Connector,
@@ -40,7 +40,7 @@ class LoopServices(Protocol):
         """The record, as far as the loop needs it."""
 
     @property
-    def artifacts(self) -> Artifacts:
+    def artifacts(self) -> ArtifactStore:
         """Where output goes."""
 
     @property
@@ -66,7 +66,7 @@ class Services:
 
     store: Store
     waiting: WaitingReasons
-    artifacts: Artifacts
+    artifacts: ArtifactStore
     clusters: MutableMapping[str, Cluster]
     """Those that this process has open, by name: the loop that follows the table of clusters keeps it current."""
     connectors: Mapping[ClusterKind, Connector]
@@ -103,6 +103,8 @@ class Services:
         """The same caller as of now. Raises Unauthenticated once the token behind it has ended."""
         if not principal.token and not principal.identity:
             return principal
+        if principal.cluster:
+            return await self.offload(agents.renewed, self.store, principal)
         return await self.offload(tokens.renewed, self.store, principal, now=self.clock.now())
 
     async def signed_in(self, cookie: str) -> Session | None:

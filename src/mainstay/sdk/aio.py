@@ -594,9 +594,9 @@ class AsyncClient:
         async with self._socket(port_request(ref, port, rank=rank), PORT_PROTOCOL) as socket:
             yield AsyncPortConnection(socket)
 
-    async def upload(self, folder: Path) -> str:
+    async def upload(self, folder: Path, *, project: str = "default") -> str:
         """Send a folder; the digest of its tree."""
-        return await self._run(calls.upload(Path(folder)))
+        return await self._run(calls.upload(Path(folder), project=project))
 
     async def download(self, ref: str, folder: Path | str) -> builtins.list[Path]:
         """Write the output files of a run under a folder; their paths."""

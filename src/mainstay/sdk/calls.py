@@ -89,19 +89,20 @@ def sign_in() -> Flow[SignInView]:
     return (yield write("POST", "/v1/sign-in")).read(SignInView)
 
 
-def upload(folder: Path) -> Flow[str]:
-    """Send the files of a folder that are not there yet; the digest of the tree."""
-    return (yield from send(scan(folder)))
+def upload(folder: Path, *, project: str) -> Flow[str]:
+    """Send the files of a folder that its project does not have yet; the digest of the tree."""
+    return (yield from send(scan(folder), project=project))
 
 
-def send(content: Folder) -> Flow[str]:
+def send(content: Folder, *, project: str) -> Flow[str]:
     """Announce, send what is missing, announce again: until nothing is missing."""
+    of = {"project": project}
     while True:
-        answer = (yield Request(method="POST", path="/v1/trees", json=content.manifest)).read(MissingView)
+        answer = (yield Request(method="POST", path="/v1/trees", params=of, json=content.manifest)).read(MissingView)
         if not answer.missing:
             return answer.tree
         for digest in answer.missing:
-            yield Request(method="PUT", path=f"/v1/blobs/{digest}", file=content.files[digest])
+            yield Request(method="PUT", path=f"/v1/blobs/{digest}", params=of, file=content.files[digest])
 
 
 def submit(job: Job, *, base: Path | None = None, key: str | None = None) -> Flow[WorkloadView]:
@@ -113,7 +114,7 @@ def submit(job: Job, *, base: Path | None = None, key: str | None = None) -> Flo
 
 def submit_many(jobs: Sequence[Job], *, base: Path | None = None, key: str | None = None) -> Flow[list[WorkloadView]]:
     """Up to 1,000 jobs, accepted together or not at all."""
-    known: dict[str, str] = {}
+    known: dict[tuple[str, str], str] = {}
     submissions = []
     for job in jobs:
         code = yield from _code(job, base, known)
@@ -122,13 +123,15 @@ def submit_many(jobs: Sequence[Job], *, base: Path | None = None, key: str | Non
     return (yield write("POST", "/v1/workloads/bulk", json=body, key=key)).read(BulkView).items
 
 
-def _code(job: Job, base: Path | None, known: dict[str, str]) -> Flow[str]:
-    """The digest of the job's workdir; the same folder is sent once."""
+def _code(job: Job, base: Path | None, known: dict[tuple[str, str], str]) -> Flow[str]:
+    """The digest of the job's workdir; the same folder is sent once to each project."""
     if not job.workdir:
         return ""
-    if job.workdir not in known:
-        known[job.workdir] = yield from upload((base or Path.cwd()) / Path(job.workdir).expanduser())
-    return known[job.workdir]
+    what = job.project, job.workdir
+    if what not in known:
+        folder = (base or Path.cwd()) / Path(job.workdir).expanduser()
+        known[what] = yield from upload(folder, project=job.project)
+    return known[what]
 
 
 def plan(job: Job) -> Flow[PlanView]:
@@ -528,12 +531,14 @@ def outputs(ref: str) -> Flow[TreeView]:
 
 def download(ref: str, folder: Path) -> Flow[list[Path]]:
     """Write the files that a run left under a folder; their paths. Raises FilesRefused."""
-    tree = yield from outputs(ref)
+    run = yield from workload(ref)
+    tree = yield from outputs(run.id)
     paths = []
     for entry in tree.entries:
         sink = FileSink(destination(folder, entry), entry)
         try:
-            yield Request(method="GET", path=f"/v1/blobs/{segment(entry.digest)}", sink=sink)
+            of = {"project": run.project}
+            yield Request(method="GET", path=f"/v1/blobs/{segment(entry.digest)}", params=of, sink=sink)
         except BaseException:
             sink.drop()
             raise

@@ -588,9 +588,9 @@ class Client:
         with self._socket(port_request(ref, port, rank=rank), PORT_PROTOCOL) as socket:
             yield PortConnection(socket)
 
-    def upload(self, folder: Path) -> str:
+    def upload(self, folder: Path, *, project: str = "default") -> str:
         """Send a folder; the digest of its tree."""
-        return self._run(calls.upload(Path(folder)))
+        return self._run(calls.upload(Path(folder), project=project))
 
     def download(self, ref: str, folder: Path | str) -> builtins.list[Path]:
         """Write the output files of a run under a folder; their paths."""

@@ -44,7 +44,7 @@ class Profile:
     clock_jump: float = 0.03
     pod_lost: float = 0.02
     node_lost: float = 0.01
-    read_stale: float = 0.03
+    read_stale: float = 0.25
     user_impatient: float = 0.02
 
     def scaled(self, rng: random.Random) -> Profile:

@@ -1,17 +1,30 @@
-"""`Artifacts` in memory: what the pods of a simulation write."""
+"""`ArtifactStore` in memory: what the pods of a simulation write."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Iterable
 
-from mainstay.artifacts.objects import SLOT
+from mainstay.artifacts.objects import SLOT, checked_owner
+from mainstay.domain.allocation import Owner
 from mainstay.domain.artifact import DIGEST, Tree
 from mainstay.domain.errors import Fenced, Invalid, NotFound, NotYet
 
 
+class MemoryArtifactStore:
+    """Implements `ports.ArtifactStore`. Outlives every process, as a bucket does."""
+
+    def __init__(self) -> None:
+        self._owners: dict[str, MemoryArtifacts] = {}
+        self.logs = MemoryArtifacts()
+
+    def of(self, owner: Owner) -> MemoryArtifacts:
+        """The same for the same owner."""
+        return self._owners.setdefault(checked_owner(owner), MemoryArtifacts())
+
+
 class MemoryArtifacts:
-    """Implements `ports.Artifacts`. Outlives every process, as a bucket does."""
+    """Implements `ports.Artifacts`."""
 
     def __init__(self) -> None:
         self._blobs: dict[str, bytes] = {}

@@ -17,7 +17,7 @@ from mainstay.operations.sealing import KEY_BYTES, Sealing
 from mainstay.operations.services import Services
 from mainstay.operations.waiting import WaitingReasons
 from mainstay.outbound import Outbound
-from mainstay.ports import Artifacts, Cluster, Store
+from mainstay.ports import ArtifactStore, Cluster, Store
 from mainstay.simulation.faults import CALM, Dice
 from mainstay.simulation.pace import Inline, Steps, in_steps
 from mainstay.simulation.time import VirtualClock
@@ -37,7 +37,7 @@ class Outside:
 
     store: Store
     clusters: Mapping[str, Cluster]
-    artifacts: Artifacts
+    artifacts: ArtifactStore
 
 
 class Replica:

@@ -28,7 +28,7 @@ from mainstay.ports import Cluster, Store
 from mainstay.simulation.administrators import Administrator
 from mainstay.simulation.checks import Checks
 from mainstay.simulation.faults import CALM, STEADY, CrashError, Dice, FaultyCluster, FaultyStore, Leaders, Profile
-from mainstay.simulation.files import MemoryArtifacts
+from mainstay.simulation.files import MemoryArtifactStore
 from mainstay.simulation.history import all_events
 from mainstay.simulation.owners import ANY_NODE, GPU_NODE, Owners
 from mainstay.simulation.pace import Steps, in_steps
@@ -134,7 +134,7 @@ class World:
         self.lodgers = Lodgers(self.machines)
         self._owners = Owners(self.machines, self.lodgers, random.Random(f"owners/{seed}")) if guests else None
         self._administrator = Administrator(sorted(self.machines.nodes), random.Random(f"administrator/{seed}"))
-        self._artifacts = MemoryArtifacts()
+        self._artifacts = MemoryArtifactStore()
         self._answers = Answers()
         self._users = [User(one, self._dice, self._answers, elastic=others.elastic, sets=others.sets) for one in USERS]
         self._checks = Checks(self.machines, self.lodgers)

@@ -191,15 +191,15 @@ class User:
 
     async def _trespass(self, services: Services) -> None:
         """What is of another tenant is not even there."""
+        ours = {row.name for row in services.store.endpoints(tenant=self.principal.tenant)}
+        names = [row.name for row in services.store.endpoints(tenant=self._other_tenant) if row.name not in ours]
         theirs = [name for name, tenant in self._answers.submitted.items() if tenant != self.principal.tenant]
-        if theirs:
+        if names:
+            request = self._request("remove_endpoint", partial(self._ask_removal, names[0]))
+        elif theirs:
             request = self._request("request_stop", partial(self._ask_stop, self._dice.rng.choice(theirs)))
         else:
-            ours = {row.name for row in services.store.endpoints(tenant=self.principal.tenant)}
-            names = [row.name for row in services.store.endpoints(tenant=self._other_tenant) if row.name not in ours]
-            if not names:
-                return
-            request = self._request("remove_endpoint", partial(self._ask_removal, names[0]))
+            return
         try:
             await request.send(services)
         except REFUSALS:

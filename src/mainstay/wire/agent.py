@@ -10,9 +10,10 @@ from typing import Annotated, Final
 
 import msgspec
 
-PROTOCOL: Final = 1
-PROTOCOL_OLDEST: Final = 1
-"""The control plane still speaks with agents of this version."""
+PROTOCOL: Final = 2
+"""2: files are kept apart by their owners, whom requests for them name."""
+PROTOCOL_OLDEST: Final = 2
+"""The control plane still speaks with agents of this version. Those of 1 said of no file whose it is."""
 PROTOCOL_HEADER: Final = "Mainstay-Agent-Protocol"
 TOKEN_PREFIX: Final = "msa_"  # noqa: S105 what every token of an agent begins with
 HOLDER: Final = "agent/"
@@ -481,6 +482,15 @@ class CommitSaid(Message, frozen=True):
     version: int
     applied: int
     refused: tuple[RefusedSaid, ...] = ()
+
+
+LOGS: Final = "logs"
+"""In the place of an owner: the files are logs of pods."""
+
+
+def owner_said(*, tenant: str, project: str) -> str:
+    """An owner of files, as requests for them name one: no tenant is called so that it could be taken for `LOGS`."""
+    return f"{tenant}/{project}"
 
 
 class BlobStored(Message, frozen=True):

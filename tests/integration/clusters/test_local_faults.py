@@ -22,7 +22,7 @@ from mainstay.clusters.local.runs import Run
 from mainstay.domain.allocation import DeletePod, End, ForgetPod, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.errors import Gone, Invalid, NotFound, NotYet
-from tests.clusters import Program, Rig, create, local_rig, mount
+from tests.clusters import OWNER, Program, Rig, create, local_rig, mount
 
 pytestmark = pytest.mark.xdist_group("local-cluster")
 
@@ -382,12 +382,12 @@ async def stored(cluster: LocalCluster, files: dict[str, bytes], *, executable: 
     async def once(content: bytes) -> AsyncIterator[bytes]:
         yield content
 
-    entries = []
+    entries, artifacts = [], cluster._artifacts.of(OWNER)
     for path, content in sorted(files.items()):
         digest = hashlib.sha256(content).hexdigest()
-        await cluster._artifacts.put(digest, once(content))
+        await artifacts.put(digest, once(content))
         entries.append(Entry(path=path, size=len(content), digest=digest, executable=path == executable))
-    return await cluster._artifacts.put_tree(Tree(entries=tuple(entries)))
+    return await artifacts.put_tree(Tree(entries=tuple(entries)))
 
 
 async def test_ranks_of_a_gang_meet_at_one_port_and_gangs_do_not_share_it(rig):

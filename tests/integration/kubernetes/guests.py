@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 
-from mainstay.agent.artifacts import RemoteArtifacts
+from mainstay.agent.artifacts import RemoteArtifactStore
 from mainstay.agent.connection import Connection as ConnectionToPlatform
 from mainstay.agent.connection import Way
 from mainstay.agent.store import RemoteStore
@@ -244,7 +244,7 @@ async def platform(
 @contextlib.contextmanager
 def seen_by_an_agent(
     store: SqlStore, folder: Path, clock: SystemClock
-) -> Iterator[tuple[RemoteStore, RemoteArtifacts]]:
+) -> Iterator[tuple[RemoteStore, RemoteArtifactStore]]:
     """Store and artifacts as an agent of the cluster has them, over the routes of a control plane."""
     (folder / "api").mkdir()
     with services_of(folder / "api", url=URL) as given:
@@ -258,4 +258,4 @@ def seen_by_an_agent(
         store.commit(Plan(actor="test", now=1, actions=(AddCluster(cluster=new, reason=reason), found), atomic=True))
         network = Network(app)
         connection = ConnectionToPlatform(Way(url=URL, token=lambda: token), transport=network, async_transport=network)
-        yield RemoteStore(connection, clock, cluster=CLUSTER), RemoteArtifacts(connection)
+        yield RemoteStore(connection, clock, cluster=CLUSTER), RemoteArtifactStore(connection)

@@ -35,7 +35,7 @@ from mainstay.domain.fleet import ClusterSettings, Credentials
 from mainstay.domain.quantity import Resources
 from mainstay.domain.secret import SecretUse
 from mainstay.domain.workload import Phase, Volume
-from mainstay.ports import Artifacts, Cluster
+from mainstay.ports import ArtifactStore, Cluster
 from testbed import control_plane, images, node
 from testbed.control_plane import ControlPlane
 from testbed.fixtures import unavailable, until
@@ -86,12 +86,12 @@ def real() -> Iterator[RealCluster]:
 
 
 @pytest.fixture
-def artifacts(tmp_path: Path) -> Artifacts:
+def artifacts(tmp_path: Path) -> ArtifactStore:
     return open_artifacts(str(tmp_path / "artifacts"))
 
 
 @pytest.fixture
-async def rig(real: RealCluster, artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
+async def rig(real: RealCluster, artifacts: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
     monkeypatch.setattr(chores, "BURIAL_SECONDS", 0.5)
     clock, drawer = SystemClock(), Drawer()
     source = Fixed(registered(kubeconfig(real.control_plane)))
@@ -112,7 +112,7 @@ async def rig(real: RealCluster, artifacts: Artifacts, monkeypatch: pytest.Monke
     await rig.close()
 
 
-async def everything(rig: Rig, artifacts: Artifacts) -> None:
+async def everything(rig: Rig, artifacts: ArtifactStore) -> None:
     """One of each thing that the platform does in a cluster."""
     code = b'echo from the code; printf weights > "$MAINSTAY_OUTPUT_DIR/model"\n'
     digest = hashlib.sha256(code).hexdigest()
@@ -120,8 +120,8 @@ async def everything(rig: Rig, artifacts: Artifacts) -> None:
     async def content() -> AsyncIterator[bytes]:
         yield code
 
-    await artifacts.put(digest, content())
-    tree = await artifacts.put_tree(Tree(entries=(Entry(path="run.sh", size=len(code), digest=digest),)))
+    await artifacts.of(OWNER).put(digest, content())
+    tree = await artifacts.of(OWNER).put_tree(Tree(entries=(Entry(path="run.sh", size=len(code), digest=digest),)))
     gang = {"gang": "gang-1", "size": 2}
     rig.drawer.values["token"] = b"canary"
     token = {"secrets": (SecretUse(name="token"),)}
@@ -249,7 +249,7 @@ def used(event: dict[str, Any]) -> tuple[str, str]:
 
 
 async def test_it_uses_what_it_is_granted_and_leaves_nothing(
-    rig: Rig, artifacts: Artifacts, real: RealCluster, tmp_path: Path
+    rig: Rig, artifacts: ArtifactStore, real: RealCluster, tmp_path: Path
 ) -> None:
     plane = real.control_plane
     before = census(plane)

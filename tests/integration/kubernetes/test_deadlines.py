@@ -14,7 +14,7 @@ from mainstay.domain.allocation import End, Seen
 from mainstay.domain.artifact import Entry, Tree
 from testbed.control_plane import ControlPlane
 from testbed.fixtures import until
-from tests.clusters import Program, RealCluster, Rig, kubernetes_rig, mount
+from tests.clusters import OWNER, Program, RealCluster, Rig, kubernetes_rig, mount
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
@@ -80,8 +80,8 @@ async def test_what_a_run_waits_for_before_it_starts_is_no_part_of_its_time(
     async def content() -> AsyncIterator[bytes]:
         yield code
 
-    await artifacts.put(digest, content())
-    tree = await artifacts.put_tree(Tree(entries=(Entry(path="run.sh", size=len(code), digest=digest),)))
+    await artifacts.of(OWNER).put(digest, content())
+    tree = await artifacts.of(OWNER).put_tree(Tree(entries=(Entry(path="run.sh", size=len(code), digest=digest),)))
     await rig.create("wait-1-0", Program(), argv=("/bin/sh", "run.sh"), mounts=mount(tree, "."), deadline_seconds=3)
     await away(rig)
     await asyncio.sleep(5.0)

@@ -20,7 +20,7 @@ from mainstay.domain.allocation import DeletePod, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.quantity import BYTES_PER_GIB, Resources
 from testbed import mainstay_image
-from tests.clusters import PATIENCE_SECONDS, Program, RealCluster, Rig, kubernetes_rig, mount
+from tests.clusters import OWNER, PATIENCE_SECONDS, Program, RealCluster, Rig, kubernetes_rig, mount
 
 pytestmark = pytest.mark.xdist_group("kubernetes")
 
@@ -79,7 +79,7 @@ async def trained(folder: Path) -> str:
     environment = {**os.environ, "MAINSTAY_OUTPUT_DIR": str(output)}
     training = await asyncio.create_subprocess_exec(sys.executable, str(TRAIN), env=environment, stdout=-3)
     assert await training.wait() == 0
-    artifacts, entries = open_artifacts(str(folder / "artifacts")), []
+    artifacts, entries = open_artifacts(str(folder / "artifacts")).of(OWNER), []
     for path in sorted((output / "model").rglob("*")):
         if path.is_file():
             content = path.read_bytes()

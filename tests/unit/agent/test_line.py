@@ -16,6 +16,7 @@ from mainstay.agent import convert
 from mainstay.agent.connection import Connection, Way
 from mainstay.agent.line import Answering
 from mainstay.agent.store import RemoteStore
+from mainstay.api import standing
 from mainstay.control.remote import RemoteCluster
 from mainstay.domain.allocation import Seen
 from mainstay.domain.capacity import LogChunk
@@ -23,10 +24,13 @@ from mainstay.domain.errors import Forbidden, Gone, Invalid, MainstayError, NotF
 from mainstay.domain.plan import IdentifyCluster, Plan, SwitchEndpoint
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Phase
+from mainstay.operations import agents
 from mainstay.operations.lines import Line, Lines
+from mainstay.operations.principal import Principal
 from mainstay.wire import agent as wire
 from mainstay.wire import agent_line
 from tests.agents import ControlPlane, control_plane
+from tests.clock import WaitingClock
 from tests.stores import TENANT, WHY
 from tests.unit.api.conftest import PEOPLE
 from tests.unit.web.site import LogCluster, Server, free_port
@@ -34,7 +38,7 @@ from tests.unit.web.site import LogCluster, Server, free_port
 
 @pytest.fixture
 def plane(tmp_path: Path) -> Iterator[ControlPlane]:
-    with control_plane(tmp_path) as made:
+    with control_plane(tmp_path, clock=WaitingClock()) as made:
         yield made
 
 
@@ -130,6 +134,23 @@ async def test_a_line_that_breaks_is_opened_again(plane: ControlPlane, server: S
     server.start(plane.app)
     await until(lambda: line_of(plane) not in {None, before})
     assert (await read(plane, server, "p-1-0")).data
+
+
+async def test_a_line_ends_with_the_token_that_opened_it(
+    plane: ControlPlane, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "RECHECK_SECONDS", 0.01)
+    token = plane.add()
+    way = Way(url=f"http://127.0.0.1:{server.port}", token=lambda: token)
+    holding = asyncio.create_task(Answering(way, {}, cluster="edge").hold())
+    await until(lambda: line_of(plane))
+    root = Principal(name="root", tenant=TENANT, role="platform-admin")
+    agents.renew_token(plane.store, root, "edge", now=plane.clock.now(), request=None)
+    async with asyncio.timeout(10):
+        await holding
+    await until(lambda: line_of(plane) is None)
+    with pytest.raises(Unavailable, match="401"):
+        await Answering(way, {}, cluster="edge").hold()
 
 
 async def test_a_token_that_has_ended_opens_no_line(plane: ControlPlane, server: Server) -> None:
@@ -346,7 +367,7 @@ async def listening(answer: bytes) -> AsyncIterator[tuple[tuple[str, int], list[
 
 
 async def test_whatever_address_an_agent_reports_only_its_own_pod_is_asked_and_through_it(tmp_path: Path) -> None:
-    with control_plane(tmp_path, people=PEOPLE) as plane:
+    with control_plane(tmp_path, people=PEOPLE, clock=WaitingClock()) as plane:
         server = Server(port=free_port())
         server.start(plane.app)
         token, scene = plane.add(), plane.scene

@@ -16,9 +16,9 @@ import pytest
 from mainstay.api.app import TOPICS
 from mainstay.decide.guests import workload_id
 from mainstay.domain.access import Permission
-from mainstay.domain.allocation import Allocation, Seen
+from mainstay.domain.allocation import Allocation, Owner, Seen
 from mainstay.domain.artifact import Entry, Tree
-from mainstay.domain.plan import IdentifyCluster
+from mainstay.domain.plan import AddTenant, IdentifyCluster
 from mainstay.domain.reason import Code
 from mainstay.domain.secret import SecretUse
 from mainstay.domain.workload import Kind, Mount, Phase, PodRef, Workload
@@ -27,10 +27,12 @@ from mainstay.operations.principal import Principal
 from mainstay.wire import agent as wire
 from mainstay.wire import agent_line
 from tests.agents import URL, ControlPlane, control_plane
-from tests.stores import WHY
+from tests.stores import TENANT, WHY
 from tests.unit.api.conftest import PEOPLE
 from tests.unit.api.test_routes import GUARDED, is_problem, named, path_of
 
+WHOSE = Owner(tenant=TENANT, project="default")
+OF, LOGS = f"owner={TENANT}/default", f"owner={wire.LOGS}"
 OURS, THEIRS = b"our weights", b"their weights"
 CARRY = [route for topic in TOPICS if topic.topic == "agents" for route in topic.declared]
 
@@ -66,12 +68,12 @@ class Two:
         body = {"epoch": self.epoch if epoch is None else epoch, "actions": acts}
         return await self.ask("POST", "plans", body, **options)
 
-    async def store_tree(self, content: bytes, **options: Any) -> dict[str, str]:
+    async def store_tree(self, content: bytes, *, of: str = OF, **options: Any) -> dict[str, str]:
         """As an agent does: the file, then the tree. What is said of it when it fills a slot."""
         digest, tree = hashlib.sha256(content).hexdigest(), tree_of(content)
-        receipt = (await self.ask("PUT", f"blobs/{digest}", content=content, **options)).json()["receipt"]
+        receipt = (await self.ask("PUT", f"blobs/{digest}?{of}", content=content, **options)).json()["receipt"]
         body = {"manifest": tree.manifest.decode(), "receipts": {digest: receipt}}
-        stored = (await self.ask("POST", "trees", body, **options)).json()
+        stored = (await self.ask("POST", f"trees?{of}", body, **options)).json()
         return {"tree": stored["digest"], "receipt": stored["receipt"]}
 
     def denials(self) -> list[str]:
@@ -92,8 +94,9 @@ async def stored(plane: ControlPlane, content: bytes) -> str:
     async def chunks() -> AsyncIterator[bytes]:
         yield content
 
-    await plane.services.artifacts.put(hashlib.sha256(content).hexdigest(), chunks())
-    return await plane.services.artifacts.put_tree(tree_of(content))
+    files = plane.services.artifacts.of(WHOSE)
+    await files.put(hashlib.sha256(content).hexdigest(), chunks())
+    return await files.put_tree(tree_of(content))
 
 
 @pytest.fixture
@@ -224,37 +227,38 @@ async def test_an_agent_reads_what_is_wanted_of_its_own_cluster_only(two: Two) -
 
 async def test_an_agent_reads_the_files_that_its_own_pods_mount_and_no_others(two: Two) -> None:
     ours, theirs = two.trees[OURS], two.trees[THEIRS]
-    manifest = (await two.ask("GET", f"trees/{ours}")).json()["manifest"]
+    manifest = (await two.ask("GET", f"trees/{ours}?{OF}")).json()["manifest"]
     digest = Tree.of_manifest(manifest.encode()).entries[0].digest
-    assert (await two.ask("GET", f"blobs/{digest}?tree={ours}")).content == OURS
+    assert (await two.ask("GET", f"blobs/{digest}?tree={ours}&{OF}")).content == OURS
     strange = hashlib.sha256(THEIRS).hexdigest()
     slot = f"log-west/{two.theirs.pod}"
-    await two.plane.services.artifacts.commit(slot, attempt=1, tree=theirs)
+    await two.plane.services.artifacts.logs.commit(slot, attempt=1, tree=theirs)
     for path in (
-        f"trees/{theirs}",
-        f"trees/{theirs}?slot={slot}",
-        f"trees/{theirs}?slot=log-edge/nothing-1-0",
-        f"blobs/{strange}",
-        f"blobs/{strange}?tree={theirs}",
-        f"blobs/{strange}?tree={ours}",
-        f"blobs/{strange}?tree={theirs}&slot={slot}",
+        f"trees/{theirs}?{OF}",
+        f"trees/{theirs}?{LOGS}&slot={slot}",
+        f"trees/{theirs}?{LOGS}&slot=log-edge/nothing-1-0",
+        f"trees/{ours}?owner=else/default",
+        f"blobs/{strange}?{OF}",
+        f"blobs/{strange}?tree={theirs}&{OF}",
+        f"blobs/{strange}?tree={ours}&{OF}",
+        f"blobs/{strange}?tree={theirs}&slot={slot}&{LOGS}",
         f"slots?slot={slot}",
         f"slots?slot={two.theirs.workload}/output",
         "slots?slot=../../etc",
     ):
         two.plane.clock.advance(2)
         is_problem(await two.ask("GET", path), 403)
-    assert len(two.denials()) == 10
+    assert len(two.denials()) == 11
 
 
 async def test_the_log_of_its_own_pod_is_kept_and_read_again(two: Two) -> None:
-    sent, slot = await two.store_tree(b"a line\n"), f"log-edge/{two.ours.pod}"
+    sent, slot = await two.store_tree(b"a line\n", of=LOGS), f"log-edge/{two.ours.pod}"
     assert (await two.ask("POST", "slots", {"slot": slot, "attempt": 1, **sent})).status_code == 200
     tree = sent["tree"]
     assert (await two.ask("GET", f"slots?slot={slot}")).json() == {"attempt": 1, "tree": tree}
     digest = hashlib.sha256(b"a line\n").hexdigest()
-    assert (await two.ask("GET", f"trees/{tree}?slot={slot}")).status_code == 200
-    assert (await two.ask("GET", f"blobs/{digest}?tree={tree}&slot={slot}")).content == b"a line\n"
+    assert (await two.ask("GET", f"trees/{tree}?{LOGS}&slot={slot}")).status_code == 200
+    assert (await two.ask("GET", f"blobs/{digest}?tree={tree}&slot={slot}&{LOGS}")).content == b"a line\n"
 
 
 async def test_an_agent_fills_the_slots_of_its_own_pods_only(two: Two) -> None:
@@ -282,9 +286,9 @@ async def test_an_agent_cannot_pass_off_files_of_others_as_the_output_of_its_pod
     filled = {"slot": f"{two.ours.workload}/output", "attempt": 1, "tree": theirs}
     is_problem(await two.ask("POST", "slots", filled), 409)
     manifest, digest = tree_of(THEIRS).manifest.decode(), hashlib.sha256(THEIRS).hexdigest()
-    receipt = (await two.ask("PUT", f"blobs/{digest}", content=THEIRS, token=two.other_token)).json()["receipt"]
+    receipt = (await two.ask("PUT", f"blobs/{digest}?{OF}", content=THEIRS, token=two.other_token)).json()["receipt"]
     for shown in ({}, {digest: ""}, {digest: "0" * 64}, {digest: "ä"}, {digest: receipt}):
-        stored = (await two.ask("POST", "trees", {"manifest": manifest, "receipts": shown})).json()
+        stored = (await two.ask("POST", f"trees?{OF}", {"manifest": manifest, "receipts": shown})).json()
         assert (stored["missing"], stored.get("receipt", "")) == ([digest], "")
     tree = await two.store_tree(b"made here")
     await two.ask("POST", "slots", {"slot": f"{two.ours.workload}/output", "attempt": 1, **tree})
@@ -495,7 +499,7 @@ async def test_one_token_waits_for_changes_a_few_times_at_once_and_not_more(two:
 
 async def test_denials_of_a_thief_do_not_fill_the_disk(two: Two) -> None:
     for _ in range(20):
-        await two.ask("GET", f"trees/{'0' * 64}")
+        await two.ask("GET", f"trees/{'0' * 64}?{OF}")
     assert len(two.denials()) == 1
 
 
@@ -599,3 +603,18 @@ async def test_what_is_no_address_of_a_pod_is_refused(two: Two, address: str) ->
     assert is_problem(answer, 422)
     (pod,) = two.plane.store.wanted("edge")
     assert not pod.allocation.address
+
+
+async def test_an_agent_that_runs_all_jobs_as_one_user_is_let_in_for_one_tenant_only(two: Two) -> None:
+    """Source: security.md E6. Whoever let it in nevertheless would let jobs of one tenant read the files of another's."""
+    hello = {"identity": "uid-of-edge", "one_user": True}
+    two.plane.scene.applied(AddTenant(tenant="a", reason=WHY))
+    assert (await two.ask("POST", "hello", hello)).status_code == 200
+    assert two.plane.store.cluster("edge").settings.one_user
+    (refused,) = two.plane.scene.commit(AddTenant(tenant="b", reason=WHY)).refused
+    assert refused.reason.code is Code.ONE_USER
+    assert (await two.ask("POST", "hello", {**hello, "one_user": False})).status_code == 200
+    two.plane.scene.applied(AddTenant(tenant="b", reason=WHY))
+    problem = is_problem(await two.ask("POST", "hello", hello), 422)
+    assert "runs all jobs as one user" in problem["detail"]
+    assert problem["hint"] == "start the agent beside a Kubernetes cluster, without --local"

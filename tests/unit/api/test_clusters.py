@@ -21,7 +21,7 @@ from mainstay.domain.fleet import ClusterFacts, ClusterKind, ClusterSettings, Cr
 from mainstay.domain.plan import ObserveNodes
 from mainstay.operations import clusters as operations
 from mainstay.sdk.aio import AsyncClient
-from mainstay.simulation.files import MemoryArtifacts
+from mainstay.simulation.files import MemoryArtifactStore
 from mainstay.wire.requests import ClusterRequest
 from mainstay.wire.views import ClusterView
 from tests.connectors import FACTS, MemoryConnector
@@ -87,7 +87,7 @@ async def test_of_a_kubeconfig_the_chosen_context_alone_is_stored(api: Api, cont
             return FACTS
 
     services = api.services
-    found = Unasked(MemoryArtifacts(), Drawer(), services.clock, system="s")
+    found = Unasked(MemoryArtifactStore(), Drawer(), services.clock, system="s")
     services.connectors[ClusterKind.KUBERNETES] = found  # type: ignore[index]
     document = {
         "current-context": "east",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from mainstay.domain.allocation import Owner
 from tests.unit.api.conftest import Api
 from tests.unit.api.test_routes import is_problem
 
@@ -26,9 +27,10 @@ async def test_they_become_a_mount_beside_the_code(api: Api):
     work = api.services.store.workload("a", tenant="physics")
     first, second = work.spec.mounts
     assert first.tree == tree
-    (entry,) = (await api.services.artifacts.tree(second.tree)).entries
+    files = api.services.artifacts.of(Owner(tenant="physics", project="default"))
+    (entry,) = (await files.tree(second.tree)).entries
     assert entry.path == "conf/train.yaml"
-    assert b"".join([chunk async for chunk in api.services.artifacts.get(entry.digest)]) == YAML.encode()
+    assert b"".join([chunk async for chunk in files.get(entry.digest)]) == YAML.encode()
 
 
 async def test_one_that_is_in_the_code_too_is_refused(api: Api):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -122,6 +123,50 @@ async def test_endpoints_and_volumes_of_other_projects_are_not_there(api: Api, t
     assert await listed(api, "/v1/models", token, "model") == []
     assert await listed(api, "/v1/volumes", token, "name") == ["vision"]
     is_problem(await api.ask("POST", "/v1/endpoints", token=token, json={"workload": maker.id}), 404)
+
+
+async def stored(api: Api, content: bytes, *, project: str, token: str) -> tuple[str, str]:
+    """One file, and the tree of it: their digests."""
+    digest = hashlib.sha256(content).hexdigest()
+    sent = await api.ask("PUT", f"/v1/blobs/{digest}?project={project}", token=token, content=content)
+    assert sent.status_code == 204, sent.text
+    entries = [{"path": "f", "size": len(content), "digest": digest}]
+    answer = await api.ask("POST", f"/v1/trees?project={project}", token=token, json={"entries": entries})
+    assert answer.json()["missing"] == []
+    return digest, answer.json()["tree"]
+
+
+async def test_files_of_another_project_are_as_if_nobody_had_stored_them(api: Api, token: str):
+    """By their digest or as code of a run of one's own, asked about or fetched: there are none."""
+    digest, tree = await stored(api, b"secret", project="default", token="user-token")
+    for path in (f"/v1/blobs/{digest}", f"/v1/trees/{tree}"):
+        refused = is_problem(await api.ask("GET", path, token=token), 404)
+        never = is_problem(
+            await api.ask("GET", path.replace(digest, "0" * 64).replace(tree, "0" * 64), token=token), 404
+        )
+        assert refused["detail"].replace(digest, "0" * 64).replace(tree, "0" * 64) == never["detail"]
+        is_problem(await api.ask("GET", f"{path}?project=vision", token=token), 404)
+        assert (await api.ask("GET", path)).status_code == 200
+    announced = {"entries": [{"path": "f", "size": 6, "digest": digest}]}
+    answer = await api.ask("POST", "/v1/trees?project=vision", token=token, json=announced)
+    assert answer.json()["missing"] == [digest]
+    is_problem(await api.ask("POST", "/v1/trees", token=token, json=announced), 403)
+    is_problem(await api.ask("PUT", f"/v1/blobs/{digest}", token=token, content=b"secret"), 403)
+    job = {"name": "a", "run": "true", "project": "vision", "files": {"g": "x"}}
+    is_problem(await api.ask("POST", "/v1/workloads", token=token, json={"job": job, "code": tree}), 404)
+
+
+async def test_ones_own_files_are_sent_and_fetched(api: Api, token: str):
+    digest, tree = await stored(api, b"ours", project="vision", token=token)
+    assert (await api.ask("GET", f"/v1/blobs/{digest}?project=vision", token=token)).content == b"ours"
+    assert (await api.ask("GET", f"/v1/trees/{tree}?project=vision", token=token)).status_code == 200
+    is_problem(await api.ask("GET", f"/v1/blobs/{digest}?project=vision", token="other-token"), 404)
+
+
+async def test_files_go_into_no_project_that_is_not_there(api: Api):
+    for name in ("visoin", "../../etc", "", "x" * 41):
+        path = f"/v1/blobs/{hashlib.sha256(b'').hexdigest()}?project={name}"
+        is_problem(await api.ask("PUT", path, token="carol-token", content=b""), 422)
 
 
 async def test_a_project_that_is_not_there_takes_no_work_and_the_nearest_is_named(api: Api, token: str):

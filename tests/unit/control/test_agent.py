@@ -65,7 +65,7 @@ async def succeeded_once(made: World, work: Workload) -> Allocation:
     assert mine[0][0] == pod.started_at
     assert mine[-1][1] == pod.ended_at
     assert all(before[1] == after[0] for before, after in itertools.pairwise(mine))
-    tree = await made.plane.services.artifacts.tree(found.output)
+    tree = await made.plane.services.artifacts.of(pod.owner).tree(found.output)
     assert [entry.path for entry in tree.entries] == ["model.txt"]
     return pod
 

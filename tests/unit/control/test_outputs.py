@@ -13,13 +13,13 @@ import pytest
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.control.outputs import PATIENCE_SECONDS, RETRY_SECONDS_MAX, Output, Outputs
 from mainstay.decide.reconcile import not_copied, without_output
-from mainstay.domain.allocation import End, PodState, Seen
+from mainstay.domain.allocation import End, Owner, PodState, Seen
 from mainstay.domain.errors import Invalid, Unavailable
 from mainstay.domain.plan import ObservePod
 from mainstay.domain.reason import Code, Reason
 from tests.clock import ManualClock
 
-POD: Any = SimpleNamespace(pod="p-1-0", workload="p", attempt=1)
+POD: Any = SimpleNamespace(pod="p-1-0", workload="p", attempt=1, owner=Owner(tenant="acme", project="vision"))
 
 
 class Leaving:
@@ -70,8 +70,8 @@ async def test_an_output_is_kept_as_a_tree(tmp_path: Path, clock: ManualClock) -
     cluster: Any = Leaving()
     found = await collect(Outputs(cluster, artifacts, clock), clock)
     assert found is not None
-    assert [entry.path for entry in (await artifacts.tree(found.tree)).entries] == ["model/weights"]
-    assert await artifacts.head("p/output") == (1, found.tree)
+    assert [entry.path for entry in (await artifacts.of(POD.owner).tree(found.tree)).entries] == ["model/weights"]
+    assert await artifacts.of(POD.owner).head("p/output") == (1, found.tree)
 
 
 async def test_why_an_output_is_still_awaited_is_told_once_for_each_failure_that_does_not_pass_soon(
@@ -130,7 +130,7 @@ async def test_a_store_that_refuses_for_good_costs_the_copy_and_not_the_output(
     found = await collect(Outputs(cluster, artifacts, clock), clock)
     assert found is not None
     assert (found.fault, found.copy_fault) == ("", "InvalidAccessKeyId; set the secret again")
-    assert await artifacts.head("p/output") == (1, found.tree)
+    assert await artifacts.of(POD.owner).head("p/output") == (1, found.tree)
 
 
 async def test_a_store_that_is_away_is_waited_for_and_after_an_hour_the_output_is_kept_without_it(

@@ -231,13 +231,13 @@ def tree(content: bytes, path: str = "model/weights", digest: str = "") -> dict[
 
 
 def test_a_download_arrives_whole_and_as_announced(server, ask, tmp_path):
-    server.answers = [ok(tree(b"weights")), (200, {}, b"weights")]
+    server.answers = [ok(VIEW), ok(tree(b"weights")), (200, {}, b"weights")]
     assert ask(server, lambda client: client.download("a-1", tmp_path)) == [tmp_path / "model" / "weights"]
     assert (tmp_path / "model" / "weights").read_bytes() == b"weights"
 
 
 def test_a_download_with_another_content_is_refused_and_leaves_nothing(server, ask, tmp_path):
-    server.answers = [ok(tree(b"weights")), (200, {}, b"forged!")]
+    server.answers = [ok(VIEW), ok(tree(b"weights")), (200, {}, b"forged!")]
     with pytest.raises(FilesRefused):
         ask(server, lambda client: client.download("a-1", tmp_path))
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
@@ -245,7 +245,7 @@ def test_a_download_with_another_content_is_refused_and_leaves_nothing(server, a
 
 @pytest.mark.parametrize("path", ["../x", "/etc/x", "a/../../x", "a\\..\\x", ""])
 def test_a_path_that_leaves_the_folder_is_refused(server, ask, tmp_path, path):
-    server.answers = [ok(tree(b"x", path))]
+    server.answers = [ok(VIEW), ok(tree(b"x", path))]
     with pytest.raises(FilesRefused):
         ask(server, lambda client: client.download("a-1", tmp_path / "in"))
     assert not (tmp_path / "x").exists()
@@ -254,7 +254,7 @@ def test_a_path_that_leaves_the_folder_is_refused(server, ask, tmp_path, path):
 def test_a_download_does_not_write_through_a_link(server, ask, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "model").symlink_to(tmp_path)
-    server.answers = [ok(tree(b"x"))]
+    server.answers = [ok(VIEW), ok(tree(b"x"))]
     with pytest.raises(FilesRefused, match="link"):
         ask(server, lambda client: client.download("a-1", tmp_path / "in"))
 

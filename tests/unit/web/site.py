@@ -23,7 +23,7 @@ from fastapi import FastAPI
 from mainstay.api.app import create_api
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.simulated import SimulatedConnector
-from mainstay.domain.allocation import Allocation, End, PodAction, Seen
+from mainstay.domain.allocation import Allocation, End, Owner, PodAction, Seen
 from mainstay.domain.artifact import Entry, Tree
 from mainstay.domain.billing import Charge, UsageRecord
 from mainstay.domain.capacity import ClusterState, LogChunk, NodeState
@@ -240,12 +240,12 @@ class Site:
         """Stored; its digest."""
 
         async def put() -> str:
-            entries = []
+            entries, artifacts = [], self.services.artifacts.of(Owner(tenant=TENANT, project="default"))
             for path, content in sorted(files.items()):
                 digest = hashlib.sha256(content).hexdigest()
-                await self.services.artifacts.put(digest, _once(content))
+                await artifacts.put(digest, _once(content))
                 entries.append(Entry(path=path, size=len(content), digest=digest))
-            return await self.services.artifacts.put_tree(Tree(entries=tuple(entries)))
+            return await artifacts.put_tree(Tree(entries=tuple(entries)))
 
         # On a thread of its own: the caller's may already have a loop.
         with ThreadPoolExecutor(1) as pool:

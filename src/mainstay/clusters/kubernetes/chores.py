@@ -28,7 +28,7 @@ from mainstay.clusters.kubernetes.troubles import DETAIL_CHARACTERS
 from mainstay.clusters.kubernetes.views import OwnView
 from mainstay.domain.allocation import Seen
 from mainstay.domain.errors import Denied, Invalid, MainstayError
-from mainstay.ports import Artifacts, Clock, Secrets
+from mainstay.ports import ArtifactStore, Clock, Secrets
 
 log = structlog.get_logger()
 
@@ -64,7 +64,7 @@ class Chores:
         logs: Logs,
         pace: Pace,
         *,
-        artifacts: Artifacts,
+        artifacts: ArtifactStore,
         secrets: Secrets,
         tombstone_seconds: int,
         patience_seconds: float = PATIENCE_SECONDS,
@@ -221,7 +221,7 @@ class Chores:
     async def _deliver(self, pod: str, known: OwnView) -> None:
         try:
             delivery = known.delivery
-            handed = await self._secrets.of(pod, owner=delivery.secrets_for) if delivery.secrets_for else ()
+            handed = await self._secrets.of(pod, owner=delivery.owner) if delivery.secrets else ()
             where = {"namespace": known.namespace, "pod": pod}
             self._logs.mask(pod, (one.value for one in handed))
             async with self._deliveries:
@@ -229,7 +229,8 @@ class Chores:
             async with self._transfers:
                 await handover.transfer(self._api, "in", delivery.objects, handed, **where)
             async with self._deliveries:
-                await handover.deliver(self._api, self._artifacts, **where, mounts=delivery.mounts)
+                files = self._artifacts.of(delivery.owner)
+                await handover.deliver(self._api, files, **where, mounts=delivery.mounts)
             self._delivered.add(known.uid)
         except* (Invalid, LookupError, ValueError) as group:
             await self._give_up(pod, known, f"its files cannot be delivered: {group.exceptions[0]}")

@@ -47,7 +47,7 @@ from mainstay.domain.capacity import ClusterState, LogChunk
 from mainstay.domain.errors import Conflict, Denied, Fenced, Gone, Invalid, NoCapacity, NotYet, Unavailable
 from mainstay.domain.errors import NotFound as MissingPod
 from mainstay.domain.quantity import Resources, is_shape
-from mainstay.ports import Artifacts, Clock, Process, Secrets, Stream
+from mainstay.ports import ArtifactStore, Clock, Process, Secrets, Stream
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class KubernetesCluster:
         *,
         name: str,
         api: KubeApi,
-        artifacts: Artifacts,
+        artifacts: ArtifactStore,
         secrets: Secrets,
         clock: Clock,
         settings: Settings,
@@ -99,7 +99,7 @@ class KubernetesCluster:
         self._hosting = Hosting(
             api, clock, self._picture, self._pace, system=settings.system, require_room=self._require_free
         )
-        self._logs = Logs(api, artifacts, clock, cluster=name)
+        self._logs = Logs(api, artifacts.logs, clock, cluster=name)
         self._chores = Chores(
             api,
             clock,
@@ -209,9 +209,9 @@ class KubernetesCluster:
         """By its helper, as long as that is there: if it is gone, `outputs` says so."""
         known = self._picture.ours.get(pod)
         if known is not None and known.delivery.objects and known.keeps_output and not known.tombstone:
-            owner, objects = known.delivery.secrets_for, known.delivery.objects
-            handed = await self._secrets.of(pod, owner=owner) if owner else ()
-            await handover.transfer(self._api, "out", objects, handed, namespace=known.namespace, pod=pod)
+            delivery = known.delivery
+            handed = await self._secrets.of(pod, owner=delivery.owner) if delivery.secrets else ()
+            await handover.transfer(self._api, "out", delivery.objects, handed, namespace=known.namespace, pod=pod)
 
     @asynccontextmanager
     async def connect(self, pod: str, port: int) -> AsyncIterator[Stream]:

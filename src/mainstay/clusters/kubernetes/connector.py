@@ -20,7 +20,7 @@ from mainstay.clusters.kubernetes.settings import DEFAULT_IMAGE, HELPER_IMAGE, S
 from mainstay.clusters.kubernetes.sources import Fixed, Source
 from mainstay.domain.errors import Denied
 from mainstay.domain.fleet import ClusterFacts, ClusterKind, ClusterRecord, ClusterSettings, Credentials
-from mainstay.ports import Artifacts, Clock, Secrets
+from mainstay.ports import ArtifactStore, Clock, Secrets
 
 OLDEST = (1, 29)
 """Older ones lack scheduling gates that may be relied on, and terminal phases of deleted pods."""
@@ -34,7 +34,7 @@ class KubernetesConnector:
     """Implements `ports.Connector`."""
 
     def __init__(
-        self, artifacts: Artifacts, secrets: Secrets, clock: Clock, *, system: str, kubeconfig: Path | None = None
+        self, artifacts: ArtifactStore, secrets: Secrets, clock: Clock, *, system: str, kubeconfig: Path | None = None
     ) -> None:
         """`system` is the identity of this platform: what it makes in a cluster carries its mark.
 

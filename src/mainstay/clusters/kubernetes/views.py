@@ -56,8 +56,10 @@ class Delivery:
 
     mounts: str = ""
     """JSON, as in `names.MOUNTS`."""
-    secrets_for: Owner | None = None
-    """Whose secrets they are; None if there are none. Its namespace is that of this project."""
+    owner: Owner = Owner(tenant="", project="")  # noqa: RUF009 it is frozen
+    """Whose pod it is, by its labels."""
+    secrets: bool = False
+    """It is handed secrets."""
     objects: str = ""
     """JSON, as in `names.OBJECTS`: also what it copies out at its end."""
 
@@ -257,7 +259,8 @@ def _delivery(pod: Pod) -> Delivery:
     owner = Owner(tenant=labels.get(names.TENANT, ""), project=labels.get(names.PROJECT, ""))
     return Delivery(
         mounts=marks.get(names.MOUNTS, ""),
-        secrets_for=owner if names.SECRETS in marks else None,
+        owner=owner,
+        secrets=names.SECRETS in marks,
         objects=marks.get(names.OBJECTS, ""),
     )
 

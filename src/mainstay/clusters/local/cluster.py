@@ -44,7 +44,7 @@ from mainstay.domain.capacity import ClusterState, LogChunk, NodeState
 from mainstay.domain.errors import Conflict, Gone, Invalid, MainstayError, NoCapacity, NotFound, NotYet
 from mainstay.domain.quantity import MEMORY_LABEL, Resources
 from mainstay.domain.workload import Volume
-from mainstay.ports import Artifacts, Process, Secrets, Stream
+from mainstay.ports import ArtifactStore, Process, Secrets, Stream
 
 log = structlog.get_logger()
 
@@ -60,7 +60,7 @@ class LocalCluster:
         self,
         directory: Path,
         *,
-        artifacts: Artifacts,
+        artifacts: ArtifactStore,
         secrets: Secrets,
         name: str = "local",
         find_gpus: Callable[[], gpus.Gpus] = gpus.find_gpus,
@@ -279,8 +279,9 @@ class LocalCluster:
                 with storage_errors():
                     await asyncio.to_thread(_make_parts, made)
                     for mount in action.spec.mounts:
-                        tree = await self._artifacts.tree(mount.tree)
-                        await trees.materialise(self._artifacts, tree, made / "files" / "work" / mount.path)
+                        files = self._artifacts.of(action.spec.owner)
+                        tree = await files.tree(mount.tree)
+                        await trees.materialise(files, tree, made / "files" / "work" / mount.path)
                     await asyncio.to_thread(self._lay_out, action, made)
                     await self._hand_in(action, made)
                     await asyncio.to_thread(self._publish, action, made, epoch)

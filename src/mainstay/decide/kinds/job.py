@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mainstay.decide.kinds.environment import dead_man_seconds, environment
-from mainstay.domain.allocation import Allocation, Owner, PodSpec
+from mainstay.domain.allocation import Allocation, PodSpec
 from mainstay.domain.secret import ENVIRONMENT_FILE
 from mainstay.domain.workload import WorkloadSpec
 
@@ -16,7 +16,7 @@ def pod_spec(allocation: Allocation, spec: WorkloadSpec) -> PodSpec:
     """The pod of one rank of a job."""
     spec = of_rank(spec, allocation.rank)
     return PodSpec(
-        owner=Owner(tenant=allocation.tenant, project=allocation.project),
+        owner=allocation.owner,
         image=spec.image,
         argv=command(spec),
         env=environment(allocation, spec),

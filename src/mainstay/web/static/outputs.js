@@ -13,7 +13,7 @@ export async function outputs(run, path) {
   if (!run.output || run.output === shown) return;
   const tree = await get(`${path}/outputs`);
   shown = run.output;
-  const rows = tree.entries.slice(0, SHOWN_MAX).map((entry) => el("tr", {}, el("td", {}, link(entry)), el("td", { class: "number right" }, bytes(entry.size))));
+  const rows = tree.entries.slice(0, SHOWN_MAX).map((entry) => el("tr", {}, el("td", {}, link(entry, run.project)), el("td", { class: "number right" }, bytes(entry.size))));
   const total = tree.entries.reduce((sum, entry) => sum + entry.size, 0);
   const rest = tree.entries.length - rows.length;
   const words = `${tree.entries.length} ${tree.entries.length === 1 ? "file" : "files"}, ${bytes(total)}${rest ? `; ${rest} more are not listed here` : ""}`;
@@ -22,9 +22,9 @@ export async function outputs(run, path) {
 }
 
 /** Blobs are named by their digest; the browser learns the name of the file by saving what we fetched for it. */
-function link(entry) {
+function link(entry, project) {
   const name = entry.path.split("/").at(-1);
-  const href = `/v1/blobs/${entry.digest}`;
+  const href = `/v1/blobs/${entry.digest}?project=${encodeURIComponent(project)}`;
   const anchor = el("a", { href, download: name }, entry.path);
   anchor.addEventListener("click", (event) => {
     if (entry.size > MEMORY_BYTES_MAX) return;

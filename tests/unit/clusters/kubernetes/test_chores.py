@@ -30,7 +30,7 @@ from mainstay.clusters.kubernetes.waiting import Waiting
 from mainstay.domain.allocation import Owner
 from mainstay.domain.artifact import Tree
 from mainstay.domain.secret import SecretUse
-from mainstay.simulation.files import MemoryArtifacts
+from mainstay.simulation.files import MemoryArtifactStore
 from tests.clock import ManualClock
 from tests.drawer import Drawer
 from tests.unit.clusters.kubernetes.objects import OWNER, SYSTEM, own_view, pod
@@ -84,12 +84,12 @@ class Rig:
     def __init__(self) -> None:
         self.clock = ManualClock()
         self.server = Paced(self.clock)
-        self.artifacts, self.seen = MemoryArtifacts(), Seen(self.server, self.clock)
+        self.artifacts, self.seen = MemoryArtifactStore(), Seen(self.server, self.clock)
         self.drawer = Drawer()
         self.chores = self.anew()
 
     def anew(self) -> Chores:
-        logs = Logs(self.server, self.artifacts, self.clock, cluster="k8s")  # type: ignore[arg-type]
+        logs = Logs(self.server, self.artifacts.logs, self.clock, cluster="k8s")  # type: ignore[arg-type]
         return Chores(
             self.server,  # type: ignore[arg-type]
             self.clock,
@@ -213,7 +213,7 @@ def files_wait(tree: str) -> dict[str, Any]:
 
 
 async def test_files_are_delivered_to_a_pod_that_waits_for_them(rig):
-    tree = await rig.artifacts.put_tree(Tree(entries=()))
+    tree = await rig.artifacts.of(OWNER).put_tree(Tree(entries=()))
     process = Process()
     rig.server.processes = deque([process])
     rig.show(**files_wait(tree))
@@ -225,7 +225,7 @@ async def test_files_are_delivered_to_a_pod_that_waits_for_them(rig):
 async def test_so_many_pods_are_handed_their_files_at_once_and_the_others_in_their_order(rig, monkeypatch):
     monkeypatch.setattr(chores_module, "DELIVERIES_MAX", 3)
     rig.chores = rig.anew()
-    tree = await rig.artifacts.put_tree(Tree(entries=()))
+    tree = await rig.artifacts.of(OWNER).put_tree(Tree(entries=()))
     let_go, served, here, most = asyncio.Event(), [], 0, 0
 
     @asynccontextmanager
@@ -356,7 +356,7 @@ async def test_a_log_is_kept_once_all_of_it_is_here(rig):
     await rig.round()
     assert await rig.chores.log_is_kept("p", rig.seen.ours["p"])
     assert rig.server.logs["p"]
-    logs = Logs(rig.server, rig.artifacts, rig.clock, cluster="k8s")
+    logs = Logs(rig.server, rig.artifacts.logs, rig.clock, cluster="k8s")
     assert (await logs.read_kept("p", offset=0, limit=10)).data == b"one\n"
 
 
