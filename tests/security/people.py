@@ -33,14 +33,17 @@ from mainstay.domain.plan import (
     AddProject,
     AddTenant,
     AddToken,
+    AddWebhook,
     Deploy,
     IdentifyCluster,
     ObserveVolumes,
     RevokeToken,
+    SetGroupRole,
     SetMember,
     SetOwnRole,
 )
 from mainstay.domain.volume import VolumeState
+from mainstay.domain.webhook import NewWebhook
 from mainstay.domain.workload import Kind, Mount, Workload
 from mainstay.operations import agents, secrets, tokens
 from mainstay.operations.principal import Principal
@@ -186,6 +189,21 @@ def _objects(services: Services, scene: Scene) -> None:
         AddTenant(tenant=OTHER_TENANT, reason=WHY),
         SetOwnRole(tenant=TENANT, name="sparrow-role", permissions=frozenset({Permission.READ}), reason=WHY),
         SetMember(tenant=TENANT, name="sparrow-member", role=VIEWER, within=ROLES[PLATFORM_ADMIN], reason=WHY),
+        SetGroupRole(tenant=TENANT, group="sparrow-group", role=VIEWER, within=ROLES[PLATFORM_ADMIN], reason=WHY),
+        *(
+            AddWebhook(
+                webhook=NewWebhook(
+                    tenant=TENANT,
+                    name=name,
+                    project="",
+                    url="https://8.8.8.8/hook",
+                    types=(),
+                    sealed=services.sealing.sealed_secret(TENANT, name, b"key"),
+                ),
+                reason=WHY,
+            )
+            for name in ("sparrow-hook", "sparrow-old-hook")
+        ),
         *(
             Deploy(
                 endpoint=name,

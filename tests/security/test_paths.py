@@ -21,6 +21,7 @@ from mainstay.api.streams import MEDIA_TYPE
 from mainstay.artifacts.objects import open_artifacts
 from mainstay.clusters.local import trees
 from mainstay.clusters.local.trees import files_beneath, materialise
+from mainstay.domain.allocation import Owner
 from mainstay.domain.artifact import Entry, Tree, safe_path
 from mainstay.domain.errors import Invalid, MainstayError
 from mainstay.sdk.errors import SdkError
@@ -210,7 +211,8 @@ async def test_no_path_and_no_name_that_is_sent_leads_out_of_the_state(tmp_path:
 
 
 async def test_no_tree_is_written_out_of_its_folder(tmp_path: Path, outside: Path):
-    artifacts, there = open_artifacts(str(tmp_path / "state")), tmp_path / "there"
+    there = tmp_path / "there"
+    artifacts = open_artifacts(str(tmp_path / "state")).of(Owner(tenant="physics", project="default"))
     there.mkdir()
     await artifacts.put(DIGEST, once(CONTENT))
     written = refused = 0
