@@ -11,6 +11,7 @@ from mainstay.domain import ids
 from mainstay.domain.access import DEFAULT_PROJECT, Permission
 from mainstay.domain.artifact import safe_path
 from mainstay.domain.errors import Conflict, Forbidden, Invalid, TooMany
+from mainstay.domain.gpu import SHARED_SUFFIX
 from mainstay.domain.permitted import ANYTHING, Permitted
 from mainstay.domain.plan import NewWorkload, Plan, Submit
 from mainstay.domain.quantity import Resources
@@ -201,10 +202,25 @@ def _says_no_limit(job: JobRequest) -> bool:
     return job.spec.kind is Kind.JOB and not job.spec.max_duration_seconds
 
 
+def _require_walls(store: Store, jobs: Sequence[JobRequest]) -> None:
+    """Raises Invalid for shares in time of GPUs where jobs of several tenants could meet on a card (security.md A8)."""
+    shares = sorted({share for job in jobs for share in _shares(job.spec)})
+    if shares and len(store.tenants()) > 1:
+        msg = f"gpu: {shares[0]} is a share in time, without a wall to whoever else is on the card, and there are several tenants"
+        raise Invalid(msg, object_="resources", hint="ask for a slice (MIG), as 1g.10gb, or for a whole GPU")
+
+
+def _shares(spec: WorkloadSpec) -> list[str]:
+    """The shares in time of GPUs that it names."""
+    asked = (*spec.choices, *(one.resources for one in spec.sets))
+    return [one.gpu_model for one in asked if one.gpu_model.endswith(SHARED_SUFFIX)]
+
+
 def require_possible(store: Store, tenant: str, jobs: Sequence[JobRequest]) -> None:
     """Raises Invalid for a queue, a cluster, a level, a secret or a volume that is not there, or a volume that could be any of
     several.
     """
+    _require_walls(store, jobs)
     queues.require_usable(store, tenant, ((job.project, job.queue) for job in jobs))
     require_known(store, (job.spec.cluster for job in jobs))
     require_levels(store, (job.spec for job in jobs))
@@ -248,7 +264,8 @@ def check(job: JobRequest) -> None:
 def _asks_for_something(job: JobRequest) -> bool:
     """That might not be there."""
     spec = job.spec
-    return bool(spec.cluster or spec.topology or spec.secrets or spec.volumes or job.queue != DEFAULT_QUEUE)
+    elsewhere = spec.cluster or spec.topology or spec.secrets or spec.volumes or job.queue != DEFAULT_QUEUE
+    return bool(elsewhere or _shares(spec))
 
 
 def _new_workload(job: JobRequest, principal: Principal, draw: Draw, meant: PriorityClass) -> NewWorkload:

@@ -544,3 +544,8 @@ def fetch(connection: sa.Connection, query: sa.Select[Any]) -> list[dict[str, An
     result = connection.execute(query)
     names = tuple(result.keys())
     return [dict(zip(names, row, strict=True)) for row in result.all()]
+
+
+def has_several_tenants(connection: sa.Connection) -> bool:
+    """Whether jobs of different tenants may meet."""
+    return len(connection.execute(sa.select(tables.tenants.c.name).limit(2)).all()) > 1

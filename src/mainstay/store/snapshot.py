@@ -182,7 +182,8 @@ def _with_tree(state: State, reader: Reader, head: HeadRow) -> State:
     if head["queues_at"] > state.version:
         flavors = tuple(row.flavor for row in queries.node_flavors(connection))
         queues = tree_of(row.queue for row in queries.queues(connection))
-        state = replace(state, queues=queues, history_policy=history.history_policy(connection).policy)
+        policy, several = history.history_policy(connection).policy, queries.has_several_tenants(connection)
+        state = replace(state, queues=queues, history_policy=policy, several_tenants=several)
     if max(head["workloads_at"], head["queues_at"]) > state.version:
         state = _with_queues(state, reader.queue_names.words)
     if max(head["allocations_at"], head["queues_at"]) > state.version:

@@ -14,6 +14,7 @@ from mainstay.domain.affinity import NO_TRAITS, NodeNeed, NodeTraits, Restrictio
 from mainstay.domain.arrays import Bools
 from mainstay.domain.billing import Price
 from mainstay.domain.flavor import NodeFlavor
+from mainstay.domain.gpu import SHARED_SUFFIX
 from mainstay.domain.history import NO_HISTORY, NOTHING_USED, HistoryPolicy, HistoryTable
 from mainstay.domain.image import NodeImages
 from mainstay.domain.preemption import Nomination
@@ -164,6 +165,8 @@ class State:
     """Whether it takes work or not."""
     reaches: Mapping[str, Bools] = field(default_factory=dict)
     volumes: Mapping[VolumeRef, tuple[VolumeRecord, ...]] = field(default_factory=dict)
+    several_tenants: bool = False
+    """Jobs of one could lie beside those of another."""
     shapes: Mapping[str, Column] = field(default_factory=dict)
     used_shapes: Mapping[str, Column] = field(default_factory=dict)
     whole_shapes: Mapping[str, Column] = field(default_factory=dict)
@@ -201,9 +204,9 @@ class State:
                 flavor=self.flavor,
                 images=NodeImages(number=self.nodes["images"], each=self.has_images),
                 reaches=self.reaches,
-                shapes=self.shapes,
+                shapes=self._given(self.shapes),
                 used_shapes=self.used_shapes,
-                whole_shapes=self.whole_shapes,
+                whole_shapes=self._given(self.whole_shapes),
                 others=self.node_others,
                 used_others=self.used_others,
                 levels=self.levels,
@@ -242,6 +245,17 @@ class State:
             closed_clusters=self.closed,
             closed_nodes=self.closed_nodes,
         )
+
+    def _given(self, shapes: Mapping[str, Column]) -> Mapping[str, Column]:
+        """As many of each shape as jobs may have. Shares in time have no wall between them: with several tenants there are none.
+
+        Source: security.md A8. What runs on some runs on.
+        """
+        if not self.several_tenants:
+            return shapes
+        return {
+            name: np.zeros_like(column) if name.endswith(SHARED_SUFFIX) else column for name, column in shapes.items()
+        }
 
 
 def columns_query(table: sa.Table, *names: tuple[str, ...] | str) -> sa.Select[Any]:

@@ -446,7 +446,9 @@ queue_history = _table(
 commit that records an end, so `head.allocations_at` says when it changed."""
 
 tenants = _table("tenants", _text("name", key=True), _whole("created_at"), _text("created_by"))
-"""Who is billed. No snapshot shows this table and those of members: they are read where somebody asks."""
+"""Who is billed. Of this table snapshots know only whether it has several rows (`head.queues_at` says when that changed), of
+those of members nothing: they are read where somebody asks.
+"""
 
 projects = _table(
     "projects", _text("tenant", key=True), _text("name", key=True), _whole("created_at"), _text("created_by")

@@ -220,7 +220,7 @@ def _write_head(connection: sa.Connection, world: World) -> None:
         head["allocations_at"] = version
     if changes.endpoints or changes.new_endpoints:
         head["endpoints_at"] = version
-    if changes.queues or changes.node_flavors or changes.history_policy:
+    if changes.queues or changes.node_flavors or changes.history_policy or changes.tenants:
         head["queues_at"] = version
     if changes.prices:
         head["prices_at"] = version
