@@ -30,6 +30,8 @@ from mainstay.ports import Store
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?\Z")
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}\Z")
+OF_THE_RUNTIME = frozenset({"LD_PRELOAD", "LD_AUDIT", "NVIDIA_VISIBLE_DEVICES"})
+"""Variables of a container that hooks on its node heed, outside of it (security.md A9)."""
 IMAGE = re.compile(r"[\w][\w./:@-]{0,511}\Z", re.ASCII)
 ID_LETTERS = 8
 """32⁸ ids per name: among 100,000 runs of one name a collision has a chance of 0.5 %, and is tried again."""
@@ -344,6 +346,8 @@ def _check_env(spec: WorkloadSpec) -> None:
     for name, value in spec.env:
         if not ENV_NAME.match(name):
             _refuse("env", name, "names of letters, digits and underscores, no digit first")
+        if name in OF_THE_RUNTIME:
+            _refuse("env", name, f"it in the command, as in: env {name}=... python train.py")
         if "\0" in value:
             _refuse(f"env.{name}", "a NUL character", "text")
     size = sum(len(name) + len(value.encode("utf-8", "surrogatepass")) for name, value in spec.env)
@@ -355,7 +359,7 @@ def _check_secrets(spec: WorkloadSpec) -> None:
     for use in spec.secrets:
         if not SECRET_NAME.match(use.name):
             _refuse("secrets", use.name, SECRET_NAME_RULE)
-        if use.env and not ENV_NAME.match(use.env):
+        if use.env and (not ENV_NAME.match(use.env) or use.env in OF_THE_RUNTIME):
             _refuse("secrets.env", use.env, "names of letters, digits and underscores, no digit first")
 
 

@@ -88,3 +88,10 @@ async def test_of_many_jobs_each_image_is_asked_for_once(strict: Api, registries
     jobs = [{"job": {"name": "train", "run": "true", "image": image}} for image in [*images, ""]]
     assert (await strict.ask("POST", "/v1/workloads/bulk", json={"jobs": jobs})).status_code == 201
     assert registries.images == sorted(set(images))
+
+
+@pytest.mark.parametrize("name", ["LD_PRELOAD", "LD_AUDIT", "NVIDIA_VISIBLE_DEVICES"])
+async def test_a_variable_that_hooks_of_the_node_heed_is_set_in_the_command_or_not_at_all(api: Api, name: str):
+    job = {"name": "train", "run": "true", "env": {name: "x"}}
+    refused = is_problem(await api.ask("POST", "/v1/workloads", json={"job": job}), 422)
+    assert f"env {name}=" in refused["hint"]

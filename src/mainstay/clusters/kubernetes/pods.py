@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -428,8 +428,17 @@ def _environment(action: CreatePod, settings: Settings) -> list[tuple[str, str]]
         "MASTER_PORT": str(GANG_PORT),
         **({"MAINSTAY_SECRETS_DIR": SECRETS} if seen_secrets(spec) else {}),
         **({"PORT": str(PORT), "MAINSTAY_HOST": "0.0.0.0"} if spec.port else {}),  # noqa: S104 inside the pod
+        **_IN_PLACE_OF_THE_IMAGES,
+        **({} if spec.resources.gpus or spec.devices else {"NVIDIA_VISIBLE_DEVICES": "void"}),
     }
     return sorted({**given, **ours}.items())
+
+
+_IN_PLACE_OF_THE_IMAGES: Final = {"LD_PRELOAD": "", "LD_AUDIT": ""}
+"""What an image brings along is a variable of the container, and hooks of a runtime on the node have run with those: a library of
+the image as root of the node (CVE-2025-23266; security.md A9). And an image that says that all GPUs are visible must not be
+believed where none was given.
+"""
 
 
 def _hosts(action: CreatePod, settings: Settings) -> list[str]:

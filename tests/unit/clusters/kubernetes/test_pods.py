@@ -446,3 +446,12 @@ def test_the_checker_of_this_test_finds_what_the_profile_forbids():
         bad = copy.deepcopy(good)
         bad["spec"]["containers"][0] |= change
         assert faults(bad), change
+
+
+@given(action=creations())
+def test_what_an_image_says_to_hooks_on_the_node_counts_for_nothing(action):
+    """CVE-2025-23266: a library that an image preloads ran as root of the node, in a hook of the runtime."""
+    variables = {entry["name"]: entry["value"] for entry in main(pods.pod(action, SETTINGS))["env"]}
+    assert variables["LD_PRELOAD"] == variables["LD_AUDIT"] == ""
+    given_gpus = bool(action.spec.resources.gpus or action.spec.devices)
+    assert ("NVIDIA_VISIBLE_DEVICES" in variables) is not given_gpus
