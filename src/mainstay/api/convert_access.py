@@ -17,6 +17,7 @@ from mainstay.domain.access import (
 )
 from mainstay.domain.errors import Invalid
 from mainstay.domain.identity import DeviceBegun, Identity
+from mainstay.domain.quantity import MICROS_PER_UNIT
 from mainstay.operations.tokens import TokenWish
 from mainstay.wire import quantities
 from mainstay.wire.access import (
@@ -106,6 +107,7 @@ def token_wish(body: TokenRequest) -> TokenWish:
         permissions=None if body.may is None else frozenset(map(Permission, body.may)),
         projects=None if body.projects is None else frozenset(body.projects),
         gpus=body.gpus,
+        spend_micros=None if body.spend is None else round(body.spend * MICROS_PER_UNIT),
     )
     return TokenWish(
         name=body.name, member=body.member, caps=caps, seconds=parsed("expires", quantities.duration, body.expires)
@@ -124,6 +126,7 @@ def token_view(token: TokenRecord, *, now: int) -> TokenView:
         may=None if caps.permissions is None else sorted(caps.permissions),
         projects=None if caps.projects is None else sorted(caps.projects),
         gpus=caps.gpus,
+        spend=None if caps.spend_micros is None else caps.spend_micros / MICROS_PER_UNIT,
         state=state,
         created_at=instant(token.created_at),
         created_by=token.created_by,

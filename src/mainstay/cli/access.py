@@ -243,6 +243,7 @@ def list_tokens(*, as_json: bool) -> None:
 @click.option("--may", metavar="ACTIONS", help="Only these, e.g. read,submit. Default: all that the member may.")
 @click.option("--project", "projects", multiple=True, help="Only there; may be given several times.")
 @click.option("--gpus", type=click.IntRange(min=0), help="One run asks for so many at most.")
+@click.option("--spend", type=click.FloatRange(min=0), help="One run costs so much at most, at its time limit.")
 @json_option
 def create_token(
     name: str,
@@ -252,6 +253,7 @@ def create_token(
     may: str | None,
     projects: tuple[str, ...],
     gpus: int | None,
+    spend: float | None,
     as_json: bool,
 ) -> None:
     """Make a token. It is printed once and kept by nobody. NAME says what it is for.
@@ -272,6 +274,7 @@ def create_token(
         "may": words(may) if may is not None else None,
         "projects": list(projects) or None,
         "gpus": gpus,
+        "spend": spend,
     }
     try:
         request = TokenRequest.model_validate(wish)

@@ -163,6 +163,8 @@ class Caps:
     projects: frozenset[str] | None = None
     gpus: int | None = None
     """One run may ask for so many at most, over all its ranks."""
+    spend_micros: int | None = None
+    """One run may cost so much at most, at its time limit, in millionths of the currency of the price book."""
 
     def of(self, permissions: frozenset[Permission]) -> frozenset[Permission]:
         """What is left of these."""

@@ -18,7 +18,7 @@ from mainstay.operations.infra import require_known
 from mainstay.operations.possible import require_room
 from mainstay.operations.principal import Done, Principal, RequestKey, replayed, workload_for
 from mainstay.operations.services import Services
-from mainstay.operations.submit import Draw, JobRequest, check, new_workload
+from mainstay.operations.submit import Draw, JobRequest, check, new_workload, require_within_caps
 from mainstay.ports import Store
 
 SERVING_PRIORITY = 75
@@ -164,6 +164,7 @@ def _commit(
         draw=draw,
     )
     check(JobRequest(spec=service.spec, project=service.project, queue=service.queue, priority=service.priority))
+    require_within_caps(store, principal, [service.spec], now=now)
     require_room(store, [(service.spec, service.queue)], now=now)
     numbers: dict[str, int | float | str] = {"endpoint": endpoint_name, "model": model, "version": version}
     actions.append(

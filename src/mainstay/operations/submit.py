@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from mainstay.decide.billing import price_per_hour
 from mainstay.domain import ids
 from mainstay.domain.access import DEFAULT_PROJECT, Permission
 from mainstay.domain.artifact import safe_path
@@ -14,7 +15,7 @@ from mainstay.domain.errors import Conflict, Forbidden, Invalid, TooMany
 from mainstay.domain.gpu import SHARED_SUFFIX
 from mainstay.domain.permitted import ANYTHING, Permitted
 from mainstay.domain.plan import NewWorkload, Plan, Submit
-from mainstay.domain.quantity import Resources
+from mainstay.domain.quantity import MICROS_PER_UNIT, Resources
 from mainstay.domain.queue import DEFAULT_QUEUE, PRIORITY_MAX, PriorityClass
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.secret import SECRET_NAME, SECRET_NAME_RULE
@@ -81,9 +82,9 @@ def submit(
     for job in jobs:
         principal.require(Permission.SUBMIT, job.project)
         check(job)
-        _require_gpus(principal, job.spec)
     require_permitted((job.spec for job in jobs), permitted)
     jobs = [limited for limited, _ in with_default_limits(store, jobs)]
+    require_within_caps(store, principal, (job.spec for job in jobs), now=now)
     if any(job.project != DEFAULT_PROJECT or _asks_for_something(job) for job in jobs):
         if done := replayed(store, principal, request):
             return done
@@ -119,17 +120,49 @@ def submit(
     raise AssertionError
 
 
+def require_within_caps(store: Store, principal: Principal, specs: Iterable[WorkloadSpec], *, now: int) -> None:
+    """Raises Forbidden for a run that asks for more than its token allows for one, in whichever choice and size."""
+    for spec in specs:
+        _require_gpus(principal, spec)
+        _require_cost(store, principal, spec, now=now)
+
+
 def _require_gpus(principal: Principal, spec: WorkloadSpec) -> None:
-    """Raises Forbidden for a run that asks for more GPUs than its token allows for one, in whichever choice and size."""
     most = principal.caps.gpus
-    asked = max(
-        sum(one.nodes * one.resources.gpus for one in spec.sets),
-        *(max(spec.nodes, spec.nodes_max) * choice.gpus for choice in spec.choices),
-        0,
-    )
+    asked = max(sum(nodes * each.gpus for nodes, each in pods) for pods in _at_most(spec))
     if most is not None and asked > most:
         msg = f"this token allows {most} GPUs a run, and {spec.name} asks for {asked}"
         raise Forbidden(msg, object_=spec.name, hint="ask for fewer, or use a token that allows more")
+
+
+def _require_cost(store: Store, principal: Principal, spec: WorkloadSpec, *, now: int) -> None:
+    most = principal.caps.spend_micros
+    if most is None:
+        return
+    if not spec.max_duration_seconds:
+        msg = f"this token allows runs that cost {most / MICROS_PER_UNIT:g} at most, and {spec.name} has no end"
+        raise Forbidden(msg, object_=spec.name, hint="set max_duration, or use a token without such a limit")
+    prices = store.prices()
+    hourly = max(
+        sum(nodes * price_per_hour(each, now, prices).micros for nodes, each in pods) for pods in _at_most(spec)
+    )
+    cost = -(-hourly * spec.max_duration_seconds // 3_600)
+    if cost > most:
+        may, costs = most / MICROS_PER_UNIT, cost / MICROS_PER_UNIT
+        msg = (
+            f"this token allows runs that cost {may:g} at most, and {spec.name} may cost {costs:.2f} at its time limit"
+        )
+        raise Forbidden(
+            msg, object_=spec.name, hint="a shorter max_duration, or less of what is dear; see: mainstay plan"
+        )
+
+
+def _at_most(spec: WorkloadSpec) -> Iterator[tuple[tuple[int, Resources], ...]]:
+    """Each way in which it may run, in its largest size: so many pods, and what each of them holds."""
+    if spec.sets:
+        yield tuple((one.nodes, one.resources) for one in spec.sets)
+    for choice in spec.choices:
+        yield ((max(spec.nodes, spec.nodes_max), choice),)
 
 
 def new_workload(

@@ -33,7 +33,7 @@ from mainstay.domain.access import (
 )
 from mainstay.domain.errors import Conflict, Forbidden, Invalid, NotFound, Unauthenticated, Unavailable
 from mainstay.domain.plan import AddToken, Plan, RevokeToken, UseToken
-from mainstay.domain.quantity import MICROSECONDS_PER_HOUR, MICROSECONDS_PER_SECOND
+from mainstay.domain.quantity import MICROS_PER_UNIT, MICROSECONDS_PER_HOUR, MICROSECONDS_PER_SECOND
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations.principal import Done, Principal, RequestKey, replayed
 from mainstay.ports import Store
@@ -262,6 +262,8 @@ def words_of(caps: Caps) -> str:
         words.append("in " + (", ".join(sorted(caps.projects)) or "no project"))
     if caps.gpus is not None:
         words.append(f"at most {caps.gpus} GPUs a run")
+    if caps.spend_micros is not None:
+        words.append(f"at most {caps.spend_micros / MICROS_PER_UNIT:g} a run")
     return "; ".join(words) or "all that its member may"
 
 

@@ -135,6 +135,7 @@ def _caps_text(caps: Caps) -> str:
         "permissions": None if caps.permissions is None else permissions_text(caps.permissions),
         "projects": None if caps.projects is None else sorted(caps.projects),
         "gpus": caps.gpus,
+        "spend_micros": caps.spend_micros,
     }
     return json.dumps({name: value for name, value in said.items() if value is not None}, sort_keys=True)
 
@@ -145,4 +146,5 @@ def _caps_of(text: str) -> Caps:
         permissions=permissions_of(said["permissions"]) if "permissions" in said else None,
         projects=frozenset(said["projects"]) if "projects" in said else None,
         gpus=said.get("gpus"),
+        spend_micros=said.get("spend_micros"),
     )

@@ -163,6 +163,8 @@ class TokenRequest(Request):
     """None: all that its member may."""
     projects: Annotated[list[str], Field(max_length=100)] | None = None
     """None: in all."""
+    spend: Annotated[float, Field(ge=0, le=1_000_000_000)] | None = None
+    """One run costs so much at most, at its time limit, in the currency of the prices; None: no limit."""
     gpus: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     """One run asks for so many at most; None: no limit."""
 
@@ -178,6 +180,7 @@ class TokenView(View):
     may: list[str] | None = None
     projects: list[str] | None = None
     gpus: int | None = None
+    spend: float | None = None
     state: str
     """valid, expired or revoked."""
     created_at: datetime
