@@ -307,6 +307,8 @@ def following(installed: Installed, *command: str) -> Iterator[Callable[[], str]
 
     def log() -> str:
         until(lambda: json.loads(installed.mainstay("show", "through", "--json"))["phase"] == "succeeded")
+        # That it has ended is on record before its log is kept.
+        until(lambda: "no log yet" not in installed.mainstay("logs", "through"))
         return installed.mainstay("logs", "through")
 
     yield log

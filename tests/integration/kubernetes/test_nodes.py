@@ -5,6 +5,7 @@ job on a real node that goes on from its checkpoint.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from mainstay.domain.queue import OTHER_FLAVOR, Quota, Resource
 from mainstay.domain.workload import Kind, Phase, RetryPolicy, WorkloadSpec
 from mainstay.operations import flavors, nodes, queues, submit
 from mainstay.operations.principal import Principal
+from mainstay.operations.waiting import WaitingReasons
 from testbed import hollow
 from testbed.control_plane import ControlPlane
 from testbed.fixtures import until
@@ -233,9 +235,15 @@ async def test_quotas_count_by_the_flavor_that_the_labels_of_real_nodes_say(
             submitted(ours, small, run=("true",))
         await ours.until(lambda: _our_pod(control_plane, spot.name) is not None)
         made = _our_pod(control_plane, spot.name)
-        await ours.until(lambda: any("quota" in w.reason.sentence for w in ours.workloads()))
-        (waits,) = [w.reason.sentence for w in ours.workloads() if w.phase is Phase.QUEUED]
-        assert "tried cheap: 0.4 CPUs more of cpu; other nodes: 0 CPUs more of cpu" in waits
+        # What is on record is why it was queued: perhaps that nothing was known of the node yet.
+        told = WaitingReasons(ours.store, seconds=itertools.count(step=60).__next__)
+
+        def waits() -> str:
+            now = ours.clock.now()
+            return " ".join(w.reason.sentence for w in told.told(ours.workloads(), now=now) if w.phase is Phase.QUEUED)
+
+        await ours.until(lambda: "quota" in waits())
+        assert "tried cheap: 0.4 CPUs more of cpu; other nodes: 0 CPUs more of cpu" in waits()
         (state,) = flavors.states(ours.store, ADA, now=ours.clock.now())
         assert (state.nodes, state.queues) == (1, ("default",))
         _remove(control_plane, made)
