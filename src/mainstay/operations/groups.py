@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import Final
 
 from mainstay.domain.access import GroupRole, Permission
-from mainstay.domain.errors import Conflict, Invalid, NotFound
-from mainstay.domain.plan import Action, Plan, RemoveGroupRole, SetGroupRole
+from mainstay.domain.errors import Invalid, NotFound
+from mainstay.domain.plan import RemoveGroupRole, SetGroupRole
 from mainstay.domain.reason import Code, Reason
 from mainstay.operations import members
-from mainstay.operations.principal import Done, Principal, RequestKey, replayed
+from mainstay.operations.principal import Done, Principal, RequestKey, committed, replayed
 from mainstay.ports import Store
 
 GROUP_CHARACTERS_MAX: Final = 200
 GROUPS_MAX: Final = 1_000
 """Of one tenant."""
+AGAIN: Final = "look at it again, and say again what is to change: mainstay group list"
 
 
 def group_roles(store: Store, principal: Principal) -> tuple[GroupRole, ...]:
@@ -45,7 +46,7 @@ def put(store: Store, principal: Principal, group: str, *, role: str, project: s
         within=principal.everywhere,
         reason=Reason(code=Code.GROUP_ROLE_SET, object=group, numbers=numbers),
     )
-    _commit(store, principal, action, now=now, request=None)
+    committed(store, principal, action, now=now, request=None, hint=AGAIN)
     return GroupRole(tenant=principal.tenant, group=group, project=project, role=role)
 
 
@@ -69,18 +70,8 @@ def remove(
             code=Code.GROUP_ROLE_REMOVED, object=group, numbers={"by": principal.name, "where": _where(project)}
         ),
     )
-    _commit(store, principal, action, now=now, request=request)
-    return Done(reply="", replayed=False)
+    return committed(store, principal, action, now=now, request=request, hint=AGAIN)
 
 
 def _where(project: str) -> str:
     return f"in project {project}" if project else "in the tenant"
-
-
-def _commit(store: Store, principal: Principal, action: Action, *, now: int, request: RequestKey | None) -> None:
-    kept = request.with_reply("", principal) if request else None
-    try:
-        store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=kept))
-    except Conflict as error:
-        hint = "look at it again, and say again what is to change: mainstay group list"
-        raise Conflict(error.message, object_=error.object, hint=hint, numbers=error.numbers) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Final
 
 from mainstay.domain.access import (
     DEFAULT_TENANT,
@@ -19,9 +20,9 @@ from mainstay.domain.access import (
 )
 from mainstay.domain.errors import Conflict, Forbidden, Invalid, NotFound
 from mainstay.domain.identity import Identity
-from mainstay.domain.plan import Action, Plan, RemoveMember, SetMember
+from mainstay.domain.plan import RemoveMember, SetMember
 from mainstay.domain.reason import Code, Reason
-from mainstay.operations.principal import Done, Principal, RequestKey, replayed
+from mainstay.operations.principal import Done, Principal, RequestKey, committed, replayed
 from mainstay.operations.projects import require_project
 from mainstay.ports import Store
 
@@ -31,6 +32,7 @@ MEMBERS_MAX = 10_000
 """Of one tenant."""
 TENANT_WIDE = frozenset({TENANT_ADMIN, PLATFORM_ADMIN})
 """Roles that mean nothing in a single project."""
+AGAIN: Final = "look at it again, and say again what is to change: mainstay member list"
 
 
 def members(store: Store, principal: Principal) -> tuple[MemberRecord, ...]:
@@ -75,7 +77,7 @@ def put(
         within=principal.everywhere,
         reason=Reason(code=Code.MEMBER_SET, object=name, numbers=numbers),
     )
-    _commit(store, principal, action, now=now, request=None)
+    committed(store, principal, action, now=now, request=None, hint=AGAIN)
     return next(record for record in store.members(tenant=principal.tenant) if record.member.name == name)
 
 
@@ -102,8 +104,7 @@ def remove(
         within=principal.everywhere,
         reason=Reason(code=Code.MEMBER_REMOVED, object=name, numbers={"by": principal.name, "where": where}),
     )
-    _commit(store, principal, action, now=now, request=request)
-    return Done(reply="", replayed=False)
+    return committed(store, principal, action, now=now, request=request, hint=AGAIN)
 
 
 def require_name(name: str) -> None:
@@ -160,12 +161,3 @@ def permissions_of(store: Store, member: Member) -> frozenset[Permission]:
     """All that a member may somewhere."""
     roles = roles_of(store, member.tenant)
     return frozenset().union(*(roles.get(role, frozenset()) for role in (member.role, *member.grants.values())))
-
-
-def _commit(store: Store, principal: Principal, action: Action, *, now: int, request: RequestKey | None) -> None:
-    kept = request.with_reply("", principal) if request else None
-    try:
-        store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=kept))
-    except Conflict as error:
-        hint = "look at it again, and say again what is to change: mainstay member list"
-        raise Conflict(error.message, object_=error.object, hint=hint, numbers=error.numbers) from error

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mainstay.domain.access import AGENT_PERMISSIONS, MAINTAINER, NO_CAPS, ROLES, USER, Caps, Permission
-from mainstay.domain.errors import Forbidden
-from mainstay.domain.plan import Idempotency
+from mainstay.domain.errors import Conflict, Forbidden
+from mainstay.domain.plan import Action, Idempotency, Plan
 from mainstay.domain.workload import Workload
 from mainstay.ports import Store
 
@@ -136,3 +136,16 @@ class Done:
 
     reply: str
     replayed: bool
+
+
+def committed(
+    store: Store, principal: Principal, action: Action, *, now: int, request: RequestKey | None, hint: str
+) -> Done:
+    """One change, whose answer is empty. Raises Conflict, with what to do then, where the store refuses it."""
+    kept = request.with_reply("", principal) if request else None
+    plan = Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=kept)
+    try:
+        result = store.commit(plan)
+    except Conflict as error:
+        raise Conflict(error.message, object_=error.object, hint=hint, numbers=error.numbers) from error
+    return Done(reply="", replayed=result.reply is not None)

@@ -14,10 +14,10 @@ from mainstay.domain.access import (
     Permission,
     Project,
 )
-from mainstay.domain.errors import Conflict, Forbidden, Invalid, NotFound
-from mainstay.domain.plan import Action, AddProject, Plan, RemoveOwnRole, SetOwnRole
+from mainstay.domain.errors import Forbidden, Invalid, NotFound
+from mainstay.domain.plan import AddProject, Plan, RemoveOwnRole, SetOwnRole
 from mainstay.domain.reason import Code, Reason
-from mainstay.operations.principal import Done, Principal, RequestKey, replayed
+from mainstay.operations.principal import Done, Principal, RequestKey, committed, replayed
 from mainstay.ports import Store
 
 PROJECTS_MAX = 1_000
@@ -44,7 +44,7 @@ def create(store: Store, principal: Principal, name: str, *, now: int, request: 
         raise Invalid(msg, object_="name", hint="use one that is there: mainstay project list")
     reason = Reason(code=Code.PROJECT_ADDED, object=name, numbers={"by": principal.name})
     action = AddProject(tenant=principal.tenant, project=name, reason=reason)
-    return _commit(store, principal, action, now=now, request=request, hint="list them with: mainstay project list")
+    return committed(store, principal, action, now=now, request=request, hint="list them with: mainstay project list")
 
 
 def require_project(store: Store, tenant: str, name: str) -> None:
@@ -108,7 +108,7 @@ def remove_role(store: Store, principal: Principal, name: str, *, now: int, requ
         raise NotFound(msg, object_=name, hint="list them with: mainstay role list")
     reason = Reason(code=Code.ROLE_REMOVED, object=name, numbers={"by": principal.name})
     action = RemoveOwnRole(tenant=principal.tenant, name=name, reason=reason)
-    return _commit(
+    return committed(
         store,
         principal,
         action,
@@ -123,14 +123,3 @@ def require_name(name: str) -> None:
     if not NAME.match(name):
         msg = f"name: {name!r} is not allowed"
         raise Invalid(msg, object_="name", hint=f"allowed: {NAME_RULE}")
-
-
-def _commit(
-    store: Store, principal: Principal, action: Action, *, now: int, request: RequestKey | None, hint: str
-) -> Done:
-    kept = request.with_reply("", principal) if request else None
-    try:
-        result = store.commit(Plan(actor=principal.name, now=now, actions=(action,), atomic=True, idempotency=kept))
-    except Conflict as error:
-        raise Conflict(error.message, object_=error.object, hint=hint, numbers=error.numbers) from error
-    return Done(reply="", replayed=result.reply is not None)
