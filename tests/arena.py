@@ -65,10 +65,10 @@ def services(
     clock: Clock | None = None,
 ) -> Services:
     """What the loops of one process work with."""
-    clock = clock or SystemClock()
+    clock, offload = clock or SystemClock(), Offload(threads=2)
     return Services(
         store=store,
-        waiting=WaitingReasons(store),
+        waiting=WaitingReasons(store, later=offload.later),
         artifacts=artifacts,
         clusters=clusters,
         connectors=connectors,
@@ -76,7 +76,7 @@ def services(
         sealing=Sealing(key=bytes(KEY_BYTES)),
         clock=clock,
         draw=secrets.choice,
-        offload=Offload(threads=2),
+        offload=offload,
         pulse=Pulse(),
         authenticate=lambda _: None,
         agents=Agents(clock),

@@ -259,7 +259,7 @@ def wire(settings: Settings, parts: Parts, *, port: int, door: socket.socket | N
     replicas = _replicas(settings, parts, lines, holder=holder, listener=door) if door else None
     services = Services(
         store=parts.store,
-        waiting=WaitingReasons(parts.store),
+        waiting=WaitingReasons(parts.store, later=parts.offload.later),
         artifacts=artifacts,
         clusters=parts.clusters,
         connectors=connectors(clock, artifacts, parts.handing, system=system),

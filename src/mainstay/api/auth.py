@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mainstay.api.denials import note_denial
-from mainstay.api.pace import TOKENS
+from mainstay.api.pace import TOKENS, Refused
 from mainstay.api.problems import refusal_response
 from mainstay.domain.errors import Forbidden, MainstayError, Unauthenticated
 from mainstay.operations import agents, sign_in, tokens
@@ -34,8 +34,9 @@ class Authentication:
     A route that is not passed through here finds no principal and refuses by itself: two locks, one key.
     """
 
-    def __init__(self, app: ASGIApp, *, services: Services) -> None:
+    def __init__(self, app: ASGIApp, *, services: Services, refused: Refused) -> None:
         self._app = app
+        self._refused = refused
         self._services = services
         self._cookie = cookie_name(services.system, secure=services.url.startswith("https:"))
 
@@ -43,6 +44,7 @@ class Authentication:
         if scope["type"] in {"http", "websocket"} and needs_token(scope["path"]):
             headers = Headers(scope=scope)
             try:
+                self._refused.require_none(headers)
                 if scope["type"] == "websocket":
                     _require_own_origin(headers, self._services.url)
                 with in_lane(TOKENS):

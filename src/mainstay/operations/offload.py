@@ -41,16 +41,23 @@ class Offload:
 
     async def __call__(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Raises whatever `function` raises, and TooFast where as many calls of its lane wait as may."""
-        job = _Job(call=partial(function, *args, **kwargs), future=Future())
-        with self._lock:
-            self._lanes.add(_LANE.get(), job)
-        self._pool.submit(self._work)
-        result: R = await asyncio.wrap_future(job.future)
+        result: R = await asyncio.wrap_future(self._add(_LANE.get(), partial(function, *args, **kwargs)))
         return result
+
+    def later(self, function: Callable[[], object]) -> None:
+        """Have it done in a turn of the platform: nobody waits for it, and nobody is told where it fails."""
+        self._add(PLATFORM, function)
 
     def close(self) -> None:
         """Wait for the calls in flight and end the threads."""
         self._pool.shutdown()
+
+    def _add(self, lane: str, call: Callable[[], Any]) -> Future[Any]:
+        job = _Job(call=call, future=Future())
+        with self._lock:
+            self._lanes.add(lane, job)
+        self._pool.submit(self._work)
+        return job.future
 
     def _work(self) -> None:
         """Carry out what may be, one call after the other.

@@ -49,5 +49,9 @@ class Inline(Offload):
         await pause()
         return function(*args, **kwargs)
 
+    def later(self, function: Callable[[], object]) -> None:
+        """At once."""
+        function()
+
     def close(self) -> None:
         """Nothing to wait for."""

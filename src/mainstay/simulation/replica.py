@@ -49,9 +49,10 @@ class Replica:
         """`without`: names of decisions that have nothing to do in this world, and so draw nothing."""
         self.name = name
         self.clock = clock
+        offload = Inline()
         self.services = Services(
             store=outside.store,
-            waiting=WaitingReasons(outside.store),
+            waiting=WaitingReasons(outside.store, later=offload.later),
             artifacts=outside.artifacts,
             clusters=dict(outside.clusters),
             connectors={},
@@ -59,7 +60,7 @@ class Replica:
             sealing=Sealing(key=bytes(KEY_BYTES)),
             clock=clock,
             draw=dice.rng.choice,
-            offload=Inline(),
+            offload=offload,
             pulse=Pulse(),
             authenticate=lambda _: None,
             agents=Agents(clock),

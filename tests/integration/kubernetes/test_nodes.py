@@ -236,7 +236,7 @@ async def test_quotas_count_by_the_flavor_that_the_labels_of_real_nodes_say(
         await ours.until(lambda: _our_pod(control_plane, spot.name) is not None)
         made = _our_pod(control_plane, spot.name)
         # What is on record is why it was queued: perhaps that nothing was known of the node yet.
-        told = WaitingReasons(ours.store, seconds=itertools.count(step=60).__next__)
+        told = WaitingReasons(ours.store, later=lambda look: look(), seconds=itertools.count(step=60).__next__)
 
         def waits() -> str:
             now = ours.clock.now()

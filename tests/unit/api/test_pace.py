@@ -75,6 +75,27 @@ async def test_a_refused_request_is_not_read_and_changes_nothing(paced: Api):
     assert paced.services.store.version() == version
 
 
+async def test_what_is_refused_is_not_looked_up_until_it_may_ask_again(paced: Api):
+    asked = list[str]()
+
+    def authenticate(token: str) -> Principal | None:
+        asked.append(token)
+        return PEOPLE.get(token)
+
+    app = create_api(replace(paced.services, authenticate=authenticate))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=paced.services.url) as http:
+        watched = Api(app=app, services=paced.services, http=http)
+        assert await answered(watched, token="user-token") == RATE + 1
+        known = len(asked)
+        for _ in range(20):
+            is_problem(await watched.ask("GET", PATH, token="user-token"), 429)
+        assert len(asked) == known, "the refusals cost no look-up"
+        is_problem(await watched.ask("GET", PATH, token="user-tokem"), 401)
+        assert (await watched.ask("GET", PATH, token="other-token")).status_code == 200
+        paced.services.clock.advance(1)
+        assert (await watched.ask("GET", PATH, token="user-token")).status_code == 200
+
+
 async def test_health_is_never_refused(paced: Api):
     for _ in range(100):
         assert (await paced.ask("GET", "/readyz", token="")).status_code == 200

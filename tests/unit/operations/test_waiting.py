@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,14 @@ from mainstay.domain.errors import Unavailable
 from mainstay.domain.plan import HoldWorkload
 from mainstay.domain.reason import Code, Reason
 from mainstay.domain.workload import Phase, Workload
-from mainstay.operations.waiting import WaitingReasons
+from mainstay.operations.waiting import BEHIND_SECONDS, WaitingReasons
 from mainstay.store.store import SqlStore
 from tests.databases import empty_sqlite
 from tests.stores import Scene, one_cpu
+
+
+def at_once(take: Callable[[], object]) -> None:
+    take()
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def told(scene: Scene, reasons: WaitingReasons, work: Workload) -> Reason:
 
 
 def test_what_keeps_it_now_is_told_and_not_why_it_was_queued(scene: Scene) -> None:
-    reasons = WaitingReasons(scene.store, seconds=Seconds(0.0))
+    reasons = WaitingReasons(scene.store, later=at_once, seconds=Seconds(0.0))
     work = queued(scene, "wide", cpu_milli=4_000)
     assert told(scene, reasons, work).code is Code.NO_NODES
     scene.fleet(cpus=4)
@@ -60,7 +64,7 @@ def test_what_keeps_it_now_is_told_and_not_why_it_was_queued(scene: Scene) -> No
 
 
 def test_what_is_about_to_start_or_held_or_over_keeps_what_is_on_record(scene: Scene) -> None:
-    reasons = WaitingReasons(scene.store, seconds=Seconds(0.0))
+    reasons = WaitingReasons(scene.store, later=at_once, seconds=Seconds(0.0))
     scene.fleet(cpus=4)
     starts, held, over = (queued(scene, name) for name in ("starts", "held", "over"))
     scene.applied(HoldWorkload(workload_key=held.key, reason=Reason(code=Code.HELD, numbers={"by": "ada"})))
@@ -71,7 +75,7 @@ def test_what_is_about_to_start_or_held_or_over_keeps_what_is_on_record(scene: S
 
 def test_one_look_serves_for_ten_times_as_long_as_it_took(scene: Scene) -> None:
     looks, seconds = Looks(scene.store), Seconds(1.0)
-    reasons = WaitingReasons(looks, seconds=seconds)  # type: ignore[arg-type]
+    reasons = WaitingReasons(looks, later=at_once, seconds=seconds)  # type: ignore[arg-type]
     work = queued(scene, "wide", cpu_milli=4_000)
     for _ in range(9):
         told(scene, reasons, work)
@@ -81,8 +85,44 @@ def test_one_look_serves_for_ten_times_as_long_as_it_took(scene: Scene) -> None:
     assert looks.taken == 2
 
 
+def test_nobody_waits_for_the_next_look_while_the_one_before_serves(scene: Scene) -> None:
+    looks, seconds, begun = Looks(scene.store), Seconds(0.0), list[Callable[[], object]]()
+    reasons = WaitingReasons(looks, later=begun.append, seconds=seconds)  # type: ignore[arg-type]
+    work = queued(scene, "wide", cpu_milli=4_000)
+    assert told(scene, reasons, work).code is Code.NO_NODES
+    scene.fleet(cpus=2)
+    assert [told(scene, reasons, work).code for _ in range(3)] == [Code.NO_NODES] * 3
+    assert (looks.taken, len(begun)) == (1, 1), "one is begun, and nobody has carried it out"
+    begun.pop()()
+    assert told(scene, reasons, work).code is Code.NEVER_FITS
+    assert (looks.taken, len(begun)) == (2, 1)
+
+
+def test_what_is_too_far_behind_is_told_to_nobody(scene: Scene) -> None:
+    seconds = Seconds(0.0)
+    reasons = WaitingReasons(scene.store, later=lambda _: None, seconds=seconds)
+    work = queued(scene, "wide", cpu_milli=4_000)
+    told(scene, reasons, work)
+    scene.fleet(cpus=2)
+    seconds.now = BEHIND_SECONDS
+    assert told(scene, reasons, work).code is Code.NEVER_FITS
+
+
+def test_a_look_that_fails_aside_is_begun_again(scene: Scene) -> None:
+    looks, begun = Looks(scene.store), list[Callable[[], object]]()
+    reasons = WaitingReasons(looks, later=begun.append, seconds=Seconds(0.0))  # type: ignore[arg-type]
+    work = queued(scene, "wide", cpu_milli=4_000)
+    told(scene, reasons, work)
+    looks.broken = True
+    assert told(scene, reasons, work).code is Code.NO_NODES
+    with pytest.raises(Unavailable):
+        begun.pop()()
+    told(scene, reasons, work)
+    assert len(begun) == 1
+
+
 def test_a_look_that_is_behind_says_nothing_of_what_has_changed_since(scene: Scene) -> None:
-    reasons = WaitingReasons(scene.store, seconds=Seconds(1.0))
+    reasons = WaitingReasons(scene.store, later=at_once, seconds=Seconds(1.0))
     work = queued(scene, "wide", cpu_milli=4_000)
     assert told(scene, reasons, work).code is Code.NO_NODES
     scene.fleet(cpus=4)
@@ -94,7 +134,7 @@ def test_a_look_that_is_behind_says_nothing_of_what_has_changed_since(scene: Sce
 
 def test_a_look_that_fails_is_taken_again(scene: Scene) -> None:
     looks = Looks(scene.store)
-    reasons = WaitingReasons(looks, seconds=Seconds(0.0))  # type: ignore[arg-type]
+    reasons = WaitingReasons(looks, later=at_once, seconds=Seconds(0.0))  # type: ignore[arg-type]
     work = queued(scene, "wide", cpu_milli=4_000)
     looks.broken = True
     with pytest.raises(Unavailable):

@@ -273,7 +273,7 @@ def services_of(folder: Path, *, url: str) -> Iterator[Services]:
     store = empty_sqlite(folder / "mainstay.db")
     yield Services(
         store=store,
-        waiting=WaitingReasons(store),
+        waiting=WaitingReasons(store, later=offload.later),
         artifacts=open_artifacts(str(folder / "artifacts")),
         clusters={cluster.name: cluster},
         connectors={ClusterKind.SIMULATED: SimulatedConnector(clock)},
