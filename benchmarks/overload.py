@@ -1,11 +1,13 @@
 """One tenant floods while 20 others work: what the others notice of it, before and during, side by side.
 
-A real server process on SQLite with all its loops, asked over sockets from other processes. Each tenant asks at a steady pace,
+A real server process with all its loops, on SQLite or PostgreSQL, asked over sockets from other processes with tokens that are
+on record, as `mainstay server` is. Each tenant asks at a steady pace,
 whatever the answers take (an open loop: a slow answer is not a reason to ask less): lists, single runs and submissions. The
 flood asks ten times as much as all of them together. Rounds with and without it take turns in one run.
 
     python -m benchmarks.overload --rounds 5 --seconds 15
     python -m benchmarks.overload --rate-max 0    # turns at the store alone, without a limit on the pace
+    python -m benchmarks.overload --postgresql
 """
 
 from __future__ import annotations
@@ -21,18 +23,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 
 from benchmarks.report import figure, percentile, progress, report
-from mainstay.api.app import create_api
-from mainstay.app import configure_log, opened, serve, wire
+from mainstay.app import SystemClock, configure_log, opened, serve, wire
 from mainstay.control import event_loop
+from mainstay.domain.access import DEFAULT_TENANT, PLATFORM_ADMIN
+from mainstay.operations.members import put
 from mainstay.operations.principal import Principal
+from mainstay.operations.tenants import create
+from mainstay.operations.tokens import TokenWish, authenticated, make
+from mainstay.ports import Store
 from mainstay.start.settings import Settings
 from mainstay.start.sockets import listening
+from tests import postgres
 
 TENANTS = 20
 PACE = 2.0
@@ -47,7 +54,21 @@ MEMBERS = 4
 FLOOD_AT_ONCE = 200
 """Connections of the flood; where all are busy it has what a server that is too slow for it gives."""
 SETTLE_SECONDS = 1.0
+TOKENS = "tokens.json"
 JOB = {"job": {"name": "waits", "run": "true"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A server, and the tokens of the members of each tenant."""
+
+    url: str
+    tokens_file: Path
+
+    def tokens(self) -> dict[str, list[str]]:
+        """By tenant."""
+        found: dict[str, list[str]] = json.loads(self.tokens_file.read_text())
+        return found
 
 
 @dataclass(slots=True)
@@ -75,31 +96,39 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=15)
     parser.add_argument("--rate-max", type=int, default=50, help="of a tenant, as `mainstay server` has it")
+    parser.add_argument("--postgresql", action="store_true", help="instead of SQLite")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--database", default="", help=argparse.SUPPRESS)
     parser.add_argument("--flood", help=argparse.SUPPRESS)
+    parser.add_argument("--tokens", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve_tenants(options.serve, rate_max=options.rate_max)
+        serve_tenants(options.serve, rate_max=options.rate_max, database=options.database)
     elif options.flood:
-        print(json.dumps(asyncio.run(flood(options.flood, options.seconds)).statuses))
+        asked = Asked(options.flood, options.tokens)
+        print(json.dumps(asyncio.run(flood(asked, options.seconds)).statuses))
+    elif options.postgresql:
+        with tempfile.TemporaryDirectory() as folder, postgres.running(Path(folder)) as database:
+            compare(options, database=database.url("mainstay"))
     else:
-        compare(rounds=options.rounds, seconds=options.seconds, rate_max=options.rate_max)
+        compare(options, database="")
 
 
-def compare(*, rounds: int, seconds: float, rate_max: int) -> None:
+def compare(options: argparse.Namespace, *, database: str) -> None:
     """Rounds with and without the flood, in turns."""
     before, during, floods = list[Seen](), list[Seen](), list[dict[str, int]]()
     cpu_before, cpu_during = list[float](), list[float]()
-    with server(rate_max) as (url, process_id):
-        asyncio.run(work(url, 3))  # everything is loaded and compiled
+    rounds, seconds = options.rounds, options.seconds
+    with server(options.rate_max, database) as (asked, process_id):
+        asyncio.run(work(asked, 3))  # everything is loaded and compiled
         for number in range(rounds):
             idle = cpu_seconds(process_id)
-            before.append(asyncio.run(work(url, seconds)))
+            before.append(asyncio.run(work(asked, seconds)))
             cpu_before.append(100 * (cpu_seconds(process_id) - idle) / seconds)
-            with flooding(url, seconds + SETTLE_SECONDS) as process:
+            with flooding(asked, seconds + SETTLE_SECONDS) as process:
                 time.sleep(SETTLE_SECONDS)
                 idle = cpu_seconds(process_id)
-                during.append(asyncio.run(work(url, seconds)))
+                during.append(asyncio.run(work(asked, seconds)))
                 cpu_during.append(100 * (cpu_seconds(process_id) - idle) / seconds)
                 floods.append(json.loads(process.communicate()[0]))
             p99s = [1_000 * percentile(seen.seconds, 0.99) for seen in (before[-1], during[-1])]
@@ -129,48 +158,49 @@ def compare(*, rounds: int, seconds: float, rate_max: int) -> None:
         figure("of a core, used by the server, during", "%", cpu_during, higher_is_better=False),
     ]
     notes = [
-        f"{TENANTS} tenants, {PACE:g} requests a second each; --rate-max {rate_max}; {rounds} rounds of {seconds:g} s"
+        f"{TENANTS} tenants, {PACE:g} requests a second each; --rate-max {options.rate_max}",
+        f"{'PostgreSQL' if database else 'SQLite'}; {rounds} rounds of {seconds:g} s",
     ]
     report("overload", figures, notes=notes)
 
 
-async def work(url: str, seconds: float) -> Seen:
+async def work(asked: Asked, seconds: float) -> Seen:
     """What all tenants see who ask at their pace."""
-    seen = Seen()
-    async with aiohttp.ClientSession(url, connector=aiohttp.TCPConnector(limit=0)) as session:
-        await asyncio.gather(*(_tenant(session, f"tenant-{number}", seconds, seen) for number in range(TENANTS)))
+    seen, tokens = Seen(), asked.tokens()
+    async with aiohttp.ClientSession(asked.url, connector=aiohttp.TCPConnector(limit=0)) as session:
+        mine = (tokens[f"tenant-{number}"] for number in range(TENANTS))
+        await asyncio.gather(*(_tenant(session, each, seconds, seen) for each in mine))
     return seen
 
 
-async def flood(url: str, seconds: float) -> Seen:
+async def flood(asked: Asked, seconds: float) -> Seen:
     """Ask without regard to anything that is answered."""
     seen, pace, ends = Seen(), TENANTS * PACE * TIMES, time.monotonic() + seconds
-    connector = aiohttp.TCPConnector(limit=FLOOD_AT_ONCE)
-    async with aiohttp.ClientSession(url, connector=connector) as session, asyncio.TaskGroup() as group:
-        began, asked, under_way = time.monotonic(), 0, set[asyncio.Task[None]]()
+    connector, tokens = aiohttp.TCPConnector(limit=FLOOD_AT_ONCE), asked.tokens()[FLOOD]
+    async with aiohttp.ClientSession(asked.url, connector=connector) as session, asyncio.TaskGroup() as group:
+        began, count, under_way = time.monotonic(), 0, set[asyncio.Task[None]]()
         while (now := time.monotonic()) < ends:
-            while asked < (now - began) * pace and len(under_way) < FLOOD_AT_ONCE:
-                task = group.create_task(_ask(session, FLOOD, asked, seen))
+            while count < (now - began) * pace and len(under_way) < FLOOD_AT_ONCE:
+                task = group.create_task(_ask(session, tokens, count, seen))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
-                asked += 1
-            asked = max(asked, int((now - began) * pace) - FLOOD_AT_ONCE)
+                count += 1
+            count = max(count, int((now - began) * pace) - FLOOD_AT_ONCE)
             await asyncio.sleep(0.002)
     return seen
 
 
-async def _tenant(session: aiohttp.ClientSession, name: str, seconds: float, seen: Seen) -> None:
+async def _tenant(session: aiohttp.ClientSession, tokens: list[str], seconds: float, seen: Seen) -> None:
     began = time.monotonic() + random.uniform(0, 1 / PACE)
     async with asyncio.TaskGroup() as group:
         for number in range(int(seconds * PACE)):
             await asyncio.sleep(max(0.0, began + number / PACE - time.monotonic()))
-            group.create_task(_ask(session, name, number, seen))
+            group.create_task(_ask(session, tokens, number, seen))
 
 
-async def _ask(session: aiohttp.ClientSession, tenant: str, number: int, seen: Seen) -> None:
+async def _ask(session: aiohttp.ClientSession, tokens: list[str], number: int, seen: Seen) -> None:
     """Of five requests two lists, two single runs and one submission."""
-    token, began = f"{tenant}/{number % MEMBERS}", time.monotonic()
-    headers = {"Authorization": f"Bearer {token}"}
+    headers, began = {"Authorization": f"Bearer {tokens[number % len(tokens)]}"}, time.monotonic()
     try:
         if number % 5 == 0:
             answer = await session.post("/v1/workloads", json=JOB, headers=headers)
@@ -185,9 +215,10 @@ async def _ask(session: aiohttp.ClientSession, tenant: str, number: int, seen: S
 
 
 @contextlib.contextmanager
-def flooding(url: str, seconds: float) -> Iterator[subprocess.Popen[bytes]]:
+def flooding(asked: Asked, seconds: float) -> Iterator[subprocess.Popen[bytes]]:
     """In a process of its own, which leaves the cores to server and others: its client is not what is measured."""
-    command = [sys.executable, "-m", "benchmarks.overload", "--flood", url, "--seconds", str(seconds)]
+    command = [sys.executable, "-m", "benchmarks.overload", "--flood", asked.url, "--tokens", str(asked.tokens_file)]
+    command += ["--seconds", str(seconds)]
     with subprocess.Popen(["nice", "-n", "19", *command], stdout=subprocess.PIPE) as process:
         try:
             yield process
@@ -196,22 +227,33 @@ def flooding(url: str, seconds: float) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextlib.contextmanager
-def server(rate_max: int) -> Iterator[tuple[str, int]]:
+def server(rate_max: int, database: str = "") -> Iterator[tuple[Asked, int]]:
     """A platform of many tenants in a process of its own: where it is, and which process."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "benchmarks.overload", "--serve", folder, "--rate-max", str(rate_max)]
+        command += ["--database", database]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
             try:
                 assert process.stdout
-                yield process.stdout.readline().decode().strip(), process.pid
+                yield Asked(process.stdout.readline().decode().strip(), Path(folder, TOKENS)), process.pid
             finally:
                 process.terminate()
 
 
-def principal(token: str) -> Principal:
-    """Whoever the token says."""
-    tenant, _, member = token.partition("/")
-    return Principal(name=member, tenant=tenant, role="user")
+def make_tenants(store: Store) -> dict[str, list[str]]:
+    """All tenants, and a token of each of their members."""
+    platform = Principal(name="benchmark", tenant=DEFAULT_TENANT, role=PLATFORM_ADMIN)
+    tokens = dict[str, list[str]]()
+    for tenant in (FLOOD, *(f"tenant-{number}" for number in range(TENANTS))):
+        now = SystemClock().now()
+        first = create(store, platform, tenant, administrator="member-0", now=now, request=None)
+        administrator, tokens[tenant] = authenticated(store, first, now=now), [first]
+        for number in range(1, MEMBERS):
+            name = f"member-{number}"
+            put(store, administrator, name, role="user", kind=None, project="", now=now)
+            wish = TokenWish(name="benchmark", member=name, seconds=86_400)
+            tokens[tenant].append(make(store, administrator, wish, now=now, request=None)[1])
+    return tokens
 
 
 def cpu_seconds(process_id: int) -> float:
@@ -220,15 +262,14 @@ def cpu_seconds(process_id: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def serve_tenants(state: Path, *, rate_max: int) -> None:
-    """As `mainstay server` does, but that a token is the name of its tenant, and that nothing can run."""
+def serve_tenants(state: Path, *, rate_max: int, database: str) -> None:
+    """As `mainstay server` does, but that nothing can run."""
     configure_log("error")
-    settings = Settings(state=state, port=0, local_cluster=False, rate_max=rate_max)
+    settings = Settings(state=state, port=0, local_cluster=False, rate_max=rate_max, database=database)
     with listening(settings) as listener, opened(settings) as parts:
+        (state / TOKENS).write_text(json.dumps(make_tenants(parts.store)))
         app = wire(settings, parts, port=listener.getsockname()[1])
-        services = replace(app.services, authenticate=principal)
-        tenants = replace(app, services=services, api=create_api(services))
-        event_loop.run(serve(tenants, settings, listener, lambda app: print(app.here, flush=True)))
+        event_loop.run(serve(app, settings, listener, lambda app: print(app.here, flush=True)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mainstay.api.denials import note_denial
-from mainstay.api.pace import TOKENS, Refused
+from mainstay.api.pace import PACED, UNKNOWN, Owner, Pacing
 from mainstay.api.problems import refusal_response
 from mainstay.domain.errors import Forbidden, MainstayError, Unauthenticated
 from mainstay.operations import agents, sign_in, tokens
@@ -34,9 +34,9 @@ class Authentication:
     A route that is not passed through here finds no principal and refuses by itself: two locks, one key.
     """
 
-    def __init__(self, app: ASGIApp, *, services: Services, refused: Refused) -> None:
+    def __init__(self, app: ASGIApp, *, services: Services, pacing: Pacing) -> None:
         self._app = app
-        self._refused = refused
+        self._pacing = pacing
         self._services = services
         self._cookie = cookie_name(services.system, secure=services.url.startswith("https:"))
 
@@ -44,11 +44,9 @@ class Authentication:
         if scope["type"] in {"http", "websocket"} and needs_token(scope["path"]):
             headers = Headers(scope=scope)
             try:
-                self._refused.require_none(headers)
                 if scope["type"] == "websocket":
                     _require_own_origin(headers, self._services.url)
-                with in_lane(TOKENS):
-                    principal = await self._principal(headers, scope.get("method", "GET"))
+                principal = await self._known(headers, scope)
                 if principal.cluster and not scope["path"].startswith(wire.PATHS):
                     await self._deny(principal, scope["path"])
             except MainstayError as error:
@@ -56,6 +54,21 @@ class Authentication:
                 return
             scope.setdefault("state", {})["principal"] = principal
         await self._app(scope, receive, send)
+
+    async def _known(self, headers: Headers, scope: Scope) -> Principal:
+        """Look up who asks; of a credential that is known already, only once it is its owner's turn. Raises TooFast too."""
+        owner = self._pacing.owner(headers)
+        if owner:
+            self._pacing.count(owner)
+            scope.setdefault("state", {})[PACED] = True
+        try:
+            with in_lane(owner.lane if owner else UNKNOWN):
+                principal = await self._principal(headers, scope.get("method", "GET"))
+        except Unauthenticated:
+            self._pacing.refused(headers)
+            raise
+        self._pacing.found(headers, Owner.of(principal))
+        return principal
 
     async def _principal(self, headers: Headers, method: str) -> Principal:
         """Raises Unauthenticated, or Forbidden for a write that another site may have sent (security.md F2)."""
