@@ -55,6 +55,8 @@ FLOOD_AT_ONCE = 200
 """Connections of the flood; where all are busy it has what a server that is too slow for it gives."""
 SETTLE_SECONDS = 1.0
 TOKENS = "tokens.json"
+DURABLE = ()
+"""As PostgreSQL is by itself: every commit waits for the disk."""
 JOB = {"job": {"name": "waits", "run": "true"}}
 
 
@@ -108,7 +110,8 @@ def main() -> None:
         asked = Asked(options.flood, options.tokens)
         print(json.dumps(asyncio.run(flood(asked, options.seconds)).statuses))
     elif options.postgresql:
-        with tempfile.TemporaryDirectory() as folder, postgres.running(Path(folder)) as database:
+        with postgres.running(DURABLE) as database:
+            database.create_database("mainstay")
             compare(options, database=database.url("mainstay"))
     else:
         compare(options, database="")

@@ -59,7 +59,7 @@ class Authentication:
         """Look up who asks; of a credential that is known already, only once it is its owner's turn. Raises TooFast too."""
         owner = self._pacing.owner(headers)
         if owner:
-            self._pacing.count(owner)
+            self._pacing.count(owner, scope.get("method", "GET"))
             scope.setdefault("state", {})[PACED] = True
         try:
             with in_lane(owner.lane if owner else UNKNOWN):

@@ -27,6 +27,9 @@ UNKNOWN: Final = "unknown"
 """The lane in which credentials are looked up for the first time: who has none that is valid holds up nobody who is known."""
 MEMBER_SHARE: Final = 0.5
 """Of what a tenant may: one of its members leaves as much to the others."""
+READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+WRITE_COST: Final = 4
+"""So many reads is a write: it wakes the loops, and costs the platform four times as much (`make bench-overload`)."""
 KNOWN_MAX: Final = 10_000
 PACED: Final = "paced"
 """In the state of a request that was counted when it arrived."""
@@ -75,7 +78,7 @@ class Pacing:
         """It opens nothing any more."""
         self._owners.pop(_digest(headers), None)
 
-    def count(self, owner: Owner) -> None:
+    def count(self, owner: Owner, method: str) -> None:
         """One more request. Raises TooFast, and then it does not count."""
         if not self._most or not owner.tenant:
             return
@@ -86,8 +89,9 @@ class Pacing:
             msg = f"more than {most:g} requests a second of {who}"
             hint = "come back in a moment; ask for pages, in bulk or for a stream instead of one by one"
             raise TooFast(msg, object_=who, hint=hint, numbers=_numbers(most, seconds))
-        self._members.spend(member, 1, now=now)
-        self._tenants.spend(owner.tenant, 1, now=now)
+        cost = 1 if method in READS else WRITE_COST
+        self._members.spend(member, cost, now=now)
+        self._tenants.spend(owner.tenant, cost, now=now)
 
 
 class Pace:
@@ -101,7 +105,7 @@ class Pace:
         principal = scope.get("state", {}).get("principal")
         owner = Owner.of(principal) if isinstance(principal, Principal) else None
         if owner and PACED not in scope["state"]:
-            self._pacing.count(owner)
+            self._pacing.count(owner, scope.get("method", "GET"))
         with in_lane(owner.lane if owner else HEALTH):
             await self._app(scope, receive, send)
 

@@ -12,6 +12,7 @@ import pytest
 from mainstay.api import limits, logs
 from mainstay.api.app import create_api
 from mainstay.api.limits import Sockets, Streams
+from mainstay.api.pace import WRITE_COST
 from mainstay.domain.errors import Unavailable
 from mainstay.domain.reason import Code
 from mainstay.domain.workload import Phase
@@ -73,6 +74,28 @@ async def test_a_refused_request_is_not_read_and_changes_nothing(paced: Api):
     assert (await paced.ask("POST", "/v1/workloads", content=body())).status_code == 429
     assert not read
     assert paced.services.store.version() == version
+
+
+async def test_a_write_counts_as_much_as_it_costs(paced: Api):
+    written = [await paced.ask("POST", "/v1/workloads", token="user-token", json={}) for _ in range(RATE)]
+    assert [answer.status_code for answer in written] == [422, 422, 422] + [429] * (RATE - 3)
+    assert await answered(paced, token="admin-token") == 2 * RATE - 3 * WRITE_COST + 1
+    assert "physics" in (await paced.ask("GET", PATH, token="admin-token")).json()["detail"]
+
+
+async def test_a_known_credential_that_opens_nothing_any_more_is_forgotten(paced: Api):
+    people = dict(PEOPLE)
+    app = create_api(replace(paced.services, authenticate=people.get))
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=paced.services.url) as http:
+        watched = Api(app=app, services=paced.services, http=http)
+        assert await answered(watched, token="user-token") == RATE + 1
+        person = people.pop("user-token")
+        is_problem(await watched.ask("GET", PATH, token="user-token"), 429)
+        paced.services.clock.advance(1)
+        for _ in range(RATE):
+            is_problem(await watched.ask("GET", PATH, token="user-token"), 401)
+        people["user-token"] = replace(person, name="bob")
+        assert (await watched.ask("GET", PATH, token="user-token")).status_code == 200
 
 
 async def test_what_is_refused_is_not_looked_up_until_it_may_ask_again(paced: Api):
