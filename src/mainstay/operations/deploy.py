@@ -17,6 +17,7 @@ from mainstay.domain.workload import Kind, Mount, Phase, RetryPolicy, Workload, 
 from mainstay.operations.infra import require_known
 from mainstay.operations.possible import require_room
 from mainstay.operations.principal import Done, Principal, RequestKey, replayed, workload_for
+from mainstay.operations.projects import require_project
 from mainstay.operations.services import Services
 from mainstay.operations.submit import Draw, JobRequest, check, new_workload, require_within_caps
 from mainstay.ports import Store
@@ -51,7 +52,7 @@ async def deploy(
 ) -> Done:
     """Returns once the candidate is on record; it takes over when it is healthy.
 
-    Raises NotFound, NotYet while the workload has not succeeded, Invalid if it made no model.
+    Raises NotFound, NotYet while the workload has not succeeded, Invalid if it made no model, Gone if its project was removed.
     """
     principal.require_somewhere(Permission.DEPLOY)
     if done := await services.offload(replayed, services.store, principal, request):
@@ -149,6 +150,7 @@ def _commit(
     reply: Callable[[Endpoint], str],
 ) -> Done:
     endpoint_name, model = wish.endpoint or workload.spec.name, wish.model or workload.spec.name
+    require_project(store, principal.tenant, workload.project)
     known = store.model_versions(tenant=principal.tenant, model=model)
     version = next((row.version for row in known if row.tree == tree), 0)
     actions: list[Action] = []

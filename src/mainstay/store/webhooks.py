@@ -15,6 +15,8 @@ from mainstay.domain.plan import (
     EnableWebhook,
     QueueDeliveries,
     RecordAttempt,
+    RemoveProject,
+    RemoveTenant,
     RemoveWebhook,
     RotateWebhook,
 )
@@ -40,6 +42,8 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
                 tenants.add(webhook.tenant)
             case RemoveWebhook() | RotateWebhook() | EnableWebhook() | QueueDeliveries():
                 tenants.add(action.tenant)
+            case RemoveProject() | RemoveTenant():
+                tenants.add(codec.storable(action.tenant))
             case RecordAttempt(delivery=delivery):
                 tenants.add(delivery.tenant)
                 query = sa.select(_DELIVERIES).where(*_is(delivery.tenant, delivery.webhook, delivery.seq))

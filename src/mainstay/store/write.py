@@ -52,6 +52,8 @@ def write(connection: sa.Connection, world: World) -> None:
     _UPDATE_ENDPOINT.run(connection, changes.endpoints.values())
     _insert(connection, tables.events, changes.events)
     _insert(connection, tables.audit, changes.audit)
+    if changes.replies_of:
+        connection.execute(sa.delete(tables.idempotency).where(tables.idempotency.c.tenant.in_(changes.replies_of)))
     if changes.redacted:
         connection.execute(_REDACT_AUDIT, [{"of_seq": seq} for seq in changes.redacted])
     _write_head(connection, world)
