@@ -127,6 +127,7 @@ def test_a_project_with_something_alive_in_it_stays_and_the_refusal_names_it(her
         lambda _: group_role("vision"),
         lambda _: hook("late", "vision"),
     ],
+    ids=["run", "endpoint", "member", "group", "webhook"],
 )
 def test_what_was_on_its_way_when_its_project_ended_is_refused(here: Scene, come: Callable[[Scene], Action]) -> None:
     action = come(here)
@@ -229,12 +230,22 @@ def test_whoever_had_access_to_a_tenant_has_none_in_the_same_transaction(here: S
         lambda _: hook("late"),
         lambda _: SetOwnRole(tenant=TENANT, name="night", permissions=frozenset({Permission.READ}), reason=WHY),
     ],
+    ids=["run", "member", "sign-in", "group", "project", "secret", "webhook", "role"],
 )
 def test_what_was_on_its_way_when_its_tenant_ended_is_refused(here: Scene, come: Callable[[Scene], Action]) -> None:
     action = come(here)
     here.applied(end(), end_tenant())
     assert refusal(here, action) is Code.TENANT_GONE
     assert (here.all(), here.store.members(tenant=TENANT)) == ((), ())
+
+
+def test_what_one_plan_still_gave_the_tenant_that_it_ends_goes_too(here: Scene) -> None:
+    here.applied(end())
+    result = here.commit(member("carol", USER), token("t1"), secret(), hook("all"), end_tenant(), token("t2"))
+    assert [(one.index, one.reason.code) for one in result.refused] == [(5, Code.NO_SUCH_MEMBER)]
+    store = here.store
+    assert (store.members(tenant=TENANT), store.tokens(tenant=TENANT), store.secrets(tenant=TENANT)) == ((), (), ())
+    assert store.webhooks(tenant=TENANT) == ()
 
 
 def test_a_token_for_a_member_who_left_with_the_tenant_is_refused(here: Scene) -> None:

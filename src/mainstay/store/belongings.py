@@ -1,9 +1,9 @@
-"""What belongs to a tenant or a project: what lives there and keeps it from being removed, and what goes with it."""
+"""What belongs to a tenant or a project: what lives there and keeps it from being removed, and what is put into it."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from typing import Any, cast
+from typing import cast
 
 import sqlalchemy as sa
 
@@ -23,7 +23,7 @@ from mainstay.domain.plan import (
     Submit,
 )
 from mainstay.store import codec, queries, tables
-from mainstay.store.rows import SecretRow, TokenRow
+from mainstay.store.rows import TokenRow
 from mainstay.store.world import NAMES_SHOWN, Living, OfTenant, World
 
 
@@ -45,7 +45,7 @@ def home(action: Action) -> OfTenant | None:
 
 
 def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> None:
-    """Which of the places were removed into which the plan puts something; and all that belongs to what it removes."""
+    """Which of the places were removed into which the plan puts something; and what lives in those that it removes."""
     homes: set[OfTenant] = set()
     for action in actions:
         place = home(action)
@@ -58,8 +58,6 @@ def load(connection: sa.Connection, world: World, actions: Iterable[Action]) -> 
         if isinstance(action, RemoveTenant):
             tenant = codec.storable(action.tenant)
             world.living[tenant, ""] = _living(connection, tenant, "")
-            _load_tokens(connection, world, tenant)
-            _load_secrets(connection, world, tenant)
     _load_gone(connection, world, homes)
 
 
@@ -97,14 +95,5 @@ def _living(connection: sa.Connection, tenant: str, project: str) -> tuple[Livin
 
 
 def _load_tokens(connection: sa.Connection, world: World, tenant: str) -> None:
-    for row in _of(connection, tables.tokens, tenant):
+    for row in queries.fetch(connection, sa.select(tables.tokens).where(tables.tokens.c.tenant == tenant)):
         world.tokens[row["id"]] = cast("TokenRow", row)
-
-
-def _load_secrets(connection: sa.Connection, world: World, tenant: str) -> None:
-    for row in _of(connection, tables.secrets, tenant):
-        world.secrets[tenant, row["name"]] = cast("SecretRow", row)
-
-
-def _of(connection: sa.Connection, table: sa.Table, tenant: str) -> list[dict[str, Any]]:
-    return queries.fetch(connection, sa.select(table).where(table.c.tenant == tenant))

@@ -290,6 +290,19 @@ class World:
         key = row["tenant"], row["name"]
         self.projects[key] = self.changes.projects[key] = row
 
+    def let_go(self, tenant: str) -> None:
+        """Members with their tokens, roles, secrets, webhooks, and replies that are kept for repetitions: all rows go, those
+        that nobody has read among them.
+        """
+        self.changes.let_go.append(tenant)
+        self.members = {key: row for key, row in self.members.items() if key[0] != tenant}
+        self.tokens = {id_: row for id_, row in self.tokens.items() if row["tenant"] != tenant}
+        self.roles = {key: row for key, row in self.roles.items() if key[0] != tenant}
+        self.group_roles = {key: row for key, row in self.group_roles.items() if key[0] != tenant}
+        self.secrets = {key: row for key, row in self.secrets.items() if key[0] != tenant}
+        self.webhooks = {key: row for key, row in self.webhooks.items() if key[0] != tenant}
+        self.deliveries = {key: row for key, row in self.deliveries.items() if key[0] != tenant}
+
     def put_role(self, row: RoleRow) -> None:
         """A new row, or another one in its place."""
         key = row["tenant"], row["name"]
@@ -536,8 +549,8 @@ class Changes:
         self.history_policy: list[HistoryPolicyRow] = []
         self.history: dict[str, QueueHistoryRow | None] = {}
         self.priority_classes: dict[str, PriorityClassRow | None] = {}
-        self.replies_of: list[str] = []
-        """Tenants of which all replies go that are kept for repetitions."""
+        self.let_go: list[str] = []
+        """Tenants of which all rows go that say who may what, of whatever table."""
         self.events: list[EventRow] = []
         self.audit: list[AuditTableRow] = []
         self.redacted: list[int] = []

@@ -55,16 +55,6 @@ def remove_tenant(world: World, action: RemoveTenant) -> Reason | None:
         return refusal
     world.put_tenant({**world.tenants[tenant], "removed_at": world.now})
     world.gone[tenant, ""] = world.now
-    for member in [key for key in world.members if key[0] == tenant]:
-        world.drop_member(member)
-    for role in [key for key in world.roles if key[0] == tenant]:
-        world.drop_role(role)
-    for group_role in [key for key in world.group_roles if key[0] == tenant]:
-        world.drop_group_role(group_role)
-    for secret in [key for key in world.secrets if key[0] == tenant]:
-        world.drop_secret(secret)
-    for webhook in [key for key in world.webhooks if key[0] == tenant]:
-        world.drop_webhook(webhook)
-    world.changes.replies_of.append(tenant)
+    world.let_go(tenant)
     world.log("tenant", tenant, action.reason, tenant=tenant)
     return None
