@@ -29,6 +29,8 @@ def list_tenants(*, removed: bool, as_json: bool) -> None:
     if removed:
         rows = ((one.name, one.created_by, f"{one.removed_at:%Y-%m-%d}") for one in found)
         print_table(("TENANT", "BY", "REMOVED"), rows)
+        if not found:
+            say("no tenant was removed")
         return
     print_table(("TENANT", "BY"), ((one.name, one.created_by) for one in found))
 

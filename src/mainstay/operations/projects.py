@@ -64,8 +64,8 @@ def remove(store: Store, principal: Principal, name: str, *, now: int, request: 
     principal.require(Permission.MEMBERS)
     if done := replayed(store, principal, request):
         return done
-    here = {DEFAULT_PROJECT, *(project.name for project in store.projects(tenant=principal.tenant))}
-    if name not in here:
+    here = names(store, principal.tenant)
+    if name not in {*here, *(project.name for project in store.projects(tenant=principal.tenant))}:
         near = get_close_matches(name, here, n=1)
         msg = f"no such project: {name}"
         raise NotFound(

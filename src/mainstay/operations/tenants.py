@@ -95,7 +95,7 @@ def remove(store: Store, principal: Principal, name: str, *, now: int, request: 
     if name not in {tenant.name for tenant in store.tenants()}:
         msg = f"no such tenant: {name}"
         raise NotFound(msg, object_=name, hint="list them with: mainstay tenant list")
-    if name == principal.tenant:
+    if name == principal.tenant != DEFAULT_TENANT:
         msg = f"{name} is your own tenant, and you would be gone with it"
         raise Conflict(msg, object_=name, hint="somebody of another tenant who administers the platform removes it")
     reason = Reason(code=Code.TENANT_REMOVED, object=name, numbers={"by": principal.name})
