@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,7 @@ from mainstay.domain.plan import (
     AddWebhook,
     Deploy,
     ObserveVolumes,
+    Plan,
     RemoveEndpoint,
     RemoveProject,
     RemoveTenant,
@@ -33,7 +35,7 @@ from mainstay.domain.volume import VolumeState
 from mainstay.domain.webhook import NewWebhook
 from mainstay.domain.workload import Kind, Phase
 from tests.contracts.test_store_access import admitted, member, refusal, someone, standing, tenant, token
-from tests.stores import TENANT, WHY, Scene, idempotency, scene, store
+from tests.stores import ALL, TENANT, WHY, Scene, idempotency, scene, store
 
 __all__ = ["scene", "store"]
 EVERYTHING = ROLES[PLATFORM_ADMIN]
@@ -145,6 +147,20 @@ def test_whoever_commits_first_has_the_project_and_the_other_is_refused(here: Sc
     assert refusal(here, end()) is Code.PROJECT_IN_USE
     result = here.commit(end("vision"), submission(here, "default"), submission(here, "nope"))
     assert [one.index for one in result.refused] == [0]
+
+
+def test_of_a_removal_and_a_submission_at_the_same_moment_one_is_refused(here: Scene) -> None:
+    for number in range(8):
+        project = f"p{number}"
+        here.applied(add(project))
+        plans = [
+            Plan(actor="ada", now=here.now, actions=(action,)) for action in (end(project), submission(here, project))
+        ]
+        with ThreadPoolExecutor(2) as pool:
+            ending, coming = pool.map(here.store.commit, plans)
+        assert (ending.applied, coming.applied) in {(1, 0), (0, 1)}
+        runs = [work for work in here.all() if work.project == project]
+        assert (len(runs), coming.applied) in {(0, 0), (1, 1)}
 
 
 def test_one_plan_that_ends_a_project_puts_nothing_into_it_afterwards(here: Scene) -> None:
@@ -265,7 +281,9 @@ def test_what_was_charged_and_done_stays_on_record(here: Scene) -> None:
     here.fleet()
     work = here.submit()
     pod = here.end(here.run(work))
-    here.applied(here.usage(pod, start=pod.started_at, end=pod.ended_at, cost=7), here.advance(work, Phase.SUCCEEDED))
+    here.applied(
+        here.usage(pod, start=pod.started_at, end=pod.ended_at - 1, cost=7), here.advance(work, Phase.SUCCEEDED)
+    )
 
     def bill(group_by: GroupBy) -> list[tuple[str, int]]:
         found = here.store.ledger(tenant=TENANT, group_by=group_by, since=0, until=here.now)
@@ -276,10 +294,12 @@ def test_what_was_charged_and_done_stays_on_record(here: Scene) -> None:
     here.applied(end(), end_tenant())
     assert (bill("project"), bill("workload")) == before
     assert here.workload(work.id).phase is Phase.SUCCEEDED
-    newest = here.store.last_audit(before=0, limit=2)
-    assert [(row.action, row.object, row.tenant) for row in newest] == [
-        ("remove_tenant", TENANT, TENANT),
+    here.applied(here.usage(pod, start=pod.ended_at - 1, end=pod.ended_at, cost=5))
+    assert bill("project") == [("default", 12)]
+    rows = here.store.audit(after=0, limit=ALL)
+    assert [(row.action, row.object, row.tenant) for row in rows if row.action.startswith("remove_")] == [
         ("remove_project", "vision", TENANT),
+        ("remove_tenant", TENANT, TENANT),
     ]
 
 

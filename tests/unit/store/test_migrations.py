@@ -270,3 +270,18 @@ def test_replies_are_those_of_the_administrator_and_endpoints_keep_their_names(d
     assert store.replied(replace(key, member="bob")) is None
     kept = store.endpoint("digits", tenant="a")
     assert (kept.project, kept.serving, kept.candidate, kept.address, kept.version) == ("p", "s", "c", "h:1", 6)
+
+
+def test_tenants_and_projects_of_before_are_there_and_not_removed(database: Database) -> None:
+    database.write(lambda connection: migrations.migrate(connection, upto="0031"))
+
+    def fill(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("INSERT INTO tenants (name, created_at, created_by) VALUES ('a', 1, 'ada')")
+        connection.exec_driver_sql(
+            "INSERT INTO projects (tenant, name, created_at, created_by) VALUES ('a', 'vision', 1, 'ada')"
+        )
+
+    database.write(fill)
+    scene = Scene(SqlStore(database))
+    assert [row.removed_at for row in (*scene.store.tenants(), *scene.store.projects(tenant="a"))] == [0, 0]
+    scene.submit(tenant="a", project="vision")
